@@ -1,0 +1,4 @@
+# A thin list of the scripts; make itself is not needed.
+.PHONY: demo test lint bench lock
+demo test lint bench lock:
+	scripts/$@

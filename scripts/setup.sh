@@ -1,0 +1,53 @@
+# Sourced by the other scripts: brings this machine to where the script can run.
+#   setup_packages NAME...   Debian packages that are missing, by apt (sudo when not root)
+#   setup_python             .venv with the locked Python packages and birthmark itself
+# A second run does nothing and takes well under a second.
+
+top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+cd "$top" || exit 1
+
+say() { printf '%s\n' "$*" >&2; }
+
+as_root() {
+  if [ "$(id -u)" -eq 0 ]; then "$@"
+  elif command -v sudo >/dev/null; then sudo "$@"
+  else
+    say "These Debian packages are needed and this user cannot install them: $*"
+    say "Run the same script as root once, or install sudo."
+    exit 1
+  fi
+}
+
+setup_packages() {
+  local missing=() name
+  for name in "$@"; do
+    dpkg-query -W -f '${Status}' "$name" 2>/dev/null | grep -q 'ok installed' || missing+=("$name")
+  done
+  [ ${#missing[@]} -eq 0 ] && return
+  say "Installing Debian packages: ${missing[*]}"
+  export DEBIAN_FRONTEND=noninteractive
+  as_root apt-get update -qq >&2
+  # policy-rc.d is left alone; services that a package starts are not used by the tests.
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >&2
+}
+
+setup_python() {
+  # The system's Python: its ssl module uses the system's libssl, which token keys behind an engine need.
+  setup_packages python3 python3-venv python3-dev gcc libc6-dev
+  local python=${BIRTHMARK_PYTHON:-/usr/bin/python3}
+  "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
+    say "Birthmark needs Python 3.11 or newer; $python is $("$python" --version 2>&1)."
+    say "Set BIRTHMARK_PYTHON to a newer one that uses the system's OpenSSL."
+    exit 1
+  }
+  local want
+  want=$(sha256sum requirements.lock pyproject.toml | sha256sum | cut -d' ' -f1)
+  if [ "$(cat .venv/birthmark.stamp 2>/dev/null)" != "$want" ]; then
+    say "Preparing .venv with the locked packages (about a minute, once)"
+    [ -x .venv/bin/python ] || "$python" -m venv .venv
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+    printf '%s' "$want" > .venv/birthmark.stamp
+  fi
+  export PATH="$top/.venv/bin:$PATH"
+}

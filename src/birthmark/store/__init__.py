@@ -1,0 +1,33 @@
+"""The database: tables, migrations, the unit of work, batched durable writes.
+
+SQLite (embedded, the default) and PostgreSQL stand behind one `Database`. A service hands a `Changes` value to
+`Database.commit`, which returns when it is durable; everything of one loop tick shares a transaction, and one change
+that fails does not fail its neighbors. Rooms define their tables on `metadata` and their statements in their own
+`store.py`.
+
+Columns are text, 64-bit integers and bytes only, so that a row means the same on both engines without conversion:
+times are integer microseconds since 1970 UTC (`to_micros`, `from_micros`), booleans 0 or 1, documents JSON text.
+
+Not here: what the rows mean (the rooms), who hears of events (`bus`).
+"""
+
+from birthmark.store.changes import AuditRow, Changes, Event
+from birthmark.store.database import Database, open_database
+from birthmark.store.schema import metadata
+from birthmark.store.statements import Statement, insert, statement, upsert
+from birthmark.store.values import from_micros, to_micros
+
+__all__ = [
+    "AuditRow",
+    "Changes",
+    "Database",
+    "Event",
+    "Statement",
+    "from_micros",
+    "insert",
+    "metadata",
+    "open_database",
+    "statement",
+    "to_micros",
+    "upsert",
+]

@@ -1,0 +1,77 @@
+"""What a service wants written: conditional writes, audit rows and events, all or nothing."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from birthmark.errors import BirthmarkError
+from birthmark.store.statements import Statement
+
+
+@dataclass(frozen=True, slots=True)
+class AuditRow:
+    """Who did what to whom. `detail` is canonical JSON text without secrets."""
+
+    actor: str
+    action: str
+    subject: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened, for the bus: a dotted topic and a JSON body."""
+
+    topic: str
+    body: str
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """One statement. `expect` is the number of rows it must touch, else `otherwise` is raised (or a conflict)."""
+
+    statement: Statement
+    params: Mapping[str, Any]
+    expect: int | None
+    otherwise: BirthmarkError | None
+
+
+@dataclass(slots=True)
+class Changes:
+    """One unit of work. Methods return self, so a service can write it as one expression."""
+
+    writes: list[Write] = field(default_factory=list)
+    audits: list[AuditRow] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+
+    def run(
+        self,
+        statement: Statement,
+        /,
+        *,
+        expect: int | None = None,
+        otherwise: BirthmarkError | None = None,
+        **params: Any,
+    ) -> Self:
+        """Add a statement with its parameters by name; every bound name must be given."""
+        self.writes.append(Write(statement, params, expect, otherwise))
+        return self
+
+    def audit(self, actor: str, action: str, subject: str, **detail: object) -> Self:
+        """Add an audit row; `detail` must be JSON-able and hold no secret."""
+        text = json.dumps(detail, sort_keys=True, separators=(",", ":"))
+        self.audits.append(AuditRow(actor, action, subject, text))
+        return self
+
+    def event(self, topic: str, **body: object) -> Self:
+        """Announce something on the bus once this is durable."""
+        self.events.append(Event(topic, json.dumps(body, separators=(",", ":"))))
+        return self
+
+    def merge(self, other: "Changes") -> Self:
+        """Take all of `other` in, after what is here."""
+        self.writes += other.writes
+        self.audits += other.audits
+        self.events += other.events
+        return self

@@ -1,0 +1,119 @@
+"""The Database port and the group commit that both engines share."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from birthmark.clock import Clock
+from birthmark.errors import InvalidRequestError
+from birthmark.store.changes import Changes
+from birthmark.store.statements import Statement
+
+# A row of either engine: values by column name.
+Row = Any
+
+
+class StoredEvent(Protocol):
+    """An event of the outbox."""
+
+    id: int
+    topic: str
+    body: str
+
+
+class Database(Protocol):
+    """Durable state. Reads see every commit that has returned."""
+
+    async def commit(self, changes: Changes) -> None:
+        """Return when `changes` is durable.
+
+        Raise the write's own error or `ConflictError` when a condition did not hold, `UnavailableError` when the
+        engine failed; in both cases nothing of `changes` was kept.
+        """
+        ...
+
+    async def one(self, statement: Statement, /, **params: Any) -> Row | None:
+        """Return the first row, or None."""
+        ...
+
+    async def all(self, statement: Statement, /, **params: Any) -> Sequence[Row]:
+        """Return every row; give the statement a LIMIT."""
+        ...
+
+    async def events_after(self, last: int, limit: int) -> Sequence[Row]:
+        """Return outbox rows (id, topic, body) with a greater id, in order."""
+        ...
+
+    def discard_events(self, upto: int) -> None:
+        """Let the next commit delete outbox rows up to this id; they were handed over."""
+        ...
+
+    def on_events(self, wake: Callable[[], None]) -> None:
+        """Call `wake` in the loop whenever a commit held events."""
+        ...
+
+    async def durability(self) -> str:
+        """Return the engine's own word for how a commit is made durable (FULL, on)."""
+        ...
+
+    async def close(self) -> None:
+        """Finish what was handed in, then close."""
+        ...
+
+
+Batch = list[tuple[Changes, asyncio.Future[None]]]
+
+
+class GroupCommit:
+    """Gathers the changes of a loop tick, and of the time the last commit took, into one batch."""
+
+    def __init__(self, run: Callable[[Batch], "asyncio.Future[None] | asyncio.Task[None]"]) -> None:
+        self._run = run
+        self._loop = asyncio.get_running_loop()
+        self._waiting: Batch = []
+        self._busy = False
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    def submit(self, changes: Changes) -> asyncio.Future[None]:
+        """Queue `changes`; the future resolves when it is durable or refused."""
+        future: asyncio.Future[None] = self._loop.create_future()
+        self._waiting.append((changes, future))
+        if not self._busy:
+            self._busy = True
+            self._idle.clear()
+            self._loop.call_soon(self._flush)
+        return future
+
+    async def settled(self) -> None:
+        """Return when nothing is queued or running."""
+        await self._idle.wait()
+
+    def _flush(self) -> None:
+        batch, self._waiting = self._waiting, []
+        self._run(batch).add_done_callback(self._done)
+
+    def _done(self, finished: "asyncio.Future[None]") -> None:
+        if self._waiting:
+            self._loop.call_soon(self._flush)
+        else:
+            self._busy = False
+            self._idle.set()
+        finished.result()
+
+
+async def open_database(url: str, clock: Clock, *, chain: str = "main") -> Database:
+    """Open `sqlite:///PATH` or `postgresql://…`, migrated to this version's schema.
+
+    `chain` names this process's audit chain. Raise `InvalidRequestError` for another scheme, `UnavailableError` when
+    the engine cannot be opened.
+    """
+    if url.startswith("sqlite:///"):
+        from birthmark.store.sqlite import SqliteDatabase  # noqa: PLC0415 - only the chosen engine's driver is loaded
+
+        return await SqliteDatabase.open(url.removeprefix("sqlite:///"), clock, chain)
+    if url.startswith(("postgresql://", "postgres://")):
+        from birthmark.store.postgresql import PostgresDatabase  # noqa: PLC0415 - as above
+
+        return await PostgresDatabase.open(url, clock, chain)
+    raise InvalidRequestError("The database URL must begin with sqlite:/// or postgresql://", url=url.split(":", 1)[0])

@@ -1,0 +1,90 @@
+"""Bring a database to this version's schema with Alembic's revisions.
+
+The revisions (migrations/NNNN_*.py) are rendered to SQL for the engine at hand and run in one transaction: an upgrade
+that fails leaves the old state. The version is kept where Alembic's own command line looks for it.
+"""
+
+import io
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+from alembic.config import Config
+from alembic.operations import Operations
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+
+from birthmark.errors import ConflictError
+
+_HERE = Path(__file__).parent / "migrations"
+_VERSION = "CREATE TABLE IF NOT EXISTS alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)"
+
+
+class SchemaTooNewError(ConflictError):
+    """The database was written by a newer Birthmark."""
+
+    code = "store.schema_too_new"
+    cause = "The database is at revision {revision}, which this version of Birthmark does not know."
+    fix = "Run the newer version of Birthmark that wrote it, or restore a backup made before the upgrade."
+
+
+def script_for(engine: str, current: str | None) -> str | None:
+    """Return the SQL that leads from `current` to the newest revision, or None when there is nothing to do."""
+    config = Config()
+    config.set_main_option("script_location", str(_HERE))
+    config.set_main_option("version_locations", str(_HERE))
+    config.set_main_option("path_separator", "os")
+    directory = ScriptDirectory.from_config(config)
+    revisions = list(reversed(list(directory.walk_revisions())))
+    known = [r.revision for r in revisions]
+    if current is not None and current not in known:
+        raise SchemaTooNewError(f"The database is at the unknown revision {current}", revision=current)
+    todo = revisions[known.index(current) + 1 if current is not None else 0 :]
+    if not todo:
+        return None
+    buffer = io.StringIO()
+    options = {"as_sql": True, "output_buffer": buffer, "literal_binds": True}
+    context = MigrationContext.configure(dialect_name=engine, opts=options)
+    with Operations.context(context):
+        for revision in todo:
+            revision.module.upgrade()
+    newest = todo[-1].revision
+    buffer.write(f"DELETE FROM alembic_version;\nINSERT INTO alembic_version VALUES ('{newest}');\n")  # noqa: S608 - a revision id of ours
+    return buffer.getvalue()
+
+
+def upgrade_sqlite(connection: sqlite3.Connection) -> None:
+    """Upgrade over a connection in autocommit mode."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        connection.execute(_VERSION)
+        row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+        script = script_for("sqlite", row[0] if row else None)
+        if script:
+            for command in _commands(script):
+                connection.execute(command)
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")
+
+
+async def upgrade_postgresql(connection: Any) -> None:
+    """Upgrade over an asyncpg connection; two servers that start at once take turns."""
+    async with connection.transaction():
+        await connection.execute("SELECT pg_advisory_xact_lock(6254721)")
+        await connection.execute(_VERSION)
+        current = await connection.fetchval("SELECT version_num FROM alembic_version")
+        if script := script_for("postgresql", current):
+            await connection.execute(script)
+
+
+def _commands(script: str) -> list[str]:
+    """Cut a script at its statements' ends, so that each runs inside the open transaction."""
+    commands, pending = [], ""
+    for line in script.splitlines(keepends=True):
+        pending += line
+        if sqlite3.complete_statement(pending):
+            commands.append(pending)
+            pending = ""
+    return commands

@@ -1,0 +1,165 @@
+"""PostgreSQL by asyncpg: the same group commit, one transaction per batch, a savepoint per change."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Self
+
+import asyncpg
+
+from birthmark.clock import Clock
+from birthmark.errors import BirthmarkError, ConflictError, UnavailableError
+from birthmark.store import chain as audit_chain
+from birthmark.store import migrate
+from birthmark.store.changes import Changes
+from birthmark.store.database import Batch, GroupCommit, Row
+from birthmark.store.statements import Statement
+from birthmark.store.values import to_micros
+
+log = logging.getLogger(__name__)
+
+_EVENT = "INSERT INTO outbox (topic, body, at) VALUES ($1, $2, $3)"
+_AUDIT = "INSERT INTO audit (chain, seq, at, actor, action, subject, detail, digest) VALUES ($1,$2,$3,$4,$5,$6,$7,$8)"
+_TROUBLE = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
+
+
+class PostgresUnavailableError(UnavailableError):
+    """The database server does not answer or refused a write."""
+
+    code = "store.postgresql_unavailable"
+    cause = "PostgreSQL did not take the request: {reason}."
+    fix = "Check that the server runs and that the URL, user and password are right, then try again."
+
+
+class PostgresDatabase:
+    """A `Database` on a PostgreSQL server (15 or newer)."""
+
+    def __init__(self, pool: Any, clock: Clock, chain: str, head: Row | None) -> None:
+        self._pool = pool
+        self._clock = clock
+        self._chain = chain
+        self._group = GroupCommit(lambda batch: asyncio.ensure_future(self._run(batch)))
+        self._wake: Callable[[], None] = lambda: None
+        self._discard = 0
+        self._seq: int = head["seq"] if head else 0
+        self._digest: bytes = head["digest"] if head else audit_chain.GENESIS
+
+    @classmethod
+    async def open(cls, url: str, clock: Clock, chain: str) -> Self:
+        """Connect and migrate to this version's schema."""
+        with _translated():
+            pool = await asyncpg.create_pool(
+                url,
+                min_size=1,
+                max_size=8,
+                server_settings={"synchronous_commit": "on", "application_name": "birthmark"},
+            )
+            async with pool.acquire() as connection:
+                await migrate.upgrade_postgresql(connection)
+                head = await connection.fetchrow(
+                    "SELECT seq, digest FROM audit WHERE chain = $1 ORDER BY seq DESC LIMIT 1", chain
+                )
+        return cls(pool, clock, chain, head)
+
+    async def commit(self, changes: Changes) -> None:
+        await self._group.submit(changes)
+
+    async def one(self, statement: Statement, /, **params: Any) -> Row | None:
+        compiled = statement.compiled("postgresql")
+        with _translated():
+            return await self._pool.fetchrow(compiled.sql, *compiled.arguments(params))
+
+    async def all(self, statement: Statement, /, **params: Any) -> Sequence[Row]:
+        compiled = statement.compiled("postgresql")
+        with _translated():
+            rows: Sequence[Row] = await self._pool.fetch(compiled.sql, *compiled.arguments(params))
+        return rows
+
+    async def events_after(self, last: int, limit: int) -> Sequence[Row]:
+        with _translated():
+            rows: Sequence[Row] = await self._pool.fetch(
+                "SELECT id, topic, body FROM outbox WHERE id > $1 ORDER BY id LIMIT $2", last, limit
+            )
+        return rows
+
+    def discard_events(self, upto: int) -> None:
+        self._discard = upto
+
+    def on_events(self, wake: Callable[[], None]) -> None:
+        self._wake = wake
+
+    async def durability(self) -> str:
+        with _translated():
+            return str(await self._pool.fetchval("SHOW synchronous_commit"))
+
+    async def close(self) -> None:
+        await self._group.settled()
+        await self._pool.close()
+
+    async def _run(self, batch: Batch) -> None:
+        before = self._seq, self._digest
+        try:
+            async with self._pool.acquire() as connection, connection.transaction():
+                if self._discard:
+                    await connection.execute("DELETE FROM outbox WHERE id <= $1", self._discard)
+                outcomes = [await self._apply(connection, changes) for changes, _ in batch]
+        except _TROUBLE as error:
+            self._seq, self._digest = before
+            log.exception("store.commit_failed")
+            outcomes = [PostgresUnavailableError("The database did not take the write", reason=error)] * len(batch)
+        self._settle(batch, outcomes)
+
+    async def _apply(self, connection: Any, changes: Changes) -> BirthmarkError | None:
+        before = self._seq, self._digest
+        try:
+            async with connection.transaction():
+                for write in changes.writes:
+                    compiled = write.statement.compiled("postgresql")
+                    status = await connection.execute(compiled.sql, *compiled.arguments(write.params))
+                    if write.expect is not None and int(status.rpartition(" ")[2]) != write.expect:
+                        raise write.otherwise or ConflictError("The record changed meanwhile; read it and try again")
+                now = to_micros(self._clock.now())
+                for event in changes.events:
+                    await connection.execute(_EVENT, event.topic, event.body, now)
+                for row in changes.audits:
+                    self._seq += 1
+                    self._digest = audit_chain.link(self._digest, self._chain, self._seq, now, row)
+                    await connection.execute(
+                        _AUDIT,
+                        self._chain,
+                        self._seq,
+                        now,
+                        row.actor,
+                        row.action,
+                        row.subject,
+                        row.detail,
+                        self._digest,
+                    )
+        except (BirthmarkError, asyncpg.IntegrityConstraintViolationError) as error:
+            self._seq, self._digest = before
+            if isinstance(error, BirthmarkError):
+                return error
+            return ConflictError("The record exists already, or one that it needs does not")
+        return None
+
+    def _settle(self, batch: Batch, outcomes: Sequence[BirthmarkError | None]) -> None:
+        announced = False
+        for (changes, future), error in zip(batch, outcomes, strict=True):
+            announced = announced or (error is None and bool(changes.events))
+            if future.done():
+                continue  # its caller was cancelled; the change is kept all the same
+            if error is None:
+                future.set_result(None)
+            else:
+                future.set_exception(error)
+        if announced:
+            self._wake()
+
+
+@contextlib.contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except _TROUBLE as error:
+        raise PostgresUnavailableError("The database does not answer", reason=error) from error

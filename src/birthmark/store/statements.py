@@ -1,0 +1,93 @@
+"""SQLAlchemy Core statements, compiled once per engine and then run as plain SQL with positional parameters.
+
+Bind parameters are given by name. In an UPDATE, SQLAlchemy reserves the columns' own names for SET, so name the
+parameters of its WHERE clause otherwise (`key_...`).
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from sqlalchemy import Executable, Table, bindparam
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects.postgresql import asyncpg as postgresql_asyncpg
+from sqlalchemy.sql.compiler import SQLCompiler
+
+Engine = Literal["sqlite", "postgresql"]
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """SQL text, the order of its parameters, and the values that the clause itself fixed."""
+
+    sql: str
+    order: tuple[str, ...]
+    fixed: Mapping[str, Any]
+
+    def arguments(self, params: Mapping[str, Any]) -> tuple[Any, ...]:
+        """Return the positional arguments; raise KeyError when one is missing."""
+        if self.fixed:
+            params = {**self.fixed, **params}
+        return tuple([params[name] for name in self.order])
+
+
+class Statement:
+    """One statement for both engines; compiling happens at first use and once."""
+
+    __slots__ = ("_build", "_compiled")
+
+    def __init__(self, build: Callable[[Engine], Executable]) -> None:
+        self._build = build
+        self._compiled: dict[Engine, Compiled] = {}
+
+    def compiled(self, engine: Engine) -> Compiled:
+        """Return the compiled form for `engine`."""
+        if (known := self._compiled.get(engine)) is None:
+            known = self._compiled[engine] = self._compile(engine)
+        return known
+
+    def _compile(self, engine: Engine) -> Compiled:
+        dialect = sqlite.dialect() if engine == "sqlite" else postgresql_asyncpg.dialect()  # type: ignore[no-untyped-call]
+        compiled = self._build(engine).compile(dialect=dialect)  # type: ignore[attr-defined]
+        assert isinstance(compiled, SQLCompiler)  # noqa: S101 - DML and SELECT compile to nothing else
+        fixed = {name: value for name, value in compiled.params.items() if value is not None}
+        return Compiled(str(compiled), tuple(compiled.positiontup or ()), fixed)
+
+
+def statement(clause: Executable) -> Statement:
+    """Return `clause` as a statement; it must be the same for both engines."""
+    return Statement(lambda _engine: clause)
+
+
+def _insert(engine: Engine, table: Table) -> Any:
+    return (sqlite.insert if engine == "sqlite" else postgresql.insert)(table)
+
+
+def insert(table: Table, *, ignore_existing: bool = False) -> Statement:
+    """Return an INSERT of every column that has no database-made value."""
+    columns = [c for c in table.columns if c.autoincrement is not True]
+
+    def build(engine: Engine) -> Executable:
+        clause = _insert(engine, table).values({c.name: bindparam(c.name) for c in columns})
+        if ignore_existing:
+            clause = clause.on_conflict_do_nothing()
+        made: Executable = clause
+        return made
+
+    return Statement(build)
+
+
+def upsert(table: Table, *, update: Sequence[str] | None = None) -> Statement:
+    """Return an INSERT that overwrites `update` (default: every other column) where the primary key exists."""
+    keys = [c.name for c in table.primary_key.columns]
+    names = [c.name for c in table.columns]
+    changed = [n for n in names if n not in keys] if update is None else list(update)
+
+    def build(engine: Engine) -> Executable:
+        clause = _insert(engine, table).values({n: bindparam(n) for n in names})
+        made: Executable = clause.on_conflict_do_update(
+            index_elements=keys, set_={n: getattr(clause.excluded, n) for n in changed}
+        )
+        return made
+
+    return Statement(build)

@@ -1,0 +1,167 @@
+"""The unit of work, on SQLite and on a real PostgreSQL."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+from sqlalchemy import BigInteger, Column, MetaData, Table, Text, bindparam, select, update
+
+from birthmark.errors import ConflictError, NotFoundError
+from birthmark.store import Changes, Database, Statement, insert, open_database, statement, upsert
+from birthmark.store.chain import GENESIS, link
+from birthmark.store.changes import AuditRow
+from birthmark.store.schema import audit
+from fakes import FakeClock
+
+pytestmark = pytest.mark.integration
+
+things = Table("test_things", MetaData(), Column("id", Text, primary_key=True), Column("n", BigInteger, nullable=False))
+ADD = insert(things)
+PUT = upsert(things)
+GET = statement(select(things).where(things.c.id == bindparam("id")))
+ALL = statement(select(things).order_by(things.c.id))
+BUMP = statement(
+    update(things).where(things.c.id == bindparam("key_id"), things.c.n == bindparam("key_n")).values(n=bindparam("n"))
+)
+AUDIT = statement(select(audit).order_by(audit.c.seq))
+
+
+def on_a_database(url: str, body: Callable[[Database], Awaitable[None]]) -> None:
+    async def main() -> None:
+        database = await open_database(url, FakeClock())
+        try:
+            await make_table(database)
+            await body(database)
+        finally:
+            await database.close()
+
+    asyncio.run(main())
+
+
+async def make_table(database: Database) -> None:
+    from birthmark.store.statements import Compiled
+
+    made = Statement(lambda _engine: select(things))
+    text = "CREATE TABLE IF NOT EXISTS test_things (id TEXT PRIMARY KEY, n BIGINT NOT NULL)"
+    made._compiled = {engine: Compiled(text, (), {}) for engine in ("sqlite", "postgresql")}
+    await database.commit(Changes().run(made))
+
+
+def test_a_committed_write_is_read_back(database_url: str) -> None:
+    async def body(database: Database) -> None:
+        await database.commit(Changes().run(ADD, id="a", n=1))
+        row = await database.one(GET, id="a")
+        assert row is not None
+        assert (row["id"], row["n"]) == ("a", 1)
+
+    on_a_database(database_url, body)
+
+
+def test_a_committed_write_survives_closing_and_opening_again(database_url: str) -> None:
+    async def write(database: Database) -> None:
+        await database.commit(Changes().run(ADD, id="a", n=1))
+
+    async def read(database: Database) -> None:
+        assert await database.one(GET, id="a") is not None
+
+    on_a_database(database_url, write)
+    on_a_database(database_url, read)
+
+
+def test_every_commit_is_durable_by_the_engines_own_word(database_url: str) -> None:
+    async def body(database: Database) -> None:
+        assert await database.durability() in {"FULL", "on"}
+
+    on_a_database(database_url, body)
+
+
+def test_a_failed_change_keeps_nothing_and_does_not_fail_its_neighbors(database_url: str) -> None:
+    async def body(database: Database) -> None:
+        await database.commit(Changes().run(ADD, id="taken", n=1))
+        outcomes = await asyncio.gather(
+            database.commit(Changes().run(ADD, id="before", n=1)),
+            database.commit(Changes().run(ADD, id="half", n=1).run(ADD, id="taken", n=2)),
+            database.commit(Changes().run(ADD, id="after", n=1)),
+            return_exceptions=True,
+        )
+        assert [type(outcome) for outcome in outcomes] == [type(None), ConflictError, type(None)]
+        assert [row["id"] for row in await database.all(ALL)] == ["after", "before", "taken"]
+
+    on_a_database(database_url, body)
+
+
+def test_a_conditional_write_on_a_version_that_has_passed_raises_its_own_error(database_url: str) -> None:
+    async def body(database: Database) -> None:
+        await database.commit(Changes().run(ADD, id="a", n=1))
+        await database.commit(Changes().run(BUMP, expect=1, key_id="a", key_n=1, n=2))
+        with pytest.raises(ConflictError):
+            await database.commit(Changes().run(BUMP, expect=1, key_id="a", key_n=1, n=3))
+        with pytest.raises(NotFoundError, match="gone"):
+            await database.commit(
+                Changes().run(BUMP, expect=1, otherwise=NotFoundError("gone"), key_id="b", key_n=1, n=3)
+            )
+
+    on_a_database(database_url, body)
+
+
+def test_an_upsert_overwrites(database_url: str) -> None:
+    async def body(database: Database) -> None:
+        await database.commit(Changes().run(PUT, id="a", n=1))
+        await database.commit(Changes().run(PUT, id="a", n=5))
+        row = await database.one(GET, id="a")
+        assert row is not None
+        assert row["n"] == 5
+
+    on_a_database(database_url, body)
+
+
+def test_an_event_is_announced_only_when_its_change_is_kept(database_url: str) -> None:
+    async def body(database: Database) -> None:
+        woken = []
+        database.on_events(lambda: woken.append(True))
+        await database.commit(Changes().run(ADD, id="a", n=1).event("thing.added", id="a"))
+        with pytest.raises(ConflictError):
+            await database.commit(Changes().run(ADD, id="a", n=1).event("thing.added", id="again"))
+        rows = await database.events_after(0, 10)
+        assert [(row["topic"], row["body"]) for row in rows] == [("thing.added", '{"id":"a"}')]
+        assert woken
+
+    on_a_database(database_url, body)
+
+
+def test_events_that_were_handed_over_leave_with_the_next_commit(database_url: str) -> None:
+    async def body(database: Database) -> None:
+        await database.commit(Changes().event("one"))
+        (row,) = await database.events_after(0, 10)
+        database.discard_events(row["id"])
+        await database.commit(Changes().event("two"))
+        assert [r["topic"] for r in await database.events_after(0, 10)] == ["two"]
+
+    on_a_database(database_url, body)
+
+
+def test_audit_rows_form_a_chain_that_a_refused_change_leaves_unbroken(database_url: str) -> None:
+    async def body(database: Database) -> None:
+        await database.commit(Changes().run(ADD, id="a", n=1).audit("ann", "thing.add", "a", n=1))
+        with pytest.raises(ConflictError):
+            await database.commit(Changes().audit("eve", "thing.add", "a").run(ADD, id="a", n=1))
+        await database.commit(Changes().audit("bob", "thing.look", "a"))
+        previous = GENESIS
+        rows = await database.all(AUDIT)
+        assert [row["actor"] for row in rows] == ["ann", "bob"]
+        for row in rows:
+            written = AuditRow(row["actor"], row["action"], row["subject"], row["detail"])
+            previous = link(previous, row["chain"], row["seq"], row["at"], written)
+            assert row["digest"] == previous
+
+    on_a_database(database_url, body)
+
+
+def test_many_changes_of_one_tick_share_a_transaction(tmp_path: object) -> None:
+    async def body(database: Database) -> None:
+        commits = []
+        database._writer.set_trace_callback(lambda sql: commits.append(sql) if sql == "COMMIT" else None)  # type: ignore[attr-defined]
+        await asyncio.gather(*(database.commit(Changes().run(ADD, id=f"t{i}", n=i)) for i in range(50)))
+        assert len(commits) == 1
+
+    on_a_database(f"sqlite:///{tmp_path}/one.db", body)

@@ -1,0 +1,42 @@
+"""The migrations lead to the tables that the code defines."""
+
+import importlib
+import sqlite3
+from pathlib import Path
+
+import pytest
+import sqlalchemy
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+
+import birthmark
+from birthmark.store import metadata, migrate
+
+
+def load_every_rooms_tables() -> None:
+    root = Path(birthmark.__file__).parent
+    for module in [*root.glob("*/store.py"), *root.glob("*/store/__init__.py")]:
+        parts = module.relative_to(root).with_suffix("").parts
+        importlib.import_module(".".join(["birthmark", *parts]).removesuffix(".__init__"))
+
+
+def test_the_migrated_schema_is_the_one_the_rooms_define(tmp_path: Path) -> None:
+    load_every_rooms_tables()
+    connection = sqlite3.connect(tmp_path / "x.db", isolation_level=None)
+    migrate.upgrade_sqlite(connection)
+    connection.close()
+    engine = sqlalchemy.create_engine(f"sqlite:///{tmp_path / 'x.db'}")
+    with engine.connect() as opened:
+        assert compare_metadata(MigrationContext.configure(opened), metadata) == []
+    engine.dispose()
+
+
+def test_a_database_of_a_newer_version_is_refused_and_left_alone(tmp_path: Path) -> None:
+    connection = sqlite3.connect(tmp_path / "x.db", isolation_level=None)
+    connection.execute("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL)")
+    connection.execute("INSERT INTO alembic_version VALUES ('9999')")
+    with pytest.raises(migrate.SchemaTooNewError):
+        migrate.upgrade_sqlite(connection)
+    tables = [row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type='table'")]
+    connection.close()
+    assert tables == ["alembic_version"]

@@ -1,0 +1,255 @@
+"""A certificate as a value, from DER, PEM or base64.
+
+In:   bytes from a file, a handshake or a request, at most MAX_CERTIFICATE_BYTES for one certificate.
+Out:  a `Certificate` whose names, dates, serial number and extensions are known to be readable.
+Raises `CertificateInvalidError`; a private key or a request gets its own class, because people do swap files.
+
+Not here: what the extensions say (`extensions`), whether to believe it (`chains`).
+"""
+
+import base64
+import binascii
+import hashlib
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import NewType
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from birthmark.errors import InvalidRequestError
+from birthmark.pki.extensions import Extensions, read_extensions
+from birthmark.pki.names import common_name_of, text_of
+
+Thumbprint = NewType("Thumbprint", bytes)
+"""SHA-256 of the DER certificate, 32 raw bytes; hex only at the edge."""
+
+MAX_CERTIFICATE_BYTES = 64 * 1024
+MAX_BUNDLE_BYTES = 4 * 1024 * 1024
+MAX_BUNDLE_CERTIFICATES = 2000
+_THUMBPRINT_BYTES = 32
+_BLOCK = re.compile(
+    rb"-----BEGIN (?:X509 |TRUSTED )?CERTIFICATE-----([A-Za-z0-9+/=\s]*)-----END (?:X509 |TRUSTED )?CERTIFICATE-----"
+)
+_LABEL = re.compile(rb"-----BEGIN ([A-Z0-9 ]{1,40})-----")
+_SEQUENCE, _INTEGER = 0x30, 0x02
+
+
+class CertificateInvalidError(InvalidRequestError):
+    """The bytes are not a certificate that can be read."""
+
+    code = "pki.certificate_invalid"
+    cause = "The data is not a readable X.509 certificate: {detail}."
+    fix = "Give one certificate in PEM or DER form, as `openssl x509 -in FILE -noout -text` shows it."
+
+
+class CertificateTooLargeError(CertificateInvalidError):
+    """More bytes or more certificates than any real chain has."""
+
+    code = "pki.certificate_too_large"
+    cause = "The data is larger than the limit of {limit}."
+    fix = "Give only the certificates that are needed."
+
+
+class CertificateKeySwappedError(CertificateInvalidError):
+    """A private key where a certificate belongs."""
+
+    code = "pki.certificate_key_swapped"
+    cause = "This is a private key where a certificate belongs: the certificate and key files are swapped."
+    fix = "Exchange the two file names: X509_CERT_FILE names the certificate, X509_KEY_FILE the key."
+
+
+class CertificateIsRequestError(CertificateInvalidError):
+    """A certificate request where a certificate belongs."""
+
+    code = "pki.certificate_is_request"
+    cause = "This is a certificate request (CSR), not yet a certificate."
+    fix = "Have a CA sign it first: `birthmark ca issue`, or EST."
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """One X.509 certificate; equal when the bytes are equal. Made by the parsers of this module."""
+
+    der: bytes = field(repr=False)
+    thumbprint: Thumbprint
+    parsed: x509.Certificate = field(repr=False, compare=False)
+    extensions: Extensions = field(repr=False, compare=False)
+
+    @property
+    def x5t_sha1(self) -> bytes:
+        """The SHA-1 digest (20 bytes) that old interfaces show as the certificate's name; never a proof."""
+        return hashlib.sha1(self.der, usedforsecurity=False).digest()
+
+    @property
+    def subject(self) -> x509.Name:
+        return self.parsed.subject
+
+    @property
+    def issuer(self) -> x509.Name:
+        return self.parsed.issuer
+
+    @property
+    def subject_cn(self) -> str | None:
+        return common_name_of(self.parsed.subject)
+
+    @property
+    def subject_text(self) -> str:
+        return text_of(self.parsed.subject)
+
+    @property
+    def issuer_text(self) -> str:
+        return text_of(self.parsed.issuer)
+
+    @property
+    def serial(self) -> int:
+        return self.parsed.serial_number
+
+    @property
+    def not_before(self) -> datetime:
+        return self.parsed.not_valid_before_utc
+
+    @property
+    def not_after(self) -> datetime:
+        return self.parsed.not_valid_after_utc
+
+    @property
+    def version(self) -> int:
+        """1 or 3, as people count them."""
+        return self.parsed.version.value + 1
+
+    @property
+    def is_ca(self) -> bool:
+        return self.extensions.is_ca
+
+    @property
+    def is_self_signed(self) -> bool:
+        """Subject and issuer are the same and the certificate's own key made the signature."""
+        return self.parsed.subject == self.parsed.issuer and is_signed_by(self, self)
+
+    @property
+    def spki_der(self) -> bytes:
+        """The public key as SubjectPublicKeyInfo."""
+        return self.parsed.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+    def public_key(self) -> CertificatePublicKeyTypes:
+        return self.parsed.public_key()
+
+    def pem(self) -> str:
+        return self.parsed.public_bytes(Encoding.PEM).decode("ascii")
+
+
+def parse_der(der: bytes) -> Certificate:
+    """Return the certificate in exactly these bytes. Raise `CertificateInvalidError`."""
+    if len(der) > MAX_CERTIFICATE_BYTES:
+        raise CertificateTooLargeError("The certificate is too large.", limit=f"{MAX_CERTIFICATE_BYTES} bytes")
+    try:
+        parsed = x509.load_der_x509_certificate(der)
+        # cryptography reads lazily; touch what a Certificate promises, so that it fails here or never.
+        text_of(parsed.subject), text_of(parsed.issuer)
+        _ = (parsed.not_valid_before_utc, parsed.not_valid_after_utc, parsed.serial_number, parsed.version)
+        parsed.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        extensions = read_extensions(der)
+    except (ValueError, TypeError, OverflowError, UnsupportedAlgorithm, x509.InvalidVersion) as problem:
+        raise _what_is_it(der, problem) from problem
+    return Certificate(der, thumbprint_of(der), parsed, extensions)
+
+
+def parse_pem(pem: str | bytes) -> Certificate:
+    """Return the first certificate of a PEM text: in a chain file that is the leaf. Raise `CertificateInvalidError`."""
+    return next(_each(pem))
+
+
+def parse_bundle(pem: str | bytes) -> tuple[Certificate, ...]:
+    """Return every certificate of a PEM text, at least one, in file order. Raise `CertificateInvalidError`."""
+    return tuple(_each(pem))
+
+
+def parse_any(data: str | bytes) -> Certificate:
+    """Return the certificate in PEM, DER, or base64 of DER with or without line breaks."""
+    raw = _bounded(data)
+    if raw[:1] == b"\x30":
+        return parse_der(raw)
+    if b"-----BEGIN" in raw:
+        return parse_pem(raw)
+    return parse_der(_unbase64(raw))
+
+
+def thumbprint_of(der: bytes) -> Thumbprint:
+    return Thumbprint(hashlib.sha256(der).digest())
+
+
+def parse_thumbprint(text: str) -> Thumbprint:
+    """Return the thumbprint written as 64 hex digits, with or without colons. Raise `CertificateInvalidError`."""
+    try:
+        raw = bytes.fromhex(text.strip().replace(":", ""))
+    except ValueError as problem:
+        raise CertificateInvalidError("The thumbprint is not hexadecimal.", detail="not hex digits") from problem
+    if len(raw) != _THUMBPRINT_BYTES:
+        raise CertificateInvalidError("A thumbprint has 64 hex digits.", detail=f"{len(raw)} bytes instead of 32")
+    return Thumbprint(raw)
+
+
+def is_signed_by(certificate: Certificate, issuer: Certificate) -> bool:
+    """Say whether `issuer`'s key made the signature. Only the signature and the names; nothing about trust."""
+    try:
+        certificate.parsed.verify_directly_issued_by(issuer.parsed)
+    except (InvalidSignature, ValueError, TypeError, UnsupportedAlgorithm):
+        return False
+    return True
+
+
+def _bounded(data: str | bytes) -> bytes:
+    raw = data.encode("utf-8", "replace") if isinstance(data, str) else data
+    if len(raw) > MAX_BUNDLE_BYTES:
+        raise CertificateTooLargeError("The data is too large.", limit=f"{MAX_BUNDLE_BYTES} bytes")
+    return raw
+
+
+def _unbase64(body: bytes) -> bytes:
+    try:
+        return base64.b64decode(b"".join(body.split()), validate=True)
+    except binascii.Error as problem:
+        raise CertificateInvalidError("The certificate is not valid base64.", detail="broken base64") from problem
+
+
+def _each(pem: str | bytes) -> Iterator[Certificate]:
+    raw = _bounded(pem)
+    blocks = [block[1] for block in _BLOCK.finditer(raw)]
+    if not blocks:
+        raise _what_is_it(raw, None)
+    if len(blocks) > MAX_BUNDLE_CERTIFICATES:
+        raise CertificateTooLargeError("Too many certificates.", limit=f"{MAX_BUNDLE_CERTIFICATES} certificates")
+    for block in blocks:
+        yield parse_der(_unbase64(block))
+
+
+def _what_is_it(raw: bytes, problem: Exception | None) -> CertificateInvalidError:
+    """Return the error that says what these bytes are instead of a certificate."""
+    labels = [label[1] for label in _LABEL.finditer(raw)]
+    if any(label.endswith(b"PRIVATE KEY") for label in labels) or _starts_with_version(raw):
+        return CertificateKeySwappedError("This is a private key, not a certificate.")
+    if any(label.endswith(b"CERTIFICATE REQUEST") for label in labels) or _is_request(raw):
+        return CertificateIsRequestError("This is a certificate request, not a certificate.")
+    detail = type(problem).__name__ if problem else "no certificate block in it"
+    return CertificateInvalidError("The data is not a certificate.", detail=detail)
+
+
+def _starts_with_version(raw: bytes) -> bool:
+    """PKCS#8, PKCS#1 and SEC1 keys begin with a small INTEGER, a certificate with another SEQUENCE."""
+    if len(raw) < 8 or raw[0] != _SEQUENCE:  # noqa: PLR2004 - shorter than any key
+        return False
+    header = 2 + (raw[1] & 0x7F if raw[1] & 0x80 else 0)
+    return raw[header : header + 2] == bytes((_INTEGER, 1))
+
+
+def _is_request(raw: bytes) -> bool:
+    try:
+        x509.load_der_x509_csr(raw)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        return False
+    return True

@@ -1,0 +1,256 @@
+"""From a leaf to a trust anchor, through whatever else the client sent (RFC 5280 section 6, as far as devices need it).
+
+What a client sends beside its leaf is an unordered bag with extras: Azure's agent sends everything it ever got from
+`cacerts`. Found chains are checked for dates, signatures, CA:TRUE, path length, key usage and critical extensions that
+nobody here understands. Each failure is its own class, because each has its own fix.
+
+Not here: revocation (`ca`), which anchors count (the caller's).
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import ClassVar
+
+from birthmark.errors import BirthmarkError, UnauthenticatedError
+from birthmark.pki.certificates import Certificate, Thumbprint, is_signed_by
+
+MAX_DEPTH = 8
+MAX_BAG = 32
+_MAX_STEPS = 64
+
+
+class ChainError(UnauthenticatedError):
+    """The certificate does not lead to a trust anchor."""
+
+    code = "pki.chain_refused"
+    depth: ClassVar[int] = 0
+
+
+class ChainIncompleteError(ChainError):
+    """No issuer of some certificate is at hand: an intermediate was not sent, or the CA is unknown."""
+
+    code = "pki.chain_incomplete"
+    cause = "The issuer '{issuer}' of '{subject}' was neither sent by the device nor is it on record as a CA."
+    fix = "Put the intermediate certificates after the leaf in the device's certificate file, or enroll that CA."
+
+
+class ChainTooLongError(ChainError):
+    """More certificates than any sensible chain has."""
+
+    code = "pki.chain_too_long"
+    cause = "The device sent {count} certificates, or a chain deeper than 8."
+    fix = "Send only the leaf and its intermediates."
+
+
+class CertificateExpiredError(ChainError):
+    """A certificate's notAfter has passed."""
+
+    code = "pki.certificate_expired"
+    cause = "The certificate '{subject}' expired at {not_after}; the time here is {now}."
+    fix = "Renew it. If the device's own key still lives in its chip, its factory certificate can get a new one by EST."
+
+
+class CertificateNotYetValidError(ChainError):
+    """A certificate's notBefore lies ahead."""
+
+    code = "pki.certificate_not_yet_valid"
+    cause = "The certificate '{subject}' is valid from {not_before}; the time here is {now}."
+    fix = "Check the clocks of the machine that issued it and of this one (`timedatectl`)."
+
+
+class SignatureBrokenError(ChainError):
+    """The certificate that has the issuer's name did not make the signature."""
+
+    code = "pki.signature_broken"
+    cause = "'{subject}' names '{issuer}' as its issuer, but that CA's key did not sign it."
+    fix = (
+        "The CA was probably made again under the same name: issue the device certificate anew, or enroll the right CA."
+    )
+
+
+class NotACAError(ChainError):
+    """A certificate signed another without being a CA."""
+
+    code = "pki.not_a_ca"
+    cause = "'{issuer}' signed '{subject}' but is not allowed to: {detail}."
+    fix = (
+        "Make the CA certificate with basicConstraints CA:TRUE and keyUsage keyCertSign, and a sufficient path length."
+    )
+
+
+class UnknownCriticalExtensionError(ChainError):
+    """A critical extension that nothing here understands must not be overlooked (RFC 5280 section 4.2)."""
+
+    code = "pki.unknown_critical_extension"
+    cause = "'{subject}' has the critical extension {oid}, which is not understood here."
+    fix = "Issue the certificate without that extension, or with the extension not critical."
+
+
+@dataclass(slots=True)
+class SignatureCache:
+    """Remembers who signed whom, by digest: that never changes. Dates and revocation do, and are not kept here."""
+
+    max_entries: int = 65536
+    _verdicts: OrderedDict[tuple[Thumbprint, Thumbprint], bool] = field(default_factory=OrderedDict, repr=False)
+
+    def is_signed_by(self, certificate: Certificate, issuer: Certificate) -> bool:
+        pair = (certificate.thumbprint, issuer.thumbprint)
+        if (verdict := self._verdicts.get(pair)) is not None:
+            self._verdicts.move_to_end(pair)
+            return verdict
+        verdict = self._verdicts[pair] = is_signed_by(certificate, issuer)
+        if len(self._verdicts) > self.max_entries:
+            self._verdicts.popitem(last=False)
+        return verdict
+
+
+def build_chain(
+    leaf: Certificate,
+    bag: Sequence[Certificate],
+    anchors: Iterable[Certificate],
+    now: datetime,
+    *,
+    allow_partial: bool = False,
+    cache: SignatureCache | None = None,
+) -> tuple[Certificate, ...]:
+    """Return the chain (leaf first, anchor last) that holds at `now`, or raise the `ChainError` that says why not.
+
+    `allow_partial` lets a chain end at an anchor that is not self-signed, such as an enrolled intermediate.
+    Of several reasons the one found deepest is raised: it is the closest to a working chain.
+    """
+    if len(bag) > MAX_BAG:
+        raise ChainTooLongError("Too many certificates were sent.", count=len(bag))
+    trusted = {anchor.thumbprint: anchor for anchor in anchors if allow_partial or anchor.is_self_signed}
+    search = _Search(
+        trusted, _by_subject([*trusted.values(), *bag]), now, cache or SignatureCache(max_entries=_MAX_STEPS)
+    )
+    found = search.extend((leaf,))
+    if found is None:
+        raise search.reason()
+    return found
+
+
+def check_dates(certificate: Certificate, now: datetime) -> None:
+    """Raise `CertificateExpiredError` or `CertificateNotYetValidError`."""
+    facts = {"subject": certificate.subject_text, "now": _shown(now)}
+    if now > certificate.not_after:
+        raise CertificateExpiredError("The certificate has expired.", not_after=_shown(certificate.not_after), **facts)
+    if now < certificate.not_before:
+        raise CertificateNotYetValidError(
+            "The certificate is not yet valid.", not_before=_shown(certificate.not_before), **facts
+        )
+
+
+def walk_up(
+    leaf: Certificate, bag: Sequence[Certificate], cache: SignatureCache | None = None
+) -> tuple[Certificate, ...]:
+    """Return the issuers present in `bag`, closest to the leaf first, each having really signed the one before.
+
+    Says nothing about dates or trust: it is the order in which DPS looks for an enrollment group.
+    """
+    verdicts = cache or SignatureCache(max_entries=_MAX_STEPS)
+    by_subject = _by_subject(bag[:MAX_BAG])
+    found: list[Certificate] = []
+    current = leaf
+    while len(found) < MAX_DEPTH:
+        seen = {leaf.thumbprint, *(certificate.thumbprint for certificate in found)}
+        candidates = (
+            candidate
+            for candidate in _issuers_of(current, by_subject)
+            if candidate.thumbprint not in seen and verdicts.is_signed_by(current, candidate)
+        )
+        if (issuer := next(candidates, None)) is None:
+            break
+        found.append(issuer)
+        current = issuer
+    return tuple(found)
+
+
+@dataclass(slots=True)
+class _Search:
+    """Depth first over possible issuers, with a bound on the work; remembers why the deepest attempt failed."""
+
+    anchors: dict[Thumbprint, Certificate]
+    by_subject: dict[bytes, list[Certificate]]
+    now: datetime
+    cache: SignatureCache
+    steps: int = 0
+    failures: list[tuple[int, BirthmarkError]] = field(default_factory=list)
+
+    def extend(self, path: tuple[Certificate, ...]) -> tuple[Certificate, ...] | None:
+        """Return the finished chain that begins with `path`, or None after noting why there is none."""
+        current = path[-1]
+        try:
+            self._check_alone(current)
+        except ChainError as error:
+            self.failures.append((2 * len(path), error))
+            return None
+        if current.thumbprint in self.anchors:
+            return path
+        if len(path) >= MAX_DEPTH:
+            self.failures.append((2 * len(path), ChainTooLongError("The chain is too deep.", count=len(path))))
+            return None
+        seen = {certificate.thumbprint for certificate in path}
+        for candidate in _issuers_of(current, self.by_subject):
+            self.steps += 1
+            if candidate.thumbprint in seen or self.steps > _MAX_STEPS:
+                continue
+            try:
+                self._check_issuer(path, candidate)
+            except ChainError as error:
+                self.failures.append((2 * len(path) + 1, error))
+                continue
+            if (found := self.extend((*path, candidate))) is not None:
+                return found
+        missing = ChainIncompleteError(
+            "An issuer in the chain is missing.", subject=current.subject_text, issuer=current.issuer_text
+        )
+        self.failures.append((2 * len(path) - 1, missing))
+        return None
+
+    def reason(self) -> BirthmarkError:
+        return max(self.failures, key=lambda failure: failure[0])[1]
+
+    def _check_alone(self, certificate: Certificate) -> None:
+        if unknown := certificate.extensions.unknown_critical:
+            raise UnknownCriticalExtensionError(
+                "A critical extension is not understood.", subject=certificate.subject_text, oid=unknown[0]
+            )
+        check_dates(certificate, self.now)
+
+    def _check_issuer(self, path: tuple[Certificate, ...], issuer: Certificate) -> None:
+        current = path[-1]
+        facts = {"subject": current.subject_text, "issuer": issuer.subject_text}
+        if not self.cache.is_signed_by(current, issuer):
+            raise SignatureBrokenError("The issuer's key did not make the signature.", **facts)
+        says = issuer.extensions
+        if not says.is_ca:
+            raise NotACAError("The issuer is not a CA.", detail="it lacks basicConstraints CA:TRUE", **facts)
+        if says.key_usage is not None and "key_cert_sign" not in says.key_usage:
+            raise NotACAError("The issuer may not sign.", detail="its keyUsage lacks keyCertSign", **facts)
+        # RFC 5280 section 4.2.1.9: intermediates between this CA and the leaf; those issued to themselves do not count.
+        below = sum(certificate.subject != certificate.issuer for certificate in path[1:])
+        if says.path_length is not None and below > says.path_length:
+            raise NotACAError("The chain is longer than the CA allows.", detail="its path length is exceeded", **facts)
+
+
+def _by_subject(certificates: Iterable[Certificate]) -> dict[bytes, list[Certificate]]:
+    index: dict[bytes, list[Certificate]] = {}
+    for certificate in certificates:
+        index.setdefault(certificate.subject.public_bytes(), []).append(certificate)
+    return index
+
+
+def _issuers_of(certificate: Certificate, by_subject: dict[bytes, list[Certificate]]) -> Iterator[Certificate]:
+    """Yield those with the issuer's name whose key id does not contradict (RFC 5280 section 4.2.1.1)."""
+    wanted = certificate.extensions.authority_key_id
+    for candidate in by_subject.get(certificate.issuer.public_bytes(), ()):
+        offered = candidate.extensions.subject_key_id
+        if wanted is None or offered is None or wanted == offered:
+            yield candidate
+
+
+def _shown(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%d %H:%M:%S UTC")

@@ -1,0 +1,75 @@
+"""Names in certificates: common names, distinguished names as text, DPS registration ids.
+
+Sources: RFC 5280 appendix A.1 (ub-common-name), RFC 4514 (text form), Azure DPS concepts (registration id).
+"""
+
+import re
+from typing import NewType
+
+from cryptography import x509
+from cryptography.x509.oid import NameOID
+
+from birthmark.errors import InvalidRequestError
+
+RegistrationId = NewType("RegistrationId", str)
+MAX_COMMON_NAME_CHARS = 64
+MAX_REGISTRATION_ID_CHARS = 128
+_REGISTRATION_ID = re.compile(r"[a-z0-9\-._:]*[a-z0-9\-]", re.ASCII)
+
+
+class CommonNameInvalidError(InvalidRequestError):
+    """A common name is empty, too long, or not printable."""
+
+    code = "pki.common_name_invalid"
+    cause = "A certificate's common name must have 1 to 64 printable characters; this one has {length}."
+    fix = "Choose a shorter device id, or put the long name into another attribute."
+
+
+class RegistrationIdInvalidError(InvalidRequestError):
+    """A registration id has characters or a length that DPS does not take."""
+
+    code = "pki.registration_id_invalid"
+    cause = "A registration id has at most 128 letters, digits and - . _ : and ends with a letter, a digit or -."
+    fix = "Give the certificate a common name, and the request a registration id, of only these characters."
+
+
+def parse_registration_id(text: str) -> RegistrationId:
+    """Return the id in lower case, as DPS stores and compares it. Raise `RegistrationIdInvalidError`."""
+    if len(text) > MAX_REGISTRATION_ID_CHARS:
+        raise RegistrationIdInvalidError("The registration id is too long.", length=len(text))
+    lowered = text.lower()
+    if _REGISTRATION_ID.fullmatch(lowered) is None:
+        raise RegistrationIdInvalidError("The registration id has characters that are not allowed.", shown=shown(text))
+    return RegistrationId(lowered)
+
+
+def parse_common_name(text: str) -> str:
+    """Return `text` if it can be a common name; never cut it: a cut name no longer matches a registration id."""
+    if not 0 < len(text) <= MAX_COMMON_NAME_CHARS or not text.isprintable():
+        raise CommonNameInvalidError("The common name must have 1 to 64 printable characters.", length=len(text))
+    return text
+
+
+def name_of(common_name: str) -> x509.Name:
+    """Return a distinguished name of only this common name."""
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, parse_common_name(common_name))])
+
+
+def common_name_of(name: x509.Name) -> str | None:
+    """Return the one common name; None when there is none, or several and so no one can say which is meant."""
+    match name.get_attributes_for_oid(NameOID.COMMON_NAME):
+        case [single]:
+            value = single.value
+            return value if isinstance(value, str) else None
+        case _:
+            return None
+
+
+def text_of(name: x509.Name) -> str:
+    """Return a name as text for people (RFC 4514), safe in a log line."""
+    return shown(name.rfc4514_string())
+
+
+def shown(text: str) -> str:
+    """Return `text` with everything that is not printable escaped, so that it cannot forge log lines."""
+    return "".join(char if char.isprintable() else f"\\u{ord(char):04x}" for char in text)

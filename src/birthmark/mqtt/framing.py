@@ -1,0 +1,79 @@
+"""Cut a byte stream into MQTT control packets (section 2.2).
+
+Takes bytes in any chunking; a burst of packets in one chunk is cut without copying the rest again and again, and a
+large packet in tiny chunks is gathered in linear time.
+"""
+
+from birthmark.mqtt.errors import RemoteProtocolError
+
+
+class Framer:
+    """Holds one partial packet at most, if the caller draws frames until None after each `receive_data`."""
+
+    __slots__ = ("_at", "_chunk", "_need", "_tail", "max_packet_bytes")
+
+    def __init__(self, max_packet_bytes: int) -> None:
+        self.max_packet_bytes = max_packet_bytes
+        self._chunk = b""
+        self._at = 0  # where the next packet begins in the chunk
+        self._tail = bytearray()  # what came after the chunk
+        self._need = 2  # bytes of chunk and tail together without which looking again is useless
+
+    @property
+    def buffered(self) -> int:
+        """Bytes taken in and not yet given out."""
+        return len(self._chunk) - self._at + len(self._tail)
+
+    def receive_data(self, data: bytes) -> None:
+        if self._at == len(self._chunk):
+            self._chunk, self._at = data, 0
+        else:
+            self._tail += data
+
+    def next_frame(self) -> tuple[int, bytes] | None:
+        """Return the first byte and the body, or None. Raise `RemoteProtocolError` when the length is too large."""
+        chunk, at = self._chunk, self._at
+        if len(chunk) - at < self._need:
+            if len(chunk) - at + len(self._tail) < self._need:
+                return None
+            chunk = self._chunk = chunk[at:] + bytes(self._tail)
+            at = self._at = 0
+            self._tail.clear()
+        end = self._measure(chunk, at)
+        if end is None:
+            # The partial packet moves to the front so that the next chunk does not drag this one along.
+            if at:
+                self._chunk, self._at = chunk[at:], 0
+            return self.next_frame() if self._tail and self.buffered >= self._need else None
+        length_at = at + 1
+        while chunk[length_at] & 0x80:
+            length_at += 1
+        self._need = 2
+        body = chunk[length_at + 1 : end]
+        if end == len(chunk):
+            # The tail becomes the chunk at once: `receive_data` relies on an empty chunk meaning an empty tail.
+            self._chunk, self._at = bytes(self._tail), 0
+            self._tail.clear()
+        else:
+            self._at = end
+        return chunk[at], body
+
+    def _measure(self, chunk: bytes, at: int) -> int | None:
+        """Return where the packet at `at` ends if all of it is in the chunk; else set what is needed to go on."""
+        value = shift = 0
+        for position in range(at + 1, min(at + 5, len(chunk))):
+            byte = chunk[position]
+            value |= (byte & 0x7F) << shift
+            if not byte & 0x80:
+                end = position + 1 + value
+                if end - at > self.max_packet_bytes:
+                    raise RemoteProtocolError(
+                        f"a packet of {end - at} bytes is larger than {self.max_packet_bytes} bytes", reason_code=0x95
+                    )
+                self._need = end - at
+                return end if end <= len(chunk) else None
+            shift += 7
+        if len(chunk) - at >= 5:
+            raise RemoteProtocolError("the remaining length is longer than four bytes")
+        self._need = len(chunk) - at + 1
+        return None

@@ -1,0 +1,102 @@
+"""Integers, strings and binary data as MQTT writes them (section 1.5, 5.0 section 1.5).
+
+Readers take the body and a position and return the value and the position after it; they raise `RemoteProtocolError`
+when the body ends too early. Writers raise `LocalProtocolError` for what cannot be written.
+"""
+
+from birthmark.mqtt.errors import LocalProtocolError, RemoteProtocolError
+
+MAX_U16 = 0xFFFF
+MAX_VARINT = 268_435_455
+
+
+def read_u8(body: bytes, at: int) -> tuple[int, int]:
+    if at >= len(body):
+        raise RemoteProtocolError("the packet ends too early")
+    return body[at], at + 1
+
+
+def read_u16(body: bytes, at: int) -> tuple[int, int]:
+    if at + 2 > len(body):
+        raise RemoteProtocolError("the packet ends too early")
+    return body[at] << 8 | body[at + 1], at + 2
+
+
+def read_u32(body: bytes, at: int) -> tuple[int, int]:
+    if at + 4 > len(body):
+        raise RemoteProtocolError("the packet ends too early")
+    return int.from_bytes(body[at : at + 4], "big"), at + 4
+
+
+def read_varint(body: bytes, at: int) -> tuple[int, int]:
+    """Read a variable byte integer of at most four bytes, in the fewest bytes (5.0 section 1.5.5)."""
+    value = shift = 0
+    while True:
+        byte, at = read_u8(body, at)
+        value |= (byte & 0x7F) << shift
+        if not byte & 0x80:
+            if byte == 0 and shift:
+                raise RemoteProtocolError("a variable byte integer uses more bytes than needed")
+            return value, at
+        shift += 7
+        if shift > 21:
+            raise RemoteProtocolError("a variable byte integer is longer than four bytes")
+
+
+def read_binary(body: bytes, at: int) -> tuple[bytes, int]:
+    length, at = read_u16(body, at)
+    end = at + length
+    if end > len(body):
+        raise RemoteProtocolError("the packet ends inside a field")
+    return body[at:end], end
+
+
+def read_utf8(body: bytes, at: int) -> tuple[str, int]:
+    """Read a string: well-formed UTF-8 without surrogates and U+0000 (section 1.5.3)."""
+    raw, at = read_binary(body, at)
+    return decode_utf8(raw), at
+
+
+def decode_utf8(raw: bytes) -> str:
+    """Return the text, or raise `RemoteProtocolError`. A byte order mark is kept, as [MQTT-1.5.3-3] demands."""
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError:
+        raise RemoteProtocolError("a string is not well-formed UTF-8") from None
+    if "\0" in text:
+        raise RemoteProtocolError("a string contains U+0000")
+    return text
+
+
+def write_u16(value: int) -> bytes:
+    if not 0 <= value <= MAX_U16:
+        raise LocalProtocolError(f"{value} does not fit into two bytes")
+    return value.to_bytes(2, "big")
+
+
+def write_varint(value: int) -> bytes:
+    if not 0 <= value <= MAX_VARINT:
+        raise LocalProtocolError(f"{value} does not fit into a variable byte integer")
+    out = bytearray()
+    while True:
+        value, digit = value >> 7, value & 0x7F
+        if not value:
+            out.append(digit)
+            return bytes(out)
+        out.append(digit | 0x80)
+
+
+def write_binary(value: bytes) -> bytes:
+    if len(value) > MAX_U16:
+        raise LocalProtocolError(f"a field of {len(value)} bytes is longer than 65535 bytes")
+    return len(value).to_bytes(2, "big") + value
+
+
+def write_utf8(value: str) -> bytes:
+    try:
+        raw = value.encode("utf-8")
+    except UnicodeEncodeError:
+        raise LocalProtocolError("a string contains surrogates") from None
+    if 0 in raw:
+        raise LocalProtocolError("a string contains U+0000")
+    return write_binary(raw)

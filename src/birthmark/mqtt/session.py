@@ -1,0 +1,93 @@
+"""What outlives a connection on the sending side: messages in flight or waiting, and packet ids in use (section 4.4).
+
+The same `Session` is handed to the next `Engine` of this client id; its unacknowledged messages are then sent again.
+"""
+
+from collections import deque
+from collections.abc import Iterator
+
+import msgspec
+
+from birthmark.mqtt.errors import LocalProtocolError, QueueFullError
+from birthmark.mqtt.packets import Publish
+
+
+class Session:
+    """QoS 1 messages on their way out, in order, and the packet ids that are taken."""
+
+    __slots__ = ("_in_flight", "_last_id", "_reserved", "_waiting", "max_queued", "window")
+
+    def __init__(self, window: int = 100, max_queued: int = 1000) -> None:
+        self.window = window
+        self.max_queued = max_queued
+        self._in_flight: dict[int, Publish] = {}
+        self._waiting: deque[Publish] = deque()
+        self._reserved: set[int] = set()
+        self._last_id = 0
+
+    @property
+    def in_flight(self) -> tuple[Publish, ...]:
+        """Messages sent and not acknowledged, oldest first."""
+        return tuple(self._in_flight.values())
+
+    @property
+    def waiting(self) -> tuple[Publish, ...]:
+        """Messages that wait for room in the window."""
+        return tuple(self._waiting)
+
+    def reserve(self) -> int:
+        """Take a free packet id, as for a SUBSCRIBE; `release` gives it back."""
+        packet_id = self._last_id
+        for _ in range(0xFFFF):
+            packet_id = packet_id % 0xFFFF + 1
+            if packet_id not in self._reserved:
+                self._last_id = packet_id
+                self._reserved.add(packet_id)
+                return packet_id
+        raise LocalProtocolError("all 65535 packet ids are in use")
+
+    def release(self, packet_id: int) -> None:
+        self._reserved.discard(packet_id)
+
+    def add(self, message: Publish, *, may_fly: bool) -> bool:
+        """Put a QoS 1 message with its packet id in flight and say True, or queue it and say False."""
+        if may_fly and len(self._in_flight) < self.window and not self._waiting:
+            self._fly(message)
+            return True
+        self._waiting.append(message)
+        return False
+
+    def check_room(self) -> None:
+        """Raise `QueueFullError` when one more message would be too many."""
+        if len(self._waiting) >= self.max_queued:
+            raise QueueFullError(f"{self.max_queued} messages wait already")
+
+    def acknowledge(self, packet_id: int) -> bool:
+        """Forget a delivered message; say whether it was one of ours."""
+        if self._in_flight.pop(packet_id, None) is None:
+            return False
+        self._reserved.discard(packet_id)
+        return True
+
+    def advance(self) -> Iterator[Publish]:
+        """Yield the waiting messages for which there is room now."""
+        while self._waiting and len(self._in_flight) < self.window:
+            message = self._waiting.popleft()
+            self._fly(message)
+            yield message
+
+    def resend(self, *, as_duplicates: bool) -> Iterator[Publish]:
+        """Yield the messages in flight again, oldest first ([MQTT-4.4.0-1], [MQTT-4.6.0-1])."""
+        for message in self.in_flight:
+            yield msgspec.structs.replace(message, dup=True) if as_duplicates else message
+
+    def clear(self) -> None:
+        """Forget everything: the session has ended."""
+        self._in_flight.clear()
+        self._waiting.clear()
+        self._reserved.clear()
+
+    def _fly(self, message: Publish) -> None:
+        if message.packet_id is None:
+            raise LocalProtocolError("a message in flight needs a packet id")
+        self._in_flight[message.packet_id] = message

@@ -11,6 +11,7 @@ import base64
 import binascii
 import hashlib
 import re
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -150,7 +151,9 @@ def parse_der(der: bytes) -> Certificate:
     try:
         parsed = x509.load_der_x509_certificate(der)
         # cryptography reads lazily; touch what a Certificate promises, so that it fails here or never.
-        text_of(parsed.subject), text_of(parsed.issuer)
+        with warnings.catch_warnings():  # of names that are too long: they are shown as they are
+            warnings.simplefilter("ignore", UserWarning)
+            text_of(parsed.subject), text_of(parsed.issuer)
         _ = (parsed.not_valid_before_utc, parsed.not_valid_after_utc, parsed.serial_number, parsed.version)
         parsed.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
         extensions = read_extensions(der)

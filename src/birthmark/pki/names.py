@@ -12,9 +12,9 @@ from cryptography.x509.oid import NameOID
 from birthmark.errors import InvalidRequestError
 
 RegistrationId = NewType("RegistrationId", str)
-MAX_COMMON_NAME_CHARS = 64
+MAX_COMMON_NAME_BYTES = 64  # the bound is 64 characters; common tools count the bytes of UTF-8
 MAX_REGISTRATION_ID_CHARS = 128
-_REGISTRATION_ID = re.compile(r"[a-z0-9\-._:]*[a-z0-9\-]", re.ASCII)
+_REGISTRATION_ID = re.compile(r"[A-Za-z0-9\-._:]*[A-Za-z0-9\-]")
 
 
 class CommonNameInvalidError(InvalidRequestError):
@@ -37,15 +37,14 @@ def parse_registration_id(text: str) -> RegistrationId:
     """Return the id in lower case, as DPS stores and compares it. Raise `RegistrationIdInvalidError`."""
     if len(text) > MAX_REGISTRATION_ID_CHARS:
         raise RegistrationIdInvalidError("The registration id is too long.", length=len(text))
-    lowered = text.lower()
-    if _REGISTRATION_ID.fullmatch(lowered) is None:
+    if _REGISTRATION_ID.fullmatch(text) is None:
         raise RegistrationIdInvalidError("The registration id has characters that are not allowed.", shown=shown(text))
-    return RegistrationId(lowered)
+    return RegistrationId(text.lower())
 
 
 def parse_common_name(text: str) -> str:
     """Return `text` if it can be a common name; never cut it: a cut name no longer matches a registration id."""
-    if not 0 < len(text) <= MAX_COMMON_NAME_CHARS or not text.isprintable():
+    if not 0 < len(text.encode()) <= MAX_COMMON_NAME_BYTES or not text.isprintable():
         raise CommonNameInvalidError("The common name must have 1 to 64 printable characters.", length=len(text))
     return text
 

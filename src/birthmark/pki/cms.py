@@ -1,0 +1,45 @@
+"""Certs-only CMS: a bag of certificates in a SignedData without signers (RFC 5652 section 5, RFC 7030 section 4.1.3).
+
+DER sorts a SET OF, so the order of certificates means nothing: a client finds its own by the public key.
+"""
+
+from collections.abc import Iterable
+
+from asn1crypto import cms
+from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
+
+from birthmark.errors import InvalidRequestError
+from birthmark.pki.certificates import Certificate, parse_der
+
+MAX_CMS_BYTES = 256 * 1024
+MAX_CMS_CERTIFICATES = 64
+
+
+class CmsInvalidError(InvalidRequestError):
+    """Not a certs-only CMS message."""
+
+    code = "pki.cms_invalid"
+    cause = "The answer is not a bag of certificates (certs-only PKCS#7): {detail}."
+    fix = "Check that the URL is an EST server's: `openssl pkcs7 -inform DER -print_certs` must show certificates."
+
+
+def render_certs_only(certificates: Iterable[Certificate]) -> bytes:
+    """Return the DER of a certs-only message."""
+    return pkcs7.serialize_certificates([certificate.parsed for certificate in certificates], Encoding.DER)
+
+
+def parse_certs_only(der: bytes) -> tuple[Certificate, ...]:
+    """Return the certificates, at least one, in no meaningful order. Raise `InvalidRequestError`."""
+    if len(der) > MAX_CMS_BYTES:
+        raise CmsInvalidError("The message is too large.", detail=f"more than {MAX_CMS_BYTES} bytes")
+    try:
+        content = cms.ContentInfo.load(der, strict=True)
+        if content["content_type"].native != "signed_data":
+            raise CmsInvalidError("The message is not SignedData.", detail="not SignedData")
+        choices = list(content["content"]["certificates"] or ())
+        ders = [choice.chosen.dump() for choice in choices if choice.name == "certificate"]
+    except (ValueError, TypeError, OverflowError) as problem:
+        raise CmsInvalidError("The message cannot be read.", detail=type(problem).__name__) from problem
+    if not 0 < len(ders) <= MAX_CMS_CERTIFICATES:
+        raise CmsInvalidError("The message has no or too many certificates.", detail=f"{len(ders)} certificates")
+    return tuple(parse_der(one) for one in ders)

@@ -1,0 +1,229 @@
+"""Certificate requests: read, proven, and within policy (RFC 2986; RFC 6402 for ChangeSubjectName).
+
+In:   DER, at most MAX_CSR_BYTES.
+Out:  a `CertificateRequest` whose signature proves possession of the private key and whose key is of an accepted kind.
+Each refusal has its own class under `pki.csr_…`. What the request asks for beyond name and key is shown, never copied.
+"""
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.x509.oid import AttributeOID, ExtensionOID, ObjectIdentifier
+
+from birthmark.errors import InvalidRequestError
+from birthmark.pki.names import MAX_COMMON_NAME_BYTES, common_name_of, text_of
+from birthmark.pki.weak_keys import has_roca_pattern
+
+MAX_CSR_BYTES = 32 * 1024
+MIN_RSA_BITS, MAX_RSA_BITS, RSA_EXPONENT = 2048, 4096, 65537
+CHANGE_SUBJECT_NAME = ObjectIdentifier("1.3.6.1.5.5.7.7.36")
+PublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey
+
+_ACCEPTED_HASHES = frozenset({"sha256", "sha384", "sha512"})
+_UNDERSTOOD = frozenset(
+    {
+        ExtensionOID.BASIC_CONSTRAINTS,
+        ExtensionOID.KEY_USAGE,
+        ExtensionOID.EXTENDED_KEY_USAGE,
+        ExtensionOID.SUBJECT_ALTERNATIVE_NAME,
+        ExtensionOID.SUBJECT_KEY_IDENTIFIER,
+    }
+)
+
+
+class CsrRefusedError(InvalidRequestError):
+    """The certificate request cannot be accepted."""
+
+    code = "pki.csr_refused"
+
+
+class CsrMalformedError(CsrRefusedError):
+    """Not a readable PKCS#10 request."""
+
+    code = "pki.csr_malformed"
+    cause = "The data is not a readable certificate request: {detail}."
+    fix = "Send a PKCS#10 request, as `openssl req -in FILE -noout -text` shows it."
+
+
+class CsrTooLargeError(CsrRefusedError):
+    """More bytes than any request needs."""
+
+    code = "pki.csr_too_large"
+    cause = "The request has {size} bytes; the limit is 32768."
+    fix = "Leave out what is not needed."
+
+
+class CsrSignatureInvalidError(CsrRefusedError):
+    """The request was not signed by the key it names: no proof of possession."""
+
+    code = "pki.csr_signature_invalid"
+    cause = "The request's signature does not fit its public key, so it proves no possession of the private key."
+    fix = "Make the request anew. With a secure element, check that certificate slot and key slot belong together."
+
+
+class CsrHashRefusedError(CsrRefusedError):
+    """Signed with a hash that is broken or not known."""
+
+    code = "pki.csr_hash_refused"
+    cause = "The request is signed with {hash}; accepted are SHA-256, SHA-384 and SHA-512."
+    fix = "Make the request with SHA-256: `openssl req -new -sha256 …`."
+
+
+class CsrKeyTypeRefusedError(CsrRefusedError):
+    """A kind of key that the clouds do not take."""
+
+    code = "pki.csr_key_type_refused"
+    cause = "The key is {key}; accepted are EC P-256, EC P-384 and RSA of 2048 to 4096 bits."
+    fix = "Generate one of these: `birthmark element keygen` or `openssl ecparam -genkey -name prime256v1`."
+
+
+class CsrKeySizeRefusedError(CsrRefusedError):
+    """An RSA key too small, too large, or with an odd exponent."""
+
+    code = "pki.csr_key_size_refused"
+    cause = "The RSA key has {bits} bits and exponent {exponent}; accepted are 2048 to 4096 bits and 65537."
+    fix = "Generate a key of 2048 bits, or an EC P-256 key."
+
+
+class CsrKeyWeakError(CsrRefusedError):
+    """A key from a generator known to be broken."""
+
+    code = "pki.csr_key_weak"
+    cause = "The RSA key has the pattern of a broken key generator (ROCA, CVE-2017-15361)."
+    fix = "Update the chip's firmware or use another chip; generate a new key."
+
+
+class CsrSubjectInvalidError(CsrRefusedError):
+    """No name, or a common name that is too long."""
+
+    code = "pki.csr_subject_invalid"
+    cause = "The request's subject cannot be used: {detail}."
+    fix = "Give the request a common name of 1 to 64 printable characters: the device id."
+
+
+class CsrExtensionRefusedError(CsrRefusedError):
+    """It insists on an extension that nobody here understands."""
+
+    code = "pki.csr_extension_refused"
+    cause = "The request asks for the critical extension {oid}, which is not issued here."
+    fix = "Leave the extension out, or do not mark it critical."
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateRequest:
+    """A request whose sender has the private key. Made by `parse_csr`."""
+
+    der: bytes = field(repr=False)
+    subject: x509.Name
+    public_key: PublicKey = field(repr=False, compare=False)
+    spki_der: bytes = field(repr=False)
+    challenge_password: str | None = field(repr=False)
+    """Either a channel binding (RFC 7030 section 3.5) or a secret of the sender: never logged."""
+    change_subject_name: bytes | None = field(repr=False)
+    """DER of the name that a re-enrollment wants instead of its old one (RFC 6402 section 2.8)."""
+    subject_alt_name: bytes | None = field(repr=False)
+    """DER value of the extension, for comparison byte by byte."""
+    wants_ca: bool
+    ignored_extensions: tuple[str, ...] = ()
+
+    @property
+    def subject_cn(self) -> str | None:
+        return common_name_of(self.subject)
+
+    @property
+    def subject_text(self) -> str:
+        return text_of(self.subject)
+
+
+def parse_csr(der: bytes) -> CertificateRequest:
+    """Return the request. Raise `CsrRefusedError`."""
+    if len(der) > MAX_CSR_BYTES:
+        raise CsrTooLargeError("The certificate request is too large.", size=len(der))
+    try:
+        parsed = x509.load_der_x509_csr(der)
+        with warnings.catch_warnings():  # names that are too long are refused below, with a reason
+            warnings.simplefilter("ignore", UserWarning)
+            subject = parsed.subject
+        public_key = _accepted_key(parsed.public_key())
+        _check_subject(subject)
+        hash_name = parsed.signature_hash_algorithm.name if parsed.signature_hash_algorithm else "no hash"
+        attributes = {attribute.oid: attribute.value for attribute in parsed.attributes}
+        extensions = parsed.extensions
+    except (ValueError, TypeError, OverflowError, UnsupportedAlgorithm, x509.DuplicateExtension) as problem:
+        raise CsrMalformedError("The certificate request cannot be read.", detail=type(problem).__name__) from problem
+    except x509.UnsupportedGeneralNameType as problem:
+        raise CsrMalformedError("The request has an unreadable name.", detail="general name") from problem
+    if hash_name not in _ACCEPTED_HASHES:
+        raise CsrHashRefusedError("The request's signature algorithm is not accepted.", hash=hash_name)
+    if not parsed.is_signature_valid:
+        raise CsrSignatureInvalidError("The request's signature is not valid.")
+    return CertificateRequest(
+        der=der,
+        subject=subject,
+        public_key=public_key,
+        spki_der=public_key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo),
+        challenge_password=_challenge(attributes),
+        change_subject_name=attributes.get(CHANGE_SUBJECT_NAME),
+        subject_alt_name=_subject_alt_name(extensions),
+        wants_ca=_wants_ca(extensions),
+        ignored_extensions=_ignored(extensions),
+    )
+
+
+def _accepted_key(key: object) -> PublicKey:
+    match key:
+        case ec.EllipticCurvePublicKey(curve=ec.SECP256R1() | ec.SECP384R1()):
+            return key
+        case ec.EllipticCurvePublicKey():
+            raise CsrKeyTypeRefusedError("This elliptic curve is not accepted.", key=f"EC {key.curve.name}")
+        case rsa.RSAPublicKey():
+            numbers = key.public_numbers()
+            if not MIN_RSA_BITS <= key.key_size <= MAX_RSA_BITS or numbers.e != RSA_EXPONENT:
+                raise CsrKeySizeRefusedError("This RSA key is not accepted.", bits=key.key_size, exponent=numbers.e)
+            if has_roca_pattern(numbers.n):
+                raise CsrKeyWeakError("This RSA key comes from a broken generator.")
+            return key
+        case _:
+            raise CsrKeyTypeRefusedError("This kind of key is not accepted.", key=type(key).__name__)
+
+
+def _check_subject(subject: x509.Name) -> None:
+    text_of(subject)  # cryptography reads names lazily
+    if not list(subject):
+        raise CsrSubjectInvalidError("The request has no subject.", detail="it is empty")
+    common_name = common_name_of(subject)
+    if common_name is not None and not 0 < len(common_name.encode()) <= MAX_COMMON_NAME_BYTES:
+        detail = f"the common name has {len(common_name)} characters"
+        raise CsrSubjectInvalidError("The common name has the wrong length.", detail=detail)
+    if common_name is not None and not common_name.isprintable():
+        raise CsrSubjectInvalidError("The common name is not printable.", detail="control characters in the name")
+
+
+def _challenge(attributes: Mapping[ObjectIdentifier, bytes]) -> str | None:
+    value = attributes.get(AttributeOID.CHALLENGE_PASSWORD)
+    return None if value is None else value.decode("utf-8", "replace")
+
+
+def _subject_alt_name(extensions: x509.Extensions) -> bytes | None:
+    for extension in extensions:
+        if isinstance(extension.value, x509.SubjectAlternativeName):
+            return extension.value.public_bytes()
+    return None
+
+
+def _wants_ca(extensions: x509.Extensions) -> bool:
+    return any(isinstance(one.value, x509.BasicConstraints) and one.value.ca for one in extensions)
+
+
+def _ignored(extensions: x509.Extensions) -> tuple[str, ...]:
+    ignored = [extension for extension in extensions if extension.oid not in _UNDERSTOOD]
+    for extension in ignored:
+        if extension.critical:
+            oid = extension.oid.dotted_string
+            raise CsrExtensionRefusedError("The request insists on an unknown extension.", oid=oid)
+    return tuple(extension.oid.dotted_string for extension in ignored)

@@ -1,0 +1,145 @@
+"""Sign a certificate by a profile (RFC 5280 section 4.1).
+
+In:   who (a Name as the request encoded it), the public key, the issuer with its private key, a serial number, `now`.
+Out:  the certificate. Whether it should exist at all was decided before, in `ca`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import TypeAlias
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from birthmark.clock import Entropy
+from birthmark.errors import PolicyError
+from birthmark.pki.certificates import Certificate, parse_der
+from birthmark.pki.profiles import Profile
+
+SigningKey: TypeAlias = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
+"""What signs here; a key in a token is a subclass that delegates `sign` (room `keys`)."""
+
+BACKDATING = timedelta(minutes=5)
+_SERIAL_BYTES = 16
+_USAGES = (
+    "digital_signature",
+    "content_commitment",
+    "key_encipherment",
+    "data_encipherment",
+    "key_agreement",
+    "key_cert_sign",
+    "crl_sign",
+    "encipher_only",
+    "decipher_only",
+)
+
+
+class IssuerExpiredError(PolicyError):
+    """The CA's own certificate has run out; nothing it signs would be believed."""
+
+    code = "pki.issuer_expired"
+    cause = "The CA certificate '{issuer}' expired at {not_after}."
+    fix = "Make a new issuing CA: `birthmark ca rollover`."
+
+
+@dataclass(frozen=True, slots=True)
+class Issuer:
+    """A CA: its certificate and the key that signs."""
+
+    certificate: Certificate
+    private_key: SigningKey = field(repr=False, compare=False)
+
+
+def new_serial(entropy: Entropy) -> int:
+    """Return a positive serial number of 126 random bits (RFC 5280 section 4.1.2.2: at most 20 octets, never zero)."""
+    return (int.from_bytes(entropy.token(_SERIAL_BYTES)) >> 1) | 1
+
+
+def issue(
+    profile: Profile,
+    subject: x509.Name,
+    public_key: CertificatePublicKeyTypes,
+    *,
+    issuer: Issuer,
+    serial: int,
+    now: datetime,
+    lifetime: timedelta | None = None,
+    san: Sequence[x509.GeneralName] = (),
+) -> Certificate:
+    """Return a certificate signed by `issuer`, valid from a little before `now` and never longer than the issuer."""
+    above = issuer.certificate
+    if now > above.not_after:
+        raise IssuerExpiredError(
+            "The CA's certificate has expired.", issuer=above.subject_text, not_after=above.not_after.isoformat()
+        )
+    not_before, not_after = _validity(now, lifetime or profile.lifetime)
+    key_id = above.extensions.subject_key_id
+    authority = (
+        x509.AuthorityKeyIdentifier(key_id, None, None)
+        if key_id is not None
+        else x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer.private_key.public_key())
+    )
+    builder = (
+        x509.CertificateBuilder(above.subject, subject, public_key, serial)
+        .not_valid_before(max(not_before, above.not_before))
+        .not_valid_after(min(not_after, above.not_after))
+        .add_extension(authority, critical=False)
+    )
+    return _sign(_with_profile(builder, profile, public_key, san), issuer.private_key)
+
+
+def self_signed(
+    profile: Profile,
+    subject: x509.Name,
+    private_key: SigningKey,
+    *,
+    serial: int,
+    now: datetime,
+    lifetime: timedelta | None = None,
+    san: Sequence[x509.GeneralName] = (),
+) -> Certificate:
+    """Return a certificate that vouches for itself: a root, or a device certificate for individual enrollment."""
+    not_before, not_after = _validity(now, lifetime or profile.lifetime)
+    builder = x509.CertificateBuilder(subject, subject, private_key.public_key(), serial)
+    builder = builder.not_valid_before(not_before).not_valid_after(not_after)
+    return _sign(_with_profile(builder, profile, private_key.public_key(), san), private_key)
+
+
+def hash_for(key: SigningKey) -> hashes.SHA256 | hashes.SHA384:
+    """Return the hash of the key's strength: SHA-384 for P-384, else SHA-256."""
+    strong = isinstance(key, ec.EllipticCurvePrivateKey) and isinstance(key.curve, ec.SECP384R1)
+    return hashes.SHA384() if strong else hashes.SHA256()
+
+
+def _validity(now: datetime, lifetime: timedelta) -> tuple[datetime, datetime]:
+    """Backdate for clocks that are behind, but by no more than a tenth: renewal counts from notBefore."""
+    whole = now.replace(microsecond=0)
+    return whole - min(BACKDATING, lifetime / 10), whole + lifetime
+
+
+def _with_profile(
+    builder: x509.CertificateBuilder,
+    profile: Profile,
+    public_key: CertificatePublicKeyTypes,
+    san: Sequence[x509.GeneralName],
+) -> x509.CertificateBuilder:
+    builder = (
+        builder.add_extension(x509.BasicConstraints(profile.is_ca, profile.path_length), critical=True)
+        .add_extension(x509.KeyUsage(**{bit: bit in profile.key_usage for bit in _USAGES}), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
+    )
+    if profile.extended_key_usage:
+        builder = builder.add_extension(x509.ExtendedKeyUsage(profile.extended_key_usage), critical=False)
+    if profile.ocsp_no_check:
+        builder = builder.add_extension(x509.OCSPNoCheck(), critical=False)
+    if san and profile.takes_subject_alt_name:
+        builder = builder.add_extension(x509.SubjectAlternativeName(san), critical=False)
+    return builder
+
+
+def _sign(builder: x509.CertificateBuilder, key: SigningKey) -> Certificate:
+    return parse_der(builder.sign(key, hash_for(key)).public_bytes(Encoding.DER))

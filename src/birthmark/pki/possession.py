@@ -1,0 +1,58 @@
+"""Proof that whoever puts a CA on record has its private key: a certificate for a code, signed by that CA.
+
+Azure DPS calls the code verification code, AWS IoT registration code; both want it as the common name of a certificate
+that the CA has signed. The code is public, the signature is the proof.
+"""
+
+import hmac
+from datetime import datetime, timedelta
+
+from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
+
+from birthmark.errors import ForbiddenError
+from birthmark.pki.certificates import Certificate, is_signed_by
+from birthmark.pki.chains import check_dates
+from birthmark.pki.issue import Issuer, issue
+from birthmark.pki.names import name_of, shown
+from birthmark.pki.profiles import VERIFICATION
+
+
+class PossessionNotProvenError(ForbiddenError):
+    """The verification certificate does not prove possession of the CA's key."""
+
+    code = "pki.possession_not_proven"
+
+
+class PossessionCodeMismatchError(PossessionNotProvenError):
+    """The common name is not the code."""
+
+    code = "pki.possession_code_mismatch"
+    cause = "The verification certificate's common name is '{found}', not the code that was given out last."
+    fix = "Use the newest code, each request for one replaces it: `birthmark ca verify-possession CODE`."
+
+
+class PossessionSignatureError(PossessionNotProvenError):
+    """Another key than the CA's made the signature."""
+
+    code = "pki.possession_signature_invalid"
+    cause = "The verification certificate was not signed by the key of '{ca}'."
+    fix = "Sign it with that CA's key: `birthmark ca verify-possession CODE` in the directory of the CA."
+
+
+def check_possession(verification: Certificate, ca: Certificate, code: str, now: datetime) -> None:
+    """Raise `PossessionNotProvenError` or a date error unless `verification` proves possession of `ca`'s key."""
+    found = verification.subject_cn or ""
+    if not hmac.compare_digest(found.encode(), code.strip().encode()):
+        raise PossessionCodeMismatchError("The common name is not the verification code.", found=shown(found))
+    if not is_signed_by(verification, ca):
+        raise PossessionSignatureError("The CA's key did not sign this certificate.", ca=ca.subject_text)
+    check_dates(verification, now)
+
+
+def prove_possession(
+    code: str, issuer: Issuer, public_key: CertificatePublicKeyTypes, *, serial: int, now: datetime, lifetime: timedelta
+) -> Certificate:
+    """Return the verification certificate for `code`. `public_key` may be of any fresh key; nobody uses it again."""
+    return issue(
+        VERIFICATION, name_of(code.strip()), public_key, issuer=issuer, serial=serial, now=now, lifetime=lifetime
+    )

@@ -1,0 +1,102 @@
+import base64
+import contextlib
+
+import pytest
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from hypothesis import given
+from hypothesis import strategies as st
+
+from birthmark.pki.certificates import (
+    MAX_CERTIFICATE_BYTES,
+    CertificateInvalidError,
+    CertificateIsRequestError,
+    CertificateKeySwappedError,
+    CertificateTooLargeError,
+    parse_any,
+    parse_bundle,
+    parse_der,
+    parse_pem,
+    parse_thumbprint,
+)
+from pki_builders import a_ca, a_csr, a_device, a_key
+
+ROOT = a_ca()
+DEVICE = a_device(ROOT, "sn0123")
+
+
+def test_a_certificate_survives_the_way_through_pem_base64_and_der() -> None:
+    certificate = DEVICE.certificate
+    assert parse_pem(certificate.pem()) == certificate
+    assert parse_any(certificate.pem().encode()) == certificate
+    assert parse_any(base64.encodebytes(certificate.der)) == certificate
+    assert parse_any(certificate.der) == certificate
+
+
+def test_a_certificate_says_who_it_is() -> None:
+    certificate = DEVICE.certificate
+    assert certificate.subject_cn == "sn0123"
+    assert certificate.subject_text == "CN=sn0123"
+    assert certificate.issuer_text == "CN=Test Root"
+    assert certificate.version == 3
+    assert not certificate.is_ca
+    assert not certificate.is_self_signed
+    assert ROOT.certificate.is_ca
+    assert ROOT.certificate.is_self_signed
+    assert parse_thumbprint(certificate.thumbprint.hex(":")) == certificate.thumbprint
+
+
+def test_a_chain_file_is_read_in_its_order_with_the_leaf_first() -> None:
+    text = "# a comment\n" + DEVICE.certificate.pem() + "\r\n" + ROOT.certificate.pem()
+    assert parse_bundle(text) == (DEVICE.certificate, ROOT.certificate)
+    assert parse_pem(text) == DEVICE.certificate
+
+
+@pytest.mark.parametrize("form", [PrivateFormat.PKCS8, PrivateFormat.TraditionalOpenSSL])
+@pytest.mark.parametrize("encoding", [Encoding.PEM, Encoding.DER])
+def test_a_private_key_in_the_place_of_a_certificate_is_recognized(form: PrivateFormat, encoding: Encoding) -> None:
+    with pytest.raises(CertificateKeySwappedError) as refusal:
+        parse_any(a_key().private_bytes(encoding, form, NoEncryption()))
+    assert "X509_CERT_FILE" in refusal.value.explain_fix()
+
+
+def test_a_request_in_the_place_of_a_certificate_is_recognized() -> None:
+    with pytest.raises(CertificateIsRequestError):
+        parse_any(a_csr())
+
+
+@pytest.mark.parametrize("data", [b"", "", "not base64!", b"\x30\x03\x02\x01\x01", "-----BEGIN CERTIFICATE-----"])
+def test_what_is_no_certificate_is_refused(data: bytes | str) -> None:
+    with pytest.raises(CertificateInvalidError):
+        parse_any(data)
+
+
+def test_an_oversized_certificate_is_refused_before_it_is_read() -> None:
+    with pytest.raises(CertificateTooLargeError):
+        parse_der(b"\x30" * (MAX_CERTIFICATE_BYTES + 1))
+
+
+def test_a_name_cannot_forge_log_lines() -> None:
+    from birthmark.pki.names import shown
+
+    assert shown("a\nb\x1b[31m") == "a\\u000ab\\u001b[31m"
+
+
+@given(st.binary(max_size=400))
+def test_any_bytes_are_a_certificate_or_a_refusal(data: bytes) -> None:
+    with contextlib.suppress(CertificateInvalidError):
+        assert parse_any(data).der
+
+
+@given(st.integers(0, len(DEVICE.certificate.der) - 1), st.integers(0, 255))
+def test_a_damaged_certificate_is_read_whole_or_refused(position: int, value: int) -> None:
+    der = bytearray(DEVICE.certificate.der)
+    der[position] = value
+    try:
+        certificate = parse_der(bytes(der))
+    except CertificateInvalidError:
+        return
+    assert certificate.subject_text is not None
+    assert certificate.not_before.tzinfo is not None
+    assert certificate.serial is not None
+    assert certificate.spki_der
+    assert certificate.is_self_signed in (True, False)

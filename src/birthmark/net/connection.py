@@ -1,0 +1,293 @@
+"""One accepted socket: TLS by memory BIOs, then MQTT or HTTP by the first byte.
+
+The protocol that is chosen sees a plaintext `Transport`. It never learns of TLS but through
+`get_extra_info("birthmark.peer")`.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from OpenSSL import SSL
+
+from birthmark.errors import BirthmarkError
+from birthmark.net.errors import TooSlowError, explain_handshake
+from birthmark.net.limits import Limits
+from birthmark.net.tls import NO_PEER, TlsPeer, peer_of, shown_certificate
+from birthmark.pki.certificates import CertificateInvalidError
+
+log = logging.getLogger(__name__)
+
+MQTT_CONNECT = 0x10
+_CHUNK = 65536
+_RECORD = 16384
+_NOT_YET = asyncio.Transport()  # stands in until connection_made
+
+
+class Host(Protocol):
+    """What a connection needs of the listener that accepted it."""
+
+    limits: Limits
+
+    def monotonic(self) -> float: ...
+
+    def choose(self, first_byte: int, peer: TlsPeer) -> asyncio.Protocol:
+        """Return the protocol for this connection, or raise the refusal."""
+        ...
+
+    def opened(self, connection: "Connection") -> None: ...
+
+    def established(self, connection: "Connection") -> None: ...
+
+    def closed(self, connection: "Connection") -> None: ...
+
+    def refused(self, error: BirthmarkError, connection: "Connection") -> None: ...
+
+
+class Connection(asyncio.Protocol):
+    """A server-side TLS connection. `deadline` is looked at by the listener's sweep."""
+
+    __slots__ = (
+        "_host",
+        "_inner",
+        "_on_deadline",
+        "_plain",
+        "_raw",
+        "_shut",
+        "_tls",
+        "address",
+        "deadline",
+        "peer",
+    )
+
+    def __init__(self, host: Host, context: SSL.Context) -> None:
+        self._host = host
+        self._tls = SSL.Connection(context, None)
+        self._tls.set_accept_state()
+        self._plain = PlainTransport(self)
+        self._inner: asyncio.Protocol | None = None
+        self._raw: asyncio.Transport = _NOT_YET
+        self._shut = False
+        self._on_deadline: Callable[[], None] | None = None
+        self.peer = NO_PEER
+        self.address = ""
+        self.deadline: float | None = None
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - create_server makes nothing else
+        self._raw = transport
+        name = transport.get_extra_info("peername")
+        self.address = name[0] if name else ""
+        self.deadline = self._host.monotonic() + self._host.limits.handshake_s
+        self._host.opened(self)
+
+    def data_received(self, data: bytes) -> None:
+        tls = self._tls
+        tls.bio_write(data)
+        try:
+            if self.peer is NO_PEER and not self._handshake():
+                return
+            while not self._shut:
+                self._deliver(tls.recv(_CHUNK))
+        except SSL.WantReadError:
+            pass
+        except SSL.ZeroReturnError:
+            self.close()
+            return
+        except SSL.Error as error:
+            log.debug("tls.broken", extra={"reason": str(error)})
+            self.abort()
+            return
+        self._flush()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._shut = True
+        self.deadline = None
+        self._host.closed(self)
+        inner, self._inner = self._inner, None
+        if inner is not None:
+            inner.connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        if self._inner is not None:
+            self._inner.pause_writing()
+
+    def resume_writing(self) -> None:
+        if self._inner is not None:
+            self._inner.resume_writing()
+
+    def eof_received(self) -> bool:
+        if self._inner is None and self.peer is NO_PEER and not self._shut:
+            # A client that distrusts us may just close; some send their alert first, and that was read before.
+            self.deadline = None
+        return False
+
+    # For the plaintext side.
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        if self._shut:
+            return
+        rest = memoryview(data)
+        try:
+            while rest:  # OpenSSL takes one record at a time here (partial writes are on)
+                rest = rest[self._tls.send(rest[:_RECORD]) :]
+        except SSL.Error:
+            self.abort()
+            return
+        self._flush()
+        if self._raw.get_write_buffer_size() > self._host.limits.max_write_buffer_bytes:
+            log.info("net.slow_reader_dropped", extra={"address": self.address})
+            self.abort()
+
+    def close(self) -> None:
+        """Send close_notify, then close; clients tell this from a broken line."""
+        if self._shut:
+            return
+        self._shut = True
+        try:
+            self._tls.shutdown()
+        except SSL.Error:
+            log.debug("tls.shutdown_failed")
+        self._flush()
+        self._raw.close()
+
+    def abort(self) -> None:
+        self._shut = True
+        self._raw.abort()
+
+    def set_deadline(self, after_s: float | None, act: Callable[[], None] | None = None) -> None:
+        """Have `act` called (or the connection closed) unless the deadline is moved within `after_s` seconds."""
+        self.deadline = None if after_s is None else self._host.monotonic() + after_s
+        self._on_deadline = act
+
+    def deadline_passed(self) -> None:
+        """Called by the sweep."""
+        self.deadline = None
+        if self._on_deadline is not None:
+            self._on_deadline()
+            return
+        limits = self._host.limits
+        phase, limit = ("the TLS handshake", limits.handshake_s)
+        if self.peer is not NO_PEER:
+            phase, limit = ("sending its first bytes", limits.first_byte_s)
+        self._host.refused(TooSlowError(f"Too slow: {phase}", phase=phase, limit_s=limit), self)
+        self.abort()
+
+    @property
+    def raw(self) -> asyncio.Transport:
+        return self._raw
+
+    # Inside.
+
+    def _handshake(self) -> bool:
+        try:
+            self._tls.do_handshake()
+            self.peer = peer_of(self._tls)
+        except SSL.WantReadError:
+            self._flush()
+            return False
+        except CertificateInvalidError as error:
+            self._give_up(error)
+            return False
+        except SSL.Error as error:
+            try:
+                shown = shown_certificate(self._tls)
+            except CertificateInvalidError:
+                shown = None
+            sni = (self._tls.get_servername() or b"").decode("ascii", "replace")
+            queue = error.args[0] if error.args and isinstance(error.args[0], list) else [(str(error),)]
+            self._give_up(explain_handshake(queue, shown, sni))
+            return False
+        self.set_deadline(self._host.limits.first_byte_s)
+        self._host.established(self)
+        self._flush()
+        return True
+
+    def _give_up(self, error: BirthmarkError) -> None:
+        self._flush()  # the alert tells the client as much as TLS can
+        self._shut = True
+        self._raw.close()
+        self._host.refused(error, self)
+
+    def _deliver(self, data: bytes) -> None:
+        if self._inner is None:
+            try:
+                inner = self._host.choose(data[0], self.peer)
+            except BirthmarkError as error:
+                self._host.refused(error, self)
+                self.close()
+                return
+            self._inner = inner
+            self.set_deadline(None)
+            inner.connection_made(self._plain)
+        self._inner.data_received(data)
+
+    def _flush(self) -> None:
+        try:
+            while True:
+                self._raw.write(self._tls.bio_read(_CHUNK))
+        except SSL.WantReadError:
+            pass
+
+
+class PlainTransport(asyncio.Transport):
+    """The decrypted side of a `Connection`, as uvicorn's protocols and the MQTT pump see it."""
+
+    def __init__(self, connection: Connection) -> None:
+        super().__init__()
+        self._connection = connection
+
+    @property
+    def connection(self) -> Connection:
+        return self._connection
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self._connection.write(data)
+
+    def writelines(self, list_of_data: Any) -> None:
+        self._connection.write(b"".join(list_of_data))
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def abort(self) -> None:
+        self._connection.abort()
+
+    def is_closing(self) -> bool:
+        return self._connection._shut or self._connection.raw.is_closing()  # noqa: SLF001 - one class in two halves
+
+    def can_write_eof(self) -> bool:
+        return False
+
+    def pause_reading(self) -> None:
+        if not self.is_closing():
+            self._connection.raw.pause_reading()
+
+    def resume_reading(self) -> None:
+        if not self.is_closing():
+            self._connection.raw.resume_reading()
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        assert isinstance(protocol, asyncio.Protocol)  # noqa: S101 - uvicorn swaps in its WebSocket protocol only
+        self._connection._inner = protocol  # noqa: SLF001 - as above
+
+    def get_protocol(self) -> asyncio.BaseProtocol:
+        inner = self._connection._inner  # noqa: SLF001 - as above
+        assert inner is not None  # noqa: S101 - a transport is given to a protocol that exists
+        return inner
+
+    def get_write_buffer_size(self) -> int:
+        return self._connection.raw.get_write_buffer_size()
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        self._connection.raw.set_write_buffer_limits(high, low)
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        if name == "sslcontext":
+            return True  # uvicorn asks this to learn that the scheme is https
+        if name == "birthmark.peer":
+            return self._connection.peer
+        return self._connection.raw.get_extra_info(name, default)

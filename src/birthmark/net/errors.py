@@ -1,0 +1,96 @@
+"""Refusals of the transport itself: handshakes that fail, peers that are too slow, too large or too many."""
+
+from collections.abc import Sequence
+
+from birthmark.errors import BirthmarkError, InvalidRequestError, ThrottledError, UnauthenticatedError
+from birthmark.pki.certificates import Certificate
+
+
+class KeyNotProvenError(UnauthenticatedError):
+    """The client showed a certificate and its handshake signature does not verify with that certificate's key."""
+
+    code = "tls.key_not_proven"
+    cause = (
+        "The client showed the certificate {subject}, but the handshake signature was not made with that certificate's "
+        "key. The usual reason is a reference key used without the chip: the key file only names a key in a secure "
+        "element, and the program signed with the file's placeholder."
+    )
+    fix = (
+        "Run the program with the chip's key: `birthmark element exec -- PROGRAM`, or load the vendor's OpenSSL engine "
+        "or provider before it starts. If the key is an ordinary file, it belongs to another certificate."
+    )
+
+
+class ServerNotTrustedError(UnauthenticatedError):
+    """The client ended the handshake because it does not trust our certificate."""
+
+    code = "tls.server_not_trusted"
+    cause = "The client refused this server's certificate ({reason})."
+    fix = (
+        "Give the client this server's root: `birthmark env` prints the variables (SSL_CERT_FILE, REQUESTS_CA_BUNDLE, "
+        "NODE_EXTRA_CA_CERTS), and the host name it uses must be in the server's certificate."
+    )
+
+
+class HandshakeFailedError(UnauthenticatedError):
+    """The handshake failed for another reason."""
+
+    code = "tls.handshake_failed"
+    cause = "The TLS handshake failed: {reason}."
+    fix = "The server speaks TLS 1.2 and 1.3 with ECDHE and AES-GCM or ChaCha20; check the client's TLS settings."
+
+
+class NotTlsError(InvalidRequestError):
+    """Plain text on a TLS port."""
+
+    code = "tls.plain_text"
+    cause = "The client spoke {reason} on a TLS port."
+    fix = "Use https:// or MQTT over TLS on this port."
+
+
+class TooSlowError(InvalidRequestError):
+    """The peer did not finish in time."""
+
+    code = "net.too_slow"
+    cause = "The client did not finish {phase} within {limit_s} seconds."
+    fix = "Check the network between the client and this server; the limits are in docs/reference/limits.md."
+
+
+class TooManyConnectionsError(ThrottledError):
+    """The server, or one peer, has as many connections as it may."""
+
+    code = "net.too_many_connections"
+    cause = "{scope} holds {limit} connections already."
+    fix = "Close connections that are not needed, or raise the limit in the server's configuration."
+
+
+class NotAllowedHereError(InvalidRequestError):
+    """This port does not serve that protocol."""
+
+    code = "net.protocol_not_served"
+    cause = "This port does not serve {protocol}."
+    fix = "MQTT is on 8883 (and 443), HTTPS on 8443 (and 443), EST on 8085 and 8443."
+
+
+_ALERTS_AGAINST_US = ("unknown ca", "certificate unknown", "bad certificate", "certificate expired")
+_BAD_SIGNATURE = ("bad signature", "digest check failed", "wrong signature", "bad ecc", "signature", "block type")
+
+
+def explain_handshake(errors: Sequence[Sequence[str]], shown: Certificate | None, sni: str) -> BirthmarkError:
+    """Return the refusal for OpenSSL's error queue of a failed server handshake."""
+    reason = "; ".join(error[-1] for error in errors if error and error[-1]) or "the client closed the connection"
+    low = reason.lower()
+    facts = {"reason": reason, "sni": sni or "-"}
+    if shown is not None:
+        facts |= {
+            "subject": shown.subject_text,
+            "common_name": shown.subject_cn or "",
+            "thumbprint": shown.thumbprint.hex(),
+        }
+    if "http request" in low or "wrong version number" in low:
+        return NotTlsError("Plain text on a TLS port", **(facts | {"reason": "plain text"}))
+    if "alert" in low and any(text in low for text in _ALERTS_AGAINST_US):
+        return ServerNotTrustedError("The client does not trust this server", **facts)
+    if shown is not None and any(text in low for text in _BAD_SIGNATURE):
+        return KeyNotProvenError("The handshake signature is not by the shown certificate's key", **facts)
+    return HandshakeFailedError("The TLS handshake failed", **facts)

@@ -1,0 +1,190 @@
+"""Ports: which services each serves, how many peers may come, and the sweep that enforces deadlines.
+
+Which protocol a connection speaks is told by its first byte: 0x10 is an MQTT CONNECT, anything else is HTTP.
+"""
+
+import asyncio
+import contextlib
+import errno
+import logging
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+
+from OpenSSL import SSL
+
+from birthmark.clock import Clock
+from birthmark.errors import BirthmarkError, UnavailableError
+from birthmark.net.connection import MQTT_CONNECT, Connection
+from birthmark.net.errors import NotAllowedHereError, TooManyConnectionsError
+from birthmark.net.limits import Limits
+from birthmark.net.tls import TlsPeer
+
+log = logging.getLogger(__name__)
+
+_SWEEP_S = 0.5
+
+MakeProtocol = Callable[[TlsPeer], asyncio.Protocol]
+OnRefused = Callable[[BirthmarkError, str, TlsPeer], None]
+
+
+class PortTakenError(UnavailableError):
+    """Another program listens there."""
+
+    code = "net.port_taken"
+    cause = "Port {port} on {address} is taken by another program."
+    fix = (
+        "Stop that program (`ss -ltnp 'sport = :{port}'` names it), or listen on another address: "
+        "`birthmark serve --listen 127.0.0.2`. The SDKs fix 8883, so another port does not help them."
+    )
+
+
+class PortForbiddenError(UnavailableError):
+    """This user may not bind that port."""
+
+    code = "net.port_forbidden"
+    cause = "This user may not listen on port {port} of {address}."
+    fix = "Ports below 1024 need root, CAP_NET_BIND_SERVICE, or net.ipv4.ip_unprivileged_port_start={port}."
+
+
+class AddressMissingError(UnavailableError):
+    """The address is not one of this machine's."""
+
+    code = "net.address_missing"
+    cause = "{address} is not an address of this machine: {reason}."
+    fix = "Name an address that `ip address` shows, or 0.0.0.0 for all."
+
+
+class Listeners:
+    """All listening ports of a process. One sweep and one count of connections for all of them."""
+
+    def __init__(self, clock: Clock, limits: Limits, on_refused: OnRefused) -> None:
+        self.limits = limits
+        self._clock = clock
+        self._on_refused = on_refused
+        self._servers: list[asyncio.Server] = []
+        self._connections: set[Connection] = set()
+        self._pending = 0
+        self._per_peer: Counter[str] = Counter()
+        self._sweep: asyncio.TimerHandle | None = None
+        self._drained = asyncio.Event()
+
+    async def listen(
+        self, addresses: Sequence[str], port: int, context: SSL.Context, services: Mapping[str, MakeProtocol]
+    ) -> None:
+        """Bind `port` on each address; `services` maps "mqtt" and "http" to what makes their protocol.
+
+        Raise `PortTakenError`, `PortForbiddenError` or `AddressMissingError`; nothing stays bound then.
+        """
+        loop = asyncio.get_running_loop()
+        opened: list[asyncio.Server] = []
+        for address in addresses:
+            make = partial(Connection, _Port(self, services), context)
+            try:
+                server = await loop.create_server(make, address, port, backlog=4096, reuse_address=True)
+            except OSError as error:
+                for done in opened:
+                    done.close()
+                raise _bind_error(error, address, port) from error
+            opened.append(server)
+        self._servers += opened
+        if self._sweep is None:
+            self._sweep = loop.call_later(_SWEEP_S, self._sweep_deadlines)
+
+    async def close(self, drain_s: float = 5.0) -> None:
+        """Stop accepting, close every connection cleanly, wait a little for their ends."""
+        for server in self._servers:
+            server.close()
+        if self._sweep is not None:
+            self._sweep.cancel()
+        for connection in list(self._connections):
+            connection.close()
+        with contextlib.suppress(TimeoutError):
+            if self._connections:
+                self._drained.clear()
+                await asyncio.wait_for(self._drained.wait(), drain_s)
+        for connection in list(self._connections):
+            connection.abort()
+
+    @property
+    def open_connections(self) -> int:
+        return len(self._connections)
+
+    def monotonic(self) -> float:
+        return self._clock.monotonic()
+
+    def admit(self, connection: Connection) -> None:
+        """Count a connection in, or refuse it."""
+        self._connections.add(connection)
+        self._pending += 1
+        self._per_peer[connection.address] += 1
+        for count, limit, scope in (
+            (len(self._connections), self.limits.max_connections, "This server"),
+            (self._per_peer[connection.address], self.limits.max_connections_per_peer, connection.address),
+            (self._pending, self.limits.max_pending_handshakes, "This server's queue of handshakes"),
+        ):
+            if count > limit:
+                error = TooManyConnectionsError("Too many connections", retry_after_s=5, scope=scope, limit=limit)
+                self._on_refused(error, connection.address, connection.peer)
+                connection.abort()
+                return
+
+    def established(self) -> None:
+        self._pending -= 1
+
+    def dismiss(self, connection: Connection, *, was_pending: bool) -> None:
+        self._connections.discard(connection)
+        self._pending -= was_pending
+        self._per_peer[connection.address] -= 1
+        if self._per_peer[connection.address] <= 0:
+            del self._per_peer[connection.address]
+        if not self._connections:
+            self._drained.set()
+
+    def refused(self, error: BirthmarkError, connection: Connection) -> None:
+        self._on_refused(error, connection.address, connection.peer)
+
+    def _sweep_deadlines(self) -> None:
+        now = self._clock.monotonic()
+        late = [c for c in self._connections if c.deadline is not None and c.deadline <= now]
+        for connection in late:
+            connection.deadline_passed()
+        self._sweep = asyncio.get_running_loop().call_later(_SWEEP_S, self._sweep_deadlines)
+
+
+class _Port:
+    """One listening port, as its connections see it."""
+
+    def __init__(self, listeners: Listeners, services: Mapping[str, MakeProtocol]) -> None:
+        self.limits = listeners.limits
+        self._listeners = listeners
+        self._services = services
+        self._established: set[Connection] = set()
+        self.monotonic = listeners.monotonic
+        self.refused = listeners.refused
+        self.opened = listeners.admit
+
+    def established(self, connection: Connection) -> None:
+        self._established.add(connection)
+        self._listeners.established()
+
+    def closed(self, connection: Connection) -> None:
+        was_pending = connection not in self._established
+        self._established.discard(connection)
+        self._listeners.dismiss(connection, was_pending=was_pending)
+
+    def choose(self, first_byte: int, peer: TlsPeer) -> asyncio.Protocol:
+        name = "mqtt" if first_byte == MQTT_CONNECT else "http"
+        make = self._services.get(name)
+        if make is None:
+            raise NotAllowedHereError(f"This port does not serve {name.upper()}", protocol=name.upper())
+        return make(peer)
+
+
+def _bind_error(error: OSError, address: str, port: int) -> BirthmarkError:
+    facts = {"address": address, "port": port}
+    if error.errno == errno.EADDRINUSE:
+        return PortTakenError(f"Port {port} on {address} is taken", **facts)
+    if error.errno in {errno.EACCES, errno.EPERM}:
+        return PortForbiddenError(f"Not allowed to listen on port {port} of {address}", **facts)
+    return AddressMissingError(f"Cannot listen on {address}:{port}", reason=error.strerror, **facts)

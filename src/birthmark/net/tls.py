@@ -1,0 +1,115 @@
+"""The TLS side of a listener: a pyOpenSSL context that asks for a client certificate and takes any.
+
+The handshake proves that the peer holds the key of the certificate it showed; whether that certificate is worth
+anything is the application's decision, made before any byte of application data counts (individual enrollment,
+registration without a CA and just-in-time registration all need exactly this, and `ssl` cannot do it).
+
+Session resumption is off: a resumed session has no client chain. The session id context is set all the same, because
+OpenSSL answers a client that tries to resume with a fatal alert when it is not.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
+from cryptography.hazmat.primitives.serialization import Encoding
+from OpenSSL import SSL, crypto
+
+from birthmark.pki.certificates import Certificate, CertificateInvalidError, parse_der
+
+# What our clouds' clients offer; others (h2) are ignored, never refused: a handshake must not fail for ALPN.
+ALPN_PROTOCOLS = (b"x-amzn-mqtt-ca", b"mqtt", b"x-amzn-http-ca", b"http/1.1")
+
+_RELEASE_BUFFERS = 0x10
+_TLS12_CIPHERS = (
+    b"ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-GCM-SHA384:"
+    b"ECDHE-RSA-AES256-GCM-SHA384:ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305"
+)
+_TLS13_CIPHERS = b"TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"
+
+# Devices come back with the same certificate; reading it again would cost more than the rest of the look-up.
+_parse = lru_cache(maxsize=8192)(parse_der)
+
+
+@dataclass(slots=True)
+class TlsPeer:
+    """What the handshake proved about the other side. `leaf` and `chain` are unverified; possession is proven."""
+
+    leaf: Certificate | None
+    chain: tuple[Certificate, ...]
+    alpn: bytes
+    sni: str
+    version: str
+    _connection: SSL.Connection | None = field(default=None, repr=False)
+
+    @property
+    def tls_unique(self) -> bytes | None:
+        """The client's Finished message (RFC 5929 section 3), in TLS 1.2 only."""
+        if self._connection is None or self.version != "TLSv1.2":
+            return None
+        return self._connection.get_peer_finished()
+
+    def exported_binding(self) -> bytes | None:
+        """The `tls-exporter` channel binding (RFC 9266), in TLS 1.3 only."""
+        if self._connection is None or self.version != "TLSv1.3":
+            return None
+        return self._connection.export_keying_material(b"EXPORTER-Channel-Binding", 32, b"")
+
+
+NO_PEER = TlsPeer(None, (), b"", "", "")
+
+
+def server_context(chain: Sequence[x509.Certificate], key: PrivateKeyTypes) -> SSL.Context:
+    """Return a context that serves `chain` (leaf first) with `key`, TLS 1.2 and 1.3."""
+    context = SSL.Context(SSL.TLS_SERVER_METHOD)
+    context.set_min_proto_version(SSL.TLS1_2_VERSION)
+    context.set_options(SSL.OP_NO_RENEGOTIATION | SSL.OP_NO_TICKET | SSL.OP_NO_COMPRESSION)
+    context.set_cipher_list(_TLS12_CIPHERS)
+    context.set_tls13_ciphersuites(_TLS13_CIPHERS)
+    context.use_certificate(chain[0])
+    for certificate in chain[1:]:
+        context.add_extra_chain_cert(certificate)
+    context.use_privatekey(crypto.PKey.from_cryptography_key(key))  # type: ignore[arg-type]
+    context.check_privatekey()
+    context.set_verify(SSL.VERIFY_PEER, _take_any)
+    context.set_session_id(b"birthmark")
+    context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
+    context.set_mode(_RELEASE_BUFFERS)
+    context.set_alpn_select_callback(_choose_alpn)
+    return context
+
+
+def _take_any(*_certificate: object) -> bool:
+    return True
+
+
+def _choose_alpn(_connection: SSL.Connection, offered: list[bytes]) -> Any:
+    return next((name for name in ALPN_PROTOCOLS if name in offered), SSL.NO_OVERLAPPING_PROTOCOLS)
+
+
+def shown_certificate(connection: SSL.Connection) -> Certificate | None:
+    """Return the client's leaf if it showed one, also while or after the handshake failed."""
+    shown = connection.get_peer_certificate(as_cryptography=True)
+    return None if shown is None else _parse(shown.public_bytes(Encoding.DER))
+
+
+def peer_of(connection: SSL.Connection) -> TlsPeer:
+    """Return what a finished handshake proved. Raise `CertificateInvalidError` for a leaf nobody can read."""
+    chain = []
+    for shown in connection.get_peer_cert_chain(as_cryptography=True) or ():
+        try:
+            chain.append(_parse(shown.public_bytes(Encoding.DER)))
+        except CertificateInvalidError:
+            continue  # an extra that cannot be read is no issuer
+    leaf = shown_certificate(connection)
+    return TlsPeer(
+        leaf,
+        tuple(c for c in chain if leaf is None or c.der != leaf.der),
+        connection.get_alpn_proto_negotiated(),
+        (connection.get_servername() or b"").decode("ascii", "replace"),
+        connection.get_protocol_version_name(),
+        connection,
+    )

@@ -1,0 +1,85 @@
+"""MQTT over WebSocket: the pump behind an ASGI WebSocket.
+
+The payload of binary messages is one byte stream: clients split packets over messages at will (MQTT 3.1.1 section 6).
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from birthmark.net.pump import MqttLink
+from birthmark.net.tls import TlsPeer
+
+_MAX_QUEUED_BYTES = 8 * 1024 * 1024
+
+
+class _OverWebSocket:
+    """The pump's transport: a queue that a sender task empties."""
+
+    def __init__(self) -> None:
+        self.outgoing: asyncio.Queue[bytes | None] = asyncio.Queue()
+        self.may_read = asyncio.Event()
+        self.may_read.set()
+        self._queued = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._closed = False
+
+    def write(self, data: bytes) -> None:
+        if self._closed:
+            return
+        self._queued += len(data)
+        self.outgoing.put_nowait(data)
+        if self._queued > _MAX_QUEUED_BYTES:
+            self.close()
+
+    def sent(self, size: int) -> None:
+        self._queued -= size
+
+    def close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            self.set_deadline(None)
+            self.outgoing.put_nowait(None)
+
+    def pause_reading(self) -> None:
+        self.may_read.clear()
+
+    def resume_reading(self) -> None:
+        self.may_read.set()
+
+    def set_deadline(self, after_s: float | None, act: Callable[[], None] | None = None) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if after_s is not None:
+            self._timer = asyncio.get_running_loop().call_later(after_s, act or self.close)
+
+
+async def serve_mqtt(websocket: WebSocket, make_link: Callable[[TlsPeer], MqttLink]) -> None:
+    """Run one MQTT connection over `websocket` until either side ends it."""
+    offered = websocket.scope.get("subprotocols") or []
+    await websocket.accept(subprotocol="mqtt" if "mqtt" in offered else None)
+    transport = _OverWebSocket()
+    link = make_link(websocket.scope["extensions"]["tls"])
+    link.start(transport, websocket.client.host if websocket.client else "")
+    sender = asyncio.create_task(_send(websocket, transport))
+    try:
+        while not link.is_over:
+            await transport.may_read.wait()
+            link.data_received(await websocket.receive_bytes())
+    except (WebSocketDisconnect, KeyError):  # KeyError: a text message, which MQTT forbids
+        pass
+    finally:
+        link.connection_lost(None)
+        transport.close()
+        await sender
+
+
+async def _send(websocket: WebSocket, transport: _OverWebSocket) -> None:
+    with contextlib.suppress(WebSocketDisconnect, RuntimeError):  # RuntimeError: the peer closed first
+        while (data := await transport.outgoing.get()) is not None:
+            await websocket.send_bytes(data)
+            transport.sent(len(data))
+        await websocket.close()

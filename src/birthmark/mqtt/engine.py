@@ -9,6 +9,7 @@ upon before the verdict), answers PINGREQ itself and watches the keep alive. As 
 Not here: which protocol levels, topics, QoS or clients are allowed; sessions stored on disk; retained messages.
 """
 
+from collections import deque
 from collections.abc import Sequence
 from enum import StrEnum
 from typing import NoReturn
@@ -80,6 +81,25 @@ _FROM_SERVER_ONLY = (ConnAck, SubAck, UnsubAck, PingResp)
 class Engine:
     """See the module. `session` carries unacknowledged messages from one connection to the next."""
 
+    __slots__ = (
+        "_burst",
+        "_connect_due",
+        "_failure",
+        "_framer",
+        "_last_received",
+        "_out",
+        "_ping_due",
+        "_pong_due",
+        "_requests",
+        "keep_alive_s",
+        "level",
+        "limits",
+        "role",
+        "session",
+        "state",
+        "unacknowledged",
+    )
+
     def __init__(self, role: Role, limits: Limits = Limits(), session: Session | None = None) -> None:  # noqa: B008 (frozen)
         self.role = role
         self.limits = limits
@@ -89,6 +109,7 @@ class Engine:
         self.keep_alive_s = 0  # a server may overwrite it after CONNECT
         self.unacknowledged = 0  # QoS 1 and 2 messages received and not yet acknowledged: a hint to stop reading
         self._framer = Framer(limits.max_packet_bytes)
+        self._burst: deque[Publish] = deque()  # received, not yet given out
         self._out = bytearray()
         self._failure: RemoteProtocolError | None = None
         self._requests: dict[int, int] = {}  # packet id of a SUBSCRIBE or UNSUBSCRIBE -> codes expected
@@ -126,8 +147,14 @@ class Engine:
 
     def next_event(self) -> Packet | None:
         """Return the next packet of the peer, or None. Raise `RemoteProtocolError`."""
+        if self._burst:
+            return self._burst.popleft()
         if self._failure is not None:
             raise self._failure
+        if self._framer.is_empty:
+            return None
+        if self.state is State.OPEN and self._next_burst():
+            return self._burst.popleft()
         while self.state is not State.CLOSED and not (self.role is Role.SERVER and self.state is State.CONNECTING):
             try:
                 frame = self._framer.next_frame()
@@ -160,6 +187,7 @@ class Engine:
                 self.unacknowledged = max(0, self.unacknowledged - 1)
             case Disconnect():
                 self.state = State.CLOSED
+                self._burst.clear()
             case _:
                 pass
 
@@ -254,6 +282,12 @@ class Engine:
         self._schedule_ping(now)
 
     # ---- inside
+
+    def _next_burst(self) -> bool:
+        burst = self._framer.next_burst(self.limits.max_topic_bytes, is_level_5=self.level == LEVEL_5)
+        self._burst.extend(burst)
+        self.unacknowledged += sum(message.qos for message in burst)
+        return bool(burst)
 
     def _receive(self, packet: Packet) -> bool:
         """Follow the peer's packet; say whether the caller should hear of it."""

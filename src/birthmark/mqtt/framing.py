@@ -4,7 +4,9 @@ Takes bytes in any chunking; a burst of packets in one chunk is cut without copy
 large packet in tiny chunks is gathered in linear time.
 """
 
+from birthmark.mqtt.burst import read_burst
 from birthmark.mqtt.errors import RemoteProtocolError
+from birthmark.mqtt.packets import Publish
 
 
 class Framer:
@@ -18,6 +20,10 @@ class Framer:
         self._at = 0  # where the next packet begins in the chunk
         self._tail = bytearray()  # what came after the chunk
         self._need = 2  # bytes of chunk and tail together without which looking again is useless
+
+    @property
+    def is_empty(self) -> bool:
+        return self._at == len(self._chunk)
 
     @property
     def buffered(self) -> int:
@@ -49,14 +55,24 @@ class Framer:
         while chunk[length_at] & 0x80:
             length_at += 1
         self._need = 2
-        body = chunk[length_at + 1 : end]
-        if end == len(chunk):
-            # The tail becomes the chunk at once: `receive_data` relies on an empty chunk meaning an empty tail.
-            self._chunk, self._at = bytes(self._tail), 0
-            self._tail.clear()
-        else:
-            self._at = end
-        return chunk[at], body
+        self._move_to(end)
+        return chunk[at], chunk[length_at + 1 : end]
+
+    def next_burst(self, max_topic_bytes: int, *, is_level_5: bool) -> list[Publish]:
+        """Return the plain PUBLISH packets that come next; empty when something else, or nothing whole, does."""
+        burst, at = read_burst(self._chunk, self._at, self.max_packet_bytes, max_topic_bytes, is_level_5=is_level_5)
+        if burst:
+            self._need = 2
+            self._move_to(at)
+        return burst
+
+    def _move_to(self, at: int) -> None:
+        if at < len(self._chunk):
+            self._at = at
+            return
+        # The tail becomes the chunk at once: `receive_data` relies on an empty chunk meaning an empty tail.
+        self._chunk, self._at = bytes(self._tail), 0
+        self._tail.clear()
 
     def _measure(self, chunk: bytes, at: int) -> int | None:
         """Return where the packet at `at` ends if all of it is in the chunk; else set what is needed to go on."""

@@ -1,0 +1,114 @@
+"""Packets to bytes and back, for any packet and any bytes."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from birthmark.mqtt import codec
+from birthmark.mqtt.errors import LocalProtocolError, RemoteProtocolError
+from birthmark.mqtt.framing import Framer
+from birthmark.mqtt.packets import ConnAck, Connect, Packet, Publish, SubAck
+from birthmark.mqtt.properties import PropertyId
+from mqtt_strategies import packets
+
+LEVELS = st.sampled_from([4, 5])
+
+
+@given(LEVELS.flatmap(lambda level: st.tuples(st.just(level), packets(level))))
+def test_a_packet_comes_back_as_it_was(given_: tuple[int, Packet]) -> None:
+    level, packet = given_
+    framer = Framer(1 << 20)
+    framer.receive_data(codec.encode(packet, level))
+    frame = framer.next_frame()
+    assert frame is not None
+    assert codec.decode(*frame, level) == packet
+    assert framer.buffered == 0
+
+
+@given(first=st.integers(0, 255), body=st.binary(max_size=64), level=LEVELS)
+def test_any_body_is_a_packet_or_a_remote_error(first: int, body: bytes, level: int) -> None:
+    try:
+        packet = codec.decode(first, body, level)
+    except RemoteProtocolError:
+        return
+    assert codec.encode(packet, level)
+
+
+@given(LEVELS.flatmap(lambda level: st.tuples(st.just(level), packets(level))), st.data())
+def test_a_damaged_packet_is_a_packet_or_a_remote_error(given_: tuple[int, Packet], data: st.DataObject) -> None:
+    level, packet = given_
+    raw = bytearray(codec.encode(packet, level))
+    raw[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))
+    framer = Framer(1 << 20)
+    framer.receive_data(bytes(raw))
+    try:
+        while (frame := framer.next_frame()) is not None:
+            codec.decode(*frame, level)
+    except RemoteProtocolError:
+        pass
+
+
+def test_a_level_5_client_is_told_in_3_1_1_form_that_its_level_is_refused() -> None:
+    assert codec.encode(ConnAck(code=1), level=5) == bytes.fromhex("20020001")
+    assert codec.encode(ConnAck(code=0x84), level=5) == bytes.fromhex("2003008400")
+
+
+def test_3_1_1_knows_one_refusal_of_a_subscription_only() -> None:
+    assert codec.encode(SubAck(1, (0x87, 1)), level=4)[-2:] == b"\x80\x01"
+
+
+def test_a_signed_user_name_does_not_show_in_repr() -> None:
+    connect = Connect("c", username="bob?x-amz-customauthorizer-signature=c2VjcmV0&tokKey=v")
+    assert "c2VjcmV0" not in repr(connect)
+    assert "bob" in repr(connect)
+
+
+@pytest.mark.parametrize(
+    "packet",
+    [
+        Publish("", b""),
+        Publish("a/#", b""),
+        Publish("t", b"", 1),
+        Publish("t", b"", 0, packet_id=1),
+        Publish("t", b"", 3, packet_id=1),
+        Publish("t" * 65536, b""),
+        Publish("\ud800", b""),
+        Connect("", clean_start=False),
+        Connect("c", password=b"p"),
+        Connect("c", keep_alive_s=65536),
+        Connect("c", level=3),
+        ConnAck(session_present=True, code=5),
+    ],
+)
+def test_what_mqtt_forbids_is_never_written(packet: Packet) -> None:
+    with pytest.raises(LocalProtocolError):
+        codec.encode(packet)
+
+
+def test_a_property_in_the_wrong_packet_is_never_written() -> None:
+    with pytest.raises(LocalProtocolError, match="TOPIC_ALIAS does not belong"):
+        codec.encode(ConnAck(properties=((PropertyId.TOPIC_ALIAS, 1),)), level=5)
+    with pytest.raises(LocalProtocolError, match="cannot hold"):
+        codec.encode(Publish("t", b"", properties=((PropertyId.TOPIC_ALIAS, "one"),)), level=5)
+
+
+@pytest.mark.parametrize(
+    ("block", "reason"),
+    [
+        ("03 23 0000", "is 0"),
+        ("06 23 0001 23 0002", "twice"),
+        ("02 01 02", "flag"),
+        ("02 7f 00", "does not exist"),
+        ("05 11 00000001", "belong"),
+        ("04 03 0001 61", None),
+        ("03 03 0001 61", "beyond"),
+        ("7f 03", "inside its properties"),
+    ],
+)
+def test_mqtt5_properties_are_read_strictly(block: str, reason: str | None) -> None:
+    body = b"\0\1t" + bytes.fromhex(block)
+    if reason is None:
+        assert codec.decode(0x30, body, 5) == Publish("t", b"", properties=((PropertyId.CONTENT_TYPE, "a"),))
+        return
+    with pytest.raises(RemoteProtocolError, match=reason):
+        codec.decode(0x30, body, 5)

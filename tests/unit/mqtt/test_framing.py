@@ -1,0 +1,130 @@
+"""Any chunking gives the same packets; sizes are bounded; work is linear."""
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from birthmark.mqtt import codec
+from birthmark.mqtt.engine import Engine, Limits, Role
+from birthmark.mqtt.errors import RemoteProtocolError
+from birthmark.mqtt.framing import Framer
+from birthmark.mqtt.packets import ConnAck, Connect, Packet, Publish
+from mqtt_strategies import packets
+
+
+def an_open_server(limits: Limits | None = None, level: int = 4) -> Engine:
+    server = Engine(Role.SERVER, limits or Limits())
+    server.receive_data(codec.encode(Connect("c", level=level), level), 0.0)
+    assert isinstance(server.next_event(), Connect)
+    server.send(ConnAck())
+    server.data_to_send()
+    return server
+
+
+def chunks_of(data: bytes, cuts: list[int]) -> list[bytes]:
+    edges = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
+    return [data[start:end] for start, end in pairwise(edges)]
+
+
+@given(
+    st.sampled_from([4, 5]).flatmap(lambda level: st.tuples(st.just(level), st.lists(packets(level), max_size=6))),
+    st.lists(st.integers(0, 2000), max_size=12),
+)
+def test_any_chunking_gives_the_same_packets(given_: tuple[int, list[Packet]], cuts: list[int]) -> None:
+    level, sent = given_
+    framer, got = Framer(1 << 20), []
+    for chunk in chunks_of(b"".join(codec.encode(packet, level) for packet in sent), cuts):
+        framer.receive_data(chunk)
+        while (frame := framer.next_frame()) is not None:
+            got.append(codec.decode(*frame, level))
+    assert got == sent
+
+
+@given(
+    level=st.sampled_from([4, 5]),
+    messages=st.lists(
+        st.builds(
+            lambda topic, size, qos, retain: Publish(topic, b"x" * size, qos, retain, packet_id=7 if qos else None),
+            st.sampled_from(["t", "devices/é/messages", "t/" * 70]),
+            st.sampled_from([0, 1, 100, 130, 17000]),
+            st.integers(0, 2),
+            st.booleans(),
+        ),
+        max_size=8,
+    ),
+    cuts=st.lists(st.integers(0, 70000), max_size=8),
+)
+def test_the_fast_path_reads_what_the_codec_wrote(level: int, messages: list[Publish], cuts: list[int]) -> None:
+    server, got = an_open_server(level=level), []
+    for chunk in chunks_of(b"".join(codec.encode(message, level) for message in messages), cuts):
+        server.receive_data(chunk, 0.0)
+        while (event := server.next_event()) is not None:
+            got.append(event)
+    assert got == messages
+    assert server.unacknowledged == sum(bool(message.qos) for message in messages)
+
+
+@given(st.lists(st.binary(max_size=40), max_size=6), st.sampled_from([4, 5]))
+def test_garbage_never_raises_anything_but_a_remote_error(chunks: list[bytes], level: int) -> None:
+    server = an_open_server(level=level)
+    try:
+        for chunk in chunks:
+            server.receive_data(chunk, 0.0)
+            while server.next_event() is not None:
+                pass
+    except RemoteProtocolError:
+        pass
+
+
+@given(st.binary(min_size=1, max_size=12), st.binary(max_size=30))
+def test_both_paths_judge_a_publish_alike(head: bytes, rest: bytes) -> None:
+    """A PUBLISH of any content is read or refused by the burst exactly as the codec reads or refuses it."""
+    body = head + rest
+    for level in (4, 5):
+        for first in (0x30, 0x31, 0x32, 0x33):
+            server = an_open_server(level=level)
+            server.receive_data(bytes((first, len(body))) + body, 0.0)
+            try:
+                expected = codec.decode(first, body, level)
+            except RemoteProtocolError:
+                with pytest.raises(RemoteProtocolError):
+                    server.next_event()
+            else:
+                assert server.next_event() == expected
+
+
+def test_a_packet_too_large_is_refused_at_its_header() -> None:
+    server = an_open_server(Limits(max_packet_bytes=100))
+    server.receive_data(bytes((0x30, 98)) + b"\0\1t" + bytes(95), 0.0)
+    assert server.next_event() is not None
+    server.receive_data(bytes((0x30, 99)), 0.0)
+    with pytest.raises(RemoteProtocolError, match="larger"):
+        server.next_event()
+
+
+def test_a_topic_too_long_is_refused() -> None:
+    server = an_open_server(Limits(max_topic_bytes=4))
+    server.receive_data(codec.encode(Publish("éé", b"")) + codec.encode(Publish("ééa", b"")), 0.0)
+    assert server.next_event() == Publish("éé", b"")
+    with pytest.raises(RemoteProtocolError, match="too long"):
+        server.next_event()
+
+
+def test_a_large_packet_in_single_bytes_takes_linear_work() -> None:
+    framer = Framer(1 << 20)
+    packet = codec.encode(Publish("t", bytes(200_000)))
+    frames = []
+    for at in range(len(packet)):
+        framer.receive_data(packet[at : at + 1])
+        if (frame := framer.next_frame()) is not None:
+            frames.append(frame)
+    assert [len(body) for _first, body in frames] == [200_003]
+
+
+def test_a_remaining_length_of_five_bytes_is_malformed() -> None:
+    framer = Framer(1 << 20)
+    framer.receive_data(b"\x30\x80\x80\x80\x80")
+    with pytest.raises(RemoteProtocolError, match="four bytes"):
+        framer.next_frame()

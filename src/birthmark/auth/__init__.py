@@ -1,0 +1,1 @@
+"""Who is asking: principals and the proofs that make one."""

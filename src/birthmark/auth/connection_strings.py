@@ -1,0 +1,42 @@
+"""Azure connection strings: `HostName=…;SharedAccessKeyName=…;SharedAccessKey=…`."""
+
+import base64
+import binascii
+from dataclasses import dataclass, field
+
+from birthmark.errors import InvalidRequestError
+
+
+class ConnectionStringError(InvalidRequestError):
+    """The text is not a service connection string."""
+
+    code = "azure.connection_string_invalid"
+    cause = "The connection string has no usable {part}."
+    fix = "It looks like HostName=HOST;SharedAccessKeyName=POLICY;SharedAccessKey=BASE64; `birthmark env` prints it."
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionString:
+    """A service's host, policy and key."""
+
+    host: str
+    policy: str
+    key: bytes = field(repr=False)
+
+    def render(self) -> str:
+        """Return the text; it holds the key."""
+        key = base64.b64encode(self.key).decode()
+        return f"HostName={self.host};SharedAccessKeyName={self.policy};SharedAccessKey={key}"
+
+
+def parse_connection_string(text: str) -> ConnectionString:
+    """Return the parts. Raise `ConnectionStringError` naming the missing one."""
+    parts = dict(part.split("=", 1) for part in text.strip().split(";") if "=" in part)
+    for name in ("HostName", "SharedAccessKeyName", "SharedAccessKey"):
+        if not parts.get(name):
+            raise ConnectionStringError(f"The connection string lacks {name}", part=name)
+    try:
+        key = base64.b64decode(parts["SharedAccessKey"], validate=True)
+    except (ValueError, binascii.Error) as error:
+        raise ConnectionStringError("SharedAccessKey is not base64", part="SharedAccessKey") from error
+    return ConnectionString(parts["HostName"], parts["SharedAccessKeyName"], key)

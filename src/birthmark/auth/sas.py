@@ -1,0 +1,134 @@
+"""Shared access signatures, as Azure's SDKs make them (IoT Hub documentation, "Control access with SAS tokens").
+
+    SharedAccessSignature sr={resource}&sig={base64 HMAC-SHA256}&se={epoch seconds}[&skn={policy}]
+
+The fields come in any order. What is signed is the `sr` text exactly as it stands in the token, a line feed, and `se`:
+SDKs differ in what they percent-encode and in letter case, so the signature is checked on the raw text and the resource
+is compared decoded and without regard to case. `sig` may hold an unescaped slash, and a plus sign means a plus sign.
+"""
+
+import base64
+import binascii
+import hashlib
+import hmac
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from urllib.parse import quote, unquote
+
+from birthmark.errors import UnauthenticatedError
+
+PREFIX = "SharedAccessSignature "
+SKEW = timedelta(minutes=5)
+MAX_TOKEN_CHARS = 4096
+
+
+class SasMalformedError(UnauthenticatedError):
+    """The text is not a shared access signature."""
+
+    code = "sas.malformed"
+    cause = "The shared access signature cannot be read: {detail}."
+    fix = "Use the SDK's own token, or a connection string from `birthmark env`."
+
+
+class SasExpiredError(UnauthenticatedError):
+    """The token's time is over."""
+
+    code = "sas.expired"
+    cause = "The token expired at {expiry}; this server's clock says {now}."
+    fix = "Make a new token; if the device's clock is wrong, set it (NTP): a token is made by the device's own clock."
+
+
+class SasSignatureError(UnauthenticatedError):
+    """The signature was made with another key."""
+
+    code = "sas.signature_mismatch"
+    cause = "The token for {resource} was not signed with a key on record."
+    fix = "Compare the key the client uses with the one on record (`birthmark env`, `birthmark dps show`)."
+
+
+class SasScopeError(UnauthenticatedError):
+    """A good token, for something else."""
+
+    code = "sas.wrong_resource"
+    cause = "The token is for {resource}, and this is {expected}."
+    fix = "Make the token for the resource it is used on; check host name, ID scope and device id."
+
+
+@dataclass(frozen=True, slots=True)
+class SasToken:
+    """A parsed token, not yet checked."""
+
+    signed_resource: str
+    signature: bytes = field(repr=False)
+    expiry_s: int
+    policy: str | None
+
+    @property
+    def resource(self) -> str:
+        """The resource decoded, in lower case, for comparing."""
+        return unquote(self.signed_resource).lower()
+
+
+def parse_sas(text: str) -> SasToken:
+    """Return the token in an Authorization header or MQTT password. Raise `SasMalformedError`."""
+    if len(text) > MAX_TOKEN_CHARS:
+        raise SasMalformedError("The token is too long", detail=f"longer than {MAX_TOKEN_CHARS} characters")
+    if not text.startswith(PREFIX):
+        raise SasMalformedError("Not a shared access signature", detail="it does not begin with SharedAccessSignature")
+    fields: dict[str, str] = {}
+    for part in text[len(PREFIX) :].strip().split("&"):
+        name, equals, value = part.partition("=")
+        if not equals or name in fields:
+            raise SasMalformedError("Broken token", detail=f"field {name[:10]!r} has no value or comes twice")
+        fields[name] = value
+    try:
+        signature = base64.b64decode(unquote(fields["sig"]), validate=True)
+        expiry = int(fields["se"])
+        return SasToken(fields["sr"], signature, expiry, unquote(fields["skn"]) if fields.get("skn") else None)
+    except KeyError as error:
+        raise SasMalformedError("Broken token", detail=f"field {error.args[0]} is missing") from error
+    except (ValueError, binascii.Error) as error:
+        raise SasMalformedError("Broken token", detail="sig is not base64, or se not a number") from error
+
+
+def check_sas(token: SasToken, keys: Sequence[bytes], now: datetime) -> None:
+    """Check the signature against `keys` and the expiry against `now`. Raise `UnauthenticatedError`."""
+    signed = f"{token.signed_resource}\n{token.expiry_s}".encode()
+    good = False
+    for key in keys:  # every key is tried, so that time does not tell which one it was
+        good |= hmac.compare_digest(hmac.digest(key, signed, hashlib.sha256), token.signature)
+    if not good:
+        raise SasSignatureError("The signature does not match", resource=unquote(token.signed_resource))
+    if now - SKEW > _moment(token.expiry_s, now):
+        expiry = _moment(token.expiry_s, now)
+        raise SasExpiredError("The token has expired", expiry=expiry.isoformat(), now=now.isoformat())
+
+
+def check_resource(token: SasToken, expected: Sequence[str]) -> None:
+    """Check that the token is for one of `expected` or something above it, by path segment."""
+    for candidate in expected:
+        low = candidate.lower()
+        if low == token.resource or low.startswith(token.resource.rstrip("/") + "/"):
+            return
+    raise SasScopeError("The token is for something else", resource=token.resource, expected=expected[0])
+
+
+def make_sas(resource: str, key: bytes, expiry_s: int, policy: str | None = None) -> str:
+    """Return a token for `resource`, valid until `expiry_s` (epoch seconds)."""
+    encoded = quote(resource, safe="")
+    signature = hmac.digest(key, f"{encoded}\n{expiry_s}".encode(), hashlib.sha256)
+    text = f"{PREFIX}sr={encoded}&sig={quote(base64.b64encode(signature), safe='')}&se={expiry_s}"
+    return f"{text}&skn={quote(policy, safe='')}" if policy else text
+
+
+def derive_device_key(group_key: bytes, registration_id: str) -> bytes:
+    """Return a device's key under a group's (DPS documentation, "Derive a device key")."""
+    return hmac.digest(group_key, registration_id.encode(), hashlib.sha256)
+
+
+def _moment(expiry_s: int, now: datetime) -> datetime:
+    try:
+        return datetime.fromtimestamp(expiry_s, now.tzinfo)
+    except (OverflowError, ValueError, OSError):
+        return datetime.max.replace(tzinfo=now.tzinfo) if expiry_s > 0 else datetime.min.replace(tzinfo=now.tzinfo)

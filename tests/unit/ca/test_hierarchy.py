@@ -1,0 +1,80 @@
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from birthmark.ca import hierarchy
+from birthmark.ca.hierarchy import CaExistsError, CaMissingError
+from birthmark.ca.keyfile import SecretExposedError, SecretUnreadableError
+from birthmark.pki.chains import build_chain
+from fakes import NOON, SeededEntropy
+
+
+def made(directory: Path, **options) -> hierarchy.Hierarchy:
+    return hierarchy.create(directory, "Test Maker", now=NOON, entropy=SeededEntropy(), **options)
+
+
+def test_a_hierarchy_is_the_same_when_it_is_read_again(tmp_path: Path) -> None:
+    before = made(tmp_path / "ca")
+    after = hierarchy.load(tmp_path / "ca")
+    assert after == before
+    assert after.issuing.private_key.public_key() == after.issuing.certificate.public_key()
+    assert build_chain(after.issuing.certificate, [], after.anchors, NOON) == after.certificates
+
+
+def test_the_root_lives_for_twenty_years(tmp_path: Path) -> None:
+    root = made(tmp_path / "ca").root.certificate
+    assert timedelta(days=20 * 365) < root.not_after - NOON < timedelta(days=20 * 366)
+
+
+def test_a_flat_hierarchy_has_one_certificate(tmp_path: Path) -> None:
+    flat = made(tmp_path / "ca", flat=True)
+    assert flat.issuing == flat.root
+    assert flat.certificates == flat.anchors
+    assert hierarchy.load(tmp_path / "ca") == flat
+
+
+def test_a_ca_is_never_overwritten(tmp_path: Path) -> None:
+    made(tmp_path / "ca")
+    with pytest.raises(CaExistsError):
+        made(tmp_path / "ca")
+
+
+def test_a_directory_with_something_else_in_it_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "ca").mkdir()
+    (tmp_path / "ca" / "precious").write_text("x")
+    with pytest.raises(CaExistsError):
+        made(tmp_path / "ca")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["ca"]
+
+
+def test_no_ca_is_said_as_such(tmp_path: Path) -> None:
+    with pytest.raises(CaMissingError):
+        hierarchy.load(tmp_path)
+
+
+def test_keys_are_encrypted_and_for_the_owner_only(tmp_path: Path) -> None:
+    made(tmp_path / "ca")
+    for name in ("root.key", "issuing.key", "passphrase"):
+        assert (tmp_path / "ca" / name).stat().st_mode & 0o777 == 0o600
+    assert "ENCRYPTED PRIVATE KEY" in (tmp_path / "ca" / "root.key").read_text()
+
+
+@pytest.mark.parametrize("name", ["root.key", "issuing.key", "passphrase"])
+def test_a_secret_that_others_can_read_stops_the_start(tmp_path: Path, name: str) -> None:
+    made(tmp_path / "ca")
+    (tmp_path / "ca" / name).chmod(0o640)
+    with pytest.raises(SecretExposedError) as refusal:
+        hierarchy.load(tmp_path / "ca")
+    assert "chmod 600" in refusal.value.explain_fix()
+
+
+def test_a_key_with_another_passphrase_or_certificate_is_refused(tmp_path: Path) -> None:
+    made(tmp_path / "ca")
+    ca = tmp_path / "ca"
+    ca.joinpath("issuing.pem").write_text(ca.joinpath("root.pem").read_text())
+    with pytest.raises(SecretUnreadableError):
+        hierarchy.load(ca)
+    ca.joinpath("passphrase").write_text("another\n")
+    with pytest.raises(SecretUnreadableError):
+        hierarchy.load(ca)

@@ -1,0 +1,8 @@
+"""Why something was refused: a ledger of refusals and the look-up behind `birthmark why`.
+
+What a refused client learns is its protocol's own error; the cause and the fix are for the operator and live here.
+"""
+
+from birthmark.refusals.ledger import Ledger, Refusal, refusals_about
+
+__all__ = ["Ledger", "Refusal", "refusals_about"]

@@ -1,0 +1,128 @@
+"""Record refusals without holding anyone up, and find them again by any name the operator may have.
+
+A refusal is found by tracking id, registration, device or thing id, common name, thumbprint or peer address. Recording
+is best effort: it is queued with other commits, at most `MAX_PENDING` wait, and rows older than `KEEP` leave.
+"""
+
+import asyncio
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from birthmark.clock import Clock, Entropy, new_uuid
+from birthmark.errors import BirthmarkError
+from birthmark.pki.certificates import Certificate
+from birthmark.refusals import store
+from birthmark.store import Changes, Database, from_micros, to_micros
+
+log = logging.getLogger(__name__)
+
+KEEP = timedelta(days=7)
+MAX_PENDING = 1000
+_PRUNE_EVERY = 1000
+# The facts under which a refusal is filed, as operators know them.
+_NAMES = ("registration_id", "device_id", "thing", "common_name", "thumbprint", "certificate_id", "scope", "subject_id")
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """One refusal as the operator sees it."""
+
+    id: str
+    at: datetime
+    code: str
+    message: str
+    cause: str
+    fix: str
+    address: str
+    facts: Mapping[str, str]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the stable JSON form."""
+        return asdict(self) | {"at": self.at.isoformat()}
+
+
+class Ledger:
+    """Where rooms and transport report what they refused."""
+
+    def __init__(self, database: Database, clock: Clock, entropy: Entropy) -> None:
+        self._database = database
+        self._clock = clock
+        self._entropy = entropy
+        self._pending: set[asyncio.Task[None]] = set()
+        self._recorded = 0
+
+    def record(
+        self,
+        error: BirthmarkError,
+        *,
+        address: str = "",
+        shown: Certificate | None = None,
+        tracking_id: str | None = None,
+        **facts: str,
+    ) -> str:
+        """File a refusal and return its tracking id. Returns at once; the row follows with the next commit."""
+        refusal_id = tracking_id or new_uuid(self._entropy)
+        known = {name: value for name, value in {**error.facts, **facts}.items() if value}
+        if shown is not None:
+            known.setdefault("thumbprint", shown.thumbprint.hex())
+            known.setdefault("common_name", shown.subject_cn or "")
+        log.info("refused", extra={"code": error.code, "tracking_id": refusal_id, "address": address})
+        if len(self._pending) < MAX_PENDING:
+            task = asyncio.get_running_loop().create_task(self._write(refusal_id, error, address, known))
+            self._pending.add(task)
+            task.add_done_callback(self._pending.discard)
+        return refusal_id
+
+    async def settled(self) -> None:
+        """Return when every refusal so far is written."""
+        await asyncio.gather(*self._pending)
+
+    async def _write(self, refusal_id: str, error: BirthmarkError, address: str, facts: Mapping[str, str]) -> None:
+        now = self._clock.now()
+        changes = Changes().run(
+            store.ADD,
+            id=refusal_id,
+            at=to_micros(now),
+            code=error.code,
+            message=error.message,
+            cause=error.explain_cause(),
+            fix=error.explain_fix(),
+            address=address,
+            facts=json.dumps(facts, sort_keys=True),
+        )
+        names = {refusal_id.lower(), *(facts[name].lower() for name in _NAMES if facts.get(name))}
+        for name in sorted(names):
+            changes.run(store.NAME, subject=name, refusal=refusal_id, at=to_micros(now))
+        self._recorded += 1
+        if self._recorded % _PRUNE_EVERY == 1:
+            before = to_micros(now - KEEP)
+            changes.run(store.FORGET, before=before).run(store.FORGET_NAMES, before=before)
+        try:
+            await self._database.commit(changes)
+        except BirthmarkError:
+            log.warning("refusal.not_recorded", extra={"tracking_id": refusal_id})
+
+
+async def refusals_about(database: Database, subject: str | None, limit: int = 20) -> Sequence[Refusal]:
+    """Return the latest refusals filed under `subject` (any letter case), or of all when it is None."""
+    if subject is None:
+        rows = await database.all(store.LATEST, limit=limit)
+    else:
+        rows = await database.all(store.ABOUT, subject=subject.strip().lower(), limit=limit)
+    return [
+        Refusal(
+            row["id"],
+            from_micros(row["at"]),
+            row["code"],
+            row["message"],
+            row["cause"],
+            row["fix"],
+            row["address"],
+            json.loads(row["facts"]),
+        )
+        for row in rows
+    ]

@@ -1,0 +1,45 @@
+"""Domain errors as EST shows them: a status and plain text (RFC 7030 section 4.2.3)."""
+
+from collections.abc import Mapping
+
+from birthmark import errors
+from birthmark.ca.rules import issuance
+from birthmark.est import limiter, service, users, wire
+from birthmark.est.rules import identity, possession, reenrollment
+
+STATUS: Mapping[type[errors.BirthmarkError], int] = {
+    errors.InvalidRequestError: 400,
+    errors.UnauthenticatedError: 401,
+    errors.ForbiddenError: 403,
+    errors.NotFoundError: 404,
+    errors.ConflictError: 409,
+    errors.PolicyError: 403,
+    errors.ThrottledError: 429,
+    errors.UnavailableError: 503,
+    # of this room
+    wire.EstBodyInvalidError: 400,
+    wire.EstBodyTooLargeError: 413,
+    wire.EstMediaTypeError: 415,
+    wire.BasicInvalidError: 401,
+    identity.ClientCertificateUnknownError: 401,
+    identity.ClientCertificateRevokedError: 403,
+    possession.ChannelBindingError: 401,
+    reenrollment.ReenrollWithoutCertificateError: 403,
+    reenrollment.ReenrollIdentityChangedError: 403,
+    service.CredentialsMissingError: 401,
+    service.PasswordWrongError: 401,
+    service.LabelUnknownError: 404,
+    limiter.EstThrottledError: 429,
+    users.UserNameInvalidError: 400,
+    users.UserExistsError: 409,
+    users.UserUnknownError: 404,
+    users.NotABootstrapCaError: 400,
+    users.BootstrapCaUnknownError: 404,
+    # of the CA, where its kind is not what a client of EST expects
+    issuance.KeyTakenError: 403,
+}
+
+
+def status_of(error: errors.BirthmarkError) -> int:
+    """Return the status of the nearest listed ancestor."""
+    return next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)

@@ -1,0 +1,101 @@
+"""EST over HTTP: parse, call, render (RFC 7030 section 3.2)."""
+
+from collections.abc import Awaitable, Callable
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from birthmark.errors import BirthmarkError, ThrottledError, UnavailableError
+from birthmark.est import wire
+from birthmark.est.errors import status_of
+from birthmark.est.model import Caller
+from birthmark.est.service import EstService
+from birthmark.refusals import Ledger
+
+Handler = Callable[[Request], Awaitable[Response]]
+_UNAUTHORIZED = 401
+_RETRY_S = 30
+# Kept ahead of newer forms: embedded clients parse no more than this.
+_CHALLENGE = 'Basic realm="birthmark"'
+_BASE64 = {"Content-Transfer-Encoding": "base64"}
+
+
+def routes(service: EstService, ledger: Ledger) -> list[Route]:
+    """Return the EST routes, with and without a label; refusals go to `ledger`."""
+
+    async def cacerts(request: Request) -> Response:
+        return _certs_only(wire.render_certs_only(service.cacerts(_label(request))))
+
+    async def csrattrs(request: Request) -> Response:
+        der = service.csr_attributes(_label(request))
+        if der is None:
+            return Response(status_code=204)
+        return Response(wire.encode_body(der), media_type=wire.CSR_ATTRIBUTES, headers=_BASE64)
+
+    async def simpleenroll(request: Request) -> Response:
+        body = await _body(request)
+        return _certs_only(wire.render_certs_only([await service.enroll(body, _caller(request), _label(request))]))
+
+    async def simplereenroll(request: Request) -> Response:
+        body = await _body(request)
+        return _certs_only(wire.render_certs_only([await service.reenroll(body, _caller(request), _label(request))]))
+
+    operations: list[tuple[str, str, Handler]] = [
+        ("GET", "cacerts", cacerts),
+        ("GET", "csrattrs", csrattrs),
+        ("POST", "simpleenroll", simpleenroll),
+        ("POST", "simplereenroll", simplereenroll),
+    ]
+    return [
+        Route(f"{wire.BASE_PATH}{label}/{name}", _refusing(handler, ledger), methods=[method])
+        for label in ("", "/{label}")
+        for method, name, handler in operations
+    ]
+
+
+def _refusing(handler: Handler, ledger: Ledger) -> Handler:
+    async def handle(request: Request) -> Response:
+        try:
+            return await handler(request)
+        except BirthmarkError as error:
+            caller = _caller(request)
+            reference = ledger.record(error, address=caller.address, shown=caller.peer.leaf)
+            return _refusal(error, reference)
+
+    return handle
+
+
+def _refusal(error: BirthmarkError, reference: str) -> Response:
+    """The text is for whoever reads the device's log; the cause and the fix are for the operator (`birthmark why`)."""
+    status = status_of(error)
+    headers = {}
+    if status == _UNAUTHORIZED:
+        headers["WWW-Authenticate"] = _CHALLENGE
+    if isinstance(error, ThrottledError):
+        headers["Retry-After"] = str(error.retry_after_s)
+    elif isinstance(error, UnavailableError):
+        headers["Retry-After"] = str(_RETRY_S)
+    text = f"{error.message}\nReference: {reference}\n"
+    return Response(text, status, headers, media_type="text/plain")
+
+
+def _certs_only(body: bytes) -> Response:
+    return Response(body, headers={"Content-Type": wire.CERTS_ONLY, **_BASE64})
+
+
+async def _body(request: Request) -> bytes:
+    """Read it all even when it will be refused: an unread body can turn the close of a connection into a reset."""
+    body = await request.body()
+    wire.check_media_type(request.headers.get("content-type"))
+    return body
+
+
+def _caller(request: Request) -> Caller:
+    address = "" if request.client is None else request.client.host
+    return Caller(request.scope["extensions"]["tls"], request.headers.get("authorization"), address)
+
+
+def _label(request: Request) -> str | None:
+    label: str | None = request.path_params.get("label")
+    return label

@@ -1,0 +1,63 @@
+"""Whom a client certificate speaks for (RFC 7030 sections 3.3.2 and 4.2.1)."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from birthmark.auth.principals import Principal, PrincipalKind
+from birthmark.ca.model import Issued
+from birthmark.errors import ForbiddenError, UnauthenticatedError
+from birthmark.est.model import BootstrapCa
+from birthmark.pki.certificates import Certificate
+from birthmark.pki.chains import ChainIncompleteError, SignatureCache, build_chain, check_dates
+
+
+class ClientCertificateUnknownError(UnauthenticatedError):
+    """The client certificate comes from no CA that counts here."""
+
+    code = "est.client_certificate_unknown"
+    cause = (
+        "The client's certificate '{subject}' from '{issuer}' was neither issued here nor by an accepted bootstrap CA."
+    )
+    fix = "Accept the maker's CA (`birthmark est bootstrap add CA.pem`), or configure user and password."
+
+
+class ClientCertificateRevokedError(ForbiddenError):
+    """The client certificate was revoked."""
+
+    code = "est.client_certificate_revoked"
+    cause = "The certificate of '{device_id}' was revoked at {revoked_at}."
+    fix = "If the device is trusted again, give it a new identity by its bootstrap certificate or a password."
+
+
+def identify(
+    leaf: Certificate,
+    bag: Sequence[Certificate],
+    *,
+    issued: Issued | None,
+    bootstrap_cas: Sequence[BootstrapCa],
+    now: datetime,
+    expired_grace: timedelta = timedelta(0),
+    cache: SignatureCache | None = None,
+) -> Principal:
+    """Return the principal that `leaf` proves, given what the inventory says of it. Raise why it proves none.
+
+    A certificate found in the inventory by its thumbprint is the very one we signed: no chain is needed.
+    """
+    if issued is not None:
+        if issued.is_revoked:
+            raise ClientCertificateRevokedError(
+                "This certificate was revoked.", device_id=issued.device_id, revoked_at=issued.revoked_at
+            )
+        check_dates(leaf, max(now - expired_grace, leaf.not_before) if now >= leaf.not_before else now)
+        return Principal(PrincipalKind.DEVICE, issued.device_id, issued.device_id, leaf.thumbprint)
+    try:
+        chain = build_chain(
+            leaf, bag, [known.certificate for known in bootstrap_cas], now, allow_partial=True, cache=cache
+        )
+    except ChainIncompleteError as problem:
+        raise ClientCertificateUnknownError(
+            "This client certificate is not known here.", subject=leaf.subject_text, issuer=leaf.issuer_text
+        ) from problem
+    name = leaf.subject_cn or leaf.thumbprint.hex()
+    any_name = any(known.any_name for known in bootstrap_cas if known.certificate == chain[-1])
+    return Principal(PrincipalKind.BOOTSTRAP, name, None if any_name else name, leaf.thumbprint)

@@ -1,0 +1,41 @@
+"""A renewal keeps the identity (RFC 7030 section 4.2.2)."""
+
+from birthmark.errors import ForbiddenError
+from birthmark.pki.certificates import Certificate
+from birthmark.pki.csr import CertificateRequest
+
+
+class ReenrollWithoutCertificateError(ForbiddenError):
+    """Only the holder of a certificate can renew it."""
+
+    code = "est.reenroll_without_certificate"
+    cause = "simplereenroll needs the certificate that is being renewed as TLS client certificate; none was shown."
+    fix = "Connect with the current certificate and its key, or use simpleenroll with other credentials."
+
+
+class ReenrollIdentityChangedError(ForbiddenError):
+    """A renewal asked for another name."""
+
+    code = "est.reenroll_identity_changed"
+    cause = (
+        "The request's {part} is not that of the certificate '{subject}'. Renewal may change the key, not the identity."
+    )
+    fix = "Copy subject and subjectAltName from the current certificate, byte by byte."
+
+
+def check_same_identity(request: CertificateRequest, current: Certificate | None) -> Certificate:
+    """Return the certificate being renewed, or raise `ForbiddenError`."""
+    if current is None:
+        raise ReenrollWithoutCertificateError("Renewal needs the current certificate.")
+    changed = None
+    if request.change_subject_name is not None:
+        changed = "ChangeSubjectName"
+    elif request.subject.public_bytes() != current.subject.public_bytes():
+        changed = "subject"
+    elif request.subject_alt_name != current.extensions.subject_alt_name:
+        changed = "subjectAltName"
+    if changed is not None:
+        raise ReenrollIdentityChangedError(
+            f"The {changed} may not change in a renewal.", part=changed, subject=current.subject_text
+        )
+    return current

@@ -1,0 +1,152 @@
+"""EST at work: find out who asks, then have the CA issue."""
+
+from dataclasses import dataclass, field
+
+from birthmark.auth.passwords import PasswordCheck
+from birthmark.auth.principals import Principal, PrincipalKind
+from birthmark.ca.rules.issuance import NameNotAllowedError
+from birthmark.ca.service import CertificateAuthority
+from birthmark.errors import BirthmarkError, NotFoundError, UnauthenticatedError
+from birthmark.est import store, wire
+from birthmark.est.limiter import Limiter
+from birthmark.est.model import Caller, EstSettings
+from birthmark.est.rules.identity import identify
+from birthmark.est.rules.possession import check_channel_binding
+from birthmark.est.rules.reenrollment import check_same_identity
+from birthmark.pki.certificates import Certificate
+from birthmark.pki.chains import SignatureCache
+from birthmark.pki.csr import CertificateRequest
+from birthmark.pki.profiles import Profile
+
+
+class CredentialsMissingError(UnauthenticatedError):
+    """Neither a password nor a certificate was shown."""
+
+    code = "est.credentials_missing"
+    cause = "The request carries neither user and password nor a client certificate."
+    fix = "Set username and password under [cert_issuance.est.auth], or an identity or bootstrap certificate."
+
+
+class PasswordWrongError(UnauthenticatedError):
+    """User or password is wrong; which of them is not said."""
+
+    code = "est.password_wrong"
+    cause = "There is no EST user '{user}' with this password."
+    fix = "Check username and password; `birthmark env` prints the ones made at first start."
+
+
+class LabelUnknownError(NotFoundError):
+    """No such path segment."""
+
+    code = "est.label_unknown"
+    cause = "This server has no EST label '{label}'."
+    fix = "Use /.well-known/est/OPERATION without a label, or one that is configured."
+
+
+@dataclass(slots=True)
+class EstService:
+    """One EST server; `ca` issues, its database holds users and bootstrap CAs."""
+
+    ca: CertificateAuthority
+    passwords: PasswordCheck = field(repr=False)
+    settings: EstSettings = field(default_factory=EstSettings)
+    requests: Limiter = field(default_factory=lambda: Limiter(burst=20, every_s=1.0))
+    """Per device name: a first issue makes two requests, a renewal one."""
+    failures: Limiter = field(default_factory=lambda: Limiter(burst=10, every_s=6.0))
+    """Wrong passwords per address."""
+    signatures: SignatureCache = field(default_factory=SignatureCache, repr=False)
+
+    def cacerts(self, label: str | None = None) -> tuple[Certificate, ...]:
+        """Return what a device needs above its own certificate, and nothing more: Azure's agent sends it all in TLS."""
+        self._profile(label)
+        return self.ca.hierarchy.certificates
+
+    def csr_attributes(self, label: str | None = None) -> bytes | None:
+        self._profile(label)
+        return self.settings.csr_attributes
+
+    async def enroll(self, body: bytes, caller: Caller, label: str | None = None) -> Certificate:
+        """Issue a first or a further certificate (RFC 7030 section 4.2.1)."""
+        profile = self._profile(label)
+        principals = await self._principals(caller)
+        request = wire.parse_csr(body)
+        return await self._issue(request, principals, caller, profile)
+
+    async def reenroll(self, body: bytes, caller: Caller, label: str | None = None) -> Certificate:
+        """Renew the certificate shown in the handshake (RFC 7030 section 4.2.2)."""
+        profile = self._profile(label)
+        principal = None if caller.peer.leaf is None else await self._by_certificate(caller, caller.peer.leaf)
+        if principal is None:  # a password proves nothing about the certificate to renew, but it must still be right
+            await self._principals(caller)
+        request = wire.parse_csr(body)
+        check_same_identity(request, caller.peer.leaf)
+        return await self._issue(request, [] if principal is None else [principal], caller, profile)
+
+    async def _issue(
+        self, request: CertificateRequest, principals: list[Principal], caller: Caller, profile: Profile
+    ) -> Certificate:
+        check_channel_binding(request, caller.peer)
+        principal = _spokesman(principals, request.subject_cn)
+        self.requests.take(f"device {request.subject_cn}", self.ca.clock.monotonic())
+        return (await self.ca.issue(request, principal, profile))[0]
+
+    async def _principals(self, caller: Caller) -> list[Principal]:
+        """Return everyone the caller proves to be, at least one; raise why none.
+
+        A wrong password is refused even beside a good certificate. A certificate that proves nothing is overlooked when
+        the password is right: clients show whatever certificate they have.
+        """
+        by_password = None if caller.authorization is None else await self._by_password(caller, caller.authorization)
+        if (leaf := caller.peer.leaf) is None:
+            if by_password is None:
+                raise CredentialsMissingError("Show a client certificate, or user and password.")
+            return [by_password]
+        try:
+            by_certificate = await self._by_certificate(caller, leaf)
+        except BirthmarkError:
+            if by_password is None:
+                raise
+            return [by_password]
+        return [by_certificate] if by_password is None else [by_certificate, by_password]
+
+    async def _by_certificate(self, caller: Caller, leaf: Certificate) -> Principal:
+        rows = await self.ca.database.all(store.BOOTSTRAP_CAS)
+        return identify(
+            leaf,
+            caller.peer.chain,
+            issued=await self.ca.find(leaf.thumbprint),
+            bootstrap_cas=[store.bootstrap_ca_of(row) for row in rows],
+            now=self.ca.clock.now(),
+            expired_grace=self.settings.expired_grace,
+            cache=self.signatures,
+        )
+
+    async def _by_password(self, caller: Caller, authorization: str) -> Principal:
+        name, password = wire.parse_basic(authorization)
+        address = f"address {caller.address}"
+        self.failures.check(address, self.ca.clock.monotonic())
+        row = await self.ca.database.one(store.USER, name=name)
+        user = None if row is None else store.user_of(row)
+        stored = None if user is None else user.password_hash
+        if not await self.passwords.matches(password, stored) or user is None:
+            self.failures.take(address, self.ca.clock.monotonic())
+            raise PasswordWrongError("User or password is wrong.", user=name)
+        return Principal(PrincipalKind.EST_USER, user.name, user.device_id)
+
+    def _profile(self, label: str | None) -> Profile:
+        if label is None:
+            return self.settings.profile
+        if (profile := self.settings.labels.get(label)) is None:
+            raise LabelUnknownError("There is no such label.", label=label)
+        return profile
+
+
+def _spokesman(principals: list[Principal], asked: str | None) -> Principal:
+    """Return the first who may speak for `asked`. Nobody may: the CA's own refusal says so, for the first of them."""
+    for principal in principals:
+        if principal.device_id is None or principal.device_id == asked:
+            return principal
+    first = principals[0]
+    raise NameNotAllowedError(
+        "This identity may not ask for that name.", actor=first.actor, allowed=first.device_id, asked=asked
+    )

@@ -1,0 +1,126 @@
+"""What an operator does: users and bootstrap CAs on record, each change audited."""
+
+from birthmark.auth.passwords import hash_password
+from birthmark.auth.principals import Principal
+from birthmark.clock import Clock, Entropy
+from birthmark.errors import ConflictError, InvalidRequestError, NotFoundError
+from birthmark.est import store
+from birthmark.est.model import BootstrapCa, User
+from birthmark.pki.certificates import Certificate, Thumbprint
+from birthmark.store import Changes, Database, to_micros
+
+_MAX_NAME_CHARS = 128
+
+
+class UserNameInvalidError(InvalidRequestError):
+    """HTTP Basic cannot carry this user name."""
+
+    code = "est.user_name_invalid"
+    cause = "A user name has 1 to 128 printable characters and no colon."
+    fix = "Choose another name."
+
+
+class UserExistsError(ConflictError):
+    """The user is on record already."""
+
+    code = "est.user_exists"
+    cause = "There is an EST user '{name}' already."
+    fix = "Remove it first (`birthmark est user remove {name}`) to set another password."
+
+
+class UserUnknownError(NotFoundError):
+    """No such user."""
+
+    code = "est.user_unknown"
+    cause = "There is no EST user '{name}'."
+    fix = "`birthmark est user list` shows those on record."
+
+
+class NotABootstrapCaError(InvalidRequestError):
+    """Only a CA can introduce devices."""
+
+    code = "est.not_a_bootstrap_ca"
+    cause = "'{subject}' is not a CA certificate."
+    fix = "Give the maker's CA certificate, not a device's."
+
+
+class BootstrapCaUnknownError(NotFoundError):
+    """No such bootstrap CA."""
+
+    code = "est.bootstrap_ca_unknown"
+    cause = "No accepted bootstrap CA has the thumbprint {thumbprint}."
+    fix = "`birthmark est bootstrap list` shows those on record."
+
+
+async def add_user(
+    name: str,
+    password: str,
+    *,
+    device_id: str | None,
+    principal: Principal,
+    database: Database,
+    clock: Clock,
+    entropy: Entropy,
+) -> User:
+    """Put a user on record. Raise `UserNameInvalidError` or `UserExistsError`."""
+    if not 0 < len(name) <= _MAX_NAME_CHARS or not name.isprintable() or ":" in name:
+        raise UserNameInvalidError("This user name cannot be used.")
+    if await database.one(store.USER, name=name) is not None:
+        raise UserExistsError("There is such a user already.", name=name)
+    user = User(name, hash_password(password, entropy), device_id, clock.now())
+    changes = Changes().run(
+        store.ADD_USER,
+        name=name,
+        password_hash=user.password_hash,
+        device_id=device_id,
+        created_at=to_micros(user.created_at),
+    )
+    await database.commit(changes.audit(principal.actor, "est.user.add", name, device_id=device_id))
+    return user
+
+
+async def list_users(database: Database) -> list[User]:
+    return [store.user_of(row) for row in await database.all(store.USERS)]
+
+
+async def remove_user(name: str, *, principal: Principal, database: Database) -> None:
+    """Raise `UserUnknownError`."""
+    unknown = UserUnknownError("There is no such user.", name=name)
+    changes = Changes().run(store.REMOVE_USER, expect=1, otherwise=unknown, key_name=name)
+    await database.commit(changes.audit(principal.actor, "est.user.remove", name))
+
+
+async def accept_bootstrap_ca(
+    certificate: Certificate, *, any_name: bool, principal: Principal, database: Database, clock: Clock
+) -> BootstrapCa:
+    """Let certificates of this CA introduce devices; doing it again changes `any_name`."""
+    if not certificate.is_ca:
+        raise NotABootstrapCaError("This is not a CA certificate.", subject=certificate.subject_text)
+    changes = Changes().run(
+        store.ADD_BOOTSTRAP_CA,
+        thumbprint=certificate.thumbprint,
+        der=certificate.der,
+        any_name=int(any_name),
+        added_at=to_micros(clock.now()),
+    )
+    changes.audit(
+        principal.actor,
+        "est.bootstrap.add",
+        certificate.subject_text,
+        thumbprint=certificate.thumbprint.hex(),
+        any_name=any_name,
+    )
+    await database.commit(changes)
+    return BootstrapCa(certificate, any_name)
+
+
+async def list_bootstrap_cas(database: Database) -> list[BootstrapCa]:
+    return [store.bootstrap_ca_of(row) for row in await database.all(store.BOOTSTRAP_CAS)]
+
+
+async def remove_bootstrap_ca(thumbprint: Thumbprint, *, principal: Principal, database: Database) -> None:
+    """Raise `BootstrapCaUnknownError`."""
+    name = thumbprint.hex()
+    unknown = BootstrapCaUnknownError("There is no such bootstrap CA.", thumbprint=name)
+    changes = Changes().run(store.REMOVE_BOOTSTRAP_CA, expect=1, otherwise=unknown, key_thumbprint=thumbprint)
+    await database.commit(changes.audit(principal.actor, "est.bootstrap.remove", name))

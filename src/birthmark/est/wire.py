@@ -1,0 +1,185 @@
+"""EST bodies to values and back (RFC 7030, clarified by RFC 8951 and RFC 9908), for client and server.
+
+In:   a body as received, at most MAX_BODY_BYTES: base64 of DER with or without line breaks. PEM armor and raw DER are
+      taken too, whatever Content-Transfer-Encoding says (RFC 8951 section 3.1).
+Out:  base64 in lines of 64 characters.
+Raises `InvalidRequestError`; never returns a half-checked value.
+
+Not here: who may enroll (service), HTTP statuses (errors), TLS (net).
+"""
+
+import base64
+import binascii
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from asn1crypto import core
+
+from birthmark.errors import InvalidRequestError, UnauthenticatedError
+from birthmark.pki.certificates import Certificate
+from birthmark.pki.cms import parse_certs_only as parse_cms
+from birthmark.pki.cms import render_certs_only as render_cms
+from birthmark.pki.csr import CertificateRequest
+from birthmark.pki.csr import parse_csr as parse_pkcs10
+
+BASE_PATH = "/.well-known/est"
+PKCS10 = "application/pkcs10"
+# This exact lower-case form: Azure's client compares it letter by letter.
+CERTS_ONLY = "application/pkcs7-mime; smime-type=certs-only"
+CSR_ATTRIBUTES = "application/csrattrs"
+MAX_BODY_BYTES = 64 * 1024
+MAX_ANSWER_BYTES = 512 * 1024
+_LINE = 64
+_ARMOR = re.compile(rb"-----(BEGIN|END) [A-Z0-9 ]{1,40}-----")
+_SEQUENCE = b"\x30"
+
+
+class EstBodyInvalidError(InvalidRequestError):
+    """The body is neither base64 nor DER."""
+
+    code = "est.body_invalid"
+    cause = "The body cannot be decoded: {detail}."
+    fix = "Send base64 of the DER request: `openssl req -in FILE -outform DER | base64`."
+
+
+class EstBodyTooLargeError(EstBodyInvalidError):
+    """The body is larger than any request."""
+
+    code = "est.body_too_large"
+    cause = "The body has more than {limit} bytes."
+    fix = "Send the certificate request alone."
+
+
+class EstMediaTypeError(InvalidRequestError):
+    """Another content type than the operation's."""
+
+    code = "est.media_type"
+    cause = "The request's content type is '{found}'."
+    fix = "Send the header `Content-Type: application/pkcs10` (curl: -H 'Content-Type: application/pkcs10')."
+
+
+class BasicInvalidError(UnauthenticatedError):
+    """An Authorization header that is not Basic, or not readable."""
+
+    code = "est.authorization_invalid"
+    cause = "The Authorization header is not HTTP Basic, or not readable."
+    fix = "Send user and password by HTTP Basic (RFC 7617)."
+
+
+def decode_body(body: bytes, limit: int = MAX_BODY_BYTES) -> bytes:
+    """Return the DER in a body. Raise `EstBodyInvalidError`."""
+    if len(body) > limit:
+        raise EstBodyTooLargeError("The body is too large.", limit=limit)
+    if body[:1] == _SEQUENCE:  # as text it would be "0", and base64 of a SEQUENCE begins with "M"
+        return body
+    text = b"".join(_ARMOR.sub(b"", body).split())
+    try:
+        der = base64.b64decode(text, validate=True)
+    except binascii.Error as problem:
+        raise EstBodyInvalidError("The body is not valid base64.", detail="broken base64") from problem
+    if not der:
+        raise EstBodyInvalidError("The body is empty.", detail="it is empty")
+    return der
+
+
+def encode_body(der: bytes) -> bytes:
+    """Return base64 in lines of 64 characters, each ended by LF."""
+    text = base64.b64encode(der)
+    return b"".join(text[start : start + _LINE] + b"\n" for start in range(0, len(text), _LINE))
+
+
+def parse_csr(body: bytes) -> CertificateRequest:
+    """Return the certificate request in a body, its possession proven."""
+    return parse_pkcs10(decode_body(body))
+
+
+def render_csr(der: bytes) -> bytes:
+    return encode_body(der)
+
+
+def render_certs_only(certificates: Iterable[Certificate]) -> bytes:
+    """Return the body for these certificates. Their order does not survive: a SET has none."""
+    return encode_body(render_cms(certificates))
+
+
+def parse_certs_only(body: bytes) -> tuple[Certificate, ...]:
+    """Return the certificates of an answer, in no meaningful order."""
+    return parse_cms(decode_body(body, MAX_ANSWER_BYTES))
+
+
+def check_media_type(found: str | None) -> None:
+    """Raise `EstMediaTypeError` unless the media type is PKCS#10; parameters and letter case do not matter."""
+    media_type = (found or "").split(";", 1)[0].strip().lower()
+    if media_type != PKCS10:
+        raise EstMediaTypeError("The content type must be application/pkcs10.", found=media_type or "missing")
+
+
+def parse_basic(header: str) -> tuple[str, str]:
+    """Return user and password (RFC 7617). Raise `BasicInvalidError`."""
+    scheme, _, rest = header.partition(" ")
+    try:
+        user, colon, password = base64.b64decode(rest.strip(), validate=True).decode().partition(":")
+    except ValueError as problem:
+        raise BasicInvalidError("The Authorization header cannot be read.") from problem
+    if scheme.lower() != "basic" or not colon:
+        raise BasicInvalidError("The Authorization header is not HTTP Basic.")
+    return user, password
+
+
+def render_basic(user: str, password: str) -> str:
+    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+
+
+@dataclass(frozen=True, slots=True)
+class CsrAttribute:
+    """An object id, alone or with values in DER (RFC 7030 section 4.5.2)."""
+
+    oid: str
+    values: tuple[bytes, ...] = ()
+
+
+class _Values(core.SetOf):  # type: ignore[misc]
+    _child_spec = core.Any
+
+
+class _Attribute(core.Sequence):  # type: ignore[misc]
+    _fields: ClassVar = [("type", core.ObjectIdentifier), ("values", _Values)]
+
+
+class _AttrOrOid(core.Choice):  # type: ignore[misc]
+    _alternatives: ClassVar = [("oid", core.ObjectIdentifier), ("attribute", _Attribute)]
+
+
+class _CsrAttrs(core.SequenceOf):  # type: ignore[misc]
+    _child_spec = _AttrOrOid
+
+
+def render_csr_attributes(attributes: Sequence[CsrAttribute]) -> bytes:
+    """Return the DER of CsrAttrs."""
+    choices = [
+        _AttrOrOid(
+            name="attribute",
+            value=_Attribute({"type": one.oid, "values": [core.load(value) for value in one.values]}),
+        )
+        if one.values
+        else _AttrOrOid(name="oid", value=core.ObjectIdentifier(one.oid))
+        for one in attributes
+    ]
+    der: bytes = _CsrAttrs(choices).dump()
+    return der
+
+
+def parse_csr_attributes(body: bytes) -> tuple[CsrAttribute, ...]:
+    """Return the attributes a server wants; what they mean, and whether to heed them, is the caller's."""
+    try:
+        parsed = _CsrAttrs.load(decode_body(body), strict=True)
+        return tuple(
+            CsrAttribute(choice.chosen.dotted)
+            if choice.name == "oid"
+            else CsrAttribute(choice.chosen["type"].dotted, tuple(value.dump() for value in choice.chosen["values"]))
+            for choice in parsed
+        )
+    except (ValueError, TypeError, OverflowError) as problem:
+        raise EstBodyInvalidError("The CSR attributes cannot be read.", detail=type(problem).__name__) from problem

@@ -1,0 +1,14 @@
+"""Azure Device Provisioning Service, as its unmodified SDKs see it.
+
+Specification: DPS device API 2019-03-31 to 2021-10-01 (MQTT and HTTPS), service API 2018-09-01-preview to 2021-10-01;
+other versions are accepted.
+
+| endpoint | served |
+|---|---|
+| MQTT `$dps/registrations/…` | register and operation status; X.509 individual and group, symmetric keys |
+| HTTPS `/{scope}/registrations/{id}/register`, `/operations/{op}`, lookup | the same |
+| HTTPS `/enrollments`, `/enrollmentGroups`, `/registrations` | create, read, update, delete, query, bulk |
+
+Deliberately not: TPM and custom allocation (later), AMQP, the resource-manager paths (CA certificates are put on record
+by the operator's interface).
+"""

@@ -1,0 +1,68 @@
+"""Domain errors as DPS shows them: HTTP status and Azure's error number, and CONNACK codes."""
+
+from collections.abc import Mapping
+
+from birthmark import errors
+from birthmark.dps import model, wire
+from birthmark.dps.rules import attestation, enrollment, registration
+from birthmark.dps.service import authorities, enrollments, instances, registrations
+from birthmark.pki.certificates import CertificateInvalidError
+from birthmark.pki.chains import ChainError
+
+HTTP: Mapping[type[errors.BirthmarkError], tuple[int, int]] = {
+    attestation.AttestationError: (401, 401002),
+    attestation.NoProofError: (401, 401002),
+    attestation.RegistrationIdMismatchError: (401, 401002),
+    attestation.NotEnrolledError: (401, 401002),
+    attestation.IntermediateNotSentError: (401, 401002),
+    attestation.CertificateMismatchError: (401, 401002),
+    attestation.CaUnverifiedError: (401, 401002),
+    attestation.EnrollmentDisabledError: (401, 401002),
+    enrollment.EnrollmentInvalidError: (400, 400004),
+    enrollment.AttestationNotServedError: (400, 400004),
+    registration.NoHubError: (400, 400208),
+    registration.AllocationNotServedError: (400, 400004),
+    instances.UnknownScopeError: (404, 404001),
+    instances.UnknownInstanceError: (404, 404001),
+    instances.InstanceExistsError: (409, 409001),
+    instances.ServiceTokenError: (401, 401002),
+    enrollments.EnrollmentNotFoundError: (404, 404201),
+    enrollments.EnrollmentExistsError: (409, 409201),
+    enrollments.EnrollmentChangedError: (412, 412001),
+    authorities.UnknownAuthorityError: (404, 404001),
+    authorities.AuthorityExistsError: (409, 409001),
+    authorities.AuthorityNotACAError: (400, 400004),
+    authorities.NoCodeError: (409, 409001),
+    registrations.RegistrationNotFoundError: (404, 404202),
+    model.ScopeInvalidError: (404, 404001),
+    model.GroupIdInvalidError: (400, 400004),
+    model.DeviceIdInvalidError: (400, 400004),
+    wire.UserNameError: (400, 400004),
+    wire.TopicError: (400, 400004),
+    wire.BodyInvalidError: (400, 400004),
+    CertificateInvalidError: (400, 400004),
+    ChainError: (401, 401002),
+    errors.InvalidRequestError: (400, 400004),
+    errors.UnauthenticatedError: (401, 401002),
+    errors.ForbiddenError: (401, 401002),
+    errors.NotFoundError: (404, 404001),
+    errors.ConflictError: (409, 409001),
+    errors.PolicyError: (400, 400004),
+    errors.ThrottledError: (429, 429001),
+    errors.UnavailableError: (503, 503001),
+}
+
+
+def http_error(error: errors.BirthmarkError) -> tuple[int, int]:
+    """Return status and Azure's error number of the nearest listed ancestor."""
+    return next(HTTP[kind] for kind in type(error).__mro__ if kind in HTTP)
+
+
+def wire_message(error: errors.BirthmarkError) -> str:
+    """Return the text a refused device may see: no more than the real service says about a failed proof."""
+    return "Unauthorized" if http_error(error)[0] == 401 else error.message  # noqa: PLR2004 - the HTTP status
+
+
+def connack_code(error: errors.BirthmarkError) -> int:
+    """Return the CONNACK code for a refused CONNECT: 5 where trying again cannot help, else 3."""
+    return 3 if isinstance(error, errors.UnavailableError | errors.ThrottledError) else 5

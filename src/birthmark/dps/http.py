@@ -1,0 +1,239 @@
+"""DPS over HTTPS: the device interface (register, operation status, lookup) and the service interface.
+
+Register answers 202 and the poll 200, as IoT Edge insists. The service interface knows its instance by the key that
+signed the call.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from birthmark.clock import Clock
+from birthmark.dps import wire
+from birthmark.dps.errors import http_error, wire_message
+from birthmark.dps.model import Claim, Enrollment, Instance
+from birthmark.dps.rules.attestation import RegistrationIdMismatchError
+from birthmark.dps.service import Enrollments, Instances, Registrations
+from birthmark.errors import BirthmarkError
+
+_MAX_BULK = 10
+_MAX_ITEMS = 100
+Record = Callable[[BirthmarkError, Request], str]
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+class _Bulk(msgspec.Struct, rename="camel"):
+    mode: str
+    enrollments: list[Enrollment] = []
+    enrollment_groups: list[Enrollment] = []
+
+
+def _guarded(handler: Handler, record: Record, clock: Clock) -> Handler:
+    async def answer(request: Request) -> Response:
+        try:
+            return await handler(request)
+        except BirthmarkError as error:
+            status, number = http_error(error)
+            tracking_id = record(error, request)
+            body = wire.error_json(number, wire_message(error), tracking_id, clock.now())
+            headers = {"x-ms-error-code": str(number), "x-ms-request-id": tracking_id}
+            if status == 429:  # noqa: PLR2004 - the HTTP status
+                headers["retry-after"] = str(wire.RETRY_AFTER_S)
+            return JSONResponse(body, status, headers)
+
+    return answer
+
+
+def device_routes(registrations: Registrations, record: Record, clock: Clock) -> list[Route]:
+    """Return the routes devices use."""
+
+    async def register(request: Request) -> Response:
+        claim = _claim(request)
+        body = wire.parse_registration(await request.body())
+        _check_same(claim, body.registration_id)
+        registration = await registrations.register(claim)
+        headers = {"retry-after": str(wire.RETRY_AFTER_S), "location": str(request.url).partition("?")[0]}
+        return JSONResponse(wire.assigning_json(registration.operation_id, registration.registration_id), 202, headers)
+
+    async def operation(request: Request) -> Response:
+        claim = _claim(request)
+        registration = await registrations.operation(claim, request.path_params["operation_id"])
+        return JSONResponse(wire.status_json(registration, claim.leaf))
+
+    async def lookup(request: Request) -> Response:
+        claim = _claim(request)
+        body = wire.parse_registration(await request.body())
+        _check_same(claim, body.registration_id)
+        attested = await registrations.attest(claim)
+        registration = await registrations.get(attested.instance, claim.registration_id)
+        return JSONResponse(wire.state_json(registration, claim.leaf))
+
+    base = "/{id_scope}/registrations/{registration_id}"
+    return [
+        Route(base + "/register", _guarded(register, record, clock), methods=["PUT"]),
+        Route(base + "/operations/{operation_id}", _guarded(operation, record, clock), methods=["GET"]),
+        Route(base, _guarded(lookup, record, clock), methods=["POST"]),
+    ]
+
+
+def service_routes(
+    instances: Instances, enrollments: Enrollments, registrations: Registrations, record: Record, clock: Clock
+) -> list[Route]:
+    """Return the routes operators use."""
+
+    def instance_of(request: Request) -> Instance:
+        authorization = request.headers.get("authorization")
+        return instances.authorize(authorization, request.headers.get("host", ""), request.url.path)
+
+    async def shown(instance: Instance, enrollment: Enrollment) -> dict[str, Any]:
+        body = wire.enrollment_json(enrollment)
+        if not enrollment.is_group:
+            registration = await registrations.find(instance, enrollment.id)
+            if registration is None:
+                body["registrationState"] = {"registrationId": enrollment.id, "status": "unassigned"}
+            else:
+                body["registrationState"] = wire.state_json(registration)
+        return body
+
+    def one(*, is_group: bool) -> Handler:
+        async def handle(request: Request) -> Response:
+            instance = instance_of(request)
+            enrollment_id, if_match = request.path_params["id"], request.headers.get("if-match")
+            actor = f"dps:{instance.name}"
+            if request.method == "PUT":
+                given = _named(wire.parse_enrollment(await request.body()), enrollment_id, is_group=is_group)
+                done = await enrollments.put(instance, given, if_match, actor=actor)
+                return JSONResponse(await shown(instance, done))
+            if request.method == "DELETE":
+                await enrollments.delete(instance.id_scope, enrollment_id, if_match, is_group=is_group, actor=actor)
+                return Response(status_code=204)
+            found = await enrollments.get(instance.id_scope, enrollment_id, is_group=is_group)
+            return JSONResponse(await shown(instance, found))
+
+        return handle
+
+    def mechanism(*, is_group: bool) -> Handler:
+        async def handle(request: Request) -> Response:
+            instance = instance_of(request)
+            found = await enrollments.get(instance.id_scope, request.path_params["id"], is_group=is_group)
+            return JSONResponse(wire.enrollment_json(found, with_keys=True)["attestation"])
+
+        return handle
+
+    def query(*, is_group: bool) -> Handler:
+        async def handle(request: Request) -> Response:
+            instance = instance_of(request)
+            limit = _page_size(request)
+            after = request.headers.get("x-ms-continuation", "")
+            page = await enrollments.page(instance.id_scope, is_group=is_group, after=after, limit=limit)
+            kind = "EnrollmentGroup" if is_group else "IndividualEnrollment"
+            headers = {"x-ms-item-type": kind, "x-ms-max-item-count": str(limit)}
+            if len(page) == limit:
+                headers["x-ms-continuation"] = page[-1].id
+            return JSONResponse([await shown(instance, e) for e in page], headers=headers)
+
+        return handle
+
+    def bulk(*, is_group: bool) -> Handler:
+        async def handle(request: Request) -> Response:
+            instance = instance_of(request)
+            try:
+                asked = msgspec.json.decode(await request.body(), type=_Bulk)
+            except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+                raise wire.BodyInvalidError("The body is not a bulk operation", detail=str(error)) from error
+            items = asked.enrollment_groups if is_group else asked.enrollments
+            if len(items) > _MAX_BULK or asked.mode not in _BULK_MODES:
+                raise wire.BodyInvalidError("Bad bulk operation", detail="at most 10 items; mode create, update …")
+            problems = [p for e in items if (p := await _bulk_one(enrollments, instance, asked.mode, e)) is not None]
+            return JSONResponse({"isSuccessful": not problems, "errors": problems})
+
+        return handle
+
+    async def registration(request: Request) -> Response:
+        instance = instance_of(request)
+        if request.method == "DELETE":
+            await registrations.delete(instance, request.path_params["id"], actor=f"dps:{instance.name}")
+            return Response(status_code=204)
+        return JSONResponse(wire.state_json(await registrations.get(instance, request.path_params["id"])))
+
+    async def group_registrations(request: Request) -> Response:
+        instance = instance_of(request)
+        limit = _page_size(request)
+        after = request.headers.get("x-ms-continuation", "")
+        page = await registrations.of_group(instance, request.path_params["id"], after, limit)
+        headers = {"x-ms-item-type": "DeviceRegistrationState", "x-ms-max-item-count": str(limit)}
+        if len(page) == limit:
+            headers["x-ms-continuation"] = page[-1].registration_id
+        return JSONResponse([wire.state_json(r) for r in page], headers=headers)
+
+    made: list[Route] = []
+
+    def route(path: str, handler: Handler, *methods: str) -> None:
+        made.append(Route(path, _guarded(handler, record, clock), methods=list(methods)))
+
+    for path, is_group in (("/enrollments", False), ("/enrollmentGroups", True)):
+        route(path + "/query", query(is_group=is_group), "POST")
+        route(path, bulk(is_group=is_group), "POST")
+        route(path + "/", bulk(is_group=is_group), "POST")
+        route(path + "/{id}/attestationmechanism", mechanism(is_group=is_group), "POST")
+        route(path + "/{id}", one(is_group=is_group), "GET", "PUT", "DELETE")
+    route("/registrations/{id}/query", group_registrations, "POST")
+    route("/registrations/{id}", registration, "GET", "DELETE")
+    return made
+
+
+_BULK_MODES = frozenset({"create", "update", "updateIfMatchETag", "delete"})
+
+
+async def _bulk_one(
+    enrollments: Enrollments, instance: Instance, mode: str, given: Enrollment
+) -> dict[str, Any] | None:
+    actor = f"dps:{instance.name}"
+    scope, is_group = instance.id_scope, given.is_group
+    try:
+        if mode == "create":
+            await enrollments.create(instance, given, actor=actor)
+        elif mode == "delete":
+            await enrollments.delete(scope, given.id, None, is_group=is_group, actor=actor)
+        else:
+            await enrollments.get(scope, given.id, is_group=is_group)
+            if_match = given.etag if mode == "updateIfMatchETag" else None
+            await enrollments.put(instance, given, if_match, actor=actor)
+    except BirthmarkError as error:
+        return {"registrationId": given.id, "errorCode": http_error(error)[1], "errorStatus": error.message}
+    return None
+
+
+def _claim(request: Request) -> Claim:
+    peer = request.scope["extensions"]["tls"]
+    token = request.headers.get("authorization")
+    params = request.path_params
+    return Claim(params["id_scope"], params["registration_id"], peer.leaf, peer.chain, token)
+
+
+def _check_same(claim: Claim, registration_id: str | None) -> None:
+    if registration_id is not None and registration_id.lower() != claim.registration_id.lower():
+        raise RegistrationIdMismatchError(
+            "The body names another registration", registration_id=registration_id, common_name=claim.registration_id
+        )
+
+
+def _named(given: Enrollment, enrollment_id: str, *, is_group: bool) -> Enrollment:
+    """Return the enrollment with the id of its path, which the body may repeat but not contradict."""
+    stated = given.enrollment_group_id if is_group else given.registration_id
+    if stated is not None and stated.lower() != enrollment_id.lower():
+        raise wire.BodyInvalidError("The id differs", detail=f"the body says {stated}, the path {enrollment_id}")
+    if is_group:
+        return msgspec.structs.replace(given, enrollment_group_id=enrollment_id, registration_id=None)
+    return msgspec.structs.replace(given, registration_id=enrollment_id, enrollment_group_id=None)
+
+
+def _page_size(request: Request) -> int:
+    text = request.headers.get("x-ms-max-item-count", str(_MAX_ITEMS))
+    if not text.lstrip("-").isdigit():
+        raise wire.BodyInvalidError("Bad page size", detail="x-ms-max-item-count must be a number")
+    return max(1, min(int(text), _MAX_ITEMS)) if int(text) > 0 else _MAX_ITEMS

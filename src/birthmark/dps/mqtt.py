@@ -1,0 +1,120 @@
+"""DPS over MQTT 3.1.1 (DPS documentation, "Communicate with DPS using the MQTT protocol").
+
+The proof is checked at CONNECT already, so that a device that cannot register learns so at once (CONNACK 5); it is
+checked again when it registers, because the record may have changed in between. Registering answers 200 `assigned`
+directly, which the SDKs take and which spares them a wait of seconds.
+"""
+
+import json
+from collections.abc import Awaitable
+
+from birthmark.clock import Clock
+from birthmark.dps import wire
+from birthmark.dps.errors import connack_code, http_error, wire_message
+from birthmark.dps.model import Claim
+from birthmark.dps.rules.attestation import RegistrationIdMismatchError
+from birthmark.dps.service import Registrations
+from birthmark.errors import BirthmarkError
+from birthmark.mqtt.packets import Connect, PubAck, Publish, SubAck, Subscribe, UnsubAck, Unsubscribe
+from birthmark.net.pump import Closed, MqttLink, MqttRefusedError
+from birthmark.refusals import Ledger
+
+MAX_KEEP_ALIVE_S = 1177
+
+
+class DpsMqtt:
+    """Accepts devices that come to register."""
+
+    def __init__(self, registrations: Registrations, ledger: Ledger, clock: Clock) -> None:
+        self._registrations = registrations
+        self._ledger = ledger
+        self._clock = clock
+
+    async def accept(self, link: MqttLink, packet: Connect) -> "DpsSession":
+        """Return the session of a CONNECT, or raise `MqttRefusedError`."""
+        try:
+            user = wire.parse_username(packet.username or "")
+            claim = Claim(
+                user.id_scope,
+                user.registration_id,
+                link.peer.leaf,
+                link.peer.chain,
+                packet.password.decode("utf-8", "replace") if packet.password else None,
+            )
+            await self._registrations.attest(claim)
+        except BirthmarkError as error:
+            raise MqttRefusedError(connack_code(error), error) from error
+        link.set_keep_alive(min(packet.keep_alive_s or MAX_KEEP_ALIVE_S, MAX_KEEP_ALIVE_S))
+        return DpsSession(self._registrations, self._ledger, self._clock, link, claim)
+
+
+class DpsSession:
+    """One device's connection; nothing of it outlives the connection."""
+
+    session_present = False
+
+    def __init__(
+        self, registrations: Registrations, ledger: Ledger, clock: Clock, link: MqttLink, claim: Claim
+    ) -> None:
+        self._registrations = registrations
+        self._ledger = ledger
+        self._clock = clock
+        self._link = link
+        self._claim = claim
+        self._qos = 0
+
+    def opened(self) -> None:
+        """Nothing to do: the device subscribes and asks."""
+
+    def subscribed(self, packet: Subscribe) -> Awaitable[None] | None:
+        for name, options in packet.filters:
+            if name != wire.RESPONSES:
+                raise wire.TopicError("The filter is not served", topic=name[:200])
+            self._qos = min(options & 3, 1)
+        self._link.send(SubAck(packet.packet_id, tuple(self._qos for _ in packet.filters)))
+        return None
+
+    def unsubscribed(self, packet: Unsubscribe) -> Awaitable[None] | None:
+        self._link.send(UnsubAck(packet.packet_id))
+        return None
+
+    def acknowledged(self, packet: PubAck) -> Awaitable[None] | None:
+        return None
+
+    def published(self, packet: Publish) -> Awaitable[None] | None:
+        request = wire.parse_topic(packet.topic)
+        return self._answer(request, packet)
+
+    def closed(self, reason: Closed) -> None:
+        """Nothing to do: a registration is complete when it was answered."""
+
+    async def _answer(self, request: wire.RegisterRequest | wire.StatusRequest, packet: Publish) -> None:
+        try:
+            if isinstance(request, wire.RegisterRequest):
+                body = wire.parse_registration(packet.payload)
+                self._check_same(body.registration_id)
+                registration = await self._registrations.register(self._claim)
+            else:
+                registration = await self._registrations.operation(self._claim, request.operation_id)
+            status, answer = 200, wire.status_json(registration, self._claim.leaf)
+        except BirthmarkError as error:
+            status, number = http_error(error)
+            tracking_id = self._ledger.record(
+                error,
+                address=self._link.address,
+                shown=self._claim.leaf,
+                registration_id=self._claim.registration_id,
+            )
+            answer = wire.error_json(number, wire_message(error), tracking_id, self._clock.now())
+        self._link.ack(packet.packet_id)
+        retry = wire.RETRY_AFTER_S if status == 429 else None  # noqa: PLR2004 - the HTTP status
+        topic = wire.response_topic(status, request.rid, retry)
+        self._link.publish(topic, json.dumps(answer).encode(), self._qos)
+
+    def _check_same(self, registration_id: str | None) -> None:
+        if registration_id is not None and registration_id.lower() != self._claim.registration_id.lower():
+            raise RegistrationIdMismatchError(
+                "The body names another registration",
+                registration_id=registration_id,
+                common_name=self._claim.registration_id,
+            )

@@ -1,0 +1,24 @@
+"""What DPS needs of a hub: a device identity, in the same unit of work as the registration."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Protocol
+
+from birthmark.store import Changes
+
+
+@dataclass(frozen=True, slots=True)
+class HubIdentity:
+    """How a device that registered proves itself to its hub. Thumbprints are upper-case SHA-256 hex."""
+
+    thumbprints: tuple[str, ...] = ()
+    keys: tuple[bytes, ...] = field(default=(), repr=False)
+    iot_edge: bool = False
+
+
+class HubRegistry(Protocol):
+    """The hubs behind the linked host names."""
+
+    async def provision(self, host: str, device_id: str, identity: HubIdentity, now: datetime) -> Changes:
+        """Return the changes that make `device_id` a device of the hub at `host`. Raise `NotFoundError`."""
+        ...

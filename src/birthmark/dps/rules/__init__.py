@@ -1,0 +1,1 @@
+"""DPS's decisions, pure."""

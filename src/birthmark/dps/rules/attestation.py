@@ -1,0 +1,246 @@
+"""Which enrollment does this proof belong to, and does it hold? (DPS documentation, "X.509 attestation")
+
+Order: an individual enrollment of the id decides; else the group of the certificate closest to the leaf that has one.
+The registration id must be the leaf's common name, without regard to letter case.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from birthmark.auth.sas import check_resource, check_sas, derive_device_key, parse_sas
+from birthmark.dps.model import Authority, Claim, Enrollment, Signer
+from birthmark.errors import ForbiddenError, UnauthenticatedError
+from birthmark.pki.certificates import Certificate
+from birthmark.pki.chains import MAX_BAG, MAX_DEPTH, SignatureBrokenError, SignatureCache, build_chain, check_dates
+
+
+class AttestationError(UnauthenticatedError):
+    """The proof does not earn a registration."""
+
+    code = "dps.attestation_refused"
+
+
+class NoProofError(AttestationError):
+    """No certificate and no token."""
+
+    code = "dps.no_proof"
+    cause = "The client for {registration_id} showed {shown}, and the enrollment asks for {wanted}."
+    fix = "Give the client its certificate and key (X509_CERT_FILE, X509_KEY_FILE), or its symmetric key, as enrolled."
+
+
+class RegistrationIdMismatchError(AttestationError):
+    """The certificate is another device's."""
+
+    code = "dps.registration_id_mismatch"
+    cause = "The client registers as {registration_id}, but its certificate's common name is {common_name}."
+    fix = "Use the certificate's common name as registration id (DPS_X509_REGISTRATION_ID={common_name})."
+
+
+class NotEnrolledError(AttestationError):
+    """Nobody put this device on record."""
+
+    code = "dps.not_enrolled"
+    cause = (
+        "No individual enrollment is named {registration_id} in scope {scope}, and no enrollment group has a CA that "
+        "issued its certificate (issuer: {issuer})."
+    )
+    fix = "Put it on record: `birthmark enroll device {registration_id} --cert FILE`, or `birthmark enroll group`."
+
+
+class IntermediateNotSentError(AttestationError):
+    """The chain stops below every CA on record."""
+
+    code = "dps.intermediate_not_sent"
+    cause = (
+        "The device showed only certificates up to '{subject}'; its issuer '{issuer}' was neither sent nor is it on "
+        "record, so no enrollment group can be found."
+    )
+    fix = "Append the intermediate certificates to the device's certificate file, after the leaf."
+
+
+class CertificateMismatchError(AttestationError):
+    """An individual enrollment with another certificate."""
+
+    code = "dps.certificate_mismatch"
+    cause = "{registration_id} showed the certificate {thumbprint}; its enrollment has {expected} on record."
+    fix = (
+        "If the certificate was made again, update the enrollment: "
+        "`birthmark enroll device {registration_id} --cert FILE`."
+    )
+
+
+class CaUnverifiedError(AttestationError):
+    """The group's CA was never proven to be the operator's."""
+
+    code = "dps.ca_unverified"
+    cause = "The CA '{subject}' of enrollment group {group} is not verified."
+    fix = "Prove possession: `birthmark dps ca verify NAME`, or mark it: `birthmark dps ca add NAME FILE --verified`."
+
+
+class EnrollmentDisabledError(ForbiddenError):
+    """The operator has switched this enrollment off."""
+
+    code = "dps.enrollment_disabled"
+    cause = "The enrollment {enrollment} is disabled."
+    fix = "Enable it again (provisioningStatus enabled), or leave it: a disabled enrollment provisions nobody."
+
+
+@dataclass(frozen=True, slots=True)
+class GroupHit:
+    """The group a chain led to."""
+
+    group_id: str
+    signer: Certificate
+
+
+def check_common_name(claim: Claim) -> Certificate:
+    """Return the leaf whose common name is the registration id. Raise `AttestationError`."""
+    leaf = claim.leaf
+    if leaf is None:
+        raise NoProofError(
+            "No certificate was shown",
+            registration_id=claim.registration_id,
+            shown="no certificate",
+            wanted="an X.509 certificate",
+        )
+    if (leaf.subject_cn or "").lower() != claim.registration_id.lower():
+        raise RegistrationIdMismatchError(
+            "The registration id is not the certificate's common name",
+            registration_id=claim.registration_id,
+            common_name=leaf.subject_cn or "missing",
+            thumbprint=leaf.thumbprint.hex(),
+        )
+    return leaf
+
+
+def check_individual(enrollment: Enrollment, claim: Claim, now: datetime) -> None:
+    """Return when `claim` proves to be this individual enrollment, else raise why not."""
+    check_enabled(enrollment, claim)
+    if enrollment.attestation.type == "symmetricKey":
+        keys = enrollment.attestation.symmetric_key
+        check_token(claim, keys.raw() if keys else [], now)
+        return
+    leaf = check_common_name(claim)
+    x509 = enrollment.attestation.x509
+    pair = x509.client_certificates if x509 else None
+    on_record = [entry.info.sha256_thumbprint.lower() for entry in (pair.entries() if pair else []) if entry.info]
+    if leaf.thumbprint.hex() not in on_record:
+        raise CertificateMismatchError(
+            "The certificate is not the enrolled one",
+            registration_id=claim.registration_id,
+            thumbprint=leaf.thumbprint.hex(),
+            expected=" or ".join(on_record) or "none",
+        )
+    check_dates(leaf, now)
+
+
+def check_group(enrollment: Enrollment, claim: Claim, now: datetime) -> None:
+    """Return when `claim` proves to belong to this symmetric-key group, else raise why not."""
+    check_enabled(enrollment, claim)
+    keys = enrollment.attestation.symmetric_key
+    group_keys = keys.raw() if keys else []
+    check_token(claim, [derive_device_key(key, claim.registration_id) for key in group_keys], now)
+
+
+def check_enabled(enrollment: Enrollment, claim: Claim) -> None:
+    """Raise `EnrollmentDisabledError` for one that is switched off."""
+    if not enrollment.is_enabled:
+        raise EnrollmentDisabledError(
+            f"The enrollment {enrollment.id} is disabled",
+            enrollment=enrollment.id,
+            registration_id=claim.registration_id,
+        )
+
+
+def check_token(claim: Claim, keys: Sequence[bytes], now: datetime) -> None:
+    """Check the claim's shared access signature against `keys`."""
+    if not claim.token:
+        raise NoProofError(
+            "No token was sent",
+            registration_id=claim.registration_id,
+            shown="no token",
+            wanted="a symmetric key",
+        )
+    token = parse_sas(claim.token)
+    check_sas(token, keys, now)
+    check_resource(token, [f"{claim.id_scope}/registrations/{claim.registration_id}"])
+
+
+def find_group(
+    claim: Claim,
+    signers: Sequence[Signer],
+    authorities: Sequence[Authority],
+    cache: SignatureCache,
+    now: datetime,
+) -> GroupHit:
+    """Return the group closest to the leaf whose certificate issued it, through what the device sent.
+
+    `signers` and `authorities` are those whose subject is the issuer of any certificate shown. Raise `AttestationError`
+    or a `ChainError`.
+    """
+    leaf = check_common_name(claim)
+    current, bag = leaf, claim.chain[:MAX_BAG]
+    for _ in range(MAX_DEPTH):
+        check_dates(current, now)
+        for signer in signers:
+            if signer.certificate.subject == current.issuer and cache.is_signed_by(current, signer.certificate):
+                # The walk only finds the group; that the chain holds (CA:TRUE, path length …) is this call's verdict.
+                build_chain(leaf, bag, [signer.certificate], now, allow_partial=True, cache=cache)
+                check_verified(signer, bag, authorities, cache)
+                return GroupHit(signer.group_id, signer.certificate)
+        above = _issuer_in(bag, current, cache)
+        if above is None:
+            break
+        current = above
+    namesakes = [*(s.certificate for s in signers), *(a.certificate for a in authorities)]
+    if any(c.subject == current.issuer and not cache.is_signed_by(current, c) for c in namesakes):
+        raise SignatureBrokenError(
+            "The CA on record did not sign this certificate",
+            registration_id=claim.registration_id,
+            subject=current.subject_text,
+            issuer=current.issuer_text,
+        )
+    on_record = _issuer_in([a.certificate for a in authorities], current, cache)
+    if on_record is None and current.subject != current.issuer:
+        raise IntermediateNotSentError(
+            "The issuer was not sent and is not on record",
+            registration_id=claim.registration_id,
+            subject=current.subject_text,
+            issuer=current.issuer_text,
+            thumbprint=leaf.thumbprint.hex(),
+        )
+    raise NotEnrolledError(
+        f"{claim.registration_id} is not enrolled",
+        registration_id=claim.registration_id,
+        scope=claim.id_scope,
+        issuer=leaf.issuer_text,
+        thumbprint=leaf.thumbprint.hex(),
+    )
+
+
+def check_verified(
+    signer: Signer, bag: Sequence[Certificate], authorities: Sequence[Authority], cache: SignatureCache
+) -> None:
+    """Check that the group's certificate is a verified CA, or leads to one. Raise `CaUnverifiedError`."""
+    current = signer.certificate
+    for _ in range(MAX_DEPTH):
+        if any(a.is_verified and a.certificate == current for a in authorities):
+            return
+        above = _issuer_in([*(a.certificate for a in authorities), *bag], current, cache)
+        if above is None or above == current:
+            break
+        current = above
+    raise CaUnverifiedError(
+        "The group's CA is not verified", group=signer.group_id, subject=signer.certificate.subject_text
+    )
+
+
+def _issuer_in(
+    candidates: Sequence[Certificate], certificate: Certificate, cache: SignatureCache
+) -> Certificate | None:
+    for candidate in candidates:
+        is_possible = candidate != certificate and candidate.is_ca
+        if is_possible and candidate.subject == certificate.issuer and cache.is_signed_by(certificate, candidate):
+            return candidate
+    return None

@@ -1,0 +1,124 @@
+"""What may be put on record: an enrollment checked and completed before it is stored."""
+
+import base64
+import binascii
+
+import msgspec
+
+from birthmark.clock import Entropy
+from birthmark.dps.model import (
+    Attestation,
+    CertificateEntry,
+    CertificatePair,
+    Enrollment,
+    SymmetricKeys,
+    X509Attestation,
+    parse_device_id,
+    parse_group_id,
+)
+from birthmark.dps.rules.registration import AllocationNotServedError
+from birthmark.dps.wire import info_of
+from birthmark.errors import InvalidRequestError
+from birthmark.pki.certificates import Certificate, parse_any
+from birthmark.pki.names import parse_registration_id
+
+ALLOCATIONS = {None, "hashed", "static"}
+_MIN_KEY_BYTES, _MAX_KEY_BYTES = 16, 64
+
+
+class EnrollmentInvalidError(InvalidRequestError):
+    """An enrollment that cannot be put on record."""
+
+    code = "dps.enrollment_invalid"
+    cause = "The enrollment {enrollment} cannot be used: {detail}."
+    fix = "Compare with the DPS service REST reference; `birthmark enroll` makes the usual ones."
+
+
+class AttestationNotServedError(EnrollmentInvalidError):
+    """TPM."""
+
+    code = "dps.attestation_not_served"
+    cause = "The enrollment {enrollment} asks for {detail} attestation."
+    fix = "Use x509 or symmetricKey."
+
+
+def complete(enrollment: Enrollment, previous: Enrollment | None, entropy: Entropy) -> Enrollment:
+    """Return the enrollment with ids normalized, certificates read and missing keys made.
+
+    Raise `InvalidRequestError`: for a private key in a certificate's place, its own class.
+    """
+    if enrollment.is_group:
+        enrollment = msgspec.structs.replace(enrollment, enrollment_group_id=parse_group_id(enrollment.id))
+    else:
+        enrollment = msgspec.structs.replace(enrollment, registration_id=parse_registration_id(enrollment.id))
+        if enrollment.device_id:
+            parse_device_id(enrollment.device_id)
+    if enrollment.provisioning_status not in {"enabled", "disabled"}:
+        raise EnrollmentInvalidError("Bad status", enrollment=enrollment.id, detail="provisioningStatus")
+    if enrollment.allocation_policy not in ALLOCATIONS:
+        raise AllocationNotServedError(
+            "The allocation policy is not served", enrollment=enrollment.id, policy=enrollment.allocation_policy
+        )
+    attestation = _attestation(enrollment, previous, entropy)
+    return msgspec.structs.replace(enrollment, attestation=attestation)
+
+
+def certificates_of(enrollment: Enrollment) -> list[Certificate]:
+    """Return the signing certificates that a group carries itself."""
+    x509 = enrollment.attestation.x509
+    pair = x509.signing_certificates if x509 else None
+    return [parse_any(entry.certificate) for entry in (pair.entries() if pair else []) if entry.certificate]
+
+
+def _attestation(enrollment: Enrollment, previous: Enrollment | None, entropy: Entropy) -> Attestation:
+    given = enrollment.attestation
+    if given.type == "symmetricKey":
+        old = previous.attestation.symmetric_key if previous else None
+        return Attestation("symmetricKey", symmetric_key=_keys(enrollment.id, given.symmetric_key, old, entropy))
+    if given.type != "x509":
+        raise AttestationNotServedError("Attestation not served", enrollment=enrollment.id, detail=given.type)
+    x509 = given.x509 or X509Attestation()
+    if enrollment.is_group:
+        references = x509.ca_references if x509.ca_references and x509.ca_references.names() else None
+        pair = _read(x509.signing_certificates)
+        if (pair is None) == (references is None):
+            raise EnrollmentInvalidError(
+                "A group needs its CA", enrollment=enrollment.id, detail="give signingCertificates or caReferences"
+            )
+        return Attestation("x509", X509Attestation(signing_certificates=pair, ca_references=references))
+    pair = _read(x509.client_certificates)
+    if pair is None:
+        raise EnrollmentInvalidError(
+            "An individual enrollment needs its certificate", enrollment=enrollment.id, detail="give clientCertificates"
+        )
+    return Attestation("x509", X509Attestation(client_certificates=pair))
+
+
+def _read(pair: CertificatePair | None) -> CertificatePair | None:
+    if pair is None or not any(entry.certificate for entry in pair.entries()):
+        return None
+    return CertificatePair(_read_entry(pair.primary), _read_entry(pair.secondary))
+
+
+def _read_entry(entry: CertificateEntry | None) -> CertificateEntry | None:
+    if entry is None or not entry.certificate:
+        return None
+    certificate = parse_any(entry.certificate)
+    return CertificateEntry(certificate.pem(), info_of(certificate))
+
+
+def _keys(name: str, given: SymmetricKeys | None, old: SymmetricKeys | None, entropy: Entropy) -> SymmetricKeys:
+    made = []
+    for text, before in (
+        (given.primary_key if given else None, old.primary_key if old else None),
+        (given.secondary_key if given else None, old.secondary_key if old else None),
+    ):
+        key = text or before or base64.b64encode(entropy.token(64)).decode()
+        try:
+            size = len(base64.b64decode(key, validate=True))
+        except (ValueError, binascii.Error) as error:
+            raise EnrollmentInvalidError("Bad key", enrollment=name, detail="a symmetric key must be base64") from error
+        if not _MIN_KEY_BYTES <= size <= _MAX_KEY_BYTES:
+            raise EnrollmentInvalidError("Bad key", enrollment=name, detail="a symmetric key has 16 to 64 bytes")
+        made.append(key)
+    return SymmetricKeys(*made)

@@ -1,0 +1,77 @@
+"""Registration: allocation over the linked hubs, and what registering again changes."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+
+from birthmark.dps.model import Enrollment, Registration
+from birthmark.errors import ConflictError, InvalidRequestError
+from birthmark.pki.certificates import Thumbprint
+from birthmark.pki.names import RegistrationId
+
+INITIAL = "initialAssignment"
+REPROVISIONED = "reprovisionedToInitialAssignment"
+MIGRATED = "deviceDataMigrated"
+
+
+class NoHubError(ConflictError):
+    """No hub to assign."""
+
+    code = "dps.no_hub"
+    cause = "The provisioning service has no linked hub that the enrollment {enrollment} may use."
+    fix = "Link one: `birthmark dps link HUB`; `birthmark dps show` lists those linked."
+
+
+class AllocationNotServedError(InvalidRequestError):
+    """An allocation policy that this service does not have."""
+
+    code = "dps.allocation_not_served"
+    cause = "The enrollment {enrollment} asks for the allocation policy {policy}."
+    fix = "Use hashed or static; custom and geoLatency are not served."
+
+
+def allocate(enrollment: Enrollment, registration_id: RegistrationId, linked: Sequence[str]) -> str:
+    """Return the host of the hub for a new registration. Raise `NoHubError`."""
+    if enrollment.iot_hub_host_name:
+        candidates = [enrollment.iot_hub_host_name]
+    else:
+        candidates = sorted(enrollment.iot_hubs or linked)
+    known = {host.lower(): host for host in linked}
+    usable = [known[host.lower()] for host in candidates if host.lower() in known]
+    if not usable:
+        raise NoHubError("No linked hub to assign", enrollment=enrollment.id)
+    digest = hashlib.sha256(registration_id.encode()).digest()
+    return usable[int.from_bytes(digest[:8], "big") % len(usable)]
+
+
+def decide(
+    enrollment: Enrollment,
+    registration_id: RegistrationId,
+    present: Registration | None,
+    linked: Sequence[str],
+    *,
+    thumbprint: Thumbprint | None,
+    operation_id: str,
+    etag: str,
+    now: datetime,
+) -> Registration:
+    """Return the registration earned at `now`: the one there is where it still fits, else a new assignment."""
+    device_id = (None if enrollment.is_group else enrollment.device_id) or registration_id
+    group_id = enrollment.enrollment_group_id
+    policy = enrollment.reprovision_policy
+    keeps_hub = policy is not None and not policy.update_hub_assignment
+    if present is not None and present.group_id == group_id and present.device_id == device_id:
+        hub = present.hub if keeps_hub else allocate(enrollment, registration_id, linked)
+        moved = hub.lower() != present.hub.lower()
+        return replace(
+            present,
+            hub=hub,
+            substatus=MIGRATED if moved else present.substatus,
+            operation_id=operation_id,
+            etag=etag,
+            updated_at=now,
+            thumbprint=thumbprint,
+        )
+    hub = allocate(enrollment, registration_id, linked)
+    return Registration(registration_id, group_id, device_id, hub, INITIAL, operation_id, etag, now, now, thumbprint)

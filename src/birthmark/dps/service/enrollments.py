@@ -1,0 +1,162 @@
+"""The enrollment records: create, read, update, delete, page."""
+
+import base64
+from collections.abc import Sequence
+
+import msgspec
+
+from birthmark.clock import Clock, Entropy
+from birthmark.dps import store, wire
+from birthmark.dps.model import Authority, Enrollment, IdScope, Instance
+from birthmark.dps.rules.enrollment import EnrollmentInvalidError, certificates_of, complete
+from birthmark.errors import ConflictError, NotFoundError
+from birthmark.pki.certificates import Certificate
+from birthmark.store import Changes, Database
+
+_PAGE = 100
+
+
+class EnrollmentNotFoundError(NotFoundError):
+    """No such record."""
+
+    code = "dps.enrollment_not_found"
+    cause = "There is no {kind} enrollment {enrollment} in scope {scope}."
+    fix = "`birthmark enroll list` shows what is on record."
+
+
+class EnrollmentExistsError(ConflictError):
+    """Create of one that exists."""
+
+    code = "dps.enrollment_exists"
+    cause = "The enrollment {enrollment} exists already."
+    fix = "Send its etag in If-Match to update it, or choose another id."
+
+
+class EnrollmentChangedError(ConflictError):
+    """The record changed since the caller read it."""
+
+    code = "dps.enrollment_changed"
+    cause = "The enrollment {enrollment} was changed since the etag {etag} was read."
+    fix = "Read it again and repeat the change."
+
+
+class Enrollments:
+    """Individual enrollments and groups of all instances."""
+
+    def __init__(self, database: Database, clock: Clock, entropy: Entropy) -> None:
+        self._database = database
+        self._clock = clock
+        self._entropy = entropy
+
+    async def find(self, scope: IdScope, enrollment_id: str, *, is_group: bool) -> Enrollment | None:
+        """Return the record, or None."""
+        row = await self._database.one(
+            store.GET_ENROLLMENT, scope=scope, kind=_kind(is_group), id=enrollment_id.lower()
+        )
+        return None if row is None else wire.parse_enrollment(row["document"])
+
+    async def get(self, scope: IdScope, enrollment_id: str, *, is_group: bool) -> Enrollment:
+        """Return the record. Raise `EnrollmentNotFoundError`."""
+        found = await self.find(scope, enrollment_id, is_group=is_group)
+        if found is None:
+            raise EnrollmentNotFoundError(
+                f"Enrollment {enrollment_id} not found", enrollment=enrollment_id, scope=scope, kind=_kind(is_group)
+            )
+        return found
+
+    async def page(self, scope: IdScope, *, is_group: bool, after: str, limit: int) -> Sequence[Enrollment]:
+        """Return records in order of id, those greater than `after`."""
+        rows = await self._database.all(
+            store.LIST_ENROLLMENTS, scope=scope, kind=_kind(is_group), after=after, limit=min(limit, _PAGE)
+        )
+        return [wire.parse_enrollment(row["document"]) for row in rows]
+
+    async def put(self, instance: Instance, given: Enrollment, if_match: str | None, *, actor: str) -> Enrollment:
+        """Create the record, or update the one there is. Raise `InvalidRequestError` or `ConflictError`.
+
+        Without an etag the record is overwritten, as clients that know no etags expect; with one it must fit.
+        """
+        scope = instance.id_scope
+        previous = await self.find(scope, given.id, is_group=given.is_group)
+        etag = (if_match or "").strip('"')
+        if etag and (previous is None or etag not in {"*", (previous.etag or "").strip('"')}):
+            raise EnrollmentChangedError("The enrollment was changed", enrollment=given.id, etag=etag)
+        done = complete(given, previous, self._entropy)
+        now = wire.dps_time(self._clock.now())
+        done = msgspec.structs.replace(
+            done,
+            etag=f'"{base64.b16encode(self._entropy.token(8)).decode().lower()}"',
+            created_date_time_utc=previous.created_date_time_utc if previous else now,
+            last_updated_date_time_utc=now,
+        )
+        document = msgspec.json.encode(done).decode()
+        kind = _kind(done.is_group)
+        changes = Changes().audit(actor, "dps.enrollment_put", done.id, scope=scope, kind=kind)
+        if previous is None:
+            changes.run(store.ADD_ENROLLMENT, scope=scope, kind=kind, id=done.id, document=document, etag=done.etag)
+        else:
+            changes.run(
+                store.REPLACE_ENROLLMENT,
+                expect=1,
+                otherwise=EnrollmentChangedError("The enrollment was changed", enrollment=done.id, etag=previous.etag),
+                key_scope=scope,
+                key_kind=kind,
+                key_id=done.id,
+                key_etag=previous.etag,
+                document=document,
+                etag=done.etag,
+            )
+        if done.is_group:
+            changes.run(store.DROP_SIGNERS, scope=scope, group_id=done.id)
+            for certificate in await self._signers_of(scope, done):
+                changes.run(
+                    store.ADD_SIGNER,
+                    scope=scope,
+                    subject_digest=store.subject_digest(certificate.subject),
+                    group_id=done.id,
+                    thumbprint=certificate.thumbprint.hex(),
+                    der=certificate.der,
+                )
+        await self._database.commit(changes.event("dps.enrollment_changed", scope=scope, kind=kind, id=done.id))
+        return done
+
+    async def create(self, instance: Instance, given: Enrollment, *, actor: str) -> Enrollment:
+        """Create the record. Raise `EnrollmentExistsError`."""
+        if await self.find(instance.id_scope, given.id, is_group=given.is_group) is not None:
+            raise EnrollmentExistsError(f"{given.id} exists already", enrollment=given.id)
+        return await self.put(instance, given, None, actor=actor)
+
+    async def delete(
+        self, scope: IdScope, enrollment_id: str, if_match: str | None, *, is_group: bool, actor: str
+    ) -> None:
+        """Remove the record; registrations made by it stay as history. Raise `NotFoundError` or `ConflictError`."""
+        found = await self.get(scope, enrollment_id, is_group=is_group)
+        etag = (if_match or "*").strip('"')
+        if etag not in {"*", (found.etag or "").strip('"')}:
+            raise EnrollmentChangedError("The enrollment was changed", enrollment=found.id, etag=etag)
+        kind = _kind(is_group)
+        changes = Changes().run(store.DELETE_ENROLLMENT, scope=scope, kind=kind, id=found.id)
+        if is_group:
+            changes.run(store.DROP_SIGNERS, scope=scope, group_id=found.id)
+        changes.audit(actor, "dps.enrollment_delete", found.id, scope=scope, kind=kind)
+        await self._database.commit(changes.event("dps.enrollment_changed", scope=scope, kind=kind, id=found.id))
+
+    async def _signers_of(self, scope: IdScope, group: Enrollment) -> list[Certificate]:
+        x509 = group.attestation.x509
+        if x509 is None:
+            return []
+        names = x509.ca_references.names() if x509.ca_references else []
+        found = certificates_of(group)
+        for name in names:
+            row = await self._database.one(store.GET_AUTHORITY, scope=scope, name=name)
+            if row is None:
+                raise EnrollmentInvalidError(
+                    f"There is no CA certificate {name}", enrollment=group.id, detail=f"no CA certificate named {name}"
+                )
+            authority: Authority = store.authority_of(row)
+            found.append(authority.certificate)
+        return found
+
+
+def _kind(is_group: bool) -> str:  # noqa: FBT001 - the two kinds as the database names them
+    return "group" if is_group else "individual"

@@ -1,0 +1,137 @@
+"""Provisioning services of this server, and who may use their service interface."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from birthmark.auth.sas import check_resource, check_sas, parse_sas
+from birthmark.clock import Clock, Entropy
+from birthmark.dps import store
+from birthmark.dps.model import IdScope, Instance, parse_id_scope
+from birthmark.errors import ConflictError, NotFoundError, UnauthenticatedError
+from birthmark.store import Changes, Database
+
+OWNER = "provisioningserviceowner"
+POLICIES = (OWNER,)
+
+
+class UnknownScopeError(NotFoundError):
+    """No instance has this ID scope."""
+
+    code = "dps.unknown_scope"
+    cause = "There is no provisioning service with the ID scope {scope} on this server."
+    fix = "Use the scope that `birthmark env` prints as PROVISIONING_IDSCOPE."
+
+
+class UnknownInstanceError(NotFoundError):
+    """No instance of that name."""
+
+    code = "dps.unknown_instance"
+    cause = "There is no provisioning service named {name} on this server."
+    fix = "`birthmark dps show` lists them."
+
+
+class InstanceExistsError(ConflictError):
+    """The name is taken."""
+
+    code = "dps.instance_exists"
+    cause = "A provisioning service named {name} exists already."
+    fix = "Choose another name; `birthmark dps show` lists them."
+
+
+class ServiceTokenError(UnauthenticatedError):
+    """A service call without a good token."""
+
+    code = "dps.service_token_refused"
+    cause = "The service call came with {shown}; no provisioning service here takes it."
+    fix = "Use the connection string that `birthmark env` prints as PROVISIONING_CONNECTION_STRING."
+
+
+class Instances:
+    """All provisioning services of this server. Few, so they are kept in memory."""
+
+    def __init__(self, database: Database, clock: Clock, entropy: Entropy) -> None:
+        self._database = database
+        self._clock = clock
+        self._entropy = entropy
+        self._by_scope: dict[str, Instance] = {}
+
+    async def load(self) -> None:
+        """Read the instances."""
+        rows = await self._database.all(store.ALL_INSTANCES)
+        self._by_scope = {row["id_scope"].lower(): store.instance_of(row) for row in rows}
+
+    def all(self) -> Sequence[Instance]:
+        """Return every instance, by name."""
+        return sorted(self._by_scope.values(), key=lambda instance: instance.name)
+
+    def by_scope(self, id_scope: str) -> Instance:
+        """Return the instance of a scope, in any letter case. Raise `UnknownScopeError`."""
+        instance = self._by_scope.get(id_scope.lower())
+        if instance is None:
+            raise UnknownScopeError(f"There is no ID scope {id_scope[:64]}", scope=id_scope[:64])
+        return instance
+
+    def by_name(self, name: str) -> Instance:
+        """Return the instance of a name. Raise `UnknownInstanceError`."""
+        found = next((i for i in self._by_scope.values() if i.name == name), None)
+        if found is None:
+            raise UnknownInstanceError(f"There is no provisioning service {name}", name=name)
+        return found
+
+    async def create(self, name: str, host: str, *, actor: str) -> Instance:
+        """Make an instance with a fresh scope and keys. Raise `InstanceExistsError`."""
+        if any(i.name == name for i in self._by_scope.values()):
+            raise InstanceExistsError(f"{name} exists already", name=name)
+        scope: IdScope = parse_id_scope("0ne" + self._entropy.token(4).hex())
+        keys = {policy: (self._entropy.token(32), self._entropy.token(32)) for policy in POLICIES}
+        instance = Instance(scope, name, host, (), keys)
+        await self._database.commit(
+            Changes()
+            .run(store.ADD_INSTANCE, **store.instance_row(instance))
+            .audit(actor, "dps.create", name, id_scope=scope)
+        )
+        await self.load()
+        return instance
+
+    async def link(self, name: str, hub_host: str, *, actor: str) -> Instance:
+        """Link a hub by its host name; linking twice is harmless."""
+        instance = self.by_name(name)
+        if hub_host in instance.hubs:
+            return instance
+        linked = replace(instance, hubs=(*instance.hubs, hub_host))
+        await self._put(linked, Changes().audit(actor, "dps.link", name, hub=hub_host))
+        return linked
+
+    async def unlink(self, hub_host: str, *, actor: str) -> None:
+        """Take a hub out of every instance that has it."""
+        for instance in list(self._by_scope.values()):
+            if hub_host in instance.hubs:
+                left = replace(instance, hubs=tuple(h for h in instance.hubs if h != hub_host))
+                await self._put(left, Changes().audit(actor, "dps.unlink", instance.name, hub=hub_host))
+
+    def authorize(self, authorization: str | None, host: str, resource: str) -> Instance:
+        """Return the instance whose key signed a service call. Raise `UnauthenticatedError`."""
+        if not authorization:
+            raise ServiceTokenError("No token was sent", shown="no token")
+        token = parse_sas(authorization)
+        problem: UnauthenticatedError = ServiceTokenError(
+            "The token is not for this service", shown=f"the policy {token.policy}"
+        )
+        for instance in self._by_scope.values():
+            pair = instance.policies.get(token.policy or "")
+            if pair is None:
+                continue
+            try:
+                check_sas(token, pair, self._clock.now())
+            except UnauthenticatedError as error:
+                problem = error
+                continue
+            bare = host.rpartition(":")[0] if ":" in host else host
+            hosts = dict.fromkeys((host, bare, instance.host, f"{instance.host}:443", f"{instance.host}:8443"))
+            check_resource(token, [f"{name}{resource}" for name in hosts])
+            return instance
+        raise problem
+
+    async def _put(self, instance: Instance, changes: Changes) -> None:
+        await self._database.commit(changes.run(store.PUT_INSTANCE, **store.instance_row(instance)))
+        await self.load()

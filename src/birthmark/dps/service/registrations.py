@@ -1,0 +1,215 @@
+"""A device registers: attest, allocate, and make it a device of its hub, in one commit."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from birthmark.auth.sas import derive_device_key
+from birthmark.clock import Clock, Entropy, new_uuid
+from birthmark.dps import store
+from birthmark.dps.model import Authority, Claim, Enrollment, Instance, Registration, Signer
+from birthmark.dps.ports import HubIdentity, HubRegistry
+from birthmark.dps.rules import attestation
+from birthmark.dps.rules.registration import decide
+from birthmark.dps.service.enrollments import Enrollments
+from birthmark.dps.service.instances import Instances
+from birthmark.errors import NotFoundError, UnauthenticatedError
+from birthmark.pki.chains import MAX_BAG, SignatureCache
+from birthmark.pki.names import parse_registration_id
+from birthmark.store import Changes, Database
+
+
+class RegistrationNotFoundError(NotFoundError):
+    """No registration under that id, or not of that operation."""
+
+    code = "dps.registration_not_found"
+    cause = "There is no registration {registration_id} in scope {scope}{detail}."
+    fix = "Let the device register; `birthmark enroll list` shows who is unassigned."
+
+
+@dataclass(frozen=True, slots=True)
+class Attested:
+    """A claim whose proof holds, and the enrollment it belongs to."""
+
+    instance: Instance
+    enrollment: Enrollment
+    claim: Claim
+
+
+class Registrations:
+    """Registrations of all instances."""
+
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock,
+        entropy: Entropy,
+        *,
+        instances: Instances,
+        enrollments: Enrollments,
+        hubs: HubRegistry,
+    ) -> None:
+        self._database = database
+        self._clock = clock
+        self._entropy = entropy
+        self._instances = instances
+        self._enrollments = enrollments
+        self._hubs = hubs
+        self._signatures = SignatureCache()
+
+    async def attest(self, claim: Claim) -> Attested:
+        """Return the enrollment that `claim` proves to belong to, else raise why not."""
+        instance = self._instances.by_scope(claim.id_scope)
+        registration_id = parse_registration_id(claim.registration_id)
+        now = self._clock.now()
+        individual = await self._enrollments.find(instance.id_scope, registration_id, is_group=False)
+        if individual is not None:
+            attestation.check_individual(individual, claim, now)
+            return Attested(instance, individual, claim)
+        if claim.leaf is None and claim.token:
+            return Attested(instance, await self._key_group(instance, claim), claim)
+        signers, authorities = await self._issuers_of(instance, claim)
+        hit = attestation.find_group(claim, signers, authorities, self._signatures, now)
+        group = await self._enrollments.get(instance.id_scope, hit.group_id, is_group=True)
+        attestation.check_enabled(group, claim)
+        return Attested(instance, group, claim)
+
+    async def register(self, claim: Claim) -> Registration:
+        """Attest, assign, record, and make the device known to its hub. Durable when it returns."""
+        attested = await self.attest(claim)
+        instance, enrollment = attested.instance, attested.enrollment
+        registration_id = parse_registration_id(claim.registration_id)
+        row = await self._database.one(store.GET_REGISTRATION, scope=instance.id_scope, registration_id=registration_id)
+        present = None if row is None else store.registration_of(row)
+        now = self._clock.now()
+        registration = decide(
+            enrollment,
+            registration_id,
+            present,
+            instance.hubs,
+            thumbprint=None if claim.leaf is None else claim.leaf.thumbprint,
+            operation_id=f"5.{self._entropy.token(8).hex()}.{new_uuid(self._entropy)}",
+            etag=f'"{self._entropy.token(8).hex()}"',
+            now=now,
+        )
+        identity = _identity(enrollment, claim)
+        changes = Changes().run(store.PUT_REGISTRATION, **store.registration_row(instance.id_scope, registration))
+        changes.merge(await self._hubs.provision(registration.hub, registration.device_id, identity, now))
+        changes.audit(
+            "device",
+            "dps.register",
+            registration_id,
+            scope=instance.id_scope,
+            enrollment=enrollment.id,
+            hub=registration.hub,
+            thumbprint=None if claim.leaf is None else claim.leaf.thumbprint.hex(),
+        )
+        await self._database.commit(changes)
+        return registration
+
+    async def operation(self, claim: Claim, operation_id: str) -> Registration:
+        """Return the registration that `operation_id` made. Raise `RegistrationNotFoundError`."""
+        attested = await self.attest(claim)
+        found = await self.get(attested.instance, claim.registration_id)
+        if found.operation_id != operation_id:
+            raise RegistrationNotFoundError(
+                "No such operation",
+                registration_id=claim.registration_id,
+                scope=claim.id_scope,
+                detail=" for that operation id",
+            )
+        return found
+
+    async def find(self, instance: Instance, registration_id: str) -> Registration | None:
+        """Return the registration, or None."""
+        row = await self._database.one(
+            store.GET_REGISTRATION, scope=instance.id_scope, registration_id=registration_id.lower()
+        )
+        return None if row is None else store.registration_of(row)
+
+    async def get(self, instance: Instance, registration_id: str) -> Registration:
+        """Return the registration. Raise `RegistrationNotFoundError`."""
+        found = await self.find(instance, registration_id)
+        if found is None:
+            raise RegistrationNotFoundError(
+                f"{registration_id} is not registered",
+                registration_id=registration_id,
+                scope=instance.id_scope,
+                detail="",
+            )
+        return found
+
+    async def of_group(self, instance: Instance, group_id: str, after: str, limit: int) -> list[Registration]:
+        """Return a group's registrations in order of id, those greater than `after`."""
+        rows = await self._database.all(
+            store.LIST_GROUP_REGISTRATIONS,
+            scope=instance.id_scope,
+            group_id=group_id.lower(),
+            after=after,
+            limit=limit,
+        )
+        return [store.registration_of(row) for row in rows]
+
+    async def delete(self, instance: Instance, registration_id: str, *, actor: str) -> None:
+        """Forget a registration; the device may register again if its enrollment allows."""
+        found = await self.get(instance, registration_id)
+        changes = Changes().run(
+            store.DELETE_REGISTRATION, scope=instance.id_scope, registration_id=found.registration_id
+        )
+        await self._database.commit(
+            changes.audit(actor, "dps.registration_delete", found.registration_id, scope=instance.id_scope)
+        )
+
+    async def _key_group(self, instance: Instance, claim: Claim) -> Enrollment:
+        """Return the symmetric-key group whose derived key signed the claim's token."""
+        now = self._clock.now()
+        after, problem = "", None
+        while groups := await self._enrollments.page(instance.id_scope, is_group=True, after=after, limit=100):
+            for group in groups:
+                if group.attestation.type == "symmetricKey":
+                    try:
+                        attestation.check_group(group, claim, now)
+                    except attestation.EnrollmentDisabledError as error:
+                        problem = error
+                        continue
+                    except UnauthenticatedError:
+                        continue
+                    return group
+            after = groups[-1].id
+        raise problem or attestation.NotEnrolledError(
+            f"{claim.registration_id} is not enrolled",
+            registration_id=claim.registration_id,
+            scope=claim.id_scope,
+            issuer="none, it sent a token",
+        )
+
+    async def _issuers_of(self, instance: Instance, claim: Claim) -> tuple[Sequence[Signer], Sequence[Authority]]:
+        """Return signers and CA certificates that carry the issuer's name of anything shown, and what is above them."""
+        shown = [c for c in (claim.leaf, *claim.chain[:MAX_BAG]) if c is not None]
+        digests = list(dict.fromkeys(store.subject_digest(c.issuer) for c in shown))
+        signers: list[Signer] = []
+        authorities: dict[str, Authority] = {}
+        for digest in digests:
+            rows = await self._database.all(store.SIGNERS_NAMED, scope=instance.id_scope, subject_digest=digest)
+            signers += [store.signer_of(row) for row in rows]
+        for digest in dict.fromkeys([*digests, *(store.subject_digest(s.certificate.issuer) for s in signers)]):
+            rows = await self._database.all(store.AUTHORITIES_NAMED, scope=instance.id_scope, subject_digest=digest)
+            authorities |= {row["name"]: store.authority_of(row) for row in rows}
+        return signers, list(authorities.values())
+
+
+def _identity(enrollment: Enrollment, claim: Claim) -> HubIdentity:
+    """Return how the device proves itself at its hub: by what passed here."""
+    iot_edge = bool(enrollment.capabilities and enrollment.capabilities.iot_edge)
+    if enrollment.attestation.type == "symmetricKey":
+        keys = enrollment.attestation.symmetric_key
+        raw = keys.raw() if keys else []
+        if enrollment.is_group:
+            raw = [derive_device_key(key, claim.registration_id) for key in raw]
+        return HubIdentity(keys=tuple(raw), iot_edge=iot_edge)
+    if enrollment.is_group:
+        thumbprints = (claim.leaf.thumbprint.hex().upper(),) if claim.leaf else ()
+        return HubIdentity(thumbprints, iot_edge=iot_edge)
+    x509 = enrollment.attestation.x509
+    pair = x509.client_certificates if x509 else None
+    on_record = [entry.info.sha256_thumbprint for entry in (pair.entries() if pair else []) if entry.info]
+    return HubIdentity(tuple(on_record), iot_edge=iot_edge)

@@ -1,0 +1,256 @@
+"""Instances, enrollments, CA certificates on record, registrations. Enrollments are kept as their JSON."""
+
+import base64
+import hashlib
+import json
+from typing import Any
+
+from cryptography import x509
+from sqlalchemy import BigInteger, Column, Index, LargeBinary, Table, Text, bindparam, delete, select, update
+
+from birthmark.dps.model import Authority, IdScope, Instance, Registration, Signer
+from birthmark.pki.certificates import Thumbprint, parse_der
+from birthmark.pki.names import RegistrationId
+from birthmark.store import from_micros, insert, metadata, statement, to_micros, upsert
+from birthmark.store.database import Row
+
+instances = Table(
+    "dps_instances",
+    metadata,
+    Column("id_scope", Text, primary_key=True),
+    Column("name", Text, nullable=False, unique=True),
+    Column("host", Text, nullable=False),
+    Column("hubs", Text, nullable=False),
+    Column("policies", Text, nullable=False),
+)
+
+enrollments = Table(
+    "dps_enrollments",
+    metadata,
+    Column("scope", Text, primary_key=True),
+    Column("kind", Text, primary_key=True),
+    Column("id", Text, primary_key=True),
+    Column("document", Text, nullable=False),
+    Column("etag", Text, nullable=False),
+)
+
+signers = Table(
+    "dps_signers",
+    metadata,
+    Column("scope", Text, primary_key=True),
+    Column("subject_digest", Text, primary_key=True),
+    Column("group_id", Text, primary_key=True),
+    Column("thumbprint", Text, primary_key=True),
+    Column("der", LargeBinary, nullable=False),
+)
+Index("dps_signers_group", signers.c.scope, signers.c.group_id)
+
+authorities = Table(
+    "dps_authorities",
+    metadata,
+    Column("scope", Text, primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("subject_digest", Text, nullable=False),
+    Column("thumbprint", Text, nullable=False),
+    Column("der", LargeBinary, nullable=False),
+    Column("verified", BigInteger, nullable=False),
+    Column("verification_code", Text),
+    Column("etag", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("updated_at", BigInteger, nullable=False),
+)
+Index("dps_authorities_subject", authorities.c.scope, authorities.c.subject_digest)
+
+registrations = Table(
+    "dps_registrations",
+    metadata,
+    Column("scope", Text, primary_key=True),
+    Column("registration_id", Text, primary_key=True),
+    Column("group_id", Text),
+    Column("device_id", Text, nullable=False),
+    Column("hub", Text, nullable=False),
+    Column("substatus", Text, nullable=False),
+    Column("operation_id", Text, nullable=False),
+    Column("etag", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("updated_at", BigInteger, nullable=False),
+    Column("thumbprint", LargeBinary),
+)
+Index("dps_registrations_group", registrations.c.scope, registrations.c.group_id)
+
+PUT_INSTANCE = upsert(instances)
+ADD_INSTANCE = insert(instances)
+ALL_INSTANCES = statement(select(instances).order_by(instances.c.name).limit(1000))
+
+ADD_ENROLLMENT = insert(enrollments)
+REPLACE_ENROLLMENT = statement(
+    update(enrollments)
+    .where(
+        enrollments.c.scope == bindparam("key_scope"),
+        enrollments.c.kind == bindparam("key_kind"),
+        enrollments.c.id == bindparam("key_id"),
+        enrollments.c.etag == bindparam("key_etag"),
+    )
+    .values(document=bindparam("document"), etag=bindparam("etag"))
+)
+_KEY = (
+    enrollments.c.scope == bindparam("scope"),
+    enrollments.c.kind == bindparam("kind"),
+    enrollments.c.id == bindparam("id"),
+)
+GET_ENROLLMENT = statement(select(enrollments.c.document).where(*_KEY))
+DELETE_ENROLLMENT = statement(delete(enrollments).where(*_KEY))
+LIST_ENROLLMENTS = statement(
+    select(enrollments.c.id, enrollments.c.document)
+    .where(
+        enrollments.c.scope == bindparam("scope"),
+        enrollments.c.kind == bindparam("kind"),
+        enrollments.c.id > bindparam("after"),
+    )
+    .order_by(enrollments.c.id)
+    .limit(bindparam("limit"))
+)
+
+ADD_SIGNER = insert(signers, ignore_existing=True)
+DROP_SIGNERS = statement(
+    delete(signers).where(signers.c.scope == bindparam("scope"), signers.c.group_id == bindparam("group_id"))
+)
+SIGNERS_NAMED = statement(
+    select(signers.c.group_id, signers.c.der)
+    .where(signers.c.scope == bindparam("scope"), signers.c.subject_digest == bindparam("subject_digest"))
+    .limit(100)
+)
+
+PUT_AUTHORITY = upsert(authorities)
+ADD_AUTHORITY = insert(authorities)
+GET_AUTHORITY = statement(
+    select(authorities).where(authorities.c.scope == bindparam("scope"), authorities.c.name == bindparam("name"))
+)
+DELETE_AUTHORITY = statement(
+    delete(authorities).where(authorities.c.scope == bindparam("scope"), authorities.c.name == bindparam("name"))
+)
+LIST_AUTHORITIES = statement(
+    select(authorities).where(authorities.c.scope == bindparam("scope")).order_by(authorities.c.name).limit(1000)
+)
+AUTHORITIES_NAMED = statement(
+    select(authorities)
+    .where(authorities.c.scope == bindparam("scope"), authorities.c.subject_digest == bindparam("subject_digest"))
+    .limit(100)
+)
+
+PUT_REGISTRATION = upsert(registrations)
+GET_REGISTRATION = statement(
+    select(registrations).where(
+        registrations.c.scope == bindparam("scope"),
+        registrations.c.registration_id == bindparam("registration_id"),
+    )
+)
+DELETE_REGISTRATION = statement(
+    delete(registrations).where(
+        registrations.c.scope == bindparam("scope"),
+        registrations.c.registration_id == bindparam("registration_id"),
+    )
+)
+LIST_GROUP_REGISTRATIONS = statement(
+    select(registrations)
+    .where(
+        registrations.c.scope == bindparam("scope"),
+        registrations.c.group_id == bindparam("group_id"),
+        registrations.c.registration_id > bindparam("after"),
+    )
+    .order_by(registrations.c.registration_id)
+    .limit(bindparam("limit"))
+)
+
+
+def subject_digest(name: x509.Name) -> str:
+    """Return the key under which certificates of one subject are found."""
+    return hashlib.sha256(name.public_bytes()).hexdigest()
+
+
+def instance_of(row: Row) -> Instance:
+    """Return the instance of a row."""
+    keys = {
+        name: (base64.b64decode(first), base64.b64decode(second))
+        for name, (first, second) in json.loads(row["policies"]).items()
+    }
+    return Instance(IdScope(row["id_scope"]), row["name"], row["host"], tuple(json.loads(row["hubs"])), keys)
+
+
+def instance_row(instance: Instance) -> dict[str, Any]:
+    """Return the row of an instance."""
+    keys = {name: [base64.b64encode(key).decode() for key in pair] for name, pair in instance.policies.items()}
+    return {
+        "id_scope": instance.id_scope,
+        "name": instance.name,
+        "host": instance.host,
+        "hubs": json.dumps(instance.hubs),
+        "policies": json.dumps(keys),
+    }
+
+
+def signer_of(row: Row) -> Signer:
+    """Return the signer of a row."""
+    return Signer(row["group_id"], parse_der(row["der"]))
+
+
+def authority_of(row: Row) -> Authority:
+    """Return the CA certificate of a row."""
+    return Authority(
+        row["name"],
+        parse_der(row["der"]),
+        bool(row["verified"]),
+        row["verification_code"],
+        row["etag"],
+        from_micros(row["created_at"]),
+        from_micros(row["updated_at"]),
+    )
+
+
+def authority_row(scope: IdScope, authority: Authority) -> dict[str, Any]:
+    """Return the row of a CA certificate."""
+    return {
+        "scope": scope,
+        "name": authority.name,
+        "subject_digest": subject_digest(authority.certificate.subject),
+        "thumbprint": authority.certificate.thumbprint.hex(),
+        "der": authority.certificate.der,
+        "verified": int(authority.is_verified),
+        "verification_code": authority.verification_code,
+        "etag": authority.etag,
+        "created_at": to_micros(authority.created_at),
+        "updated_at": to_micros(authority.updated_at),
+    }
+
+
+def registration_of(row: Row) -> Registration:
+    """Return the registration of a row."""
+    return Registration(
+        RegistrationId(row["registration_id"]),
+        row["group_id"],
+        row["device_id"],
+        row["hub"],
+        row["substatus"],
+        row["operation_id"],
+        row["etag"],
+        from_micros(row["created_at"]),
+        from_micros(row["updated_at"]),
+        None if row["thumbprint"] is None else Thumbprint(row["thumbprint"]),
+    )
+
+
+def registration_row(scope: IdScope, registration: Registration) -> dict[str, Any]:
+    """Return the row of a registration."""
+    return {
+        "scope": scope,
+        "registration_id": registration.registration_id,
+        "group_id": registration.group_id,
+        "device_id": registration.device_id,
+        "hub": registration.hub,
+        "substatus": registration.substatus,
+        "operation_id": registration.operation_id,
+        "etag": registration.etag,
+        "created_at": to_micros(registration.created_at),
+        "updated_at": to_micros(registration.updated_at),
+        "thumbprint": registration.thumbprint,
+    }

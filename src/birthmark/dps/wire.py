@@ -1,0 +1,205 @@
+"""DPS's bytes and values: CONNECT user names, topics, JSON bodies. Both roles.
+
+The SDKs parse the response topic by splitting at `$`, so nothing after `?$rid=` may hold another one; `retry-after`
+must be a whole number or the Python SDK hangs.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from urllib.parse import parse_qs, quote, unquote
+
+import msgspec
+
+from birthmark.dps.model import CertificateInfo, Enrollment, Registration
+from birthmark.errors import InvalidRequestError
+from birthmark.pki.certificates import Certificate
+
+RESPONSES = "$dps/registrations/res/#"
+RETRY_AFTER_S = 3
+MAX_PAYLOAD_BYTES = 96 * 1024
+_REGISTER = "$dps/registrations/PUT/iotdps-register/"
+_STATUS = "$dps/registrations/GET/iotdps-get-operationstatus/"
+_MAX_RID = 256
+
+
+class UserNameError(InvalidRequestError):
+    """The CONNECT user name is not one of DPS's."""
+
+    code = "dps.username_invalid"
+    cause = "The MQTT user name {username} is not SCOPE/registrations/ID/api-version=…"
+    fix = "Let the Azure SDK make it; by hand it is SCOPE/registrations/ID/api-version=2019-03-31."
+
+
+class TopicError(InvalidRequestError):
+    """A topic DPS does not serve."""
+
+    code = "dps.topic_not_served"
+    cause = "The client used the topic {topic}, which the provisioning service does not serve."
+    fix = "A device publishes to $dps/registrations/PUT/iotdps-register/?$rid=… and …/GET/iotdps-get-operationstatus/."
+
+
+class BodyInvalidError(InvalidRequestError):
+    """A request body that is not what the interface takes."""
+
+    code = "dps.body_invalid"
+    cause = "The request body is not valid: {detail}."
+    fix = "Compare with the DPS REST reference."
+
+
+@dataclass(frozen=True, slots=True)
+class DpsUser:
+    """A CONNECT user name taken apart."""
+
+    id_scope: str
+    registration_id: str
+    agent: str
+
+
+@dataclass(frozen=True, slots=True)
+class RegisterRequest:
+    """Publish to register; `rid` comes back in the answer."""
+
+    rid: str
+
+
+@dataclass(frozen=True, slots=True)
+class StatusRequest:
+    """Publish to ask how an operation stands."""
+
+    rid: str
+    operation_id: str
+
+
+class DeviceRegistration(msgspec.Struct, rename="camel", frozen=True):
+    """The body of register. `tpm` and `csr` are read only to refuse them."""
+
+    registration_id: str | None = None
+    payload: Any = None
+    tpm: Any = None
+    csr: str | None = None
+
+
+def is_dps_username(username: str) -> bool:
+    """Say whether the user name has DPS's shape."""
+    return "/registrations/" in username.partition("?")[0]
+
+
+def parse_username(username: str) -> DpsUser:
+    """Return scope and registration id. Raise `UserNameError`."""
+    parts = username.split("/", 3)
+    if len(parts) < 3 or parts[1] != "registrations" or not parts[0] or not parts[2]:  # noqa: PLR2004 - scope, word, id
+        raise UserNameError("Not a DPS user name", username=username[:200])
+    query = parts[3] if len(parts) > 3 else ""  # noqa: PLR2004 - as above
+    fields = dict(part.partition("=")[::2] for part in query.lstrip("?").split("&"))
+    return DpsUser(parts[0], parts[2], unquote(fields.get("ClientVersion", "")))
+
+
+def parse_topic(topic: str) -> RegisterRequest | StatusRequest:
+    """Return what a publish asks for. Raise `TopicError`."""
+    for head in (_REGISTER, _STATUS):
+        if topic.startswith(head):
+            fields = parse_qs(topic[len(head) :].lstrip("?"), keep_blank_values=True)
+            rid = fields.get("$rid", [""])[0]
+            if not rid or len(rid) > _MAX_RID or "$" in rid:
+                break
+            if head == _REGISTER:
+                return RegisterRequest(rid)
+            return StatusRequest(rid, fields.get("operationId", [""])[0])
+    raise TopicError("The topic is not served", topic=topic[:200])
+
+
+def response_topic(status: int, rid: str, retry_after_s: int | None = None) -> str:
+    """Return the topic of an answer."""
+    topic = f"$dps/registrations/res/{status}/?$rid={quote(rid, safe='')}"
+    return topic if retry_after_s is None else f"{topic}&retry-after={retry_after_s}"
+
+
+def parse_registration(body: bytes) -> DeviceRegistration:
+    """Return the body of register. Raise `BodyInvalidError`."""
+    if len(body) > MAX_PAYLOAD_BYTES:
+        raise BodyInvalidError("The body is too large", detail=f"more than {MAX_PAYLOAD_BYTES} bytes")
+    try:
+        parsed = msgspec.json.decode(body.strip() or b"{}", type=DeviceRegistration)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise BodyInvalidError("The body is not a registration", detail=str(error)) from error
+    if parsed.tpm is not None or parsed.csr is not None:
+        raise BodyInvalidError("TPM and CSR registrations are not served", detail="tpm or csr given")
+    return parsed
+
+
+def parse_enrollment(body: bytes | str) -> Enrollment:
+    """Return the enrollment of a PUT or of the database. Raise `BodyInvalidError` with the path of what is wrong."""
+    try:
+        return msgspec.json.decode(body, type=Enrollment)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise BodyInvalidError("The body is not an enrollment", detail=str(error)) from error
+
+
+def enrollment_json(enrollment: Enrollment, *, with_keys: bool = False) -> dict[str, Any]:
+    """Return the enrollment as clients see it; keys only where they were asked for by name."""
+    shown: dict[str, Any] = msgspec.to_builtins(enrollment)
+    shown.setdefault("provisioningStatus", enrollment.provisioning_status)
+    attestation = shown["attestation"]
+    if not with_keys and "symmetricKey" in attestation:
+        attestation["symmetricKey"] = {"primaryKey": None, "secondaryKey": None}
+    return shown
+
+
+def info_of(certificate: Certificate) -> CertificateInfo:
+    """Return X509CertificateInfo."""
+    return CertificateInfo(
+        certificate.subject_text,
+        certificate.x5t_sha1.hex().upper(),
+        certificate.thumbprint.hex().upper(),
+        certificate.issuer_text,
+        certificate.not_before.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        certificate.not_after.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        f"{certificate.serial:X}",
+        certificate.version,
+    )
+
+
+def dps_time(moment: datetime) -> str:
+    """Return a time as DPS writes it: seven fractional digits and Z."""
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.%f0Z")
+
+
+def state_json(registration: Registration, leaf: Certificate | None = None) -> dict[str, Any]:
+    """Return DeviceRegistrationState, with the attestation result when the leaf is at hand."""
+    state: dict[str, Any] = {
+        "registrationId": registration.registration_id,
+        "createdDateTimeUtc": dps_time(registration.created_at),
+        "assignedHub": registration.hub,
+        "deviceId": registration.device_id,
+        "status": "assigned",
+        "substatus": registration.substatus,
+        "lastUpdatedDateTimeUtc": dps_time(registration.updated_at),
+        "etag": registration.etag,
+    }
+    if leaf is not None:
+        x509: dict[str, Any] = {"certificateInfo": msgspec.to_builtins(info_of(leaf))}
+        if registration.group_id:
+            x509["enrollmentGroupId"] = registration.group_id
+        state["x509"] = x509
+    return state
+
+
+def status_json(registration: Registration, leaf: Certificate | None) -> dict[str, Any]:
+    """Return RegistrationOperationStatus of a finished registration."""
+    state = state_json(registration, leaf)
+    return {"operationId": registration.operation_id, "status": "assigned", "registrationState": state}
+
+
+def assigning_json(operation_id: str, registration_id: str) -> dict[str, Any]:
+    """Return RegistrationOperationStatus of one under way."""
+    return {
+        "operationId": operation_id,
+        "status": "assigning",
+        "registrationState": {"registrationId": registration_id, "status": "assigning"},
+    }
+
+
+def error_json(code: int, message: str, tracking_id: str, now: datetime) -> dict[str, Any]:
+    """Return Azure's error body."""
+    return {"errorCode": code, "trackingId": tracking_id, "message": message, "timestampUtc": dps_time(now)}

@@ -1,0 +1,49 @@
+"""Domain errors as IoT Hub shows them: HTTP status with Azure's error name, and CONNACK codes (facts: REST reference).
+
+CONNACK 5 ends a Python device's session for good, so it is given only for what will not pass by itself; for anything
+temporary it is 3, which the SDKs retry.
+"""
+
+from collections.abc import Mapping
+
+from birthmark import errors
+from birthmark.iothub import model, service, wire
+from birthmark.iothub.rules import authentication
+
+HTTP: Mapping[type[errors.BirthmarkError], tuple[int, str, int]] = {
+    service.UnknownHubError: (404, "NotFound", 404000),
+    service.UnknownDeviceError: (404, "DeviceNotFound", 404001),
+    service.HubExistsError: (409, "IotHubAlreadyExists", 409000),
+    service.DeviceExistsError: (409, "DeviceAlreadyExists", 409001),
+    service.EtagMismatchError: (412, "PreconditionFailed", 412001),
+    service.PolicyKeyError: (401, "IotHubUnauthorizedAccess", 401002),
+    model.DeviceIdInvalidError: (400, "ArgumentInvalid", 400004),
+    wire.UserNameError: (400, "ArgumentInvalid", 400004),
+    wire.BodyInvalidError: (400, "ArgumentInvalid", 400004),
+    wire.PropertyBagError: (400, "ArgumentInvalid", 400004),
+    authentication.DeviceDisabledError: (403, "DeviceDisabled", 403000),
+    authentication.ThumbprintMismatchError: (401, "IotHubUnauthorizedAccess", 401002),
+    authentication.NoCredentialsError: (401, "IotHubUnauthorizedAccess", 401002),
+    errors.InvalidRequestError: (400, "ArgumentInvalid", 400004),
+    errors.UnauthenticatedError: (401, "IotHubUnauthorizedAccess", 401002),
+    errors.ForbiddenError: (403, "Forbidden", 403000),
+    errors.NotFoundError: (404, "NotFound", 404000),
+    errors.ConflictError: (409, "Conflict", 409000),
+    errors.PolicyError: (403, "Forbidden", 403000),
+    errors.ThrottledError: (429, "ThrottlingException", 429001),
+    errors.UnavailableError: (503, "ServiceUnavailable", 503001),
+}
+
+
+def http_error(error: errors.BirthmarkError) -> tuple[int, str, int]:
+    """Return status, Azure's error name and number of the nearest listed ancestor."""
+    return next(HTTP[kind] for kind in type(error).__mro__ if kind in HTTP)
+
+
+def connack_code(error: errors.BirthmarkError) -> int:
+    """Return the CONNACK code for a refused CONNECT."""
+    if isinstance(error, errors.UnavailableError | errors.ThrottledError):
+        return 3
+    if isinstance(error, model.DeviceIdInvalidError):
+        return 2
+    return 5

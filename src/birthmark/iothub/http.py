@@ -1,0 +1,90 @@
+"""IoT Hub's service REST: the identity registry (IoT Hub REST reference, "Service - Devices")."""
+
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from birthmark.errors import BirthmarkError, InvalidRequestError
+from birthmark.iothub import wire
+from birthmark.iothub.errors import http_error
+from birthmark.iothub.model import Device, Hub
+from birthmark.iothub.service import READ, WRITE, Hubs
+
+_MAX_LIST = 1000
+Record = Callable[[BirthmarkError, Request], str]
+
+
+def routes(hubs: Hubs, record: Record) -> list[Route]:
+    """Return the registry's routes; `record` files a refusal and returns its tracking id."""
+
+    def shown(device: Device) -> dict[str, Any]:
+        at = hubs.connected.get((device.hub, device.device_id))
+        activity = wire.NEVER if at is None else wire.registry_time(at)
+        return wire.device_json(device, is_connected=at is not None, last_activity=activity)
+
+    async def one(request: Request) -> Response:
+        device_id = request.path_params["device_id"]
+        hub = _hub(hubs, request)
+        allowed = READ if request.method == "GET" else WRITE
+        policy = hubs.authorize(hub, request.headers.get("authorization"), allowed, f"devices/{device_id}")
+        etag = _etag(request)
+        if request.method == "PUT":
+            body, wanted = wire.parse_device_body(await request.body())
+            if body.device_id not in {None, device_id}:
+                raise wire.BodyInvalidError("deviceId differs", detail="deviceId differs from the one in the path")
+            return JSONResponse(shown(await hubs.put(hub, device_id, body, wanted, etag, actor=policy)))
+        if request.method == "DELETE":
+            await hubs.remove(hub, device_id, etag, actor=policy)
+            return Response(status_code=204)
+        return JSONResponse(shown(await hubs.device(hub, device_id)))
+
+    async def listing(request: Request) -> Response:
+        hub = _hub(hubs, request)
+        hubs.authorize(hub, request.headers.get("authorization"), READ, "devices")
+        top = request.query_params.get("top", str(_MAX_LIST))
+        if not top.isdigit() or int(top) < 1:
+            raise wire.BodyInvalidError("top is not a number", detail="top must be 1 or more")
+        return JSONResponse([shown(d) for d in await hubs.devices(hub, limit=min(int(top), _MAX_LIST))])
+
+    async def statistics(request: Request) -> Response:
+        hub = _hub(hubs, request)
+        hubs.authorize(hub, request.headers.get("authorization"), READ, "statistics/devices")
+        total, enabled = await hubs.count(hub)
+        counts = {"totalDeviceCount": total, "enabledDeviceCount": enabled, "disabledDeviceCount": total - enabled}
+        return JSONResponse(counts)
+
+    def guarded(handler: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
+        async def answer(request: Request) -> Response:
+            try:
+                return await handler(request)
+            except BirthmarkError as error:
+                return _render(error, record(error, request))
+
+        return answer
+
+    return [
+        Route("/devices", guarded(listing), methods=["GET"]),
+        Route("/devices/{device_id}", guarded(one), methods=["GET", "PUT", "DELETE"]),
+        Route("/statistics/devices", guarded(statistics), methods=["GET"]),
+    ]
+
+
+def _hub(hubs: Hubs, request: Request) -> Hub:
+    return hubs.by_host(request.headers.get("host", ""))
+
+
+def _etag(request: Request) -> str | None:
+    value = request.headers.get("if-match")
+    return None if value is None else value.strip().strip('"')
+
+
+def _render(error: BirthmarkError, tracking_id: str) -> Response:
+    status, name, number = http_error(error)
+    detail = error.message if isinstance(error, InvalidRequestError) else error.facts.get("device_id", error.message)
+    body = {"Message": f"ErrorCode:{name};{detail}", "ExceptionMessage": f"Tracking ID:{tracking_id}"}
+    headers = {"iothub-errorcode": name, "x-ms-error-code": str(number)}
+    return Response(json.dumps(body), status, headers, "application/json")

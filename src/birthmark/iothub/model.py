@@ -1,0 +1,82 @@
+"""Hubs, device identities and telemetry as values."""
+
+import re
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import NewType
+
+import msgspec
+
+from birthmark.errors import InvalidRequestError
+
+DeviceId = NewType("DeviceId", str)
+_DEVICE_ID = re.compile(r"[A-Za-z0-9\-.+%_#*?!(),:=@$']{1,128}")
+
+
+class DeviceIdInvalidError(InvalidRequestError):
+    """A device id with characters or a length that IoT Hub does not take."""
+
+    code = "iothub.device_id_invalid"
+    cause = "A device id has 1 to 128 letters, digits and - . + % _ # * ? ! ( ) , : = @ $ '."
+    fix = "Choose another device id; letter case counts."
+
+
+def parse_device_id(text: str) -> DeviceId:
+    """Return the id; letter case counts. Raise `DeviceIdInvalidError`."""
+    if _DEVICE_ID.fullmatch(text) is None:
+        raise DeviceIdInvalidError("The device id is not allowed", device_id=text[:128])
+    return DeviceId(text)
+
+
+@dataclass(frozen=True, slots=True)
+class Hub:
+    """One hub: its short name, the host its devices name in CONNECT, and its policies' keys."""
+
+    name: str
+    host: str
+    policies: dict[str, tuple[bytes, bytes]] = field(repr=False)
+
+
+class AuthenticationType(StrEnum):
+    """How a device proves itself, in the registry's own words."""
+
+    SAS = "sas"
+    SELF_SIGNED = "selfSigned"
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceAuthentication:
+    """Thumbprints are upper-case hex, 40 (SHA-1) or 64 (SHA-256) digits; keys are raw bytes."""
+
+    type: AuthenticationType
+    primary_thumbprint: str | None = None
+    secondary_thumbprint: str | None = None
+    primary_key: bytes | None = field(default=None, repr=False)
+    secondary_key: bytes | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A device identity of a hub's registry."""
+
+    hub: str
+    device_id: DeviceId
+    generation_id: str
+    etag: str
+    is_enabled: bool
+    status_reason: str | None
+    authentication: DeviceAuthentication
+    is_iot_edge: bool
+    created_at: datetime
+    updated_at: datetime
+
+
+class Message(msgspec.Struct, frozen=True, array_like=True):
+    """One device-to-cloud message. `system` has the wire's own names (message-id, content-type …)."""
+
+    device_id: str
+    enqueued_micros: int
+    body: bytes
+    system: dict[str, str | None]
+    properties: dict[str, str | None]

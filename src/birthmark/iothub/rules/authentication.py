@@ -1,0 +1,65 @@
+"""Does this connection prove to be that device? (IoT Hub documentation, "Authenticate identities with X.509")"""
+
+from datetime import datetime
+
+from birthmark.auth.sas import check_resource, check_sas, parse_sas
+from birthmark.errors import ForbiddenError, UnauthenticatedError
+from birthmark.iothub.model import AuthenticationType, Device
+from birthmark.pki.certificates import Certificate
+from birthmark.pki.chains import check_dates
+
+
+class DeviceDisabledError(ForbiddenError):
+    """The operator has switched the identity off."""
+
+    code = "iothub.device_disabled"
+    cause = "Device {device_id} is disabled in hub {hub}."
+    fix = "Enable it again in the registry, or leave it: a disabled device may not connect."
+
+
+class ThumbprintMismatchError(UnauthenticatedError):
+    """A certificate was shown and proven, and it is not the one on record."""
+
+    code = "iothub.thumbprint_mismatch"
+    cause = "Device {device_id} showed the certificate {thumbprint}; hub {hub} has {expected} on record."
+    fix = (
+        "If the device's certificate was renewed, let it register again at DPS, which puts the new thumbprint on "
+        "record. If not, another key answers for this device: find out whose."
+    )
+
+
+class NoCredentialsError(UnauthenticatedError):
+    """Neither certificate nor token."""
+
+    code = "iothub.no_credentials"
+    cause = "Device {device_id} showed {shown}, and hub {hub} has it on record with {type} authentication."
+    fix = "Give the client the device's certificate and key, or its key, as it was enrolled."
+
+
+def authenticate(device: Device, host: str, leaf: Certificate | None, password: bytes | None, now: datetime) -> None:
+    """Return when the connection proves to be `device`, else raise why not."""
+    facts = {"device_id": device.device_id, "hub": device.hub}
+    if not device.is_enabled:
+        raise DeviceDisabledError(f"Device {device.device_id} is disabled", **facts)
+    authentication = device.authentication
+    match authentication.type:
+        case AuthenticationType.SELF_SIGNED:
+            if leaf is None:
+                raise NoCredentialsError("No certificate was shown", shown="no certificate", type="X.509", **facts)
+            on_record = [t for t in (authentication.primary_thumbprint, authentication.secondary_thumbprint) if t]
+            shown = {leaf.thumbprint.hex().upper(), leaf.x5t_sha1.hex().upper()}
+            if shown.isdisjoint(on_record):
+                raise ThumbprintMismatchError(
+                    "The certificate is not the one on record",
+                    thumbprint=leaf.thumbprint.hex(),
+                    expected=" or ".join(t.lower() for t in on_record) or "none",
+                    **facts,
+                )
+            check_dates(leaf, now)
+        case AuthenticationType.SAS:
+            if not password:
+                raise NoCredentialsError("No token was sent", shown="no token", type="SAS", **facts)
+            token = parse_sas(password.decode("utf-8", "replace"))
+            keys = [k for k in (authentication.primary_key, authentication.secondary_key) if k]
+            check_sas(token, keys, now)
+            check_resource(token, [f"{host}/devices/{device.device_id}"])

@@ -1,0 +1,207 @@
+"""Hubs, identities, subscriptions that outlive connections, and telemetry segments.
+
+A segment holds every message of one durable write; `count` says how many. Rows are never changed.
+"""
+
+import base64
+import json
+from typing import Any
+
+from sqlalchemy import BigInteger, Column, Index, LargeBinary, Table, Text, bindparam, delete, func, select, update
+
+from birthmark.iothub.model import AuthenticationType, Device, DeviceAuthentication, DeviceId, Hub
+from birthmark.store import from_micros, insert, metadata, statement, to_micros, upsert
+from birthmark.store.database import Row
+from birthmark.store.schema import RowId
+
+hubs = Table(
+    "hubs",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("host", Text, nullable=False, unique=True),
+    Column("policies", Text, nullable=False),
+)
+
+devices = Table(
+    "hub_devices",
+    metadata,
+    Column("hub", Text, primary_key=True),
+    Column("device_id", Text, primary_key=True),
+    Column("generation_id", Text, nullable=False),
+    Column("etag", Text, nullable=False),
+    Column("enabled", BigInteger, nullable=False),
+    Column("status_reason", Text),
+    Column("auth_type", Text, nullable=False),
+    Column("primary_thumbprint", Text),
+    Column("secondary_thumbprint", Text),
+    Column("primary_key", LargeBinary),
+    Column("secondary_key", LargeBinary),
+    Column("iot_edge", BigInteger, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("updated_at", BigInteger, nullable=False),
+)
+
+subscriptions = Table(
+    "hub_subscriptions",
+    metadata,
+    Column("hub", Text, primary_key=True),
+    Column("device_id", Text, primary_key=True),
+    Column("filter", Text, primary_key=True),
+    Column("qos", BigInteger, nullable=False),
+)
+
+segments = Table(
+    "hub_segments",
+    metadata,
+    Column("seq", RowId, primary_key=True, autoincrement=True),
+    Column("hub", Text, nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("count", BigInteger, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    sqlite_autoincrement=True,
+)
+Index("hub_segments_hub", segments.c.hub, segments.c.seq)
+
+ADD_HUB = insert(hubs)
+DELETE_HUB = statement(delete(hubs).where(hubs.c.name == bindparam("name")))
+DELETE_HUB_DEVICES = statement(delete(devices).where(devices.c.hub == bindparam("name")))
+DELETE_HUB_SUBSCRIPTIONS = statement(delete(subscriptions).where(subscriptions.c.hub == bindparam("name")))
+DELETE_HUB_SEGMENTS = statement(delete(segments).where(segments.c.hub == bindparam("name")))
+ALL_HUBS = statement(select(hubs).order_by(hubs.c.name).limit(1000))
+
+PUT_DEVICE = upsert(devices)
+ADD_DEVICE = insert(devices)
+GET_DEVICE = statement(
+    select(devices).where(devices.c.hub == bindparam("hub"), devices.c.device_id == bindparam("device_id"))
+)
+LIST_DEVICES = statement(
+    select(devices)
+    .where(devices.c.hub == bindparam("hub"), devices.c.device_id > bindparam("after"))
+    .order_by(devices.c.device_id)
+    .limit(bindparam("limit"))
+)
+COUNT_DEVICES = statement(
+    select(func.count().label("total"), func.coalesce(func.sum(devices.c.enabled), 0).label("enabled")).where(
+        devices.c.hub == bindparam("hub")
+    )
+)
+REPLACE_DEVICE = statement(
+    update(devices)
+    .where(
+        devices.c.hub == bindparam("key_hub"),
+        devices.c.device_id == bindparam("key_device_id"),
+        devices.c.etag == bindparam("key_etag"),
+    )
+    .values(
+        {
+            name: bindparam(name)
+            for name in (
+                "etag",
+                "enabled",
+                "status_reason",
+                "auth_type",
+                "primary_thumbprint",
+                "secondary_thumbprint",
+                "primary_key",
+                "secondary_key",
+                "iot_edge",
+                "updated_at",
+            )
+        }
+    )
+)
+DELETE_DEVICE = statement(
+    delete(devices).where(devices.c.hub == bindparam("hub"), devices.c.device_id == bindparam("device_id"))
+)
+
+PUT_SUBSCRIPTION = upsert(subscriptions)
+DROP_SUBSCRIPTION = statement(
+    delete(subscriptions).where(
+        subscriptions.c.hub == bindparam("hub"),
+        subscriptions.c.device_id == bindparam("device_id"),
+        subscriptions.c.filter == bindparam("filter"),
+    )
+)
+DROP_SUBSCRIPTIONS = statement(
+    delete(subscriptions).where(
+        subscriptions.c.hub == bindparam("hub"), subscriptions.c.device_id == bindparam("device_id")
+    )
+)
+SUBSCRIPTIONS = statement(
+    select(subscriptions.c.filter, subscriptions.c.qos)
+    .where(subscriptions.c.hub == bindparam("hub"), subscriptions.c.device_id == bindparam("device_id"))
+    .limit(50)
+)
+
+ADD_SEGMENT = insert(segments)
+SEGMENTS_AFTER = statement(
+    select(segments.c.seq, segments.c.body)
+    .where(segments.c.hub == bindparam("hub"), segments.c.seq > bindparam("after"))
+    .order_by(segments.c.seq)
+    .limit(bindparam("limit"))
+)
+SEGMENTS_BEFORE = statement(
+    select(segments.c.seq, segments.c.body)
+    .where(segments.c.hub == bindparam("hub"), segments.c.seq < bindparam("before"))
+    .order_by(segments.c.seq.desc())
+    .limit(bindparam("limit"))
+)
+FORGET_SEGMENTS = statement(delete(segments).where(segments.c.at < bindparam("before")))
+
+
+def hub_of(row: Row) -> Hub:
+    """Return the hub of a row."""
+    keys = {
+        name: (base64.b64decode(first), base64.b64decode(second))
+        for name, (first, second) in json.loads(row["policies"]).items()
+    }
+    return Hub(row["name"], row["host"], keys)
+
+
+def hub_row(hub: Hub) -> dict[str, Any]:
+    """Return the row of a hub."""
+    keys = {name: [base64.b64encode(key).decode() for key in pair] for name, pair in hub.policies.items()}
+    return {"name": hub.name, "host": hub.host, "policies": json.dumps(keys)}
+
+
+def device_of(row: Row) -> Device:
+    """Return the device of a row."""
+    return Device(
+        row["hub"],
+        DeviceId(row["device_id"]),
+        row["generation_id"],
+        row["etag"],
+        bool(row["enabled"]),
+        row["status_reason"],
+        DeviceAuthentication(
+            AuthenticationType(row["auth_type"]),
+            row["primary_thumbprint"],
+            row["secondary_thumbprint"],
+            row["primary_key"],
+            row["secondary_key"],
+        ),
+        bool(row["iot_edge"]),
+        from_micros(row["created_at"]),
+        from_micros(row["updated_at"]),
+    )
+
+
+def device_row(device: Device) -> dict[str, Any]:
+    """Return the row of a device."""
+    authentication = device.authentication
+    return {
+        "hub": device.hub,
+        "device_id": device.device_id,
+        "generation_id": device.generation_id,
+        "etag": device.etag,
+        "enabled": int(device.is_enabled),
+        "status_reason": device.status_reason,
+        "auth_type": authentication.type.value,
+        "primary_thumbprint": authentication.primary_thumbprint,
+        "secondary_thumbprint": authentication.secondary_thumbprint,
+        "primary_key": authentication.primary_key,
+        "secondary_key": authentication.secondary_key,
+        "iot_edge": int(device.is_iot_edge),
+        "created_at": to_micros(device.created_at),
+        "updated_at": to_micros(device.updated_at),
+    }

@@ -1,0 +1,175 @@
+"""The device's side of EST (RFC 7030): fetch the CAs, get and renew a certificate.
+
+The transport is a port: whoever holds the device's key connects, with a client certificate or without. Answers are
+believed only as far as they check: the certificate must carry the key that was asked for.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from birthmark.errors import ForbiddenError, InvalidRequestError, UnauthenticatedError, UnavailableError
+from birthmark.est import wire
+from birthmark.pki.certificates import Certificate
+from birthmark.pki.chains import walk_up
+from birthmark.pki.csr import parse_csr
+from birthmark.pki.names import shown
+
+_OK, _ACCEPTED, _UNAUTHORIZED, _FORBIDDEN, _TOO_MANY, _SERVER_ERROR = 200, 202, 401, 403, 429, 500
+_NO_CONTENT, _NOT_FOUND = 204, 404
+_MAX_SHOWN = 300
+_MAX_RETRY_AFTER_S = 24 * 3600
+
+
+class EstServerAnswerError(InvalidRequestError):
+    """The server refused, or answered something that is no EST."""
+
+    code = "est.server_answer"
+    cause = "{url} answered {status}: {text}"
+    fix = "Check the URL, it ends with /.well-known/est. On a Birthmark server, `birthmark why REFERENCE` says more."
+
+
+class EstServerUnauthenticatedError(UnauthenticatedError):
+    """The server does not believe our credentials (401)."""
+
+    code = "est.server_unauthenticated"
+    cause = "{url} does not accept the credentials: {text}"
+    fix = (
+        "Check username and password, or the bootstrap certificate. `birthmark why REFERENCE` on the server says more."
+    )
+
+
+class EstServerForbiddenError(ForbiddenError):
+    """The server believes us and will not (403)."""
+
+    code = "est.server_forbidden"
+    cause = "{url} refuses: {text}"
+    fix = "`birthmark why REFERENCE` on the server says more."
+
+
+class EstServerBusyError(UnavailableError):
+    """The server asks to come back later (202, 429, 5xx)."""
+
+    code = "est.server_busy"
+    cause = "{url} answered {status}: {text}"
+    fix = "Nothing: the agent comes back after {retry_after_s} s."
+
+    def __init__(self, message: str, /, *, retry_after_s: int | None, **facts: object) -> None:
+        super().__init__(message, retry_after_s=retry_after_s, **facts)
+        self.retry_after_s = retry_after_s
+
+
+class EstWrongCertificateError(InvalidRequestError):
+    """The answer holds no certificate for the key that was asked for."""
+
+    code = "est.wrong_certificate"
+    cause = "{url} answered with a certificate for another key."
+    fix = "The server's fault: check what it logged for this request."
+
+
+class HttpAnswer(Protocol):
+    """An HTTP response; header names in lower case."""
+
+    @property
+    def status(self) -> int: ...
+
+    @property
+    def headers(self) -> Mapping[str, str]: ...
+
+    @property
+    def body(self) -> bytes: ...
+
+
+class Https(Protocol):
+    """One HTTPS request to a server whose certificate is checked. Raise `UnavailableError` if it cannot be reached."""
+
+    async def request(self, method: str, url: str, *, headers: Mapping[str, str], body: bytes = b"") -> HttpAnswer: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Issued:
+    """A new certificate with what it needs: `intermediates` closest first, `anchors` the self-signed ones."""
+
+    leaf: Certificate
+    intermediates: tuple[Certificate, ...]
+    anchors: tuple[Certificate, ...]
+
+    @property
+    def chain(self) -> tuple[Certificate, ...]:
+        """What the device presents: leaf and intermediates, no root."""
+        return (self.leaf, *self.intermediates)
+
+
+@dataclass(frozen=True, slots=True)
+class EstClient:
+    """Talks to the EST server at `url` (up to and with /.well-known/est and a label, if any)."""
+
+    url: str
+    https: Https = field(repr=False)
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+
+    async def cacerts(self) -> tuple[Certificate, ...]:
+        """Return the CAs, in no meaningful order."""
+        answer = await self._request("GET", "cacerts")
+        return wire.parse_certs_only(answer.body)
+
+    async def csr_attributes(self) -> tuple[wire.CsrAttribute, ...]:
+        """Return what the server wants to see in requests; nothing when it has no wish."""
+        answer = await self._request("GET", "csrattrs", also=(_NO_CONTENT, _NOT_FOUND))
+        return wire.parse_csr_attributes(answer.body) if answer.status == _OK else ()
+
+    async def enroll(self, csr: bytes) -> Issued:
+        """Get a certificate for the DER request `csr`. Raise one of this module's errors, or the transport's."""
+        return await self._certificate("simpleenroll", csr)
+
+    async def reenroll(self, csr: bytes) -> Issued:
+        """Renew the certificate that the transport shows as client certificate."""
+        return await self._certificate("simplereenroll", csr)
+
+    async def _certificate(self, operation: str, csr: bytes) -> Issued:
+        wanted = parse_csr(csr).spki_der
+        answer = await self._request("POST", operation, wire.render_csr(csr))
+        received = wire.parse_certs_only(answer.body)
+        leaf = next((one for one in received if one.spki_der == wanted), None)
+        if leaf is None:
+            raise EstWrongCertificateError("The certificate is for another key.", url=self._url(operation))
+        return _sorted(leaf, [*received, *await self.cacerts()])
+
+    async def _request(self, method: str, operation: str, body: bytes = b"", *, also: Sequence[int] = ()) -> HttpAnswer:
+        headers = {"Accept": "*/*"}
+        if body:
+            headers |= {"Content-Type": wire.PKCS10, "Content-Transfer-Encoding": "base64"}
+        if self.username is not None:
+            headers["Authorization"] = wire.render_basic(self.username, self.password or "")
+        url = self._url(operation)
+        answer = await self.https.request(method, url, headers=headers, body=body)
+        if answer.status == _OK or answer.status in also:
+            return answer
+        text = shown(" ".join(answer.body[:_MAX_SHOWN].decode("utf-8", "replace").split()))
+        facts = {"url": url, "status": answer.status, "text": text}
+        if answer.status == _UNAUTHORIZED:
+            raise EstServerUnauthenticatedError("The EST server does not accept the credentials.", **facts)
+        if answer.status == _FORBIDDEN:
+            raise EstServerForbiddenError("The EST server refuses.", **facts)
+        if answer.status in {_ACCEPTED, _TOO_MANY} or answer.status >= _SERVER_ERROR:
+            later = _retry_after_s(answer.headers.get("retry-after"))
+            raise EstServerBusyError("The EST server asks to come back later.", retry_after_s=later, **facts)
+        raise EstServerAnswerError("The EST server gave no certificate.", **facts)
+
+    def _url(self, operation: str) -> str:
+        return f"{self.url.rstrip('/')}/{operation}"
+
+
+def _sorted(leaf: Certificate, bag: Sequence[Certificate]) -> Issued:
+    """Put the bag in order: a SET has none, and roots do not belong into what a device presents."""
+    above = walk_up(leaf, bag)
+    anchors = {one.thumbprint: one for one in bag if one.is_ca and one.is_self_signed}
+    return Issued(leaf, tuple(one for one in above if one.thumbprint not in anchors), tuple(anchors.values()))
+
+
+def _retry_after_s(header: str | None) -> int | None:
+    """Return the seconds form; a date needs a clock that a device may not have, and the agent's own pace will do."""
+    if header is None or not header.isascii() or not header.isdigit() or len(header) > len(str(_MAX_RETRY_AFTER_S)):
+        return None
+    return min(int(header), _MAX_RETRY_AFTER_S)

@@ -1,0 +1,108 @@
+"""Our client against our server, without a socket between them."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from asgi import Answer, FakePeer, request
+from birthmark.est import wire
+from birthmark.est.client import (
+    EstClient,
+    EstServerAnswerError,
+    EstServerBusyError,
+    EstServerForbiddenError,
+    EstServerUnauthenticatedError,
+    EstWrongCertificateError,
+)
+from birthmark.pki.chains import build_chain
+from est_server import EstServer, an_est_server, shown
+from fakes import NOON
+from pki_builders import a_ca, a_csr, a_device, a_key
+
+URL = "https://localhost:8085/.well-known/est/"
+
+
+class AppHttps:
+    """Requests go straight into the application, as from `peer`."""
+
+    def __init__(self, app: Any, peer: FakePeer | None = None) -> None:
+        self._app = app
+        self._peer = peer
+
+    async def request(self, method: str, url: str, *, headers: Mapping[str, str], body: bytes = b"") -> Answer:
+        return await request(self._app, method, url, headers=headers, body=body, peer=self._peer)
+
+
+class CannedHttps:
+    """Always gives the same answer."""
+
+    def __init__(self, status: int, body: bytes = b"", **headers: str) -> None:
+        self._answer = Answer(status, {name.replace("_", "-"): value for name, value in headers.items()}, body)
+
+    async def request(self, method: str, url: str, *, headers: Mapping[str, str], body: bytes = b"") -> Answer:
+        return self._answer
+
+
+def with_server(directory: Path, body: Callable[[EstServer], Awaitable[None]]) -> None:
+    async def run() -> None:
+        async with an_est_server(directory) as server:
+            await body(server)
+
+    asyncio.run(run())
+
+
+def test_a_device_gets_a_certificate_and_renews_it(tmp_path: Path) -> None:
+    async def body(server: EstServer) -> None:
+        client = EstClient(URL, AppHttps(server.app), "factory", "secret")
+        first = await client.enroll(a_csr("device-1"))
+        assert first.anchors == server.ca.hierarchy.anchors
+        assert build_chain(first.leaf, first.intermediates, first.anchors, NOON)[:-1] == first.chain
+        holder = EstClient(URL, AppHttps(server.app, shown(*first.chain)))
+        second = await holder.reenroll(a_csr("device-1"))
+        assert second.leaf.subject_cn == "device-1"
+        assert await holder.csr_attributes() == ()
+        with pytest.raises(EstServerForbiddenError):
+            await holder.reenroll(a_csr("device-2"))
+
+    with_server(tmp_path, body)
+
+
+def test_a_wrong_password_is_said_as_such(tmp_path: Path) -> None:
+    async def body(server: EstServer) -> None:
+        client = EstClient(URL, AppHttps(server.app), "factory", "guess")
+        with pytest.raises(EstServerUnauthenticatedError) as refusal:
+            await client.enroll(a_csr("device-1"))
+        assert "Reference:" in refusal.value.explain_cause()
+
+    with_server(tmp_path, body)
+
+
+def test_a_certificate_for_another_key_is_not_taken() -> None:
+    foreign = wire.render_certs_only([a_device(a_ca()).certificate])
+    with pytest.raises(EstWrongCertificateError):
+        asyncio.run(EstClient(URL, CannedHttps(200, foreign)).enroll(a_csr(key=a_key())))
+
+
+@pytest.mark.parametrize(
+    ("status", "retry_after", "seconds"),
+    [(202, "120", 120), (429, "5", 5), (503, "Wed, 21 Oct 2026 07:28:00 GMT", None), (500, "99999999", None)],
+)
+def test_a_busy_server_says_when_to_come_back(status: int, retry_after: str, seconds: int | None) -> None:
+    client = EstClient(URL, CannedHttps(status, retry_after=retry_after))
+    with pytest.raises(EstServerBusyError) as refusal:
+        asyncio.run(client.enroll(a_csr()))
+    assert refusal.value.retry_after_s == seconds
+
+
+def test_another_kind_of_server_is_recognized() -> None:
+    client = EstClient(URL, CannedHttps(404, b"<html>\n<h1>No\x1b[31m</h1>"))
+    with pytest.raises(EstServerAnswerError) as refusal:
+        asyncio.run(client.cacerts())
+    assert "404: <html> <h1>No\\u001b[31m</h1>" in refusal.value.explain_cause()
+
+
+def test_a_password_is_not_in_the_repr() -> None:
+    assert "secret" not in repr(EstClient(URL, CannedHttps(200), "factory", "secret"))

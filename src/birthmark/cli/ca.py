@@ -1,0 +1,311 @@
+"""`birthmark ca`: an operator's own certificate authority in a directory.
+
+The directory holds the hierarchy (`birthmark.ca.hierarchy`) and the inventory of what it issued (`inventory.db`).
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from birthmark.auth.principals import Principal, PrincipalKind
+from birthmark.ca import hierarchy
+from birthmark.ca.hierarchy import Hierarchy
+from birthmark.ca.keyfile import write_private
+from birthmark.ca.model import Issued
+from birthmark.ca.service import CertificateAuthority, CertificateUnknownError
+from birthmark.cli.common import certificate_row, emit, parse_lifetime, refusals_shown, run, write_result
+from birthmark.clock import SystemClock, SystemEntropy
+from birthmark.errors import ConflictError, NotFoundError
+from birthmark.pki.certificates import Certificate
+from birthmark.pki.crl import RevocationReason
+from birthmark.pki.csr import MAX_CSR_BYTES, CertificateRequest, CsrTooLargeError, parse_csr
+from birthmark.pki.issue import new_serial
+from birthmark.pki.names import name_of
+from birthmark.pki.pem import unarmor
+from birthmark.pki.possession import prove_possession
+from birthmark.pki.profiles import DEVICE, SERVER, Profile
+from birthmark.store import open_database
+
+app = typer.Typer(help="Run a certificate authority of your own in a directory.", no_args_is_help=True)
+
+_OPERATOR = Principal(PrincipalKind.OPERATOR, "cli")
+_DEFAULT_LIFETIME = timedelta(days=365)
+_VERIFICATION_LIFETIME = timedelta(days=1)
+
+Directory = Annotated[
+    Path, typer.Option("--dir", envvar="BIRTHMARK_CA_DIR", help="The CA's directory.", file_okay=False)
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")]
+Out = Annotated[Path | None, typer.Option("--out", "-o", help="File to write; default is standard output.")]
+Lifetime = Annotated[
+    timedelta | None,
+    typer.Option("--lifetime", parser=parse_lifetime, metavar="TIME", help="20s, 30min, 12h or 365d (default: 365d)."),
+]
+
+
+class Kind(StrEnum):
+    """What a certificate is for."""
+
+    DEVICE = "device"
+    SERVER = "server"
+
+
+class Level(StrEnum):
+    """Which CA."""
+
+    ROOT = "root"
+    ISSUING = "issuing"
+
+
+_PROFILES: dict[Kind, Profile] = {Kind.DEVICE: DEVICE, Kind.SERVER: SERVER}
+
+
+class FileMissingError(NotFoundError):
+    """A file that was named is not there."""
+
+    code = "cli.file_missing"
+    cause = "{path} cannot be read: {reason}."
+    fix = "Check the path."
+
+
+class FileExistsAlreadyError(ConflictError):
+    """A key file is never overwritten."""
+
+    code = "cli.file_exists"
+    cause = "{path} exists already."
+    fix = "Give another directory or name, or move the file away first."
+
+
+@app.command(epilog='Example: birthmark ca init --dir ca --name "Example Gateways"')
+def init(
+    name: Annotated[str, typer.Option(help="Your organization's name.")],
+    directory: Directory = Path("ca"),
+    flat: Annotated[bool, typer.Option(help="A root that signs devices itself, without an issuing CA.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Make a root (20 years) and an issuing CA below it. Keys are encrypted files of mode 0600."""
+    with refusals_shown(as_json=as_json):
+        made = hierarchy.create(directory, name, now=SystemClock().now(), entropy=SystemEntropy(), flat=flat)
+    _show_hierarchy(directory, made, as_json)
+
+
+@app.command(epilog="Example: birthmark ca show device-1 --dir ca")
+def show(
+    wanted: Annotated[
+        str | None, typer.Argument(metavar="[ID]", help="Thumbprint, serial number or device id.")
+    ] = None,
+    directory: Directory = Path("ca"),
+    as_json: AsJson = False,
+) -> None:
+    """Show the CA's certificates and what it issued, or what it issued to ID."""
+
+    async def body() -> tuple[Hierarchy, list[Issued]]:
+        async with _opened(directory) as ca:
+            found = await ca.latest() if wanted is None else await ca.search(wanted)
+            if wanted is not None and not found:
+                raise CertificateUnknownError("This CA issued no such certificate.", wanted=wanted)
+            return ca.hierarchy, found
+
+    made, found = run(body, as_json=as_json)
+    if wanted is None:
+        _show_hierarchy(directory, made, as_json)
+    for one in found:
+        if not as_json:
+            typer.echo()
+        emit(as_json, _issued_row(one))
+
+
+@app.command(epilog="Example: birthmark ca sign device.csr --dir ca --out device.pem")
+def sign(
+    csr: Annotated[Path, typer.Argument(help="Certificate request, PEM or DER, as `birthmark element csr` makes it.")],
+    *,
+    directory: Directory = Path("ca"),
+    kind: Annotated[Kind, typer.Option("--profile", help="What the certificate is for.")] = Kind.DEVICE,
+    dns: Annotated[list[str] | None, typer.Option(help="DNS name of a server; may be repeated.")] = None,
+    lifetime: Lifetime = None,
+    out: Out = None,
+    as_json: AsJson = False,
+) -> None:
+    """Sign a certificate request; writes the certificate with the chain it needs, leaf first."""
+
+    async def body() -> tuple[Certificate, ...]:
+        return await _issue(directory, _read_csr(csr), kind, dns or [], lifetime)
+
+    _write_chain(run(body, as_json=as_json), out, as_json)
+
+
+@app.command(epilog="Example: birthmark ca issue gateway-7 --dir ca --out-dir gateway-7")
+def issue(
+    name: Annotated[str, typer.Argument(help="Common name: the device id or host name.")],
+    *,
+    directory: Directory = Path("ca"),
+    kind: Annotated[Kind, typer.Option("--profile", help="What the certificate is for.")] = Kind.DEVICE,
+    dns: Annotated[list[str] | None, typer.Option(help="DNS name of a server; may be repeated.")] = None,
+    lifetime: Lifetime = None,
+    out_dir: Annotated[Path, typer.Option(help="Where NAME.key.pem and NAME.cert.pem go.")] = Path(),
+    as_json: AsJson = False,
+) -> None:
+    """Make a key in a file and a certificate for it: for servers, and for devices without a secure element."""
+
+    async def body() -> tuple[Certificate, ...]:
+        key = ec.generate_private_key(ec.SECP256R1())
+        request = x509.CertificateSigningRequestBuilder(subject_name=name_of(name)).sign(key, hashes.SHA256())
+        parsed = parse_csr(request.public_bytes(serialization.Encoding.DER))
+        _write_key(out_dir / f"{_file_name(name)}.key.pem", key)
+        return await _issue(directory, parsed, kind, dns or [], lifetime)
+
+    _write_chain(run(body, as_json=as_json), out_dir / f"{_file_name(name)}.cert.pem", as_json)
+
+
+@app.command("verify-possession", epilog="Example: birthmark ca verify-possession 3F9C…A1 --dir ca --out proof.pem")
+def verify_possession(
+    code: Annotated[str, typer.Argument(help="The verification code (Azure) or registration code (AWS).")],
+    directory: Directory = Path("ca"),
+    level: Annotated[Level, typer.Option("--with", help="The CA that is put on record.")] = Level.ROOT,
+    out: Out = None,
+    as_json: AsJson = False,
+) -> None:
+    """Prove to a cloud that you have the CA's key: writes a certificate for CODE, signed by it."""
+    with refusals_shown(as_json=as_json):
+        made = hierarchy.load(directory)
+        proof = prove_possession(
+            code,
+            made.root if level is Level.ROOT else made.issuing,
+            ec.generate_private_key(ec.SECP256R1()).public_key(),
+            serial=new_serial(SystemEntropy()),
+            now=SystemClock().now(),
+            lifetime=_VERIFICATION_LIFETIME,
+        )
+    _write_chain((proof,), out, as_json)
+
+
+@app.command(epilog="Example: birthmark ca revoke device-1 --reason keyCompromise --dir ca")
+def revoke(
+    wanted: Annotated[str, typer.Argument(metavar="ID", help="Thumbprint, serial number or device id.")],
+    directory: Directory = Path("ca"),
+    reason: Annotated[
+        RevocationReason, typer.Option(help="Why (RFC 5280 section 5.3.1).")
+    ] = RevocationReason.UNSPECIFIED,
+    as_json: AsJson = False,
+) -> None:
+    """Revoke the certificates that fit ID and are not revoked yet. A device id means all of that device."""
+
+    async def body() -> list[Issued]:
+        async with _opened(directory) as ca:
+            found = [one for one in await ca.search(wanted) if not one.is_revoked]
+            if not found:
+                raise CertificateUnknownError("There is nothing to revoke.", wanted=wanted)
+            for one in found:
+                await ca.revoke(one.certificate.thumbprint, _OPERATOR, reason)
+            return await ca.search(wanted)
+
+    for one in run(body, as_json=as_json):
+        emit(as_json, _issued_row(one))
+
+
+@app.command(epilog="Example: birthmark ca crl --dir ca --out ca.crl")
+def crl(
+    directory: Directory = Path("ca"),
+    level: Annotated[Level, typer.Option("--of", help="Whose list.")] = Level.ISSUING,
+    out: Out = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write the revocation list (PEM). Brokers that take one want it again after each revocation."""
+
+    async def body() -> bytes:
+        async with _opened(directory) as ca:
+            return await ca.crl(ca.hierarchy.root if level is Level.ROOT else ca.hierarchy.issuing)
+
+    made = x509.load_der_x509_crl(run(body, as_json=as_json))
+    text = made.public_bytes(serialization.Encoding.PEM).decode()
+    if not as_json:
+        write_result(out, text)
+        return
+    if out is not None:
+        write_result(out, text)
+    next_update = made.next_update_utc.isoformat() if made.next_update_utc else None
+    emit(as_json, {"revoked": len(made), "next_update": next_update, "crl": text, "file": str(out) if out else None})
+
+
+@asynccontextmanager
+async def _opened(directory: Path) -> AsyncIterator[CertificateAuthority]:
+    clock = SystemClock()
+    made = hierarchy.load(directory)
+    database = await open_database(f"sqlite:///{directory / 'inventory.db'}", clock)
+    try:
+        yield CertificateAuthority(made, database, clock, SystemEntropy())
+    finally:
+        await database.close()
+
+
+async def _issue(
+    directory: Path, request: CertificateRequest, kind: Kind, dns: list[str], lifetime: timedelta | None
+) -> tuple[Certificate, ...]:
+    async with _opened(directory) as ca:
+        names = [x509.DNSName(name) for name in dns]
+        profile = _PROFILES[kind]
+        return await ca.issue(request, _OPERATOR, profile, san=names, lifetime=lifetime or _DEFAULT_LIFETIME)
+
+
+def _read_csr(path: Path) -> CertificateRequest:
+    try:
+        with path.open("rb") as file:
+            data = file.read(2 * MAX_CSR_BYTES + 1)
+    except OSError as problem:
+        raise FileMissingError("The request cannot be read.", path=path, reason=problem.strerror) from problem
+    if len(data) > 2 * MAX_CSR_BYTES:
+        raise CsrTooLargeError("The certificate request is too large.", size=path.stat().st_size)
+    return parse_csr(unarmor(data))
+
+
+def _write_key(path: Path, key: ec.EllipticCurvePrivateKey) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    try:
+        write_private(path, pem)
+    except FileExistsError as problem:
+        raise FileExistsAlreadyError("A key is never overwritten.", path=path) from problem
+
+
+def _write_chain(chain: tuple[Certificate, ...], out: Path | None, as_json: bool) -> None:
+    """Write leaf and intermediates; a root is trusted by being known, never by being sent."""
+    sent = [certificate for certificate in chain if not certificate.is_self_signed]
+    text = "".join(certificate.pem() for certificate in sent)
+    if out is not None or not as_json:
+        write_result(out, text)
+    if as_json or out is not None:
+        row: dict[str, Any] = certificate_row(chain[0])
+        if out is not None:
+            row["file"] = str(out)
+        if as_json:
+            row["pem"] = text
+        emit(as_json, row)
+
+
+def _show_hierarchy(directory: Path, made: Hierarchy, as_json: bool) -> None:
+    for role, issuer in (("root", made.root), ("issuing", made.issuing)):
+        if role == "issuing" and issuer.certificate == made.root.certificate:
+            continue
+        emit(as_json, {"ca": role, **certificate_row(issuer.certificate), "file": str(directory / f"{role}.pem")})
+
+
+def _issued_row(one: Issued) -> dict[str, Any]:
+    return {
+        "device_id": one.device_id,
+        **certificate_row(one.certificate),
+        "profile": one.profile,
+        "revoked_at": one.revoked_at.isoformat() if one.revoked_at else None,
+        "revocation_reason": one.revocation_reason.value if one.revocation_reason else None,
+    }
+
+
+def _file_name(name: str) -> str:
+    return "".join(char if char.isalnum() or char in "-_." else "_" for char in name).lstrip(".") or "_"

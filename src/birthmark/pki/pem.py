@@ -1,0 +1,35 @@
+"""PEM armor (RFC 7468): one block to DER."""
+
+import base64
+import binascii
+import re
+
+from birthmark.errors import InvalidRequestError
+
+MAX_PEM_BYTES = 256 * 1024
+_BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]{1,40})-----([A-Za-z0-9+/=\s]*)-----END \1-----")
+
+
+class PemInvalidError(InvalidRequestError):
+    """Neither PEM, base64 nor DER."""
+
+    code = "pki.pem_invalid"
+    cause = "The data is neither PEM nor DER: {detail}."
+    fix = "Give a file in PEM form (-----BEGIN …-----) or in DER form."
+
+
+def unarmor(data: bytes) -> bytes:
+    """Return the DER of the first PEM block or of bare base64, or DER as it is. Raise `PemInvalidError`."""
+    if len(data) > MAX_PEM_BYTES:
+        raise PemInvalidError("The data is too large.", detail=f"more than {MAX_PEM_BYTES} bytes")
+    if data[:1] == b"\x30":
+        return data
+    block = _BLOCK.search(data)
+    text = data if block is None else block[2]
+    try:
+        der = base64.b64decode(b"".join(text.split()), validate=True)
+    except binascii.Error as problem:
+        raise PemInvalidError("The data is not valid base64.", detail="broken base64") from problem
+    if not der:
+        raise PemInvalidError("The data is empty.", detail="it is empty")
+    return der

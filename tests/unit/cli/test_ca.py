@@ -1,0 +1,88 @@
+"""`birthmark ca` as an operator types it."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from birthmark.ca import hierarchy
+from birthmark.cli.ca import app
+from birthmark.clock import SystemClock
+from birthmark.pki.certificates import parse_bundle, parse_pem
+from birthmark.pki.chains import build_chain
+from birthmark.pki.possession import check_possession
+from pki_builders import a_csr, a_key
+
+
+@pytest.fixture(scope="module")
+def ca(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("operator") / "ca"
+    assert run("init", directory, "--name", "Example Gateways").exit_code == 0
+    return directory
+
+
+def run(command: str, directory: Path, *arguments: str) -> Result:
+    return CliRunner().invoke(app, [command, *arguments, "--dir", str(directory)], catch_exceptions=False)
+
+
+def test_a_new_ca_is_shown_and_not_made_twice(ca: Path) -> None:
+    shown = [json.loads(line) for line in run("show", ca, "--json").stdout.splitlines()]
+    assert [row["ca"] for row in shown[:2]] == ["root", "issuing"]
+    again = run("init", ca, "--name", "Other")
+    assert again.exit_code == 1
+    assert "ca.exists" in again.stderr
+
+
+def test_a_request_becomes_a_certificate_with_its_chain(ca: Path, tmp_path: Path) -> None:
+    (tmp_path / "device.csr").write_bytes(a_csr("device-1", key=a_key()))
+    result = run("sign", ca, str(tmp_path / "device.csr"), "--lifetime", "30d", "--out", str(tmp_path / "device.pem"))
+    assert result.exit_code == 0, result.stderr
+    chain = parse_bundle((tmp_path / "device.pem").read_text())
+    anchors = hierarchy.load(ca).anchors
+    assert build_chain(chain[0], chain, anchors, SystemClock().now()) == (*chain, *anchors)
+    assert "device-1" in run("show", ca, "device-1").stdout
+
+
+def test_openssl_agrees_with_the_chain(ca: Path, tmp_path: Path) -> None:
+    result = run("issue", ca, "hub.example", "--profile", "server", "--dns", "hub.example", "--out-dir", str(tmp_path))
+    assert result.exit_code == 0, result.stderr
+    leaf = tmp_path / "hub.example.cert.pem"
+    assert (tmp_path / "hub.example.key.pem").stat().st_mode & 0o777 == 0o600
+    command = ["openssl", "verify", "-x509_strict", "-CAfile", ca / "root.pem", "-untrusted", leaf]
+    command += ["-purpose", "sslserver", "-verify_hostname", "hub.example", leaf]
+    assert subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip().endswith("OK")
+    assert run("issue", ca, "hub.example", "--out-dir", str(tmp_path)).exit_code == 1
+
+
+def test_possession_is_proven_by_a_certificate_for_the_code(ca: Path, tmp_path: Path) -> None:
+    proof = tmp_path / "proof.pem"
+    assert run("verify-possession", ca, "75B0A1F0", "--out", str(proof)).exit_code == 0
+    root = hierarchy.load(ca).root.certificate
+    check_possession(parse_pem(proof.read_text()), root, "75B0A1F0", SystemClock().now())
+
+
+def test_a_revoked_device_is_on_the_list(ca: Path, tmp_path: Path) -> None:
+    run("issue", ca, "lost", "--out-dir", str(tmp_path))
+    result = run("revoke", ca, "lost", "--reason", "keyCompromise", "--json")
+    assert json.loads(result.stdout)["revocation_reason"] == "keyCompromise"
+    listed = json.loads(run("crl", ca, "--json").stdout)
+    assert listed["revoked"] == 1
+    assert listed["crl"].startswith("-----BEGIN X509 CRL-----")
+    assert run("revoke", ca, "lost").exit_code == 3
+
+
+def test_refusals_have_exit_codes_and_say_what_to_do(ca: Path, tmp_path: Path) -> None:
+    assert run("show", tmp_path / "nowhere").exit_code == 3
+    assert run("sign", ca, str(tmp_path / "missing.csr")).exit_code == 3
+    (tmp_path / "bad.csr").write_text("no request")
+    refused = run("sign", ca, str(tmp_path / "bad.csr"), "--json")
+    assert refused.exit_code == 1
+    assert json.loads(refused.stderr)["fix"]
+    assert run("issue", ca, "x", "--lifetime", "1 year").exit_code == 2
+
+
+@pytest.mark.parametrize("command", ["init", "show", "issue", "sign", "verify-possession", "revoke", "crl"])
+def test_every_command_has_an_example(command: str) -> None:
+    assert "Example:" in CliRunner().invoke(app, [command, "--help"]).stdout

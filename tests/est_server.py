@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -53,9 +54,11 @@ class EstServer:
 
 
 @asynccontextmanager
-async def an_est_server(directory: Path, settings: EstSettings | None = None) -> AsyncIterator[EstServer]:
-    clock, entropy = FakeClock(), SeededEntropy()
-    made = hierarchy.create(directory / "ca", "Test", now=NOON, entropy=entropy)
+async def an_est_server(
+    directory: Path, settings: EstSettings | None = None, now: datetime = NOON
+) -> AsyncIterator[EstServer]:
+    clock, entropy = FakeClock(now), SeededEntropy()
+    made = hierarchy.create(directory / "ca", "Test", now=now, entropy=entropy)
     database = await open_database(f"sqlite:///{directory}/x.db", clock)
     try:
         await users.add_user(

@@ -16,7 +16,7 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding
-from OpenSSL import SSL, crypto
+from OpenSSL import SSL
 
 from birthmark.pki.certificates import Certificate, CertificateInvalidError, parse_der
 
@@ -72,7 +72,7 @@ def server_context(chain: Sequence[x509.Certificate], key: PrivateKeyTypes) -> S
     context.use_certificate(chain[0])
     for certificate in chain[1:]:
         context.add_extra_chain_cert(certificate)
-    context.use_privatekey(crypto.PKey.from_cryptography_key(key))  # type: ignore[arg-type]
+    context.use_privatekey(key)  # type: ignore[arg-type] # pyOpenSSL names fewer key types than cryptography has
     context.check_privatekey()
     context.set_verify(SSL.VERIFY_PEER, _take_any)
     context.set_session_id(b"birthmark")

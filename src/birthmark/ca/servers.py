@@ -1,0 +1,43 @@
+"""Certificates of this installation's own TLS servers."""
+
+import ipaddress
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
+
+from birthmark.pki.certificates import Certificate
+from birthmark.pki.issue import Issuer, issue
+from birthmark.pki.names import MAX_COMMON_NAME_BYTES, name_of
+from birthmark.pki.profiles import SERVER
+
+
+def issue_server(
+    issuer: Issuer,
+    hosts: Sequence[str],
+    public_key: CertificatePublicKeyTypes,
+    *,
+    serial: int,
+    now: datetime,
+    lifetime: timedelta | None = None,
+) -> Certificate:
+    """Return a server certificate for `hosts`: DNS names and IP addresses, the most important one first."""
+    named = next((host for host in hosts if len(host.encode()) <= MAX_COMMON_NAME_BYTES), "server")
+    return issue(
+        SERVER,
+        name_of(named),
+        public_key,
+        issuer=issuer,
+        serial=serial,
+        now=now,
+        lifetime=lifetime,
+        san=[_general_name(host) for host in dict.fromkeys(hosts)],
+    )
+
+
+def _general_name(host: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(host))
+    except ValueError:
+        return x509.DNSName(host)

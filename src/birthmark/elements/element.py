@@ -1,0 +1,243 @@
+"""One chip, open: its objects, keys and certificates, and what may be written to it.
+
+Keys are used and made, never read. What a chip was born with is never replaced: keys not at all, certificates only by
+writing one for the same key.
+"""
+
+import contextlib
+from pathlib import Path
+from typing import Any, Self
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from pkcs11.constants import Attribute, ObjectClass
+from pkcs11.util.x509 import decode_x509_certificate
+
+from birthmark.elements.errors import (
+    ElementCertificateMismatchError,
+    ElementCertificateMissingError,
+    ElementDataMissingError,
+    ElementDataTooLargeError,
+    ElementKeyExistsError,
+    ElementNoMemoryError,
+    ElementNotReferableError,
+)
+from birthmark.elements.memory import Assignment, decode_assignment, encode_assignment
+from birthmark.elements.objects import KINDS, ElementObject, certificate_label, describe, generate
+from birthmark.elements.profiles import Algorithm, Profile, profile_of
+from birthmark.elements.selectors import Selector, parse_selector
+from birthmark.errors import BirthmarkError
+from birthmark.keys.errors import KeyNotFoundError
+from birthmark.keys.labels import ids_of, is_same_label, object_id_of
+from birthmark.keys.pin import Pin
+from birthmark.keys.private_key import as_private_key
+from birthmark.keys.reference import render_reference_key
+from birthmark.keys.token import Token, TokenInfo, bytes_of, text_of
+from birthmark.keys.token_key import TokenKey, cut_der
+from birthmark.pki.certificates import Certificate, CertificateInvalidError, parse_der
+from birthmark.pki.issue import hash_for
+from birthmark.pki.names import name_of
+
+
+class Element:
+    """An open chip; close it, or use it in a `with`. `key` gives handles that stay open as long as the element."""
+
+    def __init__(self, token: Token, profile: Profile) -> None:
+        self.token = token
+        self.profile = profile
+
+    @classmethod
+    def open(
+        cls,
+        module: Path,
+        *,
+        label: str | None = None,
+        serial: str | None = None,
+        slot_id: int | None = None,
+        pin: Pin | None = None,
+        profile: Profile | None = None,
+    ) -> Self:
+        """Open the one token that matches; its label tells the profile unless given."""
+        token = Token.open(module, label=label, serial=serial, slot_id=slot_id, pin=pin)
+        return cls(token, profile or profile_of(token.info.label))
+
+    @property
+    def info(self) -> TokenInfo:
+        return self.token.info
+
+    def close(self) -> None:
+        self.token.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # ---- reading
+
+    def objects(self) -> tuple[ElementObject, ...]:
+        """Return everything this PIN shows, keys first."""
+        order = list(KINDS.values())
+        with self.token.session() as session:
+            found = [describe(item) for item in session.get_objects() if item.object_class in KINDS]
+        return tuple(sorted(found, key=lambda item: (order.index(item.kind), item.label, item.key_id)))
+
+    def key(self, selector: str | None = None) -> TokenKey:
+        """Return the named key, or the identity key of this kind of chip, or the only one there is."""
+        wanted = self._wanted(selector)
+        return TokenKey.find(self.token, label=wanted.label, key_id=wanted.key_id)
+
+    def certificate(self, selector: str | None = None) -> Certificate:
+        """Return the certificate of the named key. Raise `ElementCertificateMissingError`."""
+        key = self.key(selector)
+        spki = key.public_key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        of_key = [(label, found) for label, found in self._certificates() if found.spki_der == spki]
+        wanted = certificate_label(key)
+        for label, found in of_key:
+            if is_same_label(wanted, label):
+                return found
+        if of_key:
+            return of_key[0][1]
+        raise ElementCertificateMissingError(
+            "The key has no certificate.", token=self.info.label, key=f"'{key.label or key.key_id.hex()}'"
+        )
+
+    def chain(self, selector: str | None = None) -> tuple[Certificate, ...]:
+        """Return the key's certificate and, above it, those of its issuers that the chip holds too."""
+        chain = [self.certificate(selector)]
+        others = [found for _label, found in self._certificates()]
+        while not chain[-1].is_self_signed:
+            above = [found for found in others if found.subject == chain[-1].issuer and found not in chain]
+            if not above:
+                break
+            chain.append(above[0])
+        return tuple(chain)
+
+    def reference_key(self, selector: str | None = None) -> str:
+        """Return the PEM that names the key to programs which only take key files. Raise `ElementNotReferableError`."""
+        key = self.key(selector)
+        object_id = object_id_of(key.label)
+        if object_id is None:
+            raise ElementNotReferableError("The key has no NXP object id.", key=f"'{key.label or key.key_id.hex()}'")
+        return render_reference_key(key.public_key, object_id)
+
+    def csr(self, common_name: str, selector: str | None = None) -> bytes:
+        """Return a certificate request in DER for `common_name`, signed in the chip."""
+        signing_key = as_private_key(self.key(selector))
+        builder = x509.CertificateSigningRequestBuilder(name_of(common_name))
+        return builder.sign(signing_key, hash_for(signing_key)).public_bytes(Encoding.DER)
+
+    # ---- writing
+
+    def generate_key(self, label: str, algorithm: Algorithm, key_id: bytes | None = None) -> TokenKey:
+        """Make a key in the chip. Raise `ElementKeyExistsError`: nothing is ever replaced."""
+        label = parse_selector(label).label or label
+        object_id = object_id_of(label)
+        if key_id is None and object_id is not None:
+            key_id = ids_of(object_id)[0]
+        with contextlib.suppress(KeyNotFoundError):
+            TokenKey.find(self.token, label=label)
+            raise ElementKeyExistsError("The key exists already.", token=self.info.label, label=label)
+        with self.token.session() as session:
+            generate(session, label, algorithm, key_id)
+        return TokenKey.find(self.token, label=label)
+
+    def write_certificate(
+        self, certificate: Certificate, selector: str | None = None, *, label: str | None = None
+    ) -> str:
+        """Store a certificate beside its key, or a CA's under `label`; one with the same label is replaced.
+
+        Return the label. Raise `ElementCertificateMismatchError` for a certificate of another key.
+        """
+        key_id = b""
+        if label is None:
+            key = self.key(selector)
+            spki = key.public_key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+            if spki != certificate.spki_der:
+                raise ElementCertificateMismatchError(
+                    "The certificate is of another key.", subject=certificate.subject_text, key=f"'{key.label}'"
+                )
+            label, key_id = certificate_label(key), key.key_id
+        template: dict[Attribute, Any] = decode_x509_certificate(certificate.der)
+        template |= {Attribute.TOKEN: True, Attribute.PRIVATE: False, Attribute.LABEL: label}
+        if key_id:
+            template[Attribute.ID] = key_id
+        self._replace(ObjectClass.CERTIFICATE, label, template)
+        return label
+
+    def read_data(self, label: str) -> bytes:
+        """Return a data object. Raise `ElementDataMissingError`."""
+        values = self._data(label)
+        if not values:
+            raise ElementDataMissingError("There is no such data object.", token=self.info.label, label=label)
+        return values[-1]
+
+    def write_data(self, label: str, value: bytes) -> None:
+        """Store a data object; one with the same label is replaced. Raise `ElementDataTooLargeError`."""
+        limit = self.profile.memory_bytes or len(value)
+        if len(value) > limit:
+            raise ElementDataTooLargeError("The data does not fit.", size=len(value), limit=limit, label=label)
+        template = {
+            Attribute.CLASS: ObjectClass.DATA,
+            Attribute.TOKEN: True,
+            Attribute.PRIVATE: False,
+            Attribute.LABEL: label,
+            Attribute.APPLICATION: "birthmark",
+            Attribute.VALUE: value,
+        }
+        self._replace(ObjectClass.DATA, label, template)
+
+    # ---- memory
+
+    def recall(self) -> Assignment | None:
+        """Return what the chip remembers, or None. Raise `ElementMemoryInvalidError` for somebody else's data."""
+        remembered = self._recall()
+        return None if remembered is None else remembered[1]
+
+    def remember(self, assignment: Assignment) -> None:
+        """Write the assignment into the chip; what was there is overwritten, whoever wrote it."""
+        label = self._memory_label()
+        counter = 0
+        with contextlib.suppress(BirthmarkError):
+            remembered = self._recall()
+            counter = 0 if remembered is None else remembered[0]
+        self.write_data(label, encode_assignment(assignment, counter + 1, self.profile.memory_bytes, label))
+
+    def _recall(self) -> tuple[int, Assignment] | None:
+        copies = [found for raw in self._data(self._memory_label()) if (found := decode_assignment(raw)) is not None]
+        return max(copies, key=lambda copy: copy[0], default=None)
+
+    def _memory_label(self) -> str:
+        if self.profile.memory_label is None:
+            raise ElementNoMemoryError("This chip has no memory for it.", profile=self.profile.name)
+        return self.profile.memory_label
+
+    # ---- inside
+
+    def _wanted(self, selector: str | None) -> Selector:
+        wanted = parse_selector(selector)
+        if selector is None and self.profile.keys:
+            return Selector(label=self.profile.keys[0].label)
+        return wanted
+
+    def _certificates(self) -> tuple[tuple[str, Certificate], ...]:
+        out = []
+        with self.token.session() as session:
+            for item in session.get_objects({Attribute.CLASS: ObjectClass.CERTIFICATE}):
+                with contextlib.suppress(CertificateInvalidError, ValueError):  # not ours to judge: leave it out
+                    out.append((text_of(item, Attribute.LABEL), parse_der(cut_der(bytes_of(item, Attribute.VALUE)))))
+        return tuple(out)
+
+    def _data(self, label: str) -> list[bytes]:
+        with self.token.session() as session:
+            wanted = {Attribute.CLASS: ObjectClass.DATA, Attribute.LABEL: label}
+            return [bytes_of(item, Attribute.VALUE) for item in session.get_objects(wanted)]
+
+    def _replace(self, kind: ObjectClass, label: str, template: dict[Attribute, Any]) -> None:
+        """Write the new object first: when the power goes in between, there are two and not none."""
+        with self.token.session() as session:
+            old = list(session.get_objects({Attribute.CLASS: kind, Attribute.LABEL: label}))
+            session.create_object(template)
+            for item in old:
+                item.destroy()

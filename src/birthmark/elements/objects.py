@@ -1,0 +1,104 @@
+"""Objects in a chip: how they are made, named and described."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import pkcs11
+from pkcs11 import exceptions as p11
+from pkcs11.constants import Attribute, ObjectClass
+from pkcs11.mechanisms import KeyType
+from pkcs11.util.ec import encode_named_curve_parameters
+
+from birthmark.elements.profiles import Algorithm
+from birthmark.keys.labels import label_of, object_id_of, swapped
+from birthmark.keys.token import bytes_of, text_of
+from birthmark.keys.token_key import TokenKey, cut_der
+from birthmark.pki.certificates import CertificateInvalidError, parse_der
+
+_CURVES = {Algorithm.P256: "secp256r1", Algorithm.P384: "secp384r1"}
+_RSA_BITS = {Algorithm.RSA2048: 2048, Algorithm.RSA3072: 3072}
+KINDS = {
+    ObjectClass.PRIVATE_KEY: "private key",
+    ObjectClass.PUBLIC_KEY: "public key",
+    ObjectClass.CERTIFICATE: "certificate",
+    ObjectClass.DATA: "data",
+}
+# Sensitive and not extractable: said in so many words, because tokens differ in what they assume.
+_GUARDED = {Attribute.SENSITIVE: True, Attribute.EXTRACTABLE: False, Attribute.PRIVATE: True}
+
+
+@dataclass(frozen=True, slots=True)
+class ElementObject:
+    """What the chip says of one object; `detail` is a key's kind, a certificate's subject, the size of data."""
+
+    kind: str
+    label: str
+    key_id: str
+    object_id: str | None
+    detail: str
+    is_guarded: bool | None  # of private keys: sensitive and not extractable; None when the token does not tell
+
+
+def certificate_label(key: TokenKey) -> str:
+    """NXP: the certificate's object id is the key's with the last bit set. Elsewhere both have the same label."""
+    object_id = object_id_of(key.label)
+    if object_id is None:
+        return key.label
+    is_swapped = not key.label.upper().endswith(f"{object_id:08X}")
+    return label_of(swapped(object_id | 1)) if is_swapped else label_of(object_id | 1)
+
+
+def generate(session: pkcs11.Session, label: str, algorithm: Algorithm, key_id: bytes | None) -> None:
+    if algorithm in _CURVES:
+        curve = {Attribute.EC_PARAMS: encode_named_curve_parameters(_CURVES[algorithm])}
+        parameters = session.create_domain_parameters(KeyType.EC, curve, local=True)
+        parameters.generate_keypair(store=True, label=label, id=key_id, private_template=_GUARDED)
+        return
+    bits = _RSA_BITS[algorithm]
+    session.generate_keypair(KeyType.RSA, bits, store=True, label=label, id=key_id, private_template=_GUARDED)
+
+
+def describe(item: Any) -> ElementObject:
+    label, key_id = text_of(item, Attribute.LABEL), bytes_of(item, Attribute.ID)
+    object_id = object_id_of(label)
+    kind = KINDS[item.object_class]
+    return ElementObject(
+        kind=kind,
+        label=label,
+        key_id=key_id.hex(),
+        object_id=None if object_id is None else f"0x{object_id:08X}",
+        detail=_detail(item),
+        is_guarded=_is_guarded(item) if kind == "private key" else None,
+    )
+
+
+def _detail(item: Any) -> str:
+    match item.object_class:
+        case ObjectClass.CERTIFICATE:
+            try:
+                return parse_der(cut_der(bytes_of(item, Attribute.VALUE))).subject_text
+            except (CertificateInvalidError, ValueError):
+                return "not readable"
+        case ObjectClass.DATA:
+            return f"{len(bytes_of(item, Attribute.VALUE))} bytes"
+        case _:
+            return _key_kind(item)
+
+
+def _key_kind(item: Any) -> str:
+    if item.key_type is KeyType.RSA:
+        return f"RSA {len(bytes_of(item, Attribute.MODULUS)) * 8}"
+    if item.key_type is not KeyType.EC:
+        return str(getattr(item.key_type, "name", item.key_type))
+    raw = bytes_of(item, Attribute.EC_PARAMS)
+    for name, curve in (("P-256", "secp256r1"), ("P-384", "secp384r1"), ("P-521", "secp521r1")):
+        if raw == encode_named_curve_parameters(curve):
+            return f"EC {name}"
+    return "EC"
+
+
+def _is_guarded(item: Any) -> bool | None:
+    try:
+        return bool(item[Attribute.SENSITIVE]) and not item[Attribute.EXTRACTABLE]
+    except p11.PKCS11Error:
+        return None

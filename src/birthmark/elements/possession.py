@@ -1,0 +1,67 @@
+"""Proof that a chip has the private key: a signature over a nonce that the asker chose.
+
+What is signed begins with a fixed line, so that nobody can have a handshake or a certificate signed in the guise of a
+proof. The proof is one JSON object; checking it needs no chip.
+"""
+
+import base64
+from binascii import Error as Base64Error
+
+import msgspec
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
+
+from birthmark.elements.errors import ElementProofInvalidError
+from birthmark.keys.handles import KeyHandle
+from birthmark.keys.scheme import PublicKey, Scheme, default_scheme
+
+MAX_NONCE_BYTES = 1024
+MIN_NONCE_BYTES = 8
+_CONTEXT = b"birthmark proof of possession v1\0"
+_HASHES = {"sha256": hashes.SHA256(), "sha384": hashes.SHA384(), "sha512": hashes.SHA512()}
+
+
+class Proof(msgspec.Struct, frozen=True):
+    """As it is printed and sent: `nonce` and `signature` are base64, the public key is PEM."""
+
+    nonce: str
+    scheme: str
+    signature: str
+    public_key: str
+
+
+def prove(key: KeyHandle, nonce: bytes) -> Proof:
+    """Return the proof that `key` signs. The nonce is 8 to 1024 bytes that the asker chose."""
+    if not MIN_NONCE_BYTES <= len(nonce) <= MAX_NONCE_BYTES:
+        raise ElementProofInvalidError("The nonce has a wrong length.", detail="the nonce must have 8 to 1024 bytes")
+    scheme = default_scheme(key.public_key)
+    signature = key.sign(_CONTEXT + nonce, scheme)
+    pem = key.public_key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+    return Proof(base64.b64encode(nonce).decode(), scheme.value, base64.b64encode(signature).decode(), pem)
+
+
+def check_proof(proof: Proof, nonce: bytes) -> PublicKey:
+    """Return the public key whose private half the prover has. Raise `ElementProofInvalidError`."""
+    try:
+        if base64.b64decode(proof.nonce, validate=True) != nonce:
+            raise ElementProofInvalidError("The proof is for another nonce.", detail="it is for another nonce")
+        signature = base64.b64decode(proof.signature, validate=True)
+        public_key = load_pem_public_key(proof.public_key.encode())
+        if not isinstance(public_key, ec.EllipticCurvePublicKey | rsa.RSAPublicKey):
+            raise ElementProofInvalidError("The key is of another kind.", detail="the key is neither EC nor RSA")
+        _verify(public_key, signature, _CONTEXT + nonce)
+    except (Base64Error, ValueError) as problem:
+        raise ElementProofInvalidError("The proof cannot be read.", detail="it cannot be read") from problem
+    except InvalidSignature as problem:
+        raise ElementProofInvalidError("The signature is wrong.", detail="the signature is wrong") from problem
+    return public_key
+
+
+def _verify(public_key: PublicKey, signature: bytes, data: bytes) -> None:
+    algorithm = _HASHES[Scheme(default_scheme(public_key)).hash_name]
+    if isinstance(public_key, ec.EllipticCurvePublicKey):
+        public_key.verify(signature, data, ec.ECDSA(algorithm))
+    else:
+        public_key.verify(signature, data, padding.PKCS1v15(), algorithm)

@@ -1,0 +1,201 @@
+"""Software elements: SoftHSM2 tokens with a real chip's labels, ids, certificates and quirks, for tests and the demo.
+
+A real PKCS#11 library with a software chip behind it. Keys are made in the token, sensitive and not extractable; the
+maker's CA is made on the spot and its private key is dropped when the last certificate is signed.
+
+Differences from silicon: SoftHSM asks for a PIN (an SE050 takes any), and has no limit of three sessions.
+"""
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from pkcs11.constants import Attribute
+from pkcs11.util.x509 import decode_x509_certificate
+
+from birthmark.clock import Entropy
+from birthmark.elements.element import Element
+from birthmark.elements.errors import ElementExistsError
+from birthmark.elements.objects import certificate_label, generate
+from birthmark.elements.profiles import ATECC608, GENERIC, SE050, KeySlot, Profile
+from birthmark.elements.softhsm import initialize_token, select
+from birthmark.keys.labels import ids_of, label_of, swapped
+from birthmark.keys.library import find_softhsm
+from birthmark.keys.pin import Pin
+from birthmark.keys.token_key import TokenKey
+from birthmark.pki.certificates import Certificate
+from birthmark.pki.issue import Issuer, issue, new_serial, self_signed
+from birthmark.pki.profiles import DEVICE, ISSUING_CA, ROOT
+
+_LIFETIME = timedelta(days=25 * 365)
+_PADDED_BYTES = 1024  # certificates in an SE050 stand in a larger file
+_CHIP_ID_BYTES = {SE050.name: 18, ATECC608.name: 6, GENERIC.name: 8}
+
+
+@dataclass(frozen=True, slots=True)
+class SoftwareElement:
+    """Where it lives and how to use it."""
+
+    directory: Path
+    profile: Profile
+    module: Path
+
+    @property
+    def pin_file(self) -> Path:
+        return self.directory / "pin"
+
+    @property
+    def maker_certificates(self) -> Path:
+        """The maker's CA certificates in PEM, intermediate first."""
+        return self.directory / "maker-ca.pem"
+
+    @property
+    def token_label(self) -> str:
+        return self.profile.token_label or "birthmark"
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """What a process needs to use it."""
+        return {
+            "SOFTHSM2_CONF": str(self.directory / "softhsm2.conf"),
+            "BIRTHMARK_PKCS11_MODULE": str(self.module),
+            "BIRTHMARK_TOKEN": self.token_label,
+            "BIRTHMARK_PIN_FILE": str(self.pin_file),
+        }
+
+    def environment_lines(self) -> str:
+        """Return `export` lines for a shell."""
+        return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in self.environment.items())
+
+    def open(self) -> Element:
+        """Open it in this process, whose SoftHSM then looks at this directory."""
+        select(self.directory)
+        pin = Pin.from_file(self.pin_file)
+        return Element.open(self.module, label=self.token_label, pin=pin, profile=self.profile)
+
+
+def open_software_element(directory: Path) -> SoftwareElement:
+    """Return the software element that was made in `directory`."""
+    name = (directory / "profile").read_text().strip()
+    profile = {profile.name: profile for profile in (SE050, ATECC608, GENERIC)}[name]
+    return SoftwareElement(directory.resolve(), profile, find_softhsm())
+
+
+def create_software_element(
+    directory: Path, profile: Profile, *, now: datetime, entropy: Entropy, has_swapped_labels: bool = False
+) -> SoftwareElement:
+    """Make a chip of this kind as it leaves the factory. Raise `ElementExistsError` or `SoftHsmMissingError`.
+
+    `has_swapped_labels` imitates the SE050's middleware up to 4.3.
+    """
+    find_softhsm()
+    if (directory / "softhsm2.conf").exists():
+        raise ElementExistsError("There is a software element already.", directory=directory)
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    pin = entropy.token(8).hex()
+    module = initialize_token(directory, profile.token_label or "birthmark", pin)
+    _write_secret(directory / "pin", pin + "\n")
+    (directory / "profile").write_text(profile.name + "\n")
+    made = SoftwareElement(directory.resolve(), profile, module)
+    maker = _Maker(profile, now, entropy)
+    with made.open() as element:
+        chip_id = entropy.token(_CHIP_ID_BYTES[profile.name]).hex()
+        for slot in profile.keys:
+            _make_key(element, slot, maker, chip_id, has_swapped_labels=has_swapped_labels)
+        if profile.signer_label is not None:
+            element.write_certificate(maker.issuer.certificate, label=profile.signer_label)
+        if profile.memory_label is not None:
+            element.write_data(profile.memory_label, bytes(profile.memory_bytes))
+    made.maker_certificates.write_text(maker.issuer.certificate.pem() + maker.root.pem())
+    return made
+
+
+class _Maker:
+    """A chip maker for one moment: root and signer; nobody keeps the keys."""
+
+    def __init__(self, profile: Profile, now: datetime, entropy: Entropy) -> None:
+        self.profile, self._now, self._entropy = profile, now, entropy
+        names = {
+            SE050.name: ("NXP-like test root", "NXP-like test intermediate SE050"),
+            ATECC608.name: ("Crypto Authentication test root", "Crypto Authentication test signer F600"),
+            GENERIC.name: ("Test maker root", "Test maker signer"),
+        }[profile.name]
+        root_key, signer_key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+        serial = new_serial(entropy)
+        self.root = self_signed(ROOT, _name(names[0]), root_key, serial=serial, now=now, lifetime=_LIFETIME)
+        signer = issue(
+            ISSUING_CA,
+            _name(names[1]),
+            signer_key.public_key(),
+            issuer=Issuer(self.root, root_key),
+            serial=new_serial(entropy),
+            now=now,
+            lifetime=_LIFETIME,
+        )
+        self.issuer = Issuer(signer, signer_key)
+
+    def certify(self, common_name: str, key: TokenKey) -> Certificate:
+        return issue(
+            DEVICE,
+            _name(common_name),
+            key.public_key,
+            issuer=self.issuer,
+            serial=new_serial(self._entropy),
+            now=self._now,
+            lifetime=_LIFETIME,
+        )
+
+
+def _make_key(element: Element, slot: KeySlot, maker: _Maker, chip_id: str, *, has_swapped_labels: bool) -> None:
+    label, key_id = slot.label, None
+    if slot.object_id is not None:
+        key_id = ids_of(slot.object_id)[has_swapped_labels]
+        label = label_of(swapped(slot.object_id)) if has_swapped_labels else label_of(slot.object_id)
+    with element.token.session() as session:
+        generate(session, label, slot.algorithm, key_id)
+    key = TokenKey.find(element.token, label=label)
+    certificate = maker.certify(_common_name(maker.profile, slot, chip_id), key)
+    if slot.object_id is None:
+        element.write_certificate(certificate, label)
+        return
+    template: dict[Attribute, Any] = decode_x509_certificate(certificate.der)
+    certificate_id = ids_of(slot.object_id | 1)[has_swapped_labels]
+    template |= {
+        Attribute.TOKEN: True,
+        Attribute.PRIVATE: False,
+        Attribute.LABEL: certificate_label(key),
+        Attribute.ID: certificate_id,
+        Attribute.VALUE: certificate.der.ljust(_PADDED_BYTES, b"\0"),
+    }
+    with element.token.session() as session:
+        session.create_object(template)
+
+
+def _common_name(profile: Profile, slot: KeySlot, chip_id: str) -> str:
+    """Die-individual names: an SE050 by its 18-byte UID, a Trust&GO part by its 9-byte serial number (sn0123…01)."""
+    if profile is ATECC608:
+        return f"sn0123{chip_id.upper()}01"
+    if slot.object_id is not None:
+        return f"se050-{chip_id}-{slot.object_id & 0xFFF:03x}"
+    return f"element-{chip_id}"
+
+
+def _name(common_name: str) -> x509.Name:
+    return x509.Name(
+        [
+            x509.NameAttribute(NameOID.ORGANIZATION_NAME, "Software element (tests only)"),
+            x509.NameAttribute(NameOID.COMMON_NAME, common_name),
+        ]
+    )
+
+
+def _write_secret(path: Path, text: str) -> None:
+    path.touch(mode=0o600)
+    path.chmod(0o600)
+    path.write_text(text)

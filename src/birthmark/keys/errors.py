@@ -1,0 +1,195 @@
+"""Why a key cannot be used, for people: what is wrong and what to do."""
+
+from birthmark.errors import (
+    ConflictError,
+    ForbiddenError,
+    InvalidRequestError,
+    NotFoundError,
+    PolicyError,
+    UnauthenticatedError,
+    UnavailableError,
+)
+
+# ---- key files
+
+
+class KeyFileMissingError(NotFoundError):
+    """There is no such file."""
+
+    code = "keys.file_missing"
+    cause = "There is no key file {path}."
+    fix = "Check the path; X509_KEY_FILE and `--key` name the private key."
+
+
+class KeyFileInvalidError(InvalidRequestError):
+    """Not a private key in PEM."""
+
+    code = "keys.file_invalid"
+    cause = "{path} is not a private key in PEM form: {detail}."
+    fix = "Give a PEM private key (EC P-256 or P-384, or RSA) or a `pkcs11:` URI."
+
+
+class KeyFileIsCertificateError(KeyFileInvalidError):
+    """A certificate where a private key belongs."""
+
+    code = "keys.file_is_certificate"
+    cause = "{path} holds a certificate where the private key belongs: the two files are swapped."
+    fix = "Exchange the two file names: X509_CERT_FILE names the certificate, X509_KEY_FILE the key."
+
+
+class KeyFileExposedError(PolicyError):
+    """Others on this machine can read or write the key."""
+
+    code = "keys.file_exposed"
+    cause = "{path} is open to every user of this machine (mode {mode}); a key that others can read proves nothing."
+    fix = "chmod 0600 {path}, and issue a new certificate if others had access."
+
+
+class PassphraseWrongError(UnauthenticatedError):
+    """The key file is encrypted and the passphrase does not open it."""
+
+    code = "keys.passphrase_wrong"
+    cause = "{path} is encrypted, and the passphrase is missing or wrong."
+    fix = "Give the passphrase in a 0600 file, or in PASS_PHRASE for the Azure SDK's examples."
+
+
+class ReferenceKeyError(PolicyError):
+    """A reference key is not a key: it only names an object in a secure element."""
+
+    code = "keys.reference_key"
+    cause = (
+        "{path} is a reference key for object {object_id} of a secure element: the private key is in the chip, "
+        "and nothing that was asked to sign talks to the chip."
+    )
+    fix = "Run the program as `birthmark element exec -- PROGRAM`, or name the key by its `pkcs11:` URI."
+
+
+# ---- tokens
+
+
+class ModuleMissingError(UnavailableError):
+    """No such PKCS#11 library."""
+
+    code = "keys.module_missing"
+    cause = "There is no PKCS#11 library {path}."
+    fix = "Install the chip's PKCS#11 library and name it with --module or BIRTHMARK_PKCS11_MODULE."
+
+
+class SoftHsmMissingError(ModuleMissingError):
+    """SoftHSM is not installed."""
+
+    code = "keys.softhsm_missing"
+    cause = "SoftHSM's PKCS#11 library is not installed; looked in {looked_in}."
+    fix = "apt-get install softhsm2, or name another library with --module or BIRTHMARK_PKCS11_MODULE."
+
+
+class ModuleBrokenError(UnavailableError):
+    """The library does not load or does not start."""
+
+    code = "keys.module_broken"
+    cause = "The PKCS#11 library {path} does not start: {detail}."
+    fix = "Check that it is for this machine's architecture and that its own settings point at the chip."
+
+
+class TokenNotFoundError(NotFoundError):
+    """No such token."""
+
+    code = "keys.token_not_found"
+    cause = "No token matches {wanted}; the library sees: {found}."
+    fix = "Name one of those with --token or --slot; see `birthmark element list`."
+
+
+class TokenAmbiguousError(ConflictError):
+    """Several tokens match."""
+
+    code = "keys.token_ambiguous"
+    cause = "Several tokens match {wanted}: {found}."
+    fix = "Name one with --token or --slot."
+
+
+class TokenFailedError(UnavailableError):
+    """The token answered with an error of its own."""
+
+    code = "keys.token_failed"
+    cause = "The token refused or failed: {detail}."
+    fix = "Check the chip's connection and that no other process holds it; then try again."
+
+
+class PinMissingError(UnauthenticatedError):
+    """The token wants a PIN and there is none."""
+
+    code = "keys.pin_missing"
+    cause = "Token {token} asks for a PIN, and none was given."
+    fix = "Put the PIN into a file of mode 0600 and name it with --pin-file or BIRTHMARK_PIN_FILE."
+
+
+class PinWrongError(UnauthenticatedError):
+    """The PIN does not open the token."""
+
+    code = "keys.pin_wrong"
+    cause = "The PIN does not open token {token}."
+    fix = "Check the PIN file. Hardware tokens lock after a few wrong tries: do not keep guessing."
+
+
+class PinLockedError(ForbiddenError):
+    """Too many wrong PINs."""
+
+    code = "keys.pin_locked"
+    cause = "Token {token} is locked after too many wrong PINs, or its PIN was never set."
+    fix = "Unlock it with its security officer's PIN, by the vendor's tool."
+
+
+class PinFileError(PolicyError):
+    """The PIN file cannot be used."""
+
+    code = "keys.pin_file"
+    cause = "The PIN file {path} {detail}."
+    fix = "Make it one line of text, readable by you alone: chmod 0600 {path}."
+
+
+class KeyNotFoundError(NotFoundError):
+    """No such private key in the token."""
+
+    code = "keys.key_not_found"
+    cause = "Token {token} has no private key {wanted}; it has: {found}."
+    fix = "Name one of those; `birthmark element list` shows labels and ids. A wrong PIN file hides private keys too."
+
+
+class KeyAmbiguousError(ConflictError):
+    """Several private keys match."""
+
+    code = "keys.key_ambiguous"
+    cause = "Several private keys in token {token} match {wanted}: {found}."
+    fix = "Name one by its label or its id."
+
+
+class KeyUnsupportedError(InvalidRequestError):
+    """A key of a kind that nobody here signs with."""
+
+    code = "keys.key_unsupported"
+    cause = "{where} is a key of another kind than EC (P-256, P-384, P-521) or RSA, or cannot sign with {scheme}."
+    fix = "Use an EC or RSA key."
+
+
+class PublicKeyMissingError(NotFoundError):
+    """The token does not tell the public half."""
+
+    code = "keys.public_key_missing"
+    cause = "The token does not tell the public key of {where}: no public object, and no certificate beside it."
+    fix = "On an ATECC608 set the slot's PubInfo bit, or write the certificate beside the key."
+
+
+class UriInvalidError(InvalidRequestError):
+    """Not a PKCS#11 URI (RFC 7512)."""
+
+    code = "keys.uri_invalid"
+    cause = "'{shown}' is not a PKCS#11 URI: {detail}."
+    fix = "Write it like pkcs11:token=SSS_PKCS11;object=sss:F0000100;type=private?pin-source=file:/run/pin"
+
+
+class PinInUriError(UriInvalidError):
+    """A PIN in the URI ends up in logs and process lists."""
+
+    code = "keys.pin_in_uri"
+    cause = "The PKCS#11 URI carries the PIN itself (pin-value); URIs end up in logs and process lists."
+    fix = "Use pin-source=file:/path/of/a/0600/file, and change the PIN that was shown."

@@ -1,0 +1,105 @@
+"""A private key in a PEM file, with the mistakes people make with such files told apart."""
+
+import logging
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+from birthmark.keys.errors import (
+    KeyFileExposedError,
+    KeyFileInvalidError,
+    KeyFileIsCertificateError,
+    KeyFileMissingError,
+    KeyUnsupportedError,
+    PassphraseWrongError,
+    ReferenceKeyError,
+)
+from birthmark.keys.pin import Pin
+from birthmark.keys.reference import MAX_KEY_FILE_BYTES, parse_reference_key
+from birthmark.keys.scheme import PrivateKey, PublicKey, Scheme
+
+log = logging.getLogger(__name__)
+
+_HASHES: Mapping[str, hashes.HashAlgorithm] = {
+    "sha256": hashes.SHA256(),
+    "sha384": hashes.SHA384(),
+    "sha512": hashes.SHA512(),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class FileKey:
+    """A private key in a PEM file. `is_group_readable` is a warning the caller shows."""
+
+    path: Path
+    is_group_readable: bool
+    _private_key: PrivateKey = field(repr=False)
+
+    @classmethod
+    def load(cls, path: Path, passphrase: Pin | None = None) -> "FileKey":
+        """Read and check the file. Raise `ReferenceKeyError`, `KeyFileExposedError` or another key file error."""
+        text, mode = read_key_file(path)
+        if (object_id := parse_reference_key(text)) is not None:
+            raise ReferenceKeyError("The file is a reference key.", path=path, object_id=f"0x{object_id:08X}")
+        if b"PRIVATE KEY-----" not in text and b"BEGIN CERTIFICATE-----" in text:
+            raise KeyFileIsCertificateError("The file is a certificate.", path=path)
+        if mode & 0o007 or mode & 0o020:
+            raise KeyFileExposedError("Others can read or write the key.", path=path, mode=f"{mode:04o}")
+        if mode & 0o040:
+            log.warning("key.group_readable", extra={"path": str(path)})
+        secret = None if passphrase is None else passphrase.reveal().encode()
+        return cls(path, bool(mode & 0o040), _load(path, text, secret))
+
+    @property
+    def public_key(self) -> PublicKey:
+        return self._private_key.public_key()
+
+    def sign(self, data: bytes, scheme: Scheme) -> bytes:
+        algorithm = _HASHES[scheme.hash_name]
+        if isinstance(self._private_key, ec.EllipticCurvePrivateKey):
+            if scheme.is_ec:
+                return self._private_key.sign(data, ec.ECDSA(algorithm))
+        elif scheme is Scheme.RSA_PSS_SHA256:
+            salted = padding.PSS(padding.MGF1(algorithm), algorithm.digest_size)
+            return self._private_key.sign(data, salted, algorithm)
+        elif not scheme.is_ec:
+            return self._private_key.sign(data, padding.PKCS1v15(), algorithm)
+        raise KeyUnsupportedError("The key cannot sign so.", where=self.describe(), scheme=scheme)
+
+    def describe(self) -> str:
+        return f"file {self.path}"
+
+    def close(self) -> None:
+        """Files hold nothing open."""
+
+
+def read_key_file(path: Path) -> tuple[bytes, int]:
+    """Return content and mode. Raise `KeyFileMissingError` or `KeyFileInvalidError`."""
+    try:
+        with path.open("rb") as file:
+            mode = stat.S_IMODE(path.stat().st_mode)
+            return file.read(MAX_KEY_FILE_BYTES + 1)[:MAX_KEY_FILE_BYTES], mode
+    except FileNotFoundError:
+        raise KeyFileMissingError("There is no such key file.", path=path) from None
+    except OSError as problem:
+        raise KeyFileInvalidError("The key file cannot be read.", path=path, detail=problem.strerror) from problem
+
+
+def _load(path: Path, text: bytes, secret: bytes | None) -> PrivateKey:
+    is_encrypted = b"ENCRYPTED" in text
+    try:
+        # A passphrase for a key that has none is a habit of configurations, not a mistake.
+        key = load_pem_private_key(text, secret if is_encrypted else None)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as problem:
+        if is_encrypted:
+            raise PassphraseWrongError("The passphrase does not open the key.", path=path) from problem
+        raise KeyFileInvalidError("The key file cannot be read.", path=path, detail="it does not parse") from problem
+    if not isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey):
+        raise KeyUnsupportedError("The key is neither EC nor RSA.", where=f"file {path}", scheme="any scheme")
+    return key

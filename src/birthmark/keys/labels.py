@@ -1,0 +1,51 @@
+"""The labels and ids NXP's PKCS#11 library gives to SE050 objects, in both byte orders.
+
+Middleware up to 4.3 writes the object id byte-swapped (0xF0000100 is `sss:000100F0`), later ones do not
+(`sss:F0000100`); CKA_ID is little-endian before 4.7 and big-endian from then on. Neither tells which it is, so whoever
+looks, looks for both.
+"""
+
+import re
+
+_LABEL = re.compile(r"sss:(?:0x)?([0-9A-Fa-f]{1,8})")
+_ID_BYTES = 4
+_IDENTITY_BLOCK = 0xF0000000
+
+
+def label_of(object_id: int) -> str:
+    """Return the label of today's middleware."""
+    return f"sss:{object_id:08X}"
+
+
+def swapped(object_id: int) -> int:
+    """Return the id with its four bytes turned around."""
+    return int.from_bytes(object_id.to_bytes(_ID_BYTES, "big"), "little")
+
+
+def labels_of(object_id: int) -> tuple[str, str]:
+    """Return both labels the object may have."""
+    return label_of(object_id), label_of(swapped(object_id))
+
+
+def ids_of(object_id: int) -> tuple[bytes, bytes]:
+    """Return both values CKA_ID may have."""
+    return object_id.to_bytes(_ID_BYTES, "big"), object_id.to_bytes(_ID_BYTES, "little")
+
+
+def object_id_of(label: str) -> int | None:
+    """Return the object id a label names, in whichever order puts it into NXP's block 0xF0…; None for other labels."""
+    found = _LABEL.fullmatch(label)
+    if found is None:
+        return None
+    object_id = int(found[1], 16)
+    turned = swapped(object_id)
+    is_swapped = object_id & 0xFF000000 != _IDENTITY_BLOCK and turned & 0xFF000000 == _IDENTITY_BLOCK
+    return turned if is_swapped else object_id
+
+
+def is_same_label(wanted: str, label: str) -> bool:
+    """Say whether two labels name the same object, in either byte order."""
+    if wanted == label:
+        return True
+    wanted_id = object_id_of(wanted)
+    return wanted_id is not None and wanted_id == object_id_of(label)

@@ -1,0 +1,89 @@
+"""The PKCS#11 library of this process: one at a time, found, loaded, started and stopped.
+
+PKCS#11 keeps its state per process: who is logged in, which sessions are open. So there is one library, one lock, and
+whoever changes what the library should see (a new SoftHSM token, another SOFTHSM2_CONF) restarts it here.
+"""
+
+import atexit
+import contextlib
+import os
+import threading
+from pathlib import Path
+
+import pkcs11
+from pkcs11 import exceptions as p11
+from pkcs11._pkcs11 import lib as Library  # noqa: N812 (its own name is lower case)
+
+from birthmark.keys.errors import ModuleBrokenError, ModuleMissingError, SoftHsmMissingError
+
+LOCK = threading.RLock()
+"""Serializes every call into the library: chips answer one command at a time, and few libraries are thread safe."""
+
+_SOFTHSM = (
+    "usr/lib/*/softhsm/libsofthsm2.so",  # Debian: one directory per architecture
+    "usr/lib/softhsm/libsofthsm2.so",
+    "usr/lib64/softhsm/libsofthsm2.so",
+    "usr/lib64/pkcs11/libsofthsm2.so",
+    "usr/local/lib/softhsm/libsofthsm2.so",
+)
+
+
+class _Loaded:
+    """What is running now."""
+
+    library: Library | None = None
+    path: Path | None = None
+    settings: str | None = None
+    generation: int = 0
+
+
+_loaded = _Loaded()
+
+
+def find_softhsm(root: Path = Path("/")) -> Path:
+    """Return SoftHSM's library. Raise `SoftHsmMissingError`, which names the package."""
+    for pattern in _SOFTHSM:
+        for path in sorted(root.glob(pattern)):
+            return path
+    looked_in = ", ".join("/" + pattern.rsplit("/", 1)[0] for pattern in _SOFTHSM)
+    raise SoftHsmMissingError("SoftHSM is not installed.", looked_in=looked_in)
+
+
+def load_library(path: Path) -> Library:
+    """Return the started library; hold `LOCK` while using it. Another one that runs is stopped, its sessions end."""
+    with LOCK:
+        settings = os.environ.get("SOFTHSM2_CONF")
+        path = path.resolve()
+        if _loaded.library is not None and _loaded.library.initialized:
+            if (path, settings) == (_loaded.path, _loaded.settings):
+                return _loaded.library
+            stop_library()
+        if not path.exists():
+            raise ModuleMissingError("There is no such PKCS#11 library.", path=path)
+        try:
+            library = pkcs11.lib(str(path))
+        except (p11.PKCS11Error, OSError) as problem:
+            detail = str(problem) or type(problem).__name__
+            raise ModuleBrokenError("The PKCS#11 library does not start.", path=path, detail=detail) from problem
+        _loaded.library, _loaded.path, _loaded.settings = library, path, settings
+        _loaded.generation += 1
+        return library
+
+
+def stop_library() -> None:
+    """Stop the library, if one runs; all sessions end. The next `load_library` sees new tokens and settings."""
+    with LOCK:
+        if _loaded.library is not None and _loaded.library.initialized:
+            with contextlib.suppress(p11.PKCS11Error):
+                _loaded.library.finalize()
+        _loaded.library = None
+        _loaded.generation += 1
+
+
+def generation() -> int:
+    """Return a number that changes whenever sessions of before have become invalid."""
+    return _loaded.generation
+
+
+# Some libraries crash when sessions are still open at exit.
+atexit.register(stop_library)

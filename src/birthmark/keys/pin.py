@@ -1,0 +1,73 @@
+"""A PIN: never shown, and never from a command line. From a file of our own, a descriptor or a prompt."""
+
+import getpass
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+from birthmark.keys.errors import PinFileError
+
+MAX_PIN_BYTES = 255
+
+
+class Pin:
+    """The text of a PIN; `reveal` is the only way to see it."""
+
+    __slots__ = ("_text", "path")
+
+    def __init__(self, text: str, path: Path | None = None) -> None:
+        self._text = text
+        self.path = path  # the file it came from, for programs that read it themselves
+
+    def __repr__(self) -> str:
+        return "Pin(<hidden>)"
+
+    def __reduce__(self) -> str:
+        raise TypeError("a PIN is not pickled")
+
+    def reveal(self) -> str:
+        return self._text
+
+    @classmethod
+    def from_file(cls, path: Path) -> "Pin":
+        """Read one line from a file that only its owner can read. Raise `PinFileError`."""
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as problem:
+            raise PinFileError("The PIN file cannot be read.", path=path, detail=_reason(problem)) from problem
+        try:
+            mode = os.fstat(descriptor).st_mode
+            if stat.S_ISREG(mode) and mode & 0o077:
+                detail = f"is open to others (mode {stat.S_IMODE(mode):04o})"
+                raise PinFileError("The PIN file is open to others.", path=path, detail=detail)
+            return cls(_read(descriptor, path), path.absolute())
+        finally:
+            os.close(descriptor)
+
+    @classmethod
+    def from_descriptor(cls, descriptor: int) -> "Pin":
+        """Read one line from an open descriptor, such as a pipe a parent process made."""
+        return cls(_read(descriptor, Path(f"/dev/fd/{descriptor}")))
+
+    @classmethod
+    def prompt(cls, token: str, ask: Callable[[str], str] = getpass.getpass) -> "Pin":
+        """Ask the person at the terminal, without showing what is typed."""
+        return cls(ask(f"PIN of token {token}: "))
+
+
+def _read(descriptor: int, path: Path) -> str:
+    raw = b""
+    while len(raw) <= MAX_PIN_BYTES + 2 and (piece := os.read(descriptor, MAX_PIN_BYTES + 3)):
+        raw += piece
+    line = raw.removesuffix(b"\n").removesuffix(b"\r")
+    if not 0 < len(line) <= MAX_PIN_BYTES or b"\n" in line or b"\0" in line:
+        raise PinFileError("The PIN file must hold one line.", path=path, detail="does not hold one line of text")
+    try:
+        return line.decode()
+    except UnicodeDecodeError:
+        raise PinFileError("The PIN file is not text.", path=path, detail="is not text") from None
+
+
+def _reason(problem: OSError) -> str:
+    return f"cannot be read ({(problem.strerror or 'error').lower()})"

@@ -1,0 +1,99 @@
+"""Reference keys of the SE050 family: files that look like private keys and only name an object in the chip.
+
+EC:  the private scalar is `10 00…00 | object id (4) | A5A6B5B6A5A6B5B6 | class | index`; the public point is real.
+RSA: the modulus and public exponent are real; prime1 is 1, prime2 the object id, the coefficient 0xA5A6B5B6.
+OpenSSL loads them without complaint, even where no engine understands them; the handshake then fails at the peer.
+So every file is looked at before use. Source: NXP's middleware, as in its `ssscli refpem`.
+"""
+
+import re
+from base64 import b64decode
+from binascii import Error as Base64Error
+
+from asn1crypto import keys, pem
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from birthmark.keys.errors import KeyUnsupportedError
+
+MAX_KEY_FILE_BYTES = 64 * 1024
+_MAGIC = bytes.fromhex("A5A6B5B6A5A6B5B6")
+_RSA_MAGIC = 0xA5A6B5B6
+_KEY_PAIR = 0x10
+_TAIL_BYTES = 4 + len(_MAGIC) + 2
+_BLOCK = re.compile(rb"-----BEGIN ((?:EC |RSA )?PRIVATE KEY)-----([A-Za-z0-9+/=\s]*)-----END \1-----")
+
+
+def render_reference_key(public_key: ec.EllipticCurvePublicKey | rsa.RSAPublicKey, object_id: int) -> str:
+    """Return the PEM of a reference key for `object_id`, whose public half is `public_key`."""
+    if isinstance(public_key, ec.EllipticCurvePublicKey):
+        return bytes(pem.armor("EC PRIVATE KEY", _ec(public_key, object_id))).decode()
+    if isinstance(public_key, rsa.RSAPublicKey):
+        return bytes(pem.armor("RSA PRIVATE KEY", _rsa(public_key, object_id))).decode()
+    raise KeyUnsupportedError("Only EC and RSA keys have reference keys.", where="The key", scheme="any scheme")
+
+
+def parse_reference_key(text: bytes) -> int | None:
+    """Return the object id that a PEM file of a reference key names; None for anything else."""
+    if len(text) > MAX_KEY_FILE_BYTES:
+        return None
+    for block in _BLOCK.finditer(text):
+        try:
+            object_id = _object_id(block[1], b64decode(block[2]))
+        except (ValueError, TypeError, Base64Error):
+            continue
+        if object_id is not None:
+            return object_id
+    return None
+
+
+def _ec(public_key: ec.EllipticCurvePublicKey, object_id: int) -> bytes:
+    size = (public_key.curve.key_size + 7) // 8
+    tail = object_id.to_bytes(4, "big") + _MAGIC + bytes((_KEY_PAIR, 0))
+    scalar = bytes((_KEY_PAIR,)) + bytes(size - 1 - len(tail)) + tail
+    info = keys.PublicKeyInfo.load(public_key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
+    point = public_key.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
+    key = keys.ECPrivateKey(
+        {
+            "version": "ecPrivkeyVer1",
+            "private_key": int.from_bytes(scalar, "big"),
+            "parameters": info["algorithm"]["parameters"],
+            "public_key": keys.ECPointBitString(point),
+        }
+    )
+    return bytes(key.dump())
+
+
+def _rsa(public_key: rsa.RSAPublicKey, object_id: int) -> bytes:
+    numbers = public_key.public_numbers()
+    key = keys.RSAPrivateKey(
+        {
+            "version": "two-prime",
+            "modulus": numbers.n,
+            "public_exponent": numbers.e,
+            "private_exponent": 1,
+            "prime1": 1,
+            "prime2": object_id,
+            "exponent1": 1,
+            "exponent2": 1,
+            "coefficient": _RSA_MAGIC,
+        }
+    )
+    return bytes(key.dump())
+
+
+def _object_id(label: bytes, der: bytes) -> int | None:
+    if label == b"PRIVATE KEY":
+        inner = keys.PrivateKeyInfo.load(der)
+        algorithm, der = inner["private_key_algorithm"]["algorithm"].native, inner["private_key"].contents
+    else:
+        algorithm = "ec" if label.startswith(b"EC") else "rsa"
+    if algorithm == "ec":
+        scalar: bytes = keys.ECPrivateKey.load(der)["private_key"].contents
+        tail = scalar[-_TAIL_BYTES:]
+        return int.from_bytes(tail[:4], "big") if tail[4:-2] == _MAGIC else None
+    if algorithm == "rsa":
+        key = keys.RSAPrivateKey.load(der)
+        is_reference = key["coefficient"].native == _RSA_MAGIC and 1 in (key["prime1"].native, key["prime2"].native)
+        return int(key["prime2"].native) & 0xFFFFFFFF if is_reference else None
+    return None

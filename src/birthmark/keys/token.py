@@ -1,0 +1,235 @@
+"""An open token: one session that everyone in this process shares, and the private keys in it.
+
+A session and a login belong to the whole process in PKCS#11, and an SE050 has three sessions in all. So opening a token
+twice gives the same session, which closes with the last user.
+"""
+
+import contextlib
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import pkcs11
+from pkcs11 import exceptions as p11
+from pkcs11.constants import Attribute, ObjectClass, TokenFlag
+
+from birthmark.errors import BirthmarkError
+from birthmark.keys.errors import (
+    KeyAmbiguousError,
+    KeyNotFoundError,
+    PinLockedError,
+    PinMissingError,
+    PinWrongError,
+    TokenAmbiguousError,
+    TokenFailedError,
+    TokenNotFoundError,
+)
+from birthmark.keys.labels import is_same_label
+from birthmark.keys.library import LOCK, generation, load_library
+from birthmark.keys.pin import Pin
+
+log = logging.getLogger(__name__)
+
+_PIN_REFUSED = (p11.PinIncorrect, p11.PinInvalid, p11.PinLenRange, p11.PinExpired, p11.ArgumentsBad)
+_PIN_LOCKED = (p11.PinLocked, p11.UserPinNotInitialized)
+
+
+@dataclass(frozen=True, slots=True)
+class TokenInfo:
+    """What a token says about itself without a login."""
+
+    label: str
+    manufacturer: str
+    model: str
+    serial: str
+    slot_id: int
+    is_initialized: bool
+    needs_pin: bool
+
+    def __str__(self) -> str:
+        return f"'{self.label}' in slot {self.slot_id}"
+
+
+@dataclass(slots=True)
+class _Shared:
+    session: pkcs11.Session
+    generation: int
+    users: int = 0
+
+
+_open: dict[tuple[Path, int], _Shared] = {}
+
+
+def list_tokens(module: Path) -> tuple[TokenInfo, ...]:
+    """Return the tokens that the library sees, without logging in; blank slots of SoftHSM are left out."""
+    with LOCK, translated("the library"):
+        found = (_info(token) for token in _each(module))
+        return tuple(info for info in found if info.is_initialized)
+
+
+@dataclass(slots=True)
+class Token:
+    """An open token; close it, or use it in a `with`."""
+
+    info: TokenInfo
+    module: Path
+    _shared: _Shared = field(repr=False)
+    _is_open: bool = field(default=True, repr=False)
+
+    @classmethod
+    def open(
+        cls,
+        module: Path,
+        *,
+        label: str | None = None,
+        serial: str | None = None,
+        slot_id: int | None = None,
+        pin: Pin | None = None,
+    ) -> Self:
+        """Open the one token that matches. Raise `TokenNotFoundError`, `TokenAmbiguousError` or a PIN error."""
+        with LOCK, translated(label or "?"):
+            token = _choose(module, label, serial, slot_id)
+            info = _info(token)
+            key = (module.resolve(), info.slot_id)
+            shared = _open.get(key)
+            if shared is None or shared.generation != generation():
+                shared = _open[key] = _Shared(_login(token, info, pin), generation())
+            shared.users += 1
+            return cls(info, module, shared)
+
+    def close(self) -> None:
+        """Give the session back; the last one logs out. Closing twice is harmless."""
+        with LOCK:
+            if not self._is_open:
+                return
+            self._is_open = False
+            self._shared.users -= 1
+            if self._shared.users or self._shared.generation != generation():
+                return
+            _open.pop((self.module.resolve(), self.info.slot_id), None)
+            with contextlib.suppress(p11.PKCS11Error):
+                self._shared.session.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @contextlib.contextmanager
+    def session(self) -> Iterator[pkcs11.Session]:
+        """Hold the session for yourself; the library's own errors come out as ours."""
+        with LOCK, translated(self.info.label):
+            if not self._is_open or self._shared.generation != generation():
+                raise TokenFailedError("The token was closed.", detail="the session has been closed")
+            yield self._shared.session
+
+    def find_private_key(self, *, label: str | None = None, key_id: bytes | None = None) -> Any:
+        """Return the private key with this label, in either byte order, or this CKA_ID; or the only one there is.
+
+        Raise `KeyNotFoundError` or `KeyAmbiguousError`, which say what there is.
+        """
+        with self.session() as session:
+            every = list(session.get_objects({Attribute.CLASS: ObjectClass.PRIVATE_KEY}))
+            named = [(text_of(key, Attribute.LABEL), bytes_of(key, Attribute.ID), key) for key in every]
+            matching = [
+                (name, key)
+                for name, number, key in named
+                if (label is None or is_same_label(label, name)) and (key_id is None or key_id == number)
+            ]
+            exact = [(name, key) for name, key in matching if name == label]
+            chosen = exact if len(exact) == 1 else matching
+            if len(chosen) == 1:
+                return chosen[0][1]
+        wanted = (
+            " and ".join([*([f"label '{label}'"] if label else []), *([f"id {key_id.hex()}"] if key_id else [])])
+            or "without a name"
+        )
+        found = ", ".join(f"'{name}'" for name, _number, _key in named) or "none that this PIN shows"
+        error = KeyAmbiguousError if chosen else KeyNotFoundError
+        message = "The private key was not found, or is not the only one."
+        raise error(message, token=self.info.label, wanted=wanted, found=found)
+
+
+def text_of(item: pkcs11.Object, attribute: Attribute) -> str:
+    """Return a text attribute; empty where the token has none."""
+    try:
+        return str(item[attribute])
+    except (p11.AttributeTypeInvalid, p11.AttributeSensitive, p11.ArgumentsBad, p11.FunctionFailed):
+        return ""
+
+
+def bytes_of(item: pkcs11.Object, attribute: Attribute) -> bytes:
+    """Return a binary attribute; empty where the token has none or does not tell."""
+    try:
+        return bytes(item[attribute])
+    except (p11.AttributeTypeInvalid, p11.AttributeSensitive, p11.ArgumentsBad, p11.FunctionFailed):
+        return b""
+
+
+@contextlib.contextmanager
+def translated(token: str) -> Iterator[None]:
+    """Turn the library's errors into ours."""
+    try:
+        yield
+    except BirthmarkError:
+        raise
+    except p11.UserNotLoggedIn as problem:
+        raise PinMissingError("The token wants a PIN.", token=token) from problem
+    except p11.PKCS11Error as problem:
+        detail = f"{type(problem).__name__} {problem}".strip()
+        raise TokenFailedError("The token refused or failed.", detail=detail) from problem
+
+
+def _each(module: Path) -> Iterator[pkcs11.Token]:
+    for slot in load_library(module).get_slots(token_present=True):
+        with contextlib.suppress(p11.TokenNotPresent, p11.TokenNotRecognised, p11.DeviceRemoved):
+            yield slot.get_token()
+
+
+def _info(token: pkcs11.Token) -> TokenInfo:
+    return TokenInfo(
+        label=token.label,
+        manufacturer=token.manufacturer_id,
+        model=token.model,
+        serial=bytes(token.serial).decode("ascii", "replace").strip(),
+        slot_id=token.slot.slot_id,
+        is_initialized=bool(token.flags & TokenFlag.TOKEN_INITIALIZED),
+        needs_pin=bool(token.flags & TokenFlag.LOGIN_REQUIRED),
+    )
+
+
+def _choose(module: Path, label: str | None, serial: str | None, slot_id: int | None) -> pkcs11.Token:
+    every = [(token, _info(token)) for token in _each(module)]
+    usable = [(token, info) for token, info in every if info.is_initialized]
+    matching = [
+        token
+        for token, info in usable
+        if (label is None or info.label == label)
+        and (serial is None or info.serial == serial)
+        and (slot_id is None or info.slot_id == slot_id)
+    ]
+    if len(matching) == 1:
+        return matching[0]
+    asked = (("label", label), ("serial", serial), ("slot", slot_id))
+    wanted = ", ".join(f"{name} '{value}'" for name, value in asked if value is not None) or "(none named)"
+    found = ", ".join(str(info) for _token, info in usable) or "no initialized token"
+    error = TokenAmbiguousError if matching else TokenNotFoundError
+    raise error("The token was not found, or is not the only one.", wanted=wanted, found=found)
+
+
+def _login(token: pkcs11.Token, info: TokenInfo, pin: Pin | None) -> pkcs11.Session:
+    if info.needs_pin and pin is None:
+        raise PinMissingError("The token wants a PIN.", token=info.label)
+    text = None if pin is None else pin.reveal()
+    try:
+        try:
+            return token.open(rw=True, user_pin=text)
+        except p11.TokenWriteProtected:
+            return token.open(rw=False, user_pin=text)
+    except _PIN_LOCKED as problem:
+        raise PinLockedError("The token is locked.", token=info.label) from problem
+    except _PIN_REFUSED as problem:
+        raise PinWrongError("The PIN is wrong.", token=info.label) from problem

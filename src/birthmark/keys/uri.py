@@ -1,0 +1,165 @@
+"""PKCS#11 URIs (RFC 7512): the name of a key in a token, as text.
+
+In:   `pkcs11:token=…;object=…;type=private?pin-source=file:/…`, at most MAX_URI_CHARS.
+Out:  a `Pkcs11Uri`; `str()` of it is the URI again. A PIN inside the URI is refused.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote, quote_from_bytes, unquote_to_bytes
+
+from birthmark.keys.errors import PinInUriError, UriInvalidError
+
+SCHEME = "pkcs11:"
+MAX_URI_CHARS = 2048
+_PATH_NAMES = frozenset(
+    {
+        "token",
+        "manufacturer",
+        "serial",
+        "model",
+        "library-manufacturer",
+        "library-version",
+        "library-description",
+        "object",
+        "type",
+        "id",
+        "slot-manufacturer",
+        "slot-description",
+        "slot-id",
+    }
+)
+_TYPES = frozenset({"public", "private", "cert", "secret-key", "data"})
+# RFC 7512 section 2.3: pk11-res-avail and the unreserved characters stay as they are.
+_PATH_SAFE = ":[]@!$'()*+,=&-._~"
+_QUERY_SAFE = ":[]@!$'()*+,=/?|-._~"
+_BROKEN_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_PLAIN = re.compile(r"[\x21-\x7e]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Pkcs11Uri:
+    """What a URI says; None where it says nothing. `object` and the like are matched exactly, byte for byte."""
+
+    token: str | None = None
+    object: str | None = None
+    id: bytes | None = None
+    type: str | None = None
+    serial: str | None = None
+    manufacturer: str | None = None
+    model: str | None = None
+    slot_id: int | None = None
+    module_path: Path | None = None
+    pin_source: Path | None = None
+
+    def __str__(self) -> str:
+        path = [f"{name}={quote(value, _PATH_SAFE)}" for name, value in self._texts() if value is not None]
+        if self.id is not None:
+            path.append(f"id={_escape_all(self.id)}")
+        if self.slot_id is not None:
+            path.append(f"slot-id={self.slot_id}")
+        query = []
+        if self.module_path is not None:
+            query.append(f"module-path={quote(str(self.module_path), _QUERY_SAFE)}")
+        if self.pin_source is not None:
+            query.append(f"pin-source=file:{quote(str(self.pin_source), _QUERY_SAFE)}")
+        return SCHEME + ";".join(path) + ("?" + "&".join(query) if query else "")
+
+    def _texts(self) -> tuple[tuple[str, str | None], ...]:
+        return (
+            ("token", self.token),
+            ("manufacturer", self.manufacturer),
+            ("serial", self.serial),
+            ("model", self.model),
+            ("object", self.object),
+            ("type", self.type),
+        )
+
+
+def parse_pkcs11_uri(text: str) -> Pkcs11Uri:
+    """Return what the URI says. Raise `UriInvalidError`; attributes we have no use for are read and dropped."""
+    text = text.strip()
+    if not text.startswith(SCHEME):
+        raise _invalid(text, "it does not begin with pkcs11:")
+    if len(text) > MAX_URI_CHARS or not _PLAIN.fullmatch(text) or _BROKEN_ESCAPE.search(text):
+        raise _invalid(text, "it is too long, or has characters that need percent-encoding")
+    path_text, _, query_text = text.removeprefix(SCHEME).partition("?")
+    path = _attributes(path_text, ";", text)
+    query = _attributes(query_text, "&", text)
+    if "pin-value" in query:
+        raise PinInUriError("The PKCS#11 URI carries a PIN.", shown=SCHEME + "…")
+    for name in path:
+        if name not in _PATH_NAMES and not name.startswith("x-"):
+            raise _invalid(text, f"there is no attribute '{name}'")
+    kind = _text(path, "type", text)
+    if kind is not None and kind not in _TYPES:
+        raise _invalid(text, f"there is no type '{kind}'")
+    module_path = _text(query, "module-path", text)
+    return Pkcs11Uri(
+        token=_text(path, "token", text),
+        object=_text(path, "object", text),
+        id=path.get("id"),
+        type=kind,
+        serial=_text(path, "serial", text),
+        manufacturer=_text(path, "manufacturer", text),
+        model=_text(path, "model", text),
+        slot_id=_number(path, "slot-id", text),
+        module_path=Path(module_path) if module_path else None,
+        pin_source=_pin_source(query, text),
+    )
+
+
+def _attributes(part: str, separator: str, whole: str) -> Mapping[str, bytes]:
+    out: dict[str, bytes] = {}
+    for piece in part.split(separator) if part else ():
+        name, equals, value = piece.partition("=")
+        if not equals or not name:
+            raise _invalid(whole, "an attribute has no value")
+        if name in out:
+            raise _invalid(whole, f"'{name}' is there twice")
+        out[name] = unquote_to_bytes(value)
+    return out
+
+
+def _text(attributes: Mapping[str, bytes], name: str, whole: str) -> str | None:
+    raw = attributes.get(name)
+    if raw is None:
+        return None
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        raise _invalid(whole, f"'{name}' is not UTF-8") from None
+
+
+def _number(attributes: Mapping[str, bytes], name: str, whole: str) -> int | None:
+    raw = attributes.get(name)
+    if raw is None:
+        return None
+    if not raw.isdigit() or len(raw) > 20:  # noqa: PLR2004 (a 64-bit number)
+        raise _invalid(whole, f"'{name}' is not a number")
+    return int(raw)
+
+
+def _pin_source(query: Mapping[str, bytes], whole: str) -> Path | None:
+    """Only files: RFC 7512 also allows commands (`|`), which would run what a name says."""
+    source = _text(query, "pin-source", whole)
+    if source is None:
+        return None
+    path = source.removeprefix("file:")
+    if path.startswith("//"):
+        path = path.removeprefix("//").removeprefix("localhost")
+    if not path.startswith("/"):
+        raise _invalid(whole, "pin-source must be file: and an absolute path")
+    return Path(path)
+
+
+def _escape_all(raw: bytes) -> str:
+    """RFC 7512 section 2.3: `id` is best written with every byte encoded."""
+    return "".join(f"%{byte:02X}" for byte in raw) or quote_from_bytes(raw)
+
+
+def _invalid(text: str, detail: str) -> UriInvalidError:
+    shown = re.sub(r"pin-value=[^&]*", "pin-value=…", text[:80])
+    return UriInvalidError(f"Not a usable PKCS#11 URI: {detail}.", shown=shown, detail=detail)

@@ -80,6 +80,9 @@ class Certificate:
     thumbprint: Thumbprint
     parsed: x509.Certificate = field(repr=False, compare=False)
     extensions: Extensions = field(repr=False, compare=False)
+    subject_der: bytes = field(repr=False, compare=False)
+    issuer_der: bytes = field(repr=False, compare=False)
+    """The names as DER: what names are compared by. Kept, as a chain asks for them again and again."""
 
     @property
     def x5t_sha1(self) -> bytes:
@@ -128,9 +131,13 @@ class Certificate:
         return self.extensions.is_ca
 
     @property
+    def is_self_issued(self) -> bool:
+        return self.subject_der == self.issuer_der
+
+    @property
     def is_self_signed(self) -> bool:
         """Subject and issuer are the same and the certificate's own key made the signature."""
-        return self.parsed.subject == self.parsed.issuer and is_signed_by(self, self)
+        return self.is_self_issued and is_signed_by(self, self)
 
     @property
     def spki_der(self) -> bytes:
@@ -154,12 +161,13 @@ def parse_der(der: bytes) -> Certificate:
         with warnings.catch_warnings():  # of names that are too long: they are shown as they are
             warnings.simplefilter("ignore", UserWarning)
             text_of(parsed.subject), text_of(parsed.issuer)
+            names = parsed.subject.public_bytes(), parsed.issuer.public_bytes()
         _ = (parsed.not_valid_before_utc, parsed.not_valid_after_utc, parsed.serial_number, parsed.version)
         parsed.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
         extensions = read_extensions(der)
     except (ValueError, TypeError, OverflowError, UnsupportedAlgorithm, x509.InvalidVersion) as problem:
         raise _what_is_it(der, problem) from problem
-    return Certificate(der, thumbprint_of(der), parsed, extensions)
+    return Certificate(der, thumbprint_of(der), parsed, extensions, *names)
 
 
 def parse_pem(pem: str | bytes) -> Certificate:

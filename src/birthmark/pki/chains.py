@@ -105,6 +105,9 @@ class SignatureCache:
             self._verdicts.popitem(last=False)
         return verdict
 
+    def is_self_signed(self, certificate: Certificate) -> bool:
+        return certificate.is_self_issued and self.is_signed_by(certificate, certificate)
+
 
 def build_chain(
     leaf: Certificate,
@@ -122,10 +125,9 @@ def build_chain(
     """
     if len(bag) > MAX_BAG:
         raise ChainTooLongError("Too many certificates were sent.", count=len(bag))
-    trusted = {anchor.thumbprint: anchor for anchor in anchors if allow_partial or anchor.is_self_signed}
-    search = _Search(
-        trusted, _by_subject([*trusted.values(), *bag]), now, cache or SignatureCache(max_entries=_MAX_STEPS)
-    )
+    verdicts = cache or SignatureCache(max_entries=_MAX_STEPS)
+    trusted = {one.thumbprint: one for one in anchors if allow_partial or verdicts.is_self_signed(one)}
+    search = _Search(trusted, _by_subject([*trusted.values(), *bag]), now, verdicts)
     found = search.extend((leaf,))
     if found is None:
         raise search.reason()
@@ -231,7 +233,7 @@ class _Search:
         if says.key_usage is not None and "key_cert_sign" not in says.key_usage:
             raise NotACAError("The issuer may not sign.", detail="its keyUsage lacks keyCertSign", **facts)
         # RFC 5280 section 4.2.1.9: intermediates between this CA and the leaf; those issued to themselves do not count.
-        below = sum(certificate.subject != certificate.issuer for certificate in path[1:])
+        below = sum(not certificate.is_self_issued for certificate in path[1:])
         if says.path_length is not None and below > says.path_length:
             raise NotACAError("The chain is longer than the CA allows.", detail="its path length is exceeded", **facts)
 
@@ -239,14 +241,14 @@ class _Search:
 def _by_subject(certificates: Iterable[Certificate]) -> dict[bytes, list[Certificate]]:
     index: dict[bytes, list[Certificate]] = {}
     for certificate in certificates:
-        index.setdefault(certificate.subject.public_bytes(), []).append(certificate)
+        index.setdefault(certificate.subject_der, []).append(certificate)
     return index
 
 
 def _issuers_of(certificate: Certificate, by_subject: dict[bytes, list[Certificate]]) -> Iterator[Certificate]:
     """Yield those with the issuer's name whose key id does not contradict (RFC 5280 section 4.2.1.1)."""
     wanted = certificate.extensions.authority_key_id
-    for candidate in by_subject.get(certificate.issuer.public_bytes(), ()):
+    for candidate in by_subject.get(certificate.issuer_der, ()):
         offered = candidate.extensions.subject_key_id
         if wanted is None or offered is None or wanted == offered:
             yield candidate

@@ -1,0 +1,123 @@
+"""Run a program that only takes key files with the chip's key (`birthmark element exec -- PROGRAM`).
+
+The program stays as it is. Its environment gets a hook directory in front of PYTHONPATH (`hook/sitecustomize.py`),
+which maps reference keys and `pkcs11:` files to the token. The PIN goes by the path of its file, never as text.
+"""
+
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from birthmark.elements.element import Element
+from birthmark.elements.errors import EngineMissingError, ProgramMissingError, ProgramUnsupportedError
+from birthmark.keys.errors import PinFileError
+from birthmark.keys.labels import object_id_of
+from birthmark.keys.pin import Pin
+
+HOOK = Path(__file__).parent / "hook"
+_ENGINES = (
+    "usr/lib/*/engines-3/pkcs11.so",  # Debian: one directory per architecture
+    "usr/lib64/engines-3/pkcs11.so",
+    "usr/lib/engines-3/pkcs11.so",
+)
+# Programs people try first that are not Python: each has its own way to a token key.
+_DEAF: Mapping[str, str] = {
+    "curl": "Use curl's own way: --engine pkcs11 --key-type ENG --key 'pkcs11:…'.",
+    "openssl": "Use -engine pkcs11 -keyform engine -key 'pkcs11:…'.",
+    "mosquitto_pub": "Use --tls-engine pkcs11 --tls-keyform engine --key 'pkcs11:…'.",
+    "mosquitto_sub": "Use --tls-engine pkcs11 --tls-keyform engine --key 'pkcs11:…'.",
+    "node": "Node has its own OpenSSL built in; use the Python SDK.",
+}
+_ISOLATED = frozenset("IES")
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What will be run, and what is set for it on top of the environment."""
+
+    program: str
+    arguments: tuple[str, ...]
+    environment: Mapping[str, str]
+
+    def explain(self) -> str:
+        """Return the settings for people, one per line."""
+        lines = [f"{name}={value}" for name, value in sorted(self.environment.items())]
+        return "\n".join([*lines, f"run: {self.program} {' '.join(self.arguments)}".rstrip()])
+
+
+def find_engine(root: Path = Path("/")) -> Path:
+    """Return OpenSSL's PKCS#11 engine. Raise `EngineMissingError`, which names the package."""
+    for pattern in _ENGINES:
+        for path in sorted(root.glob(pattern)):
+            return path
+    looked_in = ", ".join("/" + pattern.rsplit("/", 1)[0] for pattern in _ENGINES)
+    raise EngineMissingError("OpenSSL's PKCS#11 engine is not installed.", looked_in=looked_in)
+
+
+def plan(
+    command: Sequence[str], element: Element, *, pin: Pin | None, environment: Mapping[str, str], explain: bool = False
+) -> Plan:
+    """Return what to run. The open element proves that token and PIN work, and tells the labels of its keys."""
+    program = _program(command, environment)
+    labels = [item.label for item in element.objects() if item.kind == "private key"]
+    known = [f"{object_id:08X}={label}" for label in labels if (object_id := object_id_of(label)) is not None]
+    settings = {
+        "BIRTHMARK_EXEC_MODULE": str(element.token.module.absolute()),
+        "BIRTHMARK_EXEC_ENGINE": str(find_engine()),
+        "BIRTHMARK_EXEC_TOKEN": element.info.label,
+        "BIRTHMARK_EXEC_KEYS": ",".join(known),
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(HOOK), environment.get("PYTHONPATH", "")])),
+    }
+    if pin is not None:
+        settings["BIRTHMARK_EXEC_PIN_FILE"] = str(pin.path or _in_memory(pin))
+    if explain:
+        settings["BIRTHMARK_EXEC_EXPLAIN"] = "1"
+    return Plan(program, tuple(command[1:]), settings)
+
+
+def run(planned: Plan, environment: Mapping[str, str]) -> None:
+    """Replace this process by the program. Close the element before."""
+    os.execve(planned.program, [planned.program, *planned.arguments], {**environment, **planned.environment})  # noqa: S606 (that is the job)
+
+
+def _program(command: Sequence[str], environment: Mapping[str, str]) -> str:
+    if not command:
+        raise ProgramMissingError("No program is named.", program="")
+    found = shutil.which(command[0], path=environment.get("PATH"))
+    if found is None:
+        raise ProgramMissingError("There is no such program.", program=command[0])
+    name = Path(found).name
+    if name in _DEAF:
+        raise ProgramUnsupportedError(
+            "The program is not Python.", program=name, detail="it is not a Python program", advice=_DEAF[name]
+        )
+    if name.startswith("python") and (flag := _isolating_flag(command[1:])):
+        raise ProgramUnsupportedError(
+            "Python was told to ignore PYTHONPATH.",
+            program=name,
+            detail=f"the option {flag} makes Python ignore what is set for it",
+            advice=f"Leave out {flag}.",
+        )
+    return found
+
+
+def _isolating_flag(arguments: Sequence[str]) -> str | None:
+    for argument in arguments:
+        if not argument.startswith("-") or argument in ("-", "--") or argument[:2] in ("-c", "-m"):
+            return None
+        if not argument.startswith("--") and _ISOLATED & set(argument[1:]):
+            return argument
+    return None
+
+
+def _in_memory(pin: Pin) -> Path:
+    """Keep a PIN that came from a prompt in memory that only the program inherits."""
+    try:
+        descriptor = os.memfd_create("birthmark-pin", 0)
+    except OSError as problem:
+        path, detail = "(memory)", "cannot be kept in memory"
+        raise PinFileError("The PIN cannot be handed on.", path=path, detail=detail) from problem
+    os.write(descriptor, pin.reveal().encode())
+    return Path(f"/proc/self/fd/{descriptor}")

@@ -6,7 +6,7 @@ with a plus sign meaning a space.
 
 import base64
 import binascii
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 from urllib.parse import quote, unquote
@@ -133,9 +133,13 @@ def message_of(device_id: str, bag: dict[str, str | None], payload: bytes, enque
     return Message(device_id, enqueued_micros, payload, system, custom)
 
 
-def device_json(device: Device, *, is_connected: bool, last_activity: str = NEVER) -> dict[str, Any]:
+def device_json(
+    device: Device, *, is_connected: bool, last_activity: str = NEVER, with_keys: bool = True
+) -> dict[str, Any]:
     """Return the registry's Device object."""
     authentication = device.authentication
+    if not with_keys:
+        authentication = replace(authentication, primary_key=None, secondary_key=None)
     return {
         "deviceId": device.device_id,
         "generationId": device.generation_id,

@@ -7,7 +7,7 @@ The protocol that is chosen sees a plaintext `Transport`. It never learns of TLS
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from OpenSSL import SSL
 
@@ -77,8 +77,7 @@ class Connection(asyncio.Protocol):
     # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - create_server makes nothing else
-        self._raw = transport
+        self._raw = cast("asyncio.Transport", transport)  # uvloop's is one in behavior, not by class
         name = transport.get_extra_info("peername")
         self.address = name[0] if name else ""
         self.deadline = self._host.monotonic() + self._host.limits.handshake_s
@@ -271,8 +270,7 @@ class PlainTransport(asyncio.Transport):
             self._connection.raw.resume_reading()
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
-        assert isinstance(protocol, asyncio.Protocol)  # noqa: S101 - uvicorn swaps in its WebSocket protocol only
-        self._connection._inner = protocol  # noqa: SLF001 - as above
+        self._connection._inner = cast("asyncio.Protocol", protocol)  # noqa: SLF001 - as above
 
     def get_protocol(self) -> asyncio.BaseProtocol:
         inner = self._connection._inner  # noqa: SLF001 - as above

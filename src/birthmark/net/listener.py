@@ -85,7 +85,7 @@ class Listeners:
             except OSError as error:
                 for done in opened:
                     done.close()
-                raise _bind_error(error, address, port) from error
+                raise bind_error(error, address, port) from error
             opened.append(server)
         self._servers += opened
         if self._sweep is None:
@@ -181,7 +181,8 @@ class _Port:
         return make(peer)
 
 
-def _bind_error(error: OSError, address: str, port: int) -> BirthmarkError:
+def bind_error(error: OSError, address: str, port: int) -> BirthmarkError:
+    """Return what a failed bind means to a person."""
     facts = {"address": address, "port": port}
     if error.errno == errno.EADDRINUSE:
         return PortTakenError(f"Port {port} on {address} is taken", **facts)

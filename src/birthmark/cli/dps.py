@@ -1,0 +1,141 @@
+"""`birthmark dps`: provisioning services, their links and CA certificates."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from birthmark.cli.common import emit, refusals_shown
+from birthmark.cli.operator import DEFAULT_DATA, DataOption, JsonOption, operator, show
+
+app = typer.Typer(help="Provisioning services: create, link to hubs, CA certificates.", no_args_is_help=True)
+ca = typer.Typer(help="CA certificates on record, and proof of possession.", no_args_is_help=True)
+app.add_typer(ca, name="ca")
+
+_COLUMNS = ("name", "id_scope", "host", "linked_hubs")
+_CA_COLUMNS = ("name", "subject", "verified", "not_after", "thumbprint")
+NameOption = Annotated[str, typer.Option("--dps", help="Which provisioning service.")]
+
+
+@app.command("show")
+def show_all(data: DataOption = Path(DEFAULT_DATA), as_json: JsonOption = False) -> None:
+    """List the provisioning services with their ID scopes and linked hubs.
+
+    Example: birthmark dps show
+    """
+    with refusals_shown(as_json=as_json):
+        show(operator(data).get("/dps"), _COLUMNS, as_json=as_json, nothing="There is no provisioning service.")
+
+
+@app.command()
+def create(
+    name: str,
+    host: Annotated[str | None, typer.Option(help="Host name devices use; default is the server's.")] = None,
+    data: DataOption = Path(DEFAULT_DATA),
+    as_json: JsonOption = False,
+) -> None:
+    """Make another provisioning service, with an ID scope of its own.
+
+    Example: birthmark dps create factory-2
+    """
+    with refusals_shown(as_json=as_json):
+        emit(as_json, operator(data).post("/dps", {"name": name, "host": host}))
+
+
+@app.command()
+def link(
+    hub: str, name: NameOption = "birthmark", data: DataOption = Path(DEFAULT_DATA), as_json: JsonOption = False
+) -> None:
+    """Let a provisioning service assign devices to HUB.
+
+    Example: birthmark dps link hub-2
+    """
+    with refusals_shown(as_json=as_json):
+        emit(as_json, operator(data).post(f"/dps/{name}/link", {"hub": hub}))
+
+
+@ca.command("list")
+def list_cas(
+    name: NameOption = "birthmark", data: DataOption = Path(DEFAULT_DATA), as_json: JsonOption = False
+) -> None:
+    """List the CA certificates on record.
+
+    Example: birthmark dps ca list
+    """
+    with refusals_shown(as_json=as_json):
+        rows = operator(data).get(f"/dps/{name}/cas")
+        show(rows, _CA_COLUMNS, as_json=as_json, nothing="No CA certificate is on record.")
+
+
+@ca.command()
+def add(
+    ca_name: Annotated[str, typer.Argument(metavar="NAME")],
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="The CA's certificate, PEM or DER.")],
+    verified: Annotated[bool, typer.Option("--verified", help="Mark it verified without proof of possession.")] = False,
+    name: NameOption = "birthmark",
+    data: DataOption = Path(DEFAULT_DATA),
+    as_json: JsonOption = False,
+) -> None:
+    """Put a CA certificate on record. It needs proof of possession before a group may use it.
+
+    Example: birthmark dps ca add my-ca root.pem
+    """
+    from birthmark.pki.certificates import parse_any
+
+    with refusals_shown(as_json=as_json):
+        pem = parse_any(file.read_bytes()).pem()
+        body = {"name": ca_name, "certificate": pem, "verified": verified}
+        emit(as_json, operator(data).post(f"/dps/{name}/cas", body))
+
+
+@ca.command()
+def code(
+    ca_name: Annotated[str, typer.Argument(metavar="NAME")],
+    name: NameOption = "birthmark",
+    data: DataOption = Path(DEFAULT_DATA),
+    as_json: JsonOption = False,
+) -> None:
+    """Print a verification code; sign a certificate with it as common name: `birthmark ca verify-possession CODE`.
+
+    Example: birthmark dps ca code my-ca
+    """
+    with refusals_shown(as_json=as_json):
+        answer = operator(data).post(f"/dps/{name}/cas/{ca_name}/code")
+        if as_json:
+            emit(as_json, answer)
+        else:
+            typer.echo(answer["code"])
+
+
+@ca.command()
+def verify(
+    ca_name: Annotated[str, typer.Argument(metavar="NAME")],
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="The verification certificate.")],
+    name: NameOption = "birthmark",
+    data: DataOption = Path(DEFAULT_DATA),
+    as_json: JsonOption = False,
+) -> None:
+    """Prove possession of the CA's key with the signed verification certificate.
+
+    Example: birthmark dps ca verify my-ca verification.pem
+    """
+    from birthmark.pki.certificates import parse_any
+
+    with refusals_shown(as_json=as_json):
+        pem = parse_any(file.read_bytes()).pem()
+        emit(as_json, operator(data).post(f"/dps/{name}/cas/{ca_name}/verify", {"certificate": pem}))
+
+
+@ca.command()
+def remove(
+    ca_name: Annotated[str, typer.Argument(metavar="NAME")],
+    name: NameOption = "birthmark",
+    data: DataOption = Path(DEFAULT_DATA),
+) -> None:
+    """Take a CA certificate off the record.
+
+    Example: birthmark dps ca remove my-ca
+    """
+    with refusals_shown():
+        operator(data).delete(f"/dps/{name}/cas/{ca_name}")
+        typer.echo(f"Removed {ca_name}.", err=True)

@@ -1,0 +1,104 @@
+"""`birthmark hub`: hubs, their devices and the telemetry they took."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from birthmark.cli.common import emit, refusals_shown
+from birthmark.cli.operator import DEFAULT_DATA, DataOption, JsonOption, operator, show
+
+app = typer.Typer(help="Hubs: create, devices, messages.", no_args_is_help=True)
+HubOption = Annotated[str, typer.Option("--hub", help="Which hub.")]
+
+
+@app.command("show")
+def show_all(data: DataOption = Path(DEFAULT_DATA), as_json: JsonOption = False) -> None:
+    """List the hubs.
+
+    Example: birthmark hub show
+    """
+    with refusals_shown(as_json=as_json):
+        show(operator(data).get("/hubs"), ("name", "host"), as_json=as_json, nothing="There is no hub.")
+
+
+@app.command()
+def create(
+    name: str,
+    host: Annotated[str, typer.Option(help="Host name devices use; it must be in the server's certificate.")],
+    data: DataOption = Path(DEFAULT_DATA),
+    as_json: JsonOption = False,
+) -> None:
+    """Make another hub. Link it with `birthmark dps link NAME`.
+
+    Example: birthmark hub create hub-2 --host hub2.example
+    """
+    with refusals_shown(as_json=as_json):
+        emit(as_json, operator(data).post("/hubs", {"name": name, "host": host}))
+
+
+@app.command()
+def delete(
+    name: str,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    data: DataOption = Path(DEFAULT_DATA),
+) -> None:
+    """Delete a hub with its devices and messages.
+
+    Example: birthmark hub delete hub-2
+    """
+    if not yes:
+        typer.confirm(f"Delete hub {name} with all its devices and messages?", abort=True, err=True)
+    with refusals_shown():
+        operator(data).delete(f"/hubs/{name}")
+        typer.echo(f"Deleted {name}.", err=True)
+
+
+@app.command()
+def devices(
+    edge: Annotated[bool, typer.Option("--edge", help="Only IoT Edge devices.")] = False,
+    hub: HubOption = "birthmark",
+    data: DataOption = Path(DEFAULT_DATA),
+    as_json: JsonOption = False,
+) -> None:
+    """List a hub's devices.
+
+    Example: birthmark hub devices --edge
+    """
+    with refusals_shown(as_json=as_json):
+        found = [_row(device) for device in _devices(data, hub) if device["capabilities"]["iotEdge"] or not edge]
+        columns = ("device", "state", "status", "edge", "thumbprint")
+        show(found, columns, as_json=as_json, nothing="The hub has no such device.")
+
+
+@app.command()
+def messages(
+    device: Annotated[str | None, typer.Argument(help="Only this device's.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many, the latest.")] = 100,
+    hub: HubOption = "birthmark",
+    data: DataOption = Path(DEFAULT_DATA),
+    as_json: JsonOption = False,
+) -> None:
+    """Show the latest telemetry, oldest first.
+
+    Example: birthmark hub messages se050-0001
+    """
+    with refusals_shown(as_json=as_json):
+        found = operator(data).get(f"/hubs/{hub}/messages", device=device, limit=limit)
+        show(found, ("enqueued", "device", "body"), as_json=as_json, nothing="No message came.")
+
+
+def _devices(data: Path, hub: str) -> list[dict[str, Any]]:
+    answer: list[dict[str, Any]] = operator(data).get(f"/hubs/{hub}/devices")
+    return answer
+
+
+def _row(device: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "device": device["deviceId"],
+        "state": device["connectionState"].lower(),
+        "status": device["status"],
+        "edge": device["capabilities"]["iotEdge"],
+        "auth": device["authentication"]["type"],
+        "thumbprint": (device["authentication"]["x509Thumbprint"]["primaryThumbprint"] or "").lower() or None,
+    }

@@ -1,0 +1,274 @@
+"""The operator's REST interface: what one does in a portal (`birthmark dps`, `hub`, `est`, `aws key`, `why`).
+
+JSON in and out under /operator/v1, on the health port, which is loopback only. Every call carries the token of the data
+directory: whoever cannot read that directory has no rights here. Errors carry code, message, cause and fix.
+"""
+
+import hmac
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, TypeVar
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Mount, Route
+
+from birthmark import errors
+from birthmark.dps.model import Authority, IdScope, Instance
+from birthmark.dps.service import Authorities, Instances
+from birthmark.dps.service.instances import OWNER
+from birthmark.errors import BirthmarkError, InvalidRequestError, UnauthenticatedError
+from birthmark.iothub.model import Hub, Message
+from birthmark.iothub.service import Hubs
+from birthmark.iothub.wire import device_json
+from birthmark.pki.certificates import parse_any
+from birthmark.refusals import refusals_about
+from birthmark.store import Database, from_micros
+
+ACTOR = "operator"
+_MAX_MESSAGES = 10_000
+Handler = Callable[[Request], Awaitable[Any]]
+T = TypeVar("T")
+
+STATUS: Mapping[type[BirthmarkError], int] = {
+    errors.InvalidRequestError: 400,
+    errors.UnauthenticatedError: 401,
+    errors.ForbiddenError: 403,
+    errors.NotFoundError: 404,
+    errors.ConflictError: 409,
+    errors.PolicyError: 422,
+    errors.ThrottledError: 429,
+    errors.UnavailableError: 503,
+}
+
+
+class OperatorTokenError(UnauthenticatedError):
+    """The call does not carry this data directory's token."""
+
+    code = "operator.token_refused"
+    cause = "The operator interface was called without the token of its data directory."
+    fix = "Run the command as the user that owns the data directory, with --data naming it."
+
+
+def answering(handler: Handler, status: int = 200) -> Callable[[Request], Awaitable[Response]]:
+    """Return `handler` with its value rendered as JSON, and its errors too."""
+
+    async def answer(request: Request) -> Response:
+        try:
+            value = await handler(request)
+        except BirthmarkError as error:
+            return problem(error)
+        return Response(status_code=204) if value is None else JSONResponse(value, status)
+
+    return answer
+
+
+def problem(error: BirthmarkError) -> Response:
+    """Return an error as the command line reads it."""
+    status = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
+    body = {
+        "code": error.code,
+        "message": error.message,
+        "cause": error.explain_cause(),
+        "fix": error.explain_fix(),
+    }
+    return JSONResponse(body, status)
+
+
+async def body_of(request: Request, kind: type[T]) -> T:
+    """Return the request's JSON as `kind`. Raise `InvalidRequestError` naming what is wrong."""
+    try:
+        return msgspec.json.decode(await request.body(), type=kind)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise InvalidRequestError(f"The request is not valid: {error}") from error
+
+
+class _NewInstance(msgspec.Struct):
+    name: str
+    host: str | None = None
+
+
+class _Link(msgspec.Struct):
+    hub: str
+
+
+class _NewAuthority(msgspec.Struct):
+    name: str
+    certificate: str
+    verified: bool = False
+
+
+class _Verification(msgspec.Struct):
+    certificate: str
+
+
+class _NewHub(msgspec.Struct):
+    name: str
+    host: str
+
+
+def dps_routes(instances: Instances, authorities: Authorities, hubs: Hubs, default_host: str) -> list[Route]:
+    """Provisioning services and their CA certificates."""
+
+    async def listing(_request: Request) -> Any:
+        return [_instance_json(instance) for instance in instances.all()]
+
+    async def create(request: Request) -> Any:
+        asked = await body_of(request, _NewInstance)
+        return _instance_json(await instances.create(asked.name, asked.host or default_host, actor=ACTOR))
+
+    async def link(request: Request) -> Any:
+        asked = await body_of(request, _Link)
+        hub = hubs.by_name(asked.hub)
+        return _instance_json(await instances.link(request.path_params["name"], hub.host, actor=ACTOR))
+
+    def scope_of(request: Request) -> IdScope:
+        return instances.by_name(request.path_params["name"]).id_scope
+
+    async def list_cas(request: Request) -> Any:
+        return [_authority_json(authority) for authority in await authorities.all(scope_of(request))]
+
+    async def add_ca(request: Request) -> Any:
+        asked = await body_of(request, _NewAuthority)
+        certificate = parse_any(asked.certificate)
+        made = await authorities.add(
+            scope_of(request), asked.name, certificate, is_verified=asked.verified, actor=ACTOR
+        )
+        return _authority_json(made)
+
+    async def remove_ca(request: Request) -> Any:
+        await authorities.remove(scope_of(request), request.path_params["ca"], actor=ACTOR)
+
+    async def code(request: Request) -> Any:
+        return {"code": await authorities.new_code(scope_of(request), request.path_params["ca"], actor=ACTOR)}
+
+    async def verify(request: Request) -> Any:
+        asked = await body_of(request, _Verification)
+        verification = parse_any(asked.certificate)
+        made = await authorities.verify(scope_of(request), request.path_params["ca"], verification, actor=ACTOR)
+        return _authority_json(made)
+
+    return [
+        Route("/dps", answering(listing), methods=["GET"]),
+        Route("/dps", answering(create, 201), methods=["POST"]),
+        Route("/dps/{name}/link", answering(link), methods=["POST"]),
+        Route("/dps/{name}/cas", answering(list_cas), methods=["GET"]),
+        Route("/dps/{name}/cas", answering(add_ca, 201), methods=["POST"]),
+        Route("/dps/{name}/cas/{ca}", answering(remove_ca), methods=["DELETE"]),
+        Route("/dps/{name}/cas/{ca}/code", answering(code), methods=["POST"]),
+        Route("/dps/{name}/cas/{ca}/verify", answering(verify), methods=["POST"]),
+    ]
+
+
+def hub_routes(hubs: Hubs, instances: Instances) -> list[Route]:
+    """Hubs and the telemetry they took."""
+
+    async def listing(_request: Request) -> Any:
+        return [_hub_json(hub) for hub in hubs.all()]
+
+    async def create(request: Request) -> Any:
+        asked = await body_of(request, _NewHub)
+        return _hub_json(await hubs.create(asked.name, asked.host, actor=ACTOR))
+
+    async def delete(request: Request) -> Any:
+        hub = hubs.by_name(request.path_params["name"])
+        await hubs.delete(hub.name, actor=ACTOR)
+        await instances.unlink(hub.host, actor=ACTOR)
+
+    async def devices(request: Request) -> Any:
+        hub = hubs.by_name(request.path_params["name"])
+        found, after = [], ""
+        while page := await hubs.devices(hub, after=after):
+            found += [
+                device_json(d, is_connected=(hub.name, d.device_id) in hubs.connected, with_keys=False) for d in page
+            ]
+            after = page[-1].device_id
+        return found
+
+    async def messages(request: Request) -> Any:
+        hub = hubs.by_name(request.path_params["name"])
+        limit = request.query_params.get("limit", "100")
+        if not limit.isdigit() or not 0 < int(limit) <= _MAX_MESSAGES:
+            raise InvalidRequestError(f"limit must be 1 to {_MAX_MESSAGES}")
+        found = await hubs.latest_messages(hub, request.query_params.get("device"), int(limit))
+        return [_message_json(hub, message) for message in found]
+
+    return [
+        Route("/hubs", answering(listing), methods=["GET"]),
+        Route("/hubs", answering(create, 201), methods=["POST"]),
+        Route("/hubs/{name}", answering(delete), methods=["DELETE"]),
+        Route("/hubs/{name}/devices", answering(devices), methods=["GET"]),
+        Route("/hubs/{name}/messages", answering(messages), methods=["GET"]),
+    ]
+
+
+def refusal_routes(database: Database) -> list[Route]:
+    """What `birthmark why` asks."""
+
+    async def refusals(request: Request) -> Any:
+        limit = request.query_params.get("limit", "20")
+        found = await refusals_about(
+            database, request.query_params.get("subject"), min(int(limit) if limit.isdigit() else 20, 1000)
+        )
+        return [refusal.as_json() for refusal in found]
+
+    return [Route("/refusals", answering(refusals), methods=["GET"])]
+
+
+def operator_mount(token: str, routes: list[Route]) -> Mount:
+    """Return the interface behind its token."""
+
+    def guarded(route: Route) -> Route:
+        inner = route.endpoint
+
+        async def answer(request: Request) -> Response:
+            given = request.headers.get("authorization", "")
+            if not hmac.compare_digest(given.encode(), f"Bearer {token}".encode()):
+                return problem(OperatorTokenError("The operator token is missing or wrong"))
+            response: Response = await inner(request)
+            return response
+
+        return Route(route.path, answer, methods=list(route.methods or ()))
+
+    return Mount("/operator/v1", routes=[guarded(route) for route in routes])
+
+
+def _instance_json(instance: Instance) -> dict[str, Any]:
+    return {
+        "name": instance.name,
+        "id_scope": instance.id_scope,
+        "host": instance.host,
+        "linked_hubs": list(instance.hubs),
+        "policy": OWNER,
+    }
+
+
+def _authority_json(authority: Authority) -> dict[str, Any]:
+    return {
+        "name": authority.name,
+        "subject": authority.certificate.subject_text,
+        "thumbprint": authority.certificate.thumbprint.hex(),
+        "verified": authority.is_verified,
+        "not_after": authority.certificate.not_after.isoformat(),
+    }
+
+
+def _hub_json(hub: Hub) -> dict[str, Any]:
+    return {"name": hub.name, "host": hub.host}
+
+
+def _message_json(hub: Hub, message: Message) -> dict[str, Any]:
+    try:
+        body: Any = message.body.decode("utf-8")
+        encoding = "utf-8"
+    except UnicodeDecodeError:
+        body, encoding = message.body.hex(), "hex"
+    return {
+        "hub": hub.name,
+        "device": message.device_id,
+        "enqueued": from_micros(message.enqueued_micros).isoformat(),
+        "body": body,
+        "encoding": encoding,
+        "system": message.system,
+        "properties": message.properties,
+    }

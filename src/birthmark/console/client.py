@@ -1,0 +1,101 @@
+"""The command line's way to a running server's operator interface."""
+
+import http.client
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+from birthmark.errors import (
+    BirthmarkError,
+    ConflictError,
+    ForbiddenError,
+    InvalidRequestError,
+    NotFoundError,
+    PolicyError,
+    UnauthenticatedError,
+    UnavailableError,
+)
+
+_TIMEOUT_S = 30
+_MAX_BYTES = 64 * 1024 * 1024
+_KINDS: dict[int, type[BirthmarkError]] = {
+    400: InvalidRequestError,
+    401: UnauthenticatedError,
+    403: ForbiddenError,
+    404: NotFoundError,
+    409: ConflictError,
+    422: PolicyError,
+}
+
+
+class ServerNotRunningError(UnavailableError):
+    """Nothing answers where this data directory's server should be."""
+
+    code = "operator.server_not_running"
+    cause = "No Birthmark server answers for the data directory {data} ({reason})."
+    fix = "Start it: `birthmark serve --data {data}`. It is ready when it prints its endpoints."
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorClient:
+    """Calls the operator interface of the server whose data directory this is."""
+
+    data: Path
+    url: str
+    token: str = field(repr=False)
+
+    @classmethod
+    def of(cls, data: Path) -> "OperatorClient":
+        """Return a client for a data directory. Raise `ServerNotRunningError`."""
+        try:
+            endpoints = json.loads((data / "endpoints.json").read_bytes())
+            token = (data / "operator.token").read_text(encoding="ascii").strip()
+        except OSError as error:
+            raise ServerNotRunningError("The server is not running", data=data, reason=error.strerror) from error
+        return cls(data, endpoints["health_url"].rsplit("/", 1)[0], token)
+
+    def get(self, path: str, **query: object) -> Any:
+        """Return the JSON at `path`."""
+        return self._call("GET", path, None, query)
+
+    def post(self, path: str, body: object = None) -> Any:
+        """Do something and return its JSON."""
+        return self._call("POST", path, body, {})
+
+    def delete(self, path: str) -> Any:
+        """Remove something."""
+        return self._call("DELETE", path, None, {})
+
+    def _call(self, method: str, path: str, body: object, query: dict[str, object]) -> Any:
+        parts = urlsplit(self.url)
+        given = {name: str(value) for name, value in query.items() if value is not None}
+        text = "&".join(f"{quote(name)}={quote(value, safe='')}" for name, value in given.items())
+        connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=_TIMEOUT_S)
+        try:
+            connection.request(
+                method,
+                f"/operator/v1{path}" + (f"?{text}" if text else ""),
+                None if body is None else json.dumps(body),
+                {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"},
+            )
+            response = connection.getresponse()
+            content = response.read(_MAX_BYTES)
+        except (OSError, http.client.HTTPException) as error:
+            raise ServerNotRunningError("The server does not answer", data=self.data, reason=error) from error
+        finally:
+            connection.close()
+        answer = json.loads(content) if content else None
+        if response.status >= 400:  # noqa: PLR2004 - the HTTP status classes
+            raise _refused(response.status, answer)
+        return answer
+
+
+def _refused(status: int, answer: Any) -> BirthmarkError:
+    told = answer if isinstance(answer, dict) else {}
+    error = _KINDS.get(status, UnavailableError)(str(told.get("message", f"HTTP status {status}")))
+    for name in ("code", "cause", "fix"):  # the server's own words, on this one error
+        if name in told:
+            setattr(error, name, str(told[name]).replace("{", "{{").replace("}", "}}"))
+    return error

@@ -1,0 +1,141 @@
+"""The data directory: what the first start creates and later starts find.
+
+    birthmark.db          the database (SQLite)
+    ca/                   root and issuing CA, keys encrypted
+    tls/server.{pem,key}  the servers' certificate, made again when names change or it runs out
+    trust.pem             our root alone
+    bundle.pem            the system's roots and ours, for variables that replace a program's own store
+    operator.token        the operator interface's password
+    est.password          the first EST user's password
+    endpoints.json        how to reach the server; written when it is ready
+
+Files with secrets are 0600; the directory is 0700.
+"""
+
+import ipaddress
+import socket
+from collections.abc import Iterable, Sequence
+from datetime import timedelta
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from birthmark.ca.hierarchy import Hierarchy, load_or_create
+from birthmark.ca.keyfile import read_key, read_private, write_key, write_private
+from birthmark.clock import Clock, Entropy
+from birthmark.errors import BirthmarkError, UnavailableError
+from birthmark.pki.certificates import Certificate, parse_bundle
+from birthmark.pki.issue import SigningKey, issue, new_serial
+from birthmark.pki.names import name_of
+from birthmark.pki.profiles import SERVER
+
+_SYSTEM_ROOTS = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem")
+_RENEW_BEFORE = timedelta(days=30)
+_LIFETIME = timedelta(days=397)
+
+
+class DataDirectoryError(UnavailableError):
+    """The data directory cannot be written."""
+
+    code = "server.data_directory_not_writable"
+    cause = "The data directory {path} cannot be used: {reason}."
+    fix = "Give a directory this user may write: `birthmark serve --data DIR`, or change the owner of this one."
+
+
+class DataDirectory:
+    """Reads and creates the files above."""
+
+    def __init__(self, path: Path, clock: Clock, entropy: Entropy) -> None:
+        self.path = path
+        self._clock = clock
+        self._entropy = entropy
+
+    def prepare(self) -> None:
+        """Create the directory, or find out that it cannot be used. Raise `DataDirectoryError`."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+            probe = self.path / ".writable"
+            probe.write_bytes(b"")
+            probe.unlink()
+        except OSError as error:
+            raise DataDirectoryError(
+                f"The data directory {self.path} cannot be written", path=self.path, reason=error.strerror
+            ) from error
+
+    def hierarchy(self) -> Hierarchy:
+        """Return the CA, made at the first start."""
+        made = load_or_create(self.path / "ca", "Birthmark", now=self._clock.now, entropy=self._entropy)
+        self.write("trust.pem", made.root.certificate.pem().encode(), is_secret=False)
+        self.write("bundle.pem", _system_roots() + made.root.certificate.pem().encode(), is_secret=False)
+        return made
+
+    def server_certificate(
+        self, hierarchy: Hierarchy, names: Iterable[str]
+    ) -> tuple[Sequence[Certificate], SigningKey]:
+        """Return the servers' chain (leaf, root) and key, for at least `names`."""
+        wanted = dict.fromkeys([*names, "localhost", "127.0.0.1", "::1", socket.gethostname()])
+        directory = self.path / "tls"
+        passphrase = self.secret("tls.passphrase").encode()
+        try:
+            chain = parse_bundle((directory / "server.pem").read_bytes())
+            key = read_key(directory / "server.key", passphrase)
+        except (OSError, BirthmarkError):
+            chain, key = (), None
+        if key is not None and self._still_good(chain, hierarchy, wanted):
+            return chain, key
+        key = ec.generate_private_key(ec.SECP256R1())
+        leaf = issue(
+            SERVER,
+            name_of(next(iter(wanted))[:64]),
+            key.public_key(),
+            issuer=hierarchy.root,
+            serial=new_serial(self._entropy),
+            now=self._clock.now(),
+            lifetime=_LIFETIME,
+            san=[_general_name(name) for name in wanted],
+        )
+        chain = (leaf, hierarchy.root.certificate)
+        directory.mkdir(exist_ok=True, mode=0o700)
+        (directory / "server.key").unlink(missing_ok=True)
+        write_key(directory / "server.key", key, passphrase)
+        (directory / "server.pem").write_text("".join(c.pem() for c in chain), encoding="ascii")
+        return chain, key
+
+    def secret(self, name: str) -> str:
+        """Return a secret of its own file, made at the first start."""
+        path = self.path / name
+        if not path.exists():
+            write_private(path, self._entropy.token(24).hex().encode() + b"\n")
+        return read_private(path).strip().decode("ascii")
+
+    def write(self, name: str, content: bytes, *, is_secret: bool) -> None:
+        """Replace a file in one step."""
+        path = self.path / name
+        building = path.with_name(f".{name}.new")
+        building.unlink(missing_ok=True)
+        building.touch(mode=0o600 if is_secret else 0o644)
+        building.write_bytes(content)
+        building.replace(path)
+
+    def _still_good(self, chain: Sequence[Certificate], hierarchy: Hierarchy, wanted: Iterable[str]) -> bool:
+        leaf = chain[0]
+        if self._clock.now() > leaf.not_after - _RENEW_BEFORE or chain[-1] != hierarchy.root.certificate:
+            return False
+        shown = leaf.parsed.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        present = {str(name.value).lower() for name in shown}
+        return all(name.lower() in present for name in wanted)
+
+
+def _general_name(name: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)
+
+
+def _system_roots() -> bytes:
+    for path in _SYSTEM_ROOTS:
+        if Path(path).exists():
+            return Path(path).read_bytes().rstrip() + b"\n"
+    return b""

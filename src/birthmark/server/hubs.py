@@ -1,0 +1,23 @@
+"""Fills DPS's port `HubRegistry` with the hubs of this server."""
+
+from datetime import datetime
+
+from birthmark.dps.ports import HubIdentity
+from birthmark.iothub.model import AuthenticationType, DeviceAuthentication
+from birthmark.iothub.service import Hubs
+from birthmark.store import Changes
+
+
+class HubsForDps:
+    """The hubs, as DPS knows them."""
+
+    def __init__(self, hubs: Hubs) -> None:
+        self._hubs = hubs
+
+    async def provision(self, host: str, device_id: str, identity: HubIdentity, now: datetime) -> Changes:
+        """Return the changes that make `device_id` a device of the hub at `host`."""
+        first, second = (*identity.thumbprints, None, None)[:2]
+        key, other = (*identity.keys, None, None)[:2]
+        kind = AuthenticationType.SELF_SIGNED if identity.thumbprints else AuthenticationType.SAS
+        wanted = DeviceAuthentication(kind, first, second, key, other)
+        return await self._hubs.provision(host, device_id, wanted, iot_edge=identity.iot_edge, now=now)

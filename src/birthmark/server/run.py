@@ -1,0 +1,47 @@
+"""`birthmark serve`: run a server until SIGTERM or SIGINT."""
+
+import asyncio
+import json
+import logging
+import signal
+from collections.abc import Callable
+from typing import Any
+
+import uvloop
+
+from birthmark.clock import SystemClock, SystemEntropy
+from birthmark.server.server import Server
+from birthmark.server.settings import Settings
+
+log = logging.getLogger(__name__)
+
+
+def run(settings: Settings, on_ready: Callable[[dict[str, Any]], None]) -> None:
+    """Serve until told to stop; `on_ready` gets the endpoints. Raise `BirthmarkError` when it cannot start."""
+
+    async def main() -> None:
+        server = Server(settings, SystemClock(), SystemEntropy())
+        ended = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, ended.set)
+        try:
+            on_ready(await server.start())
+            await ended.wait()
+        finally:
+            await server.stop()
+
+    uvloop.run(main())
+
+
+class JsonLines(logging.Formatter):
+    """One JSON object a line: time, level, event and its fields."""
+
+    _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+    def format(self, record: logging.LogRecord) -> str:
+        fields = {name: value for name, value in vars(record).items() if name not in self._STANDARD}
+        line = {"at": self.formatTime(record), "level": record.levelname.lower(), "event": record.getMessage()} | fields
+        if record.exc_info:
+            line["trace"] = self.formatException(record.exc_info)
+        return json.dumps(line, default=str)

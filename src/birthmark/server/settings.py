@@ -1,0 +1,112 @@
+"""The server's configuration: one frozen object, read once. Flag > `BIRTHMARK_*` environment > file > default."""
+
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from birthmark.errors import InvalidRequestError
+from birthmark.net.limits import Limits
+
+DEFAULT_DATA = "~/.local/share/birthmark"
+_LOOPBACK = ("127.0.0.1", "::1")
+
+
+class ConfigInvalidError(InvalidRequestError):
+    """The configuration file has a mistake."""
+
+    code = "server.config_invalid"
+    cause = "The configuration file {path} cannot be used: {detail}."
+    fix = "Correct the setting that is named; docs/reference/server-config.md lists all of them."
+
+
+class Ports(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where the services listen. The SDKs fix 8883 and 443; `https_also` is bound when it can be, 0 is never."""
+
+    mqtt: int = 8883
+    https: int = 8443
+    https_also: int = 443
+    est: int = 8085
+    health: int = 8080
+
+
+class Est(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """EST: how long device certificates live, and the first user's name."""
+
+    device_lifetime_s: int = 86400
+    user: str = "estuser"
+
+
+class Aws(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The AWS account this server plays."""
+
+    region: str = "us-east-1"
+    account_id: str = "000000000000"
+
+
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Everything `birthmark serve` can be told."""
+
+    data: str = DEFAULT_DATA
+    listen: tuple[str, ...] = _LOOPBACK
+    host: str | None = None
+    names: tuple[str, ...] = ()
+    database: str | None = None
+    ports: Ports = Ports()
+    est: Est = Est()
+    aws: Aws = Aws()
+    limits: dict[str, float] = {}
+
+    @property
+    def directory(self) -> Path:
+        return Path(self.data).expanduser()
+
+    @property
+    def host_name(self) -> str:
+        """The name under which clients reach this server, as its endpoints print it."""
+        if self.host:
+            return self.host
+        first = self.listen[0]
+        if first in _LOOPBACK:
+            return "localhost"
+        return socket.gethostname() if first in {"0.0.0.0", "::"} else first  # noqa: S104 - compared, not bound
+
+    @property
+    def health_address(self) -> str:
+        """Health and the console stay on loopback whatever else listens."""
+        first = self.listen[0]
+        return first if first.startswith("127.") else "127.0.0.1"
+
+    @property
+    def database_url(self) -> str:
+        return self.database or f"sqlite:///{self.directory / 'birthmark.db'}"
+
+    def bounds(self) -> Limits:
+        """Return the transport's limits. Raise `ConfigInvalidError` for a name there is not."""
+        known = Limits.__dataclass_fields__
+        for name in self.limits:
+            if name not in known:
+                raise ConfigInvalidError("Unknown limit", path="the configuration", detail=f"limits.{name} is unknown")
+        values = {n: (float(v) if known[n].type in {float, "float"} else int(v)) for n, v in self.limits.items()}
+        return Limits(**values)  # type: ignore[arg-type]
+
+
+def read_settings(path: Path | None, environment: Mapping[str, str], **flags: object) -> Settings:
+    """Return the settings of a TOML file (or none) under the environment and the flags that are not None."""
+    known: dict[str, object] = {}
+    if path is not None:
+        try:
+            known = msgspec.toml.decode(path.read_bytes(), type=dict[str, object])
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise ConfigInvalidError(f"Cannot read {path}", path=path, detail=error) from error
+    for name in ("data", "host", "database"):
+        if value := environment.get(f"BIRTHMARK_{name.upper()}"):
+            known[name] = value
+    if value := environment.get("BIRTHMARK_LISTEN"):
+        known["listen"] = value.split(",")
+    known |= {name: value for name, value in flags.items() if value is not None}
+    try:
+        return msgspec.convert(known, Settings)
+    except msgspec.ValidationError as error:
+        raise ConfigInvalidError("The configuration is not valid", path=path or "-", detail=error) from error

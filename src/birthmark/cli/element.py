@@ -1,0 +1,386 @@
+"""`birthmark element`: secure elements by their PKCS#11 library.
+
+Every command opens one token: by --token, --slot, or because it is the only one. The PIN comes from a file of mode
+0600, a descriptor, or a prompt.
+"""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import typer
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from birthmark.cli.common import certificate_row, emit, refusals_shown, write_result
+from birthmark.clock import SystemClock, SystemEntropy
+from birthmark.elements import exec as element_exec
+from birthmark.elements.element import Element
+from birthmark.elements.errors import ElementMemoryInvalidError
+from birthmark.elements.possession import Proof, check_proof, prove
+from birthmark.elements.profiles import PROFILES, Algorithm, profile_of
+from birthmark.elements.software import create_software_element, open_software_element
+from birthmark.errors import InvalidRequestError, NotFoundError
+from birthmark.keys.errors import PinMissingError
+from birthmark.keys.handles import render_uri_pem
+from birthmark.keys.library import find_softhsm, stop_library
+from birthmark.keys.pin import Pin
+from birthmark.keys.token import TokenInfo, list_tokens
+from birthmark.pki.certificates import MAX_BUNDLE_BYTES, parse_any, parse_bundle
+
+app = typer.Typer(help="Read, use and write secure elements (PKCS#11).", no_args_is_help=True)
+
+Module = Annotated[
+    Path | None,
+    typer.Option("--module", envvar="BIRTHMARK_PKCS11_MODULE", help="The chip's PKCS#11 library (default: SoftHSM)."),
+]
+TokenLabel = Annotated[str | None, typer.Option("--token", envvar="BIRTHMARK_TOKEN", help="Label of the token.")]
+Slot = Annotated[int | None, typer.Option("--slot", help="Number of the slot, where labels are not unique.")]
+PinFile = Annotated[
+    Path | None, typer.Option("--pin-file", envvar="BIRTHMARK_PIN_FILE", help="File of mode 0600 with the PIN.")
+]
+PinFd = Annotated[int | None, typer.Option("--pin-fd", help="Open descriptor to read the PIN from.")]
+Key = Annotated[
+    str | None,
+    typer.Argument(metavar="[KEY]", help="Object id (0xF0000100), label, or id:HEX; default: the identity key."),
+]
+Out = Annotated[Path | None, typer.Option("--out", "-o", help="File to write; default is standard output.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")]
+
+_MAX_NONCE_FILE_BYTES = 64 * 1024
+
+
+class ElementFileMissingError(NotFoundError):
+    """A file that was named is not there."""
+
+    code = "elements.file_missing"
+    cause = "{path} cannot be read: {reason}."
+    fix = "Check the path."
+
+
+class ProofUnreadableError(InvalidRequestError):
+    """Not a proof as `element prove` prints it."""
+
+    code = "elements.proof_unreadable"
+    cause = "{path} is not a proof of possession."
+    fix = "Give the JSON object that `birthmark element prove` printed."
+
+
+@app.command("list", epilog="Example: birthmark element list --pin-file ~/.pin")
+def list_(
+    module: Module = None,
+    token: TokenLabel = None,
+    slot: Slot = None,
+    pin_file: PinFile = None,
+    pin_fd: PinFd = None,
+    as_json: AsJson = False,
+) -> None:
+    """List tokens and what is in them. Without a PIN, a token that wants one is only named."""
+    with refusals_shown(as_json=as_json):
+        pin = _given_pin(pin_file, pin_fd)
+        found = list_tokens(module or find_softhsm())
+        wanted = [info for info in found if token in (None, info.label) and slot in (None, info.slot_id)]
+        if not wanted:
+            _open(module, token, slot, pin).close()  # says what there is instead
+        for info in wanted:
+            _list_one(module, info, pin, as_json)
+
+
+@app.command(epilog="Example: birthmark element show 0xF0000100")
+def show(
+    key: Key = None,
+    data: Annotated[str | None, typer.Option("--data", help="Print this data object's bytes instead.")] = None,
+    module: Module = None,
+    token: TokenLabel = None,
+    slot: Slot = None,
+    pin_file: PinFile = None,
+    pin_fd: PinFd = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show a key: where it lives, its public half, its certificate, and what the chip remembers."""
+    with refusals_shown(as_json=as_json), _open(module, token, slot, _given_pin(pin_file, pin_fd)) as element:
+        if data is not None:
+            typer.echo(element.read_data(data), nl=False)
+            return
+        handle = element.key(key)
+        row: dict[str, Any] = {
+            "token": element.info.label,
+            "profile": element.profile.name,
+            "key": handle.describe(),
+            "public_key": handle.public_key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode(),
+        }
+        try:
+            row |= certificate_row(element.certificate(key))
+        except NotFoundError:
+            row["subject"] = None
+        if element.profile.memory_label is not None:
+            row["remembers"] = _remembered(element)
+        emit(as_json, row)
+
+
+@app.command(epilog="Example: birthmark element cert 0xF0000100 --out device.crt.pem")
+def cert(
+    key: Key = None,
+    chain: Annotated[bool, typer.Option("--chain", help="With the issuers that the chip holds, leaf first.")] = False,
+    out: Out = None,
+    module: Module = None,
+    token: TokenLabel = None,
+    slot: Slot = None,
+    pin_file: PinFile = None,
+    pin_fd: PinFd = None,
+    as_json: AsJson = False,
+) -> None:
+    """Read a key's certificate from the chip as PEM."""
+    with refusals_shown(as_json=as_json), _open(module, token, slot, _given_pin(pin_file, pin_fd)) as element:
+        found = element.chain(key) if chain else (element.certificate(key),)
+        _result(as_json, out, "".join(one.pem() for one in found), certificate_row(found[0]))
+
+
+@app.command(epilog="Example: birthmark element refkey 0xF0000100 --out device.key.pem")
+def refkey(
+    key: Key = None,
+    uri: Annotated[bool, typer.Option("--uri", help="Write a PEM with the key's PKCS#11 URI, for any chip.")] = False,
+    out: Out = None,
+    module: Module = None,
+    token: TokenLabel = None,
+    slot: Slot = None,
+    pin_file: PinFile = None,
+    pin_fd: PinFd = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write a reference key: a file that names the chip's key and holds no secret. Use it with `element exec`."""
+    with refusals_shown(as_json=as_json), _open(module, token, slot, _given_pin(pin_file, pin_fd)) as element:
+        handle = element.key(key)
+        text = render_uri_pem(handle.uri) if uri else element.reference_key(key)
+        _result(as_json, out, text, {"key": handle.describe()})
+
+
+@app.command(epilog="Example: birthmark element csr --cn gateway-7 --out gateway-7.csr")
+def csr(
+    key: Key = None,
+    *,
+    common_name: Annotated[str, typer.Option("--cn", help="Common name: the device id.")],
+    out: Out = None,
+    module: Module = None,
+    token: TokenLabel = None,
+    slot: Slot = None,
+    pin_file: PinFile = None,
+    pin_fd: PinFd = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a certificate request, signed in the chip."""
+    with refusals_shown(as_json=as_json), _open(module, token, slot, _given_pin(pin_file, pin_fd)) as element:
+        request = x509.load_der_x509_csr(element.csr(common_name, key))
+        text = request.public_bytes(Encoding.PEM).decode()
+        _result(as_json, out, text, {"subject": f"CN={common_name}", "key": element.key(key).describe()})
+
+
+@app.command(epilog="Example: birthmark element keygen operational --algorithm p256")
+def keygen(
+    label: Annotated[str, typer.Argument(help="Label of the new key, or an SE050 object id.")],
+    algorithm: Annotated[Algorithm, typer.Option(help="Kind of key.")] = Algorithm.P256,
+    key_id: Annotated[str | None, typer.Option("--id", help="CKA_ID in hex.")] = None,
+    module: Module = None,
+    token: TokenLabel = None,
+    slot: Slot = None,
+    pin_file: PinFile = None,
+    pin_fd: PinFd = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a key in the chip, never extractable. A key that exists is never replaced."""
+    with refusals_shown(as_json=as_json), _open(module, token, slot, _given_pin(pin_file, pin_fd)) as element:
+        made = element.generate_key(label, algorithm, _hex(key_id))
+        public = made.public_key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+        emit(as_json, {"key": made.describe(), "label": made.label, "id": made.key_id.hex(), "public_key": public})
+
+
+@app.command(epilog="Example: birthmark element write gateway-7.crt.pem")
+def write(
+    file: Annotated[Path, typer.Argument(help="Certificate in PEM or DER, or a chain; or any bytes with --data.")],
+    key: Annotated[str | None, typer.Option("--key", help="Whose certificate; default: the identity key's.")] = None,
+    label: Annotated[str | None, typer.Option("--label", help="Store a CA's certificate under this label.")] = None,
+    data: Annotated[str | None, typer.Option("--data", help="Store the file's bytes as this data object.")] = None,
+    module: Module = None,
+    token: TokenLabel = None,
+    slot: Slot = None,
+    pin_file: PinFile = None,
+    pin_fd: PinFd = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write a certificate back to the chip, beside its key; of a chain, the issuer too where the chip has a place."""
+    with refusals_shown(as_json=as_json), _open(module, token, slot, _given_pin(pin_file, pin_fd)) as element:
+        raw = _read(file, MAX_BUNDLE_BYTES)
+        if data is not None:
+            element.write_data(data, raw)
+            emit(as_json, {"data": data, "bytes": len(raw)})
+            return
+        found = parse_bundle(raw) if b"-----BEGIN" in raw else (parse_any(raw),)
+        rows = [(element.write_certificate(found[0], key, label=label), found[0])]
+        if label is None and element.profile.signer_label is not None and found[1:]:
+            rows.append((element.write_certificate(found[1], label=element.profile.signer_label), found[1]))
+        for written, certificate in rows:
+            emit(as_json, {"label": written, **certificate_row(certificate)})
+
+
+@app.command("prove", epilog="Example: birthmark element prove --nonce 5f2d9c01 > proof.json")
+def prove_(
+    key: Key = None,
+    *,
+    nonce: Annotated[str, typer.Option("--nonce", help="What the asker chose: 8 to 1024 bytes of text.")],
+    check: Annotated[Path | None, typer.Option("--check", help="Check this proof instead; needs no chip.")] = None,
+    module: Module = None,
+    token: TokenLabel = None,
+    slot: Slot = None,
+    pin_file: PinFile = None,
+    pin_fd: PinFd = None,
+    as_json: AsJson = False,
+) -> None:
+    """Prove that the chip has its key, by signing a nonce; prints one JSON object."""
+    with refusals_shown(as_json=as_json):
+        if check is not None:
+            public_key = check_proof(_proof(check), nonce.encode())
+            pem = public_key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+            emit(as_json, {"proof": "holds", "public_key": pem})
+            return
+        with _open(module, token, slot, _given_pin(pin_file, pin_fd)) as element:
+            typer.echo(msgspec.json.encode(prove(element.key(key), nonce.encode())).decode())
+
+
+@app.command("exec", epilog="Example: birthmark element exec -- python app.py")
+def exec_(
+    command: Annotated[list[str], typer.Argument(metavar="-- PROGRAM [ARG]...", help="A Python program.")],
+    explain: Annotated[bool, typer.Option("--explain", help="Print what is set, and each key that is mapped.")] = False,
+    module: Module = None,
+    token: TokenLabel = None,
+    slot: Slot = None,
+    pin_file: PinFile = None,
+    pin_fd: PinFd = None,
+) -> None:
+    """Run a Python program that only takes key files with the key in the chip; the program stays as it is.
+
+    Wherever it loads a reference key, a `pkcs11:` URI file or a URI PEM, it gets the token's key.
+    """
+    with refusals_shown():
+        pin = _given_pin(pin_file, pin_fd)
+        element, pin = _open_asking(module, token, slot, pin)
+        with element:
+            planned = element_exec.plan(command, element, pin=pin, environment=os.environ, explain=explain)
+        stop_library()
+        if explain:
+            typer.echo(planned.explain(), err=True)
+        element_exec.run(planned, os.environ)
+
+
+@app.command(epilog='Example: eval "$(birthmark element simulate chip --profile se050)"')
+def simulate(
+    directory: Annotated[Path, typer.Argument(help="Where the chip's files go.", file_okay=False)],
+    profile: Annotated[str, typer.Option(help="se050, atecc608 or generic.")] = "se050",
+    swapped_labels: Annotated[bool, typer.Option(help="Labels as SE050 middleware up to 4.3 gives them.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Make a software chip (SoftHSM2) with a real one's objects, and print the environment to use it."""
+    if profile not in PROFILES:
+        raise typer.BadParameter(f"there are {', '.join(PROFILES)}", param_hint="--profile")
+    with refusals_shown(as_json=as_json):
+        if (directory / "profile").exists():
+            made = open_software_element(directory)
+            typer.echo(f"{directory} holds a software {made.profile.name} already; it is left as it is.", err=True)
+        else:
+            made = create_software_element(
+                directory,
+                PROFILES[profile],
+                now=SystemClock().now(),
+                entropy=SystemEntropy(),
+                has_swapped_labels=swapped_labels,
+            )
+        if as_json:
+            emit(as_json, dict(made.environment) | {"maker_certificates": str(made.maker_certificates)})
+        else:
+            typer.echo(made.environment_lines(), nl=False)
+
+
+# ---- inside
+
+
+def _given_pin(pin_file: Path | None, pin_fd: int | None) -> Pin | None:
+    if pin_file is not None:
+        return Pin.from_file(pin_file)
+    return None if pin_fd is None else Pin.from_descriptor(pin_fd)
+
+
+def _open(module: Path | None, token: str | None, slot: int | None, pin: Pin | None) -> Element:
+    return _open_asking(module, token, slot, pin)[0]
+
+
+def _open_asking(
+    module: Path | None, token: str | None, slot: int | None, pin: Pin | None
+) -> tuple[Element, Pin | None]:
+    library = module or find_softhsm()
+    try:
+        return Element.open(library, label=token, slot_id=slot, pin=pin), pin
+    except PinMissingError as missing:
+        if not sys.stdin.isatty():
+            raise
+        pin = Pin.prompt(missing.facts["token"])
+        return Element.open(library, label=token, slot_id=slot, pin=pin), pin
+
+
+def _list_one(module: Path | None, info: TokenInfo, pin: Pin | None, as_json: bool) -> None:
+    about = {"token": info.label, "slot": info.slot_id, "profile": profile_of(info.label).name}
+    if as_json:
+        more = {"serial": info.serial, "manufacturer": info.manufacturer, "model": info.model}
+        emit(as_json, {"kind": "token", **about, **more})
+    else:
+        typer.echo(f"{info.label}  slot {info.slot_id}  {profile_of(info.label).title}  ({info.manufacturer})")
+    if info.needs_pin and pin is None:
+        typer.echo("  give --pin-file to see what is in it", err=True)
+        return
+    with _open(module, info.label, info.slot_id, pin) as element:
+        for item in element.objects():
+            if as_json:
+                row = {"kind": item.kind, "label": item.label, "id": item.key_id, "object_id": item.object_id}
+                emit(as_json, {**row, "detail": item.detail, "guarded": item.is_guarded, **about})
+            else:
+                guarded = "  never extractable" if item.is_guarded else ""
+                name = item.label + (f" ({item.object_id})" if item.object_id else "")
+                typer.echo(f"  {item.kind:<12} {name:<28} {item.detail}{guarded}")
+
+
+def _remembered(element: Element) -> Any:
+    try:
+        return msgspec.to_builtins(element.recall())
+    except ElementMemoryInvalidError as foreign:
+        return foreign.explain_cause()
+
+
+def _result(as_json: bool, out: Path | None, text: str, row: dict[str, Any]) -> None:
+    if not as_json or out is not None:
+        write_result(out, text)
+    if as_json:
+        emit(as_json, {**row, "pem": text, "file": None if out is None else str(out)})
+    elif out is not None:
+        typer.echo(f"{out}: {next(iter(row.values()))}", err=True)
+
+
+def _hex(text: str | None) -> bytes | None:
+    try:
+        return None if text is None else bytes.fromhex(text)
+    except ValueError:
+        raise typer.BadParameter("the id is hex digits", param_hint="--id") from None
+
+
+def _proof(path: Path) -> Proof:
+    try:
+        return msgspec.json.decode(_read(path, _MAX_NONCE_FILE_BYTES), type=Proof)
+    except msgspec.DecodeError as problem:
+        raise ProofUnreadableError("This is not a proof.", path=path) from problem
+
+
+def _read(path: Path, limit: int) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(limit + 1)
+    except OSError as problem:
+        raise ElementFileMissingError("The file cannot be read.", path=path, reason=problem.strerror) from problem

@@ -1,18 +1,22 @@
 """Software elements of each kind, made once; every test opens its own."""
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from birthmark.elements import PROFILES, Element, SoftwareElement, create_software_element
 from birthmark.keys.library import stop_library
-from fakes import NOON, SeededEntropy
+from fakes import SeededEntropy
+
+# Long ago by any real clock: OpenSSL checks these certificates against the machine's time.
+BORN = datetime(2024, 1, 1, tzinfo=UTC)
 
 
 def make(directory: Path, profile: str, *, has_swapped_labels: bool = False) -> SoftwareElement:
     return create_software_element(
-        directory, PROFILES[profile], now=NOON, entropy=SeededEntropy(), has_swapped_labels=has_swapped_labels
+        directory, PROFILES[profile], now=BORN, entropy=SeededEntropy(), has_swapped_labels=has_swapped_labels
     )
 
 

@@ -84,7 +84,7 @@ def server(se050: SoftwareElement, old_se050: SoftwareElement, tmp_path: Path) -
         makers,
     ]
     process = subprocess.Popen(
-        [*command, "-Verify", "4", "-verify_return_error", "-no_ticket", "-www", "-attime", "1800000000"],
+        [*command, "-Verify", "4", "-verify_return_error", "-no_ticket", "-www"],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )

@@ -1,0 +1,81 @@
+"""Why an entry of a manifest is not believed. Each names the entry by its place and, where known, its unique id."""
+
+from birthmark.errors import InvalidRequestError
+
+
+class ManifestError(InvalidRequestError):
+    """An entry that cannot be used; the others may be good."""
+
+    code = "manifest.refused"
+
+
+class MalformedEntryError(ManifestError):
+    """Not the format."""
+
+    code = "manifest.malformed"
+    cause = "Entry {place} is not a Trust&GO manifest entry: {detail}."
+    fix = "Use the JSON file as the supplier delivered it."
+
+
+class UnknownSignerError(ManifestError):
+    """Signed by nobody who is trusted."""
+
+    code = "manifest.signer_unknown"
+    cause = "Entry {place} names a signer certificate ({thumbprint}) that is not among the accepted ones."
+    fix = "Give the supplier's signer certificate with --signer FILE if you trust it."
+
+
+class SignatureBrokenError(ManifestError):
+    """The signed bytes were changed, or the signature is another's."""
+
+    code = "manifest.signature_broken"
+    cause = "The signature of entry {place} ({unique_id}) does not verify with the key of {signer}."
+    fix = "The file was changed after it was signed: fetch it again from the supplier."
+
+
+class SignerNotValidError(ManifestError):
+    """Signed at a time when the signer was not valid."""
+
+    code = "manifest.signer_not_valid_then"
+    cause = "Entry {place} was provisioned at {provisioned_at}; its signer {signer} was not valid then."
+    fix = "Ask the supplier for a manifest by the signer of that time."
+
+
+class UniqueIdChangedError(ManifestError):
+    """The unprotected header names another chip than the signed payload."""
+
+    code = "manifest.unique_id_changed"
+    cause = "The header of entry {place} says {header_id}, the signed payload {unique_id}: the header was changed."
+    fix = "The header is not signed; trust only the payload, and fetch the file again from the supplier."
+
+
+class DuplicateEntryError(ManifestError):
+    """The same chip twice."""
+
+    code = "manifest.duplicate"
+    cause = "Entry {place} repeats the chip {unique_id}."
+    fix = "Remove one of them; if they differ, ask the supplier."
+
+
+class NameMismatchError(ManifestError):
+    """The certificate is another chip's."""
+
+    code = "manifest.name_mismatch"
+    cause = "The certificate of entry {place} is for {common_name}; the entry is for {unique_id}."
+    fix = "Ask the supplier: entry and certificate were mixed up."
+
+
+class KeyMismatchError(ManifestError):
+    """The certificate has another key than the entry lists."""
+
+    code = "manifest.key_mismatch"
+    cause = "The key in the certificate of entry {place} ({unique_id}) is not the key the entry lists for slot 0."
+    fix = "Ask the supplier: entry and certificate were mixed up."
+
+
+class ChainBrokenError(ManifestError):
+    """The device certificate does not lead to the supplier's root."""
+
+    code = "manifest.chain_broken"
+    cause = "The certificate of entry {place} ({unique_id}) does not lead to an accepted root: {detail}."
+    fix = "Give the supplier's root with --root FILE if you trust it."

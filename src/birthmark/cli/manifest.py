@@ -1,0 +1,176 @@
+"""`birthmark manifest`: supplier manifests of secure elements."""
+
+import json
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Annotated, Any, BinaryIO
+
+import typer
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, wrap_file
+
+from birthmark.cli.common import SOME_ROWS_REFUSED, refusals_shown
+from birthmark.cli.operator import JsonOption
+from birthmark.errors import BirthmarkError
+
+app = typer.Typer(help="Supplier manifests: verify, extract certificates.", no_args_is_help=True)
+
+ManifestFile = Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="The manifest as delivered (JSON).")]
+SignerOption = Annotated[
+    list[Path] | None,
+    typer.Option("--signer", exists=True, dir_okay=False, help="A signer certificate to accept; may be given again."),
+]
+RootOption = Annotated[
+    list[Path] | None,
+    typer.Option("--root", exists=True, dir_okay=False, help="A root of device certificates to accept."),
+]
+
+
+def open_trust(signers: list[Path] | None, roots: list[Path] | None) -> Any:
+    """Return whose manifests are believed: the files given, and without any, Microchip's own."""
+    from birthmark.manifests.anchors import MICROCHIP_ROOTS, MICROCHIP_SIGNERS
+    from birthmark.manifests.microchip import root_of, signer_of, trust_of
+    from birthmark.pki.certificates import parse_any
+
+    own_signers = [signer_of(parse_any(path.read_bytes())) for path in signers or ()]
+    own_roots = [root_of(parse_any(path.read_bytes())) for path in roots or ()]
+    return trust_of(own_signers or MICROCHIP_SIGNERS.values(), own_roots or MICROCHIP_ROOTS)
+
+
+def entries_of(file: Path, trust: Any, *, quiet: bool) -> Iterator[Any]:
+    """Yield verified entries and refusals, with a progress bar for people."""
+    from birthmark.manifests.microchip import verify_all
+
+    with ExitStack() as stack:
+        raw: BinaryIO = stack.enter_context(file.open("rb"))
+        if not quiet:
+            size = file.stat().st_size
+            bar = wrap_file(raw, size, description="Verifying", console=Console(stderr=True), transient=True)
+            raw = stack.enter_context(bar)
+        yield from verify_all(raw, trust)
+
+
+@app.command()
+def verify(
+    file: ManifestFile, signer: SignerOption = None, root: RootOption = None, as_json: JsonOption = False
+) -> None:
+    """Check every entry: signature, signer, header, duplicates, certificate name, key and chain.
+
+    Example: birthmark manifest verify shipment.json
+    """
+    good, bad, parts = 0, 0, set()
+    with refusals_shown(as_json=as_json):
+        for place, entry in enumerate(entries_of(file, open_trust(signer, root), quiet=as_json), 1):
+            if isinstance(entry, BirthmarkError):
+                bad += 1
+                _show_refusal(place, entry, as_json=as_json)
+                continue
+            good += 1
+            parts.add(entry.part_number)
+            if as_json:
+                typer.echo(json.dumps(_row(entry)))
+    typer.echo(f"{good} entries verified, {bad} refused ({', '.join(sorted(parts)) or 'no part'}).", err=True)
+    if bad or not good:
+        raise typer.Exit(SOME_ROWS_REFUSED)
+
+
+@app.command()
+def show(file: ManifestFile, signer: SignerOption = None, root: RootOption = None, as_json: JsonOption = False) -> None:
+    """List the chips of a manifest with what was verified of each.
+
+    Example: birthmark manifest show shipment.json
+    """
+    from birthmark.cli.operator import show as show_rows
+
+    with refusals_shown(as_json=as_json):
+        rows, bad = [], 0
+        for place, entry in enumerate(entries_of(file, open_trust(signer, root), quiet=as_json), 1):
+            if isinstance(entry, BirthmarkError):
+                bad += 1
+                _show_refusal(place, entry, as_json=as_json)
+            else:
+                rows.append(_row(entry))
+        columns = ("device", "part", "provisioned", "signer", "thumbprint")
+        show_rows(rows, columns, as_json=as_json, nothing="No entry could be verified.")
+    if bad:
+        raise typer.Exit(SOME_ROWS_REFUSED)
+
+
+@app.command()
+def extract(
+    file: ManifestFile,
+    out: Annotated[Path, typer.Option("--out", "-o", file_okay=False, help="Directory for NAME.pem files.")],
+    signer: SignerOption = None,
+    root: RootOption = None,
+    chain: Annotated[bool, typer.Option("--chain", help="Append the signer certificate to each file.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Write each verified device certificate to a PEM file of its own, named by its common name.
+
+    Example: birthmark manifest extract shipment.json --out certificates/
+    """
+    written, bad, without = 0, 0, 0
+    with refusals_shown(as_json=as_json):
+        out.mkdir(parents=True, exist_ok=True)
+        for place, entry in enumerate(entries_of(file, open_trust(signer, root), quiet=as_json), 1):
+            if isinstance(entry, BirthmarkError):
+                bad += 1
+                _show_refusal(place, entry, as_json=as_json)
+                continue
+            if entry.certificate is None:
+                without += 1
+                continue
+            path = out / f"{entry.device_id}.pem"
+            path.write_text(entry.certificate.pem() + (entry.issuer.pem() if chain else ""), encoding="ascii")
+            written += 1
+            if as_json:
+                typer.echo(json.dumps(_row(entry) | {"file": str(path)}))
+    typer.echo(f"{written} certificates written to {out}, {bad} entries refused, {without} without one.", err=True)
+    if bad:
+        raise typer.Exit(SOME_ROWS_REFUSED)
+
+
+@app.command()
+def create(
+    out: Annotated[Path, typer.Option("--out", "-o", file_okay=False, help="Directory for what is made.")],
+    count: Annotated[int, typer.Option(min=1, max=1_000_000, help="How many chips.")] = 50,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a manifest of software chips in the supplier's format, with its signer and root, for tests and rehearsals.
+
+    Writes manifest.json, signer.pem, root.pem and the first chip's key (chip-0.key, 0600).
+
+    Example: birthmark manifest create --out rehearsal --count 50
+    """
+    from birthmark.clock import SystemClock, SystemEntropy
+    from birthmark.fleet.rehearsal import make_rehearsal
+
+    with (
+        refusals_shown(as_json=as_json),
+        Progress(SpinnerColumn(), TextColumn("{task.description}"), transient=True, disable=as_json) as progress,
+    ):
+        progress.add_task(f"Making {count} chips")
+        made = make_rehearsal(out, count, SystemClock(), SystemEntropy())
+    if as_json:
+        typer.echo(json.dumps(made))
+    else:
+        typer.echo(f"{made['entries']} entries in {made['manifest']}; signer {made['signer']}, root {made['root']}.")
+
+
+def _row(entry: Any) -> dict[str, Any]:
+    return {
+        "device": entry.device_id,
+        "unique_id": entry.unique_id,
+        "part": entry.part_number,
+        "provisioned": entry.provisioned_at.isoformat(),
+        "signer": entry.signer,
+        "thumbprint": entry.certificate.thumbprint.hex() if entry.certificate else None,
+    }
+
+
+def _show_refusal(place: int, error: BirthmarkError, *, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps({"entry": place, "error": error.code, "cause": error.explain_cause()}))
+    else:
+        typer.echo(f"Refused {error.code}: {error.explain_cause()} {error.explain_fix()}", err=True)

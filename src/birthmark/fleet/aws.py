@@ -1,0 +1,137 @@
+"""Enrollment at AWS IoT Core by boto3: a thing, its certificate registered without a CA, policy and thing attached."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from birthmark.fleet.errors import (
+    CredentialsRefusedError,
+    DifferentRecordError,
+    NoSuchRecordError,
+    SdkMissingError,
+    TargetRefusedError,
+    TargetUnreachableError,
+)
+from birthmark.fleet.profiles import AwsProfile
+from birthmark.fleet.target import DeviceWish, Done, Record
+
+_REFUSED_KEYS = {"UnrecognizedClientException", "InvalidSignatureException", "MissingAuthenticationTokenException"}
+
+
+class AwsTarget:
+    """One account in one region."""
+
+    def __init__(self, profile: AwsProfile) -> None:
+        try:
+            import boto3
+            import botocore.exceptions
+        except ImportError as error:
+            raise SdkMissingError("The SDK is missing", package="boto3") from error
+        self._errors: Any = botocore.exceptions
+        self._profile = profile
+        if not profile.is_local:  # `cloud` means the vendor's cloud, whatever endpoint the shell has set
+            for name in [n for n in os.environ if n.startswith("AWS_ENDPOINT_URL")]:
+                os.environ.pop(name)
+        session = boto3.Session(
+            aws_access_key_id=profile.access_key_id,
+            aws_secret_access_key=profile.secret_access_key,
+            region_name=profile.region,
+            profile_name=profile.sdk_profile,
+        )
+        verify = str(profile.ca_file) if profile.ca_file else None
+        self._iot: Any = session.client("iot", endpoint_url=profile.endpoint_url, verify=verify)
+
+    @property
+    def description(self) -> str:
+        return f"AWS IoT {self._iot.meta.endpoint_url} ({self._iot.meta.region_name})"
+
+    def enroll(self, wish: DeviceWish, *, update: bool, dry_run: bool) -> Done:
+        certificate_id = wish.certificate.thumbprint.hex()
+        present = self._principals(wish.device_id)
+        attached = any(arn.endswith(certificate_id) for arn in present or ())
+        if attached and self._has_policy(wish, present or []):
+            return Done.UNCHANGED
+        if present and not attached and not update:
+            raise DifferentRecordError(
+                f"{wish.device_id} has another certificate",
+                device=wish.device_id,
+                target=self.description,
+                present=", ".join(arn.rpartition("/")[2] for arn in present),
+                wanted=certificate_id,
+            )
+        if dry_run:
+            return Done.WOULD_CREATE if present is None else Done.WOULD_UPDATE
+        with self._translated():
+            self._iot.create_thing(thingName=wish.device_id)
+            arn = self._register(wish)
+            if wish.policy:
+                self._iot.attach_policy(policyName=wish.policy, target=arn)
+            self._iot.attach_thing_principal(thingName=wish.device_id, principal=arn)
+        return Done.CREATED if present is None else Done.UPDATED
+
+    def records(self) -> Iterator[Record]:
+        with self._translated():
+            for page in self._iot.get_paginator("list_things").paginate():
+                for thing in page["things"]:
+                    principals = self._principals(thing["thingName"]) or []
+                    first = principals[0].rpartition("/")[2] if principals else None
+                    state = "attached" if principals else "without certificate"
+                    yield Record(thing["thingName"], "thing", state, first, f"{len(principals)} certificate(s)")
+
+    def remove(self, name: str, *, is_group: bool) -> None:
+        del is_group
+        principals = self._principals(name)
+        if principals is None:
+            raise NoSuchRecordError("No such thing", target=self.description, device=name)
+        with self._translated(name):
+            for arn in principals:
+                self._iot.detach_thing_principal(thingName=name, principal=arn)
+                certificate_id = arn.rpartition("/")[2]
+                self._iot.update_certificate(certificateId=certificate_id, newStatus="INACTIVE")
+                for policy in self._iot.list_attached_policies(target=arn)["policies"]:
+                    self._iot.detach_policy(policyName=policy["policyName"], target=arn)
+                self._iot.delete_certificate(certificateId=certificate_id)
+            self._iot.delete_thing(thingName=name)
+
+    def _register(self, wish: DeviceWish) -> str:
+        try:
+            answer = self._iot.register_certificate_without_ca(certificatePem=wish.certificate.pem(), status="ACTIVE")
+        except self._iot.exceptions.ResourceAlreadyExistsException as error:
+            arn = str(error.response["resourceArn"])
+            self._iot.update_certificate(certificateId=arn.rpartition("/")[2], newStatus="ACTIVE")
+            return arn
+        return str(answer["certificateArn"])
+
+    def _principals(self, thing: str) -> list[str] | None:
+        try:
+            with self._translated(thing):
+                return list(self._iot.list_thing_principals(thingName=thing)["principals"])
+        except NoSuchRecordError:
+            return None
+
+    def _has_policy(self, wish: DeviceWish, principals: list[str]) -> bool:
+        if wish.policy is None:
+            return True
+        arn = next(a for a in principals if a.endswith(wish.certificate.thumbprint.hex()))
+        with self._translated():
+            attached = self._iot.list_attached_policies(target=arn)["policies"]
+        return any(policy["policyName"] == wish.policy for policy in attached)
+
+    @contextmanager
+    def _translated(self, name: str = "") -> Iterator[None]:
+        """Turn the SDK's errors into ours."""
+        errors = self._errors
+        facts = {"target": self.description}
+        try:
+            yield
+        except errors.ClientError as error:
+            code = error.response["Error"]["Code"]
+            reason = error.response["Error"].get("Message", code)
+            if code == "ResourceNotFoundException":
+                raise NoSuchRecordError("Not on record", device=name, reason=reason, **facts) from error
+            if code in _REFUSED_KEYS:
+                raise CredentialsRefusedError("The target refused the credentials", reason=reason, **facts) from error
+            raise TargetRefusedError(f"The target refused: {reason}", reason=f"{code}: {reason}", **facts) from error
+        except errors.BotoCoreError as error:
+            raise TargetUnreachableError("The target does not answer", reason=error, **facts) from error

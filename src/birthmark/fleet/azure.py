@@ -1,0 +1,199 @@
+"""Enrollment at Azure DPS by the vendor's service SDK: Azure's own or any endpoint with the same interface."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from birthmark.auth.connection_strings import parse_connection_string
+from birthmark.errors import BirthmarkError
+from birthmark.fleet.errors import (
+    CredentialsRefusedError,
+    DifferentRecordError,
+    NoSuchRecordError,
+    SdkMissingError,
+    TargetRefusedError,
+    TargetUnreachableError,
+)
+from birthmark.fleet.profiles import AzureProfile
+from birthmark.fleet.target import DeviceWish, Done, Record
+from birthmark.pki.certificates import Certificate
+
+_PAGE = 100
+
+
+class AzureTarget:
+    """One provisioning service."""
+
+    def __init__(self, profile: AzureProfile) -> None:
+        try:
+            import provisioningserviceclient as sdk
+            from provisioningserviceclient import models
+        except ImportError as error:
+            package = "azure-iothub-provisioningserviceclient"
+            raise SdkMissingError("The SDK is missing", package=package) from error
+        self._models: Any = models
+        self._error: Any = sdk.client.ProvisioningServiceError
+        parsed = parse_connection_string(profile.connection_string)
+        self._host = parsed.host
+        self._sdk: Any = sdk.ProvisioningServiceClient.create_from_connection_string(parsed.render())
+        if profile.ca_file is not None:
+            self._trust(profile)
+
+    @property
+    def description(self) -> str:
+        return f"Azure DPS {self._host}"
+
+    def enroll(self, wish: DeviceWish, *, update: bool, dry_run: bool) -> Done:
+        models = self._models
+        present = self._individual(wish.device_id)
+        thumbprint = wish.certificate.thumbprint.hex()
+        edge = bool(present and present.capabilities and present.capabilities.iot_edge)
+        if present is not None and thumbprint in _thumbprints(present) and edge == wish.is_edge:
+            return Done.UNCHANGED
+        if present is not None and not update:
+            raise DifferentRecordError(
+                f"{wish.device_id} is on record otherwise",
+                device=wish.device_id,
+                target=self.description,
+                present=", ".join(_thumbprints(present)) or "another attestation",
+                wanted=thumbprint,
+            )
+        if dry_run:
+            return Done.WOULD_CREATE if present is None else Done.WOULD_UPDATE
+        made = models.IndividualEnrollment.create(
+            registration_id=wish.device_id,
+            attestation=models.AttestationMechanism.create_with_x509_client_certs(wish.certificate.pem()),
+            device_id=wish.device_id,
+        )
+        made.capabilities = models.DeviceCapabilities.create(iot_edge=wish.is_edge)
+        if present is not None:
+            made.etag = present.etag
+        with self._translated():
+            self._sdk.create_or_update(made)
+        return Done.CREATED if present is None else Done.UPDATED
+
+    def enroll_group(
+        self, group_id: str, *, ca_name: str | None, certificate: Certificate | None, is_edge: bool, dry_run: bool
+    ) -> Done:
+        """Make an enrollment group of a CA on record (`ca_name`) or of a certificate given here."""
+        models = self._models
+        try:
+            with self._translated():
+                present = self._sdk.get_enrollment_group(group_id)
+        except NoSuchRecordError:
+            present = None
+        if dry_run:
+            return Done.WOULD_CREATE if present is None else Done.WOULD_UPDATE
+        if ca_name is not None:
+            attestation = models.AttestationMechanism.create_with_x509_ca_refs(ca_name)
+        else:
+            assert certificate is not None  # noqa: S101 - the command asks for one of the two
+            attestation = models.AttestationMechanism.create_with_x509_signing_certs(certificate.pem())
+        made = models.EnrollmentGroup.create(group_id=group_id, attestation=attestation)
+        made.capabilities = models.DeviceCapabilities.create(iot_edge=is_edge)
+        if present is not None:
+            made.etag = present.etag
+        with self._translated():
+            self._sdk.create_or_update(made)
+        return Done.CREATED if present is None else Done.UPDATED
+
+    def records(self) -> Iterator[Record]:
+        query = self._models.QuerySpecification(query="SELECT * FROM enrollments")
+        groups = self._models.QuerySpecification(query="SELECT * FROM enrollmentGroups")
+        for page in self._pages(self._sdk.create_individual_enrollment_query(query, _PAGE)):
+            for item in page:
+                state = item.registration_state
+                status = state.status if state else "unassigned"
+                detail = f"{state.assigned_hub} as {state.device_id}" if state and state.assigned_hub else "-"
+                shown = status if item.provisioning_status == "enabled" else "disabled"
+                yield Record(item.registration_id, "individual", shown, next(iter(_thumbprints(item)), None), detail)
+        for page in self._pages(self._sdk.create_enrollment_group_query(groups, _PAGE)):
+            for item in page:
+                yield Record(item.enrollment_group_id, "group", item.provisioning_status, None, _group_detail(item))
+
+    def remove(self, name: str, *, is_group: bool) -> None:
+        with self._translated(name):
+            if is_group:
+                self._sdk.delete_enrollment_group_by_param(name)
+            else:
+                self._sdk.delete_individual_enrollment_by_param(name)
+
+    def state_of(self, registration_id: str) -> str:
+        """Return `unassigned`, `assigned` … Raise `NoSuchRecordError`."""
+        present = self._individual(registration_id)
+        if present is None:
+            raise NoSuchRecordError("Not on record", target=self.description, device=registration_id)
+        return str(present.registration_state.status) if present.registration_state else "unassigned"
+
+    def _individual(self, registration_id: str) -> Any:
+        try:
+            with self._translated(registration_id):
+                return self._sdk.get_individual_enrollment(registration_id)
+        except NoSuchRecordError:
+            return None
+
+    def _pages(self, query: Any) -> Iterator[Any]:
+        while query.has_next:
+            try:
+                with self._translated():
+                    page = query.next()
+            except StopIteration:
+                return
+            except KeyError:  # the SDK looks for a continuation header that the last page need not have
+                return
+            yield page
+
+    def _trust(self, profile: AzureProfile) -> None:
+        """Point the SDK at the profile's root alone, whatever the environment says about trust."""
+        runtime = self._sdk._runtime_client  # noqa: SLF001 - the SDK has no public way
+        runtime.config.connection.verify = str(profile.ca_file)
+        # requests lets these override `verify`; this process talks to no one else over requests.
+        for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+            os.environ.pop(name, None)
+
+    @contextmanager
+    def _translated(self, name: str = "") -> Iterator[None]:
+        """Turn the SDK's errors into ours."""
+        try:
+            yield
+        except self._error as error:
+            raise self._refused(error, name) from error
+        except OSError as error:  # requests' errors are OSErrors
+            raise TargetUnreachableError("The target does not answer", target=self.description, reason=error) from error
+        except Exception as error:
+            if type(error).__module__.startswith("msrest"):
+                reason = getattr(error, "inner_exception", None) or error
+                raise TargetUnreachableError("No answer", target=self.description, reason=reason) from error
+            raise
+
+    def _refused(self, error: Any, name: str) -> BirthmarkError:
+        response = getattr(getattr(error, "cause", None), "response", None)
+        status = getattr(response, "status_code", 0)
+        try:
+            reason = response.json().get("message", str(error)) if response is not None else str(error)
+        except ValueError:
+            reason = str(error)
+        facts = {"target": self.description, "reason": reason}
+        if status == 404:  # noqa: PLR2004 - HTTP statuses
+            return NoSuchRecordError("Not on record", device=name, **facts)
+        if status in {401, 403}:
+            return CredentialsRefusedError("The target refused the credentials", **facts)
+        return TargetRefusedError(f"The target refused: {reason}", **facts)
+
+
+def _thumbprints(enrollment: Any) -> list[str]:
+    x509 = enrollment.attestation.x509 if enrollment.attestation else None
+    pair = x509.client_certificates if x509 else None
+    entries = [pair.primary, pair.secondary] if pair else []
+    return [entry.info.sha256_thumbprint.lower() for entry in entries if entry and entry.info]
+
+
+def _group_detail(group: Any) -> str:
+    x509 = group.attestation.x509 if group.attestation else None
+    if x509 and x509.ca_references:
+        return f"CA {x509.ca_references.primary}"
+    pair = x509.signing_certificates if x509 else None
+    if pair and pair.primary and pair.primary.info:
+        return f"CA {pair.primary.info.subject_name}"
+    return str(group.attestation.type)

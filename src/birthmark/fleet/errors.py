@@ -1,0 +1,65 @@
+"""What goes wrong between an operator and a cloud."""
+
+from birthmark.errors import (
+    ConflictError,
+    InvalidRequestError,
+    NotFoundError,
+    UnauthenticatedError,
+    UnavailableError,
+)
+
+
+class ProfileError(InvalidRequestError):
+    """A profile that is not there or lacks something."""
+
+    code = "fleet.profile_invalid"
+    cause = "The profile {profile} cannot be used: {detail}."
+    fix = "`local` needs a started server (--data DIR); others are tables in ~/.config/birthmark/profiles.toml."
+
+
+class SdkMissingError(UnavailableError):
+    """The vendor's SDK is not installed."""
+
+    code = "fleet.sdk_missing"
+    cause = "The Python package {package} is not installed."
+    fix = "Install Birthmark with its fleet extra: pip install 'birthmark[fleet]'."
+
+
+class TargetUnreachableError(UnavailableError):
+    """The cloud does not answer."""
+
+    code = "fleet.target_unreachable"
+    cause = "{target} does not answer: {reason}."
+    fix = "Check the network and the endpoint; for the local profile, that `birthmark serve` runs."
+
+
+class TargetRefusedError(InvalidRequestError):
+    """The cloud answered with a refusal."""
+
+    code = "fleet.target_refused"
+    cause = "{target} refused: {reason}."
+    fix = "See the message; for a Birthmark server `birthmark why` has the reason."
+
+
+class CredentialsRefusedError(UnauthenticatedError):
+    """The cloud does not take the operator's credentials."""
+
+    code = "fleet.credentials_refused"
+    cause = "{target} does not take these credentials: {reason}."
+    fix = "Check the profile's connection string or access key, and this machine's clock."
+
+
+class DifferentRecordError(ConflictError):
+    """The device is on record with another certificate."""
+
+    code = "fleet.different_record"
+    cause = "{device} is on record at {target} with {present}, not with {wanted}."
+    fix = "If the new certificate is right, run the command with --update."
+
+
+class NoSuchRecordError(NotFoundError):
+    """Nothing on record under that name."""
+
+    code = "fleet.no_such_record"
+    cause = "{target} has no enrollment {device}."
+    fix = "`birthmark enroll list` shows what is on record."

@@ -1,0 +1,126 @@
+"""Profiles: where enrollments go. `local` is a Birthmark server, `cloud` the vendor's own credential chain.
+
+Named profiles are tables in ~/.config/birthmark/profiles.toml:
+
+    [factory.azure]
+    connection_string_file = "/run/secrets/dps"     # 0600
+    ca_file = "/etc/ssl/certs/ca-certificates.crt"
+
+    [factory.aws]
+    endpoint_url = "https://…"                       # left out: Amazon's own
+    region = "eu-central-1"
+    profile = "factory"                              # of the AWS configuration
+"""
+
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from birthmark.fleet.errors import ProfileError
+
+_FILE = "~/.config/birthmark/profiles.toml"
+_OTHERS = 0o077
+
+
+@dataclass(frozen=True, slots=True)
+class AzureProfile:
+    """A provisioning service."""
+
+    name: str
+    connection_string: str = field(repr=False)
+    ca_file: Path | None
+    is_local: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AwsProfile:
+    """An AWS account's IoT control plane. Without an access key the SDK's own chain is used."""
+
+    name: str
+    endpoint_url: str | None
+    region: str | None
+    ca_file: Path | None
+    is_local: bool
+    access_key_id: str | None = None
+    secret_access_key: str | None = field(default=None, repr=False)
+    sdk_profile: str | None = None
+
+
+def azure_profile(name: str, data: Path) -> AzureProfile:
+    """Return the profile of that name for Azure. Raise `ProfileError`."""
+    if name == "local":
+        endpoints = _endpoints(data)
+        text = endpoints["dps"]["service_connection_string"]
+        return AzureProfile(name, text, Path(endpoints["trust_bundle"]), is_local=True)
+    if name == "cloud":
+        text = os.environ.get("PROVISIONING_CONNECTION_STRING", "")
+        if not text:
+            raise ProfileError("No connection string", profile=name, detail="PROVISIONING_CONNECTION_STRING is not set")
+        return AzureProfile(name, text, None, is_local=False)
+    table = _named(name, "azure")
+    path = Path(str(table.get("connection_string_file", ""))).expanduser()
+    ca_file = Path(table["ca_file"]).expanduser() if "ca_file" in table else None
+    return AzureProfile(name, _secret(name, path), ca_file, is_local=False)
+
+
+def aws_profile(name: str, data: Path) -> AwsProfile:
+    """Return the profile of that name for AWS. Raise `ProfileError`."""
+    if name == "local":
+        endpoints = _endpoints(data)
+        aws = endpoints["aws"]
+        return AwsProfile(
+            name,
+            aws["endpoint_url"],
+            aws["region"],
+            Path(endpoints["trust_bundle"]),
+            is_local=True,
+            access_key_id=aws["access_key_id"],
+            secret_access_key=aws["secret_access_key"],
+        )
+    if name == "cloud":
+        return AwsProfile(name, None, None, None, is_local=False)
+    table = _named(name, "aws")
+    ca_file = Path(table["ca_file"]).expanduser() if "ca_file" in table else None
+    return AwsProfile(
+        name,
+        table.get("endpoint_url"),
+        table.get("region"),
+        ca_file,
+        is_local=False,
+        sdk_profile=table.get("profile"),
+    )
+
+
+def _endpoints(data: Path) -> Any:
+    path = data.expanduser() / "endpoints.json"
+    try:
+        return json.loads(path.read_bytes())
+    except OSError as error:
+        raise ProfileError(
+            "No local server", profile="local", detail=f"{path} is not there; was the server started?"
+        ) from error
+
+
+def _named(name: str, cloud: str) -> dict[str, Any]:
+    path = Path(_FILE).expanduser()
+    try:
+        tables = msgspec.toml.decode(path.read_bytes(), type=dict[str, dict[str, Any]])
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise ProfileError(f"Cannot read {path}", profile=name, detail=f"{path}: {error}") from error
+    table = tables.get(name, {}).get(cloud)
+    if not isinstance(table, dict):
+        raise ProfileError("No such profile", profile=name, detail=f"{path} has no table [{name}.{cloud}]")
+    return table
+
+
+def _secret(name: str, path: Path) -> str:
+    try:
+        if path.stat().st_mode & _OTHERS:
+            raise ProfileError("Secret exposed", profile=name, detail=f"{path} can be read by others; chmod 600 it")
+        return path.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ProfileError("Cannot read the secret", profile=name, detail=f"{path}: {error}") from error

@@ -1,0 +1,71 @@
+"""The port `EnrollmentTarget`, and what goes over it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Protocol
+
+from birthmark.pki.certificates import Certificate
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceWish:
+    """A device to put on record. `policy` is AWS's, `is_edge` Azure's."""
+
+    device_id: str
+    certificate: Certificate
+    is_edge: bool = False
+    policy: str | None = None
+
+
+class Done(StrEnum):
+    """What became of a wish."""
+
+    CREATED = "created"
+    UPDATED = "updated"
+    UNCHANGED = "unchanged"
+    WOULD_CREATE = "would create"
+    WOULD_UPDATE = "would update"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What is on record under one name."""
+
+    name: str
+    kind: str
+    state: str
+    thumbprint: str | None
+    detail: str
+
+    def as_row(self) -> dict[str, Any]:
+        """Return the stable JSON form."""
+        return {
+            "name": self.name,
+            "kind": self.kind,
+            "state": self.state,
+            "thumbprint": self.thumbprint,
+            "detail": self.detail,
+        }
+
+
+class EnrollmentTarget(Protocol):
+    """A cloud's enrollment records. Methods block; each may be called from several threads."""
+
+    @property
+    def description(self) -> str:
+        """Where this writes: endpoint and account or scope, without secrets."""
+        ...
+
+    def enroll(self, wish: DeviceWish, *, update: bool, dry_run: bool) -> Done:
+        """Put a device on record. Raise `DifferentRecordError` when it is there otherwise and not to be updated."""
+        ...
+
+    def records(self) -> Iterator[Record]:
+        """Yield everything on record."""
+        ...
+
+    def remove(self, name: str, *, is_group: bool) -> None:
+        """Take a record off. Raise `NoSuchRecordError`."""
+        ...

@@ -1,0 +1,139 @@
+"""A real `birthmark serve` on a loopback address of its own, for tests with real clients."""
+
+import contextlib
+import ipaddress
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+BIRTHMARK = str(Path(sys.executable).with_name("birthmark"))
+_PORTS = (8883, 8443, 8085, 8080)
+
+
+def free_address() -> str:
+    """Return a 127.x.y.z address on which the fixed ports are free."""
+    for _ in range(200):
+        address = str(ipaddress.ip_address(0x7F000000 + random.randrange(0x010000, 0xFEFFFF)))
+        with contextlib.ExitStack() as stack:
+            try:
+                for port in _PORTS:
+                    stack.enter_context(socket.socket()).bind((address, port))
+            except OSError:
+                continue
+            return address
+    raise RuntimeError("no loopback address has the fixed ports free")
+
+
+def clean_environment(**more: str) -> dict[str, str]:
+    """Return an environment without anything that changes trust, endpoints or tokens."""
+    kept = {name: os.environ[name] for name in ("LANG", "TERM", "BIRTHMARK_SAMPLES") if name in os.environ}
+    path = f"{Path(sys.executable).parent}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+    return {"PATH": path, "HOME": "/nonexistent", "PYTHONWARNINGS": "ignore", **kept, **more}
+
+
+@dataclass
+class RunningServer:
+    """A server process and how to reach it."""
+
+    data: Path
+    address: str
+    config: Path | None = None
+    process: subprocess.Popen[str] | None = None
+    endpoints: dict[str, Any] = field(default_factory=dict)
+
+    def start(self) -> "RunningServer":
+        """Start it and return when it says that it is ready."""
+        command = [BIRTHMARK, "serve", "--data", str(self.data), "--listen", self.address, "--json"]
+        if self.config is not None:
+            command += ["--config", str(self.config)]
+        log = (self.data.parent / f"{self.data.name}.log").open("a")
+        self.process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=log, text=True, env=clean_environment(BIRTHMARK_LOG="INFO")
+        )
+        log.close()
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"the server did not start:\n{self.log()}")
+        self.endpoints = json.loads(line)
+        return self
+
+    def stop(self) -> int:
+        """Stop it with SIGTERM and return its exit code."""
+        return self._end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Stop it with SIGKILL."""
+        self._end(signal.SIGKILL)
+
+    def _end(self, number: int) -> int:
+        assert self.process is not None
+        self.process.send_signal(number)
+        code = self.process.wait(20)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+        self.process = None
+        return code
+
+    def log(self) -> str:
+        return (self.data.parent / f"{self.data.name}.log").read_text()
+
+    def run(self, *arguments: str, check: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run `birthmark ARGUMENTS` against this server."""
+        done = subprocess.run(
+            [BIRTHMARK, *arguments],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            env=clean_environment(BIRTHMARK_DATA=str(self.data), HOME=str(self.data.parent), **environment),
+        )
+        if check and done.returncode != 0:
+            raise AssertionError(f"birthmark {' '.join(arguments)}: exit {done.returncode}\n{done.stdout}{done.stderr}")
+        return done
+
+    def rows(self, *arguments: str) -> list[dict[str, Any]]:
+        """Run a command with --json and return its rows."""
+        return [json.loads(line) for line in self.run(*arguments, "--json").stdout.splitlines()]
+
+    def why(self, subject: str) -> dict[str, Any]:
+        """Return the latest refusal under `subject`; it may be written a moment after the client saw its error."""
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline:
+            done = self.run("why", subject, "--json", "--limit", "1", check=False)
+            if done.returncode == 0:
+                return dict(json.loads(done.stdout.splitlines()[0]))
+            time.sleep(0.1)
+        raise AssertionError(f"nothing was refused for {subject}; the log:\n{self.log()}")
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """What `birthmark env` exports, on a clean environment."""
+        import shlex
+
+        lines = self.run("env").stdout.splitlines()
+        exported = dict(shlex.split(line)[1].split("=", 1) for line in lines)
+        return clean_environment(HOME=str(self.data.parent), **exported)
+
+
+@contextlib.contextmanager
+def a_server(directory: Path, config: str = "") -> Iterator[RunningServer]:
+    """Run a server with its data under `directory`; `config` is the text of its TOML file."""
+    path = None
+    if config:
+        path = directory / "server.toml"
+        path.write_text(config)
+    server = RunningServer(directory / "data", free_address(), path).start()
+    try:
+        yield server
+    finally:
+        if server.process is not None:
+            server.stop()

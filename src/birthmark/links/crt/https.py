@@ -1,0 +1,82 @@
+"""HTTPS by awscrt: one connection for each request, bounded in time and size."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from io import BytesIO
+from typing import Any
+
+from awscrt import http, io
+from awscrt.exceptions import AwsCrtError
+
+from birthmark.links.crt.tls import CRT_TIMEOUT_S, client_context, explained
+from birthmark.links.errors import LinkAnswerError, LinkTimeoutError
+from birthmark.links.identity import TokenIdentity, Trust
+from birthmark.links.ports import HttpAnswer
+from birthmark.links.urls import MAX_ANSWER_BYTES, Target, parse_url
+
+
+@dataclass(frozen=True, slots=True)
+class CrtHttps:
+    """See `links.ports.HttpsClient`."""
+
+    identity: TokenIdentity
+    trust: Trust
+    timeout_s: float = CRT_TIMEOUT_S
+
+    async def request(self, method: str, url: str, *, headers: Mapping[str, str], body: bytes = b"") -> HttpAnswer:
+        target = parse_url(url)
+        try:
+            async with asyncio.timeout(self.timeout_s):
+                return await self._request(method, target, headers, body)
+        except AwsCrtError as problem:
+            raise explained(problem, target.host, target.port, self.identity) from problem
+        except TimeoutError as problem:
+            raise LinkTimeoutError(
+                "The server takes too long.", host=target.host, port=target.port, seconds=f"{self.timeout_s:g}"
+            ) from problem
+
+    async def _request(self, method: str, target: Target, headers: Mapping[str, str], body: bytes) -> HttpAnswer:
+        tls = client_context(self.identity, self.trust).new_connection_options()
+        tls.set_server_name(target.host)
+        options = io.SocketOptions()
+        options.connect_timeout_ms = int(self.timeout_s * 1000)
+        bootstrap = io.ClientBootstrap.get_or_create_static_default()
+        connection = await asyncio.wrap_future(
+            http.HttpClientConnection.new(target.host, target.port, bootstrap, options, tls)
+        )
+        answer = _Answer()
+        try:
+            all_headers = {"Host": target.authority, **headers, "Content-Length": str(len(body))}
+            given = http.HttpHeaders(list(all_headers.items()))
+            stream = connection.request(
+                http.HttpRequest(method, target.path, given, BytesIO(body)), answer.on_response, answer.on_body
+            )
+            stream.activate()
+            await asyncio.wrap_future(stream.completion_future)
+        finally:
+            await asyncio.wrap_future(connection.close())
+        if answer.is_too_large:
+            reason = f"more than {MAX_ANSWER_BYTES} bytes"
+            raise LinkAnswerError("The answer cannot be used.", host=target.host, port=target.port, reason=reason)
+        return HttpAnswer(answer.status, answer.headers, bytes(answer.body))
+
+
+@dataclass(slots=True)
+class _Answer:
+    """Filled by awscrt's thread before its future completes."""
+
+    status: int = 0
+    headers: dict[str, str] = field(default_factory=dict)
+    body: bytearray = field(default_factory=bytearray)
+    is_too_large: bool = False
+
+    def on_response(self, *, status_code: int, headers: Sequence[tuple[str, str]], **_: Any) -> None:
+        self.status = status_code
+        self.headers = {name.lower(): value for name, value in headers}
+
+    def on_body(self, *, chunk: bytes, **_: Any) -> None:
+        if len(self.body) + len(chunk) > MAX_ANSWER_BYTES:
+            self.is_too_large = True  # what follows is let pass and dropped, within the time there is
+        else:
+            self.body += chunk

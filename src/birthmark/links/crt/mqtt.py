@@ -1,0 +1,166 @@
+"""MQTT 3.1.1 by awscrt. Its own reconnecting is ended at the first loss: when to try again is the caller's to say."""
+
+import asyncio
+import contextlib
+from concurrent.futures import Future
+from typing import Any
+
+from awscrt import mqtt
+from awscrt.exceptions import AwsCrtError
+
+from birthmark.errors import BirthmarkError
+from birthmark.links.crt.tls import CRT_TIMEOUT_S, client_context, explained
+from birthmark.links.errors import (
+    LinkClosedError,
+    LinkLostError,
+    LinkTimeoutError,
+    MqttRefusedError,
+    SubscriptionRefusedError,
+)
+from birthmark.links.identity import TokenIdentity, Trust
+from birthmark.links.ports import Message
+
+_MAX_UNTAKEN = 1000
+_REFUSED = "AWS_ERROR_MQTT_PROTOCOL_ERROR"  # while connecting: a refusing CONNACK; which code, awscrt keeps to itself
+_NEVER_S = 3600  # awscrt would reconnect by itself; long before that we have disconnected
+
+
+class CrtMqtt:
+    """See `links.ports.MqttClient`. awscrt calls back on a thread of its own; the loop does the rest."""
+
+    def __init__(self, identity: TokenIdentity, trust: Trust, timeout_s: float = CRT_TIMEOUT_S) -> None:
+        self._identity = identity
+        self._trust = trust
+        self._timeout_s = timeout_s
+        self._host, self._port = "", 0
+        self._connection: mqtt.Connection | None = None
+        self._loop = asyncio.get_running_loop()
+        self._untaken: asyncio.Queue[Message | None] = asyncio.Queue()
+        self._over: asyncio.Future[BirthmarkError] = self._loop.create_future()
+
+    async def connect(
+        self,
+        host: str,
+        port: int,
+        *,
+        client_id: str,
+        username: str,
+        password: str | None = None,
+        clean_session: bool = True,
+        keep_alive_s: int = 60,
+    ) -> bool:
+        self._host, self._port = host, port
+        connection = mqtt.Connection(
+            mqtt.Client(tls_ctx=client_context(self._identity, self._trust)),
+            host,
+            port,
+            client_id,
+            clean_session=clean_session,
+            on_connection_interrupted=self._on_interrupted,
+            reconnect_min_timeout_secs=_NEVER_S,
+            reconnect_max_timeout_secs=_NEVER_S,
+            keep_alive_secs=keep_alive_s,
+            protocol_operation_timeout_ms=int(self._timeout_s * 1000),
+            username=username,
+            password=password,
+            disable_metrics=True,  # it would put its own words into the user name
+        )
+        connection.on_message(self._on_message)
+        try:
+            answer = await self._answer(connection.connect())
+        except BirthmarkError as problem:
+            error = problem
+            if isinstance(problem.__cause__, AwsCrtError) and problem.__cause__.name == _REFUSED:
+                error = MqttRefusedError(
+                    "The server does not let this device in.", host=host, client_id=client_id, return_code="1 to 5"
+                )
+            self._end(error)
+            raise error from problem
+        self._connection = connection
+        return bool(answer["session_present"])
+
+    async def subscribe(self, topic_filter: str, qos: int = 1) -> None:
+        future, _packet_id = self._alive().subscribe(topic_filter, mqtt.QoS(qos))
+        try:
+            await self._answer(future)
+        except mqtt.SubscribeError as problem:
+            raise SubscriptionRefusedError(
+                "The subscription is refused.", host=self._host, topic=topic_filter
+            ) from problem
+
+    async def publish(self, topic: str, payload: bytes, qos: int = 1) -> None:
+        future, _packet_id = self._alive().publish(topic, payload, mqtt.QoS(qos))
+        await self._answer(future)
+
+    async def next_message(self) -> Message:
+        message = await self._untaken.get()
+        if message is None:
+            self._untaken.put_nowait(None)  # for whoever asks next
+            raise self._over.result()
+        return message
+
+    async def lost(self) -> Exception:
+        return await asyncio.shield(self._over)
+
+    async def close(self) -> None:
+        self._end(LinkClosedError("The connection was closed.", host=self._host))
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with contextlib.suppress(AwsCrtError, TimeoutError):
+                async with asyncio.timeout(self._timeout_s):
+                    await asyncio.wrap_future(connection.disconnect())
+
+    # ---- inside
+
+    def _alive(self) -> mqtt.Connection:
+        if self._over.done():
+            raise self._over.result()
+        if self._connection is None:
+            raise LinkClosedError("The connection was not opened.", host=self._host)
+        return self._connection
+
+    async def _answer(self, future: "Future[Any]") -> Any:
+        """Wait for awscrt, for the end of the connection, or for too long."""
+        wrapped = asyncio.wrap_future(future)
+        try:
+            done, _ = await asyncio.wait(
+                {wrapped, self._over}, timeout=self._timeout_s, return_when=asyncio.FIRST_COMPLETED
+            )
+            if wrapped in done:
+                return wrapped.result()
+        except AwsCrtError as problem:
+            raise explained(problem, self._host, self._port, self._identity) from problem
+        finally:
+            wrapped.cancel()
+        if self._over.done():
+            raise self._over.result()
+        raise LinkTimeoutError(
+            "The server takes too long.", host=self._host, port=self._port, seconds=f"{self._timeout_s:g}"
+        )
+
+    def _on_message(self, *, topic: str, payload: bytes, **_: Any) -> None:
+        self._in_loop(self._take, Message(topic, payload))
+
+    def _on_interrupted(self, *, error: AwsCrtError, **_: Any) -> None:
+        lost = LinkLostError("The connection was lost.", host=self._host, reason=error.message)
+        self._in_loop(self._end, lost)
+
+    def _in_loop(self, act: Any, argument: object) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop has ended, and with it whoever would listen
+            self._loop.call_soon_threadsafe(act, argument)
+
+    def _take(self, message: Message) -> None:
+        if self._untaken.qsize() >= _MAX_UNTAKEN:
+            reason = f"{_MAX_UNTAKEN} messages wait here and nobody takes them"
+            self._end(LinkLostError("The connection was lost.", host=self._host, reason=reason))
+        elif not self._over.done():
+            self._untaken.put_nowait(message)
+
+    def _end(self, error: BirthmarkError) -> None:
+        if self._over.done():
+            return
+        self._over.set_result(error)
+        self._untaken.put_nowait(None)
+        if self._connection is not None and not isinstance(error, LinkClosedError):
+            self._connection.disconnect()
+            self._connection = None

@@ -1,0 +1,90 @@
+"""awscrt's TLS context for a key in a token, and its errors in plain words."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from awscrt import io
+from awscrt.exceptions import AwsCrtError
+
+from birthmark.errors import BirthmarkError
+from birthmark.keys.errors import KeyNotFoundError, PinLockedError, PinWrongError, TokenFailedError
+from birthmark.keys.library import generation
+from birthmark.links.errors import (
+    ClientCertificateRefusedError,
+    HostUnknownError,
+    LinkLostError,
+    LinkUnreachableError,
+    ServerNameMismatchError,
+    ServerUntrustedError,
+    TlsFailedError,
+)
+from birthmark.links.identity import TokenIdentity, Trust
+
+# s2n answers a failed handshake only after 10 to 30 seconds, to tell an attacker nothing by its timing.
+CRT_TIMEOUT_S = 45.0
+_ANY_PIN = "0000"  # for tokens that need none: the library refuses an empty one
+
+_libraries: dict[Path, tuple[int, io.Pkcs11Lib]] = {}
+
+
+def client_context(identity: TokenIdentity, trust: Trust) -> io.ClientTlsContext:
+    """Return a context that checks the server and signs in the token."""
+    token = identity.key.token
+    pin = _ANY_PIN if identity.pin is None else identity.pin.reveal()
+    try:
+        options = io.TlsContextOptions.create_client_with_mtls_pkcs11(
+            pkcs11_lib=_library(token.module),
+            user_pin=pin,
+            slot_id=token.info.slot_id,
+            private_key_label=identity.key.label,
+            cert_file_contents="".join(one.pem() for one in identity.chain),
+        )
+        if trust.pem is not None:
+            options.override_default_trust_store(trust.pem.encode())
+        return io.ClientTlsContext(options)
+    except AwsCrtError as problem:
+        raise explained(problem, "the token", 0, identity) from problem
+
+
+def _library(module: Path) -> io.Pkcs11Lib:
+    """Return the library, loaded once for as long as it runs: it is the one that `keys` has started."""
+    known = _libraries.get(module)
+    if known is None or known[0] != generation():
+        known = _libraries[module] = (generation(), io.Pkcs11Lib(file=str(module)))
+    return known[1]
+
+
+_KEY_GONE = "AWS_ERROR_PKCS11_KEY_NOT_FOUND"
+_PINS: Mapping[str, type[PinWrongError | PinLockedError]] = {
+    "AWS_ERROR_PKCS11_CKR_PIN_INCORRECT": PinWrongError,
+    "AWS_ERROR_PKCS11_CKR_ARGUMENTS_BAD": PinWrongError,
+    "AWS_ERROR_PKCS11_CKR_PIN_LOCKED": PinLockedError,
+}
+# The first whose word is in the error's name decides.
+_MEANINGS: Sequence[tuple[str, type[BirthmarkError], str]] = (
+    ("_DNS_", HostUnknownError, "The host name is not known."),
+    ("ALERT", ClientCertificateRefusedError, "The server broke off the TLS handshake."),
+    ("UNTRUSTED", ServerUntrustedError, "The server's certificate is not trusted."),
+    ("ROOT_CERTIFICATE", ServerUntrustedError, "The server's certificate is not trusted."),
+    ("HOST_NAME_MISMATCH", ServerNameMismatchError, "The server's certificate is for another name."),
+    ("TLS", TlsFailedError, "The TLS handshake failed."),
+    ("MQTT", LinkLostError, "The connection was lost."),
+    ("HTTP", LinkLostError, "The connection was lost."),
+    ("CLOSED", LinkLostError, "The connection was lost."),
+    ("", LinkUnreachableError, "The server cannot be reached."),
+)
+
+
+def explained(problem: AwsCrtError, host: str, port: int, identity: TokenIdentity) -> BirthmarkError:
+    """Return what a failure means; the library's names are finer than its texts."""
+    name = str(problem.name or "")
+    token = identity.key.token.info.label
+    if name in _PINS:
+        return _PINS[name]("The PIN does not open the token.", token=token)
+    if name == _KEY_GONE:
+        wanted = f"label '{identity.key.label}'"
+        return KeyNotFoundError("The key is not there.", token=token, wanted=wanted, found="nothing by that name")
+    if "PKCS11" in name:
+        return TokenFailedError("The token refused or failed.", detail=name.removeprefix("AWS_ERROR_"))
+    kind, message = next((kind, message) for word, kind, message in _MEANINGS if word in name)
+    return kind(message, host=host, port=port, reason=problem.message or name)

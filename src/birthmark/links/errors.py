@@ -1,0 +1,145 @@
+"""Why a connection failed, for people."""
+
+from birthmark.errors import InvalidRequestError, UnauthenticatedError, UnavailableError
+
+
+class LinkUnreachableError(UnavailableError):
+    """Nothing answers there."""
+
+    code = "links.unreachable"
+    cause = "{host} port {port} cannot be reached: {reason}."
+    fix = "Check host and port, the network and the firewall; the address must answer `openssl s_client`."
+
+
+class HostUnknownError(LinkUnreachableError):
+    """The name does not resolve."""
+
+    code = "links.host_unknown"
+    cause = "The name {host} is not known here: {reason}."
+    fix = "Check the spelling and the DNS settings; an entry in /etc/hosts helps while testing."
+
+
+class LinkTimeoutError(LinkUnreachableError):
+    """The other side takes too long."""
+
+    code = "links.timeout"
+    cause = "{host} port {port} did not answer within {seconds} s."
+    fix = "Check the network between here and there; it is tried again."
+
+
+class LinkLostError(UnavailableError):
+    """The connection ended."""
+
+    code = "links.lost"
+    cause = "The connection to {host} ended: {reason}."
+    fix = "It is tried again. When it ends at once each time, `birthmark why` on the server says why."
+
+
+class LinkClosedError(LinkLostError):
+    """We closed it ourselves."""
+
+    code = "links.closed"
+    cause = "The connection to {host} was closed here."
+    fix = "Nothing: this was asked for."
+
+
+class LinkAnswerError(UnavailableError):
+    """What came back is no HTTP, or too much."""
+
+    code = "links.answer_invalid"
+    cause = "{host} port {port} answered something that cannot be used: {reason}."
+    fix = "Check the port: it may be another service's, or a proxy stands in between."
+
+
+class UrlInvalidError(InvalidRequestError):
+    """Not an https URL."""
+
+    code = "links.url_invalid"
+    cause = "'{url}' is not a URL like https://host:port/path."
+    fix = "Write it with https:// in front; passwords do not belong into it."
+
+
+class ServerUntrustedError(UnauthenticatedError):
+    """The server's certificate comes from nobody we trust."""
+
+    code = "links.server_untrusted"
+    cause = "The certificate of {host} port {port} is not trusted: {reason}."
+    fix = "Name the right CA file: `trusted_certs` for EST, SSL_CERT_FILE or --ca-file otherwise. Check the clock too."
+
+
+class ServerNameMismatchError(ServerUntrustedError):
+    """A good certificate, of another server."""
+
+    code = "links.server_name_mismatch"
+    cause = "The certificate of {host} port {port} is for another name: {reason}."
+    fix = "Use a name that is in the server's certificate, or add this name there (`birthmark serve --host NAME`)."
+
+
+class ClientCertificateRefusedError(UnauthenticatedError):
+    """The server broke off over our certificate."""
+
+    code = "links.client_certificate_refused"
+    cause = "{host} port {port} refused this device's certificate in the TLS handshake ({reason})."
+    fix = "Check that certificate and key belong together and that the server knows the CA."
+
+
+class TlsFailedError(UnavailableError):
+    """The handshake failed, and the library does not say over what."""
+
+    code = "links.tls_failed"
+    cause = "The TLS handshake with {host} port {port} failed: {reason}."
+    fix = "Check the CA file, that certificate and key belong together, and that the port speaks TLS."
+
+
+class CertificateKeyMismatchError(InvalidRequestError):
+    """Certificate and key are not a pair."""
+
+    code = "links.certificate_key_mismatch"
+    cause = "The certificate of '{subject}' does not carry the public half of the key in {where}."
+    fix = "Use the certificate that was issued for this key."
+
+
+class MqttRefusedError(UnauthenticatedError):
+    """CONNACK 4 or 5."""
+
+    code = "links.mqtt_refused"
+    cause = "{host} refused the connection of {client_id} (CONNACK {return_code}: not authorized)."
+    fix = "Check that this device is on record there with this certificate; `birthmark why {client_id}` says more."
+
+
+class MqttUnavailableError(UnavailableError):
+    """CONNACK 3."""
+
+    code = "links.mqtt_unavailable"
+    cause = "{host} cannot serve {client_id} now (CONNACK 3)."
+    fix = "Nothing: it is tried again."
+
+
+class MqttRejectedError(InvalidRequestError):
+    """CONNACK 1 or 2."""
+
+    code = "links.mqtt_rejected"
+    cause = "{host} takes neither this client id nor this version of MQTT (CONNACK {return_code})."
+    fix = "Check the device id's characters, and that the host is a hub or provisioning service."
+
+
+class SubscriptionRefusedError(UnauthenticatedError):
+    """SUBACK says no."""
+
+    code = "links.subscription_refused"
+    cause = "{host} refused the subscription to {topic}."
+    fix = "Check that the topic is one of this device's own."
+
+
+def connack_error(
+    return_code: int, host: str, client_id: str
+) -> MqttRefusedError | MqttUnavailableError | MqttRejectedError:
+    """Return what a refusing CONNACK means (MQTT 3.1.1 table 3.1)."""
+    facts = {"host": host, "client_id": client_id, "return_code": return_code}
+    match return_code:
+        case 1 | 2:
+            return MqttRejectedError("The server rejects the connection.", **facts)
+        case 3:
+            return MqttUnavailableError("The server is not available.", **facts)
+        case _:
+            return MqttRefusedError("The server does not let this device in.", **facts)

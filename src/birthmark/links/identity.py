@@ -1,0 +1,71 @@
+"""Who a device shows itself to be, and whom it believes."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from birthmark.keys.file_key import FileKey
+from birthmark.keys.handles import KeyHandle
+from birthmark.keys.pin import Pin
+from birthmark.keys.token_key import TokenKey
+from birthmark.links.errors import CertificateKeyMismatchError
+from birthmark.pki.certificates import Certificate, parse_bundle
+
+
+@dataclass(frozen=True, slots=True)
+class FileIdentity:
+    """A chain, leaf first, and its private key in a file."""
+
+    chain: tuple[Certificate, ...]
+    key: FileKey
+    passphrase: Pin | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TokenIdentity:
+    """A chain, leaf first, and its private key in a token, which must stay open while links are used."""
+
+    chain: tuple[Certificate, ...]
+    key: TokenKey
+    pin: Pin | None = None
+
+
+Identity: TypeAlias = FileIdentity | TokenIdentity
+
+
+def identity_of(
+    key: KeyHandle, chain: tuple[Certificate, ...], *, pin: Pin | None = None, passphrase: Pin | None = None
+) -> Identity:
+    """Return the identity of a key and its chain. Raise `CertificateKeyMismatchError`."""
+    spki = key.public_key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    if chain[0].spki_der != spki:
+        raise CertificateKeyMismatchError(
+            "Certificate and key are not a pair.", subject=chain[0].subject_text, where=key.describe()
+        )
+    if isinstance(key, TokenKey):
+        return TokenIdentity(chain, key, pin)
+    if isinstance(key, FileKey):
+        return FileIdentity(chain, key, passphrase)
+    raise TypeError(f"no transport for {type(key).__name__}")
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """The CAs whose servers are believed, as PEM; None means the system's own."""
+
+    pem: str | None = None
+
+    @classmethod
+    def of(cls, files: Iterable[Path]) -> "Trust":
+        """Trust exactly these files' certificates. Raise `OSError` or `CertificateInvalidError`."""
+        return cls("".join(one.pem() for path in files for one in parse_bundle(path.read_bytes())))
+
+    @classmethod
+    def default(cls, environment: Mapping[str, str]) -> "Trust":
+        """Trust SSL_CERT_FILE where it is set, as OpenSSL does, else the system's CAs."""
+        named = environment.get("SSL_CERT_FILE")
+        # Not parsed: a bundle of the system's roots is large, and has members that strict parsers refuse.
+        return cls(Path(named).read_text(encoding="utf-8")) if named else cls()

@@ -1,0 +1,52 @@
+"""HTTPS by the standard library, in a thread: one connection for each request, bounded in time and size."""
+
+import asyncio
+import http.client
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from birthmark.links.errors import LinkAnswerError, LinkTimeoutError
+from birthmark.links.identity import FileIdentity, Trust
+from birthmark.links.openssl.tls import client_context, explained
+from birthmark.links.ports import HttpAnswer
+from birthmark.links.urls import MAX_ANSWER_BYTES, TIMEOUT_S, Target, parse_url
+
+
+@dataclass(frozen=True, slots=True)
+class OpensslHttps:
+    """See `links.ports.HttpsClient`."""
+
+    identity: FileIdentity | None
+    trust: Trust
+    timeout_s: float = TIMEOUT_S
+
+    async def request(self, method: str, url: str, *, headers: Mapping[str, str], body: bytes = b"") -> HttpAnswer:
+        target = parse_url(url)
+        try:
+            async with asyncio.timeout(self.timeout_s):
+                return await asyncio.to_thread(self._request, method, target, headers, body)
+        except TimeoutError as problem:
+            raise LinkTimeoutError(
+                "The server takes too long.", host=target.host, port=target.port, seconds=f"{self.timeout_s:g}"
+            ) from problem
+
+    def _request(self, method: str, target: Target, headers: Mapping[str, str], body: bytes) -> HttpAnswer:
+        context = client_context(self.identity, self.trust)
+        connection = http.client.HTTPSConnection(target.host, target.port, timeout=self.timeout_s, context=context)
+        try:
+            connection.request(method, target.path, body or None, {**headers, "Connection": "close"})
+            response = connection.getresponse()
+            content = response.read(MAX_ANSWER_BYTES + 1)
+        except http.client.HTTPException as problem:
+            raise _unusable(target, f"{type(problem).__name__} {problem}".strip()) from problem
+        except OSError as problem:
+            raise explained(problem, target.host, target.port) from problem
+        finally:
+            connection.close()
+        if len(content) > MAX_ANSWER_BYTES:
+            raise _unusable(target, f"more than {MAX_ANSWER_BYTES} bytes")
+        return HttpAnswer(response.status, {name.lower(): value for name, value in response.getheaders()}, content)
+
+
+def _unusable(target: Target, reason: str) -> LinkAnswerError:
+    return LinkAnswerError("The answer cannot be used.", host=target.host, port=target.port, reason=reason)

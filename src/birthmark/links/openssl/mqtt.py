@@ -1,0 +1,219 @@
+"""MQTT 3.1.1 by our own engine over asyncio's TLS."""
+
+import asyncio
+import contextlib
+
+from birthmark.clock import Clock
+from birthmark.errors import BirthmarkError
+from birthmark.links.errors import (
+    LinkClosedError,
+    LinkLostError,
+    LinkTimeoutError,
+    SubscriptionRefusedError,
+    connack_error,
+)
+from birthmark.links.identity import FileIdentity, Trust
+from birthmark.links.openssl.tls import client_context, explained
+from birthmark.links.ports import Message
+from birthmark.links.urls import TIMEOUT_S
+from birthmark.mqtt.engine import Engine, Role
+from birthmark.mqtt.errors import LocalProtocolError, RemoteProtocolError
+from birthmark.mqtt.packets import ConnAck, Connect, Disconnect, Packet, PubAck, Publish, SubAck
+
+_READ_BYTES = 64 * 1024
+_MAX_UNTAKEN = 1000
+_FAILURE = 0x80
+
+
+class OpensslMqtt:
+    """See `links.ports.MqttClient`."""
+
+    def __init__(self, identity: FileIdentity | None, trust: Trust, clock: Clock, timeout_s: float = TIMEOUT_S) -> None:
+        self._identity = identity
+        self._trust = trust
+        self._clock = clock
+        self._timeout_s = timeout_s
+        self._engine = Engine(Role.CLIENT)
+        self._host, self._port = "", 0
+        self._reader: asyncio.StreamReader
+        self._writer: asyncio.StreamWriter | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._untaken: asyncio.Queue[Message | None] = asyncio.Queue()
+        self._waiting: dict[tuple[str, int], asyncio.Future[Packet]] = {}
+        self._over: asyncio.Future[BirthmarkError] = asyncio.get_running_loop().create_future()
+
+    async def connect(
+        self,
+        host: str,
+        port: int,
+        *,
+        client_id: str,
+        username: str,
+        password: str | None = None,
+        clean_session: bool = True,
+        keep_alive_s: int = 60,
+    ) -> bool:
+        self._host, self._port = host, port
+        context = client_context(self._identity, self._trust)
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                opening = asyncio.open_connection(host, port, ssl=context, server_hostname=host)
+                self._reader, self._writer = await opening
+        except OSError as problem:  # TimeoutError is one too
+            raise explained(problem, host, port) from problem
+        connect = Connect(
+            client_id,
+            clean_session,
+            keep_alive_s,
+            username,
+            None if password is None else password.encode(),
+        )
+        self._engine.send(connect)
+        answer = self._expect("connack", 0)
+        self._task = asyncio.create_task(self._run())
+        try:
+            connack = await self._answer(answer)
+        except BaseException:
+            await self.close()
+            raise
+        assert isinstance(connack, ConnAck)  # noqa: S101 (what the key "connack" waits for)
+        if connack.code:
+            await self.close()
+            raise connack_error(connack.code, host, client_id)
+        return connack.session_present
+
+    async def subscribe(self, topic_filter: str, qos: int = 1) -> None:
+        self._check_alive()
+        packet_id = self._engine.subscribe([(topic_filter, qos)])
+        answer = await self._answer(self._expect("suback", packet_id))
+        if isinstance(answer, SubAck) and answer.codes[0] >= _FAILURE:
+            raise SubscriptionRefusedError("The subscription is refused.", host=self._host, topic=topic_filter)
+
+    async def publish(self, topic: str, payload: bytes, qos: int = 1) -> None:
+        self._check_alive()
+        packet_id = self._engine.publish(topic, payload, qos)
+        if packet_id is None:
+            self._flush()
+        else:
+            await self._answer(self._expect("puback", packet_id))
+        if self._writer is not None:
+            with contextlib.suppress(OSError):  # the reader says why, to whoever waits next
+                await self._writer.drain()
+
+    async def next_message(self) -> Message:
+        message = await self._untaken.get()
+        if message is None:
+            self._untaken.put_nowait(None)  # for whoever asks next
+            raise self._over.result()
+        return message
+
+    async def lost(self) -> Exception:
+        return await asyncio.shield(self._over)
+
+    async def close(self) -> None:
+        self._end(LinkClosedError("The connection was closed.", host=self._host))
+        if self._task is not None and self._task is not asyncio.current_task():
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+            self._task = None
+        writer, self._writer = self._writer, None
+        if writer is None:
+            return
+        with contextlib.suppress(OSError, LocalProtocolError):
+            self._engine.send(Disconnect())
+            writer.write(self._engine.data_to_send())
+        writer.close()
+        with contextlib.suppress(OSError):
+            async with asyncio.timeout(1):  # a dead peer must not hold us
+                await writer.wait_closed()
+
+    # ---- inside
+
+    def _expect(self, kind: str, packet_id: int) -> asyncio.Future[Packet]:
+        future: asyncio.Future[Packet] = asyncio.get_running_loop().create_future()
+        self._waiting[kind, packet_id] = future
+        self._flush()
+        return future
+
+    async def _answer(self, future: asyncio.Future[Packet]) -> Packet:
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                return await future
+        except TimeoutError as problem:
+            raise LinkTimeoutError(
+                "The server takes too long.", host=self._host, port=self._port, seconds=f"{self._timeout_s:g}"
+            ) from problem
+
+    def _check_alive(self) -> None:
+        if self._over.done():
+            raise self._over.result()
+
+    def _flush(self) -> None:
+        if self._writer is not None and not self._over.done() and (data := self._engine.data_to_send()):
+            self._writer.write(data)
+
+    async def _run(self) -> None:
+        """Read until the connection is over; whatever ends it is told to everyone who waits."""
+        try:
+            while True:
+                await self._step()
+        except RemoteProtocolError as problem:
+            self._end(self._lost(f"the server broke MQTT's rules, {problem}"))
+        except OSError as problem:
+            self._end(explained(problem, self._host, self._port))
+        except LinkLostError as problem:
+            self._end(problem)
+
+    async def _step(self) -> None:
+        deadline, now = self._engine.deadline, self._clock.monotonic()
+        try:
+            async with asyncio.timeout(None if deadline is None else max(0.0, deadline - now)) as patience:
+                data = await self._reader.read(_READ_BYTES)
+        except TimeoutError:
+            if not patience.expired():  # the network's own timeout, not ours
+                raise
+            self._engine.on_deadline(self._clock.monotonic())
+            self._flush()
+            return
+        if not data:
+            raise self._lost("the server closed it")
+        self._engine.receive_data(data, self._clock.monotonic())
+        while (packet := self._engine.next_event()) is not None:
+            self._take(packet)
+        self._flush()
+
+    def _take(self, packet: Packet) -> None:
+        match packet:
+            case Publish():
+                if self._untaken.qsize() >= _MAX_UNTAKEN:
+                    raise self._lost(f"{_MAX_UNTAKEN} messages wait here and nobody takes them")
+                self._untaken.put_nowait(Message(packet.topic, packet.payload))
+                if packet.packet_id is not None:
+                    self._engine.ack([packet.packet_id])
+            case PubAck(packet_id=packet_id):
+                self._resolve("puback", packet_id, packet)
+            case SubAck(packet_id=packet_id):
+                self._resolve("suback", packet_id, packet)
+            case ConnAck():
+                self._resolve("connack", 0, packet)
+            case _:
+                pass
+
+    def _resolve(self, kind: str, packet_id: int, packet: Packet) -> None:
+        future = self._waiting.pop((kind, packet_id), None)
+        if future is not None and not future.done():
+            future.set_result(packet)
+
+    def _lost(self, reason: str) -> LinkLostError:
+        return LinkLostError("The connection was lost.", host=self._host, reason=reason)
+
+    def _end(self, error: BirthmarkError) -> None:
+        if self._over.done():
+            return
+        self._over.set_result(error)
+        self._untaken.put_nowait(None)
+        for future in self._waiting.values():
+            if not future.done():
+                future.set_exception(error)
+        self._waiting.clear()

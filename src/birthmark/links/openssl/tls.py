@@ -1,0 +1,70 @@
+"""The TLS context of a file identity, and OpenSSL's errors in plain words."""
+
+import socket
+import ssl
+import tempfile
+
+from birthmark.errors import BirthmarkError
+from birthmark.keys.errors import KeyFileInvalidError
+from birthmark.links.errors import (
+    ClientCertificateRefusedError,
+    HostUnknownError,
+    LinkUnreachableError,
+    ServerNameMismatchError,
+    ServerUntrustedError,
+    TlsFailedError,
+)
+from birthmark.links.identity import FileIdentity, Trust
+from birthmark.links.urls import TIMEOUT_S
+
+_NAME_MISMATCH = frozenset({62, 64})  # X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH
+
+
+def client_context(identity: FileIdentity | None, trust: Trust) -> ssl.SSLContext:
+    """Return a context that checks the server and shows the identity, if any."""
+    try:
+        context = ssl.create_default_context(cadata=trust.pem)
+    except ssl.SSLError as problem:
+        raise ServerUntrustedError(
+            "The CA file cannot be used.", host="any server", port="any", reason="the CA file holds no certificate"
+        ) from problem
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if identity is None:
+        return context
+    passphrase = None if identity.passphrase is None else identity.passphrase.reveal()
+    # The library takes the chain only as a file; certificates are no secret, and the key stays where it is.
+    with tempfile.NamedTemporaryFile("w", prefix="birthmark-chain-", suffix=".pem", encoding="ascii") as chain:
+        chain.write("".join(one.pem() for one in identity.chain))
+        chain.flush()
+        try:
+            context.load_cert_chain(chain.name, identity.key.path, passphrase or _no_passphrase)
+        except (ssl.SSLError, OSError) as problem:
+            raise KeyFileInvalidError(
+                "The key file cannot be used.", path=identity.key.path, detail=f"OpenSSL does not take it: {problem}"
+            ) from problem
+    return context
+
+
+def _no_passphrase() -> str:
+    """Keep OpenSSL from asking at the terminal."""
+    return ""
+
+
+def explained(problem: OSError, host: str, port: int) -> BirthmarkError:
+    """Return what a failed connection means."""
+    facts = {"host": host, "port": port}
+    if isinstance(problem, ssl.SSLCertVerificationError):
+        reason = problem.verify_message
+        if problem.verify_code in _NAME_MISMATCH:
+            return ServerNameMismatchError("The server's certificate is for another name.", **facts, reason=reason)
+        return ServerUntrustedError("The server's certificate is not trusted.", **facts, reason=reason)
+    if isinstance(problem, ssl.SSLError):
+        reason = (problem.reason or str(problem)).lower().replace("_", " ")
+        if "alert" in reason:
+            return ClientCertificateRefusedError("The server broke off the TLS handshake.", **facts, reason=reason)
+        return TlsFailedError("The TLS handshake failed.", **facts, reason=reason)
+    if isinstance(problem, socket.gaierror):
+        return HostUnknownError("The host name is not known.", **facts, reason=problem.strerror)
+    late = f"no answer in {TIMEOUT_S:g} s" if isinstance(problem, TimeoutError) else None
+    reason = late or problem.strerror or str(problem) or type(problem).__name__
+    return LinkUnreachableError("The server cannot be reached.", **facts, reason=reason)

@@ -1,0 +1,202 @@
+"""What every adapter of the links keeps, with keys in files and in tokens."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from birthmark.clock import SystemClock
+from birthmark.errors import BirthmarkError, UnavailableError
+from birthmark.links import Identity, Links, Message, MqttClient, TokenIdentity, Trust, open_links
+from birthmark.links.errors import (
+    LinkAnswerError,
+    LinkClosedError,
+    LinkLostError,
+    LinkUnreachableError,
+    MqttRefusedError,
+    MqttRejectedError,
+    MqttUnavailableError,
+    ServerUntrustedError,
+    SubscriptionRefusedError,
+    TlsFailedError,
+    UrlInvalidError,
+)
+from conftest import free_port
+from links_peer import BAD_ID, GOOD, LATER, REFUSED, Peer, a_peer
+from pki_builders import a_ca
+
+pytestmark = pytest.mark.integration
+
+
+def with_peer(identity: Identity | None, body: Callable[[Links, Peer], Awaitable[None]]) -> None:
+    async def run() -> None:
+        async with a_peer() as peer, asyncio.timeout(20):
+            await body(open_links(identity, Trust(peer.ca.certificate.pem()), SystemClock()), peer)
+
+    asyncio.run(run())
+
+
+async def connected(links: Links, peer: Peer, client_id: str = GOOD) -> MqttClient:
+    client = links.mqtt()
+    await client.connect(
+        "localhost", peer.port, client_id=client_id, username="hub/device-1/?api-version=1", clean_session=False
+    )
+    return client
+
+
+def test_a_request_shows_the_certificate_and_gets_its_answer(identity: Identity) -> None:
+    async def body(links: Links, peer: Peer) -> None:
+        answer = await links.https().request("POST", f"{peer.url}/who?a=b", headers={"X-Test": "one"}, body=b"hello")
+        assert (answer.status, answer.headers["x-answer"]) == (418, "yes")
+        told = json.loads(answer.body)
+        assert told["name"] == identity.chain[0].subject_cn
+        assert (told["method"], told["path"], told["body"]) == ("POST", "/who?a=b", "hello")
+        assert told["headers"] == {"host": f"localhost:{peer.port}", "x-test": "one", "content-length": "5"}
+        again = await links.https().request("GET", f"{peer.url}/who", headers={})
+        assert json.loads(again.body)["method"] == "GET"
+
+    with_peer(identity, body)
+
+
+def test_messages_go_out_acknowledged_and_come_in(identity: Identity) -> None:
+    async def body(links: Links, peer: Peer) -> None:
+        client = links.mqtt()
+        had_session = await client.connect(
+            "localhost", peer.port, client_id=GOOD, username="u/1", password="p", clean_session=False, keep_alive_s=77
+        )
+        assert had_session
+        (connect,) = peer.connects
+        assert (connect.client_id, connect.username, connect.password) == (GOOD, "u/1", b"p")
+        assert (connect.clean_start, connect.keep_alive_s) == (False, 77)
+        assert peer.seen == [identity.chain[0].subject_cn]
+        await client.subscribe("echo/#")
+        await client.publish("$dps/one", b"1")
+        await client.publish("two", b"2", qos=0)
+        assert await client.next_message() == Message("echo/$dps/one", b"1")
+        assert await client.next_message() == Message("echo/two", b"2")
+        await client.close()
+        await client.close()
+
+    with_peer(identity, body)
+
+
+@pytest.mark.parametrize(
+    ("client_id", "error"), [(REFUSED, MqttRefusedError), (LATER, MqttUnavailableError), (BAD_ID, MqttRejectedError)]
+)
+def test_a_refusing_connack_is_told(identity: Identity, client_id: str, error: type[BirthmarkError]) -> None:
+    async def body(links: Links, peer: Peer) -> None:
+        # awscrt keeps the code to itself.
+        with pytest.raises(MqttRefusedError if isinstance(identity, TokenIdentity) else error):
+            await connected(links, peer, client_id)
+
+    with_peer(identity, body)
+
+
+def test_a_refused_subscription_is_told(identity: Identity) -> None:
+    async def body(links: Links, peer: Peer) -> None:
+        client = await connected(links, peer)
+        with pytest.raises(SubscriptionRefusedError):
+            await client.subscribe("closed")
+        await client.close()
+
+    with_peer(identity, body)
+
+
+def test_a_lost_connection_is_told_to_everyone_who_waits(identity: Identity) -> None:
+    async def body(links: Links, peer: Peer) -> None:
+        client = await connected(links, peer)
+        waiting = [asyncio.create_task(client.next_message()), asyncio.create_task(client.lost())]
+        await asyncio.sleep(0)
+        peer.sessions[0].link.close()
+        reason = await waiting[1]
+        assert isinstance(reason, LinkLostError)
+        with pytest.raises(LinkLostError):
+            await waiting[0]
+        with pytest.raises(UnavailableError):
+            await client.publish("late", b"")
+        await client.close()
+
+    with_peer(identity, body)
+
+
+def test_after_close_nothing_goes_out(identity: Identity) -> None:
+    async def body(links: Links, peer: Peer) -> None:
+        client = await connected(links, peer)
+        await client.close()
+        with pytest.raises(LinkClosedError):
+            await client.publish("late", b"")
+        with pytest.raises(LinkClosedError):
+            await client.next_message()
+
+    with_peer(identity, body)
+
+
+def test_a_server_of_another_ca_or_name_is_not_believed(identity: Identity) -> None:
+    if isinstance(identity, TokenIdentity) and not identity.key.label.endswith("100"):
+        pytest.skip("s2n waits up to 30 s before it tells; once is enough")
+
+    async def run() -> None:
+        async with a_peer() as peer:
+            strange = Trust(a_ca(now=SystemClock().now()).certificate.pem())
+            stranger = open_links(identity, strange, SystemClock())
+            friend = open_links(identity, Trust(peer.ca.certificate.pem()), SystemClock())
+            refusals = await asyncio.gather(
+                stranger.https().request("GET", f"{peer.url}/who", headers={}),
+                connected(stranger, peer),
+                friend.https().request("GET", f"https://127.0.0.1:{peer.port}/who", headers={}),
+                return_exceptions=True,
+            )
+            for refusal in refusals:
+                assert isinstance(refusal, ServerUntrustedError | TlsFailedError), refusal
+            assert not peer.connects
+
+    asyncio.run(run())
+
+
+def test_nobody_there_is_told(identity: Identity) -> None:
+    async def body(links: Links, peer: Peer) -> None:
+        port = free_port()
+        with pytest.raises(LinkUnreachableError) as refusal:
+            await links.https().request("GET", f"https://localhost:{port}/", headers={})
+        assert f"localhost port {port}" in refusal.value.explain_cause()
+        with pytest.raises(LinkUnreachableError):
+            await links.mqtt().connect("localhost", port, client_id="x", username="x")
+
+    with_peer(identity, body)
+
+
+def test_an_endless_answer_is_cut(identity: Identity) -> None:
+    async def body(links: Links, peer: Peer) -> None:
+        with pytest.raises(LinkAnswerError):
+            await links.https().request("GET", f"{peer.url}/large", headers={})
+
+    with_peer(identity, body)
+
+
+@pytest.mark.parametrize("url", ["http://localhost/", "https://", "https://user:secret@host/", "https://a b/", "x" * 9])
+def test_only_plain_https_urls_are_taken(identity: Identity, url: str) -> None:
+    async def body(links: Links, _peer: Peer) -> None:
+        with pytest.raises(UrlInvalidError) as refusal:
+            await links.https().request("GET", url, headers={})
+        assert "secret" not in refusal.value.explain_cause()
+
+    with_peer(identity, body)
+
+
+def test_without_an_identity_no_certificate_is_shown() -> None:
+    async def body(links: Links, peer: Peer) -> None:
+        answer = await links.https().request("GET", f"{peer.url}/who", headers={})
+        assert json.loads(answer.body)["name"] is None
+
+    with_peer(None, body)
+
+
+def test_trust_comes_from_files_or_the_environment(tmp_path: Path) -> None:
+    pem = a_ca().certificate.pem()
+    path = tmp_path / "ca.pem"
+    path.write_text("words before\n" + pem)
+    assert Trust.of([path]).pem == pem
+    assert pem in (Trust.default({"SSL_CERT_FILE": str(path)}).pem or "")
+    assert Trust.default({}).pem is None

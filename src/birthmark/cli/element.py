@@ -310,6 +310,18 @@ def _given_pin(pin_file: Path | None, pin_fd: int | None) -> Pin | None:
     return None if pin_fd is None else Pin.from_descriptor(pin_fd)
 
 
+def open_at_hand() -> Element:
+    """Return the element that the environment names, as every command without options sees it."""
+    module, slot = os.environ.get("BIRTHMARK_PKCS11_MODULE"), os.environ.get("BIRTHMARK_SLOT")
+    pin_file = os.environ.get("BIRTHMARK_PIN_FILE")
+    return _open(
+        Path(module) if module else None,
+        os.environ.get("BIRTHMARK_TOKEN"),
+        int(slot) if slot else None,
+        _given_pin(Path(pin_file) if pin_file else None, None),
+    )
+
+
 def _open(module: Path | None, token: str | None, slot: int | None, pin: Pin | None) -> Element:
     return _open_asking(module, token, slot, pin)[0]
 

@@ -23,7 +23,7 @@ SignerOption = Annotated[
 ]
 RootOption = Annotated[
     list[Path] | None,
-    typer.Option("--root", exists=True, dir_okay=False, help="A root of device certificates to accept."),
+    typer.Option("--root", exists=True, dir_okay=False, help="Roots of device certificates to accept, PEM."),
 ]
 
 
@@ -31,10 +31,10 @@ def open_trust(signers: list[Path] | None, roots: list[Path] | None) -> Any:
     """Return whose manifests are believed: the files given, and without any, Microchip's own."""
     from birthmark.manifests.anchors import MICROCHIP_ROOTS, MICROCHIP_SIGNERS
     from birthmark.manifests.microchip import root_of, signer_of, trust_of
-    from birthmark.pki.certificates import parse_any
+    from birthmark.pki.certificates import parse_any, parse_bundle
 
     own_signers = [signer_of(parse_any(path.read_bytes())) for path in signers or ()]
-    own_roots = [root_of(parse_any(path.read_bytes())) for path in roots or ()]
+    own_roots = [root_of(root) for path in roots or () for root in parse_bundle(path.read_bytes())]
     return trust_of(own_signers or MICROCHIP_SIGNERS.values(), own_roots or MICROCHIP_ROOTS)
 
 
@@ -135,27 +135,52 @@ def extract(
 def create(
     out: Annotated[Path, typer.Option("--out", "-o", file_okay=False, help="Directory for what is made.")],
     count: Annotated[int, typer.Option(min=1, max=1_000_000, help="How many chips.")] = 50,
+    element_ca: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True, dir_okay=False, help="Make the element at hand the first chip; its maker's CAs, PEM."
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Make a manifest of software chips in the supplier's format, with its signer and root, for tests and rehearsals.
+    """Make a manifest in the supplier's format, with its signer and roots, for tests and rehearsals.
 
-    Writes manifest.json, signer.pem, root.pem and the first chip's key (chip-0.key, 0600).
+    Writes manifest.json, signer.pem and root.pem. The element at hand is the one that `birthmark element` sees.
 
     Example: birthmark manifest create --out rehearsal --count 50
     """
     from birthmark.clock import SystemClock, SystemEntropy
     from birthmark.fleet.rehearsal import make_rehearsal
+    from birthmark.pki.certificates import parse_bundle
 
-    with (
-        refusals_shown(as_json=as_json),
-        Progress(SpinnerColumn(), TextColumn("{task.description}"), transient=True, disable=as_json) as progress,
-    ):
-        progress.add_task(f"Making {count} chips")
-        made = make_rehearsal(out, count, SystemClock(), SystemEntropy())
+    with refusals_shown(as_json=as_json):
+        first = None if element_ca is None else _chip_at_hand()
+        roots = () if element_ca is None else [c for c in parse_bundle(element_ca.read_bytes()) if c.is_self_signed]
+        spinner = Progress(SpinnerColumn(), TextColumn("{task.description}"), transient=True, disable=as_json)
+        with spinner:
+            spinner.add_task(f"Making {count} chips")
+            made = make_rehearsal(out, count, SystemClock(), SystemEntropy(), first=first, first_roots=roots)
     if as_json:
         typer.echo(json.dumps(made))
     else:
-        typer.echo(f"{made['entries']} entries in {made['manifest']}; signer {made['signer']}, root {made['root']}.")
+        typer.echo(f"{made['entries']} entries in {made['manifest']}; signer {made['signer']}, roots {made['root']}.")
+
+
+def _chip_at_hand() -> Any:
+    """Return the element that the environment names, as a manifest describes it."""
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    from birthmark.cli.element import open_at_hand
+    from birthmark.manifests.errors import NameMismatchError
+    from birthmark.manifests.writer import Chip
+
+    with open_at_hand() as element:
+        device, issuer = element.chain()[:2]
+        key = device.public_key()
+    name = device.subject_cn or ""
+    if not name.lower().startswith("sn") or not isinstance(key, ec.EllipticCurvePublicKey):
+        raise NameMismatchError("Not a Trust&GO certificate", place=1, common_name=name, unique_id="a Trust&GO chip")
+    return Chip(name[2:].lower(), [key], (device, issuer))
 
 
 def _row(entry: Any) -> dict[str, Any]:

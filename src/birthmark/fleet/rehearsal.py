@@ -1,16 +1,18 @@
-"""A shipment that never was: software chips with keys, certificates and a signed manifest, to rehearse with."""
+"""A shipment that never was: chips with certificates and a signed manifest, to rehearse with.
 
-from collections.abc import Iterator
+One of them may be a real element's (or a software one's), which can then register; nobody keeps the others' keys.
+"""
+
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from birthmark.ca.keyfile import write_private
 from birthmark.clock import Clock, Entropy
 from birthmark.manifests.writer import Chip, ManifestKey, write_manifest
+from birthmark.pki.certificates import Certificate
 from birthmark.pki.issue import Issuer, issue, new_serial, self_signed
 from birthmark.pki.names import name_of
 from birthmark.pki.profiles import DEVICE, ISSUING_CA, ROOT
@@ -19,8 +21,16 @@ _KEYS_PER_CHIP = 5
 _LIFETIME = timedelta(days=28 * 365)
 
 
-def make_rehearsal(directory: Path, count: int, clock: Clock, entropy: Entropy) -> dict[str, Any]:
-    """Write `count` chips' manifest with its signer and root; the key of the first chip is kept, all others are not."""
+def make_rehearsal(
+    directory: Path,
+    count: int,
+    clock: Clock,
+    entropy: Entropy,
+    *,
+    first: Chip | None = None,
+    first_roots: Sequence[Certificate] = (),
+) -> dict[str, Any]:
+    """Write a manifest of `count` chips (`first` among them) with its signer's certificate and the roots."""
     directory.mkdir(parents=True, exist_ok=True)
     now = clock.now()
     tag = entropy.token(2).hex().upper()
@@ -37,12 +47,13 @@ def make_rehearsal(directory: Path, count: int, clock: Clock, entropy: Entropy) 
     )
     log_name = name_of(f"Rehearsal Manifest Signer {tag}")
     log = self_signed(ROOT, log_name, log_key, serial=new_serial(entropy), now=now)
-    first_key = ec.generate_private_key(ec.SECP256R1())
 
     def chips() -> Iterator[Chip]:
-        for number in range(count):
-            key = first_key if number == 0 else ec.generate_private_key(ec.SECP256R1())
-            unique_id = f"0123{entropy.token(4).hex()}{number & 0xFFFFFF:06x}"[:16] + "01"
+        if first is not None:
+            yield first
+        for number in range(count - (first is not None)):
+            key = ec.generate_private_key(ec.SECP256R1())
+            unique_id = f"0123{entropy.token(3).hex()}{number & 0xFFFFFF:06x}01"
             device = issue(
                 DEVICE,
                 name_of("sn" + unique_id.upper()),
@@ -59,14 +70,10 @@ def make_rehearsal(directory: Path, count: int, clock: Clock, entropy: Entropy) 
     with manifest.open("w", encoding="ascii") as file:
         entries = write_manifest(file, chips(), ManifestKey(log, log_key), now)
     (directory / "signer.pem").write_text(log.pem(), encoding="ascii")
-    (directory / "root.pem").write_text(root.pem(), encoding="ascii")
-    key_file = directory / "chip-0.key"
-    key_file.unlink(missing_ok=True)
-    write_private(key_file, first_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    (directory / "root.pem").write_text("".join(c.pem() for c in (root, *first_roots)), encoding="ascii")
     return {
         "entries": entries,
         "manifest": str(manifest),
         "signer": str(directory / "signer.pem"),
         "root": str(directory / "root.pem"),
-        "first_key": str(key_file),
     }

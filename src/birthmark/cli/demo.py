@@ -1,0 +1,59 @@
+"""`birthmark demo`: a whole journey on this machine."""
+
+import importlib
+import json
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from birthmark.cli.common import refusals_shown
+from birthmark.cli.operator import JsonOption
+
+app = typer.Typer()
+
+
+class Journey(StrEnum):
+    """The journeys, and all of them."""
+
+    AZURE = "azure"
+    GROUP = "group"
+    MANIFEST = "manifest"
+    AWS = "aws"
+    EST = "est"
+    ALL = "all"
+
+
+@app.command()
+def demo(
+    journey: Annotated[Journey, typer.Argument(help="Which journey.")] = Journey.ALL,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the journey's files, and say where they are.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Play a journey: own server, software secure element, the vendors' unmodified SDKs.
+
+    azure: SE050, individual enrollment. group: ATECC608, own CA. manifest: a Trust&GO shipment. aws: SE050 by PKCS#11.
+    est: a device agent that renews its certificate.
+
+    Example: birthmark demo azure
+    """
+    from birthmark.clock import SystemEntropy
+    from birthmark.demo.stage import stage
+
+    chosen = [j for j in Journey if j is not Journey.ALL] if journey is Journey.ALL else [journey]
+    console = Console(stderr=as_json, highlight=False)
+    tables = []
+    with refusals_shown(as_json=as_json):
+        for one in chosen:
+            play = importlib.import_module(f"birthmark.demo.{one.value}")
+            with stage(one.value, console, SystemEntropy(), keep=keep) as on:
+                on.title(play.TITLE, play.ABOUT)
+                play.play(on)
+                tables.append(on.table())
+                if as_json:
+                    for proof in on.proofs:
+                        typer.echo(json.dumps(proof.as_row(one.value)))
+    console.rule()
+    for table in tables:
+        console.print(table)

@@ -1,0 +1,59 @@
+"""EdgeLock SE050 to Azure IoT Hub by DPS, individual enrollment."""
+
+from birthmark.demo.stage import Proof, Stage, app_path
+from birthmark.pki.certificates import parse_pem
+
+TITLE = "EdgeLock SE050 → Azure IoT Hub by DPS"
+ABOUT = "Individual enrollment; the key never leaves the chip; the SDK is Microsoft's own, unmodified."
+_MESSAGES = 10
+
+
+def play(stage: Stage) -> None:
+    """Run the journey."""
+    stage.say(
+        "A gateway leaves the factory: its secure element holds a key and NXP's certificate. Here: a software chip."
+    )
+    stage.source("birthmark", "element", "simulate", "chip", "--profile", "se050")
+    for row in stage.rows("element", "list"):
+        stage.note(" ".join(f"{value}" for value in row.values() if isinstance(value, str) and value)[:110])
+
+    stage.say("Read its birthmark: the certificate, and a reference key that only names the key in the chip.")
+    stage.birthmark("element", "cert", "0xF0000100", "--out", "device.pem")
+    stage.birthmark("element", "refkey", "0xF0000100", "--out", "device.key")
+    certificate = parse_pem(stage.path("device.pem").read_bytes())
+    name = certificate.subject_cn or ""
+    stage.note(f"{name}, thumbprint {certificate.thumbprint.hex()[:16]}…")
+
+    stage.say("Start the local cloud.")
+    stage.serve()
+
+    stage.say("Put the device on record.")
+    stage.birthmark("enroll", "device", "--cert", "device.pem")
+    stage.expect(_state(stage, name), "unassigned", "state on record")
+
+    stage.say("The reference key without the chip is worth nothing: the server refuses, and says why.")
+    identity = {"DPS_X509_REGISTRATION_ID": name, "X509_CERT_FILE": "device.pem", "X509_KEY_FILE": "device.key"}
+    app = str(app_path("azure_device.py"))
+    failed = stage.run("python", app, environment=identity, may_fail=True)
+    stage.expect(failed.returncode, 1, "exit code of the program without the chip")
+    refusal = stage.rows("why", name, "--limit", "1")[0]
+    stage.expect(refusal["code"], "tls.key_not_proven", "reason")
+
+    stage.say("The same program with the key inside the token registers, connects and sends ten messages.")
+    done = stage.birthmark("element", "exec", "--", "python", app, environment=identity)
+    for line in done.stdout.splitlines():
+        stage.note(line)
+
+    stage.say("What the cloud saw.")
+    stage.expect(_state(stage, name), "assigned", "state on record")
+    (device,) = [row for row in stage.rows("hub", "devices") if row["device"] == name.lower()]
+    stage.expect(device["thumbprint"], certificate.thumbprint.hex(), "thumbprint at the hub")
+    messages = stage.rows("hub", "messages", name.lower())
+    stage.expect(len(messages), _MESSAGES, "messages at the hub")
+    where = "inside the token, not extractable"
+    host = stage.endpoints["iothub"]["host"]
+    stage.prove(Proof(name, where, certificate.thumbprint.hex(), f"hub {host}", f"{len(messages)} received"))
+
+
+def _state(stage: Stage, name: str) -> str:
+    return next(str(row["state"]) for row in stage.rows("enroll", "list") if row["name"] == name.lower())

@@ -1,0 +1,283 @@
+"""What a journey plays on: a temporary directory, a server on a free loopback address, and a narrator."""
+
+import json
+import os
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from birthmark.clock import Entropy
+from birthmark.errors import BirthmarkError, UnavailableError
+
+_PORTS = (8883, 8443, 8085, 8080)
+_TRIES = 200
+_TIMEOUT_S = 180
+_KEPT = ("LANG", "TERM", "TZ", "COLUMNS")
+
+
+class StepFailedError(BirthmarkError):
+    """A command of a journey did not do what it should."""
+
+    code = "demo.step_failed"
+    cause = "`{command}` ended with exit code {exit_code}: {output}"
+    fix = "Run the journey again with --keep and look at the files in {directory}; server.log is there too."
+
+
+class NotProvenError(BirthmarkError):
+    """A journey ran, and something it should prove was not so."""
+
+    code = "demo.not_proven"
+    cause = "Expected {expected}; found {found}."
+    fix = "This is a defect of Birthmark: please report it with the output of the journey."
+
+
+class NoAddressError(UnavailableError):
+    """No loopback address has the SDKs' ports free."""
+
+    code = "demo.no_address"
+    cause = "On every loopback address that was tried, one of the ports 8883, 8443, 8085 and 8080 is taken."
+    fix = "A program listens on 0.0.0.0:8883 or another of these ports; stop it for the demo (`ss -ltn` shows which)."
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """A row of the table at the end."""
+
+    device: str
+    key: str
+    thumbprint: str
+    place: str
+    messages: str
+
+    def as_row(self, journey: str) -> dict[str, str]:
+        """Return the stable JSON form."""
+        return {
+            "journey": journey,
+            "device": self.device,
+            "key": self.key,
+            "thumbprint": self.thumbprint,
+            "place": self.place,
+            "messages": self.messages,
+        }
+
+
+class Stage:
+    """One journey's surroundings. Use as given by `stage`."""
+
+    def __init__(self, journey: str, directory: Path, console: Console, entropy: Entropy) -> None:
+        self.journey = journey
+        self.directory = directory
+        self.console = console
+        self.proofs: list[Proof] = []
+        self.endpoints: dict[str, Any] = {}
+        self._entropy = entropy
+        self._environment: dict[str, str] = _base_environment(directory)
+        self._processes: list[subprocess.Popen[str]] = []
+        self._step = 0
+
+    # Telling.
+
+    def title(self, text: str, subtitle: str) -> None:
+        """Say which journey this is."""
+        self.console.rule(f"[bold]{escape(text)}")
+        self.console.print(f"[dim]{escape(subtitle)}")
+
+    def say(self, text: str) -> None:
+        """Begin a step with a sentence."""
+        self._step += 1
+        self.console.print(f"\n[bold cyan]{self._step}.[/] {escape(text)}")
+
+    def note(self, text: str) -> None:
+        """Add a remark to the step."""
+        self.console.print(f"   [green]→[/] {escape(text)}")
+
+    def prove(self, proof: Proof) -> None:
+        """Record a row of the final table."""
+        self.proofs.append(proof)
+
+    def expect(self, found: object, expected: object, what: str) -> None:
+        """Check what the journey claims. Raise `NotProvenError`."""
+        if found != expected:
+            raise NotProvenError(f"Not proven: {what}", expected=f"{what} {expected}", found=found)
+        self.note(f"{what}: {found}")
+
+    def table(self) -> Table:
+        """Return what was proven."""
+        table = Table(title=f"Proven by the journey “{self.journey}”", title_justify="left")
+        for name in ("device", "where the key lives", "certificate thumbprint", "hub or thing", "messages"):
+            table.add_column(name, overflow="fold")
+        for proof in self.proofs:
+            table.add_row(proof.device, proof.key, proof.thumbprint[:16] + "…", proof.place, proof.messages)
+        return table
+
+    # Doing.
+
+    def set(self, variables: Mapping[str, str]) -> None:
+        """Add variables to what commands run with, as `eval "$(…)"` would."""
+        self._environment |= variables
+
+    def path(self, name: str) -> Path:
+        """Return a path in the journey's directory."""
+        return self.directory / name
+
+    def run(
+        self,
+        *command: str,
+        environment: Mapping[str, str] | None = None,
+        without: Sequence[str] = (),
+        may_fail: bool = False,
+        stdin: str = "",
+        shown: str | None = None,
+    ) -> subprocess.CompletedProcess[str]:
+        """Show and run a command in the journey's directory. Raise `StepFailedError` unless it `may_fail`."""
+        self.console.print(f"   [dim]$ {escape(shown or shlex.join(command))}")
+        env = {name: value for name, value in self._environment.items() if name not in without}
+        env |= environment or {}
+        with self.console.status(f"   {escape(command[0])} {escape(' '.join(command[1:3]))}"):
+            done = subprocess.run(  # noqa: S603 - the commands are ours
+                [_resolve(command[0]), *command[1:]],
+                input=stdin,
+                capture_output=True,
+                text=True,
+                cwd=self.directory,
+                env=env,
+                timeout=_TIMEOUT_S,
+                check=False,
+            )
+        if done.returncode != 0 and not may_fail:
+            output = (done.stderr or done.stdout).strip()[-1500:]
+            raise StepFailedError(
+                f"{command[0]} {' '.join(command[1:2])} failed",
+                command=shlex.join(command),
+                exit_code=done.returncode,
+                output=output,
+                directory=self.directory,
+            )
+        return done
+
+    def birthmark(self, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+        """Run a command of ours."""
+        return self.run("birthmark", *arguments, **options)
+
+    def rows(self, *arguments: str) -> list[dict[str, Any]]:
+        """Run a command of ours with --json and return its rows."""
+        return [json.loads(line) for line in self.birthmark(*arguments, "--json").stdout.splitlines()]
+
+    def start(self, *command: str, log: str) -> subprocess.Popen[str]:
+        """Start a program that runs on; it is ended with the journey."""
+        self.console.print(f"   [dim]$ {escape(shlex.join(command))} &")
+        with self.path(log).open("a") as file:
+            process = subprocess.Popen(  # noqa: S603 - the commands are ours
+                [_resolve(command[0]), *command[1:]],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=file,
+                text=True,
+                cwd=self.directory,
+                env=self._environment,
+            )
+        self._processes.append(process)
+        return process
+
+    def serve(self, config: str = "") -> None:
+        """Start a server on a free loopback address and take over what `birthmark env` prints."""
+        address = self._free_address()
+        more: tuple[str, ...] = ()
+        if config:
+            self.path("server.toml").write_text(config)
+            more = ("--config", "server.toml")
+        data = self.path("data")
+        process = self.start(
+            "birthmark", "serve", "--data", str(data), "--listen", address, "--json", *more, log="server.log"
+        )
+        assert process.stdout is not None  # noqa: S101 - asked for above
+        line = process.stdout.readline()
+        if not line:
+            reason = self.path("server.log").read_text().strip()
+            raise StepFailedError(
+                "The server did not start", command="birthmark serve", exit_code="-", output=reason, directory=data
+            )
+        self.endpoints = json.loads(line)
+        self.set({"BIRTHMARK_DATA": str(data)})
+        self.source("birthmark", "env")
+        self.note(f"ready at {address}, ID scope {self.endpoints['dps']['id_scope']}")
+
+    def source(self, *command: str) -> None:
+        """Run a command and take over the variables it exports."""
+        done = self.run(*command, shown=f'eval "$({shlex.join(command)})"')
+        exported = (shlex.split(line)[1].split("=", 1) for line in done.stdout.splitlines())
+        self.set({split[0]: split[1] for split in exported})
+
+    def close(self) -> None:
+        """End every program, the last first."""
+        for process in reversed(self._processes):
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+                try:
+                    process.wait(20)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    process.wait()
+            if process.stdout is not None:
+                process.stdout.close()
+
+    def _free_address(self) -> str:
+        for _ in range(_TRIES):
+            host = 0x7F000000 | (int.from_bytes(self._entropy.token(3)) | 0x010002) & 0xFEFFFE
+            address = str(IPv4Address(host))
+            with ExitStack() as stack:
+                try:
+                    for port in _PORTS:
+                        stack.enter_context(socket.socket()).bind((address, port))
+                except OSError:
+                    continue
+                return address
+        raise NoAddressError("No free loopback address")
+
+
+@contextmanager
+def stage(journey: str, console: Console, entropy: Entropy, *, keep: bool) -> Iterator[Stage]:
+    """Set a stage up and take it down again, whatever happens on it."""
+    directory = Path(tempfile.mkdtemp(prefix=f"birthmark-{journey}-"))
+    made = Stage(journey, directory, console, entropy)
+    try:
+        yield made
+    finally:
+        made.close()
+        if keep:
+            console.print(f"Files are kept in {directory}")
+        else:
+            shutil.rmtree(directory, ignore_errors=True)
+
+
+def app_path(name: str) -> Path:
+    """Return an example program."""
+    return Path(__file__).with_name("apps") / name
+
+
+def _base_environment(directory: Path) -> dict[str, str]:
+    """Return an environment in which nothing of the caller's points at another cloud or another trust."""
+    kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
+    here = str(Path(sys.executable).parent)
+    path = f"{here}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+    return {"PATH": path, "HOME": str(directory), "PYTHONWARNINGS": "ignore", "NO_COLOR": "1", **kept}
+
+
+def _resolve(program: str) -> str:
+    """Return the program beside this interpreter, else as it is."""
+    beside = Path(sys.executable).with_name(program)
+    return str(beside) if beside.exists() else program

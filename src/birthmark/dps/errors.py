@@ -40,6 +40,7 @@ HTTP: Mapping[type[errors.BirthmarkError], tuple[int, int]] = {
     wire.UserNameError: (400, 400004),
     wire.TopicError: (400, 400004),
     wire.BodyInvalidError: (400, 400004),
+    wire.AnswerInvalidError: (400, 400004),
     CertificateInvalidError: (400, 400004),
     ChainError: (401, 401002),
     errors.InvalidRequestError: (400, 400004),

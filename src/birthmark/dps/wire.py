@@ -4,6 +4,7 @@ The SDKs parse the response topic by splitting at `$`, so nothing after `?$rid=`
 must be a whole number or the Python SDK hangs.
 """
 
+import re
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -203,3 +204,113 @@ def assigning_json(operation_id: str, registration_id: str) -> dict[str, Any]:
 def error_json(code: int, message: str, tracking_id: str, now: datetime) -> dict[str, Any]:
     """Return Azure's error body."""
     return {"errorCode": code, "trackingId": tracking_id, "message": message, "timestampUtc": dps_time(now)}
+
+
+# ---- the device's side
+
+API_VERSION = "2021-06-01"
+MAX_ANSWER_BYTES = 256 * 1024
+_MAX_RETRY_AFTER_S = 3600
+_RESPONSE = re.compile(r"\$dps/registrations/res/([1-5][0-9]{2})/\?([^$]*\$rid=[^$]*)")
+
+
+class AnswerInvalidError(InvalidRequestError):
+    """An answer that is none of DPS's."""
+
+    code = "dps.answer_invalid"
+    cause = "What answered is no provisioning service: {detail}."
+    fix = "Check host and port; on Azure the host is global.azure-devices-provisioning.net."
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseTopic:
+    """The topic of an answer taken apart."""
+
+    status: int
+    rid: str
+    retry_after_s: int | None
+
+
+class RegistrationState(msgspec.Struct, rename="camel", frozen=True):
+    """What of DeviceRegistrationState a device needs."""
+
+    registration_id: str | None = None
+    assigned_hub: str | None = None
+    device_id: str | None = None
+    status: str | None = None
+    substatus: str | None = None
+    error_code: int | None = None
+    error_message: str | None = None
+
+
+class OperationStatus(msgspec.Struct, rename="camel", frozen=True):
+    """RegistrationOperationStatus."""
+
+    operation_id: str | None = None
+    status: str | None = None
+    registration_state: RegistrationState | None = None
+
+
+class ErrorAnswer(msgspec.Struct, rename="camel", frozen=True):
+    """Azure's error body."""
+
+    error_code: int = 0
+    tracking_id: str = ""
+    message: str = ""
+
+
+def render_username(id_scope: str, registration_id: str, agent: str) -> str:
+    """Return the CONNECT user name."""
+    return f"{id_scope}/registrations/{registration_id}/api-version=2019-03-31&ClientVersion={quote(agent, safe='')}"
+
+
+def register_topic(rid: str) -> str:
+    """Return the topic that registers."""
+    return f"{_REGISTER}?$rid={rid}"
+
+
+def status_topic(rid: str, operation_id: str) -> str:
+    """Return the topic that asks how it stands."""
+    return f"{_STATUS}?$rid={rid}&operationId={quote(operation_id, safe='')}"
+
+
+def registration_path(id_scope: str, registration_id: str, operation_id: str | None = None) -> str:
+    """Return the path that registers, or that asks how an operation stands."""
+    scope, device = quote(id_scope, safe=""), quote(registration_id, safe="")
+    rest = "register" if operation_id is None else f"operations/{quote(operation_id, safe='')}"
+    return f"/{scope}/registrations/{device}/{rest}?api-version={API_VERSION}"
+
+
+def parse_response_topic(topic: str) -> ResponseTopic:
+    """Return status, rid and retry-after. Raise `AnswerInvalidError`."""
+    found = _RESPONSE.fullmatch(topic)
+    if found is None:
+        raise AnswerInvalidError("Not an answer of DPS", detail=f"topic {topic[:100]!r}")
+    fields = dict(part.partition("=")[::2] for part in found[2].split("&"))
+    rid = unquote(fields.get("$rid", ""))
+    return ResponseTopic(int(found[1]), rid, parse_retry_after(fields.get("retry-after")))
+
+
+def parse_retry_after(text: str | None) -> int | None:
+    """Return whole seconds within reason; None for anything else."""
+    if text is None or not text.isascii() or not text.isdigit() or len(text) > 5:  # noqa: PLR2004 - far past the cap
+        return None
+    return min(int(text), _MAX_RETRY_AFTER_S)
+
+
+def parse_operation(body: bytes) -> OperationStatus:
+    """Return the state of a registration. Raise `AnswerInvalidError`."""
+    if len(body) > MAX_ANSWER_BYTES:
+        raise AnswerInvalidError("The answer is too large", detail=f"more than {MAX_ANSWER_BYTES} bytes")
+    try:
+        return msgspec.json.decode(body, type=OperationStatus)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise AnswerInvalidError("The answer is not a registration", detail=str(error)) from error
+
+
+def parse_error(body: bytes) -> ErrorAnswer:
+    """Return what an error body says; nothing when it is none."""
+    try:
+        return msgspec.json.decode(body[:MAX_ANSWER_BYTES], type=ErrorAnswer)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return ErrorAnswer()

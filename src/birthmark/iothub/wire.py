@@ -98,6 +98,11 @@ def parse_username(username: str) -> HubUser:
     return HubUser(parts[0].lower(), parse_device_id(parts[1]), module, unquote(fields.get("DeviceClientType", "")))
 
 
+def render_username(host: str, device_id: str, agent: str) -> str:
+    """Return the CONNECT user name of a device; host and device id are not percent-encoded."""
+    return f"{host}/{device_id}/?api-version=2021-04-12&DeviceClientType={quote(agent, safe='')}"
+
+
 def telemetry_topic(device_id: str) -> str:
     """Return what a device's telemetry topic begins with."""
     return f"devices/{device_id}/messages/events/"

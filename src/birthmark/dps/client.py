@@ -1,0 +1,215 @@
+"""The device's side of DPS: register and learn the hub, over MQTT or HTTPS.
+
+Over either transport: ask, wait as long as the answer says, ask how it stands, until it is assigned or refused. The
+waiting is handed in, so that tests need none.
+"""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from birthmark import __version__
+from birthmark.clock import Entropy, new_uuid
+from birthmark.dps import wire
+from birthmark.errors import (
+    BirthmarkError,
+    InvalidRequestError,
+    NotFoundError,
+    PolicyError,
+    UnauthenticatedError,
+    UnavailableError,
+)
+from birthmark.links.ports import HttpsClient, MqttClient
+from birthmark.pki.names import shown
+
+AGENT = f"birthmark/{__version__}"
+MQTT_PORT = 8883
+_DEFAULT_RETRY_S = 2  # what the vendors' SDKs wait when nothing is said
+_MAX_ASKS = 60
+_MAX_BUSY = 5
+_BUSY, _UNAUTHORIZED, _NOT_FOUND, _FAILED = 429, 401, 404, 300
+_ANSWER_S = 30.0
+
+Pause = Callable[[float], Awaitable[None]]
+
+
+class DpsRefusedError(UnauthenticatedError):
+    """The provisioning service does not believe this device, or has no record of it (401)."""
+
+    code = "dps.client_refused"
+    cause = "{host} does not let {registration_id} register: {text} (error {number})."
+    fix = (
+        "Enroll the device or its CA there, with this certificate. `birthmark why {tracking_id}` on a server says more."
+    )
+
+
+class DpsNotFoundError(NotFoundError):
+    """No such scope or registration (404)."""
+
+    code = "dps.client_not_found"
+    cause = (
+        "{host} does not know the ID scope {id_scope} or the registration {registration_id}: {text} (error {number})."
+    )
+    fix = "Compare the ID scope with `birthmark dps show` or the portal. Tracking id {tracking_id}."
+
+
+class DpsFailedError(PolicyError):
+    """Attestation was good, and no hub was assigned."""
+
+    code = "dps.client_failed"
+    cause = "{host} assigned no hub to {registration_id}: {text} (error {number}, status {status})."
+    fix = "Check that the enrollment is enabled and that a hub is linked: `birthmark dps link HUB`."
+
+
+class DpsRejectedError(InvalidRequestError):
+    """Another 4xx."""
+
+    code = "dps.client_rejected"
+    cause = "{host} rejects the registration of {registration_id}: {text} (error {number})."
+    fix = "Check registration id and ID scope. `birthmark why {tracking_id}` on a Birthmark server says more."
+
+
+class DpsBusyError(UnavailableError):
+    """Throttled or in trouble (429, 5xx), for longer than we asked."""
+
+    code = "dps.client_busy"
+    cause = "{host} asks to come back later: {text} (error {number})."
+    fix = "Nothing: it is tried again."
+
+
+@dataclass(frozen=True, slots=True)
+class DpsTarget:
+    """Which provisioning service, and as whom. `https_port` and `mqtt_port` are free for other servers than Azure's."""
+
+    host: str
+    id_scope: str
+    registration_id: str
+    mqtt_port: int = MQTT_PORT
+    https_port: int = 443
+
+
+@dataclass(frozen=True, slots=True)
+class Assigned:
+    """Where the device belongs."""
+
+    hub: str
+    device_id: str
+    registration_id: str
+    substatus: str | None = None
+
+
+async def register_by_mqtt(
+    client: MqttClient, target: DpsTarget, *, entropy: Entropy, pause: Pause = asyncio.sleep
+) -> Assigned:
+    """Register on a client that is not connected yet; it is closed at the end."""
+    await client.connect(
+        target.host,
+        target.mqtt_port,
+        client_id=target.registration_id,
+        username=wire.render_username(target.id_scope, target.registration_id, AGENT),
+    )
+    try:
+        await client.subscribe(wire.RESPONSES)
+        body = json.dumps({"registrationId": target.registration_id}).encode()
+
+        async def ask(operation_id: str | None) -> tuple[int, int | None, bytes]:
+            rid = new_uuid(entropy)
+            if operation_id is None:
+                await client.publish(wire.register_topic(rid), body)
+            else:
+                await client.publish(wire.status_topic(rid, operation_id), b" ")
+            async with asyncio.timeout(_ANSWER_S):
+                while True:
+                    message = await client.next_message()
+                    answer = wire.parse_response_topic(message.topic)
+                    if answer.rid == rid:
+                        return answer.status, answer.retry_after_s, message.payload
+
+        return await _until_assigned(ask, target, pause)
+    except TimeoutError as problem:
+        raise DpsBusyError(
+            "The provisioning service does not answer.", host=target.host, text="no answer", number="-"
+        ) from problem
+    finally:
+        await client.close()
+
+
+async def register_by_https(client: HttpsClient, target: DpsTarget, *, pause: Pause = asyncio.sleep) -> Assigned:
+    """Register over HTTPS, which also passes where only port 443 does."""
+    host = f"[{target.host}]" if ":" in target.host else target.host
+    base = f"https://{host}:{target.https_port}"
+    headers = {"Accept": "application/json", "User-Agent": AGENT}
+    body = json.dumps({"registrationId": target.registration_id}).encode()
+
+    async def ask(operation_id: str | None) -> tuple[int, int | None, bytes]:
+        url = base + wire.registration_path(target.id_scope, target.registration_id, operation_id)
+        if operation_id is None:
+            with_body = {**headers, "Content-Type": "application/json; charset=utf-8"}
+            answer = await client.request("PUT", url, headers=with_body, body=body)
+        else:
+            answer = await client.request("GET", url, headers=headers)
+        return answer.status, wire.parse_retry_after(answer.headers.get("retry-after")), answer.body
+
+    return await _until_assigned(ask, target, pause)
+
+
+Ask = Callable[[str | None], Awaitable[tuple[int, int | None, bytes]]]
+
+
+async def _until_assigned(ask: Ask, target: DpsTarget, pause: Pause) -> Assigned:
+    """Register, then ask how it stands; `ask(None)` registers. Each answer says how long to wait."""
+    operation_id: str | None = None
+    busy = 0
+    for _ in range(_MAX_ASKS):
+        status, retry_after_s, body = await ask(operation_id)
+        if status >= _FAILED:
+            busy += 1
+            error = _error_of(status, body, target)
+            if not isinstance(error, DpsBusyError) or busy > _MAX_BUSY:
+                raise error
+        else:
+            answer = wire.parse_operation(body)
+            if (assigned := _assigned(answer, target)) is not None:
+                return assigned
+            operation_id = answer.operation_id or operation_id
+        await pause(_DEFAULT_RETRY_S if retry_after_s is None else retry_after_s)
+    raise DpsBusyError("It takes too long.", host=target.host, text="still assigning", number="-")
+
+
+def _assigned(answer: wire.OperationStatus, target: DpsTarget) -> Assigned | None:
+    """Return the assignment, or None while it is being made. Raise `DpsFailedError`."""
+    state = answer.registration_state or wire.RegistrationState()
+    if answer.status == "assigning":
+        return None
+    if answer.status == "assigned" and state.assigned_hub and state.device_id:
+        return Assigned(
+            state.assigned_hub, state.device_id, state.registration_id or target.registration_id, state.substatus
+        )
+    raise DpsFailedError(
+        "No hub was assigned.",
+        host=target.host,
+        registration_id=target.registration_id,
+        status=shown(str(answer.status)),
+        number=state.error_code or 0,
+        text=shown(state.error_message or "no reason given"),
+    )
+
+
+def _error_of(status: int, body: bytes, target: DpsTarget) -> BirthmarkError:
+    told = wire.parse_error(body)
+    facts = {
+        "host": target.host,
+        "id_scope": target.id_scope,
+        "registration_id": target.registration_id,
+        "number": told.error_code or status,
+        "text": shown(told.message[:300]) or f"status {status}",
+        "tracking_id": shown(told.tracking_id[:100]) or "REGISTRATION-ID",
+    }
+    if status >= _BUSY:
+        return DpsBusyError("The provisioning service asks to come back later.", **facts)
+    if status == _UNAUTHORIZED:
+        return DpsRefusedError("The provisioning service refuses this device.", **facts)
+    if status == _NOT_FOUND:
+        return DpsNotFoundError("The provisioning service does not know this scope or device.", **facts)
+    return DpsRejectedError("The provisioning service rejects the request.", **facts)

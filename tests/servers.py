@@ -94,6 +94,7 @@ class RunningServer:
             capture_output=True,
             text=True,
             timeout=120,
+            check=False,
             env=clean_environment(BIRTHMARK_DATA=str(self.data), HOME=str(self.data.parent), **environment),
         )
         if check and done.returncode != 0:

@@ -90,7 +90,7 @@ class AzureTarget:
         else:
             assert certificate is not None  # noqa: S101 - the command asks for one of the two
             attestation = models.AttestationMechanism.create_with_x509_signing_certs(certificate.pem())
-        made = models.EnrollmentGroup.create(group_id=group_id, attestation=attestation)
+        made = models.EnrollmentGroup.create(group_id, attestation=attestation)
         made.capabilities = models.DeviceCapabilities.create(iot_edge=is_edge)
         if present is not None:
             made.etag = present.etag

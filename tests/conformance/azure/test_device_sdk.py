@@ -1,0 +1,156 @@
+"""azure-iot-device, unmodified: register at DPS, connect to the hub, send."""
+
+from pathlib import Path
+
+import pytest
+
+from azure_clients import NOW, Device, a_file_device, run_app, run_python
+from birthmark.pki import profiles
+from pki_builders import Holder, a_ca
+from servers import RunningServer
+
+pytestmark = pytest.mark.system
+
+
+def enroll(server: RunningServer, device: Device, *options: str) -> None:
+    server.run("enroll", "device", device.name, "--cert", str(device.certificate_file), *options)
+
+
+def a_verified_group(server: RunningServer, directory: Path, name: str) -> tuple[Holder, Holder]:
+    """Put a root on record as verified, with a group; return root and intermediate."""
+    root = a_ca(f"{name} root", now=NOW)
+    middle = a_ca(f"{name} middle", parent=root, profile=profiles.ISSUING_CA, now=NOW)
+    file = directory / f"{name}-root.pem"
+    file.write_text(root.certificate.pem())
+    server.run("dps", "ca", "add", name, str(file), "--verified")
+    server.run("enroll", "group", name, "--ca-name", name)
+    return root, middle
+
+
+def state_of(server: RunningServer, name: str) -> str:
+    return next(row["state"] for row in server.rows("enroll", "list") if row["name"] == name)
+
+
+def test_a_device_with_its_key_in_a_file_registers_and_sends_ten_messages(
+    server: RunningServer, tmp_path: Path
+) -> None:
+    device = a_file_device(tmp_path, "file-key-1")
+    enroll(server, device)
+    assert state_of(server, "file-key-1") == "unassigned"
+
+    done = run_app(server, device)
+
+    assert done.returncode == 0, done.stderr
+    assert state_of(server, "file-key-1") == "assigned"
+    messages = server.rows("hub", "messages", "file-key-1")
+    assert [m["body"] for m in messages] == [f'{{"number": {n}, "temperature": {20 + n / 10}}}' for n in range(10)]
+    assert messages[0]["system"] == {"content-type": "application/json", "content-encoding": "utf-8"}
+
+
+def test_an_individual_enrollment_may_give_the_device_another_id_and_the_edge_flag(
+    server: RunningServer, tmp_path: Path
+) -> None:
+    device = a_file_device(tmp_path, "edge-1")
+    enroll(server, device, "--edge")
+    assert run_app(server, device).returncode == 0
+    assert [d["device"] for d in server.rows("hub", "devices", "--edge")] == ["edge-1"]
+
+
+def test_a_device_of_a_group_registers_with_leaf_and_intermediate(server: RunningServer, tmp_path: Path) -> None:
+    _, middle = a_verified_group(server, tmp_path, "group-a")
+    device = a_file_device(tmp_path, "group-a-1", ca=middle, sent=(middle,))
+    done = run_app(server, device)
+    assert done.returncode == 0, done.stderr
+    thumbprint = next(d["thumbprint"] for d in server.rows("hub", "devices") if d["device"] == "group-a-1")
+    assert thumbprint == device.holder.certificate.thumbprint.hex()
+
+
+def test_a_chain_that_is_sent_shuffled_and_with_extras_is_understood(server: RunningServer, tmp_path: Path) -> None:
+    root, middle = a_verified_group(server, tmp_path, "group-b")
+    stranger = a_ca("a stranger", now=NOW)
+    device = a_file_device(tmp_path, "group-b-1", ca=middle, sent=(stranger, root, middle))
+    done = run_app(server, device)
+    assert done.returncode == 0, done.stderr
+
+
+def test_registering_again_keeps_hub_and_device_id(server: RunningServer, tmp_path: Path) -> None:
+    device = a_file_device(tmp_path, "again-1")
+    enroll(server, device)
+    first, second = run_app(server, device), run_app(server, device)
+    assert first.stdout.splitlines()[0] == second.stdout.splitlines()[0]
+
+
+SYMMETRIC = """
+import asyncio, base64, hashlib, hmac, os
+from azure.iot.device.aio import IoTHubDeviceClient, ProvisioningDeviceClient
+
+async def main():
+    name, key = os.environ["NAME"], os.environ["KEY"]
+    client = ProvisioningDeviceClient.create_from_symmetric_key(
+        os.environ["PROVISIONING_HOST"], name, os.environ["PROVISIONING_IDSCOPE"], key)
+    state = (await client.register()).registration_state
+    device = IoTHubDeviceClient.create_from_symmetric_key(key, state.assigned_hub, state.device_id)
+    await device.connect()
+    await device.send_message("by key")
+    await device.disconnect()
+
+asyncio.run(main())
+"""
+
+
+def test_a_device_of_a_symmetric_key_group_registers_with_its_derived_key(server: RunningServer) -> None:
+    made = run_python(
+        """
+import os
+from provisioningserviceclient import ProvisioningServiceClient
+from provisioningserviceclient.models import AttestationMechanism, EnrollmentGroup
+from provisioningserviceclient.protocol.models import AttestationMechanism as Raw, SymmetricKeyAttestation
+client = ProvisioningServiceClient.create_from_connection_string(os.environ["PROVISIONING_CONNECTION_STRING"])
+raw = Raw(type="symmetricKey", symmetric_key=SymmetricKeyAttestation())
+client.create_or_update(EnrollmentGroup.create("keys", raw))
+print(client.get_enrollment_group_attestation_mechanism("keys").symmetric_key.primary_key)
+""",
+        dict(server.environment),
+    )
+    assert made.returncode == 0, made.stderr
+    import base64
+    import hashlib
+    import hmac
+
+    group_key = base64.b64decode(made.stdout.strip())
+    key = base64.b64encode(hmac.digest(group_key, b"by-key-1", hashlib.sha256)).decode()
+    done = run_python(SYMMETRIC, {**server.environment, "NAME": "by-key-1", "KEY": key})
+    assert done.returncode == 0, done.stderr
+    assert [m["body"] for m in server.rows("hub", "messages", "by-key-1")] == ["by key"]
+
+
+def test_a_new_connection_of_a_device_ends_its_old_one(server: RunningServer, tmp_path: Path) -> None:
+    device = a_file_device(tmp_path, "twice-1")
+    enroll(server, device)
+    assert run_app(server, device).returncode == 0
+    script = """
+import asyncio, os
+from azure.iot.device import X509
+from azure.iot.device.aio import IoTHubDeviceClient
+
+async def main():
+    x509 = X509(os.environ["X509_CERT_FILE"], os.environ["X509_KEY_FILE"])
+    host, name = os.environ["PROVISIONING_HOST"], os.environ["DPS_X509_REGISTRATION_ID"]
+    once = {"auto_connect": False, "connection_retry": False}
+    first = IoTHubDeviceClient.create_from_x509_certificate(x509, host, name, **once)
+    second = IoTHubDeviceClient.create_from_x509_certificate(x509, host, name)
+    dropped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    first.on_connection_state_change = lambda: first.connected or loop.call_soon_threadsafe(dropped.set)
+    await first.connect()
+    await second.connect()
+    await asyncio.wait_for(dropped.wait(), 10)
+    await second.send_message("still here")
+    await second.disconnect()
+    await first.shutdown()
+
+asyncio.run(main())
+"""
+    done = run_python(script, device.environment(server))
+    assert done.returncode == 0, done.stderr
+    assert server.rows("hub", "messages", "twice-1")[-1]["body"] == "still here"

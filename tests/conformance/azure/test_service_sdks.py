@@ -1,0 +1,166 @@
+"""azure-iothub-provisioningserviceclient and azure-iot-hub, unmodified: enrollments and the registry."""
+
+from pathlib import Path
+
+import pytest
+
+from azure_clients import a_file_device, run_python
+from servers import RunningServer
+
+pytestmark = pytest.mark.system
+
+ENROLLMENTS = """
+import os
+from provisioningserviceclient import ProvisioningServiceClient, ProvisioningServiceError
+from provisioningserviceclient.models import *
+client = ProvisioningServiceClient.create_from_connection_string(os.environ["PROVISIONING_CONNECTION_STRING"])
+pem = open(os.environ["X509_CERT_FILE"]).read()
+
+def wish(name):
+    return IndividualEnrollment.create(
+        registration_id=name, attestation=AttestationMechanism.create_with_x509_client_certs(pem))
+"""
+
+
+def run(server: RunningServer, tmp_path: Path, body: str) -> str:
+    device = a_file_device(tmp_path, "service-1")
+    done = run_python(ENROLLMENTS + body, device.environment(server))
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_an_enrollment_is_created_read_updated_by_etag_and_deleted(server: RunningServer, tmp_path: Path) -> None:
+    out = run(
+        server,
+        tmp_path,
+        """
+made = client.create_or_update(wish("crud-1"))
+made.provisioning_status = "disabled"
+changed = client.create_or_update(made)
+print(changed.provisioning_status, made.etag != changed.etag)
+try:
+    client.create_or_update(made)
+except ProvisioningServiceError as error:
+    print(error)
+client.delete(client.get_individual_enrollment("crud-1"))
+try:
+    client.get_individual_enrollment("crud-1")
+except ProvisioningServiceError as error:
+    print(error)
+""",
+    )
+    lines = out.splitlines()
+    assert lines[0] == "disabled True"
+    assert "412" in lines[1]
+    assert "404" in lines[2]
+
+
+def test_enrollments_are_queried_page_by_page(server: RunningServer, tmp_path: Path) -> None:
+    out = run(
+        server,
+        tmp_path,
+        """
+for number in range(5):
+    client.create_or_update(wish(f"page-{number}"))
+query = client.create_individual_enrollment_query(QuerySpecification(query="SELECT * FROM enrollments"), 2)
+first = query.next()
+print(len(first), query.has_next, first[0].registration_id < first[1].registration_id)
+""",
+    )
+    assert out.splitlines() == ["2 True True"]
+
+
+def test_enrollments_are_made_in_bulk_and_each_refusal_is_named(server: RunningServer, tmp_path: Path) -> None:
+    out = run(
+        server,
+        tmp_path,
+        """
+result = client.run_bulk_operation(BulkEnrollmentOperation(mode="create", enrollments=[wish("bulk-1"), wish("bulk-2")]))
+print(result.is_successful, len(result.errors))
+result = client.run_bulk_operation(BulkEnrollmentOperation(mode="create", enrollments=[wish("bulk-2"), wish("bulk-3")]))
+print(result.is_successful, [(e.registration_id, e.error_code) for e in result.errors])
+""",
+    )
+    assert out.splitlines() == ["True 0", "False [('bulk-2', 409201)]"]
+
+
+def test_a_service_call_with_a_wrong_key_is_refused_and_explained(server: RunningServer, tmp_path: Path) -> None:
+    device = a_file_device(tmp_path, "service-2")
+    environment = device.environment(server)
+    environment["PROVISIONING_CONNECTION_STRING"] = (
+        f"HostName={server.address};SharedAccessKeyName=provisioningserviceowner;SharedAccessKey=AAAA"
+    )
+    done = run_python(ENROLLMENTS + "client.get_individual_enrollment('x')", environment)
+    assert "401" in done.stderr
+    assert server.rows("why", "--limit", "1")[0]["code"] == "sas.signature_mismatch"
+
+
+REGISTRY = """
+import os
+from azure.iot.hub import IoTHubRegistryManager
+registry = IoTHubRegistryManager.from_connection_string(os.environ["IOTHUB_CONNECTION_STRING"])
+"""
+
+
+def test_the_registry_creates_lists_updates_and_deletes_devices(server: RunningServer) -> None:
+    script = """
+made = registry.create_device_with_x509("registry-1", "A" * 64, "B" * 64, "enabled")
+print(made.authentication.type, made.authentication.x509_thumbprint.primary_thumbprint == "A" * 64)
+changed = registry.update_device_with_x509("registry-1", made.etag, "C" * 64, "B" * 64, "disabled")
+print(changed.status, changed.generation_id == made.generation_id)
+print("registry-1" in [d.device_id for d in registry.get_devices()])
+print(registry.get_device("registry-1").connection_state)
+try:
+    registry.create_device_with_x509("registry-1", "A" * 64, "B" * 64, "enabled")
+except Exception as error:
+    print(error)
+registry.delete_device("registry-1")
+try:
+    registry.get_device("registry-1")
+except Exception as error:
+    print(error)
+print(registry.get_service_statistics is not None, registry.get_device_registry_statistics().total_device_count >= 0)
+"""
+    done = run_python(REGISTRY + script, dict(server.environment))
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[:4] == ["selfSigned True", "disabled True", "True", "Disconnected"]
+    assert "Conflict" in lines[4]
+    assert "Not Found" in lines[5] or "404" in lines[5]
+
+
+def test_a_disabled_device_loses_its_connection_and_may_not_come_back(server: RunningServer, tmp_path: Path) -> None:
+    device = a_file_device(tmp_path, "disable-1")
+    server.run("enroll", "device", device.name, "--cert", str(device.certificate_file))
+    script = """
+import asyncio, os, sys
+from azure.iot.device import X509
+from azure.iot.device.aio import IoTHubDeviceClient, ProvisioningDeviceClient
+from azure.iot.hub import IoTHubRegistryManager
+
+async def main():
+    x509 = X509(os.environ["X509_CERT_FILE"], os.environ["X509_KEY_FILE"])
+    name = os.environ["DPS_X509_REGISTRATION_ID"]
+    dps = ProvisioningDeviceClient.create_from_x509_certificate(
+        os.environ["PROVISIONING_HOST"], name, os.environ["PROVISIONING_IDSCOPE"], x509)
+    state = (await dps.register()).registration_state
+    device = IoTHubDeviceClient.create_from_x509_certificate(x509, state.assigned_hub, name, connection_retry=False)
+    dropped, loop = asyncio.Event(), asyncio.get_running_loop()
+    device.on_connection_state_change = lambda: device.connected or loop.call_soon_threadsafe(dropped.set)
+    await device.connect()
+    registry = IoTHubRegistryManager.from_connection_string(os.environ["IOTHUB_CONNECTION_STRING"])
+    known = registry.get_device(name)
+    thumbprint = known.authentication.x509_thumbprint.primary_thumbprint
+    registry.update_device_with_x509(name, known.etag, thumbprint, None, "disabled")
+    await asyncio.wait_for(dropped.wait(), 10)
+    try:
+        await device.connect()
+    except Exception as error:
+        print(type(error).__name__)
+    await device.shutdown()
+
+asyncio.run(main())
+"""
+    done = run_python(script, device.environment(server))
+    assert done.stdout.splitlines() == ["CredentialError"], done.stderr
+    assert server.why("disable-1")["code"] == "iothub.device_disabled"

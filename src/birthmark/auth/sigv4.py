@@ -1,0 +1,281 @@
+"""AWS Signature Version 4, the checking side (AWS General Reference, "Signing AWS API requests").
+
+In:   a request as it was received: raw path and query, header values as they came, the body.
+Out:  who signed it, for which service, once `check_signature` returned.
+
+    Authorization: AWS4-HMAC-SHA256 Credential=ID/DATE/REGION/SERVICE/aws4_request, SignedHeaders=…, Signature=HEX
+    ?X-Amz-Algorithm=…&X-Amz-Credential=…&X-Amz-Date=…[&X-Amz-Expires=…]&X-Amz-SignedHeaders=…&X-Amz-Signature=…
+
+The path is signed as received, percent-encoded once more (every service but S3). The body's digest is computed here and
+never taken from a header. A MQTT client over WebSocket leaves its session token out of what it signs, others do not, so
+a presigned query is tried both ways.
+
+Not here: whose access key it is, and what that key may do (the rooms).
+"""
+
+import hashlib
+import hmac
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from urllib.parse import quote, unquote
+
+from birthmark.errors import InvalidRequestError, UnauthenticatedError
+
+ALGORITHM = "AWS4-HMAC-SHA256"
+SKEW = timedelta(minutes=5)
+MAX_EXPIRES = timedelta(days=7)
+MAX_AUTHORIZATION_CHARS = 4096
+_SIGNATURE = re.compile(r"[0-9a-f]{64}")
+_CREDENTIAL = re.compile(r"([A-Za-z0-9]{4,128})/([0-9]{8})/([A-Za-z0-9-]{1,64})/([A-Za-z0-9-]{1,64})/aws4_request")
+_PARAMETER = re.compile(r"\s*(Credential|SignedHeaders|Signature)=([^\s,]*)\s*")
+_HEADER_NAMES = re.compile(r"[a-z0-9-]+(;[a-z0-9-]+){0,63}")
+_STAMP = "%Y%m%dT%H%M%SZ"
+
+
+class SignatureMissingError(UnauthenticatedError):
+    """The request is not signed at all."""
+
+    code = "sigv4.missing"
+    cause = "The request carries no AWS signature; every AWS interface of this server asks for one."
+    fix = (
+        "Give the client the access key that `birthmark env` prints (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY), and "
+        "leave out --no-sign-request."
+    )
+
+
+class SignatureMalformedError(InvalidRequestError):
+    """There is a signature that cannot be read."""
+
+    code = "sigv4.malformed"
+    cause = "The AWS signature cannot be read: {detail}."
+    fix = "Let an AWS SDK sign the request; a proxy in between must not change Authorization, X-Amz-Date or the query."
+
+
+class AccessKeyUnknownError(UnauthenticatedError):
+    """Signed with a key that is not on record."""
+
+    code = "sigv4.unknown_access_key"
+    cause = "There is no access key {access_key_id} on this server."
+    fix = (
+        "Use the key that `birthmark env` prints, or `birthmark aws key add`. A profile of the AWS CLI loses against "
+        "AWS_ACCESS_KEY_ID in the environment, and wins when --profile names it."
+    )
+
+
+class SignatureMismatchError(UnauthenticatedError):
+    """The signature was made with another secret, or over another request than the one received."""
+
+    code = "sigv4.signature_mismatch"
+    cause = "The request was not signed with the secret of access key {access_key_id}, or was changed on its way."
+    fix = (
+        "Compare the secret with the one that was printed when the key was made. If it is right, look for a proxy that "
+        "changes the Host header, the path's percent-encoding or the body."
+    )
+
+
+class ClockSkewError(UnauthenticatedError):
+    """Signed too long ago, or in the future."""
+
+    code = "sigv4.clock_skew"
+    cause = "The request was signed at {signed_at}; this server's clock says {now}, and 5 minutes are allowed."
+    fix = "Set the clock of the machine that signs (NTP), or of this server."
+
+
+class WrongServiceError(UnauthenticatedError):
+    """Signed for a service that this server does not play."""
+
+    code = "sigv4.wrong_service"
+    cause = "The request was signed for the service {service}; served here are {served}."
+    fix = "Point only the AWS IoT services at this server: AWS_ENDPOINT_URL_IOT and its two siblings."
+
+
+@dataclass(frozen=True, slots=True)
+class SignedRequest:
+    """What a signature covers. Path and query are raw, header names in lower case."""
+
+    method: str
+    path: str
+    query: str
+    headers: Sequence[tuple[str, str]]
+    body: bytes = field(default=b"", repr=False)
+
+    def values(self, name: str) -> list[str]:
+        return [value for known, value in self.headers if known == name]
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """A signature as claimed. Made by `parse_signature`."""
+
+    access_key_id: str
+    date: str
+    region: str
+    service: str
+    signed_headers: tuple[str, ...]
+    digest: str = field(repr=False)
+    signed_at: datetime
+    expires: timedelta | None
+    is_presigned: bool
+
+
+def is_signed(authorization: str, query: str) -> bool:
+    """Say whether a request claims to carry a signature of this kind."""
+    return authorization.startswith(ALGORITHM) or f"X-Amz-Algorithm={ALGORITHM}" in query
+
+
+def parse_signature(request: SignedRequest) -> Signature:
+    """Return what the request claims. Raise `SignatureMissingError` or `SignatureMalformedError`."""
+    authorization = ", ".join(request.values("authorization"))
+    if authorization.startswith(ALGORITHM):
+        if len(authorization) > MAX_AUTHORIZATION_CHARS:
+            raise _malformed("the Authorization header is too long")
+        found = (_PARAMETER.fullmatch(part) for part in authorization[len(ALGORITHM) :].split(","))
+        parts = {match[1]: match[2] for match in found if match is not None}
+        stamp = next(iter(request.values("x-amz-date")), "")
+        made = _signature(parts, stamp, None, is_presigned=False)
+        if "x-amz-date" not in made.signed_headers:
+            raise _malformed("X-Amz-Date is not among the signed headers")
+        return made
+    query = dict(_pairs(request.query))
+    if query.get("X-Amz-Algorithm") != ALGORITHM:
+        raise SignatureMissingError("Missing Authentication Token")
+    parts = {name: query.get(f"X-Amz-{name}", "") for name in ("Credential", "SignedHeaders", "Signature")}
+    return _signature(parts, query.get("X-Amz-Date", ""), query.get("X-Amz-Expires"), is_presigned=True)
+
+
+def check_signature(
+    request: SignedRequest, signature: Signature, secret: str, now: datetime, *, services: Iterable[str]
+) -> None:
+    """Return when the secret's holder made this request now. Raise `UnauthenticatedError`."""
+    served = sorted(services)
+    if signature.service not in served:
+        raise WrongServiceError(
+            "Credential should be scoped to correct service.",
+            service=signature.service,
+            served=", ".join(served),
+            access_key_id=signature.access_key_id,
+        )
+    if not any(
+        hmac.compare_digest(_digest(request, signature, secret, left_out), signature.digest)
+        for left_out in _left_out(signature)
+    ):
+        raise SignatureMismatchError(
+            "The request signature we calculated does not match the signature you provided. Check your AWS Secret "
+            "Access Key and signing method.",
+            access_key_id=signature.access_key_id,
+        )
+    # After the signature: only who holds the secret learns this server's time.
+    earliest, latest = signature.signed_at - SKEW, signature.signed_at + max(SKEW, signature.expires or SKEW)
+    if not earliest <= now <= latest:
+        word = "expired" if now > latest else "not yet current"
+        raise ClockSkewError(
+            f"Signature {word}: {signature.signed_at:{_STAMP}} is more than 5 min. from {now:{_STAMP}}",
+            signed_at=f"{signature.signed_at:%Y-%m-%d %H:%M:%S} UTC",
+            now=f"{now:%Y-%m-%d %H:%M:%S} UTC",
+            access_key_id=signature.access_key_id,
+        )
+
+
+def canonical_request(request: SignedRequest, signed_headers: Sequence[str], left_out: frozenset[str]) -> str:
+    """Return the text that is signed; `left_out` are the query parameters that are not."""
+    headers = "".join(
+        f"{name}:{','.join(' '.join(value.split()) for value in request.values(name))}\n" for name in signed_headers
+    )
+    return "\n".join(
+        (
+            request.method.upper(),
+            quote(_without_dots(request.path), safe="/~"),
+            _canonical_query(request.query, left_out),
+            headers,
+            ";".join(signed_headers),
+            hashlib.sha256(request.body).hexdigest(),
+        )
+    )
+
+
+@lru_cache(maxsize=1024)
+def signing_key(secret: str, date: str, region: str, service: str) -> bytes:
+    """Return the key of one day, region and service; a client signs everything of a day with the same one."""
+    key = f"AWS4{secret}".encode()
+    for part in (date, region, service, "aws4_request"):
+        key = hmac.digest(key, part.encode(), "sha256")
+    return key
+
+
+def _digest(request: SignedRequest, signature: Signature, secret: str, left_out: frozenset[str]) -> str:
+    canonical = canonical_request(request, signature.signed_headers, left_out)
+    scope = f"{signature.date}/{signature.region}/{signature.service}/aws4_request"
+    digest = hashlib.sha256(canonical.encode("utf-8", "surrogateescape")).hexdigest()
+    text = f"{ALGORITHM}\n{signature.signed_at:{_STAMP}}\n{scope}\n{digest}"
+    key = signing_key(secret, signature.date, signature.region, signature.service)
+    return hmac.digest(key, text.encode(), "sha256").hex()
+
+
+def _left_out(signature: Signature) -> tuple[frozenset[str], ...]:
+    if not signature.is_presigned:
+        return (frozenset(),)
+    return (frozenset({"X-Amz-Signature", "X-Amz-Security-Token"}), frozenset({"X-Amz-Signature"}))
+
+
+def _signature(parts: Mapping[str, str], stamp: str, expires: str | None, *, is_presigned: bool) -> Signature:
+    credential = _CREDENTIAL.fullmatch(parts.get("Credential", ""))
+    if credential is None:
+        raise _malformed("Credential is not ID/DATE/REGION/SERVICE/aws4_request")
+    if _SIGNATURE.fullmatch(parts.get("Signature", "")) is None:
+        raise _malformed("Signature is not 64 hex digits")
+    names = parts.get("SignedHeaders", "")
+    if _HEADER_NAMES.fullmatch(names) is None or "host" not in names.split(";"):
+        raise _malformed("SignedHeaders does not name the host header")
+    try:
+        signed_at = datetime.strptime(stamp, _STAMP).replace(tzinfo=UTC)
+    except ValueError as error:
+        raise _malformed("X-Amz-Date is missing or not a time like 20260601T120000Z") from error
+    if not stamp.startswith(credential[2]):
+        raise _malformed("the date in Credential is not that of X-Amz-Date")
+    if expires is not None and not (expires.isascii() and expires.isdigit() and len(expires) < 8):  # noqa: PLR2004
+        raise _malformed("X-Amz-Expires is not a number of seconds")
+    until = None if expires is None else min(timedelta(seconds=int(expires)), MAX_EXPIRES)
+    return Signature(
+        credential[1],
+        credential[2],
+        credential[3],
+        credential[4],
+        tuple(names.split(";")),
+        parts["Signature"],
+        signed_at,
+        until,
+        is_presigned,
+    )
+
+
+def _malformed(detail: str) -> SignatureMalformedError:
+    return SignatureMalformedError(f"The signature is incomplete: {detail}", detail=detail)
+
+
+def _pairs(query: str) -> Iterable[tuple[str, str]]:
+    for part in query.split("&"):
+        name, _, value = part.partition("=")
+        if name:
+            yield unquote(name), unquote(value)
+
+
+def _canonical_query(query: str, left_out: frozenset[str]) -> str:
+    strict = "-_.~"
+    encoded = sorted(
+        (quote(name, safe=strict), quote(value, safe=strict)) for name, value in _pairs(query) if name not in left_out
+    )
+    return "&".join(f"{name}={value}" for name, value in encoded)
+
+
+def _without_dots(path: str) -> str:
+    """Remove dot segments (RFC 3986 section 5.2.4) and empty ones, as AWS's signers do."""
+    kept: list[str] = []
+    for segment in path.split("/"):
+        if segment == "..":
+            del kept[-1:]
+        elif segment not in {"", "."}:
+            kept.append(segment)
+    return "/" + "/".join(kept) + ("/" if kept and path.endswith("/") else "")

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import typer
 
 from birthmark import errors
+from birthmark.cli.journal import note
 from birthmark.pki.certificates import Certificate
 
 T = TypeVar("T")
@@ -44,6 +45,7 @@ def refusals_shown(*, as_json: bool = False) -> Iterator[None]:
     try:
         yield
     except errors.BirthmarkError as error:
+        note(error)
         cause, fix = error.explain_cause(), error.explain_fix()
         if as_json:
             shown = {"error": error.code, "message": error.message, "cause": cause, "fix": fix}

@@ -27,8 +27,18 @@ def why(
 
     Example: birthmark why se050-0001
     """
-    with refusals_shown(as_json=as_json):
-        found = _ask(data.expanduser(), subject, limit)
+    from birthmark.cli.journal import noted
+    from birthmark.console.client import ServerNotRunningError
+
+    here = noted(subject, limit)
+    try:
+        told = _ask(data.expanduser(), subject, limit)
+    except ServerNotRunningError:
+        if not here:
+            with refusals_shown(as_json=as_json):
+                raise
+        told = []
+    found = sorted([*told, *here], key=lambda refusal: str(refusal["at"]), reverse=True)[:limit]
     if not found:
         typer.echo(f"Nothing was refused{f' for {subject}' if subject else ''}.", err=True)
         raise typer.Exit(NOT_FOUND)

@@ -91,7 +91,13 @@ class AzureTarget:
             assert certificate is not None  # noqa: S101 - the command asks for one of the two
             attestation = models.AttestationMechanism.create_with_x509_signing_certs(certificate.pem())
         made = models.EnrollmentGroup.create(group_id, attestation=attestation)
-        made.capabilities = models.DeviceCapabilities.create(iot_edge=is_edge)
+        if is_edge:
+            # The interface has it; the SDK's model of a group is older.
+            made._attribute_map = {  # noqa: SLF001 - there is no public way
+                **made._attribute_map,  # noqa: SLF001 - as above
+                "capabilities": {"key": "capabilities", "type": "DeviceCapabilities"},
+            }
+            made.capabilities = models.DeviceCapabilities.create(iot_edge=True)
         if present is not None:
             made.etag = present.etag
         with self._translated():

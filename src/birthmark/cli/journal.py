@@ -1,0 +1,63 @@
+"""This machine's own refusals: what the commands here refused, for `birthmark why`.
+
+One JSON object a line in ~/.local/state/birthmark/refusals.jsonl (0600), the newest last, at most `MAX_BYTES`.
+"""
+
+import contextlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from birthmark.clock import SystemClock, SystemEntropy, new_uuid
+from birthmark.errors import BirthmarkError
+
+MAX_BYTES = 512 * 1024
+
+
+def journal_path() -> Path:
+    """Return where the journal is."""
+    state = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
+    return Path(state).expanduser() / "birthmark" / "refusals.jsonl"
+
+
+def note(error: BirthmarkError) -> None:
+    """Add a refusal; a machine that cannot keep a journal still gets its error message."""
+    row = {
+        "id": new_uuid(SystemEntropy()),
+        "at": SystemClock().now().isoformat(),
+        "code": error.code,
+        "message": error.message,
+        "cause": error.explain_cause(),
+        "fix": error.explain_fix(),
+        "address": "",
+        "facts": dict(error.facts),
+    }
+    path = journal_path()
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        kept = path.read_bytes() if path.exists() and path.stat().st_size > MAX_BYTES else None
+        if kept is not None:
+            path.write_bytes(kept[-MAX_BYTES // 2 :].partition(b"\n")[2])
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+
+
+def noted(subject: str | None, limit: int) -> list[dict[str, Any]]:
+    """Return the latest refusals, newest first, that have `subject` as id or among their facts."""
+    try:
+        lines = journal_path().read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return []
+    found: list[dict[str, Any]] = []
+    wanted = subject.strip().lower() if subject else None
+    for line in reversed(lines):
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            row = json.loads(line)
+            names = {str(row["id"]).lower(), *(str(value).lower() for value in row["facts"].values())}
+            if wanted is None or wanted in names:
+                found.append(row)
+        if len(found) >= limit:
+            break
+    return found

@@ -1,0 +1,275 @@
+"""`birthmark device`: what a device does, once, without writing code.
+
+Where the hub is comes from --hub, else from what the chip remembers, else from registering at DPS.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import typer
+
+from birthmark.cli.common import emit, run
+from birthmark.cli.identity import (
+    CaFile,
+    Cert,
+    IdentityOptions,
+    IsElement,
+    KeyOption,
+    Module,
+    PinFd,
+    PinFile,
+    Shown,
+    Slot,
+    TokenLabel,
+)
+from birthmark.cli.operator import JsonOption
+from birthmark.clock import SystemClock, SystemEntropy
+from birthmark.dps.client import Assigned, DpsTarget, register_by_https, register_by_mqtt
+from birthmark.elements.memory import Assignment
+from birthmark.errors import InvalidRequestError
+from birthmark.iothub.client import HubClient, connect_hub
+from birthmark.links import open_links
+from birthmark.links.errors import MqttRefusedError
+from birthmark.pki.names import shown as printable
+
+app = typer.Typer(help="What a device does: register, connect, send.", no_args_is_help=True)
+
+Host = Annotated[
+    str | None, typer.Option("--host", envvar="PROVISIONING_HOST", help="The provisioning service: NAME or NAME:PORT.")
+]
+Scope = Annotated[str | None, typer.Option("--id-scope", envvar="PROVISIONING_IDSCOPE", help="Its ID scope.")]
+RegistrationId = Annotated[
+    str | None,
+    typer.Option(
+        "--registration-id", envvar="DPS_X509_REGISTRATION_ID", help="Default: the certificate's common name."
+    ),
+]
+Transport = Annotated[str, typer.Option("--transport", help="mqtt (port 8883) or https (443, or the port in --host).")]
+Remember = Annotated[bool, typer.Option("--remember", help="Write the assigned hub into the secure element.")]
+Hub = Annotated[str | None, typer.Option("--hub", help="The hub's host name; default: remembered, else asked of DPS.")]
+DeviceId = Annotated[str | None, typer.Option("--device-id", help="Default: the certificate's common name.")]
+_MQTT = "mqtt"
+
+
+class DpsNotNamedError(InvalidRequestError):
+    """Nothing says where to register."""
+
+    code = "device.dps_not_named"
+    cause = "No hub is named or remembered, and no provisioning service either."
+    fix = "Give --hub HOST, or --host and --id-scope of the provisioning service (`birthmark env` prints both)."
+
+
+class RememberWithoutElementError(InvalidRequestError):
+    """Only a chip remembers."""
+
+    code = "device.remember_without_element"
+    cause = "--remember writes into a secure element, and the key is in a file."
+    fix = "Use --element, or leave --remember out and give --hub next time."
+
+
+class TransportUnknownError(InvalidRequestError):
+    """Neither mqtt nor https."""
+
+    code = "device.transport_unknown"
+    cause = "'{transport}' is no transport for registering."
+    fix = "Use --transport mqtt or --transport https."
+
+
+@dataclass(frozen=True, slots=True)
+class DpsOptions:
+    """Where to register, as the options say."""
+
+    host: str | None
+    id_scope: str | None
+    registration_id: str | None
+    transport: str
+    remember: bool
+
+    def target(self, who: Shown) -> DpsTarget:
+        """Return whom to ask as whom. Raise `DpsNotNamedError`."""
+        if not self.host or not self.id_scope:
+            raise DpsNotNamedError("No provisioning service was named.")
+        name = self.registration_id or who.identity.chain[0].subject_cn or ""
+        host, _, port = self.host.partition(":") if self.host.count(":") == 1 else (self.host, "", "")
+        return DpsTarget(host, self.id_scope, name, https_port=int(port) if port.isdigit() else 443)
+
+
+async def _register(who: Shown, asked: DpsOptions) -> Assigned:
+    if asked.remember and who.element is None:
+        raise RememberWithoutElementError("There is no chip to remember it.")
+    links = open_links(who.identity, who.trust, SystemClock())
+    target = asked.target(who)
+    match asked.transport:
+        case "mqtt":
+            assigned = await register_by_mqtt(links.mqtt(), target, entropy=SystemEntropy())
+        case "https":
+            assigned = await register_by_https(links.https(), target)
+        case other:
+            raise TransportUnknownError("No such transport.", transport=other[:20])
+    if asked.remember and who.element is not None:
+        who.element.remember(Assignment(assigned.hub, assigned.device_id, target.id_scope))
+    return assigned
+
+
+def _assigned_row(assigned: Assigned, how: str) -> dict[str, Any]:
+    return {
+        "registration_id": assigned.registration_id,
+        "assigned_hub": assigned.hub,
+        "device_id": assigned.device_id,
+        "how": how,
+    }
+
+
+@app.command()
+def register(
+    host: Host = None,
+    id_scope: Scope = None,
+    registration_id: RegistrationId = None,
+    transport: Transport = _MQTT,
+    remember: Remember = False,
+    cert: Cert = None,
+    key: KeyOption = None,
+    element: IsElement = False,
+    ca_file: CaFile = None,
+    module: Module = None,
+    token: TokenLabel = None,
+    slot: Slot = None,
+    pin_file: PinFile = None,
+    pin_fd: PinFd = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Register at DPS and print the assigned hub.
+
+    Example: birthmark device register --element --host global.azure-devices-provisioning.net --id-scope 0ne00ABCDEF
+    """
+    options = IdentityOptions(cert, key, element, ca_file, module, token, slot, pin_file, pin_fd)
+    asked = DpsOptions(host, id_scope, registration_id, transport, remember)
+
+    async def body() -> None:
+        with options.opened() as who:
+            emit(as_json, _assigned_row(await _register(who, asked), "registered"))
+
+    run(body, as_json=as_json)
+
+
+@asynccontextmanager
+async def _at_hub(
+    options: IdentityOptions, asked: DpsOptions, hub: str | None, device_id: str | None
+) -> AsyncIterator[tuple[HubClient, dict[str, Any]]]:
+    """Connect to the hub, wherever its name comes from; what the chip remembers is tried first and replaced if old."""
+    with options.opened() as who:
+        name = device_id or who.identity.chain[0].subject_cn or ""
+        links = open_links(who.identity, who.trust, SystemClock())
+        connection: HubClient | None = None
+        if hub is not None:
+            found, how = Assigned(hub, name, name), "given"
+        elif (remembered := _remembered(who, asked)) is not None:
+            found, how = Assigned(remembered.hub, remembered.device, name), "remembered"
+            try:
+                connection = await connect_hub(links.mqtt(), found.hub, found.device_id)
+            except MqttRefusedError:
+                if not asked.host:
+                    raise
+                found, how = await _register(who, asked), "registered again"
+        else:
+            found, how = await _register(who, asked), "registered"
+        if connection is None:
+            connection = await connect_hub(links.mqtt(), found.hub, found.device_id)
+        try:
+            yield connection, _assigned_row(found, how)
+        finally:
+            await connection.close()
+
+
+def _remembered(who: Shown, asked: DpsOptions) -> Assignment | None:
+    if who.element is None or who.element.profile.memory_label is None:
+        return None
+    found = who.element.recall()
+    is_other = found is not None and asked.id_scope is not None and found.scope not in ("", asked.id_scope)
+    return None if is_other else found
+
+
+@app.command()
+def connect(
+    hub: Hub = None,
+    device_id: DeviceId = None,
+    seconds: Annotated[float, typer.Option(min=0, help="How long to stay connected.")] = 0,
+    host: Host = None,
+    id_scope: Scope = None,
+    registration_id: RegistrationId = None,
+    transport: Transport = _MQTT,
+    remember: Remember = False,
+    cert: Cert = None,
+    key: KeyOption = None,
+    element: IsElement = False,
+    ca_file: CaFile = None,
+    module: Module = None,
+    token: TokenLabel = None,
+    slot: Slot = None,
+    pin_file: PinFile = None,
+    pin_fd: PinFd = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Connect to the hub, stay for a while, and leave.
+
+    Example: birthmark device connect --element --seconds 60
+    """
+    options = IdentityOptions(cert, key, element, ca_file, module, token, slot, pin_file, pin_fd)
+    asked = DpsOptions(host, id_scope, registration_id, transport, remember)
+
+    async def body() -> None:
+        async with _at_hub(options, asked, hub, device_id) as (connection, row):
+            emit(as_json, {**row, "connected": True})
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    raise await connection.lost()
+
+    run(body, as_json=as_json)
+
+
+@app.command()
+def send(
+    message: Annotated[str, typer.Argument(help="The text to send; {n} is replaced by the message's number.")],
+    count: Annotated[int, typer.Option("--count", min=1, max=1_000_000, help="How many messages.")] = 1,
+    interval: Annotated[float, typer.Option("--interval", min=0, help="Seconds between them.")] = 0,
+    hub: Hub = None,
+    device_id: DeviceId = None,
+    host: Host = None,
+    id_scope: Scope = None,
+    registration_id: RegistrationId = None,
+    transport: Transport = _MQTT,
+    remember: Remember = False,
+    cert: Cert = None,
+    key: KeyOption = None,
+    element: IsElement = False,
+    ca_file: CaFile = None,
+    module: Module = None,
+    token: TokenLabel = None,
+    slot: Slot = None,
+    pin_file: PinFile = None,
+    pin_fd: PinFd = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Send telemetry; done when the hub has acknowledged every message.
+
+    Example: birthmark device send '{"temperature": 21}' --cert device.pem --key device.key --hub HOST
+    """
+    options = IdentityOptions(cert, key, element, ca_file, module, token, slot, pin_file, pin_fd)
+    asked = DpsOptions(host, id_scope, registration_id, transport, remember)
+
+    async def body() -> None:
+        async with _at_hub(options, asked, hub, device_id) as (connection, row):
+            for number in range(1, count + 1):
+                text = message.replace("{n}", str(number))
+                await connection.send(text.encode(), message_id=str(number))
+                if not as_json:
+                    typer.echo(f"{number}/{count}  {printable(text[:60])}", err=True)
+                if number < count:
+                    await asyncio.sleep(interval)
+            emit(as_json, {**row, "sent": count})
+
+    run(body, as_json=as_json)

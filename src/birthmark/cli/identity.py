@@ -1,0 +1,159 @@
+"""Options of commands that act as a device: which key, which certificate, whom to trust."""
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from birthmark.cli.element import Module, PinFd, PinFile, Slot, TokenLabel
+from birthmark.elements.element import Element
+from birthmark.errors import InvalidRequestError, NotFoundError
+from birthmark.keys.errors import PinMissingError
+from birthmark.keys.file_key import FileKey, read_key_file
+from birthmark.keys.handles import uri_in
+from birthmark.keys.library import find_softhsm
+from birthmark.keys.pin import Pin
+from birthmark.keys.reference import parse_reference_key
+from birthmark.keys.uri import SCHEME, parse_pkcs11_uri
+from birthmark.links import Identity, Trust, identity_of
+from birthmark.pki.certificates import Certificate, parse_bundle
+
+Cert = Annotated[
+    Path | None,
+    typer.Option("--cert", envvar="X509_CERT_FILE", help="The device's certificate, and the CAs between, in PEM."),
+]
+KeyOption = Annotated[
+    str | None,
+    typer.Option("--key", envvar="X509_KEY_FILE", help="Key file, pkcs11: URI, or with --element an object's name."),
+]
+IsElement = Annotated[
+    bool, typer.Option("--element", help="The key is in a secure element; its certificate too, unless --cert is given.")
+]
+CaFile = Annotated[
+    Path | None, typer.Option("--ca-file", help="CAs to trust, in PEM (default: SSL_CERT_FILE, else the system's).")
+]
+
+__all__ = ["CaFile", "Cert", "IsElement", "KeyOption", "Module", "PinFd", "PinFile", "Shown", "Slot", "TokenLabel"]
+
+
+class KeyNotNamedError(InvalidRequestError):
+    """No key was named."""
+
+    code = "device.key_not_named"
+    cause = "Nothing says which private key is the device's."
+    fix = "Give --cert FILE --key FILE, or --element for a key in a secure element."
+
+
+class CertificateFileMissingError(NotFoundError):
+    """The certificate file is not there, or none was named."""
+
+    code = "device.certificate_missing"
+    cause = "The certificate {path} cannot be read: {reason}."
+    fix = "Give the device's certificate with --cert FILE."
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What the options name, opened."""
+
+    identity: Identity
+    element: Element | None
+    trust: Trust
+
+
+@dataclass(frozen=True, slots=True)
+class IdentityOptions:
+    """The options as they were given."""
+
+    cert: Path | None
+    key: str | None
+    is_element: bool
+    ca_file: Path | None
+    module: Path | None
+    token: str | None
+    slot: int | None
+    pin_file: Path | None
+    pin_fd: int | None
+
+    @contextmanager
+    def opened(self) -> Iterator[Shown]:
+        """Open key, certificate and trust; the token stays open as long as the block runs."""
+        with ExitStack() as stack:
+            trust = self._trust()
+            if not self.is_element and self.key is None:
+                raise KeyNotNamedError("No private key was named.")
+            uri = self._uri()
+            if not self.is_element and uri is None:
+                yield self._from_files(trust)
+                return
+            element, pin = self._element(uri)
+            stack.enter_context(element)
+            selector = self._named_object() if uri is None else _selector(uri)
+            chain = element.chain(selector) if self.cert is None else read_certificates(self.cert)
+            yield Shown(identity_of(element.key(selector), chain, pin=pin), element, trust)
+
+    def _trust(self) -> Trust:
+        path = self.ca_file or os.environ.get("SSL_CERT_FILE")
+        try:
+            return Trust.default(os.environ) if self.ca_file is None else Trust.of([self.ca_file])
+        except OSError as problem:
+            raise CertificateFileMissingError(
+                "The CA file cannot be read.", path=path, reason=problem.strerror
+            ) from problem
+
+    def _uri(self) -> str | None:
+        """Return the URI that --key is, or that the file it names holds."""
+        if self.key is None or self.key.startswith(SCHEME):
+            return self.key
+        return None if self.is_element else uri_in(read_key_file(Path(self.key))[0])
+
+    def _named_object(self) -> str | None:
+        """Return the object --key names, also by a reference key file."""
+        if self.key is None or not Path(self.key).is_file():
+            return self.key
+        object_id = parse_reference_key(read_key_file(Path(self.key))[0])
+        return self.key if object_id is None else f"0x{object_id:08X}"
+
+    def _from_files(self, trust: Trust) -> Shown:
+        if self.cert is None:
+            raise CertificateFileMissingError("No certificate was named.", path="(none)", reason="no --cert")
+        phrase = os.environ.get("PASS_PHRASE") or os.environ.get("X509_PASS_PHRASE")
+        passphrase = None if phrase is None else Pin(phrase)
+        key = FileKey.load(Path(self.key or ""), passphrase)
+        return Shown(identity_of(key, read_certificates(self.cert), passphrase=passphrase), None, trust)
+
+    def _element(self, uri: str | None) -> tuple[Element, Pin | None]:
+        named = None if uri is None or not uri.startswith(SCHEME) else parse_pkcs11_uri(uri)
+        pin = None if self.pin_fd is None else Pin.from_descriptor(self.pin_fd)
+        pin_file = self.pin_file or (None if named is None else named.pin_source)
+        if pin is None and pin_file is not None:
+            pin = Pin.from_file(pin_file)
+        module = (None if named is None else named.module_path) or self.module or find_softhsm()
+        token = self.token if named is None else named.token
+        slot = self.slot if named is None else named.slot_id
+        try:
+            return Element.open(module, label=token, slot_id=slot, pin=pin), pin
+        except PinMissingError as missing:
+            if not os.isatty(0):
+                raise
+            pin = Pin.prompt(missing.facts["token"])
+            return Element.open(module, label=token, slot_id=slot, pin=pin), pin
+
+
+def _selector(text: str) -> str | None:
+    uri = parse_pkcs11_uri(text)
+    return uri.object or (None if uri.id is None else f"id:{uri.id.hex()}")
+
+
+def read_certificates(path: Path) -> tuple[Certificate, ...]:
+    """Return the certificates of a PEM file. Raise `CertificateFileMissingError` or `CertificateInvalidError`."""
+    try:
+        return parse_bundle(path.read_bytes())
+    except OSError as problem:
+        raise CertificateFileMissingError(
+            "The certificate cannot be read.", path=path, reason=problem.strerror
+        ) from problem

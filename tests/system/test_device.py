@@ -1,0 +1,94 @@
+"""`birthmark device` against a real server: a chip's key, a group, and what the chip remembers."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from birthmark.elements import PROFILES, SoftwareElement, create_software_element
+from birthmark.keys.library import stop_library
+from fakes import SeededEntropy
+from servers import RunningServer, a_server
+
+pytestmark = pytest.mark.system
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    with a_server(tmp_path_factory.mktemp("device")) as running:
+        yield running
+
+
+@pytest.fixture
+def chip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SoftwareElement:
+    from birthmark.clock import SystemClock
+
+    monkeypatch.delenv("SOFTHSM2_CONF", raising=False)
+    made = create_software_element(
+        tmp_path / "chip", PROFILES["atecc608"], now=SystemClock().now(), entropy=SeededEntropy(3)
+    )
+    stop_library()
+    return made
+
+
+def one_row(server: RunningServer, *arguments: str, **environment: str) -> dict[str, Any]:
+    done = server.run(*arguments, "--json", **environment)
+    (line,) = done.stdout.splitlines()
+    return dict(json.loads(line))
+
+
+def dps_of(server: RunningServer) -> dict[str, str]:
+    trust = server.endpoints["trust_bundle"]
+    dps = server.endpoints["dps"]
+    return {"PROVISIONING_HOST": dps["host"], "PROVISIONING_IDSCOPE": dps["id_scope"], "SSL_CERT_FILE": trust}
+
+
+def test_a_chip_in_a_group_registers_once_and_then_remembers(
+    server: RunningServer, chip: SoftwareElement, tmp_path: Path
+) -> None:
+    ca, csr, pem = str(tmp_path / "ca"), str(tmp_path / "d.csr"), str(tmp_path / "d.pem")
+    server.run("ca", "init", "--name", "Test", "--dir", ca)
+    root = next(Path(ca).glob("root*.pem"))
+    server.run("dps", "ca", "add", "my-ca", str(root), "--verified")
+    server.run("enroll", "group", "my-group", "--ca-name", "my-ca")
+    here = dict(chip.environment)
+    server.run("element", "csr", "--cn", "gateway-7", "--out", csr, **here)
+    server.run("ca", "sign", csr, "--dir", ca, "--out", pem)
+    server.run("element", "write", pem, **here)
+
+    trust = {"SSL_CERT_FILE": server.endpoints["trust_bundle"]}
+    options = ("--element", "--cert", pem)
+    registered = one_row(server, "device", "register", *options, "--remember", **here, **dps_of(server))
+    assert registered["device_id"] == "gateway-7"
+    assert registered["assigned_hub"] == server.endpoints["iothub"]["host"]
+
+    connected = one_row(server, "device", "connect", *options, **here, **trust)
+    assert (connected["how"], connected["device_id"], connected["connected"]) == ("remembered", "gateway-7", True)
+    sent = one_row(server, "device", "send", '{"n": {n}}', "--count", "3", *options, **here, **trust)
+    assert sent["sent"] == 3
+    messages = server.rows("hub", "messages", "gateway-7")
+    assert [message["body"] for message in messages] == ['{"n": 1}', '{"n": 2}', '{"n": 3}']
+
+
+def test_a_file_key_registers_over_https_and_is_refused_with_a_reason(server: RunningServer, tmp_path: Path) -> None:
+    from birthmark.clock import SystemClock
+    from pki_builders import a_ca, a_device
+
+    now = SystemClock().now()
+    holder = a_device(a_ca(now=now), "file-device", now=now)
+    cert, key = tmp_path / "d.pem", tmp_path / "d.key"
+    cert.write_text(holder.certificate.pem())
+    key.touch(mode=0o600)
+    key.write_text(holder.key_pem)
+    options = ("--cert", str(cert), "--key", str(key), "--transport", "https")
+    where = dps_of(server)
+    where["PROVISIONING_HOST"] += f":{server.endpoints['dps']['https_port']}"
+    refused = server.run("device", "register", *options, check=False, **where)
+    assert refused.returncode == 4
+    assert "dps.client_refused" in refused.stderr
+
+    server.run("enroll", "device", "--cert", str(cert))
+    assert one_row(server, "device", "register", *options, **where)["device_id"] == "file-device"
+    assert one_row(server, "device", "send", "hello", *options, **where)["how"] == "registered"

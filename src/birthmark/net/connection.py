@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 MQTT_CONNECT = 0x10
 _CHUNK = 65536
 _RECORD = 16384
+_LINGER_S = 2.0
+_LINGER_BYTES = 16 * 1024 * 1024
 _NOT_YET = asyncio.Transport()  # stands in until connection_made
 
 
@@ -51,6 +53,7 @@ class Connection(asyncio.Protocol):
     __slots__ = (
         "_host",
         "_inner",
+        "_linger_bytes",
         "_on_deadline",
         "_plain",
         "_raw",
@@ -69,6 +72,7 @@ class Connection(asyncio.Protocol):
         self._inner: asyncio.Protocol | None = None
         self._raw: asyncio.Transport = _NOT_YET
         self._shut = False
+        self._linger_bytes = _LINGER_BYTES
         self._on_deadline: Callable[[], None] | None = None
         self.peer = NO_PEER
         self.address = ""
@@ -84,6 +88,11 @@ class Connection(asyncio.Protocol):
         self._host.opened(self)
 
     def data_received(self, data: bytes) -> None:
+        if self._shut:
+            self._linger_bytes -= len(data)
+            if self._linger_bytes < 0:
+                self.abort()
+            return
         tls = self._tls
         tls.bio_write(data)
         try:
@@ -142,7 +151,11 @@ class Connection(asyncio.Protocol):
             self.abort()
 
     def close(self) -> None:
-        """Send close_notify, then close; clients tell this from a broken line."""
+        """Send close_notify, then close; clients tell this from a broken line.
+
+        What the peer still sends is read and dropped for a moment: closing with bytes unread makes the kernel reset the
+        connection, and the peer may lose our last words.
+        """
         if self._shut:
             return
         self._shut = True
@@ -151,7 +164,11 @@ class Connection(asyncio.Protocol):
         except SSL.Error:
             log.debug("tls.shutdown_failed")
         self._flush()
-        self._raw.close()
+        if self._raw.is_closing():
+            return
+        self._raw.write_eof()
+        self._raw.resume_reading()
+        self.set_deadline(_LINGER_S, self._raw.abort)
 
     def abort(self) -> None:
         self._shut = True

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 import uvicorn
+from starlette.exceptions import HTTPException
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
@@ -164,40 +165,25 @@ class _WithPeer:
         if declared.isdigit() and int(declared) > limit:
             await _too_large(send, limit)
             return
-        body = _BoundedBody(receive, limit)
-        started = False
-
-        async def watched(message: Message) -> None:
-            nonlocal started
-            started = True
-            await send(message)
-
-        try:
-            await self._app(scope, body, watched)
-        except _BodyTooLarge:
-            if not started:
-                await _too_large(send, limit)
-
-
-class _BodyTooLarge(Exception):  # noqa: N818 - internal to this module
-    """More body than the route takes."""
+        await self._app(scope, _BoundedBody(receive, limit), send)
 
 
 class _BoundedBody:
     """Counts what passes; a chunked body has no length to look at before."""
 
-    __slots__ = ("_left", "_receive")
+    __slots__ = ("_left", "_limit", "_receive")
 
     def __init__(self, receive: Receive, limit: int) -> None:
         self._receive = receive
-        self._left = limit
+        self._limit = self._left = limit
 
     async def __call__(self) -> Message:
         message = await self._receive()
         if message["type"] == "http.request":
             self._left -= len(message.get("body", b""))
             if self._left < 0:
-                raise _BodyTooLarge
+                text = f"The request body is larger than {self._limit} bytes.\n"
+                raise HTTPException(413, text, {"connection": "close"})  # rendered by Starlette
         return message
 
 

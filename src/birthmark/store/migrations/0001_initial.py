@@ -24,6 +24,129 @@ def upgrade() -> None:
     )
     op.create_index("audit_subject", "audit", ["subject"], unique=False)
     op.create_table(
+        "aws_access_keys",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("secret", sa.Text(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_table(
+        "aws_cas",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("der", sa.LargeBinary(), nullable=False),
+        sa.Column("subject", sa.LargeBinary(), nullable=False),
+        sa.Column("active", sa.BigInteger(), nullable=False),
+        sa.Column("mode", sa.Text(), nullable=False),
+        sa.Column("auto_registration", sa.BigInteger(), nullable=False),
+        sa.Column("registration", sa.Text(), nullable=True),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("modified_at", sa.BigInteger(), nullable=False),
+        sa.Column("customer_version", sa.BigInteger(), nullable=False),
+        sa.Column("generation_id", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_index("aws_cas_subject", "aws_cas", ["subject"], unique=False)
+    op.create_table(
+        "aws_certificates",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("der", sa.LargeBinary(), nullable=False),
+        sa.Column("status", sa.Text(), nullable=False),
+        sa.Column("mode", sa.Text(), nullable=False),
+        sa.Column("ca_id", sa.Text(), nullable=True),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("modified_at", sa.BigInteger(), nullable=False),
+        sa.Column("customer_version", sa.BigInteger(), nullable=False),
+        sa.Column("generation_id", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_index("aws_certificates_ca", "aws_certificates", ["ca_id", "created_at", "id"], unique=False)
+    op.create_index("aws_certificates_created", "aws_certificates", ["created_at", "id"], unique=False)
+    op.create_table(
+        "aws_policies",
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("default_version", sa.BigInteger(), nullable=False),
+        sa.Column("last_version", sa.BigInteger(), nullable=False),
+        sa.Column("generation_id", sa.Text(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("modified_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("name"),
+    )
+    op.create_table(
+        "aws_policy_targets",
+        sa.Column("policy", sa.Text(), nullable=False),
+        sa.Column("certificate_id", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("policy", "certificate_id"),
+    )
+    op.create_index("aws_policy_targets_certificate", "aws_policy_targets", ["certificate_id", "policy"], unique=False)
+    op.create_table(
+        "aws_policy_versions",
+        sa.Column("policy", sa.Text(), nullable=False),
+        sa.Column("version", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("document", sa.Text(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("policy", "version"),
+    )
+    op.create_table(
+        "aws_queued",
+        sa.Column("seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
+        sa.Column("client_id", sa.Text(), nullable=False),
+        sa.Column("topic", sa.Text(), nullable=False),
+        sa.Column("payload", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("seq"),
+        sqlite_autoincrement=True,
+    )
+    op.create_index("aws_queued_client", "aws_queued", ["client_id", "seq"], unique=False)
+    op.create_table(
+        "aws_registration_codes",
+        sa.Column("account", sa.Text(), nullable=False),
+        sa.Column("code", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("account"),
+    )
+    op.create_table(
+        "aws_sessions",
+        sa.Column("client_id", sa.Text(), nullable=False),
+        sa.Column("expires_at", sa.BigInteger(), nullable=True),
+        sa.PrimaryKeyConstraint("client_id"),
+    )
+    op.create_table(
+        "aws_subscriptions",
+        sa.Column("client_id", sa.Text(), nullable=False),
+        sa.Column("filter", sa.Text(), nullable=False),
+        sa.Column("qos", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("client_id", "filter"),
+    )
+    op.create_table(
+        "aws_thing_principals",
+        sa.Column("thing", sa.Text(), nullable=False),
+        sa.Column("certificate_id", sa.Text(), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("thing", "certificate_id"),
+    )
+    op.create_index(
+        "aws_thing_principals_certificate", "aws_thing_principals", ["certificate_id", "thing"], unique=False
+    )
+    op.create_table(
+        "aws_thing_types",
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("type_id", sa.Text(), nullable=False),
+        sa.Column("properties", sa.Text(), nullable=False),
+        sa.Column("deprecated_at", sa.BigInteger(), nullable=True),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("name"),
+    )
+    op.create_table(
+        "aws_things",
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("thing_id", sa.Text(), nullable=False),
+        sa.Column("type_name", sa.Text(), nullable=True),
+        sa.Column("attributes", sa.Text(), nullable=False),
+        sa.Column("billing_group", sa.Text(), nullable=True),
+        sa.Column("version", sa.BigInteger(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("name"),
+    )
+    op.create_table(
         "ca_certificates",
         sa.Column("thumbprint", sa.LargeBinary(), nullable=False),
         sa.Column("issuer", sa.LargeBinary(), nullable=False),

@@ -1,0 +1,23 @@
+"""AWS IoT Core, as its unmodified SDKs and CLI see it: one account, any region.
+
+Specification: the service models `iot` 2015-05-28 and `iot-data`; the AWS IoT Core developer guide for policies, topics
+and limits.
+
+| endpoint | served |
+|---|---|
+| HTTPS, signed (SigV4 `iot`) | things, thing types, certificates with and without CA, CA certificates, policies with \
+versions, attachments, DescribeEndpoint |
+| `POST /topics/{topic}` | publish, signed (`iotdata`, `iotdevicegateway`) or with a client certificate |
+| MQTT 3.1.1 on 8883, or 443 with ALPN `x-amzn-mqtt-ca` | a registered, active certificate; its policies decide |
+| WebSocket `/mqtt`, presigned (`iotdevicegateway`) | MQTT 3.1.1; an access key may do everything |
+| `$aws/events/presence/connected\\|disconnected/{clientId}` | who comes and goes |
+
+Everything else of the service model is answered 501 NotImplementedException. Not served yet, and refused with a code of
+their own: MQTT 5, retained messages, shared subscriptions, `$aws/things/…` (shadows, jobs), thing groups, provisioning
+templates and just-in-time registration, custom authorizers.
+
+Refused connections are closed without CONNACK, and a denied publish or subscribe ends the connection, as AWS does;
+`birthmark why` has the reason. Different from AWS: policies and certificate states take effect at the next packet and
+not within minutes; SNI is not required of SNI_ONLY certificates; certificates that this server signs itself live no
+longer than its CA; policies hang on certificates only.
+"""

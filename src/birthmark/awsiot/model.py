@@ -1,0 +1,206 @@
+"""AWS IoT's things, certificates and policies as values, with their names and ARNs (service model 2015-05-28)."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import NewType
+
+from birthmark.errors import InvalidRequestError
+from birthmark.pki.certificates import Certificate
+
+ThingName = NewType("ThingName", str)
+PolicyName = NewType("PolicyName", str)
+CertificateId = NewType("CertificateId", str)
+"""Lower-case hex of the SHA-256 digest of the DER: the thumbprint. The id of a certificate and of a CA certificate."""
+
+MAX_ATTRIBUTES = 50
+_THING_NAME = re.compile(r"[a-zA-Z0-9:_-]{1,128}")
+_POLICY_NAME = re.compile(r"[\w+=,.@-]{1,128}", re.ASCII)
+_CERTIFICATE_ID = re.compile(r"(?:0x)?([a-fA-F0-9]{64})")
+_ATTRIBUTE_NAME = re.compile(r"[a-zA-Z0-9_.,@/:#-]{1,128}")
+_ATTRIBUTE_VALUE = re.compile(r"[a-zA-Z0-9_.,@/:#=\[\]-]{0,800}")
+_ARN = re.compile(r"arn:aws[a-z-]*:iot:([a-z0-9-]*):([0-9]{12}):([a-z]+)/(.{1,300})", re.DOTALL)
+
+
+class NameInvalidError(InvalidRequestError):
+    """A name with characters or a length that AWS IoT does not take."""
+
+    code = "awsiot.name_invalid"
+    cause = "{kind} {name!r} is not allowed."
+    fix = "Thing names have 1 to 128 letters, digits and : _ -, policy names also + = , . @."
+
+
+class AttributeInvalidError(InvalidRequestError):
+    """Attributes of a thing that AWS IoT does not take."""
+
+    code = "awsiot.attribute_invalid"
+    cause = "The attributes of a thing cannot be used: {detail}."
+    fix = "At most 50 attributes; values have up to 800 letters, digits and _ . , @ / : # = [ ] -, and no spaces."
+
+
+class ArnInvalidError(InvalidRequestError):
+    """The text is no ARN of the kind that is needed."""
+
+    code = "awsiot.arn_invalid"
+    cause = "{arn} is not the ARN of a {kind} in account {account}."
+    fix = "Give the ARN as the create or register call returned it."
+
+
+class CertificateStatus(StrEnum):
+    """What a certificate may be used for; only ACTIVE connects."""
+
+    ACTIVE = "ACTIVE"
+    INACTIVE = "INACTIVE"
+    REVOKED = "REVOKED"
+    PENDING_TRANSFER = "PENDING_TRANSFER"
+    REGISTER_INACTIVE = "REGISTER_INACTIVE"
+    PENDING_ACTIVATION = "PENDING_ACTIVATION"
+
+
+class CertificateMode(StrEnum):
+    """SNI_ONLY: registered without proof of the CA's key, so that several accounts may."""
+
+    DEFAULT = "DEFAULT"
+    SNI_ONLY = "SNI_ONLY"
+
+
+class PrincipalType(StrEnum):
+    """Whether a certificate belongs to one thing alone."""
+
+    EXCLUSIVE = "EXCLUSIVE_THING"
+    NON_EXCLUSIVE = "NON_EXCLUSIVE_THING"
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """The one account that this server plays, and the name under which devices reach it."""
+
+    account_id: str
+    region: str
+    data_host: str
+
+    def arn(self, kind: str, name: str) -> str:
+        """Return `arn:aws:iot:REGION:ACCOUNT:KIND/NAME`."""
+        return f"arn:aws:iot:{self.region}:{self.account_id}:{kind}/{name}"
+
+    def parse_arn(self, arn: str, kind: str) -> str:
+        """Return the name in an ARN of this account. Raise `ArnInvalidError`.
+
+        Any region is taken: clients sign for any, and ARNs are kept in scripts.
+        """
+        found = _ARN.fullmatch(arn)
+        if found is None or found[2] != self.account_id or found[3] != kind:
+            raise ArnInvalidError(f"Invalid {kind} ARN", arn=arn[:300], kind=kind, account=self.account_id)
+        return found[4]
+
+
+@dataclass(frozen=True, slots=True)
+class Thing:
+    """A device in the registry. `version` counts changes from 1."""
+
+    name: ThingName
+    thing_id: str
+    type_name: str | None
+    attributes: Mapping[str, str]
+    billing_group: str | None
+    version: int
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceCertificate:
+    """A registered certificate. `customer_version` counts changes from 1."""
+
+    id: CertificateId
+    certificate: Certificate
+    status: CertificateStatus
+    mode: CertificateMode
+    ca_id: CertificateId | None
+    created_at: datetime
+    modified_at: datetime
+    customer_version: int
+    generation_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class RegisteredCa:
+    """A CA on record. `registration` is the JSON of its registrationConfig."""
+
+    id: CertificateId
+    certificate: Certificate
+    is_active: bool
+    mode: CertificateMode
+    auto_registration: bool
+    registration: str | None
+    created_at: datetime
+    modified_at: datetime
+    customer_version: int
+    generation_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class NamedPolicy:
+    """A policy; its documents are `PolicyVersion`s."""
+
+    name: PolicyName
+    default_version: int
+    last_version: int
+    generation_id: str
+    created_at: datetime
+    modified_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyVersion:
+    """One document of a policy, never changed."""
+
+    policy: PolicyName
+    version: int
+    document: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class AccessKey:
+    """What an operator's client signs with."""
+
+    id: str
+    secret: str = field(repr=False)
+    name: str
+    created_at: datetime
+
+
+def parse_thing_name(text: str) -> ThingName:
+    """Return the name; letter case counts. Raise `NameInvalidError`."""
+    if _THING_NAME.fullmatch(text) is None:
+        raise NameInvalidError(f"Invalid thing name: {text[:128]!r}", kind="Thing name", name=text[:128])
+    return ThingName(text)
+
+
+def parse_policy_name(text: str) -> PolicyName:
+    """Return the name. Raise `NameInvalidError`."""
+    if _POLICY_NAME.fullmatch(text) is None:
+        raise NameInvalidError(f"Invalid policy name: {text[:128]!r}", kind="Policy name", name=text[:128])
+    return PolicyName(text)
+
+
+def parse_certificate_id(text: str) -> CertificateId:
+    """Return the id in lower case. Raise `NameInvalidError`."""
+    if (found := _CERTIFICATE_ID.fullmatch(text)) is None:
+        raise NameInvalidError("Invalid certificate id", kind="Certificate id", name=text[:128])
+    return CertificateId(found[1].lower())
+
+
+def parse_attributes(given: Mapping[str, str]) -> dict[str, str]:
+    """Return a thing's attributes without empty values, which is how one deletes. Raise `AttributeInvalidError`."""
+    for name, value in given.items():
+        if _ATTRIBUTE_NAME.fullmatch(name) is None:
+            raise AttributeInvalidError(f"Invalid attribute name: {name[:128]!r}", detail=f"the name {name[:128]!r}")
+        if _ATTRIBUTE_VALUE.fullmatch(value) is None:
+            raise AttributeInvalidError(f"Invalid value of attribute {name!r}", detail=f"the value of {name!r}")
+    kept = {name: value for name, value in given.items() if value}
+    if len(kept) > MAX_ATTRIBUTES:
+        raise AttributeInvalidError("Too many attributes", detail=f"{len(kept)} attributes")
+    return kept

@@ -1,0 +1,1 @@
+"""AWS IoT's decisions, pure."""

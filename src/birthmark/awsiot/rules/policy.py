@@ -1,0 +1,255 @@
+"""Policies: documents to statements, and what they allow (developer guide, "AWS IoT Core policies"; IAM reference).
+
+An explicit deny wins, and what nothing allows is denied. A document is parsed once; `Permissions` binds the statements
+of one principal to the facts of one connection and answers from memory when it is asked the same thing again.
+"""
+
+import enum
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import lru_cache
+from typing import Any
+
+import msgspec
+
+from birthmark.awsiot.rules.conditions import Condition, UnknownOperatorError, parse_condition
+from birthmark.awsiot.rules.glob import Glob, glob_of
+from birthmark.awsiot.rules.variables import Facts, is_plain, substitute
+from birthmark.errors import ForbiddenError, InvalidRequestError
+
+MAX_DOCUMENT_CHARS = 2048
+"""Without white space."""
+_VERSIONS = frozenset({"2012-10-17", "2008-10-17"})
+_MAX_REMEMBERED = 1024
+
+
+class PolicyMalformedError(InvalidRequestError):
+    """A policy document that says nothing, or that nobody can be sure of."""
+
+    code = "awsiot.policy_malformed"
+    cause = "The policy document cannot be used: {detail}."
+    fix = (
+        'It looks like {{"Version":"2012-10-17","Statement":[{{"Effect":"Allow","Action":"iot:Connect",'
+        '"Resource":"arn:aws:iot:REGION:ACCOUNT:client/NAME"}}]}}.'
+    )
+
+
+class PolicyDeniedError(ForbiddenError):
+    """The policies of the certificate do not allow this."""
+
+    code = "awsiot.policy_denied"
+    cause = "{action} on {resource} was denied: {hint}. The connection was closed."
+    fix = (
+        "Add a statement with Effect Allow, Action {action} and Resource {resource} to a policy of the certificate "
+        "{certificate_id} (`aws iot create-policy-version --set-as-default`), or attach the policy that has one. "
+        "Subscribing needs iot:Subscribe on topicfilter/…, receiving iot:Receive on topic/…."
+    )
+
+
+class Outcome(enum.Enum):
+    """AuthDecision of the service model."""
+
+    ALLOWED = "ALLOWED"
+    EXPLICIT_DENY = "EXPLICIT_DENY"
+    IMPLICIT_DENY = "IMPLICIT_DENY"
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """An outcome, and in words which statement made it."""
+
+    outcome: Outcome
+    hint: str
+
+    @property
+    def is_allowed(self) -> bool:
+        return self.outcome is Outcome.ALLOWED
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """One statement; `place` says where it stands, for people."""
+
+    place: str
+    allows: bool
+    actions: tuple[Glob, ...]
+    except_actions: bool
+    resources: tuple[str, ...]
+    except_resources: bool
+    conditions: tuple[Condition, ...]
+
+    def names(self, action: str) -> bool:
+        """Say whether the statement is about this action (in lower case)."""
+        return any(glob.matches(action) for glob in self.actions) is not self.except_actions
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """A parsed document."""
+
+    name: str
+    statements: tuple[Statement, ...]
+
+
+class _Statement(msgspec.Struct, forbid_unknown_fields=True, rename="pascal"):
+    effect: str
+    sid: str = ""
+    action: str | list[str] | None = None
+    not_action: str | list[str] | None = None
+    resource: str | list[str] | None = None
+    not_resource: str | list[str] | None = None
+    condition: dict[str, dict[str, Any]] = {}
+
+
+class _Document(msgspec.Struct, forbid_unknown_fields=True, rename="pascal"):
+    statement: _Statement | list[_Statement]
+    version: str = "2008-10-17"
+    id: str = ""
+
+
+@lru_cache(maxsize=4096)
+def parse_policy(name: str, document: str) -> Policy:
+    """Return the policy. Raise `PolicyMalformedError`."""
+    if len("".join(document.split())) > MAX_DOCUMENT_CHARS:
+        raise _malformed(f"it is larger than {MAX_DOCUMENT_CHARS} characters")
+    try:
+        parsed = msgspec.json.decode(document.encode(), type=_Document)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+        raise _malformed(str(error)) from error
+    if parsed.version not in _VERSIONS:
+        raise _malformed(f"Version is {parsed.version!r} and not 2012-10-17")
+    statements = parsed.statement if isinstance(parsed.statement, list) else [parsed.statement]
+    if not statements:
+        raise _malformed("Statement is empty")
+    return Policy(name, tuple(_statement(name, number, each) for number, each in enumerate(statements, 1)))
+
+
+@dataclass(slots=True)
+class Permissions:
+    """What one connection may do."""
+
+    policies: Sequence[Policy]
+    facts: Facts
+    _patterns: dict[tuple[str, bool], Glob | None] = field(default_factory=dict)
+    _known: dict[tuple[str, str], Decision] = field(default_factory=dict)
+    _asks_time: bool = False
+
+    def __post_init__(self) -> None:
+        conditions = (c for policy in self.policies for s in policy.statements for c in s.conditions)
+        self._asks_time = any(condition.asks_time for condition in conditions)
+
+    def decide(self, action: str, resource: str, now: datetime) -> Decision:
+        """Return the decision about `action` (such as iot:Publish) on a resource's ARN."""
+        if (known := self._known.get((action, resource))) is not None:
+            return known
+        made = self._decide(action, resource, now)
+        if not self._asks_time:
+            if len(self._known) >= _MAX_REMEMBERED:
+                self._known.clear()
+            self._known[action, resource] = made
+        return made
+
+    def _decide(self, action: str, resource: str, now: datetime) -> Decision:
+        low = action.lower()
+        allowed: Statement | None = None
+        for policy in self.policies:
+            for statement in policy.statements:
+                if statement.allows and allowed is not None:
+                    continue
+                if not statement.names(low) or not self._covers(statement, resource):
+                    continue
+                if not all(condition.holds(self.facts, now) for condition in statement.conditions):
+                    continue
+                if not statement.allows:
+                    return Decision(Outcome.EXPLICIT_DENY, f"{statement.place} denies it")
+                allowed = statement
+        if allowed is not None:
+            return Decision(Outcome.ALLOWED, f"{allowed.place} allows it")
+        return Decision(Outcome.IMPLICIT_DENY, self._why_nothing(low))
+
+    def _covers(self, statement: Statement, resource: str) -> bool:
+        """A variable that is not known makes the statement fit nothing, also under NotResource."""
+        globs = [self._pattern(pattern, is_grant=statement.allows) for pattern in statement.resources]
+        if statement.except_resources:
+            return all(glob is not None and not glob.matches(resource) for glob in globs)
+        return any(glob is not None and glob.matches(resource) for glob in globs)
+
+    def _pattern(self, pattern: str, *, is_grant: bool) -> Glob | None:
+        if is_plain(pattern):
+            return _plain(pattern)
+        if (pattern, is_grant) not in self._patterns:
+            self._patterns[pattern, is_grant] = substitute(pattern, self.facts, is_grant=is_grant)
+        return self._patterns[pattern, is_grant]
+
+    def _why_nothing(self, action: str) -> str:
+        if not self.policies:
+            return "no policy is attached to the certificate"
+        names = ", ".join(policy.name for policy in self.policies)
+        about = [
+            statement.place
+            for policy in self.policies
+            for statement in policy.statements
+            if statement.allows and statement.names(action)
+        ]
+        if about:
+            return f"{', '.join(about[:3])} allows the action, but not on this resource or under these conditions"
+        return f"no statement of {names} allows it"
+
+
+_plain = lru_cache(maxsize=4096)(glob_of)
+
+
+def _statement(policy: str, number: int, given: _Statement) -> Statement:
+    place = f"statement {number}{f' ({given.sid})' if given.sid else ''} of policy {policy}"
+    if given.effect not in {"Allow", "Deny"}:
+        raise _malformed(f"{place}: Effect is neither Allow nor Deny")
+    if (given.action is None) == (given.not_action is None):
+        raise _malformed(f"{place}: needs Action or NotAction")
+    if (given.resource is None) == (given.not_resource is None):
+        raise _malformed(f"{place}: needs Resource or NotResource")
+    actions = _texts(given.action if given.action is not None else given.not_action)
+    resources = _texts(given.resource if given.resource is not None else given.not_resource)
+    if not actions or not resources:
+        raise _malformed(f"{place}: an empty list")
+    for action in actions:
+        if action != "*" and not action.lower().startswith("iot:"):
+            raise _malformed(f"{place}: the action {action!r} does not begin with iot:")
+    for resource in resources:
+        if resource != "*" and not resource.startswith(("arn:", "*")):
+            raise _malformed(f"{place}: the resource {resource!r} is neither an ARN nor *")
+    try:
+        conditions = tuple(
+            parse_condition(operator, key, _texts(wanted))
+            for operator, keys in given.condition.items()
+            for key, wanted in keys.items()
+        )
+    except UnknownOperatorError as error:
+        raise _malformed(f"{place}: {error}") from error
+    return Statement(
+        place,
+        given.effect == "Allow",
+        tuple(glob_of(action.lower()) for action in actions),
+        given.not_action is not None,
+        tuple(resources),
+        given.not_resource is not None,
+        conditions,
+    )
+
+
+def _texts(given: Any) -> tuple[str, ...]:
+    """Return one or several values as text; JSON numbers and booleans stand for themselves."""
+    values: Iterable[Any] = given if isinstance(given, list) else [given]
+    out = []
+    for value in values:
+        if isinstance(value, bool):
+            out.append("true" if value else "false")
+        elif isinstance(value, str | int | float):
+            out.append(str(value))
+        else:
+            raise _malformed("a condition's value is neither text, number nor boolean")
+    return tuple(out)
+
+
+def _malformed(detail: str) -> PolicyMalformedError:
+    return PolicyMalformedError(f"Policy document is malformed: {detail}", detail=detail)

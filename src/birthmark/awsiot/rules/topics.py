@@ -1,0 +1,107 @@
+"""Which topics a client may name at all, before any policy (developer guide, "Reserved topics" and quotas)."""
+
+from birthmark.errors import InvalidRequestError
+from birthmark.mqtt.topics import is_valid_filter, is_valid_name
+
+MAX_TOPIC_BYTES = 256
+MAX_SLASHES = 7
+MAX_PAYLOAD_BYTES = 128 * 1024
+MAX_CLIENT_ID_BYTES = 128
+MAX_FILTERS = 8
+MAX_SUBSCRIPTIONS = 50
+PRESENCE = "$aws/events/presence/"
+_SHARED = "$share/"
+
+
+class TopicInvalidError(InvalidRequestError):
+    """A topic that is not well formed, or too long or deep."""
+
+    code = "awsiot.topic_invalid"
+    cause = "The client {thing} used the topic {topic}: {detail}."
+    fix = "A topic has up to 256 bytes in UTF-8 and 7 slashes; wildcards are for subscriptions."
+
+
+class ReservedTopicError(InvalidRequestError):
+    """A topic of the cloud's own that is not served."""
+
+    code = "awsiot.reserved_topic_not_served"
+    cause = "The client {thing} used {topic}. Topics that begin with $ are the cloud's own, and this one is not served."
+    fix = (
+        "Shadows, jobs, basic ingest and fleet provisioning are not served yet; "
+        "of $aws/ only events/presence/… can be subscribed to."
+    )
+
+
+class SharedSubscriptionError(InvalidRequestError):
+    """A shared subscription."""
+
+    code = "awsiot.shared_subscription_not_served"
+    cause = "The client {thing} asked for the shared subscription {topic}, which is not served yet."
+    fix = "Subscribe without $share/GROUP/."
+
+
+class RetainNotServedError(InvalidRequestError):
+    """A retained message or will."""
+
+    code = "awsiot.retain_not_served"
+    cause = "The client {thing} sent a retained message to {topic}; retained messages are not served yet."
+    fix = "Publish without the retain flag."
+
+
+class QosNotServedError(InvalidRequestError):
+    """QoS 2."""
+
+    code = "awsiot.qos_not_served"
+    cause = "The client {thing} published with QoS 2 to {topic}; AWS IoT Core knows QoS 0 and 1."
+    fix = "Publish with QoS 1."
+
+
+class PayloadTooLargeError(InvalidRequestError):
+    """More than 128 KiB."""
+
+    code = "awsiot.payload_too_large"
+    cause = "The client {thing} sent {size} bytes; a message has at most 131072."
+    fix = "Send less at once."
+
+
+class TooManyFiltersError(InvalidRequestError):
+    """More filters than a packet or a connection may have."""
+
+    code = "awsiot.too_many_subscriptions"
+    cause = "The client {thing} asked for {count} subscriptions; there may be {limit} {scope}."
+    fix = "Subscribe with wildcards, in more packets, or with more connections."
+
+
+def check_publish(client_id: str, topic: str, size: int, qos: int, *, retain: bool) -> None:
+    """Raise why a client may not publish this to `topic`, whatever its policies say."""
+    facts = {"thing": client_id, "topic": topic[:MAX_TOPIC_BYTES]}
+    if qos > 1:
+        raise QosNotServedError("QoS 2 is not served", **facts)
+    if retain:
+        raise RetainNotServedError("Retained messages are not served", **facts)
+    if not is_valid_name(topic):
+        raise TopicInvalidError("The topic is not valid", detail="it is empty or has a wildcard", **facts)
+    _check_size(topic, facts)
+    if topic.startswith("$"):
+        raise ReservedTopicError("The topic is reserved", **facts)
+    if size > MAX_PAYLOAD_BYTES:
+        raise PayloadTooLargeError("The message is too large", size=size, **facts)
+
+
+def check_filter(client_id: str, topic_filter: str) -> None:
+    """Raise why a client may not subscribe to `topic_filter`, whatever its policies say."""
+    facts = {"thing": client_id, "topic": topic_filter[:MAX_TOPIC_BYTES]}
+    if topic_filter.startswith(_SHARED):
+        raise SharedSubscriptionError("Shared subscriptions are not served", **facts)
+    if not is_valid_filter(topic_filter):
+        raise TopicInvalidError("The filter is not valid", detail="it is empty or has a misplaced wildcard", **facts)
+    _check_size(topic_filter, facts)
+    if topic_filter.startswith("$") and not topic_filter.startswith(PRESENCE):
+        raise ReservedTopicError("The filter is reserved", **facts)
+
+
+def _check_size(topic: str, facts: dict[str, str]) -> None:
+    if len(topic.encode()) > MAX_TOPIC_BYTES:
+        raise TopicInvalidError("The topic is too long", detail="it is longer than 256 bytes", **facts)
+    if topic.count("/") > MAX_SLASHES:
+        raise TopicInvalidError("The topic has too many levels", detail="it has more than 7 slashes", **facts)

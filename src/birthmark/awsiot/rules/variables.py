@@ -1,0 +1,159 @@
+"""Policy variables `${…}`: what is known about a connection, and putting it into a pattern (developer guide, "AWS IoT
+Core policy variables").
+
+What comes out of a variable is literal: a `*` in a common name is no wildcard. A value with `+`, `#` or `/` is not put
+into a topic or topic filter at all, as it would widen what the policy's author meant.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from cryptography import x509
+from cryptography.x509.oid import NameOID
+
+from birthmark.awsiot.model import Thing
+from birthmark.awsiot.rules.glob import ANY_ONE, Glob
+from birthmark.pki.certificates import Certificate
+
+_VARIABLE = re.compile(r"\$\{([^{}]*)\}")
+_LITERAL = {"*": "*", "?": "?", "$": "$"}  # ${*} stands for the character itself
+_STAR = "\1"
+_RISKY = frozenset("+#/")
+_TOPICS = ("topic/", "topicfilter/")
+
+_NAME_PARTS = {
+    "CommonName": NameOID.COMMON_NAME,
+    "Country": NameOID.COUNTRY_NAME,
+    "Organization": NameOID.ORGANIZATION_NAME,
+    "OrganizationalUnit": NameOID.ORGANIZATIONAL_UNIT_NAME,
+    "State": NameOID.STATE_OR_PROVINCE_NAME,
+    "SerialNumber": NameOID.SERIAL_NUMBER,
+    "DistinguishedNameQualifier": NameOID.DN_QUALIFIER,
+    "Title": NameOID.TITLE,
+    "Surname": NameOID.SURNAME,
+    "GivenName": NameOID.GIVEN_NAME,
+    "Initials": NameOID.INITIALS,
+    "Pseudonym": NameOID.PSEUDONYM,
+    "GenerationQualifier": NameOID.GENERATION_QUALIFIER,
+}
+_ALTERNATIVES: Mapping[str, type[x509.GeneralName]] = {
+    "RFC822Name": x509.RFC822Name,
+    "DNSName": x509.DNSName,
+    "UniformResourceIdentifier": x509.UniformResourceIdentifier,
+    "IPAddress": x509.IPAddress,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What policies may ask about one connection: values by key; most have exactly one.
+
+    `aws:CurrentTime` and `aws:EpochTime` are not among them: they are looked at when a condition is.
+    """
+
+    values: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def one(self, key: str) -> str | None:
+        """Return the (first) value of a key."""
+        found = self.values.get(_plain_key(key))
+        return found[0] if found else None
+
+    def all(self, key: str) -> tuple[str, ...]:
+        """Return every value; none when the key is not known."""
+        return self.values.get(_plain_key(key), ())
+
+
+def facts_of(
+    certificate: Certificate,
+    *,
+    client_id: str | None,
+    thing: Thing | None,
+    source_ip: str,
+    domain: str,
+    connect_attributes: tuple[str, ...] = (),
+) -> Facts:
+    """Return the facts of a connection. `thing` is given only when the certificate is attached to it."""
+    values: dict[str, tuple[str, ...]] = {
+        "aws:SourceIp": (source_ip,),
+        "aws:SecureTransport": ("true",),
+        "iot:ConnectAttributes": connect_attributes,
+        "iot:Connection.Thing.IsAttached": ("true" if thing else "false",),
+        "iot:Certificate.SerialNumber": (f"{certificate.serial:x}",),
+    }
+    if domain:
+        values["iot:DomainName"] = (domain,)
+    if client_id is not None:
+        values["iot:ClientId"] = (client_id,)
+    if thing is not None:
+        values["iot:Connection.Thing.ThingName"] = (thing.name,)
+        if thing.type_name:
+            values["iot:Connection.Thing.ThingTypeName"] = (thing.type_name,)
+        if thing.billing_group:
+            values["iot:Connection.Thing.BillingGroupName"] = (thing.billing_group,)
+        for name, value in thing.attributes.items():
+            values[f"iot:Connection.Thing.Attributes[{name}]"] = (value,)
+    for side, side_name in (("Subject", certificate.subject), ("Issuer", certificate.issuer)):
+        for part, oid in _NAME_PARTS.items():
+            texts = tuple(str(attribute.value) for attribute in side_name.get_attributes_for_oid(oid))
+            _add(values, f"iot:Certificate.{side}.{part}", texts)
+    names = _alternative_names(certificate)
+    for part, kind in _ALTERNATIVES.items():
+        texts = tuple(str(alternative.value) for alternative in names if isinstance(alternative, kind))
+        _add(values, f"iot:Certificate.Subject.AlternativeName.{part}", texts)
+    available = tuple(key.removeprefix("iot:") for key in values if key.startswith("iot:Certificate."))
+    values["iot:Certificate.AvailableKeys"] = available
+    return Facts({_plain_key(key): texts for key, texts in values.items() if texts})
+
+
+def substitute(pattern: str, facts: Facts, *, is_grant: bool = True) -> Glob | None:
+    """Return the pattern with its variables filled in, or None when one is not known (the statement then fits nothing).
+
+    `pattern` is a resource ARN or the value of a condition. Only what grants something is kept from being widened.
+    """
+    # arn:aws:iot:REGION:ACCOUNT:topic/… : the sixth part says what it is about.
+    is_topic = is_grant and pattern.startswith("arn:") and pattern.split(":", 5)[-1].startswith(_TOPICS)
+    parts: list[str] = []
+    at = 0
+    for found in _VARIABLE.finditer(pattern):
+        parts.append(_wild(pattern[at : found.start()]))
+        at = found.end()
+        name = found[1]
+        if name in _LITERAL:
+            parts.append(name)
+            continue
+        value = facts.one(name)
+        if value is None or ANY_ONE in value or _STAR in value or (is_topic and not _RISKY.isdisjoint(value)):
+            return None
+        parts.append(value)
+    parts.append(_wild(pattern[at:]))
+    return Glob(tuple("".join(parts).split(_STAR)))
+
+
+def is_plain(pattern: str) -> bool:
+    """Say whether a pattern has no variable, so that it is the same for everyone."""
+    return "${" not in pattern
+
+
+def _plain_key(key: str) -> str:
+    """Keys are compared without regard to case, but for the name of an attribute."""
+    head, bracket, name = key.partition("[")
+    return head.lower() + bracket + name
+
+
+def _wild(text: str) -> str:
+    return text.replace("*", _STAR).replace("?", ANY_ONE)
+
+
+def _add(values: dict[str, tuple[str, ...]], key: str, texts: tuple[str, ...]) -> None:
+    if texts:
+        values[key] = texts
+        values[f"{key}.List"] = texts
+
+
+def _alternative_names(certificate: Certificate) -> tuple[x509.GeneralName, ...]:
+    try:
+        found = certificate.parsed.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError):
+        return ()
+    return tuple(found.value)

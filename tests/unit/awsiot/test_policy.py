@@ -1,0 +1,210 @@
+"""What policies allow, as a table."""
+
+import contextlib
+import json
+from datetime import timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from birthmark.awsiot.model import Thing, ThingName
+from birthmark.awsiot.rules.glob import glob_of
+from birthmark.awsiot.rules.policy import Outcome, Permissions, PolicyMalformedError, parse_policy
+from birthmark.awsiot.rules.variables import Facts, facts_of
+from fakes import NOON
+from pki_builders import a_device
+
+A = "arn:aws:iot:us-east-1:000000000000:"
+ALLOWED, DENIED, SILENT = Outcome.ALLOWED, Outcome.EXPLICIT_DENY, Outcome.IMPLICIT_DENY
+CERTIFICATE = a_device(common_name="cn*1").certificate
+
+
+def a_thing(**attributes: str) -> Thing:
+    return Thing(ThingName("pump-1"), "id", "pump", attributes, None, 1, NOON)
+
+
+def facts(client_id: str = "pump-1", thing: Thing | None = None, connect: tuple[str, ...] = ()) -> Facts:
+    return facts_of(
+        CERTIFICATE,
+        client_id=client_id,
+        thing=thing,
+        source_ip="192.0.2.7",
+        domain="localhost",
+        connect_attributes=connect,
+    )
+
+
+def allow(action, resource="*", **more):
+    return {"Effect": "Allow", "Action": action, "Resource": resource, **more}
+
+
+def deny(action, resource="*", **more):
+    return {"Effect": "Deny", "Action": action, "Resource": resource, **more}
+
+
+def document(*statements) -> str:
+    return json.dumps({"Version": "2012-10-17", "Statement": list(statements)})
+
+
+def outcome(statements, action: str, resource: str, known: Facts | None = None, now=NOON) -> Outcome:
+    policy = parse_policy("p", document(*statements))
+    return Permissions([policy], known or facts()).decide(action, resource, now).outcome
+
+
+ME = "${iot:ClientId}"
+CN = "${iot:Certificate.Subject.CommonName}"
+THING = "${iot:Connection.Thing.ThingName}"
+
+
+@pytest.mark.parametrize(
+    ("statements", "action", "resource", "expected"),
+    [
+        ([allow("iot:*")], "iot:Connect", A + "client/x", ALLOWED),
+        ([allow("*")], "iot:Publish", A + "topic/x", ALLOWED),
+        ([allow("iot:pub*", A + "topic/*")], "iot:Publish", A + "topic/a/b/c", ALLOWED),
+        ([allow("iot:Publish", A + "topic/a")], "iot:Publish", A + "topic/b", SILENT),
+        ([allow("iot:Publish", A + "topic/a")], "iot:Receive", A + "topic/a", SILENT),
+        ([allow("iot:*"), deny("iot:Publish", A + "topic/secret/*")], "iot:Publish", A + "topic/secret/1", DENIED),
+        ([deny("iot:Publish"), allow("iot:*")], "iot:Publish", A + "topic/a", DENIED),
+        ([allow(["iot:Connect", "iot:Publish"], ["arn:x", A + "topic/?"])], "iot:Publish", A + "topic/a", ALLOWED),
+        ([allow("iot:Publish", A + "topic/?")], "iot:Publish", A + "topic/ab", SILENT),
+        ([allow("iot:Subscribe", A + "topicfilter/a/+/b")], "iot:Subscribe", A + "topicfilter/a/+/b", ALLOWED),
+        ([allow("iot:Subscribe", A + "topicfilter/a/+/b")], "iot:Subscribe", A + "topicfilter/a/x/b", SILENT),
+        ([allow("iot:Subscribe", A + "topicfilter/a/*")], "iot:Subscribe", A + "topicfilter/a/#", ALLOWED),
+        ([allow("iot:Subscribe", A + "topicfilter/a/#")], "iot:Subscribe", A + "topicfilter/a/b", SILENT),
+        ([allow("iot:Connect", A + f"client/{ME}")], "iot:Connect", A + "client/pump-1", ALLOWED),
+        ([allow("iot:Connect", A + f"client/{ME}")], "iot:Connect", A + "client/other", SILENT),
+        ([allow("iot:Publish", A + f"topic/{ME}/*")], "iot:Publish", A + "topic/pump-1/t", ALLOWED),
+        ([allow("iot:Publish", A + f"topic/{THING}")], "iot:Publish", A + "topic/pump-1", SILENT),
+        ([allow("iot:Publish", A + f"topic/{CN}")], "iot:Publish", A + "topic/cn*1", ALLOWED),
+        ([allow("iot:Publish", A + f"topic/{CN}")], "iot:Publish", A + "topic/cnX1", SILENT),
+        ([allow("iot:Publish", A + "topic/a${*}b")], "iot:Publish", A + "topic/a*b", ALLOWED),
+        ([allow("iot:Publish", A + "topic/a${*}b")], "iot:Publish", A + "topic/axb", SILENT),
+        ([{"Effect": "Allow", "NotAction": "iot:Publish", "Resource": "*"}], "iot:Connect", A + "client/x", ALLOWED),
+        ([{"Effect": "Allow", "NotAction": "iot:Publish", "Resource": "*"}], "iot:Publish", A + "topic/x", SILENT),
+        ([{"Effect": "Allow", "Action": "iot:*", "NotResource": A + "topic/x"}], "iot:Publish", A + "topic/y", ALLOWED),
+        ([{"Effect": "Allow", "Action": "iot:*", "NotResource": A + "topic/x"}], "iot:Publish", A + "topic/x", SILENT),
+        ([{"Effect": "Allow", "Action": "*", "NotResource": "arn:${no:such}"}], "iot:Publish", A + "topic/y", SILENT),
+    ],
+)  # fmt: skip
+def test_statements(statements, action: str, resource: str, expected: Outcome) -> None:
+    assert outcome(statements, action, resource) is expected
+
+
+@pytest.mark.parametrize(
+    ("condition", "expected"),
+    [
+        ({"StringEquals": {"iot:ClientId": "pump-1"}}, ALLOWED),
+        ({"StringEquals": {"iot:ClientId": ["a", "pump-1"]}}, ALLOWED),
+        ({"StringEquals": {"iot:ClientId": "x"}}, SILENT),
+        ({"StringNotEquals": {"iot:ClientId": "x"}}, ALLOWED),
+        ({"StringNotEquals": {"no:such": "x"}}, ALLOWED),
+        ({"StringEquals": {"no:such": "x"}}, SILENT),
+        ({"StringEqualsIfExists": {"no:such": "x"}}, ALLOWED),
+        ({"StringLike": {"iot:ClientId": "pump-*"}}, ALLOWED),
+        ({"StringLike": {"iot:ClientId": "valve-*"}}, SILENT),
+        ({"StringEquals": {"iot:ClientId": "${iot:ClientId}"}}, ALLOWED),
+        ({"Bool": {"iot:Connection.Thing.IsAttached": ["true"]}}, SILENT),
+        ({"Bool": {"iot:Connection.Thing.IsAttached": False}}, ALLOWED),
+        ({"Null": {"iot:Connection.Thing.ThingName": "true"}}, ALLOWED),
+        ({"IpAddress": {"aws:SourceIp": "192.0.2.0/24"}}, ALLOWED),
+        ({"NotIpAddress": {"aws:SourceIp": "192.0.2.0/24"}}, SILENT),
+        ({"DateLessThan": {"aws:CurrentTime": "2026-06-02T00:00:00Z"}}, ALLOWED),
+        ({"DateGreaterThan": {"aws:CurrentTime": "2026-06-02T00:00:00Z"}}, SILENT),
+        ({"ForAllValues:StringEquals": {"iot:ConnectAttributes": ["LastWill"]}}, SILENT),
+        ({"ForAllValues:StringEquals": {"iot:ConnectAttributes": ["LastWill", "PersistentConnect"]}}, ALLOWED),
+        ({"ForAnyValue:StringEquals": {"iot:ConnectAttributes": ["PersistentConnect"]}}, ALLOWED),
+        ({"ForAnyValue:StringEquals": {"iot:Certificate.Subject.CommonName.List": ["cn*1"]}}, ALLOWED),
+    ],
+)
+def test_conditions(condition, expected: Outcome) -> None:
+    known = facts(connect=("PersistentConnect",))
+    assert outcome([allow("iot:Connect", "*", Condition=condition)], "iot:Connect", A + "client/x", known) is expected
+
+
+def test_an_attached_thing_fills_its_variables() -> None:
+    known = facts(thing=a_thing(zone="b7", Zone="c"))
+    statements = [
+        allow("iot:Publish", A + "topic/${iot:Connection.Thing.Attributes[zone]}/" + THING),
+        allow("iot:Connect", "*", Condition={"Bool": {"iot:Connection.Thing.IsAttached": "true"}}),
+    ]
+    assert outcome(statements, "iot:Publish", A + "topic/b7/pump-1", known) is ALLOWED
+    assert outcome(statements, "iot:Publish", A + "topic/c/pump-1", known) is SILENT
+    assert outcome(statements, "iot:Connect", A + "client/pump-1", known) is ALLOWED
+
+
+@pytest.mark.parametrize("client_id", ["#", "+", "a/b"])
+def test_a_client_id_with_wildcards_widens_nothing(client_id: str) -> None:
+    statements = [allow("iot:*", [A + f"topicfilter/{ME}", A + f"client/{ME}"])]
+    known = facts(client_id)
+    assert outcome(statements, "iot:Subscribe", A + f"topicfilter/{client_id}", known) is SILENT
+    assert outcome(statements, "iot:Connect", A + f"client/{client_id}", known) is ALLOWED
+    statements = [allow("iot:*"), deny("iot:*", A + f"topic/{ME}")]
+    assert outcome(statements, "iot:Publish", A + f"topic/{client_id}", known) is DENIED
+
+
+def test_an_answer_that_depends_on_the_time_is_not_kept() -> None:
+    condition = {"DateLessThan": {"aws:CurrentTime": "2026-06-01T13:00:00Z"}}
+    policy = parse_policy("p", document(allow("iot:Connect", "*", Condition=condition)))
+    permissions = Permissions([policy], facts())
+    assert permissions.decide("iot:Connect", A + "client/x", NOON).is_allowed
+    assert not permissions.decide("iot:Connect", A + "client/x", NOON + timedelta(hours=2)).is_allowed
+
+
+def test_the_hint_names_what_decided() -> None:
+    def hint(*statements) -> str:
+        policy = parse_policy("p", document(*statements))
+        return Permissions([policy], facts()).decide("iot:Publish", A + "topic/x", NOON).hint
+
+    assert hint(allow("iot:*"), deny("iot:Publish", Sid="NoPublish")) == "statement 2 (NoPublish) of policy p denies it"
+    assert "not on this resource" in hint(allow("iot:Publish", A + "topic/y"))
+    assert hint(allow("iot:Connect")) == "no statement of p allows it"
+    assert Permissions([], facts()).decide("iot:Connect", "x", NOON).hint == "no policy is attached to the certificate"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        "{}",
+        '{"Version":"2012-10-17","Statement":[]}',
+        '{"Version":"2020-01-01","Statement":{"Effect":"Allow","Action":"iot:*","Resource":"*"}}',
+        document({"Effect": "Maybe", "Action": "iot:*", "Resource": "*"}),
+        document({"Effect": "Allow", "Resource": "*"}),
+        document({"Effect": "Allow", "Action": "iot:*"}),
+        document({"Effect": "Allow", "Action": "iot:*", "NotAction": "iot:*", "Resource": "*"}),
+        document({"Effect": "Allow", "Action": "s3:*", "Resource": "*"}),
+        document({"Effect": "Allow", "Action": "iot:*", "Resource": "topic/x"}),
+        document({"Effect": "Allow", "Action": "iot:*", "Resource": "*", "Principal": "*"}),
+        document(allow("iot:*", "*", Condition={"StringSortOf": {"a": "b"}})),
+        document(allow("iot:*", "*", Condition={"IpAddress": {"aws:SourceIp": "here"}})),
+        document(allow("iot:*", "*", Condition={"StringEquals": {"a": [{}]}})),
+        document(allow("iot:" + "a" * 2100)),
+        "[" * 2000,
+    ],
+)
+def test_a_document_that_cannot_be_trusted_is_malformed(text: str) -> None:
+    with pytest.raises(PolicyMalformedError) as caught:
+        parse_policy("p", text)
+    assert caught.value.explain_fix().count("{") == 2
+
+
+@given(st.text("ab*?", max_size=12), st.text("ab", max_size=12))
+def test_globs_match_like_the_obvious_and_slow_way(pattern: str, text: str) -> None:
+    def slow(pattern: str, text: str) -> bool:
+        if not pattern:
+            return not text
+        if pattern[0] == "*":
+            return any(slow(pattern[1:], text[at:]) for at in range(len(text) + 1))
+        return bool(text) and pattern[0] in ("?", text[0]) and slow(pattern[1:], text[1:])
+
+    assert glob_of(pattern).matches(text) == slow(pattern, text)
+
+
+@given(st.text(max_size=200))
+def test_any_text_parses_or_is_malformed(text: str) -> None:
+    with contextlib.suppress(PolicyMalformedError):
+        parse_policy("p", text)

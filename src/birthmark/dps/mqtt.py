@@ -1,8 +1,9 @@
 """DPS over MQTT 3.1.1 (DPS documentation, "Communicate with DPS using the MQTT protocol").
 
 The proof is checked at CONNECT already, so that a device that cannot register learns so at once (CONNACK 5); it is
-checked again when it registers, because the record may have changed in between. Registering answers 200 `assigned`
-directly, which the SDKs take and which spares them a wait of seconds.
+checked
+again when it registers later than a second after that, because the record may have changed. Registering answers
+200 `assigned` directly, which the SDKs take and which spares them a wait of seconds.
 """
 
 import json
@@ -14,6 +15,7 @@ from birthmark.dps.errors import connack_code, http_error, wire_message
 from birthmark.dps.model import Claim
 from birthmark.dps.rules.attestation import RegistrationIdMismatchError
 from birthmark.dps.service import Registrations
+from birthmark.dps.service.registrations import Attested
 from birthmark.errors import BirthmarkError
 from birthmark.mqtt.packets import Connect, PubAck, Publish, SubAck, Subscribe, UnsubAck, Unsubscribe
 from birthmark.net.pump import Closed, MqttLink, MqttRefusedError
@@ -41,11 +43,11 @@ class DpsMqtt:
                 link.peer.chain,
                 packet.password.decode("utf-8", "replace") if packet.password else None,
             )
-            await self._registrations.attest(claim)
+            verdict = await self._registrations.attest(claim)
         except BirthmarkError as error:
             raise MqttRefusedError(connack_code(error), error) from error
         link.set_keep_alive(min(packet.keep_alive_s or MAX_KEEP_ALIVE_S, MAX_KEEP_ALIVE_S))
-        return DpsSession(self._registrations, self._ledger, self._clock, link, claim)
+        return DpsSession(self._registrations, self._ledger, self._clock, link, verdict)
 
 
 class DpsSession:
@@ -54,13 +56,14 @@ class DpsSession:
     session_present = False
 
     def __init__(
-        self, registrations: Registrations, ledger: Ledger, clock: Clock, link: MqttLink, claim: Claim
+        self, registrations: Registrations, ledger: Ledger, clock: Clock, link: MqttLink, verdict: Attested
     ) -> None:
         self._registrations = registrations
         self._ledger = ledger
         self._clock = clock
         self._link = link
-        self._claim = claim
+        self._claim = verdict.claim
+        self._verdict = verdict
         self._qos = 0
 
     def opened(self) -> None:
@@ -93,7 +96,7 @@ class DpsSession:
             if isinstance(request, wire.RegisterRequest):
                 body = wire.parse_registration(packet.payload)
                 self._check_same(body.registration_id)
-                registration = await self._registrations.register(self._claim)
+                registration = await self._registrations.register(self._claim, self._verdict)
             else:
                 registration = await self._registrations.operation(self._claim, request.operation_id)
             status, answer = 200, wire.status_json(registration, self._claim.leaf)

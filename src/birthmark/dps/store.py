@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+from functools import lru_cache
 from typing import Any
 
 from cryptography import x509
@@ -163,6 +164,10 @@ LIST_GROUP_REGISTRATIONS = statement(
 )
 
 
+# The same few CAs are behind every registration; reading them each time would cost more than the look-up.
+_parse = lru_cache(maxsize=4096)(parse_der)
+
+
 def subject_digest(name: x509.Name) -> str:
     """Return the key under which certificates of one subject are found."""
     return hashlib.sha256(name.public_bytes()).hexdigest()
@@ -191,14 +196,14 @@ def instance_row(instance: Instance) -> dict[str, Any]:
 
 def signer_of(row: Row) -> Signer:
     """Return the signer of a row."""
-    return Signer(row["group_id"], parse_der(row["der"]))
+    return Signer(row["group_id"], _parse(row["der"]))
 
 
 def authority_of(row: Row) -> Authority:
     """Return the CA certificate of a row."""
     return Authority(
         row["name"],
-        parse_der(row["der"]),
+        _parse(row["der"]),
         bool(row["verified"]),
         row["verification_code"],
         row["etag"],

@@ -164,7 +164,7 @@ def parse_der(der: bytes) -> Certificate:
             names = parsed.subject.public_bytes(), parsed.issuer.public_bytes()
         _ = (parsed.not_valid_before_utc, parsed.not_valid_after_utc, parsed.serial_number, parsed.version)
         parsed.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-        extensions = read_extensions(der)
+        extensions = read_extensions(der, parsed)
     except (ValueError, TypeError, OverflowError, UnsupportedAlgorithm, x509.InvalidVersion) as problem:
         raise _what_is_it(der, problem) from problem
     return Certificate(der, thumbprint_of(der), parsed, extensions, *names)
@@ -261,6 +261,6 @@ def _starts_with_version(raw: bytes) -> bool:
 def _is_request(raw: bytes) -> bool:
     try:
         x509.load_der_x509_csr(raw)
-    except (ValueError, TypeError, UnsupportedAlgorithm):
+    except (x509.InvalidVersion, ValueError, TypeError, UnsupportedAlgorithm):
         return False
     return True

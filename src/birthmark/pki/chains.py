@@ -136,13 +136,14 @@ def build_chain(
 
 def check_dates(certificate: Certificate, now: datetime) -> None:
     """Raise `CertificateExpiredError` or `CertificateNotYetValidError`."""
+    not_before, not_after = certificate.not_before, certificate.not_after
+    if not_before <= now <= not_after:
+        return
     facts = {"subject": certificate.subject_text, "now": _shown(now)}
-    if now > certificate.not_after:
-        raise CertificateExpiredError("The certificate has expired.", not_after=_shown(certificate.not_after), **facts)
-    if now < certificate.not_before:
-        raise CertificateNotYetValidError(
-            "The certificate is not yet valid.", not_before=_shown(certificate.not_before), **facts
-        )
+    if now > not_after:
+        raise CertificateExpiredError("The certificate has expired.", not_after=_shown(not_after), **facts)
+    if now < not_before:
+        raise CertificateNotYetValidError("The certificate is not yet valid.", not_before=_shown(not_before), **facts)
 
 
 def walk_up(
@@ -224,18 +225,23 @@ class _Search:
 
     def _check_issuer(self, path: tuple[Certificate, ...], issuer: Certificate) -> None:
         current = path[-1]
-        facts = {"subject": current.subject_text, "issuer": issuer.subject_text}
+
+        def facts() -> dict[str, str]:
+            return {"subject": current.subject_text, "issuer": issuer.subject_text}
+
         if not self.cache.is_signed_by(current, issuer):
-            raise SignatureBrokenError("The issuer's key did not make the signature.", **facts)
+            raise SignatureBrokenError("The issuer's key did not make the signature.", **facts())
         says = issuer.extensions
         if not says.is_ca:
-            raise NotACAError("The issuer is not a CA.", detail="it lacks basicConstraints CA:TRUE", **facts)
+            raise NotACAError("The issuer is not a CA.", detail="it lacks basicConstraints CA:TRUE", **facts())
         if says.key_usage is not None and "key_cert_sign" not in says.key_usage:
-            raise NotACAError("The issuer may not sign.", detail="its keyUsage lacks keyCertSign", **facts)
+            raise NotACAError("The issuer may not sign.", detail="its keyUsage lacks keyCertSign", **facts())
         # RFC 5280 section 4.2.1.9: intermediates between this CA and the leaf; those issued to themselves do not count.
         below = sum(not certificate.is_self_issued for certificate in path[1:])
         if says.path_length is not None and below > says.path_length:
-            raise NotACAError("The chain is longer than the CA allows.", detail="its path length is exceeded", **facts)
+            raise NotACAError(
+                "The chain is longer than the CA allows.", detail="its path length is exceeded", **facts()
+            )
 
 
 def _by_subject(certificates: Iterable[Certificate]) -> dict[bytes, list[Certificate]]:

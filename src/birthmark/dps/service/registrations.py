@@ -26,13 +26,19 @@ class RegistrationNotFoundError(NotFoundError):
     fix = "Let the device register; `birthmark enroll list` shows who is unassigned."
 
 
+# How long a verdict counts for the request that follows it on the same connection: a CONNECT and its register are
+# milliseconds apart, and an operator's change takes effect within this time.
+_VERDICT_S = 1.0
+
+
 @dataclass(frozen=True, slots=True)
 class Attested:
-    """A claim whose proof holds, and the enrollment it belongs to."""
+    """A claim whose proof holds, and the enrollment it belongs to. `at` is monotonic time."""
 
     instance: Instance
     enrollment: Enrollment
     claim: Claim
+    at: float
 
 
 class Registrations:
@@ -64,18 +70,26 @@ class Registrations:
         individual = await self._enrollments.find(instance.id_scope, registration_id, is_group=False)
         if individual is not None:
             attestation.check_individual(individual, claim, now)
-            return Attested(instance, individual, claim)
+            return self._attested(instance, individual, claim)
         if claim.leaf is None and claim.token:
-            return Attested(instance, await self._key_group(instance, claim), claim)
+            return self._attested(instance, await self._key_group(instance, claim), claim)
         signers, authorities = await self._issuers_of(instance, claim)
         hit = attestation.find_group(claim, signers, authorities, self._signatures, now)
         group = await self._enrollments.get(instance.id_scope, hit.group_id, is_group=True)
         attestation.check_enabled(group, claim)
-        return Attested(instance, group, claim)
+        return self._attested(instance, group, claim)
 
-    async def register(self, claim: Claim) -> Registration:
-        """Attest, assign, record, and make the device known to its hub. Durable when it returns."""
-        attested = await self.attest(claim)
+    def _attested(self, instance: Instance, enrollment: Enrollment, claim: Claim) -> Attested:
+        return Attested(instance, enrollment, claim, self._clock.monotonic())
+
+    async def register(self, claim: Claim, verdict: Attested | None = None) -> Registration:
+        """Attest, assign, record, and make the device known to its hub. Durable when it returns.
+
+        `verdict` is an earlier one of the same claim; it counts while it is fresh.
+        """
+        if verdict is None or verdict.claim is not claim or self._clock.monotonic() - verdict.at > _VERDICT_S:
+            verdict = await self.attest(claim)
+        attested = verdict
         instance, enrollment = attested.instance, attested.enrollment
         registration_id = parse_registration_id(claim.registration_id)
         row = await self._database.one(store.GET_REGISTRATION, scope=instance.id_scope, registration_id=registration_id)

@@ -1,0 +1,137 @@
+"""What the configuration means, as values. Secrets stay out of every repr."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from birthmark.agent.renewal import Renewal
+from birthmark.keys.pin import Pin
+from birthmark.keys.uri import Pkcs11Uri
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLocation:
+    """A key in a token. The PIN of the URI is kept apart from it."""
+
+    uri: Pkcs11Uri
+    pin: Pin | None = None
+
+
+KeyLocation: TypeAlias = Path | TokenLocation
+
+
+@dataclass(frozen=True, slots=True)
+class TokenSettings:
+    """`[aziot_keys]`: the PKCS#11 library, and the token in which new keys are made."""
+
+    module: Path
+    base_slot: TokenLocation | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class X509Pair:
+    """A certificate and its key for EST. A bootstrap pair introduces the device; an identity pair is its own."""
+
+    certificate: Path
+    key: KeyLocation
+    is_bootstrap: bool
+
+
+@dataclass(frozen=True, slots=True)
+class EstAuth:
+    """How to prove oneself to the EST server: a password, a certificate, or both at once."""
+
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+    pair: X509Pair | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EstIssuance:
+    """Issue by EST; `trusted` None means the system's CAs."""
+
+    url: str
+    auth: EstAuth
+    trusted: tuple[Path, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LocalIssuance:
+    """Issue on the device: by a CA whose certificate and key it has, or self-signed when `ca` is None."""
+
+    lifetime_days: int
+    ca: tuple[Path, KeyLocation] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Preloaded:
+    """An identity that is there already."""
+
+    certificate: Path
+    key: KeyLocation
+
+
+@dataclass(frozen=True, slots=True)
+class Issued:
+    """An identity that is issued: `common_name` is the registration id, `subject` the further name attributes."""
+
+    common_name: str
+    subject: Mapping[str, str]
+    by: EstIssuance | LocalIssuance
+    renewal: Renewal | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DpsSource:
+    """`source = "dps"`: where to register. `registration_id` None means the certificate's common name."""
+
+    host: str
+    port: int
+    id_scope: str
+    registration_id: str | None
+    identity: Preloaded | Issued
+
+
+@dataclass(frozen=True, slots=True)
+class ManualSource:
+    """`source = "manual"`: the hub is known."""
+
+    hub: str
+    device_id: str
+    identity: Preloaded | Issued
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigWarning:
+    """Something that was accepted and is not acted upon, or should be changed."""
+
+    line: int
+    key: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class EdgeCa:
+    """`[edge_ca]`: kept for tools; the agent acts on it only when asked."""
+
+    kind: Literal["preloaded", "issued", "quickstart"]
+    days: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AgentConfig:
+    """One configuration file, understood."""
+
+    file: Path
+    hostname: str | None
+    source: DpsSource | ManualSource
+    keys: TokenSettings | None
+    preloaded_keys: Mapping[str, KeyLocation]
+    preloaded_certs: Mapping[str, tuple[Path, ...]]
+    trust_bundle: Path | None
+    edge_ca: EdgeCa
+    cloud_timeout_s: int
+    cloud_retries: int
+    digest: str
+    warnings: tuple[ConfigWarning, ...] = ()

@@ -1,0 +1,33 @@
+"""`auto_renew` tables."""
+
+from birthmark.agent.config.reader import Table
+from birthmark.agent.renewal import Renewal, Span, leaves_time, parse_span
+
+_ALL_THREE = "is missing: auto_renew needs rotate_key, threshold and retry"
+_GRAMMAR = 'a whole number and %, min or day without a space, like "80%", "30min", "2day"; percent from 1 to 99'
+
+
+def parse_renewal(table: Table) -> Renewal:
+    """Return the rules; all three keys are needed when the table is there."""
+    rotate = table.take_bool("rotate_key")
+    if rotate is None:
+        raise table.error("rotate_key", _ALL_THREE, "rotate_key = true")
+    renewal = Renewal(rotate, _span(table, "threshold", "80%"), _span(table, "retry", "4%"))
+    if not leaves_time(renewal):
+        raise table.error(
+            "retry",
+            f"is {renewal.retry}, longer than the time left after the threshold of {renewal.threshold}",
+            'threshold = "80%" with retry = "4%" leaves five tries',
+        )
+    table.finish()
+    return renewal
+
+
+def _span(table: Table, name: str, example: str) -> Span:
+    text = table.take_text(name)
+    if text is None:
+        raise table.error(name, _ALL_THREE, f'{name} = "{example}": {_GRAMMAR}')
+    span = parse_span(text)
+    if span is None:
+        raise table.error(name, "is outside the grammar", f'{name} = "{example}": {_GRAMMAR}')
+    return span

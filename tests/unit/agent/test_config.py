@@ -1,0 +1,298 @@
+"""The super-config: what is taken, what is taken with a warning, what is refused and where."""
+
+import contextlib
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from birthmark.agent.config import (
+    AgentConfig,
+    ConfigInvalidError,
+    ConfigMissingError,
+    ConfigUnsupportedError,
+    DpsSource,
+    EstIssuance,
+    Issued,
+    LocalIssuance,
+    ManualSource,
+    Preloaded,
+    parse_config,
+    read_config,
+)
+from birthmark.agent.config.model import TokenLocation
+from birthmark.agent.renewal import Span
+from birthmark.errors import BirthmarkError
+
+FILE = Path("/etc/aziot/config.toml")
+# The tutorial's file, as `birthmark env --format aziot` prints it.
+TUTORIAL = """\
+hostname = "my-device"
+
+[provisioning]
+source = "dps"
+global_endpoint = "https://127.0.0.7:8443"
+id_scope = "0ne00ABCDEF"
+
+[provisioning.attestation]
+method = "x509"
+registration_id = "my-device"
+
+[provisioning.attestation.identity_cert]
+method = "est"
+common_name = "my-device"
+
+[provisioning.attestation.identity_cert.auto_renew]
+rotate_key = true
+threshold = "80%"
+retry = "4%"
+
+[cert_issuance.est]
+trusted_certs = ["file:///data/trust.pem"]
+
+[cert_issuance.est.auth]
+username = "estuser"
+password = "estpwd"
+
+[cert_issuance.est.urls]
+default = "https://127.0.0.7:8085/.well-known/est"
+"""
+MANUAL = """\
+[provisioning]
+source = "manual"
+iothub_hostname = "hub.test"
+device_id = "my-device"
+[provisioning.authentication]
+method = "x509"
+identity_cert = "file:///device.pem"
+identity_pk = "file:///device%20key.pem"
+"""
+
+
+def parsed(text: str = TUTORIAL) -> AgentConfig:
+    return parse_config(FILE, text)
+
+
+def refused(text: str, kind: type[BirthmarkError] = ConfigInvalidError) -> BirthmarkError:
+    with pytest.raises(kind) as refusal:
+        parse_config(FILE, text)
+    return refusal.value
+
+
+def test_the_tutorials_file_is_understood() -> None:
+    config = parsed()
+    assert config.warnings == ()
+    source = config.source
+    assert isinstance(source, DpsSource)
+    assert (source.host, source.port, source.id_scope) == ("127.0.0.7", 8443, "0ne00ABCDEF")
+    identity = source.identity
+    assert isinstance(identity, Issued)
+    assert identity.common_name == "my-device"
+    assert identity.renewal is not None
+    assert (identity.renewal.rotate_key, identity.renewal.threshold) == (True, Span(percent=80))
+    assert isinstance(identity.by, EstIssuance)
+    assert identity.by.url == "https://127.0.0.7:8085/.well-known/est"
+    assert identity.by.trusted == (Path("/data/trust.pem"),)
+    assert (identity.by.auth.username, identity.by.auth.password) == ("estuser", "estpwd")
+    assert "estpwd" not in repr(config)
+
+
+def test_manual_with_a_preloaded_identity_is_understood() -> None:
+    source = parsed(MANUAL).source
+    assert source == ManualSource("hub.test", "my-device", Preloaded(Path("/device.pem"), Path("/device key.pem")))
+
+
+def test_a_certificates_own_url_and_credentials_come_before_the_global_ones() -> None:
+    own = TUTORIAL.replace(
+        'common_name = "my-device"',
+        'common_name = "my-device"\nurl = "https://own/.well-known/est"\n'
+        'bootstrap_identity_cert = "file:///b.pem"\nbootstrap_identity_pk = "file:///b.key"',
+    )
+    identity = parsed(own).source.identity
+    assert isinstance(identity, Issued)
+    assert isinstance(identity.by, EstIssuance)
+    assert identity.by.url == "https://own/.well-known/est"
+    assert identity.by.auth.username is None
+    assert identity.by.auth.pair is not None
+    assert identity.by.auth.pair.is_bootstrap
+
+
+def test_an_url_for_this_certificate_comes_before_the_default() -> None:
+    both = TUTORIAL + '"device-id" = "https://special/.well-known/est"\n'
+    identity = parsed(both).source.identity
+    assert isinstance(identity, Issued)
+    assert isinstance(identity.by, EstIssuance)
+    assert identity.by.url == "https://special/.well-known/est"
+
+
+def test_the_registration_id_alone_is_the_common_name_and_the_other_way_round() -> None:
+    only_id = TUTORIAL.replace('common_name = "my-device"\n', "")
+    identity = parsed(only_id).source.identity
+    assert isinstance(identity, Issued)
+    assert identity.common_name == "my-device"
+    only_name = TUTORIAL.replace('registration_id = "my-device"\n', "")
+    source = parsed(only_name).source
+    assert isinstance(source, DpsSource)
+    assert source.registration_id is None
+    neither = only_name.replace('common_name = "my-device"\n', "")
+    assert refused(neither).facts["key"].endswith("identity_cert.common_name")
+
+
+def test_a_subject_gives_the_other_attributes_in_capitals() -> None:
+    text = TUTORIAL.replace('common_name = "my-device"', 'subject = { cn = "x", l = "Bern", o = "Org" }')
+    config = parsed(text)
+    assert isinstance(config.source.identity, Issued)
+    assert config.source.identity.subject == {"L": "Bern", "O": "Org"}
+    assert [warning.key for warning in config.warnings] == ["provisioning.attestation.identity_cert.common_name"]
+
+
+def test_keys_in_tokens_are_found_and_their_pins_hidden() -> None:
+    text = MANUAL.replace(
+        '"file:///device%20key.pem"', '"pkcs11:slot-id=0;token=T;object=device%20id?pin-value=12%2034"'
+    )
+    config = parsed('[aziot_keys]\npkcs11_lib_path = "/lib/p11.so"\npkcs11_base_slot = "pkcs11:token=T"\n' + text)
+    identity = config.source.identity
+    assert isinstance(identity, Preloaded)
+    assert isinstance(identity.key, TokenLocation)
+    assert (identity.key.uri.slot_id, identity.key.uri.object) == (0, "device id")
+    assert identity.key.pin is not None
+    assert identity.key.pin.reveal() == "12 34"
+    assert "12 34" not in repr(config)
+    assert "token is ignored" in config.warnings[0].detail
+    assert config.keys is not None
+    assert config.keys.module == Path("/lib/p11.so")
+    no_library = refused(text)
+    assert "names no library" in no_library.explain_cause()
+    assert "34" not in no_library.explain_cause()
+
+
+def test_self_signed_and_local_ca_are_issued_on_the_device() -> None:
+    self_signed = TUTORIAL.replace('method = "est"', 'method = "self_signed"\nexpiry_days = 3')
+    identity = parsed(self_signed).source.identity
+    assert isinstance(identity, Issued)
+    assert identity.by == LocalIssuance(3)
+    local = TUTORIAL.replace('method = "est"', 'method = "local_ca"')
+    assert refused(local).facts["detail"] == "is local_ca, and there is none"
+    local += '[cert_issuance.local_ca]\ncert = "file:///ca.pem"\npk = "file:///ca.key"\n'
+    identity = parsed(local).source.identity
+    assert isinstance(identity, Issued)
+    assert identity.by == LocalIssuance(30, (Path("/ca.pem"), Path("/ca.key")))
+
+
+def test_what_has_no_effect_is_taken_with_a_warning_that_names_it() -> None:
+    text = TUTORIAL.replace("[provisioning]", 'typo = 1\n[agent]\nname = "edgeAgent"\n[provisioning]', 1)
+    config = parsed(text.replace('retry = "4%"', 'retry = "4%"\njitter = "1%"'))
+    found = {(warning.line, warning.key, warning.detail) for warning in config.warnings}
+    assert found == {
+        (3, "typo", "is not known and is ignored"),
+        (4, "agent", "is accepted and has no effect here"),
+        (23, "provisioning.attestation.identity_cert.auto_renew.jitter", "is not known and is ignored"),
+    }
+
+
+def test_edge_settings_are_read() -> None:
+    assert parsed(TUTORIAL + "[edge_ca]\nauto_generated_edge_ca_expiry_days = 5\n").edge_ca.days == 5
+    assert parsed(TUTORIAL + '[edge_ca]\nmethod = "est"\n').edge_ca.kind == "issued"
+    assert parsed(TUTORIAL + '[edge_ca]\ncert = "file:///c"\npk = "file:///k"\n').edge_ca.kind == "preloaded"
+    certs = parsed(
+        TUTORIAL + '[preloaded_certs]\na = "file:///a"\nb = "file:///b"\nall = ["a", "missing", "b", "all"]\n'
+    )
+    assert certs.preloaded_certs["all"] == (Path("/a"), Path("/b"))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "key"),
+    [
+        ('source = "dps"', 'source = "cloud"', 4, "provisioning.source"),
+        ('source = "dps"\n', "", 3, "provisioning.source"),
+        ('hostname = "my-device"', 'parent_hostname = "up"', 1, "parent_hostname"),
+        ('hostname = "my-device"', "hostname = 1", 1, "hostname"),
+        ('id_scope = "0ne00ABCDEF"\n', "", 3, "provisioning.id_scope"),
+        ('"https://127.0.0.7:8443"', '"global.azure.net"', 5, "provisioning.global_endpoint"),
+        ('default = "https', 'default = "http', 29, "cert_issuance.est.urls.default"),
+        ("default = ", "other = ", 12, "provisioning.attestation.identity_cert.url"),
+        ('password = "estpwd"\n', "", 24, "cert_issuance.est.auth.password"),
+        ('"file:///data/trust.pem"', '"/data/trust.pem"', 22, "cert_issuance.est.trusted_certs"),
+        ('threshold = "80%"', 'threshold = "80 %"', 18, "provisioning.attestation.identity_cert.auto_renew.threshold"),
+        ('threshold = "80%"', 'threshold = "100%"', 18, "provisioning.attestation.identity_cert.auto_renew.threshold"),
+        ('threshold = "80%"\n', "", 16, "provisioning.attestation.identity_cert.auto_renew.threshold"),
+        ('retry = "4%"', 'retry = "21%"', 19, "provisioning.attestation.identity_cert.auto_renew.retry"),
+        ('retry = "4%"', 'retry = "1year"', 19, "provisioning.attestation.identity_cert.auto_renew.retry"),
+        ("rotate_key = true", 'rotate_key = "yes"', 17, "provisioning.attestation.identity_cert.auto_renew.rotate_key"),
+        ('method = "est"', 'method = "acme"', 13, "provisioning.attestation.identity_cert.method"),
+        ('method = "est"', 'method = "self_signed"\nexpiry_days = 0', 14, "identity_cert.expiry_days"),
+        ('common_name = "my-device"', 'common_name = "a"\nsubject = {CN = "b"}', 15, "identity_cert.subject"),
+        ('id = "my-device"', f'id = "{"x" * 65}"', 14, "identity_cert.common_name"),
+        ('id = "my-device"', 'id = "my device"', 10, "provisioning.attestation.registration_id"),
+        ('username = "estuser"', 'username = "a:b"', 25, "cert_issuance.est.auth.username"),
+        (
+            'username = "estuser"',
+            'identity_cert = "file:///a"\nusername = "e"',
+            24,
+            "cert_issuance.est.auth.identity_pk",
+        ),
+    ],
+)
+def test_a_mistake_is_told_with_its_line_and_key(old: str, new: str, line: int, key: str) -> None:
+    assert old in TUTORIAL
+    error = refused(TUTORIAL.replace(old, new))
+    assert error.facts["key"].endswith(key)
+    assert error.facts["line"] == str(line)
+    assert error.explain_cause().startswith(f"/etc/aziot/config.toml:{line}: ")
+    assert error.explain_fix()
+
+
+def test_both_pairs_are_one_too_many() -> None:
+    both = 'identity_cert = "file:///a"\nidentity_pk = "file:///b"\n'
+    both += both.replace("identity", "bootstrap_identity")
+    error = refused(TUTORIAL.replace('username = "estuser"\n', both + 'username = "estuser"\n'))
+    assert "only one of them can count" in error.explain_cause()
+
+
+@pytest.mark.parametrize("method", ["symmetric_key", "tpm"])
+def test_other_attestations_are_told_apart_from_mistakes(method: str) -> None:
+    text = TUTORIAL.replace('method = "x509"', f'method = "{method}"')
+    assert "not supported by this agent" in refused(text, ConfigUnsupportedError).explain_cause()
+
+
+def test_a_syntax_error_is_told_with_its_line() -> None:
+    assert refused("a = 1\nb = = 2\n").facts["line"] == "2"
+    assert refused("a = " + "[" * 5000).facts["key"] == "(syntax)"
+
+
+def test_a_password_is_never_shown() -> None:
+    error = refused(TUTORIAL.replace('password = "estpwd"', 'password = ["estpwd"]'))
+    assert "estpwd" not in f"{error}{error.explain_cause()}{error.explain_fix()}"
+
+
+def test_a_file_is_read_or_it_is_said_why_not(tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    with pytest.raises(ConfigMissingError):
+        read_config(path)
+    path.write_text(TUTORIAL)
+    assert read_config(path).digest == parsed().digest
+    path.write_bytes(b"\xff")
+    with pytest.raises(ConfigMissingError):
+        read_config(path)
+    path.write_bytes(b"#" * (1024 * 1024 + 1))
+    with pytest.raises(ConfigMissingError):
+        read_config(path)
+
+
+VALUES = st.sampled_from(['"x"', "1", "true", "[]", "{}", '"pkcs11:a=b?c"', '"file:///x"', '{method = "est"}', '"é"'])
+
+
+@given(st.integers(0, TUTORIAL.count("\n") - 1), VALUES)
+def test_any_change_of_one_line_is_read_or_refused(number: int, value: str) -> None:
+    lines = TUTORIAL.splitlines()
+    if "=" in lines[number]:
+        lines[number] = lines[number].partition("=")[0] + "= " + value
+    with contextlib.suppress(ConfigInvalidError, ConfigUnsupportedError):
+        parse_config(FILE, "\n".join(lines))
+
+
+@given(st.text())
+def test_any_text_is_read_or_refused(text: str) -> None:
+    with contextlib.suppress(ConfigInvalidError, ConfigUnsupportedError):
+        parse_config(FILE, text)

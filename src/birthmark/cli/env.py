@@ -27,6 +27,7 @@ def env(
     form: Annotated[
         Format, typer.Option("--format", help="sh: export lines; aziot: a filled-in config.toml.")
     ] = Format.SH,
+    wait: Annotated[float, typer.Option(min=0, help="Wait this many seconds for the server to be ready.")] = 0,
     registration_id: Annotated[str, typer.Option(help="Device name in the aziot form.")] = "my-device",
 ) -> None:
     """Print how to reach the server, for shells, programs and IoT Edge.
@@ -38,6 +39,8 @@ def env(
 
     with refusals_shown():
         path = data.expanduser() / "endpoints.json"
+        if wait:
+            _wait_until_ready(path, wait)
         try:
             endpoints = json.loads(path.read_bytes())
         except OSError as error:
@@ -49,3 +52,22 @@ def env(
             typer.echo(json.dumps(endpoints, indent=2))
         case Format.AZIOT:
             typer.echo(as_aziot(endpoints, registration_id), nl=False)
+
+
+def _wait_until_ready(path: Path, seconds: float) -> None:
+    """Return when the server of these endpoints says that it is ready, or after `seconds`."""
+    import contextlib
+    import time
+    import urllib.request
+
+    from birthmark.clock import SystemClock
+
+    clock = SystemClock()
+    deadline = clock.monotonic() + seconds
+    while clock.monotonic() < deadline:
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            url = json.loads(path.read_bytes())["health_url"].rsplit("/", 1)[0] + "/readyz"
+            with urllib.request.urlopen(url, timeout=2) as answer:  # noqa: S310 - http on loopback, by our own file
+                if answer.status == 200:  # noqa: PLR2004 - the HTTP status
+                    return
+        time.sleep(0.1)

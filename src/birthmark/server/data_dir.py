@@ -118,6 +118,10 @@ class DataDirectory:
         building.write_bytes(content)
         building.replace(path)
 
+    def forget(self, name: str) -> None:
+        """Remove a file if it is there."""
+        (self.path / name).unlink(missing_ok=True)
+
     def _still_good(self, chain: Sequence[Certificate], hierarchy: Hierarchy, wanted: Iterable[str]) -> bool:
         leaf = chain[0]
         if self._clock.now() > leaf.not_after - _RENEW_BEFORE or chain[-1] != hierarchy.root.certificate:

@@ -78,6 +78,7 @@ def variables(endpoints: Mapping[str, Any]) -> dict[str, str]:
         "AWS_ACCESS_KEY_ID": aws["access_key_id"],
         "AWS_SECRET_ACCESS_KEY": aws["secret_access_key"],
         "AWS_CA_BUNDLE": bundle,
+        "CURL_CA_BUNDLE": bundle,
         "SSL_CERT_FILE": bundle,
         "REQUESTS_CA_BUNDLE": bundle,
         "NODE_EXTRA_CA_CERTS": endpoints["trust_bundle"],

@@ -68,6 +68,7 @@ class Server:
         """Create or open everything, bind the ports, and return the endpoints. Raise `BirthmarkError`."""
         settings, clock, entropy = self.settings, self._clock, self._entropy
         self._data.prepare()
+        self._data.forget("endpoints.json")  # of an earlier run: it appears again when everything is bound
         hierarchy = self._data.hierarchy()
         database = await open_database(settings.database_url, clock)
         self._closers.append(database.close)

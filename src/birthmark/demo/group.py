@@ -1,0 +1,78 @@
+"""ATECC608 with one's own CA to Azure DPS: group enrollment, and a chip that remembers its hub."""
+
+import json
+from typing import Any
+
+from birthmark.demo.stage import Proof, Stage
+from birthmark.pki.certificates import parse_bundle
+
+TITLE = "ATECC608 with your own CA → Azure DPS, group enrollment"
+ABOUT = "One record for a whole product line; the chip remembers its hub and next time goes there at once."
+_NAME = "gateway-0001"
+_MESSAGES = 5
+
+
+def play(stage: Stage) -> None:
+    """Run the journey."""
+    stage.say("Found a certificate authority of your own: root and issuing CA, keys encrypted.")
+    stage.birthmark("ca", "init", "--name", "Example Gateways", "--dir", "ca")
+
+    stage.say("Start the local cloud and put the root on record; until it is proven to be yours, it may do nothing.")
+    stage.serve()
+    stage.birthmark("dps", "ca", "add", "example-ca", "ca/root.pem")
+    stage.birthmark("enroll", "group", "example-gateways", "--ca-name", "example-ca")
+    stage.expect(_is_verified(stage), False, "CA verified")
+
+    stage.say("Prove possession: the cloud gives a code, the CA signs a certificate that carries it.")
+    code = stage.birthmark("dps", "ca", "code", "example-ca").stdout.strip()
+    stage.birthmark("ca", "verify-possession", code, "--dir", "ca", "--out", "proof.pem")
+    stage.birthmark("dps", "ca", "verify", "example-ca", "proof.pem")
+    stage.expect(_is_verified(stage), True, "CA verified")
+
+    stage.say(
+        "A gateway with an ATECC608: a request signed in the chip, a certificate from the CA, written to the chip."
+    )
+    stage.source("birthmark", "element", "simulate", "chip", "--profile", "atecc608")
+    stage.birthmark("element", "csr", "--cn", _NAME, "--out", "gateway.csr")
+    stage.birthmark("ca", "sign", "gateway.csr", "--dir", "ca", "--out", "gateway.pem")
+    stage.birthmark("element", "write", "gateway.pem")
+    leaf = parse_bundle(stage.path("gateway.pem").read_bytes())[0]
+    stage.note(f"{leaf.subject_cn}, issued by {leaf.issuer_text}")
+
+    stage.say("It registers over MQTT with its chain, and the chip notes where it belongs.")
+    chain = ("--element", "--cert", "gateway.pem")
+    registered = _row(stage, "device", "register", *chain, "--remember")
+    stage.expect(registered["device_id"], _NAME, "registered as")
+    hub = str(registered["assigned_hub"])
+    stage.note(f"assigned hub {hub}")
+
+    stage.say("It connects to the assigned hub and sends.")
+    sent = _row(stage, "device", "send", '{"reading": {n}}', "--count", str(_MESSAGES), *chain)
+    stage.expect(sent["sent"], _MESSAGES, "messages sent")
+
+    stage.say("Switched on again: straight to the hub, without asking DPS. The provisioning variables are gone here.")
+    again = _row(
+        stage,
+        "device",
+        "connect",
+        *chain,
+        without=("PROVISIONING_HOST", "PROVISIONING_IDSCOPE"),
+    )
+    stage.expect(again["how"], "remembered", "how it knew")
+    stage.expect(again["connected"], True, "connected")
+
+    messages = stage.rows("hub", "messages", _NAME)
+    stage.expect(len(messages), _MESSAGES, "messages at the hub")
+    where = "inside the token, not extractable"
+    stage.prove(Proof(_NAME, where, leaf.thumbprint.hex(), f"hub {hub}", f"{len(messages)} received"))
+
+
+def _is_verified(stage: Stage) -> bool:
+    (row,) = stage.rows("dps", "ca", "list")
+    return bool(row["verified"])
+
+
+def _row(stage: Stage, *arguments: str, without: tuple[str, ...] = ()) -> dict[str, Any]:
+    done = stage.birthmark(*arguments, "--json", without=without)
+    row: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return row

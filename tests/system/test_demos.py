@@ -1,0 +1,28 @@
+"""Each journey of `birthmark demo` plays to its end and proves what it claims."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from servers import BIRTHMARK, clean_environment
+
+pytestmark = pytest.mark.system
+
+
+@pytest.mark.parametrize("journey", ["azure", "group", "manifest", "aws", "est"])
+def test_the_journey_proves_its_claims(journey: str, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [BIRTHMARK, "demo", journey, "--json"],
+        env=clean_environment(HOME=str(tmp_path), TMPDIR=str(tmp_path)),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert rows
+    assert {row["journey"] for row in rows} == {journey}
+    assert list(tmp_path.glob("birthmark-*")) == []

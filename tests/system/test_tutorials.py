@@ -1,0 +1,54 @@
+"""Every code block of docs/tutorial runs, verbatim, as one shell session per page.
+
+A block's info string says what it is: `sh` is run; `toml file=NAME` and the like are written to NAME. The host name
+`localhost` stands for this run's own loopback address.
+"""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from servers import clean_environment, free_address
+
+pytestmark = pytest.mark.system
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted((ROOT / "docs" / "tutorial").glob("*.md"))
+BLOCK = re.compile(r"^```(?P<info>[^\n]*)\n(?P<body>.*?)^```$", re.DOTALL | re.MULTILINE)
+
+
+def script_of(page: Path) -> str:
+    lines = ["set -euo pipefail", "trap 'kill $(jobs -p) 2>/dev/null || true' EXIT"]
+    for block in BLOCK.finditer(page.read_text()):
+        info, body = block["info"].split(), block["body"]
+        named = [part.removeprefix("file=") for part in info if part.startswith("file=")]
+        if named:
+            lines.append(f"cat > {named[0]} <<'END_OF_BLOCK'\n{body}END_OF_BLOCK")
+        else:
+            assert info == ["sh"], f"{page.name}: a block of kind {info} is neither run nor written"
+            lines.append(body)
+    return "\n".join(lines)
+
+
+def test_there_is_a_page_for_every_journey() -> None:
+    assert {page.stem for page in PAGES} == {"azure", "group", "manifest", "aws", "est"}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_block_of_the_page_runs(page: Path, tmp_path: Path) -> None:
+    address = free_address()
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    script = re.sub(r"\blocalhost\b", address, script_of(page))
+    done = subprocess.run(
+        ["bash", "-c", script],
+        cwd=tmp_path,
+        env=clean_environment(HOME=str(tmp_path), BIRTHMARK_LISTEN=address, NO_COLOR="1"),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        stdin=subprocess.DEVNULL,
+        check=False,
+    )
+    assert done.returncode == 0, f"{done.stdout[-4000:]}\n{done.stderr[-4000:]}"

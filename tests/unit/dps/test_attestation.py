@@ -1,0 +1,143 @@
+"""Which enrollment a proof belongs to, and whether it holds."""
+
+from datetime import timedelta
+
+import pytest
+
+from birthmark.dps.model import (
+    Attestation,
+    Authority,
+    CertificateEntry,
+    CertificatePair,
+    Claim,
+    Enrollment,
+    Signer,
+    X509Attestation,
+)
+from birthmark.dps.rules.attestation import (
+    CaUnverifiedError,
+    CertificateMismatchError,
+    EnrollmentDisabledError,
+    IntermediateNotSentError,
+    NoProofError,
+    NotEnrolledError,
+    RegistrationIdMismatchError,
+    check_individual,
+    find_group,
+)
+from birthmark.dps.wire import info_of
+from birthmark.pki import profiles
+from birthmark.pki.chains import (
+    CertificateExpiredError,
+    CertificateNotYetValidError,
+    NotACAError,
+    SignatureBrokenError,
+    SignatureCache,
+)
+from fakes import NOON
+from pki_builders import Holder, a_ca, a_device
+
+ROOT = a_ca("Root")
+MIDDLE = a_ca("Middle", parent=ROOT, profile=profiles.ISSUING_CA)
+DEVICE = a_device(MIDDLE, "Device-1")
+
+
+def a_claim(holder: Holder | None = DEVICE, *sent: Holder, name: str = "device-1") -> Claim:
+    leaf = holder.certificate if holder else None
+    return Claim("0ne00000001", name, leaf, tuple(h.certificate for h in sent))
+
+
+def an_enrollment(holder: Holder = DEVICE, **changes: object) -> Enrollment:
+    entry = CertificateEntry(holder.certificate.pem(), info_of(holder.certificate))
+    x509 = X509Attestation(client_certificates=CertificatePair(entry))
+    fields = {"attestation": Attestation("x509", x509), "registration_id": "device-1"} | changes
+    return Enrollment(**fields)  # type: ignore[arg-type]
+
+
+def an_authority(holder: Holder = ROOT, *, is_verified: bool = True) -> Authority:
+    return Authority("ca", holder.certificate, is_verified, None, "e", NOON, NOON)
+
+
+def found(claim: Claim, signers: list[Signer], authorities: list[Authority]) -> str:
+    return find_group(claim, signers, authorities, SignatureCache(), NOON).group_id
+
+
+def test_the_enrolled_certificate_is_accepted_whatever_the_case_of_the_name() -> None:
+    check_individual(an_enrollment(), a_claim(name="DEVICE-1"), NOON)
+
+
+def test_another_certificate_of_the_same_name_is_refused() -> None:
+    with pytest.raises(CertificateMismatchError):
+        check_individual(an_enrollment(), a_claim(a_device(MIDDLE, "device-1")), NOON)
+
+
+def test_no_certificate_is_refused() -> None:
+    with pytest.raises(NoProofError):
+        check_individual(an_enrollment(), a_claim(None), NOON)
+
+
+def test_a_name_that_is_not_the_common_name_is_refused() -> None:
+    with pytest.raises(RegistrationIdMismatchError):
+        check_individual(an_enrollment(), a_claim(name="device-2"), NOON)
+
+
+def test_a_disabled_enrollment_is_refused_even_with_the_right_certificate() -> None:
+    with pytest.raises(EnrollmentDisabledError):
+        check_individual(an_enrollment(provisioning_status="disabled"), a_claim(), NOON)
+
+
+def test_an_expired_or_early_certificate_is_refused() -> None:
+    with pytest.raises(CertificateExpiredError):
+        check_individual(an_enrollment(), a_claim(), NOON + timedelta(days=400))
+    with pytest.raises(CertificateNotYetValidError):
+        check_individual(an_enrollment(), a_claim(), NOON - timedelta(days=400))
+
+
+def test_a_group_is_found_by_the_root_through_a_sent_intermediate() -> None:
+    signers = [Signer("by-root", ROOT.certificate)]
+    assert found(a_claim(DEVICE, MIDDLE), signers, [an_authority()]) == "by-root"
+
+
+def test_the_group_closest_to_the_leaf_wins() -> None:
+    signers = [Signer("by-root", ROOT.certificate), Signer("by-middle", MIDDLE.certificate)]
+    assert found(a_claim(DEVICE, MIDDLE), signers, [an_authority()]) == "by-middle"
+
+
+def test_an_intermediate_that_was_not_sent_is_named() -> None:
+    with pytest.raises(IntermediateNotSentError) as refusal:
+        found(a_claim(DEVICE), [Signer("by-root", ROOT.certificate)], [an_authority()])
+    assert "Middle" in refusal.value.facts["issuer"]
+
+
+def test_a_self_signed_device_without_enrollment_is_not_enrolled() -> None:
+    with pytest.raises(NotEnrolledError):
+        found(a_claim(a_device(None, "device-1")), [], [])
+
+
+def test_a_ca_on_record_without_a_group_enrolls_nobody() -> None:
+    with pytest.raises(NotEnrolledError):
+        found(a_claim(DEVICE, MIDDLE), [], [an_authority()])
+
+
+def test_a_group_whose_ca_is_not_verified_is_refused() -> None:
+    with pytest.raises(CaUnverifiedError):
+        found(a_claim(DEVICE, MIDDLE), [Signer("g", ROOT.certificate)], [an_authority(is_verified=False)])
+
+
+def test_a_groups_own_intermediate_counts_when_its_root_is_verified() -> None:
+    assert found(a_claim(DEVICE), [Signer("g", MIDDLE.certificate)], [an_authority()]) == "g"
+
+
+def test_a_ca_made_again_under_the_same_name_is_told_apart() -> None:
+    impostor = a_ca("Root")
+    direct = a_device(ROOT, "device-1")
+    with pytest.raises(SignatureBrokenError):
+        found(a_claim(direct), [Signer("g", impostor.certificate)], [an_authority(impostor)])
+
+
+def test_a_device_certificate_cannot_vouch_for_another_device() -> None:
+    forged = a_device(DEVICE, "device-1")
+    with pytest.raises((NotACAError, IntermediateNotSentError)):
+        found(a_claim(forged, DEVICE, MIDDLE), [Signer("g", ROOT.certificate)], [an_authority()])
+    with pytest.raises((NotACAError, IntermediateNotSentError)):
+        found(a_claim(forged, DEVICE), [Signer("g", MIDDLE.certificate)], [an_authority()])

@@ -1,0 +1,65 @@
+"""What a registration earns."""
+
+from datetime import timedelta
+
+import pytest
+
+from birthmark.dps.model import Attestation, Enrollment, Registration, ReprovisionPolicy
+from birthmark.dps.rules.registration import MIGRATED, NoHubError, allocate, decide
+from birthmark.pki.names import RegistrationId
+from fakes import NOON
+
+HUBS = ("hub-a.example", "hub-b.example", "hub-c.example")
+ID = RegistrationId("device-1")
+
+
+def an_enrollment(**fields: object) -> Enrollment:
+    return Enrollment(attestation=Attestation("x509"), **({"registration_id": "device-1"} | fields))  # type: ignore[arg-type]
+
+
+def earned(enrollment: Enrollment, present: Registration | None = None, linked: tuple[str, ...] = HUBS) -> Registration:
+    now = NOON + timedelta(hours=1) if present else NOON
+    return decide(enrollment, ID, present, linked, thumbprint=None, operation_id="op", etag="e", now=now)
+
+
+def test_the_device_id_is_the_registration_id_unless_the_enrollment_names_another() -> None:
+    assert earned(an_enrollment()).device_id == "device-1"
+    assert earned(an_enrollment(device_id="Truck 7")).device_id == "Truck 7"
+
+
+def test_devices_spread_over_all_linked_hubs_and_each_keeps_its_place() -> None:
+    places = {name: allocate(an_enrollment(), RegistrationId(name), HUBS) for name in map(str, range(60))}
+    assert set(places.values()) == set(HUBS)
+    assert all(allocate(an_enrollment(), RegistrationId(name), HUBS) == hub for name, hub in places.items())
+
+
+def test_an_enrollment_that_names_a_hub_goes_there_if_it_is_linked() -> None:
+    assert earned(an_enrollment(iot_hub_host_name="HUB-B.example")).hub == "hub-b.example"
+    with pytest.raises(NoHubError):
+        earned(an_enrollment(iot_hub_host_name="hub-x.example"))
+
+
+def test_no_linked_hub_is_a_refusal() -> None:
+    with pytest.raises(NoHubError):
+        earned(an_enrollment(), linked=())
+
+
+def test_registering_again_keeps_hub_device_and_beginning() -> None:
+    first = earned(an_enrollment())
+    again = earned(an_enrollment(), first)
+    assert (again.hub, again.device_id, again.created_at, again.substatus) == (
+        first.hub,
+        first.device_id,
+        NOON,
+        "initialAssignment",
+    )
+    assert again.updated_at == NOON + timedelta(hours=1)
+
+
+def test_a_device_moves_when_its_enrollment_names_another_hub_unless_the_policy_says_no() -> None:
+    first = earned(an_enrollment(iot_hub_host_name="hub-a.example"))
+    moved = earned(an_enrollment(iot_hub_host_name="hub-b.example"), first)
+    assert (moved.hub, moved.substatus) == ("hub-b.example", MIGRATED)
+    stays = ReprovisionPolicy(update_hub_assignment=False, migrate_device_data=False)
+    kept = earned(an_enrollment(iot_hub_host_name="hub-b.example", reprovision_policy=stays), first)
+    assert kept.hub == "hub-a.example"

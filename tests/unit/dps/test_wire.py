@@ -1,0 +1,83 @@
+"""DPS's user names, topics and bodies, as captured from the SDKs, and against anything else."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from birthmark.dps import wire
+from birthmark.dps.model import parse_id_scope
+from birthmark.errors import InvalidRequestError
+
+PYTHON = (
+    "0ne00ABCDEF/registrations/dev-001/api-version=2019-03-31&ClientVersion="
+    "azure-iot-device-provisioning-py%2F2.14.0%28%3B%20Linux%29"
+)
+
+
+def test_the_python_sdks_user_name() -> None:
+    user = wire.parse_username(PYTHON)
+    assert (user.id_scope, user.registration_id) == ("0ne00ABCDEF", "dev-001")
+    assert user.agent == "azure-iot-device-provisioning-py/2.14.0(; Linux)"
+
+
+def test_hub_and_aws_user_names_are_not_taken_for_dps() -> None:
+    assert wire.is_dps_username(PYTHON)
+    assert not wire.is_dps_username("hub.example/dev-001/?api-version=2021-04-12&x=/registrations/")
+    assert not wire.is_dps_username("?SDK=IoTDeviceSDK/Python&Platform=Unix")
+
+
+def test_topics_of_register_and_status() -> None:
+    assert wire.parse_topic("$dps/registrations/PUT/iotdps-register/?$rid=a-1") == wire.RegisterRequest("a-1")
+    asked = wire.parse_topic("$dps/registrations/GET/iotdps-get-operationstatus/?$rid=b&operationId=5.ab%2Ec")
+    assert asked == wire.StatusRequest("b", "5.ab.c")
+
+
+def test_a_response_topic_has_one_dollar_after_the_question_mark_and_a_whole_retry_after() -> None:
+    topic = wire.response_topic(202, "a$b", 3)
+    assert topic == "$dps/registrations/res/202/?$rid=a%24b&retry-after=3"
+
+
+@pytest.mark.parametrize("body", [b'{"tpm": {}}', b'{"csr": "x"}', b"[1]", b"\xff", b'{"registrationId": 5}'])
+def test_bodies_that_are_not_served_are_refused(body: bytes) -> None:
+    with pytest.raises(wire.BodyInvalidError):
+        wire.parse_registration(body)
+
+
+def test_a_body_of_one_space_or_with_a_payload_is_read() -> None:
+    assert wire.parse_registration(b" ").registration_id is None
+    assert wire.parse_registration(b'{"payload": null, "registrationId": "d", "other": 1}').registration_id == "d"
+
+
+def test_an_id_scope_is_compared_without_case() -> None:
+    assert parse_id_scope("0NE00abcdef") == "0ne00ABCDEF"
+
+
+def test_keys_of_an_enrollment_are_shown_only_where_they_are_asked_for() -> None:
+    document = {
+        "registrationId": "d",
+        "attestation": {"type": "symmetricKey", "symmetricKey": {"primaryKey": "c2VjcmV0"}},
+    }
+    enrollment = wire.parse_enrollment(json.dumps(document))
+    assert "c2VjcmV0" not in json.dumps(wire.enrollment_json(enrollment))
+    assert "c2VjcmV0" in json.dumps(wire.enrollment_json(enrollment, with_keys=True))
+    assert "c2VjcmV0" not in repr(enrollment)
+
+
+@given(st.text(max_size=200))
+def test_any_user_name_or_topic_is_read_or_refused(text: str) -> None:
+    for parse in (wire.parse_username, wire.parse_topic):
+        try:
+            parse(text)
+        except InvalidRequestError as error:
+            assert error.explain_cause()
+
+
+@given(st.binary(max_size=300))
+def test_any_body_is_read_or_refused(body: bytes) -> None:
+    for parse in (wire.parse_registration, wire.parse_enrollment):
+        try:
+            parse(body)
+        except wire.BodyInvalidError as error:
+            assert error.explain_cause()

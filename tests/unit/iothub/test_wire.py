@@ -1,0 +1,93 @@
+"""IoT Hub's user names, property bags and registry JSON, as captured from the SDKs, and against anything else."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from birthmark.errors import InvalidRequestError
+from birthmark.iothub import wire
+from birthmark.iothub.model import AuthenticationType
+
+PYTHON = "hub.example/Dev-001/?api-version=2019-10-01&DeviceClientType=azure-iot-device-iothub-py%2F2.14.0"
+
+
+def test_the_python_sdks_user_name_keeps_the_devices_letter_case() -> None:
+    user = wire.parse_username(PYTHON)
+    assert (user.host, user.device_id, user.module_id) == ("hub.example", "Dev-001", None)
+
+
+def test_a_modules_user_name_is_told_apart() -> None:
+    assert wire.parse_username("hub.example/dev/mod/?api-version=1").module_id == "mod"
+
+
+@pytest.mark.parametrize(
+    ("username", "is_hubs"),
+    [
+        (PYTHON, True),
+        ("hub.example/dev", True),
+        ("0ne/registrations/d/api-version=1", False),
+        ("?SDK=IoTDeviceSDK/Python&Platform=Unix&Metadata=(a/b)", False),
+        ("", False),
+        ("bob?x-amz-customauthorizer-name=a/b", False),
+    ],
+)
+def test_user_names_of_other_clouds_are_not_taken_for_a_hubs(username: str, is_hubs: bool) -> None:
+    assert wire.is_hub_username(username) is is_hubs
+
+
+def test_a_property_bag_as_the_sdks_send_it() -> None:
+    bag = wire.parse_property_bag("%24.mid=id-0&%24.ct=application%2Fjson&%24.ce=utf-8&alert=no%20way&k&e=&plus=a+b")
+    assert bag == {
+        "$.mid": "id-0",
+        "$.ct": "application/json",
+        "$.ce": "utf-8",
+        "alert": "no way",
+        "k": None,
+        "e": "",
+        "plus": "a+b",
+    }
+
+
+def test_what_only_a_hub_may_set_is_dropped_from_a_message() -> None:
+    message = wire.message_of("d", {"$.cdid": "another-device", "$.mid": "1", "x": "y"}, b"", 0)
+    assert message.system == {"message-id": "1"}
+    assert message.properties == {"x": "y"}
+
+
+def test_a_device_with_thumbprints_is_read_in_either_length_and_case() -> None:
+    prints = {"primaryThumbprint": "ab" * 20, "secondaryThumbprint": "CD" * 32}
+    body = {"deviceId": "d", "authentication": {"type": "selfSigned", "x509Thumbprint": prints}}
+    _, wanted = wire.parse_device_body(json.dumps(body).encode())
+    assert wanted.type is AuthenticationType.SELF_SIGNED
+    assert (wanted.primary_thumbprint, wanted.secondary_thumbprint) == ("AB" * 20, "CD" * 32)
+
+
+@pytest.mark.parametrize("text", ["zz" * 20, "ab" * 19, "ab" * 33])
+def test_a_thumbprint_of_another_length_or_alphabet_is_refused(text: str) -> None:
+    body = {"authentication": {"type": "selfSigned", "x509Thumbprint": {"primaryThumbprint": text}}}
+    with pytest.raises(wire.BodyInvalidError):
+        wire.parse_device_body(json.dumps(body).encode())
+
+
+@given(st.dictionaries(st.text(min_size=1, max_size=10), st.none() | st.text(max_size=10), max_size=10))
+def test_a_property_bag_survives_the_wire(bag: dict[str, str | None]) -> None:
+    assert wire.parse_property_bag(wire.render_property_bag(bag)) == bag
+
+
+@given(st.text(max_size=200))
+def test_any_user_name_or_bag_is_read_or_refused(text: str) -> None:
+    for parse in (wire.parse_username, wire.parse_property_bag):
+        try:
+            parse(text)
+        except InvalidRequestError as error:
+            assert error.explain_cause()
+
+
+@given(st.binary(max_size=200))
+def test_any_device_body_is_read_or_refused(body: bytes) -> None:
+    try:
+        wire.parse_device_body(body)
+    except wire.BodyInvalidError as error:
+        assert error.explain_cause()

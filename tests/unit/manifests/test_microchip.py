@@ -1,0 +1,176 @@
+"""Every check on a Trust&GO manifest, each broken in turn."""
+
+import base64
+import io
+import json
+import os
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from hypothesis import given
+from hypothesis import strategies as st
+
+from birthmark.manifests import errors
+from birthmark.manifests.anchors import MICROCHIP_ROOTS, MICROCHIP_SIGNERS
+from birthmark.manifests.microchip import Trust, raw_entries, root_of, signer_of, trust_of, verify_all
+from birthmark.manifests.model import Entry
+from birthmark.manifests.writer import Chip, ManifestKey, render_entry, write_manifest
+from birthmark.pki import profiles
+from fakes import NOON
+from pki_builders import a_ca, a_device, a_key
+
+ROOT = a_ca("Rehearsal Root")
+ISSUER = a_ca("Crypto Authentication Signer 0001", parent=ROOT, profile=profiles.ISSUING_CA)
+LOG = a_ca("Manifest Signer")
+SIGNER = ManifestKey(LOG.certificate, LOG.private_key)  # type: ignore[arg-type]
+TRUST = trust_of([signer_of(LOG.certificate)], [root_of(ROOT.certificate)])
+
+
+def a_chip(unique_id: str = "0123aabbccddeeff01", name: str | None = None, issuer=ISSUER, key=None) -> Chip:
+    key = key or a_key()
+    device = a_device(issuer, name or f"sn{unique_id.upper()}", key=key)
+    return Chip(unique_id, [key.public_key(), a_key().public_key()], (device.certificate, issuer.certificate))
+
+
+def outcome(entry: dict, trust: Trust = TRUST) -> Entry | errors.ManifestError:
+    (only,) = verify_all(io.BytesIO(json.dumps([entry]).encode()), trust)
+    return only
+
+
+def test_a_good_entry_tells_the_device_its_certificate_and_its_keys() -> None:
+    chip = a_chip()
+    entry = outcome(render_entry(chip, SIGNER, NOON))
+    assert isinstance(entry, Entry)
+    assert (entry.device_id, entry.unique_id, entry.key_ids) == ("sn0123AABBCCDDEEFF01", chip.unique_id, ("0", "1"))
+    assert entry.certificate == chip.chain[0]  # type: ignore[index]
+
+
+def test_a_written_manifest_of_many_is_read_back() -> None:
+    text = io.StringIO()
+    count = write_manifest(text, (a_chip(f"0123{n:012x}01") for n in range(5)), SIGNER, NOON)
+    entries = list(verify_all(io.BytesIO(text.getvalue().encode()), TRUST))
+    assert count == 5
+    assert all(isinstance(entry, Entry) for entry in entries)
+
+
+def test_a_changed_payload_breaks_the_signature() -> None:
+    entry = render_entry(a_chip(), SIGNER, NOON)
+    entry["payload"] = entry["payload"][:-4] + ("AAAA" if not entry["payload"].endswith("AAAA") else "BBBB")
+    assert isinstance(outcome(entry), errors.SignatureBrokenError)
+
+
+def test_a_changed_header_is_found_although_the_signature_holds() -> None:
+    entry = render_entry(a_chip(), SIGNER, NOON)
+    entry["header"]["uniqueId"] = "0123000000000000ff"
+    assert isinstance(outcome(entry), errors.UniqueIdChangedError)
+
+
+def test_an_unknown_signer_is_named() -> None:
+    stranger = a_ca("Stranger")
+    entry = render_entry(a_chip(), ManifestKey(stranger.certificate, stranger.private_key), NOON)  # type: ignore[arg-type]
+    found = outcome(entry)
+    assert isinstance(found, errors.UnknownSignerError)
+    assert found.facts["thumbprint"] == stranger.certificate.thumbprint.hex()
+
+
+def test_a_signer_must_have_been_valid_when_the_chip_was_provisioned() -> None:
+    early = render_entry(a_chip(), SIGNER, NOON - timedelta(days=3650))
+    assert isinstance(outcome(early), errors.SignerNotValidError)
+
+
+def test_a_certificate_of_another_chip_is_found() -> None:
+    entry = render_entry(a_chip(name="sn0123000000000000FF"), SIGNER, NOON)
+    assert isinstance(outcome(entry), errors.NameMismatchError)
+
+
+def test_a_certificate_with_another_key_is_found() -> None:
+    good = a_chip()
+    mixed = Chip(good.unique_id, [ec.generate_private_key(ec.SECP256R1()).public_key()], good.chain)
+    assert isinstance(outcome(render_entry(mixed, SIGNER, NOON)), errors.KeyMismatchError)
+
+
+def test_a_certificate_of_an_unknown_root_is_found() -> None:
+    other = a_ca("Other", parent=a_ca("Other Root"), profile=profiles.ISSUING_CA)
+    assert isinstance(outcome(render_entry(a_chip(issuer=other), SIGNER, NOON)), errors.ChainBrokenError)
+
+
+def test_a_device_that_its_signer_did_not_issue_is_found() -> None:
+    good = a_chip()
+    twin = a_ca("Crypto Authentication Signer 0001", parent=ROOT, profile=profiles.ISSUING_CA)
+    mixed = Chip(good.unique_id, good.keys, (good.chain[0], twin.certificate))  # type: ignore[index]
+    assert isinstance(outcome(render_entry(mixed, SIGNER, NOON)), errors.ChainBrokenError)
+
+
+def test_the_same_chip_twice_is_found() -> None:
+    entry = render_entry(a_chip(), SIGNER, NOON)
+    first, second = verify_all(io.BytesIO(json.dumps([entry, entry]).encode()), TRUST)
+    assert isinstance(first, Entry)
+    assert isinstance(second, errors.DuplicateEntryError)
+
+
+def test_an_entry_without_certificates_is_good_and_has_none() -> None:
+    entry = outcome(render_entry(Chip("0123aabbccddeeff01", [], None), SIGNER, NOON))
+    assert isinstance(entry, Entry)
+    assert entry.certificate is None
+    assert entry.device_id == "sn0123AABBCCDDEEFF01"
+
+
+def test_another_algorithm_is_refused_before_any_key_is_used() -> None:
+    entry = render_entry(a_chip(), SIGNER, NOON)
+    none = base64.urlsafe_b64encode(b'{"alg":"none","x5t#S256":""}').rstrip(b"=").decode()
+    assert isinstance(outcome(entry | {"protected": none}), errors.MalformedEntryError)
+
+
+def test_a_file_that_ends_in_the_middle_says_where() -> None:
+    text = json.dumps([render_entry(a_chip(), SIGNER, NOON)])
+    with pytest.raises(errors.MalformedEntryError) as refusal:
+        list(verify_all(io.BytesIO(text.encode()[:-20]), TRUST))
+    assert refusal.value.facts["place"] == "1"
+
+
+def test_an_endless_entry_is_refused_without_being_held() -> None:
+    class Endless(io.RawIOBase):
+        def __init__(self) -> None:
+            self.given = 0
+
+        def read(self, size: int = -1) -> bytes:
+            self.given += size
+            return b'[{"payload":"' if self.given == size and size else b"a" * size
+
+    endless = Endless()
+    with pytest.raises(errors.MalformedEntryError, match="broken at entry 1"):
+        list(raw_entries(endless))  # type: ignore[arg-type]
+    assert endless.given < 2**20
+
+
+@given(st.binary(max_size=400))
+def test_any_bytes_are_read_or_refused(data: bytes) -> None:
+    for candidate in (data, b"[" + data + b"]", b'[{"payload":"' + base64.b64encode(data) + b'","protected":"e30"}]'):
+        try:
+            for entry in verify_all(io.BytesIO(candidate), TRUST):
+                assert isinstance(entry, errors.ManifestError)
+        except errors.MalformedEntryError as error:
+            assert error.explain_cause()
+
+
+def samples() -> list[Path]:
+    """Real manifests where BIRTHMARK_SAMPLES has them, else a look-alike written here."""
+    folder = os.environ.get("BIRTHMARK_SAMPLES")
+    return sorted(Path(folder).glob("ECC608*.json")) if folder else []
+
+
+@pytest.mark.parametrize("number", range(2))
+def test_real_manifests_verify_with_the_facts_we_ship(number: int, tmp_path: Path) -> None:
+    real = samples()
+    if real:
+        file, trust = real[number], trust_of(MICROCHIP_SIGNERS.values(), MICROCHIP_ROOTS)
+    else:
+        file, trust = tmp_path / "look-alike.json", TRUST
+        with file.open("w") as text:
+            write_manifest(text, (a_chip(f"0123{n:012x}01") for n in range(10)), SIGNER, NOON)
+    with file.open("rb") as raw:
+        entries = list(verify_all(raw, trust))
+    assert len(entries) == 10
+    assert all(isinstance(entry, Entry) for entry in entries)

@@ -96,7 +96,7 @@ class EngineMissingError(UnavailableError):
 
     code = "elements.engine_missing"
     cause = "OpenSSL's PKCS#11 engine is not installed; looked in {looked_in}."
-    fix = "apt-get install libengine-pkcs11-openssl"
+    fix = "Install it: apt-get install libengine-pkcs11-openssl."
 
 
 class ProgramMissingError(NotFoundError):

@@ -4,41 +4,22 @@ import functools
 from collections.abc import Awaitable
 
 from birthmark.clock import Clock
-from birthmark.errors import BirthmarkError, InvalidRequestError
+from birthmark.errors import BirthmarkError
 from birthmark.iothub import wire
 from birthmark.iothub.errors import connack_code
 from birthmark.iothub.model import Device, Hub
+from birthmark.iothub.rules.messages import (
+    MAX_MESSAGE_BYTES,
+    MessageTooLargeError,
+    QosNotServedError,
+    TopicNotServedError,
+)
 from birthmark.iothub.service import Hubs
 from birthmark.mqtt.packets import Connect, PubAck, Publish, SubAck, Subscribe, UnsubAck, Unsubscribe
 from birthmark.net.pump import Closed, MqttLink, MqttRefusedError
 from birthmark.store import to_micros
 
 MAX_KEEP_ALIVE_S = 1177  # times 1.5 this is the hub's cap of 1767 s
-MAX_MESSAGE_BYTES = 256 * 1024
-
-
-class TopicNotServedError(InvalidRequestError):
-    """A topic this hub does not know, or of another device."""
-
-    code = "iothub.topic_not_served"
-    cause = "Device {device_id} used the topic {topic}, which this hub does not serve."
-    fix = "A device publishes telemetry to devices/{device_id}/messages/events/ only; check the id and the topic."
-
-
-class QosNotServedError(InvalidRequestError):
-    """QoS 2."""
-
-    code = "iothub.qos_not_served"
-    cause = "Device {device_id} published with QoS 2; IoT Hub knows QoS 0 and 1."
-    fix = "Publish with QoS 1."
-
-
-class MessageTooLargeError(InvalidRequestError):
-    """More than 256 KiB."""
-
-    code = "iothub.message_too_large"
-    cause = "Device {device_id} sent {size} bytes; a message has at most 262144."
-    fix = "Send less at once, or upload a file."
 
 
 class HubConnections:

@@ -80,7 +80,7 @@ class SoftHsmMissingError(ModuleMissingError):
 
     code = "keys.softhsm_missing"
     cause = "SoftHSM's PKCS#11 library is not installed; looked in {looked_in}."
-    fix = "apt-get install softhsm2, or name another library with --module or BIRTHMARK_PKCS11_MODULE."
+    fix = "Install it (apt-get install softhsm2), or name another library with --module or BIRTHMARK_PKCS11_MODULE."
 
 
 class ModuleBrokenError(UnavailableError):

@@ -1,0 +1,88 @@
+"""The error tree: each refusal has its own stable code with cause and fix, and each room's table lists its classes."""
+
+import importlib
+import pkgutil
+import string
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+import birthmark
+from birthmark.errors import BirthmarkError
+
+ROOMS = ("dps", "iothub", "est", "awsiot")
+KINDS = 8
+APPS = "birthmark.demo.apps"
+
+
+def load_everything() -> None:
+    for module in pkgutil.walk_packages(birthmark.__path__, "birthmark."):
+        if not module.name.startswith(("birthmark.elements.hook", APPS, "birthmark.store.migrations")):
+            importlib.import_module(module.name)
+
+
+def every_class(kind: type[BirthmarkError] = BirthmarkError) -> list[type[BirthmarkError]]:
+    load_everything()
+    found: dict[type[BirthmarkError], None] = {}
+    waiting = [kind]
+    while waiting:
+        for child in waiting.pop().__subclasses__():
+            if child not in found and child.__module__.startswith("birthmark."):
+                found[child] = None
+                waiting.append(child)
+    return list(found)
+
+
+def test_no_two_classes_share_a_code() -> None:
+    codes = Counter(cls.code for cls in every_class() if "code" in vars(cls))
+    assert [code for code, count in codes.items() if count > 1] == []
+
+
+def test_every_class_outside_the_tree_itself_has_a_code_of_its_own() -> None:
+    assert [cls.__name__ for cls in every_class() if "code" not in vars(cls)] == []
+
+
+def test_every_refusal_has_a_cause_and_a_fix_or_is_a_family_that_has_them_below() -> None:
+    families = {parent for cls in every_class() for parent in cls.__mro__[1:]}
+    bare = [
+        cls.__name__
+        for cls in every_class()
+        if cls not in families and (cls.cause == BirthmarkError.cause or cls.fix == BirthmarkError.fix)
+    ]
+    assert bare == []
+
+
+def test_causes_and_fixes_are_sentences_that_can_be_filled_in() -> None:
+    for cls in every_class():
+        for text in (cls.cause, cls.fix):
+            names = [name for _, name, _, _ in string.Formatter().parse(text) if name is not None]
+            assert all(name.isidentifier() for name in names), (cls, text)
+            assert text[0].isupper() or text[0] in "`'{", (cls, text)
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_rooms_table_lists_every_class_of_the_room_by_name(room: str) -> None:
+    table_module = importlib.import_module(f"birthmark.{room}.errors")
+    tables = [value for value in vars(table_module).values() if isinstance(value, dict) and value]
+    listed = {cls for table in tables for cls in table if isinstance(cls, type)}
+    own = {cls for cls in every_class() if cls.__module__.startswith(f"birthmark.{room}.")}
+    wire_side = {cls for cls in own if cls.__module__ != f"birthmark.{room}.client"}
+    assert {cls.__name__ for cls in wire_side - listed} == set()
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_rooms_table_answers_for_all_eight_kinds(room: str) -> None:
+    table_module = importlib.import_module(f"birthmark.{room}.errors")
+    tables = [value for value in vars(table_module).values() if isinstance(value, dict) and value]
+    kinds = BirthmarkError.__subclasses__()
+    own = [kind for kind in kinds if kind.__module__ == "birthmark.errors"]
+    assert len(own) == KINDS
+    assert any(all(kind in table for kind in own) for table in tables)
+
+
+def test_the_reference_lists_every_code() -> None:
+    page = (Path(birthmark.__file__).parents[2] / "docs" / "reference" / "refusals.md").read_text()
+    families = {parent for cls in every_class() for parent in cls.__mro__[1:]}
+    missing = [cls.code for cls in every_class() if cls not in families and f"`{cls.code}`" not in page]
+    assert missing == [], "run: python tools/make_refusals.py"

@@ -1,0 +1,47 @@
+"""Write docs/reference/refusals.md from the error tree.
+
+    python tools/make_refusals.py
+"""
+
+import importlib
+import pkgutil
+from pathlib import Path
+
+import birthmark
+from birthmark.errors import BirthmarkError
+
+HEAD = """# Refusals
+
+Every refusal has a stable code. `birthmark why ID` shows the code with its cause and its fix, filled in for the case at
+hand; ID may be a tracking id, a registration, device or thing id, a common name or a thumbprint. Words in braces stand
+for facts of the case. This page is written by `tools/make_refusals.py`.
+
+| code | cause | fix |
+|---|---|---|
+"""
+
+
+def classes() -> list[type[BirthmarkError]]:
+    """Return every class that is raised itself, by code."""
+    for module in pkgutil.walk_packages(birthmark.__path__, "birthmark."):
+        if not module.name.startswith(("birthmark.elements.hook", "birthmark.demo.apps", "birthmark.store.migrations")):
+            importlib.import_module(module.name)
+    found: set[type[BirthmarkError]] = set()
+    waiting: list[type[BirthmarkError]] = [BirthmarkError]
+    while waiting:
+        children = [c for c in waiting.pop().__subclasses__() if c.__module__.startswith("birthmark.")]
+        found.update(children)
+        waiting += children
+    families = {parent for cls in found for parent in cls.__mro__[1:]}
+    return sorted(found - families, key=lambda cls: cls.code)
+
+
+def cell(text: str) -> str:
+    """Return text for a table's cell."""
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+rows = [f"| `{cls.code}` | {cell(cls.cause)} | {cell(cls.fix)} |" for cls in classes()]
+target = Path(birthmark.__file__).parents[2] / "docs" / "reference" / "refusals.md"
+target.write_text(HEAD + "\n".join(rows) + "\n")
+print(f"{len(rows)} refusals")

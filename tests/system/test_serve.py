@@ -1,0 +1,186 @@
+"""`birthmark serve` and the commands beside it, as an operator meets them."""
+
+import json
+import os
+import pwd
+import socket
+import stat
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from azure_clients import a_file_device, run_app
+from servers import BIRTHMARK, RunningServer, a_server, clean_environment, free_address
+
+pytestmark = pytest.mark.system
+
+
+def serve(*options: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [BIRTHMARK, "serve", *options]
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=60, env=clean_environment(**environment), check=False
+    )
+
+
+def test_a_taken_port_is_named_with_what_to_do(tmp_path: Path) -> None:
+    address = free_address()
+    with socket.socket() as sock:
+        sock.bind((address, 8883))
+        sock.listen()
+        done = serve("--data", str(tmp_path / "data"), "--listen", address)
+    assert done.returncode == 5
+    assert f"Port 8883 on {address} is taken" in done.stderr
+    assert "net.port_taken" in done.stderr
+    assert "ss -ltnp" in done.stderr
+
+
+def test_a_data_directory_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    done = serve("--data", str(blocked / "data"), "--listen", free_address())
+    assert done.returncode == 5
+    assert "server.data_directory_not_writable" in done.stderr
+    assert str(blocked / "data") in done.stderr
+
+
+def test_a_mistake_in_the_configuration_is_named(tmp_path: Path) -> None:
+    config = tmp_path / "server.toml"
+    config.write_text("[ports]\nmqttt = 1\n")
+    done = serve("--config", str(config))
+    assert done.returncode == 1
+    assert "mqttt" in done.stderr
+
+
+def test_the_first_start_makes_what_is_secret_readable_by_its_owner_only(tmp_path: Path) -> None:
+    with a_server(tmp_path) as server:
+        assert stat.S_IMODE(server.data.stat().st_mode) == 0o700
+        for name in ("birthmark.db", "operator.token", "est.password", "endpoints.json", "tls/server.key"):
+            assert stat.S_IMODE((server.data / name).stat().st_mode) == 0o600, name
+        keys = list(server.data.rglob("*.key"))
+        assert keys
+        assert all(b"ENCRYPTED" in key.read_bytes() for key in keys)
+        token = (server.data / "operator.token").read_text().strip()
+        assert token not in server.log()
+
+
+def test_a_second_start_serves_the_same_scope_root_and_credentials(tmp_path: Path) -> None:
+    with a_server(tmp_path) as server:
+        first, root = dict(server.endpoints), (server.data / "trust.pem").read_text()
+        assert server.stop() == 0
+        server.start()
+        assert server.endpoints == first
+        assert (server.data / "trust.pem").read_text() == root
+
+
+def test_endpoints_json_has_every_promised_name_and_absolute_paths(tmp_path: Path) -> None:
+    with a_server(tmp_path) as server:
+        printed = json.loads(server.run("env", "--format", "json").stdout)
+        assert printed == server.endpoints == json.loads((server.data / "endpoints.json").read_text())
+        assert set(printed) == {"trust_bundle", "est", "dps", "iothub", "aws", "health_url"}
+        assert set(printed["aws"]) == {
+            "endpoint_url",
+            "data_endpoint",
+            "region",
+            "account_id",
+            "access_key_id",
+            "secret_access_key",
+        }
+        assert all(printed["aws"].values())
+        assert Path(printed["trust_bundle"]).is_absolute()
+
+
+def test_commands_say_what_to_do_when_no_server_runs(tmp_path: Path) -> None:
+    done = RunningServer(tmp_path / "data", "127.0.0.1").run("dps", "show", check=False)
+    assert done.returncode == 5
+    assert "birthmark serve --data" in done.stderr
+
+
+def test_the_operator_interface_wants_the_token_of_the_data_directory(tmp_path: Path) -> None:
+    with a_server(tmp_path) as server:
+        (server.data / "operator.token").write_text("another\n")
+        done = server.run("dps", "show", check=False)
+        assert done.returncode == 4
+        assert "operator.token_refused" in done.stderr
+
+
+def test_why_works_after_the_server_has_stopped(tmp_path: Path) -> None:
+    with a_server(tmp_path) as server:
+        device = a_file_device(tmp_path, "late-1")
+        assert run_app(server, device).returncode != 0
+        server.why("late-1")
+        server.stop()
+        assert server.why("late-1")["code"] == "dps.not_enrolled"
+
+
+def test_another_hub_is_made_linked_and_assigned(tmp_path: Path) -> None:
+    with a_server(tmp_path, 'names = ["hub2.example"]') as server:
+        server.run("hub", "create", "hub-2", "--host", "hub2.example")
+        server.run("dps", "link", "hub-2")
+        assert server.rows("dps", "show")[0]["linked_hubs"] == [server.address, "hub2.example"]
+        assert server.run("hub", "create", "hub-2", "--host", "x.example", check=False).returncode == 1
+        server.run("dps", "create", "second")
+        assert [row["name"] for row in server.rows("dps", "show")] == ["birthmark", "second"]
+        server.run("hub", "delete", "hub-2", "--yes")
+        assert server.rows("dps", "show")[0]["linked_hubs"] == [server.address]
+
+
+@pytest.mark.integration
+def test_a_server_on_postgresql_serves_the_same_device_after_kill_9(tmp_path: Path, postgres_url: str) -> None:
+    with a_server(tmp_path, f'database = "{postgres_url}"') as server:
+        device = a_file_device(tmp_path, "pg-1")
+        server.run("enroll", "device", "pg-1", "--cert", str(device.certificate_file))
+        done = run_app(server, device)
+        assert done.returncode == 0, done.stderr
+        server.kill()
+        server.start()
+        assert len(server.rows("hub", "messages", "pg-1")) == 10
+        assert run_app(server, device).returncode == 0
+
+
+def test_a_missing_pkcs11_library_is_named(tmp_path: Path) -> None:
+    server = RunningServer(tmp_path / "data", "127.0.0.1")
+    done = server.run("element", "list", "--module", "/nowhere/libsofthsm2.so", check=False)
+    assert done.returncode == 5
+    assert "keys.module_missing" in done.stderr
+    assert "/nowhere/libsofthsm2.so" in done.stderr
+
+
+def test_a_wrong_pin_is_said_to_be_wrong(tmp_path: Path) -> None:
+    server = RunningServer(tmp_path / "data", "127.0.0.1")
+    lines = server.run("element", "simulate", str(tmp_path / "chip"), "--json").stdout
+    environment = {k: v for k, v in json.loads(lines).items() if k.isupper()}
+    pin = tmp_path / "wrong-pin"
+    pin.touch(mode=0o600)
+    pin.write_text("0000wrong\n")
+    done = server.run("element", "cert", "0xF0000100", check=False, **(environment | {"BIRTHMARK_PIN_FILE": str(pin)}))
+    assert done.returncode == 4
+    assert "keys.pin_wrong" in done.stderr
+    assert "0000wrong" not in done.stderr
+    noted = server.run("why", "--json", check=False)
+    assert "keys.pin_wrong" in noted.stdout
+
+
+def test_an_unwritable_directory_is_named_to_a_user_without_rights(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        (tmp_path / "locked").mkdir(mode=0o500)
+        done = serve("--data", str(tmp_path / "locked" / "data"), "--listen", free_address())
+    else:  # root may write anywhere: become nobody
+        nobody = pwd.getpwnam("nobody")
+        locked = tmp_path / "locked"
+        locked.mkdir(mode=0o700)
+        for parent in (tmp_path, *tmp_path.parents):
+            if parent.stat().st_uid == 0 and str(parent).startswith("/tmp/"):
+                parent.chmod(0o755)
+        done = subprocess.run(
+            [BIRTHMARK, "serve", "--data", str(locked / "data"), "--listen", free_address()],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            env=clean_environment(),
+            user=nobody.pw_uid,
+            group=nobody.pw_gid,
+            check=False,
+        )
+    assert done.returncode == 5
+    assert "server.data_directory_not_writable" in done.stderr

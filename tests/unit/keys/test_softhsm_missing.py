@@ -1,0 +1,24 @@
+"""A machine without SoftHSM is told which package to install."""
+
+from pathlib import Path
+
+import pytest
+import typer
+
+from birthmark.cli.common import CANNOT_REACH, refusals_shown
+from birthmark.keys.errors import SoftHsmMissingError
+from birthmark.keys.library import find_softhsm
+
+
+def test_a_missing_softhsm_names_the_places_and_the_package(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    with pytest.raises(SoftHsmMissingError):
+        find_softhsm(tmp_path)
+    with pytest.raises(typer.Exit) as ended, refusals_shown():
+        find_softhsm(tmp_path)
+    assert ended.value.exit_code == CANNOT_REACH
+    told = capsys.readouterr().err
+    assert "apt-get install softhsm2" in told
+    assert "keys.softhsm_missing" in told

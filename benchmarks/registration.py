@@ -139,7 +139,7 @@ http {{
     listen {address}:8444 ssl backlog=4096;
     ssl_certificate {directory}/nginx.pem; ssl_certificate_key {directory}/nginx.key;
     ssl_client_certificate {ca_file}; ssl_verify_client on; ssl_verify_depth 3;
-    ssl_protocols TLSv1.2 TLSv1.3; ssl_session_cache off; ssl_session_tickets off; ssl_ecdh_curve prime256v1;
+    ssl_protocols TLSv1.2 TLSv1.3; ssl_session_cache off; ssl_session_tickets off;
     keepalive_timeout 0; location / {{ return 404; }}
   }}
 }}

@@ -98,3 +98,19 @@ def warn_at(not_before: datetime, not_after: datetime, renewal: Renewal) -> date
 def chance_of(token: bytes) -> float:
     """Return 0 to 1 from entropy."""
     return int.from_bytes(token[:4], "big") / 0xFFFFFFFF
+
+
+def clock_offset(now: datetime, not_before: datetime, not_after: datetime) -> timedelta:
+    """Return what to add to the clock, judged by a certificate that was issued this very moment.
+
+    Within its validity the clock is believed. Outside, it cannot be right: the certificate began about now.
+    """
+    return timedelta(0) if not_before <= now <= not_after else not_before - now
+
+
+def trusted_now(now: datetime, offset: timedelta, not_before: datetime, not_after: datetime) -> datetime:
+    """Return the time to judge a certificate by: the clock's, unless it is outside the validity and was wrong before.
+
+    So an offset is forgotten when somebody sets the clock right.
+    """
+    return now if not_before <= now <= not_after else now + offset

@@ -18,6 +18,7 @@ from birthmark.cli.identity import (
     Cert,
     IdentityOptions,
     IsElement,
+    JsonOption,
     KeyOption,
     Module,
     PinFd,
@@ -26,7 +27,6 @@ from birthmark.cli.identity import (
     Slot,
     TokenLabel,
 )
-from birthmark.cli.operator import JsonOption
 from birthmark.clock import SystemClock, SystemEntropy
 from birthmark.dps.client import Assigned, DpsTarget, register_by_https, register_by_mqtt
 from birthmark.elements.memory import Assignment

@@ -36,8 +36,21 @@ IsElement = Annotated[
 CaFile = Annotated[
     Path | None, typer.Option("--ca-file", help="CAs to trust, in PEM (default: SSL_CERT_FILE, else the system's).")
 ]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")]
 
-__all__ = ["CaFile", "Cert", "IsElement", "KeyOption", "Module", "PinFd", "PinFile", "Shown", "Slot", "TokenLabel"]
+__all__ = [
+    "CaFile",
+    "Cert",
+    "IsElement",
+    "JsonOption",
+    "KeyOption",
+    "Module",
+    "PinFd",
+    "PinFile",
+    "Shown",
+    "Slot",
+    "TokenLabel",
+]
 
 
 class KeyNotNamedError(InvalidRequestError):

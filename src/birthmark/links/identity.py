@@ -52,6 +52,13 @@ def identity_of(
     raise TypeError(f"no transport for {type(key).__name__}")
 
 
+_SYSTEM_BUNDLES = (
+    Path("/etc/ssl/certs/ca-certificates.crt"),
+    Path("/etc/pki/tls/certs/ca-bundle.crt"),
+    Path("/etc/ssl/cert.pem"),
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Trust:
     """The CAs whose servers are believed, as PEM; None means the system's own."""
@@ -62,6 +69,12 @@ class Trust:
     def of(cls, files: Iterable[Path]) -> "Trust":
         """Trust exactly these files' certificates. Raise `OSError` or `CertificateInvalidError`."""
         return cls("".join(one.pem() for path in files for one in parse_bundle(path.read_bytes())))
+
+    def plus(self, files: Iterable[Path]) -> "Trust":
+        """Trust these files' CAs too. Raise `OSError` or `CertificateInvalidError`."""
+        present = (path for path in _SYSTEM_BUNDLES if path.exists())
+        roots = next((path.read_text(encoding="utf-8") for path in present), "") if self.pem is None else self.pem
+        return Trust(roots.rstrip() + "\n" + (Trust.of(files).pem or ""))
 
     @classmethod
     def default(cls, environment: Mapping[str, str]) -> "Trust":

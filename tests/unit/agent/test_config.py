@@ -1,6 +1,7 @@
 """The super-config: what is taken, what is taken with a warning, what is refused and where."""
 
 import contextlib
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -171,13 +172,13 @@ def test_self_signed_and_local_ca_are_issued_on_the_device() -> None:
     self_signed = TUTORIAL.replace('method = "est"', 'method = "self_signed"\nexpiry_days = 3')
     identity = parsed(self_signed).source.identity
     assert isinstance(identity, Issued)
-    assert identity.by == LocalIssuance(3)
+    assert identity.by == LocalIssuance(timedelta(days=3))
     local = TUTORIAL.replace('method = "est"', 'method = "local_ca"')
     assert refused(local).facts["detail"] == "is local_ca, and there is none"
     local += '[cert_issuance.local_ca]\ncert = "file:///ca.pem"\npk = "file:///ca.key"\n'
     identity = parsed(local).source.identity
     assert isinstance(identity, Issued)
-    assert identity.by == LocalIssuance(30, (Path("/ca.pem"), Path("/ca.key")))
+    assert identity.by == LocalIssuance(timedelta(days=30), (Path("/ca.pem"), Path("/ca.key")))
 
 
 def test_what_has_no_effect_is_taken_with_a_warning_that_names_it() -> None:

@@ -1,6 +1,7 @@
 """X.509 identities: there already, or issued by EST, a local CA, or self-signed."""
 
 from collections.abc import Mapping
+from datetime import timedelta
 
 from birthmark.agent.config.est import EstDefaults, est_issuance
 from birthmark.agent.config.locations import file_of, key_of
@@ -57,13 +58,13 @@ def parse_issued(
             if days is not None:
                 table.warn("expiry_days", "is ignored: the EST server decides how long the certificate lives")
         case "self_signed":
-            by = LocalIssuance(days or _DEFAULT_DAYS)
+            by = LocalIssuance(timedelta(days=days or _DEFAULT_DAYS))
         case "local_ca":
             if local_ca is None:
                 raise table.error(
                     "method", "is local_ca, and there is none", "[cert_issuance.local_ca] with cert and pk"
                 )
-            by = LocalIssuance(days or _DEFAULT_DAYS, local_ca.ca)
+            by = LocalIssuance(timedelta(days=days or _DEFAULT_DAYS), local_ca.ca)
         case _:
             raise table.error("method", "is not known", _METHODS)
     renew = table.take_table("auto_renew")
@@ -92,11 +93,10 @@ def _subject(table: Table, registration_id: str | None) -> tuple[str, Mapping[st
         table.warn("common_name", f"is not used: the certificate is for the registration id {registration_id}")
     try:
         return parse_common_name(name), attributes
-    except BirthmarkError:
+    except BirthmarkError as problem:
         key = "subject" if common_name is None else "common_name"
-        raise table.error(
-            key, "a common name has 1 to 64 printable characters", "A shorter name: it is not cut"
-        ) from problem
+        detail = "a common name has 1 to 64 printable characters"
+        raise table.error(key, detail, "A shorter name: it is not cut") from problem
 
 
 def check_registration_id(table: Table, text: str | None) -> str | None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -60,7 +61,7 @@ class EstIssuance:
 class LocalIssuance:
     """Issue on the device: by a CA whose certificate and key it has, or self-signed when `ca` is None."""
 
-    lifetime_days: int
+    lifetime: timedelta
     ca: tuple[Path, KeyLocation] | None = None
 
 

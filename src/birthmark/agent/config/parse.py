@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 from birthmark.agent.config.est import EstDefaults, parse_est_defaults
@@ -190,7 +191,7 @@ def _issuance(top: Table) -> tuple[EstDefaults | None, LocalIssuance | None]:
         if certificate is None or key is None:
             missing = "cert" if certificate is None else "pk"
             raise local_table.error(missing, "is missing", 'cert = "file:///ca.pem" with pk = "file:///ca.key"')
-        local = LocalIssuance(0, (file_of(local_table, "cert", certificate), key_of(local_table, "pk", key)))
+        local = LocalIssuance(timedelta(0), (file_of(local_table, "cert", certificate), key_of(local_table, "pk", key)))
         local_table.finish()
     table.finish()
     return est, local

@@ -11,6 +11,7 @@ from birthmark.errors import InvalidRequestError, NotFoundError, PolicyError
 from birthmark.pki.names import shown
 
 MAX_SHOWN = 60
+_MAX_INT = 36_500  # a century of days
 _HEADER = re.compile(r"\s*\[\[?\s*([^\]]+?)\s*\]\]?\s*(?:#.*)?")
 _KEY = re.compile(r"""\s*((?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*')(?:\s*\.\s*(?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*'))*)\s*=""")
 _PART = re.compile(r"""[A-Za-z0-9_-]+|"[^"]*"|'[^']*'""")
@@ -120,9 +121,10 @@ class Table:
 
     def take_int(self, name: str, at_least: int) -> int | None:
         value = self.take(name)
-        if value is None or (isinstance(value, int) and not isinstance(value, bool) and value >= at_least):
+        if value is None or (isinstance(value, int) and not isinstance(value, bool) and at_least <= value <= _MAX_INT):
             return value
-        raise self.error(name, f"must be a whole number of at least {at_least}", f"{name} = {at_least}")
+        detail = f"must be a whole number from {at_least} to {_MAX_INT}"
+        raise self.error(name, detail, f"{name} = {at_least}")
 
     def take_table(self, name: str) -> "Table | None":
         value = self.take(name)

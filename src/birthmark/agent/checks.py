@@ -1,0 +1,274 @@
+"""`birthmark agent check`: aziot's checks by their ids (identity part), judged for short-lived certificates too.
+
+Each check stands alone and says ok, warning, error or skipped, with what to do. Nothing is changed by looking.
+"""
+
+import asyncio
+import contextlib
+import re
+import socket
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from email.utils import parsedate_to_datetime
+from enum import StrEnum
+
+from birthmark.agent.config.model import DpsSource, EstIssuance, Issued, LocalIssuance, Preloaded
+from birthmark.agent.control import running_pid
+from birthmark.agent.identities import HeldIdentity
+from birthmark.agent.issuing import subject_of, trust_of
+from birthmark.agent.renewal import Renewal, warn_at
+from birthmark.agent.service import Agent
+from birthmark.errors import BirthmarkError
+from birthmark.est.client import EstClient
+from birthmark.keys.scheme import default_scheme
+from birthmark.links import Trust
+from birthmark.links.openssl.tls import client_context, explained
+from birthmark.pki.certificates import parse_bundle
+
+_HUB_PORT = 8883
+_CONNECT_S = 10.0
+_MAX_CLOCK_OFFSET = timedelta(seconds=10)
+_HOST_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9\-.]{0,252}[A-Za-z0-9])?")
+
+
+class Result(StrEnum):
+    """How a check came out."""
+
+    OK = "ok"
+    WARNING = "warning"
+    ERROR = "error"
+    SKIPPED = "skipped"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One line of the report."""
+
+    id: str
+    result: Result
+    details: str = ""
+
+
+Answer = tuple[Result, str]
+_FINE: Answer = (Result.OK, "")
+
+
+@dataclass(slots=True)
+class Checks:
+    """Looks at one agent's configuration, files and surroundings."""
+
+    agent: Agent
+    is_offline: bool = False
+
+    async def run(self) -> list[Check]:
+        """Return every check in aziot's order."""
+        found = [
+            Check("keyd-config-well-formed", Result.OK),
+            Check("certd-config-well-formed", Result.OK),
+            Check("tpmd-config-well-formed", Result.SKIPPED, "this agent has no TPM service"),
+            Check("identityd-config-well-formed", *self._warnings()),
+        ]
+        here: list[tuple[str, Callable[[], Answer]]] = [
+            ("configs-up-to-date", self._up_to_date),
+            ("hostname", self._hostname),
+            ("identity-certificate-expiry", self._identity_expiry),
+            ("est-identity-and-bootstrap-certificate-expiry", self._bootstrap_expiry),
+            ("local-ca-certificate-expiry", self._local_ca_expiry),
+            ("certs-preloaded", self._preloaded),
+            ("identityd-running", self._running),
+            ("certs-read", self._certs_read),
+            ("key-pairs-read", self._key_pairs),
+            ("est-server-https", self._est_is_https),
+            ("certs-match-private-keys", self._match),
+        ]
+        for name, look in here:
+            found.append(Check(name, *_guarded(look)))
+        over: list[tuple[str, Callable[[], Awaitable[Answer]]]] = [
+            ("host-local-time", self._local_time),
+            ("host-connect-est-endpoint", self._est_answers),
+            ("host-connect-dps-endpoint", self._dps_connects),
+            ("host-connect-iothub-mqtt", self._hub_connects),
+        ]
+        for name, ask in over:
+            if self.is_offline:
+                found.append(Check(name, Result.SKIPPED, "offline"))
+            else:
+                found.append(Check(name, *await _guarded_later(ask)))
+        return found
+
+    # ---- configuration
+
+    def _warnings(self) -> Answer:
+        warnings = self.agent.config.warnings
+        if not warnings:
+            return _FINE
+        told = "; ".join(f"line {one.line}: {one.key} {one.detail}" for one in warnings)
+        return Result.WARNING, told
+
+    def _up_to_date(self) -> Answer:
+        applied = self.agent.state.config_digest
+        if applied is None:
+            return Result.WARNING, "not applied yet: birthmark agent apply"
+        if applied != self.agent.config.digest:
+            return Result.WARNING, "the configuration was changed after it was applied: birthmark agent apply"
+        return _FINE
+
+    def _hostname(self) -> Answer:
+        name = self.agent.config.hostname or socket.gethostname()
+        if _HOST_NAME.fullmatch(name) is None:
+            return Result.ERROR, f"'{name[:64]}' is no host name"
+        return _FINE
+
+    def _running(self) -> Answer:
+        pid = running_pid(self.agent.places.lock)
+        return _FINE if pid is not None else (Result.WARNING, "no agent is running here: birthmark agent run")
+
+    def _est_is_https(self) -> Answer:
+        return _FINE if self._est() is not None else (Result.SKIPPED, "no EST server is configured")
+
+    # ---- certificates and keys
+
+    def _identity_expiry(self) -> Answer:
+        held = self.agent.status().identity
+        if held is None:
+            return Result.SKIPPED, "there is no certificate yet: birthmark agent apply"
+        return self._expiry(held, self.agent.renewal)
+
+    def _expiry(self, held: HeldIdentity, renewal: Renewal | None) -> Answer:
+        now, leaf = self.agent.now_for(held), held.leaf
+        until = f"{leaf.subject_text} until {leaf.not_after:%Y-%m-%d %H:%M:%S} UTC"
+        if now > leaf.not_after:
+            return Result.ERROR, f"expired: {until}"
+        if now < leaf.not_before:
+            return Result.ERROR, f"not valid yet: {until}; check the clock"
+        if now >= warn_at(leaf.not_before, leaf.not_after, renewal or Renewal()):
+            return Result.WARNING, f"expires soon and was not renewed: {until}"
+        return Result.OK, until
+
+    def _bootstrap_expiry(self) -> Answer:
+        est = self._est()
+        pair = None if est is None else est.auth.pair
+        if pair is None:
+            return Result.SKIPPED, "no certificate introduces this device to the EST server"
+        return self._expiry(self.agent.identities.preloaded(Preloaded(pair.certificate, pair.key)), None)
+
+    def _local_ca_expiry(self) -> Answer:
+        identity = self.agent.config.source.identity
+        if not isinstance(identity, Issued) or not isinstance(identity.by, LocalIssuance) or identity.by.ca is None:
+            return Result.SKIPPED, "no local CA is used"
+        return self._expiry(self.agent.identities.preloaded(Preloaded(*identity.by.ca)), None)
+
+    def _preloaded(self) -> Answer:
+        for name, files in self.agent.config.preloaded_certs.items():
+            for path in files:
+                if not path.exists():
+                    return Result.ERROR, f"{name}: {path} does not exist"
+                parse_bundle(path.read_bytes())
+        return _FINE
+
+    def _certs_read(self) -> Answer:
+        est = self._est()
+        if est is not None and est.trusted is not None:
+            trust_of(est.trusted)
+        if isinstance(identity := self.agent.config.source.identity, Issued):
+            subject_of(identity)
+        self.agent.status()
+        return _FINE
+
+    def _key_pairs(self) -> Answer:
+        held = self.agent.status().identity
+        if held is None:
+            return Result.SKIPPED, "there is no key yet"
+        key = held.key.handle
+        key.sign(b"birthmark agent check", default_scheme(key.public_key))
+        return Result.OK, key.describe()
+
+    def _match(self) -> Answer:
+        held = self.agent.status().identity
+        if held is None:
+            return Result.SKIPPED, "there is no certificate yet"
+        held.for_links  # noqa: B018 (raises when they are no pair)
+        return _FINE
+
+    # ---- the network
+
+    async def _local_time(self) -> Answer:
+        """Compare the clock with the servers' own, which an answer's Date tells; no time server is needed."""
+        stated = await self._stated_time()
+        if stated is None:
+            return Result.SKIPPED, "no server told the time"
+        offset = self.agent.clock.now() - stated
+        if abs(offset) >= _MAX_CLOCK_OFFSET:
+            return Result.ERROR, f"this clock differs from the server's by {offset.total_seconds():.0f} s"
+        return _FINE
+
+    async def _stated_time(self) -> datetime | None:
+        source, est = self.agent.config.source, self._est()
+        if est is not None:
+            trust = self.agent.cloud_trust if est.trusted is None else trust_of(est.trusted)
+            url = f"{est.url.rstrip('/')}/cacerts"
+        elif isinstance(source, DpsSource):
+            trust, url = self.agent.cloud_trust, f"https://{source.host}:{source.port}/"
+        else:
+            return None
+        answer = await self.agent.make_links(None, trust).https().request("GET", url, headers={})
+        with contextlib.suppress(ValueError, TypeError):
+            return parsedate_to_datetime(answer.headers.get("date", ""))
+        return None
+
+    async def _est_answers(self) -> Answer:
+        est = self._est()
+        if est is None:
+            return Result.SKIPPED, "no EST server is configured"
+        trust = self.agent.cloud_trust if est.trusted is None else trust_of(est.trusted)
+        cas = await EstClient(est.url, self.agent.make_links(None, trust).https()).cacerts()
+        return Result.OK, ", ".join(one.subject_text for one in cas)
+
+    async def _dps_connects(self) -> Answer:
+        source = self.agent.config.source
+        if not isinstance(source, DpsSource):
+            return Result.SKIPPED, "no provisioning service is used"
+        return await _handshake(source.host, source.port, self.agent.cloud_trust)
+
+    async def _hub_connects(self) -> Answer:
+        hub = self.agent.state.hub
+        if hub is None:
+            return Result.SKIPPED, "no hub is assigned yet"
+        return await _handshake(hub, _HUB_PORT, self.agent.cloud_trust)
+
+    def _est(self) -> EstIssuance | None:
+        identity = self.agent.config.source.identity
+        return identity.by if isinstance(identity, Issued) and isinstance(identity.by, EstIssuance) else None
+
+
+async def _handshake(host: str, port: int, trust: Trust) -> Answer:
+    """Connect and check the server's certificate, showing none and saying nothing."""
+    try:
+        async with asyncio.timeout(_CONNECT_S):
+            context = client_context(None, trust)
+            _reader, writer = await asyncio.open_connection(host, port, ssl=context, server_hostname=host)
+    except OSError as problem:
+        raise explained(problem, host, port) from problem
+    writer.close()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()
+    return Result.OK, f"{host}:{port}"
+
+
+def _guarded(look: Callable[[], Answer]) -> Answer:
+    try:
+        return look()
+    except BirthmarkError as problem:
+        return _refused(problem)
+
+
+async def _guarded_later(ask: Callable[[], Awaitable[Answer]]) -> Answer:
+    try:
+        return await ask()
+    except BirthmarkError as problem:
+        return _refused(problem)
+
+
+def _refused(problem: BirthmarkError) -> Answer:
+    return Result.ERROR, f"{problem.explain_cause()} {problem.explain_fix()}"

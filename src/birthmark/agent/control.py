@@ -1,0 +1,129 @@
+"""One agent per root: a lock that names its process, and how a command talks to it.
+
+The lock is the kernel's (flock), so it ends with the process however that ends; the number in it is only read while it
+is held.
+"""
+
+import contextlib
+import fcntl
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import Enum
+from pathlib import Path
+
+from birthmark.agent.files import StateNotWritableError
+from birthmark.clock import Clock
+from birthmark.errors import ConflictError, NotFoundError, UnavailableError
+
+_POLL_S = 0.05
+_MAX_PID_BYTES = 20
+
+
+class Order(Enum):
+    """What a running agent can be told, by signal."""
+
+    STOP = signal.SIGTERM
+    RENEW = signal.SIGUSR1
+    REPROVISION = signal.SIGUSR2
+
+
+class AgentRunningError(ConflictError):
+    """Another agent works on this root."""
+
+    code = "agent.running"
+    cause = "An agent is running here already (process {pid})."
+    fix = "Stop it first: `birthmark agent stop`. `renew` and `reprovision` may be given while it runs."
+
+
+class AgentNotRunningError(NotFoundError):
+    """There is nobody to tell."""
+
+    code = "agent.not_running"
+    cause = "No agent is running here."
+    fix = "Start it with `birthmark agent run`, as a service if it should stay."
+
+
+class AgentForeignError(UnavailableError):
+    """The agent belongs to another user."""
+
+    code = "agent.foreign"
+    cause = "The agent (process {pid}) belongs to another user, who alone may stop it."
+    fix = "Run the command as that user, or as root."
+
+
+class AgentSlowError(UnavailableError):
+    """The agent was told to stop and has not."""
+
+    code = "agent.slow"
+    cause = "The agent (process {pid}) did not stop within {seconds} s."
+    fix = "It may be waiting for a chip; look at its log, and end the process if it is stuck."
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Be the one agent of this root while the block runs. Raise `AgentRunningError`."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as problem:
+        reason = (problem.strerror or "error").lower()
+        raise StateNotWritableError("The agent's state cannot be written.", path=path, reason=reason) from problem
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as problem:
+            raise AgentRunningError("An agent is running already.", pid=_pid_in(descriptor) or "?") from problem
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def running_pid(path: Path) -> int | None:
+    """Return the process that holds the lock, or None."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return _pid_in(descriptor)
+    else:
+        return None
+    finally:
+        os.close(descriptor)
+
+
+def tell(path: Path, order: Order) -> int:
+    """Give the running agent an order and return its process. Raise `AgentNotRunningError` or `AgentForeignError`."""
+    pid = running_pid(path)
+    if pid is None:
+        raise AgentNotRunningError("No agent is running.")
+    try:
+        os.kill(pid, order.value)
+    except ProcessLookupError as problem:
+        raise AgentNotRunningError("No agent is running.") from problem
+    except PermissionError as problem:
+        raise AgentForeignError("The agent belongs to another user.", pid=pid) from problem
+    return pid
+
+
+def stop(path: Path, clock: Clock, timeout_s: float = 20.0) -> int:
+    """Stop the running agent and return when it is gone. Raise `AgentSlowError`."""
+    pid = tell(path, Order.STOP)
+    deadline = clock.monotonic() + timeout_s
+    while running_pid(path) is not None:
+        if clock.monotonic() > deadline:
+            raise AgentSlowError("The agent does not stop.", pid=pid, seconds=f"{timeout_s:g}")
+        time.sleep(_POLL_S)
+    return pid
+
+
+def _pid_in(descriptor: int) -> int | None:
+    with contextlib.suppress(OSError, ValueError):
+        return int(os.pread(descriptor, _MAX_PID_BYTES, 0))
+    return None

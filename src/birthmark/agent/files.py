@@ -1,0 +1,96 @@
+"""Where the agent keeps things, under which names, and how a file is replaced without ever being half there."""
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from birthmark.errors import UnavailableError
+
+DEVICE_ID = "device-id"
+TEMPORARY = "device-id-temp"
+
+
+class StateNotWritableError(UnavailableError):
+    """The agent cannot write where its state belongs."""
+
+    code = "agent.state_not_writable"
+    cause = "{path} cannot be written: {reason}."
+    fix = "Run the agent as the user that owns it, or give another place with --root DIR."
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """The directories below a root, which is / on a device."""
+
+    root: Path
+
+    @property
+    def config(self) -> Path:
+        return self.root / "etc/aziot/config.toml"
+
+    @property
+    def certs(self) -> Path:
+        return self.root / "var/lib/aziot/certd/certs"
+
+    @property
+    def keys(self) -> Path:
+        return self.root / "var/lib/aziot/keyd/keys"
+
+    @property
+    def state(self) -> Path:
+        return self.root / "var/lib/aziot/identityd/birthmark.json"
+
+    @property
+    def lock(self) -> Path:
+        return self.root / "var/lib/aziot/identityd/birthmark.lock"
+
+    def certificate(self, certificate_id: str) -> Path:
+        return self.certs / file_name(certificate_id, ".cer")
+
+    def key(self, key_id: str) -> Path:
+        return self.keys / file_name(key_id, ".key")
+
+    def prepare(self) -> None:
+        """Make the directories. Raise `StateNotWritableError`."""
+        for directory in (self.certs, self.keys, self.state.parent):
+            try:
+                directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            except OSError as problem:
+                raise _not_writable(directory, problem) from problem
+
+
+def file_name(name: str, suffix: str) -> str:
+    """Return a file name as aziot makes it: the id's letters and digits, and the SHA-256 of all of it."""
+    plain = "".join(char for char in name if char.isascii() and char.isalnum())
+    return f"{plain}-{hashlib.sha256(name.encode()).hexdigest()}{suffix}"
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Replace a file of mode 0600 in one step, durably. Raise `StateNotWritableError`."""
+    building = path.with_name(f".{path.name}.new")
+    try:
+        building.unlink(missing_ok=True)
+        descriptor = os.open(building, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        move_file(building, path)
+    except OSError as problem:
+        raise _not_writable(path, problem) from problem
+
+
+def move_file(source: Path, target: Path) -> None:
+    """Rename, and have the directory remember it through a power cut."""
+    source.replace(target)
+    descriptor = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _not_writable(path: Path, problem: OSError) -> StateNotWritableError:
+    reason = (problem.strerror or type(problem).__name__).lower()
+    return StateNotWritableError("The agent's state cannot be written.", path=path, reason=reason)

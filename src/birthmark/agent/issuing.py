@@ -1,0 +1,150 @@
+"""Getting a certificate: by EST, from a CA on the device, or self-signed."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import assert_never
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
+
+from birthmark.agent.config.model import EstIssuance, Issued, LocalIssuance, Preloaded
+from birthmark.agent.identities import CertificateMissingError, HeldIdentity, IdentityStore
+from birthmark.agent.keys import HeldKey
+from birthmark.clock import Clock, Entropy
+from birthmark.errors import ForbiddenError, PolicyError, UnauthenticatedError
+from birthmark.est.client import EstClient
+from birthmark.keys.private_key import as_private_key
+from birthmark.links import Identity, Links, Trust
+from birthmark.pki.certificates import Certificate
+from birthmark.pki.issue import Issuer, hash_for, issue, new_serial, self_signed
+from birthmark.pki.names import shown
+from birthmark.pki.profiles import DEVICE
+
+MakeLinks = Callable[[Identity | None, Trust], Links]
+
+_ATTRIBUTES: Mapping[str, x509.ObjectIdentifier] = {
+    "C": NameOID.COUNTRY_NAME,
+    "ST": NameOID.STATE_OR_PROVINCE_NAME,
+    "L": NameOID.LOCALITY_NAME,
+    "O": NameOID.ORGANIZATION_NAME,
+    "OU": NameOID.ORGANIZATIONAL_UNIT_NAME,
+    "DC": NameOID.DOMAIN_COMPONENT,
+    "STREET": NameOID.STREET_ADDRESS,
+    "SERIALNUMBER": NameOID.SERIAL_NUMBER,
+    "EMAILADDRESS": NameOID.EMAIL_ADDRESS,
+}
+
+
+class SubjectInvalidError(PolicyError):
+    """The configured subject is no distinguished name."""
+
+    code = "agent.subject_invalid"
+    cause = "The configured subject cannot be a distinguished name: {detail}."
+    fix = 'Correct identity_cert.subject; C, for one, has exactly two letters: subject = {{ CN = "device", C = "CH" }}.'
+
+
+class CertificateNameError(PolicyError):
+    """The server issued for another name."""
+
+    code = "agent.certificate_name"
+    cause = "{url} issued a certificate for '{got}' where '{wanted}' was asked for; DPS would not know it."
+    fix = "Check which names this device's EST user or bootstrap certificate may ask for."
+
+
+def subject_of(issued: Issued) -> x509.Name:
+    """Return the configured name, the common name last. Raise `SubjectInvalidError`."""
+    try:
+        others = [x509.NameAttribute(_ATTRIBUTES[name], value) for name, value in issued.subject.items()]
+        return x509.Name([*others, x509.NameAttribute(NameOID.COMMON_NAME, issued.common_name)])
+    except ValueError as problem:
+        raise SubjectInvalidError("The subject is not a name.", detail=shown(str(problem))) from problem
+
+
+def trust_of(files: Iterable[Path]) -> Trust:
+    """Return trust in exactly these files. Raise `CertificateMissingError` or `CertificateInvalidError`."""
+    try:
+        return Trust.of(files)
+    except OSError as problem:
+        reason = (problem.strerror or "error").lower()
+        raise CertificateMissingError(
+            "A trusted certificate cannot be read.", path=problem.filename, reason=reason
+        ) from problem
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateSource:
+    """Issues for one configured identity."""
+
+    issued: Issued
+    identities: IdentityStore
+    make_links: MakeLinks
+    system_trust: Trust
+    clock: Clock
+    entropy: Entropy
+
+    async def issue(self, key: HeldKey, current: HeldIdentity | None) -> tuple[Certificate, ...]:
+        """Return a chain for `key`, leaf first, without the root. `current` proves who renews."""
+        match self.issued.by:
+            case EstIssuance() as est:
+                return await self._by_est(est, key, current)
+            case LocalIssuance() as local:
+                return self._locally(local, key)
+            case _:
+                assert_never(self.issued.by)
+
+    async def _by_est(self, est: EstIssuance, key: HeldKey, current: HeldIdentity | None) -> tuple[Certificate, ...]:
+        """Ask as the current certificate; when that is not believed any more, as whoever introduced the device."""
+        signing_key = as_private_key(key.handle)
+        request = x509.CertificateSigningRequestBuilder(subject_of(self.issued))
+        csr = request.sign(signing_key, hash_for(signing_key)).public_bytes(Encoding.DER)
+        trust = self.system_trust if est.trusted is None else trust_of(est.trusted)
+        refusal: UnauthenticatedError | ForbiddenError | None = None
+        for identity in self._proofs(est, current):
+            https = self.make_links(identity, trust).https()
+            try:
+                got = await EstClient(est.url, https, est.auth.username, est.auth.password).enroll(csr)
+            except (UnauthenticatedError, ForbiddenError) as problem:
+                refusal = problem
+                continue
+            if got.leaf.subject_cn != self.issued.common_name:
+                facts = {"got": got.leaf.subject_text, "wanted": self.issued.common_name, "url": est.url}
+                raise CertificateNameError("The certificate is for another name.", **facts)
+            return got.chain
+        assert refusal is not None  # noqa: S101 (there is at least one proof, and each returned or was refused)
+        raise refusal
+
+    def _proofs(self, est: EstIssuance, current: HeldIdentity | None) -> list[Identity | None]:
+        pair = est.auth.pair
+        introduction: Identity | None = None
+        if pair is not None:
+            introduction = self.identities.preloaded(Preloaded(pair.certificate, pair.key)).for_links
+        is_own = pair is not None and not pair.is_bootstrap
+        if current is None or is_own:
+            return [introduction]
+        return [current.for_links, introduction]
+
+    def _locally(self, local: LocalIssuance, key: HeldKey) -> tuple[Certificate, ...]:
+        name, serial, now = subject_of(self.issued), new_serial(self.entropy), self.clock.now()
+        lifetime = local.lifetime
+        if local.ca is None:
+            private_key = as_private_key(key.handle)
+            return (self_signed(DEVICE, name, private_key, serial=serial, now=now, lifetime=lifetime),)
+        ca = self.identities.preloaded(Preloaded(*local.ca))
+        issuer = Issuer(ca.leaf, as_private_key(ca.key.handle))
+        public_key = key.handle.public_key
+        made = issue(DEVICE, name, public_key, issuer=issuer, serial=serial, now=now, lifetime=lifetime)
+        return (made, *(one for one in ca.chain if not one.is_self_signed))
+
+
+def cloud_trust(environment: Mapping[str, str], bundle: Path | None) -> Trust:
+    """Return whom to believe as DPS and hub: the system's CAs (or SSL_CERT_FILE's), and those of trust_bundle_cert."""
+    try:
+        trust = Trust.default(environment)
+        return trust if bundle is None else trust.plus([bundle])
+    except OSError as problem:
+        reason = (problem.strerror or "error").lower()
+        raise CertificateMissingError(
+            "A trusted certificate cannot be read.", path=problem.filename, reason=reason
+        ) from problem

@@ -1,0 +1,224 @@
+"""Staying connected: the loop of `birthmark agent run`.
+
+It reacts to orders, to the end of the connection, and to the renewal that falls due; each failure is remembered and
+tried again after a pause that grows and differs from device to device.
+"""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from enum import Enum
+
+from birthmark.agent.control import Order
+from birthmark.agent.identities import HeldIdentity
+from birthmark.agent.renewal import Renewal, chance_of, retry_pause
+from birthmark.agent.service import Agent
+from birthmark.errors import BirthmarkError, ForbiddenError, UnauthenticatedError
+from birthmark.iothub.client import HubClient
+
+_MAX_RECONNECT_S = 60.0
+_LOOK_S = 30.0  # the wall clock may jump, or stand still while the machine sleeps
+
+Tell = Callable[[str, dict[str, object]], None]
+
+
+class Happened(Enum):
+    """Why the agent stops waiting."""
+
+    STOP = "stop"
+    LOST = "lost"
+    RENEW = "renew"
+    REPROVISION = "reprovision"
+
+
+class Orders:
+    """Orders as they come in by signal; each is taken once, stopping stays."""
+
+    def __init__(self) -> None:
+        self._given: set[Order] = set()
+        self._news = asyncio.Event()
+
+    def give(self, order: Order) -> None:
+        self._given.add(order)
+        self._news.set()
+
+    @property
+    def is_stopping(self) -> bool:
+        return Order.STOP in self._given
+
+    def take(self) -> Order | None:
+        for order in (Order.STOP, Order.REPROVISION, Order.RENEW):
+            if order in self._given:
+                if order is not Order.STOP:
+                    self._given.discard(order)
+                return order
+        self._news.clear()
+        return None
+
+    async def wait(self, seconds: float) -> None:
+        """Return when there is news, or after so long."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._news.wait()
+
+
+@dataclass(slots=True)
+class Loop:
+    """One run of an agent. `tell` hears what happens, for people and logs."""
+
+    agent: Agent
+    orders: Orders
+    tell: Tell
+    telemetry_s: float | None = None
+    _failures: int = 0
+    _renewal_failures: int = 0
+    _renew_not_before: float = field(default=0.0)  # monotonic; the pause after a failed renewal
+    _next_telemetry: float = 0.0
+    _sent: int = 0
+
+    async def run(self) -> None:
+        """Stay connected until told to stop."""
+        hub: HubClient | None = None
+        held: HeldIdentity | None = None
+        try:
+            while not self.orders.is_stopping:
+                if hub is None or held is None:
+                    held, hub = await self._come_up()
+                    if hub is None or held is None:
+                        continue
+                match await self._watch(held, hub):
+                    case Happened.STOP:
+                        break
+                    case Happened.RENEW:
+                        held, hub = await self._renew(held, hub)
+                    case Happened.REPROVISION:
+                        await hub.close()
+                        hub = None
+                        self.agent.update(hub=None)
+                    case Happened.LOST:
+                        await hub.close()
+                        hub = None
+        finally:
+            if hub is not None:
+                await hub.close()
+            self.agent.update(is_connected=False)
+        self.tell("stopped", {})
+
+    async def _come_up(self) -> tuple[HeldIdentity | None, HubClient | None]:
+        """Get an identity and connect; after a failure wait, so that the caller may simply try again."""
+        agent = self.agent
+        try:
+            held = await agent.ensure()
+            hub = await agent.connect(held)
+        except (UnauthenticatedError, ForbiddenError) as problem:
+            agent.update(hub=None)  # the hub does not know us any more: ask DPS again
+            await self._failed(problem)
+            return None, None
+        except BirthmarkError as problem:
+            await self._failed(problem)
+            return None, None
+        self._failures = 0
+        agent.update(is_connected=True, error=None, config_digest=agent.config.digest, failures=0)
+        self.tell("connected", self._about(held))
+        return held, hub
+
+    async def _failed(self, problem: BirthmarkError) -> None:
+        self._failures += 1
+        self.agent.note(problem)
+        pause = min(_MAX_RECONNECT_S, 2.0 ** (min(self._failures, 10) - 1)) * (0.5 + self._chance())
+        self.tell("failed", {**_words(problem), "again_in_s": round(pause, 1)})
+        await self.orders.wait(pause)
+
+    async def _watch(self, held: HeldIdentity, hub: HubClient) -> Happened:
+        lost = asyncio.ensure_future(hub.lost())
+        try:
+            while True:
+                if (happened := self._ordered()) is not None:
+                    return happened
+                due_s = self._renewal_due_s(held)
+                if due_s <= 0:
+                    return Happened.RENEW
+                telemetry_s = await self._send_telemetry(held, hub)
+                news = asyncio.ensure_future(self.orders.wait(min(due_s, telemetry_s, _LOOK_S)))
+                await asyncio.wait({lost, news}, return_when=asyncio.FIRST_COMPLETED)
+                news.cancel()
+                if lost.done():
+                    self.agent.update(is_connected=False)
+                    reason = lost.result()
+                    self.tell("disconnected", _words(reason) if isinstance(reason, BirthmarkError) else {})
+                    return Happened.LOST
+        except BirthmarkError as problem:  # a message could not be sent: the connection is over
+            self.agent.update(is_connected=False)
+            self.tell("disconnected", _words(problem))
+            return Happened.LOST
+        finally:
+            lost.cancel()
+
+    def _ordered(self) -> Happened | None:
+        match self.orders.take():
+            case Order.STOP:
+                return Happened.STOP
+            case Order.RENEW:
+                return Happened.RENEW
+            case Order.REPROVISION:
+                return Happened.REPROVISION
+            case None:
+                return None
+
+    def _renewal_due_s(self, held: HeldIdentity) -> float:
+        due = self.agent.renewal_due_in(held)
+        if due is None:
+            return _LOOK_S
+        return max(due.total_seconds(), self._renew_not_before - self.agent.clock.monotonic())
+
+    async def _renew(self, held: HeldIdentity, hub: HubClient) -> tuple[HeldIdentity, HubClient | None]:
+        """Renew; whether the old connection still stands after a failure, the next look at it tells."""
+        self.tell("renewing", {"thumbprint": held.leaf.thumbprint.hex()})
+        try:
+            fresh, fresh_hub = await self.agent.renew(held)
+        except BirthmarkError as problem:
+            self._renewal_failures += 1
+            self.agent.note(problem)
+            renewal = self.agent.renewal or Renewal()
+            lifetime = held.leaf.not_after - held.leaf.not_before
+            pause = retry_pause(
+                self._renewal_failures, max(renewal.retry.of(lifetime), timedelta(seconds=1)), self._chance()
+            )
+            self._renew_not_before = self.agent.clock.monotonic() + pause.total_seconds()
+            self.tell("not renewed", {**_words(problem), "again_in_s": round(pause.total_seconds(), 1)})
+            return held, hub
+        self._renewal_failures, self._renew_not_before = 0, 0.0
+        await hub.close()
+        self.tell("renewed", self._about(fresh))
+        return fresh, fresh_hub
+
+    async def _send_telemetry(self, held: HeldIdentity, hub: HubClient) -> float:
+        """Send a sign of life when it is time; return how long until the next."""
+        if self.telemetry_s is None:
+            return _LOOK_S
+        now = self.agent.clock.monotonic()
+        if now >= self._next_telemetry:
+            self._sent += 1
+            body = {"n": self._sent, "thumbprint": held.leaf.thumbprint.hex()}
+            await hub.send(json.dumps(body).encode(), content_type="application/json")
+            self._next_telemetry = now + self.telemetry_s
+        return self._next_telemetry - now
+
+    def _about(self, held: HeldIdentity) -> dict[str, object]:
+        return {
+            "hub": self.agent.state.hub,
+            "device_id": self.agent.state.device_id,
+            "thumbprint": held.leaf.thumbprint.hex(),
+            "not_after": held.leaf.not_after.isoformat(),
+            "renewals": self.agent.state.renewals,
+        }
+
+    def _chance(self) -> float:
+        return chance_of(self.agent.entropy.token(4))
+
+
+def _words(problem: BirthmarkError) -> dict[str, object]:
+    return {"error": problem.code, "cause": problem.explain_cause(), "fix": problem.explain_fix()}

@@ -1,0 +1,55 @@
+"""What the agent remembers between starts, as one JSON file, and what others may ask of it."""
+
+import contextlib
+from datetime import datetime
+from pathlib import Path
+
+import msgspec
+
+from birthmark.agent.files import write_file
+from birthmark.errors import BirthmarkError
+
+MAX_STATE_BYTES = 256 * 1024
+
+
+class LastError(msgspec.Struct, frozen=True):
+    """The latest trouble, in the words it had."""
+
+    at: datetime
+    code: str
+    message: str
+    cause: str
+    fix: str
+
+
+class State(msgspec.Struct, frozen=True, forbid_unknown_fields=False):
+    """Everything here can be found out again: losing the file costs one registration."""
+
+    hub: str | None = None
+    device_id: str | None = None
+    registration_id: str | None = None
+    endpoint: str | None = None  # which DPS and scope assigned it
+    thumbprint: str | None = None  # the certificate that was registered
+    registered_at: datetime | None = None
+    config_digest: str | None = None
+    is_connected: bool = False
+    renewals: int = 0
+    renewed_at: datetime | None = None
+    failures: int = 0
+    clock_offset_s: float = 0.0
+    error: LastError | None = None
+
+
+def read_state(path: Path) -> State:
+    """Return the state; a file that is missing or damaged counts as none."""
+    with contextlib.suppress(OSError, msgspec.MsgspecError, UnicodeDecodeError), path.open("rb") as file:
+        return msgspec.json.decode(file.read(MAX_STATE_BYTES), type=State)
+    return State()
+
+
+def write_state(path: Path, state: State) -> None:
+    write_file(path, msgspec.json.format(msgspec.json.encode(state)) + b"\n")
+
+
+def error_of(problem: BirthmarkError, now: datetime) -> LastError:
+    return LastError(now, problem.code, problem.message, problem.explain_cause(), problem.explain_fix())

@@ -1,6 +1,7 @@
 """EST over HTTP: parse, call, render (RFC 7030 section 3.2)."""
 
 from collections.abc import Awaitable, Callable
+from email.utils import format_datetime
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -25,7 +26,10 @@ def routes(service: EstService, ledger: Ledger) -> list[Route]:
     """Return the EST routes, with and without a label; refusals go to `ledger`."""
 
     async def cacerts(request: Request) -> Response:
-        return _certs_only(wire.render_certs_only(service.cacerts(_label(request))))
+        answer = _certs_only(wire.render_certs_only(service.cacerts(_label(request))))
+        # A device without a clock of its own learns the time here, before it judges any certificate.
+        answer.headers["Date"] = format_datetime(service.ca.clock.now(), usegmt=True)
+        return answer
 
     async def csrattrs(request: Request) -> Response:
         der = service.csr_attributes(_label(request))

@@ -43,7 +43,7 @@ class IssuerExpiredError(PolicyError):
 
     code = "pki.issuer_expired"
     cause = "The CA certificate '{issuer}' expired at {not_after}."
-    fix = "Make a new issuing CA: `birthmark ca rollover`."
+    fix = "Make a new CA (`birthmark ca init` in another directory) and have devices renew from it."
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,91 @@
+"""The operator interface of EST: users, and the CAs whose certificates introduce devices."""
+
+from typing import Any
+
+import msgspec
+from starlette.requests import Request
+from starlette.routing import Route
+
+from birthmark.auth.principals import Principal, PrincipalKind
+from birthmark.clock import Clock, Entropy
+from birthmark.console.api import ACTOR, answering, body_of
+from birthmark.est import users
+from birthmark.est.model import BootstrapCa, User
+from birthmark.pki.certificates import parse_any, parse_thumbprint
+from birthmark.store import Database
+
+_OPERATOR = Principal(PrincipalKind.OPERATOR, ACTOR)
+
+
+class _NewUser(msgspec.Struct):
+    name: str
+    password: str
+    device_id: str | None = None
+
+
+class _NewBootstrapCa(msgspec.Struct):
+    certificate: str
+    any_name: bool = False
+
+
+def est_routes(database: Database, clock: Clock, entropy: Entropy) -> list[Route]:
+    """Return the routes of `birthmark est`."""
+
+    async def list_users(_request: Request) -> Any:
+        return [_user_json(user) for user in await users.list_users(database)]
+
+    async def add_user(request: Request) -> Any:
+        asked = await body_of(request, _NewUser)
+        made = await users.add_user(
+            asked.name,
+            asked.password,
+            device_id=asked.device_id,
+            principal=_OPERATOR,
+            database=database,
+            clock=clock,
+            entropy=entropy,
+        )
+        return _user_json(made)
+
+    async def remove_user(request: Request) -> Any:
+        await users.remove_user(request.path_params["name"], principal=_OPERATOR, database=database)
+
+    async def list_cas(_request: Request) -> Any:
+        return [_ca_json(ca) for ca in await users.list_bootstrap_cas(database)]
+
+    async def add_ca(request: Request) -> Any:
+        asked = await body_of(request, _NewBootstrapCa)
+        made = await users.accept_bootstrap_ca(
+            parse_any(asked.certificate),
+            any_name=asked.any_name,
+            principal=_OPERATOR,
+            database=database,
+            clock=clock,
+        )
+        return _ca_json(made)
+
+    async def remove_ca(request: Request) -> Any:
+        thumbprint = parse_thumbprint(request.path_params["thumbprint"])
+        await users.remove_bootstrap_ca(thumbprint, principal=_OPERATOR, database=database)
+
+    return [
+        Route("/est/users", answering(list_users), methods=["GET"]),
+        Route("/est/users", answering(add_user, 201), methods=["POST"]),
+        Route("/est/users/{name}", answering(remove_user), methods=["DELETE"]),
+        Route("/est/bootstrap", answering(list_cas), methods=["GET"]),
+        Route("/est/bootstrap", answering(add_ca, 201), methods=["POST"]),
+        Route("/est/bootstrap/{thumbprint}", answering(remove_ca), methods=["DELETE"]),
+    ]
+
+
+def _user_json(user: User) -> dict[str, Any]:
+    return {"name": user.name, "device": user.device_id, "created": user.created_at.isoformat()}
+
+
+def _ca_json(ca: BootstrapCa) -> dict[str, Any]:
+    return {
+        "subject": ca.certificate.subject_text,
+        "thumbprint": ca.certificate.thumbprint.hex(),
+        "any_name": ca.any_name,
+        "not_after": ca.certificate.not_after.isoformat(),
+    }

@@ -21,6 +21,7 @@ from birthmark.bus import LocalBus
 from birthmark.ca.service import CertificateAuthority
 from birthmark.clock import Clock, Entropy
 from birthmark.console import api
+from birthmark.console.est import est_routes
 from birthmark.dps import http as dps_http
 from birthmark.dps import wire as dps_wire
 from birthmark.dps.mqtt import DpsMqtt
@@ -217,6 +218,7 @@ class Server:
             *api.dps_routes(instances, authorities, hubs, self.settings.host_name),
             *api.hub_routes(hubs, instances),
             *api.refusal_routes(database),
+            *est_routes(database, self._clock, self._entropy),
         ]
         routes: list[BaseRoute] = [
             Route("/healthz", healthz),

@@ -219,8 +219,7 @@ class Connection(asyncio.Protocol):
             return False
         self.set_deadline(self._host.limits.first_byte_s)
         self._host.established(self)
-        self._flush()
-        return True
+        return True  # the tickets leave with the answer, if there is one at once
 
     def _give_up(self, error: BirthmarkError) -> None:
         self._flush()  # the alert tells the client as much as TLS can

@@ -156,17 +156,18 @@ def parse_der(der: bytes) -> Certificate:
     if len(der) > MAX_CERTIFICATE_BYTES:
         raise CertificateTooLargeError("The certificate is too large.", limit=f"{MAX_CERTIFICATE_BYTES} bytes")
     try:
-        parsed = x509.load_der_x509_certificate(der)
         # cryptography reads lazily; touch what a Certificate promises, so that it fails here or never.
-        with warnings.catch_warnings():  # of names that are too long: they are shown as they are
+        with warnings.catch_warnings():  # of names that are too long and odd serial numbers
             warnings.simplefilter("ignore", UserWarning)
-            text_of(parsed.subject), text_of(parsed.issuer)
+            parsed = x509.load_der_x509_certificate(der)
             names = parsed.subject.public_bytes(), parsed.issuer.public_bytes()
-        _ = (parsed.not_valid_before_utc, parsed.not_valid_after_utc, parsed.serial_number, parsed.version)
-        parsed.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+            serial = parsed.serial_number
+        _ = (parsed.not_valid_before_utc, parsed.not_valid_after_utc, parsed.version, parsed.public_key())
         extensions = read_extensions(der, parsed)
     except (ValueError, TypeError, OverflowError, UnsupportedAlgorithm, x509.InvalidVersion) as problem:
         raise _what_is_it(der, problem) from problem
+    if serial <= 0:  # RFC 5280 section 4.1.2.2
+        raise CertificateInvalidError("The serial number is not positive.", detail="its serial number is not positive")
     return Certificate(der, thumbprint_of(der), parsed, extensions, *names)
 
 

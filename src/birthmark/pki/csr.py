@@ -140,6 +140,16 @@ class CertificateRequest:
         return text_of(self.subject)
 
 
+_UNREADABLE = (
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    ValueError,
+    TypeError,
+    OverflowError,
+    UnsupportedAlgorithm,
+)
+
+
 def parse_csr(der: bytes) -> CertificateRequest:
     """Return the request. Raise `CsrRefusedError`."""
     if len(der) > MAX_CSR_BYTES:
@@ -154,7 +164,7 @@ def parse_csr(der: bytes) -> CertificateRequest:
         hash_name = parsed.signature_hash_algorithm.name if parsed.signature_hash_algorithm else "no hash"
         attributes = {attribute.oid: attribute.value for attribute in parsed.attributes}
         extensions = parsed.extensions
-    except (x509.InvalidVersion, ValueError, TypeError, OverflowError, UnsupportedAlgorithm, x509.DuplicateExtension) as problem:
+    except _UNREADABLE as problem:
         raise CsrMalformedError("The certificate request cannot be read.", detail=type(problem).__name__) from problem
     except x509.UnsupportedGeneralNameType as problem:
         raise CsrMalformedError("The request has an unreadable name.", detail="general name") from problem

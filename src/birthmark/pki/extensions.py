@@ -2,7 +2,7 @@
 
 Read by `cryptography` where it can, eight times as fast, and by asn1crypto otherwise: `cryptography` refuses the
 extensions of genuine Microchip TNGTLS certificates, which carry an underscore in a PrintableString. Lenient about
-string types for that reason, strict about structure. Names are compared byte by byte, so they are always taken undecoded.
+string types for that reason, strict about structure. Names are compared byte by byte, so they are taken undecoded.
 """
 
 from collections.abc import Callable, Mapping

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import NewType
+from typing import Any, NewType
 
 from birthmark.errors import InvalidRequestError
 from birthmark.pki.certificates import Certificate
@@ -106,6 +106,17 @@ class Thing:
     attributes: Mapping[str, str]
     billing_group: str | None
     version: int
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ThingType:
+    """A type of things; `properties` as the client gave them."""
+
+    name: str
+    type_id: str
+    properties: Mapping[str, Any]
+    deprecated_at: datetime | None
     created_at: datetime
 
 

@@ -5,7 +5,7 @@ directory: whoever cannot read that directory has no rights here. Errors carry c
 """
 
 import hmac
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
 import msgspec
@@ -14,6 +14,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 
 from birthmark import errors
+from birthmark.awsiot.model import AccessKey
+from birthmark.awsiot.service import AwsIot
+from birthmark.awsiot.service.pages import MAX_SIZE as MAX_PAGE
 from birthmark.dps.model import Authority, IdScope, Instance
 from birthmark.dps.service import Authorities, Instances
 from birthmark.dps.service.instances import OWNER
@@ -100,6 +103,10 @@ class _NewAuthority(msgspec.Struct):
 
 class _Verification(msgspec.Struct):
     certificate: str
+
+
+class _NewKey(msgspec.Struct):
+    name: str = ""
 
 
 class _NewHub(msgspec.Struct):
@@ -202,6 +209,35 @@ def hub_routes(hubs: Hubs, instances: Instances) -> list[Route]:
     ]
 
 
+def aws_routes(aws: AwsIot) -> list[Route]:
+    """Access keys; what else there is in the account is asked through AWS's own interface, and listed here too."""
+
+    async def keys(_request: Request) -> Any:
+        return [_key_json(key) for key in aws.keys.all()]
+
+    async def add_key(request: Request) -> Any:
+        asked = await body_of(request, _NewKey)
+        made = await aws.keys.add(asked.name, actor=ACTOR)
+        return _key_json(made) | {"secret_access_key": made.secret}
+
+    async def remove_key(request: Request) -> Any:
+        await aws.keys.remove(request.path_params["id"], actor=ACTOR)
+
+    async def things(_request: Request) -> Any:
+        return [row async for row in _thing_rows(aws)]
+
+    async def certificates(_request: Request) -> Any:
+        return [row async for row in _certificate_rows(aws)]
+
+    return [
+        Route("/aws/keys", answering(keys), methods=["GET"]),
+        Route("/aws/keys", answering(add_key, 201), methods=["POST"]),
+        Route("/aws/keys/{id}", answering(remove_key), methods=["DELETE"]),
+        Route("/aws/things", answering(things), methods=["GET"]),
+        Route("/aws/certificates", answering(certificates), methods=["GET"]),
+    ]
+
+
 def refusal_routes(database: Database) -> list[Route]:
     """What `birthmark why` asks."""
 
@@ -251,6 +287,40 @@ def _authority_json(authority: Authority) -> dict[str, Any]:
         "verified": authority.is_verified,
         "not_after": authority.certificate.not_after.isoformat(),
     }
+
+
+async def _thing_rows(aws: AwsIot) -> AsyncIterator[dict[str, Any]]:
+    after: str | None = ""
+    while after is not None:
+        page = await aws.things.page(after, MAX_PAGE)
+        for thing in page.items:
+            attached = await aws.attachments.principals(thing.name, "", MAX_PAGE)
+            ids = [certificate_id for certificate_id, _ in attached.items]
+            yield {"thing": thing.name, "type": thing.type_name, "certificates": ids}
+        after = page.last
+
+
+async def _certificate_rows(aws: AwsIot) -> AsyncIterator[dict[str, Any]]:
+    after: str | None = "0:" + "0" * 64
+    while after is not None:
+        page = await aws.certificates.page(after, MAX_PAGE, ascending=True)
+        for known in page.items:
+            policies = await aws.policies.attached(known.id, "", MAX_PAGE)
+            owners = await aws.attachments.things(known.id, "", MAX_PAGE)
+            yield {
+                "certificate": known.id,
+                "common_name": known.certificate.subject_cn,
+                "status": known.status.value,
+                "mode": known.mode.value,
+                "not_after": known.certificate.not_after.isoformat(),
+                "things": [name for name, _ in owners.items],
+                "policies": list(policies.items),
+            }
+        after = page.last
+
+
+def _key_json(key: AccessKey) -> dict[str, Any]:
+    return {"access_key_id": key.id, "name": key.name, "created": key.created_at.isoformat()}
 
 
 def _hub_json(hub: Hub) -> dict[str, Any]:

@@ -75,6 +75,7 @@ def variables(endpoints: Mapping[str, Any]) -> dict[str, str]:
         "AWS_ENDPOINT_URL_IOT_DATA_PLANE": aws["endpoint_url"],
         "AWS_ENDPOINT_URL_IOT_JOBS_DATA_PLANE": aws["endpoint_url"],
         "AWS_REGION": aws["region"],
+        "AWS_DEFAULT_REGION": aws["region"],  # the only one that awscli 1 reads
         "AWS_ACCESS_KEY_ID": aws["access_key_id"],
         "AWS_SECRET_ACCESS_KEY": aws["secret_access_key"],
         "AWS_CA_BUNDLE": bundle,

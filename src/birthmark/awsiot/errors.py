@@ -1,0 +1,102 @@
+"""Domain errors as AWS IoT shows them: HTTP status and the exception's name in the service model.
+
+500 and 503, and ThrottlingException with any status, are retried by the CLI five times; nothing that will not pass by
+itself may look like them. Over MQTT 3.1.1 there are no errors: the connection is closed.
+"""
+
+from collections.abc import Mapping
+
+from birthmark import errors
+from birthmark.auth import sigv4
+from birthmark.awsiot import model
+from birthmark.awsiot.http import routing
+from birthmark.awsiot.rules import policy, topics
+from birthmark.awsiot.service import (
+    access_keys,
+    attachments,
+    authorities,
+    certificates,
+    devices,
+    pages,
+    policies,
+    thing_types,
+    things,
+)
+from birthmark.awsiot.wire import BodyInvalidError
+from birthmark.pki.possession import PossessionCodeMismatchError, PossessionNotProvenError
+
+_INVALID = (400, "InvalidRequestException")
+_VALIDATION = (400, "CertificateValidationException")
+_NOT_FOUND = (404, "ResourceNotFoundException")
+_EXISTS = (409, "ResourceAlreadyExistsException")
+_IN_USE = (409, "DeleteConflictException")
+_FORBIDDEN = (403, "ForbiddenException")
+_SIGNATURE = (403, "InvalidSignatureException")
+
+HTTP: Mapping[type[errors.BirthmarkError], tuple[int, str]] = {
+    sigv4.SignatureMissingError: (403, "MissingAuthenticationTokenException"),
+    sigv4.SignatureMalformedError: (400, "IncompleteSignatureException"),
+    sigv4.AccessKeyUnknownError: (403, "UnrecognizedClientException"),
+    sigv4.SignatureMismatchError: _SIGNATURE,
+    sigv4.ClockSkewError: _SIGNATURE,
+    sigv4.WrongServiceError: _SIGNATURE,
+    model.NameInvalidError: _INVALID,
+    model.AttributeInvalidError: _INVALID,
+    model.ArnInvalidError: _INVALID,
+    BodyInvalidError: _INVALID,
+    pages.PageInvalidError: _INVALID,
+    routing.OperationNotServedError: (501, "NotImplementedException"),
+    policy.PolicyMalformedError: (400, "MalformedPolicyException"),
+    policy.PolicyDeniedError: _FORBIDDEN,
+    topics.TopicInvalidError: _INVALID,
+    topics.ReservedTopicError: _INVALID,
+    topics.SharedSubscriptionError: _INVALID,
+    topics.RetainNotServedError: _INVALID,
+    topics.QosNotServedError: _INVALID,
+    topics.PayloadTooLargeError: _INVALID,
+    topics.TooManyFiltersError: _INVALID,
+    access_keys.AccessKeyMissingError: _NOT_FOUND,
+    things.UnknownThingError: _NOT_FOUND,
+    things.ThingExistsError: _EXISTS,
+    things.ThingVersionError: (409, "VersionConflictException"),
+    things.ThingInUseError: _INVALID,
+    things.BillingGroupError: _NOT_FOUND,
+    thing_types.UnknownThingTypeError: _NOT_FOUND,
+    thing_types.ThingTypeExistsError: _EXISTS,
+    thing_types.ThingTypeInUseError: _INVALID,
+    attachments.ExclusiveThingError: _INVALID,
+    certificates.UnknownCertificateError: _NOT_FOUND,
+    certificates.CertificateExistsError: _EXISTS,
+    certificates.CertificateRefusedError: _VALIDATION,
+    certificates.CertificateStateError: (406, "CertificateStateException"),
+    certificates.CertificateInUseError: _IN_USE,
+    certificates.StatusInvalidError: _INVALID,
+    authorities.UnknownCaError: _NOT_FOUND,
+    authorities.CaExistsError: _EXISTS,
+    authorities.CaRefusedError: _VALIDATION,
+    authorities.CaStateError: (406, "CertificateStateException"),
+    authorities.NoRegistrationCodeError: _NOT_FOUND,
+    PossessionCodeMismatchError: (400, "RegistrationCodeValidationException"),
+    PossessionNotProvenError: _VALIDATION,
+    policies.UnknownPolicyError: _NOT_FOUND,
+    policies.PolicyExistsError: _EXISTS,
+    policies.PolicyInUseError: _IN_USE,
+    policies.TooManyVersionsError: (409, "VersionsLimitExceededException"),
+    policies.TooManyPoliciesError: (410, "LimitExceededException"),
+    devices.NoCertificateError: _FORBIDDEN,
+    devices.CertificateUnknownError: _FORBIDDEN,
+    devices.CertificateInactiveError: _FORBIDDEN,
+    errors.InvalidRequestError: _INVALID,
+    errors.UnauthenticatedError: _FORBIDDEN,
+    errors.ForbiddenError: _FORBIDDEN,
+    errors.NotFoundError: _NOT_FOUND,
+    errors.ConflictError: (409, "ConflictException"),
+    errors.PolicyError: (410, "LimitExceededException"),
+    errors.ThrottledError: (429, "ThrottlingException"),
+    errors.UnavailableError: (503, "ServiceUnavailableException"),
+}
+
+
+def http_error(error: errors.BirthmarkError) -> tuple[int, str]:
+    """Return status and exception name of the nearest listed ancestor."""
+    return next(HTTP[kind] for kind in type(error).__mro__ if kind in HTTP)

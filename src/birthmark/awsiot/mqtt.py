@@ -1,0 +1,422 @@
+"""AWS IoT over MQTT 3.1.1: CONNECT, publish and subscribe under policies, one connection per client id.
+
+Refused is closed without CONNACK, and a denied publish or subscribe closes the connection, as AWS does. A subscription
+to what is not served yet gets failure in its SUBACK, so that a client that only asks keeps its connection.
+"""
+
+import asyncio
+import json
+import logging
+from collections import defaultdict
+from collections.abc import Awaitable, Mapping
+
+from birthmark.awsiot.broker import Broker
+from birthmark.awsiot.model import AccessKey
+from birthmark.awsiot.rules import topics
+from birthmark.awsiot.rules.topics import PRESENCE
+from birthmark.awsiot.service import AwsIot
+from birthmark.awsiot.service.devices import CertificateInactiveError, Grant, Visitor
+from birthmark.clock import Clock, Entropy, new_uuid
+from birthmark.errors import BirthmarkError, InvalidRequestError
+from birthmark.mqtt.errors import LocalProtocolError
+from birthmark.mqtt.packets import Connect, PubAck, Publish, SubAck, Subscribe, UnsubAck, Unsubscribe
+from birthmark.net.pump import Accept, Closed, MqttLink, MqttRefusedError
+from birthmark.refusals import Ledger
+
+log = logging.getLogger(__name__)
+
+MIN_KEEP_ALIVE_S, MAX_KEEP_ALIVE_S = 30, 1200
+WINDOW = 100
+_FAILURE = 0x80
+_REASONS: Mapping[Closed, str] = {
+    Closed.DISCONNECT: "CLIENT_INITIATED_DISCONNECT",
+    Closed.LOST: "CONNECTION_LOST",
+    Closed.KEEP_ALIVE: "MQTT_KEEP_ALIVE_TIMEOUT",
+    Closed.PROTOCOL: "CLIENT_ERROR",
+    Closed.REFUSED: "FORBIDDEN_ACCESS",
+    Closed.TAKEN_OVER: "DUPLICATE_CLIENTID",
+    Closed.SERVER: "SERVER_INITIATED_DISCONNECT",
+}
+
+
+class ClientIdInvalidError(InvalidRequestError):
+    """A client id that AWS IoT does not take."""
+
+    code = "awsiot.client_id_invalid"
+    cause = "The client id {thing} cannot be used: {detail}."
+    fix = "A client id has up to 128 bytes in UTF-8; an empty one needs a clean session. Best use the thing's name."
+
+
+class AwsConnections:
+    """The live connections."""
+
+    def __init__(self, aws: AwsIot, broker: Broker, ledger: Ledger, clock: Clock, entropy: Entropy) -> None:
+        self._aws = aws
+        self._ledger = ledger
+        self._clock = clock
+        self._entropy = entropy
+        self._by_certificate: defaultdict[str, set[AwsSession]] = defaultdict(set)
+        self._under_another_name: set[AwsSession] = set()  # their thing is not their client id
+        self.broker = broker
+
+    async def accept(self, link: MqttLink, packet: Connect) -> "AwsSession":
+        """Return the session of a device that shows its certificate, or raise `MqttRefusedError`."""
+        return await self._accept(link, packet, None)
+
+    def acceptor(self, key: AccessKey) -> Accept:
+        """Return what accepts a connection whose WebSocket request was signed with `key`."""
+
+        async def accept(link: MqttLink, packet: Connect) -> AwsSession:
+            return await self._accept(link, packet, Grant(key.id, None, None, None))
+
+        return accept
+
+    async def admit(self, visitor: Visitor) -> Grant:
+        """Return what a visitor may do now."""
+        return await self._aws.devices.admit(visitor)
+
+    def check(self, grant: Grant, action: str, kind: str, name: str, client_id: str) -> None:
+        """Raise `PolicyDeniedError` unless it is allowed."""
+        self._aws.devices.check(grant, action, kind, name, client_id)
+
+    def may_receive(self, grant: Grant, topic: str) -> bool:
+        """Say whether a message may go out; iot:Receive is asked at every delivery."""
+        return self._aws.devices.allows(grant, "iot:Receive", "topic", topic)
+
+    def record(self, session: "AwsSession", error: BirthmarkError) -> None:
+        """File a refusal that does not end the connection."""
+        self._ledger.record(error, address=session.link.address, shown=session.link.peer.leaf)
+
+    # What the account announces.
+
+    def access_changed(self, body: dict[str, str]) -> None:
+        """Policies or attachments changed: whoever depends on them looks again at the next packet."""
+        for session in self._about(body):
+            session.mark_stale()
+
+    def certificate_changed(self, body: dict[str, str]) -> None:
+        """A certificate that is no longer ACTIVE ends its connections at once."""
+        if body["status"] == "ACTIVE":
+            return
+        for session in tuple(self._by_certificate.get(body["certificate_id"], ())):
+            error = CertificateInactiveError(
+                "The certificate is no longer active",
+                thing=session.client_id,
+                certificate_id=body["certificate_id"],
+                status=body["status"],
+            )
+            session.link.refuse(error)
+
+    # What sessions tell.
+
+    def entered(self, session: "AwsSession") -> None:
+        """A connection is open: it takes the place of an older one, and is announced."""
+        old = self.broker.enter(session)
+        if isinstance(old, AwsSession):
+            old.link.close(Closed.TAKEN_OVER)
+        self.index(session)
+        self._announce(session, "connected", {"ipAddress": session.link.address})
+
+    def index(self, session: "AwsSession") -> None:
+        """Note what `session` depends on."""
+        if session.grant.certificate_id is not None:
+            self._by_certificate[session.grant.certificate_id].add(session)
+        if session.grant.thing not in {None, session.client_id}:
+            self._under_another_name.add(session)
+
+    def left(self, session: "AwsSession", reason: Closed, *, was_open: bool) -> None:
+        """A connection is over."""
+        self._under_another_name.discard(session)
+        certificate_id = session.grant.certificate_id
+        if certificate_id is not None and certificate_id in self._by_certificate:
+            self._by_certificate[certificate_id].discard(session)
+            if not self._by_certificate[certificate_id]:
+                del self._by_certificate[certificate_id]
+        self.broker.leave(session)
+        if not was_open:
+            return
+        if session.will is not None and reason is not Closed.DISCONNECT:
+            self.broker.route_later(session.will.topic, session.will.payload, session.will.qos)
+        self._announce(
+            session,
+            "disconnected",
+            {
+                "clientInitiatedDisconnect": reason is Closed.DISCONNECT,
+                "disconnectReason": _REASONS[reason],
+            },
+        )
+
+    async def _accept(self, link: MqttLink, packet: Connect, grant: Grant | None) -> "AwsSession":
+        # An empty client id gets one of our making, which a 3.1.1 client never learns ([MQTT-3.1.3-6]).
+        client_id = packet.client_id or f"$GEN/{new_uuid(self._entropy)}"
+        attributes = ("PersistentConnect",) * (not packet.clean_start) + ("LastWill",) * (packet.will is not None)
+        visitor = Visitor(link.peer.leaf, client_id, link.address, link.peer.sni, attributes)
+        try:
+            _check_client_id(packet, client_id)
+            admitted = await self.admit(visitor) if grant is None else grant
+            self.check(admitted, "iot:Connect", "client", client_id, client_id)
+            if (will := packet.will) is not None:
+                topics.check_publish(client_id, will.topic, len(will.payload), will.qos, retain=will.retain)
+                self.check(admitted, "iot:Publish", "topic", will.topic, client_id)
+            is_persistent = not packet.clean_start
+            session_present = await self.broker.open(client_id, is_persistent=is_persistent)
+        except BirthmarkError as error:
+            raise MqttRefusedError(None, error) from error
+        link.set_keep_alive(max(MIN_KEEP_ALIVE_S, min(packet.keep_alive_s or MAX_KEEP_ALIVE_S, MAX_KEEP_ALIVE_S)))
+        return AwsSession(
+            self,
+            link,
+            visitor,
+            admitted,
+            packet,
+            client_id=client_id,
+            session_present=session_present,
+            at_ms=int(self._clock.now().timestamp() * 1000),
+        )
+
+    def _about(self, body: Mapping[str, str]) -> set["AwsSession"]:
+        found: set[AwsSession] = set()
+        if certificate_id := body.get("certificate_id"):
+            found |= self._by_certificate.get(certificate_id, set())
+        if policy := body.get("policy"):
+            for sessions in self._by_certificate.values():
+                found |= {session for session in sessions if policy in session.grant.policies}
+        if thing := body.get("thing"):
+            live = self.broker.live(thing)
+            if isinstance(live, AwsSession):
+                found.add(live)
+            found |= {session for session in self._under_another_name if session.grant.thing == thing}
+        return found
+
+    def _announce(self, session: "AwsSession", what: str, more: Mapping[str, object]) -> None:
+        if "#" in session.client_id or "+" in session.client_id:
+            return
+        event = {
+            "clientId": session.client_id,
+            "timestamp": int(self._clock.now().timestamp() * 1000),
+            "eventType": what,
+            "sessionIdentifier": new_uuid(self._entropy) if what == "connected" else session.identifier,
+            "principalIdentifier": session.grant.principal,
+            "versionNumber": session.at_ms,
+            **more,
+        }
+        session.identifier = str(event["sessionIdentifier"])
+        self.broker.route_later(f"{PRESENCE}{what}/{session.client_id}", json.dumps(event).encode(), 1)
+
+
+class AwsSession:
+    """One connection. `grant` is what it may do; it is read again when something it depends on changed."""
+
+    def __init__(
+        self,
+        connections: AwsConnections,
+        link: MqttLink,
+        visitor: Visitor,
+        grant: Grant,
+        packet: Connect,
+        *,
+        client_id: str,
+        session_present: bool,
+        at_ms: int,
+    ) -> None:
+        self._connections = connections
+        self._visitor = visitor
+        self._changes_seen = 0
+        self._changes = 0
+        self._is_open = False
+        self._unwritten: set[asyncio.Task[None]] = set()
+        self._held: list[tuple[str, bytes, int]] = []
+        self._in_flight: dict[int, int] = {}  # packet id -> number of the stored message
+        self._last_sent = 0
+        self._sending: asyncio.Task[None] | None = None
+        self._send_again = False
+        self.link = link
+        self.grant = grant
+        self.client_id = client_id
+        self.is_persistent = not packet.clean_start
+        self.session_present = session_present
+        self.will = packet.will
+        self.at_ms = at_ms
+        self.identifier = ""
+
+    # What the pump calls.
+
+    def opened(self) -> None:
+        self._is_open = True
+        self._connections.entered(self)
+        if self.is_persistent:
+            self.wake()
+
+    def published(self, packet: Publish) -> Awaitable[None] | None:
+        topics.check_publish(self.client_id, packet.topic, len(packet.payload), packet.qos, retain=packet.retain)
+        if self._is_stale:
+            return self._publish_fresh(packet)
+        return self._publish(packet)
+
+    def subscribed(self, packet: Subscribe) -> Awaitable[None] | None:
+        return self._subscribe(packet)
+
+    def unsubscribed(self, packet: Unsubscribe) -> Awaitable[None] | None:
+        return self._unsubscribe(packet)
+
+    def acknowledged(self, packet: PubAck) -> Awaitable[None] | None:
+        number = self._in_flight.pop(packet.packet_id, None)
+        if number is not None:
+            self._connections.broker.delivered(self.client_id, number)
+            self.wake()
+        return None
+
+    def closed(self, reason: Closed) -> None:
+        self._held.clear()
+        self._connections.left(self, reason, was_open=self._is_open)
+
+    # What the broker calls.
+
+    def deliver(self, topic: str, payload: bytes, qos: int) -> None:
+        if self._is_stale:
+            self._held.append((topic, payload, qos))
+            if len(self._held) == 1:
+                self._connections.broker.spawn(self._deliver_held())
+            return
+        if not self._connections.may_receive(self.grant, topic):
+            return
+        try:
+            self.link.publish(topic, payload, qos)
+        except LocalProtocolError as error:  # its queue is full
+            log.info("awsiot.dropped", extra={"client_id": self.client_id, "reason": error.reason})
+
+    def wake(self) -> None:
+        self._send_again = True
+        if self._sending is None and not self.link.is_over:
+            self._sending = self._connections.broker.spawn(self._send_stored())
+
+    # What the connections call.
+
+    def mark_stale(self) -> None:
+        """What this connection may do must be looked at again before the next packet, either way."""
+        self._changes += 1
+
+    # Inside.
+
+    @property
+    def _is_stale(self) -> bool:
+        return self._changes != self._changes_seen
+
+    async def _refresh(self) -> None:
+        if self._is_stale and self.grant.permissions is not None:
+            seen = self._changes
+            self.grant = await self._connections.admit(self._visitor)
+            self._connections.check(self.grant, "iot:Connect", "client", self.client_id, self.client_id)
+            if not self.link.is_over:
+                self._connections.index(self)
+            self._changes_seen = seen
+
+    async def _publish_fresh(self, packet: Publish) -> None:
+        await self._refresh()
+        waiting = self._publish(packet)
+        if waiting is not None:
+            await waiting
+
+    def _publish(self, packet: Publish) -> Awaitable[None] | None:
+        self._connections.check(self.grant, "iot:Publish", "topic", packet.topic, self.client_id)
+        waiting = self._connections.broker.route(packet.topic, packet.payload, packet.qos)
+        if waiting is None:
+            self.link.ack(packet.packet_id)
+            return None
+        task = self._connections.broker.spawn(self._acknowledge(waiting, packet.packet_id))
+        self._unwritten.add(task)
+        task.add_done_callback(self._unwritten.discard)
+        return self._room() if len(self._unwritten) >= WINDOW else None
+
+    async def _room(self) -> None:
+        await asyncio.wait(self._unwritten, return_when=asyncio.FIRST_COMPLETED)
+
+    async def _acknowledge(self, waiting: Awaitable[None], packet_id: int | None) -> None:
+        try:
+            await waiting
+        except BirthmarkError:
+            self.link.close(Closed.SERVER)  # the client sends again after it reconnects
+            raise
+        self.link.ack(packet_id)
+
+    async def _subscribe(self, packet: Subscribe) -> None:
+        await self._refresh()
+        if len(packet.filters) > topics.MAX_FILTERS:
+            raise topics.TooManyFiltersError(
+                "Too many filters",
+                thing=self.client_id,
+                count=len(packet.filters),
+                limit=topics.MAX_FILTERS,
+                scope="in a packet",
+            )
+        codes: list[int] = []
+        granted: dict[str, int] = {}
+        for topic_filter, options in packet.filters:
+            try:
+                topics.check_filter(self.client_id, topic_filter)
+            except (topics.ReservedTopicError, topics.SharedSubscriptionError) as error:
+                self._connections.record(self, error)
+                codes.append(_FAILURE)
+                continue
+            self._connections.check(self.grant, "iot:Subscribe", "topicfilter", topic_filter, self.client_id)
+            granted[topic_filter] = min(options & 3, 1)
+            codes.append(granted[topic_filter])
+        broker = self._connections.broker
+        count = len({**broker.filters_of(self.client_id), **granted})
+        if count > topics.MAX_SUBSCRIPTIONS:
+            raise topics.TooManyFiltersError(
+                "Too many subscriptions",
+                thing=self.client_id,
+                count=count,
+                limit=topics.MAX_SUBSCRIPTIONS,
+                scope="on a connection",
+            )
+        if self.link.is_over:
+            return
+        await broker.subscribe(self, granted)
+        self.link.send(SubAck(packet.packet_id, tuple(codes)))
+
+    async def _unsubscribe(self, packet: Unsubscribe) -> None:
+        await self._connections.broker.unsubscribe(self, packet.filters)
+        self.link.send(UnsubAck(packet.packet_id))
+
+    async def _deliver_held(self) -> None:
+        try:
+            await self._refresh()
+        except BirthmarkError as error:
+            self.link.refuse(error)
+            return
+        held, self._held = self._held, []
+        for topic, payload, qos in held:
+            self.deliver(topic, payload, qos)
+
+    async def _send_stored(self) -> None:
+        """Send what is stored, oldest first, as far as the window of unacknowledged messages goes."""
+        broker = self._connections.broker
+        try:
+            while self._send_again and not self.link.is_over and len(self._in_flight) < WINDOW:
+                self._send_again = False
+                room = WINDOW - len(self._in_flight)
+                found = await broker.stored_after(self.client_id, self._last_sent, room)
+                await self._refresh()
+                for number, topic, payload in found:
+                    self._last_sent = number
+                    if not self._connections.may_receive(self.grant, topic):
+                        broker.delivered(self.client_id, number)
+                    elif (packet_id := self.link.publish(topic, payload, 1)) is not None:
+                        self._in_flight[packet_id] = number
+                self._send_again = self._send_again or len(found) == room
+        except LocalProtocolError as error:
+            log.info("awsiot.not_sent", extra={"client_id": self.client_id, "reason": error.reason})
+        except BirthmarkError as error:
+            self.link.refuse(error)
+        finally:
+            self._sending = None
+
+
+def _check_client_id(packet: Connect, client_id: str) -> None:
+    shown = client_id[: topics.MAX_CLIENT_ID_BYTES]
+    if len(client_id.encode()) > topics.MAX_CLIENT_ID_BYTES:
+        raise ClientIdInvalidError("The client id is too long", thing=shown, detail="it is longer than 128 bytes")
+    if not packet.client_id and not packet.clean_start:
+        raise ClientIdInvalidError("The client id is empty", thing=shown, detail="it is empty, and the session is kept")

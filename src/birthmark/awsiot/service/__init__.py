@@ -1,0 +1,6 @@
+"""The account: load, decide, commit."""
+
+from birthmark.awsiot.service.access_keys import AccessKeys
+from birthmark.awsiot.service.account import AwsIot
+
+__all__ = ["AccessKeys", "AwsIot"]

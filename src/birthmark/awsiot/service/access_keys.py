@@ -1,0 +1,74 @@
+"""Access keys: what operators' clients sign with. Few, so they are kept in memory."""
+
+import base64
+from collections.abc import Iterable, Sequence
+
+from birthmark.auth.sigv4 import AccessKeyUnknownError, SignedRequest, check_signature, parse_signature
+from birthmark.awsiot.model import AccessKey
+from birthmark.awsiot.store import certificates as store
+from birthmark.clock import Clock, Entropy
+from birthmark.errors import NotFoundError
+from birthmark.store import Changes, Database, to_micros
+
+_ID_PREFIX = "AKIA"
+_ID_BYTES, _SECRET_BYTES = 10, 30  # 16 base32 and 40 base64 characters, as AWS's own
+
+
+class AccessKeyMissingError(NotFoundError):
+    """No key of that id."""
+
+    code = "awsiot.access_key_missing"
+    cause = "There is no access key {access_key_id}."
+    fix = "`birthmark aws key list` shows them."
+
+
+class AccessKeys:
+    """All access keys of the account; each may do everything in it."""
+
+    def __init__(self, database: Database, clock: Clock, entropy: Entropy) -> None:
+        self._database = database
+        self._clock = clock
+        self._entropy = entropy
+        self._by_id: dict[str, AccessKey] = {}
+
+    async def load(self) -> None:
+        """Read the keys."""
+        rows = await self._database.all(store.ALL_KEYS)
+        self._by_id = {row["id"]: store.key_of(row) for row in rows}
+
+    async def add(self, name: str, *, actor: str) -> AccessKey:
+        """Make a key. Its secret is shown now and kept, as checking a signature needs it."""
+        key = AccessKey(
+            _ID_PREFIX + base64.b32encode(self._entropy.token(_ID_BYTES)).decode(),
+            base64.b64encode(self._entropy.token(_SECRET_BYTES)).decode(),
+            name,
+            self._clock.now(),
+        )
+        changes = Changes().run(
+            store.ADD_KEY, id=key.id, secret=key.secret, name=key.name, created_at=to_micros(key.created_at)
+        )
+        await self._database.commit(changes.audit(actor, "awsiot.key_add", key.id, name=name))
+        self._by_id[key.id] = key
+        return key
+
+    async def remove(self, key_id: str, *, actor: str) -> None:
+        """Remove a key; requests signed with it are refused from now on. Raise `AccessKeyMissingError`."""
+        missing = AccessKeyMissingError(f"There is no access key {key_id}", access_key_id=key_id)
+        changes = Changes().run(store.DROP_KEY, expect=1, otherwise=missing, id=key_id)
+        await self._database.commit(changes.audit(actor, "awsiot.key_remove", key_id))
+        self._by_id.pop(key_id, None)
+
+    def all(self) -> Sequence[AccessKey]:
+        """Return every key, oldest first."""
+        return tuple(self._by_id.values())
+
+    def authenticate(self, request: SignedRequest, services: Iterable[str]) -> AccessKey:
+        """Return the key that signed this request. Raise why it does not hold."""
+        signature = parse_signature(request)
+        key = self._by_id.get(signature.access_key_id)
+        if key is None:
+            raise AccessKeyUnknownError(
+                "The security token included in the request is invalid.", access_key_id=signature.access_key_id
+            )
+        check_signature(request, signature, key.secret, self._clock.now(), services=services)
+        return key

@@ -1,0 +1,72 @@
+"""Which certificates belong to which things."""
+
+from birthmark.awsiot.model import CertificateId, PrincipalType, ThingName
+from birthmark.awsiot.service.certificates import UnknownCertificateError
+from birthmark.awsiot.service.events import ACCESS_CHANGED
+from birthmark.awsiot.service.pages import Page, page_of
+from birthmark.awsiot.service.things import Things
+from birthmark.awsiot.store import certificates as certificate_store
+from birthmark.awsiot.store import registry as store
+from birthmark.errors import InvalidRequestError
+from birthmark.store import Changes, Database
+
+
+class ExclusiveThingError(InvalidRequestError):
+    """One side is attached exclusively, and not to the other."""
+
+    code = "awsiot.exclusive_thing"
+    cause = "Certificate {certificate_id} cannot be attached to thing {thing} like this: {detail}."
+    fix = "Detach the other one first, or attach as NON_EXCLUSIVE_THING."
+
+
+class Attachments:
+    """Things and their certificates."""
+
+    def __init__(self, database: Database, things: Things) -> None:
+        self._database = database
+        self._things = things
+
+    async def attach(self, thing: str, certificate_id: str, kind: PrincipalType, *, actor: str) -> None:
+        """Attach a certificate to a thing; doing it twice is harmless. Raise `NotFoundError`."""
+        await self._things.get(thing)
+        if await self._database.one(certificate_store.GET, id=certificate_id) is None:
+            raise UnknownCertificateError("The certificate does not exist.", certificate_id=certificate_id)
+        present = await self._database.all(store.THINGS_OF, certificate_id=certificate_id, after="", limit=2)
+        others = [row for row in present if row["thing"] != thing]
+        same = next((row for row in present if row["thing"] == thing), None)
+        detail = None
+        if same is not None and same["kind"] != kind.value:
+            detail = f"it is attached as {same['kind']}"
+        elif kind is PrincipalType.EXCLUSIVE and others:
+            detail = "it is attached to another thing"
+        elif any(row["kind"] == PrincipalType.EXCLUSIVE.value for row in others):
+            detail = f"it belongs to {others[0]['thing']} exclusively"
+        if detail is not None:
+            raise ExclusiveThingError(
+                f"Cannot attach: {detail}", certificate_id=certificate_id, thing=thing, detail=detail
+            )
+        changes = Changes().run(store.ATTACH, thing=thing, certificate_id=certificate_id, kind=kind.value)
+        changes.audit(actor, "awsiot.thing_attach", thing, certificate_id=certificate_id)
+        await self._database.commit(changes.event(ACCESS_CHANGED, certificate_id=certificate_id))
+
+    async def detach(self, thing: str, certificate_id: str, *, actor: str) -> None:
+        """Detach a certificate; one that is not attached is detached already. Raise `UnknownThingError`."""
+        await self._things.get(thing)
+        changes = Changes().run(store.DETACH, thing=thing, certificate_id=certificate_id)
+        changes.audit(actor, "awsiot.thing_detach", thing, certificate_id=certificate_id)
+        await self._database.commit(changes.event(ACCESS_CHANGED, certificate_id=certificate_id))
+
+    async def principals(self, thing: str, after: str, size: int) -> Page[tuple[CertificateId, PrincipalType]]:
+        """Return a thing's certificates. Raise `UnknownThingError`."""
+        await self._things.get(thing)
+        rows = await self._database.all(store.PRINCIPALS_OF, thing=thing, after=after, limit=size + 1)
+        found = [(CertificateId(row["certificate_id"]), PrincipalType(row["kind"])) for row in rows]
+        return page_of(found, size, [certificate_id for certificate_id, _ in found])
+
+    async def things(self, certificate_id: str, after: str, size: int) -> Page[tuple[ThingName, PrincipalType]]:
+        """Return the things of a certificate. Raise `UnknownCertificateError`."""
+        if await self._database.one(certificate_store.GET, id=certificate_id) is None:
+            raise UnknownCertificateError("The certificate does not exist.", certificate_id=certificate_id)
+        rows = await self._database.all(store.THINGS_OF, certificate_id=certificate_id, after=after, limit=size + 1)
+        found = [(ThingName(row["thing"]), PrincipalType(row["kind"])) for row in rows]
+        return page_of(found, size, [name for name, _ in found])

@@ -1,0 +1,196 @@
+"""CA certificates on record, and the registration code that proves who has their keys."""
+
+from dataclasses import replace
+
+from birthmark.awsiot.model import CertificateId, CertificateMode, RegisteredCa
+from birthmark.awsiot.service.pages import LAST, Page, page_of
+from birthmark.awsiot.store import certificates as store
+from birthmark.clock import Clock, Entropy, new_uuid
+from birthmark.errors import ConflictError, InvalidRequestError, NotFoundError
+from birthmark.pki.certificates import Certificate, parse_pem
+from birthmark.pki.chains import check_dates
+from birthmark.pki.possession import check_possession
+from birthmark.store import Changes, Database, from_micros, to_micros
+
+
+class UnknownCaError(NotFoundError):
+    """No CA certificate of that id."""
+
+    code = "awsiot.unknown_ca"
+    cause = "There is no CA certificate {certificate_id} on record."
+    fix = "`aws iot list-ca-certificates` shows them."
+
+
+class CaExistsError(ConflictError):
+    """The CA certificate is on record already."""
+
+    code = "awsiot.ca_exists"
+    cause = "The CA certificate {certificate_id} is registered already."
+    fix = "Use it: its ARN is in the answer."
+
+
+class CaRefusedError(InvalidRequestError):
+    """A CA certificate that may not be registered."""
+
+    code = "awsiot.ca_refused"
+    cause = "The CA certificate cannot be registered: {detail}."
+    fix = (
+        "Give a CA certificate (basicConstraints CA:TRUE) that has not expired. In DEFAULT mode add the certificate "
+        "for the registration code (`aws iot get-registration-code`); without it set --certificate-mode SNI_ONLY."
+    )
+
+
+class CaStateError(ConflictError):
+    """An active CA is not deleted."""
+
+    code = "awsiot.ca_state"
+    cause = "The CA certificate {certificate_id} is ACTIVE."
+    fix = "`aws iot update-ca-certificate --certificate-id {certificate_id} --new-status INACTIVE`, then try again."
+
+
+class NoRegistrationCodeError(NotFoundError):
+    """The code was never asked for, or was deleted."""
+
+    code = "awsiot.no_registration_code"
+    cause = "There is no registration code."
+    fix = "`aws iot get-registration-code` makes one."
+
+
+class CertificateAuthorities:
+    """The CA certificates of the account."""
+
+    def __init__(self, database: Database, clock: Clock, entropy: Entropy, account_id: str) -> None:
+        self._database = database
+        self._clock = clock
+        self._entropy = entropy
+        self._account_id = account_id
+
+    async def registration_code(self) -> str:
+        """Return the account's code, made when it is first asked for."""
+        row = await self._database.one(store.CODE, account=self._account_id)
+        if row is not None:
+            return str(row["code"])
+        code = self._entropy.token(32).hex()
+        await self._database.commit(Changes().run(store.PUT_CODE, account=self._account_id, code=code))
+        return code
+
+    async def delete_registration_code(self, *, actor: str) -> None:
+        """Forget the code; the next one is another. Raise `NoRegistrationCodeError`."""
+        missing = NoRegistrationCodeError("No registration code")
+        changes = Changes().run(store.DROP_CODE, expect=1, otherwise=missing, account=self._account_id)
+        await self._database.commit(changes.audit(actor, "awsiot.registration_code_delete", self._account_id))
+
+    async def get(self, ca_id: str) -> RegisteredCa:
+        """Return a CA. Raise `UnknownCaError`."""
+        row = await self._database.one(store.GET_CA, id=ca_id)
+        if row is None:
+            raise UnknownCaError("The CA certificate does not exist.", certificate_id=ca_id)
+        return store.ca_of(row)
+
+    async def register(
+        self,
+        pem: str,
+        verification_pem: str | None,
+        mode: CertificateMode,
+        *,
+        is_active: bool,
+        auto_registration: bool,
+        registration: str | None,
+        actor: str,
+    ) -> RegisteredCa:
+        """Put a CA on record. Raise `CaRefusedError`, `PossessionNotProvenError` or `CaExistsError`."""
+        certificate = parse_pem(pem)
+        if not certificate.is_ca:
+            raise CaRefusedError("The certificate is not a CA certificate", detail="it is not a CA's (CA:TRUE)")
+        check_dates(certificate, self._clock.now())
+        await self._check_possession(certificate, verification_pem, mode)
+        ca_id = CertificateId(certificate.thumbprint.hex())
+        now = from_micros(to_micros(self._clock.now()))
+        made = RegisteredCa(
+            ca_id,
+            certificate,
+            is_active,
+            mode,
+            auto_registration,
+            registration,
+            now,
+            now,
+            1,
+            new_uuid(self._entropy),
+        )
+        exists = CaExistsError("The CA certificate is already registered", certificate_id=ca_id)
+        if await self._database.one(store.GET_CA, id=ca_id) is not None:
+            raise exists
+        changes = (
+            Changes().run(store.ADD_CA, **store.ca_row(made)).audit(actor, "awsiot.ca_add", ca_id, mode=mode.value)
+        )
+        try:
+            await self._database.commit(changes)
+        except ConflictError as error:
+            raise exists from error
+        return made
+
+    async def update(
+        self,
+        ca_id: str,
+        *,
+        is_active: bool | None,
+        auto_registration: bool | None,
+        registration: str | None,
+        remove_registration: bool,
+        actor: str,
+    ) -> None:
+        """Change a CA; None leaves as it is. Raise `UnknownCaError`."""
+        known = await self.get(ca_id)
+        made = replace(
+            known,
+            is_active=known.is_active if is_active is None else is_active,
+            auto_registration=known.auto_registration if auto_registration is None else auto_registration,
+            registration=None if remove_registration else registration or known.registration,
+            modified_at=self._clock.now(),
+            customer_version=known.customer_version + 1,
+        )
+        row = store.ca_row(made)
+        columns = ("active", "auto_registration", "registration", "modified_at", "customer_version")
+        changes = Changes().run(
+            store.UPDATE_CA,
+            expect=1,
+            otherwise=ConflictError("The CA certificate changed meanwhile; try again"),
+            key_id=known.id,
+            key_customer_version=known.customer_version,
+            **{column: row[column] for column in columns},
+        )
+        await self._database.commit(changes.audit(actor, "awsiot.ca_update", known.id, active=made.is_active))
+
+    async def delete(self, ca_id: str, *, actor: str) -> None:
+        """Remove an inactive CA. Raise `UnknownCaError` or `CaStateError`."""
+        known = await self.get(ca_id)
+        active = CaStateError("The CA certificate is still ACTIVE", certificate_id=known.id)
+        if known.is_active:
+            raise active
+        changes = Changes().run(store.DELETE_CA, expect=1, otherwise=active, id=known.id)
+        await self._database.commit(changes.audit(actor, "awsiot.ca_delete", known.id))
+
+    async def page(self, after: str | None, size: int, *, ascending: bool) -> Page[RegisteredCa]:
+        """Return CAs by id."""
+        query, first = (store.LIST_CAS, "") if ascending else (store.LIST_CAS_DOWN, LAST)
+        rows = await self._database.all(query, after=first if after is None else after, limit=size + 1)
+        return page_of([store.ca_of(row) for row in rows], size, [row["id"] for row in rows])
+
+    async def _check_possession(self, ca: Certificate, verification_pem: str | None, mode: CertificateMode) -> None:
+        if verification_pem is None:
+            if mode is CertificateMode.DEFAULT:
+                raise CaRefusedError(
+                    "A verification certificate is needed in DEFAULT mode",
+                    detail="there is no verification certificate",
+                )
+            return
+        if mode is CertificateMode.SNI_ONLY:
+            raise CaRefusedError(
+                "A verification certificate is not used in SNI_ONLY mode",
+                detail="a verification certificate goes with DEFAULT mode",
+            )
+        row = await self._database.one(store.CODE, account=self._account_id)
+        if row is None:
+            raise NoRegistrationCodeError("No registration code was given out")
+        check_possession(parse_pem(verification_pem), ca, row["code"], self._clock.now())

@@ -1,0 +1,258 @@
+"""Device certificates: register (without a CA, or by one on record), issue, change state, delete."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
+
+from birthmark.awsiot.model import (
+    CertificateId,
+    CertificateMode,
+    CertificateStatus,
+    DeviceCertificate,
+    parse_certificate_id,
+)
+from birthmark.awsiot.service.events import CERTIFICATE_CHANGED
+from birthmark.awsiot.service.pages import Page, page_of
+from birthmark.awsiot.store import certificates as store
+from birthmark.awsiot.store import policies as policy_store
+from birthmark.awsiot.store import registry as registry_store
+from birthmark.clock import Clock, Entropy, new_uuid
+from birthmark.errors import ConflictError, InvalidRequestError, NotFoundError
+from birthmark.pki.certificates import Certificate, is_signed_by, parse_pem
+from birthmark.pki.csr import parse_csr
+from birthmark.pki.issue import Issuer, issue, new_serial
+from birthmark.pki.names import name_of
+from birthmark.pki.pem import unarmor
+from birthmark.pki.profiles import DEVICE
+from birthmark.store import Changes, Database, from_micros, to_micros
+
+_SUBJECT = name_of("AWS IoT Certificate")
+_UNTIL = datetime.fromisoformat("2049-12-31T23:59:59+00:00")
+_MIN_RSA_BITS = 2048
+_CURVES = (ec.SECP256R1, ec.SECP384R1, ec.SECP521R1)
+_SETTABLE = {CertificateStatus.ACTIVE, CertificateStatus.INACTIVE, CertificateStatus.REVOKED}
+_FAR = 2**62
+
+
+class UnknownCertificateError(NotFoundError):
+    """No certificate of that id."""
+
+    code = "awsiot.unknown_certificate"
+    cause = "There is no certificate {certificate_id}."
+    fix = "`aws iot list-certificates` shows them; the id is the SHA-256 thumbprint of the certificate."
+
+
+class CertificateExistsError(ConflictError):
+    """The certificate is on record already."""
+
+    code = "awsiot.certificate_exists"
+    cause = "The certificate {certificate_id} is registered already."
+    fix = "Use it: its ARN is in the answer. `aws iot update-certificate` changes its status."
+
+
+class CertificateRefusedError(InvalidRequestError):
+    """A certificate that may not be registered."""
+
+    code = "awsiot.certificate_refused"
+    cause = "The certificate cannot be registered: {detail}."
+    fix = "Register a valid certificate with an RSA key of at least 2048 bits or an EC key (P-256, P-384, P-521)."
+
+
+class CertificateStateError(ConflictError):
+    """The state of the certificate does not allow this."""
+
+    code = "awsiot.certificate_state"
+    cause = "Certificate {certificate_id} is {status}, and {detail}."
+    fix = "`aws iot update-certificate --certificate-id {certificate_id} --new-status INACTIVE`, then try again."
+
+
+class CertificateInUseError(ConflictError):
+    """Things or policies are attached."""
+
+    code = "awsiot.certificate_in_use"
+    cause = "Certificate {certificate_id} still has {detail} attached."
+    fix = "Detach them first (`aws iot detach-thing-principal`, `aws iot detach-policy`)."
+
+
+class StatusInvalidError(InvalidRequestError):
+    """Not a status that can be set by hand."""
+
+    code = "awsiot.status_invalid"
+    cause = "{status} is not a status that can be set."
+    fix = "Use ACTIVE, INACTIVE or REVOKED."
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A certificate that the service signed, with the private key when the service made that too."""
+
+    known: DeviceCertificate
+    private_key: rsa.RSAPrivateKey | None = None
+
+
+class Certificates:
+    """The certificates of the account. `issuer` returns the CA that signs for the service."""
+
+    def __init__(self, database: Database, clock: Clock, entropy: Entropy, issuer: Callable[[], Issuer]) -> None:
+        self._database = database
+        self._clock = clock
+        self._entropy = entropy
+        self._issuer = issuer
+
+    async def get(self, certificate_id: str) -> DeviceCertificate:
+        """Return a certificate. Raise `UnknownCertificateError`."""
+        if (known := await self.find(certificate_id)) is None:
+            raise UnknownCertificateError("The certificate does not exist.", certificate_id=certificate_id)
+        return known
+
+    async def find(self, certificate_id: str) -> DeviceCertificate | None:
+        """Return a certificate, or None."""
+        row = await self._database.one(store.GET, id=certificate_id)
+        return None if row is None else store.certificate_of(row)
+
+    async def register(self, pem: str, status: CertificateStatus, *, actor: str) -> DeviceCertificate:
+        """Put a certificate on record whose CA nobody here knows. Raise `CertificateExistsError`."""
+        certificate = parse_pem(pem)
+        _check(certificate, self._clock.now())
+        return await self._add(certificate, status, CertificateMode.SNI_ONLY, None, actor=actor)
+
+    async def register_by_ca(
+        self, pem: str, ca_pem: str | None, status: CertificateStatus, *, actor: str
+    ) -> DeviceCertificate:
+        """Put a certificate on record that a registered CA signed. Raise `CertificateRefusedError`."""
+        certificate = parse_pem(pem)
+        _check(certificate, self._clock.now())
+        rows = await self._database.all(store.CAS_BY_SUBJECT, subject=certificate.issuer_der)
+        cas = [ca for ca in map(store.ca_of, rows) if is_signed_by(certificate, ca.certificate)]
+        if ca_pem is not None:
+            wanted = parse_pem(ca_pem)
+            cas = [ca for ca in cas if ca.certificate == wanted]
+        if not cas:
+            detail = "no CA on record signed it"
+            raise CertificateRefusedError("CA certificate is not registered for this certificate", detail=detail)
+        return await self._add(certificate, status, cas[0].mode, cas[0].id, actor=actor)
+
+    async def create_from_csr(self, csr: str, status: CertificateStatus, *, actor: str) -> Made:
+        """Sign a request's key. The name is the service's own. Raise `InvalidRequestError` of `pki.csr`."""
+        request = parse_csr(unarmor(csr.encode()))
+        return Made(
+            await self._add(self._issue(request.public_key), status, CertificateMode.DEFAULT, None, actor=actor)
+        )
+
+    async def create_with_keys(self, status: CertificateStatus, *, actor: str) -> Made:
+        """Make an RSA key and its certificate; the key leaves with the answer and is not kept."""
+        key = await asyncio.to_thread(rsa.generate_private_key, 65537, _MIN_RSA_BITS)
+        known = await self._add(self._issue(key.public_key()), status, CertificateMode.DEFAULT, None, actor=actor)
+        return Made(known, key)
+
+    async def set_status(self, certificate_id: str, status: CertificateStatus, *, actor: str) -> None:
+        """Change a status; away from ACTIVE, its connections end. Raise `StatusInvalidError`."""
+        known = await self.get(certificate_id)
+        if status not in _SETTABLE:
+            raise StatusInvalidError(f"Invalid status {status}", status=status.value)
+        changes = Changes().run(
+            store.UPDATE_STATUS,
+            expect=1,
+            otherwise=ConflictError("The certificate changed meanwhile; try again"),
+            key_id=known.id,
+            key_customer_version=known.customer_version,
+            status=status.value,
+            modified_at=to_micros(self._clock.now()),
+            customer_version=known.customer_version + 1,
+        )
+        changes.audit(actor, "awsiot.certificate_status", known.id, status=status.value)
+        await self._database.commit(changes.event(CERTIFICATE_CHANGED, certificate_id=known.id, status=status.value))
+
+    async def delete(self, certificate_id: str, *, force: bool, actor: str) -> None:
+        """Remove a certificate. Raise `CertificateStateError` or `CertificateInUseError`."""
+        known = await self.get(certificate_id)
+        active = CertificateStateError(
+            "The certificate must be deactivated (not ACTIVE) before deletion.",
+            certificate_id=known.id,
+            status=known.status.value,
+            detail="an ACTIVE certificate is not deleted",
+        )
+        if known.status is CertificateStatus.ACTIVE:
+            raise active
+        if await self._database.all(registry_store.THINGS_OF, certificate_id=known.id, after="", limit=1):
+            raise CertificateInUseError(
+                "Things must be detached before deletion.", certificate_id=known.id, detail="things"
+            )
+        policies = await self._database.all(policy_store.POLICIES_OF, certificate_id=known.id, after="", limit=1)
+        if policies and not force:
+            raise CertificateInUseError(
+                "Certificate policies must be detached before deletion.", certificate_id=known.id, detail="policies"
+            )
+        changes = Changes().run(policy_store.DETACH_ALL, certificate_id=known.id)
+        changes.run(store.DELETE, expect=1, otherwise=active, id=known.id)
+        changes.audit(actor, "awsiot.certificate_delete", known.id)
+        await self._database.commit(changes.event(CERTIFICATE_CHANGED, certificate_id=known.id, status="DELETED"))
+
+    async def page(
+        self, after: str | None, size: int, *, ascending: bool, ca_id: CertificateId | None = None
+    ) -> Page[DeviceCertificate]:
+        """Return certificates by age; `after` is `MICROS:ID` of the last one seen."""
+        at, last = (0, "") if ascending else (_FAR, "")
+        if after is not None:
+            micros, _, text = after.partition(":")
+            at, last = (int(micros) if micros.isdigit() else at), parse_certificate_id(text)
+        if ca_id is None:
+            query = store.OLDEST_FIRST if ascending else store.NEWEST_FIRST
+            rows = await self._database.all(query, at=at, after=last, limit=size + 1)
+        else:
+            query = store.OF_CA_OLDEST_FIRST if ascending else store.OF_CA_NEWEST_FIRST
+            rows = await self._database.all(query, at=at, after=last, limit=size + 1, ca_id=ca_id)
+        return page_of(
+            [store.certificate_of(row) for row in rows], size, [f"{r['created_at']}:{r['id']}" for r in rows]
+        )
+
+    async def _add(
+        self,
+        certificate: Certificate,
+        status: CertificateStatus,
+        mode: CertificateMode,
+        ca_id: CertificateId | None,
+        *,
+        actor: str,
+    ) -> DeviceCertificate:
+        if status not in _SETTABLE:
+            raise StatusInvalidError(f"Invalid status {status}", status=status.value)
+        certificate_id = CertificateId(certificate.thumbprint.hex())
+        exists = CertificateExistsError(
+            "The certificate is already provisioned or registered", certificate_id=certificate_id
+        )
+        if await self.find(certificate_id) is not None:
+            raise exists
+        now = from_micros(to_micros(self._clock.now()))
+        known = DeviceCertificate(
+            certificate_id, certificate, status, mode, ca_id, now, now, 1, new_uuid(self._entropy)
+        )
+        changes = Changes().run(store.ADD, **store.certificate_row(known))
+        changes.audit(actor, "awsiot.certificate_add", known.id, status=status.value, mode=mode.value)
+        try:
+            await self._database.commit(changes)
+        except ConflictError as error:
+            raise exists from error
+        return known
+
+    def _issue(self, public_key: CertificatePublicKeyTypes) -> Certificate:
+        """Sign; the certificate ends with the CA's own, at the latest."""
+        now = self._clock.now()
+        lifetime = max(_UNTIL - now, timedelta(days=365))
+        issuer, serial = self._issuer(), new_serial(self._entropy)
+        return issue(DEVICE, _SUBJECT, public_key, issuer=issuer, serial=serial, now=now, lifetime=lifetime)
+
+
+def _check(certificate: Certificate, now: datetime) -> None:
+    if now > certificate.not_after:
+        raise CertificateRefusedError("The certificate has expired", detail="it has expired")
+    key = certificate.public_key()
+    if isinstance(key, rsa.RSAPublicKey) and key.key_size >= _MIN_RSA_BITS:
+        return
+    if isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, _CURVES):
+        return
+    raise CertificateRefusedError("The certificate's key is not supported", detail="its key is of another kind or size")

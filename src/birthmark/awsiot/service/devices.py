@@ -1,0 +1,157 @@
+"""Who a connection is, and what it may do: certificate, thing and policies, read together."""
+
+from dataclasses import dataclass
+
+from birthmark.awsiot.model import Account, CertificateId, CertificateStatus
+from birthmark.awsiot.rules.policy import Permissions, PolicyDeniedError, parse_policy
+from birthmark.awsiot.rules.variables import facts_of
+from birthmark.awsiot.service.certificates import Certificates
+from birthmark.awsiot.service.policies import Policies
+from birthmark.awsiot.service.things import Things
+from birthmark.awsiot.store import registry as store
+from birthmark.clock import Clock
+from birthmark.errors import ForbiddenError, UnauthenticatedError
+from birthmark.pki.certificates import Certificate
+from birthmark.pki.chains import check_dates
+from birthmark.store import Database
+
+
+class NoCertificateError(UnauthenticatedError):
+    """The client showed no certificate."""
+
+    code = "awsiot.no_certificate"
+    cause = "A client ({thing}) connected without a certificate; AWS IoT knows devices by their certificate."
+    fix = "Give the client its certificate and key (for a secure element: mtls_with_pkcs11), and check both are read."
+
+
+class CertificateUnknownError(UnauthenticatedError):
+    """A certificate that is not registered."""
+
+    code = "awsiot.certificate_unknown"
+    cause = "The client {thing} showed the certificate {certificate_id} ({common_name}), which is not registered."
+    fix = (
+        "Register it: `aws iot register-certificate-without-ca --status ACTIVE --certificate-pem file://CERT.pem`, or "
+        "`birthmark enroll device --to aws`."
+    )
+
+
+class CertificateInactiveError(ForbiddenError):
+    """A registered certificate that is not ACTIVE."""
+
+    code = "awsiot.certificate_inactive"
+    cause = "The client {thing} showed the certificate {certificate_id}, whose status is {status}."
+    fix = "`aws iot update-certificate --certificate-id {certificate_id} --new-status ACTIVE`, if it may connect."
+
+
+@dataclass(frozen=True, slots=True)
+class Visitor:
+    """One connection as it presents itself. Over HTTPS there is no client id."""
+
+    leaf: Certificate | None
+    client_id: str | None
+    address: str
+    domain: str
+    connect_attributes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """A visitor who was let in: by which certificate, as which thing, with which permissions.
+
+    `permissions` is None for an operator's access key, which may do everything in its account.
+    """
+
+    principal: str
+    certificate_id: CertificateId | None
+    thing: str | None
+    permissions: Permissions | None
+    policies: frozenset[str] = frozenset()
+
+
+class Devices:
+    """Lets visitors in."""
+
+    def __init__(
+        self,
+        account: Account,
+        database: Database,
+        clock: Clock,
+        *,
+        certificates: Certificates,
+        things: Things,
+        policies: Policies,
+    ) -> None:
+        self._account = account
+        self._database = database
+        self._clock = clock
+        self._certificates = certificates
+        self._things = things
+        self._policies = policies
+
+    async def admit(self, visitor: Visitor) -> Grant:
+        """Return what a visitor may do. Raise why the certificate does not let it in."""
+        leaf, client_id = visitor.leaf, visitor.client_id
+        shown = client_id or "over HTTPS"
+        if leaf is None:
+            raise NoCertificateError("No certificate was shown", thing=shown)
+        certificate_id = CertificateId(leaf.thumbprint.hex())
+        known = await self._certificates.find(certificate_id)
+        if known is None:
+            raise CertificateUnknownError(
+                "The certificate is not registered",
+                thing=shown,
+                certificate_id=certificate_id,
+                common_name=leaf.subject_cn or "without a common name",
+            )
+        if known.status is not CertificateStatus.ACTIVE:
+            raise CertificateInactiveError(
+                f"The certificate is {known.status}",
+                thing=shown,
+                certificate_id=certificate_id,
+                status=known.status.value,
+            )
+        check_dates(leaf, self._clock.now())
+        name = await self._thing_of(certificate_id, client_id)
+        thing = None if name is None else await self._things.find(name)
+        facts = facts_of(
+            leaf,
+            client_id=client_id,
+            thing=thing,
+            source_ip=visitor.address,
+            domain=visitor.domain,
+            connect_attributes=visitor.connect_attributes,
+        )
+        documents = await self._policies.documents_of(certificate_id)
+        permissions = Permissions([parse_policy(policy, document) for policy, document in documents], facts)
+        return Grant(certificate_id, certificate_id, name, permissions, frozenset(policy for policy, _ in documents))
+
+    def check(self, grant: Grant, action: str, kind: str, name: str, client_id: str = "") -> None:
+        """Raise `PolicyDeniedError` unless the grant allows `action` on this client, topic or topicfilter."""
+        if grant.permissions is None:
+            return
+        resource = self._account.arn(kind, name)
+        decision = grant.permissions.decide(action, resource, self._clock.now())
+        if not decision.is_allowed:
+            raise PolicyDeniedError(
+                f"{action} on {resource} is denied",
+                action=action,
+                resource=resource,
+                hint=decision.hint,
+                certificate_id=grant.certificate_id or "",
+                thing=client_id or "over HTTPS",
+            )
+
+    def allows(self, grant: Grant, action: str, kind: str, name: str) -> bool:
+        """Say whether the grant allows it; for deliveries, where a refusal is nobody's error."""
+        if grant.permissions is None:
+            return True
+        return grant.permissions.decide(action, self._account.arn(kind, name), self._clock.now()).is_allowed
+
+    async def _thing_of(self, certificate_id: str, client_id: str | None) -> str | None:
+        """The thing of that client id, when attached; else the one thing the certificate belongs to exclusively."""
+        if client_id is not None:
+            row = await self._database.one(store.ATTACHMENT, thing=client_id, certificate_id=certificate_id)
+            if row is not None:
+                return client_id
+        row = await self._database.one(store.EXCLUSIVE_THING_OF, certificate_id=certificate_id)
+        return None if row is None else str(row["thing"])

@@ -1,0 +1,59 @@
+"""Pages of lists: a marker is the last key of the page before, opaque to clients."""
+
+import base64
+import binascii
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from birthmark.errors import InvalidRequestError
+
+T = TypeVar("T")
+DEFAULT_SIZE, MAX_SIZE = 25, 250
+LAST = "\U0010ffff"
+"""Greater than any name: where a descending list begins."""
+
+
+class PageInvalidError(InvalidRequestError):
+    """A page size or a marker that cannot be used."""
+
+    code = "awsiot.page_invalid"
+    cause = "The list cannot be continued: {detail}."
+    fix = "A page has 1 to 250 entries; give a marker or token back exactly as it came."
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[T]):
+    """Some entries, and the key after which the next page begins, if there is one."""
+
+    items: Sequence[T]
+    last: str | None
+
+
+def page_size(text: str | None) -> int:
+    """Return the size asked for. Raise `PageInvalidError`."""
+    if text is None:
+        return DEFAULT_SIZE
+    if not (text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= MAX_SIZE):
+        raise PageInvalidError("Invalid page size", detail=f"the page size {text[:20]!r}")
+    return int(text)
+
+
+def marker_of(key: str) -> str:
+    """Return a key as a marker."""
+    return base64.b64encode(key.encode()).decode()
+
+
+def parse_marker(text: str | None) -> str | None:
+    """Return the key in a marker, None when there is none. Raise `PageInvalidError`."""
+    if not text:
+        return None
+    try:
+        return base64.b64decode(text, validate=True).decode()
+    except (ValueError, binascii.Error) as error:
+        raise PageInvalidError("Invalid marker", detail="the marker is not one of ours") from error
+
+
+def page_of(items: Sequence[T], size: int, keys: Sequence[str]) -> Page[T]:
+    """Return the page of `size` from a read of one more; `keys` belong to `items`."""
+    return Page(items[:size], keys[size - 1] if len(items) > size else None)

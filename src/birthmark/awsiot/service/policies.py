@@ -1,0 +1,224 @@
+"""Policies, their versions, and the certificates they hang on."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from birthmark.awsiot.model import CertificateId, NamedPolicy, PolicyName, PolicyVersion, parse_policy_name
+from birthmark.awsiot.rules.policy import parse_policy
+from birthmark.awsiot.service.certificates import UnknownCertificateError
+from birthmark.awsiot.service.events import ACCESS_CHANGED
+from birthmark.awsiot.service.pages import LAST, Page, page_of
+from birthmark.awsiot.store import certificates as certificate_store
+from birthmark.awsiot.store import policies as store
+from birthmark.clock import Clock, Entropy, new_uuid
+from birthmark.errors import ConflictError, NotFoundError, PolicyError
+from birthmark.store import Changes, Database, from_micros, to_micros
+
+MAX_VERSIONS = 5
+MAX_ATTACHED = 10
+_MAX_PAGE = 1000
+
+
+class UnknownPolicyError(NotFoundError):
+    """No policy of that name, or no such version."""
+
+    code = "awsiot.unknown_policy"
+    cause = "There is no policy {policy} (version {version})."
+    fix = "`aws iot list-policies` shows them; letter case counts."
+
+
+class PolicyExistsError(ConflictError):
+    """The name is taken."""
+
+    code = "awsiot.policy_exists"
+    cause = "A policy named {policy} exists already."
+    fix = "Add a version to it (`aws iot create-policy-version --set-as-default`), or choose another name."
+
+
+class PolicyInUseError(ConflictError):
+    """The policy, or this version, cannot be deleted."""
+
+    code = "awsiot.policy_in_use"
+    cause = "Policy {policy} cannot be deleted: {detail}."
+    fix = "`aws iot list-targets-for-policy` and `aws iot list-policy-versions` show what is in the way."
+
+
+class TooManyVersionsError(ConflictError):
+    """Five versions are kept."""
+
+    code = "awsiot.policy_versions"
+    cause = "Policy {policy} has 5 versions already."
+    fix = "Delete one that is not the default: `aws iot delete-policy-version`."
+
+
+class TooManyPoliciesError(PolicyError):
+    """Ten policies per certificate."""
+
+    code = "awsiot.policy_limit"
+    cause = "The certificate {certificate_id} has 10 policies already."
+    fix = "Detach one, or put the statements into fewer policies."
+
+
+class Policies:
+    """The policies of the account."""
+
+    def __init__(self, database: Database, clock: Clock, entropy: Entropy) -> None:
+        self._database = database
+        self._clock = clock
+        self._entropy = entropy
+
+    async def get(self, name: str) -> NamedPolicy:
+        """Return a policy. Raise `UnknownPolicyError`."""
+        row = await self._database.one(store.GET, name=name)
+        if row is None:
+            raise _unknown(name)
+        return store.policy_of(row)
+
+    async def version(self, name: str, version: int | None = None) -> tuple[NamedPolicy, PolicyVersion]:
+        """Return a policy and one of its versions, by default the default. Raise `UnknownPolicyError`."""
+        policy = await self.get(name)
+        wanted = policy.default_version if version is None else version
+        row = await self._database.one(store.GET_VERSION, policy=name, version=wanted)
+        if row is None:
+            raise _unknown(name, wanted)
+        return policy, store.version_of(row)
+
+    async def versions(self, name: str) -> tuple[NamedPolicy, Sequence[PolicyVersion]]:
+        """Return a policy and all of its versions, newest first."""
+        policy = await self.get(name)
+        return policy, [store.version_of(row) for row in await self._database.all(store.VERSIONS, policy=name)]
+
+    async def create(self, name: str, document: str, *, actor: str) -> NamedPolicy:
+        """Make a policy of one version. Raise `PolicyMalformedError` or `PolicyExistsError`."""
+        known = parse_policy_name(name)
+        parse_policy(known, document)
+        now = from_micros(to_micros(self._clock.now()))
+        made = NamedPolicy(known, 1, 1, new_uuid(self._entropy), now, now)
+        exists = PolicyExistsError(f"Policy cannot be created - name already exists (name={known})", policy=known)
+        if await self._database.one(store.GET, name=known) is not None:
+            raise exists
+        changes = Changes().run(
+            store.ADD,
+            name=known,
+            default_version=1,
+            last_version=1,
+            generation_id=made.generation_id,
+            created_at=to_micros(now),
+            modified_at=to_micros(now),
+        )
+        changes.run(store.ADD_VERSION, policy=known, version=1, document=document, created_at=to_micros(now))
+        try:
+            await self._database.commit(changes.audit(actor, "awsiot.policy_create", known))
+        except ConflictError as error:
+            raise exists from error
+        return made
+
+    async def add_version(self, name: str, document: str, *, as_default: bool, actor: str) -> PolicyVersion:
+        """Add a version. Raise `PolicyMalformedError` or `TooManyVersionsError`."""
+        policy, present = await self.versions(name)
+        parse_policy(name, document)
+        if len(present) >= MAX_VERSIONS:
+            raise TooManyVersionsError(f"The policy {name} already has the maximum number of versions (5)", policy=name)
+        now = from_micros(to_micros(self._clock.now()))
+        number = policy.last_version + 1
+        made = PolicyVersion(policy.name, number, document, now)
+        changes = Changes().run(
+            store.ADD_VERSION, policy=name, version=number, document=document, created_at=to_micros(now)
+        )
+        default = number if as_default else policy.default_version
+        await self._change(changes, replace(policy, last_version=number, default_version=default), actor=actor)
+        return made
+
+    async def set_default(self, name: str, version: int, *, actor: str) -> None:
+        """Make a version the one that counts. Raise `UnknownPolicyError`."""
+        policy, known = await self.version(name, version)
+        await self._change(Changes(), replace(policy, default_version=known.version), actor=actor)
+
+    async def delete_version(self, name: str, version: int, *, actor: str) -> None:
+        """Remove a version that is not the default. Raise `PolicyInUseError`."""
+        policy, known = await self.version(name, version)
+        if known.version == policy.default_version:
+            raise PolicyInUseError(
+                "Cannot delete the default version of a policy", policy=name, detail=f"version {version} is the default"
+            )
+        await self._change(Changes().run(store.DELETE_VERSION, policy=name, version=version), policy, actor=actor)
+
+    async def delete(self, name: str, *, actor: str) -> None:
+        """Remove a policy with one version and no targets. Raise `PolicyInUseError`."""
+        _, present = await self.versions(name)
+        detail = None
+        if await self._database.all(store.TARGETS_OF, policy=name, after="", limit=1):
+            detail = "it is attached to certificates"
+        elif len(present) > 1:
+            detail = "it has versions besides the default"
+        if detail is not None:
+            raise PolicyInUseError(f"The policy cannot be deleted: {detail} (name={name})", policy=name, detail=detail)
+        changes = Changes().run(store.DELETE, name=name).run(store.DELETE_VERSIONS, policy=name)
+        await self._database.commit(changes.audit(actor, "awsiot.policy_delete", name))
+
+    async def page(self, after: str | None, size: int, *, ascending: bool) -> Page[NamedPolicy]:
+        """Return policies by name."""
+        query, first = (store.LIST, "") if ascending else (store.LIST_DOWN, LAST)
+        rows = await self._database.all(query, after=first if after is None else after, limit=size + 1)
+        return page_of([store.policy_of(row) for row in rows], size, [row["name"] for row in rows])
+
+    async def attach(self, name: str, certificate_id: str, *, actor: str) -> None:
+        """Attach a policy to a certificate; doing it twice is harmless. Raise `NotFoundError`."""
+        await self.get(name)
+        if await self._database.one(certificate_store.GET, id=certificate_id) is None:
+            raise UnknownCertificateError("The certificate does not exist.", certificate_id=certificate_id)
+        row = await self._database.one(store.COUNT_OF, certificate_id=certificate_id)
+        present = await self.attached(certificate_id, "", _MAX_PAGE)
+        if row is not None and row["total"] >= MAX_ATTACHED and name not in present.items:
+            raise TooManyPoliciesError("The principal has 10 policies already", certificate_id=certificate_id)
+        changes = Changes().run(store.ATTACH, policy=name, certificate_id=certificate_id)
+        changes.audit(actor, "awsiot.policy_attach", name, certificate_id=certificate_id)
+        await self._database.commit(changes.event(ACCESS_CHANGED, certificate_id=certificate_id))
+
+    async def detach(self, name: str, certificate_id: str, *, actor: str) -> None:
+        """Detach a policy; one that is not attached is detached already."""
+        changes = Changes().run(store.DETACH, policy=name, certificate_id=certificate_id)
+        changes.audit(actor, "awsiot.policy_detach", name, certificate_id=certificate_id)
+        await self._database.commit(changes.event(ACCESS_CHANGED, certificate_id=certificate_id))
+
+    async def attached(self, certificate_id: str, after: str, size: int) -> Page[PolicyName]:
+        """Return the names of a certificate's policies."""
+        rows = await self._database.all(store.POLICIES_OF, certificate_id=certificate_id, after=after, limit=size + 1)
+        names = [PolicyName(row["policy"]) for row in rows]
+        return page_of(names, size, names)
+
+    async def targets(self, name: str, after: str, size: int) -> Page[CertificateId]:
+        """Return the certificates that a policy is attached to. Raise `UnknownPolicyError`."""
+        await self.get(name)
+        rows = await self._database.all(store.TARGETS_OF, policy=name, after=after, limit=size + 1)
+        ids = [CertificateId(row["certificate_id"]) for row in rows]
+        return page_of(ids, size, ids)
+
+    async def documents_of(self, certificate_id: str) -> Sequence[tuple[str, str]]:
+        """Return name and default document of each policy of a certificate."""
+        rows = await self._database.all(store.DOCUMENTS_OF, certificate_id=certificate_id)
+        return [(row["name"], row["document"]) for row in rows]
+
+    async def _change(self, changes: Changes, made: NamedPolicy, *, actor: str) -> None:
+        """Write a policy's new state; the generation id read before must still be there."""
+        changes.run(
+            store.UPDATE,
+            expect=1,
+            otherwise=ConflictError("The policy changed meanwhile; try again"),
+            key_name=made.name,
+            key_generation_id=made.generation_id,
+            default_version=made.default_version,
+            last_version=made.last_version,
+            generation_id=new_uuid(self._entropy),
+            modified_at=to_micros(self._clock.now()),
+        )
+        changes.audit(actor, "awsiot.policy_change", made.name, default_version=made.default_version)
+        await self._database.commit(changes.event(ACCESS_CHANGED, policy=made.name))
+
+
+def _unknown(name: str, version: int | None = None) -> UnknownPolicyError:
+    return UnknownPolicyError(
+        f"Policy not found (name={name[:128]})" if version is None else f"Policy version not found ({name}, {version})",
+        policy=name[:128],
+        version="default" if version is None else version,
+    )

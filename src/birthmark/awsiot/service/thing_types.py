@@ -1,0 +1,116 @@
+"""Thing types: a name and a few properties that many things share."""
+
+import json
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+from birthmark.awsiot.model import ThingName, ThingType
+from birthmark.awsiot.service.pages import Page, page_of
+from birthmark.awsiot.store import registry as store
+from birthmark.clock import Clock, Entropy, new_uuid
+from birthmark.errors import ConflictError, InvalidRequestError, NotFoundError
+from birthmark.store import Changes, Database, from_micros, to_micros
+from birthmark.store.database import Row
+
+_REST = timedelta(minutes=5)
+
+
+class UnknownThingTypeError(NotFoundError):
+    """No such type."""
+
+    code = "awsiot.unknown_thing_type"
+    cause = "There is no thing type {type}."
+    fix = "`aws iot create-thing-type --thing-type-name {type}` makes it."
+
+
+class ThingTypeExistsError(ConflictError):
+    """Create of a type that exists and is different."""
+
+    code = "awsiot.thing_type_exists"
+    cause = "Thing type {type} exists already with other properties."
+    fix = "Choose another name."
+
+
+class ThingTypeInUseError(InvalidRequestError):
+    """The type is deprecated, or not yet, or has things."""
+
+    code = "awsiot.thing_type_state"
+    cause = "Thing type {type} cannot be used so: {detail}."
+    fix = "A type is deleted 5 minutes after it was deprecated, without things; a deprecated type takes no new things."
+
+
+class ThingTypes:
+    """The types of the registry."""
+
+    def __init__(self, database: Database, clock: Clock, entropy: Entropy) -> None:
+        self._database = database
+        self._clock = clock
+        self._entropy = entropy
+
+    async def get(self, name: str) -> ThingType:
+        """Return a type. Raise `UnknownThingTypeError`."""
+        row = await self._database.one(store.GET_TYPE, name=name)
+        if row is None:
+            raise UnknownThingTypeError(f"Thing type {name} not found", type=name[:128])
+        return _type_of(row)
+
+    async def check_usable(self, name: str | None) -> None:
+        """Raise why a thing cannot be of this type."""
+        if name is not None and (await self.get(name)).deprecated_at is not None:
+            raise ThingTypeInUseError(f"Thing type {name} is deprecated", type=name, detail="it is deprecated")
+
+    async def create(self, name: ThingName, properties: Mapping[str, Any], *, actor: str) -> ThingType:
+        """Make a type, or return the one that is there already and the same. Raise `ThingTypeExistsError`."""
+        row = await self._database.one(store.GET_TYPE, name=name)
+        if row is not None:
+            if (present := _type_of(row)).properties != properties:
+                raise ThingTypeExistsError(f"Thing type {name} already exists", type=name)
+            return present
+        made = ThingType(name, new_uuid(self._entropy), properties, None, self._clock.now())
+        changes = Changes().run(
+            store.ADD_TYPE,
+            name=name,
+            type_id=made.type_id,
+            properties=json.dumps(properties),
+            deprecated_at=None,
+            created_at=to_micros(made.created_at),
+        )
+        await self._database.commit(changes.audit(actor, "awsiot.thing_type_create", name))
+        return made
+
+    async def deprecate(self, name: str, *, undo: bool, actor: str) -> None:
+        """Deprecate a type, or take that back."""
+        await self.get(name)
+        at = None if undo else to_micros(self._clock.now())
+        changes = Changes().run(store.DEPRECATE_TYPE, key_name=name, deprecated_at=at)
+        await self._database.commit(changes.audit(actor, "awsiot.thing_type_deprecate", name, undo=undo))
+
+    async def delete(self, name: str, *, actor: str) -> None:
+        """Remove a type that has been deprecated long enough and has no things."""
+        known = await self.get(name)
+        detail = None
+        if known.deprecated_at is None or self._clock.now() < known.deprecated_at + _REST:
+            detail = "it must have been deprecated for 5 minutes"
+        elif await self._database.one(store.ONE_OF_TYPE, type_name=name) is not None:
+            detail = "there are things of this type"
+        if detail is not None:
+            raise ThingTypeInUseError(f"Cannot delete thing type {name}: {detail}", type=name, detail=detail)
+        changes = Changes().run(store.DELETE_TYPE, name=name)
+        await self._database.commit(changes.audit(actor, "awsiot.thing_type_delete", name))
+
+    async def page(self, after: str, size: int) -> Page[ThingType]:
+        """Return types in order of name."""
+        found = [_type_of(row) for row in await self._database.all(store.LIST_TYPES, after=after, limit=size + 1)]
+        return page_of(found, size, [each.name for each in found])
+
+
+def _type_of(row: Row) -> ThingType:
+    deprecated = row["deprecated_at"]
+    return ThingType(
+        row["name"],
+        row["type_id"],
+        json.loads(row["properties"]),
+        None if deprecated is None else from_micros(deprecated),
+        from_micros(row["created_at"]),
+    )

@@ -1,0 +1,204 @@
+"""Things and thing types: load, decide, commit."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from birthmark.awsiot.model import Thing, ThingName, parse_attributes
+from birthmark.awsiot.service.events import ACCESS_CHANGED
+from birthmark.awsiot.service.pages import Page, page_of
+from birthmark.awsiot.service.thing_types import ThingTypes
+from birthmark.awsiot.store import registry as store
+from birthmark.clock import Clock, Entropy, new_uuid
+from birthmark.errors import ConflictError, InvalidRequestError, NotFoundError
+from birthmark.store import Changes, Database
+
+_CHUNK = 250
+
+
+class UnknownThingError(NotFoundError):
+    """The registry has no such thing."""
+
+    code = "awsiot.unknown_thing"
+    cause = "There is no thing {thing}. Letter case counts."
+    fix = "`aws iot create-thing --thing-name {thing}` makes it; `aws iot list-things` shows what there is."
+
+
+class ThingExistsError(ConflictError):
+    """Create of a thing that exists and is different."""
+
+    code = "awsiot.thing_exists"
+    cause = "Thing {thing} exists already with other attributes or another type."
+    fix = "Change it with `aws iot update-thing`, or choose another name."
+
+
+class ThingVersionError(ConflictError):
+    """The thing changed since the caller read it."""
+
+    code = "awsiot.thing_version"
+    cause = "Thing {thing} is at version {version}; the request expected {expected}."
+    fix = "Read it again (`aws iot describe-thing`) and repeat the change."
+
+
+class ThingInUseError(InvalidRequestError):
+    """Delete of a thing that has certificates."""
+
+    code = "awsiot.thing_in_use"
+    cause = "Thing {thing} still has certificates attached."
+    fix = "Detach them first: `aws iot list-thing-principals`, `aws iot detach-thing-principal`."
+
+
+class BillingGroupError(NotFoundError):
+    """Billing groups are not served."""
+
+    code = "awsiot.billing_group_not_served"
+    cause = "The request names the billing group {group}; there are no billing groups here."
+    fix = "Leave the billing group out."
+
+
+class Things:
+    """The registry."""
+
+    def __init__(self, database: Database, clock: Clock, entropy: Entropy) -> None:
+        self._database = database
+        self._clock = clock
+        self._entropy = entropy
+        self.types = ThingTypes(database, clock, entropy)
+
+    async def get(self, name: str) -> Thing:
+        """Return a thing. Raise `UnknownThingError`."""
+        if (thing := await self.find(name)) is None:
+            raise UnknownThingError(f"Thing {name} cannot be found.", thing=name[:128])
+        return thing
+
+    async def find(self, name: str) -> Thing | None:
+        """Return a thing, or None."""
+        row = await self._database.one(store.GET_THING, name=name)
+        return None if row is None else store.thing_of(row)
+
+    async def create(
+        self,
+        name: ThingName,
+        attributes: Mapping[str, str],
+        type_name: str | None,
+        billing_group: str | None,
+        *,
+        actor: str,
+    ) -> Thing:
+        """Make a thing, or return the one that is there already and the same. Raise `ThingExistsError`."""
+        _check_billing_group(billing_group)
+        await self.types.check_usable(type_name)
+        thing = Thing(
+            name, new_uuid(self._entropy), type_name, parse_attributes(attributes), None, 1, self._clock.now()
+        )
+        present = await self.find(name)
+        if present is None:
+            changes = Changes().run(store.ADD_THING, **store.thing_row(thing))
+            changes.audit(actor, "awsiot.thing_create", name).event(ACCESS_CHANGED, thing=name)
+            try:
+                await self._database.commit(changes)
+            except ConflictError:  # another request made it meanwhile
+                present = await self.get(name)
+            else:
+                return thing
+        if (present.attributes, present.type_name) != (thing.attributes, thing.type_name):
+            raise ThingExistsError(f"Thing {name} already exists in account with different properties", thing=name)
+        return present
+
+    async def update(
+        self,
+        name: str,
+        attributes: Mapping[str, str] | None,
+        type_name: str | None,
+        *,
+        merge: bool,
+        remove_type: bool,
+        expected: int | None,
+        actor: str,
+    ) -> None:
+        """Change attributes (replace, or merge) and type. Raise `UnknownThingError` or `ThingVersionError`."""
+        thing = await self.get(name)
+        _check_version(thing, expected)
+        await self.types.check_usable(type_name)
+        wanted = dict(thing.attributes)
+        if attributes is not None:
+            wanted = parse_attributes({**thing.attributes, **attributes} if merge else attributes)
+        made = replace(
+            thing,
+            attributes=wanted,
+            type_name=None if remove_type else type_name or thing.type_name,
+            version=thing.version + 1,
+        )
+        row = store.thing_row(made)
+        changes = Changes().run(
+            store.REPLACE_THING,
+            expect=1,
+            otherwise=_version_error(thing, expected),
+            key_name=name,
+            key_version=thing.version,
+            **{column: row[column] for column in ("type_name", "attributes", "billing_group", "version")},
+        )
+        changes.audit(actor, "awsiot.thing_update", name).event(ACCESS_CHANGED, thing=name)
+        await self._database.commit(changes)
+
+    async def delete(self, name: str, expected: int | None, *, actor: str) -> None:
+        """Remove a thing; one that is not there is removed already. Raise `ThingInUseError`."""
+        thing = await self.find(name)
+        if thing is None:
+            return
+        _check_version(thing, expected)
+        if await self._database.all(store.PRINCIPALS_OF, thing=name, after="", limit=1):
+            raise ThingInUseError(
+                f"Cannot delete. Thing {name} is still attached to one or more principals", thing=name
+            )
+        changes = Changes().run(store.DELETE_THING, name=name).audit(actor, "awsiot.thing_delete", name)
+        await self._database.commit(changes.event(ACCESS_CHANGED, thing=name))
+
+    async def page(
+        self,
+        after: str,
+        size: int,
+        *,
+        type_name: str | None = None,
+        attribute: tuple[str, str | None] | None = None,
+        prefix: bool = False,
+    ) -> Page[Thing]:
+        """Return things in order of name, filtered by type and by one attribute (its value, or the value's prefix)."""
+
+        def fits(thing: Thing) -> bool:
+            if type_name is not None and thing.type_name != type_name:
+                return False
+            if attribute is None:
+                return True
+            name, wanted = attribute
+            value = thing.attributes.get(name)
+            if value is None or wanted is None:
+                return value is not None
+            return value.startswith(wanted) if prefix else value == wanted
+
+        found: list[Thing] = []
+        while len(found) <= size:
+            rows = await self._database.all(store.LIST_THINGS, after=after, limit=_CHUNK)
+            found += [thing for thing in map(store.thing_of, rows) if fits(thing)]
+            if len(rows) < _CHUNK:
+                break
+            after = rows[-1]["name"]
+        return page_of(found, size, [thing.name for thing in found])
+
+
+def _check_version(thing: Thing, expected: int | None) -> None:
+    if expected is not None and expected != thing.version:
+        raise _version_error(thing, expected)
+
+
+def _version_error(thing: Thing, expected: int | None) -> ThingVersionError:
+    return ThingVersionError(
+        f"The version of thing {thing.name} is not {expected}",
+        thing=thing.name,
+        version=thing.version,
+        expected=expected,
+    )
+
+
+def _check_billing_group(group: str | None) -> None:
+    if group is not None:
+        raise BillingGroupError(f"Billing group {group} cannot be found", group=group)

@@ -1,0 +1,38 @@
+"""MQTT over WebSocket at `/mqtt`, the request presigned with an access key (developer guide, "Device communication
+protocols"). The host header has no port, even where the client was told one; the signature covers it as it was sent."""
+
+from collections.abc import Awaitable, Callable
+
+from starlette.websockets import WebSocket
+
+from birthmark.awsiot.http.app import signed_request_of
+from birthmark.awsiot.mqtt import AwsConnections
+from birthmark.awsiot.service import AwsIot
+from birthmark.clock import Clock
+from birthmark.errors import BirthmarkError
+from birthmark.net.pump import MqttLink, Report
+from birthmark.net.tls import TlsPeer
+from birthmark.net.websocket import serve_mqtt
+
+SERVICES = frozenset({"iotdevicegateway", "iotdata"})
+
+
+def endpoint(
+    aws: AwsIot, connections: AwsConnections, report: Report, clock: Clock
+) -> Callable[[WebSocket], Awaitable[None]]:
+    """Return what serves a signed upgrade; one that does not hold is answered 403."""
+
+    async def serve(socket: WebSocket) -> None:
+        try:
+            key = aws.keys.authenticate(signed_request_of(socket.scope), SERVICES)
+        except BirthmarkError as error:
+            report(error, socket.client.host if socket.client else "", socket.scope["extensions"]["tls"])
+            await socket.close()
+            return
+
+        def make_link(peer: TlsPeer) -> MqttLink:
+            return MqttLink(connections.acceptor(key), report, clock, peer)
+
+        await serve_mqtt(socket, make_link)
+
+    return serve

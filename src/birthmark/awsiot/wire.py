@@ -1,0 +1,277 @@
+"""AWS IoT's JSON: request bodies to values, values to answers (service model `iot` 2015-05-28).
+
+Times are seconds since 1970 as numbers. What a client may send beside what is read here is ignored.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, TypeVar
+
+import msgspec
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+
+from birthmark.awsiot.model import (
+    Account,
+    CertificateMode,
+    CertificateStatus,
+    DeviceCertificate,
+    NamedPolicy,
+    PolicyVersion,
+    RegisteredCa,
+    Thing,
+    ThingType,
+)
+from birthmark.errors import InvalidRequestError
+
+T = TypeVar("T")
+
+
+class BodyInvalidError(InvalidRequestError):
+    """A request that is not what the operation takes."""
+
+    code = "awsiot.request_invalid"
+    cause = "The request is not valid: {detail}."
+    fix = "Compare with the AWS IoT API reference of the operation."
+
+
+class AttributePayload(msgspec.Struct):
+    attributes: dict[str, str] = {}
+    merge: bool = False
+
+
+class CreateThing(msgspec.Struct, rename="camel"):
+    thing_type_name: str | None = None
+    attribute_payload: AttributePayload | None = None
+    billing_group_name: str | None = None
+
+
+class UpdateThing(msgspec.Struct, rename="camel"):
+    thing_type_name: str | None = None
+    attribute_payload: AttributePayload | None = None
+    expected_version: int | None = None
+    remove_thing_type: bool = False
+
+
+class CreateThingType(msgspec.Struct, rename="camel"):
+    thing_type_properties: dict[str, Any] = {}
+
+
+class DeprecateThingType(msgspec.Struct, rename="camel"):
+    undo_deprecate: bool = False
+
+
+class RegisterCertificate(msgspec.Struct, rename="camel"):
+    certificate_pem: str
+    ca_certificate_pem: str | None = None
+    status: CertificateStatus | None = None
+
+
+class CreateFromCsr(msgspec.Struct, rename="camel"):
+    certificate_signing_request: str
+
+
+class RegistrationConfig(msgspec.Struct, rename="camel", omit_defaults=True):
+    template_body: str | None = None
+    role_arn: str | None = None
+    template_name: str | None = None
+
+
+class RegisterCa(msgspec.Struct, rename="camel"):
+    ca_certificate: str
+    verification_certificate: str | None = None
+    registration_config: RegistrationConfig | None = None
+    certificate_mode: CertificateMode = CertificateMode.DEFAULT
+
+
+class UpdateCa(msgspec.Struct, rename="camel"):
+    registration_config: RegistrationConfig | None = None
+    remove_auto_registration: bool = False
+
+
+class PolicyDocument(msgspec.Struct, rename="camel"):
+    policy_document: str
+
+
+class Target(msgspec.Struct):
+    target: str
+
+
+class EffectivePolicies(msgspec.Struct):
+    principal: str = ""
+
+
+def parse_body(body: bytes, kind: type[T]) -> T:
+    """Return the body as `kind`; none is an empty object. Raise `BodyInvalidError`."""
+    try:
+        return msgspec.json.decode(body or b"{}", type=kind)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise BodyInvalidError(f"The request body is not valid: {error}", detail=str(error)[:300]) from error
+
+
+def config_text(config: RegistrationConfig | None) -> str | None:
+    """Return a registration configuration as it is kept."""
+    return None if config is None else msgspec.json.encode(config).decode()
+
+
+def seconds(moment: datetime) -> float:
+    """Return a time as the wire has it, to the millisecond."""
+    return round(moment.timestamp(), 3)
+
+
+def thing_json(account: Account, thing: Thing) -> dict[str, Any]:
+    """Return what DescribeThing answers."""
+    optional = {"thingTypeName": thing.type_name, "billingGroupName": thing.billing_group}
+    return {
+        "defaultClientId": thing.name,
+        "thingName": thing.name,
+        "thingId": thing.thing_id,
+        "thingArn": account.arn("thing", thing.name),
+        "attributes": dict(thing.attributes),
+        "version": thing.version,
+    } | _present(optional)
+
+
+def thing_attribute_json(account: Account, thing: Thing) -> dict[str, Any]:
+    """Return an entry of ListThings."""
+    return {
+        "thingName": thing.name,
+        "thingArn": account.arn("thing", thing.name),
+        "attributes": dict(thing.attributes),
+        "version": thing.version,
+    } | _present({"thingTypeName": thing.type_name})
+
+
+def thing_type_json(account: Account, known: ThingType) -> dict[str, Any]:
+    """Return what DescribeThingType answers."""
+    metadata: dict[str, Any] = {
+        "deprecated": known.deprecated_at is not None,
+        "creationDate": seconds(known.created_at),
+    }
+    if known.deprecated_at is not None:
+        metadata["deprecationDate"] = seconds(known.deprecated_at)
+    return {
+        "thingTypeName": known.name,
+        "thingTypeId": known.type_id,
+        "thingTypeArn": account.arn("thingtype", known.name),
+        "thingTypeProperties": dict(known.properties),
+        "thingTypeMetadata": metadata,
+    }
+
+
+def certificate_name_json(account: Account, known: DeviceCertificate) -> dict[str, Any]:
+    """Return what registering answers."""
+    return {"certificateArn": account.arn("cert", known.id), "certificateId": known.id}
+
+
+def key_pair_json(key: rsa.RSAPrivateKey) -> dict[str, str]:
+    """Return a key pair as CreateKeysAndCertificate does: PKCS#1, capital letters."""
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption())
+    public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    return {"PublicKey": public.decode(), "PrivateKey": private.decode()}
+
+
+def certificate_entry_json(account: Account, known: DeviceCertificate) -> dict[str, Any]:
+    """Return an entry of ListCertificates."""
+    return certificate_name_json(account, known) | {
+        "status": known.status.value,
+        "certificateMode": known.mode.value,
+        "creationDate": seconds(known.created_at),
+    }
+
+
+def certificate_json(account: Account, known: DeviceCertificate) -> dict[str, Any]:
+    """Return a CertificateDescription."""
+    return (
+        certificate_entry_json(account, known)
+        | {
+            "certificatePem": known.certificate.pem(),
+            "ownedBy": account.account_id,
+            "lastModifiedDate": seconds(known.modified_at),
+            "customerVersion": known.customer_version,
+            "transferData": {},
+            "generationId": known.generation_id,
+            "validity": _validity(known),
+        }
+        | _present({"caCertificateId": known.ca_id})
+    )
+
+
+def ca_name_json(account: Account, known: RegisteredCa) -> dict[str, Any]:
+    """Return what RegisterCACertificate answers."""
+    return {"certificateArn": account.arn("cacert", known.id), "certificateId": known.id}
+
+
+def ca_entry_json(account: Account, known: RegisteredCa) -> dict[str, Any]:
+    """Return an entry of ListCACertificates."""
+    return ca_name_json(account, known) | {
+        "status": "ACTIVE" if known.is_active else "INACTIVE",
+        "creationDate": seconds(known.created_at),
+    }
+
+
+def ca_json(account: Account, known: RegisteredCa) -> dict[str, Any]:
+    """Return what DescribeCACertificate answers."""
+    description = ca_entry_json(account, known) | {
+        "certificatePem": known.certificate.pem(),
+        "ownedBy": account.account_id,
+        "autoRegistrationStatus": "ENABLE" if known.auto_registration else "DISABLE",
+        "lastModifiedDate": seconds(known.modified_at),
+        "customerVersion": known.customer_version,
+        "generationId": known.generation_id,
+        "validity": _validity(known),
+        "certificateMode": known.mode.value,
+    }
+    config = {} if known.registration is None else {"registrationConfig": json.loads(known.registration)}
+    return {"certificateDescription": description} | config
+
+
+def policy_entry_json(account: Account, name: str) -> dict[str, Any]:
+    """Return an entry of ListPolicies."""
+    return {"policyName": name, "policyArn": account.arn("policy", name)}
+
+
+def policy_json(account: Account, policy: NamedPolicy, version: PolicyVersion) -> dict[str, Any]:
+    """Return what GetPolicy answers."""
+    return policy_entry_json(account, policy.name) | {
+        "policyDocument": version.document,
+        "defaultVersionId": str(policy.default_version),
+        "creationDate": seconds(policy.created_at),
+        "lastModifiedDate": seconds(policy.modified_at),
+        "generationId": policy.generation_id,
+    }
+
+
+def policy_version_json(account: Account, policy: NamedPolicy, version: PolicyVersion) -> dict[str, Any]:
+    """Return what GetPolicyVersion answers."""
+    return policy_entry_json(account, policy.name) | {
+        "policyDocument": version.document,
+        "policyVersionId": str(version.version),
+        "isDefaultVersion": version.version == policy.default_version,
+        "creationDate": seconds(version.created_at),
+        "lastModifiedDate": seconds(policy.modified_at),
+        "generationId": policy.generation_id,
+    }
+
+
+def policy_versions_json(policy: NamedPolicy, versions: Sequence[PolicyVersion]) -> dict[str, Any]:
+    """Return what ListPolicyVersions answers."""
+    return {
+        "policyVersions": [
+            {
+                "versionId": str(version.version),
+                "isDefaultVersion": version.version == policy.default_version,
+                "createDate": seconds(version.created_at),
+            }
+            for version in versions
+        ]
+    }
+
+
+def _validity(known: DeviceCertificate | RegisteredCa) -> dict[str, float]:
+    return {"notBefore": seconds(known.certificate.not_before), "notAfter": seconds(known.certificate.not_after)}
+
+
+def _present(optional: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in optional.items() if value is not None}

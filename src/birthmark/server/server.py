@@ -17,6 +17,14 @@ from starlette.websockets import WebSocket
 
 from birthmark.auth.passwords import PasswordCheck
 from birthmark.auth.principals import Principal, PrincipalKind
+from birthmark.auth.sigv4 import is_signed
+from birthmark.awsiot import websocket as aws_websocket
+from birthmark.awsiot.broker import Broker
+from birthmark.awsiot.http.app import AwsHttp
+from birthmark.awsiot.model import AccessKey, Account
+from birthmark.awsiot.mqtt import AwsConnections
+from birthmark.awsiot.service import AwsIot
+from birthmark.awsiot.service.events import ACCESS_CHANGED, CERTIFICATE_CHANGED
 from birthmark.bus import LocalBus
 from birthmark.ca.service import CertificateAuthority
 from birthmark.clock import Clock, Entropy
@@ -37,7 +45,7 @@ from birthmark.iothub import wire as hub_wire
 from birthmark.mqtt.packets import Connect
 from birthmark.net.http import ASGIApp, HttpService
 from birthmark.net.listener import Listeners
-from birthmark.net.pump import MqttLink, MqttRefusedError, MqttSession
+from birthmark.net.pump import MqttLink, MqttSession
 from birthmark.net.tls import TlsPeer, server_context
 from birthmark.net.websocket import serve_mqtt
 from birthmark.refusals import Ledger
@@ -51,6 +59,7 @@ from birthmark.store import Database, open_database
 log = logging.getLogger(__name__)
 
 DEFAULT = "birthmark"
+AWS_ALPN = b"x-amzn-mqtt-ca"
 
 
 class Server:
@@ -92,18 +101,31 @@ class Server:
         est = EstService(authority, PasswordCheck(entropy))
         est_password = await self._first_est_user(database)
 
+        account = Account(settings.aws.account_id, settings.aws.region, settings.host_name)
+        aws = AwsIot.of(account, database, clock, entropy, lambda: hierarchy.issuing)
+        await aws.load()
+        aws_key = await self._first_access_key(aws)
+        broker = Broker(database, clock)
+        await broker.load()
+        self._closers.append(broker.settled)
+
         hub_links = hub_mqtt.HubConnections(hubs, clock)
         bus.subscribe(hub_service.CHANGED, hub_links.recheck)
         bus.subscribe("iothub.hub_deleted", hub_links.drop_hub)
         dps_links = DpsMqtt(registrations, ledger, clock)
+        aws_links = AwsConnections(aws, broker, ledger, clock, entropy)
+        bus.subscribe(ACCESS_CHANGED, aws_links.access_changed)
+        bus.subscribe(CERTIFICATE_CHANGED, aws_links.certificate_changed)
 
         async def accept(link: MqttLink, packet: Connect) -> MqttSession:
             username = packet.username or ""
+            if link.peer.alpn == AWS_ALPN:
+                return await aws_links.accept(link, packet)
             if dps_wire.is_dps_username(username):
                 return await dps_links.accept(link, packet)
             if hub_wire.is_hub_username(username):
                 return await hub_links.accept(link, packet)
-            raise MqttRefusedError(5, hub_wire.UserNameError("Unknown user name", username=username[:200]))
+            return await aws_links.accept(link, packet)
 
         def report(error: BirthmarkError, address: str, peer: TlsPeer) -> None:
             ledger.record(error, address=address, shown=peer.leaf)
@@ -117,8 +139,13 @@ class Server:
         def make_link(peer: TlsPeer) -> MqttLink:
             return MqttLink(accept, report, clock, peer)
 
+        signed_websocket = aws_websocket.endpoint(aws, aws_links, report, clock)
+
         async def websocket(socket: WebSocket) -> None:
-            await serve_mqtt(socket, make_link)
+            if is_signed("", socket.url.query):
+                await signed_websocket(socket)
+            else:
+                await serve_mqtt(socket, make_link)
 
         est_routes = est_http.routes(est, ledger)
         everything: list[BaseRoute] = [
@@ -130,7 +157,7 @@ class Server:
             WebSocketRoute("/mqtt", websocket),
         ]
         limits = settings.bounds()
-        cloud = HttpService(_application(everything), limits)
+        cloud = HttpService(AwsHttp(aws, broker, record, entropy, _application(everything)), limits)
         est_only = HttpService(_application(list(est_routes)), limits)
         chain, key = self._data.server_certificate(hierarchy, [settings.host_name, *settings.listen, *settings.names])
         context = server_context([c.parsed for c in chain], key)
@@ -144,15 +171,15 @@ class Server:
         https_port = await self._bind_also(listeners, context, {**mqtt, **web})
 
         bus.start()
-        self._closers.append(await serve_plain(self._health_app(database, instances, authorities, hubs), settings))
+        self._closers.append(await serve_plain(self._health_app(database, instances, authorities, hubs, aws), settings))
         self.endpoints = describe(
             settings,
             https_port=https_port,
             instance=instances.by_name(DEFAULT),
             hub=hubs.by_name(DEFAULT),
             est_password=est_password,
-            aws_access_key_id="",
-            aws_secret_access_key="",
+            aws_access_key_id=aws_key.id,
+            aws_secret_access_key=aws_key.secret,
         )
         self._data.write("endpoints.json", json.dumps(self.endpoints, indent=2).encode(), is_secret=True)
         self.is_ready = True
@@ -177,6 +204,11 @@ class Server:
         if not instances.all():
             await instances.create(DEFAULT, host, actor="first-start")
             await instances.link(DEFAULT, hubs.by_name(DEFAULT).host, actor="first-start")
+
+    async def _first_access_key(self, aws: AwsIot) -> AccessKey:
+        """Return the key to print: the first that was made, or a new one when there is none."""
+        present = aws.keys.all()
+        return present[0] if present else await aws.keys.add("first-start", actor="first-start")
 
     async def _first_est_user(self, database: Database) -> str:
         password = self._data.secret("est.password")
@@ -206,7 +238,12 @@ class Server:
         return ports.https_also
 
     def _health_app(
-        self, database: Database, instances: Instances, authorities: Authorities, hubs: hub_service.Hubs
+        self,
+        database: Database,
+        instances: Instances,
+        authorities: Authorities,
+        hubs: hub_service.Hubs,
+        aws: AwsIot,
     ) -> ASGIApp:
         async def healthz(_request: Request) -> Response:
             return JSONResponse({"status": "alive"})
@@ -217,6 +254,7 @@ class Server:
         operator = [
             *api.dps_routes(instances, authorities, hubs, self.settings.host_name),
             *api.hub_routes(hubs, instances),
+            *api.aws_routes(aws),
             *api.refusal_routes(database),
             *est_routes(database, self._clock, self._entropy),
         ]

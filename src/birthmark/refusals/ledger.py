@@ -24,7 +24,17 @@ KEEP = timedelta(days=7)
 MAX_PENDING = 1000
 _PRUNE_EVERY = 1000
 # The facts under which a refusal is filed, as operators know them.
-_NAMES = ("registration_id", "device_id", "thing", "common_name", "thumbprint", "certificate_id", "scope", "subject_id")
+_NAMES = (
+    "registration_id",
+    "device_id",
+    "thing",
+    "common_name",
+    "thumbprint",
+    "certificate_id",
+    "access_key_id",
+    "scope",
+    "subject_id",
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,71 @@
+"""Policies in short, and devices that run the vendor's SDK in a process of their own."""
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+from servers import clean_environment
+
+ARN = "arn:aws:iot:us-east-1:000000000000:"
+DEVICE = Path(__file__).with_name("aws_sdk_process.py")
+
+
+def statement(action: str | list[str], resource: str = "*", effect: str = "Allow") -> dict[str, Any]:
+    return {"Effect": effect, "Action": action, "Resource": resource}
+
+
+def document(*statements: dict[str, Any]) -> str:
+    return json.dumps({"Version": "2012-10-17", "Statement": list(statements)})
+
+
+@dataclass
+class DeviceProcess:
+    """The real awsiotsdk in a process of its own; a line in is a command, a line out its result."""
+
+    arguments: dict[str, Any]
+    environment: dict[str, str] = field(default_factory=dict)
+    _process: subprocess.Popen[str] | None = None
+
+    def __enter__(self) -> Self:
+        self._process = subprocess.Popen(
+            [sys.executable, str(DEVICE), json.dumps(self.arguments)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=clean_environment(**self.environment),
+        )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self._process is not None
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.close()
+        self._process.wait(30)
+        self._process.stdout.close()
+
+    def __call__(self, command: str, **more: Any) -> dict[str, Any]:
+        assert self._process is not None
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        print(json.dumps({"do": command, **more}), file=self._process.stdin, flush=True)
+        line = self._process.stdout.readline()
+        assert line, "the device process ended"
+        return dict(json.loads(line))
+
+
+@dataclass
+class Enrolled:
+    """A thing with an active certificate whose key is a file, and a policy of its own."""
+
+    name: str
+    certificate_id: str
+    arn: str
+    files: dict[str, str]
+
+    def device(self, **more: Any) -> DeviceProcess:
+        """Run a device as this thing; `more` changes how it connects."""
+        return DeviceProcess({**self.files, **more})

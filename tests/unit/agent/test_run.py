@@ -1,0 +1,123 @@
+"""The loop: it comes up, stays, renews, and comes back."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from agent_world import LIFETIME, World
+from birthmark.agent.control import Order
+from birthmark.agent.run import Loop, Orders
+
+
+class Told(list[str]):
+    """What the loop says, to wait for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._news = asyncio.Condition()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def __call__(self, event: str, facts: dict[str, object]) -> None:
+        self.append(event)
+        task = asyncio.get_running_loop().create_task(self._wake())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _wake(self) -> None:
+        async with self._news:
+            self._news.notify_all()
+
+    async def until(self, event: str, count: int = 1) -> None:
+        async with asyncio.timeout(10), self._news:
+            await self._news.wait_for(lambda: self.count(event) >= count)
+
+
+def with_loop(directory: Path, body: Callable[[World, Orders, Told], Awaitable[None]], **options: float) -> Told:
+    async def run() -> Told:
+        world, orders, told = World(directory), Orders(), Told()
+        agent = world.agent()
+        running = asyncio.create_task(Loop(agent, orders, told, **options).run())
+        try:
+            await body(world, orders, told)
+        finally:
+            orders.give(Order.STOP)
+            await asyncio.wait_for(running, 10)
+        assert not agent.state.is_connected
+        return told
+
+    return asyncio.run(run())
+
+
+def test_it_comes_up_and_stops_when_told(tmp_path: Path) -> None:
+    async def body(world: World, orders: Orders, told: Told) -> None:
+        await told.until("connected")
+        assert len(world.connections) == 1
+
+    assert with_loop(tmp_path, body) == ["connected", "stopped"]
+
+
+def test_a_lost_connection_is_made_again(tmp_path: Path) -> None:
+    async def body(world: World, orders: Orders, told: Told) -> None:
+        await told.until("connected")
+        world.connections[0].lose()
+        await told.until("connected", 2)
+
+    assert with_loop(tmp_path, body) == ["connected", "disconnected", "connected", "stopped"]
+
+
+def test_it_renews_when_it_is_due_and_the_old_connection_goes(tmp_path: Path) -> None:
+    async def body(world: World, orders: Orders, told: Told) -> None:
+        await told.until("connected")
+        world.clock.move(0.85 * LIFETIME)
+        world.connections[0].lose()  # so that it looks at the clock now
+        await told.until("renewed")
+        assert world.connections[-1].over.done() is False
+        assert all(one.over.done() for one in world.connections[:-1])
+
+    told = with_loop(tmp_path, body)
+    assert told[-3:] == ["renewing", "renewed", "stopped"]
+
+
+def test_a_renewal_that_fails_leaves_the_device_connected_and_is_tried_again(tmp_path: Path) -> None:
+    async def body(world: World, orders: Orders, told: Told) -> None:
+        await told.until("connected")
+        world.failing = {"est"}
+        orders.give(Order.RENEW)
+        await told.until("not renewed")
+        assert not world.connections[0].over.done()
+        world.failing = set()
+        orders.give(Order.RENEW)
+        await told.until("renewed")
+
+    with_loop(tmp_path, body)
+
+
+def test_it_registers_again_when_told(tmp_path: Path) -> None:
+    async def body(world: World, orders: Orders, told: Told) -> None:
+        await told.until("connected")
+        orders.give(Order.REPROVISION)
+        await told.until("connected", 2)
+        assert world.asked.count("dps") == 2
+
+    with_loop(tmp_path, body)
+
+
+def test_a_hub_that_refuses_leads_back_to_dps(tmp_path: Path) -> None:
+    async def body(world: World, orders: Orders, told: Told) -> None:
+        await told.until("connected")
+        world.at_hub = "another"
+        world.connections[0].lose()
+        await told.until("failed")
+        await told.until("connected", 2)
+        assert world.asked.count("dps") == 2
+
+    with_loop(tmp_path, body)
+
+
+def test_signs_of_life_are_sent(tmp_path: Path) -> None:
+    async def body(world: World, orders: Orders, told: Told) -> None:
+        await told.until("connected")
+        while not world.connections[0].sent:
+            await asyncio.sleep(0)
+
+    with_loop(tmp_path, body, telemetry_s=5.0)

@@ -1,0 +1,222 @@
+"""The agent's steps: nothing that works is given up before its successor has worked."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from agent_world import CONFIG, LIFETIME, World
+from birthmark.agent.files import DEVICE_ID, TEMPORARY, file_name
+from birthmark.agent.service import Agent, NotIssuedHereError
+from birthmark.errors import UnauthenticatedError, UnavailableError
+from birthmark.links.errors import MqttRefusedError
+
+
+def with_world(directory: Path, body: Callable[[World, Agent], Awaitable[None]], text: str = CONFIG) -> None:
+    async def run() -> None:
+        world = World(directory)
+        await body(world, world.agent(text))
+
+    asyncio.run(run())
+
+
+def test_files_are_named_as_aziot_names_them() -> None:
+    digest = "bd732105ef89cf8edd2606a5309c8a26b7b5599a4e124a0fe6199b6b2f60e655"
+    assert file_name("device-id", ".cer") == f"deviceid-{digest}.cer"
+
+
+def test_apply_gets_a_certificate_once_and_registers(tmp_path: Path) -> None:
+    async def body(world: World, agent: Agent) -> None:
+        await agent.apply()
+        assert world.asked == ["est with password", "dps"]
+        first = await agent.ensure()
+        assert [one.subject_text for one in first.chain] == ["CN=device-1", "CN=Test Issuing"]
+        assert agent.places.certificate(DEVICE_ID).stat().st_mode & 0o777 == 0o600
+        again = world.agent()
+        await again.apply()
+        assert (await again.ensure()).leaf == first.leaf
+        hub = await again.connect(first)
+        assert (hub.host, hub.device_id) == ("hub.test", "device-1")
+
+    with_world(tmp_path, body)
+
+
+def test_a_renewal_is_registered_and_connected_before_it_replaces_the_old(tmp_path: Path) -> None:
+    async def body(world: World, agent: Agent) -> None:
+        await agent.apply()
+        old = await agent.ensure()
+        world.clock.move(0.85 * LIFETIME)
+        new, _hub = await agent.renew(old)
+        assert world.asked[-2:] == ["est with certificate", "dps"]
+        assert new.leaf.thumbprint != old.leaf.thumbprint
+        assert new.leaf.spki_der != old.leaf.spki_der
+        assert world.at_hub == new.leaf.thumbprint.hex()
+        assert (await agent.ensure()).leaf == new.leaf
+        assert agent.identities.pending() is None
+        assert agent.state.renewals == 1
+
+    with_world(tmp_path, body)
+
+
+def test_without_rotation_the_key_stays(tmp_path: Path) -> None:
+    async def body(world: World, agent: Agent) -> None:
+        await agent.apply()
+        old = await agent.ensure()
+        new, _hub = await agent.renew(old)
+        assert new.leaf.spki_der == old.leaf.spki_der
+        assert (await agent.ensure()).leaf == new.leaf != old.leaf
+
+    with_world(tmp_path, body, CONFIG.replace("rotate_key = true", "rotate_key = false"))
+
+
+@pytest.mark.parametrize("broken", ["est", "dps", "hub"])
+def test_whatever_fails_the_old_identity_still_works(tmp_path: Path, broken: str) -> None:
+    async def body(world: World, agent: Agent) -> None:
+        await agent.apply()
+        old = await agent.ensure()
+        world.failing = {broken}
+        with pytest.raises(UnavailableError):
+            await agent.renew(old)
+        world.failing = set()
+        after_restart = world.agent()
+        kept = await after_restart.ensure()
+        assert kept.leaf == old.leaf
+        await after_restart.connect(kept)
+        asked = len(world.asked)
+        new, _hub = await after_restart.renew(kept)
+        assert (await after_restart.ensure()).leaf == new.leaf != old.leaf
+        has_pending = broken != "est"  # what was issued and not proven is not issued again
+        assert world.asked[asked:] == (["dps"] if has_pending else ["est with certificate", "dps"])
+
+    with_world(tmp_path, body)
+
+
+def test_an_interruption_between_key_and_certificate_is_finished_at_the_next_start(tmp_path: Path) -> None:
+    async def body(world: World, agent: Agent) -> None:
+        await agent.apply()
+        old = await agent.ensure()
+        world.failing = {"dps"}
+        with pytest.raises(UnavailableError):
+            await agent.renew(old)
+        pending = agent.identities.pending()
+        assert pending is not None
+        agent.identities.keys.move(TEMPORARY, DEVICE_ID)  # and here the power goes
+        world.failing = set()
+        after_restart = world.agent()
+        found = await after_restart.ensure()
+        assert found.leaf == pending.leaf
+        await after_restart.connect(found)
+
+    with_world(tmp_path, body)
+
+
+def test_an_expired_device_comes_back_by_its_password(tmp_path: Path) -> None:
+    async def body(world: World, agent: Agent) -> None:
+        await agent.apply()
+        old = await agent.ensure()
+        world.clock.move(2 * LIFETIME)
+        new = await agent.ensure()
+        assert world.asked[-1] == "est with password"
+        assert new.leaf.not_after > old.leaf.not_after
+        await agent.connect(new)
+
+    with_world(tmp_path, body)
+
+
+def test_a_server_that_does_not_believe_the_certificate_gets_the_password(tmp_path: Path) -> None:
+    async def body(world: World, agent: Agent) -> None:
+        await agent.apply()
+        world.believes_certificates = False
+        await agent.renew(await agent.ensure())
+        assert world.asked[-3:] == ["est with certificate", "est with password", "dps"]
+
+    with_world(tmp_path, body)
+
+
+def test_another_name_in_the_configuration_is_another_certificate(tmp_path: Path) -> None:
+    async def body(world: World, agent: Agent) -> None:
+        await agent.apply()
+        renamed = world.agent(CONFIG.replace('"device-1"', '"device-2"'))
+        assert (await renamed.ensure()).leaf.subject_cn == "device-2"
+
+    with_world(tmp_path, body)
+
+
+def test_a_damaged_certificate_is_issued_again(tmp_path: Path) -> None:
+    async def body(world: World, agent: Agent) -> None:
+        await agent.apply()
+        agent.places.certificate(DEVICE_ID).write_text("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
+        await agent.apply()
+        assert world.asked == ["est with password", "dps"] * 2
+
+    with_world(tmp_path, body)
+
+
+def test_a_hub_that_has_forgotten_the_device_is_told_by_dps_again(tmp_path: Path) -> None:
+    async def body(world: World, agent: Agent) -> None:
+        await agent.apply()
+        held = await agent.ensure()
+        world.at_hub = "somebody else's"
+        with pytest.raises(MqttRefusedError) as refusal:
+            await agent.connect(held)
+        assert isinstance(refusal.value, UnauthenticatedError)
+        agent.update(hub=None)  # what the loop does then
+        await agent.connect(held)
+
+    with_world(tmp_path, body)
+
+
+def test_a_clock_that_is_days_behind_still_renews_in_time(tmp_path: Path) -> None:
+    async def body(world: World, agent: Agent) -> None:
+        world.server_offset = timedelta(days=3)
+        await agent.apply()
+        held = await agent.ensure()
+        due = agent.renewal_due_in(held)
+        assert due is not None
+        assert timedelta(hours=19) < due < timedelta(hours=20)
+        assert not agent.is_expired(held)
+        world.clock.move(LIFETIME + timedelta(hours=1))
+        assert agent.is_expired(held)
+
+    with_world(tmp_path, body)
+
+
+def test_self_signed_identities_need_no_server(tmp_path: Path) -> None:
+    text = CONFIG.replace('method = "est"', 'method = "self_signed", expiry_days = 2')
+
+    async def body(world: World, agent: Agent) -> None:
+        await agent.apply()
+        held = await agent.ensure()
+        assert held.leaf.is_self_signed
+        assert world.asked == ["dps"]
+
+    with_world(tmp_path, body, text)
+
+
+def test_what_was_not_issued_here_is_not_renewed_here(tmp_path: Path) -> None:
+    async def body(world: World, agent: Agent) -> None:
+        await agent.apply()
+        places, held = agent.places, await agent.ensure()
+        pair = (
+            f'identity_cert = "file://{places.certificate(DEVICE_ID)}"\nidentity_pk = "file://{places.key(DEVICE_ID)}"'
+        )
+        lines = [pair if line.startswith("identity_cert") else line for line in CONFIG.splitlines()]
+        given = world.agent("\n".join(lines))
+        assert (await given.ensure()).leaf == held.leaf
+        assert given.renewal_due_in(held) is None
+        with pytest.raises(NotIssuedHereError):
+            await given.renew(held)
+
+    with_world(tmp_path, body)
+
+
+def test_a_subject_with_more_attributes_is_asked_for(tmp_path: Path) -> None:
+    text = CONFIG.replace('method = "est",', 'method = "est", subject = { O = "Org", C = "CH" },')
+
+    async def body(world: World, agent: Agent) -> None:
+        await agent.apply()
+        assert (await agent.ensure()).leaf.subject_text == "CN=device-1,C=CH,O=Org"
+
+    with_world(tmp_path, body, text)

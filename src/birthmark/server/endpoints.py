@@ -97,6 +97,7 @@ def as_aziot(endpoints: Mapping[str, Any], registration_id: str = "my-device") -
     at = dps["host"] if dps["https_port"] == _STANDARD else f"{dps['host']}:{dps['https_port']}"
     return f"""\
 hostname = "{registration_id}"
+trust_bundle_cert = "file://{endpoints["trust_bundle"]}"
 
 [provisioning]
 source = "dps"

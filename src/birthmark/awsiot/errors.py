@@ -48,6 +48,7 @@ HTTP: Mapping[type[errors.BirthmarkError], tuple[int, str]] = {
     routing.OperationNotServedError: (501, "NotImplementedException"),
     policy.PolicyMalformedError: (400, "MalformedPolicyException"),
     policy.PolicyDeniedError: _FORBIDDEN,
+    topics.ClientIdInvalidError: _INVALID,
     topics.TopicInvalidError: _INVALID,
     topics.ReservedTopicError: _INVALID,
     topics.SharedSubscriptionError: _INVALID,

@@ -17,7 +17,7 @@ from birthmark.awsiot.rules.topics import PRESENCE
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.service.devices import CertificateInactiveError, Grant, Visitor
 from birthmark.clock import Clock, Entropy, new_uuid
-from birthmark.errors import BirthmarkError, InvalidRequestError
+from birthmark.errors import BirthmarkError
 from birthmark.mqtt.errors import LocalProtocolError
 from birthmark.mqtt.packets import Connect, PubAck, Publish, SubAck, Subscribe, UnsubAck, Unsubscribe
 from birthmark.net.pump import Accept, Closed, MqttLink, MqttRefusedError
@@ -37,14 +37,6 @@ _REASONS: Mapping[Closed, str] = {
     Closed.TAKEN_OVER: "DUPLICATE_CLIENTID",
     Closed.SERVER: "SERVER_INITIATED_DISCONNECT",
 }
-
-
-class ClientIdInvalidError(InvalidRequestError):
-    """A client id that AWS IoT does not take."""
-
-    code = "awsiot.client_id_invalid"
-    cause = "The client id {thing} cannot be used: {detail}."
-    fix = "A client id has up to 128 bytes in UTF-8; an empty one needs a clean session. Best use the thing's name."
 
 
 class AwsConnections:
@@ -152,7 +144,7 @@ class AwsConnections:
         attributes = ("PersistentConnect",) * (not packet.clean_start) + ("LastWill",) * (packet.will is not None)
         visitor = Visitor(link.peer.leaf, client_id, link.address, link.peer.sni, attributes)
         try:
-            _check_client_id(packet, client_id)
+            topics.check_client_id(packet.client_id, is_kept=not packet.clean_start)
             admitted = await self.admit(visitor) if grant is None else grant
             self.check(admitted, "iot:Connect", "client", client_id, client_id)
             if (will := packet.will) is not None:
@@ -412,11 +404,3 @@ class AwsSession:
             self.link.refuse(error)
         finally:
             self._sending = None
-
-
-def _check_client_id(packet: Connect, client_id: str) -> None:
-    shown = client_id[: topics.MAX_CLIENT_ID_BYTES]
-    if len(client_id.encode()) > topics.MAX_CLIENT_ID_BYTES:
-        raise ClientIdInvalidError("The client id is too long", thing=shown, detail="it is longer than 128 bytes")
-    if not packet.client_id and not packet.clean_start:
-        raise ClientIdInvalidError("The client id is empty", thing=shown, detail="it is empty, and the session is kept")

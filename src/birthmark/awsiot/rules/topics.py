@@ -1,4 +1,4 @@
-"""Which topics a client may name at all, before any policy (developer guide, "Reserved topics" and quotas)."""
+"""Which ids and topics a client may use at all, before any policy (developer guide, "Reserved topics" and quotas)."""
 
 from birthmark.errors import InvalidRequestError
 from birthmark.mqtt.topics import is_valid_filter, is_valid_name
@@ -11,6 +11,14 @@ MAX_FILTERS = 8
 MAX_SUBSCRIPTIONS = 50
 PRESENCE = "$aws/events/presence/"
 _SHARED = "$share/"
+
+
+class ClientIdInvalidError(InvalidRequestError):
+    """A client id that AWS IoT does not take."""
+
+    code = "awsiot.client_id_invalid"
+    cause = "The client id {thing} cannot be used: {detail}."
+    fix = "A client id has up to 128 bytes in UTF-8; an empty one needs a clean session. Best use the thing's name."
 
 
 class TopicInvalidError(InvalidRequestError):
@@ -70,6 +78,15 @@ class TooManyFiltersError(InvalidRequestError):
     code = "awsiot.too_many_subscriptions"
     cause = "The client {thing} asked for {count} subscriptions; there may be {limit} {scope}."
     fix = "Subscribe with wildcards, in more packets, or with more connections."
+
+
+def check_client_id(client_id: str, *, is_kept: bool) -> None:
+    """Raise why a client may not have this id. `is_kept`: the session outlives the connection."""
+    if len(client_id.encode()) > MAX_CLIENT_ID_BYTES:
+        shown = client_id[:MAX_CLIENT_ID_BYTES]
+        raise ClientIdInvalidError("The client id is too long", thing=shown, detail="it is longer than 128 bytes")
+    if not client_id and is_kept:
+        raise ClientIdInvalidError("The client id is empty", thing="", detail="it is empty, and the session is kept")
 
 
 def check_publish(client_id: str, topic: str, size: int, qos: int, *, retain: bool) -> None:

@@ -1,0 +1,12 @@
+from birthmark import errors
+from birthmark.awsiot.errors import HTTP, http_error
+from birthmark.pki.chains import CertificateExpiredError
+
+
+def test_a_refusal_from_below_has_the_answer_of_its_kind() -> None:
+    assert http_error(CertificateExpiredError("")) == (403, "ForbiddenException")
+
+
+def test_only_what_passes_by_itself_is_retried_by_the_cli() -> None:
+    retried = {kind for kind, (status, name) in HTTP.items() if status in {500, 502, 503, 504} or "Throttling" in name}
+    assert retried == {errors.UnavailableError, errors.ThrottledError}

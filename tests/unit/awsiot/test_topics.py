@@ -1,0 +1,63 @@
+"""Topics and filters that no policy can allow."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from birthmark.awsiot.rules import topics
+from birthmark.errors import BirthmarkError
+
+
+@pytest.mark.parametrize(
+    ("topic", "size", "qos", "retain", "expected"),
+    [
+        ("a/b", 10, 1, False, None),
+        ("1/2/3/4/5/6/7/8", 10, 0, False, None),
+        ("1/2/3/4/5/6/7/8/9", 10, 0, False, topics.TopicInvalidError),
+        ("x" * 256, 10, 0, False, None),
+        ("ä" * 129, 10, 0, False, topics.TopicInvalidError),
+        ("a/+", 10, 0, False, topics.TopicInvalidError),
+        ("", 10, 0, False, topics.TopicInvalidError),
+        ("$aws/things/t/shadow/get", 10, 0, False, topics.ReservedTopicError),
+        ("$aws/events/presence/connected/x", 10, 0, False, topics.ReservedTopicError),
+        ("a", 131072, 0, False, None),
+        ("a", 131073, 0, False, topics.PayloadTooLargeError),
+        ("a", 10, 2, False, topics.QosNotServedError),
+        ("a", 10, 0, True, topics.RetainNotServedError),
+    ],
+)
+def test_publish(topic: str, size: int, qos: int, retain: bool, expected: type[BirthmarkError] | None) -> None:
+    if expected is None:
+        topics.check_publish("c", topic, size, qos, retain=retain)
+        return
+    with pytest.raises(expected):
+        topics.check_publish("c", topic, size, qos, retain=retain)
+
+
+@pytest.mark.parametrize(
+    ("topic_filter", "expected"),
+    [
+        ("a/+/#", None),
+        ("#", None),
+        ("$aws/events/presence/#", None),
+        ("a/#/b", topics.TopicInvalidError),
+        ("$share/g/a", topics.SharedSubscriptionError),
+        ("$aws/things/t/jobs/notify", topics.ReservedTopicError),
+        ("a/" * 8, topics.TopicInvalidError),
+    ],
+)
+def test_subscribe(topic_filter: str, expected: type[BirthmarkError] | None) -> None:
+    if expected is None:
+        topics.check_filter("c", topic_filter)
+        return
+    with pytest.raises(expected):
+        topics.check_filter("c", topic_filter)
+
+
+@given(st.text(max_size=300))
+def test_any_text_is_taken_or_refused_in_our_own_words(text: str) -> None:
+    for check in (topics.check_filter, lambda c, t: topics.check_publish(c, t, 1, 0, retain=False)):
+        try:
+            check("c", text)
+        except BirthmarkError as error:
+            assert error.code.startswith("awsiot.")

@@ -121,7 +121,8 @@ class Stage:
         for name in ("device", "where the key lives", "certificate thumbprint", "hub or thing", "messages"):
             table.add_column(name, overflow="fold")
         for proof in self.proofs:
-            table.add_row(proof.device, proof.key, proof.thumbprint[:16] + "…", proof.place, proof.messages)
+            cells = (proof.device, proof.key, proof.thumbprint[:16] + "…", proof.place, proof.messages)
+            table.add_row(*map(escape, cells))
         return table
 
     # Doing.

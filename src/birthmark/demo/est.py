@@ -1,0 +1,92 @@
+"""IoT Edge style agent with EST: a certificate by password, then renewal that proves itself."""
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from birthmark.demo.stage import NotProvenError, Proof, Stage
+
+TITLE = "EST → a device that renews itself"
+ABOUT = "An aziot-style config.toml; certificates that live seconds here, a day by default."
+_NAME = "edge-0001"
+_LIFETIME_S = 15
+_CUT = "awk '/BEGIN CERT/{n++} n==2' | sed -n '/BEGIN CERT/,/END CERT/p' > cert2.pem"
+
+
+def play(stage: Stage) -> None:
+    """Run the journey."""
+    stage.say(
+        f"Start the local cloud; device certificates live {_LIFETIME_S} seconds, so that a renewal can be watched."
+    )
+    stage.serve(f"[est]\ndevice_lifetime_s = {_LIFETIME_S}\n")
+    host = stage.endpoints["dps"]["host"]
+
+    stage.say("Ask the EST server for its certificates: the second one is the root, and the only thing to trust.")
+    line = f"openssl s_client -showcerts -connect {host}:8085 </dev/null 2>/dev/null | {_CUT}"
+    stage.run("sh", "-c", line, shown=line)
+    stage.birthmark("dps", "ca", "add", "est-root", "cert2.pem", "--verified")
+    stage.birthmark("enroll", "group", "edge-devices", "--ca-name", "est-root")
+
+    stage.say("The device's configuration, as IoT Edge users know it.")
+    config = stage.path("device/etc/aziot/config.toml")
+    config.parent.mkdir(parents=True)
+    printed = stage.birthmark("env", "--format", "aziot", "--registration-id", _NAME).stdout
+    anchor = stage.path("cert2.pem")
+    config.write_text(printed.replace(str(stage.endpoints["trust_bundle"]), str(anchor)))
+    root = ("--root", "device")
+    stage.birthmark("agent", "check", *root)
+
+    stage.say("apply: a certificate by EST, registration by the group, and the thumbprint is at the hub.")
+    first = _row(stage, "apply", *root)
+    stage.expect(_thumbprint_at_hub(stage), first["thumbprint"], "thumbprint at the hub")
+
+    stage.say("run: the agent stays connected and renews by itself before the certificate runs out.")
+    agent = stage.start("birthmark", "agent", "run", *root, "--telemetry", "1", "--json", log="agent.log")
+    connected = _told(agent, "connected")
+    stage.note(f"connected with {str(connected['thumbprint'])[:16]}…")
+    with stage.console.status("   waiting for the renewal"):
+        renewed = _told(agent, "renewed")
+    stage.note(f"renewed, and reconnected with {str(renewed['thumbprint'])[:16]}…")
+    if renewed["thumbprint"] == connected["thumbprint"]:
+        raise NotProvenError("Not renewed", expected="a new certificate", found=renewed["thumbprint"])
+    stage.expect(_thumbprint_at_hub(stage), renewed["thumbprint"], "thumbprint at the hub")
+
+    stage.say("stop, remove certificates and keys, apply again: the device begins anew.")
+    stage.birthmark("agent", "stop", *root)
+    for path in _files(stage.path("device")):
+        stage.note(f"rm {path.relative_to(stage.directory)}")
+        path.unlink()
+    again = _row(stage, "apply", *root)
+    if again["thumbprint"] in {first["thumbprint"], renewed["thumbprint"]}:
+        raise NotProvenError("The same certificate", expected="a new certificate", found=again["thumbprint"])
+    stage.expect(_thumbprint_at_hub(stage), again["thumbprint"], "thumbprint at the hub")
+
+    messages = stage.rows("hub", "messages", _NAME)
+    where = "a key file of mode 0600 (a token with [aziot_keys])"
+    stage.prove(Proof(_NAME, where, str(again["thumbprint"]), f"hub {host}", f"{len(messages)} received"))
+
+
+def _files(device: Path) -> list[Path]:
+    """Return the certificates and keys that the agent keeps, named as aziot names them."""
+    state = device / "var" / "lib" / "aziot"
+    return sorted([*state.glob("certd/certs/*"), *state.glob("keyd/keys/*")])
+
+
+def _told(agent: "subprocess.Popen[str]", event: str) -> dict[str, Any]:
+    """Return the next event of this name that the agent tells."""
+    assert agent.stdout is not None  # noqa: S101 - started with a pipe
+    for line in agent.stdout:
+        row: dict[str, Any] = json.loads(line)
+        if row.get("event") == event:
+            return row
+    raise NotProvenError("The agent ended", expected=f"the event {event}", found="the agent's end")
+
+
+def _row(stage: Stage, *arguments: str) -> dict[str, Any]:
+    row: dict[str, Any] = json.loads(stage.birthmark("agent", *arguments, "--json").stdout.splitlines()[-1])
+    return row
+
+
+def _thumbprint_at_hub(stage: Stage) -> str:
+    return next(str(row["thumbprint"]) for row in stage.rows("hub", "devices") if row["device"] == _NAME)

@@ -73,6 +73,8 @@ class Loop:
     orders: Orders
     tell: Tell
     telemetry_s: float | None = None
+    journal: Callable[[BirthmarkError], None] | None = None  # hears of each new kind of trouble, not of each repetition
+    _journaled: str | None = None
     _failures: int = 0
     _renewal_failures: int = 0
     _renew_not_before: float = field(default=0.0)  # monotonic; the pause after a failed renewal
@@ -120,14 +122,14 @@ class Loop:
         except BirthmarkError as problem:
             await self._failed(problem)
             return None, None
-        self._failures = 0
+        self._failures, self._journaled = 0, None
         agent.update(is_connected=True, error=None, config_digest=agent.config.digest, failures=0)
         self.tell("connected", self._about(held))
         return held, hub
 
     async def _failed(self, problem: BirthmarkError) -> None:
         self._failures += 1
-        self.agent.note(problem)
+        self._note(problem)
         pause = min(_MAX_RECONNECT_S, 2.0 ** (min(self._failures, 10) - 1)) * (0.5 + self._chance())
         self.tell("failed", {**_words(problem), "again_in_s": round(pause, 1)})
         await self.orders.wait(pause)
@@ -181,7 +183,7 @@ class Loop:
             fresh, fresh_hub = await self.agent.renew(held)
         except BirthmarkError as problem:
             self._renewal_failures += 1
-            self.agent.note(problem)
+            self._note(problem)
             renewal = self.agent.renewal or Renewal()
             lifetime = held.leaf.not_after - held.leaf.not_before
             pause = retry_pause(
@@ -206,6 +208,12 @@ class Loop:
             await hub.send(json.dumps(body).encode(), content_type="application/json")
             self._next_telemetry = now + self.telemetry_s
         return self._next_telemetry - now
+
+    def _note(self, problem: BirthmarkError) -> None:
+        self.agent.note(problem)
+        if self.journal is not None and problem.code != self._journaled:
+            self.journal(problem)
+        self._journaled = problem.code
 
     def _about(self, held: HeldIdentity) -> dict[str, object]:
         return {

@@ -21,6 +21,7 @@ from birthmark.agent.run import Loop, Orders
 from birthmark.agent.service import Agent, Status, open_agent
 from birthmark.cli.common import ACTION_NEEDED, FAILED, WRONG_USAGE, certificate_row, emit, refusals_shown
 from birthmark.cli.identity import JsonOption
+from birthmark.cli.journal import note
 from birthmark.clock import SystemClock, SystemEntropy
 from birthmark.errors import BirthmarkError
 from birthmark.links import Identity, Links, Trust, open_links
@@ -156,7 +157,7 @@ def run(
         for order in Order:
             loop.add_signal_handler(order.value, orders.give, order)
         loop.add_signal_handler(2, orders.give, Order.STOP)  # SIGINT: somebody pressed Ctrl-C
-        await Loop(agent, orders, told, telemetry).run()
+        await Loop(agent, orders, told, telemetry, note).run()
 
     with _refusals_shown(as_json), _working(config, root) as agent:
         asyncio.run(body(agent))

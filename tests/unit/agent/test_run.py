@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 from agent_world import LIFETIME, World
 from birthmark.agent.control import Order
@@ -32,7 +33,7 @@ class Told(list[str]):
             await self._news.wait_for(lambda: self.count(event) >= count)
 
 
-def with_loop(directory: Path, body: Callable[[World, Orders, Told], Awaitable[None]], **options: float) -> Told:
+def with_loop(directory: Path, body: Callable[[World, Orders, Told], Awaitable[None]], **options: Any) -> Told:
     async def run() -> Told:
         world, orders, told = World(directory), Orders(), Told()
         agent = world.agent()
@@ -121,3 +122,17 @@ def test_signs_of_life_are_sent(tmp_path: Path) -> None:
             await asyncio.sleep(0)
 
     with_loop(tmp_path, body, telemetry_s=5.0)
+
+
+def test_the_same_trouble_is_journaled_once(tmp_path: Path) -> None:
+    journaled: list[str] = []
+
+    async def body(world: World, orders: Orders, told: Told) -> None:
+        await told.until("connected")
+        world.failing = {"est"}
+        for count in (1, 2, 3):
+            orders.give(Order.RENEW)
+            await told.until("not renewed", count)
+
+    with_loop(tmp_path, body, journal=lambda problem: journaled.append(problem.code))
+    assert len(journaled) == 1

@@ -286,7 +286,8 @@ class AwsSession:
 
     def mark_stale(self) -> None:
         """What this connection may do must be looked at again before the next packet, either way."""
-        self._changes += 1
+        if self.grant.permissions is not None:
+            self._changes += 1
 
     # Inside.
 
@@ -295,7 +296,7 @@ class AwsSession:
         return self._changes != self._changes_seen
 
     async def _refresh(self) -> None:
-        if self._is_stale and self.grant.permissions is not None:
+        if self._is_stale:
             seen = self._changes
             self.grant = await self._connections.admit(self._visitor)
             self._connections.check(self.grant, "iot:Connect", "client", self.client_id, self.client_id)

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from birthmark.awsiot.model import CertificateId, CertificateMode, RegisteredCa
-from birthmark.awsiot.service.pages import LAST, Page, page_of
+from birthmark.awsiot.service.pages import Page, page_of
 from birthmark.awsiot.store import certificates as store
 from birthmark.clock import Clock, Entropy, new_uuid
 from birthmark.errors import ConflictError, InvalidRequestError, NotFoundError
@@ -173,8 +173,8 @@ class CertificateAuthorities:
 
     async def page(self, after: str | None, size: int, *, ascending: bool) -> Page[RegisteredCa]:
         """Return CAs by id."""
-        query, first = (store.LIST_CAS, "") if ascending else (store.LIST_CAS_DOWN, LAST)
-        rows = await self._database.all(query, after=first if after is None else after, limit=size + 1)
+        query = store.LIST_CAS if ascending else store.LIST_CAS_DOWN
+        rows = await self._database.all(query, after=after or "", limit=size + 1)
         return page_of([store.ca_of(row) for row in rows], size, [row["id"] for row in rows])
 
     async def _check_possession(self, ca: Certificate, verification_pem: str | None, mode: CertificateMode) -> None:

@@ -10,8 +10,6 @@ from birthmark.errors import InvalidRequestError
 
 T = TypeVar("T")
 DEFAULT_SIZE, MAX_SIZE = 25, 250
-LAST = "\U0010ffff"
-"""Greater than any name: where a descending list begins."""
 
 
 class PageInvalidError(InvalidRequestError):

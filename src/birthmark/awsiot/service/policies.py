@@ -7,7 +7,7 @@ from birthmark.awsiot.model import CertificateId, NamedPolicy, PolicyName, Polic
 from birthmark.awsiot.rules.policy import parse_policy
 from birthmark.awsiot.service.certificates import UnknownCertificateError
 from birthmark.awsiot.service.events import ACCESS_CHANGED
-from birthmark.awsiot.service.pages import LAST, Page, page_of
+from birthmark.awsiot.service.pages import Page, page_of
 from birthmark.awsiot.store import certificates as certificate_store
 from birthmark.awsiot.store import policies as store
 from birthmark.clock import Clock, Entropy, new_uuid
@@ -158,8 +158,8 @@ class Policies:
 
     async def page(self, after: str | None, size: int, *, ascending: bool) -> Page[NamedPolicy]:
         """Return policies by name."""
-        query, first = (store.LIST, "") if ascending else (store.LIST_DOWN, LAST)
-        rows = await self._database.all(query, after=first if after is None else after, limit=size + 1)
+        query = store.LIST if ascending else store.LIST_DOWN
+        rows = await self._database.all(query, after=after or "", limit=size + 1)
         return page_of([store.policy_of(row) for row in rows], size, [row["name"] for row in rows])
 
     async def attach(self, name: str, certificate_id: str, *, actor: str) -> None:

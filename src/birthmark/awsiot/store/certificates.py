@@ -54,7 +54,12 @@ CAS_BY_SUBJECT = statement(
     select(cas).where(cas.c.subject == bindparam("subject")).order_by(cas.c.created_at).limit(20)
 )
 LIST_CAS = statement(select(cas).where(cas.c.id > bindparam("after")).order_by(cas.c.id).limit(_LIMIT))
-LIST_CAS_DOWN = statement(select(cas).where(cas.c.id < bindparam("after")).order_by(cas.c.id.desc()).limit(_LIMIT))
+LIST_CAS_DOWN = statement(
+    select(cas)
+    .where(or_(bindparam("after") == "", cas.c.id < bindparam("after")))
+    .order_by(cas.c.id.desc())
+    .limit(_LIMIT)
+)
 UPDATE_CA = statement(
     update(cas)
     .where(cas.c.id == bindparam("key_id"), cas.c.customer_version == bindparam("key_customer_version"))

@@ -1,6 +1,6 @@
 """Policies, their versions, and the certificates they are attached to."""
 
-from sqlalchemy import bindparam, delete, func, select, update
+from sqlalchemy import bindparam, delete, func, or_, select, update
 
 from birthmark.awsiot.model import NamedPolicy, PolicyName, PolicyVersion
 from birthmark.awsiot.store.tables import policies, policy_targets, policy_versions
@@ -14,7 +14,7 @@ LIST = statement(
 )
 LIST_DOWN = statement(
     select(policies)
-    .where(policies.c.name < bindparam("after"))
+    .where(or_(bindparam("after") == "", policies.c.name < bindparam("after")))
     .order_by(policies.c.name.desc())
     .limit(bindparam("limit"))
 )

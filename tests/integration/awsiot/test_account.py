@@ -1,0 +1,144 @@
+"""The account's statements on both databases."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from birthmark.awsiot.model import Account, CertificateMode, CertificateStatus, PrincipalType, ThingName
+from birthmark.awsiot.service import AwsIot
+from birthmark.awsiot.service.certificates import CertificateInUseError
+from birthmark.awsiot.service.devices import CertificateInactiveError, CertificateUnknownError, Visitor
+from birthmark.awsiot.service.policies import PolicyExistsError, PolicyInUseError
+from birthmark.awsiot.service.things import ThingVersionError
+from birthmark.store import Database, open_database
+from fakes import FakeClock, SeededEntropy
+from pki_builders import a_ca, a_device
+
+pytestmark = pytest.mark.integration
+ACCOUNT = Account("000000000000", "us-east-1", "localhost")
+POLICY = json.dumps(
+    {
+        "Version": "2012-10-17",
+        "Statement": {"Effect": "Allow", "Action": "iot:*", "Resource": ACCOUNT.arn("client", "*")},
+    }
+)
+ME = {"actor": "test"}
+Test = Callable[[AwsIot, FakeClock], Awaitable[None]]
+
+
+def an_account(database: Database, clock: FakeClock) -> AwsIot:
+    return AwsIot.of(ACCOUNT, database, clock, SeededEntropy(), lambda: a_ca("Service CA").as_issuer)
+
+
+def run(database_url: str, test: Test) -> None:
+    async def main() -> None:
+        clock = FakeClock()
+        database = await open_database(database_url, clock)
+        try:
+            aws = an_account(database, clock)
+            await aws.load()
+            await test(aws, clock)
+        finally:
+            await database.close()
+
+    asyncio.run(main())
+
+
+def test_keys_things_and_types(database_url: str) -> None:
+    async def test(aws: AwsIot, clock: FakeClock) -> None:
+        key = await aws.keys.add("first", **ME)
+        await aws.keys.load()
+        assert aws.keys.all() == (key,)
+        await aws.keys.remove(key.id, **ME)
+        await aws.keys.load()
+        assert aws.keys.all() == ()
+        await aws.things.types.create(ThingName("pump"), {}, **ME)
+        for name in ("a", "B", "c"):
+            await aws.things.create(ThingName(name), {"n": name}, "pump", None, **ME)
+        both = await asyncio.gather(*(aws.things.create(ThingName("d"), {}, None, None, **ME) for _ in range(2)))
+        assert both[0].thing_id == both[1].thing_id
+        await aws.things.update("a", {"n": "2"}, None, merge=False, remove_type=True, expected=1, **ME)
+        with pytest.raises(ThingVersionError):
+            await aws.things.update("a", None, None, merge=False, remove_type=False, expected=1, **ME)
+        first = await aws.things.page("", 2)
+        rest = await aws.things.page(first.last or "", 2)
+        assert sorted(thing.name for thing in (*first.items, *rest.items)) == ["B", "a", "c", "d"]
+        assert rest.last is None
+        typed = await aws.things.page("", 10, type_name="pump", attribute=("n", "c"))
+        assert [thing.name for thing in typed.items] == ["c"]
+        await aws.things.delete("d", None, **ME)
+        assert await aws.things.find("d") is None
+
+    run(database_url, test)
+
+
+def test_certificates_policies_and_attachments(database_url: str) -> None:
+    async def test(aws: AwsIot, clock: FakeClock) -> None:
+        leaf = a_device().certificate
+        visitor = Visitor(leaf, "thing-1", "192.0.2.1", "localhost")
+        with pytest.raises(CertificateUnknownError):
+            await aws.devices.admit(visitor)
+        known = await aws.certificates.register(leaf.pem(), CertificateStatus.INACTIVE, **ME)
+        with pytest.raises(CertificateInactiveError):
+            await aws.devices.admit(visitor)
+        await aws.certificates.set_status(known.id, CertificateStatus.ACTIVE, **ME)
+        await aws.policies.create("p", POLICY, **ME)
+        with pytest.raises(PolicyExistsError):
+            await aws.policies.create("p", POLICY, **ME)
+        await aws.policies.attach("p", known.id, **ME)
+        await aws.policies.attach("p", known.id, **ME)
+        await aws.things.create(ThingName("thing-1"), {}, None, None, **ME)
+        await aws.attachments.attach("thing-1", known.id, PrincipalType.NON_EXCLUSIVE, **ME)
+        grant = await aws.devices.admit(visitor)
+        assert (grant.thing, grant.policies) == ("thing-1", {"p"})
+        aws.devices.check(grant, "iot:Connect", "client", "thing-1")
+        assert (await aws.policies.targets("p", "", 5)).items == [known.id]
+        with pytest.raises(PolicyInUseError):
+            await aws.policies.delete("p", **ME)
+        await aws.policies.add_version("p", POLICY, as_default=True, **ME)
+        await aws.policies.delete_version("p", 1, **ME)
+        await aws.policies.create("q", POLICY, **ME)
+        down = await aws.policies.page(None, 1, ascending=False)
+        assert [policy.name for policy in down.items] == ["q"]
+        assert [policy.name for policy in (await aws.policies.page(down.last, 1, ascending=False)).items] == ["p"]
+        await aws.certificates.set_status(known.id, CertificateStatus.REVOKED, **ME)
+        with pytest.raises(CertificateInUseError):
+            await aws.certificates.delete(known.id, force=True, **ME)
+        await aws.attachments.detach("thing-1", known.id, **ME)
+        await aws.certificates.delete(known.id, force=True, **ME)
+        await aws.policies.delete("p", **ME)
+        assert await aws.certificates.find(known.id) is None
+
+    run(database_url, test)
+
+
+def test_cas_and_their_certificates(database_url: str) -> None:
+    async def test(aws: AwsIot, clock: FakeClock) -> None:
+        ca = a_ca("Maker")
+        code = await aws.authorities.registration_code()
+        assert await aws.authorities.registration_code() == code
+        await aws.authorities.delete_registration_code(**ME)
+        flags = {"is_active": True, "auto_registration": False, "registration": None}
+        known = await aws.authorities.register(ca.certificate.pem(), None, CertificateMode.SNI_ONLY, **flags, **ME)
+        made = [
+            await aws.certificates.register_by_ca(
+                a_device(ca, f"d{n}").certificate.pem(), None, CertificateStatus.ACTIVE, **ME
+            )
+            for n in range(3)
+        ]
+        for ascending in (True, False):
+            first = await aws.certificates.page(None, 2, ascending=ascending, ca_id=known.id)
+            rest = await aws.certificates.page(first.last, 2, ascending=ascending, ca_id=known.id)
+            found = [each.id for each in (*first.items, *rest.items)]
+            assert sorted(found) == sorted(each.id for each in made)
+            assert found == sorted(found, reverse=not ascending)  # made in the same moment: by id
+        change = {"auto_registration": True, "registration": '{"templateName":"t"}', "remove_registration": False}
+        await aws.authorities.update(known.id, is_active=False, **change, **ME)
+        assert (await aws.authorities.get(known.id)).registration == '{"templateName":"t"}'
+        for ascending in (True, False):
+            assert [each.id for each in (await aws.authorities.page(None, 5, ascending=ascending)).items] == [known.id]
+        await aws.authorities.delete(known.id, **ME)
+
+    run(database_url, test)

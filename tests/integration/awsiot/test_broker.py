@@ -1,0 +1,188 @@
+"""Deliveries between connections, and what waits for those who are away, on both databases."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+
+import pytest
+
+from birthmark.awsiot import broker as broker_module
+from birthmark.awsiot.broker import SESSION_LIFETIME, Broker
+from birthmark.store import Database, open_database
+from fakes import FakeClock
+
+pytestmark = pytest.mark.integration
+
+
+class Client:
+    """A connection that keeps what it gets."""
+
+    def __init__(self, client_id: str, *, is_persistent: bool = False, session_present: bool = False) -> None:
+        self.client_id = client_id
+        self.is_persistent = is_persistent
+        self.session_present = session_present
+        self.got: list[tuple[str, bytes, int]] = []
+        self.woken = 0
+
+    def deliver(self, topic: str, payload: bytes, qos: int) -> None:
+        self.got.append((topic, payload, qos))
+
+    def wake(self) -> None:
+        self.woken += 1
+
+
+async def connect(broker: Broker, client_id: str, *, is_persistent: bool = False) -> Client:
+    present = await broker.open(client_id, is_persistent=is_persistent)
+    client = Client(client_id, is_persistent=is_persistent, session_present=present)
+    broker.enter(client)
+    return client
+
+
+async def publish(broker: Broker, topic: str, payload: bytes, qos: int = 1) -> None:
+    waiting = broker.route(topic, payload, qos)
+    if waiting is not None:
+        await waiting
+
+
+Test = Callable[[Broker, Database, FakeClock], Awaitable[None]]
+
+
+def run(database_url: str, test: Test) -> None:
+    async def main() -> None:
+        clock = FakeClock()
+        database = await open_database(database_url, clock)
+        try:
+            broker = Broker(database, clock)
+            await broker.load()
+            await test(broker, database, clock)
+            await broker.settled()
+        finally:
+            await database.close()
+
+    asyncio.run(main())
+
+
+async def restarted(database: Database, clock: FakeClock, old: Broker) -> Broker:
+    await old.settled()
+    broker = Broker(database, clock)
+    await broker.load()
+    return broker
+
+
+async def stored(broker: Broker, client_id: str) -> list[bytes]:
+    return [payload for _, _, payload in await broker.stored_after(client_id, 0, 100)]
+
+
+def test_a_message_goes_to_who_subscribed_with_the_lower_qos(database_url: str) -> None:
+    async def test(broker: Broker, database: Database, clock: FakeClock) -> None:
+        first, second = await connect(broker, "a"), await connect(broker, "b")
+        await broker.subscribe(first, {"t/+": 0, "t/#": 1})
+        await broker.subscribe(second, {"t": 1, "t/#": 0})
+        await publish(broker, "t/x", b"1")
+        await publish(broker, "t", b"2")
+        assert first.got == [("t/x", b"1", 1)]  # AWS: t/# does not match t
+        assert second.got == [("t/x", b"1", 0), ("t", b"2", 1)]
+        await broker.unsubscribe(first, ("t/+", "t/#"))
+        broker.leave(second)
+        await publish(broker, "t/x", b"3")
+        assert len(first.got) == 1
+        assert len(second.got) == 2
+
+    run(database_url, test)
+
+
+def test_a_stored_session_keeps_filters_and_qos_1_messages_over_a_restart(database_url: str) -> None:
+    async def test(broker: Broker, database: Database, clock: FakeClock) -> None:
+        client = await connect(broker, "kept", is_persistent=True)
+        await broker.subscribe(client, {"t/#": 1, "gone": 1})
+        await broker.unsubscribe(client, ("gone",))
+        await publish(broker, "t/1", b"1")
+        assert client.woken == 1
+        assert client.got == []  # it reads the stored one
+        broker.leave(client)
+        await publish(broker, "t/2", b"2")
+        await publish(broker, "t/3", b"3", qos=0)
+        broker = await restarted(database, clock, broker)
+        await publish(broker, "t/4", b"4")
+        again = await connect(broker, "kept", is_persistent=True)
+        assert again.session_present
+        assert dict(broker.filters_of("kept")) == {"t/#": 1}
+        assert await stored(broker, "kept") == [b"1", b"2", b"4"]
+        number = (await broker.stored_after("kept", 0, 1))[0][0]
+        broker.delivered("kept", number)
+        await broker.settled()
+        assert await stored(broker, "kept") == [b"2", b"4"]
+
+    run(database_url, test)
+
+
+def test_a_clean_session_ends_the_stored_one(database_url: str) -> None:
+    async def test(broker: Broker, database: Database, clock: FakeClock) -> None:
+        client = await connect(broker, "c", is_persistent=True)
+        await broker.subscribe(client, {"t": 1})
+        broker.leave(client)
+        clean = await connect(broker, "c")
+        await publish(broker, "t", b"1")
+        assert clean.got == []
+        broker.leave(clean)
+        again = await connect(broker, "c", is_persistent=True)
+        assert not again.session_present
+        assert await stored(broker, "c") == []
+
+    run(database_url, test)
+
+
+def test_a_stored_session_runs_out(database_url: str) -> None:
+    async def test(broker: Broker, database: Database, clock: FakeClock) -> None:
+        for name in ("early", "late"):
+            client = await connect(broker, name, is_persistent=True)
+            await broker.subscribe(client, {"t": 1})
+            broker.leave(client)
+            clock.move(timedelta(minutes=10))
+        clock.move(SESSION_LIFETIME - timedelta(minutes=15))
+        broker = await restarted(database, clock, broker)
+        await publish(broker, "t", b"1")
+        assert (await connect(broker, "late", is_persistent=True)).session_present
+        assert not (await connect(broker, "early", is_persistent=True)).session_present
+        assert await stored(broker, "late") == [b"1"]
+
+    run(database_url, test)
+
+
+def test_who_was_connected_at_a_crash_has_the_whole_time_to_come_back(database_url: str) -> None:
+    async def test(broker: Broker, database: Database, clock: FakeClock) -> None:
+        client = await connect(broker, "c", is_persistent=True)
+        await broker.subscribe(client, {"t": 1})
+        clock.move(timedelta(days=2))
+        broker = await restarted(database, clock, broker)
+        clock.move(SESSION_LIFETIME - timedelta(minutes=1))
+        assert (await connect(broker, "c", is_persistent=True)).session_present
+
+    run(database_url, test)
+
+
+def test_a_stored_session_takes_a_limited_number(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(broker_module, "MAX_STORED", 3)
+
+    async def test(broker: Broker, database: Database, clock: FakeClock) -> None:
+        client = await connect(broker, "c", is_persistent=True)
+        await broker.subscribe(client, {"t": 1})
+        broker.leave(client)
+        for number in range(5):
+            await publish(broker, "t", str(number).encode())
+        assert await stored(broker, "c") == [b"0", b"1", b"2"]
+
+    run(database_url, test)
+
+
+def test_a_takeover_is_seen_and_the_old_connection_changes_nothing_more(database_url: str) -> None:
+    async def test(broker: Broker, database: Database, clock: FakeClock) -> None:
+        first = await connect(broker, "c")
+        second = Client("c")
+        assert broker.enter(second) is first
+        await broker.subscribe(second, {"t": 0})
+        broker.leave(first)
+        await publish(broker, "t", b"1")
+        assert second.got == [("t", b"1", 0)]
+
+    run(database_url, test)

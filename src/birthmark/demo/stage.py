@@ -131,6 +131,11 @@ class Stage:
         """Add variables to what commands run with, as `eval "$(…)"` would."""
         self._environment |= variables
 
+    @property
+    def variables(self) -> Mapping[str, str]:
+        """What commands run with."""
+        return self._environment
+
     def path(self, name: str) -> Path:
         """Return a path in the journey's directory."""
         return self.directory / name

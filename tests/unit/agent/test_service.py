@@ -12,6 +12,7 @@ from birthmark.agent.files import DEVICE_ID, TEMPORARY, file_name
 from birthmark.agent.service import Agent, NotIssuedHereError
 from birthmark.errors import UnauthenticatedError, UnavailableError
 from birthmark.links.errors import MqttRefusedError
+from pki_builders import a_key, key_pem
 
 
 def with_world(directory: Path, body: Callable[[World, Agent], Awaitable[None]], text: str = CONFIG) -> None:
@@ -220,3 +221,22 @@ def test_a_subject_with_more_attributes_is_asked_for(tmp_path: Path) -> None:
         assert (await agent.ensure()).leaf.subject_text == "CN=device-1,C=CH,O=Org"
 
     with_world(tmp_path, body, text)
+
+
+def test_a_key_that_the_configuration_gives_is_certified_again_and_never_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "own.key"
+    path.touch(mode=0o600)
+    path.write_text(key_pem(a_key()))
+    before = path.read_bytes()
+
+    async def body(world: World, agent: Agent) -> None:
+        await agent.apply()
+        old = await agent.ensure()
+        world.clock.move(0.85 * LIFETIME)
+        new, _hub = await agent.renew(old)
+        assert new.leaf.spki_der == old.leaf.spki_der
+        assert (await agent.ensure()).leaf == new.leaf != old.leaf
+        assert path.read_bytes() == before
+        assert list(agent.places.keys.iterdir()) == []
+
+    with_world(tmp_path, body, CONFIG + f'[preloaded_keys]\n"device-id" = "file://{path}"\n')

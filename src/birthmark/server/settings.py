@@ -3,6 +3,7 @@
 import socket
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 
@@ -41,8 +42,8 @@ class Est(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Aws(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The AWS account this server plays."""
 
-    region: str = "us-east-1"
-    account_id: str = "000000000000"
+    region: Annotated[str, msgspec.Meta(pattern="^[a-z0-9-]{1,32}$")] = "us-east-1"
+    account_id: Annotated[str, msgspec.Meta(pattern="^[0-9]{12}$")] = "000000000000"
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

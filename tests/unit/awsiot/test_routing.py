@@ -1,16 +1,23 @@
 """Requests find their operation by the raw path."""
 
+import re
 import string
+from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from birthmark.awsiot.http.routing import Call, Operation, OperationNotServedError, Router
+import birthmark
+from birthmark.awsiot.http.app import operations
+from birthmark.awsiot.http.routing import FIRST_SEGMENTS, Call, Operation, OperationNotServedError, Router
+from birthmark.awsiot.model import Account
+from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.service.pages import PageInvalidError, marker_of, page_size, parse_marker
 from birthmark.awsiot.wire import BodyInvalidError, CreateThing, parse_body
 from birthmark.errors import BirthmarkError
+from fakes import FakeClock, SeededEntropy
 
 
 async def nothing(_call: Call) -> None: ...
@@ -69,3 +76,29 @@ def test_any_body_is_read_or_refused(body: bytes) -> None:
 def test_a_flag_is_true_or_false(text: str) -> None:
     with pytest.raises(BodyInvalidError):
         Call("GET", {}, {"setAsActive": text}, {}, b"", "x").flag("setAsActive")
+
+
+def test_the_operations_are_those_of_the_service_model_and_on_the_page() -> None:
+    import botocore.session
+
+    account = AwsIot.of(Account("0" * 12, "us-east-1", "localhost"), None, FakeClock(), SeededEntropy(), None)  # type: ignore[arg-type]
+    model = botocore.session.get_session().get_service_model("iot")
+    page = (Path(birthmark.__file__).parents[2] / "docs" / "reference" / "aws-iot.md").read_text()
+    for operation in operations(account):
+        http = model.operation_model(operation.name).http
+        assert operation.method == http["method"]
+        assert re.sub("{.*?}", "{}", operation.path) == re.sub("{.*?}", "{}", http["requestUri"].partition("?")[0])
+        assert f"| {operation.name} |" in page
+
+
+def test_every_path_of_the_service_models_is_for_this_room() -> None:
+    import botocore.session
+
+    session = botocore.session.get_session()
+    firsts = set()
+    for name in ("iot", "iot-data"):
+        model = session.get_service_model(name)
+        for operation in model.operation_names:
+            firsts.add(model.operation_model(operation).http["requestUri"].strip("/").split("/")[0].partition("?")[0])
+    assert firsts - FIRST_SEGMENTS <= {"api", "jobs"}  # the hub has jobs too; signed requests come here all the same
+    assert firsts >= FIRST_SEGMENTS

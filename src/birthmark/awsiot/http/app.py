@@ -15,7 +15,7 @@ from birthmark.auth.sigv4 import SignatureMissingError, SignedRequest, is_signed
 from birthmark.awsiot.broker import Broker
 from birthmark.awsiot.errors import http_error
 from birthmark.awsiot.http import authorities, certificates, policies, things
-from birthmark.awsiot.http.routing import FIRST_SEGMENTS, Call, Router
+from birthmark.awsiot.http.routing import FIRST_SEGMENTS, Call, Operation, Router
 from birthmark.awsiot.model import Account
 from birthmark.awsiot.rules import topics
 from birthmark.awsiot.service import AwsIot
@@ -65,6 +65,12 @@ def signed_request_of(scope: Scope, body: bytes = b"") -> SignedRequest:
     return SignedRequest(scope.get("method", "GET"), raw_path_of(scope), query, headers, body)
 
 
+def operations(aws: AwsIot) -> list[Operation]:
+    """Return every operation that is served."""
+    groups = (things, certificates, authorities, policies)
+    return [operation for group in groups for operation in group.operations(aws)]
+
+
 class AwsHttp:
     """Answers for the control plane and for `POST /topics/…`; everything else goes on to `otherwise`."""
 
@@ -74,8 +80,7 @@ class AwsHttp:
         self._record = record
         self._entropy = entropy
         self._otherwise = otherwise
-        groups = (things, certificates, authorities, policies)
-        self._router = Router(operation for group in groups for operation in group.operations(aws))
+        self._router = Router(operations(aws))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if not is_for_aws(scope):

@@ -39,7 +39,7 @@ class OperationNotServedError(InvalidRequestError):
 
     code = "awsiot.operation_not_served"
     cause = "{method} {path} is an operation of AWS IoT that this server does not serve."
-    fix = "docs/reference lists the operations that are served; nothing was changed."
+    fix = "The page docs/reference/aws-iot.md lists the operations that are served. Nothing was changed."
 
 
 @dataclass(frozen=True, slots=True)

@@ -95,7 +95,7 @@ class RunningServer:
             text=True,
             timeout=120,
             check=False,
-            env=clean_environment(BIRTHMARK_DATA=str(self.data), HOME=str(self.data.parent), **environment),
+            env=clean_environment(BIRTHMARK_DATA=str(self.data), HOME=str(self.data.parent)) | environment,
         )
         if check and done.returncode != 0:
             raise AssertionError(f"birthmark {' '.join(arguments)}: exit {done.returncode}\n{done.stdout}{done.stderr}")

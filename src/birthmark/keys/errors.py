@@ -42,7 +42,7 @@ class KeyFileExposedError(PolicyError):
 
     code = "keys.file_exposed"
     cause = "{path} is open to every user of this machine (mode {mode}); a key that others can read proves nothing."
-    fix = "chmod 0600 {path}, and issue a new certificate if others had access."
+    fix = "Close it (chmod 0600 {path}), and issue a new certificate if others had access."
 
 
 class PassphraseWrongError(UnauthenticatedError):

@@ -1,0 +1,58 @@
+"""What curl sees when EST refuses, and how `birthmark why` explains it."""
+
+import base64
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pki_builders import a_csr
+from servers import RunningServer, a_server
+
+pytestmark = pytest.mark.system
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    with a_server(tmp_path_factory.mktemp("est")) as running:
+        yield running
+
+
+def enroll(server: RunningServer, directory: Path, csr: bytes, password: str | None = None) -> tuple[int, str]:
+    """POST a request with curl; return the status and the body."""
+    est = server.endpoints["est"]
+    netrc, body = directory / "netrc", directory / "csr.b64"
+    netrc.touch(mode=0o600)
+    netrc.write_text(f"machine {server.address} login {est['username']} password {password or est['password']}\n")
+    body.write_bytes(base64.encodebytes(csr))
+    command = ["curl", "-sS", "--netrc-file", str(netrc), "-H", "Content-Type: application/pkcs10"]
+    command += ["--data-binary", f"@{body}", "-w", "\n%{http_code}", est["url"] + "/simpleenroll"]
+    done = subprocess.run(command, capture_output=True, text=True, env=dict(server.environment), check=True)
+    text, _, status = done.stdout.rpartition("\n")
+    return int(status), text
+
+
+def reference_in(text: str) -> str:
+    return text.rpartition("Reference: ")[2].strip()
+
+
+def test_a_request_whose_signature_is_broken(server: RunningServer, tmp_path: Path) -> None:
+    csr = bytearray(a_csr("est-1"))
+    csr[-1] ^= 1
+    status, text = enroll(server, tmp_path, bytes(csr))
+    assert status == 400
+    explained = server.why(reference_in(text))
+    assert explained["code"] in {"pki.csr_signature_invalid", "pki.csr_malformed"}
+
+
+def test_a_request_that_is_no_request(server: RunningServer, tmp_path: Path) -> None:
+    status, text = enroll(server, tmp_path, b"0\x03\x02\x01\x05")
+    assert status == 400
+    assert server.why(reference_in(text))["code"] == "pki.csr_malformed"
+
+
+def test_a_wrong_password(server: RunningServer, tmp_path: Path) -> None:
+    status, text = enroll(server, tmp_path, a_csr("est-1"), password="wrong")
+    assert status == 401
+    assert server.why(reference_in(text))["code"] == "est.password_wrong"
+    assert "wrong\n" not in server.log()

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from pki_builders import a_csr
 from servers import RunningServer, a_server
 

@@ -183,6 +183,12 @@ def test_an_ordinary_key_file_goes_the_usual_way(se050: SoftwareElement, server:
     assert "birthmark" not in result.stderr
 
 
+def test_swapped_files_are_said_to_be_swapped(se050: SoftwareElement, server: Server, tmp_path: Path) -> None:
+    cert, key = files_of(se050, "0xF0000100", tmp_path)
+    result = run_client(se050, server, key, cert)
+    assert "the two files are swapped" in result.stderr
+
+
 def test_a_certificate_of_another_key_is_told_apart(se050: SoftwareElement, server: Server, tmp_path: Path) -> None:
     _cert, key = files_of(se050, "0xF0000100", tmp_path)
     result = run_client(se050, server, server.trust, key)

@@ -240,11 +240,11 @@ def _install() -> None:
 
     def load_cert_chain(self: Any, certfile: Any, keyfile: Any = None, password: Any = None) -> None:
         source = certfile if keyfile is None else keyfile
-        try:
-            with open(source, "rb") as file:  # noqa: PTH123 (bytes, text and paths all come here)
-                uris = _uris(file.read(_MAX_BYTES))
-        except (OSError, TypeError):
-            uris = []  # the original tells its own mistakes
+        key_text = _text_of(source)
+        if keyfile is not None and b"CERTIFICATE-----" in key_text and b"PRIVATE KEY-----" in _text_of(certfile):
+            names = f"{os.fsdecode(certfile)} is a private key and {os.fsdecode(keyfile)} a certificate"
+            raise ssl.SSLError(1, f"birthmark: the two files are swapped: {names}; exchange the names")
+        uris = _uris(key_text)
         if not uris:
             return original(self, certfile, keyfile, password)
         try:
@@ -258,6 +258,15 @@ def _install() -> None:
         return None
 
     ssl.SSLContext.load_cert_chain = load_cert_chain  # type: ignore[method-assign]  # that is the point
+
+
+def _text_of(source: Any) -> bytes:
+    """Return the beginning of a file, or nothing: the original tells its own mistakes."""
+    try:
+        with open(source, "rb") as file:  # noqa: PTH123 (bytes, text and paths all come here)
+            return file.read(_MAX_BYTES)
+    except (OSError, TypeError):
+        return b""
 
 
 def _run_shadowed() -> None:

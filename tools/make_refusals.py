@@ -1,6 +1,6 @@
 """Write docs/reference/refusals.md from the error tree.
 
-    python tools/make_refusals.py
+python tools/make_refusals.py
 """
 
 import importlib

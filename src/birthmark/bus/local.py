@@ -7,11 +7,13 @@ from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
+from birthmark.errors import BirthmarkError
 from birthmark.store import Database
 
 log = logging.getLogger(__name__)
 
 _BATCH = 256
+_RETRY_S = 1.0
 Handler = Callable[[dict[str, Any]], None]
 
 
@@ -45,12 +47,17 @@ class LocalBus:
         while True:
             await self._wanted.wait()
             self._wanted.clear()
-            while rows := await self._database.events_after(self._last, _BATCH):
-                for row in rows:
-                    self._deliver(row["topic"], row["body"])
-                    self._last = row["id"]
-                self._database.discard_events(self._last)
+            try:
+                while rows := await self._database.events_after(self._last, _BATCH):
+                    for row in rows:
+                        self._deliver(row["topic"], row["body"])
+                        self._last = row["id"]
+                    self._database.discard_events(self._last)
+            except BirthmarkError as error:  # an engine that is away comes back; nothing may be missed meanwhile
+                log.warning("bus.waiting", extra={"reason": error.explain_cause()})
+                await asyncio.sleep(_RETRY_S)
+                self._wanted.set()
 
     def _deliver(self, topic: str, body: str) -> None:
-        for handler in self._handlers.get(topic, ()):
-            handler(json.loads(body))
+        for handler in self._handlers.get(topic, ()):  # on its own, so that one that fails ends nothing else
+            asyncio.get_running_loop().call_soon(handler, json.loads(body))

@@ -2,15 +2,24 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 from birthmark.clock import Clock
-from birthmark.errors import InvalidRequestError
+from birthmark.errors import BirthmarkError, InvalidRequestError
 from birthmark.store.changes import Changes
 from birthmark.store.statements import Statement
 
 # A row of either engine: values by column name.
 Row = Any
+
+
+class ValueRefusedError(InvalidRequestError):
+    """A value that no column can hold: half a surrogate pair, more than 64 bits, NUL on PostgreSQL."""
+
+    code = "store.value_refused"
+    cause = "The request holds a value that the database cannot keep: {reason}."
+    fix = "Leave out NUL characters and unpaired surrogates, and keep numbers within 64 bits."
 
 
 class StoredEvent(Protocol):
@@ -27,8 +36,9 @@ class Database(Protocol):
     async def commit(self, changes: Changes) -> None:
         """Return when `changes` is durable.
 
-        Raise the write's own error or `ConflictError` when a condition did not hold, `UnavailableError` when the
-        engine failed; in both cases nothing of `changes` was kept.
+        Raise the write's own error or `ConflictError` when a condition did not hold, `ValueRefusedError` for a value
+        that no column holds, `UnavailableError` when the engine failed; nothing of `changes` was kept then. Only when
+        the engine went away between the write and its answer may it have been kept all the same.
         """
         ...
 
@@ -62,18 +72,23 @@ class Database(Protocol):
 
 
 Batch = list[tuple[Changes, asyncio.Future[None]]]
+Outcomes = Sequence[BirthmarkError | None]
 
 
 class GroupCommit:
-    """Gathers the changes of a loop tick, and of the time the last commit took, into one batch."""
+    """Gathers the changes of a loop tick, and of the time the last commit took, into one batch.
 
-    def __init__(self, run: Callable[[Batch], "asyncio.Future[None] | asyncio.Task[None]"]) -> None:
+    `run` commits a batch and gives one outcome per change: None when it is durable, else why nothing of it was kept.
+    """
+
+    def __init__(self, run: Callable[[Batch], asyncio.Future[Outcomes]]) -> None:
         self._run = run
         self._loop = asyncio.get_running_loop()
         self._waiting: Batch = []
         self._busy = False
         self._idle = asyncio.Event()
         self._idle.set()
+        self.on_events: Callable[[], None] = lambda: None
 
     def submit(self, changes: Changes) -> asyncio.Future[None]:
         """Queue `changes`; the future resolves when it is durable or refused."""
@@ -91,15 +106,27 @@ class GroupCommit:
 
     def _flush(self) -> None:
         batch, self._waiting = self._waiting, []
-        self._run(batch).add_done_callback(self._done)
+        self._run(batch).add_done_callback(partial(self._done, batch))
 
-    def _done(self, finished: "asyncio.Future[None]") -> None:
+    def _done(self, batch: Batch, finished: asyncio.Future[Outcomes]) -> None:
         if self._waiting:
             self._loop.call_soon(self._flush)
         else:
             self._busy = False
             self._idle.set()
-        finished.result()
+        bug = finished.exception()  # whoever waits gets it: no caller hangs for a mistake of ours
+        outcomes = [bug] * len(batch) if bug is not None else finished.result()
+        announced = False
+        for (changes, future), problem in zip(batch, outcomes, strict=True):
+            announced = announced or (problem is None and bool(changes.events))
+            if future.done():
+                continue  # its caller was cancelled; the change is kept all the same
+            if problem is None:
+                future.set_result(None)
+            else:
+                future.set_exception(problem)
+        if announced:
+            self.on_events()
 
 
 async def open_database(url: str, clock: Clock, *, chain: str = "main") -> Database:

@@ -13,7 +13,7 @@ from birthmark.errors import BirthmarkError, ConflictError, UnavailableError
 from birthmark.store import chain as audit_chain
 from birthmark.store import migrate
 from birthmark.store.changes import Changes
-from birthmark.store.database import Batch, GroupCommit, Row
+from birthmark.store.database import Batch, GroupCommit, Outcomes, Row, ValueRefusedError
 from birthmark.store.statements import Statement
 from birthmark.store.values import to_micros
 
@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 
 _EVENT = "INSERT INTO outbox (topic, body, at) VALUES ($1, $2, $3)"
 _AUDIT = "INSERT INTO audit (chain, seq, at, actor, action, subject, detail, digest) VALUES ($1,$2,$3,$4,$5,$6,$7,$8)"
+_HEAD = "SELECT seq, digest FROM audit WHERE chain = $1 ORDER BY seq DESC LIMIT 1"
+_COMMAND_S = 60  # a server that hangs must not hang us
 _TROUBLE = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
 
 
@@ -35,15 +37,15 @@ class PostgresUnavailableError(UnavailableError):
 class PostgresDatabase:
     """A `Database` on a PostgreSQL server (15 or newer)."""
 
-    def __init__(self, pool: Any, clock: Clock, chain: str, head: Row | None) -> None:
+    def __init__(self, pool: Any, clock: Clock, chain: str) -> None:
         self._pool = pool
         self._clock = clock
         self._chain = chain
         self._group = GroupCommit(lambda batch: asyncio.ensure_future(self._run(batch)))
-        self._wake: Callable[[], None] = lambda: None
         self._discard = 0
-        self._seq: int = head["seq"] if head else 0
-        self._digest: bytes = head["digest"] if head else audit_chain.GENESIS
+        self._seq = 0
+        self._digest = audit_chain.GENESIS
+        self._is_head_known = False
 
     @classmethod
     async def open(cls, url: str, clock: Clock, chain: str) -> Self:
@@ -53,14 +55,12 @@ class PostgresDatabase:
                 url,
                 min_size=1,
                 max_size=8,
+                command_timeout=_COMMAND_S,
                 server_settings={"synchronous_commit": "on", "application_name": "birthmark"},
             )
             async with pool.acquire() as connection:
                 await migrate.upgrade_postgresql(connection)
-                head = await connection.fetchrow(
-                    "SELECT seq, digest FROM audit WHERE chain = $1 ORDER BY seq DESC LIMIT 1", chain
-                )
-        return cls(pool, clock, chain, head)
+        return cls(pool, clock, chain)
 
     async def commit(self, changes: Changes) -> None:
         await self._group.submit(changes)
@@ -87,7 +87,7 @@ class PostgresDatabase:
         self._discard = upto
 
     def on_events(self, wake: Callable[[], None]) -> None:
-        self._wake = wake
+        self._group.on_events = wake
 
     async def durability(self) -> str:
         with _translated():
@@ -97,18 +97,22 @@ class PostgresDatabase:
         await self._group.settled()
         await self._pool.close()
 
-    async def _run(self, batch: Batch) -> None:
-        before = self._seq, self._digest
+    async def _run(self, batch: Batch) -> Outcomes:
+        was_known, self._is_head_known = self._is_head_known, False  # until the answer to COMMIT is here
         try:
             async with self._pool.acquire() as connection, connection.transaction():
+                if not was_known:
+                    head = await connection.fetchrow(_HEAD, self._chain)
+                    self._seq, self._digest = (head["seq"], head["digest"]) if head else (0, audit_chain.GENESIS)
                 if self._discard:
                     await connection.execute("DELETE FROM outbox WHERE id <= $1", self._discard)
                 outcomes = [await self._apply(connection, changes) for changes, _ in batch]
         except _TROUBLE as error:
-            self._seq, self._digest = before
             log.exception("store.commit_failed")
-            outcomes = [PostgresUnavailableError("The database did not take the write", reason=error)] * len(batch)
-        self._settle(batch, outcomes)
+            failed = PostgresUnavailableError("The database did not take the write", reason=error)
+            return [failed] * len(batch)
+        self._is_head_known = True
+        return outcomes
 
     async def _apply(self, connection: Any, changes: Changes) -> BirthmarkError | None:
         before = self._seq, self._digest
@@ -136,30 +140,21 @@ class PostgresDatabase:
                         row.detail,
                         self._digest,
                     )
-        except (BirthmarkError, asyncpg.IntegrityConstraintViolationError) as error:
+        except (BirthmarkError, asyncpg.IntegrityConstraintViolationError, asyncpg.DataError) as error:
             self._seq, self._digest = before
             if isinstance(error, BirthmarkError):
                 return error
+            if isinstance(error, asyncpg.DataError):
+                return ValueRefusedError("A value cannot be kept", reason=error)
             return ConflictError("The record exists already, or one that it needs does not")
         return None
-
-    def _settle(self, batch: Batch, outcomes: Sequence[BirthmarkError | None]) -> None:
-        announced = False
-        for (changes, future), error in zip(batch, outcomes, strict=True):
-            announced = announced or (error is None and bool(changes.events))
-            if future.done():
-                continue  # its caller was cancelled; the change is kept all the same
-            if error is None:
-                future.set_result(None)
-            else:
-                future.set_exception(error)
-        if announced:
-            self._wake()
 
 
 @contextlib.contextmanager
 def _translated() -> Iterator[None]:
     try:
         yield
+    except asyncpg.DataError as error:
+        raise ValueRefusedError("A value cannot be looked for", reason=error) from error
     except _TROUBLE as error:
         raise PostgresUnavailableError("The database does not answer", reason=error) from error

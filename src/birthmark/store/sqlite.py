@@ -4,9 +4,10 @@ Reads run in the loop: they are indexed look-ups of tens of microseconds, cheape
 """
 
 import asyncio
+import contextlib
 import logging
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Self
@@ -16,7 +17,7 @@ from birthmark.errors import BirthmarkError, ConflictError, UnavailableError
 from birthmark.store import chain as audit_chain
 from birthmark.store import migrate
 from birthmark.store.changes import Changes
-from birthmark.store.database import Batch, GroupCommit, Row
+from birthmark.store.database import Batch, GroupCommit, Outcomes, Row, ValueRefusedError
 from birthmark.store.statements import Statement
 from birthmark.store.values import to_micros
 
@@ -24,13 +25,14 @@ log = logging.getLogger(__name__)
 
 _EVENT = "INSERT INTO outbox (topic, body, at) VALUES (?, ?, ?)"
 _AUDIT = "INSERT INTO audit (chain, seq, at, actor, action, subject, detail, digest) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+_UNKEEPABLE = (UnicodeEncodeError, OverflowError, sqlite3.DataError)
 
 
 class DatabaseUnavailableError(UnavailableError):
-    """The database engine refused a write or cannot be opened."""
+    """The database engine refused a read or write, or cannot be opened."""
 
     code = "store.unavailable"
-    cause = "The database at {where} did not take a write: {reason}."
+    cause = "The database at {where} did not take a read or write: {reason}."
     fix = "Check free disk space and that the data directory is writable by this user, then try again."
 
 
@@ -47,7 +49,6 @@ class SqliteDatabase:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="sqlite-writer")
         self._loop = asyncio.get_running_loop()
         self._group = GroupCommit(lambda batch: self._loop.run_in_executor(self._thread, self._run, batch))
-        self._wake: Callable[[], None] = lambda: None
         self._discard = 0
         row = self._writer.execute(
             "SELECT seq, digest FROM audit WHERE chain = ? ORDER BY seq DESC LIMIT 1", (chain,)
@@ -76,21 +77,24 @@ class SqliteDatabase:
 
     async def one(self, statement: Statement, /, **params: Any) -> Row | None:
         compiled = statement.compiled("sqlite")
-        return self._reader.execute(compiled.sql, compiled.arguments(params)).fetchone()
+        with _translated(self._path):
+            return self._reader.execute(compiled.sql, compiled.arguments(params)).fetchone()
 
     async def all(self, statement: Statement, /, **params: Any) -> Sequence[Row]:
         compiled = statement.compiled("sqlite")
-        return self._reader.execute(compiled.sql, compiled.arguments(params)).fetchall()
+        with _translated(self._path):
+            return self._reader.execute(compiled.sql, compiled.arguments(params)).fetchall()
 
     async def events_after(self, last: int, limit: int) -> Sequence[Row]:
         sql = "SELECT id, topic, body FROM outbox WHERE id > ? ORDER BY id LIMIT ?"
-        return self._reader.execute(sql, (last, limit)).fetchall()
+        with _translated(self._path):
+            return self._reader.execute(sql, (last, limit)).fetchall()
 
     def discard_events(self, upto: int) -> None:
         self._discard = upto
 
     def on_events(self, wake: Callable[[], None]) -> None:
-        self._wake = wake
+        self._group.on_events = wake
 
     async def durability(self) -> str:
         level: int = await self._loop.run_in_executor(
@@ -106,8 +110,7 @@ class SqliteDatabase:
 
     # In the writer thread.
 
-    def _run(self, batch: Batch) -> None:
-        outcomes: list[BirthmarkError | None] = []
+    def _run(self, batch: Batch) -> Outcomes:
         before = self._seq, self._digest
         try:
             self._writer.execute("BEGIN IMMEDIATE")
@@ -115,14 +118,16 @@ class SqliteDatabase:
                 self._writer.execute("DELETE FROM outbox WHERE id <= ?", (self._discard,))
             outcomes = [self._apply(changes) for changes, _ in batch]
             self._writer.execute("COMMIT")
-        except sqlite3.Error as error:
+        except BaseException as error:
             if self._writer.in_transaction:
                 self._writer.execute("ROLLBACK")
             self._seq, self._digest = before
+            if not isinstance(error, sqlite3.Error):
+                raise
             log.exception("store.commit_failed")
             failed = DatabaseUnavailableError("The database did not take the write", where=self._path, reason=error)
-            outcomes = [failed] * len(batch)
-        self._loop.call_soon_threadsafe(self._settle, batch, outcomes)
+            return [failed] * len(batch)
+        return outcomes
 
     def _apply(self, changes: Changes) -> BirthmarkError | None:
         execute = self._writer.execute
@@ -144,30 +149,27 @@ class SqliteDatabase:
                     _AUDIT,
                     (self._chain, self._seq, now, row.actor, row.action, row.subject, row.detail, self._digest),
                 )
-        except (BirthmarkError, sqlite3.IntegrityError) as error:
+        except (BirthmarkError, sqlite3.IntegrityError, *_UNKEEPABLE) as error:
             execute("ROLLBACK TO change")
             execute("RELEASE change")
             self._seq, self._digest = before
             if isinstance(error, BirthmarkError):
                 return error
+            if isinstance(error, _UNKEEPABLE):
+                return ValueRefusedError("A value cannot be kept", reason=error)
             return ConflictError("The record exists already, or one that it needs does not")
         execute("RELEASE change")
         return None
 
-    # In the loop.
 
-    def _settle(self, batch: Batch, outcomes: Sequence[BirthmarkError | None]) -> None:
-        announced = False
-        for (changes, future), error in zip(batch, outcomes, strict=True):
-            announced = announced or (error is None and bool(changes.events))
-            if future.done():
-                continue  # its caller was cancelled; the change is kept all the same
-            if error is None:
-                future.set_result(None)
-            else:
-                future.set_exception(error)
-        if announced:
-            self._wake()
+@contextlib.contextmanager
+def _translated(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except _UNKEEPABLE as error:
+        raise ValueRefusedError("A value cannot be looked for", reason=error) from error
+    except sqlite3.Error as error:
+        raise DatabaseUnavailableError("The database does not answer", where=path, reason=error) from error
 
 
 def _connect(path: Path) -> sqlite3.Connection:

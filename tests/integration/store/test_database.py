@@ -1,50 +1,20 @@
 """The unit of work, on SQLite and on a real PostgreSQL."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
 
 import pytest
-from sqlalchemy import BigInteger, Column, MetaData, Table, Text, bindparam, select, update
+from sqlalchemy import select
 
 from birthmark.errors import ConflictError, NotFoundError
-from birthmark.store import Changes, Database, Statement, insert, open_database, statement, upsert
+from birthmark.store import Changes, Database, statement
 from birthmark.store.chain import GENESIS, link
 from birthmark.store.changes import AuditRow
 from birthmark.store.schema import audit
-from fakes import FakeClock
+from store_table import ADD, ALL, BUMP, GET, PUT, on_a_database
 
 pytestmark = pytest.mark.integration
 
-things = Table("test_things", MetaData(), Column("id", Text, primary_key=True), Column("n", BigInteger, nullable=False))
-ADD = insert(things)
-PUT = upsert(things)
-GET = statement(select(things).where(things.c.id == bindparam("id")))
-ALL = statement(select(things).order_by(things.c.id))
-BUMP = statement(
-    update(things).where(things.c.id == bindparam("key_id"), things.c.n == bindparam("key_n")).values(n=bindparam("n"))
-)
 AUDIT = statement(select(audit).order_by(audit.c.seq))
-
-
-def on_a_database(url: str, body: Callable[[Database], Awaitable[None]]) -> None:
-    async def main() -> None:
-        database = await open_database(url, FakeClock())
-        try:
-            await make_table(database)
-            await body(database)
-        finally:
-            await database.close()
-
-    asyncio.run(main())
-
-
-async def make_table(database: Database) -> None:
-    from birthmark.store.statements import Compiled
-
-    made = Statement(lambda _engine: select(things))
-    text = "CREATE TABLE IF NOT EXISTS test_things (id TEXT PRIMARY KEY, n BIGINT NOT NULL)"
-    made._compiled = {engine: Compiled(text, (), {}) for engine in ("sqlite", "postgresql")}
-    await database.commit(Changes().run(made))
 
 
 def test_a_committed_write_is_read_back(database_url: str) -> None:

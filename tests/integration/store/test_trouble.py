@@ -1,0 +1,165 @@
+"""A value that cannot be kept, an engine that goes away: only whom it concerns is told, and the rest goes on."""
+
+import asyncio
+import sqlite3
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from birthmark.bus import LocalBus
+from birthmark.errors import InvalidRequestError, UnavailableError
+from birthmark.store import Changes, Database, open_database
+from fakes import FakeClock
+from store_table import ADD, ALL, GET, on_a_database
+
+pytestmark = pytest.mark.integration
+
+UNKEEPABLE = [
+    pytest.param({"id": "half a \ud800 character", "n": 1}, id="surrogate"),
+    pytest.param({"id": "large", "n": 2**63}, id="65 bits"),
+    pytest.param({"id": "large", "n": 10**400}, id="huge"),
+]
+
+
+@pytest.mark.parametrize("values", UNKEEPABLE)
+def test_a_value_that_cannot_be_kept_fails_only_its_own_change(database_url: str, values: dict[str, str | int]) -> None:
+    async def body(database: Database) -> None:
+        outcomes = await asyncio.wait_for(
+            asyncio.gather(
+                database.commit(Changes().run(ADD, id="before", n=1)),
+                database.commit(Changes().run(ADD, **values).audit("eve", "thing.add", "a")),
+                database.commit(Changes().run(ADD, id="after", n=1).audit("ann", "thing.add", "after")),
+                return_exceptions=True,
+            ),
+            5,
+        )
+        assert outcomes[0] is outcomes[2] is None
+        assert isinstance(outcomes[1], InvalidRequestError)
+        assert [row["id"] for row in await database.all(ALL)] == ["after", "before"]
+
+    on_a_database(database_url, body)
+
+
+def test_a_nul_character_never_fails_the_neighbors(database_url: str) -> None:
+    async def body(database: Database) -> None:
+        outcomes = await asyncio.gather(
+            database.commit(Changes().run(ADD, id="before", n=1)),
+            database.commit(Changes().run(ADD, id="a\0b", n=1)),  # SQLite keeps it, PostgreSQL does not
+            return_exceptions=True,
+        )
+        assert outcomes[0] is None
+        assert outcomes[1] is None or isinstance(outcomes[1], InvalidRequestError)
+
+    on_a_database(database_url, body)
+
+
+def test_looking_for_what_cannot_be_kept_is_a_refusal(database_url: str) -> None:
+    async def body(database: Database) -> None:
+        with pytest.raises(InvalidRequestError):
+            await database.one(GET, id="half a \ud800 character")
+
+    on_a_database(database_url, body)
+
+
+def test_audited_writes_go_on_after_a_commit_whose_answer_was_lost(postgres_url: str) -> None:
+    """PostgreSQL restarts between our COMMIT and its answer: the row is there, and we were told that it is not."""
+
+    async def body(database: Database) -> None:
+        await database.commit(Changes().audit("ann", "thing.look", "1"))
+        real = database._apply  # type: ignore[attr-defined]
+
+        async def apply_and_lose_the_answer(connection: asyncpg.Connection, changes: Changes) -> None:
+            await real(connection, changes)
+            await connection.execute("COMMIT")
+            await connection.close()
+
+        database._apply = apply_and_lose_the_answer  # type: ignore[attr-defined]
+        with pytest.raises(UnavailableError):
+            await database.commit(Changes().audit("ann", "thing.look", "2"))
+        database._apply = real  # type: ignore[attr-defined]
+        await retried(database, Changes().audit("ann", "thing.look", "3"))
+
+    on_a_database(postgres_url, body)
+
+
+def test_events_are_handed_on_after_the_database_was_away(postgres_url: str) -> None:
+    async def body(database: Database) -> None:
+        heard: list[str] = []
+        bus = LocalBus(database)
+        bus.subscribe("told", lambda event: heard.append(event["word"]))
+        bus.start()
+        await retried(database, Changes().event("told", word="before"))
+        await until(lambda: heard == ["before"])
+        real = database.events_after
+        failures = iter([True, True])
+
+        async def away(last: int, limit: int) -> object:
+            if next(failures, False):
+                raise UnavailableError("away")
+            return await real(last, limit)
+
+        database.events_after = away  # type: ignore[assignment,method-assign]
+        await database.commit(Changes().event("told", word="after"))
+        await until(lambda: heard == ["before", "after"])
+        await bus.stop()
+
+    on_a_database(postgres_url, body)
+
+
+def test_a_handler_that_fails_does_not_end_the_bus(tmp_path: Path) -> None:
+    async def body(database: Database) -> None:
+        heard: list[str] = []
+        complaints: list[object] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _loop, context: complaints.append(context))
+        bus = LocalBus(database)
+        bus.subscribe("told", lambda event: heard.append(event["word"]))
+        bus.start()
+        await database.commit(Changes().event("told", other="a body without the word"))
+        await database.commit(Changes().event("told", word="after"))
+        await until(lambda: heard == ["after"])
+        assert complaints
+        await bus.stop()
+
+    on_a_database(f"sqlite:///{tmp_path}/one.db", body)
+
+
+def test_a_locked_database_is_unavailable_and_then_goes_on(tmp_path: Path) -> None:
+    async def body(database: Database) -> None:
+        database._writer.execute("PRAGMA busy_timeout=50")  # type: ignore[attr-defined]
+        other = sqlite3.connect(tmp_path / "one.db", isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(UnavailableError):
+            await database.commit(Changes().run(ADD, id="a", n=1).audit("ann", "thing.add", "a"))
+        other.execute("ROLLBACK")
+        other.close()
+        await database.commit(Changes().run(ADD, id="a", n=1).audit("ann", "thing.add", "a"))
+
+    on_a_database(f"sqlite:///{tmp_path}/one.db", body)
+
+
+def test_a_read_that_fails_is_unavailable(tmp_path: Path) -> None:
+    async def main() -> None:
+        database = await open_database(f"sqlite:///{tmp_path}/one.db", FakeClock())
+        try:
+            with pytest.raises(UnavailableError):
+                await database.one(GET, id="a")  # the table was never made
+        finally:
+            await database.close()
+
+    asyncio.run(main())
+
+
+async def retried(database: Database, changes: Changes) -> None:
+    for _ in range(10):
+        try:
+            return await database.commit(changes)
+        except UnavailableError:
+            await asyncio.sleep(0.05)
+    raise AssertionError("the database did not come back")
+
+
+async def until(condition: object) -> None:
+    async with asyncio.timeout(5):
+        while not condition():  # type: ignore[operator]
+            await asyncio.sleep(0.01)

@@ -1,0 +1,38 @@
+"""A table of the tests' own, and a database that has it."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from sqlalchemy import BigInteger, Column, MetaData, Table, Text, bindparam, select, update
+
+from birthmark.store import Changes, Database, Statement, insert, open_database, statement, upsert
+from birthmark.store.statements import Compiled
+from fakes import FakeClock
+
+things = Table("test_things", MetaData(), Column("id", Text, primary_key=True), Column("n", BigInteger, nullable=False))
+ADD = insert(things)
+PUT = upsert(things)
+GET = statement(select(things).where(things.c.id == bindparam("id")))
+ALL = statement(select(things).order_by(things.c.id))
+BUMP = statement(
+    update(things).where(things.c.id == bindparam("key_id"), things.c.n == bindparam("key_n")).values(n=bindparam("n"))
+)
+
+
+def on_a_database(url: str, body: Callable[[Database], Awaitable[None]]) -> None:
+    async def main() -> None:
+        database = await open_database(url, FakeClock())
+        try:
+            await make_table(database)
+            await body(database)
+        finally:
+            await database.close()
+
+    asyncio.run(main())
+
+
+async def make_table(database: Database) -> None:
+    made = Statement(lambda _engine: select(things))
+    text = "CREATE TABLE IF NOT EXISTS test_things (id TEXT PRIMARY KEY, n BIGINT NOT NULL)"
+    made._compiled = {engine: Compiled(text, (), {}) for engine in ("sqlite", "postgresql")}
+    await database.commit(Changes().run(made))

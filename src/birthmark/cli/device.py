@@ -67,7 +67,7 @@ class RememberWithoutElementError(InvalidRequestError):
     """Only a chip remembers."""
 
     code = "device.remember_without_element"
-    cause = "--remember writes into a secure element, and the key is in a file."
+    cause = "The option --remember writes into a secure element, and the key is in a file."
     fix = "Use --element, or leave --remember out and give --hub next time."
 
 

@@ -127,12 +127,6 @@ class Connection(asyncio.Protocol):
         if self._inner is not None:
             self._inner.resume_writing()
 
-    def eof_received(self) -> bool:
-        if self._inner is None and self.peer is NO_PEER and not self._shut:
-            # A client that distrusts us may just close; some send their alert first, and that was read before.
-            self.deadline = None
-        return False
-
     # For the plaintext side.
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
@@ -205,7 +199,7 @@ class Connection(asyncio.Protocol):
         except SSL.WantReadError:
             self._flush()
             return False
-        except CertificateInvalidError as error:
+        except BirthmarkError as error:  # of what was shown: unreadable or too large
             self._give_up(error)
             return False
         except SSL.Error as error:

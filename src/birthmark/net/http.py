@@ -8,6 +8,7 @@ as ASGI too.
 import asyncio
 import copy
 from collections.abc import Awaitable, Callable, MutableMapping
+from http import HTTPStatus
 from typing import Any
 
 import uvicorn
@@ -25,6 +26,8 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 BodyLimit = Callable[[Scope], int]
+# Chunks of one byte take six on the wire; whoever sends more than this beside its body sends trailers without end.
+_RAW_FACTOR = 8
 
 
 class _RequestRefused(Exception):  # noqa: N818 - a way out of the parser's callbacks, never seen outside
@@ -38,6 +41,7 @@ class BoundedHttp(HttpToolsProtocol):
         super().__init__(config, state, {})
         self._limits = limits
         self._header_bytes = 0
+        self._body_bytes = 0
         self._in_headers = True
         self._refusal: tuple[int, str] | None = None
         self._plain: PlainTransport | None = None
@@ -49,11 +53,19 @@ class BoundedHttp(HttpToolsProtocol):
         self._set_deadline(self._limits.header_s, self._too_slow)
 
     def data_received(self, data: bytes) -> None:
+        if self.transport.is_closing():
+            return
         super().data_received(data)
-        if self._in_headers and self.parser is not None:
+        if self.parser is None:
+            return
+        if self._in_headers:
             self._header_bytes += len(data)
             if self._header_bytes > self._limits.max_header_bytes:
                 self._refuse(431, f"The request's headers are larger than {self._limits.max_header_bytes} bytes.")
+        else:
+            self._body_bytes += len(data)
+            if self._body_bytes > _RAW_FACTOR * self._limits.max_body_bytes:
+                self._refuse(413, f"The request body is larger than {self._limits.max_body_bytes} bytes.")
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._set_deadline(None)
@@ -61,9 +73,13 @@ class BoundedHttp(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         self._in_headers = True
-        self._header_bytes = 0
+        self._header_bytes = self._body_bytes = 0
         self._set_deadline(self._limits.header_s, self._too_slow)
         super().on_message_begin()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._in_headers:  # what comes after the body is a trailer: uvicorn would add it to the request's headers
+            super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
@@ -102,7 +118,7 @@ class BoundedHttp(HttpToolsProtocol):
     def _refuse(self, status: int, text: str) -> None:
         if self.transport.is_closing():
             return
-        reason = {408: "Request Timeout", 431: "Request Header Fields Too Large"}[status]
+        reason = HTTPStatus(status).phrase
         body = (text + "\n").encode()
         head = (
             f"HTTP/1.1 {status} {reason}\r\ncontent-type: text/plain; charset=utf-8\r\n"

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding
 from OpenSSL import SSL
 
+from birthmark.errors import InvalidRequestError
 from birthmark.pki.certificates import Certificate, CertificateInvalidError, parse_der
 
 # What our clouds' clients offer; others (h2) are ignored, never refused: a handshake must not fail for ALPN.
@@ -30,8 +31,19 @@ _TLS12_CIPHERS = (
 )
 _TLS13_CIPHERS = b"TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"
 
+_CACHED = 8192
+_MAX_CACHED_BYTES = 4096
+_MAX_CHAIN_BYTES = 32 * 1024
 # Devices come back with the same certificate; reading it again would cost more than the rest of the look-up.
-_parse = lru_cache(maxsize=8192)(parse_der)
+_parse_again = lru_cache(maxsize=_CACHED)(parse_der)
+
+
+class ChainTooLargeError(InvalidRequestError):
+    """More certificate bytes than any device sends; each connection keeps what was shown."""
+
+    code = "tls.chain_too_large"
+    cause = "The client showed certificates of more than {limit} bytes in all."
+    fix = "Send only the leaf and its intermediates."
 
 
 @dataclass(slots=True)
@@ -97,11 +109,17 @@ def shown_certificate(connection: SSL.Connection) -> Certificate | None:
 
 
 def peer_of(connection: SSL.Connection) -> TlsPeer:
-    """Return what a finished handshake proved. Raise `CertificateInvalidError` for a leaf nobody can read."""
+    """Return what a finished handshake proved.
+
+    Raise `CertificateInvalidError` for a leaf nobody can read, `ChainTooLargeError`.
+    """
     chain = []
-    for shown in connection.get_peer_cert_chain(as_cryptography=True) or ():
+    sent = [c.public_bytes(Encoding.DER) for c in connection.get_peer_cert_chain(as_cryptography=True) or ()]
+    if sum(map(len, sent)) > _MAX_CHAIN_BYTES:
+        raise ChainTooLargeError("Too many certificates were sent.", limit=_MAX_CHAIN_BYTES)
+    for der in sent:
         try:
-            chain.append(_parse(shown.public_bytes(Encoding.DER)))
+            chain.append(_parse(der))
         except CertificateInvalidError:
             continue  # an extra that cannot be read is no issuer
     leaf = shown_certificate(connection)
@@ -113,3 +131,8 @@ def peer_of(connection: SSL.Connection) -> TlsPeer:
         connection.get_protocol_version_name(),
         connection,
     )
+
+
+def _parse(der: bytes) -> Certificate:
+    """Parse once what is small enough to be remembered: anyone may fill the cache, so it must stay small in bytes."""
+    return _parse_again(der) if len(der) <= _MAX_CACHED_BYTES else parse_der(der)

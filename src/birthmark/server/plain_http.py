@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 
 import uvicorn
 
-from birthmark.net.http import ASGIApp
+from birthmark.net.http import ASGIApp, BoundedHttp
 from birthmark.net.listener import bind_error
 from birthmark.server.settings import Settings
 
@@ -15,12 +15,11 @@ async def serve_plain(app: ASGIApp, settings: Settings) -> Callable[[], Awaitabl
     config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", server_header=False)
     config.load()
     server = uvicorn.Server(config)
+    limits = settings.bounds()
     address, port = settings.health_address, settings.ports.health
     try:
         listening = await asyncio.get_running_loop().create_server(
-            lambda: config.http_protocol_class(  # type: ignore[call-arg, unused-ignore]
-                config=config, server_state=server.server_state, app_state={}
-            ),
+            lambda: BoundedHttp(config, server.server_state, limits),
             address,
             port,
         )

@@ -1,0 +1,110 @@
+"""What a peer may do after its headers: trailers and endless bodies are bounded too."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from birthmark.net.http import HttpService
+from birthmark.net.limits import Limits
+from birthmark.net.tls import NO_PEER
+
+LIMITS = Limits(max_body_bytes=4096, max_header_bytes=2048)
+CHUNKED = b"POST /x HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+class Wire(asyncio.Transport):
+    """Keeps what was written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sent = b""
+        self.is_over = False
+
+    def write(self, data: Any) -> None:
+        self.sent += bytes(data)
+
+    def close(self) -> None:
+        self.is_over = True
+
+    def is_closing(self) -> bool:
+        return self.is_over
+
+    def pause_reading(self) -> None: ...
+
+    def resume_reading(self) -> None: ...
+
+
+def talk(body: Callable[[Any, Wire], Awaitable[None]]) -> list[Any]:
+    """Run `body` on a connection; return the header lists that the application saw, as they are at its end."""
+    seen: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        while (await receive()).get("more_body"):
+            pass
+        seen.append(scope["headers"])
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
+        await send({"type": "http.response.body", "body": b""})
+
+    async def main() -> None:
+        wire = Wire()
+        protocol: Any = HttpService(app, LIMITS).protocol(NO_PEER)
+        protocol.connection_made(wire)
+        await body(protocol, wire)
+        protocol.connection_lost(None)
+
+    asyncio.run(main())
+    return seen
+
+
+def test_trailers_never_become_headers() -> None:
+    async def body(protocol: Any, wire: Wire) -> None:
+        protocol.data_received(CHUNKED + b"1\r\na\r\n0\r\nAuthorization: Bearer forged\r\n\r\n")
+        await asyncio.sleep(0.01)
+        assert wire.sent.startswith(b"HTTP/1.1 200")
+
+    (headers,) = talk(body)
+    assert b"authorization" not in dict(headers)
+
+
+def test_endless_trailers_are_cut_off() -> None:
+    async def body(protocol: Any, wire: Wire) -> None:
+        protocol.data_received(CHUNKED + b"0\r\n")
+        for number in range(5000):
+            protocol.data_received(b"X-%d: y\r\n" % number)
+            if wire.is_over:
+                break
+        assert wire.is_over
+        assert number * 10 < 16 * LIMITS.max_body_bytes
+
+    talk(body)
+
+
+def test_one_endless_trailer_is_cut_off() -> None:
+    async def body(protocol: Any, wire: Wire) -> None:
+        protocol.data_received(CHUNKED + b"0\r\nX: ")
+        for _ in range(500):
+            protocol.data_received(b"y" * 1000)
+        assert wire.is_over
+
+    talk(body)
+
+
+def test_length_and_chunks_together_are_refused() -> None:
+    async def body(protocol: Any, wire: Wire) -> None:
+        protocol.data_received(
+            b"POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+        )
+        await asyncio.sleep(0.01)
+        assert wire.sent.startswith(b"HTTP/1.1 400")
+        assert wire.is_over
+
+    assert talk(body) == []
+
+
+def test_two_lengths_are_refused() -> None:
+    async def body(protocol: Any, wire: Wire) -> None:
+        protocol.data_received(b"POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\nContent-Length: 5\r\n\r\nabcd")
+        await asyncio.sleep(0.01)
+        assert wire.sent.startswith(b"HTTP/1.1 400")
+
+    assert talk(body) == []

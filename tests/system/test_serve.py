@@ -44,6 +44,15 @@ def test_a_data_directory_that_cannot_be_written_is_named(tmp_path: Path) -> Non
     assert str(blocked / "data") in done.stderr
 
 
+def test_a_second_server_on_the_same_directory_is_refused_and_the_first_goes_on(tmp_path: Path) -> None:
+    with a_server(tmp_path) as server:
+        done = serve("--data", str(server.data), "--listen", free_address())
+        assert done.returncode == 1
+        assert "server.data_directory_in_use" in done.stderr
+        assert server.rows("dps", "show")
+        assert json.loads(server.run("env", "--format", "json").stdout) == server.endpoints
+
+
 def test_a_mistake_in_the_configuration_is_named(tmp_path: Path) -> None:
     config = tmp_path / "server.toml"
     config.write_text("[ports]\nmqttt = 1\n")

@@ -40,12 +40,18 @@ class SecretUnreadableError(UnavailableError):
 
 
 def write_private(path: Path, data: bytes) -> None:
-    """Create a file that only its owner can read, durably. Raise `FileExistsError`."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+    """Create a file that only its owner can read, durably and whole or not at all. Raise `FileExistsError`."""
+    building = path.with_name(f".{path.name}.new")
+    building.unlink(missing_ok=True)  # of a run that was killed
+    descriptor = os.open(building, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.link(building, path)  # unlike a rename it never replaces
+    finally:
+        building.unlink()
 
 
 def read_private(path: Path) -> bytes:

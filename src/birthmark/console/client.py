@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
+from birthmark.console.lock import is_served
 from birthmark.errors import (
     BirthmarkError,
     ConflictError,
@@ -54,6 +55,8 @@ class OperatorClient:
             token = (data / "operator.token").read_text(encoding="ascii").strip()
         except OSError as error:
             raise ServerNotRunningError("The server is not running", data=data, reason=error.strerror) from error
+        if not is_served(data):  # its port may be another program's by now, and that must not learn the token
+            raise ServerNotRunningError("The server is not running", data=data, reason="it has ended")
         return cls(data, endpoints["health_url"].rsplit("/", 1)[0], token)
 
     def get(self, path: str, **query: object) -> Any:

@@ -5,6 +5,7 @@
     tls/server.{pem,key}  the servers' certificate, made again when names change or it runs out
     trust.pem             our root alone
     bundle.pem            the system's roots and ours, for variables that replace a program's own store
+    server.lock           held by the server that runs
     operator.token        the operator interface's password
     est.password          the first EST user's password
     endpoints.json        how to reach the server; written when it is ready
@@ -22,8 +23,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from birthmark.ca.hierarchy import Hierarchy, load_or_create
-from birthmark.ca.keyfile import read_key, read_private, write_key, write_private
+from birthmark.ca.keyfile import SecretUnreadableError, read_key, read_private, write_key, write_private
 from birthmark.clock import Clock, Entropy
+from birthmark.console.lock import DirectoryLock
 from birthmark.errors import BirthmarkError, UnavailableError
 from birthmark.pki.certificates import Certificate, parse_bundle
 from birthmark.pki.issue import SigningKey, issue, new_serial
@@ -50,18 +52,26 @@ class DataDirectory:
         self.path = path
         self._clock = clock
         self._entropy = entropy
+        self._lock = DirectoryLock(path)
 
     def prepare(self) -> None:
-        """Create the directory, or find out that it cannot be used. Raise `DataDirectoryError`."""
+        """Create the directory and make it ours alone. Raise `DataDirectoryError` or `DirectoryInUseError`."""
         try:
             self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
             probe = self.path / ".writable"
             probe.write_bytes(b"")
             probe.unlink()
+            self._lock.acquire()
         except OSError as error:
             raise DataDirectoryError(
                 f"The data directory {self.path} cannot be written", path=self.path, reason=error.strerror
             ) from error
+
+    def release(self) -> None:
+        """Leave the directory to the next server; where this one was reached says nothing any more."""
+        if self._lock.is_held:
+            self.forget("endpoints.json")
+            self._lock.release()
 
     def hierarchy(self) -> Hierarchy:
         """Return the CA, made at the first start."""
@@ -82,7 +92,7 @@ class DataDirectory:
             key = read_key(directory / "server.key", passphrase)
         except (OSError, BirthmarkError):
             chain, key = (), None
-        if key is not None and self._still_good(chain, hierarchy, wanted):
+        if key is not None and self._still_good(chain, key, hierarchy, wanted):
             return chain, key
         key = ec.generate_private_key(ec.SECP256R1())
         leaf = issue(
@@ -107,7 +117,10 @@ class DataDirectory:
         path = self.path / name
         if not path.exists():
             write_private(path, self._entropy.token(24).hex().encode() + b"\n")
-        return read_private(path).strip().decode("ascii")
+        secret = read_private(path).strip().decode("ascii")
+        if not secret:  # an empty password would let everyone in
+            raise SecretUnreadableError("A secret is empty.", path=path, reason="it is empty")
+        return secret
 
     def write(self, name: str, content: bytes, *, is_secret: bool) -> None:
         """Replace a file in one step."""
@@ -122,8 +135,12 @@ class DataDirectory:
         """Remove a file if it is there."""
         (self.path / name).unlink(missing_ok=True)
 
-    def _still_good(self, chain: Sequence[Certificate], hierarchy: Hierarchy, wanted: Iterable[str]) -> bool:
+    def _still_good(
+        self, chain: Sequence[Certificate], key: SigningKey, hierarchy: Hierarchy, wanted: Iterable[str]
+    ) -> bool:
         leaf = chain[0]
+        if key.public_key() != leaf.public_key():  # of a start that ended between the two files
+            return False
         if self._clock.now() > leaf.not_after - _RENEW_BEFORE or chain[-1] != hierarchy.root.certificate:
             return False
         shown = leaf.parsed.extensions.get_extension_for_class(x509.SubjectAlternativeName).value

@@ -78,7 +78,8 @@ class Server:
         """Create or open everything, bind the ports, and return the endpoints. Raise `BirthmarkError`."""
         settings, clock, entropy = self.settings, self._clock, self._entropy
         self._data.prepare()
-        self._data.forget("endpoints.json")  # of an earlier run: it appears again when everything is bound
+        self._closers.append(self._data.release)
+        self._data.forget("endpoints.json")  # of a run that was killed: it appears again when everything is bound
         hierarchy = self._data.hierarchy()
         database = await open_database(settings.database_url, clock)
         self._closers.append(database.close)
@@ -189,10 +190,10 @@ class Server:
     async def stop(self) -> None:
         """Stop accepting, finish what was acknowledged, close everything in the reverse order."""
         self.is_ready = False
-        while self._closers:
-            closed = self._closers.pop()()
-            if asyncio.iscoroutine(closed):
-                await closed
+        async with contextlib.AsyncExitStack() as stack:  # one that fails does not keep the others from ending
+            for close in self._closers:
+                stack.push_async_callback(_ended, close)
+            self._closers = []
 
     async def _first_start(self, instances: Instances, hubs: hub_service.Hubs) -> None:
         """Make the default hub and provisioning service, linked, unless they are there."""
@@ -270,3 +271,9 @@ def _application(routes: list[BaseRoute]) -> Starlette:
     app = Starlette(routes=routes)
     app.router.redirect_slashes = False  # the SDKs' paths are exact; a redirect would lose their signatures
     return app
+
+
+async def _ended(close: Callable[[], Any]) -> None:
+    closing = close()
+    if asyncio.iscoroutine(closing):
+        await closing

@@ -1,0 +1,74 @@
+"""Who serves a data directory: a lock on `DIR/server.lock`, which ends with the process however that ends.
+
+The server holds it while it runs, so that a second one is refused before it touches anything. The command line looks at
+it before it sends the operator's token anywhere: an endpoint that a killed server left behind may be anyone's by now.
+"""
+
+import fcntl
+import os
+import time
+from pathlib import Path
+
+from birthmark.errors import ConflictError
+
+NAME = "server.lock"
+_PATIENCE = 20
+_PAUSE_S = 0.05
+
+
+class DirectoryInUseError(ConflictError):
+    """Another server runs on this data directory."""
+
+    code = "server.data_directory_in_use"
+    cause = "Another `birthmark serve` runs on the data directory {path}."
+    fix = "Use that one (`birthmark env --data {path}`), stop it first, or give this one another directory with --data."
+
+
+class DirectoryLock:
+    """The lock of the one server of a directory."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._descriptor: int | None = None
+
+    def acquire(self) -> None:
+        """Take the lock. Raise `DirectoryInUseError`, or `OSError` when there can be no such file."""
+        descriptor = os.open(self._directory / NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        for _ in range(_PATIENCE):  # `is_served` holds it for an instant
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                time.sleep(_PAUSE_S)
+            except OSError:
+                os.close(descriptor)
+                raise
+            else:
+                self._descriptor = descriptor
+                return
+        os.close(descriptor)
+        raise DirectoryInUseError("Another server runs on this data directory", path=self._directory)
+
+    @property
+    def is_held(self) -> bool:
+        return self._descriptor is not None
+
+    def release(self) -> None:
+        """Give the lock back; harmless when it is not held."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+def is_served(directory: Path) -> bool:
+    """Say whether a server runs on this directory now."""
+    try:
+        descriptor = os.open(directory / NAME, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False

@@ -1,0 +1,84 @@
+"""The data directory when starts go wrong: two at once, one that was cut off, a disk that was full."""
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from birthmark.ca.keyfile import SecretUnreadableError, write_private
+from birthmark.console.client import OperatorClient, ServerNotRunningError
+from birthmark.console.lock import DirectoryInUseError, is_served
+from birthmark.server.data_dir import DataDirectory
+from fakes import FakeClock, SeededEntropy
+
+
+def a_directory(path: Path) -> DataDirectory:
+    return DataDirectory(path / "data", FakeClock(), SeededEntropy())
+
+
+def test_a_second_server_is_refused_and_leaves_the_first_ones_endpoints(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("birthmark.console.lock._PATIENCE", 1)
+    first, second = a_directory(tmp_path), a_directory(tmp_path)
+    first.prepare()
+    first.write("endpoints.json", b"{}", is_secret=True)
+    with pytest.raises(DirectoryInUseError):
+        second.prepare()
+    second.release()
+    assert (first.path / "endpoints.json").exists()
+    assert is_served(first.path)
+    first.release()
+    assert not (first.path / "endpoints.json").exists()
+    second.prepare()
+    second.release()
+
+
+def test_the_token_goes_nowhere_when_the_server_has_ended(tmp_path: Path) -> None:
+    directory = a_directory(tmp_path)
+    directory.prepare()
+    directory.write("endpoints.json", b'{"health_url": "http://127.0.0.1:1/healthz"}', is_secret=True)
+    directory.secret("operator.token")
+    assert OperatorClient.of(directory.path).url == "http://127.0.0.1:1"
+    directory._lock.release()  # killed
+    with pytest.raises(ServerNotRunningError):
+        OperatorClient.of(directory.path)
+
+
+def test_a_secret_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        write_private(tmp_path / "secret", b"word")
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.undo()
+    write_private(tmp_path / "secret", b"word")
+    with pytest.raises(FileExistsError):
+        write_private(tmp_path / "secret", b"another")
+    assert (tmp_path / "secret").read_bytes() == b"word"
+    assert [path.name for path in tmp_path.iterdir()] == ["secret"]
+
+
+def test_an_empty_secret_lets_nobody_in(tmp_path: Path) -> None:
+    directory = a_directory(tmp_path)
+    directory.prepare()
+    (directory.path / "est.password").touch(mode=0o600)
+    with pytest.raises(SecretUnreadableError):
+        directory.secret("est.password")
+    directory.release()
+
+
+def test_a_start_cut_off_between_key_and_certificate_is_made_good(tmp_path: Path) -> None:
+    directory = a_directory(tmp_path)
+    directory.prepare()
+    hierarchy = directory.hierarchy()
+    directory.server_certificate(hierarchy, ["one.example"])
+    old = (directory.path / "tls" / "server.pem").read_bytes()
+    directory.server_certificate(hierarchy, ["two.example"])
+    (directory.path / "tls" / "server.pem").write_bytes(old)
+    chain, key = directory.server_certificate(hierarchy, ["one.example"])
+    assert chain[0].public_key() == key.public_key()
+    directory.release()

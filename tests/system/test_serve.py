@@ -193,3 +193,13 @@ def test_an_unwritable_directory_is_named_to_a_user_without_rights(tmp_path: Pat
         )
     assert done.returncode == 5
     assert "server.data_directory_not_writable" in done.stderr
+
+
+def test_why_reads_the_data_directory_without_changing_it(tmp_path: Path) -> None:
+    with a_server(tmp_path) as server:
+        assert run_app(server, a_file_device(tmp_path, "late-2")).returncode != 0
+        server.why("late-2")
+        server.stop()
+        before = {path.name: path.read_bytes() for path in server.data.glob("birthmark.db*")}
+        assert server.why("late-2")["code"] == "dps.not_enrolled"
+        assert {path.name: path.read_bytes() for path in server.data.glob("birthmark.db*")} == before

@@ -71,12 +71,11 @@ def _ask(data: Path, subject: str | None, limit: int) -> list[dict[str, Any]]:
 
 
 async def _read(data: Path, subject: str | None, limit: int) -> list[dict[str, Any]]:
-    from birthmark.clock import SystemClock
     from birthmark.refusals import refusals_about
-    from birthmark.store import open_database
+    from birthmark.store.readonly import ReadOnlySqlite
 
-    database = await open_database(f"sqlite:///{data / 'birthmark.db'}", SystemClock())
+    database = ReadOnlySqlite.open(data / "birthmark.db")
     try:
         return [refusal.as_json() for refusal in await refusals_about(database, subject, limit)]
     finally:
-        await database.close()
+        database.close()

@@ -1,7 +1,8 @@
 """Record refusals without holding anyone up, and find them again by any name the operator may have.
 
 A refusal is found by tracking id, registration, device or thing id, common name, thumbprint or peer address. Recording
-is best effort: it is queued with other commits, at most `MAX_PENDING` wait, and rows older than `KEEP` leave.
+is best effort: it is queued with other commits, at most `MAX_PENDING` wait, an address has its share, and rows older than
+`KEEP` or beyond the latest `MAX_ROWS` leave. What a client put into a refusal is cut to `MAX_CHARS`.
 """
 
 import asyncio
@@ -10,18 +11,23 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Protocol
 
 from birthmark.clock import Clock, Entropy, new_uuid
 from birthmark.errors import BirthmarkError
 from birthmark.pki.certificates import Certificate
 from birthmark.refusals import store
-from birthmark.store import Changes, Database, from_micros, to_micros
+from birthmark.refusals.shares import Shares
+from birthmark.store import Changes, Database, Statement, from_micros, to_micros
+from birthmark.store.database import Row
 
 log = logging.getLogger(__name__)
 
 KEEP = timedelta(days=7)
+MAX_ROWS = 50_000
 MAX_PENDING = 1000
+MAX_CHARS = 2000
+_MAX_FACT_CHARS = 500
 _PRUNE_EVERY = 1000
 # The facts under which a refusal is filed, as operators know them.
 _NAMES = (
@@ -64,6 +70,7 @@ class Ledger:
         self._entropy = entropy
         self._pending: set[asyncio.Task[None]] = set()
         self._recorded = 0
+        self._shares = Shares()
 
     def record(
         self,
@@ -76,12 +83,12 @@ class Ledger:
     ) -> str:
         """File a refusal and return its tracking id. Returns at once; the row follows with the next commit."""
         refusal_id = tracking_id or new_uuid(self._entropy)
-        known = {name: value for name, value in {**error.facts, **facts}.items() if value}
+        known = {name: _cut(value, _MAX_FACT_CHARS) for name, value in {**error.facts, **facts}.items() if value}
         if shown is not None:
             known.setdefault("thumbprint", shown.thumbprint.hex())
-            known.setdefault("common_name", shown.subject_cn or "")
+            known.setdefault("common_name", _cut(shown.subject_cn or "", _MAX_FACT_CHARS))
         log.info("refused", extra={"code": error.code, "tracking_id": refusal_id, "address": address})
-        if len(self._pending) < MAX_PENDING:
+        if len(self._pending) < MAX_PENDING and self._shares.has_room(address, self._clock.monotonic()):
             task = asyncio.get_running_loop().create_task(self._write(refusal_id, error, address, known))
             self._pending.add(task)
             task.add_done_callback(self._pending.discard)
@@ -98,9 +105,9 @@ class Ledger:
             id=refusal_id,
             at=to_micros(now),
             code=error.code,
-            message=error.message,
-            cause=error.explain_cause(),
-            fix=error.explain_fix(),
+            message=_cut(error.message, MAX_CHARS),
+            cause=_cut(error.explain_cause(), MAX_CHARS),
+            fix=_cut(error.explain_fix(), MAX_CHARS),
             address=address,
             facts=json.dumps(facts, sort_keys=True),
         )
@@ -110,14 +117,26 @@ class Ledger:
         self._recorded += 1
         if self._recorded % _PRUNE_EVERY == 1:
             before = to_micros(now - KEEP)
-            changes.run(store.FORGET, before=before).run(store.FORGET_NAMES, before=before)
+            changes.run(store.FORGET, before=before, kept=MAX_ROWS)
+            changes.run(store.FORGET_NAMES, before=before)
         try:
             await self._database.commit(changes)
         except BirthmarkError:
             log.warning("refusal.not_recorded", extra={"tracking_id": refusal_id})
 
 
-async def refusals_about(database: Database, subject: str | None, limit: int = 20) -> Sequence[Refusal]:
+class Reader(Protocol):
+    """Whatever answers a statement: a server's database, or its file alone."""
+
+    async def all(self, statement: Statement, /, **params: Any) -> Sequence[Row]: ...
+
+
+def _cut(text: str, limit: int) -> str:
+    """Return `text` short enough, and with what not every database keeps (NUL, lone surrogates) escaped."""
+    return text[:limit].replace("\0", "\\u0000").encode("utf-8", "backslashreplace").decode()
+
+
+async def refusals_about(database: Reader, subject: str | None, limit: int = 20) -> Sequence[Refusal]:
     """Return the latest refusals filed under `subject` (any letter case), or of all when it is None."""
     if subject is None:
         rows = await database.all(store.LATEST, limit=limit)

@@ -1,6 +1,6 @@
 """The ledger's tables: one row per refusal, and one per name it can be found by."""
 
-from sqlalchemy import BigInteger, Column, Index, Table, Text, bindparam, delete, select
+from sqlalchemy import BigInteger, Column, Index, Table, Text, bindparam, delete, func, or_, select
 
 from birthmark.store import insert, metadata, statement
 
@@ -37,5 +37,13 @@ ABOUT = statement(
     .limit(bindparam("limit"))
 )
 LATEST = statement(select(refusals).order_by(refusals.c.at.desc()).limit(bindparam("limit")))
-FORGET = statement(delete(refusals).where(refusals.c.at < bindparam("before")))
-FORGET_NAMES = statement(delete(subjects).where(subjects.c.at < bindparam("before")))
+_FIRST_TOO_MANY = select(refusals.c.at).order_by(refusals.c.at.desc()).limit(1).offset(bindparam("kept"))
+FORGET = statement(
+    delete(refusals).where(or_(refusals.c.at < bindparam("before"), refusals.c.at <= _FIRST_TOO_MANY.scalar_subquery()))
+)
+# After `FORGET`: a name goes with the oldest refusal there is.
+FORGET_NAMES = statement(
+    delete(subjects).where(
+        subjects.c.at < func.coalesce(select(func.min(refusals.c.at)).scalar_subquery(), bindparam("before"))
+    )
+)

@@ -1,0 +1,25 @@
+"""One address may not fill the ledger: a token bucket for each, the least recent are forgotten."""
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class Shares:
+    """`burst` rows at once for an address, then `per_s` a second."""
+
+    burst: float = 2000
+    per_s: float = 5
+    max_addresses: int = 4096
+    _left: OrderedDict[str, tuple[float, float]] = field(default_factory=OrderedDict, repr=False)
+
+    def has_room(self, address: str, now: float) -> bool:
+        """Take one row's room for `address`, if there is. `now` is monotonic seconds."""
+        left, then = self._left.get(address, (self.burst, now))
+        left = min(self.burst, left + (now - then) * self.per_s)
+        has_room = left >= 1
+        self._left[address] = (left - has_room, now)
+        self._left.move_to_end(address)
+        if len(self._left) > self.max_addresses:
+            self._left.popitem(last=False)
+        return has_room

@@ -1,0 +1,100 @@
+"""The ledger under a flood, on both databases: bounded in rows, in bytes and by address."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import func, select
+
+from birthmark.errors import InvalidRequestError
+from birthmark.refusals import Ledger, ledger, refusals_about
+from birthmark.refusals.shares import Shares
+from birthmark.refusals.store import refusals, subjects
+from birthmark.store import Database, open_database, statement
+from fakes import FakeClock, SeededEntropy
+
+pytestmark = pytest.mark.integration
+
+ROWS = statement(select(func.count().label("n")).select_from(refusals))
+NAMES = statement(select(func.count().label("n")).select_from(subjects))
+
+
+def with_a_ledger(url: str, body: Callable[[Ledger, Database, FakeClock], Awaitable[None]]) -> None:
+    async def main() -> None:
+        clock = FakeClock()
+        database = await open_database(url, clock)
+        try:
+            await body(Ledger(database, clock, SeededEntropy()), database, clock)
+        finally:
+            await database.close()
+
+    asyncio.run(main())
+
+
+def a_refusal(**facts: object) -> InvalidRequestError:
+    return InvalidRequestError("No", **facts)
+
+
+def test_only_the_latest_rows_are_kept(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledger, "MAX_ROWS", 10)
+    monkeypatch.setattr(ledger, "_PRUNE_EVERY", 20)
+
+    async def body(book: Ledger, database: Database, clock: FakeClock) -> None:
+        for number in range(41):
+            book.record(a_refusal(device_id=f"device-{number}"), address=f"192.0.2.{number}")
+            await book.settled()
+            clock.move(timedelta(seconds=1))
+        rows, names = await database.one(ROWS), await database.one(NAMES)
+        assert rows is not None
+        assert names is not None
+        assert rows["n"] == 10
+        assert names["n"] == 2 * rows["n"]
+        assert await refusals_about(database, "device-40")
+        assert not await refusals_about(database, "device-5")
+
+    with_a_ledger(database_url, body)
+
+
+def test_old_rows_leave_with_their_names(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledger, "_PRUNE_EVERY", 2)
+
+    async def body(book: Ledger, database: Database, clock: FakeClock) -> None:
+        for day in (0, 0, 8):
+            clock.move(timedelta(days=day))
+            book.record(a_refusal(device_id=f"device-{day}"), address="192.0.2.1")
+            await book.settled()
+        names = await database.one(NAMES)
+        assert names is not None
+        assert names["n"] == 2
+        assert len(await refusals_about(database, None)) == 1
+
+    with_a_ledger(database_url, body)
+
+
+def test_one_address_cannot_push_the_others_out(database_url: str) -> None:
+    async def body(book: Ledger, database: Database, clock: FakeClock) -> None:
+        book._shares = Shares(burst=3, per_s=1)
+        for number in range(9):
+            book.record(a_refusal(device_id=f"loud-{number}"), address="192.0.2.1")
+        book.record(a_refusal(device_id="quiet"), address="192.0.2.2")
+        await book.settled()
+        assert len(await refusals_about(database, None)) == 4
+        assert await refusals_about(database, "quiet")
+        clock.move(timedelta(seconds=2))
+        book.record(a_refusal(device_id="later"), address="192.0.2.1")
+        await book.settled()
+        assert await refusals_about(database, "later")
+
+    with_a_ledger(database_url, body)
+
+
+def test_what_a_client_wrote_is_cut_and_never_unkeepable(database_url: str) -> None:
+    async def body(book: Ledger, database: Database, clock: FakeClock) -> None:
+        reference = book.record(a_refusal(device_id="a\0b\ud800" + "x" * 100_000, other="\0"), address="192.0.2.1")
+        await book.settled()
+        (found,) = await refusals_about(database, reference)
+        assert found.facts["device_id"].startswith("a\\u0000b\\ud800xxx")
+        assert len(str(found.as_json())) < 10_000
+
+    with_a_ledger(database_url, body)

@@ -29,8 +29,9 @@ class ReadOnlySqlite:
     def open(cls, path: Path) -> Self:
         """Open an existing file. Raise `UnreadableDatabaseError`."""
         last: sqlite3.Error | None = None
-        # A write-ahead log that nobody has open needs a directory we may write; then the file itself is all there is.
-        for mode in ("mode=ro", "immutable=1"):
+        # Without a write-ahead log the file is all there is; opened otherwise, SQLite would put a log beside it.
+        has_log = path.with_name(path.name + "-wal").exists()
+        for mode in ("mode=ro", "immutable=1") if has_log else ("immutable=1",):
             try:
                 connection = sqlite3.connect(f"{path.resolve().as_uri()}?{mode}", uri=True)
                 connection.row_factory = sqlite3.Row

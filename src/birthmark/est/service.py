@@ -1,6 +1,8 @@
 """EST at work: find out who asks, then have the CA issue."""
 
+import asyncio
 from dataclasses import dataclass, field
+from weakref import WeakValueDictionary
 
 from birthmark.auth.passwords import PasswordCheck
 from birthmark.auth.principals import Principal, PrincipalKind
@@ -55,6 +57,7 @@ class EstService:
     failures: Limiter = field(default_factory=lambda: Limiter(burst=10, every_s=6.0))
     """Wrong passwords per address."""
     signatures: SignatureCache = field(default_factory=SignatureCache, repr=False)
+    _turns: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary, init=False, repr=False)
 
     def cacerts(self, label: str | None = None) -> tuple[Certificate, ...]:
         """Return what a device needs above its own certificate, and nothing more: Azure's agent sends it all in TLS."""
@@ -124,13 +127,17 @@ class EstService:
     async def _by_password(self, caller: Caller, authorization: str) -> Principal:
         name, password = wire.parse_basic(authorization)
         address = f"address {caller.address}"
-        self.failures.check(address, self.ca.clock.monotonic())
         row = await self.ca.database.one(store.USER, name=name)
         user = None if row is None else store.user_of(row)
         stored = None if user is None else user.password_hash
-        if not await self.passwords.matches(password, stored) or user is None:
-            self.failures.take(address, self.ca.clock.monotonic())
-            raise PasswordWrongError("User or password is wrong.", user=name)
+        # One guess of an address at a time: sent all at once they would all pass before the first is counted.
+        turn = self._turns.setdefault(address, asyncio.Lock())
+        async with turn:
+            self.failures.check(address, self.ca.clock.monotonic())
+            is_right = await self.passwords.matches(password, stored)
+            if not is_right or user is None:
+                self.failures.take(address, self.ca.clock.monotonic())
+                raise PasswordWrongError("User or password is wrong.", user=name)
         return Principal(PrincipalKind.EST_USER, user.name, user.device_id)
 
     def _profile(self, label: str | None) -> Profile:

@@ -119,6 +119,20 @@ async def test_rfc7030_3_2_3_guessing_passwords_is_slowed_down(server: EstServer
 
 
 @est()
+async def test_rfc7030_3_2_3_guesses_sent_all_at_once_are_slowed_down_too(server: EstServer) -> None:
+    wrong = {"Authorization": wire.render_basic("factory", "wrong")}
+    answers = await asyncio.gather(*(server.post("simpleenroll", a_csr(), headers=wrong) for _ in range(30)))
+    assert [answer.status for answer in answers].count(401) == 10
+    assert [answer.status for answer in answers].count(429) == 20
+
+
+@est()
+async def test_a_line_of_devices_that_start_together_is_not_taken_for_guessing(server: EstServer) -> None:
+    answers = await asyncio.gather(*(server.post("simpleenroll", a_csr(f"line-{n}")) for n in range(30)))
+    assert {answer.status for answer in answers} == {200}
+
+
+@est()
 async def test_a_refusal_can_be_looked_up_by_its_reference(server: EstServer) -> None:
     answer = await server.post("simpleenroll", a_csr(), headers={})
     await server.ledger.settled()

@@ -9,7 +9,7 @@ class ReenrollWithoutCertificateError(ForbiddenError):
     """Only the holder of a certificate can renew it."""
 
     code = "est.reenroll_without_certificate"
-    cause = "Renewal (simplereenroll) needs the certificate that is being renewed as TLS client certificate; none was shown."
+    cause = "Renewal (simplereenroll) needs the current certificate as TLS client certificate; none was shown."
     fix = "Connect with the current certificate and its key, or use simpleenroll with other credentials."
 
 

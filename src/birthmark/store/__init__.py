@@ -12,7 +12,8 @@ Not here: what the rows mean (the rooms), who hears of events (`bus`).
 """
 
 from birthmark.store.changes import AuditRow, Changes, Event
-from birthmark.store.database import Database, open_database
+from birthmark.store.database import Database
+from birthmark.store.opening import open_database
 from birthmark.store.schema import metadata
 from birthmark.store.statements import Statement, insert, statement, upsert
 from birthmark.store.values import from_micros, to_micros

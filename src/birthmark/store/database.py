@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Protocol
 
-from birthmark.clock import Clock
 from birthmark.errors import BirthmarkError, InvalidRequestError
 from birthmark.store.changes import Changes
 from birthmark.store.statements import Statement
@@ -127,20 +126,3 @@ class GroupCommit:
                 future.set_exception(problem)
         if announced:
             self.on_events()
-
-
-async def open_database(url: str, clock: Clock, *, chain: str = "main") -> Database:
-    """Open `sqlite:///PATH` or `postgresql://…`, migrated to this version's schema.
-
-    `chain` names this process's audit chain. Raise `InvalidRequestError` for another scheme, `UnavailableError` when
-    the engine cannot be opened.
-    """
-    if url.startswith("sqlite:///"):
-        from birthmark.store.sqlite import SqliteDatabase  # noqa: PLC0415 - only the chosen engine's driver is loaded
-
-        return await SqliteDatabase.open(url.removeprefix("sqlite:///"), clock, chain)
-    if url.startswith(("postgresql://", "postgres://")):
-        from birthmark.store.postgresql import PostgresDatabase  # noqa: PLC0415 - as above
-
-        return await PostgresDatabase.open(url, clock, chain)
-    raise InvalidRequestError("The database URL must begin with sqlite:/// or postgresql://", url=url.split(":", 1)[0])

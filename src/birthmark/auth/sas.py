@@ -11,6 +11,7 @@ import base64
 import binascii
 import hashlib
 import hmac
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -21,6 +22,7 @@ from birthmark.errors import UnauthenticatedError
 PREFIX = "SharedAccessSignature "
 SKEW = timedelta(minutes=5)
 MAX_TOKEN_CHARS = 4096
+_PORT = re.compile(r"^([^/:]+|\[[^/\]]+\]):[0-9]{1,5}(?=/|$)")
 
 
 class SasMalformedError(UnauthenticatedError):
@@ -106,10 +108,14 @@ def check_sas(token: SasToken, keys: Sequence[bytes], now: datetime) -> None:
 
 
 def check_resource(token: SasToken, expected: Sequence[str]) -> None:
-    """Check that the token is for one of `expected` or something above it, by path segment."""
+    """Check that the token is for one of `expected` or something above it, by path segment.
+
+    The host counts with any port and with none: what an SDK signs depends on the connection string it was given.
+    """
+    shown = _PORT.sub(r"\1", token.resource).rstrip("/")
     for candidate in expected:
-        low = candidate.lower()
-        if low == token.resource or low.startswith(token.resource.rstrip("/") + "/"):
+        low = _PORT.sub(r"\1", candidate.lower())
+        if low == shown or low.startswith(shown + "/"):
             return
     raise SasScopeError("The token is for something else", resource=token.resource, expected=expected[0])
 

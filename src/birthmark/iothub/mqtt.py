@@ -1,7 +1,13 @@
-"""IoT Hub over MQTT 3.1.1: CONNECT, telemetry, subscriptions."""
+"""IoT Hub over MQTT 3.1.1: CONNECT, telemetry, subscriptions.
 
+A connection whose messages wait for the database, `WINDOW` of them or `WINDOW_BYTES`, is not read until one is written.
+"""
+
+import asyncio
+import contextlib
 import functools
-from collections.abc import Awaitable
+from collections import defaultdict
+from collections.abc import Awaitable, Iterator
 
 from birthmark.clock import Clock
 from birthmark.errors import BirthmarkError
@@ -20,6 +26,16 @@ from birthmark.net.pump import Closed, MqttLink, MqttRefusedError
 from birthmark.store import to_micros
 
 MAX_KEEP_ALIVE_S = 1177  # times 1.5 this is the hub's cap of 1767 s
+MAX_SUBSCRIPTIONS = 50
+WINDOW = 100
+WINDOW_BYTES = 1024 * 1024
+_FAILURE = 0x80
+
+
+class _Arrival:
+    """A device between CONNECT and CONNACK."""
+
+    is_stale = False  # its identity changed since it was looked at
 
 
 class HubConnections:
@@ -29,6 +45,7 @@ class HubConnections:
         self._hubs = hubs
         self._clock = clock
         self._live: dict[tuple[str, str], HubSession] = {}
+        self._arriving: defaultdict[str, set[_Arrival]] = defaultdict(set)
 
     async def accept(self, link: MqttLink, packet: Connect) -> "HubSession":
         """Return the session of a CONNECT, or raise `MqttRefusedError`."""
@@ -38,16 +55,31 @@ class HubConnections:
                 raise TopicNotServedError(
                     "Modules are not served", device_id=user.device_id, topic=f"module {user.module_id}"
                 )
-            hub, device = await self._hubs.connect(user, link.peer.leaf, packet.password)
-            if packet.clean_start:
-                filters: dict[str, int] = {}
-                await self._hubs.drop_subscriptions(hub, device.device_id, None)
-            else:
-                filters = await self._hubs.stored_subscriptions(hub, device.device_id)
+            with self._arrives(user.device_id) as arrival:
+                hub, device = await self._hubs.connect(user, link.peer.leaf, packet.password)
+                if packet.clean_start:
+                    filters: dict[str, int] = {}
+                    await self._hubs.drop_subscriptions(hub, device.device_id, None)
+                else:
+                    filters = await self._hubs.stored_subscriptions(hub, device.device_id)
+                while arrival.is_stale:  # nobody told a connection that was not there yet: it must prove itself again
+                    arrival.is_stale = False
+                    hub, device = await self._hubs.connect(user, link.peer.leaf, packet.password)
         except BirthmarkError as error:
             raise MqttRefusedError(connack_code(error), error) from error
         link.set_keep_alive(min(packet.keep_alive_s or MAX_KEEP_ALIVE_S, MAX_KEEP_ALIVE_S))
         return HubSession(self, link, hub, device, filters, is_persistent=not packet.clean_start)
+
+    @contextlib.contextmanager
+    def _arrives(self, device_id: str) -> Iterator[_Arrival]:
+        arrival = _Arrival()
+        self._arriving[device_id].add(arrival)
+        try:
+            yield arrival
+        finally:
+            self._arriving[device_id].discard(arrival)
+            if not self._arriving[device_id]:
+                del self._arriving[device_id]
 
     def enter(self, session: "HubSession") -> None:
         """Make `session` the device's one connection."""
@@ -67,24 +99,32 @@ class HubConnections:
 
     def recheck(self, body: dict[str, str]) -> None:
         """An identity changed: its connection must prove itself again."""
+        for arrival in self._arriving.get(body["device_id"], ()):
+            arrival.is_stale = True
         session = self._live.get((body["hub"], body["device_id"]))
         if session is not None:
             session.link.close(Closed.SERVER)
 
     def drop_hub(self, body: dict[str, str]) -> None:
         """A hub was deleted: its connections end."""
+        for arrivals in self._arriving.values():
+            for arrival in arrivals:
+                arrival.is_stale = True
         for (hub, _), session in list(self._live.items()):
             if hub == body["hub"]:
                 session.link.close(Closed.SERVER)
 
-    def send_telemetry(self, session: "HubSession", packet: Publish, bag: str) -> None:
-        """Queue a message; it is acknowledged when durable."""
+    def send_telemetry(self, session: "HubSession", packet: Publish, bag: str) -> Awaitable[None] | None:
+        """Queue a message; it is acknowledged when durable. What is returned waits until there is room for the next."""
         properties = wire.parse_property_bag(bag)
         if packet.retain:
             properties["mqtt-retain"] = "true"
         now = to_micros(self._clock.now())
         message = wire.message_of(session.device.device_id, properties, packet.payload, now)
-        self._hubs.intake(session.hub).add(message, functools.partial(_acknowledge, session.link, packet.packet_id))
+        size = len(packet.payload) + len(bag)
+        room = session.take_room(size)
+        self._hubs.intake(session.hub).add(message, functools.partial(session.written, packet.packet_id, size))
+        return room
 
     @property
     def hubs(self) -> Hubs:
@@ -109,6 +149,8 @@ class HubSession:
         self._is_persistent = is_persistent
         self._telemetry = wire.telemetry_topic(device.device_id)
         self._was_known = bool(filters)
+        self._unwritten = self._unwritten_bytes = 0
+        self._room = asyncio.Event()
         self.link = link
         self.hub = hub
         self.device = device
@@ -128,12 +170,32 @@ class HubSession:
             raise MessageTooLargeError("The message is too large", device_id=device_id, size=len(packet.payload))
         head = self._telemetry
         if packet.topic.startswith(head):
-            self._connections.send_telemetry(self, packet, packet.topic[len(head) :])
-        elif packet.topic == head[:-1]:
-            self._connections.send_telemetry(self, packet, "")
+            return self._connections.send_telemetry(self, packet, packet.topic[len(head) :])
+        if packet.topic == head[:-1]:
+            return self._connections.send_telemetry(self, packet, "")
+        raise TopicNotServedError("The topic is not served", device_id=device_id, topic=packet.topic[:200])
+
+    def take_room(self, size: int) -> Awaitable[None] | None:
+        """Count a message that waits for the database; return what waits for room when there is no more."""
+        self._unwritten += 1
+        self._unwritten_bytes += size
+        if self._unwritten < WINDOW and self._unwritten_bytes < WINDOW_BYTES:
+            return None
+        self._room.clear()
+        return self._wait_for_room()
+
+    async def _wait_for_room(self) -> None:
+        await self._room.wait()
+
+    def written(self, packet_id: int | None, size: int, error: BirthmarkError | None) -> None:
+        """A message is durable, or was not written: then the device sends again after it reconnects."""
+        self._unwritten -= 1
+        self._unwritten_bytes -= size
+        self._room.set()
+        if error is None:
+            self.link.ack(packet_id)
         else:
-            raise TopicNotServedError("The topic is not served", device_id=device_id, topic=packet.topic[:200])
-        return None
+            self.link.close(Closed.SERVER)
 
     def subscribed(self, packet: Subscribe) -> Awaitable[None] | None:
         device_id = self.device.device_id
@@ -142,14 +204,15 @@ class HubSession:
         for name, options in packet.filters:
             if not name.startswith(allowed):
                 raise TopicNotServedError("The filter is not served", device_id=device_id, topic=name[:200])
-            granted[name] = min(options & 3, 1)
+            if name in self._filters or len(self._filters.keys() | granted) < MAX_SUBSCRIPTIONS:
+                granted[name] = min(options & 3, 1)
         return self._subscribe(packet, granted)
 
     async def _subscribe(self, packet: Subscribe, granted: dict[str, int]) -> None:
         self._filters |= granted
         if self._is_persistent:
             await self._connections.hubs.keep_subscriptions(self.hub, self.device.device_id, granted)
-        self.link.send(SubAck(packet.packet_id, tuple(granted[name] for name, _ in packet.filters)))
+        self.link.send(SubAck(packet.packet_id, tuple(granted.get(name, _FAILURE) for name, _ in packet.filters)))
 
     def unsubscribed(self, packet: Unsubscribe) -> Awaitable[None] | None:
         return self._unsubscribe(packet)
@@ -165,10 +228,3 @@ class HubSession:
 
     def closed(self, reason: Closed) -> None:
         self._connections.leave(self)
-
-
-def _acknowledge(link: MqttLink, packet_id: int | None, error: BirthmarkError | None) -> None:
-    if error is None:
-        link.ack(packet_id)
-    else:
-        link.close(Closed.SERVER)  # the device sends again after it reconnects

@@ -153,8 +153,7 @@ class Hubs:
         if pair is None or token.policy not in allowed:
             raise PolicyKeyError("The policy may not do this", allowed=names, shown=f"the policy {token.policy}")
         check_sas(token, pair, self._clock.now())
-        port_of = [f"{hub.host}:{port}" for port in (443, 8443)]
-        check_resource(token, [f"{host}/{resource.lstrip('/')}" for host in (hub.host, *port_of)])
+        check_resource(token, [f"{hub.host}/{resource}"])
         return str(token.policy)
 
     # Registry

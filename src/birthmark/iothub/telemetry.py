@@ -55,16 +55,18 @@ class Intake:
             await self._task
 
     async def _drain(self) -> None:
-        while self._waiting:
-            batch, self._waiting = self._waiting[:_MAX_PER_SEGMENT], self._waiting[_MAX_PER_SEGMENT:]
-            messages = [message for message, _ in batch]
-            error = await self._write(messages)
-            for _, done in batch:
-                done(error)
-            if error is None:
-                for listener in tuple(self._listeners):
-                    listener(messages)
-        self._task = None
+        try:
+            while self._waiting:
+                batch, self._waiting = self._waiting[:_MAX_PER_SEGMENT], self._waiting[_MAX_PER_SEGMENT:]
+                messages = [message for message, _ in batch]
+                error = await self._write(messages)
+                for _, done in batch:
+                    done(error)
+                if error is None:
+                    for listener in tuple(self._listeners):
+                        listener(messages)
+        finally:
+            self._task = None
 
     async def _write(self, messages: Sequence[Message]) -> BirthmarkError | None:
         now = self._clock.now()

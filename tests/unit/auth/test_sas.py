@@ -116,3 +116,16 @@ def test_any_text_is_a_connection_string_or_a_clear_refusal(text: str) -> None:
     except ConnectionStringError:
         return
     assert parse_connection_string(parsed.render()) == parsed
+
+
+@pytest.mark.parametrize("signed", ["hub.example", "hub.example:9443", "HUB.example:443/devices", "hub.example/"])
+def test_the_host_counts_with_any_port_and_with_none(signed: str) -> None:
+    check_resource(parse_sas(make_sas(signed, b"k" * 32, 4_000_000_000)), ["hub.example/devices/a"])
+
+
+@pytest.mark.parametrize(
+    "signed", ["", "/", "hub", "hub.example.evil", "hub.example:1/devices/b", "hub.example:x", ":443"]
+)
+def test_nothing_else_is_above_a_resource(signed: str) -> None:
+    with pytest.raises(SasScopeError):
+        check_resource(parse_sas(make_sas(signed, b"k" * 32, 4_000_000_000)), ["hub.example/devices/a"])

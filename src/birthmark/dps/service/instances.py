@@ -126,9 +126,7 @@ class Instances:
             except UnauthenticatedError as error:
                 problem = error
                 continue
-            bare = host.rpartition(":")[0] if ":" in host else host
-            hosts = dict.fromkeys((host, bare, instance.host, f"{instance.host}:443", f"{instance.host}:8443"))
-            check_resource(token, [f"{name}{resource}" for name in hosts])
+            check_resource(token, [f"{name}{resource}" for name in (instance.host, host)])
             return instance
         raise problem
 

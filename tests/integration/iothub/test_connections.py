@@ -1,0 +1,172 @@
+"""Hub connections on a real database: a device that sends faster than the disk writes, subscribes without end, or is
+switched off at the wrong moment."""
+
+import asyncio
+import sqlite3
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from birthmark.errors import BirthmarkError
+from birthmark.iothub import wire
+from birthmark.iothub.model import AuthenticationType, DeviceAuthentication, Hub
+from birthmark.iothub.mqtt import MAX_SUBSCRIPTIONS, WINDOW, HubConnections
+from birthmark.iothub.service import Hubs
+from birthmark.mqtt import codec
+from birthmark.mqtt.engine import Engine, Role
+from birthmark.mqtt.packets import LEVEL_3_1_1, ConnAck, Connect, Packet, PubAck, Publish, SubAck, Subscribe
+from birthmark.net.pump import MqttLink
+from birthmark.net.tls import TlsPeer
+from birthmark.store import open_database
+from fakes import FakeClock, SeededEntropy
+from pki_builders import a_device
+
+pytestmark = pytest.mark.integration
+
+DEVICE = a_device(common_name="device-1").certificate
+PEER = TlsPeer(DEVICE, (), b"", "", "TLSv1.3")
+ON_RECORD = DeviceAuthentication(AuthenticationType.SELF_SIGNED, DEVICE.thumbprint.hex().upper())
+
+
+@dataclass
+class Wire:
+    """The pump's transport, and the client at its other end."""
+
+    client: Engine = field(default_factory=lambda: Engine(Role.CLIENT))
+    heard: list[Packet] = field(default_factory=list)
+    is_paused: bool = False
+    is_over: bool = False
+
+    def write(self, data: bytes) -> None:
+        self.client.receive_data(data, 0.0)
+        while (packet := self.client.next_event()) is not None:
+            self.heard.append(packet)
+
+    def close(self) -> None:
+        self.is_over = True
+
+    def pause_reading(self) -> None:
+        self.is_paused = True
+
+    def resume_reading(self) -> None:
+        self.is_paused = False
+
+    def set_deadline(self, after_s: float | None, act: Callable[[], None] | None = None) -> None: ...
+
+    def got(self, kind: type[Packet]) -> list[Packet]:
+        return [packet for packet in self.heard if isinstance(packet, kind)]
+
+
+@dataclass
+class World:
+    hubs: Hubs
+    hub: Hub
+    connections: HubConnections
+    clock: FakeClock
+    file: Path
+    refused: list[BirthmarkError] = field(default_factory=list)
+
+    def start(self, *, clean: bool = True) -> tuple[MqttLink, Wire]:
+        """Return a connection whose CONNECT is on its way."""
+        wire_, link = (
+            Wire(),
+            MqttLink(self.connections.accept, lambda e, _a, _p: self.refused.append(e), self.clock, PEER),
+        )
+        link.start(wire_, "192.0.2.1")
+        wire_.client.send(
+            Connect("device-1", username=wire.render_username(self.hub.host, "device-1", ""), clean_start=clean)
+        )
+        link.data_received(wire_.client.data_to_send())
+        return link, wire_
+
+    async def connected(self, **options: bool) -> tuple[MqttLink, Wire]:
+        link, wire_ = self.start(**options)
+        await until(lambda: bool(wire_.got(ConnAck)))
+        return link, wire_
+
+
+def in_a_world(directory: Path, body: Callable[[World], Awaitable[None]]) -> None:
+    async def main() -> None:
+        clock = FakeClock()
+        database = await open_database(f"sqlite:///{directory}/x.db", clock)
+        hubs = Hubs(database, clock, SeededEntropy())
+        hub = await hubs.create("main", "hub.example", actor="test")
+        await hubs.put(hub, "device-1", wire.DeviceBody("device-1"), ON_RECORD, None, actor="test")
+        try:
+            await body(World(hubs, hub, HubConnections(hubs, clock), clock, directory / "x.db"))
+        finally:
+            await hubs.settled()
+            await database.close()
+
+    asyncio.run(main())
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+def test_a_device_that_sends_faster_than_the_disk_writes_is_not_read_any_more(tmp_path: Path) -> None:
+    async def body(world: World) -> None:
+        link, client = await world.connected()
+        lock = sqlite3.connect(world.file, isolation_level=None)
+        lock.execute("BEGIN IMMEDIATE")
+        topic = wire.telemetry_topic("device-1")
+        sent = 5 * WINDOW
+        for number in range(sent):
+            link.data_received(codec.encode(Publish(topic, b"x" * 100, 1, packet_id=number + 1), LEVEL_3_1_1))
+        await asyncio.sleep(0.05)
+        assert client.is_paused
+        assert len(world.hubs.intake(world.hub)._waiting) <= WINDOW
+        lock.execute("ROLLBACK")
+        lock.close()
+        await until(lambda: len(client.got(PubAck)) == sent)
+        assert not client.is_paused
+        assert len(await world.hubs.latest_messages(world.hub, None, 10_000)) == sent
+
+    in_a_world(tmp_path, body)
+
+
+def test_subscriptions_of_a_device_are_bounded(tmp_path: Path) -> None:
+    async def body(world: World) -> None:
+        link, client = await world.connected(clean=False)
+        for number in range(MAX_SUBSCRIPTIONS + 10):
+            client.client.send(Subscribe(number + 1, ((f"$iothub/methods/{number}", 1),)))
+            link.data_received(client.client.data_to_send())
+        await until(lambda: len(client.got(SubAck)) == MAX_SUBSCRIPTIONS + 10)
+        codes = [packet.codes[0] for packet in client.got(SubAck)]
+        assert codes == [1] * MAX_SUBSCRIPTIONS + [0x80] * 10
+        assert (
+            len(await world.hubs.stored_subscriptions(world.hub, wire.parse_device_id("device-1"))) == MAX_SUBSCRIPTIONS
+        )
+
+    in_a_world(tmp_path, body)
+
+
+def test_a_device_switched_off_while_it_connects_does_not_get_in(tmp_path: Path) -> None:
+    async def body(world: World) -> None:
+        lock = sqlite3.connect(world.file, isolation_level=None)
+        link, client = world.start()
+        await asyncio.sleep(0)  # it has proved itself, and waits for its old subscriptions to be dropped
+        lock.execute("BEGIN IMMEDIATE")
+        lock.execute("UPDATE hub_devices SET enabled = 0")
+        lock.execute("COMMIT")
+        lock.close()
+        world.connections.recheck({"hub": "main", "device_id": "device-1"})
+        await until(lambda: link.is_over)
+        assert client.got(ConnAck) == [ConnAck(code=5)]
+        assert [error.code for error in world.refused] == ["iothub.device_disabled"]
+
+    in_a_world(tmp_path, body)
+
+
+def test_a_device_switched_off_while_it_is_connected_is_dropped(tmp_path: Path) -> None:
+    async def body(world: World) -> None:
+        link, _ = await world.connected()
+        world.connections.recheck({"hub": "main", "device_id": "device-1"})
+        assert link.is_over
+
+    in_a_world(tmp_path, body)

@@ -24,12 +24,14 @@ from birthmark.errors import BirthmarkError, InvalidRequestError, Unauthenticate
 from birthmark.iothub.model import Hub, Message
 from birthmark.iothub.service import Hubs
 from birthmark.iothub.wire import device_json
+from birthmark.net.numbers import whole_number
 from birthmark.pki.certificates import parse_any
 from birthmark.refusals import refusals_about
 from birthmark.store import Database, from_micros
 
 ACTOR = "operator"
 _MAX_MESSAGES = 10_000
+_MAX_REFUSALS = 1000
 Handler = Callable[[Request], Awaitable[Any]]
 T = TypeVar("T")
 
@@ -194,10 +196,8 @@ def hub_routes(hubs: Hubs, instances: Instances) -> list[Route]:
 
     async def messages(request: Request) -> Any:
         hub = hubs.by_name(request.path_params["name"])
-        limit = request.query_params.get("limit", "100")
-        if not limit.isdigit() or not 0 < int(limit) <= _MAX_MESSAGES:
-            raise InvalidRequestError(f"limit must be 1 to {_MAX_MESSAGES}")
-        found = await hubs.latest_messages(hub, request.query_params.get("device"), int(limit))
+        limit = _limit(request, 100, _MAX_MESSAGES)
+        found = await hubs.latest_messages(hub, request.query_params.get("device"), limit)
         return [_message_json(hub, message) for message in found]
 
     return [
@@ -242,10 +242,8 @@ def refusal_routes(database: Database) -> list[Route]:
     """What `birthmark why` asks."""
 
     async def refusals(request: Request) -> Any:
-        limit = request.query_params.get("limit", "20")
-        found = await refusals_about(
-            database, request.query_params.get("subject"), min(int(limit) if limit.isdigit() else 20, 1000)
-        )
+        limit = _limit(request, 20, _MAX_REFUSALS)
+        found = await refusals_about(database, request.query_params.get("subject"), limit)
         return [refusal.as_json() for refusal in found]
 
     return [Route("/refusals", answering(refusals), methods=["GET"])]
@@ -267,6 +265,13 @@ def operator_mount(token: str, routes: list[Route]) -> Mount:
         return Route(route.path, answer, methods=list(route.methods or ()))
 
     return Mount("/operator/v1", routes=[guarded(route) for route in routes])
+
+
+def _limit(request: Request, default: int, most: int) -> int:
+    wanted = whole_number(request.query_params.get("limit", str(default)))
+    if wanted is None or not 0 < wanted <= most:
+        raise InvalidRequestError(f"limit must be 1 to {most}")
+    return wanted
 
 
 def _instance_json(instance: Instance) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from birthmark.dps.model import Claim, Enrollment, Instance
 from birthmark.dps.rules.attestation import RegistrationIdMismatchError
 from birthmark.dps.service import Enrollments, Instances, Registrations
 from birthmark.errors import BirthmarkError
+from birthmark.net.numbers import whole_number
 
 _MAX_BULK = 10
 _MAX_ITEMS = 100
@@ -233,7 +234,9 @@ def _named(given: Enrollment, enrollment_id: str, *, is_group: bool) -> Enrollme
 
 
 def _page_size(request: Request) -> int:
+    """Return how many items the caller takes at once; a negative number means as many as there may be."""
     text = request.headers.get("x-ms-max-item-count", str(_MAX_ITEMS))
-    if not text.lstrip("-").isdigit():
+    wanted = whole_number(text.removeprefix("-"))
+    if wanted is None:
         raise wire.BodyInvalidError("Bad page size", detail="x-ms-max-item-count must be a number")
-    return max(1, min(int(text), _MAX_ITEMS)) if int(text) > 0 else _MAX_ITEMS
+    return min(wanted, _MAX_ITEMS) if wanted and not text.startswith("-") else _MAX_ITEMS

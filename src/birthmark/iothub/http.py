@@ -13,6 +13,7 @@ from birthmark.iothub import wire
 from birthmark.iothub.errors import http_error
 from birthmark.iothub.model import Device, Hub
 from birthmark.iothub.service import READ, WRITE, Hubs
+from birthmark.net.numbers import whole_number
 
 _MAX_LIST = 1000
 Record = Callable[[BirthmarkError, Request], str]
@@ -45,10 +46,10 @@ def routes(hubs: Hubs, record: Record) -> list[Route]:
     async def listing(request: Request) -> Response:
         hub = _hub(hubs, request)
         hubs.authorize(hub, request.headers.get("authorization"), READ, "devices")
-        top = request.query_params.get("top", str(_MAX_LIST))
-        if not top.isdigit() or int(top) < 1:
+        top = whole_number(request.query_params.get("top", str(_MAX_LIST)))
+        if not top:
             raise wire.BodyInvalidError("top is not a number", detail="top must be 1 or more")
-        return JSONResponse([shown(d) for d in await hubs.devices(hub, limit=min(int(top), _MAX_LIST))])
+        return JSONResponse([shown(d) for d in await hubs.devices(hub, limit=min(top, _MAX_LIST))])
 
     async def statistics(request: Request) -> Response:
         hub = _hub(hubs, request)

@@ -13,9 +13,10 @@
 Files with secrets are 0600; the directory is 0700.
 """
 
+import contextlib
 import ipaddress
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 
@@ -56,16 +57,12 @@ class DataDirectory:
 
     def prepare(self) -> None:
         """Create the directory and make it ours alone. Raise `DataDirectoryError` or `DirectoryInUseError`."""
-        try:
+        with self._usable():
             self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
             probe = self.path / ".writable"
             probe.write_bytes(b"")
             probe.unlink()
             self._lock.acquire()
-        except OSError as error:
-            raise DataDirectoryError(
-                f"The data directory {self.path} cannot be written", path=self.path, reason=error.strerror
-            ) from error
 
     def release(self) -> None:
         """Leave the directory to the next server; where this one was reached says nothing any more."""
@@ -75,6 +72,10 @@ class DataDirectory:
 
     def hierarchy(self) -> Hierarchy:
         """Return the CA, made at the first start."""
+        with self._usable():
+            return self._hierarchy()
+
+    def _hierarchy(self) -> Hierarchy:
         made = load_or_create(self.path / "ca", "Birthmark", now=self._clock.now, entropy=self._entropy)
         self.write("trust.pem", made.root.certificate.pem().encode(), is_secret=False)
         self.write("bundle.pem", _system_roots() + made.root.certificate.pem().encode(), is_secret=False)
@@ -84,6 +85,12 @@ class DataDirectory:
         self, hierarchy: Hierarchy, names: Iterable[str]
     ) -> tuple[Sequence[Certificate], SigningKey]:
         """Return the servers' chain (leaf, root) and key, for at least `names`."""
+        with self._usable():
+            return self._server_certificate(hierarchy, names)
+
+    def _server_certificate(
+        self, hierarchy: Hierarchy, names: Iterable[str]
+    ) -> tuple[Sequence[Certificate], SigningKey]:
         wanted = dict.fromkeys([*names, "localhost", "127.0.0.1", "::1", socket.gethostname()])
         directory = self.path / "tls"
         passphrase = self.secret("tls.passphrase").encode()
@@ -116,7 +123,8 @@ class DataDirectory:
         """Return a secret of its own file, made at the first start."""
         path = self.path / name
         if not path.exists():
-            write_private(path, self._entropy.token(24).hex().encode() + b"\n")
+            with self._usable():
+                write_private(path, self._entropy.token(24).hex().encode() + b"\n")
         secret = read_private(path).strip().decode("ascii")
         if not secret:  # an empty password would let everyone in
             raise SecretUnreadableError("A secret is empty.", path=path, reason="it is empty")
@@ -126,14 +134,24 @@ class DataDirectory:
         """Replace a file in one step."""
         path = self.path / name
         building = path.with_name(f".{name}.new")
-        building.unlink(missing_ok=True)
-        building.touch(mode=0o600 if is_secret else 0o644)
-        building.write_bytes(content)
-        building.replace(path)
+        with self._usable():
+            building.unlink(missing_ok=True)
+            building.touch(mode=0o600 if is_secret else 0o644)
+            building.write_bytes(content)
+            building.replace(path)
 
     def forget(self, name: str) -> None:
         """Remove a file if it is there."""
         (self.path / name).unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def _usable(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise DataDirectoryError(
+                f"The data directory {self.path} cannot be written", path=self.path, reason=error.strerror
+            ) from error
 
     def _still_good(
         self, chain: Sequence[Certificate], key: SigningKey, hierarchy: Hierarchy, wanted: Iterable[str]

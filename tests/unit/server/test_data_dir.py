@@ -1,6 +1,7 @@
 """The data directory when starts go wrong: two at once, one that was cut off, a disk that was full."""
 
 import errno
+import json
 import os
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 from birthmark.ca.keyfile import SecretUnreadableError, write_private
 from birthmark.console.client import OperatorClient, ServerNotRunningError
 from birthmark.console.lock import DirectoryInUseError, is_served
-from birthmark.server.data_dir import DataDirectory
+from birthmark.server.data_dir import DataDirectory, DataDirectoryError
 from fakes import FakeClock, SeededEntropy
 
 
@@ -38,7 +39,10 @@ def test_a_second_server_is_refused_and_leaves_the_first_ones_endpoints(
 def test_the_token_goes_nowhere_when_the_server_has_ended(tmp_path: Path) -> None:
     directory = a_directory(tmp_path)
     directory.prepare()
-    directory.write("endpoints.json", b'{"health_url": "http://127.0.0.1:1/healthz"}', is_secret=True)
+    parts = dict.fromkeys(("trust_bundle", "est", "dps", "iothub", "aws")) | {
+        "health_url": "http://127.0.0.1:1/healthz"
+    }
+    directory.write("endpoints.json", json.dumps(parts).encode(), is_secret=True)
     directory.secret("operator.token")
     assert OperatorClient.of(directory.path).url == "http://127.0.0.1:1"
     directory._lock.release()  # killed
@@ -60,6 +64,20 @@ def test_a_secret_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: py
         write_private(tmp_path / "secret", b"another")
     assert (tmp_path / "secret").read_bytes() == b"word"
     assert [path.name for path in tmp_path.iterdir()] == ["secret"]
+
+
+def test_a_full_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    directory = a_directory(tmp_path)
+    directory.prepare()
+    monkeypatch.setattr(os, "fsync", full)
+    for step in (directory.hierarchy, lambda: directory.secret("operator.token")):
+        with pytest.raises(DataDirectoryError) as refused:
+            step()
+        assert "No space left on device" in refused.value.explain_cause()
+    directory.release()
 
 
 def test_an_empty_secret_lets_nobody_in(tmp_path: Path) -> None:

@@ -7,8 +7,11 @@ whoever asked; cause and fix are for the operator (`birthmark why`, the console,
 Not here: HTTP statuses, MQTT return codes and vendor error codes. Each room's `errors.py` holds that one table.
 """
 
+import re
 from collections.abc import Mapping
 from typing import ClassVar
+
+_TWO_ENDS = re.compile(r"([.!?…])\.(?=\s|$)")  # a fact that is a sentence, in a template that ends one
 
 
 class BirthmarkError(Exception):
@@ -25,11 +28,11 @@ class BirthmarkError(Exception):
 
     def explain_cause(self) -> str:
         """Return `cause` with this error's facts filled in."""
-        return self.cause.format_map(_Blank(self.facts))
+        return _TWO_ENDS.sub(r"\1", self.cause.format_map(_Blank(self.facts)))
 
     def explain_fix(self) -> str:
         """Return `fix` with this error's facts filled in."""
-        return self.fix.format_map(_Blank(self.facts))
+        return _TWO_ENDS.sub(r"\1", self.fix.format_map(_Blank(self.facts)))
 
 
 class _Blank(dict[str, str]):

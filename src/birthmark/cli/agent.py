@@ -27,7 +27,9 @@ from birthmark.errors import BirthmarkError
 from birthmark.links import Identity, Links, Trust, open_links
 
 app = typer.Typer(
-    help="Keep a device's identity: get a certificate, register, stay connected, renew.", no_args_is_help=True
+    help="Keep a device's identity: get a certificate, register, stay connected, renew.",
+    epilog="Example: birthmark agent check --offline",
+    no_args_is_help=True,
 )
 
 ConfigOption = Annotated[

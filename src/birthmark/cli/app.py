@@ -2,13 +2,14 @@
 
 import importlib
 import sys
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 from birthmark import __version__
-from birthmark.cli.common import exit_code_of
+from birthmark.cli.common import file_trouble, tell
 from birthmark.errors import BirthmarkError
 
 # Name -> module of `birthmark.cli` that holds it as `app`, in the order of a device's life.
@@ -38,17 +39,31 @@ class _Lazy(TyperGroup):
         return list(COMMANDS)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        del ctx
         if cmd_name not in COMMANDS:
             return None
         module = importlib.import_module(f"birthmark.cli.{COMMANDS[cmd_name]}")
         module.app._add_completion = False  # noqa: SLF001 - typer's own switch; completion belongs to the root
         command = typer.main.get_command(module.app)
         command.name = cmd_name
+        for option in _options(command, ctx):
+            if getattr(option, "is_flag", False) and option.metavar is None:
+                option.metavar = ""  # typer would show <bool>, as if a value followed
         return command
 
 
-app = typer.Typer(cls=_Lazy, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+def _options(command: Any, ctx: Any) -> Iterator[Any]:
+    yield from command.get_params(ctx)
+    for one in getattr(command, "commands", {}).values():
+        yield from _options(one, ctx)
+
+
+app = typer.Typer(
+    cls=_Lazy,
+    no_args_is_help=True,
+    epilog="Example: birthmark demo azure",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
 
 
 def _version(wanted: bool) -> None:
@@ -65,7 +80,8 @@ def root(
 ) -> None:
     """From a chip's birth certificate to a connected device that renews itself: Azure, AWS, your own server.
 
-    Start with: birthmark demo azure
+    Every command has --help with an example. Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found,
+    4 not authorized, 5 cannot reach, 6 action needed, 7 some rows refused.
     """
 
 
@@ -74,8 +90,8 @@ def main() -> None:
     try:
         app()
     except BirthmarkError as error:
-        typer.echo(
-            f"{error.message}\n  Why: {error.explain_cause()}\n  Fix: {error.explain_fix()}\n  Code: {error.code}",
-            err=True,
-        )
-        sys.exit(exit_code_of(error))
+        sys.exit(tell(error))
+    except OSError as problem:
+        if (trouble := file_trouble(problem)) is None:
+            raise
+        sys.exit(tell(trouble))

@@ -6,10 +6,14 @@ from typing import Annotated
 import typer
 
 from birthmark.cli.common import emit, refusals_shown
-from birthmark.cli.operator import DEFAULT_DATA, DataOption, JsonOption, operator, show
+from birthmark.cli.operator import DEFAULT_DATA, DataOption, JsonOption, at, operator, show
 
-app = typer.Typer(help="AWS IoT: access keys, things, certificates.", no_args_is_help=True)
-keys = typer.Typer(help="Access keys, for the AWS CLI and SDKs.", no_args_is_help=True)
+app = typer.Typer(
+    help="AWS IoT: access keys, things, certificates.", epilog="Example: birthmark aws things", no_args_is_help=True
+)
+keys = typer.Typer(
+    help="Access keys, for the AWS CLI and SDKs.", epilog="Example: birthmark aws key add ci", no_args_is_help=True
+)
 app.add_typer(keys, name="key")
 
 
@@ -39,13 +43,16 @@ def list_keys(data: DataOption = Path(DEFAULT_DATA), as_json: JsonOption = False
 
 
 @keys.command("remove")
-def remove_key(access_key_id: str, data: DataOption = Path(DEFAULT_DATA)) -> None:
+def remove_key(
+    access_key_id: Annotated[str, typer.Argument(help="As `birthmark aws key list` shows it.")],
+    data: DataOption = Path(DEFAULT_DATA),
+) -> None:
     """Remove an access key; what is signed with it is refused from now on.
 
     Example: birthmark aws key remove AKIAXXXXXXXXXXXXXXXX
     """
     with refusals_shown():
-        operator(data).delete(f"/aws/keys/{access_key_id}")
+        operator(data).delete(at("aws", "keys", access_key_id))
         typer.echo(f"Removed {access_key_id}.", err=True)
 
 

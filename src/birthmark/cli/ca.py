@@ -3,6 +3,7 @@
 The directory holds the hierarchy (`birthmark.ca.hierarchy`) and the inventory of what it issued (`inventory.db`).
 """
 
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -21,12 +22,21 @@ from birthmark.ca.hierarchy import Hierarchy
 from birthmark.ca.keyfile import write_private
 from birthmark.ca.model import Issued
 from birthmark.ca.service import CertificateAuthority, CertificateUnknownError
-from birthmark.cli.common import certificate_row, emit, parse_lifetime, refusals_shown, run, write_result
+from birthmark.cli.common import (
+    about,
+    certificate_row,
+    emit,
+    parse_lifetime,
+    read_file,
+    refusals_shown,
+    run,
+    write_result,
+)
 from birthmark.clock import SystemClock, SystemEntropy
-from birthmark.errors import ConflictError, NotFoundError
+from birthmark.errors import ConflictError
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.crl import RevocationReason
-from birthmark.pki.csr import MAX_CSR_BYTES, CertificateRequest, CsrTooLargeError, parse_csr
+from birthmark.pki.csr import MAX_CSR_BYTES, CertificateRequest, CsrMalformedError, CsrTooLargeError, parse_csr
 from birthmark.pki.issue import new_serial
 from birthmark.pki.names import name_of
 from birthmark.pki.pem import unarmor
@@ -34,7 +44,12 @@ from birthmark.pki.possession import prove_possession
 from birthmark.pki.profiles import DEVICE, SERVER, Profile
 from birthmark.store import open_database
 
-app = typer.Typer(help="Run a certificate authority of your own in a directory.", no_args_is_help=True)
+app = typer.Typer(
+    help="Run a certificate authority of your own in a directory.",
+    epilog='Example: birthmark ca init --name "Example Gateways" --dir ca',
+    no_args_is_help=True,
+)
+_DNS = re.compile(r"(?=.{1,253}$)(\*\.)?[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*")
 
 _OPERATOR = Principal(PrincipalKind.OPERATOR, "cli")
 _DEFAULT_LIFETIME = timedelta(days=365)
@@ -49,6 +64,13 @@ Lifetime = Annotated[
     timedelta | None,
     typer.Option("--lifetime", parser=parse_lifetime, metavar="TIME", help="20s, 30min, 12h or 365d (default: 365d)."),
 ]
+
+
+def parse_dns_name(text: str) -> str:
+    """Return a name that may stand in a certificate."""
+    if _DNS.fullmatch(text) is None:
+        raise typer.BadParameter(f"'{text[:80]}' is no DNS name")
+    return text
 
 
 class Kind(StrEnum):
@@ -66,14 +88,6 @@ class Level(StrEnum):
 
 
 _PROFILES: dict[Kind, Profile] = {Kind.DEVICE: DEVICE, Kind.SERVER: SERVER}
-
-
-class FileMissingError(NotFoundError):
-    """A file that was named is not there."""
-
-    code = "cli.file_missing"
-    cause = "{path} cannot be read: {reason}."
-    fix = "Check the path."
 
 
 class FileExistsAlreadyError(ConflictError):
@@ -129,7 +143,10 @@ def sign(
     *,
     directory: Directory = Path("ca"),
     kind: Annotated[Kind, typer.Option("--profile", help="What the certificate is for.")] = Kind.DEVICE,
-    dns: Annotated[list[str] | None, typer.Option(help="DNS name of a server; may be repeated.")] = None,
+    dns: Annotated[
+        list[str] | None,
+        typer.Option(parser=parse_dns_name, metavar="NAME", help="DNS name of a server; may be given again."),
+    ] = None,
     lifetime: Lifetime = None,
     out: Out = None,
     as_json: AsJson = False,
@@ -148,7 +165,10 @@ def issue(
     *,
     directory: Directory = Path("ca"),
     kind: Annotated[Kind, typer.Option("--profile", help="What the certificate is for.")] = Kind.DEVICE,
-    dns: Annotated[list[str] | None, typer.Option(help="DNS name of a server; may be repeated.")] = None,
+    dns: Annotated[
+        list[str] | None,
+        typer.Option(parser=parse_dns_name, metavar="NAME", help="DNS name of a server; may be given again."),
+    ] = None,
     lifetime: Lifetime = None,
     out_dir: Annotated[Path, typer.Option(help="Where NAME.key.pem and NAME.cert.pem go.")] = Path(),
     as_json: AsJson = False,
@@ -256,14 +276,13 @@ async def _issue(
 
 
 def _read_csr(path: Path) -> CertificateRequest:
-    try:
-        with path.open("rb") as file:
-            data = file.read(2 * MAX_CSR_BYTES + 1)
-    except OSError as problem:
-        raise FileMissingError("The request cannot be read.", path=path, reason=problem.strerror) from problem
-    if len(data) > 2 * MAX_CSR_BYTES:
-        raise CsrTooLargeError("The certificate request is too large.", size=path.stat().st_size)
-    return parse_csr(unarmor(data))
+    with about(path):
+        data = read_file(path, 2 * MAX_CSR_BYTES)
+        if len(data) > 2 * MAX_CSR_BYTES:
+            raise CsrTooLargeError("The certificate request is too large.", size=path.stat().st_size)
+        if b"-----BEGIN CERTIFICATE-----" in data:
+            raise CsrMalformedError("This is a certificate.", detail="it is a certificate, not a request for one")
+        return parse_csr(unarmor(data))
 
 
 def _write_key(path: Path, key: ec.EllipticCurvePrivateKey) -> None:

@@ -4,6 +4,7 @@ Results go to stdout, as text for people or one JSON object per line; everything
 """
 
 import asyncio
+import errno
 import json
 import re
 from collections.abc import Callable, Coroutine, Iterator, Mapping
@@ -16,20 +17,45 @@ import typer
 
 from birthmark import errors
 from birthmark.cli.journal import note
-from birthmark.pki.certificates import Certificate
+from birthmark.pki.certificates import MAX_BUNDLE_BYTES, Certificate, parse_any, parse_bundle
 
 T = TypeVar("T")
 
 FAILED, WRONG_USAGE, NOT_FOUND, NOT_AUTHORIZED, CANNOT_REACH, ACTION_NEEDED, SOME_ROWS_REFUSED = range(1, 8)
 
+
+class UsageError(errors.InvalidRequestError):
+    """Options that do not make a whole; each of them may be right."""
+
+    code = "cli.usage"
+
+
+class FileMissingError(errors.NotFoundError):
+    """A file that was named is not there, or may not be read."""
+
+    code = "cli.file_missing"
+    cause = "{path} cannot be read: {reason}."
+    fix = "Check the path and who may read it."
+
+
+class FileUnusableError(errors.BirthmarkError):
+    """The machine refused a file: no permission, no space, a directory where a file belongs."""
+
+    code = "cli.file_unusable"
+    cause = "{path} cannot be used: {reason}."
+    fix = "Check the path, who may write there (`ls -ld`), and the free space (`df`)."
+
+
 EXIT_CODES: Mapping[type[errors.BirthmarkError], int] = {
     errors.BirthmarkError: FAILED,
+    UsageError: WRONG_USAGE,
     errors.NotFoundError: NOT_FOUND,
     errors.UnauthenticatedError: NOT_AUTHORIZED,
     errors.ForbiddenError: NOT_AUTHORIZED,
     errors.UnavailableError: CANNOT_REACH,
     errors.ThrottledError: CANNOT_REACH,
 }
+_OUTPUT_LOST = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 _LIFETIME = re.compile(r"([1-9][0-9]{0,8})(s|min|h|d)")
 _UNITS = {"s": 1, "min": 60, "h": 3600, "d": 86400}
 
@@ -45,14 +71,63 @@ def refusals_shown(*, as_json: bool = False) -> Iterator[None]:
     try:
         yield
     except errors.BirthmarkError as error:
-        note(error)
-        cause, fix = error.explain_cause(), error.explain_fix()
-        if as_json:
-            shown = {"error": error.code, "message": error.message, "cause": cause, "fix": fix}
-            typer.echo(json.dumps(shown), err=True)
-        else:
-            typer.echo(f"{error.message}\n  Why: {cause}\n  Fix: {fix}\n  Code: {error.code}", err=True)
-        raise typer.Exit(exit_code_of(error)) from error
+        raise typer.Exit(tell(error, as_json=as_json)) from error
+    except OSError as problem:
+        if (trouble := file_trouble(problem)) is None:
+            raise
+        raise typer.Exit(tell(trouble, as_json=as_json)) from problem
+
+
+def tell(error: errors.BirthmarkError, *, as_json: bool = False) -> int:
+    """Show a refusal on stderr, keep it for `birthmark why`, and return its exit code."""
+    note(error)
+    cause, fix = error.explain_cause(), error.explain_fix()
+    if as_json:
+        shown = {"error": error.code, "message": error.message, "cause": cause, "fix": fix}
+        typer.echo(json.dumps(shown), err=True)
+    else:
+        typer.echo(f"{error.message}\n  Why: {cause}\n  Fix: {fix}\n  Code: {error.code}", err=True)
+    return exit_code_of(error)
+
+
+def file_trouble(problem: OSError) -> FileUnusableError | None:
+    """Return as a refusal what the system refused of a file; None for what is no file's trouble."""
+    if problem.filename is None and problem.errno not in _OUTPUT_LOST:
+        return None
+    path = problem.filename or "standard output"
+    return FileUnusableError("A file cannot be used.", path=path, reason=reason_of(problem))
+
+
+def reason_of(problem: OSError) -> str:
+    """Return the system's reason in words."""
+    return (problem.strerror or type(problem).__name__).lower()
+
+
+@contextmanager
+def about(path: Path) -> Iterator[None]:
+    """Let a refusal of a file's content say which file it was."""
+    try:
+        yield
+    except errors.BirthmarkError as error:
+        if str(path) not in error.message:
+            error.message = f"{path}: {error.message}"
+        raise
+
+
+def read_file(path: Path, limit: int = MAX_BUNDLE_BYTES) -> bytes:
+    """Return at most `limit` bytes and one more, so that the parser sees that it is too long."""
+    try:
+        with path.open("rb") as file:
+            return file.read(limit + 1)
+    except OSError as problem:
+        raise FileMissingError("The file cannot be read.", path=path, reason=reason_of(problem)) from problem
+
+
+def read_certificate(path: Path) -> Certificate:
+    """Return the certificate in a PEM or DER file, the first of several."""
+    with about(path):
+        raw = read_file(path)
+        return parse_bundle(raw)[0] if b"-----BEGIN " in raw else parse_any(raw)
 
 
 def run(body: Callable[[], Coroutine[Any, Any, T]], *, as_json: bool = False) -> T:
@@ -69,7 +144,17 @@ def emit(as_json: bool, row: Mapping[str, Any]) -> None:
     width = max(len(name) for name in row)
     for name, value in row.items():
         if value is not None:
-            typer.echo(f"{name.replace('_', ' '):<{width}}  {value}")
+            lines = text_of(value).strip().splitlines() or ["-"]
+            typer.echo(f"{name.replace('_', ' '):<{width}}  " + f"\n{'':<{width}}  ".join(lines))
+
+
+def text_of(value: Any) -> str:
+    """Return a value as people read it."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "-"
+    return "-" if value is None else str(value)
 
 
 def certificate_row(certificate: Certificate) -> dict[str, Any]:

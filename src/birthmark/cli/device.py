@@ -8,11 +8,12 @@ import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Annotated, Any
+from enum import StrEnum
+from typing import Annotated, Any, assert_never
 
 import typer
 
-from birthmark.cli.common import emit, run
+from birthmark.cli.common import UsageError, emit, run
 from birthmark.cli.identity import (
     CaFile,
     Cert,
@@ -30,13 +31,24 @@ from birthmark.cli.identity import (
 from birthmark.clock import SystemClock, SystemEntropy
 from birthmark.dps.client import Assigned, DpsTarget, register_by_https, register_by_mqtt
 from birthmark.elements.memory import Assignment
-from birthmark.errors import InvalidRequestError
 from birthmark.iothub.client import HubClient, connect_hub
 from birthmark.links import open_links
 from birthmark.links.errors import MqttRefusedError
 from birthmark.pki.names import shown as printable
 
-app = typer.Typer(help="What a device does: register, connect, send.", no_args_is_help=True)
+app = typer.Typer(
+    help="What a device does: register, connect, send.",
+    epilog="Example: birthmark device register --element",
+    no_args_is_help=True,
+)
+
+
+class Transport(StrEnum):
+    """How to register."""
+
+    MQTT = "mqtt"
+    HTTPS = "https"
+
 
 Host = Annotated[
     str | None, typer.Option("--host", envvar="PROVISIONING_HOST", help="The provisioning service: NAME or NAME:PORT.")
@@ -48,14 +60,18 @@ RegistrationId = Annotated[
         "--registration-id", envvar="DPS_X509_REGISTRATION_ID", help="Default: the certificate's common name."
     ),
 ]
-Transport = Annotated[str, typer.Option("--transport", help="mqtt (port 8883) or https (443, or the port in --host).")]
+TransportOption = Annotated[
+    Transport, typer.Option("--transport", help="mqtt (port 8883) or https (443, or the port in --host).")
+]
 Remember = Annotated[bool, typer.Option("--remember", help="Write the assigned hub into the secure element.")]
 Hub = Annotated[str | None, typer.Option("--hub", help="The hub's host name; default: remembered, else asked of DPS.")]
 DeviceId = Annotated[str | None, typer.Option("--device-id", help="Default: the certificate's common name.")]
-_MQTT = "mqtt"
 
 
-class DpsNotNamedError(InvalidRequestError):
+_MAX_PORT = 65535
+
+
+class DpsNotNamedError(UsageError):
     """Nothing says where to register."""
 
     code = "device.dps_not_named"
@@ -63,7 +79,7 @@ class DpsNotNamedError(InvalidRequestError):
     fix = "Give --hub HOST, or --host and --id-scope of the provisioning service (`birthmark env` prints both)."
 
 
-class RememberWithoutElementError(InvalidRequestError):
+class RememberWithoutElementError(UsageError):
     """Only a chip remembers."""
 
     code = "device.remember_without_element"
@@ -71,12 +87,12 @@ class RememberWithoutElementError(InvalidRequestError):
     fix = "Use --element, or leave --remember out and give --hub next time."
 
 
-class TransportUnknownError(InvalidRequestError):
-    """Neither mqtt nor https."""
+class HostInvalidError(UsageError):
+    """A port that is none."""
 
-    code = "device.transport_unknown"
-    cause = "'{transport}' is no transport for registering."
-    fix = "Use --transport mqtt or --transport https."
+    code = "device.host_invalid"
+    cause = "'{host}' is not NAME or NAME:PORT."
+    fix = "Give --host as `birthmark env` prints PROVISIONING_HOST; a port counts for --transport https."
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +102,7 @@ class DpsOptions:
     host: str | None
     id_scope: str | None
     registration_id: str | None
-    transport: str
+    transport: Transport
     remember: bool
 
     def target(self, who: Shown) -> DpsTarget:
@@ -95,7 +111,9 @@ class DpsOptions:
             raise DpsNotNamedError("No provisioning service was named.")
         name = self.registration_id or who.identity.chain[0].subject_cn or ""
         host, _, port = self.host.partition(":") if self.host.count(":") == 1 else (self.host, "", "")
-        return DpsTarget(host, self.id_scope, name, https_port=int(port) if port.isdigit() else 443)
+        if port and not (port.isdecimal() and 0 < int(port) <= _MAX_PORT):
+            raise HostInvalidError("The host cannot be used.", host=self.host[:100])
+        return DpsTarget(host, self.id_scope, name, https_port=int(port or 443))
 
 
 async def _register(who: Shown, asked: DpsOptions) -> Assigned:
@@ -104,12 +122,12 @@ async def _register(who: Shown, asked: DpsOptions) -> Assigned:
     links = open_links(who.identity, who.trust, SystemClock())
     target = asked.target(who)
     match asked.transport:
-        case "mqtt":
+        case Transport.MQTT:
             assigned = await register_by_mqtt(links.mqtt(), target, entropy=SystemEntropy())
-        case "https":
+        case Transport.HTTPS:
             assigned = await register_by_https(links.https(), target)
-        case other:
-            raise TransportUnknownError("No such transport.", transport=other[:20])
+        case _:
+            assert_never(asked.transport)
     if asked.remember and who.element is not None:
         who.element.remember(Assignment(assigned.hub, assigned.device_id, target.id_scope))
     return assigned
@@ -129,7 +147,7 @@ def register(
     host: Host = None,
     id_scope: Scope = None,
     registration_id: RegistrationId = None,
-    transport: Transport = _MQTT,
+    transport: TransportOption = Transport.MQTT,
     remember: Remember = False,
     cert: Cert = None,
     key: KeyOption = None,
@@ -201,7 +219,7 @@ def connect(
     host: Host = None,
     id_scope: Scope = None,
     registration_id: RegistrationId = None,
-    transport: Transport = _MQTT,
+    transport: TransportOption = Transport.MQTT,
     remember: Remember = False,
     cert: Cert = None,
     key: KeyOption = None,
@@ -241,7 +259,7 @@ def send(
     host: Host = None,
     id_scope: Scope = None,
     registration_id: RegistrationId = None,
-    transport: Transport = _MQTT,
+    transport: TransportOption = Transport.MQTT,
     remember: Remember = False,
     cert: Cert = None,
     key: KeyOption = None,

@@ -5,11 +5,19 @@ from typing import Annotated
 
 import typer
 
-from birthmark.cli.common import emit, refusals_shown
-from birthmark.cli.operator import DEFAULT_DATA, DataOption, JsonOption, operator, show
+from birthmark.cli.common import emit, read_certificate, refusals_shown
+from birthmark.cli.operator import DEFAULT_DATA, DataOption, JsonOption, at, operator, show
 
-app = typer.Typer(help="Provisioning services: create, link to hubs, CA certificates.", no_args_is_help=True)
-ca = typer.Typer(help="CA certificates on record, and proof of possession.", no_args_is_help=True)
+app = typer.Typer(
+    help="Provisioning services: create, link to hubs, CA certificates.",
+    epilog="Example: birthmark dps show",
+    no_args_is_help=True,
+)
+ca = typer.Typer(
+    help="CA certificates on record, and proof of possession.",
+    epilog="Example: birthmark dps ca list",
+    no_args_is_help=True,
+)
 app.add_typer(ca, name="ca")
 
 _COLUMNS = ("name", "id_scope", "host", "linked_hubs")
@@ -29,7 +37,7 @@ def show_all(data: DataOption = Path(DEFAULT_DATA), as_json: JsonOption = False)
 
 @app.command()
 def create(
-    name: str,
+    name: Annotated[str, typer.Argument(help="Its name on this server.")],
     host: Annotated[str | None, typer.Option(help="Host name devices use; default is the server's.")] = None,
     data: DataOption = Path(DEFAULT_DATA),
     as_json: JsonOption = False,
@@ -44,14 +52,17 @@ def create(
 
 @app.command()
 def link(
-    hub: str, name: NameOption = "birthmark", data: DataOption = Path(DEFAULT_DATA), as_json: JsonOption = False
+    hub: Annotated[str, typer.Argument(help="The hub's name (`birthmark hub show`).")],
+    name: NameOption = "birthmark",
+    data: DataOption = Path(DEFAULT_DATA),
+    as_json: JsonOption = False,
 ) -> None:
     """Let a provisioning service assign devices to HUB.
 
     Example: birthmark dps link hub-2
     """
     with refusals_shown(as_json=as_json):
-        emit(as_json, operator(data).post(f"/dps/{name}/link", {"hub": hub}))
+        emit(as_json, operator(data).post(at("dps", name, "link"), {"hub": hub}))
 
 
 @ca.command("list")
@@ -63,13 +74,13 @@ def list_cas(
     Example: birthmark dps ca list
     """
     with refusals_shown(as_json=as_json):
-        rows = operator(data).get(f"/dps/{name}/cas")
+        rows = operator(data).get(at("dps", name, "cas"))
         show(rows, _CA_COLUMNS, as_json=as_json, nothing="No CA certificate is on record.")
 
 
 @ca.command()
 def add(
-    ca_name: Annotated[str, typer.Argument(metavar="NAME")],
+    ca_name: Annotated[str, typer.Argument(metavar="NAME", help="Its name on record.")],
     file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="The CA's certificate, PEM or DER.")],
     verified: Annotated[bool, typer.Option("--verified", help="Mark it verified without proof of possession.")] = False,
     name: NameOption = "birthmark",
@@ -80,17 +91,15 @@ def add(
 
     Example: birthmark dps ca add my-ca root.pem
     """
-    from birthmark.pki.certificates import parse_any
-
     with refusals_shown(as_json=as_json):
-        pem = parse_any(file.read_bytes()).pem()
+        pem = read_certificate(file).pem()
         body = {"name": ca_name, "certificate": pem, "verified": verified}
-        emit(as_json, operator(data).post(f"/dps/{name}/cas", body))
+        emit(as_json, operator(data).post(at("dps", name, "cas"), body))
 
 
 @ca.command()
 def code(
-    ca_name: Annotated[str, typer.Argument(metavar="NAME")],
+    ca_name: Annotated[str, typer.Argument(metavar="NAME", help="Its name on record.")],
     name: NameOption = "birthmark",
     data: DataOption = Path(DEFAULT_DATA),
     as_json: JsonOption = False,
@@ -100,7 +109,7 @@ def code(
     Example: birthmark dps ca code my-ca
     """
     with refusals_shown(as_json=as_json):
-        answer = operator(data).post(f"/dps/{name}/cas/{ca_name}/code")
+        answer = operator(data).post(at("dps", name, "cas", ca_name, "code"))
         if as_json:
             emit(as_json, answer)
         else:
@@ -109,7 +118,7 @@ def code(
 
 @ca.command()
 def verify(
-    ca_name: Annotated[str, typer.Argument(metavar="NAME")],
+    ca_name: Annotated[str, typer.Argument(metavar="NAME", help="Its name on record.")],
     file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="The verification certificate.")],
     name: NameOption = "birthmark",
     data: DataOption = Path(DEFAULT_DATA),
@@ -119,16 +128,14 @@ def verify(
 
     Example: birthmark dps ca verify my-ca verification.pem
     """
-    from birthmark.pki.certificates import parse_any
-
     with refusals_shown(as_json=as_json):
-        pem = parse_any(file.read_bytes()).pem()
-        emit(as_json, operator(data).post(f"/dps/{name}/cas/{ca_name}/verify", {"certificate": pem}))
+        pem = read_certificate(file).pem()
+        emit(as_json, operator(data).post(at("dps", name, "cas", ca_name, "verify"), {"certificate": pem}))
 
 
 @ca.command()
 def remove(
-    ca_name: Annotated[str, typer.Argument(metavar="NAME")],
+    ca_name: Annotated[str, typer.Argument(metavar="NAME", help="Its name on record.")],
     name: NameOption = "birthmark",
     data: DataOption = Path(DEFAULT_DATA),
 ) -> None:
@@ -137,5 +144,5 @@ def remove(
     Example: birthmark dps ca remove my-ca
     """
     with refusals_shown():
-        operator(data).delete(f"/dps/{name}/cas/{ca_name}")
+        operator(data).delete(at("dps", name, "cas", ca_name))
         typer.echo(f"Removed {ca_name}.", err=True)

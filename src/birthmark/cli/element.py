@@ -14,7 +14,7 @@ import typer
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from birthmark.cli.common import certificate_row, emit, refusals_shown, write_result
+from birthmark.cli.common import about, certificate_row, emit, refusals_shown, write_result
 from birthmark.clock import SystemClock, SystemEntropy
 from birthmark.elements import exec as element_exec
 from birthmark.elements.element import Element
@@ -30,7 +30,11 @@ from birthmark.keys.pin import Pin
 from birthmark.keys.token import TokenInfo, list_tokens
 from birthmark.pki.certificates import MAX_BUNDLE_BYTES, parse_any, parse_bundle
 
-app = typer.Typer(help="Read, use and write secure elements (PKCS#11).", no_args_is_help=True)
+app = typer.Typer(
+    help="Read, use and write secure elements (PKCS#11).",
+    epilog="Example: birthmark element list",
+    no_args_is_help=True,
+)
 
 Module = Annotated[
     Path | None,
@@ -91,7 +95,7 @@ def list_(
 @app.command(epilog="Example: birthmark element show 0xF0000100")
 def show(
     key: Key = None,
-    data: Annotated[str | None, typer.Option("--data", help="Print this data object's bytes instead.")] = None,
+    data: Annotated[str | None, typer.Option("--object", help="Print this data object's bytes instead.")] = None,
     module: Module = None,
     token: TokenLabel = None,
     slot: Slot = None,
@@ -198,10 +202,10 @@ def keygen(
 
 @app.command(epilog="Example: birthmark element write gateway-7.crt.pem")
 def write(
-    file: Annotated[Path, typer.Argument(help="Certificate in PEM or DER, or a chain; or any bytes with --data.")],
+    file: Annotated[Path, typer.Argument(help="Certificate in PEM or DER, or a chain; or any bytes with --object.")],
     key: Annotated[str | None, typer.Option("--key", help="Whose certificate; default: the identity key's.")] = None,
     label: Annotated[str | None, typer.Option("--label", help="Store a CA's certificate under this label.")] = None,
-    data: Annotated[str | None, typer.Option("--data", help="Store the file's bytes as this data object.")] = None,
+    data: Annotated[str | None, typer.Option("--object", help="Store the file's bytes as this data object.")] = None,
     module: Module = None,
     token: TokenLabel = None,
     slot: Slot = None,
@@ -216,7 +220,8 @@ def write(
             element.write_data(data, raw)
             emit(as_json, {"data": data, "bytes": len(raw)})
             return
-        found = parse_bundle(raw) if b"-----BEGIN" in raw else (parse_any(raw),)
+        with about(file):
+            found = parse_bundle(raw) if b"-----BEGIN" in raw else (parse_any(raw),)
         rows = [(element.write_certificate(found[0], key, label=label), found[0])]
         if label is None and element.profile.signer_label is not None and found[1:]:
             rows.append((element.write_certificate(found[1], label=element.profile.signer_label), found[1]))

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import sys
 from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
@@ -11,12 +12,55 @@ import typer
 from rich.console import Console
 from rich.progress import track
 
-from birthmark.cli.common import SOME_ROWS_REFUSED, WRONG_USAGE, emit, refusals_shown
+from birthmark.cli.common import (
+    ACTION_NEEDED,
+    SOME_ROWS_REFUSED,
+    UsageError,
+    emit,
+    read_certificate,
+    refusals_shown,
+)
 from birthmark.cli.manifest import ManifestFile, RootOption, SignerOption, entries_of, open_trust
 from birthmark.cli.operator import DEFAULT_DATA, DataOption, JsonOption, show
-from birthmark.errors import BirthmarkError
+from birthmark.errors import BirthmarkError, InvalidRequestError
 
-app = typer.Typer(help="Put devices on record: one, a CA's, a shipment.", no_args_is_help=True)
+app = typer.Typer(
+    help="Put devices on record: one, a CA's, a shipment.",
+    epilog="Example: birthmark enroll device --cert device.pem",
+    no_args_is_help=True,
+)
+
+
+class CertificateNotNamedError(UsageError):
+    """Nothing to enroll by."""
+
+    code = "enroll.certificate_not_named"
+    cause = "A device is put on record by its certificate, and none was named."
+    fix = "Give --cert FILE; `birthmark element cert --out FILE` reads it from the chip."
+
+
+class DeviceNotNamedError(UsageError):
+    """A certificate without a common name, and no device id."""
+
+    code = "enroll.device_not_named"
+    cause = "The certificate has no common name, which would be the device id."
+    fix = "Name the device: `birthmark enroll device DEVICE_ID --cert FILE`."
+
+
+class CaNotNamedError(UsageError):
+    """A group needs one CA."""
+
+    code = "enroll.ca_not_named"
+    cause = "A group is put on record by one CA: the name of one on record, or its certificate."
+    fix = "Give either --ca-name NAME (see `birthmark dps ca list`) or --cert FILE."
+
+
+class GroupCertificateError(InvalidRequestError):
+    """A device's certificate where a CA's belongs."""
+
+    code = "enroll.not_a_ca"
+    cause = "'{subject}' is not a CA: no device's certificate can be issued by it."
+    fix = "Give the certificate of the CA that issued the devices', or use `birthmark enroll device` for this one."
 
 
 class Cloud(StrEnum):
@@ -40,7 +84,7 @@ PolicyOption = Annotated[str | None, typer.Option("--policy", help="Policy to at
 @app.command()
 def device(
     device_id: Annotated[str | None, typer.Argument(help="Default: the certificate's common name.")] = None,
-    cert: Annotated[Path | None, typer.Option(exists=True, dir_okay=False, help="Device certificate, PEM.")] = None,
+    cert: Annotated[Path | None, typer.Option(help="The device's certificate, PEM or DER.")] = None,
     edge: EdgeOption = False,
     policy: PolicyOption = None,
     to: ToOption = Cloud.AZURE,
@@ -56,17 +100,14 @@ def device(
     Example: birthmark enroll device --cert se050.pem --edge
     """
     from birthmark.fleet.target import DeviceWish
-    from birthmark.pki.certificates import parse_pem
 
-    if cert is None:
-        typer.echo("Give the device's certificate: --cert FILE (`birthmark element cert` writes one).", err=True)
-        raise typer.Exit(WRONG_USAGE)
     with refusals_shown(as_json=as_json):
-        certificate = parse_pem(cert.read_bytes())
+        if cert is None:
+            raise CertificateNotNamedError("No certificate was named.")
+        certificate = read_certificate(cert)
         name = device_id or certificate.subject_cn
         if not name:
-            typer.echo("The certificate has no common name: give the device id.", err=True)
-            raise typer.Exit(WRONG_USAGE)
+            raise DeviceNotNamedError("The device has no name.")
         target = _target(to, profile, data)
         _confirm(target, profile, 1, yes=yes or dry_run)
         wish = DeviceWish(name, certificate, is_edge=edge, policy=policy)
@@ -77,9 +118,9 @@ def device(
 
 @app.command()
 def group(
-    group_id: str,
+    group_id: Annotated[str, typer.Argument(help="Name of the group: letters, digits and - . _ :")],
     ca_name: Annotated[str | None, typer.Option(help="Name of a CA certificate on record.")] = None,
-    cert: Annotated[Path | None, typer.Option(exists=True, dir_okay=False, help="The CA's certificate, PEM.")] = None,
+    cert: Annotated[Path | None, typer.Option(help="The CA's certificate, PEM or DER.")] = None,
     edge: EdgeOption = False,
     profile: ProfileOption = "local",
     dry_run: DryRunOption = False,
@@ -93,13 +134,13 @@ def group(
     """
     from birthmark.fleet.azure import AzureTarget
     from birthmark.fleet.profiles import azure_profile
-    from birthmark.pki.certificates import parse_pem
 
-    if (ca_name is None) == (cert is None):
-        typer.echo("Give the CA by --ca-name NAME (see `birthmark dps ca list`) or by --cert FILE.", err=True)
-        raise typer.Exit(WRONG_USAGE)
     with refusals_shown(as_json=as_json):
-        certificate = None if cert is None else parse_pem(cert.read_bytes())
+        if (ca_name is None) == (cert is None):
+            raise CaNotNamedError("The group's CA was not named.")
+        certificate = None if cert is None else read_certificate(cert)
+        if certificate is not None and not certificate.is_ca:
+            raise GroupCertificateError(f"{cert}: not a CA's certificate.", subject=certificate.subject_text)
         target = AzureTarget(azure_profile(profile, data))
         _confirm(target, profile, 1, yes=yes or dry_run)
         done = target.enroll_group(group_id, ca_name=ca_name, certificate=certificate, is_edge=edge, dry_run=dry_run)
@@ -146,8 +187,9 @@ def manifest(
 
         def wishes() -> Iterator[DeviceWish]:
             entries = entries_of(file, trust, quiet=True)
-            console = Console(stderr=True, quiet=as_json)
-            for entry in track(entries, "Enrolling", total=total, console=console, transient=True):
+            console = Console(stderr=True)
+            hidden = as_json or not console.is_terminal
+            for entry in track(entries, "Enrolling", total=total, console=console, transient=True, disable=hidden):
                 if isinstance(entry, BirthmarkError):
                     tell(refused("-", None, entry))
                 elif entry.certificate is None:
@@ -185,7 +227,7 @@ def list_(
 
 @app.command()
 def remove(
-    name: str,
+    name: Annotated[str, typer.Argument(help="Registration id, thing, or with --group a group.")],
     is_group: Annotated[bool, typer.Option("--group", help="NAME is an enrollment group.")] = False,
     to: ToOption = Cloud.AZURE,
     profile: ProfileOption = "local",
@@ -221,6 +263,9 @@ def _confirm(target: Any, profile: str, count: int, *, yes: bool) -> None:
     """Say where this goes, and ask before it goes anywhere but to a local server."""
     typer.echo(f"{count} record(s) for {target.description}", err=True)
     if profile != "local" and not yes:
+        if not sys.stdin.isatty():
+            typer.echo("Nothing was written: nobody is there to confirm it. Add --yes.", err=True)
+            raise typer.Exit(ACTION_NEEDED)
         typer.confirm("Write there?", abort=True, err=True)
 
 

@@ -34,17 +34,14 @@ def env(
 
     Example: eval "$(birthmark env)"
     """
-    from birthmark.console.client import ServerNotRunningError
+    from birthmark.console.client import read_endpoints
     from birthmark.server.endpoints import as_aziot, as_shell
 
     with refusals_shown():
         path = data.expanduser() / "endpoints.json"
         if wait:
             _wait_until_ready(path, wait)
-        try:
-            endpoints = json.loads(path.read_bytes())
-        except OSError as error:
-            raise ServerNotRunningError("The server was not started yet", data=data, reason=error.strerror) from error
+        endpoints = read_endpoints(path.parent)
     match form:
         case Format.SH:
             typer.echo(as_shell(endpoints), nl=False)

@@ -1,31 +1,52 @@
 """`birthmark est`: who may get certificates from the EST server."""
 
+import re
 import sys
 from pathlib import Path
 from typing import Annotated
-from urllib.parse import quote
 
 import typer
 
-from birthmark.cli.common import emit, refusals_shown
-from birthmark.cli.operator import DEFAULT_DATA, DataOption, JsonOption, operator, show
+from birthmark.cli.common import emit, read_certificate, refusals_shown
+from birthmark.cli.operator import DEFAULT_DATA, DataOption, JsonOption, at, operator, show
 from birthmark.clock import SystemEntropy
 from birthmark.keys.pin import Pin
 
-app = typer.Typer(help="Who may get certificates by EST: users, and makers' CAs.", no_args_is_help=True)
-user = typer.Typer(help="Users with a password, for all devices or one.", no_args_is_help=True)
-bootstrap = typer.Typer(help="CAs whose certificates introduce devices.", no_args_is_help=True)
+app = typer.Typer(
+    help="Who may get certificates by EST: users, and makers' CAs.",
+    epilog="Example: birthmark est user add factory-line-1",
+    no_args_is_help=True,
+)
+user = typer.Typer(
+    help="Users with a password, for all devices or one.",
+    epilog="Example: birthmark est user list",
+    no_args_is_help=True,
+)
+bootstrap = typer.Typer(
+    help="CAs whose certificates introduce devices.",
+    epilog="Example: birthmark est bootstrap list",
+    no_args_is_help=True,
+)
 app.add_typer(user, name="user")
 app.add_typer(bootstrap, name="bootstrap")
 
 _PASSWORD_BYTES = 18
+_THUMBPRINT = re.compile("[0-9a-f]{64}")
 _USER_COLUMNS = ("name", "device", "created")
 _CA_COLUMNS = ("subject", "any_name", "not_after", "thumbprint")
 
 
+def parse_thumbprint(text: str) -> str:
+    """Return the 64 hex digits; colons, as openssl prints them, are left out."""
+    found = text.replace(":", "").lower()
+    if _THUMBPRINT.fullmatch(found) is None:
+        raise typer.BadParameter("a thumbprint has 64 hex digits; see `birthmark est bootstrap list`")
+    return found
+
+
 @user.command("add")
 def add_user(
-    name: str,
+    name: Annotated[str, typer.Argument(help="Printable characters, no colon.")],
     device: Annotated[
         str | None, typer.Option("--device", help="The one device this user may ask for; default: any.")
     ] = None,
@@ -64,13 +85,16 @@ def list_users(data: DataOption = Path(DEFAULT_DATA), as_json: JsonOption = Fals
 
 
 @user.command("remove")
-def remove_user(name: str, data: DataOption = Path(DEFAULT_DATA)) -> None:
+def remove_user(
+    name: Annotated[str, typer.Argument(help="As `birthmark est user list` shows it.")],
+    data: DataOption = Path(DEFAULT_DATA),
+) -> None:
     """Take a user off the record; certificates that were issued stay good.
 
     Example: birthmark est user remove factory-line-1
     """
     with refusals_shown():
-        operator(data).delete(f"/est/users/{quote(name, safe='')}")
+        operator(data).delete(at("est", "users", name))
         typer.echo(f"Removed {name}.", err=True)
 
 
@@ -87,10 +111,8 @@ def add_ca(
 
     Example: birthmark est bootstrap add maker-ca.pem --any-name
     """
-    from birthmark.pki.certificates import parse_any
-
     with refusals_shown(as_json=as_json):
-        body = {"certificate": parse_any(file.read_bytes()).pem(), "any_name": any_name}
+        body = {"certificate": read_certificate(file).pem(), "any_name": any_name}
         emit(as_json, operator(data).post("/est/bootstrap", body))
 
 
@@ -106,11 +128,19 @@ def list_cas(data: DataOption = Path(DEFAULT_DATA), as_json: JsonOption = False)
 
 
 @bootstrap.command("remove")
-def remove_ca(thumbprint: str, data: DataOption = Path(DEFAULT_DATA)) -> None:
+def remove_ca(
+    thumbprint: Annotated[
+        str,
+        typer.Argument(
+            parser=parse_thumbprint, metavar="THUMBPRINT", help="As `birthmark est bootstrap list` shows it."
+        ),
+    ],
+    data: DataOption = Path(DEFAULT_DATA),
+) -> None:
     """Stop believing a CA.
 
     Example: birthmark est bootstrap remove 3F9A…
     """
     with refusals_shown():
-        operator(data).delete(f"/est/bootstrap/{quote(thumbprint, safe='')}")
+        operator(data).delete(at("est", "bootstrap", thumbprint))
         typer.echo("Removed.", err=True)

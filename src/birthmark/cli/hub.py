@@ -6,9 +6,11 @@ from typing import Annotated, Any
 import typer
 
 from birthmark.cli.common import emit, refusals_shown
-from birthmark.cli.operator import DEFAULT_DATA, DataOption, JsonOption, operator, show
+from birthmark.cli.operator import DEFAULT_DATA, DataOption, JsonOption, at, operator, show
 
-app = typer.Typer(help="Hubs: create, devices, messages.", no_args_is_help=True)
+app = typer.Typer(
+    help="Hubs: create, devices, messages.", epilog="Example: birthmark hub devices", no_args_is_help=True
+)
 HubOption = Annotated[str, typer.Option("--hub", help="Which hub.")]
 
 
@@ -24,7 +26,7 @@ def show_all(data: DataOption = Path(DEFAULT_DATA), as_json: JsonOption = False)
 
 @app.command()
 def create(
-    name: str,
+    name: Annotated[str, typer.Argument(help="Its name on this server.")],
     host: Annotated[str, typer.Option(help="Host name devices use; it must be in the server's certificate.")],
     data: DataOption = Path(DEFAULT_DATA),
     as_json: JsonOption = False,
@@ -39,7 +41,7 @@ def create(
 
 @app.command()
 def delete(
-    name: str,
+    name: Annotated[str, typer.Argument(help="Its name on this server.")],
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     data: DataOption = Path(DEFAULT_DATA),
 ) -> None:
@@ -50,7 +52,7 @@ def delete(
     if not yes:
         typer.confirm(f"Delete hub {name} with all its devices and messages?", abort=True, err=True)
     with refusals_shown():
-        operator(data).delete(f"/hubs/{name}")
+        operator(data).delete(at("hubs", name))
         typer.echo(f"Deleted {name}.", err=True)
 
 
@@ -84,12 +86,12 @@ def messages(
     Example: birthmark hub messages se050-0001
     """
     with refusals_shown(as_json=as_json):
-        found = operator(data).get(f"/hubs/{hub}/messages", device=device, limit=limit)
+        found = operator(data).get(at("hubs", hub, "messages"), device=device, limit=limit)
         show(found, ("enqueued", "device", "body"), as_json=as_json, nothing="No message came.")
 
 
 def _devices(data: Path, hub: str) -> list[dict[str, Any]]:
-    answer: list[dict[str, Any]] = operator(data).get(f"/hubs/{hub}/devices")
+    answer: list[dict[str, Any]] = operator(data).get(at("hubs", hub, "devices"))
     return answer
 
 

@@ -9,9 +9,10 @@ from typing import Annotated
 
 import typer
 
+from birthmark.cli.common import UsageError, about, reason_of
 from birthmark.cli.element import Module, PinFd, PinFile, Slot, TokenLabel
 from birthmark.elements.element import Element
-from birthmark.errors import InvalidRequestError, NotFoundError
+from birthmark.errors import NotFoundError
 from birthmark.keys.errors import PinMissingError
 from birthmark.keys.file_key import FileKey, read_key_file
 from birthmark.keys.handles import uri_in
@@ -53,7 +54,7 @@ __all__ = [
 ]
 
 
-class KeyNotNamedError(InvalidRequestError):
+class KeyNotNamedError(UsageError):
     """No key was named."""
 
     code = "device.key_not_named"
@@ -61,12 +62,28 @@ class KeyNotNamedError(InvalidRequestError):
     fix = "Give --cert FILE --key FILE, or --element for a key in a secure element."
 
 
+class CertificateNotNamedError(UsageError):
+    """A key without its certificate."""
+
+    code = "device.certificate_not_named"
+    cause = "Nothing says which certificate belongs to the key."
+    fix = "Give the device's certificate with --cert FILE."
+
+
+class CaFileMissingError(NotFoundError):
+    """The file of the CAs to trust is not there."""
+
+    code = "device.ca_file_missing"
+    cause = "The file of CAs to trust, {path}, cannot be read: {reason}."
+    fix = "Correct --ca-file or SSL_CERT_FILE; for a Birthmark server `birthmark env` sets the latter."
+
+
 class CertificateFileMissingError(NotFoundError):
-    """The certificate file is not there, or none was named."""
+    """The certificate file is not there."""
 
     code = "device.certificate_missing"
     cause = "The certificate {path} cannot be read: {reason}."
-    fix = "Give the device's certificate with --cert FILE."
+    fix = "Check the path that --cert or X509_CERT_FILE names."
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,11 +129,10 @@ class IdentityOptions:
     def _trust(self) -> Trust:
         path = self.ca_file or os.environ.get("SSL_CERT_FILE")
         try:
-            return Trust.default(os.environ) if self.ca_file is None else Trust.of([self.ca_file])
+            with about(Path(path or "the system's CAs")):
+                return Trust.default(os.environ) if self.ca_file is None else Trust.of([self.ca_file])
         except OSError as problem:
-            raise CertificateFileMissingError(
-                "The CA file cannot be read.", path=path, reason=problem.strerror
-            ) from problem
+            raise CaFileMissingError("The CA file cannot be read.", path=path, reason=reason_of(problem)) from problem
 
     def _uri(self) -> str | None:
         """Return the URI that --key is, or that the file it names holds."""
@@ -133,7 +149,7 @@ class IdentityOptions:
 
     def _from_files(self, trust: Trust) -> Shown:
         if self.cert is None:
-            raise CertificateFileMissingError("No certificate was named.", path="(none)", reason="no --cert")
+            raise CertificateNotNamedError("No certificate was named.")
         phrase = os.environ.get("PASS_PHRASE") or os.environ.get("X509_PASS_PHRASE")
         passphrase = None if phrase is None else Pin(phrase)
         key = FileKey.load(Path(self.key or ""), passphrase)
@@ -165,8 +181,9 @@ def _selector(text: str) -> str | None:
 def read_certificates(path: Path) -> tuple[Certificate, ...]:
     """Return the certificates of a PEM file. Raise `CertificateFileMissingError` or `CertificateInvalidError`."""
     try:
-        return parse_bundle(path.read_bytes())
+        with about(path):
+            return parse_bundle(path.read_bytes())
     except OSError as problem:
         raise CertificateFileMissingError(
-            "The certificate cannot be read.", path=path, reason=problem.strerror
+            "The certificate cannot be read.", path=path, reason=reason_of(problem)
         ) from problem

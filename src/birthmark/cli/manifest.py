@@ -10,11 +10,15 @@ import typer
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, wrap_file
 
-from birthmark.cli.common import SOME_ROWS_REFUSED, refusals_shown
+from birthmark.cli.common import SOME_ROWS_REFUSED, about, read_certificate, refusals_shown
 from birthmark.cli.operator import JsonOption
 from birthmark.errors import BirthmarkError
 
-app = typer.Typer(help="Supplier manifests: verify, extract certificates.", no_args_is_help=True)
+app = typer.Typer(
+    help="Supplier manifests: verify, extract certificates.",
+    epilog="Example: birthmark manifest verify shipment.json",
+    no_args_is_help=True,
+)
 
 ManifestFile = Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="The manifest as delivered (JSON).")]
 SignerOption = Annotated[
@@ -31,10 +35,13 @@ def open_trust(signers: list[Path] | None, roots: list[Path] | None) -> Any:
     """Return whose manifests are believed: the files given, and without any, Microchip's own."""
     from birthmark.manifests.anchors import MICROCHIP_ROOTS, MICROCHIP_SIGNERS
     from birthmark.manifests.microchip import root_of, signer_of, trust_of
-    from birthmark.pki.certificates import parse_any, parse_bundle
+    from birthmark.pki.certificates import parse_bundle
 
-    own_signers = [signer_of(parse_any(path.read_bytes())) for path in signers or ()]
-    own_roots = [root_of(root) for path in roots or () for root in parse_bundle(path.read_bytes())]
+    own_signers = [signer_of(read_certificate(path)) for path in signers or ()]
+    own_roots = []
+    for path in roots or ():
+        with about(path):
+            own_roots += [root_of(root) for root in parse_bundle(path.read_bytes())]
     return trust_of(own_signers or MICROCHIP_SIGNERS.values(), own_roots or MICROCHIP_ROOTS)
 
 
@@ -44,9 +51,10 @@ def entries_of(file: Path, trust: Any, *, quiet: bool) -> Iterator[Any]:
 
     with ExitStack() as stack:
         raw: BinaryIO = stack.enter_context(file.open("rb"))
-        if not quiet:
+        console = Console(stderr=True)
+        if not quiet and console.is_terminal:
             size = file.stat().st_size
-            bar = wrap_file(raw, size, description="Verifying", console=Console(stderr=True), transient=True)
+            bar = wrap_file(raw, size, description="Verifying", console=console, transient=True)
             raw = stack.enter_context(bar)
         yield from verify_all(raw, trust)
 
@@ -156,7 +164,11 @@ def create(
     with refusals_shown(as_json=as_json):
         first = None if element_ca is None else _chip_at_hand()
         roots = () if element_ca is None else [c for c in parse_bundle(element_ca.read_bytes()) if c.is_self_signed]
-        spinner = Progress(SpinnerColumn(), TextColumn("{task.description}"), transient=True, disable=as_json)
+        console = Console(stderr=True)
+        hidden = as_json or not console.is_terminal
+        spinner = Progress(
+            SpinnerColumn(), TextColumn("{task.description}"), console=console, transient=True, disable=hidden
+        )
         with spinner:
             spinner.add_task(f"Making {count} chips")
             made = make_rehearsal(out, count, SystemClock(), SystemEntropy(), first=first, first_roots=roots)

@@ -3,11 +3,14 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
+from birthmark.cli.common import text_of
 from birthmark.console.client import OperatorClient
 
 DEFAULT_DATA = "~/.local/share/birthmark"
@@ -21,6 +24,11 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object 
 def operator(data: Path) -> OperatorClient:
     """Return a client for the server of this data directory."""
     return OperatorClient.of(data.expanduser())
+
+
+def at(*parts: str) -> str:
+    """Return a path of the operator interface; a part may hold any character."""
+    return "".join(f"/{quote(part, safe='')}" for part in parts)
 
 
 def show(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, as_json: bool, nothing: str) -> None:
@@ -38,13 +46,5 @@ def show(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, as_json: 
     for column in columns:
         table.add_column(column.replace("_", " "), overflow="fold")
     for row in rows:
-        table.add_row(*(_text(row.get(column)) for column in columns))
-    Console().print(table)
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, list):
-        return ", ".join(map(str, value)) or "-"
-    return "-" if value is None else str(value)
+        table.add_row(*(escape(text_of(row.get(column))) for column in columns))
+    Console(highlight=False).print(table)

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from birthmark.cli.common import refusals_shown
+from birthmark.cli.common import WRONG_USAGE, refusals_shown
 
 app = typer.Typer()
 
@@ -28,7 +28,7 @@ def serve(
     import logging
 
     from birthmark.server.run import JsonLines, run
-    from birthmark.server.settings import read_settings
+    from birthmark.server.settings import ConfigInvalidError, read_settings
 
     handler = logging.StreamHandler()
     handler.setFormatter(JsonLines())
@@ -48,13 +48,18 @@ def serve(
             typer.echo("Ready. `birthmark env` prints what clients need.")
         typer.get_text_stream("stdout").flush()
 
-    with refusals_shown(as_json=as_json):
-        settings = read_settings(
-            config,
-            os.environ,
-            data=None if data is None else str(data),
-            listen=tuple(listen) if listen else None,
-            host=host,
-            database=database,
-        )
-        run(settings, ready)
+    try:
+        with refusals_shown(as_json=as_json):
+            settings = read_settings(
+                config,
+                os.environ,
+                data=None if data is None else str(data),
+                listen=tuple(listen) if listen else None,
+                host=host,
+                database=database,
+            )
+            run(settings, ready)
+    except typer.Exit as leaving:
+        if isinstance(leaving.__cause__, ConfigInvalidError):
+            raise typer.Exit(WRONG_USAGE) from leaving
+        raise

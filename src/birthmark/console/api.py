@@ -5,6 +5,7 @@ directory: whoever cannot read that directory has no rights here. Errors carry c
 """
 
 import hmac
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
@@ -31,6 +32,7 @@ from birthmark.store import Database, from_micros
 
 ACTOR = "operator"
 _MAX_MESSAGES = 10_000
+_NAME = re.compile("[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _MAX_REFUSALS = 1000
 Handler = Callable[[Request], Awaitable[Any]]
 T = TypeVar("T")
@@ -88,6 +90,21 @@ async def body_of(request: Request, kind: type[T]) -> T:
         raise InvalidRequestError(f"The request is not valid: {error}") from error
 
 
+class NameInvalidError(InvalidRequestError):
+    """A name that no path and no command line takes."""
+
+    code = "operator.name_invalid"
+    cause = "A name has 1 to 64 letters, digits and - . _, and begins with a letter or digit."
+    fix = "Choose another name."
+
+
+def parse_name(text: str) -> str:
+    """Return the name of something an operator makes. Raise `NameInvalidError`."""
+    if _NAME.fullmatch(text) is None:
+        raise NameInvalidError("The name cannot be used", name=text[:64])
+    return text
+
+
 class _NewInstance(msgspec.Struct):
     name: str
     host: str | None = None
@@ -124,7 +141,7 @@ def dps_routes(instances: Instances, authorities: Authorities, hubs: Hubs, defau
 
     async def create(request: Request) -> Any:
         asked = await body_of(request, _NewInstance)
-        return _instance_json(await instances.create(asked.name, asked.host or default_host, actor=ACTOR))
+        return _instance_json(await instances.create(parse_name(asked.name), asked.host or default_host, actor=ACTOR))
 
     async def link(request: Request) -> Any:
         asked = await body_of(request, _Link)
@@ -141,7 +158,7 @@ def dps_routes(instances: Instances, authorities: Authorities, hubs: Hubs, defau
         asked = await body_of(request, _NewAuthority)
         certificate = parse_any(asked.certificate)
         made = await authorities.add(
-            scope_of(request), asked.name, certificate, is_verified=asked.verified, actor=ACTOR
+            scope_of(request), parse_name(asked.name), certificate, is_verified=asked.verified, actor=ACTOR
         )
         return _authority_json(made)
 
@@ -177,7 +194,7 @@ def hub_routes(hubs: Hubs, instances: Instances) -> list[Route]:
 
     async def create(request: Request) -> Any:
         asked = await body_of(request, _NewHub)
-        return _hub_json(await hubs.create(asked.name, asked.host, actor=ACTOR))
+        return _hub_json(await hubs.create(parse_name(asked.name), asked.host, actor=ACTOR))
 
     async def delete(request: Request) -> Any:
         hub = hubs.by_name(request.path_params["name"])

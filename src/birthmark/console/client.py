@@ -21,6 +21,8 @@ from birthmark.errors import (
 
 _TIMEOUT_S = 30
 _MAX_BYTES = 64 * 1024 * 1024
+_PARTS = {"trust_bundle", "est", "dps", "iothub", "aws", "health_url"}
+_DAMAGED = "endpoints.json is damaged"
 _KINDS: dict[int, type[BirthmarkError]] = {
     400: InvalidRequestError,
     401: UnauthenticatedError,
@@ -39,6 +41,19 @@ class ServerNotRunningError(UnavailableError):
     fix = "Start it: `birthmark serve --data {data}`. It is ready when it prints its endpoints."
 
 
+def read_endpoints(data: Path) -> dict[str, Any]:
+    """Return what the server of this data directory wrote when it was ready. Raise `ServerNotRunningError`."""
+    try:
+        found = json.loads((data / "endpoints.json").read_bytes())
+    except OSError as error:
+        raise ServerNotRunningError("The server is not running", data=data, reason=error.strerror) from error
+    except ValueError as error:
+        raise ServerNotRunningError("The server must be started again", data=data, reason=_DAMAGED) from error
+    if not isinstance(found, dict) or not _PARTS.issubset(found):
+        raise ServerNotRunningError("The server must be started again", data=data, reason=_DAMAGED)
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class OperatorClient:
     """Calls the operator interface of the server whose data directory this is."""
@@ -50,11 +65,13 @@ class OperatorClient:
     @classmethod
     def of(cls, data: Path) -> "OperatorClient":
         """Return a client for a data directory. Raise `ServerNotRunningError`."""
+        endpoints = read_endpoints(data)
         try:
-            endpoints = json.loads((data / "endpoints.json").read_bytes())
             token = (data / "operator.token").read_text(encoding="ascii").strip()
         except OSError as error:
             raise ServerNotRunningError("The server is not running", data=data, reason=error.strerror) from error
+        except UnicodeDecodeError as error:
+            raise ServerNotRunningError("The token is damaged", data=data, reason="damaged operator.token") from error
         if not is_served(data):  # its port may be another program's by now, and that must not learn the token
             raise ServerNotRunningError("The server is not running", data=data, reason="it has ended")
         return cls(data, endpoints["health_url"].rsplit("/", 1)[0], token)
@@ -89,7 +106,10 @@ class OperatorClient:
             raise ServerNotRunningError("The server does not answer", data=self.data, reason=error) from error
         finally:
             connection.close()
-        answer = json.loads(content) if content else None
+        try:
+            answer = json.loads(content) if content else None
+        except ValueError:
+            answer = None  # not from the interface itself: a path it does not have
         if response.status >= 400:  # noqa: PLR2004 - the HTTP status classes
             raise _refused(response.status, answer)
         return answer

@@ -9,6 +9,7 @@ from birthmark.fleet.errors import (
     CredentialsRefusedError,
     DifferentRecordError,
     NoSuchRecordError,
+    ReferenceMissingError,
     SdkMissingError,
     TargetRefusedError,
     TargetUnreachableError,
@@ -128,6 +129,8 @@ class AwsTarget:
         except errors.ClientError as error:
             code = error.response["Error"]["Code"]
             reason = error.response["Error"].get("Message", code)
+            if code == "ResourceNotFoundException" and not name:
+                raise ReferenceMissingError("Something is missing there", reason=reason, **facts) from error
             if code == "ResourceNotFoundException":
                 raise NoSuchRecordError("Not on record", device=name, reason=reason, **facts) from error
             if code in _REFUSED_KEYS:

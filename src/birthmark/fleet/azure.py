@@ -6,11 +6,13 @@ from contextlib import contextmanager
 from typing import Any
 
 from birthmark.auth.connection_strings import parse_connection_string
+from birthmark.dps.model import parse_group_id
 from birthmark.errors import BirthmarkError
 from birthmark.fleet.errors import (
     CredentialsRefusedError,
     DifferentRecordError,
     NoSuchRecordError,
+    ReferenceMissingError,
     SdkMissingError,
     TargetRefusedError,
     TargetUnreachableError,
@@ -18,6 +20,7 @@ from birthmark.fleet.errors import (
 from birthmark.fleet.profiles import AzureProfile
 from birthmark.fleet.target import DeviceWish, Done, Record
 from birthmark.pki.certificates import Certificate
+from birthmark.pki.names import parse_registration_id
 
 _PAGE = 100
 
@@ -46,6 +49,7 @@ class AzureTarget:
 
     def enroll(self, wish: DeviceWish, *, update: bool, dry_run: bool) -> Done:
         models = self._models
+        parse_registration_id(wish.device_id)
         present = self._individual(wish.device_id)
         thumbprint = wish.certificate.thumbprint.hex()
         edge = bool(present and present.capabilities and present.capabilities.iot_edge)
@@ -78,8 +82,9 @@ class AzureTarget:
     ) -> Done:
         """Make an enrollment group of a CA on record (`ca_name`) or of a certificate given here."""
         models = self._models
+        parse_group_id(group_id)
         try:
-            with self._translated():
+            with self._translated(group_id):
                 present = self._sdk.get_enrollment_group(group_id)
         except NoSuchRecordError:
             present = None
@@ -181,6 +186,8 @@ class AzureTarget:
         except ValueError:
             reason = str(error)
         facts = {"target": self.description, "reason": reason}
+        if status == 404 and not name:  # noqa: PLR2004 - HTTP statuses
+            return ReferenceMissingError("Something is missing there", **facts)
         if status == 404:  # noqa: PLR2004 - HTTP statuses
             return NoSuchRecordError("Not on record", device=name, **facts)
         if status in {401, 403}:

@@ -14,7 +14,7 @@ class ProfileError(InvalidRequestError):
 
     code = "fleet.profile_invalid"
     cause = "The profile {profile} cannot be used: {detail}."
-    fix = "`local` needs a started server (--data DIR); others are tables in ~/.config/birthmark/profiles.toml."
+    fix = "Use `local` or `cloud`, or make the table in ~/.config/birthmark/profiles.toml (docs/howto/clouds.md)."
 
 
 class SdkMissingError(UnavailableError):
@@ -63,3 +63,11 @@ class NoSuchRecordError(NotFoundError):
     code = "fleet.no_such_record"
     cause = "{target} has no enrollment {device}."
     fix = "`birthmark enroll list` shows what is on record."
+
+
+class ReferenceMissingError(NotFoundError):
+    """The request names something that the target does not have: a policy, a CA certificate."""
+
+    code = "fleet.reference_missing"
+    cause = "{target} does not have what the request names: {reason}."
+    fix = "Make it there first (the policy, the CA certificate), then run the command again."

@@ -12,7 +12,6 @@ Named profiles are tables in ~/.config/birthmark/profiles.toml:
     profile = "factory"                              # of the AWS configuration
 """
 
-import json
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import Any
 
 import msgspec
 
+from birthmark.console.client import read_endpoints
 from birthmark.fleet.errors import ProfileError
 
 _FILE = "~/.config/birthmark/profiles.toml"
@@ -62,7 +62,9 @@ def azure_profile(name: str, data: Path) -> AzureProfile:
             raise ProfileError("No connection string", profile=name, detail="PROVISIONING_CONNECTION_STRING is not set")
         return AzureProfile(name, text, None, is_local=False)
     table = _named(name, "azure")
-    path = Path(str(table.get("connection_string_file", ""))).expanduser()
+    if not table.get("connection_string_file"):
+        raise ProfileError("No secret", profile=name, detail=f"[{name}.azure] has no connection_string_file")
+    path = Path(str(table["connection_string_file"])).expanduser()
     ca_file = Path(table["ca_file"]).expanduser() if "ca_file" in table else None
     return AzureProfile(name, _secret(name, path), ca_file, is_local=False)
 
@@ -96,20 +98,17 @@ def aws_profile(name: str, data: Path) -> AwsProfile:
 
 
 def _endpoints(data: Path) -> Any:
-    path = data.expanduser() / "endpoints.json"
-    try:
-        return json.loads(path.read_bytes())
-    except OSError as error:
-        raise ProfileError(
-            "No local server", profile="local", detail=f"{path} is not there; was the server started?"
-        ) from error
+    return read_endpoints(data.expanduser())
 
 
 def _named(name: str, cloud: str) -> dict[str, Any]:
     path = Path(_FILE).expanduser()
     try:
         tables = msgspec.toml.decode(path.read_bytes(), type=dict[str, dict[str, Any]])
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except OSError as error:
+        reason = (error.strerror or "error").lower()
+        raise ProfileError(f"Cannot read {path}", profile=name, detail=f"{path}: {reason}") from error
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise ProfileError(f"Cannot read {path}", profile=name, detail=f"{path}: {error}") from error
     table = tables.get(name, {}).get(cloud)
     if not isinstance(table, dict):
@@ -122,5 +121,8 @@ def _secret(name: str, path: Path) -> str:
         if path.stat().st_mode & _OTHERS:
             raise ProfileError("Secret exposed", profile=name, detail=f"{path} can be read by others; chmod 600 it")
         return path.read_text(encoding="ascii").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ProfileError("Cannot read the secret", profile=name, detail=f"{path}: {error}") from error
+    except OSError as error:
+        reason = (error.strerror or "error").lower()
+        raise ProfileError("Cannot read the secret", profile=name, detail=f"{path}: {reason}") from error
+    except UnicodeDecodeError as error:
+        raise ProfileError("Cannot read the secret", profile=name, detail=f"{path} is not text") from error

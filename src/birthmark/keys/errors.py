@@ -143,7 +143,7 @@ class PinFileError(PolicyError):
     """The PIN file cannot be used."""
 
     code = "keys.pin_file"
-    cause = "The PIN file {path} {detail}."
+    cause = "The file {path}, which should hold the PIN or password, {detail}."
     fix = "Make it one line of text, readable by you alone: chmod 0600 {path}."
 
 

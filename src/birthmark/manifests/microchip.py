@@ -212,7 +212,14 @@ def raw_entries(file: BinaryIO) -> Iterator[Mapping[str, Any]]:
             yield raw
     except (ijson.JSONError, UnicodeDecodeError, ValueError) as error:
         at = place + 1
-        raise MalformedEntryError(f"The file is broken at entry {at}", place=at, detail=str(error)[:200]) from error
+        raise MalformedEntryError(f"The file is broken at entry {at}", place=at, detail=_first_line(error)) from error
+
+
+def _first_line(error: Exception) -> str:
+    """Return what the JSON parser says, without the piece of the file that it quotes."""
+    told = error.args[0] if error.args else ""
+    text = told.decode("utf-8", "replace") if isinstance(told, bytes) else str(told)
+    return (text.splitlines() or ["not JSON"])[0].strip()[:200]
 
 
 def verify_all(file: BinaryIO, trust: Trust) -> Iterator[Entry | ManifestError]:

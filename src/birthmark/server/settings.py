@@ -11,6 +11,7 @@ from birthmark.errors import InvalidRequestError
 from birthmark.net.limits import Limits
 
 DEFAULT_DATA = "~/.local/share/birthmark"
+_DATABASES = ("sqlite:///", "postgresql://", "postgres://")
 _LOOPBACK = ("127.0.0.1", "::1")
 
 
@@ -19,7 +20,7 @@ class ConfigInvalidError(InvalidRequestError):
 
     code = "server.config_invalid"
     cause = "The configuration file {path} cannot be used: {detail}."
-    fix = "Correct the setting that is named; docs/reference/server-config.md lists all of them."
+    fix = "Correct what is named; docs/reference/server-config.md lists all of them."
 
 
 class Ports(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -99,7 +100,12 @@ def read_settings(path: Path | None, environment: Mapping[str, str], **flags: ob
     if path is not None:
         try:
             known = msgspec.toml.decode(path.read_bytes(), type=dict[str, object])
-        except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+        except OSError as error:
+            detail = (error.strerror or "error").lower()
+            raise ConfigInvalidError(f"Cannot read {path}", path=path, detail=detail) from error
+        except UnicodeDecodeError as error:
+            raise ConfigInvalidError(f"Cannot read {path}", path=path, detail="it is not UTF-8 text") from error
+        except msgspec.MsgspecError as error:
             raise ConfigInvalidError(f"Cannot read {path}", path=path, detail=error) from error
     for name in ("data", "host", "database"):
         if value := environment.get(f"BIRTHMARK_{name.upper()}"):
@@ -107,7 +113,12 @@ def read_settings(path: Path | None, environment: Mapping[str, str], **flags: ob
     if value := environment.get("BIRTHMARK_LISTEN"):
         known["listen"] = value.split(",")
     known |= {name: value for name, value in flags.items() if value is not None}
+    where = path or "(flags and environment)"
     try:
-        return msgspec.convert(known, Settings)
+        settings = msgspec.convert(known, Settings)
     except msgspec.ValidationError as error:
-        raise ConfigInvalidError("The configuration is not valid", path=path or "-", detail=error) from error
+        raise ConfigInvalidError("The configuration is not valid", path=where, detail=error) from error
+    if settings.database is not None and not settings.database.startswith(_DATABASES):
+        detail = "the database must begin with sqlite:/// or postgresql://"  # the URL itself may hold a password
+        raise ConfigInvalidError("This database is not known", path=where, detail=detail)
+    return settings

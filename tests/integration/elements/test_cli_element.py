@@ -82,8 +82,8 @@ def test_a_certificate_by_csr_is_written_back_with_its_issuer(chip: dict[str, st
 
 def test_data_is_written_and_read(chip: dict[str, str], tmp_path: Path) -> None:
     (tmp_path / "data").write_bytes(b"\x00\x01binary")
-    assert run("write", str(tmp_path / "data"), "--data", "slot8", env=chip).exit_code == 0
-    assert run("show", "--data", "slot8", env=chip).stdout_bytes == b"\x00\x01binary"
+    assert run("write", str(tmp_path / "data"), "--object", "slot8", env=chip).exit_code == 0
+    assert run("show", "--object", "slot8", env=chip).stdout_bytes == b"\x00\x01binary"
     (shown,) = rows(run("show", "--json", env=chip))
     assert "not an assignment of ours" in str(shown["remembers"])
 

@@ -1,0 +1,145 @@
+"""What people get wrong at the command line: they are told what, where and what to do, and never get a traceback."""
+
+import errno
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from birthmark.ca import hierarchy
+from birthmark.cli import app
+from birthmark.cli.common import file_trouble
+from birthmark.clock import SystemClock, SystemEntropy
+from pki_builders import a_ca, a_device
+
+FILES = {
+    "random.bin": bytes(range(128, 256)) * 8,
+    "hello.txt": b"hello\n",
+    "latin.toml": b"host = '\xe9'\n",
+    "broken.toml": b"[provisioning\n",
+    "broken.pem": b"-----BEGIN CERTIFICATE-----\nabc\n-----END CERTIFICATE-----\n",
+    "device.key": b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n",
+    "endpoints.json": b"{",
+}
+
+MISTAKES = [
+    # what was typed, exit code, what the answer must contain
+    ("nosuch", 2, "No such command"),
+    ("enroll devise", 2, "Did you mean 'device'"),
+    ("serve --port 1", 2, "No such option"),
+    ("hub show --data nowhere", 5, "birthmark serve --data nowhere"),
+    ("hub show --data .", 5, "endpoints.json is damaged"),
+    ("env --data nowhere", 5, "birthmark serve --data nowhere"),
+    ("env --data .", 5, "endpoints.json is damaged"),
+    ("why x --data nowhere", 5, "operator.server_not_running"),
+    ("enroll list --data nowhere", 5, "birthmark serve --data nowhere"),
+    ("enroll device", 2, "--cert FILE"),
+    ("enroll device --cert nowhere.pem", 3, "nowhere.pem cannot be read"),
+    ("enroll device --cert .", 3, "is a directory"),
+    ("enroll device --cert random.bin", 1, "random.bin"),
+    ("enroll device --cert hello.txt", 1, "hello.txt"),
+    ("enroll device --cert broken.pem", 1, "broken.pem"),
+    ("enroll device --cert device.key", 1, "pki.certificate_key_swapped"),
+    ("enroll device --cert device.pem --profile nope", 1, "profiles.toml"),
+    ("enroll device --cert device.pem --to gcp", 2, "'azure', 'aws'"),
+    ("enroll group line-1", 2, "--ca-name NAME"),
+    ("enroll group line-1 --cert device.pem", 1, "enroll.not_a_ca"),
+    ("manifest verify hello.txt", 1, "manifest.malformed"),
+    ("manifest verify random.bin", 1, "manifest.malformed"),
+    ("manifest verify hello.txt --signer random.bin", 1, "random.bin"),
+    ("ca init --name X --dir hello.txt", 2, "is a file"),
+    ("ca show --dir nowhere", 3, "birthmark ca init --dir nowhere"),
+    ("ca sign nowhere.csr", 3, "nowhere.csr"),
+    ("ca sign device.pem", 1, "not a request"),
+    ("ca issue web --profile server --dns b@d", 2, "is no DNS name"),
+    ("ca issue x --lifetime year", 2, "365d"),
+    ("device register", 2, "--cert FILE --key FILE"),
+    ("device register --cert device.pem --key nowhere.key", 3, "nowhere.key"),
+    ("device register --element --ca-file nowhere.pem", 3, "--ca-file"),
+    ("device register --element --ca-file hello.txt", 1, "hello.txt"),
+    ("device register --element --transport amqp", 2, "'mqtt', 'https'"),
+    ("element list --module nowhere.so", 5, "BIRTHMARK_PKCS11_MODULE"),
+    ("element list --module hello.txt", 5, "does not start"),
+    ("element list --pin-file hello.txt", 1, "chmod 0600 hello.txt"),
+    ("element prove --nonce 12345678 --check hello.txt", 1, "is not a proof"),
+    ("element simulate hello.txt", 2, "is a file"),
+    ("agent check --root nowhere", 3, "birthmark env --format aziot"),
+    ("agent check --config latin.toml", 3, "UTF-8"),
+    ("agent check --config broken.toml", 2, "broken.toml:1"),
+    ("agent stop --root nowhere", 3, "birthmark agent run"),
+    ("est user add x --password-file hello.txt", 1, "PIN or password"),
+    ("est bootstrap remove 12", 2, "64 hex digits"),
+    ("serve --config nowhere.toml", 2, "nowhere.toml"),
+    ("serve --config latin.toml", 2, "UTF-8"),
+    ("serve --database mysql://me:hunter2@db/x", 2, "sqlite:/// or postgresql://"),
+]
+
+
+@pytest.fixture
+def birthmark(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Callable[[str], tuple[int, str]]:
+    """Run a command line as the program does, in a directory with `FILES`."""
+    for name, content in FILES.items():
+        (tmp_path / name).write_bytes(content)
+        (tmp_path / name).chmod(0o644)
+    (tmp_path / "device.pem").write_text(a_device(a_ca()).certificate.pem())
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("COLUMNS", "200")
+    for name in ("BIRTHMARK_DATA", "XDG_STATE_HOME", "PROVISIONING_HOST", "SSL_CERT_FILE", "SOFTHSM2_CONF"):
+        monkeypatch.delenv(name, raising=False)
+
+    def run(line: str) -> tuple[int, str]:
+        monkeypatch.setattr("sys.argv", ["birthmark", *line.split()])
+        with pytest.raises(SystemExit) as left:
+            app.main()
+        out, err = capfd.readouterr()
+        assert out == "", "an error is no result"
+        return int(left.value.code or 0), err
+
+    return run
+
+
+@pytest.mark.parametrize(("line", "code", "told"), MISTAKES, ids=[line for line, *_ in MISTAKES])
+def test_a_mistake_is_explained(birthmark: Callable[[str], tuple[int, str]], line: str, code: int, told: str) -> None:
+    exit_code, text = birthmark(line)
+    assert exit_code == code, text
+    assert told in text
+    assert "Traceback" not in text
+    assert "hunter2" not in text
+    assert ".." not in text.replace("...", "")
+    if exit_code != 2:
+        assert {"Why:", "Fix:", "Code:"}.issubset(text.split())
+
+
+def test_programs_get_the_same_as_json(birthmark: Callable[[str], tuple[int, str]]) -> None:
+    code, text = birthmark("enroll device --cert hello.txt --json")
+    assert code == 1
+    assert set(json.loads(text)) == {"error", "message", "cause", "fix"}
+
+
+def test_a_place_that_cannot_be_written_is_named(birthmark: Callable[[str], tuple[int, str]]) -> None:
+    hierarchy.create(Path("ca"), "X", now=SystemClock().now(), entropy=SystemEntropy())
+    code, text = birthmark("ca crl --dir ca --out hello.txt/crl.pem")
+    assert code == 1
+    assert "hello.txt" in text
+    assert "cli.file_unusable" in text
+
+
+def test_a_home_that_cannot_be_written_hides_no_error(
+    birthmark: Callable[[str], tuple[int, str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "hello.txt"))
+    assert birthmark("ca show --dir nowhere")[0] == 3
+    monkeypatch.delenv("HOME")
+    assert birthmark("ca show --dir nowhere")[0] == 3
+
+
+def test_trouble_that_is_no_file_s_is_not_hidden() -> None:
+    assert file_trouble(ConnectionResetError(errno.ECONNRESET, "reset")) is None
+    assert file_trouble(BrokenPipeError(errno.EPIPE, "closed")) is None
+    full = file_trouble(OSError(errno.ENOSPC, "No space left on device"))
+    assert full is not None
+    assert full.explain_cause() == "standard output cannot be used: no space left on device."

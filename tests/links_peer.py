@@ -121,7 +121,7 @@ async def a_peer() -> AsyncIterator[Peer]:
         "http": HttpService(app, limits).protocol,
         "mqtt": lambda tls: MqttLink(accept, lambda *_: None, clock, tls),
     }
-    await listeners.listen(["127.0.0.1"], peer.port, context, services)
+    await listeners.listen(["127.0.0.1"], peer.port, lambda: context, services)
     try:
         yield peer
     finally:

@@ -70,16 +70,21 @@ class Listeners:
         self._drained = asyncio.Event()
 
     async def listen(
-        self, addresses: Sequence[str], port: int, context: SSL.Context, services: Mapping[str, MakeProtocol]
+        self,
+        addresses: Sequence[str],
+        port: int,
+        context: Callable[[], SSL.Context],
+        services: Mapping[str, MakeProtocol],
     ) -> None:
         """Bind `port` on each address; `services` maps "mqtt" and "http" to what makes their protocol.
 
+        `context` is asked for each connection, so that a new certificate needs no new listener.
         Raise `PortTakenError`, `PortForbiddenError` or `AddressMissingError`; nothing stays bound then.
         """
         loop = asyncio.get_running_loop()
         opened: list[asyncio.Server] = []
         for address in addresses:
-            make = partial(Connection, _Port(self, services), context)
+            make = partial(_accept, _Port(self, services), context)
             try:
                 server = await loop.create_server(make, address, port, backlog=4096, reuse_address=True)
             except OSError as error:
@@ -179,6 +184,10 @@ class _Port:
         if make is None:
             raise NotAllowedHereError(f"This port does not serve {name.upper()}", protocol=name.upper())
         return make(peer)
+
+
+def _accept(port: _Port, context: Callable[[], SSL.Context]) -> Connection:
+    return Connection(port, context())
 
 
 def bind_error(error: OSError, address: str, port: int) -> BirthmarkError:

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
-from OpenSSL import SSL
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -46,9 +45,10 @@ from birthmark.mqtt.packets import Connect
 from birthmark.net.http import ASGIApp, HttpService
 from birthmark.net.listener import Listeners
 from birthmark.net.pump import MqttLink, MqttSession
-from birthmark.net.tls import TlsPeer, server_context
+from birthmark.net.tls import TlsPeer
 from birthmark.net.websocket import serve_mqtt
 from birthmark.refusals import Ledger
+from birthmark.server.certificate import FreshContext
 from birthmark.server.data_dir import DataDirectory
 from birthmark.server.endpoints import describe
 from birthmark.server.hubs import HubsForDps
@@ -160,8 +160,8 @@ class Server:
         limits = settings.bounds()
         cloud = HttpService(AwsHttp(aws, broker, record, entropy, _application(everything)), limits)
         est_only = HttpService(_application(list(est_routes)), limits)
-        chain, key = self._data.server_certificate(hierarchy, [settings.host_name, *settings.listen, *settings.names])
-        context = server_context([c.parsed for c in chain], key)
+        names = [settings.host_name, *settings.listen, *settings.names]
+        context = FreshContext(lambda: self._data.server_certificate(hierarchy, names))
 
         listeners = Listeners(clock, limits, report)
         self._closers.append(listeners.close)
@@ -171,6 +171,8 @@ class Server:
         await listeners.listen(settings.listen, ports.est, context, {"http": est_only.protocol})
         https_port = await self._bind_also(listeners, context, {**mqtt, **web})
 
+        context.start()
+        self._closers.append(context.stop)
         bus.start()
         self._closers.append(await serve_plain(self._health_app(database, instances, authorities, hubs, aws), settings))
         self.endpoints = describe(
@@ -226,7 +228,7 @@ class Server:
             )
         return password
 
-    async def _bind_also(self, listeners: Listeners, context: SSL.Context, services: dict[str, Any]) -> int:
+    async def _bind_also(self, listeners: Listeners, context: FreshContext, services: dict[str, Any]) -> int:
         """Bind the second HTTPS port where this user may; return the port to print."""
         ports = self.settings.ports
         if not ports.https_also:

@@ -145,7 +145,7 @@ class PostgresDatabase:
             if isinstance(error, BirthmarkError):
                 return error
             if isinstance(error, asyncpg.DataError):
-                return ValueRefusedError("A value cannot be kept", reason=error)
+                return ValueRefusedError("A value cannot be kept", reason=type(error).__name__)
             return ConflictError("The record exists already, or one that it needs does not")
         return None
 
@@ -155,6 +155,6 @@ def _translated() -> Iterator[None]:
     try:
         yield
     except asyncpg.DataError as error:
-        raise ValueRefusedError("A value cannot be looked for", reason=error) from error
+        raise ValueRefusedError("A value cannot be looked for", reason=type(error).__name__) from error
     except _TROUBLE as error:
         raise PostgresUnavailableError("The database does not answer", reason=error) from error

@@ -156,7 +156,7 @@ class SqliteDatabase:
             if isinstance(error, BirthmarkError):
                 return error
             if isinstance(error, _UNKEEPABLE):
-                return ValueRefusedError("A value cannot be kept", reason=error)
+                return ValueRefusedError("A value cannot be kept", reason=type(error).__name__)
             return ConflictError("The record exists already, or one that it needs does not")
         execute("RELEASE change")
         return None
@@ -167,7 +167,7 @@ def _translated(path: Path) -> Iterator[None]:
     try:
         yield
     except _UNKEEPABLE as error:
-        raise ValueRefusedError("A value cannot be looked for", reason=error) from error
+        raise ValueRefusedError("A value cannot be looked for", reason=type(error).__name__) from error
     except sqlite3.Error as error:
         raise DatabaseUnavailableError("The database does not answer", where=path, reason=error) from error
 

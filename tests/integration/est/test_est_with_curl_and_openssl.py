@@ -34,7 +34,7 @@ async def listening(directory: Path) -> AsyncIterator[EstServer]:
         context = server_context([leaf.parsed, root.certificate.parsed], key)
         listeners = Listeners(SystemClock(), Limits(), lambda *_: None)
         http = HttpService(server.app, Limits())
-        await listeners.listen(["127.0.0.1"], PORT, context, {"http": http.protocol})
+        await listeners.listen(["127.0.0.1"], PORT, lambda: context, {"http": http.protocol})
         try:
             yield server
         finally:

@@ -3,6 +3,8 @@
 import errno
 import json
 import os
+from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,9 @@ import pytest
 from birthmark.ca.keyfile import SecretUnreadableError, write_private
 from birthmark.console.client import OperatorClient, ServerNotRunningError
 from birthmark.console.lock import DirectoryInUseError, is_served
+from birthmark.pki.certificates import Certificate
+from birthmark.pki.issue import SigningKey
+from birthmark.server.certificate import FreshContext
 from birthmark.server.data_dir import DataDirectory, DataDirectoryError
 from fakes import FakeClock, SeededEntropy
 
@@ -99,4 +104,41 @@ def test_a_start_cut_off_between_key_and_certificate_is_made_good(tmp_path: Path
     (directory.path / "tls" / "server.pem").write_bytes(old)
     chain, key = directory.server_certificate(hierarchy, ["one.example"])
     assert chain[0].public_key() == key.public_key()
+    directory.release()
+
+
+def test_the_servers_certificate_is_made_anew_while_the_server_runs(tmp_path: Path) -> None:
+    clock = FakeClock()
+    directory = DataDirectory(tmp_path / "data", clock, SeededEntropy())
+    directory.prepare()
+    hierarchy = directory.hierarchy()
+    context = FreshContext(lambda: directory.server_certificate(hierarchy, ["one.example"]))
+    first = context()
+    clock.move(timedelta(days=300))
+    context.refresh()
+    assert context() is first
+    clock.move(timedelta(days=80))
+    context.refresh()
+    assert context() is not first
+    clock.move(timedelta(days=17))
+    (made, *_), _ = directory.server_certificate(hierarchy, ["one.example"])
+    assert made.not_after > clock.now() + timedelta(days=300)
+    directory.release()
+
+
+def test_a_renewal_that_fails_leaves_the_old_certificate(tmp_path: Path) -> None:
+    directory = a_directory(tmp_path)
+    directory.prepare()
+    hierarchy = directory.hierarchy()
+    answers = iter([directory.server_certificate(hierarchy, [])])
+
+    def load() -> tuple[Sequence[Certificate], SigningKey]:
+        if (answer := next(answers, None)) is None:
+            raise DataDirectoryError("full")
+        return answer
+
+    context = FreshContext(load)
+    first = context()
+    context.refresh()
+    assert context() is first
     directory.release()

@@ -1,0 +1,59 @@
+"""The servers' certificate over a long run: made anew before it runs out, without a restart."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+
+from OpenSSL import SSL
+
+from birthmark.errors import BirthmarkError
+from birthmark.net.tls import server_context
+from birthmark.pki.certificates import Certificate
+from birthmark.pki.issue import SigningKey
+
+log = logging.getLogger(__name__)
+
+_LOOK_EVERY_S = 3600
+
+
+class FreshContext:
+    """The TLS context for new connections; those that are open keep theirs.
+
+    `load` returns chain and key, other ones when the old run out soon.
+    """
+
+    def __init__(self, load: Callable[[], tuple[Sequence[Certificate], SigningKey]]) -> None:
+        self._load = load
+        chain, key = load()
+        self._leaf = chain[0]
+        self._context = server_context([c.parsed for c in chain], key)
+        self._task: asyncio.Task[None] | None = None
+
+    def __call__(self) -> SSL.Context:
+        return self._context
+
+    def start(self) -> None:
+        """Begin to look at the certificate now and then."""
+        self._task = asyncio.create_task(self._keep_fresh())
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    def refresh(self) -> None:
+        """Take over a new certificate if there is one; a failure leaves the old one for the next look."""
+        try:
+            chain, key = self._load()
+        except BirthmarkError as error:
+            log.warning("server.certificate_not_renewed", extra={"reason": error.explain_cause()})
+            return
+        if chain[0] != self._leaf:
+            self._leaf = chain[0]
+            self._context = server_context([c.parsed for c in chain], key)
+            log.info("server.certificate_renewed", extra={"not_after": self._leaf.not_after.isoformat()})
+
+    async def _keep_fresh(self) -> None:
+        while True:
+            await asyncio.sleep(_LOOK_EVERY_S)
+            self.refresh()

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, wrap_file
 
 from birthmark.cli.common import SOME_ROWS_REFUSED, about, read_certificate, refusals_shown
+from birthmark.cli.journal import note
 from birthmark.cli.operator import JsonOption
 from birthmark.errors import BirthmarkError
 
@@ -207,6 +208,7 @@ def _row(entry: Any) -> dict[str, Any]:
 
 
 def _show_refusal(place: int, error: BirthmarkError, *, as_json: bool) -> None:
+    note(error)
     if as_json:
         typer.echo(json.dumps({"entry": place, "error": error.code, "cause": error.explain_cause()}))
     else:

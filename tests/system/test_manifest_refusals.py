@@ -1,0 +1,58 @@
+"""What an operator sees when a manifest was tampered with, and how `birthmark why` explains it."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from servers import RunningServer
+
+pytestmark = pytest.mark.system
+
+
+@pytest.fixture
+def shipment(tmp_path: Path) -> tuple[RunningServer, Path]:
+    machine = RunningServer(tmp_path / "data", "127.0.0.1")
+    machine.run("manifest", "create", "--out", str(tmp_path / "shipment"), "--count", "3")
+    return machine, tmp_path / "shipment"
+
+
+def verify(machine: RunningServer, directory: Path, entries: list) -> tuple[int, list[dict], str]:
+    file = directory / "tampered.json"
+    file.write_text(json.dumps(entries))
+    trust = ("--signer", str(directory / "signer.pem"), "--root", str(directory / "root.pem"))
+    done = machine.run("manifest", "verify", str(file), *trust, "--json", check=False)
+    return done.returncode, [json.loads(line) for line in done.stdout.splitlines()], done.stderr
+
+
+def test_a_broken_signature_is_refused_and_explained(shipment: tuple[RunningServer, Path]) -> None:
+    machine, directory = shipment
+    entries = json.loads((directory / "manifest.json").read_text())
+    unique_id = entries[1]["header"]["uniqueId"]
+    payload = entries[1]["payload"]
+    entries[1]["payload"] = payload[:100] + ("A" if payload[100] != "A" else "B") + payload[101:]
+    code, rows, _ = verify(machine, directory, entries)
+    assert code == 7
+    assert [row.get("error") for row in rows] == [None, "manifest.signature_broken", None]
+    assert machine.why(unique_id)["code"] == "manifest.signature_broken"
+
+
+def test_a_changed_header_is_refused_and_explained(shipment: tuple[RunningServer, Path]) -> None:
+    machine, directory = shipment
+    entries = json.loads((directory / "manifest.json").read_text())
+    unique_id = entries[2]["header"]["uniqueId"]
+    entries[2]["header"]["uniqueId"] = "0123ffffffffffff01"
+    code, rows, told = verify(machine, directory, entries)
+    assert code == 7
+    assert rows[2]["error"] == "manifest.unique_id_changed"
+    assert "2 entries verified, 1 refused" in told
+    explained = machine.why(unique_id)
+    assert explained["code"] == "manifest.unique_id_changed"
+    assert "0123ffffffffffff01" in explained["cause"]
+
+
+def test_an_untouched_manifest_is_good(shipment: tuple[RunningServer, Path]) -> None:
+    machine, directory = shipment
+    code, rows, _ = verify(machine, directory, json.loads((directory / "manifest.json").read_text()))
+    assert code == 0
+    assert len(rows) == 3

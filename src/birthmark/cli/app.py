@@ -1,6 +1,7 @@
 """`birthmark`: one command that mounts every other. A subcommand's module is loaded when it is asked for."""
 
 import importlib
+import io
 import sys
 from collections.abc import Iterator
 from typing import Annotated, Any
@@ -87,6 +88,9 @@ def root(
 
 def main() -> None:
     """Run the command line; a refusal that a command let through is shown as one."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without UTF-8 is no reason to fail
     try:
         app()
     except BirthmarkError as error:

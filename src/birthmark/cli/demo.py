@@ -57,3 +57,5 @@ def demo(
     console.rule()
     for table in tables:
         console.print(table)
+    count = len(tables)
+    console.print(f"{count} {'journey' if count == 1 else 'journeys'} played, each claim above was checked.")

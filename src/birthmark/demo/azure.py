@@ -15,7 +15,9 @@ def play(stage: Stage) -> None:
     )
     stage.source("birthmark", "element", "simulate", "chip", "--profile", "se050")
     for row in stage.rows("element", "list"):
-        stage.note(" ".join(f"{value}" for value in row.values() if isinstance(value, str) and value)[:110])
+        if row["kind"] in {"private key", "certificate"}:
+            guarded = ", never extractable" if row["guarded"] else ""
+            stage.note(f"{row['kind']} {row['object_id'] or row['label']}: {row['detail']}{guarded}")
 
     stage.say("Read its birthmark: the certificate, and a reference key that only names the key in the chip.")
     stage.birthmark("element", "cert", "0xF0000100", "--out", "device.pem")

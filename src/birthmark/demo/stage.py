@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ from birthmark.errors import BirthmarkError, UnavailableError
 _PORTS = (8883, 8443, 8085, 8080)
 _TRIES = 200
 _TIMEOUT_S = 180
+_WIDE = 120
+_NARROWEST = 40
 _KEPT = ("LANG", "TERM", "TZ", "COLUMNS")
 
 
@@ -94,16 +97,18 @@ class Stage:
     def title(self, text: str, subtitle: str) -> None:
         """Say which journey this is."""
         self.console.rule(f"[bold]{escape(text)}")
-        self.console.print(f"[dim]{escape(subtitle)}")
+        self.console.print(f"[dim]{escape(self._filled(subtitle))}")
 
     def say(self, text: str) -> None:
         """Begin a step with a sentence."""
         self._step += 1
-        self.console.print(f"\n[bold cyan]{self._step}.[/] {escape(text)}")
+        lines = self._filled(text, 3).lstrip()
+        self.console.print(f"\n[bold cyan]{self._step}.[/] {escape(lines)}", soft_wrap=True)
 
     def note(self, text: str) -> None:
         """Add a remark to the step."""
-        self.console.print(f"   [green]→[/] {escape(text)}")
+        lines = self._filled(text, 5).lstrip()
+        self.console.print(f"   [green]→[/] {escape(lines)}", soft_wrap=True)
 
     def prove(self, proof: Proof) -> None:
         """Record a row of the final table."""
@@ -113,17 +118,35 @@ class Stage:
         """Check what the journey claims. Raise `NotProvenError`."""
         if found != expected:
             raise NotProvenError(f"Not proven: {what}", expected=f"{what} {expected}", found=found)
-        self.note(f"{what}: {found}")
+        self.note(f"{what}: {('no', 'yes')[found] if isinstance(found, bool) else found}")
 
     def table(self) -> Table:
-        """Return what was proven."""
-        table = Table(title=f"Proven by the journey “{self.journey}”", title_justify="left")
-        for name in ("device", "where the key lives", "certificate thumbprint", "hub or thing", "messages"):
-            table.add_column(name, overflow="fold")
-        for proof in self.proofs:
-            cells = (proof.device, proof.key, proof.thumbprint[:16] + "…", proof.place, proof.messages)
-            table.add_row(*map(escape, cells))
+        """Return what was proven: a line for each device where there is room, else a line for each fact."""
+        title = f"Proven by the journey “{self.journey}”"
+        names = ("device", "where the key lives", "certificate thumbprint", "hub or thing", "messages")
+        rows = [(p.device, p.key, p.thumbprint[:16] + "…", p.place, p.messages) for p in self.proofs]
+        if self.console.width >= _WIDE:
+            table = Table(title=title, title_justify="left")
+            for name in names:
+                table.add_column(name, overflow="fold")
+            for row in rows:
+                table.add_row(*map(escape, row))
+            return table
+        table = Table(title=title, title_justify="left", show_header=False)
+        table.add_column(no_wrap=True)
+        table.add_column(overflow="fold")
+        for row in rows:
+            for name, cell in zip(names, row, strict=True):
+                table.add_row(name, escape(cell), end_section=name == names[-1])
         return table
+
+    def _filled(self, text: str, indent: int = 0) -> str:
+        """Return text in lines that fit, set in by `indent`; a word is never cut, so that it can be copied."""
+        width = max(self.console.width, _NARROWEST)
+        lead = " " * indent
+        return textwrap.fill(
+            text, width, initial_indent=lead, subsequent_indent=lead, break_long_words=False, break_on_hyphens=False
+        )
 
     # Doing.
 
@@ -150,7 +173,7 @@ class Stage:
         shown: str | None = None,
     ) -> subprocess.CompletedProcess[str]:
         """Show and run a command in the journey's directory. Raise `StepFailedError` unless it `may_fail`."""
-        self.console.print(f"   [dim]$ {escape(shown or shlex.join(command))}")
+        self.console.print(f"   [dim]$ {escape(shown or shlex.join(command))}", soft_wrap=True)
         env = {name: value for name, value in self._environment.items() if name not in without}
         env |= environment or {}
         with self.console.status(f"   {escape(command[0])} {escape(' '.join(command[1:3]))}"):
@@ -185,7 +208,7 @@ class Stage:
 
     def start(self, *command: str, log: str) -> subprocess.Popen[str]:
         """Start a program that runs on; it is ended with the journey."""
-        self.console.print(f"   [dim]$ {escape(shlex.join(command))} &")
+        self.console.print(f"   [dim]$ {escape(shlex.join(command))} &", soft_wrap=True)
         with self.path(log).open("a") as file:
             process = subprocess.Popen(  # noqa: S603 - the commands are ours
                 [_resolve(command[0]), *command[1:]],

@@ -64,7 +64,7 @@ class Listeners:
         self._on_refused = on_refused
         self._servers: list[asyncio.Server] = []
         self._connections: set[Connection] = set()
-        self._pending = 0
+        self._pending: dict[Connection, None] = {}  # without a finished handshake, the oldest first
         self._per_peer: Counter[str] = Counter()
         self._sweep: asyncio.TimerHandle | None = None
         self._drained = asyncio.Event()
@@ -121,30 +121,39 @@ class Listeners:
     def admit(self, connection: Connection) -> None:
         """Count a connection in, or refuse it."""
         self._connections.add(connection)
-        self._pending += 1
+        self._pending[connection] = None
         self._per_peer[connection.address] += 1
         for count, limit, scope in (
             (len(self._connections), self.limits.max_connections, "This server"),
             (self._per_peer[connection.address], self.limits.max_connections_per_peer, connection.address),
-            (self._pending, self.limits.max_pending_handshakes, "This server's queue of handshakes"),
         ):
             if count > limit:
-                error = TooManyConnectionsError("Too many connections", retry_after_s=5, scope=scope, limit=limit)
-                self._on_refused(error, connection.address, connection.peer)
-                connection.abort()
+                self._turn_away(connection, scope, limit)
                 return
+        if len(self._pending) > self.limits.max_pending_handshakes:
+            # Who is served finishes in milliseconds: the oldest is the one that only keeps the others out.
+            oldest = next(iter(self._pending))
+            self._turn_away(oldest, "The queue of handshakes", self.limits.max_pending_handshakes)
 
-    def established(self) -> None:
-        self._pending -= 1
+    def established(self, connection: Connection) -> None:
+        """A handshake is finished."""
+        self._pending.pop(connection, None)
 
-    def dismiss(self, connection: Connection, *, was_pending: bool) -> None:
+    def dismiss(self, connection: Connection) -> None:
+        """Count a connection out."""
         self._connections.discard(connection)
-        self._pending -= was_pending
+        self._pending.pop(connection, None)
         self._per_peer[connection.address] -= 1
         if self._per_peer[connection.address] <= 0:
             del self._per_peer[connection.address]
         if not self._connections:
             self._drained.set()
+
+    def _turn_away(self, connection: Connection, scope: str, limit: int) -> None:
+        self._pending.pop(connection, None)
+        error = TooManyConnectionsError("Too many connections", retry_after_s=5, scope=scope, limit=limit)
+        self._on_refused(error, connection.address, connection.peer)
+        connection.abort()
 
     def refused(self, error: BirthmarkError, connection: Connection) -> None:
         self._on_refused(error, connection.address, connection.peer)
@@ -164,19 +173,11 @@ class _Port:
         self.limits = listeners.limits
         self._listeners = listeners
         self._services = services
-        self._established: set[Connection] = set()
         self.monotonic = listeners.monotonic
         self.refused = listeners.refused
         self.opened = listeners.admit
-
-    def established(self, connection: Connection) -> None:
-        self._established.add(connection)
-        self._listeners.established()
-
-    def closed(self, connection: Connection) -> None:
-        was_pending = connection not in self._established
-        self._established.discard(connection)
-        self._listeners.dismiss(connection, was_pending=was_pending)
+        self.established = listeners.established
+        self.closed = listeners.dismiss
 
     def choose(self, first_byte: int, peer: TlsPeer) -> asyncio.Protocol:
         name = "mqtt" if first_byte == MQTT_CONNECT else "http"

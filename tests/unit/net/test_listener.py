@@ -1,0 +1,71 @@
+"""Who is turned away when there are too many."""
+
+import asyncio
+from typing import Any, cast
+
+import pytest
+
+from birthmark.errors import BirthmarkError
+from birthmark.net.connection import Connection
+from birthmark.net.limits import Limits
+from birthmark.net.listener import Listeners
+from birthmark.net.tls import NO_PEER
+from fakes import FakeClock
+
+
+class Caller:
+    """A connection as the count of them sees it."""
+
+    peer = NO_PEER
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self.is_aborted = False
+
+    def abort(self) -> None:
+        self.is_aborted = True
+
+
+@pytest.fixture
+def refused() -> list[BirthmarkError]:
+    return []
+
+
+def some_listeners(refused: list[BirthmarkError], **limits: Any) -> Listeners:
+    async def make() -> Listeners:
+        return Listeners(FakeClock(), Limits(**limits), lambda error, _address, _peer: refused.append(error))
+
+    return asyncio.run(make())
+
+
+def admitted(listeners: Listeners, address: str) -> Caller:
+    caller = Caller(address)
+    listeners.admit(cast("Connection", caller))
+    return caller
+
+
+def test_handshakes_that_are_never_finished_do_not_keep_others_out(refused: list[BirthmarkError]) -> None:
+    listeners = some_listeners(refused, max_pending_handshakes=2)
+    idle = [admitted(listeners, "192.0.2.1") for _ in range(2)]
+    newcomer = admitted(listeners, "192.0.2.2")
+    assert [caller.is_aborted for caller in (*idle, newcomer)] == [True, False, False]
+    assert [error.code for error in refused] == ["net.too_many_connections"]
+
+
+def test_a_finished_handshake_is_not_in_the_queue(refused: list[BirthmarkError]) -> None:
+    listeners = some_listeners(refused, max_pending_handshakes=2)
+    for _ in range(5):
+        caller = admitted(listeners, "192.0.2.1")
+        listeners.established(cast("Connection", caller))
+    assert not refused
+    assert listeners.open_connections == 5
+
+
+def test_one_address_has_its_share(refused: list[BirthmarkError]) -> None:
+    listeners = some_listeners(refused, max_connections_per_peer=2)
+    callers = [admitted(listeners, "192.0.2.1") for _ in range(3)]
+    assert [caller.is_aborted for caller in callers] == [False, False, True]
+    for caller in callers:
+        listeners.dismiss(cast("Connection", caller))
+    assert listeners.open_connections == 0
+    assert not admitted(listeners, "192.0.2.1").is_aborted

@@ -61,6 +61,7 @@ segments = Table(
     sqlite_autoincrement=True,
 )
 Index("hub_segments_hub", segments.c.hub, segments.c.seq)
+Index("hub_segments_at", segments.c.at)
 
 ADD_HUB = insert(hubs)
 DELETE_HUB = statement(delete(hubs).where(hubs.c.name == bindparam("name")))

@@ -278,6 +278,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("seq"),
         sqlite_autoincrement=True,
     )
+    op.create_index("hub_segments_at", "hub_segments", ["at"], unique=False)
     op.create_index("hub_segments_hub", "hub_segments", ["hub", "seq"], unique=False)
     op.create_table(
         "hub_subscriptions",

@@ -1,4 +1,4 @@
-"""Every code block of docs/tutorial runs, verbatim, as one shell session per page.
+"""Every code block of docs/tutorial and docs/howto runs, verbatim, as one shell session per page.
 
 A block's info string says what it is: `sh` is run; `toml file=NAME` and the like are written to NAME. The host name
 `localhost` stands for this run's own loopback address.
@@ -15,36 +15,46 @@ from servers import clean_environment, free_address
 pytestmark = pytest.mark.system
 
 ROOT = Path(__file__).parents[2]
-PAGES = sorted((ROOT / "docs" / "tutorial").glob("*.md"))
+TUTORIALS = sorted((ROOT / "docs" / "tutorial").glob("*.md"))
+PAGES = [*TUTORIALS, *sorted((ROOT / "docs" / "howto").glob("*.md"))]
 BLOCK = re.compile(r"^```(?P<info>[^\n]*)\n(?P<body>.*?)^```$", re.DOTALL | re.MULTILINE)
 
 
-def script_of(page: Path) -> str:
+def script_of(text: str, name: str) -> str:
     lines = ["set -euo pipefail", "trap 'kill $(jobs -p) 2>/dev/null || true' EXIT"]
-    for block in BLOCK.finditer(page.read_text()):
+    for block in BLOCK.finditer(text):
         info, body = block["info"].split(), block["body"]
         named = [part.removeprefix("file=") for part in info if part.startswith("file=")]
         if named:
             lines.append(f"cat > {named[0]} <<'END_OF_BLOCK'\n{body}END_OF_BLOCK")
         else:
-            assert info == ["sh"], f"{page.name}: a block of kind {info} is neither run nor written"
+            assert info == ["sh"], f"{name}: a block of kind {info} is neither run nor written"
             lines.append(body)
     return "\n".join(lines)
 
 
 def test_there_is_a_page_for_every_journey() -> None:
-    assert {page.stem for page in PAGES} == {"azure", "group", "manifest", "aws", "est"}
+    assert {page.stem for page in TUTORIALS} == {"azure", "group", "manifest", "aws", "est"}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_every_block_of_the_page_runs(page: Path, tmp_path: Path) -> None:
+    run(script_of(page.read_text(), page.name), tmp_path)
+
+
+def test_what_the_readme_says_under_use_it_runs(tmp_path: Path) -> None:
+    section = (ROOT / "README.md").read_text().partition("## Use it\n")[2].partition("\n## ")[0]
+    script = script_of(section, "README.md").replace(". .venv/bin/activate", "")
+    run(script.replace("birthmark why ", "birthmark why || test $? = 3 "), tmp_path)  # nothing was refused
+
+
+def run(script: str, directory: Path) -> None:
     address = free_address()
-    (tmp_path / "examples").symlink_to(ROOT / "examples")
-    script = re.sub(r"\blocalhost\b", address, script_of(page))
+    (directory / "examples").symlink_to(ROOT / "examples")
     done = subprocess.run(
-        ["bash", "-c", script],
-        cwd=tmp_path,
-        env=clean_environment(HOME=str(tmp_path), BIRTHMARK_LISTEN=address, NO_COLOR="1"),
+        ["bash", "-c", re.sub(r"\blocalhost\b", address, script)],
+        cwd=directory,
+        env=clean_environment(HOME=str(directory), BIRTHMARK_LISTEN=address, NO_COLOR="1"),
         capture_output=True,
         text=True,
         timeout=300,

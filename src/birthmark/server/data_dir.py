@@ -16,6 +16,7 @@ Files with secrets are 0600; the directory is 0700.
 import contextlib
 import ipaddress
 import socket
+import stat
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -27,7 +28,7 @@ from birthmark.ca.hierarchy import Hierarchy, load_or_create
 from birthmark.ca.keyfile import SecretUnreadableError, read_key, read_private, write_key, write_private
 from birthmark.clock import Clock, Entropy
 from birthmark.console.lock import DirectoryLock
-from birthmark.errors import BirthmarkError, UnavailableError
+from birthmark.errors import BirthmarkError, PolicyError, UnavailableError
 from birthmark.pki.certificates import Certificate, parse_bundle
 from birthmark.pki.issue import SigningKey, issue, new_serial
 from birthmark.pki.names import name_of
@@ -46,6 +47,16 @@ class DataDirectoryError(UnavailableError):
     fix = "Give a directory this user may write: `birthmark serve --data DIR`, or change the owner of this one."
 
 
+class DataDirectoryExposedError(PolicyError):
+    """Anyone on this machine may put files into the data directory."""
+
+    code = "server.data_directory_exposed"
+    cause = (
+        "Every user of this machine may write into the data directory {path} (mode {mode}): keys could be exchanged."
+    )
+    fix = "Take that right away (`chmod o-w {path}`) and look at what is in it, or give another directory with --data."
+
+
 class DataDirectory:
     """Reads and creates the files above."""
 
@@ -56,9 +67,17 @@ class DataDirectory:
         self._lock = DirectoryLock(path)
 
     def prepare(self) -> None:
-        """Create the directory and make it ours alone. Raise `DataDirectoryError` or `DirectoryInUseError`."""
+        """Create the directory and make it ours alone.
+
+        Raise `DataDirectoryError`, `DataDirectoryExposedError` or `DirectoryInUseError`.
+        """
         with self._usable():
             self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+            mode = self.path.stat().st_mode
+            if mode & stat.S_IWOTH:
+                raise DataDirectoryExposedError(
+                    f"The data directory {self.path} is open to all", path=self.path, mode=f"{mode & 0o777:o}"
+                )
             probe = self.path / ".writable"
             probe.write_bytes(b"")
             probe.unlink()

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import os
 import signal
 from collections.abc import Callable
 from typing import Any
@@ -18,6 +19,8 @@ log = logging.getLogger(__name__)
 
 def run(settings: Settings, on_ready: Callable[[dict[str, Any]], None]) -> None:
     """Serve until told to stop; `on_ready` gets the endpoints. Raise `BirthmarkError` when it cannot start."""
+
+    os.umask(os.umask(0o077) | 0o022)  # whatever this process was started with, nobody else writes what it makes
 
     async def main() -> None:
         server = Server(settings, SystemClock(), SystemEntropy())

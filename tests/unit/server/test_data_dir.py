@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import stat
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -15,7 +16,7 @@ from birthmark.console.lock import DirectoryInUseError, is_served
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.issue import SigningKey
 from birthmark.server.certificate import FreshContext
-from birthmark.server.data_dir import DataDirectory, DataDirectoryError
+from birthmark.server.data_dir import DataDirectory, DataDirectoryError, DataDirectoryExposedError
 from fakes import FakeClock, SeededEntropy
 
 
@@ -69,6 +70,30 @@ def test_a_secret_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: py
         write_private(tmp_path / "secret", b"another")
     assert (tmp_path / "secret").read_bytes() == b"word"
     assert [path.name for path in tmp_path.iterdir()] == ["secret"]
+
+
+def test_a_directory_that_anyone_may_write_is_refused(tmp_path: Path) -> None:
+    directory = a_directory(tmp_path)
+    directory.path.mkdir()
+    directory.path.chmod(0o777)
+    with pytest.raises(DataDirectoryExposedError):
+        directory.prepare()
+
+
+def test_no_secret_is_open_to_others_without_a_umask(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        directory = a_directory(tmp_path)
+        directory.prepare()
+        directory.server_certificate(directory.hierarchy(), [])
+        directory.secret("operator.token")
+        directory.write("endpoints.json", b"{}", is_secret=True)
+    finally:
+        os.umask(before)
+    secret = [path for path in directory.path.rglob("*") if path.suffix != ".pem"]
+    assert [str(path) for path in secret if path.stat().st_mode & 0o077] == []
+    assert stat.S_IMODE(directory.path.stat().st_mode) == 0o700
+    directory.release()
 
 
 def test_a_full_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

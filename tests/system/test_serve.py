@@ -57,7 +57,7 @@ def test_a_mistake_in_the_configuration_is_named(tmp_path: Path) -> None:
     config = tmp_path / "server.toml"
     config.write_text("[ports]\nmqttt = 1\n")
     done = serve("--config", str(config))
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "mqttt" in done.stderr
 
 

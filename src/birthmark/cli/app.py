@@ -2,6 +2,7 @@
 
 import importlib
 import io
+import os
 import sys
 from collections.abc import Iterator
 from typing import Annotated, Any
@@ -10,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from birthmark import __version__
-from birthmark.cli.common import file_trouble, tell
+from birthmark.cli.common import FAILED, file_trouble, tell
 from birthmark.errors import BirthmarkError
 
 # Name -> module of `birthmark.cli` that holds it as `app`, in the order of a device's life.
@@ -91,11 +92,28 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without UTF-8 is no reason to fail
+    code: int | str | None
     try:
         app()
+        code = 0
+    except SystemExit as leaving:
+        code = leaving.code
     except BirthmarkError as error:
-        sys.exit(tell(error))
+        code = tell(error)
     except OSError as problem:
         if (trouble := file_trouble(problem)) is None:
             raise
-        sys.exit(tell(trouble))
+        code = tell(trouble)
+    sys.exit(code if _is_output_whole() else code or FAILED)
+
+
+def _is_output_whole() -> bool:
+    """Say whether all output has left; what has not, and never will, is dropped, or Python complains at exit."""
+    try:
+        sys.stdout.flush()
+    except OSError as problem:
+        if (trouble := file_trouble(problem)) is not None:
+            tell(trouble)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return False
+    return True

@@ -16,7 +16,7 @@ from birthmark.console.client import OperatorClient
 DEFAULT_DATA = "~/.local/share/birthmark"
 
 DataOption = Annotated[
-    Path, typer.Option("--data", envvar="BIRTHMARK_DATA", help="The server's data directory.", show_default=True)
+    Path, typer.Option("--data", envvar="BIRTHMARK_DATA", help="The server's data directory.", readable=False)
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")]
 

@@ -13,7 +13,9 @@ app = typer.Typer()
 
 @app.command()
 def serve(
-    data: Annotated[Path | None, typer.Option(help="Directory for keys, CA, database and credentials.")] = None,
+    data: Annotated[
+        Path | None, typer.Option(readable=False, help="Directory for keys, CA, database and credentials.")
+    ] = None,
     config: Annotated[Path | None, typer.Option(help="TOML file; see docs/reference/server-config.md.")] = None,
     listen: Annotated[list[str] | None, typer.Option(help="Address to listen on; may be given again.")] = None,
     host: Annotated[str | None, typer.Option(help="Name under which clients reach the server.")] = None,

@@ -41,10 +41,20 @@ class ServerNotRunningError(UnavailableError):
     fix = "Start it: `birthmark serve --data {data}`. It is ready when it prints its endpoints."
 
 
+class DataDirectoryClosedError(ForbiddenError):
+    """Who may not read the data directory has no rights at its server."""
+
+    code = "operator.data_directory_closed"
+    cause = "This user may not read the data directory {data}."
+    fix = "Run the command as the user that runs the server (`sudo -u USER birthmark …`), or name your own with --data."
+
+
 def read_endpoints(data: Path) -> dict[str, Any]:
     """Return what the server of this data directory wrote when it was ready. Raise `ServerNotRunningError`."""
     try:
         found = json.loads((data / "endpoints.json").read_bytes())
+    except PermissionError as error:
+        raise DataDirectoryClosedError("The data directory is closed to this user", data=data) from error
     except OSError as error:
         raise ServerNotRunningError("The server is not running", data=data, reason=error.strerror) from error
     except ValueError as error:
@@ -68,6 +78,8 @@ class OperatorClient:
         endpoints = read_endpoints(data)
         try:
             token = (data / "operator.token").read_text(encoding="ascii").strip()
+        except PermissionError as error:
+            raise DataDirectoryClosedError("The data directory is closed to this user", data=data) from error
         except OSError as error:
             raise ServerNotRunningError("The server is not running", data=data, reason=error.strerror) from error
         except UnicodeDecodeError as error:

@@ -45,10 +45,11 @@ def demo(
     console = Console(stderr=as_json, highlight=False)
     tables = []
     with refusals_shown(as_json=as_json):
-        for one in chosen:
+        for number, one in enumerate(chosen, 1):
             play = importlib.import_module(f"birthmark.demo.{one.value}")
             with stage(one.value, console, SystemEntropy(), keep=keep) as on:
-                on.title(play.TITLE, play.ABOUT)
+                counted = f"{number}/{len(chosen)}  " if len(chosen) > 1 else ""
+                on.title(counted + play.TITLE, play.ABOUT)
                 play.play(on)
                 tables.append(on.table())
                 if as_json:

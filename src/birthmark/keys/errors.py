@@ -96,7 +96,10 @@ class TokenNotFoundError(NotFoundError):
 
     code = "keys.token_not_found"
     cause = "No token matches {wanted}; the library sees: {found}."
-    fix = "Name one of those with --token or --slot; see `birthmark element list`."
+    fix = (
+        "Name one of those with --token or --slot. If there is none, set BIRTHMARK_PKCS11_MODULE to the chip's "
+        "library; `birthmark element simulate DIR` makes a software chip."
+    )
 
 
 class TokenAmbiguousError(ConflictError):

@@ -214,10 +214,11 @@ def _choose(module: Path, label: str | None, serial: str | None, slot_id: int | 
     if len(matching) == 1:
         return matching[0]
     asked = (("label", label), ("serial", serial), ("slot", slot_id))
-    wanted = ", ".join(f"{name} '{value}'" for name, value in asked if value is not None) or "(none named)"
+    wanted = ", ".join(f"{name} '{value}'" for name, value in asked if value is not None) or "(no name was given)"
     found = ", ".join(str(info) for _token, info in usable) or "no initialized token"
-    error = TokenAmbiguousError if matching else TokenNotFoundError
-    raise error("The token was not found, or is not the only one.", wanted=wanted, found=found)
+    if matching:
+        raise TokenAmbiguousError("Several tokens match.", wanted=wanted, found=found)
+    raise TokenNotFoundError("There is no such token.", wanted=wanted, found=found)
 
 
 def _login(token: pkcs11.Token, info: TokenInfo, pin: Pin | None) -> pkcs11.Session:

@@ -88,7 +88,10 @@ class TlsFailedError(UnavailableError):
 
     code = "links.tls_failed"
     cause = "The TLS handshake with {host} port {port} failed: {reason}."
-    fix = "Check the CA file, that certificate and key belong together, and that the port speaks TLS."
+    fix = (
+        "Most often the server is not trusted: name its CA with --ca-file or SSL_CERT_FILE (`birthmark env` sets it). "
+        "Else check that certificate and key belong together, and that the port speaks TLS."
+    )
 
 
 class CertificateKeyMismatchError(InvalidRequestError):

@@ -13,7 +13,7 @@ from birthmark.ca.hierarchy import Hierarchy
 from birthmark.ca.model import Issued
 from birthmark.ca.rules.issuance import decide
 from birthmark.clock import Clock, Entropy
-from birthmark.errors import ConflictError, NotFoundError
+from birthmark.errors import ConflictError, NotFoundError, UnauthenticatedError
 from birthmark.pki.certificates import Certificate, Thumbprint
 from birthmark.pki.crl import Revocation, RevocationReason, build_crl
 from birthmark.pki.csr import CertificateRequest
@@ -33,6 +33,14 @@ class CertificateUnknownError(NotFoundError):
     code = "ca.certificate_unknown"
     cause = "The CA's inventory has no certificate {wanted}."
     fix = "Look it up with `birthmark ca show`: by thumbprint, serial number or device id."
+
+
+class CertificateRevokedError(UnauthenticatedError):
+    """A certificate of this CA that was taken back."""
+
+    code = "ca.certificate_revoked"
+    cause = "The certificate {thumbprint} of '{device_id}' was revoked at {revoked_at}."
+    fix = "Issue a new one if the device is to be trusted again: by its chip's own certificate, or a new EST password."
 
 
 class AlreadyRevokedError(ConflictError):
@@ -97,6 +105,17 @@ class CertificateAuthority:
         """Return what was issued under this thumbprint, if it was."""
         row = await self.database.one(store.BY_THUMBPRINT, thumbprint=thumbprint)
         return None if row is None else store.issued_of(row)
+
+    async def check_not_revoked(self, certificate: Certificate) -> None:
+        """Raise `CertificateRevokedError` for a certificate that this CA issued and took back."""
+        issued = await self.find(certificate.thumbprint)
+        if issued is not None and issued.is_revoked:
+            raise CertificateRevokedError(
+                "The certificate was revoked.",
+                thumbprint=certificate.thumbprint.hex(),
+                device_id=issued.device_id,
+                revoked_at=issued.revoked_at,
+            )
 
     async def search(self, wanted: str) -> list[Issued]:
         """Return what fits a thumbprint, a serial number (both in hex) or a device id, newest first."""

@@ -1,4 +1,4 @@
-"""`birthmark est`: who may get certificates from the EST server."""
+"""`birthmark est`: who may get certificates from the EST server, and which it gave out."""
 
 import re
 import sys
@@ -13,7 +13,7 @@ from birthmark.clock import SystemEntropy
 from birthmark.keys.pin import Pin
 
 app = typer.Typer(
-    help="Who may get certificates by EST: users, and makers' CAs.",
+    help="Who may get certificates by EST, and which were issued: users, makers' CAs, revocation.",
     epilog="Example: birthmark est user add factory-line-1",
     no_args_is_help=True,
 )
@@ -32,6 +32,7 @@ app.add_typer(bootstrap, name="bootstrap")
 
 _PASSWORD_BYTES = 18
 _THUMBPRINT = re.compile("[0-9a-f]{64}")
+_ISSUED_COLUMNS = ("device", "not_after", "revoked", "requested_by", "thumbprint")
 _USER_COLUMNS = ("name", "device", "created")
 _CA_COLUMNS = ("subject", "any_name", "not_after", "thumbprint")
 
@@ -144,3 +145,38 @@ def remove_ca(
     with refusals_shown():
         operator(data).delete(at("est", "bootstrap", thumbprint))
         typer.echo("Removed.", err=True)
+
+
+@app.command()
+def certificates(
+    subject: Annotated[
+        str | None, typer.Argument(metavar="ID", help="Device id, thumbprint or serial number; default: the latest.")
+    ] = None,
+    data: DataOption = Path(DEFAULT_DATA),
+    as_json: JsonOption = False,
+) -> None:
+    """List the certificates that the server's CA issued.
+
+    Example: birthmark est certificates edge-0001
+    """
+    with refusals_shown(as_json=as_json):
+        rows = operator(data).get("/certificates", subject=subject)
+        show(rows, _ISSUED_COLUMNS, as_json=as_json, nothing="No such certificate was issued.")
+
+
+@app.command()
+def revoke(
+    thumbprint: Annotated[
+        str,
+        typer.Argument(parser=parse_thumbprint, metavar="THUMBPRINT", help="As `birthmark est certificates` shows it."),
+    ],
+    reason: Annotated[str, typer.Option(help="As in RFC 5280: keyCompromise, superseded …")] = "unspecified",
+    data: DataOption = Path(DEFAULT_DATA),
+    as_json: JsonOption = False,
+) -> None:
+    """Take a certificate back: it opens neither EST, DPS nor a hub any more, and its connection ends at once.
+
+    Example: birthmark est revoke 3F9A… --reason keyCompromise
+    """
+    with refusals_shown(as_json=as_json):
+        emit(as_json, operator(data).post(at("certificates", thumbprint, "revoke"), {"reason": reason}))

@@ -1,4 +1,4 @@
-"""The operator interface of EST: users, and the CAs whose certificates introduce devices."""
+"""The operator interface of EST: users, CAs whose certificates introduce devices, and what the CA issued."""
 
 from typing import Any
 
@@ -7,11 +7,15 @@ from starlette.requests import Request
 from starlette.routing import Route
 
 from birthmark.auth.principals import Principal, PrincipalKind
+from birthmark.ca.model import Issued
+from birthmark.ca.service import CertificateAuthority
 from birthmark.clock import Clock, Entropy
 from birthmark.console.api import ACTOR, answering, body_of
+from birthmark.errors import InvalidRequestError
 from birthmark.est import users
 from birthmark.est.model import BootstrapCa, User
 from birthmark.pki.certificates import parse_any, parse_thumbprint
+from birthmark.pki.crl import RevocationReason
 from birthmark.store import Database
 
 _OPERATOR = Principal(PrincipalKind.OPERATOR, ACTOR)
@@ -76,6 +80,50 @@ def est_routes(database: Database, clock: Clock, entropy: Entropy) -> list[Route
         Route("/est/bootstrap", answering(add_ca, 201), methods=["POST"]),
         Route("/est/bootstrap/{thumbprint}", answering(remove_ca), methods=["DELETE"]),
     ]
+
+
+class _Revocation(msgspec.Struct):
+    reason: str = RevocationReason.UNSPECIFIED.value
+
+
+def certificate_routes(authority: CertificateAuthority) -> list[Route]:
+    """Return the routes of `birthmark est certificates` and `revoke`."""
+
+    async def listing(request: Request) -> Any:
+        wanted = request.query_params.get("subject")
+        found = await authority.search(wanted) if wanted else await authority.latest()
+        return [_issued_json(issued) for issued in found]
+
+    async def revoke(request: Request) -> Any:
+        asked = await body_of(request, _Revocation)
+        try:
+            reason = RevocationReason(asked.reason)
+        except ValueError as error:
+            known = ", ".join(r.value for r in RevocationReason)
+            raise InvalidRequestError(f"The reason must be one of {known}") from error
+        thumbprint = parse_thumbprint(request.path_params["thumbprint"])
+        await authority.revoke(thumbprint, _OPERATOR, reason)
+        revoked = await authority.find(thumbprint)
+        return None if revoked is None else _issued_json(revoked)
+
+    return [
+        Route("/certificates", answering(listing), methods=["GET"]),
+        Route("/certificates/{thumbprint}/revoke", answering(revoke), methods=["POST"]),
+    ]
+
+
+def _issued_json(issued: Issued) -> dict[str, Any]:
+    certificate = issued.certificate
+    return {
+        "device": issued.device_id,
+        "profile": issued.profile,
+        "requested_by": issued.requested_by,
+        "serial": f"{certificate.serial:x}",
+        "thumbprint": certificate.thumbprint.hex(),
+        "not_after": certificate.not_after.isoformat(),
+        "revoked": None if issued.revoked_at is None else issued.revoked_at.isoformat(),
+        "reason": None if issued.revocation_reason is None else issued.revocation_reason.value,
+    }
 
 
 def _user_json(user: User) -> dict[str, Any]:

@@ -1,10 +1,15 @@
 """What DPS needs of a hub: a device identity, in the same unit of work as the registration."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
+from birthmark.pki.certificates import Certificate
 from birthmark.store import Changes
+
+RevocationCheck = Callable[[Certificate], Awaitable[None]]
+"""Returns for a certificate that was not revoked as far as this installation knows, else raises why not."""
 
 
 @dataclass(frozen=True, slots=True)

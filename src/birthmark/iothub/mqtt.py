@@ -105,6 +105,15 @@ class HubConnections:
         if session is not None:
             session.link.close(Closed.SERVER)
 
+    def drop_certificate(self, body: dict[str, str]) -> None:
+        """A certificate was revoked: connections that it opened end."""
+        for arrival in self._arriving.get(body["device_id"], ()):
+            arrival.is_stale = True
+        for session in list(self._live.values()):
+            leaf = session.link.peer.leaf
+            if leaf is not None and leaf.thumbprint.hex() == body["thumbprint"]:
+                session.link.close(Closed.SERVER)
+
     def drop_hub(self, body: dict[str, str]) -> None:
         """A hub was deleted: its connections end."""
         for arrivals in self._arriving.values():

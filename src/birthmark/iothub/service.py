@@ -1,7 +1,7 @@
 """Hubs and their registries: load, decide, commit."""
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -82,8 +82,15 @@ class PolicyKeyError(UnauthenticatedError):
 class Hubs:
     """All hubs of this server."""
 
-    def __init__(self, database: Database, clock: Clock, entropy: Entropy) -> None:
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock,
+        entropy: Entropy,
+        revocations: Callable[[Certificate], Awaitable[None]] | None = None,
+    ) -> None:
         self._database = database
+        self._revocations = revocations
         self._clock = clock
         self._entropy = entropy
         self._by_host: dict[str, Hub] = {}
@@ -278,6 +285,8 @@ class Hubs:
         hub = self.by_host(user.host)
         device = await self.device(hub, user.device_id)
         authenticate(device, user.host, leaf, password, self._clock.now())
+        if leaf is not None and self._revocations is not None:
+            await self._revocations(leaf)
         return hub, device
 
     async def stored_subscriptions(self, hub: Hub, device_id: DeviceId) -> dict[str, int]:

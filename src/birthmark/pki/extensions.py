@@ -66,7 +66,11 @@ def read_extensions(der: bytes, parsed: x509.Certificate | None = None) -> Exten
             return _read_plain(parsed.extensions)
         except (ValueError, x509.DuplicateExtension, _Unusual):
             pass  # the thorough reader decides
-    return _read_thoroughly(der)
+    try:
+        return _read_thoroughly(der)
+    except (IndexError, KeyError, AttributeError, RecursionError, OverflowError) as problem:
+        # asn1crypto trips over damaged values in more ways than it says.
+        raise ValueError("the extensions are damaged") from problem
 
 
 class _Unusual(Exception):  # noqa: N818 - a way out to the thorough reader

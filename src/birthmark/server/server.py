@@ -28,7 +28,7 @@ from birthmark.bus import LocalBus
 from birthmark.ca.service import CertificateAuthority
 from birthmark.clock import Clock, Entropy
 from birthmark.console import api
-from birthmark.console.est import est_routes
+from birthmark.console.est import certificate_routes, est_routes
 from birthmark.dps import http as dps_http
 from birthmark.dps import wire as dps_wire
 from birthmark.dps.mqtt import DpsMqtt
@@ -88,17 +88,24 @@ class Server:
         bus = LocalBus(database)
         self._closers.append(bus.stop)
 
+        lifetimes = {"device": timedelta(seconds=settings.est.device_lifetime_s)}
+        authority = CertificateAuthority(hierarchy, database, clock, entropy, lifetimes)
+        revocations = authority.check_not_revoked
         instances = Instances(database, clock, entropy)
-        hubs = hub_service.Hubs(database, clock, entropy)
+        hubs = hub_service.Hubs(database, clock, entropy, revocations)
         self._closers.append(hubs.settled)
         await self._first_start(instances, hubs)
         authorities = Authorities(database, clock, entropy)
         enrollments = Enrollments(database, clock, entropy)
         registrations = Registrations(
-            database, clock, entropy, instances=instances, enrollments=enrollments, hubs=HubsForDps(hubs)
+            database,
+            clock,
+            entropy,
+            instances=instances,
+            enrollments=enrollments,
+            hubs=HubsForDps(hubs),
+            revocations=revocations,
         )
-        lifetimes = {"device": timedelta(seconds=settings.est.device_lifetime_s)}
-        authority = CertificateAuthority(hierarchy, database, clock, entropy, lifetimes)
         est = EstService(authority, PasswordCheck(entropy))
         est_password = await self._first_est_user(database)
 
@@ -113,6 +120,7 @@ class Server:
         hub_links = hub_mqtt.HubConnections(hubs, clock)
         bus.subscribe(hub_service.CHANGED, hub_links.recheck)
         bus.subscribe("iothub.hub_deleted", hub_links.drop_hub)
+        bus.subscribe("certificate.revoked", hub_links.drop_certificate)
         dps_links = DpsMqtt(registrations, ledger, clock)
         aws_links = AwsConnections(aws, broker, ledger, clock, entropy)
         bus.subscribe(ACCESS_CHANGED, aws_links.access_changed)
@@ -174,7 +182,9 @@ class Server:
         context.start()
         self._closers.append(context.stop)
         bus.start()
-        self._closers.append(await serve_plain(self._health_app(database, instances, authorities, hubs, aws), settings))
+        self._closers.append(
+            await serve_plain(self._health_app(database, instances, authorities, hubs, aws, authority), settings)
+        )
         self.endpoints = describe(
             settings,
             https_port=https_port,
@@ -247,6 +257,7 @@ class Server:
         authorities: Authorities,
         hubs: hub_service.Hubs,
         aws: AwsIot,
+        authority: CertificateAuthority,
     ) -> ASGIApp:
         async def healthz(_request: Request) -> Response:
             return JSONResponse({"status": "alive"})
@@ -260,6 +271,7 @@ class Server:
             *api.aws_routes(aws),
             *api.refusal_routes(database),
             *est_routes(database, self._clock, self._entropy),
+            *certificate_routes(authority),
         ]
         routes: list[BaseRoute] = [
             Route("/healthz", healthz),

@@ -7,7 +7,7 @@ from birthmark.auth.sas import derive_device_key
 from birthmark.clock import Clock, Entropy, new_uuid
 from birthmark.dps import store
 from birthmark.dps.model import Authority, Claim, Enrollment, Instance, Registration, Signer
-from birthmark.dps.ports import HubIdentity, HubRegistry
+from birthmark.dps.ports import HubIdentity, HubRegistry, RevocationCheck
 from birthmark.dps.rules import attestation
 from birthmark.dps.rules.registration import decide
 from birthmark.dps.service.enrollments import Enrollments
@@ -53,6 +53,7 @@ class Registrations:
         instances: Instances,
         enrollments: Enrollments,
         hubs: HubRegistry,
+        revocations: RevocationCheck | None = None,
     ) -> None:
         self._database = database
         self._clock = clock
@@ -60,6 +61,7 @@ class Registrations:
         self._instances = instances
         self._enrollments = enrollments
         self._hubs = hubs
+        self._revocations = revocations
         self._signatures = SignatureCache()
 
     async def attest(self, claim: Claim) -> Attested:
@@ -70,16 +72,18 @@ class Registrations:
         individual = await self._enrollments.find(instance.id_scope, registration_id, is_group=False)
         if individual is not None:
             attestation.check_individual(individual, claim, now)
-            return self._attested(instance, individual, claim)
+            return await self._attested(instance, individual, claim)
         if claim.leaf is None and claim.token:
-            return self._attested(instance, await self._key_group(instance, claim), claim)
+            return await self._attested(instance, await self._key_group(instance, claim), claim)
         signers, authorities = await self._issuers_of(instance, claim)
         hit = attestation.find_group(claim, signers, authorities, self._signatures, now)
         group = await self._enrollments.get(instance.id_scope, hit.group_id, is_group=True)
         attestation.check_enabled(group, claim)
-        return self._attested(instance, group, claim)
+        return await self._attested(instance, group, claim)
 
-    def _attested(self, instance: Instance, enrollment: Enrollment, claim: Claim) -> Attested:
+    async def _attested(self, instance: Instance, enrollment: Enrollment, claim: Claim) -> Attested:
+        if self._revocations is not None and claim.leaf is not None:
+            await self._revocations(claim.leaf)
         return Attested(instance, enrollment, claim, self._clock.monotonic())
 
     async def register(self, claim: Claim, verdict: Attested | None = None) -> Registration:

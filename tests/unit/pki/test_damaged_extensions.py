@@ -3,10 +3,10 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pki_builders import a_ca, a_device
 
 from birthmark.pki.certificates import CertificateInvalidError, parse_der
 from birthmark.pki.extensions import read_extensions
+from pki_builders import a_ca, a_device
 
 DER = a_device(a_ca()).certificate.der
 

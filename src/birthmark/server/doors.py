@@ -1,0 +1,123 @@
+"""What answers at the ports: MQTT by the user name, HTTP by the route, and every refusal into the ledger."""
+
+from collections.abc import Callable
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Route, WebSocketRoute
+from starlette.websockets import WebSocket
+
+from birthmark.auth.sigv4 import is_signed
+from birthmark.awsiot import websocket as aws_websocket
+from birthmark.awsiot.http.app import AwsHttp
+from birthmark.clock import Clock, Entropy
+from birthmark.console import api
+from birthmark.console.est import certificate_routes, est_routes
+from birthmark.dps import http as dps_http
+from birthmark.dps import wire as dps_wire
+from birthmark.errors import BirthmarkError
+from birthmark.est import http as est_http
+from birthmark.iothub import http as hub_http
+from birthmark.iothub import wire as hub_wire
+from birthmark.mqtt.packets import Connect
+from birthmark.net.http import ASGIApp
+from birthmark.net.pump import MqttLink, MqttSession
+from birthmark.net.tls import TlsPeer
+from birthmark.net.websocket import serve_mqtt
+from birthmark.server.rooms import Rooms
+from birthmark.server.settings import Settings
+
+AWS_ALPN = b"x-amzn-mqtt-ca"
+
+
+class Doors:
+    """The ways into the rooms."""
+
+    def __init__(self, rooms: Rooms, settings: Settings, clock: Clock, entropy: Entropy) -> None:
+        self._rooms = rooms
+        self._settings = settings
+        self._clock = clock
+        self._entropy = entropy
+
+    def mqtt(self, peer: TlsPeer) -> MqttLink:
+        """Return the MQTT side of a new connection."""
+        return MqttLink(self._accept, self.report, self._clock, peer)
+
+    def cloud(self) -> ASGIApp:
+        """Return every HTTP interface of the clouds, EST, and MQTT over WebSocket."""
+        rooms, clock = self._rooms, self._clock
+        signed_websocket = aws_websocket.endpoint(rooms.aws, rooms.aws_links, self.report, clock)
+
+        async def websocket(socket: WebSocket) -> None:
+            if is_signed("", socket.url.query):
+                await signed_websocket(socket)
+            else:
+                await serve_mqtt(socket, self.mqtt)
+
+        registrations, record = rooms.registrations, self._record
+        routes: list[BaseRoute] = [
+            *est_http.routes(rooms.est, rooms.ledger),
+            *hub_http.routes(rooms.hubs, record),
+            *dps_http.service_routes(rooms.instances, rooms.enrollments, registrations, record, clock),
+            *dps_http.device_routes(registrations, record, clock),
+            WebSocketRoute("/$iothub/websocket", websocket),
+            WebSocketRoute("/mqtt", websocket),
+        ]
+        return AwsHttp(rooms.aws, rooms.broker, record, self._entropy, _application(routes))
+
+    def est(self) -> ASGIApp:
+        """Return EST alone, for its own port."""
+        return _application(list(est_http.routes(self._rooms.est, self._rooms.ledger)))
+
+    def health(self, token: str, is_ready: Callable[[], bool]) -> ASGIApp:
+        """Return health and readiness for anyone on loopback, and the operator interface behind `token`."""
+        rooms = self._rooms
+
+        async def healthz(_request: Request) -> Response:
+            return JSONResponse({"status": "alive"})
+
+        async def readyz(_request: Request) -> Response:
+            ready = is_ready()
+            return JSONResponse({"ready": ready}, 200 if ready else 503)
+
+        operator = [
+            *api.dps_routes(rooms.instances, rooms.authorities, rooms.hubs, self._settings.host_name),
+            *api.hub_routes(rooms.hubs, rooms.instances),
+            *api.aws_routes(rooms.aws),
+            *api.refusal_routes(rooms.database),
+            *est_routes(rooms.database, self._clock, self._entropy),
+            *certificate_routes(rooms.authority),
+        ]
+        routes: list[BaseRoute] = [
+            Route("/healthz", healthz),
+            Route("/readyz", readyz),
+            api.operator_mount(token, operator),
+        ]
+        return _application(routes)
+
+    def report(self, error: BirthmarkError, address: str, peer: TlsPeer) -> None:
+        """File a refusal of the transport or of MQTT."""
+        self._rooms.ledger.record(error, address=address, shown=peer.leaf)
+
+    def _record(self, error: BirthmarkError, request: Request) -> str:
+        peer: TlsPeer = request.scope["extensions"]["tls"]
+        address = request.client.host if request.client else ""
+        named = {k: str(v) for k, v in request.path_params.items() if k in {"registration_id", "device_id"}}
+        return self._rooms.ledger.record(error, address=address, shown=peer.leaf, **named)
+
+    async def _accept(self, link: MqttLink, packet: Connect) -> MqttSession:
+        """Tell the clouds apart by ALPN, then by the shape of the user name; SNI says nothing reliable."""
+        username = packet.username or ""
+        if link.peer.alpn != AWS_ALPN:
+            if dps_wire.is_dps_username(username):
+                return await self._rooms.dps_links.accept(link, packet)
+            if hub_wire.is_hub_username(username):
+                return await self._rooms.hub_links.accept(link, packet)
+        return await self._rooms.aws_links.accept(link, packet)
+
+
+def _application(routes: list[BaseRoute]) -> Starlette:
+    app = Starlette(routes=routes)
+    app.router.redirect_slashes = False  # the SDKs' paths are exact; a redirect would lose their signatures
+    return app

@@ -1,0 +1,105 @@
+"""The rooms of a running server, made and tied together: who reaches whom is decided here and nowhere else."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from birthmark.auth.passwords import PasswordCheck
+from birthmark.awsiot.broker import Broker
+from birthmark.awsiot.model import Account
+from birthmark.awsiot.mqtt import AwsConnections
+from birthmark.awsiot.service import AwsIot
+from birthmark.awsiot.service.events import ACCESS_CHANGED, CERTIFICATE_CHANGED
+from birthmark.bus import LocalBus
+from birthmark.ca.hierarchy import Hierarchy
+from birthmark.ca.service import CertificateAuthority
+from birthmark.clock import Clock, Entropy
+from birthmark.dps.mqtt import DpsMqtt
+from birthmark.dps.service import Authorities, Enrollments, Instances, Registrations
+from birthmark.est.service import EstService
+from birthmark.iothub.mqtt import HubConnections
+from birthmark.iothub.service import CHANGED, Hubs
+from birthmark.refusals import Ledger
+from birthmark.server.hubs import HubsForDps
+from birthmark.server.settings import Settings
+from birthmark.store import Database
+
+
+@dataclass(frozen=True, slots=True)
+class Rooms:
+    """Every service of this process, and the MQTT side of each cloud."""
+
+    database: Database
+    ledger: Ledger
+    authority: CertificateAuthority
+    est: EstService
+    instances: Instances
+    authorities: Authorities
+    enrollments: Enrollments
+    registrations: Registrations
+    hubs: Hubs
+    aws: AwsIot
+    broker: Broker
+    dps_links: DpsMqtt
+    hub_links: HubConnections
+    aws_links: AwsConnections
+
+    async def settled(self) -> None:
+        """Return when everything taken so far is on disk or was refused."""
+        await self.hubs.settled()
+        await self.broker.settled()
+        await self.ledger.settled()
+
+    def subscribe(self, bus: LocalBus) -> None:
+        """Let live connections hear of what changed about them."""
+        for topic, handler in (
+            (CHANGED, self.hub_links.recheck),
+            ("iothub.hub_deleted", self.hub_links.drop_hub),
+            ("certificate.revoked", self.hub_links.drop_certificate),
+            (ACCESS_CHANGED, self.aws_links.access_changed),
+            (CERTIFICATE_CHANGED, self.aws_links.certificate_changed),
+        ):
+            bus.subscribe(topic, handler)
+
+
+async def open_rooms(
+    settings: Settings, hierarchy: Hierarchy, database: Database, clock: Clock, entropy: Entropy
+) -> Rooms:
+    """Make the rooms over `database`, and load what they keep in memory."""
+    ledger = Ledger(database, clock, entropy)
+    lifetimes = {"device": timedelta(seconds=settings.est.device_lifetime_s)}
+    authority = CertificateAuthority(hierarchy, database, clock, entropy, lifetimes)
+    instances = Instances(database, clock, entropy)
+    hubs = Hubs(database, clock, entropy, authority.check_not_revoked)
+    enrollments = Enrollments(database, clock, entropy)
+    registrations = Registrations(
+        database,
+        clock,
+        entropy,
+        instances=instances,
+        enrollments=enrollments,
+        hubs=HubsForDps(hubs),
+        revocations=authority.check_not_revoked,
+    )
+    account = Account(settings.aws.account_id, settings.aws.region, settings.host_name)
+    aws = AwsIot.of(account, database, clock, entropy, lambda: hierarchy.issuing)
+    broker = Broker(database, clock)
+    await hubs.load()
+    await instances.load()
+    await aws.load()
+    await broker.load()
+    return Rooms(
+        database,
+        ledger,
+        authority,
+        EstService(authority, PasswordCheck(entropy)),
+        instances,
+        Authorities(database, clock, entropy),
+        enrollments,
+        registrations,
+        hubs,
+        aws,
+        broker,
+        DpsMqtt(registrations, ledger, clock),
+        HubConnections(hubs, clock),
+        AwsConnections(aws, broker, ledger, clock, entropy),
+    )

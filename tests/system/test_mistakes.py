@@ -1,5 +1,6 @@
 """Mistakes that need a running server: odd names, a wrong token, a damaged file, a closed pipe, Ctrl-C."""
 
+import functools
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -86,7 +87,10 @@ def test_a_reader_that_leaves_early_and_a_full_disk_are_no_tracebacks(server: Ru
 
 def test_ctrl_c_ends_quietly(tmp_path: Path) -> None:
     line = [BIRTHMARK, "env", "--wait", "60", "--data", str(tmp_path)]
-    with subprocess.Popen(line, stderr=subprocess.PIPE, text=True, env=clean_environment()) as waiting:
+    # A test run in the background ignores SIGINT, and its children would inherit that.
+    attended = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    options = {"stderr": subprocess.PIPE, "text": True, "env": clean_environment(), "preexec_fn": attended}
+    with subprocess.Popen(line, **options) as waiting:
         with pytest.raises(subprocess.TimeoutExpired):
             waiting.wait(1.5)
         waiting.send_signal(signal.SIGINT)

@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 
 from birthmark import __version__
 from birthmark.cli.common import FAILED, file_trouble, tell
-from birthmark.errors import BirthmarkError
+from birthmark.errors import BirthmarkError, UnavailableError
 
 # Name -> module of `birthmark.cli` that holds it as `app`, in the order of a device's life.
 COMMANDS = {
@@ -51,6 +51,25 @@ class _Lazy(TyperGroup):
             if getattr(option, "is_flag", False) and option.metavar is None:
                 option.metavar = ""  # typer would show <bool>, as if a value followed
         return command
+
+
+# Packages that only some commands need -> the extra that brings them.
+EXTRAS = {
+    **dict.fromkeys(
+        ("OpenSSL", "alembic", "asyncpg", "httptools", "sqlalchemy", "starlette", "uvicorn", "uvloop", "websockets"),
+        "server",
+    ),
+    **dict.fromkeys(("provisioningserviceclient", "boto3", "botocore"), "fleet"),
+    **dict.fromkeys(("azure", "awsiot"), "demo"),
+}
+
+
+class ExtraMissingError(UnavailableError):
+    """A command whose packages were left out of the installation."""
+
+    code = "cli.extra_missing"
+    cause = "This command needs {name}, which is part of the extra `{extra}`."
+    fix = "Install it: pip install 'birthmark[{extra}]'."
 
 
 def _options(command: Any, ctx: Any) -> Iterator[Any]:
@@ -100,6 +119,11 @@ def main() -> None:
         code = leaving.code
     except BirthmarkError as error:
         code = tell(error)
+    except ModuleNotFoundError as missing:
+        extra = EXTRAS.get((missing.name or "").partition(".")[0])
+        if extra is None:
+            raise
+        code = tell(ExtraMissingError(f"The Python package {missing.name} is missing", extra=extra, name=missing.name))
     except OSError as problem:
         if (trouble := file_trouble(problem)) is None:
             raise

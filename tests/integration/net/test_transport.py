@@ -88,7 +88,7 @@ def test_a_megabyte_of_headers_is_refused_with_431_and_others_are_served(server:
         except (ssl.SSLError, ConnectionError):
             pass
         answer = read_all(sock)
-    assert answer.startswith(b"HTTP/1.1 431") or answer == b""
+    assert answer.startswith(b"HTTP/1.1 431")
     assert is_served(server)
 
 
@@ -213,3 +213,18 @@ def test_sigterm_ends_the_server_cleanly_with_clients_connected(tmp_path: Path) 
             stopper.join()
         assert ended == [0]
         assert '"error"' not in running.log()
+
+
+@pytest.mark.parametrize(("alpn", "answer"), [("x-amzn-mqtt-ca", b""), (None, b"\x20\x02\x00\x05")])
+def test_alpn_decides_before_the_user_name_which_cloud_answers(
+    server: RunningServer, alpn: str | None, answer: bytes
+) -> None:
+    context = client_context(server)
+    if alpn:
+        context.set_alpn_protocols([alpn])
+    engine = Engine(Role.CLIENT)
+    engine.send(Connect("nobody", username="0neX/registrations/nobody/api-version=2019-03-31"))
+    with connect(server, 8883, context) as sock:
+        assert sock.selected_alpn_protocol() == alpn
+        sock.sendall(engine.data_to_send())
+        assert read_all(sock) == answer  # AWS hangs up, DPS says CONNACK 5

@@ -10,10 +10,11 @@ import socket
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 BIRTHMARK = str(Path(sys.executable).with_name("birthmark"))
 _PORTS = (8883, 8443, 8085, 8080)
@@ -38,6 +39,13 @@ def clean_environment(**more: str) -> dict[str, str]:
     kept = {name: os.environ[name] for name in ("LANG", "TERM", "BIRTHMARK_SAMPLES") if name in os.environ}
     path = f"{Path(sys.executable).parent}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
     return {"PATH": path, "HOME": "/nonexistent", "PYTHONWARNINGS": "ignore", **kept, **more}
+
+
+class EstCredential(NamedTuple):
+    """User and password for EST."""
+
+    name: str
+    password: str
 
 
 @dataclass
@@ -114,6 +122,12 @@ class RunningServer:
                 return dict(json.loads(done.stdout.splitlines()[0]))
             time.sleep(0.1)
         raise AssertionError(f"nothing was refused for {subject}; the log:\n{self.log()}")
+
+    def est_credential(self, device: str) -> "EstCredential":
+        """Return an EST user of this server that is bound to `device`, as its configuration file has it."""
+        printed = tomllib.loads(self.run("env", "--format", "aziot", "--registration-id", device).stdout)
+        auth = printed["cert_issuance"]["est"]["auth"]
+        return EstCredential(auth["username"], auth["password"])
 
     @property
     def environment(self) -> Mapping[str, str]:

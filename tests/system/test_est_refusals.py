@@ -21,10 +21,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
 
 def enroll(server: RunningServer, directory: Path, csr: bytes, password: str | None = None) -> tuple[int, str]:
     """POST a request with curl; return the status and the body."""
-    est = server.endpoints["est"]
+    est, credential = server.endpoints["est"], server.est_credential("est-1")
     netrc, body = directory / "netrc", directory / "csr.b64"
     netrc.touch(mode=0o600)
-    netrc.write_text(f"machine {server.address} login {est['username']} password {password or est['password']}\n")
+    netrc.write_text(f"machine {server.address} login {credential.name} password {password or credential.password}\n")
     body.write_bytes(base64.encodebytes(csr))
     command = ["curl", "-sS", "--netrc-file", str(netrc), "-H", "Content-Type: application/pkcs10"]
     command += ["--data-binary", f"@{body}", "-w", "\n%{http_code}", est["url"] + "/simpleenroll"]

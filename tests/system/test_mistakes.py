@@ -29,7 +29,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
         (["dps", "link", "nope"], 3, "birthmark hub show"),
         (["dps", "ca", "code", "a b"], 3, "birthmark dps ca list"),
         (["aws", "key", "remove", "nope"], 3, "birthmark aws key list"),
-        (["est", "user", "add", "a:b"], 1, "no colon"),
+        (["est", "user", "add", "a:b", "--any-name"], 1, "no colon"),
         (["est", "user", "remove", "no one"], 3, "birthmark est user list"),
         (["enroll", "remove", "nope"], 3, "birthmark enroll list"),
         (["enroll", "group", "g", "--ca-name", "nope"], 1, "no CA certificate nope"),

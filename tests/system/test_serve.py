@@ -63,7 +63,7 @@ def test_a_mistake_in_the_configuration_is_named(tmp_path: Path) -> None:
 def test_the_first_start_makes_what_is_secret_readable_by_its_owner_only(tmp_path: Path) -> None:
     with a_server(tmp_path) as server:
         assert stat.S_IMODE(server.data.stat().st_mode) == 0o700
-        for name in ("birthmark.db", "operator.token", "est.password", "endpoints.json", "tls/server.key"):
+        for name in ("birthmark.db", "operator.token", "est.seed", "endpoints.json", "tls/server.key"):
             assert stat.S_IMODE((server.data / name).stat().st_mode) == 0o600, name
         keys = list(server.data.rglob("*.key"))
         assert keys

@@ -48,6 +48,7 @@ class AwsConnections:
         self._clock = clock
         self._entropy = entropy
         self._by_certificate: defaultdict[str, set[AwsSession]] = defaultdict(set)
+        self._changes = 0  # of anything that a connection may depend on
         self._under_another_name: set[AwsSession] = set()  # their thing is not their client id
         self.broker = broker
 
@@ -83,11 +84,21 @@ class AwsConnections:
 
     def access_changed(self, body: dict[str, str]) -> None:
         """Policies or attachments changed: whoever depends on them looks again at the next packet."""
+        self._changes += 1
         for session in self._about(body):
             session.mark_stale()
 
+    def everyone(self) -> tuple["AwsSession", ...]:
+        """Return every connection."""
+        return tuple(session for session in self.broker.everyone() if isinstance(session, AwsSession))
+
+    def revoked(self) -> None:
+        """Something was revoked: whoever is between CONNECT and CONNACK must prove itself again."""
+        self._changes += 1
+
     def certificate_changed(self, body: dict[str, str]) -> None:
         """A certificate that is no longer ACTIVE ends its connections at once."""
+        self._changes += 1
         if body["status"] == "ACTIVE":
             return
         for session in tuple(self._by_certificate.get(body["certificate_id"], ())):
@@ -142,7 +153,8 @@ class AwsConnections:
         # An empty client id gets one of our making, which a 3.1.1 client never learns ([MQTT-3.1.3-6]).
         client_id = packet.client_id or f"$GEN/{new_uuid(self._entropy)}"
         attributes = ("PersistentConnect",) * (not packet.clean_start) + ("LastWill",) * (packet.will is not None)
-        visitor = Visitor(link.peer.leaf, client_id, link.address, link.peer.sni, attributes)
+        visitor = Visitor(link.peer.leaf, client_id, link.address, link.peer.sni, attributes, link.peer.chain)
+        seen = self._changes
         try:
             topics.check_client_id(packet.client_id, is_kept=not packet.clean_start)
             admitted = await self.admit(visitor) if grant is None else grant
@@ -152,6 +164,10 @@ class AwsConnections:
                 self.check(admitted, "iot:Publish", "topic", will.topic, client_id)
             is_persistent = not packet.clean_start
             session_present = await self.broker.open(client_id, is_persistent=is_persistent)
+            while seen != self._changes:  # nobody told a connection that was not there yet: it must prove itself again
+                seen = self._changes
+                admitted = await self.admit(visitor) if grant is None else grant
+                self.check(admitted, "iot:Connect", "client", client_id, client_id)
         except BirthmarkError as error:
             raise MqttRefusedError(None, error) from error
         link.set_keep_alive(max(MIN_KEEP_ALIVE_S, min(packet.keep_alive_s or MAX_KEEP_ALIVE_S, MAX_KEEP_ALIVE_S)))

@@ -1,9 +1,11 @@
 """What the CA remembers."""
 
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from birthmark.pki.certificates import Certificate
+from birthmark.pki.certificates import Certificate, Thumbprint
 from birthmark.pki.crl import RevocationReason
 
 
@@ -21,3 +23,30 @@ class Issued:
     @property
     def is_revoked(self) -> bool:
         return self.revoked_at is not None
+
+
+@dataclass(frozen=True, slots=True)
+class LiveCertificate:
+    """One that holds a name now: not revoked, not expired, not let go by the operator."""
+
+    thumbprint: Thumbprint
+    device_id: str
+    """The name as it is spelled in the certificate."""
+    key_digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What is on record about the key and the name of a request when it is decided."""
+
+    key_holder: str | None = None
+    """The name that holds the key, folded."""
+    key_revoked_at: datetime | None = None
+    live: Sequence[LiveCertificate] = ()
+    version: int = 0
+    """Of the name; the commit asks that it is still this one."""
+
+
+def key_digest(spki_der: bytes) -> bytes:
+    """Return the SHA-256 by which a public key (SubjectPublicKeyInfo, DER) is known here."""
+    return hashlib.sha256(spki_der).digest()

@@ -1,7 +1,6 @@
 """The certificate authority at work: decide, sign, record, and only then hand out."""
 
-import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -10,14 +9,17 @@ from cryptography import x509
 from birthmark.auth.principals import Principal
 from birthmark.ca import store
 from birthmark.ca.hierarchy import Hierarchy
-from birthmark.ca.model import Issued
+from birthmark.ca.model import Issued, LiveCertificate, Standing, key_digest
+from birthmark.ca.revocation import NameMovedError, Revocations
 from birthmark.ca.rules.issuance import decide
+from birthmark.ca.rules.subject import granted_subject
 from birthmark.clock import Clock, Entropy
-from birthmark.errors import ConflictError, NotFoundError, UnauthenticatedError
+from birthmark.errors import NotFoundError
 from birthmark.pki.certificates import Certificate, Thumbprint
 from birthmark.pki.crl import Revocation, RevocationReason, build_crl
 from birthmark.pki.csr import CertificateRequest
 from birthmark.pki.issue import Issuer, issue, new_serial
+from birthmark.pki.names import fold
 from birthmark.pki.profiles import DEVICE, Profile
 from birthmark.store import Changes, Database, from_micros, to_micros
 from birthmark.store.database import Row
@@ -27,28 +29,15 @@ CRL_LIFETIME = timedelta(days=7)
 _LINGER = CRL_LIFETIME
 
 
-class CertificateUnknownError(NotFoundError):
-    """This CA issued no such certificate."""
-
-    code = "ca.certificate_unknown"
-    cause = "The CA's inventory has no certificate {wanted}."
-    fix = "Look it up with `birthmark ca show`: by thumbprint, serial number or device id."
+_ATTEMPTS = 5
 
 
-class CertificateRevokedError(UnauthenticatedError):
-    """A certificate of this CA that was taken back."""
+class NameNotHeldError(NotFoundError):
+    """Nobody holds the name."""
 
-    code = "ca.certificate_revoked"
-    cause = "The certificate {thumbprint} of '{device_id}' was revoked at {revoked_at}."
-    fix = "Issue a new one if the device is to be trusted again: by its chip's own certificate, or a new EST password."
-
-
-class AlreadyRevokedError(ConflictError):
-    """The certificate is revoked already."""
-
-    code = "ca.already_revoked"
-    cause = "The certificate {wanted} was revoked before."
-    fix = "Nothing needs to be done: it is on the revocation list until it expires."
+    code = "ca.name_not_held"
+    cause = "No live certificate holds the name '{name}'; whoever has a credential may ask for it."
+    fix = "`birthmark est certificates {name}` lists what was issued for it."
 
 
 @dataclass(slots=True)
@@ -61,6 +50,12 @@ class CertificateAuthority:
     entropy: Entropy = field(repr=False)
     lifetimes: dict[str, timedelta] = field(default_factory=dict)
     """By profile name, where it differs from the profile's own."""
+    subject: Mapping[str, str] = field(default_factory=dict)
+    """What the operator says of every device: attributes by short name (O, OU, C, ST, L)."""
+    revocations: Revocations = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self.revocations = Revocations(self.hierarchy, self.database, self.clock)
 
     async def issue(
         self,
@@ -75,47 +70,45 @@ class CertificateAuthority:
 
         Raise `PolicyError`, `ForbiddenError` or `ConflictError` from `rules.issuance`.
         """
-        key_digest = hashlib.sha256(request.spki_der).digest()
-        holders = await self.database.all(store.HOLDERS_OF_KEY, key_digest=key_digest)
-        device_id = decide(request, principal, profile, [row["device_id"] for row in holders])
-        issuer, above = self._issuer_for(profile)
-        certificate = issue(
-            profile,
-            request.subject,
-            request.public_key,
-            issuer=issuer,
-            serial=new_serial(self.entropy),
-            now=self.clock.now(),
-            lifetime=lifetime or self.lifetimes.get(profile.name),
-            san=san,
-        )
-        await self.database.commit(
-            _issued(
-                certificate,
+        moved: NameMovedError | None = None
+        for _ in range(_ATTEMPTS):
+            standing = await self._standing(request)
+            device_id = decide(request, principal, profile, standing)
+            if principal.thumbprint is not None:  # it may have been taken back since the caller was identified
+                await self._check_still_good(principal.thumbprint)
+            issuer, above = self._issuer_for(profile)
+            certificate = issue(
+                profile,
+                granted_subject(request.subject, self.subject),
+                request.public_key,
                 issuer=issuer,
-                device_id=device_id,
-                key_digest=key_digest,
-                profile=profile,
-                principal=principal,
+                serial=new_serial(self.entropy),
+                now=self.clock.now(),
+                lifetime=lifetime or self.lifetimes.get(profile.name),
+                san=san,
             )
-        )
-        return (certificate, *above)
+            try:
+                await self.database.commit(
+                    _issued(
+                        certificate,
+                        issuer=issuer,
+                        device_id=device_id,
+                        digest=key_digest(request.spki_der),
+                        version=standing.version,
+                        profile=profile,
+                        principal=principal,
+                    )
+                )
+            except NameMovedError as problem:
+                moved = problem
+                continue
+            return (certificate, *above)
+        raise moved or NameMovedError("The name is busy.", name=request.subject_text)
 
     async def find(self, thumbprint: Thumbprint) -> Issued | None:
         """Return what was issued under this thumbprint, if it was."""
         row = await self.database.one(store.BY_THUMBPRINT, thumbprint=thumbprint)
         return None if row is None else store.issued_of(row)
-
-    async def check_not_revoked(self, certificate: Certificate) -> None:
-        """Raise `CertificateRevokedError` for a certificate that this CA issued and took back."""
-        issued = await self.find(certificate.thumbprint)
-        if issued is not None and issued.is_revoked:
-            raise CertificateRevokedError(
-                "The certificate was revoked.",
-                thumbprint=certificate.thumbprint.hex(),
-                device_id=issued.device_id,
-                revoked_at=issued.revoked_at,
-            )
 
     async def search(self, wanted: str) -> list[Issued]:
         """Return what fits a thumbprint, a serial number (both in hex) or a device id, newest first."""
@@ -138,24 +131,22 @@ class CertificateAuthority:
         thumbprint: Thumbprint,
         principal: Principal,
         reason: RevocationReason = RevocationReason.UNSPECIFIED,
-    ) -> Issued:
-        """Revoke for good. Raise `CertificateUnknownError` or `AlreadyRevokedError`."""
-        wanted = thumbprint.hex()
-        known = await self.find(thumbprint)
-        if known is None:
-            raise CertificateUnknownError("This CA issued no such certificate.", wanted=wanted)
-        changes = Changes().run(
-            store.REVOKE,
-            expect=1,
-            otherwise=AlreadyRevokedError("The certificate is revoked already.", wanted=wanted),
-            key_thumbprint=thumbprint,
-            revoked_at=to_micros(self.clock.now()),
-            revocation_reason=reason.value,
-        )
-        changes.audit(principal.actor, "certificate.revoke", known.device_id, thumbprint=wanted, reason=reason.value)
-        changes.event("certificate.revoked", device_id=known.device_id, thumbprint=wanted, reason=reason.value)
-        await self.database.commit(changes)
-        return known
+    ) -> tuple[Issued, ...]:
+        """Revoke for good, with its key. Raise `CertificateUnknownError` or `AlreadyRevokedError`."""
+        return await self.revocations.certificate(thumbprint, principal, reason)
+
+    async def release(self, name: str, principal: Principal) -> list[str]:
+        """Let a name go: a credential for any name may claim it with a new key. What was issued stays good.
+
+        Return the thumbprints, in hex, of those that held it. Raise `NameNotHeldError`.
+        """
+        rows = await self.database.all(store.LIVE_OF_NAME, name=fold(name), after=to_micros(self.clock.now()))
+        held = [row["thumbprint"].hex() for row in rows if row["holds_name"]]
+        if not held:
+            raise NameNotHeldError("Nobody holds this name.", name=name)
+        changes = Changes().run(store.RELEASE_NAME, key_name=fold(name)).run(store.BUMP_NAME, key_name=fold(name))
+        await self.database.commit(changes.audit(principal.actor, "name.release", fold(name), thumbprints=held))
+        return held
 
     async def crl(self, issuer: Issuer | None = None) -> bytes:
         """Return the DER revocation list of `issuer` (default: the issuing CA), made anew when something changed."""
@@ -187,6 +178,30 @@ class CertificateAuthority:
         )
         return made
 
+    async def _standing(self, request: CertificateRequest) -> Standing:
+        """Return what is on record about the key and the name of a request."""
+        name = fold(request.subject_cn or "")
+        # The version first: what changes after this look makes the commit fail, and the next look sees it.
+        version = await self.database.one(store.NAME, name=name)
+        key = await self.database.one(store.KEY, key_digest=key_digest(request.spki_der))
+        rows = await self.database.all(store.LIVE_OF_NAME, name=name, after=to_micros(self.clock.now()))
+        revoked_at = None if key is None else key["revoked_at"]
+        return Standing(
+            key_holder=None if key is None else key["name"],
+            key_revoked_at=None if revoked_at is None else from_micros(revoked_at),
+            live=[
+                LiveCertificate(Thumbprint(row["thumbprint"]), row["device_id"], row["key_digest"])
+                for row in rows
+                if row["holds_name"]
+            ],
+            version=0 if version is None else version["version"],
+        )
+
+    async def _check_still_good(self, thumbprint: Thumbprint) -> None:
+        known = await self.find(thumbprint)
+        if known is not None:
+            await self.revocations.check(known.certificate)
+
     def _issuer_for(self, profile: Profile) -> tuple[Issuer, tuple[Certificate, ...]]:
         """A CA certificate comes from the root, as the issuing CA's path length is 0."""
         if profile.is_ca:
@@ -199,20 +214,29 @@ def _issued(
     *,
     issuer: Issuer,
     device_id: str,
-    key_digest: bytes,
+    digest: bytes,
+    version: int,
     profile: Profile,
     principal: Principal,
 ) -> Changes:
-    thumbprint = certificate.thumbprint.hex()
+    thumbprint, name = certificate.thumbprint.hex(), fold(device_id)
+    moved = NameMovedError("The name is busy.", name=device_id)
     return (
         Changes()
+        .run(store.ADD_NAME, name=name, version=0)
+        .run(store.MOVE_NAME, expect=1, otherwise=moved, key_name=name, key_version=version)
+        .run(store.ADD_KEY, key_digest=digest, name=name, revoked_at=None, revocation_reason=None)
+        # Taken or revoked since the look: the next look says which.
+        .run(store.HOLD_KEY, expect=1, otherwise=moved, key_key_digest=digest, key_name=name)
         .run(
             store.ADD,
             thumbprint=certificate.thumbprint,
             issuer=issuer.certificate.thumbprint,
             serial=f"{certificate.serial:x}",
             device_id=device_id,
-            key_digest=key_digest,
+            name=name,
+            holds_name=1,
+            key_digest=digest,
             profile=profile.name,
             requested_by=principal.actor,
             not_after=to_micros(certificate.not_after),
@@ -227,7 +251,7 @@ def _issued(
             thumbprint=thumbprint,
             serial=f"{certificate.serial:x}",
             profile=profile.name,
-            key=key_digest.hex(),
+            key=digest.hex(),
         )
         .event("certificate.issued", device_id=device_id, thumbprint=thumbprint, profile=profile.name)
     )

@@ -1,13 +1,14 @@
-"""The CA's tables: the inventory of what was issued, and the last revocation list of each issuer.
+"""The CA's tables: what was issued, who holds a name or a key, and the last revocation list of each issuer.
 
 A serial number overflows a 64-bit column and is kept in hexadecimal.
 """
 
-from sqlalchemy import BigInteger, Column, Index, LargeBinary, Table, Text, bindparam, select, update
+from sqlalchemy import BigInteger, Column, Index, LargeBinary, Table, Text, bindparam, or_, select, update
 
 from birthmark.ca.model import Issued
 from birthmark.pki.certificates import parse_der
 from birthmark.pki.crl import RevocationReason
+from birthmark.pki.profiles import PROFILES
 from birthmark.store import from_micros, insert, metadata, statement, upsert
 from birthmark.store.database import Row
 
@@ -18,6 +19,8 @@ certificates = Table(
     Column("issuer", LargeBinary, nullable=False),
     Column("serial", Text, nullable=False),
     Column("device_id", Text, nullable=False),
+    Column("name", Text, nullable=False, server_default=""),
+    Column("holds_name", BigInteger, nullable=False, server_default="1"),
     Column("key_digest", LargeBinary, nullable=False),
     Column("profile", Text, nullable=False),
     Column("requested_by", Text, nullable=False),
@@ -28,8 +31,26 @@ certificates = Table(
 )
 Index("ca_certificates_serial", certificates.c.issuer, certificates.c.serial, unique=True)
 Index("ca_certificates_device", certificates.c.device_id)
+Index("ca_certificates_name", certificates.c.name, certificates.c.not_after)
 Index("ca_certificates_key", certificates.c.key_digest)
 Index("ca_certificates_revoked", certificates.c.issuer, certificates.c.revoked_at)
+
+names = Table(
+    "ca_names",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("version", BigInteger, nullable=False),
+)
+
+keys = Table(
+    "ca_keys",
+    metadata,
+    Column("key_digest", LargeBinary, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("revoked_at", BigInteger),
+    Column("revocation_reason", Text),
+)
+Index("ca_keys_name", keys.c.name)
 
 crls = Table(
     "ca_crls",
@@ -51,8 +72,81 @@ BY_DEVICE = statement(
     .limit(100)
 )
 LATEST = statement(select(certificates).order_by(certificates.c.not_after.desc()).limit(bindparam("limit")))
-HOLDERS_OF_KEY = statement(
-    select(certificates.c.device_id).where(certificates.c.key_digest == bindparam("key_digest")).distinct().limit(10)
+_IS_CA = or_(*(certificates.c.profile == profile.name for profile in PROFILES.values() if profile.is_ca))
+
+# Names and keys. Whoever decides on a name raises its version in the same commit, so that of two who decided on the
+# same state one is told to look again; a key's row names its one holder.
+NAME = statement(select(names.c.version).where(names.c.name == bindparam("name")))
+ADD_NAME = insert(names, ignore_existing=True)
+MOVE_NAME = statement(
+    update(names)
+    .where(names.c.name == bindparam("key_name"), names.c.version == bindparam("key_version"))
+    .values(version=names.c.version + 1)
+)
+BUMP_NAME = statement(update(names).where(names.c.name == bindparam("key_name")).values(version=names.c.version + 1))
+LIVE_OF_NAME = statement(
+    select(certificates.c.thumbprint, certificates.c.device_id, certificates.c.key_digest, certificates.c.holds_name)
+    .where(
+        certificates.c.name == bindparam("name"),
+        certificates.c.not_after > bindparam("after"),
+        certificates.c.revoked_at.is_(None),
+    )
+    .order_by(certificates.c.not_after.desc())
+    .limit(1000)
+)
+RELEASE_NAME = statement(
+    update(certificates)
+    .where(certificates.c.name == bindparam("key_name"), certificates.c.holds_name == 1)
+    .values(holds_name=0)
+)
+KEY = statement(select(keys).where(keys.c.key_digest == bindparam("key_digest")))
+ADD_KEY = insert(keys, ignore_existing=True)
+HOLD_KEY = statement(
+    update(keys)
+    .where(
+        keys.c.key_digest == bindparam("key_key_digest"),
+        keys.c.name == bindparam("key_name"),
+        keys.c.revoked_at.is_(None),
+    )
+    .values(name=keys.c.name)
+)
+REVOKE_KEY = statement(
+    update(keys)
+    .where(keys.c.key_digest == bindparam("key_key_digest"), keys.c.revoked_at.is_(None))
+    .values(revoked_at=bindparam("revoked_at"), revocation_reason=bindparam("revocation_reason"))
+)
+LIVE_OF_KEY = statement(
+    select(certificates.c.thumbprint)
+    .where(
+        certificates.c.key_digest == bindparam("key_digest"),
+        certificates.c.not_after > bindparam("after"),
+        certificates.c.revoked_at.is_(None),
+    )
+    .limit(1000)
+)
+REVOCATION = statement(
+    select(certificates.c.device_id, certificates.c.revoked_at)
+    .where(certificates.c.thumbprint == bindparam("thumbprint"), certificates.c.revoked_at.is_not(None))
+    .union_all(
+        select(keys.c.name, keys.c.revoked_at).where(
+            keys.c.key_digest == bindparam("key_digest"), keys.c.revoked_at.is_not(None)
+        )
+    )
+    .limit(1)
+)
+CAS = statement(
+    select(certificates.c.der, certificates.c.revoked_at)
+    .where(certificates.c.issuer == bindparam("issuer"), _IS_CA)
+    .limit(1000)
+)
+IS_A_CA_REVOKED = statement(
+    select(certificates.c.serial)
+    .where(
+        certificates.c.issuer == bindparam("issuer"),
+        certificates.c.revoked_at.is_not(None),
+        _IS_CA,
+    )
+    .limit(1)
 )
 REVOKE = statement(
     update(certificates)

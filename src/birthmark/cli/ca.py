@@ -5,7 +5,7 @@ The directory holds the hierarchy (`birthmark.ca.hierarchy`) and the inventory o
 
 import re
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
@@ -21,7 +21,8 @@ from birthmark.ca import hierarchy
 from birthmark.ca.hierarchy import Hierarchy
 from birthmark.ca.keyfile import write_private
 from birthmark.ca.model import Issued
-from birthmark.ca.service import CertificateAuthority, CertificateUnknownError
+from birthmark.ca.revocation import AlreadyRevokedError, CertificateUnknownError
+from birthmark.ca.service import CertificateAuthority
 from birthmark.cli.common import (
     about,
     certificate_row,
@@ -224,7 +225,8 @@ def revoke(
             if not found:
                 raise CertificateUnknownError("There is nothing to revoke.", wanted=wanted)
             for one in found:
-                await ca.revoke(one.certificate.thumbprint, _OPERATOR, reason)
+                with suppress(AlreadyRevokedError):  # it went with an earlier one of the same key
+                    await ca.revoke(one.certificate.thumbprint, _OPERATOR, reason)
             return await ca.search(wanted)
 
     for one in run(body, as_json=as_json):

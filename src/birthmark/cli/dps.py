@@ -65,6 +65,21 @@ def link(
         emit(as_json, operator(data).post(at("dps", name, "link"), {"hub": hub}))
 
 
+@app.command()
+def release(
+    registration: Annotated[str, typer.Argument(metavar="ID", help="The registration id.")],
+    name: NameOption = "birthmark",
+    data: DataOption = Path(DEFAULT_DATA),
+    as_json: JsonOption = False,
+) -> None:
+    """Let a registration go, with the device it made at its hub: whoever is enrolled for the name next may have it.
+
+    Example: birthmark dps release edge-0001
+    """
+    with refusals_shown(as_json=as_json):
+        emit(as_json, operator(data).post(at("dps", name, "registrations", registration, "release")))
+
+
 @ca.command("list")
 def list_cas(
     name: NameOption = "birthmark", data: DataOption = Path(DEFAULT_DATA), as_json: JsonOption = False

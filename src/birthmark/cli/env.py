@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from birthmark.cli.common import refusals_shown
-from birthmark.cli.operator import DEFAULT_DATA, DataOption
+from birthmark.cli.operator import DEFAULT_DATA, DataOption, operator
 
 app = typer.Typer()
 
@@ -28,15 +28,22 @@ def env(
         Format, typer.Option("--format", help="sh: export lines; aziot: a filled-in config.toml.")
     ] = Format.SH,
     wait: Annotated[float, typer.Option(min=0, help="Wait this many seconds for the server to be ready.")] = 0,
-    registration_id: Annotated[str, typer.Option(help="Device name in the aziot form.")] = "my-device",
+    registration_id: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Of the device, in the aziot form; makes its EST credential.")
+    ] = None,
 ) -> None:
     """Print how to reach the server, for shells, programs and IoT Edge.
+
+    The aziot form carries an EST password of that device alone: it is made at the first call, and the same is printed
+    again later. `birthmark est user remove NAME` takes it back.
 
     Example: eval "$(birthmark env)"
     """
     from birthmark.console.client import read_endpoints
     from birthmark.server.endpoints import as_aziot, as_shell
 
+    if (form is Format.AZIOT) != (registration_id is not None):
+        raise typer.BadParameter("--format aziot and --registration-id NAME go together")
     with refusals_shown():
         path = data.expanduser() / "endpoints.json"
         if wait:
@@ -48,7 +55,10 @@ def env(
         case Format.JSON:
             typer.echo(json.dumps(endpoints, indent=2))
         case Format.AZIOT:
-            typer.echo(as_aziot(endpoints, registration_id), nl=False)
+            with refusals_shown():
+                made = operator(data).post("/est/credentials", {"device_id": registration_id})
+            name = str(registration_id)
+            typer.echo(as_aziot(endpoints, name, username=made["name"], password=made["password"]), nl=False)
 
 
 def _wait_until_ready(path: Path, seconds: float) -> None:

@@ -14,7 +14,7 @@ from birthmark.keys.pin import Pin
 
 app = typer.Typer(
     help="Who may get certificates by EST, and which were issued: users, makers' CAs, revocation.",
-    epilog="Example: birthmark est user add factory-line-1",
+    epilog="Example: birthmark est user add line-1 --device gateway-7",
     no_args_is_help=True,
 )
 user = typer.Typer(
@@ -49,8 +49,16 @@ def parse_thumbprint(text: str) -> str:
 def add_user(
     name: Annotated[str, typer.Argument(help="Printable characters, no colon.")],
     device: Annotated[
-        str | None, typer.Option("--device", help="The one device this user may ask for; default: any.")
+        str | None, typer.Option("--device", metavar="NAME", help="The one device this user may ask for.")
     ] = None,
+    any_name: Annotated[
+        bool,
+        typer.Option(
+            "--any-name",
+            help="Whoever knows the password gets a certificate for ANY name that no live certificate holds. "
+            "Not for a device's own configuration.",
+        ),
+    ] = False,
     password_file: Annotated[
         Path | None, typer.Option("--password-file", help="File of mode 0600 with the password in one line.")
     ] = None,
@@ -60,8 +68,10 @@ def add_user(
 ) -> None:
     """Put a user on record. Without a password file one is made, and printed this once.
 
-    Example: birthmark est user add factory-line-1
+    Example: birthmark est user add line-1 --device gateway-7
     """
+    if (device is not None) == any_name:
+        raise typer.BadParameter("say for whom: --device NAME, or --any-name for every name that nobody holds")
     with refusals_shown(as_json=as_json):
         is_made = password_file is None and not ask
         if password_file is not None:
@@ -165,18 +175,53 @@ def certificates(
 
 
 @app.command()
+def release(
+    name: Annotated[str, typer.Argument(help="The device's name, as `birthmark est certificates` shows it.")],
+    data: DataOption = Path(DEFAULT_DATA),
+    as_json: JsonOption = False,
+) -> None:
+    """Let a name go, so that a new key may claim it by a password for any name. What was issued stays good.
+
+    If the old key is not trusted any more, take it back first: `birthmark est revoke --device NAME`.
+
+    Example: birthmark est release edge-0001
+    """
+    with refusals_shown(as_json=as_json):
+        emit(as_json, operator(data).post(at("names", name, "release")))
+
+
+@app.command()
 def revoke(
     thumbprint: Annotated[
-        str,
+        str | None,
         typer.Argument(parser=parse_thumbprint, metavar="THUMBPRINT", help="As `birthmark est certificates` shows it."),
-    ],
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Everything alive of this device, in any letter case.")
+    ] = None,
+    key_of: Annotated[
+        Path | None,
+        typer.Option("--key-of", metavar="FILE", help="The key in this certificate, whoever issued it."),
+    ] = None,
     reason: Annotated[str, typer.Option(help="As in RFC 5280: keyCompromise, superseded …")] = "unspecified",
     data: DataOption = Path(DEFAULT_DATA),
     as_json: JsonOption = False,
 ) -> None:
-    """Take a certificate back: it opens neither EST, DPS nor a hub any more, and its connection ends at once.
+    """Take certificates and their keys back: they open neither EST, DPS, hub nor AWS IoT, and connections end at once.
 
-    Example: birthmark est revoke 3F9A… --reason keyCompromise
+    A key that was taken back is never certified again; only the reason `superseded` leaves it good.
+
+    Example: birthmark est revoke --device edge-0001 --reason keyCompromise
     """
+    if sum(one is not None for one in (thumbprint, device, key_of)) != 1:
+        raise typer.BadParameter("name one: a THUMBPRINT, --device NAME, or --key-of FILE")
     with refusals_shown(as_json=as_json):
-        emit(as_json, operator(data).post(at("certificates", thumbprint, "revoke"), {"reason": reason}))
+        body = {"reason": reason}
+        if device is not None:
+            rows = operator(data).post(at("names", device, "revoke"), body)
+        elif key_of is not None:
+            rows = operator(data).post("/keys/revoke", {**body, "certificate": read_certificate(key_of).pem()})
+        else:
+            rows = operator(data).post(at("certificates", str(thumbprint), "revoke"), body)
+        nothing = "The key is revoked; this CA issued no certificate for it that is alive."
+        show(rows, _ISSUED_COLUMNS, as_json=as_json, nothing=nothing)

@@ -11,6 +11,10 @@ from birthmark.cli.operator import DEFAULT_DATA, DataOption, JsonOption, at, ope
 app = typer.Typer(
     help="Hubs: create, devices, messages.", epilog="Example: birthmark hub devices", no_args_is_help=True
 )
+device = typer.Typer(
+    help="One device of a hub.", epilog="Example: birthmark hub device delete edge-0001", no_args_is_help=True
+)
+app.add_typer(device, name="device")
 HubOption = Annotated[str, typer.Option("--hub", help="Which hub.")]
 
 
@@ -71,6 +75,21 @@ def devices(
         found = [_row(device) for device in _devices(data, hub) if device["capabilities"]["iotEdge"] or not edge]
         columns = ("device", "state", "status", "edge", "thumbprint")
         show(found, columns, as_json=as_json, nothing="The hub has no such device.")
+
+
+@device.command("delete")
+def delete_device(
+    name: Annotated[str, typer.Argument(metavar="DEVICE", help="Its device id; letter case counts.")],
+    hub: HubOption = "birthmark",
+    data: DataOption = Path(DEFAULT_DATA),
+) -> None:
+    """Remove a device from a hub's registry; its connection ends. It comes back if it is enrolled and registers.
+
+    Example: birthmark hub device delete edge-0001
+    """
+    with refusals_shown():
+        operator(data).delete(at("hubs", hub, "devices", name))
+        typer.echo(f"Deleted {name}.", err=True)
 
 
 @app.command()

@@ -19,7 +19,7 @@ from birthmark.awsiot.model import AccessKey
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.service.pages import MAX_SIZE as MAX_PAGE
 from birthmark.dps.model import Authority, IdScope, Instance
-from birthmark.dps.service import Authorities, Instances
+from birthmark.dps.service import Authorities, Instances, Registrations
 from birthmark.dps.service.instances import OWNER
 from birthmark.errors import BirthmarkError, InvalidRequestError, UnauthenticatedError
 from birthmark.iothub.model import Hub, Message
@@ -133,8 +133,8 @@ class _NewHub(msgspec.Struct):
     host: str
 
 
-def dps_routes(instances: Instances, authorities: Authorities, hubs: Hubs, default_host: str) -> list[Route]:
-    """Provisioning services and their CA certificates."""
+def dps_routes(instances: Instances, registrations: Registrations, hubs: Hubs, default_host: str) -> list[Route]:
+    """Provisioning services and who registered."""
 
     async def listing(_request: Request) -> Any:
         return [_instance_json(instance) for instance in instances.all()]
@@ -147,6 +147,22 @@ def dps_routes(instances: Instances, authorities: Authorities, hubs: Hubs, defau
         asked = await body_of(request, _Link)
         hub = hubs.by_name(asked.hub)
         return _instance_json(await instances.link(request.path_params["name"], hub.host, actor=ACTOR))
+
+    async def release(request: Request) -> Any:
+        instance = instances.by_name(request.path_params["name"])
+        found = await registrations.release(instance, request.path_params["id"], actor=ACTOR)
+        return {"registration_id": found.registration_id, "device": found.device_id, "hub": found.hub}
+
+    return [
+        Route("/dps", answering(listing), methods=["GET"]),
+        Route("/dps", answering(create, 201), methods=["POST"]),
+        Route("/dps/{name}/link", answering(link), methods=["POST"]),
+        Route("/dps/{name}/registrations/{id}/release", answering(release), methods=["POST"]),
+    ]
+
+
+def dps_ca_routes(instances: Instances, authorities: Authorities) -> list[Route]:
+    """CA certificates of provisioning services."""
 
     def scope_of(request: Request) -> IdScope:
         return instances.by_name(request.path_params["name"]).id_scope
@@ -175,9 +191,6 @@ def dps_routes(instances: Instances, authorities: Authorities, hubs: Hubs, defau
         return _authority_json(made)
 
     return [
-        Route("/dps", answering(listing), methods=["GET"]),
-        Route("/dps", answering(create, 201), methods=["POST"]),
-        Route("/dps/{name}/link", answering(link), methods=["POST"]),
         Route("/dps/{name}/cas", answering(list_cas), methods=["GET"]),
         Route("/dps/{name}/cas", answering(add_ca, 201), methods=["POST"]),
         Route("/dps/{name}/cas/{ca}", answering(remove_ca), methods=["DELETE"]),
@@ -211,6 +224,10 @@ def hub_routes(hubs: Hubs, instances: Instances) -> list[Route]:
             after = page[-1].device_id
         return found
 
+    async def delete_device(request: Request) -> Any:
+        hub = hubs.by_name(request.path_params["name"])
+        await hubs.remove(hub, request.path_params["device"], None, actor=ACTOR)
+
     async def messages(request: Request) -> Any:
         hub = hubs.by_name(request.path_params["name"])
         limit = _limit(request, 100, _MAX_MESSAGES)
@@ -222,6 +239,7 @@ def hub_routes(hubs: Hubs, instances: Instances) -> list[Route]:
         Route("/hubs", answering(create, 201), methods=["POST"]),
         Route("/hubs/{name}", answering(delete), methods=["DELETE"]),
         Route("/hubs/{name}/devices", answering(devices), methods=["GET"]),
+        Route("/hubs/{name}/devices/{device:path}", answering(delete_device), methods=["DELETE"]),
         Route("/hubs/{name}/messages", answering(messages), methods=["GET"]),
     ]
 

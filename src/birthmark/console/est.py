@@ -1,5 +1,6 @@
 """The operator interface of EST: users, CAs whose certificates introduce devices, and what the CA issued."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -27,13 +28,17 @@ class _NewUser(msgspec.Struct):
     device_id: str | None = None
 
 
+class _NewCredential(msgspec.Struct):
+    device_id: str
+
+
 class _NewBootstrapCa(msgspec.Struct):
     certificate: str
     any_name: bool = False
 
 
-def est_routes(database: Database, clock: Clock, entropy: Entropy) -> list[Route]:
-    """Return the routes of `birthmark est`."""
+def est_routes(database: Database, clock: Clock, entropy: Entropy, seed: bytes) -> list[Route]:
+    """Return the routes of `birthmark est`. Passwords of bound credentials follow from `seed`."""
 
     async def list_users(_request: Request) -> Any:
         return [_user_json(user) for user in await users.list_users(database)]
@@ -53,6 +58,13 @@ def est_routes(database: Database, clock: Clock, entropy: Entropy) -> list[Route
 
     async def remove_user(request: Request) -> Any:
         await users.remove_user(request.path_params["name"], principal=_OPERATOR, database=database)
+
+    async def ensure_credential(request: Request) -> Any:
+        asked = await body_of(request, _NewCredential)
+        user, password = await users.ensure_credential(
+            asked.device_id, seed=seed, principal=_OPERATOR, database=database, clock=clock, entropy=entropy
+        )
+        return {**_user_json(user), "password": password}
 
     async def list_cas(_request: Request) -> Any:
         return [_ca_json(ca) for ca in await users.list_bootstrap_cas(database)]
@@ -76,6 +88,7 @@ def est_routes(database: Database, clock: Clock, entropy: Entropy) -> list[Route
         Route("/est/users", answering(list_users), methods=["GET"]),
         Route("/est/users", answering(add_user, 201), methods=["POST"]),
         Route("/est/users/{name}", answering(remove_user), methods=["DELETE"]),
+        Route("/est/credentials", answering(ensure_credential), methods=["POST"]),
         Route("/est/bootstrap", answering(list_cas), methods=["GET"]),
         Route("/est/bootstrap", answering(add_ca, 201), methods=["POST"]),
         Route("/est/bootstrap/{thumbprint}", answering(remove_ca), methods=["DELETE"]),
@@ -84,6 +97,7 @@ def est_routes(database: Database, clock: Clock, entropy: Entropy) -> list[Route
 
 class _Revocation(msgspec.Struct):
     reason: str = RevocationReason.UNSPECIFIED.value
+    certificate: str | None = None
 
 
 def certificate_routes(authority: CertificateAuthority) -> list[Route]:
@@ -94,22 +108,44 @@ def certificate_routes(authority: CertificateAuthority) -> list[Route]:
         found = await authority.search(wanted) if wanted else await authority.latest()
         return [_issued_json(issued) for issued in found]
 
+    async def after(revoked: Sequence[Issued]) -> Any:
+        """What is on record of them now."""
+        found = [await authority.find(one.certificate.thumbprint) for one in revoked]
+        return [_issued_json(one) for one in found if one is not None]
+
     async def revoke(request: Request) -> Any:
-        asked = await body_of(request, _Revocation)
-        try:
-            reason = RevocationReason(asked.reason)
-        except ValueError as error:
-            known = ", ".join(r.value for r in RevocationReason)
-            raise InvalidRequestError(f"The reason must be one of {known}") from error
+        reason = _reason(await body_of(request, _Revocation))
         thumbprint = parse_thumbprint(request.path_params["thumbprint"])
-        await authority.revoke(thumbprint, _OPERATOR, reason)
-        revoked = await authority.find(thumbprint)
-        return None if revoked is None else _issued_json(revoked)
+        return await after(await authority.revoke(thumbprint, _OPERATOR, reason))
+
+    async def revoke_device(request: Request) -> Any:
+        reason = _reason(await body_of(request, _Revocation))
+        return await after(await authority.revocations.device(request.path_params["name"], _OPERATOR, reason))
+
+    async def revoke_key(request: Request) -> Any:
+        asked = await body_of(request, _Revocation)
+        certificate = parse_any(asked.certificate or "")
+        return await after(await authority.revocations.key(certificate, _OPERATOR, _reason(asked)))
+
+    async def release(request: Request) -> Any:
+        name = request.path_params["name"]
+        return {"name": name, "held_by": await authority.release(name, _OPERATOR)}
 
     return [
         Route("/certificates", answering(listing), methods=["GET"]),
         Route("/certificates/{thumbprint}/revoke", answering(revoke), methods=["POST"]),
+        Route("/names/{name:path}/revoke", answering(revoke_device), methods=["POST"]),
+        Route("/names/{name:path}/release", answering(release), methods=["POST"]),
+        Route("/keys/revoke", answering(revoke_key), methods=["POST"]),
     ]
+
+
+def _reason(asked: _Revocation) -> RevocationReason:
+    try:
+        return RevocationReason(asked.reason)
+    except ValueError as error:
+        known = ", ".join(r.value for r in RevocationReason)
+        raise InvalidRequestError(f"The reason must be one of {known}") from error
 
 
 def _issued_json(issued: Issued) -> dict[str, Any]:

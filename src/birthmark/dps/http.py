@@ -88,7 +88,7 @@ def service_routes(
 
     def instance_of(request: Request) -> Instance:
         authorization = request.headers.get("authorization")
-        return instances.authorize(authorization, request.headers.get("host", ""), request.url.path)
+        return instances.authorize(authorization, request.scope["path"])
 
     async def shown(instance: Instance, enrollment: Enrollment) -> dict[str, Any]:
         body = wire.enrollment_json(enrollment)

@@ -226,6 +226,8 @@ class Registration:
     created_at: datetime
     updated_at: datetime
     thumbprint: Thumbprint | None
+    common_name: str | None = None
+    """The name as it was spelled by who registered first; other spellings are other devices."""
 
 
 @dataclass(frozen=True, slots=True)

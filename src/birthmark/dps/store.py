@@ -76,6 +76,7 @@ registrations = Table(
     Column("created_at", BigInteger, nullable=False),
     Column("updated_at", BigInteger, nullable=False),
     Column("thumbprint", LargeBinary),
+    Column("common_name", Text),
 )
 Index("dps_registrations_group", registrations.c.scope, registrations.c.group_id)
 
@@ -139,7 +140,16 @@ AUTHORITIES_NAMED = statement(
     .limit(100)
 )
 
-PUT_REGISTRATION = upsert(registrations)
+ADD_REGISTRATION = insert(registrations)
+REPLACE_REGISTRATION = statement(
+    update(registrations)
+    .where(
+        registrations.c.scope == bindparam("key_scope"),
+        registrations.c.registration_id == bindparam("key_registration_id"),
+        registrations.c.etag == bindparam("key_etag"),
+    )
+    .values({c.name: bindparam(c.name) for c in registrations.columns if not c.primary_key})
+)
 GET_REGISTRATION = statement(
     select(registrations).where(
         registrations.c.scope == bindparam("scope"),
@@ -150,6 +160,13 @@ DELETE_REGISTRATION = statement(
     delete(registrations).where(
         registrations.c.scope == bindparam("scope"),
         registrations.c.registration_id == bindparam("registration_id"),
+    )
+)
+DELETE_OWN_REGISTRATION = statement(
+    delete(registrations).where(
+        registrations.c.scope == bindparam("scope"),
+        registrations.c.registration_id == bindparam("registration_id"),
+        registrations.c.group_id.is_(None),
     )
 )
 LIST_GROUP_REGISTRATIONS = statement(
@@ -241,6 +258,7 @@ def registration_of(row: Row) -> Registration:
         from_micros(row["created_at"]),
         from_micros(row["updated_at"]),
         None if row["thumbprint"] is None else Thumbprint(row["thumbprint"]),
+        row["common_name"],
     )
 
 
@@ -258,4 +276,5 @@ def registration_row(scope: IdScope, registration: Registration) -> dict[str, An
         "created_at": to_micros(registration.created_at),
         "updated_at": to_micros(registration.updated_at),
         "thumbprint": registration.thumbprint,
+        "common_name": registration.common_name,
     }

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from birthmark import errors
+from birthmark.ca import revocation
 from birthmark.ca.rules import issuance
 from birthmark.est import limiter, service, users, wire
 from birthmark.est.rules import identity, possession, reenrollment
@@ -37,6 +38,10 @@ STATUS: Mapping[type[errors.BirthmarkError], int] = {
     users.BootstrapCaUnknownError: 404,
     # of the CA, where its kind is not what a client of EST expects
     issuance.KeyTakenError: 403,
+    issuance.NameHeldError: 403,
+    issuance.KeyRevokedError: 403,
+    revocation.CertificateRevokedError: 403,
+    revocation.NameMovedError: 503,
 }
 
 

@@ -114,7 +114,7 @@ class EstService:
 
     async def _by_certificate(self, caller: Caller, leaf: Certificate) -> Principal:
         rows = await self.ca.database.all(store.BOOTSTRAP_CAS)
-        return identify(
+        principal = identify(
             leaf,
             caller.peer.chain,
             issued=await self.ca.find(leaf.thumbprint),
@@ -123,6 +123,8 @@ class EstService:
             expired_grace=self.settings.expired_grace,
             cache=self.signatures,
         )
+        await self.ca.revocations.check(leaf, caller.peer.chain)
+        return principal
 
     async def _by_password(self, caller: Caller, authorization: str) -> Principal:
         name, password = wire.parse_basic(authorization)
@@ -155,5 +157,9 @@ def _spokesman(principals: list[Principal], asked: str | None) -> Principal:
             return principal
     first = principals[0]
     raise NameNotAllowedError(
-        "This identity may not ask for that name.", actor=first.actor, allowed=first.device_id, asked=asked
+        "This identity may not ask for that name.",
+        actor=first.actor,
+        allowed=first.device_id,
+        asked=asked,
+        device_id=asked or "",
     )

@@ -14,6 +14,7 @@ users = Table(
     Column("password_hash", Text, nullable=False),
     Column("device_id", Text),
     Column("created_at", BigInteger, nullable=False),
+    Column("nonce", LargeBinary),
 )
 
 bootstrap_cas = Table(

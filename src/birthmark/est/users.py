@@ -1,5 +1,9 @@
 """What an operator does: users and bootstrap CAs on record, each change audited."""
 
+import contextlib
+import hashlib
+import hmac
+
 from birthmark.auth.passwords import hash_password
 from birthmark.auth.principals import Principal
 from birthmark.clock import Clock, Entropy
@@ -7,9 +11,12 @@ from birthmark.errors import ConflictError, InvalidRequestError, NotFoundError
 from birthmark.est import store
 from birthmark.est.model import BootstrapCa, User
 from birthmark.pki.certificates import Certificate, Thumbprint
+from birthmark.pki.names import parse_registration_id
 from birthmark.store import Changes, Database, to_micros
 
 _MAX_NAME_CHARS = 128
+_NONCE_BYTES = 16
+_PASSWORD_BYTES = 24
 
 
 class UserNameInvalidError(InvalidRequestError):
@@ -61,6 +68,7 @@ async def add_user(
     database: Database,
     clock: Clock,
     entropy: Entropy,
+    nonce: bytes | None = None,
 ) -> User:
     """Put a user on record. Raise `UserNameInvalidError` or `UserExistsError`."""
     if not 0 < len(name) <= _MAX_NAME_CHARS or not name.isprintable() or ":" in name:
@@ -74,9 +82,46 @@ async def add_user(
         password_hash=user.password_hash,
         device_id=device_id,
         created_at=to_micros(user.created_at),
+        nonce=nonce,
     )
     await database.commit(changes.audit(principal.actor, "est.user.add", name, device_id=device_id))
     return user
+
+
+async def ensure_credential(
+    device_id: str, *, seed: bytes, principal: Principal, database: Database, clock: Clock, entropy: Entropy
+) -> tuple[User, str]:
+    """Return the user that is bound to one device, with its password; made at the first call, the same afterwards.
+
+    The password follows from `seed`, a secret of this server, and a nonce of the user's row: it can be printed again,
+    and a user that was removed comes back with another one. Raise `UserExistsError` if an operator's own user has that
+    name, `RegistrationIdInvalidError`.
+    """
+    parse_registration_id(device_id)
+    name = device_id.replace(":", "%3A")  # HTTP Basic ends a user name at a colon
+    for _ in range(2):
+        row = await database.one(store.USER, name=name)
+        if row is not None:
+            if row["nonce"] is None or row["device_id"] != device_id:
+                raise UserExistsError("There is such a user already.", name=name)
+            return store.user_of(row), _password_of(seed, name, row["nonce"])
+        nonce = entropy.token(_NONCE_BYTES)
+        with contextlib.suppress(ConflictError):  # another process made it at the same moment: read what it made
+            await add_user(
+                name,
+                _password_of(seed, name, nonce),
+                device_id=device_id,
+                principal=principal,
+                database=database,
+                clock=clock,
+                entropy=entropy,
+                nonce=nonce,
+            )
+    raise UserExistsError("There is such a user already.", name=name)
+
+
+def _password_of(seed: bytes, name: str, nonce: bytes) -> str:
+    return hmac.digest(seed, name.encode() + b"\0" + nonce, hashlib.sha256)[:_PASSWORD_BYTES].hex()
 
 
 async def list_users(database: Database) -> list[User]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from birthmark import errors
 from birthmark.iothub import model, service, wire
-from birthmark.iothub.rules import authentication, messages
+from birthmark.iothub.rules import authentication, messages, provisioning
 
 HTTP: Mapping[type[errors.BirthmarkError], tuple[int, str, int]] = {
     service.UnknownHubError: (404, "NotFound", 404000),
@@ -24,6 +24,7 @@ HTTP: Mapping[type[errors.BirthmarkError], tuple[int, str, int]] = {
     authentication.DeviceDisabledError: (403, "DeviceDisabled", 403000),
     authentication.ThumbprintMismatchError: (401, "IotHubUnauthorizedAccess", 401002),
     authentication.NoCredentialsError: (401, "IotHubUnauthorizedAccess", 401002),
+    provisioning.DeviceHeldError: (403, "Forbidden", 403000),
     messages.TopicNotServedError: (400, "InvalidOperation", 400003),
     messages.QosNotServedError: (400, "InvalidOperation", 400003),
     messages.MessageTooLargeError: (413, "MessageTooLarge", 413001),

@@ -11,6 +11,7 @@ import msgspec
 from birthmark.errors import InvalidRequestError
 
 DeviceId = NewType("DeviceId", str)
+OPERATOR = "operator"
 _DEVICE_ID = re.compile(r"[A-Za-z0-9\-.+%_#*?!(),:=@$']{1,128}")
 
 
@@ -70,6 +71,8 @@ class Device:
     is_iot_edge: bool
     created_at: datetime
     updated_at: datetime
+    maker: str = OPERATOR
+    """Who put it on record: an operator, or the registration `dps:{scope}/{registration id}`."""
 
 
 class Message(msgspec.Struct, frozen=True, array_like=True):

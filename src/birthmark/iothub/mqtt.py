@@ -56,7 +56,7 @@ class HubConnections:
                     "Modules are not served", device_id=user.device_id, topic=f"module {user.module_id}"
                 )
             with self._arrives(user.device_id) as arrival:
-                hub, device = await self._hubs.connect(user, link.peer.leaf, packet.password)
+                hub, device = await self._hubs.connect(user, link.peer, packet.password)
                 if packet.clean_start:
                     filters: dict[str, int] = {}
                     await self._hubs.drop_subscriptions(hub, device.device_id, None)
@@ -64,7 +64,7 @@ class HubConnections:
                     filters = await self._hubs.stored_subscriptions(hub, device.device_id)
                 while arrival.is_stale:  # nobody told a connection that was not there yet: it must prove itself again
                     arrival.is_stale = False
-                    hub, device = await self._hubs.connect(user, link.peer.leaf, packet.password)
+                    hub, device = await self._hubs.connect(user, link.peer, packet.password)
         except BirthmarkError as error:
             raise MqttRefusedError(connack_code(error), error) from error
         link.set_keep_alive(min(packet.keep_alive_s or MAX_KEEP_ALIVE_S, MAX_KEEP_ALIVE_S))
@@ -105,20 +105,19 @@ class HubConnections:
         if session is not None:
             session.link.close(Closed.SERVER)
 
-    def drop_certificate(self, body: dict[str, str]) -> None:
-        """A certificate was revoked: connections that it opened end."""
-        for arrival in self._arriving.get(body["device_id"], ()):
-            arrival.is_stale = True
-        for session in list(self._live.values()):
-            leaf = session.link.peer.leaf
-            if leaf is not None and leaf.thumbprint.hex() == body["thumbprint"]:
-                session.link.close(Closed.SERVER)
+    def everyone(self) -> tuple["HubSession", ...]:
+        """Return every connection."""
+        return tuple(self._live.values())
 
-    def drop_hub(self, body: dict[str, str]) -> None:
-        """A hub was deleted: its connections end."""
+    def revoked(self) -> None:
+        """Something was revoked: whoever is between CONNECT and CONNACK must prove itself again."""
         for arrivals in self._arriving.values():
             for arrival in arrivals:
                 arrival.is_stale = True
+
+    def drop_hub(self, body: dict[str, str]) -> None:
+        """A hub was deleted: its connections end."""
+        self.revoked()
         for (hub, _), session in list(self._live.items()):
             if hub == body["hub"]:
                 session.link.close(Closed.SERVER)

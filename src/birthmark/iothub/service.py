@@ -4,12 +4,14 @@ import base64
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
+from typing import Protocol
 
 from birthmark.auth.sas import check_resource, check_sas, parse_sas
 from birthmark.clock import Clock, Entropy
 from birthmark.errors import ConflictError, NotFoundError, UnauthenticatedError
 from birthmark.iothub import store
 from birthmark.iothub.model import (
+    OPERATOR,
     AuthenticationType,
     Device,
     DeviceAuthentication,
@@ -19,6 +21,7 @@ from birthmark.iothub.model import (
     parse_device_id,
 )
 from birthmark.iothub.rules.authentication import authenticate
+from birthmark.iothub.rules.provisioning import check_maker
 from birthmark.iothub.telemetry import Intake, messages_of
 from birthmark.iothub.wire import DeviceBody, HubUser
 from birthmark.pki.certificates import Certificate
@@ -79,6 +82,16 @@ class PolicyKeyError(UnauthenticatedError):
     fix = "Use the connection string that `birthmark env` prints (policy iothubowner)."
 
 
+class Peer(Protocol):
+    """What a handshake proved: possession of the leaf's key. Nothing else is verified."""
+
+    @property
+    def leaf(self) -> Certificate | None: ...
+
+    @property
+    def chain(self) -> tuple[Certificate, ...]: ...
+
+
 class Hubs:
     """All hubs of this server."""
 
@@ -87,7 +100,7 @@ class Hubs:
         database: Database,
         clock: Clock,
         entropy: Entropy,
-        revocations: Callable[[Certificate], Awaitable[None]] | None = None,
+        revocations: Callable[[Certificate, Sequence[Certificate]], Awaitable[None]] | None = None,
     ) -> None:
         self._database = database
         self._revocations = revocations
@@ -218,19 +231,10 @@ class Hubs:
         changed = EtagMismatchError("The device was changed meanwhile", device_id=known, etag=etag)
         if etag not in {"*", present.etag}:
             raise changed
-        made = replace(made, generation_id=present.generation_id, created_at=present.created_at)
-        row = store.device_row(made)
-        values = {k: row[k] for k in row if k not in {"hub", "device_id", "generation_id", "created_at"}}
-        changes.run(
-            store.REPLACE_DEVICE,
-            expect=1,
-            otherwise=changed,
-            key_hub=hub.name,
-            key_device_id=known,
-            key_etag=present.etag,
-            **values,
-        )
-        await self._database.commit(changes.event(CHANGED, hub=hub.name, device_id=known))
+        # Who only switches it off or on does not become its maker: the device goes on registering.
+        maker = present.maker if made.authentication == present.authentication else OPERATOR
+        made = replace(made, generation_id=present.generation_id, created_at=present.created_at, maker=maker)
+        await self._database.commit(changes.merge(self._replacing(present, made, changed)))
         return made
 
     async def remove(self, hub: Hub, device_id: str, etag: str | None, *, actor: str) -> None:
@@ -238,20 +242,32 @@ class Hubs:
         device = await self.device(hub, device_id)
         if etag not in {None, "*", device.etag}:
             raise EtagMismatchError("The device was changed meanwhile", device_id=device_id, etag=etag)
-        await self._database.commit(
-            Changes()
-            .run(store.DELETE_DEVICE, hub=hub.name, device_id=device_id)
-            .run(store.DROP_SUBSCRIPTIONS, hub=hub.name, device_id=device_id)
-            .audit(actor, "iothub.device_delete", device_id, hub=hub.name)
-            .event(CHANGED, hub=hub.name, device_id=device_id)
-        )
+        changes = _removing(hub, device_id)
+        await self._database.commit(changes.audit(actor, "iothub.device_delete", device_id, hub=hub.name))
+
+    async def forget(self, host: str, device_id: str, maker: str) -> Changes:
+        """Return the changes that remove the device `maker` made; none where there is no such hub or device."""
+        hub = self._by_host.get(host.lower())
+        row = None if hub is None else await self._database.one(store.GET_DEVICE, hub=hub.name, device_id=device_id)
+        if hub is None or row is None or row["maker"] != maker:
+            return Changes()
+        return _removing(hub, device_id)
 
     async def provision(
-        self, host: str, device_id: str, authentication: DeviceAuthentication, *, iot_edge: bool, now: datetime
+        self,
+        host: str,
+        device_id: str,
+        authentication: DeviceAuthentication,
+        *,
+        iot_edge: bool,
+        maker: str,
+        now: datetime,
     ) -> Changes:
         """Return the changes that make `device_id` a device of the hub at `host`, for the caller's unit of work.
 
         An identity that is there keeps its generation, and its status: an operator's disable outlives registrations.
+        Raise `DeviceHeldError` for one that somebody else made; the commit raises `ConflictError` when another was
+        faster.
         """
         hub = self.by_host(host)
         row = await self._database.one(store.GET_DEVICE, hub=hub.name, device_id=device_id)
@@ -268,25 +284,39 @@ class Hubs:
                 is_iot_edge=iot_edge,
                 created_at=now,
                 updated_at=now,
+                maker=maker,
             )
-            return Changes().run(store.PUT_DEVICE, **store.device_row(made))
+            return Changes().run(store.ADD_DEVICE, **store.device_row(made))
         present = store.device_of(row)
+        check_maker(present, maker)
         if present.authentication == authentication and present.is_iot_edge == iot_edge:
             return Changes()
         made = replace(present, etag=self._etag(), authentication=authentication, is_iot_edge=iot_edge, updated_at=now)
-        return (
-            Changes().run(store.PUT_DEVICE, **store.device_row(made)).event(CHANGED, hub=hub.name, device_id=device_id)
+        return self._replacing(present, made, ConflictError("The device was changed meanwhile"))
+
+    def _replacing(self, present: Device, made: Device, otherwise: ConflictError) -> Changes:
+        row = store.device_row(made)
+        values = {k: row[k] for k in row if k not in {"hub", "device_id", "generation_id", "created_at"}}
+        changes = Changes().run(
+            store.REPLACE_DEVICE,
+            expect=1,
+            otherwise=otherwise,
+            key_hub=made.hub,
+            key_device_id=made.device_id,
+            key_etag=present.etag,
+            **values,
         )
+        return changes.event(CHANGED, hub=made.hub, device_id=made.device_id)
 
     # Connections
 
-    async def connect(self, user: HubUser, leaf: Certificate | None, password: bytes | None) -> tuple[Hub, Device]:
+    async def connect(self, user: HubUser, peer: Peer, password: bytes | None) -> tuple[Hub, Device]:
         """Return the device a CONNECT proved to be, else raise why not."""
         hub = self.by_host(user.host)
         device = await self.device(hub, user.device_id)
-        authenticate(device, user.host, leaf, password, self._clock.now())
-        if leaf is not None and self._revocations is not None:
-            await self._revocations(leaf)
+        authenticate(device, user.host, peer.leaf, password, self._clock.now())
+        if peer.leaf is not None and self._revocations is not None:
+            await self._revocations(peer.leaf, peer.chain)
         return hub, device
 
     async def stored_subscriptions(self, hub: Hub, device_id: DeviceId) -> dict[str, int]:
@@ -339,6 +369,15 @@ class Hubs:
 
     def _etag(self) -> str:
         return base64.b64encode(self._entropy.token(8)).decode()
+
+
+def _removing(hub: Hub, device_id: str) -> Changes:
+    return (
+        Changes()
+        .run(store.DELETE_DEVICE, hub=hub.name, device_id=device_id)
+        .run(store.DROP_SUBSCRIPTIONS, hub=hub.name, device_id=device_id)
+        .event(CHANGED, hub=hub.name, device_id=device_id)
+    )
 
 
 def _generation(now: datetime) -> str:

@@ -39,6 +39,7 @@ devices = Table(
     Column("iot_edge", BigInteger, nullable=False),
     Column("created_at", BigInteger, nullable=False),
     Column("updated_at", BigInteger, nullable=False),
+    Column("maker", Text, nullable=False, server_default="operator"),
 )
 
 subscriptions = Table(
@@ -70,7 +71,6 @@ DELETE_HUB_SUBSCRIPTIONS = statement(delete(subscriptions).where(subscriptions.c
 DELETE_HUB_SEGMENTS = statement(delete(segments).where(segments.c.hub == bindparam("name")))
 ALL_HUBS = statement(select(hubs).order_by(hubs.c.name).limit(1000))
 
-PUT_DEVICE = upsert(devices)
 ADD_DEVICE = insert(devices)
 GET_DEVICE = statement(
     select(devices).where(devices.c.hub == bindparam("hub"), devices.c.device_id == bindparam("device_id"))
@@ -107,6 +107,7 @@ REPLACE_DEVICE = statement(
                 "secondary_key",
                 "iot_edge",
                 "updated_at",
+                "maker",
             )
         }
     )
@@ -184,6 +185,7 @@ def device_of(row: Row) -> Device:
         bool(row["iot_edge"]),
         from_micros(row["created_at"]),
         from_micros(row["updated_at"]),
+        row["maker"],
     )
 
 
@@ -205,4 +207,5 @@ def device_row(device: Device) -> dict[str, Any]:
         "iot_edge": int(device.is_iot_edge),
         "created_at": to_micros(device.created_at),
         "updated_at": to_micros(device.updated_at),
+        "maker": device.maker,
     }

@@ -4,6 +4,7 @@ Sources: RFC 5280 appendix A.1 (ub-common-name), RFC 4514 (text form), Azure DPS
 """
 
 import re
+from string import ascii_lowercase, ascii_uppercase
 from typing import NewType
 
 from cryptography import x509
@@ -14,6 +15,7 @@ from birthmark.errors import InvalidRequestError
 RegistrationId = NewType("RegistrationId", str)
 MAX_COMMON_NAME_BYTES = 64  # the bound is 64 characters; common tools count the bytes of UTF-8
 MAX_REGISTRATION_ID_CHARS = 128
+_LOWER = str.maketrans(ascii_uppercase, ascii_lowercase)
 _REGISTRATION_ID = re.compile(r"[A-Za-z0-9\-._:]*[A-Za-z0-9\-]")
 
 
@@ -40,6 +42,14 @@ def parse_registration_id(text: str) -> RegistrationId:
     if _REGISTRATION_ID.fullmatch(text) is None:
         raise RegistrationIdInvalidError("The registration id has characters that are not allowed.", shown=shown(text))
     return RegistrationId(text.lower())
+
+
+def fold(name: str) -> str:
+    """Return `name` as EST, CA and DPS compare it: ASCII letters in lower case, everything else as it is.
+
+    Only ASCII: a Kelvin sign must not become the k of another device, and both databases fold alike.
+    """
+    return name.translate(_LOWER)
 
 
 def parse_common_name(text: str) -> str:

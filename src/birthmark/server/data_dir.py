@@ -7,7 +7,8 @@
     bundle.pem            the system's roots and ours, for variables that replace a program's own store
     server.lock           held by the server that runs
     operator.token        the operator interface's password
-    est.password          the first EST user's password
+    est.seed              what the passwords of EST credentials for one device follow from
+    est.password          only of a directory that version 0.1.0 made: its first EST user's password
     endpoints.json        how to reach the server; written when it is ready
 
 Files with secrets are 0600; the directory is 0700.
@@ -148,6 +149,10 @@ class DataDirectory:
         if not secret:  # an empty password would let everyone in
             raise SecretUnreadableError("A secret is empty.", path=path, reason="it is empty")
         return secret
+
+    def has(self, name: str) -> bool:
+        """Say whether there is such a file."""
+        return (self.path / name).exists()
 
     def write(self, name: str, content: bytes, *, is_secret: bool) -> None:
         """Replace a file in one step."""

@@ -21,6 +21,7 @@ from birthmark.est import http as est_http
 from birthmark.iothub import http as hub_http
 from birthmark.iothub import wire as hub_wire
 from birthmark.mqtt.packets import Connect
+from birthmark.net.authority import RequireAuthority
 from birthmark.net.http import ASGIApp
 from birthmark.net.pump import MqttLink, MqttSession
 from birthmark.net.tls import TlsPeer
@@ -64,13 +65,15 @@ class Doors:
             WebSocketRoute("/$iothub/websocket", websocket),
             WebSocketRoute("/mqtt", websocket),
         ]
-        return AwsHttp(rooms.aws, rooms.broker, record, self._entropy, _application(routes))
+        clouds = AwsHttp(rooms.aws, rooms.broker, record, self._entropy, _application(routes))
+        return RequireAuthority(clouds, self.report)
 
     def est(self) -> ASGIApp:
         """Return EST alone, for its own port."""
-        return _application(list(est_http.routes(self._rooms.est, self._rooms.ledger)))
+        application = _application(list(est_http.routes(self._rooms.est, self._rooms.ledger)))
+        return RequireAuthority(application, self.report)
 
-    def health(self, token: str, is_ready: Callable[[], bool]) -> ASGIApp:
+    def health(self, token: str, seed: bytes, is_ready: Callable[[], bool]) -> ASGIApp:
         """Return health and readiness for anyone on loopback, and the operator interface behind `token`."""
         rooms = self._rooms
 
@@ -82,11 +85,12 @@ class Doors:
             return JSONResponse({"ready": ready}, 200 if ready else 503)
 
         operator = [
-            *api.dps_routes(rooms.instances, rooms.authorities, rooms.hubs, self._settings.host_name),
+            *api.dps_routes(rooms.instances, rooms.registrations, rooms.hubs, self._settings.host_name),
+            *api.dps_ca_routes(rooms.instances, rooms.authorities),
             *api.hub_routes(rooms.hubs, rooms.instances),
             *api.aws_routes(rooms.aws),
             *api.refusal_routes(rooms.database),
-            *est_routes(rooms.database, self._clock, self._entropy),
+            *est_routes(rooms.database, self._clock, self._entropy, seed),
             *certificate_routes(rooms.authority),
         ]
         routes: list[BaseRoute] = [
@@ -94,7 +98,7 @@ class Doors:
             Route("/readyz", readyz),
             api.operator_mount(token, operator),
         ]
-        return _application(routes)
+        return RequireAuthority(_application(routes))
 
     def report(self, error: BirthmarkError, address: str, peer: TlsPeer) -> None:
         """File a refusal of the transport or of MQTT."""

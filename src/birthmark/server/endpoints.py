@@ -20,7 +20,7 @@ def describe(
     https_port: int,
     instance: Instance,
     hub: Hub,
-    est_password: str,
+    est_password: str | None,
     aws_access_key_id: str,
     aws_secret_access_key: str,
 ) -> dict[str, Any]:
@@ -33,7 +33,7 @@ def describe(
         "trust_bundle": str(data / "trust.pem"),
         "est": {
             "url": f"https://{host}:{settings.ports.est}/.well-known/est",
-            "username": settings.est.user,
+            "username": None if est_password is None else settings.est.user,
             "password": est_password,
         },
         "dps": {
@@ -91,7 +91,7 @@ def as_shell(endpoints: Mapping[str, Any]) -> str:
     return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in variables(endpoints).items())
 
 
-def as_aziot(endpoints: Mapping[str, Any], registration_id: str = "my-device") -> str:
+def as_aziot(endpoints: Mapping[str, Any], registration_id: str, *, username: str, password: str) -> str:
     """Return a `config.toml` for aziot-identityd and `birthmark agent`: DPS, identity by EST."""
     dps, est = endpoints["dps"], endpoints["est"]
     at = dps["host"] if dps["https_port"] == _STANDARD else f"{dps['host']}:{dps['https_port']}"
@@ -121,8 +121,8 @@ retry = "4%"
 trusted_certs = ["file://{endpoints["trust_bundle"]}"]
 
 [cert_issuance.est.auth]
-username = "{est["username"]}"
-password = "{est["password"]}"
+username = "{username}"
+password = "{password}"
 
 [cert_issuance.est.urls]
 default = "{est["url"]}"

@@ -14,10 +14,16 @@ class HubsForDps:
     def __init__(self, hubs: Hubs) -> None:
         self._hubs = hubs
 
+    async def forget(self, host: str, device_id: str, maker: str) -> Changes:
+        """Return the changes that remove the device `maker` made at the hub; none where there is no such device."""
+        return await self._hubs.forget(host, device_id, maker)
+
     async def provision(self, host: str, device_id: str, identity: HubIdentity, now: datetime) -> Changes:
         """Return the changes that make `device_id` a device of the hub at `host`."""
         first, second = (*identity.thumbprints, None, None)[:2]
         key, other = (*identity.keys, None, None)[:2]
         kind = AuthenticationType.SELF_SIGNED if identity.thumbprints else AuthenticationType.SAS
         wanted = DeviceAuthentication(kind, first, second, key, other)
-        return await self._hubs.provision(host, device_id, wanted, iot_edge=identity.iot_edge, now=now)
+        return await self._hubs.provision(
+            host, device_id, wanted, iot_edge=identity.iot_edge, maker=identity.maker, now=now
+        )

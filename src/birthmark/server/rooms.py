@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from datetime import timedelta
 
+import msgspec
+
 from birthmark.auth.passwords import PasswordCheck
 from birthmark.awsiot.broker import Broker
 from birthmark.awsiot.model import Account
@@ -11,6 +13,7 @@ from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.service.events import ACCESS_CHANGED, CERTIFICATE_CHANGED
 from birthmark.bus import LocalBus
 from birthmark.ca.hierarchy import Hierarchy
+from birthmark.ca.revocation import REVOKED
 from birthmark.ca.service import CertificateAuthority
 from birthmark.clock import Clock, Entropy
 from birthmark.dps.mqtt import DpsMqtt
@@ -20,6 +23,7 @@ from birthmark.iothub.mqtt import HubConnections
 from birthmark.iothub.service import CHANGED, Hubs
 from birthmark.refusals import Ledger
 from birthmark.server.hubs import HubsForDps
+from birthmark.server.revoked import EndRevoked
 from birthmark.server.settings import Settings
 from birthmark.store import Database
 
@@ -54,7 +58,7 @@ class Rooms:
         for topic, handler in (
             (CHANGED, self.hub_links.recheck),
             ("iothub.hub_deleted", self.hub_links.drop_hub),
-            ("certificate.revoked", self.hub_links.drop_certificate),
+            (REVOKED, EndRevoked(self.authority.revocations.check, [self.hub_links, self.aws_links])),
             (ACCESS_CHANGED, self.aws_links.access_changed),
             (CERTIFICATE_CHANGED, self.aws_links.certificate_changed),
         ):
@@ -67,9 +71,10 @@ async def open_rooms(
     """Make the rooms over `database`, and load what they keep in memory."""
     ledger = Ledger(database, clock, entropy)
     lifetimes = {"device": timedelta(seconds=settings.est.device_lifetime_s)}
-    authority = CertificateAuthority(hierarchy, database, clock, entropy, lifetimes)
+    subject: dict[str, str] = msgspec.to_builtins(settings.est.subject)
+    authority = CertificateAuthority(hierarchy, database, clock, entropy, lifetimes, subject)
     instances = Instances(database, clock, entropy)
-    hubs = Hubs(database, clock, entropy, authority.check_not_revoked)
+    hubs = Hubs(database, clock, entropy, authority.revocations.check)
     enrollments = Enrollments(database, clock, entropy)
     registrations = Registrations(
         database,
@@ -78,10 +83,12 @@ async def open_rooms(
         instances=instances,
         enrollments=enrollments,
         hubs=HubsForDps(hubs),
-        revocations=authority.check_not_revoked,
+        revocations=authority.revocations.check,
     )
     account = Account(settings.aws.account_id, settings.aws.region, settings.host_name)
-    aws = AwsIot.of(account, database, clock, entropy, lambda: hierarchy.issuing)
+    aws = AwsIot.of(
+        account, database, clock, entropy, lambda: hierarchy.issuing, revocations=authority.revocations.check
+    )
     broker = Broker(database, clock)
     await hubs.load()
     await instances.load()

@@ -10,6 +10,7 @@ from typing import Any
 from birthmark.bus import LocalBus
 from birthmark.clock import Clock, Entropy
 from birthmark.errors import UnavailableError
+from birthmark.est import users
 from birthmark.net.http import HttpService
 from birthmark.net.listener import Listeners, MakeProtocol
 from birthmark.server.certificate import FreshContext
@@ -18,7 +19,7 @@ from birthmark.server.doors import Doors
 from birthmark.server.endpoints import describe
 from birthmark.server.first_start import DEFAULT, ensure_defaults
 from birthmark.server.plain_http import serve_plain
-from birthmark.server.rooms import open_rooms
+from birthmark.server.rooms import Rooms, open_rooms
 from birthmark.server.settings import Settings
 from birthmark.store import open_database
 
@@ -51,7 +52,7 @@ class Server:
         bus = LocalBus(database)
         rooms.subscribe(bus)
         self._closers.append(bus.stop)
-        credentials = await ensure_defaults(rooms, settings, self._data.secret("est.password"), clock, entropy)
+        access_key = await ensure_defaults(rooms, settings)
 
         doors = Doors(rooms, settings, clock, entropy)
         names = [settings.host_name, *settings.listen, *settings.names]
@@ -62,7 +63,8 @@ class Server:
         context.start()
         self._closers.append(context.stop)
         bus.start()
-        health = doors.health(self._data.secret("operator.token"), lambda: self.is_ready)
+        seed = self._data.secret("est.seed").encode()
+        health = doors.health(self._data.secret("operator.token"), seed, lambda: self.is_ready)
         self._closers.append(await serve_plain(health, settings))
 
         self.endpoints = describe(
@@ -70,14 +72,20 @@ class Server:
             https_port=https_port,
             instance=rooms.instances.by_name(DEFAULT),
             hub=rooms.hubs.by_name(DEFAULT),
-            est_password=credentials.est_password,
-            aws_access_key_id=credentials.access_key.id,
-            aws_secret_access_key=credentials.access_key.secret,
+            est_password=await self._est_password(rooms),
+            aws_access_key_id=access_key.id,
+            aws_secret_access_key=access_key.secret,
         )
         self._data.write("endpoints.json", json.dumps(self.endpoints, indent=2).encode(), is_secret=True)
         self.is_ready = True
         log.info("server.ready", extra={"host": settings.host_name})
         return self.endpoints
+
+    async def _est_password(self, rooms: Rooms) -> str | None:
+        """Return the password of the EST user that version 0.1.0 made at its first start, while that user is there."""
+        known = {user.name for user in await users.list_users(rooms.database)}
+        is_there = self.settings.est.user in known and self._data.has("est.password")
+        return self._data.secret("est.password") if is_there else None
 
     async def stop(self) -> None:
         """Stop accepting, finish what was acknowledged, close everything in the reverse order."""

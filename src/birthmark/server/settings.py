@@ -12,6 +12,7 @@ from birthmark.net.limits import Limits
 
 DEFAULT_DATA = "~/.local/share/birthmark"
 _DATABASES = ("sqlite:///", "postgresql://", "postgres://")
+_Text = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
 _LOOPBACK = ("127.0.0.1", "::1")
 
 
@@ -33,11 +34,23 @@ class Ports(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     health: int = 8080
 
 
+class Subject(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What every device certificate says besides the device's name (RFC 5280 appendix A.1 bounds them)."""
+
+    C: Annotated[str, msgspec.Meta(pattern="^[A-Z]{2}$")] | None = None
+    ST: _Text | None = None
+    L: _Text | None = None
+    O: _Text | None = None  # noqa: E741 - the attribute's own short name
+    OU: _Text | None = None
+
+
 class Est(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """EST: how long device certificates live, and the first user's name."""
+    """EST: how long device certificates live, and what their subjects say besides the name (C, ST, L, O, OU)."""
 
     device_lifetime_s: int = 86400
+    subject: Subject = Subject()
     user: str = "estuser"
+    """The user that version 0.1.0 made at its first start; later versions make none."""
 
 
 class Aws(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

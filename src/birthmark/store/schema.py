@@ -1,7 +1,9 @@
-"""The metadata every room's tables hang on, and the two tables of the store itself.
+"""The metadata every room's tables hang on, and the tables of the store itself.
 
-outbox: events that were committed and not yet handed to the bus.
-audit:  one hash-chained row per mutation (`birthmark.store.chain`).
+outbox:       events that were committed and not yet handed to the bus.
+audit:        one hash-chained row per mutation (`birthmark.store.chain`).
+audit_heads:  the signed end of each chain, written with its last rows.
+server_facts: what this database knows of the installation it belongs to, by name.
 """
 
 from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, MetaData, Table, Text
@@ -35,3 +37,21 @@ audit = Table(
 )
 
 Index("audit_subject", audit.c.subject)
+
+audit_heads = Table(
+    "audit_heads",
+    metadata,
+    Column("chain", Text, primary_key=True),
+    Column("seq", BigInteger, nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("digest", LargeBinary, nullable=False),
+    Column("key", LargeBinary, nullable=False),
+    Column("signature", LargeBinary, nullable=False),
+)
+
+server_facts = Table(
+    "server_facts",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("value", Text, nullable=False),
+)

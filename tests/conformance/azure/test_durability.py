@@ -48,8 +48,8 @@ def enroll_by_curl(server: RunningServer, directory: Path, name: str):
     command += ["-keyout", str(key), "-subj", f"/CN={name}", "-outform", "DER", "-out", str(csr)]
     subprocess.run(command, check=True, capture_output=True, env=environment)
     subprocess.run(["openssl", "base64", "-in", str(csr), "-out", str(csr) + ".b64"], check=True, env=environment)
-    est = server.endpoints["est"]
-    user.write_text(f"machine {server.address} login {est['username']} password {est['password']}\n")
+    est, credential = server.endpoints["est"], server.est_credential(name)
+    user.write_text(f"machine {server.address} login {credential.name} password {credential.password}\n")
     user.chmod(0o600)
     post = ["curl", "-sSf", "--netrc-file", str(user), "-H", "Content-Type: application/pkcs10"]
     post += ["--data-binary", f"@{csr}.b64", "-o", str(directory / "est.p7"), est["url"] + "/simpleenroll"]

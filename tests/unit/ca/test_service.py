@@ -10,8 +10,9 @@ from cryptography import x509
 
 from birthmark.auth.principals import Principal, PrincipalKind
 from birthmark.ca import hierarchy
+from birthmark.ca.revocation import AlreadyRevokedError, CertificateUnknownError
 from birthmark.ca.rules.issuance import KeyTakenError
-from birthmark.ca.service import AlreadyRevokedError, CertificateAuthority, CertificateUnknownError
+from birthmark.ca.service import CertificateAuthority
 from birthmark.pki.certificates import Thumbprint
 from birthmark.pki.chains import build_chain
 from birthmark.pki.crl import RevocationReason

@@ -29,6 +29,7 @@ WITHOUT_JSON = {
     "birthmark enroll remove",
     "birthmark dps ca remove",
     "birthmark hub delete",
+    "birthmark hub device delete",
     "birthmark aws key remove",
     "birthmark est user remove",
     "birthmark est bootstrap remove",

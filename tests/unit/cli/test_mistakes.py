@@ -68,7 +68,7 @@ MISTAKES = [
     ("agent check --config latin.toml", 3, "UTF-8"),
     ("agent check --config broken.toml", 2, "broken.toml:1"),
     ("agent stop --root nowhere", 3, "birthmark agent run"),
-    ("est user add x --password-file hello.txt", 1, "PIN or password"),
+    ("est user add x --any-name --password-file hello.txt", 1, "PIN or password"),
     ("est bootstrap remove 12", 2, "64 hex digits"),
     ("serve --config nowhere.toml", 2, "nowhere.toml"),
     ("serve --config latin.toml", 2, "UTF-8"),

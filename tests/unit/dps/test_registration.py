@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from birthmark.dps.model import Attestation, Enrollment, Registration, ReprovisionPolicy
-from birthmark.dps.rules.registration import MIGRATED, NoHubError, allocate, decide
+from birthmark.dps.rules.registration import MIGRATED, NoHubError, RegistrationPinnedError, allocate, decide
 from birthmark.pki.names import RegistrationId
 from fakes import NOON
 
@@ -17,9 +17,40 @@ def an_enrollment(**fields: object) -> Enrollment:
     return Enrollment(attestation=Attestation("x509"), **({"registration_id": "device-1"} | fields))  # type: ignore[arg-type]
 
 
-def earned(enrollment: Enrollment, present: Registration | None = None, linked: tuple[str, ...] = HUBS) -> Registration:
+def a_group(name: str = "fleet") -> Enrollment:
+    return an_enrollment(registration_id=None, enrollment_group_id=name)
+
+
+def earned(
+    enrollment: Enrollment,
+    present: Registration | None = None,
+    linked: tuple[str, ...] = HUBS,
+    spelling: str = "device-1",
+) -> Registration:
     now = NOON + timedelta(hours=1) if present else NOON
-    return decide(enrollment, ID, present, linked, thumbprint=None, operation_id="op", etag="e", now=now)
+    return decide(
+        enrollment, ID, present, linked, spelling=spelling, thumbprint=None, operation_id="op", etag="e", now=now
+    )
+
+
+def test_a_group_registers_its_device_again() -> None:
+    assert earned(a_group(), earned(a_group())).group_id == "fleet"
+
+
+@pytest.mark.parametrize("first", [a_group("other"), an_enrollment()])
+def test_a_registration_of_another_enrollment_is_not_taken_over_by_a_group(first: Enrollment) -> None:
+    with pytest.raises(RegistrationPinnedError) as refusal:
+        earned(a_group(), earned(first))
+    assert "birthmark dps release device-1" in refusal.value.explain_fix()
+
+
+def test_an_individual_enrollment_takes_its_registration_over() -> None:
+    assert earned(an_enrollment(), earned(a_group())).group_id is None
+
+
+def test_another_spelling_of_a_registered_name_is_another_device() -> None:
+    with pytest.raises(RegistrationPinnedError):
+        earned(a_group(), earned(a_group()), spelling="DEVICE-1")
 
 
 def test_the_device_id_is_the_registration_id_unless_the_enrollment_names_another() -> None:

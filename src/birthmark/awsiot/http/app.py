@@ -120,7 +120,7 @@ class AwsHttp:
     async def _device(self, request: Request) -> Grant:
         peer: TlsPeer = request.scope["extensions"]["tls"]
         address = request.client.host if request.client else ""
-        return await self._aws.devices.admit(Visitor(peer.leaf, None, address, peer.sni))
+        return await self._aws.devices.admit(Visitor(peer.leaf, None, address, peer.sni, chain=peer.chain))
 
     async def _publish(self, signed: SignedRequest, grant: Grant) -> Any:
         query = _query(signed.query)

@@ -7,7 +7,7 @@ from birthmark.awsiot.model import Account
 from birthmark.awsiot.service.access_keys import AccessKeys
 from birthmark.awsiot.service.attachments import Attachments
 from birthmark.awsiot.service.authorities import CertificateAuthorities
-from birthmark.awsiot.service.certificates import Certificates
+from birthmark.awsiot.service.certificates import Certificates, RevocationCheck
 from birthmark.awsiot.service.devices import Devices
 from birthmark.awsiot.service.policies import Policies
 from birthmark.awsiot.service.things import Things
@@ -31,12 +31,19 @@ class AwsIot:
 
     @classmethod
     def of(
-        cls, account: Account, database: Database, clock: Clock, entropy: Entropy, issuer: Callable[[], Issuer]
+        cls,
+        account: Account,
+        database: Database,
+        clock: Clock,
+        entropy: Entropy,
+        issuer: Callable[[], Issuer],
+        *,
+        revocations: RevocationCheck | None = None,
     ) -> "AwsIot":
         """Return the account on this database; `issuer` is the CA that signs what the service issues."""
         things = Things(database, clock, entropy)
         policies = Policies(database, clock, entropy)
-        certificates = Certificates(database, clock, entropy, issuer)
+        certificates = Certificates(database, clock, entropy, issuer, revocations)
         return cls(
             account,
             AccessKeys(database, clock, entropy),
@@ -45,7 +52,15 @@ class AwsIot:
             CertificateAuthorities(database, clock, entropy, account.account_id),
             policies,
             Attachments(database, things),
-            Devices(account, database, clock, certificates=certificates, things=things, policies=policies),
+            Devices(
+                account,
+                database,
+                clock,
+                certificates=certificates,
+                things=things,
+                policies=policies,
+                revocations=revocations,
+            ),
         )
 
     async def load(self) -> None:

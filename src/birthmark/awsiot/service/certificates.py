@@ -1,7 +1,7 @@
 """Device certificates: register (without a CA, or by one on record), issue, change state, delete."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -21,7 +21,7 @@ from birthmark.awsiot.store import certificates as store
 from birthmark.awsiot.store import policies as policy_store
 from birthmark.awsiot.store import registry as registry_store
 from birthmark.clock import Clock, Entropy, new_uuid
-from birthmark.errors import ConflictError, InvalidRequestError, NotFoundError
+from birthmark.errors import ConflictError, InvalidRequestError, NotFoundError, UnauthenticatedError
 from birthmark.pki.certificates import Certificate, is_signed_by, parse_pem
 from birthmark.pki.csr import parse_csr
 from birthmark.pki.issue import Issuer, issue, new_serial
@@ -86,6 +86,10 @@ class StatusInvalidError(InvalidRequestError):
     fix = "Use ACTIVE, INACTIVE or REVOKED."
 
 
+RevocationCheck = Callable[[Certificate, Sequence[Certificate]], Awaitable[None]]
+"""Returns for a certificate, shown with others, that was not revoked as far as this installation knows; else raises."""
+
+
 @dataclass(frozen=True, slots=True)
 class Made:
     """A certificate that the service signed, with the private key when the service made that too."""
@@ -97,7 +101,15 @@ class Made:
 class Certificates:
     """The certificates of the account. `issuer` returns the CA that signs for the service."""
 
-    def __init__(self, database: Database, clock: Clock, entropy: Entropy, issuer: Callable[[], Issuer]) -> None:
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock,
+        entropy: Entropy,
+        issuer: Callable[[], Issuer],
+        revocations: RevocationCheck | None = None,
+    ) -> None:
+        self._revocations = revocations
         self._database = database
         self._clock = clock
         self._entropy = entropy
@@ -222,6 +234,7 @@ class Certificates:
         if status not in _SETTABLE:
             raise StatusInvalidError(f"Invalid status {status}", status=status.value)
         certificate_id = CertificateId(certificate.thumbprint.hex())
+        await self._check_not_revoked(certificate)
         exists = CertificateExistsError(
             "The certificate is already provisioned or registered", certificate_id=certificate_id
         )
@@ -245,6 +258,16 @@ class Certificates:
         lifetime = max(_UNTIL - now, timedelta(days=365))
         issuer, serial = self._issuer(), new_serial(self._entropy)
         return issue(DEVICE, _SUBJECT, public_key, issuer=issuer, serial=serial, now=now, lifetime=lifetime)
+
+    async def _check_not_revoked(self, certificate: Certificate) -> None:
+        """Raise `CertificateRefusedError` for what this installation's CA took back: certificate, key, or CA above."""
+        if self._revocations is None:
+            return
+        try:
+            await self._revocations(certificate, ())
+        except UnauthenticatedError as error:
+            detail = "it, its key or its CA was revoked"
+            raise CertificateRefusedError("The certificate was revoked", detail=detail) from error
 
 
 def _check(certificate: Certificate, now: datetime) -> None:

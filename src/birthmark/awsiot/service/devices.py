@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from birthmark.awsiot.model import Account, CertificateId, CertificateStatus
 from birthmark.awsiot.rules.policy import Permissions, PolicyDeniedError, parse_policy
 from birthmark.awsiot.rules.variables import facts_of
-from birthmark.awsiot.service.certificates import Certificates
+from birthmark.awsiot.service.certificates import Certificates, RevocationCheck
 from birthmark.awsiot.service.policies import Policies
 from birthmark.awsiot.service.things import Things
 from birthmark.awsiot.store import registry as store
@@ -52,6 +52,8 @@ class Visitor:
     address: str
     domain: str
     connect_attributes: tuple[str, ...] = ()
+    chain: tuple[Certificate, ...] = ()
+    """What came with the leaf; nothing of it is verified."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +82,9 @@ class Devices:
         certificates: Certificates,
         things: Things,
         policies: Policies,
+        revocations: RevocationCheck | None = None,
     ) -> None:
+        self._revocations = revocations
         self._account = account
         self._database = database
         self._clock = clock
@@ -111,6 +115,8 @@ class Devices:
                 status=known.status.value,
             )
         check_dates(leaf, self._clock.now())
+        if self._revocations is not None:
+            await self._revocations(leaf, visitor.chain)
         name = await self._thing_of(certificate_id, client_id)
         thing = None if name is None else await self._things.find(name)
         facts = facts_of(

@@ -1,10 +1,10 @@
 """May this principal have this certificate? Pure: everything it depends on is an argument."""
 
-from collections.abc import Collection
-
 from birthmark.auth.principals import Principal, PrincipalKind
+from birthmark.ca.model import Standing, key_digest
 from birthmark.errors import ConflictError, ForbiddenError, PolicyError
 from birthmark.pki.csr import CertificateRequest
+from birthmark.pki.names import fold
 from birthmark.pki.profiles import Profile
 
 
@@ -26,6 +26,17 @@ class NameNotAllowedError(ForbiddenError):
     )
 
 
+class NameHeldError(ForbiddenError):
+    """A live certificate of another key holds the name, and the credential is not bound to it."""
+
+    code = "ca.name_held"
+    cause = "{actor} asked for '{asked}' with a new key, and '{holder}' holds that name until its certificate ends."
+    fix = (
+        "If the device lost its key, let the name go: `birthmark est release {holder}`. "
+        "A credential of its own spares that: `birthmark env --format aziot --registration-id {holder}`."
+    )
+
+
 class CaNotIssuedError(PolicyError):
     """A CA certificate was asked for where only device certificates are issued."""
 
@@ -42,7 +53,15 @@ class KeyTakenError(ConflictError):
     fix = "Generate a key for each device, in its own chip; a firmware image must not carry one."
 
 
-def decide(request: CertificateRequest, principal: Principal, profile: Profile, holders_of_key: Collection[str]) -> str:
+class KeyRevokedError(ForbiddenError):
+    """A key that was taken back is never certified again."""
+
+    code = "ca.key_revoked"
+    cause = "The public key that '{asked}' asks with was revoked at {revoked_at}."
+    fix = "Generate a new key on the device and ask again; a revoked key stays revoked."
+
+
+def decide(request: CertificateRequest, principal: Principal, profile: Profile, standing: Standing) -> str:
     """Return the device id the certificate will be for, or raise why there will be none."""
     asked = request.subject_cn
     if asked is None:
@@ -53,8 +72,34 @@ def decide(request: CertificateRequest, principal: Principal, profile: Profile, 
         raise CaNotIssuedError("Only an operator may have a CA certificate.", profile=profile.name)
     if principal.device_id is not None and principal.device_id != asked:
         raise NameNotAllowedError(
-            "This identity may not ask for that name.", actor=principal.actor, allowed=principal.device_id, asked=asked
+            "This identity may not ask for that name.",
+            actor=principal.actor,
+            allowed=principal.device_id,
+            asked=asked,
+            device_id=asked,
         )
-    if others := [holder for holder in holders_of_key if holder != asked]:
-        raise KeyTakenError("This public key belongs to another device.", holder=others[0], asked=asked)
+    if standing.key_revoked_at is not None:
+        raise KeyRevokedError("This key was revoked.", asked=asked, device_id=asked, revoked_at=standing.key_revoked_at)
+    if standing.key_holder not in {None, fold(asked)}:
+        raise KeyTakenError(
+            "This public key belongs to another device.", holder=standing.key_holder, asked=asked, device_id=asked
+        )
+    _check_name_is_free(request, principal, asked, standing)
     return asked
+
+
+def _check_name_is_free(request: CertificateRequest, principal: Principal, asked: str, standing: Standing) -> None:
+    """Raise `NameHeldError`: for a second key without a credential of the name, and for a second spelling."""
+    if principal.kind is PrincipalKind.OPERATOR:
+        return
+    key = key_digest(request.spki_der)
+    for held in standing.live:
+        is_another_key = principal.device_id is None and held.key_digest != key
+        if is_another_key or held.device_id != asked:
+            raise NameHeldError(
+                "Another key holds this name.",
+                actor=principal.actor,
+                asked=asked,
+                device_id=asked,
+                holder=held.device_id,
+            )

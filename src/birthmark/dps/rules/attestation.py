@@ -13,6 +13,7 @@ from birthmark.dps.model import Authority, Claim, Enrollment, Signer
 from birthmark.errors import ForbiddenError, UnauthenticatedError
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.chains import MAX_BAG, MAX_DEPTH, SignatureBrokenError, SignatureCache, build_chain, check_dates
+from birthmark.pki.names import fold
 
 
 class AttestationError(UnauthenticatedError):
@@ -104,7 +105,7 @@ def check_common_name(claim: Claim) -> Certificate:
             shown="no certificate",
             wanted="an X.509 certificate",
         )
-    if (leaf.subject_cn or "").lower() != claim.registration_id.lower():
+    if fold(leaf.subject_cn or "") != fold(claim.registration_id):
         raise RegistrationIdMismatchError(
             "The registration id is not the certificate's common name",
             registration_id=claim.registration_id,

@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from birthmark.dps.model import Enrollment, Registration
-from birthmark.errors import ConflictError, InvalidRequestError
+from birthmark.errors import ConflictError, ForbiddenError, InvalidRequestError
 from birthmark.pki.certificates import Thumbprint
 from birthmark.pki.names import RegistrationId
 
@@ -31,6 +31,35 @@ class AllocationNotServedError(InvalidRequestError):
     fix = "Use hashed or static; custom and geoLatency are not served."
 
 
+class RegistrationPinnedError(ForbiddenError):
+    """The registration belongs to another enrollment, or to another spelling of the name."""
+
+    code = "dps.registration_pinned"
+    cause = "{registration_id} was registered by {holder}; {asked} may not take it over."
+    fix = "If that is wanted, let it go first: `birthmark dps release {registration_id}`."
+
+
+def check_pinned(enrollment: Enrollment, present: Registration | None, spelling: str) -> None:
+    """Raise `RegistrationPinnedError` for a registration of another enrollment, or of another spelling of the name.
+
+    An individual enrollment was written by an operator for this very id: it takes a registration over.
+    """
+    if present is None or not enrollment.is_group:
+        return
+    group_id = enrollment.enrollment_group_id
+    if present.group_id != group_id:
+        holder = "an individual enrollment" if present.group_id is None else f"the group {present.group_id}"
+        raise _pinned(present, holder, f"the group {group_id}")
+    if present.common_name not in {None, spelling}:
+        raise _pinned(present, f"the device '{present.common_name}'", f"the device '{spelling}'")
+
+
+def _pinned(present: Registration, holder: str, asked: str) -> RegistrationPinnedError:
+    return RegistrationPinnedError(
+        "The registration belongs to another", registration_id=present.registration_id, holder=holder, asked=asked
+    )
+
+
 def allocate(enrollment: Enrollment, registration_id: RegistrationId, linked: Sequence[str]) -> str:
     """Return the host of the hub for a new registration. Raise `NoHubError`."""
     if enrollment.iot_hub_host_name:
@@ -51,12 +80,17 @@ def decide(
     present: Registration | None,
     linked: Sequence[str],
     *,
+    spelling: str,
     thumbprint: Thumbprint | None,
     operation_id: str,
     etag: str,
     now: datetime,
 ) -> Registration:
-    """Return the registration earned at `now`: the one there is where it still fits, else a new assignment."""
+    """Return the registration earned at `now`: the one there is where it still fits, else a new assignment.
+
+    `spelling` is the name as the device shows it. Raise `RegistrationPinnedError` or `NoHubError`.
+    """
+    check_pinned(enrollment, present, spelling)
     device_id = (None if enrollment.is_group else enrollment.device_id) or registration_id
     group_id = enrollment.enrollment_group_id
     policy = enrollment.reprovision_policy
@@ -72,6 +106,9 @@ def decide(
             etag=etag,
             updated_at=now,
             thumbprint=thumbprint,
+            common_name=spelling,
         )
     hub = allocate(enrollment, registration_id, linked)
-    return Registration(registration_id, group_id, device_id, hub, INITIAL, operation_id, etag, now, now, thumbprint)
+    return Registration(
+        registration_id, group_id, device_id, hub, INITIAL, operation_id, etag, now, now, thumbprint, spelling
+    )

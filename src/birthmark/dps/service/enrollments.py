@@ -129,7 +129,11 @@ class Enrollments:
     async def delete(
         self, scope: IdScope, enrollment_id: str, if_match: str | None, *, is_group: bool, actor: str
     ) -> None:
-        """Remove the record; registrations made by it stay as history. Raise `NotFoundError` or `ConflictError`."""
+        """Remove the record. Raise `NotFoundError` or `ConflictError`.
+
+        An individual enrollment takes its registration with it, so that a group may have the name afterwards; those of
+        a group stay, and no other group may take them over.
+        """
         found = await self.get(scope, enrollment_id, is_group=is_group)
         etag = (if_match or "*").strip('"')
         if etag not in {"*", (found.etag or "").strip('"')}:
@@ -138,6 +142,8 @@ class Enrollments:
         changes = Changes().run(store.DELETE_ENROLLMENT, scope=scope, kind=kind, id=found.id)
         if is_group:
             changes.run(store.DROP_SIGNERS, scope=scope, group_id=found.id)
+        else:
+            changes.run(store.DELETE_OWN_REGISTRATION, scope=scope, registration_id=found.id)
         changes.audit(actor, "dps.enrollment_delete", found.id, scope=scope, kind=kind)
         await self._database.commit(changes.event("dps.enrollment_changed", scope=scope, kind=kind, id=found.id))
 

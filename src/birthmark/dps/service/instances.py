@@ -109,8 +109,11 @@ class Instances:
                 left = replace(instance, hubs=tuple(h for h in instance.hubs if h != hub_host))
                 await self._put(left, Changes().audit(actor, "dps.unlink", instance.name, hub=hub_host))
 
-    def authorize(self, authorization: str | None, host: str, resource: str) -> Instance:
-        """Return the instance whose key signed a service call. Raise `UnauthenticatedError`."""
+    def authorize(self, authorization: str | None, resource: str) -> Instance:
+        """Return the instance whose key signed a service call. Raise `UnauthenticatedError`.
+
+        The token must be for `resource` at the instance's own host; what the caller calls it in Host says nothing.
+        """
         if not authorization:
             raise ServiceTokenError("No token was sent", shown="no token")
         token = parse_sas(authorization)
@@ -126,7 +129,7 @@ class Instances:
             except UnauthenticatedError as error:
                 problem = error
                 continue
-            check_resource(token, [f"{name}{resource}" for name in (instance.host, host)])
+            check_resource(token, [f"{instance.host}{resource}"])
             return instance
         raise problem
 

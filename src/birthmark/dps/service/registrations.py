@@ -1,7 +1,7 @@
 """A device registers: attest, allocate, and make it a device of its hub, in one commit."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from birthmark.auth.sas import derive_device_key
 from birthmark.clock import Clock, Entropy, new_uuid
@@ -12,7 +12,7 @@ from birthmark.dps.rules import attestation
 from birthmark.dps.rules.registration import decide
 from birthmark.dps.service.enrollments import Enrollments
 from birthmark.dps.service.instances import Instances
-from birthmark.errors import NotFoundError, UnauthenticatedError
+from birthmark.errors import ConflictError, NotFoundError, ThrottledError, UnauthenticatedError
 from birthmark.pki.chains import MAX_BAG, SignatureCache
 from birthmark.pki.names import parse_registration_id
 from birthmark.store import Changes, Database
@@ -26,6 +26,15 @@ class RegistrationNotFoundError(NotFoundError):
     fix = "Let the device register; `birthmark enroll list` shows who is unassigned."
 
 
+class RegistrationBusyError(ThrottledError):
+    """The same name registers many times at once."""
+
+    code = "dps.registration_busy"
+    cause = "The same registration or device is written by several at the same moment."
+    fix = "Nothing: the SDKs try again. If it stays, two devices have one name: look for the second."
+
+
+_ATTEMPTS = 4
 # How long a verdict counts for the request that follows it on the same connection: a CONNECT and its register are
 # milliseconds apart, and an operator's change takes effect within this time.
 _VERDICT_S = 1.0
@@ -83,7 +92,7 @@ class Registrations:
 
     async def _attested(self, instance: Instance, enrollment: Enrollment, claim: Claim) -> Attested:
         if self._revocations is not None and claim.leaf is not None:
-            await self._revocations(claim.leaf)
+            await self._revocations(claim.leaf, claim.chain)
         return Attested(instance, enrollment, claim, self._clock.monotonic())
 
     async def register(self, claim: Claim, verdict: Attested | None = None) -> Registration:
@@ -96,33 +105,40 @@ class Registrations:
         attested = verdict
         instance, enrollment = attested.instance, attested.enrollment
         registration_id = parse_registration_id(claim.registration_id)
-        row = await self._database.one(store.GET_REGISTRATION, scope=instance.id_scope, registration_id=registration_id)
-        present = None if row is None else store.registration_of(row)
-        now = self._clock.now()
-        registration = decide(
-            enrollment,
-            registration_id,
-            present,
-            instance.hubs,
-            thumbprint=None if claim.leaf is None else claim.leaf.thumbprint,
-            operation_id=f"5.{self._entropy.token(8).hex()}.{new_uuid(self._entropy)}",
-            etag=f'"{self._entropy.token(8).hex()}"',
-            now=now,
-        )
-        identity = _identity(enrollment, claim)
-        changes = Changes().run(store.PUT_REGISTRATION, **store.registration_row(instance.id_scope, registration))
-        changes.merge(await self._hubs.provision(registration.hub, registration.device_id, identity, now))
-        changes.audit(
-            "device",
-            "dps.register",
-            registration_id,
-            scope=instance.id_scope,
-            enrollment=enrollment.id,
-            hub=registration.hub,
-            thumbprint=None if claim.leaf is None else claim.leaf.thumbprint.hex(),
-        )
-        await self._database.commit(changes)
-        return registration
+        problem: ConflictError | None = None
+        for _ in range(_ATTEMPTS):
+            present = await self.find(instance, registration_id)
+            now = self._clock.now()
+            registration = decide(
+                enrollment,
+                registration_id,
+                present,
+                instance.hubs,
+                spelling=_spelling(claim),
+                thumbprint=None if claim.leaf is None else claim.leaf.thumbprint,
+                operation_id=f"5.{self._entropy.token(8).hex()}.{new_uuid(self._entropy)}",
+                etag=f'"{self._entropy.token(8).hex()}"',
+                now=now,
+            )
+            identity = replace(_identity(enrollment, claim), maker=_maker(instance, registration_id))
+            changes = _written(instance, registration, present)
+            changes.merge(await self._hubs.provision(registration.hub, registration.device_id, identity, now))
+            changes.audit(
+                "device",
+                "dps.register",
+                registration_id,
+                scope=instance.id_scope,
+                enrollment=enrollment.id,
+                hub=registration.hub,
+                thumbprint=None if claim.leaf is None else claim.leaf.thumbprint.hex(),
+            )
+            try:
+                await self._database.commit(changes)
+            except ConflictError as error:  # another was faster, of this name or of this device: decide on what it left
+                problem = error
+                continue
+            return registration
+        raise RegistrationBusyError("Too many register at once", retry_after_s=1) from problem
 
     async def operation(self, claim: Claim, operation_id: str) -> Registration:
         """Return the registration that `operation_id` made. Raise `RegistrationNotFoundError`."""
@@ -177,6 +193,21 @@ class Registrations:
             changes.audit(actor, "dps.registration_delete", found.registration_id, scope=instance.id_scope)
         )
 
+    async def release(self, instance: Instance, registration_id: str, *, actor: str) -> Registration:
+        """Let a name go: forget its registration and the device that it made at its hub. Return what was registered.
+
+        Whoever is enrolled for the name next may have it. Raise `RegistrationNotFoundError`.
+        """
+        found = await self.get(instance, registration_id)
+        changes = Changes().run(
+            store.DELETE_REGISTRATION, scope=instance.id_scope, registration_id=found.registration_id
+        )
+        maker = _maker(instance, found.registration_id)
+        changes.merge(await self._hubs.forget(found.hub, found.device_id, maker))
+        changes.audit(actor, "dps.release", found.registration_id, scope=instance.id_scope, hub=found.hub)
+        await self._database.commit(changes)
+        return found
+
     async def _key_group(self, instance: Instance, claim: Claim) -> Enrollment:
         """Return the symmetric-key group whose derived key signed the claim's token."""
         now = self._clock.now()
@@ -213,6 +244,30 @@ class Registrations:
             rows = await self._database.all(store.AUTHORITIES_NAMED, scope=instance.id_scope, subject_digest=digest)
             authorities |= {row["name"]: store.authority_of(row) for row in rows}
         return signers, list(authorities.values())
+
+
+def _maker(instance: Instance, registration_id: str) -> str:
+    return f"dps:{instance.id_scope}/{registration_id}"
+
+
+def _spelling(claim: Claim) -> str:
+    """Return the name as the device's proof has it: its certificate's, or the one its key was derived for."""
+    return (claim.leaf.subject_cn if claim.leaf is not None else None) or claim.registration_id
+
+
+def _written(instance: Instance, registration: Registration, present: Registration | None) -> Changes:
+    row = store.registration_row(instance.id_scope, registration)
+    if present is None:
+        return Changes().run(store.ADD_REGISTRATION, **row)
+    scope, registration_id = row.pop("scope"), row.pop("registration_id")
+    return Changes().run(
+        store.REPLACE_REGISTRATION,
+        expect=1,
+        key_scope=scope,
+        key_registration_id=registration_id,
+        key_etag=present.etag,
+        **row,
+    )
 
 
 def _identity(enrollment: Enrollment, claim: Claim) -> HubIdentity:

@@ -1,5 +1,6 @@
 """A renewal keeps the identity (RFC 7030 section 4.2.2)."""
 
+from birthmark.ca.rules.subject import granted_subject
 from birthmark.errors import ForbiddenError
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.csr import CertificateRequest
@@ -30,7 +31,8 @@ def check_same_identity(request: CertificateRequest, current: Certificate | None
     changed = None
     if request.change_subject_name is not None:
         changed = "ChangeSubjectName"
-    elif request.subject.public_bytes() != current.subject.public_bytes():
+    # Only what the CA grants counts: a client goes on asking for parts that its certificate never got.
+    elif granted_subject(request.subject).public_bytes() != granted_subject(current.subject).public_bytes():
         changed = "subject"
     elif request.subject_alt_name != current.extensions.subject_alt_name:
         changed = "subjectAltName"

@@ -1,0 +1,56 @@
+"""The Host of a request: an authority, or the request is refused before anybody reads it (RFC 9112 section 3.2).
+
+URLs and resources are made of it, so a Host that carries a path would move the path.
+"""
+
+import re
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from birthmark.errors import BirthmarkError, InvalidRequestError
+from birthmark.net.tls import NO_PEER, TlsPeer
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+OnRefused = Callable[[BirthmarkError, str, TlsPeer], None]
+
+_AUTHORITY = re.compile(rb"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
+_MAX_SHOWN = 200
+
+
+class HostInvalidError(InvalidRequestError):
+    """No Host, several, or one that is no host with an optional port."""
+
+    code = "net.host_invalid"
+    cause = "The request's Host header is {host}; it must be one host name or address, with a port or without."
+    fix = "Let the client send the host it connects to; a proxy in between must hand on the client's Host header."
+
+
+class RequireAuthority:
+    """An ASGI application that sees only requests with one good Host; the others are answered 400."""
+
+    def __init__(self, app: ASGIApp, on_refused: OnRefused | None = None) -> None:
+        self._app = app
+        self._on_refused = on_refused
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        hosts = [value for name, value in scope.get("headers", ()) if name == b"host"]
+        if len(hosts) == 1 and _AUTHORITY.fullmatch(hosts[0]):
+            await self._app(scope, receive, send)
+            return
+        found = ", ".join(ascii(host[:_MAX_SHOWN].decode("latin-1")) for host in hosts[:2]) or "missing"
+        error = HostInvalidError("The Host header is not valid", host=found)
+        if self._on_refused is not None:
+            client = scope.get("client")
+            peer = scope.get("extensions", {}).get("tls", NO_PEER)
+            self._on_refused(error, client[0] if client else "", peer)
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        body = f"{error.message}\n".encode()
+        headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", str(len(body)).encode())]
+        await send({"type": "http.response.start", "status": 400, "headers": headers})
+        await send({"type": "http.response.body", "body": body})

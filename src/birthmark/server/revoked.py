@@ -1,0 +1,72 @@
+"""What a revocation ends: every live connection that the certificate, its key or a CA above it opened."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Protocol
+
+from birthmark.ca.revocation import digest_of
+from birthmark.errors import BirthmarkError
+from birthmark.net.pump import MqttLink
+from birthmark.pki.certificates import Certificate
+
+log = logging.getLogger(__name__)
+
+_AT_ONCE = 200
+
+
+class Session(Protocol):
+    """A connection of a room."""
+
+    @property
+    def link(self) -> MqttLink: ...
+
+
+class Connections(Protocol):
+    """The live connections of a room."""
+
+    def everyone(self) -> Sequence[Session]: ...
+
+    def revoked(self) -> None:
+        """Let who is about to connect prove itself again."""
+        ...
+
+
+class EndRevoked:
+    """Hears of revocations and closes what they concern. `check` raises for a certificate that is not good any more."""
+
+    def __init__(
+        self, check: Callable[[Certificate, Sequence[Certificate]], Awaitable[None]], rooms: Sequence[Connections]
+    ) -> None:
+        self._check = check
+        self._rooms = rooms
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def __call__(self, body: dict[str, Any]) -> None:
+        """Handle one event: `thumbprint` and `key` in hex (empty for none), and whether it was a `ca`."""
+        for room in self._rooms:
+            room.revoked()
+        sessions = [session for room in self._rooms for session in room.everyone()]
+        if body.get("ca"):  # who hangs on it is for the chain to say
+            task = asyncio.get_running_loop().create_task(self._look_at(sessions))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+            return
+        thumbprint, key = body["thumbprint"], body.get("key")
+        for session in sessions:
+            leaf = session.link.peer.leaf
+            if leaf is not None and (leaf.thumbprint.hex() == thumbprint or (key and digest_of(leaf).hex() == key)):
+                session.link.close()
+
+    async def _look_at(self, sessions: Sequence[Session]) -> None:
+        for number, session in enumerate(sessions):
+            if number % _AT_ONCE == 0:
+                await asyncio.sleep(0)  # others get their turn
+            peer = session.link.peer
+            if peer.leaf is None or session.link.is_over:
+                continue
+            try:
+                await self._check(peer.leaf, peer.chain)
+            except BirthmarkError as error:
+                log.info("connection.ended", extra={"code": error.code, "address": session.link.address})
+                session.link.close()

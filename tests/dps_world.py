@@ -1,0 +1,102 @@
+"""DPS with a hub behind it, on a real database and without a socket."""
+
+import asyncio
+import base64
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from birthmark.auth.sas import derive_device_key, make_sas
+from birthmark.dps.model import (
+    Attestation,
+    CertificateEntry,
+    CertificatePair,
+    Claim,
+    Enrollment,
+    Instance,
+    Registration,
+    SymmetricKeys,
+    X509Attestation,
+)
+from birthmark.dps.service import Authorities, Enrollments, Instances, Registrations
+from birthmark.iothub.model import Hub
+from birthmark.iothub.service import Hubs
+from birthmark.server.hubs import HubsForDps
+from birthmark.store import Database, open_database
+from fakes import NOON, FakeClock, SeededEntropy
+from pki_builders import Holder
+
+SOON_S = int(NOON.timestamp()) + 3600
+
+
+@dataclass
+class DpsWorld:
+    database: Database
+    clock: FakeClock
+    instances: Instances
+    enrollments: Enrollments
+    authorities: Authorities
+    registrations: Registrations
+    hubs: Hubs
+    instance: Instance
+    hub: Hub
+
+    async def group(self, name: str, ca: Holder) -> None:
+        """Enroll everything that `ca` signs."""
+        scope = self.instance.id_scope
+        await self.authorities.add(scope, name, ca.certificate, is_verified=True, actor="test")
+        pair = CertificatePair(CertificateEntry(ca.certificate.pem()))
+        attestation = Attestation("x509", X509Attestation(signing_certificates=pair))
+        await self.enrollments.put(
+            self.instance, Enrollment(attestation=attestation, enrollment_group_id=name), None, actor="test"
+        )
+
+    async def key_group(self, name: str, key: bytes) -> None:
+        """Enroll everything whose key is derived from `key`."""
+        text = base64.b64encode(key).decode()
+        attestation = Attestation("symmetricKey", symmetric_key=SymmetricKeys(text, text))
+        await self.enrollments.put(
+            self.instance, Enrollment(attestation=attestation, enrollment_group_id=name), None, actor="test"
+        )
+
+    async def individual(self, name: str, device: Holder, *, device_id: str | None = None) -> None:
+        """Enroll one certificate."""
+        pair = CertificatePair(CertificateEntry(device.certificate.pem()))
+        attestation = Attestation("x509", X509Attestation(client_certificates=pair))
+        wanted = Enrollment(attestation=attestation, registration_id=name, device_id=device_id)
+        await self.enrollments.put(self.instance, wanted, None, actor="test")
+
+    async def register(self, device: Holder, name: str | None = None) -> Registration:
+        """Register with a certificate, under its common name unless told otherwise."""
+        leaf = device.certificate
+        claim = Claim(self.instance.id_scope, name or leaf.subject_cn or "", leaf, (), None)
+        return await self.registrations.register(claim)
+
+    async def register_by_key(self, name: str, group_key: bytes) -> Registration:
+        resource = f"{self.instance.id_scope}/registrations/{name}"
+        token = make_sas(resource, derive_device_key(group_key, name), SOON_S, "registration")
+        return await self.registrations.register(Claim(self.instance.id_scope, name, None, (), token))
+
+
+def in_a_dps(url: str, body: Callable[[DpsWorld], Awaitable[None]]) -> None:
+    """Run `body` against a fresh service with one linked hub."""
+
+    async def main() -> None:
+        clock, entropy = FakeClock(), SeededEntropy()
+        database = await open_database(url, clock)
+        try:
+            hubs, instances = Hubs(database, clock, entropy), Instances(database, clock, entropy)
+            hub = await hubs.create("main", "hub.example", actor="test")
+            await instances.create("main", "dps.example", actor="test")
+            instance = await instances.link("main", hub.host, actor="test")
+            enrollments = Enrollments(database, clock, entropy)
+            registrations = Registrations(
+                database, clock, entropy, instances=instances, enrollments=enrollments, hubs=HubsForDps(hubs)
+            )
+            authorities = Authorities(database, clock, entropy)
+            await body(
+                DpsWorld(database, clock, instances, enrollments, authorities, registrations, hubs, instance, hub)
+            )
+        finally:
+            await database.close()
+
+    asyncio.run(main())

@@ -1,0 +1,210 @@
+"""Who holds a name and a key, and what a revocation takes with it, on each real engine."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+
+from birthmark.auth.principals import Principal, PrincipalKind
+from birthmark.ca import hierarchy
+from birthmark.ca.revocation import CertificateRevokedError, DeviceNotAliveError
+from birthmark.ca.rules.issuance import KeyRevokedError, KeyTakenError, NameHeldError
+from birthmark.ca.service import CertificateAuthority, NameNotHeldError
+from birthmark.pki.crl import RevocationReason
+from birthmark.pki.csr import parse_csr
+from birthmark.pki.issue import Issuer, issue, new_serial
+from birthmark.pki.names import name_of
+from birthmark.pki.profiles import DEVICE, EDGE_CA
+from birthmark.store import open_database
+from fakes import NOON, FakeClock, SeededEntropy
+from pki_builders import a_ca, a_csr, a_key
+
+pytestmark = pytest.mark.integration
+OPERATOR = Principal(PrincipalKind.OPERATOR, "test")
+USER = Principal(PrincipalKind.EST_USER, "factory")
+
+
+def of(name: str) -> Principal:
+    """The holder of a credential that is bound to `name`."""
+    return Principal(PrincipalKind.EST_USER, f"of-{name}", device_id=name)
+
+
+def with_ca(url: str, directory: Path, body: Callable[[CertificateAuthority], Awaitable[None]]) -> None:
+    async def run() -> None:
+        clock, entropy = FakeClock(), SeededEntropy()
+        made = hierarchy.create(directory / "ca", "Test", now=NOON, entropy=entropy)
+        database = await open_database(url, clock)
+        try:
+            await body(CertificateAuthority(made, database, clock, entropy))
+        finally:
+            await database.close()
+
+    asyncio.run(run())
+
+
+def test_of_many_who_claim_a_name_by_password_at_once_exactly_one_gets_it(database_url: str, tmp_path: Path) -> None:
+    async def body(ca: CertificateAuthority) -> None:
+        requests = [parse_csr(a_csr("gateway", key=a_key())) for _ in range(8)]
+        outcomes = await asyncio.gather(*(ca.issue(r, USER) for r in requests), return_exceptions=True)
+        assert sum(not isinstance(outcome, BaseException) for outcome in outcomes) == 1
+        assert sum(isinstance(outcome, NameHeldError) for outcome in outcomes) == 7
+
+    with_ca(database_url, tmp_path, body)
+
+
+def test_of_two_names_that_ask_with_one_key_at_once_exactly_one_gets_it(database_url: str, tmp_path: Path) -> None:
+    async def body(ca: CertificateAuthority) -> None:
+        key = a_key()
+        requests = [parse_csr(a_csr(name, key=key)) for name in ("left", "right")]
+        outcomes = await asyncio.gather(*(ca.issue(r, USER) for r in requests), return_exceptions=True)
+        assert [type(o) for o in outcomes if isinstance(o, BaseException)] == [KeyTakenError]
+        assert len(await ca.latest()) == 1
+
+    with_ca(database_url, tmp_path, body)
+
+
+def test_a_name_in_other_letters_is_the_same_name(database_url: str, tmp_path: Path) -> None:
+    async def body(ca: CertificateAuthority) -> None:
+        await ca.issue(parse_csr(a_csr("gateway-x")), USER)
+        with pytest.raises(NameHeldError):
+            await ca.issue(parse_csr(a_csr("GATEWAY-X", key=a_key())), USER)
+
+    with_ca(database_url, tmp_path, body)
+
+
+def test_a_name_is_free_again_when_its_certificate_has_ended(database_url: str, tmp_path: Path) -> None:
+    async def body(ca: CertificateAuthority) -> None:
+        await ca.issue(parse_csr(a_csr("gateway")), USER)
+        assert isinstance(ca.clock, FakeClock)
+        ca.clock.move(timedelta(days=2))
+        assert await ca.issue(parse_csr(a_csr("gateway", key=a_key())), USER)
+
+    with_ca(database_url, tmp_path, body)
+
+
+def test_a_released_name_is_held_again_by_who_takes_it(database_url: str, tmp_path: Path) -> None:
+    async def body(ca: CertificateAuthority) -> None:
+        leaf, *_ = await ca.issue(parse_csr(a_csr("gateway")), USER)
+        assert await ca.release("Gateway", OPERATOR) == [leaf.thumbprint.hex()]
+        await ca.issue(parse_csr(a_csr("gateway", key=a_key())), USER)
+        with pytest.raises(NameHeldError):
+            await ca.issue(parse_csr(a_csr("gateway", key=a_key())), USER)
+        with pytest.raises(NameNotHeldError):
+            await ca.release("nobody", OPERATOR)
+
+    with_ca(database_url, tmp_path, body)
+
+
+def test_who_proves_the_name_may_hold_several_keys(database_url: str, tmp_path: Path) -> None:
+    async def body(ca: CertificateAuthority) -> None:
+        leaf, *_ = await ca.issue(parse_csr(a_csr("edge")), USER)
+        device = Principal(PrincipalKind.DEVICE, "edge", "edge", leaf.thumbprint)
+        assert await ca.issue(parse_csr(a_csr("edge", key=a_key())), device)
+        assert await ca.issue(parse_csr(a_csr("edge", key=a_key())), of("edge"))
+
+    with_ca(database_url, tmp_path, body)
+
+
+def test_a_revoked_key_stays_revoked_for_every_name_and_every_proof(database_url: str, tmp_path: Path) -> None:
+    async def body(ca: CertificateAuthority) -> None:
+        key = a_key()
+        leaf, *_ = await ca.issue(parse_csr(a_csr("edge", key=key)), of("edge"))
+        sibling, *_ = await ca.issue(parse_csr(a_csr("edge", key=a_key())), of("edge"))
+        await ca.revoke(leaf.thumbprint, OPERATOR, RevocationReason.KEY_COMPROMISE)
+        by_sibling = Principal(PrincipalKind.DEVICE, "edge", "edge", sibling.thumbprint)
+        for principal, name in ((of("edge"), "edge"), (by_sibling, "edge"), (OPERATOR, "edge")):
+            with pytest.raises(KeyRevokedError):
+                await ca.issue(parse_csr(a_csr(name, key=key)), principal)
+
+    with_ca(database_url, tmp_path, body)
+
+
+def test_other_certificates_of_a_revoked_key_go_with_it(database_url: str, tmp_path: Path) -> None:
+    async def body(ca: CertificateAuthority) -> None:
+        key = a_key()
+        first, *_ = await ca.issue(parse_csr(a_csr("edge", key=key)), of("edge"))
+        second, *_ = await ca.issue(parse_csr(a_csr("edge", key=key)), of("edge"))
+        revoked = await ca.revoke(second.thumbprint, OPERATOR)
+        assert {one.certificate.thumbprint for one in revoked} == {first.thumbprint, second.thumbprint}
+        with pytest.raises(CertificateRevokedError):
+            await ca.revocations.check(first)
+
+    with_ca(database_url, tmp_path, body)
+
+
+def test_a_superseded_certificate_leaves_its_key_and_its_siblings_good(database_url: str, tmp_path: Path) -> None:
+    async def body(ca: CertificateAuthority) -> None:
+        key = a_key()
+        first, *_ = await ca.issue(parse_csr(a_csr("edge", key=key)), of("edge"))
+        second, *_ = await ca.issue(parse_csr(a_csr("edge", key=key)), of("edge"))
+        await ca.revoke(first.thumbprint, OPERATOR, RevocationReason.SUPERSEDED)
+        await ca.revocations.check(second)
+        assert await ca.issue(parse_csr(a_csr("edge", key=key)), of("edge"))
+
+    with_ca(database_url, tmp_path, body)
+
+
+def test_revoking_a_device_takes_all_that_lives_of_it_in_any_spelling(database_url: str, tmp_path: Path) -> None:
+    async def body(ca: CertificateAuthority) -> None:
+        leaves = [(await ca.issue(parse_csr(a_csr("edge", key=a_key())), of("edge")))[0] for _ in range(3)]
+        revoked = await ca.revocations.device("EDGE", OPERATOR, RevocationReason.UNSPECIFIED)
+        assert {one.certificate for one in revoked} == set(leaves)
+        with pytest.raises(DeviceNotAliveError):
+            await ca.revocations.device("edge", OPERATOR, RevocationReason.UNSPECIFIED)
+
+    with_ca(database_url, tmp_path, body)
+
+
+def test_a_certificate_that_is_taken_back_while_it_renews_gets_no_successor(database_url: str, tmp_path: Path) -> None:
+    async def body(ca: CertificateAuthority) -> None:
+        leaf, *_ = await ca.issue(parse_csr(a_csr("edge")), of("edge"))
+        device = Principal(PrincipalKind.DEVICE, "edge", "edge", leaf.thumbprint)
+        renewals = [ca.issue(parse_csr(a_csr("edge", key=a_key())), device) for _ in range(4)]
+        revocation = ca.revocations.device("edge", OPERATOR, RevocationReason.UNSPECIFIED)
+        outcomes = await asyncio.gather(*renewals[:2], revocation, *renewals[2:], return_exceptions=True)
+        assert not isinstance(outcomes[2], BaseException)
+        for outcome in (*outcomes[:2], *outcomes[3:]):
+            if isinstance(outcome, BaseException):
+                assert isinstance(outcome, CertificateRevokedError), outcome
+            else:  # it was first: then the revocation took it too
+                with pytest.raises(CertificateRevokedError):
+                    await ca.revocations.check(outcome[0])
+
+    with_ca(database_url, tmp_path, body)
+
+
+def test_a_revoked_ca_takes_everything_below_it_also_when_it_was_not_sent(database_url: str, tmp_path: Path) -> None:
+    async def body(ca: CertificateAuthority) -> None:
+        key, device_key = a_key(), a_key()
+        asking = a_csr("edge-ca", key=key, extensions=((x509.BasicConstraints(ca=True, path_length=0), True),))
+        below, *_ = await ca.issue(parse_csr(asking), OPERATOR, EDGE_CA)
+        leaf = issue(
+            DEVICE,
+            name_of("module-1"),
+            device_key.public_key(),
+            issuer=Issuer(below, key),
+            serial=new_serial(ca.entropy),
+            now=NOON,
+        )
+        await ca.revocations.check(leaf, (below,))
+        await ca.revoke(below.thumbprint, OPERATOR)
+        for bag in ((), (below,)):
+            with pytest.raises(CertificateRevokedError) as refusal:
+                await ca.revocations.check(leaf, bag)
+        assert "edge-ca" in refusal.value.explain_cause()
+
+    with_ca(database_url, tmp_path, body)
+
+
+def test_the_key_of_a_foreign_certificate_can_be_taken_back(database_url: str, tmp_path: Path) -> None:
+    async def body(ca: CertificateAuthority) -> None:
+        foreign = a_ca().certificate
+        await ca.revocations.check(foreign)
+        assert await ca.revocations.key(foreign, OPERATOR, RevocationReason.KEY_COMPROMISE) == ()
+        with pytest.raises(CertificateRevokedError):
+            await ca.revocations.check(foreign)
+
+    with_ca(database_url, tmp_path, body)

@@ -1,0 +1,165 @@
+"""Whose name it is: registrations pinned to their enrollment, hub identities to their maker, on each real engine."""
+
+import asyncio
+
+import pytest
+
+from birthmark.dps.rules.registration import RegistrationPinnedError
+from birthmark.iothub.model import AuthenticationType, DeviceAuthentication
+from birthmark.iothub.rules.provisioning import DeviceHeldError
+from birthmark.iothub.wire import DeviceBody
+from dps_world import DpsWorld, in_a_dps
+from pki_builders import a_ca, a_device
+
+pytestmark = pytest.mark.integration
+BY_HAND = DeviceAuthentication(AuthenticationType.SAS)
+KEY, OTHER_KEY = b"k" * 32, b"o" * 32
+
+
+async def thumbprint_at_hub(world: DpsWorld, name: str) -> str | None:
+    return (await world.hubs.device(world.hub, name)).authentication.primary_thumbprint
+
+
+def test_a_device_of_another_group_cannot_take_a_registered_name(database_url: str) -> None:
+    async def body(world: DpsWorld) -> None:
+        ours, theirs = a_ca("Ours"), a_ca("Theirs")
+        await world.group("ours", ours)
+        await world.group("theirs", theirs)
+        device = a_device(ours)
+        await world.register(device)
+        with pytest.raises(RegistrationPinnedError):
+            await world.register(a_device(theirs))
+        assert await thumbprint_at_hub(world, "device-1") == device.certificate.thumbprint.hex().upper()
+        await world.register(a_device(ours))  # the same group: a renewed certificate
+
+    in_a_dps(database_url, body)
+
+
+def test_a_key_group_cannot_take_a_registered_name_either(database_url: str) -> None:
+    async def body(world: DpsWorld) -> None:
+        await world.key_group("ours", KEY)
+        await world.key_group("theirs", OTHER_KEY)
+        await world.register_by_key("device-1", KEY)
+        with pytest.raises(RegistrationPinnedError):
+            await world.register_by_key("device-1", OTHER_KEY)
+        with pytest.raises(RegistrationPinnedError):
+            await world.register_by_key("DEVICE-1", KEY)
+
+    in_a_dps(database_url, body)
+
+
+def test_a_device_made_by_hand_is_not_taken_over_by_a_group(database_url: str) -> None:
+    async def body(world: DpsWorld) -> None:
+        await world.hubs.put(world.hub, "device-1", DeviceBody("device-1"), BY_HAND, None, actor="test")
+        ca = a_ca()
+        await world.group("fleet", ca)
+        with pytest.raises(DeviceHeldError) as refusal:
+            await world.register(a_device(ca))
+        assert (await world.hubs.device(world.hub, "device-1")).authentication.type is AuthenticationType.SAS
+        assert refusal.value.explain_fix().endswith("`birthmark hub device delete device-1 --hub main`.")
+        await world.hubs.remove(world.hub, "device-1", None, actor="test")
+        await world.register(a_device(ca))
+
+    in_a_dps(database_url, body)
+
+
+def test_two_individual_enrollments_cannot_share_a_device(database_url: str) -> None:
+    async def body(world: DpsWorld) -> None:
+        first, second = a_device(common_name="first"), a_device(common_name="second")
+        await world.individual("first", first, device_id="truck")
+        await world.individual("second", second, device_id="truck")
+        await world.register(first)
+        with pytest.raises(DeviceHeldError):
+            await world.register(second)
+
+    in_a_dps(database_url, body)
+
+
+def test_an_individual_enrollment_takes_over_what_a_group_registered(database_url: str) -> None:
+    async def body(world: DpsWorld) -> None:
+        ca = a_ca()
+        await world.group("fleet", ca)
+        await world.register(a_device(ca))
+        chosen = a_device()
+        await world.individual("device-1", chosen)
+        await world.register(chosen)
+        assert await thumbprint_at_hub(world, "device-1") == chosen.certificate.thumbprint.hex().upper()
+
+    in_a_dps(database_url, body)
+
+
+def test_when_the_individual_enrollment_is_removed_a_group_may_have_the_name(database_url: str) -> None:
+    async def body(world: DpsWorld) -> None:
+        ca = a_ca()
+        device = a_device(ca)
+        await world.group("fleet", ca)
+        await world.individual("device-1", device)
+        await world.register(device)
+        await world.enrollments.delete(world.instance.id_scope, "device-1", None, is_group=False, actor="test")
+        assert (await world.register(a_device(ca))).group_id == "fleet"
+
+    in_a_dps(database_url, body)
+
+
+def test_a_released_name_is_free_for_the_next_enrollment_with_its_device(database_url: str) -> None:
+    async def body(world: DpsWorld) -> None:
+        ours, theirs = a_ca("Ours"), a_ca("Theirs")
+        await world.group("ours", ours)
+        await world.group("theirs", theirs)
+        await world.register(a_device(ours))
+        released = await world.registrations.release(world.instance, "DEVICE-1", actor="test")
+        assert released.device_id == "device-1"
+        assert await world.hubs.count(world.hub) == (0, 0)
+        assert (await world.register(a_device(theirs))).group_id == "theirs"
+
+    in_a_dps(database_url, body)
+
+
+def test_of_two_groups_that_register_a_new_name_at_once_exactly_one_wins(database_url: str) -> None:
+    async def body(world: DpsWorld) -> None:
+        cas = [a_ca(f"CA {number}") for number in range(4)]
+        for number, ca in enumerate(cas):
+            await world.group(f"group-{number}", ca)
+        claims = [world.register(a_device(ca)) for ca in cas]
+        outcomes = await asyncio.gather(*claims, return_exceptions=True)
+        refused = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
+        assert [type(outcome) for outcome in refused] == [RegistrationPinnedError] * 3
+
+    in_a_dps(database_url, body)
+
+
+def test_one_device_that_registers_twice_at_once_is_registered(database_url: str) -> None:
+    async def body(world: DpsWorld) -> None:
+        ca = a_ca()
+        await world.group("fleet", ca)
+        device = a_device(ca)
+        both = await asyncio.gather(world.register(device), world.register(device))
+        assert {one.device_id for one in both} == {"device-1"}
+
+    in_a_dps(database_url, body)
+
+
+def test_a_certificate_in_other_letters_cannot_take_a_registered_name(database_url: str) -> None:
+    async def body(world: DpsWorld) -> None:
+        ca = a_ca()
+        await world.group("fleet", ca)
+        await world.register(a_device(ca, "gateway-x"))
+        with pytest.raises(RegistrationPinnedError):
+            await world.register(a_device(ca, "GATEWAY-X"), "gateway-x")
+
+    in_a_dps(database_url, body)
+
+
+def test_switching_a_device_off_and_on_at_the_hub_does_not_cut_it_off_from_registering(database_url: str) -> None:
+    async def body(world: DpsWorld) -> None:
+        ca = a_ca()
+        await world.group("fleet", ca)
+        await world.register(a_device(ca))
+        present = await world.hubs.device(world.hub, "device-1")
+        for status in ("disabled", "enabled"):
+            await world.hubs.put(
+                world.hub, "device-1", DeviceBody("device-1", status=status), present.authentication, "*", actor="test"
+            )
+        assert await world.register(a_device(ca))
+
+    in_a_dps(database_url, body)

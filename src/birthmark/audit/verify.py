@@ -1,37 +1,169 @@
-"""Recompute the chain and name the first row that does not fit."""
+"""Is the audit chain whole, and the one that was signed? Names the first row that says no."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 from sqlalchemy import bindparam, select
 
+from birthmark.audit.heads import Head, head_of
 from birthmark.errors import ConflictError
-from birthmark.store import AuditRow, Database, statement
-from birthmark.store.chain import GENESIS, link
-from birthmark.store.schema import audit
+from birthmark.store import AuditRow, Changes, Database, Statement, statement
+from birthmark.store.chain import GENESIS, HeadSigner, link
+from birthmark.store.database import Row
+from birthmark.store.schema import audit, audit_heads
 
+BREAK = "audit.break"
 _PAGE = 1000
-_ROWS = statement(
+ROWS = statement(
     select(audit)
     .where(audit.c.chain == bindparam("chain"), audit.c.seq > bindparam("after"))
     .order_by(audit.c.seq)
     .limit(bindparam("limit"))
 )
+LAST_ROW = statement(
+    select(audit.c.seq, audit.c.digest).where(audit.c.chain == bindparam("chain")).order_by(audit.c.seq.desc()).limit(1)
+)
+HEAD = statement(select(audit_heads).where(audit_heads.c.chain == bindparam("chain")))
 
 
 class AuditBrokenError(ConflictError):
     """A row was changed, dropped or put in."""
 
     code = "audit.chain_broken"
-    cause = "Audit row {seq} of chain {chain} does not follow from the one before it."
+    cause = "Audit row {seq} of chain {chain} does not follow from the one before it: {detail}."
     fix = "Compare with a backup from before: this database was edited outside Birthmark."
 
 
-async def verify_chain(database: Database, chain: str = "main") -> int:
-    """Return how many rows were checked. Raise `AuditBrokenError` naming the first bad one."""
-    seq, digest = 0, GENESIS
-    while rows := await database.all(_ROWS, chain=chain, after=seq, limit=_PAGE):
+class AuditCutError(ConflictError):
+    """Rows are missing at the end."""
+
+    code = "audit.chain_cut"
+    cause = (
+        "{source} ends at row {signed} of chain {chain}, and the database at row {seq}: the rows between are missing."
+    )
+    fix = "Compare with a backup from before: rows were removed from the end, or an old copy was put in place."
+
+
+class AuditHeadError(ConflictError):
+    """The signed head is missing or not ours, so nothing says that these rows are the ones that were written."""
+
+    code = "audit.head_refused"
+    cause = "Nothing confirms the {seq} rows of chain {chain}: {detail}."
+    fix = "Compare with a backup from before, and with heads that were exported: `birthmark audit verify --head FILE`."
+
+
+class AuditContradictedError(ConflictError):
+    """The rows fit each other, and not what was signed or exported."""
+
+    code = "audit.chain_contradicted"
+    cause = "{source} has another digest at row {seq} of chain {chain}: that row or one before it was written anew."
+    fix = "Compare the rows up to {seq} with a backup from before: the chain was recomputed without its key."
+
+
+class AuditBreakFoundError(ConflictError):
+    """A server that started found the chain not as it had been left, and wrote that down."""
+
+    code = "audit.break_found"
+    cause = "Row {seq} of chain {chain} tells of a break before it: {detail}."
+    fix = "Compare the rows before {seq} with a backup: what is missing there was removed while no server ran."
+
+
+class Reader(Protocol):
+    """Whatever answers a statement: a server's database, or its file alone."""
+
+    async def all(self, statement: Statement, /, **params: Any) -> Sequence[Row]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """A chain that is whole, and its signed end."""
+
+    rows: int
+    head: Head | None
+
+
+async def verify_chain(
+    database: Reader, *, key: bytes | None, chain: str = "main", exported: Sequence[Head] = ()
+) -> Verified:
+    """Return what was checked. `key` is the public key that signs heads here; `exported` are heads kept elsewhere.
+
+    Raise one of this module's errors, naming the first row that is wrong.
+    """
+    _check_exported(exported, key, chain)
+    wanted = {head.seq: head for head in exported}
+    seq, digest, broken_at = 0, GENESIS, None
+    while rows := await database.all(ROWS, chain=chain, after=seq, limit=_PAGE):
         for row in rows:
             written = AuditRow(row["actor"], row["action"], row["subject"], row["detail"])
-            digest = link(digest, chain, seq + 1, row["at"], written)
-            if row["seq"] != seq + 1 or row["digest"] != digest:
-                raise AuditBrokenError("The audit chain is broken", seq=row["seq"], chain=chain)
-            seq += 1
-    return seq
+            expected = link(digest, chain, seq + 1, row["at"], written)
+            if row["seq"] != seq + 1:
+                missing = f"rows {seq + 1} to {row['seq'] - 1} are missing"
+                raise AuditBrokenError("The audit chain is broken", seq=row["seq"], chain=chain, detail=missing)
+            if row["digest"] != expected:
+                changed = "it, or its digest, was changed"
+                raise AuditBrokenError("The audit chain is broken", seq=row["seq"], chain=chain, detail=changed)
+            seq, digest = seq + 1, expected
+            if (outside := wanted.pop(seq, None)) is not None and outside.digest != digest:
+                raise AuditContradictedError(
+                    "An exported head contradicts the chain", seq=seq, chain=chain, source="The exported head"
+                )
+            if row["action"] == BREAK and broken_at is None:
+                broken_at = (seq, row["detail"])
+    if wanted:
+        signed = max(wanted)
+        raise AuditCutError("The chain ends too early", seq=seq, signed=signed, chain=chain, source="An exported head")
+    signed_end = await _head(database, chain)
+    _check_head(signed_end, key, seq, digest, chain)
+    if broken_at is not None:
+        raise AuditBreakFoundError("A break was found before", seq=broken_at[0], chain=chain, detail=broken_at[1])
+    return Verified(seq, signed_end)
+
+
+def _check_exported(exported: Sequence[Head], key: bytes | None, chain: str) -> None:
+    for head in exported:
+        if head.chain != chain or not head.is_genuine or (key is not None and head.key != key):
+            detail = f"the exported head of row {head.seq} was not signed by this installation's key"
+            raise AuditHeadError("An exported head is not of this chain", seq=head.seq, chain=chain, detail=detail)
+
+
+def _check_head(head: Head | None, key: bytes | None, seq: int, digest: bytes, chain: str) -> None:
+    facts = {"seq": seq, "chain": chain}
+    if head is None:
+        if seq:
+            raise AuditHeadError("The chain has no signed head", detail="its signed head is missing", **facts)
+        return
+    if key is None or head.key != key:
+        raise AuditHeadError("The head is not ours", detail="its head was signed by another key", **facts)
+    if not head.is_genuine:
+        raise AuditHeadError("The head is forged", detail="the signature of its head is wrong", **facts)
+    if head.seq > seq:
+        raise AuditCutError("The chain was cut", signed=head.seq, source="The signed head", **facts)
+    if head.seq < seq:
+        raise AuditHeadError("Rows are not signed", detail=f"its head is of row {head.seq}", **facts)
+    if head.digest != digest:
+        raise AuditContradictedError("The chain was recomputed", source="The signed head", **facts)
+
+
+async def note_break(database: Database, signer: HeadSigner, *, is_key_new: bool, chain: str = "main") -> str | None:
+    """Write down, before anything else is, that the chain is not as it was left; return what is wrong.
+
+    For the start of a server: its next commit signs a new head over whatever rows it finds. A database that was there
+    before heads were signed (`is_key_new`) is taken as it is.
+    """
+    last, head = await database.one(LAST_ROW, chain=chain), await _head(database, chain)
+    seq, digest = (0, GENESIS) if last is None else (last["seq"], bytes(last["digest"]))
+    if head is None and (is_key_new or seq == 0):
+        return None
+    try:
+        _check_head(head, signer.public_key, seq, digest, chain)
+    except ConflictError as error:
+        detail = error.explain_cause()
+        await database.commit(Changes().audit("server", BREAK, chain, found=detail))
+        return detail
+    return None
+
+
+async def _head(database: Reader, chain: str) -> Head | None:
+    rows = await database.all(HEAD, chain=chain)
+    return head_of(rows[0]) if rows else None

@@ -15,14 +15,25 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from birthmark.ca.keyfile import SecretUnreadableError, new_passphrase, read_key, read_private, write_key, write_private
+from birthmark.ca.keyfile import (
+    SecretUnreadableError,
+    new_passphrase,
+    read_key,
+    read_owned,
+    read_private,
+    sync_directory,
+    write_durable,
+    write_key,
+    write_private,
+)
 from birthmark.clock import Entropy
-from birthmark.errors import ConflictError, InvalidRequestError, NotFoundError
+from birthmark.errors import ConflictError, InvalidRequestError, NotFoundError, UnavailableError
 from birthmark.pki.certificates import Certificate, parse_pem
 from birthmark.pki.issue import Issuer, SigningKey, issue, new_serial, self_signed
 from birthmark.pki.names import parse_common_name
 from birthmark.pki.profiles import ISSUING_CA, ROOT
 
+UNNOTED = "of an earlier version"
 _PASSPHRASE = "passphrase"  # noqa: S105 - a file name
 
 
@@ -40,6 +51,25 @@ class CaMissingError(NotFoundError):
     code = "ca.missing"
     cause = "{path} holds no CA."
     fix = "Make one first: `birthmark ca init --dir {path}`."
+
+
+class CaLostError(UnavailableError):
+    """The directory of the CA is gone, and devices trust only that CA."""
+
+    code = "ca.lost"
+    cause = "{path} holds no CA, but the database belongs to the root {root}; every device trusts that one alone."
+    fix = (
+        "Restore {path} from a backup of the data directory. Without one, begin anew with another directory "
+        "(`birthmark serve --data {path}.new`) and give every device its root."
+    )
+
+
+class CaForeignError(ConflictError):
+    """The CA in the directory is not the one the database belongs to."""
+
+    code = "ca.foreign"
+    cause = "{path} holds the root {found}, but the database belongs to the root {root}."
+    fix = "Restore {path} and the database from the same backup of the data directory: they belong together."
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,10 +131,22 @@ def load(directory: Path) -> Hierarchy:
     return Hierarchy(root, issuing)
 
 
-def load_or_create(directory: Path, name: str, *, now: Callable[[], datetime], entropy: Entropy) -> Hierarchy:
-    """Read the hierarchy, or make it at the first start."""
+def load_or_create(
+    directory: Path, name: str, *, now: Callable[[], datetime], entropy: Entropy, root: str | None = None
+) -> Hierarchy:
+    """Read the hierarchy, or make it at the first start.
+
+    `root` is the thumbprint (hex) that the database remembers, or a word for one that was never noted: then nothing is
+    made, only found. Raise `CaLostError`, `CaForeignError`.
+    """
     if (directory / "root.pem").exists():
-        return load(directory)
+        found = load(directory)
+        thumbprint = found.root.certificate.thumbprint.hex()
+        if root is not None and root not in {thumbprint, UNNOTED}:
+            raise CaForeignError("The CA is another one.", path=directory, found=thumbprint, root=root)
+        return found
+    if root is not None:
+        raise CaLostError("The CA is lost.", path=directory, root=root)
     return create(directory, name, now=now(), entropy=entropy)
 
 
@@ -128,9 +170,10 @@ def _write(directory: Path, parts: list[tuple[str, Certificate, SigningKey]], pa
     write_private(building / _PASSPHRASE, passphrase + b"\n")
     for role, certificate, key in parts:
         write_key(building / f"{role}.key", key, passphrase)
-        (building / f"{role}.pem").write_text(certificate.pem(), encoding="ascii")
+        write_durable(building / f"{role}.pem", certificate.pem().encode(), mode=0o644)
     try:
         building.replace(directory)
+        sync_directory(directory.parent)
     except OSError as problem:
         shutil.rmtree(building)
         raise CaExistsError("The directory is not empty.", path=directory) from problem
@@ -139,8 +182,8 @@ def _write(directory: Path, parts: list[tuple[str, Certificate, SigningKey]], pa
 def _read(directory: Path, role: str, passphrase: bytes) -> Issuer:
     path = directory / f"{role}.pem"
     try:
-        certificate = parse_pem(path.read_bytes())
-    except (OSError, InvalidRequestError) as problem:
+        certificate = parse_pem(read_owned(path))
+    except InvalidRequestError as problem:
         reason = "the certificate cannot be read"
         raise SecretUnreadableError("A CA certificate cannot be read.", path=path, reason=reason) from problem
     key = read_key(directory / f"{role}.key", passphrase)

@@ -20,15 +20,24 @@ from birthmark.clock import Entropy
 from birthmark.errors import PolicyError, UnavailableError
 from birthmark.pki.issue import SigningKey
 
+MAX_SECRET_BYTES = 1024 * 1024
 _OTHERS = 0o077
 
 
 class SecretExposedError(PolicyError):
-    """A secret file can be read by others; it must be considered known."""
+    """A secret file can be read or written by others; it must be considered known."""
 
     code = "ca.secret_exposed"
-    cause = "{path} can be read by others than its owner (mode {mode})."
+    cause = "{path} is open to others than its owner (mode {mode})."
     fix = "If nobody read it: `chmod 600 {path}`. Else make a new CA and replace its certificates."
+
+
+class SecretForeignError(PolicyError):
+    """A secret file belongs to somebody else, who may have put it there."""
+
+    code = "ca.secret_foreign"
+    cause = "{path} belongs to the user with the number {owner}, and this program runs as {user}."
+    fix = "If it was not planted: `chown {user} {path}`. Else remove it, and look at what else is in that directory."
 
 
 class SecretUnreadableError(UnavailableError):
@@ -41,9 +50,14 @@ class SecretUnreadableError(UnavailableError):
 
 def write_private(path: Path, data: bytes) -> None:
     """Create a file that only its owner can read, durably and whole or not at all. Raise `FileExistsError`."""
+    write_durable(path, data, mode=0o600)
+
+
+def write_durable(path: Path, data: bytes, *, mode: int) -> None:
+    """Create a file durably, whole or not at all. Raise `FileExistsError`."""
     building = path.with_name(f".{path.name}.new")
     building.unlink(missing_ok=True)  # of a run that was killed
-    descriptor = os.open(building, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    descriptor = os.open(building, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
@@ -52,18 +66,47 @@ def write_private(path: Path, data: bytes) -> None:
         os.link(building, path)  # unlike a rename it never replaces
     finally:
         building.unlink()
+    sync_directory(path.parent)
+
+
+def sync_directory(path: Path) -> None:
+    """Return when the names in a directory are on disk."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def read_private(path: Path) -> bytes:
-    """Return the file's bytes. Raise `SecretExposedError` when others can read it, `SecretUnreadableError`."""
+    """Return the file's bytes. Raise `SecretForeignError`, `SecretExposedError` or `SecretUnreadableError`."""
+    return read_owned(path, closed_to=_OTHERS)
+
+
+def read_owned(path: Path, *, closed_to: int = 0o022) -> bytes:
+    """Return a file that is ours, or root's. `closed_to` are the rights nobody else may have; default: to write."""
     try:
-        mode = path.stat().st_mode
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            status = os.fstat(file.fileno())  # of what is read, not of what the name meant a moment ago
+            data = file.read(MAX_SECRET_BYTES + 1)
     except OSError as problem:
         raise SecretUnreadableError("A secret cannot be read.", path=path, reason=problem.strerror) from problem
-    if mode & _OTHERS:
-        raise SecretExposedError("A secret can be read by others.", path=path, mode=f"{mode & 0o777:o}")
+    if len(data) > MAX_SECRET_BYTES:
+        raise SecretUnreadableError("A secret cannot be read.", path=path, reason="it is too large")
+    if status.st_uid not in {os.geteuid(), 0}:
+        raise SecretForeignError("A secret is somebody else's.", path=path, owner=status.st_uid, user=os.geteuid())
+    if status.st_mode & closed_to:
+        raise SecretExposedError("A secret is open to others.", path=path, mode=f"{status.st_mode & 0o777:o}")
     return data
+
+
+def check_owned(path: Path) -> None:
+    """Raise `SecretForeignError` or `SecretExposedError` for a file that is not ours alone."""
+    status = path.stat()
+    if status.st_uid not in {os.geteuid(), 0}:
+        raise SecretForeignError("A secret is somebody else's.", path=path, owner=status.st_uid, user=os.geteuid())
+    if status.st_mode & _OTHERS:
+        raise SecretExposedError("A secret is open to others.", path=path, mode=f"{status.st_mode & 0o777:o}")
 
 
 def new_passphrase(entropy: Entropy) -> bytes:

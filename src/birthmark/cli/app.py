@@ -30,6 +30,7 @@ COMMANDS = {
     "device": "device",
     "agent": "agent",
     "why": "why",
+    "audit": "audit",
 }
 
 

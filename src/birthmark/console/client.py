@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,14 @@ class ServerNotRunningError(UnavailableError):
     fix = "Start it: `birthmark serve --data {data}`. It is ready when it prints its endpoints."
 
 
+class ForeignFileError(PolicyError):
+    """A file of the data directory belongs to somebody else, who may have put it there."""
+
+    code = "operator.file_foreign"
+    cause = "{path} belongs to another user than the data directory: it may have been planted."
+    fix = "Look at what is in {data}, remove {path}, and start the server again: it makes the file anew."
+
+
 class DataDirectoryClosedError(ForbiddenError):
     """Who may not read the data directory has no rights at its server."""
 
@@ -52,7 +61,7 @@ class DataDirectoryClosedError(ForbiddenError):
 def read_endpoints(data: Path) -> dict[str, Any]:
     """Return what the server of this data directory wrote when it was ready. Raise `ServerNotRunningError`."""
     try:
-        found = json.loads((data / "endpoints.json").read_bytes())
+        found = json.loads(_own(data, "endpoints.json"))
     except PermissionError as error:
         raise DataDirectoryClosedError("The data directory is closed to this user", data=data) from error
     except OSError as error:
@@ -62,6 +71,15 @@ def read_endpoints(data: Path) -> dict[str, Any]:
     if not isinstance(found, dict) or not _PARTS.issubset(found):
         raise ServerNotRunningError("The server must be started again", data=data, reason=_DAMAGED)
     return found
+
+
+def _own(data: Path, name: str) -> bytes:
+    """Return a file of the directory's owner, or root's. Raise `ForeignFileError`, `OSError`."""
+    with (data / name).open("rb") as file:
+        owner = os.fstat(file.fileno()).st_uid
+        if owner not in {data.stat().st_uid, 0}:
+            raise ForeignFileError(f"{name} is somebody else's", path=data / name, data=data)
+        return file.read(_MAX_BYTES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +95,7 @@ class OperatorClient:
         """Return a client for a data directory. Raise `ServerNotRunningError`."""
         endpoints = read_endpoints(data)
         try:
-            token = (data / "operator.token").read_text(encoding="ascii").strip()
+            token = _own(data, "operator.token").decode("ascii").strip()
         except PermissionError as error:
             raise DataDirectoryClosedError("The data directory is closed to this user", data=data) from error
         except OSError as error:

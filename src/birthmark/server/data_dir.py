@@ -7,6 +7,7 @@
     bundle.pem            the system's roots and ours, for variables that replace a program's own store
     server.lock           held by the server that runs
     operator.token        the operator interface's password
+    audit.seed            what the audit chain's heads are signed with
     est.seed              what the passwords of EST credentials for one device follow from
     est.password          only of a directory that version 0.1.0 made: its first EST user's password
     endpoints.json        how to reach the server; written when it is ready
@@ -16,6 +17,7 @@ Files with secrets are 0600; the directory is 0700.
 
 import contextlib
 import ipaddress
+import os
 import socket
 import stat
 from collections.abc import Iterable, Iterator, Sequence
@@ -26,7 +28,15 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from birthmark.ca.hierarchy import Hierarchy, load_or_create
-from birthmark.ca.keyfile import SecretUnreadableError, read_key, read_private, write_key, write_private
+from birthmark.ca.keyfile import (
+    SecretUnreadableError,
+    check_owned,
+    read_key,
+    read_owned,
+    read_private,
+    write_key,
+    write_private,
+)
 from birthmark.clock import Clock, Entropy
 from birthmark.console.lock import DirectoryLock
 from birthmark.errors import BirthmarkError, PolicyError, UnavailableError
@@ -49,13 +59,22 @@ class DataDirectoryError(UnavailableError):
 
 
 class DataDirectoryExposedError(PolicyError):
-    """Anyone on this machine may put files into the data directory."""
+    """Others on this machine may put files into the data directory."""
 
     code = "server.data_directory_exposed"
-    cause = (
-        "Every user of this machine may write into the data directory {path} (mode {mode}): keys could be exchanged."
+    cause = "Others than its owner may write into the data directory {path} (mode {mode}): keys could be exchanged."
+    fix = "Take that right away (`chmod go-w {path}`) and look at what is in it, or give another directory with --data."
+
+
+class DataDirectoryForeignError(PolicyError):
+    """The data directory belongs to another user, who can exchange what is in it."""
+
+    code = "server.data_directory_foreign"
+    cause = "The data directory {path} belongs to the user with the number {owner}, and this server runs as {user}."
+    fix = (
+        "Run the server as its owner, or give it a directory of its own with --data. If you know what is in it: "
+        "`chown -R {user} {path}`."
     )
-    fix = "Take that right away (`chmod o-w {path}`) and look at what is in it, or give another directory with --data."
 
 
 class DataDirectory:
@@ -70,18 +89,30 @@ class DataDirectory:
     def prepare(self) -> None:
         """Create the directory and make it ours alone.
 
-        Raise `DataDirectoryError`, `DataDirectoryExposedError` or `DirectoryInUseError`.
+        Raise `DataDirectoryError`, `DataDirectoryForeignError`, `DataDirectoryExposedError`, `DirectoryInUseError`, or
+        `SecretForeignError` and `SecretExposedError` for the database file.
         """
         with self._usable():
             self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
-            mode = self.path.stat().st_mode
-            if mode & stat.S_IWOTH:
+            status = self.path.stat()
+            mode = status.st_mode
+            if status.st_uid not in {os.geteuid(), 0}:
+                raise DataDirectoryForeignError(
+                    f"The data directory {self.path} is another user's",
+                    path=self.path,
+                    owner=status.st_uid,
+                    user=os.geteuid(),
+                )
+            if mode & (stat.S_IWOTH | stat.S_IWGRP):
                 raise DataDirectoryExposedError(
                     f"The data directory {self.path} is open to all", path=self.path, mode=f"{mode & 0o777:o}"
                 )
             probe = self.path / ".writable"
             probe.write_bytes(b"")
             probe.unlink()
+            for database in ("birthmark.db", "birthmark.db-wal"):
+                if self.has(database):
+                    check_owned(self.path / database)
             self._lock.acquire()
 
     def release(self) -> None:
@@ -90,13 +121,16 @@ class DataDirectory:
             self.forget("endpoints.json")
             self._lock.release()
 
-    def hierarchy(self) -> Hierarchy:
-        """Return the CA, made at the first start."""
-        with self._usable():
-            return self._hierarchy()
+    def hierarchy(self, root: str | None = None) -> Hierarchy:
+        """Return the CA, made at the first start. `root` is the one that the database belongs to, once it was noted.
 
-    def _hierarchy(self) -> Hierarchy:
-        made = load_or_create(self.path / "ca", "Birthmark", now=self._clock.now, entropy=self._entropy)
+        Raise `CaLostError`, `CaForeignError`.
+        """
+        with self._usable():
+            return self._hierarchy(root)
+
+    def _hierarchy(self, root: str | None) -> Hierarchy:
+        made = load_or_create(self.path / "ca", "Birthmark", now=self._clock.now, entropy=self._entropy, root=root)
         self.write("trust.pem", made.root.certificate.pem().encode(), is_secret=False)
         self.write("bundle.pem", _system_roots() + made.root.certificate.pem().encode(), is_secret=False)
         return made
@@ -115,7 +149,7 @@ class DataDirectory:
         directory = self.path / "tls"
         passphrase = self.secret("tls.passphrase").encode()
         try:
-            chain = parse_bundle((directory / "server.pem").read_bytes())
+            chain = parse_bundle(read_owned(directory / "server.pem"))
             key = read_key(directory / "server.key", passphrase)
         except (OSError, BirthmarkError):
             chain, key = (), None

@@ -13,6 +13,7 @@ from birthmark.awsiot import websocket as aws_websocket
 from birthmark.awsiot.http.app import AwsHttp
 from birthmark.clock import Clock, Entropy
 from birthmark.console import api
+from birthmark.console.audit import audit_routes
 from birthmark.console.est import certificate_routes, est_routes
 from birthmark.dps import http as dps_http
 from birthmark.dps import wire as dps_wire
@@ -73,7 +74,7 @@ class Doors:
         application = _application(list(est_http.routes(self._rooms.est, self._rooms.ledger)))
         return RequireAuthority(application, self.report)
 
-    def health(self, token: str, seed: bytes, is_ready: Callable[[], bool]) -> ASGIApp:
+    def health(self, token: str, seed: bytes, audit_key: bytes, is_ready: Callable[[], bool]) -> ASGIApp:
         """Return health and readiness for anyone on loopback, and the operator interface behind `token`."""
         rooms = self._rooms
 
@@ -92,6 +93,7 @@ class Doors:
             *api.refusal_routes(rooms.database),
             *est_routes(rooms.database, self._clock, self._entropy, seed),
             *certificate_routes(rooms.authority),
+            *audit_routes(rooms.database, audit_key),
         ]
         routes: list[BaseRoute] = [
             Route("/healthz", healthz),

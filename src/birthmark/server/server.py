@@ -7,12 +7,14 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from birthmark.audit import AuditKey, note_break
 from birthmark.bus import LocalBus
 from birthmark.clock import Clock, Entropy
 from birthmark.errors import UnavailableError
 from birthmark.est import users
 from birthmark.net.http import HttpService
 from birthmark.net.listener import Listeners, MakeProtocol
+from birthmark.server import installed
 from birthmark.server.certificate import FreshContext
 from birthmark.server.data_dir import DataDirectory
 from birthmark.server.doors import Doors
@@ -44,9 +46,14 @@ class Server:
         self._data.prepare()
         self._closers.append(self._data.release)
         self._data.forget("endpoints.json")  # of a run that was killed: it appears again when everything is bound
-        hierarchy = self._data.hierarchy()
-        database = await open_database(settings.database_url, clock)
+        is_key_new = not self._data.has("audit.seed")
+        signer = AuditKey(self._data.secret("audit.seed"))
+        database = await open_database(settings.database_url, clock, signer=signer)
         self._closers.append(database.close)
+        if (found := await note_break(database, signer, is_key_new=is_key_new)) is not None:
+            log.error("audit.break", extra={"reason": found})
+        hierarchy = self._data.hierarchy(await installed.root_of(database))
+        await installed.note_root(database, hierarchy.root.certificate)
         rooms = await open_rooms(settings, hierarchy, database, clock, entropy)
         self._closers.append(rooms.settled)
         bus = LocalBus(database)
@@ -64,7 +71,7 @@ class Server:
         self._closers.append(context.stop)
         bus.start()
         seed = self._data.secret("est.seed").encode()
-        health = doors.health(self._data.secret("operator.token"), seed, lambda: self.is_ready)
+        health = doors.health(self._data.secret("operator.token"), seed, signer.public_key, lambda: self.is_ready)
         self._closers.append(await serve_plain(health, settings))
 
         self.endpoints = describe(

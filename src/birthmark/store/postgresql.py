@@ -22,6 +22,11 @@ log = logging.getLogger(__name__)
 _EVENT = "INSERT INTO outbox (topic, body, at) VALUES ($1, $2, $3)"
 _AUDIT = "INSERT INTO audit (chain, seq, at, actor, action, subject, detail, digest) VALUES ($1,$2,$3,$4,$5,$6,$7,$8)"
 _HEAD = "SELECT seq, digest FROM audit WHERE chain = $1 ORDER BY seq DESC LIMIT 1"
+_SIGN = (
+    "INSERT INTO audit_heads (chain, seq, at, digest, key, signature) VALUES ($1, $2, $3, $4, $5, $6) "
+    "ON CONFLICT (chain) DO UPDATE SET seq = excluded.seq, at = excluded.at, digest = excluded.digest, "
+    "key = excluded.key, signature = excluded.signature"
+)
 _COMMAND_S = 60  # a server that hangs must not hang us
 _TROUBLE = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
 
@@ -37,7 +42,8 @@ class PostgresUnavailableError(UnavailableError):
 class PostgresDatabase:
     """A `Database` on a PostgreSQL server (15 or newer)."""
 
-    def __init__(self, pool: Any, clock: Clock, chain: str) -> None:
+    def __init__(self, pool: Any, clock: Clock, chain: str, signer: audit_chain.HeadSigner | None = None) -> None:
+        self._signer = signer
         self._pool = pool
         self._clock = clock
         self._chain = chain
@@ -48,7 +54,7 @@ class PostgresDatabase:
         self._is_head_known = False
 
     @classmethod
-    async def open(cls, url: str, clock: Clock, chain: str) -> Self:
+    async def open(cls, url: str, clock: Clock, chain: str, signer: audit_chain.HeadSigner | None = None) -> Self:
         """Connect and migrate to this version's schema."""
         with _translated():
             pool = await asyncpg.create_pool(
@@ -60,7 +66,7 @@ class PostgresDatabase:
             )
             async with pool.acquire() as connection:
                 await migrate.upgrade_postgresql(connection)
-        return cls(pool, clock, chain)
+        return cls(pool, clock, chain, signer)
 
     async def commit(self, changes: Changes) -> None:
         await self._group.submit(changes)
@@ -106,13 +112,21 @@ class PostgresDatabase:
                     self._seq, self._digest = (head["seq"], head["digest"]) if head else (0, audit_chain.GENESIS)
                 if self._discard:
                     await connection.execute("DELETE FROM outbox WHERE id <= $1", self._discard)
+                first = self._seq
                 outcomes = [await self._apply(connection, changes) for changes, _ in batch]
+                if self._seq != first and self._signer is not None:
+                    await self._sign_head(connection, self._signer)
         except _TROUBLE as error:
             log.exception("store.commit_failed")
             failed = PostgresUnavailableError("The database did not take the write", reason=error)
             return [failed] * len(batch)
         self._is_head_known = True
         return outcomes
+
+    async def _sign_head(self, connection: Any, signer: audit_chain.HeadSigner) -> None:
+        now = to_micros(self._clock.now())
+        signature = signer.sign(audit_chain.head_body(self._chain, self._seq, now, self._digest))
+        await connection.execute(_SIGN, self._chain, self._seq, now, self._digest, signer.public_key, signature)
 
     async def _apply(self, connection: Any, changes: Changes) -> BirthmarkError | None:
         before = self._seq, self._digest

@@ -25,6 +25,11 @@ log = logging.getLogger(__name__)
 
 _EVENT = "INSERT INTO outbox (topic, body, at) VALUES (?, ?, ?)"
 _AUDIT = "INSERT INTO audit (chain, seq, at, actor, action, subject, detail, digest) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+_HEAD = (
+    "INSERT INTO audit_heads (chain, seq, at, digest, key, signature) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (chain) DO "
+    "UPDATE SET seq = excluded.seq, at = excluded.at, digest = excluded.digest, key = excluded.key, "
+    "signature = excluded.signature"
+)
 _UNKEEPABLE = (UnicodeEncodeError, OverflowError, sqlite3.DataError)
 
 
@@ -39,7 +44,8 @@ class DatabaseUnavailableError(UnavailableError):
 class SqliteDatabase:
     """A `Database` in one file."""
 
-    def __init__(self, path: Path, clock: Clock, chain: str) -> None:
+    def __init__(self, path: Path, clock: Clock, chain: str, signer: audit_chain.HeadSigner | None = None) -> None:
+        self._signer = signer
         self._path = path
         self._clock = clock
         self._chain = chain
@@ -57,7 +63,7 @@ class SqliteDatabase:
         self._digest: bytes = row["digest"] if row else audit_chain.GENESIS
 
     @classmethod
-    async def open(cls, path: str, clock: Clock, chain: str) -> Self:
+    async def open(cls, path: str, clock: Clock, chain: str, signer: audit_chain.HeadSigner | None = None) -> Self:
         """Open or create the file, 0600, at this version's schema."""
         where = Path(path)
         try:
@@ -68,7 +74,7 @@ class SqliteDatabase:
                 migrate.upgrade_sqlite(connection)
             finally:
                 connection.close()
-            return cls(where, clock, chain)
+            return cls(where, clock, chain, signer)
         except (OSError, sqlite3.Error) as error:
             raise DatabaseUnavailableError(f"Cannot open the database {path}", where=path, reason=error) from error
 
@@ -117,6 +123,8 @@ class SqliteDatabase:
             if self._discard:
                 self._writer.execute("DELETE FROM outbox WHERE id <= ?", (self._discard,))
             outcomes = [self._apply(changes) for changes, _ in batch]
+            if self._seq != before[0] and self._signer is not None:
+                self._sign_head(self._signer)
             self._writer.execute("COMMIT")
         except BaseException as error:
             if self._writer.in_transaction:
@@ -128,6 +136,11 @@ class SqliteDatabase:
             failed = DatabaseUnavailableError("The database did not take the write", where=self._path, reason=error)
             return [failed] * len(batch)
         return outcomes
+
+    def _sign_head(self, signer: audit_chain.HeadSigner) -> None:
+        now = to_micros(self._clock.now())
+        signature = signer.sign(audit_chain.head_body(self._chain, self._seq, now, self._digest))
+        self._writer.execute(_HEAD, (self._chain, self._seq, now, self._digest, signer.public_key, signature))
 
     def _apply(self, changes: Changes) -> BirthmarkError | None:
         execute = self._writer.execute

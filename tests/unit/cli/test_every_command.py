@@ -24,6 +24,7 @@ LEAVES = {path: command for path, command in EVERY.items() if not hasattr(comman
 
 # What prints no result of its own: a shell's lines, another program's output, or the one word that it is done.
 WITHOUT_JSON = {
+    "birthmark audit export",
     "birthmark env",
     "birthmark element exec",
     "birthmark enroll remove",

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import stat
 from collections.abc import Sequence
 from datetime import timedelta
@@ -10,13 +11,19 @@ from pathlib import Path
 
 import pytest
 
-from birthmark.ca.keyfile import SecretUnreadableError, write_private
-from birthmark.console.client import OperatorClient, ServerNotRunningError
+from birthmark.ca.hierarchy import UNNOTED, CaForeignError, CaLostError
+from birthmark.ca.keyfile import SecretExposedError, SecretForeignError, SecretUnreadableError, write_private
+from birthmark.console.client import ForeignFileError, OperatorClient, ServerNotRunningError
 from birthmark.console.lock import DirectoryInUseError, is_served
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.issue import SigningKey
 from birthmark.server.certificate import FreshContext
-from birthmark.server.data_dir import DataDirectory, DataDirectoryError, DataDirectoryExposedError
+from birthmark.server.data_dir import (
+    DataDirectory,
+    DataDirectoryError,
+    DataDirectoryExposedError,
+    DataDirectoryForeignError,
+)
 from fakes import FakeClock, SeededEntropy
 
 
@@ -78,6 +85,102 @@ def test_a_directory_that_anyone_may_write_is_refused(tmp_path: Path) -> None:
     directory.path.chmod(0o777)
     with pytest.raises(DataDirectoryExposedError):
         directory.prepare()
+
+
+def test_a_directory_that_a_group_may_write_is_refused(tmp_path: Path) -> None:
+    directory = a_directory(tmp_path)
+    directory.path.mkdir()
+    directory.path.chmod(0o770)
+    with pytest.raises(DataDirectoryExposedError):
+        directory.prepare()
+
+
+def as_another_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run as somebody to whom the test's own files are a stranger's (root's are everybody's, so not root)."""
+    owner = 4242
+    real = os.fstat, Path.stat
+
+    def renumbered(status: os.stat_result) -> os.stat_result:
+        return os.stat_result((*status[:4], owner, *status[5:]))
+
+    monkeypatch.setattr(os, "fstat", lambda descriptor: renumbered(real[0](descriptor)))
+    monkeypatch.setattr(Path, "stat", lambda self, **options: renumbered(real[1](self, **options)))
+
+
+def test_a_directory_of_another_user_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    directory = a_directory(tmp_path)
+    directory.path.mkdir(mode=0o700)
+    as_another_user(monkeypatch)
+    with pytest.raises(DataDirectoryForeignError) as refused:
+        directory.prepare()
+    assert "4242" in refused.value.explain_cause()
+
+
+def test_a_secret_of_another_user_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    directory = a_directory(tmp_path)
+    directory.prepare()
+    directory.secret("operator.token")
+    directory.hierarchy()
+    as_another_user(monkeypatch)
+    for read in (lambda: directory.secret("operator.token"), directory.hierarchy):
+        with pytest.raises(SecretForeignError):
+            read()
+    directory.release()
+
+
+def test_a_database_that_others_may_read_is_refused(tmp_path: Path) -> None:
+    directory = a_directory(tmp_path)
+    directory.path.mkdir(mode=0o700)
+    (directory.path / "birthmark.db").touch(mode=0o644)
+    with pytest.raises(SecretExposedError):
+        directory.prepare()
+
+
+def test_a_ca_certificate_that_others_may_write_is_refused(tmp_path: Path) -> None:
+    directory = a_directory(tmp_path)
+    directory.prepare()
+    directory.hierarchy()
+    (directory.path / "ca" / "root.pem").chmod(0o666)
+    with pytest.raises(SecretExposedError):
+        directory.hierarchy()
+    directory.release()
+
+
+@pytest.mark.parametrize("leave", [False, True])
+def test_a_lost_ca_is_never_made_anew(tmp_path: Path, leave: bool) -> None:
+    directory = a_directory(tmp_path)
+    directory.prepare()
+    root = directory.hierarchy().root.certificate.thumbprint.hex()
+    shutil.rmtree(directory.path / "ca")
+    if leave:
+        (directory.path / "ca").mkdir()
+    for known in (root, UNNOTED):
+        with pytest.raises(CaLostError) as refused:
+            directory.hierarchy(known)
+    assert "Restore" in refused.value.explain_fix()
+    directory.release()
+
+
+def test_a_ca_that_the_database_does_not_belong_to_is_refused(tmp_path: Path) -> None:
+    directory = a_directory(tmp_path)
+    directory.prepare()
+    directory.hierarchy()
+    with pytest.raises(CaForeignError):
+        directory.hierarchy("00" * 32)
+    directory.release()
+
+
+def test_a_planted_token_or_address_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "endpoints.json").write_text("{}")
+    real = os.fstat
+
+    def planted(descriptor: int) -> os.stat_result:
+        status = real(descriptor)
+        return os.stat_result((*status[:4], 4242, *status[5:]))
+
+    monkeypatch.setattr(os, "fstat", planted)
+    with pytest.raises(ForeignFileError):
+        OperatorClient.of(tmp_path)
 
 
 def test_no_secret_is_open_to_others_without_a_umask(tmp_path: Path) -> None:

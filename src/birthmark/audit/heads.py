@@ -1,0 +1,112 @@
+"""Signed heads: the end of a chain as it was at some moment, in the database and, exported, outside of it."""
+
+import hashlib
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from birthmark.errors import InvalidRequestError
+from birthmark.store import from_micros
+from birthmark.store.chain import head_body
+from birthmark.store.database import Row
+
+MAX_HEAD_BYTES = 4096
+
+
+class HeadInvalidError(InvalidRequestError):
+    """A file that is no exported head."""
+
+    code = "audit.head_invalid"
+    cause = "The file holds no exported head of an audit chain: {detail}."
+    fix = "Give a file that `birthmark audit export --out FILE` wrote."
+
+
+class AuditKey:
+    """Signs heads (Ed25519). The key follows from a secret of the data directory, which is not in the database."""
+
+    def __init__(self, secret: str) -> None:
+        self._key = Ed25519PrivateKey.from_private_bytes(
+            hashlib.sha256(b"birthmark audit\0" + secret.encode()).digest()
+        )
+        self._public = self._key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
+
+    @property
+    def public_key(self) -> bytes:
+        return self._public
+
+    def sign(self, body: bytes) -> bytes:
+        return self._key.sign(body)
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The first `seq` rows of `chain` ended in `digest`; `key` signed that at `at`."""
+
+    chain: str
+    seq: int
+    at_micros: int
+    digest: bytes
+    key: bytes
+    signature: bytes
+
+    @property
+    def at(self) -> datetime:
+        return from_micros(self.at_micros)
+
+    @property
+    def is_genuine(self) -> bool:
+        """Say whether its own key signed it; whose key that is, is another question."""
+        try:
+            public = Ed25519PublicKey.from_public_bytes(self.key)
+            public.verify(self.signature, head_body(self.chain, self.seq, self.at_micros, self.digest))
+        except (InvalidSignature, ValueError):
+            return False
+        return True
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the stable exported form."""
+        return {
+            "chain": self.chain,
+            "seq": self.seq,
+            "at": self.at_micros,
+            "digest": self.digest.hex(),
+            "key": self.key.hex(),
+            "signature": self.signature.hex(),
+        }
+
+
+def head_of(row: Row) -> Head:
+    """Return the head of a row."""
+    return Head(row["chain"], row["seq"], row["at"], bytes(row["digest"]), bytes(row["key"]), bytes(row["signature"]))
+
+
+class _Exported(msgspec.Struct):
+    chain: str
+    seq: int
+    at: int
+    digest: str
+    key: str
+    signature: str
+
+
+def parse_head(text: bytes) -> Head:
+    """Return an exported head. Raise `HeadInvalidError`."""
+    if len(text) > MAX_HEAD_BYTES:
+        raise HeadInvalidError("This is no exported head.", detail="it is too large")
+    try:
+        told = msgspec.json.decode(text, type=_Exported)
+        return Head(
+            told.chain,
+            told.seq,
+            told.at,
+            bytes.fromhex(told.digest),
+            bytes.fromhex(told.key),
+            bytes.fromhex(told.signature),
+        )
+    except (msgspec.MsgspecError, UnicodeDecodeError, ValueError) as error:
+        raise HeadInvalidError("This is no exported head.", detail=error) from error

@@ -1,0 +1,93 @@
+"""`birthmark audit`: is the record of who changed what whole, and a proof of it to keep elsewhere."""
+
+import asyncio
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from birthmark.cli.common import emit, read_file, refusals_shown
+from birthmark.cli.operator import DEFAULT_DATA, DataOption, JsonOption, operator
+
+app = typer.Typer(
+    help="The record of every change: verify it, export its signed end.",
+    epilog="Example: birthmark audit verify",
+    no_args_is_help=True,
+)
+Heads = Annotated[
+    list[Path] | None,
+    typer.Option("--head", metavar="FILE", help="A head that was exported earlier; may be given again."),
+]
+
+
+@app.command()
+def verify(
+    head: Heads = None,
+    data: DataOption = Path(DEFAULT_DATA),
+    as_json: JsonOption = False,
+) -> None:
+    """Check every row, the signed head and heads that were exported earlier; names the first row that is wrong.
+
+    Example: birthmark audit verify --head head-2026-11.json
+    """
+    with refusals_shown(as_json=as_json):
+        texts = [read_file(path, 8192) for path in head or ()]
+        told = _asked(data.expanduser(), texts, rows=None)
+        signed = told["head"] or {}
+        shown = told if as_json else {"rows": told["rows"], "digest": signed.get("digest"), "key": signed.get("key")}
+        emit(as_json, shown)
+
+
+@app.command()
+def export(
+    out: Annotated[Path | None, typer.Option(help="Where to write the head; without it, standard output.")] = None,
+    rows: Annotated[bool, typer.Option("--rows", help="Every row before the head, one JSON object per line.")] = False,
+    data: DataOption = Path(DEFAULT_DATA),
+) -> None:
+    """Verify the chain, then print its signed head. Kept elsewhere, it shows later that nothing before it was changed.
+
+    Example: birthmark audit export --out head-2026-11.json
+    """
+    with refusals_shown():
+        lines: list[str] = []
+        told = _asked(data.expanduser(), [], rows=lines.append if rows else None)
+        text = "".join(f"{line}\n" for line in [*lines, json.dumps(told["head"])])
+        if out is None:
+            typer.echo(text, nl=False)
+        else:
+            out.write_text(text, encoding="utf-8")
+            typer.echo(f"Wrote {out}: {told['rows']} rows up to now are confirmed by it.", err=True)
+
+
+def _asked(data: Path, heads: list[bytes], rows: Callable[[str], None] | None) -> dict[str, Any]:
+    """Verify the file of the data directory, or let its server verify another database."""
+    if not (data / "birthmark.db").exists():
+        answer: dict[str, Any] = operator(data).post(
+            "/audit/verify", {"heads": [text.decode("utf-8", "replace") for text in heads], "rows": rows is not None}
+        )
+        for row in answer.pop("entries", []):
+            if rows is not None:
+                rows(json.dumps(row))
+        return answer
+    return asyncio.run(_read(data, heads, rows))
+
+
+async def _read(data: Path, heads: list[bytes], rows: Callable[[str], None] | None) -> dict[str, Any]:
+    from birthmark.audit import AuditKey, parse_head, verify_chain
+    from birthmark.audit.report import entries, report
+    from birthmark.ca.keyfile import read_private
+    from birthmark.store.readonly import ReadOnlySqlite
+
+    exported = [parse_head(text) for text in heads]
+    key = AuditKey(read_private(data / "audit.seed").strip().decode("ascii", "replace"))
+    database = ReadOnlySqlite.open(data / "birthmark.db")
+    try:
+        verified = await verify_chain(database, key=key.public_key, exported=exported)
+        if rows is not None:
+            async for entry in entries(database):
+                rows(json.dumps(entry))
+        return report(verified)
+    finally:
+        database.close()

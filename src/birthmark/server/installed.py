@@ -1,0 +1,27 @@
+"""What the database knows of the installation it belongs to: the root of its CA."""
+
+from sqlalchemy import bindparam, select
+
+from birthmark.ca.hierarchy import UNNOTED
+from birthmark.iothub import store as hub_store
+from birthmark.pki.certificates import Certificate
+from birthmark.store import Changes, Database, insert, statement
+from birthmark.store.schema import server_facts
+
+_ROOT = "ca.root"
+_FACT = statement(select(server_facts.c.value).where(server_facts.c.name == bindparam("name")))
+_ADD = insert(server_facts, ignore_existing=True)
+
+
+async def root_of(database: Database) -> str | None:
+    """Return the thumbprint of the root this database belongs to (hex); None for a database nobody has used yet."""
+    row = await database.one(_FACT, name=_ROOT)
+    if row is not None:
+        return str(row["value"])
+    # Version 0.1.0 noted no root, but its first start made a hub after the CA.
+    return UNNOTED if await database.one(hub_store.ALL_HUBS) is not None else None
+
+
+async def note_root(database: Database, root: Certificate) -> None:
+    """Remember the root for good, before anything is signed under it."""
+    await database.commit(Changes().run(_ADD, name=_ROOT, value=root.thumbprint.hex()))

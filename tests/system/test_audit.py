@@ -1,0 +1,68 @@
+"""`birthmark audit`: verified while the server runs and after it ended; a tampered file is named."""
+
+import json
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from servers import RunningServer, a_server, free_address
+
+pytestmark = pytest.mark.system
+
+
+def test_the_chain_is_verified_exported_and_found_out_when_it_was_edited(tmp_path: Path) -> None:
+    with a_server(tmp_path) as server:
+        server.run("hub", "create", "hub-2", "--host", "hub2.example")
+        (told,) = server.rows("audit", "verify")
+        assert told["rows"] == told["head"]["seq"] > 3
+        server.run("audit", "export", "--out", str(tmp_path / "head.json"))
+        server.run("hub", "delete", "hub-2", "--yes")
+        server.run("audit", "verify", "--head", str(tmp_path / "head.json"))
+        lines = server.run("audit", "export", "--rows").stdout.splitlines()
+        assert [json.loads(line)["seq"] for line in lines] == [*range(1, len(lines)), len(lines) - 1]
+        assert json.loads(lines[-2])["action"] == "iothub.delete"
+    server.run("audit", "verify", "--head", str(tmp_path / "head.json"))
+    database = sqlite3.connect(server.data / "birthmark.db")
+    database.execute("DELETE FROM audit WHERE seq > 2")
+    database.commit()
+    database.close()
+    refused = server.run("audit", "verify", check=False)
+    assert (refused.returncode, "audit.chain_cut" in refused.stderr) == (1, True)
+    server.start()
+    assert '"audit.break"' in server.log()
+    assert "audit.break_found" in server.run("audit", "verify", check=False).stderr
+    refused = server.run("audit", "verify", "--head", str(tmp_path / "head.json"), check=False)
+    assert "audit.chain_cut" in refused.stderr or "audit.chain_contradicted" in refused.stderr
+    server.stop()
+
+
+def test_another_database_is_verified_by_its_server(tmp_path: Path, postgres_url: str) -> None:
+    with a_server(tmp_path, f'database = "{postgres_url}"\n') as server:
+        (told,) = server.rows("audit", "verify")
+        assert told["rows"] == told["head"]["seq"] > 3
+        assert len(server.run("audit", "export", "--rows").stdout.splitlines()) == told["rows"] + 1
+
+
+def test_a_file_that_is_no_head_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "head.json").write_text("{}")
+    refused = RunningServer(tmp_path, free_address()).run(
+        "audit", "verify", "--head", str(tmp_path / "head.json"), "--data", str(tmp_path), check=False
+    )
+    assert refused.returncode in {1, 5}
+
+
+def test_a_lost_ca_stops_the_start_and_says_what_to_do(tmp_path: Path) -> None:
+    with a_server(tmp_path) as server:
+        pass
+    (server.data / "ca").rename(tmp_path / "ca.lost")
+    with pytest.raises(RuntimeError, match=r"ca\.lost"):
+        server.start()
+    assert server.process is not None
+    assert server.process.stdout is not None
+    server.process.wait(10)
+    server.process.stdout.close()
+    server.process = None
+    (tmp_path / "ca.lost").rename(server.data / "ca")
+    server.start()
+    server.stop()

@@ -7,7 +7,7 @@ from birthmark.dps import model, wire
 from birthmark.dps.rules import attestation, enrollment, registration
 from birthmark.dps.service import authorities, enrollments, instances, registrations
 from birthmark.pki.certificates import CertificateInvalidError
-from birthmark.pki.chains import ChainError
+from birthmark.pki.checks import ChainError
 
 HTTP: Mapping[type[errors.BirthmarkError], tuple[int, int]] = {
     attestation.AttestationError: (401, 401002),

@@ -1,31 +1,29 @@
 """From a leaf to a trust anchor, through whatever else the client sent (RFC 5280 section 6, as far as devices need it).
 
 What a client sends beside its leaf is an unordered bag with extras: Azure's agent sends everything it ever got from
-`cacerts`. Found chains are checked for dates, signatures, CA:TRUE, path length, key usage and critical extensions that
-nobody here understands. Each failure is its own class, because each has its own fix.
+`cacerts`. Found chains are checked for dates, signatures, CA:TRUE, path length, key usage, name constraints and
+critical extensions that nobody here understands; before any signature, every certificate by itself (`checks`). Each
+failure is its own class, because each has its own fix.
 
-Not here: revocation (`ca`), which anchors count (the caller's).
+Not here: revocation by this installation (`ca`), which anchors count (the caller's).
 """
 
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import ClassVar
 
-from birthmark.errors import BirthmarkError, UnauthenticatedError
+from birthmark.errors import BirthmarkError
+from birthmark.pki import checks
 from birthmark.pki.certificates import Certificate, Thumbprint, is_signed_by
+from birthmark.pki.checks import ChainError
+from birthmark.pki.extensions import names_of
+from birthmark.pki.name_constraints import NameUnusableError, refused_by
 
 MAX_DEPTH = 8
 MAX_BAG = 32
+MAX_NEW_SIGNATURES = 24
 _MAX_STEPS = 64
-
-
-class ChainError(UnauthenticatedError):
-    """The certificate does not lead to a trust anchor."""
-
-    code = "pki.chain_refused"
-    depth: ClassVar[int] = 0
 
 
 class ChainIncompleteError(ChainError):
@@ -88,6 +86,22 @@ class UnknownCriticalExtensionError(ChainError):
     fix = "Issue the certificate without that extension, or with the extension not critical."
 
 
+class NameForbiddenError(ChainError):
+    """A CA above may not certify this name (RFC 5280 section 4.2.1.10)."""
+
+    code = "pki.name_forbidden"
+    cause = "'{issuer}' may not certify the {form} of '{subject}': its name constraints leave it out."
+    fix = "Have the certificate issued by a CA whose name constraints permit the name, or with another name."
+
+
+class TooMuchWorkError(ChainError):
+    """More signatures to check than any honest chain needs."""
+
+    code = "pki.too_much_work"
+    cause = "The certificates that were sent need more than {limit} signature checks."
+    fix = "Send only the leaf and its intermediates."
+
+
 @dataclass(slots=True)
 class SignatureCache:
     """Remembers who signed whom, by digest: that never changes. Dates and revocation do, and are not kept here."""
@@ -100,10 +114,41 @@ class SignatureCache:
         if (verdict := self._verdicts.get(pair)) is not None:
             self._verdicts.move_to_end(pair)
             return verdict
-        verdict = self._verdicts[pair] = is_signed_by(certificate, issuer)
+        verdict = self._verdicts[pair] = self._check(certificate, issuer)
         if len(self._verdicts) > self.max_entries:
             self._verdicts.popitem(last=False)
         return verdict
+
+    def knows(self, certificate: Certificate, issuer: Certificate) -> bool:
+        """Say whether the answer costs nothing."""
+        return (certificate.thumbprint, issuer.thumbprint) in self._verdicts
+
+    @staticmethod
+    def _check(certificate: Certificate, issuer: Certificate) -> bool:
+        try:
+            checks.check_strength(issuer)  # a stranger's key may be as large as the certificate allows
+        except ChainError:
+            return False
+        return is_signed_by(certificate, issuer)
+
+    def is_self_signed(self, certificate: Certificate) -> bool:
+        return certificate.is_self_issued and self.is_signed_by(certificate, certificate)
+
+
+@dataclass(slots=True)
+class Signatures:
+    """The signatures of one claim: as many new ones as an honest chain needs, answered from a shared cache."""
+
+    cache: SignatureCache
+    left: int = MAX_NEW_SIGNATURES
+
+    def is_signed_by(self, certificate: Certificate, issuer: Certificate) -> bool:
+        """Say who signed whom. Raise `TooMuchWorkError` when the claim has used up its share."""
+        if not self.cache.knows(certificate, issuer):
+            if self.left <= 0:
+                raise TooMuchWorkError("Too many signatures.", limit=MAX_NEW_SIGNATURES)
+            self.left -= 1
+        return self.cache.is_signed_by(certificate, issuer)
 
     def is_self_signed(self, certificate: Certificate) -> bool:
         return certificate.is_self_issued and self.is_signed_by(certificate, certificate)
@@ -116,18 +161,24 @@ def build_chain(
     now: datetime,
     *,
     allow_partial: bool = False,
-    cache: SignatureCache | None = None,
+    cache: "SignatureCache | Signatures | None" = None,
+    purpose: str | None = None,
+    max_intermediates: int | None = None,
 ) -> tuple[Certificate, ...]:
     """Return the chain (leaf first, anchor last) that holds at `now`, or raise the `ChainError` that says why not.
 
-    `allow_partial` lets a chain end at an anchor that is not self-signed, such as an enrolled intermediate.
-    Of several reasons the one found deepest is raised: it is the closest to a working chain.
+    `allow_partial` lets a chain end at an anchor that is not self-signed, such as an enrolled intermediate: of what an
+    operator put on record, key and name count (RFC 5280 section 6.1.1 (d)).
+    `purpose` is an extended key usage (dotted) that the leaf must be for. Of several reasons the one found deepest is
+    raised: it is the closest to a working chain.
     """
     if len(bag) > MAX_BAG:
         raise ChainTooLongError("Too many certificates were sent.", count=len(bag))
-    verdicts = cache or SignatureCache(max_entries=_MAX_STEPS)
+    verdicts = cache if isinstance(cache, Signatures) else Signatures(cache or SignatureCache(max_entries=_MAX_STEPS))
+    if purpose is not None:
+        checks.check_purpose(leaf, purpose)
     trusted = {one.thumbprint: one for one in anchors if allow_partial or verdicts.is_self_signed(one)}
-    search = _Search(trusted, _by_subject([*trusted.values(), *bag]), now, verdicts)
+    search = _Search(trusted, _by_subject([*trusted.values(), *bag]), now, verdicts, max_intermediates)
     found = search.extend((leaf,))
     if found is None:
         raise search.reason()
@@ -137,7 +188,7 @@ def build_chain(
 def check_dates(certificate: Certificate, now: datetime) -> None:
     """Raise `CertificateExpiredError` or `CertificateNotYetValidError`."""
     not_before, not_after = certificate.not_before, certificate.not_after
-    if not_before <= now <= not_after:
+    if not_before <= now.replace(microsecond=0) <= not_after:  # to the end of that second (RFC 5280 section 4.1.2.5)
         return
     facts = {"subject": certificate.subject_text, "now": _shown(now)}
     if now > not_after:
@@ -178,7 +229,8 @@ class _Search:
     anchors: dict[Thumbprint, Certificate]
     by_subject: dict[bytes, list[Certificate]]
     now: datetime
-    cache: SignatureCache
+    cache: Signatures
+    max_intermediates: int | None = None
     steps: int = 0
     failures: list[tuple[int, BirthmarkError]] = field(default_factory=list)
 
@@ -186,13 +238,14 @@ class _Search:
         """Return the finished chain that begins with `path`, or None after noting why there is none."""
         current = path[-1]
         try:
-            self._check_alone(current)
+            self._check_alone(current, is_leaf=len(path) == 1)
+            if current.thumbprint in self.anchors:
+                _check_names(path)
+                return path
         except ChainError as error:
             self.failures.append((2 * len(path), error))
             return None
-        if current.thumbprint in self.anchors:
-            return path
-        if len(path) >= MAX_DEPTH:
+        if len(path) >= MAX_DEPTH or self._is_too_deep(path):
             self.failures.append((2 * len(path), ChainTooLongError("The chain is too deep.", count=len(path))))
             return None
         seen = {certificate.thumbprint for certificate in path}
@@ -202,6 +255,8 @@ class _Search:
                 continue
             try:
                 self._check_issuer(path, candidate)
+            except TooMuchWorkError:
+                raise
             except ChainError as error:
                 self.failures.append((2 * len(path) + 1, error))
                 continue
@@ -216,12 +271,21 @@ class _Search:
     def reason(self) -> BirthmarkError:
         return max(self.failures, key=lambda failure: failure[0])[1]
 
-    def _check_alone(self, certificate: Certificate) -> None:
+    def _check_alone(self, certificate: Certificate, *, is_leaf: bool) -> None:
+        checks.check_strength(certificate)
+        checks.check_conforming(certificate)
+        if not is_leaf:
+            checks.check_conforming_issuer(certificate)
         if unknown := certificate.extensions.unknown_critical:
             raise UnknownCriticalExtensionError(
                 "A critical extension is not understood.", subject=certificate.subject_text, oid=unknown[0]
             )
         check_dates(certificate, self.now)
+
+    def _is_too_deep(self, path: tuple[Certificate, ...]) -> bool:
+        """Say whether another issuer would make more intermediates than are allowed; self-issued ones do not count."""
+        counted = sum(not certificate.is_self_issued for certificate in path[1:])
+        return self.max_intermediates is not None and counted > self.max_intermediates
 
     def _check_issuer(self, path: tuple[Certificate, ...], issuer: Certificate) -> None:
         current = path[-1]
@@ -242,6 +306,29 @@ class _Search:
             raise NotACAError(
                 "The chain is longer than the CA allows.", detail="its path length is exceeded", **facts()
             )
+
+
+def _check_names(path: Sequence[Certificate]) -> None:
+    """Raise `NameForbiddenError` for a name that a CA above constrains away (RFC 5280 sections 6.1.3 (b) and (c))."""
+    for place, authority in enumerate(path):
+        constraints = authority.extensions.name_constraints
+        if constraints is None:
+            continue
+        for below, certificate in enumerate(path[:place]):
+            if below and certificate.is_self_issued:  # only a leaf that is issued to itself is bound
+                continue
+            try:
+                refused = refused_by(constraints, names_of(certificate.der))
+                form = None if refused is None else refused.form
+            except (ValueError, TypeError) as problem:
+                form = str(problem) if isinstance(problem, NameUnusableError) else "names"
+            if form is not None:
+                raise NameForbiddenError(
+                    "A CA above may not certify this name.",
+                    subject=certificate.subject_text,
+                    issuer=authority.subject_text,
+                    form=form.replace("_", " "),
+                )
 
 
 def _by_subject(certificates: Iterable[Certificate]) -> dict[bytes, list[Certificate]]:

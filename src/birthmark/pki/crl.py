@@ -1,14 +1,37 @@
 """Certificate revocation lists (RFC 5280 section 5)."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
+from itertools import pairwise
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from birthmark.pki.certificates import Certificate
+from birthmark.pki.checks import ChainError
 from birthmark.pki.issue import Issuer, hash_for
+
+MAX_CRL_BYTES = 16 * 1024 * 1024
+_UNREADABLE = (ValueError, TypeError, x509.UnsupportedGeneralNameType, x509.DuplicateExtension, UnsupportedAlgorithm)
+
+
+class CrlRefusedError(ChainError):
+    """A revocation list that cannot be relied on."""
+
+    code = "pki.crl_refused"
+    cause = "The revocation list of '{issuer}' is refused: {detail}."
+    fix = "Fetch the CA's current list; a Birthmark CA writes it with `birthmark ca crl`."
+
+
+class ListedAsRevokedError(ChainError):
+    """The issuer took the certificate back."""
+
+    code = "pki.listed_as_revoked"
+    cause = "'{issuer}' revoked '{subject}' at {revoked_at}."
+    fix = "Issue a new certificate with a new key if the device is to be trusted again."
 
 
 class RevocationReason(Enum):
@@ -54,6 +77,57 @@ def build_crl(
     for revocation in revocations:
         builder = builder.add_revoked_certificate(_entry(revocation))
     return builder.sign(issuer.private_key, hash_for(issuer.private_key)).public_bytes(Encoding.DER)
+
+
+def parse_crl(data: bytes) -> x509.CertificateRevocationList:
+    """Return the list in PEM or DER. Raise `CrlRefusedError`."""
+    if len(data) > MAX_CRL_BYTES:
+        raise CrlRefusedError("The revocation list is too large.", issuer="?", detail=f"over {MAX_CRL_BYTES} bytes")
+    try:
+        load = x509.load_pem_x509_crl if b"-----BEGIN" in data else x509.load_der_x509_crl
+        found = load(data)
+        _ = (found.issuer, found.last_update_utc, found.next_update_utc, list(found.extensions))
+    except _UNREADABLE as problem:
+        detail = "it cannot be read"
+        raise CrlRefusedError("The revocation list cannot be read.", issuer="?", detail=detail) from problem
+    return found
+
+
+def check_crls(chain: Sequence[Certificate], lists: Sequence[x509.CertificateRevocationList], now: datetime) -> None:
+    """Raise `ListedAsRevokedError` for a certificate of `chain` (leaf first) on a list of its issuer.
+
+    A list that breaks the rules is no reason to believe anybody: `CrlRefusedError`. Lists of others do not count.
+    """
+    for certificate, issuer in pairwise(chain):
+        for one in lists:
+            if one.issuer.public_bytes() != issuer.subject_der:
+                continue
+            _check_list(one, issuer, now)
+            entry = one.get_revoked_certificate_by_serial_number(certificate.serial)
+            if entry is not None:
+                raise ListedAsRevokedError(
+                    "The certificate is on its issuer's revocation list.",
+                    subject=certificate.subject_text,
+                    issuer=issuer.subject_text,
+                    revoked_at=entry.revocation_date_utc,
+                )
+
+
+def _check_list(one: x509.CertificateRevocationList, issuer: Certificate, now: datetime) -> None:
+    usage = issuer.extensions.key_usage
+    numbers = [extension for extension in one.extensions if isinstance(extension.value, x509.CRLNumber)]
+    unknown = [extension for extension in one.extensions if extension.critical]
+    problems = (
+        (usage is not None and "crl_sign" not in usage, "its CA may not sign lists"),
+        (len(numbers) != 1, "it has no number"),
+        (bool(unknown), "it has a critical extension that is not understood here"),
+        (one.last_update_utc > now, "it is of the future"),
+        (one.next_update_utc is None or one.next_update_utc < now, "it is out of date"),
+        (not one.is_signature_valid(issuer.public_key()), "its CA did not sign it"),  # type: ignore[arg-type]
+    )
+    for is_broken, detail in problems:
+        if is_broken:
+            raise CrlRefusedError("The revocation list is refused.", issuer=issuer.subject_text, detail=detail)
 
 
 def _entry(revocation: Revocation) -> x509.RevokedCertificate:

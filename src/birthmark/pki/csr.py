@@ -141,6 +141,7 @@ class CertificateRequest:
 
 
 _UNREADABLE = (
+    KeyError,  # an unknown TLS feature
     x509.InvalidVersion,
     x509.DuplicateExtension,
     ValueError,

@@ -12,13 +12,23 @@ from typing import Any
 from asn1crypto import x509 as asn1
 from cryptography import x509
 
+from birthmark.pki.name_constraints import Name, NameConstraints
+
 CLIENT_AUTH = "1.3.6.1.5.5.7.3.2"
 SERVER_AUTH = "1.3.6.1.5.5.7.3.1"
 OCSP_SIGNING = "1.3.6.1.5.5.7.3.9"
-# Critical extensions whose meaning is honored here. Name constraints are not: a CA that has them is refused.
+# Critical extensions whose meaning is honored here.
 _KNOWN_CRITICAL = frozenset(
-    {"basic_constraints", "key_usage", "extended_key_usage", "subject_alt_name", "certificate_policies"}
+    {
+        "basic_constraints",
+        "key_usage",
+        "extended_key_usage",
+        "subject_alt_name",
+        "certificate_policies",
+        "name_constraints",
+    }
 )
+_MUST_BE_CRITICAL = frozenset({"name_constraints", "policy_constraints"})  # RFC 5280 sections 4.2.1.10 and 4.2.1.11
 
 
 _READERS: Mapping[str, Callable[[Any], Any]] = {
@@ -28,6 +38,7 @@ _READERS: Mapping[str, Callable[[Any], Any]] = {
     "key_identifier": lambda value: value.parsed.native,
     "authority_key_identifier": lambda value: value.parsed["key_identifier"].native,
     "subject_alt_name": lambda value: value.contents,
+    "name_constraints": lambda value: _constraints(value.parsed),
 }
 
 
@@ -45,7 +56,12 @@ class Extensions:
     authority_key_id: bytes | None = None
     subject_alt_name: bytes | None = None
     """The DER value, for comparison byte by byte."""
+    name_constraints: NameConstraints | None = None
     unknown_critical: tuple[str, ...] = ()
+    wrongly_critical: tuple[str, ...] = ()
+    """Extensions that RFC 5280 wants critical and that are not, by asn1crypto's names."""
+    critical: frozenset[str] = frozenset()
+    """Those of basic_constraints and subject_alt_name that are critical."""
 
 
 _USAGES = {
@@ -64,7 +80,7 @@ def read_extensions(der: bytes, parsed: x509.Certificate | None = None) -> Exten
     if parsed is not None:
         try:
             return _read_plain(parsed.extensions)
-        except (ValueError, x509.DuplicateExtension, _Unusual):
+        except (ValueError, TypeError, KeyError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType, _Unusual):
             pass  # the thorough reader decides
     try:
         return _read_thoroughly(der)
@@ -73,12 +89,15 @@ def read_extensions(der: bytes, parsed: x509.Certificate | None = None) -> Exten
         raise ValueError("the extensions are damaged") from problem
 
 
+_LEFT_TO_THE_OTHER = (x509.SubjectAlternativeName, x509.NameConstraints, x509.PolicyConstraints)
+
+
 class _Unusual(Exception):  # noqa: N818 - a way out to the thorough reader
     """Something the quick reader leaves to the other."""
 
 
 def _read_plain(found: x509.Extensions) -> Extensions:
-    is_ca, path_length = False, None
+    is_ca, path_length, is_critical = False, None, False
     key_usage: frozenset[str] | None = None
     purposes: frozenset[str] | None = None
     subject_key_id: bytes | None = None
@@ -86,7 +105,7 @@ def _read_plain(found: x509.Extensions) -> Extensions:
     for extension in found:
         value = extension.value
         if isinstance(value, x509.BasicConstraints):
-            is_ca, path_length = value.ca, value.path_length
+            is_ca, path_length, is_critical = value.ca, value.path_length, extension.critical
         elif isinstance(value, x509.KeyUsage):
             if value.key_agreement:  # encipherOnly and decipherOnly hang on it
                 raise _Unusual
@@ -97,7 +116,7 @@ def _read_plain(found: x509.Extensions) -> Extensions:
             subject_key_id = value.digest
         elif isinstance(value, x509.AuthorityKeyIdentifier):
             authority_key_id = value.key_identifier
-        elif extension.critical or isinstance(value, x509.SubjectAlternativeName):
+        elif extension.critical or isinstance(value, _LEFT_TO_THE_OTHER):
             raise _Unusual
     return Extensions(
         is_ca=is_ca,
@@ -106,20 +125,27 @@ def _read_plain(found: x509.Extensions) -> Extensions:
         extended_key_usage=purposes,
         subject_key_id=subject_key_id,
         authority_key_id=authority_key_id,
+        critical=frozenset({"basic_constraints"} if is_critical else ()),
     )
 
 
 def _read_thoroughly(der: bytes) -> Extensions:
     values: dict[str, Any] = {}
     unknown: list[str] = []
+    wrong: list[str] = []
+    critical: set[str] = set()
     for extension in asn1.Certificate.load(der, strict=True)["tbs_certificate"]["extensions"] or ():
         name: str = extension["extn_id"].native
         if name in values:
             msg = f"extension {name} twice"  # RFC 5280 section 4.2 forbids it
             raise ValueError(msg)
         values[name] = _READERS[name](extension["extn_value"]) if name in _READERS else None
-        if extension["critical"].native and name not in _KNOWN_CRITICAL:
-            unknown.append(extension["extn_id"].dotted)
+        if extension["critical"].native:
+            critical.add(name)
+            if name not in _KNOWN_CRITICAL:
+                unknown.append(extension["extn_id"].dotted)
+        elif name in _MUST_BE_CRITICAL:
+            wrong.append(name)
     is_ca, path_length = values.get("basic_constraints", (False, None))
     return Extensions(
         is_ca=is_ca,
@@ -129,5 +155,63 @@ def _read_thoroughly(der: bytes) -> Extensions:
         subject_key_id=values.get("key_identifier"),
         authority_key_id=values.get("authority_key_identifier"),
         subject_alt_name=values.get("subject_alt_name"),
+        name_constraints=values.get("name_constraints"),
         unknown_critical=tuple(unknown),
+        wrongly_critical=tuple(wrong),
+        critical=frozenset(critical & {"basic_constraints", "subject_alt_name"}),
+    )
+
+
+def names_of(der: bytes) -> tuple[Name, ...]:
+    """Return the names of a DER certificate that name constraints are about: subject, mail addresses in it, and SAN.
+
+    Raise `ValueError` or `TypeError`.
+    """
+    try:
+        tbs = asn1.Certificate.load(der, strict=True)["tbs_certificate"]
+        found: list[Name] = []
+        subject = tbs["subject"]
+        if rdns := _rdns(subject):
+            found.append(Name("directory_name", rdns))
+        san = next((one for one in tbs["extensions"] or () if one["extn_id"].native == "subject_alt_name"), None)
+        if san is not None:
+            found += [_name(general) for general in san["extn_value"].parsed]
+        if not any(name.form == "rfc822_name" for name in found):  # RFC 5280 section 4.2.1.10, legacy
+            found += [
+                Name("rfc822_name", pair["value"].native)
+                for rdn in subject.chosen
+                for pair in rdn
+                if pair["type"].native == "email_address"
+            ]
+        return tuple(found)
+    except (IndexError, KeyError, AttributeError, RecursionError, OverflowError) as problem:
+        raise ValueError("the names are damaged") from problem
+
+
+def _constraints(value: Any) -> NameConstraints:
+    def subtrees(part: str) -> tuple[Name, ...]:
+        return tuple(_name(subtree["base"]) for subtree in value[part] or ())
+
+    return NameConstraints(subtrees("permitted_subtrees"), subtrees("excluded_subtrees"))
+
+
+def _name(general: Any) -> Name:
+    """Return a general name; of forms that nobody compares, only the form."""
+    form: str = general.name
+    match form:
+        case "directory_name":
+            return Name(form, _rdns(general.chosen))
+        case "ip_address":
+            return Name(form, bytes(general.chosen.contents or b""))
+        case "dns_name" | "rfc822_name" | "uniform_resource_identifier":
+            return Name(form, (general.chosen.contents or b"").decode("latin-1"))
+        case _:
+            return Name(form, b"")
+
+
+def _rdns(name: Any) -> tuple[bytes, ...]:
+    """Return the relative names, each with its string values in one form, so that equal names are equal bytes."""
+    return tuple(
+        b"".join(sorted(pair["type"].dump() + pair["value"].native.casefold().encode() for pair in rdn))
+        for rdn in name.chosen
     )

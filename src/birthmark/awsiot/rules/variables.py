@@ -154,6 +154,13 @@ def _add(values: dict[str, tuple[str, ...]], key: str, texts: tuple[str, ...]) -
 def _alternative_names(certificate: Certificate) -> tuple[x509.GeneralName, ...]:
     try:
         found = certificate.parsed.extensions.get_extension_for_class(x509.SubjectAlternativeName)
-    except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError):
+    except (
+        x509.ExtensionNotFound,
+        x509.DuplicateExtension,
+        x509.UnsupportedGeneralNameType,
+        ValueError,
+        TypeError,
+        KeyError,
+    ):
         return ()
     return tuple(found.value)

@@ -12,7 +12,8 @@ from birthmark.auth.sas import check_resource, check_sas, derive_device_key, par
 from birthmark.dps.model import Authority, Claim, Enrollment, Signer
 from birthmark.errors import ForbiddenError, UnauthenticatedError
 from birthmark.pki.certificates import Certificate
-from birthmark.pki.chains import MAX_BAG, MAX_DEPTH, SignatureBrokenError, SignatureCache, build_chain, check_dates
+from birthmark.pki.chains import MAX_BAG, MAX_DEPTH, SignatureBrokenError, Signatures, build_chain, check_dates
+from birthmark.pki.checks import check_client
 from birthmark.pki.names import fold
 
 
@@ -133,6 +134,7 @@ def check_individual(enrollment: Enrollment, claim: Claim, now: datetime) -> Non
             thumbprint=leaf.thumbprint.hex(),
             expected=" or ".join(on_record) or "none",
         )
+    check_client(leaf, is_pinned=True)
     check_dates(leaf, now)
 
 
@@ -172,7 +174,7 @@ def find_group(
     claim: Claim,
     signers: Sequence[Signer],
     authorities: Sequence[Authority],
-    cache: SignatureCache,
+    cache: Signatures,
     now: datetime,
 ) -> GroupHit:
     """Return the group closest to the leaf whose certificate issued it, through what the device sent.
@@ -181,6 +183,7 @@ def find_group(
     or a `ChainError`.
     """
     leaf = check_common_name(claim)
+    check_client(leaf)
     current, bag = leaf, claim.chain[:MAX_BAG]
     for _ in range(MAX_DEPTH):
         check_dates(current, now)
@@ -188,7 +191,7 @@ def find_group(
             if signer.certificate.subject == current.issuer and cache.is_signed_by(current, signer.certificate):
                 # The walk only finds the group; that the chain holds (CA:TRUE, path length …) is this call's verdict.
                 build_chain(leaf, bag, [signer.certificate], now, allow_partial=True, cache=cache)
-                check_verified(signer, bag, authorities, cache)
+                check_verified(signer, bag, authorities, cache, now)
                 return GroupHit(signer.group_id, signer.certificate)
         above = _issuer_in(bag, current, cache)
         if above is None:
@@ -221,11 +224,12 @@ def find_group(
 
 
 def check_verified(
-    signer: Signer, bag: Sequence[Certificate], authorities: Sequence[Authority], cache: SignatureCache
+    signer: Signer, bag: Sequence[Certificate], authorities: Sequence[Authority], cache: Signatures, now: datetime
 ) -> None:
     """Check that the group's certificate is a verified CA, or leads to one. Raise `CaUnverifiedError`."""
     current = signer.certificate
     for _ in range(MAX_DEPTH):
+        check_dates(current, now)  # a root that has ended vouches for nobody
         if any(a.is_verified and a.certificate == current for a in authorities):
             return
         above = _issuer_in([*(a.certificate for a in authorities), *bag], current, cache)
@@ -237,9 +241,7 @@ def check_verified(
     )
 
 
-def _issuer_in(
-    candidates: Sequence[Certificate], certificate: Certificate, cache: SignatureCache
-) -> Certificate | None:
+def _issuer_in(candidates: Sequence[Certificate], certificate: Certificate, cache: Signatures) -> Certificate | None:
     for candidate in candidates:
         is_possible = candidate != certificate and candidate.is_ca
         if is_possible and candidate.subject == certificate.issuer and cache.is_signed_by(certificate, candidate):

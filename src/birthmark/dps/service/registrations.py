@@ -13,7 +13,7 @@ from birthmark.dps.rules.registration import decide
 from birthmark.dps.service.enrollments import Enrollments
 from birthmark.dps.service.instances import Instances
 from birthmark.errors import ConflictError, NotFoundError, ThrottledError, UnauthenticatedError
-from birthmark.pki.chains import MAX_BAG, SignatureCache
+from birthmark.pki.chains import MAX_BAG, SignatureCache, Signatures
 from birthmark.pki.names import parse_registration_id
 from birthmark.store import Changes, Database
 
@@ -85,7 +85,7 @@ class Registrations:
         if claim.leaf is None and claim.token:
             return await self._attested(instance, await self._key_group(instance, claim), claim)
         signers, authorities = await self._issuers_of(instance, claim)
-        hit = attestation.find_group(claim, signers, authorities, self._signatures, now)
+        hit = attestation.find_group(claim, signers, authorities, Signatures(self._signatures), now)
         group = await self._enrollments.get(instance.id_scope, hit.group_id, is_group=True)
         attestation.check_enabled(group, claim)
         return await self._attested(instance, group, claim)

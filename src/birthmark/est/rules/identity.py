@@ -9,6 +9,7 @@ from birthmark.errors import ForbiddenError, UnauthenticatedError
 from birthmark.est.model import BootstrapCa
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.chains import ChainIncompleteError, SignatureCache, build_chain, check_dates
+from birthmark.pki.checks import check_client
 
 
 class ClientCertificateUnknownError(UnauthenticatedError):
@@ -50,6 +51,7 @@ def identify(
             )
         check_dates(leaf, max(now - expired_grace, leaf.not_before) if now >= leaf.not_before else now)
         return Principal(PrincipalKind.DEVICE, issued.device_id, issued.device_id, leaf.thumbprint)
+    check_client(leaf)
     try:
         chain = build_chain(
             leaf, bag, [known.certificate for known in bootstrap_cas], now, allow_partial=True, cache=cache

@@ -7,6 +7,7 @@ from birthmark.errors import ForbiddenError, UnauthenticatedError
 from birthmark.iothub.model import AuthenticationType, Device
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.chains import check_dates
+from birthmark.pki.checks import check_client
 
 
 class DeviceDisabledError(ForbiddenError):
@@ -55,6 +56,7 @@ def authenticate(device: Device, host: str, leaf: Certificate | None, password: 
                     expected=" or ".join(t.lower() for t in on_record) or "none",
                     **facts,
                 )
+            check_client(leaf, is_pinned=True)
             check_dates(leaf, now)
         case AuthenticationType.SAS:
             if not password:

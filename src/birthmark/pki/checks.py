@@ -1,0 +1,134 @@
+"""What one certificate must be by itself: strong enough, for this purpose, and as RFC 5280 has it.
+
+Cheap, and done before any signature is looked at. Not here: dates and chains (`chains`).
+"""
+
+from typing import ClassVar
+
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
+
+from birthmark.errors import UnauthenticatedError
+from birthmark.pki.certificates import Certificate
+from birthmark.pki.extensions import CLIENT_AUTH, SERVER_AUTH
+
+ANY_PURPOSE = "2.5.29.37.0"
+MIN_RSA_BITS, MAX_RSA_BITS = 2048, 8192
+MAX_SERIAL_BITS = 159  # 20 octets, and positive (RFC 5280 section 4.1.2.2)
+_PURPOSES = {CLIENT_AUTH: "TLS clients", SERVER_AUTH: "TLS servers"}
+
+
+class ChainError(UnauthenticatedError):
+    """The certificate does not lead to a trust anchor."""
+
+    code = "pki.chain_refused"
+    depth: ClassVar[int] = 0
+
+
+class KeyStrengthError(ChainError):
+    """A key too weak to prove anything, too large to check for strangers, or of a kind that TLS does not use."""
+
+    code = "pki.key_strength"
+    cause = "The key of '{subject}' is {key}; RSA needs 2048 to 8192 bits, else an EC, Ed25519 or Ed448 key."
+    fix = "Generate another key, for example with `birthmark element keygen`, and have its certificate issued anew."
+
+
+class WrongPurposeError(ChainError):
+    """The certificate says that it is for something else."""
+
+    code = "pki.wrong_purpose"
+    cause = "The certificate '{subject}' is not for {purpose}: {detail}."
+    fix = "Issue it anew with extendedKeyUsage clientAuth, keyUsage digitalSignature and CA:FALSE."
+
+
+class CertificateNonconformingError(ChainError):
+    """The certificate breaks a rule of RFC 5280 that its issuer had to keep."""
+
+    code = "pki.certificate_nonconforming"
+    cause = "The certificate '{subject}' breaks RFC 5280: {detail}."
+    fix = (
+        "Issue it anew as the RFC has it. A CA certificate made again with the same name and key stays good for all "
+        "that it signed."
+    )
+
+
+def check_strength(certificate: Certificate) -> None:
+    """Raise `KeyStrengthError` unless the key is neither weak nor a burden."""
+    key = certificate.public_key()
+    if isinstance(key, rsa.RSAPublicKey):
+        if MIN_RSA_BITS <= key.key_size <= MAX_RSA_BITS:
+            return
+        kind = f"RSA with {key.key_size} bits"
+    elif isinstance(key, ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey | ed448.Ed448PublicKey):
+        return
+    else:
+        kind = type(key).__name__.removesuffix("PublicKey")
+    raise KeyStrengthError("The key is not accepted.", subject=certificate.subject_text, key=kind)
+
+
+def check_client(leaf: Certificate, *, is_pinned: bool = False) -> None:
+    """Raise unless `leaf` may authenticate a TLS client, as far as it says what it is for.
+
+    `is_pinned`: somebody put this very certificate on record; then a self-signed one may call itself a CA, as openssl's
+    defaults do.
+    """
+    check_strength(leaf)
+    check_conforming(leaf)
+    check_purpose(leaf, CLIENT_AUTH)
+    facts = {"subject": leaf.subject_text, "purpose": _PURPOSES[CLIENT_AUTH]}
+    usage = leaf.extensions.key_usage
+    if usage is not None and "digital_signature" not in usage:
+        raise WrongPurposeError("It may not sign.", detail="its keyUsage lacks digitalSignature", **facts)
+    if leaf.is_ca and not (is_pinned and leaf.is_self_issued):
+        raise WrongPurposeError("It is a CA's.", detail="it is a CA certificate", **facts)
+
+
+def check_purpose(leaf: Certificate, purpose: str) -> None:
+    """Raise `WrongPurposeError` when the extended key usage leaves `purpose` (dotted) out."""
+    allowed = leaf.extensions.extended_key_usage
+    if allowed is None or purpose in allowed or ANY_PURPOSE in allowed:
+        return
+    raise WrongPurposeError(
+        "It is for another purpose.",
+        subject=leaf.subject_text,
+        purpose=_PURPOSES.get(purpose, purpose),
+        detail=f"its extendedKeyUsage has only {', '.join(sorted(allowed)) or 'nothing'}",
+    )
+
+
+def check_conforming(certificate: Certificate) -> None:
+    """Raise `CertificateNonconformingError` for what no certificate may be (RFC 5280 sections 4.1 and 4.2)."""
+    says = certificate.extensions
+    usage = says.key_usage or frozenset()
+    problems = (
+        (certificate.serial.bit_length() > MAX_SERIAL_BITS, "its serial number has more than 20 octets"),
+        (says.extended_key_usage == frozenset(), "its extendedKeyUsage names no purpose"),
+        (not says.is_ca and "key_cert_sign" in usage, "it may sign certificates and is no CA"),
+        (not says.is_ca and says.name_constraints is not None, "it constrains names and is no CA"),
+        (bool(says.wrongly_critical), f"{', '.join(says.wrongly_critical)} is not critical"),
+        (_is_nameless(certificate), "it has no subject, and its subjectAltName is not critical"),
+        (says.is_ca and not list(certificate.subject), "a CA without a subject"),
+    )
+    for is_broken, detail in problems:
+        if is_broken:
+            raise _nonconforming(certificate, detail)
+
+
+def check_conforming_issuer(certificate: Certificate) -> None:
+    """Raise `CertificateNonconformingError` for a CA that does not name its keys (sections 4.2.1.1 and 4.2.1.2)."""
+    if certificate.extensions.subject_key_id is None:
+        raise _nonconforming(certificate, "a CA without subjectKeyIdentifier")
+    if certificate.extensions.authority_key_id is None and not certificate.is_self_issued:
+        raise _nonconforming(certificate, "a CA without authorityKeyIdentifier")
+
+
+def _is_nameless(certificate: Certificate) -> bool:
+    says = certificate.extensions
+    return (
+        not list(certificate.subject) and says.subject_alt_name is not None and "subject_alt_name" not in says.critical
+    )
+
+
+def _nonconforming(certificate: Certificate, detail: str) -> CertificateNonconformingError:
+    return CertificateNonconformingError(
+        "The certificate breaks a rule.", subject=certificate.subject_text or "without a subject", detail=detail
+    )

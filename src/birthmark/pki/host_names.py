@@ -1,0 +1,58 @@
+"""Is this certificate for that host? (RFC 9525, with names in subjectAltName only)"""
+
+import ipaddress
+
+from birthmark.pki.certificates import Certificate
+from birthmark.pki.checks import ChainError
+from birthmark.pki.extensions import names_of
+from birthmark.pki.name_constraints import is_host_name
+
+
+class HostNotCoveredError(ChainError):
+    """The certificate is for other hosts."""
+
+    code = "pki.host_not_covered"
+    cause = "The certificate '{subject}' is not for {host}; its subjectAltName has {names}."
+    fix = "Issue one with that name: `birthmark ca issue {host} --profile server --dns {host}`."
+
+
+def check_host(certificate: Certificate, host: str) -> None:
+    """Raise `HostNotCoveredError` unless a DNS name or an address of the certificate is `host`."""
+    try:
+        names = names_of(certificate.der)
+    except (ValueError, TypeError):
+        names = ()
+    try:
+        address = ipaddress.ip_address(host.strip("[]")).packed
+    except ValueError:
+        found = [str(name.value) for name in names if name.form == "dns_name"]
+        is_covered = "_" not in host and is_host_name(host) and any(_covers(name, host) for name in found)
+    else:
+        is_covered = any(name.form == "ip_address" and name.value == address for name in names)
+    if not is_covered:
+        raise HostNotCoveredError(
+            "The certificate is for another host.",
+            subject=certificate.subject_text,
+            host=host,
+            names=", ".join(_shown(name.form, name.value) for name in names if name.form in _HOSTS) or "no host",
+        )
+
+
+_HOSTS = {"dns_name", "ip_address"}
+
+
+def _covers(name: str, host: str) -> bool:
+    """A wildcard stands for one whole label, the first."""
+    name, host = name.lower(), host.lower()
+    if name.startswith("*."):
+        return is_host_name(name[2:]) and host.partition(".")[2] == name[2:]
+    return is_host_name(name) and name == host
+
+
+def _shown(form: str, value: object) -> str:
+    if form == "ip_address" and isinstance(value, bytes):
+        try:
+            return str(ipaddress.ip_address(value))
+        except ValueError:
+            return value.hex()
+    return ascii(value)[1:-1]

@@ -1,0 +1,184 @@
+"""Name constraints: which names a CA may certify (RFC 5280 section 4.2.1.10 and 6.1.4 (g)).
+
+A constraint binds names of its own form only, in the certificate's subject and subjectAltName. Directory names, DNS
+names, mail addresses, IP addresses and hosts of URIs are compared; a constraint of another form refuses every
+certificate that carries a name of that form, as the standard asks of who cannot compare it.
+
+Forms are named as asn1crypto names them: directory_name, dns_name, rfc822_name, ip_address,
+uniform_resource_identifier and so on. Values are text, or bytes (DER of a directory name's RDNs, an address).
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+MAX_NAMES = 256
+MAX_CONSTRAINTS = 256
+
+Value = str | bytes | tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Name:
+    """One general name."""
+
+    form: str
+    value: Value
+
+
+@dataclass(frozen=True, slots=True)
+class NameConstraints:
+    """Subtrees that are permitted and excluded; none permitted of a form means that all of it are."""
+
+    permitted: tuple[Name, ...] = ()
+    excluded: tuple[Name, ...] = ()
+
+
+class NameUnusableError(ValueError):
+    """A name, or a constraint, that is not what its form says."""
+
+
+_LABEL = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)")
+_IP4, _IP6 = 4, 16
+
+
+def refused_by(constraints: NameConstraints, names: Sequence[Name]) -> Name | None:
+    """Return the first name that may not be under these constraints; None when all may.
+
+    Raise `NameUnusableError` for a name or a constraint of a compared form that cannot be read.
+    """
+    if len(names) > MAX_NAMES or len(constraints.permitted) + len(constraints.excluded) > MAX_CONSTRAINTS:
+        msg = "too many names or constraints"
+        raise NameUnusableError(msg)
+    for constraint in (*constraints.permitted, *constraints.excluded):
+        _check_constraint(constraint)
+    for name in names:
+        _check_name(name)
+        of_form = [one for one in constraints.permitted if one.form == name.form]
+        forbidden = [one for one in constraints.excluded if one.form == name.form]
+        if name.form not in _MATCHERS and (of_form or forbidden):
+            return name
+        if any(_matches(name, one) or _may_match(name, one) for one in forbidden):
+            return name
+        if of_form and not any(_matches(name, one) for one in of_form):
+            return name
+    return None
+
+
+def _matches(name: Name, constraint: Name) -> bool:
+    return _MATCHERS[name.form](name.value, constraint.value)
+
+
+def _may_match(name: Name, constraint: Name) -> bool:
+    """A wildcard stands for names on both sides of a constraint below it: some that it covers, some not."""
+    if name.form != "dns_name":
+        return False
+    wildcard, domain = str(name.value).lower(), str(constraint.value).lower()
+    return wildcard.startswith("*.") and domain.endswith(wildcard[1:])
+
+
+def _directory(name: Value, constraint: Value) -> bool:
+    assert isinstance(name, tuple)  # noqa: S101 - made by the reader of extensions
+    assert isinstance(constraint, tuple)  # noqa: S101 - as above
+    return name[: len(constraint)] == constraint
+
+
+def _dns(name: Value, constraint: Value) -> bool:
+    """A constraint `example.com` covers itself and everything below; an empty one covers all."""
+    host, domain = str(name).lower().removeprefix("*."), str(constraint).lower()
+    return not domain or host == domain or host.endswith(f".{domain}")
+
+
+def _email(name: Value, constraint: Value) -> bool:
+    """`user@host` is one mailbox, `host` every mailbox there, `.domain` every mailbox below."""
+    local, _, host = str(name).rpartition("@")
+    wanted = str(constraint)
+    if "@" in wanted:
+        mailbox, _, where = wanted.rpartition("@")
+        return mailbox == local and where.lower() == host.lower()
+    if wanted.startswith("."):
+        return host.lower().endswith(wanted.lower())
+    return not wanted or host.lower() == wanted.lower()
+
+
+def _address(name: Value, constraint: Value) -> bool:
+    assert isinstance(name, bytes)  # noqa: S101 - as above
+    assert isinstance(constraint, bytes)  # noqa: S101 - as above
+    if len(constraint) != 2 * len(name):
+        return False
+    network, mask = constraint[: len(name)], constraint[len(name) :]
+    return all(a & m == n & m for a, n, m in zip(name, network, mask, strict=True))
+
+
+def _uri(name: Value, constraint: Value) -> bool:
+    host = (urlsplit(str(name)).hostname or "").lower()
+    wanted = str(constraint).lower()
+    return host.endswith(wanted) if wanted.startswith(".") else host == wanted
+
+
+_MATCHERS: Mapping[str, Callable[[Value, Value], bool]] = {
+    "directory_name": _directory,
+    "dns_name": _dns,
+    "rfc822_name": _email,
+    "ip_address": _address,
+    "uniform_resource_identifier": _uri,
+}
+
+
+def _check_name(name: Name) -> None:
+    value = name.value
+    match name.form:
+        case "dns_name":
+            is_good = is_host_name(str(value).removeprefix("*."))
+        case "rfc822_name":
+            local, at, host = str(value).rpartition("@")
+            is_good = bool(local and at) and "@" not in local and is_host_name(host)
+        case "ip_address":
+            is_good = isinstance(value, bytes) and len(value) in {_IP4, _IP6}
+        case "uniform_resource_identifier":
+            is_good = _has_host(str(value))
+        case _:
+            is_good = True
+    if not is_good:
+        msg = f"{name.form} is not well formed"
+        raise NameUnusableError(msg)
+
+
+def _check_constraint(constraint: Name) -> None:
+    value = constraint.value
+    match constraint.form:
+        case "dns_name":
+            is_good = not value or is_host_name(str(value))
+        case "rfc822_name":
+            host = str(value).rpartition("@")[2]
+            is_good = not value or is_host_name(host.removeprefix("."))
+        case "ip_address":
+            is_good = isinstance(value, bytes) and len(value) in {2 * _IP4, 2 * _IP6} and _is_mask(value)
+        case "uniform_resource_identifier":
+            is_good = is_host_name(str(value).removeprefix("."))
+        case _:
+            is_good = True
+    if not is_good:
+        msg = f"the constraint on {constraint.form} is not well formed"
+        raise NameUnusableError(msg)
+
+
+def is_host_name(text: str) -> bool:
+    """Say whether `text` is a host name by its labels; an underscore is let through, as devices have them."""
+    return 0 < len(text) <= 253 and all(_LABEL.fullmatch(label) for label in text.split("."))  # noqa: PLR2004 - RFC 1035
+
+
+def _is_mask(value: bytes) -> bool:
+    """Say whether the second half is ones, then zeros."""
+    bits = int.from_bytes(value[len(value) // 2 :])
+    width = 8 * (len(value) // 2)
+    inverted = bits ^ ((1 << width) - 1)
+    return inverted & (inverted + 1) == 0
+
+
+def _has_host(text: str) -> bool:
+    try:
+        return bool(urlsplit(text).hostname)
+    except ValueError:
+        return False

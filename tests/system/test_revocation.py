@@ -67,3 +67,25 @@ def test_a_revoked_certificate_is_refused_everywhere_and_loses_its_connection(tm
         assert server.why("taken-back")["code"] == "ca.certificate_revoked"
         assert server.rows("est", "certificates", thumbprint)[0]["reason"] == "keyCompromise"
         assert server.run("est", "revoke", thumbprint, check=False).returncode == 1
+
+
+def a_live_device(server: RunningServer, device: Device) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-c", STAY]
+    live = subprocess.Popen(command, env=device.environment(server), stdout=subprocess.PIPE, text=True)
+    assert live.stdout is not None
+    assert live.stdout.readline() == "connected\n"
+    return live
+
+
+def test_a_device_whose_key_is_taken_back_loses_its_connection(tmp_path: Path) -> None:
+    with a_server(tmp_path) as server:
+        server.run("dps", "ca", "add", "est-root", str(server.data / "trust.pem"), "--verified")
+        server.run("enroll", "group", "est", "--ca-name", "est-root")
+        device = an_est_device(server, tmp_path, "by-key")
+        assert run_app(server, device).returncode == 0
+        live = a_live_device(server, device)
+        assert live.stdout is not None
+        server.run("est", "revoke", "--key-of", str(device.certificate_file), "--reason", "keyCompromise")
+        assert live.stdout.readline() == "dropped\n"
+        live.stdout.close()
+        live.wait(20)

@@ -1,0 +1,79 @@
+"""A revocation ends the connections it concerns, and no other."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from asgi import FakePeer
+from birthmark.ca.revocation import CertificateRevokedError, digest_of
+from birthmark.pki.certificates import Certificate
+from birthmark.server.revoked import EndRevoked
+from pki_builders import a_ca, a_device
+
+
+@dataclass
+class Link:
+    peer: FakePeer
+    address: str = "192.0.2.1"
+    is_over: bool = False
+
+    def close(self) -> None:
+        self.is_over = True
+
+
+@dataclass
+class Session:
+    link: Any
+
+
+@dataclass
+class Room:
+    sessions: list[Session] = field(default_factory=list)
+    asked_again: int = 0
+
+    def everyone(self) -> Sequence[Session]:
+        return self.sessions
+
+    def revoked(self) -> None:
+        self.asked_again += 1
+
+
+CA = a_ca()
+FIRST, SECOND = a_device(CA, "first").certificate, a_device(CA, "second").certificate
+
+
+async def first_is_bad(leaf: Certificate, _bag: Sequence[Certificate]) -> None:
+    if leaf == FIRST:
+        raise CertificateRevokedError("Revoked.")
+
+
+def ended_by(**body: Any) -> list[bool]:
+    """Which of the connections of FIRST, SECOND and one without a certificate have ended."""
+
+    async def run() -> list[bool]:
+        room = Room([Session(Link(FakePeer(leaf))) for leaf in (FIRST, SECOND, None)])
+        end = EndRevoked(first_is_bad, [room])
+        end({"device_id": "first", "thumbprint": "", "key": "", "ca": False} | body)
+        while end._tasks:
+            await asyncio.sleep(0)
+        assert room.asked_again == 1
+        return [session.link.is_over for session in room.sessions]
+
+    return asyncio.run(run())
+
+
+def test_by_the_certificate() -> None:
+    assert ended_by(thumbprint=FIRST.thumbprint.hex()) == [True, False, False]
+
+
+def test_by_the_key() -> None:
+    assert ended_by(key=digest_of(SECOND).hex()) == [False, True, False]
+
+
+def test_by_a_ca_above() -> None:
+    assert ended_by(ca=True) == [True, False, False]
+
+
+def test_an_event_without_names_ends_nobody() -> None:
+    assert ended_by() == [False, False, False]

@@ -57,12 +57,16 @@ class RunningServer:
     config: Path | None = None
     process: subprocess.Popen[str] | None = None
     endpoints: dict[str, Any] = field(default_factory=dict)
+    descriptors: int | None = None
+    """How many the process may hold."""
 
     def start(self) -> "RunningServer":
         """Start it and return when it says that it is ready."""
         command = [BIRTHMARK, "serve", "--data", str(self.data), "--listen", self.address, "--json"]
         if self.config is not None:
             command += ["--config", str(self.config)]
+        if self.descriptors is not None:
+            command = ["prlimit", f"--nofile={self.descriptors}:{self.descriptors}", *command]
         log = (self.data.parent / f"{self.data.name}.log").open("a")
         self.process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=log, text=True, env=clean_environment(BIRTHMARK_LOG="INFO")

@@ -19,6 +19,9 @@ def serve(
     config: Annotated[Path | None, typer.Option(help="TOML file; see docs/reference/server-config.md.")] = None,
     listen: Annotated[list[str] | None, typer.Option(help="Address to listen on; may be given again.")] = None,
     host: Annotated[str | None, typer.Option(help="Name under which clients reach the server.")] = None,
+    health_listen: Annotated[
+        list[str] | None, typer.Option(help="Address where probes reach the health port; may be given again.")
+    ] = None,
     database: Annotated[str | None, typer.Option(help="sqlite:///PATH or postgresql://…")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the endpoints as one JSON object when ready.")] = False,
 ) -> None:
@@ -59,6 +62,7 @@ def serve(
                 listen=tuple(listen) if listen else None,
                 host=host,
                 database=database,
+                health_listen=tuple(health_listen) if health_listen else None,
             )
             run(settings, ready)
     except typer.Exit as leaving:

@@ -118,6 +118,11 @@ class Engine:
         self._ping_due: float | None = None
         self._pong_due: float | None = None
 
+    def begin(self, now: float) -> None:
+        """Start a server's clock with the connection: a client that never sends a byte has no more time than others."""
+        if self._connect_due is None:
+            self._connect_due = now + self.limits.connect_timeout_s
+
     # ---- bytes
 
     def receive_data(self, data: bytes, now: float) -> None:
@@ -127,8 +132,7 @@ class Engine:
         if self.state is State.CLOSED:
             return
         self._last_received = now
-        if self._connect_due is None:
-            self._connect_due = now + self.limits.connect_timeout_s
+        self.begin(now)
         self._framer.receive_data(data)
         if self.state is State.CONNECTING and self._framer.buffered > 2 * self.limits.max_packet_bytes:
             self._fail(RemoteProtocolError("the client sends too much before its CONNACK", reason_code=0x97))
@@ -259,11 +263,13 @@ class Engine:
     @property
     def deadline(self) -> float | None:
         """When `on_deadline` wants to be called, in the seconds of `now`; None for never."""
-        if self.state in (State.CLOSED, State.FAILED) or self._last_received is None:
+        if self.state in (State.CLOSED, State.FAILED):
+            return None
+        if self.role is Role.SERVER and self.state is State.NEW:
+            return self._connect_due
+        if self._last_received is None:
             return None
         if self.role is Role.SERVER:
-            if self.state is State.NEW:
-                return self._connect_due
             return self._last_received + _KEEP_ALIVE_FACTOR * self.keep_alive_s if self.keep_alive_s else None
         return self._pong_due if self._pong_due is not None else self._ping_due
 

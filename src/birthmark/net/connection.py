@@ -24,6 +24,7 @@ _CHUNK = 65536
 _RECORD = 16384
 _LINGER_S = 2.0
 _LINGER_BYTES = 16 * 1024 * 1024
+_NO_TLS = SSL.Context(SSL.TLS_SERVER_METHOD)  # never used: a clear connection has no handshake
 _NOT_YET = asyncio.Transport()  # stands in until connection_made
 
 
@@ -42,18 +43,35 @@ class Host(Protocol):
 
     def established(self, connection: "Connection") -> None: ...
 
+    def received(self, connection: "Connection", size: int) -> None:
+        """A stranger's bytes came and wait to be understood."""
+        ...
+
+    def understood(self, connection: "Connection") -> None:
+        """None of a stranger's bytes wait any more."""
+        ...
+
+    def authenticated(self, connection: "Connection") -> None:
+        """The peer is a stranger no more."""
+        ...
+
     def closed(self, connection: "Connection") -> None: ...
 
     def refused(self, error: BirthmarkError, connection: "Connection") -> None: ...
 
 
 class Connection(asyncio.Protocol):
-    """A server-side TLS connection. `deadline` is looked at by the listener's sweep."""
+    """A server-side TLS connection. `deadline` is looked at by the listener's sweep.
+
+    The peer is a stranger until a protocol says `authenticated`; what a stranger sends counts until it is understood.
+    """
 
     __slots__ = (
         "_host",
         "_inner",
+        "_is_stranger",
         "_linger_bytes",
+        "_on_crowded_out",
         "_on_deadline",
         "_plain",
         "_raw",
@@ -64,10 +82,14 @@ class Connection(asyncio.Protocol):
         "peer",
     )
 
-    def __init__(self, host: Host, context: SSL.Context) -> None:
+    is_tls = True
+
+    def __init__(self, host: Host, context: SSL.Context | None) -> None:
         self._host = host
-        self._tls = SSL.Connection(context, None)
+        self._tls = SSL.Connection(context or _NO_TLS, None)
         self._tls.set_accept_state()
+        self._is_stranger = True
+        self._on_crowded_out: Callable[[BirthmarkError], None] | None = None
         self._plain = PlainTransport(self)
         self._inner: asyncio.Protocol | None = None
         self._raw: asyncio.Transport = _NOT_YET
@@ -93,15 +115,14 @@ class Connection(asyncio.Protocol):
             if self._linger_bytes < 0:
                 self.abort()
             return
-        tls = self._tls
-        tls.bio_write(data)
+        if self._is_stranger:
+            self._host.received(self, len(data))
         try:
-            if self.peer is NO_PEER and not self._handshake():
-                return
-            while not self._shut:
-                self._deliver(tls.recv(_CHUNK))
-        except SSL.WantReadError:
-            pass
+            # A memory BIO keeps the room of its largest filling for as long as it lives: fill it by the record.
+            for at in range(0, len(data), _RECORD):
+                self._take(data if len(data) <= _RECORD else data[at : at + _RECORD])
+                if self._shut:
+                    return
         except SSL.ZeroReturnError:
             self.close()
             return
@@ -110,6 +131,16 @@ class Connection(asyncio.Protocol):
             self.abort()
             return
         self._flush()
+
+    def _take(self, data: bytes) -> None:
+        self._tls.bio_write(data)
+        try:
+            if self.peer is NO_PEER and not self._handshake():
+                return
+            while not self._shut:
+                self._deliver(self._tls.recv(_CHUNK))
+        except SSL.WantReadError:
+            pass
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._shut = True
@@ -136,10 +167,15 @@ class Connection(asyncio.Protocol):
         try:
             while rest:  # OpenSSL takes one record at a time here (partial writes are on)
                 rest = rest[self._tls.send(rest[:_RECORD]) :]
+                if rest:
+                    self._flush()
         except SSL.Error:
             self.abort()
             return
         self._flush()
+        self._check_reader()
+
+    def _check_reader(self) -> None:
         if self._raw.get_write_buffer_size() > self._host.limits.max_write_buffer_bytes:
             log.info("net.slow_reader_dropped", extra={"address": self.address})
             self.abort()
@@ -153,11 +189,7 @@ class Connection(asyncio.Protocol):
         if self._shut:
             return
         self._shut = True
-        try:
-            self._tls.shutdown()
-        except SSL.Error:
-            log.debug("tls.shutdown_failed")
-        self._flush()
+        self._say_goodbye()
         if self._raw.is_closing():
             return
         self._raw.write_eof()
@@ -190,7 +222,41 @@ class Connection(asyncio.Protocol):
     def raw(self) -> asyncio.Transport:
         return self._raw
 
+    def authenticated(self) -> None:
+        """The peer proved who it is: the bounds on strangers are not for it."""
+        if self._is_stranger:
+            self._is_stranger = False
+            self._host.authenticated(self)
+
+    def understood(self) -> None:
+        """What the peer sent so far is understood and answered."""
+        if self._is_stranger:
+            self._host.understood(self)
+
+    def refused(self, error: BirthmarkError) -> None:
+        """Record why a protocol turns this peer away."""
+        self._host.refused(error, self)
+
+    def when_crowded_out(self, act: Callable[[BirthmarkError], None] | None) -> None:
+        """Have `act` say the last words when the strangers' room is used up."""
+        self._on_crowded_out = act
+
+    def crowded_out(self, error: BirthmarkError) -> None:
+        """Called by the host: make room."""
+        if self._on_crowded_out is not None and not self._shut:
+            self._on_crowded_out(error)
+        else:
+            self._host.refused(error, self)
+            self.abort()
+
     # Inside.
+
+    def _say_goodbye(self) -> None:
+        try:
+            self._tls.shutdown()
+        except SSL.Error:
+            log.debug("tls.shutdown_failed")
+        self._flush()
 
     def _handshake(self) -> bool:
         try:
@@ -295,7 +361,7 @@ class PlainTransport(asyncio.Transport):
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         if name == "sslcontext":
-            return True  # uvicorn asks this to learn that the scheme is https
+            return self._connection.is_tls or default  # uvicorn asks this to learn that the scheme is https
         if name == "birthmark.peer":
             return self._connection.peer
         return self._connection.raw.get_extra_info(name, default)

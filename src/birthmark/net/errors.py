@@ -61,7 +61,50 @@ class TooManyConnectionsError(ThrottledError):
 
     code = "net.too_many_connections"
     cause = "{scope} holds {limit} connections already."
-    fix = "Close connections that are not needed, or raise the limit in the server's configuration."
+    fix = (
+        "Close connections that are not needed. If many devices share one address, raise limits.max_strangers_per_peer "
+        "or limits.max_connections_per_peer; docs/reference/limits.md says how."
+    )
+
+
+class TooManyBytesError(ThrottledError):
+    """Peers that are not authenticated have sent as much as may wait here."""
+
+    code = "net.too_many_bytes"
+    cause = "{scope} sent {limit} bytes that wait, unfinished, from clients that are not authenticated yet."
+    fix = "If many devices share that address, raise limits.max_stranger_bytes_per_peer (docs/reference/limits.md)."
+
+
+class HeadersTooLargeError(InvalidRequestError):
+    """More bytes of headers than any client needs."""
+
+    code = "http.headers_too_large"
+    cause = "The request line and headers have more than {limit} bytes."
+    fix = "Send fewer or shorter headers, or raise limits.max_header_bytes; docs/reference/limits.md says how."
+
+
+class BodyTooLargeError(InvalidRequestError):
+    """More bytes of body than this path takes."""
+
+    code = "http.body_too_large"
+    cause = "The body has more than the {limit} bytes that this path takes."
+    fix = "Send less at once; docs/reference/limits.md has the size for each path."
+
+
+class HttpBrokenError(InvalidRequestError):
+    """Not HTTP/1.1, or a body whose framing is wrong."""
+
+    code = "http.malformed"
+    cause = "The client sent what is not valid HTTP/1.1: a broken request line, header, or chunk."
+    fix = "Check the client's HTTP library, and that it speaks HTTP/1.1 on this port."
+
+
+class RequestCutOffError(InvalidRequestError):
+    """The client hung up in the middle of its body."""
+
+    code = "http.cut_off"
+    cause = "The client closed the connection before its request was complete."
+    fix = "Check the network and the client's timeouts; sending the request again is safe."
 
 
 class NotAllowedHereError(InvalidRequestError):

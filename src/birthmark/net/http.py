@@ -1,33 +1,49 @@
 """HTTP by uvicorn's protocol behind our plaintext transport, with the bounds it does not have.
 
-Headers are bounded in bytes and time, the body in bytes (per route) and time, idle connections in time. The ASGI scope
-carries the TLS peer as `scope["extensions"]["tls"]`; WebSocket upgrades go to uvicorn's WebSocket protocol and come out
-as ASGI too.
+Headers are bounded in bytes and time, the body in bytes (per route, while it is read) and time, idle connections in
+time. Whoever breaks a bound, or HTTP, is answered and told of by one refusal. The ASGI scope carries the TLS peer as
+`scope["extensions"]["tls"]`; WebSocket upgrades come out as ASGI too (`upgrade`).
 """
 
 import asyncio
 import copy
+import logging
 from collections.abc import Awaitable, Callable, MutableMapping
 from http import HTTPStatus
 from typing import Any
 
 import uvicorn
-from starlette.exceptions import HTTPException
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from starlette.requests import ClientDisconnect
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
-from birthmark.net.connection import PlainTransport
+from birthmark.errors import BirthmarkError
+from birthmark.net.connection import Connection, PlainTransport
+from birthmark.net.errors import (
+    BodyTooLargeError,
+    HeadersTooLargeError,
+    HttpBrokenError,
+    RequestCutOffError,
+    TooSlowError,
+)
+from birthmark.net.headers import Capitals
 from birthmark.net.limits import Limits
 from birthmark.net.tls import TlsPeer
+from birthmark.net.upgrade import BoundedWebSocket
+
+log = logging.getLogger(__name__)
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
-BodyLimit = Callable[[Scope], int]
+BodyLimit = Callable[[bytes], int]
+"""From a request's target, as it was sent, to the bytes that its body may have."""
 # Chunks of one byte take six on the wire; whoever sends more than this beside its body sends trailers without end.
 _RAW_FACTOR = 8
+_BUSY = 503
+_BACKSTOP_S = 5.0
 
 
 class _RequestRefused(Exception):  # noqa: N818 - a way out of the parser's callbacks, never seen outside
@@ -37,19 +53,24 @@ class _RequestRefused(Exception):  # noqa: N818 - a way out of the parser's call
 class BoundedHttp(HttpToolsProtocol):
     """uvicorn's HTTP/1.1 protocol with limits on what a peer may send before it is understood."""
 
-    def __init__(self, config: uvicorn.Config, state: ServerState, limits: Limits) -> None:
+    def __init__(self, config: uvicorn.Config, state: ServerState, limits: Limits, body_limit: BodyLimit) -> None:
         super().__init__(config, state, {})
         self._limits = limits
+        self._body_limit_of = body_limit
+        self._body_limit = limits.max_body_bytes
         self._header_bytes = 0
+        self._raw_bytes = 0
         self._body_bytes = 0
         self._in_headers = True
-        self._refusal: tuple[int, str] | None = None
-        self._plain: PlainTransport | None = None
+        self._is_refused = False
+        self._refusal: tuple[int, BirthmarkError] | None = None
+        self.connection: Connection | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)  # type: ignore[arg-type]
         if isinstance(transport, PlainTransport):
-            self._plain = transport
+            self.connection = transport.connection
+            self.connection.when_crowded_out(lambda error: self._refuse(_BUSY, error))
         self._set_deadline(self._limits.header_s, self._too_slow)
 
     def data_received(self, data: bytes) -> None:
@@ -61,19 +82,20 @@ class BoundedHttp(HttpToolsProtocol):
         if self._in_headers:
             self._header_bytes += len(data)
             if self._header_bytes > self._limits.max_header_bytes:
-                self._refuse(431, f"The request's headers are larger than {self._limits.max_header_bytes} bytes.")
+                self._refuse(431, self._headers_too_large())
         else:
-            self._body_bytes += len(data)
-            if self._body_bytes > _RAW_FACTOR * self._limits.max_body_bytes:
-                self._refuse(413, f"The request body is larger than {self._limits.max_body_bytes} bytes.")
+            self._raw_bytes += len(data)
+            if self._raw_bytes > _RAW_FACTOR * self._body_limit + self._limits.max_header_bytes:
+                self._refuse(413, self._body_too_large())
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._set_deadline(None)
+        self._unset_keepalive_if_required()
         super().connection_lost(exc)
 
     def on_message_begin(self) -> None:
         self._in_headers = True
-        self._header_bytes = self._body_bytes = 0
+        self._header_bytes = self._raw_bytes = self._body_bytes = 0
         self._set_deadline(self._limits.header_s, self._too_slow)
         super().on_message_begin()
 
@@ -84,52 +106,107 @@ class BoundedHttp(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
         if size > self._limits.max_header_bytes:
-            self._refusal = (431, f"The request's headers are larger than {self._limits.max_header_bytes} bytes.")
-            raise _RequestRefused
+            self._stop(431, self._headers_too_large())
+        self._body_limit = min(self._body_limit_of(self.url), self._limits.max_body_bytes)
+        declared = next((value for name, value in self.headers if name == b"content-length"), b"0")
+        if declared.isdigit() and int(declared[:18]) > self._body_limit:
+            self._stop(413, self._body_too_large())
         self._in_headers = False
         self._set_deadline(self._limits.body_s, self._too_slow)
+        before = self.cycle
         super().on_headers_complete()
+        if self.cycle is not before:
+            self.cycle.transport = Capitals(self.transport)  # type: ignore[assignment] # as much of one as is used
+
+    def on_body(self, body: bytes) -> None:
+        self._body_bytes += len(body)  # a chunked body has no length to look at before
+        if self._body_bytes > self._body_limit:
+            self._stop(413, self._body_too_large())
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
         self._set_deadline(None)
         super().on_message_complete()
+        if self._unanswered() is None:
+            self._understood()
 
     def on_response_complete(self) -> None:
+        self._understood()
         super().on_response_complete()
         if not self.transport.is_closing():
             self._set_deadline(self._limits.idle_s, self.transport.close)
 
     def handle_websocket_upgrade(self) -> None:
-        self._set_deadline(None)
+        if self.connection is not None:
+            self.connection.when_crowded_out(None)
+        # Until it has authenticated; MQTT's own clock is first, and explains itself.
+        self._set_deadline(self._limits.mqtt_connect_s + _BACKSTOP_S, self.transport.abort)
         super().handle_websocket_upgrade()
 
     def send_400_response(self, msg: str) -> None:
-        if self._refusal is not None:
-            self._refuse(*self._refusal)
-        else:
-            super().send_400_response(msg)
+        del msg
+        status, error = self._refusal or (400, HttpBrokenError("The request is not valid HTTP."))
+        self._refuse(status, error)
+
+    def tell(self, error: BirthmarkError) -> None:
+        """Record why this request was refused, once."""
+        if not self._is_refused and self.connection is not None:
+            self._is_refused = True
+            self.connection.refused(error)
 
     def _too_slow(self) -> None:
         if self._header_bytes or not self._in_headers:
-            self._refuse(408, "The request took too long to arrive.")
+            phase, limit = (
+                ("the headers", self._limits.header_s) if self._in_headers else ("the body", self._limits.body_s)
+            )
+            self._refuse(408, TooSlowError("The request took too long to arrive.", phase=phase, limit_s=limit))
         else:
             self.transport.close()
 
-    def _refuse(self, status: int, text: str) -> None:
+    def _stop(self, status: int, error: BirthmarkError) -> None:
+        self._refusal = (status, error)
+        raise _RequestRefused
+
+    def _refuse(self, status: int, error: BirthmarkError) -> None:
         if self.transport.is_closing():
             return
-        reason = HTTPStatus(status).phrase
-        body = (text + "\n").encode()
-        head = (
-            f"HTTP/1.1 {status} {reason}\r\ncontent-type: text/plain; charset=utf-8\r\n"
-            f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
-        )
-        self.transport.write(head.encode() + body)
+        waiting = self._unanswered()
+        if waiting is None and not self._in_headers:  # the rest of a body whose request was answered before its end
+            self.transport.close()
+            return
+        self.tell(error)
+        if waiting is None or not waiting.response_started:  # in the middle of an answer no other can begin
+            body = (error.message + "\n").encode()
+            retry = "Retry-After: 5\r\n" if status == _BUSY else ""
+            head = (
+                f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\nContent-Type: text/plain; charset=utf-8\r\n"
+                f"Content-Length: {len(body)}\r\n{retry}Connection: close\r\n\r\n"
+            )
+            self.transport.write(head.encode() + body)
         self.transport.close()
+        if waiting is not None:  # whoever waits for the body waits in vain
+            waiting.disconnected = True
+            waiting.message_event.set()
+
+    def _unanswered(self) -> RequestResponseCycle | None:
+        cycle: RequestResponseCycle | None = self.cycle
+        return cycle if cycle is not None and not cycle.response_complete else None
+
+    def _headers_too_large(self) -> BirthmarkError:
+        limit = self._limits.max_header_bytes
+        return HeadersTooLargeError(f"The request's headers are larger than {limit} bytes.", limit=limit)
+
+    def _body_too_large(self) -> BirthmarkError:
+        limit = self._body_limit
+        return BodyTooLargeError(f"The request body is larger than {limit} bytes.", limit=limit)
+
+    def _understood(self) -> None:
+        if self.connection is not None:
+            self.connection.understood()
 
     def _set_deadline(self, after_s: float | None, act: Callable[[], None] | None = None) -> None:
-        if self._plain is not None:
-            self._plain.connection.set_deadline(after_s, act)
+        if self.connection is not None:
+            self.connection.set_deadline(after_s, act)
 
 
 class HttpService:
@@ -139,7 +216,7 @@ class HttpService:
         self._config = uvicorn.Config(
             app,
             http=BoundedHttp,
-            ws="websockets-sansio",
+            ws=BoundedWebSocket,
             log_config=None,
             access_log=False,
             lifespan="off",
@@ -152,63 +229,30 @@ class HttpService:
         self._app = app
         self._state = ServerState()
         self._limits = limits
-        self._body_limit = body_limit or (lambda _scope: limits.max_body_bytes)
+        self._body_limit = body_limit or (lambda _target: limits.max_body_bytes)
 
     def protocol(self, peer: TlsPeer) -> asyncio.Protocol:
         """Return the protocol for a connection of `peer`."""
         config = copy.copy(self._config)
-        config.loaded_app = _WithPeer(self._app, peer, self._body_limit)
-        return BoundedHttp(config, self._state, self._limits)
+        guard = config.loaded_app = _Guard(self._app, peer)
+        guard.protocol = BoundedHttp(config, self._state, self._limits, self._body_limit)
+        return guard.protocol
 
 
-class _WithPeer:
-    """Adds the TLS peer to the scope and bounds the body."""
+class _Guard:
+    """Adds the TLS peer to the scope; what the application lets through ends here, in one answer and one line."""
 
-    __slots__ = ("_app", "_body_limit", "_peer")
+    __slots__ = ("_app", "_peer", "protocol")
 
-    def __init__(self, app: ASGIApp, peer: TlsPeer, body_limit: BodyLimit) -> None:
+    def __init__(self, app: ASGIApp, peer: TlsPeer) -> None:
         self._app = app
         self._peer = peer
-        self._body_limit = body_limit
+        self.protocol: BoundedHttp
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        scope["extensions"] = {**(scope.get("extensions") or {}), "tls": self._peer}
-        if scope["type"] != "http":
+        extensions = {"tls": self._peer, "connection": self.protocol.connection}
+        scope["extensions"] = {**(scope.get("extensions") or {}), **extensions}
+        try:
             await self._app(scope, receive, send)
-            return
-        limit = self._body_limit(scope)
-        declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
-        if declared.isdigit() and int(declared) > limit:
-            await _too_large(send, limit)
-            return
-        await self._app(scope, _BoundedBody(receive, limit), send)
-
-
-class _BoundedBody:
-    """Counts what passes; a chunked body has no length to look at before."""
-
-    __slots__ = ("_left", "_limit", "_receive")
-
-    def __init__(self, receive: Receive, limit: int) -> None:
-        self._receive = receive
-        self._limit = self._left = limit
-
-    async def __call__(self) -> Message:
-        message = await self._receive()
-        if message["type"] == "http.request":
-            self._left -= len(message.get("body", b""))
-            if self._left < 0:
-                text = f"The request body is larger than {self._limit} bytes.\n"
-                raise HTTPException(413, text, {"connection": "close"})  # rendered by Starlette
-        return message
-
-
-async def _too_large(send: Send, limit: int) -> None:
-    text = f"The request body is larger than {limit} bytes.\n".encode()
-    headers = [
-        (b"content-type", b"text/plain; charset=utf-8"),
-        (b"content-length", str(len(text)).encode()),
-        (b"connection", b"close"),
-    ]
-    await send({"type": "http.response.start", "status": 413, "headers": headers})
-    await send({"type": "http.response.body", "body": text})
+        except ClientDisconnect:
+            self.protocol.tell(RequestCutOffError("The client hung up in the middle of its request."))

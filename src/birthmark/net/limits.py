@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds on connections, time and bytes. Times in seconds."""
+    """Bounds on connections, time and bytes. Times in seconds. A stranger is who has not authenticated."""
 
     handshake_s: float = 10.0
     first_byte_s: float = 20.0
@@ -17,5 +17,9 @@ class Limits:
     max_body_bytes: int = 1024 * 1024
     max_connections: int = 20_000
     max_connections_per_peer: int = 10_000
+    max_strangers: int = 4096
+    max_strangers_per_peer: int = 512
+    max_stranger_bytes: int = 64 * 1024 * 1024
+    max_stranger_bytes_per_peer: int = 8 * 1024 * 1024
     max_pending_handshakes: int = 2_000
     max_write_buffer_bytes: int = 8 * 1024 * 1024

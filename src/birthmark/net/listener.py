@@ -15,8 +15,10 @@ from OpenSSL import SSL
 
 from birthmark.clock import Clock
 from birthmark.errors import BirthmarkError, UnavailableError
+from birthmark.net.budget import Budget
+from birthmark.net.clear import ClearConnection
 from birthmark.net.connection import MQTT_CONNECT, Connection
-from birthmark.net.errors import NotAllowedHereError, TooManyConnectionsError
+from birthmark.net.errors import NotAllowedHereError, TooManyBytesError, TooManyConnectionsError
 from birthmark.net.limits import Limits
 from birthmark.net.tls import TlsPeer
 
@@ -66,6 +68,12 @@ class Listeners:
         self._connections: set[Connection] = set()
         self._pending: dict[Connection, None] = {}  # without a finished handshake, the oldest first
         self._per_peer: Counter[str] = Counter()
+        self._strangers: Budget[Connection] = Budget(
+            limits.max_strangers, limits.max_strangers_per_peer, self._stranger_too_many
+        )
+        self._bytes: Budget[Connection] = Budget(
+            limits.max_stranger_bytes, limits.max_stranger_bytes_per_peer, self._bytes_too_many
+        )
         self._sweep: asyncio.TimerHandle | None = None
         self._drained = asyncio.Event()
 
@@ -73,12 +81,13 @@ class Listeners:
         self,
         addresses: Sequence[str],
         port: int,
-        context: Callable[[], SSL.Context],
+        context: Callable[[], SSL.Context] | None,
         services: Mapping[str, MakeProtocol],
     ) -> None:
         """Bind `port` on each address; `services` maps "mqtt" and "http" to what makes their protocol.
 
-        `context` is asked for each connection, so that a new certificate needs no new listener.
+        `context` is asked for each connection, so that a new certificate needs no new listener; without one there is
+        no TLS.
         Raise `PortTakenError`, `PortForbiddenError` or `AddressMissingError`; nothing stays bound then.
         """
         loop = asyncio.get_running_loop()
@@ -134,15 +143,31 @@ class Listeners:
             # Who is served finishes in milliseconds: the oldest is the one that only keeps the others out.
             oldest = next(iter(self._pending))
             self._turn_away(oldest, "The queue of handshakes", self.limits.max_pending_handshakes)
+        if connection in self._pending:
+            self._strangers.take(connection, connection.address, 1, self.monotonic())
 
     def established(self, connection: Connection) -> None:
         """A handshake is finished."""
         self._pending.pop(connection, None)
 
+    def authenticated(self, connection: Connection) -> None:
+        """A peer proved who it is."""
+        self._strangers.release(connection)
+        self._bytes.release(connection)
+
+    def received(self, connection: Connection, size: int) -> None:
+        """A stranger's bytes wait to be understood."""
+        self._bytes.take(connection, connection.address, size, self.monotonic())
+
+    def understood(self, connection: Connection) -> None:
+        """None of them wait any more."""
+        self._bytes.release(connection)
+
     def dismiss(self, connection: Connection) -> None:
         """Count a connection out."""
         self._connections.discard(connection)
         self._pending.pop(connection, None)
+        self.authenticated(connection)  # or gone: nothing is kept for it either way
         self._per_peer[connection.address] -= 1
         if self._per_peer[connection.address] <= 0:
             del self._per_peer[connection.address]
@@ -151,9 +176,18 @@ class Listeners:
 
     def _turn_away(self, connection: Connection, scope: str, limit: int) -> None:
         self._pending.pop(connection, None)
+        self.authenticated(connection)
         error = TooManyConnectionsError("Too many connections", retry_after_s=5, scope=scope, limit=limit)
         self._on_refused(error, connection.address, connection.peer)
         connection.abort()
+
+    def _stranger_too_many(self, connection: Connection, limit: int, address: str) -> None:
+        scope = f"Address {address}" if address else "This server"
+        self._turn_away(connection, f"{scope}, counting who is not authenticated yet,", limit)
+
+    def _bytes_too_many(self, connection: Connection, limit: int, address: str) -> None:
+        scope = f"Address {address}" if address else "This server"
+        connection.crowded_out(TooManyBytesError("Too many bytes wait", retry_after_s=5, scope=scope, limit=limit))
 
     def refused(self, error: BirthmarkError, connection: Connection) -> None:
         self._on_refused(error, connection.address, connection.peer)
@@ -178,6 +212,9 @@ class _Port:
         self.opened = listeners.admit
         self.established = listeners.established
         self.closed = listeners.dismiss
+        self.authenticated = listeners.authenticated
+        self.received = listeners.received
+        self.understood = listeners.understood
 
     def choose(self, first_byte: int, peer: TlsPeer) -> asyncio.Protocol:
         name = "mqtt" if first_byte == MQTT_CONNECT else "http"
@@ -187,8 +224,8 @@ class _Port:
         return make(peer)
 
 
-def _accept(port: _Port, context: Callable[[], SSL.Context]) -> Connection:
-    return Connection(port, context())
+def _accept(port: _Port, context: Callable[[], SSL.Context] | None) -> Connection:
+    return ClearConnection(port) if context is None else Connection(port, context())
 
 
 def bind_error(error: OSError, address: str, port: int) -> BirthmarkError:

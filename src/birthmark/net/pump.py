@@ -122,6 +122,10 @@ class MqttTransport(Protocol):
 
     def set_deadline(self, after_s: float | None, act: Callable[[], None] | None = None) -> None: ...
 
+    def authenticated(self) -> None:
+        """The peer is a stranger no more."""
+        ...
+
 
 class MqttLink(asyncio.Protocol):
     """One MQTT connection on the server side."""
@@ -173,6 +177,7 @@ class MqttLink(asyncio.Protocol):
         """Begin on a transport that is connected."""
         self._transport = transport
         self.address = address
+        self._engine.begin(self._clock.monotonic())
         self._watch()
 
     def data_received(self, data: bytes) -> None:
@@ -294,6 +299,7 @@ class MqttLink(asyncio.Protocol):
             session.closed(self._reason)
             return
         self._session = session
+        self._transport.authenticated()
         self._engine.send(ConnAck(session_present=session.session_present))
         session.opened()
 
@@ -385,3 +391,6 @@ class _OverTls:
 
     def set_deadline(self, after_s: float | None, act: Callable[[], None] | None = None) -> None:
         self._connection.set_deadline(after_s, act)
+
+    def authenticated(self) -> None:
+        self._connection.authenticated()

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from birthmark.net.connection import Connection
 from birthmark.net.pump import MqttLink
 from birthmark.net.tls import TlsPeer
 
@@ -18,7 +19,8 @@ _MAX_QUEUED_BYTES = 8 * 1024 * 1024
 class _OverWebSocket:
     """The pump's transport: a queue that a sender task empties."""
 
-    def __init__(self) -> None:
+    def __init__(self, connection: Connection | None) -> None:
+        self._connection = connection
         self.outgoing: asyncio.Queue[bytes | None] = asyncio.Queue()
         self.may_read = asyncio.Event()
         self.may_read.set()
@@ -42,12 +44,18 @@ class _OverWebSocket:
             self._closed = True
             self.set_deadline(None)
             self.outgoing.put_nowait(None)
+            self.may_read.set()  # nobody will resume what is over
 
     def pause_reading(self) -> None:
         self.may_read.clear()
 
     def resume_reading(self) -> None:
         self.may_read.set()
+
+    def authenticated(self) -> None:
+        if self._connection is not None:
+            self._connection.set_deadline(None)  # from here on the keep alive is the clock
+            self._connection.authenticated()
 
     def set_deadline(self, after_s: float | None, act: Callable[[], None] | None = None) -> None:
         if self._timer is not None:
@@ -60,15 +68,20 @@ class _OverWebSocket:
 async def serve_mqtt(websocket: WebSocket, make_link: Callable[[TlsPeer], MqttLink]) -> None:
     """Run one MQTT connection over `websocket` until either side ends it."""
     offered = websocket.scope.get("subprotocols") or []
-    await websocket.accept(subprotocol="mqtt" if "mqtt" in offered else None)
-    transport = _OverWebSocket()
-    link = make_link(websocket.scope["extensions"]["tls"])
+    extensions = websocket.scope["extensions"]
+    transport = _OverWebSocket(extensions.get("connection"))
+    link = make_link(extensions["tls"])
+    try:
+        await websocket.accept(subprotocol="mqtt" if "mqtt" in offered else None)
+    except WebSocketDisconnect:
+        return
     link.start(transport, websocket.client.host if websocket.client else "")
     sender = asyncio.create_task(_send(websocket, transport))
     try:
         while not link.is_over:
             await transport.may_read.wait()
-            link.data_received(await websocket.receive_bytes())
+            if not link.is_over:
+                link.data_received(await websocket.receive_bytes())
     except (WebSocketDisconnect, KeyError):  # KeyError: a text message, which MQTT forbids
         pass
     finally:

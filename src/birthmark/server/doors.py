@@ -21,6 +21,7 @@ from birthmark.errors import BirthmarkError
 from birthmark.est import http as est_http
 from birthmark.iothub import http as hub_http
 from birthmark.iothub import wire as hub_wire
+from birthmark.mqtt.engine import Limits as EngineLimits
 from birthmark.mqtt.packets import Connect
 from birthmark.net.authority import RequireAuthority
 from birthmark.net.http import ASGIApp
@@ -41,15 +42,16 @@ class Doors:
         self._settings = settings
         self._clock = clock
         self._entropy = entropy
+        self._mqtt_limits = EngineLimits(connect_timeout_s=settings.bounds().mqtt_connect_s)
 
     def mqtt(self, peer: TlsPeer) -> MqttLink:
         """Return the MQTT side of a new connection."""
-        return MqttLink(self._accept, self.report, self._clock, peer)
+        return MqttLink(self._accept, self.report, self._clock, peer, self._mqtt_limits)
 
     def cloud(self) -> ASGIApp:
         """Return every HTTP interface of the clouds, EST, and MQTT over WebSocket."""
         rooms, clock = self._rooms, self._clock
-        signed_websocket = aws_websocket.endpoint(rooms.aws, rooms.aws_links, self.report, clock)
+        signed_websocket = aws_websocket.endpoint(rooms.aws, rooms.aws_links, self.report, clock, self._mqtt_limits)
 
         async def websocket(socket: WebSocket) -> None:
             if is_signed("", socket.url.query):
@@ -74,17 +76,13 @@ class Doors:
         application = _application(list(est_http.routes(self._rooms.est, self._rooms.ledger)))
         return RequireAuthority(application, self.report)
 
-    def health(self, token: str, seed: bytes, audit_key: bytes, is_ready: Callable[[], bool]) -> ASGIApp:
-        """Return health and readiness for anyone on loopback, and the operator interface behind `token`."""
+    def health(self, is_ready: Callable[[], bool]) -> ASGIApp:
+        """Return health and readiness, for anyone who reaches the port."""
+        return RequireAuthority(_application(self._health_routes(is_ready)), self.report)
+
+    def operator(self, token: str, seed: bytes, audit_key: bytes, is_ready: Callable[[], bool]) -> ASGIApp:
+        """Return health and readiness, and the operator interface behind `token`; for loopback."""
         rooms = self._rooms
-
-        async def healthz(_request: Request) -> Response:
-            return JSONResponse({"status": "alive"})
-
-        async def readyz(_request: Request) -> Response:
-            ready = is_ready()
-            return JSONResponse({"ready": ready}, 200 if ready else 503)
-
         operator = [
             *api.dps_routes(rooms.instances, rooms.registrations, rooms.hubs, self._settings.host_name),
             *api.dps_ca_routes(rooms.instances, rooms.authorities),
@@ -95,12 +93,18 @@ class Doors:
             *certificate_routes(rooms.authority),
             *audit_routes(rooms.database, audit_key),
         ]
-        routes: list[BaseRoute] = [
-            Route("/healthz", healthz),
-            Route("/readyz", readyz),
-            api.operator_mount(token, operator),
-        ]
-        return RequireAuthority(_application(routes))
+        application = _application([*self._health_routes(is_ready), api.operator_mount(token, operator)])
+        return RequireAuthority(application)
+
+    def _health_routes(self, is_ready: Callable[[], bool]) -> list[BaseRoute]:
+        async def healthz(_request: Request) -> Response:
+            return JSONResponse({"status": "alive"})
+
+        async def readyz(_request: Request) -> Response:
+            ready = is_ready()
+            return JSONResponse({"ready": ready}, 200 if ready else 503)
+
+        return [Route("/healthz", healthz), Route("/readyz", readyz)]
 
     def report(self, error: BirthmarkError, address: str, peer: TlsPeer) -> None:
         """File a refusal of the transport or of MQTT."""

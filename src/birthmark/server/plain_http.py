@@ -1,35 +1,39 @@
-"""Health and the operator interface over plain HTTP, on loopback only."""
+"""Health over plain HTTP, and on loopback the operator interface."""
 
-import asyncio
+import ipaddress
 from collections.abc import Awaitable, Callable
 
-import uvicorn
-
-from birthmark.net.http import ASGIApp, BoundedHttp
-from birthmark.net.listener import bind_error
+from birthmark.clock import Clock
+from birthmark.net.http import ASGIApp, HttpService, Receive, Scope, Send
+from birthmark.net.limits import Limits
+from birthmark.net.listener import Listeners, OnRefused
+from birthmark.server.body_limits import body_limit
+from birthmark.server.descriptors import for_health
 from birthmark.server.settings import Settings
 
 
-async def serve_plain(app: ASGIApp, settings: Settings) -> Callable[[], Awaitable[None]]:
-    """Serve `app` on the health port and return what ends it. Raise what `Listeners.listen` raises."""
-    config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", server_header=False)
-    config.load()
-    server = uvicorn.Server(config)
-    limits = settings.bounds()
-    address, port = settings.health_address, settings.ports.health
-    try:
-        listening = await asyncio.get_running_loop().create_server(
-            lambda: BoundedHttp(config, server.server_state, limits),
-            address,
-            port,
-        )
-    except OSError as error:
-        raise bind_error(error, address, port) from error
+async def serve_plain(
+    probe: ASGIApp, operator: ASGIApp, settings: Settings, limits: Limits, clock: Clock, on_refused: OnRefused
+) -> Callable[[], Awaitable[None]]:
+    """Serve on the health port and return what ends it. Raise what `Listeners.listen` raises.
 
-    async def close() -> None:
-        listening.close()
-        for connection in list(server.server_state.connections):
-            connection.shutdown()
-        await asyncio.sleep(0)
+    Whoever does not come by loopback gets `probe`, whatever the port is bound to.
+    """
+    bounds = for_health(limits)
+    listeners = Listeners(clock, bounds, on_refused)
+    service = HttpService(_ByAddress(probe, operator), bounds, body_limit)
+    await listeners.listen(settings.health_addresses, settings.ports.health, None, {"http": service.protocol})
+    return listeners.close
 
-    return close
+
+class _ByAddress:
+    """Chooses by the address that was called, which the caller cannot invent."""
+
+    def __init__(self, probe: ASGIApp, operator: ASGIApp) -> None:
+        self._probe = probe
+        self._operator = operator
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        called, caller = scope.get("server"), scope.get("client")
+        is_local = all(end is not None and ipaddress.ip_address(end[0]).is_loopback for end in (called, caller))
+        await (self._operator if is_local else self._probe)(scope, receive, send)

@@ -13,10 +13,13 @@ from birthmark.clock import Clock, Entropy
 from birthmark.errors import UnavailableError
 from birthmark.est import users
 from birthmark.net.http import HttpService
+from birthmark.net.limits import Limits
 from birthmark.net.listener import Listeners, MakeProtocol
 from birthmark.server import installed
+from birthmark.server.body_limits import body_limit
 from birthmark.server.certificate import FreshContext
 from birthmark.server.data_dir import DataDirectory
+from birthmark.server.descriptors import fit_to_descriptors
 from birthmark.server.doors import Doors
 from birthmark.server.endpoints import describe
 from birthmark.server.first_start import DEFAULT, ensure_defaults
@@ -64,15 +67,18 @@ class Server:
         doors = Doors(rooms, settings, clock, entropy)
         names = [settings.host_name, *settings.listen, *settings.names]
         context = FreshContext(lambda: self._data.server_certificate(hierarchy, names))
-        listeners = Listeners(clock, settings.bounds(), doors.report)
+        limits = fit_to_descriptors(settings.bounds())
+        listeners = Listeners(clock, limits, doors.report)
         self._closers.append(listeners.close)
-        https_port = await self._bind(listeners, context, doors)
+        https_port = await self._bind(listeners, context, doors, limits)
         context.start()
         self._closers.append(context.stop)
         bus.start()
         seed = self._data.secret("est.seed").encode()
-        health = doors.health(self._data.secret("operator.token"), seed, signer.public_key, lambda: self.is_ready)
-        self._closers.append(await serve_plain(health, settings))
+        token = self._data.secret("operator.token")
+        probe = doors.health(lambda: self.is_ready)
+        operator = doors.operator(token, seed, signer.public_key, lambda: self.is_ready)
+        self._closers.append(await serve_plain(probe, operator, settings, limits, clock, doors.report))
 
         self.endpoints = describe(
             settings,
@@ -102,13 +108,13 @@ class Server:
                 stack.push_async_callback(_ended, close)
             self._closers = []
 
-    async def _bind(self, listeners: Listeners, context: FreshContext, doors: Doors) -> int:
+    async def _bind(self, listeners: Listeners, context: FreshContext, doors: Doors, limits: Limits) -> int:
         """Bind every port and return the one to print for HTTPS: the standard one where this user may."""
-        settings, limits = self.settings, self.settings.bounds()
+        settings = self.settings
         ports = settings.ports
         mqtt: Mapping[str, MakeProtocol] = {"mqtt": doors.mqtt}
-        web: Mapping[str, MakeProtocol] = {"http": HttpService(doors.cloud(), limits).protocol}
-        est: Mapping[str, MakeProtocol] = {"http": HttpService(doors.est(), limits).protocol}
+        web: Mapping[str, MakeProtocol] = {"http": HttpService(doors.cloud(), limits, body_limit).protocol}
+        est: Mapping[str, MakeProtocol] = {"http": HttpService(doors.est(), limits, body_limit).protocol}
         for port, services in ((ports.mqtt, mqtt), (ports.https, web), (ports.est, est)):
             await listeners.listen(settings.listen, port, context, services)
         if not ports.https_also:

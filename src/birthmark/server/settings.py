@@ -60,6 +60,13 @@ class Aws(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     account_id: Annotated[str, msgspec.Meta(pattern="^[0-9]{12}$")] = "000000000000"
 
 
+class ServerCertificate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A certificate of one's own for every TLS port: PEM files, the chain leaf first. Both or none."""
+
+    certificate: str | None = None
+    key: str | None = None
+
+
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Everything `birthmark serve` can be told."""
 
@@ -72,6 +79,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     est: Est = Est()
     aws: Aws = Aws()
     limits: dict[str, float] = {}
+    health_listen: tuple[str, ...] = ()
+    server: ServerCertificate = ServerCertificate()
 
     @property
     def directory(self) -> Path:
@@ -89,9 +98,16 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def health_address(self) -> str:
-        """Health and the console stay on loopback whatever else listens."""
+        """The operator interface stays on loopback whatever else listens."""
         first = self.listen[0]
         return first if first.startswith("127.") else "127.0.0.1"
+
+    @property
+    def health_addresses(self) -> tuple[str, ...]:
+        """Where the health port listens: on loopback, and where a probe of another machine reaches it."""
+        if "0.0.0.0" in self.health_listen:  # noqa: S104 - compared, not bound
+            return self.health_listen
+        return tuple(dict.fromkeys((self.health_address, *self.health_listen)))
 
     @property
     def database_url(self) -> str:
@@ -131,7 +147,15 @@ def read_settings(path: Path | None, environment: Mapping[str, str], **flags: ob
         settings = msgspec.convert(known, Settings)
     except msgspec.ValidationError as error:
         raise ConfigInvalidError("The configuration is not valid", path=where, detail=error) from error
-    if settings.database is not None and not settings.database.startswith(_DATABASES):
-        detail = "the database must begin with sqlite:/// or postgresql://"  # the URL itself may hold a password
-        raise ConfigInvalidError("This database is not known", path=where, detail=detail)
+    if wrong := _contradiction(settings):
+        raise ConfigInvalidError("The configuration is not valid", path=where, detail=wrong)
     return settings
+
+
+def _contradiction(settings: Settings) -> str | None:
+    """Return what is wrong with values that are each in order."""
+    if (settings.server.certificate is None) != (settings.server.key is None):
+        return "server.certificate and server.key belong together: give both or none"
+    if settings.database is not None and not settings.database.startswith(_DATABASES):
+        return "the database must begin with sqlite:/// or postgresql://"  # the URL itself may hold a password
+    return None

@@ -55,6 +55,8 @@ class Wire:
 
     def set_deadline(self, after_s: float | None, act: Callable[[], None] | None = None) -> None: ...
 
+    def authenticated(self) -> None: ...
+
     def got(self, kind: type[Packet]) -> list[Packet]:
         return [packet for packet in self.heard if isinstance(packet, kind)]
 

@@ -1,0 +1,66 @@
+"""How much strangers may keep here: as many things in all, as many an address.
+
+A stranger is who has not authenticated. When there is no more room, the one that has kept its share longest makes room
+if it has had `GRACE_S` for it: whoever is served needs milliseconds. Otherwise the newcomer goes, or a rush of clients
+would only push each other out.
+
+What is counted, connections or bytes, is the owner's affair. Here is only who must go.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+GRACE_S = 2.0
+
+Holder = TypeVar("Holder")
+
+
+@dataclass(slots=True)
+class _Share:
+    since: float
+    address: str
+    size: int = 0
+
+
+@dataclass(slots=True)
+class Budget(Generic[Holder]):
+    """`evict` is told who must go, which limit is used up, and whose; it sees to it that `release` is called."""
+
+    total: int
+    per_address: int
+    evict: Callable[[Holder, int, str], None] = field(repr=False)
+    _held: dict[Holder, _Share] = field(default_factory=dict, init=False, repr=False)
+    _of: dict[str, dict[Holder, None]] = field(default_factory=dict, init=False, repr=False)
+    _sums: dict[str, int] = field(default_factory=dict, init=False, repr=False)
+    used: int = field(default=0, init=False)
+
+    def take(self, holder: Holder, address: str, size: int, now: float) -> None:
+        """Count `size` more for `holder`; make room if there is none. `now` is monotonic seconds."""
+        share = self._held.get(holder)
+        if share is None:
+            share = self._held[holder] = _Share(now, address)
+            self._of.setdefault(address, {})[holder] = None
+        share.size += size
+        self.used += size
+        self._sums[address] = self._sums.get(address, 0) + size
+        while holder in self._held and self._sums[address] > self.per_address:
+            self._make_room(next(iter(self._of[address])), holder, now, self.per_address, address)
+        while holder in self._held and self.used > self.total:
+            self._make_room(next(iter(self._held)), holder, now, self.total, "")
+
+    def release(self, holder: Holder) -> None:
+        """Nothing is kept for `holder` any more."""
+        share = self._held.pop(holder, None)
+        if share is None:
+            return
+        self.used -= share.size
+        self._sums[share.address] -= share.size
+        del self._of[share.address][holder]
+        if not self._of[share.address]:
+            del self._of[share.address], self._sums[share.address]
+
+    def _make_room(self, oldest: Holder, newcomer: Holder, now: float, limit: int, address: str) -> None:
+        goes = oldest if now - self._held[oldest].since >= GRACE_S else newcomer
+        self.release(goes)
+        self.evict(goes, limit, address)

@@ -1,0 +1,37 @@
+"""A connection without TLS, for the health port: the same bounds, sweep and counts as any other."""
+
+import asyncio
+
+from birthmark.net.connection import Connection, Host
+from birthmark.net.tls import TlsPeer
+
+
+class ClearConnection(Connection):
+    """See `Connection`; nobody proved anything here."""
+
+    __slots__ = ()
+
+    is_tls = False
+
+    def __init__(self, host: Host) -> None:
+        super().__init__(host, None)
+        self.peer = TlsPeer(None, (), b"", "", "")
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self.set_deadline(self._host.limits.first_byte_s)
+        self._host.established(self)
+
+    def _take(self, data: bytes) -> None:
+        self._deliver(data)
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        if not self._shut:
+            self._raw.write(data)
+            self._check_reader()
+
+    def _flush(self) -> None:
+        pass
+
+    def _say_goodbye(self) -> None:
+        pass

@@ -1,0 +1,76 @@
+"""uvicorn's WebSocket protocol with bounds: pieces are joined as they come, and a close does not wait for its echo.
+
+A message of many tiny fragments, or many tiny messages, costs no more than its bytes. The library bounds the bytes of a
+message, over all its fragments.
+"""
+
+import asyncio
+from typing import Any
+
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.frames import Frame
+
+# Some clients report why they were refused only at the end of the connection. What they still send, their Close too, is
+# read for a moment after ours (`Connection.close`).
+_CLOSE_WAIT_S = 0.0
+
+
+class Inbox:
+    """What the application has not taken yet; binary messages that wait are one, as MQTT has a stream of bytes."""
+
+    def __init__(self) -> None:
+        self._events: list[dict[str, Any]] = []
+        self._some = asyncio.Event()
+
+    def put_nowait(self, event: dict[str, Any]) -> None:
+        last = self._events[-1] if self._events else {}
+        if "bytes" in event and "bytes" in last:
+            last["bytes"] += event["bytes"]
+            return
+        self._events.append(event if "bytes" not in event else {**event, "bytes": bytearray(event["bytes"])})
+        self._some.set()
+
+    async def get(self) -> dict[str, Any]:
+        while not self._events:
+            self._some.clear()
+            await self._some.wait()
+        event = self._events.pop(0)
+        return {**event, "bytes": bytes(event["bytes"])} if "bytes" in event else event
+
+    def empty(self) -> bool:
+        return not self._events
+
+
+class BoundedWebSocket(WebSocketsSansIOProtocol):
+    """See the module."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.queue = Inbox()  # type: ignore[assignment]
+        self.close_timeout = _CLOSE_WAIT_S
+        self._message = bytearray()
+
+    def handle_bytes(self, event: Frame) -> None:
+        self.curr_msg_data_type = "bytes"
+        self._message = bytearray(event.data)
+        self._deliver_at_end(event)
+
+    def handle_text(self, event: Frame) -> None:
+        """MQTT forbids text (3.1.1 section 6); what it says is not looked at."""
+        del event
+        self.conn.fail(1003, "MQTT is binary")
+        self.handle_parser_exception()
+
+    def handle_cont(self, event: Frame) -> None:
+        self._message += event.data
+        self._deliver_at_end(event)
+
+    def _deliver_at_end(self, event: Frame) -> None:
+        if event.fin:
+            self.frames, self._message = [bytes(self._message)], bytearray()
+            self.send_receive_event_to_app()
+
+    def shutdown(self) -> None:
+        super().shutdown()
+        if self.close_timer is not None:
+            self.close_timer.cancel()

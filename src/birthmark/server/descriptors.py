@@ -1,0 +1,47 @@
+"""The process may hold so many descriptors; connections get what the rest does not need.
+
+Without this a server would accept until accept itself fails, and then nobody is served.
+"""
+
+import dataclasses
+import logging
+import resource
+
+from birthmark.net.limits import Limits
+
+log = logging.getLogger(__name__)
+
+RESERVE = 192  # the health port's connections, the database, files, and those who are being turned away
+HEALTH_CONNECTIONS = 64
+_FEWEST = 16
+
+
+def fit_to_descriptors(limits: Limits) -> Limits:
+    """Raise this process's soft limit as far as is needed and allowed; return limits that fit under what there is."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = limits.max_connections + RESERVE
+    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < allowed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+        soft = allowed
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return balanced(limits)
+    fitting = max(_FEWEST, soft - RESERVE)
+    log.warning(
+        "server.max_connections_lowered",
+        extra={"descriptors": soft, "wanted": limits.max_connections, "max_connections": fitting},
+    )
+    return balanced(dataclasses.replace(limits, max_connections=fitting))
+
+
+def balanced(limits: Limits) -> Limits:
+    """Keep half of the connections for those who authenticate, and half of the strangers' for other addresses."""
+    strangers = min(limits.max_strangers, max(1, limits.max_connections // 2))
+    each = min(limits.max_strangers_per_peer, max(1, strangers // 2))
+    return dataclasses.replace(limits, max_strangers=strangers, max_strangers_per_peer=each)
+
+
+def for_health(limits: Limits) -> Limits:
+    """The health port has few connections, of its own: who fills the others cannot hide that the server lives."""
+    few = dataclasses.replace(limits, max_connections=HEALTH_CONNECTIONS, max_strangers=HEALTH_CONNECTIONS)
+    return dataclasses.replace(few, max_strangers_per_peer=HEALTH_CONNECTIONS)

@@ -6,6 +6,7 @@ import os
 import socket
 import ssl
 import struct
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -110,6 +111,7 @@ def http_refused(server: RunningServer, context: ssl.SSLContext) -> None:
 def body_cut_off(server: RunningServer, context: ssl.SSLContext) -> None:
     with tls(server, 8443, context) as sock:
         sock.sendall(b"PUT /0neX/registrations/x/register HTTP/1.1\r\nHost: x\r\nContent-Length: 900\r\n\r\n{")
+        time.sleep(0.02)  # a reset takes back what was not read yet
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _HANG_UP)
 
 

@@ -13,8 +13,8 @@ from birthmark.errors import BirthmarkError
 HEAD = """# Refusals
 
 Every refusal has a stable code. `birthmark why ID` shows the code with its cause and its fix, filled in for the case at
-hand; ID may be a tracking id, a registration, device or thing id, a common name or a thumbprint. Words in braces stand
-for facts of the case. This page is written by `tools/make_refusals.py`.
+hand; ID may be a tracking id, a registration, device or thing id, an MQTT client id, a common name or a thumbprint.
+Words in braces stand for facts of the case. This page is written by `tools/make_refusals.py`.
 
 | code | cause | fix |
 |---|---|---|

@@ -26,6 +26,10 @@ class BirthmarkError(Exception):
         self.message = message
         self.facts: Mapping[str, str] = {name: str(value) for name, value in facts.items()}
 
+    def name(self, **facts: object) -> None:
+        """Add facts that only the place where it was caught knows; what the error says itself stays."""
+        self.facts = {name: str(value) for name, value in facts.items()} | dict(self.facts)
+
     def explain_cause(self) -> str:
         """Return `cause` with this error's facts filled in."""
         return _TWO_ENDS.sub(r"\1", self.cause.format_map(_Blank(self.facts)))

@@ -32,11 +32,14 @@ def serve(
     import json
     import logging
 
+    from birthmark.clock import SystemClock
+    from birthmark.server.quiet import BoundedLog
     from birthmark.server.run import JsonLines, run
     from birthmark.server.settings import ConfigInvalidError, read_settings
 
     handler = logging.StreamHandler()
     handler.setFormatter(JsonLines())
+    handler.addFilter(BoundedLog(SystemClock().monotonic))
     logging.basicConfig(level=os.environ.get("BIRTHMARK_LOG", "WARNING").upper(), handlers=[handler])
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # it reports each bad request of a peer as a warning
 

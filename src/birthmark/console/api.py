@@ -86,7 +86,7 @@ async def body_of(request: Request, kind: type[T]) -> T:
     """Return the request's JSON as `kind`. Raise `InvalidRequestError` naming what is wrong."""
     try:
         return msgspec.json.decode(await request.body(), type=kind)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidRequestError(f"The request is not valid: {error}") from error
 
 

@@ -144,7 +144,7 @@ def service_routes(
             instance = instance_of(request)
             try:
                 asked = msgspec.json.decode(await request.body(), type=_Bulk)
-            except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
                 raise wire.BodyInvalidError("The body is not a bulk operation", detail=str(error)) from error
             items = asked.enrollment_groups if is_group else asked.enrollments
             if len(items) > _MAX_BULK or asked.mode not in _BULK_MODES:

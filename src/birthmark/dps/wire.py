@@ -122,7 +122,7 @@ def parse_registration(body: bytes) -> DeviceRegistration:
         raise BodyInvalidError("The body is too large", detail=f"more than {MAX_PAYLOAD_BYTES} bytes")
     try:
         parsed = msgspec.json.decode(body.strip() or b"{}", type=DeviceRegistration)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise BodyInvalidError("The body is not a registration", detail=str(error)) from error
     if parsed.tpm is not None or parsed.csr is not None:
         raise BodyInvalidError("TPM and CSR registrations are not served", detail="tpm or csr given")
@@ -133,7 +133,7 @@ def parse_enrollment(body: bytes | str) -> Enrollment:
     """Return the enrollment of a PUT or of the database. Raise `BodyInvalidError` with the path of what is wrong."""
     try:
         return msgspec.json.decode(body, type=Enrollment)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise BodyInvalidError("The body is not an enrollment", detail=str(error)) from error
 
 
@@ -304,7 +304,7 @@ def parse_operation(body: bytes) -> OperationStatus:
         raise AnswerInvalidError("The answer is too large", detail=f"more than {MAX_ANSWER_BYTES} bytes")
     try:
         return msgspec.json.decode(body, type=OperationStatus)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise AnswerInvalidError("The answer is not a registration", detail=str(error)) from error
 
 

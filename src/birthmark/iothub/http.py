@@ -12,10 +12,14 @@ from birthmark.errors import BirthmarkError, InvalidRequestError
 from birthmark.iothub import wire
 from birthmark.iothub.errors import http_error
 from birthmark.iothub.model import Device, Hub
+from birthmark.iothub.rules.messages import PathNotServedError
 from birthmark.iothub.service import READ, WRITE, Hubs
 from birthmark.net.numbers import whole_number
 
 _MAX_LIST = 1000
+_ANY = ["GET", "POST", "PUT", "PATCH", "DELETE"]
+# First path segments of the hub's REST interface, of which nothing is served (REST reference, "Service").
+_UNSERVED = ("jobs", "configurations", "messages", "digitaltwins", "modules", "serviceStats", "file", "query")
 Record = Callable[[BirthmarkError, Request], str]
 
 
@@ -67,10 +71,23 @@ def routes(hubs: Hubs, record: Record) -> list[Route]:
 
         return answer
 
+    async def unserved(request: Request) -> Response:
+        path = request.url.path[:200]
+        raise PathNotServedError(f"{request.method} {path} is not served", method=request.method, path=path)
+
+    # After the served ones: another path or method of the hub is told from a device that does not exist.
+    elsewhere = [
+        *("/devices", "/devices/", "/devices/query", "/devices/{device_id}", "/devices/{device_id}/{rest:path}"),
+        *(f"/{first}{rest}" for first in _UNSERVED for rest in ("", "/{rest:path}")),
+        *("/twins/{device_id}", "/twins/{device_id}/{rest:path}", "/statistics", "/statistics/{rest:path}"),
+    ]
     return [
         Route("/devices", guarded(listing), methods=["GET"]),
+        Route("/devices/", guarded(listing), methods=["GET"]),  # as the Node SDK asks
+        Route("/devices/query", guarded(unserved), methods=["POST"]),
         Route("/devices/{device_id}", guarded(one), methods=["GET", "PUT", "DELETE"]),
         Route("/statistics/devices", guarded(statistics), methods=["GET"]),
+        *(Route(path, guarded(unserved), methods=_ANY) for path in elsewhere),
     ]
 
 

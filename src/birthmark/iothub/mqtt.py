@@ -16,7 +16,10 @@ from birthmark.iothub.errors import connack_code
 from birthmark.iothub.model import Device, Hub
 from birthmark.iothub.rules.messages import (
     MAX_MESSAGE_BYTES,
+    UNSERVED,
+    FeatureNotServedError,
     MessageTooLargeError,
+    ModuleNotServedError,
     QosNotServedError,
     TopicNotServedError,
 )
@@ -30,6 +33,10 @@ MAX_SUBSCRIPTIONS = 50
 WINDOW = 100
 WINDOW_BYTES = 1024 * 1024
 _FAILURE = 0x80
+NOT_IMPLEMENTED = 501
+_NOT_SERVED = b'{"errorCode":501001,"message":"Twins are not served here."}'
+_METHODS = "$iothub/methods/"
+_MAX_ASKED = 16
 
 
 class _Arrival:
@@ -49,12 +56,12 @@ class HubConnections:
 
     async def accept(self, link: MqttLink, packet: Connect) -> "HubSession":
         """Return the session of a CONNECT, or raise `MqttRefusedError`."""
+        names: dict[str, str] = {}
         try:
             user = wire.parse_username(packet.username or "")
+            names = {"device_id": user.device_id, "hub": user.host}
             if user.module_id is not None:
-                raise TopicNotServedError(
-                    "Modules are not served", device_id=user.device_id, topic=f"module {user.module_id}"
-                )
+                raise ModuleNotServedError("Modules are not served", device_id=user.device_id, module=user.module_id)
             with self._arrives(user.device_id) as arrival:
                 hub, device = await self._hubs.connect(user, link.peer, packet.password)
                 if packet.clean_start:
@@ -66,6 +73,7 @@ class HubConnections:
                     arrival.is_stale = False
                     hub, device = await self._hubs.connect(user, link.peer, packet.password)
         except BirthmarkError as error:
+            error.name(**names)
             raise MqttRefusedError(connack_code(error), error) from error
         link.set_keep_alive(min(packet.keep_alive_s or MAX_KEEP_ALIVE_S, MAX_KEEP_ALIVE_S))
         return HubSession(self, link, hub, device, filters, is_persistent=not packet.clean_start)
@@ -157,6 +165,7 @@ class HubSession:
         self._is_persistent = is_persistent
         self._telemetry = wire.telemetry_topic(device.device_id)
         self._was_known = bool(filters)
+        self._asked: set[str] = set()
         self._unwritten = self._unwritten_bytes = 0
         self._room = asyncio.Event()
         self.link = link
@@ -181,7 +190,28 @@ class HubSession:
             return self._connections.send_telemetry(self, packet, packet.topic[len(head) :])
         if packet.topic == head[:-1]:
             return self._connections.send_telemetry(self, packet, "")
+        if packet.topic.startswith(UNSERVED):
+            self._answer_unserved(packet)
+            return None
         raise TopicNotServedError("The topic is not served", device_id=device_id, topic=packet.topic[:200])
+
+    def _answer_unserved(self, packet: Publish) -> None:
+        """An SDK asked for a part of the hub that is not here: it gets the hub's own error and stays connected.
+
+        A close would make it reconnect and ask again, for ever.
+        """
+        self._note_unserved(packet.topic)
+        self.link.ack(packet.packet_id)
+        if (rid := wire.twin_request(packet.topic)) is not None:
+            self.link.publish(wire.twin_response_topic(NOT_IMPLEMENTED, rid), _NOT_SERVED)
+
+    def _note_unserved(self, topic: str) -> None:
+        """File what was asked, each kind once a connection: a client may ask every second."""
+        kind = topic.partition("?")[0][:200]
+        if kind not in self._asked and len(self._asked) < _MAX_ASKED:
+            self._asked.add(kind)
+            error = FeatureNotServedError("Not served here", device_id=self.device.device_id, topic=kind)
+            self.link.note(error)
 
     def take_room(self, size: int) -> Awaitable[None] | None:
         """Count a message that waits for the database; return what waits for room when there is no more."""
@@ -212,6 +242,9 @@ class HubSession:
         for name, options in packet.filters:
             if not name.startswith(allowed):
                 raise TopicNotServedError("The filter is not served", device_id=device_id, topic=name[:200])
+            if name.startswith(_METHODS):  # nobody can call one here: say so, and let the rest of the client work
+                self._note_unserved(name)
+                continue
             if name in self._filters or len(self._filters.keys() | granted) < MAX_SUBSCRIPTIONS:
                 granted[name] = min(options & 3, 1)
         return self._subscribe(packet, granted)

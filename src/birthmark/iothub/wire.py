@@ -108,6 +108,22 @@ def telemetry_topic(device_id: str) -> str:
     return f"devices/{device_id}/messages/events/"
 
 
+_TWIN_REQUESTS = ("$iothub/twin/GET/?", "$iothub/twin/PATCH/properties/reported/?")
+
+
+def twin_request(topic: str) -> str | None:
+    """Return the request id of a twin request as it was sent, or None when the topic is none."""
+    head, mark, query = topic.partition("?")
+    if head + mark not in _TWIN_REQUESTS:
+        return None
+    return next((part[5:] for part in query.split("&") if part.startswith("$rid=")), None)
+
+
+def twin_response_topic(status: int, rid: str) -> str:
+    """Return where a twin request is answered."""
+    return f"$iothub/twin/res/{status}/?$rid={rid}"
+
+
 def parse_property_bag(text: str) -> dict[str, str | None]:
     """Return names and values of `a=1&b=2` decoded; a name alone has the value None. Raise `PropertyBagError`."""
     if not text:
@@ -205,7 +221,7 @@ def parse_device_body(body: bytes) -> tuple[DeviceBody, DeviceAuthentication]:
     """Return the body and the authentication it asks for (keys it leaves out are None). Raise `BodyInvalidError`."""
     try:
         parsed = msgspec.json.decode(body, type=DeviceBody)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise BodyInvalidError("The body is not a device", detail=str(error)) from error
     if parsed.status not in {"enabled", "disabled"}:
         raise BodyInvalidError("Unknown status", detail="status must be enabled or disabled")

@@ -145,6 +145,7 @@ class MqttLink(asyncio.Protocol):
         "_task",
         "_transport",
         "address",
+        "client_id",
         "peer",
     )
 
@@ -166,6 +167,7 @@ class MqttLink(asyncio.Protocol):
         self._transport: MqttTransport
         self.peer = peer
         self.address = ""
+        self.client_id = ""
 
     # asyncio.Protocol
 
@@ -232,8 +234,12 @@ class MqttLink(asyncio.Protocol):
     def refuse(self, error: BirthmarkError) -> None:
         """Record why, and close."""
         if not self._over:
-            self._report(error, self.address, self.peer)
+            self._tell(error)
             self.close(Closed.REFUSED)
+
+    def note(self, error: BirthmarkError) -> None:
+        """Record a refusal that does not end the connection."""
+        self._tell(error)
 
     @property
     def is_over(self) -> bool:
@@ -265,6 +271,7 @@ class MqttLink(asyncio.Protocol):
         session = self._session
         if session is None:
             if isinstance(packet, Connect):
+                self.client_id = packet.client_id
                 return self._connect(packet)
             return None
         waiting: Awaitable[None] | None = None
@@ -324,8 +331,13 @@ class MqttLink(asyncio.Protocol):
         self._reason = Closed.KEEP_ALIVE if "keep alive" in error.reason else Closed.PROTOCOL
         if self._reason is Closed.PROTOCOL:
             problem = MqttProtocolError("The client broke the protocol", reason=error.reason)
-            self._report(problem, self.address, self.peer)
+            self._tell(problem)
         self.close(self._reason)
+
+    def _tell(self, error: BirthmarkError) -> None:
+        if self.client_id:  # the name that a person finds in the client's own configuration
+            error.name(client_id=self.client_id)
+        self._report(error, self.address, self.peer)
 
     def _watch(self) -> None:
         """Look at the engine's deadline again when it may have passed; it moves with every packet."""

@@ -15,8 +15,7 @@ from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
-from cryptography.hazmat.primitives.serialization import Encoding
-from OpenSSL import SSL
+from OpenSSL import SSL, crypto
 
 from birthmark.errors import InvalidRequestError
 from birthmark.pki.certificates import Certificate, CertificateInvalidError, parse_der
@@ -104,8 +103,8 @@ def _choose_alpn(_connection: SSL.Connection, offered: list[bytes]) -> Any:
 
 def shown_certificate(connection: SSL.Connection) -> Certificate | None:
     """Return the client's leaf if it showed one, also while or after the handshake failed."""
-    shown = connection.get_peer_certificate(as_cryptography=True)
-    return None if shown is None else _parse(shown.public_bytes(Encoding.DER))
+    shown = connection.get_peer_certificate()
+    return None if shown is None else _parse(_der_of(shown))
 
 
 def peer_of(connection: SSL.Connection) -> TlsPeer:
@@ -114,7 +113,7 @@ def peer_of(connection: SSL.Connection) -> TlsPeer:
     Raise `CertificateInvalidError` for a leaf nobody can read, `ChainTooLargeError`.
     """
     chain = []
-    sent = [c.public_bytes(Encoding.DER) for c in connection.get_peer_cert_chain(as_cryptography=True) or ()]
+    sent = [_der_of(c) for c in connection.get_peer_cert_chain() or ()]
     if sum(map(len, sent)) > _MAX_CHAIN_BYTES:
         raise ChainTooLargeError("Too many certificates were sent.", limit=_MAX_CHAIN_BYTES)
     for der in sent:
@@ -131,6 +130,11 @@ def peer_of(connection: SSL.Connection) -> TlsPeer:
         connection.get_protocol_version_name(),
         connection,
     )
+
+
+def _der_of(shown: crypto.X509) -> bytes:
+    """Return the bytes as they came: OpenSSL takes certificates that `cryptography` does not even hold."""
+    return crypto.dump_certificate(crypto.FILETYPE_ASN1, shown)
 
 
 def _parse(der: bytes) -> Certificate:

@@ -1,8 +1,8 @@
 """Record refusals without holding anyone up, and find them again by any name the operator may have.
 
-A refusal is found by tracking id, registration, device or thing id, common name or thumbprint. Recording is best
-effort: it is queued with other commits, at most `MAX_PENDING` wait, an address has its share, and rows older than
-`KEEP` or beyond the latest `MAX_ROWS` leave. What a client put into a refusal is cut to `MAX_CHARS`.
+A refusal is found by tracking id, registration, device or thing id, common name, MQTT client id or thumbprint.
+Recording is best effort: it is queued with other commits, at most `MAX_PENDING` wait, an address has its share, and
+rows older than `KEEP` or beyond the latest `MAX_ROWS` leave. What a client put into a refusal is cut to `MAX_CHARS`.
 """
 
 import asyncio
@@ -40,6 +40,7 @@ _NAMES = (
     "access_key_id",
     "scope",
     "subject_id",
+    "client_id",
 )
 
 

@@ -136,7 +136,7 @@ def test_subscriptions_of_a_device_are_bounded(tmp_path: Path) -> None:
     async def body(world: World) -> None:
         link, client = await world.connected(clean=False)
         for number in range(MAX_SUBSCRIPTIONS + 10):
-            client.client.send(Subscribe(number + 1, ((f"$iothub/methods/{number}", 1),)))
+            client.client.send(Subscribe(number + 1, ((f"$iothub/twin/{number}", 1),)))
             link.data_received(client.client.data_to_send())
         await until(lambda: len(client.got(SubAck)) == MAX_SUBSCRIPTIONS + 10)
         codes = [packet.codes[0] for packet in client.got(SubAck)]
@@ -170,5 +170,37 @@ def test_a_device_switched_off_while_it_is_connected_is_dropped(tmp_path: Path) 
         link, _ = await world.connected()
         world.connections.recheck({"hub": "main", "device_id": "device-1"})
         assert link.is_over
+
+    in_a_world(tmp_path, body)
+
+
+def test_a_twin_request_is_answered_by_the_hubs_own_error_and_telemetry_goes_on(tmp_path: Path) -> None:
+    async def body(world: World) -> None:
+        link, client = await world.connected()
+        for number in range(3):
+            client.client.publish(f"$iothub/twin/GET/?$rid={number}", b" ", 1)
+        client.client.publish("$iothub/twin/PATCH/properties/reported/?$rid=9", b"{}", 1)
+        link.data_received(client.client.data_to_send())
+        await until(lambda: len(client.got(Publish)) == 4)
+        assert [p.topic for p in client.got(Publish)] == [f"$iothub/twin/res/501/?$rid={n}" for n in (0, 1, 2, 9)]
+        client.client.publish("devices/device-1/messages/events/", b"x", 1)
+        link.data_received(client.client.data_to_send())
+        await until(lambda: len(client.got(PubAck)) == 5)
+        assert not link.is_over
+        assert [e.code for e in world.refused] == ["iothub.feature_not_served"] * 2  # one for each kind of request
+
+    in_a_world(tmp_path, body)
+
+
+def test_a_methods_subscription_is_answered_by_its_own_failure_and_the_others_are_granted(tmp_path: Path) -> None:
+    async def body(world: World) -> None:
+        link, client = await world.connected()
+        filters = (("$iothub/methods/POST/#", 1), ("$iothub/twin/res/#", 1))
+        client.client.send(Subscribe(1, filters))
+        link.data_received(client.client.data_to_send())
+        await until(lambda: len(client.got(SubAck)) == 1)
+        assert client.got(SubAck)[0].codes == (0x80, 1)
+        assert not link.is_over
+        assert [e.code for e in world.refused] == ["iothub.feature_not_served"]
 
     in_a_world(tmp_path, body)

@@ -1,20 +1,26 @@
 """What a handshake proved, with clients that show more than a device has."""
 
+import warnings
+
 import pytest
 from cryptography import x509
-from OpenSSL import SSL
+from OpenSSL import SSL, crypto
 
 from birthmark.net import tls
 from birthmark.net.tls import ChainTooLargeError, peer_of, server_context
+from birthmark.pki.certificates import CertificateInvalidError
 from birthmark.pki.profiles import SERVER
 from pki_builders import Holder, a_ca, a_device
 
 
-def a_handshake(client: Holder, *extra: Holder) -> SSL.Connection:
-    """Return the server's side of a finished handshake with a client that shows these certificates."""
+def a_handshake(client: Holder, *extra: Holder, der: bytes | None = None) -> SSL.Connection:
+    """Return the server's side of a finished handshake with a client that shows these certificates (or `der`)."""
     server = a_device()
     context = SSL.Context(SSL.TLS_CLIENT_METHOD)
-    context.use_certificate(client.certificate.parsed)
+    shown = crypto.load_certificate(crypto.FILETYPE_ASN1, der or client.certificate.der)
+    with warnings.catch_warnings():  # what `cryptography` would take is not enough here
+        warnings.simplefilter("ignore", DeprecationWarning)
+        context.use_certificate(shown)
     context.use_privatekey(client.private_key)  # type: ignore[arg-type]
     for holder in extra:
         context.add_extra_chain_cert(holder.certificate.parsed)
@@ -61,3 +67,33 @@ def test_a_large_certificate_is_read_and_not_remembered() -> None:
     peer = peer_of(a_handshake(large))
     assert peer.leaf == large.certificate
     assert tls._parse_again.cache_info().currsize == before
+
+
+VERSION_3 = b"\xa0\x03\x02\x01\x02"
+
+
+@pytest.mark.parametrize("version", [0, 1, 3, 9])
+def test_a_certificate_of_a_version_that_does_not_exist_is_a_refusal(version: int) -> None:
+    device = a_device()
+    der = device.certificate.der.replace(VERSION_3, VERSION_3[:-1] + bytes([version]), 1)
+    try:
+        leaf = peer_of(a_handshake(device, der=der)).leaf
+    except CertificateInvalidError:
+        return
+    assert leaf is not None  # version 2, or 1 with extensions, may be read; what it is worth the rooms decide
+    assert leaf.version in {1, 2}
+
+
+def test_a_certificate_with_an_impossible_date_is_a_refusal() -> None:
+    device = a_device()
+    date = device.certificate.not_before.strftime("%y%m%d%H%M%SZ").encode()
+    der = device.certificate.der.replace(date, date[:2] + b"1399" + date[6:], 1)
+    assert der != device.certificate.der
+    with pytest.raises(CertificateInvalidError):
+        peer_of(a_handshake(device, der=der))
+
+
+def test_an_unreadable_extra_certificate_is_no_issuer() -> None:
+    root = a_ca()
+    device = a_device(root)
+    assert peer_of(a_handshake(device, root)).chain == (root.certificate,)

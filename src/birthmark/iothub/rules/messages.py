@@ -3,6 +3,8 @@
 from birthmark.errors import InvalidRequestError
 
 MAX_MESSAGE_BYTES = 256 * 1024
+UNSERVED = ("$iothub/twin/", "$iothub/methods/")
+"""What SDKs publish to by themselves, and what is not served yet."""
 
 
 class TopicNotServedError(InvalidRequestError):
@@ -11,6 +13,33 @@ class TopicNotServedError(InvalidRequestError):
     code = "iothub.topic_not_served"
     cause = "Device {device_id} used the topic {topic}, which this hub does not serve."
     fix = "A device publishes telemetry to devices/{device_id}/messages/events/ only; check the id and the topic."
+
+
+class FeatureNotServedError(InvalidRequestError):
+    """A part of IoT Hub that its SDKs ask for and that is not here: twins, direct methods."""
+
+    code = "iothub.feature_not_served"
+    cause = "Device {device_id} used {topic}: this hub serves telemetry and the identity registry, and not that."
+    fix = "Leave twins and direct methods out of what this program does here; its telemetry works beside them."
+
+
+class PathNotServedError(InvalidRequestError):
+    """An operation of the hub's REST interface that is not here."""
+
+    code = "iothub.operation_not_served"
+    cause = "{method} {path} is an operation of IoT Hub that this hub does not serve."
+    fix = (
+        "Served are the identity registry (/devices, /devices/ID, /statistics/devices) over HTTPS, and telemetry over "
+        "MQTT and MQTT over WebSocket."
+    )
+
+
+class ModuleNotServedError(InvalidRequestError):
+    """A module's identity."""
+
+    code = "iothub.module_not_served"
+    cause = "Device {device_id} connected as its module {module}; this hub has devices without modules."
+    fix = "Connect as the device itself: leave the module id out of the connection string."
 
 
 class QosNotServedError(InvalidRequestError):

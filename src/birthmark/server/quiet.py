@@ -1,0 +1,31 @@
+"""The server's log has room for everyone: one address, or one event, may not fill it.
+
+What does not fit is counted, and the count is told with the next line that does.
+"""
+
+import logging
+from collections.abc import Callable
+
+from birthmark.refusals.shares import Shares
+
+
+class BoundedLog(logging.Filter):
+    """Lets pass what an address, an event without one, and all together have room for. `now` is a monotonic clock."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        super().__init__()
+        self._now = now
+        self._each = Shares(burst=50, per_s=2)
+        self._all = Shares(burst=500, per_s=50, max_addresses=1)
+        self._dropped = 0
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Say whether the line is written."""
+        now = self._now()
+        who = str(getattr(record, "address", "")) or f"{record.name} {record.msg}"
+        if not (self._each.has_room(who, now) and self._all.has_room("", now)):
+            self._dropped += 1
+            return False
+        if self._dropped:
+            record.lines_dropped, self._dropped = self._dropped, 0
+        return True

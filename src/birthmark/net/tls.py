@@ -16,6 +16,7 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from OpenSSL import SSL, crypto
+from OpenSSL._util import lib
 
 from birthmark.errors import InvalidRequestError
 from birthmark.pki.certificates import Certificate, CertificateInvalidError, parse_der
@@ -29,6 +30,8 @@ _TLS12_CIPHERS = (
     b"ECDHE-RSA-AES256-GCM-SHA384:ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305"
 )
 _TLS13_CIPHERS = b"TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"
+
+_GROUPS = b"X25519:P-256:P-384"
 
 _CACHED = 8192
 _MAX_CACHED_BYTES = 4096
@@ -80,6 +83,7 @@ def server_context(chain: Sequence[x509.Certificate], key: PrivateKeyTypes) -> S
     context.set_options(SSL.OP_NO_RENEGOTIATION | SSL.OP_NO_TICKET | SSL.OP_NO_COMPRESSION)
     context.set_cipher_list(_TLS12_CIPHERS)
     context.set_tls13_ciphersuites(_TLS13_CIPHERS)
+    _set_groups(context)
     context.use_certificate(chain[0])
     for certificate in chain[1:]:
         context.add_extra_chain_cert(certificate)
@@ -91,6 +95,13 @@ def server_context(chain: Sequence[x509.Certificate], key: PrivateKeyTypes) -> S
     context.set_mode(_RELEASE_BUFFERS)
     context.set_alpn_select_callback(_choose_alpn)
     return context
+
+
+def _set_groups(context: SSL.Context) -> None:
+    # pyOpenSSL has no method for it, only the function itself.
+    taken = lib.SSL_CTX_set1_curves_list(context._context, _GROUPS)  # noqa: SLF001
+    if taken != 1:
+        raise ValueError("OpenSSL does not know the groups of the key exchange")
 
 
 def _take_any(*_certificate: object) -> bool:

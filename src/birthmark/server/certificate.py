@@ -1,4 +1,4 @@
-"""The servers' certificate over a long run: made anew before it runs out, without a restart."""
+"""The servers' certificate over a long run: made anew before it runs out, or read anew, without a restart."""
 
 import asyncio
 import logging
@@ -13,19 +13,28 @@ from birthmark.pki.issue import SigningKey
 
 log = logging.getLogger(__name__)
 
-_LOOK_EVERY_S = 3600
+_LOOK_EVERY_S = 3600.0
 
 
 class FreshContext:
     """The TLS context for new connections; those that are open keep theirs.
 
-    `load` returns chain and key, other ones when the old run out soon.
+    `load` returns chain and key, other ones when the old run out soon. With `stamp` it is asked only after that has
+    changed.
     """
 
-    def __init__(self, load: Callable[[], tuple[Sequence[Certificate], SigningKey]]) -> None:
+    def __init__(
+        self,
+        load: Callable[[], tuple[Sequence[Certificate], SigningKey]],
+        look_every_s: float = _LOOK_EVERY_S,
+        stamp: Callable[[], object] | None = None,
+    ) -> None:
         self._load = load
+        self._look_every_s = look_every_s
+        self._stamp = stamp
+        self._seen = stamp() if stamp is not None else None
         chain, key = load()
-        self._leaf = chain[0]
+        self._chain, self._leaf = list(chain), chain[0]
         self._context = server_context([c.parsed for c in chain], key)
         self._task: asyncio.Task[None] | None = None
 
@@ -48,12 +57,16 @@ class FreshContext:
         except BirthmarkError as error:
             log.warning("server.certificate_not_renewed", extra={"reason": error.explain_cause()})
             return
-        if chain[0] != self._leaf:
-            self._leaf = chain[0]
+        if list(chain) != self._chain:
+            self._chain, self._leaf = list(chain), chain[0]
             self._context = server_context([c.parsed for c in chain], key)
             log.info("server.certificate_renewed", extra={"not_after": self._leaf.not_after.isoformat()})
 
     async def _keep_fresh(self) -> None:
         while True:
-            await asyncio.sleep(_LOOK_EVERY_S)
-            self.refresh()
+            await asyncio.sleep(self._look_every_s)
+            if self._stamp is None:
+                self.refresh()
+            elif (now := self._stamp()) != self._seen:
+                self._seen = now
+                self.refresh()

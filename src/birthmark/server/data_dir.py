@@ -47,7 +47,8 @@ from birthmark.pki.profiles import SERVER
 
 _SYSTEM_ROOTS = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem")
 _RENEW_BEFORE = timedelta(days=30)
-_LIFETIME = timedelta(days=397)
+_LIFETIME = timedelta(days=365)
+_LONGEST = timedelta(days=366)  # what clients and scanners take of a server
 
 
 class DataDirectoryError(UnavailableError):
@@ -135,6 +136,14 @@ class DataDirectory:
         self.write("bundle.pem", _system_roots() + made.root.certificate.pem().encode(), is_secret=False)
         return made
 
+    def trust_also(self, certificates: Sequence[Certificate]) -> None:
+        """Let those who trust this server's root trust these CAs too: they issued the certificate that it serves."""
+        more = "".join(c.pem() for c in certificates if c.is_ca or c.is_self_issued).encode()
+        with self._usable():
+            for name in ("trust.pem", "bundle.pem"):
+                present = (self.path / name).read_bytes()
+                self.write(name, present.rstrip() + b"\n" + more, is_secret=False)
+
     def server_certificate(
         self, hierarchy: Hierarchy, names: Iterable[str]
     ) -> tuple[Sequence[Certificate], SigningKey]:
@@ -216,6 +225,8 @@ class DataDirectory:
     ) -> bool:
         leaf = chain[0]
         if key.public_key() != leaf.public_key():  # of a start that ended between the two files
+            return False
+        if leaf.not_after - leaf.not_before > _LONGEST:
             return False
         if self._clock.now() > leaf.not_after - _RENEW_BEFORE or chain[-1] != hierarchy.root.certificate:
             return False

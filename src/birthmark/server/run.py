@@ -1,4 +1,4 @@
-"""`birthmark serve`: run a server until SIGTERM or SIGINT."""
+"""`birthmark serve`: run a server until SIGTERM or SIGINT; SIGHUP reads the server certificate again."""
 
 import asyncio
 import json
@@ -28,6 +28,7 @@ def run(settings: Settings, on_ready: Callable[[dict[str, Any]], None]) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, ended.set)
+        loop.add_signal_handler(signal.SIGHUP, server.reload)
         try:
             on_ready(await server.start())
             await ended.wait()

@@ -4,17 +4,21 @@ import asyncio
 import contextlib
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from birthmark.audit import AuditKey, note_break
 from birthmark.bus import LocalBus
+from birthmark.ca.hierarchy import Hierarchy
 from birthmark.clock import Clock, Entropy
 from birthmark.errors import UnavailableError
 from birthmark.est import users
 from birthmark.net.http import HttpService
 from birthmark.net.limits import Limits
 from birthmark.net.listener import Listeners, MakeProtocol
+from birthmark.pki.certificates import Certificate
+from birthmark.pki.issue import SigningKey
 from birthmark.server import installed
 from birthmark.server.body_limits import body_limit
 from birthmark.server.certificate import FreshContext
@@ -23,12 +27,15 @@ from birthmark.server.descriptors import fit_to_descriptors
 from birthmark.server.doors import Doors
 from birthmark.server.endpoints import describe
 from birthmark.server.first_start import DEFAULT, ensure_defaults
+from birthmark.server.own_certificate import OwnCertificate
 from birthmark.server.plain_http import serve_plain
 from birthmark.server.rooms import Rooms, open_rooms
 from birthmark.server.settings import Settings
 from birthmark.store import open_database
 
 log = logging.getLogger(__name__)
+
+_LOOK_AT_FILES_S = 2.0
 
 
 class Server:
@@ -40,6 +47,7 @@ class Server:
         self._entropy = entropy
         self._data = DataDirectory(settings.directory, clock, entropy)
         self._closers: list[Callable[[], Any]] = []
+        self._fresh: FreshContext | None = None
         self.is_ready = False
         self.endpoints: dict[str, Any] = {}
 
@@ -65,8 +73,7 @@ class Server:
         access_key = await ensure_defaults(rooms, settings)
 
         doors = Doors(rooms, settings, clock, entropy)
-        names = [settings.host_name, *settings.listen, *settings.names]
-        context = FreshContext(lambda: self._data.server_certificate(hierarchy, names))
+        context = self._context(hierarchy)
         limits = fit_to_descriptors(settings.bounds())
         listeners = Listeners(clock, limits, doors.report)
         self._closers.append(listeners.close)
@@ -99,6 +106,30 @@ class Server:
         known = {user.name for user in await users.list_users(rooms.database)}
         is_there = self.settings.est.user in known and self._data.has("est.password")
         return self._data.secret("est.password") if is_there else None
+
+    def reload(self) -> None:
+        """Read the server certificate again, now."""
+        if self._fresh is not None:
+            self._fresh.refresh()
+
+    def _context(self, hierarchy: Hierarchy) -> FreshContext:
+        """Return the TLS context: of the certificate that is configured, else of one that our root signs."""
+        settings = self.settings
+        if settings.server.certificate is None or settings.server.key is None:
+            names = [settings.host_name, *settings.listen, *settings.names]
+            self._fresh = FreshContext(lambda: self._data.server_certificate(hierarchy, names))
+            return self._fresh
+        certificate, key_file = Path(settings.server.certificate), Path(settings.server.key)
+        own = OwnCertificate(certificate.expanduser(), key_file.expanduser(), self._clock)
+
+        def load() -> tuple[Sequence[Certificate], SigningKey]:
+            chain, key = own.load()
+            self._data.hierarchy()  # writes trust.pem anew, so that CAs of an earlier chain leave it
+            self._data.trust_also(chain)
+            return chain, key
+
+        self._fresh = FreshContext(load, _LOOK_AT_FILES_S, own.stamp)
+        return self._fresh
 
     async def stop(self) -> None:
         """Stop accepting, finish what was acknowledged, close everything in the reverse order."""

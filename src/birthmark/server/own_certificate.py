@@ -1,0 +1,84 @@
+"""A server certificate of one's own: two PEM files, read at start and again whenever they change.
+
+In:   the chain, leaf first, and its private key without a passphrase.
+Out:  chain and key as `FreshContext` takes them. Raises `OwnCertificateError`, which names the file.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from OpenSSL import SSL
+
+from birthmark.clock import Clock
+from birthmark.errors import BirthmarkError, UnavailableError
+from birthmark.net.tls import server_context
+from birthmark.pki.certificates import Certificate, parse_bundle
+from birthmark.pki.issue import SigningKey
+
+
+class OwnCertificateError(UnavailableError):
+    """The configured certificate or its key cannot be served."""
+
+    code = "server.certificate_unusable"
+    cause = "The server certificate {path} cannot be used: {detail}."
+    fix = (
+        "Look at both files: `openssl x509 -in {certificate} -noout -subject -dates -pubkey` and "
+        "`openssl pkey -in {key} -pubout` must show the same public key, and the dates must include today."
+    )
+
+
+class OwnCertificate:
+    """Reads the pair; `stamp` tells cheaply whether one of the files changed."""
+
+    def __init__(self, certificate: Path, key: Path, clock: Clock) -> None:
+        self._certificate = certificate
+        self._key = key
+        self._clock = clock
+
+    def stamp(self) -> object:
+        """Return something else after every change of a file."""
+        return tuple(self._stamp(path) for path in (self._certificate, self._key))
+
+    def load(self) -> tuple[Sequence[Certificate], SigningKey]:
+        """Return chain and key. Raise `OwnCertificateError`."""
+        try:
+            chain = parse_bundle(self._certificate.read_bytes())
+            key = load_pem_private_key(self._key.read_bytes(), None)
+        except OSError as error:
+            raise self._refusal(error.filename, (error.strerror or "it cannot be read").lower()) from error
+        except BirthmarkError as error:
+            raise self._refusal(self._certificate, error.explain_cause().rstrip(".")) from error
+        except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+            raise self._refusal(self._key, "it is not a private key in PEM form without a passphrase") from error
+        if not isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey):
+            raise self._refusal(self._key, "its key is neither RSA nor on an elliptic curve")
+        leaf, now = chain[0], self._clock.now()
+        if key.public_key() != leaf.public_key():
+            raise self._refusal(self._key, "it is not the key of the first certificate")
+        if not leaf.not_before <= now <= leaf.not_after:
+            raise self._refusal(self._certificate, f"it is valid from {leaf.not_before} to {leaf.not_after}")
+        try:
+            server_context([c.parsed for c in chain], key)
+        except SSL.Error as error:
+            raise self._refusal(self._certificate, "OpenSSL does not take it: its key may be too small") from error
+        return chain, key
+
+    def _refusal(self, path: object, detail: str) -> OwnCertificateError:
+        return OwnCertificateError(
+            "The server certificate cannot be used",
+            path=path,
+            detail=detail,
+            certificate=self._certificate,
+            key=self._key,
+        )
+
+    @staticmethod
+    def _stamp(path: Path) -> object:
+        try:
+            seen = path.stat()
+        except OSError:
+            return None
+        return (seen.st_mtime_ns, seen.st_size, seen.st_ino)

@@ -47,14 +47,26 @@ class PasswordCheck:
         self._key = self.entropy.token(32)
         self._decoy = hash_password("", self.entropy)
 
+    def remembers(self, password: str, stored: str | None) -> bool:
+        """Say whether this password was verified before; costs nothing, and tells a guesser nothing new."""
+        if stored is None or len(password.encode()) > MAX_PASSWORD_BYTES:
+            return False
+        mark = self._mark(password, stored)
+        if mark not in self._verified:
+            return False
+        self._verified.move_to_end(mark)
+        return True
+
+    def _mark(self, password: str, stored: str | None) -> bytes:
+        return hmac.digest(self._key, f"{stored}\0{password}".encode(), "sha256")
+
     async def matches(self, password: str, stored: str | None) -> bool:
         """Check against `stored`; None takes as long and never matches, so that a name cannot be guessed by time."""
         if len(password.encode()) > MAX_PASSWORD_BYTES:
             return False
-        mark = hmac.digest(self._key, f"{stored}\0{password}".encode(), "sha256")
-        if mark in self._verified:
-            self._verified.move_to_end(mark)
+        if self.remembers(password, stored):
             return True
+        mark = self._mark(password, stored)
         matched = await asyncio.to_thread(password_matches, password, stored or self._decoy)
         if not matched or stored is None:
             return False

@@ -3,12 +3,14 @@
 A client that connects with clean session 0 has a stored session: its subscriptions, and QoS 1 messages until it has
 acknowledged them. These are written before the publisher gets its PUBACK and read back to be sent, so a crash loses
 none of them and costs at most a duplicate. A session lives SESSION_LIFETIME after its connection ended; at most
-MAX_STORED messages wait in it, later ones are dropped.
+MAX_STORED messages wait in it, later ones are dropped. Of more than MAX_SESSIONS the one whose client has been away
+longest is forgotten.
 
 Everyone else gets a message from memory, or not at all.
 """
 
 import asyncio
+import contextlib
 import logging
 from collections import deque
 from collections.abc import Awaitable, Mapping
@@ -17,7 +19,7 @@ from typing import Protocol
 
 from birthmark.awsiot.store import sessions as store
 from birthmark.clock import Clock
-from birthmark.errors import BirthmarkError
+from birthmark.errors import BirthmarkError, ThrottledError
 from birthmark.mqtt.topics import TopicTree
 from birthmark.store import Changes, Database, from_micros, to_micros
 
@@ -25,7 +27,17 @@ log = logging.getLogger(__name__)
 
 SESSION_LIFETIME = timedelta(hours=1)
 MAX_STORED = 1000
+MAX_SESSIONS = 20_000
+EXPIRE_EVERY_S = 60
 _PAGE = 1000
+
+
+class TooManySessionsError(ThrottledError):
+    """As many stored sessions as there may be, and every client of them is connected."""
+
+    code = "awsiot.too_many_sessions"
+    cause = "{limit} clients with a stored session are connected; there may be no more."
+    fix = "Connect with a clean session where nothing has to wait for the client, or disconnect others."
 
 
 class Subscriber(Protocol):
@@ -70,7 +82,14 @@ class Broker:
                 client_id = after = row["client_id"]
                 await self._restore(client_id, from_micros(row["expires_at"]))
         self._expiries = deque(sorted((at, client_id) for client_id, at in self._expires_at.items()))
-        await self._expire()
+        await self.expire()
+
+    async def keep_expiring(self) -> None:
+        """Forget sessions whose time is over, now and then, whether or not anybody connects."""
+        while True:
+            await asyncio.sleep(EXPIRE_EVERY_S)
+            with contextlib.suppress(BirthmarkError):  # the next look forgets what this one could not
+                await self.expire()
 
     async def settled(self) -> None:
         """Return when nothing that was begun is unfinished."""
@@ -96,12 +115,14 @@ class Broker:
 
     async def open(self, client_id: str, *, is_persistent: bool) -> bool:
         """Prepare the session of a client that connects, and say whether an earlier one goes on."""
-        await self._expire()
+        await self.expire()
         if not is_persistent:
             if client_id in self._stored:
                 await self._forget(client_id)
             return False
         known = client_id in self._stored
+        if not known and len(self._stored) >= MAX_SESSIONS:
+            await self._forget_oldest()
         self._expires_at.pop(client_id, None)
         await self._database.commit(Changes().run(store.PUT, client_id=client_id, expires_at=None))
         self._stored.setdefault(client_id, 0)
@@ -222,13 +243,22 @@ class Broker:
         self._stored[client_id] = 0 if row is None else row["total"]
         self._expires_at[client_id] = expires_at
 
-    async def _expire(self) -> None:
+    async def expire(self) -> None:
         """Forget sessions whose time is over. All live equally long, so they stand in order."""
         now = self._clock.now()
         while self._expiries and self._expiries[0][0] <= now:
             at, client_id = self._expiries.popleft()
             if self._expires_at.get(client_id) == at:
                 await self._forget(client_id)
+
+    async def _forget_oldest(self) -> None:
+        """Raise `TooManySessionsError` when everyone is connected."""
+        while self._expiries:
+            at, client_id = self._expiries.popleft()
+            if self._expires_at.get(client_id) == at:
+                await self._forget(client_id)
+                return
+        raise TooManySessionsError("Too many stored sessions", retry_after_s=60, limit=MAX_SESSIONS)
 
     async def _forget(self, client_id: str) -> None:
         self._drop_filters(client_id)

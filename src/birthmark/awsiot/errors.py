@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from birthmark import errors
 from birthmark.auth import sigv4
-from birthmark.awsiot import model
+from birthmark.awsiot import broker, model
 from birthmark.awsiot.http import routing
 from birthmark.awsiot.rules import policy, topics
 from birthmark.awsiot.service import (
@@ -56,6 +56,7 @@ HTTP: Mapping[type[errors.BirthmarkError], tuple[int, str]] = {
     topics.QosNotServedError: _INVALID,
     topics.PayloadTooLargeError: _INVALID,
     topics.TooManyFiltersError: _INVALID,
+    broker.TooManySessionsError: (429, "LimitExceededException"),
     access_keys.AccessKeyMissingError: _NOT_FOUND,
     things.UnknownThingError: _NOT_FOUND,
     things.ThingExistsError: _EXISTS,

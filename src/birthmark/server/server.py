@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +81,7 @@ class Server:
         context.start()
         self._closers.append(context.stop)
         bus.start()
+        self._closers.append(_running(rooms.broker.keep_expiring()))
         seed = self._data.secret("est.seed").encode()
         token = self._data.secret("operator.token")
         probe = doors.health(lambda: self.is_ready)
@@ -156,6 +157,17 @@ class Server:
             log.info("server.port_not_bound", extra={"port": ports.https_also, "reason": error.explain_cause()})
             return ports.https
         return ports.https_also
+
+
+def _running(work: Coroutine[Any, Any, None]) -> Callable[[], Any]:
+    """Begin what never ends by itself; return what ends it."""
+    task = asyncio.create_task(work)
+
+    async def stop() -> None:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    return stop
 
 
 async def _ended(close: Callable[[], Any]) -> None:

@@ -120,6 +120,18 @@ async def test_rfc7030_3_2_3_guessing_passwords_is_slowed_down(server: EstServer
 
 
 @est()
+async def test_a_guesser_behind_the_same_address_does_not_lock_out_who_knew_the_password_before(
+    server: EstServer,
+) -> None:
+    assert (await server.post("simpleenroll", a_csr("good-1"))).status == 200
+    wrong = {"Authorization": wire.render_basic("factory", "wrong")}
+    for _ in range(11):
+        await server.post("simpleenroll", a_csr(), headers=wrong)
+    assert (await server.post("simpleenroll", a_csr(), headers=wrong)).status == 429
+    assert (await server.post("simpleenroll", a_csr("good-2"))).status == 200
+
+
+@est()
 async def test_rfc7030_3_2_3_guesses_sent_all_at_once_are_slowed_down_too(server: EstServer) -> None:
     wrong = {"Authorization": wire.render_basic("factory", "wrong")}
     answers = await asyncio.gather(*(server.post("simpleenroll", a_csr(), headers=wrong) for _ in range(30)))

@@ -186,3 +186,33 @@ def test_a_takeover_is_seen_and_the_old_connection_changes_nothing_more(database
         assert second.got == [("t", b"1", 0)]
 
     run(database_url, test)
+
+
+def test_sessions_end_when_nobody_connects_too(database_url: str) -> None:
+    async def test(broker: Broker, _database: Database, clock: FakeClock) -> None:
+        broker.leave(await connect(broker, "away", is_persistent=True))
+        await broker.settled()
+        clock.move(SESSION_LIFETIME)
+        await broker.expire()
+        client = await connect(broker, "away", is_persistent=True)
+        assert not client.session_present
+
+    run(database_url, test)
+
+
+def test_of_too_many_sessions_the_one_that_is_away_longest_goes(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(broker_module, "MAX_SESSIONS", 2)
+
+    async def test(broker: Broker, _database: Database, clock: FakeClock) -> None:
+        for name in ("first", "second"):
+            broker.leave(await connect(broker, name, is_persistent=True))
+            clock.move(timedelta(minutes=1))
+        await broker.settled()
+        await connect(broker, "third", is_persistent=True)
+        assert (await connect(broker, "second", is_persistent=True)).session_present
+        with pytest.raises(broker_module.TooManySessionsError):  # all of them are connected
+            await broker.open("first", is_persistent=True)
+
+    run(database_url, test)

@@ -144,6 +144,24 @@ def test_a_client_id_with_wildcards_widens_nothing(client_id: str) -> None:
     assert outcome(statements, "iot:Publish", A + f"topic/{client_id}", known) is DENIED
 
 
+@pytest.mark.parametrize("client_id", ["#", "+", "a/b"])
+def test_a_client_id_with_wildcards_passes_no_denial(client_id: str) -> None:
+    known, wanted = facts(client_id), f"{A}topicfilter/{client_id}/x"
+    everything, mine = allow("iot:Subscribe"), f"{A}topicfilter/{ME}/*"
+    assert outcome([everything, deny("iot:Subscribe", mine)], "iot:Subscribe", wanted, known) is DENIED
+    assert outcome([everything, deny("iot:Subscribe", mine)], "iot:Subscribe", f"{A}topicfilter/q/x", known) is DENIED
+    except_mine = {"Effect": "Deny", "Action": "iot:Subscribe", "NotResource": mine}
+    assert outcome([everything, except_mine], "iot:Subscribe", wanted, known) is DENIED
+    hidden = allow("iot:Subscribe", f"{A}*filter/{ME}/*")
+    assert outcome([hidden], "iot:Subscribe", wanted, known) is SILENT
+
+
+def test_an_ordinary_client_id_is_denied_its_own_and_nothing_else() -> None:
+    statements = [allow("iot:Subscribe"), deny("iot:Subscribe", f"{A}topicfilter/{ME}/*")]
+    assert outcome(statements, "iot:Subscribe", f"{A}topicfilter/pump-1/x") is DENIED
+    assert outcome(statements, "iot:Subscribe", f"{A}topicfilter/pump-2/x") is ALLOWED
+
+
 def test_an_answer_that_depends_on_the_time_is_not_kept() -> None:
     condition = {"DateLessThan": {"aws:CurrentTime": "2026-06-01T13:00:00Z"}}
     policy = parse_policy("p", document(allow("iot:Connect", "*", Condition=condition)))

@@ -15,7 +15,7 @@ import msgspec
 
 from birthmark.awsiot.rules.conditions import Condition, UnknownOperatorError, parse_condition
 from birthmark.awsiot.rules.glob import Glob, glob_of
-from birthmark.awsiot.rules.variables import Facts, is_plain, substitute
+from birthmark.awsiot.rules.variables import Facts, Risky, is_plain, substitute
 from birthmark.errors import ForbiddenError, InvalidRequestError
 
 MAX_DOCUMENT_CHARS = 2048
@@ -131,7 +131,7 @@ class Permissions:
 
     policies: Sequence[Policy]
     facts: Facts
-    _patterns: dict[tuple[str, bool], Glob | None] = field(default_factory=dict)
+    _patterns: dict[tuple[str, Risky], Glob | None] = field(default_factory=dict)
     _known: dict[tuple[str, str], Decision] = field(default_factory=dict)
     _asks_time: bool = False
 
@@ -170,17 +170,20 @@ class Permissions:
 
     def _covers(self, statement: Statement, resource: str) -> bool:
         """A variable that is not known makes the statement fit nothing, also under NotResource."""
-        globs = [self._pattern(pattern, is_grant=statement.allows) for pattern in statement.resources]
+        risky = Risky.FITS_NOTHING
+        if not statement.allows:
+            risky = Risky.IS_NOTHING if statement.except_resources else Risky.IS_ANYTHING
+        globs = [self._pattern(pattern, risky) for pattern in statement.resources]
         if statement.except_resources:
             return all(glob is not None and not glob.matches(resource) for glob in globs)
         return any(glob is not None and glob.matches(resource) for glob in globs)
 
-    def _pattern(self, pattern: str, *, is_grant: bool) -> Glob | None:
+    def _pattern(self, pattern: str, risky: Risky) -> Glob | None:
         if is_plain(pattern):
             return _plain(pattern)
-        if (pattern, is_grant) not in self._patterns:
-            self._patterns[pattern, is_grant] = substitute(pattern, self.facts, is_grant=is_grant)
-        return self._patterns[pattern, is_grant]
+        if (pattern, risky) not in self._patterns:
+            self._patterns[pattern, risky] = substitute(pattern, self.facts, risky)
+        return self._patterns[pattern, risky]
 
     def _why_nothing(self, action: str) -> str:
         if not self.policies:

@@ -5,6 +5,7 @@ What comes out of a variable is literal: a `*` in a common name is no wildcard. 
 into a topic or topic filter at all, as it would widen what the policy's author meant.
 """
 
+import enum
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ _VARIABLE = re.compile(r"\$\{([^{}]*)\}")
 _LITERAL = {"*": "*", "?": "?", "$": "$"}  # ${*} stands for the character itself
 _STAR = "\1"
 _RISKY = frozenset("+#/")
-_TOPICS = ("topic/", "topicfilter/")
+_NO_TOPICS = ("client/", "thing/", "cert/", "policy/")
 
 _NAME_PARTS = {
     "CommonName": NameOID.COMMON_NAME,
@@ -106,13 +107,21 @@ def facts_of(
     return Facts({_plain_key(key): texts for key, texts in values.items() if texts})
 
 
-def substitute(pattern: str, facts: Facts, *, is_grant: bool = True) -> Glob | None:
+class Risky(enum.Enum):
+    """What stands for a value with `+`, `#` or `/` in a topic or topic filter: always what gives its owner least."""
+
+    FITS_NOTHING = None  # in what is allowed: the statement is out
+    IS_ANYTHING = _STAR  # in what is denied
+    IS_NOTHING = "\2"  # in what is excepted from a denial; AWS takes no control characters in topics
+
+
+def substitute(pattern: str, facts: Facts, risky: Risky = Risky.FITS_NOTHING) -> Glob | None:
     """Return the pattern with its variables filled in, or None when one is not known (the statement then fits nothing).
 
-    `pattern` is a resource ARN or the value of a condition. Only what grants something is kept from being widened.
+    `pattern` is a resource ARN or the value of a condition.
     """
-    # arn:aws:iot:REGION:ACCOUNT:topic/… : the sixth part says what it is about.
-    is_topic = is_grant and pattern.startswith("arn:") and pattern.split(":", 5)[-1].startswith(_TOPICS)
+    # arn:aws:iot:REGION:ACCOUNT:topic/… : the sixth part says what it is about; with a wildcard it may be a topic.
+    is_topic = pattern.startswith("arn:") and not pattern.split(":", 5)[-1].startswith(_NO_TOPICS)
     parts: list[str] = []
     at = 0
     for found in _VARIABLE.finditer(pattern):
@@ -123,8 +132,12 @@ def substitute(pattern: str, facts: Facts, *, is_grant: bool = True) -> Glob | N
             parts.append(name)
             continue
         value = facts.one(name)
-        if value is None or ANY_ONE in value or _STAR in value or (is_topic and not _RISKY.isdisjoint(value)):
+        if value is None or ANY_ONE in value or _STAR in value:
             return None
+        if is_topic and not _RISKY.isdisjoint(value):
+            if risky.value is None:
+                return None
+            value = risky.value
         parts.append(value)
     parts.append(_wild(pattern[at:]))
     return Glob(tuple("".join(parts).split(_STAR)))

@@ -8,6 +8,9 @@ from collections.abc import Callable
 
 from birthmark.refusals.shares import Shares
 
+EACH = (50, 2)  # lines at once, and a second
+ALL = (500, 50)
+
 
 class BoundedLog(logging.Filter):
     """Lets pass what an address, an event without one, and all together have room for. `now` is a monotonic clock."""
@@ -15,8 +18,8 @@ class BoundedLog(logging.Filter):
     def __init__(self, now: Callable[[], float]) -> None:
         super().__init__()
         self._now = now
-        self._each = Shares(burst=50, per_s=2)
-        self._all = Shares(burst=500, per_s=50, max_addresses=1)
+        self._each = Shares(*EACH)
+        self._all = Shares(*ALL, max_addresses=1)
         self._dropped = 0
 
     def filter(self, record: logging.LogRecord) -> bool:

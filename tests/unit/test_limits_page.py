@@ -1,0 +1,148 @@
+"""docs/reference/limits.md says what the code does: every row of it, and every setting."""
+
+import re
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import birthmark
+from birthmark.auth import sas, sigv4
+from birthmark.awsiot import broker, model
+from birthmark.awsiot import mqtt as aws_mqtt
+from birthmark.awsiot.rules import policy, topics
+from birthmark.awsiot.service import policies
+from birthmark.dps import mqtt as dps_mqtt
+from birthmark.dps import wire as dps_wire
+from birthmark.est import wire as est_wire
+from birthmark.iothub import mqtt as hub_mqtt
+from birthmark.iothub import telemetry
+from birthmark.iothub import wire as hub_wire
+from birthmark.iothub.rules import messages
+from birthmark.manifests import microchip
+from birthmark.mqtt.engine import Limits as MqttLimits
+from birthmark.net import budget, connection, http, listener, tls
+from birthmark.net.limits import Limits
+from birthmark.pki import certificates, chains
+from birthmark.refusals import ledger
+from birthmark.refusals.shares import Shares
+from birthmark.server import body_limits, descriptors, quiet
+
+PAGE = (Path(birthmark.__file__).parents[2] / "docs" / "reference" / "limits.md").read_text()
+SETTINGS = {field.name: field.default for field in fields(Limits)}
+ROWS = {
+    (section.splitlines()[0], cells[0]): cells[1]
+    for section in PAGE.split("\n## ")[1:]
+    for line in section.splitlines()
+    if line.startswith("| ") and not line.startswith(("| name", "| limit", "| what", "| path"))
+    for cells in [[cell.strip() for cell in line.strip("|").split("|")]]
+}
+
+
+def size(count: Any) -> str:
+    """Return bytes as the page writes them."""
+    return f"{count // 1048576} MiB" if count % 1048576 == 0 else f"{count // 1024} KiB"
+
+
+def number(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+MQTT, SHARES, TRANSPORT = MqttLimits(), Shares(), "Transport"
+# (section, row) -> what its second cell begins with, from the code.
+EXPECTED: dict[tuple[str, str], str] = {
+    (TRANSPORT, "certificates a client shows"): size(tls._MAX_CHAIN_BYTES),
+    ("HTTP", "a chunked body with its framing and trailers"): (
+        f"{http._RAW_FACTOR} times the body, and {size(SETTINGS['max_header_bytes'])}"
+    ),
+    **{("HTTP", f"`{path.decode()}`"): f"{limit // 1024} KiB" for path, limit in body_limits.BODY_LIMITS},
+    ("HTTP", "any other"): size(body_limits.OTHERWISE),
+    ("MQTT", "packet"): size(MQTT.max_packet_bytes),
+    ("MQTT", "filters in one SUBSCRIBE"): number(MQTT.max_filters),
+    ("MQTT", "messages in flight to a client"): f"{MQTT.max_in_flight}, and {MQTT.max_queued} waiting",
+    ("MQTT", "keep alive"): (
+        f"1.5 times what the client asked for, at most {int(1.5 * hub_mqtt.MAX_KEEP_ALIVE_S) + 2} s (Azure), "
+        f"{aws_mqtt.MIN_KEEP_ALIVE_S} to {aws_mqtt.MAX_KEEP_ALIVE_S} s (AWS)"
+    ),
+    ("MQTT", "IoT Hub message"): size(messages.MAX_MESSAGE_BYTES),
+    ("MQTT", "IoT Hub subscriptions of a device"): number(hub_mqtt.MAX_SUBSCRIPTIONS),
+    ("MQTT", "IoT Hub messages of one connection waiting for the database"): (
+        f"{hub_mqtt.WINDOW}, or {size(hub_mqtt.WINDOW_BYTES)}"
+    ),
+    ("AWS IoT", "client id"): f"{topics.MAX_CLIENT_ID_BYTES} bytes",
+    ("AWS IoT", "topic or filter"): f"{topics.MAX_TOPIC_BYTES} bytes, {topics.MAX_SLASHES} slashes",
+    ("AWS IoT", "message"): size(topics.MAX_PAYLOAD_BYTES),
+    ("AWS IoT", "filters in one SUBSCRIBE, on a connection"): f"{topics.MAX_FILTERS}, {topics.MAX_SUBSCRIPTIONS}",
+    ("AWS IoT", "keep alive"): (
+        f"{aws_mqtt.MIN_KEEP_ALIVE_S} to {aws_mqtt.MAX_KEEP_ALIVE_S} s; 0 is {aws_mqtt.MAX_KEEP_ALIVE_S}"
+    ),
+    ("AWS IoT", "stored session (clean session 0)"): (
+        f"{broker.SESSION_LIFETIME.total_seconds() / 3600:g} hour after the connection ended"
+    ),
+    ("AWS IoT", "stored sessions"): number(broker.MAX_SESSIONS),
+    ("AWS IoT", "messages waiting in a stored session"): number(broker.MAX_STORED),
+    ("AWS IoT", "publishes of one connection waiting for the database"): number(aws_mqtt.WINDOW),
+    ("AWS IoT", "policy document"): f"{policy.MAX_DOCUMENT_CHARS} characters without white space",
+    ("AWS IoT", "policies on a certificate, versions of a policy"): (
+        f"{policies.MAX_ATTACHED}, {policies.MAX_VERSIONS}"
+    ),
+    ("AWS IoT", "attributes of a thing"): number(model.MAX_ATTRIBUTES),
+    ("AWS IoT", "signature's age"): f"{sigv4.SKEW.total_seconds() / 60:g} minutes",
+    ("Refusals", "rows, age"): f"the latest {ledger.MAX_ROWS}, {ledger.KEEP.days} days",
+    ("Refusals", "rows from one address"): f"{SHARES.burst} at once, then {SHARES.per_s} a second",
+    ("Refusals", "waiting for the database"): number(ledger.MAX_PENDING),
+    ("Refusals", "a message or an explanation, a fact"): f"{ledger.MAX_CHARS}, {ledger._MAX_FACT_CHARS} characters",
+    ("Parsers", "certificate"): (
+        f"{size(certificates.MAX_CERTIFICATE_BYTES)}; a bundle {size(certificates.MAX_BUNDLE_BYTES)} and "
+        f"{certificates.MAX_BUNDLE_CERTIFICATES} certificates"
+    ),
+    ("Parsers", "chain shown by a device"): f"{chains.MAX_BAG} certificates, depth {chains.MAX_DEPTH}",
+    ("Parsers", "manifest entry"): size(microchip.MAX_ENTRY_BYTES),
+    ("Parsers", "shared access signature"): f"{sas.MAX_TOKEN_CHARS} characters",
+    ("Parsers", "properties of a message"): number(hub_wire._MAX_PROPERTIES),
+    ("Kept for a time", "refusals"): f"{ledger.KEEP.days} days",
+    ("Kept for a time", "telemetry"): f"{telemetry.KEEP.days} day",
+}
+BYTES: Callable[[str], bool] = re.compile(r"max_.*_bytes(_per_peer)?$").fullmatch  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row[1])
+def test_a_row_of_the_page_is_what_the_code_has(row: tuple[str, str]) -> None:
+    name = row[1].strip("`")
+    if name in SETTINGS:
+        value = SETTINGS[name]
+        wanted = size(value) if BYTES(name) else number(value)
+    else:
+        wanted = EXPECTED[row]
+    assert ROWS[row].startswith(wanted), f"the page says {ROWS[row]}, the code {wanted}"
+
+
+def test_every_setting_and_every_constant_here_has_its_row() -> None:
+    named = {name.strip("`") for _, name in ROWS}
+    assert set(SETTINGS) - named == set()
+    assert set(EXPECTED) - set(ROWS) == set()
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        f"goes only after {budget.GRACE_S:g} s",
+        f"a reserve of {descriptors.RESERVE} need",
+        f"The health port has {descriptors.HEALTH_CONNECTIONS} connections of its own",
+        f"read on for at most {connection._LINGER_S:g} s and {size(connection._LINGER_BYTES)}",
+        f"EST takes {size(est_wire.MAX_BODY_BYTES)} of request, DPS {size(dps_wire.MAX_PAYLOAD_BYTES)}",
+        f"AWS {size(topics.MAX_PAYLOAD_BYTES)} of message",
+        f"{quiet.EACH[0]} lines of one address at once, then {quiet.EACH[1]} a second",
+        f"{quiet.ALL[0]} and {quiet.ALL[1]} for all together",
+    ],
+)
+def test_a_sentence_of_the_page_is_what_the_code_has(sentence: str) -> None:
+    assert sentence in " ".join(PAGE.split())
+
+
+def test_deadlines_are_looked_at_as_often_as_the_page_says() -> None:
+    assert listener._SWEEP_S == 0.5
+    assert "looked at every half second" in PAGE
+    assert hub_mqtt.MAX_KEEP_ALIVE_S == dps_mqtt.MAX_KEEP_ALIVE_S

@@ -1,5 +1,6 @@
 # Sourced by the other scripts: brings this machine to where the script can run.
 #   setup_packages NAME...   Debian packages that are missing, by apt (sudo when not root)
+#   setup_node               tests/node/node_modules with the locked npm packages
 #   setup_python             .venv with the locked Python packages and birthmark itself
 # A second run does nothing and takes well under a second.
 
@@ -50,4 +51,14 @@ setup_python() {
     printf '%s' "$want" > .venv/birthmark.stamp
   fi
   export PATH="$top/.venv/bin:$PATH"
+}
+
+setup_node() {
+  command -v npm >/dev/null || setup_packages nodejs npm
+  local want
+  want=$(sha256sum tests/node/package-lock.json | cut -d' ' -f1)
+  [ "$(cat tests/node/node_modules/birthmark.stamp 2>/dev/null)" = "$want" ] && return
+  say "Preparing tests/node with the locked npm packages (some seconds, once)"
+  (cd tests/node && npm ci --omit=dev --ignore-scripts --no-audit --no-fund --loglevel=error >&2)
+  printf '%s' "$want" > tests/node/node_modules/birthmark.stamp
 }

@@ -132,17 +132,17 @@ class DataDirectory:
 
     def _hierarchy(self, root: str | None) -> Hierarchy:
         made = load_or_create(self.path / "ca", "Birthmark", now=self._clock.now, entropy=self._entropy, root=root)
-        self.write("trust.pem", made.root.certificate.pem().encode(), is_secret=False)
-        self.write("bundle.pem", _system_roots() + made.root.certificate.pem().encode(), is_secret=False)
+        self._write_trust(made.root.certificate)
         return made
 
-    def trust_also(self, certificates: Sequence[Certificate]) -> None:
-        """Let those who trust this server's root trust these CAs too: they issued the certificate that it serves."""
-        more = "".join(c.pem() for c in certificates if c.is_ca or c.is_self_issued).encode()
-        with self._usable():
-            for name in ("trust.pem", "bundle.pem"):
-                present = (self.path / name).read_bytes()
-                self.write(name, present.rstrip() + b"\n" + more, is_secret=False)
+    def _write_trust(self, *roots: Certificate) -> None:
+        ours = "".join(root.pem() for root in roots).encode()
+        self.write("trust.pem", ours, is_secret=False)
+        self.write("bundle.pem", _system_roots() + ours, is_secret=False)
+
+    def trust_also(self, hierarchy: Hierarchy, chain: Sequence[Certificate]) -> None:
+        """Let those who trust our root trust the CAs of `chain` too: they issued the certificate that is served."""
+        self._write_trust(hierarchy.root.certificate, *(c for c in chain if c.is_ca or c.is_self_issued))
 
     def server_certificate(
         self, hierarchy: Hierarchy, names: Iterable[str]

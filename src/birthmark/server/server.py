@@ -125,8 +125,7 @@ class Server:
 
         def load() -> tuple[Sequence[Certificate], SigningKey]:
             chain, key = own.load()
-            self._data.hierarchy()  # writes trust.pem anew, so that CAs of an earlier chain leave it
-            self._data.trust_also(chain)
+            self._data.trust_also(hierarchy, chain)
             return chain, key
 
         self._fresh = FreshContext(load, _LOOK_AT_FILES_S, own.stamp)

@@ -8,6 +8,7 @@ Session resumption is off: a resumed session has no client chain. The session id
 OpenSSL answers a client that tries to resume with a fatal alert when it is not.
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -20,6 +21,8 @@ from OpenSSL._util import lib
 
 from birthmark.errors import InvalidRequestError
 from birthmark.pki.certificates import Certificate, CertificateInvalidError, parse_der
+
+log = logging.getLogger(__name__)
 
 # What our clouds' clients offer; others (h2) are ignored, never refused: a handshake must not fail for ALPN.
 ALPN_PROTOCOLS = (b"x-amzn-mqtt-ca", b"mqtt", b"x-amzn-http-ca", b"http/1.1")
@@ -149,5 +152,15 @@ def _der_of(shown: crypto.X509) -> bytes:
 
 
 def _parse(der: bytes) -> Certificate:
-    """Parse once what is small enough to be remembered: anyone may fill the cache, so it must stay small in bytes."""
-    return _parse_again(der) if len(der) <= _MAX_CACHED_BYTES else parse_der(der)
+    """Parse once what is small enough to be remembered: anyone may fill the cache, so it must stay small in bytes.
+
+    Raise `CertificateInvalidError`, whatever is wrong: here anyone may show anything, before a word is said.
+    """
+    try:
+        return _parse_again(der) if len(der) <= _MAX_CACHED_BYTES else parse_der(der)
+    except CertificateInvalidError:
+        raise
+    except Exception as error:
+        log.warning("tls.certificate_not_understood", extra={"error": type(error).__name__})
+        detail = f"something in it is not understood ({type(error).__name__})"
+        raise CertificateInvalidError("The certificate cannot be read.", detail=detail) from error

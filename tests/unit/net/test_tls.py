@@ -97,3 +97,13 @@ def test_an_unreadable_extra_certificate_is_no_issuer() -> None:
     root = a_ca()
     device = a_device(root)
     assert peer_of(a_handshake(device, root)).chain == (root.certificate,)
+
+
+def test_whatever_the_parser_trips_over_is_a_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
+    def trip(_der: bytes) -> None:
+        raise AttributeError("_value")
+
+    shown = a_handshake(a_device())
+    monkeypatch.setattr(tls, "_parse_again", trip)
+    with pytest.raises(CertificateInvalidError):
+        peer_of(shown)

@@ -1,14 +1,18 @@
 """Whatever a stranger sends: a documented answer, one row, at most a line in the log, no traceback."""
 
+import contextlib
 import json
 import socket
 import struct
 import time
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from OpenSSL import SSL, crypto
 
+from pki_builders import a_device
 from servers import RunningServer, a_server
 from strangers import read_all, tls
 
@@ -93,3 +97,22 @@ def test_header_names_have_their_customary_capitals_on_every_answer(server: Runn
         vendors = (b"x-amzn-", b"x-ms-", b"iothub-")
         assert [n for n in names if n[:1].islower() and not n.startswith(vendors)] == [], head
         assert b"Content-Type" in names or b"Content-Length" in names or port == 8443
+
+
+def test_a_certificate_that_nobody_can_read_is_one_row(server: RunningServer) -> None:
+    device = a_device()
+    version_3 = b"\xa0\x03\x02\x01\x02"
+    der = device.certificate.der.replace(version_3, version_3[:-1] + b"\x03", 1)
+    context = SSL.Context(SSL.TLS_CLIENT_METHOD)
+    with warnings.catch_warnings():  # what `cryptography` would take is not enough here
+        warnings.simplefilter("ignore", DeprecationWarning)
+        context.use_certificate(crypto.load_certificate(crypto.FILETYPE_ASN1, der))
+    context.use_privatekey(device.private_key)  # type: ignore[arg-type]
+    with socket.create_connection((server.address, 8883), 10) as raw:
+        connection = SSL.Connection(context, raw)
+        connection.set_connect_state()
+        with contextlib.suppress(SSL.Error):
+            connection.do_handshake()
+            connection.recv(1)
+    wait_for(server, "pki.certificate_invalid", 1)
+    assert "Traceback" not in server.log()

@@ -109,6 +109,7 @@ def test_a_certificate_that_nobody_can_read_is_one_row(server: RunningServer) ->
         context.use_certificate(crypto.load_certificate(crypto.FILETYPE_ASN1, der))
     context.use_privatekey(device.private_key)  # type: ignore[arg-type]
     with socket.create_connection((server.address, 8883), 10) as raw:
+        raw.settimeout(None)  # with one OpenSSL would not wait
         connection = SSL.Connection(context, raw)
         connection.set_connect_state()
         with contextlib.suppress(SSL.Error):

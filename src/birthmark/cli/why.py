@@ -41,7 +41,7 @@ def why(
     found = sorted([*told, *here], key=lambda refusal: str(refusal["at"]), reverse=True)[:limit]
     if not found:
         typer.echo(f"Nothing was refused{f' for {subject}' if subject else ''}.", err=True)
-        raise typer.Exit(NOT_FOUND)
+        raise typer.Exit(NOT_FOUND if subject else 0)
     for refusal in found:
         if as_json:
             typer.echo(json.dumps(refusal))

@@ -54,7 +54,7 @@ class DifferentRecordError(ConflictError):
 
     code = "fleet.different_record"
     cause = "{device} is on record at {target} with {present}, not with {wanted}."
-    fix = "If the new certificate is right, run the command with --update."
+    fix = "If this certificate is the right one: `{again} --update`"
 
 
 class NoSuchRecordError(NotFoundError):

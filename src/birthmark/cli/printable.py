@@ -1,0 +1,17 @@
+"""Text from elsewhere, made safe before it is printed: the one place where that is done.
+
+Names, payloads and reasons come from whoever connects. Printed as they are, they could move the cursor, recolor or
+forge a row of a table, or turn the direction of what follows. JSON needs none of this: it escapes by itself.
+"""
+
+from birthmark.pki.names import shown
+
+
+def printable(text: str) -> str:
+    """Return `text` in one line, with every character escaped that is not printable."""
+    return shown(text)
+
+
+def printable_lines(text: str) -> list[str]:
+    """Return the lines of a text that may have several (PEM), each printable."""
+    return [printable(line) for line in text.split("\n")]

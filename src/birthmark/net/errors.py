@@ -80,7 +80,7 @@ def explain_handshake(errors: Sequence[Sequence[str]], shown: Certificate | None
     """Return the refusal for OpenSSL's error queue of a failed server handshake."""
     reason = "; ".join(error[-1] for error in errors if error and error[-1]) or "the client closed the connection"
     low = reason.lower()
-    facts = {"reason": reason, "sni": sni or "-"}
+    facts = {"reason": reason, "sni": sni}
     if shown is not None:
         facts |= {
             "subject": shown.subject_text,

@@ -40,6 +40,7 @@ _NAMES = (
     "access_key_id",
     "scope",
     "subject_id",
+    "sni",
 )
 
 

@@ -64,7 +64,10 @@ class ServerUntrustedError(UnauthenticatedError):
 
     code = "links.server_untrusted"
     cause = "The certificate of {host} port {port} is not trusted: {reason}."
-    fix = "Name the right CA file: `trusted_certs` for EST, SSL_CERT_FILE or --ca-file otherwise. Check the clock too."
+    fix = (
+        'For a Birthmark server: `eval "$(birthmark env)"` sets SSL_CERT_FILE. For another, name its CA with '
+        "--ca-file or SSL_CERT_FILE, in an agent's configuration with trusted_certs."
+    )
 
 
 class ServerNameMismatchError(ServerUntrustedError):

@@ -28,7 +28,7 @@ def refused(server: RunningServer, device, code: str, *, sees: str = CREDENTIALS
 
 
 def enroll(server: RunningServer, device) -> None:
-    server.run("enroll", "device", device.name, "--cert", str(device.certificate_file))
+    server.run("enroll", "device", device.name, "--cert", str(device.certificate_file), "--force")
 
 
 def test_a_device_that_is_not_enrolled(server: RunningServer, tmp_path: Path) -> None:

@@ -39,7 +39,8 @@ def env(
 
     Example: eval "$(birthmark env)"
     """
-    from birthmark.console.client import read_endpoints
+    from birthmark.console.client import ServerNotRunningError, read_endpoints
+    from birthmark.console.lock import is_served
     from birthmark.server.endpoints import as_aziot, as_shell
 
     if (form is Format.AZIOT) != (registration_id is not None):
@@ -49,6 +50,8 @@ def env(
         if wait:
             _wait_until_ready(path, wait)
         endpoints = read_endpoints(path.parent)
+        if not is_served(path.parent):  # it crashed: what it wrote is of no use to anybody
+            raise ServerNotRunningError("The server is not running", data=path.parent, reason="it has ended")
     match form:
         case Format.SH:
             typer.echo(as_shell(endpoints), nl=False)

@@ -141,13 +141,13 @@ class OperatorClient:
         except ValueError:
             answer = None  # not from the interface itself: a path it does not have
         if response.status >= 400:  # noqa: PLR2004 - the HTTP status classes
-            raise _refused(response.status, answer)
+            raise _refused(response.status, answer, self.data)
         return answer
 
 
-def _refused(status: int, answer: Any) -> BirthmarkError:
+def _refused(status: int, answer: Any, data: Path) -> BirthmarkError:
     told = answer if isinstance(answer, dict) else {}
-    error = _KINDS.get(status, UnavailableError)(str(told.get("message", f"HTTP status {status}")))
+    error = _KINDS.get(status, UnavailableError)(str(told.get("message", f"HTTP status {status}")), data=data)
     for name in ("code", "cause", "fix"):  # the server's own words, on this one error
         if name in told:
             setattr(error, name, str(told[name]).replace("{", "{{").replace("}", "}}"))

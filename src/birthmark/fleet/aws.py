@@ -48,14 +48,16 @@ class AwsTarget:
 
     @property
     def description(self) -> str:
-        return f"AWS IoT {self._iot.meta.endpoint_url} ({self._iot.meta.region_name})"
+        account = f", account {self._profile.account}" if self._profile.account else ""
+        return f"AWS IoT {self._iot.meta.endpoint_url} ({self._iot.meta.region_name}{account})"
 
     @property
     def identity(self) -> str:
-        if (account := self._profile.account) is None:
-            with self._translated():  # the name of the data endpoint is the account's own
-                account = self._iot.describe_endpoint(endpointType="iot:Data-ATS")["endpointAddress"]
-        return f"{self.description} account {account}"
+        if self._profile.account is not None:
+            return self.description
+        with self._translated():  # the name of the data endpoint is the account's own
+            endpoint = self._iot.describe_endpoint(endpointType="iot:Data-ATS")["endpointAddress"]
+        return f"{self.description} account of {endpoint}"
 
     def survey(self, count: int) -> None:
         known: set[str] = set()

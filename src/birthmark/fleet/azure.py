@@ -48,11 +48,11 @@ class AzureTarget:
 
     @property
     def description(self) -> str:
-        return f"Azure DPS {self._host}"
+        return f"Azure DPS {self._host}" + (f" (scope {self._scope})" if self._scope else "")
 
     @property
     def identity(self) -> str:
-        return f"Azure DPS {self._host}" + (f" scope {self._scope}" if self._scope else "")
+        return self.description
 
     def survey(self, count: int) -> None:
         known: dict[str, Any] = {}

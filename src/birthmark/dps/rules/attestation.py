@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from cryptography.x509.oid import NameOID
+
 from birthmark.auth.sas import check_resource, check_sas, derive_device_key, parse_sas
 from birthmark.dps.model import Authority, Claim, Enrollment, Signer
 from birthmark.errors import ForbiddenError, UnauthenticatedError
@@ -47,7 +49,10 @@ class NotEnrolledError(AttestationError):
         "No individual enrollment is named {registration_id} in scope {scope}, and no enrollment group has a CA that "
         "issued its certificate (issuer: {issuer})."
     )
-    fix = "Put it on record: `birthmark enroll device {registration_id} --cert FILE`, or `birthmark enroll group`."
+    fix = (
+        'Put it on record, with its certificate: `birthmark enroll device --cert "$X509_CERT_FILE"`, or its CA: '
+        "`birthmark enroll group NAME --cert CA-FILE`."
+    )
 
 
 class IntermediateNotSentError(AttestationError):
@@ -56,9 +61,12 @@ class IntermediateNotSentError(AttestationError):
     code = "dps.intermediate_not_sent"
     cause = (
         "The device showed only certificates up to '{subject}'; its issuer '{issuer}' was neither sent nor is it on "
-        "record, so no enrollment group can be found."
+        "record. The CA of the group {group} may be above it."
     )
-    fix = "Append the intermediate certificates to the device's certificate file, after the leaf."
+    fix = (
+        "If it belongs to the group {group}: append the intermediate certificates to the device's certificate file, "
+        'after the leaf. Else enroll the device itself: `birthmark enroll device --cert "$X509_CERT_FILE"`.'
+    )
 
 
 class CertificateMismatchError(AttestationError):
@@ -68,7 +76,7 @@ class CertificateMismatchError(AttestationError):
     cause = "{registration_id} showed the certificate {thumbprint}; its enrollment has {expected} on record."
     fix = (
         "If the certificate was made again, update the enrollment: "
-        "`birthmark enroll device {registration_id} --cert FILE`."
+        '`birthmark enroll device --cert "$X509_CERT_FILE" --update`.'
     )
 
 
@@ -221,6 +229,36 @@ def find_group(
         issuer=leaf.issuer_text,
         thumbprint=leaf.thumbprint.hex(),
     )
+
+
+def judge_missing_issuer(
+    missing: IntermediateNotSentError, claim: Claim, signers: Sequence[Signer]
+) -> AttestationError:
+    """Return the refusal for a chain that ends below every CA on record, given the CAs of all groups.
+
+    Advice about the chain is only for whom a group may be meant; to everybody else, the device was never enrolled.
+    """
+    leaf = claim.leaf
+    assert leaf is not None  # noqa: S101 - its issuer is what is missing
+    for signer in signers:
+        if _may_be_above(signer.certificate, leaf):
+            missing.facts = {**missing.facts, "group": signer.group_id}
+            return missing
+    return NotEnrolledError(
+        f"{claim.registration_id} is not enrolled",
+        registration_id=claim.registration_id,
+        scope=claim.id_scope,
+        issuer=leaf.issuer_text,
+        thumbprint=leaf.thumbprint.hex(),
+    )
+
+
+def _may_be_above(ca: Certificate, leaf: Certificate) -> bool:
+    """Say whether nothing speaks against `ca` having certified the leaf's issuer: depth, and the organization."""
+    if ca.extensions.path_length == 0:
+        return False
+    theirs, ours = (name.get_attributes_for_oid(NameOID.ORGANIZATION_NAME) for name in (ca.subject, leaf.issuer))
+    return [one.value for one in theirs] == [one.value for one in ours]
 
 
 def check_verified(

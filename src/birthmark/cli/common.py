@@ -19,7 +19,7 @@ import typer
 
 from birthmark import errors
 from birthmark.cli.journal import note
-from birthmark.cli.printable import printable, printable_lines
+from birthmark.cli.printable import printable, printable_lines, text_of
 from birthmark.pki.certificates import MAX_BUNDLE_BYTES, Certificate, parse_any, parse_bundle
 
 T = TypeVar("T")
@@ -178,15 +178,6 @@ def emit(as_json: bool, row: Mapping[str, Any]) -> None:
         if value is not None:
             lines = printable_lines(text_of(value).strip()) or ["-"]
             typer.echo(f"{name.replace('_', ' '):<{width}}  " + f"\n{'':<{width}}  ".join(lines))
-
-
-def text_of(value: Any) -> str:
-    """Return a value as people read it."""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, list):
-        return ", ".join(map(str, value)) or "-"
-    return "-" if value is None else str(value)
 
 
 def certificate_row(certificate: Certificate) -> dict[str, Any]:

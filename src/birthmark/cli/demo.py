@@ -25,6 +25,9 @@ class Journey(StrEnum):
     ALL = "all"
 
 
+_WIDE = 240
+
+
 @app.command()
 def demo(
     journey: Annotated[Journey, typer.Argument(help="Which journey.")] = Journey.ALL,
@@ -43,6 +46,8 @@ def demo(
 
     chosen = [j for j in Journey if j is not Journey.ALL] if journey is Journey.ALL else [journey]
     console = Console(stderr=as_json, highlight=False)
+    if not console.is_terminal:
+        console.width = _WIDE  # a program that reads the table finds each name in one piece
     tables = []
     with refusals_shown(as_json=as_json):
         for number, one in enumerate(chosen, 1):

@@ -4,6 +4,8 @@ Names, payloads and reasons come from whoever connects. Printed as they are, the
 forge a row of a table, or turn the direction of what follows. JSON needs none of this: it escapes by itself.
 """
 
+from typing import Any
+
 from birthmark.pki.names import shown
 
 
@@ -15,3 +17,12 @@ def printable(text: str) -> str:
 def printable_lines(text: str) -> list[str]:
     """Return the lines of a text that may have several (PEM), each printable."""
     return [printable(line) for line in text.split("\n")]
+
+
+def text_of(value: Any) -> str:
+    """Return a value as people read it."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "-"
+    return "-" if value is None else str(value)

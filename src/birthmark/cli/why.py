@@ -12,6 +12,7 @@ from birthmark.cli.common import NOT_FOUND, refusals_shown
 from birthmark.cli.operator import DEFAULT_DATA, DataOption, JsonOption
 from birthmark.cli.printable import printable
 from birthmark.cli.stories import ThisServer, joined
+from birthmark.cli.table import wrapped
 from birthmark.errors import BirthmarkError
 
 app = typer.Typer()
@@ -47,7 +48,7 @@ def why(
             typer.echo(json.dumps(refusal))
         else:
             for line in _lines(refusal):
-                typer.echo(printable(line))
+                typer.echo(wrapped(printable(line)))
 
 
 _MORE = 20  # rows of each side, so that both halves of a story are among them

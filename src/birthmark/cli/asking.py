@@ -26,9 +26,17 @@ class CannotWorkError(ActionNeededError):
 def only(applies: bool, when: str, **options: object) -> None:
     """Raise `OptionNotApplicableError` for the first of `options` that was given although it does not apply."""
     for name, value in options.items():
-        if not applies and value not in {None, False, ""}:
+        if not applies and value not in (None, False, "", []):
             option = f"--{name.rstrip('_').replace('_', '-')}"
             rest = without(option, takes_value=value is not True)
+            raise OptionNotApplicableError(f"{option} does not apply.", option=option, when=when, without=rest)
+
+
+def only_typed(applies: bool, when: str, *options: str) -> None:
+    """Do the same for options that may also come from the environment: those count that were typed."""
+    for option in options:
+        if not applies and any(word == option or word.startswith(f"{option}=") for word in sys.argv):
+            rest = without(option, takes_value=True)
             raise OptionNotApplicableError(f"{option} does not apply.", option=option, when=when, without=rest)
 
 

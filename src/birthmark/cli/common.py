@@ -50,6 +50,14 @@ class FileUnusableError(errors.BirthmarkError):
     fix = "Check the path, who may write there (`ls -ld`), and the free space (`df`)."
 
 
+class FileExistsAlreadyError(errors.ConflictError):
+    """A key file is never overwritten."""
+
+    code = "cli.file_exists"
+    cause = "{path} exists already."
+    fix = "Move it away first: `mv {path} {path}.old`"
+
+
 class ActionNeededError(errors.PolicyError):
     """Somebody has to say yes first, and nobody is there to be asked."""
 

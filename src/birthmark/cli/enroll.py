@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from birthmark.cli.asking import CannotWorkError, agree, only
+from birthmark.cli.asking import CannotWorkError, agree, only, only_typed
 from birthmark.cli.common import (
     SOME_ROWS_REFUSED,
     UsageError,
@@ -256,6 +256,7 @@ def remove(
 
 
 def _target(to: Cloud, profile: str, data: Path) -> Any:
+    only_typed(profile == "local", "with --profile local", "--data")
     from birthmark.fleet.aws import AwsTarget
     from birthmark.fleet.azure import AzureTarget
     from birthmark.fleet.profiles import aws_profile, azure_profile

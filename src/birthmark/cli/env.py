@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from birthmark.cli.asking import only_typed
 from birthmark.cli.common import refusals_shown
 from birthmark.cli.operator import DEFAULT_DATA, DataOption, operator
 
@@ -46,6 +47,7 @@ def env(
     if (form is Format.AZIOT) != (registration_id is not None):
         raise typer.BadParameter("--format aziot and --registration-id NAME go together")
     with refusals_shown():
+        only_typed(form is Format.AZIOT, "with --format aziot", "--registration-id")
         path = data.expanduser() / "endpoints.json"
         if wait:
             _wait_until_ready(path, wait)

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from birthmark.cli.asking import only_typed
 from birthmark.cli.common import UsageError, about, reason_of
 from birthmark.cli.element import Module, PinFd, PinFile, Slot, TokenLabel
 from birthmark.elements.element import Element
@@ -118,6 +119,8 @@ class IdentityOptions:
                 raise KeyNotNamedError("No private key was named.")
             uri = self._uri()
             if not self.is_element and uri is None:
+                only_typed(False, "for a key in a secure element", "--module", "--token", "--slot", "--pin-file")
+                only_typed(False, "for a key in a secure element", "--pin-fd")
                 yield self._from_files(trust)
                 return
             element, pin = self._element(uri)

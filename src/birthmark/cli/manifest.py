@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, wrap_file
 
-from birthmark.cli.common import SOME_ROWS_REFUSED, about, read_certificate, refusals_shown
+from birthmark.cli.common import SOME_ROWS_REFUSED, FileExistsAlreadyError, about, read_certificate, refusals_shown
 from birthmark.cli.journal import note
 from birthmark.cli.operator import JsonOption
 from birthmark.errors import BirthmarkError
@@ -163,6 +163,9 @@ def create(
     from birthmark.pki.certificates import parse_bundle
 
     with refusals_shown(as_json=as_json):
+        for name in ("manifest.json", "signer.pem", "root.pem"):
+            if (out / name).exists():
+                raise FileExistsAlreadyError("A shipment is never overwritten.", path=out / name)
         first = None if element_ca is None else _chip_at_hand()
         roots = () if element_ca is None else [c for c in parse_bundle(element_ca.read_bytes()) if c.is_self_signed]
         console = Console(stderr=True)

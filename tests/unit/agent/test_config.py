@@ -297,3 +297,13 @@ def test_any_change_of_one_line_is_read_or_refused(number: int, value: str) -> N
 def test_any_text_is_read_or_refused(text: str) -> None:
     with contextlib.suppress(ConfigInvalidError, ConfigUnsupportedError):
         parse_config(FILE, text)
+
+
+def test_minutes_as_a_how_to_prints_them_are_accepted_with_a_warning() -> None:
+    config = parsed(TUTORIAL.replace('"80%"', '"60m"').replace('"4%"', '"10min"'))
+    assert isinstance(config.source, DpsSource)
+    assert isinstance(config.source.identity, Issued)
+    assert config.source.identity.renewal is not None
+    assert str(config.source.identity.renewal.threshold) == "60min"
+    assert [warning.line for warning in config.warnings] == [18]
+    assert "60min" in config.warnings[0].detail

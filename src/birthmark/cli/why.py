@@ -1,6 +1,7 @@
 """`birthmark why`: why something was refused."""
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,7 +24,10 @@ def why(
     ctx: typer.Context,
     subject: Annotated[
         str | None,
-        typer.Argument(metavar="ID", help="Tracking id, registration, device or thing id, common name, thumbprint."),
+        typer.Argument(
+            metavar="ID",
+            help="Tracking id, registration, device or thing id, common name, thumbprint; or pasted text in quotes.",
+        ),
     ] = None,
     data: DataOption = Path(DEFAULT_DATA),
     limit: Annotated[int, typer.Option(min=1, max=1000, help="How many, the latest first.")] = 5,
@@ -35,6 +39,10 @@ def why(
     """
     from birthmark.cli.journal import noted
 
+    if subject is not None and (told_of := _told_of_text(data.expanduser(), subject, as_json=as_json)):
+        for line in told_of:
+            typer.echo(line)
+        return
     server, source = _server_of(data.expanduser()), ctx.get_parameter_source("data")
     is_named = source is not None and source.name != "DEFAULT"
     here = [row for row in noted(subject, limit + _MORE) if server.has(row) or not (server.scope or is_named)]
@@ -49,6 +57,35 @@ def why(
         else:
             for line in _lines(refusal):
                 typer.echo(wrapped(printable(line)))
+
+
+def _told_of_text(data: Path, text: str, *, as_json: bool) -> list[str]:
+    """Return what pasted text or a code means; nothing for what may be an id."""
+    from birthmark.cli.journal import noted
+    from birthmark.cli.known import harmless_in, refusals_in, tracking_ids_in
+
+    if noted(text, 1):
+        return []
+    told: list[str] = []
+    ids = tracking_ids_in(text)
+    if text.strip().lower() in ids:
+        return []
+    rows: list[dict[str, Any]] = []
+    for tracking_id in ids:
+        with contextlib.suppress(BirthmarkError):
+            rows += _ask(data, tracking_id, 1)
+    for row in rows:
+        told += [json.dumps(row)] if as_json else [wrapped(printable(line)) for line in _lines(row)]
+    seen = {row["code"] for row in rows}
+    for cls in refusals_in(text):
+        if cls.code not in seen:
+            row = {"code": cls.code, "cause": cls.cause, "fix": cls.fix}
+            lines = [f"{cls.code}  in general:", f"  Why: {cls.cause}", f"  Fix: {cls.fix}"]
+            told += [json.dumps(row)] if as_json else [wrapped(line) for line in lines]
+    for known in harmless_in(text):
+        row = {"program": known.program, "line": known.line, "may_be_ignored": True, "why": known.why}
+        told += [json.dumps(row)] if as_json else [wrapped(f"{known.program}: may be ignored. {known.why}")]
+    return told
 
 
 _MORE = 20  # rows of each side, so that both halves of a story are among them

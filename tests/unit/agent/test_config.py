@@ -307,3 +307,9 @@ def test_minutes_as_a_how_to_prints_them_are_accepted_with_a_warning() -> None:
     assert str(config.source.identity.renewal.threshold) == "60min"
     assert [warning.line for warning in config.warnings] == [18]
     assert "60min" in config.warnings[0].detail
+
+
+@pytest.mark.parametrize("written", ['["/data/trust.pem"]', '"/data/trust.pem"', '"file:///data/trust.pem"'])
+def test_the_advice_about_a_bare_path_can_be_pasted(written: str) -> None:
+    error = refused(TUTORIAL.replace('["file:///data/trust.pem"]', written))
+    assert parsed(TUTORIAL.replace('trusted_certs = ["file:///data/trust.pem"]', error.explain_fix())) == parsed()

@@ -50,7 +50,7 @@ class CaMissingError(NotFoundError):
 
     code = "ca.missing"
     cause = "{path} holds no CA."
-    fix = "Make one first: `birthmark ca init --dir {path}`."
+    fix = "Make one first: `birthmark ca init --name 'My organization' --dir {path}`"
 
 
 class CaLostError(UnavailableError):

@@ -44,8 +44,8 @@ def env(
     from birthmark.console.lock import is_served
     from birthmark.server.endpoints import as_aziot, as_shell
 
-    if (form is Format.AZIOT) != (registration_id is not None):
-        raise typer.BadParameter("--format aziot and --registration-id NAME go together")
+    if form is Format.AZIOT and registration_id is None:
+        raise typer.BadParameter("--format aziot needs --registration-id NAME")
     with refusals_shown():
         only_typed(form is Format.AZIOT, "with --format aziot", "--registration-id")
         path = data.expanduser() / "endpoints.json"

@@ -10,9 +10,9 @@ from urllib.parse import quote
 import typer
 
 from birthmark.cli.table import table
-from birthmark.console.client import OperatorClient
+from birthmark.console.client import DEFAULT_DATA, OperatorClient
 
-DEFAULT_DATA = "~/.local/share/birthmark"
+__all__ = ["DEFAULT_DATA", "DataOption", "JsonOption", "at", "operator", "show"]
 
 DataOption = Annotated[
     Path, typer.Option("--data", envvar="BIRTHMARK_DATA", help="The server's data directory.", readable=False)

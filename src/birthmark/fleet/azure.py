@@ -75,7 +75,8 @@ class AzureTarget:
                 f"{registration_id} is on record otherwise",
                 device=registration_id,
                 target=self.description,
-                present=_told(_thumbprints(present), present.device_id or registration_id, is_edge=_is_edge(present)),
+                present=_told(_thumbprints(present), present.device_id or registration_id, is_edge=_is_edge(present))
+                + (", disabled" if present.provisioning_status == "disabled" else ""),
                 wanted=_told([wish.certificate.thumbprint.hex()], wish.device_id, is_edge=wish.is_edge),
             )
         if dry_run:
@@ -218,6 +219,7 @@ def _is_as_wished(present: Any, wish: DeviceWish) -> bool:
     return (
         wish.certificate.thumbprint.hex() in _thumbprints(present)
         and _is_edge(present) == wish.is_edge
+        and present.provisioning_status != "disabled"
         and (present.device_id or present.registration_id).lower() == wish.device_id.lower()
     )
 

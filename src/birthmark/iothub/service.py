@@ -55,7 +55,10 @@ class UnknownDeviceError(NotFoundError):
 
     code = "iothub.unknown_device"
     cause = "Hub {hub} has no device {device_id}. Letter case counts."
-    fix = "Let the device register at DPS first, or create it in the registry."
+    fix = (
+        "Let the device register at DPS first, or make it here: "
+        '`birthmark hub device create {device_id} --hub {hub} --cert "$X509_CERT_FILE"`'
+    )
 
 
 class DeviceExistsError(ConflictError):

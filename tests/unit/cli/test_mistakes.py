@@ -156,7 +156,7 @@ NOT_APPLICABLE = [
     "enroll device --cert device.pem --policy p",
     "enroll list --profile cloud --data x",
     "env --registration-id x",
-    "est user add x --ask --password-file hello.txt",
+    "est user add x --any-name --ask --password-file hello.txt",
     "agent stop --config hello.txt",
 ]
 

@@ -38,7 +38,15 @@ class RegistrationIdMismatchError(AttestationError):
 
     code = "dps.registration_id_mismatch"
     cause = "The client registers as {registration_id}, but its certificate's common name is {common_name}."
-    fix = "Use the certificate's common name as registration id (DPS_X509_REGISTRATION_ID={common_name})."
+    fix = "Register under the certificate's common name: `export DPS_X509_REGISTRATION_ID={common_name}`"
+
+
+class NoNameError(RegistrationIdMismatchError):
+    """A certificate under whose name nobody can register."""
+
+    code = "dps.no_common_name"
+    cause = "The certificate '{subject}' has no common name, which must be the registration id {registration_id}."
+    fix = "Give the device another one, with its own key: `birthmark ca issue {registration_id} --dir ca`"
 
 
 class NotEnrolledError(AttestationError):
@@ -85,7 +93,10 @@ class CaUnverifiedError(AttestationError):
 
     code = "dps.ca_unverified"
     cause = "The CA '{subject}' of enrollment group {group} is not verified."
-    fix = "Prove possession: `birthmark dps ca verify NAME`, or mark it: `birthmark dps ca add NAME FILE --verified`."
+    fix = (
+        "Take your word for it: `birthmark dps ca verify {name} --without-proof`. Or prove it, as Azure asks: "
+        "`birthmark dps ca code {name}`."
+    )
 
 
 class EnrollmentDisabledError(ForbiddenError):
@@ -93,7 +104,10 @@ class EnrollmentDisabledError(ForbiddenError):
 
     code = "dps.enrollment_disabled"
     cause = "The enrollment {enrollment} is disabled."
-    fix = "Enable it again (provisioningStatus enabled), or leave it: a disabled enrollment provisions nobody."
+    fix = (
+        "A disabled enrollment provisions nobody. To enable it again: "
+        '`birthmark enroll device --cert "$X509_CERT_FILE" --update`'
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +121,13 @@ class GroupHit:
 def check_common_name(claim: Claim) -> Certificate:
     """Return the leaf whose common name is the registration id. Raise `AttestationError`."""
     leaf = claim.leaf
+    if leaf is not None and not leaf.subject_cn:
+        raise NoNameError(
+            "The certificate has no common name",
+            registration_id=claim.registration_id,
+            subject=leaf.subject_text,
+            thumbprint=leaf.thumbprint.hex(),
+        )
     if leaf is None:
         raise NoProofError(
             "No certificate was shown",
@@ -118,7 +139,7 @@ def check_common_name(claim: Claim) -> Certificate:
         raise RegistrationIdMismatchError(
             "The registration id is not the certificate's common name",
             registration_id=claim.registration_id,
-            common_name=leaf.subject_cn or "missing",
+            common_name=leaf.subject_cn or "",
             thumbprint=leaf.thumbprint.hex(),
         )
     return leaf
@@ -275,7 +296,10 @@ def check_verified(
             break
         current = above
     raise CaUnverifiedError(
-        "The group's CA is not verified", group=signer.group_id, subject=signer.certificate.subject_text
+        "The group's CA is not verified",
+        group=signer.group_id,
+        subject=signer.certificate.subject_text,
+        name=next((a.name for a in authorities if a.certificate == signer.certificate), "NAME"),
     )
 
 

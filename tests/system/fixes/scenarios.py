@@ -1,0 +1,192 @@
+"""For each code: how to provoke it, and the command that is refused. Names in capitals are the scene's files."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from fixes.scene import Scene
+
+from azure_clients import a_file_device
+from pki_builders import a_device
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """`prepare` sets the scene; `act` is refused; the fix's command `number` is typed; then `act` passes.
+
+    With `is_instead` the fix is the corrected command itself. `stdin` is what a person types into it.
+    """
+
+    act: str
+    prepare: Callable[[Scene], None] = lambda _scene: None
+    is_instead: bool = False
+    number: int = 0
+    stdin: str | None = None
+
+
+REGISTER = 'birthmark device register --cert "$X509_CERT_FILE" --key "$X509_KEY_FILE"'
+
+
+def device(name: str, **options: object) -> Callable[[Scene], None]:
+    """Make a device with its files in the environment, and the server's variables."""
+
+    def prepare(scene: Scene) -> None:
+        made = a_file_device(scene.directory, name, **options)  # type: ignore[arg-type]
+        scene.environment |= {"X509_CERT_FILE": str(made.certificate_file), "X509_KEY_FILE": str(made.key_file)}
+        scene.must('eval "$(birthmark env)"')
+
+    return prepare
+
+
+def after(first: Callable[[Scene], None], *lines: str) -> Callable[[Scene], None]:
+    def prepare(scene: Scene) -> None:
+        first(scene)
+        for line in lines:
+            scene.must(line)
+
+    return prepare
+
+
+def typed(*lines: str) -> Callable[[Scene], None]:
+    return after(lambda _scene: None, *lines)
+
+
+def enrolled_otherwise(scene: Scene) -> None:
+    device("fix-mismatch")(scene)
+    scene.must('birthmark enroll device --cert "$X509_CERT_FILE"')
+    device("fix-mismatch")(scene)
+
+
+def disabled(scene: Scene) -> None:
+    device("fix-disabled")(scene)
+    scene.must('birthmark enroll device --cert "$X509_CERT_FILE"')
+    scene.must(
+        "python3 -c 'import os\n"
+        "from provisioningserviceclient import ProvisioningServiceClient as P\n"
+        'p = P.create_from_connection_string(os.environ["PROVISIONING_CONNECTION_STRING"])\n'
+        'e = p.get_individual_enrollment("fix-disabled")\n'
+        'e.provisioning_status = "disabled"\n'
+        "p.create_or_update(e)'"
+    )
+
+
+def a_ca_of_ones_own(scene: Scene) -> None:
+    scene.must("birthmark ca init --name Fixes --dir ca")
+    scene.must("birthmark dps ca add fixes ca/issuing.pem")
+    scene.must("birthmark enroll group fixes --ca-name fixes")
+    scene.must("birthmark ca issue fix-unverified --dir ca")
+    scene.environment |= {"X509_CERT_FILE": "fix-unverified.cert.pem", "X509_KEY_FILE": "fix-unverified.key.pem"}
+    scene.must('eval "$(birthmark env)"')
+
+
+def an_expired_device(scene: Scene) -> None:
+    from datetime import UTC, datetime, timedelta
+
+    made = a_device(None, "fix-expired", now=datetime.now(UTC) - timedelta(days=3), lifetime=timedelta(days=1))
+    (scene.directory / "old.pem").write_text(made.certificate.pem())
+
+
+def an_open_key(scene: Scene) -> None:
+    device("fix-open")(scene)
+    scene.must('birthmark enroll device --cert "$X509_CERT_FILE"; chmod 0644 "$X509_KEY_FILE"')
+
+
+def a_chip(scene: Scene) -> None:
+    scene.must('eval "$(birthmark element simulate chip)"; birthmark element cert --out chip.pem')
+    scene.must("birthmark element refkey --out chip.key.pem; birthmark enroll device --cert chip.pem")
+    scene.must('eval "$(birthmark env)"')
+
+
+def a_shipment(scene: Scene) -> None:
+    scene.must("birthmark manifest create --out shipment --count 2")
+
+
+def another_servers_journal(scene: Scene) -> None:
+    a_shipment(scene)
+    (scene.directory / "journal").write_text('{"format": "birthmark-enroll-journal/1", "target": "another"}\n')
+
+
+def a_far_profile(scene: Scene) -> None:
+    device("fix-far")(scene)
+
+
+def an_inactive_certificate(scene: Scene) -> None:
+    device("fix-inactive")(scene)
+
+
+MANIFEST = "birthmark enroll manifest shipment/manifest.json --signer shipment/signer.pem --root shipment/root.pem"
+
+SCENARIOS: Mapping[str, Scenario] = {
+    "ca.missing": Scenario("birthmark ca issue gateway --dir nowhere"),
+    "ca.secret_exposed": Scenario(
+        "birthmark ca issue gateway --dir ca", typed("birthmark ca init --name Fixes --dir ca", "chmod 0644 ca/*key*")
+    ),
+    "cli.action_needed": Scenario(
+        'birthmark enroll device --cert "$X509_CERT_FILE" --profile cloud', a_far_profile, is_instead=True
+    ),
+    "cli.file_exists": Scenario("birthmark manifest create --out shipment --count 2", a_shipment),
+    "cli.option_not_applicable": Scenario(
+        'birthmark enroll device --cert "$X509_CERT_FILE" --policy none', device("fix-option"), is_instead=True
+    ),
+    "dps.ca_unverified": Scenario(REGISTER, a_ca_of_ones_own),
+    "dps.certificate_mismatch": Scenario(REGISTER, enrolled_otherwise),
+    "dps.enrollment_disabled": Scenario(REGISTER, disabled),
+    "dps.not_enrolled": Scenario(REGISTER, device("fix-forgotten")),
+    "dps.registration_id_mismatch": Scenario(
+        REGISTER,
+        after(
+            device("fix-name"),
+            'birthmark enroll device --cert "$X509_CERT_FILE"',
+            "export DPS_X509_REGISTRATION_ID=another",
+        ),
+    ),
+    "dps.unknown_scope": Scenario(
+        REGISTER,
+        after(
+            device("fix-scope"),
+            'birthmark enroll device --cert "$X509_CERT_FILE"',
+            "export PROVISIONING_IDSCOPE=0ne00000000",
+        ),
+    ),
+    "dps.verification_missing": Scenario(
+        "birthmark dps ca verify fixed",
+        typed("birthmark ca init --name Fixed --dir ca", "birthmark dps ca add fixed ca/root.pem"),
+        is_instead=True,
+    ),
+    "enroll.cannot_work": Scenario("birthmark enroll device --cert old.pem", an_expired_device, is_instead=True),
+    "enroll.journal_of_another_target": Scenario(
+        f"{MANIFEST} --journal journal", another_servers_journal, is_instead=True
+    ),
+    "enroll.no_journal": Scenario(f"{MANIFEST} --journal shipment/root.pem", a_shipment, is_instead=True),
+    "fleet.different_record": Scenario(
+        'birthmark enroll device --cert "$X509_CERT_FILE"', enrolled_otherwise, is_instead=True
+    ),
+    "iothub.unknown_device": Scenario(
+        'birthmark device send hello --hub "$PROVISIONING_HOST" --cert "$X509_CERT_FILE" --key "$X509_KEY_FILE"',
+        device("fix-hub-device"),
+    ),
+    "keys.file_exposed": Scenario(REGISTER, an_open_key),
+    "keys.pin_file": Scenario("birthmark element cert", after(a_chip, 'chmod 0644 "$BIRTHMARK_PIN_FILE"')),
+    "keys.pin_file_missing": Scenario(
+        "birthmark element cert", after(a_chip, 'mv "$BIRTHMARK_PIN_FILE" pin.kept'), stdin="pin.kept"
+    ),
+    "keys.reference_key": Scenario(
+        "birthmark device register --cert chip.pem --key chip.key.pem", a_chip, is_instead=True
+    ),
+    "links.server_untrusted": Scenario(
+        REGISTER,
+        after(
+            device("fix-trust"),
+            'birthmark enroll device --cert "$X509_CERT_FILE"',
+            "export SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt",
+        ),
+    ),
+    "operator.server_not_running": Scenario("birthmark hub show", typed("unset BIRTHMARK_DATA")),
+    "tls.server_not_trusted": Scenario(
+        REGISTER,
+        after(
+            device("fix-trust-2"),
+            'birthmark enroll device --cert "$X509_CERT_FILE"',
+            "export SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt",
+        ),
+    ),
+}

@@ -42,7 +42,7 @@ class CaExistsError(ConflictError):
 
     code = "ca.exists"
     cause = "{path} holds a CA already."
-    fix = "Use it (`birthmark ca show`), or give another directory."
+    fix = "Use it: `birthmark ca show --dir {path}`. Else give another directory."
 
 
 class CaMissingError(NotFoundError):

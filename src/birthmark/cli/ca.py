@@ -179,8 +179,12 @@ def issue(
         key = ec.generate_private_key(ec.SECP256R1())
         request = x509.CertificateSigningRequestBuilder(subject_name=name_of(name)).sign(key, hashes.SHA256())
         parsed = parse_csr(request.public_bytes(serialization.Encoding.DER))
-        _write_key(out_dir / f"{_file_name(name)}.key.pem", key)
-        return await _issue(directory, parsed, kind, dns or [], lifetime)
+        path = out_dir / f"{_file_name(name)}.key.pem"
+        if path.exists():
+            raise FileExistsAlreadyError("A key is never overwritten.", path=path)
+        chain = await _issue(directory, parsed, kind, dns or [], lifetime)
+        _write_key(path, key)
+        return chain
 
     _write_chain(run(body, as_json=as_json), out_dir / f"{_file_name(name)}.cert.pem", as_json)
 

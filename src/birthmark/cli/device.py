@@ -77,7 +77,10 @@ class DpsNotNamedError(UsageError):
 
     code = "device.dps_not_named"
     cause = "No hub is named or remembered, and no provisioning service either."
-    fix = "Give --hub HOST, or --host and --id-scope of the provisioning service (`birthmark env` prints both)."
+    fix = (
+        'Name the provisioning service. A Birthmark server\'s: `eval "$(birthmark env)"`. Else --host and '
+        "--id-scope, or --hub HOST."
+    )
 
 
 class RememberWithoutElementError(UsageError):
@@ -93,7 +96,7 @@ class HostInvalidError(UsageError):
 
     code = "device.host_invalid"
     cause = "'{host}' is not NAME or NAME:PORT."
-    fix = "Give --host as `birthmark env` prints PROVISIONING_HOST; a port counts for --transport https."
+    fix = 'Use the name of the server: `eval "$(birthmark env)"`. A port counts for --transport https.'
 
 
 @dataclass(frozen=True, slots=True)

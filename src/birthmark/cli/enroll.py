@@ -1,5 +1,6 @@
 """`birthmark enroll`: put devices on record, at Azure, AWS or a Birthmark server by the same commands."""
 
+import shlex
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -58,7 +59,7 @@ class GroupCertificateError(InvalidRequestError):
 
     code = "enroll.not_a_ca"
     cause = "'{subject}' is not a CA: no device's certificate can be issued by it."
-    fix = "Give the certificate of the CA that issued the devices', or use `birthmark enroll device` for this one."
+    fix = "Enroll this one device: `birthmark enroll device --cert {file}`. A group needs the CA that issued it."
 
 
 class NothingInManifestError(InvalidRequestError):
@@ -160,7 +161,9 @@ def group(
             raise CaNotNamedError("The group's CA was not named.")
         certificate = None if cert is None else read_certificate(cert)
         if certificate is not None and not certificate.is_ca:
-            raise GroupCertificateError(f"{cert}: not a CA's certificate.", subject=certificate.subject_text)
+            raise GroupCertificateError(
+                f"{cert}: not a CA's certificate.", subject=certificate.subject_text, file=shlex.quote(str(cert))
+            )
         target = AzureTarget(azure_profile(profile, data))
         _check_ca(certificate, is_decided=force or dry_run)
         _confirm(target, profile, 1, yes=yes or dry_run)

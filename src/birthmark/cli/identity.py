@@ -76,7 +76,7 @@ class CaFileMissingError(NotFoundError):
 
     code = "device.ca_file_missing"
     cause = "The file of CAs to trust, {path}, cannot be read: {reason}."
-    fix = "Correct --ca-file or SSL_CERT_FILE; for a Birthmark server `birthmark env` sets the latter."
+    fix = 'Correct --ca-file or SSL_CERT_FILE. For a Birthmark server: `eval "$(birthmark env)"`'
 
 
 class CertificateFileMissingError(NotFoundError):

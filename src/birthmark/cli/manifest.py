@@ -165,7 +165,7 @@ def create(
     with refusals_shown(as_json=as_json):
         for name in ("manifest.json", "signer.pem", "root.pem"):
             if (out / name).exists():
-                raise FileExistsAlreadyError("A shipment is never overwritten.", path=out / name)
+                raise FileExistsAlreadyError("A shipment is never overwritten.", path=out)
         first = None if element_ca is None else _chip_at_hand()
         roots = () if element_ca is None else [c for c in parse_bundle(element_ca.read_bytes()) if c.is_self_signed]
         console = Console(stderr=True)

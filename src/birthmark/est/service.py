@@ -34,7 +34,7 @@ class PasswordWrongError(UnauthenticatedError):
 
     code = "est.password_wrong"
     cause = "There is no EST user '{user}' with this password."
-    fix = "Check username and password; `birthmark env` prints the ones made at first start."
+    fix = "Look them up: `birthmark env --format aziot` prints username and password of the first user."
 
 
 class LabelUnknownError(NotFoundError):

@@ -27,8 +27,8 @@ class ServerNotTrustedError(UnauthenticatedError):
     code = "tls.server_not_trusted"
     cause = "The client refused this server's certificate ({reason})."
     fix = (
-        "Give the client this server's root: `birthmark env` prints the variables (SSL_CERT_FILE, REQUESTS_CA_BUNDLE, "
-        "NODE_EXTRA_CA_CERTS), and the host name it uses must be in the server's certificate."
+        'Give the client this server\'s root: `eval "$(birthmark env)"` sets SSL_CERT_FILE, REQUESTS_CA_BUNDLE and '
+        "NODE_EXTRA_CA_CERTS for its shell. The host name it uses must be in the server's certificate."
     )
 
 

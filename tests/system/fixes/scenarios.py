@@ -13,12 +13,14 @@ from pki_builders import a_device
 class Scenario:
     """`prepare` sets the scene; `act` is refused; the fix's command `number` is typed; then `act` passes.
 
-    With `is_instead` the fix is the corrected command itself. `stdin` is what a person types into it.
+    With `is_instead` the fix is the corrected command itself, or shows what there is to choose from. With `leads_to`
+    it shows the server's refusal of that code, whose fix is typed next. `stdin` is what a person types into it.
     """
 
     act: str
     prepare: Callable[[Scene], None] = lambda _scene: None
     is_instead: bool = False
+    leads_to: str | None = None
     number: int = 0
     stdin: str | None = None
 
@@ -50,10 +52,13 @@ def typed(*lines: str) -> Callable[[Scene], None]:
     return after(lambda _scene: None, *lines)
 
 
-def enrolled_otherwise(scene: Scene) -> None:
-    device("fix-mismatch")(scene)
-    scene.must('birthmark enroll device --cert "$X509_CERT_FILE"')
-    device("fix-mismatch")(scene)
+def enrolled_otherwise(name: str) -> Callable[[Scene], None]:
+    def prepare(scene: Scene) -> None:
+        device(name)(scene)
+        scene.must('birthmark enroll device --cert "$X509_CERT_FILE"')
+        device(name)(scene)
+
+    return prepare
 
 
 def disabled(scene: Scene) -> None:
@@ -109,16 +114,24 @@ def a_far_profile(scene: Scene) -> None:
     device("fix-far")(scene)
 
 
-def an_inactive_certificate(scene: Scene) -> None:
-    device("fix-inactive")(scene)
+def https_device(name: str) -> Callable[[Scene], None]:
+    def prepare(scene: Scene) -> None:
+        device(name)(scene)
+        assert scene.server is not None
+        dps = scene.server.endpoints["dps"]
+        scene.environment["PROVISIONING_HOST"] = f"{dps['host']}:{dps['https_port']}"
+
+    return prepare
 
 
+WRONG_KEY = 'PROVISIONING_CONNECTION_STRING="${PROVISIONING_CONNECTION_STRING%SharedAccessKey=*}SharedAccessKey=AAAA"'
 MANIFEST = "birthmark enroll manifest shipment/manifest.json --signer shipment/signer.pem --root shipment/root.pem"
 
 SCENARIOS: Mapping[str, Scenario] = {
     "ca.missing": Scenario("birthmark ca issue gateway --dir nowhere"),
     "ca.secret_exposed": Scenario(
-        "birthmark ca issue gateway --dir ca", typed("birthmark ca init --name Fixes --dir ca", "chmod 0644 ca/*key*")
+        "birthmark ca issue gateway --dir ca",
+        typed("birthmark ca init --name Fixes --dir ca", "chmod 0644 ca/root.key"),
     ),
     "cli.action_needed": Scenario(
         'birthmark enroll device --cert "$X509_CERT_FILE" --profile cloud', a_far_profile, is_instead=True
@@ -128,7 +141,7 @@ SCENARIOS: Mapping[str, Scenario] = {
         'birthmark enroll device --cert "$X509_CERT_FILE" --policy none', device("fix-option"), is_instead=True
     ),
     "dps.ca_unverified": Scenario(REGISTER, a_ca_of_ones_own),
-    "dps.certificate_mismatch": Scenario(REGISTER, enrolled_otherwise),
+    "dps.certificate_mismatch": Scenario(REGISTER, enrolled_otherwise("fix-mismatch")),
     "dps.enrollment_disabled": Scenario(REGISTER, disabled),
     "dps.not_enrolled": Scenario(REGISTER, device("fix-forgotten")),
     "dps.registration_id_mismatch": Scenario(
@@ -158,7 +171,7 @@ SCENARIOS: Mapping[str, Scenario] = {
     ),
     "enroll.no_journal": Scenario(f"{MANIFEST} --journal shipment/root.pem", a_shipment, is_instead=True),
     "fleet.different_record": Scenario(
-        'birthmark enroll device --cert "$X509_CERT_FILE"', enrolled_otherwise, is_instead=True
+        'birthmark enroll device --cert "$X509_CERT_FILE"', enrolled_otherwise("fix-record"), is_instead=True
     ),
     "iothub.unknown_device": Scenario(
         'birthmark device send hello --hub "$PROVISIONING_HOST" --cert "$X509_CERT_FILE" --key "$X509_KEY_FILE"',
@@ -188,5 +201,116 @@ SCENARIOS: Mapping[str, Scenario] = {
             'birthmark enroll device --cert "$X509_CERT_FILE"',
             "export SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt",
         ),
+    ),
+    "agent.config_missing": Scenario("birthmark agent check --offline --config new/config.toml"),
+    "awsiot.access_key_missing": Scenario("birthmark aws key remove AKIANONE", is_instead=True),
+    "awsiot.ca_state": Scenario(
+        'aws iot delete-ca-certificate --certificate-id "$ID"',
+        after(
+            lambda scene: scene.must("birthmark ca init --name Fixes --dir ca") and None,
+            'eval "$(birthmark env)"',
+            "export ID=$(aws iot register-ca-certificate --ca-certificate file://ca/root.pem --set-as-active "
+            "--certificate-mode SNI_ONLY --query certificateId --output text)",
+        ),
+    ),
+    "awsiot.certificate_state": Scenario(
+        'aws iot delete-certificate --certificate-id "$ID"',
+        after(
+            device("fix-aws-state"),
+            "export ID=$(aws iot register-certificate-without-ca --status ACTIVE "
+            '--certificate-pem "file://$X509_CERT_FILE" --query certificateId --output text)',
+        ),
+    ),
+    "awsiot.unknown_ca": Scenario(
+        f"aws iot update-ca-certificate --new-status INACTIVE --certificate-id {'0' * 64}",
+        typed('eval "$(birthmark env)"'),
+        is_instead=True,
+    ),
+    "awsiot.unknown_certificate": Scenario(
+        f"aws iot update-certificate --new-status INACTIVE --certificate-id {'0' * 64}",
+        typed('eval "$(birthmark env)"'),
+        is_instead=True,
+    ),
+    "awsiot.unknown_policy": Scenario(
+        "aws iot delete-policy --policy-name none", typed('eval "$(birthmark env)"'), is_instead=True
+    ),
+    "awsiot.unknown_thing": Scenario(
+        "aws iot update-thing --thing-name fix-thing --attribute-payload attributes={a=b}",
+        typed('eval "$(birthmark env)"'),
+    ),
+    "awsiot.unknown_thing_type": Scenario(
+        "aws iot create-thing --thing-name fix-typed --thing-type-name fix-type", typed('eval "$(birthmark env)"')
+    ),
+    "azure.connection_string_invalid": Scenario(
+        "birthmark enroll list --profile cloud", typed("export PROVISIONING_CONNECTION_STRING=bad")
+    ),
+    "ca.certificate_unknown": Scenario(
+        "birthmark ca revoke none --dir ca", typed("birthmark ca init --name Fixes --dir ca"), is_instead=True
+    ),
+    "ca.exists": Scenario(
+        "birthmark ca init --name Fixes --dir ca", typed("birthmark ca init --name Fixes --dir ca"), is_instead=True
+    ),
+    "device.ca_file_missing": Scenario(
+        REGISTER,
+        after(
+            device("fix-ca-file"),
+            'birthmark enroll device --cert "$X509_CERT_FILE"',
+            "export SSL_CERT_FILE=/nowhere.pem",
+        ),
+    ),
+    "device.dps_not_named": Scenario(
+        REGISTER,
+        after(device("fix-dps"), 'birthmark enroll device --cert "$X509_CERT_FILE"', "unset PROVISIONING_HOST"),
+    ),
+    "device.host_invalid": Scenario(
+        REGISTER,
+        after(device("fix-host"), 'birthmark enroll device --cert "$X509_CERT_FILE"', "export PROVISIONING_HOST=a:b"),
+    ),
+    "dps.ca_exists": Scenario(
+        "birthmark dps ca add twice ca/root.pem",
+        typed(
+            "birthmark ca init --name Fixes --dir other",
+            "birthmark dps ca add twice other/root.pem",
+            "birthmark ca init --name Fixes --dir ca",
+        ),
+    ),
+    "dps.ca_no_code": Scenario(
+        "birthmark dps ca verify uncoded proof.pem",
+        typed(
+            "birthmark ca init --name Fixes --dir ca",
+            "birthmark dps ca add uncoded ca/root.pem",
+            "birthmark ca verify-possession 00 --dir ca --out proof.pem",
+        ),
+    ),
+    "dps.client_refused": Scenario(
+        f"{REGISTER} --transport https", https_device("fix-refused"), leads_to="dps.not_enrolled"
+    ),
+    "dps.unknown_instance": Scenario("birthmark dps link birthmark --dps fix-dps"),
+    "enroll.not_a_ca": Scenario(
+        'birthmark enroll group fix-group --cert "$X509_CERT_FILE"', device("fix-leaf"), is_instead=True
+    ),
+    "est.bootstrap_ca_unknown": Scenario(f"birthmark est bootstrap remove {'0' * 64}", is_instead=True),
+    "est.user_exists": Scenario(
+        "birthmark est user add fix-user --any-name", typed("birthmark est user add fix-user --any-name")
+    ),
+    "est.user_unknown": Scenario("birthmark est user remove none", is_instead=True),
+    "fleet.credentials_refused": Scenario(
+        "birthmark enroll list --profile cloud", after(device("fix-key"), f"export {WRONG_KEY}")
+    ),
+    "fleet.no_such_record": Scenario("birthmark enroll remove none", is_instead=True),
+    "fleet.profile_invalid": Scenario("birthmark enroll list --profile none", is_instead=True),
+    "iothub.unknown_hub": Scenario("birthmark dps link fix-hub"),
+    "links.mqtt_refused": Scenario(REGISTER, device("fix-connack"), leads_to="dps.not_enrolled"),
+    "sas.signature_mismatch": Scenario(
+        "birthmark enroll list --profile cloud", after(device("fix-sas"), f"export {WRONG_KEY}")
+    ),
+    "server.data_directory_in_use": Scenario(
+        'birthmark serve --data "$BIRTHMARK_DATA" --listen 127.9.9.9', is_instead=True
+    ),
+    "sigv4.signature_mismatch": Scenario(
+        "aws iot list-things", typed('eval "$(birthmark env)"', "export AWS_SECRET_ACCESS_KEY=wrong")
+    ),
+    "sigv4.unknown_access_key": Scenario(
+        "aws iot list-things", typed('eval "$(birthmark env)"', "export AWS_ACCESS_KEY_ID=AKIANONE")
     ),
 }

@@ -1,4 +1,4 @@
-"""A shell session in which a refusal is provoked, its fix typed as it was printed, and the refused action tried again."""
+"""A shell session: a refusal is provoked, its fix typed as it was printed, the refused action tried again."""
 
 import json
 import os
@@ -11,7 +11,7 @@ from pathlib import Path
 from servers import RunningServer, clean_environment
 
 _COMMAND = re.compile(r"`([^`]+)`")
-_PROGRAMS = ("birthmark ", "chmod ", "export ", "eval ", "mv ", "aws ", "kill ", "openssl ", "(umask ")
+_PROGRAMS = ("birthmark ", "chmod ", "export ", "eval ", "mv ", "aws ", "kill ", "mkdir ", "openssl ", "(umask ")
 _SHOWN = re.compile(r"^  Fix: (?P<fix>.*)\n  Code: (?P<code>\S+)$", re.MULTILINE | re.DOTALL)
 
 
@@ -62,6 +62,13 @@ class Scene:
                 return row["fix"]
             time.sleep(0.2)
         raise AssertionError(f"{code} was not told:\n{refused.stdout}{refused.stderr}\n{rows}")
+
+
+def fix_shown(told: str, code: str) -> str:
+    """Return the fix of `code` among what `birthmark why` told."""
+    found = re.search(rf"  {re.escape(code)}  .*\n  Why: .*\n  Fix: (?P<fix>.*)\n", told)
+    assert found is not None, told
+    return found["fix"]
 
 
 def commands_in(fix: str) -> list[str]:

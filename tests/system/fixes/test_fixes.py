@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from fixes.scenarios import SCENARIOS, Scenario
-from fixes.scene import a_scene, commands_in
+from fixes.scene import a_scene, commands_in, fix_shown
 
 from servers import RunningServer, a_server
 
@@ -31,6 +31,10 @@ def test_the_fix_works_as_it_is_typed(server: RunningServer, tmp_path: Path, cod
     typed = None if scenario.stdin is None else (tmp_path / scenario.stdin).read_text()
     done = scene.type(commands[place], typed)
     assert done.returncode == 0, f"{commands[place]}\n{done.stdout}{done.stderr}"
+    if scenario.leads_to is not None:
+        (command, *_) = commands_in(fix_shown(done.stdout, scenario.leads_to))
+        next_done = scene.type(command)
+        assert next_done.returncode == 0, f"{command}\n{next_done.stdout}{next_done.stderr}"
     if not scenario.is_instead:
         again = scene.type(scenario.act)
         assert again.returncode == 0, f"{fix}\n{again.stdout}{again.stderr}"

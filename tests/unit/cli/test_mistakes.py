@@ -49,7 +49,7 @@ MISTAKES = [
     ("manifest verify random.bin", 1, "manifest.malformed"),
     ("manifest verify hello.txt --signer random.bin", 1, "random.bin"),
     ("ca init --name X --dir hello.txt", 2, "is a file"),
-    ("ca show --dir nowhere", 3, "birthmark ca init --dir nowhere"),
+    ("ca show --dir nowhere", 3, "--dir nowhere`"),
     ("ca sign nowhere.csr", 3, "nowhere.csr"),
     ("ca sign device.pem", 1, "not a request"),
     ("ca issue web --profile server --dns b@d", 2, "is no DNS name"),

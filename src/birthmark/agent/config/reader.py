@@ -23,7 +23,10 @@ class ConfigMissingError(NotFoundError):
 
     code = "agent.config_missing"
     cause = "The configuration {file} cannot be read: {reason}."
-    fix = "Give its path with --config. `birthmark env --format aziot` prints one for a Birthmark server."
+    fix = (
+        'For a Birthmark server, where no file is yet: `mkdir -p "$(dirname {file})" && (set -C; birthmark env '
+        "--format aziot > {file})`"
+    )
 
 
 class ConfigInvalidError(InvalidRequestError):

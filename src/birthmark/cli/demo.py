@@ -41,6 +41,10 @@ def demo(
 
     Example: birthmark demo azure
     """
+    from birthmark.cli.app import check_extra
+
+    with refusals_shown(as_json=as_json):
+        check_extra("demo")  # before the first step, not at the fourth
     from birthmark.clock import SystemEntropy
     from birthmark.demo.stage import stage
 

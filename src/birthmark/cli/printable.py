@@ -4,6 +4,7 @@ Names, payloads and reasons come from whoever connects. Printed as they are, the
 forge a row of a table, or turn the direction of what follows. JSON needs none of this: it escapes by itself.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from birthmark.pki.names import shown
@@ -26,3 +27,11 @@ def text_of(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(map(str, value)) or "-"
     return "-" if value is None else str(value)
+
+
+_IRREGULAR: Mapping[str, str] = {"entry": "entries", "registry": "registries"}
+
+
+def counted(number: int, noun: str) -> str:
+    """Return `1 record` or `2 records`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {_IRREGULAR.get(noun, noun + 's')}"

@@ -12,7 +12,8 @@ from rich.progress import track
 from birthmark.cli.asking import CannotWorkError
 from birthmark.cli.common import INTERRUPTED, again
 from birthmark.cli.manifest import entries_of
-from birthmark.cli.tally import Tally, counted
+from birthmark.cli.printable import counted
+from birthmark.cli.tally import Tally
 from birthmark.clock import SystemClock
 from birthmark.errors import BirthmarkError, InvalidRequestError
 from birthmark.fleet.bulk import enroll_all

@@ -1,12 +1,12 @@
 """What a bulk command tells at its end: how many of each outcome, and refusals of one kind as one."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import typer
 
-from birthmark.cli.printable import printable
+from birthmark.cli.printable import counted, printable
 from birthmark.fleet.journal import Outcome
 from birthmark.fleet.target import Done
 
@@ -53,11 +53,3 @@ class Tally:
 def _named(alike: Sequence[Outcome]) -> str:
     names = ", ".join(outcome.device_id for outcome in alike[:_NAMED])
     return names + (f" and {len(alike) - _NAMED} more" if len(alike) > _NAMED else "")
-
-
-_IRREGULAR: Mapping[str, str] = {"entry": "entries", "registry": "registries"}
-
-
-def counted(number: int, noun: str) -> str:
-    """Return `1 record` or `2 records`."""
-    return f"{number} {noun}" if number == 1 else f"{number} {_IRREGULAR.get(noun, noun + 's')}"

@@ -34,7 +34,10 @@ class PasswordWrongError(UnauthenticatedError):
 
     code = "est.password_wrong"
     cause = "There is no EST user '{user}' with this password."
-    fix = "Look them up: `birthmark env --format aziot` prints username and password of the first user."
+    fix = (
+        "A device's own user and password are printed, and made at the first call: "
+        "`birthmark env --format aziot --registration-id {user}`"
+    )
 
 
 class LabelUnknownError(NotFoundError):

@@ -109,7 +109,13 @@ class AwsTarget:
                     principals = self._principals(thing["thingName"]) or []
                     first = principals[0].rpartition("/")[2] if principals else None
                     state = "attached" if principals else "without certificate"
-                    yield Record(thing["thingName"], "thing", state, first, f"{len(principals)} certificate(s)")
+                    yield Record(
+                        thing["thingName"],
+                        "thing",
+                        state,
+                        first,
+                        f"{len(principals)} certificate" + ("" if len(principals) == 1 else "s"),
+                    )
 
     def remove(self, name: str, *, is_group: bool) -> None:
         del is_group

@@ -290,6 +290,12 @@ SCENARIOS: Mapping[str, Scenario] = {
         'birthmark enroll group fix-group --cert "$X509_CERT_FILE"', device("fix-leaf"), is_instead=True
     ),
     "est.bootstrap_ca_unknown": Scenario(f"birthmark est bootstrap remove {'0' * 64}", is_instead=True),
+    "est.password_wrong": Scenario(
+        'curl -sSf --cacert "$SSL_CERT_FILE" -u fix-edge:wrong -H "Content-Type: application/pkcs10" --data x '
+        "https://$PROVISIONING_HOST:8085/.well-known/est/simpleenroll",
+        typed('eval "$(birthmark env)"'),
+        is_instead=True,
+    ),
     "est.user_exists": Scenario(
         "birthmark est user add fix-user --any-name", typed("birthmark est user add fix-user --any-name")
     ),

@@ -165,3 +165,18 @@ NOT_APPLICABLE = [
 def test_an_option_that_does_not_apply_is_wrong_usage(birthmark: Callable[[str], tuple[int, str]], line: str) -> None:
     code, text = birthmark(line)
     assert (code, "cli.option_not_applicable" in text) == (2, True), text
+
+
+def test_a_mistake_of_usage_is_json_for_programs_too(birthmark: Callable[[str], tuple[int, str]]) -> None:
+    code, text = birthmark("hub show --nosuch --json")
+    assert code == 2
+    assert json.loads(text)["error"] == "cli.command_line"
+
+
+@pytest.mark.parametrize("line", ["-h", "enroll -h", "enroll device -h"])
+def test_h_is_help(line: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("sys.argv", ["birthmark", *line.split()])
+    with pytest.raises(SystemExit) as left:
+        app.main()
+    assert left.value.code == 0
+    assert "Usage:" in capfd.readouterr().out

@@ -37,7 +37,11 @@ class HandshakeFailedError(UnauthenticatedError):
 
     code = "tls.handshake_failed"
     cause = "The TLS handshake failed: {reason}."
-    fix = "The server speaks TLS 1.2 and 1.3 with ECDHE and AES-GCM or ChaCha20; check the client's TLS settings."
+    fix = (
+        "Most often the client's certificate and key are no pair: these must print the same: "
+        '`openssl x509 -in "$X509_CERT_FILE" -noout -pubkey` and `openssl pkey -in "$X509_KEY_FILE" -pubout`. Else '
+        "check its TLS settings: the server speaks TLS 1.2 and 1.3 with ECDHE and AES-GCM or ChaCha20."
+    )
 
 
 class NotTlsError(InvalidRequestError):

@@ -313,3 +313,11 @@ def test_minutes_as_a_how_to_prints_them_are_accepted_with_a_warning() -> None:
 def test_the_advice_about_a_bare_path_can_be_pasted(written: str) -> None:
     error = refused(TUTORIAL.replace('["file:///data/trust.pem"]', written))
     assert parsed(TUTORIAL.replace('trusted_certs = ["file:///data/trust.pem"]', error.explain_fix())) == parsed()
+
+
+@pytest.mark.parametrize(("mode", "warned"), [(0o644, [26]), (0o600, [])])
+def test_a_password_that_others_can_read_is_remarked_upon(tmp_path: Path, mode: int, warned: list[int]) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text(TUTORIAL)
+    file.chmod(mode)
+    assert [warning.line for warning in read_config(file).warnings] == warned

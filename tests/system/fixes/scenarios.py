@@ -319,4 +319,32 @@ SCENARIOS: Mapping[str, Scenario] = {
     "sigv4.unknown_access_key": Scenario(
         "aws iot list-things", typed('eval "$(birthmark env)"', "export AWS_ACCESS_KEY_ID=AKIANONE")
     ),
+    "cli.command_line": Scenario("birthmark none --json", is_instead=True),
+    "dps.client_not_found": Scenario(
+        f'{REGISTER} --transport https --host "$PROVISIONING_HOST:8443"',
+        after(
+            device("fix-https-scope"),
+            'birthmark enroll device --cert "$X509_CERT_FILE"',
+            "export PROVISIONING_IDSCOPE=0ne00000000",
+        ),
+        leads_to="dps.unknown_scope",
+    ),
+    "dps.instance_exists": Scenario("birthmark dps create birthmark", is_instead=True),
+    "dps.service_token_refused": Scenario(
+        "birthmark enroll list --profile cloud",
+        after(
+            device("fix-policy"),
+            'export PROVISIONING_CONNECTION_STRING="${PROVISIONING_CONNECTION_STRING/KeyName=/KeyName=not-}"',
+        ),
+    ),
+    "dps.unknown_ca": Scenario("birthmark dps ca code none", is_instead=True),
+    "elements.data_missing": Scenario("birthmark element show --object none", a_chip, is_instead=True),
+    "elements.no_reference_key": Scenario(
+        "birthmark element refkey extra", after(a_chip, "birthmark element keygen extra"), is_instead=True
+    ),
+    "elements.selector_invalid": Scenario("birthmark element cert id:zz", a_chip, is_instead=True),
+    "enroll.ca_not_named": Scenario("birthmark enroll group fix-no-ca", is_instead=True),
+    "enroll.certificate_not_named": Scenario("birthmark enroll device", a_chip, is_instead=True),
+    "iothub.hub_exists": Scenario("birthmark hub create birthmark --host other.example", is_instead=True),
+    "keys.key_not_found": Scenario("birthmark element cert none", a_chip, is_instead=True),
 }

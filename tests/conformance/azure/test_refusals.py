@@ -34,7 +34,7 @@ def enroll(server: RunningServer, device) -> None:
 def test_a_device_that_is_not_enrolled(server: RunningServer, tmp_path: Path) -> None:
     device = a_file_device(tmp_path, "refused-unknown")
     explained = refused(server, device, "dps.not_enrolled")
-    assert "birthmark enroll device refused-unknown" in explained["fix"]
+    assert "birthmark enroll device --cert" in explained["fix"]
     assert explained["facts"]["thumbprint"] == device.holder.certificate.thumbprint.hex()
 
 

@@ -64,17 +64,19 @@ def awaited(future: "Future[Any]") -> "asyncio.Future[Any]":
     loop = asyncio.get_running_loop()
     mine: asyncio.Future[Any] = loop.create_future()
 
-    def take() -> None:
+    # awscrt's future is an argument here: one that its own callbacks held would be freed late, and with it the token's
+    # session, whose number a later one may have by then.
+    def take(theirs: "Future[Any]") -> None:
         if mine.done():
             return
-        if (problem := future.exception()) is not None:
+        if (problem := theirs.exception()) is not None:
             mine.set_exception(problem)
         else:
-            mine.set_result(future.result())
+            mine.set_result(theirs.result())
 
-    def done(_: object) -> None:
+    def done(theirs: "Future[Any]") -> None:
         with contextlib.suppress(RuntimeError):  # the loop has ended, and with it whoever would listen
-            loop.call_soon_threadsafe(take)
+            loop.call_soon_threadsafe(take, theirs)
 
     future.add_done_callback(done)
     return mine

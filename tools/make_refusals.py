@@ -32,7 +32,7 @@ def classes() -> list[type[BirthmarkError]]:
         children = [c for c in waiting.pop().__subclasses__() if c.__module__.startswith("birthmark.")]
         found.update(children)
         waiting += children
-    families = {parent for cls in found for parent in cls.__mro__[1:]}
+    families = {parent for cls in found for parent in cls.__mro__[1:] if "fix" not in vars(parent)}
     return sorted(found - families, key=lambda cls: cls.code)
 
 

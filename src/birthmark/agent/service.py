@@ -91,6 +91,14 @@ class Agent:
         log.info("certificate.issued", extra={"thumbprint": made.leaf.thumbprint.hex()})
         return made
 
+    @property
+    def name(self) -> str | None:
+        """What the device is known by, as far as that is configured or was told by the provisioning service."""
+        source = self.config.source
+        if isinstance(source, ManualSource):
+            return source.device_id
+        return self.state.registration_id or source.registration_id
+
     async def register(self, held: HeldIdentity) -> Assigned | None:
         """Register at DPS and remember the answer; nothing to do where the hub is configured."""
         source = self.config.source

@@ -12,7 +12,7 @@ class ConnectionStringError(InvalidRequestError):
 
     code = "azure.connection_string_invalid"
     cause = "The connection string has no usable {part}."
-    fix = "It looks like HostName=HOST;SharedAccessKeyName=POLICY;SharedAccessKey=BASE64; `birthmark env` prints it."
+    fix = 'Take the whole string from the portal; of a Birthmark server: `eval "$(birthmark env)"`'
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ class SasMalformedError(UnauthenticatedError):
 
     code = "sas.malformed"
     cause = "The shared access signature cannot be read: {detail}."
-    fix = "Use the SDK's own token, or a connection string from `birthmark env`."
+    fix = "Use the SDK's own token, made from the server's connection string: `eval \"$(birthmark env)\"`"
 
 
 class SasExpiredError(UnauthenticatedError):
@@ -46,7 +46,7 @@ class SasSignatureError(UnauthenticatedError):
 
     code = "sas.signature_mismatch"
     cause = "The token for {resource} was not signed with a key on record."
-    fix = "Compare the key the client uses with the one on record (`birthmark env`, `birthmark dps show`)."
+    fix = 'Use the key on record, as the server\'s connection strings have it: `eval "$(birthmark env)"`'
 
 
 class SasScopeError(UnauthenticatedError):

@@ -60,8 +60,9 @@ class AccessKeyUnknownError(UnauthenticatedError):
     code = "sigv4.unknown_access_key"
     cause = "There is no access key {access_key_id} on this server."
     fix = (
-        "Use the key that `birthmark env` prints, or `birthmark aws key add`. A profile of the AWS CLI loses against "
-        "AWS_ACCESS_KEY_ID in the environment, and wins when --profile names it."
+        'Use the key of this server: `eval "$(birthmark env)"`. A profile of the AWS CLI loses against '
+        "AWS_ACCESS_KEY_ID in the "
+        "environment, and wins when --profile names it."
     )
 
 
@@ -71,8 +72,9 @@ class SignatureMismatchError(UnauthenticatedError):
     code = "sigv4.signature_mismatch"
     cause = "The request was not signed with the secret of access key {access_key_id}, or was changed on its way."
     fix = (
-        "Compare the secret with the one that was printed when the key was made. If it is right, look for a proxy that "
-        "changes the Host header, the path's percent-encoding or the body."
+        'Use the secret that belongs to the key: `eval "$(birthmark env)"`. If it is right, look for a proxy '
+        "that changes the Host "
+        "header, the path's percent-encoding or the body."
     )
 
 

@@ -42,7 +42,7 @@ class CaExistsError(ConflictError):
 
     code = "ca.exists"
     cause = "{path} holds a CA already."
-    fix = "Use it (`birthmark ca show`), or give another directory."
+    fix = "Use it: `birthmark ca show --dir {path}`. Else give another directory."
 
 
 class CaMissingError(NotFoundError):
@@ -50,7 +50,7 @@ class CaMissingError(NotFoundError):
 
     code = "ca.missing"
     cause = "{path} holds no CA."
-    fix = "Make one first: `birthmark ca init --dir {path}`."
+    fix = "Make one first: `birthmark ca init --name 'My organization' --dir {path}`"
 
 
 class CaLostError(UnavailableError):

@@ -32,7 +32,10 @@ class CertificateUnknownError(NotFoundError):
 
     code = "ca.certificate_unknown"
     cause = "The CA's inventory has no certificate {wanted}."
-    fix = "Look it up with `birthmark ca show`: by thumbprint, serial number or device id."
+    fix = (
+        "See what was issued: `birthmark ca show --dir ca` (or the directory of that CA), by thumbprint, serial "
+        "number or device id."
+    )
 
 
 class DeviceNotAliveError(NotFoundError):

@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 import os
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -19,6 +20,7 @@ from birthmark.agent.control import stop as stop_running
 from birthmark.agent.files import Places
 from birthmark.agent.run import Loop, Orders
 from birthmark.agent.service import Agent, Status, open_agent
+from birthmark.cli.asking import only_typed
 from birthmark.cli.common import ACTION_NEEDED, FAILED, WRONG_USAGE, certificate_row, emit, refusals_shown
 from birthmark.cli.identity import JsonOption
 from birthmark.cli.journal import note
@@ -128,6 +130,8 @@ def apply(config: ConfigOption = None, root: RootOption = _ROOT, as_json: JsonOp
     with _refusals_shown(as_json), _working(config, root) as agent:
         _done(agent, agent.apply())
         emit(as_json, _row(agent.status(), agent.places))
+    again = shlex.join(["birthmark", "agent", "run", *sys.argv[3:]])
+    typer.echo(f"Now stay connected and renew in time: {again}", err=True)
 
 
 @app.command()
@@ -167,12 +171,15 @@ def run(
 
 @app.command()
 def status(config: ConfigOption = None, root: RootOption = _ROOT, as_json: JsonOption = False) -> None:
-    """Show the certificate, when it is renewed, the hub, and the latest trouble. Asks nobody.
+    """Show the certificate, when it is renewed, the hub, and the latest trouble. Asks nobody. 1 when not connected.
 
     Example: birthmark agent status --json
     """
     with _refusals_shown(as_json), _agent(config, root) as agent:
-        emit(as_json, _row(agent.status(), agent.places))
+        row = _row(agent.status(), agent.places)
+        emit(as_json, row)
+    if not row["connected"]:
+        raise typer.Exit(FAILED)
 
 
 @app.command()
@@ -209,8 +216,14 @@ def stop(root: RootOption = _ROOT, config: ConfigOption = None, as_json: JsonOpt
     """
     del config  # which agent is told by the root alone
     with refusals_shown(as_json=as_json):
-        pid = stop_running(Places(root).lock, SystemClock())
-        emit(as_json, {"stopped": pid})
+        only_typed(False, "where the configuration is read; which agent to stop is told by --root alone", "--config")
+        try:
+            pid = stop_running(Places(root).lock, SystemClock())
+        except AgentNotRunningError:  # what was wanted is so
+            emit(as_json, {"stopped": None})
+            typer.echo("No agent was running here.", err=True)
+        else:
+            emit(as_json, {"stopped": pid})
 
 
 async def _renew_once(agent: Agent) -> None:

@@ -1,6 +1,7 @@
 """`birthmark`: one command that mounts every other. A subcommand's module is loaded when it is asked for."""
 
 import importlib
+import importlib.util
 import io
 import os
 import sys
@@ -8,10 +9,11 @@ from collections.abc import Iterator
 from typing import Annotated, Any
 
 import typer
+import typer.completion
 from typer.core import TyperGroup
 
 from birthmark import __version__
-from birthmark.cli.common import FAILED, file_trouble, tell
+from birthmark.cli.common import FAILED, INTERRUPTED, UsageError, file_trouble, tell
 from birthmark.errors import BirthmarkError, UnavailableError
 
 # Name -> module of `birthmark.cli` that holds it as `app`, in the order of a device's life.
@@ -31,6 +33,7 @@ COMMANDS = {
     "agent": "agent",
     "why": "why",
     "audit": "audit",
+    "completion": "completion",
 }
 
 
@@ -73,6 +76,25 @@ class ExtraMissingError(UnavailableError):
     fix = "Install it: pip install 'birthmark[{extra}]'."
 
 
+class CommandLineError(UsageError):
+    """A command, option or value that there is not."""
+
+    code = "cli.command_line"
+    cause = "There is no such command, option or value, or something is left out."
+    fix = "`birthmark --help` lists the commands, and each has --help with an example."
+
+
+_CLICK_ERROR: Any = typer.BadParameter.__mro__[2]  # the root of its usage errors, which it does not name
+
+
+def check_extra(extra: str) -> None:
+    """Raise `ExtraMissingError` when a package is missing of what `extra` brings: demo everything, server fleet too."""
+    brings = {"demo": {"demo", "server", "fleet"}, "server": {"server", "fleet"}}.get(extra, {extra})
+    for name in (name for name, of in EXTRAS.items() if of in brings):
+        if importlib.util.find_spec(name) is None:
+            raise ExtraMissingError(f"The Python package {name} is missing", extra=extra, name=name)
+
+
 def _options(command: Any, ctx: Any) -> Iterator[Any]:
     yield from command.get_params(ctx)
     for one in getattr(command, "commands", {}).values():
@@ -84,6 +106,7 @@ app = typer.Typer(
     no_args_is_help=True,
     epilog="Example: birthmark demo azure",
     add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
 
@@ -112,10 +135,11 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without UTF-8 is no reason to fail
+    if "_BIRTHMARK_COMPLETE" in os.environ:  # a shell asks what could come next
+        typer.completion.completion_init()  # type: ignore[attr-defined] # typer's own entry does the same
     code: int | str | None
     try:
-        app()
-        code = 0
+        code = _run_for_a_program() if "--json" in sys.argv else app()
     except SystemExit as leaving:
         code = leaving.code
     except BirthmarkError as error:
@@ -130,6 +154,18 @@ def main() -> None:
             raise
         code = tell(trouble)
     sys.exit(code if _is_output_whole() else code or FAILED)
+
+
+def _run_for_a_program() -> int:
+    """Run with mistakes of usage as JSON, like every other refusal."""
+    try:
+        left = app(standalone_mode=False)
+    except (typer.Abort, KeyboardInterrupt) as ending:
+        is_stopped = isinstance(ending, KeyboardInterrupt) or isinstance(ending.__cause__, KeyboardInterrupt)
+        return INTERRUPTED if is_stopped else FAILED
+    except _CLICK_ERROR as mistake:
+        return tell(CommandLineError(mistake.format_message()), as_json=True)
+    return left if isinstance(left, int) else 0
 
 
 def _is_output_whole() -> bool:

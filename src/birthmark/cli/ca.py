@@ -3,6 +3,8 @@
 The directory holds the hierarchy (`birthmark.ca.hierarchy`) and the inventory of what it issued (`inventory.db`).
 """
 
+import contextlib
+import ipaddress
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -23,7 +25,9 @@ from birthmark.ca.keyfile import write_private
 from birthmark.ca.model import Issued
 from birthmark.ca.revocation import AlreadyRevokedError, CertificateUnknownError
 from birthmark.ca.service import CertificateAuthority
+from birthmark.cli.asking import only
 from birthmark.cli.common import (
+    FileExistsAlreadyError,
     about,
     certificate_row,
     emit,
@@ -34,7 +38,6 @@ from birthmark.cli.common import (
     write_result,
 )
 from birthmark.clock import SystemClock, SystemEntropy
-from birthmark.errors import ConflictError
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.crl import RevocationReason
 from birthmark.pki.csr import MAX_CSR_BYTES, CertificateRequest, CsrMalformedError, CsrTooLargeError, parse_csr
@@ -67,11 +70,13 @@ Lifetime = Annotated[
 ]
 
 
-def parse_dns_name(text: str) -> str:
-    """Return a name that may stand in a certificate."""
+def parse_dns_name(text: str) -> x509.GeneralName:
+    """Return the name or address of a server as it stands in a certificate (RFC 5280 section 4.2.1.6)."""
+    with contextlib.suppress(ValueError):
+        return x509.IPAddress(ipaddress.ip_address(text))
     if _DNS.fullmatch(text) is None:
-        raise typer.BadParameter(f"'{text[:80]}' is no DNS name")
-    return text
+        raise typer.BadParameter(f"'{text[:80]}' is no DNS name and no IP address")
+    return x509.DNSName(text)
 
 
 class Kind(StrEnum):
@@ -89,14 +94,6 @@ class Level(StrEnum):
 
 
 _PROFILES: dict[Kind, Profile] = {Kind.DEVICE: DEVICE, Kind.SERVER: SERVER}
-
-
-class FileExistsAlreadyError(ConflictError):
-    """A key file is never overwritten."""
-
-    code = "cli.file_exists"
-    cause = "{path} exists already."
-    fix = "Give another directory or name, or move the file away first."
 
 
 @app.command(epilog='Example: birthmark ca init --dir ca --name "Example Gateways"')
@@ -145,8 +142,8 @@ def sign(
     directory: Directory = Path("ca"),
     kind: Annotated[Kind, typer.Option("--profile", help="What the certificate is for.")] = Kind.DEVICE,
     dns: Annotated[
-        list[str] | None,
-        typer.Option(parser=parse_dns_name, metavar="NAME", help="DNS name of a server; may be given again."),
+        list[x509.GeneralName] | None,
+        typer.Option(parser=parse_dns_name, metavar="NAME", help="DNS name or IP address of a server; repeatable."),
     ] = None,
     lifetime: Lifetime = None,
     out: Out = None,
@@ -155,6 +152,7 @@ def sign(
     """Sign a certificate request; writes the certificate with the chain it needs, leaf first."""
 
     async def body() -> tuple[Certificate, ...]:
+        only(kind is Kind.SERVER, "with --profile server", dns=dns)
         return await _issue(directory, _read_csr(csr), kind, dns or [], lifetime)
 
     _write_chain(run(body, as_json=as_json), out, as_json)
@@ -167,8 +165,8 @@ def issue(
     directory: Directory = Path("ca"),
     kind: Annotated[Kind, typer.Option("--profile", help="What the certificate is for.")] = Kind.DEVICE,
     dns: Annotated[
-        list[str] | None,
-        typer.Option(parser=parse_dns_name, metavar="NAME", help="DNS name of a server; may be given again."),
+        list[x509.GeneralName] | None,
+        typer.Option(parser=parse_dns_name, metavar="NAME", help="DNS name or IP address of a server; repeatable."),
     ] = None,
     lifetime: Lifetime = None,
     out_dir: Annotated[Path, typer.Option(help="Where NAME.key.pem and NAME.cert.pem go.")] = Path(),
@@ -177,11 +175,16 @@ def issue(
     """Make a key in a file and a certificate for it: for servers, and for devices without a secure element."""
 
     async def body() -> tuple[Certificate, ...]:
+        only(kind is Kind.SERVER, "with --profile server", dns=dns)
         key = ec.generate_private_key(ec.SECP256R1())
         request = x509.CertificateSigningRequestBuilder(subject_name=name_of(name)).sign(key, hashes.SHA256())
         parsed = parse_csr(request.public_bytes(serialization.Encoding.DER))
-        _write_key(out_dir / f"{_file_name(name)}.key.pem", key)
-        return await _issue(directory, parsed, kind, dns or [], lifetime)
+        path = out_dir / f"{_file_name(name)}.key.pem"
+        if path.exists():
+            raise FileExistsAlreadyError("A key is never overwritten.", path=path)
+        chain = await _issue(directory, parsed, kind, dns or [], lifetime)
+        _write_key(path, key)
+        return chain
 
     _write_chain(run(body, as_json=as_json), out_dir / f"{_file_name(name)}.cert.pem", as_json)
 
@@ -269,10 +272,9 @@ async def _opened(directory: Path) -> AsyncIterator[CertificateAuthority]:
 
 
 async def _issue(
-    directory: Path, request: CertificateRequest, kind: Kind, dns: list[str], lifetime: timedelta | None
+    directory: Path, request: CertificateRequest, kind: Kind, names: list[x509.GeneralName], lifetime: timedelta | None
 ) -> tuple[Certificate, ...]:
     async with _opened(directory) as ca:
-        names = [x509.DNSName(name) for name in dns]
         profile = _PROFILES[kind]
         return await ca.issue(request, _OPERATOR, profile, san=names, lifetime=lifetime or _DEFAULT_LIFETIME)
 

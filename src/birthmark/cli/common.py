@@ -7,6 +7,8 @@ import asyncio
 import errno
 import json
 import re
+import shlex
+import sys
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
@@ -17,11 +19,13 @@ import typer
 
 from birthmark import errors
 from birthmark.cli.journal import note
+from birthmark.cli.printable import printable, printable_lines, text_of
 from birthmark.pki.certificates import MAX_BUNDLE_BYTES, Certificate, parse_any, parse_bundle
 
 T = TypeVar("T")
 
 FAILED, WRONG_USAGE, NOT_FOUND, NOT_AUTHORIZED, CANNOT_REACH, ACTION_NEEDED, SOME_ROWS_REFUSED = range(1, 8)
+INTERRUPTED = 130  # as shells report Ctrl-C
 
 
 class UsageError(errors.InvalidRequestError):
@@ -46,9 +50,26 @@ class FileUnusableError(errors.BirthmarkError):
     fix = "Check the path, who may write there (`ls -ld`), and the free space (`df`)."
 
 
+class FileExistsAlreadyError(errors.ConflictError):
+    """A key file is never overwritten."""
+
+    code = "cli.file_exists"
+    cause = "{path} exists already."
+    fix = "Move it away first: `mv {path} {path}.old`"
+
+
+class ActionNeededError(errors.PolicyError):
+    """Somebody has to say yes first, and nobody is there to be asked."""
+
+    code = "cli.action_needed"
+    cause = "Nobody is at a terminal to be asked, so nothing was done: {question}"
+    fix = "`{again} {option}`"
+
+
 EXIT_CODES: Mapping[type[errors.BirthmarkError], int] = {
     errors.BirthmarkError: FAILED,
     UsageError: WRONG_USAGE,
+    ActionNeededError: ACTION_NEEDED,
     errors.NotFoundError: NOT_FOUND,
     errors.UnauthenticatedError: NOT_AUTHORIZED,
     errors.ForbiddenError: NOT_AUTHORIZED,
@@ -78,15 +99,34 @@ def refusals_shown(*, as_json: bool = False) -> Iterator[None]:
         raise typer.Exit(tell(trouble, as_json=as_json)) from problem
 
 
+def again() -> str:
+    """Return the command as it was typed, so that a fix can say what to type instead."""
+    return shlex.join(["birthmark", *sys.argv[1:]])
+
+
+def without(option: str, *, takes_value: bool) -> str:
+    """Return the command as it was typed but for `option` and its value."""
+    kept: list[str] = []
+    words = iter(sys.argv[1:])
+    for word in words:
+        if word == option:
+            _ = next(words, None) if takes_value else None
+        elif not word.startswith(f"{option}="):
+            kept.append(word)
+    return shlex.join(["birthmark", *kept])
+
+
 def tell(error: errors.BirthmarkError, *, as_json: bool = False) -> int:
     """Show a refusal on stderr, keep it for `birthmark why`, and return its exit code."""
+    error.facts = {"again": again(), **error.facts}
     note(error)
     cause, fix = error.explain_cause(), error.explain_fix()
     if as_json:
         shown = {"error": error.code, "message": error.message, "cause": cause, "fix": fix}
         typer.echo(json.dumps(shown), err=True)
     else:
-        typer.echo(f"{error.message}\n  Why: {cause}\n  Fix: {fix}\n  Code: {error.code}", err=True)
+        told = [printable(text) for text in (error.message, cause, fix)]
+        typer.echo("{}\n  Why: {}\n  Fix: {}\n  Code: {}".format(*told, error.code), err=True)
     return exit_code_of(error)
 
 
@@ -144,17 +184,8 @@ def emit(as_json: bool, row: Mapping[str, Any]) -> None:
     width = max(len(name) for name in row)
     for name, value in row.items():
         if value is not None:
-            lines = text_of(value).strip().splitlines() or ["-"]
+            lines = printable_lines(text_of(value).strip()) or ["-"]
             typer.echo(f"{name.replace('_', ' '):<{width}}  " + f"\n{'':<{width}}  ".join(lines))
-
-
-def text_of(value: Any) -> str:
-    """Return a value as people read it."""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, list):
-        return ", ".join(map(str, value)) or "-"
-    return "-" if value is None else str(value)
 
 
 def certificate_row(certificate: Certificate) -> dict[str, Any]:

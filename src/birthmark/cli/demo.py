@@ -25,6 +25,9 @@ class Journey(StrEnum):
     ALL = "all"
 
 
+_WIDE = 240
+
+
 @app.command()
 def demo(
     journey: Annotated[Journey, typer.Argument(help="Which journey.")] = Journey.ALL,
@@ -38,11 +41,17 @@ def demo(
 
     Example: birthmark demo azure
     """
+    from birthmark.cli.app import check_extra
+
+    with refusals_shown(as_json=as_json):
+        check_extra("demo")  # before the first step, not at the fourth
     from birthmark.clock import SystemEntropy
     from birthmark.demo.stage import stage
 
     chosen = [j for j in Journey if j is not Journey.ALL] if journey is Journey.ALL else [journey]
     console = Console(stderr=as_json, highlight=False)
+    if not console.is_terminal:
+        console.width = _WIDE  # a program that reads the table finds each name in one piece
     tables = []
     with refusals_shown(as_json=as_json):
         for number, one in enumerate(chosen, 1):

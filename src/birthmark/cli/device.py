@@ -13,6 +13,7 @@ from typing import Annotated, Any, assert_never
 
 import typer
 
+from birthmark.cli.asking import only, only_typed
 from birthmark.cli.common import UsageError, emit, run
 from birthmark.cli.identity import (
     CaFile,
@@ -76,7 +77,10 @@ class DpsNotNamedError(UsageError):
 
     code = "device.dps_not_named"
     cause = "No hub is named or remembered, and no provisioning service either."
-    fix = "Give --hub HOST, or --host and --id-scope of the provisioning service (`birthmark env` prints both)."
+    fix = (
+        'Name the provisioning service. A Birthmark server\'s: `eval "$(birthmark env)"`. Else --host and '
+        "--id-scope, or --hub HOST."
+    )
 
 
 class RememberWithoutElementError(UsageError):
@@ -92,7 +96,7 @@ class HostInvalidError(UsageError):
 
     code = "device.host_invalid"
     cause = "'{host}' is not NAME or NAME:PORT."
-    fix = "Give --host as `birthmark env` prints PROVISIONING_HOST; a port counts for --transport https."
+    fix = 'Use the name of the server: `eval "$(birthmark env)"`. A port counts for --transport https.'
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +184,8 @@ async def _at_hub(
 ) -> AsyncIterator[tuple[HubClient, dict[str, Any]]]:
     """Connect to the hub, wherever its name comes from; what the chip remembers is tried first and replaced if old."""
     with options.opened() as who:
+        only(hub is not None, "with --hub: else the provisioning service names the device", device_id=device_id)
+        _check_not_registering(hub, asked)
         name = device_id or who.identity.chain[0].subject_cn or ""
         links = open_links(who.identity, who.trust, SystemClock())
         connection: HubClient | None = None
@@ -201,6 +207,12 @@ async def _at_hub(
             yield connection, _assigned_row(found, how)
         finally:
             await connection.close()
+
+
+def _check_not_registering(hub: str | None, asked: DpsOptions) -> None:
+    when = "when registering, which --hub makes unnecessary"
+    only(hub is None, when, remember=asked.remember)
+    only_typed(hub is None, when, "--host", "--id-scope", "--registration-id", "--transport")
 
 
 def _remembered(who: Shown, asked: DpsOptions) -> Assignment | None:
@@ -280,6 +292,7 @@ def send(
     asked = DpsOptions(host, id_scope, registration_id, transport, remember)
 
     async def body() -> None:
+        only(count > 1, "with --count", interval=interval)
         async with _at_hub(options, asked, hub, device_id) as (connection, row):
             for number in range(1, count + 1):
                 text = message.replace("{n}", str(number))

@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from birthmark.cli.common import emit, read_certificate, refusals_shown
+from birthmark.cli.asking import only
+from birthmark.cli.common import UsageError, emit, read_certificate, refusals_shown
 from birthmark.cli.operator import DEFAULT_DATA, DataOption, JsonOption, at, operator, show
 
 app = typer.Typer(
@@ -23,6 +24,14 @@ app.add_typer(ca, name="ca")
 _COLUMNS = ("name", "id_scope", "host", "linked_hubs")
 _CA_COLUMNS = ("name", "subject", "verified", "not_after", "thumbprint")
 NameOption = Annotated[str, typer.Option("--dps", help="Which provisioning service.")]
+
+
+class VerificationMissingError(UsageError):
+    """Neither a proof nor an operator's word."""
+
+    code = "dps.verification_missing"
+    cause = "Nothing proves that the key of {name} is yours."
+    fix = "Take your word for it: `birthmark dps ca verify {name} --without-proof`"
 
 
 @app.command("show")
@@ -134,7 +143,10 @@ def code(
 @ca.command()
 def verify(
     ca_name: Annotated[str, typer.Argument(metavar="NAME", help="Its name on record.")],
-    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="The verification certificate.")],
+    file: Annotated[
+        Path | None, typer.Argument(exists=True, dir_okay=False, help="The verification certificate.")
+    ] = None,
+    without_proof: Annotated[bool, typer.Option("--without-proof", help="Take your word for it.")] = False,
     name: NameOption = "birthmark",
     data: DataOption = Path(DEFAULT_DATA),
     as_json: JsonOption = False,
@@ -144,7 +156,10 @@ def verify(
     Example: birthmark dps ca verify my-ca verification.pem
     """
     with refusals_shown(as_json=as_json):
-        pem = read_certificate(file).pem()
+        if file is None and not without_proof:
+            raise VerificationMissingError("No verification certificate was named.", name=ca_name)
+        only(file is None, "without a verification certificate", without_proof=without_proof)
+        pem = None if file is None else read_certificate(file).pem()
         emit(as_json, operator(data).post(at("dps", name, "cas", ca_name, "verify"), {"certificate": pem}))
 
 

@@ -6,6 +6,8 @@ Every command opens one token: by --token, --slot, or because it is the only one
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,6 +16,7 @@ import typer
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from birthmark.cli.asking import only, only_typed
 from birthmark.cli.common import about, certificate_row, emit, refusals_shown, write_result
 from birthmark.clock import SystemClock, SystemEntropy
 from birthmark.elements import exec as element_exec
@@ -104,7 +107,11 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Show a key: where it lives, its public half, its certificate, and what the chip remembers."""
-    with refusals_shown(as_json=as_json), _open(module, token, slot, _given_pin(pin_file, pin_fd)) as element:
+    with (
+        refusals_shown(as_json=as_json),
+        _fitting(key is None, "without a KEY: it names another object", object=data),
+        _open(module, token, slot, _given_pin(pin_file, pin_fd)) as element,
+    ):
         if data is not None:
             typer.echo(element.read_data(data), nl=False)
             return
@@ -214,7 +221,12 @@ def write(
     as_json: AsJson = False,
 ) -> None:
     """Write a certificate back to the chip, beside its key; of a chain, the issuer too where the chip has a place."""
-    with refusals_shown(as_json=as_json), _open(module, token, slot, _given_pin(pin_file, pin_fd)) as element:
+    with (
+        refusals_shown(as_json=as_json),
+        _fitting(data is None, "for a certificate, which --object is not", key=key, label=label),
+        _fitting(label is None, "for the certificate of a key, not for a CA's under --label", key=key),
+        _open(module, token, slot, _given_pin(pin_file, pin_fd)) as element,
+    ):
         raw = _read(file, MAX_BUNDLE_BYTES)
         if data is not None:
             element.write_data(data, raw)
@@ -244,6 +256,8 @@ def prove_(
 ) -> None:
     """Prove that the chip has its key, by signing a nonce; prints one JSON object."""
     with refusals_shown(as_json=as_json):
+        only(key is None, "without a KEY: it needs no chip", check=check)
+        only_typed(check is None, "where a chip signs; --check needs none", *_CHIP_OPTIONS)
         if check is not None:
             public_key = check_proof(_proof(check), nonce.encode())
             pem = public_key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
@@ -291,6 +305,9 @@ def simulate(
     with refusals_shown(as_json=as_json):
         if (directory / "profile").exists():
             made = open_software_element(directory)
+            is_same = made.profile.name == profile
+            only_typed(is_same, f"for a new chip, and {directory} holds a {made.profile.name}", "--profile")
+            only(False, f"for a new chip, and {directory} holds one", swapped_labels=swapped_labels)
             typer.echo(f"{directory} holds a software {made.profile.name} already; it is left as it is.", err=True)
         else:
             made = create_software_element(
@@ -307,6 +324,15 @@ def simulate(
 
 
 # ---- inside
+
+_CHIP_OPTIONS = ("--module", "--token", "--slot", "--pin-file", "--pin-fd")
+
+
+@contextmanager
+def _fitting(applies: bool, when: str, **options: object) -> Iterator[None]:
+    """Say that an option does not apply before any chip is opened."""
+    only(applies, when, **options)
+    yield
 
 
 def _given_pin(pin_file: Path | None, pin_fd: int | None) -> Pin | None:

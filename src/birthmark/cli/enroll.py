@@ -1,19 +1,15 @@
 """`birthmark enroll`: put devices on record, at Azure, AWS or a Birthmark server by the same commands."""
 
-import hashlib
-import json
+import shlex
 import sys
-from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.progress import track
 
+from birthmark.cli.asking import CannotWorkError, agree, only, only_typed
 from birthmark.cli.common import (
-    ACTION_NEEDED,
     SOME_ROWS_REFUSED,
     UsageError,
     emit,
@@ -22,7 +18,10 @@ from birthmark.cli.common import (
 )
 from birthmark.cli.manifest import ManifestFile, RootOption, SignerOption, entries_of, open_trust
 from birthmark.cli.operator import DEFAULT_DATA, DataOption, JsonOption, show
-from birthmark.errors import BirthmarkError, InvalidRequestError
+from birthmark.cli.printable import printable
+from birthmark.clock import SystemClock
+from birthmark.errors import InvalidRequestError
+from birthmark.pki.certificates import Certificate
 
 app = typer.Typer(
     help="Put devices on record: one, a CA's, a shipment.",
@@ -60,7 +59,15 @@ class GroupCertificateError(InvalidRequestError):
 
     code = "enroll.not_a_ca"
     cause = "'{subject}' is not a CA: no device's certificate can be issued by it."
-    fix = "Give the certificate of the CA that issued the devices', or use `birthmark enroll device` for this one."
+    fix = "Enroll this one device: `birthmark enroll device --cert {file}`. A group needs the CA that issued it."
+
+
+class NothingInManifestError(InvalidRequestError):
+    """A JSON file in which there is no entry."""
+
+    code = "enroll.manifest_empty"
+    cause = "{path} holds no manifest entry: it is empty, or another kind of JSON."
+    fix = "Give the JSON file as the supplier delivered it; `birthmark manifest verify {path}` says what is in a file."
 
 
 class Cloud(StrEnum):
@@ -76,6 +83,9 @@ ProfileOption = Annotated[
 ]
 YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask before writing to another profile than local.")]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, change nothing.")]
+ForceOption = Annotated[
+    bool, typer.Option("--force", help="Also put on record what will be refused: expired, weak, without a name.")
+]
 UpdateOption = Annotated[bool, typer.Option("--update", help="Replace what is on record with another certificate.")]
 EdgeOption = Annotated[bool, typer.Option("--edge", help="Make it an IoT Edge device (Azure).")]
 PolicyOption = Annotated[str | None, typer.Option("--policy", help="Policy to attach (AWS).")]
@@ -83,7 +93,9 @@ PolicyOption = Annotated[str | None, typer.Option("--policy", help="Policy to at
 
 @app.command()
 def device(
-    device_id: Annotated[str | None, typer.Argument(help="Default: the certificate's common name.")] = None,
+    device_id: Annotated[
+        str | None, typer.Argument(help="What the device is called at its hub; default: the certificate's common name.")
+    ] = None,
     cert: Annotated[Path | None, typer.Option(help="The device's certificate, PEM or DER.")] = None,
     edge: EdgeOption = False,
     policy: PolicyOption = None,
@@ -91,17 +103,20 @@ def device(
     profile: ProfileOption = "local",
     update: UpdateOption = False,
     dry_run: DryRunOption = False,
+    force: ForceOption = False,
     yes: YesOption = False,
     data: DataOption = Path(DEFAULT_DATA),
     as_json: JsonOption = False,
 ) -> None:
-    """Put one device on record by its certificate.
+    """Put one device on record by its certificate; at Azure its common name is the registration id.
 
     Example: birthmark enroll device --cert se050.pem --edge
     """
+    from birthmark.fleet.doubts import doubts_of
     from birthmark.fleet.target import DeviceWish
 
     with refusals_shown(as_json=as_json):
+        _check_options(to, edge=edge, policy=policy)
         if cert is None:
             raise CertificateNotNamedError("No certificate was named.")
         certificate = read_certificate(cert)
@@ -109,10 +124,15 @@ def device(
         if not name:
             raise DeviceNotNamedError("The device has no name.")
         target = _target(to, profile, data)
+        doubts = doubts_of(certificate, SystemClock().now(), needs_common_name=to is Cloud.AZURE)
+        if doubts:
+            _ask_about(certificate, doubts, is_decided=force or dry_run)
         _confirm(target, profile, 1, yes=yes or dry_run)
         wish = DeviceWish(name, certificate, is_edge=edge, policy=policy)
         done = target.enroll(wish, update=update, dry_run=dry_run)
         row = {"device": name, "thumbprint": certificate.thumbprint.hex(), "outcome": done.value}
+        if to is Cloud.AZURE:
+            row["registration_id"] = certificate.subject_cn or name
         emit(as_json, row if as_json else row | {"at": target.description})
 
 
@@ -124,6 +144,7 @@ def group(
     edge: EdgeOption = False,
     profile: ProfileOption = "local",
     dry_run: DryRunOption = False,
+    force: ForceOption = False,
     yes: YesOption = False,
     data: DataOption = Path(DEFAULT_DATA),
     as_json: JsonOption = False,
@@ -140,8 +161,11 @@ def group(
             raise CaNotNamedError("The group's CA was not named.")
         certificate = None if cert is None else read_certificate(cert)
         if certificate is not None and not certificate.is_ca:
-            raise GroupCertificateError(f"{cert}: not a CA's certificate.", subject=certificate.subject_text)
+            raise GroupCertificateError(
+                f"{cert}: not a CA's certificate.", subject=certificate.subject_text, file=shlex.quote(str(cert))
+            )
         target = AzureTarget(azure_profile(profile, data))
+        _check_ca(certificate, is_decided=force or dry_run)
         _confirm(target, profile, 1, yes=yes or dry_run)
         done = target.enroll_group(group_id, ca_name=ca_name, certificate=certificate, is_edge=edge, dry_run=dry_run)
         emit(as_json, {"group": group_id, "outcome": done.value})
@@ -157,56 +181,40 @@ def manifest(
     to: ToOption = Cloud.AZURE,
     profile: ProfileOption = "local",
     update: UpdateOption = False,
-    journal: Annotated[Path | None, typer.Option(help="File of outcomes; a run that was cut off goes on.")] = None,
+    journal: Annotated[
+        Path | None, typer.Option(help="Keep every outcome in this file, which belongs to one target.")
+    ] = None,
     dry_run: DryRunOption = False,
+    force: ForceOption = False,
     yes: YesOption = False,
     data: DataOption = Path(DEFAULT_DATA),
     as_json: JsonOption = False,
 ) -> None:
     """Put every verified chip of a supplier's manifest on record; device id is the certificate's common name.
 
+    The target is asked what is on record already: a run that was cut off is simply run again.
+
     Example: birthmark enroll manifest shipment.json --dry-run
     """
-    from birthmark.fleet.bulk import Journal, Outcome, enroll_all, refused
-    from birthmark.fleet.target import DeviceWish, Done
+    from birthmark.cli.shipment import Shipment, enroll_shipment
+    from birthmark.cli.tally import Tally
 
-    counts: dict[str, int] = {}
-
-    def tell(outcome: Outcome) -> None:
-        counts[outcome.done.value] = counts.get(outcome.done.value, 0) + 1
-        if as_json:
-            typer.echo(json.dumps(outcome.as_row()))
-        elif outcome.done is Done.REFUSED:
-            typer.echo(f"Refused {outcome.device_id}: {outcome.message} {outcome.fix}", err=True)
-
+    tally = Tally(as_json=as_json)
     with refusals_shown(as_json=as_json):
+        _check_options(to, edge=edge, policy=policy)
+        only(not dry_run, "where something is written, which --dry-run does not", journal=journal)
         trust = open_trust(signer, root)
         target = _target(to, profile, data)
         total = sum(1 for _ in entries_of(file, trust, quiet=as_json))
+        if total == 0:
+            raise NothingInManifestError(f"{file} has no entries", path=file)
         _confirm(target, profile, total, yes=yes or dry_run)
-
-        def wishes() -> Iterator[DeviceWish]:
-            entries = entries_of(file, trust, quiet=True)
-            console = Console(stderr=True)
-            hidden = as_json or not console.is_terminal
-            for entry in track(entries, "Enrolling", total=total, console=console, transient=True, disable=hidden):
-                if isinstance(entry, BirthmarkError):
-                    tell(refused("-", None, entry))
-                elif entry.certificate is None:
-                    tell(Outcome(entry.device_id, None, Done.REFUSED, "manifest.no_certificate", _NO_CERTIFICATE, ""))
-                else:
-                    yield DeviceWish(entry.device_id, entry.certificate, is_edge=edge, policy=policy)
-
-        with Journal(None if dry_run else journal or _journal_for(file, target.description)) as kept:
-            for outcome in enroll_all(target, wishes(), kept, update=update, dry_run=dry_run):
-                tell(outcome)
-    summary = ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
-    typer.echo(f"{target.description}: {summary or 'nothing to do'}.", err=True)
-    if counts.get(Done.REFUSED.value):
+        shipment = Shipment(file, trust, total, needs_common_name=to is Cloud.AZURE, force=force)
+        enroll_shipment(
+            target, shipment, tally, edge=edge, policy=policy, journal=journal, update=update, dry_run=dry_run
+        )
+    if tally.has_refusals:
         raise typer.Exit(SOME_ROWS_REFUSED)
-
-
-_NO_CERTIFICATE = "The entry has no certificate; it cannot be enrolled by one."
 
 
 @app.command("list")
@@ -241,6 +249,7 @@ def remove(
     """
     with refusals_shown():
         target = _target(to, profile, data)
+        only(to is Cloud.AZURE, "with --to azure", group=is_group)
         _confirm(target, profile, 1, yes=yes or dry_run)
         if dry_run:
             typer.echo(f"Would remove {name} at {target.description}.", err=True)
@@ -250,6 +259,7 @@ def remove(
 
 
 def _target(to: Cloud, profile: str, data: Path) -> Any:
+    only_typed(profile == "local", "with --profile local", "--data")
     from birthmark.fleet.aws import AwsTarget
     from birthmark.fleet.azure import AzureTarget
     from birthmark.fleet.profiles import aws_profile, azure_profile
@@ -259,16 +269,32 @@ def _target(to: Cloud, profile: str, data: Path) -> Any:
     return AwsTarget(aws_profile(profile, data))
 
 
+def _check_options(to: Cloud, *, edge: bool, policy: str | None) -> None:
+    only(to is Cloud.AZURE, "with --to azure", edge=edge)
+    only(to is Cloud.AWS, "with --to aws", policy=policy)
+
+
+def _check_ca(certificate: Certificate | None, *, is_decided: bool) -> None:
+    from birthmark.fleet.doubts import doubts_of
+
+    if certificate is not None and (doubts := doubts_of(certificate, SystemClock().now(), needs_common_name=False)):
+        _ask_about(certificate, doubts, is_decided=is_decided)
+
+
+def _ask_about(certificate: Certificate, doubts: list[str], *, is_decided: bool) -> None:
+    """Say why a record could never work, and ask whether it shall be made all the same."""
+    error = CannotWorkError(
+        "The record could never work: nothing was done.",
+        subject=certificate.subject_text,
+        detail=" and ".join(doubts),
+    )
+    if not is_decided and not sys.stdin.isatty():
+        raise error
+    typer.echo(f"Warning: {printable(error.explain_cause())}", err=True)
+    agree("Put it on record all the same?", yes=is_decided)
+
+
 def _confirm(target: Any, profile: str, count: int, *, yes: bool) -> None:
     """Say where this goes, and ask before it goes anywhere but to a local server."""
-    typer.echo(f"{count} record(s) for {target.description}", err=True)
-    if profile != "local" and not yes:
-        if not sys.stdin.isatty():
-            typer.echo("Nothing was written: nobody is there to confirm it. Add --yes.", err=True)
-            raise typer.Exit(ACTION_NEEDED)
-        typer.confirm("Write there?", abort=True, err=True)
-
-
-def _journal_for(file: Path, description: str) -> Path:
-    mark = hashlib.sha256(f"{file.resolve()}\n{description}".encode()).hexdigest()[:16]
-    return Path("~/.local/state/birthmark").expanduser() / f"enroll-{mark}.jsonl"
+    typer.echo(f"{count} {'record' if count == 1 else 'records'} for {target.description}", err=True)
+    agree(f"Write to {target.description}?", yes=yes or profile == "local")

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from birthmark.cli.asking import only_typed
 from birthmark.cli.common import refusals_shown
 from birthmark.cli.operator import DEFAULT_DATA, DataOption, operator
 
@@ -39,16 +40,20 @@ def env(
 
     Example: eval "$(birthmark env)"
     """
-    from birthmark.console.client import read_endpoints
+    from birthmark.console.client import ServerNotRunningError, read_endpoints
+    from birthmark.console.lock import is_served
     from birthmark.server.endpoints import as_aziot, as_shell
 
-    if (form is Format.AZIOT) != (registration_id is not None):
-        raise typer.BadParameter("--format aziot and --registration-id NAME go together")
+    if form is Format.AZIOT and registration_id is None:
+        raise typer.BadParameter("--format aziot needs --registration-id NAME")
     with refusals_shown():
+        only_typed(form is Format.AZIOT, "with --format aziot", "--registration-id")
         path = data.expanduser() / "endpoints.json"
         if wait:
             _wait_until_ready(path, wait)
         endpoints = read_endpoints(path.parent)
+        if not is_served(path.parent):  # it crashed: what it wrote is of no use to anybody
+            raise ServerNotRunningError("The server is not running", data=path.parent, reason="it has ended")
     match form:
         case Format.SH:
             typer.echo(as_shell(endpoints), nl=False)

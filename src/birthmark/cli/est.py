@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from birthmark.cli.asking import only
 from birthmark.cli.common import emit, read_certificate, refusals_shown
 from birthmark.cli.operator import DEFAULT_DATA, DataOption, JsonOption, at, operator, show
 from birthmark.clock import SystemEntropy
@@ -73,6 +74,7 @@ def add_user(
     if (device is not None) == any_name:
         raise typer.BadParameter("say for whom: --device NAME, or --any-name for every name that nobody holds")
     with refusals_shown(as_json=as_json):
+        only(password_file is None, "without --password-file", ask=ask)
         is_made = password_file is None and not ask
         if password_file is not None:
             password = Pin.from_file(password_file).reveal()

@@ -5,14 +5,14 @@ from typing import Annotated, Any
 
 import typer
 
-from birthmark.cli.common import emit, refusals_shown
+from birthmark.cli.common import emit, read_certificate, refusals_shown
 from birthmark.cli.operator import DEFAULT_DATA, DataOption, JsonOption, at, operator, show
 
 app = typer.Typer(
     help="Hubs: create, devices, messages.", epilog="Example: birthmark hub devices", no_args_is_help=True
 )
 device = typer.Typer(
-    help="One device of a hub.", epilog="Example: birthmark hub device delete edge-0001", no_args_is_help=True
+    help="One device of a hub.", epilog="Example: birthmark hub device create pump-7", no_args_is_help=True
 )
 app.add_typer(device, name="device")
 HubOption = Annotated[str, typer.Option("--hub", help="Which hub.")]
@@ -58,6 +58,24 @@ def delete(
     with refusals_shown():
         operator(data).delete(at("hubs", name))
         typer.echo(f"Deleted {name}.", err=True)
+
+
+@device.command("create")
+def create_device(
+    name: Annotated[str, typer.Argument(help="The device id; letter case counts.")],
+    cert: Annotated[Path | None, typer.Option(help="Its certificate, PEM or DER; without one, keys are made.")] = None,
+    hub: HubOption = "birthmark",
+    data: DataOption = Path(DEFAULT_DATA),
+    as_json: JsonOption = False,
+) -> None:
+    """Make a device in a hub, without a provisioning service. A key is shown this once.
+
+    Example: birthmark hub device create pump-7 --cert pump-7.pem
+    """
+    with refusals_shown(as_json=as_json):
+        thumbprint = None if cert is None else read_certificate(cert).thumbprint.hex()
+        body = {"device_id": name, "thumbprint": thumbprint}
+        emit(as_json, operator(data).post(at("hubs", hub, "devices"), body))
 
 
 @app.command()

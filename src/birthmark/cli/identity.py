@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from birthmark.cli.asking import only_typed
 from birthmark.cli.common import UsageError, about, reason_of
 from birthmark.cli.element import Module, PinFd, PinFile, Slot, TokenLabel
 from birthmark.elements.element import Element
@@ -75,7 +76,7 @@ class CaFileMissingError(NotFoundError):
 
     code = "device.ca_file_missing"
     cause = "The file of CAs to trust, {path}, cannot be read: {reason}."
-    fix = "Correct --ca-file or SSL_CERT_FILE; for a Birthmark server `birthmark env` sets the latter."
+    fix = 'Correct --ca-file or SSL_CERT_FILE. For a Birthmark server: `eval "$(birthmark env)"`'
 
 
 class CertificateFileMissingError(NotFoundError):
@@ -118,6 +119,8 @@ class IdentityOptions:
                 raise KeyNotNamedError("No private key was named.")
             uri = self._uri()
             if not self.is_element and uri is None:
+                only_typed(False, "for a key in a secure element", "--module", "--token", "--slot", "--pin-file")
+                only_typed(False, "for a key in a secure element", "--pin-fd")
                 yield self._from_files(trust)
                 return
             element, pin = self._element(uri)

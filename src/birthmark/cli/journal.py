@@ -6,6 +6,7 @@ One JSON object a line in ~/.local/state/birthmark/refusals.jsonl (0600), the ne
 import contextlib
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from birthmark.clock import SystemClock, SystemEntropy, new_uuid
 from birthmark.errors import BirthmarkError
 
 MAX_BYTES = 512 * 1024
+_OURS = frozenset({"again", "without"})  # the command as it was typed may hold anything
+_ABOUT = (("host", "host"), ("scope", "id_scope"), ("data", "data"), ("target", "target"))
 
 
 def journal_path() -> Path:
@@ -31,7 +34,8 @@ def note(error: BirthmarkError) -> None:
         "cause": error.explain_cause(),
         "fix": error.explain_fix(),
         "address": "",
-        "facts": dict(error.facts),
+        "facts": {name: value for name, value in error.facts.items() if name not in _OURS},
+        "server": _server_of(error.facts),
     }
     path = journal_path()
     with contextlib.suppress(OSError):
@@ -44,8 +48,18 @@ def note(error: BirthmarkError) -> None:
             file.write(json.dumps(row) + "\n")
 
 
+def _server_of(facts: Mapping[str, str]) -> dict[str, str] | None:
+    """Return whom a refusal was about, as far as it says; None when no server took part."""
+    found = {name: facts[fact] for name, fact in _ABOUT if facts.get(fact)}
+    if not found.keys() & {"host", "data", "target"}:
+        return None
+    if "host" in found and (scope := os.environ.get("PROVISIONING_IDSCOPE")):
+        found.setdefault("scope", scope)
+    return found
+
+
 def noted(subject: str | None, limit: int) -> list[dict[str, Any]]:
-    """Return the latest refusals, newest first, that have `subject` as id or among their facts."""
+    """Return the latest refusals, newest first, that have `subject` as id, code or among their facts."""
     try:
         lines = journal_path().read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -55,7 +69,7 @@ def noted(subject: str | None, limit: int) -> list[dict[str, Any]]:
     for line in reversed(lines):
         with contextlib.suppress(ValueError, KeyError, TypeError):
             row = json.loads(line)
-            names = {str(row["id"]).lower(), *(str(value).lower() for value in row["facts"].values())}
+            names = {str(row["id"]).lower(), row["code"], *(str(value).lower() for value in row["facts"].values())}
             if wanted is None or wanted in names:
                 found.append(row)
         if len(found) >= limit:

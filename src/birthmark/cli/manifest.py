@@ -10,9 +10,17 @@ import typer
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, wrap_file
 
-from birthmark.cli.common import SOME_ROWS_REFUSED, about, read_certificate, refusals_shown
+from birthmark.cli.common import (
+    SOME_ROWS_REFUSED,
+    FileExistsAlreadyError,
+    about,
+    again,
+    read_certificate,
+    refusals_shown,
+)
 from birthmark.cli.journal import note
 from birthmark.cli.operator import JsonOption
+from birthmark.cli.printable import counted, printable
 from birthmark.errors import BirthmarkError
 
 app = typer.Typer(
@@ -79,7 +87,7 @@ def verify(
             parts.add(entry.part_number)
             if as_json:
                 typer.echo(json.dumps(_row(entry)))
-    typer.echo(f"{good} entries verified, {bad} refused ({', '.join(sorted(parts)) or 'no part'}).", err=True)
+    typer.echo(f"{counted(good, 'entry')} verified, {bad} refused ({', '.join(sorted(parts)) or 'no part'}).", err=True)
     if bad or not good:
         raise typer.Exit(SOME_ROWS_REFUSED)
 
@@ -135,7 +143,10 @@ def extract(
             written += 1
             if as_json:
                 typer.echo(json.dumps(_row(entry) | {"file": str(path)}))
-    typer.echo(f"{written} certificates written to {out}, {bad} entries refused, {without} without one.", err=True)
+    told = (
+        f"{counted(written, 'certificate')} written to {out}, {counted(bad, 'entry')} refused, {without} without one."
+    )
+    typer.echo(told, err=True)
     if bad:
         raise typer.Exit(SOME_ROWS_REFUSED)
 
@@ -163,6 +174,9 @@ def create(
     from birthmark.pki.certificates import parse_bundle
 
     with refusals_shown(as_json=as_json):
+        for name in ("manifest.json", "signer.pem", "root.pem"):
+            if (out / name).exists():
+                raise FileExistsAlreadyError("A shipment is never overwritten.", path=out)
         first = None if element_ca is None else _chip_at_hand()
         roots = () if element_ca is None else [c for c in parse_bundle(element_ca.read_bytes()) if c.is_self_signed]
         console = Console(stderr=True)
@@ -176,7 +190,9 @@ def create(
     if as_json:
         typer.echo(json.dumps(made))
     else:
-        typer.echo(f"{made['entries']} entries in {made['manifest']}; signer {made['signer']}, roots {made['root']}.")
+        typer.echo(
+            f"{counted(made['entries'], 'entry')} in {made['manifest']}; signer {made['signer']}, roots {made['root']}."
+        )
 
 
 def _chip_at_hand() -> Any:
@@ -212,4 +228,6 @@ def _show_refusal(place: int, error: BirthmarkError, *, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps({"entry": place, "error": error.code, "cause": error.explain_cause()}))
     else:
-        typer.echo(f"Refused {error.code}: {error.explain_cause()} {error.explain_fix()}", err=True)
+        error.facts = {"again": again(), **error.facts}
+        typer.echo(printable(f"Refused {error.code}: {error.explain_cause()}"), err=True)
+        typer.echo(printable(f"  Fix: {error.explain_fix()}"), err=True)

@@ -1,19 +1,18 @@
 """Options and helpers of the commands that talk to a running server."""
 
+import json
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote
 
 import typer
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
-from birthmark.cli.common import text_of
-from birthmark.console.client import OperatorClient
+from birthmark.cli.table import table
+from birthmark.console.client import DEFAULT_DATA, OperatorClient
 
-DEFAULT_DATA = "~/.local/share/birthmark"
+__all__ = ["DEFAULT_DATA", "DataOption", "JsonOption", "at", "operator", "show"]
 
 DataOption = Annotated[
     Path, typer.Option("--data", envvar="BIRTHMARK_DATA", help="The server's data directory.", readable=False)
@@ -33,8 +32,6 @@ def at(*parts: str) -> str:
 
 def show(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, as_json: bool, nothing: str) -> None:
     """Print rows as a table of `columns`, or whole as JSON lines."""
-    import json
-
     if as_json:
         for row in rows:
             typer.echo(json.dumps(row))
@@ -42,9 +39,4 @@ def show(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, as_json: 
     if not rows:
         typer.echo(nothing, err=True)
         return
-    table = Table(box=None, pad_edge=False)
-    for column in columns:
-        table.add_column(column.replace("_", " "), overflow="fold")
-    for row in rows:
-        table.add_row(*(escape(text_of(row.get(column))) for column in columns))
-    Console(highlight=False).print(table)
+    typer.echo(table(rows, columns, is_terminal=sys.stdout.isatty()))

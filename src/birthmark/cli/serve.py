@@ -14,18 +14,25 @@ app = typer.Typer()
 @app.command()
 def serve(
     data: Annotated[
-        Path | None, typer.Option(readable=False, help="Directory for keys, CA, database and credentials.")
+        Path | None,
+        typer.Option(readable=False, help="Directory for keys, CA, database and credentials (BIRTHMARK_DATA)."),
     ] = None,
     config: Annotated[Path | None, typer.Option(help="TOML file; see docs/reference/server-config.md.")] = None,
-    listen: Annotated[list[str] | None, typer.Option(help="Address to listen on; may be given again.")] = None,
-    host: Annotated[str | None, typer.Option(help="Name under which clients reach the server.")] = None,
+    listen: Annotated[
+        list[str] | None, typer.Option(help="Address to listen on; may be given again (BIRTHMARK_LISTEN).")
+    ] = None,
+    host: Annotated[
+        str | None, typer.Option(help="Name under which clients reach the server (BIRTHMARK_HOST).")
+    ] = None,
     health_listen: Annotated[
         list[str] | None, typer.Option(help="Address where probes reach the health port; may be given again.")
     ] = None,
-    database: Annotated[str | None, typer.Option(help="sqlite:///PATH or postgresql://…")] = None,
+    database: Annotated[str | None, typer.Option(help="sqlite:///PATH or postgresql://… (BIRTHMARK_DATABASE).")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the endpoints as one JSON object when ready.")] = False,
 ) -> None:
     """Run the server; the first start creates everything it needs in the data directory.
+
+    BIRTHMARK_LOG=INFO logs events to stderr, one JSON object a line.
 
     Example: birthmark serve --data ./birthmark-data
     """

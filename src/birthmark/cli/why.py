@@ -1,7 +1,9 @@
 """`birthmark why`: why something was refused."""
 
 import asyncio
+import contextlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,15 +11,23 @@ import typer
 
 from birthmark.cli.common import NOT_FOUND, refusals_shown
 from birthmark.cli.operator import DEFAULT_DATA, DataOption, JsonOption
+from birthmark.cli.printable import printable
+from birthmark.cli.stories import ThisServer, joined
+from birthmark.cli.table import wrapped
+from birthmark.errors import BirthmarkError
 
 app = typer.Typer()
 
 
 @app.command()
 def why(
+    ctx: typer.Context,
     subject: Annotated[
         str | None,
-        typer.Argument(metavar="ID", help="Tracking id, registration, device or thing id, common name, thumbprint."),
+        typer.Argument(
+            metavar="ID",
+            help="Tracking id, registration, device or thing id, common name, thumbprint; or pasted text in quotes.",
+        ),
     ] = None,
     data: DataOption = Path(DEFAULT_DATA),
     limit: Annotated[int, typer.Option(min=1, max=1000, help="How many, the latest first.")] = 5,
@@ -28,33 +38,107 @@ def why(
     Example: birthmark why se050-0001
     """
     from birthmark.cli.journal import noted
+
+    if subject is not None and (told_of := _told_of_text(data.expanduser(), subject, as_json=as_json)):
+        for line in told_of:
+            typer.echo(line)
+        return
+    server, source = _server_of(data.expanduser()), ctx.get_parameter_source("data")
+    is_named = source is not None and source.name != "DEFAULT"
+    here = [row for row in noted(subject, limit + _MORE) if server.has(row) or not (server.scope or is_named)]
+    told = _told(data.expanduser(), subject, limit + _MORE, here, as_json=as_json)
+    found = joined(told, here)[:limit]
+    if not found:
+        typer.echo(f"Nothing was refused{f' for {printable(subject)}' if subject else ''}.", err=True)
+        raise typer.Exit(NOT_FOUND if subject else 0)
+    for refusal in found:
+        if as_json:
+            typer.echo(json.dumps(refusal))
+        else:
+            for line in _lines(refusal):
+                typer.echo(wrapped(printable(line)))
+
+
+def _told_of_text(data: Path, text: str, *, as_json: bool) -> list[str]:
+    """Return what pasted text or a code means; nothing for what may be an id."""
+    from birthmark.cli.journal import noted
+    from birthmark.cli.known import harmless_in, refusals_in, tracking_ids_in
+
+    if noted(text, 1):
+        return []
+    told: list[str] = []
+    ids = tracking_ids_in(text)
+    if text.strip().lower() in ids:
+        return []
+    rows: list[dict[str, Any]] = []
+    for tracking_id in ids:
+        with contextlib.suppress(BirthmarkError):
+            rows += _ask(data, tracking_id, 1)
+    for row in rows:
+        told += [json.dumps(row)] if as_json else [wrapped(printable(line)) for line in _lines(row)]
+    seen = {row["code"] for row in rows}
+    for cls in refusals_in(text):
+        if cls.code not in seen:
+            row = {"code": cls.code, "cause": cls.cause, "fix": cls.fix}
+            lines = [f"{cls.code}  in general:", f"  Why: {cls.cause}", f"  Fix: {cls.fix}"]
+            told += [json.dumps(row)] if as_json else [wrapped(line) for line in lines]
+    for known in harmless_in(text):
+        row = {"program": known.program, "line": known.line, "may_be_ignored": True, "why": known.why}
+        told += [json.dumps(row)] if as_json else [wrapped(f"{known.program}: may be ignored. {known.why}")]
+    return told
+
+
+_MORE = 20  # rows of each side, so that both halves of a story are among them
+_SHOWN = ("registration_id", "device_id", "thing", "common_name", "thumbprint")
+
+
+def _lines(refusal: dict[str, Any]) -> Iterator[str]:
+    named = [f"{name} {value}" for name, value in refusal["facts"].items() if name in _SHOWN]
+    yield f"{refusal['at'][:19]}  {refusal['code']}  {refusal['message']}"
+    yield f"  Why: {refusal['cause']}"
+    yield f"  Fix: {refusal['fix']}"
+    yield "  " + "; ".join([f"From {refusal['address']}" if refusal["address"] else _place(refusal), *named])
+    if "client" in refusal:
+        yield f"  The client said: {refusal['client']['message']} ({refusal['client']['code']})"
+    yield f"  Tracking id {refusal['id']}"
+
+
+def _place(refusal: dict[str, Any]) -> str:
+    if "server" not in refusal:
+        return "On the server"
+    about = refusal["server"] or {}
+    whom = about.get("host") or about.get("target") or about.get("data")
+    return f"On this machine, of {whom}" if whom else "On this machine; no server took part"
+
+
+def _server_of(data: Path) -> ThisServer:
+    from birthmark.console.client import read_endpoints
+
+    try:
+        return ThisServer.of(str(data), read_endpoints(data))
+    except (BirthmarkError, KeyError, TypeError):
+        return ThisServer(str(data))
+
+
+def _told(
+    data: Path, subject: str | None, limit: int, here: list[dict[str, Any]], *, as_json: bool
+) -> list[dict[str, Any]]:
+    """Return what the server knows, also under the tracking ids that clients here were given."""
     from birthmark.console.client import ServerNotRunningError
 
-    here = noted(subject, limit)
     try:
-        told = _ask(data.expanduser(), subject, limit)
+        told = _ask(data, subject, limit)
+        known = {row["id"] for row in told}
+        for row in here:
+            if (tracking_id := row["facts"].get("tracking_id")) and tracking_id not in known:
+                told += _ask(data, tracking_id, 1)
+                known.add(tracking_id)
     except ServerNotRunningError:
         if not here:
             with refusals_shown(as_json=as_json):
                 raise
-        told = []
-    found = sorted([*told, *here], key=lambda refusal: str(refusal["at"]), reverse=True)[:limit]
-    if not found:
-        typer.echo(f"Nothing was refused{f' for {subject}' if subject else ''}.", err=True)
-        raise typer.Exit(NOT_FOUND)
-    for refusal in found:
-        if as_json:
-            typer.echo(json.dumps(refusal))
-            continue
-        typer.echo(f"{refusal['at'][:19]}  {refusal['code']}  {refusal['message']}")
-        typer.echo(f"  Why: {refusal['cause']}")
-        typer.echo(f"  Fix: {refusal['fix']}")
-        named = [f"{name} {value}" for name, value in refusal["facts"].items() if name in _SHOWN]
-        typer.echo(f"  From {refusal['address'] or 'this machine'}" + (f"; {', '.join(named)}" if named else ""))
-        typer.echo(f"  Tracking id {refusal['id']}")
-
-
-_SHOWN = ("registration_id", "device_id", "thing", "common_name", "thumbprint")
+        return []
+    return told
 
 
 def _ask(data: Path, subject: str | None, limit: int) -> list[dict[str, Any]]:
@@ -62,12 +146,17 @@ def _ask(data: Path, subject: str | None, limit: int) -> list[dict[str, Any]]:
     from birthmark.console.client import OperatorClient, ServerNotRunningError
 
     try:
-        answer: list[dict[str, Any]] = OperatorClient.of(data).get("/refusals", subject=subject, limit=limit)
+        answer: list[dict[str, Any]] = OperatorClient.of(data).get(
+            "/refusals", subject=subject, limit=min(limit, _MOST)
+        )
     except ServerNotRunningError:
         if not (data / "birthmark.db").exists():
             raise
         return asyncio.run(_read(data, subject, limit))
     return answer
+
+
+_MOST = 1000
 
 
 async def _read(data: Path, subject: str | None, limit: int) -> list[dict[str, Any]]:

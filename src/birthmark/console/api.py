@@ -4,6 +4,7 @@ JSON in and out under /operator/v1, on the health port, which is loopback only. 
 directory: whoever cannot read that directory has no rights here. Errors carry code, message, cause and fix.
 """
 
+import base64
 import hmac
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -22,11 +23,11 @@ from birthmark.dps.model import Authority, IdScope, Instance
 from birthmark.dps.service import Authorities, Instances, Registrations
 from birthmark.dps.service.instances import OWNER
 from birthmark.errors import BirthmarkError, InvalidRequestError, UnauthenticatedError
-from birthmark.iothub.model import Hub, Message
+from birthmark.iothub.model import AuthenticationType, DeviceAuthentication, Hub, Message
 from birthmark.iothub.service import Hubs
-from birthmark.iothub.wire import device_json
+from birthmark.iothub.wire import DeviceBody, device_json
 from birthmark.net.numbers import whole_number
-from birthmark.pki.certificates import parse_any
+from birthmark.pki.certificates import parse_any, parse_thumbprint
 from birthmark.refusals import refusals_about
 from birthmark.store import Database, from_micros
 
@@ -121,11 +122,16 @@ class _NewAuthority(msgspec.Struct):
 
 
 class _Verification(msgspec.Struct):
-    certificate: str
+    certificate: str | None = None
 
 
 class _NewKey(msgspec.Struct):
     name: str = ""
+
+
+class _NewDevice(msgspec.Struct):
+    device_id: str
+    thumbprint: str | None = None
 
 
 class _NewHub(msgspec.Struct):
@@ -186,8 +192,7 @@ def dps_ca_routes(instances: Instances, authorities: Authorities) -> list[Route]
 
     async def verify(request: Request) -> Any:
         asked = await body_of(request, _Verification)
-        verification = parse_any(asked.certificate)
-        made = await authorities.verify(scope_of(request), request.path_params["ca"], verification, actor=ACTOR)
+        made = await _verified(authorities, scope_of(request), request.path_params["ca"], asked.certificate)
         return _authority_json(made)
 
     return [
@@ -228,6 +233,21 @@ def hub_routes(hubs: Hubs, instances: Instances) -> list[Route]:
         hub = hubs.by_name(request.path_params["name"])
         await hubs.remove(hub, request.path_params["device"], None, actor=ACTOR)
 
+    async def create_device(request: Request) -> Any:
+        hub = hubs.by_name(request.path_params["name"])
+        asked = await body_of(request, _NewDevice)
+        kind = AuthenticationType.SAS if asked.thumbprint is None else AuthenticationType.SELF_SIGNED
+        thumbprint = None if asked.thumbprint is None else parse_thumbprint(asked.thumbprint).hex().upper()
+        wanted = DeviceAuthentication(kind, thumbprint)
+        made = await hubs.put(hub, asked.device_id, DeviceBody(asked.device_id), wanted, None, actor=ACTOR)
+        return {
+            "device": made.device_id,
+            "hub": hub.host,
+            "auth": kind.value,
+            "thumbprint": asked.thumbprint,
+            "primary_key": _base64(made.authentication.primary_key),
+        }
+
     async def messages(request: Request) -> Any:
         hub = hubs.by_name(request.path_params["name"])
         limit = _limit(request, 100, _MAX_MESSAGES)
@@ -240,6 +260,7 @@ def hub_routes(hubs: Hubs, instances: Instances) -> list[Route]:
         Route("/hubs/{name}", answering(delete), methods=["DELETE"]),
         Route("/hubs/{name}/devices", answering(devices), methods=["GET"]),
         Route("/hubs/{name}/devices/{device:path}", answering(delete_device), methods=["DELETE"]),
+        Route("/hubs/{name}/devices", answering(create_device, 201), methods=["POST"]),
         Route("/hubs/{name}/messages", answering(messages), methods=["GET"]),
     ]
 
@@ -317,6 +338,18 @@ def _instance_json(instance: Instance) -> dict[str, Any]:
         "linked_hubs": list(instance.hubs),
         "policy": OWNER,
     }
+
+
+async def _verified(authorities: Authorities, scope: IdScope, name: str, proof: str | None) -> Authority:
+    """Mark a CA verified by its proof, or without one by the operator's word."""
+    if proof is not None:
+        return await authorities.verify(scope, name, parse_any(proof), actor=ACTOR)
+    present = await authorities.get(scope, name)
+    return await authorities.add(scope, name, present.certificate, is_verified=True, actor=ACTOR)
+
+
+def _base64(key: bytes | None) -> str | None:
+    return None if key is None else base64.b64encode(key).decode()
 
 
 def _authority_json(authority: Authority) -> dict[str, Any]:

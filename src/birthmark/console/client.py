@@ -1,13 +1,16 @@
 """The command line's way to a running server's operator interface."""
 
+import contextlib
 import http.client
 import json
 import os
+import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
+from birthmark.console.lock import NAME as LOCK
 from birthmark.console.lock import is_served
 from birthmark.errors import (
     BirthmarkError,
@@ -20,6 +23,8 @@ from birthmark.errors import (
     UnavailableError,
 )
 
+DEFAULT_DATA = "~/.local/share/birthmark"
+_OTHERS = 3
 _TIMEOUT_S = 30
 _MAX_BYTES = 64 * 1024 * 1024
 _PARTS = {"trust_bundle", "est", "dps", "iothub", "aws", "health_url"}
@@ -39,7 +44,10 @@ class ServerNotRunningError(UnavailableError):
 
     code = "operator.server_not_running"
     cause = "No Birthmark server answers for the data directory {data} ({reason})."
-    fix = "Start it: `birthmark serve --data {data}`. It is ready when it prints its endpoints."
+    fix = "{advice}"
+
+    def __init__(self, message: str, /, *, data: Path, **facts: object) -> None:
+        super().__init__(message, data=data, advice=_advice(data), **facts)
 
 
 class ForeignFileError(PolicyError):
@@ -56,6 +64,28 @@ class DataDirectoryClosedError(ForbiddenError):
     code = "operator.data_directory_closed"
     cause = "This user may not read the data directory {data}."
     fix = "Run the command as the user that runs the server (`sudo -u USER birthmark …`), or name your own with --data."
+
+
+def _advice(data: Path) -> str:
+    """Return what to do: use the server that runs for another directory, else start this one's."""
+    start = f"`birthmark serve --data {shlex.quote(str(data))} &`. It is ready when it prints its endpoints."
+    others = sorted(others_served(data)) if data == Path(DEFAULT_DATA).expanduser() else []  # else it was named
+    if others:
+        named = ", ".join(f"`export BIRTHMARK_DATA={shlex.quote(str(one))}`" for one in others[:_OTHERS])
+        return f"A server runs for another directory; to use it: {named}. To start one here: {start}"
+    return f"Start it: {start}"
+
+
+def others_served(data: Path) -> set[Path]:
+    """Return the data directories that this user's other running servers hold, where the system tells (Linux)."""
+    found: set[Path] = set()
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if process.stat().st_uid != os.getuid() or b"serve" not in (process / "cmdline").read_bytes():
+                continue
+            links = [link.readlink() for link in (process / "fd").iterdir()]
+            found |= {link.parent for link in links if link.name == LOCK}
+    return {one for one in found if one != data.resolve() and is_served(one)}
 
 
 def read_endpoints(data: Path) -> dict[str, Any]:
@@ -141,13 +171,13 @@ class OperatorClient:
         except ValueError:
             answer = None  # not from the interface itself: a path it does not have
         if response.status >= 400:  # noqa: PLR2004 - the HTTP status classes
-            raise _refused(response.status, answer)
+            raise _refused(response.status, answer, self.data)
         return answer
 
 
-def _refused(status: int, answer: Any) -> BirthmarkError:
+def _refused(status: int, answer: Any, data: Path) -> BirthmarkError:
     told = answer if isinstance(answer, dict) else {}
-    error = _KINDS.get(status, UnavailableError)(str(told.get("message", f"HTTP status {status}")))
+    error = _KINDS.get(status, UnavailableError)(str(told.get("message", f"HTTP status {status}")), data=data)
     for name in ("code", "cause", "fix"):  # the server's own words, on this one error
         if name in told:
             setattr(error, name, str(told[name]).replace("{", "{{").replace("}", "}}"))

@@ -21,7 +21,10 @@ class DirectoryInUseError(ConflictError):
 
     code = "server.data_directory_in_use"
     cause = "Another `birthmark serve` runs on the data directory {path}."
-    fix = "Use that one (`birthmark env --data {path}`), stop it first, or give this one another directory with --data."
+    fix = (
+        "Use that one: `birthmark env --data {path}`. Else stop it first, or give this one another directory with"
+        " --data."
+    )
 
 
 class DirectoryLock:

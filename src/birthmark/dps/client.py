@@ -39,9 +39,7 @@ class DpsRefusedError(UnauthenticatedError):
 
     code = "dps.client_refused"
     cause = "{host} does not let {registration_id} register: {text} (error {number})."
-    fix = (
-        "Enroll the device or its CA there, with this certificate. `birthmark why {tracking_id}` on a server says more."
-    )
+    fix = "The server tells why, on its machine: `birthmark why {tracking_id}`. At Azure: enroll the device or its CA."
 
 
 class DpsNotFoundError(NotFoundError):
@@ -51,7 +49,7 @@ class DpsNotFoundError(NotFoundError):
     cause = (
         "{host} does not know the ID scope {id_scope} or the registration {registration_id}: {text} (error {number})."
     )
-    fix = "Compare the ID scope with `birthmark dps show` or the portal. Tracking id {tracking_id}."
+    fix = "The server tells why, on its machine: `birthmark why {tracking_id}`. Compare the ID scope with the portal."
 
 
 class DpsFailedError(PolicyError):
@@ -59,7 +57,10 @@ class DpsFailedError(PolicyError):
 
     code = "dps.client_failed"
     cause = "{host} assigned no hub to {registration_id}: {text} (error {number}, status {status})."
-    fix = "Check that the enrollment is enabled and that a hub is linked: `birthmark dps link HUB`."
+    fix = (
+        "The server tells why, on its machine: `birthmark why {registration_id}`. At Azure: link a hub, enable "
+        "the enrollment."
+    )
 
 
 class DpsRejectedError(InvalidRequestError):
@@ -67,7 +68,7 @@ class DpsRejectedError(InvalidRequestError):
 
     code = "dps.client_rejected"
     cause = "{host} rejects the registration of {registration_id}: {text} (error {number})."
-    fix = "Check registration id and ID scope. `birthmark why {tracking_id}` on a Birthmark server says more."
+    fix = "The server tells why, on its machine: `birthmark why {tracking_id}`. Check registration id and ID scope."
 
 
 class DpsBusyError(UnavailableError):

@@ -13,6 +13,7 @@ HTTP: Mapping[type[errors.BirthmarkError], tuple[int, int]] = {
     attestation.AttestationError: (401, 401002),
     attestation.NoProofError: (401, 401002),
     attestation.RegistrationIdMismatchError: (401, 401002),
+    attestation.NoNameError: (401, 401002),
     attestation.NotEnrolledError: (401, 401002),
     attestation.IntermediateNotSentError: (401, 401002),
     attestation.CertificateMismatchError: (401, 401002),

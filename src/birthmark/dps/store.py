@@ -122,6 +122,7 @@ SIGNERS_NAMED = statement(
     .where(signers.c.scope == bindparam("scope"), signers.c.subject_digest == bindparam("subject_digest"))
     .limit(100)
 )
+SIGNERS = statement(select(signers.c.group_id, signers.c.der).where(signers.c.scope == bindparam("scope")).limit(20))
 
 PUT_AUTHORITY = upsert(authorities)
 ADD_AUTHORITY = insert(authorities)

@@ -28,7 +28,7 @@ from birthmark.elements.profiles import Algorithm, Profile, profile_of
 from birthmark.elements.selectors import Selector, parse_selector
 from birthmark.errors import BirthmarkError
 from birthmark.keys.errors import KeyNotFoundError
-from birthmark.keys.labels import ids_of, is_same_label, object_id_of
+from birthmark.keys.labels import ids_of, is_same_label, label_of, object_id_of
 from birthmark.keys.pin import Pin
 from birthmark.keys.private_key import as_private_key
 from birthmark.keys.reference import render_reference_key
@@ -86,7 +86,15 @@ class Element:
     def key(self, selector: str | None = None) -> TokenKey:
         """Return the named key, or the identity key of this kind of chip, or the only one there is."""
         wanted = self._wanted(selector)
-        return TokenKey.find(self.token, label=wanted.label, key_id=wanted.key_id)
+        try:
+            return TokenKey.find(self.token, label=wanted.label, key_id=wanted.key_id)
+        except KeyNotFoundError:
+            if wanted.object_id is None or not wanted.object_id & 1:
+                raise
+            # NXP: a certificate's object id is its key's with the last bit set; people name either.
+            with contextlib.suppress(KeyNotFoundError):
+                return TokenKey.find(self.token, label=label_of(wanted.object_id & ~1))
+            raise
 
     def certificate(self, selector: str | None = None) -> Certificate:
         """Return the certificate of the named key. Raise `ElementCertificateMissingError`."""

@@ -34,7 +34,10 @@ class PasswordWrongError(UnauthenticatedError):
 
     code = "est.password_wrong"
     cause = "There is no EST user '{user}' with this password."
-    fix = "Check username and password; `birthmark env` prints the ones made at first start."
+    fix = (
+        "A device's own user and password are printed, and made at the first call: "
+        "`birthmark env --format aziot --registration-id {user}`"
+    )
 
 
 class LabelUnknownError(NotFoundError):

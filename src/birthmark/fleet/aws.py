@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from birthmark.fleet.errors import (
@@ -17,6 +17,7 @@ from birthmark.fleet.errors import (
 from birthmark.fleet.profiles import AwsProfile
 from birthmark.fleet.target import DeviceWish, Done, Record
 
+_SURVEY_AT_LEAST = 1000
 _REFUSED_KEYS = {"UnrecognizedClientException", "InvalidSignatureException", "MissingAuthenticationTokenException"}
 
 
@@ -40,16 +41,37 @@ class AwsTarget:
             region_name=profile.region,
             profile_name=profile.sdk_profile,
         )
+        self._known: set[str] | None = None
+        self._policies: set[str] = set()
         verify = str(profile.ca_file) if profile.ca_file else None
         self._iot: Any = session.client("iot", endpoint_url=profile.endpoint_url, verify=verify)
 
     @property
     def description(self) -> str:
-        return f"AWS IoT {self._iot.meta.endpoint_url} ({self._iot.meta.region_name})"
+        account = f", account {self._profile.account}" if self._profile.account else ""
+        return f"AWS IoT {self._iot.meta.endpoint_url} ({self._iot.meta.region_name}{account})"
+
+    @property
+    def identity(self) -> str:
+        if self._profile.account is not None:
+            return self.description
+        with self._translated():  # the name of the data endpoint is the account's own
+            endpoint = self._iot.describe_endpoint(endpointType="iot:Data-ATS")["endpointAddress"]
+        return f"{self.description} account of {endpoint}"
+
+    def survey(self, count: int) -> None:
+        known: set[str] = set()
+        with self._translated():
+            for page in self._iot.get_paginator("list_things").paginate(PaginationConfig={"PageSize": 250}):
+                known |= {thing["thingName"] for thing in page["things"]}
+                if len(known) > _SURVEY_AT_LEAST + 4 * count:
+                    return
+        self._known = known
 
     def enroll(self, wish: DeviceWish, *, update: bool, dry_run: bool) -> Done:
         certificate_id = wish.certificate.thumbprint.hex()
-        present = self._principals(wish.device_id)
+        is_new = self._known is not None and wish.device_id not in self._known
+        present = None if is_new else self._principals(wish.device_id)
         attached = any(arn.endswith(certificate_id) for arn in present or ())
         if attached and self._has_policy(wish, present or []):
             return Done.UNCHANGED
@@ -61,14 +83,23 @@ class AwsTarget:
                 present=", ".join(arn.rpartition("/")[2] for arn in present),
                 wanted=certificate_id,
             )
+        self._check_policy(wish.policy)
         if dry_run:
             return Done.WOULD_CREATE if present is None else Done.WOULD_UPDATE
-        with self._translated():
+        with self._translated(), ExitStack() as undo:
             self._iot.create_thing(thingName=wish.device_id)
-            arn = self._register(wish)
+            if present is None:
+                undo.callback(self._iot.delete_thing, thingName=wish.device_id)
+            arn, is_ours = self._register(wish)
+            if is_ours:
+                undo.callback(self._iot.delete_certificate, certificateId=certificate_id)
+                inactive = {"certificateId": certificate_id, "newStatus": "INACTIVE"}
+                undo.callback(self._iot.update_certificate, **inactive)
             if wish.policy:
                 self._iot.attach_policy(policyName=wish.policy, target=arn)
+                undo.callback(self._iot.detach_policy, policyName=wish.policy, target=arn)
             self._iot.attach_thing_principal(thingName=wish.device_id, principal=arn)
+            undo.pop_all()  # all of it is there; until now, what failed took back what was made
         return Done.CREATED if present is None else Done.UPDATED
 
     def records(self) -> Iterator[Record]:
@@ -78,7 +109,13 @@ class AwsTarget:
                     principals = self._principals(thing["thingName"]) or []
                     first = principals[0].rpartition("/")[2] if principals else None
                     state = "attached" if principals else "without certificate"
-                    yield Record(thing["thingName"], "thing", state, first, f"{len(principals)} certificate(s)")
+                    yield Record(
+                        thing["thingName"],
+                        "thing",
+                        state,
+                        first,
+                        f"{len(principals)} certificate" + ("" if len(principals) == 1 else "s"),
+                    )
 
     def remove(self, name: str, *, is_group: bool) -> None:
         del is_group
@@ -95,14 +132,23 @@ class AwsTarget:
                 self._iot.delete_certificate(certificateId=certificate_id)
             self._iot.delete_thing(thingName=name)
 
-    def _register(self, wish: DeviceWish) -> str:
+    def _check_policy(self, name: str | None) -> None:
+        """Raise `ReferenceMissingError` before anything is made for a device whose policy is not there."""
+        if name is None or name in self._policies:
+            return
+        with self._translated():
+            self._iot.get_policy(policyName=name)
+        self._policies.add(name)
+
+    def _register(self, wish: DeviceWish) -> tuple[str, bool]:
+        """Return the certificate's ARN, and whether it was registered just now."""
         try:
             answer = self._iot.register_certificate_without_ca(certificatePem=wish.certificate.pem(), status="ACTIVE")
         except self._iot.exceptions.ResourceAlreadyExistsException as error:
             arn = str(error.response["resourceArn"])
             self._iot.update_certificate(certificateId=arn.rpartition("/")[2], newStatus="ACTIVE")
-            return arn
-        return str(answer["certificateArn"])
+            return arn, False
+        return str(answer["certificateArn"]), True
 
     def _principals(self, thing: str) -> list[str] | None:
         try:

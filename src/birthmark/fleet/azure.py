@@ -23,6 +23,7 @@ from birthmark.pki.certificates import Certificate
 from birthmark.pki.names import parse_registration_id
 
 _PAGE = 100
+_SURVEY_AT_LEAST = 1000
 
 
 class AzureTarget:
@@ -40,33 +41,48 @@ class AzureTarget:
         parsed = parse_connection_string(profile.connection_string)
         self._host = parsed.host
         self._sdk: Any = sdk.ProvisioningServiceClient.create_from_connection_string(parsed.render())
+        self._scope = profile.scope
+        self._known: dict[str, Any] | None = None
         if profile.ca_file is not None:
             self._trust(profile)
 
     @property
     def description(self) -> str:
-        return f"Azure DPS {self._host}"
+        return f"Azure DPS {self._host}" + (f" (scope {self._scope})" if self._scope else "")
+
+    @property
+    def identity(self) -> str:
+        return self.description
+
+    def survey(self, count: int) -> None:
+        known: dict[str, Any] = {}
+        query = self._models.QuerySpecification(query="SELECT * FROM enrollments")
+        for page in self._pages(self._sdk.create_individual_enrollment_query(query, _PAGE)):
+            known |= {item.registration_id.lower(): item for item in page}
+            if len(known) > _SURVEY_AT_LEAST + 4 * count:
+                return
+        self._known = known
 
     def enroll(self, wish: DeviceWish, *, update: bool, dry_run: bool) -> Done:
         models = self._models
-        parse_registration_id(wish.device_id)
-        present = self._individual(wish.device_id)
-        thumbprint = wish.certificate.thumbprint.hex()
-        edge = bool(present and present.capabilities and present.capabilities.iot_edge)
-        if present is not None and thumbprint in _thumbprints(present) and edge == wish.is_edge:
+        registration_id = wish.certificate.subject_cn or wish.device_id
+        key = parse_registration_id(registration_id)
+        present = self._individual(registration_id) if self._known is None else self._known.get(key)
+        if present is not None and _is_as_wished(present, wish):
             return Done.UNCHANGED
         if present is not None and not update:
             raise DifferentRecordError(
-                f"{wish.device_id} is on record otherwise",
-                device=wish.device_id,
+                f"{registration_id} is on record otherwise",
+                device=registration_id,
                 target=self.description,
-                present=", ".join(_thumbprints(present)) or "another attestation",
-                wanted=thumbprint,
+                present=_told(_thumbprints(present), present.device_id or registration_id, is_edge=_is_edge(present))
+                + (", disabled" if present.provisioning_status == "disabled" else ""),
+                wanted=_told([wish.certificate.thumbprint.hex()], wish.device_id, is_edge=wish.is_edge),
             )
         if dry_run:
             return Done.WOULD_CREATE if present is None else Done.WOULD_UPDATE
         made = models.IndividualEnrollment.create(
-            registration_id=wish.device_id,
+            registration_id=registration_id,
             attestation=models.AttestationMechanism.create_with_x509_client_certs(wish.certificate.pem()),
             device_id=wish.device_id,
         )
@@ -193,6 +209,24 @@ class AzureTarget:
         if status in {401, 403}:
             return CredentialsRefusedError("The target refused the credentials", **facts)
         return TargetRefusedError(f"The target refused: {reason}", **facts)
+
+
+def _is_edge(enrollment: Any) -> bool:
+    return bool(enrollment.capabilities and enrollment.capabilities.iot_edge)
+
+
+def _is_as_wished(present: Any, wish: DeviceWish) -> bool:
+    return (
+        wish.certificate.thumbprint.hex() in _thumbprints(present)
+        and _is_edge(present) == wish.is_edge
+        and present.provisioning_status != "disabled"
+        and (present.device_id or present.registration_id).lower() == wish.device_id.lower()
+    )
+
+
+def _told(thumbprints: list[str], device_id: str, *, is_edge: bool) -> str:
+    shown = ", ".join(thumbprints) or "another attestation"
+    return f"{shown} as {'IoT Edge ' if is_edge else ''}device {device_id}"
 
 
 def _thumbprints(enrollment: Any) -> list[str]:

@@ -14,7 +14,10 @@ class ProfileError(InvalidRequestError):
 
     code = "fleet.profile_invalid"
     cause = "The profile {profile} cannot be used: {detail}."
-    fix = "Use `local` or `cloud`, or make the table in ~/.config/birthmark/profiles.toml (docs/howto/clouds.md)."
+    fix = (
+        "Use the local server: `{again} --profile local`. A named profile is a table in "
+        "~/.config/birthmark/profiles.toml."
+    )
 
 
 class SdkMissingError(UnavailableError):
@@ -46,7 +49,10 @@ class CredentialsRefusedError(UnauthenticatedError):
 
     code = "fleet.credentials_refused"
     cause = "{target} does not take these credentials: {reason}."
-    fix = "Check the profile's connection string or access key, and this machine's clock."
+    fix = (
+        'For a Birthmark server: `eval "$(birthmark env)"`. Else check the profile\'s connection string or access'
+        " key, and the clock."
+    )
 
 
 class DifferentRecordError(ConflictError):
@@ -54,7 +60,7 @@ class DifferentRecordError(ConflictError):
 
     code = "fleet.different_record"
     cause = "{device} is on record at {target} with {present}, not with {wanted}."
-    fix = "If the new certificate is right, run the command with --update."
+    fix = "If this certificate is the right one: `{again} --update`"
 
 
 class NoSuchRecordError(NotFoundError):

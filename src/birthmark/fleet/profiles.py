@@ -34,6 +34,8 @@ class AzureProfile:
     connection_string: str = field(repr=False)
     ca_file: Path | None
     is_local: bool
+    scope: str | None = None
+    """The ID scope, where it is known without asking."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,8 @@ class AwsProfile:
     access_key_id: str | None = None
     secret_access_key: str | None = field(default=None, repr=False)
     sdk_profile: str | None = None
+    account: str | None = None
+    """Whose records these are, where it is known without asking."""
 
 
 def azure_profile(name: str, data: Path) -> AzureProfile:
@@ -55,7 +59,8 @@ def azure_profile(name: str, data: Path) -> AzureProfile:
     if name == "local":
         endpoints = _endpoints(data)
         text = endpoints["dps"]["service_connection_string"]
-        return AzureProfile(name, text, Path(endpoints["trust_bundle"]), is_local=True)
+        scope = endpoints["dps"]["id_scope"]
+        return AzureProfile(name, text, Path(endpoints["trust_bundle"]), is_local=True, scope=scope)
     if name == "cloud":
         text = os.environ.get("PROVISIONING_CONNECTION_STRING", "")
         if not text:
@@ -82,6 +87,7 @@ def aws_profile(name: str, data: Path) -> AwsProfile:
             is_local=True,
             access_key_id=aws["access_key_id"],
             secret_access_key=aws["secret_access_key"],
+            account=f"{aws['account_id']} of server {endpoints['dps']['id_scope']}",
         )
     if name == "cloud":
         return AwsProfile(name, None, None, None, is_local=False)

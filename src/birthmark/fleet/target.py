@@ -10,7 +10,10 @@ from birthmark.pki.certificates import Certificate
 
 @dataclass(frozen=True, slots=True)
 class DeviceWish:
-    """A device to put on record. `policy` is AWS's, `is_edge` Azure's."""
+    """A device to put on record. `policy` is AWS's, `is_edge` Azure's.
+
+    At Azure the registration id is the certificate's common name, whatever the device is called at its hub.
+    """
 
     device_id: str
     certificate: Certificate
@@ -55,7 +58,19 @@ class EnrollmentTarget(Protocol):
 
     @property
     def description(self) -> str:
-        """Where this writes: endpoint and account or scope, without secrets."""
+        """Where this writes, for people, without secrets."""
+        ...
+
+    @property
+    def identity(self) -> str:
+        """Which records these are: endpoint, account and scope. Two servers at one address differ in it."""
+        ...
+
+    def survey(self, count: int) -> None:
+        """Read in bulk what is on record, before `count` devices are enrolled; `enroll` may then ask less.
+
+        A target with far more records than that is not read: each device is asked for instead.
+        """
         ...
 
     def enroll(self, wish: DeviceWish, *, update: bool, dry_run: bool) -> Done:

@@ -39,7 +39,7 @@ class UnknownHubError(NotFoundError):
 
     code = "iothub.unknown_hub"
     cause = "There is no hub with the host name {host} on this server."
-    fix = "`birthmark hub show` lists the hubs; `birthmark hub create NAME --host {host}` makes one."
+    fix = "Make it: `birthmark hub create {host} --host {host}`. Those there are: `birthmark hub show`"
 
 
 class HubExistsError(ConflictError):
@@ -55,7 +55,10 @@ class UnknownDeviceError(NotFoundError):
 
     code = "iothub.unknown_device"
     cause = "Hub {hub} has no device {device_id}. Letter case counts."
-    fix = "Let the device register at DPS first, or create it in the registry."
+    fix = (
+        "Let the device register at DPS first, or make it here: "
+        '`birthmark hub device create {device_id} --hub {hub} --cert "$X509_CERT_FILE"`'
+    )
 
 
 class DeviceExistsError(ConflictError):
@@ -79,7 +82,7 @@ class PolicyKeyError(UnauthenticatedError):
 
     code = "iothub.policy_refused"
     cause = "The call needs a token of one of the policies {allowed}; it came with {shown}."
-    fix = "Use the connection string that `birthmark env` prints (policy iothubowner)."
+    fix = 'Use the connection string of the server, whose policy is iothubowner: `eval "$(birthmark env)"`'
 
 
 class Peer(Protocol):

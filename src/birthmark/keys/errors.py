@@ -42,7 +42,7 @@ class KeyFileExposedError(PolicyError):
 
     code = "keys.file_exposed"
     cause = "{path} is open to every user of this machine (mode {mode}); a key that others can read proves nothing."
-    fix = "Close it (chmod 0600 {path}), and issue a new certificate if others had access."
+    fix = "Close it: `chmod 0600 {path}`. If others had access, make a new key and certificate."
 
 
 class PassphraseWrongError(UnauthenticatedError):
@@ -61,7 +61,10 @@ class ReferenceKeyError(PolicyError):
         "{path} is a reference key for object {object_id} of a secure element: the private key is in the chip, "
         "and nothing that was asked to sign talks to the chip."
     )
-    fix = "Run the program as `birthmark element exec -- PROGRAM`, or name the key by its `pkcs11:` URI."
+    fix = (
+        "Say that the key is in a chip: `{again} --element`. A program of your own runs under "
+        "`birthmark element exec -- PROGRAM`."
+    )
 
 
 # ---- tokens
@@ -147,7 +150,15 @@ class PinFileError(PolicyError):
 
     code = "keys.pin_file"
     cause = "The file {path}, which should hold the PIN or password, {detail}."
-    fix = "Make it one line of text, readable by you alone: chmod 0600 {path}."
+    fix = "Make it a file that you alone can read: `chmod 0600 {path}`, with one line of text."
+
+
+class PinFileMissingError(PinFileError):
+    """The PIN file is not there."""
+
+    code = "keys.pin_file_missing"
+    cause = "The file {path}, which should hold the PIN or password, cannot be read: {detail}."
+    fix = "Write it, for you alone: `(umask 077; cat > {path})`, then type the PIN, Enter and Ctrl-D."
 
 
 class KeyNotFoundError(NotFoundError):

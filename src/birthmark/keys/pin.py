@@ -6,7 +6,7 @@ import stat
 from collections.abc import Callable
 from pathlib import Path
 
-from birthmark.keys.errors import PinFileError
+from birthmark.keys.errors import PinFileError, PinFileMissingError
 
 MAX_PIN_BYTES = 255
 
@@ -35,7 +35,7 @@ class Pin:
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as problem:
-            raise PinFileError("The PIN file cannot be read.", path=path, detail=_reason(problem)) from problem
+            raise PinFileMissingError("The PIN file cannot be read.", path=path, detail=_reason(problem)) from problem
         try:
             mode = os.fstat(descriptor).st_mode
             if stat.S_ISREG(mode) and mode & 0o077:
@@ -70,4 +70,4 @@ def _read(descriptor: int, path: Path) -> str:
 
 
 def _reason(problem: OSError) -> str:
-    return f"cannot be read ({(problem.strerror or 'error').lower()})"
+    return (problem.strerror or "error").lower()

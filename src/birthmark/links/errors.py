@@ -64,7 +64,10 @@ class ServerUntrustedError(UnauthenticatedError):
 
     code = "links.server_untrusted"
     cause = "The certificate of {host} port {port} is not trusted: {reason}."
-    fix = "Name the right CA file: `trusted_certs` for EST, SSL_CERT_FILE or --ca-file otherwise. Check the clock too."
+    fix = (
+        'For a Birthmark server: `eval "$(birthmark env)"` sets SSL_CERT_FILE. For another, name its CA with '
+        "--ca-file or SSL_CERT_FILE, in an agent's configuration with trusted_certs."
+    )
 
 
 class ServerNameMismatchError(ServerUntrustedError):
@@ -89,7 +92,7 @@ class TlsFailedError(UnavailableError):
     code = "links.tls_failed"
     cause = "The TLS handshake with {host} port {port} failed: {reason}."
     fix = (
-        "Most often the server is not trusted: name its CA with --ca-file or SSL_CERT_FILE (`birthmark env` sets it). "
+        'Most often the server is not trusted: `eval "$(birthmark env)"` sets SSL_CERT_FILE for a Birthmark server. '
         "Else check that certificate and key belong together, and that the port speaks TLS."
     )
 
@@ -107,7 +110,7 @@ class MqttRefusedError(UnauthenticatedError):
 
     code = "links.mqtt_refused"
     cause = "{host} refused the connection of {client_id} (CONNACK {return_code}: not authorized)."
-    fix = "Check that this device is on record there with this certificate; `birthmark why {client_id}` says more."
+    fix = "The server tells why, on its machine: `birthmark why {client_id}`"
 
 
 class MqttUnavailableError(UnavailableError):

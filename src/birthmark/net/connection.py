@@ -12,7 +12,7 @@ from typing import Any, Protocol, cast
 from OpenSSL import SSL
 
 from birthmark.errors import BirthmarkError
-from birthmark.net.errors import TooSlowError, explain_handshake
+from birthmark.net.errors import ServerNotTrustedError, TooSlowError, explain_handshake
 from birthmark.net.limits import Limits
 from birthmark.net.tls import NO_PEER, TlsPeer, peer_of, shown_certificate
 from birthmark.pki.certificates import CertificateInvalidError
@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 MQTT_CONNECT = 0x10
 _CHUNK = 65536
 _RECORD = 16384
+_HELLO_RETRY_BYTES = 256  # a flight with our certificate is longer, a HelloRetryRequest shorter
 _LINGER_S = 2.0
 _LINGER_BYTES = 16 * 1024 * 1024
 _NO_TLS = SSL.Context(SSL.TLS_SERVER_METHOD)  # never used: a clear connection has no handshake
@@ -67,6 +68,7 @@ class Connection(asyncio.Protocol):
     """
 
     __slots__ = (
+        "_awaits_trust",
         "_host",
         "_inner",
         "_is_stranger",
@@ -94,6 +96,7 @@ class Connection(asyncio.Protocol):
         self._inner: asyncio.Protocol | None = None
         self._raw: asyncio.Transport = _NOT_YET
         self._shut = False
+        self._awaits_trust = False  # our certificate was sent, and no word on it came back
         self._linger_bytes = _LINGER_BYTES
         self._on_deadline: Callable[[], None] | None = None
         self.peer = NO_PEER
@@ -143,6 +146,8 @@ class Connection(asyncio.Protocol):
             pass
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if self._awaits_trust and not self._shut:
+            self._host.refused(self._not_trusted("it closed the connection on seeing the certificate"), self)
         self._shut = True
         self.deadline = None
         self._host.closed(self)
@@ -212,6 +217,10 @@ class Connection(asyncio.Protocol):
             self._on_deadline()
             return
         limits = self._host.limits
+        if self._awaits_trust:  # some libraries fall silent instead of sending an alert
+            self._host.refused(self._not_trusted("it fell silent on seeing the certificate"), self)
+            self.abort()
+            return
         phase, limit = ("the TLS handshake", limits.handshake_s)
         if self.peer is not NO_PEER:
             phase, limit = ("sending its first bytes", limits.first_byte_s)
@@ -258,12 +267,19 @@ class Connection(asyncio.Protocol):
             log.debug("tls.shutdown_failed")
         self._flush()
 
+    @property
+    def _sni(self) -> str:
+        return (self._tls.get_servername() or b"").decode("ascii", "replace")
+
+    def _not_trusted(self, reason: str) -> BirthmarkError:
+        return ServerNotTrustedError("The client does not trust this server", reason=reason, sni=self._sni)
+
     def _handshake(self) -> bool:
         try:
             self._tls.do_handshake()
             self.peer = peer_of(self._tls)
         except SSL.WantReadError:
-            self._flush()
+            self._awaits_trust = self._flush() > _HELLO_RETRY_BYTES or self._awaits_trust
             return False
         except BirthmarkError as error:  # of what was shown: unreadable or too large
             self._give_up(error)
@@ -273,10 +289,10 @@ class Connection(asyncio.Protocol):
                 shown = shown_certificate(self._tls)
             except CertificateInvalidError:
                 shown = None
-            sni = (self._tls.get_servername() or b"").decode("ascii", "replace")
             queue = error.args[0] if error.args and isinstance(error.args[0], list) else [(str(error),)]
-            self._give_up(explain_handshake(queue, shown, sni))
+            self._give_up(explain_handshake(queue, shown, self._sni))
             return False
+        self._awaits_trust = False
         self.set_deadline(self._host.limits.first_byte_s)
         self._host.established(self)
         return True  # the tickets leave with the answer, if there is one at once
@@ -300,12 +316,16 @@ class Connection(asyncio.Protocol):
             inner.connection_made(self._plain)
         self._inner.data_received(data)
 
-    def _flush(self) -> None:
+    def _flush(self) -> int:
+        """Send what TLS has to say and return how many bytes it was."""
+        sent = 0
         try:
             while True:
-                self._raw.write(self._tls.bio_read(_CHUNK))
+                data = self._tls.bio_read(_CHUNK)
+                sent += len(data)
+                self._raw.write(data)
         except SSL.WantReadError:
-            pass
+            return sent
 
 
 class PlainTransport(asyncio.Transport):

@@ -27,8 +27,8 @@ class ServerNotTrustedError(UnauthenticatedError):
     code = "tls.server_not_trusted"
     cause = "The client refused this server's certificate ({reason})."
     fix = (
-        "Give the client this server's root: `birthmark env` prints the variables (SSL_CERT_FILE, REQUESTS_CA_BUNDLE, "
-        "NODE_EXTRA_CA_CERTS), and the host name it uses must be in the server's certificate."
+        'Give the client this server\'s root: `eval "$(birthmark env)"` sets SSL_CERT_FILE, REQUESTS_CA_BUNDLE and '
+        "NODE_EXTRA_CA_CERTS for its shell. The host name it uses must be in the server's certificate."
     )
 
 
@@ -37,7 +37,11 @@ class HandshakeFailedError(UnauthenticatedError):
 
     code = "tls.handshake_failed"
     cause = "The TLS handshake failed: {reason}."
-    fix = "The server speaks TLS 1.2 and 1.3 with ECDHE and AES-GCM or ChaCha20; check the client's TLS settings."
+    fix = (
+        "Most often the client's certificate and key are no pair: these must print the same: "
+        '`openssl x509 -in "$X509_CERT_FILE" -noout -pubkey` and `openssl pkey -in "$X509_KEY_FILE" -pubout`. Else '
+        "check its TLS settings: the server speaks TLS 1.2 and 1.3 with ECDHE and AES-GCM or ChaCha20."
+    )
 
 
 class NotTlsError(InvalidRequestError):
@@ -123,7 +127,7 @@ def explain_handshake(errors: Sequence[Sequence[str]], shown: Certificate | None
     """Return the refusal for OpenSSL's error queue of a failed server handshake."""
     reason = "; ".join(error[-1] for error in errors if error and error[-1]) or "the client closed the connection"
     low = reason.lower()
-    facts = {"reason": reason, "sni": sni or "-"}
+    facts = {"reason": reason, "sni": sni}
     if shown is not None:
         facts |= {
             "subject": shown.subject_text,

@@ -41,6 +41,7 @@ _NAMES = (
     "scope",
     "subject_id",
     "client_id",
+    "sni",
 )
 
 

@@ -11,7 +11,7 @@ from starlette.websockets import WebSocket
 from birthmark.auth.sigv4 import is_signed
 from birthmark.awsiot import websocket as aws_websocket
 from birthmark.awsiot.http.app import AwsHttp
-from birthmark.clock import Clock, Entropy
+from birthmark.clock import Clock, Entropy, new_uuid
 from birthmark.console import api
 from birthmark.console.audit import audit_routes
 from birthmark.console.est import certificate_routes, est_routes
@@ -112,6 +112,8 @@ class Doors:
 
     def _record(self, error: BirthmarkError, request: Request) -> str:
         peer: TlsPeer = request.scope["extensions"]["tls"]
+        if request.method == "GET" and error.code in _LOOK_UPS and "operation_id" not in request.path_params:
+            return new_uuid(self._entropy)  # an operator asked whether it is there: nobody was refused anything
         address = request.client.host if request.client else ""
         named = {k: str(v) for k, v in request.path_params.items() if k in {"registration_id", "device_id"}}
         return self._rooms.ledger.record(error, address=address, shown=peer.leaf, **named)
@@ -125,6 +127,22 @@ class Doors:
             if hub_wire.is_hub_username(username):
                 return await self._rooms.hub_links.accept(link, packet)
         return await self._rooms.aws_links.accept(link, packet)
+
+
+# What an operator's tool learns when it looks before it creates.
+_LOOK_UPS = frozenset(
+    {
+        "awsiot.no_registration_code",
+        "awsiot.unknown_ca",
+        "awsiot.unknown_certificate",
+        "awsiot.unknown_policy",
+        "awsiot.unknown_thing",
+        "awsiot.unknown_thing_type",
+        "dps.enrollment_not_found",
+        "dps.registration_not_found",
+        "iothub.unknown_device",
+    }
+)
 
 
 def _application(routes: list[BaseRoute]) -> Starlette:

@@ -9,6 +9,7 @@ import msgspec
 
 from birthmark.errors import InvalidRequestError
 from birthmark.net.limits import Limits
+from birthmark.server.mistakes import mistakes_in
 
 DEFAULT_DATA = "~/.local/share/birthmark"
 _DATABASES = ("sqlite:///", "postgresql://", "postgres://")
@@ -126,9 +127,11 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def read_settings(path: Path | None, environment: Mapping[str, str], **flags: object) -> Settings:
     """Return the settings of a TOML file (or none) under the environment and the flags that are not None."""
     known: dict[str, object] = {}
+    text = ""
     if path is not None:
         try:
-            known = msgspec.toml.decode(path.read_bytes(), type=dict[str, object])
+            text = path.read_bytes().decode()
+            known = msgspec.toml.decode(text, type=dict[str, object])
         except OSError as error:
             detail = (error.strerror or "error").lower()
             raise ConfigInvalidError(f"Cannot read {path}", path=path, detail=detail) from error
@@ -146,7 +149,8 @@ def read_settings(path: Path | None, environment: Mapping[str, str], **flags: ob
     try:
         settings = msgspec.convert(known, Settings)
     except msgspec.ValidationError as error:
-        raise ConfigInvalidError("The configuration is not valid", path=where, detail=error) from error
+        found = mistakes_in(known, Settings, text)
+        raise ConfigInvalidError("The configuration is not valid", path=where, detail="; ".join(found)) from error
     if wrong := _contradiction(settings):
         raise ConfigInvalidError("The configuration is not valid", path=where, detail=wrong)
     return settings

@@ -28,13 +28,13 @@ def refused(server: RunningServer, device, code: str, *, sees: str = CREDENTIALS
 
 
 def enroll(server: RunningServer, device) -> None:
-    server.run("enroll", "device", device.name, "--cert", str(device.certificate_file))
+    server.run("enroll", "device", device.name, "--cert", str(device.certificate_file), "--force")
 
 
 def test_a_device_that_is_not_enrolled(server: RunningServer, tmp_path: Path) -> None:
     device = a_file_device(tmp_path, "refused-unknown")
     explained = refused(server, device, "dps.not_enrolled")
-    assert "birthmark enroll device refused-unknown" in explained["fix"]
+    assert "birthmark enroll device --cert" in explained["fix"]
     assert explained["facts"]["thumbprint"] == device.holder.certificate.thumbprint.hex()
 
 

@@ -67,6 +67,21 @@ def test_show_cert_and_refkey_of_an_se050(se050: SoftwareElement, tmp_path: Path
     assert "PKCS#11 PROVIDER URI" in run("refkey", "--uri", env=env).stdout
 
 
+def test_a_key_is_named_by_its_certificates_id_too(se050: SoftwareElement) -> None:
+    for key, certificate in (("0xF0000100", "0xF0000101"), ("0xF0000110", "0xF0000111")):
+        by_key, by_certificate = (run("cert", one, env=dict(se050.environment)) for one in (key, certificate))
+        assert by_certificate.exit_code == 0, by_certificate.stderr
+        assert by_certificate.stdout == by_key.stdout
+
+
+def test_the_profile_of_a_chip_that_is_there_is_not_changed_in_silence(se050: SoftwareElement) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.argv", ["birthmark", "element", "simulate", "--profile", "atecc608"])
+        done = run("simulate", str(se050.directory), "--profile", "atecc608")
+    assert done.exit_code == 2
+    assert "cli.option_not_applicable" in done.stderr
+
+
 def test_a_certificate_by_csr_is_written_back_with_its_issuer(chip: dict[str, str], tmp_path: Path) -> None:
     from birthmark.cli.ca import app as ca
 

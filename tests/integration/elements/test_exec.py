@@ -195,6 +195,15 @@ def test_a_certificate_of_another_key_is_told_apart(se050: SoftwareElement, serv
     assert "the certificate is not of the key" in result.stderr
 
 
+def test_a_certificate_of_another_kind_of_key_is_told_apart(
+    se050: SoftwareElement, server: Server, tmp_path: Path
+) -> None:
+    cert, _key = files_of(se050, "0xF0000100", tmp_path)
+    _cert, key = files_of(se050, "0xF0000110", tmp_path)
+    result = run_client(se050, server, cert, key)
+    assert "the certificate is not of the key" in result.stderr
+
+
 def test_a_key_the_token_does_not_have_is_named(se050: SoftwareElement, server: Server, tmp_path: Path) -> None:
     cert, _key = files_of(se050, "0xF0000100", tmp_path)
     key = tmp_path / "key.uri"

@@ -125,6 +125,22 @@ def test_a_client_that_never_finishes_its_handshake_is_dropped_and_explained(ser
     assert any(row["code"] == "net.too_slow" for row in server.rows("why"))
 
 
+@pytest.mark.parametrize("leaves", [True, False], ids=["closes", "falls silent"])
+def test_a_client_that_goes_away_over_our_certificate_did_not_trust_it(server: RunningServer, leaves: bool) -> None:
+    into, out = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = ssl.create_default_context().wrap_bio(into, out, server_hostname="sni.example")
+    with pytest.raises(ssl.SSLWantReadError):
+        tls.do_handshake()
+    with socket.create_connection((server.address, 8883), 10) as sock:
+        sock.sendall(out.read())
+        sock.settimeout(15)
+        while sock.recv(65536) and not leaves:
+            pass
+    explained = server.why("sni.example")
+    assert explained["code"] == "tls.server_not_trusted"
+    assert "birthmark env" in explained["fix"]
+
+
 def test_plain_http_on_a_tls_port_is_explained(server: RunningServer) -> None:
     with socket.create_connection((server.address, 8443), 10) as sock:
         sock.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")

@@ -297,3 +297,27 @@ def test_any_change_of_one_line_is_read_or_refused(number: int, value: str) -> N
 def test_any_text_is_read_or_refused(text: str) -> None:
     with contextlib.suppress(ConfigInvalidError, ConfigUnsupportedError):
         parse_config(FILE, text)
+
+
+def test_minutes_as_a_how_to_prints_them_are_accepted_with_a_warning() -> None:
+    config = parsed(TUTORIAL.replace('"80%"', '"60m"').replace('"4%"', '"10min"'))
+    assert isinstance(config.source, DpsSource)
+    assert isinstance(config.source.identity, Issued)
+    assert config.source.identity.renewal is not None
+    assert str(config.source.identity.renewal.threshold) == "60min"
+    assert [warning.line for warning in config.warnings] == [18]
+    assert "60min" in config.warnings[0].detail
+
+
+@pytest.mark.parametrize("written", ['["/data/trust.pem"]', '"/data/trust.pem"', '"file:///data/trust.pem"'])
+def test_the_advice_about_a_bare_path_can_be_pasted(written: str) -> None:
+    error = refused(TUTORIAL.replace('["file:///data/trust.pem"]', written))
+    assert parsed(TUTORIAL.replace('trusted_certs = ["file:///data/trust.pem"]', error.explain_fix())) == parsed()
+
+
+@pytest.mark.parametrize(("mode", "warned"), [(0o644, [26]), (0o600, [])])
+def test_a_password_that_others_can_read_is_remarked_upon(tmp_path: Path, mode: int, warned: list[int]) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text(TUTORIAL)
+    file.chmod(mode)
+    assert [warning.line for warning in read_config(file).warnings] == warned

@@ -8,6 +8,7 @@ from typing import Any
 from agent_world import LIFETIME, World
 from birthmark.agent.control import Order
 from birthmark.agent.run import Loop, Orders
+from birthmark.errors import BirthmarkError
 
 
 class Told(list[str]):
@@ -134,5 +135,9 @@ def test_the_same_trouble_is_journaled_once(tmp_path: Path) -> None:
             orders.give(Order.RENEW)
             await told.until("not renewed", count)
 
-    with_loop(tmp_path, body, journal=lambda problem: journaled.append(problem.code))
+    def keep(problem: BirthmarkError) -> None:
+        journaled.append(problem.code)
+        assert problem.facts["registration_id"]  # by which `why` finds it
+
+    with_loop(tmp_path, body, journal=keep)
     assert len(journaled) == 1

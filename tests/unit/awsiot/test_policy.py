@@ -226,3 +226,12 @@ def test_globs_match_like_the_obvious_and_slow_way(pattern: str, text: str) -> N
 def test_any_text_parses_or_is_malformed(text: str) -> None:
     with contextlib.suppress(PolicyMalformedError):
         parse_policy("p", text)
+
+
+def test_a_policy_of_another_region_is_told_with_the_setting() -> None:
+    elsewhere = allow("iot:Connect", "arn:aws:iot:ap-northeast-1:000000000000:client/pump-1")
+    permissions = Permissions([parse_policy("p", document(elsewhere))], facts())
+    decision = permissions.decide("iot:Connect", "arn:aws:iot:us-east-1:000000000000:client/pump-1", NOON)
+    assert not decision.is_allowed
+    assert 'region = "ap-northeast-1"' in decision.hint
+    assert "us-east-1" in decision.hint

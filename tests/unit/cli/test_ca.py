@@ -86,3 +86,12 @@ def test_refusals_have_exit_codes_and_say_what_to_do(ca: Path, tmp_path: Path) -
 @pytest.mark.parametrize("command", ["init", "show", "issue", "sign", "verify-possession", "revoke", "crl"])
 def test_every_command_has_an_example(command: str) -> None:
     assert "Example:" in CliRunner().invoke(app, [command, "--help"]).stdout
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+def test_an_address_of_a_server_is_an_address_to_its_clients(ca: Path, tmp_path: Path, address: str) -> None:
+    result = run("issue", ca, "local", "--profile", "server", "--dns", address, "--out-dir", str(tmp_path))
+    assert result.exit_code == 0, result.stderr
+    leaf = tmp_path / "local.cert.pem"
+    command = ["openssl", "verify", "-CAfile", ca / "root.pem", "-untrusted", leaf, "-verify_ip", address, leaf]
+    assert subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip().endswith("OK")

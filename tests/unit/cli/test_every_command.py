@@ -32,6 +32,7 @@ WITHOUT_JSON = {
     "birthmark hub delete",
     "birthmark hub device delete",
     "birthmark aws key remove",
+    "birthmark completion",
     "birthmark est user remove",
     "birthmark est bootstrap remove",
 }

@@ -49,7 +49,7 @@ MISTAKES = [
     ("manifest verify random.bin", 1, "manifest.malformed"),
     ("manifest verify hello.txt --signer random.bin", 1, "random.bin"),
     ("ca init --name X --dir hello.txt", 2, "is a file"),
-    ("ca show --dir nowhere", 3, "birthmark ca init --dir nowhere"),
+    ("ca show --dir nowhere", 3, "--dir nowhere`"),
     ("ca sign nowhere.csr", 3, "nowhere.csr"),
     ("ca sign device.pem", 1, "not a request"),
     ("ca issue web --profile server --dns b@d", 2, "is no DNS name"),
@@ -67,7 +67,6 @@ MISTAKES = [
     ("agent check --root nowhere", 3, "birthmark env --format aziot"),
     ("agent check --config latin.toml", 3, "UTF-8"),
     ("agent check --config broken.toml", 2, "broken.toml:1"),
-    ("agent stop --root nowhere", 3, "birthmark agent run"),
     ("est user add x --any-name --password-file hello.txt", 1, "PIN or password"),
     ("est bootstrap remove 12", 2, "64 hex digits"),
     ("serve --config nowhere.toml", 2, "nowhere.toml"),
@@ -143,3 +142,41 @@ def test_trouble_that_is_no_file_s_is_not_hidden() -> None:
     full = file_trouble(OSError(errno.ENOSPC, "No space left on device"))
     assert full is not None
     assert full.explain_cause() == "standard output cannot be used: no space left on device."
+
+
+NOT_APPLICABLE = [
+    "ca issue device-1 --dns device.example",
+    "ca sign hello.txt --dns device.example",
+    "device send hi --cert device.pem --key hello.txt --interval 1",
+    "element prove --nonce 12345678 --check hello.txt --pin-file hello.txt",
+    "element prove 0xF0000100 --nonce 12345678 --check hello.txt",
+    "element show 0xF0000100 --object memory",
+    "element write hello.txt --object memory --label x",
+    "enroll device --cert device.pem --edge --to aws",
+    "enroll device --cert device.pem --policy p",
+    "enroll list --profile cloud --data x",
+    "env --registration-id x",
+    "est user add x --any-name --ask --password-file hello.txt",
+    "agent stop --config hello.txt",
+]
+
+
+@pytest.mark.parametrize("line", NOT_APPLICABLE)
+def test_an_option_that_does_not_apply_is_wrong_usage(birthmark: Callable[[str], tuple[int, str]], line: str) -> None:
+    code, text = birthmark(line)
+    assert (code, "cli.option_not_applicable" in text) == (2, True), text
+
+
+def test_a_mistake_of_usage_is_json_for_programs_too(birthmark: Callable[[str], tuple[int, str]]) -> None:
+    code, text = birthmark("hub show --nosuch --json")
+    assert code == 2
+    assert json.loads(text)["error"] == "cli.command_line"
+
+
+@pytest.mark.parametrize("line", ["-h", "enroll -h", "enroll device -h"])
+def test_h_is_help(line: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("sys.argv", ["birthmark", *line.split()])
+    with pytest.raises(SystemExit) as left:
+        app.main()
+    assert left.value.code == 0
+    assert "Usage:" in capfd.readouterr().out

@@ -24,8 +24,10 @@ from birthmark.dps.rules.attestation import (
     RegistrationIdMismatchError,
     check_individual,
     find_group,
+    judge_missing_issuer,
 )
 from birthmark.dps.wire import info_of
+from birthmark.errors import BirthmarkError
 from birthmark.pki import profiles
 from birthmark.pki.chains import (
     CertificateExpiredError,
@@ -107,6 +109,28 @@ def test_an_intermediate_that_was_not_sent_is_named() -> None:
     with pytest.raises(IntermediateNotSentError) as refusal:
         found(a_claim(DEVICE), [Signer("by-root", ROOT.certificate)], [an_authority()])
     assert "Middle" in refusal.value.facts["issuer"]
+
+
+def judged(device: Holder, *signers: Signer) -> BirthmarkError:
+    claim = a_claim(device)
+    with pytest.raises(IntermediateNotSentError) as missing:
+        found(claim, list(signers), [])
+    return judge_missing_issuer(missing.value, claim, signers)
+
+
+def test_a_device_that_nobody_enrolled_is_told_so_and_nothing_of_its_chain() -> None:
+    assert isinstance(judged(DEVICE), NotEnrolledError)
+
+
+def test_advice_about_the_chain_names_the_group_that_may_be_meant() -> None:
+    advice = judged(DEVICE, Signer("by-root", ROOT.certificate))
+    assert isinstance(advice, IntermediateNotSentError)
+    assert "by-root" in advice.explain_fix()
+
+
+def test_a_group_whose_ca_can_have_no_ca_below_is_not_meant() -> None:
+    deepest = a_ca("Another", profile=profiles.ISSUING_CA)
+    assert isinstance(judged(DEVICE, Signer("other", deepest.certificate)), NotEnrolledError)
 
 
 def test_a_self_signed_device_without_enrollment_is_not_enrolled() -> None:

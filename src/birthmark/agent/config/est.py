@@ -28,8 +28,9 @@ def parse_est_defaults(table: Table) -> EstDefaults:
     files: tuple[Path, ...] | None = None
     if trusted is not None:
         if not isinstance(trusted, list) or not trusted:
-            raise table.error("trusted_certs", "must be a list of file URIs", 'trusted_certs = ["file:///etc/ca.pem"]')
-        files = tuple(file_of(table, "trusted_certs", one) for one in trusted)
+            uri = f"file://{trusted.removeprefix('file://')}" if isinstance(trusted, str) else "file:///etc/ca.pem"
+            raise table.error("trusted_certs", "must be a list of file URIs", f'trusted_certs = ["{uri}"]')
+        files = tuple(file_of(table, "trusted_certs", one, in_list=True) for one in trusted)
     auth_table, urls_table = table.take_table("auth"), table.take_table("urls")
     auth = None if auth_table is None else parse_auth(auth_table)
     urls = {}

@@ -17,7 +17,7 @@ _FILE = "file:"
 _PIN = "pin-value="
 
 
-def file_of(table: Table, name: str, value: object) -> Path:
+def file_of(table: Table, name: str, value: object, *, in_list: bool = False) -> Path:
     """Return the path of a `file:` URI."""
     if isinstance(value, str) and value.startswith(_FILE):
         path = unquote(value.removeprefix(_FILE))
@@ -25,7 +25,9 @@ def file_of(table: Table, name: str, value: object) -> Path:
             path = "/" + path.removeprefix("//").partition("/")[2]
         if path.startswith("/") and "\0" not in path and path != "/":
             return Path(path)
-    raise table.error(name, "must be a file URI with an absolute path", f'{name} = "file:///path/to/file"')
+    uri = f"file://{value}" if isinstance(value, str) and value.startswith("/") else "file:///path/to/file"
+    accepted = f'{name} = ["{uri}"]' if in_list else f'{name} = "{uri}"'
+    raise table.error(name, "must be a file URI with an absolute path", accepted)
 
 
 def take_file(table: Table, name: str) -> Path | None:

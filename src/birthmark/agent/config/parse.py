@@ -1,6 +1,8 @@
 """The super-config as a whole: which source, what is accepted, what is ignored with a warning, what is refused."""
 
 import hashlib
+import os
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
@@ -11,6 +13,7 @@ from birthmark.agent.config.identity import check_registration_id, parse_identit
 from birthmark.agent.config.locations import file_of, key_of, take_file, token_of
 from birthmark.agent.config.model import (
     AgentConfig,
+    ConfigWarning,
     DpsSource,
     EdgeCa,
     KeyLocation,
@@ -41,6 +44,8 @@ _IGNORED = (
     "localid",
     "tpm",
 )
+_OTHERS_READ = 0o044
+_PASSWORD = re.compile(rb"(?m)^[ \t]*password[ \t]*=")
 _MIN_CLOUD_TIMEOUT_S = 70
 _QUICKSTART_DAYS = 90
 _X509_ONLY = 'Use method = "x509": this agent keeps identities in certificates'
@@ -51,6 +56,7 @@ def read_config(file: Path) -> AgentConfig:
     try:
         with file.open("rb") as opened:
             raw = opened.read(MAX_CONFIG_BYTES + 1)
+            mode = os.fstat(opened.fileno()).st_mode
     except OSError as problem:
         raise ConfigMissingError(
             "The configuration cannot be read.", file=file, reason=(problem.strerror or "error").lower()
@@ -58,9 +64,14 @@ def read_config(file: Path) -> AgentConfig:
     if len(raw) > MAX_CONFIG_BYTES:
         raise ConfigMissingError("The configuration is too large.", file=file, reason="it is larger than 1 MiB")
     try:
-        return parse_config(file, raw.decode())
+        found = parse_config(file, raw.decode())
     except UnicodeDecodeError as problem:
         raise ConfigMissingError("The configuration is not text.", file=file, reason="it is not UTF-8") from problem
+    if mode & _OTHERS_READ and (password := _PASSWORD.search(raw)) is not None:
+        detail = f"stands in a file that others can read (mode {mode & 0o777:04o}): chmod 0600 {file}"
+        line = raw[: password.start()].count(b"\n") + 1
+        found = replace(found, warnings=(*found.warnings, ConfigWarning(line, "password", detail)))
+    return found
 
 
 def parse_config(file: Path, text: str) -> AgentConfig:

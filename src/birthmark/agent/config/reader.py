@@ -1,5 +1,6 @@
 """Tables of a TOML file with their place: every complaint names file, line, key and what would be accepted."""
 
+import difflib
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -23,7 +24,10 @@ class ConfigMissingError(NotFoundError):
 
     code = "agent.config_missing"
     cause = "The configuration {file} cannot be read: {reason}."
-    fix = "Give its path with --config. `birthmark env --format aziot` prints one for a Birthmark server."
+    fix = (
+        'For a Birthmark server, where no file is yet: `mkdir -p "$(dirname {file})" && (set -C; '
+        'birthmark env --format aziot --registration-id "$(hostname)" > {file})`'
+    )
 
 
 class ConfigInvalidError(InvalidRequestError):
@@ -110,8 +114,13 @@ class Table:
     def need_text(self, name: str, example: str) -> str:
         value = self.take_text(name)
         if value is None:
-            raise self.error(name, "is missing", f"Add it: {name} = {example}")
+            raise self.error(name, f"is missing{self._misspelt(name)}", f"Add it: {name} = {example}")
         return value
+
+    def _misspelt(self, name: str) -> str:
+        """Return which unknown key may have been meant for it."""
+        close = difflib.get_close_matches(name, self._left, 1)
+        return f"; '{shown(close[0])}' is written there, which is not known" if close else ""
 
     def take_bool(self, name: str) -> bool | None:
         value = self.take(name)

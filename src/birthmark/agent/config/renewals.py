@@ -1,10 +1,13 @@
 """`auto_renew` tables."""
 
+import re
+
 from birthmark.agent.config.reader import Table
 from birthmark.agent.renewal import Renewal, Span, leaves_time, parse_span
 
+_MINUTES = re.compile("([0-9]+)m")
 _ALL_THREE = "is missing: auto_renew needs rotate_key, threshold and retry"
-_GRAMMAR = 'a whole number and %, min or day without a space, like "80%", "30min", "2day"; percent from 1 to 99'
+_GRAMMAR = 'a whole number and %, min or day without a space, like "80%", "60min", "2day"; percent from 1 to 99'
 
 
 def parse_renewal(table: Table) -> Renewal:
@@ -28,6 +31,10 @@ def _span(table: Table, name: str, example: str) -> Span:
     if text is None:
         raise table.error(name, _ALL_THREE, f'{name} = "{example}": {_GRAMMAR}')
     span = parse_span(text)
+    if span is None and (minutes := _MINUTES.fullmatch(text)) is not None:
+        meant = f"{minutes[1]}min"
+        table.warn(name, f'"{text}" is taken for "{meant}"; aziot itself refuses it')
+        span = parse_span(meant)
     if span is None:
         raise table.error(name, "is outside the grammar", f'{name} = "{example}": {_GRAMMAR}')
     return span

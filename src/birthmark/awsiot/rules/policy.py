@@ -5,6 +5,7 @@ of one principal to the facts of one connection and answers from memory when it 
 """
 
 import enum
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -166,7 +167,7 @@ class Permissions:
                 allowed = statement
         if allowed is not None:
             return Decision(Outcome.ALLOWED, f"{allowed.place} allows it")
-        return Decision(Outcome.IMPLICIT_DENY, self._why_nothing(low))
+        return Decision(Outcome.IMPLICIT_DENY, self._why_nothing(low, resource))
 
     def _covers(self, statement: Statement, resource: str) -> bool:
         """A variable that is not known makes the statement fit nothing, also under NotResource."""
@@ -185,7 +186,7 @@ class Permissions:
             self._patterns[pattern, risky] = substitute(pattern, self.facts, risky)
         return self._patterns[pattern, risky]
 
-    def _why_nothing(self, action: str) -> str:
+    def _why_nothing(self, action: str, resource: str) -> str:
         if not self.policies:
             return "no policy is attached to the certificate"
         names = ", ".join(policy.name for policy in self.policies)
@@ -195,9 +196,30 @@ class Permissions:
             for statement in policy.statements
             if statement.allows and statement.names(action)
         ]
+        elsewhere = next(
+            (
+                f"{statement.place} names the region {region}, and this server is {_region(resource)}: "
+                f'set region = "{region}" under [aws] in the server\'s configuration'
+                for policy in self.policies
+                for statement in policy.statements
+                if statement.allows and statement.names(action)
+                for region in map(_region, statement.resources)
+                if _REGION.fullmatch(region) and region != _region(resource)
+            ),
+            None,
+        )
+        if elsewhere is not None:
+            return elsewhere
         if about:
             return f"{', '.join(about[:3])} allows the action, but not on this resource or under these conditions"
         return f"no statement of {names} allows it"
+
+
+_REGION = re.compile("[a-z]{2}(-[a-z]+)+-[0-9]")
+
+
+def _region(arn: str) -> str:
+    return [*arn.split(":"), "", "", "", ""][3]
 
 
 _plain = lru_cache(maxsize=4096)(glob_of)

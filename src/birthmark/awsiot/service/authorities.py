@@ -45,7 +45,10 @@ class CaStateError(ConflictError):
 
     code = "awsiot.ca_state"
     cause = "The CA certificate {certificate_id} is ACTIVE."
-    fix = "`aws iot update-ca-certificate --certificate-id {certificate_id} --new-status INACTIVE`, then try again."
+    fix = (
+        "Take it out of use first: `aws iot update-ca-certificate --certificate-id {certificate_id} --new-status "
+        "INACTIVE`"
+    )
 
 
 class NoRegistrationCodeError(NotFoundError):

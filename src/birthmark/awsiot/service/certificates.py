@@ -67,7 +67,9 @@ class CertificateStateError(ConflictError):
 
     code = "awsiot.certificate_state"
     cause = "Certificate {certificate_id} is {status}, and {detail}."
-    fix = "`aws iot update-certificate --certificate-id {certificate_id} --new-status INACTIVE`, then try again."
+    fix = (
+        "Take it out of use first: `aws iot update-certificate --certificate-id {certificate_id} --new-status INACTIVE`"
+    )
 
 
 class CertificateInUseError(ConflictError):

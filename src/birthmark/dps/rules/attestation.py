@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from cryptography.x509.oid import NameOID
+
 from birthmark.auth.sas import check_resource, check_sas, derive_device_key, parse_sas
 from birthmark.dps.model import Authority, Claim, Enrollment, Signer
 from birthmark.errors import ForbiddenError, UnauthenticatedError
@@ -36,7 +38,15 @@ class RegistrationIdMismatchError(AttestationError):
 
     code = "dps.registration_id_mismatch"
     cause = "The client registers as {registration_id}, but its certificate's common name is {common_name}."
-    fix = "Use the certificate's common name as registration id (DPS_X509_REGISTRATION_ID={common_name})."
+    fix = "Register under the certificate's common name: `export DPS_X509_REGISTRATION_ID={common_name}`"
+
+
+class NoNameError(RegistrationIdMismatchError):
+    """A certificate under whose name nobody can register."""
+
+    code = "dps.no_common_name"
+    cause = "The certificate '{subject}' has no common name, which must be the registration id {registration_id}."
+    fix = "Give the device another one, with its own key: `birthmark ca issue {registration_id} --dir ca`"
 
 
 class NotEnrolledError(AttestationError):
@@ -47,7 +57,10 @@ class NotEnrolledError(AttestationError):
         "No individual enrollment is named {registration_id} in scope {scope}, and no enrollment group has a CA that "
         "issued its certificate (issuer: {issuer})."
     )
-    fix = "Put it on record: `birthmark enroll device {registration_id} --cert FILE`, or `birthmark enroll group`."
+    fix = (
+        'Put it on record, with its certificate: `birthmark enroll device --cert "$X509_CERT_FILE"`, or its CA: '
+        "`birthmark enroll group NAME --cert CA-FILE`."
+    )
 
 
 class IntermediateNotSentError(AttestationError):
@@ -56,9 +69,12 @@ class IntermediateNotSentError(AttestationError):
     code = "dps.intermediate_not_sent"
     cause = (
         "The device showed only certificates up to '{subject}'; its issuer '{issuer}' was neither sent nor is it on "
-        "record, so no enrollment group can be found."
+        "record. The CA of the group {group} may be above it."
     )
-    fix = "Append the intermediate certificates to the device's certificate file, after the leaf."
+    fix = (
+        "If it belongs to the group {group}: append the intermediate certificates to the device's certificate file, "
+        'after the leaf. Else enroll the device itself: `birthmark enroll device --cert "$X509_CERT_FILE"`.'
+    )
 
 
 class CertificateMismatchError(AttestationError):
@@ -68,7 +84,7 @@ class CertificateMismatchError(AttestationError):
     cause = "{registration_id} showed the certificate {thumbprint}; its enrollment has {expected} on record."
     fix = (
         "If the certificate was made again, update the enrollment: "
-        "`birthmark enroll device {registration_id} --cert FILE`."
+        '`birthmark enroll device --cert "$X509_CERT_FILE" --update`.'
     )
 
 
@@ -77,7 +93,10 @@ class CaUnverifiedError(AttestationError):
 
     code = "dps.ca_unverified"
     cause = "The CA '{subject}' of enrollment group {group} is not verified."
-    fix = "Prove possession: `birthmark dps ca verify NAME`, or mark it: `birthmark dps ca add NAME FILE --verified`."
+    fix = (
+        "Take your word for it: `birthmark dps ca verify {name} --without-proof`. Or prove it, as Azure asks: "
+        "`birthmark dps ca code {name}`."
+    )
 
 
 class EnrollmentDisabledError(ForbiddenError):
@@ -85,7 +104,10 @@ class EnrollmentDisabledError(ForbiddenError):
 
     code = "dps.enrollment_disabled"
     cause = "The enrollment {enrollment} is disabled."
-    fix = "Enable it again (provisioningStatus enabled), or leave it: a disabled enrollment provisions nobody."
+    fix = (
+        "A disabled enrollment provisions nobody. To enable it again: "
+        '`birthmark enroll device --cert "$X509_CERT_FILE" --update`'
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +121,13 @@ class GroupHit:
 def check_common_name(claim: Claim) -> Certificate:
     """Return the leaf whose common name is the registration id. Raise `AttestationError`."""
     leaf = claim.leaf
+    if leaf is not None and not leaf.subject_cn:
+        raise NoNameError(
+            "The certificate has no common name",
+            registration_id=claim.registration_id,
+            subject=leaf.subject_text,
+            thumbprint=leaf.thumbprint.hex(),
+        )
     if leaf is None:
         raise NoProofError(
             "No certificate was shown",
@@ -110,7 +139,7 @@ def check_common_name(claim: Claim) -> Certificate:
         raise RegistrationIdMismatchError(
             "The registration id is not the certificate's common name",
             registration_id=claim.registration_id,
-            common_name=leaf.subject_cn or "missing",
+            common_name=leaf.subject_cn or "",
             thumbprint=leaf.thumbprint.hex(),
         )
     return leaf
@@ -223,6 +252,36 @@ def find_group(
     )
 
 
+def judge_missing_issuer(
+    missing: IntermediateNotSentError, claim: Claim, signers: Sequence[Signer]
+) -> AttestationError:
+    """Return the refusal for a chain that ends below every CA on record, given the CAs of all groups.
+
+    Advice about the chain is only for whom a group may be meant; to everybody else, the device was never enrolled.
+    """
+    leaf = claim.leaf
+    assert leaf is not None  # noqa: S101 - its issuer is what is missing
+    for signer in signers:
+        if _may_be_above(signer.certificate, leaf):
+            missing.facts = {**missing.facts, "group": signer.group_id}
+            return missing
+    return NotEnrolledError(
+        f"{claim.registration_id} is not enrolled",
+        registration_id=claim.registration_id,
+        scope=claim.id_scope,
+        issuer=leaf.issuer_text,
+        thumbprint=leaf.thumbprint.hex(),
+    )
+
+
+def _may_be_above(ca: Certificate, leaf: Certificate) -> bool:
+    """Say whether nothing speaks against `ca` having certified the leaf's issuer: depth, and the organization."""
+    if ca.extensions.path_length == 0:
+        return False
+    theirs, ours = (name.get_attributes_for_oid(NameOID.ORGANIZATION_NAME) for name in (ca.subject, leaf.issuer))
+    return [one.value for one in theirs] == [one.value for one in ours]
+
+
 def check_verified(
     signer: Signer, bag: Sequence[Certificate], authorities: Sequence[Authority], cache: Signatures, now: datetime
 ) -> None:
@@ -237,7 +296,10 @@ def check_verified(
             break
         current = above
     raise CaUnverifiedError(
-        "The group's CA is not verified", group=signer.group_id, subject=signer.certificate.subject_text
+        "The group's CA is not verified",
+        group=signer.group_id,
+        subject=signer.certificate.subject_text,
+        name=next((a.name for a in authorities if a.certificate == signer.certificate), "NAME"),
     )
 
 

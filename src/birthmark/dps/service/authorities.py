@@ -43,7 +43,10 @@ class NoCodeError(ConflictError):
 
     code = "dps.ca_no_code"
     cause = "No verification code was asked for {name}."
-    fix = "`birthmark dps ca code {name}` gives one out."
+    fix = (
+        'Ask for one and sign it: `birthmark ca verify-possession "$(birthmark dps ca code {name})" --dir ca '
+        "--out proof.pem`"
+    )
 
 
 class Authorities:

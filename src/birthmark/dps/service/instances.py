@@ -19,7 +19,7 @@ class UnknownScopeError(NotFoundError):
 
     code = "dps.unknown_scope"
     cause = "There is no provisioning service with the ID scope {scope} on this server."
-    fix = "Use the scope that `birthmark env` prints as PROVISIONING_IDSCOPE."
+    fix = 'Use the scope of this server: `eval "$(birthmark env)"` sets PROVISIONING_IDSCOPE.'
 
 
 class UnknownInstanceError(NotFoundError):
@@ -27,7 +27,7 @@ class UnknownInstanceError(NotFoundError):
 
     code = "dps.unknown_instance"
     cause = "There is no provisioning service named {name} on this server."
-    fix = "`birthmark dps show` lists them."
+    fix = "Make it: `birthmark dps create {name}`. Those there are: `birthmark dps show`"
 
 
 class InstanceExistsError(ConflictError):
@@ -43,7 +43,7 @@ class ServiceTokenError(UnauthenticatedError):
 
     code = "dps.service_token_refused"
     cause = "The service call came with {shown}; no provisioning service here takes it."
-    fix = "Use the connection string that `birthmark env` prints as PROVISIONING_CONNECTION_STRING."
+    fix = 'Use the connection string of this server: `eval "$(birthmark env)"` sets PROVISIONING_CONNECTION_STRING.'
 
 
 class Instances:

@@ -85,7 +85,11 @@ class Registrations:
         if claim.leaf is None and claim.token:
             return await self._attested(instance, await self._key_group(instance, claim), claim)
         signers, authorities = await self._issuers_of(instance, claim)
-        hit = attestation.find_group(claim, signers, authorities, Signatures(self._signatures), now)
+        try:
+            hit = attestation.find_group(claim, signers, authorities, Signatures(self._signatures), now)
+        except attestation.IntermediateNotSentError as missing:
+            rows = await self._database.all(store.SIGNERS, scope=instance.id_scope)
+            raise attestation.judge_missing_issuer(missing, claim, [store.signer_of(row) for row in rows]) from missing
         group = await self._enrollments.get(instance.id_scope, hit.group_id, is_group=True)
         attestation.check_enabled(group, claim)
         return await self._attested(instance, group, claim)

@@ -143,6 +143,7 @@ class _Engine:
             (self.crypto, "ERR_error_string_n", None, [self.c.c_ulong, text, self.c.c_size_t]),
             (self.ssl, "SSL_CTX_use_certificate_chain_file", number, [pointer, text]),
             (self.ssl, "SSL_CTX_use_PrivateKey", number, [pointer, pointer]),
+            (self.ssl, "SSL_CTX_check_private_key", number, [pointer]),
             (self.ssl, "SSL_CTX_get_options", self.c.c_uint64, [pointer]),
         )
         for library, name, result, arguments in signatures:
@@ -192,7 +193,9 @@ class _Engine:
                 if not key:
                     continue
                 try:
-                    if self.ssl.SSL_CTX_use_PrivateKey(raw, key) != 1:
+                    # A key of another kind than the certificate's is taken, and no certificate would be shown.
+                    is_taken = self.ssl.SSL_CTX_use_PrivateKey(raw, key) == 1
+                    if not is_taken or self.ssl.SSL_CTX_check_private_key(raw) != 1:
                         raise RuntimeError(f"the certificate is not of the key {uri} ({self.problem()})")
                 finally:
                     self.crypto.EVP_PKEY_free(key)

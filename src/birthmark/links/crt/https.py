@@ -9,7 +9,7 @@ from typing import Any
 from awscrt import http, io
 from awscrt.exceptions import AwsCrtError
 
-from birthmark.links.crt.tls import CRT_TIMEOUT_S, client_context, explained
+from birthmark.links.crt.tls import CRT_TIMEOUT_S, awaited, check_trust, client_context, explained
 from birthmark.links.errors import LinkAnswerError, LinkTimeoutError
 from birthmark.links.identity import TokenIdentity, Trust
 from birthmark.links.ports import HttpAnswer
@@ -42,9 +42,9 @@ class CrtHttps:
         options = io.SocketOptions()
         options.connect_timeout_ms = int(self.timeout_s * 1000)
         bootstrap = io.ClientBootstrap.get_or_create_static_default()
-        connection = await asyncio.wrap_future(
-            http.HttpClientConnection.new(target.host, target.port, bootstrap, options, tls)
-        )
+        opening = awaited(http.HttpClientConnection.new(target.host, target.port, bootstrap, options, tls))
+        await check_trust(opening, target.host, target.port, self.trust)
+        connection = await opening
         answer = _Answer()
         try:
             all_headers = {"Host": target.authority, **headers, "Content-Length": str(len(body))}

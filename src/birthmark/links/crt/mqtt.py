@@ -9,7 +9,7 @@ from awscrt import mqtt
 from awscrt.exceptions import AwsCrtError
 
 from birthmark.errors import BirthmarkError
-from birthmark.links.crt.tls import CRT_TIMEOUT_S, client_context, explained
+from birthmark.links.crt.tls import CRT_TIMEOUT_S, awaited, check_trust, client_context, explained
 from birthmark.links.errors import (
     LinkClosedError,
     LinkLostError,
@@ -67,7 +67,7 @@ class CrtMqtt:
         )
         connection.on_message(self._on_message)
         try:
-            answer = await self._answer(connection.connect())
+            answer = await self._answer(connection.connect(), is_first=True)
         except BirthmarkError as problem:
             error = problem
             if isinstance(problem.__cause__, AwsCrtError) and problem.__cause__.name == _REFUSED:
@@ -119,10 +119,12 @@ class CrtMqtt:
             raise LinkClosedError("The connection was not opened.", host=self._host)
         return self._connection
 
-    async def _answer(self, future: "Future[Any]") -> Any:
+    async def _answer(self, future: "Future[Any]", *, is_first: bool = False) -> Any:
         """Wait for awscrt, for the end of the connection, or for too long."""
-        wrapped = asyncio.wrap_future(future)
+        wrapped = awaited(future)
         try:
+            if is_first:
+                await check_trust(wrapped, self._host, self._port, self._trust)
             done, _ = await asyncio.wait(
                 {wrapped, self._over}, timeout=self._timeout_s, return_when=asyncio.FIRST_COMPLETED
             )

@@ -1,7 +1,11 @@
 """awscrt's TLS context for a key in a token, and its errors in plain words."""
 
+import asyncio
+import contextlib
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 from pathlib import Path
+from typing import Any
 
 from awscrt import io
 from awscrt.exceptions import AwsCrtError
@@ -19,6 +23,7 @@ from birthmark.links.errors import (
     TlsFailedError,
 )
 from birthmark.links.identity import TokenIdentity, Trust
+from birthmark.links.openssl.probe import PROBE_AFTER_S, distrust_of
 
 # s2n answers a failed handshake only after 10 to 30 seconds, to tell an attacker nothing by its timing.
 CRT_TIMEOUT_S = 45.0
@@ -52,6 +57,37 @@ def _library(module: Path) -> io.Pkcs11Lib:
     if known is None or known[0] != generation():
         known = _libraries[module] = (generation(), io.Pkcs11Lib(file=str(module)))
     return known[1]
+
+
+def awaited(future: "Future[Any]") -> "asyncio.Future[Any]":
+    """Return a future of this loop with awscrt's result. Leaving it does not cancel awscrt's own, which must not be."""
+    loop = asyncio.get_running_loop()
+    mine: asyncio.Future[Any] = loop.create_future()
+
+    # awscrt's future is an argument here: one that its own callbacks held would be freed late, and with it the token's
+    # session, whose number a later one may have by then.
+    def take(theirs: "Future[Any]") -> None:
+        if mine.done():
+            return
+        if (problem := theirs.exception()) is not None:
+            mine.set_exception(problem)
+        else:
+            mine.set_result(theirs.result())
+
+    def done(theirs: "Future[Any]") -> None:
+        with contextlib.suppress(RuntimeError):  # the loop has ended, and with it whoever would listen
+            loop.call_soon_threadsafe(take, theirs)
+
+    future.add_done_callback(done)
+    return mine
+
+
+async def check_trust(connecting: "asyncio.Future[Any]", host: str, port: int, trust: Trust) -> None:
+    """Raise at once when the server is not trusted, which s2n says only after its delay; else return at once."""
+    await asyncio.wait({connecting}, timeout=PROBE_AFTER_S)
+    if not connecting.done() and (distrust := await distrust_of(host, port, trust)) is not None:
+        connecting.cancel()
+        raise distrust
 
 
 _KEY_GONE = "AWS_ERROR_PKCS11_KEY_NOT_FOUND"

@@ -1,0 +1,50 @@
+"""Before something is written: what does not fit the command, what needs a yes, what can never work."""
+
+import sys
+
+import typer
+
+from birthmark.cli.common import ActionNeededError, UsageError, again, without
+
+
+class OptionNotApplicableError(UsageError):
+    """An option that would have no effect on what was asked."""
+
+    code = "cli.option_not_applicable"
+    cause = "{option} counts {when}; here it would change nothing."
+    fix = "`{without}`"
+
+
+class CannotWorkError(ActionNeededError):
+    """A record that would be refused each time it is used."""
+
+    code = "enroll.cannot_work"
+    cause = "A device with the certificate of '{subject}' would be refused: {detail}."
+    fix = "Give the device another certificate, or put it on record all the same: `{again} --force`"
+
+
+def only(applies: bool, when: str, **options: object) -> None:
+    """Raise `OptionNotApplicableError` for the first of `options` that was given although it does not apply."""
+    for name, value in options.items():
+        if not applies and value not in (None, False, "", []):
+            option = f"--{name.rstrip('_').replace('_', '-')}"
+            rest = without(option, takes_value=value is not True)
+            raise OptionNotApplicableError(f"{option} does not apply.", option=option, when=when, without=rest)
+
+
+def only_typed(applies: bool, when: str, *options: str) -> None:
+    """Do the same for options that may also come from the environment: those count that were typed."""
+    for option in options:
+        if not applies and any(word == option or word.startswith(f"{option}=") for word in sys.argv):
+            rest = without(option, takes_value=True)
+            raise OptionNotApplicableError(f"{option} does not apply.", option=option, when=when, without=rest)
+
+
+def agree(question: str, *, yes: bool, option: str = "--yes") -> None:
+    """Return when the person at the terminal says yes, or said so with an option. Else nothing is done."""
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        facts = {"question": question, "again": again(), "option": option}
+        raise ActionNeededError("Nothing was done: nobody is there to confirm it.", **facts)
+    typer.confirm(question, abort=True, err=True)

@@ -1,0 +1,27 @@
+"""`birthmark completion`: what a shell needs to complete commands and options, sub-commands too."""
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+app = typer.Typer()
+
+
+class Shell(StrEnum):
+    """Shells that can complete."""
+
+    BASH = "bash"
+    ZSH = "zsh"
+    FISH = "fish"
+
+
+@app.command()
+def completion(shell: Annotated[Shell, typer.Argument(help="For which shell.")]) -> None:
+    """Print the completion script of a shell.
+
+    Example: birthmark completion bash > ~/.local/share/bash-completion/completions/birthmark
+    """
+    from typer._completion_shared import get_completion_script
+
+    typer.echo(get_completion_script(prog_name="birthmark", complete_var="_BIRTHMARK_COMPLETE", shell=shell.value))

@@ -1,0 +1,99 @@
+"""Enroll a supplier's shipment: entries to wishes, with every outcome in a tally, also when the run is cut off."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.progress import track
+
+from birthmark.cli.asking import CannotWorkError
+from birthmark.cli.common import INTERRUPTED, again
+from birthmark.cli.manifest import entries_of
+from birthmark.cli.printable import counted
+from birthmark.cli.tally import Tally
+from birthmark.clock import SystemClock
+from birthmark.errors import BirthmarkError, InvalidRequestError
+from birthmark.fleet.bulk import enroll_all
+from birthmark.fleet.doubts import doubts_of
+from birthmark.fleet.journal import Journal, Outcome, refused
+from birthmark.fleet.target import DeviceWish, EnrollmentTarget
+
+
+class NoCertificateError(InvalidRequestError):
+    """A chip that was delivered without a certificate."""
+
+    code = "manifest.no_certificate"
+    cause = "The entry of {unique_id} has no certificate; it cannot be enrolled by one."
+    fix = "Read the certificate from the chip and enroll it: `birthmark element cert --out chip.pem`."
+
+
+@dataclass(frozen=True, slots=True)
+class Shipment:
+    """A manifest and how its entries are judged."""
+
+    file: Path
+    trust: Any
+    total: int
+    needs_common_name: bool
+    force: bool
+
+    def wishes(self, tally: Tally, *, edge: bool, policy: str | None) -> Iterator[DeviceWish]:
+        """Yield what is to be enrolled; what is not goes into the tally at once."""
+        entries = entries_of(self.file, self.trust, quiet=True)
+        console = Console(stderr=True)
+        hidden = tally.as_json or not console.is_terminal
+        for entry in track(entries, "Enrolling", total=self.total, console=console, transient=True, disable=hidden):
+            refusal = self._refusal_of(entry)
+            if refusal is None:
+                yield DeviceWish(entry.device_id, entry.certificate, is_edge=edge, policy=policy)
+            else:
+                tally.add(refusal)
+
+    def _refusal_of(self, entry: Any) -> Outcome | None:
+        if isinstance(entry, BirthmarkError):
+            name = entry.facts.get("unique_id") or f"entry {entry.facts.get('place')}"
+            return refused(name, None, entry, again())
+        if entry.certificate is None:
+            missing = NoCertificateError("The entry has no certificate", unique_id=entry.unique_id)
+            return refused(entry.device_id, None, missing, again())
+        doubts = doubts_of(entry.certificate, SystemClock().now(), needs_common_name=self.needs_common_name)
+        if not doubts or self.force:
+            return None
+        subject, detail = entry.certificate.subject_text, " and ".join(doubts)
+        never = CannotWorkError("The record could never work", subject=subject, detail=detail)
+        return refused(entry.device_id, entry.certificate.thumbprint.hex(), never, again())
+
+
+def enroll_shipment(
+    target: EnrollmentTarget,
+    shipment: Shipment,
+    tally: Tally,
+    *,
+    edge: bool,
+    policy: str | None,
+    journal: Path | None,
+    update: bool,
+    dry_run: bool,
+) -> None:
+    """Enroll all of it and say what became of it, whatever ends the run."""
+    wishes = shipment.wishes(tally, edge=edge, policy=policy)
+    try:
+        with Journal(journal, target.identity if journal else "") as kept:
+            if kept.before:
+                done = counted(kept.before, "outcome")
+                typer.echo(f"An earlier run was cut off after {done}; the target says what is there.", err=True)
+            target.survey(shipment.total)
+            enroll_all(target, wishes, kept, tally.add, update=update, dry_run=dry_run, again=again())
+    except BaseException as ending:
+        is_stopped = isinstance(ending, KeyboardInterrupt)
+        how = f"{'Stopped' if is_stopped else 'Cut off'} after {tally.total} of {counted(shipment.total, 'entry')}"
+        tally.show_refusals()
+        typer.echo(f"{target.description}: {how}: {tally.summary()}. Run it again to go on.", err=True)
+        if is_stopped:
+            raise typer.Exit(INTERRUPTED) from ending
+        raise
+    tally.show_refusals()
+    typer.echo(f"{target.description}: {tally.summary()}.", err=True)

@@ -1,0 +1,94 @@
+"""One refusal, one story: what the server recorded and what a client on this machine noted, told together.
+
+Rows are refusals as JSON: the server's from its ledger, ours from the journal. A journal's row says in `server` whom it
+was about: host, ID scope, data directory or target, as far as the command knew; None when no server took part.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from urllib.parse import urlsplit
+
+Row = dict[str, Any]
+
+_CLOSE = timedelta(seconds=10)
+_SLOW = timedelta(seconds=60)  # a handshake that ends in silence is recorded when its clock has run out
+_NAMES = ("registration_id", "device_id", "thing", "common_name", "client_id", "device")
+
+# The client's code -> how the server's begins when both tell of the same refusal.
+_PAIRS: Mapping[str, tuple[str, ...]] = {
+    "dps.client_failed": ("dps.",),
+    "dps.client_not_found": ("dps.",),
+    "dps.client_refused": ("dps.", "pki.", "sas.", "ca."),
+    "dps.client_rejected": ("dps.", "pki."),
+    "est.refused": ("est.", "pki.", "ca."),
+    "fleet.credentials_refused": ("sas.", "sigv4.", "dps."),
+    "fleet.target_refused": ("dps.", "awsiot.", "pki."),
+    "links.client_certificate_refused": ("tls.", "pki."),
+    "links.lost": ("iothub.", "dps.", "awsiot.", "mqtt.", "net."),
+    "links.mqtt_refused": ("dps.", "iothub.", "awsiot.", "pki.", "sas.", "ca."),
+    "links.mqtt_rejected": ("dps.", "iothub.", "awsiot.", "mqtt."),
+    "links.server_name_mismatch": ("tls.server_not_trusted",),
+    "links.server_untrusted": ("tls.server_not_trusted",),
+    "links.subscription_refused": ("dps.", "iothub.", "awsiot."),
+    "links.tls_failed": ("tls.",),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ThisServer:
+    """Which server the question is about."""
+
+    data: str
+    scope: str | None = None
+    hosts: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(cls, data: str, endpoints: Mapping[str, Any]) -> "ThisServer":
+        """Return the server with these endpoints."""
+        urls = (endpoints["aws"]["endpoint_url"], endpoints["est"]["url"])
+        hosts = {endpoints["dps"]["host"], endpoints["iothub"]["host"], *(urlsplit(url).hostname or "" for url in urls)}
+        return cls(data, endpoints["dps"]["id_scope"], frozenset(hosts))
+
+    def has(self, row: Row) -> bool:
+        """Say whether a journal's row is about this server."""
+        about = row.get("server")
+        if about is None:
+            return True  # it says so: no server took part
+        if about.get("data"):
+            return bool(about["data"] == self.data)
+        if about.get("target"):
+            return self.scope is not None and self.scope in about["target"]
+        if about.get("scope"):
+            return bool(about["scope"] == self.scope)
+        return about.get("host") in self.hosts
+
+
+def joined(server: Sequence[Row], client: Iterable[Row]) -> list[Row]:
+    """Return the stories, the latest first: the server's rows with the client's half in `client`, and single ones."""
+    stories = [dict(row) for row in server]
+    alone: list[Row] = []
+    for row in client:
+        partner = next((story for story in stories if "client" not in story and _is_same(story, row)), None)
+        if partner is None:
+            alone.append(row)
+        else:
+            partner["client"] = {name: row[name] for name in ("at", "code", "message")}
+    return sorted([*stories, *alone], key=lambda row: datetime.fromisoformat(row["at"]), reverse=True)
+
+
+def _is_same(story: Row, row: Row) -> bool:
+    if (tracking_id := row["facts"].get("tracking_id")) is not None and tracking_id == story["id"]:
+        return True
+    if not story["code"].startswith(_PAIRS.get(row["code"], ("-",))):
+        return False
+    apart = abs(datetime.fromisoformat(story["at"]) - datetime.fromisoformat(row["at"]))
+    ours, theirs = _names(row), _names(story)
+    if ours and theirs:
+        return apart <= _CLOSE and bool(ours & theirs)
+    return apart <= (_SLOW if story["code"] == "tls.server_not_trusted" else _CLOSE)
+
+
+def _names(row: Row) -> set[str]:
+    return {row["facts"][name].lower() for name in _NAMES if row["facts"].get(name)}

@@ -1,0 +1,134 @@
+"""The journal of an enrollment: what became of each device, one JSON object a line, for whoever keeps records.
+
+The first line says what the file is and to which target, account and scope it belongs; another file, or the journal of
+another target, is never written to. It tells how far a run came that was cut off. It never stands in for the target:
+what is on record there, only the target says.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from birthmark.errors import BirthmarkError, ConflictError, InvalidRequestError
+from birthmark.fleet.target import Done
+
+FORMAT = "birthmark-enroll-journal/1"
+_MAX_HEADER_BYTES = 4096
+KEPT = frozenset({Done.CREATED, Done.UPDATED, Done.UNCHANGED, Done.REFUSED})
+
+
+class NoJournalError(InvalidRequestError):
+    """A file that something else wrote."""
+
+    code = "enroll.no_journal"
+    cause = "{path} is not a journal of `birthmark enroll`; nothing is added to another program's file."
+    fix = "Name a file that does not exist yet: `{again} --journal {path}.journal`"
+
+
+class OtherTargetsJournalError(ConflictError):
+    """A journal of enrollments that went elsewhere."""
+
+    code = "enroll.journal_of_another_target"
+    cause = "{path} is the journal of {belongs_to}; this run is for {target}."
+    fix = "Give each target its own: `{again} --journal {path}.other`"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one device. `cause`, `fix` and the rest tell of a refusal."""
+
+    device_id: str
+    thumbprint: str | None
+    done: Done
+    code: str | None = None
+    message: str | None = None
+    cause: str | None = None
+    fix: str | None = None
+    about: str = ""
+    """What refusals of one kind have in common: one wrong signer, one missing policy."""
+
+    def as_row(self) -> dict[str, Any]:
+        """Return the stable JSON form."""
+        row: dict[str, Any] = {"device": self.device_id, "thumbprint": self.thumbprint, "outcome": self.done.value}
+        if self.code:
+            row |= {"code": self.code, "message": self.message, "cause": self.cause, "fix": self.fix}
+        return row
+
+
+class Journal:
+    """A file of outcomes that belongs to one target; without a path it keeps nothing."""
+
+    def __init__(self, path: Path | None, target: str) -> None:
+        self._path = path
+        self._target = target
+        self.before = 0
+        """How many outcomes a run wrote that never came to its end."""
+
+    def __enter__(self) -> Self:
+        if self._path is None:
+            return self
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        is_new = not self._path.exists() or self._path.stat().st_size == 0
+        if not is_new:
+            self._check()
+        self._file = self._path.open("a", encoding="utf-8")
+        if is_new:
+            self._write({"format": FORMAT, "target": self._target})
+        elif self._path.read_bytes()[-1:] != b"\n":
+            self._file.write("\n")  # after the line that a kill cut off
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self._path is None:
+            return
+        if kind is None:
+            self._write({"end": "complete"})
+        self._file.close()
+
+    def add(self, outcome: Outcome) -> None:
+        """Keep an outcome, also over a kill."""
+        if self._path is not None and outcome.done in KEPT:
+            self._write(outcome.as_row())
+
+    def _write(self, row: dict[str, Any]) -> None:
+        self._file.write(json.dumps(row) + "\n")
+        self._file.flush()
+
+    def _check(self) -> None:
+        assert self._path is not None  # noqa: S101 - asked by __enter__
+        facts = {"path": self._path}
+        with self._path.open("rb") as file:
+            header = _object(file.readline(_MAX_HEADER_BYTES))
+            if header.get("format") != FORMAT:
+                raise NoJournalError(f"{self._path} is not a journal", **facts)
+            if header.get("target") != self._target:
+                belongs = {"belongs_to": header.get("target"), "target": self._target}
+                raise OtherTargetsJournalError("The journal is another target's", **facts, **belongs)
+            for line in file:
+                row = _object(line)
+                self.before = 0 if "end" in row else self.before + ("outcome" in row)
+
+
+def _object(line: bytes) -> dict[str, Any]:
+    try:
+        found = json.loads(line)
+    except ValueError:
+        return {}  # the line a kill cut off
+    return found if isinstance(found, dict) else {}
+
+
+def refused(device_id: str, thumbprint: str | None, error: BirthmarkError, again: str) -> Outcome:
+    """Return the outcome of a refusal; `again` is the command that its fix may ask to run once more."""
+    error.facts = facts = {"again": again, **error.facts}
+    about = facts.get("reason") or facts.get("detail") or ""
+    return Outcome(
+        device_id,
+        thumbprint,
+        Done.REFUSED,
+        error.code,
+        error.message,
+        error.explain_cause(),
+        error.explain_fix(),
+        facts.get("thumbprint", "") + about,
+    )

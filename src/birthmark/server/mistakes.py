@@ -1,0 +1,92 @@
+"""Every mistake of a configuration at once, each with its line and in words: what msgspec tells is one, in its own.
+
+A mistake that was found is taken out and the rest is read again, until nothing is left to complain about.
+"""
+
+import copy
+import difflib
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+_MAX = 20
+_UNKNOWN = re.compile(r"Object contains unknown field `(?P<key>[^`]*)`(?: - at `\$\.?(?P<at>[^`]*)`)?")
+_WRONG = re.compile(r"(?P<what>.*?) - at `\$\.(?P<at>[^`]*)`")
+_TYPES = re.compile(r"Expected `(?P<wanted>[^`]*)`, got `(?P<got>[^`]*)`")
+_WORDS = {
+    "array": "a list",
+    "bool": "true or false",
+    "float": "a number",
+    "int": "a whole number",
+    "object": "a table",
+    "str": "a text",
+}
+_TABLE = re.compile(r"\s*\[(?P<name>[^\[\]]+)\]\s*(?:#.*)?")
+_KEY = re.compile(r"\s*(?P<name>[A-Za-z0-9_.\"'-]+)\s*=")
+
+
+def mistakes_in(given: Mapping[str, object], kind: type[msgspec.Struct], text: str) -> list[str]:
+    """Return what is wrong with `given`, which was read from `text`; nothing when it can be had as `kind`."""
+    rest: dict[str, Any] = copy.deepcopy(dict(given))
+    found: list[str] = []
+    lines = _lines_of(text)
+    while len(found) < _MAX:
+        try:
+            msgspec.convert(rest, kind)
+        except msgspec.ValidationError as error:
+            path, words = _told(str(error), kind)
+            line = lines.get(path)
+            found.append((f"line {line}: " if line else "") + f"{path or 'the file'} {words}")
+            if not _take_out(rest, path):
+                break
+        else:
+            break
+    return found
+
+
+def _told(message: str, kind: type[msgspec.Struct]) -> tuple[str, str]:
+    """Return the key, dotted, and what is wrong with it."""
+    if (unknown := _UNKNOWN.match(message)) is not None:
+        key, at = unknown["key"], unknown["at"] or ""
+        close = difflib.get_close_matches(key, _keys_at(kind, at), 1)
+        return f"{at}.{key}".lstrip("."), "is not known" + (f"; {close[0]} is" if close else "")
+    if (wrong := _WRONG.match(message)) is None:
+        return "", f"cannot be used: {message}"
+    path = re.sub(r"\[.*", "", wrong["at"])
+    if (types := _TYPES.match(wrong["what"])) is not None:
+        wanted = " or ".join(_WORDS.get(one, one) for one in types["wanted"].split(" | ") if one != "null")
+        return path, f"must be {wanted}, and is {_WORDS.get(types['got'], types['got'])}"
+    pattern = re.search(r"matching regex '(.*)'", wrong["what"])
+    return path, f"does not look like {pattern[1]}" if pattern else f"cannot be used: {wrong['what']}"
+
+
+def _keys_at(kind: Any, at: str) -> list[str]:
+    for name in filter(None, at.split(".")):
+        kind = next((field.type for field in msgspec.structs.fields(kind) if field.encode_name == name), None)
+        if not isinstance(kind, type) or not issubclass(kind, msgspec.Struct):
+            return []
+    return [field.encode_name for field in msgspec.structs.fields(kind)]
+
+
+def _take_out(table: dict[str, Any], path: str) -> bool:
+    *above, last = path.split(".")
+    for name in above:
+        table = table.get(name, {})
+        if not isinstance(table, dict):
+            return False
+    return table.pop(last, None) is not None
+
+
+def _lines_of(text: str) -> dict[str, int]:
+    """Return the first line of each key, dotted."""
+    lines: dict[str, int] = {}
+    table = ""
+    for number, line in enumerate(text.splitlines(), 1):
+        if (header := _TABLE.fullmatch(line)) is not None:
+            table = header["name"].strip() + "."
+            lines.setdefault(table[:-1], number)
+        elif (key := _KEY.match(line)) is not None:
+            lines.setdefault(table + key["name"].strip("\"'"), number)
+    return lines

@@ -1,0 +1,350 @@
+"""For each code: how to provoke it, and the command that is refused. Names in capitals are the scene's files."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from fixes.scene import Scene
+
+from azure_clients import a_file_device
+from pki_builders import a_device
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """`prepare` sets the scene; `act` is refused; the fix's command `number` is typed; then `act` passes.
+
+    With `is_instead` the fix is the corrected command itself, or shows what there is to choose from. With `leads_to`
+    it shows the server's refusal of that code, whose fix is typed next. `stdin` is what a person types into it.
+    """
+
+    act: str
+    prepare: Callable[[Scene], None] = lambda _scene: None
+    is_instead: bool = False
+    leads_to: str | None = None
+    number: int = 0
+    stdin: str | None = None
+
+
+REGISTER = 'birthmark device register --cert "$X509_CERT_FILE" --key "$X509_KEY_FILE"'
+
+
+def device(name: str, **options: object) -> Callable[[Scene], None]:
+    """Make a device with its files in the environment, and the server's variables."""
+
+    def prepare(scene: Scene) -> None:
+        made = a_file_device(scene.directory, name, **options)  # type: ignore[arg-type]
+        scene.environment |= {"X509_CERT_FILE": str(made.certificate_file), "X509_KEY_FILE": str(made.key_file)}
+        scene.must('eval "$(birthmark env)"')
+
+    return prepare
+
+
+def after(first: Callable[[Scene], None], *lines: str) -> Callable[[Scene], None]:
+    def prepare(scene: Scene) -> None:
+        first(scene)
+        for line in lines:
+            scene.must(line)
+
+    return prepare
+
+
+def typed(*lines: str) -> Callable[[Scene], None]:
+    return after(lambda _scene: None, *lines)
+
+
+def enrolled_otherwise(name: str) -> Callable[[Scene], None]:
+    def prepare(scene: Scene) -> None:
+        device(name)(scene)
+        scene.must('birthmark enroll device --cert "$X509_CERT_FILE"')
+        device(name)(scene)
+
+    return prepare
+
+
+def disabled(scene: Scene) -> None:
+    device("fix-disabled")(scene)
+    scene.must('birthmark enroll device --cert "$X509_CERT_FILE"')
+    scene.must(
+        "python3 -c 'import os\n"
+        "from provisioningserviceclient import ProvisioningServiceClient as P\n"
+        'p = P.create_from_connection_string(os.environ["PROVISIONING_CONNECTION_STRING"])\n'
+        'e = p.get_individual_enrollment("fix-disabled")\n'
+        'e.provisioning_status = "disabled"\n'
+        "p.create_or_update(e)'"
+    )
+
+
+def a_ca_of_ones_own(scene: Scene) -> None:
+    scene.must("birthmark ca init --name Fixes --dir ca")
+    scene.must("birthmark dps ca add fixes ca/issuing.pem")
+    scene.must("birthmark enroll group fixes --ca-name fixes")
+    scene.must("birthmark ca issue fix-unverified --dir ca")
+    scene.environment |= {"X509_CERT_FILE": "fix-unverified.cert.pem", "X509_KEY_FILE": "fix-unverified.key.pem"}
+    scene.must('eval "$(birthmark env)"')
+
+
+def an_expired_device(scene: Scene) -> None:
+    from datetime import UTC, datetime, timedelta
+
+    made = a_device(None, "fix-expired", now=datetime.now(UTC) - timedelta(days=3), lifetime=timedelta(days=1))
+    (scene.directory / "old.pem").write_text(made.certificate.pem())
+
+
+def an_open_key(scene: Scene) -> None:
+    device("fix-open")(scene)
+    scene.must('birthmark enroll device --cert "$X509_CERT_FILE"; chmod 0644 "$X509_KEY_FILE"')
+
+
+def a_chip(scene: Scene) -> None:
+    scene.must('eval "$(birthmark element simulate chip)"; birthmark element cert --out chip.pem')
+    scene.must("birthmark element refkey --out chip.key.pem; birthmark enroll device --cert chip.pem")
+    scene.must('eval "$(birthmark env)"')
+
+
+def a_shipment(scene: Scene) -> None:
+    scene.must("birthmark manifest create --out shipment --count 2")
+
+
+def another_servers_journal(scene: Scene) -> None:
+    a_shipment(scene)
+    (scene.directory / "journal").write_text('{"format": "birthmark-enroll-journal/1", "target": "another"}\n')
+
+
+def a_far_profile(scene: Scene) -> None:
+    device("fix-far")(scene)
+
+
+def https_device(name: str) -> Callable[[Scene], None]:
+    def prepare(scene: Scene) -> None:
+        device(name)(scene)
+        assert scene.server is not None
+        dps = scene.server.endpoints["dps"]
+        scene.environment["PROVISIONING_HOST"] = f"{dps['host']}:{dps['https_port']}"
+
+    return prepare
+
+
+WRONG_KEY = 'PROVISIONING_CONNECTION_STRING="${PROVISIONING_CONNECTION_STRING%SharedAccessKey=*}SharedAccessKey=AAAA"'
+MANIFEST = "birthmark enroll manifest shipment/manifest.json --signer shipment/signer.pem --root shipment/root.pem"
+
+SCENARIOS: Mapping[str, Scenario] = {
+    "ca.missing": Scenario("birthmark ca issue gateway --dir nowhere"),
+    "ca.secret_exposed": Scenario(
+        "birthmark ca issue gateway --dir ca",
+        typed("birthmark ca init --name Fixes --dir ca", "chmod 0644 ca/root.key"),
+    ),
+    "cli.action_needed": Scenario(
+        'birthmark enroll device --cert "$X509_CERT_FILE" --profile cloud', a_far_profile, is_instead=True
+    ),
+    "cli.file_exists": Scenario("birthmark manifest create --out shipment --count 2", a_shipment),
+    "cli.option_not_applicable": Scenario(
+        'birthmark enroll device --cert "$X509_CERT_FILE" --policy none', device("fix-option"), is_instead=True
+    ),
+    "dps.ca_unverified": Scenario(REGISTER, a_ca_of_ones_own),
+    "dps.certificate_mismatch": Scenario(REGISTER, enrolled_otherwise("fix-mismatch")),
+    "dps.enrollment_disabled": Scenario(REGISTER, disabled),
+    "dps.not_enrolled": Scenario(REGISTER, device("fix-forgotten")),
+    "dps.registration_id_mismatch": Scenario(
+        REGISTER,
+        after(
+            device("fix-name"),
+            'birthmark enroll device --cert "$X509_CERT_FILE"',
+            "export DPS_X509_REGISTRATION_ID=another",
+        ),
+    ),
+    "dps.unknown_scope": Scenario(
+        REGISTER,
+        after(
+            device("fix-scope"),
+            'birthmark enroll device --cert "$X509_CERT_FILE"',
+            "export PROVISIONING_IDSCOPE=0ne00000000",
+        ),
+    ),
+    "dps.verification_missing": Scenario(
+        "birthmark dps ca verify fixed",
+        typed("birthmark ca init --name Fixed --dir ca", "birthmark dps ca add fixed ca/root.pem"),
+        is_instead=True,
+    ),
+    "enroll.cannot_work": Scenario("birthmark enroll device --cert old.pem", an_expired_device, is_instead=True),
+    "enroll.journal_of_another_target": Scenario(
+        f"{MANIFEST} --journal journal", another_servers_journal, is_instead=True
+    ),
+    "enroll.no_journal": Scenario(f"{MANIFEST} --journal shipment/root.pem", a_shipment, is_instead=True),
+    "fleet.different_record": Scenario(
+        'birthmark enroll device --cert "$X509_CERT_FILE"', enrolled_otherwise("fix-record"), is_instead=True
+    ),
+    "iothub.unknown_device": Scenario(
+        'birthmark device send hello --hub "$PROVISIONING_HOST" --cert "$X509_CERT_FILE" --key "$X509_KEY_FILE"',
+        device("fix-hub-device"),
+    ),
+    "keys.file_exposed": Scenario(REGISTER, an_open_key),
+    "keys.pin_file": Scenario("birthmark element cert", after(a_chip, 'chmod 0644 "$BIRTHMARK_PIN_FILE"')),
+    "keys.pin_file_missing": Scenario(
+        "birthmark element cert", after(a_chip, 'mv "$BIRTHMARK_PIN_FILE" pin.kept'), stdin="pin.kept"
+    ),
+    "keys.reference_key": Scenario(
+        "birthmark device register --cert chip.pem --key chip.key.pem", a_chip, is_instead=True
+    ),
+    "links.server_untrusted": Scenario(
+        REGISTER,
+        after(
+            device("fix-trust"),
+            'birthmark enroll device --cert "$X509_CERT_FILE"',
+            "export SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt",
+        ),
+    ),
+    "operator.server_not_running": Scenario("birthmark hub show", typed("unset BIRTHMARK_DATA")),
+    "tls.server_not_trusted": Scenario(
+        REGISTER,
+        after(
+            device("fix-trust-2"),
+            'birthmark enroll device --cert "$X509_CERT_FILE"',
+            "export SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt",
+        ),
+    ),
+    "agent.config_missing": Scenario("birthmark agent check --offline --config new/config.toml"),
+    "awsiot.access_key_missing": Scenario("birthmark aws key remove AKIANONE", is_instead=True),
+    "awsiot.ca_state": Scenario(
+        'aws iot delete-ca-certificate --certificate-id "$ID"',
+        after(
+            lambda scene: scene.must("birthmark ca init --name Fixes --dir ca") and None,
+            'eval "$(birthmark env)"',
+            "export ID=$(aws iot register-ca-certificate --ca-certificate file://ca/root.pem --set-as-active "
+            "--certificate-mode SNI_ONLY --query certificateId --output text)",
+        ),
+    ),
+    "awsiot.certificate_state": Scenario(
+        'aws iot delete-certificate --certificate-id "$ID"',
+        after(
+            device("fix-aws-state"),
+            "export ID=$(aws iot register-certificate-without-ca --status ACTIVE "
+            '--certificate-pem "file://$X509_CERT_FILE" --query certificateId --output text)',
+        ),
+    ),
+    "awsiot.unknown_ca": Scenario(
+        f"aws iot update-ca-certificate --new-status INACTIVE --certificate-id {'0' * 64}",
+        typed('eval "$(birthmark env)"'),
+        is_instead=True,
+    ),
+    "awsiot.unknown_certificate": Scenario(
+        f"aws iot update-certificate --new-status INACTIVE --certificate-id {'0' * 64}",
+        typed('eval "$(birthmark env)"'),
+        is_instead=True,
+    ),
+    "awsiot.unknown_policy": Scenario(
+        "aws iot delete-policy --policy-name none", typed('eval "$(birthmark env)"'), is_instead=True
+    ),
+    "awsiot.unknown_thing": Scenario(
+        "aws iot update-thing --thing-name fix-thing --attribute-payload attributes={a=b}",
+        typed('eval "$(birthmark env)"'),
+    ),
+    "awsiot.unknown_thing_type": Scenario(
+        "aws iot create-thing --thing-name fix-typed --thing-type-name fix-type", typed('eval "$(birthmark env)"')
+    ),
+    "azure.connection_string_invalid": Scenario(
+        "birthmark enroll list --profile cloud", typed("export PROVISIONING_CONNECTION_STRING=bad")
+    ),
+    "ca.certificate_unknown": Scenario(
+        "birthmark ca revoke none --dir ca", typed("birthmark ca init --name Fixes --dir ca"), is_instead=True
+    ),
+    "ca.exists": Scenario(
+        "birthmark ca init --name Fixes --dir ca", typed("birthmark ca init --name Fixes --dir ca"), is_instead=True
+    ),
+    "device.ca_file_missing": Scenario(
+        REGISTER,
+        after(
+            device("fix-ca-file"),
+            'birthmark enroll device --cert "$X509_CERT_FILE"',
+            "export SSL_CERT_FILE=/nowhere.pem",
+        ),
+    ),
+    "device.dps_not_named": Scenario(
+        REGISTER,
+        after(device("fix-dps"), 'birthmark enroll device --cert "$X509_CERT_FILE"', "unset PROVISIONING_HOST"),
+    ),
+    "device.host_invalid": Scenario(
+        REGISTER,
+        after(device("fix-host"), 'birthmark enroll device --cert "$X509_CERT_FILE"', "export PROVISIONING_HOST=a:b"),
+    ),
+    "dps.ca_exists": Scenario(
+        "birthmark dps ca add twice ca/root.pem",
+        typed(
+            "birthmark ca init --name Fixes --dir other",
+            "birthmark dps ca add twice other/root.pem",
+            "birthmark ca init --name Fixes --dir ca",
+        ),
+    ),
+    "dps.ca_no_code": Scenario(
+        "birthmark dps ca verify uncoded proof.pem",
+        typed(
+            "birthmark ca init --name Fixes --dir ca",
+            "birthmark dps ca add uncoded ca/root.pem",
+            "birthmark ca verify-possession 00 --dir ca --out proof.pem",
+        ),
+    ),
+    "dps.client_refused": Scenario(
+        f"{REGISTER} --transport https", https_device("fix-refused"), leads_to="dps.not_enrolled"
+    ),
+    "dps.unknown_instance": Scenario("birthmark dps link birthmark --dps fix-dps"),
+    "enroll.not_a_ca": Scenario(
+        'birthmark enroll group fix-group --cert "$X509_CERT_FILE"', device("fix-leaf"), is_instead=True
+    ),
+    "est.bootstrap_ca_unknown": Scenario(f"birthmark est bootstrap remove {'0' * 64}", is_instead=True),
+    "est.password_wrong": Scenario(
+        'curl -sSf --cacert "$SSL_CERT_FILE" -u fix-edge:wrong -H "Content-Type: application/pkcs10" --data x '
+        "https://$PROVISIONING_HOST:8085/.well-known/est/simpleenroll",
+        typed('eval "$(birthmark env)"'),
+        is_instead=True,
+    ),
+    "est.user_exists": Scenario(
+        "birthmark est user add fix-user --any-name", typed("birthmark est user add fix-user --any-name")
+    ),
+    "est.user_unknown": Scenario("birthmark est user remove none", is_instead=True),
+    "fleet.credentials_refused": Scenario(
+        "birthmark enroll list --profile cloud", after(device("fix-key"), f"export {WRONG_KEY}")
+    ),
+    "fleet.no_such_record": Scenario("birthmark enroll remove none", is_instead=True),
+    "fleet.profile_invalid": Scenario("birthmark enroll list --profile none", is_instead=True),
+    "iothub.unknown_hub": Scenario("birthmark dps link fix-hub"),
+    "links.mqtt_refused": Scenario(REGISTER, device("fix-connack"), leads_to="dps.not_enrolled"),
+    "sas.signature_mismatch": Scenario(
+        "birthmark enroll list --profile cloud", after(device("fix-sas"), f"export {WRONG_KEY}")
+    ),
+    "server.data_directory_in_use": Scenario(
+        'birthmark serve --data "$BIRTHMARK_DATA" --listen 127.9.9.9', is_instead=True
+    ),
+    "sigv4.signature_mismatch": Scenario(
+        "aws iot list-things", typed('eval "$(birthmark env)"', "export AWS_SECRET_ACCESS_KEY=wrong")
+    ),
+    "sigv4.unknown_access_key": Scenario(
+        "aws iot list-things", typed('eval "$(birthmark env)"', "export AWS_ACCESS_KEY_ID=AKIANONE")
+    ),
+    "cli.command_line": Scenario("birthmark none --json", is_instead=True),
+    "dps.client_not_found": Scenario(
+        f'{REGISTER} --transport https --host "$PROVISIONING_HOST:8443"',
+        after(
+            device("fix-https-scope"),
+            'birthmark enroll device --cert "$X509_CERT_FILE"',
+            "export PROVISIONING_IDSCOPE=0ne00000000",
+        ),
+        leads_to="dps.unknown_scope",
+    ),
+    "dps.instance_exists": Scenario("birthmark dps create birthmark", is_instead=True),
+    "dps.service_token_refused": Scenario(
+        "birthmark enroll list --profile cloud",
+        after(
+            device("fix-policy"),
+            'export PROVISIONING_CONNECTION_STRING="${PROVISIONING_CONNECTION_STRING/KeyName=/KeyName=not-}"',
+        ),
+    ),
+    "dps.unknown_ca": Scenario("birthmark dps ca code none", is_instead=True),
+    "elements.data_missing": Scenario("birthmark element show --object none", a_chip, is_instead=True),
+    "elements.no_reference_key": Scenario(
+        "birthmark element refkey extra", after(a_chip, "birthmark element keygen extra"), is_instead=True
+    ),
+    "elements.selector_invalid": Scenario("birthmark element cert id:zz", a_chip, is_instead=True),
+    "enroll.ca_not_named": Scenario("birthmark enroll group fix-no-ca", is_instead=True),
+    "enroll.certificate_not_named": Scenario("birthmark enroll device", a_chip, is_instead=True),
+    "iothub.hub_exists": Scenario("birthmark hub create birthmark --host other.example", is_instead=True),
+    "keys.key_not_found": Scenario("birthmark element cert none", a_chip, is_instead=True),
+}

@@ -1,0 +1,40 @@
+"""Each fix of each refusal works as it is typed: the refusal is provoked, its fix typed, and the action passes."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fixes.scenarios import SCENARIOS, Scenario
+from fixes.scene import a_scene, commands_in, fix_shown
+
+from servers import RunningServer, a_server
+
+pytestmark = pytest.mark.system
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    with a_server(tmp_path_factory.mktemp("server")) as running:
+        yield running
+
+
+@pytest.mark.parametrize(("code", "scenario"), SCENARIOS.items(), ids=SCENARIOS)
+def test_the_fix_works_as_it_is_typed(server: RunningServer, tmp_path: Path, code: str, scenario: Scenario) -> None:
+    scene = a_scene(tmp_path, server)
+    scenario.prepare(scene)
+    refused = scene.type(scenario.act)
+    assert refused.returncode != 0, refused.stdout
+    fix = scene.fix_of(code, refused)
+    commands = commands_in(fix)
+    assert len(commands) > scenario.number, fix
+    place = next((n for n, command in enumerate(commands) if str(server.data) in command), scenario.number)
+    typed = None if scenario.stdin is None else (tmp_path / scenario.stdin).read_text()
+    done = scene.type(commands[place], typed)
+    assert done.returncode == 0, f"{commands[place]}\n{done.stdout}{done.stderr}"
+    if scenario.leads_to is not None:
+        (command, *_) = commands_in(fix_shown(done.stdout, scenario.leads_to))
+        next_done = scene.type(command)
+        assert next_done.returncode == 0, f"{command}\n{next_done.stdout}{next_done.stderr}"
+    if not scenario.is_instead:
+        again = scene.type(scenario.act)
+        assert again.returncode == 0, f"{fix}\n{again.stdout}{again.stderr}"

@@ -1,0 +1,154 @@
+"""`birthmark enroll` tells the truth about what is on record, asks before it makes what cannot work, undoes halves."""
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
+
+from azure_clients import a_file_device
+from pki_builders import a_device
+from servers import RunningServer, a_server
+
+pytestmark = pytest.mark.system
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    with a_server(tmp_path_factory.mktemp("server")) as running:
+        running.run("manifest", "create", "--out", str(running.data.parent / "shipment"), "--count", "5")
+        yield running
+
+
+def shipment(server: RunningServer, *more: str) -> list[str]:
+    at = server.data.parent / "shipment"
+    trust = ["--signer", str(at / "signer.pem"), "--root", str(at / "root.pem")]
+    return ["enroll", "manifest", str(at / "manifest.json"), *trust, *more]
+
+
+@pytest.mark.parametrize("cloud", ["azure", "aws"])
+def test_a_shipment_is_created_then_unchanged_and_what_was_removed_is_created_again(
+    server: RunningServer, cloud: str
+) -> None:
+    line = shipment(server, "--to", cloud, "--journal", str(server.data.parent / f"{cloud}.journal"))
+    assert "5 created." in server.run(*line).stderr
+    assert "5 unchanged." in server.run(*line).stderr
+    name = server.rows("enroll", "list", "--to", cloud)[0]["name"]
+    server.run("enroll", "remove", name, "--to", cloud)
+    assert "1 created, 4 unchanged." in server.run(*line).stderr
+    assert len(server.rows("enroll", "list", "--to", cloud)) == 5
+
+
+def test_a_fresh_server_has_nothing_and_is_told_everything(server: RunningServer, tmp_path: Path) -> None:
+    journal = tmp_path / "journal"
+    server.run(*shipment(server, "--journal", str(journal)))
+    with a_server(tmp_path) as fresh:
+        done = fresh.run(*shipment(server, "--journal", str(journal)), check=False)
+        assert done.returncode == 1
+        assert "enroll.journal_of_another_target" in done.stderr
+        assert "5 created." in fresh.run(*shipment(server)).stderr
+        assert len(fresh.rows("enroll", "list")) == 5
+
+
+def test_a_certificate_is_never_appended_to_as_if_it_were_a_journal(server: RunningServer, tmp_path: Path) -> None:
+    device = a_file_device(tmp_path, "bystander")
+    before = device.certificate_file.read_bytes()
+    done = server.run(*shipment(server, "--journal", str(device.certificate_file)), check=False)
+    assert done.returncode == 1
+    assert "enroll.no_journal" in done.stderr
+    assert device.certificate_file.read_bytes() == before
+
+
+def test_looking_before_creating_leaves_no_refusal(tmp_path: Path) -> None:
+    with a_server(tmp_path) as server:
+        for cloud in ("azure", "aws"):
+            device = a_file_device(tmp_path, f"quiet-{cloud}")
+            server.run("enroll", "device", "--to", cloud, "--cert", str(device.certificate_file))
+        done = server.run("why", check=False)
+        assert "Nothing was refused." in done.stderr + done.stdout
+        assert done.returncode == 0
+
+
+NOW = datetime.now(UTC)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "told"),
+    [
+        ("old", {"now": NOW - timedelta(days=2), "lifetime": timedelta(days=1)}, "expired"),
+        ("weak", {"now": NOW, "key": generate_private_key(65537, 1024)}, "1024 bits"),
+    ],
+)
+def test_what_can_never_work_needs_force(
+    server: RunningServer, tmp_path: Path, name: str, options: dict, told: str
+) -> None:
+    file = tmp_path / "device.pem"
+    file.write_text(a_device(None, name, **options).certificate.pem())
+    line = ["enroll", "device", "--cert", str(file)]
+    done = server.run(*line, check=False)
+    assert done.returncode == 6
+    assert told in done.stderr
+    assert name not in {row["name"] for row in server.rows("enroll", "list")}
+    assert "created" in server.run(*line, "--force").stdout
+
+
+def test_the_name_is_the_device_id_and_the_registration_id_is_the_common_name(
+    server: RunningServer, tmp_path: Path
+) -> None:
+    device = a_file_device(tmp_path, "common-name")
+    row = json.loads(server.run("enroll", "device", "Pump7", "--cert", str(device.certificate_file), "--json").stdout)
+    assert (row["device"], row["registration_id"]) == ("Pump7", "common-name")
+    assert "common-name" in {row["name"] for row in server.rows("enroll", "list")}
+    line = ["device", "register", "--cert", str(device.certificate_file), "--key", str(device.key_file)]
+    registered = server.run(*line, "--json", **server.environment)
+    assert json.loads(registered.stdout)["device_id"] == "Pump7"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        ["enroll", "device", "--cert", "CERT", "--policy", "p"],
+        ["enroll", "device", "--cert", "CERT", "--edge", "--to", "aws"],
+        ["enroll", "remove", "x", "--group", "--to", "aws"],
+        ["enroll", "manifest", "MANIFEST", "--journal", "j", "--dry-run"],
+    ],
+    ids=" ".join,
+)
+def test_an_option_that_does_not_apply_is_wrong_usage(server: RunningServer, tmp_path: Path, line: list[str]) -> None:
+    files = {"CERT": str(a_file_device(tmp_path, "any").certificate_file)}
+    files["MANIFEST"] = str(server.data.parent / "shipment" / "manifest.json")
+    done = server.run(*(files.get(word, word) for word in line), check=False)
+    assert done.returncode == 2
+    assert "cli.option_not_applicable" in done.stderr
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", '{"a": [1]}'])
+def test_a_json_without_entries_is_no_success(server: RunningServer, tmp_path: Path, content: str) -> None:
+    file = tmp_path / "other.json"
+    file.write_text(content)
+    done = server.run("enroll", "manifest", str(file), check=False)
+    assert done.returncode not in {0, 2}
+    assert "Fix:" in done.stderr
+
+
+def test_a_missing_policy_leaves_nothing_behind(server: RunningServer, tmp_path: Path) -> None:
+    device = a_file_device(tmp_path, "half-done")
+    line = ["enroll", "device", "--to", "aws", "--cert", str(device.certificate_file), "--policy", "missing"]
+    done = server.run(*line, check=False)
+    assert done.returncode == 3
+    assert "fleet.reference_missing" in done.stderr
+    assert "half-done" not in {row["thing"] for row in server.rows("aws", "things")}
+    thumbprint = device.holder.certificate.thumbprint.hex()
+    assert thumbprint not in server.run("aws", "certificates", "--json").stdout
+
+
+def test_refusals_of_one_kind_are_told_once_with_cause_and_fix(server: RunningServer) -> None:
+    at = server.data.parent / "shipment"
+    done = server.run("enroll", "manifest", str(at / "manifest.json"), check=False)
+    assert done.returncode == 7
+    assert done.stderr.count("manifest.signer_unknown") == 1
+    assert "Refused 5 devices" in done.stderr
+    for word in ("Why: ", "Fix: ", "5 refused"):
+        assert word in done.stderr

@@ -1,0 +1,26 @@
+"""What speaks against a certificate before it is put on record."""
+
+from datetime import timedelta
+
+from birthmark.fleet.doubts import doubts_of
+from fakes import NOON
+from pki_builders import a_ca, a_device, an_rsa_key
+
+
+def test_a_good_certificate_raises_no_doubt() -> None:
+    assert doubts_of(a_device(a_ca()).certificate, NOON, needs_common_name=True) == []
+
+
+def test_an_expired_certificate_raises_a_doubt() -> None:
+    device = a_device(lifetime=timedelta(hours=1)).certificate
+    assert "expired" in doubts_of(device, NOON + timedelta(hours=1), needs_common_name=True)[0]
+
+
+def test_a_certificate_from_the_future_raises_a_doubt() -> None:
+    device = a_device(now=NOON + timedelta(days=2)).certificate
+    assert "not valid before" in doubts_of(device, NOON, needs_common_name=True)[0]
+
+
+def test_a_weak_rsa_key_raises_a_doubt() -> None:
+    device = a_device(key=an_rsa_key(1024)).certificate
+    assert "1024 bits" in doubts_of(device, NOON, needs_common_name=True)[0]

@@ -1,0 +1,107 @@
+"""A journal belongs to one target, tells what a run did, and never stands in for the target's word."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from birthmark.fleet.bulk import enroll_all
+from birthmark.fleet.journal import Journal, NoJournalError, OtherTargetsJournalError, Outcome
+from birthmark.fleet.target import DeviceWish, Done, Record
+from pki_builders import a_device
+
+HERE, THERE = "Azure DPS a scope 1", "Azure DPS a scope 2"
+
+
+class MemoryTarget:
+    """Enrollment records in a dictionary."""
+
+    description = "memory"
+    identity = HERE
+
+    def __init__(self) -> None:
+        self.on_record: dict[str, str] = {}
+
+    def survey(self, count: int) -> None:
+        del count
+
+    def enroll(self, wish: DeviceWish, *, update: bool, dry_run: bool) -> Done:
+        del update, dry_run
+        thumbprint = wish.certificate.thumbprint.hex()
+        if self.on_record.get(wish.device_id) == thumbprint:
+            return Done.UNCHANGED
+        self.on_record[wish.device_id] = thumbprint
+        return Done.CREATED
+
+    def records(self) -> Iterator[Record]:
+        raise NotImplementedError
+
+    def remove(self, name: str, *, is_group: bool) -> None:
+        del is_group
+        del self.on_record[name]
+
+
+WISHES = [DeviceWish(name, a_device(common_name=name).certificate) for name in ("a", "b", "c")]
+
+
+def enroll(target: MemoryTarget, journal: Path) -> dict[str, Done]:
+    told: list[Outcome] = []
+    with Journal(journal, target.identity) as kept:
+        enroll_all(target, WISHES, kept, told.append, update=False, dry_run=False)
+    return {outcome.device_id: outcome.done for outcome in told}
+
+
+def test_what_was_removed_at_the_target_is_made_again_whatever_the_journal_says(tmp_path: Path) -> None:
+    target = MemoryTarget()
+    enroll(target, tmp_path / "journal")
+    target.remove("b", is_group=False)
+    assert enroll(target, tmp_path / "journal") == {"a": Done.UNCHANGED, "b": Done.CREATED, "c": Done.UNCHANGED}
+
+
+def test_a_journal_is_refused_for_another_target_and_stays_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    enroll(MemoryTarget(), path)
+    before = path.read_bytes()
+    with pytest.raises(OtherTargetsJournalError), Journal(path, THERE):
+        pass
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("content", ["-----BEGIN CERTIFICATE-----\n", "[]", '{"device": "a", "outcome": "created"}\n'])
+def test_a_file_that_is_no_journal_is_never_written_to(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "file"
+    path.write_text(content)
+    with pytest.raises(NoJournalError), Journal(path, HERE):
+        pass
+    assert path.read_text() == content
+
+
+def test_the_journal_tells_how_far_a_run_came_that_was_cut_off(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    journal = Journal(path, HERE)
+    journal.__enter__()
+    journal.add(Outcome("a", "00", Done.CREATED))
+    journal.__exit__(KeyboardInterrupt)
+    with path.open("a") as file:
+        file.write('{"device": "b", "outc')
+    with Journal(path, HERE) as journal:
+        assert journal.before == 1
+        journal.add(Outcome("b", "00", Done.CREATED))
+    with Journal(path, HERE) as journal:
+        assert journal.before == 0
+    rows = [line for line in path.read_text().splitlines() if line != '{"device": "b", "outc']
+    assert [json.loads(row).get("device") for row in rows] == [None, "a", "b", None, None]
+
+
+def test_what_was_under_way_when_the_run_is_stopped_is_told_and_journaled(tmp_path: Path) -> None:
+    target, told = MemoryTarget(), []
+
+    def wishes() -> Iterator[DeviceWish]:
+        yield from WISHES
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), Journal(tmp_path / "journal", HERE) as journal:
+        enroll_all(target, wishes(), journal, told.append, update=False, dry_run=False, workers=1)
+    assert {outcome.device_id for outcome in told} == set(target.on_record)
+    assert (tmp_path / "journal").read_text().count('"outcome"') == len(told)

@@ -24,6 +24,7 @@ from birthmark.cli.asking import only_typed
 from birthmark.cli.common import ACTION_NEEDED, FAILED, WRONG_USAGE, certificate_row, emit, refusals_shown
 from birthmark.cli.identity import JsonOption
 from birthmark.cli.journal import note
+from birthmark.cli.printable import printable
 from birthmark.clock import SystemClock, SystemEntropy
 from birthmark.errors import BirthmarkError
 from birthmark.links import Identity, Links, Trust, open_links
@@ -89,7 +90,7 @@ def _working(config: Path | None, root: Path) -> Iterator[Agent]:
     places.prepare()
     with locked(places.lock), _agent(config, root) as agent:
         for warning in agent.config.warnings:
-            typer.echo(f"{agent.config.file}:{warning.line}: {warning.key} {warning.detail}", err=True)
+            typer.echo(printable(f"{agent.config.file}:{warning.line}: {warning.key} {warning.detail}"), err=True)
         yield agent
 
 
@@ -115,7 +116,7 @@ def check(
         if as_json:
             typer.echo(json.dumps({"id": one.id, "result": one.result, "details": one.details}))
         else:
-            typer.echo(f"{_SIGNS[one.result]:<8} {one.id}" + (f": {one.details}" if one.details else ""))
+            typer.echo(printable(f"{_SIGNS[one.result]:<8} {one.id}" + (f": {one.details}" if one.details else "")))
     bad = {Result.ERROR, Result.WARNING} if warnings_as_errors else {Result.ERROR}
     if any(one.result in bad for one in found):
         raise typer.Exit(FAILED)
@@ -154,7 +155,9 @@ def run(
         if as_json:
             typer.echo(json.dumps({"at": now, "event": event, **facts}))
         else:
-            typer.echo(f"{now[11:19]}  {event}" + "".join(f"  {name} {value}" for name, value in facts.items()))
+            typer.echo(
+                printable(f"{now[11:19]}  {event}" + "".join(f"  {name} {value}" for name, value in facts.items()))
+            )
         typer.get_text_stream("stdout").flush()
 
     async def body(agent: Agent) -> None:
@@ -262,7 +265,8 @@ def _told(config: Path | None, root: Path, order: Order, sign: str, as_json: boo
                 return True
             if agent.state.failures > before.failures and agent.state.error is not None:
                 error = agent.state.error
-                typer.echo(f"{error.message}\n  Why: {error.cause}\n  Fix: {error.fix}\n  Code: {error.code}", err=True)
+                for line in (error.message, f"  Why: {error.cause}", f"  Fix: {error.fix}", f"  Code: {error.code}"):
+                    typer.echo(printable(line), err=True)
                 raise typer.Exit(FAILED)
         _pause()
     typer.echo("The agent was told and has not answered yet; see: birthmark agent status", err=True)

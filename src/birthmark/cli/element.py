@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from birthmark.cli.asking import only, only_typed
 from birthmark.cli.common import about, certificate_row, emit, refusals_shown, write_result
+from birthmark.cli.printable import printable
 from birthmark.clock import SystemClock, SystemEntropy
 from birthmark.elements import exec as element_exec
 from birthmark.elements.element import Element
@@ -376,7 +377,9 @@ def _list_one(module: Path | None, info: TokenInfo, pin: Pin | None, as_json: bo
         more = {"serial": info.serial, "manufacturer": info.manufacturer, "model": info.model}
         emit(as_json, {"kind": "token", **about, **more})
     else:
-        typer.echo(f"{info.label}  slot {info.slot_id}  {profile_of(info.label).title}  ({info.manufacturer})")
+        typer.echo(
+            printable(f"{info.label}  slot {info.slot_id}  {profile_of(info.label).title}  ({info.manufacturer})")
+        )
     if info.needs_pin and pin is None:
         typer.echo("  give --pin-file to see what is in it", err=True)
         return
@@ -388,7 +391,7 @@ def _list_one(module: Path | None, info: TokenInfo, pin: Pin | None, as_json: bo
             else:
                 guarded = "  never extractable" if item.is_guarded else ""
                 name = item.label + (f" ({item.object_id})" if item.object_id else "")
-                typer.echo(f"  {item.kind:<12} {name:<28} {item.detail}{guarded}")
+                typer.echo(printable(f"  {item.kind:<12} {name:<28} {item.detail}{guarded}"))
 
 
 def _remembered(element: Element) -> Any:

@@ -34,7 +34,7 @@ class KeyFileIsCertificateError(KeyFileInvalidError):
 
     code = "keys.file_is_certificate"
     cause = "{path} holds a certificate where the private key belongs: the two files are swapped."
-    fix = "Exchange the two file names: X509_CERT_FILE names the certificate, X509_KEY_FILE the key."
+    fix = 'Exchange the two file names: `export X509_CERT_FILE="$X509_KEY_FILE" X509_KEY_FILE="$X509_CERT_FILE"`.'
 
 
 class KeyFileExposedError(PolicyError):

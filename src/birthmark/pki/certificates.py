@@ -70,7 +70,7 @@ class CertificateKeySwappedError(CertificateInvalidError):
 
     code = "pki.certificate_key_swapped"
     cause = "This is a private key where a certificate belongs: the certificate and key files are swapped."
-    fix = "Exchange the two file names: X509_CERT_FILE names the certificate, X509_KEY_FILE the key."
+    fix = 'Exchange the two file names: `export X509_CERT_FILE="$X509_KEY_FILE" X509_KEY_FILE="$X509_CERT_FILE"`.'
 
 
 class CertificateIsRequestError(CertificateInvalidError):

@@ -20,6 +20,11 @@ from birthmark.pki.names import MAX_COMMON_NAME_BYTES, common_name_of, text_of
 from birthmark.pki.weak_keys import has_roca_pattern
 
 MAX_CSR_BYTES = 32 * 1024
+MAKE_ANEW = (
+    "Make the request anew, here with a new key: `openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes "
+    "-keyout new.key -subj /CN=device-1 -out device.csr`."
+)
+"""A fix for whatever is wrong with a request; `birthmark element csr` does the same in a chip."""
 MIN_RSA_BITS, MAX_RSA_BITS, RSA_EXPONENT = 2048, 4096, 65537
 CHANGE_SUBJECT_NAME = ObjectIdentifier("1.3.6.1.5.5.7.7.36")
 PublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey
@@ -47,7 +52,7 @@ class CsrMalformedError(CsrRefusedError):
 
     code = "pki.csr_malformed"
     cause = "The data is not a readable certificate request: {detail}."
-    fix = "Send a PKCS#10 request, as `openssl req -in FILE -noout -text` shows it."
+    fix = MAKE_ANEW
 
 
 class CsrTooLargeError(CsrRefusedError):
@@ -55,7 +60,7 @@ class CsrTooLargeError(CsrRefusedError):
 
     code = "pki.csr_too_large"
     cause = "The request has {size} bytes; the limit is 32768."
-    fix = "Leave out what is not needed."
+    fix = f"Leave out what is not needed. {MAKE_ANEW}"
 
 
 class CsrSignatureInvalidError(CsrRefusedError):
@@ -63,7 +68,7 @@ class CsrSignatureInvalidError(CsrRefusedError):
 
     code = "pki.csr_signature_invalid"
     cause = "The request's signature does not fit its public key, so it proves no possession of the private key."
-    fix = "Make the request anew. With a secure element, check that certificate slot and key slot belong together."
+    fix = f"{MAKE_ANEW} With a secure element, check that certificate slot and key slot belong together."
 
 
 class CsrHashRefusedError(CsrRefusedError):
@@ -71,7 +76,7 @@ class CsrHashRefusedError(CsrRefusedError):
 
     code = "pki.csr_hash_refused"
     cause = "The request is signed with {hash}; accepted are SHA-256, SHA-384 and SHA-512."
-    fix = "Make the request with SHA-256: `openssl req -new -sha256 …`."
+    fix = MAKE_ANEW
 
 
 class CsrKeyTypeRefusedError(CsrRefusedError):
@@ -79,7 +84,7 @@ class CsrKeyTypeRefusedError(CsrRefusedError):
 
     code = "pki.csr_key_type_refused"
     cause = "The key is {key}; accepted are EC P-256, EC P-384 and RSA of 2048 to 4096 bits."
-    fix = "Generate one of these: `birthmark element keygen` or `openssl ecparam -genkey -name prime256v1`."
+    fix = MAKE_ANEW
 
 
 class CsrKeySizeRefusedError(CsrRefusedError):
@@ -87,7 +92,7 @@ class CsrKeySizeRefusedError(CsrRefusedError):
 
     code = "pki.csr_key_size_refused"
     cause = "The RSA key has {bits} bits and exponent {exponent}; accepted are 2048 to 4096 bits and 65537."
-    fix = "Generate a key of 2048 bits, or an EC P-256 key."
+    fix = MAKE_ANEW
 
 
 class CsrKeyWeakError(CsrRefusedError):
@@ -103,7 +108,7 @@ class CsrSubjectInvalidError(CsrRefusedError):
 
     code = "pki.csr_subject_invalid"
     cause = "The request's subject cannot be used: {detail}."
-    fix = "Give the request a common name of 1 to 64 printable characters: the device id."
+    fix = f"Name the device: a common name of 1 to 64 printable characters. {MAKE_ANEW}"
 
 
 class CsrExtensionRefusedError(CsrRefusedError):
@@ -111,7 +116,7 @@ class CsrExtensionRefusedError(CsrRefusedError):
 
     code = "pki.csr_extension_refused"
     cause = "The request asks for the critical extension {oid}, which is not issued here."
-    fix = "Leave the extension out, or do not mark it critical."
+    fix = f"Leave the extension out, or do not mark it critical. {MAKE_ANEW}"
 
 
 @dataclass(frozen=True, slots=True)

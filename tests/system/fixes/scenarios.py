@@ -1,55 +1,12 @@
 """For each code: how to provoke it, and the command that is refused. Names in capitals are the scene's files."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
+from fixes.pki_scenarios import PKI
+from fixes.scenario import REGISTER, Scenario, after, device, typed
 from fixes.scene import Scene
 
-from azure_clients import a_file_device
 from pki_builders import a_device
-
-
-@dataclass(frozen=True)
-class Scenario:
-    """`prepare` sets the scene; `act` is refused; the fix's command `number` is typed; then `act` passes.
-
-    With `is_instead` the fix is the corrected command itself, or shows what there is to choose from. With `leads_to`
-    it shows the server's refusal of that code, whose fix is typed next. `stdin` is what a person types into it.
-    """
-
-    act: str
-    prepare: Callable[[Scene], None] = lambda _scene: None
-    is_instead: bool = False
-    leads_to: str | None = None
-    number: int = 0
-    stdin: str | None = None
-
-
-REGISTER = 'birthmark device register --cert "$X509_CERT_FILE" --key "$X509_KEY_FILE"'
-
-
-def device(name: str, **options: object) -> Callable[[Scene], None]:
-    """Make a device with its files in the environment, and the server's variables."""
-
-    def prepare(scene: Scene) -> None:
-        made = a_file_device(scene.directory, name, **options)  # type: ignore[arg-type]
-        scene.environment |= {"X509_CERT_FILE": str(made.certificate_file), "X509_KEY_FILE": str(made.key_file)}
-        scene.must('eval "$(birthmark env)"')
-
-    return prepare
-
-
-def after(first: Callable[[Scene], None], *lines: str) -> Callable[[Scene], None]:
-    def prepare(scene: Scene) -> None:
-        first(scene)
-        for line in lines:
-            scene.must(line)
-
-    return prepare
-
-
-def typed(*lines: str) -> Callable[[Scene], None]:
-    return after(lambda _scene: None, *lines)
 
 
 def enrolled_otherwise(name: str) -> Callable[[Scene], None]:
@@ -128,6 +85,7 @@ WRONG_KEY = 'PROVISIONING_CONNECTION_STRING="${PROVISIONING_CONNECTION_STRING%Sh
 MANIFEST = "birthmark enroll manifest shipment/manifest.json --signer shipment/signer.pem --root shipment/root.pem"
 
 SCENARIOS: Mapping[str, Scenario] = {
+    **PKI,
     "ca.missing": Scenario("birthmark ca issue gateway --dir nowhere"),
     "ca.secret_exposed": Scenario(
         "birthmark ca issue gateway --dir ca",

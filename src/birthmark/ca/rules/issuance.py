@@ -3,7 +3,7 @@
 from birthmark.auth.principals import Principal, PrincipalKind
 from birthmark.ca.model import Standing, key_digest
 from birthmark.errors import ConflictError, ForbiddenError, PolicyError
-from birthmark.pki.csr import CertificateRequest
+from birthmark.pki.csr import MAKE_ANEW, CertificateRequest
 from birthmark.pki.names import fold
 from birthmark.pki.profiles import Profile
 
@@ -13,7 +13,7 @@ class NoCommonNameError(PolicyError):
 
     code = "ca.no_common_name"
     cause = "The request's subject '{subject}' has no common name, or several; it must be the device id."
-    fix = "Make the request with exactly one CN, for example `-subj /CN=device-1`."
+    fix = f"Name the device by exactly one CN. {MAKE_ANEW}"
 
 
 class NameNotAllowedError(ForbiddenError):
@@ -42,7 +42,7 @@ class CaNotIssuedError(PolicyError):
 
     code = "ca.ca_not_issued"
     cause = "The request asks for CA:TRUE, and the profile '{profile}' is not of a CA."
-    fix = "Leave basicConstraints out of the request, or ask where CA certificates are issued."
+    fix = f"Leave basicConstraints out of the request. {MAKE_ANEW}"
 
 
 class KeyTakenError(ConflictError):

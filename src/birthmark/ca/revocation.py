@@ -51,7 +51,10 @@ class CertificateRevokedError(UnauthenticatedError):
 
     code = "ca.certificate_revoked"
     cause = "The certificate {thumbprint} of '{device_id}' is not good any more: {what} was revoked at {revoked_at}."
-    fix = "Issue a new one if the device is to be trusted again: by its chip's own certificate, or a new EST password."
+    fix = (
+        "If the device is to be trusted again, let it get another by a password of its own, with a new key: "
+        "`birthmark env --format aziot --registration-id {device_id}`."
+    )
 
 
 class AlreadyRevokedError(ConflictError):
@@ -59,7 +62,7 @@ class AlreadyRevokedError(ConflictError):
 
     code = "ca.already_revoked"
     cause = "The certificate {wanted} was revoked before."
-    fix = "Nothing needs to be done: it is on the revocation list until it expires."
+    fix = "Nothing needs to be done; `birthmark est certificates {wanted}` shows since when."
 
 
 class NameMovedError(ConflictError):

@@ -26,7 +26,10 @@ class CredentialsMissingError(UnauthenticatedError):
 
     code = "est.credentials_missing"
     cause = "The request carries neither user and password nor a client certificate."
-    fix = "Set username and password under [cert_issuance.est.auth], or an identity or bootstrap certificate."
+    fix = (
+        "Set username and password under [cert_issuance.est.auth]; this makes them: "
+        "`birthmark est user add device-1 --device device-1`."
+    )
 
 
 class PasswordWrongError(UnauthenticatedError):

@@ -24,7 +24,7 @@ class UserNameInvalidError(InvalidRequestError):
 
     code = "est.user_name_invalid"
     cause = "A user name has 1 to 128 printable characters and no colon."
-    fix = "Choose another name."
+    fix = "Choose another name: `birthmark est user add device-1 --device device-1`."
 
 
 class UserExistsError(ConflictError):
@@ -48,7 +48,7 @@ class NotABootstrapCaError(InvalidRequestError):
 
     code = "est.not_a_bootstrap_ca"
     cause = "'{subject}' is not a CA certificate."
-    fix = "Give the maker's CA certificate, not a device's."
+    fix = "Give the maker's CA certificate, not a device's: `birthmark est bootstrap add CA.pem`."
 
 
 class BootstrapCaUnknownError(NotFoundError):

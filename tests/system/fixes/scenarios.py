@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
+from fixes.est_scenarios import EST
 from fixes.pki_scenarios import PKI
 from fixes.scenario import REGISTER, Scenario, after, device, typed
 from fixes.scene import Scene
@@ -85,6 +86,7 @@ WRONG_KEY = 'PROVISIONING_CONNECTION_STRING="${PROVISIONING_CONNECTION_STRING%Sh
 MANIFEST = "birthmark enroll manifest shipment/manifest.json --signer shipment/signer.pem --root shipment/root.pem"
 
 SCENARIOS: Mapping[str, Scenario] = {
+    **EST,
     **PKI,
     "ca.missing": Scenario("birthmark ca issue gateway --dir nowhere"),
     "ca.secret_exposed": Scenario(

@@ -22,7 +22,8 @@ class NameNotAllowedError(ForbiddenError):
     code = "ca.name_not_allowed"
     cause = "{actor} may have certificates for '{allowed}' only, and asked for '{asked}'."
     fix = (
-        "Ask for the name of the certificate in use. For another device use its own identity or a bootstrap credential."
+        "Ask for the name of the certificate in use. A credential of the other name: "
+        "`birthmark env --format aziot --registration-id {asked}`."
     )
 
 
@@ -50,7 +51,7 @@ class KeyTakenError(ConflictError):
 
     code = "ca.key_taken"
     cause = "The public key belongs to '{holder}' already, and '{asked}' asks for it too."
-    fix = "Generate a key for each device, in its own chip; a firmware image must not carry one."
+    fix = f"Generate a key for each device, in its own chip; a firmware image must not carry one. {MAKE_ANEW}"
 
 
 class KeyRevokedError(ForbiddenError):
@@ -58,7 +59,7 @@ class KeyRevokedError(ForbiddenError):
 
     code = "ca.key_revoked"
     cause = "The public key that '{asked}' asks with was revoked at {revoked_at}."
-    fix = "Generate a new key on the device and ask again; a revoked key stays revoked."
+    fix = f"A revoked key stays revoked. {MAKE_ANEW}"
 
 
 def decide(request: CertificateRequest, principal: Principal, profile: Profile, standing: Standing) -> str:

@@ -27,7 +27,10 @@ class ClientCertificateRevokedError(ForbiddenError):
 
     code = "est.client_certificate_revoked"
     cause = "The certificate of '{device_id}' was revoked at {revoked_at}."
-    fix = "If the device is trusted again, give it a new identity by its bootstrap certificate or a password."
+    fix = (
+        "If the device is to be trusted again, let it get another by a password of its own, with a new key: "
+        "`birthmark env --format aziot --registration-id {device_id}`."
+    )
 
 
 def identify(

@@ -67,7 +67,7 @@ BY_THUMBPRINT = statement(select(certificates).where(certificates.c.thumbprint =
 BY_SERIAL = statement(select(certificates).where(certificates.c.serial == bindparam("serial")).limit(2))
 BY_DEVICE = statement(
     select(certificates)
-    .where(certificates.c.device_id == bindparam("device_id"))
+    .where(certificates.c.name == bindparam("name"))
     .order_by(certificates.c.not_after.desc())
     .limit(100)
 )

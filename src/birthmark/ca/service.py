@@ -111,7 +111,7 @@ class CertificateAuthority:
         return None if row is None else store.issued_of(row)
 
     async def search(self, wanted: str) -> list[Issued]:
-        """Return what fits a thumbprint, a serial number (both in hex) or a device id in any letter case, newest first."""
+        """Return what fits a thumbprint, a serial number (both in hex) or a device id in any case, newest first."""
         rows = list(await self.database.all(store.BY_DEVICE, name=fold(wanted)))
         plain = wanted.replace(":", "").lower()
         try:

@@ -88,7 +88,10 @@ class RememberWithoutElementError(UsageError):
 
     code = "device.remember_without_element"
     cause = "The option --remember writes into a secure element, and the key is in a file."
-    fix = "Use --element, or leave --remember out and give --hub next time."
+    fix = (
+        "Use --element, or leave --remember out: "
+        '`birthmark device register --cert "$X509_CERT_FILE" --key "$X509_KEY_FILE"`; give --hub next time.'
+    )
 
 
 class HostInvalidError(UsageError):

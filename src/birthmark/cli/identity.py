@@ -60,7 +60,10 @@ class KeyNotNamedError(UsageError):
 
     code = "device.key_not_named"
     cause = "Nothing says which private key is the device's."
-    fix = "Give --cert FILE --key FILE, or --element for a key in a secure element."
+    fix = (
+        'Name both files: `birthmark device register --cert "$X509_CERT_FILE" --key "$X509_KEY_FILE"`; '
+        "or give --element for a key in a secure element."
+    )
 
 
 class CertificateNotNamedError(UsageError):
@@ -68,7 +71,7 @@ class CertificateNotNamedError(UsageError):
 
     code = "device.certificate_not_named"
     cause = "Nothing says which certificate belongs to the key."
-    fix = "Give the device's certificate with --cert FILE."
+    fix = 'Name both files: `birthmark device register --cert "$X509_CERT_FILE" --key "$X509_KEY_FILE"`.'
 
 
 class CaFileMissingError(NotFoundError):
@@ -84,7 +87,10 @@ class CertificateFileMissingError(NotFoundError):
 
     code = "device.certificate_missing"
     cause = "The certificate {path} cannot be read: {reason}."
-    fix = "Check the path that --cert or X509_CERT_FILE names."
+    fix = (
+        "Check the path. The files of the environment: "
+        '`birthmark device register --cert "$X509_CERT_FILE" --key "$X509_KEY_FILE"`.'
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,7 +56,7 @@ class ElementKeyExistsError(ConflictError):
 
     code = "elements.key_exists"
     cause = "Token {token} already has a private key '{label}'."
-    fix = "Choose another label. A chip's own identity key is never made again."
+    fix = "A chip's own identity key is never made again. Choose another label: `birthmark element keygen {label}-2`."
 
 
 class ElementCertificateMismatchError(PolicyError):

@@ -18,7 +18,7 @@ class KeyFileMissingError(NotFoundError):
 
     code = "keys.file_missing"
     cause = "There is no key file {path}."
-    fix = "Check the path; X509_KEY_FILE and `--key` name the private key."
+    fix = 'Check the path. The files of the environment: `birthmark device register --cert "$X509_CERT_FILE" --key "$X509_KEY_FILE"`.'
 
 
 class KeyFileInvalidError(InvalidRequestError):
@@ -75,7 +75,11 @@ class ModuleMissingError(UnavailableError):
 
     code = "keys.module_missing"
     cause = "There is no PKCS#11 library {path}."
-    fix = "Install the chip's PKCS#11 library and name it with --module or BIRTHMARK_PKCS11_MODULE."
+    fix = (
+        "Install the chip's PKCS#11 library and name it with --module or BIRTHMARK_PKCS11_MODULE. A software chip "
+        "instead: "
+        '`eval "$(birthmark element simulate chip)"`.'
+    )
 
 
 class SoftHsmMissingError(ModuleMissingError):
@@ -100,8 +104,8 @@ class TokenNotFoundError(NotFoundError):
     code = "keys.token_not_found"
     cause = "No token matches {wanted}; the library sees: {found}."
     fix = (
-        "Name one of those with --token or --slot. If there is none, set BIRTHMARK_PKCS11_MODULE to the chip's "
-        "library; `birthmark element simulate DIR` makes a software chip."
+        "`birthmark element list` shows the tokens; name one with --token or --slot. If there is none, set "
+        "BIRTHMARK_PKCS11_MODULE to the chip's library."
     )
 
 
@@ -110,7 +114,7 @@ class TokenAmbiguousError(ConflictError):
 
     code = "keys.token_ambiguous"
     cause = "Several tokens match {wanted}: {found}."
-    fix = "Name one with --token or --slot."
+    fix = "`birthmark element list` shows the tokens; name one with --token or --slot."
 
 
 class TokenFailedError(UnavailableError):
@@ -126,7 +130,11 @@ class PinMissingError(UnauthenticatedError):
 
     code = "keys.pin_missing"
     cause = "Token {token} asks for a PIN, and none was given."
-    fix = "Put the PIN into a file of mode 0600 and name it with --pin-file or BIRTHMARK_PIN_FILE."
+    fix = (
+        "Write it to a file, for you alone, and name that: `(umask 077; cat > pin)`, then type the PIN, Enter and "
+        "Ctrl-D, "
+        'then `export BIRTHMARK_PIN_FILE="$PWD/pin"`.'
+    )
 
 
 class PinWrongError(UnauthenticatedError):
@@ -174,7 +182,7 @@ class KeyAmbiguousError(ConflictError):
 
     code = "keys.key_ambiguous"
     cause = "Several private keys in token {token} match {wanted}: {found}."
-    fix = "Name one by its label or its id."
+    fix = "`birthmark element list` shows the keys; name one by its label or its id."
 
 
 class KeyUnsupportedError(InvalidRequestError):

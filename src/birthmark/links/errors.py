@@ -8,7 +8,10 @@ class LinkUnreachableError(UnavailableError):
 
     code = "links.unreachable"
     cause = "{host} port {port} cannot be reached: {reason}."
-    fix = "Check host and port, the network and the firewall; the address must answer `openssl s_client`."
+    fix = (
+        'Check host and port, the network and the firewall. For a Birthmark server: `eval "$(birthmark env)"` sets the '
+        "host that it answers at."
+    )
 
 
 class HostUnknownError(LinkUnreachableError):
@@ -16,7 +19,11 @@ class HostUnknownError(LinkUnreachableError):
 
     code = "links.host_unknown"
     cause = "The name {host} is not known here: {reason}."
-    fix = "Check the spelling and the DNS settings; an entry in /etc/hosts helps while testing."
+    fix = (
+        'Check the spelling and the DNS settings. For a Birthmark server: `eval "$(birthmark env)"` sets the host '
+        "that it "
+        "answers at."
+    )
 
 
 class LinkTimeoutError(LinkUnreachableError):
@@ -75,7 +82,10 @@ class ServerNameMismatchError(ServerUntrustedError):
 
     code = "links.server_name_mismatch"
     cause = "The certificate of {host} port {port} is for another name: {reason}."
-    fix = "Use a name that is in the server's certificate, or add this name there (`birthmark serve --host NAME`)."
+    fix = (
+        'Use a name of the server\'s certificate. For a Birthmark server: `eval "$(birthmark env)"` sets it; '
+        "`birthmark serve --host NAME` puts another one in."
+    )
 
 
 class ClientCertificateRefusedError(UnauthenticatedError):

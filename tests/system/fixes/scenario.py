@@ -13,7 +13,8 @@ class Scenario:
     """`prepare` sets the scene; `act` is refused; the fix's command `number` is typed; then `act` passes.
 
     With `is_instead` the fix is the corrected command itself, or shows what there is to choose from. With `leads_to`
-    it shows the server's refusal of that code, whose fix is typed next. `stdin` is what a person types into it.
+    it shows the server's refusal of that code, whose fix is typed next. `stdin` is what a person types into it;
+    with `types_all` every command of the fix is typed in turn.
     """
 
     act: str
@@ -22,6 +23,7 @@ class Scenario:
     leads_to: str | None = None
     number: int = 0
     stdin: str | None = None
+    types_all: bool = False
 
 
 REGISTER = 'birthmark device register --cert "$X509_CERT_FILE" --key "$X509_KEY_FILE"'

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
+from fixes.device_scenarios import DEVICE
 from fixes.est_scenarios import EST
 from fixes.pki_scenarios import PKI
 from fixes.scenario import REGISTER, Scenario, after, device, typed
@@ -86,6 +87,7 @@ WRONG_KEY = 'PROVISIONING_CONNECTION_STRING="${PROVISIONING_CONNECTION_STRING%Sh
 MANIFEST = "birthmark enroll manifest shipment/manifest.json --signer shipment/signer.pem --root shipment/root.pem"
 
 SCENARIOS: Mapping[str, Scenario] = {
+    **DEVICE,
     **EST,
     **PKI,
     "ca.missing": Scenario("birthmark ca issue gateway --dir nowhere"),

@@ -54,7 +54,7 @@ MISTAKES = [
     ("ca sign device.pem", 1, "not a request"),
     ("ca issue web --profile server --dns b@d", 2, "is no DNS name"),
     ("ca issue x --lifetime year", 2, "365d"),
-    ("device register", 2, "--cert FILE --key FILE"),
+    ("device register", 2, '--key "$X509_KEY_FILE"'),
     ("device register --cert device.pem --key nowhere.key", 3, "nowhere.key"),
     ("device register --element --ca-file nowhere.pem", 3, "--ca-file"),
     ("device register --element --ca-file hello.txt", 1, "hello.txt"),

@@ -18,7 +18,10 @@ class KeyFileMissingError(NotFoundError):
 
     code = "keys.file_missing"
     cause = "There is no key file {path}."
-    fix = 'Check the path. The files of the environment: `birthmark device register --cert "$X509_CERT_FILE" --key "$X509_KEY_FILE"`.'
+    fix = (
+        "Check the path. The files of the environment: "
+        '`birthmark device register --cert "$X509_CERT_FILE" --key "$X509_KEY_FILE"`.'
+    )
 
 
 class KeyFileInvalidError(InvalidRequestError):

@@ -57,6 +57,7 @@ class RunningServer:
     config: Path | None = None
     process: subprocess.Popen[str] | None = None
     endpoints: dict[str, Any] = field(default_factory=dict)
+    log_level: str = "INFO"
     descriptors: int | None = None
     """How many the process may hold."""
 
@@ -69,7 +70,7 @@ class RunningServer:
             command = ["prlimit", f"--nofile={self.descriptors}:{self.descriptors}", *command]
         log = (self.data.parent / f"{self.data.name}.log").open("a")
         self.process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=log, text=True, env=clean_environment(BIRTHMARK_LOG="INFO")
+            command, stdout=subprocess.PIPE, stderr=log, text=True, env=clean_environment(BIRTHMARK_LOG=self.log_level)
         )
         log.close()
         assert self.process.stdout is not None

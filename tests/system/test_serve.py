@@ -189,3 +189,13 @@ def test_why_reads_the_data_directory_without_changing_it(tmp_path: Path) -> Non
         before = {path.name: path.read_bytes() for path in server.data.glob("birthmark.db*")}
         assert server.why("late-2")["code"] == "dps.not_enrolled"
         assert {path.name: path.read_bytes() for path in server.data.glob("birthmark.db*")} == before
+
+
+def test_debug_logs_say_what_happens_and_nothing_of_the_libraries(tmp_path: Path) -> None:
+    server = RunningServer(tmp_path / "data", free_address(), log_level="DEBUG").start()
+    server.run("hub", "create", "hub-2", "--host", "hub2.example")
+    server.run("hub", "delete", "hub-2", "--yes")
+    server.stop()
+    events = [json.loads(line) for line in server.log().splitlines() if line.startswith("{")]
+    assert any(event.get("topic") == "iothub.hub_deleted" for event in events)
+    assert not any("upgrade" in event["event"].lower() for event in events)

@@ -59,5 +59,6 @@ class LocalBus:
                 self._wanted.set()
 
     def _deliver(self, topic: str, body: str) -> None:
+        log.debug("event", extra={"topic": topic, "body": body})
         for handler in self._handlers.get(topic, ()):  # on its own, so that one that fails ends nothing else
             asyncio.get_running_loop().call_soon(handler, json.loads(body))

@@ -105,7 +105,7 @@ def list_cas(
 @ca.command()
 def add(
     ca_name: Annotated[str, typer.Argument(metavar="NAME", help="Its name on record.")],
-    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="The CA's certificate, PEM or DER.")],
+    file: Annotated[Path, typer.Argument(help="The CA's certificate, PEM or DER.")],
     verified: Annotated[bool, typer.Option("--verified", help="Mark it verified without proof of possession.")] = False,
     name: NameOption = "birthmark",
     data: DataOption = Path(DEFAULT_DATA),
@@ -143,9 +143,7 @@ def code(
 @ca.command()
 def verify(
     ca_name: Annotated[str, typer.Argument(metavar="NAME", help="Its name on record.")],
-    file: Annotated[
-        Path | None, typer.Argument(exists=True, dir_okay=False, help="The verification certificate.")
-    ] = None,
+    file: Annotated[Path | None, typer.Argument(help="The verification certificate.")] = None,
     without_proof: Annotated[bool, typer.Option("--without-proof", help="Take your word for it.")] = False,
     name: NameOption = "birthmark",
     data: DataOption = Path(DEFAULT_DATA),

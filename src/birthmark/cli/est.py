@@ -113,7 +113,7 @@ def remove_user(
 
 @bootstrap.command("add")
 def add_ca(
-    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="The CA's certificate, PEM or DER.")],
+    file: Annotated[Path, typer.Argument(help="The CA's certificate, PEM or DER.")],
     any_name: Annotated[
         bool, typer.Option("--any-name", help="Devices may ask for another name than their own certificate's.")
     ] = False,

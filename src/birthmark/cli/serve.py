@@ -48,6 +48,8 @@ def serve(
     handler.setFormatter(JsonLines())
     handler.addFilter(BoundedLog(SystemClock().monotonic))
     logging.basicConfig(level=os.environ.get("BIRTHMARK_LOG", "WARNING").upper(), handlers=[handler])
+    for name in ("alembic", "asyncio"):
+        logging.getLogger(name).setLevel(logging.WARNING)  # what they say at DEBUG drowns what happens here
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # it reports each bad request of a peer as a warning
 
     def ready(endpoints: dict[str, Any]) -> None:

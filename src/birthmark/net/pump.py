@@ -308,6 +308,7 @@ class MqttLink(asyncio.Protocol):
         self._session = session
         self._transport.authenticated()
         self._engine.send(ConnAck(session_present=session.session_present))
+        log.debug("mqtt.connected", extra={"address": self.address, "client_id": packet.client_id})
         session.opened()
 
     async def _await(self, waiting: Awaitable[None]) -> None:
@@ -376,6 +377,7 @@ class MqttLink(asyncio.Protocol):
             return
         self._over = True
         session, self._session = self._session, None
+        log.debug("mqtt.closed", extra={"address": self.address, "reason": self._reason.value})
         if session is not None:
             session.closed(self._reason)
 

@@ -87,6 +87,17 @@ def test_a_refusal_on_this_machine_alone_says_that_no_server_took_part(server: R
     assert "no server took part" in told
 
 
+def test_mistakes_made_on_this_machine_before_are_not_a_fresh_server_s(tmp_path: Path) -> None:
+    with a_server(tmp_path) as server:
+        assert server.run("ca", "issue", "gateway", "--dir", "nowhere", check=False).returncode != 0
+        journal = tmp_path / ".local" / "state" / "birthmark" / "refusals.jsonl"
+        row = json.loads(journal.read_text().splitlines()[-1])
+        del row["server"]  # as version 0.1.0 wrote it
+        journal.write_text(journal.read_text() + json.dumps(row) + "\n")
+        assert "Nothing was refused." in server.run("why").stderr
+        assert server.rows("why", "ca.missing")
+
+
 def test_what_a_stranger_calls_itself_reaches_the_terminal_escaped(server: RunningServer) -> None:
     context = ssl.create_default_context(cafile=str(server.data / "trust.pem"))
     name = b"a\x1b[2J\r\nFORGED  row"

@@ -69,6 +69,7 @@ def noted(subject: str | None, limit: int) -> list[dict[str, Any]]:
     for line in reversed(lines):
         with contextlib.suppress(ValueError, KeyError, TypeError):
             row = json.loads(line)
+            row.setdefault("server", {})  # version 0.1.0 did not note which it was: none that can be named
             names = {str(row["id"]).lower(), row["code"], *(str(value).lower() for value in row["facts"].values())}
             if wanted is None or wanted in names:
                 found.append(row)

@@ -53,9 +53,7 @@ class ThisServer:
 
     def has(self, row: Row) -> bool:
         """Say whether a journal's row is about this server."""
-        about = row.get("server")
-        if about is None:
-            return True  # it says so: no server took part
+        about = row.get("server") or {}
         if about.get("data"):
             return bool(about["data"] == self.data)
         if about.get("target"):

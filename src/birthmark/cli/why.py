@@ -45,7 +45,13 @@ def why(
         return
     server, source = _server_of(data.expanduser()), ctx.get_parameter_source("data")
     is_named = source is not None and source.name != "DEFAULT"
-    here = [row for row in noted(subject, limit + _MORE) if server.has(row) or not (server.scope or is_named)]
+    is_any = not (server.scope or is_named)
+    # A mistake made on this machine alone is nobody's refusal: it is told where it is asked for, or no server is meant.
+    here = [
+        row
+        for row in noted(subject, limit + _MORE)
+        if is_any or (server.has(row) if row["server"] is not None else subject is not None)
+    ]
     told = _told(data.expanduser(), subject, limit + _MORE, here, as_json=as_json)
     found = joined(told, here)[:limit]
     if not found:

@@ -218,6 +218,8 @@ def _check_subject(subject: x509.Name) -> None:
         raise CsrSubjectInvalidError("The common name has the wrong length.", detail=detail)
     if common_name is not None and not common_name.isprintable():
         raise CsrSubjectInvalidError("The common name is not printable.", detail="control characters in the name")
+    if common_name is not None and common_name != common_name.strip():  # two names that look alike are a trap
+        raise CsrSubjectInvalidError("The common name has spaces around it.", detail="spaces around the common name")
 
 
 def _challenge(attributes: Mapping[ObjectIdentifier, bytes]) -> str | None:

@@ -137,3 +137,9 @@ def test_a_damaged_request_never_passes(position: int, value: int) -> None:
         return
     with pytest.raises(CsrRefusedError):
         parse_csr(CSR[:position] + bytes([value]) + CSR[position + 1 :])
+
+
+@pytest.mark.parametrize("name", [" device-1", "device-1 "])
+def test_a_name_with_spaces_around_it_looks_like_another_and_is_refused(name: str) -> None:
+    with pytest.raises(CsrSubjectInvalidError):
+        parse_csr(a_csr(name))

@@ -74,21 +74,30 @@ def verify(
 ) -> None:
     """Check every entry: signature, signer, header, duplicates, certificate name, key and chain.
 
+    An entry without a certificate can be checked only in part, and counts as such.
+
     Example: birthmark manifest verify shipment.json
     """
-    good, bad, parts = 0, 0, set()
+    good, partly, bad, parts = 0, 0, 0, set()
     with refusals_shown(as_json=as_json):
         for place, entry in enumerate(entries_of(file, open_trust(signer, root), quiet=as_json), 1):
             if isinstance(entry, BirthmarkError):
                 bad += 1
                 _show_refusal(place, entry, as_json=as_json)
                 continue
-            good += 1
+            good += entry.unchecked is None
+            partly += entry.unchecked is not None
             parts.add(entry.part_number)
             if as_json:
                 typer.echo(json.dumps(_row(entry)))
     typer.echo(f"{counted(good, 'entry')} verified, {bad} refused ({', '.join(sorted(parts)) or 'no part'}).", err=True)
-    if bad or not good:
+    if partly:
+        typer.echo(
+            f"Of {partly} more only signature, signer and header were checked: without a certificate there is no name, "
+            "key or chain. They cannot be enrolled by this manifest.",
+            err=True,
+        )
+    if bad or partly or not good:
         raise typer.Exit(SOME_ROWS_REFUSED)
 
 
@@ -108,7 +117,7 @@ def show(file: ManifestFile, signer: SignerOption = None, root: RootOption = Non
                 _show_refusal(place, entry, as_json=as_json)
             else:
                 rows.append(_row(entry))
-        columns = ("device", "part", "provisioned", "signer", "thumbprint")
+        columns = ("device", "part", "provisioned", "signer", "thumbprint", "unchecked")
         show_rows(rows, columns, as_json=as_json, nothing="No entry could be verified.")
     if bad:
         raise typer.Exit(SOME_ROWS_REFUSED)
@@ -220,6 +229,7 @@ def _row(entry: Any) -> dict[str, Any]:
         "provisioned": entry.provisioned_at.isoformat(),
         "signer": entry.signer,
         "thumbprint": entry.certificate.thumbprint.hex() if entry.certificate else None,
+        "unchecked": entry.unchecked,
     }
 
 

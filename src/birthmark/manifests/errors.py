@@ -73,6 +73,17 @@ class KeyMismatchError(ManifestError):
     fix = "Ask the supplier: entry and certificate were mixed up."
 
 
+class NotCheckedError(ManifestError):
+    """Signed by the supplier, with a key that nobody here can compare with a certificate."""
+
+    code = "manifest.not_checked"
+    cause = (
+        "Of entry {place} ({unique_id}) signature, signer and header are in order; key, certificate and chain were not "
+        "checked: {detail}."
+    )
+    fix = "Enroll the chip by the certificate it holds itself: `birthmark element cert --out chip.pem` reads it."
+
+
 class ChainBrokenError(ManifestError):
     """The device certificate does not lead to the supplier's root."""
 

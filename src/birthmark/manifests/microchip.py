@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 
 import ijson
 import msgspec
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
@@ -28,6 +28,7 @@ from birthmark.manifests.errors import (
     MalformedEntryError,
     ManifestError,
     NameMismatchError,
+    NotCheckedError,
     SignatureBrokenError,
     SignerNotValidError,
     UniqueIdChangedError,
@@ -120,6 +121,7 @@ class Verifier:
         keys = payload.public_key_set.keys if payload.public_key_set else []
         if len(keys) > _MAX_KEYS:
             raise MalformedEntryError(f"Entry {place}: too many keys", place=place, detail=f"over {_MAX_KEYS} keys")
+        _check_kinds(place, payload.unique_id, keys)
         certificate, issuer = self._check_certificate(place, payload.unique_id, keys)
         return Entry(
             payload.unique_id.lower(),
@@ -274,14 +276,24 @@ class _Bounded:
 def _is_below(issuer: Certificate, root: Root) -> bool:
     key = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), b"\x04" + root.public_point)
     parsed = issuer.parsed
-    hashed = parsed.signature_hash_algorithm
-    if hashed is None or not isinstance(hashed, hashes.SHA256 | hashes.SHA384 | hashes.SHA512):
-        return False
     try:
+        hashed = parsed.signature_hash_algorithm
+        if not isinstance(hashed, hashes.SHA256 | hashes.SHA384 | hashes.SHA512):
+            return False
         key.verify(parsed.signature, parsed.tbs_certificate_bytes, ec.ECDSA(hashed))
-    except InvalidSignature:
+    except (InvalidSignature, UnsupportedAlgorithm, ValueError):  # an algorithm is read only when it is asked for
         return False
     return True
+
+
+def _check_kinds(place: int, unique_id: str, keys: list[_Key]) -> None:
+    """Raise `NotCheckedError` for a key that no certificate can be compared with."""
+    for key in keys:
+        if (key.kty, key.crv) != ("EC", "P-256"):
+            detail = f"key {key.kid[:20]} is of {key.kty[:20]} {key.crv[:20]}"
+            raise NotCheckedError(f"Entry {place}: unknown key", place=place, unique_id=unique_id, detail=detail)
+        if any(len(_unbase64url(place, half)) != _POINT_BYTES for half in (key.x, key.y)):
+            raise MalformedEntryError(f"Entry {place}: bad key", place=place, detail=f"key {key.kid[:20]} is no point")
 
 
 def _point_of(key: object) -> bytes:
@@ -294,7 +306,10 @@ def _point_of(key: object) -> bytes:
 def _certificate(place: int, text: str) -> Certificate:
     try:
         return parse_der(base64.b64decode(text, validate=True))
-    except (binascii.Error, CertificateInvalidError) as error:
+    except (
+        ValueError,
+        CertificateInvalidError,
+    ) as error:  # b64decode is not content with binascii.Error
         raise MalformedEntryError(
             f"Entry {place}: bad certificate", place=place, detail="x5c cannot be read"
         ) from error
@@ -326,7 +341,7 @@ _URL_SAFE = str.maketrans({"-": "+", "_": "/", "+": "!", "/": "!"})
 def _decode(place: int, text: str, kind: type[Any]) -> Any:
     try:
         return msgspec.json.decode(_unbase64url(place, text), type=kind)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise MalformedEntryError(f"Entry {place}: bad content", place=place, detail=str(error)[:200]) from error
 
 

@@ -8,7 +8,10 @@ from birthmark.pki.certificates import Certificate
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One verified chip. `certificate` is the device's; parts without one (TrustMANAGER) have None."""
+    """One chip that a trusted signer vouched for.
+
+    `certificate` is the device's; parts without one (TrustMANAGER) have None, and so less of them is checked.
+    """
 
     unique_id: str
     model: str
@@ -19,6 +22,13 @@ class Entry:
     certificate: Certificate | None
     issuer: Certificate | None
     key_ids: tuple[str, ...]
+
+    @property
+    def unchecked(self) -> str | None:
+        """Why name, key and chain could not be checked; None when everything was."""
+        if self.certificate is not None:
+            return None
+        return "it has no certificate" if self.key_ids else "it lists no public keys"
 
     @property
     def device_id(self) -> str:

@@ -8,7 +8,9 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -114,6 +116,7 @@ def test_an_entry_without_certificates_is_good_and_has_none() -> None:
     entry = outcome(render_entry(Chip("0123aabbccddeeff01", [], None), SIGNER, NOON))
     assert isinstance(entry, Entry)
     assert entry.certificate is None
+    assert entry.unchecked == "it lists no public keys"
     assert entry.device_id == "sn0123AABBCCDDEEFF01"
 
 
@@ -153,6 +156,72 @@ def test_any_bytes_are_read_or_refused(data: bytes) -> None:
                 assert isinstance(entry, errors.ManifestError)
         except errors.MalformedEntryError as error:
             assert error.explain_cause()
+
+
+def signed_anew(change, chip: Chip | None = None) -> dict:
+    """An entry whose payload the trusted signer signed after `change` had its way with it."""
+    entry = render_entry(chip or a_chip(), SIGNER, NOON)
+    payload = json.loads(base64.urlsafe_b64decode(entry["payload"] + "=="))
+    instead = change(payload)
+    raw = instead if isinstance(instead, bytes) else json.dumps(payload).encode()
+    body = base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
+    made = LOG.private_key.sign(f"{entry['protected']}.{body}".encode(), ec.ECDSA(hashes.SHA256()))  # type: ignore[call-arg,arg-type]
+    r, s = decode_dss_signature(made)
+    signature = base64.urlsafe_b64encode(r.to_bytes(32) + s.to_bytes(32)).rstrip(b"=").decode()
+    return entry | {"payload": body, "signature": signature}
+
+
+def first_key(payload: dict) -> dict:
+    return payload["publicKeySet"]["keys"][0]
+
+
+def with_issuer_of_an_unknown_algorithm(payload: dict) -> None:
+    ecdsa, unknown = bytes.fromhex("06082a8648ce3d040302"), bytes.fromhex("06082a8648ce3d04037f")
+    issuer = ISSUER.certificate.der.replace(ecdsa, unknown)
+    first_key(payload)["x5c"][1] = base64.b64encode(issuer).decode()
+
+
+BAD_UNDER_A_GOOD_SIGNATURE = {
+    "a certificate that is not ASCII": lambda payload: first_key(payload)["x5c"].__setitem__(0, "\u0663\u0663"),
+    "an issuer that is not ASCII": lambda payload: first_key(payload)["x5c"].__setitem__(1, "\u0663\u0663"),
+    "an issuer signed with an unknown algorithm": with_issuer_of_an_unknown_algorithm,
+    "a payload nested without end": lambda _payload: b'{"a":' * 5000,
+    "a coordinate that is not ASCII": lambda payload: first_key(payload).__setitem__("x", "\u0663"),
+    "a coordinate that is too long": lambda payload: first_key(payload).__setitem__("x", "AA" * 33),
+}
+
+
+@pytest.mark.parametrize("change", BAD_UNDER_A_GOOD_SIGNATURE.values(), ids=BAD_UNDER_A_GOOD_SIGNATURE)
+def test_a_bad_entry_under_a_good_signature_is_one_refused_row_and_the_others_are_read(change) -> None:
+    bad, good = signed_anew(change), render_entry(a_chip("0123000000000000ff"), SIGNER, NOON)
+    first, second = verify_all(io.BytesIO(json.dumps([bad, good]).encode()), TRUST)
+    assert isinstance(first, errors.ManifestError)
+    assert first.explain_cause()
+    assert isinstance(second, Entry)
+
+
+UNCHECKABLE = {
+    "with an unknown curve": lambda payload: first_key(payload).__setitem__("crv", "P-999"),
+    "with an unknown kind of key": lambda payload: first_key(payload).__setitem__("kty", "OKP"),
+    "with an unknown one beside": lambda payload: payload["publicKeySet"]["keys"][1].__setitem__("crv", "X"),
+}
+
+
+@pytest.mark.parametrize("change", UNCHECKABLE.values(), ids=UNCHECKABLE)
+def test_an_entry_whose_keys_cannot_be_checked_is_not_verified_and_says_what_was(change) -> None:
+    found = outcome(signed_anew(change))
+    assert isinstance(found, errors.NotCheckedError)
+    assert "signature, signer and header are in order; key, certificate and chain were not" in found.explain_cause()
+
+
+@pytest.mark.parametrize("part", ["publicKeySet", "x5c"])
+def test_an_entry_without_keys_or_certificate_says_what_was_not_checked(part: str) -> None:
+    found = outcome(signed_anew(lambda payload: (payload if part == "publicKeySet" else first_key(payload)).pop(part)))
+    assert isinstance(found, Entry)
+    assert found.unchecked == {"publicKeySet": "it lists no public keys", "x5c": "it has no certificate"}[part]
+    whole = outcome(render_entry(a_chip(), SIGNER, NOON))
+    assert isinstance(whole, Entry)
+    assert whole.unchecked is None
 
 
 def samples() -> list[Path]:

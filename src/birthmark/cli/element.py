@@ -420,7 +420,7 @@ def _hex(text: str | None) -> bytes | None:
 def _proof(path: Path) -> Proof:
     try:
         return msgspec.json.decode(_read(path, _MAX_NONCE_FILE_BYTES), type=Proof)
-    except msgspec.DecodeError as problem:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as problem:
         raise ProofUnreadableError("This is not a proof.", path=path) from problem
 
 

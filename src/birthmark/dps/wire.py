@@ -312,5 +312,5 @@ def parse_error(body: bytes) -> ErrorAnswer:
     """Return what an error body says; nothing when it is none."""
     try:
         return msgspec.json.decode(body[:MAX_ANSWER_BYTES], type=ErrorAnswer)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return ErrorAnswer()

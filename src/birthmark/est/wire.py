@@ -23,6 +23,7 @@ from birthmark.pki.cms import parse_certs_only as parse_cms
 from birthmark.pki.cms import render_certs_only as render_cms
 from birthmark.pki.csr import CertificateRequest
 from birthmark.pki.csr import parse_csr as parse_pkcs10
+from birthmark.pki.extensions import ASN1_TROUBLE
 
 BASE_PATH = "/.well-known/est"
 PKCS10 = "application/pkcs10"
@@ -175,11 +176,14 @@ def parse_csr_attributes(body: bytes) -> tuple[CsrAttribute, ...]:
     """Return the attributes a server wants; what they mean, and whether to heed them, is the caller's."""
     try:
         parsed = _CsrAttrs.load(decode_body(body), strict=True)
-        return tuple(
+        attributes = tuple(
             CsrAttribute(choice.chosen.dotted)
             if choice.name == "oid"
             else CsrAttribute(choice.chosen["type"].dotted, tuple(value.dump() for value in choice.chosen["values"]))
             for choice in parsed
         )
-    except (ValueError, TypeError, OverflowError) as problem:
+    except ASN1_TROUBLE as problem:
         raise EstBodyInvalidError("The CSR attributes cannot be read.", detail=type(problem).__name__) from problem
+    if not all(one.oid for one in attributes):
+        raise EstBodyInvalidError("The CSR attributes cannot be read.", detail="an object id is empty")
+    return attributes

@@ -114,7 +114,7 @@ def _named(name: str, cloud: str) -> dict[str, Any]:
     except OSError as error:
         reason = (error.strerror or "error").lower()
         raise ProfileError(f"Cannot read {path}", profile=name, detail=f"{path}: {reason}") from error
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise ProfileError(f"Cannot read {path}", profile=name, detail=f"{path}: {error}") from error
     table = tables.get(name, {}).get(cloud)
     if not isinstance(table, dict):

@@ -8,13 +8,13 @@ So every file is looked at before use. Source: NXP's middleware, as in its `sssc
 
 import re
 from base64 import b64decode
-from binascii import Error as Base64Error
 
 from asn1crypto import keys, pem
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from birthmark.keys.errors import KeyUnsupportedError
+from birthmark.pki.extensions import ASN1_TROUBLE
 
 MAX_KEY_FILE_BYTES = 64 * 1024
 _MAGIC = bytes.fromhex("A5A6B5B6A5A6B5B6")
@@ -40,7 +40,7 @@ def parse_reference_key(text: bytes) -> int | None:
     for block in _BLOCK.finditer(text):
         try:
             object_id = _object_id(block[1], b64decode(block[2]))
-        except (ValueError, TypeError, Base64Error):
+        except ASN1_TROUBLE:
             continue
         if object_id is not None:
             return object_id

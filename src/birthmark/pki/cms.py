@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 
 from birthmark.errors import InvalidRequestError
 from birthmark.pki.certificates import Certificate, parse_der
+from birthmark.pki.extensions import ASN1_TROUBLE
 
 MAX_CMS_BYTES = 256 * 1024
 MAX_CMS_CERTIFICATES = 64
@@ -38,7 +39,7 @@ def parse_certs_only(der: bytes) -> tuple[Certificate, ...]:
             raise CmsInvalidError("The message is not SignedData.", detail="not SignedData")
         choices = list(content["content"]["certificates"] or ())
         ders = [choice.chosen.dump() for choice in choices if choice.name == "certificate"]
-    except (ValueError, TypeError, OverflowError) as problem:
+    except ASN1_TROUBLE as problem:
         raise CmsInvalidError("The message cannot be read.", detail=type(problem).__name__) from problem
     if not 0 < len(ders) <= MAX_CMS_CERTIFICATES:
         raise CmsInvalidError("The message has no or too many certificates.", detail=f"{len(ders)} certificates")

@@ -15,7 +15,16 @@ from birthmark.pki.checks import ChainError
 from birthmark.pki.issue import Issuer, hash_for
 
 MAX_CRL_BYTES = 16 * 1024 * 1024
-_UNREADABLE = (ValueError, TypeError, x509.UnsupportedGeneralNameType, x509.DuplicateExtension, UnsupportedAlgorithm)
+_UNREADABLE = (
+    ValueError,
+    TypeError,
+    KeyError,
+    OverflowError,
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
 
 
 class CrlRefusedError(ChainError):
@@ -86,7 +95,8 @@ def parse_crl(data: bytes) -> x509.CertificateRevocationList:
     try:
         load = x509.load_pem_x509_crl if b"-----BEGIN" in data else x509.load_der_x509_crl
         found = load(data)
-        _ = (found.issuer, found.last_update_utc, found.next_update_utc, list(found.extensions))
+        # cryptography reads lazily; touch what is asked for later, so that it fails here or never.
+        _ = (found.issuer.public_bytes(), found.last_update_utc, found.next_update_utc, list(found.extensions))
     except _UNREADABLE as problem:
         detail = "it cannot be read"
         raise CrlRefusedError("The revocation list cannot be read.", issuer="?", detail=detail) from problem
@@ -102,14 +112,19 @@ def check_crls(chain: Sequence[Certificate], lists: Sequence[x509.CertificateRev
         for one in lists:
             if one.issuer.public_bytes() != issuer.subject_der:
                 continue
-            _check_list(one, issuer, now)
-            entry = one.get_revoked_certificate_by_serial_number(certificate.serial)
+            try:
+                _check_list(one, issuer, now)
+                entry = one.get_revoked_certificate_by_serial_number(certificate.serial)
+                revoked_at = entry and entry.revocation_date_utc
+            except _UNREADABLE as problem:  # entries and algorithms are read only when they are asked for
+                detail = f"something in it cannot be read ({type(problem).__name__})"
+                raise CrlRefusedError("The list is refused.", issuer=issuer.subject_text, detail=detail) from problem
             if entry is not None:
                 raise ListedAsRevokedError(
                     "The certificate is on its issuer's revocation list.",
                     subject=certificate.subject_text,
                     issuer=issuer.subject_text,
-                    revoked_at=entry.revocation_date_utc,
+                    revoked_at=revoked_at,
                 )
 
 

@@ -14,6 +14,9 @@ from cryptography import x509
 
 from birthmark.pki.name_constraints import Name, NameConstraints
 
+# asn1crypto trips over damaged values in more ways than it says.
+ASN1_TROUBLE = (ValueError, TypeError, OverflowError, IndexError, KeyError, AttributeError, RecursionError)
+
 CLIENT_AUTH = "1.3.6.1.5.5.7.3.2"
 SERVER_AUTH = "1.3.6.1.5.5.7.3.1"
 OCSP_SIGNING = "1.3.6.1.5.5.7.3.9"
@@ -84,8 +87,7 @@ def read_extensions(der: bytes, parsed: x509.Certificate | None = None) -> Exten
             pass  # the thorough reader decides
     try:
         return _read_thoroughly(der)
-    except (IndexError, KeyError, AttributeError, RecursionError, OverflowError) as problem:
-        # asn1crypto trips over damaged values in more ways than it says.
+    except ASN1_TROUBLE as problem:
         raise ValueError("the extensions are damaged") from problem
 
 
@@ -184,7 +186,7 @@ def names_of(der: bytes) -> tuple[Name, ...]:
                 if pair["type"].native == "email_address"
             ]
         return tuple(found)
-    except (IndexError, KeyError, AttributeError, RecursionError, OverflowError) as problem:
+    except ASN1_TROUBLE as problem:
         raise ValueError("the names are damaged") from problem
 
 

@@ -194,6 +194,7 @@ TO_DO = frozenset(
         "links.tls_failed",
         "links.url_invalid",
         "manifest.no_certificate",
+        "manifest.not_checked",
         "manifest.signer_unknown",
         "mqtt.protocol_error",
         "mqtt.version_unsupported",

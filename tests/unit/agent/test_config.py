@@ -321,3 +321,8 @@ def test_a_password_that_others_can_read_is_remarked_upon(tmp_path: Path, mode: 
     file.write_text(TUTORIAL)
     file.chmod(mode)
     assert [warning.line for warning in read_config(file).warnings] == warned
+
+
+def test_a_number_without_end_is_wrong_in_the_file_and_no_trouble_of_ours() -> None:
+    with pytest.raises(ConfigInvalidError):
+        parse_config(FILE, "a = " + "9" * 5000)

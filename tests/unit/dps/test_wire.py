@@ -81,3 +81,7 @@ def test_any_body_is_read_or_refused(body: bytes) -> None:
             parse(body)
         except wire.BodyInvalidError as error:
             assert error.explain_cause()
+
+
+def test_an_error_body_that_is_nested_without_end_says_nothing() -> None:
+    assert wire.parse_error(b'{"a":' * 5000) == wire.ErrorAnswer()

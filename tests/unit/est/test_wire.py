@@ -76,3 +76,8 @@ def test_user_and_password_survive_the_wire(user: str, password: str) -> None:
 def test_another_authorization_header_is_refused(header: str) -> None:
     with pytest.raises(wire.BasicInvalidError):
         wire.parse_basic(header)
+
+
+def test_csr_attributes_with_an_empty_object_id_are_refused() -> None:
+    with pytest.raises(wire.EstBodyInvalidError):
+        wire.parse_csr_attributes(bytes.fromhex("30020600"))

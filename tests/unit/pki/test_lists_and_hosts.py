@@ -107,3 +107,17 @@ def test_an_address_in_a_dns_name_is_no_address() -> None:
     certificate = a_certificate((x509.SubjectAlternativeName([x509.DNSName("127.0.0.1")]), False)).certificate
     with pytest.raises(HostNotCoveredError):
         check_host(parse_der(certificate.der), "127.0.0.1")
+
+
+def test_a_list_of_an_unknown_version_is_said_to_be_unreadable() -> None:
+    der = build_crl(a_ca().as_issuer, (), number=1, now=NOON, lifetime=timedelta(days=1))
+    with pytest.raises(CrlRefusedError, match="cannot be read"):
+        parse_crl(der.replace(b"\x02\x01\x01\x30\x0a", b"\x02\x01\x7b\x30\x0a", 1))
+
+
+def test_a_list_with_a_signature_of_an_unknown_algorithm_is_refused() -> None:
+    ca = a_ca()
+    der = build_crl(ca.as_issuer, (), number=1, now=NOON, lifetime=timedelta(days=1))
+    ecdsa, unknown = bytes.fromhex("06082a8648ce3d040302"), bytes.fromhex("06082a8648ce3d04037f")
+    with pytest.raises(CrlRefusedError):
+        check_crls(chain_of(ca, a_device(ca)), [parse_crl(der.replace(ecdsa, unknown))], NOON)  # type: ignore[arg-type]

@@ -172,7 +172,7 @@ def parse_toml(file: Path, text: str) -> tuple[Source, Table]:
     source = Source(file, text)
     try:
         data = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as problem:
+    except (ValueError, RecursionError) as problem:  # TOMLDecodeError, and what Python says of a number too long
         message = str(problem) or "nested too deeply"
         found = _AT_LINE.search(message)
         raise ConfigInvalidError(

@@ -1,0 +1,155 @@
+"""What is done with a certificate or a request that a stranger showed: all of it, one thing after the other."""
+
+import base64
+import contextlib
+from collections.abc import Sequence
+
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from birthmark.awsiot.rules.variables import facts_of
+from birthmark.ca.rules.subject import granted_subject
+from birthmark.dps.wire import info_of
+from birthmark.errors import BirthmarkError
+from birthmark.est import wire as est
+from birthmark.est.rules.reenrollment import check_same_identity
+from birthmark.pki import checks
+from birthmark.pki.certificates import Certificate, is_signed_by, parse_any, parse_bundle, parse_der, parse_pem
+from birthmark.pki.chains import build_chain, check_dates
+from birthmark.pki.cms import parse_certs_only
+from birthmark.pki.crl import check_crls, parse_crl
+from birthmark.pki.csr import CertificateRequest, parse_csr
+from birthmark.pki.extensions import names_of
+from birthmark.pki.host_names import check_host
+from birthmark.pki.issue import Issuer, issue
+from birthmark.pki.pem import unarmor
+from birthmark.pki.profiles import DEVICE
+from fakes import NOON
+from fuzz import corpus
+from fuzz.mutate import read_der, tlv
+
+ROOT, ISSUING, DEVICE_CERTIFICATE = (parse_der(one) for one in corpus.read("certificate")[:3])
+_ECDSA_SHA256 = tlv(0x30, tlv(0x06, bytes.fromhex("2a8648ce3d040302")))
+
+
+def use(certificate: Certificate) -> None:
+    """Read all that a certificate promises, and ask every rule about it. Refusals of rules are answers."""
+    _ = (certificate.subject_text, certificate.issuer_text, certificate.version, certificate.x5t_sha1)
+    _ = (certificate.spki_der, certificate.is_self_signed, certificate.pem(), repr(certificate))
+    assert parse_pem(certificate.pem()) == certificate
+    info_of(certificate)
+    facts_of(certificate, client_id="d", thing=None, source_ip="192.0.2.1", domain="x")
+    granted_subject(certificate.subject).public_bytes()
+    with contextlib.suppress(ValueError, TypeError):  # documented; its callers refuse
+        names_of(certificate.der)
+    rules = (
+        lambda: check_dates(certificate, NOON),
+        lambda: checks.check_client(certificate),
+        lambda: checks.check_conforming_issuer(certificate),
+        lambda: check_host(certificate, "d.example"),
+        lambda: check_host(certificate, "192.0.2.1"),
+        lambda: build_chain(certificate, (ISSUING,), (ROOT,), NOON),
+        lambda: build_chain(DEVICE_CERTIFICATE, (certificate, ISSUING), (ROOT, certificate), NOON, allow_partial=True),
+    )
+    for rule in rules:
+        with contextlib.suppress(BirthmarkError):
+            rule()
+
+
+def certificate(data: bytes) -> None:
+    use(parse_der(data))
+
+
+def certificate_text(data: bytes) -> None:
+    for parse in (unarmor, parse_any):
+        with contextlib.suppress(BirthmarkError):
+            parse(data)
+    for found in parse_bundle(data):
+        use(found)
+
+
+def signed(tbs: bytes, key: ec.EllipticCurvePrivateKey) -> bytes:
+    """Return `tbs` with a good signature: what is wrong with it is found only by who reads it."""
+    signature = key.sign(tbs, ec.ECDSA(hashes.SHA256()))
+    return tlv(0x30, tbs + _ECDSA_SHA256 + tlv(0x03, b"\0" + signature))
+
+
+def first_of(der: bytes) -> bytes:
+    """Return the first value in a SEQUENCE, as it stands: what is signed."""
+    try:
+        (_, content), *_ = read_der(der)
+        tag, value = content[0]  # type: ignore[misc]
+    except (ValueError, TypeError, IndexError):
+        return der
+    return tlv(tag, value)
+
+
+def chain(data: bytes) -> None:
+    """Leaf, issuer and root in one SEQUENCE; each signed anew by who should sign it."""
+    keys: Sequence[ec.EllipticCurvePrivateKey] = (corpus.ISSUING_KEY, corpus.ROOT_KEY, corpus.ROOT_KEY)
+    try:
+        (_, parts), *_ = read_der(data)
+        tbs = [first_of(tlv(*part)) for part in parts]  # type: ignore[misc]
+    except (ValueError, TypeError):
+        return
+    found = [parse_der(signed(one, key)) for one, key in zip(tbs, keys, strict=False)]
+    if not found:
+        return
+    for anchors, partial in ((found[2:] or [ROOT], False), ([ROOT, *found[1:]], True)):
+        with contextlib.suppress(BirthmarkError):
+            proven = build_chain(
+                found[0], found[1:2], anchors, NOON, allow_partial=partial, purpose="1.3.6.1.5.5.7.3.2"
+            )
+            use(proven[0])
+    build_chain(found[0], (), (ISSUING,), NOON, allow_partial=True)
+
+
+def request(data: bytes) -> None:
+    use_request(parse_csr(data))
+
+
+def signed_request(data: bytes) -> None:
+    use_request(parse_csr(signed(first_of(data), corpus.DEVICE_KEY)))
+
+
+def use_request(asked: CertificateRequest) -> None:
+    _ = (asked.subject_cn, asked.subject_text, asked.challenge_password, asked.ignored_extensions, repr(asked))
+    with contextlib.suppress(BirthmarkError):
+        check_same_identity(asked, DEVICE_CERTIFICATE)
+    subject = granted_subject(asked.subject, {"O": "Plant"})
+    above = Issuer(ISSUING, corpus.ISSUING_KEY)
+    made = issue(DEVICE, subject, asked.public_key, issuer=above, serial=77, now=NOON, lifetime=DEVICE.lifetime)
+    assert is_signed_by(made, ISSUING)
+
+
+def cms(data: bytes) -> None:
+    for found in parse_certs_only(data):
+        use(found)
+
+
+def crl(data: bytes) -> None:
+    """As it came, and signed anew by the CA it names."""
+    for der in (data, signed(first_of(data), corpus.ISSUING_KEY)):
+        with contextlib.suppress(BirthmarkError):
+            listed = parse_crl(der)
+            check_crls((DEVICE_CERTIFICATE, ISSUING), (listed,), NOON)
+            check_crls((DEVICE_CERTIFICATE, DEVICE_CERTIFICATE), (listed,), NOON)
+
+
+def est_body(data: bytes) -> None:
+    for parse in (est.parse_certs_only, est.parse_csr_attributes, est.parse_csr):
+        with contextlib.suppress(BirthmarkError):
+            parse(data)
+
+
+def csr_attributes(data: bytes) -> None:
+    for attribute in est.parse_csr_attributes(data):
+        assert attribute.oid
+    est.parse_csr_attributes(base64.b64encode(data))
+
+
+def basic(data: bytes) -> None:
+    text = data.decode("latin-1")
+    with contextlib.suppress(BirthmarkError):
+        est.check_media_type(text)
+    est.parse_basic(text)

@@ -1,0 +1,231 @@
+"""MQTT, tokens, names, JSON and configuration, as strangers or files bring them."""
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from birthmark.agent.config import parse_config
+from birthmark.auth import sas, sigv4
+from birthmark.awsiot import wire as aws
+from birthmark.awsiot.rules import topics
+from birthmark.awsiot.rules.policy import Permissions, parse_policy
+from birthmark.awsiot.rules.variables import facts_of
+from birthmark.dps import wire as dps
+from birthmark.dps.rules import enrollment as enrollments
+from birthmark.elements.possession import Proof, check_proof
+from birthmark.errors import BirthmarkError
+from birthmark.iothub import wire as hub
+from birthmark.keys.handles import uri_in
+from birthmark.keys.reference import parse_reference_key
+from birthmark.mqtt import codec
+from birthmark.mqtt.engine import Engine, Limits, Role
+from birthmark.mqtt.errors import LocalProtocolError
+from birthmark.mqtt.framing import Framer
+from birthmark.mqtt.packets import ConnAck, Connect, Disconnect, PubAck, Publish, SubAck, Subscribe
+from birthmark.net.authority import RequireAuthority
+from fakes import NOON, SeededEntropy
+from fuzz.certificates import DEVICE_CERTIFICATE
+
+KEY = b"k" * 32
+SECRET = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"
+_LIMITS = Limits(max_packet_bytes=4096)
+_CONNECTION = facts_of(DEVICE_CERTIFICATE, client_id="pump-1", thing=None, source_ip="192.0.2.7", domain="localhost")
+
+
+def mqtt_codec(level: int) -> Callable[[bytes], None]:
+    """Cut and read; what is read must be written and read again as the same."""
+
+    def parse(data: bytes) -> None:
+        framer = Framer(4096)
+        framer.receive_data(data[: len(data) // 2])
+        _read_frames(framer, level)
+        framer.receive_data(data[len(data) // 2 :])
+        _read_frames(framer, level)
+
+    return parse
+
+
+def _read_frames(framer: Framer, level: int) -> None:
+    while (frame := framer.next_frame()) is not None:
+        packet = codec.decode(*frame, level)
+        spoken = packet.level if isinstance(packet, Connect) else level
+        with contextlib.suppress(LocalProtocolError):  # we say less than we understand
+            again = Framer(1 << 20)
+            again.receive_data(codec.encode(packet, spoken))
+            found = again.next_frame()
+            assert found is not None
+            assert codec.decode(*found, spoken) == packet
+
+
+def mqtt_server(data: bytes) -> None:
+    """A stream from a client, in two pieces; the server says yes to everything."""
+    engine = Engine(Role.SERVER, _LIMITS)
+    for at, piece in enumerate((data[: len(data) // 3], data[len(data) // 3 :])):
+        engine.receive_data(piece, float(at))
+        while (event := engine.next_event()) is not None:
+            with contextlib.suppress(LocalProtocolError):
+                _answer(engine, event)
+    _ = (engine.data_to_send(), engine.deadline)
+
+
+def _answer(engine: Engine, event: Any) -> None:
+    match event:
+        case Connect():
+            engine.send(ConnAck())
+        case Publish(packet_id=int() as packet_id):
+            engine.ack([packet_id])
+        case Subscribe(packet_id=packet_id, filters=filters):
+            engine.send(SubAck(packet_id, tuple(0 for _ in filters)))
+
+
+def mqtt_client(data: bytes) -> None:
+    """A stream from a server that a client is connected to."""
+    engine = Engine(Role.CLIENT, _LIMITS)
+    engine.send(Connect("d", level=5 if len(data) % 2 else 4))
+    engine.receive_data(data[:4], 0.0)
+    engine.receive_data(data[4:], 1.0)
+    while (event := engine.next_event()) is not None:
+        with contextlib.suppress(LocalProtocolError):
+            _answer(engine, event)
+    _ = engine.data_to_send()
+
+
+def streams(level: int, *, of_server: bool = False) -> tuple[bytes, ...]:
+    """Return some packets each alone, and one whole conversation."""
+    up: list[Any] = [
+        Connect("d", clean_start=True, keep_alive_s=60, username="h/d/?api-version=1", password=b"p", level=level),
+        Subscribe(1, (("a/+/#", 1), ("b", 0))),
+        Publish("devices/d/messages/events/a=1&b", b"{}", 1, packet_id=2),
+        Publish("t", b"x" * 200),
+        Disconnect(),
+    ]
+    down: list[Any] = [ConnAck(), SubAck(1, (1, 0)), Publish("a/b", b"down", 1, packet_id=1), PubAck(2)]
+    parts = [codec.encode(packet, level) for packet in (down if of_server else up)]
+    return (b"".join(parts), parts[0] + parts[-2] * 20, *parts)
+
+
+def sas_token(data: bytes) -> None:
+    """Read, checked, and once more with a good signature for what it says."""
+    text = data.decode("utf-8", "replace")
+    token = sas.parse_sas(text)
+    with contextlib.suppress(BirthmarkError):
+        sas.check_sas(token, [b"other", KEY], NOON)
+    token = sas.parse_sas(sas.make_sas(token.resource, KEY, token.expiry_s, token.policy))
+    sas.check_sas(token, [KEY], NOON)
+    sas.check_resource(token, ["0ne00ABCDEF/registrations/d", "localhost"])
+
+
+def signature_v4(data: bytes) -> None:
+    """Head of a request as text: request line, headers, body."""
+    head, _, body = data.partition(b"\n\n")
+    first, *lines = head.decode("latin-1").split("\n")
+    method, _, target = first.partition(" ")
+    path, _, query = target.partition("?")
+    headers = tuple((name.strip().lower(), value.strip()) for name, _, value in (line.partition(":") for line in lines))
+    request = sigv4.SignedRequest(method, path, query, headers, body)
+    sigv4.is_signed(headers[0][1] if headers else "", query)
+    signature = sigv4.parse_signature(request)
+    right = sigv4._digest(request, signature, SECRET, frozenset())
+    for claimed in (replace(signature, digest=right), signature):
+        sigv4.check_signature(request, claimed, SECRET, NOON, services={"iot"})
+
+
+def text(*parsers: Callable[[str], Any]) -> Callable[[bytes], None]:
+    """Every parser sees the text; the last one's refusal counts."""
+
+    def parse(data: bytes) -> None:
+        told = data.decode("utf-8", "replace")
+        for one in parsers[:-1]:
+            with contextlib.suppress(BirthmarkError):
+                one(told)
+        parsers[-1](told)
+
+    return parse
+
+
+def property_bag(told: str) -> None:
+    bag = hub.parse_property_bag(told)
+    assert hub.parse_property_bag(hub.render_property_bag(bag)) == bag or "" in bag
+    hub.message_of("d", bag, b"", 0)
+
+
+def response_topic(told: str) -> None:
+    dps.parse_retry_after(told)
+    dps.parse_response_topic(told)
+
+
+def aws_topics(told: str) -> None:
+    for check in (
+        lambda: topics.check_client_id(told, is_kept=True),
+        lambda: topics.check_filter("d", told),
+        lambda: topics.check_publish("d", told, 10, 1, retain=False),
+    ):
+        with contextlib.suppress(BirthmarkError):
+            check()
+
+
+def aws_policy(data: bytes) -> None:
+    parse_policy.cache_clear()
+    policy = parse_policy("p", data.decode("utf-8", "replace"))
+    for action, resource in (("iot:Connect", "client/pump-1"), ("iot:Publish", "topic/a/b"), ("iot:Subscribe", "x")):
+        Permissions([policy], _CONNECTION).decide(action, f"arn:aws:iot:us-east-1:0:{resource}", NOON)
+
+
+_AWS_BODIES = [
+    kind for kind in vars(aws).values() if isinstance(kind, type) and hasattr(kind, "__struct_fields__")
+]  # every body that the control plane takes
+
+
+def aws_json(data: bytes) -> None:
+    for kind in _AWS_BODIES:
+        with contextlib.suppress(BirthmarkError):
+            aws.parse_body(data, kind)
+
+
+def dps_json(data: bytes) -> None:
+    for parse in (dps.parse_registration, dps.parse_operation, dps.parse_error):
+        with contextlib.suppress(BirthmarkError):
+            parse(data)
+    known = enrollments.complete(dps.parse_enrollment(data), None, SeededEntropy(7))
+    enrollments.certificates_of(known)
+    dps.enrollment_json(known)
+
+
+def hub_json(data: bytes) -> None:
+    hub.parse_device_body(data)
+
+
+def agent_config(data: bytes) -> None:
+    parse_config(Path("/etc/aziot/config.toml"), data.decode("utf-8", "replace"))
+
+
+def reference_key(data: bytes) -> None:
+    parse_reference_key(data)
+    uri_in(data)
+
+
+def host(data: bytes) -> None:
+    """Through the gate that every request passes."""
+    seen: list[Any] = []
+
+    async def app(_scope: Any, _receive: Any, _send: Any) -> None:
+        seen.append("app")
+
+    async def send(message: Any) -> None:
+        seen.append(message)
+
+    headers = [(b"host", one) for one in data.split(b"\n")]
+    gate = RequireAuthority(app, lambda error, _address, _peer: seen.append(error.explain_cause()))
+    passed = gate({"type": "http", "headers": headers, "client": ("192.0.2.1", 1)}, send, send)  # type: ignore[arg-type]
+    with contextlib.suppress(StopIteration):
+        passed.send(None)
+    assert seen
+
+
+def proof(data: bytes) -> None:
+    with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):  # what the command catches
+        check_proof(msgspec.json.decode(data, type=Proof), b"12345678")

@@ -1,0 +1,276 @@
+"""Every parser of bytes that strangers, other servers or suppliers send: the table of what is fuzzed.
+
+A target passes when only documented errors come out of it (`BirthmarkError`, `ProtocolError`), in time and space.
+"""
+
+import base64
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from birthmark.audit.heads import parse_head
+from birthmark.auth.connection_strings import parse_connection_string
+from birthmark.auth.sas import make_sas
+from birthmark.dps import wire as dps
+from birthmark.iothub import wire as hub
+from birthmark.keys.uri import parse_pkcs11_uri
+from birthmark.links.urls import parse_url
+from birthmark.pki.certificates import parse_thumbprint
+from birthmark.pki.names import parse_registration_id
+from fuzz import certificates, corpus, manifest, protocols
+from fuzz.mutate import Mutate, mutate_bytes, mutate_der, mutate_json, mutate_text, tlv
+
+
+@dataclass(frozen=True)
+class Target:
+    """A parser, what to begin with, and how to spoil it."""
+
+    name: str
+    mutate: Mutate
+    seeds: Sequence[bytes]
+    parse: Callable[[bytes], object]
+
+
+def _pem(der: bytes) -> bytes:
+    return b"-----BEGIN CERTIFICATE-----\n" + base64.encodebytes(der) + b"-----END CERTIFICATE-----\n"
+
+
+_CERTIFICATES = corpus.read("certificate")
+_ROOT, _ISSUING, _DEVICE, _, _CHIP = _CERTIFICATES[:5]
+_REQUESTS = corpus.read("request")
+_CSR_ATTRIBUTES = (
+    bytes.fromhex("3000"),
+    bytes.fromhex("302606072b06010101011606092a864886f70d01090706082a8648ce3d0403023006060355042a0c00"),
+    bytes.fromhex("301d301b06092a864886f70d01090e310e300c300a06082b06010505070302"),
+)
+_SAS = make_sas("0ne00ABCDEF/registrations/d", protocols.KEY, 1780315200, "registration").encode()
+_URIS = (
+    b"pkcs11:token=t;object=o;type=private?pin-source=file:///run/pin&module-path=/usr/lib/x.so",
+    b"pkcs11:id=%01%02;serial=12;slot-id=3;x-a=b",
+)
+_SIGNED = (
+    b"GET /things?maxResults=5&a=b%20c HTTP/1.1\nauthorization: AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE123456789/"
+    b"20260601/eu-west-1/iot/aws4_request, SignedHeaders=host;x-amz-date, Signature="
+    + b"ab"
+    * 32
+    + b"\nhost: localhost:8443\n"
+    b"x-amz-date: 20260601T120000Z\n\n{}",
+    b"GET /mqtt?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=AKIDEXAMPLE123456789%2F20260601%2Feu-west-1%2Fiot%2F"
+    b"aws4_request&X-Amz-Date=20260601T120000Z&X-Amz-Expires=300&X-Amz-SignedHeaders=host&X-Amz-Signature="
+    + b"ab" * 32
+    + b"\nhost: localhost\n",
+)
+_POLICY = {
+    "Version": "2012-10-17",
+    "Statement": [
+        {"Effect": "Allow", "Action": ["iot:Connect"], "Resource": "arn:aws:iot:us-east-1:0:client/${iot:ClientId}"},
+        {
+            "Sid": "a",
+            "Effect": "Deny",
+            "NotAction": "iot:*",
+            "NotResource": ["arn:aws:iot:us-east-1:0:topic/a/*?"],
+            "Condition": {
+                "StringLike": {"iot:Certificate.Subject.CommonName": ["a*", "${*}"]},
+                "IpAddress": {"aws:SourceIp": "192.0.2.0/24"},
+                "NumericLessThan": {"aws:EpochTime": 5},
+                "DateGreaterThan": {"aws:CurrentTime": "2026-06-01T12:00:00Z"},
+                "ForAnyValue:StringEquals": {"iot:ConnectAttributes": ["PersistentConnect"]},
+                "Bool": {"iot:Connection.Thing.IsAttached": True},
+            },
+        },
+    ],
+}
+_AWS = (
+    {"attributePayload": {"attributes": {"a": "b"}, "merge": True}, "thingTypeName": "t", "expectedVersion": 1},
+    {"certificatePem": _pem(_DEVICE).decode(), "caCertificatePem": "x", "status": "ACTIVE", "setAsActive": True},
+    {"caCertificate": "x", "certificateMode": "SNI_ONLY", "registrationConfig": {"roleArn": "r"}},
+    {"policyDocument": json.dumps(_POLICY), "target": "arn:aws:iot:r:0:cert/ab", "principal": "p"},
+)
+_ENROLLMENTS = (
+    {"registrationId": "d", "payload": {"a": [1]}},
+    {
+        "registrationId": "d",
+        "deviceId": "D",
+        "attestation": {
+            "type": "x509",
+            "x509": {"clientCertificates": {"primary": {"certificate": _pem(_DEVICE).decode()}, "secondary": None}},
+        },
+        "capabilities": {"iotEdge": True},
+        "provisioningStatus": "enabled",
+        "reprovisionPolicy": {"updateHubAssignment": True, "migrateDeviceData": False},
+        "allocationPolicy": "hashed",
+        "iotHubs": ["h"],
+        "initialTwin": {"tags": {}, "properties": {"desired": {}}},
+    },
+    {
+        "enrollmentGroupId": "g",
+        "attestation": {
+            "type": "x509",
+            "x509": {"signingCertificates": {"primary": {"certificate": base64.b64encode(_ISSUING).decode()}}},
+        },
+    },
+    {"enrollmentGroupId": "g", "attestation": {"type": "symmetricKey", "symmetricKey": {"primaryKey": "a2V5"}}},
+    {"enrollmentGroupId": "g", "attestation": {"type": "x509", "x509": {"caReferences": {"primary": "ca"}}}},
+    {"operationId": "o", "status": "assigned", "registrationState": {"assignedHub": "h", "deviceId": "d"}},
+    {"errorCode": 401002, "trackingId": "t", "message": "m"},
+)
+_DEVICES = (
+    {"deviceId": "d", "status": "enabled", "authentication": {"type": "sas", "symmetricKey": {"primaryKey": "a2V5"}}},
+    {
+        "deviceId": "d",
+        "statusReason": "r",
+        "authentication": {"type": "selfSigned", "x509Thumbprint": {"primaryThumbprint": "AB" * 20}},
+        "capabilities": {"iotEdge": True},
+    },
+)
+_TOML = (
+    b"""hostname = "my-device"
+
+[provisioning]
+source = "dps"
+global_endpoint = "https://127.0.0.7:8443"
+id_scope = "0ne00ABCDEF"
+
+[provisioning.attestation]
+method = "x509"
+registration_id = "my-device"
+
+[provisioning.attestation.identity_cert]
+method = "est"
+subject = { CN = "device", C = "CH" }
+
+[provisioning.attestation.identity_cert.auto_renew]
+rotate_key = true
+threshold = "80%"
+retry = "4%"
+
+[cert_issuance.est]
+trusted_certs = ["file:///data/trust.pem"]
+
+[cert_issuance.est.auth]
+username = "estuser"
+password = "estpwd"
+
+[cert_issuance.est.urls]
+default = "https://127.0.0.7:8085/.well-known/est"
+""",
+    b"""[provisioning]
+source = "manual"
+iothub_hostname = "h"
+device_id = "d"
+
+[provisioning.authentication]
+method = "x509"
+identity_cert = "file:///c.pem"
+identity_pk = "pkcs11:token=t;object=o"
+
+[aziot_keys]
+pkcs11_lib_path = "/usr/lib/x.so"
+
+[preloaded_keys]
+a = "file:///a.key"
+b = "pkcs11:token=t;object=o"
+""",
+)
+_HEAD = {
+    "chain": "main",
+    "seq": 5,
+    "at": 1780315200000000,
+    "digest": "ab" * 32,
+    "key": "cd" * 32,
+    "signature": "ef" * 64,
+}
+_PROOF = {
+    "nonce": base64.b64encode(b"12345678").decode(),
+    "scheme": "ecdsa-sha256",
+    "signature": "MEQCIA==",
+    "public_key": "-----BEGIN PUBLIC KEY-----\nMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE\n-----END PUBLIC KEY-----\n",
+}
+
+
+def _json(*documents: object) -> tuple[bytes, ...]:
+    return tuple(json.dumps(document).encode() for document in documents)
+
+
+_ALL = (
+    Target("mqtt-3.1.1", mutate_bytes, protocols.streams(4), protocols.mqtt_codec(4)),
+    Target("mqtt-5", mutate_bytes, protocols.streams(5), protocols.mqtt_codec(5)),
+    Target("mqtt-server", mutate_bytes, protocols.streams(4) + protocols.streams(5), protocols.mqtt_server),
+    Target("mqtt-client", mutate_bytes, protocols.streams(4, of_server=True), protocols.mqtt_client),
+    Target("certificate", mutate_der, _CERTIFICATES, certificates.certificate),
+    Target("pem", mutate_text, (_pem(_DEVICE), _pem(_DEVICE) + _pem(_ISSUING)), certificates.certificate_text),
+    Target("chain", mutate_der, (tlv(0x30, _DEVICE + _ISSUING + _ROOT),), certificates.chain),
+    Target("csr", mutate_der, _REQUESTS, certificates.request),
+    Target("csr-signed", mutate_der, _REQUESTS[:3], certificates.signed_request),
+    Target("cms", mutate_der, corpus.read("cms"), certificates.cms),
+    Target("crl", mutate_der, corpus.read("crl"), certificates.crl),
+    Target(
+        "est-body", mutate_text, [*map(base64.encodebytes, (*_REQUESTS, *corpus.read("cms")))], certificates.est_body
+    ),
+    Target("est-csrattrs", mutate_der, _CSR_ATTRIBUTES, certificates.csr_attributes),
+    Target("est-basic", mutate_text, (b"Basic ZGV2aWNlOnNlY3JldA==", b"application/pkcs10; a=b"), certificates.basic),
+    Target("sas", mutate_text, (_SAS, _SAS.replace(b"&skn", b"&sig")), protocols.sas_token),
+    Target("sigv4", mutate_text, _SIGNED, protocols.signature_v4),
+    Target(
+        "connection-string",
+        mutate_text,
+        (b"HostName=h;SharedAccessKeyName=p;SharedAccessKey=a2V5a2V5",),
+        protocols.text(parse_connection_string),
+    ),
+    Target(
+        "property-bag",
+        mutate_text,
+        (b"a=1&b=2&c", b"%24.ct=application%2Fjson&%24.ce=utf-8&x=%20%C3%A9"),
+        protocols.text(protocols.property_bag),
+    ),
+    Target(
+        "dps-names",
+        mutate_text,
+        (
+            b"0ne00ABCDEF/registrations/dev-001/api-version=2019-03-31&ClientVersion=a%2Fb",
+            b"$dps/registrations/PUT/iotdps-register/?$rid=a-1",
+            b"$dps/registrations/GET/iotdps-get-operationstatus/?$rid=b&operationId=5.ab%2Ec",
+            b"$dps/registrations/res/202/?$rid=a&retry-after=3",
+        ),
+        protocols.text(
+            dps.is_dps_username, dps.parse_username, dps.parse_topic, protocols.response_topic, parse_registration_id
+        ),
+    ),
+    Target(
+        "hub-names",
+        mutate_text,
+        (
+            b"hub.example/dev-001/?api-version=2021-04-12&DeviceClientType=a%2Fb",
+            b"hub.example/dev-001/mod/?api-version=2021-04-12",
+            b"$iothub/twin/GET/?$rid=1",
+            b"$iothub/twin/PATCH/properties/reported/?$rid=2&$version=1",
+        ),
+        protocols.text(hub.is_hub_username, hub.twin_request, hub.parse_username),
+    ),
+    Target(
+        "aws-names",
+        mutate_text,
+        (b"a/b/c", b"$aws/things/t/shadow/update", b"$share/g/a/+/#"),
+        protocols.text(protocols.aws_topics),
+    ),
+    Target("aws-policy", mutate_json, _json(_POLICY), protocols.aws_policy),
+    Target("aws-json", mutate_json, _json(*_AWS), protocols.aws_json),
+    Target("dps-json", mutate_json, _json(*_ENROLLMENTS), protocols.dps_json),
+    Target("hub-json", mutate_json, _json(*_DEVICES), protocols.hub_json),
+    Target("pkcs11-uri", mutate_text, _URIS, protocols.text(parse_url, parse_pkcs11_uri)),
+    Target(
+        "url",
+        mutate_text,
+        (b"https://user@h.example:8443/a?b=c", b"https://[::1]/"),
+        protocols.text(parse_thumbprint, parse_url),
+    ),
+    Target("reference-key", mutate_text, corpus.read("reference"), protocols.reference_key),
+    Target("agent-config", mutate_text, _TOML, protocols.agent_config),
+    Target("manifest", mutate_json, manifest.file_seeds(), manifest.read_file),
+    Target("manifest-signed", mutate_json, (manifest.PAYLOAD,), manifest.signed_payload),
+    Target("manifest-chain", mutate_der, (tlv(0x30, _CHIP + _ISSUING),), manifest.signed_certificates),
+    Target("host", mutate_text, (b"localhost:8443", b"[::1]:443", b"a.example\nb.example"), protocols.host),
+    Target("audit-head", mutate_json, _json(_HEAD), parse_head),
+    Target("possession-proof", mutate_json, _json(_PROOF), protocols.proof),
+)
+TARGETS: Mapping[str, Target] = {target.name: target for target in _ALL}

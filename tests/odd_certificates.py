@@ -1,8 +1,10 @@
 """Certificates that no maker should make: built field by field, for what must be refused or survived."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
+from typing import Any
 
+from asn1crypto import core
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -11,6 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from birthmark.pki.certificates import Certificate, parse_der
 from birthmark.pki.issue import SigningKey
 from fakes import NOON
+from fuzz.mutate import read_der, tlv, write_der
 from pki_builders import Holder, a_key
 
 Extension = tuple[x509.ExtensionType, bool]
@@ -87,3 +90,67 @@ ODD_EXTENSIONS = {
     "TLS feature of an unknown number": ("1.3.6.1.5.5.7.1.24", bytes.fromhex("3003020163")),
 }
 """Legal, and read by nobody: object id and value."""
+
+
+Tree = list[list[Any]]
+
+
+def encode_oid(oid: str) -> bytes:
+    return bytes(core.ObjectIdentifier(oid).contents)
+
+
+def _extensions(tbs: Tree) -> Tree:
+    return tbs[-1][1][0][1]  # type: ignore[no-any-return]
+
+
+def _common_name(tbs: Tree) -> list[Any]:
+    return tbs[5][1][0][1][0][1][1]  # type: ignore[no-any-return]
+
+
+def _more(oid: str, value: bytes, *, critical: bool = False) -> Callable[[Tree], None]:
+    parts = [[0x06, encode_oid(oid)], *([[0x01, b"\xff"]] if critical else []), [0x04, value]]
+    return lambda tbs: _extensions(tbs).append([0x30, parts])
+
+
+def _serial(value: bytes) -> Callable[[Tree], None]:
+    return lambda tbs: tbs.__setitem__(1, [0x02, value])
+
+
+def _named(tag: int, value: bytes) -> Callable[[Tree], None]:
+    return lambda tbs: _common_name(tbs).__setitem__(slice(None), [tag, value])
+
+
+CHANGES: Mapping[str, Callable[[Tree], None]] = {
+    **{what: _more(oid, value) for what, (oid, value) in ODD_EXTENSIONS.items()},
+    "certificatePolicies of nothing": _more("2.5.29.32", bytes.fromhex("3000")),
+    "certificatePolicies with a strange qualifier": _more("2.5.29.32", bytes.fromhex("300c300a06022a03300430020600")),
+    "an extension nobody knows, critical": _more("1.2.3.4", b"\x05\0", critical=True),
+    "an extension without a value": _more("2.5.29.31", b""),
+    "keyUsage twice": _more("2.5.29.15", b"\x03\x02\x07\x80"),
+    "a serial number of zero": _serial(b"\0"),
+    "a negative serial number": _serial(b"\x80\x01"),
+    "a serial number of 300 bytes": _serial(b"\x01" * 300),
+    "version 1 with extensions": lambda tbs: tbs.__delitem__(0),
+    "version 9": lambda tbs: tbs[0].__setitem__(1, [[0x02, b"\x08"]]),
+    "a day that does not exist": lambda tbs: tbs[4][1].__setitem__(0, [0x17, b"260231000000Z"]),
+    "a time of the year 0": lambda tbs: tbs[4][1].__setitem__(0, [0x18, b"00000101000000Z"]),
+    "no validity": lambda tbs: tbs[4].__setitem__(1, b""),
+    "a common name of half a BMP character": _named(0x1E, b"\0d\0"),
+    "a common name in TeletexString": _named(0x14, b"d\xe9vice"),
+    "a common name in UniversalString": _named(0x1C, b"\0\0\0d"),
+    "a common name that is an INTEGER": _named(0x02, b"\x05"),
+    "a common name with a zero byte": _named(0x0C, b"d\0evice"),
+    "a common name that is not UTF-8": _named(0x0C, b"d\xff\xfe"),
+    "an empty common name": _named(0x0C, b""),
+}
+"""Legal or not: what a stranger may show. Each changes the parts of a TBSCertificate."""
+
+
+def odd_certificate(what: str, key: ec.EllipticCurvePrivateKey) -> bytes:
+    """The DER of a self-signed certificate, named `odd-…`, that is odd in one way; its signature is good."""
+    good = a_certificate((usage("digital_signature"), True), subject="odd-device", key=key, names_keys=False)
+    tree: Any = read_der(good.certificate.der)
+    (tbs, algorithm, _signature) = tree[0][1]
+    CHANGES[what](tbs[1])
+    signature = key.sign(write_der([tbs]), ec.ECDSA(hashes.SHA256()))
+    return tlv(0x30, write_der([tbs, algorithm, [0x03, b"\0" + signature]]))

@@ -8,6 +8,7 @@ import subprocess
 import time
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 
 import boto3
 import botocore.exceptions
@@ -174,23 +175,30 @@ def test_asked_for_by_a_request_it_is_issued_or_refused(server: RunningServer, w
     assert not any(word in server.log() for word in TROUBLE), server.log()
 
 
+@pytest.fixture(scope="module")
+def own_ca(server: RunningServer, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("own") / "ca"
+    server.run("ca", "init", "--name", "Own", "--dir", str(directory))
+    return directory
+
+
 COMMANDS = (
     "enroll device --cert {file} --dry-run",
     "enroll group g --cert {file} --dry-run",
-    "dps ca add odd --cert {file}",
-    "ca sign {request} --data {data}/none",
+    "dps ca add odd {file}",
+    "ca sign {request} --dir {ca}",
 )
 
 
 @pytest.mark.parametrize("what", ODD)
 def test_named_on_the_command_line_it_is_used_or_refused_without_a_traceback(
-    server: RunningServer, what: str, tmp_path
+    server: RunningServer, own_ca: Path, what: str, tmp_path: Path
 ) -> None:
     file, request = tmp_path / "odd.pem", tmp_path / "odd.csr"
     file.write_text(pem(ODD[what]))
     request.write_text(pem(odd_request(what), "CERTIFICATE REQUEST"))
     for command in COMMANDS:
-        line = command.format(file=file, request=request, data=tmp_path)
+        line = command.format(file=file, request=request, ca=own_ca)
         done = subprocess.run(
             [BIRTHMARK, *line.split()],
             input="",
@@ -201,4 +209,4 @@ def test_named_on_the_command_line_it_is_used_or_refused_without_a_traceback(
             env=clean_environment(BIRTHMARK_DATA=str(server.data), HOME=str(tmp_path)),
         )
         assert "Traceback" not in done.stdout + done.stderr, line
-        assert done.returncode in {0, 1, 2, 3, 4, 5, 6, 7}
+        assert done.returncode == 0 or "Code: " in done.stderr, (line, done)

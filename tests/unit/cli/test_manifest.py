@@ -1,0 +1,36 @@
+"""What `birthmark manifest verify` says of entries of which only a part can be checked."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from birthmark.cli.manifest import app
+from birthmark.manifests.writer import Chip, ManifestKey, render_entry
+from fakes import NOON
+from pki_builders import a_ca
+
+LOG = a_ca("Manifest Signer")
+SIGNER = ManifestKey(LOG.certificate, LOG.private_key)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    entry = render_entry(Chip("0123aabbccddeeff01", [], None), SIGNER, NOON)
+    (tmp_path / "manifest.json").write_text(json.dumps([entry]))
+    (tmp_path / "signer.pem").write_text(LOG.certificate.pem())
+    return ["verify", str(tmp_path / "manifest.json"), "--signer", str(tmp_path / "signer.pem")]
+
+
+def test_an_entry_without_keys_is_not_counted_as_verified(arguments: list[str]) -> None:
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 7
+    assert "0 entries verified, 0 refused" in done.stderr
+    assert "Of 1 more only signature, signer and header were checked" in done.stderr
+
+
+def test_its_row_says_what_was_not_checked(arguments: list[str]) -> None:
+    done = CliRunner().invoke(app, [*arguments, "--json"])
+    assert json.loads(done.stdout)["unchecked"] == "it lists no public keys"

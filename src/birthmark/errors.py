@@ -8,10 +8,13 @@ Not here: HTTP statuses, MQTT return codes and vendor error codes. Each room's `
 """
 
 import re
+import shlex
 from collections.abc import Mapping
 from typing import ClassVar
 
 _TWO_ENDS = re.compile(r"([.!?…])\.(?=\s|$)")  # a fact that is a sentence, in a template that ends one
+
+_COMMANDS = frozenset({"again", "command"})  # facts that are commands themselves, quoted by who made them
 
 
 class BirthmarkError(Exception):
@@ -35,8 +38,12 @@ class BirthmarkError(Exception):
         return _TWO_ENDS.sub(r"\1", self.cause.format_map(_Blank(self.facts)))
 
     def explain_fix(self) -> str:
-        """Return `fix` with this error's facts filled in."""
-        return _TWO_ENDS.sub(r"\1", self.fix.format_map(_Blank(self.facts)))
+        """Return `fix` with this error's facts filled in; what a stranger chose is one word of a command, quoted."""
+        plain = _Blank(self.facts)
+        typed = _Blank({name: text if name in _COMMANDS else shlex.quote(text) for name, text in self.facts.items()})
+        parts = self.fix.split("`")
+        filled = (part.format_map(typed if number % 2 else plain) for number, part in enumerate(parts))
+        return _TWO_ENDS.sub(r"\1", "`".join(filled))
 
 
 class _Blank(dict[str, str]):

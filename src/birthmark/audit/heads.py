@@ -23,7 +23,7 @@ class HeadInvalidError(InvalidRequestError):
 
     code = "audit.head_invalid"
     cause = "The file holds no exported head of an audit chain: {detail}."
-    fix = "Give a file that `birthmark audit export --out FILE` wrote."
+    fix = "Give a file that this wrote: `birthmark audit export --out head.json`"
 
 
 class AuditKey:

@@ -38,7 +38,11 @@ class SasExpiredError(UnauthenticatedError):
 
     code = "sas.expired"
     cause = "The token expired at {expiry}; this server's clock says {now}."
-    fix = "Make a new token; if the device's clock is wrong, set it (NTP): a token is made by the device's own clock."
+    fix = (
+        "Make a new token, as the SDKs do by themselves; if the device's clock is wrong, set it "
+        "(NTP), it must show what "
+        "this shows here: `date -u`"
+    )
 
 
 class SasSignatureError(UnauthenticatedError):
@@ -54,7 +58,10 @@ class SasScopeError(UnauthenticatedError):
 
     code = "sas.wrong_resource"
     cause = "The token is for {resource}, and this is {expected}."
-    fix = "Make the token for the resource it is used on; check host name, ID scope and device id."
+    fix = (
+        "Make the token for the resource it is used on: host name, ID scope and device id. The SDKs take the host from "
+        'the connection string of this server: `eval "$(birthmark env)"`'
+    )
 
 
 @dataclass(frozen=True, slots=True)

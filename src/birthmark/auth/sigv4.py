@@ -41,8 +41,8 @@ class SignatureMissingError(UnauthenticatedError):
     code = "sigv4.missing"
     cause = "The request carries no AWS signature; every AWS interface of this server asks for one."
     fix = (
-        "Give the client the access key that `birthmark env` prints (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY), and "
-        "leave out --no-sign-request."
+        'Give the client the access key of this server: `eval "$(birthmark env)"` sets AWS_ACCESS_KEY_ID and '
+        "AWS_SECRET_ACCESS_KEY; leave out --no-sign-request."
     )
 
 
@@ -51,7 +51,10 @@ class SignatureMalformedError(InvalidRequestError):
 
     code = "sigv4.malformed"
     cause = "The AWS signature cannot be read: {detail}."
-    fix = "Let an AWS SDK sign the request; a proxy in between must not change Authorization, X-Amz-Date or the query."
+    fix = (
+        "Let an AWS SDK sign the request, as this does: `aws iot list-things`. A proxy in between must not change "
+        "Authorization, X-Amz-Date or the query."
+    )
 
 
 class AccessKeyUnknownError(UnauthenticatedError):
@@ -83,7 +86,7 @@ class ClockSkewError(UnauthenticatedError):
 
     code = "sigv4.clock_skew"
     cause = "The request was signed at {signed_at}; this server's clock says {now}, and 5 minutes are allowed."
-    fix = "Set the clock of the machine that signs (NTP), or of this server."
+    fix = "Set the clock of the machine that signs (NTP), or of this server: on both this must show the same: `date -u`"
 
 
 class WrongServiceError(UnauthenticatedError):
@@ -91,7 +94,10 @@ class WrongServiceError(UnauthenticatedError):
 
     code = "sigv4.wrong_service"
     cause = "The request was signed for the service {service}; served here are {served}."
-    fix = "Point only the AWS IoT services at this server: AWS_ENDPOINT_URL_IOT and its two siblings."
+    fix = (
+        "Point only the AWS IoT services at this server, by AWS_ENDPOINT_URL_IOT and its two siblings: "
+        '`unset AWS_ENDPOINT_URL; eval "$(birthmark env)"`'
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ class NameInvalidError(InvalidRequestError):
 
     code = "awsiot.name_invalid"
     cause = "{kind} {name!r} is not allowed."
-    fix = "Thing names have 1 to 128 letters, digits and : _ -, policy names also + = , . @."
+    fix = "Thing names have 1 to 128 letters, digits and : _ -, policy names also + = , . @. Those in use: `{command}`"
 
 
 class AttributeInvalidError(InvalidRequestError):
@@ -37,7 +37,10 @@ class AttributeInvalidError(InvalidRequestError):
 
     code = "awsiot.attribute_invalid"
     cause = "The attributes of a thing cannot be used: {detail}."
-    fix = "At most 50 attributes; values have up to 800 letters, digits and _ . , @ / : # = [ ] -, and no spaces."
+    fix = (
+        "At most 50 attributes; values have up to 800 letters, digits and _ . , @ / : # = [ ] -, and no spaces. "
+        "Their form: `{command}`"
+    )
 
 
 class ArnInvalidError(InvalidRequestError):
@@ -45,7 +48,7 @@ class ArnInvalidError(InvalidRequestError):
 
     code = "awsiot.arn_invalid"
     cause = "{arn} is not the ARN of a {kind} in account {account}."
-    fix = "Give the ARN as the create or register call returned it."
+    fix = "Give the ARN as the register call returned it: `aws iot list-certificates` shows those of certificates."
 
 
 class CertificateStatus(StrEnum):
@@ -186,21 +189,27 @@ class AccessKey:
 def parse_thing_name(text: str) -> ThingName:
     """Return the name; letter case counts. Raise `NameInvalidError`."""
     if _THING_NAME.fullmatch(text) is None:
-        raise NameInvalidError(f"Invalid thing name: {text[:128]!r}", kind="Thing name", name=text[:128])
+        raise NameInvalidError(
+            f"Invalid thing name: {text[:128]!r}", kind="Thing name", name=text[:128], command="aws iot list-things"
+        )
     return ThingName(text)
 
 
 def parse_policy_name(text: str) -> PolicyName:
     """Return the name. Raise `NameInvalidError`."""
     if _POLICY_NAME.fullmatch(text) is None:
-        raise NameInvalidError(f"Invalid policy name: {text[:128]!r}", kind="Policy name", name=text[:128])
+        raise NameInvalidError(
+            f"Invalid policy name: {text[:128]!r}", kind="Policy name", name=text[:128], command="aws iot list-policies"
+        )
     return PolicyName(text)
 
 
 def parse_certificate_id(text: str) -> CertificateId:
     """Return the id in lower case. Raise `NameInvalidError`."""
     if (found := _CERTIFICATE_ID.fullmatch(text)) is None:
-        raise NameInvalidError("Invalid certificate id", kind="Certificate id", name=text[:128])
+        raise NameInvalidError(
+            "Invalid certificate id", kind="Certificate id", name=text[:128], command="aws iot list-certificates"
+        )
     return CertificateId(found[1].lower())
 
 

@@ -33,7 +33,7 @@ class BodyInvalidError(InvalidRequestError):
 
     code = "awsiot.request_invalid"
     cause = "The request is not valid: {detail}."
-    fix = "Compare with the AWS IoT API reference of the operation."
+    fix = "Compare with what the operation takes: `{command}`"
 
 
 class AttributePayload(msgspec.Struct):

@@ -23,7 +23,7 @@ class ScopeInvalidError(InvalidRequestError):
 
     code = "dps.scope_invalid"
     cause = "An ID scope is 3 to 64 letters and digits, such as 0ne00ABCDEF."
-    fix = "`birthmark dps show` prints the scope."
+    fix = "Use the scope of this server: `birthmark dps show`"
 
 
 class GroupIdInvalidError(InvalidRequestError):
@@ -31,7 +31,7 @@ class GroupIdInvalidError(InvalidRequestError):
 
     code = "dps.group_id_invalid"
     cause = "An enrollment group id has 1 to 128 letters, digits and - . _ :"
-    fix = "Choose another group id."
+    fix = "Choose another group id; those in use: `birthmark enroll list`"
 
 
 class DeviceIdInvalidError(InvalidRequestError):
@@ -39,7 +39,7 @@ class DeviceIdInvalidError(InvalidRequestError):
 
     code = "dps.device_id_invalid"
     cause = "A device id has 1 to 128 letters, digits and - . + % _ # * ? ! ( ) , : = @ $ '."
-    fix = "Choose another device id."
+    fix = 'Leave the device id out, then it is the registration id: `birthmark enroll device --cert "$X509_CERT_FILE"`'
 
 
 def parse_device_id(text: str) -> str:

@@ -29,7 +29,10 @@ class UserNameError(InvalidRequestError):
 
     code = "dps.username_invalid"
     cause = "The MQTT user name {username} is not SCOPE/registrations/ID/api-version=…"
-    fix = "Let the Azure SDK make it; by hand it is SCOPE/registrations/ID/api-version=2019-03-31."
+    fix = (
+        "Let the Azure SDK make it, or this: `birthmark device register`. By hand it is "
+        "SCOPE/registrations/ID/api-version=2019-03-31."
+    )
 
 
 class TopicError(InvalidRequestError):
@@ -37,7 +40,11 @@ class TopicError(InvalidRequestError):
 
     code = "dps.topic_not_served"
     cause = "The client used the topic {topic}, which the provisioning service does not serve."
-    fix = "A device publishes to $dps/registrations/PUT/iotdps-register/?$rid=… and …/GET/iotdps-get-operationstatus/."
+    fix = (
+        "A device publishes to $dps/registrations/PUT/iotdps-register/?$rid=… and "
+        "…/GET/iotdps-get-operationstatus/, as "
+        "this does: `birthmark device register`"
+    )
 
 
 class BodyInvalidError(InvalidRequestError):
@@ -45,7 +52,11 @@ class BodyInvalidError(InvalidRequestError):
 
     code = "dps.body_invalid"
     cause = "The request body is not valid: {detail}."
-    fix = "Compare with the DPS REST reference."
+    fix = (
+        "A registration is right as "
+        "`birthmark device register` makes it, an enrollment as "
+        '`birthmark enroll device --cert "$X509_CERT_FILE"` does.'
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ class DeviceIdInvalidError(InvalidRequestError):
 
     code = "iothub.device_id_invalid"
     cause = "A device id has 1 to 128 letters, digits and - . + % _ # * ? ! ( ) , : = @ $ '."
-    fix = "Choose another device id; letter case counts."
+    fix = "Choose another device id; those in use: `birthmark hub devices`"
 
 
 def parse_device_id(text: str) -> DeviceId:

@@ -66,7 +66,7 @@ class DeviceExistsError(ConflictError):
 
     code = "iothub.device_exists"
     cause = "Device {device_id} exists already in hub {hub}."
-    fix = "Update it with its etag (If-Match), or choose another id."
+    fix = "`birthmark hub devices --hub {hub}` shows it: update it with its etag (If-Match), or choose another id."
 
 
 class EtagMismatchError(ConflictError):
@@ -74,7 +74,7 @@ class EtagMismatchError(ConflictError):
 
     code = "iothub.etag_mismatch"
     cause = "Device {device_id} was changed since the etag {etag} was read."
-    fix = "Read it again and repeat the change, or send If-Match: *."
+    fix = "Read it again and repeat the change, or send If-Match: *. What is on record now: `birthmark hub devices`"
 
 
 class PolicyKeyError(UnauthenticatedError):

@@ -47,7 +47,10 @@ class UserNameError(InvalidRequestError):
 
     code = "iothub.username_invalid"
     cause = "The MQTT user name {username} is not HOST/DEVICE/?api-version=…"
-    fix = "Let the Azure SDK make it; by hand it is HOST/DEVICE/?api-version=2021-04-12."
+    fix = (
+        "Let the Azure SDK make it; by hand it is HOST/DEVICE/?api-version=2021-04-12. The devices of the hub: "
+        "`birthmark hub devices`"
+    )
 
 
 class BodyInvalidError(InvalidRequestError):
@@ -55,7 +58,7 @@ class BodyInvalidError(InvalidRequestError):
 
     code = "iothub.body_invalid"
     cause = "The request body is not valid: {detail}."
-    fix = "Compare with the IoT Hub REST reference."
+    fix = "Compare with a device as the registry shows it: `birthmark hub devices --json`"
 
 
 class PropertyBagError(InvalidRequestError):
@@ -63,7 +66,10 @@ class PropertyBagError(InvalidRequestError):
 
     code = "iothub.property_bag_invalid"
     cause = "The properties in the topic cannot be read: {detail}."
-    fix = "Percent-encode property names and values; there may be at most 64."
+    fix = (
+        "Percent-encode property names and values; there may be at most 64. Without properties: "
+        '`birthmark device send hello --hub "$PROVISIONING_HOST"`'
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from birthmark.errors import BirthmarkError, InvalidRequestError
+from birthmark.net.errors import A_RIGHT_REQUEST
 from birthmark.net.tls import NO_PEER, TlsPeer
 
 Scope = MutableMapping[str, Any]
@@ -26,7 +27,10 @@ class HostInvalidError(InvalidRequestError):
 
     code = "net.host_invalid"
     cause = "The request's Host header is {host}; it must be one host name or address, with a port or without."
-    fix = "Let the client send the host it connects to; a proxy in between must hand on the client's Host header."
+    fix = (
+        "Let the client send the host it connects to; a proxy in between must hand on the client's Host header. "
+        f"{A_RIGHT_REQUEST}"
+    )
 
 
 class RequireAuthority:

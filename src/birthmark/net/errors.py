@@ -5,6 +5,11 @@ from collections.abc import Sequence
 from birthmark.errors import BirthmarkError, InvalidRequestError, ThrottledError, UnauthenticatedError
 from birthmark.pki.certificates import Certificate
 
+A_RIGHT_REQUEST = (
+    "A request that is right is answered: "
+    '`curl -sSo cacerts.p7 --cacert "$SSL_CERT_FILE" "https://$PROVISIONING_HOST:8085/.well-known/est/cacerts"`'
+)
+
 
 class KeyNotProvenError(UnauthenticatedError):
     """The client showed a certificate and its handshake signature does not verify with that certificate's key."""
@@ -49,7 +54,7 @@ class NotTlsError(InvalidRequestError):
 
     code = "tls.plain_text"
     cause = "The client spoke {reason} on a TLS port."
-    fix = "Use https:// or MQTT over TLS on this port."
+    fix = f"Use https:// or MQTT over TLS on this port. {A_RIGHT_REQUEST}"
 
 
 class TooSlowError(InvalidRequestError):
@@ -84,7 +89,10 @@ class HeadersTooLargeError(InvalidRequestError):
 
     code = "http.headers_too_large"
     cause = "The request line and headers have more than {limit} bytes."
-    fix = "Send fewer or shorter headers, or raise limits.max_header_bytes; docs/reference/limits.md says how."
+    fix = (
+        "Send fewer or shorter headers, or raise limits.max_header_bytes; docs/reference/limits.md says how. "
+        f"{A_RIGHT_REQUEST}"
+    )
 
 
 class BodyTooLargeError(InvalidRequestError):
@@ -92,7 +100,7 @@ class BodyTooLargeError(InvalidRequestError):
 
     code = "http.body_too_large"
     cause = "The body has more than the {limit} bytes that this path takes."
-    fix = "Send less at once; docs/reference/limits.md has the size for each path."
+    fix = f"Send less at once; docs/reference/limits.md has the size for each path. {A_RIGHT_REQUEST}"
 
 
 class HttpBrokenError(InvalidRequestError):
@@ -100,7 +108,7 @@ class HttpBrokenError(InvalidRequestError):
 
     code = "http.malformed"
     cause = "The client sent what is not valid HTTP/1.1: a broken request line, header, or chunk."
-    fix = "Check the client's HTTP library, and that it speaks HTTP/1.1 on this port."
+    fix = f"Check the client's HTTP library, and that it speaks HTTP/1.1 on this port. {A_RIGHT_REQUEST}"
 
 
 class RequestCutOffError(InvalidRequestError):
@@ -108,7 +116,7 @@ class RequestCutOffError(InvalidRequestError):
 
     code = "http.cut_off"
     cause = "The client closed the connection before its request was complete."
-    fix = "Check the network and the client's timeouts; sending the request again is safe."
+    fix = f"Check the network and the client's timeouts; sending the request again is safe. {A_RIGHT_REQUEST}"
 
 
 class NotAllowedHereError(InvalidRequestError):
@@ -116,7 +124,7 @@ class NotAllowedHereError(InvalidRequestError):
 
     code = "net.protocol_not_served"
     cause = "This port does not serve {protocol}."
-    fix = "MQTT is on 8883 (and 443), HTTPS on 8443 (and 443), EST on 8085 and 8443."
+    fix = f"MQTT is on 8883 (and 443), HTTPS on 8443 (and 443), EST on 8085 and 8443. {A_RIGHT_REQUEST}"
 
 
 _ALERTS_AGAINST_US = ("unknown ca", "certificate unknown", "bad certificate", "certificate expired")

@@ -50,7 +50,10 @@ class MqttProtocolError(InvalidRequestError):
 
     code = "mqtt.protocol_error"
     cause = "The client broke the MQTT protocol: {reason}."
-    fix = "Check the client library; `docs/reference/limits.md` lists the sizes this server takes."
+    fix = (
+        "Check the client library, docs/reference/limits.md lists the sizes this server takes. This is taken: "
+        '`birthmark device send hello --hub "$PROVISIONING_HOST"`'
+    )
 
 
 class MqttVersionError(InvalidRequestError):
@@ -58,7 +61,10 @@ class MqttVersionError(InvalidRequestError):
 
     code = "mqtt.version_unsupported"
     cause = "The client speaks MQTT 5; this endpoint speaks MQTT 3.1.1."
-    fix = "Configure the client for MQTT 3.1.1 (protocol level 4)."
+    fix = (
+        "Configure the client for MQTT 3.1.1 (protocol level 4), which this speaks: "
+        '`birthmark device send hello --hub "$PROVISIONING_HOST"`'
+    )
 
 
 class MqttRefusedError(Exception):

@@ -309,4 +309,14 @@ SCENARIOS: Mapping[str, Scenario] = {
     "enroll.certificate_not_named": Scenario("birthmark enroll device", a_chip, is_instead=True),
     "iothub.hub_exists": Scenario("birthmark hub create birthmark --host other.example", is_instead=True),
     "keys.key_not_found": Scenario("birthmark element cert none", a_chip, is_instead=True),
+    "audit.head_invalid": Scenario("birthmark audit verify --head head.json", typed("echo '{}' > head.json")),
+    "net.port_taken": Scenario(
+        'birthmark serve --data another --listen "$PROVISIONING_HOST"',
+        typed('eval "$(birthmark env)"', "unset BIRTHMARK_DATA"),
+        is_instead=True,
+    ),
+    "server.data_directory_exposed": Scenario(
+        "timeout --preserve-status 4 birthmark serve --data exposed --listen 127.9.9.8",
+        typed("mkdir exposed; chmod 0777 exposed"),
+    ),
 }

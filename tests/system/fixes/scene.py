@@ -11,7 +11,22 @@ from pathlib import Path
 from servers import RunningServer, clean_environment
 
 _COMMAND = re.compile(r"`([^`]+)`")
-_PROGRAMS = ("birthmark ", "chmod ", "export ", "eval ", "mv ", "aws ", "kill ", "mkdir ", "openssl ", "(umask ")
+_PROGRAMS = (
+    "birthmark ",
+    "chmod ",
+    "export ",
+    "eval ",
+    "mv ",
+    "aws ",
+    "kill ",
+    "mkdir ",
+    "openssl ",
+    "(umask ",
+    "curl ",
+    "date ",
+    "ss ",
+    "unset ",
+)
 _SHOWN = re.compile(r"^  Fix: (?P<fix>.*)\n  Code: (?P<code>\S+)$", re.MULTILINE | re.DOTALL)
 
 

@@ -3,10 +3,12 @@
 import re
 from pathlib import Path
 
-from fixes.scenarios import SCENARIOS
+from fixes.rows import ROWS
+from fixes.scenarios import SCENARIOS as BY_SHELL
 from fixes.without import PERSON_ONLY, TO_DO
 
 PAGE = Path(__file__).parents[3] / "docs" / "reference" / "refusals.md"
+SCENARIOS = {**BY_SHELL, **ROWS}
 CODES = set(re.findall(r"^\| `([a-z0-9_.]+)` \|", PAGE.read_text(), re.MULTILINE))
 
 
@@ -15,7 +17,7 @@ def test_every_refusal_is_in_one_of_the_lists() -> None:
 
 
 def test_no_list_names_what_there_is_not_or_what_another_has() -> None:
-    lists = (set(SCENARIOS), set(PERSON_ONLY), set(TO_DO))
+    lists = (set(BY_SHELL), set(ROWS), set(PERSON_ONLY), set(TO_DO))
     assert set().union(*lists) <= CODES
     assert sum(map(len, lists)) == len(set().union(*lists))
 

@@ -32,6 +32,7 @@ from birthmark.net.tls import TlsPeer
 
 SERVICES = frozenset({"iot", "iotdata", "iot-jobs-data", "iotdevicegateway"})
 _TOPICS = "/topics/"
+_PUBLISH = "aws iot-data publish --generate-cli-skeleton"
 # Which fact of an error names the resource that exists already, and of which kind it is.
 _EXISTING: Mapping[type[BirthmarkError], tuple[str, str]] = {
     ThingExistsError: ("thing", "thing"),
@@ -115,7 +116,11 @@ class AwsHttp:
             return await self._publish(signed, Grant(key.id, None, None, None))
         operation, names = self._router.find(signed.method, signed.path)
         headers = {name: value for name, value in signed.headers if name.startswith("x-amz")}
-        return await operation.handler(Call(signed.method, names, _query(signed.query), headers, body, actor))
+        try:
+            return await operation.handler(Call(signed.method, names, _query(signed.query), headers, body, actor))
+        except BirthmarkError as error:
+            error.name(command=operation.form)
+            raise
 
     async def _device(self, request: Request) -> Grant:
         peer: TlsPeer = request.scope["extensions"]["tls"]
@@ -126,7 +131,7 @@ class AwsHttp:
         query = _query(signed.query)
         topic = _topic_of(signed.path)
         if query.get("qos", "0") not in {"0", "1"}:
-            raise BodyInvalidError("qos must be 0 or 1", detail="qos is neither 0 nor 1")
+            raise BodyInvalidError("qos must be 0 or 1", detail="qos is neither 0 nor 1", command=_PUBLISH)
         qos = int(query.get("qos", "0"))
         retain = query.get("retain", "false").lower() == "true"
         topics.check_publish("over HTTPS", topic, len(signed.body), qos, retain=retain)
@@ -142,7 +147,7 @@ def _topic_of(raw_path: str) -> str:
     try:
         return unquote_to_bytes(raw_path[len(_TOPICS) :]).decode()
     except UnicodeDecodeError as error:
-        raise BodyInvalidError("The topic is not UTF-8", detail="the topic is not UTF-8") from error
+        raise BodyInvalidError("The topic is not UTF-8", detail="the topic is not UTF-8", command=_PUBLISH) from error
 
 
 def _query(text: str) -> Mapping[str, str]:

@@ -4,6 +4,7 @@ ARNs and topics stand percent-encoded in one segment, so routing looks at the pa
 and a name fit, the literal wins (`/thing-groups/addThingToThingGroup`).
 """
 
+import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,6 +15,7 @@ from birthmark.awsiot.wire import BodyInvalidError
 from birthmark.errors import InvalidRequestError
 
 _TOPIC_PATH = "/topics/"
+_WORD = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _FLAGS = {"true": True, "True": True, "false": False, "False": False}
 
 # The first path segments of the service models: requests to them are for this room, signed or not.
@@ -39,7 +41,10 @@ class OperationNotServedError(InvalidRequestError):
 
     code = "awsiot.operation_not_served"
     cause = "{method} {path} is an operation of AWS IoT that this server does not serve."
-    fix = "The page docs/reference/aws-iot.md lists the operations that are served. Nothing was changed."
+    fix = (
+        "The page docs/reference/aws-iot.md lists the operations that are served, such as this: `aws iot list-things`. "
+        "Nothing was changed."
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +111,11 @@ class Operation:
     method: str
     path: str
     handler: Handler
+
+    @property
+    def form(self) -> str:
+        """The command that shows what it takes."""
+        return f"aws iot {_WORD.sub('-', self.name).lower()} --generate-cli-skeleton"
 
     @property
     def segments(self) -> Sequence[str]:

@@ -31,8 +31,10 @@ class PolicyMalformedError(InvalidRequestError):
     code = "awsiot.policy_malformed"
     cause = "The policy document cannot be used: {detail}."
     fix = (
-        'It looks like {{"Version":"2012-10-17","Statement":[{{"Effect":"Allow","Action":"iot:Connect",'
-        '"Resource":"arn:aws:iot:REGION:ACCOUNT:client/NAME"}}]}}.'
+        "This makes one that lets a client connect under its thing's name: `aws iot create-policy "
+        '--policy-name connect --policy-document \'{{"Version":"2012-10-17","Statement":[{{"Effect":"Allow",'
+        '"Action":"iot:Connect",'
+        '"Resource":"arn:aws:iot:*:*:client/${{iot:Connection.Thing.ThingName}}"}}]}}\'`'
     )
 
 
@@ -42,8 +44,7 @@ class PolicyDeniedError(ForbiddenError):
     code = "awsiot.policy_denied"
     cause = "{action} on {resource} was denied: {hint}. The connection was closed."
     fix = (
-        "Add a statement with Effect Allow, Action {action} and Resource {resource} to a policy of the certificate "
-        "{certificate_id} (`aws iot create-policy-version --set-as-default`), or attach the policy that has one. "
+        "A policy of the certificate {certificate_id} must allow {action} on {resource}, none deny it: `{command}`. "
         "Subscribing needs iot:Subscribe on topicfilter/…, receiving iot:Receive on topic/…."
     )
 

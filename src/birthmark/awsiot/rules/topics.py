@@ -12,13 +12,18 @@ MAX_SUBSCRIPTIONS = 50
 PRESENCE = "$aws/events/presence/"
 _SHARED = "$share/"
 
+_RIGHT = "This is taken: `aws iot-data publish --topic hello --qos 1 --payload aGVsbG8=`"
+
 
 class ClientIdInvalidError(InvalidRequestError):
     """A client id that AWS IoT does not take."""
 
     code = "awsiot.client_id_invalid"
     cause = "The client id {thing} cannot be used: {detail}."
-    fix = "A client id has up to 128 bytes in UTF-8; an empty one needs a clean session. Best use the thing's name."
+    fix = (
+        "A client id has up to 128 bytes in UTF-8; an empty one needs a clean session. Best use the thing's name: "
+        "`birthmark aws things`"
+    )
 
 
 class TopicInvalidError(InvalidRequestError):
@@ -26,7 +31,7 @@ class TopicInvalidError(InvalidRequestError):
 
     code = "awsiot.topic_invalid"
     cause = "The client {thing} used the topic {topic}: {detail}."
-    fix = "A topic has up to 256 bytes in UTF-8 and 7 slashes; wildcards are for subscriptions."
+    fix = f"A topic has up to 256 bytes in UTF-8 and 7 slashes; wildcards are for subscriptions. {_RIGHT}"
 
 
 class ReservedTopicError(InvalidRequestError):
@@ -36,7 +41,7 @@ class ReservedTopicError(InvalidRequestError):
     cause = "The client {thing} used {topic}. Topics that begin with $ are the cloud's own, and this one is not served."
     fix = (
         "Shadows, jobs, basic ingest and fleet provisioning are not served yet; "
-        "of $aws/ only events/presence/… can be subscribed to."
+        f"of $aws/ only events/presence/… can be subscribed to. {_RIGHT}"
     )
 
 
@@ -53,7 +58,7 @@ class RetainNotServedError(InvalidRequestError):
 
     code = "awsiot.retain_not_served"
     cause = "The client {thing} sent a retained message to {topic}; retained messages are not served yet."
-    fix = "Publish without the retain flag."
+    fix = f"Publish without the retain flag. {_RIGHT}"
 
 
 class QosNotServedError(InvalidRequestError):
@@ -61,7 +66,7 @@ class QosNotServedError(InvalidRequestError):
 
     code = "awsiot.qos_not_served"
     cause = "The client {thing} published with QoS 2 to {topic}; AWS IoT Core knows QoS 0 and 1."
-    fix = "Publish with QoS 1."
+    fix = f"Publish with QoS 1. {_RIGHT}"
 
 
 class PayloadTooLargeError(InvalidRequestError):
@@ -69,7 +74,7 @@ class PayloadTooLargeError(InvalidRequestError):
 
     code = "awsiot.payload_too_large"
     cause = "The client {thing} sent {size} bytes; a message has at most 131072."
-    fix = "Send less at once."
+    fix = f"Send less at once. {_RIGHT}"
 
 
 class TooManyFiltersError(InvalidRequestError):

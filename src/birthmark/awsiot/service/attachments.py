@@ -16,7 +16,12 @@ class ExclusiveThingError(InvalidRequestError):
 
     code = "awsiot.exclusive_thing"
     cause = "Certificate {certificate_id} cannot be attached to thing {thing} like this: {detail}."
-    fix = "Detach the other one first, or attach as NON_EXCLUSIVE_THING."
+    fix = (
+        "Detach what is in the way first, or attach as NON_EXCLUSIVE_THING: "
+        "`aws iot detach-thing-principal --thing-name {other} --principal "
+        '"$(aws iot describe-certificate --certificate-id {certificate_id} '
+        '--query certificateDescription.certificateArn --output text)"`'
+    )
 
 
 class Attachments:
@@ -43,7 +48,11 @@ class Attachments:
             detail = f"it belongs to {others[0]['thing']} exclusively"
         if detail is not None:
             raise ExclusiveThingError(
-                f"Cannot attach: {detail}", certificate_id=certificate_id, thing=thing, detail=detail
+                f"Cannot attach: {detail}",
+                certificate_id=certificate_id,
+                thing=thing,
+                other=thing if same is not None else others[0]["thing"],
+                detail=detail,
             )
         changes = Changes().run(store.ATTACH, thing=thing, certificate_id=certificate_id, kind=kind.value)
         changes.audit(actor, "awsiot.thing_attach", thing, certificate_id=certificate_id)

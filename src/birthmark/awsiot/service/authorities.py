@@ -26,7 +26,7 @@ class CaExistsError(ConflictError):
 
     code = "awsiot.ca_exists"
     cause = "The CA certificate {certificate_id} is registered already."
-    fix = "Use it: its ARN is in the answer."
+    fix = "Use it: `aws iot describe-ca-certificate --certificate-id {certificate_id}`"
 
 
 class CaRefusedError(InvalidRequestError):
@@ -35,8 +35,10 @@ class CaRefusedError(InvalidRequestError):
     code = "awsiot.ca_refused"
     cause = "The CA certificate cannot be registered: {detail}."
     fix = (
-        "Give a CA certificate (basicConstraints CA:TRUE) that has not expired. In DEFAULT mode add the certificate "
-        "for the registration code (`aws iot get-registration-code`); without it set --certificate-mode SNI_ONLY."
+        "Give a CA certificate (basicConstraints CA:TRUE) that has not expired. In DEFAULT mode add "
+        "`--verification-certificate file://proof.pem`, made so: "
+        '`birthmark ca verify-possession "$(aws iot get-registration-code --query registrationCode --output text)" '
+        "--dir ca --out proof.pem`; without it set --certificate-mode SNI_ONLY."
     )
 
 

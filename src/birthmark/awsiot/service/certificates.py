@@ -51,7 +51,7 @@ class CertificateExistsError(ConflictError):
 
     code = "awsiot.certificate_exists"
     cause = "The certificate {certificate_id} is registered already."
-    fix = "Use it: its ARN is in the answer. `aws iot update-certificate` changes its status."
+    fix = "Use it: `aws iot describe-certificate --certificate-id {certificate_id}`"
 
 
 class CertificateRefusedError(InvalidRequestError):
@@ -59,7 +59,10 @@ class CertificateRefusedError(InvalidRequestError):
 
     code = "awsiot.certificate_refused"
     cause = "The certificate cannot be registered: {detail}."
-    fix = "Register a valid certificate with an RSA key of at least 2048 bits or an EC key (P-256, P-384, P-521)."
+    fix = (
+        "Register a valid certificate with an RSA key of at least 2048 bits or an EC key (P-256, P-384, P-521), such "
+        "as this one: `birthmark ca issue device --dir ca`"
+    )
 
 
 class CertificateStateError(ConflictError):
@@ -77,7 +80,14 @@ class CertificateInUseError(ConflictError):
 
     code = "awsiot.certificate_in_use"
     cause = "Certificate {certificate_id} still has {detail} attached."
-    fix = "Detach them first (`aws iot detach-thing-principal`, `aws iot detach-policy`)."
+    fix = (
+        "Detach them first: `export ARN=$(aws iot describe-certificate --certificate-id {certificate_id} "
+        "--query certificateDescription.certificateArn --output text); "
+        'aws iot list-principal-things --principal "$ARN" --query "things[]" --output text '
+        '| xargs -rn1 aws iot detach-thing-principal --principal "$ARN" --thing-name; '
+        'aws iot list-attached-policies --target "$ARN" --query "policies[].policyName" --output text '
+        '| xargs -rn1 aws iot detach-policy --target "$ARN" --policy-name`'
+    )
 
 
 class StatusInvalidError(InvalidRequestError):
@@ -85,7 +95,7 @@ class StatusInvalidError(InvalidRequestError):
 
     code = "awsiot.status_invalid"
     cause = "{status} is not a status that can be set."
-    fix = "Use ACTIVE, INACTIVE or REVOKED."
+    fix = "Use ACTIVE, INACTIVE or REVOKED, as the operation says: `{command}`"
 
 
 RevocationCheck = Callable[[Certificate, Sequence[Certificate]], Awaitable[None]]

@@ -1,9 +1,13 @@
 """Who a connection is, and what it may do: certificate, thing and policies, read together."""
 
+import hashlib
+import json
+import re
+import shlex
 from dataclasses import dataclass
 
 from birthmark.awsiot.model import Account, CertificateId, CertificateStatus
-from birthmark.awsiot.rules.policy import Permissions, PolicyDeniedError, parse_policy
+from birthmark.awsiot.rules.policy import Decision, Outcome, Permissions, PolicyDeniedError, parse_policy
 from birthmark.awsiot.rules.variables import facts_of
 from birthmark.awsiot.service.certificates import Certificates, RevocationCheck
 from birthmark.awsiot.service.policies import Policies
@@ -15,13 +19,19 @@ from birthmark.pki.certificates import Certificate
 from birthmark.pki.chains import check_dates
 from birthmark.store import Database
 
+_PATTERN = re.compile(r"[*?$]")  # what a policy reads as more than itself
+
 
 class NoCertificateError(UnauthenticatedError):
     """The client showed no certificate."""
 
     code = "awsiot.no_certificate"
     cause = "A client ({thing}) connected without a certificate; AWS IoT knows devices by their certificate."
-    fix = "Give the client its certificate and key (for a secure element: mtls_with_pkcs11), and check both are read."
+    fix = (
+        "Give the client its certificate and key (for a secure element: mtls_with_pkcs11), and check that both are "
+        'read. With both, this publishes: `curl -sS --cacert "$SSL_CERT_FILE" --cert "$X509_CERT_FILE" '
+        '--key "$X509_KEY_FILE" --data hello "$AWS_ENDPOINT_URL_IOT_DATA_PLANE/topics/hello?qos=1"`'
+    )
 
 
 class CertificateUnknownError(UnauthenticatedError):
@@ -30,8 +40,8 @@ class CertificateUnknownError(UnauthenticatedError):
     code = "awsiot.certificate_unknown"
     cause = "The client {thing} showed the certificate {certificate_id} ({common_name}), which is not registered."
     fix = (
-        "Register it: `aws iot register-certificate-without-ca --status ACTIVE --certificate-pem file://CERT.pem`, or "
-        "`birthmark enroll device --to aws`."
+        "Put the device on record, as a thing that may do what an example policy allows: "
+        '`birthmark enroll device --to aws --cert "$X509_CERT_FILE"`'
     )
 
 
@@ -143,9 +153,23 @@ class Devices:
                 action=action,
                 resource=resource,
                 hint=decision.hint,
+                command=self._allowing(decision, action, resource, grant.certificate_id or ""),
                 certificate_id=grant.certificate_id or "",
                 thing=client_id or "over HTTPS",
             )
+
+    def _allowing(self, decision: Decision, action: str, resource: str, certificate_id: str) -> str:
+        """Return the command that allows it, or where it cannot be allowed as it stands, shows what denies it."""
+        target = self._account.arn("cert", certificate_id)
+        if decision.outcome is Outcome.EXPLICIT_DENY or _PATTERN.search(resource):  # would allow more than was asked
+            return f"aws iot list-attached-policies --target {target}"
+        statement = {"Effect": "Allow", "Action": action, "Resource": resource}
+        document = json.dumps({"Version": "2012-10-17", "Statement": [statement]}, ensure_ascii=False)
+        name = f"allow-{hashlib.sha256(document.encode()).hexdigest()[:12]}"
+        return (
+            f"aws iot create-policy --policy-name {name} --policy-document {shlex.quote(document)} && "
+            f"aws iot attach-policy --policy-name {name} --target {target}"
+        )
 
     def allows(self, grant: Grant, action: str, kind: str, name: str) -> bool:
         """Say whether the grant allows it; for deliveries, where a refusal is nobody's error."""

@@ -17,7 +17,7 @@ class PageInvalidError(InvalidRequestError):
 
     code = "awsiot.page_invalid"
     cause = "The list cannot be continued: {detail}."
-    fix = "A page has 1 to 250 entries; give a marker or token back exactly as it came."
+    fix = "A page has 1 to 250 entries; a marker or token goes back exactly as it came. The call's form: `{command}`"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 """Policies, their versions, and the certificates they hang on."""
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -18,6 +19,16 @@ MAX_VERSIONS = 5
 MAX_ATTACHED = 10
 _MAX_PAGE = 1000
 
+_DETACH_ALL = (
+    'aws iot list-targets-for-policy --policy-name {policy} --query "targets[]" --output text '
+    "| xargs -rn1 aws iot detach-policy --policy-name {policy} --target"
+)
+_DELETE_VERSIONS = (
+    "aws iot list-policy-versions --policy-name {policy} "
+    "--query 'policyVersions[?!isDefaultVersion].versionId' --output text "
+    "| xargs -rn1 aws iot delete-policy-version --policy-name {policy} --policy-version-id"
+)
+
 
 class UnknownPolicyError(NotFoundError):
     """No policy of that name, or no such version."""
@@ -32,7 +43,7 @@ class PolicyExistsError(ConflictError):
 
     code = "awsiot.policy_exists"
     cause = "A policy named {policy} exists already."
-    fix = "Add a version to it (`aws iot create-policy-version --set-as-default`), or choose another name."
+    fix = "`aws iot get-policy --policy-name {policy}` shows it: add a version to it, or choose another name."
 
 
 class PolicyInUseError(ConflictError):
@@ -40,7 +51,7 @@ class PolicyInUseError(ConflictError):
 
     code = "awsiot.policy_in_use"
     cause = "Policy {policy} cannot be deleted: {detail}."
-    fix = "`aws iot list-targets-for-policy` and `aws iot list-policy-versions` show what is in the way."
+    fix = "What is in the way: `{command}`"
 
 
 class TooManyVersionsError(ConflictError):
@@ -48,7 +59,10 @@ class TooManyVersionsError(ConflictError):
 
     code = "awsiot.policy_versions"
     cause = "Policy {policy} has 5 versions already."
-    fix = "Delete one that is not the default: `aws iot delete-policy-version`."
+    fix = (
+        "Delete the oldest that is not the default: "
+        "`aws iot delete-policy-version --policy-name {policy} --policy-version-id {oldest}`"
+    )
 
 
 class TooManyPoliciesError(PolicyError):
@@ -56,7 +70,10 @@ class TooManyPoliciesError(PolicyError):
 
     code = "awsiot.policy_limit"
     cause = "The certificate {certificate_id} has 10 policies already."
-    fix = "Detach one, or put the statements into fewer policies."
+    fix = (
+        "Detach one, or put the statements into fewer policies; those it has, in its things' and its own name: "
+        "`birthmark aws certificates`"
+    )
 
 
 class Policies:
@@ -118,7 +135,10 @@ class Policies:
         policy, present = await self.versions(name)
         parse_policy(name, document)
         if len(present) >= MAX_VERSIONS:
-            raise TooManyVersionsError(f"The policy {name} already has the maximum number of versions (5)", policy=name)
+            oldest = min(version.version for version in present if version.version != policy.default_version)
+            raise TooManyVersionsError(
+                f"The policy {name} already has the maximum number of versions (5)", policy=name, oldest=oldest
+            )
         now = from_micros(to_micros(self._clock.now()))
         number = policy.last_version + 1
         made = PolicyVersion(policy.name, number, document, now)
@@ -139,20 +159,28 @@ class Policies:
         policy, known = await self.version(name, version)
         if known.version == policy.default_version:
             raise PolicyInUseError(
-                "Cannot delete the default version of a policy", policy=name, detail=f"version {version} is the default"
+                "Cannot delete the default version of a policy",
+                policy=name,
+                detail=f"version {version} is the default",
+                command=f"aws iot list-policy-versions --policy-name {shlex.quote(name)}",
             )
         await self._change(Changes().run(store.DELETE_VERSION, policy=name, version=version), policy, actor=actor)
 
     async def delete(self, name: str, *, actor: str) -> None:
         """Remove a policy with one version and no targets. Raise `PolicyInUseError`."""
         _, present = await self.versions(name)
-        detail = None
+        detail, command = None, ""
         if await self._database.all(store.TARGETS_OF, policy=name, after="", limit=1):
-            detail = "it is attached to certificates"
+            detail, command = "it is attached to certificates", _DETACH_ALL
         elif len(present) > 1:
-            detail = "it has versions besides the default"
+            detail, command = "it has versions besides the default", _DELETE_VERSIONS
         if detail is not None:
-            raise PolicyInUseError(f"The policy cannot be deleted: {detail} (name={name})", policy=name, detail=detail)
+            raise PolicyInUseError(
+                f"The policy cannot be deleted: {detail} (name={name})",
+                policy=name,
+                detail=detail,
+                command=command.format(policy=shlex.quote(name)),
+            )
         changes = Changes().run(store.DELETE, name=name).run(store.DELETE_VERSIONS, policy=name)
         await self._database.commit(changes.audit(actor, "awsiot.policy_delete", name))
 

@@ -1,6 +1,7 @@
 """Thing types: a name and a few properties that many things share."""
 
 import json
+import shlex
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
@@ -29,7 +30,7 @@ class ThingTypeExistsError(ConflictError):
 
     code = "awsiot.thing_type_exists"
     cause = "Thing type {type} exists already with other properties."
-    fix = "Choose another name."
+    fix = "`aws iot describe-thing-type --thing-type-name {type}` shows it: use it as it is, or choose another name."
 
 
 class ThingTypeInUseError(InvalidRequestError):
@@ -37,7 +38,10 @@ class ThingTypeInUseError(InvalidRequestError):
 
     code = "awsiot.thing_type_state"
     cause = "Thing type {type} cannot be used so: {detail}."
-    fix = "A type is deleted 5 minutes after it was deprecated, without things; a deprecated type takes no new things."
+    fix = (
+        "`{command}` A type is deleted 5 minutes after it was deprecated, without things; a deprecated type takes no "
+        "new things."
+    )
 
 
 class ThingTypes:
@@ -58,7 +62,12 @@ class ThingTypes:
     async def check_usable(self, name: str | None) -> None:
         """Raise why a thing cannot be of this type."""
         if name is not None and (await self.get(name)).deprecated_at is not None:
-            raise ThingTypeInUseError(f"Thing type {name} is deprecated", type=name, detail="it is deprecated")
+            raise ThingTypeInUseError(
+                f"Thing type {name} is deprecated",
+                type=name,
+                detail="it is deprecated",
+                command=f"aws iot deprecate-thing-type --thing-type-name {shlex.quote(name)} --undo-deprecate",
+            )
 
     async def create(self, name: ThingName, properties: Mapping[str, Any], *, actor: str) -> ThingType:
         """Make a type, or return the one that is there already and the same. Raise `ThingTypeExistsError`."""
@@ -89,13 +98,20 @@ class ThingTypes:
     async def delete(self, name: str, *, actor: str) -> None:
         """Remove a type that has been deprecated long enough and has no things."""
         known = await self.get(name)
-        detail = None
-        if known.deprecated_at is None or self._clock.now() < known.deprecated_at + _REST:
+        detail, step = None, "describe-thing-type"
+        if known.deprecated_at is None:
+            detail, step = "it must have been deprecated for 5 minutes", "deprecate-thing-type"
+        elif self._clock.now() < known.deprecated_at + _REST:
             detail = "it must have been deprecated for 5 minutes"
         elif await self._database.one(store.ONE_OF_TYPE, type_name=name) is not None:
-            detail = "there are things of this type"
+            detail, step = "there are things of this type", "list-things"
         if detail is not None:
-            raise ThingTypeInUseError(f"Cannot delete thing type {name}: {detail}", type=name, detail=detail)
+            raise ThingTypeInUseError(
+                f"Cannot delete thing type {name}: {detail}",
+                type=name,
+                detail=detail,
+                command=f"aws iot {step} --thing-type-name {shlex.quote(name)}",
+            )
         changes = Changes().run(store.DELETE_TYPE, name=name)
         await self._database.commit(changes.audit(actor, "awsiot.thing_type_delete", name))
 

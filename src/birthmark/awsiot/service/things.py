@@ -28,7 +28,7 @@ class ThingExistsError(ConflictError):
 
     code = "awsiot.thing_exists"
     cause = "Thing {thing} exists already with other attributes or another type."
-    fix = "Change it with `aws iot update-thing`, or choose another name."
+    fix = "`aws iot describe-thing --thing-name {thing}` shows it; change it with update-thing, or choose another name."
 
 
 class ThingVersionError(ConflictError):
@@ -36,7 +36,7 @@ class ThingVersionError(ConflictError):
 
     code = "awsiot.thing_version"
     cause = "Thing {thing} is at version {version}; the request expected {expected}."
-    fix = "Read it again (`aws iot describe-thing`) and repeat the change."
+    fix = "Read it again, and repeat the change with its version: `aws iot describe-thing --thing-name {thing}`"
 
 
 class ThingInUseError(InvalidRequestError):
@@ -44,7 +44,10 @@ class ThingInUseError(InvalidRequestError):
 
     code = "awsiot.thing_in_use"
     cause = "Thing {thing} still has certificates attached."
-    fix = "Detach them first: `aws iot list-thing-principals`, `aws iot detach-thing-principal`."
+    fix = (
+        'Detach them first: `aws iot list-thing-principals --thing-name {thing} --query "principals[]" --output text '
+        "| xargs -rn1 aws iot detach-thing-principal --thing-name {thing} --principal`"
+    )
 
 
 class BillingGroupError(NotFoundError):
@@ -52,7 +55,7 @@ class BillingGroupError(NotFoundError):
 
     code = "awsiot.billing_group_not_served"
     cause = "The request names the billing group {group}; there are no billing groups here."
-    fix = "Leave the billing group out."
+    fix = "Leave the billing group out: `aws iot create-thing --thing-name {thing}`"
 
 
 class Things:
@@ -85,7 +88,7 @@ class Things:
         actor: str,
     ) -> Thing:
         """Make a thing, or return the one that is there already and the same. Raise `ThingExistsError`."""
-        _check_billing_group(billing_group)
+        _check_billing_group(billing_group, name)
         await self.types.check_usable(type_name)
         thing = Thing(
             name, new_uuid(self._entropy), type_name, parse_attributes(attributes), None, 1, self._clock.now()
@@ -199,6 +202,6 @@ def _version_error(thing: Thing, expected: int | None) -> ThingVersionError:
     )
 
 
-def _check_billing_group(group: str | None) -> None:
+def _check_billing_group(group: str | None, thing: str) -> None:
     if group is not None:
-        raise BillingGroupError(f"Billing group {group} cannot be found", group=group)
+        raise BillingGroupError(f"Billing group {group} cannot be found", group=group, thing=thing)

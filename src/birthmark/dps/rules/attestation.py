@@ -30,7 +30,10 @@ class NoProofError(AttestationError):
 
     code = "dps.no_proof"
     cause = "The client for {registration_id} showed {shown}, and the enrollment asks for {wanted}."
-    fix = "Give the client its certificate and key (X509_CERT_FILE, X509_KEY_FILE), or its symmetric key, as enrolled."
+    fix = (
+        "Give the client its certificate and key, or its symmetric key, as enrolled. With X509_CERT_FILE and "
+        "X509_KEY_FILE this registers: `birthmark device register`"
+    )
 
 
 class RegistrationIdMismatchError(AttestationError):

@@ -31,7 +31,7 @@ class EnrollmentInvalidError(InvalidRequestError):
 
     code = "dps.enrollment_invalid"
     cause = "The enrollment {enrollment} cannot be used: {detail}."
-    fix = "Compare with the DPS service REST reference; `birthmark enroll` makes the usual ones."
+    fix = 'This makes one that can be used: `birthmark enroll device --cert "$X509_CERT_FILE"`'
 
 
 class AttestationNotServedError(EnrollmentInvalidError):
@@ -39,7 +39,7 @@ class AttestationNotServedError(EnrollmentInvalidError):
 
     code = "dps.attestation_not_served"
     cause = "The enrollment {enrollment} asks for {detail} attestation."
-    fix = "Use x509 or symmetricKey."
+    fix = 'Use x509 or symmetricKey; this uses x509: `birthmark enroll device --cert "$X509_CERT_FILE"`'
 
 
 def complete(enrollment: Enrollment, previous: Enrollment | None, entropy: Entropy) -> Enrollment:

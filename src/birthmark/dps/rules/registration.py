@@ -20,7 +20,7 @@ class NoHubError(ConflictError):
 
     code = "dps.no_hub"
     cause = "The provisioning service has no linked hub that the enrollment {enrollment} may use."
-    fix = "Link one: `birthmark dps link HUB`; `birthmark dps show` lists those linked."
+    fix = "Link one: `birthmark dps link birthmark --dps {instance}`; `birthmark dps show` lists those linked."
 
 
 class AllocationNotServedError(InvalidRequestError):
@@ -28,7 +28,10 @@ class AllocationNotServedError(InvalidRequestError):
 
     code = "dps.allocation_not_served"
     cause = "The enrollment {enrollment} asks for the allocation policy {policy}."
-    fix = "Use hashed or static; custom and geoLatency are not served."
+    fix = (
+        "Use hashed or static, custom and geoLatency are not served; this uses hashed: "
+        '`birthmark enroll device --cert "$X509_CERT_FILE"`'
+    )
 
 
 class RegistrationPinnedError(ForbiddenError):

@@ -35,7 +35,10 @@ class AuthorityNotACAError(InvalidRequestError):
 
     code = "dps.ca_not_a_ca"
     cause = "The certificate '{subject}' is not a CA: it has no basicConstraints CA:TRUE."
-    fix = "Put the certificate of the CA on record, not a device's."
+    fix = (
+        "Put the certificate of the CA on record, not a device's. To enroll the one device: "
+        '`birthmark enroll device --cert "$X509_CERT_FILE"`'
+    )
 
 
 class NoCodeError(ConflictError):

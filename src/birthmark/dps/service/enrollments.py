@@ -29,7 +29,7 @@ class EnrollmentExistsError(ConflictError):
 
     code = "dps.enrollment_exists"
     cause = "The enrollment {enrollment} exists already."
-    fix = "Send its etag in If-Match to update it, or choose another id."
+    fix = "Send its etag in If-Match to update it, or choose another id. What is on record: `birthmark enroll list`"
 
 
 class EnrollmentChangedError(ConflictError):
@@ -37,7 +37,7 @@ class EnrollmentChangedError(ConflictError):
 
     code = "dps.enrollment_changed"
     cause = "The enrollment {enrollment} was changed since the etag {etag} was read."
-    fix = "Read it again and repeat the change."
+    fix = "Read it again and repeat the change; what is on record now: `birthmark enroll list`"
 
 
 class Enrollments:

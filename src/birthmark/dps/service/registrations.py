@@ -9,7 +9,7 @@ from birthmark.dps import store
 from birthmark.dps.model import Authority, Claim, Enrollment, Instance, Registration, Signer
 from birthmark.dps.ports import HubIdentity, HubRegistry, RevocationCheck
 from birthmark.dps.rules import attestation
-from birthmark.dps.rules.registration import decide
+from birthmark.dps.rules.registration import NoHubError, decide
 from birthmark.dps.service.enrollments import Enrollments
 from birthmark.dps.service.instances import Instances
 from birthmark.errors import ConflictError, NotFoundError, ThrottledError, UnauthenticatedError
@@ -113,17 +113,21 @@ class Registrations:
         for _ in range(_ATTEMPTS):
             present = await self.find(instance, registration_id)
             now = self._clock.now()
-            registration = decide(
-                enrollment,
-                registration_id,
-                present,
-                instance.hubs,
-                spelling=_spelling(claim),
-                thumbprint=None if claim.leaf is None else claim.leaf.thumbprint,
-                operation_id=f"5.{self._entropy.token(8).hex()}.{new_uuid(self._entropy)}",
-                etag=f'"{self._entropy.token(8).hex()}"',
-                now=now,
-            )
+            try:
+                registration = decide(
+                    enrollment,
+                    registration_id,
+                    present,
+                    instance.hubs,
+                    spelling=_spelling(claim),
+                    thumbprint=None if claim.leaf is None else claim.leaf.thumbprint,
+                    operation_id=f"5.{self._entropy.token(8).hex()}.{new_uuid(self._entropy)}",
+                    etag=f'"{self._entropy.token(8).hex()}"',
+                    now=now,
+                )
+            except NoHubError as error:
+                error.name(instance=instance.name)
+                raise
             identity = replace(_identity(enrollment, claim), maker=_maker(instance, registration_id))
             changes = _written(instance, registration, present)
             changes.merge(await self._hubs.provision(registration.hub, registration.device_id, identity, now))

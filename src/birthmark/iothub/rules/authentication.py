@@ -15,7 +15,10 @@ class DeviceDisabledError(ForbiddenError):
 
     code = "iothub.device_disabled"
     cause = "Device {device_id} is disabled in hub {hub}."
-    fix = "Enable it again in the registry, or leave it: a disabled device may not connect."
+    fix = (
+        "If it may connect again, make it anew: `birthmark hub device delete {device_id} --hub {hub} && "
+        'birthmark hub device create {device_id} --hub {hub} --cert "$X509_CERT_FILE"`'
+    )
 
 
 class ThumbprintMismatchError(UnauthenticatedError):
@@ -24,8 +27,8 @@ class ThumbprintMismatchError(UnauthenticatedError):
     code = "iothub.thumbprint_mismatch"
     cause = "Device {device_id} showed the certificate {thumbprint}; hub {hub} has {expected} on record."
     fix = (
-        "If the device's certificate was renewed, let it register again at DPS, which puts the new thumbprint on "
-        "record. If not, another key answers for this device: find out whose."
+        "If the device's certificate was renewed, let it register again, which puts the new thumbprint on record: "
+        "`birthmark device register`. If not, another key answers for this device: find out whose."
     )
 
 
@@ -34,7 +37,10 @@ class NoCredentialsError(UnauthenticatedError):
 
     code = "iothub.no_credentials"
     cause = "Device {device_id} showed {shown}, and hub {hub} has it on record with {type} authentication."
-    fix = "Give the client the device's certificate and key, or its key, as it was enrolled."
+    fix = (
+        "Give the client the device's certificate and key, or its key, as it was enrolled. With X509_CERT_FILE and "
+        'X509_KEY_FILE this sends: `birthmark device send hello --hub "$PROVISIONING_HOST" --device-id {device_id}`'
+    )
 
 
 def authenticate(device: Device, host: str, leaf: Certificate | None, password: bytes | None, now: datetime) -> None:

@@ -12,7 +12,10 @@ class TopicNotServedError(InvalidRequestError):
 
     code = "iothub.topic_not_served"
     cause = "Device {device_id} used the topic {topic}, which this hub does not serve."
-    fix = "A device publishes telemetry to devices/{device_id}/messages/events/ only; check the id and the topic."
+    fix = (
+        "A device publishes telemetry to devices/{device_id}/messages/events/ only, as this does: "
+        '`birthmark device send hello --hub "$PROVISIONING_HOST" --device-id {device_id}`'
+    )
 
 
 class FeatureNotServedError(InvalidRequestError):
@@ -20,7 +23,10 @@ class FeatureNotServedError(InvalidRequestError):
 
     code = "iothub.feature_not_served"
     cause = "Device {device_id} used {topic}: this hub serves telemetry and the identity registry, and not that."
-    fix = "Leave twins and direct methods out of what this program does here; its telemetry works beside them."
+    fix = (
+        "Leave twins and direct methods out of what this program does here; its telemetry works beside them: "
+        '`birthmark device send hello --hub "$PROVISIONING_HOST" --device-id {device_id}`'
+    )
 
 
 class PathNotServedError(InvalidRequestError):
@@ -30,7 +36,7 @@ class PathNotServedError(InvalidRequestError):
     cause = "{method} {path} is an operation of IoT Hub that this hub does not serve."
     fix = (
         "Served are the identity registry (/devices, /devices/ID, /statistics/devices) over HTTPS, and telemetry over "
-        "MQTT and MQTT over WebSocket."
+        "MQTT and MQTT over WebSocket. What the registry holds: `birthmark hub devices`"
     )
 
 
@@ -39,7 +45,10 @@ class ModuleNotServedError(InvalidRequestError):
 
     code = "iothub.module_not_served"
     cause = "Device {device_id} connected as its module {module}; this hub has devices without modules."
-    fix = "Connect as the device itself: leave the module id out of the connection string."
+    fix = (
+        "Connect as the device itself, leave the module id out of the connection string: "
+        '`birthmark device send hello --hub "$PROVISIONING_HOST" --device-id {device_id}`'
+    )
 
 
 class QosNotServedError(InvalidRequestError):
@@ -47,7 +56,10 @@ class QosNotServedError(InvalidRequestError):
 
     code = "iothub.qos_not_served"
     cause = "Device {device_id} published with QoS 2; IoT Hub knows QoS 0 and 1."
-    fix = "Publish with QoS 1."
+    fix = (
+        "Publish with QoS 1, as this does: "
+        '`birthmark device send hello --hub "$PROVISIONING_HOST" --device-id {device_id}`'
+    )
 
 
 class MessageTooLargeError(InvalidRequestError):
@@ -55,4 +67,7 @@ class MessageTooLargeError(InvalidRequestError):
 
     code = "iothub.message_too_large"
     cause = "Device {device_id} sent {size} bytes; a message has at most 262144."
-    fix = "Send less at once, or upload a file."
+    fix = (
+        "Send less at once, or upload a file. This is taken: "
+        '`birthmark device send hello --hub "$PROVISIONING_HOST" --device-id {device_id}`'
+    )

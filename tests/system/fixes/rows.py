@@ -1,0 +1,11 @@
+"""Every row, by room."""
+
+from collections.abc import Mapping
+
+from fixes.desk import Row
+from fixes.rows_aws import AWS
+from fixes.rows_aws_devices import DEVICES
+from fixes.rows_azure import DPS, HUB, SIGNATURES
+from fixes.rows_wire import WIRE
+
+ROWS: Mapping[str, Row] = {**AWS, **DEVICES, **DPS, **HUB, **SIGNATURES, **WIRE}

@@ -1,0 +1,305 @@
+"""Azure's two services: programs that misuse them, and Birthmark's commands that put it right."""
+
+import base64
+import hashlib
+import hmac
+import json
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from fixes.desk import Desk, RefusedError, Row, a_connect, a_publish, a_subscribe, steps, typing
+
+Act = Callable[[Desk], object]
+ENROLL = 'birthmark enroll device --cert "$X509_CERT_FILE"'
+REGISTER = "birthmark device register"
+
+
+def device(name: str, **options: Any) -> Act:
+    return lambda desk: desk.make_device(name, **options)
+
+
+def enrolled(name: str) -> Act:
+    return steps(device(name), typing(ENROLL))
+
+
+def connection(desk: Desk, service: str) -> dict[str, str]:
+    text = desk.scene.environment[f"{service}_CONNECTION_STRING"]
+    return dict(part.split("=", 1) for part in text.split(";"))
+
+
+def a_token(desk: Desk, service: str, resource: str | None = None, seconds: int = 600) -> str:
+    known = connection(desk, service)
+    where, end = quote(resource or known["HostName"], safe=""), int(time.time()) + seconds
+    digest = hmac.digest(base64.b64decode(known["SharedAccessKey"]), f"{where}\n{end}".encode(), hashlib.sha256)
+    signature = quote(base64.b64encode(digest), safe="")
+    return f"SharedAccessSignature sr={where}&sig={signature}&se={end}&skn={known['SharedAccessKeyName']}"
+
+
+def rest(
+    service: str, method: str, path: str, body: Any = None, *, token: Callable[[Desk], str] | str = "", **headers: str
+) -> Act:
+    """Call a service with its connection string's token, or with another."""
+
+    def act(desk: Desk) -> object:
+        given = body(desk) if callable(body) else body
+        data = b"" if given is None else json.dumps(given).encode()
+        shown = token(desk) if callable(token) else token or a_token(desk, service)
+        lines = [
+            f"{method} {path}{'&' if '?' in path else '?'}api-version=2021-10-01 HTTP/1.1",
+            f"Host: {connection(desk, service)['HostName']}",
+            f"Authorization: {shown}",
+            "Content-Type: application/json",
+            f"Content-Length: {len(data)}",
+            "Connection: close",
+            *(f"{name.replace('_', '-')}: {value}" for name, value in headers.items()),
+        ]
+        return desk.raw("\r\n".join(lines).encode() + b"\r\n\r\n" + data)
+
+    return act
+
+
+def enrollment(**more: Any) -> Callable[[Desk], dict[str, Any]]:
+    def body(desk: Desk) -> dict[str, Any]:
+        assert desk.device is not None
+        pem = {"primary": {"certificate": desk.device.certificate_file.read_text()}}
+        return {"attestation": {"type": "x509", "x509": {"clientCertificates": pem}}} | more
+
+    return body
+
+
+def put(name: str, **more: Any) -> Act:
+    return rest("PROVISIONING", "PUT", f"/enrollments/{name}", enrollment(**more))
+
+
+def dps_saying(name: str, *packets: bytes) -> Act:
+    def act(desk: Desk) -> None:
+        scope = desk.scene.environment["PROVISIONING_IDSCOPE"]
+        desk.mqtt(a_connect(name, f"{scope}/registrations/{name}/api-version=2019-03-31"), *packets)
+
+    return act
+
+
+def register(name: str, scope: str = "", body: Any = None, *, as_device: bool = True) -> Act:
+    """Register over HTTPS."""
+
+    def act(desk: Desk) -> None:
+        at = scope or desk.scene.environment["PROVISIONING_IDSCOPE"]
+        own, desk.device = desk.device, desk.device if as_device else None
+        try:
+            rest("PROVISIONING", "PUT", f"/{at}/registrations/{name}/register", body or {"registrationId": name})(desk)
+        finally:
+            desk.device = own
+
+    return act
+
+
+def hub_saying(name: str, *packets: bytes, path: str = "", as_device: bool = True) -> Act:
+    def act(desk: Desk) -> None:
+        own, desk.device = desk.device, desk.device if as_device else None
+        host = desk.scene.environment["PROVISIONING_HOST"]
+        try:
+            desk.mqtt(a_connect(name, f"{host}/{path or name}/?api-version=2021-04-12"), *packets)
+        finally:
+            desk.device = own
+
+    return act
+
+
+def in_hub(name: str) -> Act:
+    return steps(device(name), typing(f'birthmark hub device create {name} --cert "$X509_CERT_FILE"'))
+
+
+def misuse(name: str, topic: str, payload: bytes = b"hello", *, qos: int = 1) -> Row:
+    name = f"fix-hub-{name}"
+    packet = a_publish(topic.format(name=name), payload, qos=qos)
+    return Row(hub_saying(name, packet), in_hub(name), is_instead=True)
+
+
+def refuse(_desk: Desk) -> None:
+    """Stand for a client that takes the answer for a refusal: the connection stays open."""
+    raise RefusedError
+
+
+_EVENTS = "devices/{name}/messages/events/"
+
+DPS: Mapping[str, Row] = {
+    "dps.allocation_not_served": Row(
+        put("fix-allocation", allocationPolicy="custom"), device("fix-allocation"), is_instead=True
+    ),
+    "dps.attestation_not_served": Row(
+        put("fix-attestation", attestation={"type": "tpm", "tpm": {"endorsementKey": "AAAA"}}),
+        device("fix-attestation"),
+        is_instead=True,
+    ),
+    "dps.body_invalid": Row(
+        register("fix-body", body={"registrationId": "fix-body", "tpm": {}}), enrolled("fix-body"), is_instead=True
+    ),
+    "dps.ca_not_a_ca": Row(
+        lambda desk: desk.type('birthmark dps ca add fix-leaf "$X509_CERT_FILE"'),
+        device("fix-ca-leaf"),
+        is_instead=True,
+    ),
+    "dps.device_id_invalid": Row(put("fix-device-id", deviceId="a b"), device("fix-device-id"), is_instead=True),
+    "dps.enrollment_changed": Row(
+        rest("PROVISIONING", "PUT", "/enrollments/fix-changed", enrollment(), If_Match='"old"'),
+        enrolled("fix-changed"),
+        is_instead=True,
+    ),
+    "dps.enrollment_invalid": Row(
+        put("fix-invalid", provisioningStatus="perhaps"), device("fix-invalid"), is_instead=True
+    ),
+    "dps.enrollment_not_found": Row(rest("PROVISIONING", "DELETE", "/enrollments/fix-none"), is_instead=True),
+    "dps.group_id_invalid": Row(
+        rest("PROVISIONING", "PUT", "/enrollmentGroups/a%20b", {"attestation": {"type": "symmetricKey"}}),
+        is_instead=True,
+    ),
+    "dps.intermediate_not_sent": Row(
+        lambda desk: desk.type(REGISTER),
+        typing(
+            "birthmark ca init --name Above --dir own; birthmark ca issue fix-below --dir own",
+            "openssl x509 -in fix-below.cert.pem -out leaf.pem",
+            "export X509_CERT_FILE=leaf.pem X509_KEY_FILE=fix-below.key.pem",
+            "birthmark dps ca add fix-above own/root.pem; birthmark dps ca verify fix-above --without-proof",
+            "birthmark enroll group fix-above --ca-name fix-above",
+        ),
+    ),
+    "dps.no_common_name": Row(
+        register("fix-nameless"),
+        steps(
+            device("fix-nameless"),
+            typing(
+                "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /O=Nobody "
+                "-keyout none.key -out none.pem"
+            ),
+            lambda desk: desk.use_device("none.pem", "none.key"),
+        ),
+        is_instead=True,
+    ),
+    "dps.no_proof": Row(register("fix-proof", as_device=False), enrolled("fix-proof"), is_instead=True),
+    "dps.registration_not_found": Row(rest("PROVISIONING", "DELETE", "/registrations/fix-none"), is_instead=True),
+    "dps.registration_pinned": Row(
+        lambda desk: desk.type(REGISTER),
+        steps(
+            typing(
+                "birthmark ca init --name Pinned --dir own; birthmark ca init --name Rival --dir rival",
+                "birthmark ca issue fix-pinned --dir own",
+                "export X509_CERT_FILE=fix-pinned.cert.pem X509_KEY_FILE=fix-pinned.key.pem",
+                "birthmark dps ca add fix-pinned own/issuing.pem; birthmark dps ca verify fix-pinned --without-proof",
+                "birthmark enroll group fix-pinned --ca-name fix-pinned",
+                REGISTER,
+                "rm fix-pinned.*; birthmark ca issue fix-pinned --dir rival",
+                "birthmark dps ca add fix-rival rival/issuing.pem; birthmark dps ca verify fix-rival --without-proof",
+                "birthmark enroll group fix-rival --ca-name fix-rival",
+            ),
+        ),
+    ),
+    "dps.topic_not_served": Row(
+        dps_saying("fix-topic", a_publish("$dps/registrations/GET/none")), enrolled("fix-topic"), is_instead=True
+    ),
+    "dps.username_invalid": Row(
+        lambda desk: desk.mqtt(a_connect("fix-user", "/registrations/")), enrolled("fix-user"), is_instead=True
+    ),
+}
+
+HUB: Mapping[str, Row] = {
+    "iothub.body_invalid": Row(
+        rest("IOTHUB", "PUT", "/devices/fix-hub-body", {"deviceId": "another"}), is_instead=True
+    ),
+    "iothub.device_disabled": Row(
+        hub_saying("fix-disabled"),
+        steps(
+            in_hub("fix-disabled"),
+            rest(
+                "IOTHUB",
+                "PUT",
+                "/devices/fix-disabled",
+                {"deviceId": "fix-disabled", "status": "disabled", "authentication": {"type": "sas"}},
+                If_Match="*",
+            ),
+        ),
+    ),
+    "iothub.device_exists": Row(
+        rest("IOTHUB", "PUT", "/devices/fix-hub-there", {"deviceId": "fix-hub-there"}),
+        in_hub("fix-hub-there"),
+        is_instead=True,
+    ),
+    "iothub.device_held": Row(lambda desk: desk.type(REGISTER), steps(in_hub("fix-held"), typing(ENROLL))),
+    "iothub.device_id_invalid": Row(rest("IOTHUB", "PUT", "/devices/a%20b", {"deviceId": "a b"}), is_instead=True),
+    "iothub.etag_mismatch": Row(
+        rest("IOTHUB", "DELETE", "/devices/fix-hub-etag", If_Match='"old"'), in_hub("fix-hub-etag"), is_instead=True
+    ),
+    "iothub.feature_not_served": Row(
+        steps(hub_saying("fix-method", a_subscribe("$iothub/methods/POST/#")), refuse),
+        in_hub("fix-method"),
+        is_instead=True,
+    ),
+    "iothub.message_too_large": misuse("size", _EVENTS, bytes(262145)),
+    "iothub.module_not_served": Row(
+        hub_saying("fix-module", path="fix-module/camera"), in_hub("fix-module"), is_instead=True
+    ),
+    "iothub.no_credentials": Row(hub_saying("fix-bare", as_device=False), in_hub("fix-bare"), is_instead=True),
+    "iothub.operation_not_served": Row(rest("IOTHUB", "GET", "/jobs/v2"), is_instead=True),
+    "iothub.policy_refused": Row(
+        rest("IOTHUB", "GET", "/devices"),
+        typing('export IOTHUB_CONNECTION_STRING="${IOTHUB_CONNECTION_STRING/KeyName=iothubowner/KeyName=device}"'),
+    ),
+    "iothub.property_bag_invalid": misuse("bag", _EVENTS + "&".join(f"a{n}=b" for n in range(70))),
+    "iothub.qos_not_served": misuse("qos", _EVENTS, qos=2),
+    "iothub.thumbprint_mismatch": Row(
+        hub_saying("fix-renewed"),
+        steps(
+            device("fix-renewed-at-first"),
+            typing(
+                "birthmark ca init --name Renewed --dir own",
+                "birthmark dps ca add fix-renewed own/issuing.pem; birthmark dps ca verify fix-renewed --without-proof",
+                "birthmark enroll group fix-renewed --ca-name fix-renewed",
+                "birthmark ca issue fix-renewed --dir own",
+                f"X509_CERT_FILE=fix-renewed.cert.pem X509_KEY_FILE=fix-renewed.key.pem {REGISTER}",
+                "rm fix-renewed.*; birthmark ca issue fix-renewed --dir own",
+                "export X509_CERT_FILE=fix-renewed.cert.pem X509_KEY_FILE=fix-renewed.key.pem",
+            ),
+            lambda desk: desk.use_device("fix-renewed.cert.pem", "fix-renewed.key.pem"),
+        ),
+    ),
+    "iothub.topic_not_served": misuse("topic", "devices/another/messages/events/"),
+    "iothub.username_invalid": Row(
+        lambda desk: desk.mqtt(a_connect("fix-user", "/x/?api-version=2021-04-12")), is_instead=True
+    ),
+}
+
+
+def an_hour_ago(desk: Desk) -> None:
+    """Sign with a clock that is late."""
+    with pytest.MonkeyPatch.context() as patch:
+        earlier = datetime.now(UTC) - timedelta(hours=1)
+        patch.setattr("botocore.crt.auth.get_current_datetime", lambda **_: earlier)
+        desk.iot.list_things()
+
+
+_LIST = ("PROVISIONING", "POST", "/enrollments/query", {"query": "SELECT * FROM enrollments"})
+
+SIGNATURES: Mapping[str, Row] = {
+    "sas.expired": Row(
+        rest("IOTHUB", "GET", "/devices", token=lambda desk: a_token(desk, "IOTHUB", seconds=-600)), is_instead=True
+    ),
+    "sas.malformed": Row(rest(*_LIST, token="SharedAccessSignature sr=a"), is_instead=True),
+    "sas.wrong_resource": Row(
+        rest(*_LIST, token=lambda desk: a_token(desk, "PROVISIONING", "elsewhere.example")), is_instead=True
+    ),
+    "sigv4.malformed": Row(
+        lambda desk: desk.raw(
+            b"GET /things HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+            b"Authorization: AWS4-HMAC-SHA256 Credential=a\r\n\r\n"
+        ),
+        is_instead=True,
+    ),
+    "sigv4.clock_skew": Row(an_hour_ago, is_instead=True),
+    "sigv4.wrong_service": Row(
+        lambda desk: desk.type("aws sts get-caller-identity --endpoint-url $AWS_ENDPOINT_URL_IOT"), is_instead=True
+    ),
+    "sigv4.missing": Row(lambda desk: desk.type("aws iot list-things --no-sign-request"), is_instead=True),
+}

@@ -14,7 +14,7 @@ from typing import ClassVar
 
 _TWO_ENDS = re.compile(r"([.!?…])\.(?=\s|$)")  # a fact that is a sentence, in a template that ends one
 
-_COMMANDS = frozenset({"again", "command"})  # facts that are commands themselves, quoted by who made them
+_COMMANDS = frozenset({"again", "command", "without"})  # facts that are commands themselves, quoted by who made them
 
 
 class BirthmarkError(Exception):

@@ -68,6 +68,9 @@ class Scene:
         for found in _SHOWN.finditer(refused.stderr):
             if found["code"] == code:
                 return found["fix"]
+        for line in refused.stderr.splitlines():
+            if line.startswith('{"error": ') and (told_as_json := json.loads(line))["error"] == code:
+                return str(told_as_json["fix"])
         deadline = time.monotonic() + 10
         rows: list[dict[str, str]] = []
         while time.monotonic() < deadline:

@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from birthmark.errors import InvalidRequestError
 from birthmark.pki.extensions import Extensions, read_extensions
-from birthmark.pki.names import common_name_of, text_of
+from birthmark.pki.names import MAKE_CERTIFICATE, common_name_of, text_of
 
 Thumbprint = NewType("Thumbprint", bytes)
 """SHA-256 of the DER certificate, 32 raw bytes; hex only at the edge."""
@@ -54,7 +54,7 @@ class CertificateInvalidError(InvalidRequestError):
 
     code = "pki.certificate_invalid"
     cause = "The data is not a readable X.509 certificate: {detail}."
-    fix = "Give one certificate in PEM or DER form, as `openssl x509 -in FILE -noout -text` shows it."
+    fix = f"Give one certificate in PEM or DER form. {MAKE_CERTIFICATE}"
 
 
 class CertificateTooLargeError(CertificateInvalidError):
@@ -62,7 +62,7 @@ class CertificateTooLargeError(CertificateInvalidError):
 
     code = "pki.certificate_too_large"
     cause = "The data is larger than the limit of {limit}."
-    fix = "Give only the certificates that are needed."
+    fix = f"Give only the certificates that are needed. {MAKE_CERTIFICATE}"
 
 
 class CertificateKeySwappedError(CertificateInvalidError):
@@ -78,7 +78,7 @@ class CertificateIsRequestError(CertificateInvalidError):
 
     code = "pki.certificate_is_request"
     cause = "This is a certificate request (CSR), not yet a certificate."
-    fix = "Have a CA sign it first: `birthmark ca issue`, or EST."
+    fix = "Have a CA sign it first: `birthmark ca sign device.csr --dir ca --out device.pem`, or EST."
 
 
 @dataclass(frozen=True, slots=True)

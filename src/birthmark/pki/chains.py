@@ -19,6 +19,7 @@ from birthmark.pki.certificates import Certificate, Thumbprint, is_signed_by
 from birthmark.pki.checks import ChainError
 from birthmark.pki.extensions import names_of
 from birthmark.pki.name_constraints import NameUnusableError, refused_by
+from birthmark.pki.names import MAKE_CERTIFICATE
 
 MAX_DEPTH = 8
 MAX_BAG = 32
@@ -83,7 +84,7 @@ class UnknownCriticalExtensionError(ChainError):
 
     code = "pki.unknown_critical_extension"
     cause = "'{subject}' has the critical extension {oid}, which is not understood here."
-    fix = "Issue the certificate without that extension, or with the extension not critical."
+    fix = f"Issue the certificate without that extension, or with the extension not critical. {MAKE_CERTIFICATE}"
 
 
 class NameForbiddenError(ChainError):

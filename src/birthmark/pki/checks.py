@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from birthmark.errors import UnauthenticatedError
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.extensions import CLIENT_AUTH, SERVER_AUTH
+from birthmark.pki.names import MAKE_CERTIFICATE
 
 ANY_PURPOSE = "2.5.29.37.0"
 MIN_RSA_BITS, MAX_RSA_BITS = 2048, 8192
@@ -29,7 +30,7 @@ class KeyStrengthError(ChainError):
 
     code = "pki.key_strength"
     cause = "The key of '{subject}' is {key}; RSA needs 2048 to 8192 bits, else an EC, Ed25519 or Ed448 key."
-    fix = "Generate another key, for example with `birthmark element keygen`, and have its certificate issued anew."
+    fix = f"Generate another key and have its certificate issued anew. {MAKE_CERTIFICATE}"
 
 
 class WrongPurposeError(ChainError):
@@ -37,7 +38,7 @@ class WrongPurposeError(ChainError):
 
     code = "pki.wrong_purpose"
     cause = "The certificate '{subject}' is not for {purpose}: {detail}."
-    fix = "Issue it anew with extendedKeyUsage clientAuth, keyUsage digitalSignature and CA:FALSE."
+    fix = f"Issue it anew with extendedKeyUsage clientAuth, keyUsage digitalSignature and CA:FALSE. {MAKE_CERTIFICATE}"
 
 
 class CertificateNonconformingError(ChainError):

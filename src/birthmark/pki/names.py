@@ -15,6 +15,8 @@ from birthmark.errors import InvalidRequestError
 RegistrationId = NewType("RegistrationId", str)
 MAX_COMMON_NAME_BYTES = 64  # the bound is 64 characters; common tools count the bytes of UTF-8
 MAX_REGISTRATION_ID_CHARS = 128
+MAKE_CERTIFICATE = "A CA of your own issues one with its key: `birthmark ca issue device-1 --dir ca`."
+"""A fix for whatever is wrong with a device's certificate."""
 _LOWER = str.maketrans(ascii_uppercase, ascii_lowercase)
 _REGISTRATION_ID = re.compile(r"[A-Za-z0-9\-._:]*[A-Za-z0-9\-]")
 
@@ -24,7 +26,7 @@ class CommonNameInvalidError(InvalidRequestError):
 
     code = "pki.common_name_invalid"
     cause = "A certificate's common name must have 1 to 64 printable characters; this one has {length}."
-    fix = "Choose a shorter device id, or put the long name into another attribute."
+    fix = f"Choose a shorter device id, or put the long name into another attribute. {MAKE_CERTIFICATE}"
 
 
 class RegistrationIdInvalidError(InvalidRequestError):
@@ -32,7 +34,7 @@ class RegistrationIdInvalidError(InvalidRequestError):
 
     code = "pki.registration_id_invalid"
     cause = "A registration id has at most 128 letters, digits and - . _ : and ends with a letter, a digit or -."
-    fix = "Give the certificate a common name, and the request a registration id, of only these characters."
+    fix = f"Give the certificate a common name, and the request a registration id, of only these. {MAKE_CERTIFICATE}"
 
 
 def parse_registration_id(text: str) -> RegistrationId:

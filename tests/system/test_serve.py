@@ -165,7 +165,7 @@ def test_a_wrong_pin_is_said_to_be_wrong(tmp_path: Path) -> None:
     assert done.returncode == 4
     assert "keys.pin_wrong" in done.stderr
     assert "0000wrong" not in done.stderr
-    noted = server.run("why", "--json", check=False)
+    noted = server.run("why", "keys.pin_wrong", "--json", check=False)
     assert "keys.pin_wrong" in noted.stdout
 
 

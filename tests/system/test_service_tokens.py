@@ -1,6 +1,7 @@
 """A service token opens what it names at its own service, whatever the Host header says."""
 
 import http.client
+import json
 import ssl
 import time
 from collections.abc import Iterator
@@ -58,3 +59,23 @@ def test_a_token_for_another_host_is_refused_though_host_names_it(server: Runnin
     dps = server.endpoints["dps"]
     named = parse_connection_string(dps["service_connection_string"])
     assert named.host.partition(":")[0] == dps["host"]
+
+
+@pytest.mark.parametrize(
+    ("path", "item"),
+    [("/enrollments", {"enrollmentGroupId": "sneak"}), ("/enrollmentGroups", {"registrationId": "sneak"})],
+)
+def test_a_bulk_operation_reaches_only_what_its_path_names(
+    server: RunningServer, path: str, item: dict[str, str]
+) -> None:
+    dps = server.endpoints["dps"]
+    named = parse_connection_string(dps["service_connection_string"])
+    token = make_sas(f"{dps['host']}{path}", named.key, int(time.time()) + 300, named.policy)
+    context = ssl.create_default_context(cafile=server.endpoints["trust_bundle"])
+    kept = "enrollmentGroups" if "Group" in path else "enrollments"
+    for mode in ("create", "delete"):
+        body = json.dumps({"mode": mode, kept: [{**item, "attestation": {"type": "symmetricKey"}}]})
+        connection = http.client.HTTPSConnection(server.address, 8443, context=context, timeout=10)
+        connection.request("POST", f"{path}?api-version=2021-10-01", body, {"Authorization": token})
+        assert connection.getresponse().status == 400
+        connection.close()

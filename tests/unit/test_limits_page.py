@@ -23,7 +23,7 @@ from birthmark.iothub import wire as hub_wire
 from birthmark.iothub.rules import messages
 from birthmark.manifests import microchip
 from birthmark.mqtt.engine import Limits as MqttLimits
-from birthmark.net import budget, connection, http, listener, tls
+from birthmark.net import budget, connection, http, listener, tls, upgrade
 from birthmark.net.limits import Limits
 from birthmark.pki import certificates, chains
 from birthmark.refusals import ledger
@@ -59,6 +59,7 @@ EXPECTED: dict[tuple[str, str], str] = {
     ),
     **{("HTTP", f"`{path.decode()}`"): f"{limit // 1024} KiB" for path, limit in body_limits.BODY_LIMITS},
     ("HTTP", "any other"): size(body_limits.OTHERWISE),
+    ("MQTT", "frames of a WebSocket before CONNECT is answered"): number(upgrade.MAX_STRANGER_FRAMES),
     ("MQTT", "packet"): size(MQTT.max_packet_bytes),
     ("MQTT", "filters in one SUBSCRIBE"): number(MQTT.max_filters),
     ("MQTT", "messages in flight to a client"): f"{MQTT.max_in_flight}, and {MQTT.max_queued} waiting",

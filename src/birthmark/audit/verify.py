@@ -129,10 +129,9 @@ def _check_exported(exported: Sequence[Head], key: bytes | None, chain: str) -> 
 
 def _check_head(head: Head | None, key: bytes | None, seq: int, digest: bytes, chain: str) -> None:
     facts = {"seq": seq, "chain": chain}
-    if head is None:
-        if seq:
-            raise AuditHeadError("The chain has no signed head", detail="its signed head is missing", **facts)
-        return
+    if head is None:  # an installation that has begun has rows: its first start writes some
+        detail = "its signed head is missing" if seq else "it is empty, though this installation has worked"
+        raise AuditHeadError("The chain has no signed head", detail=detail, **facts)
     if key is None or head.key != key:
         raise AuditHeadError("The head is not ours", detail="its head was signed by another key", **facts)
     if not head.is_genuine:
@@ -145,15 +144,17 @@ def _check_head(head: Head | None, key: bytes | None, seq: int, digest: bytes, c
         raise AuditContradictedError("The chain was recomputed", source="The signed head", **facts)
 
 
-async def note_break(database: Database, signer: HeadSigner, *, is_key_new: bool, chain: str = "main") -> str | None:
+async def note_break(
+    database: Database, signer: HeadSigner, *, is_key_new: bool, is_used: bool = True, chain: str = "main"
+) -> str | None:
     """Write down, before anything else is, that the chain is not as it was left; return what is wrong.
 
-    For the start of a server: its next commit signs a new head over whatever rows it finds. A database that was there
-    before heads were signed (`is_key_new`) is taken as it is.
+    For the start of a server: its next commit signs a new head over whatever rows it finds. A database from before
+    heads were signed (`is_key_new`) is taken as it is, and one that nobody has used yet (not `is_used`) is empty.
     """
     last, head = await database.one(LAST_ROW, chain=chain), await _head(database, chain)
     seq, digest = (0, GENESIS) if last is None else (last["seq"], bytes(last["digest"]))
-    if head is None and (is_key_new or seq == 0):
+    if head is None and (not is_used or (is_key_new and seq)):
         return None
     try:
         _check_head(head, signer.public_key, seq, digest, chain)

@@ -17,6 +17,7 @@ from cryptography.x509.oid import NameOID
 
 from birthmark.ca.keyfile import (
     SecretUnreadableError,
+    check_directory,
     new_passphrase,
     read_key,
     read_owned,
@@ -57,7 +58,9 @@ class CaLostError(UnavailableError):
     """The directory of the CA is gone, and devices trust only that CA."""
 
     code = "ca.lost"
-    cause = "{path} holds no CA, but the database belongs to the root {root}; every device trusts that one alone."
+    cause = (
+        "{path} is missing or empty, and the database belongs to the root {root}; every device trusts that one alone."
+    )
     fix = (
         "Restore {path} from a backup of the data directory. Without one, begin anew with another directory "
         "(`birthmark serve --data {path}.new`) and give every device its root."
@@ -140,8 +143,11 @@ def load_or_create(
     made, only found. Raise `CaLostError`, `CaForeignError`.
     """
     if (directory / "root.pem").exists():
+        check_directory(directory)
         found = load(directory)
         thumbprint = found.root.certificate.thumbprint.hex()
+        if found.issuing == found.root:  # a server makes both: without the issuing CA the root must not stand in
+            raise CaLostError("The issuing CA is lost.", path=directory / "issuing.pem", root=root or thumbprint)
         if root is not None and root not in {thumbprint, UNNOTED}:
             raise CaForeignError("The CA is another one.", path=directory, found=thumbprint, root=root)
         return found

@@ -29,7 +29,7 @@ class SecretExposedError(PolicyError):
 
     code = "ca.secret_exposed"
     cause = "{path} is open to others than its owner (mode {mode})."
-    fix = "If nobody read it: `chmod 600 {path}`. Else make a new CA and replace its certificates."
+    fix = "If nobody read or changed it: `chmod go= {path}`. Else make a new CA and replace its certificates."
 
 
 class SecretForeignError(PolicyError):
@@ -107,6 +107,15 @@ def check_owned(path: Path) -> None:
         raise SecretForeignError("A secret is somebody else's.", path=path, owner=status.st_uid, user=os.geteuid())
     if status.st_mode & _OTHERS:
         raise SecretExposedError("A secret is open to others.", path=path, mode=f"{status.st_mode & 0o777:o}")
+
+
+def check_directory(path: Path) -> None:
+    """Raise `SecretForeignError` or `SecretExposedError` for a directory in which others could exchange files."""
+    status = path.stat()
+    if status.st_uid not in {os.geteuid(), 0}:
+        raise SecretForeignError("A directory is somebody else's.", path=path, owner=status.st_uid, user=os.geteuid())
+    if status.st_mode & 0o022:
+        raise SecretExposedError("A directory is open to others.", path=path, mode=f"{status.st_mode & 0o777:o}")
 
 
 def new_passphrase(entropy: Entropy) -> bytes:

@@ -149,6 +149,9 @@ def service_routes(
             items = asked.enrollment_groups if is_group else asked.enrollments
             if len(items) > _MAX_BULK or asked.mode not in _BULK_MODES:
                 raise wire.BodyInvalidError("Bad bulk operation", detail="at most 10 items; mode create, update …")
+            if any(item.is_group != is_group or bool(item.registration_id) == is_group for item in items):
+                # The token was for this path: what the other one is for may not be done by it.
+                raise wire.BodyInvalidError("An item is of the other kind", detail="each item has the id of this path")
             problems = [p for e in items if (p := await _bulk_one(enrollments, instance, asked.mode, e)) is not None]
             return JSONResponse({"isSuccessful": not problems, "errors": problems})
 

@@ -31,6 +31,22 @@ class DpsMqtt:
         self._registrations = registrations
         self._ledger = ledger
         self._clock = clock
+        self._live: set[DpsSession] = set()
+
+    def everyone(self) -> tuple["DpsSession", ...]:
+        """Return every connection."""
+        return tuple(self._live)
+
+    def revoked(self) -> None:
+        """Nothing to do: whoever is about to connect is looked at again when it registers."""
+
+    def entered(self, session: "DpsSession") -> None:
+        """A connection is open."""
+        self._live.add(session)
+
+    def left(self, session: "DpsSession") -> None:
+        """A connection is over."""
+        self._live.discard(session)
 
     async def accept(self, link: MqttLink, packet: Connect) -> "DpsSession":
         """Return the session of a CONNECT, or raise `MqttRefusedError`."""
@@ -47,7 +63,7 @@ class DpsMqtt:
         except BirthmarkError as error:
             raise MqttRefusedError(connack_code(error), error) from error
         link.set_keep_alive(min(packet.keep_alive_s or MAX_KEEP_ALIVE_S, MAX_KEEP_ALIVE_S))
-        return DpsSession(self._registrations, self._ledger, self._clock, link, verdict)
+        return DpsSession(self, self._registrations, self._ledger, self._clock, link=link, verdict=verdict)
 
 
 class DpsSession:
@@ -56,29 +72,37 @@ class DpsSession:
     session_present = False
 
     def __init__(
-        self, registrations: Registrations, ledger: Ledger, clock: Clock, link: MqttLink, verdict: Attested
+        self,
+        connections: DpsMqtt,
+        registrations: Registrations,
+        ledger: Ledger,
+        clock: Clock,
+        *,
+        link: MqttLink,
+        verdict: Attested,
     ) -> None:
+        self._connections = connections
+        self.link = link
         self._registrations = registrations
         self._ledger = ledger
         self._clock = clock
-        self._link = link
         self._claim = verdict.claim
         self._verdict = verdict
         self._qos = 0
 
     def opened(self) -> None:
-        """Nothing to do: the device subscribes and asks."""
+        self._connections.entered(self)
 
     def subscribed(self, packet: Subscribe) -> Awaitable[None] | None:
         for name, options in packet.filters:
             if name != wire.RESPONSES:
                 raise wire.TopicError("The filter is not served", topic=name[:200])
             self._qos = min(options & 3, 1)
-        self._link.send(SubAck(packet.packet_id, tuple(self._qos for _ in packet.filters)))
+        self.link.send(SubAck(packet.packet_id, tuple(self._qos for _ in packet.filters)))
         return None
 
     def unsubscribed(self, packet: Unsubscribe) -> Awaitable[None] | None:
-        self._link.send(UnsubAck(packet.packet_id))
+        self.link.send(UnsubAck(packet.packet_id))
         return None
 
     def acknowledged(self, packet: PubAck) -> Awaitable[None] | None:
@@ -89,7 +113,7 @@ class DpsSession:
         return self._answer(request, packet)
 
     def closed(self, reason: Closed) -> None:
-        """Nothing to do: a registration is complete when it was answered."""
+        self._connections.left(self)
 
     async def _answer(self, request: wire.RegisterRequest | wire.StatusRequest, packet: Publish) -> None:
         try:
@@ -104,15 +128,15 @@ class DpsSession:
             status, number = http_error(error)
             tracking_id = self._ledger.record(
                 error,
-                address=self._link.address,
+                address=self.link.address,
                 shown=self._claim.leaf,
                 registration_id=self._claim.registration_id,
             )
             answer = wire.error_json(number, wire_message(error), tracking_id, self._clock.now())
-        self._link.ack(packet.packet_id)
+        self.link.ack(packet.packet_id)
         retry = wire.RETRY_AFTER_S if status == 429 else None  # noqa: PLR2004 - the HTTP status
         topic = wire.response_topic(status, request.rid, retry)
-        self._link.publish(topic, json.dumps(answer).encode(), self._qos)
+        self.link.publish(topic, json.dumps(answer).encode(), self._qos)
 
     def _check_same(self, registration_id: str | None) -> None:
         if registration_id is not None and registration_id.lower() != self._claim.registration_id.lower():

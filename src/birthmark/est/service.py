@@ -59,7 +59,7 @@ class EstService:
     passwords: PasswordCheck = field(repr=False)
     settings: EstSettings = field(default_factory=EstSettings)
     requests: Limiter = field(default_factory=lambda: Limiter(burst=20, every_s=1.0))
-    """Per device name: a first issue makes two requests, a renewal one."""
+    """Per proof and device name: a first issue makes two requests, a renewal one."""
     failures: Limiter = field(default_factory=lambda: Limiter(burst=10, every_s=6.0))
     """Wrong passwords per address."""
     signatures: SignatureCache = field(default_factory=SignatureCache, repr=False)
@@ -96,7 +96,8 @@ class EstService:
     ) -> Certificate:
         check_channel_binding(request, caller.peer)
         principal = _spokesman(principals, request.subject_cn)
-        self.requests.take(f"device {request.subject_cn}", self.ca.clock.monotonic())
+        # Each proof has its own share: who may ask for any name cannot use up what the name's holder needs.
+        self.requests.take(f"{principal.actor} {request.subject_cn}", self.ca.clock.monotonic())
         return (await self.ca.issue(request, principal, profile))[0]
 
     async def _principals(self, caller: Caller) -> list[Principal]:

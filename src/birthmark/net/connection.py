@@ -237,6 +237,10 @@ class Connection(asyncio.Protocol):
             self._is_stranger = False
             self._host.authenticated(self)
 
+    @property
+    def is_stranger(self) -> bool:
+        return self._is_stranger
+
     def understood(self) -> None:
         """What the peer sent so far is understood and answered."""
         if self._is_stranger:

@@ -13,6 +13,9 @@ from websockets.frames import Frame
 # Some clients report why they were refused only at the end of the connection. What they still send, their Close too, is
 # read for a moment after ours (`Connection.close`).
 _CLOSE_WAIT_S = 0.0
+# Each frame costs, also an empty one: a stranger gets as many as a CONNECT in tiny pieces needs, and is read in steps.
+MAX_STRANGER_FRAMES = 1024
+_STEP_BYTES = 512
 
 
 class Inbox:
@@ -49,8 +52,40 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         self.queue = Inbox()  # type: ignore[assignment]
         self.close_timeout = _CLOSE_WAIT_S
         self._message = bytearray()
+        self._frames = 0
+
+    def data_received(self, data: bytes) -> None:
+        connection = getattr(self.transport, "connection", None)
+        if connection is None or not connection.is_stranger:
+            super().data_received(data)
+            return
+        for at in range(0, len(data), _STEP_BYTES):
+            if self.transport.is_closing():
+                return
+            super().data_received(data[at : at + _STEP_BYTES])
+
+    def handle_ping(self) -> None:
+        if self._may_go_on():
+            super().handle_ping()
+
+    def handle_pong(self, event: Frame) -> None:
+        if self._may_go_on():
+            super().handle_pong(event)
+
+    def _may_go_on(self) -> bool:
+        """Count a frame; end a stranger that has used up its share."""
+        connection = getattr(self.transport, "connection", None)
+        if connection is None or not connection.is_stranger:
+            return True
+        self._frames += 1
+        if self._frames == MAX_STRANGER_FRAMES:
+            self.conn.fail(1008, "too many frames")
+            self.handle_parser_exception()
+        return self._frames < MAX_STRANGER_FRAMES
 
     def handle_bytes(self, event: Frame) -> None:
+        if not self._may_go_on():
+            return
         self.curr_msg_data_type = "bytes"
         self._message = bytearray(event.data)
         self._deliver_at_end(event)
@@ -62,6 +97,8 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         self.handle_parser_exception()
 
     def handle_cont(self, event: Frame) -> None:
+        if not self._may_go_on():
+            return
         self._message += event.data
         self._deliver_at_end(event)
 

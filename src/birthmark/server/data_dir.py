@@ -30,6 +30,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from birthmark.ca.hierarchy import Hierarchy, load_or_create
 from birthmark.ca.keyfile import (
     SecretUnreadableError,
+    check_directory,
     check_owned,
     read_key,
     read_owned,
@@ -156,6 +157,8 @@ class DataDirectory:
     ) -> tuple[Sequence[Certificate], SigningKey]:
         wanted = dict.fromkeys([*names, "localhost", "127.0.0.1", "::1", socket.gethostname()])
         directory = self.path / "tls"
+        if directory.exists():
+            check_directory(directory)
         passphrase = self.secret("tls.passphrase").encode()
         try:
             chain = parse_bundle(read_owned(directory / "server.pem"))

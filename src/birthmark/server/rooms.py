@@ -58,7 +58,7 @@ class Rooms:
         for topic, handler in (
             (CHANGED, self.hub_links.recheck),
             ("iothub.hub_deleted", self.hub_links.drop_hub),
-            (REVOKED, EndRevoked(self.authority.revocations.check, [self.hub_links, self.aws_links])),
+            (REVOKED, EndRevoked(self.authority.revocations.check, [self.dps_links, self.hub_links, self.aws_links])),
             (ACCESS_CHANGED, self.aws_links.access_changed),
             (CERTIFICATE_CHANGED, self.aws_links.certificate_changed),
         ):

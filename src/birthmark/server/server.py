@@ -61,9 +61,11 @@ class Server:
         signer = AuditKey(self._data.secret("audit.seed"))
         database = await open_database(settings.database_url, clock, signer=signer)
         self._closers.append(database.close)
-        if (found := await note_break(database, signer, is_key_new=is_key_new)) is not None:
+        root = await installed.root_of(database)
+        found = await note_break(database, signer, is_key_new=is_key_new, is_used=root is not None)
+        if found is not None:
             log.error("audit.break", extra={"reason": found})
-        hierarchy = self._data.hierarchy(await installed.root_of(database))
+        hierarchy = self._data.hierarchy(root)
         await installed.note_root(database, hierarchy.root.certificate)
         rooms = await open_rooms(settings, hierarchy, database, clock, entropy)
         self._closers.append(rooms.settled)

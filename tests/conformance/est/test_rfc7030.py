@@ -378,3 +378,12 @@ async def test_a_device_that_asks_without_end_is_slowed_down(server: EstServer) 
 async def test_nothing_is_kept_of_a_refused_request(server: EstServer) -> None:
     await server.post("simpleenroll", a_csr(), headers={})
     assert await server.ca.latest() == []
+
+
+@est()
+async def test_who_may_ask_for_any_name_cannot_use_up_the_share_of_its_holder(server: EstServer) -> None:
+    leaf = await server.issued(a_csr("victim"))
+    statuses = [(await server.post("simpleenroll", a_csr("victim", key=a_key()))).status for _ in range(26)]
+    assert statuses[-1] == 429
+    renewal = await server.post("simpleenroll", a_csr("victim", key=a_key()), headers={}, peer=shown(leaf))
+    assert renewal.status == 200

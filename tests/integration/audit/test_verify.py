@@ -183,3 +183,25 @@ def test_a_database_from_before_heads_were_signed_is_taken_as_it_is(database_url
         await database.close()
 
     asyncio.run(run())
+
+
+def test_a_chain_that_is_gone_altogether_is_named_and_noted_at_the_next_start(database_url: str) -> None:
+    async def run() -> None:
+        database = await open_database(database_url, FakeClock(), signer=KEY)
+        await write(database)
+        await sql(database, "DELETE FROM audit")
+        await sql(database, "DELETE FROM audit_heads")
+        await database.close()
+        database = await open_database(database_url, FakeClock(), signer=KEY)
+        with pytest.raises(AuditHeadError):
+            await verify_chain(database, key=KEY.public_key)
+        for is_key_new in (False, True):
+            assert "empty" in (await note_break(database, KEY, is_key_new=is_key_new) or "")
+            await sql(database, "DELETE FROM audit_heads")
+            await sql(database, "DELETE FROM audit")
+            await database.close()
+            database = await open_database(database_url, FakeClock(), signer=KEY)
+        assert await note_break(database, KEY, is_key_new=True, is_used=False) is None
+        await database.close()
+
+    asyncio.run(run())

@@ -101,6 +101,17 @@ def test_a_refusal_over_websocket_ends_the_connection_within_a_second(server: Ru
     assert b"\x20\x02\x00\x05" in answer
 
 
+def test_a_stranger_s_empty_frames_over_websocket_come_to_an_end(server: RunningServer) -> None:
+    with websocket(server) as sock:
+        started = time.monotonic()
+        sock.sendall(b"\x02\x80" + bytes(4))
+        with contextlib.suppress(ssl.SSLError, OSError):
+            for _ in range(100):
+                sock.sendall((b"\x00\x80" + bytes(4)) * 1000)
+        read_all(sock)
+        assert time.monotonic() - started < 2  # not after the time to CONNECT
+
+
 @pytest.mark.parametrize("way", WAYS)
 def test_nothing_of_a_refused_connection_stays(server: RunningServer, way: str) -> None:
     context = insecure()

@@ -66,7 +66,7 @@ def test_a_secret_that_others_can_read_stops_the_start(tmp_path: Path, name: str
     (tmp_path / "ca" / name).chmod(0o640)
     with pytest.raises(SecretExposedError) as refusal:
         hierarchy.load(tmp_path / "ca")
-    assert "chmod 600" in refusal.value.explain_fix()
+    assert "chmod go=" in refusal.value.explain_fix()
 
 
 def test_a_key_with_another_passphrase_or_certificate_is_refused(tmp_path: Path) -> None:

@@ -270,3 +270,26 @@ def test_a_renewal_that_fails_leaves_the_old_certificate(tmp_path: Path) -> None
     context.refresh()
     assert context() is first
     directory.release()
+
+
+@pytest.mark.parametrize("name", ["issuing.pem", "issuing.key"])
+def test_a_lost_issuing_ca_is_not_replaced_by_the_root(tmp_path: Path, name: str) -> None:
+    directory = a_directory(tmp_path)
+    directory.prepare()
+    root = directory.hierarchy().root.certificate.thumbprint.hex()
+    (directory.path / "ca" / name).unlink()
+    with pytest.raises((CaLostError, SecretUnreadableError)):
+        directory.hierarchy(root)
+    directory.release()
+
+
+@pytest.mark.parametrize("name", ["ca", "tls"])
+def test_a_directory_inside_that_others_may_write_is_refused(tmp_path: Path, name: str) -> None:
+    directory = a_directory(tmp_path)
+    directory.prepare()
+    made = directory.hierarchy()
+    directory.server_certificate(made, [])
+    (directory.path / name).chmod(0o777)
+    with pytest.raises(SecretExposedError):
+        directory.server_certificate(directory.hierarchy(), [])
+    directory.release()

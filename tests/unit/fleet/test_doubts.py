@@ -24,3 +24,15 @@ def test_a_certificate_from_the_future_raises_a_doubt() -> None:
 def test_a_weak_rsa_key_raises_a_doubt() -> None:
     device = a_device(key=an_rsa_key(1024)).certificate
     assert "1024 bits" in doubts_of(device, NOON, needs_common_name=True)[0]
+
+
+def test_a_certificate_for_servers_only_is_doubted() -> None:
+    from cryptography import x509
+    from cryptography.x509.oid import ExtendedKeyUsageOID
+
+    from odd_certificates import a_certificate
+
+    for_servers = (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), False)
+    found = doubts_of(a_certificate(for_servers).certificate, NOON, needs_common_name=True)
+    assert len(found) == 1
+    assert "TLS clients" in found[0]

@@ -2,12 +2,8 @@
 
 from datetime import datetime
 
-from cryptography.hazmat.primitives.asymmetric import rsa
-
 from birthmark.pki.certificates import Certificate
-from birthmark.pki.checks import ChainError, KeyStrengthError, check_client
-
-_MIN_RSA_BITS = 2048
+from birthmark.pki.checks import ChainError, check_client
 
 
 def doubts_of(certificate: Certificate, now: datetime, *, needs_common_name: bool) -> list[str]:
@@ -19,13 +15,8 @@ def doubts_of(certificate: Certificate, now: datetime, *, needs_common_name: boo
         found.append(f"it expired at {certificate.not_after:%Y-%m-%d %H:%M} UTC")
     if certificate.not_before > now:
         found.append(f"it is not valid before {certificate.not_before:%Y-%m-%d %H:%M} UTC")
-    key = certificate.public_key()
-    if isinstance(key, rsa.RSAPublicKey) and key.key_size < _MIN_RSA_BITS:
-        found.append(f"its RSA key has {key.key_size} bits, and {_MIN_RSA_BITS} are the least")
     try:
         check_client(certificate, is_pinned=True)
-    except KeyStrengthError:
-        pass  # said above, with the number
     except ChainError as error:
         found.append(error.explain_cause().rstrip("."))
     return found

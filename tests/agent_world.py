@@ -14,7 +14,7 @@ from birthmark.agent.service import Agent, open_agent
 from birthmark.errors import UnavailableError
 from birthmark.est import wire as est_wire
 from birthmark.links import HttpAnswer, Identity, Message, Trust
-from birthmark.links.errors import LinkClosedError, LinkLostError, MqttRefusedError
+from birthmark.links.errors import LinkLostError, MqttRefusedError
 from birthmark.pki import profiles
 from birthmark.pki.issue import issue, new_serial
 from fakes import FakeClock, SeededEntropy
@@ -148,7 +148,7 @@ class FakeMqtt:
         return await asyncio.shield(self.over)
 
     async def close(self) -> None:
-        self.lose(LinkClosedError("closed", host="hub.test"))
+        self.lose(LinkLostError("closed", host="hub.test", reason="test"))
 
     def lose(self, why: Exception | None = None) -> None:
         if not self.over.done():

@@ -43,7 +43,8 @@ class DpsWorld:
     async def group(self, name: str, ca: Holder) -> None:
         """Enroll everything that `ca` signs."""
         scope = self.instance.id_scope
-        await self.authorities.add(scope, name, ca.certificate, is_verified=True, actor="test")
+        ca_name = ca.certificate.thumbprint.hex()
+        await self.authorities.add(scope, ca_name, ca.certificate, is_verified=True, actor="test")
         pair = CertificatePair(CertificateEntry(ca.certificate.pem()))
         attestation = Attestation("x509", X509Attestation(signing_certificates=pair))
         await self.enrollments.put(

@@ -1,7 +1,7 @@
 """Certificates that no maker should make: built field by field, for what must be refused or survived."""
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from asn1crypto import core
@@ -47,6 +47,7 @@ def a_certificate(
     serial: int = 77,
     names_keys: bool = True,
     is_ca: bool | None = None,
+    now: datetime = NOON,
 ) -> Holder:
     """A certificate of exactly these extensions; `names_keys` adds the key identifiers, `is_ca` basicConstraints."""
     key = key or a_key()
@@ -54,8 +55,8 @@ def a_certificate(
     issuer = named(subject) if signer is None else signer.certificate.subject
     builder = (
         x509.CertificateBuilder(issuer, named(subject), key.public_key(), serial)
-        .not_valid_before(NOON - timedelta(days=1))
-        .not_valid_after(NOON + timedelta(days=1))
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
     )
     wanted: list[Extension] = list(extensions)
     if names_keys:

@@ -14,7 +14,8 @@ HEAD = """# Refusals
 
 Every refusal has a stable code. `birthmark why ID` shows the code with its cause and its fix, filled in for the case at
 hand; ID may be a tracking id, a registration, device or thing id, an MQTT client id, a common name or a thumbprint.
-Words in braces stand for facts of the case. This page is written by `tools/make_refusals.py`.
+Words in braces stand for facts of the case. What a fix says works as it stands, but for what only a person can do. This
+page is written by `tools/make_refusals.py`.
 
 | code | cause | fix |
 |---|---|---|
@@ -41,7 +42,13 @@ def cell(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
 
 
-rows = [f"| `{cls.code}` | {cell(cls.cause)} | {cell(cls.fix)} |" for cls in classes()]
+def fix_of(cls: type[BirthmarkError]) -> str:
+    """Return the fix as the page shows it."""
+    reason = vars(cls).get("for_a_person")
+    return cell(cls.fix) + (f" *(For a person: {reason}.)*" if reason else "")
+
+
+rows = [f"| `{cls.code}` | {cell(cls.cause)} | {fix_of(cls)} |" for cls in classes()]
 target = Path(birthmark.__file__).parents[2] / "docs" / "reference" / "refusals.md"
 target.write_text(HEAD + "\n".join(rows) + "\n")
 print(f"{len(rows)} refusals")

@@ -14,7 +14,8 @@ from typing import ClassVar
 
 _TWO_ENDS = re.compile(r"([.!?…])\.(?=\s|$)")  # a fact that is a sentence, in a template that ends one
 
-_COMMANDS = frozenset({"again", "command", "without"})  # facts that are commands themselves, quoted by who made them
+# Facts that are commands or options themselves, quoted by who made them; `options` says which chip.
+_COMMANDS = frozenset({"again", "command", "options", "without"})
 
 
 class BirthmarkError(Exception):
@@ -23,6 +24,8 @@ class BirthmarkError(Exception):
     code: ClassVar[str] = "birthmark.refused"
     cause: ClassVar[str] = "The request was refused."
     fix: ClassVar[str] = "See the message."
+    for_a_person: ClassVar[str | None] = None
+    """Why only a person can do what `fix` says; of every other class a test does it as it stands."""
 
     def __init__(self, message: str, /, **facts: object) -> None:
         super().__init__(message)
@@ -47,10 +50,10 @@ class BirthmarkError(Exception):
 
 
 class _Blank(dict[str, str]):
-    """Facts for a template; a fact that is missing shows as a question mark instead of failing."""
+    """Facts for a template; a fact that is missing shows as a question mark instead of failing. Options may be none."""
 
     def __missing__(self, key: str) -> str:
-        return "?"
+        return "" if key == "options" else "?"
 
 
 class InvalidRequestError(BirthmarkError):

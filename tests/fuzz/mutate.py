@@ -107,6 +107,8 @@ def read_der(data: bytes, depth: int = 0) -> list[list[Any]]:
         if length & 0x80:
             size = length & 0x7F
             length, at = int.from_bytes(data[at : at + size]), at + size
+            if length < 0x80 or length.bit_length() <= 8 * (size - 1):  # not the shortest: not DER
+                raise ValueError
         content = data[at : at + length]
         if len(content) != length:
             raise ValueError

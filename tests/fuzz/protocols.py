@@ -21,6 +21,7 @@ from birthmark.errors import BirthmarkError
 from birthmark.iothub import wire as hub
 from birthmark.keys.handles import uri_in
 from birthmark.keys.reference import parse_reference_key
+from birthmark.links.urls import UrlInvalidError
 from birthmark.mqtt import codec
 from birthmark.mqtt.engine import Engine, Limits, Role
 from birthmark.mqtt.errors import LocalProtocolError
@@ -140,7 +141,7 @@ def text(*parsers: Callable[[str], Any]) -> Callable[[bytes], None]:
     def parse(data: bytes) -> None:
         told = data.decode("utf-8", "replace")
         for one in parsers[:-1]:
-            with contextlib.suppress(BirthmarkError):
+            with contextlib.suppress(BirthmarkError, UrlInvalidError):
                 one(told)
         parsers[-1](told)
 

@@ -262,7 +262,7 @@ _ALL = (
         "url",
         mutate_text,
         (b"https://user@h.example:8443/a?b=c", b"https://[::1]/"),
-        protocols.text(parse_thumbprint, parse_url),
+        protocols.text(parse_url, parse_thumbprint),
     ),
     Target("reference-key", mutate_text, corpus.read("reference"), protocols.reference_key),
     Target("agent-config", mutate_text, _TOML, protocols.agent_config),

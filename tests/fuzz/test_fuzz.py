@@ -7,9 +7,12 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from birthmark.errors import InvalidRequestError
 from fuzz import corpus
+from fuzz.mutate import read_der, tlv, write_der
 from fuzz.run import MAX_GROWTH_MIB, Target, make_input, run, today, try_one
 from fuzz.targets import TARGETS
 
@@ -35,6 +38,13 @@ def test_what_mutation_begins_with_is_taken(name: str) -> None:
 @pytest.mark.parametrize("path", sorted(FOUND.iterdir()), ids=lambda path: path.name)
 def test_what_was_found_once_stays_mended(path: Path) -> None:
     try_one(TARGETS[path.name.rpartition("-")[0]], path.read_bytes())
+
+
+@given(st.binary(min_size=64, max_size=64))
+@example(b"\x81\x3e" + bytes(62))
+def test_a_public_key_that_looks_like_der_is_written_back_as_it_was(point: bytes) -> None:
+    data = tlv(0x30, tlv(0x03, b"\0\x04" + point))
+    assert write_der(read_der(data)) == data
 
 
 def test_an_input_follows_from_seed_and_number() -> None:

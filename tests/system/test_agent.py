@@ -182,6 +182,25 @@ def test_a_chips_birthmark_introduces_the_device_and_its_key_is_certified(
     assert labels - kept == {"sss:F0000100", "sss:F0000110"}  # and those of birth are not
 
 
+@pytest.mark.parametrize(
+    ("slot", "told"),
+    [("pkcs11:token=nobody", "No token matches"), ("pkcs11:token=SSS_PKCS11", "asks for a PIN")],
+    ids=["no such token", "no PIN"],
+)
+def test_check_opens_the_token_that_the_configuration_names(
+    server: RunningServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slot: str, told: str
+) -> None:
+    chip = a_chip(tmp_path / "chip", monkeypatch)
+    keys = f'[aziot_keys]\npkcs11_lib_path = "{chip.module}"\npkcs11_base_slot = "{slot}"\n\n'
+    device = AgentOnDevice(server, tmp_path / "root", "chip-2").configure(lambda text: keys + text)
+    device.server = with_environment(server, chip)
+    done = device.run("check", "--json", check=False)
+    rows = {row["id"]: row for row in map(json.loads, done.stdout.splitlines())}
+    assert done.returncode != 0
+    assert rows["key-pairs-read"]["result"] == "error"
+    assert told in rows["key-pairs-read"]["details"]
+
+
 def a_chip(directory: Path, monkeypatch: pytest.MonkeyPatch) -> SoftwareElement:
     monkeypatch.setenv("SOFTHSM2_CONF", "")
     made = create_software_element(directory, PROFILES["se050"], now=SystemClock().now(), entropy=SeededEntropy(5))

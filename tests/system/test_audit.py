@@ -37,6 +37,21 @@ def test_the_chain_is_verified_exported_and_found_out_when_it_was_edited(tmp_pat
     server.stop()
 
 
+def test_a_chain_that_lost_its_key_its_head_and_its_end_is_found_out_at_the_next_start(tmp_path: Path) -> None:
+    with a_server(tmp_path) as server:
+        pass
+    (server.data / "audit.seed").unlink()
+    database = sqlite3.connect(server.data / "birthmark.db")
+    database.execute("DELETE FROM audit WHERE seq > 2")
+    database.execute("DELETE FROM audit_heads")
+    database.commit()
+    database.close()
+    server.start()
+    assert '"audit.break"' in server.log()
+    assert "audit.break_found" in server.run("audit", "verify", check=False).stderr
+    server.stop()
+
+
 def test_another_database_is_verified_by_its_server(tmp_path: Path, postgres_url: str) -> None:
     with a_server(tmp_path, f'database = "{postgres_url}"\n') as server:
         (told,) = server.rows("audit", "verify")

@@ -4,9 +4,12 @@ import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
+import boto3
 import pytest
 from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
+from test_durability import enroll_by_curl
 
 from azure_clients import a_file_device
 from pki_builders import a_device
@@ -69,6 +72,36 @@ def test_looking_before_creating_leaves_no_refusal(tmp_path: Path) -> None:
         done = server.run("why", check=False)
         assert "Nothing was refused." in done.stderr + done.stdout
         assert done.returncode == 0
+
+
+@pytest.mark.parametrize("is_attached", [True, False])
+def test_completing_what_is_there_leaves_no_refusal(tmp_path: Path, is_attached: bool) -> None:
+    with a_server(tmp_path) as server:
+        device = a_file_device(tmp_path, "half-there")
+        line = ["enroll", "device", "--to", "aws", "--cert", str(device.certificate_file)]
+        aws = server.endpoints["aws"]
+        iot: Any = boto3.client(
+            "iot",
+            endpoint_url=aws["endpoint_url"],
+            region_name=aws["region"],
+            aws_access_key_id=aws["access_key_id"],
+            aws_secret_access_key=aws["secret_access_key"],
+            verify=server.endpoints["trust_bundle"],
+        )
+        if is_attached:
+            server.run(*line)
+        else:
+            pem = device.certificate_file.read_text()
+            iot.register_certificate_without_ca(certificatePem=pem, status="INACTIVE")
+            iot.create_thing(thingName="half-there")
+        document = {"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Action": "*", "Resource": "*"}}
+        iot.create_policy(policyName="any", policyDocument=json.dumps(document))
+        assert "updated" in server.run(*line, "--policy", "any").stdout
+        assert "unchanged" in server.run(*line, "--policy", "any").stdout
+        (principal,) = iot.list_thing_principals(thingName="half-there")["principals"]
+        shown = iot.describe_certificate(certificateId=principal.rpartition("/")[2])["certificateDescription"]
+        assert shown["status"] == "ACTIVE"
+        assert "Nothing was refused." in server.run("why", check=False).stderr
 
 
 NOW = datetime.now(UTC)
@@ -152,3 +185,24 @@ def test_refusals_of_one_kind_are_told_once_with_cause_and_fix(server: RunningSe
     assert "Refused 5 devices" in done.stderr
     for word in ("Why: ", "Fix: ", "5 refused"):
         assert word in done.stderr
+
+
+def test_a_certificate_that_the_servers_ca_took_back_is_asked_about_first(
+    server: RunningServer, tmp_path: Path
+) -> None:
+    leaf = enroll_by_curl(server, tmp_path, "taken-back")
+    file = tmp_path / "leaf.pem"
+    file.write_text(leaf.pem())
+    assert "Warning" not in server.run("enroll", "device", "--cert", str(file), "--dry-run").stderr
+    server.run("est", "revoke", leaf.thumbprint.hex())
+    for cloud in ("azure", "aws"):
+        done = server.run("enroll", "device", "--cert", str(file), "--to", cloud, check=False)
+        assert done.returncode == 6
+        assert "was revoked at" in done.stderr
+        assert "enroll.cannot_work" in done.stderr
+
+
+def test_a_group_is_made_of_a_cas_certificate_without_a_question(server: RunningServer, tmp_path: Path) -> None:
+    server.run("ca", "init", "--name", "Maker", "--dir", str(tmp_path / "ca"))
+    made = server.run("enroll", "group", "carried", "--cert", str(tmp_path / "ca" / "issuing.pem"))
+    assert "created" in made.stdout

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from test_durability import enroll_by_curl
 
-from azure_clients import Device, run_app
+from azure_clients import Device, a_file_device, run_app
 from birthmark.pki.certificates import parse_bundle
 from pki_builders import Holder
 from servers import RunningServer, a_server
@@ -89,3 +89,86 @@ def test_a_device_whose_key_is_taken_back_loses_its_connection(tmp_path: Path) -
         assert live.stdout.readline() == "dropped\n"
         live.stdout.close()
         live.wait(20)
+
+
+def test_devices_below_a_maker_s_ca_that_is_taken_back_lose_their_connections(tmp_path: Path) -> None:
+    with a_server(tmp_path) as server:
+        maker = tmp_path / "maker"
+        server.run("ca", "init", "--name", "Maker", "--dir", str(maker))
+        server.run("dps", "ca", "add", "maker", str(maker / "root.pem"), "--verified")
+        server.run("enroll", "group", "maker", "--ca-name", "maker")
+        server.run("ca", "issue", "made", "--dir", str(maker), "--out-dir", str(tmp_path))
+        files = tmp_path / "made.cert.pem", tmp_path / "made.key.pem"
+        device = Device("made", None, *files)  # type: ignore[arg-type]
+        assert run_app(server, device).returncode == 0
+        live = a_live_device(server, device)
+        assert live.stdout is not None
+        server.run("est", "revoke", "--key-of", str(maker / "issuing.pem"), "--yes")
+        assert live.stdout.readline() == "dropped\n"
+        assert run_app(server, device).returncode != 0
+        assert server.why("made")["code"] == "ca.certificate_revoked"
+        live.stdout.close()
+        live.wait(20)
+
+
+def test_a_revoked_root_is_seen_above_the_ca_that_a_group_carries(tmp_path: Path) -> None:
+    with a_server(tmp_path) as server:
+        maker = tmp_path / "maker"
+        server.run("ca", "init", "--name", "Maker", "--dir", str(maker))
+        server.run("dps", "ca", "add", "maker", str(maker / "root.pem"), "--verified")
+        server.run("enroll", "group", "line-1", "--cert", str(maker / "issuing.pem"))
+        server.run("ca", "issue", "made", "--dir", str(maker), "--out-dir", str(tmp_path))
+        chain, key = tmp_path / "made.cert.pem", tmp_path / "made.key.pem"
+        end = "-----END CERTIFICATE-----\n"
+        chain.write_text(chain.read_text().partition(end)[0] + end)
+        device = Device("made", None, chain, key)  # type: ignore[arg-type]
+        assert run_app(server, device).returncode == 0
+        server.run("est", "revoke", "--key-of", str(maker / "root.pem"), "--yes")
+        assert run_app(server, device).returncode != 0
+        assert server.why("made")["code"] == "ca.certificate_revoked"
+
+
+def test_a_stolen_device_of_another_ca_is_taken_back_by_its_name_alone(tmp_path: Path) -> None:
+    with a_server(tmp_path) as server:
+        device, other = a_file_device(tmp_path, "stolen"), a_file_device(tmp_path, "still-ours")
+        for one in (device, other):
+            server.run("enroll", "device", "--cert", str(one.certificate_file))
+            assert run_app(server, one).returncode == 0
+        server.run("enroll", "device", "--to", "aws", "--cert", str(device.certificate_file))
+        live = a_live_device(server, device)
+        assert live.stdout is not None
+        (row,) = server.rows("est", "revoke", "--device", "stolen")
+        assert row["thumbprint"] == device.holder.certificate.thumbprint.hex()
+        assert live.stdout.readline() == "dropped\n"
+        assert run_app(server, device).returncode != 0
+        assert server.why("stolen")["code"] == "ca.certificate_revoked"
+        assert run_app(server, other).returncode == 0
+        assert server.run("est", "revoke", "--device", "stolen", check=False).returncode == 3
+        live.stdout.close()
+        live.wait(20)
+
+
+def test_devices_below_a_ca_that_is_taken_back_lose_their_connections_and_others_stay(tmp_path: Path) -> None:
+    with a_server(tmp_path) as server:
+        server.run("dps", "ca", "add", "est-root", str(server.data / "trust.pem"), "--verified")
+        server.run("enroll", "group", "est", "--ca-name", "est-root")
+        device = an_est_device(server, tmp_path, "below")
+        other = a_file_device(tmp_path, "elsewhere")
+        server.run("enroll", "device", "--cert", str(other.certificate_file))
+        for one in (device, other):
+            assert run_app(server, one).returncode == 0
+        live, staying = a_live_device(server, device), a_live_device(server, other)
+        assert live.stdout is not None
+        assert staying.stdout is not None
+        issuing = str(server.data / "ca" / "issuing.pem")
+        assert "cli.action_needed" in server.run("est", "revoke", "--key-of", issuing, check=False).stderr
+        server.run("est", "revoke", "--key-of", issuing, "--yes", "--reason", "cACompromise")
+        assert live.stdout.readline() == "dropped\n"
+        assert run_app(server, device).returncode != 0
+        assert server.why("below")["code"] == "ca.certificate_revoked"
+        assert staying.poll() is None
+        assert run_app(server, other).returncode == 0  # which takes its place: the hub knows each device once
+        assert staying.stdout.readline() == "dropped\n"
+        for process in (live, staying):
+            process.stdout.close()  # type: ignore[union-attr]
+            process.wait(20)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import socket
 import stat
 import subprocess
@@ -50,6 +51,24 @@ def test_a_second_server_on_the_same_directory_is_refused_and_the_first_goes_on(
         assert "server.data_directory_in_use" in done.stderr
         assert server.rows("dps", "show")
         assert json.loads(server.run("env", "--format", "json").stdout) == server.endpoints
+
+
+def test_a_second_server_on_the_same_database_is_refused_until_the_first_is_gone(
+    tmp_path: Path, database_url: str
+) -> None:
+    with a_server(tmp_path, f'database = "{database_url}"\n') as server:
+        second = RunningServer(tmp_path / "second", free_address(), server.config)
+        shutil.copytree(server.data, second.data)
+        done = serve("--data", str(second.data), "--listen", second.address, "--database", database_url)
+        assert done.returncode == 1
+        assert "store.database_in_use" in done.stderr
+        server.run("est", "user", "add", "before", "--any-name")
+        server.kill()
+        second.start()
+        second.run("est", "user", "add", "after", "--any-name")
+        second.run("audit", "verify")
+        assert second.stop() == 0
+        server.start()
 
 
 def test_a_mistake_in_the_configuration_is_named(tmp_path: Path) -> None:
@@ -199,3 +218,50 @@ def test_debug_logs_say_what_happens_and_nothing_of_the_libraries(tmp_path: Path
     events = [json.loads(line) for line in server.log().splitlines() if line.startswith("{")]
     assert any(event.get("topic") == "iothub.hub_deleted" for event in events)
     assert not any("upgrade" in event["event"].lower() for event in events)
+
+
+def hosts_of(server: RunningServer) -> set[str]:
+    return {server.endpoints["dps"]["host"], server.endpoints["iothub"]["host"]}
+
+
+def test_a_start_that_cannot_bind_gives_the_services_no_name(tmp_path: Path) -> None:
+    address = free_address()
+    with socket.socket() as sock:
+        sock.bind((address, 8883))
+        sock.listen()
+        assert "net.port_taken" in serve("--data", str(tmp_path / "data"), "--listen", address).stderr
+    with a_server(tmp_path) as server:
+        assert hosts_of(server) == {server.address}
+
+
+def test_the_services_follow_the_host_until_somebody_uses_them_and_then_it_is_said(tmp_path: Path) -> None:
+    server = RunningServer(tmp_path / "data", free_address()).start()
+    server.stop()
+    server.address = free_address()
+    server.start()
+    assert hosts_of(server) == {server.address}
+    assert server.rows("dps", "show")[0]["linked_hubs"] == [server.address]
+    device = a_file_device(tmp_path, "keeps-its-host")
+    server.run("enroll", "device", "--cert", str(device.certificate_file))
+    assert run_app(server, device).returncode == 0
+    server.stop()
+    used, server.address = server.address, free_address()
+    server.start()
+    assert hosts_of(server) == {used}
+    assert f"Start the server with `--host {used}`" in server.log()
+    server.stop()
+
+
+def test_a_hub_that_the_certificate_does_not_name_is_warned_of(tmp_path: Path) -> None:
+    with a_server(tmp_path, 'names = ["hub2.example"]\n') as server:
+        assert "Warning" not in server.run("hub", "create", "second", "--host", "hub2.example").stderr
+        assert "--host hub3.example" in server.run("hub", "create", "third", "--host", "hub3.example").stderr
+
+
+@pytest.mark.parametrize("line", ["mqtt = 99999", "https = 70000", "est = 0", "health = -1"])
+def test_a_port_that_is_none_is_a_mistake_of_the_configuration(tmp_path: Path, line: str) -> None:
+    config = tmp_path / "server.toml"
+    config.write_text(f"[ports]\n{line}\n")
+    done = serve("--data", str(tmp_path / "data"), "--config", str(config), "--listen", free_address())
+    assert done.returncode == 2
+    assert "line 2: ports." in done.stderr

@@ -16,14 +16,17 @@ from birthmark.awsiot.rules import policy, topics
 from birthmark.awsiot.service import policies
 from birthmark.dps import mqtt as dps_mqtt
 from birthmark.dps import wire as dps_wire
+from birthmark.dps.service import registrations
 from birthmark.est import wire as est_wire
 from birthmark.iothub import mqtt as hub_mqtt
 from birthmark.iothub import telemetry
 from birthmark.iothub import wire as hub_wire
 from birthmark.iothub.rules import messages
 from birthmark.manifests import microchip
+from birthmark.mqtt import engine
 from birthmark.mqtt.engine import Limits as MqttLimits
-from birthmark.net import budget, connection, http, listener, tls, upgrade
+from birthmark.net import budget, connection, http, listener, pump, upgrade
+from birthmark.net import errors as net_errors
 from birthmark.net.limits import Limits
 from birthmark.pki import certificates, chains
 from birthmark.refusals import ledger
@@ -53,16 +56,20 @@ def number(value: Any) -> str:
 MQTT, SHARES, TRANSPORT = MqttLimits(), Shares(), "Transport"
 # (section, row) -> what its second cell begins with, from the code.
 EXPECTED: dict[tuple[str, str], str] = {
-    (TRANSPORT, "certificates a client shows"): size(tls._MAX_CHAIN_BYTES),
+    (TRANSPORT, "certificates a client shows"): size(net_errors.MAX_CHAIN_BYTES),
     ("HTTP", "a chunked body with its framing and trailers"): (
         f"{http._RAW_FACTOR} times the body, and {size(SETTINGS['max_header_bytes'])}"
     ),
+    ("HTTP", "requests sent ahead of an answer"): number(http._MAX_AHEAD),
     **{("HTTP", f"`{path.decode()}`"): f"{limit // 1024} KiB" for path, limit in body_limits.BODY_LIMITS},
     ("HTTP", "any other"): size(body_limits.OTHERWISE),
     ("MQTT", "frames of a WebSocket before CONNECT is answered"): number(upgrade.MAX_STRANGER_FRAMES),
+    ("MQTT", "pings and pongs of a WebSocket in a minute"): number(upgrade.MAX_PINGS),
     ("MQTT", "packet"): size(MQTT.max_packet_bytes),
     ("MQTT", "filters in one SUBSCRIBE"): number(MQTT.max_filters),
     ("MQTT", "messages in flight to a client"): f"{MQTT.max_in_flight}, and {MQTT.max_queued} waiting",
+    ("MQTT", "PINGREQ that came before earlier answers left"): number(engine._MAX_PINGS),
+    ("MQTT", "packets of one connection handled in a row"): number(pump._PACKETS_A_TURN),
     ("MQTT", "keep alive"): (
         f"1.5 times what the client asked for, at most {int(1.5 * hub_mqtt.MAX_KEEP_ALIVE_S) + 2} s (Azure), "
         f"{aws_mqtt.MIN_KEEP_ALIVE_S} to {aws_mqtt.MAX_KEEP_ALIVE_S} s (AWS)"
@@ -72,6 +79,7 @@ EXPECTED: dict[tuple[str, str], str] = {
     ("MQTT", "IoT Hub messages of one connection waiting for the database"): (
         f"{hub_mqtt.WINDOW}, or {size(hub_mqtt.WINDOW_BYTES)}"
     ),
+    ("DPS", "registrations of one device"): f"{registrations.BURST} in a row, then one in {registrations.EVERY_S} s",
     ("AWS IoT", "client id"): f"{topics.MAX_CLIENT_ID_BYTES} bytes",
     ("AWS IoT", "topic or filter"): f"{topics.MAX_TOPIC_BYTES} bytes, {topics.MAX_SLASHES} slashes",
     ("AWS IoT", "message"): size(topics.MAX_PAYLOAD_BYTES),
@@ -91,7 +99,8 @@ EXPECTED: dict[tuple[str, str], str] = {
     ),
     ("AWS IoT", "attributes of a thing"): number(model.MAX_ATTRIBUTES),
     ("AWS IoT", "signature's age"): f"{sigv4.SKEW.total_seconds() / 60:g} minutes",
-    ("Refusals", "rows, age"): f"the latest {ledger.MAX_ROWS}, {ledger.KEEP.days} days",
+    ("Refusals", "rows, age"): f"{ledger.MAX_ROWS}, {ledger.KEEP.days} days",
+    ("Refusals", "rows kept of one address"): number(ledger.MAX_ROWS_OF_ONE),
     ("Refusals", "rows from one address"): f"{SHARES.burst} at once, then {SHARES.per_s} a second",
     ("Refusals", "waiting for the database"): number(ledger.MAX_PENDING),
     ("Refusals", "a message or an explanation, a fact"): f"{ledger.MAX_CHARS}, {ledger._MAX_FACT_CHARS} characters",

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from birthmark.agent.files import StateNotWritableError
 from birthmark.clock import Clock
-from birthmark.errors import ConflictError, NotFoundError, UnavailableError
+from birthmark.errors import ConflictError, UnavailableError
 
 _POLL_S = 0.05
 _MAX_PID_BYTES = 20
@@ -35,15 +35,11 @@ class AgentRunningError(ConflictError):
 
     code = "agent.running"
     cause = "An agent is running here already (process {pid})."
-    fix = "Stop it first: `birthmark agent stop`. `renew` and `reprovision` may be given while it runs."
+    fix = "Stop it first: `birthmark agent stop --root {root}`. `renew` and `reprovision` may be given while it runs."
 
 
-class AgentNotRunningError(NotFoundError):
-    """There is nobody to tell."""
-
-    code = "agent.not_running"
-    cause = "No agent is running here."
-    fix = "Start it with `birthmark agent run`, as a service if it should stay."
+class AgentNotRunningError(LookupError):
+    """There is nobody to tell: no refusal, each command knows what to do then."""
 
 
 class AgentForeignError(UnavailableError):
@@ -52,6 +48,7 @@ class AgentForeignError(UnavailableError):
     code = "agent.foreign"
     cause = "The agent (process {pid}) belongs to another user, who alone may stop it."
     fix = "Run the command as that user, or as root."
+    for_a_person = "another user's process"
 
 
 class AgentSlowError(UnavailableError):
@@ -60,6 +57,7 @@ class AgentSlowError(UnavailableError):
     code = "agent.slow"
     cause = "The agent (process {pid}) did not stop within {seconds} s."
     fix = "It may be waiting for a chip; look at its log, and end the process if it is stuck."
+    for_a_person = "a process that hangs has to be looked at"
 
 
 @contextmanager

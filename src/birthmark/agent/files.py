@@ -16,7 +16,10 @@ class StateNotWritableError(UnavailableError):
 
     code = "agent.state_not_writable"
     cause = "{path} cannot be written: {reason}."
-    fix = "Run the agent as the user that owns it, or give another place with --root DIR."
+    fix = (
+        "Run the agent as the user that owns it, or let it keep its files elsewhere: "
+        '`{again} --config {config} --root "$HOME/birthmark-agent"`.'
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,11 @@ class CertificateMissingError(NotFoundError):
 
     code = "agent.certificate_missing"
     cause = "The certificate {path} cannot be read: {reason}."
-    fix = "Check the path in the configuration; `birthmark agent apply` gets a certificate where one is issued."
+    fix = (
+        'Put the file there, or correct its path. For a Birthmark server: `eval "$(birthmark env)"` sets '
+        'SSL_CERT_FILE, and `birthmark env --format aziot --registration-id "$(hostname)"` prints a configuration '
+        "whose files are there."
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """Getting a certificate: by EST, from a CA on the device, or self-signed."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import assert_never
@@ -17,11 +18,13 @@ from birthmark.errors import ForbiddenError, PolicyError, UnauthenticatedError
 from birthmark.est.client import EstClient
 from birthmark.keys.private_key import as_private_key
 from birthmark.links import Identity, Links, Trust
+from birthmark.links.errors import ServerUntrustedError
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.issue import Issuer, hash_for, issue, new_serial, self_signed
 from birthmark.pki.names import shown
 from birthmark.pki.profiles import DEVICE
 
+TRUST_BUNDLE = "trust_bundle_cert"
 MakeLinks = Callable[[Identity | None, Trust], Links]
 
 _ATTRIBUTES: Mapping[str, x509.ObjectIdentifier] = {
@@ -42,7 +45,9 @@ class SubjectInvalidError(PolicyError):
 
     code = "agent.subject_invalid"
     cause = "The configured subject cannot be a distinguished name: {detail}."
-    fix = 'Correct identity_cert.subject; C, for one, has exactly two letters: subject = {{ CN = "device", C = "CH" }}.'
+    fix = (
+        'Correct identity_cert.subject; C, for one, has exactly two letters: `subject = {{ CN = "device", C = "CH" }}`.'
+    )
 
 
 class CertificateNameError(PolicyError):
@@ -50,7 +55,10 @@ class CertificateNameError(PolicyError):
 
     code = "agent.certificate_name"
     cause = "{url} issued a certificate for '{got}' where '{wanted}' was asked for; DPS would not know it."
-    fix = "Check which names this device's EST user or bootstrap certificate may ask for."
+    fix = (
+        "The EST server chooses the name by user or bootstrap certificate. If that is this device's, take it: "
+        '`registration_id = "{got}"`.'
+    )
 
 
 def subject_of(issued: Issued) -> x509.Name:
@@ -71,6 +79,18 @@ def trust_of(files: Iterable[Path]) -> Trust:
         raise CertificateMissingError(
             "A trusted certificate cannot be read.", path=problem.filename, reason=reason
         ) from problem
+
+
+@contextmanager
+def trusting_by(key: str) -> Iterator[None]:
+    """Let the refusal of a server's certificate name the configuration's key that says whom to trust."""
+    try:
+        yield
+    except ServerUntrustedError as problem:
+        if type(problem) is ServerUntrustedError:  # one for another name is not mended by trust
+            reason = f"{problem.facts.get('reason', 'unknown CA')}; whom to trust stands in {key} of the configuration"
+            problem.facts = {**problem.facts, "reason": reason}
+        raise
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,12 +124,17 @@ class CertificateSource:
         for identity in self._proofs(est, current):
             https = self.make_links(identity, trust).https()
             try:
-                got = await EstClient(est.url, https, est.auth.username, est.auth.password).enroll(csr)
+                with trusting_by(TRUST_BUNDLE if est.trusted is None else "cert_issuance.est.trusted_certs"):
+                    got = await EstClient(est.url, https, est.auth.username, est.auth.password).enroll(csr)
             except (UnauthenticatedError, ForbiddenError) as problem:
                 refusal = problem
                 continue
             if got.leaf.subject_cn != self.issued.common_name:
-                facts = {"got": got.leaf.subject_text, "wanted": self.issued.common_name, "url": est.url}
+                facts = {
+                    "got": got.leaf.subject_cn or got.leaf.subject_text,
+                    "wanted": self.issued.common_name,
+                    "url": est.url,
+                }
                 raise CertificateNameError("The certificate is for another name.", **facts)
             return got.chain
         assert refusal is not None  # noqa: S101 (there is at least one proof, and each returned or was refused)

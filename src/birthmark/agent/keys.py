@@ -17,14 +17,27 @@ from birthmark.agent.files import Places, move_file, write_file
 from birthmark.clock import Entropy
 from birthmark.elements.objects import generate
 from birthmark.elements.profiles import Algorithm
-from birthmark.errors import BirthmarkError
-from birthmark.keys.errors import ModuleMissingError
+from birthmark.errors import BirthmarkError, UnavailableError
+from birthmark.keys.errors import ModuleMissingError, PinMissingError, TokenNotFoundError
 from birthmark.keys.file_key import FileKey, read_key_file
 from birthmark.keys.handles import uri_in
 from birthmark.keys.pin import Pin
 from birthmark.keys.token import Token
 from birthmark.keys.token_key import TokenKey
 from birthmark.keys.uri import Pkcs11Uri, parse_pkcs11_uri
+
+
+class AgentTokenError(UnavailableError):
+    """The token that the configuration names is not there, or asks for a PIN that the configuration does not name."""
+
+    code = "agent.token_unusable"
+    cause = "The token that the agent's configuration names cannot be used: {detail}"
+    fix = (
+        "The tokens there are: `birthmark element list --module {module}`. Under [aziot_keys] of the configuration, "
+        "`pkcs11_lib_path` names the chip's library, and token and PIN are named like "
+        '`pkcs11_base_slot = "pkcs11:token=TOKEN?pin-source=file:///etc/aziot/pin"`.'
+    )
+
 
 _LABEL_BYTES = 4
 _ID_BYTES = 8
@@ -116,6 +129,15 @@ class KeyStore:
         if uri is not None:
             self._destroy(uri)
 
+    def look(self) -> str:
+        """Open each key that is given by the configuration, and the token of new keys; return what was seen."""
+        seen = [self.open(key_id).handle.describe() for key_id in self._preloaded]
+        if self._settings is not None and self._settings.base_slot is not None:
+            token, _ = self._token(self._settings.base_slot)
+            with contextlib.closing(token), token.session():
+                seen.append(f"new keys are made in token {token.info.label}")
+        return "; ".join(seen)
+
     def close(self) -> None:
         for held in self._open.values():
             held.handle.close()
@@ -150,7 +172,11 @@ class KeyStore:
         uri, pin = location.uri, _pin_of(location)
         module = uri.module_path or self._settings.module
         label = None if uri.slot_id is not None else uri.token  # aziot: the slot's number comes first
-        return Token.open(module, label=label, serial=uri.serial, slot_id=uri.slot_id, pin=pin), pin
+        try:
+            return Token.open(module, label=label, serial=uri.serial, slot_id=uri.slot_id, pin=pin), pin
+        except (ModuleMissingError, PinMissingError, TokenNotFoundError) as problem:
+            told = problem.explain_cause()
+            raise AgentTokenError("The token cannot be used.", module=module, detail=told) from problem
 
 
 def _pin_of(location: TokenLocation) -> Pin | None:

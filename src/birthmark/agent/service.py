@@ -14,7 +14,7 @@ import msgspec
 from birthmark.agent.config.model import AgentConfig, DpsSource, Issued, ManualSource, Preloaded
 from birthmark.agent.files import DEVICE_ID, TEMPORARY, Places
 from birthmark.agent.identities import HeldIdentity, IdentityStore
-from birthmark.agent.issuing import CertificateSource, MakeLinks, cloud_trust
+from birthmark.agent.issuing import TRUST_BUNDLE, CertificateSource, MakeLinks, cloud_trust, trusting_by
 from birthmark.agent.keys import KeyStore
 from birthmark.agent.renewal import Renewal, clock_offset, renew_at, trusted_now
 from birthmark.agent.state import State, error_of, read_state, write_state
@@ -32,7 +32,7 @@ class NotIssuedHereError(PolicyError):
 
     code = "agent.not_issued_here"
     cause = "The identity {path} is given by the configuration; the agent did not issue it and cannot renew it."
-    fix = 'Replace the file yourself, or let the agent issue it: identity_cert with method = "est".'
+    fix = 'Replace the file yourself, or let the agent issue it: `identity_cert = {{ method = "est" }}`.'
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +109,8 @@ class Agent:
             return None
         name = source.registration_id or held.leaf.subject_cn or ""
         target = DpsTarget(source.host, source.id_scope, name, https_port=source.port)
-        assigned = await register_by_https(self._links(held).https(), target)
+        with trusting_by(TRUST_BUNDLE):
+            assigned = await register_by_https(self._links(held).https(), target)
         self.update(
             hub=assigned.hub,
             device_id=assigned.device_id,
@@ -127,7 +128,8 @@ class Agent:
             await self.register(held)
         assert self.state.hub is not None  # noqa: S101 (registering has set both)
         assert self.state.device_id is not None  # noqa: S101
-        return await connect_hub(self._links(held).mqtt(), self.state.hub, self.state.device_id)
+        with trusting_by(TRUST_BUNDLE):
+            return await connect_hub(self._links(held).mqtt(), self.state.hub, self.state.device_id)
 
     async def renew(self, held: HeldIdentity) -> tuple[HeldIdentity, HubClient]:
         """Renew and prove it: return the new identity and its hub connection. On failure the old identity stays."""

@@ -33,6 +33,7 @@ class AuditBrokenError(ConflictError):
     code = "audit.chain_broken"
     cause = "Audit row {seq} of chain {chain} does not follow from the one before it: {detail}."
     fix = "Compare with a backup from before: this database was edited outside Birthmark."
+    for_a_person = "somebody edited the database"
 
 
 class AuditCutError(ConflictError):
@@ -43,6 +44,7 @@ class AuditCutError(ConflictError):
         "{source} ends at row {signed} of chain {chain}, and the database at row {seq}: the rows between are missing."
     )
     fix = "Compare with a backup from before: rows were removed from the end, or an old copy was put in place."
+    for_a_person = "somebody removed rows: a backup has to be compared"
 
 
 class AuditHeadError(ConflictError):
@@ -51,6 +53,7 @@ class AuditHeadError(ConflictError):
     code = "audit.head_refused"
     cause = "Nothing confirms the {seq} rows of chain {chain}: {detail}."
     fix = "Compare with a backup from before, and with heads that were exported: `birthmark audit verify --head FILE`."
+    for_a_person = "a backup and exported heads have to be compared"
 
 
 class AuditContradictedError(ConflictError):
@@ -59,6 +62,7 @@ class AuditContradictedError(ConflictError):
     code = "audit.chain_contradicted"
     cause = "{source} has another digest at row {seq} of chain {chain}: that row or one before it was written anew."
     fix = "Compare the rows up to {seq} with a backup from before: the chain was recomputed without its key."
+    for_a_person = "somebody wrote the chain anew: a backup has to be compared"
 
 
 class AuditBreakFoundError(ConflictError):
@@ -66,7 +70,11 @@ class AuditBreakFoundError(ConflictError):
 
     code = "audit.break_found"
     cause = "Row {seq} of chain {chain} tells of a break before it: {detail}."
-    fix = "Compare the rows before {seq} with a backup: what is missing there was removed while no server ran."
+    fix = (
+        "Compare the rows before {seq} with a backup: what differs was changed while no server ran. If nothing does, "
+        "only the file audit.seed was lost or exchanged; this row stays and says since when."
+    )
+    for_a_person = "somebody removed rows: a backup has to be compared"
 
 
 class Reader(Protocol):

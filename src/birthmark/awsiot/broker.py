@@ -37,7 +37,10 @@ class TooManySessionsError(ThrottledError):
 
     code = "awsiot.too_many_sessions"
     cause = "{limit} clients with a stored session are connected; there may be no more."
-    fix = "Connect with a clean session where nothing has to wait for the client, or disconnect others."
+    fix = (
+        "Connect with a clean session where nothing has to wait for the client. If all of them are needed, make room "
+        "in the server's configuration file, above its tables: `aws.max_sessions = {value}`"
+    )
 
 
 class Subscriber(Protocol):
@@ -60,7 +63,8 @@ class Subscriber(Protocol):
 class Broker:
     """Subscriptions and deliveries of one account."""
 
-    def __init__(self, database: Database, clock: Clock) -> None:
+    def __init__(self, database: Database, clock: Clock, max_sessions: int = MAX_SESSIONS) -> None:
+        self._max_sessions = max_sessions
         self._database = database
         self._clock = clock
         # `sensor/#` does not match `sensor`, unlike the specification (developer guide, "MQTT topic filters").
@@ -121,7 +125,7 @@ class Broker:
                 await self._forget(client_id)
             return False
         known = client_id in self._stored
-        if not known and len(self._stored) >= MAX_SESSIONS:
+        if not known and len(self._stored) >= self._max_sessions:
             await self._forget_oldest()
         self._expires_at.pop(client_id, None)
         await self._database.commit(Changes().run(store.PUT, client_id=client_id, expires_at=None))
@@ -258,7 +262,8 @@ class Broker:
             if self._expires_at.get(client_id) == at:
                 await self._forget(client_id)
                 return
-        raise TooManySessionsError("Too many stored sessions", retry_after_s=60, limit=MAX_SESSIONS)
+        facts = {"limit": self._max_sessions, "value": 2 * self._max_sessions}
+        raise TooManySessionsError("Too many stored sessions", retry_after_s=60, **facts)
 
     async def _forget(self, client_id: str) -> None:
         self._drop_filters(client_id)

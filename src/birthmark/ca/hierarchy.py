@@ -62,8 +62,8 @@ class CaLostError(UnavailableError):
         "{path} is missing or empty, and the database belongs to the root {root}; every device trusts that one alone."
     )
     fix = (
-        "Restore {path} from a backup of the data directory. Without one, begin anew with another directory "
-        "(`birthmark serve --data {path}.new`) and give every device its root."
+        "Restore {path} from a backup of the data directory. Without one, begin anew with another directory, and give "
+        "every device its root: `{again} --data {data}.new`."
     )
 
 
@@ -73,6 +73,7 @@ class CaForeignError(ConflictError):
     code = "ca.foreign"
     cause = "{path} holds the root {found}, but the database belongs to the root {root}."
     fix = "Restore {path} and the database from the same backup of the data directory: they belong together."
+    for_a_person = "a backup has to be found"
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,12 +148,17 @@ def load_or_create(
         found = load(directory)
         thumbprint = found.root.certificate.thumbprint.hex()
         if found.issuing == found.root:  # a server makes both: without the issuing CA the root must not stand in
-            raise CaLostError("The issuing CA is lost.", path=directory / "issuing.pem", root=root or thumbprint)
+            raise CaLostError(
+                "The issuing CA is lost.",
+                path=directory / "issuing.pem",
+                data=directory.parent,
+                root=root or thumbprint,
+            )
         if root is not None and root not in {thumbprint, UNNOTED}:
             raise CaForeignError("The CA is another one.", path=directory, found=thumbprint, root=root)
         return found
     if root is not None:
-        raise CaLostError("The CA is lost.", path=directory, root=root)
+        raise CaLostError("The CA is lost.", path=directory, data=directory.parent, root=root)
     return create(directory, name, now=now(), entropy=entropy)
 
 

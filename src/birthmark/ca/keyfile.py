@@ -46,6 +46,7 @@ class SecretUnreadableError(UnavailableError):
     code = "ca.secret_unreadable"
     cause = "{path} cannot be used: {reason}."
     fix = "Restore it from the backup of the data directory: key and passphrase belong together."
+    for_a_person = "a backup has to be found"
 
 
 def write_private(path: Path, data: bytes) -> None:

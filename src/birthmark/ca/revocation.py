@@ -4,10 +4,11 @@ A key that is revoked stays revoked: it is never certified again, and other cert
 `superseded` says that nothing is wrong with the key (RFC 5280 section 5.3.1), so there the key stays good.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 
 from birthmark.auth.principals import Principal
@@ -15,12 +16,11 @@ from birthmark.ca import store
 from birthmark.ca.hierarchy import Hierarchy
 from birthmark.ca.model import Issued, key_digest
 from birthmark.clock import Clock
-from birthmark.errors import ConflictError, NotFoundError, UnauthenticatedError
+from birthmark.errors import ConflictError, NotFoundError, UnauthenticatedError, UnavailableError
 from birthmark.pki.certificates import Certificate, Thumbprint, parse_der
-from birthmark.pki.chains import MAX_BAG, MAX_DEPTH, SignatureCache
+from birthmark.pki.chains import MAX_BAG, MAX_DEPTH, SignatureCache, Signatures
 from birthmark.pki.crl import RevocationReason
 from birthmark.pki.names import fold
-from birthmark.pki.profiles import PROFILES
 from birthmark.store import Changes, Database, from_micros, to_micros
 
 REVOKED = "certificate.revoked"
@@ -34,7 +34,7 @@ class CertificateUnknownError(NotFoundError):
     cause = "The CA's inventory has no certificate {wanted}."
     fix = (
         "See what was issued: `birthmark ca show --dir ca` (or the directory of that CA), by thumbprint, serial "
-        "number or device id."
+        "number or device id. A CA is taken back by its file: `birthmark est revoke --key-of FILE`."
     )
 
 
@@ -42,8 +42,8 @@ class DeviceNotAliveError(NotFoundError):
     """No live certificate bears the name."""
 
     code = "ca.device_not_alive"
-    cause = "No certificate of '{name}' is alive: none was issued, or all have ended or were revoked."
-    fix = "`birthmark est certificates {name}` lists what was issued for it."
+    cause = "No certificate of '{name}' is alive or on record: none was issued, or all have ended or were revoked."
+    fix = "`birthmark est certificates {name}` lists what was issued for it, `birthmark hub devices` who is on record."
 
 
 class CertificateRevokedError(UnauthenticatedError):
@@ -54,6 +54,17 @@ class CertificateRevokedError(UnauthenticatedError):
     fix = (
         "If the device is to be trusted again, let it get another by a password of its own, with a new key: "
         "`birthmark env --format aziot --registration-id {device_id}`."
+    )
+
+
+class IssuerRevokedError(UnavailableError):
+    """The CA of this server was taken back: it issues nothing any more."""
+
+    code = "ca.revoked"
+    cause = "'{subject}', which signs for this server, or the CA above it was revoked at {revoked_at}."
+    fix = (
+        "There is no way back: begin with a CA of another data directory, "
+        "`export BIRTHMARK_DATA=~/.local/share/birthmark-2`, start the server with it and enroll every device there."
     )
 
 
@@ -70,7 +81,7 @@ class NameMovedError(ConflictError):
 
     code = "ca.name_moved"
     cause = "Certificates of '{name}' are issued or revoked faster than this request could be decided."
-    fix = "Nothing: send the request again."
+    fix = "Try again: others asked for the same name at this moment."
 
 
 @dataclass(slots=True)
@@ -80,31 +91,57 @@ class Revocations:
     hierarchy: Hierarchy
     database: Database = field(repr=False)
     clock: Clock = field(repr=False)
+    on_record: Callable[[x509.Name], Awaitable[Sequence[Certificate]]] | None = field(default=None, repr=False)
+    """Returns the CA certificates of a subject that this installation knows of others: devices need not send them."""
     _signatures: SignatureCache = field(default_factory=SignatureCache, repr=False)
 
     async def check(self, leaf: Certificate, bag: Sequence[Certificate] = ()) -> None:
-        """Raise `CertificateRevokedError` if `leaf`, its key, or a CA above it was revoked here.
+        """Raise `CertificateRevokedError` if `leaf`, its key, or a CA above it was taken back here.
 
-        `bag` is what came with it; CAs issued here are known without. Costs two look-ups while no CA is revoked.
+        `bag` is what came with it; this server's CAs and those on record are known without. Raise `TooMuchWorkError`
+        for a bag with more look-alikes than an honest one has. Costs two look-ups while no CA was taken back.
         """
         row = await self.database.one(store.REVOCATION, thumbprint=leaf.thumbprint, key_digest=digest_of(leaf))
         if row is not None:
             raise _revoked(leaf, "it or its key", row["revoked_at"])
-        root = self.hierarchy.root.certificate
-        if await self.database.one(store.IS_A_CA_REVOKED, issuer=root.thumbprint) is None:
+        rows = await self.database.all(store.REVOKED_CAS)
+        if not rows:
             return
-        rows = await self.database.all(store.CAS, issuer=root.thumbprint)
-        revoked = [(parse_der(row["der"]), row["revoked_at"]) for row in rows if row["revoked_at"] is not None]
-        known = [*bag[:MAX_BAG], *(parse_der(row["der"]) for row in rows)]
-        current = leaf
+        revoked = [(parse_der(row["der"]), row["revoked_at"]) for row in rows]
+        keys = {bytes(row["key_digest"]): row["revoked_at"] for row in rows}
+        verdicts = Signatures(self._signatures)
+        rest = {one.thumbprint: one for one in (*bag[:MAX_BAG], *self.hierarchy.certificates)}
+        seen, level = {leaf.thumbprint}, [leaf]
         for _ in range(MAX_DEPTH):
             for authority, at in revoked:
-                if self._issued(authority, current):
+                if any(_issued(authority, one, verdicts) for one in level):
                     raise _revoked(leaf, f"the CA '{authority.subject_text}'", at)
-            above = next((one for one in known if one != current and self._issued(one, current)), None)
-            if above is None:
+            # All of a name and key, not only the first: what a device sends beside its CA must not hide it.
+            rest |= {one.thumbprint: one for one in await self._named({below.issuer for below in level})}
+            level = [
+                one
+                for one in rest.values()
+                if one.thumbprint not in seen and any(_issued(one, below, verdicts) for below in level)
+            ]
+            seen |= {one.thumbprint for one in level}
+            for one in level:
+                if (at := keys.get(digest_of(one))) is not None:
+                    raise _revoked(leaf, f"the CA '{one.subject_text}'", at)
+            if not level:
                 return
-            current = above
+
+    async def _named(self, subjects: set[x509.Name]) -> list[Certificate]:
+        if self.on_record is None:
+            return []
+        return [one for subject in subjects for one in await self.on_record(subject)]
+
+    async def check_issuer(self, issuer: Certificate) -> None:
+        """Raise `IssuerRevokedError` when the CA that is about to sign, or one above it, was taken back."""
+        try:
+            await self.check(issuer)
+        except CertificateRevokedError as error:
+            at = error.facts["revoked_at"]
+            raise IssuerRevokedError("The CA was revoked.", subject=issuer.subject_text, revoked_at=at) from error
 
     async def certificate(
         self, thumbprint: Thumbprint, principal: Principal, reason: RevocationReason
@@ -124,18 +161,43 @@ class Revocations:
 
         return await self._revoke(targets, principal, reason)
 
-    async def device(self, name: str, principal: Principal, reason: RevocationReason) -> tuple[Issued, ...]:
-        """Revoke every live certificate of a name, in any spelling, and their keys. Raise `DeviceNotAliveError`."""
+    async def device(
+        self, name: str, principal: Principal, reason: RevocationReason, shown: Iterable[Thumbprint] = ()
+    ) -> tuple[tuple[Issued, ...], list[Thumbprint]]:
+        """Revoke every live certificate of a name, in any spelling, and their keys; and those of other CAs in `shown`.
+
+        Return the former, and which of the latter were taken back. Raise `DeviceNotAliveError` when there are none.
+        """
+        others = [one for one in shown if await self._find(one) is None and not await self._is_key_revoked(one)]
+        await self._certificates(others, fold(name), principal, reason)
 
         async def targets() -> list[Issued]:
             rows = await self.database.all(store.LIVE_OF_NAME, name=fold(name), after=to_micros(self.clock.now()))
             found = [one for row in rows if (one := await self._find(row["thumbprint"])) is not None]
-            if not found:
+            if not found and not others:
                 raise DeviceNotAliveError("No certificate of that device is alive.", name=name)
             more = await self._of_keys(found, reason)
             return [*found, *(one for one in more if one not in found)]
 
-        return await self._revoke(targets, principal, reason)
+        return await self._revoke(targets, principal, reason), others
+
+    async def _is_key_revoked(self, digest: bytes) -> bool:
+        row = await self.database.one(store.KEY, key_digest=digest)
+        return row is not None and row["revoked_at"] is not None
+
+    async def _certificates(
+        self, thumbprints: Sequence[Thumbprint], name: str, principal: Principal, reason: RevocationReason
+    ) -> None:
+        """Revoke certificates of other CAs of which only the thumbprint is known."""
+        facts: dict[str, Any] = {"revoked_at": to_micros(self.clock.now()), "revocation_reason": reason.value}
+        changes = Changes()
+        for one in thumbprints:
+            changes.run(store.ADD_KEY, key_digest=one, name=name, revoked_at=None, revocation_reason=None)
+            changes.run(store.REVOKE_KEY, key_key_digest=one, **facts)
+            changes.audit(principal.actor, "certificate.revoke", name, thumbprint=one.hex(), reason=reason.value)
+            changes.event(REVOKED, device_id=name, thumbprint=one.hex(), key="", ca=False)
+        if thumbprints:
+            await self.database.commit(changes)
 
     async def key(self, certificate: Certificate, principal: Principal, reason: RevocationReason) -> tuple[Issued, ...]:
         """Revoke the key of a certificate, whoever issued it, and what this CA certified of it. Return the latter."""
@@ -150,8 +212,11 @@ class Revocations:
         now = to_micros(self.clock.now())
         changes = Changes().run(store.ADD_KEY, key_digest=digest, name=name, revoked_at=None, revocation_reason=None)
         changes.run(store.REVOKE_KEY, key_key_digest=digest, revoked_at=now, revocation_reason=reason.value)
+        is_ca = certificate.is_ca and reason is not RevocationReason.SUPERSEDED
+        if is_ca:
+            changes.run(store.ADD_REVOKED_CA, key_digest=digest, der=certificate.der, revoked_at=now)
         changes.audit(principal.actor, "key.revoke", name, key=digest.hex(), reason=reason.value)
-        await self.database.commit(changes.event(REVOKED, device_id=name, thumbprint="", key=digest.hex(), ca=False))
+        await self.database.commit(changes.event(REVOKED, device_id=name, thumbprint="", key=digest.hex(), ca=is_ca))
         return await self._revoke(targets, principal, reason)
 
     async def _revoke(
@@ -188,8 +253,11 @@ class Revocations:
             thumbprint, digest = one.certificate.thumbprint, digest_of(one.certificate)
             moved = NameMovedError("Certificates changed meanwhile.", name=one.device_id)
             changes.run(store.REVOKE, expect=1, otherwise=moved, key_thumbprint=thumbprint, **facts)
+            is_ca = one.certificate.is_ca and reason is not RevocationReason.SUPERSEDED
             if reason is not RevocationReason.SUPERSEDED:
                 changes.run(store.REVOKE_KEY, key_key_digest=digest, **facts)
+            if is_ca:
+                changes.run(store.ADD_REVOKED_CA, key_digest=digest, der=one.certificate.der, revoked_at=now)
             wanted = thumbprint.hex()
             changes.audit(principal.actor, "certificate.revoke", one.device_id, thumbprint=wanted, reason=reason.value)
             changes.event(
@@ -197,7 +265,7 @@ class Revocations:
                 device_id=one.device_id,
                 thumbprint=wanted,
                 key="" if reason is RevocationReason.SUPERSEDED else digest.hex(),
-                ca=PROFILES[one.profile].is_ca if one.profile in PROFILES else one.certificate.is_ca,
+                ca=is_ca,
             )
         return changes
 
@@ -216,9 +284,6 @@ class Revocations:
         row = await self.database.one(store.BY_THUMBPRINT, thumbprint=thumbprint)
         return None if row is None else store.issued_of(row)
 
-    def _issued(self, authority: Certificate, certificate: Certificate) -> bool:
-        return authority.subject == certificate.issuer and self._signatures.is_signed_by(certificate, authority)
-
 
 def digest_of(certificate: Certificate) -> bytes:
     """Return the digest of a certificate's key; of the whole certificate for a key that nobody here can read."""
@@ -236,3 +301,7 @@ def _revoked(leaf: Certificate, what: str, at_micros: int) -> CertificateRevoked
         what=what,
         revoked_at=from_micros(at_micros),
     )
+
+
+def _issued(authority: Certificate, certificate: Certificate, verdicts: Signatures) -> bool:
+    return authority.subject == certificate.issuer and verdicts.is_signed_by(certificate, authority)

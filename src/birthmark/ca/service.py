@@ -77,6 +77,7 @@ class CertificateAuthority:
             if principal.thumbprint is not None:  # it may have been taken back since the caller was identified
                 await self._check_still_good(principal.thumbprint)
             issuer, above = self._issuer_for(profile)
+            await self.revocations.check_issuer(issuer.certificate)
             certificate = issue(
                 profile,
                 granted_subject(request.subject, self.subject),

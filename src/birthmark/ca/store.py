@@ -1,4 +1,4 @@
-"""The CA's tables: what was issued, who holds a name or a key, and the last revocation list of each issuer.
+"""The CA's tables: what was issued, who holds a name or a key, CAs taken back, the last list of each issuer.
 
 A serial number overflows a 64-bit column and is kept in hexadecimal.
 """
@@ -8,7 +8,6 @@ from sqlalchemy import BigInteger, Column, Index, LargeBinary, Table, Text, bind
 from birthmark.ca.model import Issued
 from birthmark.pki.certificates import parse_der
 from birthmark.pki.crl import RevocationReason
-from birthmark.pki.profiles import PROFILES
 from birthmark.store import from_micros, insert, metadata, statement, upsert
 from birthmark.store.database import Row
 
@@ -52,6 +51,14 @@ keys = Table(
 )
 Index("ca_keys_name", keys.c.name)
 
+revoked_cas = Table(
+    "ca_revoked_cas",
+    metadata,
+    Column("key_digest", LargeBinary, primary_key=True),
+    Column("der", LargeBinary, nullable=False),
+    Column("revoked_at", BigInteger, nullable=False),
+)
+
 crls = Table(
     "ca_crls",
     metadata,
@@ -72,7 +79,6 @@ BY_DEVICE = statement(
     .limit(100)
 )
 LATEST = statement(select(certificates).order_by(certificates.c.not_after.desc()).limit(bindparam("limit")))
-_IS_CA = or_(*(certificates.c.profile == profile.name for profile in PROFILES.values() if profile.is_ca))
 
 # Names and keys. Whoever decides on a name raises its version in the same commit, so that of two who decided on the
 # same state one is told to look again; a key's row names its one holder.
@@ -128,26 +134,16 @@ REVOCATION = statement(
     select(certificates.c.device_id, certificates.c.revoked_at)
     .where(certificates.c.thumbprint == bindparam("thumbprint"), certificates.c.revoked_at.is_not(None))
     .union_all(
+        # A certificate of another CA that was taken back without its key being known stands here by its thumbprint.
         select(keys.c.name, keys.c.revoked_at).where(
-            keys.c.key_digest == bindparam("key_digest"), keys.c.revoked_at.is_not(None)
+            or_(keys.c.key_digest == bindparam("key_digest"), keys.c.key_digest == bindparam("thumbprint")),
+            keys.c.revoked_at.is_not(None),
         )
     )
     .limit(1)
 )
-CAS = statement(
-    select(certificates.c.der, certificates.c.revoked_at)
-    .where(certificates.c.issuer == bindparam("issuer"), _IS_CA)
-    .limit(1000)
-)
-IS_A_CA_REVOKED = statement(
-    select(certificates.c.serial)
-    .where(
-        certificates.c.issuer == bindparam("issuer"),
-        certificates.c.revoked_at.is_not(None),
-        _IS_CA,
-    )
-    .limit(1)
-)
+ADD_REVOKED_CA = insert(revoked_cas, ignore_existing=True)
+REVOKED_CAS = statement(select(revoked_cas).limit(1000))
 REVOKE = statement(
     update(certificates)
     .where(certificates.c.thumbprint == bindparam("key_thumbprint"), certificates.c.revoked_at.is_(None))

@@ -15,9 +15,9 @@ import typer
 
 from birthmark.agent.checks import Checks, Result
 from birthmark.agent.config import ConfigInvalidError, ConfigUnsupportedError, read_config
-from birthmark.agent.control import AgentNotRunningError, Order, locked, running_pid, tell
+from birthmark.agent.control import AgentNotRunningError, AgentRunningError, Order, locked, running_pid, tell
 from birthmark.agent.control import stop as stop_running
-from birthmark.agent.files import Places
+from birthmark.agent.files import Places, StateNotWritableError
 from birthmark.agent.run import Loop, Orders
 from birthmark.agent.service import Agent, Status, open_agent
 from birthmark.cli.asking import only_typed
@@ -87,11 +87,27 @@ def _working(config: Path | None, root: Path) -> Iterator[Agent]:
     """Open the agent to work with it, alone."""
     places = Places(root)
     read_config(config or places.config)  # a mistake in it is told before anything is made
-    places.prepare()
-    with locked(places.lock), _agent(config, root) as agent:
+    with _placed(config or places.config, root), _prepared(places), _agent(config, root) as agent:
         for warning in agent.config.warnings:
             typer.echo(printable(f"{agent.config.file}:{warning.line}: {warning.key} {warning.detail}"), err=True)
         yield agent
+
+
+@contextmanager
+def _prepared(places: Places) -> Iterator[None]:
+    places.prepare()
+    with locked(places.lock):
+        yield
+
+
+@contextmanager
+def _placed(config: Path, root: Path) -> Iterator[None]:
+    """Let a refusal of the root say which, and where the configuration is: that stays when the state goes elsewhere."""
+    try:
+        yield
+    except (AgentRunningError, StateNotWritableError) as problem:
+        problem.name(config=config, root=root)
+        raise
 
 
 @app.command()

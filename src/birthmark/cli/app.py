@@ -6,6 +6,7 @@ import io
 import os
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -52,9 +53,15 @@ class _Lazy(TyperGroup):
         command = typer.main.get_command(module.app)
         command.name = cmd_name
         for option in _options(command, ctx):
-            if getattr(option, "is_flag", False) and option.metavar is None:
-                option.metavar = ""  # typer would show <bool>, as if a value followed
+            _hide_type(option)
+            _refuse_empty(option)
         return command
+
+    def get_params(self, ctx: Any) -> Any:
+        found = super().get_params(ctx)
+        for option in found:
+            _hide_type(option)
+        return found
 
 
 # Packages that only some commands need -> the extra that brings them.
@@ -74,6 +81,7 @@ class ExtraMissingError(UnavailableError):
     code = "cli.extra_missing"
     cause = "This command needs {name}, which is part of the extra `{extra}`."
     fix = "Install it: pip install 'birthmark[{extra}]'."
+    for_a_person = "packages have to be installed from somewhere"
 
 
 class CommandLineError(UsageError):
@@ -85,6 +93,25 @@ class CommandLineError(UsageError):
 
 
 _CLICK_ERROR: Any = typer.BadParameter.__mro__[2]  # the root of its usage errors, which it does not name
+
+
+def _hide_type(option: Any) -> None:
+    if getattr(option, "is_flag", False) and option.metavar is None:
+        option.metavar = ""  # typer would show <bool>, as if a value followed
+
+
+def _refuse_empty(option: Any) -> None:
+    """Let an empty file name be wrong usage: as a path it would be the current directory."""
+    process = option.process_value
+
+    def checked(ctx: Any, value: Any) -> Any:
+        found = process(ctx, value)
+        given, read = (value, found) if isinstance(found, list | tuple) else ([value], [found])
+        if "" in (given or ()) and (option.name == "key" or any(isinstance(one, Path) for one in read)):
+            raise typer.BadParameter("it is empty; the variable it came from is not set")
+        return found
+
+    option.process_value = checked
 
 
 def check_extra(extra: str) -> None:

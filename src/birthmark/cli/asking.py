@@ -5,6 +5,7 @@ import sys
 import typer
 
 from birthmark.cli.common import ActionNeededError, UsageError, again, without
+from birthmark.pki.certificates import Certificate
 
 
 class OptionNotApplicableError(UsageError):
@@ -19,8 +20,13 @@ class CannotWorkError(ActionNeededError):
     """A record that would be refused each time it is used."""
 
     code = "enroll.cannot_work"
-    cause = "A device with the certificate of '{subject}' would be refused: {detail}."
-    fix = "Give the device another certificate, or put it on record all the same: `{again} --force`"
+    cause = "{who} would be refused: {detail}."
+    fix = "Use another certificate, or put it on record all the same: `{again} --force`"
+
+
+def device_with(certificate: Certificate) -> str:
+    """Name the device of a certificate, as the subject of a sentence."""
+    return f"A device with the certificate of '{certificate.subject_text}'"
 
 
 def only(applies: bool, when: str, **options: object) -> None:

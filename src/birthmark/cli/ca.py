@@ -6,6 +6,7 @@ The directory holds the hierarchy (`birthmark.ca.hierarchy`) and the inventory o
 import contextlib
 import ipaddress
 import re
+import shlex
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
@@ -38,7 +39,8 @@ from birthmark.cli.common import (
     write_result,
 )
 from birthmark.clock import SystemClock, SystemEntropy
-from birthmark.pki.certificates import Certificate
+from birthmark.errors import BirthmarkError
+from birthmark.pki.certificates import Certificate, parse_bundle
 from birthmark.pki.crl import RevocationReason
 from birthmark.pki.csr import MAX_CSR_BYTES, CertificateRequest, CsrMalformedError, CsrTooLargeError, parse_csr
 from birthmark.pki.issue import new_serial
@@ -232,8 +234,13 @@ def revoke(
                     await ca.revoke(one.certificate.thumbprint, _OPERATOR, reason)
             return await ca.search(wanted)
 
-    for one in run(body, as_json=as_json):
+    found = run(body, as_json=as_json)
+    for one in found:
         emit(as_json, _issued_row(one))
+    if not as_json and reason is not RevocationReason.SUPERSEDED:
+        why = "" if reason is RevocationReason.UNSPECIFIED else f" --reason {reason.value}"
+        command = f"birthmark est revoke --key-of {_file_of(found)}{why}"
+        typer.echo(f"A Birthmark server is told by: `{command}`", err=True)
 
 
 @app.command(epilog="Example: birthmark ca crl --dir ca --out ca.crl")
@@ -251,13 +258,12 @@ def crl(
 
     made = x509.load_der_x509_crl(run(body, as_json=as_json))
     text = made.public_bytes(serialization.Encoding.PEM).decode()
-    if not as_json:
+    if out is not None or not as_json:
         write_result(out, text)
-        return
-    if out is not None:
-        write_result(out, text)
-    next_update = made.next_update_utc.isoformat() if made.next_update_utc else None
-    emit(as_json, {"revoked": len(made), "next_update": next_update, "crl": text, "file": str(out) if out else None})
+    if as_json or out is not None:
+        next_update = made.next_update_utc.isoformat() if made.next_update_utc else None
+        row = {"revoked": len(made), "next_update": next_update, "file": str(out) if out else None}
+        emit(as_json, {**row, "crl": text} if as_json else row)
 
 
 @asynccontextmanager
@@ -328,6 +334,16 @@ def _issued_row(one: Issued) -> dict[str, Any]:
         "revoked_at": one.revoked_at.isoformat() if one.revoked_at else None,
         "revocation_reason": one.revocation_reason.value if one.revocation_reason else None,
     }
+
+
+def _file_of(found: list[Issued]) -> str:
+    """Return the file with one of these certificates, where `ca issue` puts it; else FILE, for whoever knows it."""
+    for one in found:
+        path = Path(f"{_file_name(one.device_id or '')}.cert.pem")
+        with suppress(OSError, BirthmarkError):
+            if parse_bundle(path.read_bytes())[0] == one.certificate:
+                return shlex.quote(str(path))
+    return "FILE"
 
 
 def _file_name(name: str) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import typer
 
@@ -25,6 +25,7 @@ from birthmark.pki.certificates import MAX_BUNDLE_BYTES, Certificate, parse_any,
 T = TypeVar("T")
 
 FAILED, WRONG_USAGE, NOT_FOUND, NOT_AUTHORIZED, CANNOT_REACH, ACTION_NEEDED, SOME_ROWS_REFUSED = range(1, 8)
+_CHIP = frozenset({"--module", "--pin-file", "--slot", "--token"})
 INTERRUPTED = 130  # as shells report Ctrl-C
 
 
@@ -39,7 +40,7 @@ class FileMissingError(errors.NotFoundError):
 
     code = "cli.file_missing"
     cause = "{path} cannot be read: {reason}."
-    fix = "Check the path and who may read it."
+    fix = 'Check the path and who may read it: `ls -la "$(dirname {path})"`.'
 
 
 class FileUnusableError(errors.BirthmarkError):
@@ -47,7 +48,10 @@ class FileUnusableError(errors.BirthmarkError):
 
     code = "cli.file_unusable"
     cause = "{path} cannot be used: {reason}."
-    fix = "Check the path, who may write there (`ls -ld`), and the free space (`df`)."
+    fix = (
+        'Check the path, who may write there (`ls -ld "$(dirname {path})"`), and the free space '
+        '(`df "$(dirname {path})"`).'
+    )
 
 
 class FileExistsAlreadyError(errors.ConflictError):
@@ -104,6 +108,18 @@ def again() -> str:
     return shlex.join(["birthmark", *sys.argv[1:]])
 
 
+def chosen() -> str:
+    """Return the options, as they were typed, that say which chip: a fix works on the same."""
+    kept: list[str] = []
+    words = iter(sys.argv[1:])
+    for word in words:
+        if word in _CHIP:
+            kept += [word, next(words, "")]
+        elif word.partition("=")[0] in _CHIP:
+            kept.append(word)
+    return "".join(f" {shlex.quote(word)}" for word in kept)
+
+
 def without(option: str, *, takes_value: bool) -> str:
     """Return the command as it was typed but for `option` and its value."""
     kept: list[str] = []
@@ -118,7 +134,7 @@ def without(option: str, *, takes_value: bool) -> str:
 
 def tell(error: errors.BirthmarkError, *, as_json: bool = False) -> int:
     """Show a refusal on stderr, keep it for `birthmark why`, and return its exit code."""
-    error.facts = {"again": again(), **error.facts}
+    error.facts = {"again": again(), "options": chosen(), **error.facts}
     note(error)
     cause, fix = error.explain_cause(), error.explain_fix()
     if as_json:
@@ -154,13 +170,18 @@ def about(path: Path) -> Iterator[None]:
         raise
 
 
-def read_file(path: Path, limit: int = MAX_BUNDLE_BYTES) -> bytes:
-    """Return at most `limit` bytes and one more, so that the parser sees that it is too long."""
+def open_file(path: Path) -> BinaryIO:
+    """Open a file for reading. Raise `FileMissingError`."""
     try:
-        with path.open("rb") as file:
-            return file.read(limit + 1)
+        return path.open("rb")
     except OSError as problem:
         raise FileMissingError("The file cannot be read.", path=path, reason=reason_of(problem)) from problem
+
+
+def read_file(path: Path, limit: int = MAX_BUNDLE_BYTES) -> bytes:
+    """Return at most `limit` bytes and one more, so that the parser sees that it is too long."""
+    with open_file(path) as file:
+        return file.read(limit + 1)
 
 
 def read_certificate(path: Path) -> Certificate:

@@ -14,7 +14,7 @@ from typing import Annotated, Any, assert_never
 import typer
 
 from birthmark.cli.asking import only, only_typed
-from birthmark.cli.common import UsageError, emit, run
+from birthmark.cli.common import UsageError, emit, run, without
 from birthmark.cli.identity import (
     CaFile,
     Cert,
@@ -31,10 +31,12 @@ from birthmark.cli.identity import (
 )
 from birthmark.clock import SystemClock, SystemEntropy
 from birthmark.dps.client import Assigned, DpsTarget, register_by_https, register_by_mqtt
+from birthmark.elements.errors import ElementNoMemoryError
 from birthmark.elements.memory import Assignment
 from birthmark.iothub.client import HubClient, connect_hub
 from birthmark.links import open_links
 from birthmark.links.errors import MqttRefusedError
+from birthmark.links.urls import UrlInvalidError, parse_url
 from birthmark.pki.names import shown as printable
 
 app = typer.Typer(
@@ -118,7 +120,11 @@ class DpsOptions:
             raise DpsNotNamedError("No provisioning service was named.")
         name = self.registration_id or who.identity.chain[0].subject_cn or ""
         host, _, port = self.host.partition(":") if self.host.count(":") == 1 else (self.host, "", "")
-        if port and not (port.isdecimal() and 0 < int(port) <= _MAX_PORT):
+        try:
+            path = parse_url(f"https://[{host}]" if ":" in host else f"https://{host}").path
+        except UrlInvalidError as problem:
+            raise HostInvalidError("The host cannot be used.", host=self.host[:100]) from problem
+        if path != "/" or (port and not (port.isdecimal() and 0 < int(port) <= _MAX_PORT)):
             raise HostInvalidError("The host cannot be used.", host=self.host[:100])
         return DpsTarget(host, self.id_scope, name, https_port=int(port or 443))
 
@@ -136,7 +142,11 @@ async def _register(who: Shown, asked: DpsOptions) -> Assigned:
         case _:
             assert_never(asked.transport)
     if asked.remember and who.element is not None:
-        who.element.remember(Assignment(assigned.hub, assigned.device_id, target.id_scope))
+        try:
+            who.element.remember(Assignment(assigned.hub, assigned.device_id, target.id_scope))
+        except ElementNoMemoryError as problem:
+            problem.name(without=without("--remember", takes_value=False))
+            raise
     return assigned
 
 

@@ -34,6 +34,14 @@ class VerificationMissingError(UsageError):
     fix = "Take your word for it: `birthmark dps ca verify {name} --without-proof`"
 
 
+class CertificateNotGivenError(UsageError):
+    """No certificate of a CA, or two."""
+
+    code = "dps.certificate_not_given"
+    cause = "A CA is put on record by one certificate: a file, or the one of an enrollment group (--of-group)."
+    fix = "Name one; `birthmark enroll list` shows the groups."
+
+
 @app.command("show")
 def show_all(data: DataOption = Path(DEFAULT_DATA), as_json: JsonOption = False) -> None:
     """List the provisioning services with their ID scopes and linked hubs.
@@ -105,7 +113,10 @@ def list_cas(
 @ca.command()
 def add(
     ca_name: Annotated[str, typer.Argument(metavar="NAME", help="Its name on record.")],
-    file: Annotated[Path, typer.Argument(help="The CA's certificate, PEM or DER.")],
+    file: Annotated[Path | None, typer.Argument(help="The CA's certificate, PEM or DER.")] = None,
+    of_group: Annotated[
+        str | None, typer.Option(metavar="GROUP", help="The certificate that an enrollment group carries itself.")
+    ] = None,
     verified: Annotated[bool, typer.Option("--verified", help="Mark it verified without proof of possession.")] = False,
     name: NameOption = "birthmark",
     data: DataOption = Path(DEFAULT_DATA),
@@ -116,9 +127,13 @@ def add(
     Example: birthmark dps ca add my-ca root.pem
     """
     with refusals_shown(as_json=as_json):
-        pem = read_certificate(file).pem()
-        body = {"name": ca_name, "certificate": pem, "verified": verified}
-        emit(as_json, operator(data).post(at("dps", name, "cas"), body))
+        if (file is None) == (of_group is None):
+            raise CertificateNotGivenError("One certificate is needed.", name=ca_name)
+        pem = None if file is None else read_certificate(file).pem()
+        body = {"name": ca_name, "certificate": pem, "group": of_group, "verified": verified}
+        made = operator(data).post(at("dps", name, "cas"), body)
+        for one in made if isinstance(made, list) else [made]:
+            emit(as_json, one)
 
 
 @ca.command()

@@ -22,8 +22,8 @@ from birthmark.cli.printable import printable
 from birthmark.clock import SystemClock, SystemEntropy
 from birthmark.elements import exec as element_exec
 from birthmark.elements.element import Element
-from birthmark.elements.errors import ElementMemoryInvalidError
-from birthmark.elements.possession import Proof, check_proof, prove
+from birthmark.elements.errors import ElementDataTooLargeError, ElementMemoryInvalidError, ElementProofInvalidError
+from birthmark.elements.possession import MAX_NONCE_BYTES, MIN_NONCE_BYTES, Proof, check_proof, prove
 from birthmark.elements.profiles import PROFILES, Algorithm, profile_of
 from birthmark.elements.software import create_software_element, open_software_element
 from birthmark.errors import InvalidRequestError, NotFoundError
@@ -31,6 +31,7 @@ from birthmark.keys.errors import PinMissingError
 from birthmark.keys.handles import render_uri_pem
 from birthmark.keys.library import find_softhsm, stop_library
 from birthmark.keys.pin import Pin
+from birthmark.keys.scheme import PublicKey
 from birthmark.keys.token import TokenInfo, list_tokens
 from birthmark.pki.certificates import MAX_BUNDLE_BYTES, parse_any, parse_bundle
 
@@ -65,7 +66,7 @@ class ElementFileMissingError(NotFoundError):
 
     code = "elements.file_missing"
     cause = "{path} cannot be read: {reason}."
-    fix = "Check the path."
+    fix = 'Check the path and who may read it: `ls -la "$(dirname {path})"`.'
 
 
 class ProofUnreadableError(InvalidRequestError):
@@ -73,7 +74,7 @@ class ProofUnreadableError(InvalidRequestError):
 
     code = "elements.proof_unreadable"
     cause = "{path} is not a proof of possession."
-    fix = "Give the JSON object that `birthmark element prove` printed."
+    fix = "Give the JSON object that this prints: `birthmark element prove --nonce {nonce} > {path}`."
 
 
 @app.command("list", epilog="Example: birthmark element list --pin-file ~/.pin")
@@ -85,7 +86,7 @@ def list_(
     pin_fd: PinFd = None,
     as_json: AsJson = False,
 ) -> None:
-    """List tokens and what is in them. Without a PIN, a token that wants one is only named."""
+    """List tokens and what is in them. Several, and one without the PIN that it wants, are only named."""
     with refusals_shown(as_json=as_json):
         pin = _given_pin(pin_file, pin_fd)
         found = list_tokens(module or find_softhsm())
@@ -93,7 +94,7 @@ def list_(
         if not wanted:
             _open(module, token, slot, pin).close()  # says what there is instead
         for info in wanted:
-            _list_one(module, info, pin, as_json)
+            _list_one(module, info, pin if len(wanted) == 1 else None, as_json)  # a wrong PIN may lock a chip
 
 
 @app.command(epilog="Example: birthmark element show 0xF0000100")
@@ -230,7 +231,11 @@ def write(
     ):
         raw = _read(file, MAX_BUNDLE_BYTES)
         if data is not None:
-            element.write_data(data, raw)
+            try:
+                element.write_data(data, raw)
+            except ElementDataTooLargeError as problem:
+                problem.name(file=file)
+                raise
             emit(as_json, {"data": data, "bytes": len(raw)})
             return
         with about(file):
@@ -257,10 +262,12 @@ def prove_(
 ) -> None:
     """Prove that the chip has its key, by signing a nonce; prints one JSON object."""
     with refusals_shown(as_json=as_json):
+        if not MIN_NONCE_BYTES <= len(nonce.encode()) <= MAX_NONCE_BYTES:
+            raise typer.BadParameter("the nonce has 8 to 1024 bytes", param_hint="--nonce")
         only(key is None, "without a KEY: it needs no chip", check=check)
         only_typed(check is None, "where a chip signs; --check needs none", *_CHIP_OPTIONS)
         if check is not None:
-            public_key = check_proof(_proof(check), nonce.encode())
+            public_key = _checked(check, nonce)
             pem = public_key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
             emit(as_json, {"proof": "holds", "public_key": pem})
             return
@@ -381,7 +388,7 @@ def _list_one(module: Path | None, info: TokenInfo, pin: Pin | None, as_json: bo
             printable(f"{info.label}  slot {info.slot_id}  {profile_of(info.label).title}  ({info.manufacturer})")
         )
     if info.needs_pin and pin is None:
-        typer.echo("  give --pin-file to see what is in it", err=True)
+        typer.echo("  give --token or --slot, and --pin-file, to see what is in it", err=True)
         return
     with _open(module, info.label, info.slot_id, pin) as element:
         for item in element.objects():
@@ -415,6 +422,15 @@ def _hex(text: str | None) -> bytes | None:
         return None if text is None else bytes.fromhex(text)
     except ValueError:
         raise typer.BadParameter("the id is hex digits", param_hint="--id") from None
+
+
+def _checked(path: Path, nonce: str) -> PublicKey:
+    """Return the key of a proof that holds; a refusal says which proof of what is needed."""
+    try:
+        return check_proof(_proof(path), nonce.encode())
+    except (ElementProofInvalidError, ProofUnreadableError) as problem:
+        problem.name(path=path, nonce=nonce)
+        raise
 
 
 def _proof(path: Path) -> Proof:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from birthmark.cli.asking import CannotWorkError, agree, only, only_typed
+from birthmark.cli.asking import CannotWorkError, agree, device_with, only, only_typed
 from birthmark.cli.common import (
     SOME_ROWS_REFUSED,
     UsageError,
@@ -17,7 +17,7 @@ from birthmark.cli.common import (
     refusals_shown,
 )
 from birthmark.cli.manifest import ManifestFile, RootOption, SignerOption, entries_of, open_trust
-from birthmark.cli.operator import DEFAULT_DATA, DataOption, JsonOption, show
+from birthmark.cli.operator import DEFAULT_DATA, DataOption, JsonOption, operator, show
 from birthmark.cli.printable import printable
 from birthmark.clock import SystemClock
 from birthmark.errors import InvalidRequestError
@@ -43,7 +43,7 @@ class DeviceNotNamedError(UsageError):
 
     code = "enroll.device_not_named"
     cause = "The certificate has no common name, which would be the device id."
-    fix = "Name the device: `birthmark enroll device DEVICE_ID --cert FILE`."
+    fix = "Name the device, as here by its certificate's thumbprint: `{again} {thumbprint}`"
 
 
 class CaNotNamedError(UsageError):
@@ -67,7 +67,10 @@ class NothingInManifestError(InvalidRequestError):
 
     code = "enroll.manifest_empty"
     cause = "{path} holds no manifest entry: it is empty, or another kind of JSON."
-    fix = "Give the JSON file as the supplier delivered it; `birthmark manifest verify {path}` says what is in a file."
+    fix = (
+        "Give the JSON file as the supplier delivered it. One to compare with is made by "
+        "`birthmark manifest create --out rehearsal --count 1`."
+    )
 
 
 class Cloud(StrEnum):
@@ -120,13 +123,13 @@ def device(
         if cert is None:
             raise CertificateNotNamedError("No certificate was named.")
         certificate = read_certificate(cert)
-        name = device_id or certificate.subject_cn
-        if not name:
-            raise DeviceNotNamedError("The device has no name.")
         target = _target(to, profile, data)
         doubts = doubts_of(certificate, SystemClock().now(), needs_common_name=to is Cloud.AZURE)
+        doubts += _revoked_here(certificate, profile, data)
         if doubts:
-            _ask_about(certificate, doubts, is_decided=force or dry_run)
+            _ask_about(device_with(certificate), doubts, is_decided=force or dry_run)
+        if not (name := device_id or certificate.subject_cn):
+            raise DeviceNotNamedError("The device has no name.", thumbprint=certificate.thumbprint.hex())
         _confirm(target, profile, 1, yes=yes or dry_run)
         wish = DeviceWish(name, certificate, is_edge=edge, policy=policy)
         done = target.enroll(wish, update=update, dry_run=dry_run)
@@ -165,7 +168,7 @@ def group(
                 f"{cert}: not a CA's certificate.", subject=certificate.subject_text, file=shlex.quote(str(cert))
             )
         target = AzureTarget(azure_profile(profile, data))
-        _check_ca(certificate, is_decided=force or dry_run)
+        _check_ca(certificate, profile, data, is_decided=force or dry_run)
         _confirm(target, profile, 1, yes=yes or dry_run)
         done = target.enroll_group(group_id, ca_name=ca_name, certificate=certificate, is_edge=edge, dry_run=dry_run)
         emit(as_json, {"group": group_id, "outcome": done.value})
@@ -256,6 +259,9 @@ def remove(
             return
         target.remove(name, is_group=is_group)
         typer.echo(f"Removed {name} at {target.description}.", err=True)
+        if profile == "local" and to is Cloud.AZURE and not is_group:
+            end = f"`birthmark hub device delete {shlex.quote(name)}`"
+            typer.echo(f"If it registered, it is still a device of its hub and may connect: {end} ends that.", err=True)
 
 
 def _target(to: Cloud, profile: str, data: Path) -> Any:
@@ -274,20 +280,27 @@ def _check_options(to: Cloud, *, edge: bool, policy: str | None) -> None:
     only(to is Cloud.AWS, "with --to aws", policy=policy)
 
 
-def _check_ca(certificate: Certificate | None, *, is_decided: bool) -> None:
-    from birthmark.fleet.doubts import doubts_of
+def _check_ca(certificate: Certificate | None, profile: str, data: Path, *, is_decided: bool) -> None:
+    from birthmark.fleet.doubts import doubts_of_ca
 
-    if certificate is not None and (doubts := doubts_of(certificate, SystemClock().now(), needs_common_name=False)):
-        _ask_about(certificate, doubts, is_decided=is_decided)
+    if certificate is None:
+        return
+    doubts = doubts_of_ca(certificate, SystemClock().now()) + _revoked_here(certificate, profile, data)
+    if doubts:
+        _ask_about(f"Every device below the CA '{certificate.subject_text}'", doubts, is_decided=is_decided)
 
 
-def _ask_about(certificate: Certificate, doubts: list[str], *, is_decided: bool) -> None:
+def _revoked_here(certificate: Certificate, profile: str, data: Path) -> list[str]:
+    """Return the word of a local server's CA on a certificate that it, or a CA of it, took back."""
+    if profile != "local":
+        return []
+    told = operator(data).post("/certificates/check", {"certificate": certificate.pem()})
+    return [told["revoked"].rstrip(".")] if told["revoked"] else []
+
+
+def _ask_about(who: str, doubts: list[str], *, is_decided: bool) -> None:
     """Say why a record could never work, and ask whether it shall be made all the same."""
-    error = CannotWorkError(
-        "The record could never work: nothing was done.",
-        subject=certificate.subject_text,
-        detail=" and ".join(doubts),
-    )
+    error = CannotWorkError("The record could never work: nothing was done.", who=who, detail=" and ".join(doubts))
     if not is_decided and not sys.stdin.isatty():
         raise error
     typer.echo(f"Warning: {printable(error.explain_cause())}", err=True)

@@ -1,17 +1,20 @@
 """`birthmark est`: who may get certificates from the EST server, and which it gave out."""
 
 import re
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from birthmark.cli.asking import only
+from birthmark.cli.asking import agree, only
 from birthmark.cli.common import emit, read_certificate, refusals_shown
 from birthmark.cli.operator import DEFAULT_DATA, DataOption, JsonOption, at, operator, show
+from birthmark.cli.printable import printable
 from birthmark.clock import SystemEntropy
 from birthmark.keys.pin import Pin
+from birthmark.pki.crl import RevocationReason
 
 app = typer.Typer(
     help="Who may get certificates by EST, and which were issued: users, makers' CAs, revocation.",
@@ -44,6 +47,18 @@ def parse_thumbprint(text: str) -> str:
     if _THUMBPRINT.fullmatch(found) is None:
         raise typer.BadParameter("a thumbprint has 64 hex digits; see `birthmark est bootstrap list`")
     return found
+
+
+def parse_issued(text: str) -> str:
+    """Return the thumbprint of a certificate; for what is none, say where a device's are shown."""
+    try:
+        return parse_thumbprint(text)
+    except typer.BadParameter as error:
+        name = shlex.quote(text)
+        raise typer.BadParameter(
+            f"a thumbprint has 64 hex digits; `birthmark est certificates {name}` shows those of a device, "
+            f"and `--device {name}` takes back all that it has"
+        ) from error
 
 
 @user.command("add")
@@ -196,34 +211,46 @@ def release(
 def revoke(
     thumbprint: Annotated[
         str | None,
-        typer.Argument(parser=parse_thumbprint, metavar="THUMBPRINT", help="As `birthmark est certificates` shows it."),
+        typer.Argument(parser=parse_issued, metavar="THUMBPRINT", help="As `birthmark est certificates` shows it."),
     ] = None,
     device: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Everything alive of this device, in any letter case.")
+        str | None, typer.Option(metavar="NAME", help="Everything by which this device is known, whoever issued it.")
     ] = None,
     key_of: Annotated[
         Path | None,
         typer.Option("--key-of", metavar="FILE", help="The key in this certificate, whoever issued it."),
     ] = None,
-    reason: Annotated[str, typer.Option(help="As in RFC 5280: keyCompromise, superseded …")] = "unspecified",
+    reason: Annotated[
+        RevocationReason, typer.Option(help="Why (RFC 5280 section 5.3.1).")
+    ] = RevocationReason.UNSPECIFIED,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before a CA is taken back.")] = False,
     data: DataOption = Path(DEFAULT_DATA),
     as_json: JsonOption = False,
 ) -> None:
     """Take certificates and their keys back: they open neither EST, DPS, hub nor AWS IoT, and connections end at once.
 
-    A key that was taken back is never certified again; only the reason `superseded` leaves it good.
+    A key that was taken back is never certified again; only the reason `superseded` leaves it good. With the key of a
+    CA, this server's or a maker's, everything below that CA goes.
 
     Example: birthmark est revoke --device edge-0001 --reason keyCompromise
     """
     if sum(one is not None for one in (thumbprint, device, key_of)) != 1:
         raise typer.BadParameter("name one: a THUMBPRINT, --device NAME, or --key-of FILE")
+    if key_of is not None and reason is RevocationReason.SUPERSEDED:
+        raise typer.BadParameter("superseded leaves the key good: name the certificate's THUMBPRINT")
     with refusals_shown(as_json=as_json):
-        body = {"reason": reason}
+        body = {"reason": reason.value}
         if device is not None:
             rows = operator(data).post(at("names", device, "revoke"), body)
         elif key_of is not None:
-            rows = operator(data).post("/keys/revoke", {**body, "certificate": read_certificate(key_of).pem()})
+            certificate = read_certificate(key_of)
+            if certificate.is_ca:
+                below = f"Take back the CA '{printable(certificate.subject_text)}', with everything below it, for good?"
+                agree(below, yes=yes)
+            rows = operator(data).post("/keys/revoke", {**body, "certificate": certificate.pem()})
         else:
             rows = operator(data).post(at("certificates", str(thumbprint), "revoke"), body)
         nothing = "The key is revoked; this CA issued no certificate for it that is alive."
+        if key_of is not None and certificate.is_ca:
+            nothing = "The CA is taken back: everything below it is refused from now on."
         show(rows, _ISSUED_COLUMNS, as_json=as_json, nothing=nothing)

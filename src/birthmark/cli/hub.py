@@ -5,8 +5,11 @@ from typing import Annotated, Any
 
 import typer
 
+from birthmark.cli.asking import agree
 from birthmark.cli.common import emit, read_certificate, refusals_shown
 from birthmark.cli.operator import DEFAULT_DATA, DataOption, JsonOption, at, operator, show
+from birthmark.cli.printable import printable
+from birthmark.cli.serve import NOT_IN_CERTIFICATE
 
 app = typer.Typer(
     help="Hubs: create, devices, messages.", epilog="Example: birthmark hub devices", no_args_is_help=True
@@ -40,7 +43,10 @@ def create(
     Example: birthmark hub create hub-2 --host hub2.example
     """
     with refusals_shown(as_json=as_json):
-        emit(as_json, operator(data).post("/hubs", {"name": name, "host": host}))
+        made = operator(data).post("/hubs", {"name": name, "host": host})
+        emit(as_json, {key: value for key, value in made.items() if key != "in_certificate"})
+        if not made["in_certificate"]:
+            typer.echo(f"Warning: {NOT_IN_CERTIFICATE.format(host=printable(host))}", err=True)
 
 
 @app.command()
@@ -53,9 +59,8 @@ def delete(
 
     Example: birthmark hub delete hub-2
     """
-    if not yes:
-        typer.confirm(f"Delete hub {name} with all its devices and messages?", abort=True, err=True)
     with refusals_shown():
+        agree(f"Delete hub {printable(name)} with all its devices and messages?", yes=yes)
         operator(data).delete(at("hubs", name))
         typer.echo(f"Deleted {name}.", err=True)
 

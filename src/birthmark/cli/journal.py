@@ -14,7 +14,7 @@ from birthmark.clock import SystemClock, SystemEntropy, new_uuid
 from birthmark.errors import BirthmarkError
 
 MAX_BYTES = 512 * 1024
-_OURS = frozenset({"again", "without"})  # the command as it was typed may hold anything
+_OURS = frozenset({"again", "options", "without"})  # the command as it was typed may hold anything
 _ABOUT = (("host", "host"), ("scope", "id_scope"), ("data", "data"), ("target", "target"))
 
 

@@ -15,7 +15,9 @@ from birthmark.cli.common import (
     FileExistsAlreadyError,
     about,
     again,
+    open_file,
     read_certificate,
+    read_file,
     refusals_shown,
 )
 from birthmark.cli.journal import note
@@ -29,14 +31,14 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 
-ManifestFile = Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="The manifest as delivered (JSON).")]
+ManifestFile = Annotated[Path, typer.Argument(help="The manifest as delivered (JSON).")]
 SignerOption = Annotated[
     list[Path] | None,
-    typer.Option("--signer", exists=True, dir_okay=False, help="A signer certificate to accept; may be given again."),
+    typer.Option("--signer", help="A signer certificate to accept; may be given again."),
 ]
 RootOption = Annotated[
     list[Path] | None,
-    typer.Option("--root", exists=True, dir_okay=False, help="Roots of device certificates to accept, PEM."),
+    typer.Option("--root", help="Roots of device certificates to accept, PEM."),
 ]
 
 
@@ -50,7 +52,7 @@ def open_trust(signers: list[Path] | None, roots: list[Path] | None) -> Any:
     own_roots = []
     for path in roots or ():
         with about(path):
-            own_roots += [root_of(root) for root in parse_bundle(path.read_bytes())]
+            own_roots += [root_of(root) for root in parse_bundle(read_file(path))]
     return trust_of(own_signers or MICROCHIP_SIGNERS.values(), own_roots or MICROCHIP_ROOTS)
 
 
@@ -59,7 +61,7 @@ def entries_of(file: Path, trust: Any, *, quiet: bool) -> Iterator[Any]:
     from birthmark.manifests.microchip import verify_all
 
     with ExitStack() as stack:
-        raw: BinaryIO = stack.enter_context(file.open("rb"))
+        raw: BinaryIO = stack.enter_context(open_file(file))
         console = Console(stderr=True)
         if not quiet and console.is_terminal:
             size = file.stat().st_size
@@ -166,9 +168,7 @@ def create(
     count: Annotated[int, typer.Option(min=1, max=1_000_000, help="How many chips.")] = 50,
     element_ca: Annotated[
         Path | None,
-        typer.Option(
-            exists=True, dir_okay=False, help="Make the element at hand the first chip; its maker's CAs, PEM."
-        ),
+        typer.Option(help="Make the element at hand the first chip; its maker's CAs, PEM."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -187,7 +187,7 @@ def create(
             if (out / name).exists():
                 raise FileExistsAlreadyError("A shipment is never overwritten.", path=out)
         first = None if element_ca is None else _chip_at_hand()
-        roots = () if element_ca is None else [c for c in parse_bundle(element_ca.read_bytes()) if c.is_self_signed]
+        roots = () if element_ca is None else [c for c in parse_bundle(read_file(element_ca)) if c.is_self_signed]
         console = Console(stderr=True)
         hidden = as_json or not console.is_terminal
         spinner = Progress(
@@ -234,10 +234,10 @@ def _row(entry: Any) -> dict[str, Any]:
 
 
 def _show_refusal(place: int, error: BirthmarkError, *, as_json: bool) -> None:
+    error.facts = {"again": again(), **error.facts}
     note(error)
     if as_json:
         typer.echo(json.dumps({"entry": place, "error": error.code, "cause": error.explain_cause()}))
     else:
-        error.facts = {"again": again(), **error.facts}
         typer.echo(printable(f"Refused {error.code}: {error.explain_cause()}"), err=True)
         typer.echo(printable(f"  Fix: {error.explain_fix()}"), err=True)

@@ -1,13 +1,21 @@
 """`birthmark serve`: run the server."""
 
 import os
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 import typer
 
 from birthmark.cli.common import WRONG_USAGE, refusals_shown
+from birthmark.cli.printable import printable
 
+NOT_IN_CERTIFICATE = (
+    "devices are told the host {host}, and the server's certificate does not have it: no client will connect there. "
+    'Start the server with `--host {host}`, or with `names = ["{host}"]` in its configuration.'
+)
 app = typer.Typer()
 
 
@@ -52,7 +60,9 @@ def serve(
         logging.getLogger(name).setLevel(logging.WARNING)  # what they say at DEBUG drowns what happens here
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # it reports each bad request of a peer as a warning
 
-    def ready(endpoints: dict[str, Any]) -> None:
+    def ready(endpoints: dict[str, Any], elsewhere: Sequence[str]) -> None:
+        for name in elsewhere:
+            typer.echo(f"Warning: {NOT_IN_CERTIFICATE.format(host=printable(name))}", err=True)
         if as_json:
             typer.echo(json.dumps(endpoints))
         else:
@@ -76,8 +86,20 @@ def serve(
                 database=database,
                 health_listen=tuple(health_listen) if health_listen else None,
             )
+            for warning in exposures(database, config, settings.database):
+                typer.echo(f"Warning: {warning}", err=True)
             run(settings, ready)
     except typer.Exit as leaving:
         if isinstance(leaving.__cause__, ConfigInvalidError):
             raise typer.Exit(WRONG_USAGE) from leaving
         raise
+
+
+def exposures(option: str | None, config: Path | None, database: str | None) -> list[str]:
+    """Return who else may read the database's password, and where it belongs instead."""
+    found = []
+    if option and urlsplit(option).password:
+        found.append("whoever lists processes sees the password in --database; set BIRTHMARK_DATABASE instead.")
+    elif config and database and urlsplit(database).password and config.stat().st_mode & 0o077:
+        found.append(f"others may read the database's password in {config}: `chmod 600 {shlex.quote(str(config))}`.")
+    return found

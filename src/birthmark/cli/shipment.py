@@ -1,6 +1,7 @@
 """Enroll a supplier's shipment: entries to wishes, with every outcome in a tally, also when the run is cut off."""
 
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,8 @@ import typer
 from rich.console import Console
 from rich.progress import track
 
-from birthmark.cli.asking import CannotWorkError
-from birthmark.cli.common import INTERRUPTED, again
+from birthmark.cli.asking import CannotWorkError, device_with
+from birthmark.cli.common import INTERRUPTED, again, without
 from birthmark.cli.manifest import entries_of
 from birthmark.cli.printable import counted
 from birthmark.cli.tally import Tally
@@ -27,7 +28,10 @@ class NoCertificateError(InvalidRequestError):
 
     code = "manifest.no_certificate"
     cause = "The entry of {unique_id} has no certificate; it cannot be enrolled by one."
-    fix = "Read the certificate from the chip and enroll it: `birthmark element cert --out chip.pem`."
+    fix = (
+        "Enroll the chip by the certificate that it holds itself, where it is at hand: "
+        "`birthmark element cert --out chip.pem && birthmark enroll device --cert chip.pem`."
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +66,8 @@ class Shipment:
         doubts = doubts_of(entry.certificate, SystemClock().now(), needs_common_name=self.needs_common_name)
         if not doubts or self.force:
             return None
-        subject, detail = entry.certificate.subject_text, " and ".join(doubts)
-        never = CannotWorkError("The record could never work", subject=subject, detail=detail)
+        who, detail = device_with(entry.certificate), " and ".join(doubts)
+        never = CannotWorkError("The record could never work", who=who, detail=detail)
         return refused(entry.device_id, entry.certificate.thumbprint.hex(), never, again())
 
 
@@ -80,20 +84,32 @@ def enroll_shipment(
 ) -> None:
     """Enroll all of it and say what became of it, whatever ends the run."""
     wishes = shipment.wishes(tally, edge=edge, policy=policy)
-    try:
-        with Journal(journal, target.identity if journal else "") as kept:
-            if kept.before:
-                done = counted(kept.before, "outcome")
-                typer.echo(f"An earlier run was cut off after {done}; the target says what is there.", err=True)
+    with _opened(journal, target) as kept:
+        if kept.before:
+            done = counted(kept.before, "outcome")
+            typer.echo(f"An earlier run was cut off after {done}; the target says what is there.", err=True)
+        try:
             target.survey(shipment.total)
             enroll_all(target, wishes, kept, tally.add, update=update, dry_run=dry_run, again=again())
-    except BaseException as ending:
-        is_stopped = isinstance(ending, KeyboardInterrupt)
-        how = f"{'Stopped' if is_stopped else 'Cut off'} after {tally.total} of {counted(shipment.total, 'entry')}"
-        tally.show_refusals()
-        typer.echo(f"{target.description}: {how}: {tally.summary()}. Run it again to go on.", err=True)
-        if is_stopped:
-            raise typer.Exit(INTERRUPTED) from ending
-        raise
+        except BaseException as ending:
+            is_stopped = isinstance(ending, KeyboardInterrupt)
+            how = f"{'Stopped' if is_stopped else 'Cut off'} after {tally.total} of {counted(shipment.total, 'entry')}"
+            tally.show_refusals()
+            typer.echo(f"{target.description}: {how}: {tally.summary()}. Run it again to go on.", err=True)
+            if is_stopped:
+                raise typer.Exit(INTERRUPTED) from ending
+            raise
     tally.show_refusals()
     typer.echo(f"{target.description}: {tally.summary()}.", err=True)
+
+
+@contextmanager
+def _opened(path: Path | None, target: EnrollmentTarget) -> Iterator[Journal]:
+    """Open the journal; if it cannot be used, the command of its fix names another in its place."""
+    with ExitStack() as stack:
+        try:
+            kept = stack.enter_context(Journal(path, target.identity if path else ""))
+        except BirthmarkError as error:
+            error.name(again=without("--journal", takes_value=True))
+            raise
+        yield kept

@@ -22,11 +22,14 @@ _PAIRS: Mapping[str, tuple[str, ...]] = {
     "dps.client_not_found": ("dps.",),
     "dps.client_refused": ("dps.", "pki.", "sas.", "ca."),
     "dps.client_rejected": ("dps.", "pki."),
-    "est.refused": ("est.", "pki.", "ca."),
+    "est.server_answer": ("est.", "pki.", "ca."),
+    "est.server_busy": ("est.", "ca."),
+    "est.server_forbidden": ("est.", "pki.", "ca."),
+    "est.server_unauthenticated": ("est.", "pki.", "ca."),
     "fleet.credentials_refused": ("sas.", "sigv4.", "dps."),
     "fleet.target_refused": ("dps.", "awsiot.", "pki."),
     "links.client_certificate_refused": ("tls.", "pki."),
-    "links.lost": ("iothub.", "dps.", "awsiot.", "mqtt.", "net."),
+    "links.lost": ("iothub.", "dps.", "awsiot.", "mqtt.", "net.", "tls."),
     "links.mqtt_refused": ("dps.", "iothub.", "awsiot.", "pki.", "sas.", "ca."),
     "links.mqtt_rejected": ("dps.", "iothub.", "awsiot.", "mqtt."),
     "links.server_name_mismatch": ("tls.server_not_trusted",),
@@ -65,15 +68,22 @@ class ThisServer:
 
 def joined(server: Sequence[Row], client: Iterable[Row]) -> list[Row]:
     """Return the stories, the latest first: the server's rows with the client's half in `client`, and single ones."""
-    stories = [dict(row) for row in server]
-    alone: list[Row] = []
-    for row in client:
-        partner = next((story for story in stories if "client" not in story and _is_same(story, row)), None)
-        if partner is None:
-            alone.append(row)
-        else:
-            partner["client"] = {name: row[name] for name in ("at", "code", "message")}
+    stories, alone = [dict(row) for row in server], list(client)
+    for is_same in (_is_surely_same, _is_same):  # a name or an id decides before the time does
+        left: list[Row] = []
+        for row in alone:
+            partner = next((story for story in stories if "client" not in story and is_same(story, row)), None)
+            if partner is None:
+                left.append(row)
+            else:
+                partner["client"] = {name: row[name] for name in ("at", "code", "message")}
+        alone = left
     return sorted([*stories, *alone], key=lambda row: datetime.fromisoformat(row["at"]), reverse=True)
+
+
+def _is_surely_same(story: Row, row: Row) -> bool:
+    is_named = bool(_names(row) & _names(story)) or row["facts"].get("tracking_id") == story["id"]
+    return is_named and _is_same(story, row)
 
 
 def _is_same(story: Row, row: Row) -> bool:

@@ -11,6 +11,7 @@ from birthmark.fleet.journal import Outcome
 from birthmark.fleet.target import Done
 
 _NAMED = 3
+_SAID = {Done.WOULD_CREATE: "would be created", Done.WOULD_UPDATE: "would be updated"}
 
 
 @dataclass(slots=True)
@@ -47,7 +48,8 @@ class Tally:
             typer.echo(f"  Fix: {printable(first.fix or '')}\n  Code: {first.code}", err=True)
 
     def summary(self) -> str:
-        return ", ".join(f"{self.counts[done]} {done.value}" for done in Done if done in self.counts) or "nothing to do"
+        told = (f"{self.counts[done]} {_SAID.get(done, done.value)}" for done in Done if done in self.counts)
+        return ", ".join(told) or "nothing to do"
 
 
 def _named(alike: Sequence[Outcome]) -> str:

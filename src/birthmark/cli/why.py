@@ -80,6 +80,7 @@ def _told_of_text(data: Path, text: str, *, as_json: bool) -> list[str]:
     for tracking_id in ids:
         with contextlib.suppress(BirthmarkError):
             rows += _ask(data, tracking_id, 1)
+    rows = rows or _by_message(data, text)
     for row in rows:
         told += [json.dumps(row)] if as_json else [wrapped(printable(line)) for line in _lines(row)]
     seen = {row["code"] for row in rows}
@@ -94,6 +95,28 @@ def _told_of_text(data: Path, text: str, *, as_json: bool) -> list[str]:
     return told
 
 
+def _by_message(data: Path, text: str) -> list[dict[str, Any]]:
+    """Return the latest refusal for each recorded message that stands in the text, however it was wrapped."""
+    from birthmark.cli.journal import noted
+
+    told: list[dict[str, Any]] = []
+    if len(text.split()) < _FEWEST_WORDS:
+        return told
+    with contextlib.suppress(BirthmarkError):
+        told = _ask(data, None, _MOST)
+    found: dict[str, dict[str, Any]] = {}
+    for row in joined(told, noted(None, _MOST)):
+        message = _flat(row["message"])
+        if len(message.split()) >= _FEWEST_WORDS and message in _flat(text):
+            found.setdefault(message, row)
+    return list(found.values())
+
+
+def _flat(text: str) -> str:
+    return " ".join(text.lower().split()).rstrip(".")
+
+
+_FEWEST_WORDS = 3  # fewer may stand in any text
 _MORE = 20  # rows of each side, so that both halves of a story are among them
 _SHOWN = ("registration_id", "device_id", "thing", "common_name", "thumbprint")
 

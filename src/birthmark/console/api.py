@@ -20,7 +20,7 @@ from birthmark.awsiot.model import AccessKey
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.service.pages import MAX_SIZE as MAX_PAGE
 from birthmark.dps.model import Authority, IdScope, Instance
-from birthmark.dps.service import Authorities, Instances, Registrations
+from birthmark.dps.service import Authorities, Enrollments, Instances, Registrations
 from birthmark.dps.service.instances import OWNER
 from birthmark.errors import BirthmarkError, InvalidRequestError, UnauthenticatedError
 from birthmark.iothub.model import AuthenticationType, DeviceAuthentication, Hub, Message
@@ -55,7 +55,11 @@ class OperatorTokenError(UnauthenticatedError):
 
     code = "operator.token_refused"
     cause = "The operator interface was called without the token of its data directory."
-    fix = "Run the command as the user that owns the data directory, with --data naming it."
+    fix = (
+        "The commands show it, run by the user that owns the data directory. With curl: "
+        '`-H "Authorization: Bearer $(cat "${{BIRTHMARK_DATA:-$HOME/.local/share/birthmark}}/operator.token")"`. '
+        "If the file was changed, start the server again."
+    )
 
 
 def answering(handler: Handler, status: int = 200) -> Callable[[Request], Awaitable[Response]]:
@@ -117,7 +121,8 @@ class _Link(msgspec.Struct):
 
 class _NewAuthority(msgspec.Struct):
     name: str
-    certificate: str
+    certificate: str | None = None
+    group: str | None = None
     verified: bool = False
 
 
@@ -167,7 +172,7 @@ def dps_routes(instances: Instances, registrations: Registrations, hubs: Hubs, d
     ]
 
 
-def dps_ca_routes(instances: Instances, authorities: Authorities) -> list[Route]:
+def dps_ca_routes(instances: Instances, authorities: Authorities, enrollments: Enrollments) -> list[Route]:
     """CA certificates of provisioning services."""
 
     def scope_of(request: Request) -> IdScope:
@@ -178,11 +183,17 @@ def dps_ca_routes(instances: Instances, authorities: Authorities) -> list[Route]
 
     async def add_ca(request: Request) -> Any:
         asked = await body_of(request, _NewAuthority)
-        certificate = parse_any(asked.certificate)
-        made = await authorities.add(
-            scope_of(request), parse_name(asked.name), certificate, is_verified=asked.verified, actor=ACTOR
-        )
-        return _authority_json(made)
+        scope, name = scope_of(request), parse_name(asked.name)
+        if asked.group is None:
+            wanted = {name: parse_any(asked.certificate or "")}
+        else:
+            carried = await enrollments.group_certificates(scope, asked.group)
+            wanted = dict(zip((name, f"{name}-2"), carried, strict=False))
+        made = [
+            await authorities.add(scope, each, certificate, is_verified=asked.verified, actor=ACTOR)
+            for each, certificate in wanted.items()
+        ]
+        return _authority_json(made[0]) if asked.group is None else [_authority_json(one) for one in made]
 
     async def remove_ca(request: Request) -> Any:
         await authorities.remove(scope_of(request), request.path_params["ca"], actor=ACTOR)
@@ -204,15 +215,16 @@ def dps_ca_routes(instances: Instances, authorities: Authorities) -> list[Route]
     ]
 
 
-def hub_routes(hubs: Hubs, instances: Instances) -> list[Route]:
-    """Hubs and the telemetry they took."""
+def hub_routes(hubs: Hubs, instances: Instances, covers: Callable[[str], bool]) -> list[Route]:
+    """Hubs and the telemetry they took. `covers` says whether the server's certificate has a host."""
 
     async def listing(_request: Request) -> Any:
         return [_hub_json(hub) for hub in hubs.all()]
 
     async def create(request: Request) -> Any:
         asked = await body_of(request, _NewHub)
-        return _hub_json(await hubs.create(parse_name(asked.name), asked.host, actor=ACTOR))
+        made = await hubs.create(parse_name(asked.name), asked.host, actor=ACTOR)
+        return _hub_json(made) | {"in_certificate": covers(made.host)}
 
     async def delete(request: Request) -> Any:
         hub = hubs.by_name(request.path_params["name"])

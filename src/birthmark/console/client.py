@@ -55,7 +55,7 @@ class ForeignFileError(PolicyError):
 
     code = "operator.file_foreign"
     cause = "{path} belongs to another user than the data directory: it may have been planted."
-    fix = "Look at what is in {data}, remove {path}, and start the server again: it makes the file anew."
+    fix = "Look at what is in {data}. Then `rm {path}` and start the server again: it makes the file anew."
 
 
 class DataDirectoryClosedError(ForbiddenError):
@@ -63,7 +63,16 @@ class DataDirectoryClosedError(ForbiddenError):
 
     code = "operator.data_directory_closed"
     cause = "This user may not read the data directory {data}."
-    fix = "Run the command as the user that runs the server (`sudo -u USER birthmark …`), or name your own with --data."
+    fix = "Run it as the directory's owner (`sudo -u {owner} birthmark …`), or name one of your own with --data."
+    for_a_person = "another user's directory"
+
+
+def _closed(data: Path) -> DataDirectoryClosedError:
+    try:
+        owner = data.owner()
+    except (OSError, KeyError):  # a directory above is closed too, or a user without a name
+        owner = "OWNER"
+    return DataDirectoryClosedError("The data directory is closed to this user", data=data, owner=owner)
 
 
 def _advice(data: Path) -> str:
@@ -93,7 +102,7 @@ def read_endpoints(data: Path) -> dict[str, Any]:
     try:
         found = json.loads(_own(data, "endpoints.json"))
     except PermissionError as error:
-        raise DataDirectoryClosedError("The data directory is closed to this user", data=data) from error
+        raise _closed(data) from error
     except OSError as error:
         raise ServerNotRunningError("The server is not running", data=data, reason=error.strerror) from error
     except ValueError as error:
@@ -127,7 +136,7 @@ class OperatorClient:
         try:
             token = _own(data, "operator.token").decode("ascii").strip()
         except PermissionError as error:
-            raise DataDirectoryClosedError("The data directory is closed to this user", data=data) from error
+            raise _closed(data) from error
         except OSError as error:
             raise ServerNotRunningError("The server is not running", data=data, reason=error.strerror) from error
         except UnicodeDecodeError as error:

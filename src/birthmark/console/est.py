@@ -1,6 +1,7 @@
 """The operator interface of EST: users, CAs whose certificates introduce devices, and what the CA issued."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -9,13 +10,14 @@ from starlette.routing import Route
 
 from birthmark.auth.principals import Principal, PrincipalKind
 from birthmark.ca.model import Issued
+from birthmark.ca.revocation import CertificateRevokedError
 from birthmark.ca.service import CertificateAuthority
 from birthmark.clock import Clock, Entropy
 from birthmark.console.api import ACTOR, answering, body_of
 from birthmark.errors import InvalidRequestError
 from birthmark.est import users
 from birthmark.est.model import BootstrapCa, User
-from birthmark.pki.certificates import parse_any, parse_thumbprint
+from birthmark.pki.certificates import Thumbprint, parse_any, parse_thumbprint
 from birthmark.pki.crl import RevocationReason
 from birthmark.store import Database
 
@@ -100,8 +102,13 @@ class _Revocation(msgspec.Struct):
     certificate: str | None = None
 
 
-def certificate_routes(authority: CertificateAuthority) -> list[Route]:
-    """Return the routes of `birthmark est certificates` and `revoke`."""
+def certificate_routes(
+    authority: CertificateAuthority, shown_by: Callable[[str], Awaitable[Iterable[Thumbprint]]]
+) -> list[Route]:
+    """Return the routes of `birthmark est certificates` and `revoke`.
+
+    `shown_by` returns the certificates by which a device of that name is on record, whoever issued them.
+    """
 
     async def listing(request: Request) -> Any:
         wanted = request.query_params.get("subject")
@@ -120,12 +127,24 @@ def certificate_routes(authority: CertificateAuthority) -> list[Route]:
 
     async def revoke_device(request: Request) -> Any:
         reason = _reason(await body_of(request, _Revocation))
-        return await after(await authority.revocations.device(request.path_params["name"], _OPERATOR, reason))
+        name = request.path_params["name"]
+        revoked, others = await authority.revocations.device(name, _OPERATOR, reason, await shown_by(name))
+        now = authority.clock.now()
+        return [*await after(revoked), *(_other_json(name, one, now, reason) for one in others)]
 
     async def revoke_key(request: Request) -> Any:
         asked = await body_of(request, _Revocation)
         certificate = parse_any(asked.certificate or "")
         return await after(await authority.revocations.key(certificate, _OPERATOR, _reason(asked)))
+
+    async def check(request: Request) -> Any:
+        """Say whether a certificate would be refused as revoked, before it is put on record."""
+        asked = await body_of(request, _Revocation)
+        try:
+            await authority.revocations.check(parse_any(asked.certificate or ""))
+        except CertificateRevokedError as error:
+            return {"revoked": error.explain_cause()}
+        return {"revoked": None}
 
     async def release(request: Request) -> Any:
         name = request.path_params["name"]
@@ -133,6 +152,7 @@ def certificate_routes(authority: CertificateAuthority) -> list[Route]:
 
     return [
         Route("/certificates", answering(listing), methods=["GET"]),
+        Route("/certificates/check", answering(check), methods=["POST"]),
         Route("/certificates/{thumbprint}/revoke", answering(revoke), methods=["POST"]),
         Route("/names/{name:path}/revoke", answering(revoke_device), methods=["POST"]),
         Route("/names/{name:path}/release", answering(release), methods=["POST"]),
@@ -160,6 +180,13 @@ def _issued_json(issued: Issued) -> dict[str, Any]:
         "revoked": None if issued.revoked_at is None else issued.revoked_at.isoformat(),
         "reason": None if issued.revocation_reason is None else issued.revocation_reason.value,
     }
+
+
+def _other_json(name: str, thumbprint: Thumbprint, at: datetime, reason: RevocationReason) -> dict[str, Any]:
+    """A certificate of another CA, which was taken back."""
+    unknown = dict.fromkeys(("serial", "not_after", "requested_by"))
+    known = {"device": name, "profile": "of another CA", "thumbprint": thumbprint.hex(), "revoked": at.isoformat()}
+    return unknown | known | {"reason": reason.value}
 
 
 def _user_json(user: User) -> dict[str, Any]:

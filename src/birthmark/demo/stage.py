@@ -38,6 +38,7 @@ class StepFailedError(BirthmarkError):
     code = "demo.step_failed"
     cause = "`{command}` ended with exit code {exit_code}: {output}"
     fix = "Run the journey again with --keep and look at the files in {directory}; server.log is there too."
+    for_a_person = "a log to be read"
 
 
 class NotProvenError(BirthmarkError):
@@ -46,6 +47,7 @@ class NotProvenError(BirthmarkError):
     code = "demo.not_proven"
     cause = "Expected {expected}; found {found}."
     fix = "This is a defect of Birthmark: please report it with the output of the journey."
+    for_a_person = "a defect to be reported"
 
 
 class NoAddressError(UnavailableError):
@@ -54,6 +56,7 @@ class NoAddressError(UnavailableError):
     code = "demo.no_address"
     cause = "On every loopback address that was tried, one of the ports 8883, 8443, 8085 and 8080 is taken."
     fix = "A program listens on 0.0.0.0:8883 or another of these ports; stop it for the demo (`ss -ltn` shows which)."
+    for_a_person = "another program has to be stopped"
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from birthmark.errors import (
     UnauthenticatedError,
     UnavailableError,
 )
+from birthmark.links.errors import TRY_AGAIN
 from birthmark.links.ports import HttpsClient, MqttClient
 from birthmark.pki.names import shown
 
@@ -57,10 +58,7 @@ class DpsFailedError(PolicyError):
 
     code = "dps.client_failed"
     cause = "{host} assigned no hub to {registration_id}: {text} (error {number}, status {status})."
-    fix = (
-        "The server tells why, on its machine: `birthmark why {registration_id}`. At Azure: link a hub, enable "
-        "the enrollment."
-    )
+    fix = "At Azure: link a hub, and enable the enrollment; its state: `birthmark enroll list --profile cloud`"
 
 
 class DpsRejectedError(InvalidRequestError):
@@ -76,7 +74,7 @@ class DpsBusyError(UnavailableError):
 
     code = "dps.client_busy"
     cause = "{host} asks to come back later: {text} (error {number})."
-    fix = "Nothing: it is tried again."
+    fix = f"Nothing is wrong here. {TRY_AGAIN}"
 
 
 @dataclass(frozen=True, slots=True)

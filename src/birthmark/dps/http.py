@@ -152,7 +152,14 @@ def service_routes(
             if any(item.is_group != is_group or bool(item.registration_id) == is_group for item in items):
                 # The token was for this path: what the other one is for may not be done by it.
                 raise wire.BodyInvalidError("An item is of the other kind", detail="each item has the id of this path")
-            problems = [p for e in items if (p := await _bulk_one(enrollments, instance, asked.mode, e)) is not None]
+            problems = []
+            for item in items:
+                try:
+                    await _bulk_one(enrollments, instance, asked.mode, item)
+                except BirthmarkError as error:
+                    record(error, request)
+                    told = {"errorCode": http_error(error)[1], "errorStatus": error.message}
+                    problems.append({"registrationId": item.id, **told})
             return JSONResponse({"isSuccessful": not problems, "errors": problems})
 
         return handle
@@ -193,23 +200,17 @@ def service_routes(
 _BULK_MODES = frozenset({"create", "update", "updateIfMatchETag", "delete"})
 
 
-async def _bulk_one(
-    enrollments: Enrollments, instance: Instance, mode: str, given: Enrollment
-) -> dict[str, Any] | None:
+async def _bulk_one(enrollments: Enrollments, instance: Instance, mode: str, given: Enrollment) -> None:
     actor = f"dps:{instance.name}"
     scope, is_group = instance.id_scope, given.is_group
-    try:
-        if mode == "create":
-            await enrollments.create(instance, given, actor=actor)
-        elif mode == "delete":
-            await enrollments.delete(scope, given.id, None, is_group=is_group, actor=actor)
-        else:
-            await enrollments.get(scope, given.id, is_group=is_group)
-            if_match = given.etag if mode == "updateIfMatchETag" else None
-            await enrollments.put(instance, given, if_match, actor=actor)
-    except BirthmarkError as error:
-        return {"registrationId": given.id, "errorCode": http_error(error)[1], "errorStatus": error.message}
-    return None
+    if mode == "create":
+        await enrollments.create(instance, given, actor=actor)
+    elif mode == "delete":
+        await enrollments.delete(scope, given.id, None, is_group=is_group, actor=actor)
+    else:
+        await enrollments.get(scope, given.id, is_group=is_group)
+        if_match = given.etag if mode == "updateIfMatchETag" else None
+        await enrollments.put(instance, given, if_match, actor=actor)
 
 
 def _claim(request: Request) -> Claim:

@@ -13,17 +13,8 @@ from birthmark.pki.certificates import Certificate, Thumbprint
 from birthmark.pki.names import RegistrationId
 
 IdScope = NewType("IdScope", str)
-_SCOPE = re.compile(r"[0-9A-Za-z]{3,64}")
 _DEVICE_ID = re.compile(r"[A-Za-z0-9\-.+%_#*?!(),:=@$']{1,128}")
 _GROUP_ID = re.compile(r"[A-Za-z0-9\-._:]{1,128}")
-
-
-class ScopeInvalidError(InvalidRequestError):
-    """An ID scope with characters it never has."""
-
-    code = "dps.scope_invalid"
-    cause = "An ID scope is 3 to 64 letters and digits, such as 0ne00ABCDEF."
-    fix = "Use the scope of this server: `birthmark dps show`"
 
 
 class GroupIdInvalidError(InvalidRequestError):
@@ -47,13 +38,6 @@ def parse_device_id(text: str) -> str:
     if _DEVICE_ID.fullmatch(text) is None:
         raise DeviceIdInvalidError("The device id is not allowed", device_id=text[:128])
     return text
-
-
-def parse_id_scope(text: str) -> IdScope:
-    """Return the scope; it is compared without regard to case. Raise `ScopeInvalidError`."""
-    if _SCOPE.fullmatch(text) is None:
-        raise ScopeInvalidError("The ID scope is not allowed", scope=text[:64])
-    return IdScope(text.upper() if not text.lower().startswith("0ne") else "0ne" + text[3:].upper())
 
 
 def parse_group_id(text: str) -> str:
@@ -228,6 +212,8 @@ class Registration:
     thumbprint: Thumbprint | None
     common_name: str | None = None
     """The name as it was spelled by who registered first; other spellings are other devices."""
+    group_made: str | None = None
+    """When the group was put on record: one that is removed and made again by the same name is another."""
 
 
 @dataclass(frozen=True, slots=True)

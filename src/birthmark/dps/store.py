@@ -77,6 +77,7 @@ registrations = Table(
     Column("updated_at", BigInteger, nullable=False),
     Column("thumbprint", LargeBinary),
     Column("common_name", Text),
+    Column("group_made", Text),
 )
 Index("dps_registrations_group", registrations.c.scope, registrations.c.group_id)
 
@@ -126,6 +127,16 @@ SIGNERS = statement(select(signers.c.group_id, signers.c.der).where(signers.c.sc
 
 PUT_AUTHORITY = upsert(authorities)
 ADD_AUTHORITY = insert(authorities)
+CAS_NAMED = statement(
+    select(signers.c.der)
+    .where(signers.c.scope == bindparam("scope"), signers.c.subject_digest == bindparam("subject_digest"))
+    .union(
+        select(authorities.c.der).where(
+            authorities.c.scope == bindparam("scope"), authorities.c.subject_digest == bindparam("subject_digest")
+        )
+    )
+    .limit(100)
+)
 GET_AUTHORITY = statement(
     select(authorities).where(authorities.c.scope == bindparam("scope"), authorities.c.name == bindparam("name"))
 )
@@ -183,7 +194,7 @@ LIST_GROUP_REGISTRATIONS = statement(
 
 
 # The same few CAs are behind every registration; reading them each time would cost more than the look-up.
-_parse = lru_cache(maxsize=4096)(parse_der)
+parse = lru_cache(maxsize=4096)(parse_der)
 
 
 def subject_digest(name: x509.Name) -> str:
@@ -214,14 +225,14 @@ def instance_row(instance: Instance) -> dict[str, Any]:
 
 def signer_of(row: Row) -> Signer:
     """Return the signer of a row."""
-    return Signer(row["group_id"], _parse(row["der"]))
+    return Signer(row["group_id"], parse(row["der"]))
 
 
 def authority_of(row: Row) -> Authority:
     """Return the CA certificate of a row."""
     return Authority(
         row["name"],
-        _parse(row["der"]),
+        parse(row["der"]),
         bool(row["verified"]),
         row["verification_code"],
         row["etag"],
@@ -260,6 +271,7 @@ def registration_of(row: Row) -> Registration:
         from_micros(row["updated_at"]),
         None if row["thumbprint"] is None else Thumbprint(row["thumbprint"]),
         row["common_name"],
+        row["group_made"],
     )
 
 
@@ -278,4 +290,5 @@ def registration_row(scope: IdScope, registration: Registration) -> dict[str, An
         "updated_at": to_micros(registration.updated_at),
         "thumbprint": registration.thumbprint,
         "common_name": registration.common_name,
+        "group_made": registration.group_made,
     }

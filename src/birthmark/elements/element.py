@@ -108,7 +108,7 @@ class Element:
         if of_key:
             return of_key[0][1]
         raise ElementCertificateMissingError(
-            "The key has no certificate.", token=self.info.label, key=f"'{key.label or key.key_id.hex()}'"
+            "The key has no certificate.", token=self.info.label, key=key.label or f"id:{key.key_id.hex()}"
         )
 
     def chain(self, selector: str | None = None) -> tuple[Certificate, ...]:
@@ -164,7 +164,9 @@ class Element:
             spki = key.public_key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
             if spki != certificate.spki_der:
                 raise ElementCertificateMismatchError(
-                    "The certificate is of another key.", subject=certificate.subject_text, key=f"'{key.label}'"
+                    "The certificate is of another key.",
+                    subject=certificate.subject_text,
+                    key=key.label or f"id:{key.key_id.hex()}",
                 )
             label, key_id = certificate_label(key), key.key_id
         template: dict[Attribute, Any] = decode_x509_certificate(certificate.der)
@@ -210,7 +212,11 @@ class Element:
         with contextlib.suppress(BirthmarkError):
             remembered = self._recall()
             counter = 0 if remembered is None else remembered[0]
-        self.write_data(label, encode_assignment(assignment, counter + 1, self.profile.memory_bytes, label))
+        try:
+            raw = encode_assignment(assignment, counter + 1, self.profile.memory_bytes, label)
+        except ElementDataTooLargeError as problem:
+            raise ElementNoMemoryError("The assignment does not fit.", profile=self.profile.name) from problem
+        self.write_data(label, raw)
 
     def _recall(self) -> tuple[int, Assignment] | None:
         copies = [found for raw in self._data(self._memory_label()) if (found := decode_assignment(raw)) is not None]

@@ -2,13 +2,19 @@
 
 from birthmark.errors import ConflictError, InvalidRequestError, NotFoundError, PolicyError, UnavailableError
 
+_ISSUE = (
+    '`birthmark element csr {key} --cn "$(hostname)" --out device.csr{options} && '
+    "birthmark ca sign device.csr --dir ca --out device.pem && "
+    "birthmark element write device.pem --key {key}{options}`."
+)
+
 
 class ElementCertificateMissingError(NotFoundError):
     """No certificate belongs to this key."""
 
     code = "elements.certificate_missing"
-    cause = "Token {token} holds no certificate for key {key}."
-    fix = "Issue one (`birthmark element csr`, `birthmark ca sign`) and write it back: `birthmark element write`."
+    cause = "Token {token} holds no certificate for key '{key}'."
+    fix = "Have one issued, here by your own CA in the directory ca, and write it back: " + _ISSUE
 
 
 class ElementDataMissingError(NotFoundError):
@@ -24,7 +30,10 @@ class ElementDataTooLargeError(InvalidRequestError):
 
     code = "elements.data_too_large"
     cause = "{size} bytes do not fit into '{label}', which takes {limit}."
-    fix = "Store less, or use a profile with a larger object."
+    fix = (
+        "Keep it in a file, and in the chip only its digest: "
+        "`sha256sum {file} | birthmark element write /dev/stdin --object {label}{options}`."
+    )
 
 
 class ElementMemoryInvalidError(InvalidRequestError):
@@ -32,15 +41,18 @@ class ElementMemoryInvalidError(InvalidRequestError):
 
     code = "elements.memory_invalid"
     cause = "The data in the chip's memory is not an assignment of ours: {detail}."
-    fix = "Another program may own this object; register again to overwrite it."
+    fix = (
+        "Unless another program needs what it wrote there, register again to overwrite it: "
+        "`birthmark device register --element --remember{options}`."
+    )
 
 
 class ElementNoMemoryError(PolicyError):
-    """This profile has no object to remember things in."""
+    """This profile has no object to remember things in, or too small a one."""
 
     code = "elements.no_memory"
-    cause = "A chip of profile '{profile}' has no data object to remember its assignment in."
-    fix = "Keep the assignment in a file instead."
+    cause = "A chip of profile '{profile}' has no data object that its assignment fits into."
+    fix = "Let the device ask DPS at each start: `{without}`."
 
 
 class ElementNotReferableError(PolicyError):
@@ -63,8 +75,8 @@ class ElementCertificateMismatchError(PolicyError):
     """The certificate belongs to another key."""
 
     code = "elements.certificate_mismatch"
-    cause = "The certificate of '{subject}' does not carry the public key of {key}."
-    fix = "Write the certificate that was issued for this chip's own request."
+    cause = "The certificate of '{subject}' does not carry the public key of '{key}'."
+    fix = "Write the certificate that was issued for this chip's own request, as here by your own CA: " + _ISSUE
 
 
 class ElementProofInvalidError(PolicyError):
@@ -72,7 +84,7 @@ class ElementProofInvalidError(PolicyError):
 
     code = "elements.proof_invalid"
     cause = "The proof does not hold: {detail}."
-    fix = "Ask the element for a new proof of this nonce: `birthmark element prove --nonce NONCE`."
+    fix = "Ask the chip for a new proof of this nonce: `birthmark element prove --nonce {nonce} > {path}`."
 
 
 class SelectorInvalidError(InvalidRequestError):
@@ -87,8 +99,8 @@ class ElementExistsError(ConflictError):
     """The directory already holds a software element."""
 
     code = "elements.software_exists"
-    cause = "{directory} already holds a software element."
-    fix = "Use it as it is, or choose another directory."
+    cause = "{directory} holds what is left of a software element: making it was cut off."
+    fix = "Move it away: `mv {directory} {directory}.old`. Then make it anew."
 
 
 class EngineMissingError(UnavailableError):
@@ -97,6 +109,7 @@ class EngineMissingError(UnavailableError):
     code = "elements.engine_missing"
     cause = "OpenSSL's PKCS#11 engine is not installed; looked in {looked_in}."
     fix = "Install it: apt-get install libengine-pkcs11-openssl."
+    for_a_person = "a system package has to be installed"
 
 
 class ProgramMissingError(NotFoundError):
@@ -104,12 +117,12 @@ class ProgramMissingError(NotFoundError):
 
     code = "elements.program_missing"
     cause = "There is no program '{program}'."
-    fix = "Check the name after `--`; it is looked up on PATH."
+    fix = "Check the name after --, which is looked up on PATH. A Python file is run by its interpreter: `{command}`."
 
 
 class ProgramUnsupportedError(PolicyError):
     """The program cannot be given the chip's key this way."""
 
     code = "elements.program_unsupported"
-    cause = "{program} cannot use the chip's key: {detail}."
-    fix = "{advice}"
+    cause = "{program} cannot use the chip's key like this: {detail}."
+    fix = "{advice}: `{command}`."

@@ -5,9 +5,10 @@ which maps reference keys and `pkcs11:` files to the token. The PIN goes by the 
 """
 
 import os
+import shlex
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from birthmark.elements.element import Element
@@ -23,12 +24,13 @@ _ENGINES = (
     "usr/lib/engines-3/pkcs11.so",
 )
 # Programs people try first that are not Python: each has its own way to a token key.
-_DEAF: Mapping[str, str] = {
-    "curl": "Use curl's own way: --engine pkcs11 --key-type ENG --key 'pkcs11:…'.",
-    "openssl": "Use -engine pkcs11 -keyform engine -key 'pkcs11:…'.",
-    "mosquitto_pub": "Use --tls-engine pkcs11 --tls-keyform engine --key 'pkcs11:…'.",
-    "mosquitto_sub": "Use --tls-engine pkcs11 --tls-keyform engine --key 'pkcs11:…'.",
-    "node": "Node has its own OpenSSL built in; use the Python SDK.",
+_MOSQUITTO = ("--tls-engine", "pkcs11", "--tls-keyform", "engine", "--key")
+_OWN_WAY: Mapping[str, tuple[str, ...]] = {
+    "curl": ("--engine", "pkcs11", "--key-type", "ENG", "--key"),
+    "openssl": ("-engine", "pkcs11", "-keyform", "engine", "-key"),
+    "mosquitto_pub": _MOSQUITTO,
+    "mosquitto_sub": _MOSQUITTO,
+    "node": (),
 }
 _ISOLATED = frozenset("IES")
 
@@ -60,7 +62,7 @@ def plan(
     command: Sequence[str], element: Element, *, pin: Pin | None, environment: Mapping[str, str], explain: bool = False
 ) -> Plan:
     """Return what to run. The open element proves that token and PIN work, and tells the labels of its keys."""
-    program = _program(command, environment)
+    program = _program(command, element, pin, environment)
     labels = [item.label for item in element.objects() if item.kind == "private key"]
     known = [f"{object_id:08X}={label}" for label in labels if (object_id := object_id_of(label)) is not None]
     settings = {
@@ -82,25 +84,49 @@ def run(planned: Plan, environment: Mapping[str, str]) -> None:
     os.execve(planned.program, [planned.program, *planned.arguments], {**environment, **planned.environment})  # noqa: S606 (that is the job)
 
 
-def _program(command: Sequence[str], environment: Mapping[str, str]) -> str:
+def _program(command: Sequence[str], element: Element, pin: Pin | None, environment: Mapping[str, str]) -> str:
     if not command:
-        raise ProgramMissingError("No program is named.", program="")
+        raise ProgramMissingError("No program is named.", program="", command="birthmark element exec -- python3")
     found = shutil.which(command[0], path=environment.get("PATH"))
     if found is None:
-        raise ProgramMissingError("There is no such program.", program=command[0])
+        by_python = shlex.join(["birthmark", "element", "exec", "--", "python3", *command])
+        raise ProgramMissingError("There is no such program.", program=command[0], command=by_python)
     name = Path(found).name
-    if name in _DEAF:
-        raise ProgramUnsupportedError(
-            "The program is not Python.", program=name, detail="it is not a Python program", advice=_DEAF[name]
-        )
+    if name in _OWN_WAY:
+        raise _not_python(command, name, element, pin)
     if name.startswith("python") and (flag := _isolating_flag(command[1:])):
         raise ProgramUnsupportedError(
             "Python was told to ignore PYTHONPATH.",
             program=name,
             detail=f"the option {flag} makes Python ignore what is set for it",
-            advice=f"Leave out {flag}.",
+            advice=f"Leave out {flag}",
+            command=shlex.join(["birthmark", "element", "exec", "--", *_left_out(command, flag)]),
         )
     return found
+
+
+def _not_python(command: Sequence[str], name: str, element: Element, pin: Pin | None) -> ProgramUnsupportedError:
+    """Tell how this program takes a chip's key by itself, for Node that it does not."""
+    if options := _OWN_WAY[name]:
+        path = None if pin is None else pin.path
+        uri = str(replace(element.key().uri, pin_source=None if path is None else Path("/dev/stdin")))
+        advice = "Let it take the key in its own way"
+        module = shlex.quote(str(element.token.module.absolute()))
+        own_way = f"PKCS11_MODULE_PATH={module} {shlex.join([*command, *options, uri])}"
+        if path is not None:  # OpenSSL's engine takes a line's end for a part of the PIN
+            own_way = f"tr -d '\\n' < {shlex.quote(str(path))} | {own_way}"
+    else:
+        advice = "It brings its own OpenSSL. Use the vendor's Python SDK, or Birthmark's own client"
+        own_way = "birthmark device send hello --element"
+    detail = "it is not a Python program"
+    return ProgramUnsupportedError(
+        "The program is not Python.", program=name, detail=detail, advice=advice, command=own_way
+    )
+
+
+def _left_out(command: Sequence[str], flag: str) -> list[str]:
+    place = list(command).index(flag, 1)
+    return [*command[:place], *command[place + 1 :]]
 
 
 def _isolating_flag(arguments: Sequence[str]) -> str | None:

@@ -4,18 +4,23 @@ The transport is a port: whoever holds the device's key connects, with a client 
 believed only as far as they check: the certificate must carry the key that was asked for.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
+from urllib.parse import urlsplit
 
 from birthmark.errors import ForbiddenError, InvalidRequestError, UnauthenticatedError, UnavailableError
 from birthmark.est import wire
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.chains import walk_up
+from birthmark.pki.cms import CmsInvalidError
 from birthmark.pki.csr import parse_csr
 from birthmark.pki.names import shown
 
 _OK, _ACCEPTED, _UNAUTHORIZED, _FORBIDDEN, _TOO_MANY, _SERVER_ERROR = 200, 202, 401, 403, 429, 500
+_RETRY_S = 30
+_REFERENCE = re.compile(r"Reference: ([0-9A-Za-z][0-9A-Za-z-]{0,99})")
 _NO_CONTENT, _NOT_FOUND = 204, 404
 _MAX_SHOWN = 300
 _MAX_RETRY_AFTER_S = 24 * 3600
@@ -26,7 +31,7 @@ class EstServerAnswerError(InvalidRequestError):
 
     code = "est.server_answer"
     cause = "{url} answered {status}: {text}"
-    fix = "Check the URL, it ends with /.well-known/est. On a Birthmark server, `birthmark why REFERENCE` says more."
+    fix = "An EST server's URL is like `{wanted}`. A Birthmark server tells more, on its machine: `{command}`"
 
 
 class EstServerUnauthenticatedError(UnauthenticatedError):
@@ -34,9 +39,7 @@ class EstServerUnauthenticatedError(UnauthenticatedError):
 
     code = "est.server_unauthenticated"
     cause = "{url} does not accept the credentials: {text}"
-    fix = (
-        "Check username and password, or the bootstrap certificate. `birthmark why REFERENCE` on the server says more."
-    )
+    fix = "Check username and password, or the bootstrap certificate. A Birthmark server tells more: `{command}`"
 
 
 class EstServerForbiddenError(ForbiddenError):
@@ -44,7 +47,7 @@ class EstServerForbiddenError(ForbiddenError):
 
     code = "est.server_forbidden"
     cause = "{url} refuses: {text}"
-    fix = "`birthmark why REFERENCE` on the server says more."
+    fix = "The server tells why; a Birthmark server, on its machine: `{command}`"
 
 
 class EstServerBusyError(UnavailableError):
@@ -52,10 +55,10 @@ class EstServerBusyError(UnavailableError):
 
     code = "est.server_busy"
     cause = "{url} answered {status}: {text}"
-    fix = "Nothing: the agent comes back after {retry_after_s} s."
+    fix = "Wait {wait_s} s and try again; `birthmark agent run` does by itself."
 
     def __init__(self, message: str, /, *, retry_after_s: int | None, **facts: object) -> None:
-        super().__init__(message, retry_after_s=retry_after_s, **facts)
+        super().__init__(message, wait_s=retry_after_s or _RETRY_S, **facts)
         self.retry_after_s = retry_after_s
 
 
@@ -65,6 +68,7 @@ class EstWrongCertificateError(InvalidRequestError):
     code = "est.wrong_certificate"
     cause = "{url} answered with a certificate for another key."
     fix = "The server's fault: check what it logged for this request."
+    for_a_person = "another server's fault"
 
 
 class HttpAnswer(Protocol):
@@ -112,7 +116,7 @@ class EstClient:
     async def cacerts(self) -> tuple[Certificate, ...]:
         """Return the CAs, in no meaningful order."""
         answer = await self._request("GET", "cacerts")
-        return wire.parse_certs_only(answer.body)
+        return self._certificates(answer)
 
     async def csr_attributes(self) -> tuple[wire.CsrAttribute, ...]:
         """Return what the server wants to see in requests; nothing when it has no wish."""
@@ -130,11 +134,23 @@ class EstClient:
     async def _certificate(self, operation: str, csr: bytes) -> Issued:
         wanted = parse_csr(csr).spki_der
         answer = await self._request("POST", operation, wire.render_csr(csr))
-        received = wire.parse_certs_only(answer.body)
+        received = self._certificates(answer)
         leaf = next((one for one in received if one.spki_der == wanted), None)
         if leaf is None:
             raise EstWrongCertificateError("The certificate is for another key.", url=self._url(operation))
         return _sorted(leaf, [*received, *await self.cacerts()])
+
+    def _certificates(self, answer: HttpAnswer) -> tuple[Certificate, ...]:
+        wanted = f"https://{urlsplit(self.url).hostname}:8085{wire.BASE_PATH}"
+        try:
+            return wire.parse_certs_only(answer.body)
+        except wire.EstBodyInvalidError as problem:
+            raise CmsInvalidError(
+                "The answer cannot be read.", detail=problem.facts.get("detail", "it is too large"), wanted=wanted
+            ) from problem
+        except CmsInvalidError as problem:
+            problem.name(wanted=wanted)
+            raise
 
     async def _request(self, method: str, operation: str, body: bytes = b"", *, also: Sequence[int] = ()) -> HttpAnswer:
         headers = {"Accept": "*/*"}
@@ -147,7 +163,9 @@ class EstClient:
         if answer.status == _OK or answer.status in also:
             return answer
         text = shown(" ".join(answer.body[:_MAX_SHOWN].decode("utf-8", "replace").split()))
-        facts = {"url": url, "status": answer.status, "text": text}
+        reference = _REFERENCE.search(text)
+        why = "birthmark why" if reference is None else f"birthmark why {reference[1]}"
+        facts = {"url": url, "status": answer.status, "text": text, "command": why, "wanted": _wanted(url)}
         if answer.status == _UNAUTHORIZED:
             raise EstServerUnauthenticatedError("The EST server does not accept the credentials.", **facts)
         if answer.status == _FORBIDDEN:
@@ -166,6 +184,12 @@ def _sorted(leaf: Certificate, bag: Sequence[Certificate]) -> Issued:
     above = walk_up(leaf, bag)
     anchors = {one.thumbprint: one for one in bag if one.is_ca and one.is_self_signed}
     return Issued(leaf, tuple(one for one in above if one.thumbprint not in anchors), tuple(anchors.values()))
+
+
+def _wanted(url: str) -> str:
+    """Return where an EST server's operations are, on the host of `url`."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}{wire.BASE_PATH}"
 
 
 def _retry_after_s(header: str | None) -> int | None:

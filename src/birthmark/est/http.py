@@ -63,6 +63,7 @@ def _refusing(handler: Handler, ledger: Ledger) -> Handler:
         try:
             return await handler(request)
         except BirthmarkError as error:
+            error.name(operation=request.url.path.rpartition("/")[2])
             caller = _caller(request)
             reference = ledger.record(error, address=caller.address, shown=caller.peer.leaf)
             return _refusal(error, reference)

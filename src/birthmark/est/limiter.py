@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from dataclasses import dataclass, field
+from math import ceil
 
 from birthmark.errors import ThrottledError
 
@@ -11,7 +12,7 @@ class EstThrottledError(ThrottledError):
 
     code = "est.throttled"
     cause = "{who} asked more than {burst} times in a row, faster than one in {every_s} s."
-    fix = "Wait as long as Retry-After says. A device that asks so often probably cannot store its certificate."
+    fix = "Wait {wait_s} s, as Retry-After says. A device that asks so often probably cannot store its certificate."
 
 
 @dataclass(slots=True)
@@ -27,9 +28,9 @@ class Limiter:
         """Raise `EstThrottledError` when `who` has nothing left; take nothing. `now` is monotonic seconds."""
         left = self._left(who, now)
         if left < 1:
-            wait = max(1, round((1 - left) * self.every_s))
+            wait = max(1, ceil((1 - left) * self.every_s))
             raise EstThrottledError(
-                "Too many requests.", retry_after_s=wait, who=who, burst=self.burst, every_s=self.every_s
+                "Too many requests.", retry_after_s=wait, wait_s=wait, who=who, burst=self.burst, every_s=self.every_s
             )
 
     def take(self, who: str, now: float) -> None:

@@ -15,6 +15,7 @@ from birthmark.est.model import Caller, EstSettings
 from birthmark.est.rules.identity import identify
 from birthmark.est.rules.possession import check_channel_binding
 from birthmark.est.rules.reenrollment import check_same_identity
+from birthmark.net.share import share_of
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.chains import SignatureCache
 from birthmark.pki.csr import CertificateRequest
@@ -48,7 +49,7 @@ class LabelUnknownError(NotFoundError):
 
     code = "est.label_unknown"
     cause = "This server has no EST label '{label}'."
-    fix = "Use /.well-known/est/OPERATION without a label, or one that is configured."
+    fix = "Leave the label out of the URL's path: `/.well-known/est/{operation}`."
 
 
 @dataclass(slots=True)
@@ -61,7 +62,7 @@ class EstService:
     requests: Limiter = field(default_factory=lambda: Limiter(burst=20, every_s=1.0))
     """Per proof and device name: a first issue makes two requests, a renewal one."""
     failures: Limiter = field(default_factory=lambda: Limiter(burst=10, every_s=6.0))
-    """Wrong passwords per address."""
+    """Wrong passwords per address, of IPv6 per /64."""
     signatures: SignatureCache = field(default_factory=SignatureCache, repr=False)
     _turns: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary, init=False, repr=False)
 
@@ -135,7 +136,7 @@ class EstService:
 
     async def _by_password(self, caller: Caller, authorization: str) -> Principal:
         name, password = wire.parse_basic(authorization)
-        address = f"address {caller.address}"
+        address = f"address {share_of(caller.address)}"
         row = await self.ca.database.one(store.USER, name=name)
         user = None if row is None else store.user_of(row)
         stored = None if user is None else user.password_hash

@@ -35,6 +35,7 @@ MAX_ANSWER_BYTES = 512 * 1024
 _LINE = 64
 _ARMOR = re.compile(rb"-----(BEGIN|END) [A-Z0-9 ]{1,40}-----")
 _SEQUENCE = b"\x30"
+ENCODE_REQUEST = "`openssl req -in device.csr -outform DER | openssl base64 -out device.b64`"
 
 
 class EstBodyInvalidError(InvalidRequestError):
@@ -42,7 +43,7 @@ class EstBodyInvalidError(InvalidRequestError):
 
     code = "est.body_invalid"
     cause = "The body cannot be decoded: {detail}."
-    fix = "Send base64 of the DER request: `openssl req -in FILE -outform DER | base64`."
+    fix = f"Send base64 of the DER request: {ENCODE_REQUEST}."
 
 
 class EstBodyTooLargeError(EstBodyInvalidError):
@@ -50,7 +51,7 @@ class EstBodyTooLargeError(EstBodyInvalidError):
 
     code = "est.body_too_large"
     cause = "The body has more than {limit} bytes."
-    fix = "Send the certificate request alone."
+    fix = f"Send the certificate request alone, in base64 of DER: {ENCODE_REQUEST}."
 
 
 class EstMediaTypeError(InvalidRequestError):
@@ -66,7 +67,7 @@ class BasicInvalidError(UnauthenticatedError):
 
     code = "est.authorization_invalid"
     cause = "The Authorization header is not HTTP Basic, or not readable."
-    fix = "Send user and password by HTTP Basic (RFC 7617)."
+    fix = "Send user and password by HTTP Basic (RFC 7617); curl does with `--user`."
 
 
 def decode_body(body: bytes, limit: int = MAX_BODY_BYTES) -> bytes:

@@ -1,6 +1,7 @@
 """Enrollment at AWS IoT Core by boto3: a thing, its certificate registered without a CA, policy and thing attached."""
 
 import os
+import shlex
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -18,6 +19,11 @@ from birthmark.fleet.profiles import AwsProfile
 from birthmark.fleet.target import DeviceWish, Done, Record
 
 _SURVEY_AT_LEAST = 1000
+_HOW = (
+    ", such as a policy that lets a client connect under its thing's name: `aws iot create-policy --policy-name {} "
+    '--policy-document \'{{"Version":"2012-10-17","Statement":[{{"Effect":"Allow","Action":"iot:Connect",'
+    '"Resource":"arn:aws:iot:*:*:client/${{iot:Connection.Thing.ThingName}}"}}]}}\'`'
+)
 _REFUSED_KEYS = {"UnrecognizedClientException", "InvalidSignatureException", "MissingAuthenticationTokenException"}
 
 
@@ -72,7 +78,7 @@ class AwsTarget:
         certificate_id = wish.certificate.thumbprint.hex()
         is_new = self._known is not None and wish.device_id not in self._known
         present = None if is_new else self._principals(wish.device_id)
-        attached = any(arn.endswith(certificate_id) for arn in present or ())
+        attached = next((arn for arn in present or () if arn.endswith(certificate_id)), None)
         if attached and self._has_policy(wish, present or []):
             return Done.UNCHANGED
         if present and not attached and not update:
@@ -90,7 +96,10 @@ class AwsTarget:
             self._iot.create_thing(thingName=wish.device_id)
             if present is None:
                 undo.callback(self._iot.delete_thing, thingName=wish.device_id)
-            arn, is_ours = self._register(wish)
+            known = attached or (None if present is None else self._registered(certificate_id))
+            if known:  # to register it again would be refused, and `birthmark why` would tell of it
+                self._iot.update_certificate(certificateId=certificate_id, newStatus="ACTIVE")
+            arn, is_ours = (known, False) if known else self._register(wish)
             if is_ours:
                 undo.callback(self._iot.delete_certificate, certificateId=certificate_id)
                 inactive = {"certificateId": certificate_id, "newStatus": "INACTIVE"}
@@ -136,9 +145,17 @@ class AwsTarget:
         """Raise `ReferenceMissingError` before anything is made for a device whose policy is not there."""
         if name is None or name in self._policies:
             return
-        with self._translated():
+        with self._translated(how=_HOW.format(shlex.quote(name))):
             self._iot.get_policy(policyName=name)
         self._policies.add(name)
+
+    def _registered(self, certificate_id: str) -> str | None:
+        """Return the ARN of a certificate that is among the latest: to look there refuses nothing."""
+        pages = self._iot.get_paginator("list_certificates").paginate(
+            PaginationConfig={"PageSize": 250, "MaxItems": _SURVEY_AT_LEAST}
+        )
+        listed = (one for page in pages for one in page["certificates"])
+        return next((str(one["certificateArn"]) for one in listed if one["certificateId"] == certificate_id), None)
 
     def _register(self, wish: DeviceWish) -> tuple[str, bool]:
         """Return the certificate's ARN, and whether it was registered just now."""
@@ -166,8 +183,8 @@ class AwsTarget:
         return any(policy["policyName"] == wish.policy for policy in attached)
 
     @contextmanager
-    def _translated(self, name: str = "") -> Iterator[None]:
-        """Turn the SDK's errors into ours."""
+    def _translated(self, name: str = "", how: str = "") -> Iterator[None]:
+        """Turn the SDK's errors into ours; `how` says how to make what may be missing."""
         errors = self._errors
         facts = {"target": self.description}
         try:
@@ -176,7 +193,7 @@ class AwsTarget:
             code = error.response["Error"]["Code"]
             reason = error.response["Error"].get("Message", code)
             if code == "ResourceNotFoundException" and not name:
-                raise ReferenceMissingError("Something is missing there", reason=reason, **facts) from error
+                raise ReferenceMissingError("Something is missing there", reason=reason, how=how, **facts) from error
             if code == "ResourceNotFoundException":
                 raise NoSuchRecordError("Not on record", device=name, reason=reason, **facts) from error
             if code in _REFUSED_KEYS:

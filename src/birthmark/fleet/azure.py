@@ -1,6 +1,7 @@
 """Enrollment at Azure DPS by the vendor's service SDK: Azure's own or any endpoint with the same interface."""
 
 import os
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -24,6 +25,7 @@ from birthmark.pki.names import parse_registration_id
 
 _PAGE = 100
 _SURVEY_AT_LEAST = 1000
+_HOW = ", here the root of your own CA in the directory ca: `birthmark dps ca add {} ca/root.pem`"
 
 
 class AzureTarget:
@@ -121,7 +123,7 @@ class AzureTarget:
             made.capabilities = models.DeviceCapabilities.create(iot_edge=True)
         if present is not None:
             made.etag = present.etag
-        with self._translated():
+        with self._translated(how="" if ca_name is None else _HOW.format(shlex.quote(ca_name))):
             self._sdk.create_or_update(made)
         return Done.CREATED if present is None else Done.UPDATED
 
@@ -180,12 +182,12 @@ class AzureTarget:
             os.environ.pop(name, None)
 
     @contextmanager
-    def _translated(self, name: str = "") -> Iterator[None]:
-        """Turn the SDK's errors into ours."""
+    def _translated(self, name: str = "", how: str = "") -> Iterator[None]:
+        """Turn the SDK's errors into ours; `how` says how to make what may be missing."""
         try:
             yield
         except self._error as error:
-            raise self._refused(error, name) from error
+            raise self._refused(error, name, how) from error
         except OSError as error:  # requests' errors are OSErrors
             raise TargetUnreachableError("The target does not answer", target=self.description, reason=error) from error
         except Exception as error:
@@ -194,7 +196,7 @@ class AzureTarget:
                 raise TargetUnreachableError("No answer", target=self.description, reason=reason) from error
             raise
 
-    def _refused(self, error: Any, name: str) -> BirthmarkError:
+    def _refused(self, error: Any, name: str, how: str) -> BirthmarkError:
         response = getattr(getattr(error, "cause", None), "response", None)
         status = getattr(response, "status_code", 0)
         try:
@@ -203,7 +205,7 @@ class AzureTarget:
             reason = str(error)
         facts = {"target": self.description, "reason": reason}
         if status == 404 and not name:  # noqa: PLR2004 - HTTP statuses
-            return ReferenceMissingError("Something is missing there", **facts)
+            return ReferenceMissingError("Something is missing there", how=how, **facts)
         if status == 404:  # noqa: PLR2004 - HTTP statuses
             return NoSuchRecordError("Not on record", device=name, **facts)
         if status in {401, 403}:

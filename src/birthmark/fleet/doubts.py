@@ -1,9 +1,10 @@
 """What speaks against a record before it is made: certificates by which no device can ever register or connect."""
 
+from collections.abc import Callable
 from datetime import datetime
 
 from birthmark.pki.certificates import Certificate
-from birthmark.pki.checks import ChainError, check_client
+from birthmark.pki.checks import ChainError, check_client, check_conforming, check_conforming_issuer, check_strength
 
 
 def doubts_of(certificate: Certificate, now: datetime, *, needs_common_name: bool) -> list[str]:
@@ -11,12 +12,32 @@ def doubts_of(certificate: Certificate, now: datetime, *, needs_common_name: boo
     found = []
     if needs_common_name and not certificate.subject_cn:
         found.append("it has no common name, which would be the registration id")
+    found += _doubts_of_dates(certificate, now)
+    return found + _doubts_of_check(lambda: check_client(certificate, is_pinned=True))
+
+
+def doubts_of_ca(certificate: Certificate, now: datetime) -> list[str]:
+    """Return why every device below this CA will be refused, in words; an empty list when nothing is known."""
+
+    def check() -> None:
+        check_strength(certificate)
+        check_conforming(certificate)
+        check_conforming_issuer(certificate)
+
+    return _doubts_of_dates(certificate, now) + _doubts_of_check(check)
+
+
+def _doubts_of_dates(certificate: Certificate, now: datetime) -> list[str]:
     if certificate.not_after <= now:
-        found.append(f"it expired at {certificate.not_after:%Y-%m-%d %H:%M} UTC")
+        return [f"it expired at {certificate.not_after:%Y-%m-%d %H:%M} UTC"]
     if certificate.not_before > now:
-        found.append(f"it is not valid before {certificate.not_before:%Y-%m-%d %H:%M} UTC")
+        return [f"it is not valid before {certificate.not_before:%Y-%m-%d %H:%M} UTC"]
+    return []
+
+
+def _doubts_of_check(check: Callable[[], None]) -> list[str]:
     try:
-        check_client(certificate, is_pinned=True)
+        check()
     except ChainError as error:
-        found.append(error.explain_cause().rstrip("."))
-    return found
+        return [error.explain_cause().rstrip(".")]
+    return []

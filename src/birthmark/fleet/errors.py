@@ -26,6 +26,7 @@ class SdkMissingError(UnavailableError):
     code = "fleet.sdk_missing"
     cause = "The Python package {package} is not installed."
     fix = "Install Birthmark with its fleet extra: pip install 'birthmark[fleet]'."
+    for_a_person = "packages have to be installed from somewhere"
 
 
 class TargetUnreachableError(UnavailableError):
@@ -33,7 +34,7 @@ class TargetUnreachableError(UnavailableError):
 
     code = "fleet.target_unreachable"
     cause = "{target} does not answer: {reason}."
-    fix = "Check the network and the endpoint; for the local profile, that `birthmark serve` runs."
+    fix = 'Check the network and the endpoint. For a Birthmark server, when it runs: `eval "$(birthmark env)"`'
 
 
 class TargetRefusedError(InvalidRequestError):
@@ -41,7 +42,7 @@ class TargetRefusedError(InvalidRequestError):
 
     code = "fleet.target_refused"
     cause = "{target} refused: {reason}."
-    fix = "See the message; for a Birthmark server `birthmark why` has the reason."
+    fix = "For a Birthmark server, this has the reason and what to do: `birthmark why`. Else see the message."
 
 
 class CredentialsRefusedError(UnauthenticatedError):
@@ -76,4 +77,4 @@ class ReferenceMissingError(NotFoundError):
 
     code = "fleet.reference_missing"
     cause = "{target} does not have what the request names: {reason}."
-    fix = "Make it there first (the policy, the CA certificate), then run the command again."
+    fix = "Make it there first{how}. Then run the command again."

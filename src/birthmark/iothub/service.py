@@ -38,8 +38,8 @@ class UnknownHubError(NotFoundError):
     """No hub answers to that host name."""
 
     code = "iothub.unknown_hub"
-    cause = "There is no hub with the host name {host} on this server."
-    fix = "Make it: `birthmark hub create {host} --host {host}`. Those there are: `birthmark hub show`"
+    cause = "There is no hub with the name or the host name {host} on this server."
+    fix = "Those there are: `birthmark hub show`. To make it: `birthmark hub create {host} --host {host}`"
 
 
 class HubExistsError(ConflictError):
@@ -56,7 +56,7 @@ class UnknownDeviceError(NotFoundError):
     code = "iothub.unknown_device"
     cause = "Hub {hub} has no device {device_id}. Letter case counts."
     fix = (
-        "Let the device register at DPS first, or make it here: "
+        "Those there are: `birthmark hub devices --hub {hub}`. Let the device register at DPS first, or make it here: "
         '`birthmark hub device create {device_id} --hub {hub} --cert "$X509_CERT_FILE"`'
     )
 

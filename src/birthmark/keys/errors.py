@@ -29,7 +29,10 @@ class KeyFileInvalidError(InvalidRequestError):
 
     code = "keys.file_invalid"
     cause = "{path} is not a private key in PEM form: {detail}."
-    fix = "Give a PEM private key (EC P-256 or P-384, or RSA) or a `pkcs11:` URI."
+    fix = (
+        "Give a PEM private key (EC P-256, P-384 or P-521, or RSA). This makes one of a key in another form, such as "
+        "DER: `openssl pkey -in {path} -out {path}.pem`."
+    )
 
 
 class KeyFileIsCertificateError(KeyFileInvalidError):
@@ -53,7 +56,10 @@ class PassphraseWrongError(UnauthenticatedError):
 
     code = "keys.passphrase_wrong"
     cause = "{path} is encrypted, and the passphrase is missing or wrong."
-    fix = "Give the passphrase in a 0600 file, or in PASS_PHRASE for the Azure SDK's examples."
+    fix = (
+        "The device commands take it from the environment, without showing it: "
+        "`read -rs PASS_PHRASE; export PASS_PHRASE`. The agent takes only a key that has none."
+    )
 
 
 class ReferenceKeyError(PolicyError):
@@ -91,6 +97,7 @@ class SoftHsmMissingError(ModuleMissingError):
     code = "keys.softhsm_missing"
     cause = "SoftHSM's PKCS#11 library is not installed; looked in {looked_in}."
     fix = "Install it (apt-get install softhsm2), or name another library with --module or BIRTHMARK_PKCS11_MODULE."
+    for_a_person = "a system package has to be installed"
 
 
 class ModuleBrokenError(UnavailableError):
@@ -98,7 +105,10 @@ class ModuleBrokenError(UnavailableError):
 
     code = "keys.module_broken"
     cause = "The PKCS#11 library {path} does not start: {detail}."
-    fix = "Check that it is for this machine's architecture and that its own settings point at the chip."
+    fix = (
+        "Check that it is for this machine's architecture and that its own settings point at the chip. A software chip "
+        'instead: `eval "$(birthmark element simulate chip)"`.'
+    )
 
 
 class TokenNotFoundError(NotFoundError):
@@ -126,6 +136,7 @@ class TokenFailedError(UnavailableError):
     code = "keys.token_failed"
     cause = "The token refused or failed: {detail}."
     fix = "Check the chip's connection and that no other process holds it; then try again."
+    for_a_person = "a chip has to be looked at"
 
 
 class PinMissingError(UnauthenticatedError):
@@ -146,6 +157,7 @@ class PinWrongError(UnauthenticatedError):
     code = "keys.pin_wrong"
     cause = "The PIN does not open token {token}."
     fix = "Check the PIN file. Hardware tokens lock after a few wrong tries: do not keep guessing."
+    for_a_person = "only its owner knows the PIN"
 
 
 class PinLockedError(ForbiddenError):
@@ -154,6 +166,7 @@ class PinLockedError(ForbiddenError):
     code = "keys.pin_locked"
     cause = "Token {token} is locked after too many wrong PINs, or its PIN was never set."
     fix = "Unlock it with its security officer's PIN, by the vendor's tool."
+    for_a_person = "the vendor's tool and the security officer's PIN"
 
 
 class PinFileError(PolicyError):
@@ -193,7 +206,7 @@ class KeyUnsupportedError(InvalidRequestError):
 
     code = "keys.key_unsupported"
     cause = "{where} is a key of another kind than EC (P-256, P-384, P-521) or RSA, or cannot sign with {scheme}."
-    fix = "Use an EC or RSA key."
+    fix = "Use an EC or RSA key. Your own CA makes one with its certificate: `birthmark ca issue device-1 --dir ca`."
 
 
 class PublicKeyMissingError(NotFoundError):
@@ -202,6 +215,7 @@ class PublicKeyMissingError(NotFoundError):
     code = "keys.public_key_missing"
     cause = "The token does not tell the public key of {where}: no public object, and no certificate beside it."
     fix = "On an ATECC608 set the slot's PubInfo bit, or write the certificate beside the key."
+    for_a_person = "the chip has to be configured"
 
 
 class UriInvalidError(InvalidRequestError):
@@ -209,7 +223,10 @@ class UriInvalidError(InvalidRequestError):
 
     code = "keys.uri_invalid"
     cause = "'{shown}' is not a PKCS#11 URI: {detail}."
-    fix = "Write it like pkcs11:token=SSS_PKCS11;object=sss:F0000100;type=private?pin-source=file:/run/pin"
+    fix = (
+        "Write it like `pkcs11:token=SSS_PKCS11;object=sss:F0000100;type=private`; "
+        "`birthmark element refkey --uri` prints the one of your chip's key."
+    )
 
 
 class PinInUriError(UriInvalidError):
@@ -217,4 +234,7 @@ class PinInUriError(UriInvalidError):
 
     code = "keys.pin_in_uri"
     cause = "The PKCS#11 URI carries the PIN itself (pin-value); URIs end up in logs and process lists."
-    fix = "Use pin-source=file:/path/of/a/0600/file, and change the PIN that was shown."
+    fix = (
+        "Leave it out, `{uri}`, and give it in a file: `(umask 077; cat > pin)`, then type the PIN, Enter and Ctrl-D, "
+        'then `export BIRTHMARK_PIN_FILE="$PWD/pin"`. Change a PIN that others may have seen.'
+    )

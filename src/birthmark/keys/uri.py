@@ -89,7 +89,9 @@ def parse_pkcs11_uri(text: str) -> Pkcs11Uri:
     path = _attributes(path_text, ";", text)
     query = _attributes(query_text, "&", text)
     if "pin-value" in query:
-        raise PinInUriError("The PKCS#11 URI carries a PIN.", shown=SCHEME + "…")
+        kept = "&".join(piece for piece in query_text.split("&") if not piece.startswith("pin-value="))
+        uri = f"{SCHEME}{path_text}?{kept}".removesuffix("?")
+        raise PinInUriError("The PKCS#11 URI carries a PIN.", shown=SCHEME + "…", uri=uri)
     for name in path:
         if name not in _PATH_NAMES and not name.startswith("x-"):
             raise _invalid(text, f"there is no attribute '{name}'")

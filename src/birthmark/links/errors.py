@@ -2,6 +2,13 @@
 
 from birthmark.errors import InvalidRequestError, UnauthenticatedError, UnavailableError
 
+CLOSED_HERE = "it was closed here"
+TRY_AGAIN = "Try again; `birthmark agent run` does by itself."
+CHECK_HOST = (
+    "that the host is a hub or provisioning service, not another broker. For a Birthmark server: "
+    '`eval "$(birthmark env)"` sets it.'
+)
+
 
 class LinkUnreachableError(UnavailableError):
     """Nothing answers there."""
@@ -31,7 +38,7 @@ class LinkTimeoutError(LinkUnreachableError):
 
     code = "links.timeout"
     cause = "{host} port {port} did not answer within {seconds} s."
-    fix = "Check the network between here and there; it is tried again."
+    fix = f"Check the network between here and there. {TRY_AGAIN}"
 
 
 class LinkLostError(UnavailableError):
@@ -39,15 +46,7 @@ class LinkLostError(UnavailableError):
 
     code = "links.lost"
     cause = "The connection to {host} ended: {reason}."
-    fix = "It is tried again. When it ends at once each time, `birthmark why` on the server says why."
-
-
-class LinkClosedError(LinkLostError):
-    """We closed it ourselves."""
-
-    code = "links.closed"
-    cause = "The connection to {host} was closed here."
-    fix = "Nothing: this was asked for."
+    fix = f"{TRY_AGAIN} When it ends at once each time, `birthmark why` on the server says why."
 
 
 class LinkAnswerError(UnavailableError):
@@ -55,15 +54,10 @@ class LinkAnswerError(UnavailableError):
 
     code = "links.answer_invalid"
     cause = "{host} port {port} answered something that cannot be used: {reason}."
-    fix = "Check the port: it may be another service's, or a proxy stands in between."
-
-
-class UrlInvalidError(InvalidRequestError):
-    """Not an https URL."""
-
-    code = "links.url_invalid"
-    cause = "'{url}' is not a URL like https://host:port/path."
-    fix = "Write it with https:// in front; passwords do not belong into it."
+    fix = (
+        "Check the port: it may be another service's, or a proxy stands in between. A Birthmark server takes HTTPS at "
+        "`{host}:8443`."
+    )
 
 
 class ServerUntrustedError(UnauthenticatedError):
@@ -73,7 +67,8 @@ class ServerUntrustedError(UnauthenticatedError):
     cause = "The certificate of {host} port {port} is not trusted: {reason}."
     fix = (
         'For a Birthmark server: `eval "$(birthmark env)"` sets SSL_CERT_FILE. For another, name its CA with '
-        "--ca-file or SSL_CERT_FILE, in an agent's configuration with trusted_certs."
+        "--ca-file or SSL_CERT_FILE. An agent's configuration names it: `trust_bundle_cert` for DPS and hub, "
+        "`trusted_certs` of `[cert_issuance.est]` for the EST server."
     )
 
 
@@ -93,7 +88,7 @@ class ClientCertificateRefusedError(UnauthenticatedError):
 
     code = "links.client_certificate_refused"
     cause = "{host} port {port} refused this device's certificate in the TLS handshake ({reason})."
-    fix = "Check that certificate and key belong together and that the server knows the CA."
+    fix = f"Check that this is the certificate the server wants, that it knows its CA, and {CHECK_HOST}"
 
 
 class TlsFailedError(UnavailableError):
@@ -112,7 +107,10 @@ class CertificateKeyMismatchError(InvalidRequestError):
 
     code = "links.certificate_key_mismatch"
     cause = "The certificate of '{subject}' does not carry the public half of the key in {where}."
-    fix = "Use the certificate that was issued for this key."
+    fix = (
+        "Use the certificate that was issued for this key. The files of the environment: "
+        '`birthmark device register --cert "$X509_CERT_FILE" --key "$X509_KEY_FILE"`.'
+    )
 
 
 class MqttRefusedError(UnauthenticatedError):
@@ -128,7 +126,7 @@ class MqttUnavailableError(UnavailableError):
 
     code = "links.mqtt_unavailable"
     cause = "{host} cannot serve {client_id} now (CONNACK 3)."
-    fix = "Nothing: it is tried again."
+    fix = f"Nothing is wrong here. {TRY_AGAIN}"
 
 
 class MqttRejectedError(InvalidRequestError):
@@ -136,7 +134,7 @@ class MqttRejectedError(InvalidRequestError):
 
     code = "links.mqtt_rejected"
     cause = "{host} takes neither this client id nor this version of MQTT (CONNACK {return_code})."
-    fix = "Check the device id's characters, and that the host is a hub or provisioning service."
+    fix = f"Check the device id's characters, and {CHECK_HOST}"
 
 
 class SubscriptionRefusedError(UnauthenticatedError):
@@ -144,7 +142,7 @@ class SubscriptionRefusedError(UnauthenticatedError):
 
     code = "links.subscription_refused"
     cause = "{host} refused the subscription to {topic}."
-    fix = "Check that the topic is one of this device's own."
+    fix = f"Check that the topic is one of this device's own, and {CHECK_HOST}"
 
 
 def connack_error(

@@ -11,7 +11,7 @@ from birthmark.keys.file_key import FileKey
 from birthmark.keys.handles import KeyHandle
 from birthmark.keys.pin import Pin
 from birthmark.keys.token_key import TokenKey
-from birthmark.links.errors import CertificateKeyMismatchError
+from birthmark.links.errors import CertificateKeyMismatchError, ServerUntrustedError
 from birthmark.pki.certificates import Certificate, parse_bundle
 
 
@@ -69,6 +69,16 @@ class Trust:
     def of(cls, files: Iterable[Path]) -> "Trust":
         """Trust exactly these files' certificates. Raise `OSError` or `CertificateInvalidError`."""
         return cls("".join(one.pem() for path in files for one in parse_bundle(path.read_bytes())))
+
+    @property
+    def roots(self) -> str | None:
+        """The CAs as PEM; None for the system's. Raise `ServerUntrustedError` when there are none at all.
+
+        Libraries take an empty text for no text, and would believe everybody whom the system believes.
+        """
+        if self.pem is not None and "-----BEGIN " not in self.pem:
+            raise ServerUntrustedError("No CA is trusted.", host="any server", port="any", reason="no CA was given")
+        return self.pem
 
     def plus(self, files: Iterable[Path]) -> "Trust":
         """Trust these files' CAs too. Raise `OSError` or `CertificateInvalidError`."""

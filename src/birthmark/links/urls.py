@@ -1,13 +1,16 @@
 """Where an https URL points."""
 
+import re
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from birthmark.links.errors import UrlInvalidError
-
-MAX_URL_CHARS = 2048
 MAX_ANSWER_BYTES = 1024 * 1024
 TIMEOUT_S = 30.0
+_PLAIN = re.compile(r"[A-Za-z0-9\[][A-Za-z0-9._:\[\]/-]*")
+
+
+class UrlInvalidError(ValueError):
+    """Not an https URL, or one with a password in it. Whoever takes a URL from a person says so in their own words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,14 +28,27 @@ class Target:
         return host if self.port == 443 else f"{host}:{self.port}"  # noqa: PLR2004 (the default port)
 
 
+def meant_url(text: str, path: str = "") -> str | None:
+    """Return the https URL that was meant by a host alone, or by another scheme; None when it cannot be told."""
+    rest = text.rpartition("://")[2].rstrip("/")
+    if _PLAIN.fullmatch(rest) is None:
+        return None
+    url = f"https://{rest}" if "/" in rest else f"https://{rest}{path}"
+    try:
+        parse_url(url)
+    except UrlInvalidError:
+        return None
+    return url
+
+
 def parse_url(url: str) -> Target:
     """Return where `url` points. Raise `UrlInvalidError`."""
     try:
         parts = urlsplit(url)
         port = parts.port
     except ValueError:
-        raise UrlInvalidError("Not a usable URL.", url=url[:200]) from None
+        raise UrlInvalidError("the URL cannot be read") from None
     is_plain = url.isascii() and url.isprintable() and " " not in url
-    if parts.scheme != "https" or not parts.hostname or parts.username or len(url) > MAX_URL_CHARS or not is_plain:
-        raise UrlInvalidError("Not a usable URL.", url=url[:200].partition("@")[2] or url[:200])
+    if parts.scheme != "https" or not parts.hostname or parts.username is not None or not is_plain:
+        raise UrlInvalidError("not an https URL")
     return Target(parts.hostname, port or 443, (parts.path or "/") + (f"?{parts.query}" if parts.query else ""))

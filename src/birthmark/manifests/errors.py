@@ -15,6 +15,7 @@ class MalformedEntryError(ManifestError):
     code = "manifest.malformed"
     cause = "Entry {place} is not a Trust&GO manifest entry: {detail}."
     fix = "Use the JSON file as the supplier delivered it."
+    for_a_person = "the supplier has to be asked"
 
 
 class UnknownSignerError(ManifestError):
@@ -23,6 +24,7 @@ class UnknownSignerError(ManifestError):
     code = "manifest.signer_unknown"
     cause = "Entry {place} names a signer certificate ({thumbprint}) that is not among the accepted ones."
     fix = "Give the supplier's signer certificate with --signer FILE if you trust it."
+    for_a_person = "whether to trust a supplier"
 
 
 class SignatureBrokenError(ManifestError):
@@ -31,6 +33,7 @@ class SignatureBrokenError(ManifestError):
     code = "manifest.signature_broken"
     cause = "The signature of entry {place} ({unique_id}) does not verify with the key of {signer}."
     fix = "The file was changed after it was signed: fetch it again from the supplier."
+    for_a_person = "the supplier has to be asked"
 
 
 class SignerNotValidError(ManifestError):
@@ -39,6 +42,7 @@ class SignerNotValidError(ManifestError):
     code = "manifest.signer_not_valid_then"
     cause = "Entry {place} was provisioned at {provisioned_at}; its signer {signer} was not valid then."
     fix = "Ask the supplier for a manifest by the signer of that time."
+    for_a_person = "the supplier has to be asked"
 
 
 class UniqueIdChangedError(ManifestError):
@@ -47,6 +51,7 @@ class UniqueIdChangedError(ManifestError):
     code = "manifest.unique_id_changed"
     cause = "The header of entry {place} says {header_id}, the signed payload {unique_id}: the header was changed."
     fix = "The header is not signed; trust only the payload, and fetch the file again from the supplier."
+    for_a_person = "the supplier has to be asked"
 
 
 class DuplicateEntryError(ManifestError):
@@ -55,6 +60,7 @@ class DuplicateEntryError(ManifestError):
     code = "manifest.duplicate"
     cause = "Entry {place} repeats the chip {unique_id}."
     fix = "Remove one of them; if they differ, ask the supplier."
+    for_a_person = "the supplier has to be asked"
 
 
 class NameMismatchError(ManifestError):
@@ -63,6 +69,7 @@ class NameMismatchError(ManifestError):
     code = "manifest.name_mismatch"
     cause = "The certificate of entry {place} is for {common_name}; the entry is for {unique_id}."
     fix = "Ask the supplier: entry and certificate were mixed up."
+    for_a_person = "the supplier has to be asked"
 
 
 class KeyMismatchError(ManifestError):
@@ -71,6 +78,7 @@ class KeyMismatchError(ManifestError):
     code = "manifest.key_mismatch"
     cause = "The key in the certificate of entry {place} ({unique_id}) is not the key the entry lists for slot 0."
     fix = "Ask the supplier: entry and certificate were mixed up."
+    for_a_person = "the supplier has to be asked"
 
 
 class NotCheckedError(ManifestError):
@@ -81,7 +89,10 @@ class NotCheckedError(ManifestError):
         "Of entry {place} ({unique_id}) signature, signer and header are in order; key, certificate and chain were not "
         "checked: {detail}."
     )
-    fix = "Enroll the chip by the certificate it holds itself: `birthmark element cert --out chip.pem` reads it."
+    fix = (
+        "Enroll the chip by the certificate that it holds itself, where it is at hand: "
+        "`birthmark element cert --out chip.pem && birthmark enroll device --cert chip.pem`."
+    )
 
 
 class ChainBrokenError(ManifestError):
@@ -90,3 +101,4 @@ class ChainBrokenError(ManifestError):
     code = "manifest.chain_broken"
     cause = "The certificate of entry {place} ({unique_id}) does not lead to an accepted root: {detail}."
     fix = "Give the supplier's root with --root FILE if you trust it."
+    for_a_person = "whether to trust a supplier"

@@ -42,6 +42,7 @@ from birthmark.mqtt.session import Session
 
 _PINGRESP = b"\xd0\x00"
 _PINGREQ = b"\xc0\x00"
+_MAX_PINGS = 100  # that came before the answers to earlier ones left: no client has more than one
 _KEEP_ALIVE_FACTOR = 1.5  # [MQTT-3.1.2-24]
 
 
@@ -89,6 +90,7 @@ class Engine:
         "_last_received",
         "_out",
         "_ping_due",
+        "_pings",
         "_pong_due",
         "_requests",
         "keep_alive_s",
@@ -117,6 +119,7 @@ class Engine:
         self._connect_due: float | None = None
         self._ping_due: float | None = None
         self._pong_due: float | None = None
+        self._pings = 0  # whose answers have not left
 
     def begin(self, now: float) -> None:
         """Start a server's clock with the connection: a client that never sends a byte has no more time than others."""
@@ -145,6 +148,7 @@ class Engine:
             return b""
         data = bytes(self._out)
         self._out.clear()
+        self._pings = 0
         return data
 
     # ---- packets
@@ -322,7 +326,7 @@ class Engine:
             raise RemoteProtocolError("the first packet is not CONNECT", reason_code=0x82)
         match packet:
             case PingReq():
-                self._out += _PINGRESP
+                self._answer_ping()
                 return False
             case Subscribe(filters=filters) | Unsubscribe(filters=filters):
                 if len(filters) > self.limits.max_filters:
@@ -336,6 +340,12 @@ class Engine:
             case _:
                 pass
         return True
+
+    def _answer_ping(self) -> None:
+        self._pings += 1
+        if self._pings > _MAX_PINGS:
+            raise RemoteProtocolError("PINGREQ comes without waiting for an answer", reason_code=0x96)
+        self._out += _PINGRESP
 
     def _receive_as_client(self, packet: Packet) -> bool:
         if isinstance(packet, ConnAck):

@@ -12,7 +12,7 @@ from typing import Any, Protocol, cast
 from OpenSSL import SSL
 
 from birthmark.errors import BirthmarkError
-from birthmark.net.errors import ServerNotTrustedError, TooSlowError, explain_handshake
+from birthmark.net.errors import ServerNotTrustedError, TooSlowError, explain_handshake, slow
 from birthmark.net.limits import Limits
 from birthmark.net.tls import NO_PEER, TlsPeer, peer_of, shown_certificate
 from birthmark.pki.certificates import CertificateInvalidError
@@ -216,15 +216,14 @@ class Connection(asyncio.Protocol):
         if self._on_deadline is not None:
             self._on_deadline()
             return
-        limits = self._host.limits
         if self._awaits_trust:  # some libraries fall silent instead of sending an alert
             self._host.refused(self._not_trusted("it fell silent on seeing the certificate"), self)
             self.abort()
             return
-        phase, limit = ("the TLS handshake", limits.handshake_s)
+        phase, setting = "the TLS handshake", "handshake_s"
         if self.peer is not NO_PEER:
-            phase, limit = ("sending its first bytes", limits.first_byte_s)
-        self._host.refused(TooSlowError(f"Too slow: {phase}", phase=phase, limit_s=limit), self)
+            phase, setting = "sending its first bytes", "first_byte_s"
+        self._host.refused(TooSlowError(f"Too slow: {phase}", **slow(phase, setting, self._host.limits)), self)
         self.abort()
 
     @property

@@ -2,13 +2,20 @@
 
 from collections.abc import Sequence
 
-from birthmark.errors import BirthmarkError, InvalidRequestError, ThrottledError, UnauthenticatedError
+from birthmark.errors import BirthmarkError, InvalidRequestError, NotFoundError, ThrottledError, UnauthenticatedError
+from birthmark.net.limits import Limits
 from birthmark.pki.certificates import Certificate
+from birthmark.pki.names import SEND_LESS
 
 A_RIGHT_REQUEST = (
     "A request that is right is answered: "
     '`curl -sSo cacerts.p7 --cacert "$SSL_CERT_FILE" "https://$PROVISIONING_HOST:8085/.well-known/est/cacerts"`'
 )
+
+
+CONFIGURE = "`limits.{setting} = {value}`, a line above its tables (docs/reference/limits.md)."
+"""Twice the limit that was met; the line of the configuration file that sets it."""
+MAX_CHAIN_BYTES = 32 * 1024
 
 
 class KeyNotProvenError(UnauthenticatedError):
@@ -21,8 +28,9 @@ class KeyNotProvenError(UnauthenticatedError):
         "element, and the program signed with the file's placeholder."
     )
     fix = (
-        "Run the program with the chip's key: `birthmark element exec -- PROGRAM`, or load the vendor's OpenSSL engine "
-        "or provider before it starts. If the key is an ordinary file, it belongs to another certificate."
+        "Put `birthmark element exec --` in front of the program's command line, so that it signs with the chip's key, "
+        "or load the vendor's OpenSSL engine or provider before it starts. If the key is an ordinary file, it belongs "
+        "to another certificate."
     )
 
 
@@ -35,6 +43,14 @@ class ServerNotTrustedError(UnauthenticatedError):
         'Give the client this server\'s root: `eval "$(birthmark env)"` sets SSL_CERT_FILE, REQUESTS_CA_BUNDLE and '
         "NODE_EXTRA_CA_CERTS for its shell. The host name it uses must be in the server's certificate."
     )
+
+
+class ChainTooLargeError(InvalidRequestError):
+    """More certificate bytes than any device sends; each connection keeps what was shown."""
+
+    code = "tls.chain_too_large"
+    cause = "The client showed certificates of more than {limit} bytes in all."
+    fix = SEND_LESS
 
 
 class HandshakeFailedError(UnauthenticatedError):
@@ -62,7 +78,16 @@ class TooSlowError(InvalidRequestError):
 
     code = "net.too_slow"
     cause = "The client did not finish {phase} within {limit_s} seconds."
-    fix = "Check the network between the client and this server; the limits are in docs/reference/limits.md."
+    fix = (
+        "Check the network between the client and this server. If its clients are as slow as that, give them time in "
+        f"the configuration file: {CONFIGURE}"
+    )
+
+
+def slow(phase: str, setting: str, limits: Limits) -> dict[str, object]:
+    """Return the facts of a peer that took longer than a setting allows."""
+    limit = getattr(limits, setting)
+    return {"phase": phase, "limit_s": limit, "setting": setting, "value": 2 * limit}
 
 
 class TooManyConnectionsError(ThrottledError):
@@ -71,8 +96,8 @@ class TooManyConnectionsError(ThrottledError):
     code = "net.too_many_connections"
     cause = "{scope} holds {limit} connections already."
     fix = (
-        "Close connections that are not needed. If many devices share one address, raise limits.max_strangers_per_peer "
-        "or limits.max_connections_per_peer; docs/reference/limits.md says how."
+        "Close connections that are not needed. If all are, as where many devices share one address, give them room in "
+        f"the configuration file: {CONFIGURE}"
     )
 
 
@@ -81,7 +106,7 @@ class TooManyBytesError(ThrottledError):
 
     code = "net.too_many_bytes"
     cause = "{scope} sent {limit} bytes that wait, unfinished, from clients that are not authenticated yet."
-    fix = "If many devices share that address, raise limits.max_stranger_bytes_per_peer (docs/reference/limits.md)."
+    fix = f"If many devices share that address, give them room in the configuration file: {CONFIGURE}"
 
 
 class HeadersTooLargeError(InvalidRequestError):
@@ -107,7 +132,10 @@ class HttpBrokenError(InvalidRequestError):
     """Not HTTP/1.1, or a body whose framing is wrong."""
 
     code = "http.malformed"
-    cause = "The client sent what is not valid HTTP/1.1: a broken request line, header, or chunk."
+    cause = (
+        "The client sent what is not valid HTTP/1.1: a broken request line, header, or chunk, or many requests at once "
+        "without waiting for an answer."
+    )
     fix = f"Check the client's HTTP library, and that it speaks HTTP/1.1 on this port. {A_RIGHT_REQUEST}"
 
 
@@ -144,8 +172,18 @@ def explain_handshake(errors: Sequence[Sequence[str]], shown: Certificate | None
         }
     if "http request" in low or "wrong version number" in low:
         return NotTlsError("Plain text on a TLS port", **(facts | {"reason": "plain text"}))
+    if "excessive message size" in low:
+        return ChainTooLargeError("Too many certificates were sent.", limit=MAX_CHAIN_BYTES, **facts)
     if "alert" in low and any(text in low for text in _ALERTS_AGAINST_US):
         return ServerNotTrustedError("The client does not trust this server", **facts)
     if shown is not None and any(text in low for text in _BAD_SIGNATURE):
         return KeyNotProvenError("The handshake signature is not by the shown certificate's key", **facts)
     return HandshakeFailedError("The TLS handshake failed", **facts)
+
+
+class WebSocketPathError(NotFoundError):
+    """A WebSocket where there is none."""
+
+    code = "net.websocket_path_unknown"
+    cause = "There is no WebSocket at {path}."
+    fix = "Connect to `/$iothub/websocket` for IoT Hub and DPS, to `/mqtt` for AWS IoT."

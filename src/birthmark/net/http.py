@@ -25,6 +25,7 @@ from birthmark.net.errors import (
     HttpBrokenError,
     RequestCutOffError,
     TooSlowError,
+    slow,
 )
 from birthmark.net.headers import Capitals
 from birthmark.net.limits import Limits
@@ -42,6 +43,8 @@ BodyLimit = Callable[[bytes], int]
 """From a request's target, as it was sent, to the bytes that its body may have."""
 # Chunks of one byte take six on the wire; whoever sends more than this beside its body sends trailers without end.
 _RAW_FACTOR = 8
+# Requests that came before the answer to an earlier one; each is an object that waits, however few its bytes.
+_MAX_AHEAD = 16
 _BUSY = 503
 _BACKSTOP_S = 5.0
 
@@ -115,6 +118,8 @@ class BoundedHttp(HttpToolsProtocol):
         self._set_deadline(self._limits.body_s, self._too_slow)
         before = self.cycle
         super().on_headers_complete()
+        if len(self.pipeline) > _MAX_AHEAD:
+            self._stop(400, HttpBrokenError("Too many requests were sent before an answer."))
         if self.cycle is not before:
             self.cycle.transport = Capitals(self.transport)  # type: ignore[assignment] # as much of one as is used
 
@@ -131,7 +136,8 @@ class BoundedHttp(HttpToolsProtocol):
             self._understood()
 
     def on_response_complete(self) -> None:
-        self._understood()
+        if not self.pipeline:
+            self._understood()
         super().on_response_complete()
         if not self.transport.is_closing():
             self._set_deadline(self._limits.idle_s, self.transport.close)
@@ -156,10 +162,9 @@ class BoundedHttp(HttpToolsProtocol):
 
     def _too_slow(self) -> None:
         if self._header_bytes or not self._in_headers:
-            phase, limit = (
-                ("the headers", self._limits.header_s) if self._in_headers else ("the body", self._limits.body_s)
-            )
-            self._refuse(408, TooSlowError("The request took too long to arrive.", phase=phase, limit_s=limit))
+            phase, setting = ("the headers", "header_s") if self._in_headers else ("the body", "body_s")
+            facts = slow(phase, setting, self._limits)
+            self._refuse(408, TooSlowError("The request took too long to arrive.", **facts))
         else:
             self.transport.close()
 

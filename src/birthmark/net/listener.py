@@ -20,6 +20,7 @@ from birthmark.net.clear import ClearConnection
 from birthmark.net.connection import MQTT_CONNECT, Connection
 from birthmark.net.errors import NotAllowedHereError, TooManyBytesError, TooManyConnectionsError
 from birthmark.net.limits import Limits
+from birthmark.net.share import share_of
 from birthmark.net.tls import TlsPeer
 
 log = logging.getLogger(__name__)
@@ -47,6 +48,7 @@ class PortForbiddenError(UnavailableError):
     code = "net.port_forbidden"
     cause = "This user may not listen on port {port} of {address}."
     fix = "Ports below 1024 need root, CAP_NET_BIND_SERVICE, or net.ipv4.ip_unprivileged_port_start={port}."
+    for_a_person = "rights have to be given by root"
 
 
 class AddressMissingError(UnavailableError):
@@ -54,7 +56,7 @@ class AddressMissingError(UnavailableError):
 
     code = "net.address_missing"
     cause = "{address} is not an address of this machine: {reason}."
-    fix = "Name an address that `ip address` shows, or 0.0.0.0 for all."
+    fix = "Name an address of this machine (`hostname -I` shows them), 127.0.0.1, or 0.0.0.0 for all."
 
 
 class Listeners:
@@ -131,20 +133,22 @@ class Listeners:
         """Count a connection in, or refuse it."""
         self._connections.add(connection)
         self._pending[connection] = None
-        self._per_peer[connection.address] += 1
-        for count, limit, scope in (
-            (len(self._connections), self.limits.max_connections, "This server"),
-            (self._per_peer[connection.address], self.limits.max_connections_per_peer, connection.address),
+        share = share_of(connection.address)
+        self._per_peer[share] += 1
+        for count, setting, scope in (
+            (len(self._connections), "max_connections", "This server"),
+            (self._per_peer[share], "max_connections_per_peer", share),
         ):
-            if count > limit:
-                self._turn_away(connection, scope, limit)
+            if count > (limit := getattr(self.limits, setting)):
+                self._turn_away(connection, scope, limit, setting)
                 return
         if len(self._pending) > self.limits.max_pending_handshakes:
             # Who is served finishes in milliseconds: the oldest is the one that only keeps the others out.
             oldest = next(iter(self._pending))
-            self._turn_away(oldest, "The queue of handshakes", self.limits.max_pending_handshakes)
+            limit = self.limits.max_pending_handshakes
+            self._turn_away(oldest, "The queue of handshakes", limit, "max_pending_handshakes")
         if connection in self._pending:
-            self._strangers.take(connection, connection.address, 1, self.monotonic())
+            self._strangers.take(connection, share, 1, self.monotonic())
 
     def established(self, connection: Connection) -> None:
         """A handshake is finished."""
@@ -157,7 +161,7 @@ class Listeners:
 
     def received(self, connection: Connection, size: int) -> None:
         """A stranger's bytes wait to be understood."""
-        self._bytes.take(connection, connection.address, size, self.monotonic())
+        self._bytes.take(connection, share_of(connection.address), size, self.monotonic())
 
     def understood(self, connection: Connection) -> None:
         """None of them wait any more."""
@@ -168,26 +172,31 @@ class Listeners:
         self._connections.discard(connection)
         self._pending.pop(connection, None)
         self.authenticated(connection)  # or gone: nothing is kept for it either way
-        self._per_peer[connection.address] -= 1
-        if self._per_peer[connection.address] <= 0:
-            del self._per_peer[connection.address]
+        share = share_of(connection.address)
+        self._per_peer[share] -= 1
+        if self._per_peer[share] <= 0:
+            del self._per_peer[share]
         if not self._connections:
             self._drained.set()
 
-    def _turn_away(self, connection: Connection, scope: str, limit: int) -> None:
+    def _turn_away(self, connection: Connection, scope: str, limit: int, setting: str) -> None:
         self._pending.pop(connection, None)
         self.authenticated(connection)
-        error = TooManyConnectionsError("Too many connections", retry_after_s=5, scope=scope, limit=limit)
+        facts = {"scope": scope, "limit": limit, "setting": setting, "value": 2 * limit}
+        error = TooManyConnectionsError("Too many connections", retry_after_s=5, **facts)
         self._on_refused(error, connection.address, connection.peer)
         connection.abort()
 
     def _stranger_too_many(self, connection: Connection, limit: int, address: str) -> None:
         scope = f"Address {address}" if address else "This server"
-        self._turn_away(connection, f"{scope}, counting who is not authenticated yet,", limit)
+        setting = "max_strangers_per_peer" if address else "max_strangers"
+        self._turn_away(connection, f"{scope}, counting who is not authenticated yet,", limit, setting)
 
     def _bytes_too_many(self, connection: Connection, limit: int, address: str) -> None:
         scope = f"Address {address}" if address else "This server"
-        connection.crowded_out(TooManyBytesError("Too many bytes wait", retry_after_s=5, scope=scope, limit=limit))
+        setting = "max_stranger_bytes_per_peer" if address else "max_stranger_bytes"
+        facts = {"scope": scope, "limit": limit, "setting": setting, "value": 2 * limit}
+        connection.crowded_out(TooManyBytesError("Too many bytes wait", retry_after_s=5, **facts))
 
     def refused(self, error: BirthmarkError, connection: Connection) -> None:
         self._on_refused(error, connection.address, connection.peer)

@@ -42,6 +42,8 @@ UNAVAILABLE = 3
 IDENTIFIER_REJECTED = 2
 UNSUPPORTED_VERSION = 1
 _UNSUPPORTED_VERSION_5 = 0x84
+# Then others get their turn: small packets that come without a pause would hold everyone up.
+_PACKETS_A_TURN = 256
 _LIMITS = Limits()
 
 
@@ -254,12 +256,16 @@ class MqttLink(asyncio.Protocol):
     # Inside.
 
     def _process(self) -> None:
+        handled = 0
         try:
             while not self._busy and not self._over:
                 packet = self._engine.next_event()
                 if packet is None:
                     break
                 waiting = self._dispatch(packet)
+                handled += 1
+                if waiting is None and handled == _PACKETS_A_TURN:
+                    waiting = asyncio.sleep(0)
                 if waiting is not None:
                     self._busy = True
                     self._transport.pause_reading()

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from OpenSSL import SSL, crypto
 from OpenSSL._util import lib
 
-from birthmark.errors import InvalidRequestError
+from birthmark.net.errors import MAX_CHAIN_BYTES, ChainTooLargeError
 from birthmark.pki.certificates import Certificate, CertificateInvalidError, parse_der
 
 log = logging.getLogger(__name__)
@@ -38,17 +38,8 @@ _GROUPS = b"X25519:P-256:P-384"
 
 _CACHED = 8192
 _MAX_CACHED_BYTES = 4096
-_MAX_CHAIN_BYTES = 32 * 1024
 # Devices come back with the same certificate; reading it again would cost more than the rest of the look-up.
 _parse_again = lru_cache(maxsize=_CACHED)(parse_der)
-
-
-class ChainTooLargeError(InvalidRequestError):
-    """More certificate bytes than any device sends; each connection keeps what was shown."""
-
-    code = "tls.chain_too_large"
-    cause = "The client showed certificates of more than {limit} bytes in all."
-    fix = "Send only the leaf and its intermediates."
 
 
 @dataclass(slots=True)
@@ -128,8 +119,8 @@ def peer_of(connection: SSL.Connection) -> TlsPeer:
     """
     chain = []
     sent = [_der_of(c) for c in connection.get_peer_cert_chain() or ()]
-    if sum(map(len, sent)) > _MAX_CHAIN_BYTES:
-        raise ChainTooLargeError("Too many certificates were sent.", limit=_MAX_CHAIN_BYTES)
+    if sum(map(len, sent)) > MAX_CHAIN_BYTES:
+        raise ChainTooLargeError("Too many certificates were sent.", limit=MAX_CHAIN_BYTES)
     for der in sent:
         try:
             chain.append(_parse(der))

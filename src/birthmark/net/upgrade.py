@@ -16,6 +16,9 @@ _CLOSE_WAIT_S = 0.0
 # Each frame costs, also an empty one: a stranger gets as many as a CONNECT in tiny pieces needs, and is read in steps.
 MAX_STRANGER_FRAMES = 1024
 _STEP_BYTES = 512
+# MQTT pings by itself. These cost as much as a message and nothing holds them back: a device has a share of them too.
+MAX_PINGS = 600
+_PINGS_S = 60.0
 
 
 class Inbox:
@@ -53,6 +56,8 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         self.close_timeout = _CLOSE_WAIT_S
         self._message = bytearray()
         self._frames = 0
+        self._pings = 0
+        self._pings_since = self.loop.time()
 
     def data_received(self, data: bytes) -> None:
         connection = getattr(self.transport, "connection", None)
@@ -65,11 +70,11 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
             super().data_received(data[at : at + _STEP_BYTES])
 
     def handle_ping(self) -> None:
-        if self._may_go_on():
+        if self._may_go_on() and self._are_pings_few():
             super().handle_ping()
 
     def handle_pong(self, event: Frame) -> None:
-        if self._may_go_on():
+        if self._may_go_on() and self._are_pings_few():
             super().handle_pong(event)
 
     def _may_go_on(self) -> bool:
@@ -82,6 +87,16 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
             self.conn.fail(1008, "too many frames")
             self.handle_parser_exception()
         return self._frames < MAX_STRANGER_FRAMES
+
+    def _are_pings_few(self) -> bool:
+        """Count a ping or pong; end a peer that sends more than any client does."""
+        if (now := self.loop.time()) - self._pings_since > _PINGS_S:
+            self._pings, self._pings_since = 0, now
+        self._pings += 1
+        if self._pings == MAX_PINGS:
+            self.conn.fail(1008, "too many pings")
+            self.handle_parser_exception()
+        return self._pings < MAX_PINGS
 
     def handle_bytes(self, event: Frame) -> None:
         if not self._may_go_on():

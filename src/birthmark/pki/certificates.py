@@ -37,7 +37,7 @@ _BLOCK = re.compile(
     rb"-----BEGIN (?:X509 |TRUSTED )?CERTIFICATE-----([A-Za-z0-9+/=\s]*)-----END (?:X509 |TRUSTED )?CERTIFICATE-----"
 )
 _LABEL = re.compile(rb"-----BEGIN ([A-Z0-9 ]{1,40})-----")
-_UNREADABLE = (
+UNREADABLE = (
     ValueError,
     TypeError,
     KeyError,
@@ -173,7 +173,7 @@ def parse_der(der: bytes) -> Certificate:
             serial = parsed.serial_number
         _ = (parsed.not_valid_before_utc, parsed.not_valid_after_utc, parsed.version, parsed.public_key())
         extensions = read_extensions(der, parsed)
-    except _UNREADABLE as problem:
+    except UNREADABLE as problem:
         raise _what_is_it(der, problem) from problem
     if serial <= 0:  # RFC 5280 section 4.1.2.2
         raise CertificateInvalidError("The serial number is not positive.", detail="its serial number is not positive")

@@ -19,7 +19,7 @@ from birthmark.pki.certificates import Certificate, Thumbprint, is_signed_by
 from birthmark.pki.checks import ChainError
 from birthmark.pki.extensions import names_of
 from birthmark.pki.name_constraints import NameUnusableError, refused_by
-from birthmark.pki.names import MAKE_CERTIFICATE
+from birthmark.pki.names import MAKE_CA, MAKE_CERTIFICATE, SEND_LESS
 
 MAX_DEPTH = 8
 MAX_BAG = 32
@@ -32,7 +32,10 @@ class ChainIncompleteError(ChainError):
 
     code = "pki.chain_incomplete"
     cause = "The issuer '{issuer}' of '{subject}' was neither sent by the device nor is it on record as a CA."
-    fix = "Put the intermediate certificates after the leaf in the device's certificate file, or enroll that CA."
+    fix = (
+        "Put the intermediate certificates after the leaf in the device's certificate file, or enroll that CA. One "
+        f"that was made again under the same name, with another key id, has to issue anew. {MAKE_CERTIFICATE}"
+    )
 
 
 class ChainTooLongError(ChainError):
@@ -40,7 +43,7 @@ class ChainTooLongError(ChainError):
 
     code = "pki.chain_too_long"
     cause = "The device sent {count} certificates, or a chain deeper than 8."
-    fix = "Send only the leaf and its intermediates."
+    fix = SEND_LESS
 
 
 class CertificateExpiredError(ChainError):
@@ -48,7 +51,10 @@ class CertificateExpiredError(ChainError):
 
     code = "pki.certificate_expired"
     cause = "The certificate '{subject}' expired at {not_after}; the time here is {now}."
-    fix = "Renew it. If the device's own key still lives in its chip, its factory certificate can get a new one by EST."
+    fix = (
+        f"Renew it. {MAKE_CERTIFICATE} If the device's own key still lives in its chip, its factory certificate can "
+        "get a new one by EST."
+    )
 
 
 class CertificateNotYetValidError(ChainError):
@@ -56,7 +62,10 @@ class CertificateNotYetValidError(ChainError):
 
     code = "pki.certificate_not_yet_valid"
     cause = "The certificate '{subject}' is valid from {not_before}; the time here is {now}."
-    fix = "Check the clocks of the machine that issued it and of this one (`timedatectl`)."
+    fix = (
+        "Compare the clocks of the machine that issued it and of this one: `date -u`. If this one is right, issue it "
+        f"anew. {MAKE_CERTIFICATE}"
+    )
 
 
 class SignatureBrokenError(ChainError):
@@ -65,7 +74,8 @@ class SignatureBrokenError(ChainError):
     code = "pki.signature_broken"
     cause = "'{subject}' names '{issuer}' as its issuer, but that CA's key did not sign it."
     fix = (
-        "The CA was probably made again under the same name: issue the device certificate anew, or enroll the right CA."
+        "The CA was probably made again under the same name: issue the device certificate anew, or enroll the right "
+        f"CA. {MAKE_CERTIFICATE}"
     )
 
 
@@ -75,7 +85,8 @@ class NotACAError(ChainError):
     code = "pki.not_a_ca"
     cause = "'{issuer}' signed '{subject}' but is not allowed to: {detail}."
     fix = (
-        "Make the CA certificate with basicConstraints CA:TRUE and keyUsage keyCertSign, and a sufficient path length."
+        "Make the CA certificate with basicConstraints CA:TRUE and keyUsage keyCertSign, and a sufficient path length. "
+        f"{MAKE_CA}"
     )
 
 
@@ -92,7 +103,10 @@ class NameForbiddenError(ChainError):
 
     code = "pki.name_forbidden"
     cause = "'{issuer}' may not certify the {form} of '{subject}': its name constraints leave it out."
-    fix = "Have the certificate issued by a CA whose name constraints permit the name, or with another name."
+    fix = (
+        "Have the certificate issued with another name, or by a CA whose name constraints permit this one, or that has "
+        f"none. {MAKE_CA}"
+    )
 
 
 class TooMuchWorkError(ChainError):
@@ -100,7 +114,7 @@ class TooMuchWorkError(ChainError):
 
     code = "pki.too_much_work"
     cause = "The certificates that were sent need more than {limit} signature checks."
-    fix = "Send only the leaf and its intermediates."
+    fix = f"Send only the leaf and its intermediates. {MAKE_CERTIFICATE}"
 
 
 @dataclass(slots=True)

@@ -47,8 +47,8 @@ class CertificateNonconformingError(ChainError):
     code = "pki.certificate_nonconforming"
     cause = "The certificate '{subject}' breaks RFC 5280: {detail}."
     fix = (
-        "Issue it anew as the RFC has it. A CA certificate made again with the same name and key stays good for all "
-        "that it signed."
+        "Issue it anew as the RFC has it; a CA certificate made again with the same name and key stays good for all "
+        f"that it signed. {MAKE_CERTIFICATE}"
     )
 
 

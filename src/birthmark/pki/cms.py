@@ -21,7 +21,7 @@ class CmsInvalidError(InvalidRequestError):
 
     code = "pki.cms_invalid"
     cause = "The answer is not a bag of certificates (certs-only PKCS#7): {detail}."
-    fix = "Check that the URL is an EST server's: `openssl pkcs7 -inform DER -print_certs` must show certificates."
+    fix = "Check that the URL is an EST server's; a Birthmark server's is `{wanted}`."
 
 
 def render_certs_only(certificates: Iterable[Certificate]) -> bytes:

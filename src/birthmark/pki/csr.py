@@ -16,15 +16,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import AttributeOID, ExtensionOID, ObjectIdentifier
 
 from birthmark.errors import InvalidRequestError
-from birthmark.pki.names import MAX_COMMON_NAME_BYTES, common_name_of, text_of
+from birthmark.pki.names import MAKE_REQUEST, MAX_COMMON_NAME_BYTES, common_name_of, text_of
 from birthmark.pki.weak_keys import has_roca_pattern
 
 MAX_CSR_BYTES = 32 * 1024
-MAKE_ANEW = (
-    "Make the request anew, here with a new key: `openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes "
-    "-keyout new.key -subj /CN=device-1 -out device.csr`."
-)
-"""A fix for whatever is wrong with a request; `birthmark element csr` does the same in a chip."""
 MIN_RSA_BITS, MAX_RSA_BITS, RSA_EXPONENT = 2048, 4096, 65537
 CHANGE_SUBJECT_NAME = ObjectIdentifier("1.3.6.1.5.5.7.7.36")
 PublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey
@@ -52,7 +47,7 @@ class CsrMalformedError(CsrRefusedError):
 
     code = "pki.csr_malformed"
     cause = "The data is not a readable certificate request: {detail}."
-    fix = MAKE_ANEW
+    fix = MAKE_REQUEST
 
 
 class CsrTooLargeError(CsrRefusedError):
@@ -60,7 +55,7 @@ class CsrTooLargeError(CsrRefusedError):
 
     code = "pki.csr_too_large"
     cause = "The request has {size} bytes; the limit is 32768."
-    fix = f"Leave out what is not needed. {MAKE_ANEW}"
+    fix = f"Leave out what is not needed. {MAKE_REQUEST}"
 
 
 class CsrSignatureInvalidError(CsrRefusedError):
@@ -68,7 +63,7 @@ class CsrSignatureInvalidError(CsrRefusedError):
 
     code = "pki.csr_signature_invalid"
     cause = "The request's signature does not fit its public key, so it proves no possession of the private key."
-    fix = f"{MAKE_ANEW} With a secure element, check that certificate slot and key slot belong together."
+    fix = f"{MAKE_REQUEST} With a secure element, check that certificate slot and key slot belong together."
 
 
 class CsrHashRefusedError(CsrRefusedError):
@@ -76,7 +71,7 @@ class CsrHashRefusedError(CsrRefusedError):
 
     code = "pki.csr_hash_refused"
     cause = "The request is signed with {hash}; accepted are SHA-256, SHA-384 and SHA-512."
-    fix = MAKE_ANEW
+    fix = MAKE_REQUEST
 
 
 class CsrKeyTypeRefusedError(CsrRefusedError):
@@ -84,7 +79,7 @@ class CsrKeyTypeRefusedError(CsrRefusedError):
 
     code = "pki.csr_key_type_refused"
     cause = "The key is {key}; accepted are EC P-256, EC P-384 and RSA of 2048 to 4096 bits."
-    fix = MAKE_ANEW
+    fix = MAKE_REQUEST
 
 
 class CsrKeySizeRefusedError(CsrRefusedError):
@@ -92,7 +87,7 @@ class CsrKeySizeRefusedError(CsrRefusedError):
 
     code = "pki.csr_key_size_refused"
     cause = "The RSA key has {bits} bits and exponent {exponent}; accepted are 2048 to 4096 bits and 65537."
-    fix = MAKE_ANEW
+    fix = MAKE_REQUEST
 
 
 class CsrKeyWeakError(CsrRefusedError):
@@ -100,7 +95,7 @@ class CsrKeyWeakError(CsrRefusedError):
 
     code = "pki.csr_key_weak"
     cause = "The RSA key has the pattern of a broken key generator (ROCA, CVE-2017-15361)."
-    fix = "Update the chip's firmware or use another chip; generate a new key."
+    fix = "Update the chip's firmware or use another chip. " + MAKE_REQUEST
 
 
 class CsrSubjectInvalidError(CsrRefusedError):
@@ -108,7 +103,7 @@ class CsrSubjectInvalidError(CsrRefusedError):
 
     code = "pki.csr_subject_invalid"
     cause = "The request's subject cannot be used: {detail}."
-    fix = f"Name the device: a common name of 1 to 64 printable characters. {MAKE_ANEW}"
+    fix = f"Name the device: a common name of 1 to 64 printable characters. {MAKE_REQUEST}"
 
 
 class CsrExtensionRefusedError(CsrRefusedError):
@@ -116,7 +111,7 @@ class CsrExtensionRefusedError(CsrRefusedError):
 
     code = "pki.csr_extension_refused"
     cause = "The request asks for the critical extension {oid}, which is not issued here."
-    fix = f"Leave the extension out, or do not mark it critical. {MAKE_ANEW}"
+    fix = f"Leave the extension out, or do not mark it critical. {MAKE_REQUEST}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,7 +43,10 @@ class IssuerExpiredError(PolicyError):
 
     code = "pki.issuer_expired"
     cause = "The CA certificate '{issuer}' expired at {not_after}."
-    fix = "Make a new CA (`birthmark ca init` in another directory) and have devices renew from it."
+    fix = (
+        "Make a new CA and have devices renew from it: "
+        "`birthmark ca init --name Devices --dir new-ca && export BIRTHMARK_CA_DIR=new-ca`"
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,19 @@ MAX_COMMON_NAME_BYTES = 64  # the bound is 64 characters; common tools count the
 MAX_REGISTRATION_ID_CHARS = 128
 MAKE_CERTIFICATE = "A CA of your own issues one with its key: `birthmark ca issue device-1 --dir ca`."
 """A fix for whatever is wrong with a device's certificate."""
+MAKE_REQUEST = (
+    "Make the request anew, here with a new key: `openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes "
+    "-keyout new.key -subj /CN=device-1 -out device.csr`."
+)
+"""A fix for whatever is wrong with a request; `birthmark element csr` does the same in a chip."""
+MAKE_CA = (
+    "A new CA has that, and issues: `birthmark ca init --name Devices --dir new-ca && "
+    "birthmark ca issue device-1 --dir new-ca`"
+)
+SEND_LESS = (
+    "Send only the leaf and its intermediates. The leaf alone, where no CA stands between: "
+    '`openssl x509 -in "$X509_CERT_FILE" -out leaf.pem && export X509_CERT_FILE=leaf.pem`'
+)
 _LOWER = str.maketrans(ascii_uppercase, ascii_lowercase)
 _REGISTRATION_ID = re.compile(r"[A-Za-z0-9\-._:]*[A-Za-z0-9\-]")
 

@@ -5,17 +5,18 @@ import binascii
 import re
 
 from birthmark.errors import InvalidRequestError
+from birthmark.pki.names import MAKE_REQUEST
 
 MAX_PEM_BYTES = 256 * 1024
 _BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]{1,40})-----([A-Za-z0-9+/=\s]*)-----END \1-----")
 
 
 class PemInvalidError(InvalidRequestError):
-    """Neither PEM, base64 nor DER."""
+    """A request that is neither PEM, base64 nor DER."""
 
     code = "pki.pem_invalid"
     cause = "The data is neither PEM nor DER: {detail}."
-    fix = "Give a file in PEM form (-----BEGIN …-----) or in DER form."
+    fix = f"Give the request in PEM form (-----BEGIN …-----) or in DER form. {MAKE_REQUEST}"
 
 
 def unarmor(data: bytes) -> bytes:

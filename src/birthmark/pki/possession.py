@@ -16,6 +16,8 @@ from birthmark.pki.issue import Issuer, issue
 from birthmark.pki.names import name_of, shown
 from birthmark.pki.profiles import VERIFICATION
 
+PROVE = "`birthmark ca verify-possession {code} --dir ca --out proof.pem`"
+
 
 class PossessionNotProvenError(ForbiddenError):
     """The verification certificate does not prove possession of the CA's key."""
@@ -28,7 +30,7 @@ class PossessionCodeMismatchError(PossessionNotProvenError):
 
     code = "pki.possession_code_mismatch"
     cause = "The verification certificate's common name is '{found}', not the code that was given out last."
-    fix = "Use the newest code, each request for one replaces it: `birthmark ca verify-possession CODE`."
+    fix = f"Use the newest code, each request for one replaces it: {PROVE}"
 
 
 class PossessionSignatureError(PossessionNotProvenError):
@@ -36,16 +38,19 @@ class PossessionSignatureError(PossessionNotProvenError):
 
     code = "pki.possession_signature_invalid"
     cause = "The verification certificate was not signed by the key of '{ca}'."
-    fix = "Sign it with that CA's key: `birthmark ca verify-possession CODE` in the directory of the CA."
+    fix = f"Sign it with that CA's key, which is in its directory: {PROVE}"
 
 
 def check_possession(verification: Certificate, ca: Certificate, code: str, now: datetime) -> None:
     """Raise `PossessionNotProvenError` or a date error unless `verification` proves possession of `ca`'s key."""
     found = verification.subject_cn or ""
-    if not hmac.compare_digest(found.encode(), code.strip().encode()):
-        raise PossessionCodeMismatchError("The common name is not the verification code.", found=shown(found))
+    code = code.strip()
+    if not hmac.compare_digest(found.encode(), code.encode()):
+        raise PossessionCodeMismatchError(
+            "The common name is not the verification code.", found=shown(found), code=code
+        )
     if not is_signed_by(verification, ca):
-        raise PossessionSignatureError("The CA's key did not sign this certificate.", ca=ca.subject_text)
+        raise PossessionSignatureError("The CA's key did not sign this certificate.", ca=ca.subject_text, code=code)
     check_dates(verification, now)
 
 

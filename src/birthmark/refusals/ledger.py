@@ -2,7 +2,8 @@
 
 A refusal is found by tracking id, registration, device or thing id, common name, MQTT client id or thumbprint.
 Recording is best effort: it is queued with other commits, at most `MAX_PENDING` wait, an address has its share, and
-rows older than `KEEP` or beyond the latest `MAX_ROWS` leave. What a client put into a refusal is cut to `MAX_CHARS`.
+rows older than `KEEP` leave. Beyond `MAX_ROWS` the oldest of the addresses with most rows leave, so that nobody pushes
+the others out. What a client put into a refusal is cut to `MAX_CHARS`.
 """
 
 import asyncio
@@ -15,6 +16,7 @@ from typing import Any, Protocol
 
 from birthmark.clock import Clock, Entropy, new_uuid
 from birthmark.errors import BirthmarkError
+from birthmark.net.share import share_of
 from birthmark.pki.certificates import Certificate
 from birthmark.refusals import store
 from birthmark.refusals.shares import Shares
@@ -25,6 +27,7 @@ log = logging.getLogger(__name__)
 
 KEEP = timedelta(days=7)
 MAX_ROWS = 50_000
+MAX_ROWS_OF_ONE = 5_000  # of one address's share
 MAX_PENDING = 1000
 MAX_CHARS = 2000
 _MAX_FACT_CHARS = 500
@@ -90,7 +93,7 @@ class Ledger:
             known.setdefault("thumbprint", shown.thumbprint.hex())
             known.setdefault("common_name", _cut(shown.subject_cn or "", _MAX_FACT_CHARS))
         log.info("refused", extra={"code": error.code, "tracking_id": refusal_id, "address": address})
-        if len(self._pending) < MAX_PENDING and self._shares.has_room(address, self._clock.monotonic()):
+        if len(self._pending) < MAX_PENDING and self._shares.has_room(share_of(address), self._clock.monotonic()):
             task = asyncio.get_running_loop().create_task(self._write(refusal_id, error, address, known))
             self._pending.add(task)
             task.add_done_callback(self._pending.discard)
@@ -110,7 +113,7 @@ class Ledger:
             message=_cut(error.message, MAX_CHARS),
             cause=_cut(error.explain_cause(), MAX_CHARS),
             fix=_cut(error.explain_fix(), MAX_CHARS),
-            address=address,
+            address=store.kept_address(address),
             facts=json.dumps(facts, sort_keys=True),
         )
         names = {refusal_id.lower(), *(facts[name].lower() for name in _NAMES if facts.get(name))}
@@ -118,9 +121,9 @@ class Ledger:
             changes.run(store.NAME, subject=name, refusal=refusal_id, at=to_micros(now))
         self._recorded += 1
         if self._recorded % _PRUNE_EVERY == 1:
-            before = to_micros(now - KEEP)
-            changes.run(store.FORGET, before=before, kept=MAX_ROWS)
-            changes.run(store.FORGET_NAMES, before=before)
+            changes.run(store.FORGET_OLD, before=to_micros(now - KEEP))
+            changes.run(store.FORGET_MANY, kept=MAX_ROWS, of_one=MAX_ROWS_OF_ONE)
+            changes.run(store.FORGET_NAMES)
         try:
             await self._database.commit(changes)
         except BirthmarkError:
@@ -152,7 +155,7 @@ async def refusals_about(database: Reader, subject: str | None, limit: int = 20)
             row["message"],
             row["cause"],
             row["fix"],
-            row["address"],
+            store.address_of(row["address"]),
             json.loads(row["facts"]),
         )
         for row in rows

@@ -1,8 +1,12 @@
 """The ledger's tables: one row per refusal, and one per name it can be found by."""
 
-from sqlalchemy import BigInteger, Column, Index, Table, Text, bindparam, delete, func, or_, select
+import ipaddress
+
+from sqlalchemy import BigInteger, Column, Index, Table, Text, bindparam, delete, func, literal_column, or_, select
 
 from birthmark.store import insert, metadata, statement
+
+SHARE_CHARS = len("2001:0db8:0000:0000")  # no IPv4 address is as long
 
 refusals = Table(
     "refusals",
@@ -37,13 +41,42 @@ ABOUT = statement(
     .limit(bindparam("limit"))
 )
 LATEST = statement(select(refusals).order_by(refusals.c.at.desc()).limit(bindparam("limit")))
-_FIRST_TOO_MANY = select(refusals.c.at).order_by(refusals.c.at.desc()).limit(1).offset(bindparam("kept"))
-FORGET = statement(
-    delete(refusals).where(or_(refusals.c.at < bindparam("before"), refusals.c.at <= _FIRST_TOO_MANY.scalar_subquery()))
-)
-# After `FORGET`: a name goes with the oldest refusal there is.
+# The latest of each address come first, then the second of each, and so on: who has most goes first.
+_SHARE = func.substr(refusals.c.address, literal_column("1"), literal_column(str(SHARE_CHARS)))
+_RANKED = select(
+    refusals.c.id,
+    refusals.c.at,
+    func.row_number().over(partition_by=_SHARE, order_by=(refusals.c.at.desc(), refusals.c.id)).label("rank"),
+).subquery("ranked")
+_PLACED = select(
+    _RANKED.c.id,
+    _RANKED.c.rank,
+    func.row_number().over(order_by=(_RANKED.c.rank, _RANKED.c.at.desc())).label("place"),
+).subquery("placed")
+_TOO_MANY = select(_PLACED.c.id).where(or_(_PLACED.c.rank > bindparam("of_one"), _PLACED.c.place > bindparam("kept")))
+FORGET_OLD = statement(delete(refusals).where(refusals.c.at < bindparam("before")))
+FORGET_MANY = statement(delete(refusals).where(refusals.c.id.in_(_TOO_MANY)))
+# After those: a name goes with its refusal.
 FORGET_NAMES = statement(
     delete(subjects).where(
-        subjects.c.at < func.coalesce(select(func.min(refusals.c.at)).scalar_subquery(), bindparam("before"))
+        ~select(refusals.c.id).where(refusals.c.id == subjects.c.refusal).correlate(subjects).exists()
     )
 )
+
+
+def kept_address(address: str) -> str:
+    """Return `address` as its row has it: of IPv6 with every digit, so that its first characters are the /64."""
+    number, _, zone = address.partition("%")
+    try:
+        return ipaddress.IPv6Address(number).exploded + (f"%{zone}" if zone else "")
+    except ValueError:
+        return address
+
+
+def address_of(kept: str) -> str:
+    """Return the address of a row as it is written elsewhere."""
+    number, _, zone = kept.partition("%")
+    try:
+        return str(ipaddress.IPv6Address(number)) + (f"%{zone}" if zone else "")
+    except ValueError:
+        return kept

@@ -9,6 +9,8 @@ from OpenSSL import SSL
 from birthmark.errors import BirthmarkError
 from birthmark.net.tls import server_context
 from birthmark.pki.certificates import Certificate
+from birthmark.pki.checks import ChainError
+from birthmark.pki.host_names import check_host
 from birthmark.pki.issue import SigningKey
 
 log = logging.getLogger(__name__)
@@ -40,6 +42,14 @@ class FreshContext:
 
     def __call__(self) -> SSL.Context:
         return self._context
+
+    def covers(self, host: str) -> bool:
+        """Say whether clients that call the server `host` take its certificate."""
+        try:
+            check_host(self._leaf, host)
+        except ChainError:
+            return False
+        return True
 
     def start(self) -> None:
         """Begin to look at the certificate now and then."""

@@ -1,6 +1,7 @@
 """The data directory: what the first start creates and later starts find.
 
     birthmark.db          the database (SQLite)
+    birthmark.db.lock     held by the server that runs on it
     ca/                   root and issuing CA, keys encrypted
     tls/server.{pem,key}  the servers' certificate, made again when names change or it runs out
     trust.pem             our root alone
@@ -57,7 +58,7 @@ class DataDirectoryError(UnavailableError):
 
     code = "server.data_directory_not_writable"
     cause = "The data directory {path} cannot be used: {reason}."
-    fix = "Give a directory this user may write: `birthmark serve --data DIR`, or change the owner of this one."
+    fix = 'Give a directory that this user may write: `{again} --data "$HOME/birthmark-data"`.'
 
 
 class DataDirectoryExposedError(PolicyError):
@@ -76,6 +77,20 @@ class DataDirectoryForeignError(PolicyError):
     fix = (
         "Run the server as its owner, or give it a directory of its own with --data. If you know what is in it: "
         "`chown -R {user} {path}`."
+    )
+
+
+class RecordsLostError(UnavailableError):
+    """A server ran in this directory, and the database knows nothing of it."""
+
+    code = "server.records_lost"
+    cause = (
+        "A server ran in {path} before, and its database is empty now: who holds which name, what was revoked and the "
+        "audit trail would be forgotten."
+    )
+    fix = (
+        "Restore the database from a backup, or name the one that was used (--database). To begin an empty one under "
+        "the same CA, with every name free again: `rm {path}/operator.token`, then start the server."
     )
 
 
@@ -126,8 +141,11 @@ class DataDirectory:
     def hierarchy(self, root: str | None = None) -> Hierarchy:
         """Return the CA, made at the first start. `root` is the one that the database belongs to, once it was noted.
 
-        Raise `CaLostError`, `CaForeignError`.
+        Raise `CaLostError`, `CaForeignError`, `RecordsLostError`.
         """
+        # A start writes the token after the first records: only where they were lost is there a token without them.
+        if root is None and self.has("operator.token"):
+            raise RecordsLostError("The database is empty", path=self.path)
         with self._usable():
             return self._hierarchy(root)
 

@@ -1,6 +1,7 @@
 """What answers at the ports: MQTT by the user name, HTTP by the route, and every refusal into the ledger."""
 
 from collections.abc import Callable
+from functools import partial
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -24,14 +25,18 @@ from birthmark.iothub import wire as hub_wire
 from birthmark.mqtt.engine import Limits as EngineLimits
 from birthmark.mqtt.packets import Connect
 from birthmark.net.authority import RequireAuthority
+from birthmark.net.errors import WebSocketPathError
 from birthmark.net.http import ASGIApp
 from birthmark.net.pump import MqttLink, MqttSession
 from birthmark.net.tls import TlsPeer
 from birthmark.net.websocket import serve_mqtt
+from birthmark.server.on_record import shown_by
 from birthmark.server.rooms import Rooms
 from birthmark.server.settings import Settings
 
 AWS_ALPN = b"x-amzn-mqtt-ca"
+
+_MAX_PATH = 200
 
 
 class Doors:
@@ -59,6 +64,11 @@ class Doors:
             else:
                 await serve_mqtt(socket, self.mqtt)
 
+        async def no_websocket(socket: WebSocket) -> None:
+            error = WebSocketPathError("There is no WebSocket here", path=socket.url.path[:_MAX_PATH])
+            self.report(error, socket.client.host if socket.client else "", socket.scope["extensions"]["tls"])
+            await socket.close()  # before it is accepted: 403
+
         registrations, record = rooms.registrations, self._record
         routes: list[BaseRoute] = [
             *est_http.routes(rooms.est, rooms.ledger),
@@ -67,6 +77,7 @@ class Doors:
             *dps_http.device_routes(registrations, record, clock),
             WebSocketRoute("/$iothub/websocket", websocket),
             WebSocketRoute("/mqtt", websocket),
+            WebSocketRoute("/{path:path}", no_websocket),
         ]
         clouds = AwsHttp(rooms.aws, rooms.broker, record, self._entropy, _application(routes))
         return RequireAuthority(clouds, self.report)
@@ -80,17 +91,24 @@ class Doors:
         """Return health and readiness, for anyone who reaches the port."""
         return RequireAuthority(_application(self._health_routes(is_ready)), self.report)
 
-    def operator(self, token: str, seed: bytes, audit_key: bytes, is_ready: Callable[[], bool]) -> ASGIApp:
+    def operator(
+        self,
+        token: str,
+        seed: bytes,
+        audit_key: bytes,
+        is_ready: Callable[[], bool],
+        covers: Callable[[str], bool],
+    ) -> ASGIApp:
         """Return health and readiness, and the operator interface behind `token`; for loopback."""
         rooms = self._rooms
         operator = [
             *api.dps_routes(rooms.instances, rooms.registrations, rooms.hubs, self._settings.host_name),
-            *api.dps_ca_routes(rooms.instances, rooms.authorities),
-            *api.hub_routes(rooms.hubs, rooms.instances),
+            *api.dps_ca_routes(rooms.instances, rooms.authorities, rooms.enrollments),
+            *api.hub_routes(rooms.hubs, rooms.instances, covers),
             *api.aws_routes(rooms.aws),
             *api.refusal_routes(rooms.database),
             *est_routes(rooms.database, self._clock, self._entropy, seed),
-            *certificate_routes(rooms.authority),
+            *certificate_routes(rooms.authority, partial(shown_by, rooms)),
             *audit_routes(rooms.database, audit_key),
         ]
         application = _application([*self._health_routes(is_ready), api.operator_mount(token, operator)])

@@ -5,8 +5,10 @@ A mistake that was found is taken out and the rest is read again, until nothing 
 
 import copy
 import difflib
+import json
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -27,10 +29,18 @@ _TABLE = re.compile(r"\s*\[(?P<name>[^\[\]]+)\]\s*(?:#.*)?")
 _KEY = re.compile(r"\s*(?P<name>[A-Za-z0-9_.\"'-]+)\s*=")
 
 
-def mistakes_in(given: Mapping[str, object], kind: type[msgspec.Struct], text: str) -> list[str]:
+@dataclass(frozen=True, slots=True)
+class Mistake:
+    """What is wrong, and the line that says what holds by default; "" where there is none."""
+
+    words: str
+    default: str
+
+
+def mistakes_in(given: Mapping[str, object], kind: type[msgspec.Struct], text: str) -> list[Mistake]:
     """Return what is wrong with `given`, which was read from `text`; nothing when it can be had as `kind`."""
     rest: dict[str, Any] = copy.deepcopy(dict(given))
-    found: list[str] = []
+    found: list[Mistake] = []
     lines = _lines_of(text)
     while len(found) < _MAX:
         try:
@@ -38,7 +48,8 @@ def mistakes_in(given: Mapping[str, object], kind: type[msgspec.Struct], text: s
         except msgspec.ValidationError as error:
             path, words = _told(str(error), kind)
             line = lines.get(path)
-            found.append((f"line {line}: " if line else "") + f"{path or 'the file'} {words}")
+            words = (f"line {line}: " if line else "") + f"{path or 'the file'} {words}"
+            found.append(Mistake(words, _default_of(kind, path)))
             if not _take_out(rest, path):
                 break
         else:
@@ -50,7 +61,7 @@ def _told(message: str, kind: type[msgspec.Struct]) -> tuple[str, str]:
     """Return the key, dotted, and what is wrong with it."""
     if (unknown := _UNKNOWN.match(message)) is not None:
         key, at = unknown["key"], unknown["at"] or ""
-        close = difflib.get_close_matches(key, _keys_at(kind, at), 1)
+        close = difflib.get_close_matches(key, _fields_at(kind, at), 1)
         return f"{at}.{key}".lstrip("."), "is not known" + (f"; {close[0]} is" if close else "")
     if (wrong := _WRONG.match(message)) is None:
         return "", f"cannot be used: {message}"
@@ -62,12 +73,21 @@ def _told(message: str, kind: type[msgspec.Struct]) -> tuple[str, str]:
     return path, f"does not look like {pattern[1]}" if pattern else f"cannot be used: {wrong['what']}"
 
 
-def _keys_at(kind: Any, at: str) -> list[str]:
+def _fields_at(kind: Any, at: str) -> Mapping[str, msgspec.structs.FieldInfo]:
     for name in filter(None, at.split(".")):
         kind = next((field.type for field in msgspec.structs.fields(kind) if field.encode_name == name), None)
         if not isinstance(kind, type) or not issubclass(kind, msgspec.Struct):
-            return []
-    return [field.encode_name for field in msgspec.structs.fields(kind)]
+            return {}
+    return {field.encode_name: field for field in msgspec.structs.fields(kind)}
+
+
+def _default_of(kind: Any, path: str) -> str:
+    """Return the TOML line of a key's default; "" for a table, for one without a value, and for what is not known."""
+    at, _, name = path.rpartition(".")
+    field = _fields_at(kind, at).get(name)
+    if field is None or not isinstance(field.default, bool | int | float | str | tuple):
+        return ""
+    return f"{name} = {json.dumps(field.default)}"
 
 
 def _take_out(table: dict[str, Any], path: str) -> bool:

@@ -16,6 +16,8 @@ from birthmark.clock import Clock
 from birthmark.errors import BirthmarkError, UnavailableError
 from birthmark.net.tls import server_context
 from birthmark.pki.certificates import Certificate, parse_bundle
+from birthmark.pki.checks import ChainError
+from birthmark.pki.host_names import check_host
 from birthmark.pki.issue import SigningKey
 
 
@@ -25,18 +27,20 @@ class OwnCertificateError(UnavailableError):
     code = "server.certificate_unusable"
     cause = "The server certificate {path} cannot be used: {detail}."
     fix = (
-        "Look at both files: `openssl x509 -in {certificate} -noout -subject -dates -pubkey` and "
-        "`openssl pkey -in {key} -pubout` must show the same public key, and the dates must include today."
+        "Look at both files: `openssl x509 -in {certificate} -noout -ext subjectAltName -dates -pubkey` and "
+        "`openssl pkey -in {key} -pubout` must show the same public key, the dates must include today, and the names "
+        "{host}, by which clients reach the server (`host` in the configuration)."
     )
 
 
 class OwnCertificate:
     """Reads the pair; `stamp` tells cheaply whether one of the files changed."""
 
-    def __init__(self, certificate: Path, key: Path, clock: Clock) -> None:
+    def __init__(self, certificate: Path, key: Path, clock: Clock, host: str) -> None:
         self._certificate = certificate
         self._key = key
         self._clock = clock
+        self._host = host
 
     def stamp(self) -> object:
         """Return something else after every change of a file."""
@@ -61,6 +65,11 @@ class OwnCertificate:
         if not leaf.not_before <= now <= leaf.not_after:
             raise self._refusal(self._certificate, f"it is valid from {leaf.not_before} to {leaf.not_after}")
         try:
+            check_host(leaf, self._host)
+        except ChainError as error:
+            has = error.message.rpartition(": ")[2].rstrip(".")
+            raise self._refusal(self._certificate, f"it is not for the server's host {self._host}: {has}") from error
+        try:
             server_context([c.parsed for c in chain], key)
         except SSL.Error as error:
             raise self._refusal(self._certificate, "OpenSSL does not take it: its key may be too small") from error
@@ -73,6 +82,7 @@ class OwnCertificate:
             detail=detail,
             certificate=self._certificate,
             key=self._key,
+            host=self._host,
         )
 
     @staticmethod

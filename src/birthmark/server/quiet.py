@@ -6,6 +6,7 @@ What does not fit is counted, and the count is told with the next line that does
 import logging
 from collections.abc import Callable
 
+from birthmark.net.share import share_of
 from birthmark.refusals.shares import Shares
 
 EACH = (50, 2)  # lines at once, and a second
@@ -25,7 +26,7 @@ class BoundedLog(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         """Say whether the line is written."""
         now = self._now()
-        who = str(getattr(record, "address", "")) or f"{record.name} {record.msg}"
+        who = share_of(str(getattr(record, "address", ""))) or f"{record.name} {record.msg}"
         if not (self._each.has_room(who, now) and self._all.has_room("", now)):
             self._dropped += 1
             return False

@@ -1,9 +1,11 @@
 """The rooms of a running server, made and tied together: who reaches whom is decided here and nowhere else."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
 import msgspec
+from cryptography import x509
 
 from birthmark.auth.passwords import PasswordCheck
 from birthmark.awsiot.broker import Broker
@@ -21,6 +23,7 @@ from birthmark.dps.service import Authorities, Enrollments, Instances, Registrat
 from birthmark.est.service import EstService
 from birthmark.iothub.mqtt import HubConnections
 from birthmark.iothub.service import CHANGED, Hubs
+from birthmark.pki.certificates import Certificate
 from birthmark.refusals import Ledger
 from birthmark.server.hubs import HubsForDps
 from birthmark.server.revoked import EndRevoked
@@ -75,7 +78,13 @@ async def open_rooms(
     authority = CertificateAuthority(hierarchy, database, clock, entropy, lifetimes, subject)
     instances = Instances(database, clock, entropy)
     hubs = Hubs(database, clock, entropy, authority.revocations.check)
-    enrollments = Enrollments(database, clock, entropy)
+    enrollments, authorities = Enrollments(database, clock, entropy), Authorities(database, clock, entropy)
+
+    async def on_record(subject: x509.Name) -> Sequence[Certificate]:
+        scopes = [instance.id_scope for instance in instances.all()]
+        return [one for scope in scopes for one in await authorities.named(scope, subject)]
+
+    authority.revocations.on_record = on_record
     registrations = Registrations(
         database,
         clock,
@@ -89,7 +98,7 @@ async def open_rooms(
     aws = AwsIot.of(
         account, database, clock, entropy, lambda: hierarchy.issuing, revocations=authority.revocations.check
     )
-    broker = Broker(database, clock)
+    broker = Broker(database, clock, settings.aws.max_sessions)
     await hubs.load()
     await instances.load()
     await aws.load()
@@ -100,7 +109,7 @@ async def open_rooms(
         authority,
         EstService(authority, PasswordCheck(entropy)),
         instances,
-        Authorities(database, clock, entropy),
+        authorities,
         enrollments,
         registrations,
         hubs,

@@ -5,7 +5,7 @@ import json
 import logging
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import uvloop
@@ -17,8 +17,11 @@ from birthmark.server.settings import Settings
 log = logging.getLogger(__name__)
 
 
-def run(settings: Settings, on_ready: Callable[[dict[str, Any]], None]) -> None:
-    """Serve until told to stop; `on_ready` gets the endpoints. Raise `BirthmarkError` when it cannot start."""
+def run(settings: Settings, on_ready: Callable[[dict[str, Any], Sequence[str]], None]) -> None:
+    """Serve until told to stop; `on_ready` gets the endpoints, and the hosts that the certificate does not have.
+
+    Raise `BirthmarkError` when it cannot start.
+    """
 
     os.umask(os.umask(0o077) | 0o022)  # whatever this process was started with, nobody else writes what it makes
 
@@ -30,7 +33,8 @@ def run(settings: Settings, on_ready: Callable[[dict[str, Any]], None]) -> None:
             loop.add_signal_handler(number, ended.set)
         loop.add_signal_handler(signal.SIGHUP, server.reload)
         try:
-            on_ready(await server.start())
+            endpoints = await server.start()
+            on_ready(endpoints, server.elsewhere)
             await ended.wait()
         finally:
             await server.stop()

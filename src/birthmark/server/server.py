@@ -10,7 +10,7 @@ from typing import Any
 
 from birthmark.audit import AuditKey, note_break
 from birthmark.bus import LocalBus
-from birthmark.ca.hierarchy import Hierarchy
+from birthmark.ca.hierarchy import UNNOTED, Hierarchy
 from birthmark.clock import Clock, Entropy
 from birthmark.errors import UnavailableError
 from birthmark.est import users
@@ -31,7 +31,7 @@ from birthmark.server.own_certificate import OwnCertificate
 from birthmark.server.plain_http import serve_plain
 from birthmark.server.rooms import Rooms, open_rooms
 from birthmark.server.settings import Settings
-from birthmark.store import open_database
+from birthmark.store import hold_database, open_database
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +50,8 @@ class Server:
         self._fresh: FreshContext | None = None
         self.is_ready = False
         self.endpoints: dict[str, Any] = {}
+        self.elsewhere: list[str] = []
+        """Hosts of hubs and provisioning services that the server's certificate does not have."""
 
     async def start(self) -> dict[str, Any]:
         """Create or open everything, bind the ports, and return the endpoints. Raise `BirthmarkError`."""
@@ -57,12 +59,15 @@ class Server:
         self._data.prepare()
         self._closers.append(self._data.release)
         self._data.forget("endpoints.json")  # of a run that was killed: it appears again when everything is bound
+        self._closers.append(await hold_database(settings.database_url))
         is_key_new = not self._data.has("audit.seed")
         signer = AuditKey(self._data.secret("audit.seed"))
         database = await open_database(settings.database_url, clock, signer=signer)
         self._closers.append(database.close)
         root = await installed.root_of(database)
-        found = await note_break(database, signer, is_key_new=is_key_new, is_used=root is not None)
+        # Only version 0.1.0 left rows without a signed head, and it noted no root either.
+        is_unsigned = is_key_new and root == UNNOTED
+        found = await note_break(database, signer, is_key_new=is_unsigned, is_used=root is not None)
         if found is not None:
             log.error("audit.break", extra={"reason": found})
         hierarchy = self._data.hierarchy(root)
@@ -72,14 +77,13 @@ class Server:
         bus = LocalBus(database)
         rooms.subscribe(bus)
         self._closers.append(bus.stop)
-        access_key = await ensure_defaults(rooms, settings)
-
         doors = Doors(rooms, settings, clock, entropy)
         context = self._context(hierarchy)
         limits = fit_to_descriptors(settings.bounds())
         listeners = Listeners(clock, limits, doors.report)
         self._closers.append(listeners.close)
         https_port = await self._bind(listeners, context, doors, limits)
+        access_key = await ensure_defaults(rooms, settings)  # a start that cannot bind gives nothing a name
         context.start()
         self._closers.append(context.stop)
         bus.start()
@@ -87,7 +91,7 @@ class Server:
         seed = self._data.secret("est.seed").encode()
         token = self._data.secret("operator.token")
         probe = doors.health(lambda: self.is_ready)
-        operator = doors.operator(token, seed, signer.public_key, lambda: self.is_ready)
+        operator = doors.operator(token, seed, signer.public_key, lambda: self.is_ready, context.covers)
         self._closers.append(await serve_plain(probe, operator, settings, limits, clock, doors.report))
 
         self.endpoints = describe(
@@ -99,6 +103,8 @@ class Server:
             aws_access_key_id=access_key.id,
             aws_secret_access_key=access_key.secret,
         )
+        known = {one.host for one in rooms.hubs.all()} | {one.host for one in rooms.instances.all()}
+        self.elsewhere = sorted(host for host in known if not context.covers(host))
         self._data.write("endpoints.json", json.dumps(self.endpoints, indent=2).encode(), is_secret=True)
         self.is_ready = True
         log.info("server.ready", extra={"host": settings.host_name})
@@ -123,7 +129,7 @@ class Server:
             self._fresh = FreshContext(lambda: self._data.server_certificate(hierarchy, names))
             return self._fresh
         certificate, key_file = Path(settings.server.certificate), Path(settings.server.key)
-        own = OwnCertificate(certificate.expanduser(), key_file.expanduser(), self._clock)
+        own = OwnCertificate(certificate.expanduser(), key_file.expanduser(), self._clock, settings.host_name)
 
         def load() -> tuple[Sequence[Certificate], SigningKey]:
             chain, key = own.load()

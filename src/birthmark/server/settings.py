@@ -2,11 +2,13 @@
 
 import socket
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated
 
 import msgspec
 
+from birthmark.awsiot.broker import MAX_SESSIONS
 from birthmark.errors import InvalidRequestError
 from birthmark.net.limits import Limits
 from birthmark.server.mistakes import mistakes_in
@@ -21,18 +23,25 @@ class ConfigInvalidError(InvalidRequestError):
     """The configuration file has a mistake."""
 
     code = "server.config_invalid"
-    cause = "The configuration file {path} cannot be used: {detail}."
-    fix = "Correct what is named; docs/reference/server-config.md lists all of them."
+    cause = "{where} cannot be used: {detail}."
+    fix = "Correct what is named{example}; docs/reference/server-config.md lists all of them."
+
+    def __init__(self, message: str, /, *, path: Path | None, example: str = "", **facts: object) -> None:
+        where = f"The configuration file {path}" if path else "What the options and the environment say"
+        super().__init__(message, where=where, example=example, **facts)
+
+
+_Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 
 
 class Ports(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where the services listen. The SDKs fix 8883 and 443; `https_also` is bound when it can be, 0 is never."""
 
-    mqtt: int = 8883
-    https: int = 8443
-    https_also: int = 443
-    est: int = 8085
-    health: int = 8080
+    mqtt: _Port = 8883
+    https: _Port = 8443
+    https_also: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 443
+    est: _Port = 8085
+    health: _Port = 8080
 
 
 class Subject(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -59,6 +68,7 @@ class Aws(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     region: Annotated[str, msgspec.Meta(pattern="^[a-z0-9-]{1,32}$")] = "us-east-1"
     account_id: Annotated[str, msgspec.Meta(pattern="^[0-9]{12}$")] = "000000000000"
+    max_sessions: Annotated[int, msgspec.Meta(ge=1)] = MAX_SESSIONS
 
 
 class ServerCertificate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -115,13 +125,21 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return self.database or f"sqlite:///{self.directory / 'birthmark.db'}"
 
     def bounds(self) -> Limits:
-        """Return the transport's limits. Raise `ConfigInvalidError` for a name there is not."""
+        """Return the transport's limits; `read_settings` let no other names in."""
         known = Limits.__dataclass_fields__
-        for name in self.limits:
-            if name not in known:
-                raise ConfigInvalidError("Unknown limit", path="the configuration", detail=f"limits.{name} is unknown")
         values = {n: (float(v) if known[n].type in {float, "float"} else int(v)) for n, v in self.limits.items()}
         return Limits(**values)  # type: ignore[arg-type]
+
+
+_LimitsTable = msgspec.defstruct(
+    "_LimitsTable", [(one.name, float, one.default) for one in fields(Limits)], frozen=True, forbid_unknown_fields=True
+)
+
+
+class _Strict(Settings, frozen=True, forbid_unknown_fields=True):
+    """What a file may say: of the limits, only those there are."""
+
+    limits: _LimitsTable = _LimitsTable()  # type: ignore[valid-type] # a struct made of the dataclass
 
 
 def read_settings(path: Path | None, environment: Mapping[str, str], **flags: object) -> Settings:
@@ -145,14 +163,20 @@ def read_settings(path: Path | None, environment: Mapping[str, str], **flags: ob
     if value := environment.get("BIRTHMARK_LISTEN"):
         known["listen"] = value.split(",")
     known |= {name: value for name, value in flags.items() if value is not None}
-    where = path or "(flags and environment)"
     try:
-        settings = msgspec.convert(known, Settings)
+        msgspec.convert(known, _Strict)
     except msgspec.ValidationError as error:
-        found = mistakes_in(known, Settings, text)
-        raise ConfigInvalidError("The configuration is not valid", path=where, detail="; ".join(found)) from error
+        found = mistakes_in(known, _Strict, text)
+        defaults = ", ".join(f"`{one.default}`" for one in found if one.default)
+        raise ConfigInvalidError(
+            "The configuration is not valid",
+            path=path,
+            detail="; ".join(one.words for one in found),
+            example=f" (by default {defaults})" if defaults else "",
+        ) from error
+    settings = msgspec.convert(known, Settings)
     if wrong := _contradiction(settings):
-        raise ConfigInvalidError("The configuration is not valid", path=where, detail=wrong)
+        raise ConfigInvalidError("The configuration is not valid", path=path, detail=wrong)
     return settings
 
 

@@ -13,6 +13,7 @@ Not here: what the rows mean (the rooms), who hears of events (`bus`).
 
 from birthmark.store.changes import AuditRow, Changes, Event
 from birthmark.store.database import Database
+from birthmark.store.holding import hold_database
 from birthmark.store.opening import open_database
 from birthmark.store.schema import metadata
 from birthmark.store.statements import Statement, insert, statement, upsert
@@ -25,6 +26,7 @@ __all__ = [
     "Event",
     "Statement",
     "from_micros",
+    "hold_database",
     "insert",
     "metadata",
     "open_database",

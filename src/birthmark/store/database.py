@@ -18,7 +18,10 @@ class ValueRefusedError(InvalidRequestError):
 
     code = "store.value_refused"
     cause = "The request holds a value that the database cannot keep: {reason}."
-    fix = "Leave out NUL characters and unpaired surrogates, and keep numbers within 64 bits."
+    fix = (
+        "Leave out NUL characters, `%00` in a URL and `\\u0000` in JSON, and halves of surrogate pairs; keep numbers "
+        "within 64 bits."
+    )
 
 
 class StoredEvent(Protocol):

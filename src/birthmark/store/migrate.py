@@ -26,6 +26,7 @@ class SchemaTooNewError(ConflictError):
     code = "store.schema_too_new"
     cause = "The database is at revision {revision}, which this version of Birthmark does not know."
     fix = "Run the newer version of Birthmark that wrote it, or restore a backup made before the upgrade."
+    for_a_person = "a newer version or a backup has to be found"
 
 
 def script_for(engine: str, current: str | None) -> str | None:

@@ -37,6 +37,7 @@ class PostgresUnavailableError(UnavailableError):
     code = "store.postgresql_unavailable"
     cause = "PostgreSQL did not take the request: {reason}."
     fix = "Check that the server runs and that the URL, user and password are right, then try again."
+    for_a_person = "another server has to be put right"
 
 
 class PostgresDatabase:
@@ -56,7 +57,7 @@ class PostgresDatabase:
     @classmethod
     async def open(cls, url: str, clock: Clock, chain: str, signer: audit_chain.HeadSigner | None = None) -> Self:
         """Connect and migrate to this version's schema."""
-        with _translated():
+        with translated():
             pool = await asyncpg.create_pool(
                 url,
                 min_size=1,
@@ -73,17 +74,17 @@ class PostgresDatabase:
 
     async def one(self, statement: Statement, /, **params: Any) -> Row | None:
         compiled = statement.compiled("postgresql")
-        with _translated():
+        with translated():
             return await self._pool.fetchrow(compiled.sql, *compiled.arguments(params))
 
     async def all(self, statement: Statement, /, **params: Any) -> Sequence[Row]:
         compiled = statement.compiled("postgresql")
-        with _translated():
+        with translated():
             rows: Sequence[Row] = await self._pool.fetch(compiled.sql, *compiled.arguments(params))
         return rows
 
     async def events_after(self, last: int, limit: int) -> Sequence[Row]:
-        with _translated():
+        with translated():
             rows: Sequence[Row] = await self._pool.fetch(
                 "SELECT id, topic, body FROM outbox WHERE id > $1 ORDER BY id LIMIT $2", last, limit
             )
@@ -96,7 +97,7 @@ class PostgresDatabase:
         self._group.on_events = wake
 
     async def durability(self) -> str:
-        with _translated():
+        with translated():
             return str(await self._pool.fetchval("SHOW synchronous_commit"))
 
     async def close(self) -> None:
@@ -165,7 +166,7 @@ class PostgresDatabase:
 
 
 @contextlib.contextmanager
-def _translated() -> Iterator[None]:
+def translated() -> Iterator[None]:
     try:
         yield
     except asyncpg.DataError as error:

@@ -39,6 +39,7 @@ class DatabaseUnavailableError(UnavailableError):
     code = "store.unavailable"
     cause = "The database at {where} did not take a read or write: {reason}."
     fix = "Check free disk space and that the data directory is writable by this user, then try again."
+    for_a_person = "a disk has to be put right"
 
 
 class SqliteDatabase:

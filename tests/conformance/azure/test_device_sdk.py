@@ -1,5 +1,6 @@
 """azure-iot-device, unmodified: register at DPS, connect to the hub, send."""
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -154,3 +155,40 @@ asyncio.run(main())
     done = run_python(script, device.environment(server))
     assert done.returncode == 0, done.stderr
     assert server.rows("hub", "messages", "twice-1")[-1]["body"] == "still here"
+
+
+def test_the_sdk_waits_and_registers_where_a_device_registered_without_a_pause(
+    server: RunningServer, tmp_path: Path
+) -> None:
+    device = a_file_device(tmp_path, "restless-1")
+    enroll(server, device)
+    scope, host = server.endpoints["dps"]["id_scope"], server.endpoints["dps"]["host"]
+    command = [
+        *(
+            "curl",
+            "-sS",
+            "--cacert",
+            str(server.data / "trust.pem"),
+            "-X",
+            "PUT",
+            "-H",
+            "Content-Type: application/json",
+        ),
+        *(
+            "--cert",
+            str(device.certificate_file),
+            "--key",
+            str(device.key_file),
+            "-w",
+            "%{http_code} ",
+            "-o",
+            "/dev/null",
+        ),
+        *("-d", '{"registrationId": "restless-1"}'),
+        f"https://{host}:8443/{scope}/registrations/restless-1/register?api-version=2021-06-01&n=[1-60]",
+    ]
+    statuses = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.split()
+    assert statuses[:30] == ["202"] * 30
+    assert statuses[-1] == "429"
+    done = run_app(server, device)
+    assert done.returncode == 0, done.stderr

@@ -120,6 +120,16 @@ async def test_rfc7030_3_2_3_guessing_passwords_is_slowed_down(server: EstServer
 
 
 @est()
+async def test_guessing_from_every_address_of_an_ipv6_network_is_slowed_down_too(server: EstServer) -> None:
+    wrong = {"Authorization": wire.render_basic("factory", "wrong")}
+    answers = [
+        await server.post("simpleenroll", a_csr(), headers=wrong, address=f"2001:db8::{number:x}")
+        for number in range(11)
+    ]
+    assert [answer.status for answer in answers] == [401] * 10 + [429]
+
+
+@est()
 async def test_a_guesser_behind_the_same_address_does_not_lock_out_who_knew_the_password_before(
     server: EstServer,
 ) -> None:

@@ -201,11 +201,10 @@ def test_sessions_end_when_nobody_connects_too(database_url: str) -> None:
 
 
 def test_of_too_many_sessions_the_one_that_is_away_longest_goes(
-    database_url: str, monkeypatch: pytest.MonkeyPatch
+    database_url: str,
 ) -> None:
-    monkeypatch.setattr(broker_module, "MAX_SESSIONS", 2)
-
-    async def test(broker: Broker, _database: Database, clock: FakeClock) -> None:
+    async def test(_broker: Broker, database: Database, clock: FakeClock) -> None:
+        broker = Broker(database, clock, max_sessions=2)
         for name in ("first", "second"):
             broker.leave(await connect(broker, name, is_persistent=True))
             clock.move(timedelta(minutes=1))

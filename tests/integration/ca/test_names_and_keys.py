@@ -10,9 +10,11 @@ from cryptography import x509
 
 from birthmark.auth.principals import Principal, PrincipalKind
 from birthmark.ca import hierarchy
-from birthmark.ca.revocation import CertificateRevokedError, DeviceNotAliveError
+from birthmark.ca.revocation import CertificateRevokedError, DeviceNotAliveError, IssuerRevokedError
 from birthmark.ca.rules.issuance import KeyRevokedError, KeyTakenError, NameHeldError
 from birthmark.ca.service import CertificateAuthority, NameNotHeldError
+from birthmark.pki.certificates import Certificate
+from birthmark.pki.chains import TooMuchWorkError
 from birthmark.pki.crl import RevocationReason
 from birthmark.pki.csr import parse_csr
 from birthmark.pki.issue import Issuer, issue, new_serial
@@ -20,7 +22,7 @@ from birthmark.pki.names import name_of
 from birthmark.pki.profiles import DEVICE, EDGE_CA
 from birthmark.store import open_database
 from fakes import NOON, FakeClock, SeededEntropy
-from pki_builders import a_ca, a_csr, a_key
+from pki_builders import a_ca, a_csr, a_device, a_key
 
 pytestmark = pytest.mark.integration
 OPERATOR = Principal(PrincipalKind.OPERATOR, "test")
@@ -150,7 +152,7 @@ def test_a_superseded_certificate_leaves_its_key_and_its_siblings_good(database_
 def test_revoking_a_device_takes_all_that_lives_of_it_in_any_spelling(database_url: str, tmp_path: Path) -> None:
     async def body(ca: CertificateAuthority) -> None:
         leaves = [(await ca.issue(parse_csr(a_csr("edge", key=a_key())), of("edge")))[0] for _ in range(3)]
-        revoked = await ca.revocations.device("EDGE", OPERATOR, RevocationReason.UNSPECIFIED)
+        revoked, _ = await ca.revocations.device("EDGE", OPERATOR, RevocationReason.UNSPECIFIED)
         assert {one.certificate for one in revoked} == set(leaves)
         with pytest.raises(DeviceNotAliveError):
             await ca.revocations.device("edge", OPERATOR, RevocationReason.UNSPECIFIED)
@@ -206,5 +208,98 @@ def test_the_key_of_a_foreign_certificate_can_be_taken_back(database_url: str, t
         assert await ca.revocations.key(foreign, OPERATOR, RevocationReason.KEY_COMPROMISE) == ()
         with pytest.raises(CertificateRevokedError):
             await ca.revocations.check(foreign)
+
+    with_ca(database_url, tmp_path, body)
+
+
+def test_a_foreign_ca_that_is_taken_back_takes_everything_below_it(database_url: str, tmp_path: Path) -> None:
+    async def body(ca: CertificateAuthority) -> None:
+        root = a_ca("Maker root")
+        below = a_ca("Maker line 1", parent=root)
+        leaf, other = a_device(below).certificate, a_device(a_ca("Other")).certificate
+        await ca.revocations.key(root.certificate, OPERATOR, RevocationReason.CA_COMPROMISE)
+        with pytest.raises(CertificateRevokedError):
+            await ca.revocations.check(leaf, (below.certificate,))
+        await ca.revocations.check(other)
+
+        async def on_record(subject: x509.Name) -> list[Certificate]:
+            return [one.certificate for one in (below,) if one.certificate.subject == subject]
+
+        ca.revocations.on_record = on_record
+        with pytest.raises(CertificateRevokedError):
+            await ca.revocations.check(leaf)
+
+    with_ca(database_url, tmp_path, body)
+
+
+def test_a_decoy_of_a_ca_does_not_hide_the_revoked_ca_above_it(database_url: str, tmp_path: Path) -> None:
+    async def body(ca: CertificateAuthority) -> None:
+        root = a_ca("Maker root")
+        below = a_ca("Maker line 1", parent=root)
+        decoy = a_ca("Maker line 1", parent=a_ca("Somebody else"), key=below.private_key)
+        leaf = a_device(below).certificate
+        await ca.revocations.key(root.certificate, OPERATOR, RevocationReason.CA_COMPROMISE)
+        with pytest.raises(CertificateRevokedError):
+            await ca.revocations.check(leaf, (decoy.certificate, below.certificate))
+
+    with_ca(database_url, tmp_path, body)
+
+
+def test_many_decoys_are_refused_before_they_cost_much(database_url: str, tmp_path: Path) -> None:
+    async def body(ca: CertificateAuthority) -> None:
+        await ca.revocations.key(a_ca("Maker root").certificate, OPERATOR, RevocationReason.CA_COMPROMISE)
+        decoys = tuple(a_ca("X").certificate for _ in range(32))
+        with pytest.raises(TooMuchWorkError):
+            await ca.revocations.check(a_device(a_ca("X")).certificate, decoys)
+
+    with_ca(database_url, tmp_path, body)
+
+
+def test_a_revoked_ca_key_is_known_under_another_name_too(database_url: str, tmp_path: Path) -> None:
+    async def body(ca: CertificateAuthority) -> None:
+        maker = a_ca("Maker 2025")
+        renamed = a_ca("Maker 2026", key=maker.private_key)
+        leaf = a_device(renamed).certificate
+        await ca.revocations.key(maker.certificate, OPERATOR, RevocationReason.CA_COMPROMISE)
+        with pytest.raises(CertificateRevokedError):
+            await ca.revocations.check(leaf, (renamed.certificate,))
+
+    with_ca(database_url, tmp_path, body)
+
+
+def test_a_superseded_ca_leaves_what_is_below_it_alone(database_url: str, tmp_path: Path) -> None:
+    async def body(ca: CertificateAuthority) -> None:
+        maker = a_ca("Maker")
+        await ca.revocations.key(maker.certificate, OPERATOR, RevocationReason.SUPERSEDED)
+        await ca.revocations.check(a_device(maker).certificate)
+
+    with_ca(database_url, tmp_path, body)
+
+
+@pytest.mark.parametrize("which", [0, 1], ids=["issuing", "root"])
+def test_a_server_whose_own_ca_is_taken_back_issues_nothing(database_url: str, tmp_path: Path, which: int) -> None:
+    async def body(ca: CertificateAuthority) -> None:
+        before, *_ = await ca.issue(parse_csr(a_csr("before", key=a_key())), USER)
+        own = ca.hierarchy.certificates[which]
+        await ca.revocations.key(own, OPERATOR, RevocationReason.CA_COMPROMISE)
+        with pytest.raises(IssuerRevokedError):
+            await ca.issue(parse_csr(a_csr("gateway", key=a_key())), USER)
+        with pytest.raises(CertificateRevokedError):
+            await ca.revocations.check(before)
+
+    with_ca(database_url, tmp_path, body)
+
+
+def test_what_a_device_of_another_ca_showed_is_taken_back_by_its_name(database_url: str, tmp_path: Path) -> None:
+    async def body(ca: CertificateAuthority) -> None:
+        foreign, other = a_device(a_ca("Maker"), "pump-1").certificate, a_device(a_ca("Maker"), "pump-2").certificate
+        shown = [foreign.thumbprint]
+        revoked, others = await ca.revocations.device("pump-1", OPERATOR, RevocationReason.KEY_COMPROMISE, shown)
+        assert (revoked, others) == ((), shown)
+        with pytest.raises(CertificateRevokedError):
+            await ca.revocations.check(foreign)
+        await ca.revocations.check(other)
+        with pytest.raises(DeviceNotAliveError):
+            await ca.revocations.device("pump-1", OPERATOR, RevocationReason.KEY_COMPROMISE, shown)
 
     with_ca(database_url, tmp_path, body)

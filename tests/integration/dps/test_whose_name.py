@@ -1,6 +1,7 @@
 """Whose name it is: registrations pinned to their enrollment, hub identities to their maker, on each real engine."""
 
 import asyncio
+from datetime import timedelta
 
 import pytest
 
@@ -31,6 +32,53 @@ def test_a_device_of_another_group_cannot_take_a_registered_name(database_url: s
             await world.register(a_device(theirs))
         assert await thumbprint_at_hub(world, "device-1") == device.certificate.thumbprint.hex().upper()
         await world.register(a_device(ours))  # the same group: a renewed certificate
+
+    in_a_dps(database_url, body)
+
+
+def test_a_group_made_again_by_the_same_name_cannot_take_over_what_the_removed_one_registered(
+    database_url: str,
+) -> None:
+    async def body(world: DpsWorld) -> None:
+        ours, theirs = a_ca("Ours"), a_ca("Theirs")
+        device = a_device(ours)
+        await world.group("fleet", ours)
+        await world.register(device)
+        await world.enrollments.delete(world.instance.id_scope, "fleet", None, is_group=True, actor="test")
+        world.clock.move(timedelta(seconds=1))
+        await world.group("fleet", theirs)
+        with pytest.raises(RegistrationPinnedError) as refusal:
+            await world.register(a_device(theirs))
+        assert refusal.value.facts["holder"] == "the group fleet before it was removed"
+        assert await thumbprint_at_hub(world, "device-1") == device.certificate.thumbprint.hex().upper()
+        await world.registrations.release(world.instance, "device-1", actor="test")
+        await world.register(a_device(theirs))
+
+    in_a_dps(database_url, body)
+
+
+def test_a_device_registers_on_by_its_certificate_when_its_group_is_made_again(database_url: str) -> None:
+    async def body(world: DpsWorld) -> None:
+        ours = a_ca("Ours")
+        device = a_device(ours)
+        await world.group("fleet", ours)
+        await world.register(device)
+        await world.enrollments.delete(world.instance.id_scope, "fleet", None, is_group=True, actor="test")
+        world.clock.move(timedelta(seconds=1))
+        await world.group("fleet", ours)
+        await world.register(device)
+        await world.register(a_device(ours))  # it belongs to the new group from then on: a renewed certificate
+
+    in_a_dps(database_url, body)
+
+
+def test_a_group_whose_ca_the_operator_changes_keeps_its_registrations(database_url: str) -> None:
+    async def body(world: DpsWorld) -> None:
+        ours, next_ca = a_ca("Ours"), a_ca("Next")
+        await world.group("fleet", ours)
+        await world.register(a_device(ours))
+        await world.group("fleet", next_ca)
+        await world.register(a_device(next_ca))
 
     in_a_dps(database_url, body)
 
@@ -161,5 +209,19 @@ def test_switching_a_device_off_and_on_at_the_hub_does_not_cut_it_off_from_regis
                 world.hub, "device-1", DeviceBody("device-1", status=status), present.authentication, "*", actor="test"
             )
         assert await world.register(a_device(ca))
+
+    in_a_dps(database_url, body)
+
+
+def test_cas_on_record_and_cas_that_groups_carry_are_found_by_their_subject(database_url: str) -> None:
+    async def body(world: DpsWorld) -> None:
+        carried, other = a_ca("Carried"), a_ca("Other")
+        await world.group("fleet", carried)
+        await world.group("others", other)
+        scope = world.instance.id_scope
+        assert await world.authorities.named(scope, carried.certificate.subject) == [carried.certificate]
+        await world.authorities.remove(scope, carried.certificate.thumbprint.hex(), actor="test")
+        assert await world.authorities.named(scope, carried.certificate.subject) == [carried.certificate]
+        assert await world.authorities.named(scope, a_ca("Nobody").certificate.subject) == []
 
     in_a_dps(database_url, body)

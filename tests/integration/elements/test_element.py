@@ -186,7 +186,7 @@ def test_an_atecc608_shows_its_chain_and_remembers_its_hub(atecc608: SoftwareEle
 
 def test_memory_is_bounded_and_foreign_data_is_told_apart(atecc608: SoftwareElement) -> None:
     with atecc608.open() as element:
-        with pytest.raises(ElementDataTooLargeError):
+        with pytest.raises(ElementNoMemoryError):
             element.remember(Assignment("h" * 400, "d1"))
         with pytest.raises(ElementDataTooLargeError):
             element.write_data("slot8", bytes(417))

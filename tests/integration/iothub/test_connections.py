@@ -204,3 +204,24 @@ def test_a_methods_subscription_is_answered_by_its_own_failure_and_the_others_ar
         assert [e.code for e in world.refused] == ["iothub.feature_not_served"]
 
     in_a_world(tmp_path, body)
+
+
+def test_a_device_that_asks_without_pause_gives_others_their_turn(tmp_path: Path) -> None:
+    async def body(world: World) -> None:
+        link, wire_ = await world.connected()
+        for _ in range(5000):
+            wire_.client.publish("$iothub/twin/GET/?$rid=1", b"")
+        turns = 0
+
+        async def another() -> None:
+            nonlocal turns
+            while len(wire_.got(Publish)) < 5000:
+                turns += 1
+                await asyncio.sleep(0)
+
+        task = asyncio.create_task(another())
+        link.data_received(wire_.client.data_to_send())
+        await task
+        assert turns > 10
+
+    in_a_world(tmp_path, body)

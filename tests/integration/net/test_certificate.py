@@ -77,7 +77,7 @@ def write_pair(directory: Path, ca: Holder, name: str) -> Holder:
 def test_a_certificate_of_ones_own_is_served_and_read_anew_and_a_bad_one_is_not(tmp_path: Path) -> None:
     ca = a_ca("My Own Root", now=datetime.now(UTC))
     first = write_pair(tmp_path, ca, "localhost")
-    config = f'[server]\ncertificate = "{tmp_path}/own.pem"\nkey = "{tmp_path}/own.key"\n'
+    config = f'host = "localhost"\n[server]\ncertificate = "{tmp_path}/own.pem"\nkey = "{tmp_path}/own.key"\n'
     with a_server(tmp_path, config) as running:
         assert served(running) == first.certificate.der
         trusted = ssl.create_default_context(cafile=running.endpoints["trust_bundle"])
@@ -107,8 +107,17 @@ def test_a_pair_that_does_not_belong_together_keeps_the_server_from_starting(tmp
     write_pair(tmp_path, ca, "localhost")
     (tmp_path / "own.key").write_text(a_device(ca, "other", now=datetime.now(UTC)).key_pem)
     config = tmp_path / "server.toml"
-    config.write_text(f'[server]\ncertificate = "{tmp_path}/own.pem"\nkey = "{tmp_path}/own.key"\n')
+    config.write_text(f'host = "localhost"\n[server]\ncertificate = "{tmp_path}/own.pem"\nkey = "{tmp_path}/own.key"\n')
     assert "server.certificate_unusable" in refused_start(tmp_path, config)
+
+
+def test_a_pair_for_another_host_keeps_the_server_from_starting(tmp_path: Path) -> None:
+    write_pair(tmp_path, a_ca(now=datetime.now(UTC)), "old.example")
+    config = tmp_path / "server.toml"
+    config.write_text(f'host = "localhost"\n[server]\ncertificate = "{tmp_path}/own.pem"\nkey = "{tmp_path}/own.key"\n')
+    told = refused_start(tmp_path, config)
+    assert "server.certificate_unusable" in told
+    assert "not for the server's host localhost" in told
 
 
 def test_probes_reach_the_health_port_and_only_its_health(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from birthmark.net.tls import NO_PEER
 
 LIMITS = Limits(max_body_bytes=4096, max_header_bytes=2048)
 CHUNKED = b"POST /x HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+AHEAD = b"GET /x HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
 class Wire(asyncio.Transport):
@@ -108,3 +109,33 @@ def test_two_lengths_are_refused() -> None:
         assert wire.sent.startswith(b"HTTP/1.1 400")
 
     assert talk(body) == []
+
+
+def test_some_requests_may_be_sent_ahead_of_their_answers() -> None:
+    async def body(protocol: Any, wire: Wire) -> None:
+        protocol.data_received(AHEAD * 8)
+        await asyncio.sleep(0.01)
+        assert wire.sent.count(b"HTTP/1.1 200") == 8
+
+    assert len(talk(body)) == 8
+
+
+def test_who_sends_thousands_of_requests_ahead_is_cut_off() -> None:
+    async def body(protocol: Any, wire: Wire) -> None:
+        protocol.data_received(AHEAD * 3000)
+        assert len(protocol.pipeline) < 100
+        await asyncio.sleep(0.01)
+        assert wire.is_over
+
+    assert len(talk(body)) < 100
+
+
+def test_requests_sent_ahead_without_end_are_cut_off() -> None:
+    async def body(protocol: Any, wire: Wire) -> None:
+        for _ in range(50):
+            protocol.data_received(AHEAD * 10)
+            await asyncio.sleep(0)
+        assert len(protocol.pipeline) < 100
+        assert wire.is_over
+
+    talk(body)

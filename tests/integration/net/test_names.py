@@ -46,7 +46,9 @@ def test_a_client_id_of_mqtt_5_is_a_name(server: RunningServer) -> None:
 
 def test_a_client_id_of_mqtt_3_1_1_is_a_name(server: RunningServer) -> None:
     connect(server, Connect("three-1", username="0neX/registrations/reg-1/api-version=2019-03-31"))
-    assert server.why("three-1")["code"] == "dps.unknown_scope"
+    told = server.why("three-1")
+    assert told["code"] == "dps.unknown_scope"
+    assert f'`id_scope = "{server.endpoints["dps"]["id_scope"]}"`' in told["fix"]
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from azure_clients import a_file_device
+from birthmark.mqtt import codec
+from birthmark.mqtt.packets import Connect
 from servers import RunningServer, a_server, free_address
 from strangers import (
     CONNECT,
@@ -110,6 +113,27 @@ def test_a_stranger_s_empty_frames_over_websocket_come_to_an_end(server: Running
                 sock.sendall((b"\x00\x80" + bytes(4)) * 1000)
         read_all(sock)
         assert time.monotonic() - started < 2  # not after the time to CONNECT
+
+
+def test_a_device_that_sends_only_pings_over_websocket_is_cut_off(server: RunningServer, tmp_path: Path) -> None:
+    device = a_file_device(tmp_path, "pinger")
+    server.run("hub", "device", "create", "pinger", "--cert", str(device.certificate_file))
+    context = insecure()
+    context.load_cert_chain(device.certificate_file, device.key_file)
+    user = f"{server.address}/pinger/?api-version=2021-04-12"
+    with websocket(server, context) as sock:
+        for _ in range(3):  # a few are answered
+            sock.sendall(masked(b"", 0x9))
+            assert sock.recv(10) == b"\x8a\x00"
+        sock.sendall(masked(codec.encode(Connect("pinger", username=user))))
+        assert b"\x20\x02\x00\x00" in sock.recv(100)
+        sock.sendall(masked(b"", 0x9))
+        assert sock.recv(10) == b"\x8a\x00"
+        with contextlib.suppress(ssl.SSLError, OSError):
+            sock.sendall(masked(b"", 0x9) * 100_000)
+        started = time.monotonic()
+        assert read_all(sock).count(b"\x8a\x00") < 10_000
+        assert time.monotonic() - started < 2
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -32,6 +32,12 @@ def with_a_ledger(url: str, body: Callable[[Ledger, Database, FakeClock], Awaita
     asyncio.run(main())
 
 
+async def record(book: Ledger, clock: FakeClock, device: str, address: str) -> None:
+    book.record(a_refusal(device_id=device), address=address)
+    await book.settled()
+    clock.move(timedelta(seconds=1))
+
+
 def a_refusal(**facts: object) -> InvalidRequestError:
     return InvalidRequestError("No", **facts)
 
@@ -85,6 +91,49 @@ def test_one_address_cannot_push_the_others_out(database_url: str) -> None:
         book.record(a_refusal(device_id="later"), address="192.0.2.1")
         await book.settled()
         assert await refusals_about(database, "later")
+
+    with_a_ledger(database_url, body)
+
+
+def test_the_oldest_rows_of_who_has_most_make_room(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledger, "MAX_ROWS", 12)
+    monkeypatch.setattr(ledger, "_PRUNE_EVERY", 61)
+
+    async def body(book: Ledger, database: Database, clock: FakeClock) -> None:
+        await record(book, clock, "quiet", "192.0.2.1")
+        for number in range(30):
+            await record(book, clock, f"loud-{number}", "192.0.2.2")
+            await record(book, clock, f"louder-{number}", f"2001:db8::{number + 1:x}")
+        await record(book, clock, "last", "192.0.2.3")
+        kept = [row.facts["device_id"] for row in await refusals_about(database, None)]
+        names = await database.one(NAMES)
+        assert names is not None
+        assert kept == ["last", *(f"{who}-{n}" for n in range(29, 24, -1) for who in ("louder", "loud")), "quiet"]
+        assert names["n"] == 2 * len(kept)
+
+    with_a_ledger(database_url, body)
+
+
+def test_no_network_has_more_than_its_rows(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledger, "MAX_ROWS_OF_ONE", 3)
+    monkeypatch.setattr(ledger, "_PRUNE_EVERY", 10)
+
+    async def body(book: Ledger, database: Database, clock: FakeClock) -> None:
+        for number in range(11):
+            await record(book, clock, f"device-{number}", f"2001:db8::{number + 1:x}")
+        found = await refusals_about(database, None)
+        assert [row.address for row in found] == ["2001:db8::b", "2001:db8::a", "2001:db8::9"]
+
+    with_a_ledger(database_url, body)
+
+
+def test_the_addresses_of_one_ipv6_network_have_one_share_of_rows(database_url: str) -> None:
+    async def body(book: Ledger, database: Database, clock: FakeClock) -> None:
+        book._shares = Shares(burst=3, per_s=1)
+        for number in range(9):
+            await record(book, clock, f"loud-{number}", f"2001:db8::{number}")
+            clock.move(-timedelta(seconds=1))
+        assert len(await refusals_about(database, None)) == 3
 
     with_a_ledger(database_url, body)
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from fixes.applied import Apply
 from fixes.scene import Scene
 
 from azure_clients import Device, a_file_device
@@ -134,13 +135,15 @@ class Row:
     """`prepare` sets the desk; `act` is refused, the fix is typed, and `act` passes.
 
     With `is_instead` the fix is the corrected action itself, or shows what there is to choose from. `then` is the code
-    of what is refused next, whose fix is typed too.
+    of what is refused next, whose fix is typed too. With `apply` the fix is no command: it is done as `fixes.applied`
+    has it.
     """
 
     act: Callable[[Desk], object]
     prepare: Callable[[Desk], object] = lambda _desk: None
     is_instead: bool = False
     then: Sequence[str] = ()
+    apply: Apply | None = None
 
 
 def steps(*each: Callable[[Desk], object]) -> Callable[[Desk], None]:

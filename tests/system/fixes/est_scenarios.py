@@ -55,6 +55,12 @@ EST: Mapping[str, Scenario] = {
         POST, after(asking, with_password("fix-other", "--device another")), is_instead=True
     ),
     "ca.name_not_held": Scenario("birthmark est release fix-nobody", is_instead=True),
+    "ca.revoked": Scenario(
+        POST,
+        after(asking, 'birthmark est revoke --key-of "$BIRTHMARK_DATA/ca/issuing.pem" --yes', OWN),
+        is_instead=True,
+        config="# a server of its own\n",
+    ),
     "est.client_certificate_revoked": Scenario(
         POST, after(asking, OWN, POST, LEAF, FREE, 'export PROOF="--cert leaf.pem --key old.key"'), is_instead=True
     ),

@@ -1,9 +1,14 @@
 """Requests and certificates that are not what they should be, refused by the command that reads them."""
 
+import math
+import random
 from collections.abc import Callable, Mapping
 
+from cryptography.hazmat.primitives.asymmetric import rsa
 from fixes.scenario import REGISTER, Scenario, after, device, typed
 from fixes.scene import Scene
+
+from pki_builders import a_csr
 
 SIGN = "birthmark ca sign device.csr --dir ca --out signed.pem"
 REQUEST = "openssl req -new -nodes -keyout old.key -newkey ec -pkeyopt ec_paramgen_curve:P-256 -out device.csr"
@@ -21,6 +26,23 @@ def broken_signature(scene: Scene) -> None:
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes(data)
+
+
+def from_a_broken_generator(scene: Scene) -> None:
+    """A request with a key as ROCA's generator made them: each prime a power of 65537 modulo many small ones."""
+    product = math.prod((11, 13, 17, 19, 37, 53, 61, 71, 73, 79, 97, 103, 107, 109, 127, 151, 157))
+    chance, primes = random.Random(1), []
+    while len(primes) < 2:
+        start = chance.getrandbits(1023) | 3 << 1022  # so that two of them have 2048 bits together
+        prime = start - start % product + pow(65537, chance.getrandbits(64), product)
+        if prime.bit_length() == 1024 and pow(2, prime - 1, prime) == 1 and prime % 65537 != 1:
+            primes.append(prime)
+    p, q = primes
+    d = pow(65537, -1, (p - 1) * (q - 1))
+    public = rsa.RSAPublicNumbers(65537, p * q)
+    numbers = rsa.RSAPrivateNumbers(p, q, d, d % (p - 1), d % (q - 1), rsa.rsa_crt_iqmp(p, q), public)
+    scene.must(A_CA)
+    (scene.directory / "device.csr").write_bytes(a_csr(key=numbers.private_key()))
 
 
 def swapped(name: str) -> Callable[[Scene], None]:
@@ -69,8 +91,14 @@ PKI: Mapping[str, Scenario] = {
         "openssl genpkey -algorithm ed25519 -out old.key",
         "openssl req -new -key old.key -subj /CN=device-1 -out device.csr",
     ),
+    "pki.csr_key_weak": Scenario(SIGN, from_a_broken_generator),
     "pki.csr_malformed": asked_by("printf '0\\003\\002\\001\\005' > device.csr"),
     "pki.csr_signature_invalid": Scenario(SIGN, broken_signature),
     "pki.csr_subject_invalid": asked_by(f"{REQUEST} -subj /"),
+    "pki.pem_invalid": asked_by("echo nonsense! > device.csr"),
+    "pki.registration_id_invalid": given(
+        "openssl req -x509 -nodes -newkey ec -pkeyopt ec_paramgen_curve:P-256 -keyout odd.key -subj '/CN=a b' -days 1 "
+        f"-addext basicConstraints=critical,CA:FALSE -out {OWN}"
+    ),
     "pki.csr_too_large": asked_by("head -c 70000 /dev/zero > device.csr"),
 }

@@ -6,6 +6,7 @@ from fixes.desk import Row
 from fixes.rows_aws import AWS
 from fixes.rows_aws_devices import DEVICES
 from fixes.rows_azure import DPS, HUB, SIGNATURES
+from fixes.rows_literal import LITERALS
 from fixes.rows_wire import WIRE
 
-ROWS: Mapping[str, Row] = {**AWS, **DEVICES, **DPS, **HUB, **SIGNATURES, **WIRE}
+ROWS: Mapping[str, Row] = {**AWS, **DEVICES, **DPS, **HUB, **LITERALS, **SIGNATURES, **WIRE}

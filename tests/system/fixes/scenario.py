@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from fixes.applied import Apply
 from fixes.scene import Scene
 
 from azure_clients import a_file_device
@@ -14,7 +15,9 @@ class Scenario:
 
     With `is_instead` the fix is the corrected command itself, or shows what there is to choose from. With `leads_to`
     it shows the server's refusal of that code, whose fix is typed next. `stdin` is what a person types into it;
-    with `types_all` every command of the fix is typed in turn.
+    with `types_all` every command of the fix is typed in turn. With `apply` the fix is no command: it is done as
+    `fixes.applied` has it. With `config` the server is one of its own, with this configuration file.
+    With `needs_root` a file is given to another user first.
     """
 
     act: str
@@ -24,6 +27,9 @@ class Scenario:
     number: int = 0
     stdin: str | None = None
     types_all: bool = False
+    apply: Apply | None = None
+    config: str = ""
+    needs_root: bool = False
 
 
 REGISTER = 'birthmark device register --cert "$X509_CERT_FILE" --key "$X509_KEY_FILE"'

@@ -2,11 +2,24 @@
 
 from collections.abc import Callable, Mapping
 
+from fixes.agent_scenarios import AGENT
+from fixes.ca_scenarios import CA
+from fixes.chain_scenarios import CHAINS
 from fixes.device_scenarios import DEVICE
+from fixes.element_scenarios import ELEMENTS
 from fixes.est_scenarios import EST
+from fixes.est_wire_scenarios import EST_WIRE
+from fixes.file_scenarios import FILES
+from fixes.fleet_scenarios import FLEET
+from fixes.key_scenarios import KEYS
+from fixes.limit_scenarios import LIMITS
+from fixes.link_scenarios import LINKS
 from fixes.pki_scenarios import PKI
 from fixes.scenario import REGISTER, Scenario, after, device, typed
 from fixes.scene import Scene
+from fixes.server_scenarios import SERVER
+from fixes.session_scenarios import SESSIONS
+from fixes.store_scenarios import STORE
 
 from pki_builders import a_device
 
@@ -39,6 +52,13 @@ def a_ca_of_ones_own(scene: Scene) -> None:
     scene.must("birthmark enroll group fixes --ca-name fixes")
     scene.must("birthmark ca issue fix-unverified --dir ca")
     scene.environment |= {"X509_CERT_FILE": "fix-unverified.cert.pem", "X509_KEY_FILE": "fix-unverified.key.pem"}
+    scene.must('eval "$(birthmark env)"')
+
+
+def a_group_with_its_own_ca(scene: Scene) -> None:
+    scene.must("birthmark ca init --name Carried --dir ca; birthmark enroll group fix:carried --cert ca/issuing.pem")
+    scene.must("birthmark ca issue fix-carried --dir ca")
+    scene.environment |= {"X509_CERT_FILE": "fix-carried.cert.pem", "X509_KEY_FILE": "fix-carried.key.pem"}
     scene.must('eval "$(birthmark env)"')
 
 
@@ -83,13 +103,28 @@ def https_device(name: str) -> Callable[[Scene], None]:
     return prepare
 
 
+SERVE_ELSEWHERE = "timeout --preserve-status 4 birthmark serve --data elsewhere --listen 127.9.9.8"
 WRONG_KEY = 'PROVISIONING_CONNECTION_STRING="${PROVISIONING_CONNECTION_STRING%SharedAccessKey=*}SharedAccessKey=AAAA"'
 MANIFEST = "birthmark enroll manifest shipment/manifest.json --signer shipment/signer.pem --root shipment/root.pem"
 
 SCENARIOS: Mapping[str, Scenario] = {
+    **CHAINS,
+    **AGENT,
+    **CA,
     **DEVICE,
+    **ELEMENTS,
     **EST,
+    **EST_WIRE,
+    **LIMITS,
+    **LINKS,
     **PKI,
+    **SESSIONS,
+    **STORE,
+    **FILES,
+    **FLEET,
+    **KEYS,
+    **PKI,
+    **SERVER,
     "ca.missing": Scenario("birthmark ca issue gateway --dir nowhere"),
     "ca.secret_exposed": Scenario(
         "birthmark ca issue gateway --dir ca",
@@ -102,6 +137,8 @@ SCENARIOS: Mapping[str, Scenario] = {
     "cli.option_not_applicable": Scenario(
         'birthmark enroll device --cert "$X509_CERT_FILE" --policy none', device("fix-option"), is_instead=True
     ),
+    "dps.ca_not_on_record": Scenario(REGISTER, a_group_with_its_own_ca),
+    "dps.certificate_not_given": Scenario("birthmark dps ca add fix-none", is_instead=True),
     "dps.ca_unverified": Scenario(REGISTER, a_ca_of_ones_own),
     "dps.certificate_mismatch": Scenario(REGISTER, enrolled_otherwise("fix-mismatch")),
     "dps.enrollment_disabled": Scenario(REGISTER, disabled),
@@ -138,6 +175,7 @@ SCENARIOS: Mapping[str, Scenario] = {
     "iothub.unknown_device": Scenario(
         'birthmark device send hello --hub "$PROVISIONING_HOST" --cert "$X509_CERT_FILE" --key "$X509_KEY_FILE"',
         device("fix-hub-device"),
+        number=1,
     ),
     "keys.file_exposed": Scenario(REGISTER, an_open_key),
     "keys.pin_file": Scenario("birthmark element cert", after(a_chip, 'chmod 0644 "$BIRTHMARK_PIN_FILE"')),
@@ -267,7 +305,7 @@ SCENARIOS: Mapping[str, Scenario] = {
     ),
     "fleet.no_such_record": Scenario("birthmark enroll remove none", is_instead=True),
     "fleet.profile_invalid": Scenario("birthmark enroll list --profile none", is_instead=True),
-    "iothub.unknown_hub": Scenario("birthmark dps link fix-hub"),
+    "iothub.unknown_hub": Scenario("birthmark dps link fix-hub", number=1),
     "links.mqtt_refused": Scenario(REGISTER, device("fix-connack"), leads_to="dps.not_enrolled"),
     "sas.signature_mismatch": Scenario(
         "birthmark enroll list --profile cloud", after(device("fix-sas"), f"export {WRONG_KEY}")
@@ -316,7 +354,8 @@ SCENARIOS: Mapping[str, Scenario] = {
         is_instead=True,
     ),
     "server.data_directory_exposed": Scenario(
-        "timeout --preserve-status 4 birthmark serve --data exposed --listen 127.9.9.8",
+        SERVE_ELSEWHERE.replace("elsewhere", "exposed"),
         typed("mkdir exposed; chmod 0777 exposed"),
     ),
+    "server.records_lost": Scenario(SERVE_ELSEWHERE, typed(SERVE_ELSEWHERE, "rm elsewhere/birthmark.db*")),
 }

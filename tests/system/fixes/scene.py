@@ -1,5 +1,6 @@
 """A shell session: a refusal is provoked, its fix typed as it was printed, the refused action tried again."""
 
+import contextlib
 import json
 import os
 import re
@@ -14,13 +15,26 @@ _COMMAND = re.compile(r"`([^`]+)`")
 _PROGRAMS = (
     "birthmark ",
     "chmod ",
+    "chown ",
+    "df ",
+    "hostname ",
+    "ls ",
     "export ",
     "eval ",
     "mv ",
     "aws ",
     "kill ",
     "mkdir ",
+    "rm ",
     "openssl ",
+    "read ",
+    "rm ",
+    "sha256sum ",
+    "tr ",
+    "read ",
+    "rm ",
+    "sha256sum ",
+    "tr ",
     "(umask ",
     "curl ",
     "date ",
@@ -37,6 +51,8 @@ class Scene:
     directory: Path
     server: RunningServer | None
     environment: dict[str, str] = field(default_factory=dict)
+    closing: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+    """What ends with the scene, such as somebody else's server."""
 
     def type(self, line: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
         """Type a line in a shell; what it exports is there for the next."""
@@ -87,6 +103,11 @@ def fix_shown(told: str, code: str) -> str:
     found = re.search(rf"  {re.escape(code)}  .*\n  Why: .*\n  Fix: (?P<fix>.*)\n", told)
     assert found is not None, told
     return found["fix"]
+
+
+def literals_in(fix: str) -> list[str]:
+    """Return what a fix has in backticks: commands, and what is to be written somewhere as it stands."""
+    return _COMMAND.findall(fix)
 
 
 def commands_in(fix: str) -> list[str]:

@@ -1,11 +1,13 @@
 """Each fix of each refusal works as it is typed: the refusal is provoked, its fix typed, and the action passes."""
 
+import contextlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from fixes.scenarios import SCENARIOS, Scenario
-from fixes.scene import a_scene, commands_in, fix_shown
+from fixes.scene import Scene, a_scene, commands_in, fix_shown
 
 from servers import RunningServer, a_server
 
@@ -20,15 +22,32 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
 
 @pytest.mark.parametrize(("code", "scenario"), SCENARIOS.items(), ids=SCENARIOS)
 def test_the_fix_works_as_it_is_typed(server: RunningServer, tmp_path: Path, code: str, scenario: Scenario) -> None:
-    scene = a_scene(tmp_path, server)
-    scenario.prepare(scene)
-    refused = scene.type(scenario.act)
-    assert refused.returncode != 0, refused.stdout
-    fix = scene.fix_of(code, refused)
+    if scenario.needs_root and os.geteuid() != 0:
+        pytest.skip("only root gives files away")
+    with contextlib.ExitStack() as stack:
+        if scenario.config:
+            server = stack.enter_context(a_server(tmp_path, scenario.config))
+        scene = a_scene(tmp_path, server)
+        stack.enter_context(scene.closing)
+        scenario.prepare(scene)
+        refused = scene.type(scenario.act)
+        assert refused.returncode != 0, refused.stdout
+        follow(scenario, scene, scene.fix_of(code, refused))
+        if not scenario.is_instead:
+            again = scene.type(scenario.act)
+            assert again.returncode == 0, f"{again.stdout}{again.stderr}"
+
+
+def follow(scenario: Scenario, scene: Scene, fix: str) -> None:
+    """Do what the fix says."""
+    if scenario.apply is not None:
+        scenario.apply(scene, fix)
+        return
     commands = commands_in(fix)
     assert len(commands) > scenario.number, fix
-    place = next((n for n, command in enumerate(commands) if str(server.data) in command), scenario.number)
-    typed = None if scenario.stdin is None else (tmp_path / scenario.stdin).read_text()
+    assert scene.server is not None
+    place = next((n for n, command in enumerate(commands) if str(scene.server.data) in command), scenario.number)
+    typed = None if scenario.stdin is None else (scene.directory / scenario.stdin).read_text()
     for command in commands if scenario.types_all else [commands[place]]:
         done = scene.type(command, typed)
         assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
@@ -36,6 +55,3 @@ def test_the_fix_works_as_it_is_typed(server: RunningServer, tmp_path: Path, cod
         (command, *_) = commands_in(fix_shown(done.stdout, scenario.leads_to))
         next_done = scene.type(command)
         assert next_done.returncode == 0, f"{command}\n{next_done.stdout}{next_done.stderr}"
-    if not scenario.is_instead:
-        again = scene.type(scenario.act)
-        assert again.returncode == 0, f"{fix}\n{again.stdout}{again.stderr}"

@@ -312,7 +312,8 @@ def test_minutes_as_a_how_to_prints_them_are_accepted_with_a_warning() -> None:
 @pytest.mark.parametrize("written", ['["/data/trust.pem"]', '"/data/trust.pem"', '"file:///data/trust.pem"'])
 def test_the_advice_about_a_bare_path_can_be_pasted(written: str) -> None:
     error = refused(TUTORIAL.replace('["file:///data/trust.pem"]', written))
-    assert parsed(TUTORIAL.replace('trusted_certs = ["file:///data/trust.pem"]', error.explain_fix())) == parsed()
+    pasted = TUTORIAL.replace('trusted_certs = ["file:///data/trust.pem"]', error.explain_fix().strip("`"))
+    assert parsed(pasted) == parsed()
 
 
 @pytest.mark.parametrize(("mode", "warned"), [(0o644, [26]), (0o600, [])])
@@ -326,3 +327,33 @@ def test_a_password_that_others_can_read_is_remarked_upon(tmp_path: Path, mode: 
 def test_a_number_without_end_is_wrong_in_the_file_and_no_trouble_of_ours() -> None:
     with pytest.raises(ConfigInvalidError):
         parse_config(FILE, "a = " + "9" * 5000)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "fix"),
+    [
+        ('"https://127.0.0.7:8443"', '"127.77.1.2"', '`global_endpoint = "https://127.77.1.2"`'),
+        ('"https://127.0.0.7:8443"', '"http://dps.example:8443"', '`global_endpoint = "https://dps.example:8443"`'),
+        (
+            '"https://127.0.0.7:8443"',
+            '"https://me:secret@x"',
+            '`global_endpoint = "https://global.azure-devices-provisioning.net"`, or your own server',
+        ),
+        (
+            '"https://127.0.0.7:8085/.well-known/est"',
+            '"http://est.example:8085/.well-known/est"',
+            '`default = "https://est.example:8085/.well-known/est"`',
+        ),
+        (
+            '"https://127.0.0.7:8085/.well-known/est"',
+            '"est.example:8085"',
+            '`default = "https://est.example:8085/.well-known/est"`',
+        ),
+        ("id_scope", "idscope", "Write id_scope for idscope in line 6"),
+    ],
+)
+def test_a_fix_keeps_what_was_meant(old: str, new: str, fix: str) -> None:
+    assert old in TUTORIAL
+    with pytest.raises(ConfigInvalidError) as refused:
+        parse_config(FILE, TUTORIAL.replace(old, new))
+    assert refused.value.explain_fix() == fix

@@ -235,3 +235,14 @@ def test_a_policy_of_another_region_is_told_with_the_setting() -> None:
     assert not decision.is_allowed
     assert 'region = "ap-northeast-1"' in decision.hint
     assert "us-east-1" in decision.hint
+
+
+@pytest.mark.parametrize("client_id", ["\1", "pump\1", "\2"])
+def test_a_control_character_in_a_client_id_lifts_no_denial(client_id: str) -> None:
+    everything = allow("iot:*")
+    mine = A + f"topic/{ME}/*"
+    others = {"Effect": "Deny", "Action": "iot:Publish", "NotResource": mine}
+    assert outcome([everything, others], "iot:Publish", A + "topic/pump-2/x", facts(client_id)) is DENIED
+    own = deny("iot:Publish", mine)
+    assert outcome([everything, own], "iot:Publish", A + f"topic/{client_id}/x", facts(client_id)) is DENIED
+    assert outcome([allow("iot:Publish", mine)], "iot:Publish", A + "topic/pump-2/x", facts(client_id)) is SILENT

@@ -102,3 +102,9 @@ def test_one_key_in_two_spellings_of_a_name_is_one_holder_s() -> None:
 def test_a_revoked_key_is_certified_for_nobody(principal: Principal) -> None:
     with pytest.raises(KeyRevokedError):
         decide(REQUEST, principal, DEVICE, Standing(key_holder="device-1", key_revoked_at=NOON))
+
+
+def test_the_fix_of_a_revoked_key_asks_for_the_same_name() -> None:
+    with pytest.raises(KeyRevokedError) as refusal:
+        decide(parse_csr(a_csr("pump-7")), OPERATOR, DEVICE, Standing(key_revoked_at=NOON))
+    assert "-subj /CN=pump-7 " in refusal.value.explain_fix()

@@ -83,6 +83,29 @@ def test_refusals_have_exit_codes_and_say_what_to_do(ca: Path, tmp_path: Path) -
     assert run("issue", ca, "x", "--lifetime", "1 year").exit_code == 2
 
 
+def test_after_a_revocation_it_says_how_a_server_learns_of_it(
+    ca: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("here", "elsewhere", "replaced"):
+        run("issue", ca, name)
+    (tmp_path / "elsewhere.cert.pem").rename(tmp_path / "moved.pem")
+    told = run("revoke", ca, "here", "--reason", "keyCompromise")
+    assert "`birthmark est revoke --key-of here.cert.pem --reason keyCompromise`" in told.stderr
+    assert "--key-of" not in told.stdout
+    assert "`birthmark est revoke --key-of FILE`" in run("revoke", ca, "elsewhere").stderr
+    assert run("revoke", ca, "replaced", "--reason", "superseded").stderr == ""  # its key stays good
+
+
+def test_a_list_that_goes_into_a_file_is_told_of(ca: Path, tmp_path: Path) -> None:
+    out = tmp_path / "ca.crl"
+    told = run("crl", ca, "--out", str(out)).stdout
+    assert str(out) in told
+    assert "revoked" in told
+    assert "next update" in told
+    assert "BEGIN" not in told
+
+
 @pytest.mark.parametrize("command", ["init", "show", "issue", "sign", "verify-possession", "revoke", "crl"])
 def test_every_command_has_an_example(command: str) -> None:
     assert "Example:" in CliRunner().invoke(app, [command, "--help"]).stdout

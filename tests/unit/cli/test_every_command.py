@@ -54,6 +54,13 @@ def test_every_group_is_mounted() -> None:
 
 
 @pytest.mark.parametrize("path", EVERY)
+def test_no_flag_is_shown_as_if_a_value_followed(path: str) -> None:
+    flags = [one for one in EVERY[path].get_params(typer.Context(EVERY[path])) if getattr(one, "is_flag", False)]
+    assert flags
+    assert all(one.metavar == "" for one in flags)
+
+
+@pytest.mark.parametrize("path", EVERY)
 def test_it_says_in_one_line_what_it_is_for(path: str) -> None:
     lines = (EVERY[path].help or "").strip().splitlines()
     assert lines, path

@@ -34,3 +34,23 @@ def test_an_entry_without_keys_is_not_counted_as_verified(arguments: list[str]) 
 def test_its_row_says_what_was_not_checked(arguments: list[str]) -> None:
     done = CliRunner().invoke(app, [*arguments, "--json"])
     assert json.loads(done.stdout)["unchecked"] == "it lists no public keys"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("verify", "missing.json"),
+        ("verify", "there.json", "--signer", "missing.pem"),
+        ("verify", "there.json", "--root", "missing.pem"),
+        ("verify", "."),
+    ],
+    ids=" ".join,
+)
+def test_a_file_that_is_not_there_is_not_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "there.json").write_text("[]")
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 3
+    assert "cli.file_missing" in done.stderr

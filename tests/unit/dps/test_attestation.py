@@ -15,6 +15,7 @@ from birthmark.dps.model import (
     X509Attestation,
 )
 from birthmark.dps.rules.attestation import (
+    CaNotOnRecordError,
     CaUnverifiedError,
     CertificateMismatchError,
     EnrollmentDisabledError,
@@ -150,6 +151,21 @@ def test_a_group_whose_ca_is_not_verified_is_refused() -> None:
 
 def test_a_groups_own_intermediate_counts_when_its_root_is_verified() -> None:
     assert found(a_claim(DEVICE), [Signer("g", MIDDLE.certificate)], [an_authority()]) == "g"
+
+
+def test_a_verified_root_that_has_ended_vouches_for_nobody() -> None:
+    root = a_ca("Ended")
+    ended = a_ca("Ended", key=root.private_key, now=NOON - timedelta(days=40), lifetime=timedelta(days=30))
+    middle = a_ca("Below ended", parent=root, profile=profiles.ISSUING_CA)
+    assert found(a_claim(a_device(middle, "Device-1")), [Signer("g", middle.certificate)], [an_authority(root)])
+    with pytest.raises(CertificateExpiredError):
+        found(a_claim(a_device(middle, "Device-1")), [Signer("g", middle.certificate)], [an_authority(ended)])
+
+
+def test_a_groups_own_ca_that_is_on_record_nowhere_is_told_apart() -> None:
+    with pytest.raises(CaNotOnRecordError) as refusal:
+        found(a_claim(DEVICE), [Signer("g:1", MIDDLE.certificate)], [])
+    assert refusal.value.explain_fix().endswith("`birthmark dps ca add g-1 --of-group g:1 --verified`")
 
 
 def test_a_ca_made_again_under_the_same_name_is_told_apart() -> None:

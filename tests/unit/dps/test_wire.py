@@ -7,7 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from birthmark.dps import wire
-from birthmark.dps.model import parse_id_scope
 from birthmark.errors import InvalidRequestError
 
 PYTHON = (
@@ -48,10 +47,6 @@ def test_bodies_that_are_not_served_are_refused(body: bytes) -> None:
 def test_a_body_of_one_space_or_with_a_payload_is_read() -> None:
     assert wire.parse_registration(b" ").registration_id is None
     assert wire.parse_registration(b'{"payload": null, "registrationId": "d", "other": 1}').registration_id == "d"
-
-
-def test_an_id_scope_is_compared_without_case() -> None:
-    assert parse_id_scope("0NE00abcdef") == "0ne00ABCDEF"
 
 
 def test_keys_of_an_enrollment_are_shown_only_where_they_are_asked_for() -> None:

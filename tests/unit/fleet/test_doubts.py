@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from birthmark.fleet.doubts import doubts_of
+from birthmark.fleet.doubts import doubts_of, doubts_of_ca
 from fakes import NOON
 from pki_builders import a_ca, a_device, an_rsa_key
 
@@ -36,3 +36,11 @@ def test_a_certificate_for_servers_only_is_doubted() -> None:
     found = doubts_of(a_certificate(for_servers).certificate, NOON, needs_common_name=True)
     assert len(found) == 1
     assert "TLS clients" in found[0]
+
+
+def test_a_good_ca_raises_no_doubt() -> None:
+    assert doubts_of_ca(a_ca().certificate, NOON) == []
+
+
+def test_an_expired_ca_raises_a_doubt() -> None:
+    assert "expired" in doubts_of_ca(a_ca().certificate, NOON + timedelta(days=365 * 50))[0]

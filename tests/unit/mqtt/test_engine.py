@@ -189,6 +189,17 @@ def test_the_server_answers_pings_itself_and_watches_the_keep_alive() -> None:
         server.on_deadline(150.0)
 
 
+def test_a_client_that_pings_without_waiting_for_answers_is_given_up() -> None:
+    _client, server = a_pair()
+    for _ in range(3):
+        server.receive_data(b"\xc0\x00" * 100, 1.0)
+        assert drain(server) == []
+        assert server.data_to_send() == b"\xd0\x00" * 100
+    server.receive_data(b"\xc0\x00" * 101, 1.0)
+    with pytest.raises(RemoteProtocolError, match="PINGREQ"):
+        drain(server)
+
+
 def test_a_server_that_does_not_answer_a_ping_is_given_up() -> None:
     client, _server = a_pair()
     client.on_deadline(60.0)

@@ -69,3 +69,17 @@ def test_one_address_has_its_share(refused: list[BirthmarkError]) -> None:
         listeners.dismiss(cast("Connection", caller))
     assert listeners.open_connections == 0
     assert not admitted(listeners, "192.0.2.1").is_aborted
+
+
+def test_the_addresses_of_one_ipv6_network_have_one_share(refused: list[BirthmarkError]) -> None:
+    listeners = some_listeners(refused, max_connections_per_peer=2)
+    first, second = (admitted(listeners, f"2001:db8::{number}") for number in (1, 2))
+    third, other = admitted(listeners, "2001:db8::3"), admitted(listeners, "2001:db8:0:1::3")
+    assert [caller.is_aborted for caller in (first, second, third, other)] == [False, False, True, False]
+    assert refused[0].facts["scope"] == "2001:db8::/64"
+
+
+def test_strangers_of_one_ipv6_network_have_one_share(refused: list[BirthmarkError]) -> None:
+    listeners = some_listeners(refused, max_strangers_per_peer=2)
+    callers = [admitted(listeners, f"2001:db8::{number}") for number in (1, 2, 3)]
+    assert [caller.is_aborted for caller in callers] == [False, False, True]

@@ -7,7 +7,8 @@ from cryptography import x509
 from OpenSSL import SSL, crypto
 
 from birthmark.net import tls
-from birthmark.net.tls import ChainTooLargeError, peer_of, server_context
+from birthmark.net.errors import ChainTooLargeError
+from birthmark.net.tls import peer_of, server_context
 from birthmark.pki.certificates import CertificateInvalidError
 from birthmark.pki.profiles import SERVER
 from pki_builders import Holder, a_ca, a_device

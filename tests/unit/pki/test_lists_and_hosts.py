@@ -9,8 +9,9 @@ from cryptography.hazmat.primitives import hashes
 
 from birthmark.pki.certificates import parse_der
 from birthmark.pki.chains import build_chain
-from birthmark.pki.crl import CrlRefusedError, ListedAsRevokedError, Revocation, build_crl, check_crls, parse_crl
-from birthmark.pki.host_names import HostNotCoveredError, check_host
+from birthmark.pki.checks import ChainError
+from birthmark.pki.crl import Revocation, build_crl, check_crls, parse_crl
+from birthmark.pki.host_names import check_host
 from fakes import NOON
 from odd_certificates import a_certificate, a_root, usage
 from pki_builders import Holder, a_ca, a_device
@@ -31,7 +32,7 @@ def test_a_certificate_on_its_issuer_s_list_is_refused() -> None:
     device = a_device(ca)
     chain = chain_of(ca, device)
     check_crls(chain, [a_list(ca, 5)], NOON)  # type: ignore[arg-type]
-    with pytest.raises(ListedAsRevokedError):
+    with pytest.raises(ChainError, match="on its issuer's"):
         check_crls(chain, [a_list(ca, device.certificate.serial)], NOON)  # type: ignore[arg-type]
 
 
@@ -44,13 +45,13 @@ def test_the_list_of_another_ca_says_nothing() -> None:
 @pytest.mark.parametrize("offset", [timedelta(days=-2), timedelta(hours=1)])
 def test_a_list_of_another_time_is_not_relied_on(offset: timedelta) -> None:
     ca = a_ca()
-    with pytest.raises(CrlRefusedError):
+    with pytest.raises(ChainError, match="list"):
         check_crls(chain_of(ca, a_device(ca)), [a_list(ca, now_offset=offset)], NOON)  # type: ignore[arg-type]
 
 
 def test_a_list_by_a_ca_that_may_not_sign_lists_is_refused() -> None:
     ca = a_root((usage("key_cert_sign"), True))
-    with pytest.raises(CrlRefusedError):
+    with pytest.raises(ChainError, match="list"):
         check_crls(chain_of(ca, a_certificate(signer=ca)), [a_list(ca)], NOON)  # type: ignore[arg-type]
 
 
@@ -65,13 +66,13 @@ def test_a_list_by_another_key_or_without_a_number_is_refused() -> None:
     )
     unnumbered = builder.sign(ca.private_key, hashes.SHA256())
     for one in (forged, unnumbered):
-        with pytest.raises(CrlRefusedError):
+        with pytest.raises(ChainError, match="list"):
             check_crls(chain_of(ca, a_device(ca)), [one], NOON)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("data", [b"", b"-----BEGIN X509 CRL-----\n", b"\x30\x00", b"x" * 17_000_000])
 def test_what_is_no_list_is_said_as_such(data: bytes) -> None:
-    with pytest.raises(CrlRefusedError):
+    with pytest.raises(ChainError, match="list"):
         parse_crl(data)
 
 
@@ -98,20 +99,20 @@ def test_a_certificate_is_for_the_hosts_it_names(host: str) -> None:
     "host", ["other.example", "dev.example", "a.b.dev.example", "127.0.0.3", "a_b.dev.example", ""]
 )
 def test_and_for_no_other(host: str) -> None:
-    with pytest.raises(HostNotCoveredError) as refusal:
+    with pytest.raises(ChainError, match="another host") as refusal:
         check_host(HOST, host)
-    assert "127.0.0.2" in refusal.value.explain_cause()
+    assert "127.0.0.2" in refusal.value.message
 
 
 def test_an_address_in_a_dns_name_is_no_address() -> None:
     certificate = a_certificate((x509.SubjectAlternativeName([x509.DNSName("127.0.0.1")]), False)).certificate
-    with pytest.raises(HostNotCoveredError):
+    with pytest.raises(ChainError, match="another host"):
         check_host(parse_der(certificate.der), "127.0.0.1")
 
 
 def test_a_list_of_an_unknown_version_is_said_to_be_unreadable() -> None:
     der = build_crl(a_ca().as_issuer, (), number=1, now=NOON, lifetime=timedelta(days=1))
-    with pytest.raises(CrlRefusedError, match="cannot be read"):
+    with pytest.raises(ChainError, match="cannot be read"):
         parse_crl(der.replace(b"\x02\x01\x01\x30\x0a", b"\x02\x01\x7b\x30\x0a", 1))
 
 
@@ -119,5 +120,5 @@ def test_a_list_with_a_signature_of_an_unknown_algorithm_is_refused() -> None:
     ca = a_ca()
     der = build_crl(ca.as_issuer, (), number=1, now=NOON, lifetime=timedelta(days=1))
     ecdsa, unknown = bytes.fromhex("06082a8648ce3d040302"), bytes.fromhex("06082a8648ce3d04037f")
-    with pytest.raises(CrlRefusedError):
+    with pytest.raises(ChainError, match="list"):
         check_crls(chain_of(ca, a_device(ca)), [parse_crl(der.replace(ecdsa, unknown))], NOON)  # type: ignore[arg-type]

@@ -23,6 +23,7 @@ from birthmark.server.data_dir import (
     DataDirectoryError,
     DataDirectoryExposedError,
     DataDirectoryForeignError,
+    RecordsLostError,
 )
 from fakes import FakeClock, SeededEntropy
 
@@ -61,6 +62,18 @@ def test_the_token_goes_nowhere_when_the_server_has_ended(tmp_path: Path) -> Non
     directory._lock.release()  # killed
     with pytest.raises(ServerNotRunningError):
         OperatorClient.of(directory.path)
+
+
+def test_an_empty_database_where_a_server_ran_before_is_refused_until_it_is_wanted(tmp_path: Path) -> None:
+    directory = a_directory(tmp_path)
+    directory.prepare()
+    first = directory.hierarchy()
+    directory.secret("operator.token")
+    with pytest.raises(RecordsLostError) as refused:
+        directory.hierarchy()
+    assert f"`rm {directory.path}/operator.token`" in refused.value.explain_fix()
+    (directory.path / "operator.token").unlink()
+    assert directory.hierarchy() == first
 
 
 def test_a_secret_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,10 +132,10 @@ def test_a_directory_of_another_user_is_refused(tmp_path: Path, monkeypatch: pyt
 def test_a_secret_of_another_user_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     directory = a_directory(tmp_path)
     directory.prepare()
-    directory.secret("operator.token")
     directory.hierarchy()
+    directory.secret("operator.token")
     as_another_user(monkeypatch)
-    for read in (lambda: directory.secret("operator.token"), directory.hierarchy):
+    for read in (lambda: directory.secret("operator.token"), lambda: directory.hierarchy(UNNOTED)):
         with pytest.raises(SecretForeignError):
             read()
     directory.release()

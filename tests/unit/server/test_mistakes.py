@@ -40,3 +40,23 @@ def test_a_mistake_of_the_environment_has_no_line() -> None:
     with pytest.raises(ConfigInvalidError) as refused:
         read_settings(None, {}, listen=7)
     assert "listen must be a list" in refused.value.explain_cause()
+    assert "What the options and the environment say cannot be used" in refused.value.explain_cause()
+
+
+def test_a_limit_that_there_is_not_is_told_with_file_line_and_the_nearest(tmp_path: Path) -> None:
+    file = tmp_path / "server.toml"
+    file.write_text('[limits]\nmax_strangers = 9\nmax_body_byte = 10\nidle_s = "long"\n')
+    with pytest.raises(ConfigInvalidError) as refused:
+        read_settings(file, {})
+    told = refused.value.explain_cause()
+    assert f"The configuration file {file} cannot be used" in told
+    assert "line 3: limits.max_body_byte is not known; max_body_bytes is" in told
+    assert "line 4: limits.idle_s must be a number, and is a text" in told
+    assert "`idle_s = 75.0`" in refused.value.explain_fix()
+
+
+def test_limits_that_there_are_hold(tmp_path: Path) -> None:
+    file = tmp_path / "server.toml"
+    file.write_text("[limits]\nmax_strangers = 9\nidle_s = 7.5\n")
+    limits = read_settings(file, {}).bounds()
+    assert (limits.max_strangers, limits.idle_s, limits.handshake_s) == (9, 7.5, 10.0)

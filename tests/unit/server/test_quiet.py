@@ -20,7 +20,12 @@ def test_an_address_has_its_share_and_others_keep_theirs() -> None:
 
 def test_many_addresses_together_are_bounded_too() -> None:
     log = BoundedLog(lambda: 0.0)
-    assert sum(log.filter(a_line(f"2001:db8::{n:x}")) for n in range(5000)) == 500
+    assert sum(log.filter(a_line(f"2001:db8:{n:x}::1")) for n in range(5000)) == 500
+
+
+def test_the_addresses_of_one_ipv6_network_have_one_share() -> None:
+    log = BoundedLog(lambda: 0.0)
+    assert sum(log.filter(a_line(f"2001:db8::{n:x}")) for n in range(1000)) == 50
 
 
 def test_what_was_dropped_is_counted_with_the_next_line() -> None:

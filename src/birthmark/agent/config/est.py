@@ -8,10 +8,10 @@ from birthmark.agent.config.locations import file_of, key_of, take_file
 from birthmark.agent.config.model import EstAuth, EstIssuance, X509Pair
 from birthmark.agent.config.reader import Table
 from birthmark.agent.config.renewals import parse_renewal
-from birthmark.errors import BirthmarkError
-from birthmark.links.urls import parse_url
+from birthmark.links.urls import UrlInvalidError, meant_url, parse_url
 
-_HTTPS = "https://host:8085/.well-known/est"
+_PATH = "/.well-known/est"
+_HTTPS = f"https://host:8085{_PATH}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ def parse_est_defaults(table: Table) -> EstDefaults:
     if trusted is not None:
         if not isinstance(trusted, list) or not trusted:
             uri = f"file://{trusted.removeprefix('file://')}" if isinstance(trusted, str) else "file:///etc/ca.pem"
-            raise table.error("trusted_certs", "must be a list of file URIs", f'trusted_certs = ["{uri}"]')
+            raise table.error("trusted_certs", "must be a list of file URIs", f'`trusted_certs = ["{uri}"]`')
         files = tuple(file_of(table, "trusted_certs", one, in_list=True) for one in trusted)
     auth_table, urls_table = table.take_table("auth"), table.take_table("urls")
     auth = None if auth_table is None else parse_auth(auth_table)
@@ -51,9 +51,9 @@ def parse_auth(table: Table) -> EstAuth | None:
     username, password = table.take_text("username"), table.take_text("password", is_secret=True)
     if (username is None) != (password is None):
         missing = "password" if password is None else "username"
-        raise table.error(missing, "is missing: user name and password belong together", f'{missing} = "…"')
+        raise table.error(missing, "is missing: user name and password belong together", f'`{missing} = "…"`')
     if username is not None and ":" in username:
-        raise table.error("username", "has a colon, which HTTP Basic cannot carry", 'username = "without-colon"')
+        raise table.error("username", "has a colon, which HTTP Basic cannot carry", '`username = "without-colon"`')
     bootstrap = _pair(table, "bootstrap_identity", is_bootstrap=True)
     identity = _pair(table, "identity", is_bootstrap=False)
     if bootstrap is not None and identity is not None:
@@ -73,13 +73,13 @@ def est_issuance(table: Table, defaults: EstDefaults | None, certificate_id: str
     urls = defaults.urls or {}
     url = _url(table, "url") if "url" in table else urls.get(certificate_id) or urls.get("default")
     if url is None:
-        raise table.error("url", "no EST URL is given", f'[cert_issuance.est.urls] default = "{_HTTPS}"')
+        raise table.error("url", "no EST URL is given", f'Under `[cert_issuance.est.urls]`: `default = "{_HTTPS}"`')
     auth = parse_auth(table) or defaults.auth
     if auth is None:
         raise table.error(
             "method",
             "EST auth is not configured",
-            "[cert_issuance.est.auth] with username and password, or bootstrap_identity_cert and _pk",
+            "`[cert_issuance.est.auth]` with username and password, or bootstrap_identity_cert and _pk",
         )
     return EstIssuance(url, auth, defaults.trusted)
 
@@ -90,16 +90,17 @@ def _pair(table: Table, prefix: str, *, is_bootstrap: bool) -> X509Pair | None:
         return None
     if certificate is None or key is None:
         missing = f"{prefix}_cert" if certificate is None else f"{prefix}_pk"
-        raise table.error(missing, "is missing: certificate and key belong together", f'{missing} = "file:///path"')
+        raise table.error(missing, "is missing: certificate and key belong together", f'`{missing} = "file:///path"`')
     return X509Pair(certificate, key_of(table, f"{prefix}_pk", key), is_bootstrap)
 
 
 def _url(table: Table, name: str) -> str:
     url = table.need_text(name, f'"{_HTTPS}"')
+    accepted = f'`{name} = "{meant_url(url, _PATH) or _HTTPS}"`'
     if url.lower().startswith("http://"):
-        raise table.error(name, "is http, which shows the password to everyone on the way", f'{name} = "{_HTTPS}"')
+        raise table.error(name, "is http, which shows the password to everyone on the way", accepted)
     try:
         parse_url(url)
-    except BirthmarkError as problem:
-        raise table.error(name, "is not a URL", f'{name} = "{_HTTPS}"') from problem
+    except UrlInvalidError as problem:
+        raise table.error(name, "is not a URL", accepted) from problem
     return url

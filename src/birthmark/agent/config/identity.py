@@ -11,7 +11,7 @@ from birthmark.agent.config.renewals import parse_renewal
 from birthmark.errors import BirthmarkError
 from birthmark.pki.names import parse_common_name, parse_registration_id
 
-_METHODS = 'method = "est", "local_ca" or "self_signed"'
+_METHODS = '`method = "est"`, `method = "local_ca"` or `method = "self_signed"`'
 _ATTRIBUTES = frozenset({"CN", "C", "ST", "L", "O", "OU", "DC", "STREET", "SERIALNUMBER", "EMAILADDRESS"})
 _KNOWN = "Known: " + ", ".join(sorted(_ATTRIBUTES))
 _DEFAULT_DAYS = 30
@@ -32,11 +32,11 @@ def parse_identity(
         raise table.error(
             "identity_cert",
             "is missing",
-            'identity_cert = "file:///device.pem" with identity_pk, or identity_cert = { method = "est", … }',
+            '`identity_cert = { method = "est" }`, or `identity_cert = "file:///device.pem"` with identity_pk',
         )
     certificate, key = file_of(table, "identity_cert", value), table.take("identity_pk")
     if key is None:
-        raise table.error("identity_pk", "is missing", 'identity_pk = "file:///device.key" or "pkcs11:…"')
+        raise table.error("identity_pk", "is missing", '`identity_pk = "file:///device.key"`, or a pkcs11: URI')
     return Preloaded(certificate, key_of(table, "identity_pk", key))
 
 
@@ -62,7 +62,7 @@ def parse_issued(
         case "local_ca":
             if local_ca is None:
                 raise table.error(
-                    "method", "is local_ca, and there is none", "[cert_issuance.local_ca] with cert and pk"
+                    "method", "is local_ca, and there is none", "`[cert_issuance.local_ca]` with cert and pk"
                 )
             by = LocalIssuance(timedelta(days=days or _DEFAULT_DAYS), local_ca.ca)
         case _:
@@ -77,18 +77,18 @@ def _subject(table: Table, registration_id: str | None) -> tuple[str, Mapping[st
     """Return the common name and the other attributes. The registration id, where there is one, is the common name."""
     common_name, subject = table.take_text("common_name"), table.take("subject")
     if common_name is not None and subject is not None:
-        raise table.error("subject", "stands beside common_name", "Keep common_name, or subject = { CN = …, L = … }")
+        raise table.error("subject", "stands beside common_name", "Keep only one of them, such as subject with CN")
     attributes: dict[str, str] = {}
     if subject is not None:
         if not isinstance(subject, dict) or not all(isinstance(v, str) and v for v in subject.values()):
-            raise table.error("subject", "must be a table of texts", 'subject = { CN = "device-1", L = "Bern" }')
+            raise table.error("subject", "must be a table of texts", '`subject = { CN = "device-1", L = "Bern" }`')
         attributes = {name.upper(): value for name, value in subject.items()}
         if unknown := sorted(set(attributes) - _ATTRIBUTES):
             raise table.error("subject", f"has the unknown attribute {unknown[0][:20]}", _KNOWN)
     configured = common_name or attributes.pop("CN", None)
     name = registration_id or configured
     if name is None:
-        raise table.error("common_name", "is missing, and there is no registration_id", 'common_name = "my-device"')
+        raise table.error("common_name", "is missing, and there is no registration_id", '`common_name = "my-device"`')
     if registration_id is not None and configured not in (None, registration_id):
         table.warn("common_name", f"is not used: the certificate is for the registration id {registration_id}")
     try:

@@ -26,7 +26,7 @@ def file_of(table: Table, name: str, value: object, *, in_list: bool = False) ->
         if path.startswith("/") and "\0" not in path and path != "/":
             return Path(path)
     uri = f"file://{value}" if isinstance(value, str) and value.startswith("/") else "file:///path/to/file"
-    accepted = f'{name} = ["{uri}"]' if in_list else f'{name} = "{uri}"'
+    accepted = f'`{name} = ["{uri}"]`' if in_list else f'`{name} = "{uri}"`'
     raise table.error(name, "must be a file URI with an absolute path", accepted)
 
 
@@ -44,14 +44,14 @@ def key_of(table: Table, name: str, value: object) -> KeyLocation:
     raise table.error(
         name,
         "is of an unrecognized scheme",
-        f'{name} = "file:///path/to/key.pem" or {name} = "pkcs11:token=LABEL;object=KEY?pin-source=file:/path"',
+        f'`{name} = "file:///path/to/key.pem"` or `{name} = "pkcs11:token=LABEL;object=KEY?pin-source=file:/path"`',
     )
 
 
 def token_of(table: Table, name: str, value: str) -> TokenLocation:
     """Return the token and object of a `pkcs11:` URI, the PIN apart."""
     table.source.token_uris.append((*table.path, name))
-    accepted = f'{name} = "pkcs11:token=LABEL;object=KEY?pin-source=file:/path/of/a/0600/file"'
+    accepted = f'`{name} = "pkcs11:token=LABEL;object=KEY?pin-source=file:/path/of/a/0600/file"`'
     path, _, query = value.partition("?")
     pieces = query.split("&") if query else []
     pins = [unquote(piece.removeprefix(_PIN)) for piece in pieces if piece.startswith(_PIN)]

@@ -23,9 +23,8 @@ from birthmark.agent.config.model import (
     TokenSettings,
 )
 from birthmark.agent.config.reader import ConfigMissingError, Table, parse_toml
-from birthmark.errors import BirthmarkError
 from birthmark.keys.uri import SCHEME
-from birthmark.links.urls import parse_url
+from birthmark.links.urls import UrlInvalidError, meant_url, parse_url
 
 MAX_CONFIG_BYTES = 1024 * 1024
 _IGNORED = (
@@ -44,11 +43,12 @@ _IGNORED = (
     "localid",
     "tpm",
 )
+_AZURE = "https://global.azure-devices-provisioning.net"
 _OTHERS_READ = 0o044
 _PASSWORD = re.compile(rb"(?m)^[ \t]*password[ \t]*=")
 _MIN_CLOUD_TIMEOUT_S = 70
 _QUICKSTART_DAYS = 90
-_X509_ONLY = 'Use method = "x509": this agent keeps identities in certificates'
+_X509_ONLY = 'Use `method = "x509"`: this agent keeps identities in certificates'
 
 
 def read_config(file: Path) -> AgentConfig:
@@ -99,7 +99,7 @@ def parse_config(file: Path, text: str) -> AgentConfig:
         raise source.error(
             source.token_uris[0],
             "is a key in a token, and [aziot_keys] names no library for it",
-            '[aziot_keys] pkcs11_lib_path = "/usr/lib/…/libsofthsm2.so"',
+            'Under `[aziot_keys]`: `pkcs11_lib_path = "/usr/lib/softhsm/libsofthsm2.so"`, or the chip\'s own library',
         )
     for name in _IGNORED:
         if name in top:
@@ -123,19 +123,20 @@ def _source(
                 raise top.unsupported("parent_hostname", "a parent device", "Remove it: connect to the hub itself")
             made = _manual(table, est, local_ca)
         case "none":
-            raise table.unsupported("source", 'source "none"', 'source = "dps" or source = "manual"')
+            raise table.unsupported("source", 'source "none"', '`source = "dps"` or `source = "manual"`')
         case _:
-            raise table.error("source", "is not known", 'source = "dps" or source = "manual"')
+            raise table.error("source", "is not known", '`source = "dps"` or `source = "manual"`')
     table.finish()
     return made
 
 
 def _dps(table: Table, est: EstDefaults | None, local_ca: LocalIssuance | None) -> DpsSource:
-    url = table.need_text("global_endpoint", '"https://global.azure-devices-provisioning.net"')
+    url = table.need_text("global_endpoint", f'"{_AZURE}"')
     try:
         target = parse_url(url)
-    except BirthmarkError as problem:
-        example = 'global_endpoint = "https://host" or "https://host:8443"'
+    except UrlInvalidError as problem:
+        meant = meant_url(url)
+        example = f'`global_endpoint = "{meant or _AZURE}"`' + ("" if meant else ", or your own server")
         raise table.error("global_endpoint", "must be an https URL", example) from problem
     scope = table.need_text("id_scope", '"0ne00ABCDEF"')
     if table.take("payload") is not None:
@@ -145,7 +146,7 @@ def _dps(table: Table, est: EstDefaults | None, local_ca: LocalIssuance | None) 
     if method in ("symmetric_key", "tpm"):
         raise attestation.unsupported("method", f'attestation "{method}"', _X509_ONLY)
     if method != "x509":
-        raise attestation.error("method", "is not known", 'method = "x509"')
+        raise attestation.error("method", "is not known", '`method = "x509"`')
     registration_id = check_registration_id(attestation, attestation.take_text("registration_id"))
     identity = parse_identity(attestation, registration_id, est, local_ca)
     attestation.finish()
@@ -162,7 +163,7 @@ def _manual(table: Table, est: EstDefaults | None, local_ca: LocalIssuance | Non
     if method == "sas":
         raise authentication.unsupported("method", 'authentication "sas"', _X509_ONLY)
     if method != "x509":
-        raise authentication.error("method", "is not known", 'method = "x509"')
+        raise authentication.error("method", "is not known", '`method = "x509"`')
     identity = parse_identity(authentication, device_id, est, local_ca)
     authentication.finish()
     return ManualSource(hub, device_id, identity)
@@ -177,11 +178,15 @@ def _token_settings(top: Table) -> TokenSettings | None:
     base: TokenLocation | None = None
     if slot is not None:
         if not slot.startswith(SCHEME):
-            raise table.error("pkcs11_base_slot", "must be a pkcs11: URI", 'pkcs11_base_slot = "pkcs11:token=LABEL"')
+            raise table.error("pkcs11_base_slot", "must be a pkcs11: URI", '`pkcs11_base_slot = "pkcs11:token=LABEL"`')
         base = token_of(table, "pkcs11_base_slot", slot)
     if module is None:
         if base is not None:
-            raise table.error("pkcs11_lib_path", "is missing", 'pkcs11_lib_path = "/usr/lib/…/library.so"')
+            raise table.error(
+                "pkcs11_lib_path",
+                "is missing",
+                '`pkcs11_lib_path = "/usr/lib/softhsm/libsofthsm2.so"`, or the chip\'s own library',
+            )
         return None
     return TokenSettings(Path(module), base)
 
@@ -197,11 +202,11 @@ def _issuance(top: Table) -> tuple[EstDefaults | None, LocalIssuance | None]:
         certificate, key = local_table.take("cert"), local_table.take("pk")
         if isinstance(certificate, dict):
             raise local_table.unsupported(
-                "cert", "a local CA that is itself issued", 'cert = "file:///ca.pem" with pk = "file:///ca.key"'
+                "cert", "a local CA that is itself issued", '`cert = "file:///ca.pem"` with `pk = "file:///ca.key"`'
             )
         if certificate is None or key is None:
             missing = "cert" if certificate is None else "pk"
-            raise local_table.error(missing, "is missing", 'cert = "file:///ca.pem" with pk = "file:///ca.key"')
+            raise local_table.error(missing, "is missing", '`cert = "file:///ca.pem"` with `pk = "file:///ca.key"`')
         local = LocalIssuance(timedelta(0), (file_of(local_table, "cert", certificate), key_of(local_table, "pk", key)))
         local_table.finish()
     table.finish()

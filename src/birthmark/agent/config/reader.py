@@ -25,7 +25,7 @@ class ConfigMissingError(NotFoundError):
     code = "agent.config_missing"
     cause = "The configuration {file} cannot be read: {reason}."
     fix = (
-        'For a Birthmark server, where no file is yet: `mkdir -p "$(dirname {file})" && (set -C; '
+        'For a Birthmark server, where no file is yet: `mkdir -p "$(dirname {file})" && (umask 077; set -C; '
         'birthmark env --format aziot --registration-id "$(hostname)" > {file})`'
     )
 
@@ -109,44 +109,44 @@ class Table:
         value = self.take(name)
         if value is None or (isinstance(value, str) and value):
             return value
-        raise self.error(name, "must be a text that is not empty", f'{name} = "…"' if is_secret else f'{name} = "text"')
+        raise self.error(name, "must be a text that is not empty", f'`{name} = "{"…" if is_secret else "text"}"`')
 
     def need_text(self, name: str, example: str) -> str:
         value = self.take_text(name)
         if value is None:
-            raise self.error(name, f"is missing{self._misspelt(name)}", f"Add it: {name} = {example}")
+            close = difflib.get_close_matches(name, self._left, 1)  # a key that may have been meant for it
+            if not close:
+                raise self.error(name, "is missing", f"Add it: `{name} = {example}`")
+            found, line = shown(close[0]), self.source.line_of((*self.path, close[0]))
+            detail = f"is missing; '{found}' is written there, which is not known"
+            raise self.error(name, detail, f"Write {name} for {found} in line {line}")
         return value
-
-    def _misspelt(self, name: str) -> str:
-        """Return which unknown key may have been meant for it."""
-        close = difflib.get_close_matches(name, self._left, 1)
-        return f"; '{shown(close[0])}' is written there, which is not known" if close else ""
 
     def take_bool(self, name: str) -> bool | None:
         value = self.take(name)
         if value is None or isinstance(value, bool):
             return value
-        raise self.error(name, "must be true or false", f"{name} = true or {name} = false")
+        raise self.error(name, "must be true or false", f"`{name} = true` or `{name} = false`")
 
     def take_int(self, name: str, at_least: int) -> int | None:
         value = self.take(name)
         if value is None or (isinstance(value, int) and not isinstance(value, bool) and at_least <= value <= _MAX_INT):
             return value
         detail = f"must be a whole number from {at_least} to {_MAX_INT}"
-        raise self.error(name, detail, f"{name} = {at_least}")
+        raise self.error(name, detail, f"`{name} = {at_least}`")
 
     def take_table(self, name: str) -> "Table | None":
         value = self.take(name)
         if value is None:
             return None
         if not isinstance(value, dict):
-            raise self.error(name, "must be a table", f"[{dotted((*self.path, name))}] with its keys below")
+            raise self.error(name, "must be a table", f"`[{dotted((*self.path, name))}]` with its keys below")
         return Table(self.source, value, (*self.path, name))
 
     def need_table(self, name: str) -> "Table":
         table = self.take_table(name)
         if table is None:
-            raise self.error(name, "is missing", f"Add the table [{dotted((*self.path, name))}]")
+            raise self.error(name, "is missing", f"Add the table `[{dotted((*self.path, name))}]`")
         return table
 
     def error(self, name: str, detail: str, accepted: str) -> ConfigInvalidError:

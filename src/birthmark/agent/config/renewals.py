@@ -14,13 +14,13 @@ def parse_renewal(table: Table) -> Renewal:
     """Return the rules; all three keys are needed when the table is there."""
     rotate = table.take_bool("rotate_key")
     if rotate is None:
-        raise table.error("rotate_key", _ALL_THREE, "rotate_key = true")
+        raise table.error("rotate_key", _ALL_THREE, "`rotate_key = true`")
     renewal = Renewal(rotate, _span(table, "threshold", "80%"), _span(table, "retry", "4%"))
     if not leaves_time(renewal):
         raise table.error(
             "retry",
             f"is {renewal.retry}, longer than the time left after the threshold of {renewal.threshold}",
-            'threshold = "80%" with retry = "4%" leaves five tries',
+            '`threshold = "80%"` with `retry = "4%"` leaves five tries',
         )
     table.finish()
     return renewal
@@ -29,12 +29,12 @@ def parse_renewal(table: Table) -> Renewal:
 def _span(table: Table, name: str, example: str) -> Span:
     text = table.take_text(name)
     if text is None:
-        raise table.error(name, _ALL_THREE, f'{name} = "{example}": {_GRAMMAR}')
+        raise table.error(name, _ALL_THREE, f'`{name} = "{example}"`: {_GRAMMAR}')
     span = parse_span(text)
     if span is None and (minutes := _MINUTES.fullmatch(text)) is not None:
         meant = f"{minutes[1]}min"
         table.warn(name, f'"{text}" is taken for "{meant}"; aziot itself refuses it')
         span = parse_span(meant)
     if span is None:
-        raise table.error(name, "is outside the grammar", f'{name} = "{example}": {_GRAMMAR}')
+        raise table.error(name, "is outside the grammar", f'`{name} = "{example}"`: {_GRAMMAR}')
     return span

@@ -50,7 +50,7 @@ class SharedSubscriptionError(InvalidRequestError):
 
     code = "awsiot.shared_subscription_not_served"
     cause = "The client {thing} asked for the shared subscription {topic}, which is not served yet."
-    fix = "Subscribe without $share/GROUP/."
+    fix = "Subscribe without the group, to `{plain}`."
 
 
 class RetainNotServedError(InvalidRequestError):
@@ -82,7 +82,7 @@ class TooManyFiltersError(InvalidRequestError):
 
     code = "awsiot.too_many_subscriptions"
     cause = "The client {thing} asked for {count} subscriptions; there may be {limit} {scope}."
-    fix = "Subscribe with wildcards, in more packets, or with more connections."
+    fix = "Ask for `{limit}` {scope}, with wildcards, in more packets or over more connections."
 
 
 def check_client_id(client_id: str, *, is_kept: bool) -> None:
@@ -114,7 +114,8 @@ def check_filter(client_id: str, topic_filter: str) -> None:
     """Raise why a client may not subscribe to `topic_filter`, whatever its policies say."""
     facts = {"thing": client_id, "topic": topic_filter[:MAX_TOPIC_BYTES]}
     if topic_filter.startswith(_SHARED):
-        raise SharedSubscriptionError("Shared subscriptions are not served", **facts)
+        plain = topic_filter.split("/", 2)[2:] or ["TOPIC"]
+        raise SharedSubscriptionError("Shared subscriptions are not served", plain=plain[0], **facts)
     if not is_valid_filter(topic_filter):
         raise TopicInvalidError("The filter is not valid", detail="it is empty or has a misplaced wildcard", **facts)
     _check_size(topic_filter, facts)

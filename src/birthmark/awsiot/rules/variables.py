@@ -21,6 +21,7 @@ _VARIABLE = re.compile(r"\$\{([^{}]*)\}")
 _LITERAL = {"*": "*", "?": "?", "$": "$"}  # ${*} stands for the character itself
 _STAR = "\1"
 _RISKY = frozenset("+#/")
+_MARKS = frozenset((ANY_ONE, _STAR, "\2"))
 _NO_TOPICS = ("client/", "thing/", "cert/", "policy/")
 
 _NAME_PARTS = {
@@ -108,7 +109,10 @@ def facts_of(
 
 
 class Risky(enum.Enum):
-    """What stands for a value with `+`, `#` or `/` in a topic or topic filter: always what gives its owner least."""
+    """What stands for a value with `+`, `#` or `/` in a topic or topic filter, or with a pattern's mark anywhere.
+
+    Always what gives its owner least.
+    """
 
     FITS_NOTHING = None  # in what is allowed: the statement is out
     IS_ANYTHING = _STAR  # in what is denied
@@ -132,9 +136,10 @@ def substitute(pattern: str, facts: Facts, risky: Risky = Risky.FITS_NOTHING) ->
             parts.append(name)
             continue
         value = facts.one(name)
-        if value is None or ANY_ONE in value or _STAR in value:
+        if value is None:
             return None
-        if is_topic and not _RISKY.isdisjoint(value):
+        # A pattern's own marks would be wildcards anywhere.
+        if not _MARKS.isdisjoint(value) or (is_topic and not _RISKY.isdisjoint(value)):
             if risky.value is None:
                 return None
             value = risky.value

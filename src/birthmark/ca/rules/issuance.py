@@ -3,8 +3,8 @@
 from birthmark.auth.principals import Principal, PrincipalKind
 from birthmark.ca.model import Standing, key_digest
 from birthmark.errors import ConflictError, ForbiddenError, PolicyError
-from birthmark.pki.csr import MAKE_ANEW, CertificateRequest
-from birthmark.pki.names import fold
+from birthmark.pki.csr import CertificateRequest
+from birthmark.pki.names import MAKE_REQUEST, fold
 from birthmark.pki.profiles import Profile
 
 
@@ -13,7 +13,7 @@ class NoCommonNameError(PolicyError):
 
     code = "ca.no_common_name"
     cause = "The request's subject '{subject}' has no common name, or several; it must be the device id."
-    fix = f"Name the device by exactly one CN. {MAKE_ANEW}"
+    fix = f"Name the device by exactly one CN. {MAKE_REQUEST}"
 
 
 class NameNotAllowedError(ForbiddenError):
@@ -43,7 +43,7 @@ class CaNotIssuedError(PolicyError):
 
     code = "ca.ca_not_issued"
     cause = "The request asks for CA:TRUE, and the profile '{profile}' is not of a CA."
-    fix = f"Leave basicConstraints out of the request. {MAKE_ANEW}"
+    fix = f"Leave basicConstraints out of the request. {MAKE_REQUEST}"
 
 
 class KeyTakenError(ConflictError):
@@ -51,7 +51,7 @@ class KeyTakenError(ConflictError):
 
     code = "ca.key_taken"
     cause = "The public key belongs to '{holder}' already, and '{asked}' asks for it too."
-    fix = f"Generate a key for each device, in its own chip; a firmware image must not carry one. {MAKE_ANEW}"
+    fix = f"Generate a key for each device, in its own chip; a firmware image must not carry one. {MAKE_REQUEST}"
 
 
 class KeyRevokedError(ForbiddenError):
@@ -59,7 +59,7 @@ class KeyRevokedError(ForbiddenError):
 
     code = "ca.key_revoked"
     cause = "The public key that '{asked}' asks with was revoked at {revoked_at}."
-    fix = f"A revoked key stays revoked. {MAKE_ANEW}"
+    fix = f"A revoked key stays revoked. {MAKE_REQUEST.replace('device-1', '{asked}')}"
 
 
 def decide(request: CertificateRequest, principal: Principal, profile: Profile, standing: Standing) -> str:

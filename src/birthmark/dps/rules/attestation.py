@@ -4,6 +4,7 @@ Order: an individual enrollment of the id decides; else the group of the certifi
 The registration id must be the leaf's common name, without regard to letter case.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,6 +18,8 @@ from birthmark.pki.certificates import Certificate
 from birthmark.pki.chains import MAX_BAG, MAX_DEPTH, SignatureBrokenError, Signatures, build_chain, check_dates
 from birthmark.pki.checks import check_client
 from birthmark.pki.names import fold
+
+_MAX_CA_NAME = 60
 
 
 class AttestationError(UnauthenticatedError):
@@ -100,6 +103,14 @@ class CaUnverifiedError(AttestationError):
         "Take your word for it: `birthmark dps ca verify {name} --without-proof`. Or prove it, as Azure asks: "
         "`birthmark dps ca code {name}`."
     )
+
+
+class CaNotOnRecordError(AttestationError):
+    """The group carries a certificate that no CA on record vouches for."""
+
+    code = "dps.ca_not_on_record"
+    cause = "The CA '{subject}' of enrollment group {group} is not on record, and none above it is."
+    fix = "If that CA is yours, put it on record: `birthmark dps ca add {name} --of-group {group} --verified`"
 
 
 class EnrollmentDisabledError(ForbiddenError):
@@ -289,7 +300,7 @@ def check_verified(
     signer: Signer, bag: Sequence[Certificate], authorities: Sequence[Authority], cache: Signatures, now: datetime
 ) -> None:
     """Check that the group's certificate is a verified CA, or leads to one. Raise `CaUnverifiedError`."""
-    current = signer.certificate
+    current, seen = signer.certificate, [signer.certificate]
     for _ in range(MAX_DEPTH):
         check_dates(current, now)  # a root that has ended vouches for nobody
         if any(a.is_verified and a.certificate == current for a in authorities):
@@ -298,11 +309,17 @@ def check_verified(
         if above is None or above == current:
             break
         current = above
-    raise CaUnverifiedError(
-        "The group's CA is not verified",
+        seen.append(current)
+    name = next((a.name for a in authorities if a.certificate in seen), None)
+    if name is not None:
+        raise CaUnverifiedError(
+            "The CA is not verified", group=signer.group_id, subject=signer.certificate.subject_text, name=name
+        )
+    raise CaNotOnRecordError(
+        "The group's CA is not on record",
         group=signer.group_id,
         subject=signer.certificate.subject_text,
-        name=next((a.name for a in authorities if a.certificate == signer.certificate), "NAME"),
+        name=re.sub(r"[^a-z0-9\-._]", "-", signer.group_id).lstrip("-._")[:_MAX_CA_NAME] or "group-ca",
     )
 
 

@@ -42,10 +42,13 @@ class RegistrationPinnedError(ForbiddenError):
     fix = "If that is wanted, let it go first: `birthmark dps release {registration_id}`."
 
 
-def check_pinned(enrollment: Enrollment, present: Registration | None, spelling: str) -> None:
+def check_pinned(
+    enrollment: Enrollment, present: Registration | None, spelling: str, thumbprint: Thumbprint | None
+) -> None:
     """Raise `RegistrationPinnedError` for a registration of another enrollment, or of another spelling of the name.
 
-    An individual enrollment was written by an operator for this very id: it takes a registration over.
+    An individual enrollment was written by an operator for this very id: it takes a registration over. So does the
+    device itself, by the same certificate, when its group was removed and made again.
     """
     if present is None or not enrollment.is_group:
         return
@@ -53,6 +56,9 @@ def check_pinned(enrollment: Enrollment, present: Registration | None, spelling:
     if present.group_id != group_id:
         holder = "an individual enrollment" if present.group_id is None else f"the group {present.group_id}"
         raise _pinned(present, holder, f"the group {group_id}")
+    is_same_device = thumbprint is not None and thumbprint == present.thumbprint
+    if present.group_made not in {None, enrollment.created_date_time_utc} and not is_same_device:
+        raise _pinned(present, f"the group {group_id} before it was removed", f"the group made again as {group_id}")
     if present.common_name not in {None, spelling}:
         raise _pinned(present, f"the device '{present.common_name}'", f"the device '{spelling}'")
 
@@ -93,9 +99,10 @@ def decide(
 
     `spelling` is the name as the device shows it. Raise `RegistrationPinnedError` or `NoHubError`.
     """
-    check_pinned(enrollment, present, spelling)
+    check_pinned(enrollment, present, spelling, thumbprint)
     device_id = (None if enrollment.is_group else enrollment.device_id) or registration_id
     group_id = enrollment.enrollment_group_id
+    group_made = enrollment.created_date_time_utc if enrollment.is_group else None
     policy = enrollment.reprovision_policy
     keeps_hub = policy is not None and not policy.update_hub_assignment
     if present is not None and present.group_id == group_id and present.device_id == device_id:
@@ -110,8 +117,20 @@ def decide(
             updated_at=now,
             thumbprint=thumbprint,
             common_name=spelling,
+            group_made=group_made,
         )
     hub = allocate(enrollment, registration_id, linked)
     return Registration(
-        registration_id, group_id, device_id, hub, INITIAL, operation_id, etag, now, now, thumbprint, spelling
+        registration_id,
+        group_id,
+        device_id,
+        hub,
+        INITIAL,
+        operation_id,
+        etag,
+        now,
+        now,
+        thumbprint,
+        spelling,
+        group_made,
     )

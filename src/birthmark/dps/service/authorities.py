@@ -4,6 +4,8 @@ import base64
 from collections.abc import Sequence
 from dataclasses import replace
 
+from cryptography import x509
+
 from birthmark.clock import Clock, Entropy
 from birthmark.dps import store
 from birthmark.dps.model import Authority, IdScope
@@ -63,6 +65,11 @@ class Authorities:
     async def all(self, scope: IdScope) -> Sequence[Authority]:
         """Return every CA certificate of an instance."""
         return [store.authority_of(row) for row in await self._database.all(store.LIST_AUTHORITIES, scope=scope)]
+
+    async def named(self, scope: IdScope, subject: x509.Name) -> Sequence[Certificate]:
+        """Return the CA certificates of that subject that are on record, or that a group carries."""
+        rows = await self._database.all(store.CAS_NAMED, scope=scope, subject_digest=store.subject_digest(subject))
+        return [store.parse(row["der"]) for row in rows]
 
     async def get(self, scope: IdScope, name: str) -> Authority:
         """Return one. Raise `UnknownAuthorityError`."""

@@ -29,7 +29,7 @@ class EnrollmentExistsError(ConflictError):
 
     code = "dps.enrollment_exists"
     cause = "The enrollment {enrollment} exists already."
-    fix = "Send its etag in If-Match to update it, or choose another id. What is on record: `birthmark enroll list`"
+    fix = "Send it with the mode `update`, or choose another id. What is on record: `birthmark enroll list`"
 
 
 class EnrollmentChangedError(ConflictError):
@@ -63,6 +63,16 @@ class Enrollments:
                 f"Enrollment {enrollment_id} not found", enrollment=enrollment_id, scope=scope, kind=_kind(is_group)
             )
         return found
+
+    async def group_certificates(self, scope: IdScope, group_id: str) -> Sequence[Certificate]:
+        """Return the signing certificates, one or two, that a group carries itself. Raise `EnrollmentNotFoundError`."""
+        group = await self.get(scope, group_id, is_group=True)
+        carried = certificates_of(group)
+        if not carried:
+            raise EnrollmentInvalidError(
+                "The group carries none", enrollment=group_id, detail="it names a CA on record"
+            )
+        return carried
 
     async def page(self, scope: IdScope, *, is_group: bool, after: str, limit: int) -> Sequence[Enrollment]:
         """Return records in order of id, those greater than `after`."""

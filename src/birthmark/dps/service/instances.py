@@ -6,12 +6,13 @@ from dataclasses import replace
 from birthmark.auth.sas import check_resource, check_sas, parse_sas
 from birthmark.clock import Clock, Entropy
 from birthmark.dps import store
-from birthmark.dps.model import IdScope, Instance, parse_id_scope
+from birthmark.dps.model import IdScope, Instance
 from birthmark.errors import ConflictError, NotFoundError, UnauthenticatedError
 from birthmark.store import Changes, Database
 
 OWNER = "provisioningserviceowner"
 POLICIES = (OWNER,)
+_FIRST = "birthmark"  # the instance that `birthmark env` tells of
 
 
 class UnknownScopeError(NotFoundError):
@@ -19,7 +20,10 @@ class UnknownScopeError(NotFoundError):
 
     code = "dps.unknown_scope"
     cause = "There is no provisioning service with the ID scope {scope} on this server."
-    fix = 'Use the scope of this server: `eval "$(birthmark env)"` sets PROVISIONING_IDSCOPE.'
+    fix = (
+        'Use the scope of this server: `eval "$(birthmark env)"` sets PROVISIONING_IDSCOPE. In an agent\'s '
+        'configuration: `id_scope = "{known}"`'
+    )
 
 
 class UnknownInstanceError(NotFoundError):
@@ -68,7 +72,8 @@ class Instances:
         """Return the instance of a scope, in any letter case. Raise `UnknownScopeError`."""
         instance = self._by_scope.get(id_scope.lower())
         if instance is None:
-            raise UnknownScopeError(f"There is no ID scope {id_scope[:64]}", scope=id_scope[:64])
+            known = next((one.id_scope for one in sorted(self.all(), key=lambda one: one.name != _FIRST)), "…")
+            raise UnknownScopeError(f"There is no ID scope {id_scope[:64]}", scope=id_scope[:64], known=known)
         return instance
 
     def by_name(self, name: str) -> Instance:
@@ -82,7 +87,7 @@ class Instances:
         """Make an instance with a fresh scope and keys. Raise `InstanceExistsError`."""
         if any(i.name == name for i in self._by_scope.values()):
             raise InstanceExistsError(f"{name} exists already", name=name)
-        scope: IdScope = parse_id_scope("0ne" + self._entropy.token(4).hex())
+        scope = IdScope("0ne" + self._entropy.token(4).hex().upper())
         keys = {policy: (self._entropy.token(32), self._entropy.token(32)) for policy in POLICIES}
         instance = Instance(scope, name, host, (), keys)
         await self._database.commit(
@@ -101,6 +106,12 @@ class Instances:
         linked = replace(instance, hubs=(*instance.hubs, hub_host))
         await self._put(linked, Changes().audit(actor, "dps.link", name, hub=hub_host))
         return linked
+
+    async def move(self, name: str, host: str, hub_host: str, *, actor: str) -> Instance:
+        """Let an instance answer at another host, with that one hub linked: for one that nobody has used yet."""
+        moved = replace(self.by_name(name), host=host, hubs=(hub_host,))
+        await self._put(moved, Changes().audit(actor, "dps.move", name, host=host, hub=hub_host))
+        return moved
 
     async def unlink(self, hub_host: str, *, actor: str) -> None:
         """Take a hub out of every instance that has it."""

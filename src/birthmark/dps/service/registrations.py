@@ -15,6 +15,7 @@ from birthmark.dps.service.instances import Instances
 from birthmark.errors import ConflictError, NotFoundError, ThrottledError, UnauthenticatedError
 from birthmark.pki.chains import MAX_BAG, SignatureCache, Signatures
 from birthmark.pki.names import parse_registration_id
+from birthmark.refusals.shares import Shares
 from birthmark.store import Changes, Database
 
 
@@ -31,9 +32,20 @@ class RegistrationBusyError(ThrottledError):
 
     code = "dps.registration_busy"
     cause = "The same registration or device is written by several at the same moment."
-    fix = "Nothing: the SDKs try again. If it stays, two devices have one name: look for the second."
+    fix = "Try again, as the SDKs do by themselves. If it stays, two devices have one name: look for the second."
 
 
+class RegistrationThrottledError(ThrottledError):
+    """One name registers over and over; each time is a row of the audit chain."""
+
+    code = "dps.throttled"
+    cause = "{registration_id} registered more than {burst} times in a row, faster than once in {wait_s} s."
+    fix = (
+        "Wait {wait_s} s, or as long as Retry-After says. A device that registers so often probably starts anew again."
+    )
+
+
+BURST, EVERY_S = 30, 2
 _ATTEMPTS = 4
 # How long a verdict counts for the request that follows it on the same connection: a CONNECT and its register are
 # milliseconds apart, and an operator's change takes effect within this time.
@@ -72,6 +84,7 @@ class Registrations:
         self._hubs = hubs
         self._revocations = revocations
         self._signatures = SignatureCache()
+        self._shares = Shares(burst=BURST, per_s=1 / EVERY_S, max_addresses=16384)  # per scope and name, once proven
 
     async def attest(self, claim: Claim) -> Attested:
         """Return the enrollment that `claim` proves to belong to, else raise why not."""
@@ -109,6 +122,9 @@ class Registrations:
         attested = verdict
         instance, enrollment = attested.instance, attested.enrollment
         registration_id = parse_registration_id(claim.registration_id)
+        if not self._shares.has_room(f"{instance.id_scope} {registration_id.lower()}", self._clock.monotonic()):
+            facts = {"registration_id": registration_id, "burst": BURST, "wait_s": EVERY_S}
+            raise RegistrationThrottledError("Too many registrations", retry_after_s=EVERY_S, **facts)
         problem: ConflictError | None = None
         for _ in range(_ATTEMPTS):
             present = await self.find(instance, registration_id)

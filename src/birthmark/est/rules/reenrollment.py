@@ -11,7 +11,10 @@ class ReenrollWithoutCertificateError(ForbiddenError):
 
     code = "est.reenroll_without_certificate"
     cause = "Renewal (simplereenroll) needs the current certificate as TLS client certificate; none was shown."
-    fix = "Connect with the current certificate and its key, or use simpleenroll with other credentials."
+    fix = (
+        "Connect with the current certificate and its key, with curl by `--cert device.pem --key device.key`; or use "
+        "simpleenroll with other credentials."
+    )
 
 
 class ReenrollIdentityChangedError(ForbiddenError):
@@ -21,7 +24,10 @@ class ReenrollIdentityChangedError(ForbiddenError):
     cause = (
         "The request's {part} is not that of the certificate '{subject}'. Renewal may change the key, not the identity."
     )
-    fix = "Copy subject and subjectAltName from the current certificate, byte by byte."
+    fix = (
+        "Copy subject and subjectAltName from the current certificate, byte by byte: "
+        "`openssl x509 -x509toreq -copy_extensions copyall -in device.pem -key device.key -out device.csr`"
+    )
 
 
 def check_same_identity(request: CertificateRequest, current: Certificate | None) -> Certificate:

@@ -11,7 +11,7 @@ from awscrt.exceptions import AwsCrtError
 from birthmark.errors import BirthmarkError
 from birthmark.links.crt.tls import CRT_TIMEOUT_S, awaited, check_trust, client_context, explained
 from birthmark.links.errors import (
-    LinkClosedError,
+    CLOSED_HERE,
     LinkLostError,
     LinkTimeoutError,
     MqttRefusedError,
@@ -103,8 +103,8 @@ class CrtMqtt:
         return await asyncio.shield(self._over)
 
     async def close(self) -> None:
-        self._end(LinkClosedError("The connection was closed.", host=self._host))
         connection, self._connection = self._connection, None
+        self._end(LinkLostError("The connection was closed.", host=self._host, reason=CLOSED_HERE))
         if connection is not None:
             with contextlib.suppress(AwsCrtError, TimeoutError):
                 async with asyncio.timeout(self._timeout_s):
@@ -116,7 +116,7 @@ class CrtMqtt:
         if self._over.done():
             raise self._over.result()
         if self._connection is None:
-            raise LinkClosedError("The connection was not opened.", host=self._host)
+            raise LinkLostError("The connection was not opened.", host=self._host, reason=CLOSED_HERE)
         return self._connection
 
     async def _answer(self, future: "Future[Any]", *, is_first: bool = False) -> Any:
@@ -163,6 +163,6 @@ class CrtMqtt:
             return
         self._over.set_result(error)
         self._untaken.put_nowait(None)
-        if self._connection is not None and not isinstance(error, LinkClosedError):
+        if self._connection is not None:
             self._connection.disconnect()
             self._connection = None

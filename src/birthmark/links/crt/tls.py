@@ -36,6 +36,7 @@ def client_context(identity: TokenIdentity, trust: Trust) -> io.ClientTlsContext
     """Return a context that checks the server and signs in the token."""
     token = identity.key.token
     pin = _ANY_PIN if identity.pin is None else identity.pin.reveal()
+    roots = trust.roots
     try:
         options = io.TlsContextOptions.create_client_with_mtls_pkcs11(
             pkcs11_lib=_library(token.module),
@@ -44,8 +45,8 @@ def client_context(identity: TokenIdentity, trust: Trust) -> io.ClientTlsContext
             private_key_label=identity.key.label,
             cert_file_contents="".join(one.pem() for one in identity.chain),
         )
-        if trust.pem is not None:
-            options.override_default_trust_store(trust.pem.encode())
+        if roots is not None:
+            options.override_default_trust_store(roots.encode())
         return io.ClientTlsContext(options)
     except AwsCrtError as problem:
         raise explained(problem, "the token", 0, identity) from problem

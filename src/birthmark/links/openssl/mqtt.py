@@ -6,7 +6,7 @@ import contextlib
 from birthmark.clock import Clock
 from birthmark.errors import BirthmarkError
 from birthmark.links.errors import (
-    LinkClosedError,
+    CLOSED_HERE,
     LinkLostError,
     LinkTimeoutError,
     SubscriptionRefusedError,
@@ -111,7 +111,7 @@ class OpensslMqtt:
         return await asyncio.shield(self._over)
 
     async def close(self) -> None:
-        self._end(LinkClosedError("The connection was closed.", host=self._host))
+        self._end(LinkLostError("The connection was closed.", host=self._host, reason=CLOSED_HERE))
         if self._task is not None and self._task is not asyncio.current_task():
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):

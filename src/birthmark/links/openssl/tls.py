@@ -23,7 +23,7 @@ _NAME_MISMATCH = frozenset({62, 64})  # X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR
 def client_context(identity: FileIdentity | None, trust: Trust) -> ssl.SSLContext:
     """Return a context that checks the server and shows the identity, if any."""
     try:
-        context = ssl.create_default_context(cadata=trust.pem)
+        context = ssl.create_default_context(cadata=trust.roots)
     except ssl.SSLError as problem:
         raise ServerUntrustedError(
             "The CA file cannot be used.", host="any server", port="any", reason="the CA file holds no certificate"

@@ -1,0 +1,42 @@
+"""A device that registers over and over: each time is a row of the audit chain."""
+
+from datetime import timedelta
+
+import pytest
+
+from birthmark.dps.errors import connack_code, http_error
+from birthmark.dps.service.registrations import BURST, EVERY_S, RegistrationThrottledError
+from birthmark.errors import UnauthenticatedError
+from dps_world import DpsWorld, in_a_dps
+from pki_builders import a_ca, a_device
+
+pytestmark = pytest.mark.integration
+
+
+def test_a_device_that_registers_without_a_pause_is_told_to_wait_and_others_are_not(database_url: str) -> None:
+    async def body(world: DpsWorld) -> None:
+        ca = a_ca("Ours")
+        device = a_device(ca)
+        await world.group("fleet", ca)
+        for _ in range(BURST):
+            await world.register(device)
+        with pytest.raises(RegistrationThrottledError) as refused:
+            await world.register(device)
+        assert (http_error(refused.value), connack_code(refused.value)) == ((429, 429001), 3)
+        await world.register(a_device(ca, "device-2"))
+        world.clock.move(timedelta(seconds=EVERY_S))
+        await world.register(device)
+
+    in_a_dps(database_url, body)
+
+
+def test_who_proves_nothing_uses_up_nobody_s_share(database_url: str) -> None:
+    async def body(world: DpsWorld) -> None:
+        ca, other = a_ca("Ours"), a_ca("Others")
+        await world.group("fleet", ca)
+        for _ in range(2 * BURST):
+            with pytest.raises(UnauthenticatedError):
+                await world.register(a_device(other))
+        await world.register(a_device(ca))
+
+    in_a_dps(database_url, body)

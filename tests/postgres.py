@@ -1,0 +1,42 @@
+"""A PostgreSQL server of a test's own, on loopback."""
+
+import contextlib
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    with socket.socket() as s:
+        s.bind((host, 0))
+        return int(s.getsockname()[1])
+
+
+@contextlib.contextmanager
+def a_postgres() -> Iterator[str]:
+    """Run one; yields the URL of its maintenance database."""
+    binaries = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+    assert binaries, "PostgreSQL is missing: run scripts/test, which installs it"
+    home = Path(tempfile.mkdtemp(prefix="birthmark-pg-"))
+    port = free_port()
+    as_user: list[str] = []
+    if os.geteuid() == 0:  # the server refuses to run as root
+        account = pwd.getpwnam("postgres")
+        os.chown(home, account.pw_uid, account.pw_gid)
+        as_user = ["runuser", "-u", "postgres", "--"]
+    data = home / "data"
+    run = [*as_user, str(binaries[-1] / "initdb"), "-D", str(data), "-A", "trust", "-U", "birthmark", "--no-sync"]
+    subprocess.run(run, check=True, capture_output=True, cwd=home)
+    control = [*as_user, str(binaries[-1] / "pg_ctl"), "-D", str(data), "-l", str(home / "log"), "-w"]
+    options = f"-c listen_addresses=127.0.0.1 -p {port} -k {home}"
+    subprocess.run([*control, "-o", options, "start"], check=True, capture_output=True, cwd=home)
+    try:
+        yield f"postgresql://birthmark@127.0.0.1:{port}/postgres"
+    finally:
+        subprocess.run([*control, "-m", "immediate", "stop"], check=True, capture_output=True, cwd=home)
+        shutil.rmtree(home, ignore_errors=True)

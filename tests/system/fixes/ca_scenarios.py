@@ -1,0 +1,45 @@
+"""What the CA took back, and names that many ask for at once."""
+
+import tomllib
+from collections.abc import Mapping
+
+from fixes.agent_scenarios import ON_RECORD
+from fixes.applied import by_itself
+from fixes.est_scenarios import ASK, FREE, LEAF, POST, asking, with_password
+from fixes.scenario import Scenario, after
+from fixes.scene import Scene, commands_in
+
+OWN = with_password("fix-own", "--device device-1")
+AT_ONCE = f"seq $COUNT | xargs -P 16 -I ++ sh -c '{POST.partition('; ')[2]}'"
+CHAIN = f'{LEAF}; cat "$BIRTHMARK_DATA/ca/issuing.pem" >> leaf.pem'
+REGISTER = "birthmark device register --cert leaf.pem --key old.key"
+
+
+def with_the_printed_password(scene: Scene, fix: str) -> None:
+    """Type the fix, and ask by the password of the configuration that it prints for another certificate."""
+    (command,) = commands_in(fix)
+    auth = tomllib.loads(scene.must(command))["cert_issuance"]["est"]["auth"]
+    scene.environment["PROOF"] = f"-u {auth['username']}:{auth['password']}"
+    scene.must(f"{ASK}; {POST} && {CHAIN}")
+
+
+def alone(scene: Scene) -> None:
+    scene.environment["COUNT"] = "1"
+
+
+CA: Mapping[str, Scenario] = {
+    "ca.certificate_revoked": Scenario(
+        REGISTER,
+        after(
+            asking,
+            FREE,
+            OWN,
+            f"{POST} && {CHAIN}",
+            "birthmark enroll remove device-1; true",
+            *ON_RECORD,
+            "birthmark est revoke --device device-1",
+        ),
+        apply=with_the_printed_password,
+    ),
+    "ca.name_moved": Scenario(AT_ONCE, after(asking, FREE, OWN, POST, "export COUNT=16"), apply=by_itself(alone)),
+}

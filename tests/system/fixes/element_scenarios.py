@@ -1,0 +1,63 @@
+"""Chips: what they hold, what they prove, and which programs can use them."""
+
+from collections.abc import Callable, Mapping
+
+from fixes.scenario import Scenario, typed
+from fixes.scene import Scene
+
+ENV = 'eval "$(birthmark env)"'
+NONCE = "5f2d9c01"
+
+
+def chip(*lines: str, profile: str = "se050") -> Callable[[Scene], None]:
+    """A software chip whose certificate is on record, and what comes after it."""
+    return typed(
+        ENV,
+        f'eval "$(birthmark element simulate chip --profile {profile})"; birthmark element cert --out chip.pem',
+        "birthmark enroll device --cert chip.pem",
+        *lines,
+    )
+
+
+ELEMENTS: Mapping[str, Scenario] = {
+    "elements.certificate_mismatch": Scenario(
+        "birthmark element write device.pem",
+        chip(
+            "birthmark ca init --name Fixes --dir ca; birthmark ca issue another --dir ca",
+            "cp another.cert.pem device.pem",
+        ),
+    ),
+    "elements.certificate_missing": Scenario(
+        "birthmark element cert extra --token SSS_PKCS11 --pin-file=chip/pin",
+        chip(
+            "birthmark ca init --name Fixes --dir ca; birthmark element keygen extra",
+            "unset BIRTHMARK_TOKEN BIRTHMARK_PIN_FILE",
+        ),
+    ),
+    "elements.data_too_large": Scenario(
+        "birthmark element write large.bin --object slot8",
+        chip("head -c 500 /dev/urandom > large.bin", profile="atecc608"),
+        is_instead=True,
+    ),
+    "elements.memory_invalid": Scenario(
+        "birthmark device send hello --element",
+        chip("echo another > foreign; birthmark element write foreign --object slot8", profile="atecc608"),
+    ),
+    "elements.no_memory": Scenario("birthmark device register --element --remember", chip(), is_instead=True),
+    "elements.program_unsupported": Scenario(
+        'birthmark element exec -- curl -sSf --cacert "$SSL_CERT_FILE" --cert chip.pem '
+        '"https://$PROVISIONING_HOST:8085/.well-known/est/cacerts"',
+        chip(),
+        is_instead=True,
+    ),
+    "elements.proof_invalid": Scenario(
+        f"birthmark element prove --check proof.json --nonce {NONCE}",
+        chip("birthmark element prove --nonce another-one > proof.json"),
+    ),
+    "elements.proof_unreadable": Scenario(
+        f"birthmark element prove --check proof.json --nonce {NONCE}", chip("echo '{}' > proof.json")
+    ),
+    "elements.software_exists": Scenario(
+        "birthmark element simulate chip", typed("mkdir chip; touch chip/softhsm2.conf")
+    ),
+}

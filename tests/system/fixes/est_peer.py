@@ -1,0 +1,72 @@
+"""An EST server of somebody else: it issues for the name it chose, whatever is asked."""
+
+import ssl
+import threading
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import IPv4Address
+from pathlib import Path
+
+from cryptography import x509
+from fixes.scene import Scene
+
+from birthmark.est import wire
+from birthmark.pki import profiles
+from birthmark.pki.issue import issue, new_serial
+from birthmark.pki.names import name_of
+from fakes import SeededEntropy
+from pki_builders import Holder, a_ca, a_device
+
+
+def issuing_for(scene: Scene, name: str, config: Path) -> None:
+    """Have a configuration ask such a server, whose CA the Birthmark server trusts."""
+    now = datetime.now(UTC)
+    ca, entropy = a_ca("Other EST", now=now), SeededEntropy(3)
+    (scene.directory / "other.pem").write_text(ca.certificate.pem())
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            request = wire.parse_csr(self.rfile.read(int(self.headers["Content-Length"])))
+            made = issue(
+                profiles.DEVICE,
+                name_of(name),
+                request.public_key,
+                issuer=ca.as_issuer,
+                serial=new_serial(entropy),
+                now=datetime.now(UTC),
+            )
+            self.answer(wire.render_certs_only([made]))
+
+        def do_GET(self) -> None:
+            self.answer(wire.render_certs_only([ca.certificate]))
+
+        def answer(self, body: bytes) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "application/pkcs7-mime; smime-type=certs-only")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None: ...
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.socket = _context(scene, ca, now).wrap_socket(server.socket, server_side=True)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    scene.closing.callback(server.server_close)
+    scene.closing.callback(server.shutdown)
+    scene.must("birthmark dps ca add other-est other.pem --verified; birthmark enroll group other --ca-name other-est")
+    url = f"https://127.0.0.1:{server.server_port}/.well-known/est"
+    scene.must(
+        f'sed -i \'s|^default = .*|default = "{url}"|; '
+        f's|^trusted_certs = .*|trusted_certs = ["file://{scene.directory}/other.pem"]|\' {config}'
+    )
+
+
+def _context(scene: Scene, ca: Holder, now: datetime) -> ssl.SSLContext:
+    here = (x509.IPAddress(IPv4Address("127.0.0.1")),)
+    own = a_device(ca, "est", profile=profiles.SERVER, now=now, san=here)
+    pair = scene.directory / "other-server.pem"
+    pair.write_text(own.key_pem + own.certificate.pem())
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pair)
+    return context

@@ -1,0 +1,20 @@
+"""Files, programs and addresses that are not there: the fix shows what there is to choose from."""
+
+from collections.abc import Mapping
+
+from fixes.element_scenarios import chip
+from fixes.scenario import Scenario, typed
+
+FILES: Mapping[str, Scenario] = {
+    "cli.file_missing": Scenario("birthmark enroll device --cert nowhere.pem", is_instead=True),
+    "cli.file_unusable": Scenario(
+        "birthmark manifest create --out plain/shipment", typed("touch plain"), is_instead=True, types_all=True
+    ),
+    "elements.file_missing": Scenario("birthmark element write nowhere.pem", chip(), is_instead=True),
+    "elements.program_missing": Scenario(
+        "birthmark element exec -- app.py one", chip("echo 'import sys; sys.argv[1]' > app.py"), is_instead=True
+    ),
+    "net.address_missing": Scenario(
+        "birthmark serve --data another --listen 203.0.113.77", typed("unset BIRTHMARK_DATA"), is_instead=True
+    ),
+}

@@ -1,0 +1,73 @@
+"""What an operator puts on record: policies, names, manifests, and clouds that do not take it."""
+
+import base64
+import json
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+from fixes.element_scenarios import chip
+from fixes.scenario import Scenario, after, device, typed
+from fixes.scene import Scene
+
+from birthmark.manifests.writer import Chip, ManifestKey, render_entry
+from pki_builders import a_ca, a_key
+
+ENROLL = 'birthmark enroll device --cert "$X509_CERT_FILE"'
+_KEY = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -keyout nameless.key"
+MANIFEST = "birthmark enroll manifest manifest.json --signer signer.pem"
+
+
+def delivered(curve: str) -> Callable[[Scene], None]:
+    """A chip at hand, and its supplier's signed list, in which it has no certificate and a key on this curve."""
+
+    def prepare(scene: Scene) -> None:
+        chip(profile="atecc608")(scene)
+        ca, now = a_ca("Fixes Manifest Signer", now=datetime.now(UTC)), datetime.now(UTC)
+        assert isinstance(ca.private_key, ec.EllipticCurvePrivateKey)
+        signer = ManifestKey(ca.certificate, ca.private_key)
+        entry = render_entry(Chip("0123aabbccddeeff01", [a_key().public_key()], None), signer, now)
+        payload = json.loads(base64.urlsafe_b64decode(entry["payload"] + "=="))
+        payload["publicKeySet"]["keys"][0]["crv"] = curve
+        (scene.directory / "manifest.json").write_text(json.dumps([_signed(entry, payload, ca.private_key)]))
+        (scene.directory / "signer.pem").write_text(ca.certificate.pem())
+
+    return prepare
+
+
+def _signed(entry: dict[str, Any], payload: object, key: ec.EllipticCurvePrivateKey) -> dict[str, Any]:
+    body = _text(json.dumps(payload).encode())
+    r, s = decode_dss_signature(key.sign(f"{entry['protected']}.{body}".encode(), ec.ECDSA(hashes.SHA256())))
+    return entry | {"payload": body, "signature": _text(r.to_bytes(32) + s.to_bytes(32))}
+
+
+def _text(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+FLEET: Mapping[str, Scenario] = {
+    "enroll.device_not_named": Scenario(
+        "birthmark enroll device --to aws --cert nameless.pem",
+        typed(f"openssl req -x509 -nodes {_KEY} -subj /O=Fixes -days 1 -out nameless.pem"),
+        is_instead=True,
+    ),
+    "enroll.manifest_empty": Scenario(
+        "birthmark enroll manifest empty.json", typed("echo '[]' > empty.json"), is_instead=True
+    ),
+    "fleet.reference_missing": Scenario(f"{ENROLL} --to aws --policy fix-policy", device("fix-reference")),
+    "fleet.target_refused": Scenario(
+        f"{ENROLL} --to aws 'a b'", device("fix-refused-name"), is_instead=True, leads_to="awsiot.name_invalid"
+    ),
+    "fleet.target_unreachable": Scenario(
+        "birthmark enroll list --profile cloud",
+        after(
+            device("fix-unreachable"),
+            'export PROVISIONING_CONNECTION_STRING="HostName=127.9.8.7;${PROVISIONING_CONNECTION_STRING#*;}"',
+        ),
+    ),
+    "manifest.no_certificate": Scenario(MANIFEST, delivered("P-256"), is_instead=True),
+    "manifest.not_checked": Scenario(MANIFEST, delivered("P-384"), is_instead=True),
+}

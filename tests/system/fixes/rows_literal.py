@@ -1,0 +1,82 @@
+"""Programs that ask for what is not served or is there already; the fix is a word to write instead."""
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+
+from fixes.applied import by_itself, into, waited
+from fixes.desk import Desk, RefusedError, Row, a_connect, a_subscribe, steps
+from fixes.rows_aws import arn_of, call, registered
+from fixes.rows_aws_devices import allowed
+from fixes.rows_azure import enrolled, enrollment, register, rest
+from fixes.scene import Scene
+
+from aws_device import ARN, document, statement
+
+
+def having(**variables: str) -> Callable[[Desk], None]:
+    return lambda desk: desk.scene.environment.update(variables)
+
+
+def known(desk: Desk, name: str) -> str:
+    return desk.scene.environment[name]
+
+
+def subscribing(filters: Callable[[Desk], list[str]]) -> Callable[[Desk], None]:
+    return lambda desk: desk.mqtt(a_connect("fix-client"), a_subscribe(*filters(desk)))
+
+
+def may_subscribe(name: str, topic: str) -> Callable[[Desk], None]:
+    """Make a device that may subscribe to this alone."""
+    only = document(statement("iot:Connect"), statement("iot:Subscribe", f"{ARN}topicfilter/{topic}"))
+    return steps(
+        registered(name),
+        call("create_policy", policyName=name, policyDocument=only),
+        call("attach_policy", policyName=name, target=arn_of),
+    )
+
+
+def in_bulk(desk: Desk) -> None:
+    body = {"mode": known(desk, "MODE"), "enrollments": [enrollment()(desk) | {"registrationId": "fix-bulk"}]}
+    if b'"isSuccessful":true' not in rest("PROVISIONING", "POST", "/enrollments", body)(desk):  # type: ignore[operator]
+        raise RefusedError
+
+
+def crowded(desk: Desk) -> None:
+    """Register many times at the same moment."""
+    with ThreadPoolExecutor(int(known(desk, "TIMES"))) as pool:
+        asked = [pool.submit(register("fix-crowd"), desk) for _ in range(int(known(desk, "TIMES")))]
+        for one in asked:
+            one.result()
+
+
+def again(desk: Desk) -> None:
+    """Register over and over, without a pause."""
+    for _ in range(int(known(desk, "TIMES"))):
+        register("fix-again")(desk)
+
+
+def alone(scene: Scene) -> None:
+    scene.environment["TIMES"] = "1"
+
+
+def spaced(scene: Scene, fix: str) -> None:
+    """Wait as the fix says, and register once."""
+    waited(scene, fix)
+    alone(scene)
+
+
+LITERALS: Mapping[str, Row] = {
+    "awsiot.shared_subscription_not_served": Row(
+        subscribing(lambda desk: [known(desk, "FILTER")]),
+        steps(may_subscribe("fix-shared", "fix/shared"), having(FILTER="$share/group/fix/shared")),
+        apply=into("FILTER"),
+    ),
+    "awsiot.too_many_subscriptions": Row(
+        subscribing(lambda desk: [f"fix/{number}" for number in range(int(known(desk, "COUNT")))]),
+        steps(allowed("fix-filters"), having(COUNT="9")),
+        apply=into("COUNT"),
+    ),
+    "dps.enrollment_exists": Row(in_bulk, steps(enrolled("fix-bulk"), having(MODE="create")), apply=into("MODE")),
+    "dps.throttled": Row(again, steps(enrolled("fix-again"), having(TIMES="60")), apply=spaced),
+    "dps.registration_busy": Row(crowded, steps(enrolled("fix-crowd"), having(TIMES="25")), apply=by_itself(alone)),
+}

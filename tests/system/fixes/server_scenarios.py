@@ -1,0 +1,79 @@
+"""The server: its directory, its configuration, its certificate and its CA."""
+
+from collections.abc import Mapping
+
+from fixes.applied import into, lines_into
+from fixes.scenario import Scenario, typed
+from fixes.scene import Scene, commands_in
+
+MISMATCHED = (
+    "birthmark ca init --name Fixes --dir ca; birthmark ca issue one --dir ca; birthmark ca issue two --dir ca",
+    'printf \'[server]\\ncertificate = "one.cert.pem"\\nkey = "two.key.pem"\\n\' > server.toml',
+)
+CURL = (
+    'told=$(eval "curl -sS --fail-with-body $SHOWN $AT/operator/v1/hubs") || '
+    """{ echo "$told" | sed 's/^{"code":/{"error": /' >&2; false; }"""
+)
+URL = """python3 -c 'import json, sys; print(json.load(sys.stdin)["health_url"].removesuffix("/healthz"))'"""
+
+
+def serve(directory: str, address: int, more: str = "") -> str:
+    """A server that runs for a while and ends in order."""
+    return f"timeout --preserve-status 8 birthmark serve --data {directory} --listen 127.9.9.{address} {more}"
+
+
+def for_a_while(scene: Scene, fix: str) -> None:
+    """Type the fix's command, which runs a server, and stop that again."""
+    (command,) = (one for one in commands_in(fix) if "serve" in one)
+    scene.must(f"timeout --preserve-status 8 {command}")
+
+
+def removed(scene: Scene, fix: str) -> None:
+    """Type the fix's command, and start the server again."""
+    (command,) = commands_in(fix)
+    scene.must(command)
+    assert scene.server is not None
+    scene.server.stop()
+    scene.server.start()
+
+
+SERVER: Mapping[str, Scenario] = {
+    "ca.lost": Scenario(
+        serve("lost", 11),
+        typed("unset BIRTHMARK_DATA", serve("lost", 11), "rm -r lost/ca"),
+        is_instead=True,
+        apply=for_a_while,
+    ),
+    "ca.secret_foreign": Scenario(
+        "birthmark ca issue gateway --dir ca",
+        typed("birthmark ca init --name Fixes --dir ca", "chown 12345 ca/root.key"),
+        needs_root=True,
+    ),
+    "operator.file_foreign": Scenario(
+        "birthmark hub show",
+        typed('chown 12345 "$BIRTHMARK_DATA/endpoints.json"'),
+        apply=removed,
+        config="[est]\n",
+        needs_root=True,
+    ),
+    "operator.token_refused": Scenario(
+        CURL, typed(f"export AT=$(birthmark env --format json | {URL})"), apply=into("SHOWN")
+    ),
+    "server.certificate_unusable": Scenario(
+        serve("own", 12, "--config server.toml"), typed(*MISMATCHED), is_instead=True, types_all=True
+    ),
+    "server.config_invalid": Scenario(
+        serve("typo", 13, "--config server.toml"),
+        typed("printf '[ports]\\nmqtt = \"secure\"\\n' > server.toml"),
+        apply=lines_into("server.toml"),
+    ),
+    "server.data_directory_foreign": Scenario(
+        serve("foreign", 14), typed("mkdir foreign; chown 12345 foreign"), needs_root=True
+    ),
+    "server.data_directory_not_writable": Scenario(
+        "birthmark serve --data plain/data --listen 127.9.9.15",
+        typed("touch plain"),
+        is_instead=True,
+        apply=for_a_while,
+    ),
+}

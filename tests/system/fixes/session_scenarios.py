@@ -1,0 +1,42 @@
+"""More MQTT clients with a stored session than the server keeps."""
+
+from collections.abc import Mapping
+
+from fixes.applied import configured
+from fixes.scenario import Scenario, device
+from fixes.scene import Scene
+
+from aws_device import document, statement
+
+TWO_CLIENTS = """
+import os, socket, ssl, sys
+sys.path[:0] = [os.environ["TESTS"], os.environ["TESTS"] + "/system"]
+from fixes.desk import a_connect
+known = os.environ
+context = ssl.create_default_context(cafile=known["SSL_CERT_FILE"])
+context.load_cert_chain(known["X509_CERT_FILE"], known["X509_KEY_FILE"])
+open_ones = []
+for name in ("fix-session-1", "fix-session-2"):
+    raw = socket.create_connection((known["PROVISIONING_HOST"], 8883), 10)
+    open_ones.append(context.wrap_socket(raw, server_hostname=known["PROVISIONING_HOST"]))
+    open_ones[-1].sendall(a_connect(name, clean=False))
+    assert open_ones[-1].recv(4)[3:] == bytes(1), name
+"""
+
+
+def allowed(scene: Scene) -> None:
+    device("fix-sessions")(scene)
+    (scene.directory / "clients.py").write_text(TWO_CLIENTS)
+    (scene.directory / "policy.json").write_text(document(statement("iot:*")))
+    scene.must(
+        "aws iot create-policy --policy-name any --policy-document file://policy.json && "
+        "aws iot attach-policy --policy-name any --target $(aws iot register-certificate-without-ca --status ACTIVE "
+        '--certificate-pem "file://$X509_CERT_FILE" --query certificateArn --output text)'
+    )
+
+
+SESSIONS: Mapping[str, Scenario] = {
+    "awsiot.too_many_sessions": Scenario(
+        "python3 clients.py", allowed, apply=configured(), config="aws.max_sessions = 1\n"
+    )
+}

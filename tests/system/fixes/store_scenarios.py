@@ -1,0 +1,46 @@
+"""What a database cannot keep or look for."""
+
+from collections.abc import Mapping
+from types import SimpleNamespace
+from typing import Any
+
+from fixes.rows_azure import a_token
+from fixes.scenario import Scenario, device
+from fixes.scene import Scene, literals_in
+from fixes.server_scenarios import for_a_while
+
+from postgres import a_postgres
+from servers import a_server
+
+GET = (
+    'curl -sSf --cacert "$SSL_CERT_FILE" -H "Authorization: $TOKEN" -o answer '
+    '"https://$PROVISIONING_HOST:8443/enrollments/$ID?api-version=2021-10-01"'
+)
+
+
+def on_postgresql(scene: Scene) -> None:
+    """A server whose database refuses NUL, and a program that asks for a record by a name with one."""
+    scene.directory.joinpath("own").mkdir()
+    url = scene.closing.enter_context(a_postgres())
+    scene.server = scene.closing.enter_context(a_server(scene.directory / "own", f'database = "{url}"\n'))
+    scene.environment["BIRTHMARK_DATA"] = str(scene.server.data)
+    device("fix-value")(scene)
+    scene.must('birthmark enroll device --cert "$X509_CERT_FILE"')
+    desk: Any = SimpleNamespace(scene=scene)
+    scene.environment |= {"TOKEN": a_token(desk, "PROVISIONING"), "ID": "fix-value%00"}
+
+
+def left_out(scene: Scene, fix: str) -> None:
+    """Leave out of the name what the fix says."""
+    for literal in literals_in(fix):
+        scene.environment["ID"] = scene.environment["ID"].replace(literal, "")
+
+
+STORE: Mapping[str, Scenario] = {
+    "store.database_in_use": Scenario(
+        'birthmark serve --data second --database "sqlite:///$BIRTHMARK_DATA/birthmark.db" --listen 127.9.9.16',
+        is_instead=True,
+        apply=for_a_while,
+    ),
+    "store.value_refused": Scenario(GET, on_postgresql, apply=left_out),
+}

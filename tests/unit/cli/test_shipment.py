@@ -1,0 +1,66 @@
+"""What a run over a shipment says when it ends, or never begins."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import typer
+
+from birthmark.cli.common import refusals_shown
+from birthmark.cli.shipment import Shipment, enroll_shipment
+from birthmark.cli.tally import Tally
+from birthmark.fleet.journal import Outcome
+from birthmark.fleet.target import DeviceWish, Done, Record
+
+OTHERS = '{"format": "birthmark-enroll-journal/1", "target": "another"}\n'
+
+
+class NoTarget:
+    """Never asked."""
+
+    description = "memory"
+    identity = "here"
+
+    def survey(self, count: int) -> None:
+        raise NotImplementedError
+
+    def enroll(self, wish: DeviceWish, *, update: bool, dry_run: bool) -> Done:
+        raise NotImplementedError
+
+    def records(self) -> Iterator[Record]:
+        raise NotImplementedError
+
+    def remove(self, name: str, *, is_group: bool) -> None:
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize(("content", "other"), [(OTHERS, ".other"), ("-----BEGIN\n", ".journal")])
+def test_a_journal_that_cannot_be_used_is_the_only_complaint_and_is_replaced_in_the_fix(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], content: str, other: str
+) -> None:
+    journal = tmp_path / "j"
+    journal.write_text(content)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    monkeypatch.setattr("sys.argv", ["birthmark", "enroll", "manifest", "m", "--journal", str(journal), "--update"])
+    shipment = Shipment(Path("m"), None, 3, needs_common_name=True, force=False)
+    with pytest.raises(typer.Exit), refusals_shown():
+        enroll_shipment(
+            NoTarget(),
+            shipment,
+            Tally(as_json=False),
+            edge=False,
+            policy=None,
+            journal=journal,
+            update=True,
+            dry_run=False,
+        )
+    told = capsys.readouterr().err
+    assert "Cut off" not in told
+    assert f"`birthmark enroll manifest m --update --journal {journal}{other}`" in told
+
+
+def test_a_rehearsal_is_told_in_words() -> None:
+    tally = Tally(as_json=True)
+    for done in (Done.WOULD_CREATE, Done.WOULD_CREATE, Done.WOULD_UPDATE, Done.CREATED):
+        tally.add(Outcome("device-1", None, done))
+    assert sorted(tally.summary().split(", ")) == ["1 created", "1 would be updated", "2 would be created"]

@@ -1,0 +1,35 @@
+"""`birthmark why` with what somebody pasted."""
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from birthmark.cli.journal import note
+from birthmark.cli.why import app
+from birthmark.dps.service.enrollments import EnrollmentNotFoundError
+
+PASTED = """\
+Traceback (most recent call last):
+  SomeError: (NotFound) There is no
+      enrollment pump-7 here. See the service's documentation.
+"""
+
+
+def test_pasted_text_with_a_recorded_message_finds_its_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    for name in ("pump-6", "pump-7"):
+        note(EnrollmentNotFoundError(f"There is no enrollment {name} here.", registration_id=name))
+    found = CliRunner().invoke(app, [PASTED, "--data", str(tmp_path / "none")])
+    assert found.exit_code == 0, found.stderr
+    assert "dps.enrollment_not_found" in found.stdout
+    assert "registration_id pump-7" in found.stdout
+    assert "pump-6" not in found.stdout
+
+
+def test_other_text_finds_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    note(EnrollmentNotFoundError("There is no enrollment pump-6 here.", registration_id="pump-6"))
+    found = CliRunner().invoke(app, [PASTED, "--data", str(tmp_path / "none")])
+    assert found.exit_code != 0
+    assert "pump-6" not in found.stdout

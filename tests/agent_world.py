@@ -74,7 +74,7 @@ class World:
 
     def check(self, what: str) -> None:
         if what in self.failing:
-            raise UnavailableError(f"{what} is down")
+            raise UnavailableError
 
     def issued(self, body: bytes) -> bytes:
         request = est_wire.parse_csr(body)
@@ -132,7 +132,7 @@ class FakeMqtt:
         self._world.check("hub")
         assert self._identity is not None
         if self._identity.chain[0].thumbprint.hex() != self._world.at_hub:
-            raise MqttRefusedError("no", host=host, client_id=client_id, return_code=5)
+            raise MqttRefusedError(host=host, client_id=client_id, return_code=5)
         self._world.connections.append(self)
         return False
 
@@ -148,8 +148,8 @@ class FakeMqtt:
         return await asyncio.shield(self.over)
 
     async def close(self) -> None:
-        self.lose(LinkLostError("closed", host="hub.test", reason="test"))
+        self.lose(LinkLostError(host="hub.test", reason="test"))
 
     def lose(self, why: Exception | None = None) -> None:
         if not self.over.done():
-            self.over.set_result(why or LinkLostError("lost", host="hub.test", reason="test"))
+            self.over.set_result(why or LinkLostError(host="hub.test", reason="test"))

@@ -18,13 +18,14 @@ from birthmark.dps.model import (
     X509Attestation,
 )
 from birthmark.dps.service import Authorities, Enrollments, Instances, Registrations
-from birthmark.iothub.model import Hub
+from birthmark.iothub.model import AuthenticationType, DeviceAuthentication, Hub
 from birthmark.iothub.service import Hubs
 from birthmark.server.hubs import HubsForDps
 from birthmark.store import Database, open_database
 from fakes import NOON, FakeClock, SeededEntropy
 from pki_builders import Holder
 
+BY_HAND = DeviceAuthentication(AuthenticationType.SAS)
 SOON_S = int(NOON.timestamp()) + 3600
 
 
@@ -61,10 +62,7 @@ class DpsWorld:
 
     async def individual(self, name: str, device: Holder, *, device_id: str | None = None) -> None:
         """Enroll one certificate."""
-        pair = CertificatePair(CertificateEntry(device.certificate.pem()))
-        attestation = Attestation("x509", X509Attestation(client_certificates=pair))
-        wanted = Enrollment(attestation=attestation, registration_id=name, device_id=device_id)
-        await self.enrollments.put(self.instance, wanted, None, actor="test")
+        await self.enrollments.put(self.instance, an_individual(name, device, device_id), None, actor="test")
 
     async def register(self, device: Holder, name: str | None = None) -> Registration:
         """Register with a certificate, under its common name unless told otherwise."""
@@ -76,6 +74,13 @@ class DpsWorld:
         resource = f"{self.instance.id_scope}/registrations/{name}"
         token = make_sas(resource, derive_device_key(group_key, name), SOON_S, "registration")
         return await self.registrations.register(Claim(self.instance.id_scope, name, None, (), token))
+
+
+def an_individual(name: str, device: Holder, device_id: str | None = None) -> Enrollment:
+    """Return the enrollment of one certificate."""
+    pair = CertificatePair(CertificateEntry(device.certificate.pem()))
+    attestation = Attestation("x509", X509Attestation(client_certificates=pair))
+    return Enrollment(attestation=attestation, registration_id=name, device_id=device_id)
 
 
 def in_a_dps(url: str, body: Callable[[DpsWorld], Awaitable[None]]) -> None:

@@ -103,7 +103,7 @@ async def a_peer() -> AsyncIterator[Peer]:
         peer.connects.append(packet)
         peer.seen.append(None if link.peer.leaf is None else link.peer.leaf.subject_cn)
         if (code := _CODES.get(packet.client_id)) is not None:
-            raise MqttRefusedError(code, UnauthenticatedError("no"))
+            raise MqttRefusedError(code, UnauthenticatedError())
         peer.sessions.append(EchoSession(link))
         return peer.sessions[-1]
 

@@ -1,8 +1,9 @@
 """The one domain error tree: what was refused, why, and what a person does about it.
 
-Eight kinds say how a refusal behaves; rooms subclass them and give each class its own stable `code`, a `cause` and a
-`fix`. `cause` and `fix` are `str.format` templates over the error's `facts`. The message itself is safe to show to
-whoever asked; cause and fix are for the operator (`birthmark why`, the console, the CLI).
+Eight kinds say how a refusal behaves; rooms subclass them and give each class its own stable `code`, a `message`, a
+`cause` and a `fix`: `str.format` templates over the facts that the class declares as typed fields. A raise names facts
+and nothing else: a forgotten one is a type error, and a template with an unknown one fails at import. The message is
+safe to show to whoever asked; cause and fix are for the operator (`birthmark why`, the console, the CLI).
 
 Not here: HTTP statuses, MQTT return codes and vendor error codes. Each room's `errors.py` holds that one table.
 """
@@ -10,7 +11,8 @@ Not here: HTTP statuses, MQTT return codes and vendor error codes. Each room's `
 import re
 import shlex
 from collections.abc import Mapping
-from typing import ClassVar
+from string import Formatter
+from typing import ClassVar, dataclass_transform
 
 _TWO_ENDS = re.compile(r"([.!?…])\.(?=\s|$)")  # a fact that is a sentence, in a template that ends one
 
@@ -18,42 +20,78 @@ _TWO_ENDS = re.compile(r"([.!?…])\.(?=\s|$)")  # a fact that is a sentence, in
 _COMMANDS = frozenset({"again", "command", "options", "without"})
 
 
+@dataclass_transform(kw_only_default=True, eq_default=False)
 class BirthmarkError(Exception):
-    """Anything Birthmark refuses on purpose. `facts` are short strings, never secrets."""
+    """Anything Birthmark refuses on purpose; subclasses declare their facts as fields, never secrets."""
 
     code: ClassVar[str] = "birthmark.refused"
+    message: ClassVar[str] = "The request was refused"
     cause: ClassVar[str] = "The request was refused."
     fix: ClassVar[str] = "See the message."
     for_a_person: ClassVar[str | None] = None
     """Why only a person can do what `fix` says; of every other class a test does it as it stands."""
 
-    def __init__(self, message: str, /, **facts: object) -> None:
-        super().__init__(message)
-        self.message = message
-        self.facts: Mapping[str, str] = {name: str(value) for name, value in facts.items()}
+    _fields: ClassVar[tuple[str, ...]] = ()
 
-    def name(self, **facts: object) -> None:
+    def __init_subclass__(cls) -> None:
+        """Read the declared facts. Raise `TypeError` for a template that names another."""
+        own = (name for name, hint in vars(cls).get("__annotations__", {}).items() if "ClassVar" not in str(hint))
+        cls._fields = tuple(dict.fromkeys((*cls._fields, *own)))
+        for template in (cls.message, cls.cause, cls.fix):
+            for _, name, _, _ in Formatter().parse(template):
+                if name is not None and name not in cls._fields:
+                    raise TypeError(f"{cls.__name__} has no fact {name!r} for {template!r}")
+
+    def __init__(self, **facts: object) -> None:
+        super().__init__()
+        if missing := [name for name in self._fields if name not in facts and not hasattr(type(self), name)]:
+            raise TypeError(f"{type(self).__name__} without {', '.join(missing)}")
+        vars(self).update({name: value for name, value in facts.items() if name in self._fields})
+        self._added = {name: value for name, value in facts.items() if name not in self._fields}
+        self._about = ""
+
+    def __str__(self) -> str:
+        return self._about + self.message.format_map(self._filled())
+
+    @property
+    def facts(self) -> Mapping[str, str]:
+        """What is known of the case, as text; what is not known is left out."""
+        return {name: text for name, text in self._filled().items() if text}
+
+    def add_facts(self, **facts: object) -> None:
         """Add facts that only the place where it was caught knows; what the error says itself stays."""
-        self.facts = {name: str(value) for name, value in facts.items()} | dict(self.facts)
+        self._added = facts | self._added
+
+    def say_about(self, what: str) -> None:
+        """Say in front of the message what it is about, unless it does."""
+        if what not in str(self):
+            self._about = f"{what}: "
+
+    def quote(self, **words: str) -> None:
+        """Let this one error say another program's own words: its `code`, `message`, `cause` or `fix`."""
+        vars(self).update({name: text.replace("{", "{{").replace("}", "}}") for name, text in words.items()})
 
     def explain_cause(self) -> str:
         """Return `cause` with this error's facts filled in."""
-        return _TWO_ENDS.sub(r"\1", self.cause.format_map(_Blank(self.facts)))
+        return _TWO_ENDS.sub(r"\1", self.cause.format_map(self._filled()))
 
     def explain_fix(self) -> str:
         """Return `fix` with this error's facts filled in; what a stranger chose is one word of a command, quoted."""
-        plain = _Blank(self.facts)
-        typed = _Blank({name: text if name in _COMMANDS else shlex.quote(text) for name, text in self.facts.items()})
+        plain = self._filled()
+        typed = {name: text if name in _COMMANDS else shlex.quote(text) for name, text in plain.items()}
         parts = self.fix.split("`")
         filled = (part.format_map(typed if number % 2 else plain) for number, part in enumerate(parts))
         return _TWO_ENDS.sub(r"\1", "`".join(filled))
 
+    def _filled(self) -> dict[str, str]:
+        """Return every fact as text: what the raise said, else what was added, else the default."""
+        given = {name: value for name, value in vars(self).items() if name in self._fields}
+        left_out = {name: getattr(type(self), name) for name in self._fields if name not in given}
+        return {name: _text(value) for name, value in (left_out | self._added | given).items()}
 
-class _Blank(dict[str, str]):
-    """Facts for a template; a fact that is missing shows as a question mark instead of failing. Options may be none."""
 
-    def __missing__(self, key: str) -> str:
-        return "" if key == "options" else "?"
+def _text(value: object) -> str:
+    return value.hex() if isinstance(value, bytes) else str(value)
 
 
 class InvalidRequestError(BirthmarkError):
@@ -86,6 +124,28 @@ class ConflictError(BirthmarkError):
     code = "resource.conflict"
 
 
+class ChangedMeanwhileError(ConflictError):
+    """What was read is no longer as it was read: read it and decide again."""
+
+    code = "resource.changed"
+    message = "{what} changed meanwhile; read it and try again"
+    cause = "{what} was changed by somebody else between the look and the write; nothing was written."
+    fix = "Look at it as it is now, and say again what to change."
+    for_a_person = "what the other one did has to be looked at"
+
+    what: str = "The record"
+
+
+class ExistsAlreadyError(ConflictError):
+    """A row that must be new is there, or one that it refers to is not."""
+
+    code = "resource.exists"
+    message = "The record exists already, or one that it needs does not"
+    cause = "Somebody else wrote the same record, or removed one that it needs, at the same moment."
+    fix = "Look at what is there now, and do the rest again."
+    for_a_person = "what the other one did has to be looked at"
+
+
 class PolicyError(BirthmarkError):
     """The request is well formed and authorized, and a rule of this installation forbids it."""
 
@@ -97,9 +157,7 @@ class ThrottledError(BirthmarkError):
 
     code = "limits.throttled"
 
-    def __init__(self, message: str, /, *, retry_after_s: int, **facts: object) -> None:
-        super().__init__(message, **facts)
-        self.retry_after_s = retry_after_s
+    retry_after_s: int
 
 
 class UnavailableError(BirthmarkError):

@@ -73,7 +73,7 @@ def try_one(target: Target, data: bytes) -> bool:
     try:
         target.parse(data)
     except BirthmarkError as error:
-        told = error.explain_cause() + error.explain_fix() + error.message
+        told = error.explain_cause() + error.explain_fix() + str(error)
         if len(told.encode()) > MAX_CAUSE_CHARS:  # what cannot be encoded cannot be printed
             raise AssertionError(f"{len(told)} characters are told") from error
         return False

@@ -34,8 +34,12 @@ class AgentRunningError(ConflictError):
     """Another agent works on this root."""
 
     code = "agent.running"
+    message = "An agent is running already."
     cause = "An agent is running here already (process {pid})."
     fix = "Stop it first: `birthmark agent stop --root {root}`. `renew` and `reprovision` may be given while it runs."
+
+    pid: int | str
+    root: str = "?"
 
 
 class AgentNotRunningError(LookupError):
@@ -46,18 +50,25 @@ class AgentForeignError(UnavailableError):
     """The agent belongs to another user."""
 
     code = "agent.foreign"
+    message = "The agent belongs to another user."
     cause = "The agent (process {pid}) belongs to another user, who alone may stop it."
     fix = "Run the command as that user, or as root."
     for_a_person = "another user's process"
+
+    pid: int
 
 
 class AgentSlowError(UnavailableError):
     """The agent was told to stop and has not."""
 
     code = "agent.slow"
+    message = "The agent does not stop."
     cause = "The agent (process {pid}) did not stop within {seconds} s."
     fix = "It may be waiting for a chip; look at its log, and end the process if it is stuck."
     for_a_person = "a process that hangs has to be looked at"
+
+    pid: int
+    seconds: str
 
 
 @contextmanager
@@ -67,12 +78,12 @@ def locked(path: Path) -> Iterator[None]:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as problem:
         reason = (problem.strerror or "error").lower()
-        raise StateNotWritableError("The agent's state cannot be written.", path=path, reason=reason) from problem
+        raise StateNotWritableError(path=path, reason=reason) from problem
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as problem:
-            raise AgentRunningError("An agent is running already.", pid=_pid_in(descriptor) or "?") from problem
+            raise AgentRunningError(pid=_pid_in(descriptor) or "?") from problem
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         yield
@@ -106,7 +117,7 @@ def tell(path: Path, order: Order) -> int:
     except ProcessLookupError as problem:
         raise AgentNotRunningError("No agent is running.") from problem
     except PermissionError as problem:
-        raise AgentForeignError("The agent belongs to another user.", pid=pid) from problem
+        raise AgentForeignError(pid=pid) from problem
     return pid
 
 
@@ -116,7 +127,7 @@ def stop(path: Path, clock: Clock, timeout_s: float = 20.0) -> int:
     deadline = clock.monotonic() + timeout_s
     while running_pid(path) is not None:
         if clock.monotonic() > deadline:
-            raise AgentSlowError("The agent does not stop.", pid=pid, seconds=f"{timeout_s:g}")
+            raise AgentSlowError(pid=pid, seconds=f"{timeout_s:g}")
         time.sleep(_POLL_S)
     return pid
 

@@ -15,11 +15,17 @@ class StateNotWritableError(UnavailableError):
     """The agent cannot write where its state belongs."""
 
     code = "agent.state_not_writable"
+    message = "The agent's state cannot be written."
     cause = "{path} cannot be written: {reason}."
     fix = (
         "Run the agent as the user that owns it, or let it keep its files elsewhere: "
         '`{again} --config {config} --root "$HOME/birthmark-agent"`.'
     )
+
+    again: str = ""
+    config: str = "?"
+    path: Path
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,4 +102,4 @@ def move_file(source: Path, target: Path) -> None:
 
 def _not_writable(path: Path, problem: OSError) -> StateNotWritableError:
     reason = (problem.strerror or type(problem).__name__).lower()
-    return StateNotWritableError("The agent's state cannot be written.", path=path, reason=reason)
+    return StateNotWritableError(path=path, reason=reason)

@@ -6,6 +6,7 @@ an interruption leaves is told by which certificate fits which key, and finished
 
 import contextlib
 from dataclasses import dataclass
+from pathlib import Path
 
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
@@ -22,12 +23,16 @@ class CertificateMissingError(NotFoundError):
     """A certificate file that is needed is not there."""
 
     code = "agent.certificate_missing"
+    message = "A certificate cannot be read."
     cause = "The certificate {path} cannot be read: {reason}."
     fix = (
         'Put the file there, or correct its path. For a Birthmark server: `eval "$(birthmark env)"` sets '
         'SSL_CERT_FILE, and `birthmark env --format aziot --registration-id "$(hostname)"` prints a configuration '
         "whose files are there."
     )
+
+    path: Path
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +81,7 @@ class IdentityStore:
                 chain = parse_bundle(file.read(MAX_BUNDLE_BYTES + 1))
         except OSError as problem:
             reason = (problem.strerror or "error").lower()
-            raise CertificateMissingError(
-                "The certificate cannot be read.", path=given.certificate, reason=reason
-            ) from problem
+            raise CertificateMissingError(path=given.certificate, reason=reason) from problem
         return HeldIdentity(chain, self.keys.open_at(given.key))
 
     def save(self, certificate_id: str, chain: tuple[Certificate, ...]) -> None:

@@ -44,21 +44,29 @@ class SubjectInvalidError(PolicyError):
     """The configured subject is no distinguished name."""
 
     code = "agent.subject_invalid"
+    message = "The subject is not a name."
     cause = "The configured subject cannot be a distinguished name: {detail}."
     fix = (
         'Correct identity_cert.subject; C, for one, has exactly two letters: `subject = {{ CN = "device", C = "CH" }}`.'
     )
+
+    detail: str
 
 
 class CertificateNameError(PolicyError):
     """The server issued for another name."""
 
     code = "agent.certificate_name"
+    message = "The certificate is for another name."
     cause = "{url} issued a certificate for '{got}' where '{wanted}' was asked for; DPS would not know it."
     fix = (
         "The EST server chooses the name by user or bootstrap certificate. If that is this device's, take it: "
         '`registration_id = "{got}"`.'
     )
+
+    got: str
+    url: str
+    wanted: str
 
 
 def subject_of(issued: Issued) -> x509.Name:
@@ -67,7 +75,7 @@ def subject_of(issued: Issued) -> x509.Name:
         others = [x509.NameAttribute(_ATTRIBUTES[name], value) for name, value in issued.subject.items()]
         return x509.Name([*others, x509.NameAttribute(NameOID.COMMON_NAME, issued.common_name)])
     except ValueError as problem:
-        raise SubjectInvalidError("The subject is not a name.", detail=shown(str(problem))) from problem
+        raise SubjectInvalidError(detail=shown(str(problem))) from problem
 
 
 def trust_of(files: Iterable[Path]) -> Trust:
@@ -76,9 +84,7 @@ def trust_of(files: Iterable[Path]) -> Trust:
         return Trust.of(files)
     except OSError as problem:
         reason = (problem.strerror or "error").lower()
-        raise CertificateMissingError(
-            "A trusted certificate cannot be read.", path=problem.filename, reason=reason
-        ) from problem
+        raise CertificateMissingError(path=problem.filename, reason=reason) from problem
 
 
 @contextmanager
@@ -88,8 +94,7 @@ def trusting_by(key: str) -> Iterator[None]:
         yield
     except ServerUntrustedError as problem:
         if type(problem) is ServerUntrustedError:  # one for another name is not mended by trust
-            reason = f"{problem.facts.get('reason', 'unknown CA')}; whom to trust stands in {key} of the configuration"
-            problem.facts = {**problem.facts, "reason": reason}
+            problem.reason += f"; whom to trust stands in {key} of the configuration"
         raise
 
 
@@ -135,7 +140,7 @@ class CertificateSource:
                     "wanted": self.issued.common_name,
                     "url": est.url,
                 }
-                raise CertificateNameError("The certificate is for another name.", **facts)
+                raise CertificateNameError(**facts)
             return got.chain
         assert refusal is not None  # noqa: S101 (there is at least one proof, and each returned or was refused)
         raise refusal
@@ -170,6 +175,4 @@ def cloud_trust(environment: Mapping[str, str], bundle: Path | None) -> Trust:
         return trust if bundle is None else trust.plus([bundle])
     except OSError as problem:
         reason = (problem.strerror or "error").lower()
-        raise CertificateMissingError(
-            "A trusted certificate cannot be read.", path=problem.filename, reason=reason
-        ) from problem
+        raise CertificateMissingError(path=problem.filename, reason=reason) from problem

@@ -31,12 +31,16 @@ class AgentTokenError(UnavailableError):
     """The token that the configuration names is not there, or asks for a PIN that the configuration does not name."""
 
     code = "agent.token_unusable"
+    message = "The token cannot be used."
     cause = "The token that the agent's configuration names cannot be used: {detail}"
     fix = (
         "The tokens there are: `birthmark element list --module {module}`. Under [aziot_keys] of the configuration, "
         "`pkcs11_lib_path` names the chip's library, and token and PIN are named like "
         '`pkcs11_base_slot = "pkcs11:token=TOKEN?pin-source=file:///etc/aziot/pin"`.'
     )
+
+    detail: str
+    module: Path
 
 
 _LABEL_BYTES = 4
@@ -168,7 +172,7 @@ class KeyStore:
 
     def _token(self, location: TokenLocation) -> tuple[Token, Pin | None]:
         if self._settings is None:  # the configuration was changed under a key file that names a token
-            raise ModuleMissingError("No PKCS#11 library is configured.", path="([aziot_keys] pkcs11_lib_path)")
+            raise ModuleMissingError(path="([aziot_keys] pkcs11_lib_path)")
         uri, pin = location.uri, _pin_of(location)
         module = uri.module_path or self._settings.module
         label = None if uri.slot_id is not None else uri.token  # aziot: the slot's number comes first
@@ -176,7 +180,7 @@ class KeyStore:
             return Token.open(module, label=label, serial=uri.serial, slot_id=uri.slot_id, pin=pin), pin
         except (ModuleMissingError, PinMissingError, TokenNotFoundError) as problem:
             told = problem.explain_cause()
-            raise AgentTokenError("The token cannot be used.", module=module, detail=told) from problem
+            raise AgentTokenError(module=module, detail=told) from problem
 
 
 def _pin_of(location: TokenLocation) -> Pin | None:

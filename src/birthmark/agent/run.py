@@ -213,8 +213,7 @@ class Loop:
         self.agent.note(problem)
         if self.journal is not None and problem.code != self._journaled:
             # So that `why` finds it by the device's name, whatever the refusal itself is about.
-            name = {"registration_id": self.agent.name} if self.agent.name else {}
-            problem.facts = {**name, **problem.facts}
+            problem.add_facts(registration_id=self.agent.name)
             self.journal(problem)
         self._journaled = problem.code
 

@@ -8,6 +8,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from pathlib import Path
 
 import msgspec
 
@@ -31,8 +32,11 @@ class NotIssuedHereError(PolicyError):
     """There is nothing to renew."""
 
     code = "agent.not_issued_here"
+    message = "There is nothing to renew here."
     cause = "The identity {path} is given by the configuration; the agent did not issue it and cannot renew it."
     fix = 'Replace the file yourself, or let the agent issue it: `identity_cert = {{ method = "est" }}`.'
+
+    path: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +139,7 @@ class Agent:
         """Renew and prove it: return the new identity and its hub connection. On failure the old identity stays."""
         identity = self.config.source.identity
         if not isinstance(identity, Issued):
-            raise NotIssuedHereError("There is nothing to renew here.", path=identity.certificate)
+            raise NotIssuedHereError(path=identity.certificate)
         fresh = await self._fresh(identity, held)
         try:
             await self.register(fresh)

@@ -52,4 +52,4 @@ def write_state(path: Path, state: State) -> None:
 
 
 def error_of(problem: BirthmarkError, now: datetime) -> LastError:
-    return LastError(now, problem.code, problem.message, problem.explain_cause(), problem.explain_fix())
+    return LastError(now, problem.code, str(problem), problem.explain_cause(), problem.explain_fix())

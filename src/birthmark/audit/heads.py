@@ -22,8 +22,11 @@ class HeadInvalidError(InvalidRequestError):
     """A file that is no exported head."""
 
     code = "audit.head_invalid"
+    message = "This is no exported head."
     cause = "The file holds no exported head of an audit chain: {detail}."
     fix = "Give a file that this wrote: `birthmark audit export --out head.json`"
+
+    detail: object
 
 
 class AuditKey:
@@ -97,7 +100,7 @@ class _Exported(msgspec.Struct):
 def parse_head(text: bytes) -> Head:
     """Return an exported head. Raise `HeadInvalidError`."""
     if len(text) > MAX_HEAD_BYTES:
-        raise HeadInvalidError("This is no exported head.", detail="it is too large")
+        raise HeadInvalidError(detail="it is too large")
     try:
         told = msgspec.json.decode(text, type=_Exported)
         return Head(
@@ -109,4 +112,4 @@ def parse_head(text: bytes) -> Head:
             bytes.fromhex(told.signature),
         )
     except (msgspec.MsgspecError, UnicodeDecodeError, ValueError) as error:
-        raise HeadInvalidError("This is no exported head.", detail=error) from error
+        raise HeadInvalidError(detail=error) from error

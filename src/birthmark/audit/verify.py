@@ -31,50 +31,76 @@ class AuditBrokenError(ConflictError):
     """A row was changed, dropped or put in."""
 
     code = "audit.chain_broken"
+    message = "The audit chain is broken"
     cause = "Audit row {seq} of chain {chain} does not follow from the one before it: {detail}."
     fix = "Compare with a backup from before: this database was edited outside Birthmark."
     for_a_person = "somebody edited the database"
+
+    chain: str
+    detail: str
+    seq: str
 
 
 class AuditCutError(ConflictError):
     """Rows are missing at the end."""
 
     code = "audit.chain_cut"
+    message = "The chain ends too early"
     cause = (
         "{source} ends at row {signed} of chain {chain}, and the database at row {seq}: the rows between are missing."
     )
     fix = "Compare with a backup from before: rows were removed from the end, or an old copy was put in place."
     for_a_person = "somebody removed rows: a backup has to be compared"
 
+    chain: str
+    seq: int
+    signed: int
+    source: str
+
 
 class AuditHeadError(ConflictError):
     """The signed head is missing or not ours, so nothing says that these rows are the ones that were written."""
 
     code = "audit.head_refused"
+    message = "The chain has no head that confirms it"
     cause = "Nothing confirms the {seq} rows of chain {chain}: {detail}."
     fix = "Compare with a backup from before, and with heads that were exported: `birthmark audit verify --head FILE`."
     for_a_person = "a backup and exported heads have to be compared"
+
+    chain: str
+    detail: str
+    seq: int
 
 
 class AuditContradictedError(ConflictError):
     """The rows fit each other, and not what was signed or exported."""
 
     code = "audit.chain_contradicted"
+    message = "A head contradicts the chain"
     cause = "{source} has another digest at row {seq} of chain {chain}: that row or one before it was written anew."
     fix = "Compare the rows up to {seq} with a backup from before: the chain was recomputed without its key."
     for_a_person = "somebody wrote the chain anew: a backup has to be compared"
+
+    chain: str
+    seq: int
+    source: str
 
 
 class AuditBreakFoundError(ConflictError):
     """A server that started found the chain not as it had been left, and wrote that down."""
 
     code = "audit.break_found"
+    message = "A break was found before"
     cause = "Row {seq} of chain {chain} tells of a break before it: {detail}."
     fix = (
         "Compare the rows before {seq} with a backup: what differs was changed while no server ran. If nothing does, "
         "only the file audit.seed was lost or exchanged; this row stays and says since when."
     )
     for_a_person = "somebody removed rows: a backup has to be compared"
+
+    chain: str
+    detail: str
+    seq: int
 
 
 class Reader(Protocol):
@@ -107,24 +133,22 @@ async def verify_chain(
             expected = link(digest, chain, seq + 1, row["at"], written)
             if row["seq"] != seq + 1:
                 missing = f"rows {seq + 1} to {row['seq'] - 1} are missing"
-                raise AuditBrokenError("The audit chain is broken", seq=row["seq"], chain=chain, detail=missing)
+                raise AuditBrokenError(seq=row["seq"], chain=chain, detail=missing)
             if row["digest"] != expected:
                 changed = "it, or its digest, was changed"
-                raise AuditBrokenError("The audit chain is broken", seq=row["seq"], chain=chain, detail=changed)
+                raise AuditBrokenError(seq=row["seq"], chain=chain, detail=changed)
             seq, digest = seq + 1, expected
             if (outside := wanted.pop(seq, None)) is not None and outside.digest != digest:
-                raise AuditContradictedError(
-                    "An exported head contradicts the chain", seq=seq, chain=chain, source="The exported head"
-                )
+                raise AuditContradictedError(seq=seq, chain=chain, source="The exported head")
             if row["action"] == BREAK and broken_at is None:
                 broken_at = (seq, row["detail"])
     if wanted:
         signed = max(wanted)
-        raise AuditCutError("The chain ends too early", seq=seq, signed=signed, chain=chain, source="An exported head")
+        raise AuditCutError(seq=seq, signed=signed, chain=chain, source="An exported head")
     signed_end = await _head(database, chain)
     _check_head(signed_end, key, seq, digest, chain)
     if broken_at is not None:
-        raise AuditBreakFoundError("A break was found before", seq=broken_at[0], chain=chain, detail=broken_at[1])
+        raise AuditBreakFoundError(seq=broken_at[0], chain=chain, detail=broken_at[1])
     return Verified(seq, signed_end)
 
 
@@ -132,24 +156,24 @@ def _check_exported(exported: Sequence[Head], key: bytes | None, chain: str) -> 
     for head in exported:
         if head.chain != chain or not head.is_genuine or (key is not None and head.key != key):
             detail = f"the exported head of row {head.seq} was not signed by this installation's key"
-            raise AuditHeadError("An exported head is not of this chain", seq=head.seq, chain=chain, detail=detail)
+            raise AuditHeadError(seq=head.seq, chain=chain, detail=detail)
 
 
 def _check_head(head: Head | None, key: bytes | None, seq: int, digest: bytes, chain: str) -> None:
-    facts = {"seq": seq, "chain": chain}
+    facts: dict[str, Any] = {"seq": seq, "chain": chain}
     if head is None:  # an installation that has begun has rows: its first start writes some
         detail = "its signed head is missing" if seq else "it is empty, though this installation has worked"
-        raise AuditHeadError("The chain has no signed head", detail=detail, **facts)
+        raise AuditHeadError(detail=detail, **facts)
     if key is None or head.key != key:
-        raise AuditHeadError("The head is not ours", detail="its head was signed by another key", **facts)
+        raise AuditHeadError(detail="its head was signed by another key", **facts)
     if not head.is_genuine:
-        raise AuditHeadError("The head is forged", detail="the signature of its head is wrong", **facts)
+        raise AuditHeadError(detail="the signature of its head is wrong", **facts)
     if head.seq > seq:
-        raise AuditCutError("The chain was cut", signed=head.seq, source="The signed head", **facts)
+        raise AuditCutError(signed=head.seq, source="The signed head", **facts)
     if head.seq < seq:
-        raise AuditHeadError("Rows are not signed", detail=f"its head is of row {head.seq}", **facts)
+        raise AuditHeadError(detail=f"its head is of row {head.seq}", **facts)
     if head.digest != digest:
-        raise AuditContradictedError("The chain was recomputed", source="The signed head", **facts)
+        raise AuditContradictedError(source="The signed head", **facts)
 
 
 async def note_break(

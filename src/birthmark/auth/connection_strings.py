@@ -11,8 +11,11 @@ class ConnectionStringError(InvalidRequestError):
     """The text is not a service connection string."""
 
     code = "azure.connection_string_invalid"
+    message = "The connection string lacks {part}"
     cause = "The connection string has no usable {part}."
     fix = 'Take the whole string from the portal; of a Birthmark server: `eval "$(birthmark env)"`'
+
+    part: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +37,9 @@ def parse_connection_string(text: str) -> ConnectionString:
     parts = dict(part.split("=", 1) for part in text.strip().split(";") if "=" in part)
     for name in ("HostName", "SharedAccessKeyName", "SharedAccessKey"):
         if not parts.get(name):
-            raise ConnectionStringError(f"The connection string lacks {name}", part=name)
+            raise ConnectionStringError(part=name)
     try:
         key = base64.b64decode(parts["SharedAccessKey"], validate=True)
     except (ValueError, binascii.Error) as error:
-        raise ConnectionStringError("SharedAccessKey is not base64", part="SharedAccessKey") from error
+        raise ConnectionStringError(part="SharedAccessKey") from error
     return ConnectionString(parts["HostName"], parts["SharedAccessKeyName"], key)

@@ -29,14 +29,18 @@ class SasMalformedError(UnauthenticatedError):
     """The text is not a shared access signature."""
 
     code = "sas.malformed"
+    message = "The shared access signature cannot be read: {detail}"
     cause = "The shared access signature cannot be read: {detail}."
     fix = "Use the SDK's own token, made from the server's connection string: `eval \"$(birthmark env)\"`"
+
+    detail: str
 
 
 class SasExpiredError(UnauthenticatedError):
     """The token's time is over."""
 
     code = "sas.expired"
+    message = "The token has expired"
     cause = "The token expired at {expiry}; this server's clock says {now}."
     fix = (
         "Make a new token, as the SDKs do by themselves; if the device's clock is wrong, set it "
@@ -44,24 +48,34 @@ class SasExpiredError(UnauthenticatedError):
         "this shows here: `date -u`"
     )
 
+    expiry: str
+    now: str
+
 
 class SasSignatureError(UnauthenticatedError):
     """The signature was made with another key."""
 
     code = "sas.signature_mismatch"
+    message = "The signature does not match"
     cause = "The token for {resource} was not signed with a key on record."
     fix = 'Use the key on record, as the server\'s connection strings have it: `eval "$(birthmark env)"`'
+
+    resource: str
 
 
 class SasScopeError(UnauthenticatedError):
     """A good token, for something else."""
 
     code = "sas.wrong_resource"
+    message = "The token is for something else"
     cause = "The token is for {resource}, and this is {expected}."
     fix = (
         "Make the token for the resource it is used on: host name, ID scope and device id. The SDKs take the host from "
         'the connection string of this server: `eval "$(birthmark env)"`'
     )
+
+    expected: str
+    resource: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,23 +96,23 @@ class SasToken:
 def parse_sas(text: str) -> SasToken:
     """Return the token in an Authorization header or MQTT password. Raise `SasMalformedError`."""
     if len(text) > MAX_TOKEN_CHARS:
-        raise SasMalformedError("The token is too long", detail=f"longer than {MAX_TOKEN_CHARS} characters")
+        raise SasMalformedError(detail=f"longer than {MAX_TOKEN_CHARS} characters")
     if not text.startswith(PREFIX):
-        raise SasMalformedError("Not a shared access signature", detail="it does not begin with SharedAccessSignature")
+        raise SasMalformedError(detail="it does not begin with SharedAccessSignature")
     fields: dict[str, str] = {}
     for part in text[len(PREFIX) :].strip().split("&"):
         name, equals, value = part.partition("=")
         if not equals or name in fields:
-            raise SasMalformedError("Broken token", detail=f"field {name[:10]!r} has no value or comes twice")
+            raise SasMalformedError(detail=f"field {name[:10]!r} has no value or comes twice")
         fields[name] = value
     try:
         signature = base64.b64decode(unquote(fields["sig"]), validate=True)
         expiry = int(fields["se"])
         return SasToken(fields["sr"], signature, expiry, unquote(fields["skn"]) if fields.get("skn") else None)
     except KeyError as error:
-        raise SasMalformedError("Broken token", detail=f"field {error.args[0]} is missing") from error
+        raise SasMalformedError(detail=f"field {error.args[0]} is missing") from error
     except (ValueError, binascii.Error) as error:
-        raise SasMalformedError("Broken token", detail="sig is not base64, or se not a number") from error
+        raise SasMalformedError(detail="sig is not base64, or se not a number") from error
 
 
 def check_sas(token: SasToken, keys: Sequence[bytes], now: datetime) -> None:
@@ -108,10 +122,10 @@ def check_sas(token: SasToken, keys: Sequence[bytes], now: datetime) -> None:
     for key in keys:  # every key is tried, so that time does not tell which one it was
         good |= hmac.compare_digest(hmac.digest(key, signed, hashlib.sha256), token.signature)
     if not good:
-        raise SasSignatureError("The signature does not match", resource=unquote(token.signed_resource))
+        raise SasSignatureError(resource=unquote(token.signed_resource))
     if now - SKEW > _moment(token.expiry_s, now):
         expiry = _moment(token.expiry_s, now)
-        raise SasExpiredError("The token has expired", expiry=expiry.isoformat(), now=now.isoformat())
+        raise SasExpiredError(expiry=expiry.isoformat(), now=now.isoformat())
 
 
 def check_resource(token: SasToken, expected: Sequence[str]) -> None:
@@ -124,7 +138,7 @@ def check_resource(token: SasToken, expected: Sequence[str]) -> None:
         low = _PORT.sub(r"\1", candidate.lower())
         if low == shown or low.startswith(shown + "/"):
             return
-    raise SasScopeError("The token is for something else", resource=token.resource, expected=expected[0])
+    raise SasScopeError(resource=token.resource, expected=expected[0])
 
 
 def make_sas(resource: str, key: bytes, expiry_s: int, policy: str | None = None) -> str:

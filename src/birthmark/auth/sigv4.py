@@ -39,6 +39,7 @@ class SignatureMissingError(UnauthenticatedError):
     """The request is not signed at all."""
 
     code = "sigv4.missing"
+    message = "Missing Authentication Token"
     cause = "The request carries no AWS signature; every AWS interface of this server asks for one."
     fix = (
         'Give the client the access key of this server: `eval "$(birthmark env)"` sets AWS_ACCESS_KEY_ID and '
@@ -50,17 +51,21 @@ class SignatureMalformedError(InvalidRequestError):
     """There is a signature that cannot be read."""
 
     code = "sigv4.malformed"
+    message = "The signature is incomplete: {detail}"
     cause = "The AWS signature cannot be read: {detail}."
     fix = (
         "Let an AWS SDK sign the request, as this does: `aws iot list-things`. A proxy in between must not change "
         "Authorization, X-Amz-Date or the query."
     )
 
+    detail: str
+
 
 class AccessKeyUnknownError(UnauthenticatedError):
     """Signed with a key that is not on record."""
 
     code = "sigv4.unknown_access_key"
+    message = "The security token included in the request is invalid."
     cause = "There is no access key {access_key_id} on this server."
     fix = (
         'Use the key of this server: `eval "$(birthmark env)"`. A profile of the AWS CLI loses against '
@@ -68,11 +73,17 @@ class AccessKeyUnknownError(UnauthenticatedError):
         "environment, and wins when --profile names it."
     )
 
+    access_key_id: str
+
 
 class SignatureMismatchError(UnauthenticatedError):
     """The signature was made with another secret, or over another request than the one received."""
 
     code = "sigv4.signature_mismatch"
+    message = (
+        "The request signature we calculated does not match the signature you provided. Check your AWS Secret Access "
+        "Key and signing method."
+    )
     cause = "The request was not signed with the secret of access key {access_key_id}, or was changed on its way."
     fix = (
         'Use the secret that belongs to the key: `eval "$(birthmark env)"`. If it is right, look for a proxy '
@@ -80,24 +91,37 @@ class SignatureMismatchError(UnauthenticatedError):
         "header, the path's percent-encoding or the body."
     )
 
+    access_key_id: str
+
 
 class ClockSkewError(UnauthenticatedError):
     """Signed too long ago, or in the future."""
 
     code = "sigv4.clock_skew"
+    message = "Signature {word}: {signed_at} is more than 5 min. from {now}"
     cause = "The request was signed at {signed_at}; this server's clock says {now}, and 5 minutes are allowed."
     fix = "Set the clock of the machine that signs (NTP), or of this server: on both this must show the same: `date -u`"
+
+    now: str
+    signed_at: str
+    word: str
+    access_key_id: str
 
 
 class WrongServiceError(UnauthenticatedError):
     """Signed for a service that this server does not play."""
 
     code = "sigv4.wrong_service"
+    message = "Credential should be scoped to correct service."
     cause = "The request was signed for the service {service}; served here are {served}."
     fix = (
         "Point only the AWS IoT services at this server, by AWS_ENDPOINT_URL_IOT and its two siblings: "
         '`unset AWS_ENDPOINT_URL; eval "$(birthmark env)"`'
     )
+
+    served: str
+    service: str
+    access_key_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +173,7 @@ def parse_signature(request: SignedRequest) -> Signature:
         return made
     query = dict(_pairs(request.query))
     if query.get("X-Amz-Algorithm") != ALGORITHM:
-        raise SignatureMissingError("Missing Authentication Token")
+        raise SignatureMissingError
     parts = {name: query.get(f"X-Amz-{name}", "") for name in ("Credential", "SignedHeaders", "Signature")}
     return _signature(parts, query.get("X-Amz-Date", ""), query.get("X-Amz-Expires"), is_presigned=True)
 
@@ -161,26 +185,19 @@ def check_signature(
     served = sorted(services)
     if signature.service not in served:
         raise WrongServiceError(
-            "Credential should be scoped to correct service.",
-            service=signature.service,
-            served=", ".join(served),
-            access_key_id=signature.access_key_id,
+            service=signature.service, served=", ".join(served), access_key_id=signature.access_key_id
         )
     if not any(
         hmac.compare_digest(_digest(request, signature, secret, left_out), signature.digest)
         for left_out in _left_out(signature)
     ):
-        raise SignatureMismatchError(
-            "The request signature we calculated does not match the signature you provided. Check your AWS Secret "
-            "Access Key and signing method.",
-            access_key_id=signature.access_key_id,
-        )
+        raise SignatureMismatchError(access_key_id=signature.access_key_id)
     # After the signature: only who holds the secret learns this server's time.
     earliest, latest = signature.signed_at - SKEW, signature.signed_at + max(SKEW, signature.expires or SKEW)
     if not earliest <= now <= latest:
         word = "expired" if now > latest else "not yet current"
         raise ClockSkewError(
-            f"Signature {word}: {signature.signed_at:{_STAMP}} is more than 5 min. from {now:{_STAMP}}",
+            word=word,
             signed_at=f"{signature.signed_at:%Y-%m-%d %H:%M:%S} UTC",
             now=f"{now:%Y-%m-%d %H:%M:%S} UTC",
             access_key_id=signature.access_key_id,
@@ -260,7 +277,7 @@ def _signature(parts: Mapping[str, str], stamp: str, expires: str | None, *, is_
 
 
 def _malformed(detail: str) -> SignatureMalformedError:
-    return SignatureMalformedError(f"The signature is incomplete: {detail}", detail=detail)
+    return SignatureMalformedError(detail=detail)
 
 
 def _pairs(query: str) -> Iterable[tuple[str, str]]:

@@ -15,7 +15,7 @@ import logging
 from collections import deque
 from collections.abc import Awaitable, Mapping
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import Any, Protocol
 
 from birthmark.awsiot.store import sessions as store
 from birthmark.clock import Clock
@@ -36,11 +36,15 @@ class TooManySessionsError(ThrottledError):
     """As many stored sessions as there may be, and every client of them is connected."""
 
     code = "awsiot.too_many_sessions"
+    message = "Too many stored sessions"
     cause = "{limit} clients with a stored session are connected; there may be no more."
     fix = (
         "Connect with a clean session where nothing has to wait for the client. If all of them are needed, make room "
         "in the server's configuration file, above its tables: `aws.max_sessions = {value}`"
     )
+
+    limit: str
+    value: str
 
 
 class Subscriber(Protocol):
@@ -262,8 +266,8 @@ class Broker:
             if self._expires_at.get(client_id) == at:
                 await self._forget(client_id)
                 return
-        facts = {"limit": self._max_sessions, "value": 2 * self._max_sessions}
-        raise TooManySessionsError("Too many stored sessions", retry_after_s=60, **facts)
+        facts: dict[str, Any] = {"limit": self._max_sessions, "value": 2 * self._max_sessions}
+        raise TooManySessionsError(retry_after_s=60, **facts)
 
     async def _forget(self, client_id: str) -> None:
         self._drop_filters(client_id)

@@ -28,27 +28,41 @@ class NameInvalidError(InvalidRequestError):
     """A name with characters or a length that AWS IoT does not take."""
 
     code = "awsiot.name_invalid"
+    message = "Invalid {kind}: {name!r}"
     cause = "{kind} {name!r} is not allowed."
     fix = "Thing names have 1 to 128 letters, digits and : _ -, policy names also + = , . @. Those in use: `{command}`"
+
+    command: str
+    kind: str
+    name: str
 
 
 class AttributeInvalidError(InvalidRequestError):
     """Attributes of a thing that AWS IoT does not take."""
 
     code = "awsiot.attribute_invalid"
+    message = "Invalid attributes: {detail}"
     cause = "The attributes of a thing cannot be used: {detail}."
     fix = (
         "At most 50 attributes; values have up to 800 letters, digits and _ . , @ / : # = [ ] -, and no spaces. "
         "Their form: `{command}`"
     )
 
+    command: str = "?"
+    detail: str
+
 
 class ArnInvalidError(InvalidRequestError):
     """The text is no ARN of the kind that is needed."""
 
     code = "awsiot.arn_invalid"
+    message = "Invalid {kind} ARN"
     cause = "{arn} is not the ARN of a {kind} in account {account}."
     fix = "Give the ARN as the register call returned it: `aws iot list-certificates` shows those of certificates."
+
+    account: str
+    arn: str
+    kind: str
 
 
 class CertificateStatus(StrEnum):
@@ -95,7 +109,7 @@ class Account:
         """
         found = _ARN.fullmatch(arn)
         if found is None or found[2] != self.account_id or found[3] != kind:
-            raise ArnInvalidError(f"Invalid {kind} ARN", arn=arn[:300], kind=kind, account=self.account_id)
+            raise ArnInvalidError(arn=arn[:300], kind=kind, account=self.account_id)
         return found[4]
 
 
@@ -189,27 +203,21 @@ class AccessKey:
 def parse_thing_name(text: str) -> ThingName:
     """Return the name; letter case counts. Raise `NameInvalidError`."""
     if _THING_NAME.fullmatch(text) is None:
-        raise NameInvalidError(
-            f"Invalid thing name: {text[:128]!r}", kind="Thing name", name=text[:128], command="aws iot list-things"
-        )
+        raise NameInvalidError(kind="Thing name", name=text[:128], command="aws iot list-things")
     return ThingName(text)
 
 
 def parse_policy_name(text: str) -> PolicyName:
     """Return the name. Raise `NameInvalidError`."""
     if _POLICY_NAME.fullmatch(text) is None:
-        raise NameInvalidError(
-            f"Invalid policy name: {text[:128]!r}", kind="Policy name", name=text[:128], command="aws iot list-policies"
-        )
+        raise NameInvalidError(kind="Policy name", name=text[:128], command="aws iot list-policies")
     return PolicyName(text)
 
 
 def parse_certificate_id(text: str) -> CertificateId:
     """Return the id in lower case. Raise `NameInvalidError`."""
     if (found := _CERTIFICATE_ID.fullmatch(text)) is None:
-        raise NameInvalidError(
-            "Invalid certificate id", kind="Certificate id", name=text[:128], command="aws iot list-certificates"
-        )
+        raise NameInvalidError(kind="Certificate id", name=text[:128], command="aws iot list-certificates")
     return CertificateId(found[1].lower())
 
 
@@ -217,10 +225,10 @@ def parse_attributes(given: Mapping[str, str]) -> dict[str, str]:
     """Return a thing's attributes without empty values, which is how one deletes. Raise `AttributeInvalidError`."""
     for name, value in given.items():
         if _ATTRIBUTE_NAME.fullmatch(name) is None:
-            raise AttributeInvalidError(f"Invalid attribute name: {name[:128]!r}", detail=f"the name {name[:128]!r}")
+            raise AttributeInvalidError(detail=f"the name {name[:128]!r}")
         if _ATTRIBUTE_VALUE.fullmatch(value) is None:
-            raise AttributeInvalidError(f"Invalid value of attribute {name!r}", detail=f"the value of {name!r}")
+            raise AttributeInvalidError(detail=f"the value of {name!r}")
     kept = {name: value for name, value in given.items() if value}
     if len(kept) > MAX_ATTRIBUTES:
-        raise AttributeInvalidError("Too many attributes", detail=f"{len(kept)} attributes")
+        raise AttributeInvalidError(detail=f"{len(kept)} attributes")
     return kept

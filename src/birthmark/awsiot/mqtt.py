@@ -103,10 +103,7 @@ class AwsConnections:
             return
         for session in tuple(self._by_certificate.get(body["certificate_id"], ())):
             error = CertificateInactiveError(
-                "The certificate is no longer active",
-                thing=session.client_id,
-                certificate_id=body["certificate_id"],
-                status=body["status"],
+                thing=session.client_id, certificate_id=body["certificate_id"], status=body["status"]
             )
             session.link.refuse(error)
 
@@ -352,11 +349,7 @@ class AwsSession:
         await self._refresh()
         if len(packet.filters) > topics.MAX_FILTERS:
             raise topics.TooManyFiltersError(
-                "Too many filters",
-                thing=self.client_id,
-                count=len(packet.filters),
-                limit=topics.MAX_FILTERS,
-                scope="in a packet",
+                thing=self.client_id, count=len(packet.filters), limit=topics.MAX_FILTERS, scope="in a packet"
             )
         codes: list[int] = []
         granted: dict[str, int] = {}
@@ -374,11 +367,7 @@ class AwsSession:
         count = len({**broker.filters_of(self.client_id), **granted})
         if count > topics.MAX_SUBSCRIPTIONS:
             raise topics.TooManyFiltersError(
-                "Too many subscriptions",
-                thing=self.client_id,
-                count=count,
-                limit=topics.MAX_SUBSCRIPTIONS,
-                scope="on a connection",
+                thing=self.client_id, count=count, limit=topics.MAX_SUBSCRIPTIONS, scope="on a connection"
             )
         if self.link.is_over:
             return

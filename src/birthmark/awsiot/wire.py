@@ -32,8 +32,12 @@ class BodyInvalidError(InvalidRequestError):
     """A request that is not what the operation takes."""
 
     code = "awsiot.request_invalid"
+    message = "The request is not valid: {detail}"
     cause = "The request is not valid: {detail}."
     fix = "Compare with what the operation takes: `{command}`"
+
+    command: str = "?"
+    detail: str
 
 
 class AttributePayload(msgspec.Struct):
@@ -107,7 +111,7 @@ def parse_body(body: bytes, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(body or b"{}", type=kind)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise BodyInvalidError(f"The request body is not valid: {error}", detail=str(error)[:300]) from error
+        raise BodyInvalidError(detail=str(error)[:300]) from error
 
 
 def config_text(config: RegistrationConfig | None) -> str | None:

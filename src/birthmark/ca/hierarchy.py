@@ -42,22 +42,29 @@ class CaExistsError(ConflictError):
     """There is a CA already; another would orphan what it signed."""
 
     code = "ca.exists"
+    message = "There is a CA already, or the directory is not empty."
     cause = "{path} holds a CA already."
     fix = "Use it: `birthmark ca show --dir {path}`. Else give another directory."
+
+    path: Path
 
 
 class CaMissingError(NotFoundError):
     """No CA in this directory."""
 
     code = "ca.missing"
+    message = "There is no CA here."
     cause = "{path} holds no CA."
     fix = "Make one first: `birthmark ca init --name 'My organization' --dir {path}`"
+
+    path: Path
 
 
 class CaLostError(UnavailableError):
     """The directory of the CA is gone, and devices trust only that CA."""
 
     code = "ca.lost"
+    message = "The CA is lost."
     cause = (
         "{path} is missing or empty, and the database belongs to the root {root}; every device trusts that one alone."
     )
@@ -66,14 +73,24 @@ class CaLostError(UnavailableError):
         "every device its root: `{again} --data {data}.new`."
     )
 
+    again: str = ""
+    data: Path
+    path: Path
+    root: str
+
 
 class CaForeignError(ConflictError):
     """The CA in the directory is not the one the database belongs to."""
 
     code = "ca.foreign"
+    message = "The CA is another one."
     cause = "{path} holds the root {found}, but the database belongs to the root {root}."
     fix = "Restore {path} and the database from the same backup of the data directory: they belong together."
     for_a_person = "a backup has to be found"
+
+    found: str
+    path: Path
+    root: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +123,7 @@ def create(
 ) -> Hierarchy:
     """Make a hierarchy named after `name` in `directory`. Raise `CaExistsError`."""
     if (directory / "root.pem").exists():
-        raise CaExistsError("There is a CA already.", path=directory)
+        raise CaExistsError(path=directory)
     parse_common_name(name)
     tag = entropy.token(3).hex().upper()  # a CA made again under the same name must not be mistaken for this one
     root_key = ec.generate_private_key(ec.SECP256R1())
@@ -128,7 +145,7 @@ def create(
 def load(directory: Path) -> Hierarchy:
     """Read a hierarchy. Raise `CaMissingError`, `SecretExposedError`, `SecretUnreadableError`."""
     if not (directory / "root.pem").exists():
-        raise CaMissingError("There is no CA here.", path=directory)
+        raise CaMissingError(path=directory)
     passphrase = read_private(directory / _PASSPHRASE).strip()
     root = _read(directory, "root", passphrase)
     issuing = _read(directory, "issuing", passphrase) if (directory / "issuing.pem").exists() else root
@@ -148,17 +165,12 @@ def load_or_create(
         found = load(directory)
         thumbprint = found.root.certificate.thumbprint.hex()
         if found.issuing == found.root:  # a server makes both: without the issuing CA the root must not stand in
-            raise CaLostError(
-                "The issuing CA is lost.",
-                path=directory / "issuing.pem",
-                data=directory.parent,
-                root=root or thumbprint,
-            )
+            raise CaLostError(path=directory / "issuing.pem", data=directory.parent, root=root or thumbprint)
         if root is not None and root not in {thumbprint, UNNOTED}:
-            raise CaForeignError("The CA is another one.", path=directory, found=thumbprint, root=root)
+            raise CaForeignError(path=directory, found=thumbprint, root=root)
         return found
     if root is not None:
-        raise CaLostError("The CA is lost.", path=directory, data=directory.parent, root=root)
+        raise CaLostError(path=directory, data=directory.parent, root=root)
     return create(directory, name, now=now(), entropy=entropy)
 
 
@@ -188,7 +200,7 @@ def _write(directory: Path, parts: list[tuple[str, Certificate, SigningKey]], pa
         sync_directory(directory.parent)
     except OSError as problem:
         shutil.rmtree(building)
-        raise CaExistsError("The directory is not empty.", path=directory) from problem
+        raise CaExistsError(path=directory) from problem
 
 
 def _read(directory: Path, role: str, passphrase: bytes) -> Issuer:
@@ -197,8 +209,8 @@ def _read(directory: Path, role: str, passphrase: bytes) -> Issuer:
         certificate = parse_pem(read_owned(path))
     except InvalidRequestError as problem:
         reason = "the certificate cannot be read"
-        raise SecretUnreadableError("A CA certificate cannot be read.", path=path, reason=reason) from problem
+        raise SecretUnreadableError(path=path, reason=reason) from problem
     key = read_key(directory / f"{role}.key", passphrase)
     if key.public_key() != certificate.public_key():
-        raise SecretUnreadableError("Key and certificate do not fit.", path=path, reason="it belongs to another key")
+        raise SecretUnreadableError(path=path, reason="it belongs to another key")
     return Issuer(certificate, key)

@@ -28,25 +28,38 @@ class SecretExposedError(PolicyError):
     """A secret file can be read or written by others; it must be considered known."""
 
     code = "ca.secret_exposed"
+    message = "A secret is open to others."
     cause = "{path} is open to others than its owner (mode {mode})."
     fix = "If nobody read or changed it: `chmod go= {path}`. Else make a new CA and replace its certificates."
+
+    mode: str
+    path: Path
 
 
 class SecretForeignError(PolicyError):
     """A secret file belongs to somebody else, who may have put it there."""
 
     code = "ca.secret_foreign"
+    message = "A secret is somebody else's."
     cause = "{path} belongs to the user with the number {owner}, and this program runs as {user}."
     fix = "If it was not planted: `chown {user} {path}`. Else remove it, and look at what else is in that directory."
+
+    owner: int
+    path: Path
+    user: int
 
 
 class SecretUnreadableError(UnavailableError):
     """A secret file is missing or damaged."""
 
     code = "ca.secret_unreadable"
+    message = "A secret cannot be used."
     cause = "{path} cannot be used: {reason}."
     fix = "Restore it from the backup of the data directory: key and passphrase belong together."
     for_a_person = "a backup has to be found"
+
+    path: Path
+    reason: object
 
 
 def write_private(path: Path, data: bytes) -> None:
@@ -91,13 +104,13 @@ def read_owned(path: Path, *, closed_to: int = 0o022) -> bytes:
             status = os.fstat(file.fileno())  # of what is read, not of what the name meant a moment ago
             data = file.read(MAX_SECRET_BYTES + 1)
     except OSError as problem:
-        raise SecretUnreadableError("A secret cannot be read.", path=path, reason=problem.strerror) from problem
+        raise SecretUnreadableError(path=path, reason=problem.strerror) from problem
     if len(data) > MAX_SECRET_BYTES:
-        raise SecretUnreadableError("A secret cannot be read.", path=path, reason="it is too large")
+        raise SecretUnreadableError(path=path, reason="it is too large")
     if status.st_uid not in {os.geteuid(), 0}:
-        raise SecretForeignError("A secret is somebody else's.", path=path, owner=status.st_uid, user=os.geteuid())
+        raise SecretForeignError(path=path, owner=status.st_uid, user=os.geteuid())
     if status.st_mode & closed_to:
-        raise SecretExposedError("A secret is open to others.", path=path, mode=f"{status.st_mode & 0o777:o}")
+        raise SecretExposedError(path=path, mode=f"{status.st_mode & 0o777:o}")
     return data
 
 
@@ -105,18 +118,18 @@ def check_owned(path: Path) -> None:
     """Raise `SecretForeignError` or `SecretExposedError` for a file that is not ours alone."""
     status = path.stat()
     if status.st_uid not in {os.geteuid(), 0}:
-        raise SecretForeignError("A secret is somebody else's.", path=path, owner=status.st_uid, user=os.geteuid())
+        raise SecretForeignError(path=path, owner=status.st_uid, user=os.geteuid())
     if status.st_mode & _OTHERS:
-        raise SecretExposedError("A secret is open to others.", path=path, mode=f"{status.st_mode & 0o777:o}")
+        raise SecretExposedError(path=path, mode=f"{status.st_mode & 0o777:o}")
 
 
 def check_directory(path: Path) -> None:
     """Raise `SecretForeignError` or `SecretExposedError` for a directory in which others could exchange files."""
     status = path.stat()
     if status.st_uid not in {os.geteuid(), 0}:
-        raise SecretForeignError("A directory is somebody else's.", path=path, owner=status.st_uid, user=os.geteuid())
+        raise SecretForeignError(path=path, owner=status.st_uid, user=os.geteuid())
     if status.st_mode & 0o022:
-        raise SecretExposedError("A directory is open to others.", path=path, mode=f"{status.st_mode & 0o777:o}")
+        raise SecretExposedError(path=path, mode=f"{status.st_mode & 0o777:o}")
 
 
 def new_passphrase(entropy: Entropy) -> bytes:
@@ -135,7 +148,7 @@ def read_key(path: Path, passphrase: bytes) -> SigningKey:
         key = load_pem_private_key(pem, passphrase)
     except (ValueError, TypeError) as problem:
         reason = "it is damaged, or the passphrase is another"
-        raise SecretUnreadableError("A key cannot be decrypted.", path=path, reason=reason) from problem
+        raise SecretUnreadableError(path=path, reason=reason) from problem
     if not isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey):
-        raise SecretUnreadableError("A key is of the wrong kind.", path=path, reason="it is neither EC nor RSA")
+        raise SecretUnreadableError(path=path, reason="it is neither EC nor RSA")
     return key

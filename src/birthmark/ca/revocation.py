@@ -31,57 +31,79 @@ class CertificateUnknownError(NotFoundError):
     """This CA issued no such certificate."""
 
     code = "ca.certificate_unknown"
+    message = "This CA issued no such certificate."
     cause = "The CA's inventory has no certificate {wanted}."
     fix = (
         "See what was issued: `birthmark ca show --dir ca` (or the directory of that CA), by thumbprint, serial "
         "number or device id. A CA is taken back by its file: `birthmark est revoke --key-of FILE`."
     )
 
+    wanted: str
+
 
 class DeviceNotAliveError(NotFoundError):
     """No live certificate bears the name."""
 
     code = "ca.device_not_alive"
+    message = "No certificate of that device is alive."
     cause = "No certificate of '{name}' is alive or on record: none was issued, or all have ended or were revoked."
     fix = "`birthmark est certificates {name}` lists what was issued for it, `birthmark hub devices` who is on record."
+
+    name: str
 
 
 class CertificateRevokedError(UnauthenticatedError):
     """A certificate, its key or a CA above it was taken back."""
 
     code = "ca.certificate_revoked"
+    message = "The certificate was revoked."
     cause = "The certificate {thumbprint} of '{device_id}' is not good any more: {what} was revoked at {revoked_at}."
     fix = (
         "If the device is to be trusted again, let it get another by a password of its own, with a new key: "
         "`birthmark env --format aziot --registration-id {device_id}`."
     )
 
+    device_id: str
+    revoked_at: object
+    thumbprint: str
+    what: str
+
 
 class IssuerRevokedError(UnavailableError):
     """The CA of this server was taken back: it issues nothing any more."""
 
     code = "ca.revoked"
+    message = "The CA was revoked."
     cause = "'{subject}', which signs for this server, or the CA above it was revoked at {revoked_at}."
     fix = (
         "There is no way back: begin with a CA of another data directory, "
         "`export BIRTHMARK_DATA=~/.local/share/birthmark-2`, start the server with it and enroll every device there."
     )
 
+    revoked_at: str
+    subject: str
+
 
 class AlreadyRevokedError(ConflictError):
     """The certificate is revoked already."""
 
     code = "ca.already_revoked"
+    message = "The certificate is revoked already."
     cause = "The certificate {wanted} was revoked before."
     fix = "Nothing needs to be done; `birthmark est certificates {wanted}` shows since when."
+
+    wanted: str
 
 
 class NameMovedError(ConflictError):
     """Something was issued or revoked between the look and the commit; another look decides."""
 
     code = "ca.name_moved"
+    message = "The certificates of this name changed meanwhile."
     cause = "Certificates of '{name}' are issued or revoked faster than this request could be decided."
     fix = "Try again: others asked for the same name at this moment."
+
+    name: str
 
 
 @dataclass(slots=True)
@@ -141,7 +163,7 @@ class Revocations:
             await self.check(issuer)
         except CertificateRevokedError as error:
             at = error.facts["revoked_at"]
-            raise IssuerRevokedError("The CA was revoked.", subject=issuer.subject_text, revoked_at=at) from error
+            raise IssuerRevokedError(subject=issuer.subject_text, revoked_at=at) from error
 
     async def certificate(
         self, thumbprint: Thumbprint, principal: Principal, reason: RevocationReason
@@ -154,9 +176,9 @@ class Revocations:
         async def targets() -> list[Issued]:
             first = await self._find(thumbprint)
             if first is None:
-                raise CertificateUnknownError("This CA issued no such certificate.", wanted=thumbprint.hex())
+                raise CertificateUnknownError(wanted=thumbprint.hex())
             if first.is_revoked:
-                raise AlreadyRevokedError("The certificate is revoked already.", wanted=thumbprint.hex())
+                raise AlreadyRevokedError(wanted=thumbprint.hex())
             return [first, *(one for one in await self._of_keys([first], reason) if one != first)]
 
         return await self._revoke(targets, principal, reason)
@@ -175,7 +197,7 @@ class Revocations:
             rows = await self.database.all(store.LIVE_OF_NAME, name=fold(name), after=to_micros(self.clock.now()))
             found = [one for row in rows if (one := await self._find(row["thumbprint"])) is not None]
             if not found and not others:
-                raise DeviceNotAliveError("No certificate of that device is alive.", name=name)
+                raise DeviceNotAliveError(name=name)
             more = await self._of_keys(found, reason)
             return [*found, *(one for one in more if one not in found)]
 
@@ -234,7 +256,7 @@ class Revocations:
                 last = moved
                 continue
             return tuple(found)
-        raise last or NameMovedError("Certificates changed meanwhile.", name="?")
+        raise last or NameMovedError(name="a certificate")
 
     async def _version(self, name: str) -> int:
         row = await self.database.one(store.NAME, name=name)
@@ -245,13 +267,13 @@ class Revocations:
     ) -> Changes:
         changes, now = Changes(), to_micros(self.clock.now())
         for name, version in names.items():
-            moved = NameMovedError("Certificates changed meanwhile.", name=name)
+            moved = NameMovedError(name=name)
             changes.run(store.ADD_NAME, name=name, version=0)
             changes.run(store.MOVE_NAME, expect=1, otherwise=moved, key_name=name, key_version=version)
         facts: dict[str, Any] = {"revoked_at": now, "revocation_reason": reason.value}
         for one in found:
             thumbprint, digest = one.certificate.thumbprint, digest_of(one.certificate)
-            moved = NameMovedError("Certificates changed meanwhile.", name=one.device_id)
+            moved = NameMovedError(name=one.device_id)
             changes.run(store.REVOKE, expect=1, otherwise=moved, key_thumbprint=thumbprint, **facts)
             is_ca = one.certificate.is_ca and reason is not RevocationReason.SUPERSEDED
             if reason is not RevocationReason.SUPERSEDED:
@@ -295,7 +317,6 @@ def digest_of(certificate: Certificate) -> bytes:
 
 def _revoked(leaf: Certificate, what: str, at_micros: int) -> CertificateRevokedError:
     return CertificateRevokedError(
-        "The certificate was revoked.",
         thumbprint=leaf.thumbprint.hex(),
         device_id=leaf.subject_cn or leaf.subject_text,
         what=what,

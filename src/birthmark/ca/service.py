@@ -36,8 +36,11 @@ class NameNotHeldError(NotFoundError):
     """Nobody holds the name."""
 
     code = "ca.name_not_held"
+    message = "Nobody holds this name."
     cause = "No live certificate holds the name '{name}'; whoever has a credential may ask for it."
     fix = "`birthmark est certificates {name}` lists what was issued for it."
+
+    name: str
 
 
 @dataclass(slots=True)
@@ -104,7 +107,7 @@ class CertificateAuthority:
                 moved = problem
                 continue
             return (certificate, *above)
-        raise moved or NameMovedError("The name is busy.", name=request.subject_text)
+        raise moved or NameMovedError(name=request.subject_text)
 
     async def find(self, thumbprint: Thumbprint) -> Issued | None:
         """Return what was issued under this thumbprint, if it was."""
@@ -144,7 +147,7 @@ class CertificateAuthority:
         rows = await self.database.all(store.LIVE_OF_NAME, name=fold(name), after=to_micros(self.clock.now()))
         held = [row["thumbprint"].hex() for row in rows if row["holds_name"]]
         if not held:
-            raise NameNotHeldError("Nobody holds this name.", name=name)
+            raise NameNotHeldError(name=name)
         changes = Changes().run(store.RELEASE_NAME, key_name=fold(name)).run(store.BUMP_NAME, key_name=fold(name))
         await self.database.commit(changes.audit(principal.actor, "name.release", fold(name), thumbprints=held))
         return held
@@ -221,7 +224,7 @@ def _issued(
     principal: Principal,
 ) -> Changes:
     thumbprint, name = certificate.thumbprint.hex(), fold(device_id)
-    moved = NameMovedError("The name is busy.", name=device_id)
+    moved = NameMovedError(name=device_id)
     return (
         Changes()
         .run(store.ADD_NAME, name=name, version=0)

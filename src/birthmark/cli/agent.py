@@ -106,7 +106,7 @@ def _placed(config: Path, root: Path) -> Iterator[None]:
     try:
         yield
     except (AgentRunningError, StateNotWritableError) as problem:
-        problem.name(config=config, root=root)
+        problem.add_facts(config=config, root=root)
         raise
 
 
@@ -281,7 +281,7 @@ def _told(config: Path | None, root: Path, order: Order, sign: str, as_json: boo
                 return True
             if agent.state.failures > before.failures and agent.state.error is not None:
                 error = agent.state.error
-                for line in (error.message, f"  Why: {error.cause}", f"  Fix: {error.fix}", f"  Code: {error.code}"):
+                for line in (str(error), f"  Why: {error.cause}", f"  Fix: {error.fix}", f"  Code: {error.code}"):
                     typer.echo(printable(line), err=True)
                 raise typer.Exit(FAILED)
         _pause()

@@ -79,17 +79,24 @@ class ExtraMissingError(UnavailableError):
     """A command whose packages were left out of the installation."""
 
     code = "cli.extra_missing"
+    message = "The Python package {name} is missing"
     cause = "This command needs {name}, which is part of the extra `{extra}`."
     fix = "Install it: pip install 'birthmark[{extra}]'."
     for_a_person = "packages have to be installed from somewhere"
+
+    extra: str
+    name: object
 
 
 class CommandLineError(UsageError):
     """A command, option or value that there is not."""
 
     code = "cli.command_line"
+    message = "{what}"
     cause = "There is no such command, option or value, or something is left out."
     fix = "`birthmark --help` lists the commands, and each has --help with an example."
+
+    what: str
 
 
 _CLICK_ERROR: Any = typer.BadParameter.__mro__[2]  # the root of its usage errors, which it does not name
@@ -119,7 +126,7 @@ def check_extra(extra: str) -> None:
     brings = {"demo": {"demo", "server", "fleet"}, "server": {"server", "fleet"}}.get(extra, {extra})
     for name in (name for name, of in EXTRAS.items() if of in brings):
         if importlib.util.find_spec(name) is None:
-            raise ExtraMissingError(f"The Python package {name} is missing", extra=extra, name=name)
+            raise ExtraMissingError(extra=extra, name=name)
 
 
 def _options(command: Any, ctx: Any) -> Iterator[Any]:
@@ -175,7 +182,7 @@ def main() -> None:
         extra = EXTRAS.get((missing.name or "").partition(".")[0])
         if extra is None:
             raise
-        code = tell(ExtraMissingError(f"The Python package {missing.name} is missing", extra=extra, name=missing.name))
+        code = tell(ExtraMissingError(extra=extra, name=missing.name))
     except OSError as problem:
         if (trouble := file_trouble(problem)) is None:
             raise
@@ -191,7 +198,7 @@ def _run_for_a_program() -> int:
         is_stopped = isinstance(ending, KeyboardInterrupt) or isinstance(ending.__cause__, KeyboardInterrupt)
         return INTERRUPTED if is_stopped else FAILED
     except _CLICK_ERROR as mistake:
-        return tell(CommandLineError(mistake.format_message()), as_json=True)
+        return tell(CommandLineError(what=mistake.format_message()), as_json=True)
     return left if isinstance(left, int) else 0
 
 

@@ -12,16 +12,25 @@ class OptionNotApplicableError(UsageError):
     """An option that would have no effect on what was asked."""
 
     code = "cli.option_not_applicable"
+    message = "{option} does not apply."
     cause = "{option} counts {when}; here it would change nothing."
     fix = "`{without}`"
+
+    option: str
+    when: str
+    without: str
 
 
 class CannotWorkError(ActionNeededError):
     """A record that would be refused each time it is used."""
 
     code = "enroll.cannot_work"
+    message = "The record could never work"
     cause = "{who} would be refused: {detail}."
     fix = "Use another certificate, or put it on record all the same: `{again} --force`"
+
+    detail: str
+    who: str
 
 
 def device_with(certificate: Certificate) -> str:
@@ -35,7 +44,7 @@ def only(applies: bool, when: str, **options: object) -> None:
         if not applies and value not in (None, False, "", []):
             option = f"--{name.rstrip('_').replace('_', '-')}"
             rest = without(option, takes_value=value is not True)
-            raise OptionNotApplicableError(f"{option} does not apply.", option=option, when=when, without=rest)
+            raise OptionNotApplicableError(option=option, when=when, without=rest)
 
 
 def only_typed(applies: bool, when: str, *options: str) -> None:
@@ -43,7 +52,7 @@ def only_typed(applies: bool, when: str, *options: str) -> None:
     for option in options:
         if not applies and any(word == option or word.startswith(f"{option}=") for word in sys.argv):
             rest = without(option, takes_value=True)
-            raise OptionNotApplicableError(f"{option} does not apply.", option=option, when=when, without=rest)
+            raise OptionNotApplicableError(option=option, when=when, without=rest)
 
 
 def agree(question: str, *, yes: bool, option: str = "--yes") -> None:
@@ -52,5 +61,5 @@ def agree(question: str, *, yes: bool, option: str = "--yes") -> None:
         return
     if not sys.stdin.isatty():
         facts = {"question": question, "again": again(), "option": option}
-        raise ActionNeededError("Nothing was done: nobody is there to confirm it.", **facts)
+        raise ActionNeededError(**facts)
     typer.confirm(question, abort=True, err=True)

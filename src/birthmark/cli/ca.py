@@ -125,7 +125,7 @@ def show(
         async with _opened(directory) as ca:
             found = await ca.latest() if wanted is None else await ca.search(wanted)
             if wanted is not None and not found:
-                raise CertificateUnknownError("This CA issued no such certificate.", wanted=wanted)
+                raise CertificateUnknownError(wanted=wanted)
             return ca.hierarchy, found
 
     made, found = run(body, as_json=as_json)
@@ -183,7 +183,7 @@ def issue(
         parsed = parse_csr(request.public_bytes(serialization.Encoding.DER))
         path = out_dir / f"{_file_name(name)}.key.pem"
         if path.exists():
-            raise FileExistsAlreadyError("A key is never overwritten.", path=path)
+            raise FileExistsAlreadyError(path=path)
         chain = await _issue(directory, parsed, kind, dns or [], lifetime)
         _write_key(path, key)
         return chain
@@ -228,7 +228,7 @@ def revoke(
         async with _opened(directory) as ca:
             found = [one for one in await ca.search(wanted) if not one.is_revoked]
             if not found:
-                raise CertificateUnknownError("There is nothing to revoke.", wanted=wanted)
+                raise CertificateUnknownError(wanted=wanted)
             for one in found:
                 with suppress(AlreadyRevokedError):  # it went with an earlier one of the same key
                     await ca.revoke(one.certificate.thumbprint, _OPERATOR, reason)
@@ -289,9 +289,9 @@ def _read_csr(path: Path) -> CertificateRequest:
     with about(path):
         data = read_file(path, 2 * MAX_CSR_BYTES)
         if len(data) > 2 * MAX_CSR_BYTES:
-            raise CsrTooLargeError("The certificate request is too large.", size=path.stat().st_size)
+            raise CsrTooLargeError(size=path.stat().st_size)
         if b"-----BEGIN CERTIFICATE-----" in data:
-            raise CsrMalformedError("This is a certificate.", detail="it is a certificate, not a request for one")
+            raise CsrMalformedError(detail="it is a certificate, not a request for one")
         return parse_csr(unarmor(data))
 
 
@@ -301,7 +301,7 @@ def _write_key(path: Path, key: ec.EllipticCurvePrivateKey) -> None:
     try:
         write_private(path, pem)
     except FileExistsError as problem:
-        raise FileExistsAlreadyError("A key is never overwritten.", path=path) from problem
+        raise FileExistsAlreadyError(path=path) from problem
 
 
 def _write_chain(chain: tuple[Certificate, ...], out: Path | None, as_json: bool) -> None:

@@ -39,35 +39,51 @@ class FileMissingError(errors.NotFoundError):
     """A file that was named is not there, or may not be read."""
 
     code = "cli.file_missing"
+    message = "The file cannot be read."
     cause = "{path} cannot be read: {reason}."
     fix = 'Check the path and who may read it: `ls -la "$(dirname {path})"`.'
+
+    path: Path
+    reason: str
 
 
 class FileUnusableError(errors.BirthmarkError):
     """The machine refused a file: no permission, no space, a directory where a file belongs."""
 
     code = "cli.file_unusable"
+    message = "A file cannot be used."
     cause = "{path} cannot be used: {reason}."
     fix = (
         'Check the path, who may write there (`ls -ld "$(dirname {path})"`), and the free space '
         '(`df "$(dirname {path})"`).'
     )
 
+    path: str
+    reason: str
+
 
 class FileExistsAlreadyError(errors.ConflictError):
     """A key file is never overwritten."""
 
     code = "cli.file_exists"
+    message = "An existing file is never overwritten."
     cause = "{path} exists already."
     fix = "Move it away first: `mv {path} {path}.old`"
+
+    path: Path
 
 
 class ActionNeededError(errors.PolicyError):
     """Somebody has to say yes first, and nobody is there to be asked."""
 
     code = "cli.action_needed"
+    message = "Nothing was done: nobody is there to confirm it."
     cause = "Nobody is at a terminal to be asked, so nothing was done: {question}"
     fix = "`{again} {option}`"
+
+    again: str = ""
+    option: str = ""
+    question: str = ""
 
 
 EXIT_CODES: Mapping[type[errors.BirthmarkError], int] = {
@@ -134,14 +150,14 @@ def without(option: str, *, takes_value: bool) -> str:
 
 def tell(error: errors.BirthmarkError, *, as_json: bool = False) -> int:
     """Show a refusal on stderr, keep it for `birthmark why`, and return its exit code."""
-    error.facts = {"again": again(), "options": chosen(), **error.facts}
+    error.add_facts(again=again(), options=chosen())
     note(error)
     cause, fix = error.explain_cause(), error.explain_fix()
     if as_json:
-        shown = {"error": error.code, "message": error.message, "cause": cause, "fix": fix}
+        shown = {"error": error.code, "message": str(error), "cause": cause, "fix": fix}
         typer.echo(json.dumps(shown), err=True)
     else:
-        told = [printable(text) for text in (error.message, cause, fix)]
+        told = [printable(text) for text in (str(error), cause, fix)]
         typer.echo("{}\n  Why: {}\n  Fix: {}\n  Code: {}".format(*told, error.code), err=True)
     return exit_code_of(error)
 
@@ -151,7 +167,7 @@ def file_trouble(problem: OSError) -> FileUnusableError | None:
     if problem.filename is None and problem.errno not in _OUTPUT_LOST:
         return None
     path = problem.filename or "standard output"
-    return FileUnusableError("A file cannot be used.", path=path, reason=reason_of(problem))
+    return FileUnusableError(path=path, reason=reason_of(problem))
 
 
 def reason_of(problem: OSError) -> str:
@@ -165,8 +181,7 @@ def about(path: Path) -> Iterator[None]:
     try:
         yield
     except errors.BirthmarkError as error:
-        if str(path) not in error.message:
-            error.message = f"{path}: {error.message}"
+        error.say_about(str(path))
         raise
 
 
@@ -175,7 +190,7 @@ def open_file(path: Path) -> BinaryIO:
     try:
         return path.open("rb")
     except OSError as problem:
-        raise FileMissingError("The file cannot be read.", path=path, reason=reason_of(problem)) from problem
+        raise FileMissingError(path=path, reason=reason_of(problem)) from problem
 
 
 def read_file(path: Path, limit: int = MAX_BUNDLE_BYTES) -> bytes:

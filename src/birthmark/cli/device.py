@@ -78,6 +78,7 @@ class DpsNotNamedError(UsageError):
     """Nothing says where to register."""
 
     code = "device.dps_not_named"
+    message = "No provisioning service was named."
     cause = "No hub is named or remembered, and no provisioning service either."
     fix = (
         'Name the provisioning service. A Birthmark server\'s: `eval "$(birthmark env)"`. Else --host and '
@@ -89,6 +90,7 @@ class RememberWithoutElementError(UsageError):
     """Only a chip remembers."""
 
     code = "device.remember_without_element"
+    message = "There is no chip to remember it."
     cause = "The option --remember writes into a secure element, and the key is in a file."
     fix = (
         "Use --element, or leave --remember out: "
@@ -100,8 +102,11 @@ class HostInvalidError(UsageError):
     """A port that is none."""
 
     code = "device.host_invalid"
+    message = "The host cannot be used."
     cause = "'{host}' is not NAME or NAME:PORT."
     fix = 'Use the name of the server: `eval "$(birthmark env)"`. A port counts for --transport https.'
+
+    host: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,21 +122,21 @@ class DpsOptions:
     def target(self, who: Shown) -> DpsTarget:
         """Return whom to ask as whom. Raise `DpsNotNamedError`."""
         if not self.host or not self.id_scope:
-            raise DpsNotNamedError("No provisioning service was named.")
+            raise DpsNotNamedError
         name = self.registration_id or who.identity.chain[0].subject_cn or ""
         host, _, port = self.host.partition(":") if self.host.count(":") == 1 else (self.host, "", "")
         try:
             path = parse_url(f"https://[{host}]" if ":" in host else f"https://{host}").path
         except UrlInvalidError as problem:
-            raise HostInvalidError("The host cannot be used.", host=self.host[:100]) from problem
+            raise HostInvalidError(host=self.host[:100]) from problem
         if path != "/" or (port and not (port.isdecimal() and 0 < int(port) <= _MAX_PORT)):
-            raise HostInvalidError("The host cannot be used.", host=self.host[:100])
+            raise HostInvalidError(host=self.host[:100])
         return DpsTarget(host, self.id_scope, name, https_port=int(port or 443))
 
 
 async def _register(who: Shown, asked: DpsOptions) -> Assigned:
     if asked.remember and who.element is None:
-        raise RememberWithoutElementError("There is no chip to remember it.")
+        raise RememberWithoutElementError
     links = open_links(who.identity, who.trust, SystemClock())
     target = asked.target(who)
     match asked.transport:
@@ -145,7 +150,7 @@ async def _register(who: Shown, asked: DpsOptions) -> Assigned:
         try:
             who.element.remember(Assignment(assigned.hub, assigned.device_id, target.id_scope))
         except ElementNoMemoryError as problem:
-            problem.name(without=without("--remember", takes_value=False))
+            problem.add_facts(without=without("--remember", takes_value=False))
             raise
     return assigned
 

@@ -30,16 +30,22 @@ class VerificationMissingError(UsageError):
     """Neither a proof nor an operator's word."""
 
     code = "dps.verification_missing"
+    message = "No verification certificate was named."
     cause = "Nothing proves that the key of {name} is yours."
     fix = "Take your word for it: `birthmark dps ca verify {name} --without-proof`"
+
+    name: str
 
 
 class CertificateNotGivenError(UsageError):
     """No certificate of a CA, or two."""
 
     code = "dps.certificate_not_given"
+    message = "One certificate is needed."
     cause = "A CA is put on record by one certificate: a file, or the one of an enrollment group (--of-group)."
     fix = "Name one; `birthmark enroll list` shows the groups."
+
+    name: str
 
 
 @app.command("show")
@@ -128,7 +134,7 @@ def add(
     """
     with refusals_shown(as_json=as_json):
         if (file is None) == (of_group is None):
-            raise CertificateNotGivenError("One certificate is needed.", name=ca_name)
+            raise CertificateNotGivenError(name=ca_name)
         pem = None if file is None else read_certificate(file).pem()
         body = {"name": ca_name, "certificate": pem, "group": of_group, "verified": verified}
         made = operator(data).post(at("dps", name, "cas"), body)
@@ -170,7 +176,7 @@ def verify(
     """
     with refusals_shown(as_json=as_json):
         if file is None and not without_proof:
-            raise VerificationMissingError("No verification certificate was named.", name=ca_name)
+            raise VerificationMissingError(name=ca_name)
         only(file is None, "without a verification certificate", without_proof=without_proof)
         pem = None if file is None else read_certificate(file).pem()
         emit(as_json, operator(data).post(at("dps", name, "cas", ca_name, "verify"), {"certificate": pem}))

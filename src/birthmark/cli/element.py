@@ -65,16 +65,24 @@ class ElementFileMissingError(NotFoundError):
     """A file that was named is not there."""
 
     code = "elements.file_missing"
+    message = "The file cannot be read."
     cause = "{path} cannot be read: {reason}."
     fix = 'Check the path and who may read it: `ls -la "$(dirname {path})"`.'
+
+    path: Path
+    reason: object
 
 
 class ProofUnreadableError(InvalidRequestError):
     """Not a proof as `element prove` prints it."""
 
     code = "elements.proof_unreadable"
+    message = "This is not a proof."
     cause = "{path} is not a proof of possession."
     fix = "Give the JSON object that this prints: `birthmark element prove --nonce {nonce} > {path}`."
+
+    nonce: str = "?"
+    path: Path
 
 
 @app.command("list", epilog="Example: birthmark element list --pin-file ~/.pin")
@@ -234,7 +242,7 @@ def write(
             try:
                 element.write_data(data, raw)
             except ElementDataTooLargeError as problem:
-                problem.name(file=file)
+                problem.add_facts(file=file)
                 raise
             emit(as_json, {"data": data, "bytes": len(raw)})
             return
@@ -429,7 +437,7 @@ def _checked(path: Path, nonce: str) -> PublicKey:
     try:
         return check_proof(_proof(path), nonce.encode())
     except (ElementProofInvalidError, ProofUnreadableError) as problem:
-        problem.name(path=path, nonce=nonce)
+        problem.add_facts(path=path, nonce=nonce)
         raise
 
 
@@ -437,7 +445,7 @@ def _proof(path: Path) -> Proof:
     try:
         return msgspec.json.decode(_read(path, _MAX_NONCE_FILE_BYTES), type=Proof)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as problem:
-        raise ProofUnreadableError("This is not a proof.", path=path) from problem
+        raise ProofUnreadableError(path=path) from problem
 
 
 def _read(path: Path, limit: int) -> bytes:
@@ -445,4 +453,4 @@ def _read(path: Path, limit: int) -> bytes:
         with path.open("rb") as file:
             return file.read(limit + 1)
     except OSError as problem:
-        raise ElementFileMissingError("The file cannot be read.", path=path, reason=problem.strerror) from problem
+        raise ElementFileMissingError(path=path, reason=problem.strerror) from problem

@@ -34,6 +34,7 @@ class CertificateNotNamedError(UsageError):
     """Nothing to enroll by."""
 
     code = "enroll.certificate_not_named"
+    message = "No certificate was named."
     cause = "A device is put on record by its certificate, and none was named."
     fix = "Give --cert FILE; `birthmark element cert --out FILE` reads it from the chip."
 
@@ -42,14 +43,19 @@ class DeviceNotNamedError(UsageError):
     """A certificate without a common name, and no device id."""
 
     code = "enroll.device_not_named"
+    message = "The device has no name."
     cause = "The certificate has no common name, which would be the device id."
     fix = "Name the device, as here by its certificate's thumbprint: `{again} {thumbprint}`"
+
+    again: str = ""
+    thumbprint: str
 
 
 class CaNotNamedError(UsageError):
     """A group needs one CA."""
 
     code = "enroll.ca_not_named"
+    message = "The group's CA was not named."
     cause = "A group is put on record by one CA: the name of one on record, or its certificate."
     fix = "Give either --ca-name NAME (see `birthmark dps ca list`) or --cert FILE."
 
@@ -58,19 +64,26 @@ class GroupCertificateError(InvalidRequestError):
     """A device's certificate where a CA's belongs."""
 
     code = "enroll.not_a_ca"
+    message = "{file}: not a CA's certificate."
     cause = "'{subject}' is not a CA: no device's certificate can be issued by it."
     fix = "Enroll this one device: `birthmark enroll device --cert {file}`. A group needs the CA that issued it."
+
+    file: str
+    subject: str
 
 
 class NothingInManifestError(InvalidRequestError):
     """A JSON file in which there is no entry."""
 
     code = "enroll.manifest_empty"
+    message = "{path} has no entries"
     cause = "{path} holds no manifest entry: it is empty, or another kind of JSON."
     fix = (
         "Give the JSON file as the supplier delivered it. One to compare with is made by "
         "`birthmark manifest create --out rehearsal --count 1`."
     )
+
+    path: Path
 
 
 class Cloud(StrEnum):
@@ -121,7 +134,7 @@ def device(
     with refusals_shown(as_json=as_json):
         _check_options(to, edge=edge, policy=policy)
         if cert is None:
-            raise CertificateNotNamedError("No certificate was named.")
+            raise CertificateNotNamedError
         certificate = read_certificate(cert)
         target = _target(to, profile, data)
         doubts = doubts_of(certificate, SystemClock().now(), needs_common_name=to is Cloud.AZURE)
@@ -129,7 +142,7 @@ def device(
         if doubts:
             _ask_about(device_with(certificate), doubts, is_decided=force or dry_run)
         if not (name := device_id or certificate.subject_cn):
-            raise DeviceNotNamedError("The device has no name.", thumbprint=certificate.thumbprint.hex())
+            raise DeviceNotNamedError(thumbprint=certificate.thumbprint.hex())
         _confirm(target, profile, 1, yes=yes or dry_run)
         wish = DeviceWish(name, certificate, is_edge=edge, policy=policy)
         done = target.enroll(wish, update=update, dry_run=dry_run)
@@ -161,12 +174,10 @@ def group(
 
     with refusals_shown(as_json=as_json):
         if (ca_name is None) == (cert is None):
-            raise CaNotNamedError("The group's CA was not named.")
+            raise CaNotNamedError
         certificate = None if cert is None else read_certificate(cert)
         if certificate is not None and not certificate.is_ca:
-            raise GroupCertificateError(
-                f"{cert}: not a CA's certificate.", subject=certificate.subject_text, file=shlex.quote(str(cert))
-            )
+            raise GroupCertificateError(subject=certificate.subject_text, file=shlex.quote(str(cert)))
         target = AzureTarget(azure_profile(profile, data))
         _check_ca(certificate, profile, data, is_decided=force or dry_run)
         _confirm(target, profile, 1, yes=yes or dry_run)
@@ -210,7 +221,7 @@ def manifest(
         target = _target(to, profile, data)
         total = sum(1 for _ in entries_of(file, trust, quiet=as_json))
         if total == 0:
-            raise NothingInManifestError(f"{file} has no entries", path=file)
+            raise NothingInManifestError(path=file)
         _confirm(target, profile, total, yes=yes or dry_run)
         shipment = Shipment(file, trust, total, needs_common_name=to is Cloud.AZURE, force=force)
         enroll_shipment(
@@ -300,7 +311,7 @@ def _revoked_here(certificate: Certificate, profile: str, data: Path) -> list[st
 
 def _ask_about(who: str, doubts: list[str], *, is_decided: bool) -> None:
     """Say why a record could never work, and ask whether it shall be made all the same."""
-    error = CannotWorkError("The record could never work: nothing was done.", who=who, detail=" and ".join(doubts))
+    error = CannotWorkError(who=who, detail=" and ".join(doubts))
     if not is_decided and not sys.stdin.isatty():
         raise error
     typer.echo(f"Warning: {printable(error.explain_cause())}", err=True)

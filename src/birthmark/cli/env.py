@@ -40,7 +40,7 @@ def env(
 
     Example: eval "$(birthmark env)"
     """
-    from birthmark.console.client import ServerNotRunningError, read_endpoints
+    from birthmark.console.client import not_running, read_endpoints
     from birthmark.console.lock import is_served
     from birthmark.server.endpoints import as_aziot, as_shell
 
@@ -53,7 +53,7 @@ def env(
             _wait_until_ready(path, wait)
         endpoints = read_endpoints(path.parent)
         if not is_served(path.parent):  # it crashed: what it wrote is of no use to anybody
-            raise ServerNotRunningError("The server is not running", data=path.parent, reason="it has ended")
+            raise not_running(path.parent, "it has ended")
     match form:
         case Format.SH:
             typer.echo(as_shell(endpoints), nl=False)

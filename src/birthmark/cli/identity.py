@@ -59,6 +59,7 @@ class KeyNotNamedError(UsageError):
     """No key was named."""
 
     code = "device.key_not_named"
+    message = "No private key was named."
     cause = "Nothing says which private key is the device's."
     fix = (
         'Name both files: `birthmark device register --cert "$X509_CERT_FILE" --key "$X509_KEY_FILE"`; '
@@ -70,6 +71,7 @@ class CertificateNotNamedError(UsageError):
     """A key without its certificate."""
 
     code = "device.certificate_not_named"
+    message = "No certificate was named."
     cause = "Nothing says which certificate belongs to the key."
     fix = 'Name both files: `birthmark device register --cert "$X509_CERT_FILE" --key "$X509_KEY_FILE"`.'
 
@@ -78,19 +80,27 @@ class CaFileMissingError(NotFoundError):
     """The file of the CAs to trust is not there."""
 
     code = "device.ca_file_missing"
+    message = "The CA file cannot be read."
     cause = "The file of CAs to trust, {path}, cannot be read: {reason}."
     fix = 'Correct --ca-file or SSL_CERT_FILE. For a Birthmark server: `eval "$(birthmark env)"`'
+
+    path: object
+    reason: str
 
 
 class CertificateFileMissingError(NotFoundError):
     """The certificate file is not there."""
 
     code = "device.certificate_missing"
+    message = "The certificate cannot be read."
     cause = "The certificate {path} cannot be read: {reason}."
     fix = (
         "Check the path. The files of the environment: "
         '`birthmark device register --cert "$X509_CERT_FILE" --key "$X509_KEY_FILE"`.'
     )
+
+    path: Path
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +132,7 @@ class IdentityOptions:
         with ExitStack() as stack:
             trust = self._trust()
             if not self.is_element and self.key is None:
-                raise KeyNotNamedError("No private key was named.")
+                raise KeyNotNamedError
             uri = self._uri()
             if not self.is_element and uri is None:
                 only_typed(False, "for a key in a secure element", "--module", "--token", "--slot", "--pin-file")
@@ -141,7 +151,7 @@ class IdentityOptions:
             with about(Path(path or "the system's CAs")):
                 return Trust.default(os.environ) if self.ca_file is None else Trust.of([self.ca_file])
         except OSError as problem:
-            raise CaFileMissingError("The CA file cannot be read.", path=path, reason=reason_of(problem)) from problem
+            raise CaFileMissingError(path=path, reason=reason_of(problem)) from problem
 
     def _uri(self) -> str | None:
         """Return the URI that --key is, or that the file it names holds."""
@@ -158,7 +168,7 @@ class IdentityOptions:
 
     def _from_files(self, trust: Trust) -> Shown:
         if self.cert is None:
-            raise CertificateNotNamedError("No certificate was named.")
+            raise CertificateNotNamedError
         phrase = os.environ.get("PASS_PHRASE") or os.environ.get("X509_PASS_PHRASE")
         passphrase = None if phrase is None else Pin(phrase)
         key = FileKey.load(Path(self.key or ""), passphrase)
@@ -193,6 +203,4 @@ def read_certificates(path: Path) -> tuple[Certificate, ...]:
         with about(path):
             return parse_bundle(path.read_bytes())
     except OSError as problem:
-        raise CertificateFileMissingError(
-            "The certificate cannot be read.", path=path, reason=reason_of(problem)
-        ) from problem
+        raise CertificateFileMissingError(path=path, reason=reason_of(problem)) from problem

@@ -30,7 +30,7 @@ def note(error: BirthmarkError) -> None:
         "id": new_uuid(SystemEntropy()),
         "at": SystemClock().now().isoformat(),
         "code": error.code,
-        "message": error.message,
+        "message": str(error),
         "cause": error.explain_cause(),
         "fix": error.explain_fix(),
         "address": "",

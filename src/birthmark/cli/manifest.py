@@ -185,7 +185,7 @@ def create(
     with refusals_shown(as_json=as_json):
         for name in ("manifest.json", "signer.pem", "root.pem"):
             if (out / name).exists():
-                raise FileExistsAlreadyError("A shipment is never overwritten.", path=out)
+                raise FileExistsAlreadyError(path=out)
         first = None if element_ca is None else _chip_at_hand()
         roots = () if element_ca is None else [c for c in parse_bundle(read_file(element_ca)) if c.is_self_signed]
         console = Console(stderr=True)
@@ -217,7 +217,7 @@ def _chip_at_hand() -> Any:
         key = device.public_key()
     name = device.subject_cn or ""
     if not name.lower().startswith("sn") or not isinstance(key, ec.EllipticCurvePublicKey):
-        raise NameMismatchError("Not a Trust&GO certificate", place=1, common_name=name, unique_id="a Trust&GO chip")
+        raise NameMismatchError(place=1, common_name=name, unique_id="a Trust&GO chip")
     return Chip(name[2:].lower(), [key], (device, issuer))
 
 
@@ -234,7 +234,7 @@ def _row(entry: Any) -> dict[str, Any]:
 
 
 def _show_refusal(place: int, error: BirthmarkError, *, as_json: bool) -> None:
-    error.facts = {"again": again(), **error.facts}
+    error.add_facts(again=again())
     note(error)
     if as_json:
         typer.echo(json.dumps({"entry": place, "error": error.code, "cause": error.explain_cause()}))

@@ -27,11 +27,14 @@ class NoCertificateError(InvalidRequestError):
     """A chip that was delivered without a certificate."""
 
     code = "manifest.no_certificate"
+    message = "The entry has no certificate"
     cause = "The entry of {unique_id} has no certificate; it cannot be enrolled by one."
     fix = (
         "Enroll the chip by the certificate that it holds itself, where it is at hand: "
         "`birthmark element cert --out chip.pem && birthmark enroll device --cert chip.pem`."
     )
+
+    unique_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +64,13 @@ class Shipment:
             name = entry.facts.get("unique_id") or f"entry {entry.facts.get('place')}"
             return refused(name, None, entry, again())
         if entry.certificate is None:
-            missing = NoCertificateError("The entry has no certificate", unique_id=entry.unique_id)
+            missing = NoCertificateError(unique_id=entry.unique_id)
             return refused(entry.device_id, None, missing, again())
         doubts = doubts_of(entry.certificate, SystemClock().now(), needs_common_name=self.needs_common_name)
         if not doubts or self.force:
             return None
         who, detail = device_with(entry.certificate), " and ".join(doubts)
-        never = CannotWorkError("The record could never work", who=who, detail=detail)
+        never = CannotWorkError(who=who, detail=detail)
         return refused(entry.device_id, entry.certificate.thumbprint.hex(), never, again())
 
 
@@ -110,6 +113,6 @@ def _opened(path: Path | None, target: EnrollmentTarget) -> Iterator[Journal]:
         try:
             kept = stack.enter_context(Journal(path, target.identity if path else ""))
         except BirthmarkError as error:
-            error.name(again=without("--journal", takes_value=True))
+            error.add_facts(again=without("--journal", takes_value=True))
             raise
         yield kept

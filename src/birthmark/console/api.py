@@ -54,6 +54,7 @@ class OperatorTokenError(UnauthenticatedError):
     """The call does not carry this data directory's token."""
 
     code = "operator.token_refused"
+    message = "The operator token is missing or wrong"
     cause = "The operator interface was called without the token of its data directory."
     fix = (
         "The commands show it, run by the user that owns the data directory. With curl: "
@@ -80,7 +81,7 @@ def problem(error: BirthmarkError) -> Response:
     status = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
     body = {
         "code": error.code,
-        "message": error.message,
+        "message": str(error),
         "cause": error.explain_cause(),
         "fix": error.explain_fix(),
     }
@@ -92,21 +93,36 @@ async def body_of(request: Request, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(await request.body(), type=kind)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidRequestError(f"The request is not valid: {error}") from error
+        raise OperatorRequestError(detail=str(error)) from error
+
+
+class OperatorRequestError(InvalidRequestError):
+    """A request that no route takes as it is."""
+
+    code = "operator.request_invalid"
+    message = "The request is not valid: {detail}"
+    cause = "The operator interface does not take the request: {detail}."
+    fix = "Ask as docs/reference/operator-api.md says."
+    for_a_person = "a program asked, and has to be changed"
+
+    detail: str
 
 
 class NameInvalidError(InvalidRequestError):
     """A name that no path and no command line takes."""
 
     code = "operator.name_invalid"
+    message = "The name cannot be used"
     cause = "A name has 1 to 64 letters, digits and - . _, and begins with a letter or digit."
     fix = "Choose another name. Those in use: `birthmark dps show`, `birthmark hub show`"
+
+    name: str
 
 
 def parse_name(text: str) -> str:
     """Return the name of something an operator makes. Raise `NameInvalidError`."""
     if _NAME.fullmatch(text) is None:
-        raise NameInvalidError("The name cannot be used", name=text[:64])
+        raise NameInvalidError(name=text[:64])
     return text
 
 
@@ -326,7 +342,7 @@ def operator_mount(token: str, routes: list[Route]) -> Mount:
         async def answer(request: Request) -> Response:
             given = request.headers.get("authorization", "")
             if not hmac.compare_digest(given.encode(), f"Bearer {token}".encode()):
-                return problem(OperatorTokenError("The operator token is missing or wrong"))
+                return problem(OperatorTokenError())
             response: Response = await inner(request)
             return response
 
@@ -338,7 +354,7 @@ def operator_mount(token: str, routes: list[Route]) -> Mount:
 def _limit(request: Request, default: int, most: int) -> int:
     wanted = whole_number(request.query_params.get("limit", str(default)))
     if wanted is None or not 0 < wanted <= most:
-        raise InvalidRequestError(f"limit must be 1 to {most}")
+        raise OperatorRequestError(detail=f"limit must be 1 to {most}")
     return wanted
 
 

@@ -43,28 +43,38 @@ class ServerNotRunningError(UnavailableError):
     """Nothing answers where this data directory's server should be."""
 
     code = "operator.server_not_running"
+    message = "No server answers: {reason}"
     cause = "No Birthmark server answers for the data directory {data} ({reason})."
     fix = "{advice}"
 
-    def __init__(self, message: str, /, *, data: Path, **facts: object) -> None:
-        super().__init__(message, data=data, advice=_advice(data), **facts)
+    data: Path
+    reason: str
+    advice: str
 
 
 class ForeignFileError(PolicyError):
     """A file of the data directory belongs to somebody else, who may have put it there."""
 
     code = "operator.file_foreign"
+    message = "{path} is somebody else's"
     cause = "{path} belongs to another user than the data directory: it may have been planted."
     fix = "Look at what is in {data}. Then `rm {path}` and start the server again: it makes the file anew."
+
+    data: Path
+    path: Path
 
 
 class DataDirectoryClosedError(ForbiddenError):
     """Who may not read the data directory has no rights at its server."""
 
     code = "operator.data_directory_closed"
+    message = "The data directory is closed to this user"
     cause = "This user may not read the data directory {data}."
     fix = "Run it as the directory's owner (`sudo -u {owner} birthmark …`), or name one of your own with --data."
     for_a_person = "another user's directory"
+
+    data: Path
+    owner: str
 
 
 def _closed(data: Path) -> DataDirectoryClosedError:
@@ -72,7 +82,12 @@ def _closed(data: Path) -> DataDirectoryClosedError:
         owner = data.owner()
     except (OSError, KeyError):  # a directory above is closed too, or a user without a name
         owner = "OWNER"
-    return DataDirectoryClosedError("The data directory is closed to this user", data=data, owner=owner)
+    return DataDirectoryClosedError(data=data, owner=owner)
+
+
+def not_running(data: Path, reason: str) -> ServerNotRunningError:
+    """Return the refusal for a data directory without a server."""
+    return ServerNotRunningError(data=data, reason=reason, advice=_advice(data))
 
 
 def _advice(data: Path) -> str:
@@ -104,11 +119,11 @@ def read_endpoints(data: Path) -> dict[str, Any]:
     except PermissionError as error:
         raise _closed(data) from error
     except OSError as error:
-        raise ServerNotRunningError("The server is not running", data=data, reason=error.strerror) from error
+        raise not_running(data, error.strerror or "error") from error
     except ValueError as error:
-        raise ServerNotRunningError("The server must be started again", data=data, reason=_DAMAGED) from error
+        raise not_running(data, _DAMAGED) from error
     if not isinstance(found, dict) or not _PARTS.issubset(found):
-        raise ServerNotRunningError("The server must be started again", data=data, reason=_DAMAGED)
+        raise not_running(data, _DAMAGED)
     return found
 
 
@@ -117,7 +132,7 @@ def _own(data: Path, name: str) -> bytes:
     with (data / name).open("rb") as file:
         owner = os.fstat(file.fileno()).st_uid
         if owner not in {data.stat().st_uid, 0}:
-            raise ForeignFileError(f"{name} is somebody else's", path=data / name, data=data)
+            raise ForeignFileError(path=data / name, data=data)
         return file.read(_MAX_BYTES)
 
 
@@ -138,11 +153,11 @@ class OperatorClient:
         except PermissionError as error:
             raise _closed(data) from error
         except OSError as error:
-            raise ServerNotRunningError("The server is not running", data=data, reason=error.strerror) from error
+            raise not_running(data, error.strerror or "error") from error
         except UnicodeDecodeError as error:
-            raise ServerNotRunningError("The token is damaged", data=data, reason="damaged operator.token") from error
+            raise not_running(data, "damaged operator.token") from error
         if not is_served(data):  # its port may be another program's by now, and that must not learn the token
-            raise ServerNotRunningError("The server is not running", data=data, reason="it has ended")
+            raise not_running(data, "it has ended")
         return cls(data, endpoints["health_url"].rsplit("/", 1)[0], token)
 
     def get(self, path: str, **query: object) -> Any:
@@ -172,7 +187,7 @@ class OperatorClient:
             response = connection.getresponse()
             content = response.read(_MAX_BYTES)
         except (OSError, http.client.HTTPException) as error:
-            raise ServerNotRunningError("The server does not answer", data=self.data, reason=error) from error
+            raise not_running(self.data, str(error)) from error
         finally:
             connection.close()
         try:
@@ -186,8 +201,8 @@ class OperatorClient:
 
 def _refused(status: int, answer: Any, data: Path) -> BirthmarkError:
     told = answer if isinstance(answer, dict) else {}
-    error = _KINDS.get(status, UnavailableError)(str(told.get("message", f"HTTP status {status}")), data=data)
-    for name in ("code", "cause", "fix"):  # the server's own words, on this one error
-        if name in told:
-            setattr(error, name, str(told[name]).replace("{", "{{").replace("}", "}}"))
+    error = _KINDS.get(status, UnavailableError)()
+    error.add_facts(data=data)
+    words = {"message": f"HTTP status {status}"} | told
+    error.quote(**{name: str(words[name]) for name in ("code", "message", "cause", "fix") if name in words})
     return error

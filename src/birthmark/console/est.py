@@ -13,8 +13,7 @@ from birthmark.ca.model import Issued
 from birthmark.ca.revocation import CertificateRevokedError
 from birthmark.ca.service import CertificateAuthority
 from birthmark.clock import Clock, Entropy
-from birthmark.console.api import ACTOR, answering, body_of
-from birthmark.errors import InvalidRequestError
+from birthmark.console.api import ACTOR, OperatorRequestError, answering, body_of
 from birthmark.est import users
 from birthmark.est.model import BootstrapCa, User
 from birthmark.pki.certificates import Thumbprint, parse_any, parse_thumbprint
@@ -165,7 +164,7 @@ def _reason(asked: _Revocation) -> RevocationReason:
         return RevocationReason(asked.reason)
     except ValueError as error:
         known = ", ".join(r.value for r in RevocationReason)
-        raise InvalidRequestError(f"The reason must be one of {known}") from error
+        raise OperatorRequestError(detail=f"the reason must be one of {known}") from error
 
 
 def _issued_json(issued: Issued) -> dict[str, Any]:

@@ -20,11 +20,14 @@ class DirectoryInUseError(ConflictError):
     """Another server runs on this data directory."""
 
     code = "server.data_directory_in_use"
+    message = "Another server runs on this data directory"
     cause = "Another `birthmark serve` runs on the data directory {path}."
     fix = (
         "Use that one: `birthmark env --data {path}`. Else stop it first, or give this one another directory with"
         " --data."
     )
+
+    path: Path
 
 
 class DirectoryLock:
@@ -49,7 +52,7 @@ class DirectoryLock:
                 self._descriptor = descriptor
                 return
         os.close(descriptor)
-        raise DirectoryInUseError("Another server runs on this data directory", path=self._directory)
+        raise DirectoryInUseError(path=self._directory)
 
     @property
     def is_held(self) -> bool:

@@ -49,7 +49,7 @@ def play(stage: Stage) -> None:
         renewed = _told(agent, "renewed")
     stage.note(f"renewed, and reconnected with {str(renewed['thumbprint'])[:16]}…")
     if renewed["thumbprint"] == connected["thumbprint"]:
-        raise NotProvenError("Not renewed", expected="a new certificate", found=renewed["thumbprint"])
+        raise NotProvenError(expected="a new certificate", found=renewed["thumbprint"])
     stage.expect(_thumbprint_at_hub(stage), renewed["thumbprint"], "thumbprint at the hub")
 
     stage.say("stop, remove certificates and keys, apply again: the device begins anew.")
@@ -59,7 +59,7 @@ def play(stage: Stage) -> None:
         path.unlink()
     again = _row(stage, "apply", *root)
     if again["thumbprint"] in {first["thumbprint"], renewed["thumbprint"]}:
-        raise NotProvenError("The same certificate", expected="a new certificate", found=again["thumbprint"])
+        raise NotProvenError(expected="a new certificate", found=again["thumbprint"])
     stage.expect(_thumbprint_at_hub(stage), again["thumbprint"], "thumbprint at the hub")
 
     messages = stage.rows("hub", "messages", _NAME)
@@ -80,7 +80,7 @@ def _told(agent: "subprocess.Popen[str]", event: str) -> dict[str, Any]:
         row: dict[str, Any] = json.loads(line)
         if row.get("event") == event:
             return row
-    raise NotProvenError("The agent ended", expected=f"the event {event}", found="the agent's end")
+    raise NotProvenError(expected=f"the event {event}", found="the agent's end")
 
 
 def _row(stage: Stage, *arguments: str) -> dict[str, Any]:

@@ -36,24 +36,35 @@ class StepFailedError(BirthmarkError):
     """A command of a journey did not do what it should."""
 
     code = "demo.step_failed"
+    message = "`{command}` failed"
     cause = "`{command}` ended with exit code {exit_code}: {output}"
     fix = "Run the journey again with --keep and look at the files in {directory}; server.log is there too."
     for_a_person = "a log to be read"
+
+    command: str
+    directory: Path
+    exit_code: object
+    output: str
 
 
 class NotProvenError(BirthmarkError):
     """A journey ran, and something it should prove was not so."""
 
     code = "demo.not_proven"
+    message = "Not proven: {expected}"
     cause = "Expected {expected}; found {found}."
     fix = "This is a defect of Birthmark: please report it with the output of the journey."
     for_a_person = "a defect to be reported"
+
+    expected: str
+    found: object
 
 
 class NoAddressError(UnavailableError):
     """No loopback address has the SDKs' ports free."""
 
     code = "demo.no_address"
+    message = "No free loopback address"
     cause = "On every loopback address that was tried, one of the ports 8883, 8443, 8085 and 8080 is taken."
     fix = "A program listens on 0.0.0.0:8883 or another of these ports; stop it for the demo (`ss -ltn` shows which)."
     for_a_person = "another program has to be stopped"
@@ -120,7 +131,7 @@ class Stage:
     def expect(self, found: object, expected: object, what: str) -> None:
         """Check what the journey claims. Raise `NotProvenError`."""
         if found != expected:
-            raise NotProvenError(f"Not proven: {what}", expected=f"{what} {expected}", found=found)
+            raise NotProvenError(expected=f"{what} {expected}", found=found)
         self.note(f"{what}: {('no', 'yes')[found] if isinstance(found, bool) else found}")
 
     def table(self) -> Table:
@@ -193,11 +204,7 @@ class Stage:
         if done.returncode != 0 and not may_fail:
             output = (done.stderr or done.stdout).strip()[-1500:]
             raise StepFailedError(
-                f"{command[0]} {' '.join(command[1:2])} failed",
-                command=shlex.join(command),
-                exit_code=done.returncode,
-                output=output,
-                directory=self.directory,
+                command=shlex.join(command), exit_code=done.returncode, output=output, directory=self.directory
             )
         return done
 
@@ -240,9 +247,7 @@ class Stage:
         line = process.stdout.readline()
         if not line:
             reason = self.path("server.log").read_text().strip()
-            raise StepFailedError(
-                "The server did not start", command="birthmark serve", exit_code="-", output=reason, directory=data
-            )
+            raise StepFailedError(command="birthmark serve", exit_code="-", output=reason, directory=data)
         self.endpoints = json.loads(line)
         self.set({"BIRTHMARK_DATA": str(data)})
         self.source("birthmark", "env")
@@ -278,7 +283,7 @@ class Stage:
                 except OSError:
                     continue
                 return address
-        raise NoAddressError("No free loopback address")
+        raise NoAddressError
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import Any
 
 from birthmark import __version__
 from birthmark.clock import Entropy, new_uuid
@@ -39,42 +40,76 @@ class DpsRefusedError(UnauthenticatedError):
     """The provisioning service does not believe this device, or has no record of it (401)."""
 
     code = "dps.client_refused"
+    message = "The provisioning service refuses this device."
     cause = "{host} does not let {registration_id} register: {text} (error {number})."
     fix = "The server tells why, on its machine: `birthmark why {tracking_id}`. At Azure: enroll the device or its CA."
+
+    host: str
+    number: str
+    registration_id: str
+    text: str
+    tracking_id: str
 
 
 class DpsNotFoundError(NotFoundError):
     """No such scope or registration (404)."""
 
     code = "dps.client_not_found"
+    message = "The provisioning service does not know this scope or device."
     cause = (
         "{host} does not know the ID scope {id_scope} or the registration {registration_id}: {text} (error {number})."
     )
     fix = "The server tells why, on its machine: `birthmark why {tracking_id}`. Compare the ID scope with the portal."
+
+    host: str
+    id_scope: str
+    number: str
+    registration_id: str
+    text: str
+    tracking_id: str
 
 
 class DpsFailedError(PolicyError):
     """Attestation was good, and no hub was assigned."""
 
     code = "dps.client_failed"
+    message = "No hub was assigned."
     cause = "{host} assigned no hub to {registration_id}: {text} (error {number}, status {status})."
     fix = "At Azure: link a hub, and enable the enrollment; its state: `birthmark enroll list --profile cloud`"
+
+    host: str
+    number: int
+    registration_id: str
+    status: str
+    text: str
 
 
 class DpsRejectedError(InvalidRequestError):
     """Another 4xx."""
 
     code = "dps.client_rejected"
+    message = "The provisioning service rejects the request."
     cause = "{host} rejects the registration of {registration_id}: {text} (error {number})."
     fix = "The server tells why, on its machine: `birthmark why {tracking_id}`. Check registration id and ID scope."
+
+    host: str
+    number: str
+    registration_id: str
+    text: str
+    tracking_id: str
 
 
 class DpsBusyError(UnavailableError):
     """Throttled or in trouble (429, 5xx), for longer than we asked."""
 
     code = "dps.client_busy"
+    message = "The provisioning service is busy."
     cause = "{host} asks to come back later: {text} (error {number})."
     fix = f"Nothing is wrong here. {TRY_AGAIN}"
+
+    host: str
+    number: str
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,9 +162,7 @@ async def register_by_mqtt(
 
         return await _until_assigned(ask, target, pause)
     except TimeoutError as problem:
-        raise DpsBusyError(
-            "The provisioning service does not answer.", host=target.host, text="no answer", number="-"
-        ) from problem
+        raise DpsBusyError(host=target.host, text="no answer", number="-") from problem
     finally:
         await client.close()
 
@@ -173,7 +206,7 @@ async def _until_assigned(ask: Ask, target: DpsTarget, pause: Pause) -> Assigned
                 return assigned
             operation_id = answer.operation_id or operation_id
         await pause(_DEFAULT_RETRY_S if retry_after_s is None else retry_after_s)
-    raise DpsBusyError("It takes too long.", host=target.host, text="still assigning", number="-")
+    raise DpsBusyError(host=target.host, text="still assigning", number="-")
 
 
 def _assigned(answer: wire.OperationStatus, target: DpsTarget) -> Assigned | None:
@@ -186,7 +219,6 @@ def _assigned(answer: wire.OperationStatus, target: DpsTarget) -> Assigned | Non
             state.assigned_hub, state.device_id, state.registration_id or target.registration_id, state.substatus
         )
     raise DpsFailedError(
-        "No hub was assigned.",
         host=target.host,
         registration_id=target.registration_id,
         status=shown(str(answer.status)),
@@ -197,7 +229,7 @@ def _assigned(answer: wire.OperationStatus, target: DpsTarget) -> Assigned | Non
 
 def _error_of(status: int, body: bytes, target: DpsTarget) -> BirthmarkError:
     told = wire.parse_error(body)
-    facts = {
+    facts: dict[str, Any] = {
         "host": target.host,
         "id_scope": target.id_scope,
         "registration_id": target.registration_id,
@@ -206,9 +238,9 @@ def _error_of(status: int, body: bytes, target: DpsTarget) -> BirthmarkError:
         "tracking_id": shown(told.tracking_id[:100]) or "REGISTRATION-ID",
     }
     if status >= _BUSY:
-        return DpsBusyError("The provisioning service asks to come back later.", **facts)
+        return DpsBusyError(**facts)
     if status == _UNAUTHORIZED:
-        return DpsRefusedError("The provisioning service refuses this device.", **facts)
+        return DpsRefusedError(**facts)
     if status == _NOT_FOUND:
-        return DpsNotFoundError("The provisioning service does not know this scope or device.", **facts)
-    return DpsRejectedError("The provisioning service rejects the request.", **facts)
+        return DpsNotFoundError(**facts)
+    return DpsRejectedError(**facts)

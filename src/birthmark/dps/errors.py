@@ -65,7 +65,7 @@ def http_error(error: errors.BirthmarkError) -> tuple[int, int]:
 
 def wire_message(error: errors.BirthmarkError) -> str:
     """Return the text a refused device may see: no more than the real service says about a failed proof."""
-    return "Unauthorized" if http_error(error)[0] == 401 else error.message  # noqa: PLR2004 - the HTTP status
+    return "Unauthorized" if http_error(error)[0] == 401 else str(error)  # noqa: PLR2004 - the HTTP status
 
 
 def connack_code(error: errors.BirthmarkError) -> int:

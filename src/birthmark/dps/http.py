@@ -145,20 +145,20 @@ def service_routes(
             try:
                 asked = msgspec.json.decode(await request.body(), type=_Bulk)
             except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-                raise wire.BodyInvalidError("The body is not a bulk operation", detail=str(error)) from error
+                raise wire.BodyInvalidError(detail=str(error)) from error
             items = asked.enrollment_groups if is_group else asked.enrollments
             if len(items) > _MAX_BULK or asked.mode not in _BULK_MODES:
-                raise wire.BodyInvalidError("Bad bulk operation", detail="at most 10 items; mode create, update …")
+                raise wire.BodyInvalidError(detail="at most 10 items; mode create, update …")
             if any(item.is_group != is_group or bool(item.registration_id) == is_group for item in items):
                 # The token was for this path: what the other one is for may not be done by it.
-                raise wire.BodyInvalidError("An item is of the other kind", detail="each item has the id of this path")
+                raise wire.BodyInvalidError(detail="each item has the id of this path")
             problems = []
             for item in items:
                 try:
                     await _bulk_one(enrollments, instance, asked.mode, item)
                 except BirthmarkError as error:
                     record(error, request)
-                    told = {"errorCode": http_error(error)[1], "errorStatus": error.message}
+                    told = {"errorCode": http_error(error)[1], "errorStatus": str(error)}
                     problems.append({"registrationId": item.id, **told})
             return JSONResponse({"isSuccessful": not problems, "errors": problems})
 
@@ -222,16 +222,14 @@ def _claim(request: Request) -> Claim:
 
 def _check_same(claim: Claim, registration_id: str | None) -> None:
     if registration_id is not None and registration_id.lower() != claim.registration_id.lower():
-        raise RegistrationIdMismatchError(
-            "The body names another registration", registration_id=registration_id, common_name=claim.registration_id
-        )
+        raise RegistrationIdMismatchError(registration_id=registration_id, common_name=claim.registration_id)
 
 
 def _named(given: Enrollment, enrollment_id: str, *, is_group: bool) -> Enrollment:
     """Return the enrollment with the id of its path, which the body may repeat but not contradict."""
     stated = given.enrollment_group_id if is_group else given.registration_id
     if stated is not None and stated.lower() != enrollment_id.lower():
-        raise wire.BodyInvalidError("The id differs", detail=f"the body says {stated}, the path {enrollment_id}")
+        raise wire.BodyInvalidError(detail=f"the body says {stated}, the path {enrollment_id}")
     if is_group:
         return msgspec.structs.replace(given, enrollment_group_id=enrollment_id, registration_id=None)
     return msgspec.structs.replace(given, registration_id=enrollment_id, enrollment_group_id=None)
@@ -242,5 +240,5 @@ def _page_size(request: Request) -> int:
     text = request.headers.get("x-ms-max-item-count", str(_MAX_ITEMS))
     wanted = whole_number(text.removeprefix("-"))
     if wanted is None:
-        raise wire.BodyInvalidError("Bad page size", detail="x-ms-max-item-count must be a number")
+        raise wire.BodyInvalidError(detail="x-ms-max-item-count must be a number")
     return min(wanted, _MAX_ITEMS) if wanted and not text.startswith("-") else _MAX_ITEMS

@@ -21,29 +21,35 @@ class GroupIdInvalidError(InvalidRequestError):
     """An enrollment group's name has other characters."""
 
     code = "dps.group_id_invalid"
+    message = "The group id is not allowed"
     cause = "An enrollment group id has 1 to 128 letters, digits and - . _ :"
     fix = "Choose another group id; those in use: `birthmark enroll list`"
+
+    group: str
 
 
 class DeviceIdInvalidError(InvalidRequestError):
     """A device id that no hub takes."""
 
     code = "dps.device_id_invalid"
+    message = "The device id is not allowed"
     cause = "A device id has 1 to 128 letters, digits and - . + % _ # * ? ! ( ) , : = @ $ '."
     fix = 'Leave the device id out, then it is the registration id: `birthmark enroll device --cert "$X509_CERT_FILE"`'
+
+    device_id: str
 
 
 def parse_device_id(text: str) -> str:
     """Return the id as the hub will know it; letter case counts. Raise `DeviceIdInvalidError`."""
     if _DEVICE_ID.fullmatch(text) is None:
-        raise DeviceIdInvalidError("The device id is not allowed", device_id=text[:128])
+        raise DeviceIdInvalidError(device_id=text[:128])
     return text
 
 
 def parse_group_id(text: str) -> str:
     """Return the group id in lower case, as DPS stores it. Raise `GroupIdInvalidError`."""
     if _GROUP_ID.fullmatch(text) is None:
-        raise GroupIdInvalidError("The group id is not allowed", group=text[:128])
+        raise GroupIdInvalidError(group=text[:128])
     return text.lower()
 
 

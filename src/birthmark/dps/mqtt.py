@@ -96,7 +96,7 @@ class DpsSession:
     def subscribed(self, packet: Subscribe) -> Awaitable[None] | None:
         for name, options in packet.filters:
             if name != wire.RESPONSES:
-                raise wire.TopicError("The filter is not served", topic=name[:200])
+                raise wire.TopicError(topic=name[:200])
             self._qos = min(options & 3, 1)
         self.link.send(SubAck(packet.packet_id, tuple(self._qos for _ in packet.filters)))
         return None
@@ -140,8 +140,4 @@ class DpsSession:
 
     def _check_same(self, registration_id: str | None) -> None:
         if registration_id is not None and registration_id.lower() != self._claim.registration_id.lower():
-            raise RegistrationIdMismatchError(
-                "The body names another registration",
-                registration_id=registration_id,
-                common_name=self._claim.registration_id,
-            )
+            raise RegistrationIdMismatchError(registration_id=registration_id, common_name=self._claim.registration_id)

@@ -12,7 +12,7 @@ from sqlalchemy import BigInteger, Column, Index, LargeBinary, Table, Text, bind
 from birthmark.dps.model import Authority, IdScope, Instance, Registration, Signer
 from birthmark.pki.certificates import Thumbprint, parse_der
 from birthmark.pki.names import RegistrationId
-from birthmark.store import from_micros, insert, metadata, statement, to_micros, upsert
+from birthmark.store import from_micros, insert, metadata, statement, to_micros
 from birthmark.store.database import Row
 
 instances = Table(
@@ -81,7 +81,15 @@ registrations = Table(
 )
 Index("dps_registrations_group", registrations.c.scope, registrations.c.group_id)
 
-PUT_INSTANCE = upsert(instances)
+REPLACE_INSTANCE = statement(
+    update(instances)
+    .where(
+        instances.c.id_scope == bindparam("key_id_scope"),
+        instances.c.host == bindparam("key_host"),
+        instances.c.hubs == bindparam("key_hubs"),
+    )
+    .values(host=bindparam("host"), hubs=bindparam("hubs"))
+)
 ADD_INSTANCE = insert(instances)
 ALL_INSTANCES = statement(select(instances).order_by(instances.c.name).limit(1000))
 
@@ -102,7 +110,7 @@ _KEY = (
     enrollments.c.id == bindparam("id"),
 )
 GET_ENROLLMENT = statement(select(enrollments.c.document).where(*_KEY))
-DELETE_ENROLLMENT = statement(delete(enrollments).where(*_KEY))
+DELETE_ENROLLMENT = statement(delete(enrollments).where(*_KEY, enrollments.c.etag == bindparam("etag")))
 LIST_ENROLLMENTS = statement(
     select(enrollments.c.id, enrollments.c.document)
     .where(
@@ -125,8 +133,16 @@ SIGNERS_NAMED = statement(
 )
 SIGNERS = statement(select(signers.c.group_id, signers.c.der).where(signers.c.scope == bindparam("scope")).limit(20))
 
-PUT_AUTHORITY = upsert(authorities)
 ADD_AUTHORITY = insert(authorities)
+REPLACE_AUTHORITY = statement(
+    update(authorities)
+    .where(
+        authorities.c.scope == bindparam("key_scope"),
+        authorities.c.name == bindparam("key_name"),
+        authorities.c.etag == bindparam("key_etag"),
+    )
+    .values({c.name: bindparam(c.name) for c in authorities.columns if not c.primary_key})
+)
 CAS_NAMED = statement(
     select(signers.c.der)
     .where(signers.c.scope == bindparam("scope"), signers.c.subject_digest == bindparam("subject_digest"))
@@ -172,6 +188,7 @@ DELETE_REGISTRATION = statement(
     delete(registrations).where(
         registrations.c.scope == bindparam("scope"),
         registrations.c.registration_id == bindparam("registration_id"),
+        registrations.c.etag == bindparam("etag"),
     )
 )
 DELETE_OWN_REGISTRATION = statement(

@@ -28,17 +28,21 @@ class UserNameError(InvalidRequestError):
     """The CONNECT user name is not one of DPS's."""
 
     code = "dps.username_invalid"
+    message = "Not a DPS user name"
     cause = "The MQTT user name {username} is not SCOPE/registrations/ID/api-version=…"
     fix = (
         "Let the Azure SDK make it, or this: `birthmark device register`. By hand it is "
         "SCOPE/registrations/ID/api-version=2019-03-31."
     )
 
+    username: str
+
 
 class TopicError(InvalidRequestError):
     """A topic DPS does not serve."""
 
     code = "dps.topic_not_served"
+    message = "The topic is not served"
     cause = "The client used the topic {topic}, which the provisioning service does not serve."
     fix = (
         "A device publishes to $dps/registrations/PUT/iotdps-register/?$rid=… and "
@@ -46,17 +50,22 @@ class TopicError(InvalidRequestError):
         "this does: `birthmark device register`"
     )
 
+    topic: str
+
 
 class BodyInvalidError(InvalidRequestError):
     """A request body that is not what the interface takes."""
 
     code = "dps.body_invalid"
+    message = "The request body is not valid: {detail}"
     cause = "The request body is not valid: {detail}."
     fix = (
         "A registration is right as "
         "`birthmark device register` makes it, an enrollment as "
         '`birthmark enroll device --cert "$X509_CERT_FILE"` does.'
     )
+
+    detail: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +110,7 @@ def parse_username(username: str) -> DpsUser:
     """Return scope and registration id. Raise `UserNameError`."""
     parts = username.split("/", 3)
     if len(parts) < 3 or parts[1] != "registrations" or not parts[0] or not parts[2]:  # noqa: PLR2004 - scope, word, id
-        raise UserNameError("Not a DPS user name", username=username[:200])
+        raise UserNameError(username=username[:200])
     query = parts[3] if len(parts) > 3 else ""  # noqa: PLR2004 - as above
     fields = dict(part.partition("=")[::2] for part in query.lstrip("?").split("&"))
     return DpsUser(parts[0], parts[2], unquote(fields.get("ClientVersion", "")))
@@ -118,7 +127,7 @@ def parse_topic(topic: str) -> RegisterRequest | StatusRequest:
             if head == _REGISTER:
                 return RegisterRequest(rid)
             return StatusRequest(rid, fields.get("operationId", [""])[0])
-    raise TopicError("The topic is not served", topic=topic[:200])
+    raise TopicError(topic=topic[:200])
 
 
 def response_topic(status: int, rid: str, retry_after_s: int | None = None) -> str:
@@ -130,13 +139,13 @@ def response_topic(status: int, rid: str, retry_after_s: int | None = None) -> s
 def parse_registration(body: bytes) -> DeviceRegistration:
     """Return the body of register. Raise `BodyInvalidError`."""
     if len(body) > MAX_PAYLOAD_BYTES:
-        raise BodyInvalidError("The body is too large", detail=f"more than {MAX_PAYLOAD_BYTES} bytes")
+        raise BodyInvalidError(detail=f"more than {MAX_PAYLOAD_BYTES} bytes")
     try:
         parsed = msgspec.json.decode(body.strip() or b"{}", type=DeviceRegistration)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise BodyInvalidError("The body is not a registration", detail=str(error)) from error
+        raise BodyInvalidError(detail=str(error)) from error
     if parsed.tpm is not None or parsed.csr is not None:
-        raise BodyInvalidError("TPM and CSR registrations are not served", detail="tpm or csr given")
+        raise BodyInvalidError(detail="tpm or csr given")
     return parsed
 
 
@@ -145,7 +154,7 @@ def parse_enrollment(body: bytes | str) -> Enrollment:
     try:
         return msgspec.json.decode(body, type=Enrollment)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise BodyInvalidError("The body is not an enrollment", detail=str(error)) from error
+        raise BodyInvalidError(detail=str(error)) from error
 
 
 def enrollment_json(enrollment: Enrollment, *, with_keys: bool = False) -> dict[str, Any]:
@@ -229,9 +238,12 @@ class AnswerInvalidError(InvalidRequestError):
     """An answer that is none of DPS's."""
 
     code = "dps.answer_invalid"
+    message = "Not an answer of DPS"
     cause = "What answered is no provisioning service: {detail}."
     fix = "Check host and port; on Azure the host is global.azure-devices-provisioning.net."
     for_a_person = "only who named the host knows which was meant"
+
+    detail: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,7 +309,7 @@ def parse_response_topic(topic: str) -> ResponseTopic:
     """Return status, rid and retry-after. Raise `AnswerInvalidError`."""
     found = _RESPONSE.fullmatch(topic)
     if found is None:
-        raise AnswerInvalidError("Not an answer of DPS", detail=f"topic {topic[:100]!r}")
+        raise AnswerInvalidError(detail=f"topic {topic[:100]!r}")
     fields = dict(part.partition("=")[::2] for part in found[2].split("&"))
     rid = unquote(fields.get("$rid", ""))
     return ResponseTopic(int(found[1]), rid, parse_retry_after(fields.get("retry-after")))
@@ -313,11 +325,11 @@ def parse_retry_after(text: str | None) -> int | None:
 def parse_operation(body: bytes) -> OperationStatus:
     """Return the state of a registration. Raise `AnswerInvalidError`."""
     if len(body) > MAX_ANSWER_BYTES:
-        raise AnswerInvalidError("The answer is too large", detail=f"more than {MAX_ANSWER_BYTES} bytes")
+        raise AnswerInvalidError(detail=f"more than {MAX_ANSWER_BYTES} bytes")
     try:
         return msgspec.json.decode(body, type=OperationStatus)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise AnswerInvalidError("The answer is not a registration", detail=str(error)) from error
+        raise AnswerInvalidError(detail=str(error)) from error
 
 
 def parse_error(body: bytes) -> ErrorAnswer:

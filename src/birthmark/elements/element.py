@@ -107,9 +107,7 @@ class Element:
                 return found
         if of_key:
             return of_key[0][1]
-        raise ElementCertificateMissingError(
-            "The key has no certificate.", token=self.info.label, key=key.label or f"id:{key.key_id.hex()}"
-        )
+        raise ElementCertificateMissingError(token=self.info.label, key=key.label or f"id:{key.key_id.hex()}")
 
     def chain(self, selector: str | None = None) -> tuple[Certificate, ...]:
         """Return the key's certificate and, above it, those of its issuers that the chip holds too."""
@@ -127,7 +125,7 @@ class Element:
         key = self.key(selector)
         object_id = object_id_of(key.label)
         if object_id is None:
-            raise ElementNotReferableError("The key has no NXP object id.", key=f"'{key.label or key.key_id.hex()}'")
+            raise ElementNotReferableError(key=f"'{key.label or key.key_id.hex()}'")
         return render_reference_key(key.public_key, object_id)
 
     def csr(self, common_name: str, selector: str | None = None) -> bytes:
@@ -146,7 +144,7 @@ class Element:
             key_id = ids_of(object_id)[0]
         with contextlib.suppress(KeyNotFoundError):
             TokenKey.find(self.token, label=label)
-            raise ElementKeyExistsError("The key exists already.", token=self.info.label, label=label)
+            raise ElementKeyExistsError(token=self.info.label, label=label)
         with self.token.session() as session:
             generate(session, label, algorithm, key_id)
         return TokenKey.find(self.token, label=label)
@@ -164,9 +162,7 @@ class Element:
             spki = key.public_key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
             if spki != certificate.spki_der:
                 raise ElementCertificateMismatchError(
-                    "The certificate is of another key.",
-                    subject=certificate.subject_text,
-                    key=key.label or f"id:{key.key_id.hex()}",
+                    subject=certificate.subject_text, key=key.label or f"id:{key.key_id.hex()}"
                 )
             label, key_id = certificate_label(key), key.key_id
         template: dict[Attribute, Any] = decode_x509_certificate(certificate.der)
@@ -180,14 +176,14 @@ class Element:
         """Return a data object. Raise `ElementDataMissingError`."""
         values = self._data(label)
         if not values:
-            raise ElementDataMissingError("There is no such data object.", token=self.info.label, label=label)
+            raise ElementDataMissingError(token=self.info.label, label=label)
         return values[-1]
 
     def write_data(self, label: str, value: bytes) -> None:
         """Store a data object; one with the same label is replaced. Raise `ElementDataTooLargeError`."""
         limit = self.profile.memory_bytes or len(value)
         if len(value) > limit:
-            raise ElementDataTooLargeError("The data does not fit.", size=len(value), limit=limit, label=label)
+            raise ElementDataTooLargeError(size=len(value), limit=limit, label=label)
         template = {
             Attribute.CLASS: ObjectClass.DATA,
             Attribute.TOKEN: True,
@@ -215,7 +211,7 @@ class Element:
         try:
             raw = encode_assignment(assignment, counter + 1, self.profile.memory_bytes, label)
         except ElementDataTooLargeError as problem:
-            raise ElementNoMemoryError("The assignment does not fit.", profile=self.profile.name) from problem
+            raise ElementNoMemoryError(profile=self.profile.name) from problem
         self.write_data(label, raw)
 
     def _recall(self) -> tuple[int, Assignment] | None:
@@ -224,7 +220,7 @@ class Element:
 
     def _memory_label(self) -> str:
         if self.profile.memory_label is None:
-            raise ElementNoMemoryError("This chip has no memory for it.", profile=self.profile.name)
+            raise ElementNoMemoryError(profile=self.profile.name)
         return self.profile.memory_label
 
     # ---- inside

@@ -55,7 +55,7 @@ def find_engine(root: Path = Path("/")) -> Path:
         for path in sorted(root.glob(pattern)):
             return path
     looked_in = ", ".join("/" + pattern.rsplit("/", 1)[0] for pattern in _ENGINES)
-    raise EngineMissingError("OpenSSL's PKCS#11 engine is not installed.", looked_in=looked_in)
+    raise EngineMissingError(looked_in=looked_in)
 
 
 def plan(
@@ -86,17 +86,16 @@ def run(planned: Plan, environment: Mapping[str, str]) -> None:
 
 def _program(command: Sequence[str], element: Element, pin: Pin | None, environment: Mapping[str, str]) -> str:
     if not command:
-        raise ProgramMissingError("No program is named.", program="", command="birthmark element exec -- python3")
+        raise ProgramMissingError(program="", command="birthmark element exec -- python3")
     found = shutil.which(command[0], path=environment.get("PATH"))
     if found is None:
         by_python = shlex.join(["birthmark", "element", "exec", "--", "python3", *command])
-        raise ProgramMissingError("There is no such program.", program=command[0], command=by_python)
+        raise ProgramMissingError(program=command[0], command=by_python)
     name = Path(found).name
     if name in _OWN_WAY:
         raise _not_python(command, name, element, pin)
     if name.startswith("python") and (flag := _isolating_flag(command[1:])):
         raise ProgramUnsupportedError(
-            "Python was told to ignore PYTHONPATH.",
             program=name,
             detail=f"the option {flag} makes Python ignore what is set for it",
             advice=f"Leave out {flag}",
@@ -119,9 +118,7 @@ def _not_python(command: Sequence[str], name: str, element: Element, pin: Pin | 
         advice = "It brings its own OpenSSL. Use the vendor's Python SDK, or Birthmark's own client"
         own_way = "birthmark device send hello --element"
     detail = "it is not a Python program"
-    return ProgramUnsupportedError(
-        "The program is not Python.", program=name, detail=detail, advice=advice, command=own_way
-    )
+    return ProgramUnsupportedError(program=name, detail=detail, advice=advice, command=own_way)
 
 
 def _left_out(command: Sequence[str], flag: str) -> list[str]:
@@ -144,6 +141,6 @@ def _in_memory(pin: Pin) -> Path:
         descriptor = os.memfd_create("birthmark-pin", 0)
     except OSError as problem:
         path, detail = "(memory)", "cannot be kept in memory"
-        raise PinFileError("The PIN cannot be handed on.", path=path, detail=detail) from problem
+        raise PinFileError(path=path, detail=detail) from problem
     os.write(descriptor, pin.reveal().encode())
     return Path(f"/proc/self/fd/{descriptor}")

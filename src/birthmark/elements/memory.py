@@ -34,21 +34,21 @@ def encode_assignment(assignment: Assignment, counter: int, limit: int, label: s
     """Return exactly `limit` bytes. Raise `ElementDataTooLargeError`."""
     raw = msgspec.json.encode(_Stored(_VERSION, counter, assignment.hub, assignment.device, assignment.scope))
     if len(raw) > limit:
-        raise ElementDataTooLargeError("The assignment does not fit.", size=len(raw), limit=limit, label=label)
+        raise ElementDataTooLargeError(size=len(raw), limit=limit, label=label)
     return raw.ljust(limit, b"\0")
 
 
 def decode_assignment(raw: bytes) -> tuple[int, Assignment] | None:
     """Return the counter and the assignment, or None for a blank object. Raise `ElementMemoryInvalidError`."""
     if len(raw) > MAX_MEMORY_BYTES:
-        raise ElementMemoryInvalidError("The chip's memory is too large.", detail=f"{len(raw)} bytes")
+        raise ElementMemoryInvalidError(detail=f"{len(raw)} bytes")
     text = raw.rstrip(_PADDING)
     if not text:
         return None
     try:
         stored = msgspec.json.decode(text, type=_Stored)
     except (msgspec.DecodeError, UnicodeDecodeError) as problem:
-        raise ElementMemoryInvalidError("The chip's memory is not ours.", detail="no JSON of ours") from problem
+        raise ElementMemoryInvalidError(detail="no JSON of ours") from problem
     if stored.v != _VERSION or not stored.h or not stored.d:
-        raise ElementMemoryInvalidError("The chip's memory is of another version.", detail=f"version {stored.v}")
+        raise ElementMemoryInvalidError(detail=f"version {stored.v}")
     return stored.n, Assignment(stored.h, stored.d, stored.s)

@@ -35,7 +35,7 @@ class Proof(msgspec.Struct, frozen=True):
 def prove(key: KeyHandle, nonce: bytes) -> Proof:
     """Return the proof that `key` signs. The nonce is 8 to 1024 bytes that the asker chose."""
     if not MIN_NONCE_BYTES <= len(nonce) <= MAX_NONCE_BYTES:
-        raise ElementProofInvalidError("The nonce has a wrong length.", detail="the nonce must have 8 to 1024 bytes")
+        raise ElementProofInvalidError(detail="the nonce must have 8 to 1024 bytes")
     scheme = default_scheme(key.public_key)
     signature = key.sign(_CONTEXT + nonce, scheme)
     pem = key.public_key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
@@ -46,16 +46,16 @@ def check_proof(proof: Proof, nonce: bytes) -> PublicKey:
     """Return the public key whose private half the prover has. Raise `ElementProofInvalidError`."""
     try:
         if base64.b64decode(proof.nonce, validate=True) != nonce:
-            raise ElementProofInvalidError("The proof is for another nonce.", detail="it is for another nonce")
+            raise ElementProofInvalidError(detail="it is for another nonce")
         signature = base64.b64decode(proof.signature, validate=True)
         public_key = load_pem_public_key(proof.public_key.encode())
         if not isinstance(public_key, ec.EllipticCurvePublicKey | rsa.RSAPublicKey):
-            raise ElementProofInvalidError("The key is of another kind.", detail="the key is neither EC nor RSA")
+            raise ElementProofInvalidError(detail="the key is neither EC nor RSA")
         _verify(public_key, signature, _CONTEXT + nonce)
     except (Base64Error, ValueError) as problem:
-        raise ElementProofInvalidError("The proof cannot be read.", detail="it cannot be read") from problem
+        raise ElementProofInvalidError(detail="it cannot be read") from problem
     except InvalidSignature as problem:
-        raise ElementProofInvalidError("The signature is wrong.", detail="the signature is wrong") from problem
+        raise ElementProofInvalidError(detail="the signature is wrong") from problem
     return public_key
 
 

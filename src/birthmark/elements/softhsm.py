@@ -64,4 +64,4 @@ def _initialize(module: Path, label: str, pin: str) -> None:
 def _check(code: int, module: Path) -> None:
     if code:
         detail = f"error 0x{code & 0xFFFFFFFF:x} while making a token"
-        raise ModuleBrokenError("SoftHSM made no token.", path=module, detail=detail)
+        raise ModuleBrokenError(path=module, detail=detail)

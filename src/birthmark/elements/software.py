@@ -96,7 +96,7 @@ def create_software_element(
     """
     find_softhsm()
     if (directory / "softhsm2.conf").exists():
-        raise ElementExistsError("There is a software element already.", directory=directory)
+        raise ElementExistsError(directory=directory)
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     pin = entropy.token(8).hex()
     module = initialize_token(directory, profile.token_label or "birthmark", pin)

@@ -7,7 +7,7 @@ believed only as far as they check: the certificate must carry the key that was 
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from birthmark.errors import ForbiddenError, InvalidRequestError, UnauthenticatedError, UnavailableError
@@ -30,45 +30,68 @@ class EstServerAnswerError(InvalidRequestError):
     """The server refused, or answered something that is no EST."""
 
     code = "est.server_answer"
+    message = "The EST server gave no certificate."
     cause = "{url} answered {status}: {text}"
     fix = "An EST server's URL is like `{wanted}`. A Birthmark server tells more, on its machine: `{command}`"
+
+    command: str
+    status: str
+    text: str
+    url: str
+    wanted: str
 
 
 class EstServerUnauthenticatedError(UnauthenticatedError):
     """The server does not believe our credentials (401)."""
 
     code = "est.server_unauthenticated"
+    message = "The EST server does not accept the credentials."
     cause = "{url} does not accept the credentials: {text}"
     fix = "Check username and password, or the bootstrap certificate. A Birthmark server tells more: `{command}`"
+
+    command: str
+    text: str
+    url: str
 
 
 class EstServerForbiddenError(ForbiddenError):
     """The server believes us and will not (403)."""
 
     code = "est.server_forbidden"
+    message = "The EST server refuses."
     cause = "{url} refuses: {text}"
     fix = "The server tells why; a Birthmark server, on its machine: `{command}`"
+
+    command: str
+    text: str
+    url: str
 
 
 class EstServerBusyError(UnavailableError):
     """The server asks to come back later (202, 429, 5xx)."""
 
     code = "est.server_busy"
+    message = "The EST server asks to come back later."
     cause = "{url} answered {status}: {text}"
     fix = "Wait {wait_s} s and try again; `birthmark agent run` does by itself."
 
-    def __init__(self, message: str, /, *, retry_after_s: int | None, **facts: object) -> None:
-        super().__init__(message, wait_s=retry_after_s or _RETRY_S, **facts)
-        self.retry_after_s = retry_after_s
+    status: int
+    text: str
+    url: str
+    retry_after_s: int | None
+    wait_s: int
 
 
 class EstWrongCertificateError(InvalidRequestError):
     """The answer holds no certificate for the key that was asked for."""
 
     code = "est.wrong_certificate"
+    message = "The certificate is for another key."
     cause = "{url} answered with a certificate for another key."
     fix = "The server's fault: check what it logged for this request."
     for_a_person = "another server's fault"
+
+    url: str
 
 
 class HttpAnswer(Protocol):
@@ -137,7 +160,7 @@ class EstClient:
         received = self._certificates(answer)
         leaf = next((one for one in received if one.spki_der == wanted), None)
         if leaf is None:
-            raise EstWrongCertificateError("The certificate is for another key.", url=self._url(operation))
+            raise EstWrongCertificateError(url=self._url(operation))
         return _sorted(leaf, [*received, *await self.cacerts()])
 
     def _certificates(self, answer: HttpAnswer) -> tuple[Certificate, ...]:
@@ -145,11 +168,9 @@ class EstClient:
         try:
             return wire.parse_certs_only(answer.body)
         except wire.EstBodyInvalidError as problem:
-            raise CmsInvalidError(
-                "The answer cannot be read.", detail=problem.facts.get("detail", "it is too large"), wanted=wanted
-            ) from problem
+            raise CmsInvalidError(detail=problem.facts.get("detail", "it is too large"), wanted=wanted) from problem
         except CmsInvalidError as problem:
-            problem.name(wanted=wanted)
+            problem.add_facts(wanted=wanted)
             raise
 
     async def _request(self, method: str, operation: str, body: bytes = b"", *, also: Sequence[int] = ()) -> HttpAnswer:
@@ -165,15 +186,21 @@ class EstClient:
         text = shown(" ".join(answer.body[:_MAX_SHOWN].decode("utf-8", "replace").split()))
         reference = _REFERENCE.search(text)
         why = "birthmark why" if reference is None else f"birthmark why {reference[1]}"
-        facts = {"url": url, "status": answer.status, "text": text, "command": why, "wanted": _wanted(url)}
+        facts: dict[str, Any] = {
+            "url": url,
+            "status": answer.status,
+            "text": text,
+            "command": why,
+            "wanted": _wanted(url),
+        }
         if answer.status == _UNAUTHORIZED:
-            raise EstServerUnauthenticatedError("The EST server does not accept the credentials.", **facts)
+            raise EstServerUnauthenticatedError(**facts)
         if answer.status == _FORBIDDEN:
-            raise EstServerForbiddenError("The EST server refuses.", **facts)
+            raise EstServerForbiddenError(**facts)
         if answer.status in {_ACCEPTED, _TOO_MANY} or answer.status >= _SERVER_ERROR:
             later = _retry_after_s(answer.headers.get("retry-after"))
-            raise EstServerBusyError("The EST server asks to come back later.", retry_after_s=later, **facts)
-        raise EstServerAnswerError("The EST server gave no certificate.", **facts)
+            raise EstServerBusyError(retry_after_s=later, wait_s=later or _RETRY_S, **facts)
+        raise EstServerAnswerError(**facts)
 
     def _url(self, operation: str) -> str:
         return f"{self.url.rstrip('/')}/{operation}"

@@ -63,7 +63,7 @@ def _refusing(handler: Handler, ledger: Ledger) -> Handler:
         try:
             return await handler(request)
         except BirthmarkError as error:
-            error.name(operation=request.url.path.rpartition("/")[2])
+            error.add_facts(operation=request.url.path.rpartition("/")[2])
             caller = _caller(request)
             reference = ledger.record(error, address=caller.address, shown=caller.peer.leaf)
             return _refusal(error, reference)
@@ -81,7 +81,7 @@ def _refusal(error: BirthmarkError, reference: str) -> Response:
         headers["Retry-After"] = str(error.retry_after_s)
     elif isinstance(error, UnavailableError):
         headers["Retry-After"] = str(_RETRY_S)
-    text = f"{error.message}\nReference: {reference}\n"
+    text = f"{error!s}\nReference: {reference}\n"
     return Response(text, status, headers, media_type="text/plain")
 
 

@@ -11,8 +11,14 @@ class EstThrottledError(ThrottledError):
     """Too many requests in a short time."""
 
     code = "est.throttled"
+    message = "Too many requests."
     cause = "{who} asked more than {burst} times in a row, faster than one in {every_s} s."
     fix = "Wait {wait_s} s, as Retry-After says. A device that asks so often probably cannot store its certificate."
+
+    burst: int
+    every_s: float
+    wait_s: int
+    who: str
 
 
 @dataclass(slots=True)
@@ -29,9 +35,7 @@ class Limiter:
         left = self._left(who, now)
         if left < 1:
             wait = max(1, ceil((1 - left) * self.every_s))
-            raise EstThrottledError(
-                "Too many requests.", retry_after_s=wait, wait_s=wait, who=who, burst=self.burst, every_s=self.every_s
-            )
+            raise EstThrottledError(retry_after_s=wait, wait_s=wait, who=who, burst=self.burst, every_s=self.every_s)
 
     def take(self, who: str, now: float) -> None:
         """Take one, or raise `EstThrottledError`."""

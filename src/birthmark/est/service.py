@@ -26,6 +26,7 @@ class CredentialsMissingError(UnauthenticatedError):
     """Neither a password nor a certificate was shown."""
 
     code = "est.credentials_missing"
+    message = "Show a client certificate, or user and password."
     cause = "The request carries neither user and password nor a client certificate."
     fix = (
         "Set username and password under [cert_issuance.est.auth]; this makes them: "
@@ -37,19 +38,26 @@ class PasswordWrongError(UnauthenticatedError):
     """User or password is wrong; which of them is not said."""
 
     code = "est.password_wrong"
+    message = "User or password is wrong."
     cause = "There is no EST user '{user}' with this password."
     fix = (
         "A device's own user and password are printed, and made at the first call: "
         "`birthmark env --format aziot --registration-id {user}`"
     )
 
+    user: str
+
 
 class LabelUnknownError(NotFoundError):
     """No such path segment."""
 
     code = "est.label_unknown"
+    message = "There is no such label."
     cause = "This server has no EST label '{label}'."
     fix = "Leave the label out of the URL's path: `/.well-known/est/{operation}`."
+
+    label: str
+    operation: str = "?"
 
 
 @dataclass(slots=True)
@@ -110,7 +118,7 @@ class EstService:
         by_password = None if caller.authorization is None else await self._by_password(caller, caller.authorization)
         if (leaf := caller.peer.leaf) is None:
             if by_password is None:
-                raise CredentialsMissingError("Show a client certificate, or user and password.")
+                raise CredentialsMissingError
             return [by_password]
         try:
             by_certificate = await self._by_certificate(caller, leaf)
@@ -150,14 +158,14 @@ class EstService:
             is_right = await self.passwords.matches(password, stored)
             if not is_right or user is None:
                 self.failures.take(address, self.ca.clock.monotonic())
-                raise PasswordWrongError("User or password is wrong.", user=name)
+                raise PasswordWrongError(user=name)
         return Principal(PrincipalKind.EST_USER, user.name, user.device_id)
 
     def _profile(self, label: str | None) -> Profile:
         if label is None:
             return self.settings.profile
         if (profile := self.settings.labels.get(label)) is None:
-            raise LabelUnknownError("There is no such label.", label=label)
+            raise LabelUnknownError(label=label)
         return profile
 
 
@@ -167,10 +175,4 @@ def _spokesman(principals: list[Principal], asked: str | None) -> Principal:
         if principal.device_id is None or principal.device_id == asked:
             return principal
     first = principals[0]
-    raise NameNotAllowedError(
-        "This identity may not ask for that name.",
-        actor=first.actor,
-        allowed=first.device_id,
-        asked=asked,
-        device_id=asked or "",
-    )
+    raise NameNotAllowedError(actor=first.actor, allowed=first.device_id, asked=asked, device_id=asked or "")

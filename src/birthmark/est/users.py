@@ -23,6 +23,7 @@ class UserNameInvalidError(InvalidRequestError):
     """HTTP Basic cannot carry this user name."""
 
     code = "est.user_name_invalid"
+    message = "This user name cannot be used."
     cause = "A user name has 1 to 128 printable characters and no colon."
     fix = "Choose another name: `birthmark est user add device-1 --device device-1`."
 
@@ -31,32 +32,44 @@ class UserExistsError(ConflictError):
     """The user is on record already."""
 
     code = "est.user_exists"
+    message = "There is such a user already."
     cause = "There is an EST user '{name}' already."
     fix = "Remove it first (`birthmark est user remove {name}`) to set another password."
+
+    name: str
 
 
 class UserUnknownError(NotFoundError):
     """No such user."""
 
     code = "est.user_unknown"
+    message = "There is no such user."
     cause = "There is no EST user '{name}'."
     fix = "`birthmark est user list` shows those on record."
+
+    name: str
 
 
 class NotABootstrapCaError(InvalidRequestError):
     """Only a CA can introduce devices."""
 
     code = "est.not_a_bootstrap_ca"
+    message = "This is not a CA certificate."
     cause = "'{subject}' is not a CA certificate."
     fix = "Give the maker's CA certificate, not a device's: `birthmark est bootstrap add CA.pem`."
+
+    subject: str
 
 
 class BootstrapCaUnknownError(NotFoundError):
     """No such bootstrap CA."""
 
     code = "est.bootstrap_ca_unknown"
+    message = "There is no such bootstrap CA."
     cause = "No accepted bootstrap CA has the thumbprint {thumbprint}."
     fix = "`birthmark est bootstrap list` shows those on record."
+
+    thumbprint: str
 
 
 async def add_user(
@@ -72,9 +85,9 @@ async def add_user(
 ) -> User:
     """Put a user on record. Raise `UserNameInvalidError` or `UserExistsError`."""
     if not 0 < len(name) <= _MAX_NAME_CHARS or not name.isprintable() or ":" in name:
-        raise UserNameInvalidError("This user name cannot be used.")
+        raise UserNameInvalidError
     if await database.one(store.USER, name=name) is not None:
-        raise UserExistsError("There is such a user already.", name=name)
+        raise UserExistsError(name=name)
     user = User(name, hash_password(password, entropy), device_id, clock.now())
     changes = Changes().run(
         store.ADD_USER,
@@ -103,7 +116,7 @@ async def ensure_credential(
         row = await database.one(store.USER, name=name)
         if row is not None:
             if row["nonce"] is None or row["device_id"] != device_id:
-                raise UserExistsError("There is such a user already.", name=name)
+                raise UserExistsError(name=name)
             return store.user_of(row), _password_of(seed, name, row["nonce"])
         nonce = entropy.token(_NONCE_BYTES)
         with contextlib.suppress(ConflictError):  # another process made it at the same moment: read what it made
@@ -117,7 +130,7 @@ async def ensure_credential(
                 entropy=entropy,
                 nonce=nonce,
             )
-    raise UserExistsError("There is such a user already.", name=name)
+    raise UserExistsError(name=name)
 
 
 def _password_of(seed: bytes, name: str, nonce: bytes) -> str:
@@ -130,7 +143,7 @@ async def list_users(database: Database) -> list[User]:
 
 async def remove_user(name: str, *, principal: Principal, database: Database) -> None:
     """Raise `UserUnknownError`."""
-    unknown = UserUnknownError("There is no such user.", name=name)
+    unknown = UserUnknownError(name=name)
     changes = Changes().run(store.REMOVE_USER, expect=1, otherwise=unknown, key_name=name)
     await database.commit(changes.audit(principal.actor, "est.user.remove", name))
 
@@ -140,7 +153,7 @@ async def accept_bootstrap_ca(
 ) -> BootstrapCa:
     """Let certificates of this CA introduce devices; doing it again changes `any_name`."""
     if not certificate.is_ca:
-        raise NotABootstrapCaError("This is not a CA certificate.", subject=certificate.subject_text)
+        raise NotABootstrapCaError(subject=certificate.subject_text)
     changes = Changes().run(
         store.ADD_BOOTSTRAP_CA,
         thumbprint=certificate.thumbprint,
@@ -166,6 +179,6 @@ async def list_bootstrap_cas(database: Database) -> list[BootstrapCa]:
 async def remove_bootstrap_ca(thumbprint: Thumbprint, *, principal: Principal, database: Database) -> None:
     """Raise `BootstrapCaUnknownError`."""
     name = thumbprint.hex()
-    unknown = BootstrapCaUnknownError("There is no such bootstrap CA.", thumbprint=name)
+    unknown = BootstrapCaUnknownError(thumbprint=name)
     changes = Changes().run(store.REMOVE_BOOTSTRAP_CA, expect=1, otherwise=unknown, key_thumbprint=thumbprint)
     await database.commit(changes.audit(principal.actor, "est.bootstrap.remove", name))

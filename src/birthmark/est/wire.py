@@ -42,30 +42,40 @@ class EstBodyInvalidError(InvalidRequestError):
     """The body is neither base64 nor DER."""
 
     code = "est.body_invalid"
+    message = "The body cannot be read: {detail}."
     cause = "The body cannot be decoded: {detail}."
     fix = f"Send base64 of the DER request: {ENCODE_REQUEST}."
+
+    detail: str = ""
 
 
 class EstBodyTooLargeError(EstBodyInvalidError):
     """The body is larger than any request."""
 
     code = "est.body_too_large"
+    message = "The body is too large."
     cause = "The body has more than {limit} bytes."
     fix = f"Send the certificate request alone, in base64 of DER: {ENCODE_REQUEST}."
+
+    limit: int
 
 
 class EstMediaTypeError(InvalidRequestError):
     """Another content type than the operation's."""
 
     code = "est.media_type"
+    message = "The content type must be application/pkcs10."
     cause = "The request's content type is '{found}'."
     fix = "Send the header `Content-Type: application/pkcs10` (curl: -H 'Content-Type: application/pkcs10')."
+
+    found: str
 
 
 class BasicInvalidError(UnauthenticatedError):
     """An Authorization header that is not Basic, or not readable."""
 
     code = "est.authorization_invalid"
+    message = "The Authorization header is not HTTP Basic."
     cause = "The Authorization header is not HTTP Basic, or not readable."
     fix = "Send user and password by HTTP Basic (RFC 7617); curl does with `--user`."
 
@@ -73,16 +83,16 @@ class BasicInvalidError(UnauthenticatedError):
 def decode_body(body: bytes, limit: int = MAX_BODY_BYTES) -> bytes:
     """Return the DER in a body. Raise `EstBodyInvalidError`."""
     if len(body) > limit:
-        raise EstBodyTooLargeError("The body is too large.", limit=limit)
+        raise EstBodyTooLargeError(limit=limit)
     if body[:1] == _SEQUENCE:  # as text it would be "0", and base64 of a SEQUENCE begins with "M"
         return body
     text = b"".join(_ARMOR.sub(b"", body).split())
     try:
         der = base64.b64decode(text, validate=True)
     except binascii.Error as problem:
-        raise EstBodyInvalidError("The body is not valid base64.", detail="broken base64") from problem
+        raise EstBodyInvalidError(detail="broken base64") from problem
     if not der:
-        raise EstBodyInvalidError("The body is empty.", detail="it is empty")
+        raise EstBodyInvalidError(detail="it is empty")
     return der
 
 
@@ -115,7 +125,7 @@ def check_media_type(found: str | None) -> None:
     """Raise `EstMediaTypeError` unless the media type is PKCS#10; parameters and letter case do not matter."""
     media_type = (found or "").split(";", 1)[0].strip().lower()
     if media_type != PKCS10:
-        raise EstMediaTypeError("The content type must be application/pkcs10.", found=media_type or "missing")
+        raise EstMediaTypeError(found=media_type or "missing")
 
 
 def parse_basic(header: str) -> tuple[str, str]:
@@ -124,9 +134,9 @@ def parse_basic(header: str) -> tuple[str, str]:
     try:
         user, colon, password = base64.b64decode(rest.strip(), validate=True).decode().partition(":")
     except ValueError as problem:
-        raise BasicInvalidError("The Authorization header cannot be read.") from problem
+        raise BasicInvalidError from problem
     if scheme.lower() != "basic" or not colon:
-        raise BasicInvalidError("The Authorization header is not HTTP Basic.")
+        raise BasicInvalidError
     return user, password
 
 
@@ -184,7 +194,7 @@ def parse_csr_attributes(body: bytes) -> tuple[CsrAttribute, ...]:
             for choice in parsed
         )
     except ASN1_TROUBLE as problem:
-        raise EstBodyInvalidError("The CSR attributes cannot be read.", detail=type(problem).__name__) from problem
+        raise EstBodyInvalidError(detail=type(problem).__name__) from problem
     if not all(one.oid for one in attributes):
-        raise EstBodyInvalidError("The CSR attributes cannot be read.", detail="an object id is empty")
+        raise EstBodyInvalidError(detail="an object id is empty")
     return attributes

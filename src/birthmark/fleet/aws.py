@@ -35,7 +35,7 @@ class AwsTarget:
             import boto3
             import botocore.exceptions
         except ImportError as error:
-            raise SdkMissingError("The SDK is missing", package="boto3") from error
+            raise SdkMissingError(package="boto3") from error
         self._errors: Any = botocore.exceptions
         self._profile = profile
         if not profile.is_local:  # `cloud` means the vendor's cloud, whatever endpoint the shell has set
@@ -83,7 +83,6 @@ class AwsTarget:
             return Done.UNCHANGED
         if present and not attached and not update:
             raise DifferentRecordError(
-                f"{wish.device_id} has another certificate",
                 device=wish.device_id,
                 target=self.description,
                 present=", ".join(arn.rpartition("/")[2] for arn in present),
@@ -130,7 +129,7 @@ class AwsTarget:
         del is_group
         principals = self._principals(name)
         if principals is None:
-            raise NoSuchRecordError("No such thing", target=self.description, device=name)
+            raise NoSuchRecordError(target=self.description, device=name)
         with self._translated(name):
             for arn in principals:
                 self._iot.detach_thing_principal(thingName=name, principal=arn)
@@ -193,11 +192,11 @@ class AwsTarget:
             code = error.response["Error"]["Code"]
             reason = error.response["Error"].get("Message", code)
             if code == "ResourceNotFoundException" and not name:
-                raise ReferenceMissingError("Something is missing there", reason=reason, how=how, **facts) from error
+                raise ReferenceMissingError(reason=reason, how=how, **facts) from error
             if code == "ResourceNotFoundException":
-                raise NoSuchRecordError("Not on record", device=name, reason=reason, **facts) from error
+                raise NoSuchRecordError(device=name, reason=reason, **facts) from error
             if code in _REFUSED_KEYS:
-                raise CredentialsRefusedError("The target refused the credentials", reason=reason, **facts) from error
-            raise TargetRefusedError(f"The target refused: {reason}", reason=f"{code}: {reason}", **facts) from error
+                raise CredentialsRefusedError(reason=reason, **facts) from error
+            raise TargetRefusedError(reason=f"{code}: {reason}", **facts) from error
         except errors.BotoCoreError as error:
-            raise TargetUnreachableError("The target does not answer", reason=error, **facts) from error
+            raise TargetUnreachableError(reason=error, **facts) from error

@@ -37,7 +37,7 @@ class AzureTarget:
             from provisioningserviceclient import models
         except ImportError as error:
             package = "azure-iothub-provisioningserviceclient"
-            raise SdkMissingError("The SDK is missing", package=package) from error
+            raise SdkMissingError(package=package) from error
         self._models: Any = models
         self._error: Any = sdk.client.ProvisioningServiceError
         parsed = parse_connection_string(profile.connection_string)
@@ -74,7 +74,6 @@ class AzureTarget:
             return Done.UNCHANGED
         if present is not None and not update:
             raise DifferentRecordError(
-                f"{registration_id} is on record otherwise",
                 device=registration_id,
                 target=self.description,
                 present=_told(_thumbprints(present), present.device_id or registration_id, is_edge=_is_edge(present))
@@ -152,7 +151,7 @@ class AzureTarget:
         """Return `unassigned`, `assigned` … Raise `NoSuchRecordError`."""
         present = self._individual(registration_id)
         if present is None:
-            raise NoSuchRecordError("Not on record", target=self.description, device=registration_id)
+            raise NoSuchRecordError(target=self.description, device=registration_id)
         return str(present.registration_state.status) if present.registration_state else "unassigned"
 
     def _individual(self, registration_id: str) -> Any:
@@ -189,11 +188,11 @@ class AzureTarget:
         except self._error as error:
             raise self._refused(error, name, how) from error
         except OSError as error:  # requests' errors are OSErrors
-            raise TargetUnreachableError("The target does not answer", target=self.description, reason=error) from error
+            raise TargetUnreachableError(target=self.description, reason=error) from error
         except Exception as error:
             if type(error).__module__.startswith("msrest"):
                 reason = getattr(error, "inner_exception", None) or error
-                raise TargetUnreachableError("No answer", target=self.description, reason=reason) from error
+                raise TargetUnreachableError(target=self.description, reason=reason) from error
             raise
 
     def _refused(self, error: Any, name: str, how: str) -> BirthmarkError:
@@ -205,12 +204,12 @@ class AzureTarget:
             reason = str(error)
         facts = {"target": self.description, "reason": reason}
         if status == 404 and not name:  # noqa: PLR2004 - HTTP statuses
-            return ReferenceMissingError("Something is missing there", how=how, **facts)
+            return ReferenceMissingError(how=how, **facts)
         if status == 404:  # noqa: PLR2004 - HTTP statuses
-            return NoSuchRecordError("Not on record", device=name, **facts)
+            return NoSuchRecordError(device=name, **facts)
         if status in {401, 403}:
-            return CredentialsRefusedError("The target refused the credentials", **facts)
-        return TargetRefusedError(f"The target refused: {reason}", **facts)
+            return CredentialsRefusedError(**facts)
+        return TargetRefusedError(**facts)
 
 
 def _is_edge(enrollment: Any) -> bool:

@@ -13,68 +13,105 @@ class ProfileError(InvalidRequestError):
     """A profile that is not there or lacks something."""
 
     code = "fleet.profile_invalid"
+    message = "The profile cannot be used: {detail}"
     cause = "The profile {profile} cannot be used: {detail}."
     fix = (
         "Use the local server: `{again} --profile local`. A named profile is a table in "
         "~/.config/birthmark/profiles.toml."
     )
 
+    again: str = ""
+    detail: str
+    profile: str
+
 
 class SdkMissingError(UnavailableError):
     """The vendor's SDK is not installed."""
 
     code = "fleet.sdk_missing"
+    message = "The SDK is missing"
     cause = "The Python package {package} is not installed."
     fix = "Install Birthmark with its fleet extra: pip install 'birthmark[fleet]'."
     for_a_person = "packages have to be installed from somewhere"
+
+    package: str
 
 
 class TargetUnreachableError(UnavailableError):
     """The cloud does not answer."""
 
     code = "fleet.target_unreachable"
+    message = "The target does not answer"
     cause = "{target} does not answer: {reason}."
     fix = 'Check the network and the endpoint. For a Birthmark server, when it runs: `eval "$(birthmark env)"`'
+
+    reason: object
+    target: str
 
 
 class TargetRefusedError(InvalidRequestError):
     """The cloud answered with a refusal."""
 
     code = "fleet.target_refused"
+    message = "The target refused: {reason}"
     cause = "{target} refused: {reason}."
     fix = "For a Birthmark server, this has the reason and what to do: `birthmark why`. Else see the message."
+
+    reason: str
+    target: str
 
 
 class CredentialsRefusedError(UnauthenticatedError):
     """The cloud does not take the operator's credentials."""
 
     code = "fleet.credentials_refused"
+    message = "The target refused the credentials"
     cause = "{target} does not take these credentials: {reason}."
     fix = (
         'For a Birthmark server: `eval "$(birthmark env)"`. Else check the profile\'s connection string or access'
         " key, and the clock."
     )
 
+    reason: str
+    target: str
+
 
 class DifferentRecordError(ConflictError):
     """The device is on record with another certificate."""
 
     code = "fleet.different_record"
+    message = "{device} is on record otherwise"
     cause = "{device} is on record at {target} with {present}, not with {wanted}."
     fix = "If this certificate is the right one: `{again} --update`"
+
+    again: str = ""
+    device: str
+    present: str
+    target: str
+    wanted: str
 
 
 class NoSuchRecordError(NotFoundError):
     """Nothing on record under that name."""
 
     code = "fleet.no_such_record"
+    message = "Not on record"
     cause = "{target} has no enrollment {device}."
     fix = "`birthmark enroll list` shows what is on record."
+
+    device: str
+    target: str
+    reason: str = ""
 
 
 class ReferenceMissingError(NotFoundError):
     """The request names something that the target does not have: a policy, a CA certificate."""
 
     code = "fleet.reference_missing"
+    message = "Something is missing there"
     cause = "{target} does not have what the request names: {reason}."
     fix = "Make it there first{how}. Then run the command again."
+
+    how: str
+    reason: str
+    target: str

@@ -22,16 +22,26 @@ class NoJournalError(InvalidRequestError):
     """A file that something else wrote."""
 
     code = "enroll.no_journal"
+    message = "{path} is not a journal"
     cause = "{path} is not a journal of `birthmark enroll`; nothing is added to another program's file."
     fix = "Name a file that does not exist yet: `{again} --journal {path}.journal`"
+
+    again: str = "?"
+    path: str
 
 
 class OtherTargetsJournalError(ConflictError):
     """A journal of enrollments that went elsewhere."""
 
     code = "enroll.journal_of_another_target"
+    message = "The journal is another target's"
     cause = "{path} is the journal of {belongs_to}; this run is for {target}."
     fix = "Give each target its own: `{again} --journal {path}.other`"
+
+    again: str = "?"
+    belongs_to: str
+    path: str
+    target: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,14 +107,14 @@ class Journal:
 
     def _check(self) -> None:
         assert self._path is not None  # noqa: S101 - asked by __enter__
-        facts = {"path": self._path}
+        facts: dict[str, Any] = {"path": self._path}
         with self._path.open("rb") as file:
             header = _object(file.readline(_MAX_HEADER_BYTES))
             if header.get("format") != FORMAT:
-                raise NoJournalError(f"{self._path} is not a journal", **facts)
+                raise NoJournalError(**facts)
             if header.get("target") != self._target:
-                belongs = {"belongs_to": header.get("target"), "target": self._target}
-                raise OtherTargetsJournalError("The journal is another target's", **facts, **belongs)
+                belongs_to = str(header.get("target"))
+                raise OtherTargetsJournalError(belongs_to=belongs_to, target=str(self._target), **facts)
             for line in file:
                 row = _object(line)
                 self.before = 0 if "end" in row else self.before + ("outcome" in row)
@@ -120,15 +130,15 @@ def _object(line: bytes) -> dict[str, Any]:
 
 def refused(device_id: str, thumbprint: str | None, error: BirthmarkError, again: str) -> Outcome:
     """Return the outcome of a refusal; `again` is the command that its fix may ask to run once more."""
-    error.facts = facts = {"again": again, **error.facts}
-    about = facts.get("reason") or facts.get("detail") or ""
+    error.add_facts(again=again)
+    about = error.facts.get("reason") or error.facts.get("detail") or ""
     return Outcome(
         device_id,
         thumbprint,
         Done.REFUSED,
         error.code,
-        error.message,
+        str(error),
         error.explain_cause(),
         error.explain_fix(),
-        facts.get("thumbprint", "") + about,
+        error.facts.get("thumbprint", "") + about,
     )

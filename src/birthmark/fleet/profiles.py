@@ -64,11 +64,11 @@ def azure_profile(name: str, data: Path) -> AzureProfile:
     if name == "cloud":
         text = os.environ.get("PROVISIONING_CONNECTION_STRING", "")
         if not text:
-            raise ProfileError("No connection string", profile=name, detail="PROVISIONING_CONNECTION_STRING is not set")
+            raise ProfileError(profile=name, detail="PROVISIONING_CONNECTION_STRING is not set")
         return AzureProfile(name, text, None, is_local=False)
     table = _named(name, "azure")
     if not table.get("connection_string_file"):
-        raise ProfileError("No secret", profile=name, detail=f"[{name}.azure] has no connection_string_file")
+        raise ProfileError(profile=name, detail=f"[{name}.azure] has no connection_string_file")
     path = Path(str(table["connection_string_file"])).expanduser()
     ca_file = Path(table["ca_file"]).expanduser() if "ca_file" in table else None
     return AzureProfile(name, _secret(name, path), ca_file, is_local=False)
@@ -113,22 +113,22 @@ def _named(name: str, cloud: str) -> dict[str, Any]:
         tables = msgspec.toml.decode(path.read_bytes(), type=dict[str, dict[str, Any]])
     except OSError as error:
         reason = (error.strerror or "error").lower()
-        raise ProfileError(f"Cannot read {path}", profile=name, detail=f"{path}: {reason}") from error
+        raise ProfileError(profile=name, detail=f"{path}: {reason}") from error
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-        raise ProfileError(f"Cannot read {path}", profile=name, detail=f"{path}: {error}") from error
+        raise ProfileError(profile=name, detail=f"{path}: {error}") from error
     table = tables.get(name, {}).get(cloud)
     if not isinstance(table, dict):
-        raise ProfileError("No such profile", profile=name, detail=f"{path} has no table [{name}.{cloud}]")
+        raise ProfileError(profile=name, detail=f"{path} has no table [{name}.{cloud}]")
     return table
 
 
 def _secret(name: str, path: Path) -> str:
     try:
         if path.stat().st_mode & _OTHERS:
-            raise ProfileError("Secret exposed", profile=name, detail=f"{path} can be read by others; chmod 600 it")
+            raise ProfileError(profile=name, detail=f"{path} can be read by others; chmod 600 it")
         return path.read_text(encoding="ascii").strip()
     except OSError as error:
         reason = (error.strerror or "error").lower()
-        raise ProfileError("Cannot read the secret", profile=name, detail=f"{path}: {reason}") from error
+        raise ProfileError(profile=name, detail=f"{path}: {reason}") from error
     except UnicodeDecodeError as error:
-        raise ProfileError("Cannot read the secret", profile=name, detail=f"{path} is not text") from error
+        raise ProfileError(profile=name, detail=f"{path} is not text") from error

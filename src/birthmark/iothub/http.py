@@ -40,7 +40,7 @@ def routes(hubs: Hubs, record: Record) -> list[Route]:
         if request.method == "PUT":
             body, wanted = wire.parse_device_body(await request.body())
             if body.device_id not in {None, device_id}:
-                raise wire.BodyInvalidError("deviceId differs", detail="deviceId differs from the one in the path")
+                raise wire.BodyInvalidError(detail="deviceId differs from the one in the path")
             return JSONResponse(shown(await hubs.put(hub, device_id, body, wanted, etag, actor=policy)))
         if request.method == "DELETE":
             await hubs.remove(hub, device_id, etag, actor=policy)
@@ -52,7 +52,7 @@ def routes(hubs: Hubs, record: Record) -> list[Route]:
         hubs.authorize(hub, request.headers.get("authorization"), READ, "devices")
         top = whole_number(request.query_params.get("top", str(_MAX_LIST)))
         if not top:
-            raise wire.BodyInvalidError("top is not a number", detail="top must be 1 or more")
+            raise wire.BodyInvalidError(detail="top must be 1 or more")
         return JSONResponse([shown(d) for d in await hubs.devices(hub, limit=min(top, _MAX_LIST))])
 
     async def statistics(request: Request) -> Response:
@@ -73,7 +73,7 @@ def routes(hubs: Hubs, record: Record) -> list[Route]:
 
     async def unserved(request: Request) -> Response:
         path = request.url.path[:200]
-        raise PathNotServedError(f"{request.method} {path} is not served", method=request.method, path=path)
+        raise PathNotServedError(method=request.method, path=path)
 
     # After the served ones: another path or method of the hub is told from a device that does not exist.
     elsewhere = [
@@ -102,7 +102,7 @@ def _etag(request: Request) -> str | None:
 
 def _render(error: BirthmarkError, tracking_id: str) -> Response:
     status, name, number = http_error(error)
-    detail = error.message if isinstance(error, InvalidRequestError) else error.facts.get("device_id", error.message)
+    detail = str(error) if isinstance(error, InvalidRequestError) else error.facts.get("device_id", str(error))
     body = {"Message": f"ErrorCode:{name};{detail}", "ExceptionMessage": f"Tracking ID:{tracking_id}"}
     headers = {"iothub-errorcode": name, "x-ms-error-code": str(number)}
     return Response(json.dumps(body), status, headers, "application/json")

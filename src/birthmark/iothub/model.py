@@ -19,14 +19,17 @@ class DeviceIdInvalidError(InvalidRequestError):
     """A device id with characters or a length that IoT Hub does not take."""
 
     code = "iothub.device_id_invalid"
+    message = "The device id is not allowed"
     cause = "A device id has 1 to 128 letters, digits and - . + % _ # * ? ! ( ) , : = @ $ '."
     fix = "Choose another device id; those in use: `birthmark hub devices`"
+
+    device_id: str
 
 
 def parse_device_id(text: str) -> DeviceId:
     """Return the id; letter case counts. Raise `DeviceIdInvalidError`."""
     if _DEVICE_ID.fullmatch(text) is None:
-        raise DeviceIdInvalidError("The device id is not allowed", device_id=text[:128])
+        raise DeviceIdInvalidError(device_id=text[:128])
     return DeviceId(text)
 
 

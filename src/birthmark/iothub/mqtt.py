@@ -61,7 +61,7 @@ class HubConnections:
             user = wire.parse_username(packet.username or "")
             names = {"device_id": user.device_id, "hub": user.host}
             if user.module_id is not None:
-                raise ModuleNotServedError("Modules are not served", device_id=user.device_id, module=user.module_id)
+                raise ModuleNotServedError(device_id=user.device_id, module=user.module_id)
             with self._arrives(user.device_id) as arrival:
                 hub, device = await self._hubs.connect(user, link.peer, packet.password)
                 if packet.clean_start:
@@ -73,7 +73,7 @@ class HubConnections:
                     arrival.is_stale = False
                     hub, device = await self._hubs.connect(user, link.peer, packet.password)
         except BirthmarkError as error:
-            error.name(**names)
+            error.add_facts(**names)
             raise MqttRefusedError(connack_code(error), error) from error
         link.set_keep_alive(min(packet.keep_alive_s or MAX_KEEP_ALIVE_S, MAX_KEEP_ALIVE_S))
         return HubSession(self, link, hub, device, filters, is_persistent=not packet.clean_start)
@@ -182,9 +182,9 @@ class HubSession:
     def published(self, packet: Publish) -> Awaitable[None] | None:
         device_id = self.device.device_id
         if packet.qos > 1:
-            raise QosNotServedError("QoS 2 is not served", device_id=device_id)
+            raise QosNotServedError(device_id=device_id)
         if len(packet.payload) > MAX_MESSAGE_BYTES:
-            raise MessageTooLargeError("The message is too large", device_id=device_id, size=len(packet.payload))
+            raise MessageTooLargeError(device_id=device_id, size=len(packet.payload))
         head = self._telemetry
         if packet.topic.startswith(head):
             return self._connections.send_telemetry(self, packet, packet.topic[len(head) :])
@@ -193,7 +193,7 @@ class HubSession:
         if packet.topic.startswith(UNSERVED):
             self._answer_unserved(packet)
             return None
-        raise TopicNotServedError("The topic is not served", device_id=device_id, topic=packet.topic[:200])
+        raise TopicNotServedError(device_id=device_id, topic=packet.topic[:200])
 
     def _answer_unserved(self, packet: Publish) -> None:
         """An SDK asked for a part of the hub that is not here: it gets the hub's own error and stays connected.
@@ -210,7 +210,7 @@ class HubSession:
         kind = topic.partition("?")[0][:200]
         if kind not in self._asked and len(self._asked) < _MAX_ASKED:
             self._asked.add(kind)
-            error = FeatureNotServedError("Not served here", device_id=self.device.device_id, topic=kind)
+            error = FeatureNotServedError(device_id=self.device.device_id, topic=kind)
             self.link.note(error)
 
     def take_room(self, size: int) -> Awaitable[None] | None:
@@ -241,7 +241,7 @@ class HubSession:
         granted: dict[str, int] = {}
         for name, options in packet.filters:
             if not name.startswith(allowed):
-                raise TopicNotServedError("The filter is not served", device_id=device_id, topic=name[:200])
+                raise TopicNotServedError(device_id=device_id, topic=name[:200])
             if name.startswith(_METHODS):  # nobody can call one here: say so, and let the rest of the client work
                 self._note_unserved(name)
                 continue

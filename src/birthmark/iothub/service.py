@@ -8,7 +8,7 @@ from typing import Protocol
 
 from birthmark.auth.sas import check_resource, check_sas, parse_sas
 from birthmark.clock import Clock, Entropy
-from birthmark.errors import ConflictError, NotFoundError, UnauthenticatedError
+from birthmark.errors import ChangedMeanwhileError, ConflictError, NotFoundError, UnauthenticatedError
 from birthmark.iothub import store
 from birthmark.iothub.model import (
     OPERATOR,
@@ -25,7 +25,7 @@ from birthmark.iothub.rules.provisioning import check_maker
 from birthmark.iothub.telemetry import Intake, messages_of
 from birthmark.iothub.wire import DeviceBody, HubUser
 from birthmark.pki.certificates import Certificate
-from birthmark.store import Changes, Database
+from birthmark.store import Changes, Database, decided_again
 
 POLICIES = ("iothubowner", "service", "device", "registryRead", "registryReadWrite")
 READ = frozenset({"iothubowner", "registryRead", "registryReadWrite"})
@@ -38,51 +38,74 @@ class UnknownHubError(NotFoundError):
     """No hub answers to that host name."""
 
     code = "iothub.unknown_hub"
+    message = "There is no hub {host}"
     cause = "There is no hub with the name or the host name {host} on this server."
     fix = "Those there are: `birthmark hub show`. To make it: `birthmark hub create {host} --host {host}`"
+
+    host: str
 
 
 class HubExistsError(ConflictError):
     """The name or the host is taken."""
 
     code = "iothub.hub_exists"
+    message = "Hub {hub} exists already"
     cause = "A hub named {hub}, or one with the host {host}, exists already."
     fix = "Choose another name or host; `birthmark hub show` lists them."
+
+    host: str
+    hub: str
 
 
 class UnknownDeviceError(NotFoundError):
     """The registry has no such device."""
 
     code = "iothub.unknown_device"
+    message = "Device {device_id} is not in hub {hub}"
     cause = "Hub {hub} has no device {device_id}. Letter case counts."
     fix = (
         "Those there are: `birthmark hub devices --hub {hub}`. Let the device register at DPS first, or make it here: "
         '`birthmark hub device create {device_id} --hub {hub} --cert "$X509_CERT_FILE"`'
     )
 
+    device_id: str
+    hub: str
+
 
 class DeviceExistsError(ConflictError):
     """Create of a device that exists."""
 
     code = "iothub.device_exists"
+    message = "Device {device_id} exists already"
     cause = "Device {device_id} exists already in hub {hub}."
     fix = "`birthmark hub devices --hub {hub}` shows it: update it with its etag (If-Match), or choose another id."
+
+    device_id: str
+    hub: str
 
 
 class EtagMismatchError(ConflictError):
     """The device changed since the caller read it."""
 
     code = "iothub.etag_mismatch"
+    message = "The device was changed meanwhile"
     cause = "Device {device_id} was changed since the etag {etag} was read."
     fix = "Read it again and repeat the change, or send If-Match: *. What is on record now: `birthmark hub devices`"
+
+    device_id: str
+    etag: str
 
 
 class PolicyKeyError(UnauthenticatedError):
     """A service call without a token, or with a policy that may not do this."""
 
     code = "iothub.policy_refused"
+    message = "The policy may not do this"
     cause = "The call needs a token of one of the policies {allowed}; it came with {shown}."
     fix = 'Use the connection string of the server, whose policy is iothubowner: `eval "$(birthmark env)"`'
+
+    allowed: str
+    shown: str
 
 
 class Peer(Protocol):
@@ -124,7 +147,7 @@ class Hubs:
         """Make a hub with fresh policy keys. Raise `HubExistsError`."""
         keys = {policy: (self._entropy.token(32), self._entropy.token(32)) for policy in POLICIES}
         hub = Hub(name, host, keys)
-        exists = HubExistsError(f"Hub {name} exists already", hub=name, host=host)
+        exists = HubExistsError(hub=name, host=host)
         if any(known.name == name or known.host.lower() == host.lower() for known in self._by_host.values()):
             raise exists
         await self._database.commit(
@@ -156,25 +179,25 @@ class Hubs:
         low = host.lower()
         hub = self._by_host.get(low) or self._by_host.get(low.rpartition(":")[0].strip("[]"))
         if hub is None:
-            raise UnknownHubError(f"There is no hub {host}", host=host)
+            raise UnknownHubError(host=host)
         return hub
 
     def by_name(self, name: str) -> Hub:
         """Return the hub with this name. Raise `UnknownHubError`."""
         hub = next((hub for hub in self._by_host.values() if hub.name == name), None)
         if hub is None:
-            raise UnknownHubError(f"There is no hub named {name}", host=name)
+            raise UnknownHubError(host=name)
         return hub
 
     def authorize(self, hub: Hub, authorization: str | None, allowed: frozenset[str], resource: str) -> str:
         """Return the policy a service call proved. Raise `UnauthenticatedError`."""
         names = ", ".join(sorted(allowed))
         if not authorization:
-            raise PolicyKeyError("No token was sent", allowed=names, shown="no token")
+            raise PolicyKeyError(allowed=names, shown="no token")
         token = parse_sas(authorization)
         pair = hub.policies.get(token.policy or "")
         if pair is None or token.policy not in allowed:
-            raise PolicyKeyError("The policy may not do this", allowed=names, shown=f"the policy {token.policy}")
+            raise PolicyKeyError(allowed=names, shown=f"the policy {token.policy}")
         check_sas(token, pair, self._clock.now())
         check_resource(token, [f"{hub.host}/{resource}"])
         return str(token.policy)
@@ -185,7 +208,7 @@ class Hubs:
         """Return a device. Raise `UnknownDeviceError`."""
         row = await self._database.one(store.GET_DEVICE, hub=hub.name, device_id=device_id)
         if row is None:
-            raise UnknownDeviceError(f"Device {device_id} is not in hub {hub.name}", hub=hub.name, device_id=device_id)
+            raise UnknownDeviceError(hub=hub.name, device_id=device_id)
         return store.device_of(row)
 
     async def devices(self, hub: Hub, *, after: str = "", limit: int = _PAGE) -> list[Device]:
@@ -224,29 +247,36 @@ class Hubs:
         )
         changes = Changes().audit(actor, "iothub.device_put", known, hub=hub.name, status=body.status)
         if etag is None:
-            exists = DeviceExistsError(f"Device {known} exists already", hub=hub.name, device_id=known)
+            exists = DeviceExistsError(hub=hub.name, device_id=known)
             row = await self._database.one(store.GET_DEVICE, hub=hub.name, device_id=known)
             if row is not None:
                 raise exists
             await self._database.commit(changes.run(store.ADD_DEVICE, **store.device_row(made)))
             return made
-        present = await self.device(hub, known)
-        changed = EtagMismatchError("The device was changed meanwhile", device_id=known, etag=etag)
-        if etag not in {"*", present.etag}:
-            raise changed
-        # Who only switches it off or on does not become its maker: the device goes on registering.
-        maker = present.maker if made.authentication == present.authentication else OPERATOR
-        made = replace(made, generation_id=present.generation_id, created_at=present.created_at, maker=maker)
-        await self._database.commit(changes.merge(self._replacing(present, made, changed)))
-        return made
+
+        async def decide() -> Device:
+            present = await self.device(hub, known)
+            if etag not in {"*", present.etag}:
+                raise EtagMismatchError(device_id=known, etag=etag)
+            # Who only switches it off or on does not become its maker: the device goes on registering.
+            maker = present.maker if made.authentication == present.authentication else OPERATOR
+            done = replace(made, generation_id=present.generation_id, created_at=present.created_at, maker=maker)
+            await self._database.commit(self._replacing(present, done).merge(changes))
+            return done
+
+        return await decided_again(decide)
 
     async def remove(self, hub: Hub, device_id: str, etag: str | None, *, actor: str) -> None:
         """Delete a device. Raise `UnknownDeviceError` or `EtagMismatchError`."""
-        device = await self.device(hub, device_id)
-        if etag not in {None, "*", device.etag}:
-            raise EtagMismatchError("The device was changed meanwhile", device_id=device_id, etag=etag)
-        changes = _removing(hub, device_id)
-        await self._database.commit(changes.audit(actor, "iothub.device_delete", device_id, hub=hub.name))
+
+        async def decide() -> None:
+            device = await self.device(hub, device_id)
+            if etag not in {None, "*", device.etag}:
+                raise EtagMismatchError(device_id=device_id, etag=etag)
+            changes = _removing(device).audit(actor, "iothub.device_delete", device_id, hub=hub.name)
+            await self._database.commit(changes)
+
+        await decided_again(decide)
 
     async def forget(self, host: str, device_id: str, maker: str) -> Changes:
         """Return the changes that remove the device `maker` made; none where there is no such hub or device."""
@@ -254,7 +284,7 @@ class Hubs:
         row = None if hub is None else await self._database.one(store.GET_DEVICE, hub=hub.name, device_id=device_id)
         if hub is None or row is None or row["maker"] != maker:
             return Changes()
-        return _removing(hub, device_id)
+        return _removing(store.device_of(row))
 
     async def provision(
         self,
@@ -293,17 +323,25 @@ class Hubs:
         present = store.device_of(row)
         check_maker(present, maker)
         if present.authentication == authentication and present.is_iot_edge == iot_edge:
-            return Changes()
+            changed = ChangedMeanwhileError(what="The device")
+            return Changes().run(
+                store.SAME_DEVICE,
+                expect=1,
+                otherwise=changed,
+                hub=hub.name,
+                device_id=device_id,
+                key_etag=present.etag,
+            )
         made = replace(present, etag=self._etag(), authentication=authentication, is_iot_edge=iot_edge, updated_at=now)
-        return self._replacing(present, made, ConflictError("The device was changed meanwhile"))
+        return self._replacing(present, made)
 
-    def _replacing(self, present: Device, made: Device, otherwise: ConflictError) -> Changes:
+    def _replacing(self, present: Device, made: Device) -> Changes:
         row = store.device_row(made)
         values = {k: row[k] for k in row if k not in {"hub", "device_id", "generation_id", "created_at"}}
         changes = Changes().run(
             store.REPLACE_DEVICE,
             expect=1,
-            otherwise=otherwise,
+            otherwise=ChangedMeanwhileError(what="The device"),
             key_hub=made.hub,
             key_device_id=made.device_id,
             key_etag=present.etag,
@@ -374,12 +412,13 @@ class Hubs:
         return base64.b64encode(self._entropy.token(8)).decode()
 
 
-def _removing(hub: Hub, device_id: str) -> Changes:
+def _removing(device: Device) -> Changes:
+    hub, device_id, changed = device.hub, device.device_id, ChangedMeanwhileError(what="The device")
     return (
         Changes()
-        .run(store.DELETE_DEVICE, hub=hub.name, device_id=device_id)
-        .run(store.DROP_SUBSCRIPTIONS, hub=hub.name, device_id=device_id)
-        .event(CHANGED, hub=hub.name, device_id=device_id)
+        .run(store.DELETE_DEVICE, expect=1, otherwise=changed, hub=hub, device_id=device_id, key_etag=device.etag)
+        .run(store.DROP_SUBSCRIPTIONS, hub=hub, device_id=device_id)
+        .event(CHANGED, hub=hub, device_id=device_id)
     )
 
 

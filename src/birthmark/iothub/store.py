@@ -112,8 +112,22 @@ REPLACE_DEVICE = statement(
         }
     )
 )
+# Changes nothing: the condition of whoever decided on the device as it was read.
+SAME_DEVICE = statement(
+    update(devices)
+    .where(
+        devices.c.hub == bindparam("hub"),
+        devices.c.device_id == bindparam("device_id"),
+        devices.c.etag == bindparam("key_etag"),
+    )
+    .values(etag=bindparam("key_etag"))
+)
 DELETE_DEVICE = statement(
-    delete(devices).where(devices.c.hub == bindparam("hub"), devices.c.device_id == bindparam("device_id"))
+    delete(devices).where(
+        devices.c.hub == bindparam("hub"),
+        devices.c.device_id == bindparam("device_id"),
+        devices.c.etag == bindparam("key_etag"),
+    )
 )
 
 PUT_SUBSCRIPTION = upsert(subscriptions)

@@ -46,30 +46,39 @@ class UserNameError(InvalidRequestError):
     """The CONNECT user name is not one of IoT Hub's."""
 
     code = "iothub.username_invalid"
+    message = "Not an IoT Hub user name"
     cause = "The MQTT user name {username} is not HOST/DEVICE/?api-version=…"
     fix = (
         "Let the Azure SDK make it; by hand it is HOST/DEVICE/?api-version=2021-04-12. The devices of the hub: "
         "`birthmark hub devices`"
     )
 
+    username: str
+
 
 class BodyInvalidError(InvalidRequestError):
     """A request body that is not what the interface takes."""
 
     code = "iothub.body_invalid"
+    message = "The request body is not valid: {detail}"
     cause = "The request body is not valid: {detail}."
     fix = "Compare with a device as the registry shows it: `birthmark hub devices --json`"
+
+    detail: str
 
 
 class PropertyBagError(InvalidRequestError):
     """A topic's property bag cannot be read."""
 
     code = "iothub.property_bag_invalid"
+    message = "Too many properties"
     cause = "The properties in the topic cannot be read: {detail}."
     fix = (
         "Percent-encode property names and values; there may be at most 64. Without properties: "
         '`birthmark device send hello --hub "$PROVISIONING_HOST"`'
     )
+
+    detail: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +107,7 @@ def parse_username(username: str) -> HubUser:
     head, _, query = username.partition("/?")
     parts = head.rstrip("/").split("/")
     if len(parts) not in {2, 3} or not parts[0]:
-        raise UserNameError("Not an IoT Hub user name", username=username[:200])
+        raise UserNameError(username=username[:200])
     fields = dict(part.partition("=")[::2] for part in query.split("&"))
     module = parts[2] if len(parts) == 3 else None  # noqa: PLR2004 - host, device, module
     return HubUser(parts[0].lower(), parse_device_id(parts[1]), module, unquote(fields.get("DeviceClientType", "")))
@@ -136,7 +145,7 @@ def parse_property_bag(text: str) -> dict[str, str | None]:
         return {}
     pairs = text.split("&")
     if len(pairs) > _MAX_PROPERTIES:
-        raise PropertyBagError("Too many properties", detail=f"more than {_MAX_PROPERTIES}")
+        raise PropertyBagError(detail=f"more than {_MAX_PROPERTIES}")
     bag: dict[str, str | None] = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
@@ -228,9 +237,9 @@ def parse_device_body(body: bytes) -> tuple[DeviceBody, DeviceAuthentication]:
     try:
         parsed = msgspec.json.decode(body, type=DeviceBody)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise BodyInvalidError("The body is not a device", detail=str(error)) from error
+        raise BodyInvalidError(detail=str(error)) from error
     if parsed.status not in {"enabled", "disabled"}:
-        raise BodyInvalidError("Unknown status", detail="status must be enabled or disabled")
+        raise BodyInvalidError(detail="status must be enabled or disabled")
     wanted = parsed.authentication or _Authentication()
     if wanted.type == "selfSigned":
         prints = wanted.x509_thumbprint or _Thumbprints()
@@ -240,9 +249,7 @@ def parse_device_body(body: bytes) -> tuple[DeviceBody, DeviceAuthentication]:
             _thumbprint(prints.secondary_thumbprint),
         )
     if wanted.type not in {None, "sas"}:
-        raise BodyInvalidError(
-            "Unknown authentication type", detail=f"authentication.type {wanted.type!r} is not served"
-        )
+        raise BodyInvalidError(detail=f"authentication.type {wanted.type!r} is not served")
     keys = wanted.symmetric_key or _SymmetricKey()
     return parsed, DeviceAuthentication(
         AuthenticationType.SAS, primary_key=_key(keys.primary_key), secondary_key=_key(keys.secondary_key)
@@ -259,7 +266,7 @@ def _thumbprint(text: str | None) -> str | None:
         return None
     clean = text.replace(":", "").upper()
     if len(clean) not in _THUMBPRINT_DIGITS or not _HEX.issuperset(clean):
-        raise BodyInvalidError("Bad thumbprint", detail="a thumbprint has 40 (SHA-1) or 64 (SHA-256) hex digits")
+        raise BodyInvalidError(detail="a thumbprint has 40 (SHA-1) or 64 (SHA-256) hex digits")
     return clean
 
 
@@ -269,7 +276,7 @@ def _key(text: str | None) -> bytes | None:
     try:
         return base64.b64decode(text, validate=True)
     except (ValueError, binascii.Error) as error:
-        raise BodyInvalidError("Bad key", detail="a symmetric key must be base64") from error
+        raise BodyInvalidError(detail="a symmetric key must be base64") from error
 
 
 def _b64(key: bytes | None) -> str | None:

@@ -46,11 +46,11 @@ class FileKey:
         """Read and check the file. Raise `ReferenceKeyError`, `KeyFileExposedError` or another key file error."""
         text, mode = read_key_file(path)
         if (object_id := parse_reference_key(text)) is not None:
-            raise ReferenceKeyError("The file is a reference key.", path=path, object_id=f"0x{object_id:08X}")
+            raise ReferenceKeyError(path=path, object_id=f"0x{object_id:08X}")
         if b"PRIVATE KEY-----" not in text and b"BEGIN CERTIFICATE-----" in text:
-            raise KeyFileIsCertificateError("The file is a certificate.", path=path)
+            raise KeyFileIsCertificateError(path=path)
         if mode & 0o007 or mode & 0o020:
-            raise KeyFileExposedError("Others can read or write the key.", path=path, mode=f"{mode:04o}")
+            raise KeyFileExposedError(path=path, mode=f"{mode:04o}")
         if mode & 0o040:
             log.warning("key.group_readable", extra={"path": str(path)})
         secret = None if passphrase is None else passphrase.reveal().encode()
@@ -70,7 +70,7 @@ class FileKey:
             return self._private_key.sign(data, salted, algorithm)
         elif not scheme.is_ec:
             return self._private_key.sign(data, padding.PKCS1v15(), algorithm)
-        raise KeyUnsupportedError("The key cannot sign so.", where=self.describe(), scheme=scheme)
+        raise KeyUnsupportedError(where=self.describe(), scheme=scheme)
 
     def describe(self) -> str:
         return f"file {self.path}"
@@ -86,9 +86,9 @@ def read_key_file(path: Path) -> tuple[bytes, int]:
             mode = stat.S_IMODE(path.stat().st_mode)
             return file.read(MAX_KEY_FILE_BYTES + 1)[:MAX_KEY_FILE_BYTES], mode
     except FileNotFoundError:
-        raise KeyFileMissingError("There is no such key file.", path=path) from None
+        raise KeyFileMissingError(path=path) from None
     except OSError as problem:
-        raise KeyFileInvalidError("The key file cannot be read.", path=path, detail=problem.strerror) from problem
+        raise KeyFileInvalidError(path=path, detail=problem.strerror) from problem
 
 
 def _load(path: Path, text: bytes, secret: bytes | None) -> PrivateKey:
@@ -98,8 +98,8 @@ def _load(path: Path, text: bytes, secret: bytes | None) -> PrivateKey:
         key = load_pem_private_key(text, secret if is_encrypted else None)
     except (ValueError, TypeError, UnsupportedAlgorithm) as problem:
         if is_encrypted:
-            raise PassphraseWrongError("The passphrase does not open the key.", path=path) from problem
-        raise KeyFileInvalidError("The key file cannot be read.", path=path, detail="it does not parse") from problem
+            raise PassphraseWrongError(path=path) from problem
+        raise KeyFileInvalidError(path=path, detail="it does not parse") from problem
     if not isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey):
-        raise KeyUnsupportedError("The key is neither EC nor RSA.", where=f"file {path}", scheme="any scheme")
+        raise KeyUnsupportedError(where=f"file {path}", scheme="any scheme")
     return key

@@ -46,7 +46,7 @@ def find_softhsm(root: Path = Path("/")) -> Path:
         for path in sorted(root.glob(pattern)):
             return path
     looked_in = ", ".join("/" + pattern.rsplit("/", 1)[0] for pattern in _SOFTHSM)
-    raise SoftHsmMissingError("SoftHSM is not installed.", looked_in=looked_in)
+    raise SoftHsmMissingError(looked_in=looked_in)
 
 
 def load_library(path: Path) -> Library:
@@ -59,12 +59,12 @@ def load_library(path: Path) -> Library:
                 return _loaded.library
             stop_library()
         if not path.exists():
-            raise ModuleMissingError("There is no such PKCS#11 library.", path=path)
+            raise ModuleMissingError(path=path)
         try:
             library = pkcs11.lib(str(path))
         except (p11.PKCS11Error, OSError) as problem:
             detail = str(problem) or type(problem).__name__
-            raise ModuleBrokenError("The PKCS#11 library does not start.", path=path, detail=detail) from problem
+            raise ModuleBrokenError(path=path, detail=detail) from problem
         _loaded.library, _loaded.path, _loaded.settings = library, path, settings
         _loaded.generation += 1
         return library

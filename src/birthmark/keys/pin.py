@@ -35,12 +35,12 @@ class Pin:
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as problem:
-            raise PinFileMissingError("The PIN file cannot be read.", path=path, detail=_reason(problem)) from problem
+            raise PinFileMissingError(path=path, detail=_reason(problem)) from problem
         try:
             mode = os.fstat(descriptor).st_mode
             if stat.S_ISREG(mode) and mode & 0o077:
                 detail = f"is open to others (mode {stat.S_IMODE(mode):04o})"
-                raise PinFileError("The PIN file is open to others.", path=path, detail=detail)
+                raise PinFileError(path=path, detail=detail)
             return cls(_read(descriptor, path), path.absolute())
         finally:
             os.close(descriptor)
@@ -62,11 +62,11 @@ def _read(descriptor: int, path: Path) -> str:
         raw += piece
     line = raw.removesuffix(b"\n").removesuffix(b"\r")
     if not 0 < len(line) <= MAX_PIN_BYTES or b"\n" in line or b"\0" in line:
-        raise PinFileError("The PIN file must hold one line.", path=path, detail="does not hold one line of text")
+        raise PinFileError(path=path, detail="does not hold one line of text")
     try:
         return line.decode()
     except UnicodeDecodeError:
-        raise PinFileError("The PIN file is not text.", path=path, detail="is not text") from None
+        raise PinFileError(path=path, detail="is not text") from None
 
 
 def _reason(problem: OSError) -> str:

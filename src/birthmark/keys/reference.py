@@ -30,7 +30,7 @@ def render_reference_key(public_key: ec.EllipticCurvePublicKey | rsa.RSAPublicKe
         return bytes(pem.armor("EC PRIVATE KEY", _ec(public_key, object_id))).decode()
     if isinstance(public_key, rsa.RSAPublicKey):
         return bytes(pem.armor("RSA PRIVATE KEY", _rsa(public_key, object_id))).decode()
-    raise KeyUnsupportedError("Only EC and RSA keys have reference keys.", where="The key", scheme="any scheme")
+    raise KeyUnsupportedError(where="The key", scheme="any scheme")
 
 
 def parse_reference_key(text: bytes) -> int | None:

@@ -123,7 +123,7 @@ class Token:
         """Hold the session for yourself; the library's own errors come out as ours."""
         with LOCK, translated(self.info.label):
             if not self._is_open or self._shared.generation != generation():
-                raise TokenFailedError("The token was closed.", detail="the session has been closed")
+                raise TokenFailedError(detail="the session has been closed")
             yield self._shared.session
 
     def find_private_key(self, *, label: str | None = None, key_id: bytes | None = None) -> Any:
@@ -149,8 +149,7 @@ class Token:
         )
         found = ", ".join(f"'{name}'" for name, _number, _key in named) or "none that this PIN shows"
         error = KeyAmbiguousError if chosen else KeyNotFoundError
-        message = "The private key was not found, or is not the only one."
-        raise error(message, token=self.info.label, wanted=wanted, found=found)
+        raise error(token=self.info.label, wanted=wanted, found=found)
 
 
 def text_of(item: pkcs11.Object, attribute: Attribute) -> str:
@@ -177,10 +176,10 @@ def translated(token: str) -> Iterator[None]:
     except BirthmarkError:
         raise
     except p11.UserNotLoggedIn as problem:
-        raise PinMissingError("The token wants a PIN.", token=token) from problem
+        raise PinMissingError(token=token) from problem
     except p11.PKCS11Error as problem:
         detail = f"{type(problem).__name__} {problem}".strip()
-        raise TokenFailedError("The token refused or failed.", detail=detail) from problem
+        raise TokenFailedError(detail=detail) from problem
 
 
 def _each(module: Path) -> Iterator[pkcs11.Token]:
@@ -217,13 +216,13 @@ def _choose(module: Path, label: str | None, serial: str | None, slot_id: int | 
     wanted = ", ".join(f"{name} '{value}'" for name, value in asked if value is not None) or "(no name was given)"
     found = ", ".join(str(info) for _token, info in usable) or "no initialized token"
     if matching:
-        raise TokenAmbiguousError("Several tokens match.", wanted=wanted, found=found)
-    raise TokenNotFoundError("There is no such token.", wanted=wanted, found=found)
+        raise TokenAmbiguousError(wanted=wanted, found=found)
+    raise TokenNotFoundError(wanted=wanted, found=found)
 
 
 def _login(token: pkcs11.Token, info: TokenInfo, pin: Pin | None) -> pkcs11.Session:
     if info.needs_pin and pin is None:
-        raise PinMissingError("The token wants a PIN.", token=info.label)
+        raise PinMissingError(token=info.label)
     text = None if pin is None else pin.reveal()
     try:
         try:
@@ -231,6 +230,6 @@ def _login(token: pkcs11.Token, info: TokenInfo, pin: Pin | None) -> pkcs11.Sess
         except p11.TokenWriteProtected:
             return token.open(rw=False, user_pin=text)
     except _PIN_LOCKED as problem:
-        raise PinLockedError("The token is locked.", token=info.label) from problem
+        raise PinLockedError(token=info.label) from problem
     except _PIN_REFUSED as problem:
-        raise PinWrongError("The PIN is wrong.", token=info.label) from problem
+        raise PinWrongError(token=info.label) from problem

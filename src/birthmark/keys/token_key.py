@@ -49,7 +49,7 @@ class TokenKey:
     def sign(self, data: bytes, scheme: Scheme) -> bytes:
         is_ec = isinstance(self.public_key, ec.EllipticCurvePublicKey)
         if is_ec is not scheme.is_ec:
-            raise KeyUnsupportedError("The key cannot sign so.", where=self.describe(), scheme=scheme)
+            raise KeyUnsupportedError(where=self.describe(), scheme=scheme)
         with self.token.session():
             if is_ec:
                 # Hash here: few tokens have ECDSA with a hash, and some write flash for every part of a digest.
@@ -81,7 +81,7 @@ def _public_key(session: pkcs11.Session, key: Any, label: str, key_id: bytes) ->
     if key.key_type is KeyType.RSA:
         return _loaded(encode_rsa_public_key(key), label)
     if key.key_type is not KeyType.EC:
-        raise KeyUnsupportedError("The key is neither EC nor RSA.", where=f"key '{label}'", scheme="any scheme")
+        raise KeyUnsupportedError(where=f"key '{label}'", scheme="any scheme")
     same_name = {Attribute.LABEL: label} if label else {Attribute.ID: key_id}
     publics = session.get_objects({Attribute.CLASS: ObjectClass.PUBLIC_KEY, Attribute.KEY_TYPE: KeyType.EC} | same_name)
     for candidate in (*publics, key):
@@ -94,13 +94,13 @@ def _public_key(session: pkcs11.Session, key: Any, label: str, key_id: bytes) ->
         public_key = certificate.public_key()
         if isinstance(public_key, ec.EllipticCurvePublicKey):
             return public_key
-    raise PublicKeyMissingError("The token does not tell the public key.", where=f"key '{label}'")
+    raise PublicKeyMissingError(where=f"key '{label}'")
 
 
 def _loaded(der: bytes, label: str) -> PublicKey:
     public_key = load_der_public_key(der)
     if not isinstance(public_key, ec.EllipticCurvePublicKey | rsa.RSAPublicKey):
-        raise KeyUnsupportedError("The key is neither EC nor RSA.", where=f"key '{label}'", scheme="any scheme")
+        raise KeyUnsupportedError(where=f"key '{label}'", scheme="any scheme")
     return public_key
 
 

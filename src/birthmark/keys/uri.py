@@ -91,7 +91,7 @@ def parse_pkcs11_uri(text: str) -> Pkcs11Uri:
     if "pin-value" in query:
         kept = "&".join(piece for piece in query_text.split("&") if not piece.startswith("pin-value="))
         uri = f"{SCHEME}{path_text}?{kept}".removesuffix("?")
-        raise PinInUriError("The PKCS#11 URI carries a PIN.", shown=SCHEME + "…", uri=uri)
+        raise PinInUriError(shown=SCHEME + "…", uri=uri)
     for name in path:
         if name not in _PATH_NAMES and not name.startswith("x-"):
             raise _invalid(text, f"there is no attribute '{name}'")
@@ -164,4 +164,4 @@ def _escape_all(raw: bytes) -> str:
 
 def _invalid(text: str, detail: str) -> UriInvalidError:
     shown = re.sub(r"pin-value=[^&]*", "pin-value=…", text[:80])
-    return UriInvalidError(f"Not a usable PKCS#11 URI: {detail}.", shown=shown, detail=detail)
+    return UriInvalidError(shown=shown, detail=detail)

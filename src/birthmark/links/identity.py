@@ -42,9 +42,7 @@ def identity_of(
     """Return the identity of a key and its chain. Raise `CertificateKeyMismatchError`."""
     spki = key.public_key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     if chain[0].spki_der != spki:
-        raise CertificateKeyMismatchError(
-            "Certificate and key are not a pair.", subject=chain[0].subject_text, where=key.describe()
-        )
+        raise CertificateKeyMismatchError(subject=chain[0].subject_text, where=key.describe())
     if isinstance(key, TokenKey):
         return TokenIdentity(chain, key, pin)
     if isinstance(key, FileKey):
@@ -77,7 +75,7 @@ class Trust:
         Libraries take an empty text for no text, and would believe everybody whom the system believes.
         """
         if self.pem is not None and "-----BEGIN " not in self.pem:
-            raise ServerUntrustedError("No CA is trusted.", host="any server", port="any", reason="no CA was given")
+            raise ServerUntrustedError(host="any server", port="any", reason="no CA was given")
         return self.pem
 
     def plus(self, files: Iterable[Path]) -> "Trust":

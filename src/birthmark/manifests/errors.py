@@ -13,78 +13,115 @@ class MalformedEntryError(ManifestError):
     """Not the format."""
 
     code = "manifest.malformed"
+    message = "Entry {place}: {detail}"
     cause = "Entry {place} is not a Trust&GO manifest entry: {detail}."
     fix = "Use the JSON file as the supplier delivered it."
     for_a_person = "the supplier has to be asked"
+
+    detail: str
+    place: int
 
 
 class UnknownSignerError(ManifestError):
     """Signed by nobody who is trusted."""
 
     code = "manifest.signer_unknown"
+    message = "Entry {place}: unknown signer"
     cause = "Entry {place} names a signer certificate ({thumbprint}) that is not among the accepted ones."
     fix = "Give the supplier's signer certificate with --signer FILE if you trust it."
     for_a_person = "whether to trust a supplier"
+
+    place: int
+    thumbprint: str
 
 
 class SignatureBrokenError(ManifestError):
     """The signed bytes were changed, or the signature is another's."""
 
     code = "manifest.signature_broken"
+    message = "Entry {place}: the signature is broken"
     cause = "The signature of entry {place} ({unique_id}) does not verify with the key of {signer}."
     fix = "The file was changed after it was signed: fetch it again from the supplier."
     for_a_person = "the supplier has to be asked"
+
+    place: int
+    signer: str
+    unique_id: str
 
 
 class SignerNotValidError(ManifestError):
     """Signed at a time when the signer was not valid."""
 
     code = "manifest.signer_not_valid_then"
+    message = "Entry {place}: signer not valid then"
     cause = "Entry {place} was provisioned at {provisioned_at}; its signer {signer} was not valid then."
     fix = "Ask the supplier for a manifest by the signer of that time."
     for_a_person = "the supplier has to be asked"
+
+    place: int
+    provisioned_at: str
+    signer: str
 
 
 class UniqueIdChangedError(ManifestError):
     """The unprotected header names another chip than the signed payload."""
 
     code = "manifest.unique_id_changed"
+    message = "Entry {place}: the header was changed"
     cause = "The header of entry {place} says {header_id}, the signed payload {unique_id}: the header was changed."
     fix = "The header is not signed; trust only the payload, and fetch the file again from the supplier."
     for_a_person = "the supplier has to be asked"
+
+    header_id: str
+    place: int
+    unique_id: str
 
 
 class DuplicateEntryError(ManifestError):
     """The same chip twice."""
 
     code = "manifest.duplicate"
+    message = "Entry {place}: chip seen before"
     cause = "Entry {place} repeats the chip {unique_id}."
     fix = "Remove one of them; if they differ, ask the supplier."
     for_a_person = "the supplier has to be asked"
+
+    place: int
+    unique_id: str
 
 
 class NameMismatchError(ManifestError):
     """The certificate is another chip's."""
 
     code = "manifest.name_mismatch"
+    message = "Entry {place}: another chip's certificate"
     cause = "The certificate of entry {place} is for {common_name}; the entry is for {unique_id}."
     fix = "Ask the supplier: entry and certificate were mixed up."
     for_a_person = "the supplier has to be asked"
+
+    common_name: str
+    place: int
+    unique_id: str
 
 
 class KeyMismatchError(ManifestError):
     """The certificate has another key than the entry lists."""
 
     code = "manifest.key_mismatch"
+    message = "Entry {place}: another key"
     cause = "The key in the certificate of entry {place} ({unique_id}) is not the key the entry lists for slot 0."
     fix = "Ask the supplier: entry and certificate were mixed up."
     for_a_person = "the supplier has to be asked"
+
+    place: str
+    unique_id: str
 
 
 class NotCheckedError(ManifestError):
     """Signed by the supplier, with a key that nobody here can compare with a certificate."""
 
     code = "manifest.not_checked"
+    message = "Entry {place}: unknown key"
     cause = (
         "Of entry {place} ({unique_id}) signature, signer and header are in order; key, certificate and chain were not "
         "checked: {detail}."
@@ -94,11 +131,20 @@ class NotCheckedError(ManifestError):
         "`birthmark element cert --out chip.pem && birthmark enroll device --cert chip.pem`."
     )
 
+    detail: str
+    place: int
+    unique_id: str
+
 
 class ChainBrokenError(ManifestError):
     """The device certificate does not lead to the supplier's root."""
 
     code = "manifest.chain_broken"
+    message = "Entry {place}: {detail}"
     cause = "The certificate of entry {place} ({unique_id}) does not lead to an accepted root: {detail}."
     fix = "Give the supplier's root with --root FILE if you trust it."
     for_a_person = "whether to trust a supplier"
+
+    detail: str
+    place: str
+    unique_id: str

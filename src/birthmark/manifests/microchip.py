@@ -104,23 +104,15 @@ class Verifier:
         payload = _decode(place, given.payload, _Payload)
         provisioned_at = _moment(place, payload.provisioning_timestamp)
         if not signer.not_before <= provisioned_at <= signer.not_after:
-            raise SignerNotValidError(
-                f"Entry {place}: signer not valid then",
-                place=place,
-                provisioned_at=provisioned_at.isoformat(),
-                signer=signer.name,
-            )
+            raise SignerNotValidError(place=place, provisioned_at=provisioned_at.isoformat(), signer=signer.name)
         if given.header.uniqueId.lower() != payload.unique_id.lower():
             raise UniqueIdChangedError(
-                f"Entry {place}: the header was changed",
-                place=place,
-                header_id=given.header.uniqueId[:64] or "nothing",
-                unique_id=payload.unique_id,
+                place=place, header_id=given.header.uniqueId[:64] or "nothing", unique_id=payload.unique_id
             )
         self._check_new(place, payload.unique_id)
         keys = payload.public_key_set.keys if payload.public_key_set else []
         if len(keys) > _MAX_KEYS:
-            raise MalformedEntryError(f"Entry {place}: too many keys", place=place, detail=f"over {_MAX_KEYS} keys")
+            raise MalformedEntryError(place=place, detail=f"over {_MAX_KEYS} keys")
         _check_kinds(place, payload.unique_id, keys)
         certificate, issuer = self._check_certificate(place, payload.unique_id, keys)
         return Entry(
@@ -138,11 +130,11 @@ class Verifier:
     def _check_signature(self, place: int, given: _RawEntry) -> Signer:
         protected = _decode(place, given.protected, _Protected)
         if protected.alg != "ES256":
-            raise MalformedEntryError(f"Entry {place}: bad algorithm", place=place, detail=f"alg {protected.alg[:20]}")
+            raise MalformedEntryError(place=place, detail=f"alg {protected.alg[:20]}")
         thumbprint = _unbase64url(place, protected.x5t_s256)
         signer = self.trust.signers.get(thumbprint)
         if signer is None:
-            raise UnknownSignerError(f"Entry {place}: unknown signer", place=place, thumbprint=thumbprint.hex()[:64])
+            raise UnknownSignerError(place=place, thumbprint=thumbprint.hex()[:64])
         signature = _unbase64url(place, given.signature)
         signed = f"{given.protected}.{given.payload}".encode()
         try:  # a signature of another length is cut or padded here and does not verify
@@ -150,10 +142,7 @@ class Verifier:
             self._key_of(signer).verify(encode_dss_signature(r, s), signed, ec.ECDSA(hashes.SHA256()))
         except InvalidSignature as error:
             raise SignatureBrokenError(
-                f"Entry {place}: the signature is broken",
-                place=place,
-                unique_id=given.header.uniqueId[:64] or "unnamed",
-                signer=signer.name,
+                place=place, unique_id=given.header.uniqueId[:64] or "unnamed", signer=signer.name
             ) from error
         return signer
 
@@ -166,7 +155,7 @@ class Verifier:
     def _check_new(self, place: int, unique_id: str) -> None:
         mark = hashlib.sha256(unique_id.lower().encode()).digest()
         if mark in self._seen:
-            raise DuplicateEntryError(f"Entry {place}: chip seen before", place=place, unique_id=unique_id)
+            raise DuplicateEntryError(place=place, unique_id=unique_id)
         self._seen.add(mark)
 
     def _check_certificate(
@@ -175,21 +164,21 @@ class Verifier:
         holder = next((key for key in keys if key.x5c), None)
         if holder is None:
             return None, None
-        facts = {"place": place, "unique_id": unique_id}
+        facts: dict[str, Any] = {"place": place, "unique_id": unique_id}
         if len(holder.x5c) < 2:  # noqa: PLR2004 - device and signer
-            raise ChainBrokenError(f"Entry {place}: no issuer", detail="the signer certificate is missing", **facts)
+            raise ChainBrokenError(detail="the signer certificate is missing", **facts)
         device = _certificate(place, holder.x5c[0])
         common_name = device.subject_cn or ""
         if common_name.lower() != f"sn{unique_id}".lower():
-            raise NameMismatchError(f"Entry {place}: another chip's certificate", common_name=common_name, **facts)
+            raise NameMismatchError(common_name=common_name, **facts)
         if _point_of(device.public_key()) != _unbase64url(place, holder.x) + _unbase64url(place, holder.y):
-            raise KeyMismatchError(f"Entry {place}: another key", **facts)
+            raise KeyMismatchError(**facts)
         issuer = self._issuer(place, holder.x5c[1], facts)
         if not is_signed_by(device, issuer):
-            raise ChainBrokenError(f"Entry {place}: not issued by its signer", detail="not signed by x5c[1]", **facts)
+            raise ChainBrokenError(detail="not signed by x5c[1]", **facts)
         return device, issuer
 
-    def _issuer(self, place: int, text: str, facts: Mapping[str, object]) -> Certificate:
+    def _issuer(self, place: int, text: str, facts: Mapping[str, Any]) -> Certificate:
         """Return the signer certificate of a chip; the same few sign all, so each is checked once."""
         mark = hashlib.sha256(text.encode()).digest()
         if (known := self._issuers.get(mark)) is not None:
@@ -197,7 +186,7 @@ class Verifier:
         issuer = _certificate(place, text)
         if not any(_is_below(issuer, root) for root in self.trust.roots):
             detail = f"'{issuer.issuer_text}' is not an accepted root, or did not sign '{issuer.subject_text}'"
-            raise ChainBrokenError(f"Entry {place}: unknown root", detail=detail, **facts)
+            raise ChainBrokenError(detail=detail, **facts)
         self._issuers[mark] = issuer
         return issuer
 
@@ -210,11 +199,11 @@ def raw_entries(file: BinaryIO) -> Iterator[Mapping[str, Any]]:
         for place, raw in enumerate(ijson.items(bounded, "item", use_float=True), 1):
             bounded.next_entry()
             if not isinstance(raw, dict):
-                raise MalformedEntryError(f"Entry {place}: not an object", place=place, detail="it is not an object")
+                raise MalformedEntryError(place=place, detail="it is not an object")
             yield raw
     except (ijson.JSONError, UnicodeDecodeError, ValueError) as error:
         at = place + 1
-        raise MalformedEntryError(f"The file is broken at entry {at}", place=at, detail=_first_line(error)) from error
+        raise MalformedEntryError(place=at, detail=_first_line(error)) from error
 
 
 def _first_line(error: Exception) -> str:
@@ -291,9 +280,9 @@ def _check_kinds(place: int, unique_id: str, keys: list[_Key]) -> None:
     for key in keys:
         if (key.kty, key.crv) != ("EC", "P-256"):
             detail = f"key {key.kid[:20]} is of {key.kty[:20]} {key.crv[:20]}"
-            raise NotCheckedError(f"Entry {place}: unknown key", place=place, unique_id=unique_id, detail=detail)
+            raise NotCheckedError(place=place, unique_id=unique_id, detail=detail)
         if any(len(_unbase64url(place, half)) != _POINT_BYTES for half in (key.x, key.y)):
-            raise MalformedEntryError(f"Entry {place}: bad key", place=place, detail=f"key {key.kid[:20]} is no point")
+            raise MalformedEntryError(place=place, detail=f"key {key.kid[:20]} is no point")
 
 
 def _point_of(key: object) -> bytes:
@@ -310,29 +299,25 @@ def _certificate(place: int, text: str) -> Certificate:
         ValueError,
         CertificateInvalidError,
     ) as error:  # b64decode is not content with binascii.Error
-        raise MalformedEntryError(
-            f"Entry {place}: bad certificate", place=place, detail="x5c cannot be read"
-        ) from error
+        raise MalformedEntryError(place=place, detail="x5c cannot be read") from error
 
 
 def _moment(place: int, text: str) -> datetime:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError as error:
-        raise MalformedEntryError(
-            f"Entry {place}: bad time", place=place, detail="provisioningTimestamp is no time"
-        ) from error
+        raise MalformedEntryError(place=place, detail="provisioningTimestamp is no time") from error
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _unbase64url(place: int, text: str) -> bytes:
     if len(text) > MAX_ENTRY_BYTES:
-        raise MalformedEntryError(f"Entry {place}: too large", place=place, detail=f"over {MAX_ENTRY_BYTES} bytes")
+        raise MalformedEntryError(place=place, detail=f"over {MAX_ENTRY_BYTES} bytes")
     try:
         # urlsafe_b64decode drops what is not in its alphabet without a word; validate after translating.
         return base64.b64decode(text.translate(_URL_SAFE) + "=" * (-len(text) % 4), validate=True)
     except (binascii.Error, ValueError) as error:
-        raise MalformedEntryError(f"Entry {place}: bad base64url", place=place, detail="base64url is broken") from error
+        raise MalformedEntryError(place=place, detail="base64url is broken") from error
 
 
 _URL_SAFE = str.maketrans({"-": "+", "_": "/", "+": "!", "/": "!"})
@@ -342,11 +327,11 @@ def _decode(place: int, text: str, kind: type[Any]) -> Any:
     try:
         return msgspec.json.decode(_unbase64url(place, text), type=kind)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise MalformedEntryError(f"Entry {place}: bad content", place=place, detail=str(error)[:200]) from error
+        raise MalformedEntryError(place=place, detail=str(error)[:200]) from error
 
 
 def _convert(place: int, raw: Mapping[str, Any], kind: type[Any]) -> Any:
     try:
         return msgspec.convert(raw, kind)
     except msgspec.ValidationError as error:
-        raise MalformedEntryError(f"Entry {place}: bad shape", place=place, detail=str(error)[:200]) from error
+        raise MalformedEntryError(place=place, detail=str(error)[:200]) from error

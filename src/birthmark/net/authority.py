@@ -26,11 +26,14 @@ class HostInvalidError(InvalidRequestError):
     """No Host, several, or one that is no host with an optional port."""
 
     code = "net.host_invalid"
+    message = "The Host header is not valid"
     cause = "The request's Host header is {host}; it must be one host name or address, with a port or without."
     fix = (
         "Let the client send the host it connects to; a proxy in between must hand on the client's Host header. "
         f"{A_RIGHT_REQUEST}"
     )
+
+    host: str
 
 
 class RequireAuthority:
@@ -46,7 +49,7 @@ class RequireAuthority:
             await self._app(scope, receive, send)
             return
         found = ", ".join(ascii(host[:_MAX_SHOWN].decode("latin-1")) for host in hosts[:2]) or "missing"
-        error = HostInvalidError("The Host header is not valid", host=found)
+        error = HostInvalidError(host=found)
         if self._on_refused is not None:
             client = scope.get("client")
             peer = scope.get("extensions", {}).get("tls", NO_PEER)
@@ -54,7 +57,7 @@ class RequireAuthority:
         if scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008})
             return
-        body = f"{error.message}\n".encode()
+        body = f"{error!s}\n".encode()
         headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", str(len(body)).encode())]
         await send({"type": "http.response.start", "status": 400, "headers": headers})
         await send({"type": "http.response.body", "body": body})

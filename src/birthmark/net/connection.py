@@ -223,7 +223,7 @@ class Connection(asyncio.Protocol):
         phase, setting = "the TLS handshake", "handshake_s"
         if self.peer is not NO_PEER:
             phase, setting = "sending its first bytes", "first_byte_s"
-        self._host.refused(TooSlowError(f"Too slow: {phase}", **slow(phase, setting, self._host.limits)), self)
+        self._host.refused(TooSlowError(**slow(phase, setting, self._host.limits)), self)
         self.abort()
 
     @property
@@ -275,7 +275,7 @@ class Connection(asyncio.Protocol):
         return (self._tls.get_servername() or b"").decode("ascii", "replace")
 
     def _not_trusted(self, reason: str) -> BirthmarkError:
-        return ServerNotTrustedError("The client does not trust this server", reason=reason, sni=self._sni)
+        return ServerNotTrustedError(reason=reason, sni=self._sni)
 
     def _handshake(self) -> bool:
         try:

@@ -1,6 +1,7 @@
 """Refusals of the transport itself: handshakes that fail, peers that are too slow, too large or too many."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from birthmark.errors import BirthmarkError, InvalidRequestError, NotFoundError, ThrottledError, UnauthenticatedError
 from birthmark.net.limits import Limits
@@ -22,6 +23,7 @@ class KeyNotProvenError(UnauthenticatedError):
     """The client showed a certificate and its handshake signature does not verify with that certificate's key."""
 
     code = "tls.key_not_proven"
+    message = "The handshake signature is not by the shown certificate's key"
     cause = (
         "The client showed the certificate {subject}, but the handshake signature was not made with that certificate's "
         "key. The usual reason is a reference key used without the chip: the key file only names a key in a secure "
@@ -33,30 +35,40 @@ class KeyNotProvenError(UnauthenticatedError):
         "to another certificate."
     )
 
+    subject: str
+
 
 class ServerNotTrustedError(UnauthenticatedError):
     """The client ended the handshake because it does not trust our certificate."""
 
     code = "tls.server_not_trusted"
+    message = "The client does not trust this server"
     cause = "The client refused this server's certificate ({reason})."
     fix = (
         'Give the client this server\'s root: `eval "$(birthmark env)"` sets SSL_CERT_FILE, REQUESTS_CA_BUNDLE and '
         "NODE_EXTRA_CA_CERTS for its shell. The host name it uses must be in the server's certificate."
     )
 
+    reason: str
+    sni: str
+
 
 class ChainTooLargeError(InvalidRequestError):
     """More certificate bytes than any device sends; each connection keeps what was shown."""
 
     code = "tls.chain_too_large"
+    message = "Too many certificates were sent."
     cause = "The client showed certificates of more than {limit} bytes in all."
     fix = SEND_LESS
+
+    limit: int
 
 
 class HandshakeFailedError(UnauthenticatedError):
     """The handshake failed for another reason."""
 
     code = "tls.handshake_failed"
+    message = "The TLS handshake failed"
     cause = "The TLS handshake failed: {reason}."
     fix = (
         "Most often the client's certificate and key are no pair: these must print the same: "
@@ -64,27 +76,38 @@ class HandshakeFailedError(UnauthenticatedError):
         "check its TLS settings: the server speaks TLS 1.2 and 1.3 with ECDHE and AES-GCM or ChaCha20."
     )
 
+    reason: str
+
 
 class NotTlsError(InvalidRequestError):
     """Plain text on a TLS port."""
 
     code = "tls.plain_text"
+    message = "Plain text on a TLS port"
     cause = "The client spoke {reason} on a TLS port."
     fix = f"Use https:// or MQTT over TLS on this port. {A_RIGHT_REQUEST}"
+
+    reason: str
 
 
 class TooSlowError(InvalidRequestError):
     """The peer did not finish in time."""
 
     code = "net.too_slow"
+    message = "Too slow: {phase}"
     cause = "The client did not finish {phase} within {limit_s} seconds."
     fix = (
         "Check the network between the client and this server. If its clients are as slow as that, give them time in "
         f"the configuration file: {CONFIGURE}"
     )
 
+    limit_s: str
+    phase: str
+    setting: str
+    value: object
 
-def slow(phase: str, setting: str, limits: Limits) -> dict[str, object]:
+
+def slow(phase: str, setting: str, limits: Limits) -> dict[str, Any]:
     """Return the facts of a peer that took longer than a setting allows."""
     limit = getattr(limits, setting)
     return {"phase": phase, "limit_s": limit, "setting": setting, "value": 2 * limit}
@@ -94,44 +117,63 @@ class TooManyConnectionsError(ThrottledError):
     """The server, or one peer, has as many connections as it may."""
 
     code = "net.too_many_connections"
+    message = "Too many connections"
     cause = "{scope} holds {limit} connections already."
     fix = (
         "Close connections that are not needed. If all are, as where many devices share one address, give them room in "
         f"the configuration file: {CONFIGURE}"
     )
 
+    limit: str
+    scope: str
+    setting: str
+    value: object
+
 
 class TooManyBytesError(ThrottledError):
     """Peers that are not authenticated have sent as much as may wait here."""
 
     code = "net.too_many_bytes"
+    message = "Too many bytes wait"
     cause = "{scope} sent {limit} bytes that wait, unfinished, from clients that are not authenticated yet."
     fix = f"If many devices share that address, give them room in the configuration file: {CONFIGURE}"
+
+    limit: str
+    scope: str
+    setting: str
+    value: object
 
 
 class HeadersTooLargeError(InvalidRequestError):
     """More bytes of headers than any client needs."""
 
     code = "http.headers_too_large"
+    message = "The request's headers are larger than {limit} bytes."
     cause = "The request line and headers have more than {limit} bytes."
     fix = (
         "Send fewer or shorter headers, or raise limits.max_header_bytes; docs/reference/limits.md says how. "
         f"{A_RIGHT_REQUEST}"
     )
 
+    limit: int
+
 
 class BodyTooLargeError(InvalidRequestError):
     """More bytes of body than this path takes."""
 
     code = "http.body_too_large"
+    message = "The request body is larger than {limit} bytes."
     cause = "The body has more than the {limit} bytes that this path takes."
     fix = f"Send less at once; docs/reference/limits.md has the size for each path. {A_RIGHT_REQUEST}"
+
+    limit: int
 
 
 class HttpBrokenError(InvalidRequestError):
     """Not HTTP/1.1, or a body whose framing is wrong."""
 
     code = "http.malformed"
+    message = "The request is not valid HTTP."
     cause = (
         "The client sent what is not valid HTTP/1.1: a broken request line, header, or chunk, or many requests at once "
         "without waiting for an answer."
@@ -143,6 +185,7 @@ class RequestCutOffError(InvalidRequestError):
     """The client hung up in the middle of its body."""
 
     code = "http.cut_off"
+    message = "The client hung up in the middle of its request."
     cause = "The client closed the connection before its request was complete."
     fix = f"Check the network and the client's timeouts; sending the request again is safe. {A_RIGHT_REQUEST}"
 
@@ -151,8 +194,11 @@ class NotAllowedHereError(InvalidRequestError):
     """This port does not serve that protocol."""
 
     code = "net.protocol_not_served"
+    message = "This port does not serve {protocol}"
     cause = "This port does not serve {protocol}."
     fix = f"MQTT is on 8883 (and 443), HTTPS on 8443 (and 443), EST on 8085 and 8443. {A_RIGHT_REQUEST}"
+
+    protocol: str
 
 
 _ALERTS_AGAINST_US = ("unknown ca", "certificate unknown", "bad certificate", "certificate expired")
@@ -163,7 +209,7 @@ def explain_handshake(errors: Sequence[Sequence[str]], shown: Certificate | None
     """Return the refusal for OpenSSL's error queue of a failed server handshake."""
     reason = "; ".join(error[-1] for error in errors if error and error[-1]) or "the client closed the connection"
     low = reason.lower()
-    facts = {"reason": reason, "sni": sni}
+    facts: dict[str, Any] = {"reason": reason, "sni": sni}
     if shown is not None:
         facts |= {
             "subject": shown.subject_text,
@@ -171,19 +217,22 @@ def explain_handshake(errors: Sequence[Sequence[str]], shown: Certificate | None
             "thumbprint": shown.thumbprint.hex(),
         }
     if "http request" in low or "wrong version number" in low:
-        return NotTlsError("Plain text on a TLS port", **(facts | {"reason": "plain text"}))
+        return NotTlsError(**(facts | {"reason": "plain text"}))
     if "excessive message size" in low:
-        return ChainTooLargeError("Too many certificates were sent.", limit=MAX_CHAIN_BYTES, **facts)
+        return ChainTooLargeError(limit=MAX_CHAIN_BYTES, **facts)
     if "alert" in low and any(text in low for text in _ALERTS_AGAINST_US):
-        return ServerNotTrustedError("The client does not trust this server", **facts)
+        return ServerNotTrustedError(**facts)
     if shown is not None and any(text in low for text in _BAD_SIGNATURE):
-        return KeyNotProvenError("The handshake signature is not by the shown certificate's key", **facts)
-    return HandshakeFailedError("The TLS handshake failed", **facts)
+        return KeyNotProvenError(**facts)
+    return HandshakeFailedError(**facts)
 
 
 class WebSocketPathError(NotFoundError):
     """A WebSocket where there is none."""
 
     code = "net.websocket_path_unknown"
+    message = "There is no WebSocket here"
     cause = "There is no WebSocket at {path}."
     fix = "Connect to `/$iothub/websocket` for IoT Hub and DPS, to `/mqtt` for AWS IoT."
+
+    path: str

@@ -119,7 +119,7 @@ class BoundedHttp(HttpToolsProtocol):
         before = self.cycle
         super().on_headers_complete()
         if len(self.pipeline) > _MAX_AHEAD:
-            self._stop(400, HttpBrokenError("Too many requests were sent before an answer."))
+            self._stop(400, HttpBrokenError())
         if self.cycle is not before:
             self.cycle.transport = Capitals(self.transport)  # type: ignore[assignment] # as much of one as is used
 
@@ -151,7 +151,7 @@ class BoundedHttp(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         del msg
-        status, error = self._refusal or (400, HttpBrokenError("The request is not valid HTTP."))
+        status, error = self._refusal or (400, HttpBrokenError())
         self._refuse(status, error)
 
     def tell(self, error: BirthmarkError) -> None:
@@ -164,7 +164,7 @@ class BoundedHttp(HttpToolsProtocol):
         if self._header_bytes or not self._in_headers:
             phase, setting = ("the headers", "header_s") if self._in_headers else ("the body", "body_s")
             facts = slow(phase, setting, self._limits)
-            self._refuse(408, TooSlowError("The request took too long to arrive.", **facts))
+            self._refuse(408, TooSlowError(**facts))
         else:
             self.transport.close()
 
@@ -181,7 +181,7 @@ class BoundedHttp(HttpToolsProtocol):
             return
         self.tell(error)
         if waiting is None or not waiting.response_started:  # in the middle of an answer no other can begin
-            body = (error.message + "\n").encode()
+            body = (str(error) + "\n").encode()
             retry = "Retry-After: 5\r\n" if status == _BUSY else ""
             head = (
                 f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\nContent-Type: text/plain; charset=utf-8\r\n"
@@ -199,11 +199,11 @@ class BoundedHttp(HttpToolsProtocol):
 
     def _headers_too_large(self) -> BirthmarkError:
         limit = self._limits.max_header_bytes
-        return HeadersTooLargeError(f"The request's headers are larger than {limit} bytes.", limit=limit)
+        return HeadersTooLargeError(limit=limit)
 
     def _body_too_large(self) -> BirthmarkError:
         limit = self._body_limit
-        return BodyTooLargeError(f"The request body is larger than {limit} bytes.", limit=limit)
+        return BodyTooLargeError(limit=limit)
 
     def _understood(self) -> None:
         if self.connection is not None:
@@ -260,4 +260,4 @@ class _Guard:
         try:
             await self._app(scope, receive, send)
         except ClientDisconnect:
-            self.protocol.tell(RequestCutOffError("The client hung up in the middle of its request."))
+            self.protocol.tell(RequestCutOffError())

@@ -10,6 +10,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 from OpenSSL import SSL
 
@@ -35,28 +36,41 @@ class PortTakenError(UnavailableError):
     """Another program listens there."""
 
     code = "net.port_taken"
+    message = "Port {port} on {address} is taken"
     cause = "Port {port} on {address} is taken by another program."
     fix = (
         "Stop that program (`ss -ltnp 'sport = :{port}'` names it), or listen on another address: "
         "`birthmark serve --listen 127.0.0.2`. The SDKs fix 8883, so another port does not help them."
     )
 
+    address: str
+    port: str
+
 
 class PortForbiddenError(UnavailableError):
     """This user may not bind that port."""
 
     code = "net.port_forbidden"
+    message = "Not allowed to listen on port {port} of {address}"
     cause = "This user may not listen on port {port} of {address}."
     fix = "Ports below 1024 need root, CAP_NET_BIND_SERVICE, or net.ipv4.ip_unprivileged_port_start={port}."
     for_a_person = "rights have to be given by root"
+
+    address: str
+    port: str
 
 
 class AddressMissingError(UnavailableError):
     """The address is not one of this machine's."""
 
     code = "net.address_missing"
+    message = "Cannot listen on {address}:{port}"
     cause = "{address} is not an address of this machine: {reason}."
     fix = "Name an address of this machine (`hostname -I` shows them), 127.0.0.1, or 0.0.0.0 for all."
+
+    address: str
+    port: str
+    reason: object
 
 
 class Listeners:
@@ -182,8 +196,8 @@ class Listeners:
     def _turn_away(self, connection: Connection, scope: str, limit: int, setting: str) -> None:
         self._pending.pop(connection, None)
         self.authenticated(connection)
-        facts = {"scope": scope, "limit": limit, "setting": setting, "value": 2 * limit}
-        error = TooManyConnectionsError("Too many connections", retry_after_s=5, **facts)
+        facts: dict[str, Any] = {"scope": scope, "limit": limit, "setting": setting, "value": 2 * limit}
+        error = TooManyConnectionsError(retry_after_s=5, **facts)
         self._on_refused(error, connection.address, connection.peer)
         connection.abort()
 
@@ -195,8 +209,8 @@ class Listeners:
     def _bytes_too_many(self, connection: Connection, limit: int, address: str) -> None:
         scope = f"Address {address}" if address else "This server"
         setting = "max_stranger_bytes_per_peer" if address else "max_stranger_bytes"
-        facts = {"scope": scope, "limit": limit, "setting": setting, "value": 2 * limit}
-        connection.crowded_out(TooManyBytesError("Too many bytes wait", retry_after_s=5, **facts))
+        facts: dict[str, Any] = {"scope": scope, "limit": limit, "setting": setting, "value": 2 * limit}
+        connection.crowded_out(TooManyBytesError(retry_after_s=5, **facts))
 
     def refused(self, error: BirthmarkError, connection: Connection) -> None:
         self._on_refused(error, connection.address, connection.peer)
@@ -229,7 +243,7 @@ class _Port:
         name = "mqtt" if first_byte == MQTT_CONNECT else "http"
         make = self._services.get(name)
         if make is None:
-            raise NotAllowedHereError(f"This port does not serve {name.upper()}", protocol=name.upper())
+            raise NotAllowedHereError(protocol=name.upper())
         return make(peer)
 
 
@@ -239,9 +253,9 @@ def _accept(port: _Port, context: Callable[[], SSL.Context] | None) -> Connectio
 
 def bind_error(error: OSError, address: str, port: int) -> BirthmarkError:
     """Return what a failed bind means to a person."""
-    facts = {"address": address, "port": port}
+    facts: dict[str, Any] = {"address": address, "port": port}
     if error.errno == errno.EADDRINUSE:
-        return PortTakenError(f"Port {port} on {address} is taken", **facts)
+        return PortTakenError(**facts)
     if error.errno in {errno.EACCES, errno.EPERM}:
-        return PortForbiddenError(f"Not allowed to listen on port {port} of {address}", **facts)
-    return AddressMissingError(f"Cannot listen on {address}:{port}", reason=error.strerror, **facts)
+        return PortForbiddenError(**facts)
+    return AddressMissingError(reason=error.strerror, **facts)

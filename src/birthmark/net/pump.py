@@ -51,17 +51,21 @@ class MqttProtocolError(InvalidRequestError):
     """The peer broke a rule of MQTT."""
 
     code = "mqtt.protocol_error"
+    message = "The client broke the protocol"
     cause = "The client broke the MQTT protocol: {reason}."
     fix = (
         "Check the client library, docs/reference/limits.md lists the sizes this server takes. This is taken: "
         '`birthmark device send hello --hub "$PROVISIONING_HOST"`'
     )
 
+    reason: str
+
 
 class MqttVersionError(InvalidRequestError):
     """A version of MQTT that this endpoint does not speak."""
 
     code = "mqtt.version_unsupported"
+    message = "MQTT 5 is not served here"
     cause = "The client speaks MQTT 5; this endpoint speaks MQTT 3.1.1."
     fix = (
         "Configure the client for MQTT 3.1.1 (protocol level 4), which this speaks: "
@@ -73,7 +77,7 @@ class MqttRefusedError(Exception):
     """A room's answer to CONNECT: a return code, and the reason for the ledger. Code None closes without CONNACK."""
 
     def __init__(self, return_code: int | None, error: BirthmarkError) -> None:
-        super().__init__(error.message)
+        super().__init__(str(error))
         self.return_code = return_code
         self.error = error
 
@@ -299,13 +303,13 @@ class MqttLink(asyncio.Protocol):
             case Disconnect():
                 self.close(Closed.DISCONNECT)
             case _:
-                raise MqttProtocolError("Unexpected packet", reason=f"{type(packet).__name__} is not served here")
+                raise MqttProtocolError(reason=f"{type(packet).__name__} is not served here")
         return waiting
 
     async def _connect(self, packet: Connect) -> None:
         if packet.level == LEVEL_5:
             self._engine.send(ConnAck(code=_UNSUPPORTED_VERSION_5))
-            self.refuse(MqttVersionError("MQTT 5 is not served here"))
+            self.refuse(MqttVersionError())
             return
         try:
             session = await self._accept(self, packet)
@@ -327,7 +331,7 @@ class MqttLink(asyncio.Protocol):
         try:
             await waiting
         except LocalProtocolError as error:
-            self.refuse(MqttProtocolError("The client broke the protocol", reason=error.reason))
+            self.refuse(MqttProtocolError(reason=error.reason))
         except BirthmarkError as error:
             self.refuse(error)
         except Exception:
@@ -343,13 +347,13 @@ class MqttLink(asyncio.Protocol):
     def _broken(self, error: RemoteProtocolError) -> None:
         self._reason = Closed.KEEP_ALIVE if "keep alive" in error.reason else Closed.PROTOCOL
         if self._reason is Closed.PROTOCOL:
-            problem = MqttProtocolError("The client broke the protocol", reason=error.reason)
+            problem = MqttProtocolError(reason=error.reason)
             self._tell(problem)
         self.close(self._reason)
 
     def _tell(self, error: BirthmarkError) -> None:
         if self.client_id:  # the name that a person finds in the client's own configuration
-            error.name(client_id=self.client_id)
+            error.add_facts(client_id=self.client_id)
         self._report(error, self.address, self.peer)
 
     def _watch(self) -> None:

@@ -120,7 +120,7 @@ def peer_of(connection: SSL.Connection) -> TlsPeer:
     chain = []
     sent = [_der_of(c) for c in connection.get_peer_cert_chain() or ()]
     if sum(map(len, sent)) > MAX_CHAIN_BYTES:
-        raise ChainTooLargeError("Too many certificates were sent.", limit=MAX_CHAIN_BYTES)
+        raise ChainTooLargeError(limit=MAX_CHAIN_BYTES)
     for der in sent:
         try:
             chain.append(_parse(der))
@@ -154,4 +154,4 @@ def _parse(der: bytes) -> Certificate:
     except Exception as error:
         log.warning("tls.certificate_not_understood", extra={"error": type(error).__name__})
         detail = f"something in it is not understood ({type(error).__name__})"
-        raise CertificateInvalidError("The certificate cannot be read.", detail=detail) from error
+        raise CertificateInvalidError(detail=detail) from error

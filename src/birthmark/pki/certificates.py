@@ -53,22 +53,29 @@ class CertificateInvalidError(InvalidRequestError):
     """The bytes are not a certificate that can be read."""
 
     code = "pki.certificate_invalid"
+    message = "Not a certificate: {detail}."
     cause = "The data is not a readable X.509 certificate: {detail}."
     fix = f"Give one certificate in PEM or DER form. {MAKE_CERTIFICATE}"
+
+    detail: str = ""
 
 
 class CertificateTooLargeError(CertificateInvalidError):
     """More bytes or more certificates than any real chain has."""
 
     code = "pki.certificate_too_large"
+    message = "The data is larger than {limit}."
     cause = "The data is larger than the limit of {limit}."
     fix = f"Give only the certificates that are needed. {MAKE_CERTIFICATE}"
+
+    limit: str
 
 
 class CertificateKeySwappedError(CertificateInvalidError):
     """A private key where a certificate belongs."""
 
     code = "pki.certificate_key_swapped"
+    message = "This is a private key, not a certificate."
     cause = "This is a private key where a certificate belongs: the certificate and key files are swapped."
     fix = 'Exchange the two file names: `export X509_CERT_FILE="$X509_KEY_FILE" X509_KEY_FILE="$X509_CERT_FILE"`.'
 
@@ -77,6 +84,7 @@ class CertificateIsRequestError(CertificateInvalidError):
     """A certificate request where a certificate belongs."""
 
     code = "pki.certificate_is_request"
+    message = "This is a certificate request, not a certificate."
     cause = "This is a certificate request (CSR), not yet a certificate."
     fix = "Have a CA sign it first: `birthmark ca sign device.csr --dir ca --out device.pem`, or EST."
 
@@ -163,7 +171,7 @@ class Certificate:
 def parse_der(der: bytes) -> Certificate:
     """Return the certificate in exactly these bytes. Raise `CertificateInvalidError`."""
     if len(der) > MAX_CERTIFICATE_BYTES:
-        raise CertificateTooLargeError("The certificate is too large.", limit=f"{MAX_CERTIFICATE_BYTES} bytes")
+        raise CertificateTooLargeError(limit=f"{MAX_CERTIFICATE_BYTES} bytes")
     try:
         # cryptography reads lazily; touch what a Certificate promises, so that it fails here or never.
         with warnings.catch_warnings():  # of names that are too long and odd serial numbers
@@ -176,7 +184,7 @@ def parse_der(der: bytes) -> Certificate:
     except UNREADABLE as problem:
         raise _what_is_it(der, problem) from problem
     if serial <= 0:  # RFC 5280 section 4.1.2.2
-        raise CertificateInvalidError("The serial number is not positive.", detail="its serial number is not positive")
+        raise CertificateInvalidError(detail="its serial number is not positive")
     return Certificate(der, thumbprint_of(der), parsed, extensions, *names)
 
 
@@ -209,9 +217,9 @@ def parse_thumbprint(text: str) -> Thumbprint:
     try:
         raw = bytes.fromhex(text.strip().replace(":", ""))
     except ValueError as problem:
-        raise CertificateInvalidError("The thumbprint is not hexadecimal.", detail="not hex digits") from problem
+        raise CertificateInvalidError(detail="not hex digits") from problem
     if len(raw) != _THUMBPRINT_BYTES:
-        raise CertificateInvalidError("A thumbprint has 64 hex digits.", detail=f"{len(raw)} bytes instead of 32")
+        raise CertificateInvalidError(detail=f"{len(raw)} bytes instead of 32")
     return Thumbprint(raw)
 
 
@@ -227,7 +235,7 @@ def is_signed_by(certificate: Certificate, issuer: Certificate) -> bool:
 def _bounded(data: str | bytes) -> bytes:
     raw = data.encode("utf-8", "replace") if isinstance(data, str) else data
     if len(raw) > MAX_BUNDLE_BYTES:
-        raise CertificateTooLargeError("The data is too large.", limit=f"{MAX_BUNDLE_BYTES} bytes")
+        raise CertificateTooLargeError(limit=f"{MAX_BUNDLE_BYTES} bytes")
     return raw
 
 
@@ -235,7 +243,7 @@ def _unbase64(body: bytes) -> bytes:
     try:
         return base64.b64decode(b"".join(body.split()), validate=True)
     except binascii.Error as problem:
-        raise CertificateInvalidError("The certificate is not valid base64.", detail="broken base64") from problem
+        raise CertificateInvalidError(detail="broken base64") from problem
 
 
 def _each(pem: str | bytes) -> Iterator[Certificate]:
@@ -244,7 +252,7 @@ def _each(pem: str | bytes) -> Iterator[Certificate]:
     if not blocks:
         raise _what_is_it(raw, None)
     if len(blocks) > MAX_BUNDLE_CERTIFICATES:
-        raise CertificateTooLargeError("Too many certificates.", limit=f"{MAX_BUNDLE_CERTIFICATES} certificates")
+        raise CertificateTooLargeError(limit=f"{MAX_BUNDLE_CERTIFICATES} certificates")
     for block in blocks:
         yield parse_der(_unbase64(block))
 
@@ -253,11 +261,11 @@ def _what_is_it(raw: bytes, problem: Exception | None) -> CertificateInvalidErro
     """Return the error that says what these bytes are instead of a certificate."""
     labels = [label[1] for label in _LABEL.finditer(raw)]
     if any(label.endswith(b"PRIVATE KEY") for label in labels) or _starts_with_version(raw):
-        return CertificateKeySwappedError("This is a private key, not a certificate.")
+        return CertificateKeySwappedError()
     if any(label.endswith(b"CERTIFICATE REQUEST") for label in labels) or _is_request(raw):
-        return CertificateIsRequestError("This is a certificate request, not a certificate.")
+        return CertificateIsRequestError()
     detail = type(problem).__name__ if problem else "no certificate block in it"
-    return CertificateInvalidError("The data is not a certificate.", detail=detail)
+    return CertificateInvalidError(detail=detail)
 
 
 def _starts_with_version(raw: bytes) -> bool:

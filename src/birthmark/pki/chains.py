@@ -31,90 +31,129 @@ class ChainIncompleteError(ChainError):
     """No issuer of some certificate is at hand: an intermediate was not sent, or the CA is unknown."""
 
     code = "pki.chain_incomplete"
+    message = "An issuer in the chain is missing."
     cause = "The issuer '{issuer}' of '{subject}' was neither sent by the device nor is it on record as a CA."
     fix = (
         "Put the intermediate certificates after the leaf in the device's certificate file, or enroll that CA. One "
         f"that was made again under the same name, with another key id, has to issue anew. {MAKE_CERTIFICATE}"
     )
 
+    issuer: str
+    subject: str
+
 
 class ChainTooLongError(ChainError):
     """More certificates than any sensible chain has."""
 
     code = "pki.chain_too_long"
+    message = "Too many certificates were sent, or the chain is too deep."
     cause = "The device sent {count} certificates, or a chain deeper than 8."
     fix = SEND_LESS
+
+    count: int
 
 
 class CertificateExpiredError(ChainError):
     """A certificate's notAfter has passed."""
 
     code = "pki.certificate_expired"
+    message = "The certificate has expired."
     cause = "The certificate '{subject}' expired at {not_after}; the time here is {now}."
     fix = (
         f"Renew it. {MAKE_CERTIFICATE} If the device's own key still lives in its chip, its factory certificate can "
         "get a new one by EST."
     )
 
+    not_after: str
+    now: str
+    subject: str
+
 
 class CertificateNotYetValidError(ChainError):
     """A certificate's notBefore lies ahead."""
 
     code = "pki.certificate_not_yet_valid"
+    message = "The certificate is not yet valid."
     cause = "The certificate '{subject}' is valid from {not_before}; the time here is {now}."
     fix = (
         "Compare the clocks of the machine that issued it and of this one: `date -u`. If this one is right, issue it "
         f"anew. {MAKE_CERTIFICATE}"
     )
 
+    not_before: str
+    now: str
+    subject: str
+
 
 class SignatureBrokenError(ChainError):
     """The certificate that has the issuer's name did not make the signature."""
 
     code = "pki.signature_broken"
+    message = "The issuer's key did not make the signature."
     cause = "'{subject}' names '{issuer}' as its issuer, but that CA's key did not sign it."
     fix = (
         "The CA was probably made again under the same name: issue the device certificate anew, or enroll the right "
         f"CA. {MAKE_CERTIFICATE}"
     )
 
+    issuer: str
+    subject: str
+    registration_id: str = ""
+
 
 class NotACAError(ChainError):
     """A certificate signed another without being a CA."""
 
     code = "pki.not_a_ca"
+    message = "The issuer may not sign: {detail}."
     cause = "'{issuer}' signed '{subject}' but is not allowed to: {detail}."
     fix = (
         "Make the CA certificate with basicConstraints CA:TRUE and keyUsage keyCertSign, and a sufficient path length. "
         f"{MAKE_CA}"
     )
 
+    detail: str
+    issuer: str
+    subject: str
+
 
 class UnknownCriticalExtensionError(ChainError):
     """A critical extension that nothing here understands must not be overlooked (RFC 5280 section 4.2)."""
 
     code = "pki.unknown_critical_extension"
+    message = "A critical extension is not understood."
     cause = "'{subject}' has the critical extension {oid}, which is not understood here."
     fix = f"Issue the certificate without that extension, or with the extension not critical. {MAKE_CERTIFICATE}"
+
+    oid: str
+    subject: str
 
 
 class NameForbiddenError(ChainError):
     """A CA above may not certify this name (RFC 5280 section 4.2.1.10)."""
 
     code = "pki.name_forbidden"
+    message = "A CA above may not certify this name."
     cause = "'{issuer}' may not certify the {form} of '{subject}': its name constraints leave it out."
     fix = (
         "Have the certificate issued with another name, or by a CA whose name constraints permit this one, or that has "
         f"none. {MAKE_CA}"
     )
 
+    form: str
+    issuer: str
+    subject: str
+
 
 class TooMuchWorkError(ChainError):
     """More signatures to check than any honest chain needs."""
 
     code = "pki.too_much_work"
+    message = "Too many signatures."
     cause = "The certificates that were sent need more than {limit} signature checks."
     fix = f"Send only the leaf and its intermediates. {MAKE_CERTIFICATE}"
+
+    limit: int
 
 
 @dataclass(slots=True)
@@ -161,7 +200,7 @@ class Signatures:
         """Say who signed whom. Raise `TooMuchWorkError` when the claim has used up its share."""
         if not self.cache.knows(certificate, issuer):
             if self.left <= 0:
-                raise TooMuchWorkError("Too many signatures.", limit=MAX_NEW_SIGNATURES)
+                raise TooMuchWorkError(limit=MAX_NEW_SIGNATURES)
             self.left -= 1
         return self.cache.is_signed_by(certificate, issuer)
 
@@ -188,7 +227,7 @@ def build_chain(
     raised: it is the closest to a working chain.
     """
     if len(bag) > MAX_BAG:
-        raise ChainTooLongError("Too many certificates were sent.", count=len(bag))
+        raise ChainTooLongError(count=len(bag))
     verdicts = cache if isinstance(cache, Signatures) else Signatures(cache or SignatureCache(max_entries=_MAX_STEPS))
     if purpose is not None:
         checks.check_purpose(leaf, purpose)
@@ -207,9 +246,9 @@ def check_dates(certificate: Certificate, now: datetime) -> None:
         return
     facts = {"subject": certificate.subject_text, "now": _shown(now)}
     if now > not_after:
-        raise CertificateExpiredError("The certificate has expired.", not_after=_shown(not_after), **facts)
+        raise CertificateExpiredError(not_after=_shown(not_after), **facts)
     if now < not_before:
-        raise CertificateNotYetValidError("The certificate is not yet valid.", not_before=_shown(not_before), **facts)
+        raise CertificateNotYetValidError(not_before=_shown(not_before), **facts)
 
 
 def walk_up(
@@ -261,7 +300,7 @@ class _Search:
             self.failures.append((2 * len(path), error))
             return None
         if len(path) >= MAX_DEPTH or self._is_too_deep(path):
-            self.failures.append((2 * len(path), ChainTooLongError("The chain is too deep.", count=len(path))))
+            self.failures.append((2 * len(path), ChainTooLongError(count=len(path))))
             return None
         seen = {certificate.thumbprint for certificate in path}
         for candidate in _issuers_of(current, self.by_subject):
@@ -277,9 +316,7 @@ class _Search:
                 continue
             if (found := self.extend((*path, candidate))) is not None:
                 return found
-        missing = ChainIncompleteError(
-            "An issuer in the chain is missing.", subject=current.subject_text, issuer=current.issuer_text
-        )
+        missing = ChainIncompleteError(subject=current.subject_text, issuer=current.issuer_text)
         self.failures.append((2 * len(path) - 1, missing))
         return None
 
@@ -292,9 +329,7 @@ class _Search:
         if not is_leaf:
             checks.check_conforming_issuer(certificate)
         if unknown := certificate.extensions.unknown_critical:
-            raise UnknownCriticalExtensionError(
-                "A critical extension is not understood.", subject=certificate.subject_text, oid=unknown[0]
-            )
+            raise UnknownCriticalExtensionError(subject=certificate.subject_text, oid=unknown[0])
         check_dates(certificate, self.now)
 
     def _is_too_deep(self, path: tuple[Certificate, ...]) -> bool:
@@ -309,18 +344,16 @@ class _Search:
             return {"subject": current.subject_text, "issuer": issuer.subject_text}
 
         if not self.cache.is_signed_by(current, issuer):
-            raise SignatureBrokenError("The issuer's key did not make the signature.", **facts())
+            raise SignatureBrokenError(**facts())
         says = issuer.extensions
         if not says.is_ca:
-            raise NotACAError("The issuer is not a CA.", detail="it lacks basicConstraints CA:TRUE", **facts())
+            raise NotACAError(detail="it lacks basicConstraints CA:TRUE", **facts())
         if says.key_usage is not None and "key_cert_sign" not in says.key_usage:
-            raise NotACAError("The issuer may not sign.", detail="its keyUsage lacks keyCertSign", **facts())
+            raise NotACAError(detail="its keyUsage lacks keyCertSign", **facts())
         # RFC 5280 section 4.2.1.9: intermediates between this CA and the leaf; those issued to themselves do not count.
         below = sum(not certificate.is_self_issued for certificate in path[1:])
         if says.path_length is not None and below > says.path_length:
-            raise NotACAError(
-                "The chain is longer than the CA allows.", detail="its path length is exceeded", **facts()
-            )
+            raise NotACAError(detail="its path length is exceeded", **facts())
 
 
 def _check_names(path: Sequence[Certificate]) -> None:
@@ -339,10 +372,7 @@ def _check_names(path: Sequence[Certificate]) -> None:
                 form = str(problem) if isinstance(problem, NameUnusableError) else "names"
             if form is not None:
                 raise NameForbiddenError(
-                    "A CA above may not certify this name.",
-                    subject=certificate.subject_text,
-                    issuer=authority.subject_text,
-                    form=form.replace("_", " "),
+                    subject=certificate.subject_text, issuer=authority.subject_text, form=form.replace("_", " ")
                 )
 
 

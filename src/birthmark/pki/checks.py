@@ -22,6 +22,9 @@ class ChainError(UnauthenticatedError):
     """The certificate does not lead to a trust anchor."""
 
     code = "pki.chain_refused"
+    message = "The certificate is refused: {detail}."
+
+    detail: str = ""
     depth: ClassVar[int] = 0
 
 
@@ -29,27 +32,40 @@ class KeyStrengthError(ChainError):
     """A key too weak to prove anything, too large to check for strangers, or of a kind that TLS does not use."""
 
     code = "pki.key_strength"
+    message = "The key is not accepted."
     cause = "The key of '{subject}' is {key}; RSA needs 2048 to 8192 bits, else an EC, Ed25519 or Ed448 key."
     fix = f"Generate another key and have its certificate issued anew. {MAKE_CERTIFICATE}"
+
+    key: str
+    subject: str
 
 
 class WrongPurposeError(ChainError):
     """The certificate says that it is for something else."""
 
     code = "pki.wrong_purpose"
+    message = "The certificate is for another purpose: {detail}."
     cause = "The certificate '{subject}' is not for {purpose}: {detail}."
     fix = f"Issue it anew with extendedKeyUsage clientAuth, keyUsage digitalSignature and CA:FALSE. {MAKE_CERTIFICATE}"
+
+    detail: str
+    purpose: str
+    subject: str
 
 
 class CertificateNonconformingError(ChainError):
     """The certificate breaks a rule of RFC 5280 that its issuer had to keep."""
 
     code = "pki.certificate_nonconforming"
+    message = "The certificate breaks a rule."
     cause = "The certificate '{subject}' breaks RFC 5280: {detail}."
     fix = (
         "Issue it anew as the RFC has it; a CA certificate made again with the same name and key stays good for all "
         f"that it signed. {MAKE_CERTIFICATE}"
     )
+
+    detail: str
+    subject: str
 
 
 def check_strength(certificate: Certificate) -> None:
@@ -63,7 +79,7 @@ def check_strength(certificate: Certificate) -> None:
         return
     else:
         kind = type(key).__name__.removesuffix("PublicKey")
-    raise KeyStrengthError("The key is not accepted.", subject=certificate.subject_text, key=kind)
+    raise KeyStrengthError(subject=certificate.subject_text, key=kind)
 
 
 def check_client(leaf: Certificate, *, is_pinned: bool = False) -> None:
@@ -78,9 +94,9 @@ def check_client(leaf: Certificate, *, is_pinned: bool = False) -> None:
     facts = {"subject": leaf.subject_text, "purpose": _PURPOSES[CLIENT_AUTH]}
     usage = leaf.extensions.key_usage
     if usage is not None and "digital_signature" not in usage:
-        raise WrongPurposeError("It may not sign.", detail="its keyUsage lacks digitalSignature", **facts)
+        raise WrongPurposeError(detail="its keyUsage lacks digitalSignature", **facts)
     if leaf.is_ca and not (is_pinned and leaf.is_self_issued):
-        raise WrongPurposeError("It is a CA's.", detail="it is a CA certificate", **facts)
+        raise WrongPurposeError(detail="it is a CA certificate", **facts)
 
 
 def check_purpose(leaf: Certificate, purpose: str) -> None:
@@ -89,7 +105,6 @@ def check_purpose(leaf: Certificate, purpose: str) -> None:
     if allowed is None or purpose in allowed or ANY_PURPOSE in allowed:
         return
     raise WrongPurposeError(
-        "It is for another purpose.",
         subject=leaf.subject_text,
         purpose=_PURPOSES.get(purpose, purpose),
         detail=f"its extendedKeyUsage has only {', '.join(sorted(allowed)) or 'nothing'}",
@@ -130,6 +145,4 @@ def _is_nameless(certificate: Certificate) -> bool:
 
 
 def _nonconforming(certificate: Certificate, detail: str) -> CertificateNonconformingError:
-    return CertificateNonconformingError(
-        "The certificate breaks a rule.", subject=certificate.subject_text or "without a subject", detail=detail
-    )
+    return CertificateNonconformingError(subject=certificate.subject_text or "without a subject", detail=detail)

@@ -20,8 +20,12 @@ class CmsInvalidError(InvalidRequestError):
     """Not a certs-only CMS message."""
 
     code = "pki.cms_invalid"
+    message = "The message cannot be read: {detail}."
     cause = "The answer is not a bag of certificates (certs-only PKCS#7): {detail}."
     fix = "Check that the URL is an EST server's; a Birthmark server's is `{wanted}`."
+
+    detail: str
+    wanted: str = "?"
 
 
 def render_certs_only(certificates: Iterable[Certificate]) -> bytes:
@@ -32,15 +36,15 @@ def render_certs_only(certificates: Iterable[Certificate]) -> bytes:
 def parse_certs_only(der: bytes) -> tuple[Certificate, ...]:
     """Return the certificates, at least one, in no meaningful order. Raise `InvalidRequestError`."""
     if len(der) > MAX_CMS_BYTES:
-        raise CmsInvalidError("The message is too large.", detail=f"more than {MAX_CMS_BYTES} bytes")
+        raise CmsInvalidError(detail=f"more than {MAX_CMS_BYTES} bytes")
     try:
         content = cms.ContentInfo.load(der, strict=True)
         if content["content_type"].native != "signed_data":
-            raise CmsInvalidError("The message is not SignedData.", detail="not SignedData")
+            raise CmsInvalidError(detail="not SignedData")
         choices = list(content["content"]["certificates"] or ())
         ders = [choice.chosen.dump() for choice in choices if choice.name == "certificate"]
     except ASN1_TROUBLE as problem:
-        raise CmsInvalidError("The message cannot be read.", detail=type(problem).__name__) from problem
+        raise CmsInvalidError(detail=type(problem).__name__) from problem
     if not 0 < len(ders) <= MAX_CMS_CERTIFICATES:
-        raise CmsInvalidError("The message has no or too many certificates.", detail=f"{len(ders)} certificates")
+        raise CmsInvalidError(detail=f"{len(ders)} certificates")
     return tuple(parse_der(one) for one in ders)

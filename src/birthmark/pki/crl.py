@@ -69,14 +69,14 @@ def build_crl(
 def parse_crl(data: bytes) -> x509.CertificateRevocationList:
     """Return the list in PEM or DER. Raise `ChainError`."""
     if len(data) > MAX_CRL_BYTES:
-        raise ChainError(f"The revocation list has over {MAX_CRL_BYTES} bytes.")
+        raise ChainError(detail=f"its issuer's revocation list has over {MAX_CRL_BYTES} bytes")
     try:
         load = x509.load_pem_x509_crl if b"-----BEGIN" in data else x509.load_der_x509_crl
         found = load(data)
         # cryptography reads lazily; touch what is asked for later, so that it fails here or never.
         _ = (found.issuer.public_bytes(), found.last_update_utc, found.next_update_utc, list(found.extensions))
     except _UNREADABLE as problem:
-        raise ChainError("The revocation list cannot be read.") from problem
+        raise ChainError(detail="its issuer's revocation list cannot be read") from problem
     return found
 
 
@@ -94,9 +94,9 @@ def check_crls(chain: Sequence[Certificate], lists: Sequence[x509.CertificateRev
                 entry = one.get_revoked_certificate_by_serial_number(certificate.serial)
                 revoked_at = entry and entry.revocation_date_utc
             except _UNREADABLE as problem:  # entries and algorithms are read only when they are asked for
-                raise ChainError("Something in the revocation list cannot be read.") from problem
+                raise ChainError(detail="something in its issuer's revocation list cannot be read") from problem
             if entry is not None:
-                raise ChainError(f"The certificate is on its issuer's revocation list since {revoked_at}.")
+                raise ChainError(detail=f"it is on its issuer's revocation list since {revoked_at}")
 
 
 def _check_list(one: x509.CertificateRevocationList, issuer: Certificate, now: datetime) -> None:
@@ -113,7 +113,7 @@ def _check_list(one: x509.CertificateRevocationList, issuer: Certificate, now: d
     )
     for is_broken, detail in problems:
         if is_broken:
-            raise ChainError(f"The revocation list is refused: {detail}.")
+            raise ChainError(detail=f"its issuer's revocation list: {detail}")
 
 
 def _entry(revocation: Revocation) -> x509.RevokedCertificate:

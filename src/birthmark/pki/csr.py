@@ -46,22 +46,29 @@ class CsrMalformedError(CsrRefusedError):
     """Not a readable PKCS#10 request."""
 
     code = "pki.csr_malformed"
+    message = "The certificate request cannot be read."
     cause = "The data is not a readable certificate request: {detail}."
     fix = MAKE_REQUEST
+
+    detail: str
 
 
 class CsrTooLargeError(CsrRefusedError):
     """More bytes than any request needs."""
 
     code = "pki.csr_too_large"
+    message = "The certificate request is too large."
     cause = "The request has {size} bytes; the limit is 32768."
     fix = f"Leave out what is not needed. {MAKE_REQUEST}"
+
+    size: int
 
 
 class CsrSignatureInvalidError(CsrRefusedError):
     """The request was not signed by the key it names: no proof of possession."""
 
     code = "pki.csr_signature_invalid"
+    message = "The request's signature is not valid."
     cause = "The request's signature does not fit its public key, so it proves no possession of the private key."
     fix = f"{MAKE_REQUEST} With a secure element, check that certificate slot and key slot belong together."
 
@@ -70,30 +77,41 @@ class CsrHashRefusedError(CsrRefusedError):
     """Signed with a hash that is broken or not known."""
 
     code = "pki.csr_hash_refused"
+    message = "The request's signature algorithm is not accepted."
     cause = "The request is signed with {hash}; accepted are SHA-256, SHA-384 and SHA-512."
     fix = MAKE_REQUEST
+
+    hash: str
 
 
 class CsrKeyTypeRefusedError(CsrRefusedError):
     """A kind of key that the clouds do not take."""
 
     code = "pki.csr_key_type_refused"
+    message = "This kind of key is not accepted."
     cause = "The key is {key}; accepted are EC P-256, EC P-384 and RSA of 2048 to 4096 bits."
     fix = MAKE_REQUEST
+
+    key: str
 
 
 class CsrKeySizeRefusedError(CsrRefusedError):
     """An RSA key too small, too large, or with an odd exponent."""
 
     code = "pki.csr_key_size_refused"
+    message = "This RSA key is not accepted."
     cause = "The RSA key has {bits} bits and exponent {exponent}; accepted are 2048 to 4096 bits and 65537."
     fix = MAKE_REQUEST
+
+    bits: int
+    exponent: int
 
 
 class CsrKeyWeakError(CsrRefusedError):
     """A key from a generator known to be broken."""
 
     code = "pki.csr_key_weak"
+    message = "This RSA key comes from a broken generator."
     cause = "The RSA key has the pattern of a broken key generator (ROCA, CVE-2017-15361)."
     fix = "Update the chip's firmware or use another chip. " + MAKE_REQUEST
 
@@ -102,16 +120,22 @@ class CsrSubjectInvalidError(CsrRefusedError):
     """No name, or a common name that is too long."""
 
     code = "pki.csr_subject_invalid"
+    message = "The request's subject cannot be used: {detail}."
     cause = "The request's subject cannot be used: {detail}."
     fix = f"Name the device: a common name of 1 to 64 printable characters. {MAKE_REQUEST}"
+
+    detail: str
 
 
 class CsrExtensionRefusedError(CsrRefusedError):
     """It insists on an extension that nobody here understands."""
 
     code = "pki.csr_extension_refused"
+    message = "The request insists on an unknown extension."
     cause = "The request asks for the critical extension {oid}, which is not issued here."
     fix = f"Leave the extension out, or do not mark it critical. {MAKE_REQUEST}"
+
+    oid: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +178,7 @@ _UNREADABLE = (
 def parse_csr(der: bytes) -> CertificateRequest:
     """Return the request. Raise `CsrRefusedError`."""
     if len(der) > MAX_CSR_BYTES:
-        raise CsrTooLargeError("The certificate request is too large.", size=len(der))
+        raise CsrTooLargeError(size=len(der))
     try:
         parsed = x509.load_der_x509_csr(der)
         with warnings.catch_warnings():  # names that are too long are refused below, with a reason
@@ -166,13 +190,13 @@ def parse_csr(der: bytes) -> CertificateRequest:
         attributes = {attribute.oid: attribute.value for attribute in parsed.attributes}
         extensions = parsed.extensions
     except _UNREADABLE as problem:
-        raise CsrMalformedError("The certificate request cannot be read.", detail=type(problem).__name__) from problem
+        raise CsrMalformedError(detail=type(problem).__name__) from problem
     except x509.UnsupportedGeneralNameType as problem:
-        raise CsrMalformedError("The request has an unreadable name.", detail="general name") from problem
+        raise CsrMalformedError(detail="general name") from problem
     if hash_name not in _ACCEPTED_HASHES:
-        raise CsrHashRefusedError("The request's signature algorithm is not accepted.", hash=hash_name)
+        raise CsrHashRefusedError(hash=hash_name)
     if not parsed.is_signature_valid:
-        raise CsrSignatureInvalidError("The request's signature is not valid.")
+        raise CsrSignatureInvalidError
     return CertificateRequest(
         der=der,
         subject=subject,
@@ -191,30 +215,30 @@ def _accepted_key(key: object) -> PublicKey:
         case ec.EllipticCurvePublicKey(curve=ec.SECP256R1() | ec.SECP384R1()):
             return key
         case ec.EllipticCurvePublicKey():
-            raise CsrKeyTypeRefusedError("This elliptic curve is not accepted.", key=f"EC {key.curve.name}")
+            raise CsrKeyTypeRefusedError(key=f"EC {key.curve.name}")
         case rsa.RSAPublicKey():
             numbers = key.public_numbers()
             if not MIN_RSA_BITS <= key.key_size <= MAX_RSA_BITS or numbers.e != RSA_EXPONENT:
-                raise CsrKeySizeRefusedError("This RSA key is not accepted.", bits=key.key_size, exponent=numbers.e)
+                raise CsrKeySizeRefusedError(bits=key.key_size, exponent=numbers.e)
             if has_roca_pattern(numbers.n):
-                raise CsrKeyWeakError("This RSA key comes from a broken generator.")
+                raise CsrKeyWeakError
             return key
         case _:
-            raise CsrKeyTypeRefusedError("This kind of key is not accepted.", key=type(key).__name__)
+            raise CsrKeyTypeRefusedError(key=type(key).__name__)
 
 
 def _check_subject(subject: x509.Name) -> None:
     text_of(subject)  # cryptography reads names lazily
     if not list(subject):
-        raise CsrSubjectInvalidError("The request has no subject.", detail="it is empty")
+        raise CsrSubjectInvalidError(detail="it is empty")
     common_name = common_name_of(subject)
     if common_name is not None and not 0 < len(common_name.encode()) <= MAX_COMMON_NAME_BYTES:
         detail = f"the common name has {len(common_name)} characters"
-        raise CsrSubjectInvalidError("The common name has the wrong length.", detail=detail)
+        raise CsrSubjectInvalidError(detail=detail)
     if common_name is not None and not common_name.isprintable():
-        raise CsrSubjectInvalidError("The common name is not printable.", detail="control characters in the name")
+        raise CsrSubjectInvalidError(detail="control characters in the name")
     if common_name is not None and common_name != common_name.strip():  # two names that look alike are a trap
-        raise CsrSubjectInvalidError("The common name has spaces around it.", detail="spaces around the common name")
+        raise CsrSubjectInvalidError(detail="spaces around the common name")
 
 
 def _challenge(attributes: Mapping[ObjectIdentifier, bytes]) -> str | None:
@@ -238,5 +262,5 @@ def _ignored(extensions: x509.Extensions) -> tuple[str, ...]:
     for extension in ignored:
         if extension.critical:
             oid = extension.oid.dotted_string
-            raise CsrExtensionRefusedError("The request insists on an unknown extension.", oid=oid)
+            raise CsrExtensionRefusedError(oid=oid)
     return tuple(extension.oid.dotted_string for extension in ignored)

@@ -26,7 +26,7 @@ def check_host(certificate: Certificate, host: str) -> None:
         is_covered = any(name.form == "ip_address" and name.value == address for name in names)
     if not is_covered:
         has = ", ".join(_shown(name.form, name.value) for name in names if name.form in _HOSTS) or "no host"
-        raise ChainError(f"The certificate is for another host: it has {has}.")
+        raise ChainError(detail=f"it is for another host: it has {has}")
 
 
 _HOSTS = {"dns_name", "ip_address"}

@@ -42,11 +42,15 @@ class IssuerExpiredError(PolicyError):
     """The CA's own certificate has run out; nothing it signs would be believed."""
 
     code = "pki.issuer_expired"
+    message = "The CA's certificate has expired."
     cause = "The CA certificate '{issuer}' expired at {not_after}."
     fix = (
         "Make a new CA and have devices renew from it: "
         "`birthmark ca init --name Devices --dir new-ca && export BIRTHMARK_CA_DIR=new-ca`"
     )
+
+    issuer: str
+    not_after: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +80,7 @@ def issue(
     """Return a certificate signed by `issuer`, valid from a little before `now` and never longer than the issuer."""
     above = issuer.certificate
     if now > above.not_after:
-        raise IssuerExpiredError(
-            "The CA's certificate has expired.", issuer=above.subject_text, not_after=above.not_after.isoformat()
-        )
+        raise IssuerExpiredError(issuer=above.subject_text, not_after=above.not_after.isoformat())
     not_before, not_after = _validity(now, lifetime or profile.lifetime)
     key_id = above.extensions.subject_key_id
     authority = (

@@ -38,24 +38,31 @@ class CommonNameInvalidError(InvalidRequestError):
     """A common name is empty, too long, or not printable."""
 
     code = "pki.common_name_invalid"
+    message = "The common name must have 1 to 64 printable characters."
     cause = "A certificate's common name must have 1 to 64 printable characters; this one has {length}."
     fix = f"Choose a shorter device id, or put the long name into another attribute. {MAKE_CERTIFICATE}"
+
+    length: int
 
 
 class RegistrationIdInvalidError(InvalidRequestError):
     """A registration id has characters or a length that DPS does not take."""
 
     code = "pki.registration_id_invalid"
+    message = "The registration id is too long, or has characters that are not allowed."
     cause = "A registration id has at most 128 letters, digits and - . _ : and ends with a letter, a digit or -."
     fix = f"Give the certificate a common name, and the request a registration id, of only these. {MAKE_CERTIFICATE}"
+
+    length: int = 0
+    shown: str = ""
 
 
 def parse_registration_id(text: str) -> RegistrationId:
     """Return the id in lower case, as DPS stores and compares it. Raise `RegistrationIdInvalidError`."""
     if len(text) > MAX_REGISTRATION_ID_CHARS:
-        raise RegistrationIdInvalidError("The registration id is too long.", length=len(text))
+        raise RegistrationIdInvalidError(length=len(text))
     if _REGISTRATION_ID.fullmatch(text) is None:
-        raise RegistrationIdInvalidError("The registration id has characters that are not allowed.", shown=shown(text))
+        raise RegistrationIdInvalidError(shown=shown(text))
     return RegistrationId(text.lower())
 
 
@@ -70,7 +77,7 @@ def fold(name: str) -> str:
 def parse_common_name(text: str) -> str:
     """Return `text` if it can be a common name; never cut it: a cut name no longer matches a registration id."""
     if not 0 < len(text.encode()) <= MAX_COMMON_NAME_BYTES or not text.isprintable():
-        raise CommonNameInvalidError("The common name must have 1 to 64 printable characters.", length=len(text))
+        raise CommonNameInvalidError(length=len(text))
     return text
 
 

@@ -15,14 +15,17 @@ class PemInvalidError(InvalidRequestError):
     """A request that is neither PEM, base64 nor DER."""
 
     code = "pki.pem_invalid"
+    message = "The data cannot be read: {detail}."
     cause = "The data is neither PEM nor DER: {detail}."
     fix = f"Give the request in PEM form (-----BEGIN …-----) or in DER form. {MAKE_REQUEST}"
+
+    detail: str
 
 
 def unarmor(data: bytes) -> bytes:
     """Return the DER of the first PEM block or of bare base64, or DER as it is. Raise `PemInvalidError`."""
     if len(data) > MAX_PEM_BYTES:
-        raise PemInvalidError("The data is too large.", detail=f"more than {MAX_PEM_BYTES} bytes")
+        raise PemInvalidError(detail=f"more than {MAX_PEM_BYTES} bytes")
     if data[:1] == b"\x30":
         return data
     block = _BLOCK.search(data)
@@ -30,7 +33,7 @@ def unarmor(data: bytes) -> bytes:
     try:
         der = base64.b64decode(b"".join(text.split()), validate=True)
     except binascii.Error as problem:
-        raise PemInvalidError("The data is not valid base64.", detail="broken base64") from problem
+        raise PemInvalidError(detail="broken base64") from problem
     if not der:
-        raise PemInvalidError("The data is empty.", detail="it is empty")
+        raise PemInvalidError(detail="it is empty")
     return der

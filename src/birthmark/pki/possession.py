@@ -16,7 +16,7 @@ from birthmark.pki.issue import Issuer, issue
 from birthmark.pki.names import name_of, shown
 from birthmark.pki.profiles import VERIFICATION
 
-PROVE = "`birthmark ca verify-possession {code} --dir ca --out proof.pem`"
+PROVE = "`birthmark ca verify-possession {wanted} --dir ca --out proof.pem`"
 
 
 class PossessionNotProvenError(ForbiddenError):
@@ -29,16 +29,24 @@ class PossessionCodeMismatchError(PossessionNotProvenError):
     """The common name is not the code."""
 
     code = "pki.possession_code_mismatch"
+    message = "The common name is not the verification code."
     cause = "The verification certificate's common name is '{found}', not the code that was given out last."
     fix = f"Use the newest code, each request for one replaces it: {PROVE}"
+
+    found: str
+    wanted: str
 
 
 class PossessionSignatureError(PossessionNotProvenError):
     """Another key than the CA's made the signature."""
 
     code = "pki.possession_signature_invalid"
+    message = "The CA's key did not sign this certificate."
     cause = "The verification certificate was not signed by the key of '{ca}'."
     fix = f"Sign it with that CA's key, which is in its directory: {PROVE}"
+
+    ca: str
+    wanted: str
 
 
 def check_possession(verification: Certificate, ca: Certificate, code: str, now: datetime) -> None:
@@ -46,11 +54,9 @@ def check_possession(verification: Certificate, ca: Certificate, code: str, now:
     found = verification.subject_cn or ""
     code = code.strip()
     if not hmac.compare_digest(found.encode(), code.encode()):
-        raise PossessionCodeMismatchError(
-            "The common name is not the verification code.", found=shown(found), code=code
-        )
+        raise PossessionCodeMismatchError(found=shown(found), wanted=code)
     if not is_signed_by(verification, ca):
-        raise PossessionSignatureError("The CA's key did not sign this certificate.", ca=ca.subject_text, code=code)
+        raise PossessionSignatureError(ca=ca.subject_text, wanted=code)
     check_dates(verification, now)
 
 

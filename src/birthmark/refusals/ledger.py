@@ -110,7 +110,7 @@ class Ledger:
             id=refusal_id,
             at=to_micros(now),
             code=error.code,
-            message=_cut(error.message, MAX_CHARS),
+            message=_cut(str(error), MAX_CHARS),
             cause=_cut(error.explain_cause(), MAX_CHARS),
             fix=_cut(error.explain_fix(), MAX_CHARS),
             address=store.kept_address(address),

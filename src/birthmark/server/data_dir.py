@@ -57,33 +57,48 @@ class DataDirectoryError(UnavailableError):
     """The data directory cannot be written."""
 
     code = "server.data_directory_not_writable"
+    message = "The data directory {path} cannot be written"
     cause = "The data directory {path} cannot be used: {reason}."
     fix = 'Give a directory that this user may write: `{again} --data "$HOME/birthmark-data"`.'
+
+    again: str = ""
+    path: Path
+    reason: object
 
 
 class DataDirectoryExposedError(PolicyError):
     """Others on this machine may put files into the data directory."""
 
     code = "server.data_directory_exposed"
+    message = "The data directory {path} is open to all"
     cause = "Others than its owner may write into the data directory {path} (mode {mode}): keys could be exchanged."
     fix = "Take that right away (`chmod go-w {path}`) and look at what is in it, or give another directory with --data."
+
+    mode: str
+    path: Path
 
 
 class DataDirectoryForeignError(PolicyError):
     """The data directory belongs to another user, who can exchange what is in it."""
 
     code = "server.data_directory_foreign"
+    message = "The data directory {path} is another user's"
     cause = "The data directory {path} belongs to the user with the number {owner}, and this server runs as {user}."
     fix = (
         "Run the server as its owner, or give it a directory of its own with --data. If you know what is in it: "
         "`chown -R {user} {path}`."
     )
 
+    owner: int
+    path: Path
+    user: int
+
 
 class RecordsLostError(UnavailableError):
     """A server ran in this directory, and the database knows nothing of it."""
 
     code = "server.records_lost"
+    message = "The database is empty"
     cause = (
         "A server ran in {path} before, and its database is empty now: who holds which name, what was revoked and the "
         "audit trail would be forgotten."
@@ -92,6 +107,8 @@ class RecordsLostError(UnavailableError):
         "Restore the database from a backup, or name the one that was used (--database). To begin an empty one under "
         "the same CA, with every name free again: `rm {path}/operator.token`, then start the server."
     )
+
+    path: Path
 
 
 class DataDirectory:
@@ -114,16 +131,9 @@ class DataDirectory:
             status = self.path.stat()
             mode = status.st_mode
             if status.st_uid not in {os.geteuid(), 0}:
-                raise DataDirectoryForeignError(
-                    f"The data directory {self.path} is another user's",
-                    path=self.path,
-                    owner=status.st_uid,
-                    user=os.geteuid(),
-                )
+                raise DataDirectoryForeignError(path=self.path, owner=status.st_uid, user=os.geteuid())
             if mode & (stat.S_IWOTH | stat.S_IWGRP):
-                raise DataDirectoryExposedError(
-                    f"The data directory {self.path} is open to all", path=self.path, mode=f"{mode & 0o777:o}"
-                )
+                raise DataDirectoryExposedError(path=self.path, mode=f"{mode & 0o777:o}")
             probe = self.path / ".writable"
             probe.write_bytes(b"")
             probe.unlink()
@@ -145,7 +155,7 @@ class DataDirectory:
         """
         # A start writes the token after the first records: only where they were lost is there a token without them.
         if root is None and self.has("operator.token"):
-            raise RecordsLostError("The database is empty", path=self.path)
+            raise RecordsLostError(path=self.path)
         with self._usable():
             return self._hierarchy(root)
 
@@ -211,7 +221,7 @@ class DataDirectory:
                 write_private(path, self._entropy.token(24).hex().encode() + b"\n")
         secret = read_private(path).strip().decode("ascii")
         if not secret:  # an empty password would let everyone in
-            raise SecretUnreadableError("A secret is empty.", path=path, reason="it is empty")
+            raise SecretUnreadableError(path=path, reason="it is empty")
         return secret
 
     def has(self, name: str) -> bool:
@@ -237,9 +247,7 @@ class DataDirectory:
         try:
             yield
         except OSError as error:
-            raise DataDirectoryError(
-                f"The data directory {self.path} cannot be written", path=self.path, reason=error.strerror
-            ) from error
+            raise DataDirectoryError(path=self.path, reason=error.strerror) from error
 
     def _still_good(
         self, chain: Sequence[Certificate], key: SigningKey, hierarchy: Hierarchy, wanted: Iterable[str]

@@ -65,7 +65,7 @@ class Doors:
                 await serve_mqtt(socket, self.mqtt)
 
         async def no_websocket(socket: WebSocket) -> None:
-            error = WebSocketPathError("There is no WebSocket here", path=socket.url.path[:_MAX_PATH])
+            error = WebSocketPathError(path=socket.url.path[:_MAX_PATH])
             self.report(error, socket.client.host if socket.client else "", socket.scope["extensions"]["tls"])
             await socket.close()  # before it is accepted: 403
 

@@ -25,12 +25,19 @@ class OwnCertificateError(UnavailableError):
     """The configured certificate or its key cannot be served."""
 
     code = "server.certificate_unusable"
+    message = "The server certificate cannot be used"
     cause = "The server certificate {path} cannot be used: {detail}."
     fix = (
         "Look at both files: `openssl x509 -in {certificate} -noout -ext subjectAltName -dates -pubkey` and "
         "`openssl pkey -in {key} -pubout` must show the same public key, the dates must include today, and the names "
         "{host}, by which clients reach the server (`host` in the configuration)."
     )
+
+    certificate: Path
+    detail: str
+    host: str
+    key: Path
+    path: object
 
 
 class OwnCertificate:
@@ -67,7 +74,7 @@ class OwnCertificate:
         try:
             check_host(leaf, self._host)
         except ChainError as error:
-            has = error.message.rpartition(": ")[2].rstrip(".")
+            has = error.detail.rpartition(": ")[2]
             raise self._refusal(self._certificate, f"it is not for the server's host {self._host}: {has}") from error
         try:
             server_context([c.parsed for c in chain], key)
@@ -77,12 +84,7 @@ class OwnCertificate:
 
     def _refusal(self, path: object, detail: str) -> OwnCertificateError:
         return OwnCertificateError(
-            "The server certificate cannot be used",
-            path=path,
-            detail=detail,
-            certificate=self._certificate,
-            key=self._key,
-            host=self._host,
+            path=path, detail=detail, certificate=self._certificate, key=self._key, host=self._host
         )
 
     @staticmethod

@@ -23,12 +23,13 @@ class ConfigInvalidError(InvalidRequestError):
     """The configuration file has a mistake."""
 
     code = "server.config_invalid"
+    message = "The configuration cannot be used"
     cause = "{where} cannot be used: {detail}."
     fix = "Correct what is named{example}; docs/reference/server-config.md lists all of them."
 
-    def __init__(self, message: str, /, *, path: Path | None, example: str = "", **facts: object) -> None:
-        where = f"The configuration file {path}" if path else "What the options and the environment say"
-        super().__init__(message, where=where, example=example, **facts)
+    where: str
+    detail: str
+    example: str = ""
 
 
 _Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
@@ -146,17 +147,18 @@ def read_settings(path: Path | None, environment: Mapping[str, str], **flags: ob
     """Return the settings of a TOML file (or none) under the environment and the flags that are not None."""
     known: dict[str, object] = {}
     text = ""
+    where = f"The configuration file {path}" if path else "What the options and the environment say"
     if path is not None:
         try:
             text = path.read_bytes().decode()
             known = msgspec.toml.decode(text, type=dict[str, object])
         except OSError as error:
             detail = (error.strerror or "error").lower()
-            raise ConfigInvalidError(f"Cannot read {path}", path=path, detail=detail) from error
+            raise ConfigInvalidError(where=where, detail=detail) from error
         except UnicodeDecodeError as error:
-            raise ConfigInvalidError(f"Cannot read {path}", path=path, detail="it is not UTF-8 text") from error
+            raise ConfigInvalidError(where=where, detail="it is not UTF-8 text") from error
         except msgspec.MsgspecError as error:
-            raise ConfigInvalidError(f"Cannot read {path}", path=path, detail=error) from error
+            raise ConfigInvalidError(where=where, detail=str(error)) from error
     for name in ("data", "host", "database"):
         if value := environment.get(f"BIRTHMARK_{name.upper()}"):
             known[name] = value
@@ -169,14 +171,13 @@ def read_settings(path: Path | None, environment: Mapping[str, str], **flags: ob
         found = mistakes_in(known, _Strict, text)
         defaults = ", ".join(f"`{one.default}`" for one in found if one.default)
         raise ConfigInvalidError(
-            "The configuration is not valid",
-            path=path,
+            where=where,
             detail="; ".join(one.words for one in found),
             example=f" (by default {defaults})" if defaults else "",
         ) from error
     settings = msgspec.convert(known, Settings)
     if wrong := _contradiction(settings):
-        raise ConfigInvalidError("The configuration is not valid", path=path, detail=wrong)
+        raise ConfigInvalidError(where=where, detail=wrong)
     return settings
 
 

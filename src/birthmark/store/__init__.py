@@ -11,6 +11,7 @@ times are integer microseconds since 1970 UTC (`to_micros`, `from_micros`), bool
 Not here: what the rows mean (the rooms), who hears of events (`bus`).
 """
 
+from birthmark.store.again import decided_again
 from birthmark.store.changes import AuditRow, Changes, Event
 from birthmark.store.database import Database
 from birthmark.store.holding import hold_database
@@ -25,6 +26,7 @@ __all__ = [
     "Database",
     "Event",
     "Statement",
+    "decided_again",
     "from_micros",
     "hold_database",
     "insert",

@@ -38,11 +38,14 @@ class DatabaseInUseError(ConflictError):
     """Another server runs on this database."""
 
     code = "store.database_in_use"
+    message = "Another server runs on the database {where}"
     cause = "Another `birthmark serve` runs on the database {where}."
     fix = (
         "Stop that server first; or let this one have a directory and a database of its own: `birthmark serve --data"
         " birthmark-2 --database sqlite:///birthmark-2/birthmark.db --listen 127.0.0.2`."
     )
+
+    where: str
 
 
 async def hold_database(url: str) -> Release:
@@ -63,7 +66,7 @@ async def _hold_file(path: str) -> Release:
     try:
         descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise DatabaseUnavailableError(f"Cannot lock the database {path}", where=path, reason=error) from error
+        raise DatabaseUnavailableError(where=path, reason=error) from error
 
     async def take() -> bool:
         try:
@@ -144,4 +147,4 @@ async def _taken(take: Callable[[], Awaitable[bool]], release: Release, where: s
         await release()
         raise
     await release()
-    raise DatabaseInUseError(f"Another server runs on the database {where}", where=where)
+    raise DatabaseInUseError(where=where)

@@ -24,9 +24,12 @@ class SchemaTooNewError(ConflictError):
     """The database was written by a newer Birthmark."""
 
     code = "store.schema_too_new"
+    message = "The database is at the unknown revision {revision}"
     cause = "The database is at revision {revision}, which this version of Birthmark does not know."
     fix = "Run the newer version of Birthmark that wrote it, or restore a backup made before the upgrade."
     for_a_person = "a newer version or a backup has to be found"
+
+    revision: str
 
 
 def script_for(engine: str, current: str | None) -> str | None:
@@ -39,7 +42,7 @@ def script_for(engine: str, current: str | None) -> str | None:
     revisions = list(reversed(list(directory.walk_revisions())))
     known = [r.revision for r in revisions]
     if current is not None and current not in known:
-        raise SchemaTooNewError(f"The database is at the unknown revision {current}", revision=current)
+        raise SchemaTooNewError(revision=current)
     todo = revisions[known.index(current) + 1 if current is not None else 0 :]
     if not todo:
         return None

@@ -6,6 +6,17 @@ from birthmark.store.chain import HeadSigner
 from birthmark.store.database import Database
 
 
+class DatabaseUrlError(InvalidRequestError):
+    """A database of another kind."""
+
+    code = "store.database_url_invalid"
+    message = "The database URL must begin with sqlite:/// or postgresql://"
+    cause = "There is no database of the kind '{scheme}': it is sqlite:///FILE, or postgresql://USER@HOST/NAME."
+    fix = "With a file in the data directory: `birthmark serve`"
+
+    scheme: str
+
+
 async def open_database(url: str, clock: Clock, *, chain: str = "main", signer: HeadSigner | None = None) -> Database:
     """Open `sqlite:///PATH` or `postgresql://…`, migrated to this version's schema.
 
@@ -20,4 +31,4 @@ async def open_database(url: str, clock: Clock, *, chain: str = "main", signer: 
         from birthmark.store.postgresql import PostgresDatabase  # noqa: PLC0415 - as above
 
         return await PostgresDatabase.open(url, clock, chain, signer)
-    raise InvalidRequestError("The database URL must begin with sqlite:/// or postgresql://", url=url.split(":", 1)[0])
+    raise DatabaseUrlError(scheme=url.split(":", 1)[0])

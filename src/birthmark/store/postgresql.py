@@ -9,7 +9,7 @@ from typing import Any, Self
 import asyncpg
 
 from birthmark.clock import Clock
-from birthmark.errors import BirthmarkError, ConflictError, UnavailableError
+from birthmark.errors import BirthmarkError, ChangedMeanwhileError, ExistsAlreadyError, UnavailableError
 from birthmark.store import chain as audit_chain
 from birthmark.store import migrate
 from birthmark.store.changes import Changes
@@ -35,9 +35,12 @@ class PostgresUnavailableError(UnavailableError):
     """The database server does not answer or refused a write."""
 
     code = "store.postgresql_unavailable"
+    message = "The database does not answer"
     cause = "PostgreSQL did not take the request: {reason}."
     fix = "Check that the server runs and that the URL, user and password are right, then try again."
     for_a_person = "another server has to be put right"
+
+    reason: object
 
 
 class PostgresDatabase:
@@ -119,7 +122,7 @@ class PostgresDatabase:
                     await self._sign_head(connection, self._signer)
         except _TROUBLE as error:
             log.exception("store.commit_failed")
-            failed = PostgresUnavailableError("The database did not take the write", reason=error)
+            failed = PostgresUnavailableError(reason=error)
             return [failed] * len(batch)
         self._is_head_known = True
         return outcomes
@@ -137,7 +140,7 @@ class PostgresDatabase:
                     compiled = write.statement.compiled("postgresql")
                     status = await connection.execute(compiled.sql, *compiled.arguments(write.params))
                     if write.expect is not None and int(status.rpartition(" ")[2]) != write.expect:
-                        raise write.otherwise or ConflictError("The record changed meanwhile; read it and try again")
+                        raise write.otherwise or ChangedMeanwhileError()
                 now = to_micros(self._clock.now())
                 for event in changes.events:
                     await connection.execute(_EVENT, event.topic, event.body, now)
@@ -160,8 +163,8 @@ class PostgresDatabase:
             if isinstance(error, BirthmarkError):
                 return error
             if isinstance(error, asyncpg.DataError):
-                return ValueRefusedError("A value cannot be kept", reason=type(error).__name__)
-            return ConflictError("The record exists already, or one that it needs does not")
+                return ValueRefusedError(reason=type(error).__name__)
+            return ExistsAlreadyError()
         return None
 
 
@@ -170,6 +173,6 @@ def translated() -> Iterator[None]:
     try:
         yield
     except asyncpg.DataError as error:
-        raise ValueRefusedError("A value cannot be looked for", reason=type(error).__name__) from error
+        raise ValueRefusedError(reason=type(error).__name__) from error
     except _TROUBLE as error:
-        raise PostgresUnavailableError("The database does not answer", reason=error) from error
+        raise PostgresUnavailableError(reason=error) from error

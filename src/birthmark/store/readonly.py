@@ -14,9 +14,13 @@ class UnreadableDatabaseError(UnavailableError):
     """The file is not there, or is no database of ours."""
 
     code = "store.unreadable"
+    message = "Cannot read the database"
     cause = "The database {path} cannot be read: {reason}."
     fix = "Give the data directory of a server with --data, as a user that may read it."
     for_a_person = "rights have to be given"
+
+    path: Path
+    reason: object
 
 
 class ReadOnlySqlite:
@@ -41,7 +45,7 @@ class ReadOnlySqlite:
                 last = error
                 continue
             return cls(connection, path)
-        raise UnreadableDatabaseError(f"Cannot read {path}", path=path, reason=last)
+        raise UnreadableDatabaseError(path=path, reason=last)
 
     async def all(self, statement: Statement, /, **params: Any) -> Sequence[Row]:
         """Return every row. Raise `UnreadableDatabaseError`."""
@@ -49,7 +53,7 @@ class ReadOnlySqlite:
         try:
             return self._connection.execute(compiled.sql, compiled.arguments(params)).fetchall()
         except sqlite3.Error as error:
-            raise UnreadableDatabaseError("Cannot read the database", path=self._path, reason=error) from error
+            raise UnreadableDatabaseError(path=self._path, reason=error) from error
 
     def close(self) -> None:
         """Let go of the file."""

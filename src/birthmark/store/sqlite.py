@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from birthmark.clock import Clock
-from birthmark.errors import BirthmarkError, ConflictError, UnavailableError
+from birthmark.errors import BirthmarkError, ChangedMeanwhileError, ExistsAlreadyError, UnavailableError
 from birthmark.store import chain as audit_chain
 from birthmark.store import migrate
 from birthmark.store.changes import Changes
@@ -37,9 +37,13 @@ class DatabaseUnavailableError(UnavailableError):
     """The database engine refused a read or write, or cannot be opened."""
 
     code = "store.unavailable"
+    message = "The database does not answer"
     cause = "The database at {where} did not take a read or write: {reason}."
     fix = "Check free disk space and that the data directory is writable by this user, then try again."
     for_a_person = "a disk has to be put right"
+
+    reason: object
+    where: object
 
 
 class SqliteDatabase:
@@ -77,7 +81,7 @@ class SqliteDatabase:
                 connection.close()
             return cls(where, clock, chain, signer)
         except (OSError, sqlite3.Error) as error:
-            raise DatabaseUnavailableError(f"Cannot open the database {path}", where=path, reason=error) from error
+            raise DatabaseUnavailableError(where=path, reason=error) from error
 
     async def commit(self, changes: Changes) -> None:
         await self._group.submit(changes)
@@ -134,7 +138,7 @@ class SqliteDatabase:
             if not isinstance(error, sqlite3.Error):
                 raise
             log.exception("store.commit_failed")
-            failed = DatabaseUnavailableError("The database did not take the write", where=self._path, reason=error)
+            failed = DatabaseUnavailableError(where=self._path, reason=error)
             return [failed] * len(batch)
         return outcomes
 
@@ -152,7 +156,7 @@ class SqliteDatabase:
                 compiled = write.statement.compiled("sqlite")
                 touched = execute(compiled.sql, compiled.arguments(write.params)).rowcount
                 if write.expect is not None and touched != write.expect:
-                    raise write.otherwise or ConflictError("The record changed meanwhile; read it and try again")
+                    raise write.otherwise or ChangedMeanwhileError()
             now = to_micros(self._clock.now())
             for event in changes.events:
                 execute(_EVENT, (event.topic, event.body, now))
@@ -170,8 +174,8 @@ class SqliteDatabase:
             if isinstance(error, BirthmarkError):
                 return error
             if isinstance(error, _UNKEEPABLE):
-                return ValueRefusedError("A value cannot be kept", reason=type(error).__name__)
-            return ConflictError("The record exists already, or one that it needs does not")
+                return ValueRefusedError(reason=type(error).__name__)
+            return ExistsAlreadyError()
         execute("RELEASE change")
         return None
 
@@ -181,9 +185,9 @@ def _translated(path: Path) -> Iterator[None]:
     try:
         yield
     except _UNKEEPABLE as error:
-        raise ValueRefusedError("A value cannot be looked for", reason=type(error).__name__) from error
+        raise ValueRefusedError(reason=type(error).__name__) from error
     except sqlite3.Error as error:
-        raise DatabaseUnavailableError("The database does not answer", where=path, reason=error) from error
+        raise DatabaseUnavailableError(where=path, reason=error) from error
 
 
 def _connect(path: Path) -> sqlite3.Connection:

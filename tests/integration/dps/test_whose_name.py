@@ -6,14 +6,13 @@ from datetime import timedelta
 import pytest
 
 from birthmark.dps.rules.registration import RegistrationPinnedError
-from birthmark.iothub.model import AuthenticationType, DeviceAuthentication
+from birthmark.iothub.model import AuthenticationType
 from birthmark.iothub.rules.provisioning import DeviceHeldError
 from birthmark.iothub.wire import DeviceBody
-from dps_world import DpsWorld, in_a_dps
+from dps_world import BY_HAND, DpsWorld, in_a_dps
 from pki_builders import a_ca, a_device
 
 pytestmark = pytest.mark.integration
-BY_HAND = DeviceAuthentication(AuthenticationType.SAS)
 KEY, OTHER_KEY = b"k" * 32, b"o" * 32
 
 

@@ -39,7 +39,9 @@ async def record(book: Ledger, clock: FakeClock, device: str, address: str) -> N
 
 
 def a_refusal(**facts: object) -> InvalidRequestError:
-    return InvalidRequestError("No", **facts)
+    error = InvalidRequestError()
+    error.add_facts(**facts)
+    return error
 
 
 def test_only_the_latest_rows_are_kept(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -67,9 +67,7 @@ def test_a_conditional_write_on_a_version_that_has_passed_raises_its_own_error(d
         with pytest.raises(ConflictError):
             await database.commit(Changes().run(BUMP, expect=1, key_id="a", key_n=1, n=3))
         with pytest.raises(NotFoundError, match="gone"):
-            await database.commit(
-                Changes().run(BUMP, expect=1, otherwise=NotFoundError("gone"), key_id="b", key_n=1, n=3)
-            )
+            await database.commit(Changes().run(BUMP, expect=1, otherwise=NotFoundError(), key_id="b", key_n=1, n=3))
 
     on_a_database(database_url, body)
 

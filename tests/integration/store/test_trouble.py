@@ -96,7 +96,7 @@ def test_events_are_handed_on_after_the_database_was_away(postgres_url: str) -> 
 
         async def away(last: int, limit: int) -> object:
             if next(failures, False):
-                raise UnavailableError("away")
+                raise UnavailableError
             return await real(last, limit)
 
         database.events_after = away  # type: ignore[assignment,method-assign]

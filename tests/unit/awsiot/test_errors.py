@@ -4,7 +4,11 @@ from birthmark.pki.chains import CertificateExpiredError
 
 
 def test_a_refusal_from_below_has_the_answer_of_its_kind() -> None:
-    assert http_error(CertificateExpiredError("")) == (403, "ForbiddenException")
+    expired = CertificateExpiredError(subject="CN=a", not_after="then", now="now")
+    assert http_error(expired) == (
+        403,
+        "ForbiddenException",
+    )
 
 
 def test_only_what_passes_by_itself_is_retried_by_the_cli() -> None:

@@ -9,17 +9,24 @@ from birthmark.cli.journal import note
 from birthmark.cli.why import app
 from birthmark.dps.service.enrollments import EnrollmentNotFoundError
 
+
+def not_found(name: str) -> EnrollmentNotFoundError:
+    error = EnrollmentNotFoundError(enrollment=name, kind="individual", scope="0ne0")
+    error.add_facts(registration_id=name)
+    return error
+
+
 PASTED = """\
 Traceback (most recent call last):
-  SomeError: (NotFound) There is no
-      enrollment pump-7 here. See the service's documentation.
+  SomeError: (NotFound) Enrollment
+      pump-7 not found. See the service's documentation.
 """
 
 
 def test_pasted_text_with_a_recorded_message_finds_its_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     for name in ("pump-6", "pump-7"):
-        note(EnrollmentNotFoundError(f"There is no enrollment {name} here.", registration_id=name))
+        note(not_found(name))
     found = CliRunner().invoke(app, [PASTED, "--data", str(tmp_path / "none")])
     assert found.exit_code == 0, found.stderr
     assert "dps.enrollment_not_found" in found.stdout
@@ -29,7 +36,7 @@ def test_pasted_text_with_a_recorded_message_finds_its_row(tmp_path: Path, monke
 
 def test_other_text_finds_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    note(EnrollmentNotFoundError("There is no enrollment pump-6 here.", registration_id="pump-6"))
+    note(not_found("pump-6"))
     found = CliRunner().invoke(app, [PASTED, "--data", str(tmp_path / "none")])
     assert found.exit_code != 0
     assert "pump-6" not in found.stdout

@@ -29,7 +29,7 @@ def test_a_damaged_file_is_said_to_be_damaged(tmp_path_factory: pytest.TempPathF
     data = tmp_path_factory.getbasetemp() / "damaged"
     data.mkdir(exist_ok=True)
     (data / "endpoints.json").write_bytes(content)
-    with pytest.raises(ServerNotRunningError, match="started again"):
+    with pytest.raises(ServerNotRunningError, match="damaged"):
         read_endpoints(data)
 
 

@@ -18,5 +18,5 @@ def test_every_refusal_of_this_room_has_its_status() -> None:
 
 
 def test_a_refusal_from_below_has_the_status_of_its_kind() -> None:
-    assert status_of(CertificateExpiredError("")) == 401
-    assert status_of(CsrMalformedError("")) == 400
+    assert status_of(CertificateExpiredError(subject="CN=a", not_after="then", now="now")) == 401
+    assert status_of(CsrMalformedError(detail="ValueError")) == 400

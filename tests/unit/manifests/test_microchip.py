@@ -143,7 +143,7 @@ def test_an_endless_entry_is_refused_without_being_held() -> None:
             return b'[{"payload":"' if self.given == size and size else b"a" * size
 
     endless = Endless()
-    with pytest.raises(errors.MalformedEntryError, match="broken at entry 1"):
+    with pytest.raises(errors.MalformedEntryError, match="Entry 1: an entry is larger"):
         list(raw_entries(endless))  # type: ignore[arg-type]
     assert endless.given < 2**20
 

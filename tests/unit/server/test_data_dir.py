@@ -275,7 +275,7 @@ def test_a_renewal_that_fails_leaves_the_old_certificate(tmp_path: Path) -> None
 
     def load() -> tuple[Sequence[Certificate], SigningKey]:
         if (answer := next(answers, None)) is None:
-            raise DataDirectoryError("full")
+            raise DataDirectoryError(path=tmp_path, reason="full")
         return answer
 
     context = FreshContext(load)

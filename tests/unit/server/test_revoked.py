@@ -45,7 +45,7 @@ FIRST, SECOND = a_device(CA, "first").certificate, a_device(CA, "second").certif
 
 async def first_is_bad(leaf: Certificate, _bag: Sequence[Certificate]) -> None:
     if leaf == FIRST:
-        raise CertificateRevokedError("Revoked.")
+        raise CertificateRevokedError(device_id="first", revoked_at="now", thumbprint="00", what="the certificate")
 
 
 def ended_by(**body: Any) -> list[bool]:

@@ -58,15 +58,13 @@ def read_config(file: Path) -> AgentConfig:
             raw = opened.read(MAX_CONFIG_BYTES + 1)
             mode = os.fstat(opened.fileno()).st_mode
     except OSError as problem:
-        raise ConfigMissingError(
-            "The configuration cannot be read.", file=file, reason=(problem.strerror or "error").lower()
-        ) from problem
+        raise ConfigMissingError(file=file, reason=(problem.strerror or "error").lower()) from problem
     if len(raw) > MAX_CONFIG_BYTES:
-        raise ConfigMissingError("The configuration is too large.", file=file, reason="it is larger than 1 MiB")
+        raise ConfigMissingError(file=file, reason="it is larger than 1 MiB")
     try:
         found = parse_config(file, raw.decode())
     except UnicodeDecodeError as problem:
-        raise ConfigMissingError("The configuration is not text.", file=file, reason="it is not UTF-8") from problem
+        raise ConfigMissingError(file=file, reason="it is not UTF-8") from problem
     if mode & _OTHERS_READ and (password := _PASSWORD.search(raw)) is not None:
         detail = f"stands in a file that others can read (mode {mode & 0o777:04o}): chmod 0600 {file}"
         line = raw[: password.start()].count(b"\n") + 1

@@ -23,27 +23,45 @@ class ConfigMissingError(NotFoundError):
     """There is no configuration file."""
 
     code = "agent.config_missing"
+    message = "The configuration cannot be read."
     cause = "The configuration {file} cannot be read: {reason}."
     fix = (
         'For a Birthmark server, where no file is yet: `mkdir -p "$(dirname {file})" && (umask 077; set -C; '
         'birthmark env --format aziot --registration-id "$(hostname)" > {file})`'
     )
 
+    file: Path
+    reason: str
+
 
 class ConfigInvalidError(InvalidRequestError):
     """The configuration has a mistake."""
 
     code = "agent.config_invalid"
+    message = "The configuration is not valid."
     cause = "{file}:{line}: {key}: {detail}."
     fix = "{accepted}"
+
+    accepted: str
+    detail: str
+    file: Path
+    key: str
+    line: str
 
 
 class ConfigUnsupportedError(PolicyError):
     """The configuration is right, and asks for what this agent does not do."""
 
     code = "agent.config_unsupported"
+    message = "The configuration asks for what this agent does not do."
     cause = "{file}:{line}: {key}: {detail} is not supported by this agent."
     fix = "{accepted}"
+
+    accepted: str
+    detail: str
+    file: str
+    key: str
+    line: str
 
 
 class Source:
@@ -64,17 +82,15 @@ class Source:
         return 1
 
     def error(self, path: tuple[str, ...], detail: str, accepted: str) -> ConfigInvalidError:
-        return ConfigInvalidError("The configuration is not valid.", **self._facts(path, detail, accepted))
+        return ConfigInvalidError(**self._facts(path, detail, accepted))
 
     def unsupported(self, path: tuple[str, ...], detail: str, accepted: str) -> ConfigUnsupportedError:
-        return ConfigUnsupportedError(
-            "The configuration asks for what this agent does not do.", **self._facts(path, detail, accepted)
-        )
+        return ConfigUnsupportedError(**self._facts(path, detail, accepted))
 
     def warn(self, path: tuple[str, ...], detail: str) -> None:
         self.warnings.append(ConfigWarning(self.line_of(path), dotted(path), detail))
 
-    def _facts(self, path: tuple[str, ...], detail: str, accepted: str) -> dict[str, object]:
+    def _facts(self, path: tuple[str, ...], detail: str, accepted: str) -> dict[str, Any]:
         return {
             "file": self.file,
             "line": self.line_of(path),
@@ -176,7 +192,6 @@ def parse_toml(file: Path, text: str) -> tuple[Source, Table]:
         message = str(problem) or "nested too deeply"
         found = _AT_LINE.search(message)
         raise ConfigInvalidError(
-            "The configuration is no TOML.",
             file=file,
             line=found[1] if found else "1",
             key="(syntax)",

@@ -96,7 +96,7 @@ class AwsHttp:
             value = await handle(request)
         except BirthmarkError as error:
             status, name = http_error(error)
-            body: dict[str, Any] = {"message": error.message} | _existing(self._aws.account, error)
+            body: dict[str, Any] = {"message": str(error)} | _existing(self._aws.account, error)
             headers = {"x-amzn-ErrorType": name, "x-amzn-RequestId": self._record(error, request)}
             return Response(json.dumps(body), status, headers, "application/json")
         headers = {"x-amzn-RequestId": new_uuid(self._entropy)}
@@ -108,7 +108,7 @@ class AwsHttp:
         is_publish = signed.method == "POST" and signed.path.startswith(_TOPICS)
         if not is_signed(request.headers.get("authorization", ""), signed.query):
             if not is_publish:
-                raise SignatureMissingError("Missing Authentication Token")
+                raise SignatureMissingError
             return await self._publish(signed, await self._device(request))
         key = self._aws.keys.authenticate(signed, SERVICES)
         actor = f"access_key:{key.id}"
@@ -119,7 +119,7 @@ class AwsHttp:
         try:
             return await operation.handler(Call(signed.method, names, _query(signed.query), headers, body, actor))
         except BirthmarkError as error:
-            error.name(command=operation.form)
+            error.add_facts(command=operation.form)
             raise
 
     async def _device(self, request: Request) -> Grant:
@@ -131,7 +131,7 @@ class AwsHttp:
         query = _query(signed.query)
         topic = _topic_of(signed.path)
         if query.get("qos", "0") not in {"0", "1"}:
-            raise BodyInvalidError("qos must be 0 or 1", detail="qos is neither 0 nor 1", command=_PUBLISH)
+            raise BodyInvalidError(detail="qos is neither 0 nor 1", command=_PUBLISH)
         qos = int(query.get("qos", "0"))
         retain = query.get("retain", "false").lower() == "true"
         topics.check_publish("over HTTPS", topic, len(signed.body), qos, retain=retain)
@@ -147,7 +147,7 @@ def _topic_of(raw_path: str) -> str:
     try:
         return unquote_to_bytes(raw_path[len(_TOPICS) :]).decode()
     except UnicodeDecodeError as error:
-        raise BodyInvalidError("The topic is not UTF-8", detail="the topic is not UTF-8", command=_PUBLISH) from error
+        raise BodyInvalidError(detail="the topic is not UTF-8", command=_PUBLISH) from error
 
 
 def _query(text: str) -> Mapping[str, str]:

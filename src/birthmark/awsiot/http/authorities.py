@@ -69,5 +69,5 @@ def operations(aws: AwsIot) -> list[Operation]:
 def _choice(call: Call, name: str, yes: str, no: str) -> bool | None:
     text = call.query.get(name)
     if text not in {None, yes, no}:
-        raise BodyInvalidError(f"{name} must be {yes} or {no}", detail=f"{name} is neither {yes} nor {no}")
+        raise BodyInvalidError(detail=f"{name} is neither {yes} nor {no}")
     return None if text is None else text == yes

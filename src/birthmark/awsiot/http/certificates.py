@@ -54,7 +54,7 @@ def operations(aws: AwsIot) -> list[Operation]:
         try:
             status = CertificateStatus(text)
         except ValueError as error:
-            raise StatusInvalidError(f"Invalid status {text!r}", status=text[:40]) from error
+            raise StatusInvalidError(status=text[:40]) from error
         await certificates.set_status(parse_certificate_id(call["certificateId"]), status, actor=call.actor)
 
     async def delete(call: Call) -> None:
@@ -69,7 +69,7 @@ def operations(aws: AwsIot) -> list[Operation]:
     async def endpoint(call: Call) -> Any:
         kind = call.query.get("endpointType", "iot:Data")
         if kind not in _ENDPOINTS:
-            raise BodyInvalidError(f"Invalid endpointType {kind!r}", detail=f"the endpointType {kind[:60]!r}")
+            raise BodyInvalidError(detail=f"the endpointType {kind[:60]!r}")
         return {"endpointAddress": account.data_host}
 
     one = "/certificates/{certificateId}"

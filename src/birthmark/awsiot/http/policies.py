@@ -23,7 +23,7 @@ def operations(aws: AwsIot) -> list[Operation]:
     def version_of(call: Call) -> int:
         text = call["policyVersionId"]
         if not (text.isascii() and text.isdigit() and len(text) <= _MAX_VERSION_DIGITS):
-            raise UnknownPolicyError("Policy version not found", policy=call["policyName"], version=text[:20])
+            raise UnknownPolicyError(policy=call["policyName"], version=text[:20])
         return int(text)
 
     async def create(call: Call) -> Any:

@@ -40,11 +40,15 @@ class OperationNotServedError(InvalidRequestError):
     """An operation of the service that is not served."""
 
     code = "awsiot.operation_not_served"
+    message = "{method} {path} is not implemented here"
     cause = "{method} {path} is an operation of AWS IoT that this server does not serve."
     fix = (
         "The page docs/reference/aws-iot.md lists the operations that are served, such as this: `aws iot list-things`. "
         "Nothing was changed."
     )
+
+    method: str
+    path: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +71,13 @@ class Call:
         if text is None:
             return default
         if text not in _FLAGS:
-            raise BodyInvalidError(f"{name} must be true or false", detail=f"{name} is neither true nor false")
+            raise BodyInvalidError(detail=f"{name} is neither true nor false")
         return _FLAGS[text]
 
     def header(self, name: str) -> str:
         """Return a header that the operation needs. Raise `BodyInvalidError`."""
         if not (value := self.headers.get(name)):
-            raise BodyInvalidError(f"Missing required header {name}", detail=f"the header {name} is missing")
+            raise BodyInvalidError(detail=f"the header {name} is missing")
         return value
 
     def number(self, name: str) -> int | None:
@@ -82,7 +86,7 @@ class Call:
         if text is None:
             return None
         if not (text.isascii() and text.isdigit() and len(text) < 19):  # noqa: PLR2004 - 64 bits
-            raise BodyInvalidError(f"{name} must be a number", detail=f"{name} is not a number")
+            raise BodyInvalidError(detail=f"{name} is not a number")
         return int(text)
 
     @property
@@ -142,9 +146,7 @@ class Router:
             names = _match(operation.segments, segments)
             if names is not None:
                 return operation, names
-        raise OperationNotServedError(
-            f"{method} {raw_path[:200]} is not implemented here", method=method, path=raw_path[:200]
-        )
+        raise OperationNotServedError(method=method, path=raw_path[:200])
 
 
 def paged(entries: str, items: Sequence[Any], page: Page[Any], *, more: str = "nextMarker") -> dict[str, Any]:

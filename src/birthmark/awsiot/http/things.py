@@ -91,7 +91,7 @@ def operations(aws: AwsIot) -> list[Operation]:
         try:
             return PrincipalType(text)
         except ValueError as error:
-            raise BodyInvalidError("Unknown thingPrincipalType", detail=f"thingPrincipalType {text!r}") from error
+            raise BodyInvalidError(detail=f"thingPrincipalType {text!r}") from error
 
     async def attach(call: Call) -> None:
         await aws.attachments.attach(call["thingName"], principal_of(call), kind_of(call), actor=call.actor)

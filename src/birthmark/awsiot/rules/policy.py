@@ -29,6 +29,7 @@ class PolicyMalformedError(InvalidRequestError):
     """A policy document that says nothing, or that nobody can be sure of."""
 
     code = "awsiot.policy_malformed"
+    message = "Policy document is malformed: {detail}"
     cause = "The policy document cannot be used: {detail}."
     fix = (
         "This makes one that lets a client connect under its thing's name: `aws iot create-policy "
@@ -37,16 +38,26 @@ class PolicyMalformedError(InvalidRequestError):
         '"Resource":"arn:aws:iot:*:*:client/${{iot:Connection.Thing.ThingName}}"}}]}}\'`'
     )
 
+    detail: str
+
 
 class PolicyDeniedError(ForbiddenError):
     """The policies of the certificate do not allow this."""
 
     code = "awsiot.policy_denied"
+    message = "{action} on {resource} is denied"
     cause = "{action} on {resource} was denied: {hint}. The connection was closed."
     fix = (
         "A policy of the certificate {certificate_id} must allow {action} on {resource}, none deny it: `{command}`. "
         "Subscribing needs iot:Subscribe on topicfilter/…, receiving iot:Receive on topic/…."
     )
+
+    action: str
+    certificate_id: str
+    command: str
+    hint: str
+    resource: str
+    thing: str
 
 
 class Outcome(enum.Enum):
@@ -278,4 +289,4 @@ def _texts(given: Any) -> tuple[str, ...]:
 
 
 def _malformed(detail: str) -> PolicyMalformedError:
-    return PolicyMalformedError(f"Policy document is malformed: {detail}", detail=detail)
+    return PolicyMalformedError(detail=detail)

@@ -19,95 +19,131 @@ class ClientIdInvalidError(InvalidRequestError):
     """A client id that AWS IoT does not take."""
 
     code = "awsiot.client_id_invalid"
+    message = "The client id cannot be used: {detail}"
     cause = "The client id {thing} cannot be used: {detail}."
     fix = (
         "A client id has up to 128 bytes in UTF-8; an empty one needs a clean session. Best use the thing's name: "
         "`birthmark aws things`"
     )
 
+    detail: str
+    thing: str
+
 
 class TopicInvalidError(InvalidRequestError):
     """A topic that is not well formed, or too long or deep."""
 
     code = "awsiot.topic_invalid"
+    message = "The topic is not valid: {detail}"
     cause = "The client {thing} used the topic {topic}: {detail}."
     fix = f"A topic has up to 256 bytes in UTF-8 and 7 slashes; wildcards are for subscriptions. {_RIGHT}"
+
+    detail: str
+    thing: str
+    topic: str
 
 
 class ReservedTopicError(InvalidRequestError):
     """A topic of the cloud's own that is not served."""
 
     code = "awsiot.reserved_topic_not_served"
+    message = "The topic is reserved"
     cause = "The client {thing} used {topic}. Topics that begin with $ are the cloud's own, and this one is not served."
     fix = (
         "Shadows, jobs, basic ingest and fleet provisioning are not served yet; "
         f"of $aws/ only events/presence/… can be subscribed to. {_RIGHT}"
     )
 
+    thing: str
+    topic: str
+
 
 class SharedSubscriptionError(InvalidRequestError):
     """A shared subscription."""
 
     code = "awsiot.shared_subscription_not_served"
+    message = "Shared subscriptions are not served"
     cause = "The client {thing} asked for the shared subscription {topic}, which is not served yet."
     fix = "Subscribe without the group, to `{plain}`."
+
+    plain: str
+    thing: str
+    topic: str
 
 
 class RetainNotServedError(InvalidRequestError):
     """A retained message or will."""
 
     code = "awsiot.retain_not_served"
+    message = "Retained messages are not served"
     cause = "The client {thing} sent a retained message to {topic}; retained messages are not served yet."
     fix = f"Publish without the retain flag. {_RIGHT}"
+
+    thing: str
+    topic: str
 
 
 class QosNotServedError(InvalidRequestError):
     """QoS 2."""
 
     code = "awsiot.qos_not_served"
+    message = "QoS 2 is not served"
     cause = "The client {thing} published with QoS 2 to {topic}; AWS IoT Core knows QoS 0 and 1."
     fix = f"Publish with QoS 1. {_RIGHT}"
+
+    thing: str
+    topic: str
 
 
 class PayloadTooLargeError(InvalidRequestError):
     """More than 128 KiB."""
 
     code = "awsiot.payload_too_large"
+    message = "The message is too large"
     cause = "The client {thing} sent {size} bytes; a message has at most 131072."
     fix = f"Send less at once. {_RIGHT}"
+
+    size: int
+    thing: str
 
 
 class TooManyFiltersError(InvalidRequestError):
     """More filters than a packet or a connection may have."""
 
     code = "awsiot.too_many_subscriptions"
+    message = "Too many filters {scope}"
     cause = "The client {thing} asked for {count} subscriptions; there may be {limit} {scope}."
     fix = "Ask for `{limit}` {scope}, with wildcards, in more packets or over more connections."
+
+    count: int
+    limit: int
+    scope: str
+    thing: str
 
 
 def check_client_id(client_id: str, *, is_kept: bool) -> None:
     """Raise why a client may not have this id. `is_kept`: the session outlives the connection."""
     if len(client_id.encode()) > MAX_CLIENT_ID_BYTES:
         shown = client_id[:MAX_CLIENT_ID_BYTES]
-        raise ClientIdInvalidError("The client id is too long", thing=shown, detail="it is longer than 128 bytes")
+        raise ClientIdInvalidError(thing=shown, detail="it is longer than 128 bytes")
     if not client_id and is_kept:
-        raise ClientIdInvalidError("The client id is empty", thing="", detail="it is empty, and the session is kept")
+        raise ClientIdInvalidError(thing="", detail="it is empty, and the session is kept")
 
 
 def check_publish(client_id: str, topic: str, size: int, qos: int, *, retain: bool) -> None:
     """Raise why a client may not publish this to `topic`, whatever its policies say."""
     facts = {"thing": client_id, "topic": topic[:MAX_TOPIC_BYTES]}
     if qos > 1:
-        raise QosNotServedError("QoS 2 is not served", **facts)
+        raise QosNotServedError(**facts)
     if retain:
-        raise RetainNotServedError("Retained messages are not served", **facts)
+        raise RetainNotServedError(**facts)
     if not is_valid_name(topic):
-        raise TopicInvalidError("The topic is not valid", detail="it is empty or has a wildcard", **facts)
+        raise TopicInvalidError(detail="it is empty or has a wildcard", **facts)
     _check_size(topic, facts)
     if topic.startswith("$"):
-        raise ReservedTopicError("The topic is reserved", **facts)
+        raise ReservedTopicError(**facts)
     if size > MAX_PAYLOAD_BYTES:
-        raise PayloadTooLargeError("The message is too large", size=size, **facts)
+        raise PayloadTooLargeError(size=size, **facts)
 
 
 def check_filter(client_id: str, topic_filter: str) -> None:
@@ -115,16 +151,16 @@ def check_filter(client_id: str, topic_filter: str) -> None:
     facts = {"thing": client_id, "topic": topic_filter[:MAX_TOPIC_BYTES]}
     if topic_filter.startswith(_SHARED):
         plain = topic_filter.split("/", 2)[2:] or ["TOPIC"]
-        raise SharedSubscriptionError("Shared subscriptions are not served", plain=plain[0], **facts)
+        raise SharedSubscriptionError(plain=plain[0], **facts)
     if not is_valid_filter(topic_filter):
-        raise TopicInvalidError("The filter is not valid", detail="it is empty or has a misplaced wildcard", **facts)
+        raise TopicInvalidError(detail="it is empty or has a misplaced wildcard", **facts)
     _check_size(topic_filter, facts)
     if topic_filter.startswith("$") and not topic_filter.startswith(PRESENCE):
-        raise ReservedTopicError("The filter is reserved", **facts)
+        raise ReservedTopicError(**facts)
 
 
 def _check_size(topic: str, facts: dict[str, str]) -> None:
     if len(topic.encode()) > MAX_TOPIC_BYTES:
-        raise TopicInvalidError("The topic is too long", detail="it is longer than 256 bytes", **facts)
+        raise TopicInvalidError(detail="it is longer than 256 bytes", **facts)
     if topic.count("/") > MAX_SLASHES:
-        raise TopicInvalidError("The topic has too many levels", detail="it has more than 7 slashes", **facts)
+        raise TopicInvalidError(detail="it has more than 7 slashes", **facts)

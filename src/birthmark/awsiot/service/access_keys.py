@@ -18,8 +18,11 @@ class AccessKeyMissingError(NotFoundError):
     """No key of that id."""
 
     code = "awsiot.access_key_missing"
+    message = "There is no access key {access_key_id}"
     cause = "There is no access key {access_key_id}."
     fix = "`birthmark aws key list` shows them."
+
+    access_key_id: str
 
 
 class AccessKeys:
@@ -53,7 +56,7 @@ class AccessKeys:
 
     async def remove(self, key_id: str, *, actor: str) -> None:
         """Remove a key; requests signed with it are refused from now on. Raise `AccessKeyMissingError`."""
-        missing = AccessKeyMissingError(f"There is no access key {key_id}", access_key_id=key_id)
+        missing = AccessKeyMissingError(access_key_id=key_id)
         changes = Changes().run(store.DROP_KEY, expect=1, otherwise=missing, id=key_id)
         await self._database.commit(changes.audit(actor, "awsiot.key_remove", key_id))
         self._by_id.pop(key_id, None)
@@ -67,8 +70,6 @@ class AccessKeys:
         signature = parse_signature(request)
         key = self._by_id.get(signature.access_key_id)
         if key is None:
-            raise AccessKeyUnknownError(
-                "The security token included in the request is invalid.", access_key_id=signature.access_key_id
-            )
+            raise AccessKeyUnknownError(access_key_id=signature.access_key_id)
         check_signature(request, signature, key.secret, self._clock.now(), services=services)
         return key

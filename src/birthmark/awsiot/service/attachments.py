@@ -15,6 +15,7 @@ class ExclusiveThingError(InvalidRequestError):
     """One side is attached exclusively, and not to the other."""
 
     code = "awsiot.exclusive_thing"
+    message = "Cannot attach: {detail}"
     cause = "Certificate {certificate_id} cannot be attached to thing {thing} like this: {detail}."
     fix = (
         "Detach what is in the way first, or attach as NON_EXCLUSIVE_THING: "
@@ -22,6 +23,11 @@ class ExclusiveThingError(InvalidRequestError):
         '"$(aws iot describe-certificate --certificate-id {certificate_id} '
         '--query certificateDescription.certificateArn --output text)"`'
     )
+
+    certificate_id: str
+    detail: str
+    other: str
+    thing: str
 
 
 class Attachments:
@@ -35,7 +41,7 @@ class Attachments:
         """Attach a certificate to a thing; doing it twice is harmless. Raise `NotFoundError`."""
         await self._things.get(thing)
         if await self._database.one(certificate_store.GET, id=certificate_id) is None:
-            raise UnknownCertificateError("The certificate does not exist.", certificate_id=certificate_id)
+            raise UnknownCertificateError(certificate_id=certificate_id)
         present = await self._database.all(store.THINGS_OF, certificate_id=certificate_id, after="", limit=2)
         others = [row for row in present if row["thing"] != thing]
         same = next((row for row in present if row["thing"] == thing), None)
@@ -48,7 +54,6 @@ class Attachments:
             detail = f"it belongs to {others[0]['thing']} exclusively"
         if detail is not None:
             raise ExclusiveThingError(
-                f"Cannot attach: {detail}",
                 certificate_id=certificate_id,
                 thing=thing,
                 other=thing if same is not None else others[0]["thing"],
@@ -75,7 +80,7 @@ class Attachments:
     async def things(self, certificate_id: str, after: str, size: int) -> Page[tuple[ThingName, PrincipalType]]:
         """Return the things of a certificate. Raise `UnknownCertificateError`."""
         if await self._database.one(certificate_store.GET, id=certificate_id) is None:
-            raise UnknownCertificateError("The certificate does not exist.", certificate_id=certificate_id)
+            raise UnknownCertificateError(certificate_id=certificate_id)
         rows = await self._database.all(store.THINGS_OF, certificate_id=certificate_id, after=after, limit=size + 1)
         found = [(ThingName(row["thing"]), PrincipalType(row["kind"])) for row in rows]
         return page_of(found, size, [name for name, _ in found])

@@ -6,7 +6,7 @@ from birthmark.awsiot.model import CertificateId, CertificateMode, RegisteredCa
 from birthmark.awsiot.service.pages import Page, page_of
 from birthmark.awsiot.store import certificates as store
 from birthmark.clock import Clock, Entropy, new_uuid
-from birthmark.errors import ConflictError, InvalidRequestError, NotFoundError
+from birthmark.errors import ChangedMeanwhileError, ConflictError, InvalidRequestError, NotFoundError
 from birthmark.pki.certificates import Certificate, parse_pem
 from birthmark.pki.chains import check_dates
 from birthmark.pki.possession import check_possession
@@ -17,22 +17,29 @@ class UnknownCaError(NotFoundError):
     """No CA certificate of that id."""
 
     code = "awsiot.unknown_ca"
+    message = "The CA certificate does not exist."
     cause = "There is no CA certificate {certificate_id} on record."
     fix = "`aws iot list-ca-certificates` shows them."
+
+    certificate_id: str
 
 
 class CaExistsError(ConflictError):
     """The CA certificate is on record already."""
 
     code = "awsiot.ca_exists"
+    message = "The CA certificate is already registered"
     cause = "The CA certificate {certificate_id} is registered already."
     fix = "Use it: `aws iot describe-ca-certificate --certificate-id {certificate_id}`"
+
+    certificate_id: str
 
 
 class CaRefusedError(InvalidRequestError):
     """A CA certificate that may not be registered."""
 
     code = "awsiot.ca_refused"
+    message = "The CA certificate cannot be registered: {detail}"
     cause = "The CA certificate cannot be registered: {detail}."
     fix = (
         "Give a CA certificate (basicConstraints CA:TRUE) that has not expired. In DEFAULT mode add "
@@ -41,22 +48,28 @@ class CaRefusedError(InvalidRequestError):
         "--dir ca --out proof.pem`; without it set --certificate-mode SNI_ONLY."
     )
 
+    detail: str
+
 
 class CaStateError(ConflictError):
     """An active CA is not deleted."""
 
     code = "awsiot.ca_state"
+    message = "The CA certificate is still ACTIVE"
     cause = "The CA certificate {certificate_id} is ACTIVE."
     fix = (
         "Take it out of use first: `aws iot update-ca-certificate --certificate-id {certificate_id} --new-status "
         "INACTIVE`"
     )
 
+    certificate_id: str
+
 
 class NoRegistrationCodeError(NotFoundError):
     """The code was never asked for, or was deleted."""
 
     code = "awsiot.no_registration_code"
+    message = "No registration code"
     cause = "There is no registration code."
     fix = "`aws iot get-registration-code` makes one."
 
@@ -81,7 +94,7 @@ class CertificateAuthorities:
 
     async def delete_registration_code(self, *, actor: str) -> None:
         """Forget the code; the next one is another. Raise `NoRegistrationCodeError`."""
-        missing = NoRegistrationCodeError("No registration code")
+        missing = NoRegistrationCodeError()
         changes = Changes().run(store.DROP_CODE, expect=1, otherwise=missing, account=self._account_id)
         await self._database.commit(changes.audit(actor, "awsiot.registration_code_delete", self._account_id))
 
@@ -89,7 +102,7 @@ class CertificateAuthorities:
         """Return a CA. Raise `UnknownCaError`."""
         row = await self._database.one(store.GET_CA, id=ca_id)
         if row is None:
-            raise UnknownCaError("The CA certificate does not exist.", certificate_id=ca_id)
+            raise UnknownCaError(certificate_id=ca_id)
         return store.ca_of(row)
 
     async def register(
@@ -106,7 +119,7 @@ class CertificateAuthorities:
         """Put a CA on record. Raise `CaRefusedError`, `PossessionNotProvenError` or `CaExistsError`."""
         certificate = parse_pem(pem)
         if not certificate.is_ca:
-            raise CaRefusedError("The certificate is not a CA certificate", detail="it is not a CA's (CA:TRUE)")
+            raise CaRefusedError(detail="it is not a CA's (CA:TRUE)")
         check_dates(certificate, self._clock.now())
         await self._check_possession(certificate, verification_pem, mode)
         ca_id = CertificateId(certificate.thumbprint.hex())
@@ -123,7 +136,7 @@ class CertificateAuthorities:
             1,
             new_uuid(self._entropy),
         )
-        exists = CaExistsError("The CA certificate is already registered", certificate_id=ca_id)
+        exists = CaExistsError(certificate_id=ca_id)
         if await self._database.one(store.GET_CA, id=ca_id) is not None:
             raise exists
         changes = (
@@ -160,7 +173,7 @@ class CertificateAuthorities:
         changes = Changes().run(
             store.UPDATE_CA,
             expect=1,
-            otherwise=ConflictError("The CA certificate changed meanwhile; try again"),
+            otherwise=ChangedMeanwhileError(what="The CA certificate"),
             key_id=known.id,
             key_customer_version=known.customer_version,
             **{column: row[column] for column in columns},
@@ -170,7 +183,7 @@ class CertificateAuthorities:
     async def delete(self, ca_id: str, *, actor: str) -> None:
         """Remove an inactive CA. Raise `UnknownCaError` or `CaStateError`."""
         known = await self.get(ca_id)
-        active = CaStateError("The CA certificate is still ACTIVE", certificate_id=known.id)
+        active = CaStateError(certificate_id=known.id)
         if known.is_active:
             raise active
         changes = Changes().run(store.DELETE_CA, expect=1, otherwise=active, id=known.id)
@@ -185,17 +198,11 @@ class CertificateAuthorities:
     async def _check_possession(self, ca: Certificate, verification_pem: str | None, mode: CertificateMode) -> None:
         if verification_pem is None:
             if mode is CertificateMode.DEFAULT:
-                raise CaRefusedError(
-                    "A verification certificate is needed in DEFAULT mode",
-                    detail="there is no verification certificate",
-                )
+                raise CaRefusedError(detail="there is no verification certificate")
             return
         if mode is CertificateMode.SNI_ONLY:
-            raise CaRefusedError(
-                "A verification certificate is not used in SNI_ONLY mode",
-                detail="a verification certificate goes with DEFAULT mode",
-            )
+            raise CaRefusedError(detail="a verification certificate goes with DEFAULT mode")
         row = await self._database.one(store.CODE, account=self._account_id)
         if row is None:
-            raise NoRegistrationCodeError("No registration code was given out")
+            raise NoRegistrationCodeError
         check_possession(parse_pem(verification_pem), ca, row["code"], self._clock.now())

@@ -21,7 +21,13 @@ from birthmark.awsiot.store import certificates as store
 from birthmark.awsiot.store import policies as policy_store
 from birthmark.awsiot.store import registry as registry_store
 from birthmark.clock import Clock, Entropy, new_uuid
-from birthmark.errors import ConflictError, InvalidRequestError, NotFoundError, UnauthenticatedError
+from birthmark.errors import (
+    ChangedMeanwhileError,
+    ConflictError,
+    InvalidRequestError,
+    NotFoundError,
+    UnauthenticatedError,
+)
 from birthmark.pki.certificates import Certificate, is_signed_by, parse_pem
 from birthmark.pki.csr import parse_csr
 from birthmark.pki.issue import Issuer, issue, new_serial
@@ -42,44 +48,59 @@ class UnknownCertificateError(NotFoundError):
     """No certificate of that id."""
 
     code = "awsiot.unknown_certificate"
+    message = "The certificate does not exist."
     cause = "There is no certificate {certificate_id}."
     fix = "`aws iot list-certificates` shows them; the id is the SHA-256 thumbprint of the certificate."
+
+    certificate_id: str
 
 
 class CertificateExistsError(ConflictError):
     """The certificate is on record already."""
 
     code = "awsiot.certificate_exists"
+    message = "The certificate is already provisioned or registered"
     cause = "The certificate {certificate_id} is registered already."
     fix = "Use it: `aws iot describe-certificate --certificate-id {certificate_id}`"
+
+    certificate_id: str
 
 
 class CertificateRefusedError(InvalidRequestError):
     """A certificate that may not be registered."""
 
     code = "awsiot.certificate_refused"
+    message = "The certificate cannot be registered: {detail}"
     cause = "The certificate cannot be registered: {detail}."
     fix = (
         "Register a valid certificate with an RSA key of at least 2048 bits or an EC key (P-256, P-384, P-521), such "
         "as this one: `birthmark ca issue device --dir ca`"
     )
 
+    detail: str
+
 
 class CertificateStateError(ConflictError):
     """The state of the certificate does not allow this."""
 
     code = "awsiot.certificate_state"
+    message = "The certificate must be deactivated (not ACTIVE) before deletion."
     cause = "Certificate {certificate_id} is {status}, and {detail}."
     fix = (
         "Take it out of use first: `aws iot update-certificate --certificate-id {certificate_id} --new-status INACTIVE`"
     )
+
+    certificate_id: str
+    detail: str
+    status: str
 
 
 class CertificateInUseError(ConflictError):
     """Things or policies are attached."""
 
     code = "awsiot.certificate_in_use"
-    cause = "Certificate {certificate_id} still has {detail} attached."
+    message = "{detail} must be detached before deletion."
+    cause = "Certificate {certificate_id} cannot be deleted: {detail} are attached."
     fix = (
         "Detach them first: `export ARN=$(aws iot describe-certificate --certificate-id {certificate_id} "
         "--query certificateDescription.certificateArn --output text); "
@@ -89,13 +110,20 @@ class CertificateInUseError(ConflictError):
         '| xargs -rn1 aws iot detach-policy --target "$ARN" --policy-name`'
     )
 
+    certificate_id: str
+    detail: str
+
 
 class StatusInvalidError(InvalidRequestError):
     """Not a status that can be set by hand."""
 
     code = "awsiot.status_invalid"
+    message = "Invalid status {status!r}"
     cause = "{status} is not a status that can be set."
     fix = "Use ACTIVE, INACTIVE or REVOKED, as the operation says: `{command}`"
+
+    command: str = "?"
+    status: str
 
 
 RevocationCheck = Callable[[Certificate, Sequence[Certificate]], Awaitable[None]]
@@ -130,7 +158,7 @@ class Certificates:
     async def get(self, certificate_id: str) -> DeviceCertificate:
         """Return a certificate. Raise `UnknownCertificateError`."""
         if (known := await self.find(certificate_id)) is None:
-            raise UnknownCertificateError("The certificate does not exist.", certificate_id=certificate_id)
+            raise UnknownCertificateError(certificate_id=certificate_id)
         return known
 
     async def find(self, certificate_id: str) -> DeviceCertificate | None:
@@ -157,7 +185,7 @@ class Certificates:
             cas = [ca for ca in cas if ca.certificate == wanted]
         if not cas:
             detail = "no CA on record signed it"
-            raise CertificateRefusedError("CA certificate is not registered for this certificate", detail=detail)
+            raise CertificateRefusedError(detail=detail)
         return await self._add(certificate, status, cas[0].mode, cas[0].id, actor=actor)
 
     async def create_from_csr(self, csr: str, status: CertificateStatus, *, actor: str) -> Made:
@@ -177,11 +205,11 @@ class Certificates:
         """Change a status; away from ACTIVE, its connections end. Raise `StatusInvalidError`."""
         known = await self.get(certificate_id)
         if status not in _SETTABLE:
-            raise StatusInvalidError(f"Invalid status {status}", status=status.value)
+            raise StatusInvalidError(status=status.value)
         changes = Changes().run(
             store.UPDATE_STATUS,
             expect=1,
-            otherwise=ConflictError("The certificate changed meanwhile; try again"),
+            otherwise=ChangedMeanwhileError(what="The certificate"),
             key_id=known.id,
             key_customer_version=known.customer_version,
             status=status.value,
@@ -195,22 +223,15 @@ class Certificates:
         """Remove a certificate. Raise `CertificateStateError` or `CertificateInUseError`."""
         known = await self.get(certificate_id)
         active = CertificateStateError(
-            "The certificate must be deactivated (not ACTIVE) before deletion.",
-            certificate_id=known.id,
-            status=known.status.value,
-            detail="an ACTIVE certificate is not deleted",
+            certificate_id=known.id, status=known.status.value, detail="an ACTIVE certificate is not deleted"
         )
         if known.status is CertificateStatus.ACTIVE:
             raise active
         if await self._database.all(registry_store.THINGS_OF, certificate_id=known.id, after="", limit=1):
-            raise CertificateInUseError(
-                "Things must be detached before deletion.", certificate_id=known.id, detail="things"
-            )
+            raise CertificateInUseError(certificate_id=known.id, detail="Things")
         policies = await self._database.all(policy_store.POLICIES_OF, certificate_id=known.id, after="", limit=1)
         if policies and not force:
-            raise CertificateInUseError(
-                "Certificate policies must be detached before deletion.", certificate_id=known.id, detail="policies"
-            )
+            raise CertificateInUseError(certificate_id=known.id, detail="Certificate policies")
         changes = Changes().run(policy_store.DETACH_ALL, certificate_id=known.id)
         changes.run(store.DELETE, expect=1, otherwise=active, id=known.id)
         changes.audit(actor, "awsiot.certificate_delete", known.id)
@@ -244,12 +265,10 @@ class Certificates:
         actor: str,
     ) -> DeviceCertificate:
         if status not in _SETTABLE:
-            raise StatusInvalidError(f"Invalid status {status}", status=status.value)
+            raise StatusInvalidError(status=status.value)
         certificate_id = CertificateId(certificate.thumbprint.hex())
         await self._check_not_revoked(certificate)
-        exists = CertificateExistsError(
-            "The certificate is already provisioned or registered", certificate_id=certificate_id
-        )
+        exists = CertificateExistsError(certificate_id=certificate_id)
         if await self.find(certificate_id) is not None:
             raise exists
         now = from_micros(to_micros(self._clock.now()))
@@ -279,15 +298,15 @@ class Certificates:
             await self._revocations(certificate, ())
         except UnauthenticatedError as error:
             detail = "it, its key or its CA was revoked"
-            raise CertificateRefusedError("The certificate was revoked", detail=detail) from error
+            raise CertificateRefusedError(detail=detail) from error
 
 
 def _check(certificate: Certificate, now: datetime) -> None:
     if now > certificate.not_after:
-        raise CertificateRefusedError("The certificate has expired", detail="it has expired")
+        raise CertificateRefusedError(detail="it has expired")
     key = certificate.public_key()
     if isinstance(key, rsa.RSAPublicKey) and key.key_size >= _MIN_RSA_BITS:
         return
     if isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, _CURVES):
         return
-    raise CertificateRefusedError("The certificate's key is not supported", detail="its key is of another kind or size")
+    raise CertificateRefusedError(detail="its key is of another kind or size")

@@ -26,6 +26,7 @@ class NoCertificateError(UnauthenticatedError):
     """The client showed no certificate."""
 
     code = "awsiot.no_certificate"
+    message = "No certificate was shown"
     cause = "A client ({thing}) connected without a certificate; AWS IoT knows devices by their certificate."
     fix = (
         "Give the client its certificate and key (for a secure element: mtls_with_pkcs11), and check that both are "
@@ -33,24 +34,36 @@ class NoCertificateError(UnauthenticatedError):
         '--key "$X509_KEY_FILE" --data hello "$AWS_ENDPOINT_URL_IOT_DATA_PLANE/topics/hello?qos=1"`'
     )
 
+    thing: str
+
 
 class CertificateUnknownError(UnauthenticatedError):
     """A certificate that is not registered."""
 
     code = "awsiot.certificate_unknown"
+    message = "The certificate is not registered"
     cause = "The client {thing} showed the certificate {certificate_id} ({common_name}), which is not registered."
     fix = (
         "Put the device on record, as a thing that may do what an example policy allows: "
         '`birthmark enroll device --to aws --cert "$X509_CERT_FILE"`'
     )
 
+    certificate_id: str
+    common_name: str
+    thing: str
+
 
 class CertificateInactiveError(ForbiddenError):
     """A registered certificate that is not ACTIVE."""
 
     code = "awsiot.certificate_inactive"
+    message = "The certificate is {status}"
     cause = "The client {thing} showed the certificate {certificate_id}, whose status is {status}."
     fix = "`aws iot update-certificate --certificate-id {certificate_id} --new-status ACTIVE`, if it may connect."
+
+    certificate_id: str
+    status: str
+    thing: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,23 +120,15 @@ class Devices:
         leaf, client_id = visitor.leaf, visitor.client_id
         shown = client_id or "over HTTPS"
         if leaf is None:
-            raise NoCertificateError("No certificate was shown", thing=shown)
+            raise NoCertificateError(thing=shown)
         certificate_id = CertificateId(leaf.thumbprint.hex())
         known = await self._certificates.find(certificate_id)
         if known is None:
             raise CertificateUnknownError(
-                "The certificate is not registered",
-                thing=shown,
-                certificate_id=certificate_id,
-                common_name=leaf.subject_cn or "without a common name",
+                thing=shown, certificate_id=certificate_id, common_name=leaf.subject_cn or "without a common name"
             )
         if known.status is not CertificateStatus.ACTIVE:
-            raise CertificateInactiveError(
-                f"The certificate is {known.status}",
-                thing=shown,
-                certificate_id=certificate_id,
-                status=known.status.value,
-            )
+            raise CertificateInactiveError(thing=shown, certificate_id=certificate_id, status=known.status.value)
         check_dates(leaf, self._clock.now())
         if self._revocations is not None:
             await self._revocations(leaf, visitor.chain)
@@ -149,7 +154,6 @@ class Devices:
         decision = grant.permissions.decide(action, resource, self._clock.now())
         if not decision.is_allowed:
             raise PolicyDeniedError(
-                f"{action} on {resource} is denied",
                 action=action,
                 resource=resource,
                 hint=decision.hint,

@@ -16,8 +16,12 @@ class PageInvalidError(InvalidRequestError):
     """A page size or a marker that cannot be used."""
 
     code = "awsiot.page_invalid"
+    message = "The list cannot be continued: {detail}"
     cause = "The list cannot be continued: {detail}."
     fix = "A page has 1 to 250 entries; a marker or token goes back exactly as it came. The call's form: `{command}`"
+
+    command: str = "?"
+    detail: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +37,7 @@ def page_size(text: str | None) -> int:
     if text is None:
         return DEFAULT_SIZE
     if not (text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= MAX_SIZE):
-        raise PageInvalidError("Invalid page size", detail=f"the page size {text[:20]!r}")
+        raise PageInvalidError(detail=f"the page size {text[:20]!r}")
     return int(text)
 
 
@@ -49,7 +53,7 @@ def parse_marker(text: str | None) -> str | None:
     try:
         return base64.b64decode(text, validate=True).decode()
     except (ValueError, binascii.Error) as error:
-        raise PageInvalidError("Invalid marker", detail="the marker is not one of ours") from error
+        raise PageInvalidError(detail="the marker is not one of ours") from error
 
 
 def page_of(items: Sequence[T], size: int, keys: Sequence[str]) -> Page[T]:

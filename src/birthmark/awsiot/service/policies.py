@@ -12,7 +12,7 @@ from birthmark.awsiot.service.pages import Page, page_of
 from birthmark.awsiot.store import certificates as certificate_store
 from birthmark.awsiot.store import policies as store
 from birthmark.clock import Clock, Entropy, new_uuid
-from birthmark.errors import ConflictError, NotFoundError, PolicyError
+from birthmark.errors import ChangedMeanwhileError, ConflictError, NotFoundError, PolicyError
 from birthmark.store import Changes, Database, from_micros, to_micros
 
 MAX_VERSIONS = 5
@@ -34,46 +34,65 @@ class UnknownPolicyError(NotFoundError):
     """No policy of that name, or no such version."""
 
     code = "awsiot.unknown_policy"
+    message = "Policy not found (name={policy}, version={version})"
     cause = "There is no policy {policy} (version {version})."
     fix = "`aws iot list-policies` shows them; letter case counts."
+
+    policy: str
+    version: object
 
 
 class PolicyExistsError(ConflictError):
     """The name is taken."""
 
     code = "awsiot.policy_exists"
+    message = "Policy cannot be created - name already exists (name={policy})"
     cause = "A policy named {policy} exists already."
     fix = "`aws iot get-policy --policy-name {policy}` shows it: add a version to it, or choose another name."
+
+    policy: str
 
 
 class PolicyInUseError(ConflictError):
     """The policy, or this version, cannot be deleted."""
 
     code = "awsiot.policy_in_use"
+    message = "The policy cannot be deleted: {detail} (name={policy})"
     cause = "Policy {policy} cannot be deleted: {detail}."
     fix = "What is in the way: `{command}`"
+
+    command: str
+    detail: str
+    policy: str
 
 
 class TooManyVersionsError(ConflictError):
     """Five versions are kept."""
 
     code = "awsiot.policy_versions"
+    message = "The policy {policy} already has the maximum number of versions (5)"
     cause = "Policy {policy} has 5 versions already."
     fix = (
         "Delete the oldest that is not the default: "
         "`aws iot delete-policy-version --policy-name {policy} --policy-version-id {oldest}`"
     )
 
+    oldest: int
+    policy: str
+
 
 class TooManyPoliciesError(PolicyError):
     """Ten policies per certificate."""
 
     code = "awsiot.policy_limit"
+    message = "The principal has 10 policies already"
     cause = "The certificate {certificate_id} has 10 policies already."
     fix = (
         "Detach one, or put the statements into fewer policies; those it has, in its things' and its own name: "
         "`birthmark aws certificates`"
     )
+
+    certificate_id: str
 
 
 class Policies:
@@ -111,7 +130,7 @@ class Policies:
         parse_policy(known, document)
         now = from_micros(to_micros(self._clock.now()))
         made = NamedPolicy(known, 1, 1, new_uuid(self._entropy), now, now)
-        exists = PolicyExistsError(f"Policy cannot be created - name already exists (name={known})", policy=known)
+        exists = PolicyExistsError(policy=known)
         if await self._database.one(store.GET, name=known) is not None:
             raise exists
         changes = Changes().run(
@@ -136,9 +155,7 @@ class Policies:
         parse_policy(name, document)
         if len(present) >= MAX_VERSIONS:
             oldest = min(version.version for version in present if version.version != policy.default_version)
-            raise TooManyVersionsError(
-                f"The policy {name} already has the maximum number of versions (5)", policy=name, oldest=oldest
-            )
+            raise TooManyVersionsError(policy=name, oldest=oldest)
         now = from_micros(to_micros(self._clock.now()))
         number = policy.last_version + 1
         made = PolicyVersion(policy.name, number, document, now)
@@ -159,7 +176,6 @@ class Policies:
         policy, known = await self.version(name, version)
         if known.version == policy.default_version:
             raise PolicyInUseError(
-                "Cannot delete the default version of a policy",
                 policy=name,
                 detail=f"version {version} is the default",
                 command=f"aws iot list-policy-versions --policy-name {shlex.quote(name)}",
@@ -175,12 +191,7 @@ class Policies:
         elif len(present) > 1:
             detail, command = "it has versions besides the default", _DELETE_VERSIONS
         if detail is not None:
-            raise PolicyInUseError(
-                f"The policy cannot be deleted: {detail} (name={name})",
-                policy=name,
-                detail=detail,
-                command=command.format(policy=shlex.quote(name)),
-            )
+            raise PolicyInUseError(policy=name, detail=detail, command=command.format(policy=shlex.quote(name)))
         changes = Changes().run(store.DELETE, name=name).run(store.DELETE_VERSIONS, policy=name)
         await self._database.commit(changes.audit(actor, "awsiot.policy_delete", name))
 
@@ -194,11 +205,11 @@ class Policies:
         """Attach a policy to a certificate; doing it twice is harmless. Raise `NotFoundError`."""
         await self.get(name)
         if await self._database.one(certificate_store.GET, id=certificate_id) is None:
-            raise UnknownCertificateError("The certificate does not exist.", certificate_id=certificate_id)
+            raise UnknownCertificateError(certificate_id=certificate_id)
         row = await self._database.one(store.COUNT_OF, certificate_id=certificate_id)
         present = await self.attached(certificate_id, "", _MAX_PAGE)
         if row is not None and row["total"] >= MAX_ATTACHED and name not in present.items:
-            raise TooManyPoliciesError("The principal has 10 policies already", certificate_id=certificate_id)
+            raise TooManyPoliciesError(certificate_id=certificate_id)
         changes = Changes().run(store.ATTACH, policy=name, certificate_id=certificate_id)
         changes.audit(actor, "awsiot.policy_attach", name, certificate_id=certificate_id)
         await self._database.commit(changes.event(ACCESS_CHANGED, certificate_id=certificate_id))
@@ -232,7 +243,7 @@ class Policies:
         changes.run(
             store.UPDATE,
             expect=1,
-            otherwise=ConflictError("The policy changed meanwhile; try again"),
+            otherwise=ChangedMeanwhileError(what="The policy"),
             key_name=made.name,
             key_generation_id=made.generation_id,
             default_version=made.default_version,
@@ -245,8 +256,4 @@ class Policies:
 
 
 def _unknown(name: str, version: int | None = None) -> UnknownPolicyError:
-    return UnknownPolicyError(
-        f"Policy not found (name={name[:128]})" if version is None else f"Policy version not found ({name}, {version})",
-        policy=name[:128],
-        version="default" if version is None else version,
-    )
+    return UnknownPolicyError(policy=name[:128], version="default" if version is None else version)

@@ -21,27 +21,38 @@ class UnknownThingTypeError(NotFoundError):
     """No such type."""
 
     code = "awsiot.unknown_thing_type"
+    message = "Thing type {type} not found"
     cause = "There is no thing type {type}."
     fix = "`aws iot create-thing-type --thing-type-name {type}` makes it."
+
+    type: str
 
 
 class ThingTypeExistsError(ConflictError):
     """Create of a type that exists and is different."""
 
     code = "awsiot.thing_type_exists"
+    message = "Thing type {type} already exists"
     cause = "Thing type {type} exists already with other properties."
     fix = "`aws iot describe-thing-type --thing-type-name {type}` shows it: use it as it is, or choose another name."
+
+    type: str
 
 
 class ThingTypeInUseError(InvalidRequestError):
     """The type is deprecated, or not yet, or has things."""
 
     code = "awsiot.thing_type_state"
+    message = "Thing type {type} cannot be used so: {detail}"
     cause = "Thing type {type} cannot be used so: {detail}."
     fix = (
         "`{command}` A type is deleted 5 minutes after it was deprecated, without things; a deprecated type takes no "
         "new things."
     )
+
+    command: str
+    detail: str
+    type: str
 
 
 class ThingTypes:
@@ -56,14 +67,13 @@ class ThingTypes:
         """Return a type. Raise `UnknownThingTypeError`."""
         row = await self._database.one(store.GET_TYPE, name=name)
         if row is None:
-            raise UnknownThingTypeError(f"Thing type {name} not found", type=name[:128])
+            raise UnknownThingTypeError(type=name[:128])
         return _type_of(row)
 
     async def check_usable(self, name: str | None) -> None:
         """Raise why a thing cannot be of this type."""
         if name is not None and (await self.get(name)).deprecated_at is not None:
             raise ThingTypeInUseError(
-                f"Thing type {name} is deprecated",
                 type=name,
                 detail="it is deprecated",
                 command=f"aws iot deprecate-thing-type --thing-type-name {shlex.quote(name)} --undo-deprecate",
@@ -74,7 +84,7 @@ class ThingTypes:
         row = await self._database.one(store.GET_TYPE, name=name)
         if row is not None:
             if (present := _type_of(row)).properties != properties:
-                raise ThingTypeExistsError(f"Thing type {name} already exists", type=name)
+                raise ThingTypeExistsError(type=name)
             return present
         made = ThingType(name, new_uuid(self._entropy), properties, None, self._clock.now())
         changes = Changes().run(
@@ -107,10 +117,7 @@ class ThingTypes:
             detail, step = "there are things of this type", "list-things"
         if detail is not None:
             raise ThingTypeInUseError(
-                f"Cannot delete thing type {name}: {detail}",
-                type=name,
-                detail=detail,
-                command=f"aws iot {step} --thing-type-name {shlex.quote(name)}",
+                type=name, detail=detail, command=f"aws iot {step} --thing-type-name {shlex.quote(name)}"
             )
         changes = Changes().run(store.DELETE_TYPE, name=name)
         await self._database.commit(changes.audit(actor, "awsiot.thing_type_delete", name))

@@ -19,43 +19,61 @@ class UnknownThingError(NotFoundError):
     """The registry has no such thing."""
 
     code = "awsiot.unknown_thing"
+    message = "Thing {thing} cannot be found."
     cause = "There is no thing {thing}. Letter case counts."
     fix = "`aws iot create-thing --thing-name {thing}` makes it; `aws iot list-things` shows what there is."
+
+    thing: str
 
 
 class ThingExistsError(ConflictError):
     """Create of a thing that exists and is different."""
 
     code = "awsiot.thing_exists"
+    message = "Thing {thing} already exists in account with different properties"
     cause = "Thing {thing} exists already with other attributes or another type."
     fix = "`aws iot describe-thing --thing-name {thing}` shows it; change it with update-thing, or choose another name."
+
+    thing: str
 
 
 class ThingVersionError(ConflictError):
     """The thing changed since the caller read it."""
 
     code = "awsiot.thing_version"
+    message = "The version of thing {thing} is not {expected}"
     cause = "Thing {thing} is at version {version}; the request expected {expected}."
     fix = "Read it again, and repeat the change with its version: `aws iot describe-thing --thing-name {thing}`"
+
+    expected: object
+    thing: str
+    version: int
 
 
 class ThingInUseError(InvalidRequestError):
     """Delete of a thing that has certificates."""
 
     code = "awsiot.thing_in_use"
+    message = "Cannot delete. Thing {thing} is still attached to one or more principals"
     cause = "Thing {thing} still has certificates attached."
     fix = (
         'Detach them first: `aws iot list-thing-principals --thing-name {thing} --query "principals[]" --output text '
         "| xargs -rn1 aws iot detach-thing-principal --thing-name {thing} --principal`"
     )
 
+    thing: str
+
 
 class BillingGroupError(NotFoundError):
     """Billing groups are not served."""
 
     code = "awsiot.billing_group_not_served"
+    message = "Billing group {group} cannot be found"
     cause = "The request names the billing group {group}; there are no billing groups here."
     fix = "Leave the billing group out: `aws iot create-thing --thing-name {thing}`"
+
+    group: str
+    thing: str
 
 
 class Things:
@@ -70,7 +88,7 @@ class Things:
     async def get(self, name: str) -> Thing:
         """Return a thing. Raise `UnknownThingError`."""
         if (thing := await self.find(name)) is None:
-            raise UnknownThingError(f"Thing {name} cannot be found.", thing=name[:128])
+            raise UnknownThingError(thing=name[:128])
         return thing
 
     async def find(self, name: str) -> Thing | None:
@@ -104,7 +122,7 @@ class Things:
             else:
                 return thing
         if (present.attributes, present.type_name) != (thing.attributes, thing.type_name):
-            raise ThingExistsError(f"Thing {name} already exists in account with different properties", thing=name)
+            raise ThingExistsError(thing=name)
         return present
 
     async def update(
@@ -150,9 +168,7 @@ class Things:
             return
         _check_version(thing, expected)
         if await self._database.all(store.PRINCIPALS_OF, thing=name, after="", limit=1):
-            raise ThingInUseError(
-                f"Cannot delete. Thing {name} is still attached to one or more principals", thing=name
-            )
+            raise ThingInUseError(thing=name)
         changes = Changes().run(store.DELETE_THING, name=name).audit(actor, "awsiot.thing_delete", name)
         await self._database.commit(changes.event(ACCESS_CHANGED, thing=name))
 
@@ -194,14 +210,9 @@ def _check_version(thing: Thing, expected: int | None) -> None:
 
 
 def _version_error(thing: Thing, expected: int | None) -> ThingVersionError:
-    return ThingVersionError(
-        f"The version of thing {thing.name} is not {expected}",
-        thing=thing.name,
-        version=thing.version,
-        expected=expected,
-    )
+    return ThingVersionError(thing=thing.name, version=thing.version, expected=expected)
 
 
 def _check_billing_group(group: str | None, thing: str) -> None:
     if group is not None:
-        raise BillingGroupError(f"Billing group {group} cannot be found", group=group, thing=thing)
+        raise BillingGroupError(group=group, thing=thing)

@@ -12,79 +12,99 @@ class NoCommonNameError(PolicyError):
     """The request does not name the device."""
 
     code = "ca.no_common_name"
+    message = "The request needs exactly one common name."
     cause = "The request's subject '{subject}' has no common name, or several; it must be the device id."
     fix = f"Name the device by exactly one CN. {MAKE_REQUEST}"
+
+    subject: str
 
 
 class NameNotAllowedError(ForbiddenError):
     """The principal may not speak for this device."""
 
     code = "ca.name_not_allowed"
+    message = "This identity may not ask for that name."
     cause = "{actor} may have certificates for '{allowed}' only, and asked for '{asked}'."
     fix = (
         "Ask for the name of the certificate in use. A credential of the other name: "
         "`birthmark env --format aziot --registration-id {asked}`."
     )
 
+    actor: str
+    allowed: object
+    asked: object
+    device_id: str
+
 
 class NameHeldError(ForbiddenError):
     """A live certificate of another key holds the name, and the credential is not bound to it."""
 
     code = "ca.name_held"
+    message = "Another key holds this name."
     cause = "{actor} asked for '{asked}' with a new key, and '{holder}' holds that name until its certificate ends."
     fix = (
         "If the device lost its key, let the name go: `birthmark est release {holder}`. "
         "A credential of its own spares that: `birthmark env --format aziot --registration-id {holder}`."
     )
 
+    actor: str
+    asked: str
+    holder: str
+    device_id: str
+
 
 class CaNotIssuedError(PolicyError):
     """A CA certificate was asked for where only device certificates are issued."""
 
     code = "ca.ca_not_issued"
+    message = "CA certificates are not issued here."
     cause = "The request asks for CA:TRUE, and the profile '{profile}' is not of a CA."
     fix = f"Leave basicConstraints out of the request. {MAKE_REQUEST}"
+
+    profile: str
 
 
 class KeyTakenError(ConflictError):
     """Two devices with one key: one of them is a copy."""
 
     code = "ca.key_taken"
+    message = "This public key belongs to another device."
     cause = "The public key belongs to '{holder}' already, and '{asked}' asks for it too."
     fix = f"Generate a key for each device, in its own chip; a firmware image must not carry one. {MAKE_REQUEST}"
+
+    asked: str
+    holder: str
+    device_id: str
 
 
 class KeyRevokedError(ForbiddenError):
     """A key that was taken back is never certified again."""
 
     code = "ca.key_revoked"
+    message = "This key was revoked."
     cause = "The public key that '{asked}' asks with was revoked at {revoked_at}."
     fix = f"A revoked key stays revoked. {MAKE_REQUEST.replace('device-1', '{asked}')}"
+
+    asked: str
+    revoked_at: object
+    device_id: str
 
 
 def decide(request: CertificateRequest, principal: Principal, profile: Profile, standing: Standing) -> str:
     """Return the device id the certificate will be for, or raise why there will be none."""
     asked = request.subject_cn
     if asked is None:
-        raise NoCommonNameError("The request needs exactly one common name.", subject=request.subject_text)
+        raise NoCommonNameError(subject=request.subject_text)
     if request.wants_ca and not profile.is_ca:
-        raise CaNotIssuedError("CA certificates are not issued here.", profile=profile.name)
+        raise CaNotIssuedError(profile=profile.name)
     if profile.is_ca and principal.kind is not PrincipalKind.OPERATOR:
-        raise CaNotIssuedError("Only an operator may have a CA certificate.", profile=profile.name)
+        raise CaNotIssuedError(profile=profile.name)
     if principal.device_id is not None and principal.device_id != asked:
-        raise NameNotAllowedError(
-            "This identity may not ask for that name.",
-            actor=principal.actor,
-            allowed=principal.device_id,
-            asked=asked,
-            device_id=asked,
-        )
+        raise NameNotAllowedError(actor=principal.actor, allowed=principal.device_id, asked=asked, device_id=asked)
     if standing.key_revoked_at is not None:
-        raise KeyRevokedError("This key was revoked.", asked=asked, device_id=asked, revoked_at=standing.key_revoked_at)
+        raise KeyRevokedError(asked=asked, device_id=asked, revoked_at=standing.key_revoked_at)
     if standing.key_holder not in {None, fold(asked)}:
-        raise KeyTakenError(
-            "This public key belongs to another device.", holder=standing.key_holder, asked=asked, device_id=asked
-        )
+        raise KeyTakenError(holder=standing.key_holder, asked=asked, device_id=asked)
     _check_name_is_free(request, principal, asked, standing)
     return asked
 
@@ -97,10 +117,4 @@ def _check_name_is_free(request: CertificateRequest, principal: Principal, asked
     for held in standing.live:
         is_another_key = principal.device_id is None and held.key_digest != key
         if is_another_key or held.device_id != asked:
-            raise NameHeldError(
-                "Another key holds this name.",
-                actor=principal.actor,
-                asked=asked,
-                device_id=asked,
-                holder=held.device_id,
-            )
+            raise NameHeldError(actor=principal.actor, asked=asked, device_id=asked, holder=held.device_id)

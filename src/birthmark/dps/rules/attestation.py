@@ -32,33 +32,47 @@ class NoProofError(AttestationError):
     """No certificate and no token."""
 
     code = "dps.no_proof"
-    cause = "The client for {registration_id} showed {shown}, and the enrollment asks for {wanted}."
+    message = "The device came with {presented}"
+    cause = "The client for {registration_id} showed {presented}, and the enrollment asks for {wanted}."
     fix = (
         "Give the client its certificate and key, or its symmetric key, as enrolled. With X509_CERT_FILE and "
         "X509_KEY_FILE this registers: `birthmark device register`"
     )
+
+    registration_id: str
+    presented: str
+    wanted: str
 
 
 class RegistrationIdMismatchError(AttestationError):
     """The certificate is another device's."""
 
     code = "dps.registration_id_mismatch"
+    message = "The registration id is not the certificate's common name"
     cause = "The client registers as {registration_id}, but its certificate's common name is {common_name}."
     fix = "Register under the certificate's common name: `export DPS_X509_REGISTRATION_ID={common_name}`"
+
+    common_name: str = ""
+    registration_id: str
+    thumbprint: str = ""
 
 
 class NoNameError(RegistrationIdMismatchError):
     """A certificate under whose name nobody can register."""
 
     code = "dps.no_common_name"
+    message = "The certificate has no common name"
     cause = "The certificate '{subject}' has no common name, which must be the registration id {registration_id}."
     fix = "Give the device another one, with its own key: `birthmark ca issue {registration_id} --dir ca`"
+
+    subject: str
 
 
 class NotEnrolledError(AttestationError):
     """Nobody put this device on record."""
 
     code = "dps.not_enrolled"
+    message = "{registration_id} is not enrolled"
     cause = (
         "No individual enrollment is named {registration_id} in scope {scope}, and no enrollment group has a CA that "
         "issued its certificate (issuer: {issuer})."
@@ -68,11 +82,17 @@ class NotEnrolledError(AttestationError):
         "`birthmark enroll group NAME --cert CA-FILE`."
     )
 
+    issuer: str
+    registration_id: str
+    scope: str
+    thumbprint: str = ""
+
 
 class IntermediateNotSentError(AttestationError):
     """The chain stops below every CA on record."""
 
     code = "dps.intermediate_not_sent"
+    message = "The issuer was not sent and is not on record"
     cause = (
         "The device showed only certificates up to '{subject}'; its issuer '{issuer}' was neither sent nor is it on "
         "record. The CA of the group {group} may be above it."
@@ -82,46 +102,71 @@ class IntermediateNotSentError(AttestationError):
         'after the leaf. Else enroll the device itself: `birthmark enroll device --cert "$X509_CERT_FILE"`.'
     )
 
+    group: str = "?"
+    issuer: str
+    subject: str
+    registration_id: str
+    thumbprint: str
+
 
 class CertificateMismatchError(AttestationError):
     """An individual enrollment with another certificate."""
 
     code = "dps.certificate_mismatch"
+    message = "The certificate is not the enrolled one"
     cause = "{registration_id} showed the certificate {thumbprint}; its enrollment has {expected} on record."
     fix = (
         "If the certificate was made again, update the enrollment: "
         '`birthmark enroll device --cert "$X509_CERT_FILE" --update`.'
     )
 
+    expected: str
+    registration_id: str
+    thumbprint: str
+
 
 class CaUnverifiedError(AttestationError):
     """The group's CA was never proven to be the operator's."""
 
     code = "dps.ca_unverified"
+    message = "The CA is not verified"
     cause = "The CA '{subject}' of enrollment group {group} is not verified."
     fix = (
         "Take your word for it: `birthmark dps ca verify {name} --without-proof`. Or prove it, as Azure asks: "
         "`birthmark dps ca code {name}`."
     )
 
+    group: str
+    name: str
+    subject: str
+
 
 class CaNotOnRecordError(AttestationError):
     """The group carries a certificate that no CA on record vouches for."""
 
     code = "dps.ca_not_on_record"
+    message = "The group's CA is not on record"
     cause = "The CA '{subject}' of enrollment group {group} is not on record, and none above it is."
     fix = "If that CA is yours, put it on record: `birthmark dps ca add {name} --of-group {group} --verified`"
+
+    group: str
+    name: str
+    subject: str
 
 
 class EnrollmentDisabledError(ForbiddenError):
     """The operator has switched this enrollment off."""
 
     code = "dps.enrollment_disabled"
+    message = "The enrollment {enrollment} is disabled"
     cause = "The enrollment {enrollment} is disabled."
     fix = (
         "A disabled enrollment provisions nobody. To enable it again: "
         '`birthmark enroll device --cert "$X509_CERT_FILE" --update`'
     )
+
+    enrollment: str
+    registration_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,24 +182,15 @@ def check_common_name(claim: Claim) -> Certificate:
     leaf = claim.leaf
     if leaf is not None and not leaf.subject_cn:
         raise NoNameError(
-            "The certificate has no common name",
-            registration_id=claim.registration_id,
-            subject=leaf.subject_text,
-            thumbprint=leaf.thumbprint.hex(),
+            registration_id=claim.registration_id, subject=leaf.subject_text, thumbprint=leaf.thumbprint.hex()
         )
     if leaf is None:
         raise NoProofError(
-            "No certificate was shown",
-            registration_id=claim.registration_id,
-            shown="no certificate",
-            wanted="an X.509 certificate",
+            registration_id=claim.registration_id, presented="no certificate", wanted="an X.509 certificate"
         )
     if fold(leaf.subject_cn or "") != fold(claim.registration_id):
         raise RegistrationIdMismatchError(
-            "The registration id is not the certificate's common name",
-            registration_id=claim.registration_id,
-            common_name=leaf.subject_cn or "",
-            thumbprint=leaf.thumbprint.hex(),
+            registration_id=claim.registration_id, common_name=leaf.subject_cn or "", thumbprint=leaf.thumbprint.hex()
         )
     return leaf
 
@@ -172,7 +208,6 @@ def check_individual(enrollment: Enrollment, claim: Claim, now: datetime) -> Non
     on_record = [entry.info.sha256_thumbprint.lower() for entry in (pair.entries() if pair else []) if entry.info]
     if leaf.thumbprint.hex() not in on_record:
         raise CertificateMismatchError(
-            "The certificate is not the enrolled one",
             registration_id=claim.registration_id,
             thumbprint=leaf.thumbprint.hex(),
             expected=" or ".join(on_record) or "none",
@@ -192,22 +227,13 @@ def check_group(enrollment: Enrollment, claim: Claim, now: datetime) -> None:
 def check_enabled(enrollment: Enrollment, claim: Claim) -> None:
     """Raise `EnrollmentDisabledError` for one that is switched off."""
     if not enrollment.is_enabled:
-        raise EnrollmentDisabledError(
-            f"The enrollment {enrollment.id} is disabled",
-            enrollment=enrollment.id,
-            registration_id=claim.registration_id,
-        )
+        raise EnrollmentDisabledError(enrollment=enrollment.id, registration_id=claim.registration_id)
 
 
 def check_token(claim: Claim, keys: Sequence[bytes], now: datetime) -> None:
     """Check the claim's shared access signature against `keys`."""
     if not claim.token:
-        raise NoProofError(
-            "No token was sent",
-            registration_id=claim.registration_id,
-            shown="no token",
-            wanted="a symmetric key",
-        )
+        raise NoProofError(registration_id=claim.registration_id, presented="no token", wanted="a symmetric key")
     token = parse_sas(claim.token)
     check_sas(token, keys, now)
     check_resource(token, [f"{claim.id_scope}/registrations/{claim.registration_id}"])
@@ -243,22 +269,17 @@ def find_group(
     namesakes = [*(s.certificate for s in signers), *(a.certificate for a in authorities)]
     if any(c.subject == current.issuer and not cache.is_signed_by(current, c) for c in namesakes):
         raise SignatureBrokenError(
-            "The CA on record did not sign this certificate",
-            registration_id=claim.registration_id,
-            subject=current.subject_text,
-            issuer=current.issuer_text,
+            registration_id=claim.registration_id, subject=current.subject_text, issuer=current.issuer_text
         )
     on_record = _issuer_in([a.certificate for a in authorities], current, cache)
     if on_record is None and current.subject != current.issuer:
         raise IntermediateNotSentError(
-            "The issuer was not sent and is not on record",
             registration_id=claim.registration_id,
             subject=current.subject_text,
             issuer=current.issuer_text,
             thumbprint=leaf.thumbprint.hex(),
         )
     raise NotEnrolledError(
-        f"{claim.registration_id} is not enrolled",
         registration_id=claim.registration_id,
         scope=claim.id_scope,
         issuer=leaf.issuer_text,
@@ -277,10 +298,9 @@ def judge_missing_issuer(
     assert leaf is not None  # noqa: S101 - its issuer is what is missing
     for signer in signers:
         if _may_be_above(signer.certificate, leaf):
-            missing.facts = {**missing.facts, "group": signer.group_id}
+            missing.add_facts(group=signer.group_id)
             return missing
     return NotEnrolledError(
-        f"{claim.registration_id} is not enrolled",
         registration_id=claim.registration_id,
         scope=claim.id_scope,
         issuer=leaf.issuer_text,
@@ -312,11 +332,8 @@ def check_verified(
         seen.append(current)
     name = next((a.name for a in authorities if a.certificate in seen), None)
     if name is not None:
-        raise CaUnverifiedError(
-            "The CA is not verified", group=signer.group_id, subject=signer.certificate.subject_text, name=name
-        )
+        raise CaUnverifiedError(group=signer.group_id, subject=signer.certificate.subject_text, name=name)
     raise CaNotOnRecordError(
-        "The group's CA is not on record",
         group=signer.group_id,
         subject=signer.certificate.subject_text,
         name=re.sub(r"[^a-z0-9\-._]", "-", signer.group_id).lstrip("-._")[:_MAX_CA_NAME] or "group-ca",

@@ -30,14 +30,19 @@ class EnrollmentInvalidError(InvalidRequestError):
     """An enrollment that cannot be put on record."""
 
     code = "dps.enrollment_invalid"
+    message = "The enrollment is not valid: {detail}"
     cause = "The enrollment {enrollment} cannot be used: {detail}."
     fix = 'This makes one that can be used: `birthmark enroll device --cert "$X509_CERT_FILE"`'
+
+    detail: str
+    enrollment: str
 
 
 class AttestationNotServedError(EnrollmentInvalidError):
     """TPM."""
 
     code = "dps.attestation_not_served"
+    message = "Attestation not served"
     cause = "The enrollment {enrollment} asks for {detail} attestation."
     fix = 'Use x509 or symmetricKey; this uses x509: `birthmark enroll device --cert "$X509_CERT_FILE"`'
 
@@ -54,11 +59,9 @@ def complete(enrollment: Enrollment, previous: Enrollment | None, entropy: Entro
         if enrollment.device_id:
             parse_device_id(enrollment.device_id)
     if enrollment.provisioning_status not in {"enabled", "disabled"}:
-        raise EnrollmentInvalidError("Bad status", enrollment=enrollment.id, detail="provisioningStatus")
+        raise EnrollmentInvalidError(enrollment=enrollment.id, detail="provisioningStatus")
     if enrollment.allocation_policy not in ALLOCATIONS:
-        raise AllocationNotServedError(
-            "The allocation policy is not served", enrollment=enrollment.id, policy=enrollment.allocation_policy
-        )
+        raise AllocationNotServedError(enrollment=enrollment.id, policy=enrollment.allocation_policy)
     attestation = _attestation(enrollment, previous, entropy)
     return msgspec.structs.replace(enrollment, attestation=attestation)
 
@@ -76,21 +79,17 @@ def _attestation(enrollment: Enrollment, previous: Enrollment | None, entropy: E
         old = previous.attestation.symmetric_key if previous else None
         return Attestation("symmetricKey", symmetric_key=_keys(enrollment.id, given.symmetric_key, old, entropy))
     if given.type != "x509":
-        raise AttestationNotServedError("Attestation not served", enrollment=enrollment.id, detail=given.type)
+        raise AttestationNotServedError(enrollment=enrollment.id, detail=given.type)
     x509 = given.x509 or X509Attestation()
     if enrollment.is_group:
         references = x509.ca_references if x509.ca_references and x509.ca_references.names() else None
         pair = _read(x509.signing_certificates)
         if (pair is None) == (references is None):
-            raise EnrollmentInvalidError(
-                "A group needs its CA", enrollment=enrollment.id, detail="give signingCertificates or caReferences"
-            )
+            raise EnrollmentInvalidError(enrollment=enrollment.id, detail="give signingCertificates or caReferences")
         return Attestation("x509", X509Attestation(signing_certificates=pair, ca_references=references))
     pair = _read(x509.client_certificates)
     if pair is None:
-        raise EnrollmentInvalidError(
-            "An individual enrollment needs its certificate", enrollment=enrollment.id, detail="give clientCertificates"
-        )
+        raise EnrollmentInvalidError(enrollment=enrollment.id, detail="give clientCertificates")
     return Attestation("x509", X509Attestation(client_certificates=pair))
 
 
@@ -117,8 +116,8 @@ def _keys(name: str, given: SymmetricKeys | None, old: SymmetricKeys | None, ent
         try:
             size = len(base64.b64decode(key, validate=True))
         except (ValueError, binascii.Error) as error:
-            raise EnrollmentInvalidError("Bad key", enrollment=name, detail="a symmetric key must be base64") from error
+            raise EnrollmentInvalidError(enrollment=name, detail="a symmetric key must be base64") from error
         if not _MIN_KEY_BYTES <= size <= _MAX_KEY_BYTES:
-            raise EnrollmentInvalidError("Bad key", enrollment=name, detail="a symmetric key has 16 to 64 bytes")
+            raise EnrollmentInvalidError(enrollment=name, detail="a symmetric key has 16 to 64 bytes")
         made.append(key)
     return SymmetricKeys(*made)

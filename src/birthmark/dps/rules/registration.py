@@ -19,27 +19,40 @@ class NoHubError(ConflictError):
     """No hub to assign."""
 
     code = "dps.no_hub"
+    message = "No linked hub to assign"
     cause = "The provisioning service has no linked hub that the enrollment {enrollment} may use."
     fix = "Link one: `birthmark dps link birthmark --dps {instance}`; `birthmark dps show` lists those linked."
+
+    enrollment: str
+    instance: str = "?"
 
 
 class AllocationNotServedError(InvalidRequestError):
     """An allocation policy that this service does not have."""
 
     code = "dps.allocation_not_served"
+    message = "The allocation policy is not served"
     cause = "The enrollment {enrollment} asks for the allocation policy {policy}."
     fix = (
         "Use hashed or static, custom and geoLatency are not served; this uses hashed: "
         '`birthmark enroll device --cert "$X509_CERT_FILE"`'
     )
 
+    enrollment: str
+    policy: object
+
 
 class RegistrationPinnedError(ForbiddenError):
     """The registration belongs to another enrollment, or to another spelling of the name."""
 
     code = "dps.registration_pinned"
+    message = "The registration belongs to another"
     cause = "{registration_id} was registered by {holder}; {asked} may not take it over."
     fix = "If that is wanted, let it go first: `birthmark dps release {registration_id}`."
+
+    asked: str
+    holder: str
+    registration_id: str
 
 
 def check_pinned(
@@ -64,9 +77,7 @@ def check_pinned(
 
 
 def _pinned(present: Registration, holder: str, asked: str) -> RegistrationPinnedError:
-    return RegistrationPinnedError(
-        "The registration belongs to another", registration_id=present.registration_id, holder=holder, asked=asked
-    )
+    return RegistrationPinnedError(registration_id=present.registration_id, holder=holder, asked=asked)
 
 
 def allocate(enrollment: Enrollment, registration_id: RegistrationId, linked: Sequence[str]) -> str:
@@ -78,7 +89,7 @@ def allocate(enrollment: Enrollment, registration_id: RegistrationId, linked: Se
     known = {host.lower(): host for host in linked}
     usable = [known[host.lower()] for host in candidates if host.lower() in known]
     if not usable:
-        raise NoHubError("No linked hub to assign", enrollment=enrollment.id)
+        raise NoHubError(enrollment=enrollment.id)
     digest = hashlib.sha256(registration_id.encode()).digest()
     return usable[int.from_bytes(digest[:8], "big") % len(usable)]
 

@@ -9,49 +9,61 @@ from cryptography import x509
 from birthmark.clock import Clock, Entropy
 from birthmark.dps import store
 from birthmark.dps.model import Authority, IdScope
-from birthmark.errors import ConflictError, InvalidRequestError, NotFoundError
+from birthmark.errors import ChangedMeanwhileError, ConflictError, InvalidRequestError, NotFoundError
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.chains import check_dates
 from birthmark.pki.possession import check_possession
-from birthmark.store import Changes, Database
+from birthmark.store import Changes, Database, decided_again
 
 
 class UnknownAuthorityError(NotFoundError):
     """No CA certificate of that name."""
 
     code = "dps.unknown_ca"
+    message = "There is no CA certificate {name}"
     cause = "There is no CA certificate named {name} on record."
     fix = "`birthmark dps ca list` shows those on record; `birthmark dps ca add NAME FILE` adds one."
+
+    name: str
 
 
 class AuthorityExistsError(ConflictError):
     """The name is taken by another certificate."""
 
     code = "dps.ca_exists"
+    message = "{name} is taken"
     cause = "Another CA certificate is on record as {name}."
     fix = "Choose another name, or remove the old one: `birthmark dps ca remove {name}`."
+
+    name: str
 
 
 class AuthorityNotACAError(InvalidRequestError):
     """A certificate that cannot sign others."""
 
     code = "dps.ca_not_a_ca"
+    message = "Not a CA certificate"
     cause = "The certificate '{subject}' is not a CA: it has no basicConstraints CA:TRUE."
     fix = (
         "Put the certificate of the CA on record, not a device's. To enroll the one device: "
         '`birthmark enroll device --cert "$X509_CERT_FILE"`'
     )
 
+    subject: str
+
 
 class NoCodeError(ConflictError):
     """Verify before a code was given out."""
 
     code = "dps.ca_no_code"
+    message = "No code was given out"
     cause = "No verification code was asked for {name}."
     fix = (
         'Ask for one and sign it: `birthmark ca verify-possession "$(birthmark dps ca code {name})" --dir ca '
         "--out proof.pem`"
     )
+
+    name: str
 
 
 class Authorities:
@@ -75,7 +87,7 @@ class Authorities:
         """Return one. Raise `UnknownAuthorityError`."""
         row = await self._database.one(store.GET_AUTHORITY, scope=scope, name=name)
         if row is None:
-            raise UnknownAuthorityError(f"There is no CA certificate {name}", name=name)
+            raise UnknownAuthorityError(name=name)
         return store.authority_of(row)
 
     async def add(
@@ -83,53 +95,74 @@ class Authorities:
     ) -> Authority:
         """Put a CA certificate on record; the same again is harmless. Raise `InvalidRequestError`, `ConflictError`."""
         if not certificate.is_ca:
-            raise AuthorityNotACAError("Not a CA certificate", subject=certificate.subject_text)
+            raise AuthorityNotACAError(subject=certificate.subject_text)
         now = self._clock.now()
         check_dates(certificate, now)
-        row = await self._database.one(store.GET_AUTHORITY, scope=scope, name=name)
-        if row is not None:
-            present = store.authority_of(row)
-            if present.certificate != certificate:
-                raise AuthorityExistsError(f"{name} is taken", name=name)
-            if present.is_verified or not is_verified:
+
+        async def decide() -> Authority:
+            row = await self._database.one(store.GET_AUTHORITY, scope=scope, name=name)
+            present = None if row is None else store.authority_of(row)
+            if present is None:
+                made = Authority(name, certificate, is_verified, None, self._etag(), now, now)
+            elif present.certificate != certificate:
+                raise AuthorityExistsError(name=name)
+            elif present.is_verified or not is_verified:
                 return present
-            made = replace(present, is_verified=True, updated_at=now, etag=self._etag())
-        else:
-            made = Authority(name, certificate, is_verified, None, self._etag(), now, now)
-        await self._put(scope, made, actor, "dps.ca_add", verified=is_verified)
-        return made
+            else:
+                made = replace(present, is_verified=True, updated_at=now, etag=self._etag())
+            return await self._put(scope, made, present, actor, "dps.ca_add", verified=is_verified)
+
+        return await decided_again(decide)
 
     async def new_code(self, scope: IdScope, name: str, *, actor: str) -> str:
         """Return a fresh verification code; an earlier one is void."""
-        present = await self.get(scope, name)
         code = self._entropy.token(24).hex().upper()
-        made = replace(present, verification_code=code, updated_at=self._clock.now(), etag=self._etag())
-        await self._put(scope, made, actor, "dps.ca_code")
-        return code
+
+        async def decide() -> str:
+            present = await self.get(scope, name)
+            made = replace(present, verification_code=code, updated_at=self._clock.now(), etag=self._etag())
+            await self._put(scope, made, present, actor, "dps.ca_code")
+            return code
+
+        return await decided_again(decide)
 
     async def verify(self, scope: IdScope, name: str, verification: Certificate, *, actor: str) -> Authority:
         """Mark the CA verified by a certificate that carries the code. Raise `PossessionNotProvenError`."""
-        present = await self.get(scope, name)
-        if not present.verification_code:
-            raise NoCodeError("No code was given out", name=name)
-        now = self._clock.now()
-        check_possession(verification, present.certificate, present.verification_code, now)
-        made = replace(present, is_verified=True, verification_code=None, updated_at=now, etag=self._etag())
-        await self._put(scope, made, actor, "dps.ca_verify")
-        return made
+
+        async def decide() -> Authority:
+            present = await self.get(scope, name)
+            if not present.verification_code:
+                raise NoCodeError(name=name)
+            now = self._clock.now()
+            check_possession(verification, present.certificate, present.verification_code, now)
+            made = replace(present, is_verified=True, verification_code=None, updated_at=now, etag=self._etag())
+            return await self._put(scope, made, present, actor, "dps.ca_verify")
+
+        return await decided_again(decide)
 
     async def remove(self, scope: IdScope, name: str, *, actor: str) -> None:
-        """Take a CA certificate off the record."""
-        await self.get(scope, name)
-        changes = Changes().run(store.DELETE_AUTHORITY, scope=scope, name=name)
+        """Take a CA certificate off the record. Raise `UnknownAuthorityError`."""
+        unknown = UnknownAuthorityError(name=name)
+        changes = Changes().run(store.DELETE_AUTHORITY, expect=1, otherwise=unknown, scope=scope, name=name)
         await self._database.commit(changes.audit(actor, "dps.ca_remove", name, scope=scope))
 
-    async def _put(self, scope: IdScope, authority: Authority, actor: str, action: str, **detail: object) -> None:
-        changes = Changes().run(store.PUT_AUTHORITY, **store.authority_row(scope, authority))
-        thumbprint = authority.certificate.thumbprint.hex()
+    async def _put(
+        self, scope: IdScope, made: Authority, present: Authority | None, actor: str, action: str, **detail: object
+    ) -> Authority:
+        row = store.authority_row(scope, made)
+        if present is None:
+            changes = Changes().run(store.ADD_AUTHORITY, **row)
+        else:
+            key = {f"key_{name}": row.pop(name) for name in ("scope", "name")}
+            changed = ChangedMeanwhileError(what="The CA certificate")
+            changes = Changes().run(
+                store.REPLACE_AUTHORITY, expect=1, otherwise=changed, **key, key_etag=present.etag, **row
+            )
+        thumbprint = made.certificate.thumbprint.hex()
         await self._database.commit(
-            changes.audit(actor, action, authority.name, scope=scope, thumbprint=thumbprint, **detail)
+            changes.audit(actor, action, made.name, scope=scope, thumbprint=thumbprint, **detail)
         )
+        return made
 
     def _etag(self) -> str:
         return base64.b64encode(self._entropy.token(8)).decode()

@@ -9,9 +9,9 @@ from birthmark.clock import Clock, Entropy
 from birthmark.dps import store, wire
 from birthmark.dps.model import Authority, Enrollment, IdScope, Instance
 from birthmark.dps.rules.enrollment import EnrollmentInvalidError, certificates_of, complete
-from birthmark.errors import ConflictError, NotFoundError
+from birthmark.errors import ChangedMeanwhileError, ConflictError, NotFoundError
 from birthmark.pki.certificates import Certificate
-from birthmark.store import Changes, Database
+from birthmark.store import Changes, Database, decided_again
 
 _PAGE = 100
 
@@ -20,24 +20,36 @@ class EnrollmentNotFoundError(NotFoundError):
     """No such record."""
 
     code = "dps.enrollment_not_found"
+    message = "Enrollment {enrollment} not found"
     cause = "There is no {kind} enrollment {enrollment} in scope {scope}."
     fix = "`birthmark enroll list` shows what is on record."
+
+    enrollment: str
+    kind: str
+    scope: str
 
 
 class EnrollmentExistsError(ConflictError):
     """Create of one that exists."""
 
     code = "dps.enrollment_exists"
+    message = "{enrollment} exists already"
     cause = "The enrollment {enrollment} exists already."
     fix = "Send it with the mode `update`, or choose another id. What is on record: `birthmark enroll list`"
+
+    enrollment: str
 
 
 class EnrollmentChangedError(ConflictError):
     """The record changed since the caller read it."""
 
     code = "dps.enrollment_changed"
+    message = "The enrollment was changed"
     cause = "The enrollment {enrollment} was changed since the etag {etag} was read."
     fix = "Read it again and repeat the change; what is on record now: `birthmark enroll list`"
+
+    enrollment: str
+    etag: object
 
 
 class Enrollments:
@@ -59,9 +71,7 @@ class Enrollments:
         """Return the record. Raise `EnrollmentNotFoundError`."""
         found = await self.find(scope, enrollment_id, is_group=is_group)
         if found is None:
-            raise EnrollmentNotFoundError(
-                f"Enrollment {enrollment_id} not found", enrollment=enrollment_id, scope=scope, kind=_kind(is_group)
-            )
+            raise EnrollmentNotFoundError(enrollment=enrollment_id, scope=scope, kind=_kind(is_group))
         return found
 
     async def group_certificates(self, scope: IdScope, group_id: str) -> Sequence[Certificate]:
@@ -69,9 +79,7 @@ class Enrollments:
         group = await self.get(scope, group_id, is_group=True)
         carried = certificates_of(group)
         if not carried:
-            raise EnrollmentInvalidError(
-                "The group carries none", enrollment=group_id, detail="it names a CA on record"
-            )
+            raise EnrollmentInvalidError(enrollment=group_id, detail="it names a CA on record")
         return carried
 
     async def page(self, scope: IdScope, *, is_group: bool, after: str, limit: int) -> Sequence[Enrollment]:
@@ -86,11 +94,22 @@ class Enrollments:
 
         Without an etag the record is overwritten, as clients that know no etags expect; with one it must fit.
         """
+        return await decided_again(lambda: self._put(instance, given, if_match, actor=actor))
+
+    async def create(self, instance: Instance, given: Enrollment, *, actor: str) -> Enrollment:
+        """Create the record. Raise `EnrollmentExistsError`."""
+        return await decided_again(lambda: self._put(instance, given, None, actor=actor, is_new=True))
+
+    async def _put(
+        self, instance: Instance, given: Enrollment, if_match: str | None, *, actor: str, is_new: bool = False
+    ) -> Enrollment:
         scope = instance.id_scope
         previous = await self.find(scope, given.id, is_group=given.is_group)
+        if is_new and previous is not None:
+            raise EnrollmentExistsError(enrollment=given.id)
         etag = (if_match or "").strip('"')
         if etag and (previous is None or etag not in {"*", (previous.etag or "").strip('"')}):
-            raise EnrollmentChangedError("The enrollment was changed", enrollment=given.id, etag=etag)
+            raise EnrollmentChangedError(enrollment=given.id, etag=etag)
         done = complete(given, previous, self._entropy)
         now = wire.dps_time(self._clock.now())
         done = msgspec.structs.replace(
@@ -108,7 +127,7 @@ class Enrollments:
             changes.run(
                 store.REPLACE_ENROLLMENT,
                 expect=1,
-                otherwise=EnrollmentChangedError("The enrollment was changed", enrollment=done.id, etag=previous.etag),
+                otherwise=ChangedMeanwhileError(what="The enrollment"),
                 key_scope=scope,
                 key_kind=kind,
                 key_id=done.id,
@@ -130,12 +149,6 @@ class Enrollments:
         await self._database.commit(changes.event("dps.enrollment_changed", scope=scope, kind=kind, id=done.id))
         return done
 
-    async def create(self, instance: Instance, given: Enrollment, *, actor: str) -> Enrollment:
-        """Create the record. Raise `EnrollmentExistsError`."""
-        if await self.find(instance.id_scope, given.id, is_group=given.is_group) is not None:
-            raise EnrollmentExistsError(f"{given.id} exists already", enrollment=given.id)
-        return await self.put(instance, given, None, actor=actor)
-
     async def delete(
         self, scope: IdScope, enrollment_id: str, if_match: str | None, *, is_group: bool, actor: str
     ) -> None:
@@ -144,12 +157,20 @@ class Enrollments:
         An individual enrollment takes its registration with it, so that a group may have the name afterwards; those of
         a group stay, and no other group may take them over.
         """
+        await decided_again(lambda: self._delete(scope, enrollment_id, if_match, is_group=is_group, actor=actor))
+
+    async def _delete(
+        self, scope: IdScope, enrollment_id: str, if_match: str | None, *, is_group: bool, actor: str
+    ) -> None:
         found = await self.get(scope, enrollment_id, is_group=is_group)
         etag = (if_match or "*").strip('"')
         if etag not in {"*", (found.etag or "").strip('"')}:
-            raise EnrollmentChangedError("The enrollment was changed", enrollment=found.id, etag=etag)
+            raise EnrollmentChangedError(enrollment=found.id, etag=etag)
         kind = _kind(is_group)
-        changes = Changes().run(store.DELETE_ENROLLMENT, scope=scope, kind=kind, id=found.id)
+        changed = ChangedMeanwhileError(what="The enrollment")
+        changes = Changes().run(
+            store.DELETE_ENROLLMENT, expect=1, otherwise=changed, scope=scope, kind=kind, id=found.id, etag=found.etag
+        )
         if is_group:
             changes.run(store.DROP_SIGNERS, scope=scope, group_id=found.id)
         else:
@@ -166,9 +187,7 @@ class Enrollments:
         for name in names:
             row = await self._database.one(store.GET_AUTHORITY, scope=scope, name=name)
             if row is None:
-                raise EnrollmentInvalidError(
-                    f"There is no CA certificate {name}", enrollment=group.id, detail=f"no CA certificate named {name}"
-                )
+                raise EnrollmentInvalidError(enrollment=group.id, detail=f"no CA certificate named {name}")
             authority: Authority = store.authority_of(row)
             found.append(authority.certificate)
         return found

@@ -7,8 +7,8 @@ from birthmark.auth.sas import check_resource, check_sas, parse_sas
 from birthmark.clock import Clock, Entropy
 from birthmark.dps import store
 from birthmark.dps.model import IdScope, Instance
-from birthmark.errors import ConflictError, NotFoundError, UnauthenticatedError
-from birthmark.store import Changes, Database
+from birthmark.errors import ChangedMeanwhileError, ConflictError, NotFoundError, UnauthenticatedError
+from birthmark.store import Changes, Database, decided_again
 
 OWNER = "provisioningserviceowner"
 POLICIES = (OWNER,)
@@ -19,35 +19,48 @@ class UnknownScopeError(NotFoundError):
     """No instance has this ID scope."""
 
     code = "dps.unknown_scope"
+    message = "There is no ID scope {scope}"
     cause = "There is no provisioning service with the ID scope {scope} on this server."
     fix = (
         'Use the scope of this server: `eval "$(birthmark env)"` sets PROVISIONING_IDSCOPE. In an agent\'s '
         'configuration: `id_scope = "{known}"`'
     )
 
+    known: str
+    scope: str
+
 
 class UnknownInstanceError(NotFoundError):
     """No instance of that name."""
 
     code = "dps.unknown_instance"
+    message = "There is no provisioning service {name}"
     cause = "There is no provisioning service named {name} on this server."
     fix = "Make it: `birthmark dps create {name}`. Those there are: `birthmark dps show`"
+
+    name: str
 
 
 class InstanceExistsError(ConflictError):
     """The name is taken."""
 
     code = "dps.instance_exists"
+    message = "{name} exists already"
     cause = "A provisioning service named {name} exists already."
     fix = "Choose another name; `birthmark dps show` lists them."
+
+    name: str
 
 
 class ServiceTokenError(UnauthenticatedError):
     """A service call without a good token."""
 
     code = "dps.service_token_refused"
+    message = "The token is not for this service"
     cause = "The service call came with {shown}; no provisioning service here takes it."
     fix = 'Use the connection string of this server: `eval "$(birthmark env)"` sets PROVISIONING_CONNECTION_STRING.'
+
+    shown: str
 
 
 class Instances:
@@ -73,20 +86,20 @@ class Instances:
         instance = self._by_scope.get(id_scope.lower())
         if instance is None:
             known = next((one.id_scope for one in sorted(self.all(), key=lambda one: one.name != _FIRST)), "…")
-            raise UnknownScopeError(f"There is no ID scope {id_scope[:64]}", scope=id_scope[:64], known=known)
+            raise UnknownScopeError(scope=id_scope[:64], known=known)
         return instance
 
     def by_name(self, name: str) -> Instance:
         """Return the instance of a name. Raise `UnknownInstanceError`."""
         found = next((i for i in self._by_scope.values() if i.name == name), None)
         if found is None:
-            raise UnknownInstanceError(f"There is no provisioning service {name}", name=name)
+            raise UnknownInstanceError(name=name)
         return found
 
     async def create(self, name: str, host: str, *, actor: str) -> Instance:
         """Make an instance with a fresh scope and keys. Raise `InstanceExistsError`."""
         if any(i.name == name for i in self._by_scope.values()):
-            raise InstanceExistsError(f"{name} exists already", name=name)
+            raise InstanceExistsError(name=name)
         scope = IdScope("0ne" + self._entropy.token(4).hex().upper())
         keys = {policy: (self._entropy.token(32), self._entropy.token(32)) for policy in POLICIES}
         instance = Instance(scope, name, host, (), keys)
@@ -100,25 +113,33 @@ class Instances:
 
     async def link(self, name: str, hub_host: str, *, actor: str) -> Instance:
         """Link a hub by its host name; linking twice is harmless."""
-        instance = self.by_name(name)
-        if hub_host in instance.hubs:
-            return instance
-        linked = replace(instance, hubs=(*instance.hubs, hub_host))
-        await self._put(linked, Changes().audit(actor, "dps.link", name, hub=hub_host))
-        return linked
+
+        async def decide() -> Instance:
+            instance = self.by_name(name)
+            if hub_host in instance.hubs:
+                return instance
+            linked = replace(instance, hubs=(*instance.hubs, hub_host))
+            return await self._put(linked, instance, Changes().audit(actor, "dps.link", name, hub=hub_host))
+
+        return await decided_again(decide)
 
     async def move(self, name: str, host: str, hub_host: str, *, actor: str) -> Instance:
         """Let an instance answer at another host, with that one hub linked: for one that nobody has used yet."""
-        moved = replace(self.by_name(name), host=host, hubs=(hub_host,))
-        await self._put(moved, Changes().audit(actor, "dps.move", name, host=host, hub=hub_host))
-        return moved
+        present = self.by_name(name)
+        moved = replace(present, host=host, hubs=(hub_host,))
+        return await self._put(moved, present, Changes().audit(actor, "dps.move", name, host=host, hub=hub_host))
 
     async def unlink(self, hub_host: str, *, actor: str) -> None:
         """Take a hub out of every instance that has it."""
-        for instance in list(self._by_scope.values()):
-            if hub_host in instance.hubs:
-                left = replace(instance, hubs=tuple(h for h in instance.hubs if h != hub_host))
-                await self._put(left, Changes().audit(actor, "dps.unlink", instance.name, hub=hub_host))
+
+        async def decide() -> None:
+            for instance in self.all():
+                if hub_host in instance.hubs:
+                    left = replace(instance, hubs=tuple(h for h in instance.hubs if h != hub_host))
+                    changes = Changes().audit(actor, "dps.unlink", instance.name, hub=hub_host)
+                    await self._put(left, instance, changes)
+
+        await decided_again(decide)
 
     def authorize(self, authorization: str | None, resource: str) -> Instance:
         """Return the instance whose key signed a service call. Raise `UnauthenticatedError`.
@@ -126,11 +147,9 @@ class Instances:
         The token must be for `resource` at the instance's own host; what the caller calls it in Host says nothing.
         """
         if not authorization:
-            raise ServiceTokenError("No token was sent", shown="no token")
+            raise ServiceTokenError(shown="no token")
         token = parse_sas(authorization)
-        problem: UnauthenticatedError = ServiceTokenError(
-            "The token is not for this service", shown=f"the policy {token.policy}"
-        )
+        problem: UnauthenticatedError = ServiceTokenError(shown=f"the policy {token.policy}")
         for instance in self._by_scope.values():
             pair = instance.policies.get(token.policy or "")
             if pair is None:
@@ -144,6 +163,17 @@ class Instances:
             return instance
         raise problem
 
-    async def _put(self, instance: Instance, changes: Changes) -> None:
-        await self._database.commit(changes.run(store.PUT_INSTANCE, **store.instance_row(instance)))
-        await self.load()
+    async def _put(self, made: Instance, present: Instance, changes: Changes) -> Instance:
+        row, was = store.instance_row(made), store.instance_row(present)
+        changes.run(
+            store.REPLACE_INSTANCE,
+            expect=1,
+            otherwise=ChangedMeanwhileError(what="The provisioning service"),
+            **{f"key_{name}": was[name] for name in ("id_scope", "host", "hubs")},
+            **{name: row[name] for name in ("host", "hubs")},
+        )
+        try:
+            await self._database.commit(changes)
+        finally:
+            await self.load()
+        return made

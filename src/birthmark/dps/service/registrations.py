@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from birthmark.auth.sas import derive_device_key
 from birthmark.clock import Clock, Entropy, new_uuid
@@ -12,25 +13,31 @@ from birthmark.dps.rules import attestation
 from birthmark.dps.rules.registration import NoHubError, decide
 from birthmark.dps.service.enrollments import Enrollments
 from birthmark.dps.service.instances import Instances
-from birthmark.errors import ConflictError, NotFoundError, ThrottledError, UnauthenticatedError
+from birthmark.errors import ChangedMeanwhileError, ConflictError, NotFoundError, ThrottledError, UnauthenticatedError
 from birthmark.pki.chains import MAX_BAG, SignatureCache, Signatures
 from birthmark.pki.names import parse_registration_id
 from birthmark.refusals.shares import Shares
-from birthmark.store import Changes, Database
+from birthmark.store import Changes, Database, decided_again
 
 
 class RegistrationNotFoundError(NotFoundError):
     """No registration under that id, or not of that operation."""
 
     code = "dps.registration_not_found"
+    message = "{registration_id} is not registered{detail}"
     cause = "There is no registration {registration_id} in scope {scope}{detail}."
     fix = "Let the device register; `birthmark enroll list` shows who is unassigned."
+
+    detail: str
+    registration_id: str
+    scope: str
 
 
 class RegistrationBusyError(ThrottledError):
     """The same name registers many times at once."""
 
     code = "dps.registration_busy"
+    message = "Too many register at once"
     cause = "The same registration or device is written by several at the same moment."
     fix = "Try again, as the SDKs do by themselves. If it stays, two devices have one name: look for the second."
 
@@ -39,10 +46,15 @@ class RegistrationThrottledError(ThrottledError):
     """One name registers over and over; each time is a row of the audit chain."""
 
     code = "dps.throttled"
+    message = "Too many registrations"
     cause = "{registration_id} registered more than {burst} times in a row, faster than once in {wait_s} s."
     fix = (
         "Wait {wait_s} s, or as long as Retry-After says. A device that registers so often probably starts anew again."
     )
+
+    burst: str
+    registration_id: str
+    wait_s: str
 
 
 BURST, EVERY_S = 30, 2
@@ -123,8 +135,8 @@ class Registrations:
         instance, enrollment = attested.instance, attested.enrollment
         registration_id = parse_registration_id(claim.registration_id)
         if not self._shares.has_room(f"{instance.id_scope} {registration_id.lower()}", self._clock.monotonic()):
-            facts = {"registration_id": registration_id, "burst": BURST, "wait_s": EVERY_S}
-            raise RegistrationThrottledError("Too many registrations", retry_after_s=EVERY_S, **facts)
+            facts: dict[str, Any] = {"registration_id": registration_id, "burst": BURST, "wait_s": EVERY_S}
+            raise RegistrationThrottledError(retry_after_s=EVERY_S, **facts)
         problem: ConflictError | None = None
         for _ in range(_ATTEMPTS):
             present = await self.find(instance, registration_id)
@@ -142,7 +154,7 @@ class Registrations:
                     now=now,
                 )
             except NoHubError as error:
-                error.name(instance=instance.name)
+                error.add_facts(instance=instance.name)
                 raise
             identity = replace(_identity(enrollment, claim), maker=_maker(instance, registration_id))
             changes = _written(instance, registration, present)
@@ -162,7 +174,7 @@ class Registrations:
                 problem = error
                 continue
             return registration
-        raise RegistrationBusyError("Too many register at once", retry_after_s=1) from problem
+        raise RegistrationBusyError(retry_after_s=1) from problem
 
     async def operation(self, claim: Claim, operation_id: str) -> Registration:
         """Return the registration that `operation_id` made. Raise `RegistrationNotFoundError`."""
@@ -170,10 +182,7 @@ class Registrations:
         found = await self.get(attested.instance, claim.registration_id)
         if found.operation_id != operation_id:
             raise RegistrationNotFoundError(
-                "No such operation",
-                registration_id=claim.registration_id,
-                scope=claim.id_scope,
-                detail=" for that operation id",
+                registration_id=claim.registration_id, scope=claim.id_scope, detail=" for that operation id"
             )
         return found
 
@@ -188,12 +197,7 @@ class Registrations:
         """Return the registration. Raise `RegistrationNotFoundError`."""
         found = await self.find(instance, registration_id)
         if found is None:
-            raise RegistrationNotFoundError(
-                f"{registration_id} is not registered",
-                registration_id=registration_id,
-                scope=instance.id_scope,
-                detail="",
-            )
+            raise RegistrationNotFoundError(registration_id=registration_id, scope=instance.id_scope, detail="")
         return found
 
     async def of_group(self, instance: Instance, group_id: str, after: str, limit: int) -> list[Registration]:
@@ -209,28 +213,40 @@ class Registrations:
 
     async def delete(self, instance: Instance, registration_id: str, *, actor: str) -> None:
         """Forget a registration; the device may register again if its enrollment allows."""
-        found = await self.get(instance, registration_id)
-        changes = Changes().run(
-            store.DELETE_REGISTRATION, scope=instance.id_scope, registration_id=found.registration_id
-        )
-        await self._database.commit(
+
+        async def decide() -> None:
+            found, changes = await self._forgetting(instance, registration_id)
             changes.audit(actor, "dps.registration_delete", found.registration_id, scope=instance.id_scope)
-        )
+            await self._database.commit(changes)
+
+        await decided_again(decide)
 
     async def release(self, instance: Instance, registration_id: str, *, actor: str) -> Registration:
         """Let a name go: forget its registration and the device that it made at its hub. Return what was registered.
 
         Whoever is enrolled for the name next may have it. Raise `RegistrationNotFoundError`.
         """
+
+        async def decide() -> Registration:
+            found, changes = await self._forgetting(instance, registration_id)
+            maker = _maker(instance, found.registration_id)
+            changes.merge(await self._hubs.forget(found.hub, found.device_id, maker))
+            changes.audit(actor, "dps.release", found.registration_id, scope=instance.id_scope, hub=found.hub)
+            await self._database.commit(changes)
+            return found
+
+        return await decided_again(decide)
+
+    async def _forgetting(self, instance: Instance, registration_id: str) -> tuple[Registration, Changes]:
         found = await self.get(instance, registration_id)
-        changes = Changes().run(
-            store.DELETE_REGISTRATION, scope=instance.id_scope, registration_id=found.registration_id
+        return found, Changes().run(
+            store.DELETE_REGISTRATION,
+            expect=1,
+            otherwise=ChangedMeanwhileError(what="The registration"),
+            scope=instance.id_scope,
+            registration_id=found.registration_id,
+            etag=found.etag,
         )
-        maker = _maker(instance, found.registration_id)
-        changes.merge(await self._hubs.forget(found.hub, found.device_id, maker))
-        changes.audit(actor, "dps.release", found.registration_id, scope=instance.id_scope, hub=found.hub)
-        await self._database.commit(changes)
-        return found
 
     async def _key_group(self, instance: Instance, claim: Claim) -> Enrollment:
         """Return the symmetric-key group whose derived key signed the claim's token."""
@@ -249,10 +265,7 @@ class Registrations:
                     return group
             after = groups[-1].id
         raise problem or attestation.NotEnrolledError(
-            f"{claim.registration_id} is not enrolled",
-            registration_id=claim.registration_id,
-            scope=claim.id_scope,
-            issuer="none, it sent a token",
+            registration_id=claim.registration_id, scope=claim.id_scope, issuer="none, it sent a token"
         )
 
     async def _issuers_of(self, instance: Instance, claim: Claim) -> tuple[Sequence[Signer], Sequence[Authority]]:

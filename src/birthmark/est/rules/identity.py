@@ -16,21 +16,29 @@ class ClientCertificateUnknownError(UnauthenticatedError):
     """The client certificate comes from no CA that counts here."""
 
     code = "est.client_certificate_unknown"
+    message = "This client certificate is not known here."
     cause = (
         "The client's certificate '{subject}' from '{issuer}' was neither issued here nor by an accepted bootstrap CA."
     )
     fix = "Accept the maker's CA (`birthmark est bootstrap add CA.pem`), or configure user and password."
+
+    issuer: str
+    subject: str
 
 
 class ClientCertificateRevokedError(ForbiddenError):
     """The client certificate was revoked."""
 
     code = "est.client_certificate_revoked"
+    message = "This certificate was revoked."
     cause = "The certificate of '{device_id}' was revoked at {revoked_at}."
     fix = (
         "If the device is to be trusted again, let it get another by a password of its own, with a new key: "
         "`birthmark env --format aziot --registration-id {device_id}`."
     )
+
+    device_id: str
+    revoked_at: object
 
 
 def identify(
@@ -49,9 +57,7 @@ def identify(
     """
     if issued is not None:
         if issued.is_revoked:
-            raise ClientCertificateRevokedError(
-                "This certificate was revoked.", device_id=issued.device_id, revoked_at=issued.revoked_at
-            )
+            raise ClientCertificateRevokedError(device_id=issued.device_id, revoked_at=issued.revoked_at)
         check_dates(leaf, max(now - expired_grace, leaf.not_before) if now >= leaf.not_before else now)
         return Principal(PrincipalKind.DEVICE, issued.device_id, issued.device_id, leaf.thumbprint)
     check_client(leaf)
@@ -60,9 +66,7 @@ def identify(
             leaf, bag, [known.certificate for known in bootstrap_cas], now, allow_partial=True, cache=cache
         )
     except ChainIncompleteError as problem:
-        raise ClientCertificateUnknownError(
-            "This client certificate is not known here.", subject=leaf.subject_text, issuer=leaf.issuer_text
-        ) from problem
+        raise ClientCertificateUnknownError(subject=leaf.subject_text, issuer=leaf.issuer_text) from problem
     name = leaf.subject_cn or leaf.thumbprint.hex()
     any_name = any(known.any_name for known in bootstrap_cas if known.certificate == chain[-1])
     return Principal(PrincipalKind.BOOTSTRAP, name, None if any_name else name, leaf.thumbprint)

@@ -12,12 +12,15 @@ class ChannelBindingError(UnauthenticatedError):
     """The request carries a channel binding, and not the one of this connection."""
 
     code = "est.channel_binding_mismatch"
+    message = "The challengePassword does not belong to this connection."
     cause = "The request's challengePassword is not the channel binding of this TLS connection."
     fix = (
         "Make the request anew without challengePassword: "
         "`openssl req -new -key device.key -subj /CN={common_name} -out device.csr`. Or make it on each connection, "
         "with base64 of tls-unique (TLS 1.2) or of the tls-exporter (TLS 1.3, RFC 9266)."
     )
+
+    common_name: str
 
 
 def check_channel_binding(request: CertificateRequest, peer: Peer) -> None:
@@ -28,6 +31,4 @@ def check_channel_binding(request: CertificateRequest, peer: Peer) -> None:
     for binding in (peer.tls_unique, peer.exported_binding()):
         if binding and hmac.compare_digest(base64.b64encode(binding), shown):
             return
-    raise ChannelBindingError(
-        "The challengePassword does not belong to this connection.", common_name=request.subject_cn or "device-1"
-    )
+    raise ChannelBindingError(common_name=request.subject_cn or "device-1")

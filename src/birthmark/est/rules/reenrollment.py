@@ -10,6 +10,7 @@ class ReenrollWithoutCertificateError(ForbiddenError):
     """Only the holder of a certificate can renew it."""
 
     code = "est.reenroll_without_certificate"
+    message = "Renewal needs the current certificate."
     cause = "Renewal (simplereenroll) needs the current certificate as TLS client certificate; none was shown."
     fix = (
         "Connect with the current certificate and its key, with curl by `--cert device.pem --key device.key`; or use "
@@ -21,6 +22,7 @@ class ReenrollIdentityChangedError(ForbiddenError):
     """A renewal asked for another name."""
 
     code = "est.reenroll_identity_changed"
+    message = "The {part} may not change in a renewal."
     cause = (
         "The request's {part} is not that of the certificate '{subject}'. Renewal may change the key, not the identity."
     )
@@ -29,11 +31,14 @@ class ReenrollIdentityChangedError(ForbiddenError):
         "`openssl x509 -x509toreq -copy_extensions copyall -in device.pem -key device.key -out device.csr`"
     )
 
+    part: str
+    subject: str
+
 
 def check_same_identity(request: CertificateRequest, current: Certificate | None) -> Certificate:
     """Return the certificate being renewed, or raise `ForbiddenError`."""
     if current is None:
-        raise ReenrollWithoutCertificateError("Renewal needs the current certificate.")
+        raise ReenrollWithoutCertificateError
     changed = None
     if request.change_subject_name is not None:
         changed = "ChangeSubjectName"
@@ -43,7 +48,5 @@ def check_same_identity(request: CertificateRequest, current: Certificate | None
     elif request.subject_alt_name != current.extensions.subject_alt_name:
         changed = "subjectAltName"
     if changed is not None:
-        raise ReenrollIdentityChangedError(
-            f"The {changed} may not change in a renewal.", part=changed, subject=current.subject_text
-        )
+        raise ReenrollIdentityChangedError(part=changed, subject=current.subject_text)
     return current

@@ -14,50 +14,65 @@ class DeviceDisabledError(ForbiddenError):
     """The operator has switched the identity off."""
 
     code = "iothub.device_disabled"
+    message = "Device {device_id} is disabled"
     cause = "Device {device_id} is disabled in hub {hub}."
     fix = (
         "If it may connect again, make it anew: `birthmark hub device delete {device_id} --hub {hub} && "
         'birthmark hub device create {device_id} --hub {hub} --cert "$X509_CERT_FILE"`'
     )
 
+    device_id: str
+    hub: str
+
 
 class ThumbprintMismatchError(UnauthenticatedError):
     """A certificate was shown and proven, and it is not the one on record."""
 
     code = "iothub.thumbprint_mismatch"
+    message = "The certificate is not the one on record"
     cause = "Device {device_id} showed the certificate {thumbprint}; hub {hub} has {expected} on record."
     fix = (
         "If the device's certificate was renewed, let it register again, which puts the new thumbprint on record: "
         "`birthmark device register`. If not, another key answers for this device: find out whose."
     )
 
+    device_id: str
+    expected: str
+    hub: str
+    thumbprint: str
+
 
 class NoCredentialsError(UnauthenticatedError):
     """Neither certificate nor token."""
 
     code = "iothub.no_credentials"
-    cause = "Device {device_id} showed {shown}, and hub {hub} has it on record with {type} authentication."
+    message = "The device came with {presented}"
+    cause = "Device {device_id} showed {presented}, and hub {hub} has it on record with {type} authentication."
     fix = (
         "Give the client the device's certificate and key, or its key, as it was enrolled. With X509_CERT_FILE and "
         'X509_KEY_FILE this sends: `birthmark device send hello --hub "$PROVISIONING_HOST" --device-id {device_id}`'
     )
+
+    device_id: str
+    hub: str
+    presented: str
+    type: str
 
 
 def authenticate(device: Device, host: str, leaf: Certificate | None, password: bytes | None, now: datetime) -> None:
     """Return when the connection proves to be `device`, else raise why not."""
     facts = {"device_id": device.device_id, "hub": device.hub}
     if not device.is_enabled:
-        raise DeviceDisabledError(f"Device {device.device_id} is disabled", **facts)
+        raise DeviceDisabledError(**facts)
     authentication = device.authentication
     match authentication.type:
         case AuthenticationType.SELF_SIGNED:
             if leaf is None:
-                raise NoCredentialsError("No certificate was shown", shown="no certificate", type="X.509", **facts)
+                raise NoCredentialsError(presented="no certificate", type="X.509", **facts)
             on_record = [t for t in (authentication.primary_thumbprint, authentication.secondary_thumbprint) if t]
             shown = {leaf.thumbprint.hex().upper(), leaf.x5t_sha1.hex().upper()}
             if shown.isdisjoint(on_record):
                 raise ThumbprintMismatchError(
-                    "The certificate is not the one on record",
                     thumbprint=leaf.thumbprint.hex(),
                     expected=" or ".join(t.lower() for t in on_record) or "none",
                     **facts,
@@ -66,7 +81,7 @@ def authenticate(device: Device, host: str, leaf: Certificate | None, password: 
             check_dates(leaf, now)
         case AuthenticationType.SAS:
             if not password:
-                raise NoCredentialsError("No token was sent", shown="no token", type="SAS", **facts)
+                raise NoCredentialsError(presented="no token", type="SAS", **facts)
             token = parse_sas(password.decode("utf-8", "replace"))
             keys = [k for k in (authentication.primary_key, authentication.secondary_key) if k]
             check_sas(token, keys, now)

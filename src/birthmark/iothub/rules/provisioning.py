@@ -8,17 +8,17 @@ class DeviceHeldError(ForbiddenError):
     """The identity was made by somebody else, who relies on it."""
 
     code = "iothub.device_held"
+    message = "The device belongs to somebody else"
     cause = "Device {device_id} of hub {hub} was put on record by {holder}; {asked} may not take it over."
     fix = "If that is wanted, remove it first: `birthmark hub device delete {device_id} --hub {hub}`."
+
+    asked: str
+    device_id: str
+    holder: str
+    hub: str
 
 
 def check_maker(present: Device, maker: str) -> None:
     """Raise `DeviceHeldError` unless `present` was made by `maker`."""
     if present.maker != maker:
-        raise DeviceHeldError(
-            "The device belongs to somebody else",
-            device_id=present.device_id,
-            hub=present.hub,
-            holder=present.maker,
-            asked=maker,
-        )
+        raise DeviceHeldError(device_id=present.device_id, hub=present.hub, holder=present.maker, asked=maker)

@@ -32,9 +32,7 @@ class CrtHttps:
         except AwsCrtError as problem:
             raise explained(problem, target.host, target.port, self.identity) from problem
         except TimeoutError as problem:
-            raise LinkTimeoutError(
-                "The server takes too long.", host=target.host, port=target.port, seconds=f"{self.timeout_s:g}"
-            ) from problem
+            raise LinkTimeoutError(host=target.host, port=target.port, seconds=f"{self.timeout_s:g}") from problem
 
     async def _request(self, method: str, target: Target, headers: Mapping[str, str], body: bytes) -> HttpAnswer:
         tls = client_context(self.identity, self.trust).new_connection_options()
@@ -58,7 +56,7 @@ class CrtHttps:
             await asyncio.wrap_future(connection.close())
         if answer.is_too_large:
             reason = f"more than {MAX_ANSWER_BYTES} bytes"
-            raise LinkAnswerError("The answer cannot be used.", host=target.host, port=target.port, reason=reason)
+            raise LinkAnswerError(host=target.host, port=target.port, reason=reason)
         return HttpAnswer(answer.status, answer.headers, bytes(answer.body))
 
 

@@ -71,9 +71,7 @@ class CrtMqtt:
         except BirthmarkError as problem:
             error = problem
             if isinstance(problem.__cause__, AwsCrtError) and problem.__cause__.name == _REFUSED:
-                error = MqttRefusedError(
-                    "The server does not let this device in.", host=host, client_id=client_id, return_code="1 to 5"
-                )
+                error = MqttRefusedError(host=host, client_id=client_id, return_code="1 to 5")
             self._end(error)
             raise error from problem
         self._connection = connection
@@ -84,9 +82,7 @@ class CrtMqtt:
         try:
             await self._answer(future)
         except mqtt.SubscribeError as problem:
-            raise SubscriptionRefusedError(
-                "The subscription is refused.", host=self._host, topic=topic_filter
-            ) from problem
+            raise SubscriptionRefusedError(host=self._host, topic=topic_filter) from problem
 
     async def publish(self, topic: str, payload: bytes, qos: int = 1) -> None:
         future, _packet_id = self._alive().publish(topic, payload, mqtt.QoS(qos))
@@ -104,7 +100,7 @@ class CrtMqtt:
 
     async def close(self) -> None:
         connection, self._connection = self._connection, None
-        self._end(LinkLostError("The connection was closed.", host=self._host, reason=CLOSED_HERE))
+        self._end(LinkLostError(host=self._host, reason=CLOSED_HERE))
         if connection is not None:
             with contextlib.suppress(AwsCrtError, TimeoutError):
                 async with asyncio.timeout(self._timeout_s):
@@ -116,7 +112,7 @@ class CrtMqtt:
         if self._over.done():
             raise self._over.result()
         if self._connection is None:
-            raise LinkLostError("The connection was not opened.", host=self._host, reason=CLOSED_HERE)
+            raise LinkLostError(host=self._host, reason=CLOSED_HERE)
         return self._connection
 
     async def _answer(self, future: "Future[Any]", *, is_first: bool = False) -> Any:
@@ -136,15 +132,13 @@ class CrtMqtt:
             wrapped.cancel()
         if self._over.done():
             raise self._over.result()
-        raise LinkTimeoutError(
-            "The server takes too long.", host=self._host, port=self._port, seconds=f"{self._timeout_s:g}"
-        )
+        raise LinkTimeoutError(host=self._host, port=self._port, seconds=f"{self._timeout_s:g}")
 
     def _on_message(self, *, topic: str, payload: bytes, **_: Any) -> None:
         self._in_loop(self._take, Message(topic, payload))
 
     def _on_interrupted(self, *, error: AwsCrtError, **_: Any) -> None:
-        lost = LinkLostError("The connection was lost.", host=self._host, reason=error.message)
+        lost = LinkLostError(host=self._host, reason=error.message)
         self._in_loop(self._end, lost)
 
     def _in_loop(self, act: Any, argument: object) -> None:
@@ -154,7 +148,7 @@ class CrtMqtt:
     def _take(self, message: Message) -> None:
         if self._untaken.qsize() >= _MAX_UNTAKEN:
             reason = f"{_MAX_UNTAKEN} messages wait here and nobody takes them"
-            self._end(LinkLostError("The connection was lost.", host=self._host, reason=reason))
+            self._end(LinkLostError(host=self._host, reason=reason))
         elif not self._over.done():
             self._untaken.put_nowait(message)
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -98,17 +98,17 @@ _PINS: Mapping[str, type[PinWrongError | PinLockedError]] = {
     "AWS_ERROR_PKCS11_CKR_PIN_LOCKED": PinLockedError,
 }
 # The first whose word is in the error's name decides.
-_MEANINGS: Sequence[tuple[str, type[BirthmarkError], str]] = (
-    ("_DNS_", HostUnknownError, "The host name is not known."),
-    ("ALERT", ClientCertificateRefusedError, "The server broke off the TLS handshake."),
-    ("UNTRUSTED", ServerUntrustedError, "The server's certificate is not trusted."),
-    ("ROOT_CERTIFICATE", ServerUntrustedError, "The server's certificate is not trusted."),
-    ("HOST_NAME_MISMATCH", ServerNameMismatchError, "The server's certificate is for another name."),
-    ("TLS", TlsFailedError, "The TLS handshake failed."),
-    ("MQTT", LinkLostError, "The connection was lost."),
-    ("HTTP", LinkLostError, "The connection was lost."),
-    ("CLOSED", LinkLostError, "The connection was lost."),
-    ("", LinkUnreachableError, "The server cannot be reached."),
+_MEANINGS: Sequence[tuple[str, type[BirthmarkError]]] = (
+    ("_DNS_", HostUnknownError),
+    ("ALERT", ClientCertificateRefusedError),
+    ("UNTRUSTED", ServerUntrustedError),
+    ("ROOT_CERTIFICATE", ServerUntrustedError),
+    ("HOST_NAME_MISMATCH", ServerNameMismatchError),
+    ("TLS", TlsFailedError),
+    ("MQTT", LinkLostError),
+    ("HTTP", LinkLostError),
+    ("CLOSED", LinkLostError),
+    ("", LinkUnreachableError),
 )
 
 
@@ -117,11 +117,11 @@ def explained(problem: AwsCrtError, host: str, port: int, identity: TokenIdentit
     name = str(problem.name or "")
     token = identity.key.token.info.label
     if name in _PINS:
-        return _PINS[name]("The PIN does not open the token.", token=token)
+        return _PINS[name](token=token)
     if name == _KEY_GONE:
         wanted = f"label '{identity.key.label}'"
-        return KeyNotFoundError("The key is not there.", token=token, wanted=wanted, found="nothing by that name")
+        return KeyNotFoundError(token=token, wanted=wanted, found="nothing by that name")
     if "PKCS11" in name:
-        return TokenFailedError("The token refused or failed.", detail=name.removeprefix("AWS_ERROR_"))
-    kind, message = next((kind, message) for word, kind, message in _MEANINGS if word in name)
-    return kind(message, host=host, port=port, reason=problem.message or name)
+        return TokenFailedError(detail=name.removeprefix("AWS_ERROR_"))
+    kind: Callable[..., BirthmarkError] = next(kind for word, kind in _MEANINGS if word in name)
+    return kind(host=host, port=port, reason=problem.message or name)

@@ -26,9 +26,7 @@ class OpensslHttps:
             async with asyncio.timeout(self.timeout_s):
                 return await asyncio.to_thread(self._request, method, target, headers, body)
         except TimeoutError as problem:
-            raise LinkTimeoutError(
-                "The server takes too long.", host=target.host, port=target.port, seconds=f"{self.timeout_s:g}"
-            ) from problem
+            raise LinkTimeoutError(host=target.host, port=target.port, seconds=f"{self.timeout_s:g}") from problem
 
     def _request(self, method: str, target: Target, headers: Mapping[str, str], body: bytes) -> HttpAnswer:
         context = client_context(self.identity, self.trust)
@@ -49,4 +47,4 @@ class OpensslHttps:
 
 
 def _unusable(target: Target, reason: str) -> LinkAnswerError:
-    return LinkAnswerError("The answer cannot be used.", host=target.host, port=target.port, reason=reason)
+    return LinkAnswerError(host=target.host, port=target.port, reason=reason)

@@ -87,7 +87,7 @@ class OpensslMqtt:
         packet_id = self._engine.subscribe([(topic_filter, qos)])
         answer = await self._answer(self._expect("suback", packet_id))
         if isinstance(answer, SubAck) and answer.codes[0] >= _FAILURE:
-            raise SubscriptionRefusedError("The subscription is refused.", host=self._host, topic=topic_filter)
+            raise SubscriptionRefusedError(host=self._host, topic=topic_filter)
 
     async def publish(self, topic: str, payload: bytes, qos: int = 1) -> None:
         self._check_alive()
@@ -111,7 +111,7 @@ class OpensslMqtt:
         return await asyncio.shield(self._over)
 
     async def close(self) -> None:
-        self._end(LinkLostError("The connection was closed.", host=self._host, reason=CLOSED_HERE))
+        self._end(LinkLostError(host=self._host, reason=CLOSED_HERE))
         if self._task is not None and self._task is not asyncio.current_task():
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -141,9 +141,7 @@ class OpensslMqtt:
             async with asyncio.timeout(self._timeout_s):
                 return await future
         except TimeoutError as problem:
-            raise LinkTimeoutError(
-                "The server takes too long.", host=self._host, port=self._port, seconds=f"{self._timeout_s:g}"
-            ) from problem
+            raise LinkTimeoutError(host=self._host, port=self._port, seconds=f"{self._timeout_s:g}") from problem
 
     def _check_alive(self) -> None:
         if self._over.done():
@@ -206,7 +204,7 @@ class OpensslMqtt:
             future.set_result(packet)
 
     def _lost(self, reason: str) -> LinkLostError:
-        return LinkLostError("The connection was lost.", host=self._host, reason=reason)
+        return LinkLostError(host=self._host, reason=reason)
 
     def _end(self, error: BirthmarkError) -> None:
         if self._over.done():

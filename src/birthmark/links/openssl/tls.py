@@ -3,6 +3,7 @@
 import socket
 import ssl
 import tempfile
+from typing import Any
 
 from birthmark.errors import BirthmarkError
 from birthmark.keys.errors import KeyFileInvalidError
@@ -26,7 +27,7 @@ def client_context(identity: FileIdentity | None, trust: Trust) -> ssl.SSLContex
         context = ssl.create_default_context(cadata=trust.roots)
     except ssl.SSLError as problem:
         raise ServerUntrustedError(
-            "The CA file cannot be used.", host="any server", port="any", reason="the CA file holds no certificate"
+            host="any server", port="any", reason="the CA file holds no certificate"
         ) from problem
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     if identity is None:
@@ -40,7 +41,7 @@ def client_context(identity: FileIdentity | None, trust: Trust) -> ssl.SSLContex
             context.load_cert_chain(chain.name, identity.key.path, passphrase or _no_passphrase)
         except (ssl.SSLError, OSError) as problem:
             raise KeyFileInvalidError(
-                "The key file cannot be used.", path=identity.key.path, detail=f"OpenSSL does not take it: {problem}"
+                path=identity.key.path, detail=f"OpenSSL does not take it: {problem}"
             ) from problem
     return context
 
@@ -52,19 +53,19 @@ def _no_passphrase() -> str:
 
 def explained(problem: OSError, host: str, port: int) -> BirthmarkError:
     """Return what a failed connection means."""
-    facts = {"host": host, "port": port}
+    facts: dict[str, Any] = {"host": host, "port": port}
     if isinstance(problem, ssl.SSLCertVerificationError):
         reason = problem.verify_message
         if problem.verify_code in _NAME_MISMATCH:
-            return ServerNameMismatchError("The server's certificate is for another name.", **facts, reason=reason)
-        return ServerUntrustedError("The server's certificate is not trusted.", **facts, reason=reason)
+            return ServerNameMismatchError(**facts, reason=reason)
+        return ServerUntrustedError(**facts, reason=reason)
     if isinstance(problem, ssl.SSLError):
         reason = (problem.reason or str(problem)).lower().replace("_", " ")
         if "alert" in reason:
-            return ClientCertificateRefusedError("The server broke off the TLS handshake.", **facts, reason=reason)
-        return TlsFailedError("The TLS handshake failed.", **facts, reason=reason)
+            return ClientCertificateRefusedError(**facts, reason=reason)
+        return TlsFailedError(**facts, reason=reason)
     if isinstance(problem, socket.gaierror):
-        return HostUnknownError("The host name is not known.", **facts, reason=problem.strerror)
+        return HostUnknownError(**facts, reason=problem.strerror)
     late = f"no answer in {TIMEOUT_S:g} s" if isinstance(problem, TimeoutError) else None
     reason = late or problem.strerror or str(problem) or type(problem).__name__
-    return LinkUnreachableError("The server cannot be reached.", **facts, reason=reason)
+    return LinkUnreachableError(**facts, reason=reason)

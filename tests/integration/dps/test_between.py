@@ -1,0 +1,201 @@
+"""What was read may have changed when it is written: each decision is made again, or refused; nothing is lost."""
+
+from datetime import timedelta
+
+import msgspec
+import pytest
+
+from between import before_the_next_commit
+from birthmark.dps.service.authorities import AuthorityExistsError, UnknownAuthorityError
+from birthmark.dps.service.enrollments import EnrollmentChangedError, EnrollmentExistsError, EnrollmentNotFoundError
+from birthmark.dps.service.registrations import RegistrationNotFoundError
+from birthmark.iothub.service import EtagMismatchError, UnknownDeviceError
+from birthmark.iothub.wire import DeviceBody
+from birthmark.pki.issue import Issuer
+from birthmark.pki.possession import PossessionCodeMismatchError, prove_possession
+from dps_world import BY_HAND, DpsWorld, an_individual, in_a_dps
+from fakes import NOON
+from pki_builders import a_ca, a_device, a_key
+
+pytestmark = pytest.mark.integration
+
+
+def test_a_ca_that_was_removed_while_it_was_verified_stays_removed(database_url: str) -> None:
+    async def body(world: DpsWorld) -> None:
+        scope, ca = world.instance.id_scope, a_ca()
+        await world.authorities.add(scope, "ca", ca.certificate, is_verified=False, actor="test")
+        code = await world.authorities.new_code(scope, "ca", actor="test")
+        lifetime = timedelta(days=1)
+        proof = prove_possession(
+            code, Issuer(ca.certificate, ca.private_key), a_key().public_key(), serial=7, now=NOON, lifetime=lifetime
+        )
+        before_the_next_commit(world.database, lambda: world.authorities.remove(scope, "ca", actor="another"))
+        with pytest.raises(UnknownAuthorityError):
+            await world.authorities.verify(scope, "ca", proof, actor="test")
+        assert not await world.authorities.all(scope)
+
+    in_a_dps(database_url, body)
+
+
+def test_a_code_that_was_replaced_while_its_proof_was_checked_proves_nothing(database_url: str) -> None:
+    async def body(world: DpsWorld) -> None:
+        scope, ca = world.instance.id_scope, a_ca()
+        await world.authorities.add(scope, "ca", ca.certificate, is_verified=False, actor="test")
+        code = await world.authorities.new_code(scope, "ca", actor="test")
+        lifetime = timedelta(days=1)
+        proof = prove_possession(
+            code, Issuer(ca.certificate, ca.private_key), a_key().public_key(), serial=7, now=NOON, lifetime=lifetime
+        )
+        before_the_next_commit(world.database, lambda: world.authorities.new_code(scope, "ca", actor="another"))
+        with pytest.raises(PossessionCodeMismatchError):
+            await world.authorities.verify(scope, "ca", proof, actor="test")
+        assert not (await world.authorities.get(scope, "ca")).is_verified
+
+    in_a_dps(database_url, body)
+
+
+def test_of_two_cas_added_under_one_name_the_first_stays(database_url: str) -> None:
+    async def body(world: DpsWorld) -> None:
+        scope, first, second = world.instance.id_scope, a_ca("First"), a_ca("Second")
+        before_the_next_commit(
+            world.database,
+            lambda: world.authorities.add(scope, "ca", first.certificate, is_verified=True, actor="another"),
+        )
+        with pytest.raises(AuthorityExistsError):
+            await world.authorities.add(scope, "ca", second.certificate, is_verified=True, actor="test")
+        assert (await world.authorities.get(scope, "ca")).certificate == first.certificate
+
+    in_a_dps(database_url, body)
+
+
+def test_of_two_who_create_one_enrollment_exactly_one_did(database_url: str) -> None:
+    async def body(world: DpsWorld) -> None:
+        ca = a_ca()
+        ours, theirs = an_individual("device-1", a_device(ca)), an_individual("device-1", a_device(ca))
+        before_the_next_commit(
+            world.database, lambda: world.enrollments.create(world.instance, theirs, actor="another")
+        )
+        with pytest.raises(EnrollmentExistsError):
+            await world.enrollments.create(world.instance, ours, actor="test")
+        found = await world.enrollments.get(world.instance.id_scope, "device-1", is_group=False)
+        assert found.attestation.x509 is not None
+        assert found.attestation.x509.client_certificates is not None
+        kept = found.attestation.x509.client_certificates.primary
+        given = theirs.attestation.x509.client_certificates.primary  # type: ignore[union-attr]
+        assert kept is not None
+        assert given is not None
+        assert kept.certificate == given.certificate
+
+    in_a_dps(database_url, body)
+
+
+def test_an_upsert_without_an_etag_that_meets_another_comes_after_it(database_url: str) -> None:
+    async def body(world: DpsWorld) -> None:
+        ca = a_ca()
+        ours, theirs = an_individual("device-1", a_device(ca)), an_individual("device-1", a_device(ca))
+        before_the_next_commit(
+            world.database, lambda: world.enrollments.put(world.instance, theirs, None, actor="another")
+        )
+        made = await world.enrollments.put(world.instance, ours, None, actor="test")
+        assert (await world.enrollments.get(world.instance.id_scope, "device-1", is_group=False)).etag == made.etag
+
+    in_a_dps(database_url, body)
+
+
+def test_a_delete_by_etag_spares_what_was_changed_meanwhile(database_url: str) -> None:
+    async def body(world: DpsWorld) -> None:
+        scope, wanted = world.instance.id_scope, an_individual("device-1", a_device(a_ca()))
+        made = await world.enrollments.put(world.instance, wanted, None, actor="test")
+        off = msgspec.structs.replace(wanted, provisioning_status="disabled")
+        before_the_next_commit(
+            world.database, lambda: world.enrollments.put(world.instance, off, None, actor="another")
+        )
+        with pytest.raises(EnrollmentChangedError):
+            await world.enrollments.delete(scope, "device-1", made.etag, is_group=False, actor="test")
+        assert not (await world.enrollments.get(scope, "device-1", is_group=False)).is_enabled
+
+    in_a_dps(database_url, body)
+
+
+def test_what_another_deleted_first_is_not_deleted_twice(database_url: str) -> None:
+    async def body(world: DpsWorld) -> None:
+        scope = world.instance.id_scope
+        await world.individual("device-1", a_device(a_ca()))
+        before_the_next_commit(
+            world.database,
+            lambda: world.enrollments.delete(scope, "device-1", None, is_group=False, actor="another"),
+        )
+        with pytest.raises(EnrollmentNotFoundError):
+            await world.enrollments.delete(scope, "device-1", None, is_group=False, actor="test")
+
+    in_a_dps(database_url, body)
+
+
+def test_two_hubs_linked_at_once_are_both_linked(database_url: str) -> None:
+    async def body(world: DpsWorld) -> None:
+        before_the_next_commit(world.database, lambda: world.instances.link("main", "one.example", actor="another"))
+        await world.instances.link("main", "two.example", actor="test")
+        await world.instances.load()
+        assert set(world.instances.by_name("main").hubs) == {"hub.example", "one.example", "two.example"}
+
+    in_a_dps(database_url, body)
+
+
+def test_a_name_that_was_registered_anew_while_it_was_let_go_is_let_go_as_it_is_then(database_url: str) -> None:
+    async def body(world: DpsWorld) -> None:
+        device = a_device(a_ca())
+        await world.individual("device-1", device)
+        await world.register(device)
+        before_the_next_commit(world.database, lambda: world.register(device))
+        await world.registrations.release(world.instance, "device-1", actor="test")
+        with pytest.raises(RegistrationNotFoundError):
+            await world.registrations.get(world.instance, "device-1")
+
+    in_a_dps(database_url, body)
+
+
+def test_a_device_made_by_hand_meanwhile_is_not_removed_with_a_name_that_is_let_go(database_url: str) -> None:
+    async def body(world: DpsWorld) -> None:
+        device = a_device(a_ca())
+        await world.individual("device-1", device)
+        await world.register(device)
+
+        async def made_by_hand() -> None:
+            await world.hubs.put(world.hub, "device-1", DeviceBody("device-1"), BY_HAND, "*", actor="another")
+
+        before_the_next_commit(world.database, made_by_hand)
+        await world.registrations.release(world.instance, "device-1", actor="test")
+        assert (await world.hubs.device(world.hub, "device-1")).authentication.type is BY_HAND.type
+
+    in_a_dps(database_url, body)
+
+
+def test_a_device_removed_while_it_registers_again_is_made_again(database_url: str) -> None:
+    async def body(world: DpsWorld) -> None:
+        device = a_device(a_ca())
+        await world.individual("device-1", device)
+        await world.register(device)
+        before_the_next_commit(world.database, lambda: world.hubs.remove(world.hub, "device-1", None, actor="another"))
+        await world.register(device)
+        assert (await world.hubs.device(world.hub, "device-1")).is_enabled
+
+    in_a_dps(database_url, body)
+
+
+def test_a_hub_device_changed_meanwhile_is_not_deleted_by_the_etag_that_was_read(database_url: str) -> None:
+    async def body(world: DpsWorld) -> None:
+        made = await world.hubs.put(world.hub, "one", DeviceBody("one"), BY_HAND, None, actor="test")
+
+        async def switched_off() -> None:
+            off = DeviceBody("one", status="disabled")
+            await world.hubs.put(world.hub, "one", off, BY_HAND, "*", actor="another")
+
+        before_the_next_commit(world.database, switched_off)
+        with pytest.raises(EtagMismatchError):
+            await world.hubs.remove(world.hub, "one", made.etag, actor="test")
+        assert not (await world.hubs.device(world.hub, "one")).is_enabled
+        await world.hubs.remove(world.hub, "one", "*", actor="test")
+        with pytest.raises(UnknownDeviceError):
+            await world.hubs.device(world.hub, "one")
+
+    in_a_dps(database_url, body)

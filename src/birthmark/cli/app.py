@@ -72,6 +72,7 @@ EXTRAS = {
     ),
     **dict.fromkeys(("provisioningserviceclient", "boto3", "botocore"), "fleet"),
     **dict.fromkeys(("azure", "awsiot"), "demo"),
+    "awscrt": "token",
 }
 
 

@@ -7,11 +7,12 @@ import pytest
 from birthmark.cli import app as cli
 
 
+@pytest.mark.parametrize(("module", "extra"), [("sqlalchemy.dialects", "server"), ("awscrt", "token")])
 def test_a_missing_package_names_its_extra(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: object
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: object, module: str, extra: str
 ) -> None:
     def without_a_package() -> None:
-        raise ModuleNotFoundError("No module named 'sqlalchemy'", name="sqlalchemy.dialects")
+        raise ModuleNotFoundError(f"No module named '{module}'", name=module)
 
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     monkeypatch.setattr(cli, "app", without_a_package)
@@ -19,7 +20,7 @@ def test_a_missing_package_names_its_extra(
     with pytest.raises(SystemExit) as ended:
         cli.main()
     assert ended.value.code == 5
-    assert "birthmark[server]" in capsys.readouterr().err
+    assert f"birthmark[{extra}]" in capsys.readouterr().err
 
 
 def test_a_package_that_is_no_extra_of_ours_is_a_defect(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,8 +21,8 @@ from birthmark.links import Identity, Links, Trust
 from birthmark.links.errors import ServerUntrustedError
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.issue import Issuer, hash_for, issue, new_serial, self_signed
-from birthmark.pki.names import shown
 from birthmark.pki.profiles import DEVICE
+from birthmark.text import printable
 
 TRUST_BUNDLE = "trust_bundle_cert"
 MakeLinks = Callable[[Identity | None, Trust], Links]
@@ -75,7 +75,7 @@ def subject_of(issued: Issued) -> x509.Name:
         others = [x509.NameAttribute(_ATTRIBUTES[name], value) for name, value in issued.subject.items()]
         return x509.Name([*others, x509.NameAttribute(NameOID.COMMON_NAME, issued.common_name)])
     except ValueError as problem:
-        raise SubjectInvalidError(detail=shown(str(problem))) from problem
+        raise SubjectInvalidError(detail=printable(str(problem))) from problem
 
 
 def trust_of(files: Iterable[Path]) -> Trust:

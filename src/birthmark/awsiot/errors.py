@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from birthmark import errors
 from birthmark.auth import sigv4
 from birthmark.awsiot import broker, model
-from birthmark.awsiot.http import routing
 from birthmark.awsiot.rules import policy, topics
 from birthmark.awsiot.service import (
     access_keys,
@@ -17,13 +16,13 @@ from birthmark.awsiot.service import (
     authorities,
     certificates,
     devices,
-    pages,
     policies,
     thing_types,
     things,
 )
 from birthmark.awsiot.wire import BodyInvalidError
 from birthmark.pki.possession import PossessionCodeMismatchError, PossessionNotProvenError
+from birthmark.store.paging import PageInvalidError
 
 _INVALID = (400, "InvalidRequestException")
 _VALIDATION = (400, "CertificateValidationException")
@@ -44,8 +43,8 @@ HTTP: Mapping[type[errors.BirthmarkError], tuple[int, str]] = {
     model.AttributeInvalidError: _INVALID,
     model.ArnInvalidError: _INVALID,
     BodyInvalidError: _INVALID,
-    pages.PageInvalidError: _INVALID,
-    routing.OperationNotServedError: (501, "NotImplementedException"),
+    PageInvalidError: _INVALID,
+    model.OperationNotServedError: (501, "NotImplementedException"),
     policy.PolicyMalformedError: (400, "MalformedPolicyException"),
     policy.PolicyDeniedError: _FORBIDDEN,
     topics.ClientIdInvalidError: _INVALID,

@@ -90,6 +90,22 @@ class PrincipalType(StrEnum):
     NON_EXCLUSIVE = "NON_EXCLUSIVE_THING"
 
 
+class OperationNotServedError(InvalidRequestError):
+    """An operation of the service that is not served."""
+
+    code = "awsiot.operation_not_served"
+    message = "{operation} is not implemented here: {method} {path}"
+    cause = "{method} {path} is an operation of AWS IoT that this server does not serve."
+    fix = (
+        "The page docs/reference/aws-iot.md lists the operations that are served, such as this: `aws iot list-things`. "
+        "Nothing was changed."
+    )
+
+    operation: str
+    method: str
+    path: str
+
+
 @dataclass(frozen=True, slots=True)
 class Account:
     """The one account that this server plays, and the name under which devices reach it."""

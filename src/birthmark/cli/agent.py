@@ -24,10 +24,10 @@ from birthmark.cli.asking import only_typed
 from birthmark.cli.common import ACTION_NEEDED, FAILED, WRONG_USAGE, certificate_row, emit, refusals_shown
 from birthmark.cli.identity import JsonOption
 from birthmark.cli.journal import note
-from birthmark.cli.printable import printable
 from birthmark.clock import SystemClock, SystemEntropy
 from birthmark.errors import BirthmarkError
 from birthmark.links import Identity, Links, Trust, open_links
+from birthmark.text import printable
 
 app = typer.Typer(
     help="Keep a device's identity: get a certificate, register, stay connected, renew.",

@@ -19,8 +19,9 @@ import typer
 
 from birthmark import errors
 from birthmark.cli.journal import note
-from birthmark.cli.printable import printable, printable_lines, text_of
+from birthmark.cli.printable import printable_lines, text_of
 from birthmark.pki.certificates import MAX_BUNDLE_BYTES, Certificate, parse_any, parse_bundle
+from birthmark.text import printable
 
 T = TypeVar("T")
 

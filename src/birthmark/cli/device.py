@@ -37,7 +37,7 @@ from birthmark.iothub.client import HubClient, connect_hub
 from birthmark.links import open_links
 from birthmark.links.errors import MqttRefusedError
 from birthmark.links.urls import UrlInvalidError, parse_url
-from birthmark.pki.names import shown as printable
+from birthmark.text import printable
 
 app = typer.Typer(
     help="What a device does: register, connect, send.",

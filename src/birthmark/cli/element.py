@@ -18,7 +18,6 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from birthmark.cli.asking import only, only_typed
 from birthmark.cli.common import about, certificate_row, emit, refusals_shown, write_result
-from birthmark.cli.printable import printable
 from birthmark.clock import SystemClock, SystemEntropy
 from birthmark.elements import exec as element_exec
 from birthmark.elements.element import Element
@@ -34,6 +33,7 @@ from birthmark.keys.pin import Pin
 from birthmark.keys.scheme import PublicKey
 from birthmark.keys.token import TokenInfo, list_tokens
 from birthmark.pki.certificates import MAX_BUNDLE_BYTES, parse_any, parse_bundle
+from birthmark.text import printable
 
 app = typer.Typer(
     help="Read, use and write secure elements (PKCS#11).",

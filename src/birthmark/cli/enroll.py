@@ -18,10 +18,10 @@ from birthmark.cli.common import (
 )
 from birthmark.cli.manifest import ManifestFile, RootOption, SignerOption, entries_of, open_trust
 from birthmark.cli.operator import DEFAULT_DATA, DataOption, JsonOption, operator, show
-from birthmark.cli.printable import printable
 from birthmark.clock import SystemClock
 from birthmark.errors import InvalidRequestError
 from birthmark.pki.certificates import Certificate
+from birthmark.text import printable
 
 app = typer.Typer(
     help="Put devices on record: one, a CA's, a shipment.",

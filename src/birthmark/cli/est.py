@@ -11,10 +11,10 @@ import typer
 from birthmark.cli.asking import agree, only
 from birthmark.cli.common import emit, read_certificate, refusals_shown
 from birthmark.cli.operator import DEFAULT_DATA, DataOption, JsonOption, at, operator, show
-from birthmark.cli.printable import printable
 from birthmark.clock import SystemEntropy
 from birthmark.keys.pin import Pin
 from birthmark.pki.crl import RevocationReason
+from birthmark.text import printable
 
 app = typer.Typer(
     help="Who may get certificates by EST, and which were issued: users, makers' CAs, revocation.",

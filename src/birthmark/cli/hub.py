@@ -8,8 +8,8 @@ import typer
 from birthmark.cli.asking import agree
 from birthmark.cli.common import emit, read_certificate, refusals_shown
 from birthmark.cli.operator import DEFAULT_DATA, DataOption, JsonOption, at, operator, show
-from birthmark.cli.printable import printable
 from birthmark.cli.serve import NOT_IN_CERTIFICATE
+from birthmark.text import printable
 
 app = typer.Typer(
     help="Hubs: create, devices, messages.", epilog="Example: birthmark hub devices", no_args_is_help=True

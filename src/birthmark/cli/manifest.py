@@ -22,8 +22,9 @@ from birthmark.cli.common import (
 )
 from birthmark.cli.journal import note
 from birthmark.cli.operator import JsonOption
-from birthmark.cli.printable import counted, printable
+from birthmark.cli.printable import counted
 from birthmark.errors import BirthmarkError
+from birthmark.text import printable
 
 app = typer.Typer(
     help="Supplier manifests: verify, extract certificates.",

@@ -7,12 +7,7 @@ forge a row of a table, or turn the direction of what follows. JSON needs none o
 from collections.abc import Mapping
 from typing import Any
 
-from birthmark.pki.names import shown
-
-
-def printable(text: str) -> str:
-    """Return `text` in one line, with every character escaped that is not printable."""
-    return shown(text)
+from birthmark.text import printable
 
 
 def printable_lines(text: str) -> list[str]:

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import typer
 
 from birthmark.cli.common import WRONG_USAGE, refusals_shown
-from birthmark.cli.printable import printable
+from birthmark.text import printable
 
 NOT_IN_CERTIFICATE = (
     "devices are told the host {host}, and the server's certificate does not have it: no client will connect there. "

@@ -7,7 +7,8 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from birthmark.cli.printable import printable, text_of
+from birthmark.cli.printable import text_of
+from birthmark.text import printable
 
 _THUMBPRINT = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{52}\b", re.IGNORECASE)
 

@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 
 import typer
 
-from birthmark.cli.printable import counted, printable
+from birthmark.cli.printable import counted
 from birthmark.fleet.journal import Outcome
 from birthmark.fleet.target import Done
+from birthmark.text import printable
 
 _NAMED = 3
 _SAID = {Done.WOULD_CREATE: "would be created", Done.WOULD_UPDATE: "would be updated"}

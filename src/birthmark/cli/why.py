@@ -11,10 +11,10 @@ import typer
 
 from birthmark.cli.common import NOT_FOUND, refusals_shown
 from birthmark.cli.operator import DEFAULT_DATA, DataOption, JsonOption
-from birthmark.cli.printable import printable
 from birthmark.cli.stories import ThisServer, joined
 from birthmark.cli.table import wrapped
 from birthmark.errors import BirthmarkError
+from birthmark.text import printable
 
 app = typer.Typer()
 

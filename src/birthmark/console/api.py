@@ -18,7 +18,6 @@ from starlette.routing import Mount, Route
 from birthmark import errors
 from birthmark.awsiot.model import AccessKey
 from birthmark.awsiot.service import AwsIot
-from birthmark.awsiot.service.pages import MAX_SIZE as MAX_PAGE
 from birthmark.dps.model import Authority, IdScope, Instance
 from birthmark.dps.service import Authorities, Enrollments, Instances, Registrations
 from birthmark.dps.service.instances import OWNER
@@ -26,10 +25,11 @@ from birthmark.errors import BirthmarkError, InvalidRequestError, Unauthenticate
 from birthmark.iothub.model import AuthenticationType, DeviceAuthentication, Hub, Message
 from birthmark.iothub.service import Hubs
 from birthmark.iothub.wire import DeviceBody, device_json
-from birthmark.net.numbers import whole_number
 from birthmark.pki.certificates import parse_any, parse_thumbprint
 from birthmark.refusals import refusals_about
 from birthmark.store import Database, from_micros
+from birthmark.store.paging import MAX_SIZE as MAX_PAGE
+from birthmark.text import whole_number
 
 ACTOR = "operator"
 _MAX_MESSAGES = 10_000

@@ -23,7 +23,7 @@ from birthmark.errors import (
 )
 from birthmark.links.errors import TRY_AGAIN
 from birthmark.links.ports import HttpsClient, MqttClient
-from birthmark.pki.names import shown
+from birthmark.text import printable
 
 AGENT = f"birthmark/{__version__}"
 MQTT_PORT = 8883
@@ -221,9 +221,9 @@ def _assigned(answer: wire.OperationStatus, target: DpsTarget) -> Assigned | Non
     raise DpsFailedError(
         host=target.host,
         registration_id=target.registration_id,
-        status=shown(str(answer.status)),
+        status=printable(str(answer.status)),
         number=state.error_code or 0,
-        text=shown(state.error_message or "no reason given"),
+        text=printable(state.error_message or "no reason given"),
     )
 
 
@@ -234,8 +234,8 @@ def _error_of(status: int, body: bytes, target: DpsTarget) -> BirthmarkError:
         "id_scope": target.id_scope,
         "registration_id": target.registration_id,
         "number": told.error_code or status,
-        "text": shown(told.message[:300]) or f"status {status}",
-        "tracking_id": shown(told.tracking_id[:100]) or "REGISTRATION-ID",
+        "text": printable(told.message[:300]) or f"status {status}",
+        "tracking_id": printable(told.tracking_id[:100]) or "REGISTRATION-ID",
     }
     if status >= _BUSY:
         return DpsBusyError(**facts)

@@ -19,7 +19,7 @@ from birthmark.dps.model import Claim, Enrollment, Instance
 from birthmark.dps.rules.attestation import RegistrationIdMismatchError
 from birthmark.dps.service import Enrollments, Instances, Registrations
 from birthmark.errors import BirthmarkError
-from birthmark.net.numbers import whole_number
+from birthmark.text import whole_number
 
 _MAX_BULK = 10
 _MAX_ITEMS = 100

@@ -16,7 +16,7 @@ from birthmark.pki.certificates import Certificate
 from birthmark.pki.chains import walk_up
 from birthmark.pki.cms import CmsInvalidError
 from birthmark.pki.csr import parse_csr
-from birthmark.pki.names import shown
+from birthmark.text import printable
 
 _OK, _ACCEPTED, _UNAUTHORIZED, _FORBIDDEN, _TOO_MANY, _SERVER_ERROR = 200, 202, 401, 403, 429, 500
 _RETRY_S = 30
@@ -183,7 +183,7 @@ class EstClient:
         answer = await self.https.request(method, url, headers=headers, body=body)
         if answer.status == _OK or answer.status in also:
             return answer
-        text = shown(" ".join(answer.body[:_MAX_SHOWN].decode("utf-8", "replace").split()))
+        text = printable(" ".join(answer.body[:_MAX_SHOWN].decode("utf-8", "replace").split()))
         reference = _REFERENCE.search(text)
         why = "birthmark why" if reference is None else f"birthmark why {reference[1]}"
         facts: dict[str, Any] = {

@@ -14,7 +14,7 @@ from birthmark.iothub.errors import http_error
 from birthmark.iothub.model import Device, Hub
 from birthmark.iothub.rules.messages import PathNotServedError
 from birthmark.iothub.service import READ, WRITE, Hubs
-from birthmark.net.numbers import whole_number
+from birthmark.text import whole_number
 
 _MAX_LIST = 1000
 _ANY = ["GET", "POST", "PUT", "PATCH", "DELETE"]

@@ -11,6 +11,7 @@ from cryptography import x509
 from cryptography.x509.oid import NameOID
 
 from birthmark.errors import InvalidRequestError
+from birthmark.text import printable
 
 RegistrationId = NewType("RegistrationId", str)
 MAX_COMMON_NAME_BYTES = 64  # the bound is 64 characters; common tools count the bytes of UTF-8
@@ -62,7 +63,7 @@ def parse_registration_id(text: str) -> RegistrationId:
     if len(text) > MAX_REGISTRATION_ID_CHARS:
         raise RegistrationIdInvalidError(length=len(text))
     if _REGISTRATION_ID.fullmatch(text) is None:
-        raise RegistrationIdInvalidError(shown=shown(text))
+        raise RegistrationIdInvalidError(shown=printable(text))
     return RegistrationId(text.lower())
 
 
@@ -98,9 +99,4 @@ def common_name_of(name: x509.Name) -> str | None:
 
 def text_of(name: x509.Name) -> str:
     """Return a name as text for people (RFC 4514), safe in a log line."""
-    return shown(name.rfc4514_string())
-
-
-def shown(text: str) -> str:
-    """Return `text` with everything that is not printable escaped, so that it cannot forge log lines."""
-    return "".join(char if char.isprintable() else f"\\u{ord(char):04x}" for char in text)
+    return printable(name.rfc4514_string())

@@ -13,8 +13,9 @@ from birthmark.errors import ForbiddenError
 from birthmark.pki.certificates import Certificate, is_signed_by
 from birthmark.pki.chains import check_dates
 from birthmark.pki.issue import Issuer, issue
-from birthmark.pki.names import name_of, shown
+from birthmark.pki.names import name_of
 from birthmark.pki.profiles import VERIFICATION
+from birthmark.text import printable
 
 PROVE = "`birthmark ca verify-possession {wanted} --dir ca --out proof.pem`"
 
@@ -54,7 +55,7 @@ def check_possession(verification: Certificate, ca: Certificate, code: str, now:
     found = verification.subject_cn or ""
     code = code.strip()
     if not hmac.compare_digest(found.encode(), code.encode()):
-        raise PossessionCodeMismatchError(found=shown(found), wanted=code)
+        raise PossessionCodeMismatchError(found=printable(found), wanted=code)
     if not is_signed_by(verification, ca):
         raise PossessionSignatureError(ca=ca.subject_text, wanted=code)
     check_dates(verification, now)

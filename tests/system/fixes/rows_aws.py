@@ -129,7 +129,7 @@ AWS: Mapping[str, Row] = {
         is_instead=True,
     ),
     "awsiot.operation_not_served": Row(call("list_billing_groups"), is_instead=True),
-    "awsiot.page_invalid": Row(call("list_things", nextToken="x y"), is_instead=True),
+    "store.page_invalid": Row(call("list_things", nextToken="x y"), is_instead=True),
     "awsiot.policy_exists": Row(
         call("create_policy", policyName="fix-exists", policyDocument=_ANY),
         call("create_policy", policyName="fix-exists", policyDocument=_ANY),

@@ -10,36 +10,38 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import birthmark
-from birthmark.awsiot.http.app import operations
-from birthmark.awsiot.http.routing import FIRST_SEGMENTS, Call, Operation, OperationNotServedError, Router
-from birthmark.awsiot.model import Account
+from birthmark.awsiot.http.app import handlers
+from birthmark.awsiot.http.routing import Call, Router
+from birthmark.awsiot.http.table import FIRST_SEGMENTS, OPERATIONS, Member, Operation
+from birthmark.awsiot.model import Account, OperationNotServedError
 from birthmark.awsiot.service import AwsIot
-from birthmark.awsiot.service.pages import PageInvalidError, marker_of, page_size, parse_marker
 from birthmark.awsiot.wire import BodyInvalidError, CreateThing, parse_body
 from birthmark.errors import BirthmarkError
+from birthmark.store.paging import PageInvalidError, marker_of, page_size, parse_marker
 from fakes import FakeClock, SeededEntropy
 
 
 async def nothing(_call: Call) -> None: ...
 
 
-ROUTER = Router(
-    [
-        Operation("Named", "GET", "/groups/{name}", nothing),
-        Operation("Literal", "GET", "/groups/literal", nothing),
-        Operation("Target", "POST", "/attached-policies/{target}", nothing),
-    ]
-)
+TABLE = [
+    Operation("Named", "iot", "GET", "/groups/{name}", ()),
+    Operation("Literal", "iot", "GET", "/groups/literal", ()),
+    Operation("Target", "iot", "POST", "/attached-policies/{target}", ()),
+    Operation("Unserved", "iot", "GET", "/unserved", ()),
+]
+ROUTER = Router(dict.fromkeys(("Named", "Literal", "Target"), nothing), TABLE)
+FLAG = Operation("Set", "iot", "GET", "/", (Member("setAsActive", "querystring", "setAsActive", "boolean"),))
 
 
 def test_a_literal_wins_over_a_name() -> None:
     assert ROUTER.find("GET", "/groups/literal")[0].name == "Literal"
-    assert ROUTER.find("GET", "/groups/other")[1] == {"name": "other"}
+    assert ROUTER.find("GET", "/groups/other")[2] == {"name": "other"}
 
 
 @given(st.text(min_size=1, max_size=80))
 def test_any_name_comes_out_as_it_went_in(name: str) -> None:
-    assert ROUTER.find("POST", f"/attached-policies/{quote(name, safe='')}")[1] == {"target": name}
+    assert ROUTER.find("POST", f"/attached-policies/{quote(name, safe='')}")[2] == {"target": name}
 
 
 @given(st.text(string.printable, max_size=60), st.sampled_from(["GET", "POST", "DELETE"]))
@@ -52,7 +54,7 @@ def test_any_path_is_found_or_refused(path: str, method: str) -> None:
 
 @given(st.text(max_size=50))
 def test_a_marker_comes_back_as_it_was(key: str) -> None:
-    assert parse_marker(marker_of(key)) == (key or None)
+    assert parse_marker(marker_of(key)) == key
 
 
 @given(st.text(max_size=50))
@@ -61,7 +63,7 @@ def test_any_marker_and_size_is_read_or_refused(text: str) -> None:
         try:
             read(text)
         except PageInvalidError as error:
-            assert error.code == "awsiot.page_invalid"
+            assert error.code == "store.page_invalid"
 
 
 @given(st.binary(max_size=300))
@@ -75,20 +77,42 @@ def test_any_body_is_read_or_refused(body: bytes) -> None:
 @pytest.mark.parametrize("text", ["yes", "1", ""])
 def test_a_flag_is_true_or_false(text: str) -> None:
     with pytest.raises(BodyInvalidError):
-        Call("GET", {}, {"setAsActive": text}, {}, b"", "x").flag("setAsActive")
+        Call(FLAG, {}, {"setAsActive": text}, {}, b"", "x").flag("setAsActive")
 
 
-def test_the_operations_are_those_of_the_service_model_and_on_the_page() -> None:
+def test_every_operation_that_is_served_is_of_the_service_model_and_on_the_page() -> None:
+    aws = AwsIot.of(Account("0" * 12, "us-east-1", "localhost"), None, FakeClock(), SeededEntropy(), None)  # type: ignore[arg-type]
+    page = (Path(birthmark.__file__).parents[2] / "docs" / "reference" / "aws-iot.md").read_text()
+    known = {operation.name: operation for operation in OPERATIONS}
+    for name in handlers(aws):
+        assert re.search(rf"\| {name} \| {known[name].method} `{re.escape(known[name].path)}` \|", page), name
+
+
+def test_the_table_is_that_of_the_installed_service_models() -> None:
     import botocore.session
 
-    account = AwsIot.of(Account("0" * 12, "us-east-1", "localhost"), None, FakeClock(), SeededEntropy(), None)  # type: ignore[arg-type]
-    model = botocore.session.get_session().get_service_model("iot")
-    page = (Path(birthmark.__file__).parents[2] / "docs" / "reference" / "aws-iot.md").read_text()
-    for operation in operations(account):
-        http = model.operation_model(operation.name).http
-        assert operation.method == http["method"]
-        assert re.sub("{.*?}", "{}", operation.path) == re.sub("{.*?}", "{}", http["requestUri"].partition("?")[0])
-        assert f"| {operation.name} |" in page
+    session = botocore.session.get_session()
+    for operation in OPERATIONS:
+        http = session.get_service_model(operation.service).operation_model(operation.name).http
+        assert (operation.method, operation.path) == (http["method"], http["requestUri"].partition("?")[0])
+
+
+def test_an_operation_that_is_known_and_not_served_is_named() -> None:
+    with pytest.raises(OperationNotServedError, match="Unserved is not implemented"):
+        ROUTER.find("GET", "/unserved")
+
+
+def test_a_member_that_must_be_there_is_named() -> None:
+    needed = Operation("Set", "iot", "GET", "/", (Member("principal", "header", "x-amzn-principal", "string", True),))
+    with pytest.raises(BodyInvalidError, match="principal is missing"):
+        Call(needed, {}, {}, {}, b"", "x").get("principal")
+
+
+def test_a_member_is_one_of_its_values() -> None:
+    choice = Operation("Set", "iot", "GET", "/", (Member("new", "querystring", "n", "string", enum=("ON", "OFF")),))
+    assert Call(choice, {}, {"n": "ON"}, {}, b"", "x")["new"] == "ON"
+    with pytest.raises(BodyInvalidError, match="none of ON, OFF"):
+        Call(choice, {}, {"n": "on"}, {}, b"", "x").get("new")
 
 
 def test_every_path_of_the_service_models_is_for_this_room() -> None:

@@ -18,6 +18,7 @@ from birthmark.pki.certificates import (
     parse_pem,
     parse_thumbprint,
 )
+from birthmark.text import printable
 from pki_builders import a_ca, a_csr, a_device, a_key
 
 ROOT = a_ca()
@@ -76,9 +77,7 @@ def test_an_oversized_certificate_is_refused_before_it_is_read() -> None:
 
 
 def test_a_name_cannot_forge_log_lines() -> None:
-    from birthmark.pki.names import shown
-
-    assert shown("a\nb\x1b[31m") == "a\\u000ab\\u001b[31m"
+    assert printable("a\nb\x1b[31m") == "a\\u000ab\\u001b[31m"
 
 
 @given(st.binary(max_size=400))

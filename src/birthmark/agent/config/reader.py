@@ -9,7 +9,7 @@ from typing import Any
 
 from birthmark.agent.config.model import ConfigWarning
 from birthmark.errors import InvalidRequestError, NotFoundError, PolicyError
-from birthmark.pki.names import shown
+from birthmark.text import printable
 
 MAX_SHOWN = 60
 _MAX_INT = 36_500  # a century of days
@@ -133,7 +133,7 @@ class Table:
             close = difflib.get_close_matches(name, self._left, 1)  # a key that may have been meant for it
             if not close:
                 raise self.error(name, "is missing", f"Add it: `{name} = {example}`")
-            found, line = shown(close[0]), self.source.line_of((*self.path, close[0]))
+            found, line = printable(close[0]), self.source.line_of((*self.path, close[0]))
             detail = f"is missing; '{found}' is written there, which is not known"
             raise self.error(name, detail, f"Write {name} for {found} in line {line}")
         return value
@@ -195,14 +195,14 @@ def parse_toml(file: Path, text: str) -> tuple[Source, Table]:
             file=file,
             line=found[1] if found else "1",
             key="(syntax)",
-            detail=shown(_AT_LINE.split(message)[0]),
+            detail=printable(_AT_LINE.split(message)[0]),
             accepted="See https://toml.io for the syntax; texts stand in double quotes.",
         ) from problem
     return source, Table(source, data)
 
 
 def dotted(path: tuple[str, ...]) -> str:
-    return shown(".".join(path))[: 4 * MAX_SHOWN]
+    return printable(".".join(path))[: 4 * MAX_SHOWN]
 
 
 def _lines_of(text: str) -> dict[tuple[str, ...], int]:

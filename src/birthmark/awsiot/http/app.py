@@ -15,7 +15,8 @@ from birthmark.auth.sigv4 import SignatureMissingError, SignedRequest, is_signed
 from birthmark.awsiot.broker import Broker
 from birthmark.awsiot.errors import http_error
 from birthmark.awsiot.http import authorities, certificates, policies, things
-from birthmark.awsiot.http.routing import FIRST_SEGMENTS, Call, Operation, Router
+from birthmark.awsiot.http.routing import Call, Handler, Router
+from birthmark.awsiot.http.table import FIRST_SEGMENTS
 from birthmark.awsiot.model import Account
 from birthmark.awsiot.rules import topics
 from birthmark.awsiot.service import AwsIot
@@ -66,10 +67,10 @@ def signed_request_of(scope: Scope, body: bytes = b"") -> SignedRequest:
     return SignedRequest(scope.get("method", "GET"), raw_path_of(scope), query, headers, body)
 
 
-def operations(aws: AwsIot) -> list[Operation]:
-    """Return every operation that is served."""
+def handlers(aws: AwsIot) -> Mapping[str, Handler]:
+    """Return who serves which operation."""
     groups = (things, certificates, authorities, policies)
-    return [operation for group in groups for operation in group.operations(aws)]
+    return {name: handler for group in groups for name, handler in group.handlers(aws).items()}
 
 
 class AwsHttp:
@@ -81,7 +82,7 @@ class AwsHttp:
         self._record = record
         self._entropy = entropy
         self._otherwise = otherwise
-        self._router = Router(operations(aws))
+        self._router = Router(handlers(aws))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if not is_for_aws(scope):
@@ -114,10 +115,10 @@ class AwsHttp:
         actor = f"access_key:{key.id}"
         if is_publish:
             return await self._publish(signed, Grant(key.id, None, None, None))
-        operation, names = self._router.find(signed.method, signed.path)
+        operation, handler, names = self._router.find(signed.method, signed.path)
         headers = {name: value for name, value in signed.headers if name.startswith("x-amz")}
         try:
-            return await operation.handler(Call(signed.method, names, _query(signed.query), headers, body, actor))
+            return await handler(Call(operation, names, _query(signed.query), headers, body, actor))
         except BirthmarkError as error:
             error.add_facts(command=operation.form)
             raise

@@ -1,16 +1,17 @@
 """CA certificates and the registration code."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from birthmark.awsiot import wire
-from birthmark.awsiot.http.routing import Call, Operation, paged
+from birthmark.awsiot.http.routing import Call, Handler, paged
 from birthmark.awsiot.model import parse_certificate_id
 from birthmark.awsiot.service import AwsIot
-from birthmark.awsiot.wire import BodyInvalidError, parse_body
+from birthmark.awsiot.wire import parse_body
 
 
-def operations(aws: AwsIot) -> list[Operation]:
-    """Return the operations on CA certificates."""
+def handlers(aws: AwsIot) -> Mapping[str, Handler]:
+    """Return who serves the operations on CA certificates."""
     account, authorities = aws.account, aws.authorities
 
     async def code(_call: Call) -> Any:
@@ -33,41 +34,38 @@ def operations(aws: AwsIot) -> list[Operation]:
         return wire.ca_name_json(account, known)
 
     async def describe(call: Call) -> Any:
-        return wire.ca_json(account, await authorities.get(parse_certificate_id(call["caCertificateId"])))
+        return wire.ca_json(account, await authorities.get(parse_certificate_id(call["certificateId"])))
 
     async def update(call: Call) -> None:
         asked = parse_body(call.body, wire.UpdateCa)
         await authorities.update(
-            parse_certificate_id(call["caCertificateId"]),
-            is_active=_choice(call, "newStatus", "ACTIVE", "INACTIVE"),
-            auto_registration=_choice(call, "newAutoRegistrationStatus", "ENABLE", "DISABLE"),
+            parse_certificate_id(call["certificateId"]),
+            is_active=_choice(call, "newStatus", "ACTIVE"),
+            auto_registration=_choice(call, "newAutoRegistrationStatus", "ENABLE"),
             registration=wire.config_text(asked.registration_config),
             remove_registration=asked.remove_auto_registration,
             actor=call.actor,
         )
 
     async def delete(call: Call) -> None:
-        await authorities.delete(parse_certificate_id(call["caCertificateId"]), actor=call.actor)
+        await authorities.delete(parse_certificate_id(call["certificateId"]), actor=call.actor)
 
     async def listing(call: Call) -> Any:
-        ascending = call.flag("isAscendingOrder", default=True)
+        ascending = call.flag("ascendingOrder", default=True)
         page = await authorities.page(call.after, call.size, ascending=ascending)
         return paged("certificates", [wire.ca_entry_json(account, known) for known in page.items], page)
 
-    one = "/cacertificate/{caCertificateId}"
-    return [
-        Operation("GetRegistrationCode", "GET", "/registrationcode", code),
-        Operation("DeleteRegistrationCode", "DELETE", "/registrationcode", delete_code),
-        Operation("RegisterCACertificate", "POST", "/cacertificate", register),
-        Operation("DescribeCACertificate", "GET", one, describe),
-        Operation("UpdateCACertificate", "PUT", one, update),
-        Operation("DeleteCACertificate", "DELETE", one, delete),
-        Operation("ListCACertificates", "GET", "/cacertificates", listing),
-    ]
+    return {
+        "GetRegistrationCode": code,
+        "DeleteRegistrationCode": delete_code,
+        "RegisterCACertificate": register,
+        "DescribeCACertificate": describe,
+        "UpdateCACertificate": update,
+        "DeleteCACertificate": delete,
+        "ListCACertificates": listing,
+    }
 
 
-def _choice(call: Call, name: str, yes: str, no: str) -> bool | None:
-    text = call.query.get(name)
-    if text not in {None, yes, no}:
-        raise BodyInvalidError(detail=f"{name} is neither {yes} nor {no}")
+def _choice(call: Call, name: str, yes: str) -> bool | None:
+    text = call.get(name)
     return None if text is None else text == yes

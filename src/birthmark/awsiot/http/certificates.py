@@ -1,20 +1,20 @@
 """Device certificates, and the endpoint."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from birthmark.awsiot import wire
-from birthmark.awsiot.http.routing import Call, Operation, paged
+from birthmark.awsiot.http.routing import Call, Handler, paged
 from birthmark.awsiot.model import CertificateStatus, parse_certificate_id
 from birthmark.awsiot.service import AwsIot
-from birthmark.awsiot.service.certificates import StatusInvalidError
 from birthmark.awsiot.wire import BodyInvalidError, parse_body
 
 _ENDPOINTS = frozenset({"iot:Data-ATS", "iot:Data", "iot:Data-Beta", "iot:CredentialProvider", "iot:Jobs"})
 _ACTIVE, _INACTIVE = CertificateStatus.ACTIVE, CertificateStatus.INACTIVE
 
 
-def operations(aws: AwsIot) -> list[Operation]:
-    """Return the operations on device certificates."""
+def handlers(aws: AwsIot) -> Mapping[str, Handler]:
+    """Return who serves the operations on device certificates."""
     account, certificates = aws.account, aws.certificates
 
     def set_as_active(call: Call) -> CertificateStatus:
@@ -50,11 +50,7 @@ def operations(aws: AwsIot) -> list[Operation]:
         return {"certificateDescription": wire.certificate_json(account, known)}
 
     async def update(call: Call) -> None:
-        text = call.query.get("newStatus", "")
-        try:
-            status = CertificateStatus(text)
-        except ValueError as error:
-            raise StatusInvalidError(status=text[:40]) from error
+        status = CertificateStatus(call["newStatus"])
         await certificates.set_status(parse_certificate_id(call["certificateId"]), status, actor=call.actor)
 
     async def delete(call: Call) -> None:
@@ -62,26 +58,25 @@ def operations(aws: AwsIot) -> list[Operation]:
         await certificates.delete(certificate_id, force=call.flag("forceDelete"), actor=call.actor)
 
     async def listing(call: Call) -> Any:
-        ca_id = parse_certificate_id(call["caCertificateId"]) if "caCertificateId" in call.names else None
+        ca_id = parse_certificate_id(call["caCertificateId"]) if call.get("caCertificateId") else None
         page = await certificates.page(call.after, call.size, ascending=call.is_ascending, ca_id=ca_id)
         return paged("certificates", [wire.certificate_entry_json(account, known) for known in page.items], page)
 
     async def endpoint(call: Call) -> Any:
-        kind = call.query.get("endpointType", "iot:Data")
+        kind = call.get("endpointType") or "iot:Data"
         if kind not in _ENDPOINTS:
             raise BodyInvalidError(detail=f"the endpointType {kind[:60]!r}")
         return {"endpointAddress": account.data_host}
 
-    one = "/certificates/{certificateId}"
-    return [
-        Operation("RegisterCertificate", "POST", "/certificate/register", register),
-        Operation("RegisterCertificateWithoutCA", "POST", "/certificate/register-no-ca", register_without_ca),
-        Operation("CreateCertificateFromCsr", "POST", "/certificates", from_csr),
-        Operation("CreateKeysAndCertificate", "POST", "/keys-and-certificate", with_keys),
-        Operation("DescribeCertificate", "GET", one, describe),
-        Operation("UpdateCertificate", "PUT", one, update),
-        Operation("DeleteCertificate", "DELETE", one, delete),
-        Operation("ListCertificates", "GET", "/certificates", listing),
-        Operation("ListCertificatesByCA", "GET", "/certificates-by-ca/{caCertificateId}", listing),
-        Operation("DescribeEndpoint", "GET", "/endpoint", endpoint),
-    ]
+    return {
+        "RegisterCertificate": register,
+        "RegisterCertificateWithoutCA": register_without_ca,
+        "CreateCertificateFromCsr": from_csr,
+        "CreateKeysAndCertificate": with_keys,
+        "DescribeCertificate": describe,
+        "UpdateCertificate": update,
+        "DeleteCertificate": delete,
+        "ListCertificates": listing,
+        "ListCertificatesByCA": listing,
+        "DescribeEndpoint": endpoint,
+    }

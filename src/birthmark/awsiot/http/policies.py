@@ -1,20 +1,20 @@
 """Policies, versions, and what they are attached to; the deprecated principal-policy forms too."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from birthmark.awsiot import wire
-from birthmark.awsiot.http.routing import Call, Operation, paged
+from birthmark.awsiot.http.routing import Call, Handler, paged
 from birthmark.awsiot.model import CertificateId, parse_certificate_id
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.service.policies import UnknownPolicyError
 from birthmark.awsiot.wire import parse_body
 
-_PRINCIPAL, _POLICY = "x-amzn-iot-principal", "x-amzn-iot-policy"
 _MAX_VERSION_DIGITS = 9
 
 
-def operations(aws: AwsIot) -> list[Operation]:
-    """Return the operations on policies."""
+def handlers(aws: AwsIot) -> Mapping[str, Handler]:
+    """Return who serves the operations on policies."""
     account, policies = aws.account, aws.policies
 
     def target_of(arn: str) -> CertificateId:
@@ -39,7 +39,7 @@ def operations(aws: AwsIot) -> list[Operation]:
         await policies.delete(call["policyName"], actor=call.actor)
 
     async def listing(call: Call) -> Any:
-        ascending = call.flag("isAscendingOrder", default=True)
+        ascending = call.flag("ascendingOrder", default=True)
         page = await policies.page(call.after, call.size, ascending=ascending)
         return paged("policies", [wire.policy_entry_json(account, policy.name) for policy in page.items], page)
 
@@ -77,7 +77,7 @@ def operations(aws: AwsIot) -> list[Operation]:
         await policies.detach(call["policyName"], target_of(target), actor=call.actor)
 
     async def policies_of(arn: str, call: Call) -> Any:
-        page = await policies.attached(target_of(arn), call.after or "", call.size)
+        page = await policies.attached(target_of(arn), call.after, call.size)
         return paged("policies", [wire.policy_entry_json(account, name) for name in page.items], page)
 
     async def attached(call: Call) -> Any:
@@ -85,23 +85,23 @@ def operations(aws: AwsIot) -> list[Operation]:
         return await policies_of(call["target"], call)
 
     async def targets_of(entries: str, name: str, call: Call) -> Any:
-        page = await policies.targets(name, call.after or "", call.size)
+        page = await policies.targets(name, call.after, call.size)
         return paged(entries, [account.arn("cert", certificate_id) for certificate_id in page.items], page)
 
     async def targets(call: Call) -> Any:
         return await targets_of("targets", call["policyName"], call)
 
     async def attach_principal(call: Call) -> None:
-        await policies.attach(call["policyName"], target_of(call.header(_PRINCIPAL)), actor=call.actor)
+        await policies.attach(call["policyName"], target_of(call["principal"]), actor=call.actor)
 
     async def detach_principal(call: Call) -> None:
-        await policies.detach(call["policyName"], target_of(call.header(_PRINCIPAL)), actor=call.actor)
+        await policies.detach(call["policyName"], target_of(call["principal"]), actor=call.actor)
 
     async def principal_policies(call: Call) -> Any:
-        return await policies_of(call.header(_PRINCIPAL), call)
+        return await policies_of(call["principal"], call)
 
     async def policy_principals(call: Call) -> Any:
-        return await targets_of("principals", call.header(_POLICY), call)
+        return await targets_of("principals", call["policyName"], call)
 
     async def effective(call: Call) -> Any:
         asked = parse_body(call.body, wire.EffectivePolicies)
@@ -109,24 +109,23 @@ def operations(aws: AwsIot) -> list[Operation]:
         found = [wire.policy_entry_json(account, name) | {"policyDocument": document} for name, document in documents]
         return {"effectivePolicies": found}
 
-    one, version = "/policies/{policyName}", "/policies/{policyName}/version/{policyVersionId}"
-    return [
-        Operation("CreatePolicy", "POST", one, create),
-        Operation("GetPolicy", "GET", one, get),
-        Operation("DeletePolicy", "DELETE", one, delete),
-        Operation("ListPolicies", "GET", "/policies", listing),
-        Operation("CreatePolicyVersion", "POST", f"{one}/version", create_version),
-        Operation("ListPolicyVersions", "GET", f"{one}/version", list_versions),
-        Operation("GetPolicyVersion", "GET", version, get_version),
-        Operation("DeletePolicyVersion", "DELETE", version, delete_version),
-        Operation("SetDefaultPolicyVersion", "PATCH", version, set_default),
-        Operation("AttachPolicy", "PUT", "/target-policies/{policyName}", attach),
-        Operation("DetachPolicy", "POST", "/target-policies/{policyName}", detach),
-        Operation("ListAttachedPolicies", "POST", "/attached-policies/{target}", attached),
-        Operation("ListTargetsForPolicy", "POST", "/policy-targets/{policyName}", targets),
-        Operation("AttachPrincipalPolicy", "PUT", "/principal-policies/{policyName}", attach_principal),
-        Operation("DetachPrincipalPolicy", "DELETE", "/principal-policies/{policyName}", detach_principal),
-        Operation("ListPrincipalPolicies", "GET", "/principal-policies", principal_policies),
-        Operation("ListPolicyPrincipals", "GET", "/policy-principals", policy_principals),
-        Operation("GetEffectivePolicies", "POST", "/effective-policies", effective),
-    ]
+    return {
+        "CreatePolicy": create,
+        "GetPolicy": get,
+        "DeletePolicy": delete,
+        "ListPolicies": listing,
+        "CreatePolicyVersion": create_version,
+        "ListPolicyVersions": list_versions,
+        "GetPolicyVersion": get_version,
+        "DeletePolicyVersion": delete_version,
+        "SetDefaultPolicyVersion": set_default,
+        "AttachPolicy": attach,
+        "DetachPolicy": detach,
+        "ListAttachedPolicies": attached,
+        "ListTargetsForPolicy": targets,
+        "AttachPrincipalPolicy": attach_principal,
+        "DetachPrincipalPolicy": detach_principal,
+        "ListPrincipalPolicies": principal_policies,
+        "ListPolicyPrincipals": policy_principals,
+        "GetEffectivePolicies": effective,
+    }

@@ -3,12 +3,12 @@
 from birthmark.awsiot.model import CertificateId, PrincipalType, ThingName
 from birthmark.awsiot.service.certificates import UnknownCertificateError
 from birthmark.awsiot.service.events import ACCESS_CHANGED
-from birthmark.awsiot.service.pages import Page, page_of
 from birthmark.awsiot.service.things import Things
 from birthmark.awsiot.store import certificates as certificate_store
 from birthmark.awsiot.store import registry as store
 from birthmark.errors import InvalidRequestError
 from birthmark.store import Changes, Database
+from birthmark.store.paging import Page, page_of
 
 
 class ExclusiveThingError(InvalidRequestError):

@@ -3,7 +3,6 @@
 from dataclasses import replace
 
 from birthmark.awsiot.model import CertificateId, CertificateMode, RegisteredCa
-from birthmark.awsiot.service.pages import Page, page_of
 from birthmark.awsiot.store import certificates as store
 from birthmark.clock import Clock, Entropy, new_uuid
 from birthmark.errors import ChangedMeanwhileError, ConflictError, InvalidRequestError, NotFoundError
@@ -11,6 +10,7 @@ from birthmark.pki.certificates import Certificate, parse_pem
 from birthmark.pki.chains import check_dates
 from birthmark.pki.possession import check_possession
 from birthmark.store import Changes, Database, from_micros, to_micros
+from birthmark.store.paging import Page, page_of
 
 
 class UnknownCaError(NotFoundError):

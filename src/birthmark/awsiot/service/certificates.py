@@ -16,7 +16,6 @@ from birthmark.awsiot.model import (
     parse_certificate_id,
 )
 from birthmark.awsiot.service.events import CERTIFICATE_CHANGED
-from birthmark.awsiot.service.pages import Page, page_of
 from birthmark.awsiot.store import certificates as store
 from birthmark.awsiot.store import policies as policy_store
 from birthmark.awsiot.store import registry as registry_store
@@ -35,6 +34,7 @@ from birthmark.pki.names import name_of
 from birthmark.pki.pem import unarmor
 from birthmark.pki.profiles import DEVICE
 from birthmark.store import Changes, Database, from_micros, to_micros
+from birthmark.store.paging import Page, page_of
 
 _SUBJECT = name_of("AWS IoT Certificate")
 _UNTIL = datetime.fromisoformat("2049-12-31T23:59:59+00:00")

@@ -8,12 +8,12 @@ from birthmark.awsiot.model import CertificateId, NamedPolicy, PolicyName, Polic
 from birthmark.awsiot.rules.policy import parse_policy
 from birthmark.awsiot.service.certificates import UnknownCertificateError
 from birthmark.awsiot.service.events import ACCESS_CHANGED
-from birthmark.awsiot.service.pages import Page, page_of
 from birthmark.awsiot.store import certificates as certificate_store
 from birthmark.awsiot.store import policies as store
 from birthmark.clock import Clock, Entropy, new_uuid
 from birthmark.errors import ChangedMeanwhileError, ConflictError, NotFoundError, PolicyError
 from birthmark.store import Changes, Database, from_micros, to_micros
+from birthmark.store.paging import Page, page_of
 
 MAX_VERSIONS = 5
 MAX_ATTACHED = 10

@@ -7,12 +7,12 @@ from datetime import timedelta
 from typing import Any
 
 from birthmark.awsiot.model import ThingName, ThingType
-from birthmark.awsiot.service.pages import Page, page_of
 from birthmark.awsiot.store import registry as store
 from birthmark.clock import Clock, Entropy, new_uuid
 from birthmark.errors import ConflictError, InvalidRequestError, NotFoundError
 from birthmark.store import Changes, Database, from_micros, to_micros
 from birthmark.store.database import Row
+from birthmark.store.paging import Page, page_of
 
 _REST = timedelta(minutes=5)
 

@@ -5,12 +5,12 @@ from dataclasses import replace
 
 from birthmark.awsiot.model import Thing, ThingName, parse_attributes
 from birthmark.awsiot.service.events import ACCESS_CHANGED
-from birthmark.awsiot.service.pages import Page, page_of
 from birthmark.awsiot.service.thing_types import ThingTypes
 from birthmark.awsiot.store import registry as store
 from birthmark.clock import Clock, Entropy, new_uuid
 from birthmark.errors import ConflictError, InvalidRequestError, NotFoundError
 from birthmark.store import Changes, Database
+from birthmark.store.paging import Page, page_of
 
 _CHUNK = 250
 

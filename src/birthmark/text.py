@@ -1,4 +1,4 @@
-"""Whole numbers in headers and queries."""
+"""Foreign text: numbers in it, and made safe to print."""
 
 _MAX_DIGITS = 18  # within 64 bits
 
@@ -6,3 +6,8 @@ _MAX_DIGITS = 18  # within 64 bits
 def whole_number(text: str) -> int | None:
     """Return the number that `text` writes in ASCII digits, or None: `int` takes far more, and `str.isdigit` lies."""
     return int(text) if text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS else None
+
+
+def printable(text: str) -> str:
+    """Return `text` in one line, everything not printable in it escaped, so that it cannot forge log lines."""
+    return "".join(char if char.isprintable() else f"\\u{ord(char):04x}" for char in text)

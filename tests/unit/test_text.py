@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from birthmark.net.numbers import whole_number
+from birthmark.text import whole_number
 
 
 @pytest.mark.parametrize("text", ["", "-1", "--1", "²", "٣", " 1", "1_0", "1.0", "9" * 19, "9" * 5000])

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from birthmark.errors import InvalidRequestError
+from birthmark.text import whole_number
 
 T = TypeVar("T")
 DEFAULT_SIZE, MAX_SIZE = 25, 250
@@ -15,13 +16,13 @@ DEFAULT_SIZE, MAX_SIZE = 25, 250
 class PageInvalidError(InvalidRequestError):
     """A page size or a marker that cannot be used."""
 
-    code = "awsiot.page_invalid"
+    code = "store.page_invalid"
     message = "The list cannot be continued: {detail}"
     cause = "The list cannot be continued: {detail}."
     fix = "A page has 1 to 250 entries; a marker or token goes back exactly as it came. The call's form: `{command}`"
 
-    command: str = "?"
     detail: str
+    command: str = "birthmark --help"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +37,10 @@ def page_size(text: str | None) -> int:
     """Return the size asked for. Raise `PageInvalidError`."""
     if text is None:
         return DEFAULT_SIZE
-    if not (text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= MAX_SIZE):
+    size = whole_number(text)
+    if size is None or not 1 <= size <= MAX_SIZE:
         raise PageInvalidError(detail=f"the page size {text[:20]!r}")
-    return int(text)
+    return size
 
 
 def marker_of(key: str) -> str:
@@ -46,10 +48,10 @@ def marker_of(key: str) -> str:
     return base64.b64encode(key.encode()).decode()
 
 
-def parse_marker(text: str | None) -> str | None:
-    """Return the key in a marker, None when there is none. Raise `PageInvalidError`."""
+def parse_marker(text: str | None) -> str:
+    """Return the key in a marker, empty when there is none. Raise `PageInvalidError`."""
     if not text:
-        return None
+        return ""
     try:
         return base64.b64decode(text, validate=True).decode()
     except (ValueError, binascii.Error) as error:

@@ -1,0 +1,55 @@
+"""The operations of the service models `iot`, `iot-data` and `iot-jobs-data`, served or not.
+
+`operations.json` is written by `tools/make_aws_operations.py` from botocore's models: a new operation is a handler
+under its name, and the table knows its path, where each member stands and what it may be.
+"""
+
+import re
+from functools import cached_property
+from pathlib import Path
+
+import msgspec
+
+_WORD = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+_NOT_OURS = frozenset({"api", "jobs"})  # the hub has paths that begin so; what is signed comes here all the same
+
+
+class Member(msgspec.Struct, frozen=True):
+    """One member of a request: its place (uri, querystring, header, body), its name there, and what it may be."""
+
+    name: str
+    place: str
+    wire: str
+    type: str
+    required: bool = False
+    enum: tuple[str, ...] = ()
+    pattern: str = ""
+    min: int | None = None
+    max: int | None = None
+
+
+class Operation(msgspec.Struct, frozen=True, dict=True):
+    """One operation; `path` has its names in braces."""
+
+    name: str
+    service: str
+    method: str
+    path: str
+    members: tuple[Member, ...]
+
+    @property
+    def form(self) -> str:
+        """The command that shows what it takes."""
+        return f"aws {self.service} {_WORD.sub('-', self.name).lower()} --generate-cli-skeleton"
+
+    @cached_property
+    def segments(self) -> tuple[str, ...]:
+        return tuple(self.path.strip("/").split("/"))
+
+    @cached_property
+    def by_name(self) -> dict[str, Member]:
+        return {member.name: member for member in self.members}
+
+
+OPERATIONS = msgspec.json.decode((Path(__file__).parent / "operations.json").read_bytes(), type=tuple[Operation, ...])
+FIRST_SEGMENTS = frozenset(operation.segments[0] for operation in OPERATIONS) - _NOT_OURS

@@ -136,16 +136,6 @@ class ChangedMeanwhileError(ConflictError):
     what: str = "The record"
 
 
-class ExistsAlreadyError(ConflictError):
-    """A row that must be new is there, or one that it refers to is not."""
-
-    code = "resource.exists"
-    message = "The record exists already, or one that it needs does not"
-    cause = "Somebody else wrote the same record, or removed one that it needs, at the same moment."
-    fix = "Look at what is there now, and do the rest again."
-    for_a_person = "what the other one did has to be looked at"
-
-
 class PolicyError(BirthmarkError):
     """The request is well formed and authorized, and a rule of this installation forbids it."""
 

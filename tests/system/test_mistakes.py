@@ -32,7 +32,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
         (["est", "user", "add", "a:b", "--any-name"], 1, "no colon"),
         (["est", "user", "remove", "no one"], 3, "birthmark est user list"),
         (["enroll", "remove", "nope"], 3, "birthmark enroll list"),
-        (["enroll", "group", "g", "--ca-name", "nope"], 1, "no CA certificate nope"),
+        (["enroll", "group", "g", "--ca-name", "nope"], 1, "no CA certificate named nope"),
         (["enroll", "list", "--profile", "nope"], 1, "profiles.toml"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

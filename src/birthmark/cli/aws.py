@@ -39,7 +39,7 @@ def list_keys(data: DataOption = Path(DEFAULT_DATA), as_json: JsonOption = False
     """
     with refusals_shown(as_json=as_json):
         columns = ("access_key_id", "name", "created")
-        show(operator(data).get("/aws/keys"), columns, as_json=as_json, nothing="There is no access key.")
+        show(operator(data).rows("/aws/keys"), columns, as_json=as_json, nothing="There is no access key.")
 
 
 @keys.command("remove")
@@ -64,7 +64,7 @@ def things(data: DataOption = Path(DEFAULT_DATA), as_json: JsonOption = False) -
     """
     with refusals_shown(as_json=as_json):
         columns = ("thing", "type", "certificates")
-        show(operator(data).get("/aws/things"), columns, as_json=as_json, nothing="There is no thing.")
+        show(operator(data).rows("/aws/things"), columns, as_json=as_json, nothing="There is no thing.")
 
 
 @app.command()
@@ -75,4 +75,4 @@ def certificates(data: DataOption = Path(DEFAULT_DATA), as_json: JsonOption = Fa
     """
     with refusals_shown(as_json=as_json):
         columns = ("certificate", "common_name", "status", "things", "policies")
-        show(operator(data).get("/aws/certificates"), columns, as_json=as_json, nothing="There is no certificate.")
+        show(operator(data).rows("/aws/certificates"), columns, as_json=as_json, nothing="There is no certificate.")

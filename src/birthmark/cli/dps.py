@@ -55,7 +55,7 @@ def show_all(data: DataOption = Path(DEFAULT_DATA), as_json: JsonOption = False)
     Example: birthmark dps show
     """
     with refusals_shown(as_json=as_json):
-        show(operator(data).get("/dps"), _COLUMNS, as_json=as_json, nothing="There is no provisioning service.")
+        show(operator(data).rows("/dps"), _COLUMNS, as_json=as_json, nothing="There is no provisioning service.")
 
 
 @app.command()
@@ -112,7 +112,7 @@ def list_cas(
     Example: birthmark dps ca list
     """
     with refusals_shown(as_json=as_json):
-        rows = operator(data).get(at("dps", name, "cas"))
+        rows = operator(data).rows(at("dps", name, "cas"))
         show(rows, _CA_COLUMNS, as_json=as_json, nothing="No CA certificate is on record.")
 
 

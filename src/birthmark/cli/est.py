@@ -108,7 +108,7 @@ def list_users(data: DataOption = Path(DEFAULT_DATA), as_json: JsonOption = Fals
     Example: birthmark est user list
     """
     with refusals_shown(as_json=as_json):
-        rows = operator(data).get("/est/users")
+        rows = operator(data).rows("/est/users")
         show(rows, _USER_COLUMNS, as_json=as_json, nothing="There is no EST user.")
 
 
@@ -151,7 +151,7 @@ def list_cas(data: DataOption = Path(DEFAULT_DATA), as_json: JsonOption = False)
     Example: birthmark est bootstrap list
     """
     with refusals_shown(as_json=as_json):
-        rows = operator(data).get("/est/bootstrap")
+        rows = operator(data).rows("/est/bootstrap")
         show(rows, _CA_COLUMNS, as_json=as_json, nothing="No bootstrap CA is on record.")
 
 
@@ -187,7 +187,7 @@ def certificates(
     Example: birthmark est certificates edge-0001
     """
     with refusals_shown(as_json=as_json):
-        rows = operator(data).get("/certificates", subject=subject)
+        rows = operator(data).rows("/certificates", subject=subject)
         show(rows, _ISSUED_COLUMNS, as_json=as_json, nothing="No such certificate was issued.")
 
 

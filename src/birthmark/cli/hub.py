@@ -28,7 +28,7 @@ def show_all(data: DataOption = Path(DEFAULT_DATA), as_json: JsonOption = False)
     Example: birthmark hub show
     """
     with refusals_shown(as_json=as_json):
-        show(operator(data).get("/hubs"), ("name", "host"), as_json=as_json, nothing="There is no hub.")
+        show(operator(data).rows("/hubs"), ("name", "host"), as_json=as_json, nothing="There is no hub.")
 
 
 @app.command()
@@ -128,13 +128,12 @@ def messages(
     Example: birthmark hub messages se050-0001
     """
     with refusals_shown(as_json=as_json):
-        found = operator(data).get(at("hubs", hub, "messages"), device=device, limit=limit)
+        found = operator(data).rows(at("hubs", hub, "messages"), device=device, limit=limit)
         show(found, ("enqueued", "device", "body"), as_json=as_json, nothing="No message came.")
 
 
 def _devices(data: Path, hub: str) -> list[dict[str, Any]]:
-    answer: list[dict[str, Any]] = operator(data).get(at("hubs", hub, "devices"))
-    return answer
+    return list(operator(data).rows(at("hubs", hub, "devices")))
 
 
 def _row(device: dict[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -30,13 +30,13 @@ def at(*parts: str) -> str:
     return "".join(f"/{quote(part, safe='')}" for part in parts)
 
 
-def show(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, as_json: bool, nothing: str) -> None:
+def show(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], *, as_json: bool, nothing: str) -> None:
     """Print rows as a table of `columns`, or whole as JSON lines."""
     if as_json:
         for row in rows:
             typer.echo(json.dumps(row))
         return
-    if not rows:
+    if not (found := list(rows)):
         typer.echo(nothing, err=True)
         return
-    typer.echo(table(rows, columns, is_terminal=sys.stdout.isatty()))
+    typer.echo(table(found, columns, is_terminal=sys.stdout.isatty()))

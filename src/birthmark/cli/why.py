@@ -175,14 +175,11 @@ def _ask(data: Path, subject: str | None, limit: int) -> list[dict[str, Any]]:
     from birthmark.console.client import OperatorClient, ServerNotRunningError
 
     try:
-        answer: list[dict[str, Any]] = OperatorClient.of(data).get(
-            "/refusals", subject=subject, limit=min(limit, _MOST)
-        )
+        return list(OperatorClient.of(data).rows("/refusals", subject=subject, limit=min(limit, _MOST)))
     except ServerNotRunningError:
         if not (data / "birthmark.db").exists():
             raise
         return asyncio.run(_read(data, subject, limit))
-    return answer
 
 
 _MOST = 1000

@@ -5,6 +5,7 @@ import http.client
 import json
 import os
 import shlex
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -160,9 +161,14 @@ class OperatorClient:
             raise not_running(data, "it has ended")
         return cls(data, endpoints["health_url"].rsplit("/", 1)[0], token)
 
-    def get(self, path: str, **query: object) -> Any:
-        """Return the JSON at `path`."""
-        return self._call("GET", path, None, query)
+    def rows(self, path: str, **query: object) -> Iterator[dict[str, Any]]:
+        """Yield the rows of a list, a page after the other."""
+        while True:
+            page = self._call("GET", path, None, query)
+            yield from page["items"]
+            if page["next"] is None:
+                return
+            query["after"] = page["next"]
 
     def post(self, path: str, body: object = None) -> Any:
         """Do something and return its JSON."""
@@ -203,6 +209,6 @@ def _refused(status: int, answer: Any, data: Path) -> BirthmarkError:
     told = answer if isinstance(answer, dict) else {}
     error = _KINDS.get(status, UnavailableError)()
     error.add_facts(data=data)
-    words = {"message": f"HTTP status {status}"} | told
-    error.quote(**{name: str(words[name]) for name in ("code", "message", "cause", "fix") if name in words})
+    words = {"message": told.get("title", f"HTTP status {status}"), "cause": told.get("detail")} | told
+    error.quote(**{name: str(words[name]) for name in ("code", "message", "cause", "fix") if words.get(name)})
     return error

@@ -5,161 +5,173 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
-from starlette.requests import Request
-from starlette.routing import Route
 
-from birthmark.auth.principals import Principal, PrincipalKind
 from birthmark.ca.model import Issued
 from birthmark.ca.revocation import CertificateRevokedError
 from birthmark.ca.service import CertificateAuthority
 from birthmark.clock import Clock, Entropy
-from birthmark.console.api import ACTOR, OperatorRequestError, answering, body_of
+from birthmark.console.names import OPERATOR
+from birthmark.console.routing import Asked, Endpoint, OperatorRequestError, Role, Rows
 from birthmark.est import users
 from birthmark.est.model import BootstrapCa, User
 from birthmark.pki.certificates import Thumbprint, parse_any, parse_thumbprint
 from birthmark.pki.crl import RevocationReason
 from birthmark.store import Database
 
-_OPERATOR = Principal(PrincipalKind.OPERATOR, ACTOR)
 
+class NewUser(msgspec.Struct):
+    """A user; with a device, of that device alone."""
 
-class _NewUser(msgspec.Struct):
     name: str
     password: str
     device_id: str | None = None
 
 
-class _NewCredential(msgspec.Struct):
+class NewCredential(msgspec.Struct):
+    """The device whose credential is wanted."""
+
     device_id: str
 
 
-class _NewBootstrapCa(msgspec.Struct):
+class NewBootstrapCa(msgspec.Struct):
+    """A CA whose certificates introduce devices."""
+
     certificate: str
     any_name: bool = False
 
 
-def est_routes(database: Database, clock: Clock, entropy: Entropy, seed: bytes) -> list[Route]:
+def est_endpoints(database: Database, clock: Clock, entropy: Entropy, seed: bytes) -> Sequence[Endpoint]:
     """Return the routes of `birthmark est`. Passwords of bound credentials follow from `seed`."""
 
-    async def list_users(_request: Request) -> Any:
-        return [_user_json(user) for user in await users.list_users(database)]
+    async def list_users(_asked: Asked) -> Rows:
+        return Rows([_user_view(user) for user in await users.list_users(database)])
 
-    async def add_user(request: Request) -> Any:
-        asked = await body_of(request, _NewUser)
+    async def add_user(asked: Asked) -> Any:
+        body: NewUser = asked.body
         made = await users.add_user(
-            asked.name,
-            asked.password,
-            device_id=asked.device_id,
-            principal=_OPERATOR,
+            body.name,
+            body.password,
+            device_id=body.device_id,
+            principal=OPERATOR,
             database=database,
             clock=clock,
             entropy=entropy,
         )
-        return _user_json(made)
+        return _user_view(made)
 
-    async def remove_user(request: Request) -> Any:
-        await users.remove_user(request.path_params["name"], principal=_OPERATOR, database=database)
+    async def remove_user(asked: Asked) -> None:
+        await users.remove_user(asked["name"], principal=OPERATOR, database=database)
 
-    async def ensure_credential(request: Request) -> Any:
-        asked = await body_of(request, _NewCredential)
+    async def ensure_credential(asked: Asked) -> Any:
+        body: NewCredential = asked.body
         user, password = await users.ensure_credential(
-            asked.device_id, seed=seed, principal=_OPERATOR, database=database, clock=clock, entropy=entropy
+            body.device_id, seed=seed, principal=OPERATOR, database=database, clock=clock, entropy=entropy
         )
-        return {**_user_json(user), "password": password}
+        return {**_user_view(user), "password": password}
 
-    async def list_cas(_request: Request) -> Any:
-        return [_ca_json(ca) for ca in await users.list_bootstrap_cas(database)]
+    async def list_cas(_asked: Asked) -> Rows:
+        return Rows([_ca_view(ca) for ca in await users.list_bootstrap_cas(database)])
 
-    async def add_ca(request: Request) -> Any:
-        asked = await body_of(request, _NewBootstrapCa)
+    async def add_ca(asked: Asked) -> Any:
+        body: NewBootstrapCa = asked.body
         made = await users.accept_bootstrap_ca(
-            parse_any(asked.certificate),
-            any_name=asked.any_name,
-            principal=_OPERATOR,
+            parse_any(body.certificate),
+            any_name=body.any_name,
+            principal=OPERATOR,
             database=database,
             clock=clock,
         )
-        return _ca_json(made)
+        return _ca_view(made)
 
-    async def remove_ca(request: Request) -> Any:
-        thumbprint = parse_thumbprint(request.path_params["thumbprint"])
-        await users.remove_bootstrap_ca(thumbprint, principal=_OPERATOR, database=database)
+    async def remove_ca(asked: Asked) -> None:
+        thumbprint = parse_thumbprint(asked["thumbprint"])
+        await users.remove_bootstrap_ca(thumbprint, principal=OPERATOR, database=database)
 
+    add, view = Role.OPERATOR, Role.VIEWER
     return [
-        Route("/est/users", answering(list_users), methods=["GET"]),
-        Route("/est/users", answering(add_user, 201), methods=["POST"]),
-        Route("/est/users/{name}", answering(remove_user), methods=["DELETE"]),
-        Route("/est/credentials", answering(ensure_credential), methods=["POST"]),
-        Route("/est/bootstrap", answering(list_cas), methods=["GET"]),
-        Route("/est/bootstrap", answering(add_ca, 201), methods=["POST"]),
-        Route("/est/bootstrap/{thumbprint}", answering(remove_ca), methods=["DELETE"]),
+        Endpoint("GET", "/est/users", view, "The EST users.", list_users),
+        Endpoint("POST", "/est/users", add, "Make an EST user.", add_user, NewUser, status=201),
+        Endpoint("DELETE", "/est/users/{name}", add, "Remove an EST user.", remove_user, status=204),
+        Endpoint("POST", "/est/credentials", add, "The credential of a device.", ensure_credential, NewCredential),
+        Endpoint("GET", "/est/bootstrap", view, "The CAs that introduce devices.", list_cas),
+        Endpoint("POST", "/est/bootstrap", add, "Accept a CA.", add_ca, NewBootstrapCa, status=201),
+        Endpoint("DELETE", "/est/bootstrap/{thumbprint}", add, "Accept it no more.", remove_ca, status=204),
     ]
 
 
-class _Revocation(msgspec.Struct):
+class IssuedQuery(msgspec.Struct, forbid_unknown_fields=True):
+    """A device id, thumbprint or serial number; default: those that live longest."""
+
+    subject: str | None = None
+
+
+class RevocationQuestion(msgspec.Struct):
+    """Why, and the certificate where the path names none."""
+
     reason: str = RevocationReason.UNSPECIFIED.value
     certificate: str | None = None
 
 
-def certificate_routes(
-    authority: CertificateAuthority, shown_by: Callable[[str], Awaitable[Iterable[Thumbprint]]]
-) -> list[Route]:
+def certificate_endpoints(
+    authority: CertificateAuthority, presented_by: Callable[[str], Awaitable[Iterable[Thumbprint]]]
+) -> Sequence[Endpoint]:
     """Return the routes of `birthmark est certificates` and `revoke`.
 
-    `shown_by` returns the certificates by which a device of that name is on record, whoever issued them.
+    `presented_by` returns the certificates by which a device of that name is on record, whoever issued them.
     """
 
-    async def listing(request: Request) -> Any:
-        wanted = request.query_params.get("subject")
+    async def listing(asked: Asked) -> Rows:
+        wanted = asked.query.subject
         found = await authority.search(wanted) if wanted else await authority.latest()
-        return [_issued_json(issued) for issued in found]
+        return Rows([_issued_view(issued) for issued in found])
 
     async def after(revoked: Sequence[Issued]) -> Any:
         """What is on record of them now."""
         found = [await authority.find(one.certificate.thumbprint) for one in revoked]
-        return [_issued_json(one) for one in found if one is not None]
+        return [_issued_view(one) for one in found if one is not None]
 
-    async def revoke(request: Request) -> Any:
-        reason = _reason(await body_of(request, _Revocation))
-        thumbprint = parse_thumbprint(request.path_params["thumbprint"])
-        return await after(await authority.revoke(thumbprint, _OPERATOR, reason))
+    async def revoke(asked: Asked) -> Any:
+        reason = _reason(asked.body)
+        thumbprint = parse_thumbprint(asked["thumbprint"])
+        return await after(await authority.revoke(thumbprint, OPERATOR, reason))
 
-    async def revoke_device(request: Request) -> Any:
-        reason = _reason(await body_of(request, _Revocation))
-        name = request.path_params["name"]
-        revoked, others = await authority.revocations.device(name, _OPERATOR, reason, await shown_by(name))
+    async def revoke_device(asked: Asked) -> Any:
+        reason = _reason(asked.body)
+        name = asked["name"]
+        revoked, others = await authority.revocations.device(name, OPERATOR, reason, await presented_by(name))
         now = authority.clock.now()
-        return [*await after(revoked), *(_other_json(name, one, now, reason) for one in others)]
+        return [*await after(revoked), *(_other_view(name, one, now, reason) for one in others)]
 
-    async def revoke_key(request: Request) -> Any:
-        asked = await body_of(request, _Revocation)
-        certificate = parse_any(asked.certificate or "")
-        return await after(await authority.revocations.key(certificate, _OPERATOR, _reason(asked)))
+    async def revoke_key(asked: Asked) -> Any:
+        body: RevocationQuestion = asked.body
+        certificate = parse_any(body.certificate or "")
+        return await after(await authority.revocations.key(certificate, OPERATOR, _reason(body)))
 
-    async def check(request: Request) -> Any:
+    async def check(asked: Asked) -> Any:
         """Say whether a certificate would be refused as revoked, before it is put on record."""
-        asked = await body_of(request, _Revocation)
+        body: RevocationQuestion = asked.body
         try:
-            await authority.revocations.check(parse_any(asked.certificate or ""))
+            await authority.revocations.check(parse_any(body.certificate or ""))
         except CertificateRevokedError as error:
             return {"revoked": error.explain_cause()}
         return {"revoked": None}
 
-    async def release(request: Request) -> Any:
-        name = request.path_params["name"]
-        return {"name": name, "held_by": await authority.release(name, _OPERATOR)}
+    async def release(asked: Asked) -> Any:
+        name = asked["name"]
+        return {"name": name, "held_by": await authority.release(name, OPERATOR)}
 
+    take_back, asked_for = Role.OPERATOR, RevocationQuestion
     return [
-        Route("/certificates", answering(listing), methods=["GET"]),
-        Route("/certificates/check", answering(check), methods=["POST"]),
-        Route("/certificates/{thumbprint}/revoke", answering(revoke), methods=["POST"]),
-        Route("/names/{name:path}/revoke", answering(revoke_device), methods=["POST"]),
-        Route("/names/{name:path}/release", answering(release), methods=["POST"]),
-        Route("/keys/revoke", answering(revoke_key), methods=["POST"]),
+        Endpoint("GET", "/certificates", Role.VIEWER, "What the CA issued.", listing, query=IssuedQuery),
+        Endpoint("POST", "/certificates/check", Role.VIEWER, "Is it revoked?", check, asked_for),
+        Endpoint("POST", "/certificates/{thumbprint}/revoke", take_back, "Revoke one.", revoke, asked_for),
+        Endpoint("POST", "/names/{name:path}/revoke", take_back, "Revoke all of a device.", revoke_device, asked_for),
+        Endpoint("POST", "/names/{name:path}/release", take_back, "Let a name go.", release),
+        Endpoint("POST", "/keys/revoke", take_back, "Revoke a key.", revoke_key, asked_for),
     ]
 
 
-def _reason(asked: _Revocation) -> RevocationReason:
+def _reason(asked: RevocationQuestion) -> RevocationReason:
     try:
         return RevocationReason(asked.reason)
     except ValueError as error:
@@ -167,7 +179,7 @@ def _reason(asked: _Revocation) -> RevocationReason:
         raise OperatorRequestError(detail=f"the reason must be one of {known}") from error
 
 
-def _issued_json(issued: Issued) -> dict[str, Any]:
+def _issued_view(issued: Issued) -> dict[str, Any]:
     certificate = issued.certificate
     return {
         "device": issued.device_id,
@@ -181,18 +193,18 @@ def _issued_json(issued: Issued) -> dict[str, Any]:
     }
 
 
-def _other_json(name: str, thumbprint: Thumbprint, at: datetime, reason: RevocationReason) -> dict[str, Any]:
+def _other_view(name: str, thumbprint: Thumbprint, at: datetime, reason: RevocationReason) -> dict[str, Any]:
     """A certificate of another CA, which was taken back."""
     unknown = dict.fromkeys(("serial", "not_after", "requested_by"))
     known = {"device": name, "profile": "of another CA", "thumbprint": thumbprint.hex(), "revoked": at.isoformat()}
     return unknown | known | {"reason": reason.value}
 
 
-def _user_json(user: User) -> dict[str, Any]:
+def _user_view(user: User) -> dict[str, Any]:
     return {"name": user.name, "device": user.device_id, "created": user.created_at.isoformat()}
 
 
-def _ca_json(ca: BootstrapCa) -> dict[str, Any]:
+def _ca_view(ca: BootstrapCa) -> dict[str, Any]:
     return {
         "subject": ca.certificate.subject_text,
         "thumbprint": ca.certificate.thumbprint.hex(),

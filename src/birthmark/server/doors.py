@@ -13,9 +13,9 @@ from birthmark.auth.sigv4 import is_signed
 from birthmark.awsiot import websocket as aws_websocket
 from birthmark.awsiot.http.app import AwsHttp
 from birthmark.clock import Clock, Entropy, new_uuid
-from birthmark.console import api
-from birthmark.console.audit import audit_routes
-from birthmark.console.est import certificate_routes, est_routes
+from birthmark.console import audit, aws, dps, est, hub, refusals
+from birthmark.console.openapi import openapi
+from birthmark.console.routing import Endpoint, Role, operator_mount
 from birthmark.dps import http as dps_http
 from birthmark.dps import wire as dps_wire
 from birthmark.errors import BirthmarkError
@@ -30,7 +30,7 @@ from birthmark.net.http import ASGIApp
 from birthmark.net.pump import MqttLink, MqttSession
 from birthmark.net.tls import TlsPeer
 from birthmark.net.websocket import serve_mqtt
-from birthmark.server.on_record import shown_by
+from birthmark.server.on_record import presented_by
 from birthmark.server.rooms import Rooms
 from birthmark.server.settings import Settings
 
@@ -100,19 +100,23 @@ class Doors:
         covers: Callable[[str], bool],
     ) -> ASGIApp:
         """Return health and readiness, and the operator interface behind `token`; for loopback."""
-        rooms = self._rooms
-        operator = [
-            *api.dps_routes(rooms.instances, rooms.registrations, rooms.hubs, self._settings.host_name),
-            *api.dps_ca_routes(rooms.instances, rooms.authorities, rooms.enrollments),
-            *api.hub_routes(rooms.hubs, rooms.instances, covers),
-            *api.aws_routes(rooms.aws),
-            *api.refusal_routes(rooms.database),
-            *est_routes(rooms.database, self._clock, self._entropy, seed),
-            *certificate_routes(rooms.authority, partial(shown_by, rooms)),
-            *audit_routes(rooms.database, audit_key),
+        table = self.operator_table(seed, audit_key, covers)
+        mount = operator_mount({token: Role.ADMIN}, table, openapi(table))
+        return RequireAuthority(_application([*self._health_routes(is_ready), mount]))
+
+    def operator_table(self, seed: bytes, audit_key: bytes, covers: Callable[[str], bool]) -> list[Endpoint]:
+        """Return every route of the operator interface."""
+        rooms, host = self._rooms, self._settings.host_name
+        return [
+            *dps.endpoints(rooms.instances, rooms.registrations, rooms.hubs, host),
+            *dps.ca_endpoints(rooms.instances, rooms.authorities, rooms.enrollments),
+            *hub.endpoints(rooms.hubs, rooms.instances, covers),
+            *aws.endpoints(rooms.aws),
+            *refusals.endpoints(rooms.database),
+            *est.est_endpoints(rooms.database, self._clock, self._entropy, seed),
+            *est.certificate_endpoints(rooms.authority, partial(presented_by, rooms)),
+            *audit.endpoints(rooms.database, audit_key),
         ]
-        application = _application([*self._health_routes(is_ready), api.operator_mount(token, operator)])
-        return RequireAuthority(application)
 
     def _health_routes(self, is_ready: Callable[[], bool]) -> list[BaseRoute]:
         async def healthz(_request: Request) -> Response:

@@ -11,7 +11,7 @@ _SHA256_DIGITS = 64
 _MAX_PRINCIPALS = 100
 
 
-async def shown_by(rooms: Rooms, name: str) -> set[Thumbprint]:
+async def presented_by(rooms: Rooms, name: str) -> set[Thumbprint]:
     """Return the thumbprints by which `name` registered, is enrolled, is a hub's device or a thing."""
     found: set[str] = set()
     ids = {name}

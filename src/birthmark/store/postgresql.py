@@ -9,7 +9,7 @@ from typing import Any, Self
 import asyncpg
 
 from birthmark.clock import Clock
-from birthmark.errors import BirthmarkError, ChangedMeanwhileError, ExistsAlreadyError, UnavailableError
+from birthmark.errors import BirthmarkError, ChangedMeanwhileError, UnavailableError
 from birthmark.store import chain as audit_chain
 from birthmark.store import migrate
 from birthmark.store.changes import Changes
@@ -164,7 +164,7 @@ class PostgresDatabase:
                 return error
             if isinstance(error, asyncpg.DataError):
                 return ValueRefusedError(reason=type(error).__name__)
-            return ExistsAlreadyError()
+            return ChangedMeanwhileError(what="A record, or one that it needs,")
         return None
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from birthmark.clock import Clock
-from birthmark.errors import BirthmarkError, ChangedMeanwhileError, ExistsAlreadyError, UnavailableError
+from birthmark.errors import BirthmarkError, ChangedMeanwhileError, UnavailableError
 from birthmark.store import chain as audit_chain
 from birthmark.store import migrate
 from birthmark.store.changes import Changes
@@ -175,7 +175,7 @@ class SqliteDatabase:
                 return error
             if isinstance(error, _UNKEEPABLE):
                 return ValueRefusedError(reason=type(error).__name__)
-            return ExistsAlreadyError()
+            return ChangedMeanwhileError(what="A record, or one that it needs,")
         execute("RELEASE change")
         return None
 

@@ -9,6 +9,7 @@ from birthmark.awsiot.service.attachments import Attachments
 from birthmark.awsiot.service.authorities import CertificateAuthorities
 from birthmark.awsiot.service.certificates import Certificates, RevocationCheck
 from birthmark.awsiot.service.devices import Devices
+from birthmark.awsiot.service.overview import Overview
 from birthmark.awsiot.service.policies import Policies
 from birthmark.awsiot.service.things import Things
 from birthmark.clock import Clock, Entropy
@@ -28,6 +29,7 @@ class AwsIot:
     policies: Policies
     attachments: Attachments
     devices: Devices
+    overview: Overview
 
     @classmethod
     def of(
@@ -61,6 +63,7 @@ class AwsIot:
                 policies=policies,
                 revocations=revocations,
             ),
+            Overview(database),
         )
 
     async def load(self) -> None:

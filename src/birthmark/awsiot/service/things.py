@@ -169,7 +169,10 @@ class Things:
         _check_version(thing, expected)
         if await self._database.all(store.PRINCIPALS_OF, thing=name, after="", limit=1):
             raise ThingInUseError(thing=name)
-        changes = Changes().run(store.DELETE_THING, name=name).audit(actor, "awsiot.thing_delete", name)
+        changes = Changes().run(
+            store.DELETE_THING, expect=1, otherwise=_version_error(thing, expected), name=name, version=thing.version
+        )
+        changes.audit(actor, "awsiot.thing_delete", name)
         await self._database.commit(changes.event(ACCESS_CHANGED, thing=name))
 
     async def page(

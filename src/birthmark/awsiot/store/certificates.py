@@ -48,6 +48,10 @@ NEWEST_FIRST = statement(select(certificates).where(_OLDER).order_by(*_DOWN).lim
 OF_CA_OLDEST_FIRST = statement(select(certificates).where(_OF_CA, _NEWER).order_by(*_BY_AGE).limit(_LIMIT))
 OF_CA_NEWEST_FIRST = statement(select(certificates).where(_OF_CA, _OLDER).order_by(*_DOWN).limit(_LIMIT))
 
+BY_ID = statement(
+    select(certificates).where(certificates.c.id > bindparam("after")).order_by(certificates.c.id).limit(_LIMIT)
+)
+
 ADD_CA = insert(cas)
 GET_CA = statement(select(cas).where(cas.c.id == bindparam("id")))
 CAS_BY_SUBJECT = statement(

@@ -66,6 +66,12 @@ TARGETS_OF = statement(
     .order_by(policy_targets.c.certificate_id)
     .limit(bindparam("limit"))
 )
+POLICIES_BETWEEN = statement(
+    select(policy_targets.c.certificate_id, policy_targets.c.policy)
+    .where(policy_targets.c.certificate_id.between(bindparam("first"), bindparam("last")))
+    .order_by(policy_targets.c.certificate_id, policy_targets.c.policy)
+    .limit(100_000)
+)
 DOCUMENTS_OF = statement(
     select(policies.c.name, policy_versions.c.document)
     .join(policies, policies.c.name == policy_targets.c.policy)

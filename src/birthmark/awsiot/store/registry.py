@@ -20,7 +20,9 @@ REPLACE_THING = statement(
     .where(things.c.name == bindparam("key_name"), things.c.version == bindparam("key_version"))
     .values({name: bindparam(name) for name in ("type_name", "attributes", "billing_group", "version")})
 )
-DELETE_THING = statement(delete(things).where(things.c.name == bindparam("name")))
+DELETE_THING = statement(
+    delete(things).where(things.c.name == bindparam("name"), things.c.version == bindparam("version"))
+)
 ONE_OF_TYPE = statement(select(things.c.name).where(things.c.type_name == bindparam("type_name")).limit(1))
 
 ADD_TYPE = insert(thing_types)
@@ -73,6 +75,18 @@ EXCLUSIVE_THING_OF = statement(
         thing_principals.c.kind == PrincipalType.EXCLUSIVE.value,
     )
     .limit(1)
+)
+CERTIFICATES_BETWEEN = statement(
+    select(thing_principals.c.thing, thing_principals.c.certificate_id)
+    .where(thing_principals.c.thing.between(bindparam("first"), bindparam("last")))
+    .order_by(thing_principals.c.thing, thing_principals.c.certificate_id)
+    .limit(100_000)
+)
+THINGS_BETWEEN = statement(
+    select(thing_principals.c.certificate_id, thing_principals.c.thing)
+    .where(thing_principals.c.certificate_id.between(bindparam("first"), bindparam("last")))
+    .order_by(thing_principals.c.certificate_id, thing_principals.c.thing)
+    .limit(100_000)
 )
 
 

@@ -1,0 +1,67 @@
+"""The operator interface of AWS IoT: access keys, and what is in the account.
+
+Everything else is asked through AWS's own interface.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from birthmark.awsiot.model import AccessKey
+from birthmark.awsiot.service import AwsIot
+from birthmark.console.names import ACTOR
+from birthmark.console.routing import Asked, Endpoint, PageQuery, Role, Rows
+
+
+class NewKey(msgspec.Struct):
+    """An access key and what it is for."""
+
+    name: str = ""
+
+
+def endpoints(aws: AwsIot) -> Sequence[Endpoint]:
+    """Return the routes of `birthmark aws`."""
+
+    async def keys(_asked: Asked) -> Rows:
+        return Rows([_key_view(key) for key in aws.keys.all()])
+
+    async def add_key(asked: Asked) -> Any:
+        made = await aws.keys.add(asked.body.name, actor=ACTOR)
+        return _key_view(made) | {"secret_access_key": made.secret}
+
+    async def remove_key(asked: Asked) -> None:
+        await aws.keys.remove(asked["id"], actor=ACTOR)
+
+    async def things(asked: Asked) -> Rows:
+        page = await aws.overview.things(asked.query.after, asked.query.limit)
+        views = [{"thing": t.name, "type": t.type_name, "certificates": ids} for t, ids in page.items]
+        return Rows(views, page.last)
+
+    async def certificates(asked: Asked) -> Rows:
+        page = await aws.overview.certificates(asked.query.after, asked.query.limit)
+        views = [
+            {
+                "certificate": known.id,
+                "common_name": known.certificate.subject_cn,
+                "status": known.status.value,
+                "mode": known.mode.value,
+                "not_after": known.certificate.not_after.isoformat(),
+                "things": things,
+                "policies": policies,
+            }
+            for known, things, policies in page.items
+        ]
+        return Rows(views, page.last)
+
+    return [
+        Endpoint("GET", "/aws/keys", Role.VIEWER, "The access keys, without their secrets.", keys),
+        Endpoint("POST", "/aws/keys", Role.ADMIN, "Make an access key.", add_key, NewKey, status=201),
+        Endpoint("DELETE", "/aws/keys/{id}", Role.ADMIN, "Remove an access key.", remove_key, status=204),
+        Endpoint("GET", "/aws/things", Role.VIEWER, "A page of things.", things, query=PageQuery),
+        Endpoint("GET", "/aws/certificates", Role.VIEWER, "A page of certificates.", certificates, query=PageQuery),
+    ]
+
+
+def _key_view(key: AccessKey) -> dict[str, Any]:
+    return {"access_key_id": key.id, "name": key.name, "created": key.created_at.isoformat()}

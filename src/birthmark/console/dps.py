@@ -1,0 +1,137 @@
+"""The operator interface of DPS: provisioning services, CAs on record, who registered."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from birthmark.console.names import ACTOR, parse_name
+from birthmark.console.routing import Asked, Endpoint, Role, Rows
+from birthmark.dps.model import Authority, IdScope, Instance
+from birthmark.dps.service import Authorities, Enrollments, Instances, Registrations
+from birthmark.dps.service.instances import OWNER
+from birthmark.iothub.service import Hubs
+from birthmark.pki.certificates import parse_any
+
+
+class NewInstance(msgspec.Struct):
+    """A provisioning service; without a host it answers at the server's."""
+
+    name: str
+    host: str | None = None
+
+
+class Link(msgspec.Struct):
+    """A hub by its name."""
+
+    hub: str
+
+
+class NewAuthority(msgspec.Struct):
+    """A CA by its certificate, or those that an enrollment group carries."""
+
+    name: str
+    certificate: str | None = None
+    group: str | None = None
+    verified: bool = False
+
+
+class Verification(msgspec.Struct):
+    """The certificate that proves possession; without one it is the operator's word."""
+
+    certificate: str | None = None
+
+
+def endpoints(instances: Instances, registrations: Registrations, hubs: Hubs, default_host: str) -> Sequence[Endpoint]:
+    """Return the routes of `birthmark dps`; without a host of its own a service answers at `default_host`."""
+
+    async def listing(_asked: Asked) -> Rows:
+        return Rows([_instance_view(instance) for instance in instances.all()])
+
+    async def create(asked: Asked) -> Any:
+        body: NewInstance = asked.body
+        return _instance_view(await instances.create(parse_name(body.name), body.host or default_host, actor=ACTOR))
+
+    async def link(asked: Asked) -> Any:
+        hub = hubs.by_name(asked.body.hub)
+        return _instance_view(await instances.link(asked["name"], hub.host, actor=ACTOR))
+
+    async def release(asked: Asked) -> Any:
+        instance = instances.by_name(asked["name"])
+        found = await registrations.release(instance, asked["id"], actor=ACTOR)
+        return {"registration_id": found.registration_id, "device": found.device_id, "hub": found.hub}
+
+    one = "/dps/{name}"
+    return [
+        Endpoint("GET", "/dps", Role.VIEWER, "The provisioning services.", listing),
+        Endpoint("POST", "/dps", Role.ADMIN, "Make a provisioning service.", create, NewInstance, status=201),
+        Endpoint("POST", f"{one}/link", Role.OPERATOR, "Link a hub.", link, Link),
+        Endpoint("POST", f"{one}/registrations/{{id}}/release", Role.OPERATOR, "Let a name go.", release),
+    ]
+
+
+def ca_endpoints(instances: Instances, authorities: Authorities, enrollments: Enrollments) -> Sequence[Endpoint]:
+    """Return the routes of `birthmark dps ca`."""
+
+    def scope_of(asked: Asked) -> IdScope:
+        return instances.by_name(asked["name"]).id_scope
+
+    async def list_cas(asked: Asked) -> Rows:
+        return Rows([_authority_view(authority) for authority in await authorities.all(scope_of(asked))])
+
+    async def add_ca(asked: Asked) -> Any:
+        body: NewAuthority = asked.body
+        scope, name = scope_of(asked), parse_name(body.name)
+        if body.group is None:
+            wanted = {name: parse_any(body.certificate or "")}
+        else:
+            carried = await enrollments.group_certificates(scope, body.group)
+            wanted = dict(zip((name, f"{name}-2"), carried, strict=False))
+        made = [
+            await authorities.add(scope, each, certificate, is_verified=body.verified, actor=ACTOR)
+            for each, certificate in wanted.items()
+        ]
+        return _authority_view(made[0]) if body.group is None else [_authority_view(one) for one in made]
+
+    async def remove_ca(asked: Asked) -> None:
+        await authorities.remove(scope_of(asked), asked["ca"], actor=ACTOR)
+
+    async def code(asked: Asked) -> Any:
+        return {"code": await authorities.new_code(scope_of(asked), asked["ca"], actor=ACTOR)}
+
+    async def verify(asked: Asked) -> Any:
+        """Mark a CA verified by its proof, or without one by the operator's word."""
+        scope, name, proof = scope_of(asked), asked["ca"], asked.body.certificate
+        if proof is not None:
+            return _authority_view(await authorities.verify(scope, name, parse_any(proof), actor=ACTOR))
+        present = await authorities.get(scope, name)
+        return _authority_view(await authorities.add(scope, name, present.certificate, is_verified=True, actor=ACTOR))
+
+    ca = "/dps/{name}/cas/{ca}"
+    return [
+        Endpoint("GET", "/dps/{name}/cas", Role.VIEWER, "The CA certificates on record.", list_cas),
+        Endpoint("POST", "/dps/{name}/cas", Role.OPERATOR, "Put a CA on record.", add_ca, NewAuthority, status=201),
+        Endpoint("DELETE", ca, Role.OPERATOR, "Take a CA off the record.", remove_ca, status=204),
+        Endpoint("POST", f"{ca}/code", Role.OPERATOR, "A new verification code.", code),
+        Endpoint("POST", f"{ca}/verify", Role.OPERATOR, "Mark a CA verified.", verify, Verification),
+    ]
+
+
+def _instance_view(instance: Instance) -> dict[str, Any]:
+    return {
+        "name": instance.name,
+        "id_scope": instance.id_scope,
+        "host": instance.host,
+        "linked_hubs": list(instance.hubs),
+        "policy": OWNER,
+    }
+
+
+def _authority_view(authority: Authority) -> dict[str, Any]:
+    return {
+        "name": authority.name,
+        "subject": authority.certificate.subject_text,
+        "thumbprint": authority.certificate.thumbprint.hex(),
+        "verified": authority.is_verified,
+        "not_after": authority.certificate.not_after.isoformat(),
+    }

@@ -1,0 +1,118 @@
+"""The operator interface of IoT Hub: hubs, their devices, the telemetry they took."""
+
+import base64
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any
+
+import msgspec
+
+from birthmark.console.names import ACTOR, parse_name
+from birthmark.console.routing import Asked, Endpoint, PageQuery, Role, Rows
+from birthmark.dps.service import Instances
+from birthmark.iothub.model import AuthenticationType, DeviceAuthentication, Hub, Message
+from birthmark.iothub.service import Hubs
+from birthmark.iothub.wire import DeviceBody, device_json
+from birthmark.pki.certificates import parse_thumbprint
+from birthmark.store import from_micros
+
+
+class NewHub(msgspec.Struct):
+    """A hub and the host name it answers at."""
+
+    name: str
+    host: str
+
+
+class NewDevice(msgspec.Struct):
+    """A device with a certificate's thumbprint, or with fresh keys."""
+
+    device_id: str
+    thumbprint: str | None = None
+
+
+class MessagesQuery(msgspec.Struct, forbid_unknown_fields=True):
+    """How many of the latest messages, of one device or of all."""
+
+    device: str | None = None
+    limit: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 100
+
+
+def endpoints(hubs: Hubs, instances: Instances, covers: Callable[[str], bool]) -> Sequence[Endpoint]:
+    """Return the routes of `birthmark hub`. `covers` says whether the server's certificate has a host."""
+
+    async def listing(_asked: Asked) -> Rows:
+        return Rows([_hub_view(hub) for hub in hubs.all()])
+
+    async def create(asked: Asked) -> Any:
+        made = await hubs.create(parse_name(asked.body.name), asked.body.host, actor=ACTOR)
+        return _hub_view(made) | {"in_certificate": covers(made.host)}
+
+    async def delete(asked: Asked) -> None:
+        hub = hubs.by_name(asked["name"])
+        await hubs.delete(hub.name, actor=ACTOR)
+        await instances.unlink(hub.host, actor=ACTOR)
+
+    async def devices(asked: Asked) -> Rows:
+        query: PageQuery = asked.query
+        hub = hubs.by_name(asked["name"])
+        found = await hubs.devices(hub, after=query.after, limit=query.limit)
+        views = [device_json(d, is_connected=(hub.name, d.device_id) in hubs.connected, with_keys=False) for d in found]
+        return Rows(views, found[-1].device_id if len(found) == query.limit else None)
+
+    async def delete_device(asked: Asked) -> None:
+        await hubs.remove(hubs.by_name(asked["name"]), asked["device"], None, actor=ACTOR)
+
+    async def create_device(asked: Asked) -> Any:
+        body: NewDevice = asked.body
+        hub = hubs.by_name(asked["name"])
+        kind = AuthenticationType.SAS if body.thumbprint is None else AuthenticationType.SELF_SIGNED
+        thumbprint = None if body.thumbprint is None else parse_thumbprint(body.thumbprint).hex().upper()
+        wanted = DeviceAuthentication(kind, thumbprint)
+        made = await hubs.put(hub, body.device_id, DeviceBody(body.device_id), wanted, None, actor=ACTOR)
+        key = made.authentication.primary_key
+        return {
+            "device": made.device_id,
+            "hub": hub.host,
+            "auth": kind.value,
+            "thumbprint": body.thumbprint,
+            "primary_key": None if key is None else base64.b64encode(key).decode(),
+        }
+
+    async def messages(asked: Asked) -> Rows:
+        query: MessagesQuery = asked.query
+        hub = hubs.by_name(asked["name"])
+        found = await hubs.latest_messages(hub, query.device, query.limit)
+        return Rows([_message_view(hub, message) for message in found])
+
+    one = "/hubs/{name}"
+    return [
+        Endpoint("GET", "/hubs", Role.VIEWER, "The hubs.", listing),
+        Endpoint("POST", "/hubs", Role.ADMIN, "Make a hub.", create, NewHub, status=201),
+        Endpoint("DELETE", one, Role.ADMIN, "Remove a hub, its devices and messages.", delete, status=204),
+        Endpoint("GET", f"{one}/devices", Role.VIEWER, "A page of a hub's devices.", devices, query=PageQuery),
+        Endpoint("POST", f"{one}/devices", Role.OPERATOR, "Make a device.", create_device, NewDevice, status=201),
+        Endpoint(
+            "DELETE", f"{one}/devices/{{device:path}}", Role.OPERATOR, "Remove a device.", delete_device, status=204
+        ),
+        Endpoint("GET", f"{one}/messages", Role.VIEWER, "The latest telemetry.", messages, query=MessagesQuery),
+    ]
+
+
+def _hub_view(hub: Hub) -> dict[str, Any]:
+    return {"name": hub.name, "host": hub.host}
+
+
+def _message_view(hub: Hub, message: Message) -> dict[str, Any]:
+    try:
+        body, encoding = message.body.decode(), "utf-8"
+    except UnicodeDecodeError:
+        body, encoding = message.body.hex(), "hex"
+    return {
+        "hub": hub.name,
+        "device": message.device_id,
+        "enqueued": from_micros(message.enqueued_micros).isoformat(),
+        "body": body,
+        "encoding": encoding,
+        "system": message.system,
+        "properties": message.properties,
+    }

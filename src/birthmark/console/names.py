@@ -1,0 +1,28 @@
+"""Names that an operator gives."""
+
+import re
+
+from birthmark.auth.principals import Principal, PrincipalKind
+from birthmark.errors import InvalidRequestError
+
+ACTOR = "operator"
+OPERATOR = Principal(PrincipalKind.OPERATOR, ACTOR)
+_NAME = re.compile("[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+class NameInvalidError(InvalidRequestError):
+    """A name that no path and no command line takes."""
+
+    code = "operator.name_invalid"
+    message = "The name cannot be used"
+    cause = "A name has 1 to 64 letters, digits and - . _, and begins with a letter or digit."
+    fix = "Choose another name. Those in use: `birthmark dps show`, `birthmark hub show`"
+
+    name: str
+
+
+def parse_name(text: str) -> str:
+    """Return the name of something an operator makes. Raise `NameInvalidError`."""
+    if _NAME.fullmatch(text) is None:
+        raise NameInvalidError(name=text[:64])
+    return text

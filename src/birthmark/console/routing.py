@@ -1,0 +1,200 @@
+"""The operator interface as a table: every route with its role, what it takes, and what it says.
+
+One table serves the requests, the OpenAPI document and the reference page. Lists are pages: `after` takes the `next` of
+the page before. Errors are problem documents (RFC 9457) with the refusal's code and fix.
+"""
+
+import hmac
+import re
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Annotated, Any
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Mount, Route
+
+from birthmark import errors
+from birthmark.errors import BirthmarkError, ForbiddenError, InvalidRequestError, UnauthenticatedError
+
+ROOT = "/operator/v1"
+PROBLEM = "application/problem+json"
+_PARAMETER = re.compile(r"\{(\w+)(?::\w+)?\}")
+
+STATUS: Mapping[type[BirthmarkError], int] = {
+    errors.InvalidRequestError: 400,
+    errors.UnauthenticatedError: 401,
+    errors.ForbiddenError: 403,
+    errors.NotFoundError: 404,
+    errors.ConflictError: 409,
+    errors.PolicyError: 422,
+    errors.ThrottledError: 429,
+    errors.UnavailableError: 503,
+}
+
+
+class OperatorTokenError(UnauthenticatedError):
+    """The call does not carry this data directory's token."""
+
+    code = "operator.token_refused"
+    message = "The operator token is missing or wrong"
+    cause = "The operator interface was called without the token of its data directory."
+    fix = (
+        "The commands show it, run by the user that owns the data directory. With curl: "
+        '`-H "Authorization: Bearer $(cat "${{BIRTHMARK_DATA:-$HOME/.local/share/birthmark}}/operator.token")"`. '
+        "If the file was changed, start the server again."
+    )
+
+
+class RoleTooLowError(ForbiddenError):
+    """The caller may look, or operate, and asks for more."""
+
+    code = "operator.role_too_low"
+    message = "This needs the role {needed}"
+    cause = "The caller has the role {role}; {method} {path} needs {needed}."
+    fix = "Ask somebody with the role {needed}."
+    for_a_person = "somebody else has to do it"
+
+    role: str
+    needed: str
+    method: str
+    path: str
+
+
+class OperatorRequestError(InvalidRequestError):
+    """A request that no route takes as it is."""
+
+    code = "operator.request_invalid"
+    message = "The request is not valid: {detail}"
+    cause = "The operator interface does not take the request: {detail}."
+    fix = "Ask as docs/reference/operator-api.md says."
+    for_a_person = "a program asked, and has to be changed"
+
+    detail: str
+
+
+class Role(IntEnum):
+    """What a caller may do; each includes those before it."""
+
+    VIEWER = 1
+    OPERATOR = 2
+    ADMIN = 3
+
+
+class Nothing(msgspec.Struct, forbid_unknown_fields=True):
+    """No parameters, no body."""
+
+
+class PageQuery(msgspec.Struct, forbid_unknown_fields=True):
+    """Which page of a list."""
+
+    after: str = ""
+    limit: Annotated[int, msgspec.Meta(ge=1, le=250)] = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One call: the names in its path, its query and body as the route's types, and who asks."""
+
+    names: Mapping[str, str]
+    query: Any
+    body: Any
+
+    def __getitem__(self, name: str) -> str:
+        return self.names[name]
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """A list, or a page of one: `next` is the `after` of the page that follows."""
+
+    items: Sequence[Mapping[str, Any]]
+    next: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One route. `path` has its names in braces; `{name:path}` takes slashes too."""
+
+    method: str
+    path: str
+    role: Role
+    summary: str
+    handler: Callable[[Asked], Awaitable[Any]]
+    body: type[msgspec.Struct] = Nothing
+    query: type[msgspec.Struct] = Nothing
+    status: int = 200
+
+    @property
+    def names(self) -> list[str]:
+        return _PARAMETER.findall(self.path)
+
+    @property
+    def template(self) -> str:
+        """The path as OpenAPI writes it."""
+        return _PARAMETER.sub(r"{\1}", self.path)
+
+
+def operator_mount(tokens: Mapping[str, Role], table: Sequence[Endpoint], document: Mapping[str, Any]) -> Mount:
+    """Return the interface; a token says which role its caller has."""
+
+    async def openapi(_request: Request) -> Response:
+        return JSONResponse(document)
+
+    routes = [Route(one.path, _answering(one, tokens), methods=[one.method]) for one in table]
+    return Mount(ROOT, routes=[Route("/openapi.json", openapi, methods=["GET"]), *routes])
+
+
+def problem(error: BirthmarkError) -> Response:
+    """Return an error as a problem document."""
+    status = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
+    told = {
+        "type": f"urn:birthmark:{error.code}",
+        "title": str(error),
+        "status": status,
+        "detail": error.explain_cause(),
+        "code": error.code,
+        "fix": error.explain_fix(),
+    }
+    return JSONResponse(told, status, media_type=PROBLEM)
+
+
+def _answering(endpoint: Endpoint, tokens: Mapping[str, Role]) -> Callable[[Request], Awaitable[Response]]:
+    async def answer(request: Request) -> Response:
+        try:
+            _authorize(endpoint, tokens, request)
+            value = await endpoint.handler(await _asked(endpoint, request))
+        except BirthmarkError as error:
+            return problem(error)
+        if isinstance(value, Rows):
+            value = {"items": value.items, "next": value.next}
+        return Response(status_code=204) if value is None else JSONResponse(value, endpoint.status)
+
+    return answer
+
+
+def _authorize(endpoint: Endpoint, tokens: Mapping[str, Role], request: Request) -> None:
+    given = request.headers.get("authorization", "").encode()
+    known = [role for token, role in tokens.items() if hmac.compare_digest(given, f"Bearer {token}".encode())]
+    if not known:
+        raise OperatorTokenError
+    if known[0] < endpoint.role:
+        raise RoleTooLowError(
+            role=known[0].name.lower(),
+            needed=endpoint.role.name.lower(),
+            method=endpoint.method,
+            path=endpoint.template,
+        )
+
+
+async def _asked(endpoint: Endpoint, request: Request) -> Asked:
+    """Return query and body as the route's types. Raise `OperatorRequestError` naming what is wrong."""
+    raw = await request.body()
+    try:
+        query = msgspec.convert(dict(request.query_params), endpoint.query, strict=False)
+        body = msgspec.json.decode(raw or b"{}", type=endpoint.body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise OperatorRequestError(detail=str(error)) from error
+    return Asked(request.path_params, query, body)

@@ -1,0 +1,30 @@
+"""What the scripts under tools/ would write, for tests that compare it with what is written."""
+
+import importlib.util
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+
+from birthmark.console.routing import Endpoint
+
+_TOOLS = Path(__file__).parents[1] / "tools"
+
+
+def _tool(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, _TOOLS / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def operator_table() -> Sequence[Endpoint]:
+    found: Sequence[Endpoint] = _tool("make_operator_api").table()
+    return found
+
+
+def operator_page() -> tuple[str, str]:
+    """Return the page as it is written, and as it would be."""
+    tool = _tool("make_operator_api")
+    return tool.TARGET.read_text(), tool.page()

@@ -1,0 +1,151 @@
+"""The operator interface's table: roles, pages, bodies, problems, and what describes it."""
+
+import asyncio
+import json
+from typing import Any
+
+import msgspec
+import pytest
+
+from asgi import Answer
+from asgi import request as ask
+from birthmark.console.openapi import openapi
+from birthmark.console.routing import (
+    PROBLEM,
+    STATUS,
+    Asked,
+    Endpoint,
+    OperatorTokenError,
+    PageQuery,
+    Role,
+    Rows,
+    operator_mount,
+    problem,
+)
+from birthmark.errors import BirthmarkError
+from tools_pages import operator_page, operator_table
+
+
+class Wanted(msgspec.Struct):
+    """A thing to make."""
+
+    name: str
+    size: int = 1
+
+
+async def listing(asked: Asked) -> Rows:
+    found = [{"n": n} for n in range(5) if str(n) > asked.query.after][: asked.query.limit]
+    return Rows(found, str(found[-1]["n"]) if len(found) == asked.query.limit else None)
+
+
+async def make(asked: Asked) -> Any:
+    return {"made": asked.body.name, "in": asked["room"]}
+
+
+async def remove(_asked: Asked) -> None: ...
+
+
+TABLE = [
+    Endpoint("GET", "/things", Role.VIEWER, "A page.", listing, query=PageQuery),
+    Endpoint("POST", "/rooms/{room:path}/things", Role.OPERATOR, "Make one.", make, Wanted, status=201),
+    Endpoint("DELETE", "/things", Role.ADMIN, "Remove all.", remove, status=204),
+]
+TOKENS = {"looks": Role.VIEWER, "works": Role.OPERATOR, "rules": Role.ADMIN}
+
+
+def call(method: str, path: str, token: str = "rules", body: bytes = b"") -> Answer:
+    mount = operator_mount(TOKENS, TABLE, openapi(TABLE))
+    headers = {"authorization": f"Bearer {token}"} if token else {}
+    return asyncio.run(ask(mount, method, f"http://x/operator/v1{path}", headers=headers, body=body))
+
+
+@pytest.mark.parametrize("token", ["", "other", "look", "looksX"])
+def test_nobody_without_a_token_learns_anything(token: str) -> None:
+    answer = call("GET", "/things", token)
+    assert answer.status == 401
+    assert answer.headers["content-type"] == PROBLEM
+    assert json.loads(answer.text)["code"] == "operator.token_refused"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("GET", "/things", {"looks", "works", "rules"}),
+        ("POST", "/rooms/a/things", {"works", "rules"}),
+        ("DELETE", "/things", {"rules"}),
+    ],
+)
+def test_a_role_may_what_it_and_those_below_it_may(method: str, path: str, allowed: set[str]) -> None:
+    body = b'{"name": "a"}' if method == "POST" else b""
+    answers = {token: call(method, path, token, body).status for token in TOKENS}
+    assert {token for token, status in answers.items() if status < 300} == allowed
+    assert {status for token, status in answers.items() if token not in allowed} <= {403}
+
+
+def test_a_list_is_read_page_by_page() -> None:
+    first = json.loads(call("GET", "/things?limit=3").text)
+    assert first == {"items": [{"n": 0}, {"n": 1}, {"n": 2}], "next": "2"}
+    assert json.loads(call("GET", f"/things?limit=3&after={first['next']}").text) == {
+        "items": [{"n": 3}, {"n": 4}],
+        "next": None,
+    }
+
+
+@pytest.mark.parametrize("query", ["limit=0", "limit=251", "limit=x", "page=2"])
+def test_a_query_that_no_route_takes_is_named(query: str) -> None:
+    answer = call("GET", f"/things?{query}")
+    assert answer.status == 400
+    assert query.partition("=")[0] in json.loads(answer.text)["detail"]
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b'{"name": 1}', b"\xff", b"[" * 5000])
+def test_a_body_that_is_not_of_the_route_is_refused(body: bytes) -> None:
+    answer = call("POST", "/rooms/a/things", body=body)
+    assert answer.status == 400
+    assert json.loads(answer.text)["code"] == "operator.request_invalid"
+
+
+def test_a_name_in_a_path_may_hold_slashes() -> None:
+    assert json.loads(call("POST", "/rooms/a/b/things", body=b'{"name": "c"}').text) == {"made": "c", "in": "a/b"}
+
+
+def test_nothing_to_say_is_no_content() -> None:
+    assert (call("DELETE", "/things").status, call("DELETE", "/things").body) == (204, b"")
+
+
+def test_a_refusal_is_a_problem_with_code_and_fix() -> None:
+    told = json.loads(bytes(problem(OperatorTokenError()).body))
+    assert told["type"] == "urn:birthmark:operator.token_refused"
+    assert told["status"] == 401
+    assert told["fix"] == OperatorTokenError().explain_fix()
+
+
+def test_every_kind_of_refusal_has_a_status() -> None:
+    assert {kind for kind in BirthmarkError.__subclasses__() if kind.__module__ == "birthmark.errors"} == set(STATUS)
+
+
+def test_the_document_has_every_route_with_its_role_body_and_query() -> None:
+    document = openapi(operator_table())
+    assert document["openapi"] == "3.1.0"
+    for one in operator_table():
+        told = document["paths"][one.template][one.method.lower()]
+        assert told["x-role"] == one.role.name.lower()
+        assert [p["name"] for p in told["parameters"] if p["in"] == "path"] == one.names
+        assert ("requestBody" in told) == (one.method == "POST" and bool(one.body.__struct_fields__))
+    references = json.dumps(document).split('"$ref": "#/components/schemas/')[1:]
+    assert {part.partition('"')[0] for part in references} <= document["components"]["schemas"].keys()
+
+
+def test_the_served_document_is_the_same() -> None:
+    assert json.loads(call("GET", "/openapi.json", "").text) == json.loads(json.dumps(openapi(TABLE)))
+
+
+def test_what_only_looks_changes_nothing() -> None:
+    assert all(one.role is Role.VIEWER for one in operator_table() if one.method == "GET")
+    viewers = {one.template for one in operator_table() if one.role is Role.VIEWER and one.method != "GET"}
+    assert viewers == {"/audit/verify", "/certificates/check"}
+
+
+def test_the_page_is_that_of_the_table() -> None:
+    written, made = operator_page()
+    assert written == made, "run: python tools/make_operator_api.py"

@@ -1,0 +1,58 @@
+"""Write docs/reference/operator-api.md and operator-api.json from the operator interface's route table.
+
+python tools/make_operator_api.py
+"""
+
+import json
+from pathlib import Path
+from unittest.mock import MagicMock
+
+import birthmark
+from birthmark.console.openapi import openapi
+from birthmark.console.routing import Endpoint, Nothing
+from birthmark.server.doors import Doors
+
+TARGET = Path(birthmark.__file__).parents[2] / "docs" / "reference" / "operator-api.md"
+HEAD = """# Operator interface
+
+What one does in a portal, and what the commands `dps`, `hub`, `aws`, `est`, `audit` and `why` ask: JSON under
+`/operator/v1` on the health port, which is loopback only. Every call carries the token of the data directory, whose
+role is `admin`; each route says the least role it asks for. `/operator/v1/openapi.json` is the whole in OpenAPI 3.1.
+
+```sh
+curl -sS -H "Authorization: Bearer $(cat "$BIRTHMARK_DATA/operator.token")" http://127.0.0.1:8080/operator/v1/hubs
+```
+
+A list is `{"items": [...], "next": ...}`; where `next` is not null, the same route with `after` set to it has the page
+that follows. A refusal is a problem document (RFC 9457) with `code` and `fix`. This page is written by
+`tools/make_operator_api.py`.
+
+| route | role | what it does | body | query |
+|---|---|---|---|---|
+"""
+
+
+def table() -> list[Endpoint]:
+    """Return every route; nothing behind them is asked."""
+    doors = Doors(MagicMock(), MagicMock(), MagicMock(), MagicMock())
+    return doors.operator_table(b"", b"", lambda _host: True)
+
+
+def fields(kind: type) -> str:
+    """Return the fields of a body or query."""
+    return ", ".join(f"`{name}`" for name in kind.__struct_fields__) if kind is not Nothing else ""
+
+
+def page() -> str:
+    """Return the page."""
+    rows = [
+        f"| {one.method} `{one.template}` | {one.role.name.lower()} | {one.summary} | {fields(one.body)} "
+        f"| {fields(one.query)} |"
+        for one in sorted(table(), key=lambda one: (one.template, one.method))
+    ]
+    return HEAD + "\n".join(rows) + "\n"
+
+
+if __name__ == "__main__":
+    TARGET.write_text(page())
+    print(f"{len(openapi(table())['paths'])} paths, {len(json.dumps(openapi(table())))} bytes of OpenAPI")

@@ -1,0 +1,113 @@
+"""The peers, each with TLS and client certificates as our server has them, one process or worker each."""
+
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from rig import Rig, wait_for
+
+_OWN = Path(__file__).parent / ".venv" / "bin"  # amqtt and moto want other versions than we do
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Where a peer listens, and the process that does its work."""
+
+    address: str
+    port: int
+    pid: int
+
+
+def nginx(rig: Rig) -> Peer:
+    """One worker that verifies client certificates."""
+    where, port = rig.directory, 8444
+    chain, key = rig.server_pem()
+    temporary = " ".join(f"{name}_temp_path {where};" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
+    (where / "nginx.conf").write_text(
+        f"""
+daemon off; worker_processes 1; pid {where}/nginx.pid; error_log {where}/nginx.log;
+events {{ worker_connections 4096; }}
+http {{
+  access_log off; {temporary}
+  server {{
+    listen {rig.address}:{port} ssl backlog=4096;
+    ssl_certificate {chain}; ssl_certificate_key {key};
+    ssl_client_certificate {rig.ca_file}; ssl_verify_client on; ssl_verify_depth 3;
+    ssl_protocols TLSv1.2 TLSv1.3; ssl_session_cache off; ssl_session_tickets off;
+    keepalive_timeout 0; location / {{ return 404; }}
+  }}
+}}
+"""
+    )
+    process = _start(rig, "nginx", "-p", str(where), "-c", str(where / "nginx.conf"))
+    wait_for(rig.address, port, "nginx")
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    return Peer(rig.address, port, int(children[0]))
+
+
+def mosquitto(rig: Rig) -> Peer:
+    """Keeps nothing on disk."""
+    where, port = rig.directory, 8884
+    chain, key = rig.server_pem()
+    (where / "mosquitto.conf").write_text(
+        f"""
+listener {port} {rig.address}
+certfile {chain}
+keyfile {key}
+cafile {rig.ca_file}
+require_certificate true
+use_identity_as_username true
+allow_anonymous false
+persistence false
+log_dest none
+set_tcp_nodelay true
+"""
+    )
+    process = _start(rig, "mosquitto", "-c", str(where / "mosquitto.conf"))
+    wait_for(rig.address, port, "mosquitto")
+    return Peer(rig.address, port, process.pid)
+
+
+def amqtt(rig: Rig) -> Peer:
+    """The broker in Python, with its default plugins for anonymous clients."""
+    where, port = rig.directory, 8885
+    chain, key = rig.server_pem()
+    (where / "amqtt.yaml").write_text(
+        f"""
+listeners:
+  default:
+    type: tcp
+    bind: {rig.address}:{port}
+    ssl: on
+    cafile: {rig.ca_file}
+    certfile: {chain}
+    keyfile: {key}
+    max_connections: 4096
+plugins:
+  amqtt.plugins.authentication.AnonymousAuthPlugin:
+    allow_anonymous: true
+"""
+    )
+    process = _start(rig, str(_OWN / "amqtt"), "-c", str(where / "amqtt.yaml"))
+    wait_for(rig.address, port, "amqtt")
+    return Peer(rig.address, port, process.pid)
+
+
+def moto(rig: Rig) -> Peer:
+    """The AWS mock's own server, without TLS: it has none."""
+    port = 8886
+    process = _start(rig, str(_OWN / "moto_server"), "-H", rig.address, "-p", str(port))
+    wait_for(rig.address, port, "moto")
+    return Peer(rig.address, port, process.pid)
+
+
+def _start(rig: Rig, *command: str) -> subprocess.Popen[bytes]:
+    with (rig.directory / f"{Path(command[0]).name}.out").open("wb") as out:
+        process = subprocess.Popen(command, stdout=out, stderr=out)
+
+    def end() -> None:
+        process.terminate()
+        process.wait(20)
+
+    rig.ends.callback(end)
+    return process

@@ -108,3 +108,7 @@ def test_whatever_the_parser_trips_over_is_a_refusal(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(tls, "_parse_again", trip)
     with pytest.raises(CertificateInvalidError):
         peer_of(shown)
+
+
+def test_our_order_of_ciphers_counts() -> None:
+    assert a_handshake(a_device()).get_cipher_name() == "TLS_AES_128_GCM_SHA256"

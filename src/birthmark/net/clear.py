@@ -3,7 +3,7 @@
 import asyncio
 
 from birthmark.net.connection import Connection, Host
-from birthmark.net.tls import TlsPeer
+from birthmark.net.tls import NO_PEER
 
 
 class ClearConnection(Connection):
@@ -15,7 +15,8 @@ class ClearConnection(Connection):
 
     def __init__(self, host: Host) -> None:
         super().__init__(host, None)
-        self.peer = TlsPeer(None, (), b"", "", "")
+        self._is_secure = True
+        self._peer = NO_PEER
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -34,4 +35,7 @@ class ClearConnection(Connection):
         return 0
 
     def _say_goodbye(self) -> None:
+        pass
+
+    def _release(self) -> None:
         pass

@@ -5,6 +5,7 @@ The protocol that is chosen sees a plaintext `Transport`. It never learns of TLS
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 from typing import Any, Protocol, cast
@@ -14,18 +15,17 @@ from OpenSSL import SSL
 from birthmark.errors import BirthmarkError
 from birthmark.net.errors import ServerNotTrustedError, TooSlowError, explain_handshake, slow
 from birthmark.net.limits import Limits
-from birthmark.net.tls import NO_PEER, TlsPeer, peer_of, shown_certificate
+from birthmark.net.pipe import RECORD_BYTES, TlsBrokenError, TlsEndedError, TlsPipe
+from birthmark.net.tls import NO_PEER, WAY, TlsPeer, certificate_of, peer_of
 from birthmark.pki.certificates import CertificateInvalidError
 
 log = logging.getLogger(__name__)
 
 MQTT_CONNECT = 0x10
-_CHUNK = 65536
-_RECORD = 16384
 _HELLO_RETRY_BYTES = 256  # a flight with our certificate is longer, a HelloRetryRequest shorter
+_LOOK_S = 0.5
 _LINGER_S = 2.0
 _LINGER_BYTES = 16 * 1024 * 1024
-_NO_TLS = SSL.Context(SSL.TLS_SERVER_METHOD)  # never used: a clear connection has no handshake
 _NOT_YET = asyncio.Transport()  # stands in until connection_made
 
 
@@ -71,25 +71,28 @@ class Connection(asyncio.Protocol):
         "_awaits_trust",
         "_host",
         "_inner",
+        "_is_secure",
         "_is_stranger",
         "_linger_bytes",
         "_on_crowded_out",
         "_on_deadline",
+        "_peer",
         "_plain",
         "_raw",
         "_shut",
         "_tls",
         "address",
         "deadline",
-        "peer",
     )
 
     is_tls = True
 
     def __init__(self, host: Host, context: SSL.Context | None) -> None:
         self._host = host
-        self._tls = SSL.Connection(context or _NO_TLS, None)
-        self._tls.set_accept_state()
+        self._tls: TlsPipe
+        if context is not None:
+            self._tls = WAY.accept(context)
+        self._peer: TlsPeer | None = None
         self._is_stranger = True
         self._on_crowded_out: Callable[[BirthmarkError], None] | None = None
         self._plain = PlainTransport(self)
@@ -99,7 +102,7 @@ class Connection(asyncio.Protocol):
         self._awaits_trust = False  # our certificate was sent, and no word on it came back
         self._linger_bytes = _LINGER_BYTES
         self._on_deadline: Callable[[], None] | None = None
-        self.peer = NO_PEER
+        self._is_secure = False  # the handshake is finished
         self.address = ""
         self.deadline: float | None = None
 
@@ -122,28 +125,25 @@ class Connection(asyncio.Protocol):
             self._host.received(self, len(data))
         try:
             # A memory BIO keeps the room of its largest filling for as long as it lives: fill it by the record.
-            for at in range(0, len(data), _RECORD):
-                self._take(data if len(data) <= _RECORD else data[at : at + _RECORD])
+            for at in range(0, len(data), RECORD_BYTES):
+                self._take(data if len(data) <= RECORD_BYTES else data[at : at + RECORD_BYTES])
                 if self._shut:
                     return
-        except SSL.ZeroReturnError:
+        except TlsEndedError:
             self.close()
             return
-        except SSL.Error as error:
+        except TlsBrokenError as error:
             log.debug("tls.broken", extra={"reason": str(error)})
             self.abort()
             return
         self._flush()
 
     def _take(self, data: bytes) -> None:
-        self._tls.bio_write(data)
-        try:
-            if self.peer is NO_PEER and not self._handshake():
-                return
-            while not self._shut:
-                self._deliver(self._tls.recv(_CHUNK))
-        except SSL.WantReadError:
-            pass
+        self._tls.feed(data)
+        if not self._is_secure and not self._handshake():
+            return
+        while not self._shut and (plain := self._tls.read()):
+            self._deliver(plain)
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._awaits_trust and not self._shut:
@@ -154,6 +154,7 @@ class Connection(asyncio.Protocol):
         inner, self._inner = self._inner, None
         if inner is not None:
             inner.connection_lost(exc)
+        self._release()
 
     def pause_writing(self) -> None:
         if self._inner is not None:
@@ -166,15 +167,14 @@ class Connection(asyncio.Protocol):
     # For the plaintext side.
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        if self._shut:
+        if self._shut or not data:
             return
-        rest = memoryview(data)
         try:
-            while rest:  # OpenSSL takes one record at a time here (partial writes are on)
-                rest = rest[self._tls.send(rest[:_RECORD]) :]
-                if rest:
-                    self._flush()
-        except SSL.Error:
+            taken = self._tls.write(data)
+            while taken < len(data):  # one record at a time
+                self._flush()
+                taken += self._tls.write(memoryview(data)[taken:])
+        except TlsBrokenError:
             self.abort()
             return
         self._flush()
@@ -221,10 +221,18 @@ class Connection(asyncio.Protocol):
             self.abort()
             return
         phase, setting = "the TLS handshake", "handshake_s"
-        if self.peer is not NO_PEER:
+        if self._is_secure:
             phase, setting = "sending its first bytes", "first_byte_s"
         self._host.refused(TooSlowError(**slow(phase, setting, self._host.limits)), self)
         self.abort()
+
+    @property
+    def peer(self) -> TlsPeer:
+        """What the handshake proved, read when it is first asked for; nobody while it cannot be read."""
+        if self._peer is None and self._is_secure:
+            with contextlib.suppress(BirthmarkError):
+                self._peer = peer_of(self._tls)
+        return self._peer or NO_PEER
 
     @property
     def raw(self) -> asyncio.Transport:
@@ -264,41 +272,46 @@ class Connection(asyncio.Protocol):
     # Inside.
 
     def _say_goodbye(self) -> None:
-        try:
-            self._tls.shutdown()
-        except SSL.Error:
-            log.debug("tls.shutdown_failed")
+        self._tls.shutdown()
         self._flush()
 
-    @property
-    def _sni(self) -> str:
-        return (self._tls.get_servername() or b"").decode("ascii", "replace")
+    def _release(self) -> None:
+        self._peer = self._peer or NO_PEER
+        self._tls.close()
 
     def _not_trusted(self, reason: str) -> BirthmarkError:
-        return ServerNotTrustedError(reason=reason, sni=self._sni)
+        return ServerNotTrustedError(reason=reason, sni=self._tls.sni())
 
     def _handshake(self) -> bool:
         try:
-            self._tls.do_handshake()
-            self.peer = peer_of(self._tls)
-        except SSL.WantReadError:
+            self._is_secure = self._tls.handshake()
+        except TlsBrokenError as error:
+            try:
+                sent = certificate_of(self._tls)
+            except CertificateInvalidError:
+                sent = None
+            self._give_up(explain_handshake(error.queue, sent, self._tls.sni()))
+            return False
+        if not self._is_secure:
             self._awaits_trust = self._flush() > _HELLO_RETRY_BYTES or self._awaits_trust
             return False
-        except BirthmarkError as error:  # of what was shown: unreadable or too large
-            self._give_up(error)
-            return False
-        except SSL.Error as error:
-            try:
-                shown = shown_certificate(self._tls)
-            except CertificateInvalidError:
-                shown = None
-            queue = error.args[0] if error.args and isinstance(error.args[0], list) else [(str(error),)]
-            self._give_up(explain_handshake(queue, shown, self._sni))
-            return False
         self._awaits_trust = False
-        self.set_deadline(self._host.limits.first_byte_s)
+        self.set_deadline(_LOOK_S, self._look_at_silent)
         self._host.established(self)
         return True  # the tickets leave with the answer, if there is one at once
+
+    def _look_at_silent(self) -> None:
+        """Nobody has asked who this is; a certificate that cannot be read is told of all the same."""
+        if self._read_peer() is not None:
+            self.set_deadline(self._host.limits.first_byte_s)
+
+    def _read_peer(self) -> TlsPeer | None:
+        """Return who this is, or give up on what was sent: unreadable or too large."""
+        try:
+            self._peer = self._peer or peer_of(self._tls)
+        except BirthmarkError as error:
+            self._give_up(error)
+        return self._peer
 
     def _give_up(self, error: BirthmarkError) -> None:
         self._flush()  # the alert tells the client as much as TLS can
@@ -308,8 +321,10 @@ class Connection(asyncio.Protocol):
 
     def _deliver(self, data: bytes) -> None:
         if self._inner is None:
+            if (peer := self._read_peer()) is None:
+                return
             try:
-                inner = self._host.choose(data[0], self.peer)
+                inner = self._host.choose(data[0], peer)
             except BirthmarkError as error:
                 self._host.refused(error, self)
                 self.close()
@@ -321,14 +336,9 @@ class Connection(asyncio.Protocol):
 
     def _flush(self) -> int:
         """Send what TLS has to say and return how many bytes it was."""
-        sent = 0
-        try:
-            while True:
-                data = self._tls.bio_read(_CHUNK)
-                sent += len(data)
-                self._raw.write(data)
-        except SSL.WantReadError:
-            return sent
+        if said := self._tls.drain():
+            self._raw.write(said)
+        return len(said)
 
 
 class PlainTransport(asyncio.Transport):

@@ -12,21 +12,19 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
-from OpenSSL import SSL, crypto
+from OpenSSL import SSL
 from OpenSSL._util import lib
 
 from birthmark.net.errors import MAX_CHAIN_BYTES, ChainTooLargeError
+from birthmark.net.pipe import TlsPipe, choose_way
 from birthmark.pki.certificates import Certificate, CertificateInvalidError, parse_der
 
 log = logging.getLogger(__name__)
 
-# What our clouds' clients offer; others (h2) are ignored, never refused: a handshake must not fail for ALPN.
-ALPN_PROTOCOLS = (b"x-amzn-mqtt-ca", b"mqtt", b"x-amzn-http-ca", b"http/1.1")
-
+WAY = choose_way()
 _RELEASE_BUFFERS = 0x10
 _TLS12_CIPHERS = (
     b"ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-GCM-SHA384:"
@@ -51,20 +49,20 @@ class TlsPeer:
     alpn: bytes
     sni: str
     version: str
-    _connection: SSL.Connection | None = field(default=None, repr=False)
+    _pipe: TlsPipe | None = field(default=None, repr=False)
 
     @property
     def tls_unique(self) -> bytes | None:
         """The client's Finished message (RFC 5929 section 3), in TLS 1.2 only."""
-        if self._connection is None or self.version != "TLSv1.2":
+        if self._pipe is None or self.version != "TLSv1.2":
             return None
-        return self._connection.get_peer_finished()
+        return self._pipe.peer_finished()
 
     def exported_binding(self) -> bytes | None:
         """The `tls-exporter` channel binding (RFC 9266), in TLS 1.3 only."""
-        if self._connection is None or self.version != "TLSv1.3":
+        if self._pipe is None or self.version != "TLSv1.3":
             return None
-        return self._connection.export_keying_material(b"EXPORTER-Channel-Binding", 32, b"")
+        return self._pipe.channel_binding()
 
 
 NO_PEER = TlsPeer(None, (), b"", "", "")
@@ -86,11 +84,10 @@ def server_context(chain: Sequence[x509.Certificate], key: PrivateKeyTypes) -> S
         context.add_extra_chain_cert(certificate)
     context.use_privatekey(key)  # type: ignore[arg-type] # pyOpenSSL names fewer key types than cryptography has
     context.check_privatekey()
-    context.set_verify(SSL.VERIFY_PEER, _take_any)
     context.set_session_id(b"birthmark")
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
     context.set_mode(_RELEASE_BUFFERS)
-    context.set_alpn_select_callback(_choose_alpn)
+    WAY.arm(context)
     return context
 
 
@@ -101,48 +98,28 @@ def _set_groups(context: SSL.Context) -> None:
         raise ValueError("OpenSSL does not know the groups of the key exchange")
 
 
-def _take_any(*_certificate: object) -> bool:
-    return True
+def certificate_of(pipe: TlsPipe) -> Certificate | None:
+    """Return the client's leaf if it sent one, also while or after the handshake failed."""
+    sent = pipe.leaf()
+    return None if sent is None else _parse(sent)
 
 
-def _choose_alpn(_connection: SSL.Connection, offered: list[bytes]) -> Any:
-    return next((name for name in ALPN_PROTOCOLS if name in offered), SSL.NO_OVERLAPPING_PROTOCOLS)
-
-
-def shown_certificate(connection: SSL.Connection) -> Certificate | None:
-    """Return the client's leaf if it showed one, also while or after the handshake failed."""
-    shown = connection.get_peer_certificate()
-    return None if shown is None else _parse(_der_of(shown))
-
-
-def peer_of(connection: SSL.Connection) -> TlsPeer:
+def peer_of(pipe: TlsPipe) -> TlsPeer:
     """Return what a finished handshake proved.
 
     Raise `CertificateInvalidError` for a leaf nobody can read, `ChainTooLargeError`.
     """
-    chain = []
-    sent = [_der_of(c) for c in connection.get_peer_cert_chain() or ()]
+    leaf, sent, chain = pipe.leaf(), pipe.chain(), []
     if sum(map(len, sent)) > MAX_CHAIN_BYTES:
         raise ChainTooLargeError(limit=MAX_CHAIN_BYTES)
     for der in sent:
         try:
-            chain.append(_parse(der))
+            if der != leaf:
+                chain.append(_parse(der))
         except CertificateInvalidError:
             continue  # an extra that cannot be read is no issuer
-    leaf = shown_certificate(connection)
-    return TlsPeer(
-        leaf,
-        tuple(c for c in chain if leaf is None or c.der != leaf.der),
-        connection.get_alpn_proto_negotiated(),
-        (connection.get_servername() or b"").decode("ascii", "replace"),
-        connection.get_protocol_version_name(),
-        connection,
-    )
-
-
-def _der_of(shown: crypto.X509) -> bytes:
-    """Return the bytes as they came: OpenSSL takes certificates that `cryptography` does not even hold."""
-    return crypto.dump_certificate(crypto.FILETYPE_ASN1, shown)
+    known = None if leaf is None else _parse(leaf)
+    return TlsPeer(known, tuple(chain), pipe.alpn(), pipe.sni(), pipe.version(), pipe)
 
 
 def _parse(der: bytes) -> Certificate:

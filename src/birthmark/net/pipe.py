@@ -1,0 +1,112 @@
+"""One server-side TLS connection without a socket: ciphertext in and out by memory, and what the handshake proved.
+
+Two ways behind one port: `pipe_library` calls the library that `cryptography` carries, by an interface that is not
+promised; `pipe_public` goes through pyOpenSSL's objects, and is taken where the versions are not the ones the other was
+tested with. Both keep the same contract suite. Numbers: docs/adr/0013.
+"""
+
+import logging
+from importlib import import_module
+from importlib.metadata import version
+from typing import Protocol, cast
+
+from OpenSSL import SSL
+
+log = logging.getLogger(__name__)
+
+RECORD_BYTES = 16384
+# What clients of our clouds offer; others (h2) are ignored, never refused: a handshake must not fail for ALPN.
+ALPN_PROTOCOLS = (b"x-amzn-mqtt-ca", b"mqtt", b"x-amzn-http-ca", b"http/1.1")
+BINDING_LABEL = b"EXPORTER-Channel-Binding"
+BINDING_BYTES = 32
+# Major versions that `pipe_library` was tested with.
+_TESTED = {"cryptography": "50", "pyopenssl": "26"}
+
+
+class TlsBrokenError(Exception):
+    """The handshake or a record is wrong. `queue` is OpenSSL's error queue: library, function, reason of each."""
+
+    def __init__(self, queue: list[tuple[str, ...]]) -> None:
+        super().__init__("; ".join(error[-1] for error in queue))
+        self.queue = queue
+
+
+class TlsEndedError(Exception):
+    """The peer sent close_notify."""
+
+
+class TlsPipe(Protocol):
+    """Feed, then hand-shake or read; drain after whatever may have something to say. One thread a pipe."""
+
+    def feed(self, data: bytes) -> None:
+        """Take ciphertext, at most a record at a time: the room of the largest filling is kept."""
+        ...
+
+    def handshake(self) -> bool:
+        """Go on, and say whether the handshake is finished. Raise `TlsBrokenError`."""
+        ...
+
+    def read(self) -> bytes:
+        """Return plaintext, or nothing when more ciphertext is needed. Raise `TlsEndedError`, `TlsBrokenError`."""
+        ...
+
+    def write(self, data: bytes | bytearray | memoryview) -> int:
+        """Take plaintext that is not empty, a record at most, and say how much. Raise `TlsBrokenError`."""
+        ...
+
+    def drain(self) -> bytes:
+        """Return the ciphertext that waits to be sent, or nothing."""
+        ...
+
+    def shutdown(self) -> None:
+        """Say close_notify; what cannot be said is left out."""
+        ...
+
+    def close(self) -> None:
+        """Give the memory back; the pipe is not used any more, but may still be asked what was proved."""
+        ...
+
+    def leaf(self) -> bytes | None:
+        """Return the DER of the certificate the peer sent, also while or after the handshake failed."""
+        ...
+
+    def chain(self) -> list[bytes]:
+        """Return what came with the leaf, in the order it came, the leaf perhaps among it."""
+        ...
+
+    def alpn(self) -> bytes: ...
+
+    def sni(self) -> str: ...
+
+    def version(self) -> str:
+        """Return the protocol's version as OpenSSL writes it: TLSv1.2, TLSv1.3."""
+        ...
+
+    def peer_finished(self) -> bytes | None:
+        """Return the peer's Finished message (RFC 5929 section 3)."""
+        ...
+
+    def channel_binding(self) -> bytes | None:
+        """Return what `tls-exporter` exports (RFC 9266)."""
+        ...
+
+
+class TlsWay(Protocol):
+    """A module that makes pipes."""
+
+    def arm(self, context: SSL.Context) -> None:
+        """Have `context` ask for a client certificate and take any, and choose of `ALPN_PROTOCOLS`."""
+        ...
+
+    def accept(self, context: SSL.Context) -> TlsPipe:
+        """Return the server's side of a connection that begins."""
+        ...
+
+
+def choose_way() -> TlsWay:
+    """Return the fast way where it is known to work, else the public one."""
+    found = {name: version(name) for name in _TESTED}
+    if all(found[name].partition(".")[0] == major for name, major in _TESTED.items()):
+        return cast("TlsWay", import_module("birthmark.net.pipe_library"))
+    log.info("tls.public_way", extra={"found": found, "tested": _TESTED})
+    return cast("TlsWay", import_module("birthmark.net.pipe_public"))

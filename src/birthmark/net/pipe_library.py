@@ -1,0 +1,200 @@
+"""A TLS pipe on the library's own calls, as `cryptography` binds them (`pipe` is the port and guards the version).
+
+Per handshake this saves what pyOpenSSL's objects, exceptions and Python callbacks cost. The rules of the library that
+are easy to miss: partial writes are on, so a write takes a record at most; what failed must be taken out of the error
+queue, or the next call of another connection finds it.
+"""
+
+import threading
+from typing import Any
+
+from cryptography.hazmat.bindings.openssl.binding import Binding
+from OpenSSL import SSL
+
+from birthmark.net.pipe import (
+    ALPN_PROTOCOLS,
+    BINDING_BYTES,
+    BINDING_LABEL,
+    RECORD_BYTES,
+    TlsBrokenError,
+    TlsEndedError,
+)
+
+# A pipe holds an `SSL *` of a library without types.
+_lib: Any = Binding.lib
+_ffi: Any = Binding.ffi
+
+_ROOM = 65536
+_MEMORY = _lib.BIO_s_mem()
+_WANT_READ, _ENDED, _SYSCALL = _lib.SSL_ERROR_WANT_READ, _lib.SSL_ERROR_ZERO_RETURN, _lib.SSL_ERROR_SYSCALL
+_BIO_write, _BIO_read = _lib.BIO_write, _lib.BIO_read
+_SSL_read, _SSL_write, _SSL_get_error = _lib.SSL_read, _lib.SSL_write, _lib.SSL_get_error
+_TAKEN, _NOT_TAKEN = 0, 3  # SSL_TLSEXT_ERR_OK and _NOACK
+
+
+@_ffi.callback("int(int, X509_STORE_CTX *)")  # type: ignore[untyped-decorator] # cffi has no types
+def _take_any(_is_fine: int, store: Any) -> int:
+    _lib.X509_STORE_CTX_set_error(store, 0)
+    return 1
+
+
+@_ffi.callback("int(SSL *, unsigned char **, unsigned char *, unsigned char *, unsigned int, void *)", error=_NOT_TAKEN)  # type: ignore[untyped-decorator] # as above
+def _choose_alpn(_ssl: Any, out: Any, out_size: Any, offered: Any, size: int, _data: Any) -> int:
+    """Point into the client's list, which outlives the call; each name in it has its length before it."""
+    text = _ffi.buffer(offered, size)[:]
+    places: dict[bytes, int] = {}
+    at = 0
+    while at < size:
+        places.setdefault(text[at + 1 : at + 1 + text[at]], at + 1)
+        at += 1 + text[at]
+    for name in ALPN_PROTOCOLS:
+        if name in places:
+            out[0], out_size[0] = offered + places[name], len(name)
+            return _TAKEN
+    return _NOT_TAKEN
+
+
+class _Desk(threading.local):
+    """A thread's own room to read into: a pipe keeps none between calls."""
+
+    def __init__(self) -> None:
+        self.room = _ffi.new("char[]", _ROOM)
+        self.view = _ffi.buffer(self.room)
+        self.scratch = _ffi.gc(_lib.BIO_new(_MEMORY), _lib.BIO_free)
+
+
+_desk = _Desk()
+
+
+def arm(context: SSL.Context) -> None:
+    """See `TlsWay`."""
+    of_library = context._context  # noqa: SLF001 - the interface that is not promised
+    _lib.SSL_CTX_set_verify(of_library, SSL.VERIFY_PEER, _take_any)
+    _lib.SSL_CTX_set_alpn_select_cb(of_library, _choose_alpn, _ffi.NULL)
+
+
+def accept(context: SSL.Context) -> "LibraryPipe":
+    """See `TlsWay`."""
+    return LibraryPipe(context)
+
+
+class LibraryPipe:
+    """See `TlsPipe`."""
+
+    __slots__ = ("_desk", "_in", "_out", "_room", "_ssl", "_view")
+
+    def __init__(self, context: SSL.Context) -> None:
+        self._room, self._view, self._desk = _desk.room, _desk.view, _desk.scratch
+        ssl = _lib.SSL_new(context._context)  # noqa: SLF001 - as above
+        self._in, self._out = _lib.BIO_new(_MEMORY), _lib.BIO_new(_MEMORY)
+        _lib.SSL_set_bio(ssl, self._in, self._out)  # which owns both from now on
+        _lib.SSL_set_accept_state(ssl)
+        self._ssl = _ffi.gc(ssl, _lib.SSL_free)
+
+    def feed(self, data: bytes) -> None:
+        _BIO_write(self._in, data, len(data))
+
+    def handshake(self) -> bool:
+        result = _lib.SSL_do_handshake(self._ssl)
+        if result == 1:
+            return True
+        if (error := _SSL_get_error(self._ssl, result)) == _WANT_READ:
+            return False
+        raise _broken(error)
+
+    def read(self) -> bytes:
+        result = _SSL_read(self._ssl, self._room, _ROOM)
+        if result > 0:
+            plain: bytes = self._view[:result]
+            return plain
+        error = _SSL_get_error(self._ssl, result)
+        if error == _WANT_READ:
+            return b""
+        if error == _ENDED:
+            raise TlsEndedError
+        raise _broken(error)
+
+    def write(self, data: bytes | bytearray | memoryview) -> int:
+        taken: int = _SSL_write(
+            self._ssl, data if type(data) is bytes else _ffi.from_buffer(data), min(len(data), RECORD_BYTES)
+        )
+        if taken <= 0:
+            raise _broken(_SSL_get_error(self._ssl, taken))
+        return taken
+
+    def drain(self) -> bytes:
+        size = _BIO_read(self._out, self._room, _ROOM)
+        if size <= 0:
+            return b""
+        said: bytes = self._view[:size]
+        return said if size < _ROOM else said + self.drain()
+
+    def shutdown(self) -> None:
+        if _lib.SSL_shutdown(self._ssl) < 0:
+            _lib.ERR_clear_error()
+
+    def close(self) -> None:
+        ssl, self._ssl = self._ssl, None
+        if ssl is not None:
+            _ffi.release(ssl)
+
+    def leaf(self) -> bytes | None:
+        if self._ssl is None:
+            return None
+        sent = _lib.SSL_get_peer_certificate(self._ssl)
+        if sent == _ffi.NULL:
+            return None
+        try:
+            return self._der_of(sent)
+        finally:
+            _lib.X509_free(sent)
+
+    def chain(self) -> list[bytes]:
+        if self._ssl is None or (sent := _lib.SSL_get_peer_cert_chain(self._ssl)) == _ffi.NULL:
+            return []
+        return [self._der_of(_lib.sk_X509_value(sent, place)) for place in range(_lib.sk_X509_num(sent))]
+
+    def alpn(self) -> bytes:
+        name, size = _ffi.new("unsigned char **"), _ffi.new("unsigned int *")
+        _lib.SSL_get0_alpn_selected(self._ssl, name, size)
+        chosen: bytes = _ffi.buffer(name[0], size[0])[:] if size[0] else b""
+        return chosen
+
+    def sni(self) -> str:
+        if self._ssl is None:
+            return ""
+        name = _lib.SSL_get_servername(self._ssl, _lib.TLSEXT_NAMETYPE_host_name)
+        return "" if name == _ffi.NULL else str(_ffi.string(name).decode("ascii", "replace"))
+
+    def version(self) -> str:
+        return str(_ffi.string(_lib.SSL_get_version(self._ssl)).decode())
+
+    def peer_finished(self) -> bytes | None:
+        if self._ssl is None:
+            return None
+        size = _lib.SSL_get_peer_finished(self._ssl, self._room, _ROOM)
+        return self._view[:size] if size else None
+
+    def channel_binding(self) -> bytes | None:
+        if self._ssl is None:
+            return None
+        out, label = _ffi.new("unsigned char[]", BINDING_BYTES), BINDING_LABEL
+        done = _lib.SSL_export_keying_material(self._ssl, out, BINDING_BYTES, label, len(label), b"", 0, 1)
+        return _ffi.buffer(out, BINDING_BYTES)[:] if done == 1 else None
+
+    def _der_of(self, certificate: Any) -> bytes:
+        _lib.i2d_X509_bio(self._desk, certificate)
+        der = b""
+        while (size := _BIO_read(self._desk, self._room, _ROOM)) > 0:
+            der += self._view[:size]
+        return der
+
+
+def _broken(error: int) -> TlsBrokenError:
+    queue: list[tuple[str, ...]] = []
+    while code := _lib.ERR_get_error():
+        parts = (_lib.ERR_lib_error_string(code), _lib.ERR_func_error_string(code), _lib.ERR_reason_error_string(code))
+        queue.append(tuple("" if part == _ffi.NULL else _ffi.string(part).decode() for part in parts))
+    if not queue and error == _SYSCALL:
+        queue.append(("unexpected end",))
+    return TlsBrokenError(queue)

@@ -1,0 +1,120 @@
+"""A TLS pipe by pyOpenSSL's public objects (`pipe` is the port)."""
+
+import contextlib
+from typing import Any
+
+from OpenSSL import SSL, crypto
+
+from birthmark.net.pipe import (
+    ALPN_PROTOCOLS,
+    BINDING_BYTES,
+    BINDING_LABEL,
+    RECORD_BYTES,
+    TlsBrokenError,
+    TlsEndedError,
+)
+
+_CHUNK = 65536
+
+
+def arm(context: SSL.Context) -> None:
+    """See `TlsWay`."""
+    context.set_verify(SSL.VERIFY_PEER, _take_any)
+    context.set_alpn_select_callback(_choose_alpn)
+
+
+def accept(context: SSL.Context) -> "PublicPipe":
+    """See `TlsWay`."""
+    return PublicPipe(context)
+
+
+def _take_any(*_certificate: object) -> bool:
+    return True
+
+
+def _choose_alpn(_connection: SSL.Connection, offered: list[bytes]) -> Any:
+    return next((name for name in ALPN_PROTOCOLS if name in offered), SSL.NO_OVERLAPPING_PROTOCOLS)
+
+
+class PublicPipe:
+    """See `TlsPipe`."""
+
+    __slots__ = ("_tls",)
+
+    def __init__(self, context: SSL.Context) -> None:
+        self._tls = SSL.Connection(context, None)
+        self._tls.set_accept_state()
+
+    def feed(self, data: bytes) -> None:
+        self._tls.bio_write(data)
+
+    def handshake(self) -> bool:
+        try:
+            self._tls.do_handshake()
+        except SSL.WantReadError:
+            return False
+        except SSL.Error as error:
+            raise _broken(error) from error
+        return True
+
+    def read(self) -> bytes:
+        try:
+            return self._tls.recv(_CHUNK)
+        except SSL.WantReadError:
+            return b""
+        except SSL.ZeroReturnError:
+            raise TlsEndedError from None
+        except SSL.Error as error:
+            raise _broken(error) from error
+
+    def write(self, data: bytes | bytearray | memoryview) -> int:
+        try:
+            return self._tls.send(data[:RECORD_BYTES])
+        except SSL.Error as error:
+            raise _broken(error) from error
+
+    def drain(self) -> bytes:
+        said = []
+        with contextlib.suppress(SSL.WantReadError):
+            while True:
+                said.append(self._tls.bio_read(_CHUNK))
+        return b"".join(said)
+
+    def shutdown(self) -> None:
+        with contextlib.suppress(SSL.Error):
+            self._tls.shutdown()
+
+    def close(self) -> None:
+        pass  # the object's own end frees it
+
+    def leaf(self) -> bytes | None:
+        sent = self._tls.get_peer_certificate()
+        return None if sent is None else _der_of(sent)
+
+    def chain(self) -> list[bytes]:
+        return [_der_of(sent) for sent in self._tls.get_peer_cert_chain() or ()]
+
+    def alpn(self) -> bytes:
+        return self._tls.get_alpn_proto_negotiated()
+
+    def sni(self) -> str:
+        return (self._tls.get_servername() or b"").decode("ascii", "replace")
+
+    def version(self) -> str:
+        return self._tls.get_protocol_version_name()
+
+    def peer_finished(self) -> bytes | None:
+        return self._tls.get_peer_finished()
+
+    def channel_binding(self) -> bytes | None:
+        return self._tls.export_keying_material(BINDING_LABEL, BINDING_BYTES, b"")
+
+
+def _broken(error: SSL.Error) -> TlsBrokenError:
+    queue = error.args[0] if error.args and isinstance(error.args[0], list) else [(str(error),)]
+    return TlsBrokenError(queue)
+
+
+def _der_of(sent: crypto.X509) -> bytes:
+    """Return the bytes as they came: OpenSSL takes certificates that `cryptography` does not even hold."""
+    return crypto.dump_certificate(crypto.FILETYPE_ASN1, sent)

@@ -1,0 +1,312 @@
+"""What every way of a TLS pipe keeps: on the library's own calls, and by pyOpenSSL's public objects."""
+
+import asyncio
+import logging
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from OpenSSL import SSL
+
+from birthmark.clock import SystemClock
+from birthmark.errors import BirthmarkError
+from birthmark.net import connection, pipe, pipe_library, pipe_public, tls
+from birthmark.net.limits import Limits
+from birthmark.net.listener import Listeners
+from birthmark.net.pipe import TlsBrokenError, TlsEndedError, TlsPipe, TlsWay
+from birthmark.net.tls import TlsPeer, peer_of, server_context
+from birthmark.pki import profiles
+from pki_builders import Holder, a_ca, a_device
+
+NOW = SystemClock().now()
+ROOT = a_ca(now=NOW)
+SERVER = a_device(ROOT, "server.example", profile=profiles.SERVER, now=NOW)
+ISSUER = a_ca("Issuer", parent=ROOT, profile=profiles.ISSUING_CA, now=NOW)
+DEVICE = a_device(ISSUER, now=NOW)
+V12, V13 = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
+
+
+@pytest.fixture(params=[pipe_library, pipe_public], ids=["library", "public"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[TlsWay]:
+    for module in (tls, connection):
+        monkeypatch.setattr(module, "WAY", request.param)
+    return request.param
+
+
+@pytest.fixture(params=[V12, V13], ids=["1.2", "1.3"])
+def version(request: pytest.FixtureRequest) -> ssl.TLSVersion:
+    return request.param
+
+
+def server_pipe(way: TlsWay) -> TlsPipe:
+    return way.accept(server_context([SERVER.certificate.parsed, ROOT.certificate.parsed], SERVER.private_key))
+
+
+def client_context(directory: Path, *shown: Holder, version: ssl.TLSVersion = V13) -> ssl.SSLContext:
+    """A client that trusts our root and shows these certificates, the first with its key."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.minimum_version = context.maximum_version = version
+    context.load_verify_locations(cadata=ROOT.certificate.pem())
+    if shown:
+        path = directory / "client.pem"
+        path.write_text("".join(one.certificate.pem() for one in shown) + shown[0].key_pem)
+        context.load_cert_chain(path)
+    return context
+
+
+class Client:
+    """The client's side in memory; `meet` carries bytes until nobody has more to say."""
+
+    def __init__(self, context: ssl.SSLContext, server: TlsPipe, **options: object) -> None:
+        self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.tls = context.wrap_bio(self._in, self._out, **options)  # type: ignore[arg-type]
+        self.server = server
+        self.is_met = False
+
+    def meet(self, chunk: int = pipe.RECORD_BYTES) -> "Client":
+        for _ in range(10):
+            try:
+                self.tls.do_handshake()
+            except ssl.SSLWantReadError:
+                pass
+            while said := self._out.read(chunk):
+                self.server.feed(said)
+                self.is_met = self.is_met or self.server.handshake()
+            self._in.write(self.server.drain())
+        return self
+
+    def send(self, data: bytes) -> bytes:
+        """Return what arrives at the server."""
+        self.tls.write(data)
+        got = b""
+        while said := self._out.read(pipe.RECORD_BYTES):
+            self.server.feed(said)
+            while plain := self.server.read():
+                got += plain
+        return got
+
+    def receive(self) -> bytes:
+        self._in.write(self.server.drain())
+        got = b""
+        try:
+            while plain := self.tls.read(65536):
+                got += plain
+        except ssl.SSLWantReadError:
+            pass
+        return got
+
+
+def test_a_handshake_proves_who_the_client_is(way: TlsWay, version: ssl.TLSVersion, tmp_path: Path) -> None:
+    context = client_context(tmp_path, DEVICE, ISSUER, version=version)
+    server = Client(context, server_pipe(way), server_hostname="hub.example").meet().server
+    peer = peer_of(server)
+    assert (peer.leaf, peer.chain) == (DEVICE.certificate, (ISSUER.certificate,))
+    assert (peer.sni, peer.version) == ("hub.example", {V12: "TLSv1.2", V13: "TLSv1.3"}[version])
+
+
+def test_a_certificate_is_asked_for_and_not_required(way: TlsWay, version: ssl.TLSVersion, tmp_path: Path) -> None:
+    client = Client(client_context(tmp_path, version=version), server_pipe(way)).meet()
+    peer = peer_of(client.server)
+    assert client.is_met
+    assert (peer.leaf, peer.chain, peer.sni) == (None, (), "")
+
+
+def test_a_handshake_in_pieces_of_one_byte(way: TlsWay, version: ssl.TLSVersion, tmp_path: Path) -> None:
+    client = Client(client_context(tmp_path, DEVICE, version=version), server_pipe(way)).meet(chunk=1)
+    assert client.is_met
+    assert peer_of(client.server).leaf == DEVICE.certificate
+
+
+@pytest.mark.parametrize(
+    ("offered", "chosen"),
+    [
+        (["mqtt", "x-amzn-mqtt-ca"], b"x-amzn-mqtt-ca"),
+        (["h2", "http/1.1"], b"http/1.1"),
+        (["h2", "acme-tls/1"], b""),
+        ([], b""),
+    ],
+)
+def test_alpn_is_chosen_in_our_order_and_never_fails(
+    way: TlsWay, offered: list[str], chosen: bytes, tmp_path: Path
+) -> None:
+    context = client_context(tmp_path)
+    if offered:
+        context.set_alpn_protocols(offered)
+    client = Client(context, server_pipe(way)).meet()
+    assert (client.is_met, client.server.alpn()) == (True, chosen)
+
+
+def test_our_order_of_ciphers_counts(way: TlsWay, tmp_path: Path) -> None:
+    client = Client(client_context(tmp_path), server_pipe(way)).meet()
+    assert client.tls.cipher()[0] == "TLS_AES_128_GCM_SHA256"  # type: ignore[index]
+
+
+@pytest.mark.parametrize("size", [1, 16_383, 16_384, 16_385, 300_000])
+def test_bytes_go_both_ways_whatever_their_number(way: TlsWay, size: int, tmp_path: Path) -> None:
+    client = Client(client_context(tmp_path), server_pipe(way)).meet()
+    data = bytes(range(256)) * (size // 256) + b"x" * (size % 256)
+    assert client.send(data) == data
+    for kind in (bytes, bytearray, memoryview):
+        taken = 0
+        while taken < size:
+            wrote = client.server.write(kind(data) if not taken else memoryview(data)[taken:])
+            assert 0 < wrote <= pipe.RECORD_BYTES
+            taken += wrote
+        assert client.receive() == data
+
+
+def test_nothing_to_read_and_nothing_to_send_is_no_error(way: TlsWay, tmp_path: Path) -> None:
+    server = Client(client_context(tmp_path), server_pipe(way)).meet().server
+    assert (server.read(), server.drain()) == (b"", b"")
+
+
+def test_close_notify_is_told_from_more_to_come(way: TlsWay, version: ssl.TLSVersion, tmp_path: Path) -> None:
+    client = Client(client_context(tmp_path, version=version), server_pipe(way)).meet()
+    with pytest.raises(ssl.SSLWantReadError):
+        client.tls.unwrap()
+    client.server.feed(client._out.read())
+    with pytest.raises(TlsEndedError):
+        client.server.read()
+    client.server.shutdown()
+    client._in.write(client.server.drain())
+    client.tls.unwrap()  # raises unless ours came
+
+
+def test_plain_text_is_named_and_the_next_connection_does_not_hear_of_it(way: TlsWay, tmp_path: Path) -> None:
+    broken = server_pipe(way)
+    broken.feed(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    with pytest.raises(TlsBrokenError) as caught:
+        broken.handshake()
+    assert "http request" in caught.value.queue[0][-1]
+    assert broken.leaf() is None
+    assert Client(client_context(tmp_path), server_pipe(way)).meet().send(b"hello") == b"hello"
+
+
+def test_a_record_that_was_changed_on_the_way_is_no_data(way: TlsWay, tmp_path: Path) -> None:
+    client = Client(client_context(tmp_path), server_pipe(way)).meet()
+    client.tls.write(b"hello")
+    record = client._out.read()
+    client.server.feed(record[:-1] + bytes([record[-1] ^ 1]))
+    with pytest.raises(TlsBrokenError, match=r"mac|decrypt"):
+        client.server.read()
+
+
+def test_a_client_that_does_not_trust_us_says_so(way: TlsWay, version: ssl.TLSVersion, tmp_path: Path) -> None:
+    context = client_context(tmp_path, version=version)
+    context.load_verify_locations(cadata=a_ca("another").certificate.pem())
+    stranger = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    stranger.check_hostname = False
+    stranger.maximum_version = version
+    client = Client(stranger, server_pipe(way))
+    with pytest.raises(ssl.SSLCertVerificationError):
+        client.meet()
+    client.server.feed(client._out.read())
+    with pytest.raises(TlsBrokenError, match="unknown ca"):
+        client.server.handshake()
+
+
+def test_a_session_is_never_resumed(way: TlsWay, version: ssl.TLSVersion, tmp_path: Path) -> None:
+    context = client_context(tmp_path, DEVICE, version=version)
+    made = server_context([SERVER.certificate.parsed], SERVER.private_key)
+    first = Client(context, way.accept(made)).meet()
+    first.server.write(b"x")
+    first.receive()  # the tickets of 1.3 come with it
+    again = Client(context, way.accept(made), session=first.tls.session).meet()
+    assert again.is_met
+    assert again.tls.session_reused is False
+    assert peer_of(again.server).leaf == DEVICE.certificate
+
+
+def test_tls_unique_is_the_clients_in_1_2(way: TlsWay, tmp_path: Path) -> None:
+    client = Client(client_context(tmp_path, version=V12), server_pipe(way)).meet()
+    peer = peer_of(client.server)
+    assert peer.tls_unique == client.tls.get_channel_binding("tls-unique")
+    assert peer.exported_binding() is None
+
+
+def test_the_exported_binding_is_the_clients_in_1_3(way: TlsWay) -> None:
+    far = SSL.Connection(SSL.Context(SSL.TLS_CLIENT_METHOD), None)
+    far.set_connect_state()
+    near = server_pipe(way)
+    for _ in range(4):
+        try:
+            far.do_handshake()
+        except SSL.WantReadError:
+            pass
+        try:
+            near.feed(far.bio_read(65536))
+        except SSL.WantReadError:
+            pass
+        near.handshake()
+        if said := near.drain():
+            far.bio_write(said)
+    peer = peer_of(near)
+    assert peer.exported_binding() == far.export_keying_material(b"EXPORTER-Channel-Binding", 32, b"")
+    assert peer.tls_unique is None
+
+
+def test_a_pipe_may_be_closed_twice_and_is_silent_then(way: TlsWay, tmp_path: Path) -> None:
+    client = Client(client_context(tmp_path, DEVICE, version=V12), server_pipe(way)).meet()
+    peer = peer_of(client.server)
+    client.server.close()
+    client.server.close()
+    assert peer.leaf == DEVICE.certificate
+    assert peer.tls_unique in {None, client.tls.get_channel_binding("tls-unique")}
+
+
+class Echo(asyncio.Protocol):
+    """Says back what it hears; `bye` ends it."""
+
+    def __init__(self, peer: TlsPeer) -> None:
+        self.peer = peer
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self.transport.write(data)  # type: ignore[attr-defined]
+        if data.endswith(b"bye"):
+            self.transport.close()
+
+
+def test_a_listener_serves_by_either(way: TlsWay, version: ssl.TLSVersion, tmp_path: Path) -> None:
+    refused: list[BirthmarkError] = []
+    context = client_context(tmp_path, DEVICE, version=version)
+    made = server_context([SERVER.certificate.parsed], SERVER.private_key)
+    data = b"0123456789" * 50_000 + b"bye"
+
+    async def talk() -> tuple[bytes, list[bytes]]:
+        listeners = Listeners(SystemClock(), Limits(), lambda error, _address, _peer: refused.append(error))
+        peers: list[TlsPeer] = []
+
+        def make(peer: TlsPeer) -> Echo:
+            peers.append(peer)
+            return Echo(peer)
+
+        await listeners.listen(["127.0.0.1"], 0, lambda: made, {"http": make})
+        port = listeners._servers[0].sockets[0].getsockname()[1]
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context)
+        writer.write(data)
+        heard = await reader.read(-1)
+        writer.close()
+        await writer.wait_closed()
+        await listeners.close()
+        return heard, [peer.leaf.der for peer in peers if peer.leaf is not None]
+
+    assert asyncio.run(talk()) == (data, [DEVICE.certificate.der])
+    assert not refused
+
+
+def test_the_fast_way_is_taken_where_it_was_tested() -> None:
+    assert pipe.choose_way() is pipe_library  # type: ignore[comparison-overlap]
+
+
+def test_another_version_takes_the_public_way_and_says_so_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(pipe, "version", lambda name: {"cryptography": "51.0.0", "pyopenssl": "26.9.0"}[name])
+    caplog.set_level(logging.INFO)
+    assert pipe.choose_way() is pipe_public  # type: ignore[comparison-overlap]
+    assert [record.message for record in caplog.records] == ["tls.public_way"]

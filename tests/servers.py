@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import warm
+
 BIRTHMARK = str(Path(sys.executable).with_name("birthmark"))
 _PORTS = (8883, 8443, 8085, 8080)
 
@@ -34,10 +36,11 @@ def free_address() -> str:
     raise RuntimeError("no loopback address has the fixed ports free")
 
 
-def clean_environment(**more: str) -> dict[str, str]:
+def clean_environment(*, is_warm: bool = False, **more: str) -> dict[str, str]:
     """Return an environment without anything that changes trust, endpoints or tokens."""
     kept = {name: os.environ[name] for name in ("LANG", "TERM", "BIRTHMARK_SAMPLES") if name in os.environ}
-    path = f"{Path(sys.executable).parent}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+    path = f"{warm.programs()}:" if is_warm else ""
+    path += f"{Path(sys.executable).parent}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
     return {"PATH": path, "HOME": "/nonexistent", "PYTHONWARNINGS": "ignore", **kept, **more}
 
 
@@ -103,7 +106,7 @@ class RunningServer:
     def run(self, *arguments: str, check: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run `birthmark ARGUMENTS` against this server."""
         done = subprocess.run(
-            [BIRTHMARK, *arguments],
+            [warm.programs() / "birthmark", *arguments],
             capture_output=True,
             text=True,
             timeout=120,

@@ -117,7 +117,7 @@ def commands_in(fix: str) -> list[str]:
 
 def a_scene(directory: Path, server: RunningServer | None) -> Scene:
     """A session as after `export BIRTHMARK_DATA=…`, with a home of its own."""
-    environment = clean_environment(HOME=str(directory))
+    environment = clean_environment(is_warm=True, HOME=str(directory))
     if server is not None:
         environment["BIRTHMARK_DATA"] = str(server.data)
     return Scene(

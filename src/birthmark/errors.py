@@ -1,9 +1,9 @@
 """The one domain error tree: what was refused, why, and what a person does about it.
 
-Eight kinds say how a refusal behaves; rooms subclass them and give each class its own stable `code`, a `message`, a
-`cause` and a `fix`: `str.format` templates over the facts that the class declares as typed fields. A raise names facts
-and nothing else: a forgotten one is a type error, and a template with an unknown one fails at import. The message is
-safe to show to whoever asked; cause and fix are for the operator (`birthmark why`, the console, the CLI).
+Eight kinds say how a refusal behaves; rooms subclass them and give each class its own stable `code`, a `message` (the
+docstring, where it has no facts), a `cause` and a `fix`: templates over the facts that the class declares as fields.
+A raise names facts and nothing else: a forgotten one is a type error, and a template with an unknown one fails at
+import. The message is safe to show to whoever asked; cause and fix are for the operator (`birthmark why`, the CLI).
 
 Not here: HTTP statuses, MQTT return codes and vendor error codes. Each room's `errors.py` holds that one table.
 """
@@ -34,7 +34,9 @@ class BirthmarkError(Exception):
     _fields: ClassVar[tuple[str, ...]] = ()
 
     def __init_subclass__(cls) -> None:
-        """Read the declared facts. Raise `TypeError` for a template that names another."""
+        """Read the declared facts, and the message where it is the docstring. Raise `TypeError` for an unknown fact."""
+        if "message" not in vars(cls) and "code" in vars(cls):
+            cls.message = (cls.__doc__ or BirthmarkError.message).partition("\n")[0]
         own = (name for name, hint in vars(cls).get("__annotations__", {}).items() if "ClassVar" not in str(hint))
         cls._fields = tuple(dict.fromkeys((*cls._fields, *own)))
         for template in (cls.message, cls.cause, cls.fix):
@@ -132,7 +134,6 @@ class ChangedMeanwhileError(ConflictError):
     cause = "{what} was changed by somebody else between the look and the write; nothing was written."
     fix = "Look at it as it is now, and say again what to change."
     for_a_person = "what the other one did has to be looked at"
-
     what: str = "The record"
 
 
@@ -146,7 +147,6 @@ class ThrottledError(BirthmarkError):
     """Too much at once; `retry_after_s` says when to come back."""
 
     code = "limits.throttled"
-
     retry_after_s: int
 
 

@@ -31,13 +31,11 @@ class Order(Enum):
 
 
 class AgentRunningError(ConflictError):
-    """Another agent works on this root."""
+    """An agent is running already."""
 
     code = "agent.running"
-    message = "An agent is running already."
     cause = "An agent is running here already (process {pid})."
     fix = "Stop it first: `birthmark agent stop --root {root}`. `renew` and `reprovision` may be given while it runs."
-
     pid: int | str
     root: str = "?"
 
@@ -50,23 +48,19 @@ class AgentForeignError(UnavailableError):
     """The agent belongs to another user."""
 
     code = "agent.foreign"
-    message = "The agent belongs to another user."
     cause = "The agent (process {pid}) belongs to another user, who alone may stop it."
     fix = "Run the command as that user, or as root."
     for_a_person = "another user's process"
-
     pid: int
 
 
 class AgentSlowError(UnavailableError):
-    """The agent was told to stop and has not."""
+    """The agent does not stop."""
 
     code = "agent.slow"
-    message = "The agent does not stop."
     cause = "The agent (process {pid}) did not stop within {seconds} s."
     fix = "It may be waiting for a chip; look at its log, and end the process if it is stuck."
     for_a_person = "a process that hangs has to be looked at"
-
     pid: int
     seconds: str
 

@@ -12,16 +12,14 @@ TEMPORARY = "device-id-temp"
 
 
 class StateNotWritableError(UnavailableError):
-    """The agent cannot write where its state belongs."""
+    """The agent's state cannot be written."""
 
     code = "agent.state_not_writable"
-    message = "The agent's state cannot be written."
     cause = "{path} cannot be written: {reason}."
     fix = (
         "Run the agent as the user that owns it, or let it keep its files elsewhere: "
         '`{again} --config {config} --root "$HOME/birthmark-agent"`.'
     )
-
     again: str = ""
     config: str = "?"
     path: Path

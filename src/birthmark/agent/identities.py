@@ -20,17 +20,15 @@ from birthmark.pki.certificates import MAX_BUNDLE_BYTES, Certificate, parse_bund
 
 
 class CertificateMissingError(NotFoundError):
-    """A certificate file that is needed is not there."""
+    """A certificate cannot be read."""
 
     code = "agent.certificate_missing"
-    message = "A certificate cannot be read."
     cause = "The certificate {path} cannot be read: {reason}."
     fix = (
         'Put the file there, or correct its path. For a Birthmark server: `eval "$(birthmark env)"` sets '
         'SSL_CERT_FILE, and `birthmark env --format aziot --registration-id "$(hostname)"` prints a configuration '
         "whose files are there."
     )
-
     path: Path
     reason: str
 

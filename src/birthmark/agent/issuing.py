@@ -41,29 +41,25 @@ _ATTRIBUTES: Mapping[str, x509.ObjectIdentifier] = {
 
 
 class SubjectInvalidError(PolicyError):
-    """The configured subject is no distinguished name."""
+    """The subject is not a name."""
 
     code = "agent.subject_invalid"
-    message = "The subject is not a name."
     cause = "The configured subject cannot be a distinguished name: {detail}."
     fix = (
         'Correct identity_cert.subject; C, for one, has exactly two letters: `subject = {{ CN = "device", C = "CH" }}`.'
     )
-
     detail: str
 
 
 class CertificateNameError(PolicyError):
-    """The server issued for another name."""
+    """The certificate is for another name."""
 
     code = "agent.certificate_name"
-    message = "The certificate is for another name."
     cause = "{url} issued a certificate for '{got}' where '{wanted}' was asked for; DPS would not know it."
     fix = (
         "The EST server chooses the name by user or bootstrap certificate. If that is this device's, take it: "
         '`registration_id = "{got}"`.'
     )
-
     got: str
     url: str
     wanted: str

@@ -28,17 +28,15 @@ from birthmark.keys.uri import Pkcs11Uri, parse_pkcs11_uri
 
 
 class AgentTokenError(UnavailableError):
-    """The token that the configuration names is not there, or asks for a PIN that the configuration does not name."""
+    """The token cannot be used."""
 
     code = "agent.token_unusable"
-    message = "The token cannot be used."
     cause = "The token that the agent's configuration names cannot be used: {detail}"
     fix = (
         "The tokens there are: `birthmark element list --module {module}`. Under [aziot_keys] of the configuration, "
         "`pkcs11_lib_path` names the chip's library, and token and PIN are named like "
         '`pkcs11_base_slot = "pkcs11:token=TOKEN?pin-source=file:///etc/aziot/pin"`.'
     )
-
     detail: str
     module: Path
 

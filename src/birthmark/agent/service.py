@@ -29,13 +29,11 @@ log = logging.getLogger(__name__)
 
 
 class NotIssuedHereError(PolicyError):
-    """There is nothing to renew."""
+    """There is nothing to renew here."""
 
     code = "agent.not_issued_here"
-    message = "There is nothing to renew here."
     cause = "The identity {path} is given by the configuration; the agent did not issue it and cannot renew it."
     fix = 'Replace the file yourself, or let the agent issue it: `identity_cert = {{ method = "est" }}`.'
-
     path: Path
 
 

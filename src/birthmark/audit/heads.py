@@ -19,13 +19,11 @@ MAX_HEAD_BYTES = 4096
 
 
 class HeadInvalidError(InvalidRequestError):
-    """A file that is no exported head."""
+    """This is no exported head."""
 
     code = "audit.head_invalid"
-    message = "This is no exported head."
     cause = "The file holds no exported head of an audit chain: {detail}."
     fix = "Give a file that this wrote: `birthmark audit export --out head.json`"
-
     detail: object
 
 

@@ -28,30 +28,26 @@ HEAD = statement(select(audit_heads).where(audit_heads.c.chain == bindparam("cha
 
 
 class AuditBrokenError(ConflictError):
-    """A row was changed, dropped or put in."""
+    """The audit chain is broken."""
 
     code = "audit.chain_broken"
-    message = "The audit chain is broken"
     cause = "Audit row {seq} of chain {chain} does not follow from the one before it: {detail}."
     fix = "Compare with a backup from before: this database was edited outside Birthmark."
     for_a_person = "somebody edited the database"
-
     chain: str
     detail: str
     seq: str
 
 
 class AuditCutError(ConflictError):
-    """Rows are missing at the end."""
+    """The chain ends too early."""
 
     code = "audit.chain_cut"
-    message = "The chain ends too early"
     cause = (
         "{source} ends at row {signed} of chain {chain}, and the database at row {seq}: the rows between are missing."
     )
     fix = "Compare with a backup from before: rows were removed from the end, or an old copy was put in place."
     for_a_person = "somebody removed rows: a backup has to be compared"
-
     chain: str
     seq: int
     signed: int
@@ -59,45 +55,39 @@ class AuditCutError(ConflictError):
 
 
 class AuditHeadError(ConflictError):
-    """The signed head is missing or not ours, so nothing says that these rows are the ones that were written."""
+    """The chain has no head that confirms it."""
 
     code = "audit.head_refused"
-    message = "The chain has no head that confirms it"
     cause = "Nothing confirms the {seq} rows of chain {chain}: {detail}."
     fix = "Compare with a backup from before, and with heads that were exported: `birthmark audit verify --head FILE`."
     for_a_person = "a backup and exported heads have to be compared"
-
     chain: str
     detail: str
     seq: int
 
 
 class AuditContradictedError(ConflictError):
-    """The rows fit each other, and not what was signed or exported."""
+    """A head contradicts the chain."""
 
     code = "audit.chain_contradicted"
-    message = "A head contradicts the chain"
     cause = "{source} has another digest at row {seq} of chain {chain}: that row or one before it was written anew."
     fix = "Compare the rows up to {seq} with a backup from before: the chain was recomputed without its key."
     for_a_person = "somebody wrote the chain anew: a backup has to be compared"
-
     chain: str
     seq: int
     source: str
 
 
 class AuditBreakFoundError(ConflictError):
-    """A server that started found the chain not as it had been left, and wrote that down."""
+    """A break was found before."""
 
     code = "audit.break_found"
-    message = "A break was found before"
     cause = "Row {seq} of chain {chain} tells of a break before it: {detail}."
     fix = (
         "Compare the rows before {seq} with a backup: what differs was changed while no server ran. If nothing does, "
         "only the file audit.seed was lost or exchanged; this row stays and says since when."
     )
     for_a_person = "somebody removed rows: a backup has to be compared"
-
     chain: str
     detail: str
     seq: int

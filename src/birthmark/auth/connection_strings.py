@@ -14,7 +14,6 @@ class ConnectionStringError(InvalidRequestError):
     message = "The connection string lacks {part}"
     cause = "The connection string has no usable {part}."
     fix = 'Take the whole string from the portal; of a Birthmark server: `eval "$(birthmark env)"`'
-
     part: str
 
 

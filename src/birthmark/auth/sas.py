@@ -32,48 +32,41 @@ class SasMalformedError(UnauthenticatedError):
     message = "The shared access signature cannot be read: {detail}"
     cause = "The shared access signature cannot be read: {detail}."
     fix = "Use the SDK's own token, made from the server's connection string: `eval \"$(birthmark env)\"`"
-
     detail: str
 
 
 class SasExpiredError(UnauthenticatedError):
-    """The token's time is over."""
+    """The token has expired."""
 
     code = "sas.expired"
-    message = "The token has expired"
     cause = "The token expired at {expiry}; this server's clock says {now}."
     fix = (
         "Make a new token, as the SDKs do by themselves; if the device's clock is wrong, set it "
         "(NTP), it must show what "
         "this shows here: `date -u`"
     )
-
     expiry: str
     now: str
 
 
 class SasSignatureError(UnauthenticatedError):
-    """The signature was made with another key."""
+    """The signature does not match."""
 
     code = "sas.signature_mismatch"
-    message = "The signature does not match"
     cause = "The token for {resource} was not signed with a key on record."
     fix = 'Use the key on record, as the server\'s connection strings have it: `eval "$(birthmark env)"`'
-
     resource: str
 
 
 class SasScopeError(UnauthenticatedError):
-    """A good token, for something else."""
+    """The token is for something else."""
 
     code = "sas.wrong_resource"
-    message = "The token is for something else"
     cause = "The token is for {resource}, and this is {expected}."
     fix = (
         "Make the token for the resource it is used on: host name, ID scope and device id. The SDKs take the host from "
         'the connection string of this server: `eval "$(birthmark env)"`'
     )
-
     expected: str
     resource: str
 

@@ -36,10 +36,9 @@ _STAMP = "%Y%m%dT%H%M%SZ"
 
 
 class SignatureMissingError(UnauthenticatedError):
-    """The request is not signed at all."""
+    """Missing Authentication Token."""
 
     code = "sigv4.missing"
-    message = "Missing Authentication Token"
     cause = "The request carries no AWS signature; every AWS interface of this server asks for one."
     fix = (
         'Give the client the access key of this server: `eval "$(birthmark env)"` sets AWS_ACCESS_KEY_ID and '
@@ -57,22 +56,19 @@ class SignatureMalformedError(InvalidRequestError):
         "Let an AWS SDK sign the request, as this does: `aws iot list-things`. A proxy in between must not change "
         "Authorization, X-Amz-Date or the query."
     )
-
     detail: str
 
 
 class AccessKeyUnknownError(UnauthenticatedError):
-    """Signed with a key that is not on record."""
+    """The security token included in the request is invalid."""
 
     code = "sigv4.unknown_access_key"
-    message = "The security token included in the request is invalid."
     cause = "There is no access key {access_key_id} on this server."
     fix = (
         'Use the key of this server: `eval "$(birthmark env)"`. A profile of the AWS CLI loses against '
         "AWS_ACCESS_KEY_ID in the "
         "environment, and wins when --profile names it."
     )
-
     access_key_id: str
 
 
@@ -90,7 +86,6 @@ class SignatureMismatchError(UnauthenticatedError):
         "that changes the Host "
         "header, the path's percent-encoding or the body."
     )
-
     access_key_id: str
 
 
@@ -101,7 +96,6 @@ class ClockSkewError(UnauthenticatedError):
     message = "Signature {word}: {signed_at} is more than 5 min. from {now}"
     cause = "The request was signed at {signed_at}; this server's clock says {now}, and 5 minutes are allowed."
     fix = "Set the clock of the machine that signs (NTP), or of this server: on both this must show the same: `date -u`"
-
     now: str
     signed_at: str
     word: str
@@ -109,16 +103,14 @@ class ClockSkewError(UnauthenticatedError):
 
 
 class WrongServiceError(UnauthenticatedError):
-    """Signed for a service that this server does not play."""
+    """Credential should be scoped to correct service."""
 
     code = "sigv4.wrong_service"
-    message = "Credential should be scoped to correct service."
     cause = "The request was signed for the service {service}; served here are {served}."
     fix = (
         "Point only the AWS IoT services at this server, by AWS_ENDPOINT_URL_IOT and its two siblings: "
         '`unset AWS_ENDPOINT_URL; eval "$(birthmark env)"`'
     )
-
     served: str
     service: str
     access_key_id: str

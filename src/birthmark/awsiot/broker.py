@@ -33,16 +33,14 @@ _PAGE = 1000
 
 
 class TooManySessionsError(ThrottledError):
-    """As many stored sessions as there may be, and every client of them is connected."""
+    """Too many stored sessions."""
 
     code = "awsiot.too_many_sessions"
-    message = "Too many stored sessions"
     cause = "{limit} clients with a stored session are connected; there may be no more."
     fix = (
         "Connect with a clean session where nothing has to wait for the client. If all of them are needed, make room "
         "in the server's configuration file, above its tables: `aws.max_sessions = {value}`"
     )
-
     limit: str
     value: str
 

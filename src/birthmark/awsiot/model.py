@@ -31,7 +31,6 @@ class NameInvalidError(InvalidRequestError):
     message = "Invalid {kind}: {name!r}"
     cause = "{kind} {name!r} is not allowed."
     fix = "Thing names have 1 to 128 letters, digits and : _ -, policy names also + = , . @. Those in use: `{command}`"
-
     command: str
     kind: str
     name: str
@@ -47,7 +46,6 @@ class AttributeInvalidError(InvalidRequestError):
         "At most 50 attributes; values have up to 800 letters, digits and _ . , @ / : # = [ ] -, and no spaces. "
         "Their form: `{command}`"
     )
-
     command: str = "?"
     detail: str
 
@@ -59,7 +57,6 @@ class ArnInvalidError(InvalidRequestError):
     message = "Invalid {kind} ARN"
     cause = "{arn} is not the ARN of a {kind} in account {account}."
     fix = "Give the ARN as the register call returned it: `aws iot list-certificates` shows those of certificates."
-
     account: str
     arn: str
     kind: str
@@ -100,7 +97,6 @@ class OperationNotServedError(InvalidRequestError):
         "The page docs/reference/aws-iot.md lists the operations that are served, such as this: `aws iot list-things`. "
         "Nothing was changed."
     )
-
     operation: str
     method: str
     path: str

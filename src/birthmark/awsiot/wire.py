@@ -35,7 +35,6 @@ class BodyInvalidError(InvalidRequestError):
     message = "The request is not valid: {detail}"
     cause = "The request is not valid: {detail}."
     fix = "Compare with what the operation takes: `{command}`"
-
     command: str = "?"
     detail: str
 

@@ -39,32 +39,27 @@ _PASSPHRASE = "passphrase"  # noqa: S105 - a file name
 
 
 class CaExistsError(ConflictError):
-    """There is a CA already; another would orphan what it signed."""
+    """There is a CA already, or the directory is not empty."""
 
     code = "ca.exists"
-    message = "There is a CA already, or the directory is not empty."
     cause = "{path} holds a CA already."
     fix = "Use it: `birthmark ca show --dir {path}`. Else give another directory."
-
     path: Path
 
 
 class CaMissingError(NotFoundError):
-    """No CA in this directory."""
+    """There is no CA here."""
 
     code = "ca.missing"
-    message = "There is no CA here."
     cause = "{path} holds no CA."
     fix = "Make one first: `birthmark ca init --name 'My organization' --dir {path}`"
-
     path: Path
 
 
 class CaLostError(UnavailableError):
-    """The directory of the CA is gone, and devices trust only that CA."""
+    """The CA is lost."""
 
     code = "ca.lost"
-    message = "The CA is lost."
     cause = (
         "{path} is missing or empty, and the database belongs to the root {root}; every device trusts that one alone."
     )
@@ -72,7 +67,6 @@ class CaLostError(UnavailableError):
         "Restore {path} from a backup of the data directory. Without one, begin anew with another directory, and give "
         "every device its root: `{again} --data {data}.new`."
     )
-
     again: str = ""
     data: Path
     path: Path
@@ -80,14 +74,12 @@ class CaLostError(UnavailableError):
 
 
 class CaForeignError(ConflictError):
-    """The CA in the directory is not the one the database belongs to."""
+    """The CA is another one."""
 
     code = "ca.foreign"
-    message = "The CA is another one."
     cause = "{path} holds the root {found}, but the database belongs to the root {root}."
     fix = "Restore {path} and the database from the same backup of the data directory: they belong together."
     for_a_person = "a backup has to be found"
-
     found: str
     path: Path
     root: str

@@ -25,39 +25,33 @@ _OTHERS = 0o077
 
 
 class SecretExposedError(PolicyError):
-    """A secret file can be read or written by others; it must be considered known."""
+    """A secret is open to others."""
 
     code = "ca.secret_exposed"
-    message = "A secret is open to others."
     cause = "{path} is open to others than its owner (mode {mode})."
     fix = "If nobody read or changed it: `chmod go= {path}`. Else make a new CA and replace its certificates."
-
     mode: str
     path: Path
 
 
 class SecretForeignError(PolicyError):
-    """A secret file belongs to somebody else, who may have put it there."""
+    """A secret is somebody else's."""
 
     code = "ca.secret_foreign"
-    message = "A secret is somebody else's."
     cause = "{path} belongs to the user with the number {owner}, and this program runs as {user}."
     fix = "If it was not planted: `chown {user} {path}`. Else remove it, and look at what else is in that directory."
-
     owner: int
     path: Path
     user: int
 
 
 class SecretUnreadableError(UnavailableError):
-    """A secret file is missing or damaged."""
+    """A secret cannot be used."""
 
     code = "ca.secret_unreadable"
-    message = "A secret cannot be used."
     cause = "{path} cannot be used: {reason}."
     fix = "Restore it from the backup of the data directory: key and passphrase belong together."
     for_a_person = "a backup has to be found"
-
     path: Path
     reason: object
 

@@ -31,38 +31,32 @@ class CertificateUnknownError(NotFoundError):
     """This CA issued no such certificate."""
 
     code = "ca.certificate_unknown"
-    message = "This CA issued no such certificate."
     cause = "The CA's inventory has no certificate {wanted}."
     fix = (
         "See what was issued: `birthmark ca show --dir ca` (or the directory of that CA), by thumbprint, serial "
         "number or device id. A CA is taken back by its file: `birthmark est revoke --key-of FILE`."
     )
-
     wanted: str
 
 
 class DeviceNotAliveError(NotFoundError):
-    """No live certificate bears the name."""
+    """No certificate of that device is alive."""
 
     code = "ca.device_not_alive"
-    message = "No certificate of that device is alive."
     cause = "No certificate of '{name}' is alive or on record: none was issued, or all have ended or were revoked."
     fix = "`birthmark est certificates {name}` lists what was issued for it, `birthmark hub devices` who is on record."
-
     name: str
 
 
 class CertificateRevokedError(UnauthenticatedError):
-    """A certificate, its key or a CA above it was taken back."""
+    """The certificate was revoked."""
 
     code = "ca.certificate_revoked"
-    message = "The certificate was revoked."
     cause = "The certificate {thumbprint} of '{device_id}' is not good any more: {what} was revoked at {revoked_at}."
     fix = (
         "If the device is to be trusted again, let it get another by a password of its own, with a new key: "
         "`birthmark env --format aziot --registration-id {device_id}`."
     )
-
     device_id: str
     revoked_at: object
     thumbprint: str
@@ -70,16 +64,14 @@ class CertificateRevokedError(UnauthenticatedError):
 
 
 class IssuerRevokedError(UnavailableError):
-    """The CA of this server was taken back: it issues nothing any more."""
+    """The CA was revoked."""
 
     code = "ca.revoked"
-    message = "The CA was revoked."
     cause = "'{subject}', which signs for this server, or the CA above it was revoked at {revoked_at}."
     fix = (
         "There is no way back: begin with a CA of another data directory, "
         "`export BIRTHMARK_DATA=~/.local/share/birthmark-2`, start the server with it and enroll every device there."
     )
-
     revoked_at: str
     subject: str
 
@@ -88,21 +80,17 @@ class AlreadyRevokedError(ConflictError):
     """The certificate is revoked already."""
 
     code = "ca.already_revoked"
-    message = "The certificate is revoked already."
     cause = "The certificate {wanted} was revoked before."
     fix = "Nothing needs to be done; `birthmark est certificates {wanted}` shows since when."
-
     wanted: str
 
 
 class NameMovedError(ConflictError):
-    """Something was issued or revoked between the look and the commit; another look decides."""
+    """The certificates of this name changed meanwhile."""
 
     code = "ca.name_moved"
-    message = "The certificates of this name changed meanwhile."
     cause = "Certificates of '{name}' are issued or revoked faster than this request could be decided."
     fix = "Try again: others asked for the same name at this moment."
-
     name: str
 
 

@@ -33,13 +33,11 @@ _ATTEMPTS = 5
 
 
 class NameNotHeldError(NotFoundError):
-    """Nobody holds the name."""
+    """Nobody holds this name."""
 
     code = "ca.name_not_held"
-    message = "Nobody holds this name."
     cause = "No live certificate holds the name '{name}'; whoever has a credential may ask for it."
     fix = "`birthmark est certificates {name}` lists what was issued for it."
-
     name: str
 
 

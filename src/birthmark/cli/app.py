@@ -84,7 +84,6 @@ class ExtraMissingError(UnavailableError):
     cause = "This command needs {name}, which is part of the extra `{extra}`."
     fix = "Install it: pip install 'birthmark[{extra}]'."
     for_a_person = "packages have to be installed from somewhere"
-
     extra: str
     name: object
 
@@ -96,7 +95,6 @@ class CommandLineError(UsageError):
     message = "{what}"
     cause = "There is no such command, option or value, or something is left out."
     fix = "`birthmark --help` lists the commands, and each has --help with an example."
-
     what: str
 
 

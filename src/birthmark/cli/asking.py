@@ -15,20 +15,17 @@ class OptionNotApplicableError(UsageError):
     message = "{option} does not apply."
     cause = "{option} counts {when}; here it would change nothing."
     fix = "`{without}`"
-
     option: str
     when: str
     without: str
 
 
 class CannotWorkError(ActionNeededError):
-    """A record that would be refused each time it is used."""
+    """The record could never work."""
 
     code = "enroll.cannot_work"
-    message = "The record could never work"
     cause = "{who} would be refused: {detail}."
     fix = "Use another certificate, or put it on record all the same: `{again} --force`"
-
     detail: str
     who: str
 

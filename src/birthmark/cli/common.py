@@ -37,51 +37,43 @@ class UsageError(errors.InvalidRequestError):
 
 
 class FileMissingError(errors.NotFoundError):
-    """A file that was named is not there, or may not be read."""
+    """The file cannot be read."""
 
     code = "cli.file_missing"
-    message = "The file cannot be read."
     cause = "{path} cannot be read: {reason}."
     fix = 'Check the path and who may read it: `ls -la "$(dirname {path})"`.'
-
     path: Path
     reason: str
 
 
 class FileUnusableError(errors.BirthmarkError):
-    """The machine refused a file: no permission, no space, a directory where a file belongs."""
+    """A file cannot be used."""
 
     code = "cli.file_unusable"
-    message = "A file cannot be used."
     cause = "{path} cannot be used: {reason}."
     fix = (
         'Check the path, who may write there (`ls -ld "$(dirname {path})"`), and the free space '
         '(`df "$(dirname {path})"`).'
     )
-
     path: str
     reason: str
 
 
 class FileExistsAlreadyError(errors.ConflictError):
-    """A key file is never overwritten."""
+    """An existing file is never overwritten."""
 
     code = "cli.file_exists"
-    message = "An existing file is never overwritten."
     cause = "{path} exists already."
     fix = "Move it away first: `mv {path} {path}.old`"
-
     path: Path
 
 
 class ActionNeededError(errors.PolicyError):
-    """Somebody has to say yes first, and nobody is there to be asked."""
+    """Nothing was done: nobody is there to confirm it."""
 
     code = "cli.action_needed"
-    message = "Nothing was done: nobody is there to confirm it."
     cause = "Nobody is at a terminal to be asked, so nothing was done: {question}"
     fix = "`{again} {option}`"
-
     again: str = ""
     option: str = ""
     question: str = ""

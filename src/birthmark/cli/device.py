@@ -75,10 +75,9 @@ _MAX_PORT = 65535
 
 
 class DpsNotNamedError(UsageError):
-    """Nothing says where to register."""
+    """No provisioning service was named."""
 
     code = "device.dps_not_named"
-    message = "No provisioning service was named."
     cause = "No hub is named or remembered, and no provisioning service either."
     fix = (
         'Name the provisioning service. A Birthmark server\'s: `eval "$(birthmark env)"`. Else --host and '
@@ -87,10 +86,9 @@ class DpsNotNamedError(UsageError):
 
 
 class RememberWithoutElementError(UsageError):
-    """Only a chip remembers."""
+    """There is no chip to remember it."""
 
     code = "device.remember_without_element"
-    message = "There is no chip to remember it."
     cause = "The option --remember writes into a secure element, and the key is in a file."
     fix = (
         "Use --element, or leave --remember out: "
@@ -99,13 +97,11 @@ class RememberWithoutElementError(UsageError):
 
 
 class HostInvalidError(UsageError):
-    """A port that is none."""
+    """The host cannot be used."""
 
     code = "device.host_invalid"
-    message = "The host cannot be used."
     cause = "'{host}' is not NAME or NAME:PORT."
     fix = 'Use the name of the server: `eval "$(birthmark env)"`. A port counts for --transport https.'
-
     host: str
 
 

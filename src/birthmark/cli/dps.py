@@ -27,24 +27,20 @@ NameOption = Annotated[str, typer.Option("--dps", help="Which provisioning servi
 
 
 class VerificationMissingError(UsageError):
-    """Neither a proof nor an operator's word."""
+    """No verification certificate was named."""
 
     code = "dps.verification_missing"
-    message = "No verification certificate was named."
     cause = "Nothing proves that the key of {name} is yours."
     fix = "Take your word for it: `birthmark dps ca verify {name} --without-proof`"
-
     name: str
 
 
 class CertificateNotGivenError(UsageError):
-    """No certificate of a CA, or two."""
+    """One certificate is needed."""
 
     code = "dps.certificate_not_given"
-    message = "One certificate is needed."
     cause = "A CA is put on record by one certificate: a file, or the one of an enrollment group (--of-group)."
     fix = "Name one; `birthmark enroll list` shows the groups."
-
     name: str
 
 

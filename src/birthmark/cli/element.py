@@ -62,25 +62,21 @@ _MAX_NONCE_FILE_BYTES = 64 * 1024
 
 
 class ElementFileMissingError(NotFoundError):
-    """A file that was named is not there."""
+    """The file cannot be read."""
 
     code = "elements.file_missing"
-    message = "The file cannot be read."
     cause = "{path} cannot be read: {reason}."
     fix = 'Check the path and who may read it: `ls -la "$(dirname {path})"`.'
-
     path: Path
     reason: object
 
 
 class ProofUnreadableError(InvalidRequestError):
-    """Not a proof as `element prove` prints it."""
+    """This is not a proof."""
 
     code = "elements.proof_unreadable"
-    message = "This is not a proof."
     cause = "{path} is not a proof of possession."
     fix = "Give the JSON object that this prints: `birthmark element prove --nonce {nonce} > {path}`."
-
     nonce: str = "?"
     path: Path
 

@@ -31,31 +31,27 @@ app = typer.Typer(
 
 
 class CertificateNotNamedError(UsageError):
-    """Nothing to enroll by."""
+    """No certificate was named."""
 
     code = "enroll.certificate_not_named"
-    message = "No certificate was named."
     cause = "A device is put on record by its certificate, and none was named."
     fix = "Give --cert FILE; `birthmark element cert --out FILE` reads it from the chip."
 
 
 class DeviceNotNamedError(UsageError):
-    """A certificate without a common name, and no device id."""
+    """The device has no name."""
 
     code = "enroll.device_not_named"
-    message = "The device has no name."
     cause = "The certificate has no common name, which would be the device id."
     fix = "Name the device, as here by its certificate's thumbprint: `{again} {thumbprint}`"
-
     again: str = ""
     thumbprint: str
 
 
 class CaNotNamedError(UsageError):
-    """A group needs one CA."""
+    """The group's CA was not named."""
 
     code = "enroll.ca_not_named"
-    message = "The group's CA was not named."
     cause = "A group is put on record by one CA: the name of one on record, or its certificate."
     fix = "Give either --ca-name NAME (see `birthmark dps ca list`) or --cert FILE."
 
@@ -67,7 +63,6 @@ class GroupCertificateError(InvalidRequestError):
     message = "{file}: not a CA's certificate."
     cause = "'{subject}' is not a CA: no device's certificate can be issued by it."
     fix = "Enroll this one device: `birthmark enroll device --cert {file}`. A group needs the CA that issued it."
-
     file: str
     subject: str
 
@@ -82,7 +77,6 @@ class NothingInManifestError(InvalidRequestError):
         "Give the JSON file as the supplier delivered it. One to compare with is made by "
         "`birthmark manifest create --out rehearsal --count 1`."
     )
-
     path: Path
 
 

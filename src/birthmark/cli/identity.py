@@ -56,10 +56,9 @@ __all__ = [
 
 
 class KeyNotNamedError(UsageError):
-    """No key was named."""
+    """No private key was named."""
 
     code = "device.key_not_named"
-    message = "No private key was named."
     cause = "Nothing says which private key is the device's."
     fix = (
         'Name both files: `birthmark device register --cert "$X509_CERT_FILE" --key "$X509_KEY_FILE"`; '
@@ -68,37 +67,32 @@ class KeyNotNamedError(UsageError):
 
 
 class CertificateNotNamedError(UsageError):
-    """A key without its certificate."""
+    """No certificate was named."""
 
     code = "device.certificate_not_named"
-    message = "No certificate was named."
     cause = "Nothing says which certificate belongs to the key."
     fix = 'Name both files: `birthmark device register --cert "$X509_CERT_FILE" --key "$X509_KEY_FILE"`.'
 
 
 class CaFileMissingError(NotFoundError):
-    """The file of the CAs to trust is not there."""
+    """The CA file cannot be read."""
 
     code = "device.ca_file_missing"
-    message = "The CA file cannot be read."
     cause = "The file of CAs to trust, {path}, cannot be read: {reason}."
     fix = 'Correct --ca-file or SSL_CERT_FILE. For a Birthmark server: `eval "$(birthmark env)"`'
-
     path: object
     reason: str
 
 
 class CertificateFileMissingError(NotFoundError):
-    """The certificate file is not there."""
+    """The certificate cannot be read."""
 
     code = "device.certificate_missing"
-    message = "The certificate cannot be read."
     cause = "The certificate {path} cannot be read: {reason}."
     fix = (
         "Check the path. The files of the environment: "
         '`birthmark device register --cert "$X509_CERT_FILE" --key "$X509_KEY_FILE"`.'
     )
-
     path: Path
     reason: str
 

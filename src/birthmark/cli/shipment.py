@@ -24,16 +24,14 @@ from birthmark.fleet.target import DeviceWish, EnrollmentTarget
 
 
 class NoCertificateError(InvalidRequestError):
-    """A chip that was delivered without a certificate."""
+    """The entry has no certificate."""
 
     code = "manifest.no_certificate"
-    message = "The entry has no certificate"
     cause = "The entry of {unique_id} has no certificate; it cannot be enrolled by one."
     fix = (
         "Enroll the chip by the certificate that it holds itself, where it is at hand: "
         "`birthmark element cert --out chip.pem && birthmark enroll device --cert chip.pem`."
     )
-
     unique_id: str
 
 

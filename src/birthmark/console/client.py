@@ -47,7 +47,6 @@ class ServerNotRunningError(UnavailableError):
     message = "No server answers: {reason}"
     cause = "No Birthmark server answers for the data directory {data} ({reason})."
     fix = "{advice}"
-
     data: Path
     reason: str
     advice: str
@@ -60,20 +59,17 @@ class ForeignFileError(PolicyError):
     message = "{path} is somebody else's"
     cause = "{path} belongs to another user than the data directory: it may have been planted."
     fix = "Look at what is in {data}. Then `rm {path}` and start the server again: it makes the file anew."
-
     data: Path
     path: Path
 
 
 class DataDirectoryClosedError(ForbiddenError):
-    """Who may not read the data directory has no rights at its server."""
+    """The data directory is closed to this user."""
 
     code = "operator.data_directory_closed"
-    message = "The data directory is closed to this user"
     cause = "This user may not read the data directory {data}."
     fix = "Run it as the directory's owner (`sudo -u {owner} birthmark …`), or name one of your own with --data."
     for_a_person = "another user's directory"
-
     data: Path
     owner: str
 

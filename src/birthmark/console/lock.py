@@ -20,13 +20,11 @@ class DirectoryInUseError(ConflictError):
     """Another server runs on this data directory."""
 
     code = "server.data_directory_in_use"
-    message = "Another server runs on this data directory"
     cause = "Another `birthmark serve` runs on the data directory {path}."
     fix = (
         "Use that one: `birthmark env --data {path}`. Else stop it first, or give this one another directory with"
         " --data."
     )
-
     path: Path
 
 

@@ -11,13 +11,11 @@ _NAME = re.compile("[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 class NameInvalidError(InvalidRequestError):
-    """A name that no path and no command line takes."""
+    """The name cannot be used."""
 
     code = "operator.name_invalid"
-    message = "The name cannot be used"
     cause = "A name has 1 to 64 letters, digits and - . _, and begins with a letter or digit."
     fix = "Choose another name. Those in use: `birthmark dps show`, `birthmark hub show`"
-
     name: str
 
 

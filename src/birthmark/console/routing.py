@@ -36,10 +36,9 @@ STATUS: Mapping[type[BirthmarkError], int] = {
 
 
 class OperatorTokenError(UnauthenticatedError):
-    """The call does not carry this data directory's token."""
+    """The operator token is missing or wrong."""
 
     code = "operator.token_refused"
-    message = "The operator token is missing or wrong"
     cause = "The operator interface was called without the token of its data directory."
     fix = (
         "The commands show it, run by the user that owns the data directory. With curl: "
@@ -56,7 +55,6 @@ class RoleTooLowError(ForbiddenError):
     cause = "The caller has the role {role}; {method} {path} needs {needed}."
     fix = "Ask somebody with the role {needed}."
     for_a_person = "somebody else has to do it"
-
     role: str
     needed: str
     method: str
@@ -71,7 +69,6 @@ class OperatorRequestError(InvalidRequestError):
     cause = "The operator interface does not take the request: {detail}."
     fix = "Ask as docs/reference/operator-api.md says."
     for_a_person = "a program asked, and has to be changed"
-
     detail: str
 
 

@@ -40,7 +40,6 @@ class StepFailedError(BirthmarkError):
     cause = "`{command}` ended with exit code {exit_code}: {output}"
     fix = "Run the journey again with --keep and look at the files in {directory}; server.log is there too."
     for_a_person = "a log to be read"
-
     command: str
     directory: Path
     exit_code: object
@@ -55,16 +54,14 @@ class NotProvenError(BirthmarkError):
     cause = "Expected {expected}; found {found}."
     fix = "This is a defect of Birthmark: please report it with the output of the journey."
     for_a_person = "a defect to be reported"
-
     expected: str
     found: object
 
 
 class NoAddressError(UnavailableError):
-    """No loopback address has the SDKs' ports free."""
+    """No free loopback address."""
 
     code = "demo.no_address"
-    message = "No free loopback address"
     cause = "On every loopback address that was tried, one of the ports 8883, 8443, 8085 and 8080 is taken."
     fix = "A program listens on 0.0.0.0:8883 or another of these ports; stop it for the demo (`ss -ltn` shows which)."
     for_a_person = "another program has to be stopped"

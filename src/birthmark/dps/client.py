@@ -37,13 +37,11 @@ Pause = Callable[[float], Awaitable[None]]
 
 
 class DpsRefusedError(UnauthenticatedError):
-    """The provisioning service does not believe this device, or has no record of it (401)."""
+    """The provisioning service refuses this device."""
 
     code = "dps.client_refused"
-    message = "The provisioning service refuses this device."
     cause = "{host} does not let {registration_id} register: {text} (error {number})."
     fix = "The server tells why, on its machine: `birthmark why {tracking_id}`. At Azure: enroll the device or its CA."
-
     host: str
     number: str
     registration_id: str
@@ -52,15 +50,13 @@ class DpsRefusedError(UnauthenticatedError):
 
 
 class DpsNotFoundError(NotFoundError):
-    """No such scope or registration (404)."""
+    """The provisioning service does not know this scope or device."""
 
     code = "dps.client_not_found"
-    message = "The provisioning service does not know this scope or device."
     cause = (
         "{host} does not know the ID scope {id_scope} or the registration {registration_id}: {text} (error {number})."
     )
     fix = "The server tells why, on its machine: `birthmark why {tracking_id}`. Compare the ID scope with the portal."
-
     host: str
     id_scope: str
     number: str
@@ -70,13 +66,11 @@ class DpsNotFoundError(NotFoundError):
 
 
 class DpsFailedError(PolicyError):
-    """Attestation was good, and no hub was assigned."""
+    """No hub was assigned."""
 
     code = "dps.client_failed"
-    message = "No hub was assigned."
     cause = "{host} assigned no hub to {registration_id}: {text} (error {number}, status {status})."
     fix = "At Azure: link a hub, and enable the enrollment; its state: `birthmark enroll list --profile cloud`"
-
     host: str
     number: int
     registration_id: str
@@ -85,13 +79,11 @@ class DpsFailedError(PolicyError):
 
 
 class DpsRejectedError(InvalidRequestError):
-    """Another 4xx."""
+    """The provisioning service rejects the request."""
 
     code = "dps.client_rejected"
-    message = "The provisioning service rejects the request."
     cause = "{host} rejects the registration of {registration_id}: {text} (error {number})."
     fix = "The server tells why, on its machine: `birthmark why {tracking_id}`. Check registration id and ID scope."
-
     host: str
     number: str
     registration_id: str
@@ -100,13 +92,11 @@ class DpsRejectedError(InvalidRequestError):
 
 
 class DpsBusyError(UnavailableError):
-    """Throttled or in trouble (429, 5xx), for longer than we asked."""
+    """The provisioning service is busy."""
 
     code = "dps.client_busy"
-    message = "The provisioning service is busy."
     cause = "{host} asks to come back later: {text} (error {number})."
     fix = f"Nothing is wrong here. {TRY_AGAIN}"
-
     host: str
     number: str
     text: str

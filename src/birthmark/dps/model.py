@@ -18,24 +18,20 @@ _GROUP_ID = re.compile(r"[A-Za-z0-9\-._:]{1,128}")
 
 
 class GroupIdInvalidError(InvalidRequestError):
-    """An enrollment group's name has other characters."""
+    """The group id is not allowed."""
 
     code = "dps.group_id_invalid"
-    message = "The group id is not allowed"
     cause = "An enrollment group id has 1 to 128 letters, digits and - . _ :"
     fix = "Choose another group id; those in use: `birthmark enroll list`"
-
     group: str
 
 
 class DeviceIdInvalidError(InvalidRequestError):
-    """A device id that no hub takes."""
+    """The device id is not allowed."""
 
     code = "dps.device_id_invalid"
-    message = "The device id is not allowed"
     cause = "A device id has 1 to 128 letters, digits and - . + % _ # * ? ! ( ) , : = @ $ '."
     fix = 'Leave the device id out, then it is the registration id: `birthmark enroll device --cert "$X509_CERT_FILE"`'
-
     device_id: str
 
 

@@ -25,31 +25,27 @@ _MAX_RID = 256
 
 
 class UserNameError(InvalidRequestError):
-    """The CONNECT user name is not one of DPS's."""
+    """Not a DPS user name."""
 
     code = "dps.username_invalid"
-    message = "Not a DPS user name"
     cause = "The MQTT user name {username} is not SCOPE/registrations/ID/api-version=…"
     fix = (
         "Let the Azure SDK make it, or this: `birthmark device register`. By hand it is "
         "SCOPE/registrations/ID/api-version=2019-03-31."
     )
-
     username: str
 
 
 class TopicError(InvalidRequestError):
-    """A topic DPS does not serve."""
+    """The topic is not served."""
 
     code = "dps.topic_not_served"
-    message = "The topic is not served"
     cause = "The client used the topic {topic}, which the provisioning service does not serve."
     fix = (
         "A device publishes to $dps/registrations/PUT/iotdps-register/?$rid=… and "
         "…/GET/iotdps-get-operationstatus/, as "
         "this does: `birthmark device register`"
     )
-
     topic: str
 
 
@@ -64,7 +60,6 @@ class BodyInvalidError(InvalidRequestError):
         "`birthmark device register` makes it, an enrollment as "
         '`birthmark enroll device --cert "$X509_CERT_FILE"` does.'
     )
-
     detail: str
 
 
@@ -235,14 +230,12 @@ _RESPONSE = re.compile(r"\$dps/registrations/res/([1-5][0-9]{2})/\?([^$]*\$rid=[
 
 
 class AnswerInvalidError(InvalidRequestError):
-    """An answer that is none of DPS's."""
+    """Not an answer of DPS."""
 
     code = "dps.answer_invalid"
-    message = "Not an answer of DPS"
     cause = "What answered is no provisioning service: {detail}."
     fix = "Check host and port; on Azure the host is global.azure-devices-provisioning.net."
     for_a_person = "only who named the host knows which was meant"
-
     detail: str
 
 

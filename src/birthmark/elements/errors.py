@@ -12,41 +12,35 @@ _ISSUE = (
 
 
 class ElementCertificateMissingError(NotFoundError):
-    """No certificate belongs to this key."""
+    """The key has no certificate."""
 
     code = "elements.certificate_missing"
-    message = "The key has no certificate."
     cause = "Token {token} holds no certificate for key '{key}'."
     fix = "Have one issued, here by your own CA in the directory ca, and write it back: " + _ISSUE
-
     key: str
     token: str
     options: str = ""
 
 
 class ElementDataMissingError(NotFoundError):
-    """No such data object."""
+    """There is no such data object."""
 
     code = "elements.data_missing"
-    message = "There is no such data object."
     cause = "Token {token} holds no data object '{label}'."
     fix = "Check the label with `birthmark element list`; a new chip remembers nothing yet."
-
     label: str
     token: str
 
 
 class ElementDataTooLargeError(InvalidRequestError):
-    """More bytes than the object takes."""
+    """The data does not fit."""
 
     code = "elements.data_too_large"
-    message = "The data does not fit."
     cause = "{size} bytes do not fit into '{label}', which takes {limit}."
     fix = (
         "Keep it in a file, and in the chip only its digest: "
         "`sha256sum {file} | birthmark element write /dev/stdin --object {label}{options}`."
     )
-
     file: str = "?"
     label: str
     limit: int
@@ -55,63 +49,53 @@ class ElementDataTooLargeError(InvalidRequestError):
 
 
 class ElementMemoryInvalidError(InvalidRequestError):
-    """What the chip remembers cannot be understood."""
+    """The chip's memory is not ours."""
 
     code = "elements.memory_invalid"
-    message = "The chip's memory is not ours."
     cause = "The data in the chip's memory is not an assignment of ours: {detail}."
     fix = (
         "Unless another program needs what it wrote there, register again to overwrite it: "
         "`birthmark device register --element --remember{options}`."
     )
-
     detail: str
     options: str = ""
 
 
 class ElementNoMemoryError(PolicyError):
-    """This profile has no object to remember things in, or too small a one."""
+    """This chip has no memory for it."""
 
     code = "elements.no_memory"
-    message = "This chip has no memory for it."
     cause = "A chip of profile '{profile}' has no data object that its assignment fits into."
     fix = "Let the device ask DPS at each start: `{without}`."
-
     profile: str
     without: str = "?"
 
 
 class ElementNotReferableError(PolicyError):
-    """Only objects with an NXP object id have reference keys."""
+    """The key has no NXP object id."""
 
     code = "elements.no_reference_key"
-    message = "The key has no NXP object id."
     cause = "Key {key} has no SE050 object id (label sss:XXXXXXXX), so no reference key can name it."
     fix = "Use the key's URI instead: `birthmark element refkey --uri` writes a file that `element exec` understands."
-
     key: str
 
 
 class ElementKeyExistsError(ConflictError):
-    """A key with this name is there; identity keys are never replaced."""
+    """The key exists already."""
 
     code = "elements.key_exists"
-    message = "The key exists already."
     cause = "Token {token} already has a private key '{label}'."
     fix = "A chip's own identity key is never made again. Choose another label: `birthmark element keygen {label}-2`."
-
     label: str
     token: str
 
 
 class ElementCertificateMismatchError(PolicyError):
-    """The certificate belongs to another key."""
+    """The certificate is of another key."""
 
     code = "elements.certificate_mismatch"
-    message = "The certificate is of another key."
     cause = "The certificate of '{subject}' does not carry the public key of '{key}'."
     fix = "Write the certificate that was issued for this chip's own request, as here by your own CA: " + _ISSUE
-
     key: str
     subject: str
     options: str = ""
@@ -124,31 +108,26 @@ class ElementProofInvalidError(PolicyError):
     message = "The proof does not hold: {detail}."
     cause = "The proof does not hold: {detail}."
     fix = "Ask the chip for a new proof of this nonce: `birthmark element prove --nonce {nonce} > {path}`."
-
     detail: str
     nonce: str = "?"
     path: str = "?"
 
 
 class SelectorInvalidError(InvalidRequestError):
-    """Not a name for an object."""
+    """This names no object."""
 
     code = "elements.selector_invalid"
-    message = "This names no object."
     cause = "'{shown}' names no object: use an object id (0xF0000100), a label, or id: with hex digits."
     fix = "See `birthmark element list`."
-
     shown: str
 
 
 class ElementExistsError(ConflictError):
-    """The directory already holds a software element."""
+    """There is a software element already."""
 
     code = "elements.software_exists"
-    message = "There is a software element already."
     cause = "{directory} holds what is left of a software element: making it was cut off."
     fix = "Move it away: `mv {directory} {directory}.old`. Then make it anew."
-
     directory: Path
 
 
@@ -156,11 +135,9 @@ class EngineMissingError(UnavailableError):
     """OpenSSL's PKCS#11 engine is not installed."""
 
     code = "elements.engine_missing"
-    message = "OpenSSL's PKCS#11 engine is not installed."
     cause = "OpenSSL's PKCS#11 engine is not installed; looked in {looked_in}."
     fix = "Install it: apt-get install libengine-pkcs11-openssl."
     for_a_person = "a system package has to be installed"
-
     looked_in: str
 
 
@@ -168,22 +145,18 @@ class ProgramMissingError(NotFoundError):
     """There is no such program."""
 
     code = "elements.program_missing"
-    message = "There is no such program."
     cause = "There is no program '{program}'."
     fix = "Check the name after --, which is looked up on PATH. A Python file is run by its interpreter: `{command}`."
-
     command: str
     program: str
 
 
 class ProgramUnsupportedError(PolicyError):
-    """The program cannot be given the chip's key this way."""
+    """The program cannot use the chip's key."""
 
     code = "elements.program_unsupported"
-    message = "The program cannot use the chip's key."
     cause = "{program} cannot use the chip's key like this: {detail}."
     fix = "{advice}: `{command}`."
-
     advice: str
     command: str
     detail: str

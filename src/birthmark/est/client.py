@@ -27,13 +27,11 @@ _MAX_RETRY_AFTER_S = 24 * 3600
 
 
 class EstServerAnswerError(InvalidRequestError):
-    """The server refused, or answered something that is no EST."""
+    """The EST server gave no certificate."""
 
     code = "est.server_answer"
-    message = "The EST server gave no certificate."
     cause = "{url} answered {status}: {text}"
     fix = "An EST server's URL is like `{wanted}`. A Birthmark server tells more, on its machine: `{command}`"
-
     command: str
     status: str
     text: str
@@ -42,39 +40,33 @@ class EstServerAnswerError(InvalidRequestError):
 
 
 class EstServerUnauthenticatedError(UnauthenticatedError):
-    """The server does not believe our credentials (401)."""
+    """The EST server does not accept the credentials."""
 
     code = "est.server_unauthenticated"
-    message = "The EST server does not accept the credentials."
     cause = "{url} does not accept the credentials: {text}"
     fix = "Check username and password, or the bootstrap certificate. A Birthmark server tells more: `{command}`"
-
     command: str
     text: str
     url: str
 
 
 class EstServerForbiddenError(ForbiddenError):
-    """The server believes us and will not (403)."""
+    """The EST server refuses."""
 
     code = "est.server_forbidden"
-    message = "The EST server refuses."
     cause = "{url} refuses: {text}"
     fix = "The server tells why; a Birthmark server, on its machine: `{command}`"
-
     command: str
     text: str
     url: str
 
 
 class EstServerBusyError(UnavailableError):
-    """The server asks to come back later (202, 429, 5xx)."""
+    """The EST server asks to come back later."""
 
     code = "est.server_busy"
-    message = "The EST server asks to come back later."
     cause = "{url} answered {status}: {text}"
     fix = "Wait {wait_s} s and try again; `birthmark agent run` does by itself."
-
     status: int
     text: str
     url: str
@@ -83,14 +75,12 @@ class EstServerBusyError(UnavailableError):
 
 
 class EstWrongCertificateError(InvalidRequestError):
-    """The answer holds no certificate for the key that was asked for."""
+    """The certificate is for another key."""
 
     code = "est.wrong_certificate"
-    message = "The certificate is for another key."
     cause = "{url} answered with a certificate for another key."
     fix = "The server's fault: check what it logged for this request."
     for_a_person = "another server's fault"
-
     url: str
 
 

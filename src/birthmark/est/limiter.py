@@ -8,13 +8,11 @@ from birthmark.errors import ThrottledError
 
 
 class EstThrottledError(ThrottledError):
-    """Too many requests in a short time."""
+    """Too many requests."""
 
     code = "est.throttled"
-    message = "Too many requests."
     cause = "{who} asked more than {burst} times in a row, faster than one in {every_s} s."
     fix = "Wait {wait_s} s, as Retry-After says. A device that asks so often probably cannot store its certificate."
-
     burst: int
     every_s: float
     wait_s: int

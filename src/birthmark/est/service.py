@@ -23,10 +23,9 @@ from birthmark.pki.profiles import Profile
 
 
 class CredentialsMissingError(UnauthenticatedError):
-    """Neither a password nor a certificate was shown."""
+    """Show a client certificate, or user and password."""
 
     code = "est.credentials_missing"
-    message = "Show a client certificate, or user and password."
     cause = "The request carries neither user and password nor a client certificate."
     fix = (
         "Set username and password under [cert_issuance.est.auth]; this makes them: "
@@ -35,27 +34,23 @@ class CredentialsMissingError(UnauthenticatedError):
 
 
 class PasswordWrongError(UnauthenticatedError):
-    """User or password is wrong; which of them is not said."""
+    """User or password is wrong."""
 
     code = "est.password_wrong"
-    message = "User or password is wrong."
     cause = "There is no EST user '{user}' with this password."
     fix = (
         "A device's own user and password are printed, and made at the first call: "
         "`birthmark env --format aziot --registration-id {user}`"
     )
-
     user: str
 
 
 class LabelUnknownError(NotFoundError):
-    """No such path segment."""
+    """There is no such label."""
 
     code = "est.label_unknown"
-    message = "There is no such label."
     cause = "This server has no EST label '{label}'."
     fix = "Leave the label out of the URL's path: `/.well-known/est/{operation}`."
-
     label: str
     operation: str = "?"
 

@@ -20,55 +20,46 @@ _PASSWORD_BYTES = 24
 
 
 class UserNameInvalidError(InvalidRequestError):
-    """HTTP Basic cannot carry this user name."""
+    """This user name cannot be used."""
 
     code = "est.user_name_invalid"
-    message = "This user name cannot be used."
     cause = "A user name has 1 to 128 printable characters and no colon."
     fix = "Choose another name: `birthmark est user add device-1 --device device-1`."
 
 
 class UserExistsError(ConflictError):
-    """The user is on record already."""
+    """There is such a user already."""
 
     code = "est.user_exists"
-    message = "There is such a user already."
     cause = "There is an EST user '{name}' already."
     fix = "Remove it first (`birthmark est user remove {name}`) to set another password."
-
     name: str
 
 
 class UserUnknownError(NotFoundError):
-    """No such user."""
+    """There is no such user."""
 
     code = "est.user_unknown"
-    message = "There is no such user."
     cause = "There is no EST user '{name}'."
     fix = "`birthmark est user list` shows those on record."
-
     name: str
 
 
 class NotABootstrapCaError(InvalidRequestError):
-    """Only a CA can introduce devices."""
+    """This is not a CA certificate."""
 
     code = "est.not_a_bootstrap_ca"
-    message = "This is not a CA certificate."
     cause = "'{subject}' is not a CA certificate."
     fix = "Give the maker's CA certificate, not a device's: `birthmark est bootstrap add CA.pem`."
-
     subject: str
 
 
 class BootstrapCaUnknownError(NotFoundError):
-    """No such bootstrap CA."""
+    """There is no such bootstrap CA."""
 
     code = "est.bootstrap_ca_unknown"
-    message = "There is no such bootstrap CA."
     cause = "No accepted bootstrap CA has the thumbprint {thumbprint}."
     fix = "`birthmark est bootstrap list` shows those on record."
-
     thumbprint: str
 
 

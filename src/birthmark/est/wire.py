@@ -45,37 +45,31 @@ class EstBodyInvalidError(InvalidRequestError):
     message = "The body cannot be read: {detail}."
     cause = "The body cannot be decoded: {detail}."
     fix = f"Send base64 of the DER request: {ENCODE_REQUEST}."
-
     detail: str = ""
 
 
 class EstBodyTooLargeError(EstBodyInvalidError):
-    """The body is larger than any request."""
+    """The body is too large."""
 
     code = "est.body_too_large"
-    message = "The body is too large."
     cause = "The body has more than {limit} bytes."
     fix = f"Send the certificate request alone, in base64 of DER: {ENCODE_REQUEST}."
-
     limit: int
 
 
 class EstMediaTypeError(InvalidRequestError):
-    """Another content type than the operation's."""
+    """The content type must be application/pkcs10."""
 
     code = "est.media_type"
-    message = "The content type must be application/pkcs10."
     cause = "The request's content type is '{found}'."
     fix = "Send the header `Content-Type: application/pkcs10` (curl: -H 'Content-Type: application/pkcs10')."
-
     found: str
 
 
 class BasicInvalidError(UnauthenticatedError):
-    """An Authorization header that is not Basic, or not readable."""
+    """The Authorization header is not HTTP Basic."""
 
     code = "est.authorization_invalid"
-    message = "The Authorization header is not HTTP Basic."
     cause = "The Authorization header is not HTTP Basic, or not readable."
     fix = "Send user and password by HTTP Basic (RFC 7617); curl does with `--user`."
 

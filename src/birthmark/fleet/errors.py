@@ -19,32 +19,27 @@ class ProfileError(InvalidRequestError):
         "Use the local server: `{again} --profile local`. A named profile is a table in "
         "~/.config/birthmark/profiles.toml."
     )
-
     again: str = ""
     detail: str
     profile: str
 
 
 class SdkMissingError(UnavailableError):
-    """The vendor's SDK is not installed."""
+    """The SDK is missing."""
 
     code = "fleet.sdk_missing"
-    message = "The SDK is missing"
     cause = "The Python package {package} is not installed."
     fix = "Install Birthmark with its fleet extra: pip install 'birthmark[fleet]'."
     for_a_person = "packages have to be installed from somewhere"
-
     package: str
 
 
 class TargetUnreachableError(UnavailableError):
-    """The cloud does not answer."""
+    """The target does not answer."""
 
     code = "fleet.target_unreachable"
-    message = "The target does not answer"
     cause = "{target} does not answer: {reason}."
     fix = 'Check the network and the endpoint. For a Birthmark server, when it runs: `eval "$(birthmark env)"`'
-
     reason: object
     target: str
 
@@ -56,22 +51,19 @@ class TargetRefusedError(InvalidRequestError):
     message = "The target refused: {reason}"
     cause = "{target} refused: {reason}."
     fix = "For a Birthmark server, this has the reason and what to do: `birthmark why`. Else see the message."
-
     reason: str
     target: str
 
 
 class CredentialsRefusedError(UnauthenticatedError):
-    """The cloud does not take the operator's credentials."""
+    """The target refused the credentials."""
 
     code = "fleet.credentials_refused"
-    message = "The target refused the credentials"
     cause = "{target} does not take these credentials: {reason}."
     fix = (
         'For a Birthmark server: `eval "$(birthmark env)"`. Else check the profile\'s connection string or access'
         " key, and the clock."
     )
-
     reason: str
     target: str
 
@@ -83,7 +75,6 @@ class DifferentRecordError(ConflictError):
     message = "{device} is on record otherwise"
     cause = "{device} is on record at {target} with {present}, not with {wanted}."
     fix = "If this certificate is the right one: `{again} --update`"
-
     again: str = ""
     device: str
     present: str
@@ -92,26 +83,22 @@ class DifferentRecordError(ConflictError):
 
 
 class NoSuchRecordError(NotFoundError):
-    """Nothing on record under that name."""
+    """Not on record."""
 
     code = "fleet.no_such_record"
-    message = "Not on record"
     cause = "{target} has no enrollment {device}."
     fix = "`birthmark enroll list` shows what is on record."
-
     device: str
     target: str
     reason: str = ""
 
 
 class ReferenceMissingError(NotFoundError):
-    """The request names something that the target does not have: a policy, a CA certificate."""
+    """Something is missing there."""
 
     code = "fleet.reference_missing"
-    message = "Something is missing there"
     cause = "{target} does not have what the request names: {reason}."
     fix = "Make it there first{how}. Then run the command again."
-
     how: str
     reason: str
     target: str

@@ -25,19 +25,16 @@ class NoJournalError(InvalidRequestError):
     message = "{path} is not a journal"
     cause = "{path} is not a journal of `birthmark enroll`; nothing is added to another program's file."
     fix = "Name a file that does not exist yet: `{again} --journal {path}.journal`"
-
     again: str = "?"
     path: str
 
 
 class OtherTargetsJournalError(ConflictError):
-    """A journal of enrollments that went elsewhere."""
+    """The journal is another target's."""
 
     code = "enroll.journal_of_another_target"
-    message = "The journal is another target's"
     cause = "{path} is the journal of {belongs_to}; this run is for {target}."
     fix = "Give each target its own: `{again} --journal {path}.other`"
-
     again: str = "?"
     belongs_to: str
     path: str

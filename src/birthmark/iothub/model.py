@@ -16,13 +16,11 @@ _DEVICE_ID = re.compile(r"[A-Za-z0-9\-.+%_#*?!(),:=@$']{1,128}")
 
 
 class DeviceIdInvalidError(InvalidRequestError):
-    """A device id with characters or a length that IoT Hub does not take."""
+    """The device id is not allowed."""
 
     code = "iothub.device_id_invalid"
-    message = "The device id is not allowed"
     cause = "A device id has 1 to 128 letters, digits and - . + % _ # * ? ! ( ) , : = @ $ '."
     fix = "Choose another device id; those in use: `birthmark hub devices`"
-
     device_id: str
 
 

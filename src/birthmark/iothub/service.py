@@ -41,7 +41,6 @@ class UnknownHubError(NotFoundError):
     message = "There is no hub {host}"
     cause = "There is no hub with the name or the host name {host} on this server."
     fix = "Those there are: `birthmark hub show`. To make it: `birthmark hub create {host} --host {host}`"
-
     host: str
 
 
@@ -52,7 +51,6 @@ class HubExistsError(ConflictError):
     message = "Hub {hub} exists already"
     cause = "A hub named {hub}, or one with the host {host}, exists already."
     fix = "Choose another name or host; `birthmark hub show` lists them."
-
     host: str
     hub: str
 
@@ -67,7 +65,6 @@ class UnknownDeviceError(NotFoundError):
         "Those there are: `birthmark hub devices --hub {hub}`. Let the device register at DPS first, or make it here: "
         '`birthmark hub device create {device_id} --hub {hub} --cert "$X509_CERT_FILE"`'
     )
-
     device_id: str
     hub: str
 
@@ -79,31 +76,26 @@ class DeviceExistsError(ConflictError):
     message = "Device {device_id} exists already"
     cause = "Device {device_id} exists already in hub {hub}."
     fix = "`birthmark hub devices --hub {hub}` shows it: update it with its etag (If-Match), or choose another id."
-
     device_id: str
     hub: str
 
 
 class EtagMismatchError(ConflictError):
-    """The device changed since the caller read it."""
+    """The device was changed meanwhile."""
 
     code = "iothub.etag_mismatch"
-    message = "The device was changed meanwhile"
     cause = "Device {device_id} was changed since the etag {etag} was read."
     fix = "Read it again and repeat the change, or send If-Match: *. What is on record now: `birthmark hub devices`"
-
     device_id: str
     etag: str
 
 
 class PolicyKeyError(UnauthenticatedError):
-    """A service call without a token, or with a policy that may not do this."""
+    """The policy may not do this."""
 
     code = "iothub.policy_refused"
-    message = "The policy may not do this"
     cause = "The call needs a token of one of the policies {allowed}; it came with {shown}."
     fix = 'Use the connection string of the server, whose policy is iothubowner: `eval "$(birthmark env)"`'
-
     allowed: str
     shown: str
 

@@ -43,16 +43,14 @@ SYSTEM_PROPERTIES = {
 
 
 class UserNameError(InvalidRequestError):
-    """The CONNECT user name is not one of IoT Hub's."""
+    """Not an IoT Hub user name."""
 
     code = "iothub.username_invalid"
-    message = "Not an IoT Hub user name"
     cause = "The MQTT user name {username} is not HOST/DEVICE/?api-version=…"
     fix = (
         "Let the Azure SDK make it; by hand it is HOST/DEVICE/?api-version=2021-04-12. The devices of the hub: "
         "`birthmark hub devices`"
     )
-
     username: str
 
 
@@ -63,21 +61,18 @@ class BodyInvalidError(InvalidRequestError):
     message = "The request body is not valid: {detail}"
     cause = "The request body is not valid: {detail}."
     fix = "Compare with a device as the registry shows it: `birthmark hub devices --json`"
-
     detail: str
 
 
 class PropertyBagError(InvalidRequestError):
-    """A topic's property bag cannot be read."""
+    """Too many properties."""
 
     code = "iothub.property_bag_invalid"
-    message = "Too many properties"
     cause = "The properties in the topic cannot be read: {detail}."
     fix = (
         "Percent-encode property names and values; there may be at most 64. Without properties: "
         '`birthmark device send hello --hub "$PROVISIONING_HOST"`'
     )
-
     detail: str
 
 

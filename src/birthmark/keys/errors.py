@@ -16,74 +16,64 @@ from birthmark.errors import (
 
 
 class KeyFileMissingError(NotFoundError):
-    """There is no such file."""
+    """There is no such key file."""
 
     code = "keys.file_missing"
-    message = "There is no such key file."
     cause = "There is no key file {path}."
     fix = (
         "Check the path. The files of the environment: "
         '`birthmark device register --cert "$X509_CERT_FILE" --key "$X509_KEY_FILE"`.'
     )
-
     path: Path
 
 
 class KeyFileInvalidError(InvalidRequestError):
-    """Not a private key in PEM."""
+    """The key file cannot be read."""
 
     code = "keys.file_invalid"
-    message = "The key file cannot be read."
     cause = "{path} is not a private key in PEM form: {detail}."
     fix = (
         "Give a PEM private key (EC P-256, P-384 or P-521, or RSA). This makes one of a key in another form, such as "
         "DER: `openssl pkey -in {path} -out {path}.pem`."
     )
-
     path: Path
     detail: object = ""
 
 
 class KeyFileIsCertificateError(KeyFileInvalidError):
-    """A certificate where a private key belongs."""
+    """The file is a certificate."""
 
     code = "keys.file_is_certificate"
-    message = "The file is a certificate."
     cause = "{path} holds a certificate where the private key belongs: the two files are swapped."
     fix = 'Exchange the two file names: `export X509_CERT_FILE="$X509_KEY_FILE" X509_KEY_FILE="$X509_CERT_FILE"`.'
 
 
 class KeyFileExposedError(PolicyError):
-    """Others on this machine can read or write the key."""
+    """Others can read or write the key."""
 
     code = "keys.file_exposed"
-    message = "Others can read or write the key."
     cause = "{path} is open to every user of this machine (mode {mode}); a key that others can read proves nothing."
     fix = "Close it: `chmod 0600 {path}`. If others had access, make a new key and certificate."
-
     mode: str
     path: Path
 
 
 class PassphraseWrongError(UnauthenticatedError):
-    """The key file is encrypted and the passphrase does not open it."""
+    """The passphrase does not open the key."""
 
     code = "keys.passphrase_wrong"
-    message = "The passphrase does not open the key."
     cause = "{path} is encrypted, and the passphrase is missing or wrong."
     fix = (
         "The device commands take it from the environment, without showing it: "
         "`read -rs PASS_PHRASE; export PASS_PHRASE`. The agent takes only a key that has none."
     )
-
     path: Path
 
 
 class ReferenceKeyError(PolicyError):
-    """A reference key is not a key: it only names an object in a secure element."""
+    """The file is a reference key."""
 
     code = "keys.reference_key"
-    message = "The file is a reference key."
     cause = (
         "{path} is a reference key for object {object_id} of a secure element: the private key is in the chip, "
         "and nothing that was asked to sign talks to the chip."
@@ -92,7 +82,6 @@ class ReferenceKeyError(PolicyError):
         "Say that the key is in a chip: `{again} --element`. A program of your own runs under "
         "`birthmark element exec -- PROGRAM`."
     )
-
     again: str = ""
     object_id: str
     path: Path
@@ -102,17 +91,15 @@ class ReferenceKeyError(PolicyError):
 
 
 class ModuleMissingError(UnavailableError):
-    """No such PKCS#11 library."""
+    """There is no such PKCS#11 library."""
 
     code = "keys.module_missing"
-    message = "There is no such PKCS#11 library."
     cause = "There is no PKCS#11 library {path}."
     fix = (
         "Install the chip's PKCS#11 library and name it with --module or BIRTHMARK_PKCS11_MODULE. A software chip "
         "instead: "
         '`eval "$(birthmark element simulate chip)"`.'
     )
-
     path: object = ""
 
 
@@ -120,40 +107,34 @@ class SoftHsmMissingError(ModuleMissingError):
     """SoftHSM is not installed."""
 
     code = "keys.softhsm_missing"
-    message = "SoftHSM is not installed."
     cause = "SoftHSM's PKCS#11 library is not installed; looked in {looked_in}."
     fix = "Install it (apt-get install softhsm2), or name another library with --module or BIRTHMARK_PKCS11_MODULE."
     for_a_person = "a system package has to be installed"
-
     looked_in: str
 
 
 class ModuleBrokenError(UnavailableError):
-    """The library does not load or does not start."""
+    """The PKCS#11 library does not start."""
 
     code = "keys.module_broken"
-    message = "The PKCS#11 library does not start."
     cause = "The PKCS#11 library {path} does not start: {detail}."
     fix = (
         "Check that it is for this machine's architecture and that its own settings point at the chip. A software chip "
         'instead: `eval "$(birthmark element simulate chip)"`.'
     )
-
     detail: str
     path: Path
 
 
 class TokenNotFoundError(NotFoundError):
-    """No such token."""
+    """There is no such token."""
 
     code = "keys.token_not_found"
-    message = "There is no such token."
     cause = "No token matches {wanted}; the library sees: {found}."
     fix = (
         "`birthmark element list` shows the tokens; name one with --token or --slot. If there is none, set "
         "BIRTHMARK_PKCS11_MODULE to the chip's library."
     )
-
     found: str
     wanted: str
 
@@ -162,62 +143,52 @@ class TokenAmbiguousError(ConflictError):
     """Several tokens match."""
 
     code = "keys.token_ambiguous"
-    message = "Several tokens match."
     cause = "Several tokens match {wanted}: {found}."
     fix = "`birthmark element list` shows the tokens; name one with --token or --slot."
-
     found: str
     wanted: str
 
 
 class TokenFailedError(UnavailableError):
-    """The token answered with an error of its own."""
+    """The token refused or failed."""
 
     code = "keys.token_failed"
-    message = "The token refused or failed."
     cause = "The token refused or failed: {detail}."
     fix = "Check the chip's connection and that no other process holds it; then try again."
     for_a_person = "a chip has to be looked at"
-
     detail: str
 
 
 class PinMissingError(UnauthenticatedError):
-    """The token wants a PIN and there is none."""
+    """The token wants a PIN."""
 
     code = "keys.pin_missing"
-    message = "The token wants a PIN."
     cause = "Token {token} asks for a PIN, and none was given."
     fix = (
         "Write it to a file, for you alone, and name that: `(umask 077; cat > pin)`, then type the PIN, Enter and "
         "Ctrl-D, "
         'then `export BIRTHMARK_PIN_FILE="$PWD/pin"`.'
     )
-
     token: str
 
 
 class PinWrongError(UnauthenticatedError):
-    """The PIN does not open the token."""
+    """The PIN is wrong."""
 
     code = "keys.pin_wrong"
-    message = "The PIN is wrong."
     cause = "The PIN does not open token {token}."
     fix = "Check the PIN file. Hardware tokens lock after a few wrong tries: do not keep guessing."
     for_a_person = "only its owner knows the PIN"
-
     token: str
 
 
 class PinLockedError(ForbiddenError):
-    """Too many wrong PINs."""
+    """The token is locked."""
 
     code = "keys.pin_locked"
-    message = "The token is locked."
     cause = "Token {token} is locked after too many wrong PINs, or its PIN was never set."
     fix = "Unlock it with its security officer's PIN, by the vendor's tool."
     for_a_person = "the vendor's tool and the security officer's PIN"
-
     token: str
 
 
@@ -225,31 +196,26 @@ class PinFileError(PolicyError):
     """The PIN file cannot be used."""
 
     code = "keys.pin_file"
-    message = "The PIN file cannot be used."
     cause = "The file {path}, which should hold the PIN or password, {detail}."
     fix = "Make it a file that you alone can read: `chmod 0600 {path}`, with one line of text."
-
     detail: str
     path: object = ""
 
 
 class PinFileMissingError(PinFileError):
-    """The PIN file is not there."""
+    """The PIN file cannot be read."""
 
     code = "keys.pin_file_missing"
-    message = "The PIN file cannot be read."
     cause = "The file {path}, which should hold the PIN or password, cannot be read: {detail}."
     fix = "Write it, for you alone: `(umask 077; cat > {path})`, then type the PIN, Enter and Ctrl-D."
 
 
 class KeyNotFoundError(NotFoundError):
-    """No such private key in the token."""
+    """The key is not there."""
 
     code = "keys.key_not_found"
-    message = "The key is not there."
     cause = "Token {token} has no private key {wanted}; it has: {found}."
     fix = "Name one of those; `birthmark element list` shows labels and ids. A wrong PIN file hides private keys too."
-
     found: str
     token: str
     wanted: str
@@ -261,33 +227,28 @@ class KeyAmbiguousError(ConflictError):
     code = "keys.key_ambiguous"
     cause = "Several private keys in token {token} match {wanted}: {found}."
     fix = "`birthmark element list` shows the keys; name one by its label or its id."
-
     found: str
     token: str
     wanted: str
 
 
 class KeyUnsupportedError(InvalidRequestError):
-    """A key of a kind that nobody here signs with."""
+    """The key is of a kind that is not served."""
 
     code = "keys.key_unsupported"
-    message = "The key is of a kind that is not served."
     cause = "{where} is a key of another kind than EC (P-256, P-384, P-521) or RSA, or cannot sign with {scheme}."
     fix = "Use an EC or RSA key. Your own CA makes one with its certificate: `birthmark ca issue device-1 --dir ca`."
-
     scheme: str
     where: str
 
 
 class PublicKeyMissingError(NotFoundError):
-    """The token does not tell the public half."""
+    """The token does not tell the public key."""
 
     code = "keys.public_key_missing"
-    message = "The token does not tell the public key."
     cause = "The token does not tell the public key of {where}: no public object, and no certificate beside it."
     fix = "On an ATECC608 set the slot's PubInfo bit, or write the certificate beside the key."
     for_a_person = "the chip has to be configured"
-
     where: str
 
 
@@ -301,20 +262,17 @@ class UriInvalidError(InvalidRequestError):
         "Write it like `pkcs11:token=SSS_PKCS11;object=sss:F0000100;type=private`; "
         "`birthmark element refkey --uri` prints the one of your chip's key."
     )
-
     detail: str = ""
     shown: str
 
 
 class PinInUriError(UriInvalidError):
-    """A PIN in the URI ends up in logs and process lists."""
+    """The PKCS#11 URI carries a PIN."""
 
     code = "keys.pin_in_uri"
-    message = "The PKCS#11 URI carries a PIN."
     cause = "The PKCS#11 URI carries the PIN itself (pin-value); URIs end up in logs and process lists."
     fix = (
         "Leave it out, `{uri}`, and give it in a file: `(umask 077; cat > pin)`, then type the PIN, Enter and Ctrl-D, "
         'then `export BIRTHMARK_PIN_FILE="$PWD/pin"`. Change a PIN that others may have seen.'
     )
-
     uri: str

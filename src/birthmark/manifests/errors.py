@@ -17,7 +17,6 @@ class MalformedEntryError(ManifestError):
     cause = "Entry {place} is not a Trust&GO manifest entry: {detail}."
     fix = "Use the JSON file as the supplier delivered it."
     for_a_person = "the supplier has to be asked"
-
     detail: str
     place: int
 
@@ -30,7 +29,6 @@ class UnknownSignerError(ManifestError):
     cause = "Entry {place} names a signer certificate ({thumbprint}) that is not among the accepted ones."
     fix = "Give the supplier's signer certificate with --signer FILE if you trust it."
     for_a_person = "whether to trust a supplier"
-
     place: int
     thumbprint: str
 
@@ -43,7 +41,6 @@ class SignatureBrokenError(ManifestError):
     cause = "The signature of entry {place} ({unique_id}) does not verify with the key of {signer}."
     fix = "The file was changed after it was signed: fetch it again from the supplier."
     for_a_person = "the supplier has to be asked"
-
     place: int
     signer: str
     unique_id: str
@@ -57,7 +54,6 @@ class SignerNotValidError(ManifestError):
     cause = "Entry {place} was provisioned at {provisioned_at}; its signer {signer} was not valid then."
     fix = "Ask the supplier for a manifest by the signer of that time."
     for_a_person = "the supplier has to be asked"
-
     place: int
     provisioned_at: str
     signer: str
@@ -71,7 +67,6 @@ class UniqueIdChangedError(ManifestError):
     cause = "The header of entry {place} says {header_id}, the signed payload {unique_id}: the header was changed."
     fix = "The header is not signed; trust only the payload, and fetch the file again from the supplier."
     for_a_person = "the supplier has to be asked"
-
     header_id: str
     place: int
     unique_id: str
@@ -85,7 +80,6 @@ class DuplicateEntryError(ManifestError):
     cause = "Entry {place} repeats the chip {unique_id}."
     fix = "Remove one of them; if they differ, ask the supplier."
     for_a_person = "the supplier has to be asked"
-
     place: int
     unique_id: str
 
@@ -98,7 +92,6 @@ class NameMismatchError(ManifestError):
     cause = "The certificate of entry {place} is for {common_name}; the entry is for {unique_id}."
     fix = "Ask the supplier: entry and certificate were mixed up."
     for_a_person = "the supplier has to be asked"
-
     common_name: str
     place: int
     unique_id: str
@@ -112,7 +105,6 @@ class KeyMismatchError(ManifestError):
     cause = "The key in the certificate of entry {place} ({unique_id}) is not the key the entry lists for slot 0."
     fix = "Ask the supplier: entry and certificate were mixed up."
     for_a_person = "the supplier has to be asked"
-
     place: str
     unique_id: str
 
@@ -130,7 +122,6 @@ class NotCheckedError(ManifestError):
         "Enroll the chip by the certificate that it holds itself, where it is at hand: "
         "`birthmark element cert --out chip.pem && birthmark enroll device --cert chip.pem`."
     )
-
     detail: str
     place: int
     unique_id: str
@@ -144,7 +135,6 @@ class ChainBrokenError(ManifestError):
     cause = "The certificate of entry {place} ({unique_id}) does not lead to an accepted root: {detail}."
     fix = "Give the supplier's root with --root FILE if you trust it."
     for_a_person = "whether to trust a supplier"
-
     detail: str
     place: str
     unique_id: str

@@ -23,16 +23,14 @@ _MAX_SHOWN = 200
 
 
 class HostInvalidError(InvalidRequestError):
-    """No Host, several, or one that is no host with an optional port."""
+    """The Host header is not valid."""
 
     code = "net.host_invalid"
-    message = "The Host header is not valid"
     cause = "The request's Host header is {host}; it must be one host name or address, with a port or without."
     fix = (
         "Let the client send the host it connects to; a proxy in between must hand on the client's Host header. "
         f"{A_RIGHT_REQUEST}"
     )
-
     host: str
 
 

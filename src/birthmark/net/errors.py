@@ -20,10 +20,9 @@ MAX_CHAIN_BYTES = 32 * 1024
 
 
 class KeyNotProvenError(UnauthenticatedError):
-    """The client showed a certificate and its handshake signature does not verify with that certificate's key."""
+    """The handshake signature is not by the shown certificate's key."""
 
     code = "tls.key_not_proven"
-    message = "The handshake signature is not by the shown certificate's key"
     cause = (
         "The client showed the certificate {subject}, but the handshake signature was not made with that certificate's "
         "key. The usual reason is a reference key used without the chip: the key file only names a key in a secure "
@@ -34,48 +33,41 @@ class KeyNotProvenError(UnauthenticatedError):
         "or load the vendor's OpenSSL engine or provider before it starts. If the key is an ordinary file, it belongs "
         "to another certificate."
     )
-
     subject: str
 
 
 class ServerNotTrustedError(UnauthenticatedError):
-    """The client ended the handshake because it does not trust our certificate."""
+    """The client does not trust this server."""
 
     code = "tls.server_not_trusted"
-    message = "The client does not trust this server"
     cause = "The client refused this server's certificate ({reason})."
     fix = (
         'Give the client this server\'s root: `eval "$(birthmark env)"` sets SSL_CERT_FILE, REQUESTS_CA_BUNDLE and '
         "NODE_EXTRA_CA_CERTS for its shell. The host name it uses must be in the server's certificate."
     )
-
     reason: str
     sni: str
 
 
 class ChainTooLargeError(InvalidRequestError):
-    """More certificate bytes than any device sends; each connection keeps what was shown."""
+    """Too many certificates were sent."""
 
     code = "tls.chain_too_large"
-    message = "Too many certificates were sent."
     cause = "The client showed certificates of more than {limit} bytes in all."
     fix = SEND_LESS
-
     limit: int
 
 
 class HandshakeFailedError(UnauthenticatedError):
-    """The handshake failed for another reason."""
+    """The TLS handshake failed."""
 
     code = "tls.handshake_failed"
-    message = "The TLS handshake failed"
     cause = "The TLS handshake failed: {reason}."
     fix = (
         "Most often the client's certificate and key are no pair: these must print the same: "
         '`openssl x509 -in "$X509_CERT_FILE" -noout -pubkey` and `openssl pkey -in "$X509_KEY_FILE" -pubout`. Else '
         "check its TLS settings: the server speaks TLS 1.2 and 1.3 with ECDHE and AES-GCM or ChaCha20."
     )
-
     reason: str
 
 
@@ -83,10 +75,8 @@ class NotTlsError(InvalidRequestError):
     """Plain text on a TLS port."""
 
     code = "tls.plain_text"
-    message = "Plain text on a TLS port"
     cause = "The client spoke {reason} on a TLS port."
     fix = f"Use https:// or MQTT over TLS on this port. {A_RIGHT_REQUEST}"
-
     reason: str
 
 
@@ -100,7 +90,6 @@ class TooSlowError(InvalidRequestError):
         "Check the network between the client and this server. If its clients are as slow as that, give them time in "
         f"the configuration file: {CONFIGURE}"
     )
-
     limit_s: str
     phase: str
     setting: str
@@ -114,16 +103,14 @@ def slow(phase: str, setting: str, limits: Limits) -> dict[str, Any]:
 
 
 class TooManyConnectionsError(ThrottledError):
-    """The server, or one peer, has as many connections as it may."""
+    """Too many connections."""
 
     code = "net.too_many_connections"
-    message = "Too many connections"
     cause = "{scope} holds {limit} connections already."
     fix = (
         "Close connections that are not needed. If all are, as where many devices share one address, give them room in "
         f"the configuration file: {CONFIGURE}"
     )
-
     limit: str
     scope: str
     setting: str
@@ -131,13 +118,11 @@ class TooManyConnectionsError(ThrottledError):
 
 
 class TooManyBytesError(ThrottledError):
-    """Peers that are not authenticated have sent as much as may wait here."""
+    """Too many bytes wait."""
 
     code = "net.too_many_bytes"
-    message = "Too many bytes wait"
     cause = "{scope} sent {limit} bytes that wait, unfinished, from clients that are not authenticated yet."
     fix = f"If many devices share that address, give them room in the configuration file: {CONFIGURE}"
-
     limit: str
     scope: str
     setting: str
@@ -154,7 +139,6 @@ class HeadersTooLargeError(InvalidRequestError):
         "Send fewer or shorter headers, or raise limits.max_header_bytes; docs/reference/limits.md says how. "
         f"{A_RIGHT_REQUEST}"
     )
-
     limit: int
 
 
@@ -165,15 +149,13 @@ class BodyTooLargeError(InvalidRequestError):
     message = "The request body is larger than {limit} bytes."
     cause = "The body has more than the {limit} bytes that this path takes."
     fix = f"Send less at once; docs/reference/limits.md has the size for each path. {A_RIGHT_REQUEST}"
-
     limit: int
 
 
 class HttpBrokenError(InvalidRequestError):
-    """Not HTTP/1.1, or a body whose framing is wrong."""
+    """The request is not valid HTTP."""
 
     code = "http.malformed"
-    message = "The request is not valid HTTP."
     cause = (
         "The client sent what is not valid HTTP/1.1: a broken request line, header, or chunk, or many requests at once "
         "without waiting for an answer."
@@ -182,10 +164,9 @@ class HttpBrokenError(InvalidRequestError):
 
 
 class RequestCutOffError(InvalidRequestError):
-    """The client hung up in the middle of its body."""
+    """The client hung up in the middle of its request."""
 
     code = "http.cut_off"
-    message = "The client hung up in the middle of its request."
     cause = "The client closed the connection before its request was complete."
     fix = f"Check the network and the client's timeouts; sending the request again is safe. {A_RIGHT_REQUEST}"
 
@@ -197,7 +178,6 @@ class NotAllowedHereError(InvalidRequestError):
     message = "This port does not serve {protocol}"
     cause = "This port does not serve {protocol}."
     fix = f"MQTT is on 8883 (and 443), HTTPS on 8443 (and 443), EST on 8085 and 8443. {A_RIGHT_REQUEST}"
-
     protocol: str
 
 
@@ -228,11 +208,9 @@ def explain_handshake(errors: Sequence[Sequence[str]], shown: Certificate | None
 
 
 class WebSocketPathError(NotFoundError):
-    """A WebSocket where there is none."""
+    """There is no WebSocket here."""
 
     code = "net.websocket_path_unknown"
-    message = "There is no WebSocket here"
     cause = "There is no WebSocket at {path}."
     fix = "Connect to `/$iothub/websocket` for IoT Hub and DPS, to `/mqtt` for AWS IoT."
-
     path: str

@@ -42,7 +42,6 @@ class PortTakenError(UnavailableError):
         "Stop that program (`ss -ltnp 'sport = :{port}'` names it), or listen on another address: "
         "`birthmark serve --listen 127.0.0.2`. The SDKs fix 8883, so another port does not help them."
     )
-
     address: str
     port: str
 
@@ -55,7 +54,6 @@ class PortForbiddenError(UnavailableError):
     cause = "This user may not listen on port {port} of {address}."
     fix = "Ports below 1024 need root, CAP_NET_BIND_SERVICE, or net.ipv4.ip_unprivileged_port_start={port}."
     for_a_person = "rights have to be given by root"
-
     address: str
     port: str
 
@@ -67,7 +65,6 @@ class AddressMissingError(UnavailableError):
     message = "Cannot listen on {address}:{port}"
     cause = "{address} is not an address of this machine: {reason}."
     fix = "Name an address of this machine (`hostname -I` shows them), 127.0.0.1, or 0.0.0.0 for all."
-
     address: str
     port: str
     reason: object

@@ -48,24 +48,21 @@ _LIMITS = Limits()
 
 
 class MqttProtocolError(InvalidRequestError):
-    """The peer broke a rule of MQTT."""
+    """The client broke the protocol."""
 
     code = "mqtt.protocol_error"
-    message = "The client broke the protocol"
     cause = "The client broke the MQTT protocol: {reason}."
     fix = (
         "Check the client library, docs/reference/limits.md lists the sizes this server takes. This is taken: "
         '`birthmark device send hello --hub "$PROVISIONING_HOST"`'
     )
-
     reason: str
 
 
 class MqttVersionError(InvalidRequestError):
-    """A version of MQTT that this endpoint does not speak."""
+    """MQTT 5 is not served here."""
 
     code = "mqtt.version_unsupported"
-    message = "MQTT 5 is not served here"
     cause = "The client speaks MQTT 5; this endpoint speaks MQTT 3.1.1."
     fix = (
         "Configure the client for MQTT 3.1.1 (protocol level 4), which this speaks: "

@@ -56,7 +56,6 @@ class CertificateInvalidError(InvalidRequestError):
     message = "Not a certificate: {detail}."
     cause = "The data is not a readable X.509 certificate: {detail}."
     fix = f"Give one certificate in PEM or DER form. {MAKE_CERTIFICATE}"
-
     detail: str = ""
 
 
@@ -67,24 +66,21 @@ class CertificateTooLargeError(CertificateInvalidError):
     message = "The data is larger than {limit}."
     cause = "The data is larger than the limit of {limit}."
     fix = f"Give only the certificates that are needed. {MAKE_CERTIFICATE}"
-
     limit: str
 
 
 class CertificateKeySwappedError(CertificateInvalidError):
-    """A private key where a certificate belongs."""
+    """This is a private key, not a certificate."""
 
     code = "pki.certificate_key_swapped"
-    message = "This is a private key, not a certificate."
     cause = "This is a private key where a certificate belongs: the certificate and key files are swapped."
     fix = 'Exchange the two file names: `export X509_CERT_FILE="$X509_KEY_FILE" X509_KEY_FILE="$X509_CERT_FILE"`.'
 
 
 class CertificateIsRequestError(CertificateInvalidError):
-    """A certificate request where a certificate belongs."""
+    """This is a certificate request, not a certificate."""
 
     code = "pki.certificate_is_request"
-    message = "This is a certificate request, not a certificate."
     cause = "This is a certificate request (CSR), not yet a certificate."
     fix = "Have a CA sign it first: `birthmark ca sign device.csr --dir ca --out device.pem`, or EST."
 

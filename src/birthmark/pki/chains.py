@@ -28,74 +28,64 @@ _MAX_STEPS = 64
 
 
 class ChainIncompleteError(ChainError):
-    """No issuer of some certificate is at hand: an intermediate was not sent, or the CA is unknown."""
+    """An issuer in the chain is missing."""
 
     code = "pki.chain_incomplete"
-    message = "An issuer in the chain is missing."
     cause = "The issuer '{issuer}' of '{subject}' was neither sent by the device nor is it on record as a CA."
     fix = (
         "Put the intermediate certificates after the leaf in the device's certificate file, or enroll that CA. One "
         f"that was made again under the same name, with another key id, has to issue anew. {MAKE_CERTIFICATE}"
     )
-
     issuer: str
     subject: str
 
 
 class ChainTooLongError(ChainError):
-    """More certificates than any sensible chain has."""
+    """Too many certificates were sent, or the chain is too deep."""
 
     code = "pki.chain_too_long"
-    message = "Too many certificates were sent, or the chain is too deep."
     cause = "The device sent {count} certificates, or a chain deeper than 8."
     fix = SEND_LESS
-
     count: int
 
 
 class CertificateExpiredError(ChainError):
-    """A certificate's notAfter has passed."""
+    """The certificate has expired."""
 
     code = "pki.certificate_expired"
-    message = "The certificate has expired."
     cause = "The certificate '{subject}' expired at {not_after}; the time here is {now}."
     fix = (
         f"Renew it. {MAKE_CERTIFICATE} If the device's own key still lives in its chip, its factory certificate can "
         "get a new one by EST."
     )
-
     not_after: str
     now: str
     subject: str
 
 
 class CertificateNotYetValidError(ChainError):
-    """A certificate's notBefore lies ahead."""
+    """The certificate is not yet valid."""
 
     code = "pki.certificate_not_yet_valid"
-    message = "The certificate is not yet valid."
     cause = "The certificate '{subject}' is valid from {not_before}; the time here is {now}."
     fix = (
         "Compare the clocks of the machine that issued it and of this one: `date -u`. If this one is right, issue it "
         f"anew. {MAKE_CERTIFICATE}"
     )
-
     not_before: str
     now: str
     subject: str
 
 
 class SignatureBrokenError(ChainError):
-    """The certificate that has the issuer's name did not make the signature."""
+    """The issuer's key did not make the signature."""
 
     code = "pki.signature_broken"
-    message = "The issuer's key did not make the signature."
     cause = "'{subject}' names '{issuer}' as its issuer, but that CA's key did not sign it."
     fix = (
         "The CA was probably made again under the same name: issue the device certificate anew, or enroll the right "
         f"CA. {MAKE_CERTIFICATE}"
     )
-
     issuer: str
     subject: str
     registration_id: str = ""
@@ -111,48 +101,41 @@ class NotACAError(ChainError):
         "Make the CA certificate with basicConstraints CA:TRUE and keyUsage keyCertSign, and a sufficient path length. "
         f"{MAKE_CA}"
     )
-
     detail: str
     issuer: str
     subject: str
 
 
 class UnknownCriticalExtensionError(ChainError):
-    """A critical extension that nothing here understands must not be overlooked (RFC 5280 section 4.2)."""
+    """A critical extension is not understood."""
 
     code = "pki.unknown_critical_extension"
-    message = "A critical extension is not understood."
     cause = "'{subject}' has the critical extension {oid}, which is not understood here."
     fix = f"Issue the certificate without that extension, or with the extension not critical. {MAKE_CERTIFICATE}"
-
     oid: str
     subject: str
 
 
 class NameForbiddenError(ChainError):
-    """A CA above may not certify this name (RFC 5280 section 4.2.1.10)."""
+    """A CA above may not certify this name."""
 
     code = "pki.name_forbidden"
-    message = "A CA above may not certify this name."
     cause = "'{issuer}' may not certify the {form} of '{subject}': its name constraints leave it out."
     fix = (
         "Have the certificate issued with another name, or by a CA whose name constraints permit this one, or that has "
         f"none. {MAKE_CA}"
     )
-
     form: str
     issuer: str
     subject: str
 
 
 class TooMuchWorkError(ChainError):
-    """More signatures to check than any honest chain needs."""
+    """Too many signatures."""
 
     code = "pki.too_much_work"
-    message = "Too many signatures."
     cause = "The certificates that were sent need more than {limit} signature checks."
     fix = f"Send only the leaf and its intermediates. {MAKE_CERTIFICATE}"
-
     limit: int
 
 

@@ -23,19 +23,16 @@ class ChainError(UnauthenticatedError):
 
     code = "pki.chain_refused"
     message = "The certificate is refused: {detail}."
-
     detail: str = ""
     depth: ClassVar[int] = 0
 
 
 class KeyStrengthError(ChainError):
-    """A key too weak to prove anything, too large to check for strangers, or of a kind that TLS does not use."""
+    """The key is not accepted."""
 
     code = "pki.key_strength"
-    message = "The key is not accepted."
     cause = "The key of '{subject}' is {key}; RSA needs 2048 to 8192 bits, else an EC, Ed25519 or Ed448 key."
     fix = f"Generate another key and have its certificate issued anew. {MAKE_CERTIFICATE}"
-
     key: str
     subject: str
 
@@ -47,23 +44,20 @@ class WrongPurposeError(ChainError):
     message = "The certificate is for another purpose: {detail}."
     cause = "The certificate '{subject}' is not for {purpose}: {detail}."
     fix = f"Issue it anew with extendedKeyUsage clientAuth, keyUsage digitalSignature and CA:FALSE. {MAKE_CERTIFICATE}"
-
     detail: str
     purpose: str
     subject: str
 
 
 class CertificateNonconformingError(ChainError):
-    """The certificate breaks a rule of RFC 5280 that its issuer had to keep."""
+    """The certificate breaks a rule."""
 
     code = "pki.certificate_nonconforming"
-    message = "The certificate breaks a rule."
     cause = "The certificate '{subject}' breaks RFC 5280: {detail}."
     fix = (
         "Issue it anew as the RFC has it; a CA certificate made again with the same name and key stays good for all "
         f"that it signed. {MAKE_CERTIFICATE}"
     )
-
     detail: str
     subject: str
 

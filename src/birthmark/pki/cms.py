@@ -23,7 +23,6 @@ class CmsInvalidError(InvalidRequestError):
     message = "The message cannot be read: {detail}."
     cause = "The answer is not a bag of certificates (certs-only PKCS#7): {detail}."
     fix = "Check that the URL is an EST server's; a Birthmark server's is `{wanted}`."
-
     detail: str
     wanted: str = "?"
 

@@ -43,75 +43,63 @@ class CsrRefusedError(InvalidRequestError):
 
 
 class CsrMalformedError(CsrRefusedError):
-    """Not a readable PKCS#10 request."""
+    """The certificate request cannot be read."""
 
     code = "pki.csr_malformed"
-    message = "The certificate request cannot be read."
     cause = "The data is not a readable certificate request: {detail}."
     fix = MAKE_REQUEST
-
     detail: str
 
 
 class CsrTooLargeError(CsrRefusedError):
-    """More bytes than any request needs."""
+    """The certificate request is too large."""
 
     code = "pki.csr_too_large"
-    message = "The certificate request is too large."
     cause = "The request has {size} bytes; the limit is 32768."
     fix = f"Leave out what is not needed. {MAKE_REQUEST}"
-
     size: int
 
 
 class CsrSignatureInvalidError(CsrRefusedError):
-    """The request was not signed by the key it names: no proof of possession."""
+    """The request's signature is not valid."""
 
     code = "pki.csr_signature_invalid"
-    message = "The request's signature is not valid."
     cause = "The request's signature does not fit its public key, so it proves no possession of the private key."
     fix = f"{MAKE_REQUEST} With a secure element, check that certificate slot and key slot belong together."
 
 
 class CsrHashRefusedError(CsrRefusedError):
-    """Signed with a hash that is broken or not known."""
+    """The request's signature algorithm is not accepted."""
 
     code = "pki.csr_hash_refused"
-    message = "The request's signature algorithm is not accepted."
     cause = "The request is signed with {hash}; accepted are SHA-256, SHA-384 and SHA-512."
     fix = MAKE_REQUEST
-
     hash: str
 
 
 class CsrKeyTypeRefusedError(CsrRefusedError):
-    """A kind of key that the clouds do not take."""
+    """This kind of key is not accepted."""
 
     code = "pki.csr_key_type_refused"
-    message = "This kind of key is not accepted."
     cause = "The key is {key}; accepted are EC P-256, EC P-384 and RSA of 2048 to 4096 bits."
     fix = MAKE_REQUEST
-
     key: str
 
 
 class CsrKeySizeRefusedError(CsrRefusedError):
-    """An RSA key too small, too large, or with an odd exponent."""
+    """This RSA key is not accepted."""
 
     code = "pki.csr_key_size_refused"
-    message = "This RSA key is not accepted."
     cause = "The RSA key has {bits} bits and exponent {exponent}; accepted are 2048 to 4096 bits and 65537."
     fix = MAKE_REQUEST
-
     bits: int
     exponent: int
 
 
 class CsrKeyWeakError(CsrRefusedError):
-    """A key from a generator known to be broken."""
+    """This RSA key comes from a broken generator."""
 
     code = "pki.csr_key_weak"
-    message = "This RSA key comes from a broken generator."
     cause = "The RSA key has the pattern of a broken key generator (ROCA, CVE-2017-15361)."
     fix = "Update the chip's firmware or use another chip. " + MAKE_REQUEST
 
@@ -123,18 +111,15 @@ class CsrSubjectInvalidError(CsrRefusedError):
     message = "The request's subject cannot be used: {detail}."
     cause = "The request's subject cannot be used: {detail}."
     fix = f"Name the device: a common name of 1 to 64 printable characters. {MAKE_REQUEST}"
-
     detail: str
 
 
 class CsrExtensionRefusedError(CsrRefusedError):
-    """It insists on an extension that nobody here understands."""
+    """The request insists on an unknown extension."""
 
     code = "pki.csr_extension_refused"
-    message = "The request insists on an unknown extension."
     cause = "The request asks for the critical extension {oid}, which is not issued here."
     fix = f"Leave the extension out, or do not mark it critical. {MAKE_REQUEST}"
-
     oid: str
 
 

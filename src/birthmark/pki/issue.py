@@ -39,16 +39,14 @@ _USAGES = (
 
 
 class IssuerExpiredError(PolicyError):
-    """The CA's own certificate has run out; nothing it signs would be believed."""
+    """The CA's certificate has expired."""
 
     code = "pki.issuer_expired"
-    message = "The CA's certificate has expired."
     cause = "The CA certificate '{issuer}' expired at {not_after}."
     fix = (
         "Make a new CA and have devices renew from it: "
         "`birthmark ca init --name Devices --dir new-ca && export BIRTHMARK_CA_DIR=new-ca`"
     )
-
     issuer: str
     not_after: str
 

@@ -36,24 +36,20 @@ _REGISTRATION_ID = re.compile(r"[A-Za-z0-9\-._:]*[A-Za-z0-9\-]")
 
 
 class CommonNameInvalidError(InvalidRequestError):
-    """A common name is empty, too long, or not printable."""
+    """The common name must have 1 to 64 printable characters."""
 
     code = "pki.common_name_invalid"
-    message = "The common name must have 1 to 64 printable characters."
     cause = "A certificate's common name must have 1 to 64 printable characters; this one has {length}."
     fix = f"Choose a shorter device id, or put the long name into another attribute. {MAKE_CERTIFICATE}"
-
     length: int
 
 
 class RegistrationIdInvalidError(InvalidRequestError):
-    """A registration id has characters or a length that DPS does not take."""
+    """The registration id is too long, or has characters that are not allowed."""
 
     code = "pki.registration_id_invalid"
-    message = "The registration id is too long, or has characters that are not allowed."
     cause = "A registration id has at most 128 letters, digits and - . _ : and ends with a letter, a digit or -."
     fix = f"Give the certificate a common name, and the request a registration id, of only these. {MAKE_CERTIFICATE}"
-
     length: int = 0
     shown: str = ""
 

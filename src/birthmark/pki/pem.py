@@ -18,7 +18,6 @@ class PemInvalidError(InvalidRequestError):
     message = "The data cannot be read: {detail}."
     cause = "The data is neither PEM nor DER: {detail}."
     fix = f"Give the request in PEM form (-----BEGIN …-----) or in DER form. {MAKE_REQUEST}"
-
     detail: str
 
 

@@ -27,25 +27,21 @@ class PossessionNotProvenError(ForbiddenError):
 
 
 class PossessionCodeMismatchError(PossessionNotProvenError):
-    """The common name is not the code."""
+    """The common name is not the verification code."""
 
     code = "pki.possession_code_mismatch"
-    message = "The common name is not the verification code."
     cause = "The verification certificate's common name is '{found}', not the code that was given out last."
     fix = f"Use the newest code, each request for one replaces it: {PROVE}"
-
     found: str
     wanted: str
 
 
 class PossessionSignatureError(PossessionNotProvenError):
-    """Another key than the CA's made the signature."""
+    """The CA's key did not sign this certificate."""
 
     code = "pki.possession_signature_invalid"
-    message = "The CA's key did not sign this certificate."
     cause = "The verification certificate was not signed by the key of '{ca}'."
     fix = f"Sign it with that CA's key, which is in its directory: {PROVE}"
-
     ca: str
     wanted: str
 

@@ -60,7 +60,6 @@ class DataDirectoryError(UnavailableError):
     message = "The data directory {path} cannot be written"
     cause = "The data directory {path} cannot be used: {reason}."
     fix = 'Give a directory that this user may write: `{again} --data "$HOME/birthmark-data"`.'
-
     again: str = ""
     path: Path
     reason: object
@@ -73,7 +72,6 @@ class DataDirectoryExposedError(PolicyError):
     message = "The data directory {path} is open to all"
     cause = "Others than its owner may write into the data directory {path} (mode {mode}): keys could be exchanged."
     fix = "Take that right away (`chmod go-w {path}`) and look at what is in it, or give another directory with --data."
-
     mode: str
     path: Path
 
@@ -88,17 +86,15 @@ class DataDirectoryForeignError(PolicyError):
         "Run the server as its owner, or give it a directory of its own with --data. If you know what is in it: "
         "`chown -R {user} {path}`."
     )
-
     owner: int
     path: Path
     user: int
 
 
 class RecordsLostError(UnavailableError):
-    """A server ran in this directory, and the database knows nothing of it."""
+    """The database is empty."""
 
     code = "server.records_lost"
-    message = "The database is empty"
     cause = (
         "A server ran in {path} before, and its database is empty now: who holds which name, what was revoked and the "
         "audit trail would be forgotten."
@@ -107,7 +103,6 @@ class RecordsLostError(UnavailableError):
         "Restore the database from a backup, or name the one that was used (--database). To begin an empty one under "
         "the same CA, with every name free again: `rm {path}/operator.token`, then start the server."
     )
-
     path: Path
 
 

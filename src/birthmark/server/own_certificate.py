@@ -22,17 +22,15 @@ from birthmark.pki.issue import SigningKey
 
 
 class OwnCertificateError(UnavailableError):
-    """The configured certificate or its key cannot be served."""
+    """The server certificate cannot be used."""
 
     code = "server.certificate_unusable"
-    message = "The server certificate cannot be used"
     cause = "The server certificate {path} cannot be used: {detail}."
     fix = (
         "Look at both files: `openssl x509 -in {certificate} -noout -ext subjectAltName -dates -pubkey` and "
         "`openssl pkey -in {key} -pubout` must show the same public key, the dates must include today, and the names "
         "{host}, by which clients reach the server (`host` in the configuration)."
     )
-
     certificate: Path
     detail: str
     host: str

@@ -20,13 +20,11 @@ _LOOPBACK = ("127.0.0.1", "::1")
 
 
 class ConfigInvalidError(InvalidRequestError):
-    """The configuration file has a mistake."""
+    """The configuration cannot be used."""
 
     code = "server.config_invalid"
-    message = "The configuration cannot be used"
     cause = "{where} cannot be used: {detail}."
     fix = "Correct what is named{example}; docs/reference/server-config.md lists all of them."
-
     where: str
     detail: str
     example: str = ""

@@ -14,16 +14,14 @@ Row = Any
 
 
 class ValueRefusedError(InvalidRequestError):
-    """A value that no column can hold: half a surrogate pair, more than 64 bits, NUL on PostgreSQL."""
+    """A value cannot be kept or looked for."""
 
     code = "store.value_refused"
-    message = "A value cannot be kept or looked for"
     cause = "The request holds a value that the database cannot keep: {reason}."
     fix = (
         "Leave out NUL characters, `%00` in a URL and `\\u0000` in JSON, and halves of surrogate pairs; keep numbers "
         "within 64 bits."
     )
-
     reason: str
 
 

@@ -44,7 +44,6 @@ class DatabaseInUseError(ConflictError):
         "Stop that server first; or let this one have a directory and a database of its own: `birthmark serve --data"
         " birthmark-2 --database sqlite:///birthmark-2/birthmark.db --listen 127.0.0.2`."
     )
-
     where: str
 
 

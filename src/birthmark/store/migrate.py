@@ -28,7 +28,6 @@ class SchemaTooNewError(ConflictError):
     cause = "The database is at revision {revision}, which this version of Birthmark does not know."
     fix = "Run the newer version of Birthmark that wrote it, or restore a backup made before the upgrade."
     for_a_person = "a newer version or a backup has to be found"
-
     revision: str
 
 

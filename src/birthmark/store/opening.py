@@ -7,13 +7,11 @@ from birthmark.store.database import Database
 
 
 class DatabaseUrlError(InvalidRequestError):
-    """A database of another kind."""
+    """The database URL must begin with sqlite:/// or postgresql://."""
 
     code = "store.database_url_invalid"
-    message = "The database URL must begin with sqlite:/// or postgresql://"
     cause = "There is no database of the kind '{scheme}': it is sqlite:///FILE, or postgresql://USER@HOST/NAME."
     fix = "With a file in the data directory: `birthmark serve`"
-
     scheme: str
 
 

@@ -20,7 +20,6 @@ class PageInvalidError(InvalidRequestError):
     message = "The list cannot be continued: {detail}"
     cause = "The list cannot be continued: {detail}."
     fix = "A page has 1 to 250 entries; a marker or token goes back exactly as it came. The call's form: `{command}`"
-
     detail: str
     command: str = "birthmark --help"
 

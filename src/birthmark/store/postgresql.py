@@ -32,14 +32,12 @@ _TROUBLE = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
 
 
 class PostgresUnavailableError(UnavailableError):
-    """The database server does not answer or refused a write."""
+    """The database does not answer."""
 
     code = "store.postgresql_unavailable"
-    message = "The database does not answer"
     cause = "PostgreSQL did not take the request: {reason}."
     fix = "Check that the server runs and that the URL, user and password are right, then try again."
     for_a_person = "another server has to be put right"
-
     reason: object
 
 

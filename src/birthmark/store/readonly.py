@@ -11,14 +11,12 @@ from birthmark.store.statements import Statement
 
 
 class UnreadableDatabaseError(UnavailableError):
-    """The file is not there, or is no database of ours."""
+    """Cannot read the database."""
 
     code = "store.unreadable"
-    message = "Cannot read the database"
     cause = "The database {path} cannot be read: {reason}."
     fix = "Give the data directory of a server with --data, as a user that may read it."
     for_a_person = "rights have to be given"
-
     path: Path
     reason: object
 

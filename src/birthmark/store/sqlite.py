@@ -34,14 +34,12 @@ _UNKEEPABLE = (UnicodeEncodeError, OverflowError, sqlite3.DataError)
 
 
 class DatabaseUnavailableError(UnavailableError):
-    """The database engine refused a read or write, or cannot be opened."""
+    """The database does not answer."""
 
     code = "store.unavailable"
-    message = "The database does not answer"
     cause = "The database at {where} did not take a read or write: {reason}."
     fix = "Check free disk space and that the data directory is writable by this user, then try again."
     for_a_person = "a disk has to be put right"
-
     reason: object
     where: object
 

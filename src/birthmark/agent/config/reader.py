@@ -20,28 +20,24 @@ _AT_LINE = re.compile(r" \(at line ([0-9]+)")
 
 
 class ConfigMissingError(NotFoundError):
-    """There is no configuration file."""
+    """The configuration cannot be read."""
 
     code = "agent.config_missing"
-    message = "The configuration cannot be read."
     cause = "The configuration {file} cannot be read: {reason}."
     fix = (
         'For a Birthmark server, where no file is yet: `mkdir -p "$(dirname {file})" && (umask 077; set -C; '
         'birthmark env --format aziot --registration-id "$(hostname)" > {file})`'
     )
-
     file: Path
     reason: str
 
 
 class ConfigInvalidError(InvalidRequestError):
-    """The configuration has a mistake."""
+    """The configuration is not valid."""
 
     code = "agent.config_invalid"
-    message = "The configuration is not valid."
     cause = "{file}:{line}: {key}: {detail}."
     fix = "{accepted}"
-
     accepted: str
     detail: str
     file: Path
@@ -50,13 +46,11 @@ class ConfigInvalidError(InvalidRequestError):
 
 
 class ConfigUnsupportedError(PolicyError):
-    """The configuration is right, and asks for what this agent does not do."""
+    """The configuration asks for what this agent does not do."""
 
     code = "agent.config_unsupported"
-    message = "The configuration asks for what this agent does not do."
     cause = "{file}:{line}: {key}: {detail} is not supported by this agent."
     fix = "{accepted}"
-
     accepted: str
     detail: str
     file: str

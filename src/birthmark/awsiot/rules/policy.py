@@ -37,7 +37,6 @@ class PolicyMalformedError(InvalidRequestError):
         '"Action":"iot:Connect",'
         '"Resource":"arn:aws:iot:*:*:client/${{iot:Connection.Thing.ThingName}}"}}]}}\'`'
     )
-
     detail: str
 
 
@@ -51,7 +50,6 @@ class PolicyDeniedError(ForbiddenError):
         "A policy of the certificate {certificate_id} must allow {action} on {resource}, none deny it: `{command}`. "
         "Subscribing needs iot:Subscribe on topicfilter/…, receiving iot:Receive on topic/…."
     )
-
     action: str
     certificate_id: str
     command: str

@@ -25,7 +25,6 @@ class ClientIdInvalidError(InvalidRequestError):
         "A client id has up to 128 bytes in UTF-8; an empty one needs a clean session. Best use the thing's name: "
         "`birthmark aws things`"
     )
-
     detail: str
     thing: str
 
@@ -37,72 +36,61 @@ class TopicInvalidError(InvalidRequestError):
     message = "The topic is not valid: {detail}"
     cause = "The client {thing} used the topic {topic}: {detail}."
     fix = f"A topic has up to 256 bytes in UTF-8 and 7 slashes; wildcards are for subscriptions. {_RIGHT}"
-
     detail: str
     thing: str
     topic: str
 
 
 class ReservedTopicError(InvalidRequestError):
-    """A topic of the cloud's own that is not served."""
+    """The topic is reserved."""
 
     code = "awsiot.reserved_topic_not_served"
-    message = "The topic is reserved"
     cause = "The client {thing} used {topic}. Topics that begin with $ are the cloud's own, and this one is not served."
     fix = (
         "Shadows, jobs, basic ingest and fleet provisioning are not served yet; "
         f"of $aws/ only events/presence/… can be subscribed to. {_RIGHT}"
     )
-
     thing: str
     topic: str
 
 
 class SharedSubscriptionError(InvalidRequestError):
-    """A shared subscription."""
+    """Shared subscriptions are not served."""
 
     code = "awsiot.shared_subscription_not_served"
-    message = "Shared subscriptions are not served"
     cause = "The client {thing} asked for the shared subscription {topic}, which is not served yet."
     fix = "Subscribe without the group, to `{plain}`."
-
     plain: str
     thing: str
     topic: str
 
 
 class RetainNotServedError(InvalidRequestError):
-    """A retained message or will."""
+    """Retained messages are not served."""
 
     code = "awsiot.retain_not_served"
-    message = "Retained messages are not served"
     cause = "The client {thing} sent a retained message to {topic}; retained messages are not served yet."
     fix = f"Publish without the retain flag. {_RIGHT}"
-
     thing: str
     topic: str
 
 
 class QosNotServedError(InvalidRequestError):
-    """QoS 2."""
+    """QoS 2 is not served."""
 
     code = "awsiot.qos_not_served"
-    message = "QoS 2 is not served"
     cause = "The client {thing} published with QoS 2 to {topic}; AWS IoT Core knows QoS 0 and 1."
     fix = f"Publish with QoS 1. {_RIGHT}"
-
     thing: str
     topic: str
 
 
 class PayloadTooLargeError(InvalidRequestError):
-    """More than 128 KiB."""
+    """The message is too large."""
 
     code = "awsiot.payload_too_large"
-    message = "The message is too large"
     cause = "The client {thing} sent {size} bytes; a message has at most 131072."
     fix = f"Send less at once. {_RIGHT}"
-
     size: int
     thing: str
 
@@ -114,7 +102,6 @@ class TooManyFiltersError(InvalidRequestError):
     message = "Too many filters {scope}"
     cause = "The client {thing} asked for {count} subscriptions; there may be {limit} {scope}."
     fix = "Ask for `{limit}` {scope}, with wildcards, in more packets or over more connections."
-
     count: int
     limit: int
     scope: str

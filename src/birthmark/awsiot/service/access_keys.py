@@ -21,7 +21,6 @@ class AccessKeyMissingError(NotFoundError):
     message = "There is no access key {access_key_id}"
     cause = "There is no access key {access_key_id}."
     fix = "`birthmark aws key list` shows them."
-
     access_key_id: str
 
 

@@ -23,7 +23,6 @@ class ExclusiveThingError(InvalidRequestError):
         '"$(aws iot describe-certificate --certificate-id {certificate_id} '
         '--query certificateDescription.certificateArn --output text)"`'
     )
-
     certificate_id: str
     detail: str
     other: str

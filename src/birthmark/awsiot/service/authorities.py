@@ -14,24 +14,20 @@ from birthmark.store.paging import Page, page_of
 
 
 class UnknownCaError(NotFoundError):
-    """No CA certificate of that id."""
+    """The CA certificate does not exist."""
 
     code = "awsiot.unknown_ca"
-    message = "The CA certificate does not exist."
     cause = "There is no CA certificate {certificate_id} on record."
     fix = "`aws iot list-ca-certificates` shows them."
-
     certificate_id: str
 
 
 class CaExistsError(ConflictError):
-    """The CA certificate is on record already."""
+    """The CA certificate is already registered."""
 
     code = "awsiot.ca_exists"
-    message = "The CA certificate is already registered"
     cause = "The CA certificate {certificate_id} is registered already."
     fix = "Use it: `aws iot describe-ca-certificate --certificate-id {certificate_id}`"
-
     certificate_id: str
 
 
@@ -47,29 +43,25 @@ class CaRefusedError(InvalidRequestError):
         '`birthmark ca verify-possession "$(aws iot get-registration-code --query registrationCode --output text)" '
         "--dir ca --out proof.pem`; without it set --certificate-mode SNI_ONLY."
     )
-
     detail: str
 
 
 class CaStateError(ConflictError):
-    """An active CA is not deleted."""
+    """The CA certificate is still ACTIVE."""
 
     code = "awsiot.ca_state"
-    message = "The CA certificate is still ACTIVE"
     cause = "The CA certificate {certificate_id} is ACTIVE."
     fix = (
         "Take it out of use first: `aws iot update-ca-certificate --certificate-id {certificate_id} --new-status "
         "INACTIVE`"
     )
-
     certificate_id: str
 
 
 class NoRegistrationCodeError(NotFoundError):
-    """The code was never asked for, or was deleted."""
+    """No registration code."""
 
     code = "awsiot.no_registration_code"
-    message = "No registration code"
     cause = "There is no registration code."
     fix = "`aws iot get-registration-code` makes one."
 

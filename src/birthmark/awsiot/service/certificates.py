@@ -45,24 +45,20 @@ _FAR = 2**62
 
 
 class UnknownCertificateError(NotFoundError):
-    """No certificate of that id."""
+    """The certificate does not exist."""
 
     code = "awsiot.unknown_certificate"
-    message = "The certificate does not exist."
     cause = "There is no certificate {certificate_id}."
     fix = "`aws iot list-certificates` shows them; the id is the SHA-256 thumbprint of the certificate."
-
     certificate_id: str
 
 
 class CertificateExistsError(ConflictError):
-    """The certificate is on record already."""
+    """The certificate is already provisioned or registered."""
 
     code = "awsiot.certificate_exists"
-    message = "The certificate is already provisioned or registered"
     cause = "The certificate {certificate_id} is registered already."
     fix = "Use it: `aws iot describe-certificate --certificate-id {certificate_id}`"
-
     certificate_id: str
 
 
@@ -76,20 +72,17 @@ class CertificateRefusedError(InvalidRequestError):
         "Register a valid certificate with an RSA key of at least 2048 bits or an EC key (P-256, P-384, P-521), such "
         "as this one: `birthmark ca issue device --dir ca`"
     )
-
     detail: str
 
 
 class CertificateStateError(ConflictError):
-    """The state of the certificate does not allow this."""
+    """The certificate must be deactivated (not ACTIVE) before deletion."""
 
     code = "awsiot.certificate_state"
-    message = "The certificate must be deactivated (not ACTIVE) before deletion."
     cause = "Certificate {certificate_id} is {status}, and {detail}."
     fix = (
         "Take it out of use first: `aws iot update-certificate --certificate-id {certificate_id} --new-status INACTIVE`"
     )
-
     certificate_id: str
     detail: str
     status: str
@@ -109,7 +102,6 @@ class CertificateInUseError(ConflictError):
         'aws iot list-attached-policies --target "$ARN" --query "policies[].policyName" --output text '
         '| xargs -rn1 aws iot detach-policy --target "$ARN" --policy-name`'
     )
-
     certificate_id: str
     detail: str
 
@@ -121,7 +113,6 @@ class StatusInvalidError(InvalidRequestError):
     message = "Invalid status {status!r}"
     cause = "{status} is not a status that can be set."
     fix = "Use ACTIVE, INACTIVE or REVOKED, as the operation says: `{command}`"
-
     command: str = "?"
     status: str
 

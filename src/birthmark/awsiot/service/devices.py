@@ -23,31 +23,27 @@ _PATTERN = re.compile(r"[*?$]")  # what a policy reads as more than itself
 
 
 class NoCertificateError(UnauthenticatedError):
-    """The client showed no certificate."""
+    """No certificate was shown."""
 
     code = "awsiot.no_certificate"
-    message = "No certificate was shown"
     cause = "A client ({thing}) connected without a certificate; AWS IoT knows devices by their certificate."
     fix = (
         "Give the client its certificate and key (for a secure element: mtls_with_pkcs11), and check that both are "
         'read. With both, this publishes: `curl -sS --cacert "$SSL_CERT_FILE" --cert "$X509_CERT_FILE" '
         '--key "$X509_KEY_FILE" --data hello "$AWS_ENDPOINT_URL_IOT_DATA_PLANE/topics/hello?qos=1"`'
     )
-
     thing: str
 
 
 class CertificateUnknownError(UnauthenticatedError):
-    """A certificate that is not registered."""
+    """The certificate is not registered."""
 
     code = "awsiot.certificate_unknown"
-    message = "The certificate is not registered"
     cause = "The client {thing} showed the certificate {certificate_id} ({common_name}), which is not registered."
     fix = (
         "Put the device on record, as a thing that may do what an example policy allows: "
         '`birthmark enroll device --to aws --cert "$X509_CERT_FILE"`'
     )
-
     certificate_id: str
     common_name: str
     thing: str
@@ -60,7 +56,6 @@ class CertificateInactiveError(ForbiddenError):
     message = "The certificate is {status}"
     cause = "The client {thing} showed the certificate {certificate_id}, whose status is {status}."
     fix = "`aws iot update-certificate --certificate-id {certificate_id} --new-status ACTIVE`, if it may connect."
-
     certificate_id: str
     status: str
     thing: str

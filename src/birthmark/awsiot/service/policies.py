@@ -37,7 +37,6 @@ class UnknownPolicyError(NotFoundError):
     message = "Policy not found (name={policy}, version={version})"
     cause = "There is no policy {policy} (version {version})."
     fix = "`aws iot list-policies` shows them; letter case counts."
-
     policy: str
     version: object
 
@@ -49,7 +48,6 @@ class PolicyExistsError(ConflictError):
     message = "Policy cannot be created - name already exists (name={policy})"
     cause = "A policy named {policy} exists already."
     fix = "`aws iot get-policy --policy-name {policy}` shows it: add a version to it, or choose another name."
-
     policy: str
 
 
@@ -60,7 +58,6 @@ class PolicyInUseError(ConflictError):
     message = "The policy cannot be deleted: {detail} (name={policy})"
     cause = "Policy {policy} cannot be deleted: {detail}."
     fix = "What is in the way: `{command}`"
-
     command: str
     detail: str
     policy: str
@@ -76,22 +73,19 @@ class TooManyVersionsError(ConflictError):
         "Delete the oldest that is not the default: "
         "`aws iot delete-policy-version --policy-name {policy} --policy-version-id {oldest}`"
     )
-
     oldest: int
     policy: str
 
 
 class TooManyPoliciesError(PolicyError):
-    """Ten policies per certificate."""
+    """The principal has 10 policies already."""
 
     code = "awsiot.policy_limit"
-    message = "The principal has 10 policies already"
     cause = "The certificate {certificate_id} has 10 policies already."
     fix = (
         "Detach one, or put the statements into fewer policies; those it has, in its things' and its own name: "
         "`birthmark aws certificates`"
     )
-
     certificate_id: str
 
 

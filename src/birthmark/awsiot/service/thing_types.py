@@ -24,7 +24,6 @@ class UnknownThingTypeError(NotFoundError):
     message = "Thing type {type} not found"
     cause = "There is no thing type {type}."
     fix = "`aws iot create-thing-type --thing-type-name {type}` makes it."
-
     type: str
 
 
@@ -35,7 +34,6 @@ class ThingTypeExistsError(ConflictError):
     message = "Thing type {type} already exists"
     cause = "Thing type {type} exists already with other properties."
     fix = "`aws iot describe-thing-type --thing-type-name {type}` shows it: use it as it is, or choose another name."
-
     type: str
 
 
@@ -49,7 +47,6 @@ class ThingTypeInUseError(InvalidRequestError):
         "`{command}` A type is deleted 5 minutes after it was deprecated, without things; a deprecated type takes no "
         "new things."
     )
-
     command: str
     detail: str
     type: str

@@ -22,7 +22,6 @@ class UnknownThingError(NotFoundError):
     message = "Thing {thing} cannot be found."
     cause = "There is no thing {thing}. Letter case counts."
     fix = "`aws iot create-thing --thing-name {thing}` makes it; `aws iot list-things` shows what there is."
-
     thing: str
 
 
@@ -33,7 +32,6 @@ class ThingExistsError(ConflictError):
     message = "Thing {thing} already exists in account with different properties"
     cause = "Thing {thing} exists already with other attributes or another type."
     fix = "`aws iot describe-thing --thing-name {thing}` shows it; change it with update-thing, or choose another name."
-
     thing: str
 
 
@@ -44,7 +42,6 @@ class ThingVersionError(ConflictError):
     message = "The version of thing {thing} is not {expected}"
     cause = "Thing {thing} is at version {version}; the request expected {expected}."
     fix = "Read it again, and repeat the change with its version: `aws iot describe-thing --thing-name {thing}`"
-
     expected: object
     thing: str
     version: int
@@ -60,7 +57,6 @@ class ThingInUseError(InvalidRequestError):
         'Detach them first: `aws iot list-thing-principals --thing-name {thing} --query "principals[]" --output text '
         "| xargs -rn1 aws iot detach-thing-principal --thing-name {thing} --principal`"
     )
-
     thing: str
 
 
@@ -71,7 +67,6 @@ class BillingGroupError(NotFoundError):
     message = "Billing group {group} cannot be found"
     cause = "The request names the billing group {group}; there are no billing groups here."
     fix = "Leave the billing group out: `aws iot create-thing --thing-name {thing}`"
-
     group: str
     thing: str
 

@@ -9,27 +9,23 @@ from birthmark.pki.profiles import Profile
 
 
 class NoCommonNameError(PolicyError):
-    """The request does not name the device."""
+    """The request needs exactly one common name."""
 
     code = "ca.no_common_name"
-    message = "The request needs exactly one common name."
     cause = "The request's subject '{subject}' has no common name, or several; it must be the device id."
     fix = f"Name the device by exactly one CN. {MAKE_REQUEST}"
-
     subject: str
 
 
 class NameNotAllowedError(ForbiddenError):
-    """The principal may not speak for this device."""
+    """This identity may not ask for that name."""
 
     code = "ca.name_not_allowed"
-    message = "This identity may not ask for that name."
     cause = "{actor} may have certificates for '{allowed}' only, and asked for '{asked}'."
     fix = (
         "Ask for the name of the certificate in use. A credential of the other name: "
         "`birthmark env --format aziot --registration-id {asked}`."
     )
-
     actor: str
     allowed: object
     asked: object
@@ -37,16 +33,14 @@ class NameNotAllowedError(ForbiddenError):
 
 
 class NameHeldError(ForbiddenError):
-    """A live certificate of another key holds the name, and the credential is not bound to it."""
+    """Another key holds this name."""
 
     code = "ca.name_held"
-    message = "Another key holds this name."
     cause = "{actor} asked for '{asked}' with a new key, and '{holder}' holds that name until its certificate ends."
     fix = (
         "If the device lost its key, let the name go: `birthmark est release {holder}`. "
         "A credential of its own spares that: `birthmark env --format aziot --registration-id {holder}`."
     )
-
     actor: str
     asked: str
     holder: str
@@ -54,37 +48,31 @@ class NameHeldError(ForbiddenError):
 
 
 class CaNotIssuedError(PolicyError):
-    """A CA certificate was asked for where only device certificates are issued."""
+    """CA certificates are not issued here."""
 
     code = "ca.ca_not_issued"
-    message = "CA certificates are not issued here."
     cause = "The request asks for CA:TRUE, and the profile '{profile}' is not of a CA."
     fix = f"Leave basicConstraints out of the request. {MAKE_REQUEST}"
-
     profile: str
 
 
 class KeyTakenError(ConflictError):
-    """Two devices with one key: one of them is a copy."""
+    """This public key belongs to another device."""
 
     code = "ca.key_taken"
-    message = "This public key belongs to another device."
     cause = "The public key belongs to '{holder}' already, and '{asked}' asks for it too."
     fix = f"Generate a key for each device, in its own chip; a firmware image must not carry one. {MAKE_REQUEST}"
-
     asked: str
     holder: str
     device_id: str
 
 
 class KeyRevokedError(ForbiddenError):
-    """A key that was taken back is never certified again."""
+    """This key was revoked."""
 
     code = "ca.key_revoked"
-    message = "This key was revoked."
     cause = "The public key that '{asked}' asks with was revoked at {revoked_at}."
     fix = f"A revoked key stays revoked. {MAKE_REQUEST.replace('device-1', '{asked}')}"
-
     asked: str
     revoked_at: object
     device_id: str

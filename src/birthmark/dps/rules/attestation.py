@@ -38,33 +38,28 @@ class NoProofError(AttestationError):
         "Give the client its certificate and key, or its symmetric key, as enrolled. With X509_CERT_FILE and "
         "X509_KEY_FILE this registers: `birthmark device register`"
     )
-
     registration_id: str
     presented: str
     wanted: str
 
 
 class RegistrationIdMismatchError(AttestationError):
-    """The certificate is another device's."""
+    """The registration id is not the certificate's common name."""
 
     code = "dps.registration_id_mismatch"
-    message = "The registration id is not the certificate's common name"
     cause = "The client registers as {registration_id}, but its certificate's common name is {common_name}."
     fix = "Register under the certificate's common name: `export DPS_X509_REGISTRATION_ID={common_name}`"
-
     common_name: str = ""
     registration_id: str
     thumbprint: str = ""
 
 
 class NoNameError(RegistrationIdMismatchError):
-    """A certificate under whose name nobody can register."""
+    """The certificate has no common name."""
 
     code = "dps.no_common_name"
-    message = "The certificate has no common name"
     cause = "The certificate '{subject}' has no common name, which must be the registration id {registration_id}."
     fix = "Give the device another one, with its own key: `birthmark ca issue {registration_id} --dir ca`"
-
     subject: str
 
 
@@ -81,7 +76,6 @@ class NotEnrolledError(AttestationError):
         'Put it on record, with its certificate: `birthmark enroll device --cert "$X509_CERT_FILE"`, or its CA: '
         "`birthmark enroll group NAME --cert CA-FILE`."
     )
-
     issuer: str
     registration_id: str
     scope: str
@@ -89,10 +83,9 @@ class NotEnrolledError(AttestationError):
 
 
 class IntermediateNotSentError(AttestationError):
-    """The chain stops below every CA on record."""
+    """The issuer was not sent and is not on record."""
 
     code = "dps.intermediate_not_sent"
-    message = "The issuer was not sent and is not on record"
     cause = (
         "The device showed only certificates up to '{subject}'; its issuer '{issuer}' was neither sent nor is it on "
         "record. The CA of the group {group} may be above it."
@@ -101,7 +94,6 @@ class IntermediateNotSentError(AttestationError):
         "If it belongs to the group {group}: append the intermediate certificates to the device's certificate file, "
         'after the leaf. Else enroll the device itself: `birthmark enroll device --cert "$X509_CERT_FILE"`.'
     )
-
     group: str = "?"
     issuer: str
     subject: str
@@ -110,45 +102,39 @@ class IntermediateNotSentError(AttestationError):
 
 
 class CertificateMismatchError(AttestationError):
-    """An individual enrollment with another certificate."""
+    """The certificate is not the enrolled one."""
 
     code = "dps.certificate_mismatch"
-    message = "The certificate is not the enrolled one"
     cause = "{registration_id} showed the certificate {thumbprint}; its enrollment has {expected} on record."
     fix = (
         "If the certificate was made again, update the enrollment: "
         '`birthmark enroll device --cert "$X509_CERT_FILE" --update`.'
     )
-
     expected: str
     registration_id: str
     thumbprint: str
 
 
 class CaUnverifiedError(AttestationError):
-    """The group's CA was never proven to be the operator's."""
+    """The CA is not verified."""
 
     code = "dps.ca_unverified"
-    message = "The CA is not verified"
     cause = "The CA '{subject}' of enrollment group {group} is not verified."
     fix = (
         "Take your word for it: `birthmark dps ca verify {name} --without-proof`. Or prove it, as Azure asks: "
         "`birthmark dps ca code {name}`."
     )
-
     group: str
     name: str
     subject: str
 
 
 class CaNotOnRecordError(AttestationError):
-    """The group carries a certificate that no CA on record vouches for."""
+    """The group's CA is not on record."""
 
     code = "dps.ca_not_on_record"
-    message = "The group's CA is not on record"
     cause = "The CA '{subject}' of enrollment group {group} is not on record, and none above it is."
     fix = "If that CA is yours, put it on record: `birthmark dps ca add {name} --of-group {group} --verified`"
-
     group: str
     name: str
     subject: str
@@ -164,7 +150,6 @@ class EnrollmentDisabledError(ForbiddenError):
         "A disabled enrollment provisions nobody. To enable it again: "
         '`birthmark enroll device --cert "$X509_CERT_FILE" --update`'
     )
-
     enrollment: str
     registration_id: str
 

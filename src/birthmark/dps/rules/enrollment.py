@@ -33,16 +33,14 @@ class EnrollmentInvalidError(InvalidRequestError):
     message = "The enrollment is not valid: {detail}"
     cause = "The enrollment {enrollment} cannot be used: {detail}."
     fix = 'This makes one that can be used: `birthmark enroll device --cert "$X509_CERT_FILE"`'
-
     detail: str
     enrollment: str
 
 
 class AttestationNotServedError(EnrollmentInvalidError):
-    """TPM."""
+    """Attestation not served."""
 
     code = "dps.attestation_not_served"
-    message = "Attestation not served"
     cause = "The enrollment {enrollment} asks for {detail} attestation."
     fix = 'Use x509 or symmetricKey; this uses x509: `birthmark enroll device --cert "$X509_CERT_FILE"`'
 

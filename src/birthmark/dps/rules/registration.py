@@ -16,40 +16,34 @@ MIGRATED = "deviceDataMigrated"
 
 
 class NoHubError(ConflictError):
-    """No hub to assign."""
+    """No linked hub to assign."""
 
     code = "dps.no_hub"
-    message = "No linked hub to assign"
     cause = "The provisioning service has no linked hub that the enrollment {enrollment} may use."
     fix = "Link one: `birthmark dps link birthmark --dps {instance}`; `birthmark dps show` lists those linked."
-
     enrollment: str
     instance: str = "?"
 
 
 class AllocationNotServedError(InvalidRequestError):
-    """An allocation policy that this service does not have."""
+    """The allocation policy is not served."""
 
     code = "dps.allocation_not_served"
-    message = "The allocation policy is not served"
     cause = "The enrollment {enrollment} asks for the allocation policy {policy}."
     fix = (
         "Use hashed or static, custom and geoLatency are not served; this uses hashed: "
         '`birthmark enroll device --cert "$X509_CERT_FILE"`'
     )
-
     enrollment: str
     policy: object
 
 
 class RegistrationPinnedError(ForbiddenError):
-    """The registration belongs to another enrollment, or to another spelling of the name."""
+    """The registration belongs to another."""
 
     code = "dps.registration_pinned"
-    message = "The registration belongs to another"
     cause = "{registration_id} was registered by {holder}; {asked} may not take it over."
     fix = "If that is wanted, let it go first: `birthmark dps release {registration_id}`."
-
     asked: str
     holder: str
     registration_id: str

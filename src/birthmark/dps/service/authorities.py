@@ -23,7 +23,6 @@ class UnknownAuthorityError(NotFoundError):
     message = "There is no CA certificate {name}"
     cause = "There is no CA certificate named {name} on record."
     fix = "`birthmark dps ca list` shows those on record; `birthmark dps ca add NAME FILE` adds one."
-
     name: str
 
 
@@ -34,35 +33,30 @@ class AuthorityExistsError(ConflictError):
     message = "{name} is taken"
     cause = "Another CA certificate is on record as {name}."
     fix = "Choose another name, or remove the old one: `birthmark dps ca remove {name}`."
-
     name: str
 
 
 class AuthorityNotACAError(InvalidRequestError):
-    """A certificate that cannot sign others."""
+    """Not a CA certificate."""
 
     code = "dps.ca_not_a_ca"
-    message = "Not a CA certificate"
     cause = "The certificate '{subject}' is not a CA: it has no basicConstraints CA:TRUE."
     fix = (
         "Put the certificate of the CA on record, not a device's. To enroll the one device: "
         '`birthmark enroll device --cert "$X509_CERT_FILE"`'
     )
-
     subject: str
 
 
 class NoCodeError(ConflictError):
-    """Verify before a code was given out."""
+    """No code was given out."""
 
     code = "dps.ca_no_code"
-    message = "No code was given out"
     cause = "No verification code was asked for {name}."
     fix = (
         'Ask for one and sign it: `birthmark ca verify-possession "$(birthmark dps ca code {name})" --dir ca '
         "--out proof.pem`"
     )
-
     name: str
 
 

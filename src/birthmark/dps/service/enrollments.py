@@ -23,7 +23,6 @@ class EnrollmentNotFoundError(NotFoundError):
     message = "Enrollment {enrollment} not found"
     cause = "There is no {kind} enrollment {enrollment} in scope {scope}."
     fix = "`birthmark enroll list` shows what is on record."
-
     enrollment: str
     kind: str
     scope: str
@@ -36,18 +35,15 @@ class EnrollmentExistsError(ConflictError):
     message = "{enrollment} exists already"
     cause = "The enrollment {enrollment} exists already."
     fix = "Send it with the mode `update`, or choose another id. What is on record: `birthmark enroll list`"
-
     enrollment: str
 
 
 class EnrollmentChangedError(ConflictError):
-    """The record changed since the caller read it."""
+    """The enrollment was changed."""
 
     code = "dps.enrollment_changed"
-    message = "The enrollment was changed"
     cause = "The enrollment {enrollment} was changed since the etag {etag} was read."
     fix = "Read it again and repeat the change; what is on record now: `birthmark enroll list`"
-
     enrollment: str
     etag: object
 

@@ -25,7 +25,6 @@ class UnknownScopeError(NotFoundError):
         'Use the scope of this server: `eval "$(birthmark env)"` sets PROVISIONING_IDSCOPE. In an agent\'s '
         'configuration: `id_scope = "{known}"`'
     )
-
     known: str
     scope: str
 
@@ -37,7 +36,6 @@ class UnknownInstanceError(NotFoundError):
     message = "There is no provisioning service {name}"
     cause = "There is no provisioning service named {name} on this server."
     fix = "Make it: `birthmark dps create {name}`. Those there are: `birthmark dps show`"
-
     name: str
 
 
@@ -48,18 +46,15 @@ class InstanceExistsError(ConflictError):
     message = "{name} exists already"
     cause = "A provisioning service named {name} exists already."
     fix = "Choose another name; `birthmark dps show` lists them."
-
     name: str
 
 
 class ServiceTokenError(UnauthenticatedError):
-    """A service call without a good token."""
+    """The token is not for this service."""
 
     code = "dps.service_token_refused"
-    message = "The token is not for this service"
     cause = "The service call came with {shown}; no provisioning service here takes it."
     fix = 'Use the connection string of this server: `eval "$(birthmark env)"` sets PROVISIONING_CONNECTION_STRING.'
-
     shown: str
 
 

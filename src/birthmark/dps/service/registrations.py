@@ -27,31 +27,27 @@ class RegistrationNotFoundError(NotFoundError):
     message = "{registration_id} is not registered{detail}"
     cause = "There is no registration {registration_id} in scope {scope}{detail}."
     fix = "Let the device register; `birthmark enroll list` shows who is unassigned."
-
     detail: str
     registration_id: str
     scope: str
 
 
 class RegistrationBusyError(ThrottledError):
-    """The same name registers many times at once."""
+    """Too many register at once."""
 
     code = "dps.registration_busy"
-    message = "Too many register at once"
     cause = "The same registration or device is written by several at the same moment."
     fix = "Try again, as the SDKs do by themselves. If it stays, two devices have one name: look for the second."
 
 
 class RegistrationThrottledError(ThrottledError):
-    """One name registers over and over; each time is a row of the audit chain."""
+    """Too many registrations."""
 
     code = "dps.throttled"
-    message = "Too many registrations"
     cause = "{registration_id} registered more than {burst} times in a row, faster than once in {wait_s} s."
     fix = (
         "Wait {wait_s} s, or as long as Retry-After says. A device that registers so often probably starts anew again."
     )
-
     burst: str
     registration_id: str
     wait_s: str

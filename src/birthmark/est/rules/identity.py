@@ -13,30 +13,26 @@ from birthmark.pki.checks import check_client
 
 
 class ClientCertificateUnknownError(UnauthenticatedError):
-    """The client certificate comes from no CA that counts here."""
+    """This client certificate is not known here."""
 
     code = "est.client_certificate_unknown"
-    message = "This client certificate is not known here."
     cause = (
         "The client's certificate '{subject}' from '{issuer}' was neither issued here nor by an accepted bootstrap CA."
     )
     fix = "Accept the maker's CA (`birthmark est bootstrap add CA.pem`), or configure user and password."
-
     issuer: str
     subject: str
 
 
 class ClientCertificateRevokedError(ForbiddenError):
-    """The client certificate was revoked."""
+    """This certificate was revoked."""
 
     code = "est.client_certificate_revoked"
-    message = "This certificate was revoked."
     cause = "The certificate of '{device_id}' was revoked at {revoked_at}."
     fix = (
         "If the device is to be trusted again, let it get another by a password of its own, with a new key: "
         "`birthmark env --format aziot --registration-id {device_id}`."
     )
-
     device_id: str
     revoked_at: object
 

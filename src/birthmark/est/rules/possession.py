@@ -9,17 +9,15 @@ from birthmark.pki.csr import CertificateRequest
 
 
 class ChannelBindingError(UnauthenticatedError):
-    """The request carries a channel binding, and not the one of this connection."""
+    """The challengePassword does not belong to this connection."""
 
     code = "est.channel_binding_mismatch"
-    message = "The challengePassword does not belong to this connection."
     cause = "The request's challengePassword is not the channel binding of this TLS connection."
     fix = (
         "Make the request anew without challengePassword: "
         "`openssl req -new -key device.key -subj /CN={common_name} -out device.csr`. Or make it on each connection, "
         "with base64 of tls-unique (TLS 1.2) or of the tls-exporter (TLS 1.3, RFC 9266)."
     )
-
     common_name: str
 
 

@@ -7,10 +7,9 @@ from birthmark.pki.csr import CertificateRequest
 
 
 class ReenrollWithoutCertificateError(ForbiddenError):
-    """Only the holder of a certificate can renew it."""
+    """Renewal needs the current certificate."""
 
     code = "est.reenroll_without_certificate"
-    message = "Renewal needs the current certificate."
     cause = "Renewal (simplereenroll) needs the current certificate as TLS client certificate; none was shown."
     fix = (
         "Connect with the current certificate and its key, with curl by `--cert device.pem --key device.key`; or use "
@@ -30,7 +29,6 @@ class ReenrollIdentityChangedError(ForbiddenError):
         "Copy subject and subjectAltName from the current certificate, byte by byte: "
         "`openssl x509 -x509toreq -copy_extensions copyall -in device.pem -key device.key -out device.csr`"
     )
-
     part: str
     subject: str
 

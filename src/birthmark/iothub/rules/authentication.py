@@ -20,22 +20,19 @@ class DeviceDisabledError(ForbiddenError):
         "If it may connect again, make it anew: `birthmark hub device delete {device_id} --hub {hub} && "
         'birthmark hub device create {device_id} --hub {hub} --cert "$X509_CERT_FILE"`'
     )
-
     device_id: str
     hub: str
 
 
 class ThumbprintMismatchError(UnauthenticatedError):
-    """A certificate was shown and proven, and it is not the one on record."""
+    """The certificate is not the one on record."""
 
     code = "iothub.thumbprint_mismatch"
-    message = "The certificate is not the one on record"
     cause = "Device {device_id} showed the certificate {thumbprint}; hub {hub} has {expected} on record."
     fix = (
         "If the device's certificate was renewed, let it register again, which puts the new thumbprint on record: "
         "`birthmark device register`. If not, another key answers for this device: find out whose."
     )
-
     device_id: str
     expected: str
     hub: str
@@ -52,7 +49,6 @@ class NoCredentialsError(UnauthenticatedError):
         "Give the client the device's certificate and key, or its key, as it was enrolled. With X509_CERT_FILE and "
         'X509_KEY_FILE this sends: `birthmark device send hello --hub "$PROVISIONING_HOST" --device-id {device_id}`'
     )
-
     device_id: str
     hub: str
     presented: str

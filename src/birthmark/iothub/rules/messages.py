@@ -8,31 +8,27 @@ UNSERVED = ("$iothub/twin/", "$iothub/methods/")
 
 
 class TopicNotServedError(InvalidRequestError):
-    """A topic this hub does not know, or of another device."""
+    """The topic is not served."""
 
     code = "iothub.topic_not_served"
-    message = "The topic is not served"
     cause = "Device {device_id} used the topic {topic}, which this hub does not serve."
     fix = (
         "A device publishes telemetry to devices/{device_id}/messages/events/ only, as this does: "
         '`birthmark device send hello --hub "$PROVISIONING_HOST" --device-id {device_id}`'
     )
-
     device_id: str
     topic: str
 
 
 class FeatureNotServedError(InvalidRequestError):
-    """A part of IoT Hub that its SDKs ask for and that is not here: twins, direct methods."""
+    """Not served here."""
 
     code = "iothub.feature_not_served"
-    message = "Not served here"
     cause = "Device {device_id} used {topic}: this hub serves telemetry and the identity registry, and not that."
     fix = (
         "Leave twins and direct methods out of what this program does here; its telemetry works beside them: "
         '`birthmark device send hello --hub "$PROVISIONING_HOST" --device-id {device_id}`'
     )
-
     device_id: str
     topic: str
 
@@ -47,50 +43,43 @@ class PathNotServedError(InvalidRequestError):
         "Served are the identity registry (/devices, /devices/ID, /statistics/devices) over HTTPS, and telemetry over "
         "MQTT and MQTT over WebSocket. What the registry holds: `birthmark hub devices`"
     )
-
     method: str
     path: str
 
 
 class ModuleNotServedError(InvalidRequestError):
-    """A module's identity."""
+    """Modules are not served."""
 
     code = "iothub.module_not_served"
-    message = "Modules are not served"
     cause = "Device {device_id} connected as its module {module}; this hub has devices without modules."
     fix = (
         "Connect as the device itself, leave the module id out of the connection string: "
         '`birthmark device send hello --hub "$PROVISIONING_HOST" --device-id {device_id}`'
     )
-
     device_id: str
     module: str
 
 
 class QosNotServedError(InvalidRequestError):
-    """QoS 2."""
+    """QoS 2 is not served."""
 
     code = "iothub.qos_not_served"
-    message = "QoS 2 is not served"
     cause = "Device {device_id} published with QoS 2; IoT Hub knows QoS 0 and 1."
     fix = (
         "Publish with QoS 1, as this does: "
         '`birthmark device send hello --hub "$PROVISIONING_HOST" --device-id {device_id}`'
     )
-
     device_id: str
 
 
 class MessageTooLargeError(InvalidRequestError):
-    """More than 256 KiB."""
+    """The message is too large."""
 
     code = "iothub.message_too_large"
-    message = "The message is too large"
     cause = "Device {device_id} sent {size} bytes; a message has at most 262144."
     fix = (
         "Send less at once, or upload a file. This is taken: "
         '`birthmark device send hello --hub "$PROVISIONING_HOST" --device-id {device_id}`'
     )
-
     device_id: str
     size: int

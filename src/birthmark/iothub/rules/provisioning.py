@@ -5,13 +5,11 @@ from birthmark.iothub.model import Device
 
 
 class DeviceHeldError(ForbiddenError):
-    """The identity was made by somebody else, who relies on it."""
+    """The device belongs to somebody else."""
 
     code = "iothub.device_held"
-    message = "The device belongs to somebody else"
     cause = "Device {device_id} of hub {hub} was put on record by {holder}; {asked} may not take it over."
     fix = "If that is wanted, remove it first: `birthmark hub device delete {device_id} --hub {hub}`."
-
     asked: str
     device_id: str
     holder: str

@@ -6,17 +6,15 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from birthmark.auth.sas import derive_device_key, make_sas
-from birthmark.dps.model import (
-    Attestation,
+from birthmark.dps.document import (
+    AttestationMechanism,
     CertificateEntry,
     CertificatePair,
-    Claim,
-    Enrollment,
-    Instance,
-    Registration,
+    EnrollmentDocument,
     SymmetricKeys,
     X509Attestation,
 )
+from birthmark.dps.model import Claim, Instance, Registration
 from birthmark.dps.service import Authorities, Enrollments, Instances, Registrations
 from birthmark.iothub.model import AuthenticationType, DeviceAuthentication, Hub
 from birthmark.iothub.service import Hubs
@@ -47,17 +45,17 @@ class DpsWorld:
         ca_name = ca.certificate.thumbprint.hex()
         await self.authorities.add(scope, ca_name, ca.certificate, is_verified=True, actor="test")
         pair = CertificatePair(CertificateEntry(ca.certificate.pem()))
-        attestation = Attestation("x509", X509Attestation(signing_certificates=pair))
+        attestation = AttestationMechanism("x509", X509Attestation(signing_certificates=pair))
         await self.enrollments.put(
-            self.instance, Enrollment(attestation=attestation, enrollment_group_id=name), None, actor="test"
+            self.instance, EnrollmentDocument(attestation=attestation, enrollment_group_id=name), None, actor="test"
         )
 
     async def key_group(self, name: str, key: bytes) -> None:
         """Enroll everything whose key is derived from `key`."""
         text = base64.b64encode(key).decode()
-        attestation = Attestation("symmetricKey", symmetric_key=SymmetricKeys(text, text))
+        attestation = AttestationMechanism("symmetricKey", symmetric_key=SymmetricKeys(text, text))
         await self.enrollments.put(
-            self.instance, Enrollment(attestation=attestation, enrollment_group_id=name), None, actor="test"
+            self.instance, EnrollmentDocument(attestation=attestation, enrollment_group_id=name), None, actor="test"
         )
 
     async def individual(self, name: str, device: Holder, *, device_id: str | None = None) -> None:
@@ -76,11 +74,11 @@ class DpsWorld:
         return await self.registrations.register(Claim(self.instance.id_scope, name, None, (), token))
 
 
-def an_individual(name: str, device: Holder, device_id: str | None = None) -> Enrollment:
+def an_individual(name: str, device: Holder, device_id: str | None = None) -> EnrollmentDocument:
     """Return the enrollment of one certificate."""
     pair = CertificatePair(CertificateEntry(device.certificate.pem()))
-    attestation = Attestation("x509", X509Attestation(client_certificates=pair))
-    return Enrollment(attestation=attestation, registration_id=name, device_id=device_id)
+    attestation = AttestationMechanism("x509", X509Attestation(client_certificates=pair))
+    return EnrollmentDocument(attestation=attestation, registration_id=name, device_id=device_id)
 
 
 def in_a_dps(url: str, body: Callable[[DpsWorld], Awaitable[None]]) -> None:

@@ -14,6 +14,7 @@ from birthmark.awsiot import wire as aws
 from birthmark.awsiot.rules import topics
 from birthmark.awsiot.rules.policy import Permissions, parse_policy
 from birthmark.awsiot.rules.variables import facts_of
+from birthmark.dps import document
 from birthmark.dps import wire as dps
 from birthmark.dps.rules import enrollment as enrollments
 from birthmark.elements.possession import Proof, check_proof
@@ -191,9 +192,10 @@ def dps_json(data: bytes) -> None:
     for parse in (dps.parse_registration, dps.parse_operation, dps.parse_error):
         with contextlib.suppress(BirthmarkError):
             parse(data)
-    known = enrollments.complete(dps.parse_enrollment(data), None, SeededEntropy(7))
+    known = enrollments.complete(document.parse_document(data), None, SeededEntropy(7))
     enrollments.certificates_of(known)
-    dps.enrollment_json(known)
+    enrollments.enrollment_of(known)
+    document.document_view(known)
 
 
 def hub_json(data: bytes) -> None:

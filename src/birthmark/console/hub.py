@@ -66,7 +66,7 @@ def endpoints(hubs: Hubs, instances: Instances, covers: Callable[[str], bool]) -
         body: NewDevice = asked.body
         hub = hubs.by_name(asked["name"])
         kind = AuthenticationType.SAS if body.thumbprint is None else AuthenticationType.SELF_SIGNED
-        thumbprint = None if body.thumbprint is None else parse_thumbprint(body.thumbprint).hex().upper()
+        thumbprint = None if body.thumbprint is None else parse_thumbprint(body.thumbprint)
         wanted = DeviceAuthentication(kind, thumbprint)
         made = await hubs.put(hub, body.device_id, DeviceBody(body.device_id), wanted, None, actor=ACTOR)
         key = made.authentication.primary_key

@@ -13,9 +13,10 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from birthmark.clock import Clock
-from birthmark.dps import wire
+from birthmark.dps import document, wire
+from birthmark.dps.document import EnrollmentDocument
 from birthmark.dps.errors import http_error, wire_message
-from birthmark.dps.model import Claim, Enrollment, Instance
+from birthmark.dps.model import Claim, Instance
 from birthmark.dps.rules.attestation import RegistrationIdMismatchError
 from birthmark.dps.service import Enrollments, Instances, Registrations
 from birthmark.errors import BirthmarkError
@@ -29,8 +30,8 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 class _Bulk(msgspec.Struct, rename="camel"):
     mode: str
-    enrollments: list[Enrollment] = []
-    enrollment_groups: list[Enrollment] = []
+    enrollments: list[EnrollmentDocument] = []
+    enrollment_groups: list[EnrollmentDocument] = []
 
 
 def _guarded(handler: Handler, record: Record, clock: Clock) -> Handler:
@@ -90,8 +91,8 @@ def service_routes(
         authorization = request.headers.get("authorization")
         return instances.authorize(authorization, request.scope["path"])
 
-    async def shown(instance: Instance, enrollment: Enrollment) -> dict[str, Any]:
-        body = wire.enrollment_json(enrollment)
+    async def view_of(instance: Instance, enrollment: EnrollmentDocument) -> dict[str, Any]:
+        body = document.document_view(enrollment)
         if not enrollment.is_group:
             registration = await registrations.find(instance, enrollment.id)
             if registration is None:
@@ -106,22 +107,22 @@ def service_routes(
             enrollment_id, if_match = request.path_params["id"], request.headers.get("if-match")
             actor = f"dps:{instance.name}"
             if request.method == "PUT":
-                given = _named(wire.parse_enrollment(await request.body()), enrollment_id, is_group=is_group)
+                given = _named(document.parse_document(await request.body()), enrollment_id, is_group=is_group)
                 done = await enrollments.put(instance, given, if_match, actor=actor)
-                return JSONResponse(await shown(instance, done))
+                return JSONResponse(await view_of(instance, done))
             if request.method == "DELETE":
                 await enrollments.delete(instance.id_scope, enrollment_id, if_match, is_group=is_group, actor=actor)
                 return Response(status_code=204)
-            found = await enrollments.get(instance.id_scope, enrollment_id, is_group=is_group)
-            return JSONResponse(await shown(instance, found))
+            found = await enrollments.document(instance.id_scope, enrollment_id, is_group=is_group)
+            return JSONResponse(await view_of(instance, found))
 
         return handle
 
     def mechanism(*, is_group: bool) -> Handler:
         async def handle(request: Request) -> Response:
             instance = instance_of(request)
-            found = await enrollments.get(instance.id_scope, request.path_params["id"], is_group=is_group)
-            return JSONResponse(wire.enrollment_json(found, with_keys=True)["attestation"])
+            found = await enrollments.document(instance.id_scope, request.path_params["id"], is_group=is_group)
+            return JSONResponse(document.document_view(found, with_keys=True)["attestation"])
 
         return handle
 
@@ -135,7 +136,7 @@ def service_routes(
             headers = {"x-ms-item-type": kind, "x-ms-max-item-count": str(limit)}
             if len(page) == limit:
                 headers["x-ms-continuation"] = page[-1].id
-            return JSONResponse([await shown(instance, e) for e in page], headers=headers)
+            return JSONResponse([await view_of(instance, e) for e in page], headers=headers)
 
         return handle
 
@@ -200,7 +201,7 @@ def service_routes(
 _BULK_MODES = frozenset({"create", "update", "updateIfMatchETag", "delete"})
 
 
-async def _bulk_one(enrollments: Enrollments, instance: Instance, mode: str, given: Enrollment) -> None:
+async def _bulk_one(enrollments: Enrollments, instance: Instance, mode: str, given: EnrollmentDocument) -> None:
     actor = f"dps:{instance.name}"
     scope, is_group = instance.id_scope, given.is_group
     if mode == "create":
@@ -225,7 +226,7 @@ def _check_same(claim: Claim, registration_id: str | None) -> None:
         raise RegistrationIdMismatchError(registration_id=registration_id, common_name=claim.registration_id)
 
 
-def _named(given: Enrollment, enrollment_id: str, *, is_group: bool) -> Enrollment:
+def _named(given: EnrollmentDocument, enrollment_id: str, *, is_group: bool) -> EnrollmentDocument:
     """Return the enrollment with the id of its path, which the body may repeat but not contradict."""
     stated = given.enrollment_group_id if is_group else given.registration_id
     if stated is not None and stated.lower() != enrollment_id.lower():

@@ -1,12 +1,9 @@
-"""DPS's values. Enrollments are their wire structs: they have no invariant that JSON does not show."""
+"""DPS's values, as decisions need them."""
 
-import base64
 import re
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, NewType
-
-import msgspec
+from typing import NewType
 
 from birthmark.errors import InvalidRequestError
 from birthmark.pki.certificates import Certificate, Thumbprint
@@ -49,121 +46,45 @@ def parse_group_id(text: str) -> str:
     return text.lower()
 
 
-class CertificateInfo(msgspec.Struct, rename="camel", frozen=True):
-    """X509CertificateInfo: what DPS shows of a certificate."""
+@dataclass(frozen=True, slots=True)
+class X509Individual:
+    """The certificates, one or two, that an individual enrollment takes."""
 
-    subject_name: str
-    sha1_thumbprint: str
-    sha256_thumbprint: str
-    issuer_name: str
-    not_before_utc: str
-    not_after_utc: str
-    serial_number: str
-    version: int
+    thumbprints: tuple[Thumbprint, ...]
 
 
-class CertificateEntry(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A certificate as given (PEM or base64 DER) and as read."""
-
-    certificate: str | None = None
-    info: CertificateInfo | None = None
+@dataclass(frozen=True, slots=True)
+class X509Group:
+    """A group takes what its CAs issued; they are on record as its signers."""
 
 
-class CertificatePair(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Primary and secondary: the rollover slot."""
+@dataclass(frozen=True, slots=True)
+class SymmetricKey:
+    """The keys, one or two, that sign tokens; of a group, those that its devices' keys are derived from."""
 
-    primary: CertificateEntry | None = None
-    secondary: CertificateEntry | None = None
-
-    def entries(self) -> list[CertificateEntry]:
-        """Return those that are there."""
-        return [entry for entry in (self.primary, self.secondary) if entry is not None]
+    keys: tuple[bytes, ...] = field(repr=False)
 
 
-class CaReferences(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Names of CA certificates on record."""
+@dataclass(frozen=True, slots=True)
+class Enrollment:
+    """Who may register, an individual or a group, as far as it is decided on."""
 
-    primary: str | None = None
-    secondary: str | None = None
-
-    def names(self) -> list[str]:
-        """Return those that are there."""
-        return [name for name in (self.primary, self.secondary) if name]
-
-
-class X509Attestation(msgspec.Struct, rename="camel", frozen=True, omit_defaults=True):
-    """X.509: client certificates for an individual, signing certificates or CA references for a group."""
-
-    client_certificates: CertificatePair | None = None
-    signing_certificates: CertificatePair | None = None
-    ca_references: CaReferences | None = None
-
-
-class SymmetricKeys(msgspec.Struct, rename="camel", frozen=True, omit_defaults=True):
-    """Base64 keys."""
-
-    primary_key: str | None = None
-    secondary_key: str | None = None
-
-    def __repr__(self) -> str:
-        return "SymmetricKeys(<hidden>)"
-
-    def raw(self) -> list[bytes]:
-        """Return the keys that are there, decoded."""
-        return [base64.b64decode(key) for key in (self.primary_key, self.secondary_key) if key]
-
-
-class Attestation(msgspec.Struct, rename="camel", frozen=True, omit_defaults=True):
-    """AttestationMechanism."""
-
-    type: str
-    x509: X509Attestation | None = None
-    symmetric_key: SymmetricKeys | None = None
-
-
-class Capabilities(msgspec.Struct, rename="camel", frozen=True):
-    """What kind of device it becomes."""
-
-    iot_edge: bool = False
-
-
-class ReprovisionPolicy(msgspec.Struct, rename="camel", frozen=True):
-    """What registering again may change."""
-
-    update_hub_assignment: bool = True
-    migrate_device_data: bool = True
-
-
-class Enrollment(msgspec.Struct, rename="camel", frozen=True, omit_defaults=True):
-    """An individual enrollment (`registration_id`) or a group (`enrollment_group_id`)."""
-
-    attestation: Attestation
-    registration_id: str | None = None
-    enrollment_group_id: str | None = None
+    id: str
+    attestation: X509Individual | X509Group | SymmetricKey
+    is_group: bool = False
+    is_enabled: bool = True
     device_id: str | None = None
-    capabilities: Capabilities | None = None
-    iot_hub_host_name: str | None = None
-    initial_twin: dict[str, Any] | None = None
-    etag: str | None = None
-    provisioning_status: str = "enabled"
-    reprovision_policy: ReprovisionPolicy | None = None
-    allocation_policy: str | None = None
-    iot_hubs: list[str] | None = None
-    optional_device_information: dict[str, Any] | None = None
-    created_date_time_utc: str | None = None
-    last_updated_date_time_utc: str | None = None
+    is_edge: bool = False
+    hubs: tuple[str, ...] = ()
+    """The hosts it may be assigned to; empty: all that are linked."""
+    keeps_hub: bool = False
+    """Whether registering again leaves the hub as it is."""
+    made_at: str | None = None
+    """When it was put on record, as its document has it."""
 
     @property
-    def is_group(self) -> bool:
-        return self.enrollment_group_id is not None
-
-    @property
-    def id(self) -> str:
-        return self.enrollment_group_id or self.registration_id or ""
-
-    @property
-    def is_enabled(self) -> bool:
-        return self.provisioning_status != "disabled"
+    def group_id(self) -> str | None:
+        return self.id if self.is_group else None
 
 
 @dataclass(frozen=True, slots=True)

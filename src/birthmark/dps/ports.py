@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
-from birthmark.pki.certificates import Certificate
+from birthmark.pki.certificates import Certificate, Thumbprint
 from birthmark.store import Changes
 
 RevocationCheck = Callable[[Certificate, Sequence[Certificate]], Awaitable[None]]
@@ -14,9 +14,9 @@ RevocationCheck = Callable[[Certificate, Sequence[Certificate]], Awaitable[None]
 
 @dataclass(frozen=True, slots=True)
 class HubIdentity:
-    """How a device that registered proves itself to its hub. Thumbprints are upper-case SHA-256 hex."""
+    """How a device that registered proves itself to its hub."""
 
-    thumbprints: tuple[str, ...] = ()
+    thumbprints: tuple[Thumbprint, ...] = ()
     keys: tuple[bytes, ...] = field(default=(), repr=False)
     iot_edge: bool = False
     maker: str = ""

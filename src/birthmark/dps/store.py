@@ -6,14 +6,17 @@ import json
 from functools import lru_cache
 from typing import Any
 
+import msgspec
 from cryptography import x509
 from sqlalchemy import BigInteger, Column, Index, LargeBinary, Table, Text, bindparam, delete, select, update
 
+from birthmark.dps.document import EnrollmentDocument
 from birthmark.dps.model import Authority, IdScope, Instance, Registration, Signer
 from birthmark.pki.certificates import Thumbprint, parse_der
 from birthmark.pki.names import RegistrationId
 from birthmark.store import from_micros, insert, metadata, statement, to_micros
 from birthmark.store.database import Row
+from birthmark.store.readonly import UnreadableDatabaseError
 
 instances = Table(
     "dps_instances",
@@ -217,6 +220,14 @@ parse = lru_cache(maxsize=4096)(parse_der)
 def subject_digest(name: x509.Name) -> str:
     """Return the key under which certificates of one subject are found."""
     return hashlib.sha256(name.public_bytes()).hexdigest()
+
+
+def document_of(row: Row) -> EnrollmentDocument:
+    """Return the document of a row. Raise `UnreadableDatabaseError` for one that this version did not write."""
+    try:
+        return msgspec.json.decode(row["document"], type=EnrollmentDocument)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise UnreadableDatabaseError(path="table dps_enrollments", reason=error) from error
 
 
 def instance_of(row: Row) -> Instance:

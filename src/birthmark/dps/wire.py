@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, quote, unquote
 
 import msgspec
 
-from birthmark.dps.model import CertificateInfo, Enrollment, Registration
+from birthmark.dps.model import Registration
 from birthmark.errors import InvalidRequestError
 from birthmark.pki.certificates import Certificate
 
@@ -144,22 +144,17 @@ def parse_registration(body: bytes) -> DeviceRegistration:
     return parsed
 
 
-def parse_enrollment(body: bytes | str) -> Enrollment:
-    """Return the enrollment of a PUT or of the database. Raise `BodyInvalidError` with the path of what is wrong."""
-    try:
-        return msgspec.json.decode(body, type=Enrollment)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise BodyInvalidError(detail=str(error)) from error
+class CertificateInfo(msgspec.Struct, rename="camel", frozen=True):
+    """X509CertificateInfo: what DPS shows of a certificate."""
 
-
-def enrollment_json(enrollment: Enrollment, *, with_keys: bool = False) -> dict[str, Any]:
-    """Return the enrollment as clients see it; keys only where they were asked for by name."""
-    shown: dict[str, Any] = msgspec.to_builtins(enrollment)
-    shown.setdefault("provisioningStatus", enrollment.provisioning_status)
-    attestation = shown["attestation"]
-    if not with_keys and "symmetricKey" in attestation:
-        attestation["symmetricKey"] = {"primaryKey": None, "secondaryKey": None}
-    return shown
+    subject_name: str
+    sha1_thumbprint: str
+    sha256_thumbprint: str
+    issuer_name: str
+    not_before_utc: str
+    not_after_utc: str
+    serial_number: str
+    version: int
 
 
 def info_of(certificate: Certificate) -> CertificateInfo:

@@ -47,13 +47,18 @@ class AuthenticationType(StrEnum):
     SELF_SIGNED = "selfSigned"
 
 
+def thumbprint_text(thumbprint: bytes | None) -> str | None:
+    """Return a SHA-1 or SHA-256 thumbprint as the registry writes it: upper-case hex."""
+    return None if thumbprint is None else thumbprint.hex().upper()
+
+
 @dataclass(frozen=True, slots=True)
 class DeviceAuthentication:
-    """Thumbprints are upper-case hex, 40 (SHA-1) or 64 (SHA-256) digits; keys are raw bytes."""
+    """Thumbprints are raw, 20 bytes (SHA-1) or 32 (SHA-256); keys too."""
 
     type: AuthenticationType
-    primary_thumbprint: str | None = None
-    secondary_thumbprint: str | None = None
+    primary_thumbprint: bytes | None = None
+    secondary_thumbprint: bytes | None = None
     primary_key: bytes | None = field(default=None, repr=False)
     secondary_key: bytes | None = field(default=None, repr=False)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import BigInteger, Column, Index, LargeBinary, Table, Text, bindparam, delete, func, select, update
 
-from birthmark.iothub.model import AuthenticationType, Device, DeviceAuthentication, DeviceId, Hub
+from birthmark.iothub.model import AuthenticationType, Device, DeviceAuthentication, DeviceId, Hub, thumbprint_text
 from birthmark.store import from_micros, insert, metadata, statement, to_micros, upsert
 from birthmark.store.database import Row
 from birthmark.store.schema import RowId
@@ -191,8 +191,8 @@ def device_of(row: Row) -> Device:
         row["status_reason"],
         DeviceAuthentication(
             AuthenticationType(row["auth_type"]),
-            row["primary_thumbprint"],
-            row["secondary_thumbprint"],
+            _bytes_of(row["primary_thumbprint"]),
+            _bytes_of(row["secondary_thumbprint"]),
             row["primary_key"],
             row["secondary_key"],
         ),
@@ -214,8 +214,8 @@ def device_row(device: Device) -> dict[str, Any]:
         "enabled": int(device.is_enabled),
         "status_reason": device.status_reason,
         "auth_type": authentication.type.value,
-        "primary_thumbprint": authentication.primary_thumbprint,
-        "secondary_thumbprint": authentication.secondary_thumbprint,
+        "primary_thumbprint": thumbprint_text(authentication.primary_thumbprint),
+        "secondary_thumbprint": thumbprint_text(authentication.secondary_thumbprint),
         "primary_key": authentication.primary_key,
         "secondary_key": authentication.secondary_key,
         "iot_edge": int(device.is_iot_edge),
@@ -223,3 +223,7 @@ def device_row(device: Device) -> dict[str, Any]:
         "updated_at": to_micros(device.updated_at),
         "maker": device.maker,
     }
+
+
+def _bytes_of(text: str | None) -> bytes | None:
+    return None if text is None else bytes.fromhex(text)

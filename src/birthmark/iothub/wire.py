@@ -21,6 +21,7 @@ from birthmark.iothub.model import (
     DeviceId,
     Message,
     parse_device_id,
+    thumbprint_text,
 )
 
 NEVER = "0001-01-01T00:00:00Z"
@@ -188,8 +189,8 @@ def device_json(
                 "secondaryKey": _b64(authentication.secondary_key),
             },
             "x509Thumbprint": {
-                "primaryThumbprint": authentication.primary_thumbprint,
-                "secondaryThumbprint": authentication.secondary_thumbprint,
+                "primaryThumbprint": thumbprint_text(authentication.primary_thumbprint),
+                "secondaryThumbprint": thumbprint_text(authentication.secondary_thumbprint),
             },
             "type": authentication.type.value,
         },
@@ -256,13 +257,13 @@ def registry_time(moment: datetime) -> str:
     return moment.strftime("%Y-%m-%dT%H:%M:%S.%f0Z")
 
 
-def _thumbprint(text: str | None) -> str | None:
+def _thumbprint(text: str | None) -> bytes | None:
     if not text:
         return None
     clean = text.replace(":", "").upper()
     if len(clean) not in _THUMBPRINT_DIGITS or not _HEX.issuperset(clean):
         raise BodyInvalidError(detail="a thumbprint has 40 (SHA-1) or 64 (SHA-256) hex digits")
-    return clean
+    return bytes.fromhex(clean)
 
 
 def _key(text: str | None) -> bytes | None:

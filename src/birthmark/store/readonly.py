@@ -17,7 +17,7 @@ class UnreadableDatabaseError(UnavailableError):
     cause = "The database {path} cannot be read: {reason}."
     fix = "Give the data directory of a server with --data, as a user that may read it."
     for_a_person = "rights have to be given"
-    path: Path
+    path: Path | str
     reason: object
 
 

@@ -77,7 +77,7 @@ def test_of_two_who_create_one_enrollment_exactly_one_did(database_url: str) -> 
         )
         with pytest.raises(EnrollmentExistsError):
             await world.enrollments.create(world.instance, ours, actor="test")
-        found = await world.enrollments.get(world.instance.id_scope, "device-1", is_group=False)
+        found = await world.enrollments.document(world.instance.id_scope, "device-1", is_group=False)
         assert found.attestation.x509 is not None
         assert found.attestation.x509.client_certificates is not None
         kept = found.attestation.x509.client_certificates.primary
@@ -96,8 +96,8 @@ def test_an_upsert_without_an_etag_that_meets_another_comes_after_it(database_ur
         before_the_next_commit(
             world.database, lambda: world.enrollments.put(world.instance, theirs, None, actor="another")
         )
-        made = await world.enrollments.put(world.instance, ours, None, actor="test")
-        assert (await world.enrollments.get(world.instance.id_scope, "device-1", is_group=False)).etag == made.etag
+        scope, made = world.instance.id_scope, await world.enrollments.put(world.instance, ours, None, actor="test")
+        assert (await world.enrollments.document(scope, "device-1", is_group=False)).etag == made.etag
 
     in_a_dps(database_url, body)
 

@@ -3,10 +3,14 @@
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import update
 
+from birthmark.dps import store
 from birthmark.dps.errors import connack_code, http_error
 from birthmark.dps.service.registrations import BURST, EVERY_S, RegistrationThrottledError
 from birthmark.errors import UnauthenticatedError
+from birthmark.store import Changes, statement
+from birthmark.store.readonly import UnreadableDatabaseError
 from dps_world import DpsWorld, in_a_dps
 from pki_builders import a_ca, a_device
 
@@ -38,5 +42,17 @@ def test_who_proves_nothing_uses_up_nobody_s_share(database_url: str) -> None:
             with pytest.raises(UnauthenticatedError):
                 await world.register(a_device(other))
         await world.register(a_device(ca))
+
+    in_a_dps(database_url, body)
+
+
+def test_a_record_that_cannot_be_read_is_the_servers_trouble_and_not_the_clients_mistake(database_url: str) -> None:
+    async def body(world: DpsWorld) -> None:
+        device = a_device(a_ca())
+        await world.individual("device-1", device)
+        damage = statement(update(store.enrollments).values(document="{"))
+        await world.database.commit(Changes().run(damage))
+        with pytest.raises(UnreadableDatabaseError):
+            await world.register(device)
 
     in_a_dps(database_url, body)

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.integration
 
 DEVICE = a_device(common_name="device-1").certificate
 PEER = TlsPeer(DEVICE, (), b"", "", "TLSv1.3")
-ON_RECORD = DeviceAuthentication(AuthenticationType.SELF_SIGNED, DEVICE.thumbprint.hex().upper())
+ON_RECORD = DeviceAuthentication(AuthenticationType.SELF_SIGNED, DEVICE.thumbprint)
 
 
 @dataclass

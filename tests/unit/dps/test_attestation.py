@@ -4,16 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from birthmark.dps.model import (
-    Attestation,
-    Authority,
-    CertificateEntry,
-    CertificatePair,
-    Claim,
-    Enrollment,
-    Signer,
-    X509Attestation,
-)
+from birthmark.dps.model import Authority, Claim, Enrollment, Signer, X509Individual
 from birthmark.dps.rules.attestation import (
     CaNotOnRecordError,
     CaUnverifiedError,
@@ -27,7 +18,6 @@ from birthmark.dps.rules.attestation import (
     find_group,
     judge_missing_issuer,
 )
-from birthmark.dps.wire import info_of
 from birthmark.errors import BirthmarkError
 from birthmark.pki import profiles
 from birthmark.pki.chains import (
@@ -51,9 +41,7 @@ def a_claim(holder: Holder | None = DEVICE, *sent: Holder, name: str = "device-1
 
 
 def an_enrollment(holder: Holder = DEVICE, **changes: object) -> Enrollment:
-    entry = CertificateEntry(holder.certificate.pem(), info_of(holder.certificate))
-    x509 = X509Attestation(client_certificates=CertificatePair(entry))
-    fields = {"attestation": Attestation("x509", x509), "registration_id": "device-1"} | changes
+    fields = {"id": "device-1", "attestation": X509Individual((holder.certificate.thumbprint,))} | changes
     return Enrollment(**fields)  # type: ignore[arg-type]
 
 
@@ -86,7 +74,7 @@ def test_a_name_that_is_not_the_common_name_is_refused() -> None:
 
 def test_a_disabled_enrollment_is_refused_even_with_the_right_certificate() -> None:
     with pytest.raises(EnrollmentDisabledError):
-        check_individual(an_enrollment(provisioning_status="disabled"), a_claim(), NOON)
+        check_individual(an_enrollment(is_enabled=False), a_claim(), NOON)
 
 
 def test_an_expired_or_early_certificate_is_refused() -> None:

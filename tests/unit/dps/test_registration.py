@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from birthmark.dps.model import Attestation, Enrollment, Registration, ReprovisionPolicy
+from birthmark.dps.model import Enrollment, Registration, X509Group
 from birthmark.dps.rules.registration import MIGRATED, NoHubError, RegistrationPinnedError, allocate, decide
 from birthmark.pki.names import RegistrationId
 from fakes import NOON
@@ -14,11 +14,11 @@ ID = RegistrationId("device-1")
 
 
 def an_enrollment(**fields: object) -> Enrollment:
-    return Enrollment(attestation=Attestation("x509"), **({"registration_id": "device-1"} | fields))  # type: ignore[arg-type]
+    return Enrollment(**({"id": "device-1", "attestation": X509Group()} | fields))  # type: ignore[arg-type]
 
 
 def a_group(name: str = "fleet") -> Enrollment:
-    return an_enrollment(registration_id=None, enrollment_group_id=name)
+    return an_enrollment(id=name, is_group=True)
 
 
 def earned(
@@ -65,9 +65,9 @@ def test_devices_spread_over_all_linked_hubs_and_each_keeps_its_place() -> None:
 
 
 def test_an_enrollment_that_names_a_hub_goes_there_if_it_is_linked() -> None:
-    assert earned(an_enrollment(iot_hub_host_name="HUB-B.example")).hub == "hub-b.example"
+    assert earned(an_enrollment(hubs=("HUB-B.example",))).hub == "hub-b.example"
     with pytest.raises(NoHubError):
-        earned(an_enrollment(iot_hub_host_name="hub-x.example"))
+        earned(an_enrollment(hubs=("hub-x.example",)))
 
 
 def test_no_linked_hub_is_a_refusal() -> None:
@@ -88,9 +88,8 @@ def test_registering_again_keeps_hub_device_and_beginning() -> None:
 
 
 def test_a_device_moves_when_its_enrollment_names_another_hub_unless_the_policy_says_no() -> None:
-    first = earned(an_enrollment(iot_hub_host_name="hub-a.example"))
-    moved = earned(an_enrollment(iot_hub_host_name="hub-b.example"), first)
+    first = earned(an_enrollment(hubs=("hub-a.example",)))
+    moved = earned(an_enrollment(hubs=("hub-b.example",)), first)
     assert (moved.hub, moved.substatus) == ("hub-b.example", MIGRATED)
-    stays = ReprovisionPolicy(update_hub_assignment=False, migrate_device_data=False)
-    kept = earned(an_enrollment(iot_hub_host_name="hub-b.example", reprovision_policy=stays), first)
+    kept = earned(an_enrollment(hubs=("hub-b.example",), keeps_hub=True), first)
     assert kept.hub == "hub-a.example"

@@ -61,7 +61,7 @@ def test_a_device_with_thumbprints_is_read_in_either_length_and_case() -> None:
     body = {"deviceId": "d", "authentication": {"type": "selfSigned", "x509Thumbprint": prints}}
     _, wanted = wire.parse_device_body(json.dumps(body).encode())
     assert wanted.type is AuthenticationType.SELF_SIGNED
-    assert (wanted.primary_thumbprint, wanted.secondary_thumbprint) == ("AB" * 20, "CD" * 32)
+    assert (wanted.primary_thumbprint, wanted.secondary_thumbprint) == (b"\xab" * 20, b"\xcd" * 32)
 
 
 @pytest.mark.parametrize("text", ["zz" * 20, "ab" * 19, "ab" * 33])

@@ -12,7 +12,7 @@ from datetime import datetime
 from cryptography.x509.oid import NameOID
 
 from birthmark.auth.sas import check_resource, check_sas, derive_device_key, parse_sas
-from birthmark.dps.model import Authority, Claim, Enrollment, Signer
+from birthmark.dps.model import Authority, Claim, Enrollment, Signer, SymmetricKey, X509Individual
 from birthmark.errors import ForbiddenError, UnauthenticatedError
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.chains import MAX_BAG, MAX_DEPTH, SignatureBrokenError, Signatures, build_chain, check_dates
@@ -51,7 +51,7 @@ class RegistrationIdMismatchError(AttestationError):
     fix = "Register under the certificate's common name: `export DPS_X509_REGISTRATION_ID={common_name}`"
     common_name: str = ""
     registration_id: str
-    thumbprint: str = ""
+    thumbprint: bytes = b""
 
 
 class NoNameError(RegistrationIdMismatchError):
@@ -79,7 +79,7 @@ class NotEnrolledError(AttestationError):
     issuer: str
     registration_id: str
     scope: str
-    thumbprint: str = ""
+    thumbprint: bytes = b""
 
 
 class IntermediateNotSentError(AttestationError):
@@ -98,7 +98,7 @@ class IntermediateNotSentError(AttestationError):
     issuer: str
     subject: str
     registration_id: str
-    thumbprint: str
+    thumbprint: bytes
 
 
 class CertificateMismatchError(AttestationError):
@@ -112,7 +112,7 @@ class CertificateMismatchError(AttestationError):
     )
     expected: str
     registration_id: str
-    thumbprint: str
+    thumbprint: bytes
 
 
 class CaUnverifiedError(AttestationError):
@@ -166,16 +166,14 @@ def check_common_name(claim: Claim) -> Certificate:
     """Return the leaf whose common name is the registration id. Raise `AttestationError`."""
     leaf = claim.leaf
     if leaf is not None and not leaf.subject_cn:
-        raise NoNameError(
-            registration_id=claim.registration_id, subject=leaf.subject_text, thumbprint=leaf.thumbprint.hex()
-        )
+        raise NoNameError(registration_id=claim.registration_id, subject=leaf.subject_text, thumbprint=leaf.thumbprint)
     if leaf is None:
         raise NoProofError(
             registration_id=claim.registration_id, presented="no certificate", wanted="an X.509 certificate"
         )
     if fold(leaf.subject_cn or "") != fold(claim.registration_id):
         raise RegistrationIdMismatchError(
-            registration_id=claim.registration_id, common_name=leaf.subject_cn or "", thumbprint=leaf.thumbprint.hex()
+            registration_id=claim.registration_id, common_name=leaf.subject_cn or "", thumbprint=leaf.thumbprint
         )
     return leaf
 
@@ -183,19 +181,15 @@ def check_common_name(claim: Claim) -> Certificate:
 def check_individual(enrollment: Enrollment, claim: Claim, now: datetime) -> None:
     """Return when `claim` proves to be this individual enrollment, else raise why not."""
     check_enabled(enrollment, claim)
-    if enrollment.attestation.type == "symmetricKey":
-        keys = enrollment.attestation.symmetric_key
-        check_token(claim, keys.raw() if keys else [], now)
+    if isinstance(enrollment.attestation, SymmetricKey):
+        check_token(claim, enrollment.attestation.keys, now)
         return
     leaf = check_common_name(claim)
-    x509 = enrollment.attestation.x509
-    pair = x509.client_certificates if x509 else None
-    on_record = [entry.info.sha256_thumbprint.lower() for entry in (pair.entries() if pair else []) if entry.info]
-    if leaf.thumbprint.hex() not in on_record:
+    on_record = enrollment.attestation.thumbprints if isinstance(enrollment.attestation, X509Individual) else ()
+    if leaf.thumbprint not in on_record:
+        expected = " or ".join(one.hex() for one in on_record) or "none"
         raise CertificateMismatchError(
-            registration_id=claim.registration_id,
-            thumbprint=leaf.thumbprint.hex(),
-            expected=" or ".join(on_record) or "none",
+            registration_id=claim.registration_id, thumbprint=leaf.thumbprint, expected=expected
         )
     check_client(leaf, is_pinned=True)
     check_dates(leaf, now)
@@ -204,9 +198,8 @@ def check_individual(enrollment: Enrollment, claim: Claim, now: datetime) -> Non
 def check_group(enrollment: Enrollment, claim: Claim, now: datetime) -> None:
     """Return when `claim` proves to belong to this symmetric-key group, else raise why not."""
     check_enabled(enrollment, claim)
-    keys = enrollment.attestation.symmetric_key
-    group_keys = keys.raw() if keys else []
-    check_token(claim, [derive_device_key(key, claim.registration_id) for key in group_keys], now)
+    keys = enrollment.attestation.keys if isinstance(enrollment.attestation, SymmetricKey) else ()
+    check_token(claim, [derive_device_key(key, claim.registration_id) for key in keys], now)
 
 
 def check_enabled(enrollment: Enrollment, claim: Claim) -> None:
@@ -262,13 +255,13 @@ def find_group(
             registration_id=claim.registration_id,
             subject=current.subject_text,
             issuer=current.issuer_text,
-            thumbprint=leaf.thumbprint.hex(),
+            thumbprint=leaf.thumbprint,
         )
     raise NotEnrolledError(
         registration_id=claim.registration_id,
         scope=claim.id_scope,
         issuer=leaf.issuer_text,
-        thumbprint=leaf.thumbprint.hex(),
+        thumbprint=leaf.thumbprint,
     )
 
 
@@ -289,7 +282,7 @@ def judge_missing_issuer(
         registration_id=claim.registration_id,
         scope=claim.id_scope,
         issuer=leaf.issuer_text,
-        thumbprint=leaf.thumbprint.hex(),
+        thumbprint=leaf.thumbprint,
     )
 
 

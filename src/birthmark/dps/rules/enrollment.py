@@ -6,20 +6,19 @@ import binascii
 import msgspec
 
 from birthmark.clock import Entropy
-from birthmark.dps.model import (
-    Attestation,
+from birthmark.dps.document import (
+    AttestationMechanism,
     CertificateEntry,
     CertificatePair,
-    Enrollment,
+    EnrollmentDocument,
     SymmetricKeys,
     X509Attestation,
-    parse_device_id,
-    parse_group_id,
 )
+from birthmark.dps.model import Enrollment, SymmetricKey, X509Group, X509Individual, parse_device_id, parse_group_id
 from birthmark.dps.rules.registration import AllocationNotServedError
 from birthmark.dps.wire import info_of
 from birthmark.errors import InvalidRequestError
-from birthmark.pki.certificates import Certificate, parse_any
+from birthmark.pki.certificates import Certificate, Thumbprint, parse_any
 from birthmark.pki.names import parse_registration_id
 
 ALLOCATIONS = {None, "hashed", "static"}
@@ -45,8 +44,10 @@ class AttestationNotServedError(EnrollmentInvalidError):
     fix = 'Use x509 or symmetricKey; this uses x509: `birthmark enroll device --cert "$X509_CERT_FILE"`'
 
 
-def complete(enrollment: Enrollment, previous: Enrollment | None, entropy: Entropy) -> Enrollment:
-    """Return the enrollment with ids normalized, certificates read and missing keys made.
+def complete(
+    enrollment: EnrollmentDocument, previous: EnrollmentDocument | None, entropy: Entropy
+) -> EnrollmentDocument:
+    """Return the document with ids normalized, certificates read and missing keys made.
 
     Raise `InvalidRequestError`: for a private key in a certificate's place, its own class.
     """
@@ -64,18 +65,22 @@ def complete(enrollment: Enrollment, previous: Enrollment | None, entropy: Entro
     return msgspec.structs.replace(enrollment, attestation=attestation)
 
 
-def certificates_of(enrollment: Enrollment) -> list[Certificate]:
+def certificates_of(enrollment: EnrollmentDocument) -> list[Certificate]:
     """Return the signing certificates that a group carries itself."""
     x509 = enrollment.attestation.x509
     pair = x509.signing_certificates if x509 else None
     return [parse_any(entry.certificate) for entry in (pair.entries() if pair else []) if entry.certificate]
 
 
-def _attestation(enrollment: Enrollment, previous: Enrollment | None, entropy: Entropy) -> Attestation:
+def _attestation(
+    enrollment: EnrollmentDocument, previous: EnrollmentDocument | None, entropy: Entropy
+) -> AttestationMechanism:
     given = enrollment.attestation
     if given.type == "symmetricKey":
         old = previous.attestation.symmetric_key if previous else None
-        return Attestation("symmetricKey", symmetric_key=_keys(enrollment.id, given.symmetric_key, old, entropy))
+        return AttestationMechanism(
+            "symmetricKey", symmetric_key=_keys(enrollment.id, given.symmetric_key, old, entropy)
+        )
     if given.type != "x509":
         raise AttestationNotServedError(enrollment=enrollment.id, detail=given.type)
     x509 = given.x509 or X509Attestation()
@@ -84,11 +89,11 @@ def _attestation(enrollment: Enrollment, previous: Enrollment | None, entropy: E
         pair = _read(x509.signing_certificates)
         if (pair is None) == (references is None):
             raise EnrollmentInvalidError(enrollment=enrollment.id, detail="give signingCertificates or caReferences")
-        return Attestation("x509", X509Attestation(signing_certificates=pair, ca_references=references))
+        return AttestationMechanism("x509", X509Attestation(signing_certificates=pair, ca_references=references))
     pair = _read(x509.client_certificates)
     if pair is None:
         raise EnrollmentInvalidError(enrollment=enrollment.id, detail="give clientCertificates")
-    return Attestation("x509", X509Attestation(client_certificates=pair))
+    return AttestationMechanism("x509", X509Attestation(client_certificates=pair))
 
 
 def _read(pair: CertificatePair | None) -> CertificatePair | None:
@@ -119,3 +124,29 @@ def _keys(name: str, given: SymmetricKeys | None, old: SymmetricKeys | None, ent
             raise EnrollmentInvalidError(enrollment=name, detail="a symmetric key has 16 to 64 bytes")
         made.append(key)
     return SymmetricKeys(*made)
+
+
+def enrollment_of(document: EnrollmentDocument) -> Enrollment:
+    """Return what is decided on of a document that is complete."""
+    given, policy = document.attestation, document.reprovision_policy
+    attestation: X509Individual | X509Group | SymmetricKey
+    if given.symmetric_key is not None:
+        attestation = SymmetricKey(tuple(given.symmetric_key.raw()))
+    elif document.is_group:
+        attestation = X509Group()
+    else:
+        pair = given.x509.client_certificates if given.x509 else None
+        infos = [entry.info for entry in (pair.entries() if pair else []) if entry.info]
+        attestation = X509Individual(tuple(Thumbprint(bytes.fromhex(info.sha256_thumbprint)) for info in infos))
+    only = document.iot_hub_host_name
+    return Enrollment(
+        document.id,
+        attestation,
+        is_group=document.is_group,
+        is_enabled=document.provisioning_status != "disabled",
+        device_id=document.device_id,
+        is_edge=bool(document.capabilities and document.capabilities.iot_edge),
+        hubs=(only,) if only else tuple(sorted(document.iot_hubs or ())),
+        keeps_hub=policy is not None and not policy.update_hub_assignment,
+        made_at=document.created_date_time_utc,
+    )

@@ -11,7 +11,6 @@ from birthmark.pki.certificates import Thumbprint
 from birthmark.pki.names import RegistrationId
 
 INITIAL = "initialAssignment"
-REPROVISIONED = "reprovisionedToInitialAssignment"
 MIGRATED = "deviceDataMigrated"
 
 
@@ -59,12 +58,12 @@ def check_pinned(
     """
     if present is None or not enrollment.is_group:
         return
-    group_id = enrollment.enrollment_group_id
+    group_id = enrollment.id
     if present.group_id != group_id:
         holder = "an individual enrollment" if present.group_id is None else f"the group {present.group_id}"
         raise _pinned(present, holder, f"the group {group_id}")
     is_same_device = thumbprint is not None and thumbprint == present.thumbprint
-    if present.group_made not in {None, enrollment.created_date_time_utc} and not is_same_device:
+    if present.group_made not in {None, enrollment.made_at} and not is_same_device:
         raise _pinned(present, f"the group {group_id} before it was removed", f"the group made again as {group_id}")
     if present.common_name not in {None, spelling}:
         raise _pinned(present, f"the device '{present.common_name}'", f"the device '{spelling}'")
@@ -76,10 +75,7 @@ def _pinned(present: Registration, holder: str, asked: str) -> RegistrationPinne
 
 def allocate(enrollment: Enrollment, registration_id: RegistrationId, linked: Sequence[str]) -> str:
     """Return the host of the hub for a new registration. Raise `NoHubError`."""
-    if enrollment.iot_hub_host_name:
-        candidates = [enrollment.iot_hub_host_name]
-    else:
-        candidates = sorted(enrollment.iot_hubs or linked)
+    candidates = enrollment.hubs or sorted(linked)
     known = {host.lower(): host for host in linked}
     usable = [known[host.lower()] for host in candidates if host.lower() in known]
     if not usable:
@@ -106,12 +102,10 @@ def decide(
     """
     check_pinned(enrollment, present, spelling, thumbprint)
     device_id = (None if enrollment.is_group else enrollment.device_id) or registration_id
-    group_id = enrollment.enrollment_group_id
-    group_made = enrollment.created_date_time_utc if enrollment.is_group else None
-    policy = enrollment.reprovision_policy
-    keeps_hub = policy is not None and not policy.update_hub_assignment
+    group_id = enrollment.group_id
+    group_made = enrollment.made_at if enrollment.is_group else None
     if present is not None and present.group_id == group_id and present.device_id == device_id:
-        hub = present.hub if keeps_hub else allocate(enrollment, registration_id, linked)
+        hub = present.hub if enrollment.keeps_hub else allocate(enrollment, registration_id, linked)
         moved = hub.lower() != present.hub.lower()
         return replace(
             present,

@@ -7,8 +7,9 @@ import msgspec
 
 from birthmark.clock import Clock, Entropy
 from birthmark.dps import store, wire
+from birthmark.dps.document import EnrollmentDocument
 from birthmark.dps.model import Authority, Enrollment, IdScope, Instance
-from birthmark.dps.rules.enrollment import EnrollmentInvalidError, certificates_of, complete
+from birthmark.dps.rules.enrollment import EnrollmentInvalidError, certificates_of, complete, enrollment_of
 from birthmark.errors import ChangedMeanwhileError, ConflictError, NotFoundError
 from birthmark.pki.certificates import Certificate
 from birthmark.store import Changes, Database, decided_again
@@ -61,46 +62,57 @@ class Enrollments:
         row = await self._database.one(
             store.GET_ENROLLMENT, scope=scope, kind=_kind(is_group), id=enrollment_id.lower()
         )
-        return None if row is None else wire.parse_enrollment(row["document"])
+        return None if row is None else enrollment_of(store.document_of(row))
+
+    async def document(self, scope: IdScope, enrollment_id: str, *, is_group: bool) -> EnrollmentDocument:
+        """Return the document. Raise `EnrollmentNotFoundError`."""
+        row = await self._database.one(
+            store.GET_ENROLLMENT, scope=scope, kind=_kind(is_group), id=enrollment_id.lower()
+        )
+        if row is None:
+            raise EnrollmentNotFoundError(enrollment=enrollment_id, scope=scope, kind=_kind(is_group))
+        return store.document_of(row)
 
     async def get(self, scope: IdScope, enrollment_id: str, *, is_group: bool) -> Enrollment:
         """Return the record. Raise `EnrollmentNotFoundError`."""
-        found = await self.find(scope, enrollment_id, is_group=is_group)
-        if found is None:
-            raise EnrollmentNotFoundError(enrollment=enrollment_id, scope=scope, kind=_kind(is_group))
-        return found
+        return enrollment_of(await self.document(scope, enrollment_id, is_group=is_group))
 
     async def group_certificates(self, scope: IdScope, group_id: str) -> Sequence[Certificate]:
         """Return the signing certificates, one or two, that a group carries itself. Raise `EnrollmentNotFoundError`."""
-        group = await self.get(scope, group_id, is_group=True)
+        group = await self.document(scope, group_id, is_group=True)
         carried = certificates_of(group)
         if not carried:
             raise EnrollmentInvalidError(enrollment=group_id, detail="it names a CA on record")
         return carried
 
-    async def page(self, scope: IdScope, *, is_group: bool, after: str, limit: int) -> Sequence[Enrollment]:
-        """Return records in order of id, those greater than `after`."""
+    async def page(self, scope: IdScope, *, is_group: bool, after: str, limit: int) -> Sequence[EnrollmentDocument]:
+        """Return documents in order of id, those greater than `after`."""
         rows = await self._database.all(
             store.LIST_ENROLLMENTS, scope=scope, kind=_kind(is_group), after=after, limit=min(limit, _PAGE)
         )
-        return [wire.parse_enrollment(row["document"]) for row in rows]
+        return [store.document_of(row) for row in rows]
 
-    async def put(self, instance: Instance, given: Enrollment, if_match: str | None, *, actor: str) -> Enrollment:
+    async def put(
+        self, instance: Instance, given: EnrollmentDocument, if_match: str | None, *, actor: str
+    ) -> EnrollmentDocument:
         """Create the record, or update the one there is. Raise `InvalidRequestError` or `ConflictError`.
 
         Without an etag the record is overwritten, as clients that know no etags expect; with one it must fit.
         """
         return await decided_again(lambda: self._put(instance, given, if_match, actor=actor))
 
-    async def create(self, instance: Instance, given: Enrollment, *, actor: str) -> Enrollment:
+    async def create(self, instance: Instance, given: EnrollmentDocument, *, actor: str) -> EnrollmentDocument:
         """Create the record. Raise `EnrollmentExistsError`."""
         return await decided_again(lambda: self._put(instance, given, None, actor=actor, is_new=True))
 
     async def _put(
-        self, instance: Instance, given: Enrollment, if_match: str | None, *, actor: str, is_new: bool = False
-    ) -> Enrollment:
+        self, instance: Instance, given: EnrollmentDocument, if_match: str | None, *, actor: str, is_new: bool = False
+    ) -> EnrollmentDocument:
         scope = instance.id_scope
-        previous = await self.find(scope, given.id, is_group=given.is_group)
+        row = await self._database.one(
+            store.GET_ENROLLMENT, scope=scope, kind=_kind(given.is_group), id=given.id.lower()
+        )
+        previous = None if row is None else store.document_of(row)
         if is_new and previous is not None:
             raise EnrollmentExistsError(enrollment=given.id)
         etag = (if_match or "").strip('"')
@@ -158,7 +170,7 @@ class Enrollments:
     async def _delete(
         self, scope: IdScope, enrollment_id: str, if_match: str | None, *, is_group: bool, actor: str
     ) -> None:
-        found = await self.get(scope, enrollment_id, is_group=is_group)
+        found = await self.document(scope, enrollment_id, is_group=is_group)
         etag = (if_match or "*").strip('"')
         if etag not in {"*", (found.etag or "").strip('"')}:
             raise EnrollmentChangedError(enrollment=found.id, etag=etag)
@@ -174,7 +186,7 @@ class Enrollments:
         changes.audit(actor, "dps.enrollment_delete", found.id, scope=scope, kind=kind)
         await self._database.commit(changes.event("dps.enrollment_changed", scope=scope, kind=kind, id=found.id))
 
-    async def _signers_of(self, scope: IdScope, group: Enrollment) -> list[Certificate]:
+    async def _signers_of(self, scope: IdScope, group: EnrollmentDocument) -> list[Certificate]:
         x509 = group.attestation.x509
         if x509 is None:
             return []

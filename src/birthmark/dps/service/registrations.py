@@ -7,9 +7,19 @@ from typing import Any
 from birthmark.auth.sas import derive_device_key
 from birthmark.clock import Clock, Entropy, new_uuid
 from birthmark.dps import store
-from birthmark.dps.model import Authority, Claim, Enrollment, Instance, Registration, Signer
+from birthmark.dps.model import (
+    Authority,
+    Claim,
+    Enrollment,
+    Instance,
+    Registration,
+    Signer,
+    SymmetricKey,
+    X509Individual,
+)
 from birthmark.dps.ports import HubIdentity, HubRegistry, RevocationCheck
 from birthmark.dps.rules import attestation
+from birthmark.dps.rules.enrollment import enrollment_of
 from birthmark.dps.rules.registration import NoHubError, decide
 from birthmark.dps.service.enrollments import Enrollments
 from birthmark.dps.service.instances import Instances
@@ -249,8 +259,8 @@ class Registrations:
         now = self._clock.now()
         after, problem = "", None
         while groups := await self._enrollments.page(instance.id_scope, is_group=True, after=after, limit=100):
-            for group in groups:
-                if group.attestation.type == "symmetricKey":
+            for group in map(enrollment_of, groups):
+                if isinstance(group.attestation, SymmetricKey):
                     try:
                         attestation.check_group(group, claim, now)
                     except attestation.EnrollmentDisabledError as error:
@@ -305,17 +315,13 @@ def _written(instance: Instance, registration: Registration, present: Registrati
 
 def _identity(enrollment: Enrollment, claim: Claim) -> HubIdentity:
     """Return how the device proves itself at its hub: by what passed here."""
-    iot_edge = bool(enrollment.capabilities and enrollment.capabilities.iot_edge)
-    if enrollment.attestation.type == "symmetricKey":
-        keys = enrollment.attestation.symmetric_key
-        raw = keys.raw() if keys else []
-        if enrollment.is_group:
-            raw = [derive_device_key(key, claim.registration_id) for key in raw]
-        return HubIdentity(keys=tuple(raw), iot_edge=iot_edge)
-    if enrollment.is_group:
-        thumbprints = (claim.leaf.thumbprint.hex().upper(),) if claim.leaf else ()
-        return HubIdentity(thumbprints, iot_edge=iot_edge)
-    x509 = enrollment.attestation.x509
-    pair = x509.client_certificates if x509 else None
-    on_record = [entry.info.sha256_thumbprint for entry in (pair.entries() if pair else []) if entry.info]
-    return HubIdentity(tuple(on_record), iot_edge=iot_edge)
+    match enrollment.attestation:
+        case SymmetricKey(keys):
+            if enrollment.is_group:
+                keys = tuple(derive_device_key(key, claim.registration_id) for key in keys)
+            return HubIdentity(keys=keys, iot_edge=enrollment.is_edge)
+        case X509Individual(thumbprints):
+            return HubIdentity(thumbprints, iot_edge=enrollment.is_edge)
+        case _:
+            presented = () if claim.leaf is None else (claim.leaf.thumbprint,)
+            return HubIdentity(presented, iot_edge=enrollment.is_edge)

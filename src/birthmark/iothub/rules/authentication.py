@@ -1,6 +1,7 @@
 """Does this connection prove to be that device? (IoT Hub documentation, "Authenticate identities with X.509")"""
 
 from datetime import datetime
+from typing import Any
 
 from birthmark.auth.sas import check_resource, check_sas, parse_sas
 from birthmark.errors import ForbiddenError, UnauthenticatedError
@@ -36,7 +37,7 @@ class ThumbprintMismatchError(UnauthenticatedError):
     device_id: str
     expected: str
     hub: str
-    thumbprint: str
+    thumbprint: bytes
 
 
 class NoCredentialsError(UnauthenticatedError):
@@ -57,7 +58,7 @@ class NoCredentialsError(UnauthenticatedError):
 
 def authenticate(device: Device, host: str, leaf: Certificate | None, password: bytes | None, now: datetime) -> None:
     """Return when the connection proves to be `device`, else raise why not."""
-    facts = {"device_id": device.device_id, "hub": device.hub}
+    facts: dict[str, Any] = {"device_id": device.device_id, "hub": device.hub}
     if not device.is_enabled:
         raise DeviceDisabledError(**facts)
     authentication = device.authentication
@@ -66,13 +67,9 @@ def authenticate(device: Device, host: str, leaf: Certificate | None, password: 
             if leaf is None:
                 raise NoCredentialsError(presented="no certificate", type="X.509", **facts)
             on_record = [t for t in (authentication.primary_thumbprint, authentication.secondary_thumbprint) if t]
-            shown = {leaf.thumbprint.hex().upper(), leaf.x5t_sha1.hex().upper()}
-            if shown.isdisjoint(on_record):
-                raise ThumbprintMismatchError(
-                    thumbprint=leaf.thumbprint.hex(),
-                    expected=" or ".join(t.lower() for t in on_record) or "none",
-                    **facts,
-                )
+            if {leaf.thumbprint, leaf.x5t_sha1}.isdisjoint(on_record):
+                expected = " or ".join(t.hex() for t in on_record) or "none"
+                raise ThumbprintMismatchError(thumbprint=leaf.thumbprint, expected=expected, **facts)
             check_client(leaf, is_pinned=True)
             check_dates(leaf, now)
         case AuthenticationType.SAS:

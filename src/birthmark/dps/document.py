@@ -1,0 +1,129 @@
+"""An enrollment as a document: what the service interface takes and shows, and the database keeps.
+
+Not here: what is decided on (`model.Enrollment`), what makes a document complete (`rules.enrollment`).
+"""
+
+import base64
+from typing import Any
+
+import msgspec
+
+from birthmark.dps.wire import BodyInvalidError, CertificateInfo
+
+
+class CertificateEntry(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A certificate as given (PEM or base64 DER) and as read."""
+
+    certificate: str | None = None
+    info: CertificateInfo | None = None
+
+
+class CertificatePair(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Primary and secondary: the rollover slot."""
+
+    primary: CertificateEntry | None = None
+    secondary: CertificateEntry | None = None
+
+    def entries(self) -> list[CertificateEntry]:
+        """Return those that are there."""
+        return [entry for entry in (self.primary, self.secondary) if entry is not None]
+
+
+class CaReferences(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Names of CA certificates on record."""
+
+    primary: str | None = None
+    secondary: str | None = None
+
+    def names(self) -> list[str]:
+        """Return those that are there."""
+        return [name for name in (self.primary, self.secondary) if name]
+
+
+class X509Attestation(msgspec.Struct, rename="camel", frozen=True, omit_defaults=True):
+    """X.509: client certificates for an individual, signing certificates or CA references for a group."""
+
+    client_certificates: CertificatePair | None = None
+    signing_certificates: CertificatePair | None = None
+    ca_references: CaReferences | None = None
+
+
+class SymmetricKeys(msgspec.Struct, rename="camel", frozen=True, omit_defaults=True):
+    """Base64 keys."""
+
+    primary_key: str | None = None
+    secondary_key: str | None = None
+
+    def __repr__(self) -> str:
+        return "SymmetricKeys(<hidden>)"
+
+    def raw(self) -> list[bytes]:
+        """Return the keys that are there, decoded."""
+        return [base64.b64decode(key) for key in (self.primary_key, self.secondary_key) if key]
+
+
+class AttestationMechanism(msgspec.Struct, rename="camel", frozen=True, omit_defaults=True):
+    """How its devices prove themselves."""
+
+    type: str
+    x509: X509Attestation | None = None
+    symmetric_key: SymmetricKeys | None = None
+
+
+class Capabilities(msgspec.Struct, rename="camel", frozen=True):
+    """What kind of device it becomes."""
+
+    iot_edge: bool = False
+
+
+class ReprovisionPolicy(msgspec.Struct, rename="camel", frozen=True):
+    """What registering again may change."""
+
+    update_hub_assignment: bool = True
+    migrate_device_data: bool = True
+
+
+class EnrollmentDocument(msgspec.Struct, rename="camel", frozen=True, omit_defaults=True):
+    """An individual enrollment (`registration_id`) or a group (`enrollment_group_id`)."""
+
+    attestation: AttestationMechanism
+    registration_id: str | None = None
+    enrollment_group_id: str | None = None
+    device_id: str | None = None
+    capabilities: Capabilities | None = None
+    iot_hub_host_name: str | None = None
+    initial_twin: dict[str, Any] | None = None
+    etag: str | None = None
+    provisioning_status: str = "enabled"
+    reprovision_policy: ReprovisionPolicy | None = None
+    allocation_policy: str | None = None
+    iot_hubs: list[str] | None = None
+    optional_device_information: dict[str, Any] | None = None
+    created_date_time_utc: str | None = None
+    last_updated_date_time_utc: str | None = None
+
+    @property
+    def is_group(self) -> bool:
+        return self.enrollment_group_id is not None
+
+    @property
+    def id(self) -> str:
+        return self.enrollment_group_id or self.registration_id or ""
+
+
+def parse_document(body: bytes) -> EnrollmentDocument:
+    """Return the document of a PUT. Raise `BodyInvalidError` with the path of what is wrong."""
+    try:
+        return msgspec.json.decode(body, type=EnrollmentDocument)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise BodyInvalidError(detail=str(error)) from error
+
+
+def document_view(enrollment: EnrollmentDocument, *, with_keys: bool = False) -> dict[str, Any]:
+    """Return the enrollment as clients see it; keys only where they were asked for by name."""
+    view: dict[str, Any] = msgspec.to_builtins(enrollment)
+    view.setdefault("provisioningStatus", enrollment.provisioning_status)
+    attestation = view["attestation"]
+    if not with_keys and "symmetricKey" in attestation:
+        attestation["symmetricKey"] = {"primaryKey": None, "secondaryKey": None}
+    return view

@@ -2,11 +2,11 @@
 
 import json
 import subprocess
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+import warm
 from servers import clean_environment
 
 ARN = "arn:aws:iot:us-east-1:000000000000:"
@@ -31,7 +31,7 @@ class DeviceProcess:
 
     def __enter__(self) -> Self:
         self._process = subprocess.Popen(
-            [sys.executable, str(DEVICE), json.dumps(self.arguments)],
+            [warm.python(), str(DEVICE), json.dumps(self.arguments)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

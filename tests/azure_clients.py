@@ -1,12 +1,12 @@
 """The unmodified Azure SDKs as subprocesses, and what devices need to run them."""
 
 import subprocess
-import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import birthmark
+import warm
 from pki_builders import Holder, a_device
 from servers import RunningServer
 
@@ -64,7 +64,7 @@ def run_python(
     """Run a script file, or a script given as text, with the tests' interpreter."""
     arguments = ["-c", script] if isinstance(script, str) else [str(script)]
     return subprocess.run(
-        [sys.executable, *arguments],
+        [warm.python(), *arguments],
         capture_output=True,
         text=True,
         timeout=timeout_s,

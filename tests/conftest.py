@@ -11,6 +11,41 @@ from postgres import a_postgres, free_port
 __all__ = ["free_port"]
 
 
+LONGEST_FIRST = (
+    "system/fixes/",
+    "system/test_tutorials",
+    "system/test_demos",
+    "system/",
+    "conformance/",
+    "integration/",
+)
+APART = ("system/test_tutorials", "system/test_demos")
+"""Modules whose tests share nothing."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start what takes long first, and keep what shares a server in one worker (`--dist loadgroup`)."""
+    items.sort(
+        key=lambda item: next((n for n, begin in enumerate(LONGEST_FIRST) if place_of(item).startswith(begin)), 9)
+    )
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(group_of(item)))
+
+
+def place_of(item: pytest.Item) -> str:
+    return item.path.relative_to(Path(__file__).parent).as_posix()
+
+
+def group_of(item: pytest.Item) -> str:
+    """Return the item's module; the long ones are cut, by room or test by test."""
+    if (place := place_of(item)).startswith(APART):
+        return item.name
+    if place == "system/fixes/test_fixes.py":
+        return f"fixes of {item.name.partition('[')[2].partition('.')[0]}"
+    return place
+
+
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[str]:
     """A PostgreSQL server of this run's own; yields the URL of its maintenance database."""

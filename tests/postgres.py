@@ -23,7 +23,8 @@ def a_postgres() -> Iterator[str]:
     binaries = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
     assert binaries, "PostgreSQL is missing: run scripts/test, which installs it"
     home = Path(tempfile.mkdtemp(prefix="birthmark-pg-"))
-    port = free_port()
+    address = f"127.8.0.{1 + int(os.environ.get('PYTEST_XDIST_WORKER', 'gw0').removeprefix('gw'))}"
+    port = free_port(address)  # on an address of this worker's own, so that no other takes it
     as_user: list[str] = []
     if os.geteuid() == 0:  # the server refuses to run as root
         account = pwd.getpwnam("postgres")
@@ -33,10 +34,10 @@ def a_postgres() -> Iterator[str]:
     run = [*as_user, str(binaries[-1] / "initdb"), "-D", str(data), "-A", "trust", "-U", "birthmark", "--no-sync"]
     subprocess.run(run, check=True, capture_output=True, cwd=home)
     control = [*as_user, str(binaries[-1] / "pg_ctl"), "-D", str(data), "-l", str(home / "log"), "-w"]
-    options = f"-c listen_addresses=127.0.0.1 -p {port} -k {home}"
+    options = f"-c listen_addresses={address} -p {port} -k {home}"
     subprocess.run([*control, "-o", options, "start"], check=True, capture_output=True, cwd=home)
     try:
-        yield f"postgresql://birthmark@127.0.0.1:{port}/postgres"
+        yield f"postgresql://birthmark@{address}:{port}/postgres"
     finally:
         subprocess.run([*control, "-m", "immediate", "stop"], check=True, capture_output=True, cwd=home)
         shutil.rmtree(home, ignore_errors=True)

@@ -20,18 +20,26 @@ import warm
 
 BIRTHMARK = str(Path(sys.executable).with_name("birthmark"))
 _PORTS = (8883, 8443, 8085, 8080)
+_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+_GIVEN: set[str] = set()
 
 
 def free_address() -> str:
-    """Return a 127.x.y.z address on which the fixed ports are free."""
+    """Return a 127.x.y.z address on which the fixed ports are free, of a range that is this worker's alone.
+
+    127.0 to 127.15 are left to the tests that name an address.
+    """
     for _ in range(200):
-        address = str(ipaddress.ip_address(0x7F000000 + random.randrange(0x010000, 0xFEFFFF)))
+        address = str(ipaddress.ip_address(0x7F100000 + (_WORKER << 16) + random.randrange(1, 0xFFFF)))
+        if address in _GIVEN:
+            continue
         with contextlib.ExitStack() as stack:
             try:
                 for port in _PORTS:
                     stack.enter_context(socket.socket()).bind((address, port))
             except OSError:
                 continue
+            _GIVEN.add(address)
             return address
     raise RuntimeError("no loopback address has the fixed ports free")
 
@@ -63,10 +71,13 @@ class RunningServer:
     log_level: str = "INFO"
     descriptors: int | None = None
     """How many the process may hold."""
+    is_warm: bool = False
+    """Whether it starts from a warm interpreter: `process` then stands in for the server's own."""
 
     def start(self) -> "RunningServer":
         """Start it and return when it says that it is ready."""
-        command = [BIRTHMARK, "serve", "--data", str(self.data), "--listen", self.address, "--json"]
+        program = str(warm.programs() / "birthmark") if self.is_warm else BIRTHMARK
+        command = [program, "serve", "--data", str(self.data), "--listen", self.address, "--json"]
         if self.config is not None:
             command += ["--config", str(self.config)]
         if self.descriptors is not None:
@@ -89,6 +100,7 @@ class RunningServer:
 
     def kill(self) -> None:
         """Stop it with SIGKILL."""
+        assert not self.is_warm, "what stands in for the server would be gone before the server"
         self._end(signal.SIGKILL)
 
     def _end(self, number: int) -> int:
@@ -148,13 +160,16 @@ class RunningServer:
 
 
 @contextlib.contextmanager
-def a_server(directory: Path, config: str = "") -> Iterator[RunningServer]:
-    """Run a server with its data under `directory`; `config` is the text of its TOML file."""
+def a_server(directory: Path, config: str = "", *, is_warm: bool = True) -> Iterator[RunningServer]:
+    """Run a server with its data under `directory`; `config` is the text of its TOML file.
+
+    A test that kills it, or looks into its process, has it as it is installed: not `is_warm`.
+    """
     path = None
     if config:
         path = directory / "server.toml"
         path.write_text(config)
-    server = RunningServer(directory / "data", free_address(), path).start()
+    server = RunningServer(directory / "data", free_address(), path, is_warm=is_warm).start()
     try:
         yield server
     finally:

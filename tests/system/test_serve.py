@@ -45,7 +45,7 @@ def test_a_data_directory_that_cannot_be_written_is_named(tmp_path: Path) -> Non
 
 
 def test_a_second_server_on_the_same_directory_is_refused_and_the_first_goes_on(tmp_path: Path) -> None:
-    with a_server(tmp_path) as server:
+    with a_server(tmp_path, is_warm=False) as server:
         done = serve("--data", str(server.data), "--listen", free_address())
         assert done.returncode == 1
         assert "server.data_directory_in_use" in done.stderr
@@ -56,7 +56,7 @@ def test_a_second_server_on_the_same_directory_is_refused_and_the_first_goes_on(
 def test_a_second_server_on_the_same_database_is_refused_until_the_first_is_gone(
     tmp_path: Path, database_url: str
 ) -> None:
-    with a_server(tmp_path, f'database = "{database_url}"\n') as server:
+    with a_server(tmp_path, f'database = "{database_url}"\n', is_warm=False) as server:
         second = RunningServer(tmp_path / "second", free_address(), server.config)
         shutil.copytree(server.data, second.data)
         done = serve("--data", str(second.data), "--listen", second.address, "--database", database_url)
@@ -80,7 +80,7 @@ def test_a_mistake_in_the_configuration_is_named(tmp_path: Path) -> None:
 
 
 def test_the_first_start_makes_what_is_secret_readable_by_its_owner_only(tmp_path: Path) -> None:
-    with a_server(tmp_path) as server:
+    with a_server(tmp_path, is_warm=False) as server:
         assert stat.S_IMODE(server.data.stat().st_mode) == 0o700
         for name in ("birthmark.db", "operator.token", "est.seed", "endpoints.json", "tls/server.key"):
             assert stat.S_IMODE((server.data / name).stat().st_mode) == 0o600, name
@@ -92,7 +92,7 @@ def test_the_first_start_makes_what_is_secret_readable_by_its_owner_only(tmp_pat
 
 
 def test_a_second_start_serves_the_same_scope_root_and_credentials(tmp_path: Path) -> None:
-    with a_server(tmp_path) as server:
+    with a_server(tmp_path, is_warm=False) as server:
         first, root = dict(server.endpoints), (server.data / "trust.pem").read_text()
         assert server.stop() == 0
         server.start()
@@ -101,7 +101,7 @@ def test_a_second_start_serves_the_same_scope_root_and_credentials(tmp_path: Pat
 
 
 def test_endpoints_json_has_every_promised_name_and_absolute_paths(tmp_path: Path) -> None:
-    with a_server(tmp_path) as server:
+    with a_server(tmp_path, is_warm=False) as server:
         printed = json.loads(server.run("env", "--format", "json").stdout)
         assert printed == server.endpoints == json.loads((server.data / "endpoints.json").read_text())
         assert set(printed) == {"trust_bundle", "est", "dps", "iothub", "aws", "health_url"}
@@ -124,7 +124,7 @@ def test_commands_say_what_to_do_when_no_server_runs(tmp_path: Path) -> None:
 
 
 def test_the_operator_interface_wants_the_token_of_the_data_directory(tmp_path: Path) -> None:
-    with a_server(tmp_path) as server:
+    with a_server(tmp_path, is_warm=False) as server:
         (server.data / "operator.token").write_text("another\n")
         done = server.run("dps", "show", check=False)
         assert done.returncode == 4
@@ -132,7 +132,7 @@ def test_the_operator_interface_wants_the_token_of_the_data_directory(tmp_path: 
 
 
 def test_why_works_after_the_server_has_stopped(tmp_path: Path) -> None:
-    with a_server(tmp_path) as server:
+    with a_server(tmp_path, is_warm=False) as server:
         device = a_file_device(tmp_path, "late-1")
         assert run_app(server, device).returncode != 0
         server.why("late-1")
@@ -141,7 +141,7 @@ def test_why_works_after_the_server_has_stopped(tmp_path: Path) -> None:
 
 
 def test_another_hub_is_made_linked_and_assigned(tmp_path: Path) -> None:
-    with a_server(tmp_path, 'names = ["hub2.example"]') as server:
+    with a_server(tmp_path, 'names = ["hub2.example"]', is_warm=False) as server:
         server.run("hub", "create", "hub-2", "--host", "hub2.example")
         server.run("dps", "link", "hub-2")
         assert server.rows("dps", "show")[0]["linked_hubs"] == [server.address, "hub2.example"]
@@ -154,7 +154,7 @@ def test_another_hub_is_made_linked_and_assigned(tmp_path: Path) -> None:
 
 @pytest.mark.integration
 def test_a_server_on_postgresql_serves_the_same_device_after_kill_9(tmp_path: Path, postgres_url: str) -> None:
-    with a_server(tmp_path, f'database = "{postgres_url}"') as server:
+    with a_server(tmp_path, f'database = "{postgres_url}"', is_warm=False) as server:
         device = a_file_device(tmp_path, "pg-1")
         server.run("enroll", "device", "pg-1", "--cert", str(device.certificate_file))
         done = run_app(server, device)
@@ -201,7 +201,7 @@ def test_an_unwritable_directory_is_named_with_its_reason(tmp_path: Path) -> Non
 
 
 def test_why_reads_the_data_directory_without_changing_it(tmp_path: Path) -> None:
-    with a_server(tmp_path) as server:
+    with a_server(tmp_path, is_warm=False) as server:
         assert run_app(server, a_file_device(tmp_path, "late-2")).returncode != 0
         server.why("late-2")
         server.stop()
@@ -230,7 +230,7 @@ def test_a_start_that_cannot_bind_gives_the_services_no_name(tmp_path: Path) -> 
         sock.bind((address, 8883))
         sock.listen()
         assert "net.port_taken" in serve("--data", str(tmp_path / "data"), "--listen", address).stderr
-    with a_server(tmp_path) as server:
+    with a_server(tmp_path, is_warm=False) as server:
         assert hosts_of(server) == {server.address}
 
 
@@ -253,7 +253,7 @@ def test_the_services_follow_the_host_until_somebody_uses_them_and_then_it_is_sa
 
 
 def test_a_hub_that_the_certificate_does_not_name_is_warned_of(tmp_path: Path) -> None:
-    with a_server(tmp_path, 'names = ["hub2.example"]\n') as server:
+    with a_server(tmp_path, 'names = ["hub2.example"]\n', is_warm=False) as server:
         assert "Warning" not in server.run("hub", "create", "second", "--host", "hub2.example").stderr
         assert "--host hub3.example" in server.run("hub", "create", "third", "--host", "hub3.example").stderr
 

@@ -113,7 +113,7 @@ def test_what_a_stranger_calls_itself_reaches_the_terminal_escaped(server: Runni
 
 
 def test_env_after_a_crash_says_that_the_server_is_not_there(tmp_path: Path) -> None:
-    with a_server(tmp_path) as server:
+    with a_server(tmp_path, is_warm=False) as server:
         assert server.run("env").returncode == 0
         server.kill()
         done = server.run("env", check=False)

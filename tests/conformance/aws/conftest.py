@@ -14,7 +14,7 @@ from servers import RunningServer, a_server
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    with a_server(tmp_path_factory.mktemp("aws")) as running:
+    with a_server(tmp_path_factory.mktemp("aws"), is_warm=False) as running:
         yield running
 
 

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.system
 
 
 def test_enrollment_registration_and_messages_survive_kill_9(tmp_path: Path) -> None:
-    with a_server(tmp_path) as server:
+    with a_server(tmp_path, is_warm=False) as server:
         first = a_file_device(tmp_path, "killed-1")
         server.run("enroll", "device", "killed-1", "--cert", str(first.certificate_file))
         server.kill()
@@ -31,7 +31,7 @@ def test_enrollment_registration_and_messages_survive_kill_9(tmp_path: Path) -> 
 
 
 def test_a_certificate_that_est_gave_out_is_in_the_inventory_after_kill_9(tmp_path: Path) -> None:
-    with a_server(tmp_path) as server:
+    with a_server(tmp_path, is_warm=False) as server:
         issued = enroll_by_curl(server, tmp_path, "killed-est-1")
         server.kill()
         database = sqlite3.connect(server.data / "birthmark.db")

@@ -37,7 +37,7 @@ max_stranger_bytes_per_peer = 2097152
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    with a_server(tmp_path_factory.mktemp("strangers"), LIMITS) as running:
+    with a_server(tmp_path_factory.mktemp("strangers"), LIMITS, is_warm=False) as running:
         yield running
 
 

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.system
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    with a_server(tmp_path_factory.mktemp("server")) as running:
+    with a_server(tmp_path_factory.mktemp("server"), is_warm=False) as running:  # one looks for it among the processes
         yield running
 
 

@@ -1,7 +1,7 @@
 """A server for links: it tells over HTTP who came, and sends MQTT messages back. Real sockets, real TLS."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -53,9 +53,10 @@ class EchoSession:
 
     def opened(self) -> None: ...
 
-    def published(self, packet: Publish) -> Awaitable[None] | None:
-        self.link.ack(packet.packet_id)
-        self.link.publish(f"echo/{packet.topic}", packet.payload, packet.qos)
+    def published(self, packets: Sequence[Publish]) -> Awaitable[None] | None:
+        for packet in packets:
+            self.link.ack(packet.packet_id)
+            self.link.publish(f"echo/{packet.topic}", packet.payload, packet.qos)
         return None
 
     def subscribed(self, packet: Subscribe) -> Awaitable[None] | None:

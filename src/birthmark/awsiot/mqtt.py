@@ -8,7 +8,7 @@ import asyncio
 import json
 import logging
 from collections import defaultdict
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Mapping, Sequence
 
 from birthmark.awsiot.broker import Broker
 from birthmark.awsiot.model import AccessKey
@@ -252,7 +252,21 @@ class AwsSession:
         if self.is_persistent:
             self.wake()
 
-    def published(self, packet: Publish) -> Awaitable[None] | None:
+    def published(self, packets: Sequence[Publish]) -> Awaitable[None] | None:
+        for place, packet in enumerate(packets, 1):
+            if (waiting := self._take(packet)) is not None:
+                return self._take_rest(waiting, packets[place:])
+        return None
+
+    async def _take_rest(self, waiting: Awaitable[None], packets: Sequence[Publish]) -> None:
+        await waiting
+        for packet in packets:
+            if self.link.is_over:
+                return
+            if (more := self._take(packet)) is not None:
+                await more
+
+    def _take(self, packet: Publish) -> Awaitable[None] | None:
         topics.check_publish(self.client_id, packet.topic, len(packet.payload), packet.qos, retain=packet.retain)
         if self._is_stale:
             return self._publish_fresh(packet)

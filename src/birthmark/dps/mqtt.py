@@ -7,7 +7,7 @@ again when it registers later than a second after that, because the record may h
 """
 
 import json
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 
 from birthmark.clock import Clock
 from birthmark.dps import wire
@@ -108,12 +108,16 @@ class DpsSession:
     def acknowledged(self, packet: PubAck) -> Awaitable[None] | None:
         return None
 
-    def published(self, packet: Publish) -> Awaitable[None] | None:
-        request = wire.parse_topic(packet.topic)
-        return self._answer(request, packet)
+    def published(self, packets: Sequence[Publish]) -> Awaitable[None] | None:
+        return self._answer_each(packets)
 
     def closed(self, reason: Closed) -> None:
         self._connections.left(self)
+
+    async def _answer_each(self, packets: Sequence[Publish]) -> None:
+        for packet in packets:
+            if not self.link.is_over:
+                await self._answer(wire.parse_topic(packet.topic), packet)
 
     async def _answer(self, request: wire.RegisterRequest | wire.StatusRequest, packet: Publish) -> None:
         try:

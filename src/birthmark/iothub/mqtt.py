@@ -7,13 +7,13 @@ import asyncio
 import contextlib
 import functools
 from collections import defaultdict
-from collections.abc import Awaitable, Iterator
+from collections.abc import Awaitable, Iterator, Sequence
 
 from birthmark.clock import Clock
 from birthmark.errors import BirthmarkError
 from birthmark.iothub import wire
 from birthmark.iothub.errors import connack_code
-from birthmark.iothub.model import Device, Hub
+from birthmark.iothub.model import Device, Hub, Message
 from birthmark.iothub.rules.messages import (
     MAX_MESSAGE_BYTES,
     UNSERVED,
@@ -64,11 +64,11 @@ class HubConnections:
                 raise ModuleNotServedError(device_id=user.device_id, module=user.module_id)
             with self._arrives(user.device_id) as arrival:
                 hub, device = await self._hubs.connect(user, link.peer, packet.password)
-                if packet.clean_start:
-                    filters: dict[str, int] = {}
+                filters = await self._hubs.stored_subscriptions(hub, device.device_id)
+                if packet.clean_start and (filters or (hub.name, device.device_id) in self._live):
+                    # Of a connection that is open more may be on their way into the database.
                     await self._hubs.drop_subscriptions(hub, device.device_id, None)
-                else:
-                    filters = await self._hubs.stored_subscriptions(hub, device.device_id)
+                    filters = {}
                 while arrival.is_stale:  # nobody told a connection that was not there yet: it must prove itself again
                     arrival.is_stale = False
                     hub, device = await self._hubs.connect(user, link.peer, packet.password)
@@ -130,17 +130,13 @@ class HubConnections:
             if hub == body["hub"]:
                 session.link.close(Closed.SERVER)
 
-    def send_telemetry(self, session: "HubSession", packet: Publish, bag: str) -> Awaitable[None] | None:
-        """Queue a message; it is acknowledged when durable. What is returned waits until there is room for the next."""
-        properties = wire.parse_property_bag(bag)
-        if packet.retain:
-            properties["mqtt-retain"] = "true"
-        now = to_micros(self._clock.now())
-        message = wire.message_of(session.device.device_id, properties, packet.payload, now)
-        size = len(packet.payload) + len(bag)
-        room = session.take_room(size)
-        self._hubs.intake(session.hub).add(message, functools.partial(session.written, packet.packet_id, size))
-        return room
+    def send_telemetry(self, session: "HubSession", messages: Sequence[Message], ids: list[int], size: int) -> None:
+        """Queue messages; those with a packet id are acknowledged when durable."""
+        written = functools.partial(session.written, ids, len(messages), size)
+        self._hubs.intake(session.hub).add(messages, written)
+
+    def now_micros(self) -> int:
+        return to_micros(self._clock.now())
 
     @property
     def hubs(self) -> Hubs:
@@ -179,7 +175,42 @@ class HubSession:
     def opened(self) -> None:
         self._connections.enter(self)
 
-    def published(self, packet: Publish) -> Awaitable[None] | None:
+    def published(self, packets: Sequence[Publish]) -> Awaitable[None] | None:
+        while packets:
+            room = WINDOW - self._unwritten
+            self._take(packets[:room])
+            packets = packets[room:]
+            if self._unwritten >= WINDOW or self._unwritten_bytes >= WINDOW_BYTES:
+                self._room.clear()
+                return self._when_there_is_room(packets)
+        return None
+
+    def _take(self, packets: Sequence[Publish]) -> None:
+        """Queue what is telemetry; what came before a packet that ends the connection is kept."""
+        messages: list[Message] = []
+        ids: list[int] = []
+        at = self._connections.now_micros()
+        size = 0
+        try:
+            for packet in packets:
+                if (bag := self._bag_of(packet)) is None:
+                    self._answer_unserved(packet)
+                    continue
+                properties = wire.parse_property_bag(bag)
+                if packet.retain:
+                    properties["mqtt-retain"] = "true"
+                messages.append(wire.message_of(self.device.device_id, properties, packet.payload, at))
+                size += len(packet.payload) + len(bag)
+                if packet.packet_id is not None:
+                    ids.append(packet.packet_id)
+        finally:
+            if messages:
+                self._unwritten += len(messages)
+                self._unwritten_bytes += size
+                self._connections.send_telemetry(self, messages, ids, size)
+
+    def _bag_of(self, packet: Publish) -> str | None:
+        """Return the properties of a telemetry topic; None for a part of the hub that is not served."""
         device_id = self.device.device_id
         if packet.qos > 1:
             raise QosNotServedError(device_id=device_id)
@@ -187,11 +218,10 @@ class HubSession:
             raise MessageTooLargeError(device_id=device_id, size=len(packet.payload))
         head = self._telemetry
         if packet.topic.startswith(head):
-            return self._connections.send_telemetry(self, packet, packet.topic[len(head) :])
+            return packet.topic[len(head) :]
         if packet.topic == head[:-1]:
-            return self._connections.send_telemetry(self, packet, "")
+            return ""
         if packet.topic.startswith(UNSERVED):
-            self._answer_unserved(packet)
             return None
         raise TopicNotServedError(device_id=device_id, topic=packet.topic[:200])
 
@@ -213,25 +243,18 @@ class HubSession:
             error = FeatureNotServedError(device_id=self.device.device_id, topic=kind)
             self.link.note(error)
 
-    def take_room(self, size: int) -> Awaitable[None] | None:
-        """Count a message that waits for the database; return what waits for room when there is no more."""
-        self._unwritten += 1
-        self._unwritten_bytes += size
-        if self._unwritten < WINDOW and self._unwritten_bytes < WINDOW_BYTES:
-            return None
-        self._room.clear()
-        return self._wait_for_room()
-
-    async def _wait_for_room(self) -> None:
+    async def _when_there_is_room(self, packets: Sequence[Publish]) -> None:
         await self._room.wait()
+        if not self.link.is_over and (waiting := self.published(packets)) is not None:
+            await waiting
 
-    def written(self, packet_id: int | None, size: int, error: BirthmarkError | None) -> None:
-        """A message is durable, or was not written: then the device sends again after it reconnects."""
-        self._unwritten -= 1
+    def written(self, ids: list[int], count: int, size: int, problem: BaseException | None) -> None:
+        """Messages are durable, or were not written: then the device sends again after it reconnects."""
+        self._unwritten -= count
         self._unwritten_bytes -= size
         self._room.set()
-        if error is None:
-            self.link.ack(packet_id)
+        if problem is None:
+            self.link.ack_all(ids)
         else:
             self.link.close(Closed.SERVER)
 

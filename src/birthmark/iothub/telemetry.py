@@ -8,11 +8,11 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from datetime import timedelta
+from functools import partial
 
 import msgspec
 
 from birthmark.clock import Clock
-from birthmark.errors import BirthmarkError
 from birthmark.iothub import store
 from birthmark.iothub.model import Message
 from birthmark.store import Changes, Database, to_micros
@@ -23,7 +23,7 @@ KEEP = timedelta(days=1)
 _MAX_PER_SEGMENT = 2000
 _PRUNE_EVERY = 500
 
-Outcome = Callable[[BirthmarkError | None], None]
+Outcome = Callable[[BaseException | None], None]
 
 
 class Intake:
@@ -33,54 +33,47 @@ class Intake:
         self._hub = hub
         self._database = database
         self._clock = clock
-        self._waiting: list[tuple[Message, Outcome]] = []
-        self._task: asyncio.Task[None] | None = None
-        self._written = 0
-        self._listeners: set[Callable[[Sequence[Message]], None]] = set()
+        self._loop = asyncio.get_running_loop()
+        self._waiting: list[tuple[Sequence[Message], Outcome]] = []
+        self._is_writing = False
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._segments = 0
 
-    def add(self, message: Message, done: Outcome) -> None:
-        """Queue a message; `done` is called with None when it is durable, else with why not."""
-        self._waiting.append((message, done))
-        if self._task is None:
-            self._task = asyncio.get_running_loop().create_task(self._drain())
-
-    def listen(self, listener: Callable[[Sequence[Message]], None]) -> Callable[[], None]:
-        """Have `listener` called with each durable segment's messages; return what ends that."""
-        self._listeners.add(listener)
-        return lambda: self._listeners.discard(listener)
+    def add(self, messages: Sequence[Message], done: Outcome) -> None:
+        """Queue messages; `done` is called with None when they are durable, else with why not."""
+        self._waiting.append((messages, done))
+        if not self._is_writing:
+            self._is_writing = True
+            self._idle.clear()
+            self._loop.call_soon(self._write)
 
     async def settled(self) -> None:
         """Return when nothing waits."""
-        if self._task is not None:
-            await self._task
+        await self._idle.wait()
 
-    async def _drain(self) -> None:
-        try:
-            while self._waiting:
-                batch, self._waiting = self._waiting[:_MAX_PER_SEGMENT], self._waiting[_MAX_PER_SEGMENT:]
-                messages = [message for message, _ in batch]
-                error = await self._write(messages)
-                for _, done in batch:
-                    done(error)
-                if error is None:
-                    for listener in tuple(self._listeners):
-                        listener(messages)
-        finally:
-            self._task = None
-
-    async def _write(self, messages: Sequence[Message]) -> BirthmarkError | None:
+    def _write(self) -> None:
+        batch, self._waiting = self._waiting[:_MAX_PER_SEGMENT], self._waiting[_MAX_PER_SEGMENT:]
+        messages = [message for some, _ in batch for message in some]
         now = self._clock.now()
         body = msgspec.msgpack.encode(messages)
         changes = Changes().run(store.ADD_SEGMENT, hub=self._hub, at=to_micros(now), count=len(messages), body=body)
-        self._written += 1
-        if self._written % _PRUNE_EVERY == 1:
+        self._segments += 1
+        if self._segments % _PRUNE_EVERY == 1:
             changes.run(store.FORGET_SEGMENTS, before=to_micros(now - KEEP))
-        try:
-            await self._database.commit(changes)
-        except BirthmarkError as error:
-            log.warning("telemetry.not_written", extra={"hub": self._hub, "count": len(messages)})
-            return error
-        return None
+        outcomes = [done for _, done in batch]
+        self._database.submit(changes).add_done_callback(partial(self._written, outcomes, len(messages)))
+
+    def _written(self, outcomes: Sequence[Outcome], count: int, commit: asyncio.Future[None]) -> None:
+        if self._waiting:
+            self._write()
+        else:
+            self._is_writing = False
+            self._idle.set()
+        if (problem := commit.exception()) is not None:
+            log.warning("telemetry.not_written", extra={"hub": self._hub, "count": count})
+        for done in outcomes:
+            done(problem)
 
 
 def messages_of(body: bytes) -> list[Message]:

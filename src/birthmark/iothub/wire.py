@@ -160,6 +160,8 @@ def render_property_bag(bag: dict[str, str | None]) -> str:
 
 def message_of(device_id: str, bag: dict[str, str | None], payload: bytes, enqueued_micros: int) -> Message:
     """Return the message with system and application properties apart; what only a hub may set is dropped."""
+    if not bag:
+        return Message(device_id, enqueued_micros, payload, {}, {})
     system = {SYSTEM_PROPERTIES[name]: value for name, value in bag.items() if name in SYSTEM_PROPERTIES}
     custom = {name: value for name, value in bag.items() if not name.startswith("$.")}
     return Message(device_id, enqueued_micros, payload, system, custom)

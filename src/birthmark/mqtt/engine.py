@@ -31,7 +31,6 @@ from birthmark.mqtt.packets import (
     PingResp,
     PubAck,
     Publish,
-    PubRec,
     SubAck,
     Subscribe,
     UnsubAck,
@@ -99,7 +98,6 @@ class Engine:
         "role",
         "session",
         "state",
-        "unacknowledged",
     )
 
     def __init__(self, role: Role, limits: Limits = Limits(), session: Session | None = None) -> None:  # noqa: B008 (frozen)
@@ -109,7 +107,6 @@ class Engine:
         self.state = State.NEW
         self.level = LEVEL_3_1_1
         self.keep_alive_s = 0  # a server may overwrite it after CONNECT
-        self.unacknowledged = 0  # QoS 1 and 2 messages received and not yet acknowledged: a hint to stop reading
         self._framer = Framer(limits.max_packet_bytes)
         self._burst: deque[Publish] = deque()  # received, not yet given out
         self._out = bytearray()
@@ -142,6 +139,10 @@ class Engine:
         if self.role is Role.CLIENT and self._ping_due is None and self.state is State.OPEN:
             self._schedule_ping(now)
 
+    @property
+    def wants_to_send(self) -> bool:
+        return bool(self._out)
+
     def data_to_send(self) -> bytes:
         """Return and forget the bytes to send; also after a failure, when they are the last words."""
         if not self._out:
@@ -161,7 +162,8 @@ class Engine:
             raise self._failure
         if self._framer.is_empty:
             return None
-        if self.state is State.OPEN and self._next_burst():
+        if burst := self.next_burst():
+            self._burst.extend(burst)
             return self._burst.popleft()
         while self.state is not State.CLOSED and not (self.role is Role.SERVER and self.state is State.CONNECTING):
             try:
@@ -175,6 +177,12 @@ class Engine:
             if is_news:
                 return packet
         return None
+
+    def next_burst(self) -> list[Publish]:
+        """Return the plain PUBLISH packets that come next, all at once; none when `next_event` has to look."""
+        if self.state is not State.OPEN or self._framer.is_empty or self._burst:
+            return []
+        return self._framer.next_burst(self.limits.max_topic_bytes, is_level_5=self.level == LEVEL_5)
 
     def send(self, packet: Packet) -> None:
         """Queue a packet. Raise `LocalProtocolError` when it may not be sent now; nothing is written then."""
@@ -191,8 +199,6 @@ class Engine:
                 self._accept(packet, may_resume=True)
             case Subscribe() | Unsubscribe():
                 self._requests[packet.packet_id] = len(packet.filters)
-            case PubAck() | PubRec():
-                self.unacknowledged = max(0, self.unacknowledged - 1)
             case Disconnect():
                 self.state = State.CLOSED
                 self._burst.clear()
@@ -260,7 +266,6 @@ class Engine:
             self._out += b"".join([b"\x40\x02" + packet_id.to_bytes(2, "big") for packet_id in packet_ids])
         except OverflowError:
             raise LocalProtocolError("a packet id does not fit into two bytes") from None
-        self.unacknowledged = max(0, self.unacknowledged - len(packet_ids))
 
     # ---- time
 
@@ -293,12 +298,6 @@ class Engine:
 
     # ---- inside
 
-    def _next_burst(self) -> bool:
-        burst = self._framer.next_burst(self.limits.max_topic_bytes, is_level_5=self.level == LEVEL_5)
-        self._burst.extend(burst)
-        self.unacknowledged += sum(message.qos for message in burst)
-        return bool(burst)
-
     def _receive(self, packet: Packet) -> bool:
         """Follow the peer's packet; say whether the caller should hear of it."""
         if type(packet) is Publish:
@@ -307,8 +306,6 @@ class Engine:
             topic, most = packet.topic, self.limits.max_topic_bytes
             if len(topic) > most or (not topic.isascii() and len(topic.encode()) > most):
                 raise RemoteProtocolError("the topic is too long", reason_code=0x90)
-            if packet.qos:
-                self.unacknowledged += 1
             return True
         if self.role is Role.SERVER:
             return self._receive_as_server(packet)

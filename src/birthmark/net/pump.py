@@ -10,7 +10,7 @@ This module alone catches `Exception`: a bug in a room is logged and costs one c
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from enum import StrEnum
 from typing import Protocol
 
@@ -101,7 +101,9 @@ class MqttSession(Protocol):
         """CONNACK is on its way."""
         ...
 
-    def published(self, packet: Publish) -> Awaitable[None] | None: ...
+    def published(self, packets: Sequence[Publish]) -> Awaitable[None] | None:
+        """Take messages that came together, in their order."""
+        ...
 
     def subscribed(self, packet: Subscribe) -> Awaitable[None] | None: ...
 
@@ -146,6 +148,7 @@ class MqttLink(asyncio.Protocol):
         "_clock",
         "_dirty",
         "_engine",
+        "_is_paused",
         "_loop",
         "_over",
         "_reason",
@@ -170,6 +173,7 @@ class MqttLink(asyncio.Protocol):
         self._task: asyncio.Task[None] | None = None
         self._busy = False
         self._dirty = False
+        self._is_paused = False
         self._over = False
         self._acks: list[int] = []
         self._reason = Closed.LOST
@@ -199,7 +203,11 @@ class MqttLink(asyncio.Protocol):
         except RemoteProtocolError as error:
             self._broken(error)
             return
-        self._process()
+        if not self._busy:
+            self._process()
+        elif not self._is_paused:  # most answers are there before the peer says more
+            self._is_paused = True
+            self._transport.pause_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
         del exc
@@ -217,8 +225,13 @@ class MqttLink(asyncio.Protocol):
 
     def ack(self, packet_id: int | None) -> None:
         """Acknowledge a QoS 1 message; all of a tick go out in one write."""
-        if packet_id is not None and not self._over:
-            self._acks.append(packet_id)
+        if packet_id is not None:
+            self.ack_all((packet_id,))
+
+    def ack_all(self, packet_ids: Iterable[int]) -> None:
+        """Acknowledge QoS 1 messages."""
+        if not self._over:
+            self._acks.extend(packet_ids)
             self._soon()
 
     def send(self, packet: SubAck | UnsubAck) -> None:
@@ -260,16 +273,18 @@ class MqttLink(asyncio.Protocol):
         handled = 0
         try:
             while not self._busy and not self._over:
-                packet = self._engine.next_event()
-                if packet is None:
+                if burst := self._engine.next_burst():
+                    handled += len(burst)
+                    waiting = self._session.published(burst) if self._session is not None else None
+                elif (packet := self._engine.next_event()) is not None:
+                    handled += 1
+                    waiting = self._dispatch(packet)
+                else:
                     break
-                waiting = self._dispatch(packet)
-                handled += 1
-                if waiting is None and handled == _PACKETS_A_TURN:
+                if waiting is None and handled >= _PACKETS_A_TURN:
                     waiting = asyncio.sleep(0)
                 if waiting is not None:
                     self._busy = True
-                    self._transport.pause_reading()
                     self._task = self._loop.create_task(self._await(waiting))
         except RemoteProtocolError as error:
             self._broken(error)
@@ -278,7 +293,8 @@ class MqttLink(asyncio.Protocol):
         except Exception:
             log.exception("mqtt.bug", extra={"address": self.address})
             self.close(Closed.SERVER)
-        self._soon()
+        if self._engine.wants_to_send:
+            self._soon()
 
     def _dispatch(self, packet: Packet) -> Awaitable[None] | None:
         session = self._session
@@ -290,7 +306,7 @@ class MqttLink(asyncio.Protocol):
         waiting: Awaitable[None] | None = None
         match packet:
             case Publish():
-                waiting = session.published(packet)
+                waiting = session.published((packet,))
             case PubAck():
                 waiting = session.acknowledged(packet)
             case Subscribe():
@@ -337,9 +353,12 @@ class MqttLink(asyncio.Protocol):
         finally:
             self._busy = False
             self._task = None
-        if not self._over:
+        if self._over:
+            return
+        self._process()
+        if self._is_paused and not self._busy:
+            self._is_paused = False
             self._transport.resume_reading()
-            self._process()
 
     def _broken(self, error: RemoteProtocolError) -> None:
         self._reason = Closed.KEEP_ALIVE if "keep alive" in error.reason else Closed.PROTOCOL

@@ -69,6 +69,11 @@ class Changes:
         self.events.append(Event(topic, json.dumps(body, separators=(",", ":"))))
         return self
 
+    @property
+    def is_one_statement(self) -> bool:
+        """Nothing but one write without a condition: it is kept whole or not at all, whatever is around it."""
+        return len(self.writes) == 1 and self.writes[0].expect is None and not self.audits and not self.events
+
     def merge(self, other: "Changes") -> Self:
         """Take all of `other` in, after what is here."""
         self.writes += other.writes

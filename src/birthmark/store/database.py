@@ -45,6 +45,10 @@ class Database(Protocol):
         """
         ...
 
+    def submit(self, changes: Changes) -> asyncio.Future[None]:
+        """Queue `changes`; the future ends as `commit` does."""
+        ...
+
     async def one(self, statement: Statement, /, **params: Any) -> Row | None:
         """Return the first row, or None."""
         ...

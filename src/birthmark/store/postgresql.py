@@ -73,6 +73,9 @@ class PostgresDatabase:
     async def commit(self, changes: Changes) -> None:
         await self._group.submit(changes)
 
+    def submit(self, changes: Changes) -> asyncio.Future[None]:
+        return self._group.submit(changes)
+
     async def one(self, statement: Statement, /, **params: Any) -> Row | None:
         compiled = statement.compiled("postgresql")
         with translated():

@@ -8,7 +8,7 @@ import contextlib
 import logging
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -19,6 +19,7 @@ from birthmark.store import migrate
 from birthmark.store.changes import Changes
 from birthmark.store.database import Batch, GroupCommit, Outcomes, Row, ValueRefusedError
 from birthmark.store.statements import Statement
+from birthmark.store.thread import Worker
 from birthmark.store.values import to_micros
 
 log = logging.getLogger(__name__)
@@ -31,6 +32,7 @@ _HEAD = (
     "signature = excluded.signature"
 )
 _UNKEEPABLE = (UnicodeEncodeError, OverflowError, sqlite3.DataError)
+_REFUSED = (BirthmarkError, sqlite3.IntegrityError, *_UNKEEPABLE)
 
 
 class DatabaseUnavailableError(UnavailableError):
@@ -55,9 +57,8 @@ class SqliteDatabase:
         self._writer = _connect(path)
         self._reader = _connect(path)
         self._reader.execute("PRAGMA query_only=ON")
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="sqlite-writer")
-        self._loop = asyncio.get_running_loop()
-        self._group = GroupCommit(lambda batch: self._loop.run_in_executor(self._thread, self._run, batch))
+        self._thread = Worker("sqlite-writer")
+        self._group = GroupCommit(lambda batch: self._thread.do(partial(self._run, batch)))
         self._discard = 0
         row = self._writer.execute(
             "SELECT seq, digest FROM audit WHERE chain = ? ORDER BY seq DESC LIMIT 1", (chain,)
@@ -84,6 +85,9 @@ class SqliteDatabase:
     async def commit(self, changes: Changes) -> None:
         await self._group.submit(changes)
 
+    def submit(self, changes: Changes) -> asyncio.Future[None]:
+        return self._group.submit(changes)
+
     async def one(self, statement: Statement, /, **params: Any) -> Row | None:
         compiled = statement.compiled("sqlite")
         with _translated(self._path):
@@ -106,76 +110,100 @@ class SqliteDatabase:
         self._group.on_events = wake
 
     async def durability(self) -> str:
-        level: int = await self._loop.run_in_executor(
-            self._thread, lambda: self._writer.execute("PRAGMA synchronous").fetchone()[0]
-        )
+        level: int = await self._thread.do(lambda: self._writer.execute("PRAGMA synchronous").fetchone()[0])
         return {0: "OFF", 1: "NORMAL", 2: "FULL", 3: "EXTRA"}[level]
 
     async def close(self) -> None:
         await self._group.settled()
-        self._thread.shutdown()
+        self._thread.stop()
         self._reader.close()
         self._writer.close()
 
     # In the writer thread.
 
     def _run(self, batch: Batch) -> Outcomes:
+        """Commit the batch as one; where a change of it is refused, play it again with each change on its own."""
         before = self._seq, self._digest
         try:
-            self._writer.execute("BEGIN IMMEDIATE")
-            if self._discard:
-                self._writer.execute("DELETE FROM outbox WHERE id <= ?", (self._discard,))
-            outcomes = [self._apply(changes) for changes, _ in batch]
-            if self._seq != before[0] and self._signer is not None:
-                self._sign_head(self._signer)
-            self._writer.execute("COMMIT")
+            try:
+                return self._commit(batch, self._apply)
+            except _REFUSED as error:
+                self._roll_back(before)
+                if len(batch) == 1:
+                    return [_meaning_of(error)]
+                return self._commit(batch, self._apply_on_its_own)
         except BaseException as error:
-            if self._writer.in_transaction:
-                self._writer.execute("ROLLBACK")
-            self._seq, self._digest = before
+            self._roll_back(before)
             if not isinstance(error, sqlite3.Error):
                 raise
             log.exception("store.commit_failed")
             failed = DatabaseUnavailableError(where=self._path, reason=error)
             return [failed] * len(batch)
+
+    def _commit(self, batch: Batch, apply: Callable[[Changes], BirthmarkError | None]) -> Outcomes:
+        if len(batch) == 1 and not self._discard and batch[0][0].is_one_statement:
+            return [apply(batch[0][0])]  # it is its own transaction
+        before, discarded = self._seq, self._discard
+        self._writer.execute("BEGIN IMMEDIATE")
+        if discarded:
+            self._writer.execute("DELETE FROM outbox WHERE id <= ?", (discarded,))
+        outcomes = [apply(changes) for changes, _ in batch]
+        if self._seq != before and self._signer is not None:
+            self._sign_head(self._signer)
+        self._writer.execute("COMMIT")
+        if self._discard == discarded:
+            self._discard = 0
         return outcomes
+
+    def _roll_back(self, before: tuple[int, bytes]) -> None:
+        if self._writer.in_transaction:
+            self._writer.execute("ROLLBACK")
+        self._seq, self._digest = before
 
     def _sign_head(self, signer: audit_chain.HeadSigner) -> None:
         now = to_micros(self._clock.now())
         signature = signer.sign(audit_chain.head_body(self._chain, self._seq, now, self._digest))
         self._writer.execute(_HEAD, (self._chain, self._seq, now, self._digest, signer.public_key, signature))
 
-    def _apply(self, changes: Changes) -> BirthmarkError | None:
+    def _apply(self, changes: Changes) -> None:
         execute = self._writer.execute
+        for write in changes.writes:
+            compiled = write.statement.compiled("sqlite")
+            touched = execute(compiled.sql, compiled.arguments(write.params)).rowcount
+            if write.expect is not None and touched != write.expect:
+                raise write.otherwise or ChangedMeanwhileError()
+        if not changes.events and not changes.audits:
+            return
+        now = to_micros(self._clock.now())
+        for event in changes.events:
+            execute(_EVENT, (event.topic, event.body, now))
+        for row in changes.audits:
+            self._seq += 1
+            self._digest = audit_chain.link(self._digest, self._chain, self._seq, now, row)
+            execute(
+                _AUDIT,
+                (self._chain, self._seq, now, row.actor, row.action, row.subject, row.detail, self._digest),
+            )
+
+    def _apply_on_its_own(self, changes: Changes) -> BirthmarkError | None:
         before = self._seq, self._digest
-        execute("SAVEPOINT change")
+        self._writer.execute("SAVEPOINT change")
         try:
-            for write in changes.writes:
-                compiled = write.statement.compiled("sqlite")
-                touched = execute(compiled.sql, compiled.arguments(write.params)).rowcount
-                if write.expect is not None and touched != write.expect:
-                    raise write.otherwise or ChangedMeanwhileError()
-            now = to_micros(self._clock.now())
-            for event in changes.events:
-                execute(_EVENT, (event.topic, event.body, now))
-            for row in changes.audits:
-                self._seq += 1
-                self._digest = audit_chain.link(self._digest, self._chain, self._seq, now, row)
-                execute(
-                    _AUDIT,
-                    (self._chain, self._seq, now, row.actor, row.action, row.subject, row.detail, self._digest),
-                )
-        except (BirthmarkError, sqlite3.IntegrityError, *_UNKEEPABLE) as error:
-            execute("ROLLBACK TO change")
-            execute("RELEASE change")
+            self._apply(changes)
+        except _REFUSED as error:
+            self._writer.execute("ROLLBACK TO change")
             self._seq, self._digest = before
-            if isinstance(error, BirthmarkError):
-                return error
-            if isinstance(error, _UNKEEPABLE):
-                return ValueRefusedError(reason=type(error).__name__)
-            return ChangedMeanwhileError(what="A record, or one that it needs,")
-        execute("RELEASE change")
+            return _meaning_of(error)
+        self._writer.execute("RELEASE change")
         return None
+
+
+def _meaning_of(error: Exception) -> BirthmarkError:
+    if isinstance(error, BirthmarkError):
+        return error
+    if isinstance(error, _UNKEEPABLE):
+        return ValueRefusedError(reason=type(error).__name__)
+    return ChangedMeanwhileError(what="A record, or one that it needs,")
 
 
 @contextlib.contextmanager

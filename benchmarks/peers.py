@@ -45,9 +45,9 @@ http {{
     return Peer(rig.address, port, int(children[0]))
 
 
-def mosquitto(rig: Rig) -> Peer:
+def mosquitto(rig: Rig, port: int = 8884) -> Peer:
     """Keeps nothing on disk."""
-    where, port = rig.directory, 8884
+    where = rig.directory
     chain, key = rig.server_pem()
     (where / "mosquitto.conf").write_text(
         f"""

@@ -33,6 +33,7 @@ from servers import RunningServer, free_address
 SERVER_CORE, CLIENT_CORE = 0, (os.cpu_count() or 1) - 1
 THREADS = 8
 _SETTLE_S = 0.1  # what a server does right after its last answer is its cost too
+_TRUST = "trust.pem"
 _T = TypeVar("_T")
 
 
@@ -69,6 +70,8 @@ class Rig:
         address = self.address if name == "data" else free_address()
         server = RunningServer(self.directory / name, address).start()
         self.ends.callback(lambda: server.process and server.stop())
+        with (self.directory / _TRUST).open("a") as trust:
+            trust.write(Path(server.endpoints["trust_bundle"]).read_text())
         return server
 
     def once(self, name: str, make: Callable[["Rig"], _T]) -> _T:
@@ -85,10 +88,9 @@ class Rig:
 
     @property
     def trust_file(self) -> Path:
-        """What devices trust: the CA that signed the peers' server certificate, and our server's."""
-        if not (path := self.directory / "trust.pem").exists():
-            path.write_text(self.ca.certificate.pem() + Path(self.server.endpoints["trust_bundle"]).read_text())
-        return path
+        """What devices trust: the CA that signed the peers' server certificate, and the servers' own, once started."""
+        assert self.server.endpoints
+        return self.directory / _TRUST
 
     def server_pem(self) -> tuple[Path, Path]:
         """Return certificate chain and key for a peer: the type of key that our own server has."""
@@ -147,15 +149,15 @@ def a_rig() -> Iterator[Rig]:
     with contextlib.ExitStack() as ends:
         ends.callback(shutil.rmtree, directory, ignore_errors=True)
         rig = Rig(directory, free_address(), a_ca("bench CA", now=now), now, ends)
-        rig.ca_file.write_text(rig.ca.certificate.pem())
+        for file in (rig.ca_file, directory / _TRUST):
+            file.write_text(rig.ca.certificate.pem())
         os.sched_setaffinity(0, {CLIENT_CORE})
         yield rig
 
 
 def cpu_s(pid: int) -> float:
-    """Return the CPU time of a process and its threads, in seconds."""
-    tasks = Path(f"/proc/{pid}/task").iterdir()
-    return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
+    """Return the CPU time of a process in seconds, with that of threads that are over."""
+    return time.clock_gettime(~pid << 3 | 2)  # the process's clock as the scheduler counts it (clock_getcpuclockid)
 
 
 def pin(pid: int, core: int = SERVER_CORE) -> None:

@@ -23,7 +23,7 @@ RESULTS = Path(__file__).parent / "results"
 def row_of(measure: Measure, samples: list[Sample]) -> dict[str, object]:
     """Return what is kept of a measure's rounds."""
     ours, peer = ([getattr(sample, side) for sample in samples] for side in Sample._fields)
-    ratio = min(ours) / min(peer)
+    ratio = min(peer) / min(ours) if measure.more_is_better else min(ours) / min(peer)
     return {
         "name": measure.name,
         "title": measure.title,

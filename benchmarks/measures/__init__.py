@@ -2,7 +2,25 @@
 
 from measures.connect import HubConnect
 from measures.handshake import Handshake
-from measures.ingest import IngestOneInFlight, IngestTenInFlight
+from measures.idle import Idle
+from measures.ingest import AgainstPythonOne, AgainstPythonTen, IngestOneInFlight, IngestTenInFlight
+from measures.manifest import ManifestEntry
 from measures.measure import Measure
+from measures.registration import Registration, RegistrationAmongMany
+from measures.renewal import Renewal
+from measures.sigv4 import RegisterCertificate
 
-ALL: tuple[type[Measure], ...] = (Handshake, HubConnect, IngestOneInFlight, IngestTenInFlight)
+ALL: tuple[type[Measure], ...] = (
+    Handshake,
+    Registration,
+    HubConnect,
+    IngestOneInFlight,
+    IngestTenInFlight,
+    AgainstPythonOne,
+    AgainstPythonTen,
+    Idle,
+    Renewal,
+    RegisterCertificate,
+    ManifestEntry,
+    RegistrationAmongMany,
+)

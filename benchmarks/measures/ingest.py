@@ -57,6 +57,22 @@ class IngestTenInFlight(_Ingest):
     in_flight, rounds, start = 10, 60, staticmethod(peers.mosquitto)
 
 
+class AgainstPythonOne(_Ingest):
+    """Beside the broker in Python, which keeps nothing."""
+
+    name, title, peer = "P6.1", "the same against amqtt, 1 in flight", "amqtt"
+    gate, aim = 0.33, 0.25
+    in_flight, rounds, start = 1, 60, staticmethod(peers.amqtt)
+
+
+class AgainstPythonTen(_Ingest):
+    """Beside the broker in Python, which keeps nothing."""
+
+    name, title, peer = "P6.10", "the same against amqtt, 10 in flight", "amqtt"
+    gate, aim = 0.10, 0.07
+    in_flight, rounds, start = 10, 20, staticmethod(peers.amqtt)
+
+
 def _enrolled(rig: Rig) -> list[Device]:
     devices = rig.devices(CONNECTIONS, "publisher")
     rig.enroll_at_hub(devices)

@@ -17,7 +17,7 @@ from birthmark.dps.document import (
 from birthmark.dps.model import Claim, Instance, Registration
 from birthmark.dps.service import Authorities, Enrollments, Instances, Registrations
 from birthmark.iothub.model import AuthenticationType, DeviceAuthentication, Hub
-from birthmark.iothub.service import Hubs
+from birthmark.iothub.service import IotHub, Registry
 from birthmark.server.hubs import HubsForDps
 from birthmark.store import Database, open_database
 from fakes import NOON, FakeClock, SeededEntropy
@@ -35,7 +35,7 @@ class DpsWorld:
     enrollments: Enrollments
     authorities: Authorities
     registrations: Registrations
-    hubs: Hubs
+    registry: Registry
     instance: Instance
     hub: Hub
 
@@ -88,17 +88,19 @@ def in_a_dps(url: str, body: Callable[[DpsWorld], Awaitable[None]]) -> None:
         clock, entropy = FakeClock(), SeededEntropy()
         database = await open_database(url, clock)
         try:
-            hubs, instances = Hubs(database, clock, entropy), Instances(database, clock, entropy)
-            hub = await hubs.create("main", "hub.example", actor="test")
+            iothub, instances = IotHub.of(database, clock, entropy), Instances(database, clock, entropy)
+            hub = await iothub.hubs.create("main", "hub.example", actor="test")
             await instances.create("main", "dps.example", actor="test")
             instance = await instances.link("main", hub.host, actor="test")
             enrollments = Enrollments(database, clock, entropy)
             registrations = Registrations(
-                database, clock, entropy, instances=instances, enrollments=enrollments, hubs=HubsForDps(hubs)
+                database, clock, entropy, instances=instances, enrollments=enrollments, hubs=HubsForDps(iothub.registry)
             )
             authorities = Authorities(database, clock, entropy)
             await body(
-                DpsWorld(database, clock, instances, enrollments, authorities, registrations, hubs, instance, hub)
+                DpsWorld(
+                    database, clock, instances, enrollments, authorities, registrations, iothub.registry, instance, hub
+                )
             )
         finally:
             await database.close()

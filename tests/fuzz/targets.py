@@ -245,7 +245,7 @@ _ALL = (
             b"$iothub/twin/GET/?$rid=1",
             b"$iothub/twin/PATCH/properties/reported/?$rid=2&$version=1",
         ),
-        protocols.text(hub.is_hub_username, hub.twin_request, hub.parse_username),
+        protocols.text(hub.is_hub_username, lambda text: hub.parse_topic(text, "d"), hub.parse_username),
     ),
     Target(
         "aws-names",

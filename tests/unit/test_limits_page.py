@@ -18,10 +18,12 @@ from birthmark.dps import mqtt as dps_mqtt
 from birthmark.dps import wire as dps_wire
 from birthmark.dps.service import registrations
 from birthmark.est import wire as est_wire
-from birthmark.iothub import mqtt as hub_mqtt
-from birthmark.iothub import telemetry
 from birthmark.iothub import wire as hub_wire
+from birthmark.iothub.mqtt import connection as hub_connection
+from birthmark.iothub.mqtt import connections as hub_connections
+from birthmark.iothub.mqtt import telemetry as hub_telemetry
 from birthmark.iothub.rules import messages
+from birthmark.iothub.service import telemetry
 from birthmark.manifests import microchip
 from birthmark.mqtt import engine
 from birthmark.mqtt.engine import Limits as MqttLimits
@@ -71,13 +73,13 @@ EXPECTED: dict[tuple[str, str], str] = {
     ("MQTT", "PINGREQ that came before earlier answers left"): number(engine._MAX_PINGS),
     ("MQTT", "packets of one connection handled in a row"): number(pump._PACKETS_A_TURN),
     ("MQTT", "keep alive"): (
-        f"1.5 times what the client asked for, at most {int(1.5 * hub_mqtt.MAX_KEEP_ALIVE_S) + 2} s (Azure), "
+        f"1.5 times what the client asked for, at most {int(1.5 * hub_connections.MAX_KEEP_ALIVE_S) + 2} s (Azure), "
         f"{aws_mqtt.MIN_KEEP_ALIVE_S} to {aws_mqtt.MAX_KEEP_ALIVE_S} s (AWS)"
     ),
     ("MQTT", "IoT Hub message"): size(messages.MAX_MESSAGE_BYTES),
-    ("MQTT", "IoT Hub subscriptions of a device"): number(hub_mqtt.MAX_SUBSCRIPTIONS),
+    ("MQTT", "IoT Hub subscriptions of a device"): number(hub_connection.MAX_SUBSCRIPTIONS),
     ("MQTT", "IoT Hub messages of one connection waiting for the database"): (
-        f"{hub_mqtt.WINDOW}, or {size(hub_mqtt.WINDOW_BYTES)}"
+        f"{hub_telemetry.WINDOW}, or {size(hub_telemetry.WINDOW_BYTES)}"
     ),
     ("DPS", "registrations of one device"): f"{registrations.BURST} in a row, then one in {registrations.EVERY_S} s",
     ("AWS IoT", "client id"): f"{topics.MAX_CLIENT_ID_BYTES} bytes",
@@ -155,4 +157,4 @@ def test_a_sentence_of_the_page_is_what_the_code_has(sentence: str) -> None:
 def test_deadlines_are_looked_at_as_often_as_the_page_says() -> None:
     assert listener._SWEEP_S == 0.5
     assert "looked at every half second" in PAGE
-    assert hub_mqtt.MAX_KEEP_ALIVE_S == dps_mqtt.MAX_KEEP_ALIVE_S
+    assert hub_connections.MAX_KEEP_ALIVE_S == dps_mqtt.MAX_KEEP_ALIVE_S

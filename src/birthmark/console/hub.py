@@ -10,7 +10,8 @@ from birthmark.console.names import ACTOR, parse_name
 from birthmark.console.routing import Asked, Endpoint, PageQuery, Role, Rows
 from birthmark.dps.service import Instances
 from birthmark.iothub.model import AuthenticationType, DeviceAuthentication, Hub, Message
-from birthmark.iothub.service import Hubs
+from birthmark.iothub.ports import Presence
+from birthmark.iothub.service import IotHub
 from birthmark.iothub.wire import DeviceBody, device_json
 from birthmark.pki.certificates import parse_thumbprint
 from birthmark.store import from_micros
@@ -37,8 +38,11 @@ class MessagesQuery(msgspec.Struct, forbid_unknown_fields=True):
     limit: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 100
 
 
-def endpoints(hubs: Hubs, instances: Instances, covers: Callable[[str], bool]) -> Sequence[Endpoint]:
+def endpoints(
+    iothub: IotHub, presence: Presence, instances: Instances, covers: Callable[[str], bool]
+) -> Sequence[Endpoint]:
     """Return the routes of `birthmark hub`. `covers` says whether the server's certificate has a host."""
+    hubs, registry = iothub.hubs, iothub.registry
 
     async def listing(_asked: Asked) -> Rows:
         return Rows([_hub_view(hub) for hub in hubs.all()])
@@ -55,12 +59,15 @@ def endpoints(hubs: Hubs, instances: Instances, covers: Callable[[str], bool]) -
     async def devices(asked: Asked) -> Rows:
         query: PageQuery = asked.query
         hub = hubs.by_name(asked["name"])
-        found = await hubs.devices(hub, after=query.after, limit=query.limit)
-        views = [device_json(d, is_connected=(hub.name, d.device_id) in hubs.connected, with_keys=False) for d in found]
+        found = await registry.devices(hub, after=query.after, limit=query.limit)
+        views = [
+            device_json(d, is_connected=presence.connected_since(hub.name, d.device_id) is not None, with_keys=False)
+            for d in found
+        ]
         return Rows(views, found[-1].device_id if len(found) == query.limit else None)
 
     async def delete_device(asked: Asked) -> None:
-        await hubs.remove(hubs.by_name(asked["name"]), asked["device"], None, actor=ACTOR)
+        await registry.remove(hubs.by_name(asked["name"]), asked["device"], None, actor=ACTOR)
 
     async def create_device(asked: Asked) -> Any:
         body: NewDevice = asked.body
@@ -68,7 +75,7 @@ def endpoints(hubs: Hubs, instances: Instances, covers: Callable[[str], bool]) -
         kind = AuthenticationType.SAS if body.thumbprint is None else AuthenticationType.SELF_SIGNED
         thumbprint = None if body.thumbprint is None else parse_thumbprint(body.thumbprint)
         wanted = DeviceAuthentication(kind, thumbprint)
-        made = await hubs.put(hub, body.device_id, DeviceBody(body.device_id), wanted, None, actor=ACTOR)
+        made = await registry.put(hub, body.device_id, DeviceBody(body.device_id), wanted, None, actor=ACTOR)
         key = made.authentication.primary_key
         return {
             "device": made.device_id,
@@ -81,7 +88,7 @@ def endpoints(hubs: Hubs, instances: Instances, covers: Callable[[str], bool]) -
     async def messages(asked: Asked) -> Rows:
         query: MessagesQuery = asked.query
         hub = hubs.by_name(asked["name"])
-        found = await hubs.latest_messages(hub, query.device, query.limit)
+        found = await iothub.telemetry.latest(hub, query.device, query.limit)
         return Rows([_message_view(hub, message) for message in found])
 
     one = "/hubs/{name}"

@@ -7,16 +7,17 @@ temporary it is 3, which the SDKs retry.
 from collections.abc import Mapping
 
 from birthmark import errors
-from birthmark.iothub import model, service, wire
+from birthmark.iothub import model, wire
 from birthmark.iothub.rules import authentication, messages, provisioning
+from birthmark.iothub.service import hubs, registry
 
 HTTP: Mapping[type[errors.BirthmarkError], tuple[int, str, int]] = {
-    service.UnknownHubError: (404, "NotFound", 404000),
-    service.UnknownDeviceError: (404, "DeviceNotFound", 404001),
-    service.HubExistsError: (409, "IotHubAlreadyExists", 409000),
-    service.DeviceExistsError: (409, "DeviceAlreadyExists", 409001),
-    service.EtagMismatchError: (412, "PreconditionFailed", 412001),
-    service.PolicyKeyError: (401, "IotHubUnauthorizedAccess", 401002),
+    hubs.UnknownHubError: (404, "NotFound", 404000),
+    registry.UnknownDeviceError: (404, "DeviceNotFound", 404001),
+    hubs.HubExistsError: (409, "IotHubAlreadyExists", 409000),
+    registry.DeviceExistsError: (409, "DeviceAlreadyExists", 409001),
+    registry.EtagMismatchError: (412, "PreconditionFailed", 412001),
+    hubs.PolicyKeyError: (401, "IotHubUnauthorizedAccess", 401002),
     model.DeviceIdInvalidError: (400, "ArgumentInvalid", 400004),
     wire.UserNameError: (400, "ArgumentInvalid", 400004),
     wire.BodyInvalidError: (400, "ArgumentInvalid", 400004),

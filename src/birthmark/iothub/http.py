@@ -12,8 +12,10 @@ from birthmark.errors import BirthmarkError, InvalidRequestError
 from birthmark.iothub import wire
 from birthmark.iothub.errors import http_error
 from birthmark.iothub.model import Device, Hub
+from birthmark.iothub.ports import Presence
 from birthmark.iothub.rules.messages import PathNotServedError
-from birthmark.iothub.service import READ, WRITE, Hubs
+from birthmark.iothub.service import IotHub
+from birthmark.iothub.service.hubs import READ, WRITE, Hubs
 from birthmark.text import whole_number
 
 _MAX_LIST = 1000
@@ -23,11 +25,12 @@ _UNSERVED = ("jobs", "configurations", "messages", "digitaltwins", "modules", "s
 Record = Callable[[BirthmarkError, Request], str]
 
 
-def routes(hubs: Hubs, record: Record) -> list[Route]:
+def routes(iothub: IotHub, presence: Presence, record: Record) -> list[Route]:
     """Return the registry's routes; `record` files a refusal and returns its tracking id."""
+    hubs, registry = iothub.hubs, iothub.registry
 
-    def shown(device: Device) -> dict[str, Any]:
-        at = hubs.connected.get((device.hub, device.device_id))
+    def view_of(device: Device) -> dict[str, Any]:
+        at = presence.connected_since(device.hub, device.device_id)
         activity = wire.NEVER if at is None else wire.registry_time(at)
         return wire.device_json(device, is_connected=at is not None, last_activity=activity)
 
@@ -41,11 +44,11 @@ def routes(hubs: Hubs, record: Record) -> list[Route]:
             body, wanted = wire.parse_device_body(await request.body())
             if body.device_id not in {None, device_id}:
                 raise wire.BodyInvalidError(detail="deviceId differs from the one in the path")
-            return JSONResponse(shown(await hubs.put(hub, device_id, body, wanted, etag, actor=policy)))
+            return JSONResponse(view_of(await registry.put(hub, device_id, body, wanted, etag, actor=policy)))
         if request.method == "DELETE":
-            await hubs.remove(hub, device_id, etag, actor=policy)
+            await registry.remove(hub, device_id, etag, actor=policy)
             return Response(status_code=204)
-        return JSONResponse(shown(await hubs.device(hub, device_id)))
+        return JSONResponse(view_of(await registry.device(hub, device_id)))
 
     async def listing(request: Request) -> Response:
         hub = _hub(hubs, request)
@@ -53,12 +56,12 @@ def routes(hubs: Hubs, record: Record) -> list[Route]:
         top = whole_number(request.query_params.get("top", str(_MAX_LIST)))
         if not top:
             raise wire.BodyInvalidError(detail="top must be 1 or more")
-        return JSONResponse([shown(d) for d in await hubs.devices(hub, limit=min(top, _MAX_LIST))])
+        return JSONResponse([view_of(d) for d in await registry.devices(hub, limit=min(top, _MAX_LIST))])
 
     async def statistics(request: Request) -> Response:
         hub = _hub(hubs, request)
         hubs.authorize(hub, request.headers.get("authorization"), READ, "statistics/devices")
-        total, enabled = await hubs.count(hub)
+        total, enabled = await registry.count(hub)
         counts = {"totalDeviceCount": total, "enabledDeviceCount": enabled, "disabledDeviceCount": total - enabled}
         return JSONResponse(counts)
 

@@ -119,15 +119,42 @@ def telemetry_topic(device_id: str) -> str:
     return f"devices/{device_id}/messages/events/"
 
 
+@dataclass(frozen=True, slots=True)
+class TelemetryTopic:
+    """A device's own telemetry; `bag` is the text of its properties."""
+
+    bag: str
+
+
+@dataclass(frozen=True, slots=True)
+class TwinRequest:
+    """GET of the twin, or PATCH of what is reported; `rid` as it was sent, None where it is missing or misplaced."""
+
+    rid: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class MethodAnswer:
+    """The answer to a direct method."""
+
+
+Topic = TelemetryTopic | TwinRequest | MethodAnswer
+_TWIN, _METHODS = "$iothub/twin/", "$iothub/methods/"
 _TWIN_REQUESTS = ("$iothub/twin/GET/?", "$iothub/twin/PATCH/properties/reported/?")
 
 
-def twin_request(topic: str) -> str | None:
-    """Return the request id of a twin request as it was sent, or None when the topic is none."""
-    head, mark, query = topic.partition("?")
-    if head + mark not in _TWIN_REQUESTS:
-        return None
-    return next((part[5:] for part in query.split("&") if part.startswith("$rid=")), None)
+def parse_topic(topic: str, device_id: str) -> Topic | None:
+    """Return what a device publishes to, or None for a topic that no hub has, or that is another device's."""
+    head = telemetry_topic(device_id)
+    if topic.startswith(head):
+        return TelemetryTopic(topic[len(head) :])
+    if topic == head[:-1]:
+        return TelemetryTopic("")
+    if topic.startswith(_TWIN):
+        start, mark, query = topic.partition("?")
+        rids = [part[5:] for part in query.split("&") if part.startswith("$rid=")]
+        return TwinRequest(rids[0] if rids and start + mark in _TWIN_REQUESTS else None)
+    return MethodAnswer() if topic.startswith(_METHODS) else None
 
 
 def twin_response_topic(status: int, rid: str) -> str:

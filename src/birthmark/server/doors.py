@@ -72,7 +72,7 @@ class Doors:
         registrations, record = rooms.registrations, self._record
         routes: list[BaseRoute] = [
             *est_http.routes(rooms.est, rooms.ledger),
-            *hub_http.routes(rooms.hubs, record),
+            *hub_http.routes(rooms.iothub, rooms.hub_links, record),
             *dps_http.service_routes(rooms.instances, rooms.enrollments, registrations, record, clock),
             *dps_http.device_routes(registrations, record, clock),
             WebSocketRoute("/$iothub/websocket", websocket),
@@ -108,9 +108,9 @@ class Doors:
         """Return every route of the operator interface."""
         rooms, host = self._rooms, self._settings.host_name
         return [
-            *dps.endpoints(rooms.instances, rooms.registrations, rooms.hubs, host),
+            *dps.endpoints(rooms.instances, rooms.registrations, rooms.iothub.hubs, host),
             *dps.ca_endpoints(rooms.instances, rooms.authorities, rooms.enrollments),
-            *hub.endpoints(rooms.hubs, rooms.instances, covers),
+            *hub.endpoints(rooms.iothub, rooms.hub_links, rooms.instances, covers),
             *aws.endpoints(rooms.aws),
             *refusals.endpoints(rooms.database),
             *est.est_endpoints(rooms.database, self._clock, self._entropy, seed),

@@ -14,11 +14,11 @@ _ACTOR = "first-start"
 async def ensure_defaults(rooms: Rooms, settings: Settings) -> AccessKey:
     """Make what is not there yet; a later start finds it. Return the key that `birthmark env` prints."""
     await _follow_host(rooms, settings.host_name)
-    if not rooms.hubs.all():
-        await rooms.hubs.create(DEFAULT, settings.host_name, actor=_ACTOR)
+    if not rooms.iothub.hubs.all():
+        await rooms.iothub.hubs.create(DEFAULT, settings.host_name, actor=_ACTOR)
     if not rooms.instances.all():
         await rooms.instances.create(DEFAULT, settings.host_name, actor=_ACTOR)
-        await rooms.instances.link(DEFAULT, rooms.hubs.by_name(DEFAULT).host, actor=_ACTOR)
+        await rooms.instances.link(DEFAULT, rooms.iothub.hubs.by_name(DEFAULT).host, actor=_ACTOR)
     present = rooms.aws.keys.all()
     return present[0] if present else await rooms.aws.keys.add(_ACTOR, actor=_ACTOR)
 
@@ -28,14 +28,16 @@ async def _follow_host(rooms: Rooms, host: str) -> None:
 
     Later their name is in devices, and a start for another host only warns.
     """
-    if [one.name for one in rooms.hubs.all()] != [DEFAULT] or [one.name for one in rooms.instances.all()] != [DEFAULT]:
+    if [one.name for one in rooms.iothub.hubs.all()] != [DEFAULT] or [one.name for one in rooms.instances.all()] != [
+        DEFAULT
+    ]:
         return
-    hub, instance = rooms.hubs.by_name(DEFAULT), rooms.instances.by_name(DEFAULT)
-    if hub.host == instance.host == host or await rooms.hubs.count(hub) != (0, 0):
+    hub, instance = rooms.iothub.hubs.by_name(DEFAULT), rooms.instances.by_name(DEFAULT)
+    if hub.host == instance.host == host or await rooms.iothub.registry.count(hub) != (0, 0):
         return
     for is_group in (False, True):
         if await rooms.enrollments.page(instance.id_scope, is_group=is_group, after="", limit=1):
             return
     await rooms.instances.move(DEFAULT, host, host, actor=_ACTOR)
-    await rooms.hubs.delete(DEFAULT, actor=_ACTOR)
-    await rooms.hubs.create(DEFAULT, host, actor=_ACTOR)
+    await rooms.iothub.hubs.delete(DEFAULT, actor=_ACTOR)
+    await rooms.iothub.hubs.create(DEFAULT, host, actor=_ACTOR)

@@ -4,19 +4,19 @@ from datetime import datetime
 
 from birthmark.dps.ports import HubIdentity
 from birthmark.iothub.model import AuthenticationType, DeviceAuthentication
-from birthmark.iothub.service import Hubs
+from birthmark.iothub.service import Registry
 from birthmark.store import Changes
 
 
 class HubsForDps:
     """The hubs, as DPS knows them."""
 
-    def __init__(self, hubs: Hubs) -> None:
-        self._hubs = hubs
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
 
     async def forget(self, host: str, device_id: str, maker: str) -> Changes:
         """Return the changes that remove the device `maker` made at the hub; none where there is no such device."""
-        return await self._hubs.forget(host, device_id, maker)
+        return await self._registry.forget(host, device_id, maker)
 
     async def provision(self, host: str, device_id: str, identity: HubIdentity, now: datetime) -> Changes:
         """Return the changes that make `device_id` a device of the hub at `host`."""
@@ -24,6 +24,6 @@ class HubsForDps:
         key, other = (*identity.keys, None, None)[:2]
         kind = AuthenticationType.SELF_SIGNED if identity.thumbprints else AuthenticationType.SAS
         wanted = DeviceAuthentication(kind, first, second, key, other)
-        return await self._hubs.provision(
+        return await self._registry.provision(
             host, device_id, wanted, iot_edge=identity.iot_edge, maker=identity.maker, now=now
         )

@@ -24,10 +24,10 @@ async def presented_by(rooms: Rooms, name: str) -> set[Thumbprint]:
         enrolled = await rooms.enrollments.find(instance.id_scope, name, is_group=False)
         if enrolled is not None and isinstance(enrolled.attestation, X509Individual):
             found |= set(enrolled.attestation.thumbprints)
-    for hub in rooms.hubs.all():
+    for hub in rooms.iothub.hubs.all():
         for device_id in ids:
             with contextlib.suppress(BirthmarkError):  # no such device there, or no name that a device has
-                found |= _of((await rooms.hubs.device(hub, device_id)).authentication)
+                found |= _of((await rooms.iothub.registry.device(hub, device_id)).authentication)
     with contextlib.suppress(BirthmarkError):
         page = await rooms.aws.attachments.principals(name, "", _MAX_PRINCIPALS)
         found |= {bytes.fromhex(certificate_id) for certificate_id, _ in page.items}

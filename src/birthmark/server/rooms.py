@@ -22,7 +22,8 @@ from birthmark.dps.mqtt import DpsMqtt
 from birthmark.dps.service import Authorities, Enrollments, Instances, Registrations
 from birthmark.est.service import EstService
 from birthmark.iothub.mqtt import HubConnections
-from birthmark.iothub.service import CHANGED, Hubs
+from birthmark.iothub.service import IotHub
+from birthmark.iothub.service.registry import CHANGED
 from birthmark.pki.certificates import Certificate
 from birthmark.refusals import Ledger
 from birthmark.server.hubs import HubsForDps
@@ -43,7 +44,7 @@ class Rooms:
     authorities: Authorities
     enrollments: Enrollments
     registrations: Registrations
-    hubs: Hubs
+    iothub: IotHub
     aws: AwsIot
     broker: Broker
     dps_links: DpsMqtt
@@ -52,7 +53,7 @@ class Rooms:
 
     async def settled(self) -> None:
         """Return when everything taken so far is on disk or was refused."""
-        await self.hubs.settled()
+        await self.iothub.telemetry.settled()
         await self.broker.settled()
         await self.ledger.settled()
 
@@ -77,7 +78,7 @@ async def open_rooms(
     subject: dict[str, str] = msgspec.to_builtins(settings.est.subject)
     authority = CertificateAuthority(hierarchy, database, clock, entropy, lifetimes, subject)
     instances = Instances(database, clock, entropy)
-    hubs = Hubs(database, clock, entropy, authority.revocations.check)
+    iothub = IotHub.of(database, clock, entropy, authority.revocations.check)
     enrollments, authorities = Enrollments(database, clock, entropy), Authorities(database, clock, entropy)
 
     async def on_record(subject: x509.Name) -> Sequence[Certificate]:
@@ -91,7 +92,7 @@ async def open_rooms(
         entropy,
         instances=instances,
         enrollments=enrollments,
-        hubs=HubsForDps(hubs),
+        hubs=HubsForDps(iothub.registry),
         revocations=authority.revocations.check,
     )
     account = Account(settings.aws.account_id, settings.aws.region, settings.host_name)
@@ -99,7 +100,7 @@ async def open_rooms(
         account, database, clock, entropy, lambda: hierarchy.issuing, revocations=authority.revocations.check
     )
     broker = Broker(database, clock, settings.aws.max_sessions)
-    await hubs.load()
+    await iothub.hubs.load()
     await instances.load()
     await aws.load()
     await broker.load()
@@ -112,10 +113,10 @@ async def open_rooms(
         authorities,
         enrollments,
         registrations,
-        hubs,
+        iothub,
         aws,
         broker,
         DpsMqtt(registrations, ledger, clock),
-        HubConnections(hubs, clock),
+        HubConnections(iothub, clock),
         AwsConnections(aws, broker, ledger, clock, entropy),
     )

@@ -98,12 +98,12 @@ class Server:
             settings,
             https_port=https_port,
             instance=rooms.instances.by_name(DEFAULT),
-            hub=rooms.hubs.by_name(DEFAULT),
+            hub=rooms.iothub.hubs.by_name(DEFAULT),
             est_password=await self._est_password(rooms),
             aws_access_key_id=access_key.id,
             aws_secret_access_key=access_key.secret,
         )
-        known = {one.host for one in rooms.hubs.all()} | {one.host for one in rooms.instances.all()}
+        known = {one.host for one in rooms.iothub.hubs.all()} | {one.host for one in rooms.instances.all()}
         self.elsewhere = sorted(host for host in known if not context.covers(host))
         self._data.write("endpoints.json", json.dumps(self.endpoints, indent=2).encode(), is_secret=True)
         self.is_ready = True

@@ -9,7 +9,7 @@ from between import before_the_next_commit
 from birthmark.dps.service.authorities import AuthorityExistsError, UnknownAuthorityError
 from birthmark.dps.service.enrollments import EnrollmentChangedError, EnrollmentExistsError, EnrollmentNotFoundError
 from birthmark.dps.service.registrations import RegistrationNotFoundError
-from birthmark.iothub.service import EtagMismatchError, UnknownDeviceError
+from birthmark.iothub.service.registry import EtagMismatchError, UnknownDeviceError
 from birthmark.iothub.wire import DeviceBody
 from birthmark.pki.issue import Issuer
 from birthmark.pki.possession import PossessionCodeMismatchError, prove_possession
@@ -161,11 +161,11 @@ def test_a_device_made_by_hand_meanwhile_is_not_removed_with_a_name_that_is_let_
         await world.register(device)
 
         async def made_by_hand() -> None:
-            await world.hubs.put(world.hub, "device-1", DeviceBody("device-1"), BY_HAND, "*", actor="another")
+            await world.registry.put(world.hub, "device-1", DeviceBody("device-1"), BY_HAND, "*", actor="another")
 
         before_the_next_commit(world.database, made_by_hand)
         await world.registrations.release(world.instance, "device-1", actor="test")
-        assert (await world.hubs.device(world.hub, "device-1")).authentication.type is BY_HAND.type
+        assert (await world.registry.device(world.hub, "device-1")).authentication.type is BY_HAND.type
 
     in_a_dps(database_url, body)
 
@@ -175,27 +175,29 @@ def test_a_device_removed_while_it_registers_again_is_made_again(database_url: s
         device = a_device(a_ca())
         await world.individual("device-1", device)
         await world.register(device)
-        before_the_next_commit(world.database, lambda: world.hubs.remove(world.hub, "device-1", None, actor="another"))
+        before_the_next_commit(
+            world.database, lambda: world.registry.remove(world.hub, "device-1", None, actor="another")
+        )
         await world.register(device)
-        assert (await world.hubs.device(world.hub, "device-1")).is_enabled
+        assert (await world.registry.device(world.hub, "device-1")).is_enabled
 
     in_a_dps(database_url, body)
 
 
 def test_a_hub_device_changed_meanwhile_is_not_deleted_by_the_etag_that_was_read(database_url: str) -> None:
     async def body(world: DpsWorld) -> None:
-        made = await world.hubs.put(world.hub, "one", DeviceBody("one"), BY_HAND, None, actor="test")
+        made = await world.registry.put(world.hub, "one", DeviceBody("one"), BY_HAND, None, actor="test")
 
         async def switched_off() -> None:
             off = DeviceBody("one", status="disabled")
-            await world.hubs.put(world.hub, "one", off, BY_HAND, "*", actor="another")
+            await world.registry.put(world.hub, "one", off, BY_HAND, "*", actor="another")
 
         before_the_next_commit(world.database, switched_off)
         with pytest.raises(EtagMismatchError):
-            await world.hubs.remove(world.hub, "one", made.etag, actor="test")
-        assert not (await world.hubs.device(world.hub, "one")).is_enabled
-        await world.hubs.remove(world.hub, "one", "*", actor="test")
+            await world.registry.remove(world.hub, "one", made.etag, actor="test")
+        assert not (await world.registry.device(world.hub, "one")).is_enabled
+        await world.registry.remove(world.hub, "one", "*", actor="test")
         with pytest.raises(UnknownDeviceError):
-            await world.hubs.device(world.hub, "one")
+            await world.registry.device(world.hub, "one")
 
     in_a_dps(database_url, body)

@@ -17,7 +17,7 @@ KEY, OTHER_KEY = b"k" * 32, b"o" * 32
 
 
 async def thumbprint_at_hub(world: DpsWorld, name: str) -> bytes | None:
-    return (await world.hubs.device(world.hub, name)).authentication.primary_thumbprint
+    return (await world.registry.device(world.hub, name)).authentication.primary_thumbprint
 
 
 def test_a_device_of_another_group_cannot_take_a_registered_name(database_url: str) -> None:
@@ -97,14 +97,14 @@ def test_a_key_group_cannot_take_a_registered_name_either(database_url: str) -> 
 
 def test_a_device_made_by_hand_is_not_taken_over_by_a_group(database_url: str) -> None:
     async def body(world: DpsWorld) -> None:
-        await world.hubs.put(world.hub, "device-1", DeviceBody("device-1"), BY_HAND, None, actor="test")
+        await world.registry.put(world.hub, "device-1", DeviceBody("device-1"), BY_HAND, None, actor="test")
         ca = a_ca()
         await world.group("fleet", ca)
         with pytest.raises(DeviceHeldError) as refusal:
             await world.register(a_device(ca))
-        assert (await world.hubs.device(world.hub, "device-1")).authentication.type is AuthenticationType.SAS
+        assert (await world.registry.device(world.hub, "device-1")).authentication.type is AuthenticationType.SAS
         assert refusal.value.explain_fix().endswith("`birthmark hub device delete device-1 --hub main`.")
-        await world.hubs.remove(world.hub, "device-1", None, actor="test")
+        await world.registry.remove(world.hub, "device-1", None, actor="test")
         await world.register(a_device(ca))
 
     in_a_dps(database_url, body)
@@ -156,7 +156,7 @@ def test_a_released_name_is_free_for_the_next_enrollment_with_its_device(databas
         await world.register(a_device(ours))
         released = await world.registrations.release(world.instance, "DEVICE-1", actor="test")
         assert released.device_id == "device-1"
-        assert await world.hubs.count(world.hub) == (0, 0)
+        assert await world.registry.count(world.hub) == (0, 0)
         assert (await world.register(a_device(theirs))).group_id == "theirs"
 
     in_a_dps(database_url, body)
@@ -202,9 +202,9 @@ def test_switching_a_device_off_and_on_at_the_hub_does_not_cut_it_off_from_regis
         ca = a_ca()
         await world.group("fleet", ca)
         await world.register(a_device(ca))
-        present = await world.hubs.device(world.hub, "device-1")
+        present = await world.registry.device(world.hub, "device-1")
         for status in ("disabled", "enabled"):
-            await world.hubs.put(
+            await world.registry.put(
                 world.hub, "device-1", DeviceBody("device-1", status=status), present.authentication, "*", actor="test"
             )
         assert await world.register(a_device(ca))

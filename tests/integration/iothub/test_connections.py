@@ -12,8 +12,10 @@ import pytest
 from birthmark.errors import BirthmarkError
 from birthmark.iothub import wire
 from birthmark.iothub.model import AuthenticationType, DeviceAuthentication, Hub
-from birthmark.iothub.mqtt import MAX_SUBSCRIPTIONS, WINDOW, HubConnections
-from birthmark.iothub.service import Hubs
+from birthmark.iothub.mqtt import HubConnections
+from birthmark.iothub.mqtt.connection import MAX_SUBSCRIPTIONS
+from birthmark.iothub.mqtt.telemetry import WINDOW
+from birthmark.iothub.service import IotHub
 from birthmark.mqtt import codec
 from birthmark.mqtt.engine import Engine, Role
 from birthmark.mqtt.packets import LEVEL_3_1_1, ConnAck, Connect, Packet, PubAck, Publish, SubAck, Subscribe
@@ -63,7 +65,7 @@ class Wire:
 
 @dataclass
 class World:
-    hubs: Hubs
+    iothub: IotHub
     hub: Hub
     connections: HubConnections
     clock: FakeClock
@@ -93,13 +95,13 @@ def in_a_world(directory: Path, body: Callable[[World], Awaitable[None]]) -> Non
     async def main() -> None:
         clock = FakeClock()
         database = await open_database(f"sqlite:///{directory}/x.db", clock)
-        hubs = Hubs(database, clock, SeededEntropy())
-        hub = await hubs.create("main", "hub.example", actor="test")
-        await hubs.put(hub, "device-1", wire.DeviceBody("device-1"), ON_RECORD, None, actor="test")
+        iothub = IotHub.of(database, clock, SeededEntropy())
+        hub = await iothub.hubs.create("main", "hub.example", actor="test")
+        await iothub.registry.put(hub, "device-1", wire.DeviceBody("device-1"), ON_RECORD, None, actor="test")
         try:
-            await body(World(hubs, hub, HubConnections(hubs, clock), clock, directory / "x.db"))
+            await body(World(iothub, hub, HubConnections(iothub, clock), clock, directory / "x.db"))
         finally:
-            await hubs.settled()
+            await iothub.telemetry.settled()
             await database.close()
 
     asyncio.run(main())
@@ -122,12 +124,12 @@ def test_a_device_that_sends_faster_than_the_disk_writes_is_not_read_any_more(tm
             link.data_received(codec.encode(Publish(topic, b"x" * 100, 1, packet_id=number + 1), LEVEL_3_1_1))
         await asyncio.sleep(0.05)
         assert client.is_paused
-        assert sum(len(messages) for messages, _ in world.hubs.intake(world.hub)._waiting) <= WINDOW
+        assert sum(len(messages) for messages, _ in world.iothub.telemetry.intake(world.hub)._waiting) <= WINDOW
         lock.execute("ROLLBACK")
         lock.close()
         await until(lambda: len(client.got(PubAck)) == sent)
         assert not client.is_paused
-        assert len(await world.hubs.latest_messages(world.hub, None, 10_000)) == sent
+        assert len(await world.iothub.telemetry.latest(world.hub, None, 10_000)) == sent
 
     in_a_world(tmp_path, body)
 
@@ -142,7 +144,8 @@ def test_subscriptions_of_a_device_are_bounded(tmp_path: Path) -> None:
         codes = [packet.codes[0] for packet in client.got(SubAck)]
         assert codes == [1] * MAX_SUBSCRIPTIONS + [0x80] * 10
         assert (
-            len(await world.hubs.stored_subscriptions(world.hub, wire.parse_device_id("device-1"))) == MAX_SUBSCRIPTIONS
+            len(await world.iothub.subscriptions.stored(world.hub, wire.parse_device_id("device-1")))
+            == MAX_SUBSCRIPTIONS
         )
 
     in_a_world(tmp_path, body)

@@ -3,8 +3,6 @@
 from birthmark.errors import InvalidRequestError
 
 MAX_MESSAGE_BYTES = 256 * 1024
-UNSERVED = ("$iothub/twin/", "$iothub/methods/")
-"""What SDKs publish to by themselves, and what is not served yet."""
 
 
 class TopicNotServedError(InvalidRequestError):

@@ -1,4 +1,4 @@
-"""Hubs and their registries: load, decide, commit."""
+"""A hub's identity registry: which devices there are, and how they prove themselves."""
 
 import base64
 from collections.abc import Awaitable, Callable, Sequence
@@ -6,53 +6,27 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Protocol
 
-from birthmark.auth.sas import check_resource, check_sas, parse_sas
 from birthmark.clock import Clock, Entropy
-from birthmark.errors import ChangedMeanwhileError, ConflictError, NotFoundError, UnauthenticatedError
+from birthmark.errors import ChangedMeanwhileError, ConflictError, NotFoundError
 from birthmark.iothub import store
 from birthmark.iothub.model import (
     OPERATOR,
     AuthenticationType,
     Device,
     DeviceAuthentication,
-    DeviceId,
     Hub,
-    Message,
     parse_device_id,
 )
 from birthmark.iothub.rules.authentication import authenticate
 from birthmark.iothub.rules.provisioning import check_maker
-from birthmark.iothub.telemetry import Intake, messages_of
+from birthmark.iothub.service.hubs import Hubs
 from birthmark.iothub.wire import DeviceBody, HubUser
 from birthmark.pki.certificates import Certificate
 from birthmark.store import Changes, Database, decided_again
 
-POLICIES = ("iothubowner", "service", "device", "registryRead", "registryReadWrite")
-READ = frozenset({"iothubowner", "registryRead", "registryReadWrite"})
-WRITE = frozenset({"iothubowner", "registryReadWrite"})
 CHANGED = "iothub.device_changed"
 _PAGE = 100
-
-
-class UnknownHubError(NotFoundError):
-    """No hub answers to that host name."""
-
-    code = "iothub.unknown_hub"
-    message = "There is no hub {host}"
-    cause = "There is no hub with the name or the host name {host} on this server."
-    fix = "Those there are: `birthmark hub show`. To make it: `birthmark hub create {host} --host {host}`"
-    host: str
-
-
-class HubExistsError(ConflictError):
-    """The name or the host is taken."""
-
-    code = "iothub.hub_exists"
-    message = "Hub {hub} exists already"
-    cause = "A hub named {hub}, or one with the host {host}, exists already."
-    fix = "Choose another name or host; `birthmark hub show` lists them."
-    host: str
-    hub: str
+RevocationCheck = Callable[[Certificate, Sequence[Certificate]], Awaitable[None]]
 
 
 class UnknownDeviceError(NotFoundError):
@@ -90,16 +64,6 @@ class EtagMismatchError(ConflictError):
     etag: str
 
 
-class PolicyKeyError(UnauthenticatedError):
-    """The policy may not do this."""
-
-    code = "iothub.policy_refused"
-    cause = "The call needs a token of one of the policies {allowed}; it came with {shown}."
-    fix = 'Use the connection string of the server, whose policy is iothubowner: `eval "$(birthmark env)"`'
-    allowed: str
-    shown: str
-
-
 class Peer(Protocol):
     """What a handshake proved: possession of the leaf's key. Nothing else is verified."""
 
@@ -110,91 +74,22 @@ class Peer(Protocol):
     def chain(self) -> tuple[Certificate, ...]: ...
 
 
-class Hubs:
-    """All hubs of this server."""
+class Registry:
+    """The devices of all hubs."""
 
     def __init__(
         self,
         database: Database,
         clock: Clock,
         entropy: Entropy,
-        revocations: Callable[[Certificate, Sequence[Certificate]], Awaitable[None]] | None = None,
+        hubs: Hubs,
+        revocations: RevocationCheck | None = None,
     ) -> None:
         self._database = database
-        self._revocations = revocations
         self._clock = clock
         self._entropy = entropy
-        self._by_host: dict[str, Hub] = {}
-        self._intakes: dict[str, Intake] = {}
-        self.connected: dict[tuple[str, str], datetime] = {}
-
-    async def load(self) -> None:
-        """Read the hubs; there are few, and every connection needs them."""
-        self._by_host = {}
-        for row in await self._database.all(store.ALL_HUBS):
-            hub = store.hub_of(row)
-            self._by_host[hub.host.lower()] = hub
-
-    async def create(self, name: str, host: str, *, actor: str) -> Hub:
-        """Make a hub with fresh policy keys. Raise `HubExistsError`."""
-        keys = {policy: (self._entropy.token(32), self._entropy.token(32)) for policy in POLICIES}
-        hub = Hub(name, host, keys)
-        exists = HubExistsError(hub=name, host=host)
-        if any(known.name == name or known.host.lower() == host.lower() for known in self._by_host.values()):
-            raise exists
-        await self._database.commit(
-            Changes().run(store.ADD_HUB, **store.hub_row(hub)).audit(actor, "iothub.create", name, host=host)
-        )
-        await self.load()
-        return hub
-
-    async def delete(self, name: str, *, actor: str) -> None:
-        """Remove a hub with its devices and messages. Raise `UnknownHubError`."""
-        hub = self.by_name(name)
-        await self._database.commit(
-            Changes()
-            .run(store.DELETE_HUB, name=name)
-            .run(store.DELETE_HUB_DEVICES, name=name)
-            .run(store.DELETE_HUB_SUBSCRIPTIONS, name=name)
-            .run(store.DELETE_HUB_SEGMENTS, name=name)
-            .audit(actor, "iothub.delete", name, host=hub.host)
-            .event("iothub.hub_deleted", hub=name)
-        )
-        await self.load()
-
-    def all(self) -> Sequence[Hub]:
-        """Return every hub, by name."""
-        return sorted(self._by_host.values(), key=lambda hub: hub.name)
-
-    def by_host(self, host: str) -> Hub:
-        """Return the hub with this host name, with or without a port. Raise `UnknownHubError`."""
-        low = host.lower()
-        hub = self._by_host.get(low) or self._by_host.get(low.rpartition(":")[0].strip("[]"))
-        if hub is None:
-            raise UnknownHubError(host=host)
-        return hub
-
-    def by_name(self, name: str) -> Hub:
-        """Return the hub with this name. Raise `UnknownHubError`."""
-        hub = next((hub for hub in self._by_host.values() if hub.name == name), None)
-        if hub is None:
-            raise UnknownHubError(host=name)
-        return hub
-
-    def authorize(self, hub: Hub, authorization: str | None, allowed: frozenset[str], resource: str) -> str:
-        """Return the policy a service call proved. Raise `UnauthenticatedError`."""
-        names = ", ".join(sorted(allowed))
-        if not authorization:
-            raise PolicyKeyError(allowed=names, shown="no token")
-        token = parse_sas(authorization)
-        pair = hub.policies.get(token.policy or "")
-        if pair is None or token.policy not in allowed:
-            raise PolicyKeyError(allowed=names, shown=f"the policy {token.policy}")
-        check_sas(token, pair, self._clock.now())
-        check_resource(token, [f"{hub.host}/{resource}"])
-        return str(token.policy)
-
-    # Registry
+        self._hubs = hubs
+        self._revocations = revocations
 
     async def device(self, hub: Hub, device_id: str) -> Device:
         """Return a device. Raise `UnknownDeviceError`."""
@@ -272,7 +167,7 @@ class Hubs:
 
     async def forget(self, host: str, device_id: str, maker: str) -> Changes:
         """Return the changes that remove the device `maker` made; none where there is no such hub or device."""
-        hub = self._by_host.get(host.lower())
+        hub = self._hubs.find(host)
         row = None if hub is None else await self._database.one(store.GET_DEVICE, hub=hub.name, device_id=device_id)
         if hub is None or row is None or row["maker"] != maker:
             return Changes()
@@ -294,7 +189,7 @@ class Hubs:
         Raise `DeviceHeldError` for one that somebody else made; the commit raises `ConflictError` when another was
         faster.
         """
-        hub = self.by_host(host)
+        hub = self._hubs.by_host(host)
         row = await self._database.one(store.GET_DEVICE, hub=hub.name, device_id=device_id)
         if row is None:
             known = parse_device_id(device_id)
@@ -341,64 +236,14 @@ class Hubs:
         )
         return changes.event(CHANGED, hub=made.hub, device_id=made.device_id)
 
-    # Connections
-
-    async def connect(self, user: HubUser, peer: Peer, password: bytes | None) -> tuple[Hub, Device]:
+    async def authenticate(self, user: HubUser, peer: Peer, password: bytes | None) -> tuple[Hub, Device]:
         """Return the device a CONNECT proved to be, else raise why not."""
-        hub = self.by_host(user.host)
+        hub = self._hubs.by_host(user.host)
         device = await self.device(hub, user.device_id)
         authenticate(device, user.host, peer.leaf, password, self._clock.now())
         if peer.leaf is not None and self._revocations is not None:
             await self._revocations(peer.leaf, peer.chain)
         return hub, device
-
-    async def stored_subscriptions(self, hub: Hub, device_id: DeviceId) -> dict[str, int]:
-        """Return the filters that a device subscribed to in an earlier connection, with their QoS."""
-        rows = await self._database.all(store.SUBSCRIPTIONS, hub=hub.name, device_id=device_id)
-        return {row["filter"]: row["qos"] for row in rows}
-
-    async def keep_subscriptions(self, hub: Hub, device_id: DeviceId, filters: dict[str, int]) -> None:
-        """Remember filters for the next connection."""
-        changes = Changes()
-        for name, qos in filters.items():
-            changes.run(store.PUT_SUBSCRIPTION, hub=hub.name, device_id=device_id, filter=name, qos=qos)
-        await self._database.commit(changes)
-
-    async def drop_subscriptions(self, hub: Hub, device_id: DeviceId, filters: Sequence[str] | None) -> None:
-        """Forget some filters, or all."""
-        changes = Changes()
-        if filters is None:
-            changes.run(store.DROP_SUBSCRIPTIONS, hub=hub.name, device_id=device_id)
-        for name in filters or ():
-            changes.run(store.DROP_SUBSCRIPTION, hub=hub.name, device_id=device_id, filter=name)
-        await self._database.commit(changes)
-
-    # Telemetry
-
-    def intake(self, hub: Hub) -> Intake:
-        """Return the hub's way in for telemetry."""
-        if (intake := self._intakes.get(hub.name)) is None:
-            intake = self._intakes[hub.name] = Intake(hub.name, self._database, self._clock)
-        return intake
-
-    async def settled(self) -> None:
-        """Return when all telemetry taken so far is durable or refused."""
-        for intake in self._intakes.values():
-            await intake.settled()
-
-    async def latest_messages(self, hub: Hub, device_id: str | None, limit: int) -> list[Message]:
-        """Return the latest messages, oldest first, of one device or of all."""
-        found: list[Message] = []
-        before = 2**62
-        while len(found) < limit:
-            rows = await self._database.all(store.SEGMENTS_BEFORE, hub=hub.name, before=before, limit=_PAGE)
-            if not rows:
-                break
-            for row in rows:
-                of_segment = [m for m in messages_of(row["body"]) if device_id in {None, m.device_id}]
-                found = of_segment + found
-            before = rows[-1]["seq"]
-        return found[-limit:]
 
     def _etag(self) -> str:
         return base64.b64encode(self._entropy.token(8)).decode()

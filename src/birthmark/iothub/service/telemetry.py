@@ -14,7 +14,7 @@ import msgspec
 
 from birthmark.clock import Clock
 from birthmark.iothub import store
-from birthmark.iothub.model import Message
+from birthmark.iothub.model import Hub, Message
 from birthmark.store import Changes, Database, to_micros
 
 log = logging.getLogger(__name__)
@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 KEEP = timedelta(days=1)
 _MAX_PER_SEGMENT = 2000
 _PRUNE_EVERY = 500
+_PAGE = 100
 
 Outcome = Callable[[BaseException | None], None]
 
@@ -79,3 +80,37 @@ class Intake:
 def messages_of(body: bytes) -> list[Message]:
     """Return the messages of a segment."""
     return msgspec.msgpack.decode(body, type=list[Message])
+
+
+class Telemetry:
+    """The messages of all hubs."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+        self._intakes: dict[str, Intake] = {}
+
+    def intake(self, hub: Hub) -> Intake:
+        """Return the hub's way in for telemetry."""
+        if (intake := self._intakes.get(hub.name)) is None:
+            intake = self._intakes[hub.name] = Intake(hub.name, self._database, self._clock)
+        return intake
+
+    async def settled(self) -> None:
+        """Return when all telemetry taken so far is durable or refused."""
+        for intake in self._intakes.values():
+            await intake.settled()
+
+    async def latest(self, hub: Hub, device_id: str | None, limit: int) -> list[Message]:
+        """Return the latest messages, oldest first, of one device or of all."""
+        found: list[Message] = []
+        before = 2**62
+        while len(found) < limit:
+            rows = await self._database.all(store.SEGMENTS_BEFORE, hub=hub.name, before=before, limit=_PAGE)
+            if not rows:
+                break
+            for row in rows:
+                of_segment = [m for m in messages_of(row["body"]) if device_id in {None, m.device_id}]
+                found = of_segment + found
+            before = rows[-1]["seq"]
+        return found[-limit:]

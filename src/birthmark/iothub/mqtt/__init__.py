@@ -1,0 +1,5 @@
+"""IoT Hub over MQTT 3.1.1: who is there, one device's connection, and a module for each feature."""
+
+from birthmark.iothub.mqtt.connections import HubConnections
+
+__all__ = ["HubConnections"]

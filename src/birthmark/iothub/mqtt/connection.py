@@ -1,0 +1,132 @@
+"""One device's connection: telemetry in, subscriptions, and what is not served."""
+
+from collections.abc import Awaitable, Sequence
+from typing import Protocol
+
+from birthmark.clock import Clock
+from birthmark.iothub import wire
+from birthmark.iothub.model import Device, Hub
+from birthmark.iothub.mqtt.telemetry import TelemetryWindow
+from birthmark.iothub.rules.messages import FeatureNotServedError, QosNotServedError, TopicNotServedError
+from birthmark.iothub.service import IotHub
+from birthmark.mqtt.packets import PubAck, Publish, SubAck, Subscribe, UnsubAck, Unsubscribe
+from birthmark.net.pump import Closed, MqttLink
+
+MAX_SUBSCRIPTIONS = 50
+_FAILURE = 0x80
+NOT_IMPLEMENTED = 501
+_NOT_SERVED = b'{"errorCode":501001,"message":"Twins are not served here."}'
+_METHODS = "$iothub/methods/"
+_MAX_ASKED = 16
+
+
+class Connections(Protocol):
+    """Where a connection is entered while it lives."""
+
+    def enter(self, connection: "HubConnection") -> None: ...
+
+    def leave(self, connection: "HubConnection") -> None: ...
+
+
+class HubConnection:
+    """One device's connection."""
+
+    def __init__(
+        self,
+        connections: Connections,
+        iothub: IotHub,
+        clock: Clock,
+        link: MqttLink,
+        *,
+        hub: Hub,
+        device: Device,
+        filters: dict[str, int],
+        is_persistent: bool,
+    ) -> None:
+        self._connections = connections
+        self._subscriptions = iothub.subscriptions
+        self._filters = filters
+        self._is_persistent = is_persistent
+        self._was_known = bool(filters)
+        self._asked: set[str] = set()
+        self._telemetry = TelemetryWindow(link, device.device_id, iothub.telemetry.intake(hub), clock)
+        self.link = link
+        self.hub = hub
+        self.device = device
+
+    @property
+    def session_present(self) -> bool:
+        return self._was_known
+
+    def opened(self) -> None:
+        self._connections.enter(self)
+
+    def published(self, packets: Sequence[Publish]) -> Awaitable[None] | None:
+        return self._telemetry.take(packets, self._topic_of)
+
+    def _topic_of(self, packet: Publish) -> wire.TelemetryTopic | None:
+        """Return the topic of telemetry, else answer what was asked and return None."""
+        device_id = self.device.device_id
+        if packet.qos > 1:
+            raise QosNotServedError(device_id=device_id)
+        match wire.parse_topic(packet.topic, device_id):
+            case wire.TelemetryTopic() as topic:
+                return topic
+            case wire.TwinRequest() | wire.MethodAnswer() as asked:
+                self._answer_unserved(packet, asked)
+                return None
+            case None:
+                raise TopicNotServedError(device_id=device_id, topic=packet.topic[:200])
+
+    def _answer_unserved(self, packet: Publish, asked: wire.TwinRequest | wire.MethodAnswer) -> None:
+        """An SDK asked for a part of the hub that is not here: it gets the hub's own error and stays connected.
+
+        A close would make it reconnect and ask again, for ever.
+        """
+        self._note_unserved(packet.topic)
+        self.link.ack(packet.packet_id)
+        if isinstance(asked, wire.TwinRequest) and asked.rid is not None:
+            self.link.publish(wire.twin_response_topic(NOT_IMPLEMENTED, asked.rid), _NOT_SERVED)
+
+    def _note_unserved(self, topic: str) -> None:
+        """File what was asked, each kind once a connection: a client may ask every second."""
+        kind = topic.partition("?")[0][:200]
+        if kind not in self._asked and len(self._asked) < _MAX_ASKED:
+            self._asked.add(kind)
+            error = FeatureNotServedError(device_id=self.device.device_id, topic=kind)
+            self.link.note(error)
+
+    def subscribed(self, packet: Subscribe) -> Awaitable[None] | None:
+        device_id = self.device.device_id
+        allowed = (f"devices/{device_id}/", "$iothub/")
+        granted: dict[str, int] = {}
+        for name, options in packet.filters:
+            if not name.startswith(allowed):
+                raise TopicNotServedError(device_id=device_id, topic=name[:200])
+            if name.startswith(_METHODS):  # nobody can call one here: say so, and let the rest of the client work
+                self._note_unserved(name)
+                continue
+            if name in self._filters or len(self._filters.keys() | granted) < MAX_SUBSCRIPTIONS:
+                granted[name] = min(options & 3, 1)
+        return self._subscribe(packet, granted)
+
+    async def _subscribe(self, packet: Subscribe, granted: dict[str, int]) -> None:
+        self._filters |= granted
+        if self._is_persistent:
+            await self._subscriptions.keep(self.hub, self.device.device_id, granted)
+        self.link.send(SubAck(packet.packet_id, tuple(granted.get(name, _FAILURE) for name, _ in packet.filters)))
+
+    def unsubscribed(self, packet: Unsubscribe) -> Awaitable[None] | None:
+        return self._unsubscribe(packet)
+
+    async def _unsubscribe(self, packet: Unsubscribe) -> None:
+        for name in packet.filters:
+            self._filters.pop(name, None)
+        await self._subscriptions.drop(self.hub, self.device.device_id, packet.filters)
+        self.link.send(UnsubAck(packet.packet_id))
+
+    def acknowledged(self, packet: PubAck) -> Awaitable[None] | None:
+        return None
+
+    def closed(self, reason: Closed) -> None:
+        self._connections.leave(self)

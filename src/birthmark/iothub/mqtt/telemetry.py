@@ -1,0 +1,90 @@
+"""Telemetry of one connection, a burst at a time.
+
+A connection whose messages wait for the database, `WINDOW` of them or `WINDOW_BYTES`, is not read until some are
+written.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+
+from birthmark.clock import Clock
+from birthmark.iothub import wire
+from birthmark.iothub.model import DeviceId, Message
+from birthmark.iothub.rules.messages import MAX_MESSAGE_BYTES, MessageTooLargeError
+from birthmark.iothub.service.telemetry import Intake
+from birthmark.mqtt.packets import Publish
+from birthmark.net.pump import Closed, MqttLink
+from birthmark.store import to_micros
+
+WINDOW = 100
+WINDOW_BYTES = 1024 * 1024
+TopicOf = Callable[[Publish], wire.TelemetryTopic | None]
+
+
+class TelemetryWindow:
+    """What one device sent and is not yet durable."""
+
+    def __init__(self, link: MqttLink, device_id: DeviceId, intake: Intake, clock: Clock) -> None:
+        self._link = link
+        self._device_id = device_id
+        self._head = wire.telemetry_topic(device_id)
+        self._intake = intake
+        self._clock = clock
+        self._unwritten = self._unwritten_bytes = 0
+        self._room = asyncio.Event()
+
+    def take(self, packets: Sequence[Publish], topic_of: TopicOf) -> Awaitable[None] | None:
+        """Queue the telemetry of a burst; what is returned waits until there is room for the rest."""
+        while packets:
+            room = WINDOW - self._unwritten
+            self._queue(packets[:room], topic_of)
+            packets = packets[room:]
+            if self._unwritten >= WINDOW or self._unwritten_bytes >= WINDOW_BYTES:
+                self._room.clear()
+                return self._when_there_is_room(packets, topic_of)
+        return None
+
+    def _queue(self, packets: Sequence[Publish], topic_of: TopicOf) -> None:
+        """Queue what is telemetry; what came before a packet that ends the connection is kept."""
+        messages: list[Message] = []
+        ids: list[int] = []
+        at = to_micros(self._clock.now())
+        size = 0
+        try:
+            for packet in packets:
+                if len(packet.payload) > MAX_MESSAGE_BYTES:
+                    raise MessageTooLargeError(device_id=self._device_id, size=len(packet.payload))
+                if packet.qos <= 1 and packet.topic.startswith(self._head):  # nearly all there is
+                    bag = packet.topic[len(self._head) :]
+                elif (topic := topic_of(packet)) is not None:
+                    bag = topic.bag
+                else:
+                    continue
+                properties = wire.parse_property_bag(bag)
+                if packet.retain:
+                    properties["mqtt-retain"] = "true"
+                messages.append(wire.message_of(self._device_id, properties, packet.payload, at))
+                size += len(packet.payload) + len(bag)
+                if packet.packet_id is not None:
+                    ids.append(packet.packet_id)
+        finally:
+            if messages:
+                self._unwritten += len(messages)
+                self._unwritten_bytes += size
+                self._intake.add(messages, partial(self._written, ids, len(messages), size))
+
+    async def _when_there_is_room(self, packets: Sequence[Publish], topic_of: TopicOf) -> None:
+        await self._room.wait()
+        if not self._link.is_over and (waiting := self.take(packets, topic_of)) is not None:
+            await waiting
+
+    def _written(self, ids: list[int], count: int, size: int, problem: BaseException | None) -> None:
+        """Messages are durable, or were not written: then the device sends again after it reconnects."""
+        self._unwritten -= count
+        self._unwritten_bytes -= size
+        self._room.set()
+        if problem is None:
+            self._link.ack_all(ids)
+        else:
+            self._link.close(Closed.SERVER)

@@ -1,0 +1,31 @@
+"""Hubs, their registry, their devices' subscriptions and telemetry; `IotHub` is all of them, for the shells."""
+
+from dataclasses import dataclass
+
+from birthmark.clock import Clock, Entropy
+from birthmark.iothub.service.hubs import Hubs
+from birthmark.iothub.service.registry import Registry, RevocationCheck
+from birthmark.iothub.service.subscriptions import Subscriptions
+from birthmark.iothub.service.telemetry import Telemetry
+from birthmark.store import Database
+
+
+@dataclass(frozen=True, slots=True)
+class IotHub:
+    """All of it, on one database. `hubs.load` must have run before anyone asks."""
+
+    hubs: Hubs
+    registry: Registry
+    subscriptions: Subscriptions
+    telemetry: Telemetry
+
+    @classmethod
+    def of(
+        cls, database: Database, clock: Clock, entropy: Entropy, revocations: RevocationCheck | None = None
+    ) -> "IotHub":
+        hubs = Hubs(database, clock, entropy)
+        registry = Registry(database, clock, entropy, hubs, revocations)
+        return cls(hubs, registry, Subscriptions(database), Telemetry(database, clock))
+
+
+__all__ = ["Hubs", "IotHub", "Registry", "Subscriptions", "Telemetry"]

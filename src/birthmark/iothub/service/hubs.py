@@ -1,0 +1,124 @@
+"""Hubs of this server, and who may use their service interface."""
+
+from collections.abc import Sequence
+
+from birthmark.auth.sas import check_resource, check_sas, parse_sas
+from birthmark.clock import Clock, Entropy
+from birthmark.errors import ConflictError, NotFoundError, UnauthenticatedError
+from birthmark.iothub import store
+from birthmark.iothub.model import Hub
+from birthmark.store import Changes, Database
+
+POLICIES = ("iothubowner", "service", "device", "registryRead", "registryReadWrite")
+READ = frozenset({"iothubowner", "registryRead", "registryReadWrite"})
+WRITE = frozenset({"iothubowner", "registryReadWrite"})
+
+
+class UnknownHubError(NotFoundError):
+    """No hub answers to that host name."""
+
+    code = "iothub.unknown_hub"
+    message = "There is no hub {host}"
+    cause = "There is no hub with the name or the host name {host} on this server."
+    fix = "Those there are: `birthmark hub show`. To make it: `birthmark hub create {host} --host {host}`"
+    host: str
+
+
+class HubExistsError(ConflictError):
+    """The name or the host is taken."""
+
+    code = "iothub.hub_exists"
+    message = "Hub {hub} exists already"
+    cause = "A hub named {hub}, or one with the host {host}, exists already."
+    fix = "Choose another name or host; `birthmark hub show` lists them."
+    host: str
+    hub: str
+
+
+class PolicyKeyError(UnauthenticatedError):
+    """The policy may not do this."""
+
+    code = "iothub.policy_refused"
+    cause = "The call needs a token of one of the policies {allowed}; it came with {shown}."
+    fix = 'Use the connection string of the server, whose policy is iothubowner: `eval "$(birthmark env)"`'
+    allowed: str
+    shown: str
+
+
+class Hubs:
+    """All hubs of this server. Few, and every connection needs them: they are kept in memory."""
+
+    def __init__(self, database: Database, clock: Clock, entropy: Entropy) -> None:
+        self._database = database
+        self._clock = clock
+        self._entropy = entropy
+        self._by_host: dict[str, Hub] = {}
+
+    async def load(self) -> None:
+        """Read the hubs; there are few, and every connection needs them."""
+        self._by_host = {}
+        for row in await self._database.all(store.ALL_HUBS):
+            hub = store.hub_of(row)
+            self._by_host[hub.host.lower()] = hub
+
+    async def create(self, name: str, host: str, *, actor: str) -> Hub:
+        """Make a hub with fresh policy keys. Raise `HubExistsError`."""
+        keys = {policy: (self._entropy.token(32), self._entropy.token(32)) for policy in POLICIES}
+        hub = Hub(name, host, keys)
+        exists = HubExistsError(hub=name, host=host)
+        if any(known.name == name or known.host.lower() == host.lower() for known in self._by_host.values()):
+            raise exists
+        await self._database.commit(
+            Changes().run(store.ADD_HUB, **store.hub_row(hub)).audit(actor, "iothub.create", name, host=host)
+        )
+        await self.load()
+        return hub
+
+    async def delete(self, name: str, *, actor: str) -> None:
+        """Remove a hub with its devices and messages. Raise `UnknownHubError`."""
+        hub = self.by_name(name)
+        await self._database.commit(
+            Changes()
+            .run(store.DELETE_HUB, name=name)
+            .run(store.DELETE_HUB_DEVICES, name=name)
+            .run(store.DELETE_HUB_SUBSCRIPTIONS, name=name)
+            .run(store.DELETE_HUB_SEGMENTS, name=name)
+            .audit(actor, "iothub.delete", name, host=hub.host)
+            .event("iothub.hub_deleted", hub=name)
+        )
+        await self.load()
+
+    def all(self) -> Sequence[Hub]:
+        """Return every hub, by name."""
+        return sorted(self._by_host.values(), key=lambda hub: hub.name)
+
+    def by_host(self, host: str) -> Hub:
+        """Return the hub with this host name, with or without a port. Raise `UnknownHubError`."""
+        if (hub := self.find(host)) is None:
+            raise UnknownHubError(host=host)
+        return hub
+
+    def find(self, host: str) -> Hub | None:
+        """Return the hub with this host name, with or without a port, or None."""
+        low = host.lower()
+        return self._by_host.get(low) or self._by_host.get(low.rpartition(":")[0].strip("[]"))
+
+    def by_name(self, name: str) -> Hub:
+        """Return the hub with this name. Raise `UnknownHubError`."""
+        hub = next((hub for hub in self._by_host.values() if hub.name == name), None)
+        if hub is None:
+            raise UnknownHubError(host=name)
+        return hub
+
+    def authorize(self, hub: Hub, authorization: str | None, allowed: frozenset[str], resource: str) -> str:
+        """Return the policy a service call proved. Raise `UnauthenticatedError`."""
+        names = ", ".join(sorted(allowed))
+        if not authorization:
+            raise PolicyKeyError(allowed=names, shown="no token")
+        token = parse_sas(authorization)
+        pair = hub.policies.get(token.policy or "")
+        if pair is None or token.policy not in allowed:
+            raise PolicyKeyError(allowed=names, shown=f"the policy {token.policy}")
+        check_sas(token, pair, self._clock.now())
+        check_resource(token, [f"{hub.host}/{resource}"])
+        return str(token.policy)

@@ -14,10 +14,10 @@ from birthmark.auth.passwords import PasswordCheck
 from birthmark.auth.principals import Principal, PrincipalKind
 from birthmark.ca import hierarchy
 from birthmark.ca.service import CertificateAuthority
-from birthmark.est import users, wire
+from birthmark.est import wire
 from birthmark.est.http import routes
 from birthmark.est.model import EstSettings
-from birthmark.est.service import EstService
+from birthmark.est.service import EstService, users
 from birthmark.pki.certificates import Certificate
 from birthmark.refusals import Ledger
 from birthmark.store import open_database

@@ -10,10 +10,10 @@ import pytest
 
 import birthmark
 from birthmark.auth import sas, sigv4
-from birthmark.awsiot import broker, model
+from birthmark.awsiot import model
 from birthmark.awsiot import mqtt as aws_mqtt
 from birthmark.awsiot.rules import policy, topics
-from birthmark.awsiot.service import policies
+from birthmark.awsiot.service import broker, policies
 from birthmark.dps import mqtt as dps_mqtt
 from birthmark.dps import wire as dps_wire
 from birthmark.dps.service import registrations

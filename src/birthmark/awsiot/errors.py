@@ -8,12 +8,13 @@ from collections.abc import Mapping
 
 from birthmark import errors
 from birthmark.auth import sigv4
-from birthmark.awsiot import broker, model
+from birthmark.awsiot import model
 from birthmark.awsiot.rules import policy, topics
 from birthmark.awsiot.service import (
     access_keys,
     attachments,
     authorities,
+    broker,
     certificates,
     devices,
     policies,

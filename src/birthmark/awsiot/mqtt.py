@@ -10,11 +10,11 @@ import logging
 from collections import defaultdict
 from collections.abc import Awaitable, Mapping, Sequence
 
-from birthmark.awsiot.broker import Broker
 from birthmark.awsiot.model import AccessKey
 from birthmark.awsiot.rules import topics
 from birthmark.awsiot.rules.topics import PRESENCE
 from birthmark.awsiot.service import AwsIot
+from birthmark.awsiot.service.broker import Broker
 from birthmark.awsiot.service.devices import CertificateInactiveError, Grant, Visitor
 from birthmark.clock import Clock, Entropy, new_uuid
 from birthmark.errors import BirthmarkError

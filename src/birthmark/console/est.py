@@ -12,8 +12,8 @@ from birthmark.ca.service import CertificateAuthority
 from birthmark.clock import Clock, Entropy
 from birthmark.console.names import OPERATOR
 from birthmark.console.routing import Asked, Endpoint, OperatorRequestError, Role, Rows
-from birthmark.est import users
 from birthmark.est.model import BootstrapCa, User
+from birthmark.est.service import users
 from birthmark.pki.certificates import Thumbprint, parse_any, parse_thumbprint
 from birthmark.pki.crl import RevocationReason
 from birthmark.store import Database

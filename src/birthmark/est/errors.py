@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from birthmark import errors
 from birthmark.ca import revocation
 from birthmark.ca.rules import issuance
-from birthmark.est import limiter, service, users, wire
-from birthmark.est.rules import identity, possession, reenrollment
+from birthmark.est import wire
+from birthmark.est.rules import identity, limits, possession, reenrollment
+from birthmark.est.service import operations, users
 
 STATUS: Mapping[type[errors.BirthmarkError], int] = {
     errors.InvalidRequestError: 400,
@@ -27,10 +28,10 @@ STATUS: Mapping[type[errors.BirthmarkError], int] = {
     possession.ChannelBindingError: 401,
     reenrollment.ReenrollWithoutCertificateError: 403,
     reenrollment.ReenrollIdentityChangedError: 403,
-    service.CredentialsMissingError: 401,
-    service.PasswordWrongError: 401,
-    service.LabelUnknownError: 404,
-    limiter.EstThrottledError: 429,
+    operations.CredentialsMissingError: 401,
+    operations.PasswordWrongError: 401,
+    operations.LabelUnknownError: 404,
+    limits.EstThrottledError: 429,
     users.UserNameInvalidError: 400,
     users.UserExistsError: 409,
     users.UserUnknownError: 404,

@@ -10,7 +10,7 @@ from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
 from birthmark.auth.sigv4 import is_signed
-from birthmark.awsiot import websocket as aws_websocket
+from birthmark.awsiot.http import websocket as aws_websocket
 from birthmark.awsiot.http.app import AwsHttp
 from birthmark.clock import Clock, Entropy, new_uuid
 from birthmark.console import audit, aws, dps, est, hub, refusals
@@ -56,7 +56,9 @@ class Doors:
     def cloud(self) -> ASGIApp:
         """Return every HTTP interface of the clouds, EST, and MQTT over WebSocket."""
         rooms, clock = self._rooms, self._clock
-        signed_websocket = aws_websocket.endpoint(rooms.aws, rooms.aws_links, self.report, clock, self._mqtt_limits)
+        signed_websocket = aws_websocket.endpoint(
+            rooms.aws, rooms.aws_links.acceptor, self.report, clock, self._mqtt_limits
+        )
 
         async def websocket(socket: WebSocket) -> None:
             if is_signed("", socket.url.query):

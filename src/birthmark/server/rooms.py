@@ -8,10 +8,10 @@ import msgspec
 from cryptography import x509
 
 from birthmark.auth.passwords import PasswordCheck
-from birthmark.awsiot.broker import Broker
 from birthmark.awsiot.model import Account
 from birthmark.awsiot.mqtt import AwsConnections
 from birthmark.awsiot.service import AwsIot
+from birthmark.awsiot.service.broker import Broker
 from birthmark.awsiot.service.events import ACCESS_CHANGED, CERTIFICATE_CHANGED
 from birthmark.bus import LocalBus
 from birthmark.ca.hierarchy import Hierarchy

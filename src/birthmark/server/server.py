@@ -13,7 +13,7 @@ from birthmark.bus import LocalBus
 from birthmark.ca.hierarchy import UNNOTED, Hierarchy
 from birthmark.clock import Clock, Entropy
 from birthmark.errors import UnavailableError
-from birthmark.est import users
+from birthmark.est.service import users
 from birthmark.net.http import HttpService
 from birthmark.net.limits import Limits
 from birthmark.net.listener import Listeners, MakeProtocol

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import msgspec
 
-from birthmark.awsiot.broker import MAX_SESSIONS
+from birthmark.awsiot.service.broker import MAX_SESSIONS
 from birthmark.errors import InvalidRequestError
 from birthmark.net.limits import Limits
 from birthmark.server.mistakes import mistakes_in

@@ -12,8 +12,9 @@ from cryptography import x509
 from cryptography.x509.oid import AttributeOID
 
 from asgi import FakePeer, request
-from birthmark.est import users, wire
+from birthmark.est import wire
 from birthmark.est.model import EstSettings
+from birthmark.est.service import users
 from birthmark.est.wire import CsrAttribute
 from birthmark.pki import profiles
 from birthmark.pki.certificates import Certificate

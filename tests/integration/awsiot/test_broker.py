@@ -6,8 +6,8 @@ from datetime import timedelta
 
 import pytest
 
-from birthmark.awsiot import broker as broker_module
-from birthmark.awsiot.broker import SESSION_LIFETIME, Broker
+from birthmark.awsiot.service import broker as broker_module
+from birthmark.awsiot.service.broker import SESSION_LIFETIME, Broker
 from birthmark.store import Database, open_database
 from fakes import FakeClock
 

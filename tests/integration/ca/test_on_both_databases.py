@@ -8,7 +8,7 @@ import pytest
 from birthmark.auth.principals import Principal, PrincipalKind
 from birthmark.ca import hierarchy
 from birthmark.ca.service import CertificateAuthority
-from birthmark.est import users
+from birthmark.est.service import users
 from birthmark.pki.crl import RevocationReason
 from birthmark.pki.csr import parse_csr
 from birthmark.store import open_database

@@ -12,7 +12,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from birthmark.auth.sigv4 import SignatureMissingError, SignedRequest, is_signed
-from birthmark.awsiot.broker import Broker
 from birthmark.awsiot.errors import http_error
 from birthmark.awsiot.http import authorities, certificates, policies, things
 from birthmark.awsiot.http.routing import Call, Handler, Router
@@ -21,6 +20,7 @@ from birthmark.awsiot.model import Account
 from birthmark.awsiot.rules import topics
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.service.authorities import CaExistsError
+from birthmark.awsiot.service.broker import Broker
 from birthmark.awsiot.service.certificates import CertificateExistsError
 from birthmark.awsiot.service.devices import Grant, Visitor
 from birthmark.awsiot.service.policies import PolicyExistsError

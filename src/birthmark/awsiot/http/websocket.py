@@ -6,12 +6,12 @@ from collections.abc import Awaitable, Callable
 from starlette.websockets import WebSocket
 
 from birthmark.awsiot.http.app import signed_request_of
-from birthmark.awsiot.mqtt import AwsConnections
+from birthmark.awsiot.model import AccessKey
 from birthmark.awsiot.service import AwsIot
 from birthmark.clock import Clock
 from birthmark.errors import BirthmarkError
 from birthmark.mqtt.engine import Limits
-from birthmark.net.pump import MqttLink, Report
+from birthmark.net.pump import Accept, MqttLink, Report
 from birthmark.net.tls import TlsPeer
 from birthmark.net.websocket import serve_mqtt
 
@@ -19,7 +19,7 @@ SERVICES = frozenset({"iotdevicegateway", "iotdata"})
 
 
 def endpoint(
-    aws: AwsIot, connections: AwsConnections, report: Report, clock: Clock, limits: Limits
+    aws: AwsIot, acceptor: Callable[[AccessKey], Accept], report: Report, clock: Clock, limits: Limits
 ) -> Callable[[WebSocket], Awaitable[None]]:
     """Return what serves a signed upgrade; one that does not hold is answered 403."""
 
@@ -32,7 +32,7 @@ def endpoint(
             return
 
         def make_link(peer: TlsPeer) -> MqttLink:
-            return MqttLink(connections.acceptor(key), report, clock, peer, limits)
+            return MqttLink(acceptor(key), report, clock, peer, limits)
 
         await serve_mqtt(socket, make_link)
 

@@ -10,9 +10,9 @@ from birthmark.ca.rules.issuance import NameNotAllowedError
 from birthmark.ca.service import CertificateAuthority
 from birthmark.errors import BirthmarkError, NotFoundError, UnauthenticatedError
 from birthmark.est import store, wire
-from birthmark.est.limiter import Limiter
 from birthmark.est.model import Caller, EstSettings
 from birthmark.est.rules.identity import identify
+from birthmark.est.rules.limits import Limiter
 from birthmark.est.rules.possession import check_channel_binding
 from birthmark.est.rules.reenrollment import check_same_identity
 from birthmark.net.share import share_of

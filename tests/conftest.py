@@ -4,12 +4,17 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from postgres import a_postgres, free_port
 
 __all__ = ["free_port"]
 
+
+# Other tests run beside them: how long an example takes says nothing.
+hypothesis.settings.register_profile("suite", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("suite")
 
 LONGEST_FIRST = (
     "system/fixes/",

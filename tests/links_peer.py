@@ -21,7 +21,6 @@ from birthmark.net.listener import Listeners
 from birthmark.net.pump import Closed, MqttLink, MqttRefusedError
 from birthmark.net.tls import server_context
 from birthmark.pki import profiles
-from conftest import free_port
 from pki_builders import Holder, a_ca, a_device
 
 LARGE = 2 * 1024 * 1024
@@ -79,7 +78,7 @@ async def a_peer() -> AsyncIterator[Peer]:
     now = SystemClock().now()
     ca = a_ca(now=now - timedelta(hours=1))
     server = a_device(ca, "localhost", profile=profiles.SERVER, now=now, san=(x509.DNSName("localhost"),))
-    peer = Peer(free_port(), ca)
+    peer = Peer(0, ca)
 
     async def who(request: Request) -> Response:
         leaf = request.scope["extensions"]["tls"].leaf
@@ -122,7 +121,8 @@ async def a_peer() -> AsyncIterator[Peer]:
         "http": HttpService(app, limits).protocol,
         "mqtt": lambda tls: MqttLink(accept, lambda *_: None, clock, tls),
     }
-    await listeners.listen(["127.0.0.1"], peer.port, lambda: context, services)
+    await listeners.listen(["127.0.0.1"], 0, lambda: context, services)
+    peer.port = listeners._servers[0].sockets[0].getsockname()[1]
     try:
         yield peer
     finally:

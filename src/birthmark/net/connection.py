@@ -197,7 +197,11 @@ class Connection(asyncio.Protocol):
         self._say_goodbye()
         if self._raw.is_closing():
             return
-        self._raw.write_eof()
+        try:
+            self._raw.write_eof()
+        except OSError:  # the peer has reset the connection, and nobody was told yet
+            self._raw.abort()
+            return
         self._raw.resume_reading()
         self.set_deadline(_LINGER_S, self._raw.abort)
 

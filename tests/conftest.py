@@ -1,5 +1,6 @@
 """Fixtures shared by all tests. Real services are started on loopback and stopped at the end of the run."""
 
+import subprocess
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -61,19 +62,17 @@ def postgres_server() -> Iterator[str]:
 @pytest.fixture
 def postgres_url(postgres_server: str) -> str:
     """An empty database."""
-    import asyncio
-
-    import asyncpg
-
     name = f"t{uuid.uuid4().hex}"
-
-    async def create() -> None:
-        connection = await asyncpg.connect(postgres_server)
-        await connection.execute(f"CREATE DATABASE {name}")
-        await connection.close()
-
-    asyncio.run(create())
+    subprocess.run(
+        ["psql", "--no-psqlrc", "--quiet", "--command", f"CREATE DATABASE {name}", postgres_server], check=True
+    )
     return postgres_server.rsplit("/", 1)[0] + f"/{name}"
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    """Async tests run on asyncio, as the server and the agent do."""
+    return "asyncio"
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

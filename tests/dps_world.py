@@ -1,8 +1,8 @@
 """DPS with a hub behind it, on a real database and without a socket."""
 
-import asyncio
 import base64
-from collections.abc import Awaitable, Callable
+import contextlib
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from birthmark.auth.sas import derive_device_key, make_sas
@@ -81,28 +81,22 @@ def an_individual(name: str, device: Holder, device_id: str | None = None) -> En
     return EnrollmentDocument(attestation=attestation, registration_id=name, device_id=device_id)
 
 
-def in_a_dps(url: str, body: Callable[[DpsWorld], Awaitable[None]]) -> None:
+@contextlib.asynccontextmanager
+async def a_dps(url: str) -> AsyncIterator[DpsWorld]:
     """Run `body` against a fresh service with one linked hub."""
-
-    async def main() -> None:
-        clock, entropy = FakeClock(), SeededEntropy()
-        database = await open_database(url, clock)
-        try:
-            iothub, instances = IotHub.of(database, clock, entropy), Instances(database, clock, entropy)
-            hub = await iothub.hubs.create("main", "hub.example", actor="test")
-            await instances.create("main", "dps.example", actor="test")
-            instance = await instances.link("main", hub.host, actor="test")
-            enrollments = Enrollments(database, clock, entropy)
-            registrations = Registrations(
-                database, clock, entropy, instances=instances, enrollments=enrollments, hubs=HubsForDps(iothub.registry)
-            )
-            authorities = Authorities(database, clock, entropy)
-            await body(
-                DpsWorld(
-                    database, clock, instances, enrollments, authorities, registrations, iothub.registry, instance, hub
-                )
-            )
-        finally:
-            await database.close()
-
-    asyncio.run(main())
+    clock, entropy = FakeClock(), SeededEntropy()
+    database = await open_database(url, clock)
+    try:
+        iothub, instances = IotHub.of(database, clock, entropy), Instances(database, clock, entropy)
+        hub = await iothub.hubs.create("main", "hub.example", actor="test")
+        await instances.create("main", "dps.example", actor="test")
+        instance = await instances.link("main", hub.host, actor="test")
+        enrollments = Enrollments(database, clock, entropy)
+        registrations = Registrations(
+            database, clock, entropy, instances=instances, enrollments=enrollments, hubs=HubsForDps(iothub.registry)
+        )
+        authorities = Authorities(database, clock, entropy)
+        rooms = (instances, enrollments, authorities, registrations, iothub.registry)
+        yield DpsWorld(database, clock, *rooms, instance, hub)
+    finally:
+        await database.close()

@@ -1,7 +1,7 @@
 """A table of the tests' own, and a database that has it."""
 
-import asyncio
-from collections.abc import Awaitable, Callable
+import contextlib
+from collections.abc import AsyncIterator
 
 from sqlalchemy import BigInteger, Column, MetaData, Table, Text, bindparam, select, update
 
@@ -19,16 +19,14 @@ BUMP = statement(
 )
 
 
-def on_a_database(url: str, body: Callable[[Database], Awaitable[None]]) -> None:
-    async def main() -> None:
-        database = await open_database(url, FakeClock())
-        try:
-            await make_table(database)
-            await body(database)
-        finally:
-            await database.close()
-
-    asyncio.run(main())
+@contextlib.asynccontextmanager
+async def a_database(url: str) -> AsyncIterator[Database]:
+    database = await open_database(url, FakeClock())
+    try:
+        await make_table(database)
+        yield database
+    finally:
+        await database.close()
 
 
 async def make_table(database: Database) -> None:

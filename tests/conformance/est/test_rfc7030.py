@@ -2,8 +2,7 @@
 
 import asyncio
 import base64
-import functools
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -25,37 +24,26 @@ from est_server import BASIC, OPERATOR, PKCS10, EstServer, an_est_server, shown
 from fakes import NOON
 from pki_builders import a_ca, a_csr, a_device, a_key, an_rsa_key
 
-Test = Callable[[EstServer], Awaitable[None]]
 P256 = CsrAttribute("1.2.840.10045.2.1", (bytes.fromhex("06082a8648ce3d030107"),))
 
 
-def est(settings: EstSettings | None = None) -> Callable[[Test], Callable[[Path], None]]:
-    """Run an async test against a fresh server."""
-
-    def wrap(test: Test) -> Callable[[Path], None]:
-        async def run(directory: Path) -> None:
-            async with an_est_server(directory, settings) as server:
-                await test(server)
-
-        def wrapped(tmp_path: Path) -> None:
-            asyncio.run(run(tmp_path))
-
-        functools.update_wrapper(wrapped, test)
-        del wrapped.__wrapped__
-        wrapped.__annotations__ = {"tmp_path": Path}
-        return wrapped
-
-    return wrap
+@pytest.fixture
+async def server(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[EstServer]:
+    """A fresh server, with the settings that `est` gave the test."""
+    async with an_est_server(tmp_path, getattr(request, "param", None)) as running:
+        yield running
 
 
-@est()
+def est(settings: EstSettings) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("server", [settings], ids=[""], indirect=True)
+
+
 async def test_rfc7030_4_1_2_cacerts_needs_no_authentication_and_leads_to_the_root(server: EstServer) -> None:
     answer = await server.get("cacerts")
     assert answer.status == 200
     assert set(wire.parse_certs_only(answer.body)) == set(server.ca.hierarchy.certificates)
 
 
-@est()
 async def test_rfc7030_4_1_3_cacerts_is_certs_only_in_the_form_azure_compares(server: EstServer) -> None:
     answer = await server.get("cacerts")
     assert answer.headers["content-type"] == "application/pkcs7-mime; smime-type=certs-only"
@@ -63,7 +51,6 @@ async def test_rfc7030_4_1_3_cacerts_is_certs_only_in_the_form_azure_compares(se
     assert int(answer.headers["content-length"]) == len(answer.body)
 
 
-@est()
 async def test_rfc7030_4_2_1_a_password_earns_a_certificate_that_leads_to_the_root(server: EstServer) -> None:
     key = a_key()
     leaf = await server.issued(a_csr("device-1", key=key))
@@ -72,12 +59,10 @@ async def test_rfc7030_4_2_1_a_password_earns_a_certificate_that_leads_to_the_ro
     assert build_chain(leaf, server.service.cacerts(), server.ca.hierarchy.anchors, NOON)[-1].is_self_signed
 
 
-@est()
 async def test_rfc7030_4_2_1_rsa_keys_are_certified_too(server: EstServer) -> None:
     assert (await server.issued(a_csr("device-1", key=an_rsa_key()))).subject_cn == "device-1"
 
 
-@est()
 async def test_rfc7030_4_2_3_the_answer_holds_only_the_issued_certificate(server: EstServer) -> None:
     answer = await server.post("simpleenroll", a_csr())
     assert answer.status == 200
@@ -85,7 +70,6 @@ async def test_rfc7030_4_2_3_the_answer_holds_only_the_issued_certificate(server
     assert [one.subject_cn for one in wire.parse_certs_only(answer.body)] == ["device-1"]
 
 
-@est()
 async def test_rfc7030_3_2_3_a_request_without_credentials_is_challenged(server: EstServer) -> None:
     answer = await server.post("simpleenroll", a_csr(), headers={})
     assert answer.status == 401
@@ -94,20 +78,13 @@ async def test_rfc7030_3_2_3_a_request_without_credentials_is_challenged(server:
 
 
 @pytest.mark.parametrize(("user", "password"), [("factory", "wrong"), ("nobody", "secret"), ("factory", "")])
-def test_rfc7030_3_2_3_wrong_credentials_are_refused_alike(tmp_path: Path, user: str, password: str) -> None:
-    @est()
-    async def test(server: EstServer) -> None:
-        answer = await server.post(
-            "simpleenroll", a_csr(), headers={"Authorization": wire.render_basic(user, password)}
-        )
-        assert answer.status == 401
-        assert answer.text.startswith("User or password is wrong.\nReference: ")
-        assert "www-authenticate" in answer.headers
-
-    test(tmp_path)
+async def test_rfc7030_3_2_3_wrong_credentials_are_refused_alike(server: EstServer, user: str, password: str) -> None:
+    answer = await server.post("simpleenroll", a_csr(), headers={"Authorization": wire.render_basic(user, password)})
+    assert answer.status == 401
+    assert answer.text.startswith("User or password is wrong.\nReference: ")
+    assert "www-authenticate" in answer.headers
 
 
-@est()
 async def test_rfc7030_3_2_3_guessing_passwords_is_slowed_down(server: EstServer) -> None:
     wrong = {"Authorization": wire.render_basic("factory", "wrong")}
     statuses = [(await server.post("simpleenroll", a_csr(), headers=wrong)).status for _ in range(11)]
@@ -120,7 +97,6 @@ async def test_rfc7030_3_2_3_guessing_passwords_is_slowed_down(server: EstServer
     assert (await server.post("simpleenroll", csr)).status == 200
 
 
-@est()
 async def test_guessing_from_every_address_of_an_ipv6_network_is_slowed_down_too(server: EstServer) -> None:
     wrong = {"Authorization": wire.render_basic("factory", "wrong")}
     answers = [
@@ -130,7 +106,6 @@ async def test_guessing_from_every_address_of_an_ipv6_network_is_slowed_down_too
     assert [answer.status for answer in answers] == [401] * 10 + [429]
 
 
-@est()
 async def test_a_guesser_behind_the_same_address_does_not_lock_out_who_knew_the_password_before(
     server: EstServer,
 ) -> None:
@@ -142,7 +117,6 @@ async def test_a_guesser_behind_the_same_address_does_not_lock_out_who_knew_the_
     assert (await server.post("simpleenroll", a_csr("good-2"))).status == 200
 
 
-@est()
 async def test_rfc7030_3_2_3_guesses_sent_all_at_once_are_slowed_down_too(server: EstServer) -> None:
     wrong = {"Authorization": wire.render_basic("factory", "wrong")}
     answers = await asyncio.gather(*(server.post("simpleenroll", a_csr(), headers=wrong) for _ in range(30)))
@@ -150,13 +124,11 @@ async def test_rfc7030_3_2_3_guesses_sent_all_at_once_are_slowed_down_too(server
     assert [answer.status for answer in answers].count(429) == 20
 
 
-@est()
 async def test_a_line_of_devices_that_start_together_is_not_taken_for_guessing(server: EstServer) -> None:
     answers = await asyncio.gather(*(server.post("simpleenroll", a_csr(f"line-{n}")) for n in range(30)))
     assert {answer.status for answer in answers} == {200}
 
 
-@est()
 async def test_a_refusal_can_be_looked_up_by_its_reference(server: EstServer) -> None:
     answer = await server.post("simpleenroll", a_csr(), headers={})
     await server.ledger.settled()
@@ -174,36 +146,26 @@ async def test_a_refusal_can_be_looked_up_by_its_reference(server: EstServer) ->
         ("", 415),
     ],
 )
-def test_rfc7030_4_2_1_the_media_type_is_pkcs10(tmp_path: Path, content_type: str, status: int) -> None:
-    @est()
-    async def test(server: EstServer) -> None:
-        answer = await server.post("simpleenroll", a_csr(), headers={**BASIC, "Content-Type": content_type})
-        assert answer.status == status
-        assert status == 200 or "application/pkcs10" in answer.text
-
-    test(tmp_path)
+async def test_rfc7030_4_2_1_the_media_type_is_pkcs10(server: EstServer, content_type: str, status: int) -> None:
+    answer = await server.post("simpleenroll", a_csr(), headers={**BASIC, "Content-Type": content_type})
+    assert answer.status == status
+    assert status == 200 or "application/pkcs10" in answer.text
 
 
-@est()
 async def test_rfc8951_3_1_the_transfer_encoding_header_is_ignored(server: EstServer) -> None:
     binary = {**BASIC, "Content-Transfer-Encoding": "binary"}
     assert (await server.post("simpleenroll", a_csr(), headers=binary)).status == 200
 
 
 @pytest.mark.parametrize("body", [b"", b"garbage!", base64.b64encode(b"\x30\x03\x02\x01\x01"), b"0" * 100])
-def test_rfc7030_4_2_3_a_bad_request_is_400_with_a_text(tmp_path: Path, body: bytes) -> None:
-    @est()
-    async def test(server: EstServer) -> None:
-        headers = {**PKCS10, **BASIC}
-        answer = await request(server.app, "POST", "/.well-known/est/simpleenroll", headers=headers, body=body)
-        assert answer.status == 400
-        assert answer.headers["content-type"] == "text/plain; charset=utf-8"
-        assert answer.text
-
-    test(tmp_path)
+async def test_rfc7030_4_2_3_a_bad_request_is_400_with_a_text(server: EstServer, body: bytes) -> None:
+    headers = {**PKCS10, **BASIC}
+    answer = await request(server.app, "POST", "/.well-known/est/simpleenroll", headers=headers, body=body)
+    assert answer.status == 400
+    assert answer.headers["content-type"] == "text/plain; charset=utf-8"
+    assert answer.text
 
 
-@est()
 async def test_an_oversized_body_is_413(server: EstServer) -> None:
     answer = await request(
         server.app, "POST", "/.well-known/est/simpleenroll", headers={**PKCS10, **BASIC}, body=b"A" * 70000
@@ -211,7 +173,6 @@ async def test_an_oversized_body_is_413(server: EstServer) -> None:
     assert answer.status == 413
 
 
-@est()
 async def test_rfc7030_4_2_1_a_request_that_its_key_did_not_sign_is_refused(server: EstServer) -> None:
     csr = a_csr()
     answer = await server.post("simpleenroll", csr[:-1] + bytes([csr[-1] ^ 1]))
@@ -219,7 +180,6 @@ async def test_rfc7030_4_2_1_a_request_that_its_key_did_not_sign_is_refused(serv
     assert "signature" in answer.text
 
 
-@est()
 async def test_rfc7030_3_2_2_wrong_methods_and_unknown_operations(server: EstServer) -> None:
     answer = await server.get("simpleenroll")
     assert (answer.status, answer.headers["allow"]) == (405, "POST")
@@ -235,7 +195,6 @@ async def test_rfc7030_3_2_2_a_label_chooses_the_profile(server: EstServer) -> N
     assert (await server.post("other/simpleenroll", a_csr())).status == 404
 
 
-@est()
 async def test_rfc7030_4_2_1_a_current_certificate_renews_by_simpleenroll_as_azure_does(server: EstServer) -> None:
     first = await server.issued(a_csr("device-1"))
     second = await server.issued(a_csr("device-1"), headers={}, peer=shown(first, *server.service.cacerts()))
@@ -243,21 +202,18 @@ async def test_rfc7030_4_2_1_a_current_certificate_renews_by_simpleenroll_as_azu
     assert second.thumbprint != first.thumbprint
 
 
-@est()
 async def test_rfc7030_4_2_1_a_current_certificate_earns_none_for_another_device(server: EstServer) -> None:
     first = await server.issued(a_csr("device-1"))
     answer = await server.post("simpleenroll", a_csr("device-2"), headers={}, peer=shown(first))
     assert answer.status == 403
 
 
-@est()
 async def test_a_certificate_and_a_password_together_may_do_what_either_may(server: EstServer) -> None:
     first = await server.issued(a_csr("device-1"))
     assert (await server.post("simpleenroll", a_csr("device-2"), peer=shown(first))).status == 200
     assert (await server.post("simpleenroll", a_csr("device-3"), peer=shown(a_device().certificate))).status == 200
 
 
-@est()
 async def test_an_expired_certificate_is_refused_and_a_password_brings_the_device_back(server: EstServer) -> None:
     first = await server.issued(a_csr("device-1"))
     server.clock.move(timedelta(days=2))
@@ -275,7 +231,6 @@ async def test_a_grace_lets_a_device_that_was_off_renew(server: EstServer) -> No
     assert (await server.post("simpleenroll", a_csr("device-1"), headers={}, peer=shown(first))).status == 401
 
 
-@est()
 async def test_a_revoked_certificate_is_forbidden(server: EstServer) -> None:
     first = await server.issued(a_csr("device-1"))
     await server.ca.revoke(first.thumbprint, OPERATOR)
@@ -291,26 +246,22 @@ async def bootstrapped(server: EstServer, *, any_name: bool) -> Certificate:
     return a_device(maker, "chip-1").certificate
 
 
-@est()
 async def test_rfc7030_3_3_2_a_makers_certificate_introduces_its_device(server: EstServer) -> None:
     idevid = await bootstrapped(server, any_name=False)
     assert (await server.issued(a_csr("chip-1"), headers={}, peer=shown(idevid))).subject_cn == "chip-1"
     assert (await server.post("simpleenroll", a_csr("other"), headers={}, peer=shown(idevid))).status == 403
 
 
-@est()
 async def test_rfc7030_3_3_2_a_makers_certificate_may_take_any_name_where_that_is_allowed(server: EstServer) -> None:
     idevid = await bootstrapped(server, any_name=True)
     assert (await server.issued(a_csr("gateway"), headers={}, peer=shown(idevid))).subject_cn == "gateway"
 
 
-@est()
 async def test_rfc7030_3_3_2_a_strangers_certificate_is_not_enough(server: EstServer) -> None:
     answer = await server.post("simpleenroll", a_csr(), headers={}, peer=shown(a_device(a_ca("X")).certificate))
     assert answer.status == 401
 
 
-@est()
 async def test_rfc7030_4_2_2_renewal_keeps_the_name_and_may_change_the_key(server: EstServer) -> None:
     key = a_key()
     first = await server.issued(a_csr("device-1", key=key))
@@ -322,13 +273,11 @@ async def test_rfc7030_4_2_2_renewal_keeps_the_name_and_may_change_the_key(serve
         assert second.public_key() == new_key.public_key()
 
 
-@est()
 async def test_rfc7030_4_2_2_renewal_needs_the_certificate(server: EstServer) -> None:
     assert (await server.post("simplereenroll", a_csr())).status == 403
     assert (await server.post("simplereenroll", a_csr(), headers={})).status == 401
 
 
-@est()
 async def test_rfc7030_4_2_2_renewal_under_another_name_is_refused(server: EstServer) -> None:
     first = await server.issued(a_csr("device-1"))
     names = x509.SubjectAlternativeName([x509.DNSName("a.example")])
@@ -355,18 +304,13 @@ BINDING = b"finished message"
         (FakePeer(tls_unique=BINDING), b"", 401),
     ],
 )
-def test_rfc7030_3_5_a_channel_binding_is_checked_when_it_is_there(
-    tmp_path: Path, peer: FakePeer, password: bytes, status: int
+async def test_rfc7030_3_5_a_channel_binding_is_checked_when_it_is_there(
+    server: EstServer, peer: FakePeer, password: bytes, status: int
 ) -> None:
-    @est()
-    async def test(server: EstServer) -> None:
-        csr = a_csr(attributes=((AttributeOID.CHALLENGE_PASSWORD, password),))
-        assert (await server.post("simpleenroll", csr, peer=peer)).status == status
-
-    test(tmp_path)
+    csr = a_csr(attributes=((AttributeOID.CHALLENGE_PASSWORD, password),))
+    assert (await server.post("simpleenroll", csr, peer=peer)).status == status
 
 
-@est()
 async def test_rfc7030_4_5_2_no_csr_attributes_is_204(server: EstServer) -> None:
     assert (await server.get("csrattrs")).status == 204
 
@@ -378,20 +322,17 @@ async def test_rfc7030_4_5_2_csr_attributes_are_base64_of_der(server: EstServer)
     assert wire.parse_csr_attributes(answer.body) == (P256,)
 
 
-@est()
 async def test_a_device_that_asks_without_end_is_slowed_down(server: EstServer) -> None:
     csr = a_csr()
     statuses = [(await server.post("simpleenroll", csr)).status for _ in range(21)]
     assert statuses == [200] * 20 + [429]
 
 
-@est()
 async def test_nothing_is_kept_of_a_refused_request(server: EstServer) -> None:
     await server.post("simpleenroll", a_csr(), headers={})
     assert await server.ca.latest() == []
 
 
-@est()
 async def test_who_may_ask_for_any_name_cannot_use_up_the_share_of_its_holder(server: EstServer) -> None:
     leaf = await server.issued(a_csr("victim"))
     statuses = [(await server.post("simpleenroll", a_csr("victim", key=a_key()))).status for _ in range(26)]

@@ -1,9 +1,10 @@
 """What every adapter of the links keeps, with keys in files and in tokens."""
 
 import asyncio
+import contextlib
 import json
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -29,12 +30,10 @@ from pki_builders import a_ca
 pytestmark = pytest.mark.integration
 
 
-def with_peer(identity: Identity | None, body: Callable[[Links, Peer], Awaitable[None]]) -> None:
-    async def run() -> None:
-        async with a_peer() as peer, asyncio.timeout(20):
-            await body(open_links(identity, Trust(peer.ca.certificate.pem()), SystemClock()), peer)
-
-    asyncio.run(run())
+@contextlib.asynccontextmanager
+async def links_and_peer(identity: Identity | None) -> AsyncIterator[tuple[Links, Peer]]:
+    async with a_peer() as peer, asyncio.timeout(20):
+        yield open_links(identity, Trust(peer.ca.certificate.pem()), SystemClock()), peer
 
 
 async def connected(links: Links, peer: Peer, client_id: str = GOOD) -> MqttClient:
@@ -45,8 +44,8 @@ async def connected(links: Links, peer: Peer, client_id: str = GOOD) -> MqttClie
     return client
 
 
-def test_a_request_shows_the_certificate_and_gets_its_answer(identity: Identity) -> None:
-    async def body(links: Links, peer: Peer) -> None:
+async def test_a_request_shows_the_certificate_and_gets_its_answer(identity: Identity) -> None:
+    async with links_and_peer(identity) as (links, peer):
         answer = await links.https().request("POST", f"{peer.url}/who?a=b", headers={"X-Test": "one"}, body=b"hello")
         assert (answer.status, answer.headers["x-answer"]) == (418, "yes")
         told = json.loads(answer.body)
@@ -56,11 +55,9 @@ def test_a_request_shows_the_certificate_and_gets_its_answer(identity: Identity)
         again = await links.https().request("GET", f"{peer.url}/who", headers={})
         assert json.loads(again.body)["method"] == "GET"
 
-    with_peer(identity, body)
 
-
-def test_messages_go_out_acknowledged_and_come_in(identity: Identity) -> None:
-    async def body(links: Links, peer: Peer) -> None:
+async def test_messages_go_out_acknowledged_and_come_in(identity: Identity) -> None:
+    async with links_and_peer(identity) as (links, peer):
         client = links.mqtt()
         had_session = await client.connect(
             "localhost", peer.port, client_id=GOOD, username="u/1", password="p", clean_session=False, keep_alive_s=77
@@ -78,33 +75,27 @@ def test_messages_go_out_acknowledged_and_come_in(identity: Identity) -> None:
         await client.close()
         await client.close()
 
-    with_peer(identity, body)
-
 
 @pytest.mark.parametrize(
     ("client_id", "error"), [(REFUSED, MqttRefusedError), (LATER, MqttUnavailableError), (BAD_ID, MqttRejectedError)]
 )
-def test_a_refusing_connack_is_told(identity: Identity, client_id: str, error: type[BirthmarkError]) -> None:
-    async def body(links: Links, peer: Peer) -> None:
+async def test_a_refusing_connack_is_told(identity: Identity, client_id: str, error: type[BirthmarkError]) -> None:
+    async with links_and_peer(identity) as (links, peer):
         # awscrt keeps the code to itself.
         with pytest.raises(MqttRefusedError if isinstance(identity, TokenIdentity) else error):
             await connected(links, peer, client_id)
 
-    with_peer(identity, body)
 
-
-def test_a_refused_subscription_is_told(identity: Identity) -> None:
-    async def body(links: Links, peer: Peer) -> None:
+async def test_a_refused_subscription_is_told(identity: Identity) -> None:
+    async with links_and_peer(identity) as (links, peer):
         client = await connected(links, peer)
         with pytest.raises(SubscriptionRefusedError):
             await client.subscribe("closed")
         await client.close()
 
-    with_peer(identity, body)
 
-
-def test_a_lost_connection_is_told_to_everyone_who_waits(identity: Identity) -> None:
-    async def body(links: Links, peer: Peer) -> None:
+async def test_a_lost_connection_is_told_to_everyone_who_waits(identity: Identity) -> None:
+    async with links_and_peer(identity) as (links, peer):
         client = await connected(links, peer)
         waiting = [asyncio.create_task(client.next_message()), asyncio.create_task(client.lost())]
         await asyncio.sleep(0)
@@ -117,11 +108,9 @@ def test_a_lost_connection_is_told_to_everyone_who_waits(identity: Identity) -> 
             await client.publish("late", b"")
         await client.close()
 
-    with_peer(identity, body)
 
-
-def test_after_close_nothing_goes_out(identity: Identity) -> None:
-    async def body(links: Links, peer: Peer) -> None:
+async def test_after_close_nothing_goes_out(identity: Identity) -> None:
+    async with links_and_peer(identity) as (links, peer):
         client = await connected(links, peer)
         await client.close()
         with pytest.raises(LinkLostError, match="closed"):
@@ -129,34 +118,29 @@ def test_after_close_nothing_goes_out(identity: Identity) -> None:
         with pytest.raises(LinkLostError, match="closed"):
             await client.next_message()
 
-    with_peer(identity, body)
-
 
 # Once per adapter: awscrt's TLS library waits up to 30 s before it tells; a look of our own does not.
 @pytest.mark.parametrize("identity", ["file", "token-ec"], indirect=True)
-def test_a_server_of_another_ca_or_name_is_not_believed(identity: Identity) -> None:
-    async def run() -> None:
-        async with a_peer() as peer:
-            strange = Trust(a_ca(now=SystemClock().now()).certificate.pem())
-            stranger = open_links(identity, strange, SystemClock())
-            friend = open_links(identity, Trust(peer.ca.certificate.pem()), SystemClock())
-            began = time.monotonic()
-            refusals = await asyncio.gather(
-                stranger.https().request("GET", f"{peer.url}/who", headers={}),
-                connected(stranger, peer),
-                friend.https().request("GET", f"https://127.0.0.1:{peer.port}/who", headers={}),
-                return_exceptions=True,
-            )
-            for refusal in refusals:
-                assert isinstance(refusal, ServerUntrustedError), refusal
-            assert time.monotonic() - began < 10
-            assert not peer.connects
-
-    asyncio.run(run())
+async def test_a_server_of_another_ca_or_name_is_not_believed(identity: Identity) -> None:
+    async with a_peer() as peer:
+        strange = Trust(a_ca(now=SystemClock().now()).certificate.pem())
+        stranger = open_links(identity, strange, SystemClock())
+        friend = open_links(identity, Trust(peer.ca.certificate.pem()), SystemClock())
+        began = time.monotonic()
+        refusals = await asyncio.gather(
+            stranger.https().request("GET", f"{peer.url}/who", headers={}),
+            connected(stranger, peer),
+            friend.https().request("GET", f"https://127.0.0.1:{peer.port}/who", headers={}),
+            return_exceptions=True,
+        )
+        for refusal in refusals:
+            assert isinstance(refusal, ServerUntrustedError), refusal
+        assert time.monotonic() - began < 10
+        assert not peer.connects
 
 
-def test_nobody_there_is_told(identity: Identity) -> None:
-    async def body(links: Links, peer: Peer) -> None:
+async def test_nobody_there_is_told(identity: Identity) -> None:
+    async with links_and_peer(identity) as (links, _peer):
         port = free_port()
         with pytest.raises(LinkUnreachableError) as refusal:
             await links.https().request("GET", f"https://localhost:{port}/", headers={})
@@ -164,43 +148,33 @@ def test_nobody_there_is_told(identity: Identity) -> None:
         with pytest.raises(LinkUnreachableError):
             await links.mqtt().connect("localhost", port, client_id="x", username="x")
 
-    with_peer(identity, body)
 
-
-def test_an_endless_answer_is_cut(identity: Identity) -> None:
-    async def body(links: Links, peer: Peer) -> None:
+async def test_an_endless_answer_is_cut(identity: Identity) -> None:
+    async with links_and_peer(identity) as (links, peer):
         with pytest.raises(LinkAnswerError):
             await links.https().request("GET", f"{peer.url}/large", headers={})
 
-    with_peer(identity, body)
-
 
 @pytest.mark.parametrize("url", ["http://localhost/", "https://", "https://user:secret@host/", "https://a b/", "x" * 9])
-def test_only_plain_https_urls_are_taken(identity: Identity, url: str) -> None:
-    async def body(links: Links, _peer: Peer) -> None:
+async def test_only_plain_https_urls_are_taken(identity: Identity, url: str) -> None:
+    async with links_and_peer(identity) as (links, _peer):
         with pytest.raises(UrlInvalidError, match="URL") as refusal:
             await links.https().request("GET", url, headers={})
         assert "secret" not in str(refusal.value)
 
-    with_peer(identity, body)
 
-
-def test_without_an_identity_no_certificate_is_shown() -> None:
-    async def body(links: Links, peer: Peer) -> None:
+async def test_without_an_identity_no_certificate_is_shown() -> None:
+    async with links_and_peer(None) as (links, peer):
         answer = await links.https().request("GET", f"{peer.url}/who", headers={})
         assert json.loads(answer.body)["name"] is None
 
-    with_peer(None, body)
-
 
 @pytest.mark.parametrize("trust", [Trust.of([]), Trust("\n")], ids=["no files", "nothing in them"])
-def test_who_trusts_nobody_trusts_no_system_root_either(identity: Identity, trust: Trust) -> None:
-    async def body(_links: Links, peer: Peer) -> None:
+async def test_who_trusts_nobody_trusts_no_system_root_either(identity: Identity, trust: Trust) -> None:
+    async with links_and_peer(identity) as (_links, peer):
         for shown in (identity, None):
             with pytest.raises(ServerUntrustedError):
                 await open_links(shown, trust, SystemClock()).https().request("GET", f"{peer.url}/who", headers={})
-
-    with_peer(identity, body)
 
 
 def test_trust_comes_from_files_or_the_environment(tmp_path: Path) -> None:

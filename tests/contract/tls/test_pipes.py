@@ -271,7 +271,7 @@ class Echo(asyncio.Protocol):
             self.transport.close()
 
 
-def test_a_listener_serves_by_either(way: TlsWay, version: ssl.TLSVersion, tmp_path: Path) -> None:
+async def test_a_listener_serves_by_either(way: TlsWay, version: ssl.TLSVersion, tmp_path: Path) -> None:
     refused: list[BirthmarkError] = []
     context = client_context(tmp_path, DEVICE, version=version)
     made = server_context([SERVER.certificate.parsed], SERVER.private_key)
@@ -295,7 +295,7 @@ def test_a_listener_serves_by_either(way: TlsWay, version: ssl.TLSVersion, tmp_p
         await listeners.close()
         return heard, [peer.leaf.der for peer in peers if peer.leaf is not None]
 
-    assert asyncio.run(talk()) == (data, [DEVICE.certificate.der])
+    assert (await talk()) == (data, [DEVICE.certificate.der])
     assert not refused
 
 

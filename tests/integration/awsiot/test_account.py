@@ -1,8 +1,9 @@
 """The account's statements on both databases."""
 
 import asyncio
+import contextlib
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -25,29 +26,26 @@ POLICY = json.dumps(
     }
 )
 ME = {"actor": "test"}
-Test = Callable[[AwsIot, FakeClock], Awaitable[None]]
 
 
 def an_account(database: Database, clock: FakeClock) -> AwsIot:
     return AwsIot.of(ACCOUNT, database, clock, SeededEntropy(), lambda: a_ca("Service CA").as_issuer)
 
 
-def run(database_url: str, test: Test) -> None:
-    async def main() -> None:
-        clock = FakeClock()
-        database = await open_database(database_url, clock)
-        try:
-            aws = an_account(database, clock)
-            await aws.load()
-            await test(aws, clock)
-        finally:
-            await database.close()
-
-    asyncio.run(main())
+@contextlib.asynccontextmanager
+async def an_aws_account(database_url: str) -> AsyncIterator[tuple[AwsIot, FakeClock]]:
+    clock = FakeClock()
+    database = await open_database(database_url, clock)
+    try:
+        aws = an_account(database, clock)
+        await aws.load()
+        yield aws, clock
+    finally:
+        await database.close()
 
 
-def test_keys_things_and_types(database_url: str) -> None:
-    async def test(aws: AwsIot, clock: FakeClock) -> None:
+async def test_keys_things_and_types(database_url: str) -> None:
+    async with an_aws_account(database_url) as (aws, _clock):
         key = await aws.keys.add("first", **ME)
         await aws.keys.load()
         assert aws.keys.all() == (key,)
@@ -71,11 +69,9 @@ def test_keys_things_and_types(database_url: str) -> None:
         await aws.things.delete("d", None, **ME)
         assert await aws.things.find("d") is None
 
-    run(database_url, test)
 
-
-def test_certificates_policies_and_attachments(database_url: str) -> None:
-    async def test(aws: AwsIot, clock: FakeClock) -> None:
+async def test_certificates_policies_and_attachments(database_url: str) -> None:
+    async with an_aws_account(database_url) as (aws, _clock):
         leaf = a_device().certificate
         visitor = Visitor(leaf, "thing-1", "192.0.2.1", "localhost")
         with pytest.raises(CertificateUnknownError):
@@ -111,11 +107,9 @@ def test_certificates_policies_and_attachments(database_url: str) -> None:
         await aws.policies.delete("p", **ME)
         assert await aws.certificates.find(known.id) is None
 
-    run(database_url, test)
 
-
-def test_cas_and_their_certificates(database_url: str) -> None:
-    async def test(aws: AwsIot, clock: FakeClock) -> None:
+async def test_cas_and_their_certificates(database_url: str) -> None:
+    async with an_aws_account(database_url) as (aws, _clock):
         ca = a_ca("Maker")
         code = await aws.authorities.registration_code()
         assert await aws.authorities.registration_code() == code
@@ -140,5 +134,3 @@ def test_cas_and_their_certificates(database_url: str) -> None:
         for ascending in (True, False):
             assert [each.id for each in (await aws.authorities.page(None, 5, ascending=ascending)).items] == [known.id]
         await aws.authorities.delete(known.id, **ME)
-
-    run(database_url, test)

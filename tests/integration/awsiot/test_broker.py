@@ -1,7 +1,7 @@
 """Deliveries between connections, and what waits for those who are away, on both databases."""
 
-import asyncio
-from collections.abc import Awaitable, Callable
+import contextlib
+from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import pytest
@@ -44,22 +44,17 @@ async def publish(broker: Broker, topic: str, payload: bytes, qos: int = 1) -> N
         await waiting
 
 
-Test = Callable[[Broker, Database, FakeClock], Awaitable[None]]
-
-
-def run(database_url: str, test: Test) -> None:
-    async def main() -> None:
-        clock = FakeClock()
-        database = await open_database(database_url, clock)
-        try:
-            broker = Broker(database, clock)
-            await broker.load()
-            await test(broker, database, clock)
-            await broker.settled()
-        finally:
-            await database.close()
-
-    asyncio.run(main())
+@contextlib.asynccontextmanager
+async def a_broker(database_url: str) -> AsyncIterator[tuple[Broker, Database, FakeClock]]:
+    clock = FakeClock()
+    database = await open_database(database_url, clock)
+    try:
+        broker = Broker(database, clock)
+        await broker.load()
+        yield broker, database, clock
+        await broker.settled()
+    finally:
+        await database.close()
 
 
 async def restarted(database: Database, clock: FakeClock, old: Broker) -> Broker:
@@ -73,8 +68,8 @@ async def stored(broker: Broker, client_id: str) -> list[bytes]:
     return [payload for _, _, payload in await broker.stored_after(client_id, 0, 100)]
 
 
-def test_a_message_goes_to_who_subscribed_with_the_lower_qos(database_url: str) -> None:
-    async def test(broker: Broker, database: Database, clock: FakeClock) -> None:
+async def test_a_message_goes_to_who_subscribed_with_the_lower_qos(database_url: str) -> None:
+    async with a_broker(database_url) as (broker, _database, _clock):
         first, second = await connect(broker, "a"), await connect(broker, "b")
         await broker.subscribe(first, {"t/+": 0, "t/#": 1})
         await broker.subscribe(second, {"t": 1, "t/#": 0})
@@ -88,11 +83,9 @@ def test_a_message_goes_to_who_subscribed_with_the_lower_qos(database_url: str) 
         assert len(first.got) == 1
         assert len(second.got) == 2
 
-    run(database_url, test)
 
-
-def test_a_stored_session_keeps_filters_and_qos_1_messages_over_a_restart(database_url: str) -> None:
-    async def test(broker: Broker, database: Database, clock: FakeClock) -> None:
+async def test_a_stored_session_keeps_filters_and_qos_1_messages_over_a_restart(database_url: str) -> None:
+    async with a_broker(database_url) as (broker, database, clock):
         client = await connect(broker, "kept", is_persistent=True)
         await broker.subscribe(client, {"t/#": 1, "gone": 1})
         await broker.unsubscribe(client, ("gone",))
@@ -102,22 +95,20 @@ def test_a_stored_session_keeps_filters_and_qos_1_messages_over_a_restart(databa
         broker.leave(client)
         await publish(broker, "t/2", b"2")
         await publish(broker, "t/3", b"3", qos=0)
-        broker = await restarted(database, clock, broker)
-        await publish(broker, "t/4", b"4")
-        again = await connect(broker, "kept", is_persistent=True)
+        anew = await restarted(database, clock, broker)
+        await publish(anew, "t/4", b"4")
+        again = await connect(anew, "kept", is_persistent=True)
         assert again.session_present
-        assert dict(broker.filters_of("kept")) == {"t/#": 1}
-        assert await stored(broker, "kept") == [b"1", b"2", b"4"]
-        number = (await broker.stored_after("kept", 0, 1))[0][0]
-        broker.delivered("kept", number)
-        await broker.settled()
-        assert await stored(broker, "kept") == [b"2", b"4"]
-
-    run(database_url, test)
+        assert dict(anew.filters_of("kept")) == {"t/#": 1}
+        assert await stored(anew, "kept") == [b"1", b"2", b"4"]
+        number = (await anew.stored_after("kept", 0, 1))[0][0]
+        anew.delivered("kept", number)
+        await anew.settled()
+        assert await stored(anew, "kept") == [b"2", b"4"]
 
 
-def test_a_clean_session_ends_the_stored_one(database_url: str) -> None:
-    async def test(broker: Broker, database: Database, clock: FakeClock) -> None:
+async def test_a_clean_session_ends_the_stored_one(database_url: str) -> None:
+    async with a_broker(database_url) as (broker, _database, _clock):
         client = await connect(broker, "c", is_persistent=True)
         await broker.subscribe(client, {"t": 1})
         broker.leave(client)
@@ -129,42 +120,36 @@ def test_a_clean_session_ends_the_stored_one(database_url: str) -> None:
         assert not again.session_present
         assert await stored(broker, "c") == []
 
-    run(database_url, test)
 
-
-def test_a_stored_session_runs_out(database_url: str) -> None:
-    async def test(broker: Broker, database: Database, clock: FakeClock) -> None:
+async def test_a_stored_session_runs_out(database_url: str) -> None:
+    async with a_broker(database_url) as (broker, database, clock):
         for name in ("early", "late"):
             client = await connect(broker, name, is_persistent=True)
             await broker.subscribe(client, {"t": 1})
             broker.leave(client)
             clock.move(timedelta(minutes=10))
         clock.move(SESSION_LIFETIME - timedelta(minutes=15))
-        broker = await restarted(database, clock, broker)
-        await publish(broker, "t", b"1")
-        assert (await connect(broker, "late", is_persistent=True)).session_present
-        assert not (await connect(broker, "early", is_persistent=True)).session_present
-        assert await stored(broker, "late") == [b"1"]
-
-    run(database_url, test)
+        anew = await restarted(database, clock, broker)
+        await publish(anew, "t", b"1")
+        assert (await connect(anew, "late", is_persistent=True)).session_present
+        assert not (await connect(anew, "early", is_persistent=True)).session_present
+        assert await stored(anew, "late") == [b"1"]
 
 
-def test_who_was_connected_at_a_crash_has_the_whole_time_to_come_back(database_url: str) -> None:
-    async def test(broker: Broker, database: Database, clock: FakeClock) -> None:
+async def test_who_was_connected_at_a_crash_has_the_whole_time_to_come_back(database_url: str) -> None:
+    async with a_broker(database_url) as (broker, database, clock):
         client = await connect(broker, "c", is_persistent=True)
         await broker.subscribe(client, {"t": 1})
         clock.move(timedelta(days=2))
-        broker = await restarted(database, clock, broker)
+        anew = await restarted(database, clock, broker)
         clock.move(SESSION_LIFETIME - timedelta(minutes=1))
-        assert (await connect(broker, "c", is_persistent=True)).session_present
-
-    run(database_url, test)
+        assert (await connect(anew, "c", is_persistent=True)).session_present
 
 
-def test_a_stored_session_takes_a_limited_number(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_stored_session_takes_a_limited_number(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(broker_module, "MAX_STORED", 3)
 
-    async def test(broker: Broker, database: Database, clock: FakeClock) -> None:
+    async with a_broker(database_url) as (broker, _database, _clock):
         client = await connect(broker, "c", is_persistent=True)
         await broker.subscribe(client, {"t": 1})
         broker.leave(client)
@@ -172,11 +157,9 @@ def test_a_stored_session_takes_a_limited_number(database_url: str, monkeypatch:
             await publish(broker, "t", str(number).encode())
         assert await stored(broker, "c") == [b"0", b"1", b"2"]
 
-    run(database_url, test)
 
-
-def test_a_takeover_is_seen_and_the_old_connection_changes_nothing_more(database_url: str) -> None:
-    async def test(broker: Broker, database: Database, clock: FakeClock) -> None:
+async def test_a_takeover_is_seen_and_the_old_connection_changes_nothing_more(database_url: str) -> None:
+    async with a_broker(database_url) as (broker, _database, _clock):
         first = await connect(broker, "c")
         second = Client("c")
         assert broker.enter(second) is first
@@ -185,11 +168,9 @@ def test_a_takeover_is_seen_and_the_old_connection_changes_nothing_more(database
         await publish(broker, "t", b"1")
         assert second.got == [("t", b"1", 0)]
 
-    run(database_url, test)
 
-
-def test_sessions_end_when_nobody_connects_too(database_url: str) -> None:
-    async def test(broker: Broker, _database: Database, clock: FakeClock) -> None:
+async def test_sessions_end_when_nobody_connects_too(database_url: str) -> None:
+    async with a_broker(database_url) as (broker, _database, clock):
         broker.leave(await connect(broker, "away", is_persistent=True))
         await broker.settled()
         clock.move(SESSION_LIFETIME)
@@ -197,13 +178,11 @@ def test_sessions_end_when_nobody_connects_too(database_url: str) -> None:
         client = await connect(broker, "away", is_persistent=True)
         assert not client.session_present
 
-    run(database_url, test)
 
-
-def test_of_too_many_sessions_the_one_that_is_away_longest_goes(
+async def test_of_too_many_sessions_the_one_that_is_away_longest_goes(
     database_url: str,
 ) -> None:
-    async def test(_broker: Broker, database: Database, clock: FakeClock) -> None:
+    async with a_broker(database_url) as (_broker, database, clock):
         broker = Broker(database, clock, max_sessions=2)
         for name in ("first", "second"):
             broker.leave(await connect(broker, name, is_persistent=True))
@@ -213,5 +192,3 @@ def test_of_too_many_sessions_the_one_that_is_away_longest_goes(
         assert (await connect(broker, "second", is_persistent=True)).session_present
         with pytest.raises(broker_module.TooManySessionsError):  # all of them are connected
             await broker.open("first", is_persistent=True)
-
-    run(database_url, test)

@@ -1,7 +1,8 @@
 """Who holds a name and a key, and what a revocation takes with it, on each real engine."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import contextlib
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -34,61 +35,55 @@ def of(name: str) -> Principal:
     return Principal(PrincipalKind.EST_USER, f"of-{name}", device_id=name)
 
 
-def with_ca(url: str, directory: Path, body: Callable[[CertificateAuthority], Awaitable[None]]) -> None:
-    async def run() -> None:
-        clock, entropy = FakeClock(), SeededEntropy()
-        made = hierarchy.create(directory / "ca", "Test", now=NOON, entropy=entropy)
-        database = await open_database(url, clock)
-        try:
-            await body(CertificateAuthority(made, database, clock, entropy))
-        finally:
-            await database.close()
-
-    asyncio.run(run())
+@contextlib.asynccontextmanager
+async def an_authority(url: str, directory: Path) -> AsyncIterator[CertificateAuthority]:
+    clock, entropy = FakeClock(), SeededEntropy()
+    made = hierarchy.create(directory / "ca", "Test", now=NOON, entropy=entropy)
+    database = await open_database(url, clock)
+    try:
+        yield CertificateAuthority(made, database, clock, entropy)
+    finally:
+        await database.close()
 
 
-def test_of_many_who_claim_a_name_by_password_at_once_exactly_one_gets_it(database_url: str, tmp_path: Path) -> None:
-    async def body(ca: CertificateAuthority) -> None:
+async def test_of_many_who_claim_a_name_by_password_at_once_exactly_one_gets_it(
+    database_url: str, tmp_path: Path
+) -> None:
+    async with an_authority(database_url, tmp_path) as ca:
         requests = [parse_csr(a_csr("gateway", key=a_key())) for _ in range(8)]
         outcomes = await asyncio.gather(*(ca.issue(r, USER) for r in requests), return_exceptions=True)
         assert sum(not isinstance(outcome, BaseException) for outcome in outcomes) == 1
         assert sum(isinstance(outcome, NameHeldError) for outcome in outcomes) == 7
 
-    with_ca(database_url, tmp_path, body)
 
-
-def test_of_two_names_that_ask_with_one_key_at_once_exactly_one_gets_it(database_url: str, tmp_path: Path) -> None:
-    async def body(ca: CertificateAuthority) -> None:
+async def test_of_two_names_that_ask_with_one_key_at_once_exactly_one_gets_it(
+    database_url: str, tmp_path: Path
+) -> None:
+    async with an_authority(database_url, tmp_path) as ca:
         key = a_key()
         requests = [parse_csr(a_csr(name, key=key)) for name in ("left", "right")]
         outcomes = await asyncio.gather(*(ca.issue(r, USER) for r in requests), return_exceptions=True)
         assert [type(o) for o in outcomes if isinstance(o, BaseException)] == [KeyTakenError]
         assert len(await ca.latest()) == 1
 
-    with_ca(database_url, tmp_path, body)
 
-
-def test_a_name_in_other_letters_is_the_same_name(database_url: str, tmp_path: Path) -> None:
-    async def body(ca: CertificateAuthority) -> None:
+async def test_a_name_in_other_letters_is_the_same_name(database_url: str, tmp_path: Path) -> None:
+    async with an_authority(database_url, tmp_path) as ca:
         await ca.issue(parse_csr(a_csr("gateway-x")), USER)
         with pytest.raises(NameHeldError):
             await ca.issue(parse_csr(a_csr("GATEWAY-X", key=a_key())), USER)
 
-    with_ca(database_url, tmp_path, body)
 
-
-def test_a_name_is_free_again_when_its_certificate_has_ended(database_url: str, tmp_path: Path) -> None:
-    async def body(ca: CertificateAuthority) -> None:
+async def test_a_name_is_free_again_when_its_certificate_has_ended(database_url: str, tmp_path: Path) -> None:
+    async with an_authority(database_url, tmp_path) as ca:
         await ca.issue(parse_csr(a_csr("gateway")), USER)
         assert isinstance(ca.clock, FakeClock)
         ca.clock.move(timedelta(days=2))
         assert await ca.issue(parse_csr(a_csr("gateway", key=a_key())), USER)
 
-    with_ca(database_url, tmp_path, body)
 
-
-def test_a_released_name_is_held_again_by_who_takes_it(database_url: str, tmp_path: Path) -> None:
-    async def body(ca: CertificateAuthority) -> None:
+async def test_a_released_name_is_held_again_by_who_takes_it(database_url: str, tmp_path: Path) -> None:
+    async with an_authority(database_url, tmp_path) as ca:
         leaf, *_ = await ca.issue(parse_csr(a_csr("gateway")), USER)
         assert await ca.release("Gateway", OPERATOR) == [leaf.thumbprint.hex()]
         await ca.issue(parse_csr(a_csr("gateway", key=a_key())), USER)
@@ -97,21 +92,17 @@ def test_a_released_name_is_held_again_by_who_takes_it(database_url: str, tmp_pa
         with pytest.raises(NameNotHeldError):
             await ca.release("nobody", OPERATOR)
 
-    with_ca(database_url, tmp_path, body)
 
-
-def test_who_proves_the_name_may_hold_several_keys(database_url: str, tmp_path: Path) -> None:
-    async def body(ca: CertificateAuthority) -> None:
+async def test_who_proves_the_name_may_hold_several_keys(database_url: str, tmp_path: Path) -> None:
+    async with an_authority(database_url, tmp_path) as ca:
         leaf, *_ = await ca.issue(parse_csr(a_csr("edge")), USER)
         device = Principal(PrincipalKind.DEVICE, "edge", "edge", leaf.thumbprint)
         assert await ca.issue(parse_csr(a_csr("edge", key=a_key())), device)
         assert await ca.issue(parse_csr(a_csr("edge", key=a_key())), of("edge"))
 
-    with_ca(database_url, tmp_path, body)
 
-
-def test_a_revoked_key_stays_revoked_for_every_name_and_every_proof(database_url: str, tmp_path: Path) -> None:
-    async def body(ca: CertificateAuthority) -> None:
+async def test_a_revoked_key_stays_revoked_for_every_name_and_every_proof(database_url: str, tmp_path: Path) -> None:
+    async with an_authority(database_url, tmp_path) as ca:
         key = a_key()
         leaf, *_ = await ca.issue(parse_csr(a_csr("edge", key=key)), of("edge"))
         sibling, *_ = await ca.issue(parse_csr(a_csr("edge", key=a_key())), of("edge"))
@@ -121,11 +112,9 @@ def test_a_revoked_key_stays_revoked_for_every_name_and_every_proof(database_url
             with pytest.raises(KeyRevokedError):
                 await ca.issue(parse_csr(a_csr(name, key=key)), principal)
 
-    with_ca(database_url, tmp_path, body)
 
-
-def test_other_certificates_of_a_revoked_key_go_with_it(database_url: str, tmp_path: Path) -> None:
-    async def body(ca: CertificateAuthority) -> None:
+async def test_other_certificates_of_a_revoked_key_go_with_it(database_url: str, tmp_path: Path) -> None:
+    async with an_authority(database_url, tmp_path) as ca:
         key = a_key()
         first, *_ = await ca.issue(parse_csr(a_csr("edge", key=key)), of("edge"))
         second, *_ = await ca.issue(parse_csr(a_csr("edge", key=key)), of("edge"))
@@ -134,11 +123,9 @@ def test_other_certificates_of_a_revoked_key_go_with_it(database_url: str, tmp_p
         with pytest.raises(CertificateRevokedError):
             await ca.revocations.check(first)
 
-    with_ca(database_url, tmp_path, body)
 
-
-def test_a_superseded_certificate_leaves_its_key_and_its_siblings_good(database_url: str, tmp_path: Path) -> None:
-    async def body(ca: CertificateAuthority) -> None:
+async def test_a_superseded_certificate_leaves_its_key_and_its_siblings_good(database_url: str, tmp_path: Path) -> None:
+    async with an_authority(database_url, tmp_path) as ca:
         key = a_key()
         first, *_ = await ca.issue(parse_csr(a_csr("edge", key=key)), of("edge"))
         second, *_ = await ca.issue(parse_csr(a_csr("edge", key=key)), of("edge"))
@@ -146,22 +133,20 @@ def test_a_superseded_certificate_leaves_its_key_and_its_siblings_good(database_
         await ca.revocations.check(second)
         assert await ca.issue(parse_csr(a_csr("edge", key=key)), of("edge"))
 
-    with_ca(database_url, tmp_path, body)
 
-
-def test_revoking_a_device_takes_all_that_lives_of_it_in_any_spelling(database_url: str, tmp_path: Path) -> None:
-    async def body(ca: CertificateAuthority) -> None:
+async def test_revoking_a_device_takes_all_that_lives_of_it_in_any_spelling(database_url: str, tmp_path: Path) -> None:
+    async with an_authority(database_url, tmp_path) as ca:
         leaves = [(await ca.issue(parse_csr(a_csr("edge", key=a_key())), of("edge")))[0] for _ in range(3)]
         revoked, _ = await ca.revocations.device("EDGE", OPERATOR, RevocationReason.UNSPECIFIED)
         assert {one.certificate for one in revoked} == set(leaves)
         with pytest.raises(DeviceNotAliveError):
             await ca.revocations.device("edge", OPERATOR, RevocationReason.UNSPECIFIED)
 
-    with_ca(database_url, tmp_path, body)
 
-
-def test_a_certificate_that_is_taken_back_while_it_renews_gets_no_successor(database_url: str, tmp_path: Path) -> None:
-    async def body(ca: CertificateAuthority) -> None:
+async def test_a_certificate_that_is_taken_back_while_it_renews_gets_no_successor(
+    database_url: str, tmp_path: Path
+) -> None:
+    async with an_authority(database_url, tmp_path) as ca:
         leaf, *_ = await ca.issue(parse_csr(a_csr("edge")), of("edge"))
         device = Principal(PrincipalKind.DEVICE, "edge", "edge", leaf.thumbprint)
         renewals = [ca.issue(parse_csr(a_csr("edge", key=a_key())), device) for _ in range(4)]
@@ -175,11 +160,11 @@ def test_a_certificate_that_is_taken_back_while_it_renews_gets_no_successor(data
                 with pytest.raises(CertificateRevokedError):
                     await ca.revocations.check(outcome[0])
 
-    with_ca(database_url, tmp_path, body)
 
-
-def test_a_revoked_ca_takes_everything_below_it_also_when_it_was_not_sent(database_url: str, tmp_path: Path) -> None:
-    async def body(ca: CertificateAuthority) -> None:
+async def test_a_revoked_ca_takes_everything_below_it_also_when_it_was_not_sent(
+    database_url: str, tmp_path: Path
+) -> None:
+    async with an_authority(database_url, tmp_path) as ca:
         key, device_key = a_key(), a_key()
         asking = a_csr("edge-ca", key=key, extensions=((x509.BasicConstraints(ca=True, path_length=0), True),))
         below, *_ = await ca.issue(parse_csr(asking), OPERATOR, EDGE_CA)
@@ -198,22 +183,18 @@ def test_a_revoked_ca_takes_everything_below_it_also_when_it_was_not_sent(databa
                 await ca.revocations.check(leaf, bag)
         assert "edge-ca" in refusal.value.explain_cause()
 
-    with_ca(database_url, tmp_path, body)
 
-
-def test_the_key_of_a_foreign_certificate_can_be_taken_back(database_url: str, tmp_path: Path) -> None:
-    async def body(ca: CertificateAuthority) -> None:
+async def test_the_key_of_a_foreign_certificate_can_be_taken_back(database_url: str, tmp_path: Path) -> None:
+    async with an_authority(database_url, tmp_path) as ca:
         foreign = a_ca().certificate
         await ca.revocations.check(foreign)
         assert await ca.revocations.key(foreign, OPERATOR, RevocationReason.KEY_COMPROMISE) == ()
         with pytest.raises(CertificateRevokedError):
             await ca.revocations.check(foreign)
 
-    with_ca(database_url, tmp_path, body)
 
-
-def test_a_foreign_ca_that_is_taken_back_takes_everything_below_it(database_url: str, tmp_path: Path) -> None:
-    async def body(ca: CertificateAuthority) -> None:
+async def test_a_foreign_ca_that_is_taken_back_takes_everything_below_it(database_url: str, tmp_path: Path) -> None:
+    async with an_authority(database_url, tmp_path) as ca:
         root = a_ca("Maker root")
         below = a_ca("Maker line 1", parent=root)
         leaf, other = a_device(below).certificate, a_device(a_ca("Other")).certificate
@@ -229,11 +210,9 @@ def test_a_foreign_ca_that_is_taken_back_takes_everything_below_it(database_url:
         with pytest.raises(CertificateRevokedError):
             await ca.revocations.check(leaf)
 
-    with_ca(database_url, tmp_path, body)
 
-
-def test_a_decoy_of_a_ca_does_not_hide_the_revoked_ca_above_it(database_url: str, tmp_path: Path) -> None:
-    async def body(ca: CertificateAuthority) -> None:
+async def test_a_decoy_of_a_ca_does_not_hide_the_revoked_ca_above_it(database_url: str, tmp_path: Path) -> None:
+    async with an_authority(database_url, tmp_path) as ca:
         root = a_ca("Maker root")
         below = a_ca("Maker line 1", parent=root)
         decoy = a_ca("Maker line 1", parent=a_ca("Somebody else"), key=below.private_key)
@@ -242,21 +221,17 @@ def test_a_decoy_of_a_ca_does_not_hide_the_revoked_ca_above_it(database_url: str
         with pytest.raises(CertificateRevokedError):
             await ca.revocations.check(leaf, (decoy.certificate, below.certificate))
 
-    with_ca(database_url, tmp_path, body)
 
-
-def test_many_decoys_are_refused_before_they_cost_much(database_url: str, tmp_path: Path) -> None:
-    async def body(ca: CertificateAuthority) -> None:
+async def test_many_decoys_are_refused_before_they_cost_much(database_url: str, tmp_path: Path) -> None:
+    async with an_authority(database_url, tmp_path) as ca:
         await ca.revocations.key(a_ca("Maker root").certificate, OPERATOR, RevocationReason.CA_COMPROMISE)
         decoys = tuple(a_ca("X").certificate for _ in range(32))
         with pytest.raises(TooMuchWorkError):
             await ca.revocations.check(a_device(a_ca("X")).certificate, decoys)
 
-    with_ca(database_url, tmp_path, body)
 
-
-def test_a_revoked_ca_key_is_known_under_another_name_too(database_url: str, tmp_path: Path) -> None:
-    async def body(ca: CertificateAuthority) -> None:
+async def test_a_revoked_ca_key_is_known_under_another_name_too(database_url: str, tmp_path: Path) -> None:
+    async with an_authority(database_url, tmp_path) as ca:
         maker = a_ca("Maker 2025")
         renamed = a_ca("Maker 2026", key=maker.private_key)
         leaf = a_device(renamed).certificate
@@ -264,21 +239,19 @@ def test_a_revoked_ca_key_is_known_under_another_name_too(database_url: str, tmp
         with pytest.raises(CertificateRevokedError):
             await ca.revocations.check(leaf, (renamed.certificate,))
 
-    with_ca(database_url, tmp_path, body)
 
-
-def test_a_superseded_ca_leaves_what_is_below_it_alone(database_url: str, tmp_path: Path) -> None:
-    async def body(ca: CertificateAuthority) -> None:
+async def test_a_superseded_ca_leaves_what_is_below_it_alone(database_url: str, tmp_path: Path) -> None:
+    async with an_authority(database_url, tmp_path) as ca:
         maker = a_ca("Maker")
         await ca.revocations.key(maker.certificate, OPERATOR, RevocationReason.SUPERSEDED)
         await ca.revocations.check(a_device(maker).certificate)
 
-    with_ca(database_url, tmp_path, body)
-
 
 @pytest.mark.parametrize("which", [0, 1], ids=["issuing", "root"])
-def test_a_server_whose_own_ca_is_taken_back_issues_nothing(database_url: str, tmp_path: Path, which: int) -> None:
-    async def body(ca: CertificateAuthority) -> None:
+async def test_a_server_whose_own_ca_is_taken_back_issues_nothing(
+    database_url: str, tmp_path: Path, which: int
+) -> None:
+    async with an_authority(database_url, tmp_path) as ca:
         before, *_ = await ca.issue(parse_csr(a_csr("before", key=a_key())), USER)
         own = ca.hierarchy.certificates[which]
         await ca.revocations.key(own, OPERATOR, RevocationReason.CA_COMPROMISE)
@@ -287,11 +260,9 @@ def test_a_server_whose_own_ca_is_taken_back_issues_nothing(database_url: str, t
         with pytest.raises(CertificateRevokedError):
             await ca.revocations.check(before)
 
-    with_ca(database_url, tmp_path, body)
 
-
-def test_what_a_device_of_another_ca_showed_is_taken_back_by_its_name(database_url: str, tmp_path: Path) -> None:
-    async def body(ca: CertificateAuthority) -> None:
+async def test_what_a_device_of_another_ca_showed_is_taken_back_by_its_name(database_url: str, tmp_path: Path) -> None:
+    async with an_authority(database_url, tmp_path) as ca:
         foreign, other = a_device(a_ca("Maker"), "pump-1").certificate, a_device(a_ca("Maker"), "pump-2").certificate
         shown = [foreign.thumbprint]
         revoked, others = await ca.revocations.device("pump-1", OPERATOR, RevocationReason.KEY_COMPROMISE, shown)
@@ -301,5 +272,3 @@ def test_what_a_device_of_another_ca_showed_is_taken_back_by_its_name(database_u
         await ca.revocations.check(other)
         with pytest.raises(DeviceNotAliveError):
             await ca.revocations.device("pump-1", OPERATOR, RevocationReason.KEY_COMPROMISE, shown)
-
-    with_ca(database_url, tmp_path, body)

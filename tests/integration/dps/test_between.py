@@ -13,15 +13,15 @@ from birthmark.iothub.service.registry import EtagMismatchError, UnknownDeviceEr
 from birthmark.iothub.wire import DeviceBody
 from birthmark.pki.issue import Issuer
 from birthmark.pki.possession import PossessionCodeMismatchError, prove_possession
-from dps_world import BY_HAND, DpsWorld, an_individual, in_a_dps
+from dps_world import BY_HAND, a_dps, an_individual
 from fakes import NOON
 from pki_builders import a_ca, a_device, a_key
 
 pytestmark = pytest.mark.integration
 
 
-def test_a_ca_that_was_removed_while_it_was_verified_stays_removed(database_url: str) -> None:
-    async def body(world: DpsWorld) -> None:
+async def test_a_ca_that_was_removed_while_it_was_verified_stays_removed(database_url: str) -> None:
+    async with a_dps(database_url) as world:
         scope, ca = world.instance.id_scope, a_ca()
         await world.authorities.add(scope, "ca", ca.certificate, is_verified=False, actor="test")
         code = await world.authorities.new_code(scope, "ca", actor="test")
@@ -34,11 +34,9 @@ def test_a_ca_that_was_removed_while_it_was_verified_stays_removed(database_url:
             await world.authorities.verify(scope, "ca", proof, actor="test")
         assert not await world.authorities.all(scope)
 
-    in_a_dps(database_url, body)
 
-
-def test_a_code_that_was_replaced_while_its_proof_was_checked_proves_nothing(database_url: str) -> None:
-    async def body(world: DpsWorld) -> None:
+async def test_a_code_that_was_replaced_while_its_proof_was_checked_proves_nothing(database_url: str) -> None:
+    async with a_dps(database_url) as world:
         scope, ca = world.instance.id_scope, a_ca()
         await world.authorities.add(scope, "ca", ca.certificate, is_verified=False, actor="test")
         code = await world.authorities.new_code(scope, "ca", actor="test")
@@ -51,11 +49,9 @@ def test_a_code_that_was_replaced_while_its_proof_was_checked_proves_nothing(dat
             await world.authorities.verify(scope, "ca", proof, actor="test")
         assert not (await world.authorities.get(scope, "ca")).is_verified
 
-    in_a_dps(database_url, body)
 
-
-def test_of_two_cas_added_under_one_name_the_first_stays(database_url: str) -> None:
-    async def body(world: DpsWorld) -> None:
+async def test_of_two_cas_added_under_one_name_the_first_stays(database_url: str) -> None:
+    async with a_dps(database_url) as world:
         scope, first, second = world.instance.id_scope, a_ca("First"), a_ca("Second")
         before_the_next_commit(
             world.database,
@@ -65,11 +61,9 @@ def test_of_two_cas_added_under_one_name_the_first_stays(database_url: str) -> N
             await world.authorities.add(scope, "ca", second.certificate, is_verified=True, actor="test")
         assert (await world.authorities.get(scope, "ca")).certificate == first.certificate
 
-    in_a_dps(database_url, body)
 
-
-def test_of_two_who_create_one_enrollment_exactly_one_did(database_url: str) -> None:
-    async def body(world: DpsWorld) -> None:
+async def test_of_two_who_create_one_enrollment_exactly_one_did(database_url: str) -> None:
+    async with a_dps(database_url) as world:
         ca = a_ca()
         ours, theirs = an_individual("device-1", a_device(ca)), an_individual("device-1", a_device(ca))
         before_the_next_commit(
@@ -86,11 +80,9 @@ def test_of_two_who_create_one_enrollment_exactly_one_did(database_url: str) -> 
         assert given is not None
         assert kept.certificate == given.certificate
 
-    in_a_dps(database_url, body)
 
-
-def test_an_upsert_without_an_etag_that_meets_another_comes_after_it(database_url: str) -> None:
-    async def body(world: DpsWorld) -> None:
+async def test_an_upsert_without_an_etag_that_meets_another_comes_after_it(database_url: str) -> None:
+    async with a_dps(database_url) as world:
         ca = a_ca()
         ours, theirs = an_individual("device-1", a_device(ca)), an_individual("device-1", a_device(ca))
         before_the_next_commit(
@@ -99,11 +91,9 @@ def test_an_upsert_without_an_etag_that_meets_another_comes_after_it(database_ur
         scope, made = world.instance.id_scope, await world.enrollments.put(world.instance, ours, None, actor="test")
         assert (await world.enrollments.document(scope, "device-1", is_group=False)).etag == made.etag
 
-    in_a_dps(database_url, body)
 
-
-def test_a_delete_by_etag_spares_what_was_changed_meanwhile(database_url: str) -> None:
-    async def body(world: DpsWorld) -> None:
+async def test_a_delete_by_etag_spares_what_was_changed_meanwhile(database_url: str) -> None:
+    async with a_dps(database_url) as world:
         scope, wanted = world.instance.id_scope, an_individual("device-1", a_device(a_ca()))
         made = await world.enrollments.put(world.instance, wanted, None, actor="test")
         off = msgspec.structs.replace(wanted, provisioning_status="disabled")
@@ -114,11 +104,9 @@ def test_a_delete_by_etag_spares_what_was_changed_meanwhile(database_url: str) -
             await world.enrollments.delete(scope, "device-1", made.etag, is_group=False, actor="test")
         assert not (await world.enrollments.get(scope, "device-1", is_group=False)).is_enabled
 
-    in_a_dps(database_url, body)
 
-
-def test_what_another_deleted_first_is_not_deleted_twice(database_url: str) -> None:
-    async def body(world: DpsWorld) -> None:
+async def test_what_another_deleted_first_is_not_deleted_twice(database_url: str) -> None:
+    async with a_dps(database_url) as world:
         scope = world.instance.id_scope
         await world.individual("device-1", a_device(a_ca()))
         before_the_next_commit(
@@ -128,21 +116,17 @@ def test_what_another_deleted_first_is_not_deleted_twice(database_url: str) -> N
         with pytest.raises(EnrollmentNotFoundError):
             await world.enrollments.delete(scope, "device-1", None, is_group=False, actor="test")
 
-    in_a_dps(database_url, body)
 
-
-def test_two_hubs_linked_at_once_are_both_linked(database_url: str) -> None:
-    async def body(world: DpsWorld) -> None:
+async def test_two_hubs_linked_at_once_are_both_linked(database_url: str) -> None:
+    async with a_dps(database_url) as world:
         before_the_next_commit(world.database, lambda: world.instances.link("main", "one.example", actor="another"))
         await world.instances.link("main", "two.example", actor="test")
         await world.instances.load()
         assert set(world.instances.by_name("main").hubs) == {"hub.example", "one.example", "two.example"}
 
-    in_a_dps(database_url, body)
 
-
-def test_a_name_that_was_registered_anew_while_it_was_let_go_is_let_go_as_it_is_then(database_url: str) -> None:
-    async def body(world: DpsWorld) -> None:
+async def test_a_name_that_was_registered_anew_while_it_was_let_go_is_let_go_as_it_is_then(database_url: str) -> None:
+    async with a_dps(database_url) as world:
         device = a_device(a_ca())
         await world.individual("device-1", device)
         await world.register(device)
@@ -151,11 +135,9 @@ def test_a_name_that_was_registered_anew_while_it_was_let_go_is_let_go_as_it_is_
         with pytest.raises(RegistrationNotFoundError):
             await world.registrations.get(world.instance, "device-1")
 
-    in_a_dps(database_url, body)
 
-
-def test_a_device_made_by_hand_meanwhile_is_not_removed_with_a_name_that_is_let_go(database_url: str) -> None:
-    async def body(world: DpsWorld) -> None:
+async def test_a_device_made_by_hand_meanwhile_is_not_removed_with_a_name_that_is_let_go(database_url: str) -> None:
+    async with a_dps(database_url) as world:
         device = a_device(a_ca())
         await world.individual("device-1", device)
         await world.register(device)
@@ -167,11 +149,9 @@ def test_a_device_made_by_hand_meanwhile_is_not_removed_with_a_name_that_is_let_
         await world.registrations.release(world.instance, "device-1", actor="test")
         assert (await world.registry.device(world.hub, "device-1")).authentication.type is BY_HAND.type
 
-    in_a_dps(database_url, body)
 
-
-def test_a_device_removed_while_it_registers_again_is_made_again(database_url: str) -> None:
-    async def body(world: DpsWorld) -> None:
+async def test_a_device_removed_while_it_registers_again_is_made_again(database_url: str) -> None:
+    async with a_dps(database_url) as world:
         device = a_device(a_ca())
         await world.individual("device-1", device)
         await world.register(device)
@@ -181,11 +161,9 @@ def test_a_device_removed_while_it_registers_again_is_made_again(database_url: s
         await world.register(device)
         assert (await world.registry.device(world.hub, "device-1")).is_enabled
 
-    in_a_dps(database_url, body)
 
-
-def test_a_hub_device_changed_meanwhile_is_not_deleted_by_the_etag_that_was_read(database_url: str) -> None:
-    async def body(world: DpsWorld) -> None:
+async def test_a_hub_device_changed_meanwhile_is_not_deleted_by_the_etag_that_was_read(database_url: str) -> None:
+    async with a_dps(database_url) as world:
         made = await world.registry.put(world.hub, "one", DeviceBody("one"), BY_HAND, None, actor="test")
 
         async def switched_off() -> None:
@@ -199,5 +177,3 @@ def test_a_hub_device_changed_meanwhile_is_not_deleted_by_the_etag_that_was_read
         await world.registry.remove(world.hub, "one", "*", actor="test")
         with pytest.raises(UnknownDeviceError):
             await world.registry.device(world.hub, "one")
-
-    in_a_dps(database_url, body)

@@ -11,14 +11,14 @@ from birthmark.dps.service.registrations import BURST, EVERY_S, RegistrationThro
 from birthmark.errors import UnauthenticatedError
 from birthmark.store import Changes, statement
 from birthmark.store.readonly import UnreadableDatabaseError
-from dps_world import DpsWorld, in_a_dps
+from dps_world import a_dps
 from pki_builders import a_ca, a_device
 
 pytestmark = pytest.mark.integration
 
 
-def test_a_device_that_registers_without_a_pause_is_told_to_wait_and_others_are_not(database_url: str) -> None:
-    async def body(world: DpsWorld) -> None:
+async def test_a_device_that_registers_without_a_pause_is_told_to_wait_and_others_are_not(database_url: str) -> None:
+    async with a_dps(database_url) as world:
         ca = a_ca("Ours")
         device = a_device(ca)
         await world.group("fleet", ca)
@@ -31,11 +31,9 @@ def test_a_device_that_registers_without_a_pause_is_told_to_wait_and_others_are_
         world.clock.move(timedelta(seconds=EVERY_S))
         await world.register(device)
 
-    in_a_dps(database_url, body)
 
-
-def test_who_proves_nothing_uses_up_nobody_s_share(database_url: str) -> None:
-    async def body(world: DpsWorld) -> None:
+async def test_who_proves_nothing_uses_up_nobody_s_share(database_url: str) -> None:
+    async with a_dps(database_url) as world:
         ca, other = a_ca("Ours"), a_ca("Others")
         await world.group("fleet", ca)
         for _ in range(2 * BURST):
@@ -43,16 +41,14 @@ def test_who_proves_nothing_uses_up_nobody_s_share(database_url: str) -> None:
                 await world.register(a_device(other))
         await world.register(a_device(ca))
 
-    in_a_dps(database_url, body)
 
-
-def test_a_record_that_cannot_be_read_is_the_servers_trouble_and_not_the_clients_mistake(database_url: str) -> None:
-    async def body(world: DpsWorld) -> None:
+async def test_a_record_that_cannot_be_read_is_the_servers_trouble_and_not_the_clients_mistake(
+    database_url: str,
+) -> None:
+    async with a_dps(database_url) as world:
         device = a_device(a_ca())
         await world.individual("device-1", device)
         damage = statement(update(store.enrollments).values(document="{"))
         await world.database.commit(Changes().run(damage))
         with pytest.raises(UnreadableDatabaseError):
             await world.register(device)
-
-    in_a_dps(database_url, body)

@@ -9,7 +9,7 @@ from birthmark.dps.rules.registration import RegistrationPinnedError
 from birthmark.iothub.model import AuthenticationType
 from birthmark.iothub.rules.provisioning import DeviceHeldError
 from birthmark.iothub.wire import DeviceBody
-from dps_world import BY_HAND, DpsWorld, in_a_dps
+from dps_world import BY_HAND, DpsWorld, a_dps
 from pki_builders import a_ca, a_device
 
 pytestmark = pytest.mark.integration
@@ -20,8 +20,8 @@ async def thumbprint_at_hub(world: DpsWorld, name: str) -> bytes | None:
     return (await world.registry.device(world.hub, name)).authentication.primary_thumbprint
 
 
-def test_a_device_of_another_group_cannot_take_a_registered_name(database_url: str) -> None:
-    async def body(world: DpsWorld) -> None:
+async def test_a_device_of_another_group_cannot_take_a_registered_name(database_url: str) -> None:
+    async with a_dps(database_url) as world:
         ours, theirs = a_ca("Ours"), a_ca("Theirs")
         await world.group("ours", ours)
         await world.group("theirs", theirs)
@@ -32,13 +32,11 @@ def test_a_device_of_another_group_cannot_take_a_registered_name(database_url: s
         assert await thumbprint_at_hub(world, "device-1") == device.certificate.thumbprint
         await world.register(a_device(ours))  # the same group: a renewed certificate
 
-    in_a_dps(database_url, body)
 
-
-def test_a_group_made_again_by_the_same_name_cannot_take_over_what_the_removed_one_registered(
+async def test_a_group_made_again_by_the_same_name_cannot_take_over_what_the_removed_one_registered(
     database_url: str,
 ) -> None:
-    async def body(world: DpsWorld) -> None:
+    async with a_dps(database_url) as world:
         ours, theirs = a_ca("Ours"), a_ca("Theirs")
         device = a_device(ours)
         await world.group("fleet", ours)
@@ -53,11 +51,9 @@ def test_a_group_made_again_by_the_same_name_cannot_take_over_what_the_removed_o
         await world.registrations.release(world.instance, "device-1", actor="test")
         await world.register(a_device(theirs))
 
-    in_a_dps(database_url, body)
 
-
-def test_a_device_registers_on_by_its_certificate_when_its_group_is_made_again(database_url: str) -> None:
-    async def body(world: DpsWorld) -> None:
+async def test_a_device_registers_on_by_its_certificate_when_its_group_is_made_again(database_url: str) -> None:
+    async with a_dps(database_url) as world:
         ours = a_ca("Ours")
         device = a_device(ours)
         await world.group("fleet", ours)
@@ -68,22 +64,18 @@ def test_a_device_registers_on_by_its_certificate_when_its_group_is_made_again(d
         await world.register(device)
         await world.register(a_device(ours))  # it belongs to the new group from then on: a renewed certificate
 
-    in_a_dps(database_url, body)
 
-
-def test_a_group_whose_ca_the_operator_changes_keeps_its_registrations(database_url: str) -> None:
-    async def body(world: DpsWorld) -> None:
+async def test_a_group_whose_ca_the_operator_changes_keeps_its_registrations(database_url: str) -> None:
+    async with a_dps(database_url) as world:
         ours, next_ca = a_ca("Ours"), a_ca("Next")
         await world.group("fleet", ours)
         await world.register(a_device(ours))
         await world.group("fleet", next_ca)
         await world.register(a_device(next_ca))
 
-    in_a_dps(database_url, body)
 
-
-def test_a_key_group_cannot_take_a_registered_name_either(database_url: str) -> None:
-    async def body(world: DpsWorld) -> None:
+async def test_a_key_group_cannot_take_a_registered_name_either(database_url: str) -> None:
+    async with a_dps(database_url) as world:
         await world.key_group("ours", KEY)
         await world.key_group("theirs", OTHER_KEY)
         await world.register_by_key("device-1", KEY)
@@ -92,11 +84,9 @@ def test_a_key_group_cannot_take_a_registered_name_either(database_url: str) -> 
         with pytest.raises(RegistrationPinnedError):
             await world.register_by_key("DEVICE-1", KEY)
 
-    in_a_dps(database_url, body)
 
-
-def test_a_device_made_by_hand_is_not_taken_over_by_a_group(database_url: str) -> None:
-    async def body(world: DpsWorld) -> None:
+async def test_a_device_made_by_hand_is_not_taken_over_by_a_group(database_url: str) -> None:
+    async with a_dps(database_url) as world:
         await world.registry.put(world.hub, "device-1", DeviceBody("device-1"), BY_HAND, None, actor="test")
         ca = a_ca()
         await world.group("fleet", ca)
@@ -107,11 +97,9 @@ def test_a_device_made_by_hand_is_not_taken_over_by_a_group(database_url: str) -
         await world.registry.remove(world.hub, "device-1", None, actor="test")
         await world.register(a_device(ca))
 
-    in_a_dps(database_url, body)
 
-
-def test_two_individual_enrollments_cannot_share_a_device(database_url: str) -> None:
-    async def body(world: DpsWorld) -> None:
+async def test_two_individual_enrollments_cannot_share_a_device(database_url: str) -> None:
+    async with a_dps(database_url) as world:
         first, second = a_device(common_name="first"), a_device(common_name="second")
         await world.individual("first", first, device_id="truck")
         await world.individual("second", second, device_id="truck")
@@ -119,11 +107,9 @@ def test_two_individual_enrollments_cannot_share_a_device(database_url: str) -> 
         with pytest.raises(DeviceHeldError):
             await world.register(second)
 
-    in_a_dps(database_url, body)
 
-
-def test_an_individual_enrollment_takes_over_what_a_group_registered(database_url: str) -> None:
-    async def body(world: DpsWorld) -> None:
+async def test_an_individual_enrollment_takes_over_what_a_group_registered(database_url: str) -> None:
+    async with a_dps(database_url) as world:
         ca = a_ca()
         await world.group("fleet", ca)
         await world.register(a_device(ca))
@@ -132,11 +118,9 @@ def test_an_individual_enrollment_takes_over_what_a_group_registered(database_ur
         await world.register(chosen)
         assert await thumbprint_at_hub(world, "device-1") == chosen.certificate.thumbprint
 
-    in_a_dps(database_url, body)
 
-
-def test_when_the_individual_enrollment_is_removed_a_group_may_have_the_name(database_url: str) -> None:
-    async def body(world: DpsWorld) -> None:
+async def test_when_the_individual_enrollment_is_removed_a_group_may_have_the_name(database_url: str) -> None:
+    async with a_dps(database_url) as world:
         ca = a_ca()
         device = a_device(ca)
         await world.group("fleet", ca)
@@ -145,11 +129,9 @@ def test_when_the_individual_enrollment_is_removed_a_group_may_have_the_name(dat
         await world.enrollments.delete(world.instance.id_scope, "device-1", None, is_group=False, actor="test")
         assert (await world.register(a_device(ca))).group_id == "fleet"
 
-    in_a_dps(database_url, body)
 
-
-def test_a_released_name_is_free_for_the_next_enrollment_with_its_device(database_url: str) -> None:
-    async def body(world: DpsWorld) -> None:
+async def test_a_released_name_is_free_for_the_next_enrollment_with_its_device(database_url: str) -> None:
+    async with a_dps(database_url) as world:
         ours, theirs = a_ca("Ours"), a_ca("Theirs")
         await world.group("ours", ours)
         await world.group("theirs", theirs)
@@ -159,11 +141,9 @@ def test_a_released_name_is_free_for_the_next_enrollment_with_its_device(databas
         assert await world.registry.count(world.hub) == (0, 0)
         assert (await world.register(a_device(theirs))).group_id == "theirs"
 
-    in_a_dps(database_url, body)
 
-
-def test_of_two_groups_that_register_a_new_name_at_once_exactly_one_wins(database_url: str) -> None:
-    async def body(world: DpsWorld) -> None:
+async def test_of_two_groups_that_register_a_new_name_at_once_exactly_one_wins(database_url: str) -> None:
+    async with a_dps(database_url) as world:
         cas = [a_ca(f"CA {number}") for number in range(4)]
         for number, ca in enumerate(cas):
             await world.group(f"group-{number}", ca)
@@ -172,33 +152,27 @@ def test_of_two_groups_that_register_a_new_name_at_once_exactly_one_wins(databas
         refused = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
         assert [type(outcome) for outcome in refused] == [RegistrationPinnedError] * 3
 
-    in_a_dps(database_url, body)
 
-
-def test_one_device_that_registers_twice_at_once_is_registered(database_url: str) -> None:
-    async def body(world: DpsWorld) -> None:
+async def test_one_device_that_registers_twice_at_once_is_registered(database_url: str) -> None:
+    async with a_dps(database_url) as world:
         ca = a_ca()
         await world.group("fleet", ca)
         device = a_device(ca)
         both = await asyncio.gather(world.register(device), world.register(device))
         assert {one.device_id for one in both} == {"device-1"}
 
-    in_a_dps(database_url, body)
 
-
-def test_a_certificate_in_other_letters_cannot_take_a_registered_name(database_url: str) -> None:
-    async def body(world: DpsWorld) -> None:
+async def test_a_certificate_in_other_letters_cannot_take_a_registered_name(database_url: str) -> None:
+    async with a_dps(database_url) as world:
         ca = a_ca()
         await world.group("fleet", ca)
         await world.register(a_device(ca, "gateway-x"))
         with pytest.raises(RegistrationPinnedError):
             await world.register(a_device(ca, "GATEWAY-X"), "gateway-x")
 
-    in_a_dps(database_url, body)
 
-
-def test_switching_a_device_off_and_on_at_the_hub_does_not_cut_it_off_from_registering(database_url: str) -> None:
-    async def body(world: DpsWorld) -> None:
+async def test_switching_a_device_off_and_on_at_the_hub_does_not_cut_it_off_from_registering(database_url: str) -> None:
+    async with a_dps(database_url) as world:
         ca = a_ca()
         await world.group("fleet", ca)
         await world.register(a_device(ca))
@@ -209,11 +183,9 @@ def test_switching_a_device_off_and_on_at_the_hub_does_not_cut_it_off_from_regis
             )
         assert await world.register(a_device(ca))
 
-    in_a_dps(database_url, body)
 
-
-def test_cas_on_record_and_cas_that_groups_carry_are_found_by_their_subject(database_url: str) -> None:
-    async def body(world: DpsWorld) -> None:
+async def test_cas_on_record_and_cas_that_groups_carry_are_found_by_their_subject(database_url: str) -> None:
+    async with a_dps(database_url) as world:
         carried, other = a_ca("Carried"), a_ca("Other")
         await world.group("fleet", carried)
         await world.group("others", other)
@@ -222,5 +194,3 @@ def test_cas_on_record_and_cas_that_groups_carry_are_found_by_their_subject(data
         await world.authorities.remove(scope, carried.certificate.thumbprint.hex(), actor="test")
         assert await world.authorities.named(scope, carried.certificate.subject) == [carried.certificate]
         assert await world.authorities.named(scope, a_ca("Nobody").certificate.subject) == []
-
-    in_a_dps(database_url, body)

@@ -2,7 +2,8 @@
 
 import asyncio
 import base64
-from collections.abc import AsyncIterator, Awaitable, Callable
+import contextlib
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -41,14 +42,12 @@ async def listening(directory: Path) -> AsyncIterator[EstServer]:
             await listeners.close()
 
 
-def with_server(directory: Path, body: Callable[[EstServer, Path], Awaitable[None]]) -> None:
-    async def run() -> None:
-        async with listening(directory) as server:
-            trust = directory / "root.pem"
-            trust.write_text(server.ca.hierarchy.root.certificate.pem())
-            await body(server, trust)
-
-    asyncio.run(run())
+@contextlib.asynccontextmanager
+async def a_running_server(directory: Path) -> AsyncIterator[tuple[EstServer, Path]]:
+    async with listening(directory) as server:
+        trust = directory / "root.pem"
+        trust.write_text(server.ca.hierarchy.root.certificate.pem())
+        yield server, trust
 
 
 async def output_of(*command: object, stdin: bytes = b"") -> bytes:
@@ -59,17 +58,15 @@ async def output_of(*command: object, stdin: bytes = b"") -> bytes:
     return out
 
 
-def test_the_second_certificate_of_the_handshake_is_the_trust_anchor(tmp_path: Path) -> None:
-    async def body(server: EstServer, trust: Path) -> None:
+async def test_the_second_certificate_of_the_handshake_is_the_trust_anchor(tmp_path: Path) -> None:
+    async with a_running_server(tmp_path) as (server, _trust):
         shown = await output_of("openssl", "s_client", "-showcerts", "-connect", f"127.0.0.1:{PORT}")
         second = parse_bundle(shown)[1]
         assert second == server.ca.hierarchy.root.certificate
 
-    with_server(tmp_path, body)
 
-
-def test_curl_gets_a_certificate_by_password_and_renews_it_by_certificate(tmp_path: Path) -> None:
-    async def body(server: EstServer, trust: Path) -> None:
+async def test_curl_gets_a_certificate_by_password_and_renews_it_by_certificate(tmp_path: Path) -> None:
+    async with a_running_server(tmp_path) as (server, trust):
         key = a_key()
         (tmp_path / "req.b64").write_bytes(base64.b64encode(a_csr("device-1", key=key)))
         (tmp_path / "key.pem").write_text(key_pem(key))
@@ -84,21 +81,15 @@ def test_curl_gets_a_certificate_by_password_and_renews_it_by_certificate(tmp_pa
             assert again.thumbprint != first.thumbprint
         assert len(await server.ca.latest()) == 3
 
-    with_server(tmp_path, body)
 
-
-def test_openssl_reads_the_cas_that_curl_fetched(tmp_path: Path) -> None:
-    async def body(server: EstServer, trust: Path) -> None:
+async def test_openssl_reads_the_cas_that_curl_fetched(tmp_path: Path) -> None:
+    async with a_running_server(tmp_path) as (server, trust):
         fetched = base64.b64decode(await output_of("curl", "-sS", "--fail", "--cacert", trust, f"{URL}/cacerts"))
         printed = await output_of("openssl", "pkcs7", "-inform", "DER", "-print_certs", stdin=fetched)
         assert set(parse_bundle(printed)) == set(server.ca.hierarchy.certificates)
 
-    with_server(tmp_path, body)
 
-
-def test_a_refused_request_says_which_header_was_missing(tmp_path: Path) -> None:
-    async def body(server: EstServer, trust: Path) -> None:
+async def test_a_refused_request_says_which_header_was_missing(tmp_path: Path) -> None:
+    async with a_running_server(tmp_path) as (_server, trust):
         shown = await output_of("curl", "-sS", "--cacert", trust, "-d", "x", f"{URL}/simpleenroll")
         assert b"application/pkcs10" in shown
-
-    with_server(tmp_path, body)

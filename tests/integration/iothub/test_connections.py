@@ -2,8 +2,9 @@
 switched off at the wrong moment."""
 
 import asyncio
+import contextlib
 import sqlite3
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -91,20 +92,18 @@ class World:
         return link, wire_
 
 
-def in_a_world(directory: Path, body: Callable[[World], Awaitable[None]]) -> None:
-    async def main() -> None:
-        clock = FakeClock()
-        database = await open_database(f"sqlite:///{directory}/x.db", clock)
-        iothub = IotHub.of(database, clock, SeededEntropy())
-        hub = await iothub.hubs.create("main", "hub.example", actor="test")
-        await iothub.registry.put(hub, "device-1", wire.DeviceBody("device-1"), ON_RECORD, None, actor="test")
-        try:
-            await body(World(iothub, hub, HubConnections(iothub, clock), clock, directory / "x.db"))
-        finally:
-            await iothub.telemetry.settled()
-            await database.close()
-
-    asyncio.run(main())
+@contextlib.asynccontextmanager
+async def a_world(directory: Path) -> AsyncIterator[World]:
+    clock = FakeClock()
+    database = await open_database(f"sqlite:///{directory}/x.db", clock)
+    iothub = IotHub.of(database, clock, SeededEntropy())
+    hub = await iothub.hubs.create("main", "hub.example", actor="test")
+    await iothub.registry.put(hub, "device-1", wire.DeviceBody("device-1"), ON_RECORD, None, actor="test")
+    try:
+        yield World(iothub, hub, HubConnections(iothub, clock), clock, directory / "x.db")
+    finally:
+        await iothub.telemetry.settled()
+        await database.close()
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -113,8 +112,8 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.005)
 
 
-def test_a_device_that_sends_faster_than_the_disk_writes_is_not_read_any_more(tmp_path: Path) -> None:
-    async def body(world: World) -> None:
+async def test_a_device_that_sends_faster_than_the_disk_writes_is_not_read_any_more(tmp_path: Path) -> None:
+    async with a_world(tmp_path) as world:
         link, client = await world.connected()
         lock = sqlite3.connect(world.file, isolation_level=None)
         lock.execute("BEGIN IMMEDIATE")
@@ -131,11 +130,9 @@ def test_a_device_that_sends_faster_than_the_disk_writes_is_not_read_any_more(tm
         assert not client.is_paused
         assert len(await world.iothub.telemetry.latest(world.hub, None, 10_000)) == sent
 
-    in_a_world(tmp_path, body)
 
-
-def test_subscriptions_of_a_device_are_bounded(tmp_path: Path) -> None:
-    async def body(world: World) -> None:
+async def test_subscriptions_of_a_device_are_bounded(tmp_path: Path) -> None:
+    async with a_world(tmp_path) as world:
         link, client = await world.connected(clean=False)
         for number in range(MAX_SUBSCRIPTIONS + 10):
             client.client.send(Subscribe(number + 1, ((f"$iothub/twin/{number}", 1),)))
@@ -148,11 +145,9 @@ def test_subscriptions_of_a_device_are_bounded(tmp_path: Path) -> None:
             == MAX_SUBSCRIPTIONS
         )
 
-    in_a_world(tmp_path, body)
 
-
-def test_a_device_switched_off_while_it_connects_does_not_get_in(tmp_path: Path) -> None:
-    async def body(world: World) -> None:
+async def test_a_device_switched_off_while_it_connects_does_not_get_in(tmp_path: Path) -> None:
+    async with a_world(tmp_path) as world:
         old, subscriber = await world.connected(clean=False)
         subscriber.client.send(Subscribe(1, (("$iothub/twin/res/#", 1),)))
         old.data_received(subscriber.client.data_to_send())
@@ -170,20 +165,16 @@ def test_a_device_switched_off_while_it_connects_does_not_get_in(tmp_path: Path)
         assert client.got(ConnAck) == [ConnAck(code=5)]
         assert [error.code for error in world.refused] == ["iothub.device_disabled"]
 
-    in_a_world(tmp_path, body)
 
-
-def test_a_device_switched_off_while_it_is_connected_is_dropped(tmp_path: Path) -> None:
-    async def body(world: World) -> None:
+async def test_a_device_switched_off_while_it_is_connected_is_dropped(tmp_path: Path) -> None:
+    async with a_world(tmp_path) as world:
         link, _ = await world.connected()
         world.connections.recheck({"hub": "main", "device_id": "device-1"})
         assert link.is_over
 
-    in_a_world(tmp_path, body)
 
-
-def test_a_twin_request_is_answered_by_the_hubs_own_error_and_telemetry_goes_on(tmp_path: Path) -> None:
-    async def body(world: World) -> None:
+async def test_a_twin_request_is_answered_by_the_hubs_own_error_and_telemetry_goes_on(tmp_path: Path) -> None:
+    async with a_world(tmp_path) as world:
         link, client = await world.connected()
         for number in range(3):
             client.client.publish(f"$iothub/twin/GET/?$rid={number}", b" ", 1)
@@ -197,11 +188,9 @@ def test_a_twin_request_is_answered_by_the_hubs_own_error_and_telemetry_goes_on(
         assert not link.is_over
         assert [e.code for e in world.refused] == ["iothub.feature_not_served"] * 2  # one for each kind of request
 
-    in_a_world(tmp_path, body)
 
-
-def test_a_methods_subscription_is_answered_by_its_own_failure_and_the_others_are_granted(tmp_path: Path) -> None:
-    async def body(world: World) -> None:
+async def test_a_methods_subscription_is_answered_by_its_own_failure_and_the_others_are_granted(tmp_path: Path) -> None:
+    async with a_world(tmp_path) as world:
         link, client = await world.connected()
         filters = (("$iothub/methods/POST/#", 1), ("$iothub/twin/res/#", 1))
         client.client.send(Subscribe(1, filters))
@@ -211,11 +200,9 @@ def test_a_methods_subscription_is_answered_by_its_own_failure_and_the_others_ar
         assert not link.is_over
         assert [e.code for e in world.refused] == ["iothub.feature_not_served"]
 
-    in_a_world(tmp_path, body)
 
-
-def test_a_device_that_asks_without_pause_gives_others_their_turn(tmp_path: Path) -> None:
-    async def body(world: World) -> None:
+async def test_a_device_that_asks_without_pause_gives_others_their_turn(tmp_path: Path) -> None:
+    async with a_world(tmp_path) as world:
         link, wire_ = await world.connected()
         for _ in range(5000):
             wire_.client.publish("$iothub/twin/GET/?$rid=1", b"")
@@ -231,5 +218,3 @@ def test_a_device_that_asks_without_pause_gives_others_their_turn(tmp_path: Path
         link.data_received(wire_.client.data_to_send())
         await task
         assert turns > 10
-
-    in_a_world(tmp_path, body)

@@ -35,7 +35,7 @@ class Wire(asyncio.Transport):
     def resume_reading(self) -> None: ...
 
 
-def talk(body: Callable[[Any, Wire], Awaitable[None]]) -> list[Any]:
+async def talk(body: Callable[[Any, Wire], Awaitable[None]]) -> list[Any]:
     """Run `body` on a connection; return the header lists that the application saw, as they are at its end."""
     seen: list[Any] = []
 
@@ -46,28 +46,25 @@ def talk(body: Callable[[Any, Wire], Awaitable[None]]) -> list[Any]:
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
         await send({"type": "http.response.body", "body": b""})
 
-    async def main() -> None:
-        wire = Wire()
-        protocol: Any = HttpService(app, LIMITS).protocol(NO_PEER)
-        protocol.connection_made(wire)
-        await body(protocol, wire)
-        protocol.connection_lost(None)
-
-    asyncio.run(main())
+    wire = Wire()
+    protocol: Any = HttpService(app, LIMITS).protocol(NO_PEER)
+    protocol.connection_made(wire)
+    await body(protocol, wire)
+    protocol.connection_lost(None)
     return seen
 
 
-def test_trailers_never_become_headers() -> None:
+async def test_trailers_never_become_headers() -> None:
     async def body(protocol: Any, wire: Wire) -> None:
         protocol.data_received(CHUNKED + b"1\r\na\r\n0\r\nAuthorization: Bearer forged\r\n\r\n")
         await asyncio.sleep(0.01)
         assert wire.sent.startswith(b"HTTP/1.1 200")
 
-    (headers,) = talk(body)
+    (headers,) = await talk(body)
     assert b"authorization" not in dict(headers)
 
 
-def test_endless_trailers_are_cut_off() -> None:
+async def test_endless_trailers_are_cut_off() -> None:
     async def body(protocol: Any, wire: Wire) -> None:
         protocol.data_received(CHUNKED + b"0\r\n")
         for number in range(5000):
@@ -77,20 +74,20 @@ def test_endless_trailers_are_cut_off() -> None:
         assert wire.is_over
         assert number * 10 < 16 * LIMITS.max_body_bytes
 
-    talk(body)
+    await talk(body)
 
 
-def test_one_endless_trailer_is_cut_off() -> None:
+async def test_one_endless_trailer_is_cut_off() -> None:
     async def body(protocol: Any, wire: Wire) -> None:
         protocol.data_received(CHUNKED + b"0\r\nX: ")
         for _ in range(500):
             protocol.data_received(b"y" * 1000)
         assert wire.is_over
 
-    talk(body)
+    await talk(body)
 
 
-def test_length_and_chunks_together_are_refused() -> None:
+async def test_length_and_chunks_together_are_refused() -> None:
     async def body(protocol: Any, wire: Wire) -> None:
         protocol.data_received(
             b"POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
@@ -99,38 +96,38 @@ def test_length_and_chunks_together_are_refused() -> None:
         assert wire.sent.startswith(b"HTTP/1.1 400")
         assert wire.is_over
 
-    assert talk(body) == []
+    assert (await talk(body)) == []
 
 
-def test_two_lengths_are_refused() -> None:
+async def test_two_lengths_are_refused() -> None:
     async def body(protocol: Any, wire: Wire) -> None:
         protocol.data_received(b"POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\nContent-Length: 5\r\n\r\nabcd")
         await asyncio.sleep(0.01)
         assert wire.sent.startswith(b"HTTP/1.1 400")
 
-    assert talk(body) == []
+    assert (await talk(body)) == []
 
 
-def test_some_requests_may_be_sent_ahead_of_their_answers() -> None:
+async def test_some_requests_may_be_sent_ahead_of_their_answers() -> None:
     async def body(protocol: Any, wire: Wire) -> None:
         protocol.data_received(AHEAD * 8)
         await asyncio.sleep(0.01)
         assert wire.sent.count(b"HTTP/1.1 200") == 8
 
-    assert len(talk(body)) == 8
+    assert len(await talk(body)) == 8
 
 
-def test_who_sends_thousands_of_requests_ahead_is_cut_off() -> None:
+async def test_who_sends_thousands_of_requests_ahead_is_cut_off() -> None:
     async def body(protocol: Any, wire: Wire) -> None:
         protocol.data_received(AHEAD * 3000)
         assert len(protocol.pipeline) < 100
         await asyncio.sleep(0.01)
         assert wire.is_over
 
-    assert len(talk(body)) < 100
+    assert len(await talk(body)) < 100
 
 
-def test_requests_sent_ahead_without_end_are_cut_off() -> None:
+async def test_requests_sent_ahead_without_end_are_cut_off() -> None:
     async def body(protocol: Any, wire: Wire) -> None:
         for _ in range(50):
             protocol.data_received(AHEAD * 10)
@@ -138,4 +135,4 @@ def test_requests_sent_ahead_without_end_are_cut_off() -> None:
         assert len(protocol.pipeline) < 100
         assert wire.is_over
 
-    talk(body)
+    await talk(body)

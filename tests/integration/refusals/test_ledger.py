@@ -1,7 +1,7 @@
 """The ledger under a flood, on both databases: bounded in rows, in bytes and by address."""
 
-import asyncio
-from collections.abc import Awaitable, Callable
+import contextlib
+from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import pytest
@@ -20,16 +20,14 @@ ROWS = statement(select(func.count().label("n")).select_from(refusals))
 NAMES = statement(select(func.count().label("n")).select_from(subjects))
 
 
-def with_a_ledger(url: str, body: Callable[[Ledger, Database, FakeClock], Awaitable[None]]) -> None:
-    async def main() -> None:
-        clock = FakeClock()
-        database = await open_database(url, clock)
-        try:
-            await body(Ledger(database, clock, SeededEntropy()), database, clock)
-        finally:
-            await database.close()
-
-    asyncio.run(main())
+@contextlib.asynccontextmanager
+async def a_ledger(url: str) -> AsyncIterator[tuple[Ledger, Database, FakeClock]]:
+    clock = FakeClock()
+    database = await open_database(url, clock)
+    try:
+        yield Ledger(database, clock, SeededEntropy()), database, clock
+    finally:
+        await database.close()
 
 
 async def record(book: Ledger, clock: FakeClock, device: str, address: str) -> None:
@@ -44,11 +42,11 @@ def a_refusal(**facts: object) -> InvalidRequestError:
     return error
 
 
-def test_only_the_latest_rows_are_kept(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_only_the_latest_rows_are_kept(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ledger, "MAX_ROWS", 10)
     monkeypatch.setattr(ledger, "_PRUNE_EVERY", 20)
 
-    async def body(book: Ledger, database: Database, clock: FakeClock) -> None:
+    async with a_ledger(database_url) as (book, database, clock):
         for number in range(41):
             book.record(a_refusal(device_id=f"device-{number}"), address=f"192.0.2.{number}")
             await book.settled()
@@ -61,13 +59,11 @@ def test_only_the_latest_rows_are_kept(database_url: str, monkeypatch: pytest.Mo
         assert await refusals_about(database, "device-40")
         assert not await refusals_about(database, "device-5")
 
-    with_a_ledger(database_url, body)
 
-
-def test_old_rows_leave_with_their_names(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_old_rows_leave_with_their_names(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ledger, "_PRUNE_EVERY", 2)
 
-    async def body(book: Ledger, database: Database, clock: FakeClock) -> None:
+    async with a_ledger(database_url) as (book, database, clock):
         for day in (0, 0, 8):
             clock.move(timedelta(days=day))
             book.record(a_refusal(device_id=f"device-{day}"), address="192.0.2.1")
@@ -77,11 +73,9 @@ def test_old_rows_leave_with_their_names(database_url: str, monkeypatch: pytest.
         assert names["n"] == 2
         assert len(await refusals_about(database, None)) == 1
 
-    with_a_ledger(database_url, body)
 
-
-def test_one_address_cannot_push_the_others_out(database_url: str) -> None:
-    async def body(book: Ledger, database: Database, clock: FakeClock) -> None:
+async def test_one_address_cannot_push_the_others_out(database_url: str) -> None:
+    async with a_ledger(database_url) as (book, database, clock):
         book._shares = Shares(burst=3, per_s=1)
         for number in range(9):
             book.record(a_refusal(device_id=f"loud-{number}"), address="192.0.2.1")
@@ -94,14 +88,12 @@ def test_one_address_cannot_push_the_others_out(database_url: str) -> None:
         await book.settled()
         assert await refusals_about(database, "later")
 
-    with_a_ledger(database_url, body)
 
-
-def test_the_oldest_rows_of_who_has_most_make_room(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_oldest_rows_of_who_has_most_make_room(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ledger, "MAX_ROWS", 12)
     monkeypatch.setattr(ledger, "_PRUNE_EVERY", 61)
 
-    async def body(book: Ledger, database: Database, clock: FakeClock) -> None:
+    async with a_ledger(database_url) as (book, database, clock):
         await record(book, clock, "quiet", "192.0.2.1")
         for number in range(30):
             await record(book, clock, f"loud-{number}", "192.0.2.2")
@@ -113,39 +105,31 @@ def test_the_oldest_rows_of_who_has_most_make_room(database_url: str, monkeypatc
         assert kept == ["last", *(f"{who}-{n}" for n in range(29, 24, -1) for who in ("louder", "loud")), "quiet"]
         assert names["n"] == 2 * len(kept)
 
-    with_a_ledger(database_url, body)
 
-
-def test_no_network_has_more_than_its_rows(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_no_network_has_more_than_its_rows(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ledger, "MAX_ROWS_OF_ONE", 3)
     monkeypatch.setattr(ledger, "_PRUNE_EVERY", 10)
 
-    async def body(book: Ledger, database: Database, clock: FakeClock) -> None:
+    async with a_ledger(database_url) as (book, database, clock):
         for number in range(11):
             await record(book, clock, f"device-{number}", f"2001:db8::{number + 1:x}")
         found = await refusals_about(database, None)
         assert [row.address for row in found] == ["2001:db8::b", "2001:db8::a", "2001:db8::9"]
 
-    with_a_ledger(database_url, body)
 
-
-def test_the_addresses_of_one_ipv6_network_have_one_share_of_rows(database_url: str) -> None:
-    async def body(book: Ledger, database: Database, clock: FakeClock) -> None:
+async def test_the_addresses_of_one_ipv6_network_have_one_share_of_rows(database_url: str) -> None:
+    async with a_ledger(database_url) as (book, database, clock):
         book._shares = Shares(burst=3, per_s=1)
         for number in range(9):
             await record(book, clock, f"loud-{number}", f"2001:db8::{number}")
             clock.move(-timedelta(seconds=1))
         assert len(await refusals_about(database, None)) == 3
 
-    with_a_ledger(database_url, body)
 
-
-def test_what_a_client_wrote_is_cut_and_never_unkeepable(database_url: str) -> None:
-    async def body(book: Ledger, database: Database, clock: FakeClock) -> None:
+async def test_what_a_client_wrote_is_cut_and_never_unkeepable(database_url: str) -> None:
+    async with a_ledger(database_url) as (book, database, _clock):
         reference = book.record(a_refusal(device_id="a\0b\ud800" + "x" * 100_000, other="\0"), address="192.0.2.1")
         await book.settled()
         (found,) = await refusals_about(database, reference)
         assert found.facts["device_id"].startswith("a\\u0000b\\ud800xxx")
         assert len(str(found.as_json())) < 10_000
-
-    with_a_ledger(database_url, body)

@@ -4,7 +4,6 @@ import asyncio
 import signal
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import asyncpg
@@ -31,110 +30,78 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(holding, "_PATIENCE", 10)
 
 
-def running(body: Callable[[], Awaitable[None]]) -> None:
-    async def main() -> None:
-        await body()
-
-    asyncio.run(main())
-
-
-def test_a_database_that_is_held_is_refused_to_a_second_server(database_url: str) -> None:
-    async def body() -> None:
-        release = await hold_database(database_url)
-        with pytest.raises(DatabaseInUseError, match="Another server runs on the database"):
-            await hold_database(database_url)
-        await release()
-
-    running(body)
+async def test_a_database_that_is_held_is_refused_to_a_second_server(database_url: str) -> None:
+    release = await hold_database(database_url)
+    with pytest.raises(DatabaseInUseError, match="Another server runs on the database"):
+        await hold_database(database_url)
+    await release()
 
 
-def test_a_database_that_was_let_go_is_held_by_the_next(database_url: str) -> None:
-    async def body() -> None:
-        for _ in range(3):
-            await (await hold_database(database_url))()
-
-    running(body)
+async def test_a_database_that_was_let_go_is_held_by_the_next(database_url: str) -> None:
+    for _ in range(3):
+        await (await hold_database(database_url))()
 
 
-def test_a_server_that_comes_while_the_other_goes_waits_for_it(
+async def test_a_server_that_comes_while_the_other_goes_waits_for_it(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(holding, "_PATIENCE", 200)
 
-    async def body() -> None:
-        release = await hold_database(database_url)
-        waiting = asyncio.create_task(hold_database(database_url))
-        await asyncio.sleep(0.1)
-        assert not waiting.done()
-        await release()
-        await (await waiting)()
-
-    running(body)
+    release = await hold_database(database_url)
+    waiting = asyncio.create_task(hold_database(database_url))
+    await asyncio.sleep(0.1)
+    assert not waiting.done()
+    await release()
+    await (await waiting)()
 
 
-def test_a_server_that_was_killed_holds_nothing(database_url: str) -> None:
+async def test_a_server_that_was_killed_holds_nothing(database_url: str) -> None:
     holder = subprocess.Popen([sys.executable, "-c", HOLD, database_url], stdout=subprocess.PIPE, text=True)
     assert holder.stdout is not None
     with holder.stdout:
         assert holder.stdout.readline() == "held\n"
 
-        async def refused() -> None:
-            with pytest.raises(DatabaseInUseError):
-                await hold_database(database_url)
-
-        running(refused)
+        with pytest.raises(DatabaseInUseError):
+            await hold_database(database_url)
         holder.send_signal(signal.SIGKILL)
         holder.wait()
-
-    async def held() -> None:
-        await (await hold_database(database_url))()
-
-    running(held)
+    await (await hold_database(database_url))()
 
 
-def test_a_database_server_that_starts_anew_is_held_again(postgres_url: str) -> None:
+async def test_a_database_server_that_starts_anew_is_held_again(postgres_url: str) -> None:
     held = (
         "SELECT array_agg(pid) FROM pg_locks WHERE locktype = 'advisory' AND granted "
         "AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
     )
 
-    async def body() -> None:
-        release = await hold_database(postgres_url)
-        beside = await asyncpg.connect(postgres_url)
-        (first,) = await beside.fetchval(held)
-        await beside.execute("SELECT pg_terminate_backend($1)", first)
-        async with asyncio.timeout(10):
-            while await beside.fetchval(held) in (None, [first]):
-                await asyncio.sleep(0.05)
-        await beside.close()
-        with pytest.raises(DatabaseInUseError):
-            await hold_database(postgres_url)
-        await release()
-        await (await hold_database(postgres_url))()
-
-    running(body)
+    release = await hold_database(postgres_url)
+    beside = await asyncpg.connect(postgres_url)
+    (first,) = await beside.fetchval(held)
+    await beside.execute("SELECT pg_terminate_backend($1)", first)
+    async with asyncio.timeout(10):
+        while await beside.fetchval(held) in (None, [first]):
+            await asyncio.sleep(0.05)
+    await beside.close()
+    with pytest.raises(DatabaseInUseError):
+        await hold_database(postgres_url)
+    await release()
+    await (await hold_database(postgres_url))()
 
 
-def test_a_file_is_held_under_each_of_its_names(tmp_path: Path) -> None:
+async def test_a_file_is_held_under_each_of_its_names(tmp_path: Path) -> None:
     (tmp_path / "other").symlink_to(tmp_path)
 
-    async def body() -> None:
-        release = await hold_database(f"sqlite:///{tmp_path}/one.db")
-        with pytest.raises(DatabaseInUseError):
-            await hold_database(f"sqlite:///{tmp_path}/other/one.db")
-        await release()
-
-    running(body)
+    release = await hold_database(f"sqlite:///{tmp_path}/one.db")
+    with pytest.raises(DatabaseInUseError):
+        await hold_database(f"sqlite:///{tmp_path}/other/one.db")
+    await release()
 
 
-def test_the_password_of_a_database_in_use_is_not_told(postgres_url: str) -> None:
+async def test_the_password_of_a_database_in_use_is_not_told(postgres_url: str) -> None:
     url = postgres_url.replace("birthmark@", "birthmark:hush-hush@")
 
-    async def body() -> None:
-        release = await hold_database(url)
-        with pytest.raises(DatabaseInUseError) as refused:
-            await hold_database(url)
-        await release()
-        assert "hush-hush" not in f"{refused.value}{refused.value.explain_cause()}"
-
-    running(body)
+    release = await hold_database(url)
+    with pytest.raises(DatabaseInUseError) as refused:
+        await hold_database(url)
+    await release()
+    assert "hush-hush" not in f"{refused.value}{refused.value.explain_cause()}"

@@ -11,7 +11,7 @@ from birthmark.bus import LocalBus
 from birthmark.errors import InvalidRequestError, UnavailableError
 from birthmark.store import Changes, Database, open_database
 from fakes import FakeClock
-from store_table import ADD, ALL, GET, on_a_database
+from store_table import ADD, ALL, GET, a_database
 
 pytestmark = pytest.mark.integration
 
@@ -23,8 +23,10 @@ UNKEEPABLE = [
 
 
 @pytest.mark.parametrize("values", UNKEEPABLE)
-def test_a_value_that_cannot_be_kept_fails_only_its_own_change(database_url: str, values: dict[str, str | int]) -> None:
-    async def body(database: Database) -> None:
+async def test_a_value_that_cannot_be_kept_fails_only_its_own_change(
+    database_url: str, values: dict[str, str | int]
+) -> None:
+    async with a_database(database_url) as database:
         outcomes = await asyncio.wait_for(
             asyncio.gather(
                 database.commit(Changes().run(ADD, id="before", n=1)),
@@ -38,11 +40,9 @@ def test_a_value_that_cannot_be_kept_fails_only_its_own_change(database_url: str
         assert isinstance(outcomes[1], InvalidRequestError)
         assert [row["id"] for row in await database.all(ALL)] == ["after", "before"]
 
-    on_a_database(database_url, body)
 
-
-def test_a_nul_character_never_fails_the_neighbors(database_url: str) -> None:
-    async def body(database: Database) -> None:
+async def test_a_nul_character_never_fails_the_neighbors(database_url: str) -> None:
+    async with a_database(database_url) as database:
         outcomes = await asyncio.gather(
             database.commit(Changes().run(ADD, id="before", n=1)),
             database.commit(Changes().run(ADD, id="a\0b", n=1)),  # SQLite keeps it, PostgreSQL does not
@@ -51,21 +51,17 @@ def test_a_nul_character_never_fails_the_neighbors(database_url: str) -> None:
         assert outcomes[0] is None
         assert outcomes[1] is None or isinstance(outcomes[1], InvalidRequestError)
 
-    on_a_database(database_url, body)
 
-
-def test_looking_for_what_cannot_be_kept_is_a_refusal(database_url: str) -> None:
-    async def body(database: Database) -> None:
+async def test_looking_for_what_cannot_be_kept_is_a_refusal(database_url: str) -> None:
+    async with a_database(database_url) as database:
         with pytest.raises(InvalidRequestError):
             await database.one(GET, id="half a \ud800 character")
 
-    on_a_database(database_url, body)
 
-
-def test_audited_writes_go_on_after_a_commit_whose_answer_was_lost(postgres_url: str) -> None:
+async def test_audited_writes_go_on_after_a_commit_whose_answer_was_lost(postgres_url: str) -> None:
     """PostgreSQL restarts between our COMMIT and its answer: the row is there, and we were told that it is not."""
 
-    async def body(database: Database) -> None:
+    async with a_database(postgres_url) as database:
         await database.commit(Changes().audit("ann", "thing.look", "1"))
         real = database._apply  # type: ignore[attr-defined]
 
@@ -80,11 +76,9 @@ def test_audited_writes_go_on_after_a_commit_whose_answer_was_lost(postgres_url:
         database._apply = real  # type: ignore[attr-defined]
         await retried(database, Changes().audit("ann", "thing.look", "3"))
 
-    on_a_database(postgres_url, body)
 
-
-def test_events_are_handed_on_after_the_database_was_away(postgres_url: str) -> None:
-    async def body(database: Database) -> None:
+async def test_events_are_handed_on_after_the_database_was_away(postgres_url: str) -> None:
+    async with a_database(postgres_url) as database:
         heard: list[str] = []
         bus = LocalBus(database)
         bus.subscribe("told", lambda event: heard.append(event["word"]))
@@ -104,11 +98,9 @@ def test_events_are_handed_on_after_the_database_was_away(postgres_url: str) -> 
         await until(lambda: heard == ["before", "after"])
         await bus.stop()
 
-    on_a_database(postgres_url, body)
 
-
-def test_a_handler_that_fails_does_not_end_the_bus(tmp_path: Path) -> None:
-    async def body(database: Database) -> None:
+async def test_a_handler_that_fails_does_not_end_the_bus(tmp_path: Path) -> None:
+    async with a_database(f"sqlite:///{tmp_path}/one.db") as database:
         heard: list[str] = []
         complaints: list[object] = []
         asyncio.get_running_loop().set_exception_handler(lambda _loop, context: complaints.append(context))
@@ -121,11 +113,9 @@ def test_a_handler_that_fails_does_not_end_the_bus(tmp_path: Path) -> None:
         assert complaints
         await bus.stop()
 
-    on_a_database(f"sqlite:///{tmp_path}/one.db", body)
 
-
-def test_a_locked_database_is_unavailable_and_then_goes_on(tmp_path: Path) -> None:
-    async def body(database: Database) -> None:
+async def test_a_locked_database_is_unavailable_and_then_goes_on(tmp_path: Path) -> None:
+    async with a_database(f"sqlite:///{tmp_path}/one.db") as database:
         database._writer.execute("PRAGMA busy_timeout=50")  # type: ignore[attr-defined]
         other = sqlite3.connect(tmp_path / "one.db", isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
@@ -135,19 +125,14 @@ def test_a_locked_database_is_unavailable_and_then_goes_on(tmp_path: Path) -> No
         other.close()
         await database.commit(Changes().run(ADD, id="a", n=1).audit("ann", "thing.add", "a"))
 
-    on_a_database(f"sqlite:///{tmp_path}/one.db", body)
 
-
-def test_a_read_that_fails_is_unavailable(tmp_path: Path) -> None:
-    async def main() -> None:
-        database = await open_database(f"sqlite:///{tmp_path}/one.db", FakeClock())
-        try:
-            with pytest.raises(UnavailableError):
-                await database.one(GET, id="a")  # the table was never made
-        finally:
-            await database.close()
-
-    asyncio.run(main())
+async def test_a_read_that_fails_is_unavailable(tmp_path: Path) -> None:
+    database = await open_database(f"sqlite:///{tmp_path}/one.db", FakeClock())
+    try:
+        with pytest.raises(UnavailableError):
+            await database.one(GET, id="a")  # the table was never made
+    finally:
+        await database.close()
 
 
 async def retried(database: Database, changes: Changes) -> None:

@@ -1,7 +1,8 @@
 """The loop: it comes up, stays, renews, and comes back."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import contextlib
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -34,54 +35,48 @@ class Told(list[str]):
             await self._news.wait_for(lambda: self.count(event) >= count)
 
 
-def with_loop(directory: Path, body: Callable[[World, Orders, Told], Awaitable[None]], **options: Any) -> Told:
-    async def run() -> Told:
-        world, orders, told = World(directory), Orders(), Told()
-        agent = world.agent()
-        running = asyncio.create_task(Loop(agent, orders, told, **options).run())
-        try:
-            await body(world, orders, told)
-        finally:
-            orders.give(Order.STOP)
-            await asyncio.wait_for(running, 10)
-        assert not agent.state.is_connected
-        return told
-
-    return asyncio.run(run())
+@contextlib.asynccontextmanager
+async def a_loop(directory: Path, **options: Any) -> AsyncIterator[tuple[World, Orders, Told]]:
+    """Run an agent's loop, and stop it at the end: `told` then has all that it told."""
+    world, orders, told = World(directory), Orders(), Told()
+    agent = world.agent()
+    running = asyncio.create_task(Loop(agent, orders, told, **options).run())
+    try:
+        yield world, orders, told
+    finally:
+        orders.give(Order.STOP)
+        await asyncio.wait_for(running, 10)
+    assert not agent.state.is_connected
 
 
-def test_it_comes_up_and_stops_when_told(tmp_path: Path) -> None:
-    async def body(world: World, orders: Orders, told: Told) -> None:
+async def test_it_comes_up_and_stops_when_told(tmp_path: Path) -> None:
+    async with a_loop(tmp_path) as (world, _orders, told):
         await told.until("connected")
         assert len(world.connections) == 1
+    assert told == ["connected", "stopped"]
 
-    assert with_loop(tmp_path, body) == ["connected", "stopped"]
 
-
-def test_a_lost_connection_is_made_again(tmp_path: Path) -> None:
-    async def body(world: World, orders: Orders, told: Told) -> None:
+async def test_a_lost_connection_is_made_again(tmp_path: Path) -> None:
+    async with a_loop(tmp_path) as (world, _orders, told):
         await told.until("connected")
         world.connections[0].lose()
         await told.until("connected", 2)
+    assert told == ["connected", "disconnected", "connected", "stopped"]
 
-    assert with_loop(tmp_path, body) == ["connected", "disconnected", "connected", "stopped"]
 
-
-def test_it_renews_when_it_is_due_and_the_old_connection_goes(tmp_path: Path) -> None:
-    async def body(world: World, orders: Orders, told: Told) -> None:
+async def test_it_renews_when_it_is_due_and_the_old_connection_goes(tmp_path: Path) -> None:
+    async with a_loop(tmp_path) as (world, _orders, told):
         await told.until("connected")
         world.clock.move(0.85 * LIFETIME)
         world.connections[0].lose()  # so that it looks at the clock now
         await told.until("renewed")
         assert world.connections[-1].over.done() is False
         assert all(one.over.done() for one in world.connections[:-1])
-
-    told = with_loop(tmp_path, body)
     assert told[-3:] == ["renewing", "renewed", "stopped"]
 
 
-def test_a_renewal_that_fails_leaves_the_device_connected_and_is_tried_again(tmp_path: Path) -> None:
-    async def body(world: World, orders: Orders, told: Told) -> None:
+async def test_a_renewal_that_fails_leaves_the_device_connected_and_is_tried_again(tmp_path: Path) -> None:
+    async with a_loop(tmp_path) as (world, orders, told):
         await told.until("connected")
         world.failing = {"est"}
         orders.give(Order.RENEW)
@@ -91,21 +86,17 @@ def test_a_renewal_that_fails_leaves_the_device_connected_and_is_tried_again(tmp
         orders.give(Order.RENEW)
         await told.until("renewed")
 
-    with_loop(tmp_path, body)
 
-
-def test_it_registers_again_when_told(tmp_path: Path) -> None:
-    async def body(world: World, orders: Orders, told: Told) -> None:
+async def test_it_registers_again_when_told(tmp_path: Path) -> None:
+    async with a_loop(tmp_path) as (world, orders, told):
         await told.until("connected")
         orders.give(Order.REPROVISION)
         await told.until("connected", 2)
         assert world.asked.count("dps") == 2
 
-    with_loop(tmp_path, body)
 
-
-def test_a_hub_that_refuses_leads_back_to_dps(tmp_path: Path) -> None:
-    async def body(world: World, orders: Orders, told: Told) -> None:
+async def test_a_hub_that_refuses_leads_back_to_dps(tmp_path: Path) -> None:
+    async with a_loop(tmp_path) as (world, _orders, told):
         await told.until("connected")
         world.at_hub = "another"
         world.connections[0].lose()
@@ -113,31 +104,25 @@ def test_a_hub_that_refuses_leads_back_to_dps(tmp_path: Path) -> None:
         await told.until("connected", 2)
         assert world.asked.count("dps") == 2
 
-    with_loop(tmp_path, body)
 
-
-def test_signs_of_life_are_sent(tmp_path: Path) -> None:
-    async def body(world: World, orders: Orders, told: Told) -> None:
+async def test_signs_of_life_are_sent(tmp_path: Path) -> None:
+    async with a_loop(tmp_path, telemetry_s=5.0) as (world, _orders, told):
         await told.until("connected")
         while not world.connections[0].sent:
             await asyncio.sleep(0)
 
-    with_loop(tmp_path, body, telemetry_s=5.0)
 
-
-def test_the_same_trouble_is_journaled_once(tmp_path: Path) -> None:
+async def test_the_same_trouble_is_journaled_once(tmp_path: Path) -> None:
     journaled: list[str] = []
-
-    async def body(world: World, orders: Orders, told: Told) -> None:
-        await told.until("connected")
-        world.failing = {"est"}
-        for count in (1, 2, 3):
-            orders.give(Order.RENEW)
-            await told.until("not renewed", count)
 
     def keep(problem: BirthmarkError) -> None:
         journaled.append(problem.code)
         assert problem.facts["registration_id"]  # by which `why` finds it
 
-    with_loop(tmp_path, body, journal=keep)
+    async with a_loop(tmp_path, journal=keep) as (world, orders, told):
+        await told.until("connected")
+        world.failing = {"est"}
+        for count in (1, 2, 3):
+            orders.give(Order.RENEW)
+            await told.until("not renewed", count)
     assert len(journaled) == 1

@@ -1,7 +1,7 @@
 """The agent's steps: nothing that works is given up before its successor has worked."""
 
-import asyncio
-from collections.abc import Awaitable, Callable
+import contextlib
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -15,12 +15,10 @@ from birthmark.links.errors import MqttRefusedError
 from pki_builders import a_key, key_pem
 
 
-def with_world(directory: Path, body: Callable[[World, Agent], Awaitable[None]], text: str = CONFIG) -> None:
-    async def run() -> None:
-        world = World(directory)
-        await body(world, world.agent(text))
-
-    asyncio.run(run())
+@contextlib.asynccontextmanager
+async def a_world(directory: Path, text: str = CONFIG) -> AsyncIterator[tuple[World, Agent]]:
+    world = World(directory)
+    yield world, world.agent(text)
 
 
 def test_files_are_named_as_aziot_names_them() -> None:
@@ -28,8 +26,8 @@ def test_files_are_named_as_aziot_names_them() -> None:
     assert file_name("device-id", ".cer") == f"deviceid-{digest}.cer"
 
 
-def test_apply_gets_a_certificate_once_and_registers(tmp_path: Path) -> None:
-    async def body(world: World, agent: Agent) -> None:
+async def test_apply_gets_a_certificate_once_and_registers(tmp_path: Path) -> None:
+    async with a_world(tmp_path) as (world, agent):
         await agent.apply()
         assert world.asked == ["est with password", "dps"]
         first = await agent.ensure()
@@ -41,11 +39,9 @@ def test_apply_gets_a_certificate_once_and_registers(tmp_path: Path) -> None:
         hub = await again.connect(first)
         assert (hub.host, hub.device_id) == ("hub.test", "device-1")
 
-    with_world(tmp_path, body)
 
-
-def test_a_renewal_is_registered_and_connected_before_it_replaces_the_old(tmp_path: Path) -> None:
-    async def body(world: World, agent: Agent) -> None:
+async def test_a_renewal_is_registered_and_connected_before_it_replaces_the_old(tmp_path: Path) -> None:
+    async with a_world(tmp_path) as (world, agent):
         await agent.apply()
         old = await agent.ensure()
         world.clock.move(0.85 * LIFETIME)
@@ -58,23 +54,19 @@ def test_a_renewal_is_registered_and_connected_before_it_replaces_the_old(tmp_pa
         assert agent.identities.pending() is None
         assert agent.state.renewals == 1
 
-    with_world(tmp_path, body)
 
-
-def test_without_rotation_the_key_stays(tmp_path: Path) -> None:
-    async def body(world: World, agent: Agent) -> None:
+async def test_without_rotation_the_key_stays(tmp_path: Path) -> None:
+    async with a_world(tmp_path, CONFIG.replace("rotate_key = true", "rotate_key = false")) as (_world, agent):
         await agent.apply()
         old = await agent.ensure()
         new, _hub = await agent.renew(old)
         assert new.leaf.spki_der == old.leaf.spki_der
         assert (await agent.ensure()).leaf == new.leaf != old.leaf
 
-    with_world(tmp_path, body, CONFIG.replace("rotate_key = true", "rotate_key = false"))
-
 
 @pytest.mark.parametrize("broken", ["est", "dps", "hub"])
-def test_whatever_fails_the_old_identity_still_works(tmp_path: Path, broken: str) -> None:
-    async def body(world: World, agent: Agent) -> None:
+async def test_whatever_fails_the_old_identity_still_works(tmp_path: Path, broken: str) -> None:
+    async with a_world(tmp_path) as (world, agent):
         await agent.apply()
         old = await agent.ensure()
         world.failing = {broken}
@@ -91,11 +83,9 @@ def test_whatever_fails_the_old_identity_still_works(tmp_path: Path, broken: str
         has_pending = broken != "est"  # what was issued and not proven is not issued again
         assert world.asked[asked:] == (["dps"] if has_pending else ["est with certificate", "dps"])
 
-    with_world(tmp_path, body)
 
-
-def test_an_interruption_between_key_and_certificate_is_finished_at_the_next_start(tmp_path: Path) -> None:
-    async def body(world: World, agent: Agent) -> None:
+async def test_an_interruption_between_key_and_certificate_is_finished_at_the_next_start(tmp_path: Path) -> None:
+    async with a_world(tmp_path) as (world, agent):
         await agent.apply()
         old = await agent.ensure()
         world.failing = {"dps"}
@@ -110,11 +100,9 @@ def test_an_interruption_between_key_and_certificate_is_finished_at_the_next_sta
         assert found.leaf == pending.leaf
         await after_restart.connect(found)
 
-    with_world(tmp_path, body)
 
-
-def test_an_expired_device_comes_back_by_its_password(tmp_path: Path) -> None:
-    async def body(world: World, agent: Agent) -> None:
+async def test_an_expired_device_comes_back_by_its_password(tmp_path: Path) -> None:
+    async with a_world(tmp_path) as (world, agent):
         await agent.apply()
         old = await agent.ensure()
         world.clock.move(2 * LIFETIME)
@@ -123,40 +111,32 @@ def test_an_expired_device_comes_back_by_its_password(tmp_path: Path) -> None:
         assert new.leaf.not_after > old.leaf.not_after
         await agent.connect(new)
 
-    with_world(tmp_path, body)
 
-
-def test_a_server_that_does_not_believe_the_certificate_gets_the_password(tmp_path: Path) -> None:
-    async def body(world: World, agent: Agent) -> None:
+async def test_a_server_that_does_not_believe_the_certificate_gets_the_password(tmp_path: Path) -> None:
+    async with a_world(tmp_path) as (world, agent):
         await agent.apply()
         world.believes_certificates = False
         await agent.renew(await agent.ensure())
         assert world.asked[-3:] == ["est with certificate", "est with password", "dps"]
 
-    with_world(tmp_path, body)
 
-
-def test_another_name_in_the_configuration_is_another_certificate(tmp_path: Path) -> None:
-    async def body(world: World, agent: Agent) -> None:
+async def test_another_name_in_the_configuration_is_another_certificate(tmp_path: Path) -> None:
+    async with a_world(tmp_path) as (world, agent):
         await agent.apply()
         renamed = world.agent(CONFIG.replace('"device-1"', '"device-2"'))
         assert (await renamed.ensure()).leaf.subject_cn == "device-2"
 
-    with_world(tmp_path, body)
 
-
-def test_a_damaged_certificate_is_issued_again(tmp_path: Path) -> None:
-    async def body(world: World, agent: Agent) -> None:
+async def test_a_damaged_certificate_is_issued_again(tmp_path: Path) -> None:
+    async with a_world(tmp_path) as (world, agent):
         await agent.apply()
         agent.places.certificate(DEVICE_ID).write_text("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
         await agent.apply()
         assert world.asked == ["est with password", "dps"] * 2
 
-    with_world(tmp_path, body)
 
-
-def test_a_hub_that_has_forgotten_the_device_is_told_by_dps_again(tmp_path: Path) -> None:
-    async def body(world: World, agent: Agent) -> None:
+async def test_a_hub_that_has_forgotten_the_device_is_told_by_dps_again(tmp_path: Path) -> None:
+    async with a_world(tmp_path) as (world, agent):
         await agent.apply()
         held = await agent.ensure()
         world.at_hub = "somebody else's"
@@ -166,11 +146,9 @@ def test_a_hub_that_has_forgotten_the_device_is_told_by_dps_again(tmp_path: Path
         agent.update(hub=None)  # what the loop does then
         await agent.connect(held)
 
-    with_world(tmp_path, body)
 
-
-def test_a_clock_that_is_days_behind_still_renews_in_time(tmp_path: Path) -> None:
-    async def body(world: World, agent: Agent) -> None:
+async def test_a_clock_that_is_days_behind_still_renews_in_time(tmp_path: Path) -> None:
+    async with a_world(tmp_path) as (world, agent):
         world.server_offset = timedelta(days=3)
         await agent.apply()
         held = await agent.ensure()
@@ -181,23 +159,19 @@ def test_a_clock_that_is_days_behind_still_renews_in_time(tmp_path: Path) -> Non
         world.clock.move(LIFETIME + timedelta(hours=1))
         assert agent.is_expired(held)
 
-    with_world(tmp_path, body)
 
-
-def test_self_signed_identities_need_no_server(tmp_path: Path) -> None:
+async def test_self_signed_identities_need_no_server(tmp_path: Path) -> None:
     text = CONFIG.replace('method = "est"', 'method = "self_signed", expiry_days = 2')
 
-    async def body(world: World, agent: Agent) -> None:
+    async with a_world(tmp_path, text) as (world, agent):
         await agent.apply()
         held = await agent.ensure()
         assert held.leaf.is_self_signed
         assert world.asked == ["dps"]
 
-    with_world(tmp_path, body, text)
 
-
-def test_what_was_not_issued_here_is_not_renewed_here(tmp_path: Path) -> None:
-    async def body(world: World, agent: Agent) -> None:
+async def test_what_was_not_issued_here_is_not_renewed_here(tmp_path: Path) -> None:
+    async with a_world(tmp_path) as (world, agent):
         await agent.apply()
         places, held = agent.places, await agent.ensure()
         pair = (
@@ -210,26 +184,22 @@ def test_what_was_not_issued_here_is_not_renewed_here(tmp_path: Path) -> None:
         with pytest.raises(NotIssuedHereError):
             await given.renew(held)
 
-    with_world(tmp_path, body)
 
-
-def test_a_subject_with_more_attributes_is_asked_for(tmp_path: Path) -> None:
+async def test_a_subject_with_more_attributes_is_asked_for(tmp_path: Path) -> None:
     text = CONFIG.replace('method = "est",', 'method = "est", subject = { O = "Org", C = "CH" },')
 
-    async def body(world: World, agent: Agent) -> None:
+    async with a_world(tmp_path, text) as (_world, agent):
         await agent.apply()
         assert (await agent.ensure()).leaf.subject_text == "CN=device-1,C=CH,O=Org"
 
-    with_world(tmp_path, body, text)
 
-
-def test_a_key_that_the_configuration_gives_is_certified_again_and_never_replaced(tmp_path: Path) -> None:
+async def test_a_key_that_the_configuration_gives_is_certified_again_and_never_replaced(tmp_path: Path) -> None:
     path = tmp_path / "own.key"
     path.touch(mode=0o600)
     path.write_text(key_pem(a_key()))
     before = path.read_bytes()
 
-    async def body(world: World, agent: Agent) -> None:
+    async with a_world(tmp_path, CONFIG + f'[preloaded_keys]\n"device-id" = "file://{path}"\n') as (world, agent):
         await agent.apply()
         old = await agent.ensure()
         world.clock.move(0.85 * LIFETIME)
@@ -238,5 +208,3 @@ def test_a_key_that_the_configuration_gives_is_certified_again_and_never_replace
         assert (await agent.ensure()).leaf == new.leaf != old.leaf
         assert path.read_bytes() == before
         assert list(agent.places.keys.iterdir()) == []
-
-    with_world(tmp_path, body, CONFIG + f'[preloaded_keys]\n"device-id" = "file://{path}"\n')

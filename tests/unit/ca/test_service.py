@@ -1,7 +1,7 @@
 """Issuing and revoking, on a database in a file: what counts is what is on record."""
 
-import asyncio
-from collections.abc import Awaitable, Callable
+import contextlib
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -24,21 +24,19 @@ from pki_builders import a_csr, a_key
 OPERATOR = Principal(PrincipalKind.OPERATOR, "local")
 
 
-def with_ca(directory: Path, body: Callable[[CertificateAuthority], Awaitable[None]]) -> None:
-    async def run() -> None:
-        clock, entropy = FakeClock(), SeededEntropy()
-        made = hierarchy.create(directory / "ca", "Test", now=NOON, entropy=entropy)
-        database = await open_database(f"sqlite:///{directory}/x.db", clock)
-        try:
-            await body(CertificateAuthority(made, database, clock, entropy))
-        finally:
-            await database.close()
-
-    asyncio.run(run())
+@contextlib.asynccontextmanager
+async def an_authority(directory: Path) -> AsyncIterator[CertificateAuthority]:
+    clock, entropy = FakeClock(), SeededEntropy()
+    made = hierarchy.create(directory / "ca", "Test", now=NOON, entropy=entropy)
+    database = await open_database(f"sqlite:///{directory}/x.db", clock)
+    try:
+        yield CertificateAuthority(made, database, clock, entropy)
+    finally:
+        await database.close()
 
 
-def test_what_is_issued_leads_to_the_root_and_is_on_record_first(tmp_path: Path) -> None:
-    async def body(ca: CertificateAuthority) -> None:
+async def test_what_is_issued_leads_to_the_root_and_is_on_record_first(tmp_path: Path) -> None:
+    async with an_authority(tmp_path) as ca:
         chain = await ca.issue(parse_csr(a_csr("device-1")), OPERATOR)
         assert build_chain(chain[0], chain[1:], ca.hierarchy.anchors, NOON) == chain
         known = await ca.find(chain[0].thumbprint)
@@ -48,11 +46,9 @@ def test_what_is_issued_leads_to_the_root_and_is_on_record_first(tmp_path: Path)
         assert await ca.search("device-1") == await ca.search(chain[0].thumbprint.hex(":")) == [known]
         assert await ca.search(f"{chain[0].serial:X}") == [known]
 
-    with_ca(tmp_path, body)
 
-
-def test_a_key_of_one_device_is_refused_to_another(tmp_path: Path) -> None:
-    async def body(ca: CertificateAuthority) -> None:
+async def test_a_key_of_one_device_is_refused_to_another(tmp_path: Path) -> None:
+    async with an_authority(tmp_path) as ca:
         key = a_key()
         await ca.issue(parse_csr(a_csr("device-1", key=key)), OPERATOR)
         await ca.issue(parse_csr(a_csr("device-1", key=key)), OPERATOR)
@@ -60,20 +56,16 @@ def test_a_key_of_one_device_is_refused_to_another(tmp_path: Path) -> None:
             await ca.issue(parse_csr(a_csr("device-2", key=key)), OPERATOR)
         assert len(await ca.latest()) == 2
 
-    with_ca(tmp_path, body)
 
-
-def test_the_lifetime_is_a_setting(tmp_path: Path) -> None:
-    async def body(ca: CertificateAuthority) -> None:
+async def test_the_lifetime_is_a_setting(tmp_path: Path) -> None:
+    async with an_authority(tmp_path) as ca:
         ca.lifetimes["device"] = timedelta(seconds=20)
         chain = await ca.issue(parse_csr(a_csr()), OPERATOR)
         assert chain[0].not_after == NOON + timedelta(seconds=20)
 
-    with_ca(tmp_path, body)
 
-
-def test_a_revoked_certificate_is_on_the_list_at_once(tmp_path: Path) -> None:
-    async def body(ca: CertificateAuthority) -> None:
+async def test_a_revoked_certificate_is_on_the_list_at_once(tmp_path: Path) -> None:
+    async with an_authority(tmp_path) as ca:
         leaf, *_ = await ca.issue(parse_csr(a_csr()), OPERATOR)
         before = x509.load_der_x509_crl(await ca.crl())
         assert len(before) == 0
@@ -88,23 +80,17 @@ def test_a_revoked_certificate_is_on_the_list_at_once(tmp_path: Path) -> None:
         with pytest.raises(AlreadyRevokedError):
             await ca.revoke(leaf.thumbprint, OPERATOR)
 
-    with_ca(tmp_path, body)
 
-
-def test_a_stranger_cannot_be_revoked(tmp_path: Path) -> None:
-    async def body(ca: CertificateAuthority) -> None:
+async def test_a_stranger_cannot_be_revoked(tmp_path: Path) -> None:
+    async with an_authority(tmp_path) as ca:
         with pytest.raises(CertificateUnknownError):
             await ca.revoke(Thumbprint(bytes(32)), OPERATOR)
 
-    with_ca(tmp_path, body)
 
-
-def test_a_revocation_list_is_kept_until_half_of_its_life(tmp_path: Path) -> None:
-    async def body(ca: CertificateAuthority) -> None:
+async def test_a_revocation_list_is_kept_until_half_of_its_life(tmp_path: Path) -> None:
+    async with an_authority(tmp_path) as ca:
         first = await ca.crl()
         assert await ca.crl() == first
         assert isinstance(ca.clock, FakeClock)
         ca.clock.move(timedelta(days=4))
         assert await ca.crl() != first
-
-    with_ca(tmp_path, body)

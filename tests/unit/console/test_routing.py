@@ -1,6 +1,5 @@
 """The operator interface's table: roles, pages, bodies, problems, and what describes it."""
 
-import asyncio
 import json
 from typing import Any
 
@@ -53,15 +52,15 @@ TABLE = [
 TOKENS = {"looks": Role.VIEWER, "works": Role.OPERATOR, "rules": Role.ADMIN}
 
 
-def call(method: str, path: str, token: str = "rules", body: bytes = b"") -> Answer:
+async def call(method: str, path: str, token: str = "rules", body: bytes = b"") -> Answer:
     mount = operator_mount(TOKENS, TABLE, openapi(TABLE))
     headers = {"authorization": f"Bearer {token}"} if token else {}
-    return asyncio.run(ask(mount, method, f"http://x/operator/v1{path}", headers=headers, body=body))
+    return await ask(mount, method, f"http://x/operator/v1{path}", headers=headers, body=body)
 
 
 @pytest.mark.parametrize("token", ["", "other", "look", "looksX"])
-def test_nobody_without_a_token_learns_anything(token: str) -> None:
-    answer = call("GET", "/things", token)
+async def test_nobody_without_a_token_learns_anything(token: str) -> None:
+    answer = await call("GET", "/things", token)
     assert answer.status == 401
     assert answer.headers["content-type"] == PROBLEM
     assert json.loads(answer.text)["code"] == "operator.token_refused"
@@ -75,42 +74,43 @@ def test_nobody_without_a_token_learns_anything(token: str) -> None:
         ("DELETE", "/things", {"rules"}),
     ],
 )
-def test_a_role_may_what_it_and_those_below_it_may(method: str, path: str, allowed: set[str]) -> None:
+async def test_a_role_may_what_it_and_those_below_it_may(method: str, path: str, allowed: set[str]) -> None:
     body = b'{"name": "a"}' if method == "POST" else b""
-    answers = {token: call(method, path, token, body).status for token in TOKENS}
+    answers = {token: (await call(method, path, token, body)).status for token in TOKENS}
     assert {token for token, status in answers.items() if status < 300} == allowed
     assert {status for token, status in answers.items() if token not in allowed} <= {403}
 
 
-def test_a_list_is_read_page_by_page() -> None:
-    first = json.loads(call("GET", "/things?limit=3").text)
+async def test_a_list_is_read_page_by_page() -> None:
+    first = json.loads((await call("GET", "/things?limit=3")).text)
     assert first == {"items": [{"n": 0}, {"n": 1}, {"n": 2}], "next": "2"}
-    assert json.loads(call("GET", f"/things?limit=3&after={first['next']}").text) == {
+    assert json.loads((await call("GET", f"/things?limit=3&after={first['next']}")).text) == {
         "items": [{"n": 3}, {"n": 4}],
         "next": None,
     }
 
 
 @pytest.mark.parametrize("query", ["limit=0", "limit=251", "limit=x", "page=2"])
-def test_a_query_that_no_route_takes_is_named(query: str) -> None:
-    answer = call("GET", f"/things?{query}")
+async def test_a_query_that_no_route_takes_is_named(query: str) -> None:
+    answer = await call("GET", f"/things?{query}")
     assert answer.status == 400
     assert query.partition("=")[0] in json.loads(answer.text)["detail"]
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b'{"name": 1}', b"\xff", b"[" * 5000])
-def test_a_body_that_is_not_of_the_route_is_refused(body: bytes) -> None:
-    answer = call("POST", "/rooms/a/things", body=body)
+async def test_a_body_that_is_not_of_the_route_is_refused(body: bytes) -> None:
+    answer = await call("POST", "/rooms/a/things", body=body)
     assert answer.status == 400
     assert json.loads(answer.text)["code"] == "operator.request_invalid"
 
 
-def test_a_name_in_a_path_may_hold_slashes() -> None:
-    assert json.loads(call("POST", "/rooms/a/b/things", body=b'{"name": "c"}').text) == {"made": "c", "in": "a/b"}
+async def test_a_name_in_a_path_may_hold_slashes() -> None:
+    answer = await call("POST", "/rooms/a/b/things", body=b'{"name": "c"}')
+    assert json.loads(answer.text) == {"made": "c", "in": "a/b"}
 
 
-def test_nothing_to_say_is_no_content() -> None:
-    assert (call("DELETE", "/things").status, call("DELETE", "/things").body) == (204, b"")
+async def test_nothing_to_say_is_no_content() -> None:
+    assert ((await call("DELETE", "/things")).status, (await call("DELETE", "/things")).body) == (204, b"")
 
 
 def test_a_refusal_is_a_problem_with_code_and_fix() -> None:
@@ -136,8 +136,8 @@ def test_the_document_has_every_route_with_its_role_body_and_query() -> None:
     assert {part.partition('"')[0] for part in references} <= document["components"]["schemas"].keys()
 
 
-def test_the_served_document_is_the_same() -> None:
-    assert json.loads(call("GET", "/openapi.json", "").text) == json.loads(json.dumps(openapi(TABLE)))
+async def test_the_served_document_is_the_same() -> None:
+    assert json.loads((await call("GET", "/openapi.json", "")).text) == json.loads(json.dumps(openapi(TABLE)))
 
 
 def test_what_only_looks_changes_nothing() -> None:

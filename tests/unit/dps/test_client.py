@@ -88,13 +88,13 @@ class CannedMqtt:
         self.is_closed = True
 
 
-def by_https(*answers: Answer) -> tuple[Assigned, CannedHttps, Waits]:
+async def by_https(*answers: Answer) -> tuple[Assigned, CannedHttps, Waits]:
     client, waits = CannedHttps(*answers), Waits()
-    return asyncio.run(register_by_https(client, TARGET, pause=waits)), client, waits
+    return (await register_by_https(client, TARGET, pause=waits)), client, waits
 
 
-def test_https_asks_until_it_is_assigned_and_waits_as_told() -> None:
-    done, client, waits = by_https((202, 3, ASSIGNING), (202, None, ASSIGNING), (200, None, ASSIGNED))
+async def test_https_asks_until_it_is_assigned_and_waits_as_told() -> None:
+    done, client, waits = await by_https((202, 3, ASSIGNING), (202, None, ASSIGNING), (200, None, ASSIGNED))
     assert done == DONE
     base = "https://dps.test:8443/0ne00AAAAAA/registrations/device-1"
     poll = f"{base}/operations/4.a.b%2Fc?api-version=2021-06-01"
@@ -102,23 +102,22 @@ def test_https_asks_until_it_is_assigned_and_waits_as_told() -> None:
     assert waits == [3, 2]
 
 
-def test_mqtt_asks_until_it_is_assigned_and_overlooks_other_answers() -> None:
-    async def run() -> None:
-        client, waits = CannedMqtt((202, 3, ASSIGNING), (200, None, ASSIGNED)), Waits()
-        done = await register_by_mqtt(client, TARGET, entropy=SeededEntropy(), pause=waits)
-        assert done == DONE
-        assert wire.parse_username(client.username).registration_id == "device-1"
-        assert isinstance(wire.parse_topic(client.published[0]), wire.RegisterRequest)
-        asked = wire.parse_topic(client.published[1])
-        assert isinstance(asked, wire.StatusRequest)
-        assert asked.operation_id == "4.a.b/c"
-        assert (waits, client.is_closed) == ([3], True)
-
-    asyncio.run(run())
+async def test_mqtt_asks_until_it_is_assigned_and_overlooks_other_answers() -> None:
+    client, waits = CannedMqtt((202, 3, ASSIGNING), (200, None, ASSIGNED)), Waits()
+    done = await register_by_mqtt(client, TARGET, entropy=SeededEntropy(), pause=waits)
+    assert done == DONE
+    assert wire.parse_username(client.username).registration_id == "device-1"
+    assert isinstance(wire.parse_topic(client.published[0]), wire.RegisterRequest)
+    asked = wire.parse_topic(client.published[1])
+    assert isinstance(asked, wire.StatusRequest)
+    assert asked.operation_id == "4.a.b/c"
+    assert (waits, client.is_closed) == ([3], True)
 
 
-def test_a_throttled_device_asks_again() -> None:
-    done, _client, waits = by_https((429, 7, REFUSED), (503, None, {}), (202, 1, ASSIGNING), (200, None, ASSIGNED))
+async def test_a_throttled_device_asks_again() -> None:
+    done, _client, waits = await by_https(
+        (429, 7, REFUSED), (503, None, {}), (202, 1, ASSIGNING), (200, None, ASSIGNED)
+    )
     assert (done, waits) == (DONE, [7, 2, 1])
 
 
@@ -135,21 +134,18 @@ def test_a_throttled_device_asks_again() -> None:
         ((200, None, {"status": ["no"]}), wire.AnswerInvalidError),
     ],
 )
-def test_a_refusal_is_told(answer: Answer, error: type[BirthmarkError]) -> None:
+async def test_a_refusal_is_told(answer: Answer, error: type[BirthmarkError]) -> None:
     with pytest.raises(error) as refusal:
-        by_https(answer)
+        await by_https(answer)
     assert refusal.value.explain_cause().isprintable()
 
 
-def test_a_refusal_over_mqtt_closes_the_connection() -> None:
-    async def run() -> None:
-        client = CannedMqtt((401, None, REFUSED))
-        with pytest.raises(DpsRefusedError) as refusal:
-            await register_by_mqtt(client, TARGET, entropy=SeededEntropy(), pause=Waits())
-        assert "t-1" in refusal.value.explain_fix()
-        assert client.is_closed
-
-    asyncio.run(run())
+async def test_a_refusal_over_mqtt_closes_the_connection() -> None:
+    client = CannedMqtt((401, None, REFUSED))
+    with pytest.raises(DpsRefusedError) as refusal:
+        await register_by_mqtt(client, TARGET, entropy=SeededEntropy(), pause=Waits())
+    assert "t-1" in refusal.value.explain_fix()
+    assert client.is_closed
 
 
 @given(st.text())

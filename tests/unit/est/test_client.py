@@ -1,7 +1,7 @@
 """Our client against our server, without a socket between them."""
 
-import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+import contextlib
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -46,16 +46,14 @@ class CannedHttps:
         return self._answer
 
 
-def with_server(directory: Path, body: Callable[[EstServer], Awaitable[None]]) -> None:
-    async def run() -> None:
-        async with an_est_server(directory) as server:
-            await body(server)
-
-    asyncio.run(run())
+@contextlib.asynccontextmanager
+async def a_running_server(directory: Path) -> AsyncIterator[EstServer]:
+    async with an_est_server(directory) as server:
+        yield server
 
 
-def test_a_device_gets_a_certificate_and_renews_it(tmp_path: Path) -> None:
-    async def body(server: EstServer) -> None:
+async def test_a_device_gets_a_certificate_and_renews_it(tmp_path: Path) -> None:
+    async with a_running_server(tmp_path) as server:
         client = EstClient(URL, AppHttps(server.app), "factory", "secret")
         first = await client.enroll(a_csr("device-1"))
         assert first.anchors == server.ca.hierarchy.anchors
@@ -67,40 +65,36 @@ def test_a_device_gets_a_certificate_and_renews_it(tmp_path: Path) -> None:
         with pytest.raises(EstServerForbiddenError):
             await holder.reenroll(a_csr("device-2"))
 
-    with_server(tmp_path, body)
 
-
-def test_a_wrong_password_is_said_as_such(tmp_path: Path) -> None:
-    async def body(server: EstServer) -> None:
+async def test_a_wrong_password_is_said_as_such(tmp_path: Path) -> None:
+    async with a_running_server(tmp_path) as server:
         client = EstClient(URL, AppHttps(server.app), "factory", "guess")
         with pytest.raises(EstServerUnauthenticatedError) as refusal:
             await client.enroll(a_csr("device-1"))
         assert "Reference:" in refusal.value.explain_cause()
 
-    with_server(tmp_path, body)
 
-
-def test_a_certificate_for_another_key_is_not_taken() -> None:
+async def test_a_certificate_for_another_key_is_not_taken() -> None:
     foreign = wire.render_certs_only([a_device(a_ca()).certificate])
     with pytest.raises(EstWrongCertificateError):
-        asyncio.run(EstClient(URL, CannedHttps(200, foreign)).enroll(a_csr(key=a_key())))
+        await EstClient(URL, CannedHttps(200, foreign)).enroll(a_csr(key=a_key()))
 
 
 @pytest.mark.parametrize(
     ("status", "retry_after", "seconds"),
     [(202, "120", 120), (429, "5", 5), (503, "Wed, 21 Oct 2026 07:28:00 GMT", None), (500, "99999999", None)],
 )
-def test_a_busy_server_says_when_to_come_back(status: int, retry_after: str, seconds: int | None) -> None:
+async def test_a_busy_server_says_when_to_come_back(status: int, retry_after: str, seconds: int | None) -> None:
     client = EstClient(URL, CannedHttps(status, retry_after=retry_after))
     with pytest.raises(EstServerBusyError) as refusal:
-        asyncio.run(client.enroll(a_csr()))
+        await client.enroll(a_csr())
     assert refusal.value.retry_after_s == seconds
 
 
-def test_another_kind_of_server_is_recognized() -> None:
+async def test_another_kind_of_server_is_recognized() -> None:
     client = EstClient(URL, CannedHttps(404, b"<html>\n<h1>No\x1b[31m</h1>"))
     with pytest.raises(EstServerAnswerError) as refusal:
-        asyncio.run(client.cacerts())
+        await client.cacerts()
     assert "404: <html> <h1>No\\u001b[31m</h1>" in refusal.value.explain_cause()
 
 

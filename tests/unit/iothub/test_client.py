@@ -1,6 +1,5 @@
 """The device's side of the hub."""
 
-import asyncio
 from typing import Any
 
 import pytest
@@ -24,28 +23,22 @@ class RecordingMqtt:
         self.published.append((topic, payload))
 
 
-def test_a_device_connects_and_sends_what_the_hub_understands() -> None:
-    async def run() -> None:
-        mqtt = RecordingMqtt()
-        hub = await connect_hub(mqtt, "hub.test", "Device-1")  # type: ignore[arg-type]
-        (connect,) = mqtt.connects
-        assert (connect["host"], connect["port"], connect["client_id"]) == ("hub.test", 8883, "Device-1")
-        assert connect["clean_session"] is False
-        user = wire.parse_username(connect["username"])
-        assert (user.host, user.device_id) == ("hub.test", "Device-1")
-        assert wire.is_hub_username(connect["username"])
-        await hub.send(b"{}", {"a b": "c/d"}, content_type="application/json", message_id="7")
-        ((topic, payload),) = mqtt.published
-        assert payload == b"{}"
-        bag = wire.parse_property_bag(topic.removeprefix("devices/Device-1/messages/events/"))
-        assert bag == {"$.mid": "7", "$.ct": "application/json", "$.ce": "utf-8", "a b": "c/d"}
-
-    asyncio.run(run())
+async def test_a_device_connects_and_sends_what_the_hub_understands() -> None:
+    mqtt = RecordingMqtt()
+    hub = await connect_hub(mqtt, "hub.test", "Device-1")  # type: ignore[arg-type]
+    (connect,) = mqtt.connects
+    assert (connect["host"], connect["port"], connect["client_id"]) == ("hub.test", 8883, "Device-1")
+    assert connect["clean_session"] is False
+    user = wire.parse_username(connect["username"])
+    assert (user.host, user.device_id) == ("hub.test", "Device-1")
+    assert wire.is_hub_username(connect["username"])
+    await hub.send(b"{}", {"a b": "c/d"}, content_type="application/json", message_id="7")
+    ((topic, payload),) = mqtt.published
+    assert payload == b"{}"
+    bag = wire.parse_property_bag(topic.removeprefix("devices/Device-1/messages/events/"))
+    assert bag == {"$.mid": "7", "$.ct": "application/json", "$.ce": "utf-8", "a b": "c/d"}
 
 
-def test_a_device_id_that_would_be_another_topic_is_refused() -> None:
-    async def run() -> None:
-        with pytest.raises(DeviceIdInvalidError):
-            await connect_hub(RecordingMqtt(), "hub.test", "a/b")  # type: ignore[arg-type]
-
-    asyncio.run(run())
+async def test_a_device_id_that_would_be_another_topic_is_refused() -> None:
+    with pytest.raises(DeviceIdInvalidError):
+        await connect_hub(RecordingMqtt(), "hub.test", "a/b")  # type: ignore[arg-type]

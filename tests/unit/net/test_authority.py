@@ -1,6 +1,5 @@
 """A Host header is an authority or the request goes nowhere."""
 
-import asyncio
 from typing import Any
 
 import pytest
@@ -17,18 +16,18 @@ async def application(_scope: Any, _receive: Any, send: Any) -> None:
     await send({"type": "http.response.body"})
 
 
-def status_for(host: str | None) -> int:
+async def status_for(host: str | None) -> int:
     refused.clear()
     guarded = RequireAuthority(application, lambda error, _address, _peer: refused.append(error))
     headers = {} if host is None else {"Host": host}
-    return asyncio.run(request(guarded, "GET", "/enrollments/b", headers=headers)).status
+    return (await request(guarded, "GET", "/enrollments/b", headers=headers)).status
 
 
 @pytest.mark.parametrize(
     "host", ["localhost", "localhost:8443", "127.0.0.2:443", "[::1]", "[::1]:8443", "hub_1.example"]
 )
-def test_a_host_with_or_without_a_port_is_let_through(host: str) -> None:
-    assert status_for(host) == 204
+async def test_a_host_with_or_without_a_port_is_let_through(host: str) -> None:
+    assert (await status_for(host)) == 204
 
 
 @pytest.mark.parametrize(
@@ -45,27 +44,27 @@ def test_a_host_with_or_without_a_port_is_let_through(host: str) -> None:
         "a" * 300,
     ],
 )
-def test_anything_else_is_refused_and_recorded(host: str | None) -> None:
-    assert status_for(host) == 400
+async def test_anything_else_is_refused_and_recorded(host: str | None) -> None:
+    assert (await status_for(host)) == 400
     assert [type(error) for error in refused] == [HostInvalidError]
 
 
-def test_two_hosts_are_refused() -> None:
+async def test_two_hosts_are_refused() -> None:
     sent: list[dict[str, Any]] = []
 
     async def send(message: Any) -> None:
         sent.append(message)
 
     scope = {"type": "http", "headers": [(b"host", b"a"), (b"host", b"a")]}
-    asyncio.run(RequireAuthority(application)(scope, None, send))  # type: ignore[arg-type]
+    await RequireAuthority(application)(scope, None, send)  # type: ignore[arg-type]
     assert sent[0]["status"] == 400
 
 
-def test_a_websocket_with_a_bad_host_is_not_accepted() -> None:
+async def test_a_websocket_with_a_bad_host_is_not_accepted() -> None:
     sent: list[dict[str, Any]] = []
 
     async def send(message: Any) -> None:
         sent.append(message)
 
-    asyncio.run(RequireAuthority(application)({"type": "websocket", "headers": []}, None, send))  # type: ignore[arg-type]
+    await RequireAuthority(application)({"type": "websocket", "headers": []}, None, send)  # type: ignore[arg-type]
     assert sent[0]["type"] == "websocket.close"

@@ -4,7 +4,8 @@ import asyncio
 import errno
 import typing
 
-from birthmark.net.connection import Connection, Host
+from birthmark.net.clear import ClearConnection
+from birthmark.net.connection import Host
 
 
 class ResetByPeer(asyncio.Transport):
@@ -28,7 +29,7 @@ class ResetByPeer(asyncio.Transport):
 
 def test_closing_what_the_peer_has_reset_ends_it() -> None:
     raw = ResetByPeer()
-    connection = Connection(typing.cast("Host", None), None)
+    connection = ClearConnection(typing.cast("Host", None))
     connection._raw = raw
     connection.close()
     assert raw.is_aborted

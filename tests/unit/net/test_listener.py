@@ -1,6 +1,5 @@
 """Who is turned away when there are too many."""
 
-import asyncio
 from typing import Any, cast
 
 import pytest
@@ -31,11 +30,8 @@ def refused() -> list[BirthmarkError]:
     return []
 
 
-def some_listeners(refused: list[BirthmarkError], **limits: Any) -> Listeners:
-    async def make() -> Listeners:
-        return Listeners(FakeClock(), Limits(**limits), lambda error, _address, _peer: refused.append(error))
-
-    return asyncio.run(make())
+async def some_listeners(refused: list[BirthmarkError], **limits: Any) -> Listeners:
+    return Listeners(FakeClock(), Limits(**limits), lambda error, _address, _peer: refused.append(error))
 
 
 def admitted(listeners: Listeners, address: str) -> Caller:
@@ -44,16 +40,16 @@ def admitted(listeners: Listeners, address: str) -> Caller:
     return caller
 
 
-def test_handshakes_that_are_never_finished_do_not_keep_others_out(refused: list[BirthmarkError]) -> None:
-    listeners = some_listeners(refused, max_pending_handshakes=2)
+async def test_handshakes_that_are_never_finished_do_not_keep_others_out(refused: list[BirthmarkError]) -> None:
+    listeners = await some_listeners(refused, max_pending_handshakes=2)
     idle = [admitted(listeners, "192.0.2.1") for _ in range(2)]
     newcomer = admitted(listeners, "192.0.2.2")
     assert [caller.is_aborted for caller in (*idle, newcomer)] == [True, False, False]
     assert [error.code for error in refused] == ["net.too_many_connections"]
 
 
-def test_a_finished_handshake_is_not_in_the_queue(refused: list[BirthmarkError]) -> None:
-    listeners = some_listeners(refused, max_pending_handshakes=2)
+async def test_a_finished_handshake_is_not_in_the_queue(refused: list[BirthmarkError]) -> None:
+    listeners = await some_listeners(refused, max_pending_handshakes=2)
     for _ in range(5):
         caller = admitted(listeners, "192.0.2.1")
         listeners.established(cast("Connection", caller))
@@ -61,8 +57,8 @@ def test_a_finished_handshake_is_not_in_the_queue(refused: list[BirthmarkError])
     assert listeners.open_connections == 5
 
 
-def test_one_address_has_its_share(refused: list[BirthmarkError]) -> None:
-    listeners = some_listeners(refused, max_connections_per_peer=2)
+async def test_one_address_has_its_share(refused: list[BirthmarkError]) -> None:
+    listeners = await some_listeners(refused, max_connections_per_peer=2)
     callers = [admitted(listeners, "192.0.2.1") for _ in range(3)]
     assert [caller.is_aborted for caller in callers] == [False, False, True]
     for caller in callers:
@@ -71,15 +67,15 @@ def test_one_address_has_its_share(refused: list[BirthmarkError]) -> None:
     assert not admitted(listeners, "192.0.2.1").is_aborted
 
 
-def test_the_addresses_of_one_ipv6_network_have_one_share(refused: list[BirthmarkError]) -> None:
-    listeners = some_listeners(refused, max_connections_per_peer=2)
+async def test_the_addresses_of_one_ipv6_network_have_one_share(refused: list[BirthmarkError]) -> None:
+    listeners = await some_listeners(refused, max_connections_per_peer=2)
     first, second = (admitted(listeners, f"2001:db8::{number}") for number in (1, 2))
     third, other = admitted(listeners, "2001:db8::3"), admitted(listeners, "2001:db8:0:1::3")
     assert [caller.is_aborted for caller in (first, second, third, other)] == [False, False, True, False]
     assert refused[0].facts["scope"] == "2001:db8::/64"
 
 
-def test_strangers_of_one_ipv6_network_have_one_share(refused: list[BirthmarkError]) -> None:
-    listeners = some_listeners(refused, max_strangers_per_peer=2)
+async def test_strangers_of_one_ipv6_network_have_one_share(refused: list[BirthmarkError]) -> None:
+    listeners = await some_listeners(refused, max_strangers_per_peer=2)
     callers = [admitted(listeners, f"2001:db8::{number}") for number in (1, 2, 3)]
     assert [caller.is_aborted for caller in callers] == [False, False, True]

@@ -1,6 +1,5 @@
 """Who does not come by loopback gets health and nothing else."""
 
-import asyncio
 from typing import Any
 
 import pytest
@@ -18,7 +17,7 @@ from birthmark.server.plain_http import _ByAddress
         ("127.0.0.1", "192.0.2.9", "probe"),
     ],
 )
-def test_the_operator_interface_is_for_loopback(called: str, caller: str, answer: str) -> None:
+async def test_the_operator_interface_is_for_loopback(called: str, caller: str, answer: str) -> None:
     reached: list[str] = []
 
     def app(name: str) -> Any:
@@ -28,5 +27,5 @@ def test_the_operator_interface_is_for_loopback(called: str, caller: str, answer
         return run
 
     scope = {"type": "http", "server": (called, 8080), "client": (caller, 50000)}
-    asyncio.run(_ByAddress(app("probe"), app("operator"))(scope, None, None))  # type: ignore[arg-type]
+    await _ByAddress(app("probe"), app("operator"))(scope, None, None)  # type: ignore[arg-type]
     assert reached == [answer]

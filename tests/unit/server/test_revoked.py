@@ -48,32 +48,29 @@ async def first_is_bad(leaf: Certificate, _bag: Sequence[Certificate]) -> None:
         raise CertificateRevokedError(device_id="first", revoked_at="now", thumbprint="00", what="the certificate")
 
 
-def ended_by(**body: Any) -> list[bool]:
+async def ended_by(**body: Any) -> list[bool]:
     """Which of the connections of FIRST, SECOND and one without a certificate have ended."""
 
-    async def run() -> list[bool]:
-        room = Room([Session(Link(FakePeer(leaf))) for leaf in (FIRST, SECOND, None)])
-        end = EndRevoked(first_is_bad, [room])
-        end({"device_id": "first", "thumbprint": "", "key": "", "ca": False} | body)
-        while end._tasks:
-            await asyncio.sleep(0)
-        assert room.asked_again == 1
-        return [session.link.is_over for session in room.sessions]
-
-    return asyncio.run(run())
+    room = Room([Session(Link(FakePeer(leaf))) for leaf in (FIRST, SECOND, None)])
+    end = EndRevoked(first_is_bad, [room])
+    end({"device_id": "first", "thumbprint": "", "key": "", "ca": False} | body)
+    while end._tasks:
+        await asyncio.sleep(0)
+    assert room.asked_again == 1
+    return [session.link.is_over for session in room.sessions]
 
 
-def test_by_the_certificate() -> None:
-    assert ended_by(thumbprint=FIRST.thumbprint.hex()) == [True, False, False]
+async def test_by_the_certificate() -> None:
+    assert (await ended_by(thumbprint=FIRST.thumbprint.hex())) == [True, False, False]
 
 
-def test_by_the_key() -> None:
-    assert ended_by(key=digest_of(SECOND).hex()) == [False, True, False]
+async def test_by_the_key() -> None:
+    assert (await ended_by(key=digest_of(SECOND).hex())) == [False, True, False]
 
 
-def test_by_a_ca_above() -> None:
-    assert ended_by(ca=True) == [True, False, False]
+async def test_by_a_ca_above() -> None:
+    assert (await ended_by(ca=True)) == [True, False, False]
 
 
-def test_an_event_without_names_ends_nobody() -> None:
-    assert ended_by() == [False, False, False]
+async def test_an_event_without_names_ends_nobody() -> None:
+    assert (await ended_by()) == [False, False, False]

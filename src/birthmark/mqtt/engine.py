@@ -9,7 +9,6 @@ upon before the verdict), answers PINGREQ itself and watches the keep alive. As 
 Not here: which protocol levels, topics, QoS or clients are allowed; sessions stored on disk; retained messages.
 """
 
-from collections import deque
 from collections.abc import Sequence
 from enum import StrEnum
 from typing import NoReturn
@@ -108,7 +107,7 @@ class Engine:
         self.level = LEVEL_3_1_1
         self.keep_alive_s = 0  # a server may overwrite it after CONNECT
         self._framer = Framer(limits.max_packet_bytes)
-        self._burst: deque[Publish] = deque()  # received, not yet given out
+        self._burst: list[Publish] = []  # received, not yet given out, the next at the end
         self._out = bytearray()
         self._failure: RemoteProtocolError | None = None
         self._requests: dict[int, int] = {}  # packet id of a SUBSCRIBE or UNSUBSCRIBE -> codes expected
@@ -157,14 +156,14 @@ class Engine:
     def next_event(self) -> Packet | None:
         """Return the next packet of the peer, or None. Raise `RemoteProtocolError`."""
         if self._burst:
-            return self._burst.popleft()
+            return self._burst.pop()
         if self._failure is not None:
             raise self._failure
         if self._framer.is_empty:
             return None
         if burst := self.next_burst():
-            self._burst.extend(burst)
-            return self._burst.popleft()
+            self._burst = burst[::-1]
+            return self._burst.pop()
         while self.state is not State.CLOSED and not (self.role is Role.SERVER and self.state is State.CONNECTING):
             try:
                 frame = self._framer.next_frame()

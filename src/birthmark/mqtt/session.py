@@ -21,7 +21,7 @@ class Session:
         self.window = window
         self.max_queued = max_queued
         self._in_flight: dict[int, Publish] = {}
-        self._waiting: deque[Publish] = deque()
+        self._waiting: deque[Publish] | tuple[()] = ()  # an empty deque is the largest thing of an idle connection
         self._reserved: set[int] = set()
         self._last_id = 0
 
@@ -54,6 +54,8 @@ class Session:
         if may_fly and len(self._in_flight) < self.window and not self._waiting:
             self._fly(message)
             return True
+        if not isinstance(self._waiting, deque):
+            self._waiting = deque()
         self._waiting.append(message)
         return False
 
@@ -84,7 +86,7 @@ class Session:
     def clear(self) -> None:
         """Forget everything: the session has ended."""
         self._in_flight.clear()
-        self._waiting.clear()
+        self._waiting = ()
         self._reserved.clear()
 
     def _fly(self, message: Publish) -> None:

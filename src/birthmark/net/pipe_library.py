@@ -81,15 +81,15 @@ def accept(context: SSL.Context) -> "LibraryPipe":
 class LibraryPipe:
     """See `TlsPipe`."""
 
-    __slots__ = ("_desk", "_in", "_out", "_room", "_ssl", "_view")
+    __slots__ = ("_desk", "_has_grown_in", "_has_grown_out", "_in", "_out", "_room", "_ssl", "_view")
 
     def __init__(self, context: SSL.Context) -> None:
         self._room, self._view, self._desk = _desk.room, _desk.view, _desk.scratch
-        ssl = _lib.SSL_new(context._context)  # noqa: SLF001 - as above
+        ssl = self._ssl = _ffi.gc(_lib.SSL_new(context._context), _lib.SSL_free)  # noqa: SLF001 - as above
         self._in, self._out = _lib.BIO_new(_MEMORY), _lib.BIO_new(_MEMORY)
         _lib.SSL_set_bio(ssl, self._in, self._out)  # which owns both from now on
         _lib.SSL_set_accept_state(ssl)
-        self._ssl = _ffi.gc(ssl, _lib.SSL_free)
+        self._has_grown_in = self._has_grown_out = False
 
     def feed(self, data: bytes) -> None:
         _BIO_write(self._in, data, len(data))
@@ -97,6 +97,8 @@ class LibraryPipe:
     def handshake(self) -> bool:
         result = _lib.SSL_do_handshake(self._ssl)
         if result == 1:
+            # Memory keeps the room of its largest filling, which is the handshake's: an idle connection needs none.
+            self._has_grown_in = self._has_grown_out = True
             return True
         if (error := _SSL_get_error(self._ssl, result)) == _WANT_READ:
             return False
@@ -109,6 +111,10 @@ class LibraryPipe:
             return plain
         error = _SSL_get_error(self._ssl, result)
         if error == _WANT_READ:
+            if self._has_grown_in:  # and all of it was read
+                self._has_grown_in = False
+                self._in = _lib.BIO_new(_MEMORY)
+                _lib.SSL_set_bio(self._ssl, self._in, self._out)  # which frees the old one
             return b""
         if error == _ENDED:
             raise TlsEndedError
@@ -127,7 +133,13 @@ class LibraryPipe:
         if size <= 0:
             return b""
         said: bytes = self._view[:size]
-        return said if size < _ROOM else said + self.drain()
+        if size == _ROOM:
+            return said + self.drain()
+        if self._has_grown_out:
+            self._has_grown_out = False
+            self._out = _lib.BIO_new(_MEMORY)
+            _lib.SSL_set_bio(self._ssl, self._in, self._out)
+        return said
 
     def shutdown(self) -> None:
         if _lib.SSL_shutdown(self._ssl) < 0:

@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import lru_cache
 from typing import NewType
 
 from cryptography import x509
@@ -33,6 +34,8 @@ MAX_CERTIFICATE_BYTES = 64 * 1024
 MAX_BUNDLE_BYTES = 4 * 1024 * 1024
 MAX_BUNDLE_CERTIFICATES = 2000
 _THUMBPRINT_BYTES = 32
+_KEPT = 256
+_MAX_KEPT_BYTES = 4096
 _BLOCK = re.compile(
     rb"-----BEGIN (?:X509 |TRUSTED )?CERTIFICATE-----([A-Za-z0-9+/=\s]*)-----END (?:X509 |TRUSTED )?CERTIFICATE-----"
 )
@@ -91,11 +94,15 @@ class Certificate:
 
     der: bytes = field(repr=False)
     thumbprint: Thumbprint
-    parsed: x509.Certificate = field(repr=False, compare=False)
     extensions: Extensions = field(repr=False, compare=False)
     subject_der: bytes = field(repr=False, compare=False)
     issuer_der: bytes = field(repr=False, compare=False)
     """The names as DER: what names are compared by. Kept, as a chain asks for them again and again."""
+
+    @property
+    def parsed(self) -> x509.Certificate:
+        """The library's own object: ten times the size of the bytes, so only the latest few are kept."""
+        return _load(self.der)
 
     @property
     def x5t_sha1(self) -> bytes:
@@ -170,18 +177,31 @@ def parse_der(der: bytes) -> Certificate:
         raise CertificateTooLargeError(limit=f"{MAX_CERTIFICATE_BYTES} bytes")
     try:
         # cryptography reads lazily; touch what a Certificate promises, so that it fails here or never.
-        with warnings.catch_warnings():  # of names that are too long and odd serial numbers
-            warnings.simplefilter("ignore", UserWarning)
-            parsed = x509.load_der_x509_certificate(der)
-            names = parsed.subject.public_bytes(), parsed.issuer.public_bytes()
-            serial = parsed.serial_number
+        parsed = _load(der)
+        names = parsed.subject.public_bytes(), parsed.issuer.public_bytes()
         _ = (parsed.not_valid_before_utc, parsed.not_valid_after_utc, parsed.version, parsed.public_key())
         extensions = read_extensions(der, parsed)
     except UNREADABLE as problem:
         raise _what_is_it(der, problem) from problem
-    if serial <= 0:  # RFC 5280 section 4.1.2.2
-        raise CertificateInvalidError(detail="its serial number is not positive")
-    return Certificate(der, thumbprint_of(der), parsed, extensions, *names)
+    return Certificate(der, thumbprint_of(der), extensions, *names)
+
+
+def _load(der: bytes) -> x509.Certificate:
+    """Return the library's object; what is large is not kept, as anyone may show it."""
+    return _keep(der) if len(der) <= _MAX_KEPT_BYTES else _load_anew(der)
+
+
+def _load_anew(der: bytes) -> x509.Certificate:
+    with warnings.catch_warnings():  # of names that are too long and odd serial numbers, said once for each object
+        warnings.simplefilter("ignore", UserWarning)
+        parsed = x509.load_der_x509_certificate(der)
+        _ = (parsed.subject, parsed.issuer)
+        if parsed.serial_number <= 0:  # RFC 5280 section 4.1.2.2
+            raise CertificateInvalidError(detail="its serial number is not positive")
+    return parsed
+
+
+_keep = lru_cache(maxsize=_KEPT)(_load_anew)
 
 
 def parse_pem(pem: str | bytes) -> Certificate:

@@ -7,6 +7,7 @@ string types for that reason, strict about structure. Names are compared byte by
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from asn1crypto import x509 as asn1
@@ -98,6 +99,9 @@ class _Unusual(Exception):  # noqa: N818 - a way out to the thorough reader
     """Something the quick reader leaves to the other."""
 
 
+_BASIC = frozenset({"basic_constraints"})
+
+
 def _read_plain(found: x509.Extensions) -> Extensions:
     is_ca, path_length, is_critical = False, None, False
     key_usage: frozenset[str] | None = None
@@ -111,9 +115,9 @@ def _read_plain(found: x509.Extensions) -> Extensions:
         elif isinstance(value, x509.KeyUsage):
             if value.key_agreement:  # encipherOnly and decipherOnly hang on it
                 raise _Unusual
-            key_usage = frozenset(ours for theirs, ours in _USAGES.items() if getattr(value, theirs))
+            key_usage = _usages_of(value)
         elif isinstance(value, x509.ExtendedKeyUsage):
-            purposes = frozenset(purpose.dotted_string for purpose in value)
+            purposes = _purposes_of(value)
         elif isinstance(value, x509.SubjectKeyIdentifier):
             subject_key_id = value.digest
         elif isinstance(value, x509.AuthorityKeyIdentifier):
@@ -127,8 +131,19 @@ def _read_plain(found: x509.Extensions) -> Extensions:
         extended_key_usage=purposes,
         subject_key_id=subject_key_id,
         authority_key_id=authority_key_id,
-        critical=frozenset({"basic_constraints"} if is_critical else ()),
+        critical=_BASIC if is_critical else frozenset(),
     )
+
+
+# Certificates of one profile say the same; what was read once is one object for all of them.
+@lru_cache(maxsize=64)
+def _usages_of(value: x509.KeyUsage) -> frozenset[str]:
+    return frozenset(ours for theirs, ours in _USAGES.items() if getattr(value, theirs))
+
+
+@lru_cache(maxsize=64)
+def _purposes_of(value: x509.ExtendedKeyUsage) -> frozenset[str]:
+    return frozenset(purpose.dotted_string for purpose in value)
 
 
 def _read_thoroughly(der: bytes) -> Extensions:

@@ -48,7 +48,7 @@ class HubConnection:
         self._filters = filters
         self._is_persistent = is_persistent
         self._was_known = bool(filters)
-        self._asked: set[str] = set()
+        self._asked: frozenset[str] = frozenset()
         self._telemetry = TelemetryWindow(link, device.device_id, iothub.telemetry.intake(hub), clock)
         self.link = link
         self.hub = hub
@@ -92,7 +92,7 @@ class HubConnection:
         """File what was asked, each kind once a connection: a client may ask every second."""
         kind = topic.partition("?")[0][:200]
         if kind not in self._asked and len(self._asked) < _MAX_ASKED:
-            self._asked.add(kind)
+            self._asked |= {kind}
             error = FeatureNotServedError(device_id=self.device.device_id, topic=kind)
             self.link.note(error)
 

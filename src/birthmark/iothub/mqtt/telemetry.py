@@ -25,6 +25,8 @@ TopicOf = Callable[[Publish], wire.TelemetryTopic | None]
 class TelemetryWindow:
     """What one device sent and is not yet durable."""
 
+    __slots__ = ("_clock", "_device_id", "_head", "_intake", "_link", "_room", "_unwritten", "_unwritten_bytes")
+
     def __init__(self, link: MqttLink, device_id: DeviceId, intake: Intake, clock: Clock) -> None:
         self._link = link
         self._device_id = device_id
@@ -32,7 +34,7 @@ class TelemetryWindow:
         self._intake = intake
         self._clock = clock
         self._unwritten = self._unwritten_bytes = 0
-        self._room = asyncio.Event()
+        self._room: asyncio.Event | None = None
 
     def take(self, packets: Sequence[Publish], topic_of: TopicOf) -> Awaitable[None] | None:
         """Queue the telemetry of a burst; what is returned waits until there is room for the rest."""
@@ -41,8 +43,8 @@ class TelemetryWindow:
             self._queue(packets[:room], topic_of)
             packets = packets[room:]
             if self._unwritten >= WINDOW or self._unwritten_bytes >= WINDOW_BYTES:
-                self._room.clear()
-                return self._when_there_is_room(packets, topic_of)
+                self._room = asyncio.Event()
+                return self._when_there_is_room(self._room, packets, topic_of)
         return None
 
     def _queue(self, packets: Sequence[Publish], topic_of: TopicOf) -> None:
@@ -74,8 +76,10 @@ class TelemetryWindow:
                 self._unwritten_bytes += size
                 self._intake.add(messages, partial(self._written, ids, len(messages), size))
 
-    async def _when_there_is_room(self, packets: Sequence[Publish], topic_of: TopicOf) -> None:
-        await self._room.wait()
+    async def _when_there_is_room(
+        self, room: asyncio.Event, packets: Sequence[Publish], topic_of: TopicOf
+    ) -> None:
+        await room.wait()
         if not self._link.is_over and (waiting := self.take(packets, topic_of)) is not None:
             await waiting
 
@@ -83,7 +87,9 @@ class TelemetryWindow:
         """Messages are durable, or were not written: then the device sends again after it reconnects."""
         self._unwritten -= count
         self._unwritten_bytes -= size
-        self._room.set()
+        if self._room is not None:
+            self._room.set()
+            self._room = None
         if problem is None:
             self._link.ack_all(ids)
         else:

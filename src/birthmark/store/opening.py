@@ -1,25 +1,15 @@
 """Choose the engine by URL; only the chosen one's driver is loaded."""
 
 from birthmark.clock import Clock
-from birthmark.errors import InvalidRequestError
 from birthmark.store.chain import HeadSigner
 from birthmark.store.database import Database
-
-
-class DatabaseUrlError(InvalidRequestError):
-    """The database URL must begin with sqlite:/// or postgresql://."""
-
-    code = "store.database_url_invalid"
-    cause = "There is no database of the kind '{scheme}': it is sqlite:///FILE, or postgresql://USER@HOST/NAME."
-    fix = "With a file in the data directory: `birthmark serve`"
-    scheme: str
 
 
 async def open_database(url: str, clock: Clock, *, chain: str = "main", signer: HeadSigner | None = None) -> Database:
     """Open `sqlite:///PATH` or `postgresql://…`, migrated to this version's schema.
 
-    `chain` names this process's audit chain, whose heads `signer` signs. Raise `InvalidRequestError` for another
-    scheme, `UnavailableError` when the engine cannot be opened.
+    `chain` names this process's audit chain, whose heads `signer` signs. Raise
+    `UnavailableError` when the engine cannot be opened.
     """
     if url.startswith("sqlite:///"):
         from birthmark.store.sqlite import SqliteDatabase  # noqa: PLC0415 - only the chosen engine's driver is loaded
@@ -29,4 +19,4 @@ async def open_database(url: str, clock: Clock, *, chain: str = "main", signer: 
         from birthmark.store.postgresql import PostgresDatabase  # noqa: PLC0415 - as above
 
         return await PostgresDatabase.open(url, clock, chain, signer)
-    raise DatabaseUrlError(scheme=url.split(":", 1)[0])
+    raise ValueError("the database must begin with sqlite:/// or postgresql://")  # settings refuse it with words

@@ -12,7 +12,7 @@ MISMATCHED = (
 )
 CURL = (
     'told=$(eval "curl -sS --fail-with-body $SHOWN $AT/operator/v1/hubs") || '
-    """{ echo "$told" | sed 's/^{"code":/{"error": /' >&2; false; }"""
+    """{ echo "$told" | sed -E 's/^[{](.*)"code":"([^"]*)"/{"error": "\\2",\\1"code":"\\2"/' >&2; false; }"""
 )
 URL = """python3 -c 'import json, sys; print(json.load(sys.stdin)["health_url"].removesuffix("/healthz"))'"""
 

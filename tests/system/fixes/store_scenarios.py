@@ -42,10 +42,5 @@ STORE: Mapping[str, Scenario] = {
         is_instead=True,
         apply=for_a_while,
     ),
-    "store.database_url_invalid": Scenario(
-        "birthmark serve --data third --database mysql://localhost/birthmark",
-        is_instead=True,
-        apply=for_a_while,
-    ),
     "store.value_refused": Scenario(GET, on_postgresql, apply=left_out),
 }

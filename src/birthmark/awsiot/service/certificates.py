@@ -229,11 +229,11 @@ class Certificates:
         await self._database.commit(changes.event(CERTIFICATE_CHANGED, certificate_id=known.id, status="DELETED"))
 
     async def page(
-        self, after: str | None, size: int, *, ascending: bool, ca_id: CertificateId | None = None
+        self, after: str, size: int, *, ascending: bool, ca_id: CertificateId | None = None
     ) -> Page[DeviceCertificate]:
         """Return certificates by age; `after` is `MICROS:ID` of the last one seen."""
         at, last = (0, "") if ascending else (_FAR, "")
-        if after is not None:
+        if after:
             micros, _, text = after.partition(":")
             at, last = (int(micros) if micros.isdigit() else at), parse_certificate_id(text)
         if ca_id is None:

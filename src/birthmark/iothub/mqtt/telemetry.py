@@ -76,9 +76,7 @@ class TelemetryWindow:
                 self._unwritten_bytes += size
                 self._intake.add(messages, partial(self._written, ids, len(messages), size))
 
-    async def _when_there_is_room(
-        self, room: asyncio.Event, packets: Sequence[Publish], topic_of: TopicOf
-    ) -> None:
+    async def _when_there_is_room(self, room: asyncio.Event, packets: Sequence[Publish], topic_of: TopicOf) -> None:
         await room.wait()
         if not self._link.is_over and (waiting := self.take(packets, topic_of)) is not None:
             await waiting

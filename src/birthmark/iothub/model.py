@@ -81,7 +81,7 @@ class Device:
     """Who put it on record: an operator, or the registration `dps:{scope}/{registration id}`."""
 
 
-class Message(msgspec.Struct, frozen=True, array_like=True):
+class Message(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One device-to-cloud message. `system` has the wire's own names (message-id, content-type …)."""
 
     device_id: str

@@ -139,6 +139,11 @@ class Engine:
             self._schedule_ping(now)
 
     @property
+    def has_input(self) -> bool:
+        """Something came that was not given out; perhaps not a whole packet, or a failure to be told."""
+        return not self._framer.is_empty or bool(self._burst) or self._failure is not None
+
+    @property
     def wants_to_send(self) -> bool:
         return bool(self._out)
 

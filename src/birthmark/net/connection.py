@@ -124,11 +124,13 @@ class Connection(asyncio.Protocol):
         if self._is_stranger:
             self._host.received(self, len(data))
         try:
-            # A memory BIO keeps the room of its largest filling for as long as it lives: fill it by the record.
-            for at in range(0, len(data), RECORD_BYTES):
-                self._take(data if len(data) <= RECORD_BYTES else data[at : at + RECORD_BYTES])
-                if self._shut:
-                    return
+            if len(data) <= RECORD_BYTES:
+                self._take(data)
+            else:  # memory keeps the room of its largest filling for as long as it lives: fill it by the record
+                for at in range(0, len(data), RECORD_BYTES):
+                    self._take(data[at : at + RECORD_BYTES])
+                    if self._shut:
+                        return
         except TlsEndedError:
             self.close()
             return
@@ -136,7 +138,8 @@ class Connection(asyncio.Protocol):
             log.debug("tls.broken", extra={"reason": str(error)})
             self.abort()
             return
-        self._flush()
+        if not self._shut:
+            self._flush()
 
     def _take(self, data: bytes) -> None:
         self._tls.feed(data)

@@ -272,7 +272,7 @@ class MqttLink(asyncio.Protocol):
     def _process(self) -> None:
         handled = 0
         try:
-            while not self._busy and not self._over:
+            while self._engine.has_input and not self._busy and not self._over:
                 if burst := self._engine.next_burst():
                     handled += len(burst)
                     waiting = self._session.published(burst) if self._session is not None else None

@@ -25,12 +25,11 @@ TopicOf = Callable[[Publish], wire.TelemetryTopic | None]
 class TelemetryWindow:
     """What one device sent and is not yet durable."""
 
-    __slots__ = ("_clock", "_device_id", "_head", "_intake", "_link", "_room", "_unwritten", "_unwritten_bytes")
+    __slots__ = ("_clock", "_device_id", "_intake", "_link", "_room", "_unwritten", "_unwritten_bytes")
 
     def __init__(self, link: MqttLink, device_id: DeviceId, intake: Intake, clock: Clock) -> None:
         self._link = link
         self._device_id = device_id
-        self._head = wire.telemetry_topic(device_id)
         self._intake = intake
         self._clock = clock
         self._unwritten = self._unwritten_bytes = 0
@@ -52,29 +51,37 @@ class TelemetryWindow:
         messages: list[Message] = []
         ids: list[int] = []
         at = to_micros(self._clock.now())
-        size = 0
+        size, topic = 0, ""
+        like: Message | None = None
         try:
             for packet in packets:
-                if len(packet.payload) > MAX_MESSAGE_BYTES:
-                    raise MessageTooLargeError(device_id=self._device_id, size=len(packet.payload))
-                if packet.qos <= 1 and packet.topic.startswith(self._head):  # nearly all there is
-                    bag = packet.topic[len(self._head) :]
-                elif (topic := topic_of(packet)) is not None:
-                    bag = topic.bag
-                else:
-                    continue
-                properties = wire.parse_property_bag(bag)
-                if packet.retain:
-                    properties["mqtt-retain"] = "true"
-                messages.append(wire.message_of(self._device_id, properties, packet.payload, at))
-                size += len(packet.payload) + len(bag)
+                payload = packet.payload
+                if len(payload) > MAX_MESSAGE_BYTES:
+                    raise MessageTooLargeError(device_id=self._device_id, size=len(payload))
+                # Of messages that came together most are to one topic: what is like the one before is looked at once.
+                if like is None or packet.topic is not topic or packet.qos > 1 or packet.retain:
+                    if (found := topic_of(packet)) is None:
+                        like = None
+                        continue
+                    like, topic = self._message_like(found, at, is_retained=packet.retain), packet.topic
+                messages.append(Message(like.device_id, at, payload, like.system, like.properties))
+                size += len(payload) + len(topic)
                 if packet.packet_id is not None:
                     ids.append(packet.packet_id)
+                if packet.retain:
+                    like = None
         finally:
             if messages:
                 self._unwritten += len(messages)
                 self._unwritten_bytes += size
                 self._intake.add(messages, partial(self._written, ids, len(messages), size))
+
+    def _message_like(self, topic: wire.TelemetryTopic, at: int, *, is_retained: bool) -> Message:
+        """Return a message with the properties of a topic, and nothing in it."""
+        properties = wire.parse_property_bag(topic.bag)
+        if is_retained:
+            properties["mqtt-retain"] = "true"
+        return wire.message_of(self._device_id, properties, b"", at)
 
     async def _when_there_is_room(self, room: asyncio.Event, packets: Sequence[Publish], topic_of: TopicOf) -> None:
         await room.wait()

@@ -57,5 +57,25 @@ def read_burst(  # noqa: C901, PLR0912 (one flat loop is the point: a call costs
         elif not raw:
             break
         out.append(Publish(last_topic, chunk[payload_at:end], qos, bool(first & 1), False, packet_id))  # noqa: FBT003 (positional is faster)
-        at = end
+        at = _read_alike(chunk, at, payload_at, end, out, is_level_5=is_level_5) if end < size else end
     return out, at
+
+
+def _read_alike(chunk: bytes, at: int, payload_at: int, end: int, out: list[Publish], *, is_level_5: bool) -> int:
+    """Read on while packets differ from the last of `out`, which stands at `at`, only in packet id and payload.
+
+    Return where the next packet begins. Flags, length and topic are the same bytes, so they are valid as well.
+    """
+    last, size, body_at = out[-1], end - at, payload_at - at
+    topic, qos, retain, packet_id = last.topic, last.qos, last.retain, last.packet_id
+    id_at = body_at - is_level_5 - 2
+    head = chunk[at : at + id_at + (0 if qos else 2)]
+    at = end
+    while at + size <= len(chunk) and len(out) < MAX_BURST and chunk.startswith(head, at):
+        if qos:
+            packet_id = chunk[at + id_at] << 8 | chunk[at + id_at + 1]
+        if packet_id == 0 or (is_level_5 and chunk[at + body_at - 1]):
+            break
+        out.append(Publish(topic, chunk[at + body_at : at + size], qos, retain, False, packet_id))  # noqa: FBT003 (as above)
+        at += size
+    return at

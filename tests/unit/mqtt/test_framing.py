@@ -46,11 +46,14 @@ def test_any_chunking_gives_the_same_packets(given_: tuple[int, list[Packet]], c
     level=st.sampled_from([4, 5]),
     messages=st.lists(
         st.builds(
-            lambda topic, size, qos, retain: Publish(topic, b"x" * size, qos, retain, packet_id=7 if qos else None),
+            lambda topic, size, qos, retain, packet_id: Publish(
+                topic, b"x" * size, qos, retain, packet_id=packet_id if qos else None
+            ),
             st.sampled_from(["t", "devices/é/messages", "t/" * 70]),
             st.sampled_from([0, 1, 100, 130, 17000]),
             st.integers(0, 2),
             st.booleans(),
+            st.integers(1, 0xFFFF),
         ),
         max_size=8,
     ),
@@ -63,6 +66,17 @@ def test_the_fast_path_reads_what_the_codec_wrote(level: int, messages: list[Pub
         while (event := server.next_event()) is not None:
             got.append(event)
     assert got == messages
+
+
+@pytest.mark.parametrize("level", [4, 5])
+def test_a_packet_that_is_like_the_one_before_but_for_an_error_is_one(level: int) -> None:
+    good = codec.encode(Publish("t", b"payload", 1, packet_id=1), level)
+    place = good.index(b"\0\1", 4)
+    server = an_open_server(level=level)
+    server.receive_data(good + good[:place] + b"\0\0" + good[place + 2 :], 0.0)
+    assert server.next_event() == Publish("t", b"payload", 1, packet_id=1)
+    with pytest.raises(RemoteProtocolError, match="packet id is 0"):
+        server.next_event()
 
 
 @given(st.lists(st.binary(max_size=40), max_size=6), st.sampled_from([4, 5]))

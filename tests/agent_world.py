@@ -132,7 +132,7 @@ class FakeMqtt:
         self._world.check("hub")
         assert self._identity is not None
         if self._identity.chain[0].thumbprint.hex() != self._world.at_hub:
-            raise MqttRefusedError(host=host, client_id=client_id, return_code=5)
+            raise MqttRefusedError(host=host, client_id=client_id, return_code="5")
         self._world.connections.append(self)
         return False
 

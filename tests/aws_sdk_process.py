@@ -6,7 +6,7 @@ import sys
 from typing import Any
 
 from awscrt import auth, io, mqtt
-from awsiot import mqtt_connection_builder as builder
+from awsiot import mqtt_connection_builder as builder  # type: ignore[attr-defined] # it has no types
 
 given = json.loads(sys.argv[1])
 received: "queue.Queue[dict[str, str]]" = queue.Queue()
@@ -54,7 +54,7 @@ connection.on_message(on_message)
 
 
 def do(command: dict[str, Any]) -> Any:
-    match command["do"]:
+    match str(command["do"]):
         case "connect":
             return connection.connect().result(20)
         case "disconnect":
@@ -70,6 +70,8 @@ def do(command: dict[str, Any]) -> Any:
             return received.get(timeout=command.get("timeout", 10))
         case "interrupted":
             return interrupted.get(timeout=20)
+        case unknown:
+            raise ValueError(unknown)
     return None
 
 

@@ -1,5 +1,7 @@
 """Hypothesis strategies for MQTT packets of both levels."""
 
+from typing import cast
+
 from hypothesis import strategies as st
 
 from birthmark.mqtt.packets import (
@@ -54,7 +56,7 @@ def properties(place: Place, level: int) -> st.SearchStrategy[Properties]:
         st.sampled_from(allowed).flatmap(lambda key: st.tuples(st.just(key), _VALUES[_TABLE[key][0]])),
         max_size=4,
         unique_by=lambda pair: pair[0],
-    ).map(tuple)
+    ).map(lambda pairs: cast("Properties", tuple(pairs)))
 
 
 def connects(level: int) -> st.SearchStrategy[Connect]:

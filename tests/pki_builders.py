@@ -99,7 +99,7 @@ def a_csr(
     common_name: str = "device-1",
     *,
     key: SigningKey | None = None,
-    algorithm: hashes.HashAlgorithm | None = None,
+    algorithm: hashes.SHA256 | hashes.SHA384 | None = None,
     extensions: tuple[tuple[x509.ExtensionType, bool], ...] = (),
     attributes: tuple[tuple[x509.ObjectIdentifier, bytes], ...] = (),
 ) -> bytes:

@@ -44,12 +44,17 @@ def free_address() -> str:
     raise RuntimeError("no loopback address has the fixed ports free")
 
 
-def clean_environment(*, is_warm: bool = False, **more: str) -> dict[str, str]:
+def clean_environment(**more: str) -> dict[str, str]:
     """Return an environment without anything that changes trust, endpoints or tokens."""
     kept = {name: os.environ[name] for name in ("LANG", "TERM", "BIRTHMARK_SAMPLES") if name in os.environ}
-    path = f"{warm.programs()}:" if is_warm else ""
-    path += f"{Path(sys.executable).parent}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+    path = f"{Path(sys.executable).parent}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
     return {"PATH": path, "HOME": "/nonexistent", "PYTHONWARNINGS": "ignore", **kept, **more}
+
+
+def warm_environment(**more: str) -> dict[str, str]:
+    """Return the same, with the programs that start from a warm interpreter."""
+    cold = clean_environment(**more)
+    return cold | {"PATH": f"{warm.programs()}:{cold['PATH']}"}
 
 
 class EstCredential(NamedTuple):
@@ -115,9 +120,16 @@ class RunningServer:
     def log(self) -> str:
         return (self.data.parent / f"{self.data.name}.log").read_text()
 
-    def run(self, *arguments: str, check: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
-        """Run `birthmark ARGUMENTS` against this server."""
-        done = subprocess.run(
+    def run(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run `birthmark ARGUMENTS` against this server; it must succeed."""
+        done = self.attempt(*arguments, **environment)
+        if done.returncode != 0:
+            raise AssertionError(f"birthmark {' '.join(arguments)}: exit {done.returncode}\n{done.stdout}{done.stderr}")
+        return done
+
+    def attempt(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run `birthmark ARGUMENTS` against this server, whatever comes of it."""
+        return subprocess.run(
             [warm.programs() / "birthmark", *arguments],
             capture_output=True,
             text=True,
@@ -125,9 +137,6 @@ class RunningServer:
             check=False,
             env=clean_environment(BIRTHMARK_DATA=str(self.data), HOME=str(self.data.parent)) | environment,
         )
-        if check and done.returncode != 0:
-            raise AssertionError(f"birthmark {' '.join(arguments)}: exit {done.returncode}\n{done.stdout}{done.stderr}")
-        return done
 
     def rows(self, *arguments: str) -> list[dict[str, Any]]:
         """Run a command with --json and return its rows."""
@@ -137,7 +146,7 @@ class RunningServer:
         """Return the latest refusal under `subject`; it may be written a moment after the client saw its error."""
         deadline = time.monotonic() + 10
         while time.monotonic() < deadline:
-            done = self.run("why", subject, "--json", "--limit", "1", check=False)
+            done = self.attempt("why", subject, "--json", "--limit", "1")
             if done.returncode == 0:
                 return dict(json.loads(done.stdout.splitlines()[0]))
             time.sleep(0.1)

@@ -78,7 +78,7 @@ def first_of(der: bytes) -> bytes:
     """Return the first value in a SEQUENCE, as it stands: what is signed."""
     try:
         (_, content), *_ = read_der(der)
-        tag, value = content[0]  # type: ignore[misc]
+        tag, value = content[0]
     except (ValueError, TypeError, IndexError):
         return der
     return tlv(tag, value)
@@ -89,7 +89,7 @@ def chain(data: bytes) -> None:
     keys: Sequence[ec.EllipticCurvePrivateKey] = (corpus.ISSUING_KEY, corpus.ROOT_KEY, corpus.ROOT_KEY)
     try:
         (_, parts), *_ = read_der(data)
-        tbs = [first_of(tlv(*part)) for part in parts]  # type: ignore[misc]
+        tbs = [first_of(tlv(*part)) for part in parts]
     except (ValueError, TypeError):
         return
     found = [parse_der(signed(one, key)) for one, key in zip(tbs, keys, strict=False)]

@@ -13,7 +13,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.x509.oid import AttributeOID, ExtendedKeyUsageOID, NameOID
+from cryptography.x509.oid import AttributeOID, AuthorityInformationAccessOID, ExtendedKeyUsageOID, NameOID
 
 from birthmark.keys.reference import render_reference_key
 from birthmark.pki import profiles
@@ -68,7 +68,7 @@ def _certificates() -> Iterator[tuple[str, Holder]]:
     subtrees = [x509.DNSName("example"), x509.IPAddress(ipaddress.ip_network("192.0.2.0/24"))]
     point = x509.DistributionPoint([x509.UniformResourceIdentifier("http://x/crl")], None, None, None)
     notice = x509.UserNotice(x509.NoticeReference("o", [1]), "text")
-    access = x509.AccessDescription(x509.AuthorityInformationAccessOID.OCSP, x509.UniformResourceIdentifier("http://x"))
+    access = x509.AccessDescription(AuthorityInformationAccessOID.OCSP, x509.UniformResourceIdentifier("http://x"))
     yield (
         "9everything",
         a_certificate(

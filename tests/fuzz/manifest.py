@@ -70,7 +70,7 @@ def signed_certificates(data: bytes) -> None:
     payload = json.loads(PAYLOAD)
     try:
         (_, parts), *_ = read_der(data)
-        device, issuer = (tlv(*part) for part in parts[:2])  # type: ignore[misc]
+        device, issuer = (tlv(*part) for part in parts[:2])
     except (ValueError, TypeError):
         device, issuer = data[:400], data[400:]
     issuer = signed(first_of(issuer), corpus.ROOT_KEY) if len(data) % 2 else issuer

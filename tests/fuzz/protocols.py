@@ -74,7 +74,7 @@ def mqtt_server(data: bytes) -> None:
     _ = (engine.data_to_send(), engine.deadline)
 
 
-def _answer(engine: Engine, event: Any) -> None:
+def _answer(engine: Engine, event: object) -> None:
     match event:
         case Connect():
             engine.send(ConnAck())
@@ -82,6 +82,8 @@ def _answer(engine: Engine, event: Any) -> None:
             engine.ack([packet_id])
         case Subscribe(packet_id=packet_id, filters=filters):
             engine.send(SubAck(packet_id, tuple(0 for _ in filters)))
+        case _:
+            pass  # it wants no answer
 
 
 def mqtt_client(data: bytes) -> None:
@@ -161,11 +163,12 @@ def response_topic(told: str) -> None:
 
 
 def aws_topics(told: str) -> None:
-    for check in (
+    checks: tuple[Callable[[], object], ...] = (
         lambda: topics.check_client_id(told, is_kept=True),
         lambda: topics.check_filter("d", told),
         lambda: topics.check_publish("d", told, 10, 1, retain=False),
-    ):
+    )
+    for check in checks:
         with contextlib.suppress(BirthmarkError):
             check()
 

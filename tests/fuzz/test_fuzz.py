@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from birthmark.errors import InvalidRequestError
 from fuzz import corpus
 from fuzz.mutate import read_der, tlv, write_der
-from fuzz.run import MAX_GROWTH_MIB, Target, make_input, run, today, try_one
-from fuzz.targets import TARGETS
+from fuzz.run import MAX_GROWTH_MIB, make_input, run, today, try_one
+from fuzz.targets import TARGETS, Target
 
 SEED = os.environ.get("BIRTHMARK_FUZZ_SEED", today())
 FOUND = Path(__file__).parent / "found"

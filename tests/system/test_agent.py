@@ -45,8 +45,11 @@ class AgentOnDevice:
         self.config.write_text(change(text))
         return self
 
-    def run(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        return self.server.run("agent", *arguments, "--root", str(self.root), check=check, **self.environment)
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return self.server.run("agent", *arguments, "--root", str(self.root), **self.environment)
+
+    def attempt(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return self.server.attempt("agent", *arguments, "--root", str(self.root), **self.environment)
 
     def row(self, *arguments: str) -> dict[str, Any]:
         (line,) = self.run(*arguments, "--json").stdout.splitlines()
@@ -112,7 +115,7 @@ def test_the_tutorial_from_check_to_renewal(server: RunningServer, tmp_path: Pat
         first = until(running, "connected")
         assert first["thumbprint"] == applied["thumbprint"]
         assert device.row("status")["connected"]
-        refused = device.run("apply", check=False)
+        refused = device.attempt("apply")
         assert (refused.returncode, "agent.running" in refused.stderr) == (1, True)
 
         renewed = until(running, "renewed")  # by itself, at 80% of 20 s
@@ -143,7 +146,7 @@ def test_a_device_that_was_off_comes_back_after_expiry(server: RunningServer, tm
     device = AgentOnDevice(server, tmp_path, "edge-2").configure()
     first = device.row("apply")
     time.sleep(LIFETIME_S + 2)
-    assert "expired" in device.run("check", "--offline", check=False).stdout
+    assert "expired" in device.attempt("check", "--offline").stdout
     second = device.row("renew")
     assert second["thumbprint"] != first["thumbprint"]
     assert device.thumbprint_at_hub() == second["thumbprint"]
@@ -194,7 +197,7 @@ def test_check_opens_the_token_that_the_configuration_names(
     keys = f'[aziot_keys]\npkcs11_lib_path = "{chip.module}"\npkcs11_base_slot = "{slot}"\n\n'
     device = AgentOnDevice(server, tmp_path / "root", "chip-2").configure(lambda text: keys + text)
     device.server = with_environment(server, chip)
-    done = device.run("check", "--json", check=False)
+    done = device.attempt("check", "--json")
     rows = {row["id"]: row for row in map(json.loads, done.stdout.splitlines())}
     assert done.returncode != 0
     assert rows["key-pairs-read"]["result"] == "error"
@@ -212,8 +215,8 @@ def with_environment(server: RunningServer, chip: SoftwareElement) -> RunningSer
     """The same server, its commands run with the chip in reach."""
 
     class WithChip(RunningServer):
-        def run(self, *arguments: str, check: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
-            return super().run(*arguments, check=check, **{**dict(chip.environment), **environment})
+        def attempt(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+            return super().attempt(*arguments, **{**dict(chip.environment), **environment})
 
     return WithChip(server.data, server.address, server.config, server.process, server.endpoints)
 
@@ -222,14 +225,14 @@ def test_a_mistake_in_the_configuration_is_wrong_usage_and_changes_nothing(
     server: RunningServer, tmp_path: Path
 ) -> None:
     device = AgentOnDevice(server, tmp_path, "edge-3").configure(lambda text: text.replace('"80%"', '"80 %"'))
-    refused = device.run("apply", check=False)
+    refused = device.attempt("apply")
     assert refused.returncode == 2
     assert "identity_cert.auto_renew.threshold: is outside the grammar" in refused.stderr
     assert not (tmp_path / "var").exists()
     other = AgentOnDevice(server, tmp_path / "other", "edge-4").configure(
         lambda text: text.replace('method = "x509"', 'method = "tpm"')
     )
-    assert other.run("apply", check=False).returncode == 6
+    assert other.attempt("apply").returncode == 6
 
 
 def test_est_users_are_put_on_record_and_taken_off(server: RunningServer, tmp_path: Path) -> None:
@@ -241,7 +244,7 @@ def test_est_users_are_put_on_record_and_taken_off(server: RunningServer, tmp_pa
         "password" not in server.rows("est", "user", "add", "line-2", "--any-name", "--password-file", str(secret))[0]
     )
     assert {"line-1", "line-2"} <= {row["name"] for row in server.rows("est", "user", "list")}
-    again = server.run("est", "user", "add", "line-1", "--device", "edge-5", check=False)
+    again = server.attempt("est", "user", "add", "line-1", "--device", "edge-5")
     assert "est.user_exists" in again.stderr
 
     def change(text: str) -> str:
@@ -250,7 +253,7 @@ def test_est_users_are_put_on_record_and_taken_off(server: RunningServer, tmp_pa
 
     AgentOnDevice(server, tmp_path / "good", "edge-5").configure(change).row("apply")
     stranger = AgentOnDevice(server, tmp_path / "bad", "edge-6").configure(change)
-    refused = stranger.run("apply", check=False)
+    refused = stranger.attempt("apply")
     assert (refused.returncode, "est.server_forbidden" in refused.stderr) == (4, True)
     server.run("est", "user", "remove", "line-1")
     assert "line-1" not in {row["name"] for row in server.rows("est", "user", "list")}

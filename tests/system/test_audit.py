@@ -27,12 +27,12 @@ def test_the_chain_is_verified_exported_and_found_out_when_it_was_edited(tmp_pat
     database.execute("DELETE FROM audit WHERE seq > 2")
     database.commit()
     database.close()
-    refused = server.run("audit", "verify", check=False)
+    refused = server.attempt("audit", "verify")
     assert (refused.returncode, "audit.chain_cut" in refused.stderr) == (1, True)
     server.start()
     assert '"audit.break"' in server.log()
-    assert "audit.break_found" in server.run("audit", "verify", check=False).stderr
-    refused = server.run("audit", "verify", "--head", str(tmp_path / "head.json"), check=False)
+    assert "audit.break_found" in server.attempt("audit", "verify").stderr
+    refused = server.attempt("audit", "verify", "--head", str(tmp_path / "head.json"))
     assert "audit.chain_cut" in refused.stderr or "audit.chain_contradicted" in refused.stderr
     server.stop()
 
@@ -48,7 +48,7 @@ def test_a_chain_that_lost_its_key_its_head_and_its_end_is_found_out_at_the_next
     database.close()
     server.start()
     assert '"audit.break"' in server.log()
-    assert "audit.break_found" in server.run("audit", "verify", check=False).stderr
+    assert "audit.break_found" in server.attempt("audit", "verify").stderr
     server.stop()
 
 
@@ -61,8 +61,8 @@ def test_another_database_is_verified_by_its_server(tmp_path: Path, postgres_url
 
 def test_a_file_that_is_no_head_is_refused(tmp_path: Path) -> None:
     (tmp_path / "head.json").write_text("{}")
-    refused = RunningServer(tmp_path, free_address()).run(
-        "audit", "verify", "--head", str(tmp_path / "head.json"), "--data", str(tmp_path), check=False
+    refused = RunningServer(tmp_path, free_address()).attempt(
+        "audit", "verify", "--head", str(tmp_path / "head.json"), "--data", str(tmp_path)
     )
     assert refused.returncode in {1, 5}
 

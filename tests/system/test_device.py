@@ -85,7 +85,7 @@ def test_a_file_key_registers_over_https_and_is_refused_with_a_reason(server: Ru
     options = ("--cert", str(cert), "--key", str(key), "--transport", "https")
     where = dps_of(server)
     where["PROVISIONING_HOST"] += f":{server.endpoints['dps']['https_port']}"
-    refused = server.run("device", "register", *options, check=False, **where)
+    refused = server.attempt("device", "register", *options, **where)
     assert refused.returncode == 4
     assert "dps.client_refused" in refused.stderr
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from azure_clients import a_file_device, run_app
+from azure_clients import Device, a_file_device, run_app
 from birthmark.mqtt.engine import Engine, Role
 from birthmark.mqtt.packets import ConnAck, Connect, PubAck
 from servers import RunningServer, a_server
@@ -67,7 +67,7 @@ def attach(server: RunningServer, trace: Path) -> "subprocess.Popen[bytes]":
     return tracer
 
 
-def connected(server: RunningServer, device) -> tuple[Engine, ssl.SSLSocket]:
+def connected(server: RunningServer, device: Device) -> tuple[Engine, ssl.SSLSocket]:
     context = ssl.create_default_context(cafile=server.endpoints["trust_bundle"])
     context.load_cert_chain(device.certificate_file, device.key_file)
     sock = context.wrap_socket(socket.create_connection((server.address, 8883), 10), server_hostname=server.address)
@@ -80,7 +80,7 @@ def connected(server: RunningServer, device) -> tuple[Engine, ssl.SSLSocket]:
     return engine, sock
 
 
-def read(engine: Engine, sock: ssl.SSLSocket):
+def read(engine: Engine, sock: ssl.SSLSocket) -> object:
     while (packet := engine.next_event()) is None:
         engine.receive_data(sock.recv(4096), 0.0)
     return packet

@@ -9,9 +9,9 @@ from typing import Any
 import boto3
 import pytest
 from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
-from test_durability import enroll_by_curl
 
 from azure_clients import a_file_device
+from est_curl import enroll_by_curl
 from pki_builders import a_device
 from servers import RunningServer, a_server
 
@@ -48,7 +48,7 @@ def test_a_fresh_server_has_nothing_and_is_told_everything(server: RunningServer
     journal = tmp_path / "journal"
     server.run(*shipment(server, "--journal", str(journal)))
     with a_server(tmp_path) as fresh:
-        done = fresh.run(*shipment(server, "--journal", str(journal)), check=False)
+        done = fresh.attempt(*shipment(server, "--journal", str(journal)))
         assert done.returncode == 1
         assert "enroll.journal_of_another_target" in done.stderr
         assert "5 created." in fresh.run(*shipment(server)).stderr
@@ -58,7 +58,7 @@ def test_a_fresh_server_has_nothing_and_is_told_everything(server: RunningServer
 def test_a_certificate_is_never_appended_to_as_if_it_were_a_journal(server: RunningServer, tmp_path: Path) -> None:
     device = a_file_device(tmp_path, "bystander")
     before = device.certificate_file.read_bytes()
-    done = server.run(*shipment(server, "--journal", str(device.certificate_file)), check=False)
+    done = server.attempt(*shipment(server, "--journal", str(device.certificate_file)))
     assert done.returncode == 1
     assert "enroll.no_journal" in done.stderr
     assert device.certificate_file.read_bytes() == before
@@ -69,7 +69,7 @@ def test_looking_before_creating_leaves_no_refusal(tmp_path: Path) -> None:
         for cloud in ("azure", "aws"):
             device = a_file_device(tmp_path, f"quiet-{cloud}")
             server.run("enroll", "device", "--to", cloud, "--cert", str(device.certificate_file))
-        done = server.run("why", check=False)
+        done = server.attempt("why")
         assert "Nothing was refused." in done.stderr + done.stdout
         assert done.returncode == 0
 
@@ -101,7 +101,7 @@ def test_completing_what_is_there_leaves_no_refusal(tmp_path: Path, is_attached:
         (principal,) = iot.list_thing_principals(thingName="half-there")["principals"]
         shown = iot.describe_certificate(certificateId=principal.rpartition("/")[2])["certificateDescription"]
         assert shown["status"] == "ACTIVE"
-        assert "Nothing was refused." in server.run("why", check=False).stderr
+        assert "Nothing was refused." in server.attempt("why").stderr
 
 
 NOW = datetime.now(UTC)
@@ -115,12 +115,12 @@ NOW = datetime.now(UTC)
     ],
 )
 def test_what_can_never_work_needs_force(
-    server: RunningServer, tmp_path: Path, name: str, options: dict, told: str
+    server: RunningServer, tmp_path: Path, name: str, options: dict[str, Any], told: str
 ) -> None:
     file = tmp_path / "device.pem"
     file.write_text(a_device(None, name, **options).certificate.pem())
     line = ["enroll", "device", "--cert", str(file)]
-    done = server.run(*line, check=False)
+    done = server.attempt(*line)
     assert done.returncode == 6
     assert told in done.stderr
     assert name not in {row["name"] for row in server.rows("enroll", "list")}
@@ -152,7 +152,7 @@ def test_the_name_is_the_device_id_and_the_registration_id_is_the_common_name(
 def test_an_option_that_does_not_apply_is_wrong_usage(server: RunningServer, tmp_path: Path, line: list[str]) -> None:
     files = {"CERT": str(a_file_device(tmp_path, "any").certificate_file)}
     files["MANIFEST"] = str(server.data.parent / "shipment" / "manifest.json")
-    done = server.run(*(files.get(word, word) for word in line), check=False)
+    done = server.attempt(*(files.get(word, word) for word in line))
     assert done.returncode == 2
     assert "cli.option_not_applicable" in done.stderr
 
@@ -161,7 +161,7 @@ def test_an_option_that_does_not_apply_is_wrong_usage(server: RunningServer, tmp
 def test_a_json_without_entries_is_no_success(server: RunningServer, tmp_path: Path, content: str) -> None:
     file = tmp_path / "other.json"
     file.write_text(content)
-    done = server.run("enroll", "manifest", str(file), check=False)
+    done = server.attempt("enroll", "manifest", str(file))
     assert done.returncode not in {0, 2}
     assert "Fix:" in done.stderr
 
@@ -169,7 +169,7 @@ def test_a_json_without_entries_is_no_success(server: RunningServer, tmp_path: P
 def test_a_missing_policy_leaves_nothing_behind(server: RunningServer, tmp_path: Path) -> None:
     device = a_file_device(tmp_path, "half-done")
     line = ["enroll", "device", "--to", "aws", "--cert", str(device.certificate_file), "--policy", "missing"]
-    done = server.run(*line, check=False)
+    done = server.attempt(*line)
     assert done.returncode == 3
     assert "fleet.reference_missing" in done.stderr
     assert "half-done" not in {row["thing"] for row in server.rows("aws", "things")}
@@ -179,7 +179,7 @@ def test_a_missing_policy_leaves_nothing_behind(server: RunningServer, tmp_path:
 
 def test_refusals_of_one_kind_are_told_once_with_cause_and_fix(server: RunningServer) -> None:
     at = server.data.parent / "shipment"
-    done = server.run("enroll", "manifest", str(at / "manifest.json"), check=False)
+    done = server.attempt("enroll", "manifest", str(at / "manifest.json"))
     assert done.returncode == 7
     assert done.stderr.count("manifest.signer_unknown") == 1
     assert "Refused 5 devices" in done.stderr
@@ -196,7 +196,7 @@ def test_a_certificate_that_the_servers_ca_took_back_is_asked_about_first(
     assert "Warning" not in server.run("enroll", "device", "--cert", str(file), "--dry-run").stderr
     server.run("est", "revoke", leaf.thumbprint.hex())
     for cloud in ("azure", "aws"):
-        done = server.run("enroll", "device", "--cert", str(file), "--to", cloud, check=False)
+        done = server.attempt("enroll", "device", "--cert", str(file), "--to", cloud)
         assert done.returncode == 6
         assert "was revoked at" in done.stderr
         assert "enroll.cannot_work" in done.stderr

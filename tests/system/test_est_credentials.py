@@ -31,7 +31,7 @@ def enroll(server: RunningServer, directory: Path, credential: EstCredential, cs
 
 
 def for_any_name(server: RunningServer) -> EstCredential:
-    server.run("est", "user", "remove", "line", check=False)
+    server.attempt("est", "user", "remove", "line")
     made = server.rows("est", "user", "add", "line", "--any-name")[0]
     return EstCredential(made["name"], made["password"])
 
@@ -42,7 +42,7 @@ def test_a_fresh_server_has_no_password_for_any_name(server: RunningServer) -> N
 
 
 def test_a_user_for_every_name_is_made_by_an_explicit_word_only(server: RunningServer) -> None:
-    refused = server.run("est", "user", "add", "somebody", check=False)
+    refused = server.attempt("est", "user", "add", "somebody")
     assert refused.returncode == 2
     assert "--any-name" in refused.stderr
 
@@ -55,8 +55,8 @@ def test_the_printed_configuration_is_the_same_each_time_until_its_user_is_remov
 
 
 def test_the_aziot_form_and_the_name_of_the_device_go_together(server: RunningServer) -> None:
-    assert server.run("env", "--format", "aziot", check=False).returncode == 2
-    assert server.run("env", "--registration-id", "x", check=False).returncode == 2
+    assert server.attempt("env", "--format", "aziot").returncode == 2
+    assert server.attempt("env", "--registration-id", "x").returncode == 2
 
 
 def test_one_device_s_password_opens_no_other_name(server: RunningServer, tmp_path: Path) -> None:
@@ -91,7 +91,7 @@ def test_the_printed_fix_lets_the_name_go(server: RunningServer, tmp_path: Path)
     assert "`birthmark est release swapped`" in server.why("swapped")["fix"]
     assert len(server.rows("est", "release", "swapped")[0]["held_by"]) == 2
     assert enroll(server, tmp_path, line, asking) == 200
-    assert server.run("est", "release", "nobody", check=False).returncode == 3
+    assert server.attempt("est", "release", "nobody").returncode == 3
 
 
 def test_everything_of_a_device_is_taken_back_by_its_name_and_its_key_for_good(
@@ -106,7 +106,7 @@ def test_everything_of_a_device_is_taken_back_by_its_name_and_its_key_for_good(
     assert enroll(server, tmp_path, credential, a_csr("stolen", key=key)) == 403
     assert server.why("stolen")["code"] == "ca.key_revoked"
     assert enroll(server, tmp_path, credential, a_csr("stolen", key=a_key())) == 200
-    assert server.run("est", "revoke", check=False).returncode == 2
+    assert server.attempt("est", "revoke").returncode == 2
 
 
 def test_the_key_of_a_certificate_from_elsewhere_is_taken_back_too(server: RunningServer, tmp_path: Path) -> None:

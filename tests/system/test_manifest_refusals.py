@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,11 +18,11 @@ def shipment(tmp_path: Path) -> tuple[RunningServer, Path]:
     return machine, tmp_path / "shipment"
 
 
-def verify(machine: RunningServer, directory: Path, entries: list) -> tuple[int, list[dict], str]:
+def verify(machine: RunningServer, directory: Path, entries: list[Any]) -> tuple[int, list[dict[str, Any]], str]:
     file = directory / "tampered.json"
     file.write_text(json.dumps(entries))
     trust = ("--signer", str(directory / "signer.pem"), "--root", str(directory / "root.pem"))
-    done = machine.run("manifest", "verify", str(file), *trust, "--json", check=False)
+    done = machine.attempt("manifest", "verify", str(file), *trust, "--json")
     return done.returncode, [json.loads(line) for line in done.stdout.splitlines()], done.stderr
 
 

@@ -5,6 +5,7 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -38,7 +39,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_a_mistake_is_explained(server: RunningServer, line: list[str], code: int, told: str) -> None:
-    done = server.run(*line, check=False)
+    done = server.attempt(*line)
     assert done.returncode == code, done.stderr
     assert told in done.stderr
     assert "Traceback" not in done.stderr
@@ -51,7 +52,7 @@ def test_whoever_has_another_token_has_no_rights(server: RunningServer, tmp_path
     try:
         for wrong in (b"wrong\n", b"\n", b"\xff\xfe\n"):
             token.write_bytes(wrong)
-            done = server.run("hub", "show", check=False)
+            done = server.attempt("hub", "show")
             assert done.returncode in {4, 5}
             assert "Fix:" in done.stderr
             assert "Traceback" not in done.stderr
@@ -89,8 +90,8 @@ def test_ctrl_c_ends_quietly(tmp_path: Path) -> None:
     line = [BIRTHMARK, "env", "--wait", "60", "--data", str(tmp_path)]
     # A test run in the background ignores SIGINT, and its children would inherit that.
     attended = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
-    options = {"stderr": subprocess.PIPE, "text": True, "env": clean_environment(), "preexec_fn": attended}
-    with subprocess.Popen(line, **options) as waiting:
+    options: dict[str, Any] = {"stderr": subprocess.PIPE, "env": clean_environment(), "preexec_fn": attended}
+    with subprocess.Popen(line, text=True, **options) as waiting:
         with pytest.raises(subprocess.TimeoutExpired):
             waiting.wait(1.5)
         waiting.send_signal(signal.SIGINT)

@@ -118,7 +118,7 @@ def test_endpoints_json_has_every_promised_name_and_absolute_paths(tmp_path: Pat
 
 
 def test_commands_say_what_to_do_when_no_server_runs(tmp_path: Path) -> None:
-    done = RunningServer(tmp_path / "data", "127.0.0.1").run("dps", "show", check=False)
+    done = RunningServer(tmp_path / "data", "127.0.0.1").attempt("dps", "show")
     assert done.returncode == 5
     assert "birthmark serve --data" in done.stderr
 
@@ -126,7 +126,7 @@ def test_commands_say_what_to_do_when_no_server_runs(tmp_path: Path) -> None:
 def test_the_operator_interface_wants_the_token_of_the_data_directory(tmp_path: Path) -> None:
     with a_server(tmp_path, is_warm=False) as server:
         (server.data / "operator.token").write_text("another\n")
-        done = server.run("dps", "show", check=False)
+        done = server.attempt("dps", "show")
         assert done.returncode == 4
         assert "operator.token_refused" in done.stderr
 
@@ -145,7 +145,7 @@ def test_another_hub_is_made_linked_and_assigned(tmp_path: Path) -> None:
         server.run("hub", "create", "hub-2", "--host", "hub2.example")
         server.run("dps", "link", "hub-2")
         assert server.rows("dps", "show")[0]["linked_hubs"] == [server.address, "hub2.example"]
-        assert server.run("hub", "create", "hub-2", "--host", "x.example", check=False).returncode == 1
+        assert server.attempt("hub", "create", "hub-2", "--host", "x.example").returncode == 1
         server.run("dps", "create", "second")
         assert [row["name"] for row in server.rows("dps", "show")] == ["birthmark", "second"]
         server.run("hub", "delete", "hub-2", "--yes")
@@ -167,7 +167,7 @@ def test_a_server_on_postgresql_serves_the_same_device_after_kill_9(tmp_path: Pa
 
 def test_a_missing_pkcs11_library_is_named(tmp_path: Path) -> None:
     server = RunningServer(tmp_path / "data", "127.0.0.1")
-    done = server.run("element", "list", "--module", "/nowhere/libsofthsm2.so", check=False)
+    done = server.attempt("element", "list", "--module", "/nowhere/libsofthsm2.so")
     assert done.returncode == 5
     assert "keys.module_missing" in done.stderr
     assert "/nowhere/libsofthsm2.so" in done.stderr
@@ -180,11 +180,11 @@ def test_a_wrong_pin_is_said_to_be_wrong(tmp_path: Path) -> None:
     pin = tmp_path / "wrong-pin"
     pin.touch(mode=0o600)
     pin.write_text("0000wrong\n")
-    done = server.run("element", "cert", "0xF0000100", check=False, **(environment | {"BIRTHMARK_PIN_FILE": str(pin)}))
+    done = server.attempt("element", "cert", "0xF0000100", **(environment | {"BIRTHMARK_PIN_FILE": str(pin)}))
     assert done.returncode == 4
     assert "keys.pin_wrong" in done.stderr
     assert "0000wrong" not in done.stderr
-    noted = server.run("why", "keys.pin_wrong", "--json", check=False)
+    noted = server.attempt("why", "keys.pin_wrong", "--json")
     assert "keys.pin_wrong" in noted.stdout
 
 

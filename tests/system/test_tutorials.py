@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from servers import clean_environment, free_address
+from servers import clean_environment, free_address, warm_environment
 
 pytestmark = pytest.mark.system
 
@@ -53,11 +53,12 @@ def test_what_the_readme_says_under_use_it_runs(tmp_path: Path) -> None:
 
 def run(script: str, directory: Path, *, is_warm: bool = False) -> str:
     address = free_address()
+    environment = warm_environment if is_warm else clean_environment
     (directory / "examples").symlink_to(ROOT / "examples")
     done = subprocess.run(
         ["bash", "-c", re.sub(r"\blocalhost\b", address, script)],
         cwd=directory,
-        env=clean_environment(is_warm=is_warm, HOME=str(directory), BIRTHMARK_LISTEN=address, NO_COLOR="1"),
+        env=environment(HOME=str(directory), BIRTHMARK_LISTEN=address, NO_COLOR="1"),
         capture_output=True,
         text=True,
         timeout=300,

@@ -23,7 +23,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
 
 def register(server: RunningServer, device: Device, *more: str, **environment: str) -> subprocess.CompletedProcess[str]:
     line = ["device", "register", "--cert", str(device.certificate_file), "--key", str(device.key_file), *more]
-    return server.run(*line, check=False, **{**server.environment, **environment})
+    return server.attempt(*line, **{**server.environment, **environment})
 
 
 @pytest.mark.parametrize("transport", ["mqtt", "https"])
@@ -52,7 +52,7 @@ def test_a_device_of_a_ca_of_ones_own_that_nobody_enrolled_is_not_told_of_its_ch
     server.run("ca", "init", "--name", "Own", "--dir", str(tmp_path / "ca"))
     server.run("ca", "issue", "own-1", "--dir", str(tmp_path / "ca"), "--out-dir", str(tmp_path))
     files = ["--cert", str(tmp_path / "own-1.cert.pem"), "--key", str(tmp_path / "own-1.key.pem")]
-    assert server.run("device", "register", *files, check=False, **server.environment).returncode != 0
+    assert server.attempt("device", "register", *files, **server.environment).returncode != 0
     assert server.rows("why", "own-1")[0]["code"] == "dps.not_enrolled"
 
 
@@ -71,9 +71,9 @@ def test_a_client_that_does_not_trust_the_server_is_told_the_command_at_once(
 def test_rows_of_another_server_are_not_this_ones(server: RunningServer, tmp_path: Path) -> None:
     device = a_file_device(tmp_path, "elsewhere")
     register(server, device)
-    server.run("dps", "link", "nope", check=False)
+    server.attempt("dps", "link", "nope")
     with a_server(tmp_path) as fresh:
-        done = fresh.run("why", check=False, HOME=str(server.data.parent))
+        done = fresh.attempt("why", HOME=str(server.data.parent))
         rows = [
             json.loads(line) for line in fresh.run("why", "--json", HOME=str(server.data.parent)).stdout.splitlines()
         ]
@@ -82,14 +82,14 @@ def test_rows_of_another_server_are_not_this_ones(server: RunningServer, tmp_pat
 
 
 def test_a_refusal_on_this_machine_alone_says_that_no_server_took_part(server: RunningServer, tmp_path: Path) -> None:
-    server.run("element", "cert", "--module", str(tmp_path / "nowhere.so"), check=False)
+    server.attempt("element", "cert", "--module", str(tmp_path / "nowhere.so"))
     told = server.run("why", "keys.module_missing").stdout
     assert "no server took part" in told
 
 
 def test_mistakes_made_on_this_machine_before_are_not_a_fresh_server_s(tmp_path: Path) -> None:
     with a_server(tmp_path) as server:
-        assert server.run("ca", "issue", "gateway", "--dir", "nowhere", check=False).returncode != 0
+        assert server.attempt("ca", "issue", "gateway", "--dir", "nowhere").returncode != 0
         journal = tmp_path / ".local" / "state" / "birthmark" / "refusals.jsonl"
         row = json.loads(journal.read_text().splitlines()[-1])
         del row["server"]  # as version 0.1.0 wrote it
@@ -116,7 +116,7 @@ def test_env_after_a_crash_says_that_the_server_is_not_there(tmp_path: Path) -> 
     with a_server(tmp_path, is_warm=False) as server:
         assert server.run("env").returncode == 0
         server.kill()
-        done = server.run("env", check=False)
+        done = server.attempt("env")
         assert done.returncode == 5
         assert done.stdout == ""
         assert "operator.server_not_running" in done.stderr

@@ -50,12 +50,21 @@ def main(out: Path) -> None:
         netrc.write_text(f"machine {server.address} login {est['username']} password {est['password']}\n")
         for name in ("est-device", "est-revoked"):
             key, csr = directory / f"{name}.key.pem", directory / "csr"
-            command = ["openssl", "req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+            command: list[str | Path] = [
+                "openssl",
+                "req",
+                "-new",
+                "-newkey",
+                "ec",
+                "-pkeyopt",
+                "ec_paramgen_curve:P-256",
+                "-nodes",
+            ]
             subprocess.run(
                 [*command, "-keyout", key, "-subj", f"/O=Old/CN={name}", "-outform", "DER", "-out", csr], check=True
             )
             subprocess.run(["openssl", "base64", "-in", csr, "-out", f"{csr}.b64"], check=True)
-            post = ["curl", "-sSf", "--netrc-file", netrc, "-H", "Content-Type: application/pkcs10"]
+            post: list[str | Path] = ["curl", "-sSf", "--netrc-file", netrc, "-H", "Content-Type: application/pkcs10"]
             post += ["--data-binary", f"@{csr}.b64", "-o", directory / f"{name}.p7", est["url"] + "/simpleenroll"]
             subprocess.run(post, check=True, env=dict(server.environment))
         (row,) = server.rows("est", "certificates", "est-revoked")

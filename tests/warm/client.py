@@ -6,7 +6,13 @@ directories up. It imports next to nothing, so that it costs a fraction of what 
 
 import posix
 import sys
-from _signal import SIG_DFL, SIGHUP, SIGINT, SIGTERM, signal
+from _signal import (  # type: ignore[import-not-found] # what `signal` itself imports; it has no types
+    SIG_DFL,
+    SIGHUP,
+    SIGINT,
+    SIGTERM,
+    signal,
+)
 from _socket import AF_UNIX, SCM_RIGHTS, SOCK_STREAM, SOL_SOCKET, socket
 from resource import getrlimit
 

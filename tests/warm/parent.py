@@ -20,7 +20,7 @@ import threading
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, cast
 
 LOADED = (
     "provisioningserviceclient",
@@ -122,14 +122,14 @@ def become(request: list[bytes], streams: list[int]) -> NoReturn:
         os.environb[name] = value
     sys.argv = [os.fsdecode(one) for one in rest[: int(count)]]
     sys.stdin = os.fdopen(0, encoding="utf-8")
-    sys.stdout = sys.__stdout__ = os.fdopen(1, "w", encoding="utf-8")
-    sys.stderr = sys.__stderr__ = os.fdopen(2, "w", 1, encoding="utf-8", errors="backslashreplace")
+    sys.stdout = os.fdopen(1, "w", encoding="utf-8")
+    sys.stderr = os.fdopen(2, "w", 1, encoding="utf-8", errors="backslashreplace")
     status = status_of(program_of(sys.argv))
     threading._shutdown()  # type: ignore[attr-defined] # the interpreter's own way to wait for threads
     atexit._run_exitfuncs()
-    for stream in (sys.stdout, sys.stderr):
+    for output in (sys.stdout, sys.stderr):
         try:
-            stream.flush()
+            output.flush()
         except (OSError, ValueError):
             status = status or 120
     os._exit(status)
@@ -137,15 +137,12 @@ def become(request: list[bytes], streams: list[int]) -> NoReturn:
 
 def program_of(arguments: list[str]) -> Callable[[], object]:
     """Return what the command runs; `python` is followed by a script's file, or -c and its text."""
-    match Path(arguments[0]).name:
-        case "birthmark":
-            from birthmark.cli.app import main
+    if (name := Path(arguments[0]).name) == "birthmark":
+        from birthmark.cli.app import main
 
-            return main
-        case "aws":
-            from awscli.clidriver import main as aws
-
-            return aws
+        return main
+    if name == "aws":
+        return cast("Callable[[], object]", importlib.import_module("awscli.clidriver").main)
     if arguments[1] == "-c":
         program = compile(arguments[2], "<string>", "exec")
         sys.argv = ["-c", *arguments[3:]]

@@ -114,4 +114,4 @@ def test_keys_are_added_and_removed_by_command(server: RunningServer, tmp_path: 
     assert key["access_key_id"] in {row["access_key_id"] for row in server.rows("aws", "key", "list")}
     server.run("aws", "key", "remove", key["access_key_id"])
     assert "UnrecognizedClientException" in aws("iot", "list-things", fails=True)
-    assert server.run("aws", "key", "remove", key["access_key_id"], check=False).returncode == 3
+    assert server.attempt("aws", "key", "remove", key["access_key_id"]).returncode == 3

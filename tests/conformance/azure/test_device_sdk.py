@@ -29,7 +29,7 @@ def a_verified_group(server: RunningServer, directory: Path, name: str) -> tuple
 
 
 def state_of(server: RunningServer, name: str) -> str:
-    return next(row["state"] for row in server.rows("enroll", "list") if row["name"] == name)
+    return next(str(row["state"]) for row in server.rows("enroll", "list") if row["name"] == name)
 
 
 def test_a_device_with_its_key_in_a_file_registers_and_sends_ten_messages(

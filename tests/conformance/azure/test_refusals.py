@@ -2,10 +2,11 @@
 
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from azure_clients import NOW, a_file_device, run_app, run_python
+from azure_clients import NOW, Device, a_file_device, run_app, run_python
 from birthmark.pki import profiles
 from pki_builders import a_ca
 from servers import RunningServer
@@ -16,7 +17,9 @@ CREDENTIALS = "CredentialError"
 DAY = timedelta(days=1)
 
 
-def refused(server: RunningServer, device, code: str, *, sees: str = CREDENTIALS, **environment: str) -> dict:
+def refused(
+    server: RunningServer, device: Device, code: str, *, sees: str = CREDENTIALS, **environment: str
+) -> dict[str, Any]:
     """Run the device, expect the refusal `code`, and return its explanation."""
     done = run_app(server, device, **environment)
     assert done.returncode != 0
@@ -27,7 +30,7 @@ def refused(server: RunningServer, device, code: str, *, sees: str = CREDENTIALS
     return explained
 
 
-def enroll(server: RunningServer, device) -> None:
+def enroll(server: RunningServer, device: Device) -> None:
     server.run("enroll", "device", device.name, "--cert", str(device.certificate_file), "--force")
 
 
@@ -129,7 +132,7 @@ asyncio.run(main())
 
 def test_a_private_key_enrolled_in_the_certificates_place(server: RunningServer, tmp_path: Path) -> None:
     device = a_file_device(tmp_path, "refused-swapped")
-    done = server.run("enroll", "device", "refused-swapped", "--cert", str(device.key_file), check=False)
+    done = server.attempt("enroll", "device", "refused-swapped", "--cert", str(device.key_file))
     assert done.returncode == 1
     assert "swapped" in done.stderr
     script = """

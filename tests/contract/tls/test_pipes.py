@@ -3,8 +3,8 @@
 import asyncio
 import logging
 import ssl
-from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 from OpenSSL import SSL
@@ -28,15 +28,15 @@ V12, V13 = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
 
 
 @pytest.fixture(params=[pipe_library, pipe_public], ids=["library", "public"])
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[TlsWay]:
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> TlsWay:
     for module in (tls, connection):
         monkeypatch.setattr(module, "WAY", request.param)
-    return request.param
+    return cast("TlsWay", request.param)
 
 
 @pytest.fixture(params=[V12, V13], ids=["1.2", "1.3"])
 def version(request: pytest.FixtureRequest) -> ssl.TLSVersion:
-    return request.param
+    return ssl.TLSVersion(request.param)
 
 
 def server_pipe(way: TlsWay) -> TlsPipe:
@@ -300,7 +300,7 @@ async def test_a_listener_serves_by_either(way: TlsWay, version: ssl.TLSVersion,
 
 
 def test_the_fast_way_is_taken_where_it_was_tested() -> None:
-    assert pipe.choose_way() is pipe_library  # type: ignore[comparison-overlap]
+    assert pipe.choose_way() is pipe_library
 
 
 def test_another_version_takes_the_public_way_and_says_so_once(
@@ -308,5 +308,5 @@ def test_another_version_takes_the_public_way_and_says_so_once(
 ) -> None:
     monkeypatch.setattr(pipe, "version", lambda name: {"cryptography": "51.0.0", "pyopenssl": "26.9.0"}[name])
     caplog.set_level(logging.INFO)
-    assert pipe.choose_way() is pipe_public  # type: ignore[comparison-overlap]
+    assert pipe.choose_way() is pipe_public
     assert [record.message for record in caplog.records] == ["tls.public_way"]

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
@@ -25,7 +26,7 @@ POLICY = json.dumps(
         "Statement": {"Effect": "Allow", "Action": "iot:*", "Resource": ACCOUNT.arn("client", "*")},
     }
 )
-ME = {"actor": "test"}
+ME: dict[str, Any] = {"actor": "test"}
 
 
 def an_account(database: Database, clock: FakeClock) -> AwsIot:
@@ -88,7 +89,7 @@ async def test_certificates_policies_and_attachments(database_url: str) -> None:
         await aws.things.create(ThingName("thing-1"), {}, None, None, **ME)
         await aws.attachments.attach("thing-1", known.id, PrincipalType.NON_EXCLUSIVE, **ME)
         grant = await aws.devices.admit(visitor)
-        assert (grant.thing, grant.policies) == ("thing-1", {"p"})
+        assert (grant.thing, grant.policies) == ("thing-1", frozenset({"p"}))
         aws.devices.check(grant, "iot:Connect", "client", "thing-1")
         assert (await aws.policies.targets("p", "", 5)).items == [known.id]
         with pytest.raises(PolicyInUseError):
@@ -114,7 +115,7 @@ async def test_cas_and_their_certificates(database_url: str) -> None:
         code = await aws.authorities.registration_code()
         assert await aws.authorities.registration_code() == code
         await aws.authorities.delete_registration_code(**ME)
-        flags = {"is_active": True, "auto_registration": False, "registration": None}
+        flags: dict[str, Any] = {"is_active": True, "auto_registration": False, "registration": None}
         known = await aws.authorities.register(ca.certificate.pem(), None, CertificateMode.SNI_ONLY, **flags, **ME)
         made = [
             await aws.certificates.register_by_ca(
@@ -123,14 +124,18 @@ async def test_cas_and_their_certificates(database_url: str) -> None:
             for n in range(3)
         ]
         for ascending in (True, False):
-            first = await aws.certificates.page(None, 2, ascending=ascending, ca_id=known.id)
-            rest = await aws.certificates.page(first.last, 2, ascending=ascending, ca_id=known.id)
+            first = await aws.certificates.page("", 2, ascending=ascending, ca_id=known.id)
+            rest = await aws.certificates.page(first.last or "", 2, ascending=ascending, ca_id=known.id)
             found = [each.id for each in (*first.items, *rest.items)]
             assert sorted(found) == sorted(each.id for each in made)
             assert found == sorted(found, reverse=not ascending)  # made in the same moment: by id
-        change = {"auto_registration": True, "registration": '{"templateName":"t"}', "remove_registration": False}
+        change: dict[str, Any] = {
+            "auto_registration": True,
+            "registration": '{"templateName":"t"}',
+            "remove_registration": False,
+        }
         await aws.authorities.update(known.id, is_active=False, **change, **ME)
-        assert (await aws.authorities.get(known.id)).registration == '{"templateName":"t"}'
+        assert (await aws.authorities.get(known.id)).registration == change["registration"]
         for ascending in (True, False):
             assert [each.id for each in (await aws.authorities.page(None, 5, ascending=ascending)).items] == [known.id]
         await aws.authorities.delete(known.id, **ME)

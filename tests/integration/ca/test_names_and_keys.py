@@ -157,8 +157,10 @@ async def test_a_certificate_that_is_taken_back_while_it_renews_gets_no_successo
             if isinstance(outcome, BaseException):
                 assert isinstance(outcome, CertificateRevokedError), outcome
             else:  # it was first: then the revocation took it too
+                renewed = outcome[0]
+                assert isinstance(renewed, Certificate)
                 with pytest.raises(CertificateRevokedError):
-                    await ca.revocations.check(outcome[0])
+                    await ca.revocations.check(renewed)
 
 
 async def test_a_revoked_ca_takes_everything_below_it_also_when_it_was_not_sent(

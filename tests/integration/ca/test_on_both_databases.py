@@ -1,6 +1,7 @@
 """The CA's and EST's statements on each real engine."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -37,7 +38,7 @@ async def test_issue_find_revoke_and_list(database_url: str, tmp_path: Path) -> 
 async def test_users_and_bootstrap_cas_come_and_go(database_url: str) -> None:
     clock, entropy, maker = FakeClock(), SeededEntropy(), a_ca().certificate
     database = await open_database(database_url, clock)
-    options = {"principal": OPERATOR, "database": database}
+    options: dict[str, Any] = {"principal": OPERATOR, "database": database}
     user = await users.add_user("u", "p", device_id=None, clock=clock, entropy=entropy, **options)
     with pytest.raises(users.UserExistsError):
         await users.add_user("u", "p", device_id="d", clock=clock, entropy=entropy, **options)

@@ -2,6 +2,7 @@
 
 import stat
 from pathlib import Path
+from typing import cast
 
 import pkcs11
 import pytest
@@ -56,7 +57,11 @@ def test_private_keys_cannot_leave_the_token(chip: Element) -> None:
             assert key[Attribute.ALWAYS_SENSITIVE]
             assert key[Attribute.NEVER_EXTRACTABLE]
             assert not key[Attribute.EXTRACTABLE]
-            secret = Attribute.VALUE if key.key_type is pkcs11.KeyType.EC else Attribute.PRIVATE_EXPONENT
+            secret = (
+                Attribute.VALUE
+                if cast("pkcs11.PrivateKey", key).key_type is pkcs11.KeyType.EC
+                else Attribute.PRIVATE_EXPONENT
+            )
             with pytest.raises(pkcs11.AttributeSensitive):
                 key[secret]
     assert all(item.is_guarded for item in chip.objects() if item.kind == "private key")

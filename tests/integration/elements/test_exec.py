@@ -71,7 +71,7 @@ def server(se050: SoftwareElement, old_se050: SoftwareElement, tmp_path: Path) -
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [
+    command: list[str | Path] = [
         "openssl",
         "s_server",
         "-accept",

@@ -7,12 +7,13 @@ import sqlite3
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
 from birthmark.errors import BirthmarkError
 from birthmark.iothub import wire
-from birthmark.iothub.model import AuthenticationType, DeviceAuthentication, Hub
+from birthmark.iothub.model import AuthenticationType, DeviceAuthentication, Hub, parse_device_id
 from birthmark.iothub.mqtt import HubConnections
 from birthmark.iothub.mqtt.connection import MAX_SUBSCRIPTIONS
 from birthmark.iothub.mqtt.telemetry import WINDOW
@@ -31,6 +32,7 @@ pytestmark = pytest.mark.integration
 DEVICE = a_device(common_name="device-1").certificate
 PEER = TlsPeer(DEVICE, (), b"", "", "TLSv1.3")
 ON_RECORD = DeviceAuthentication(AuthenticationType.SELF_SIGNED, DEVICE.thumbprint)
+P = TypeVar("P")
 
 
 @dataclass
@@ -60,7 +62,7 @@ class Wire:
 
     def authenticated(self) -> None: ...
 
-    def got(self, kind: type[Packet]) -> list[Packet]:
+    def got(self, kind: type[P]) -> list[P]:
         return [packet for packet in self.heard if isinstance(packet, kind)]
 
 
@@ -140,10 +142,7 @@ async def test_subscriptions_of_a_device_are_bounded(tmp_path: Path) -> None:
         await until(lambda: len(client.got(SubAck)) == MAX_SUBSCRIPTIONS + 10)
         codes = [packet.codes[0] for packet in client.got(SubAck)]
         assert codes == [1] * MAX_SUBSCRIPTIONS + [0x80] * 10
-        assert (
-            len(await world.iothub.subscriptions.stored(world.hub, wire.parse_device_id("device-1")))
-            == MAX_SUBSCRIPTIONS
-        )
+        assert len(await world.iothub.subscriptions.stored(world.hub, parse_device_id("device-1"))) == MAX_SUBSCRIPTIONS
 
 
 async def test_a_device_switched_off_while_it_connects_does_not_get_in(tmp_path: Path) -> None:

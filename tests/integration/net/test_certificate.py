@@ -61,7 +61,16 @@ def test_the_groups_are_x25519_p256_and_p384(server: RunningServer, group: str, 
 
 def refused_start(directory: Path, config: Path) -> str:
     """Return what a server says that does not start."""
-    command = [BIRTHMARK, "serve", "--data", str(directory / "data"), "--listen", free_address(), "--config", config]
+    command = [
+        BIRTHMARK,
+        "serve",
+        "--data",
+        str(directory / "data"),
+        "--listen",
+        free_address(),
+        "--config",
+        str(config),
+    ]
     done = subprocess.run([*command, "--json"], capture_output=True, text=True, timeout=30, check=False)
     assert done.returncode != 0
     return done.stdout + done.stderr

@@ -30,7 +30,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
 
 
 def codes(server: RunningServer) -> list[str]:
-    lines = server.run("why", "--limit", "1000", "--json", check=False).stdout.splitlines()
+    lines = server.attempt("why", "--limit", "1000", "--json").stdout.splitlines()
     return [json.loads(line)["code"] for line in lines]
 
 
@@ -107,7 +107,7 @@ def test_a_certificate_that_nobody_can_read_is_one_row(server: RunningServer) ->
     with warnings.catch_warnings():  # what `cryptography` would take is not enough here
         warnings.simplefilter("ignore", DeprecationWarning)
         context.use_certificate(crypto.load_certificate(crypto.FILETYPE_ASN1, der))
-    context.use_privatekey(device.private_key)  # type: ignore[arg-type]
+    context.use_privatekey(device.private_key)
     with socket.create_connection((server.address, 8883), 10) as raw:
         raw.settimeout(None)  # with one OpenSSL would not wait
         connection = SSL.Connection(context, raw)

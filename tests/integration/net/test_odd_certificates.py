@@ -8,6 +8,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import boto3
 import botocore.exceptions
@@ -156,7 +157,7 @@ def aws(server: RunningServer) -> object:
 
 
 @pytest.mark.parametrize("what", ODD)
-def test_registered_at_aws_it_is_taken_or_refused_by_name(server: RunningServer, aws, what: str) -> None:
+def test_registered_at_aws_it_is_taken_or_refused_by_name(server: RunningServer, aws: Any, what: str) -> None:
     for operation, name in (
         (aws.register_certificate_without_ca, "certificatePem"),
         (aws.register_ca_certificate, "caCertificate"),

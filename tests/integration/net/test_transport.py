@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -33,7 +34,7 @@ def client_context(server: RunningServer) -> ssl.SSLContext:
     return context
 
 
-def connect(server: RunningServer, port: int, context: ssl.SSLContext | None = None, **options) -> ssl.SSLSocket:
+def connect(server: RunningServer, port: int, context: ssl.SSLContext | None = None, **options: Any) -> ssl.SSLSocket:
     raw = socket.create_connection((server.address, port), 10)
     return (context or client_context(server)).wrap_socket(raw, server_hostname=server.address, **options)
 
@@ -198,7 +199,7 @@ def test_mqtt_over_websocket_takes_packets_in_pieces(server: RunningServer) -> N
     ) as sock:
         for byte in engine.data_to_send():
             sock.send(bytes([byte]))
-        engine.receive_data(sock.recv(10), 0.0)
+        engine.receive_data(sock.recv(10, decode=False), 0.0)
     assert engine.next_event() == ConnAck(code=5)
 
 

@@ -57,7 +57,7 @@ async def test_a_conditional_write_on_a_version_that_has_passed_raises_its_own_e
         with pytest.raises(ConflictError):
             await database.commit(Changes().run(BUMP, expect=1, key_id="a", key_n=1, n=3))
         with pytest.raises(NotFoundError):
-            await database.commit(Changes().run(BUMP, expect=1, otherwise=NotFoundError, key_id="b", key_n=1, n=3))
+            await database.commit(Changes().run(BUMP, expect=1, otherwise=NotFoundError(), key_id="b", key_n=1, n=3))
 
 
 async def test_an_upsert_overwrites(database_url: str) -> None:

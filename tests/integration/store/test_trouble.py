@@ -3,6 +3,7 @@
 import asyncio
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import pytest
@@ -23,9 +24,7 @@ UNKEEPABLE = [
 
 
 @pytest.mark.parametrize("values", UNKEEPABLE)
-async def test_a_value_that_cannot_be_kept_fails_only_its_own_change(
-    database_url: str, values: dict[str, str | int]
-) -> None:
+async def test_a_value_that_cannot_be_kept_fails_only_its_own_change(database_url: str, values: dict[str, Any]) -> None:
     async with a_database(database_url) as database:
         outcomes = await asyncio.wait_for(
             asyncio.gather(

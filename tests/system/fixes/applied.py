@@ -65,7 +65,8 @@ def lines_into(name: str) -> Apply:
         assert lines, fix
         for line in lines:
             key = re.escape(line.partition(" = ")[0])
-            text, count = re.subn(rf"^{key} *=.*$", lambda _, line=line: line, path.read_text(), flags=re.MULTILINE)
+            literal = line.replace("\\", r"\\")  # no template
+            text, count = re.subn(rf"^{key} *=.*$", literal, path.read_text(), flags=re.MULTILINE)
             assert count == 1, f"{line}: {count} lines"
             path.write_text(text)
 

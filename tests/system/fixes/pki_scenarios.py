@@ -31,7 +31,8 @@ def broken_signature(scene: Scene) -> None:
 def from_a_broken_generator(scene: Scene) -> None:
     """A request with a key as ROCA's generator made them: each prime a power of 65537 modulo many small ones."""
     product = math.prod((11, 13, 17, 19, 37, 53, 61, 71, 73, 79, 97, 103, 107, 109, 127, 151, 157))
-    chance, primes = random.Random(1), []
+    chance = random.Random(1)
+    primes: list[int] = []
     while len(primes) < 2:
         start = chance.getrandbits(1023) | 3 << 1022  # so that two of them have 2048 bits together
         prime = start - start % product + pow(65537, chance.getrandbits(64), product)

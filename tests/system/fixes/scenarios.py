@@ -22,6 +22,7 @@ from fixes.session_scenarios import SESSIONS
 from fixes.store_scenarios import STORE
 
 from pki_builders import a_device
+from servers import free_address
 
 
 def enrolled_otherwise(name: str) -> Callable[[Scene], None]:
@@ -103,7 +104,7 @@ def https_device(name: str) -> Callable[[Scene], None]:
     return prepare
 
 
-SERVE_ELSEWHERE = "timeout --preserve-status 4 birthmark serve --data elsewhere --listen 127.9.9.8"
+SERVE_ELSEWHERE = f"timeout --preserve-status 4 birthmark serve --data elsewhere --listen {free_address()}"
 WRONG_KEY = 'PROVISIONING_CONNECTION_STRING="${PROVISIONING_CONNECTION_STRING%SharedAccessKey=*}SharedAccessKey=AAAA"'
 MANIFEST = "birthmark enroll manifest shipment/manifest.json --signer shipment/signer.pem --root shipment/root.pem"
 
@@ -206,8 +207,8 @@ SCENARIOS: Mapping[str, Scenario] = {
     "awsiot.access_key_missing": Scenario("birthmark aws key remove AKIANONE", is_instead=True),
     "awsiot.ca_state": Scenario(
         'aws iot delete-ca-certificate --certificate-id "$ID"',
-        after(
-            lambda scene: scene.must("birthmark ca init --name Fixes --dir ca") and None,
+        typed(
+            "birthmark ca init --name Fixes --dir ca",
             'eval "$(birthmark env)"',
             "export ID=$(aws iot register-ca-certificate --ca-certificate file://ca/root.pem --set-as-active "
             "--certificate-mode SNI_ONLY --query certificateId --output text)",
@@ -311,7 +312,7 @@ SCENARIOS: Mapping[str, Scenario] = {
         "birthmark enroll list --profile cloud", after(device("fix-sas"), f"export {WRONG_KEY}")
     ),
     "server.data_directory_in_use": Scenario(
-        'birthmark serve --data "$BIRTHMARK_DATA" --listen 127.9.9.9', is_instead=True
+        f'birthmark serve --data "$BIRTHMARK_DATA" --listen {free_address()}', is_instead=True
     ),
     "sigv4.signature_mismatch": Scenario(
         "aws iot list-things", typed('eval "$(birthmark env)"', "export AWS_SECRET_ACCESS_KEY=wrong")

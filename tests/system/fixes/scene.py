@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from servers import RunningServer, clean_environment
+from servers import RunningServer, warm_environment
 
 _COMMAND = re.compile(r"`([^`]+)`")
 _PROGRAMS = (
@@ -117,7 +117,7 @@ def commands_in(fix: str) -> list[str]:
 
 def a_scene(directory: Path, server: RunningServer | None) -> Scene:
     """A session as after `export BIRTHMARK_DATA=…`, with a home of its own."""
-    environment = clean_environment(is_warm=True, HOME=str(directory))
+    environment = warm_environment(HOME=str(directory))
     if server is not None:
         environment["BIRTHMARK_DATA"] = str(server.data)
     return Scene(

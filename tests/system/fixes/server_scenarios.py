@@ -6,6 +6,9 @@ from fixes.applied import into, lines_into
 from fixes.scenario import Scenario, typed
 from fixes.scene import Scene, commands_in
 
+from servers import free_address
+
+ADDRESS = free_address()
 MISMATCHED = (
     "birthmark ca init --name Fixes --dir ca; birthmark ca issue one --dir ca; birthmark ca issue two --dir ca",
     'printf \'[server]\\ncertificate = "one.cert.pem"\\nkey = "two.key.pem"\\n\' > server.toml',
@@ -17,15 +20,15 @@ CURL = (
 URL = """python3 -c 'import json, sys; print(json.load(sys.stdin)["health_url"].removesuffix("/healthz"))'"""
 
 
-def serve(directory: str, address: int, more: str = "") -> str:
+def serve(directory: str, more: str = "") -> str:
     """A server that runs for a while and ends in order."""
-    return f"timeout --preserve-status 8 birthmark serve --data {directory} --listen 127.9.9.{address} {more}"
+    return f"timeout --preserve-status 5 birthmark serve --data {directory} --listen {ADDRESS} {more}"
 
 
 def for_a_while(scene: Scene, fix: str) -> None:
     """Type the fix's command, which runs a server, and stop that again."""
     (command,) = (one for one in commands_in(fix) if "serve" in one)
-    scene.must(f"timeout --preserve-status 8 {command}")
+    scene.must(f"timeout --preserve-status 5 {command}")
 
 
 def removed(scene: Scene, fix: str) -> None:
@@ -39,8 +42,8 @@ def removed(scene: Scene, fix: str) -> None:
 
 SERVER: Mapping[str, Scenario] = {
     "ca.lost": Scenario(
-        serve("lost", 11),
-        typed("unset BIRTHMARK_DATA", serve("lost", 11), "rm -r lost/ca"),
+        serve("lost"),
+        typed("unset BIRTHMARK_DATA", serve("lost"), "rm -r lost/ca"),
         is_instead=True,
         apply=for_a_while,
     ),
@@ -60,18 +63,18 @@ SERVER: Mapping[str, Scenario] = {
         CURL, typed(f"export AT=$(birthmark env --format json | {URL})"), apply=into("SHOWN")
     ),
     "server.certificate_unusable": Scenario(
-        serve("own", 12, "--config server.toml"), typed(*MISMATCHED), is_instead=True, types_all=True
+        serve("own", "--config server.toml"), typed(*MISMATCHED), is_instead=True, types_all=True
     ),
     "server.config_invalid": Scenario(
-        serve("typo", 13, "--config server.toml"),
+        serve("typo", "--config server.toml"),
         typed("printf '[ports]\\nmqtt = \"secure\"\\n' > server.toml"),
         apply=lines_into("server.toml"),
     ),
     "server.data_directory_foreign": Scenario(
-        serve("foreign", 14), typed("mkdir foreign; chown 12345 foreign"), needs_root=True
+        serve("foreign"), typed("mkdir foreign; chown 12345 foreign"), needs_root=True
     ),
     "server.data_directory_not_writable": Scenario(
-        "birthmark serve --data plain/data --listen 127.9.9.15",
+        f"birthmark serve --data plain/data --listen {ADDRESS}",
         typed("touch plain"),
         is_instead=True,
         apply=for_a_while,

@@ -10,7 +10,7 @@ from fixes.scene import Scene, literals_in
 from fixes.server_scenarios import for_a_while
 
 from postgres import a_postgres
-from servers import a_server
+from servers import a_server, free_address
 
 GET = (
     'curl -sSf --cacert "$SSL_CERT_FILE" -H "Authorization: $TOKEN" -o answer '
@@ -38,7 +38,7 @@ def left_out(scene: Scene, fix: str) -> None:
 
 STORE: Mapping[str, Scenario] = {
     "store.database_in_use": Scenario(
-        'birthmark serve --data second --database "sqlite:///$BIRTHMARK_DATA/birthmark.db" --listen 127.9.9.16',
+        f'birthmark serve --data second --database "sqlite:///$BIRTHMARK_DATA/birthmark.db" --listen {free_address()}',
         is_instead=True,
         apply=for_a_while,
     ),

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fixes.scenarios import SCENARIOS, Scenario
+from fixes.scenario import Scenario
+from fixes.scenarios import SCENARIOS
 from fixes.scene import Scene, a_scene, commands_in, fix_shown
 
 from servers import RunningServer, a_server

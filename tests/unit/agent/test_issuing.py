@@ -1,11 +1,13 @@
 """Whom the agent trusts stands in its configuration, and a refusal says where."""
 
+from typing import Any
+
 import pytest
 
 from birthmark.agent.issuing import trusting_by
 from birthmark.links.errors import ServerNameMismatchError, ServerUntrustedError
 
-FACTS = {"host": "est.example", "port": 8085, "reason": "self-signed certificate"}
+FACTS: dict[str, Any] = {"host": "est.example", "port": 8085, "reason": "self-signed certificate"}
 
 
 def test_a_server_that_is_not_trusted_names_the_key_of_the_configuration() -> None:

@@ -1,3 +1,5 @@
+import pytest
+
 from birthmark.auth import passwords
 from birthmark.auth.passwords import PasswordCheck, hash_password, password_matches
 from fakes import SeededEntropy
@@ -11,7 +13,7 @@ def test_only_the_right_password_matches_and_the_digest_does_not_show_it() -> No
     assert "horse" not in STORED
 
 
-async def test_a_password_seen_before_is_not_computed_again(monkeypatch) -> None:
+async def test_a_password_seen_before_is_not_computed_again(monkeypatch: pytest.MonkeyPatch) -> None:
     check = PasswordCheck(SeededEntropy())
     assert await check.matches("correct horse", STORED)
     monkeypatch.setattr(passwords, "password_matches", None)

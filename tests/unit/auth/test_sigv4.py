@@ -1,7 +1,8 @@
 """Signatures of AWS's own signer hold here, and nothing else does."""
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
+from typing import Any
 from unittest.mock import patch
 from urllib.parse import urlsplit
 
@@ -39,7 +40,7 @@ def signed(
     return sigv4.SignedRequest(method, parts.path, parts.query, tuple(sent.items()), body)
 
 
-def check(request: sigv4.SignedRequest, secret: str = SECRET, now=NOON) -> sigv4.Signature:
+def check(request: sigv4.SignedRequest, secret: str = SECRET, now: datetime = NOON) -> sigv4.Signature:
     signature = sigv4.parse_signature(request)
     sigv4.check_signature(request, signature, secret, now, services=SERVICES)
     return signature
@@ -96,7 +97,7 @@ def test_a_websocket_client_leaves_its_token_out_of_what_it_signs() -> None:
         {"headers": (("host", "elsewhere"),)},
     ],
 )
-def test_a_changed_request_does_not_hold(changed) -> None:
+def test_a_changed_request_does_not_hold(changed: dict[str, Any]) -> None:
     request = signed()
     if "headers" in changed:
         kept = tuple(pair for pair in request.headers if pair[0] != "host")

@@ -2,7 +2,8 @@
 
 import contextlib
 import json
-from datetime import timedelta
+from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -35,19 +36,21 @@ def facts(client_id: str = "pump-1", thing: Thing | None = None, connect: tuple[
     )
 
 
-def allow(action, resource="*", **more):
+def allow(action: object, resource: object = "*", **more: object) -> dict[str, Any]:
     return {"Effect": "Allow", "Action": action, "Resource": resource, **more}
 
 
-def deny(action, resource="*", **more):
+def deny(action: object, resource: object = "*", **more: object) -> dict[str, Any]:
     return {"Effect": "Deny", "Action": action, "Resource": resource, **more}
 
 
-def document(*statements) -> str:
+def document(*statements: object) -> str:
     return json.dumps({"Version": "2012-10-17", "Statement": list(statements)})
 
 
-def outcome(statements, action: str, resource: str, known: Facts | None = None, now=NOON) -> Outcome:
+def outcome(
+    statements: list[Any], action: str, resource: str, known: Facts | None = None, now: datetime = NOON
+) -> Outcome:
     policy = parse_policy("p", document(*statements))
     return Permissions([policy], known or facts()).decide(action, resource, now).outcome
 
@@ -88,7 +91,7 @@ THING = "${iot:Connection.Thing.ThingName}"
         ([{"Effect": "Allow", "Action": "*", "NotResource": "arn:${no:such}"}], "iot:Publish", A + "topic/y", SILENT),
     ],
 )  # fmt: skip
-def test_statements(statements, action: str, resource: str, expected: Outcome) -> None:
+def test_statements(statements: list[Any], action: str, resource: str, expected: Outcome) -> None:
     assert outcome(statements, action, resource) is expected
 
 
@@ -118,7 +121,7 @@ def test_statements(statements, action: str, resource: str, expected: Outcome) -
         ({"ForAnyValue:StringEquals": {"iot:Certificate.Subject.CommonName.List": ["cn*1"]}}, ALLOWED),
     ],
 )
-def test_conditions(condition, expected: Outcome) -> None:
+def test_conditions(condition: object, expected: Outcome) -> None:
     known = facts(connect=("PersistentConnect",))
     assert outcome([allow("iot:Connect", "*", Condition=condition)], "iot:Connect", A + "client/x", known) is expected
 
@@ -171,7 +174,7 @@ def test_an_answer_that_depends_on_the_time_is_not_kept() -> None:
 
 
 def test_the_hint_names_what_decided() -> None:
-    def hint(*statements) -> str:
+    def hint(*statements: object) -> str:
         policy = parse_policy("p", document(*statements))
         return Permissions([policy], facts()).decide("iot:Publish", A + "topic/x", NOON).hint
 

@@ -1,5 +1,6 @@
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,7 +11,7 @@ from birthmark.pki.chains import build_chain
 from fakes import NOON, SeededEntropy
 
 
-def made(directory: Path, **options) -> hierarchy.Hierarchy:
+def made(directory: Path, **options: Any) -> hierarchy.Hierarchy:
     return hierarchy.create(directory, "Test Maker", now=NOON, entropy=SeededEntropy(), **options)
 
 

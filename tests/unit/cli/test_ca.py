@@ -50,7 +50,7 @@ def test_openssl_agrees_with_the_chain(ca: Path, tmp_path: Path) -> None:
     assert result.exit_code == 0, result.stderr
     leaf = tmp_path / "hub.example.cert.pem"
     assert (tmp_path / "hub.example.key.pem").stat().st_mode & 0o777 == 0o600
-    command = ["openssl", "verify", "-x509_strict", "-CAfile", ca / "root.pem", "-untrusted", leaf]
+    command: list[str | Path] = ["openssl", "verify", "-x509_strict", "-CAfile", ca / "root.pem", "-untrusted", leaf]
     command += ["-purpose", "sslserver", "-verify_hostname", "hub.example", leaf]
     assert subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip().endswith("OK")
     assert run("issue", ca, "hub.example", "--out-dir", str(tmp_path)).exit_code == 1
@@ -116,5 +116,15 @@ def test_an_address_of_a_server_is_an_address_to_its_clients(ca: Path, tmp_path:
     result = run("issue", ca, "local", "--profile", "server", "--dns", address, "--out-dir", str(tmp_path))
     assert result.exit_code == 0, result.stderr
     leaf = tmp_path / "local.cert.pem"
-    command = ["openssl", "verify", "-CAfile", ca / "root.pem", "-untrusted", leaf, "-verify_ip", address, leaf]
+    command: list[str | Path] = [
+        "openssl",
+        "verify",
+        "-CAfile",
+        ca / "root.pem",
+        "-untrusted",
+        leaf,
+        "-verify_ip",
+        address,
+        leaf,
+    ]
     assert subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip().endswith("OK")

@@ -3,7 +3,10 @@
 from birthmark.cli.table import table
 
 THUMBPRINT = "0123456789abcdef" * 4
-ROWS = [{"name": "a" * 90, "thumbprint": THUMBPRINT}, {"name": "x\x1b[2J\nforged  row", "thumbprint": None}]
+ROWS: list[dict[str, str | None]] = [
+    {"name": "a" * 90, "thumbprint": THUMBPRINT},
+    {"name": "x\x1b[2J\nforged  row", "thumbprint": None},
+]
 
 
 def test_what_a_program_reads_is_whole_and_one_line_a_row() -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from birthmark.console.client import DataDirectoryClosedError, ServerNotRunningError, read_endpoints
 
-WHOLE = {name: {} for name in ("trust_bundle", "est", "dps", "iothub", "aws", "health_url")}
+WHOLE: dict[str, dict[str, str]] = {name: {} for name in ("trust_bundle", "est", "dps", "iothub", "aws", "health_url")}
 
 
 def test_endpoints_are_read(tmp_path: Path) -> None:

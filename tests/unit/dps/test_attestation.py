@@ -26,6 +26,7 @@ from birthmark.pki.chains import (
     NotACAError,
     SignatureBrokenError,
     SignatureCache,
+    Signatures,
 )
 from fakes import NOON
 from pki_builders import Holder, a_ca, a_device
@@ -50,7 +51,7 @@ def an_authority(holder: Holder = ROOT, *, is_verified: bool = True) -> Authorit
 
 
 def found(claim: Claim, signers: list[Signer], authorities: list[Authority]) -> str:
-    return find_group(claim, signers, authorities, SignatureCache(), NOON).group_id
+    return find_group(claim, signers, authorities, Signatures(SignatureCache()), NOON).group_id
 
 
 def test_the_enrolled_certificate_is_accepted_whatever_the_case_of_the_name() -> None:

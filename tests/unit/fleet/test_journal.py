@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -95,7 +96,8 @@ def test_the_journal_tells_how_far_a_run_came_that_was_cut_off(tmp_path: Path) -
 
 
 def test_what_was_under_way_when_the_run_is_stopped_is_told_and_journaled(tmp_path: Path) -> None:
-    target, told = MemoryTarget(), []
+    target = MemoryTarget()
+    told: list[Any] = []
 
     def wishes() -> Iterator[DeviceWish]:
         yield from WISHES

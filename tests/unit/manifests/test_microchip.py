@@ -4,8 +4,10 @@ import base64
 import io
 import json
 import os
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives import hashes
@@ -21,7 +23,7 @@ from birthmark.manifests.model import Entry
 from birthmark.manifests.writer import Chip, ManifestKey, render_entry, write_manifest
 from birthmark.pki import profiles
 from fakes import NOON
-from pki_builders import a_ca, a_device, a_key
+from pki_builders import Holder, a_ca, a_device, a_key
 
 ROOT = a_ca("Rehearsal Root")
 ISSUER = a_ca("Crypto Authentication Signer 0001", parent=ROOT, profile=profiles.ISSUING_CA)
@@ -30,13 +32,18 @@ SIGNER = ManifestKey(LOG.certificate, LOG.private_key)  # type: ignore[arg-type]
 TRUST = trust_of([signer_of(LOG.certificate)], [root_of(ROOT.certificate)])
 
 
-def a_chip(unique_id: str = "0123aabbccddeeff01", name: str | None = None, issuer=ISSUER, key=None) -> Chip:
+def a_chip(
+    unique_id: str = "0123aabbccddeeff01",
+    name: str | None = None,
+    issuer: Holder = ISSUER,
+    key: ec.EllipticCurvePrivateKey | None = None,
+) -> Chip:
     key = key or a_key()
     device = a_device(issuer, name or f"sn{unique_id.upper()}", key=key)
     return Chip(unique_id, [key.public_key(), a_key().public_key()], (device.certificate, issuer.certificate))
 
 
-def outcome(entry: dict, trust: Trust = TRUST) -> Entry | errors.ManifestError:
+def outcome(entry: dict[str, Any], trust: Trust = TRUST) -> Entry | errors.ManifestError:
     (only,) = verify_all(io.BytesIO(json.dumps([entry]).encode()), trust)
     return only
 
@@ -158,7 +165,10 @@ def test_any_bytes_are_read_or_refused(data: bytes) -> None:
             assert error.explain_cause()
 
 
-def signed_anew(change, chip: Chip | None = None) -> dict:
+Change = Callable[[dict[str, Any]], object]
+
+
+def signed_anew(change: Change, chip: Chip | None = None) -> dict[str, Any]:
     """An entry whose payload the trusted signer signed after `change` had its way with it."""
     entry = render_entry(chip or a_chip(), SIGNER, NOON)
     payload = json.loads(base64.urlsafe_b64decode(entry["payload"] + "=="))
@@ -171,11 +181,12 @@ def signed_anew(change, chip: Chip | None = None) -> dict:
     return entry | {"payload": body, "signature": signature}
 
 
-def first_key(payload: dict) -> dict:
-    return payload["publicKeySet"]["keys"][0]
+def first_key(payload: dict[str, Any]) -> dict[str, Any]:
+    keys: list[dict[str, Any]] = payload["publicKeySet"]["keys"]
+    return keys[0]
 
 
-def with_issuer_of_an_unknown_algorithm(payload: dict) -> None:
+def with_issuer_of_an_unknown_algorithm(payload: dict[str, Any]) -> None:
     ecdsa, unknown = bytes.fromhex("06082a8648ce3d040302"), bytes.fromhex("06082a8648ce3d04037f")
     issuer = ISSUER.certificate.der.replace(ecdsa, unknown)
     first_key(payload)["x5c"][1] = base64.b64encode(issuer).decode()
@@ -192,7 +203,7 @@ BAD_UNDER_A_GOOD_SIGNATURE = {
 
 
 @pytest.mark.parametrize("change", BAD_UNDER_A_GOOD_SIGNATURE.values(), ids=BAD_UNDER_A_GOOD_SIGNATURE)
-def test_a_bad_entry_under_a_good_signature_is_one_refused_row_and_the_others_are_read(change) -> None:
+def test_a_bad_entry_under_a_good_signature_is_one_refused_row_and_the_others_are_read(change: Change) -> None:
     bad, good = signed_anew(change), render_entry(a_chip("0123000000000000ff"), SIGNER, NOON)
     first, second = verify_all(io.BytesIO(json.dumps([bad, good]).encode()), TRUST)
     assert isinstance(first, errors.ManifestError)
@@ -208,7 +219,7 @@ UNCHECKABLE = {
 
 
 @pytest.mark.parametrize("change", UNCHECKABLE.values(), ids=UNCHECKABLE)
-def test_an_entry_whose_keys_cannot_be_checked_is_not_verified_and_says_what_was(change) -> None:
+def test_an_entry_whose_keys_cannot_be_checked_is_not_verified_and_says_what_was(change: Change) -> None:
     found = outcome(signed_anew(change))
     assert isinstance(found, errors.NotCheckedError)
     assert "signature, signer and header are in order; key, certificate and chain were not" in found.explain_cause()

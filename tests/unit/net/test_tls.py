@@ -23,7 +23,7 @@ def a_handshake(client: Holder, *extra: Holder, der: bytes | None = None) -> Tls
     with warnings.catch_warnings():  # what `cryptography` would take is not enough here
         warnings.simplefilter("ignore", DeprecationWarning)
         context.use_certificate(shown)
-    context.use_privatekey(client.private_key)  # type: ignore[arg-type]
+    context.use_privatekey(client.private_key)
     for holder in extra:
         context.add_extra_chain_cert(holder.certificate.parsed)
     near = WAY.accept(server_context([server.certificate.parsed], server.private_key))

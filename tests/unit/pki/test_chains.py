@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from birthmark.pki import profiles
+from birthmark.pki.certificates import Certificate
 from birthmark.pki.chains import (
     CertificateExpiredError,
     CertificateNotYetValidError,
@@ -28,7 +29,7 @@ STRANGERS = tuple(a_ca(f"Stranger {n}").certificate for n in range(3))
 
 
 @given(st.permutations([*STRANGERS, INTERMEDIATE.certificate, ROOT.certificate, LEAF, INTERMEDIATE.certificate]))
-def test_a_chain_is_found_in_any_bag_that_holds_it(bag: list) -> None:
+def test_a_chain_is_found_in_any_bag_that_holds_it(bag: list[Certificate]) -> None:
     assert build_chain(LEAF, bag, ANCHORS, NOON) == WHOLE
     assert walk_up(LEAF, bag) == WHOLE[1:]
 

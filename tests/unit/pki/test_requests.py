@@ -70,7 +70,7 @@ def test_a_request_signed_by_another_key_is_refused() -> None:
 
 
 def test_curves_that_clouds_do_not_take_are_refused() -> None:
-    assert parse_csr(a_csr(key=ec.generate_private_key(ec.SECP384R1()), algorithm=hashes.SHA384()))
+    parse_csr(a_csr(key=ec.generate_private_key(ec.SECP384R1()), algorithm=hashes.SHA384()))
     with pytest.raises(CsrKeyTypeRefusedError) as refusal:
         parse_csr(a_csr(key=ec.generate_private_key(ec.SECP521R1())))
     assert "secp521r1" in refusal.value.explain_cause()
@@ -84,7 +84,7 @@ def test_other_kinds_of_keys_are_refused() -> None:
 
 
 def test_rsa_keys_have_2048_to_4096_bits_and_the_usual_exponent() -> None:
-    assert parse_csr(a_csr(key=an_rsa_key()))
+    parse_csr(a_csr(key=an_rsa_key()))
     with pytest.raises(CsrKeySizeRefusedError):
         parse_csr(a_csr(key=OLD_RSA))
     with pytest.raises(CsrKeySizeRefusedError):

@@ -8,8 +8,8 @@ from cryptography import x509
 from birthmark.pki.profiles import SERVER
 from birthmark.server.certificate import FreshContext
 from birthmark.server.own_certificate import OwnCertificate, OwnCertificateError
-from fakes import FakeClock
-from pki_builders import NOON, a_ca, a_device
+from fakes import NOON, FakeClock
+from pki_builders import a_ca, a_device
 
 LOG = "birthmark.server.certificate"
 

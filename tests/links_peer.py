@@ -18,7 +18,7 @@ from birthmark.mqtt.packets import Connect, PubAck, Publish, SubAck, Subscribe, 
 from birthmark.net.http import HttpService
 from birthmark.net.limits import Limits
 from birthmark.net.listener import Listeners
-from birthmark.net.pump import Closed, MqttLink, MqttRefusedError
+from birthmark.net.pump import Closed, MqttPump, MqttRefusedError
 from birthmark.net.tls import server_context
 from birthmark.pki import profiles
 from pki_builders import Holder, a_ca, a_device
@@ -46,7 +46,7 @@ class EchoSession:
 
     session_present = True
 
-    def __init__(self, link: MqttLink) -> None:
+    def __init__(self, link: MqttPump) -> None:
         self.link = link
         self.acknowledged_ids: list[int] = []
 
@@ -99,7 +99,7 @@ async def a_peer() -> AsyncIterator[Peer]:
         await asyncio.sleep(30)
         return Response()
 
-    async def accept(link: MqttLink, packet: Connect) -> EchoSession:
+    async def accept(link: MqttPump, packet: Connect) -> EchoSession:
         peer.connects.append(packet)
         peer.seen.append(None if link.peer.leaf is None else link.peer.leaf.subject_cn)
         if (code := _CODES.get(packet.client_id)) is not None:
@@ -119,7 +119,7 @@ async def a_peer() -> AsyncIterator[Peer]:
     context = server_context([server.certificate.parsed], server.private_key)
     services = {
         "http": HttpService(app, limits).protocol,
-        "mqtt": lambda tls: MqttLink(accept, lambda *_: None, clock, tls),
+        "mqtt": lambda tls: MqttPump(accept, lambda *_: None, clock, tls),
     }
     await listeners.listen(["127.0.0.1"], 0, lambda: context, services)
     peer.port = listeners._servers[0].sockets[0].getsockname()[1]

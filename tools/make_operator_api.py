@@ -10,7 +10,7 @@ from unittest.mock import MagicMock
 import birthmark
 from birthmark.console.openapi import openapi
 from birthmark.console.routing import Endpoint, Nothing
-from birthmark.server.doors import Doors
+from birthmark.server.applications import Applications
 
 TARGET = Path(birthmark.__file__).parents[2] / "docs" / "reference" / "operator-api.md"
 HEAD = """# Operator interface
@@ -34,7 +34,7 @@ that follows. A refusal is a problem document (RFC 9457) with `code` and `fix`. 
 
 def table() -> list[Endpoint]:
     """Return every route; nothing behind them is asked."""
-    doors = Doors(MagicMock(), MagicMock(), MagicMock(), MagicMock())
+    doors = Applications(MagicMock(), MagicMock(), MagicMock(), MagicMock())
     return doors.operator_table(b"", b"", lambda _host: True)
 
 

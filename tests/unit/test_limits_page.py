@@ -32,7 +32,7 @@ from birthmark.net import errors as net_errors
 from birthmark.net.limits import Limits
 from birthmark.pki import certificates, chains
 from birthmark.refusals import ledger
-from birthmark.refusals.shares import Shares
+from birthmark.refusals.rate_limits import RateLimits
 from birthmark.server import body_limits, descriptors, quiet
 
 PAGE = (Path(birthmark.__file__).parents[2] / "docs" / "reference" / "limits.md").read_text()
@@ -55,7 +55,7 @@ def number(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-MQTT, SHARES, TRANSPORT = MqttLimits(), Shares(), "Transport"
+MQTT, SHARES, TRANSPORT = MqttLimits(), RateLimits(), "Transport"
 # (section, row) -> what its second cell begins with, from the code.
 EXPECTED: dict[tuple[str, str], str] = {
     (TRANSPORT, "certificates a client shows"): size(net_errors.MAX_CHAIN_BYTES),

@@ -249,8 +249,8 @@ async def _handshake(host: str, port: int, trust: Trust) -> Answer:
         async with asyncio.timeout(_CONNECT_S):
             context = client_context(None, trust)
             _reader, writer = await asyncio.open_connection(host, port, ssl=context, server_hostname=host)
-    except OSError as problem:
-        raise explained(problem, host, port) from problem
+    except OSError as error:
+        raise explained(error, host, port) from error
     writer.close()
     with contextlib.suppress(OSError):
         await writer.wait_closed()
@@ -260,15 +260,15 @@ async def _handshake(host: str, port: int, trust: Trust) -> Answer:
 def _guarded(look: Callable[[], Answer]) -> Answer:
     try:
         return look()
-    except BirthmarkError as problem:
-        return _refused(problem)
+    except BirthmarkError as error:
+        return _refused(error)
 
 
 async def _guarded_later(ask: Callable[[], Awaitable[Answer]]) -> Answer:
     try:
         return await ask()
-    except BirthmarkError as problem:
-        return _refused(problem)
+    except BirthmarkError as error:
+        return _refused(error)
 
 
 def _refused(problem: BirthmarkError) -> Answer:

@@ -70,14 +70,14 @@ def locked(path: Path) -> Iterator[None]:
     """Be the one agent of this root while the block runs. Raise `AgentRunningError`."""
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as problem:
-        reason = (problem.strerror or "error").lower()
-        raise StateNotWritableError(path=path, reason=reason) from problem
+    except OSError as error:
+        reason = (error.strerror or "error").lower()
+        raise StateNotWritableError(path=path, reason=reason) from error
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as problem:
-            raise AgentRunningError(pid=_pid_in(descriptor) or "?") from problem
+        except BlockingIOError as error:
+            raise AgentRunningError(pid=_pid_in(descriptor) or "?") from error
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         yield
@@ -108,10 +108,10 @@ def tell(path: Path, order: Order) -> int:
         raise AgentNotRunningError("No agent is running.")
     try:
         os.kill(pid, order.value)
-    except ProcessLookupError as problem:
-        raise AgentNotRunningError("No agent is running.") from problem
-    except PermissionError as problem:
-        raise AgentForeignError(pid=pid) from problem
+    except ProcessLookupError as error:
+        raise AgentNotRunningError("No agent is running.") from error
+    except PermissionError as error:
+        raise AgentForeignError(pid=pid) from error
     return pid
 
 

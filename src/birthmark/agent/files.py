@@ -63,8 +63,8 @@ class Places:
         for directory in (self.certs, self.keys, self.state.parent):
             try:
                 directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            except OSError as problem:
-                raise _not_writable(directory, problem) from problem
+            except OSError as error:
+                raise _not_writable(directory, error) from error
 
 
 def file_name(name: str, suffix: str) -> str:
@@ -84,8 +84,8 @@ def write_file(path: Path, data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         move_file(building, path)
-    except OSError as problem:
-        raise _not_writable(path, problem) from problem
+    except OSError as error:
+        raise _not_writable(path, error) from error
 
 
 def move_file(source: Path, target: Path) -> None:

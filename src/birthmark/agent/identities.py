@@ -77,9 +77,9 @@ class IdentityStore:
         try:
             with given.certificate.open("rb") as file:
                 chain = parse_bundle(file.read(MAX_BUNDLE_BYTES + 1))
-        except OSError as problem:
-            reason = (problem.strerror or "error").lower()
-            raise CertificateMissingError(path=given.certificate, reason=reason) from problem
+        except OSError as error:
+            reason = (error.strerror or "error").lower()
+            raise CertificateMissingError(path=given.certificate, reason=reason) from error
         return HeldIdentity(chain, self.keys.open_at(given.key))
 
     def save(self, certificate_id: str, chain: tuple[Certificate, ...]) -> None:

@@ -70,17 +70,17 @@ def subject_of(issued: Issued) -> x509.Name:
     try:
         others = [x509.NameAttribute(_ATTRIBUTES[name], value) for name, value in issued.subject.items()]
         return x509.Name([*others, x509.NameAttribute(NameOID.COMMON_NAME, issued.common_name)])
-    except ValueError as problem:
-        raise SubjectInvalidError(detail=printable(str(problem))) from problem
+    except ValueError as error:
+        raise SubjectInvalidError(detail=printable(str(error))) from error
 
 
 def trust_of(files: Iterable[Path]) -> Trust:
     """Return trust in exactly these files. Raise `CertificateMissingError` or `CertificateInvalidError`."""
     try:
         return Trust.of(files)
-    except OSError as problem:
-        reason = (problem.strerror or "error").lower()
-        raise CertificateMissingError(path=problem.filename, reason=reason) from problem
+    except OSError as error:
+        reason = (error.strerror or "error").lower()
+        raise CertificateMissingError(path=error.filename, reason=reason) from error
 
 
 @contextmanager
@@ -88,9 +88,9 @@ def trusting_by(key: str) -> Iterator[None]:
     """Let the refusal of a server's certificate name the configuration's key that says whom to trust."""
     try:
         yield
-    except ServerUntrustedError as problem:
-        if type(problem) is ServerUntrustedError:  # one for another name is not mended by trust
-            problem.reason += f"; whom to trust stands in {key} of the configuration"
+    except ServerUntrustedError as error:
+        if type(error) is ServerUntrustedError:  # one for another name is not mended by trust
+            error.reason += f"; whom to trust stands in {key} of the configuration"
         raise
 
 
@@ -127,8 +127,8 @@ class CertificateSource:
             try:
                 with trusting_by(TRUST_BUNDLE if est.trusted is None else "cert_issuance.est.trusted_certs"):
                     got = await EstClient(est.url, https, est.auth.username, est.auth.password).enroll(csr)
-            except (UnauthenticatedError, ForbiddenError) as problem:
-                refusal = problem
+            except (UnauthenticatedError, ForbiddenError) as error:
+                refusal = error
                 continue
             if got.leaf.subject_cn != self.issued.common_name:
                 facts = {
@@ -169,6 +169,6 @@ def cloud_trust(environment: Mapping[str, str], bundle: Path | None) -> Trust:
     try:
         trust = Trust.default(environment)
         return trust if bundle is None else trust.plus([bundle])
-    except OSError as problem:
-        reason = (problem.strerror or "error").lower()
-        raise CertificateMissingError(path=problem.filename, reason=reason) from problem
+    except OSError as error:
+        reason = (error.strerror or "error").lower()
+        raise CertificateMissingError(path=error.filename, reason=reason) from error

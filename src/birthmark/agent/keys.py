@@ -176,9 +176,9 @@ class KeyStore:
         label = None if uri.slot_id is not None else uri.token  # aziot: the slot's number comes first
         try:
             return Token.open(module, label=label, serial=uri.serial, slot_id=uri.slot_id, pin=pin), pin
-        except (ModuleMissingError, PinMissingError, TokenNotFoundError) as problem:
-            told = problem.explain_cause()
-            raise AgentTokenError(module=module, detail=told) from problem
+        except (ModuleMissingError, PinMissingError, TokenNotFoundError) as error:
+            told = error.explain_cause()
+            raise AgentTokenError(module=module, detail=told) from error
 
 
 def _pin_of(location: TokenLocation) -> Pin | None:

@@ -25,7 +25,7 @@ _LOOK_S = 30.0  # the wall clock may jump, or stand still while the machine slee
 Tell = Callable[[str, dict[str, object]], None]
 
 
-class Happened(Enum):
+class WatchOutcome(Enum):
     """Why the agent stops waiting."""
 
     STOP = "stop"
@@ -92,15 +92,15 @@ class Loop:
                     if hub is None or held is None:
                         continue
                 match await self._watch(held, hub):
-                    case Happened.STOP:
+                    case WatchOutcome.STOP:
                         break
-                    case Happened.RENEW:
+                    case WatchOutcome.RENEW:
                         held, hub = await self._renew(held, hub)
-                    case Happened.REPROVISION:
+                    case WatchOutcome.REPROVISION:
                         await hub.close()
                         hub = None
                         self.agent.update(hub=None)
-                    case Happened.LOST:
+                    case WatchOutcome.LOST:
                         await hub.close()
                         hub = None
         finally:
@@ -115,12 +115,12 @@ class Loop:
         try:
             held = await agent.ensure()
             hub = await agent.connect(held)
-        except (UnauthenticatedError, ForbiddenError) as problem:
+        except (UnauthenticatedError, ForbiddenError) as error:
             agent.update(hub=None)  # the hub does not know us any more: ask DPS again
-            await self._failed(problem)
+            await self._failed(error)
             return None, None
-        except BirthmarkError as problem:
-            await self._failed(problem)
+        except BirthmarkError as error:
+            await self._failed(error)
             return None, None
         self._failures, self._journaled = 0, None
         agent.update(is_connected=True, error=None, config_digest=agent.config.digest, failures=0)
@@ -134,7 +134,7 @@ class Loop:
         self.tell("failed", {**_words(problem), "again_in_s": round(pause, 1)})
         await self.orders.wait(pause)
 
-    async def _watch(self, held: HeldIdentity, hub: HubClient) -> Happened:
+    async def _watch(self, held: HeldIdentity, hub: HubClient) -> WatchOutcome:
         lost = asyncio.ensure_future(hub.lost())
         try:
             while True:
@@ -142,7 +142,7 @@ class Loop:
                     return happened
                 due_s = self._renewal_due_s(held)
                 if due_s <= 0:
-                    return Happened.RENEW
+                    return WatchOutcome.RENEW
                 telemetry_s = await self._send_telemetry(held, hub)
                 news = asyncio.ensure_future(self.orders.wait(min(due_s, telemetry_s, _LOOK_S)))
                 await asyncio.wait({lost, news}, return_when=asyncio.FIRST_COMPLETED)
@@ -151,22 +151,22 @@ class Loop:
                     self.agent.update(is_connected=False)
                     reason = lost.result()
                     self.tell("disconnected", _words(reason) if isinstance(reason, BirthmarkError) else {})
-                    return Happened.LOST
-        except BirthmarkError as problem:  # a message could not be sent: the connection is over
+                    return WatchOutcome.LOST
+        except BirthmarkError as error:  # a message could not be sent: the connection is over
             self.agent.update(is_connected=False)
-            self.tell("disconnected", _words(problem))
-            return Happened.LOST
+            self.tell("disconnected", _words(error))
+            return WatchOutcome.LOST
         finally:
             lost.cancel()
 
-    def _ordered(self) -> Happened | None:
+    def _ordered(self) -> WatchOutcome | None:
         match self.orders.take():
             case Order.STOP:
-                return Happened.STOP
+                return WatchOutcome.STOP
             case Order.RENEW:
-                return Happened.RENEW
+                return WatchOutcome.RENEW
             case Order.REPROVISION:
-                return Happened.REPROVISION
+                return WatchOutcome.REPROVISION
             case None:
                 return None
 
@@ -181,16 +181,16 @@ class Loop:
         self.tell("renewing", {"thumbprint": held.leaf.thumbprint.hex()})
         try:
             fresh, fresh_hub = await self.agent.renew(held)
-        except BirthmarkError as problem:
+        except BirthmarkError as error:
             self._renewal_failures += 1
-            self._note(problem)
+            self._note(error)
             renewal = self.agent.renewal or Renewal()
             lifetime = held.leaf.not_after - held.leaf.not_before
             pause = retry_pause(
                 self._renewal_failures, max(renewal.retry.of(lifetime), timedelta(seconds=1)), self._chance()
             )
             self._renew_not_before = self.agent.clock.monotonic() + pause.total_seconds()
-            self.tell("not renewed", {**_words(problem), "again_in_s": round(pause.total_seconds(), 1)})
+            self.tell("not renewed", {**_words(error), "again_in_s": round(pause.total_seconds(), 1)})
             return held, hub
         self._renewal_failures, self._renew_not_before = 0, 0.0
         await hub.close()

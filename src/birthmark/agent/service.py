@@ -236,8 +236,8 @@ class Agent:
             return
         try:
             await self.register(held)
-        except BirthmarkError as problem:
-            log.warning("agent.not_taken_back", extra={"code": problem.code})
+        except BirthmarkError as error:
+            log.warning("agent.not_taken_back", extra={"code": error.code})
 
     def _source(self, identity: Issued) -> CertificateSource:
         return CertificateSource(identity, self.identities, self.make_links, self.cloud_trust, self.clock, self.entropy)

@@ -126,10 +126,10 @@ def check_resource(token: SasToken, expected: Sequence[str]) -> None:
 
     The host counts with any port and with none: what an SDK signs depends on the connection string it was given.
     """
-    shown = _PORT.sub(r"\1", token.resource).rstrip("/")
+    resource = _PORT.sub(r"\1", token.resource).rstrip("/")
     for candidate in expected:
         low = _PORT.sub(r"\1", candidate.lower())
-        if low == shown or low.startswith(shown + "/"):
+        if low == resource or low.startswith(resource + "/"):
             return
     raise SasScopeError(resource=token.resource, expected=expected[0])
 

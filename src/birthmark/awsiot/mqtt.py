@@ -20,7 +20,7 @@ from birthmark.clock import Clock, Entropy, new_uuid
 from birthmark.errors import BirthmarkError
 from birthmark.mqtt.errors import LocalProtocolError
 from birthmark.mqtt.packets import Connect, PubAck, Publish, SubAck, Subscribe, UnsubAck, Unsubscribe
-from birthmark.net.pump import Accept, Closed, MqttLink, MqttRefusedError
+from birthmark.net.pump import Accept, Closed, MqttPump, MqttRefusedError
 from birthmark.refusals import Ledger
 
 log = logging.getLogger(__name__)
@@ -47,20 +47,20 @@ class AwsConnections:
         self._ledger = ledger
         self._clock = clock
         self._entropy = entropy
-        self._by_certificate: defaultdict[str, set[AwsSession]] = defaultdict(set)
+        self._by_certificate: defaultdict[str, set[AwsConnection]] = defaultdict(set)
         self._changes = 0  # of anything that a connection may depend on
-        self._under_another_name: set[AwsSession] = set()  # their thing is not their client id
+        self._under_another_name: set[AwsConnection] = set()  # their thing is not their client id
         self.broker = broker
 
-    async def accept(self, link: MqttLink, packet: Connect) -> "AwsSession":
-        """Return the session of a device that shows its certificate, or raise `MqttRefusedError`."""
-        return await self._accept(link, packet, None)
+    async def accept(self, pump: MqttPump, packet: Connect) -> "AwsConnection":
+        """Return the connection of a device that shows its certificate, or raise `MqttRefusedError`."""
+        return await self._accept(pump, packet, None)
 
     def acceptor(self, key: AccessKey) -> Accept:
         """Return what accepts a connection whose WebSocket request was signed with `key`."""
 
-        async def accept(link: MqttLink, packet: Connect) -> AwsSession:
-            return await self._accept(link, packet, Grant(key.id, None, None, None))
+        async def accept(pump: MqttPump, packet: Connect) -> AwsConnection:
+            return await self._accept(pump, packet, Grant(key.id, None, None, None))
 
         return accept
 
@@ -76,21 +76,21 @@ class AwsConnections:
         """Say whether a message may go out; iot:Receive is asked at every delivery."""
         return self._aws.devices.allows(grant, "iot:Receive", "topic", topic)
 
-    def record(self, session: "AwsSession", error: BirthmarkError) -> None:
+    def record(self, connection: "AwsConnection", error: BirthmarkError) -> None:
         """File a refusal that does not end the connection."""
-        self._ledger.record(error, address=session.link.address, shown=session.link.peer.leaf)
+        self._ledger.record(error, address=connection.pump.address, presented=connection.pump.peer.leaf)
 
     # What the account announces.
 
     def access_changed(self, body: dict[str, str]) -> None:
         """Policies or attachments changed: whoever depends on them looks again at the next packet."""
         self._changes += 1
-        for session in self._about(body):
-            session.mark_stale()
+        for connection in self._about(body):
+            connection.mark_stale()
 
-    def everyone(self) -> tuple["AwsSession", ...]:
+    def everyone(self) -> tuple["AwsConnection", ...]:
         """Return every connection."""
-        return tuple(session for session in self.broker.everyone() if isinstance(session, AwsSession))
+        return tuple(connection for connection in self.broker.everyone() if isinstance(connection, AwsConnection))
 
     def revoked(self) -> None:
         """Something was revoked: whoever is between CONNECT and CONNACK must prove itself again."""
@@ -101,44 +101,44 @@ class AwsConnections:
         self._changes += 1
         if body["status"] == "ACTIVE":
             return
-        for session in tuple(self._by_certificate.get(body["certificate_id"], ())):
+        for connection in tuple(self._by_certificate.get(body["certificate_id"], ())):
             error = CertificateInactiveError(
-                thing=session.client_id, certificate_id=body["certificate_id"], status=body["status"]
+                thing=connection.client_id, certificate_id=body["certificate_id"], status=body["status"]
             )
-            session.link.refuse(error)
+            connection.pump.refuse(error)
 
-    # What sessions tell.
+    # What connections tell.
 
-    def entered(self, session: "AwsSession") -> None:
+    def entered(self, connection: "AwsConnection") -> None:
         """A connection is open: it takes the place of an older one, and is announced."""
-        old = self.broker.enter(session)
-        if isinstance(old, AwsSession):
-            old.link.close(Closed.TAKEN_OVER)
-        self.index(session)
-        self._announce(session, "connected", {"ipAddress": session.link.address})
+        old = self.broker.enter(connection)
+        if isinstance(old, AwsConnection):
+            old.pump.close(Closed.TAKEN_OVER)
+        self.index(connection)
+        self._announce(connection, "connected", {"ipAddress": connection.pump.address})
 
-    def index(self, session: "AwsSession") -> None:
-        """Note what `session` depends on."""
-        if session.grant.certificate_id is not None:
-            self._by_certificate[session.grant.certificate_id].add(session)
-        if session.grant.thing not in {None, session.client_id}:
-            self._under_another_name.add(session)
+    def index(self, connection: "AwsConnection") -> None:
+        """Note what `connection` depends on."""
+        if connection.grant.certificate_id is not None:
+            self._by_certificate[connection.grant.certificate_id].add(connection)
+        if connection.grant.thing not in {None, connection.client_id}:
+            self._under_another_name.add(connection)
 
-    def left(self, session: "AwsSession", reason: Closed, *, was_open: bool) -> None:
+    def left(self, connection: "AwsConnection", reason: Closed, *, was_open: bool) -> None:
         """A connection is over."""
-        self._under_another_name.discard(session)
-        certificate_id = session.grant.certificate_id
+        self._under_another_name.discard(connection)
+        certificate_id = connection.grant.certificate_id
         if certificate_id is not None and certificate_id in self._by_certificate:
-            self._by_certificate[certificate_id].discard(session)
+            self._by_certificate[certificate_id].discard(connection)
             if not self._by_certificate[certificate_id]:
                 del self._by_certificate[certificate_id]
-        self.broker.leave(session)
+        self.broker.leave(connection)
         if not was_open:
             return
-        if session.will is not None and reason is not Closed.DISCONNECT:
-            self.broker.route_later(session.will.topic, session.will.payload, session.will.qos)
+        if connection.will is not None and reason is not Closed.DISCONNECT:
+            self.broker.route_later(connection.will.topic, connection.will.payload, connection.will.qos)
         self._announce(
-            session,
+            connection,
             "disconnected",
             {
                 "clientInitiatedDisconnect": reason is Closed.DISCONNECT,
@@ -146,11 +146,11 @@ class AwsConnections:
             },
         )
 
-    async def _accept(self, link: MqttLink, packet: Connect, grant: Grant | None) -> "AwsSession":
+    async def _accept(self, pump: MqttPump, packet: Connect, grant: Grant | None) -> "AwsConnection":
         # An empty client id gets one of our making, which a 3.1.1 client never learns ([MQTT-3.1.3-6]).
         client_id = packet.client_id or f"$GEN/{new_uuid(self._entropy)}"
         attributes = ("PersistentConnect",) * (not packet.clean_start) + ("LastWill",) * (packet.will is not None)
-        visitor = Visitor(link.peer.leaf, client_id, link.address, link.peer.sni, attributes, link.peer.chain)
+        visitor = Visitor(pump.peer.leaf, client_id, pump.address, pump.peer.sni, attributes, pump.peer.chain)
         seen = self._changes
         try:
             topics.check_client_id(packet.client_id, is_kept=not packet.clean_start)
@@ -167,10 +167,10 @@ class AwsConnections:
                 self.check(admitted, "iot:Connect", "client", client_id, client_id)
         except BirthmarkError as error:
             raise MqttRefusedError(None, error) from error
-        link.set_keep_alive(max(MIN_KEEP_ALIVE_S, min(packet.keep_alive_s or MAX_KEEP_ALIVE_S, MAX_KEEP_ALIVE_S)))
-        return AwsSession(
+        pump.set_keep_alive(max(MIN_KEEP_ALIVE_S, min(packet.keep_alive_s or MAX_KEEP_ALIVE_S, MAX_KEEP_ALIVE_S)))
+        return AwsConnection(
             self,
-            link,
+            pump,
             visitor,
             admitted,
             packet,
@@ -179,43 +179,43 @@ class AwsConnections:
             at_ms=int(self._clock.now().timestamp() * 1000),
         )
 
-    def _about(self, body: Mapping[str, str]) -> set["AwsSession"]:
-        found: set[AwsSession] = set()
+    def _about(self, body: Mapping[str, str]) -> set["AwsConnection"]:
+        found: set[AwsConnection] = set()
         if certificate_id := body.get("certificate_id"):
             found |= self._by_certificate.get(certificate_id, set())
         if policy := body.get("policy"):
-            for sessions in self._by_certificate.values():
-                found |= {session for session in sessions if policy in session.grant.policies}
+            for connections in self._by_certificate.values():
+                found |= {connection for connection in connections if policy in connection.grant.policies}
         if thing := body.get("thing"):
             live = self.broker.live(thing)
-            if isinstance(live, AwsSession):
+            if isinstance(live, AwsConnection):
                 found.add(live)
-            found |= {session for session in self._under_another_name if session.grant.thing == thing}
+            found |= {connection for connection in self._under_another_name if connection.grant.thing == thing}
         return found
 
-    def _announce(self, session: "AwsSession", what: str, more: Mapping[str, object]) -> None:
-        if "#" in session.client_id or "+" in session.client_id:
+    def _announce(self, connection: "AwsConnection", what: str, more: Mapping[str, object]) -> None:
+        if "#" in connection.client_id or "+" in connection.client_id:
             return
         event = {
-            "clientId": session.client_id,
+            "clientId": connection.client_id,
             "timestamp": int(self._clock.now().timestamp() * 1000),
             "eventType": what,
-            "sessionIdentifier": new_uuid(self._entropy) if what == "connected" else session.identifier,
-            "principalIdentifier": session.grant.principal,
-            "versionNumber": session.at_ms,
+            "sessionIdentifier": new_uuid(self._entropy) if what == "connected" else connection.identifier,
+            "principalIdentifier": connection.grant.principal,
+            "versionNumber": connection.at_ms,
             **more,
         }
-        session.identifier = str(event["sessionIdentifier"])
-        self.broker.route_later(f"{PRESENCE}{what}/{session.client_id}", json.dumps(event).encode(), 1)
+        connection.identifier = str(event["sessionIdentifier"])
+        self.broker.route_later(f"{PRESENCE}{what}/{connection.client_id}", json.dumps(event).encode(), 1)
 
 
-class AwsSession:
+class AwsConnection:
     """One connection. `grant` is what it may do; it is read again when something it depends on changed."""
 
     def __init__(
         self,
         connections: AwsConnections,
-        link: MqttLink,
+        pump: MqttPump,
         visitor: Visitor,
         grant: Grant,
         packet: Connect,
@@ -235,7 +235,7 @@ class AwsSession:
         self._last_sent = 0
         self._sending: asyncio.Task[None] | None = None
         self._send_again = False
-        self.link = link
+        self.pump = pump
         self.grant = grant
         self.client_id = client_id
         self.is_persistent = not packet.clean_start
@@ -261,7 +261,7 @@ class AwsSession:
     async def _take_rest(self, waiting: Awaitable[None], packets: Sequence[Publish]) -> None:
         await waiting
         for packet in packets:
-            if self.link.is_over:
+            if self.pump.is_over:
                 return
             if (more := self._take(packet)) is not None:
                 await more
@@ -300,13 +300,13 @@ class AwsSession:
         if not self._connections.may_receive(self.grant, topic):
             return
         try:
-            self.link.publish(topic, payload, qos)
+            self.pump.publish(topic, payload, qos)
         except LocalProtocolError as error:  # its queue is full
             log.info("awsiot.dropped", extra={"client_id": self.client_id, "reason": error.reason})
 
     def wake(self) -> None:
         self._send_again = True
-        if self._sending is None and not self.link.is_over:
+        if self._sending is None and not self.pump.is_over:
             self._sending = self._connections.broker.spawn(self._send_stored())
 
     # What the connections call.
@@ -327,7 +327,7 @@ class AwsSession:
             seen = self._changes
             self.grant = await self._connections.admit(self._visitor)
             self._connections.check(self.grant, "iot:Connect", "client", self.client_id, self.client_id)
-            if not self.link.is_over:
+            if not self.pump.is_over:
                 self._connections.index(self)
             self._changes_seen = seen
 
@@ -341,7 +341,7 @@ class AwsSession:
         self._connections.check(self.grant, "iot:Publish", "topic", packet.topic, self.client_id)
         waiting = self._connections.broker.route(packet.topic, packet.payload, packet.qos)
         if waiting is None:
-            self.link.ack(packet.packet_id)
+            self.pump.ack(packet.packet_id)
             return None
         task = self._connections.broker.spawn(self._acknowledge(waiting, packet.packet_id))
         self._unwritten.add(task)
@@ -355,9 +355,9 @@ class AwsSession:
         try:
             await waiting
         except BirthmarkError:
-            self.link.close(Closed.SERVER)  # the client sends again after it reconnects
+            self.pump.close(Closed.SERVER)  # the client sends again after it reconnects
             raise
-        self.link.ack(packet_id)
+        self.pump.ack(packet_id)
 
     async def _subscribe(self, packet: Subscribe) -> None:
         await self._refresh()
@@ -383,20 +383,20 @@ class AwsSession:
             raise topics.TooManyFiltersError(
                 thing=self.client_id, count=count, limit=topics.MAX_SUBSCRIPTIONS, scope="on a connection"
             )
-        if self.link.is_over:
+        if self.pump.is_over:
             return
         await broker.subscribe(self, granted)
-        self.link.send(SubAck(packet.packet_id, tuple(codes)))
+        self.pump.send(SubAck(packet.packet_id, tuple(codes)))
 
     async def _unsubscribe(self, packet: Unsubscribe) -> None:
         await self._connections.broker.unsubscribe(self, packet.filters)
-        self.link.send(UnsubAck(packet.packet_id))
+        self.pump.send(UnsubAck(packet.packet_id))
 
     async def _deliver_held(self) -> None:
         try:
             await self._refresh()
         except BirthmarkError as error:
-            self.link.refuse(error)
+            self.pump.refuse(error)
             return
         held, self._held = self._held, []
         for topic, payload, qos in held:
@@ -406,7 +406,7 @@ class AwsSession:
         """Send what is stored, oldest first, as far as the window of unacknowledged messages goes."""
         broker = self._connections.broker
         try:
-            while self._send_again and not self.link.is_over and len(self._in_flight) < WINDOW:
+            while self._send_again and not self.pump.is_over and len(self._in_flight) < WINDOW:
                 self._send_again = False
                 room = WINDOW - len(self._in_flight)
                 found = await broker.stored_after(self.client_id, self._last_sent, room)
@@ -415,12 +415,12 @@ class AwsSession:
                     self._last_sent = number
                     if not self._connections.may_receive(self.grant, topic):
                         broker.delivered(self.client_id, number)
-                    elif (packet_id := self.link.publish(topic, payload, 1)) is not None:
+                    elif (packet_id := self.pump.publish(topic, payload, 1)) is not None:
                         self._in_flight[packet_id] = number
                 self._send_again = self._send_again or len(found) == room
         except LocalProtocolError as error:
             log.info("awsiot.not_sent", extra={"client_id": self.client_id, "reason": error.reason})
         except BirthmarkError as error:
-            self.link.refuse(error)
+            self.pump.refuse(error)
         finally:
             self._sending = None

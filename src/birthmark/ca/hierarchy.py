@@ -190,18 +190,18 @@ def _write(directory: Path, parts: list[tuple[str, Certificate, SigningKey]], pa
     try:
         building.replace(directory)
         sync_directory(directory.parent)
-    except OSError as problem:
+    except OSError as error:
         shutil.rmtree(building)
-        raise CaExistsError(path=directory) from problem
+        raise CaExistsError(path=directory) from error
 
 
 def _read(directory: Path, role: str, passphrase: bytes) -> Issuer:
     path = directory / f"{role}.pem"
     try:
         certificate = parse_pem(read_owned(path))
-    except InvalidRequestError as problem:
+    except InvalidRequestError as error:
         reason = "the certificate cannot be read"
-        raise SecretUnreadableError(path=path, reason=reason) from problem
+        raise SecretUnreadableError(path=path, reason=reason) from error
     key = read_key(directory / f"{role}.key", passphrase)
     if key.public_key() != certificate.public_key():
         raise SecretUnreadableError(path=path, reason="it belongs to another key")

@@ -97,8 +97,8 @@ def read_owned(path: Path, *, closed_to: int = 0o022) -> bytes:
         with path.open("rb") as file:
             status = os.fstat(file.fileno())  # of what is read, not of what the name meant a moment ago
             data = file.read(MAX_SECRET_BYTES + 1)
-    except OSError as problem:
-        raise SecretUnreadableError(path=path, reason=problem.strerror) from problem
+    except OSError as error:
+        raise SecretUnreadableError(path=path, reason=error.strerror) from error
     if len(data) > MAX_SECRET_BYTES:
         raise SecretUnreadableError(path=path, reason="it is too large")
     if status.st_uid not in {os.geteuid(), 0}:
@@ -140,9 +140,9 @@ def read_key(path: Path, passphrase: bytes) -> SigningKey:
     pem = read_private(path)
     try:
         key = load_pem_private_key(pem, passphrase)
-    except (ValueError, TypeError) as problem:
+    except (ValueError, TypeError) as error:
         reason = "it is damaged, or the passphrase is another"
-        raise SecretUnreadableError(path=path, reason=reason) from problem
+        raise SecretUnreadableError(path=path, reason=reason) from error
     if not isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey):
         raise SecretUnreadableError(path=path, reason="it is neither EC nor RSA")
     return key

@@ -172,13 +172,13 @@ class Revocations:
         return await self._revoke(targets, principal, reason)
 
     async def device(
-        self, name: str, principal: Principal, reason: RevocationReason, shown: Iterable[Thumbprint] = ()
+        self, name: str, principal: Principal, reason: RevocationReason, presented: Iterable[Thumbprint] = ()
     ) -> tuple[tuple[Issued, ...], list[Thumbprint]]:
-        """Revoke every live certificate of a name, in any spelling, and their keys; and those of other CAs in `shown`.
+        """Revoke every live certificate of a name, in any spelling, and their keys; those of other CAs in `presented`.
 
         Return the former, and which of the latter were taken back. Raise `DeviceNotAliveError` when there are none.
         """
-        others = [one for one in shown if await self._find(one) is None and not await self._is_key_revoked(one)]
+        others = [one for one in presented if await self._find(one) is None and not await self._is_key_revoked(one)]
         await self._certificates(others, fold(name), principal, reason)
 
         async def targets() -> list[Issued]:

@@ -101,8 +101,8 @@ class CertificateAuthority:
                         principal=principal,
                     )
                 )
-            except NameMovedError as problem:
-                moved = problem
+            except NameMovedError as error:
+                moved = error
                 continue
             return (certificate, *above)
         raise moved or NameMovedError(name=request.subject_text)

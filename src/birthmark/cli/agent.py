@@ -21,7 +21,7 @@ from birthmark.agent.files import Places, StateNotWritableError
 from birthmark.agent.run import Loop, Orders
 from birthmark.agent.service import Agent, Status, open_agent
 from birthmark.cli.asking import only_typed
-from birthmark.cli.common import ACTION_NEEDED, FAILED, WRONG_USAGE, certificate_row, emit, refusals_shown
+from birthmark.cli.common import ACTION_NEEDED, FAILED, WRONG_USAGE, certificate_row, emit, telling_refusals
 from birthmark.cli.identity import JsonOption
 from birthmark.cli.journal import note
 from birthmark.clock import SystemClock, SystemEntropy
@@ -53,10 +53,10 @@ def _links(identity: Identity | None, trust: Trust) -> Links:
 
 
 @contextmanager
-def _refusals_shown(as_json: bool) -> Iterator[None]:
+def _telling_refusals(as_json: bool) -> Iterator[None]:
     """A mistake in the configuration is wrong usage; what this agent does not do needs somebody to act."""
     try:
-        with refusals_shown(as_json=as_json):
+        with telling_refusals(as_json=as_json):
             yield
     except typer.Exit as leaving:
         if isinstance(leaving.__cause__, ConfigInvalidError):
@@ -105,8 +105,8 @@ def _placed(config: Path, root: Path) -> Iterator[None]:
     """Let a refusal of the root say which, and where the configuration is: that stays when the state goes elsewhere."""
     try:
         yield
-    except (AgentRunningError, StateNotWritableError) as problem:
-        problem.add_facts(config=config, root=root)
+    except (AgentRunningError, StateNotWritableError) as error:
+        error.add_facts(config=config, root=root)
         raise
 
 
@@ -126,7 +126,7 @@ def check(
     async def body(agent: Agent) -> list[Any]:
         return await Checks(agent, offline).run()
 
-    with _refusals_shown(as_json), _agent(config, root) as agent:
+    with _telling_refusals(as_json), _agent(config, root) as agent:
         found = asyncio.run(body(agent))
     for one in found:
         if as_json:
@@ -144,7 +144,7 @@ def apply(config: ConfigOption = None, root: RootOption = _ROOT, as_json: JsonOp
 
     Example: birthmark agent apply --config config.toml --root ./device
     """
-    with _refusals_shown(as_json), _working(config, root) as agent:
+    with _telling_refusals(as_json), _working(config, root) as agent:
         _done(agent, agent.apply())
         emit(as_json, _row(agent.status(), agent.places))
     again = shlex.join(["birthmark", "agent", "run", *sys.argv[3:]])
@@ -184,7 +184,7 @@ def run(
         loop.add_signal_handler(2, orders.give, Order.STOP)  # SIGINT: somebody pressed Ctrl-C
         await Loop(agent, orders, told, telemetry, note).run()
 
-    with _refusals_shown(as_json), _working(config, root) as agent:
+    with _telling_refusals(as_json), _working(config, root) as agent:
         asyncio.run(body(agent))
 
 
@@ -194,7 +194,7 @@ def status(config: ConfigOption = None, root: RootOption = _ROOT, as_json: JsonO
 
     Example: birthmark agent status --json
     """
-    with _refusals_shown(as_json), _agent(config, root) as agent:
+    with _telling_refusals(as_json), _agent(config, root) as agent:
         row = _row(agent.status(), agent.places)
         emit(as_json, row)
     if not row["connected"]:
@@ -207,7 +207,7 @@ def renew(config: ConfigOption = None, root: RootOption = _ROOT, as_json: JsonOp
 
     Example: birthmark agent renew
     """
-    with _refusals_shown(as_json):
+    with _telling_refusals(as_json):
         if not _told(config, root, Order.RENEW, "renewals", as_json):
             with _working(config, root) as agent:
                 _done(agent, _renew_once(agent))
@@ -220,7 +220,7 @@ def reprovision(config: ConfigOption = None, root: RootOption = _ROOT, as_json: 
 
     Example: birthmark agent reprovision
     """
-    with _refusals_shown(as_json):
+    with _telling_refusals(as_json):
         if not _told(config, root, Order.REPROVISION, "registered_at", as_json):
             with _working(config, root) as agent:
                 _done(agent, agent.apply())
@@ -234,7 +234,7 @@ def stop(root: RootOption = _ROOT, config: ConfigOption = None, as_json: JsonOpt
     Example: birthmark agent stop
     """
     del config  # which agent is told by the root alone
-    with refusals_shown(as_json=as_json):
+    with telling_refusals(as_json=as_json):
         only_typed(False, "where the configuration is read; which agent to stop is told by --root alone", "--config")
         try:
             pid = stop_running(Places(root).lock, SystemClock())
@@ -256,8 +256,8 @@ def _done(agent: Agent, work: Any) -> None:
     """Do it, and remember for `status` why it failed."""
     try:
         asyncio.run(work)
-    except BirthmarkError as problem:
-        agent.note(problem)
+    except BirthmarkError as error:
+        agent.note(error)
         raise
 
 

@@ -205,8 +205,8 @@ def _is_output_whole() -> bool:
     """Say whether all output has left; what has not, and never will, is dropped, or Python complains at exit."""
     try:
         sys.stdout.flush()
-    except OSError as problem:
-        if (trouble := file_trouble(problem)) is not None:
+    except OSError as error:
+        if (trouble := file_trouble(error)) is not None:
             tell(trouble)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return False

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from birthmark.cli.common import emit, read_file, refusals_shown
+from birthmark.cli.common import emit, read_file, telling_refusals
 from birthmark.cli.operator import DEFAULT_DATA, DataOption, JsonOption, operator
 
 app = typer.Typer(
@@ -32,12 +32,12 @@ def verify(
 
     Example: birthmark audit verify --head head-2026-11.json
     """
-    with refusals_shown(as_json=as_json):
+    with telling_refusals(as_json=as_json):
         texts = [read_file(path, 8192) for path in head or ()]
         told = _asked(data.expanduser(), texts, rows=None)
         signed = told["head"] or {}
-        shown = told if as_json else {"rows": told["rows"], "digest": signed.get("digest"), "key": signed.get("key")}
-        emit(as_json, shown)
+        view = told if as_json else {"rows": told["rows"], "digest": signed.get("digest"), "key": signed.get("key")}
+        emit(as_json, view)
 
 
 @app.command()
@@ -50,7 +50,7 @@ def export(
 
     Example: birthmark audit export --out head-2026-11.json
     """
-    with refusals_shown():
+    with telling_refusals():
         lines: list[str] = []
         told = _asked(data.expanduser(), [], rows=lines.append if rows else None)
         text = "".join(f"{line}\n" for line in [*lines, json.dumps(told["head"])])

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from birthmark.cli.common import emit, refusals_shown
+from birthmark.cli.common import emit, telling_refusals
 from birthmark.cli.operator import DEFAULT_DATA, DataOption, JsonOption, at, operator, show
 
 app = typer.Typer(
@@ -27,7 +27,7 @@ def add_key(
 
     Example: birthmark aws key add ci
     """
-    with refusals_shown(as_json=as_json):
+    with telling_refusals(as_json=as_json):
         emit(as_json, operator(data).post("/aws/keys", {"name": name}))
 
 
@@ -37,7 +37,7 @@ def list_keys(data: DataOption = Path(DEFAULT_DATA), as_json: JsonOption = False
 
     Example: birthmark aws key list
     """
-    with refusals_shown(as_json=as_json):
+    with telling_refusals(as_json=as_json):
         columns = ("access_key_id", "name", "created")
         show(operator(data).rows("/aws/keys"), columns, as_json=as_json, nothing="There is no access key.")
 
@@ -51,7 +51,7 @@ def remove_key(
 
     Example: birthmark aws key remove AKIAXXXXXXXXXXXXXXXX
     """
-    with refusals_shown():
+    with telling_refusals():
         operator(data).delete(at("aws", "keys", access_key_id))
         typer.echo(f"Removed {access_key_id}.", err=True)
 
@@ -62,7 +62,7 @@ def things(data: DataOption = Path(DEFAULT_DATA), as_json: JsonOption = False) -
 
     Example: birthmark aws things
     """
-    with refusals_shown(as_json=as_json):
+    with telling_refusals(as_json=as_json):
         columns = ("thing", "type", "certificates")
         show(operator(data).rows("/aws/things"), columns, as_json=as_json, nothing="There is no thing.")
 
@@ -73,6 +73,6 @@ def certificates(data: DataOption = Path(DEFAULT_DATA), as_json: JsonOption = Fa
 
     Example: birthmark aws certificates
     """
-    with refusals_shown(as_json=as_json):
+    with telling_refusals(as_json=as_json):
         columns = ("certificate", "common_name", "status", "things", "policies")
         show(operator(data).rows("/aws/certificates"), columns, as_json=as_json, nothing="There is no certificate.")

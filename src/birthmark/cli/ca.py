@@ -34,8 +34,8 @@ from birthmark.cli.common import (
     emit,
     parse_lifetime,
     read_file,
-    refusals_shown,
     run,
+    telling_refusals,
     write_result,
 )
 from birthmark.clock import SystemClock, SystemEntropy
@@ -106,7 +106,7 @@ def init(
     as_json: AsJson = False,
 ) -> None:
     """Make a root (20 years) and an issuing CA below it. Keys are encrypted files of mode 0600."""
-    with refusals_shown(as_json=as_json):
+    with telling_refusals(as_json=as_json):
         made = hierarchy.create(directory, name, now=SystemClock().now(), entropy=SystemEntropy(), flat=flat)
     _show_hierarchy(directory, made, as_json)
 
@@ -200,7 +200,7 @@ def verify_possession(
     as_json: AsJson = False,
 ) -> None:
     """Prove to a cloud that you have the CA's key: writes a certificate for CODE, signed by it."""
-    with refusals_shown(as_json=as_json):
+    with telling_refusals(as_json=as_json):
         made = hierarchy.load(directory)
         proof = prove_possession(
             code,
@@ -300,8 +300,8 @@ def _write_key(path: Path, key: ec.EllipticCurvePrivateKey) -> None:
     pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     try:
         write_private(path, pem)
-    except FileExistsError as problem:
-        raise FileExistsAlreadyError(path=path) from problem
+    except FileExistsError as error:
+        raise FileExistsAlreadyError(path=path) from error
 
 
 def _write_chain(chain: tuple[Certificate, ...], out: Path | None, as_json: bool) -> None:

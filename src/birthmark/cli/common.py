@@ -100,7 +100,7 @@ def exit_code_of(error: errors.BirthmarkError) -> int:
 
 
 @contextmanager
-def refusals_shown(*, as_json: bool = False) -> Iterator[None]:
+def telling_refusals(*, as_json: bool = False) -> Iterator[None]:
     """Turn a refusal into what a person needs (what, why, what to do) and the fitting exit code."""
     try:
         yield
@@ -147,8 +147,8 @@ def tell(error: errors.BirthmarkError, *, as_json: bool = False) -> int:
     note(error)
     cause, fix = error.explain_cause(), error.explain_fix()
     if as_json:
-        shown = {"error": error.code, "message": str(error), "cause": cause, "fix": fix}
-        typer.echo(json.dumps(shown), err=True)
+        view = {"error": error.code, "message": str(error), "cause": cause, "fix": fix}
+        typer.echo(json.dumps(view), err=True)
     else:
         told = [printable(text) for text in (str(error), cause, fix)]
         typer.echo("{}\n  Why: {}\n  Fix: {}\n  Code: {}".format(*told, error.code), err=True)
@@ -182,8 +182,8 @@ def open_file(path: Path) -> BinaryIO:
     """Open a file for reading. Raise `FileMissingError`."""
     try:
         return path.open("rb")
-    except OSError as problem:
-        raise FileMissingError(path=path, reason=reason_of(problem)) from problem
+    except OSError as error:
+        raise FileMissingError(path=path, reason=reason_of(error)) from error
 
 
 def read_file(path: Path, limit: int = MAX_BUNDLE_BYTES) -> bytes:
@@ -201,7 +201,7 @@ def read_certificate(path: Path) -> Certificate:
 
 def run(body: Callable[[], Coroutine[Any, Any, T]], *, as_json: bool = False) -> T:
     """Run a command's coroutine, its refusals shown."""
-    with refusals_shown(as_json=as_json):
+    with telling_refusals(as_json=as_json):
         return asyncio.run(body())
 
 

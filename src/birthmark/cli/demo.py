@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from birthmark.cli.common import refusals_shown
+from birthmark.cli.common import telling_refusals
 from birthmark.cli.operator import JsonOption
 
 app = typer.Typer()
@@ -43,7 +43,7 @@ def demo(
     """
     from birthmark.cli.app import check_extra
 
-    with refusals_shown(as_json=as_json):
+    with telling_refusals(as_json=as_json):
         check_extra("demo")  # before the first step, not at the fourth
     from birthmark.clock import SystemEntropy
     from birthmark.demo.stage import stage
@@ -53,7 +53,7 @@ def demo(
     if not console.is_terminal:
         console.width = _WIDE  # a program that reads the table finds each name in one piece
     tables = []
-    with refusals_shown(as_json=as_json):
+    with telling_refusals(as_json=as_json):
         for number, one in enumerate(chosen, 1):
             play = importlib.import_module(f"birthmark.demo.{one.value}")
             with stage(one.value, console, SystemEntropy(), keep=keep) as on:

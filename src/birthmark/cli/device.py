@@ -123,8 +123,8 @@ class DpsOptions:
         host, _, port = self.host.partition(":") if self.host.count(":") == 1 else (self.host, "", "")
         try:
             path = parse_url(f"https://[{host}]" if ":" in host else f"https://{host}").path
-        except UrlInvalidError as problem:
-            raise HostInvalidError(host=self.host[:100]) from problem
+        except UrlInvalidError as error:
+            raise HostInvalidError(host=self.host[:100]) from error
         if path != "/" or (port and not (port.isdecimal() and 0 < int(port) <= _MAX_PORT)):
             raise HostInvalidError(host=self.host[:100])
         return DpsTarget(host, self.id_scope, name, https_port=int(port or 443))
@@ -145,8 +145,8 @@ async def _register(who: Shown, asked: DpsOptions) -> Assigned:
     if asked.remember and who.element is not None:
         try:
             who.element.remember(Assignment(assigned.hub, assigned.device_id, target.id_scope))
-        except ElementNoMemoryError as problem:
-            problem.add_facts(without=without("--remember", takes_value=False))
+        except ElementNoMemoryError as error:
+            error.add_facts(without=without("--remember", takes_value=False))
             raise
     return assigned
 

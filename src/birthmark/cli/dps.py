@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from birthmark.cli.asking import only
-from birthmark.cli.common import UsageError, emit, read_certificate, refusals_shown
+from birthmark.cli.common import UsageError, emit, read_certificate, telling_refusals
 from birthmark.cli.operator import DEFAULT_DATA, DataOption, JsonOption, at, operator, show
 
 app = typer.Typer(
@@ -50,7 +50,7 @@ def show_all(data: DataOption = Path(DEFAULT_DATA), as_json: JsonOption = False)
 
     Example: birthmark dps show
     """
-    with refusals_shown(as_json=as_json):
+    with telling_refusals(as_json=as_json):
         show(operator(data).rows("/dps"), _COLUMNS, as_json=as_json, nothing="There is no provisioning service.")
 
 
@@ -65,7 +65,7 @@ def create(
 
     Example: birthmark dps create factory-2
     """
-    with refusals_shown(as_json=as_json):
+    with telling_refusals(as_json=as_json):
         emit(as_json, operator(data).post("/dps", {"name": name, "host": host}))
 
 
@@ -80,7 +80,7 @@ def link(
 
     Example: birthmark dps link hub-2
     """
-    with refusals_shown(as_json=as_json):
+    with telling_refusals(as_json=as_json):
         emit(as_json, operator(data).post(at("dps", name, "link"), {"hub": hub}))
 
 
@@ -95,7 +95,7 @@ def release(
 
     Example: birthmark dps release edge-0001
     """
-    with refusals_shown(as_json=as_json):
+    with telling_refusals(as_json=as_json):
         emit(as_json, operator(data).post(at("dps", name, "registrations", registration, "release")))
 
 
@@ -107,7 +107,7 @@ def list_cas(
 
     Example: birthmark dps ca list
     """
-    with refusals_shown(as_json=as_json):
+    with telling_refusals(as_json=as_json):
         rows = operator(data).rows(at("dps", name, "cas"))
         show(rows, _CA_COLUMNS, as_json=as_json, nothing="No CA certificate is on record.")
 
@@ -128,7 +128,7 @@ def add(
 
     Example: birthmark dps ca add my-ca root.pem
     """
-    with refusals_shown(as_json=as_json):
+    with telling_refusals(as_json=as_json):
         if (file is None) == (of_group is None):
             raise CertificateNotGivenError(name=ca_name)
         pem = None if file is None else read_certificate(file).pem()
@@ -149,7 +149,7 @@ def code(
 
     Example: birthmark dps ca code my-ca
     """
-    with refusals_shown(as_json=as_json):
+    with telling_refusals(as_json=as_json):
         answer = operator(data).post(at("dps", name, "cas", ca_name, "code"))
         if as_json:
             emit(as_json, answer)
@@ -170,7 +170,7 @@ def verify(
 
     Example: birthmark dps ca verify my-ca verification.pem
     """
-    with refusals_shown(as_json=as_json):
+    with telling_refusals(as_json=as_json):
         if file is None and not without_proof:
             raise VerificationMissingError(name=ca_name)
         only(file is None, "without a verification certificate", without_proof=without_proof)
@@ -188,6 +188,6 @@ def remove(
 
     Example: birthmark dps ca remove my-ca
     """
-    with refusals_shown():
+    with telling_refusals():
         operator(data).delete(at("dps", name, "cas", ca_name))
         typer.echo(f"Removed {ca_name}.", err=True)

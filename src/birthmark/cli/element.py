@@ -17,7 +17,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from birthmark.cli.asking import only, only_typed
-from birthmark.cli.common import about, certificate_row, emit, refusals_shown, write_result
+from birthmark.cli.common import about, certificate_row, emit, telling_refusals, write_result
 from birthmark.clock import SystemClock, SystemEntropy
 from birthmark.elements import exec as element_exec
 from birthmark.elements.element import Element
@@ -91,7 +91,7 @@ def list_(
     as_json: AsJson = False,
 ) -> None:
     """List tokens and what is in them. Several, and one without the PIN that it wants, are only named."""
-    with refusals_shown(as_json=as_json):
+    with telling_refusals(as_json=as_json):
         pin = _given_pin(pin_file, pin_fd)
         found = list_tokens(module or find_softhsm())
         wanted = [info for info in found if token in (None, info.label) and slot in (None, info.slot_id)]
@@ -114,7 +114,7 @@ def show(
 ) -> None:
     """Show a key: where it lives, its public half, its certificate, and what the chip remembers."""
     with (
-        refusals_shown(as_json=as_json),
+        telling_refusals(as_json=as_json),
         _fitting(key is None, "without a KEY: it names another object", object=data),
         _open(module, token, slot, _given_pin(pin_file, pin_fd)) as element,
     ):
@@ -150,7 +150,7 @@ def cert(
     as_json: AsJson = False,
 ) -> None:
     """Read a key's certificate from the chip as PEM."""
-    with refusals_shown(as_json=as_json), _open(module, token, slot, _given_pin(pin_file, pin_fd)) as element:
+    with telling_refusals(as_json=as_json), _open(module, token, slot, _given_pin(pin_file, pin_fd)) as element:
         found = element.chain(key) if chain else (element.certificate(key),)
         _result(as_json, out, "".join(one.pem() for one in found), certificate_row(found[0]))
 
@@ -168,7 +168,7 @@ def refkey(
     as_json: AsJson = False,
 ) -> None:
     """Write a reference key: a file that names the chip's key and holds no secret. Use it with `element exec`."""
-    with refusals_shown(as_json=as_json), _open(module, token, slot, _given_pin(pin_file, pin_fd)) as element:
+    with telling_refusals(as_json=as_json), _open(module, token, slot, _given_pin(pin_file, pin_fd)) as element:
         handle = element.key(key)
         text = render_uri_pem(handle.uri) if uri else element.reference_key(key)
         _result(as_json, out, text, {"key": handle.describe()})
@@ -188,7 +188,7 @@ def csr(
     as_json: AsJson = False,
 ) -> None:
     """Make a certificate request, signed in the chip."""
-    with refusals_shown(as_json=as_json), _open(module, token, slot, _given_pin(pin_file, pin_fd)) as element:
+    with telling_refusals(as_json=as_json), _open(module, token, slot, _given_pin(pin_file, pin_fd)) as element:
         request = x509.load_der_x509_csr(element.csr(common_name, key))
         text = request.public_bytes(Encoding.PEM).decode()
         _result(as_json, out, text, {"subject": f"CN={common_name}", "key": element.key(key).describe()})
@@ -207,7 +207,7 @@ def keygen(
     as_json: AsJson = False,
 ) -> None:
     """Make a key in the chip, never extractable. A key that exists is never replaced."""
-    with refusals_shown(as_json=as_json), _open(module, token, slot, _given_pin(pin_file, pin_fd)) as element:
+    with telling_refusals(as_json=as_json), _open(module, token, slot, _given_pin(pin_file, pin_fd)) as element:
         made = element.generate_key(label, algorithm, _hex(key_id))
         public = made.public_key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
         emit(as_json, {"key": made.describe(), "label": made.label, "id": made.key_id.hex(), "public_key": public})
@@ -228,7 +228,7 @@ def write(
 ) -> None:
     """Write a certificate back to the chip, beside its key; of a chain, the issuer too where the chip has a place."""
     with (
-        refusals_shown(as_json=as_json),
+        telling_refusals(as_json=as_json),
         _fitting(data is None, "for a certificate, which --object is not", key=key, label=label),
         _fitting(label is None, "for the certificate of a key, not for a CA's under --label", key=key),
         _open(module, token, slot, _given_pin(pin_file, pin_fd)) as element,
@@ -237,8 +237,8 @@ def write(
         if data is not None:
             try:
                 element.write_data(data, raw)
-            except ElementDataTooLargeError as problem:
-                problem.add_facts(file=file)
+            except ElementDataTooLargeError as error:
+                error.add_facts(file=file)
                 raise
             emit(as_json, {"data": data, "bytes": len(raw)})
             return
@@ -265,7 +265,7 @@ def prove_(
     as_json: AsJson = False,
 ) -> None:
     """Prove that the chip has its key, by signing a nonce; prints one JSON object."""
-    with refusals_shown(as_json=as_json):
+    with telling_refusals(as_json=as_json):
         if not MIN_NONCE_BYTES <= len(nonce.encode()) <= MAX_NONCE_BYTES:
             raise typer.BadParameter("the nonce has 8 to 1024 bytes", param_hint="--nonce")
         only(key is None, "without a KEY: it needs no chip", check=check)
@@ -293,7 +293,7 @@ def exec_(
 
     Wherever it loads a reference key, a `pkcs11:` URI file or a URI PEM, it gets the token's key.
     """
-    with refusals_shown():
+    with telling_refusals():
         pin = _given_pin(pin_file, pin_fd)
         element, pin = _open_asking(module, token, slot, pin)
         with element:
@@ -314,7 +314,7 @@ def simulate(
     """Make a software chip (SoftHSM2) with a real one's objects, and print the environment to use it."""
     if profile not in PROFILES:
         raise typer.BadParameter(f"there are {', '.join(PROFILES)}", param_hint="--profile")
-    with refusals_shown(as_json=as_json):
+    with telling_refusals(as_json=as_json):
         if (directory / "profile").exists():
             made = open_software_element(directory)
             is_same = made.profile.name == profile
@@ -432,21 +432,21 @@ def _checked(path: Path, nonce: str) -> PublicKey:
     """Return the key of a proof that holds; a refusal says which proof of what is needed."""
     try:
         return check_proof(_proof(path), nonce.encode())
-    except (ElementProofInvalidError, ProofUnreadableError) as problem:
-        problem.add_facts(path=path, nonce=nonce)
+    except (ElementProofInvalidError, ProofUnreadableError) as error:
+        error.add_facts(path=path, nonce=nonce)
         raise
 
 
 def _proof(path: Path) -> Proof:
     try:
         return msgspec.json.decode(_read(path, _MAX_NONCE_FILE_BYTES), type=Proof)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as problem:
-        raise ProofUnreadableError(path=path) from problem
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ProofUnreadableError(path=path) from error
 
 
 def _read(path: Path, limit: int) -> bytes:
     try:
         with path.open("rb") as file:
             return file.read(limit + 1)
-    except OSError as problem:
-        raise ElementFileMissingError(path=path, reason=problem.strerror) from problem
+    except OSError as error:
+        raise ElementFileMissingError(path=path, reason=error.strerror) from error

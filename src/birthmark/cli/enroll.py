@@ -14,7 +14,7 @@ from birthmark.cli.common import (
     UsageError,
     emit,
     read_certificate,
-    refusals_shown,
+    telling_refusals,
 )
 from birthmark.cli.manifest import ManifestFile, RootOption, SignerOption, entries_of, open_trust
 from birthmark.cli.operator import DEFAULT_DATA, DataOption, JsonOption, operator, show
@@ -123,9 +123,9 @@ def device(
     Example: birthmark enroll device --cert se050.pem --edge
     """
     from birthmark.fleet.doubts import doubts_of
-    from birthmark.fleet.target import DeviceWish
+    from birthmark.fleet.target import EnrollmentRequest
 
-    with refusals_shown(as_json=as_json):
+    with telling_refusals(as_json=as_json):
         _check_options(to, edge=edge, policy=policy)
         if cert is None:
             raise CertificateNotNamedError
@@ -138,7 +138,7 @@ def device(
         if not (name := device_id or certificate.subject_cn):
             raise DeviceNotNamedError(thumbprint=certificate.thumbprint.hex())
         _confirm(target, profile, 1, yes=yes or dry_run)
-        wish = DeviceWish(name, certificate, is_edge=edge, policy=policy)
+        wish = EnrollmentRequest(name, certificate, is_edge=edge, policy=policy)
         done = target.enroll(wish, update=update, dry_run=dry_run)
         row = {"device": name, "thumbprint": certificate.thumbprint.hex(), "outcome": done.value}
         if to is Cloud.AZURE:
@@ -166,7 +166,7 @@ def group(
     from birthmark.fleet.azure import AzureTarget
     from birthmark.fleet.profiles import azure_profile
 
-    with refusals_shown(as_json=as_json):
+    with telling_refusals(as_json=as_json):
         if (ca_name is None) == (cert is None):
             raise CaNotNamedError
         certificate = None if cert is None else read_certificate(cert)
@@ -208,7 +208,7 @@ def manifest(
     from birthmark.cli.tally import Tally
 
     tally = Tally(as_json=as_json)
-    with refusals_shown(as_json=as_json):
+    with telling_refusals(as_json=as_json):
         _check_options(to, edge=edge, policy=policy)
         only(not dry_run, "where something is written, which --dry-run does not", journal=journal)
         trust = open_trust(signer, root)
@@ -236,7 +236,7 @@ def list_(
 
     Example: birthmark enroll list
     """
-    with refusals_shown(as_json=as_json):
+    with telling_refusals(as_json=as_json):
         rows = [record.as_row() for record in _target(to, profile, data).records()]
         show(rows, ("name", "kind", "state", "detail", "thumbprint"), as_json=as_json, nothing="Nothing is on record.")
 
@@ -255,7 +255,7 @@ def remove(
 
     Example: birthmark enroll remove sn0123ABCDEF01
     """
-    with refusals_shown():
+    with telling_refusals():
         target = _target(to, profile, data)
         only(to is Cloud.AZURE, "with --to azure", group=is_group)
         _confirm(target, profile, 1, yes=yes or dry_run)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from birthmark.cli.asking import only_typed
-from birthmark.cli.common import refusals_shown
+from birthmark.cli.common import telling_refusals
 from birthmark.cli.operator import DEFAULT_DATA, DataOption, operator
 
 app = typer.Typer()
@@ -46,7 +46,7 @@ def env(
 
     if form is Format.AZIOT and registration_id is None:
         raise typer.BadParameter("--format aziot needs --registration-id NAME")
-    with refusals_shown():
+    with telling_refusals():
         only_typed(form is Format.AZIOT, "with --format aziot", "--registration-id")
         path = data.expanduser() / "endpoints.json"
         if wait:
@@ -60,7 +60,7 @@ def env(
         case Format.JSON:
             typer.echo(json.dumps(endpoints, indent=2))
         case Format.AZIOT:
-            with refusals_shown():
+            with telling_refusals():
                 made = operator(data).post("/est/credentials", {"device_id": registration_id})
             name = str(registration_id)
             typer.echo(as_aziot(endpoints, name, username=made["name"], password=made["password"]), nl=False)

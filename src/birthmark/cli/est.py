@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from birthmark.cli.asking import agree, only
-from birthmark.cli.common import emit, read_certificate, refusals_shown
+from birthmark.cli.common import emit, read_certificate, telling_refusals
 from birthmark.cli.operator import DEFAULT_DATA, DataOption, JsonOption, at, operator, show
 from birthmark.clock import SystemEntropy
 from birthmark.keys.pin import Pin
@@ -88,7 +88,7 @@ def add_user(
     """
     if (device is not None) == any_name:
         raise typer.BadParameter("say for whom: --device NAME, or --any-name for every name that nobody holds")
-    with refusals_shown(as_json=as_json):
+    with telling_refusals(as_json=as_json):
         only(password_file is None, "without --password-file", ask=ask)
         is_made = password_file is None and not ask
         if password_file is not None:
@@ -107,7 +107,7 @@ def list_users(data: DataOption = Path(DEFAULT_DATA), as_json: JsonOption = Fals
 
     Example: birthmark est user list
     """
-    with refusals_shown(as_json=as_json):
+    with telling_refusals(as_json=as_json):
         rows = operator(data).rows("/est/users")
         show(rows, _USER_COLUMNS, as_json=as_json, nothing="There is no EST user.")
 
@@ -121,7 +121,7 @@ def remove_user(
 
     Example: birthmark est user remove factory-line-1
     """
-    with refusals_shown():
+    with telling_refusals():
         operator(data).delete(at("est", "users", name))
         typer.echo(f"Removed {name}.", err=True)
 
@@ -139,7 +139,7 @@ def add_ca(
 
     Example: birthmark est bootstrap add maker-ca.pem --any-name
     """
-    with refusals_shown(as_json=as_json):
+    with telling_refusals(as_json=as_json):
         body = {"certificate": read_certificate(file).pem(), "any_name": any_name}
         emit(as_json, operator(data).post("/est/bootstrap", body))
 
@@ -150,7 +150,7 @@ def list_cas(data: DataOption = Path(DEFAULT_DATA), as_json: JsonOption = False)
 
     Example: birthmark est bootstrap list
     """
-    with refusals_shown(as_json=as_json):
+    with telling_refusals(as_json=as_json):
         rows = operator(data).rows("/est/bootstrap")
         show(rows, _CA_COLUMNS, as_json=as_json, nothing="No bootstrap CA is on record.")
 
@@ -169,7 +169,7 @@ def remove_ca(
 
     Example: birthmark est bootstrap remove 3F9A…
     """
-    with refusals_shown():
+    with telling_refusals():
         operator(data).delete(at("est", "bootstrap", thumbprint))
         typer.echo("Removed.", err=True)
 
@@ -186,7 +186,7 @@ def certificates(
 
     Example: birthmark est certificates edge-0001
     """
-    with refusals_shown(as_json=as_json):
+    with telling_refusals(as_json=as_json):
         rows = operator(data).rows("/certificates", subject=subject)
         show(rows, _ISSUED_COLUMNS, as_json=as_json, nothing="No such certificate was issued.")
 
@@ -203,7 +203,7 @@ def release(
 
     Example: birthmark est release edge-0001
     """
-    with refusals_shown(as_json=as_json):
+    with telling_refusals(as_json=as_json):
         emit(as_json, operator(data).post(at("names", name, "release")))
 
 
@@ -238,7 +238,7 @@ def revoke(
         raise typer.BadParameter("name one: a THUMBPRINT, --device NAME, or --key-of FILE")
     if key_of is not None and reason is RevocationReason.SUPERSEDED:
         raise typer.BadParameter("superseded leaves the key good: name the certificate's THUMBPRINT")
-    with refusals_shown(as_json=as_json):
+    with telling_refusals(as_json=as_json):
         body = {"reason": reason.value}
         if device is not None:
             rows = operator(data).post(at("names", device, "revoke"), body)

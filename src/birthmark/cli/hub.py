@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from birthmark.cli.asking import agree
-from birthmark.cli.common import emit, read_certificate, refusals_shown
+from birthmark.cli.common import emit, read_certificate, telling_refusals
 from birthmark.cli.operator import DEFAULT_DATA, DataOption, JsonOption, at, operator, show
 from birthmark.cli.serve import NOT_IN_CERTIFICATE
 from birthmark.text import printable
@@ -27,7 +27,7 @@ def show_all(data: DataOption = Path(DEFAULT_DATA), as_json: JsonOption = False)
 
     Example: birthmark hub show
     """
-    with refusals_shown(as_json=as_json):
+    with telling_refusals(as_json=as_json):
         show(operator(data).rows("/hubs"), ("name", "host"), as_json=as_json, nothing="There is no hub.")
 
 
@@ -42,7 +42,7 @@ def create(
 
     Example: birthmark hub create hub-2 --host hub2.example
     """
-    with refusals_shown(as_json=as_json):
+    with telling_refusals(as_json=as_json):
         made = operator(data).post("/hubs", {"name": name, "host": host})
         emit(as_json, {key: value for key, value in made.items() if key != "in_certificate"})
         if not made["in_certificate"]:
@@ -59,7 +59,7 @@ def delete(
 
     Example: birthmark hub delete hub-2
     """
-    with refusals_shown():
+    with telling_refusals():
         agree(f"Delete hub {printable(name)} with all its devices and messages?", yes=yes)
         operator(data).delete(at("hubs", name))
         typer.echo(f"Deleted {name}.", err=True)
@@ -77,7 +77,7 @@ def create_device(
 
     Example: birthmark hub device create pump-7 --cert pump-7.pem
     """
-    with refusals_shown(as_json=as_json):
+    with telling_refusals(as_json=as_json):
         thumbprint = None if cert is None else read_certificate(cert).thumbprint.hex()
         body = {"device_id": name, "thumbprint": thumbprint}
         emit(as_json, operator(data).post(at("hubs", hub, "devices"), body))
@@ -94,7 +94,7 @@ def devices(
 
     Example: birthmark hub devices --edge
     """
-    with refusals_shown(as_json=as_json):
+    with telling_refusals(as_json=as_json):
         found = [_row(device) for device in _devices(data, hub) if device["capabilities"]["iotEdge"] or not edge]
         columns = ("device", "state", "status", "edge", "thumbprint")
         show(found, columns, as_json=as_json, nothing="The hub has no such device.")
@@ -110,7 +110,7 @@ def delete_device(
 
     Example: birthmark hub device delete edge-0001
     """
-    with refusals_shown():
+    with telling_refusals():
         operator(data).delete(at("hubs", hub, "devices", name))
         typer.echo(f"Deleted {name}.", err=True)
 
@@ -127,7 +127,7 @@ def messages(
 
     Example: birthmark hub messages se050-0001
     """
-    with refusals_shown(as_json=as_json):
+    with telling_refusals(as_json=as_json):
         found = operator(data).rows(at("hubs", hub, "messages"), device=device, limit=limit)
         show(found, ("enqueued", "device", "body"), as_json=as_json, nothing="No message came.")
 

@@ -144,8 +144,8 @@ class IdentityOptions:
         try:
             with about(Path(path or "the system's CAs")):
                 return Trust.default(os.environ) if self.ca_file is None else Trust.of([self.ca_file])
-        except OSError as problem:
-            raise CaFileMissingError(path=path, reason=reason_of(problem)) from problem
+        except OSError as error:
+            raise CaFileMissingError(path=path, reason=reason_of(error)) from error
 
     def _uri(self) -> str | None:
         """Return the URI that --key is, or that the file it names holds."""
@@ -196,5 +196,5 @@ def read_certificates(path: Path) -> tuple[Certificate, ...]:
     try:
         with about(path):
             return parse_bundle(path.read_bytes())
-    except OSError as problem:
-        raise CertificateFileMissingError(path=path, reason=reason_of(problem)) from problem
+    except OSError as error:
+        raise CertificateFileMissingError(path=path, reason=reason_of(error)) from error

@@ -18,7 +18,7 @@ from birthmark.cli.common import (
     open_file,
     read_certificate,
     read_file,
-    refusals_shown,
+    telling_refusals,
 )
 from birthmark.cli.journal import note
 from birthmark.cli.operator import JsonOption
@@ -82,7 +82,7 @@ def verify(
     Example: birthmark manifest verify shipment.json
     """
     good, partly, bad, parts = 0, 0, 0, set()
-    with refusals_shown(as_json=as_json):
+    with telling_refusals(as_json=as_json):
         for place, entry in enumerate(entries_of(file, open_trust(signer, root), quiet=as_json), 1):
             if isinstance(entry, BirthmarkError):
                 bad += 1
@@ -112,7 +112,7 @@ def show(file: ManifestFile, signer: SignerOption = None, root: RootOption = Non
     """
     from birthmark.cli.operator import show as show_rows
 
-    with refusals_shown(as_json=as_json):
+    with telling_refusals(as_json=as_json):
         rows, bad = [], 0
         for place, entry in enumerate(entries_of(file, open_trust(signer, root), quiet=as_json), 1):
             if isinstance(entry, BirthmarkError):
@@ -140,7 +140,7 @@ def extract(
     Example: birthmark manifest extract shipment.json --out certificates/
     """
     written, bad, without = 0, 0, 0
-    with refusals_shown(as_json=as_json):
+    with telling_refusals(as_json=as_json):
         out.mkdir(parents=True, exist_ok=True)
         for place, entry in enumerate(entries_of(file, open_trust(signer, root), quiet=as_json), 1):
             if isinstance(entry, BirthmarkError):
@@ -183,7 +183,7 @@ def create(
     from birthmark.fleet.rehearsal import make_rehearsal
     from birthmark.pki.certificates import parse_bundle
 
-    with refusals_shown(as_json=as_json):
+    with telling_refusals(as_json=as_json):
         for name in ("manifest.json", "signer.pem", "root.pem"):
             if (out / name).exists():
                 raise FileExistsAlreadyError(path=out)

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import typer
 
-from birthmark.cli.common import WRONG_USAGE, refusals_shown
+from birthmark.cli.common import WRONG_USAGE, telling_refusals
 from birthmark.text import printable
 
 NOT_IN_CERTIFICATE = (
@@ -76,7 +76,7 @@ def serve(
         typer.get_text_stream("stdout").flush()
 
     try:
-        with refusals_shown(as_json=as_json):
+        with telling_refusals(as_json=as_json):
             settings = read_settings(
                 config,
                 os.environ,

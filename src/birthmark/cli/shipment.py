@@ -20,7 +20,7 @@ from birthmark.errors import BirthmarkError, InvalidRequestError
 from birthmark.fleet.bulk import enroll_all
 from birthmark.fleet.doubts import doubts_of
 from birthmark.fleet.journal import Journal, Outcome, refused
-from birthmark.fleet.target import DeviceWish, EnrollmentTarget
+from birthmark.fleet.target import EnrollmentRequest, EnrollmentTarget
 
 
 class NoCertificateError(InvalidRequestError):
@@ -45,7 +45,7 @@ class Shipment:
     needs_common_name: bool
     force: bool
 
-    def wishes(self, tally: Tally, *, edge: bool, policy: str | None) -> Iterator[DeviceWish]:
+    def wishes(self, tally: Tally, *, edge: bool, policy: str | None) -> Iterator[EnrollmentRequest]:
         """Yield what is to be enrolled; what is not goes into the tally at once."""
         entries = entries_of(self.file, self.trust, quiet=True)
         console = Console(stderr=True)
@@ -53,7 +53,7 @@ class Shipment:
         for entry in track(entries, "Enrolling", total=self.total, console=console, transient=True, disable=hidden):
             refusal = self._refusal_of(entry)
             if refusal is None:
-                yield DeviceWish(entry.device_id, entry.certificate, is_edge=edge, policy=policy)
+                yield EnrollmentRequest(entry.device_id, entry.certificate, is_edge=edge, policy=policy)
             else:
                 tally.add(refusal)
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from birthmark.cli.common import NOT_FOUND, refusals_shown
+from birthmark.cli.common import NOT_FOUND, telling_refusals
 from birthmark.cli.operator import DEFAULT_DATA, DataOption, JsonOption
 from birthmark.cli.stories import ThisServer, joined
 from birthmark.cli.table import wrapped
@@ -164,7 +164,7 @@ def _told(
                 known.add(tracking_id)
     except ServerNotRunningError:
         if not here:
-            with refusals_shown(as_json=as_json):
+            with telling_refusals(as_json=as_json):
                 raise
         return []
     return told

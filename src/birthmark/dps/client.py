@@ -151,8 +151,8 @@ async def register_by_mqtt(
                         return answer.status, answer.retry_after_s, message.payload
 
         return await _until_assigned(ask, target, pause)
-    except TimeoutError as problem:
-        raise DpsBusyError(host=target.host, text="no answer", number="-") from problem
+    except TimeoutError as error:
+        raise DpsBusyError(host=target.host, text="no answer", number="-") from error
     finally:
         await client.close()
 

@@ -18,7 +18,7 @@ from birthmark.dps.service import Registrations
 from birthmark.dps.service.registrations import Attested
 from birthmark.errors import BirthmarkError
 from birthmark.mqtt.packets import Connect, PubAck, Publish, SubAck, Subscribe, UnsubAck, Unsubscribe
-from birthmark.net.pump import Closed, MqttLink, MqttRefusedError
+from birthmark.net.pump import Closed, MqttPump, MqttRefusedError
 from birthmark.refusals import Ledger
 
 MAX_KEEP_ALIVE_S = 1177
@@ -31,42 +31,42 @@ class DpsMqtt:
         self._registrations = registrations
         self._ledger = ledger
         self._clock = clock
-        self._live: set[DpsSession] = set()
+        self._live: set[DpsConnection] = set()
 
-    def everyone(self) -> tuple["DpsSession", ...]:
+    def everyone(self) -> tuple["DpsConnection", ...]:
         """Return every connection."""
         return tuple(self._live)
 
     def revoked(self) -> None:
         """Nothing to do: whoever is about to connect is looked at again when it registers."""
 
-    def entered(self, session: "DpsSession") -> None:
+    def entered(self, connection: "DpsConnection") -> None:
         """A connection is open."""
-        self._live.add(session)
+        self._live.add(connection)
 
-    def left(self, session: "DpsSession") -> None:
+    def left(self, connection: "DpsConnection") -> None:
         """A connection is over."""
-        self._live.discard(session)
+        self._live.discard(connection)
 
-    async def accept(self, link: MqttLink, packet: Connect) -> "DpsSession":
-        """Return the session of a CONNECT, or raise `MqttRefusedError`."""
+    async def accept(self, pump: MqttPump, packet: Connect) -> "DpsConnection":
+        """Return the connection of a CONNECT, or raise `MqttRefusedError`."""
         try:
             user = wire.parse_username(packet.username or "")
             claim = Claim(
                 user.id_scope,
                 user.registration_id,
-                link.peer.leaf,
-                link.peer.chain,
+                pump.peer.leaf,
+                pump.peer.chain,
                 packet.password.decode("utf-8", "replace") if packet.password else None,
             )
             verdict = await self._registrations.attest(claim)
         except BirthmarkError as error:
             raise MqttRefusedError(connack_code(error), error) from error
-        link.set_keep_alive(min(packet.keep_alive_s or MAX_KEEP_ALIVE_S, MAX_KEEP_ALIVE_S))
-        return DpsSession(self, self._registrations, self._ledger, self._clock, link=link, verdict=verdict)
+        pump.set_keep_alive(min(packet.keep_alive_s or MAX_KEEP_ALIVE_S, MAX_KEEP_ALIVE_S))
+        return DpsConnection(self, self._registrations, self._ledger, self._clock, pump=pump, verdict=verdict)
 
 
-class DpsSession:
+class DpsConnection:
     """One device's connection; nothing of it outlives the connection."""
 
     session_present = False
@@ -78,11 +78,11 @@ class DpsSession:
         ledger: Ledger,
         clock: Clock,
         *,
-        link: MqttLink,
+        pump: MqttPump,
         verdict: Attested,
     ) -> None:
         self._connections = connections
-        self.link = link
+        self.pump = pump
         self._registrations = registrations
         self._ledger = ledger
         self._clock = clock
@@ -98,11 +98,11 @@ class DpsSession:
             if name != wire.RESPONSES:
                 raise wire.TopicError(topic=name[:200])
             self._qos = min(options & 3, 1)
-        self.link.send(SubAck(packet.packet_id, tuple(self._qos for _ in packet.filters)))
+        self.pump.send(SubAck(packet.packet_id, tuple(self._qos for _ in packet.filters)))
         return None
 
     def unsubscribed(self, packet: Unsubscribe) -> Awaitable[None] | None:
-        self.link.send(UnsubAck(packet.packet_id))
+        self.pump.send(UnsubAck(packet.packet_id))
         return None
 
     def acknowledged(self, packet: PubAck) -> Awaitable[None] | None:
@@ -116,7 +116,7 @@ class DpsSession:
 
     async def _answer_each(self, packets: Sequence[Publish]) -> None:
         for packet in packets:
-            if not self.link.is_over:
+            if not self.pump.is_over:
                 await self._answer(wire.parse_topic(packet.topic), packet)
 
     async def _answer(self, request: wire.RegisterRequest | wire.StatusRequest, packet: Publish) -> None:
@@ -132,15 +132,15 @@ class DpsSession:
             status, number = http_error(error)
             tracking_id = self._ledger.record(
                 error,
-                address=self.link.address,
-                shown=self._claim.leaf,
+                address=self.pump.address,
+                presented=self._claim.leaf,
                 registration_id=self._claim.registration_id,
             )
             answer = wire.error_json(number, wire_message(error), tracking_id, self._clock.now())
-        self.link.ack(packet.packet_id)
+        self.pump.ack(packet.packet_id)
         retry = wire.RETRY_AFTER_S if status == 429 else None  # noqa: PLR2004 - the HTTP status
         topic = wire.response_topic(status, request.rid, retry)
-        self.link.publish(topic, json.dumps(answer).encode(), self._qos)
+        self.pump.publish(topic, json.dumps(answer).encode(), self._qos)
 
     def _check_same(self, registration_id: str | None) -> None:
         if registration_id is not None and registration_id.lower() != self._claim.registration_id.lower():

@@ -210,8 +210,8 @@ class Element:
             counter = 0 if remembered is None else remembered[0]
         try:
             raw = encode_assignment(assignment, counter + 1, self.profile.memory_bytes, label)
-        except ElementDataTooLargeError as problem:
-            raise ElementNoMemoryError(profile=self.profile.name) from problem
+        except ElementDataTooLargeError as error:
+            raise ElementNoMemoryError(profile=self.profile.name) from error
         self.write_data(label, raw)
 
     def _recall(self) -> tuple[int, Assignment] | None:

@@ -117,9 +117,9 @@ class SelectorInvalidError(InvalidRequestError):
     """This names no object."""
 
     code = "elements.selector_invalid"
-    cause = "'{shown}' names no object: use an object id (0xF0000100), a label, or id: with hex digits."
+    cause = "'{text}' names no object: use an object id (0xF0000100), a label, or id: with hex digits."
     fix = "See `birthmark element list`."
-    shown: str
+    text: str
 
 
 class ElementExistsError(ConflictError):

@@ -139,8 +139,8 @@ def _in_memory(pin: Pin) -> Path:
     """Keep a PIN that came from a prompt in memory that only the program inherits."""
     try:
         descriptor = os.memfd_create("birthmark-pin", 0)
-    except OSError as problem:
+    except OSError as error:
         path, detail = "(memory)", "cannot be kept in memory"
-        raise PinFileError(path=path, detail=detail) from problem
+        raise PinFileError(path=path, detail=detail) from error
     os.write(descriptor, pin.reveal().encode())
     return Path(f"/proc/self/fd/{descriptor}")

@@ -47,8 +47,8 @@ def decode_assignment(raw: bytes) -> tuple[int, Assignment] | None:
         return None
     try:
         stored = msgspec.json.decode(text, type=_Stored)
-    except (msgspec.DecodeError, UnicodeDecodeError) as problem:
-        raise ElementMemoryInvalidError(detail="no JSON of ours") from problem
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ElementMemoryInvalidError(detail="no JSON of ours") from error
     if stored.v != _VERSION or not stored.h or not stored.d:
         raise ElementMemoryInvalidError(detail=f"version {stored.v}")
     return stored.n, Assignment(stored.h, stored.d, stored.s)

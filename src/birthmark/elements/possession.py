@@ -52,10 +52,10 @@ def check_proof(proof: Proof, nonce: bytes) -> PublicKey:
         if not isinstance(public_key, ec.EllipticCurvePublicKey | rsa.RSAPublicKey):
             raise ElementProofInvalidError(detail="the key is neither EC nor RSA")
         _verify(public_key, signature, _CONTEXT + nonce)
-    except (Base64Error, ValueError) as problem:
-        raise ElementProofInvalidError(detail="it cannot be read") from problem
-    except InvalidSignature as problem:
-        raise ElementProofInvalidError(detail="the signature is wrong") from problem
+    except (Base64Error, ValueError) as error:
+        raise ElementProofInvalidError(detail="it cannot be read") from error
+    except InvalidSignature as error:
+        raise ElementProofInvalidError(detail="the signature is wrong") from error
     return public_key
 
 

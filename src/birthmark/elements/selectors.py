@@ -32,5 +32,5 @@ def parse_selector(text: str | None) -> Selector:
     if (found := _OBJECT_ID.fullmatch(text)) is not None:
         return Selector(label=label_of(int(found[1], 16)))
     if not text.isprintable() or not 0 < len(text) <= MAX_LABEL_CHARS or text.startswith("id:"):
-        raise SelectorInvalidError(shown=text[:40])
+        raise SelectorInvalidError(text=text[:40])
     return Selector(label=text)

@@ -157,10 +157,10 @@ class EstClient:
         wanted = f"https://{urlsplit(self.url).hostname}:8085{wire.BASE_PATH}"
         try:
             return wire.parse_certs_only(answer.body)
-        except wire.EstBodyInvalidError as problem:
-            raise CmsInvalidError(detail=problem.facts.get("detail", "it is too large"), wanted=wanted) from problem
-        except CmsInvalidError as problem:
-            problem.add_facts(wanted=wanted)
+        except wire.EstBodyInvalidError as error:
+            raise CmsInvalidError(detail=error.facts.get("detail", "it is too large"), wanted=wanted) from error
+        except CmsInvalidError as error:
+            error.add_facts(wanted=wanted)
             raise
 
     async def _request(self, method: str, operation: str, body: bytes = b"", *, also: Sequence[int] = ()) -> HttpAnswer:

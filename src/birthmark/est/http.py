@@ -65,7 +65,7 @@ def _refusing(handler: Handler, ledger: Ledger) -> Handler:
         except BirthmarkError as error:
             error.add_facts(operation=request.url.path.rpartition("/")[2])
             caller = _caller(request)
-            reference = ledger.record(error, address=caller.address, shown=caller.peer.leaf)
+            reference = ledger.record(error, address=caller.address, presented=caller.peer.leaf)
             return _refusal(error, reference)
 
     return handle

@@ -83,8 +83,8 @@ def decode_body(body: bytes, limit: int = MAX_BODY_BYTES) -> bytes:
     text = b"".join(_ARMOR.sub(b"", body).split())
     try:
         der = base64.b64decode(text, validate=True)
-    except binascii.Error as problem:
-        raise EstBodyInvalidError(detail="broken base64") from problem
+    except binascii.Error as error:
+        raise EstBodyInvalidError(detail="broken base64") from error
     if not der:
         raise EstBodyInvalidError(detail="it is empty")
     return der
@@ -127,8 +127,8 @@ def parse_basic(header: str) -> tuple[str, str]:
     scheme, _, rest = header.partition(" ")
     try:
         user, colon, password = base64.b64decode(rest.strip(), validate=True).decode().partition(":")
-    except ValueError as problem:
-        raise BasicInvalidError from problem
+    except ValueError as error:
+        raise BasicInvalidError from error
     if scheme.lower() != "basic" or not colon:
         raise BasicInvalidError
     return user, password
@@ -187,8 +187,8 @@ def parse_csr_attributes(body: bytes) -> tuple[CsrAttribute, ...]:
             else CsrAttribute(choice.chosen["type"].dotted, tuple(value.dump() for value in choice.chosen["values"]))
             for choice in parsed
         )
-    except ASN1_TROUBLE as problem:
-        raise EstBodyInvalidError(detail=type(problem).__name__) from problem
+    except ASN1_TROUBLE as error:
+        raise EstBodyInvalidError(detail=type(error).__name__) from error
     if not all(one.oid for one in attributes):
         raise EstBodyInvalidError(detail="an object id is empty")
     return attributes

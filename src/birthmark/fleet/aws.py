@@ -16,7 +16,7 @@ from birthmark.fleet.errors import (
     TargetUnreachableError,
 )
 from birthmark.fleet.profiles import AwsProfile
-from birthmark.fleet.target import DeviceWish, Done, Record
+from birthmark.fleet.target import Done, EnrollmentRequest, Record
 
 _SURVEY_AT_LEAST = 1000
 _HOW = (
@@ -74,7 +74,7 @@ class AwsTarget:
                     return
         self._known = known
 
-    def enroll(self, wish: DeviceWish, *, update: bool, dry_run: bool) -> Done:
+    def enroll(self, wish: EnrollmentRequest, *, update: bool, dry_run: bool) -> Done:
         certificate_id = wish.certificate.thumbprint.hex()
         is_new = self._known is not None and wish.device_id not in self._known
         present = None if is_new else self._principals(wish.device_id)
@@ -156,7 +156,7 @@ class AwsTarget:
         listed = (one for page in pages for one in page["certificates"])
         return next((str(one["certificateArn"]) for one in listed if one["certificateId"] == certificate_id), None)
 
-    def _register(self, wish: DeviceWish) -> tuple[str, bool]:
+    def _register(self, wish: EnrollmentRequest) -> tuple[str, bool]:
         """Return the certificate's ARN, and whether it was registered just now."""
         try:
             answer = self._iot.register_certificate_without_ca(certificatePem=wish.certificate.pem(), status="ACTIVE")
@@ -173,7 +173,7 @@ class AwsTarget:
         except NoSuchRecordError:
             return None
 
-    def _has_policy(self, wish: DeviceWish, principals: list[str]) -> bool:
+    def _has_policy(self, wish: EnrollmentRequest, principals: list[str]) -> bool:
         if wish.policy is None:
             return True
         arn = next(a for a in principals if a.endswith(wish.certificate.thumbprint.hex()))

@@ -19,7 +19,7 @@ from birthmark.fleet.errors import (
     TargetUnreachableError,
 )
 from birthmark.fleet.profiles import AzureProfile
-from birthmark.fleet.target import DeviceWish, Done, Record
+from birthmark.fleet.target import Done, EnrollmentRequest, Record
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.names import parse_registration_id
 
@@ -65,7 +65,7 @@ class AzureTarget:
                 return
         self._known = known
 
-    def enroll(self, wish: DeviceWish, *, update: bool, dry_run: bool) -> Done:
+    def enroll(self, wish: EnrollmentRequest, *, update: bool, dry_run: bool) -> Done:
         models = self._models
         registration_id = wish.certificate.subject_cn or wish.device_id
         key = parse_registration_id(registration_id)
@@ -134,8 +134,8 @@ class AzureTarget:
                 state = item.registration_state
                 status = state.status if state else "unassigned"
                 detail = f"{state.assigned_hub} as {state.device_id}" if state and state.assigned_hub else "-"
-                shown = status if item.provisioning_status == "enabled" else "disabled"
-                yield Record(item.registration_id, "individual", shown, next(iter(_thumbprints(item)), None), detail)
+                told = status if item.provisioning_status == "enabled" else "disabled"
+                yield Record(item.registration_id, "individual", told, next(iter(_thumbprints(item)), None), detail)
         for page in self._pages(self._sdk.create_enrollment_group_query(groups, _PAGE)):
             for item in page:
                 yield Record(item.enrollment_group_id, "group", item.provisioning_status, None, _group_detail(item))
@@ -216,7 +216,7 @@ def _is_edge(enrollment: Any) -> bool:
     return bool(enrollment.capabilities and enrollment.capabilities.iot_edge)
 
 
-def _is_as_wished(present: Any, wish: DeviceWish) -> bool:
+def _is_as_wished(present: Any, wish: EnrollmentRequest) -> bool:
     return (
         wish.certificate.thumbprint.hex() in _thumbprints(present)
         and _is_edge(present) == wish.is_edge
@@ -226,8 +226,8 @@ def _is_as_wished(present: Any, wish: DeviceWish) -> bool:
 
 
 def _told(thumbprints: list[str], device_id: str, *, is_edge: bool) -> str:
-    shown = ", ".join(thumbprints) or "another attestation"
-    return f"{shown} as {'IoT Edge ' if is_edge else ''}device {device_id}"
+    told = ", ".join(thumbprints) or "another attestation"
+    return f"{told} as {'IoT Edge ' if is_edge else ''}device {device_id}"
 
 
 def _thumbprints(enrollment: Any) -> list[str]:

@@ -5,12 +5,12 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 
 from birthmark.errors import BirthmarkError, ThrottledError, UnauthenticatedError, UnavailableError
 from birthmark.fleet.journal import Journal, Outcome, refused
-from birthmark.fleet.target import DeviceWish, EnrollmentTarget
+from birthmark.fleet.target import EnrollmentRequest, EnrollmentTarget
 
 
 def enroll_all(
     target: EnrollmentTarget,
-    wishes: Iterable[DeviceWish],
+    wishes: Iterable[EnrollmentRequest],
     journal: Journal,
     tell: Callable[[Outcome], None],
     *,
@@ -24,7 +24,7 @@ def enroll_all(
     Whatever ends the run, what was under way is waited for and told: nothing is done that nobody heard of.
     """
 
-    def one(wish: DeviceWish) -> Outcome:
+    def one(wish: EnrollmentRequest) -> Outcome:
         thumbprint = wish.certificate.thumbprint.hex()
         try:
             return Outcome(wish.device_id, thumbprint, target.enroll(wish, update=update, dry_run=dry_run))

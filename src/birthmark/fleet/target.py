@@ -9,7 +9,7 @@ from birthmark.pki.certificates import Certificate
 
 
 @dataclass(frozen=True, slots=True)
-class DeviceWish:
+class EnrollmentRequest:
     """A device to put on record. `policy` is AWS's, `is_edge` Azure's.
 
     At Azure the registration id is the certificate's common name, whatever the device is called at its hub.
@@ -73,7 +73,7 @@ class EnrollmentTarget(Protocol):
         """
         ...
 
-    def enroll(self, wish: DeviceWish, *, update: bool, dry_run: bool) -> Done:
+    def enroll(self, wish: EnrollmentRequest, *, update: bool, dry_run: bool) -> Done:
         """Put a device on record. Raise `DifferentRecordError` when it is there otherwise and not to be updated."""
         ...
 

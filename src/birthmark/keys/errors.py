@@ -257,13 +257,13 @@ class UriInvalidError(InvalidRequestError):
 
     code = "keys.uri_invalid"
     message = "Not a usable PKCS#11 URI: {detail}."
-    cause = "'{shown}' is not a PKCS#11 URI: {detail}."
+    cause = "'{text}' is not a PKCS#11 URI: {detail}."
     fix = (
         "Write it like `pkcs11:token=SSS_PKCS11;object=sss:F0000100;type=private`; "
         "`birthmark element refkey --uri` prints the one of your chip's key."
     )
     detail: str = ""
-    shown: str
+    text: str
 
 
 class PinInUriError(UriInvalidError):

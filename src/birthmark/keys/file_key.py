@@ -87,8 +87,8 @@ def read_key_file(path: Path) -> tuple[bytes, int]:
             return file.read(MAX_KEY_FILE_BYTES + 1)[:MAX_KEY_FILE_BYTES], mode
     except FileNotFoundError:
         raise KeyFileMissingError(path=path) from None
-    except OSError as problem:
-        raise KeyFileInvalidError(path=path, detail=problem.strerror) from problem
+    except OSError as error:
+        raise KeyFileInvalidError(path=path, detail=error.strerror) from error
 
 
 def _load(path: Path, text: bytes, secret: bytes | None) -> PrivateKey:
@@ -96,10 +96,10 @@ def _load(path: Path, text: bytes, secret: bytes | None) -> PrivateKey:
     try:
         # A passphrase for a key that has none is a habit of configurations, not a mistake.
         key = load_pem_private_key(text, secret if is_encrypted else None)
-    except (ValueError, TypeError, UnsupportedAlgorithm) as problem:
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         if is_encrypted:
-            raise PassphraseWrongError(path=path) from problem
-        raise KeyFileInvalidError(path=path, detail="it does not parse") from problem
+            raise PassphraseWrongError(path=path) from error
+        raise KeyFileInvalidError(path=path, detail="it does not parse") from error
     if not isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey):
         raise KeyUnsupportedError(where=f"file {path}", scheme="any scheme")
     return key

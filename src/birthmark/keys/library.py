@@ -62,9 +62,9 @@ def load_library(path: Path) -> Library:
             raise ModuleMissingError(path=path)
         try:
             library = pkcs11.lib(str(path))
-        except (p11.PKCS11Error, OSError) as problem:
-            detail = str(problem) or type(problem).__name__
-            raise ModuleBrokenError(path=path, detail=detail) from problem
+        except (p11.PKCS11Error, OSError) as error:
+            detail = str(error) or type(error).__name__
+            raise ModuleBrokenError(path=path, detail=detail) from error
         _loaded.library, _loaded.path, _loaded.settings = library, path, settings
         _loaded.generation += 1
         return library

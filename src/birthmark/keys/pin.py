@@ -34,8 +34,8 @@ class Pin:
         """Read one line from a file that only its owner can read. Raise `PinFileError`."""
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError as problem:
-            raise PinFileMissingError(path=path, detail=_reason(problem)) from problem
+        except OSError as error:
+            raise PinFileMissingError(path=path, detail=_reason(error)) from error
         try:
             mode = os.fstat(descriptor).st_mode
             if stat.S_ISREG(mode) and mode & 0o077:

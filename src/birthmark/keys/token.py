@@ -175,11 +175,11 @@ def translated(token: str) -> Iterator[None]:
         yield
     except BirthmarkError:
         raise
-    except p11.UserNotLoggedIn as problem:
-        raise PinMissingError(token=token) from problem
-    except p11.PKCS11Error as problem:
-        detail = f"{type(problem).__name__} {problem}".strip()
-        raise TokenFailedError(detail=detail) from problem
+    except p11.UserNotLoggedIn as error:
+        raise PinMissingError(token=token) from error
+    except p11.PKCS11Error as error:
+        detail = f"{type(error).__name__} {error}".strip()
+        raise TokenFailedError(detail=detail) from error
 
 
 def _each(module: Path) -> Iterator[pkcs11.Token]:
@@ -229,7 +229,7 @@ def _login(token: pkcs11.Token, info: TokenInfo, pin: Pin | None) -> pkcs11.Sess
             return token.open(rw=True, user_pin=text)
         except p11.TokenWriteProtected:
             return token.open(rw=False, user_pin=text)
-    except _PIN_LOCKED as problem:
-        raise PinLockedError(token=info.label) from problem
-    except _PIN_REFUSED as problem:
-        raise PinWrongError(token=info.label) from problem
+    except _PIN_LOCKED as error:
+        raise PinLockedError(token=info.label) from error
+    except _PIN_REFUSED as error:
+        raise PinWrongError(token=info.label) from error

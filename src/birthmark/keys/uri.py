@@ -91,7 +91,7 @@ def parse_pkcs11_uri(text: str) -> Pkcs11Uri:
     if "pin-value" in query:
         kept = "&".join(piece for piece in query_text.split("&") if not piece.startswith("pin-value="))
         uri = f"{SCHEME}{path_text}?{kept}".removesuffix("?")
-        raise PinInUriError(shown=SCHEME + "…", uri=uri)
+        raise PinInUriError(text=SCHEME + "…", uri=uri)
     for name in path:
         if name not in _PATH_NAMES and not name.startswith("x-"):
             raise _invalid(text, f"there is no attribute '{name}'")
@@ -163,5 +163,5 @@ def _escape_all(raw: bytes) -> str:
 
 
 def _invalid(text: str, detail: str) -> UriInvalidError:
-    shown = re.sub(r"pin-value=[^&]*", "pin-value=…", text[:80])
-    return UriInvalidError(shown=shown, detail=detail)
+    text = re.sub(r"pin-value=[^&]*", "pin-value=…", text[:80])
+    return UriInvalidError(text=text, detail=detail)

@@ -20,7 +20,7 @@ MAX_CHAIN_BYTES = 32 * 1024
 
 
 class KeyNotProvenError(UnauthenticatedError):
-    """The handshake signature is not by the shown certificate's key."""
+    """The handshake signature is not by the presented certificate's key."""
 
     code = "tls.key_not_proven"
     cause = (
@@ -185,16 +185,16 @@ _ALERTS_AGAINST_US = ("unknown ca", "certificate unknown", "bad certificate", "c
 _BAD_SIGNATURE = ("bad signature", "digest check failed", "wrong signature", "bad ecc", "signature", "block type")
 
 
-def explain_handshake(errors: Sequence[Sequence[str]], shown: Certificate | None, sni: str) -> BirthmarkError:
+def explain_handshake(errors: Sequence[Sequence[str]], presented: Certificate | None, sni: str) -> BirthmarkError:
     """Return the refusal for OpenSSL's error queue of a failed server handshake."""
     reason = "; ".join(error[-1] for error in errors if error and error[-1]) or "the client closed the connection"
     low = reason.lower()
     facts: dict[str, Any] = {"reason": reason, "sni": sni}
-    if shown is not None:
+    if presented is not None:
         facts |= {
-            "subject": shown.subject_text,
-            "common_name": shown.subject_cn or "",
-            "thumbprint": shown.thumbprint.hex(),
+            "subject": presented.subject_text,
+            "common_name": presented.subject_cn or "",
+            "thumbprint": presented.thumbprint.hex(),
         }
     if "http request" in low or "wrong version number" in low:
         return NotTlsError(**(facts | {"reason": "plain text"}))
@@ -202,7 +202,7 @@ def explain_handshake(errors: Sequence[Sequence[str]], shown: Certificate | None
         return ChainTooLargeError(limit=MAX_CHAIN_BYTES, **facts)
     if "alert" in low and any(text in low for text in _ALERTS_AGAINST_US):
         return ServerNotTrustedError(**facts)
-    if shown is not None and any(text in low for text in _BAD_SIGNATURE):
+    if presented is not None and any(text in low for text in _BAD_SIGNATURE):
         return KeyNotProvenError(**facts)
     return HandshakeFailedError(**facts)
 

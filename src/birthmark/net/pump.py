@@ -1,9 +1,9 @@
-"""Drives one MQTT engine over a byte transport and hands its packets to a room's session.
+"""Drives one MQTT engine over a byte transport and hands its packets to a room's connection.
 
-A room gives an `Accept`: it looks at CONNECT and the peer, and returns a `Session` or raises `MqttRefusedError`. The
-session's methods may return at once or return an awaitable; while one runs, nothing more of this connection is read, so
-that packets keep their order and a slow decision holds up only its own peer. Everything sent within a loop tick leaves
-in one write.
+A room gives an `Accept`: it looks at CONNECT and the peer, and returns an `MqttConnection` or raises
+`MqttRefusedError`. Its methods may return at once or return an awaitable; while one runs, nothing more of this
+connection is read, so that packets keep their order and a slow decision holds up only its own peer. Everything sent
+within a loop tick leaves in one write.
 
 This module alone catches `Exception`: a bug in a room is logged and costs one connection.
 """
@@ -91,7 +91,7 @@ class Closed(StrEnum):
     SERVER = "server"
 
 
-class MqttSession(Protocol):
+class MqttConnection(Protocol):
     """A room's side of one connection. Raise `BirthmarkError` to record a refusal and close."""
 
     @property
@@ -116,7 +116,7 @@ class MqttSession(Protocol):
         ...
 
 
-Accept = Callable[["MqttLink", Connect], Awaitable[MqttSession]]
+Accept = Callable[["MqttPump", Connect], Awaitable[MqttConnection]]
 Report = Callable[[BirthmarkError, str, TlsPeer], None]
 
 
@@ -138,7 +138,7 @@ class MqttTransport(Protocol):
         ...
 
 
-class MqttLink(asyncio.Protocol):
+class MqttPump(asyncio.Protocol):
     """One MQTT connection on the server side."""
 
     __slots__ = (
@@ -146,6 +146,7 @@ class MqttLink(asyncio.Protocol):
         "_acks",
         "_busy",
         "_clock",
+        "_connection",
         "_dirty",
         "_engine",
         "_is_paused",
@@ -153,7 +154,6 @@ class MqttLink(asyncio.Protocol):
         "_over",
         "_reason",
         "_report",
-        "_session",
         "_task",
         "_transport",
         "address",
@@ -169,7 +169,7 @@ class MqttLink(asyncio.Protocol):
         self._clock = clock
         self._engine = Engine(Role.SERVER, limits)
         self._loop = asyncio.get_running_loop()
-        self._session: MqttSession | None = None
+        self._connection: MqttConnection | None = None
         self._task: asyncio.Task[None] | None = None
         self._busy = False
         self._dirty = False
@@ -275,7 +275,7 @@ class MqttLink(asyncio.Protocol):
             while self._engine.has_input and not self._busy and not self._over:
                 if burst := self._engine.next_burst():
                     handled += len(burst)
-                    waiting = self._session.published(burst) if self._session is not None else None
+                    waiting = self._connection.published(burst) if self._connection is not None else None
                 elif (packet := self._engine.next_event()) is not None:
                     handled += 1
                     waiting = self._dispatch(packet)
@@ -297,8 +297,8 @@ class MqttLink(asyncio.Protocol):
             self._soon()
 
     def _dispatch(self, packet: Packet) -> Awaitable[None] | None:
-        session = self._session
-        if session is None:
+        connection = self._connection
+        if connection is None:
             if isinstance(packet, Connect):
                 self.client_id = packet.client_id
                 return self._connect(packet)
@@ -306,13 +306,13 @@ class MqttLink(asyncio.Protocol):
         waiting: Awaitable[None] | None = None
         match packet:
             case Publish():
-                waiting = session.published((packet,))
+                waiting = connection.published((packet,))
             case PubAck():
-                waiting = session.acknowledged(packet)
+                waiting = connection.acknowledged(packet)
             case Subscribe():
-                waiting = session.subscribed(packet)
+                waiting = connection.subscribed(packet)
             case Unsubscribe():
-                waiting = session.unsubscribed(packet)
+                waiting = connection.unsubscribed(packet)
             case Disconnect():
                 self.close(Closed.DISCONNECT)
             case _:
@@ -325,20 +325,20 @@ class MqttLink(asyncio.Protocol):
             self.refuse(MqttVersionError())
             return
         try:
-            session = await self._accept(self, packet)
+            connection = await self._accept(self, packet)
         except MqttRefusedError as refused:
             if refused.return_code is not None and not self._over:
                 self._engine.send(ConnAck(code=refused.return_code))
             self.refuse(refused.error)
             return
         if self._over:
-            session.closed(self._reason)
+            connection.closed(self._reason)
             return
-        self._session = session
+        self._connection = connection
         self._transport.authenticated()
-        self._engine.send(ConnAck(session_present=session.session_present))
+        self._engine.send(ConnAck(session_present=connection.session_present))
         log.debug("mqtt.connected", extra={"address": self.address, "client_id": packet.client_id})
-        session.opened()
+        connection.opened()
 
     async def _await(self, waiting: Awaitable[None]) -> None:
         try:
@@ -408,10 +408,10 @@ class MqttLink(asyncio.Protocol):
         if self._over:
             return
         self._over = True
-        session, self._session = self._session, None
+        connection, self._connection = self._connection, None
         log.debug("mqtt.closed", extra={"address": self.address, "reason": self._reason.value})
-        if session is not None:
-            session.closed(self._reason)
+        if connection is not None:
+            connection.closed(self._reason)
 
 
 class _OverTls:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from birthmark.net.connection import Connection
-from birthmark.net.pump import MqttLink
+from birthmark.net.pump import MqttPump
 from birthmark.net.tls import TlsPeer
 
 _MAX_QUEUED_BYTES = 8 * 1024 * 1024
@@ -65,27 +65,27 @@ class _OverWebSocket:
             self._timer = asyncio.get_running_loop().call_later(after_s, act or self.close)
 
 
-async def serve_mqtt(websocket: WebSocket, make_link: Callable[[TlsPeer], MqttLink]) -> None:
+async def serve_mqtt(websocket: WebSocket, make_pump: Callable[[TlsPeer], MqttPump]) -> None:
     """Run one MQTT connection over `websocket` until either side ends it."""
     offered = websocket.scope.get("subprotocols") or []
     extensions = websocket.scope["extensions"]
     transport = _OverWebSocket(extensions.get("connection"))
-    link = make_link(extensions["tls"])
+    pump = make_pump(extensions["tls"])
     try:
         await websocket.accept(subprotocol="mqtt" if "mqtt" in offered else None)
     except WebSocketDisconnect:
         return
-    link.start(transport, websocket.client.host if websocket.client else "")
+    pump.start(transport, websocket.client.host if websocket.client else "")
     sender = asyncio.create_task(_send(websocket, transport))
     try:
-        while not link.is_over:
+        while not pump.is_over:
             await transport.may_read.wait()
-            if not link.is_over:
-                link.data_received(await websocket.receive_bytes())
+            if not pump.is_over:
+                pump.data_received(await websocket.receive_bytes())
     except (WebSocketDisconnect, KeyError):  # KeyError: a text message, which MQTT forbids
         pass
     finally:
-        link.connection_lost(None)
+        pump.connection_lost(None)
         transport.close()
         await sender
 

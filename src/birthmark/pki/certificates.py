@@ -181,8 +181,8 @@ def parse_der(der: bytes) -> Certificate:
         names = parsed.subject.public_bytes(), parsed.issuer.public_bytes()
         _ = (parsed.not_valid_before_utc, parsed.not_valid_after_utc, parsed.version, parsed.public_key())
         extensions = read_extensions(der, parsed)
-    except UNREADABLE as problem:
-        raise _what_is_it(der, problem) from problem
+    except UNREADABLE as error:
+        raise _what_is_it(der, error) from error
     return Certificate(der, thumbprint_of(der), extensions, *names)
 
 
@@ -232,8 +232,8 @@ def parse_thumbprint(text: str) -> Thumbprint:
     """Return the thumbprint written as 64 hex digits, with or without colons. Raise `CertificateInvalidError`."""
     try:
         raw = bytes.fromhex(text.strip().replace(":", ""))
-    except ValueError as problem:
-        raise CertificateInvalidError(detail="not hex digits") from problem
+    except ValueError as error:
+        raise CertificateInvalidError(detail="not hex digits") from error
     if len(raw) != _THUMBPRINT_BYTES:
         raise CertificateInvalidError(detail=f"{len(raw)} bytes instead of 32")
     return Thumbprint(raw)
@@ -258,8 +258,8 @@ def _bounded(data: str | bytes) -> bytes:
 def _unbase64(body: bytes) -> bytes:
     try:
         return base64.b64decode(b"".join(body.split()), validate=True)
-    except binascii.Error as problem:
-        raise CertificateInvalidError(detail="broken base64") from problem
+    except binascii.Error as error:
+        raise CertificateInvalidError(detail="broken base64") from error
 
 
 def _each(pem: str | bytes) -> Iterator[Certificate]:

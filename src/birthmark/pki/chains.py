@@ -351,8 +351,8 @@ def _check_names(path: Sequence[Certificate]) -> None:
             try:
                 refused = refused_by(constraints, names_of(certificate.der))
                 form = None if refused is None else refused.form
-            except (ValueError, TypeError) as problem:
-                form = str(problem) if isinstance(problem, NameUnusableError) else "names"
+            except (ValueError, TypeError) as error:
+                form = str(error) if isinstance(error, NameUnusableError) else "names"
             if form is not None:
                 raise NameForbiddenError(
                     subject=certificate.subject_text, issuer=authority.subject_text, form=form.replace("_", " ")

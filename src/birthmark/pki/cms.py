@@ -42,8 +42,8 @@ def parse_certs_only(der: bytes) -> tuple[Certificate, ...]:
             raise CmsInvalidError(detail="not SignedData")
         choices = list(content["content"]["certificates"] or ())
         ders = [choice.chosen.dump() for choice in choices if choice.name == "certificate"]
-    except ASN1_TROUBLE as problem:
-        raise CmsInvalidError(detail=type(problem).__name__) from problem
+    except ASN1_TROUBLE as error:
+        raise CmsInvalidError(detail=type(error).__name__) from error
     if not 0 < len(ders) <= MAX_CMS_CERTIFICATES:
         raise CmsInvalidError(detail=f"{len(ders)} certificates")
     return tuple(parse_der(one) for one in ders)

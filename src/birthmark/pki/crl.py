@@ -75,8 +75,8 @@ def parse_crl(data: bytes) -> x509.CertificateRevocationList:
         found = load(data)
         # cryptography reads lazily; touch what is asked for later, so that it fails here or never.
         _ = (found.issuer.public_bytes(), found.last_update_utc, found.next_update_utc, list(found.extensions))
-    except _UNREADABLE as problem:
-        raise ChainError(detail="its issuer's revocation list cannot be read") from problem
+    except _UNREADABLE as error:
+        raise ChainError(detail="its issuer's revocation list cannot be read") from error
     return found
 
 
@@ -93,8 +93,8 @@ def check_crls(chain: Sequence[Certificate], lists: Sequence[x509.CertificateRev
                 _check_list(one, issuer, now)
                 entry = one.get_revoked_certificate_by_serial_number(certificate.serial)
                 revoked_at = entry and entry.revocation_date_utc
-            except _UNREADABLE as problem:  # entries and algorithms are read only when they are asked for
-                raise ChainError(detail="something in its issuer's revocation list cannot be read") from problem
+            except _UNREADABLE as error:  # entries and algorithms are read only when they are asked for
+                raise ChainError(detail="something in its issuer's revocation list cannot be read") from error
             if entry is not None:
                 raise ChainError(detail=f"it is on its issuer's revocation list since {revoked_at}")
 

@@ -174,10 +174,10 @@ def parse_csr(der: bytes) -> CertificateRequest:
         hash_name = parsed.signature_hash_algorithm.name if parsed.signature_hash_algorithm else "no hash"
         attributes = {attribute.oid: attribute.value for attribute in parsed.attributes}
         extensions = parsed.extensions
-    except _UNREADABLE as problem:
-        raise CsrMalformedError(detail=type(problem).__name__) from problem
-    except x509.UnsupportedGeneralNameType as problem:
-        raise CsrMalformedError(detail="general name") from problem
+    except _UNREADABLE as error:
+        raise CsrMalformedError(detail=type(error).__name__) from error
+    except x509.UnsupportedGeneralNameType as error:
+        raise CsrMalformedError(detail="general name") from error
     if hash_name not in _ACCEPTED_HASHES:
         raise CsrHashRefusedError(hash=hash_name)
     if not parsed.is_signature_valid:

@@ -88,8 +88,8 @@ def read_extensions(der: bytes, parsed: x509.Certificate | None = None) -> Exten
             pass  # the thorough reader decides
     try:
         return _read_thoroughly(der)
-    except ASN1_TROUBLE as problem:
-        raise ValueError("the extensions are damaged") from problem
+    except ASN1_TROUBLE as error:
+        raise ValueError("the extensions are damaged") from error
 
 
 _LEFT_TO_THE_OTHER = (x509.SubjectAlternativeName, x509.NameConstraints, x509.PolicyConstraints)
@@ -201,8 +201,8 @@ def names_of(der: bytes) -> tuple[Name, ...]:
                 if pair["type"].native == "email_address"
             ]
         return tuple(found)
-    except ASN1_TROUBLE as problem:
-        raise ValueError("the names are damaged") from problem
+    except ASN1_TROUBLE as error:
+        raise ValueError("the names are damaged") from error
 
 
 def _constraints(value: Any) -> NameConstraints:

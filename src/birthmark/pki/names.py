@@ -51,7 +51,7 @@ class RegistrationIdInvalidError(InvalidRequestError):
     cause = "A registration id has at most 128 letters, digits and - . _ : and ends with a letter, a digit or -."
     fix = f"Give the certificate a common name, and the request a registration id, of only these. {MAKE_CERTIFICATE}"
     length: int = 0
-    shown: str = ""
+    text: str = ""
 
 
 def parse_registration_id(text: str) -> RegistrationId:
@@ -59,7 +59,7 @@ def parse_registration_id(text: str) -> RegistrationId:
     if len(text) > MAX_REGISTRATION_ID_CHARS:
         raise RegistrationIdInvalidError(length=len(text))
     if _REGISTRATION_ID.fullmatch(text) is None:
-        raise RegistrationIdInvalidError(shown=printable(text))
+        raise RegistrationIdInvalidError(text=printable(text))
     return RegistrationId(text.lower())
 
 

@@ -31,8 +31,8 @@ def unarmor(data: bytes) -> bytes:
     text = data if block is None else block[2]
     try:
         der = base64.b64decode(b"".join(text.split()), validate=True)
-    except binascii.Error as problem:
-        raise PemInvalidError(detail="broken base64") from problem
+    except binascii.Error as error:
+        raise PemInvalidError(detail="broken base64") from error
     if not der:
         raise PemInvalidError(detail="it is empty")
     return der

@@ -19,7 +19,7 @@ from birthmark.errors import BirthmarkError
 from birthmark.net.share import share_of
 from birthmark.pki.certificates import Certificate
 from birthmark.refusals import store
-from birthmark.refusals.shares import Shares
+from birthmark.refusals.rate_limits import RateLimits
 from birthmark.store import Changes, Database, Statement, from_micros, to_micros
 from birthmark.store.database import Row
 
@@ -75,25 +75,25 @@ class Ledger:
         self._entropy = entropy
         self._pending: set[asyncio.Task[None]] = set()
         self._recorded = 0
-        self._shares = Shares()
+        self._limits = RateLimits()
 
     def record(
         self,
         error: BirthmarkError,
         *,
         address: str = "",
-        shown: Certificate | None = None,
+        presented: Certificate | None = None,
         tracking_id: str | None = None,
         **facts: str,
     ) -> str:
         """File a refusal and return its tracking id. Returns at once; the row follows with the next commit."""
         refusal_id = tracking_id or new_uuid(self._entropy)
         known = {name: _cut(value, _MAX_FACT_CHARS) for name, value in {**error.facts, **facts}.items() if value}
-        if shown is not None:
-            known.setdefault("thumbprint", shown.thumbprint.hex())
-            known.setdefault("common_name", _cut(shown.subject_cn or "", _MAX_FACT_CHARS))
+        if presented is not None:
+            known.setdefault("thumbprint", presented.thumbprint.hex())
+            known.setdefault("common_name", _cut(presented.subject_cn or "", _MAX_FACT_CHARS))
         log.info("refused", extra={"code": error.code, "tracking_id": refusal_id, "address": address})
-        if len(self._pending) < MAX_PENDING and self._shares.has_room(share_of(address), self._clock.monotonic()):
+        if len(self._pending) < MAX_PENDING and self._limits.has_room(share_of(address), self._clock.monotonic()):
             task = asyncio.get_running_loop().create_task(self._write(refusal_id, error, address, known))
             self._pending.add(task)
             task.add_done_callback(self._pending.discard)

@@ -254,8 +254,8 @@ class DataDirectory:
             return False
         if self._clock.now() > leaf.not_after - _RENEW_BEFORE or chain[-1] != hierarchy.root.certificate:
             return False
-        shown = leaf.parsed.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        present = {str(name.value).lower() for name in shown}
+        names = leaf.parsed.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        present = {str(name.value).lower() for name in names}
         return all(name.lower() in present for name in wanted)
 
 

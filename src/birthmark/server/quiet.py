@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable
 
 from birthmark.net.share import share_of
-from birthmark.refusals.shares import Shares
+from birthmark.refusals.rate_limits import RateLimits
 
 EACH = (50, 2)  # lines at once, and a second
 ALL = (500, 50)
@@ -19,8 +19,8 @@ class BoundedLog(logging.Filter):
     def __init__(self, now: Callable[[], float]) -> None:
         super().__init__()
         self._now = now
-        self._each = Shares(*EACH)
-        self._all = Shares(*ALL, max_addresses=1)
+        self._each = RateLimits(*EACH)
+        self._all = RateLimits(*ALL, max_addresses=1)
         self._dropped = 0
 
     def filter(self, record: logging.LogRecord) -> bool:

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from birthmark.ca.revocation import digest_of
 from birthmark.errors import BirthmarkError
-from birthmark.net.pump import MqttLink
+from birthmark.net.pump import MqttPump
 from birthmark.pki.certificates import Certificate
 
 log = logging.getLogger(__name__)
@@ -15,17 +15,17 @@ log = logging.getLogger(__name__)
 _AT_ONCE = 200
 
 
-class Session(Protocol):
+class Connection(Protocol):
     """A connection of a room."""
 
     @property
-    def link(self) -> MqttLink: ...
+    def pump(self) -> MqttPump: ...
 
 
 class Connections(Protocol):
     """The live connections of a room."""
 
-    def everyone(self) -> Sequence[Session]: ...
+    def everyone(self) -> Sequence[Connection]: ...
 
     def revoked(self) -> None:
         """Let who is about to connect prove itself again."""
@@ -46,27 +46,27 @@ class EndRevoked:
         """Handle one event: `thumbprint` and `key` in hex (empty for none), and whether it was a `ca`."""
         for room in self._rooms:
             room.revoked()
-        sessions = [session for room in self._rooms for session in room.everyone()]
+        connections = [connection for room in self._rooms for connection in room.everyone()]
         if body.get("ca"):  # who hangs on it is for the chain to say
-            task = asyncio.get_running_loop().create_task(self._look_at(sessions))
+            task = asyncio.get_running_loop().create_task(self._look_at(connections))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
             return
         thumbprint, key = body["thumbprint"], body.get("key")
-        for session in sessions:
-            leaf = session.link.peer.leaf
+        for connection in connections:
+            leaf = connection.pump.peer.leaf
             if leaf is not None and (leaf.thumbprint.hex() == thumbprint or (key and digest_of(leaf).hex() == key)):
-                session.link.close()
+                connection.pump.close()
 
-    async def _look_at(self, sessions: Sequence[Session]) -> None:
-        for number, session in enumerate(sessions):
+    async def _look_at(self, connections: Sequence[Connection]) -> None:
+        for number, connection in enumerate(connections):
             if number % _AT_ONCE == 0:
                 await asyncio.sleep(0)  # others get their turn
-            peer = session.link.peer
-            if peer.leaf is None or session.link.is_over:
+            peer = connection.pump.peer
+            if peer.leaf is None or connection.pump.is_over:
                 continue
             try:
                 await self._check(peer.leaf, peer.chain)
             except BirthmarkError as error:
-                log.info("connection.ended", extra={"code": error.code, "address": session.link.address})
-                session.link.close()
+                log.info("connection.ended", extra={"code": error.code, "address": connection.pump.address})
+                connection.pump.close()

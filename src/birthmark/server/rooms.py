@@ -47,9 +47,9 @@ class Rooms:
     iothub: IotHub
     aws: AwsIot
     broker: Broker
-    dps_links: DpsMqtt
-    hub_links: HubConnections
-    aws_links: AwsConnections
+    dps_connections: DpsMqtt
+    hub_connections: HubConnections
+    aws_connections: AwsConnections
 
     async def settled(self) -> None:
         """Return when everything taken so far is on disk or was refused."""
@@ -59,12 +59,13 @@ class Rooms:
 
     def subscribe(self, bus: LocalBus) -> None:
         """Let live connections hear of what changed about them."""
+        rooms = (self.dps_connections, self.hub_connections, self.aws_connections)
         for topic, handler in (
-            (CHANGED, self.hub_links.recheck),
-            ("iothub.hub_deleted", self.hub_links.drop_hub),
-            (REVOKED, EndRevoked(self.authority.revocations.check, [self.dps_links, self.hub_links, self.aws_links])),
-            (ACCESS_CHANGED, self.aws_links.access_changed),
-            (CERTIFICATE_CHANGED, self.aws_links.certificate_changed),
+            (CHANGED, self.hub_connections.recheck),
+            ("iothub.hub_deleted", self.hub_connections.drop_hub),
+            (REVOKED, EndRevoked(self.authority.revocations.check, rooms)),
+            (ACCESS_CHANGED, self.aws_connections.access_changed),
+            (CERTIFICATE_CHANGED, self.aws_connections.certificate_changed),
         ):
             bus.subscribe(topic, handler)
 

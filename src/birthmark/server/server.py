@@ -20,11 +20,11 @@ from birthmark.net.listener import Listeners, MakeProtocol
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.issue import SigningKey
 from birthmark.server import installed
+from birthmark.server.applications import Applications
 from birthmark.server.body_limits import body_limit
 from birthmark.server.certificate import FreshContext
 from birthmark.server.data_dir import DataDirectory
 from birthmark.server.descriptors import fit_to_descriptors
-from birthmark.server.doors import Doors
 from birthmark.server.endpoints import describe
 from birthmark.server.first_start import DEFAULT, ensure_defaults
 from birthmark.server.own_certificate import OwnCertificate
@@ -77,7 +77,7 @@ class Server:
         bus = LocalBus(database)
         rooms.subscribe(bus)
         self._closers.append(bus.stop)
-        doors = Doors(rooms, settings, clock, entropy)
+        doors = Applications(rooms, settings, clock, entropy)
         context = self._context(hierarchy)
         limits = fit_to_descriptors(settings.bounds())
         listeners = Listeners(clock, limits, doors.report)
@@ -147,7 +147,7 @@ class Server:
                 stack.push_async_callback(_ended, close)
             self._closers = []
 
-    async def _bind(self, listeners: Listeners, context: FreshContext, doors: Doors, limits: Limits) -> int:
+    async def _bind(self, listeners: Listeners, context: FreshContext, doors: Applications, limits: Limits) -> int:
         """Bind every port and return the one to print for HTTPS: the standard one where this user may."""
         settings = self.settings
         ports = settings.ports

@@ -21,7 +21,7 @@ from birthmark.iothub.service import IotHub
 from birthmark.mqtt import codec
 from birthmark.mqtt.engine import Engine, Role
 from birthmark.mqtt.packets import LEVEL_3_1_1, ConnAck, Connect, Packet, PubAck, Publish, SubAck, Subscribe
-from birthmark.net.pump import MqttLink
+from birthmark.net.pump import MqttPump
 from birthmark.net.tls import TlsPeer
 from birthmark.store import open_database
 from fakes import FakeClock, SeededEntropy
@@ -75,11 +75,11 @@ class World:
     file: Path
     refused: list[BirthmarkError] = field(default_factory=list)
 
-    def start(self, *, clean: bool = True) -> tuple[MqttLink, Wire]:
+    def start(self, *, clean: bool = True) -> tuple[MqttPump, Wire]:
         """Return a connection whose CONNECT is on its way."""
         wire_, link = (
             Wire(),
-            MqttLink(self.connections.accept, lambda e, _a, _p: self.refused.append(e), self.clock, PEER),
+            MqttPump(self.connections.accept, lambda e, _a, _p: self.refused.append(e), self.clock, PEER),
         )
         link.start(wire_, "192.0.2.1")
         wire_.client.send(
@@ -88,7 +88,7 @@ class World:
         link.data_received(wire_.client.data_to_send())
         return link, wire_
 
-    async def connected(self, **options: bool) -> tuple[MqttLink, Wire]:
+    async def connected(self, **options: bool) -> tuple[MqttPump, Wire]:
         link, wire_ = self.start(**options)
         await until(lambda: bool(wire_.got(ConnAck)))
         return link, wire_

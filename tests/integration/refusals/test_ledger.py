@@ -9,7 +9,7 @@ from sqlalchemy import func, select
 
 from birthmark.errors import InvalidRequestError
 from birthmark.refusals import Ledger, ledger, refusals_about
-from birthmark.refusals.shares import Shares
+from birthmark.refusals.rate_limits import RateLimits
 from birthmark.refusals.store import refusals, subjects
 from birthmark.store import Database, open_database, statement
 from fakes import FakeClock, SeededEntropy
@@ -76,7 +76,7 @@ async def test_old_rows_leave_with_their_names(database_url: str, monkeypatch: p
 
 async def test_one_address_cannot_push_the_others_out(database_url: str) -> None:
     async with a_ledger(database_url) as (book, database, clock):
-        book._shares = Shares(burst=3, per_s=1)
+        book._limits = RateLimits(burst=3, per_s=1)
         for number in range(9):
             book.record(a_refusal(device_id=f"loud-{number}"), address="192.0.2.1")
         book.record(a_refusal(device_id="quiet"), address="192.0.2.2")
@@ -119,7 +119,7 @@ async def test_no_network_has_more_than_its_rows(database_url: str, monkeypatch:
 
 async def test_the_addresses_of_one_ipv6_network_have_one_share_of_rows(database_url: str) -> None:
     async with a_ledger(database_url) as (book, database, clock):
-        book._shares = Shares(burst=3, per_s=1)
+        book._limits = RateLimits(burst=3, per_s=1)
         for number in range(9):
             await record(book, clock, f"loud-{number}", f"2001:db8::{number}")
             clock.move(-timedelta(seconds=1))

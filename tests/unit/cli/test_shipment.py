@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 import typer
 
-from birthmark.cli.common import refusals_shown
+from birthmark.cli.common import telling_refusals
 from birthmark.cli.shipment import Shipment, enroll_shipment
 from birthmark.cli.tally import Tally
 from birthmark.fleet.journal import Outcome
-from birthmark.fleet.target import DeviceWish, Done, Record
+from birthmark.fleet.target import Done, EnrollmentRequest, Record
 
 OTHERS = '{"format": "birthmark-enroll-journal/1", "target": "another"}\n'
 
@@ -24,7 +24,7 @@ class NoTarget:
     def survey(self, count: int) -> None:
         raise NotImplementedError
 
-    def enroll(self, wish: DeviceWish, *, update: bool, dry_run: bool) -> Done:
+    def enroll(self, wish: EnrollmentRequest, *, update: bool, dry_run: bool) -> Done:
         raise NotImplementedError
 
     def records(self) -> Iterator[Record]:
@@ -43,7 +43,7 @@ def test_a_journal_that_cannot_be_used_is_the_only_complaint_and_is_replaced_in_
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     monkeypatch.setattr("sys.argv", ["birthmark", "enroll", "manifest", "m", "--journal", str(journal), "--update"])
     shipment = Shipment(Path("m"), None, 3, needs_common_name=True, force=False)
-    with pytest.raises(typer.Exit), refusals_shown():
+    with pytest.raises(typer.Exit), telling_refusals():
         enroll_shipment(
             NoTarget(),
             shipment,

@@ -9,7 +9,7 @@ import pytest
 
 from birthmark.fleet.bulk import enroll_all
 from birthmark.fleet.journal import Journal, NoJournalError, OtherTargetsJournalError, Outcome
-from birthmark.fleet.target import DeviceWish, Done, Record
+from birthmark.fleet.target import Done, EnrollmentRequest, Record
 from pki_builders import a_device
 
 HERE, THERE = "Azure DPS a scope 1", "Azure DPS a scope 2"
@@ -27,7 +27,7 @@ class MemoryTarget:
     def survey(self, count: int) -> None:
         del count
 
-    def enroll(self, wish: DeviceWish, *, update: bool, dry_run: bool) -> Done:
+    def enroll(self, wish: EnrollmentRequest, *, update: bool, dry_run: bool) -> Done:
         del update, dry_run
         thumbprint = wish.certificate.thumbprint.hex()
         if self.on_record.get(wish.device_id) == thumbprint:
@@ -43,7 +43,7 @@ class MemoryTarget:
         del self.on_record[name]
 
 
-WISHES = [DeviceWish(name, a_device(common_name=name).certificate) for name in ("a", "b", "c")]
+WISHES = [EnrollmentRequest(name, a_device(common_name=name).certificate) for name in ("a", "b", "c")]
 
 
 def enroll(target: MemoryTarget, journal: Path) -> dict[str, Done]:
@@ -99,7 +99,7 @@ def test_what_was_under_way_when_the_run_is_stopped_is_told_and_journaled(tmp_pa
     target = MemoryTarget()
     told: list[Any] = []
 
-    def wishes() -> Iterator[DeviceWish]:
+    def wishes() -> Iterator[EnrollmentRequest]:
         yield from WISHES
         raise KeyboardInterrupt
 

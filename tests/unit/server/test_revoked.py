@@ -13,7 +13,7 @@ from pki_builders import a_ca, a_device
 
 
 @dataclass
-class Link:
+class Pump:
     peer: FakePeer
     address: str = "192.0.2.1"
     is_over: bool = False
@@ -23,17 +23,17 @@ class Link:
 
 
 @dataclass
-class Session:
-    link: Any
+class Connection:
+    pump: Any
 
 
 @dataclass
 class Room:
-    sessions: list[Session] = field(default_factory=list)
+    connections: list[Connection] = field(default_factory=list)
     asked_again: int = 0
 
-    def everyone(self) -> Sequence[Session]:
-        return self.sessions
+    def everyone(self) -> Sequence[Connection]:
+        return self.connections
 
     def revoked(self) -> None:
         self.asked_again += 1
@@ -51,13 +51,13 @@ async def first_is_bad(leaf: Certificate, _bag: Sequence[Certificate]) -> None:
 async def ended_by(**body: Any) -> list[bool]:
     """Which of the connections of FIRST, SECOND and one without a certificate have ended."""
 
-    room = Room([Session(Link(FakePeer(leaf))) for leaf in (FIRST, SECOND, None)])
+    room = Room([Connection(Pump(FakePeer(leaf))) for leaf in (FIRST, SECOND, None)])
     end = EndRevoked(first_is_bad, [room])
     end({"device_id": "first", "thumbprint": "", "key": "", "ca": False} | body)
     while end._tasks:
         await asyncio.sleep(0)
     assert room.asked_again == 1
-    return [session.link.is_over for session in room.sessions]
+    return [connection.pump.is_over for connection in room.connections]
 
 
 async def test_by_the_certificate() -> None:

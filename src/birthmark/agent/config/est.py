@@ -101,6 +101,6 @@ def _url(table: Table, name: str) -> str:
         raise table.error(name, "is http, which shows the password to everyone on the way", accepted)
     try:
         parse_url(url)
-    except UrlInvalidError as problem:
-        raise table.error(name, "is not a URL", accepted) from problem
+    except UrlInvalidError as error:
+        raise table.error(name, "is not a URL", accepted) from error
     return url

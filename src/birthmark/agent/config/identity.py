@@ -93,10 +93,10 @@ def _subject(table: Table, registration_id: str | None) -> tuple[str, Mapping[st
         table.warn("common_name", f"is not used: the certificate is for the registration id {registration_id}")
     try:
         return parse_common_name(name), attributes
-    except BirthmarkError as problem:
+    except BirthmarkError as error:
         key = "subject" if common_name is None else "common_name"
         detail = "a common name has 1 to 64 printable characters"
-        raise table.error(key, detail, "A shorter name: it is not cut") from problem
+        raise table.error(key, detail, "A shorter name: it is not cut") from error
 
 
 def check_registration_id(table: Table, text: str | None) -> str | None:
@@ -105,10 +105,10 @@ def check_registration_id(table: Table, text: str | None) -> str | None:
         return None
     try:
         parse_registration_id(text)
-    except BirthmarkError as problem:
+    except BirthmarkError as error:
         raise table.error(
             "registration_id",
             "is not a registration id",
             "At most 128 letters, digits and - . _ :, ending with a letter, a digit or -",
-        ) from problem
+        ) from error
     return text

@@ -60,9 +60,9 @@ def token_of(table: Table, name: str, value: str) -> TokenLocation:
         raise table.error(name, "is no PKCS#11 URI: the PIN is there twice", accepted)
     try:
         uri = parse_pkcs11_uri(path + (f"?{rest}" if rest else ""))
-    except BirthmarkError as problem:
-        detail = problem.facts.get("detail", "it cannot be read")
-        raise table.error(name, f"is no PKCS#11 URI: {detail}", accepted) from problem
+    except BirthmarkError as error:
+        detail = error.facts.get("detail", "it cannot be read")
+        raise table.error(name, f"is no PKCS#11 URI: {detail}", accepted) from error
     if uri.slot_id is not None and uri.token is not None:
         table.source.warn((*table.path, name), "has slot-id and token: the token is ignored, as aziot does")
     return TokenLocation(uri, Pin(pins[0]) if pins else None)

@@ -57,14 +57,14 @@ def read_config(file: Path) -> AgentConfig:
         with file.open("rb") as opened:
             raw = opened.read(MAX_CONFIG_BYTES + 1)
             mode = os.fstat(opened.fileno()).st_mode
-    except OSError as problem:
-        raise ConfigMissingError(file=file, reason=(problem.strerror or "error").lower()) from problem
+    except OSError as error:
+        raise ConfigMissingError(file=file, reason=(error.strerror or "error").lower()) from error
     if len(raw) > MAX_CONFIG_BYTES:
         raise ConfigMissingError(file=file, reason="it is larger than 1 MiB")
     try:
         found = parse_config(file, raw.decode())
-    except UnicodeDecodeError as problem:
-        raise ConfigMissingError(file=file, reason="it is not UTF-8") from problem
+    except UnicodeDecodeError as error:
+        raise ConfigMissingError(file=file, reason="it is not UTF-8") from error
     if mode & _OTHERS_READ and (password := _PASSWORD.search(raw)) is not None:
         detail = f"stands in a file that others can read (mode {mode & 0o777:04o}): chmod 0600 {file}"
         line = raw[: password.start()].count(b"\n") + 1
@@ -132,10 +132,10 @@ def _dps(table: Table, est: EstDefaults | None, local_ca: LocalIssuance | None) 
     url = table.need_text("global_endpoint", f'"{_AZURE}"')
     try:
         target = parse_url(url)
-    except UrlInvalidError as problem:
+    except UrlInvalidError as error:
         meant = meant_url(url)
         example = f'`global_endpoint = "{meant or _AZURE}"`' + ("" if meant else ", or your own server")
-        raise table.error("global_endpoint", "must be an https URL", example) from problem
+        raise table.error("global_endpoint", "must be an https URL", example) from error
     scope = table.need_text("id_scope", '"0ne00ABCDEF"')
     if table.take("payload") is not None:
         table.warn("payload", "is accepted and not sent")

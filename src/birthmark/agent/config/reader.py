@@ -182,8 +182,8 @@ def parse_toml(file: Path, text: str) -> tuple[Source, Table]:
     source = Source(file, text)
     try:
         data = tomllib.loads(text)
-    except (ValueError, RecursionError) as problem:  # TOMLDecodeError, and what Python says of a number too long
-        message = str(problem) or "nested too deeply"
+    except (ValueError, RecursionError) as error:  # TOMLDecodeError, and what Python says of a number too long
+        message = str(error) or "nested too deeply"
         found = _AT_LINE.search(message)
         raise ConfigInvalidError(
             file=file,
@@ -191,7 +191,7 @@ def parse_toml(file: Path, text: str) -> tuple[Source, Table]:
             key="(syntax)",
             detail=printable(_AT_LINE.split(message)[0]),
             accepted="See https://toml.io for the syntax; texts stand in double quotes.",
-        ) from problem
+        ) from error
     return source, Table(source, data)
 
 

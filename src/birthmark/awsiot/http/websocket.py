@@ -11,7 +11,7 @@ from birthmark.awsiot.service import AwsIot
 from birthmark.clock import Clock
 from birthmark.errors import BirthmarkError
 from birthmark.mqtt.engine import Limits
-from birthmark.net.pump import Accept, MqttLink, Report
+from birthmark.net.pump import Accept, MqttPump, Report
 from birthmark.net.tls import TlsPeer
 from birthmark.net.websocket import serve_mqtt
 
@@ -31,9 +31,9 @@ def endpoint(
             await socket.close()
             return
 
-        def make_link(peer: TlsPeer) -> MqttLink:
-            return MqttLink(acceptor(key), report, clock, peer, limits)
+        def make_pump(peer: TlsPeer) -> MqttPump:
+            return MqttPump(acceptor(key), report, clock, peer, limits)
 
-        await serve_mqtt(socket, make_link)
+        await serve_mqtt(socket, make_pump)
 
     return serve

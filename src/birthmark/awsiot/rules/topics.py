@@ -111,8 +111,8 @@ class TooManyFiltersError(InvalidRequestError):
 def check_client_id(client_id: str, *, is_kept: bool) -> None:
     """Raise why a client may not have this id. `is_kept`: the session outlives the connection."""
     if len(client_id.encode()) > MAX_CLIENT_ID_BYTES:
-        shown = client_id[:MAX_CLIENT_ID_BYTES]
-        raise ClientIdInvalidError(thing=shown, detail="it is longer than 128 bytes")
+        name = client_id[:MAX_CLIENT_ID_BYTES]
+        raise ClientIdInvalidError(thing=name, detail="it is longer than 128 bytes")
     if not client_id and is_kept:
         raise ClientIdInvalidError(thing="", detail="it is empty, and the session is kept")
 

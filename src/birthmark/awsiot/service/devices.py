@@ -113,17 +113,17 @@ class Devices:
     async def admit(self, visitor: Visitor) -> Grant:
         """Return what a visitor may do. Raise why the certificate does not let it in."""
         leaf, client_id = visitor.leaf, visitor.client_id
-        shown = client_id or "over HTTPS"
+        who = client_id or "over HTTPS"
         if leaf is None:
-            raise NoCertificateError(thing=shown)
+            raise NoCertificateError(thing=who)
         certificate_id = CertificateId(leaf.thumbprint.hex())
         known = await self._certificates.find(certificate_id)
         if known is None:
             raise CertificateUnknownError(
-                thing=shown, certificate_id=certificate_id, common_name=leaf.subject_cn or "without a common name"
+                thing=who, certificate_id=certificate_id, common_name=leaf.subject_cn or "without a common name"
             )
         if known.status is not CertificateStatus.ACTIVE:
-            raise CertificateInactiveError(thing=shown, certificate_id=certificate_id, status=known.status.value)
+            raise CertificateInactiveError(thing=who, certificate_id=certificate_id, status=known.status.value)
         check_dates(leaf, self._clock.now())
         if self._revocations is not None:
             await self._revocations(leaf, visitor.chain)

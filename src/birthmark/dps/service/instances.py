@@ -53,9 +53,9 @@ class ServiceTokenError(UnauthenticatedError):
     """The token is not for this service."""
 
     code = "dps.service_token_refused"
-    cause = "The service call came with {shown}; no provisioning service here takes it."
+    cause = "The service call came with {presented}; no provisioning service here takes it."
     fix = 'Use the connection string of this server: `eval "$(birthmark env)"` sets PROVISIONING_CONNECTION_STRING.'
-    shown: str
+    presented: str
 
 
 class Instances:
@@ -142,9 +142,9 @@ class Instances:
         The token must be for `resource` at the instance's own host; what the caller calls it in Host says nothing.
         """
         if not authorization:
-            raise ServiceTokenError(shown="no token")
+            raise ServiceTokenError(presented="no token")
         token = parse_sas(authorization)
-        problem: UnauthenticatedError = ServiceTokenError(shown=f"the policy {token.policy}")
+        problem: UnauthenticatedError = ServiceTokenError(presented=f"the policy {token.policy}")
         for instance in self._by_scope.values():
             pair = instance.policies.get(token.policy or "")
             if pair is None:

@@ -26,7 +26,7 @@ from birthmark.dps.service.instances import Instances
 from birthmark.errors import ChangedMeanwhileError, ConflictError, NotFoundError, ThrottledError, UnauthenticatedError
 from birthmark.pki.chains import MAX_BAG, SignatureCache, Signatures
 from birthmark.pki.names import parse_registration_id
-from birthmark.refusals.shares import Shares
+from birthmark.refusals.rate_limits import RateLimits
 from birthmark.store import Changes, Database, decided_again
 
 
@@ -102,7 +102,8 @@ class Registrations:
         self._hubs = hubs
         self._revocations = revocations
         self._signatures = SignatureCache()
-        self._shares = Shares(burst=BURST, per_s=1 / EVERY_S, max_addresses=16384)  # per scope and name, once proven
+        # Per scope and name, once proven.
+        self._limits = RateLimits(burst=BURST, per_s=1 / EVERY_S, max_addresses=16384)
 
     async def attest(self, claim: Claim) -> Attested:
         """Return the enrollment that `claim` proves to belong to, else raise why not."""
@@ -140,7 +141,7 @@ class Registrations:
         attested = verdict
         instance, enrollment = attested.instance, attested.enrollment
         registration_id = parse_registration_id(claim.registration_id)
-        if not self._shares.has_room(f"{instance.id_scope} {registration_id.lower()}", self._clock.monotonic()):
+        if not self._limits.has_room(f"{instance.id_scope} {registration_id.lower()}", self._clock.monotonic()):
             facts: dict[str, Any] = {"registration_id": registration_id, "burst": BURST, "wait_s": EVERY_S}
             raise RegistrationThrottledError(retry_after_s=EVERY_S, **facts)
         problem: ConflictError | None = None
@@ -275,9 +276,9 @@ class Registrations:
         )
 
     async def _issuers_of(self, instance: Instance, claim: Claim) -> tuple[Sequence[Signer], Sequence[Authority]]:
-        """Return signers and CA certificates that carry the issuer's name of anything shown, and what is above them."""
-        shown = [c for c in (claim.leaf, *claim.chain[:MAX_BAG]) if c is not None]
-        digests = list(dict.fromkeys(store.subject_digest(c.issuer) for c in shown))
+        """Return signers and CAs that carry the issuer's name of anything presented, and what is above them."""
+        presented = [c for c in (claim.leaf, *claim.chain[:MAX_BAG]) if c is not None]
+        digests = list(dict.fromkeys(store.subject_digest(c.issuer) for c in presented))
         signers: list[Signer] = []
         authorities: dict[str, Authority] = {}
         for digest in digests:

@@ -254,8 +254,8 @@ def _install() -> None:
             if "engine" not in state:
                 state["engine"] = _Engine()
             uri = state["engine"].use(self, certfile, uris)
-        except (RuntimeError, OSError, IndexError) as problem:
-            raise ssl.SSLError(1, f"birthmark: {os.fsdecode(source)} names a key in a chip, and {problem}") from problem
+        except (RuntimeError, OSError, IndexError) as error:
+            raise ssl.SSLError(1, f"birthmark: {os.fsdecode(source)} names a key in a chip, and {error}") from error
         if os.environ.get("BIRTHMARK_EXEC_EXPLAIN"):
             print(f"birthmark: {os.fsdecode(source)} -> {uri}", file=sys.stderr)  # noqa: T201 (asked for)
         return None

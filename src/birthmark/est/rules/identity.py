@@ -61,8 +61,8 @@ def identify(
         chain = build_chain(
             leaf, bag, [known.certificate for known in bootstrap_cas], now, allow_partial=True, cache=cache
         )
-    except ChainIncompleteError as problem:
-        raise ClientCertificateUnknownError(subject=leaf.subject_text, issuer=leaf.issuer_text) from problem
+    except ChainIncompleteError as error:
+        raise ClientCertificateUnknownError(subject=leaf.subject_text, issuer=leaf.issuer_text) from error
     name = leaf.subject_cn or leaf.thumbprint.hex()
     any_name = any(known.any_name for known in bootstrap_cas if known.certificate == chain[-1])
     return Principal(PrincipalKind.BOOTSTRAP, name, None if any_name else name, leaf.thumbprint)

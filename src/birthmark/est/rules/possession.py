@@ -25,8 +25,8 @@ def check_channel_binding(request: CertificateRequest, peer: Peer) -> None:
     """Raise `ChannelBindingError` unless the request has no challengePassword or the right one; never overlook one."""
     if request.challenge_password is None:
         return
-    shown = request.challenge_password.encode()
+    presented = request.challenge_password.encode()
     for binding in (peer.tls_unique, peer.exported_binding()):
-        if binding and hmac.compare_digest(base64.b64encode(binding), shown):
+        if binding and hmac.compare_digest(base64.b64encode(binding), presented):
             return
     raise ChannelBindingError(common_name=request.subject_cn or "device-1")

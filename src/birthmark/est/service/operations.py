@@ -99,7 +99,7 @@ class EstService:
         self, request: CertificateRequest, principals: list[Principal], caller: Caller, profile: Profile
     ) -> Certificate:
         check_channel_binding(request, caller.peer)
-        principal = _spokesman(principals, request.subject_cn)
+        principal = _principal_for(principals, request.subject_cn)
         # Each proof has its own share: who may ask for any name cannot use up what the name's holder needs.
         self.requests.take(f"{principal.actor} {request.subject_cn}", self.ca.clock.monotonic())
         return (await self.ca.issue(request, principal, profile))[0]
@@ -164,7 +164,7 @@ class EstService:
         return profile
 
 
-def _spokesman(principals: list[Principal], asked: str | None) -> Principal:
+def _principal_for(principals: list[Principal], asked: str | None) -> Principal:
     """Return the first who may speak for `asked`. Nobody may: the CA's own refusal says so, for the first of them."""
     for principal in principals:
         if principal.device_id is None or principal.device_id == asked:

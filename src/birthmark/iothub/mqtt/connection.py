@@ -10,7 +10,7 @@ from birthmark.iothub.mqtt.telemetry import TelemetryWindow
 from birthmark.iothub.rules.messages import FeatureNotServedError, QosNotServedError, TopicNotServedError
 from birthmark.iothub.service import IotHub
 from birthmark.mqtt.packets import PubAck, Publish, SubAck, Subscribe, UnsubAck, Unsubscribe
-from birthmark.net.pump import Closed, MqttLink
+from birthmark.net.pump import Closed, MqttPump
 
 MAX_SUBSCRIPTIONS = 50
 _FAILURE = 0x80
@@ -36,7 +36,7 @@ class HubConnection:
         connections: Connections,
         iothub: IotHub,
         clock: Clock,
-        link: MqttLink,
+        pump: MqttPump,
         *,
         hub: Hub,
         device: Device,
@@ -49,8 +49,8 @@ class HubConnection:
         self._is_persistent = is_persistent
         self._was_known = bool(filters)
         self._asked: frozenset[str] = frozenset()
-        self._telemetry = TelemetryWindow(link, device.device_id, iothub.telemetry.intake(hub), clock)
-        self.link = link
+        self._telemetry = TelemetryWindow(pump, device.device_id, iothub.telemetry.intake(hub), clock)
+        self.pump = pump
         self.hub = hub
         self.device = device
 
@@ -84,9 +84,9 @@ class HubConnection:
         A close would make it reconnect and ask again, for ever.
         """
         self._note_unserved(packet.topic)
-        self.link.ack(packet.packet_id)
+        self.pump.ack(packet.packet_id)
         if isinstance(asked, wire.TwinRequest) and asked.rid is not None:
-            self.link.publish(wire.twin_response_topic(NOT_IMPLEMENTED, asked.rid), _NOT_SERVED)
+            self.pump.publish(wire.twin_response_topic(NOT_IMPLEMENTED, asked.rid), _NOT_SERVED)
 
     def _note_unserved(self, topic: str) -> None:
         """File what was asked, each kind once a connection: a client may ask every second."""
@@ -94,7 +94,7 @@ class HubConnection:
         if kind not in self._asked and len(self._asked) < _MAX_ASKED:
             self._asked |= {kind}
             error = FeatureNotServedError(device_id=self.device.device_id, topic=kind)
-            self.link.note(error)
+            self.pump.note(error)
 
     def subscribed(self, packet: Subscribe) -> Awaitable[None] | None:
         device_id = self.device.device_id
@@ -114,7 +114,7 @@ class HubConnection:
         self._filters |= granted
         if self._is_persistent:
             await self._subscriptions.keep(self.hub, self.device.device_id, granted)
-        self.link.send(SubAck(packet.packet_id, tuple(granted.get(name, _FAILURE) for name, _ in packet.filters)))
+        self.pump.send(SubAck(packet.packet_id, tuple(granted.get(name, _FAILURE) for name, _ in packet.filters)))
 
     def unsubscribed(self, packet: Unsubscribe) -> Awaitable[None] | None:
         return self._unsubscribe(packet)
@@ -123,7 +123,7 @@ class HubConnection:
         for name in packet.filters:
             self._filters.pop(name, None)
         await self._subscriptions.drop(self.hub, self.device.device_id, packet.filters)
-        self.link.send(UnsubAck(packet.packet_id))
+        self.pump.send(UnsubAck(packet.packet_id))
 
     def acknowledged(self, packet: PubAck) -> Awaitable[None] | None:
         return None

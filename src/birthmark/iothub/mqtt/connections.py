@@ -13,7 +13,7 @@ from birthmark.iothub.mqtt.connection import HubConnection
 from birthmark.iothub.rules.messages import ModuleNotServedError
 from birthmark.iothub.service import IotHub
 from birthmark.mqtt.packets import Connect
-from birthmark.net.pump import Closed, MqttLink, MqttRefusedError
+from birthmark.net.pump import Closed, MqttPump, MqttRefusedError
 
 MAX_KEEP_ALIVE_S = 1177  # times 1.5 this is the hub's cap of 1767 s
 
@@ -38,7 +38,7 @@ class HubConnections:
         """Return since when a device is connected, or None."""
         return self._since.get((hub, device_id))
 
-    async def accept(self, link: MqttLink, packet: Connect) -> HubConnection:
+    async def accept(self, pump: MqttPump, packet: Connect) -> HubConnection:
         """Return the connection of a CONNECT, or raise `MqttRefusedError`."""
         names: dict[str, str] = {}
         try:
@@ -47,7 +47,7 @@ class HubConnections:
             if user.module_id is not None:
                 raise ModuleNotServedError(device_id=user.device_id, module=user.module_id)
             with self._arrives(user.device_id) as arrival:
-                hub, device = await self._iothub.registry.authenticate(user, link.peer, packet.password)
+                hub, device = await self._iothub.registry.authenticate(user, pump.peer, packet.password)
                 filters = await self._iothub.subscriptions.stored(hub, device.device_id)
                 if packet.clean_start and (filters or (hub.name, device.device_id) in self._live):
                     # Of a connection that is open more may be on their way into the database.
@@ -55,14 +55,14 @@ class HubConnections:
                     filters = {}
                 while arrival.is_stale:  # nobody told a connection that was not there yet: it must prove itself again
                     arrival.is_stale = False
-                    hub, device = await self._iothub.registry.authenticate(user, link.peer, packet.password)
+                    hub, device = await self._iothub.registry.authenticate(user, pump.peer, packet.password)
         except BirthmarkError as error:
             error.add_facts(**names)
             raise MqttRefusedError(connack_code(error), error) from error
-        link.set_keep_alive(min(packet.keep_alive_s or MAX_KEEP_ALIVE_S, MAX_KEEP_ALIVE_S))
+        pump.set_keep_alive(min(packet.keep_alive_s or MAX_KEEP_ALIVE_S, MAX_KEEP_ALIVE_S))
         is_persistent = not packet.clean_start
         return HubConnection(
-            self, self._iothub, self._clock, link, hub=hub, device=device, filters=filters, is_persistent=is_persistent
+            self, self._iothub, self._clock, pump, hub=hub, device=device, filters=filters, is_persistent=is_persistent
         )
 
     @contextlib.contextmanager
@@ -83,7 +83,7 @@ class HubConnections:
         self._live[key] = connection
         self._since[key] = self._clock.now()
         if old is not None:
-            old.link.close(Closed.TAKEN_OVER)
+            old.pump.close(Closed.TAKEN_OVER)
 
     def leave(self, connection: HubConnection) -> None:
         """Forget `connection` unless another took its place."""
@@ -98,7 +98,7 @@ class HubConnections:
             arrival.is_stale = True
         connection = self._live.get((body["hub"], body["device_id"]))
         if connection is not None:
-            connection.link.close(Closed.SERVER)
+            connection.pump.close(Closed.SERVER)
 
     def everyone(self) -> tuple[HubConnection, ...]:
         """Return every connection."""
@@ -115,4 +115,4 @@ class HubConnections:
         self.revoked()
         for (hub, _), connection in list(self._live.items()):
             if hub == body["hub"]:
-                connection.link.close(Closed.SERVER)
+                connection.pump.close(Closed.SERVER)

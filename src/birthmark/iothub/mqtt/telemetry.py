@@ -14,7 +14,7 @@ from birthmark.iothub.model import DeviceId, Message
 from birthmark.iothub.rules.messages import MAX_MESSAGE_BYTES, MessageTooLargeError
 from birthmark.iothub.service.telemetry import Intake
 from birthmark.mqtt.packets import Publish
-from birthmark.net.pump import Closed, MqttLink
+from birthmark.net.pump import Closed, MqttPump
 from birthmark.store import to_micros
 
 WINDOW = 100
@@ -25,10 +25,10 @@ TopicOf = Callable[[Publish], wire.TelemetryTopic | None]
 class TelemetryWindow:
     """What one device sent and is not yet durable."""
 
-    __slots__ = ("_clock", "_device_id", "_intake", "_link", "_room", "_unwritten", "_unwritten_bytes")
+    __slots__ = ("_clock", "_device_id", "_intake", "_pump", "_room", "_unwritten", "_unwritten_bytes")
 
-    def __init__(self, link: MqttLink, device_id: DeviceId, intake: Intake, clock: Clock) -> None:
-        self._link = link
+    def __init__(self, pump: MqttPump, device_id: DeviceId, intake: Intake, clock: Clock) -> None:
+        self._pump = pump
         self._device_id = device_id
         self._intake = intake
         self._clock = clock
@@ -85,7 +85,7 @@ class TelemetryWindow:
 
     async def _when_there_is_room(self, room: asyncio.Event, packets: Sequence[Publish], topic_of: TopicOf) -> None:
         await room.wait()
-        if not self._link.is_over and (waiting := self.take(packets, topic_of)) is not None:
+        if not self._pump.is_over and (waiting := self.take(packets, topic_of)) is not None:
             await waiting
 
     def _written(self, ids: list[int], count: int, size: int, problem: BaseException | None) -> None:
@@ -96,6 +96,6 @@ class TelemetryWindow:
             self._room.set()
             self._room = None
         if problem is None:
-            self._link.ack_all(ids)
+            self._pump.ack_all(ids)
         else:
-            self._link.close(Closed.SERVER)
+            self._pump.close(Closed.SERVER)

@@ -39,10 +39,10 @@ class PolicyKeyError(UnauthenticatedError):
     """The policy may not do this."""
 
     code = "iothub.policy_refused"
-    cause = "The call needs a token of one of the policies {allowed}; it came with {shown}."
+    cause = "The call needs a token of one of the policies {allowed}; it came with {presented}."
     fix = 'Use the connection string of the server, whose policy is iothubowner: `eval "$(birthmark env)"`'
     allowed: str
-    shown: str
+    presented: str
 
 
 class Hubs:
@@ -114,11 +114,11 @@ class Hubs:
         """Return the policy a service call proved. Raise `UnauthenticatedError`."""
         names = ", ".join(sorted(allowed))
         if not authorization:
-            raise PolicyKeyError(allowed=names, shown="no token")
+            raise PolicyKeyError(allowed=names, presented="no token")
         token = parse_sas(authorization)
         pair = hub.policies.get(token.policy or "")
         if pair is None or token.policy not in allowed:
-            raise PolicyKeyError(allowed=names, shown=f"the policy {token.policy}")
+            raise PolicyKeyError(allowed=names, presented=f"the policy {token.policy}")
         check_sas(token, pair, self._clock.now())
         check_resource(token, [f"{hub.host}/{resource}"])
         return str(token.policy)

@@ -29,10 +29,10 @@ class CrtHttps:
         try:
             async with asyncio.timeout(self.timeout_s):
                 return await self._request(method, target, headers, body)
-        except AwsCrtError as problem:
-            raise explained(problem, target.host, target.port, self.identity) from problem
-        except TimeoutError as problem:
-            raise LinkTimeoutError(host=target.host, port=target.port, seconds=f"{self.timeout_s:g}") from problem
+        except AwsCrtError as error:
+            raise explained(error, target.host, target.port, self.identity) from error
+        except TimeoutError as error:
+            raise LinkTimeoutError(host=target.host, port=target.port, seconds=f"{self.timeout_s:g}") from error
 
     async def _request(self, method: str, target: Target, headers: Mapping[str, str], body: bytes) -> HttpAnswer:
         tls = client_context(self.identity, self.trust).new_connection_options()

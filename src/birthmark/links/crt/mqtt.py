@@ -81,8 +81,8 @@ class CrtMqtt:
         future, _packet_id = self._alive().subscribe(topic_filter, mqtt.QoS(qos))
         try:
             await self._answer(future)
-        except mqtt.SubscribeError as problem:
-            raise SubscriptionRefusedError(host=self._host, topic=topic_filter) from problem
+        except mqtt.SubscribeError as error:
+            raise SubscriptionRefusedError(host=self._host, topic=topic_filter) from error
 
     async def publish(self, topic: str, payload: bytes, qos: int = 1) -> None:
         future, _packet_id = self._alive().publish(topic, payload, mqtt.QoS(qos))
@@ -126,8 +126,8 @@ class CrtMqtt:
             )
             if wrapped in done:
                 return wrapped.result()
-        except AwsCrtError as problem:
-            raise explained(problem, self._host, self._port, self._identity) from problem
+        except AwsCrtError as error:
+            raise explained(error, self._host, self._port, self._identity) from error
         finally:
             wrapped.cancel()
         if self._over.done():

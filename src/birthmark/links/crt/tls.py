@@ -48,8 +48,8 @@ def client_context(identity: TokenIdentity, trust: Trust) -> io.ClientTlsContext
         if roots is not None:
             options.override_default_trust_store(roots.encode())
         return io.ClientTlsContext(options)
-    except AwsCrtError as problem:
-        raise explained(problem, "the token", 0, identity) from problem
+    except AwsCrtError as error:
+        raise explained(error, "the token", 0, identity) from error
 
 
 def _library(module: Path) -> io.Pkcs11Lib:

@@ -25,8 +25,8 @@ class OpensslHttps:
         try:
             async with asyncio.timeout(self.timeout_s):
                 return await asyncio.to_thread(self._request, method, target, headers, body)
-        except TimeoutError as problem:
-            raise LinkTimeoutError(host=target.host, port=target.port, seconds=f"{self.timeout_s:g}") from problem
+        except TimeoutError as error:
+            raise LinkTimeoutError(host=target.host, port=target.port, seconds=f"{self.timeout_s:g}") from error
 
     def _request(self, method: str, target: Target, headers: Mapping[str, str], body: bytes) -> HttpAnswer:
         context = client_context(self.identity, self.trust)
@@ -35,10 +35,10 @@ class OpensslHttps:
             connection.request(method, target.path, body or None, {**headers, "Connection": "close"})
             response = connection.getresponse()
             content = response.read(MAX_ANSWER_BYTES + 1)
-        except http.client.HTTPException as problem:
-            raise _unusable(target, f"{type(problem).__name__} {problem}".strip()) from problem
-        except OSError as problem:
-            raise explained(problem, target.host, target.port) from problem
+        except http.client.HTTPException as error:
+            raise _unusable(target, f"{type(error).__name__} {error}".strip()) from error
+        except OSError as error:
+            raise explained(error, target.host, target.port) from error
         finally:
             connection.close()
         if len(content) > MAX_ANSWER_BYTES:

@@ -59,8 +59,8 @@ class OpensslMqtt:
             async with asyncio.timeout(self._timeout_s):
                 opening = asyncio.open_connection(host, port, ssl=context, server_hostname=host)
                 self._reader, self._writer = await opening
-        except OSError as problem:  # TimeoutError is one too
-            raise explained(problem, host, port) from problem
+        except OSError as error:  # TimeoutError is one too
+            raise explained(error, host, port) from error
         connect = Connect(
             client_id,
             clean_session,
@@ -140,8 +140,8 @@ class OpensslMqtt:
         try:
             async with asyncio.timeout(self._timeout_s):
                 return await future
-        except TimeoutError as problem:
-            raise LinkTimeoutError(host=self._host, port=self._port, seconds=f"{self._timeout_s:g}") from problem
+        except TimeoutError as error:
+            raise LinkTimeoutError(host=self._host, port=self._port, seconds=f"{self._timeout_s:g}") from error
 
     def _check_alive(self) -> None:
         if self._over.done():
@@ -156,12 +156,12 @@ class OpensslMqtt:
         try:
             while True:
                 await self._step()
-        except RemoteProtocolError as problem:
-            self._end(self._lost(f"the server broke MQTT's rules, {problem}"))
-        except OSError as problem:
-            self._end(explained(problem, self._host, self._port))
-        except LinkLostError as problem:
-            self._end(problem)
+        except RemoteProtocolError as error:
+            self._end(self._lost(f"the server broke MQTT's rules, {error}"))
+        except OSError as error:
+            self._end(explained(error, self._host, self._port))
+        except LinkLostError as error:
+            self._end(error)
 
     async def _step(self) -> None:
         deadline, now = self._engine.deadline, self._clock.monotonic()

@@ -25,10 +25,8 @@ def client_context(identity: FileIdentity | None, trust: Trust) -> ssl.SSLContex
     """Return a context that checks the server and shows the identity, if any."""
     try:
         context = ssl.create_default_context(cadata=trust.roots)
-    except ssl.SSLError as problem:
-        raise ServerUntrustedError(
-            host="any server", port="any", reason="the CA file holds no certificate"
-        ) from problem
+    except ssl.SSLError as error:
+        raise ServerUntrustedError(host="any server", port="any", reason="the CA file holds no certificate") from error
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     if identity is None:
         return context
@@ -39,10 +37,8 @@ def client_context(identity: FileIdentity | None, trust: Trust) -> ssl.SSLContex
         chain.flush()
         try:
             context.load_cert_chain(chain.name, identity.key.path, passphrase or _no_passphrase)
-        except (ssl.SSLError, OSError) as problem:
-            raise KeyFileInvalidError(
-                path=identity.key.path, detail=f"OpenSSL does not take it: {problem}"
-            ) from problem
+        except (ssl.SSLError, OSError) as error:
+            raise KeyFileInvalidError(path=identity.key.path, detail=f"OpenSSL does not take it: {error}") from error
     return context
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 
 @dataclass(slots=True)
-class Shares:
+class RateLimits:
     """`burst` rows at once for an address, then `per_s` a second."""
 
     burst: float = 2000

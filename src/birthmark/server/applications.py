@@ -27,7 +27,7 @@ from birthmark.mqtt.packets import Connect
 from birthmark.net.authority import RequireAuthority
 from birthmark.net.errors import WebSocketPathError
 from birthmark.net.http import ASGIApp
-from birthmark.net.pump import MqttLink, MqttSession
+from birthmark.net.pump import MqttConnection, MqttPump
 from birthmark.net.tls import TlsPeer
 from birthmark.net.websocket import serve_mqtt
 from birthmark.server.on_record import presented_by
@@ -39,7 +39,7 @@ AWS_ALPN = b"x-amzn-mqtt-ca"
 _MAX_PATH = 200
 
 
-class Doors:
+class Applications:
     """The ways into the rooms."""
 
     def __init__(self, rooms: Rooms, settings: Settings, clock: Clock, entropy: Entropy) -> None:
@@ -49,15 +49,15 @@ class Doors:
         self._entropy = entropy
         self._mqtt_limits = EngineLimits(connect_timeout_s=settings.bounds().mqtt_connect_s)
 
-    def mqtt(self, peer: TlsPeer) -> MqttLink:
+    def mqtt(self, peer: TlsPeer) -> MqttPump:
         """Return the MQTT side of a new connection."""
-        return MqttLink(self._accept, self.report, self._clock, peer, self._mqtt_limits)
+        return MqttPump(self._accept, self.report, self._clock, peer, self._mqtt_limits)
 
     def cloud(self) -> ASGIApp:
         """Return every HTTP interface of the clouds, EST, and MQTT over WebSocket."""
         rooms, clock = self._rooms, self._clock
         signed_websocket = aws_websocket.endpoint(
-            rooms.aws, rooms.aws_links.acceptor, self.report, clock, self._mqtt_limits
+            rooms.aws, rooms.aws_connections.acceptor, self.report, clock, self._mqtt_limits
         )
 
         async def websocket(socket: WebSocket) -> None:
@@ -74,7 +74,7 @@ class Doors:
         registrations, record = rooms.registrations, self._record
         routes: list[BaseRoute] = [
             *est_http.routes(rooms.est, rooms.ledger),
-            *hub_http.routes(rooms.iothub, rooms.hub_links, record),
+            *hub_http.routes(rooms.iothub, rooms.hub_connections, record),
             *dps_http.service_routes(rooms.instances, rooms.enrollments, registrations, record, clock),
             *dps_http.device_routes(registrations, record, clock),
             WebSocketRoute("/$iothub/websocket", websocket),
@@ -112,7 +112,7 @@ class Doors:
         return [
             *dps.endpoints(rooms.instances, rooms.registrations, rooms.iothub.hubs, host),
             *dps.ca_endpoints(rooms.instances, rooms.authorities, rooms.enrollments),
-            *hub.endpoints(rooms.iothub, rooms.hub_links, rooms.instances, covers),
+            *hub.endpoints(rooms.iothub, rooms.hub_connections, rooms.instances, covers),
             *aws.endpoints(rooms.aws),
             *refusals.endpoints(rooms.database),
             *est.est_endpoints(rooms.database, self._clock, self._entropy, seed),
@@ -132,7 +132,7 @@ class Doors:
 
     def report(self, error: BirthmarkError, address: str, peer: TlsPeer) -> None:
         """File a refusal of the transport or of MQTT."""
-        self._rooms.ledger.record(error, address=address, shown=peer.leaf)
+        self._rooms.ledger.record(error, address=address, presented=peer.leaf)
 
     def _record(self, error: BirthmarkError, request: Request) -> str:
         peer: TlsPeer = request.scope["extensions"]["tls"]
@@ -140,17 +140,17 @@ class Doors:
             return new_uuid(self._entropy)  # an operator asked whether it is there: nobody was refused anything
         address = request.client.host if request.client else ""
         named = {k: str(v) for k, v in request.path_params.items() if k in {"registration_id", "device_id"}}
-        return self._rooms.ledger.record(error, address=address, shown=peer.leaf, **named)
+        return self._rooms.ledger.record(error, address=address, presented=peer.leaf, **named)
 
-    async def _accept(self, link: MqttLink, packet: Connect) -> MqttSession:
+    async def _accept(self, pump: MqttPump, packet: Connect) -> MqttConnection:
         """Tell the clouds apart by ALPN, then by the shape of the user name; SNI says nothing reliable."""
         username = packet.username or ""
-        if link.peer.alpn != AWS_ALPN:
+        if pump.peer.alpn != AWS_ALPN:
             if dps_wire.is_dps_username(username):
-                return await self._rooms.dps_links.accept(link, packet)
+                return await self._rooms.dps_connections.accept(pump, packet)
             if hub_wire.is_hub_username(username):
-                return await self._rooms.hub_links.accept(link, packet)
-        return await self._rooms.aws_links.accept(link, packet)
+                return await self._rooms.hub_connections.accept(pump, packet)
+        return await self._rooms.aws_connections.accept(pump, packet)
 
 
 # What an operator's tool learns when it looks before it creates.

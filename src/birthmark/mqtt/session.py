@@ -22,7 +22,7 @@ class Session:
         self.max_queued = max_queued
         self._in_flight: dict[int, Publish] = {}
         self._waiting: deque[Publish] | tuple[()] = ()  # an empty deque is the largest thing of an idle connection
-        self._reserved: set[int] = set()
+        self._reserved: dict[int, None] = {}  # an empty set is three times as large
         self._last_id = 0
 
     @property
@@ -42,12 +42,12 @@ class Session:
             packet_id = packet_id % 0xFFFF + 1
             if packet_id not in self._reserved:
                 self._last_id = packet_id
-                self._reserved.add(packet_id)
+                self._reserved[packet_id] = None
                 return packet_id
         raise LocalProtocolError("all 65535 packet ids are in use")
 
     def release(self, packet_id: int) -> None:
-        self._reserved.discard(packet_id)
+        self._reserved.pop(packet_id, None)
 
     def add(self, message: Publish, *, may_fly: bool) -> bool:
         """Put a QoS 1 message with its packet id in flight and say True, or queue it and say False."""
@@ -68,7 +68,7 @@ class Session:
         """Forget a delivered message; say whether it was one of ours."""
         if self._in_flight.pop(packet_id, None) is None:
             return False
-        self._reserved.discard(packet_id)
+        self._reserved.pop(packet_id, None)
         return True
 
     def advance(self) -> Iterator[Publish]:

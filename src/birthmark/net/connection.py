@@ -351,6 +351,8 @@ class Connection(asyncio.Protocol):
 class PlainTransport(asyncio.Transport):
     """The decrypted side of a `Connection`, as uvicorn's protocols and the MQTT pump see it."""
 
+    __slots__ = ("_connection",)
+
     def __init__(self, connection: Connection) -> None:
         super().__init__()
         self._connection = connection

@@ -85,7 +85,10 @@ class LibraryPipe:
 
     def __init__(self, context: SSL.Context) -> None:
         self._room, self._view, self._desk = _desk.room, _desk.view, _desk.scratch
-        ssl = self._ssl = _ffi.gc(_lib.SSL_new(context._context), _lib.SSL_free)  # noqa: SLF001 - as above
+        ssl = self._ssl = _lib.SSL_new(context._context)  # noqa: SLF001 - as above
+        if ssl == _ffi.NULL:
+            self._ssl = None
+            raise MemoryError
         self._in, self._out = _lib.BIO_new(_MEMORY), _lib.BIO_new(_MEMORY)
         _lib.SSL_set_bio(ssl, self._in, self._out)  # which owns both from now on
         _lib.SSL_set_accept_state(ssl)
@@ -148,7 +151,9 @@ class LibraryPipe:
     def close(self) -> None:
         ssl, self._ssl = self._ssl, None
         if ssl is not None:
-            _ffi.release(ssl)
+            _lib.SSL_free(ssl)
+
+    __del__ = close  # of a pipe whose connection never was
 
     def leaf(self) -> bytes | None:
         if self._ssl is None:

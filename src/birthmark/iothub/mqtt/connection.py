@@ -31,6 +31,19 @@ class Connections(Protocol):
 class HubConnection:
     """One device's connection."""
 
+    __slots__ = (
+        "_asked",
+        "_connections",
+        "_filters",
+        "_is_persistent",
+        "_subscriptions",
+        "_telemetry",
+        "_was_known",
+        "device",
+        "hub",
+        "link",
+    )
+
     def __init__(
         self,
         connections: Connections,

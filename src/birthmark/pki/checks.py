@@ -85,12 +85,15 @@ def check_client(leaf: Certificate, *, is_pinned: bool = False) -> None:
     check_strength(leaf)
     check_conforming(leaf)
     check_purpose(leaf, CLIENT_AUTH)
-    facts = {"subject": leaf.subject_text, "purpose": _PURPOSES[CLIENT_AUTH]}
     usage = leaf.extensions.key_usage
     if usage is not None and "digital_signature" not in usage:
-        raise WrongPurposeError(detail="its keyUsage lacks digitalSignature", **facts)
+        raise _not_for_clients(leaf, "its keyUsage lacks digitalSignature")
     if leaf.is_ca and not (is_pinned and leaf.is_self_issued):
-        raise WrongPurposeError(detail="it is a CA certificate", **facts)
+        raise _not_for_clients(leaf, "it is a CA certificate")
+
+
+def _not_for_clients(leaf: Certificate, detail: str) -> WrongPurposeError:
+    return WrongPurposeError(subject=leaf.subject_text, purpose=_PURPOSES[CLIENT_AUTH], detail=detail)
 
 
 def check_purpose(leaf: Certificate, purpose: str) -> None:

@@ -18,6 +18,8 @@ from plot import plot
 from rig import a_rig
 
 RESULTS = Path(__file__).parent / "results"
+README = Path(__file__).parent.parent / "README.md"
+MARKS = ("<!-- benchmarks -->", "<!-- end of benchmarks -->")
 
 
 def row_of(measure: Measure, samples: list[Sample]) -> dict[str, object]:
@@ -71,6 +73,18 @@ def main() -> None:
         about = {"what": "server CPU per operation, minimum of the rounds", "python": platform.python_version()}
         committed.write_text(json.dumps({**about, "rounds": arguments.rounds, "rows": kept}, indent=2) + "\n")
         plot(kept, RESULTS / "results.svg")
+        show_in_readme(kept)
+
+
+def show_in_readme(rows: list[dict]) -> None:
+    """Put the table between its marks in the README."""
+    lines = ["| | measure | peer | ours | peer's | ratio | gate |", "|---|---|---|---|---|---|---|"]
+    for row in rows:
+        ratio = f"**{row['ratio']:.2f}**" if row["is_reached"] else f"{row['ratio']:.2f}"
+        sides = f"{row['ours']:g} {row['unit']} | {row['peers']:g} {row['unit']}"
+        lines.append(f"| {row['name']} | {row['title']} | {row['peer']} | {sides} | {ratio} | {row['gate']} |")
+    head, _, rest = README.read_text().partition(MARKS[0])
+    README.write_text("\n".join([head + MARKS[0], *lines, MARKS[1] + rest.partition(MARKS[1])[2]]))
 
 
 def order(name: str) -> int:

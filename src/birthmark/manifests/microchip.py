@@ -315,12 +315,13 @@ def _unbase64url(place: int, text: str) -> bytes:
         raise MalformedEntryError(place=place, detail=f"over {MAX_ENTRY_BYTES} bytes")
     try:
         # urlsafe_b64decode drops what is not in its alphabet without a word; validate after translating.
-        return base64.b64decode(text.translate(_URL_SAFE) + "=" * (-len(text) % 4), validate=True)
+        raw = text.encode("ascii").translate(_URL_SAFE)
+        return base64.b64decode(raw + b"=" * (-len(text) % 4), validate=True)
     except (binascii.Error, ValueError) as error:
         raise MalformedEntryError(place=place, detail="base64url is broken") from error
 
 
-_URL_SAFE = str.maketrans({"-": "+", "_": "/", "+": "!", "/": "!"})
+_URL_SAFE = bytes.maketrans(b"-_+/", b"+/!!")
 
 
 def _decode(place: int, text: str, kind: type[Any]) -> Any:

@@ -7,6 +7,7 @@ Rounds of all measures are interleaved; the minimum of a measure's rounds counts
 
 import argparse
 import json
+import os
 import platform
 import sys
 import time
@@ -19,6 +20,7 @@ from rig import a_rig
 
 RESULTS = Path(__file__).parent / "results"
 README = Path(__file__).parent.parent / "README.md"
+BUSY = 1.5
 MARKS = ("<!-- benchmarks -->", "<!-- end of benchmarks -->")
 
 
@@ -51,7 +53,9 @@ def main() -> None:
     chosen = [kind for kind in ALL if not arguments.names or kind.name in arguments.names]
     if unknown := set(arguments.names) - {kind.name for kind in chosen}:
         parser.error(f"there is no measure {' '.join(sorted(unknown))}")
-    began = time.perf_counter()
+    began, load = time.perf_counter(), os.getloadavg()[0]
+    if load > BUSY:
+        print(f"Others work on this machine (load {load:.1f}): costs come out too high, ours most.", file=sys.stderr)
     with a_rig() as rig:
         measures = [kind(rig) for kind in chosen]
         samples: dict[str, list[Sample]] = {measure.name: [] for measure in measures}
@@ -70,8 +74,12 @@ def main() -> None:
     if not arguments.compare:
         kept = sorted({**before, **{row["name"]: row for row in rows}}.values(), key=lambda row: order(row["name"]))
         RESULTS.mkdir(exist_ok=True)
-        about = {"what": "server CPU per operation, minimum of the rounds", "python": platform.python_version()}
-        committed.write_text(json.dumps({**about, "rounds": arguments.rounds, "rows": kept}, indent=2) + "\n")
+        about: dict[str, object] = {
+            "what": "server CPU per operation, minimum of the rounds",
+            "python": platform.python_version(),
+        }
+        about |= {"rounds": arguments.rounds, "load_at_start": round(load, 1)}
+        committed.write_text(json.dumps({**about, "rows": kept}, indent=2) + "\n")
         plot(kept, RESULTS / "results.svg")
         show_in_readme(kept)
 
@@ -81,7 +89,7 @@ def show_in_readme(rows: list[dict]) -> None:
     lines = ["| | measure | peer | ours | peer's | ratio | gate |", "|---|---|---|---|---|---|---|"]
     for row in rows:
         ratio = f"**{row['ratio']:.2f}**" if row["is_reached"] else f"{row['ratio']:.2f}"
-        sides = f"{row['ours']:g} {row['unit']} | {row['peers']:g} {row['unit']}"
+        sides = " | ".join(f"{row[side]:.{1 if row[side] < 100 else 0}f} {row['unit']}" for side in ("ours", "peers"))
         lines.append(f"| {row['name']} | {row['title']} | {row['peer']} | {sides} | {ratio} | {row['gate']} |")
     head, _, rest = README.read_text().partition(MARKS[0])
     README.write_text("\n".join([head + MARKS[0], *lines, MARKS[1] + rest.partition(MARKS[1])[2]]))

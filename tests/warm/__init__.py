@@ -6,7 +6,6 @@ process of its own: with its directory, environment, umask, limits, streams, sig
 """
 
 import atexit
-import contextlib
 import functools
 import os
 import shutil
@@ -15,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import IO, cast
 
 PROGRAMS = ("birthmark", "aws")
 
@@ -37,18 +37,13 @@ def programs() -> Path:
             [sys.executable, "-W", "ignore", str(Path(__file__).with_name("parent.py")), str(listener.fileno())],
             pass_fds=[listener.fileno()],
             env={"PATH": os.environ["PATH"], "HOME": "/nonexistent"},
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
         )
-    atexit.register(_end, parent)
+    atexit.register(parent.wait)
+    atexit.register(cast("IO[bytes]", parent.stdin).close)  # at which it ends
     return home / "bin"
 
 
 def python() -> Path:
     """Return an interpreter for scripts that starts warm; it is on nobody's PATH."""
     return programs().parent / "python" / "python"
-
-
-def _end(parent: subprocess.Popen[bytes]) -> None:
-    parent.terminate()
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        parent.wait(5)

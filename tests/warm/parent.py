@@ -59,12 +59,16 @@ def load() -> None:
 def serve(listener: socket.socket) -> NoReturn:
     """Fork a keeper for each request."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # keepers leave nothing behind
-    while True:
+    poll = select.poll()
+    poll.register(listener, select.POLLIN)
+    poll.register(0, select.POLLHUP)
+    while all(of != 0 for of, _ in poll.poll()):  # who started this holds the other end until its own
         client, _ = listener.accept()
         if os.fork() == 0:
             listener.close()
             keep(client)
         client.close()
+    sys.exit()
 
 
 def keep(client: socket.socket) -> NoReturn:

@@ -61,3 +61,18 @@ def test_any_text_is_taken_or_refused_in_our_own_words(text: str) -> None:
             check("c", text)
         except BirthmarkError as error:
             assert error.code.startswith("awsiot.")
+
+
+@pytest.mark.parametrize(("client_id", "is_kept"), [("x" * 128, True), ("x", False), ("", False)])
+def test_a_client_id_of_up_to_128_bytes_is_taken_and_an_empty_one_with_a_clean_session(
+    client_id: str, is_kept: bool
+) -> None:
+    topics.check_client_id(client_id, is_kept=is_kept)
+
+
+@pytest.mark.parametrize(("client_id", "is_kept"), [("x" * 129, False), ("ä" * 65, True), ("", True)])
+def test_a_client_id_that_is_too_long_or_has_nothing_to_keep_a_session_by_is_refused(
+    client_id: str, is_kept: bool
+) -> None:
+    with pytest.raises(topics.ClientIdInvalidError):
+        topics.check_client_id(client_id, is_kept=is_kept)

@@ -7,7 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from birthmark.dps import document, wire
+from birthmark.dps.model import Registration
 from birthmark.errors import InvalidRequestError
+from birthmark.pki.names import parse_registration_id
+from fakes import NOON
+from pki_builders import a_device
 
 PYTHON = (
     "0ne00ABCDEF/registrations/dev-001/api-version=2019-03-31&ClientVersion="
@@ -80,3 +84,89 @@ def test_any_body_is_read_or_refused(body: bytes) -> None:
 
 def test_an_error_body_that_is_nested_without_end_says_nothing() -> None:
     assert wire.parse_error(b'{"a":' * 5000) == wire.ErrorAnswer()
+
+
+def a_registration(group_id: str | None = None) -> Registration:
+    return Registration(
+        parse_registration_id("device-1"),
+        group_id,
+        "device-1",
+        "hub.example",
+        "initialAssignment",
+        "4.op",
+        "etag",
+        NOON,
+        NOON,
+        None,
+    )
+
+
+def test_a_finished_registration_names_its_hub_and_when() -> None:
+    told = wire.status_json(a_registration(), None)
+    assert (told["operationId"], told["status"]) == ("4.op", "assigned")
+    assert told["registrationState"] == {
+        "registrationId": "device-1",
+        "createdDateTimeUtc": "2026-06-01T12:00:00.0000000Z",
+        "assignedHub": "hub.example",
+        "deviceId": "device-1",
+        "status": "assigned",
+        "substatus": "initialAssignment",
+        "lastUpdatedDateTimeUtc": "2026-06-01T12:00:00.0000000Z",
+        "etag": "etag",
+    }
+
+
+@pytest.mark.parametrize("group_id", [None, "fleet"])
+def test_with_the_leaf_at_hand_a_state_shows_it_and_the_group_if_there_is_one(group_id: str | None) -> None:
+    leaf = a_device().certificate
+    shown = wire.state_json(a_registration(group_id), leaf)["x509"]
+    info = shown["certificateInfo"]
+    assert (info["subjectName"], info["version"]) == (leaf.subject_text, 3)
+    assert info["sha256Thumbprint"] == leaf.thumbprint.hex().upper()
+    assert shown.get("enrollmentGroupId") == group_id
+
+
+def test_a_registration_under_way_names_its_operation() -> None:
+    told = wire.assigning_json("4.op", "device-1")
+    assert told == {
+        "operationId": "4.op",
+        "status": "assigning",
+        "registrationState": {"registrationId": "device-1", "status": "assigning"},
+    }
+
+
+def test_an_error_body_is_azures() -> None:
+    assert wire.error_json(401002, "no", "t-1", NOON) == {
+        "errorCode": 401002,
+        "trackingId": "t-1",
+        "message": "no",
+        "timestampUtc": "2026-06-01T12:00:00.0000000Z",
+    }
+
+
+@pytest.mark.parametrize(
+    "topic",
+    [
+        "$dps/registrations/PUT/iotdps-register/",
+        "$dps/registrations/PUT/iotdps-register/?$rid=",
+        "$dps/registrations/PUT/iotdps-register/?$rid=a$b",
+        f"$dps/registrations/PUT/iotdps-register/?$rid={'x' * 5000}",
+        "$dps/registrations/DELETE/iotdps-register/?$rid=a",
+    ],
+)
+def test_a_topic_that_asks_for_nothing_we_have_is_refused(topic: str) -> None:
+    with pytest.raises(wire.TopicError):
+        wire.parse_topic(topic)
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"[]", b"x", b'{"status": 5}', b"{" * 100_000, b" " * (wire.MAX_ANSWER_BYTES + 1)]
+)
+def test_an_answer_that_is_none_of_dps_is_refused(body: bytes) -> None:
+    with pytest.raises(wire.AnswerInvalidError):
+        wire.parse_operation(body)
+
+
+def test_a_payload_that_is_too_large_is_refused() -> None:
+    with pytest.raises(wire.BodyInvalidError):
+        wire.parse_registration(b" " * (wire.MAX_PAYLOAD_BYTES + 1))

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from birthmark.errors import InvalidRequestError
 from birthmark.iothub import wire
-from birthmark.iothub.model import AuthenticationType
+from birthmark.iothub.model import AuthenticationType, Device, DeviceAuthentication, parse_device_id
+from fakes import NOON
 
 PYTHON = "hub.example/Dev-001/?api-version=2019-10-01&DeviceClientType=azure-iot-device-iothub-py%2F2.14.0"
 
@@ -91,3 +92,86 @@ def test_any_device_body_is_read_or_refused(body: bytes) -> None:
         wire.parse_device_body(body)
     except wire.BodyInvalidError as error:
         assert error.explain_cause()
+
+
+@pytest.mark.parametrize(
+    ("topic", "means"),
+    [
+        ("devices/device-1/messages/events/", wire.TelemetryTopic("")),
+        ("devices/device-1/messages/events", wire.TelemetryTopic("")),
+        ("devices/device-1/messages/events/a=b", wire.TelemetryTopic("a=b")),
+        ("$iothub/twin/GET/?$rid=7", wire.TwinRequest("7")),
+        ("$iothub/twin/PATCH/properties/reported/?$rid=8&x=y", wire.TwinRequest("8")),
+        ("$iothub/twin/GET/?x=y", wire.TwinRequest(None)),
+        ("$iothub/twin/DELETE/?$rid=7", wire.TwinRequest(None)),
+        ("$iothub/methods/res/200/?$rid=1", wire.MethodAnswer()),
+        ("devices/device-2/messages/events/", None),
+        ("devices/device-1/messages/devicebound/", None),
+        ("hello", None),
+    ],
+)
+def test_what_a_device_publishes_to_is_told_apart(topic: str, means: wire.Topic | None) -> None:
+    assert wire.parse_topic(topic, "device-1") == means
+
+
+def test_a_twin_request_is_answered_under_its_own_id() -> None:
+    assert wire.twin_response_topic(400, "7") == "$iothub/twin/res/400/?$rid=7"
+
+
+@pytest.mark.parametrize("username", ["", "hub", "/dev/?x", "a/b/c/d"])
+def test_a_user_name_of_another_shape_is_refused(username: str) -> None:
+    with pytest.raises(wire.UserNameError):
+        wire.parse_username(username)
+
+
+def test_a_bag_of_too_many_properties_is_refused() -> None:
+    with pytest.raises(wire.PropertyBagError):
+        wire.parse_property_bag("&".join(["a=b"] * 10_000))
+
+
+def test_nameless_properties_are_left_out() -> None:
+    assert wire.parse_property_bag("=x&a&&b=") == {"a": None, "b": ""}
+
+
+def a_registered_device(authentication: DeviceAuthentication) -> Device:
+    return Device("main", parse_device_id("device-1"), "g", "e", False, "why", authentication, True, NOON, NOON)
+
+
+@pytest.mark.parametrize(("with_keys", "shown"), [(True, "a2V5"), (False, None)])
+def test_a_devices_keys_are_shown_only_to_whom_they_may_be(with_keys: bool, shown: str | None) -> None:
+    device = a_registered_device(DeviceAuthentication(AuthenticationType.SAS, primary_key=b"key"))
+    told = wire.device_json(device, is_connected=True, with_keys=with_keys)
+    assert told["authentication"]["symmetricKey"] == {"primaryKey": shown, "secondaryKey": None}
+    assert (told["connectionState"], told["status"], told["statusReason"]) == ("Connected", "disabled", "why")
+
+
+def test_a_devices_thumbprints_are_shown_in_capitals() -> None:
+    device = a_registered_device(DeviceAuthentication(AuthenticationType.SELF_SIGNED, b"\xab" * 32))
+    told = wire.device_json(device, is_connected=False)
+    assert told["authentication"]["x509Thumbprint"] == {"primaryThumbprint": "AB" * 32, "secondaryThumbprint": None}
+    assert (told["connectionState"], told["capabilities"]) == ("Disconnected", {"iotEdge": True})
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"status": "broken"},
+        {"authentication": {"type": "certificateAuthority"}},
+        {"authentication": {"symmetricKey": {"primaryKey": "?"}}},
+        {"authentication": 5},
+    ],
+)
+def test_a_device_body_that_asks_for_what_is_not_served_is_refused(body: dict[str, object]) -> None:
+    with pytest.raises(wire.BodyInvalidError):
+        wire.parse_device_body(json.dumps(body).encode())
+
+
+def test_keys_that_are_left_out_are_for_the_hub_to_make() -> None:
+    _body, wanted = wire.parse_device_body(
+        b'{"authentication": {"type": "sas", "symmetricKey": {"primaryKey": "a2V5"}}}'
+    )
+    assert (wanted.type, wanted.primary_key, wanted.secondary_key) == (AuthenticationType.SAS, b"key", None)
+
+
+def test_the_registry_writes_seven_digits_of_a_second() -> None:
+    assert wire.registry_time(NOON) == "2026-06-01T12:00:00.0000000Z"

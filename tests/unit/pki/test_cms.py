@@ -1,0 +1,36 @@
+"""Certs-only messages (RFC 5272 section 4.1), as EST sends them, and what is none."""
+
+import pytest
+from asn1crypto import cms
+from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
+
+from birthmark.pki.cms import MAX_CMS_BYTES, MAX_CMS_CERTIFICATES, CmsInvalidError, parse_certs_only, render_certs_only
+from pki_builders import a_ca, a_device
+
+ROOT = a_ca()
+LEAF = a_device(ROOT)
+
+
+def test_what_is_rendered_is_read_whatever_its_order() -> None:
+    both = [LEAF.certificate, ROOT.certificate]
+    assert set(parse_certs_only(render_certs_only(both))) == set(both)
+
+
+def test_other_kinds_of_content_are_refused() -> None:
+    data = cms.ContentInfo({"content_type": "data", "content": b"hello"}).dump()
+    with pytest.raises(CmsInvalidError, match="SignedData"):
+        parse_certs_only(data)
+
+
+@pytest.mark.parametrize(
+    "der", [b"", b"\x30", b"x" * 100, b"\0" * (MAX_CMS_BYTES + 1)], ids=["none", "cut", "x", "large"]
+)
+def test_bytes_that_are_no_message_are_refused(der: bytes) -> None:
+    with pytest.raises(CmsInvalidError):
+        parse_certs_only(der)
+
+
+def test_more_certificates_than_any_chain_has_are_refused() -> None:
+    many = [a_device(common_name=f"d{n}").certificate.parsed for n in range(MAX_CMS_CERTIFICATES + 1)]
+    with pytest.raises(CmsInvalidError, match=f"{len(many)} certificates"):
+        parse_certs_only(pkcs7.serialize_certificates(many, Encoding.DER))

@@ -125,7 +125,7 @@ async def test_a_device_that_sends_faster_than_the_disk_writes_is_not_read_any_m
             link.data_received(codec.encode(Publish(topic, b"x" * 100, 1, packet_id=number + 1), LEVEL_3_1_1))
         await asyncio.sleep(0.05)
         assert client.is_paused
-        assert sum(len(messages) for messages, _ in world.iothub.telemetry.intake(world.hub)._waiting) <= WINDOW
+        assert sum(len(messages) for messages, _, _ in world.iothub.telemetry.intake(world.hub)._waiting) <= WINDOW
         lock.execute("ROLLBACK")
         lock.close()
         await until(lambda: len(client.got(PubAck)) == sent)

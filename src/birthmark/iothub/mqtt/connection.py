@@ -41,7 +41,7 @@ class HubConnection:
         "_was_known",
         "device",
         "hub",
-        "link",
+        "pump",
     )
 
     def __init__(

@@ -74,7 +74,7 @@ class TelemetryWindow:
             if messages:
                 self._unwritten += len(messages)
                 self._unwritten_bytes += size
-                self._intake.add(messages, partial(self._written, ids, len(messages), size))
+                self._intake.add(messages, size, partial(self._written, ids, len(messages), size))
 
     def _message_like(self, topic: wire.TelemetryTopic, at: int, *, is_retained: bool) -> Message:
         """Return a message with the properties of a topic, and nothing in it."""

@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 
 KEEP = timedelta(days=1)
 _MAX_PER_SEGMENT = 2000
+_MAX_SEGMENT_BYTES = 4 * 1024 * 1024
 _PRUNE_EVERY = 500
 _PAGE = 100
 
@@ -35,15 +36,15 @@ class Intake:
         self._database = database
         self._clock = clock
         self._loop = asyncio.get_running_loop()
-        self._waiting: list[tuple[Sequence[Message], Outcome]] = []
+        self._waiting: list[tuple[Sequence[Message], int, Outcome]] = []
         self._is_writing = False
         self._idle = asyncio.Event()
         self._idle.set()
         self._segments = 0
 
-    def add(self, messages: Sequence[Message], done: Outcome) -> None:
-        """Queue messages; `done` is called with None when they are durable, else with why not."""
-        self._waiting.append((messages, done))
+    def add(self, messages: Sequence[Message], size: int, done: Outcome) -> None:
+        """Queue messages of `size` bytes; `done` is called with None when they are durable, else with why not."""
+        self._waiting.append((messages, size, done))
         if not self._is_writing:
             self._is_writing = True
             self._idle.clear()
@@ -54,16 +55,26 @@ class Intake:
         await self._idle.wait()
 
     def _write(self) -> None:
-        batch, self._waiting = self._waiting[:_MAX_PER_SEGMENT], self._waiting[_MAX_PER_SEGMENT:]
-        messages = [message for some, _ in batch for message in some]
+        batch = self._next_batch()
+        messages = [message for some, _, _ in batch for message in some]
         now = self._clock.now()
         body = msgspec.msgpack.encode(messages)
         changes = Changes().run(store.ADD_SEGMENT, hub=self._hub, at=to_micros(now), count=len(messages), body=body)
         self._segments += 1
         if self._segments % _PRUNE_EVERY == 1:
             changes.run(store.FORGET_SEGMENTS, before=to_micros(now - KEEP))
-        outcomes = [done for _, done in batch]
+        outcomes = [done for _, _, done in batch]
         self._database.submit(changes).add_done_callback(partial(self._written, outcomes, len(messages)))
+
+    def _next_batch(self) -> Sequence[tuple[Sequence[Message], int, Outcome]]:
+        """Take what fits into a segment, at least one burst."""
+        taken = count = size = 0
+        while taken < len(self._waiting) and count < _MAX_PER_SEGMENT and size < _MAX_SEGMENT_BYTES:
+            count += len(self._waiting[taken][0])
+            size += self._waiting[taken][1]
+            taken += 1
+        batch, self._waiting = self._waiting[:taken], self._waiting[taken:]
+        return batch
 
     def _written(self, outcomes: Sequence[Outcome], count: int, commit: asyncio.Future[None]) -> None:
         if self._waiting:
@@ -103,14 +114,16 @@ class Telemetry:
 
     async def latest(self, hub: Hub, device_id: str | None, limit: int) -> list[Message]:
         """Return the latest messages, oldest first, of one device or of all."""
-        found: list[Message] = []
+        newest_first: list[Message] = []
+        name = "" if device_id is None else device_id
         before = 2**62
-        while len(found) < limit:
+        while len(newest_first) < limit:
             rows = await self._database.all(store.SEGMENTS_BEFORE, hub=hub.name, before=before, limit=_PAGE)
             if not rows:
                 break
             for row in rows:
-                of_segment = [m for m in messages_of(row["body"]) if device_id in {None, m.device_id}]
-                found = of_segment + found
+                if name.encode() in row["body"]:  # else none of its messages is this device's: nothing to decode
+                    messages = reversed(messages_of(row["body"]))
+                    newest_first += (m for m in messages if device_id in {None, m.device_id})
             before = rows[-1]["seq"]
-        return found[-limit:]
+        return newest_first[:limit][::-1]

@@ -147,13 +147,6 @@ class AzureTarget:
             else:
                 self._sdk.delete_individual_enrollment_by_param(name)
 
-    def state_of(self, registration_id: str) -> str:
-        """Return `unassigned`, `assigned` … Raise `NoSuchRecordError`."""
-        present = self._individual(registration_id)
-        if present is None:
-            raise NoSuchRecordError(target=self.description, device=registration_id)
-        return str(present.registration_state.status) if present.registration_state else "unassigned"
-
     def _individual(self, registration_id: str) -> Any:
         try:
             with self._translated(registration_id):

@@ -150,12 +150,6 @@ SUBSCRIPTIONS = statement(
 )
 
 ADD_SEGMENT = insert(segments)
-SEGMENTS_AFTER = statement(
-    select(segments.c.seq, segments.c.body)
-    .where(segments.c.hub == bindparam("hub"), segments.c.seq > bindparam("after"))
-    .order_by(segments.c.seq)
-    .limit(bindparam("limit"))
-)
 SEGMENTS_BEFORE = statement(
     select(segments.c.seq, segments.c.body)
     .where(segments.c.hub == bindparam("hub"), segments.c.seq < bindparam("before"))

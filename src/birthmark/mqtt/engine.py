@@ -16,7 +16,7 @@ from typing import NoReturn
 import msgspec
 
 from birthmark.mqtt import codec
-from birthmark.mqtt.errors import LocalProtocolError, RemoteProtocolError
+from birthmark.mqtt.errors import KEEP_ALIVE_TIMEOUT, LocalProtocolError, RemoteProtocolError
 from birthmark.mqtt.framing import Framer
 from birthmark.mqtt.packets import (
     LEVEL_3_1_1,
@@ -291,11 +291,12 @@ class Engine:
         deadline = self.deadline
         if deadline is None or now < deadline:
             return
+        if self.role is Role.SERVER and self.state is State.NEW:
+            self._fail(RemoteProtocolError("no CONNECT came in time"))
         if self.role is Role.SERVER:
-            what = "no CONNECT came in time" if self.state is State.NEW else "the keep alive has run out"
-            self._fail(RemoteProtocolError(what, reason_code=0x8D))
+            self._fail(RemoteProtocolError("the keep alive has run out", reason_code=KEEP_ALIVE_TIMEOUT))
         if self._pong_due is not None:
-            self._fail(RemoteProtocolError("the server does not answer PINGREQ", reason_code=0x8D))
+            self._fail(RemoteProtocolError("the server does not answer PINGREQ", reason_code=KEEP_ALIVE_TIMEOUT))
         self._out += _PINGREQ
         self._pong_due = now + self.limits.ping_timeout_s
         self._schedule_ping(now)

@@ -1,5 +1,7 @@
 """The two ways a protocol breaks: the peer erred, or we did. The pump in `net` maps them to what users see."""
 
+KEEP_ALIVE_TIMEOUT = 0x8D  # 5.0 section 2.4
+
 
 class ProtocolError(Exception):
     """A rule of MQTT was broken; `reason` is a sentence safe for logs."""

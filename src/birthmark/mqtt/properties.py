@@ -110,12 +110,6 @@ def get_property(properties: Properties, wanted: PropertyId) -> PropertyValue | 
     return next((value for key, value in properties if key is wanted), None)
 
 
-def get_int(properties: Properties, wanted: PropertyId, default: int) -> int:
-    """Return an integer property, or `default`."""
-    value = get_property(properties, wanted)
-    return value if isinstance(value, int) else default
-
-
 def read_properties(body: bytes, at: int, place: Place) -> tuple[Properties, int]:
     """Read a property block with its length; raise `RemoteProtocolError` for what does not belong there."""
     length, at = p.read_varint(body, at)

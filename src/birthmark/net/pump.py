@@ -17,7 +17,7 @@ from typing import Protocol
 from birthmark.clock import Clock
 from birthmark.errors import BirthmarkError, InvalidRequestError
 from birthmark.mqtt.engine import Engine, Limits, Role
-from birthmark.mqtt.errors import LocalProtocolError, RemoteProtocolError
+from birthmark.mqtt.errors import KEEP_ALIVE_TIMEOUT, LocalProtocolError, RemoteProtocolError
 from birthmark.mqtt.packets import (
     LEVEL_5,
     ConnAck,
@@ -37,9 +37,7 @@ from birthmark.net.tls import NO_PEER, TlsPeer
 log = logging.getLogger(__name__)
 
 NOT_AUTHORIZED = 5
-BAD_CREDENTIALS = 4
 UNAVAILABLE = 3
-IDENTIFIER_REJECTED = 2
 UNSUPPORTED_VERSION = 1
 _UNSUPPORTED_VERSION_5 = 0x84
 # Then others get their turn: small packets that come without a pause would hold everyone up.
@@ -361,7 +359,7 @@ class MqttPump(asyncio.Protocol):
             self._transport.resume_reading()
 
     def _broken(self, error: RemoteProtocolError) -> None:
-        self._reason = Closed.KEEP_ALIVE if "keep alive" in error.reason else Closed.PROTOCOL
+        self._reason = Closed.KEEP_ALIVE if error.reason_code == KEEP_ALIVE_TIMEOUT else Closed.PROTOCOL
         if self._reason is Closed.PROTOCOL:
             problem = MqttProtocolError(reason=error.reason)
             self._tell(problem)

@@ -17,7 +17,6 @@ Files with secrets are 0600; the directory is 0700.
 """
 
 import contextlib
-import ipaddress
 import os
 import socket
 import stat
@@ -39,13 +38,12 @@ from birthmark.ca.keyfile import (
     write_key,
     write_private,
 )
+from birthmark.ca.servers import issue_server
 from birthmark.clock import Clock, Entropy
 from birthmark.console.lock import DirectoryLock
 from birthmark.errors import BirthmarkError, PolicyError, UnavailableError
 from birthmark.pki.certificates import Certificate, parse_bundle
-from birthmark.pki.issue import SigningKey, issue, new_serial
-from birthmark.pki.names import name_of
-from birthmark.pki.profiles import SERVER
+from birthmark.pki.issue import SigningKey, new_serial
 
 _SYSTEM_ROOTS = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem")
 _RENEW_BEFORE = timedelta(days=30)
@@ -191,15 +189,13 @@ class DataDirectory:
         if key is not None and self._still_good(chain, key, hierarchy, wanted):
             return chain, key
         key = ec.generate_private_key(ec.SECP256R1())
-        leaf = issue(
-            SERVER,
-            name_of(next(iter(wanted))[:64]),
+        leaf = issue_server(
+            hierarchy.root,
+            list(wanted),
             key.public_key(),
-            issuer=hierarchy.root,
             serial=new_serial(self._entropy),
             now=self._clock.now(),
             lifetime=_LIFETIME,
-            san=[_general_name(name) for name in wanted],
         )
         chain = (leaf, hierarchy.root.certificate)
         directory.mkdir(exist_ok=True, mode=0o700)
@@ -257,13 +253,6 @@ class DataDirectory:
         names = leaf.parsed.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         present = {str(name.value).lower() for name in names}
         return all(name.lower() in present for name in wanted)
-
-
-def _general_name(name: str) -> x509.GeneralName:
-    try:
-        return x509.IPAddress(ipaddress.ip_address(name))
-    except ValueError:
-        return x509.DNSName(name)
 
 
 def _system_roots() -> bytes:

@@ -25,14 +25,6 @@ class ValueRefusedError(InvalidRequestError):
     reason: str
 
 
-class StoredEvent(Protocol):
-    """An event of the outbox."""
-
-    id: int
-    topic: str
-    body: str
-
-
 class Database(Protocol):
     """Durable state. Reads see every commit that has returned."""
 

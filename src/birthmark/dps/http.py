@@ -16,7 +16,7 @@ from birthmark.clock import Clock
 from birthmark.dps import document, wire
 from birthmark.dps.document import EnrollmentDocument
 from birthmark.dps.errors import http_error, wire_message
-from birthmark.dps.model import Claim, Instance
+from birthmark.dps.model import Claim, Instance, Registration
 from birthmark.dps.rules.attestation import RegistrationIdMismatchError
 from birthmark.dps.service import Enrollments, Instances, Registrations
 from birthmark.errors import BirthmarkError
@@ -91,15 +91,18 @@ def service_routes(
         authorization = request.headers.get("authorization")
         return instances.authorize(authorization, request.scope["path"])
 
-    async def view_of(instance: Instance, enrollment: EnrollmentDocument) -> dict[str, Any]:
+    def view_of(enrollment: EnrollmentDocument, registration: Registration | None) -> dict[str, Any]:
         body = document.document_view(enrollment)
         if not enrollment.is_group:
-            registration = await registrations.find(instance, enrollment.id)
             if registration is None:
                 body["registrationState"] = {"registrationId": enrollment.id, "status": "unassigned"}
             else:
                 body["registrationState"] = wire.state_json(registration)
         return body
+
+    async def with_state(instance: Instance, enrollment: EnrollmentDocument) -> dict[str, Any]:
+        is_group = enrollment.is_group
+        return view_of(enrollment, None if is_group else await registrations.find(instance, enrollment.id))
 
     def one(*, is_group: bool) -> Handler:
         async def handle(request: Request) -> Response:
@@ -109,12 +112,12 @@ def service_routes(
             if request.method == "PUT":
                 given = _named(document.parse_document(await request.body()), enrollment_id, is_group=is_group)
                 done = await enrollments.put(instance, given, if_match, actor=actor)
-                return JSONResponse(await view_of(instance, done))
+                return JSONResponse(await with_state(instance, done))
             if request.method == "DELETE":
                 await enrollments.delete(instance.id_scope, enrollment_id, if_match, is_group=is_group, actor=actor)
                 return Response(status_code=204)
             found = await enrollments.document(instance.id_scope, enrollment_id, is_group=is_group)
-            return JSONResponse(await view_of(instance, found))
+            return JSONResponse(await with_state(instance, found))
 
         return handle
 
@@ -136,7 +139,8 @@ def service_routes(
             headers = {"x-ms-item-type": kind, "x-ms-max-item-count": str(limit)}
             if len(page) == limit:
                 headers["x-ms-continuation"] = page[-1].id
-            return JSONResponse([await view_of(instance, e) for e in page], headers=headers)
+            known = {} if is_group else await registrations.of_page(instance, after, limit)
+            return JSONResponse([view_of(one, known.get(one.id)) for one in page], headers=headers)
 
         return handle
 

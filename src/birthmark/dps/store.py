@@ -187,6 +187,21 @@ GET_REGISTRATION = statement(
         registrations.c.registration_id == bindparam("registration_id"),
     )
 )
+REGISTRATIONS_OF_PAGE = statement(
+    select(registrations).where(
+        registrations.c.scope == bindparam("scope"),
+        registrations.c.registration_id.in_(
+            select(enrollments.c.id)
+            .where(
+                enrollments.c.scope == bindparam("scope"),
+                enrollments.c.kind == "individual",
+                enrollments.c.id > bindparam("after"),
+            )
+            .order_by(enrollments.c.id)
+            .limit(bindparam("limit"))
+        ),
+    )
+)
 DELETE_REGISTRATION = statement(
     delete(registrations).where(
         registrations.c.scope == bindparam("scope"),

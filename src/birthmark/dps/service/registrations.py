@@ -1,6 +1,6 @@
 """A device registers: attest, allocate, and make it a device of its hub, in one commit."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -206,6 +206,11 @@ class Registrations:
         if found is None:
             raise RegistrationNotFoundError(registration_id=registration_id, scope=instance.id_scope, detail="")
         return found
+
+    async def of_page(self, instance: Instance, after: str, limit: int) -> Mapping[str, Registration]:
+        """Return the registrations, by id, of a page of individual enrollments."""
+        rows = await self._database.all(store.REGISTRATIONS_OF_PAGE, scope=instance.id_scope, after=after, limit=limit)
+        return {row["registration_id"]: store.registration_of(row) for row in rows}
 
     async def of_group(self, instance: Instance, group_id: str, after: str, limit: int) -> list[Registration]:
         """Return a group's registrations in order of id, those greater than `after`."""

@@ -5,7 +5,7 @@ from typing import Protocol
 
 from birthmark.clock import Clock
 from birthmark.iothub import wire
-from birthmark.iothub.model import Device, Hub
+from birthmark.iothub.model import DeviceId, Hub
 from birthmark.iothub.mqtt.telemetry import TelemetryWindow
 from birthmark.iothub.rules.messages import FeatureNotServedError, QosNotServedError, TopicNotServedError
 from birthmark.iothub.service import IotHub
@@ -39,7 +39,7 @@ class HubConnection:
         "_subscriptions",
         "_telemetry",
         "_was_known",
-        "device",
+        "device_id",
         "hub",
         "pump",
     )
@@ -52,7 +52,7 @@ class HubConnection:
         pump: MqttPump,
         *,
         hub: Hub,
-        device: Device,
+        device_id: DeviceId,
         filters: dict[str, int],
         is_persistent: bool,
     ) -> None:
@@ -62,10 +62,10 @@ class HubConnection:
         self._is_persistent = is_persistent
         self._was_known = bool(filters)
         self._asked: frozenset[str] = frozenset()
-        self._telemetry = TelemetryWindow(pump, device.device_id, iothub.telemetry.intake(hub), clock)
+        self._telemetry = TelemetryWindow(pump, device_id, iothub.telemetry.intake(hub), clock)
         self.pump = pump
         self.hub = hub
-        self.device = device
+        self.device_id = device_id
 
     @property
     def session_present(self) -> bool:
@@ -79,7 +79,7 @@ class HubConnection:
 
     def _topic_of(self, packet: Publish) -> wire.TelemetryTopic | None:
         """Return the topic of telemetry, else answer what was asked and return None."""
-        device_id = self.device.device_id
+        device_id = self.device_id
         if packet.qos > 1:
             raise QosNotServedError(device_id=device_id)
         match wire.parse_topic(packet.topic, device_id):
@@ -106,11 +106,11 @@ class HubConnection:
         kind = topic.partition("?")[0][:200]
         if kind not in self._asked and len(self._asked) < _MAX_ASKED:
             self._asked |= {kind}
-            error = FeatureNotServedError(device_id=self.device.device_id, topic=kind)
+            error = FeatureNotServedError(device_id=self.device_id, topic=kind)
             self.pump.note(error)
 
     def subscribed(self, packet: Subscribe) -> Awaitable[None] | None:
-        device_id = self.device.device_id
+        device_id = self.device_id
         allowed = (f"devices/{device_id}/", "$iothub/")
         granted: dict[str, int] = {}
         for name, options in packet.filters:
@@ -126,7 +126,7 @@ class HubConnection:
     async def _subscribe(self, packet: Subscribe, granted: dict[str, int]) -> None:
         self._filters |= granted
         if self._is_persistent:
-            await self._subscriptions.keep(self.hub, self.device.device_id, granted)
+            await self._subscriptions.keep(self.hub, self.device_id, granted)
         self.pump.send(SubAck(packet.packet_id, tuple(granted.get(name, _FAILURE) for name, _ in packet.filters)))
 
     def unsubscribed(self, packet: Unsubscribe) -> Awaitable[None] | None:
@@ -135,7 +135,7 @@ class HubConnection:
     async def _unsubscribe(self, packet: Unsubscribe) -> None:
         for name in packet.filters:
             self._filters.pop(name, None)
-        await self._subscriptions.drop(self.hub, self.device.device_id, packet.filters)
+        await self._subscriptions.drop(self.hub, self.device_id, packet.filters)
         self.pump.send(UnsubAck(packet.packet_id))
 
     def acknowledged(self, packet: PubAck) -> Awaitable[None] | None:

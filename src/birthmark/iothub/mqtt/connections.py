@@ -62,7 +62,14 @@ class HubConnections:
         pump.set_keep_alive(min(packet.keep_alive_s or MAX_KEEP_ALIVE_S, MAX_KEEP_ALIVE_S))
         is_persistent = not packet.clean_start
         return HubConnection(
-            self, self._iothub, self._clock, pump, hub=hub, device=device, filters=filters, is_persistent=is_persistent
+            self,
+            self._iothub,
+            self._clock,
+            pump,
+            hub=hub,
+            device_id=device.device_id,
+            filters=filters,
+            is_persistent=is_persistent,
         )
 
     @contextlib.contextmanager
@@ -78,7 +85,7 @@ class HubConnections:
 
     def enter(self, connection: HubConnection) -> None:
         """Make `connection` the device's one connection."""
-        key = (connection.hub.name, connection.device.device_id)
+        key = (connection.hub.name, connection.device_id)
         old = self._live.get(key)
         self._live[key] = connection
         self._since[key] = self._clock.now()
@@ -87,7 +94,7 @@ class HubConnections:
 
     def leave(self, connection: HubConnection) -> None:
         """Forget `connection` unless another took its place."""
-        key = (connection.hub.name, connection.device.device_id)
+        key = (connection.hub.name, connection.device_id)
         if self._live.get(key) is connection:
             del self._live[key]
             self._since.pop(key, None)

@@ -7,7 +7,19 @@ from hypothesis import strategies as st
 from birthmark.mqtt import codec
 from birthmark.mqtt.errors import LocalProtocolError, RemoteProtocolError
 from birthmark.mqtt.framing import Framer
-from birthmark.mqtt.packets import ConnAck, Connect, Packet, Publish, SubAck
+from birthmark.mqtt.packets import (
+    Auth,
+    ConnAck,
+    Connect,
+    Disconnect,
+    Packet,
+    Publish,
+    SubAck,
+    Subscribe,
+    UnsubAck,
+    Unsubscribe,
+    Will,
+)
 from birthmark.mqtt.properties import PropertyId
 from mqtt_strategies import packets
 
@@ -77,12 +89,46 @@ def test_a_signed_user_name_does_not_show_in_repr() -> None:
         Connect("c", password=b"p"),
         Connect("c", keep_alive_s=65536),
         Connect("c", level=3),
+        Connect("c", will=Will("a/#", b"")),
+        Connect("c", will=Will("a", b"", qos=3)),
         ConnAck(session_present=True, code=5),
+        ConnAck(code=256),
+        Subscribe(1, ()),
+        Subscribe(1, (("a/#/b", 0),)),
+        Subscribe(1, (("a", 3),)),
+        Subscribe(0, (("a", 0),)),
+        Unsubscribe(1, ()),
+        Unsubscribe(1, ("#/a",)),
+        Auth(0x18),
     ],
 )
 def test_what_mqtt_forbids_is_never_written(packet: Packet) -> None:
     with pytest.raises(LocalProtocolError):
         codec.encode(packet)
+
+
+@pytest.mark.parametrize("packet", [UnsubAck(1), Disconnect(256), Auth(256), Subscribe(1, (("a", 0x30),))])
+def test_what_mqtt5_forbids_is_never_written(packet: Packet) -> None:
+    with pytest.raises(LocalProtocolError):
+        codec.encode(packet, level=5)
+
+
+@pytest.mark.parametrize(
+    ("raw", "level"),
+    [
+        ("10 0f 0004 4d515454 04 06 003c 0001 63 0000 0000", 4),
+        ("20 02 02 00", 4),
+        ("90 02 0001", 4),
+        ("90 03 0001 03", 4),
+        ("90 03 0001 81", 4),
+        ("b0 03 0001 00", 5),
+    ],
+    ids=["a will without a topic", "reserved flags", "no code", "a reserved code", "a code of MQTT 5", "no code of 5"],
+)
+def test_what_mqtt_forbids_is_not_read(raw: str, level: int) -> None:
+    data = bytes.fromhex(raw)
+    with pytest.raises(RemoteProtocolError):
+        codec.decode(data[0], data[2:], level)
 
 
 def test_a_property_in_the_wrong_packet_is_never_written() -> None:

@@ -1,7 +1,10 @@
 """Two engines back to back, and the bursts, resumptions and deadlines of one."""
 
+from collections.abc import Callable
+
 import pytest
 
+from birthmark.mqtt import codec
 from birthmark.mqtt.engine import Engine, Limits, Role, Session, State
 from birthmark.mqtt.errors import LocalProtocolError, QueueFullError, RemoteProtocolError
 from birthmark.mqtt.packets import (
@@ -242,3 +245,96 @@ def test_a_packet_in_front_of_a_broken_one_is_still_delivered() -> None:
 
 def test_a_password_does_not_show_in_repr() -> None:
     assert "b'p'" not in repr(CONNECT)
+
+
+@pytest.mark.parametrize("role", list(Role))
+def test_nothing_but_a_greeting_is_sent_before_the_connection_is_open(role: Role) -> None:
+    for packet in (Publish("t", b""), Disconnect(), ConnAck() if role is Role.SERVER else Subscribe(1, (("t", 0),))):
+        with pytest.raises(LocalProtocolError):
+            Engine(role).send(packet)
+
+
+def test_a_role_sends_nothing_of_the_other() -> None:
+    client, server = a_pair()
+    wrong: list[tuple[Engine, Packet]] = [
+        (client, SubAck(1, (0,))),
+        (client, ConnAck()),
+        (client, PingResp()),
+        (server, CONNECT),
+        (server, Subscribe(1, (("t", 0),))),
+        (server, Disconnect()),  # in 3.1.1 a server just closes
+    ]
+    for engine, packet in wrong:
+        with pytest.raises(LocalProtocolError):
+            engine.send(packet)
+
+
+@pytest.mark.parametrize("packet", [CONNECT, Subscribe(1, (("t", 0),)), Unsubscribe(1, ("t",)), Disconnect()])
+def test_what_a_server_does_not_send_ends_the_connection(packet: Packet) -> None:
+    client, _server = a_pair()
+    client.receive_data(codec.encode(packet), 0.0)
+    with pytest.raises(RemoteProtocolError):
+        drain(client)
+
+
+@pytest.mark.parametrize("packet", [ConnAck(), SubAck(1, (0,)), UnsubAck(1), PingResp()])
+def test_what_a_client_does_not_send_ends_the_connection(packet: Packet) -> None:
+    _client, server = a_pair()
+    server.receive_data(codec.encode(packet), 0.0)
+    with pytest.raises(RemoteProtocolError):
+        drain(server)
+
+
+def test_a_second_verdict_and_an_answer_before_the_first_end_the_connection() -> None:
+    client, server = a_pair()
+    client.receive_data(codec.encode(ConnAck()), 0.0)
+    with pytest.raises(RemoteProtocolError):
+        drain(client)
+    early = Engine(Role.CLIENT)
+    early.send(CONNECT)
+    early.receive_data(codec.encode(PubAck(1)), 0.0)
+    with pytest.raises(RemoteProtocolError):
+        drain(early)
+    del server
+
+
+def test_more_codes_than_filters_end_the_connection() -> None:
+    client, _server = a_pair()
+    asked = client.subscribe([("a", 1)])
+    client.receive_data(codec.encode(SubAck(asked, (1, 1))), 0.0)
+    with pytest.raises(RemoteProtocolError):
+        drain(client)
+
+
+def test_what_cannot_be_asked_for_leaves_no_packet_id_in_use() -> None:
+    client, _server = a_pair()
+    impossible: tuple[Callable[[], object], ...] = (
+        lambda: client.subscribe([("a/#/b", 0)]),
+        lambda: client.unsubscribe(["#/a"]),
+        lambda: client.publish("a/+", b"", qos=1),
+        lambda: client.publish("a", b"", qos=2),
+    )
+    for ask in impossible:
+        with pytest.raises(LocalProtocolError):
+            ask()
+    assert client.session.reserve() in {1, 2, 3, 4}
+    assert len(client.session._reserved) == 1
+
+
+def test_after_the_end_nothing_is_taken_or_read() -> None:
+    client, server = a_pair()
+    client.send(Disconnect())
+    carry(client, server)
+    assert server.state is State.CLOSED
+    server.receive_data(b"\xff" * 10, 0.0)
+    assert drain(server) == []
+    with pytest.raises(LocalProtocolError):
+        client.publish("t", b"", qos=1)
+    with pytest.raises(LocalProtocolError):
+        server.ack([1])
+
+
+def test_nothing_to_acknowledge_is_no_write() -> None:
+    _client, server = a_pair()
+    server.ack([])
+    assert server.data_to_send() == b""

@@ -12,6 +12,7 @@ from birthmark.pki.certificates import (
     CertificateIsRequestError,
     CertificateKeySwappedError,
     CertificateTooLargeError,
+    is_signed_by,
     parse_any,
     parse_bundle,
     parse_der,
@@ -99,3 +100,22 @@ def test_a_damaged_certificate_is_read_whole_or_refused(position: int, value: in
     assert certificate.serial is not None
     assert certificate.spki_der
     assert certificate.is_self_signed in (True, False)
+
+
+@pytest.mark.parametrize("text", ["ab" * 32, "AB" * 32, " " + ":".join(["ab"] * 32) + "\n"])
+def test_a_thumbprint_is_read_with_or_without_colons(text: str) -> None:
+    assert parse_thumbprint(text) == b"\xab" * 32
+
+
+@pytest.mark.parametrize("text", ["", "ab" * 20, "xy" * 32, "ab" * 33])
+def test_what_is_no_thumbprint_is_refused(text: str) -> None:
+    with pytest.raises(CertificateInvalidError):
+        parse_thumbprint(text)
+
+
+def test_who_did_not_sign_did_not() -> None:
+    ca, other = a_ca("Same"), a_ca("Same")
+    leaf = a_device(ca).certificate
+    assert is_signed_by(leaf, ca.certificate)
+    assert not is_signed_by(leaf, other.certificate)
+    assert not is_signed_by(leaf, leaf)

@@ -1,19 +1,23 @@
 """Which enrollment a proof belongs to, and whether it holds."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
-from birthmark.dps.model import Authority, Claim, Enrollment, Signer, X509Individual
+from birthmark.auth.sas import SasExpiredError, SasScopeError, SasSignatureError, derive_device_key, make_sas
+from birthmark.dps.model import Authority, Claim, Enrollment, Signer, SymmetricKey, X509Individual
 from birthmark.dps.rules.attestation import (
     CaNotOnRecordError,
     CaUnverifiedError,
     CertificateMismatchError,
     EnrollmentDisabledError,
     IntermediateNotSentError,
+    NoNameError,
     NoProofError,
     NotEnrolledError,
     RegistrationIdMismatchError,
+    check_group,
     check_individual,
     find_group,
     judge_missing_issuer,
@@ -29,6 +33,7 @@ from birthmark.pki.chains import (
     Signatures,
 )
 from fakes import NOON
+from odd_certificates import a_certificate
 from pki_builders import Holder, a_ca, a_device
 
 ROOT = a_ca("Root")
@@ -170,3 +175,74 @@ def test_a_device_certificate_cannot_vouch_for_another_device() -> None:
         found(a_claim(forged, DEVICE, MIDDLE), [Signer("g", ROOT.certificate)], [an_authority()])
     with pytest.raises((NotACAError, IntermediateNotSentError)):
         found(a_claim(forged, DEVICE), [Signer("g", MIDDLE.certificate)], [an_authority()])
+
+
+KEY, OTHER_KEY = b"k" * 32, b"o" * 32
+SOON_S = int((NOON + timedelta(hours=1)).timestamp())
+RESOURCE = "0ne00000001/registrations/device-1"
+
+
+def by_token(token: str | None) -> Claim:
+    return replace(a_claim(None), token=token)
+
+
+def by_keys(*keys: bytes, is_enabled: bool = True) -> Enrollment:
+    return an_enrollment(attestation=SymmetricKey(keys), is_enabled=is_enabled)
+
+
+@pytest.mark.parametrize("key", [KEY, OTHER_KEY], ids=["primary", "secondary"])
+def test_a_token_of_either_key_is_accepted(key: bytes) -> None:
+    check_individual(by_keys(KEY, OTHER_KEY), by_token(make_sas(RESOURCE, key, SOON_S, "registration")), NOON)
+
+
+def test_a_token_of_the_key_derived_for_this_device_is_accepted_of_a_group() -> None:
+    token = make_sas(RESOURCE, derive_device_key(KEY, "device-1"), SOON_S, "registration")
+    check_group(by_keys(KEY), by_token(token), NOON)
+
+
+@pytest.mark.parametrize("key", [KEY, derive_device_key(KEY, "device-2")], ids=["the group's own", "another device's"])
+def test_a_token_of_another_key_is_refused_of_a_group(key: bytes) -> None:
+    with pytest.raises(SasSignatureError):
+        check_group(by_keys(KEY), by_token(make_sas(RESOURCE, key, SOON_S, "registration")), NOON)
+
+
+def test_a_token_does_not_open_a_group_of_certificates() -> None:
+    with pytest.raises(SasSignatureError):
+        check_group(an_enrollment(), by_token(make_sas(RESOURCE, KEY, SOON_S, "registration")), NOON)
+
+
+@pytest.mark.parametrize("token", [None, ""])
+def test_where_a_key_is_on_record_a_certificate_is_not_enough(token: str | None) -> None:
+    with pytest.raises(NoProofError, match="no token"):
+        check_individual(by_keys(KEY), replace(a_claim(), token=token), NOON)
+
+
+@pytest.mark.parametrize(
+    ("resource", "expiry_s", "error"),
+    [
+        (RESOURCE.replace("device-1", "device-2"), SOON_S, SasScopeError),
+        (RESOURCE.replace("0ne00000001", "0ne00000002"), SOON_S, SasScopeError),
+        (RESOURCE, SOON_S - 7200, SasExpiredError),
+    ],
+    ids=["for another device", "for another scope", "expired"],
+)
+def test_a_token_that_does_not_hold_is_refused(resource: str, expiry_s: int, error: type[BirthmarkError]) -> None:
+    with pytest.raises(error):
+        check_individual(by_keys(KEY), by_token(make_sas(resource, KEY, expiry_s, "registration")), NOON)
+
+
+def test_a_disabled_group_is_refused_even_with_the_right_token() -> None:
+    token = make_sas(RESOURCE, derive_device_key(KEY, "device-1"), SOON_S, "registration")
+    with pytest.raises(EnrollmentDisabledError):
+        check_group(by_keys(KEY, is_enabled=False), by_token(token), NOON)
+
+
+def test_a_certificate_without_a_common_name_is_refused() -> None:
+    with pytest.raises(NoNameError):
+        check_individual(an_enrollment(), a_claim(a_certificate(subject=None)), NOON)
+
+
+def test_a_certificate_does_not_open_an_enrollment_of_a_group_s_kind() -> None:
+    with pytest.raises(CertificateMismatchError) as refusal:
+        check_individual(an_enrollment(attestation=X509Individual(())), a_claim(), NOON)
+    assert refusal.value.facts["expected"] == "none"

@@ -29,14 +29,16 @@ APART = ("system/test_tutorials", "system/test_demos")
 """Modules whose tests share nothing."""
 
 
-@pytest.hookimpl(tryfirst=True)
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Keep what shares a server in one worker (`--dist loadgroup`, which reads this before the items are sorted)."""
+    item.add_marker(pytest.mark.xdist_group(group_of(item)))
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Start what takes long first, and keep what shares a server in one worker (`--dist loadgroup`)."""
+    """Start what takes long first."""
     items.sort(
         key=lambda item: next((n for n, begin in enumerate(LONGEST_FIRST) if place_of(item).startswith(begin)), 9)
     )
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(group_of(item)))
 
 
 def place_of(item: pytest.Item) -> str:

@@ -233,10 +233,15 @@ def parse_certificate_id(text: str) -> CertificateId:
     return CertificateId(found[1].lower())
 
 
+def is_attribute_name(text: str) -> bool:
+    """Say whether an attribute can have this name."""
+    return _ATTRIBUTE_NAME.fullmatch(text) is not None
+
+
 def parse_attributes(given: Mapping[str, str]) -> dict[str, str]:
     """Return a thing's attributes without empty values, which is how one deletes. Raise `AttributeInvalidError`."""
     for name, value in given.items():
-        if _ATTRIBUTE_NAME.fullmatch(name) is None:
+        if not is_attribute_name(name):
             raise AttributeInvalidError(detail=f"the name {name[:128]!r}")
         if _ATTRIBUTE_VALUE.fullmatch(value) is None:
             raise AttributeInvalidError(detail=f"the value of {name!r}")

@@ -67,6 +67,18 @@ async def test_keys_things_and_types(database_url: str) -> None:
         assert rest.last is None
         typed = await aws.things.page("", 10, type_name="pump", attribute=("n", "c"))
         assert [thing.name for thing in typed.items] == ["c"]
+        found = [
+            [thing.name for thing in (await aws.things.page("", 10, attribute=wanted, prefix=prefix)).items]
+            for wanted, prefix in (
+                (("n", None), False),
+                (("n", "B"), True),
+                (("n", ""), True),
+                (("n", "%"), True),
+                (("N", None), False),
+                (('n" OR 1', None), False),
+            )
+        ]
+        assert [sorted(names) for names in found] == [["B", "a", "c"], ["B"], ["B", "a", "c"], [], [], []]
         await aws.things.delete("d", None, **ME)
         assert await aws.things.find("d") is None
 

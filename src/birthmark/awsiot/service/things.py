@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
-from birthmark.awsiot.model import Thing, ThingName, parse_attributes
+from birthmark.awsiot.model import Thing, ThingName, is_attribute_name, parse_attributes
 from birthmark.awsiot.service.events import ACCESS_CHANGED
 from birthmark.awsiot.service.thing_types import ThingTypes
 from birthmark.awsiot.store import registry as store
@@ -11,8 +11,6 @@ from birthmark.clock import Clock, Entropy, new_uuid
 from birthmark.errors import ConflictError, InvalidRequestError, NotFoundError
 from birthmark.store import Changes, Database
 from birthmark.store.paging import Page, page_of
-
-_CHUNK = 250
 
 
 class UnknownThingError(NotFoundError):
@@ -181,24 +179,21 @@ class Things:
     ) -> Page[Thing]:
         """Return things in order of name, filtered by type and by one attribute (its value, or the value's prefix)."""
 
-        def fits(thing: Thing) -> bool:
-            if type_name is not None and thing.type_name != type_name:
-                return False
-            if attribute is None:
-                return True
-            name, wanted = attribute
-            value = thing.attributes.get(name)
-            if value is None or wanted is None:
-                return value is not None
-            return value.startswith(wanted) if prefix else value == wanted
-
-        found: list[Thing] = []
-        while len(found) <= size:
-            rows = await self._database.all(store.LIST_THINGS, after=after, limit=_CHUNK)
-            found += [thing for thing in map(store.thing_of, rows) if fits(thing)]
-            if len(rows) < _CHUNK:
-                break
-            after = rows[-1]["name"]
+        name, wanted = attribute or ("", None)
+        if attribute is not None and not is_attribute_name(name):
+            return Page([], None)
+        match = "" if attribute is None else "any" if wanted is None else "prefix" if prefix else "equal"
+        rows = await self._database.all(
+            store.FITTING_THINGS,
+            after=after,
+            limit=size + 1,
+            type_name=type_name or "",
+            match=match,
+            path=f'$."{name}"',
+            attribute=name,
+            value=wanted or "",
+        )
+        found = [store.thing_of(row) for row in rows]
         return page_of(found, size, [thing.name for thing in found])
 
 

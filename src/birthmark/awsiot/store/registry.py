@@ -3,18 +3,48 @@
 import json
 from typing import Any
 
-from sqlalchemy import bindparam, delete, select, update
+from sqlalchemy import JSON, ColumnElement, Executable, Text, and_, bindparam, cast, delete, func, or_, select, update
 
 from birthmark.awsiot.model import PrincipalType, Thing, ThingName
 from birthmark.awsiot.store.tables import thing_principals, thing_types, things
-from birthmark.store import from_micros, insert, statement, to_micros
+from birthmark.store import Statement, from_micros, insert, statement, to_micros
 from birthmark.store.database import Row
+from birthmark.store.statements import Engine
 
 ADD_THING = insert(things)
 GET_THING = statement(select(things).where(things.c.name == bindparam("name")))
 LIST_THINGS = statement(
     select(things).where(things.c.name > bindparam("after")).order_by(things.c.name).limit(bindparam("limit"))
 )
+
+
+def _fitting(engine: Engine) -> Executable:
+    """Things of a type and with an attribute: of any value, of this value, or of one that begins so."""
+    if engine == "sqlite":
+        value: ColumnElement[str] = func.json_extract(things.c.attributes, bindparam("path"))
+    else:
+        value = func.json_extract_path_text(cast(things.c.attributes, JSON), bindparam("attribute", type_=Text))
+    match: ColumnElement[str] = bindparam("match", type_=Text)
+    wanted: ColumnElement[str] = bindparam("value", type_=Text)
+    begins = func.substr(value, 1, func.length(wanted)) == wanted
+    return (
+        select(things)
+        .where(
+            things.c.name > bindparam("after"),
+            or_(bindparam("type_name") == "", things.c.type_name == bindparam("type_name")),
+            or_(
+                match == "",
+                and_(match == "any", value.is_not(None)),
+                and_(match == "equal", value == wanted),
+                and_(match == "prefix", begins),
+            ),
+        )
+        .order_by(things.c.name)
+        .limit(bindparam("limit"))
+    )
+
+
+FITTING_THINGS = Statement(_fitting)
 REPLACE_THING = statement(
     update(things)
     .where(things.c.name == bindparam("key_name"), things.c.version == bindparam("key_version"))

@@ -15,20 +15,8 @@ import typer
 
 from birthmark.cli.asking import only, only_typed
 from birthmark.cli.common import UsageError, emit, run, without
-from birthmark.cli.identity import (
-    CaFile,
-    Cert,
-    IdentityOptions,
-    IsElement,
-    JsonOption,
-    KeyOption,
-    Module,
-    PinFd,
-    PinFile,
-    Shown,
-    Slot,
-    TokenLabel,
-)
+from birthmark.cli.identity import IdentityOptions, JsonOption, OpenedIdentity
+from birthmark.cli.options import grouped
 from birthmark.clock import SystemClock, SystemEntropy
 from birthmark.dps.client import Assigned, DpsTarget, register_by_https, register_by_mqtt
 from birthmark.elements.errors import ElementNoMemoryError
@@ -109,13 +97,13 @@ class HostInvalidError(UsageError):
 class DpsOptions:
     """Where to register, as the options say."""
 
-    host: str | None
-    id_scope: str | None
-    registration_id: str | None
-    transport: Transport
-    remember: bool
+    host: Host = None
+    id_scope: Scope = None
+    registration_id: RegistrationId = None
+    transport: TransportOption = Transport.MQTT
+    remember: Remember = False
 
-    def target(self, who: Shown) -> DpsTarget:
+    def target(self, who: OpenedIdentity) -> DpsTarget:
         """Return whom to ask as whom. Raise `DpsNotNamedError`."""
         if not self.host or not self.id_scope:
             raise DpsNotNamedError
@@ -130,7 +118,7 @@ class DpsOptions:
         return DpsTarget(host, self.id_scope, name, https_port=int(port or 443))
 
 
-async def _register(who: Shown, asked: DpsOptions) -> Assigned:
+async def _register(who: OpenedIdentity, asked: DpsOptions) -> Assigned:
     if asked.remember and who.element is None:
         raise RememberWithoutElementError
     links = open_links(who.identity, who.trust, SystemClock())
@@ -161,29 +149,17 @@ def _assigned_row(assigned: Assigned, how: str) -> dict[str, Any]:
 
 
 @app.command()
+@grouped
 def register(
-    host: Host = None,
-    id_scope: Scope = None,
-    registration_id: RegistrationId = None,
-    transport: TransportOption = Transport.MQTT,
-    remember: Remember = False,
-    cert: Cert = None,
-    key: KeyOption = None,
-    element: IsElement = False,
-    ca_file: CaFile = None,
-    module: Module = None,
-    token: TokenLabel = None,
-    slot: Slot = None,
-    pin_file: PinFile = None,
-    pin_fd: PinFd = None,
+    *,
+    asked: DpsOptions,
+    options: IdentityOptions,
     as_json: JsonOption = False,
 ) -> None:
     """Register at DPS and print the assigned hub.
 
     Example: birthmark device register --element --host global.azure-devices-provisioning.net --id-scope 0ne00ABCDEF
     """
-    options = IdentityOptions(cert, key, element, ca_file, module, token, slot, pin_file, pin_fd)
-    asked = DpsOptions(host, id_scope, registration_id, transport, remember)
 
     async def body() -> None:
         with options.opened() as who:
@@ -229,7 +205,7 @@ def _check_not_registering(hub: str | None, asked: DpsOptions) -> None:
     only_typed(hub is None, when, "--host", "--id-scope", "--registration-id", "--transport")
 
 
-def _remembered(who: Shown, asked: DpsOptions) -> Assignment | None:
+def _remembered(who: OpenedIdentity, asked: DpsOptions) -> Assignment | None:
     if who.element is None or who.element.profile.memory_label is None:
         return None
     found = who.element.recall()
@@ -238,32 +214,20 @@ def _remembered(who: Shown, asked: DpsOptions) -> Assignment | None:
 
 
 @app.command()
+@grouped
 def connect(
     hub: Hub = None,
     device_id: DeviceId = None,
     seconds: Annotated[float, typer.Option(min=0, help="How long to stay connected.")] = 0,
-    host: Host = None,
-    id_scope: Scope = None,
-    registration_id: RegistrationId = None,
-    transport: TransportOption = Transport.MQTT,
-    remember: Remember = False,
-    cert: Cert = None,
-    key: KeyOption = None,
-    element: IsElement = False,
-    ca_file: CaFile = None,
-    module: Module = None,
-    token: TokenLabel = None,
-    slot: Slot = None,
-    pin_file: PinFile = None,
-    pin_fd: PinFd = None,
+    *,
+    asked: DpsOptions,
+    options: IdentityOptions,
     as_json: JsonOption = False,
 ) -> None:
     """Connect to the hub, stay for a while, and leave.
 
     Example: birthmark device connect --element --seconds 60
     """
-    options = IdentityOptions(cert, key, element, ca_file, module, token, slot, pin_file, pin_fd)
-    asked = DpsOptions(host, id_scope, registration_id, transport, remember)
 
     async def body() -> None:
         async with _at_hub(options, asked, hub, device_id) as (connection, row):
@@ -276,34 +240,22 @@ def connect(
 
 
 @app.command()
+@grouped
 def send(
     message: Annotated[str, typer.Argument(help="The text to send; {n} is replaced by the message's number.")],
     count: Annotated[int, typer.Option("--count", min=1, max=1_000_000, help="How many messages.")] = 1,
     interval: Annotated[float, typer.Option("--interval", min=0, help="Seconds between them.")] = 0,
     hub: Hub = None,
     device_id: DeviceId = None,
-    host: Host = None,
-    id_scope: Scope = None,
-    registration_id: RegistrationId = None,
-    transport: TransportOption = Transport.MQTT,
-    remember: Remember = False,
-    cert: Cert = None,
-    key: KeyOption = None,
-    element: IsElement = False,
-    ca_file: CaFile = None,
-    module: Module = None,
-    token: TokenLabel = None,
-    slot: Slot = None,
-    pin_file: PinFile = None,
-    pin_fd: PinFd = None,
+    *,
+    asked: DpsOptions,
+    options: IdentityOptions,
     as_json: JsonOption = False,
 ) -> None:
     """Send telemetry; done when the hub has acknowledged every message.
 
     Example: birthmark device send '{"temperature": 21}' --cert device.pem --key device.key --hub HOST
     """
-    options = IdentityOptions(cert, key, element, ca_file, module, token, slot, pin_file, pin_fd)
-    asked = DpsOptions(host, id_scope, registration_id, transport, remember)
 
     async def body() -> None:
         only(count > 1, "with --count", interval=interval)

@@ -5,9 +5,9 @@ Every command opens one token: by --token, --slot, or because it is the only one
 """
 
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,7 +17,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from birthmark.cli.asking import only, only_typed
+from birthmark.cli.chip import CHIP_OPTIONS, ChipOptions
 from birthmark.cli.common import about, certificate_row, emit, telling_refusals, write_result
+from birthmark.cli.options import grouped
 from birthmark.clock import SystemClock, SystemEntropy
 from birthmark.elements import exec as element_exec
 from birthmark.elements.element import Element
@@ -26,9 +28,8 @@ from birthmark.elements.possession import MAX_NONCE_BYTES, MIN_NONCE_BYTES, Proo
 from birthmark.elements.profiles import PROFILES, Algorithm, profile_of
 from birthmark.elements.software import create_software_element, open_software_element
 from birthmark.errors import InvalidRequestError, NotFoundError
-from birthmark.keys.errors import PinMissingError
 from birthmark.keys.handles import render_uri_pem
-from birthmark.keys.library import find_softhsm, stop_library
+from birthmark.keys.library import stop_library
 from birthmark.keys.pin import Pin
 from birthmark.keys.scheme import PublicKey
 from birthmark.keys.token import TokenInfo, list_tokens
@@ -41,16 +42,6 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 
-Module = Annotated[
-    Path | None,
-    typer.Option("--module", envvar="BIRTHMARK_PKCS11_MODULE", help="The chip's PKCS#11 library (default: SoftHSM)."),
-]
-TokenLabel = Annotated[str | None, typer.Option("--token", envvar="BIRTHMARK_TOKEN", help="Label of the token.")]
-Slot = Annotated[int | None, typer.Option("--slot", help="Number of the slot, where labels are not unique.")]
-PinFile = Annotated[
-    Path | None, typer.Option("--pin-file", envvar="BIRTHMARK_PIN_FILE", help="File of mode 0600 with the PIN.")
-]
-PinFd = Annotated[int | None, typer.Option("--pin-fd", help="Open descriptor to read the PIN from.")]
 Key = Annotated[
     str | None,
     typer.Argument(metavar="[KEY]", help="Object id (0xF0000100), label, or id:HEX; default: the identity key."),
@@ -82,41 +73,37 @@ class ProofUnreadableError(InvalidRequestError):
 
 
 @app.command("list", epilog="Example: birthmark element list --pin-file ~/.pin")
+@grouped
 def list_(
-    module: Module = None,
-    token: TokenLabel = None,
-    slot: Slot = None,
-    pin_file: PinFile = None,
-    pin_fd: PinFd = None,
+    *,
+    chip: ChipOptions,
     as_json: AsJson = False,
 ) -> None:
     """List tokens and what is in them. Several, and one without the PIN that it wants, are only named."""
     with telling_refusals(as_json=as_json):
-        pin = _given_pin(pin_file, pin_fd)
-        found = list_tokens(module or find_softhsm())
-        wanted = [info for info in found if token in (None, info.label) and slot in (None, info.slot_id)]
+        pin = chip.pin()
+        found = list_tokens(chip.library)
+        wanted = [info for info in found if chip.token in (None, info.label) and chip.slot in (None, info.slot_id)]
         if not wanted:
-            _open(module, token, slot, pin).close()  # says what there is instead
+            chip.open_by(pin)[0].close()  # says what there is instead
         for info in wanted:
-            _list_one(module, info, pin if len(wanted) == 1 else None, as_json)  # a wrong PIN may lock a chip
+            _list_one(chip, info, pin if len(wanted) == 1 else None, as_json)  # a wrong PIN may lock a chip
 
 
 @app.command(epilog="Example: birthmark element show 0xF0000100")
+@grouped
 def show(
     key: Key = None,
     data: Annotated[str | None, typer.Option("--object", help="Print this data object's bytes instead.")] = None,
-    module: Module = None,
-    token: TokenLabel = None,
-    slot: Slot = None,
-    pin_file: PinFile = None,
-    pin_fd: PinFd = None,
+    *,
+    chip: ChipOptions,
     as_json: AsJson = False,
 ) -> None:
     """Show a key: where it lives, its public half, its certificate, and what the chip remembers."""
     with (
         telling_refusals(as_json=as_json),
         _fitting(key is None, "without a KEY: it names another object", object=data),
-        _open(module, token, slot, _given_pin(pin_file, pin_fd)) as element,
+        chip.open() as element,
     ):
         if data is not None:
             typer.echo(element.read_data(data), nl=False)
@@ -138,92 +125,81 @@ def show(
 
 
 @app.command(epilog="Example: birthmark element cert 0xF0000100 --out device.crt.pem")
+@grouped
 def cert(
     key: Key = None,
     chain: Annotated[bool, typer.Option("--chain", help="With the issuers that the chip holds, leaf first.")] = False,
     out: Out = None,
-    module: Module = None,
-    token: TokenLabel = None,
-    slot: Slot = None,
-    pin_file: PinFile = None,
-    pin_fd: PinFd = None,
+    *,
+    chip: ChipOptions,
     as_json: AsJson = False,
 ) -> None:
     """Read a key's certificate from the chip as PEM."""
-    with telling_refusals(as_json=as_json), _open(module, token, slot, _given_pin(pin_file, pin_fd)) as element:
+    with telling_refusals(as_json=as_json), chip.open() as element:
         found = element.chain(key) if chain else (element.certificate(key),)
         _result(as_json, out, "".join(one.pem() for one in found), certificate_row(found[0]))
 
 
 @app.command(epilog="Example: birthmark element refkey 0xF0000100 --out device.key.pem")
+@grouped
 def refkey(
     key: Key = None,
     uri: Annotated[bool, typer.Option("--uri", help="Write a PEM with the key's PKCS#11 URI, for any chip.")] = False,
     out: Out = None,
-    module: Module = None,
-    token: TokenLabel = None,
-    slot: Slot = None,
-    pin_file: PinFile = None,
-    pin_fd: PinFd = None,
+    *,
+    chip: ChipOptions,
     as_json: AsJson = False,
 ) -> None:
     """Write a reference key: a file that names the chip's key and holds no secret. Use it with `element exec`."""
-    with telling_refusals(as_json=as_json), _open(module, token, slot, _given_pin(pin_file, pin_fd)) as element:
+    with telling_refusals(as_json=as_json), chip.open() as element:
         handle = element.key(key)
         text = render_uri_pem(handle.uri) if uri else element.reference_key(key)
         _result(as_json, out, text, {"key": handle.describe()})
 
 
 @app.command(epilog="Example: birthmark element csr --cn gateway-7 --out gateway-7.csr")
+@grouped
 def csr(
     key: Key = None,
     *,
     common_name: Annotated[str, typer.Option("--cn", help="Common name: the device id.")],
     out: Out = None,
-    module: Module = None,
-    token: TokenLabel = None,
-    slot: Slot = None,
-    pin_file: PinFile = None,
-    pin_fd: PinFd = None,
+    chip: ChipOptions,
     as_json: AsJson = False,
 ) -> None:
     """Make a certificate request, signed in the chip."""
-    with telling_refusals(as_json=as_json), _open(module, token, slot, _given_pin(pin_file, pin_fd)) as element:
+    with telling_refusals(as_json=as_json), chip.open() as element:
         request = x509.load_der_x509_csr(element.csr(common_name, key))
         text = request.public_bytes(Encoding.PEM).decode()
         _result(as_json, out, text, {"subject": f"CN={common_name}", "key": element.key(key).describe()})
 
 
 @app.command(epilog="Example: birthmark element keygen operational --algorithm p256")
+@grouped
 def keygen(
     label: Annotated[str, typer.Argument(help="Label of the new key, or an SE050 object id.")],
     algorithm: Annotated[Algorithm, typer.Option(help="Kind of key.")] = Algorithm.P256,
     key_id: Annotated[str | None, typer.Option("--id", help="CKA_ID in hex.")] = None,
-    module: Module = None,
-    token: TokenLabel = None,
-    slot: Slot = None,
-    pin_file: PinFile = None,
-    pin_fd: PinFd = None,
+    *,
+    chip: ChipOptions,
     as_json: AsJson = False,
 ) -> None:
     """Make a key in the chip, never extractable. A key that exists is never replaced."""
-    with telling_refusals(as_json=as_json), _open(module, token, slot, _given_pin(pin_file, pin_fd)) as element:
+    with telling_refusals(as_json=as_json), chip.open() as element:
         made = element.generate_key(label, algorithm, _hex(key_id))
         public = made.public_key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
         emit(as_json, {"key": made.describe(), "label": made.label, "id": made.key_id.hex(), "public_key": public})
 
 
 @app.command(epilog="Example: birthmark element write gateway-7.crt.pem")
+@grouped
 def write(
     file: Annotated[Path, typer.Argument(help="Certificate in PEM or DER, or a chain; or any bytes with --object.")],
     key: Annotated[str | None, typer.Option("--key", help="Whose certificate; default: the identity key's.")] = None,
     label: Annotated[str | None, typer.Option("--label", help="Store a CA's certificate under this label.")] = None,
     data: Annotated[str | None, typer.Option("--object", help="Store the file's bytes as this data object.")] = None,
-    module: Module = None,
-    token: TokenLabel = None,
-    slot: Slot = None,
-    pin_file: PinFile = None,
-    pin_fd: PinFd = None,
+    *,
+    chip: ChipOptions,
     as_json: AsJson = False,
 ) -> None:
     """Write a certificate back to the chip, beside its key; of a chain, the issuer too where the chip has a place."""
@@ -231,7 +207,7 @@ def write(
         telling_refusals(as_json=as_json),
         _fitting(data is None, "for a certificate, which --object is not", key=key, label=label),
         _fitting(label is None, "for the certificate of a key, not for a CA's under --label", key=key),
-        _open(module, token, slot, _given_pin(pin_file, pin_fd)) as element,
+        chip.open() as element,
     ):
         raw = _read(file, MAX_BUNDLE_BYTES)
         if data is not None:
@@ -252,16 +228,13 @@ def write(
 
 
 @app.command("prove", epilog="Example: birthmark element prove --nonce 5f2d9c01 > proof.json")
+@grouped
 def prove_(
     key: Key = None,
     *,
     nonce: Annotated[str, typer.Option("--nonce", help="What the asker chose: 8 to 1024 bytes of text.")],
     check: Annotated[Path | None, typer.Option("--check", help="Check this proof instead; needs no chip.")] = None,
-    module: Module = None,
-    token: TokenLabel = None,
-    slot: Slot = None,
-    pin_file: PinFile = None,
-    pin_fd: PinFd = None,
+    chip: ChipOptions,
     as_json: AsJson = False,
 ) -> None:
     """Prove that the chip has its key, by signing a nonce; prints one JSON object."""
@@ -269,33 +242,30 @@ def prove_(
         if not MIN_NONCE_BYTES <= len(nonce.encode()) <= MAX_NONCE_BYTES:
             raise typer.BadParameter("the nonce has 8 to 1024 bytes", param_hint="--nonce")
         only(key is None, "without a KEY: it needs no chip", check=check)
-        only_typed(check is None, "where a chip signs; --check needs none", *_CHIP_OPTIONS)
+        only_typed(check is None, "where a chip signs; --check needs none", *CHIP_OPTIONS)
         if check is not None:
             public_key = _checked(check, nonce)
             pem = public_key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
             emit(as_json, {"proof": "holds", "public_key": pem})
             return
-        with _open(module, token, slot, _given_pin(pin_file, pin_fd)) as element:
+        with chip.open() as element:
             typer.echo(msgspec.json.encode(prove(element.key(key), nonce.encode())).decode())
 
 
 @app.command("exec", epilog="Example: birthmark element exec -- python app.py")
+@grouped
 def exec_(
     command: Annotated[list[str], typer.Argument(metavar="-- PROGRAM [ARG]...", help="A Python program.")],
     explain: Annotated[bool, typer.Option("--explain", help="Print what is set, and each key that is mapped.")] = False,
-    module: Module = None,
-    token: TokenLabel = None,
-    slot: Slot = None,
-    pin_file: PinFile = None,
-    pin_fd: PinFd = None,
+    *,
+    chip: ChipOptions,
 ) -> None:
     """Run a Python program that only takes key files with the key in the chip; the program stays as it is.
 
     Wherever it loads a reference key, a `pkcs11:` URI file or a URI PEM, it gets the token's key.
     """
     with telling_refusals():
-        pin = _given_pin(pin_file, pin_fd)
-        element, pin = _open_asking(module, token, slot, pin)
+        element, pin = chip.open_by(chip.pin())
         with element:
             planned = element_exec.plan(command, element, pin=pin, environment=os.environ, explain=explain)
         stop_library()
@@ -337,8 +307,6 @@ def simulate(
 
 # ---- inside
 
-_CHIP_OPTIONS = ("--module", "--token", "--slot", "--pin-file", "--pin-fd")
-
 
 @contextmanager
 def _fitting(applies: bool, when: str, **options: object) -> Iterator[None]:
@@ -347,42 +315,7 @@ def _fitting(applies: bool, when: str, **options: object) -> Iterator[None]:
     yield
 
 
-def _given_pin(pin_file: Path | None, pin_fd: int | None) -> Pin | None:
-    if pin_file is not None:
-        return Pin.from_file(pin_file)
-    return None if pin_fd is None else Pin.from_descriptor(pin_fd)
-
-
-def open_at_hand() -> Element:
-    """Return the element that the environment names, as every command without options sees it."""
-    module, slot = os.environ.get("BIRTHMARK_PKCS11_MODULE"), os.environ.get("BIRTHMARK_SLOT")
-    pin_file = os.environ.get("BIRTHMARK_PIN_FILE")
-    return _open(
-        Path(module) if module else None,
-        os.environ.get("BIRTHMARK_TOKEN"),
-        int(slot) if slot else None,
-        _given_pin(Path(pin_file) if pin_file else None, None),
-    )
-
-
-def _open(module: Path | None, token: str | None, slot: int | None, pin: Pin | None) -> Element:
-    return _open_asking(module, token, slot, pin)[0]
-
-
-def _open_asking(
-    module: Path | None, token: str | None, slot: int | None, pin: Pin | None
-) -> tuple[Element, Pin | None]:
-    library = module or find_softhsm()
-    try:
-        return Element.open(library, label=token, slot_id=slot, pin=pin), pin
-    except PinMissingError as missing:
-        if not sys.stdin.isatty():
-            raise
-        pin = Pin.prompt(missing.facts["token"])
-        return Element.open(library, label=token, slot_id=slot, pin=pin), pin
-
-
-def _list_one(module: Path | None, info: TokenInfo, pin: Pin | None, as_json: bool) -> None:
+def _list_one(chip: ChipOptions, info: TokenInfo, pin: Pin | None, as_json: bool) -> None:
     about = {"token": info.label, "slot": info.slot_id, "profile": profile_of(info.label).name}
     if as_json:
         more = {"serial": info.serial, "manufacturer": info.manufacturer, "model": info.model}
@@ -394,7 +327,7 @@ def _list_one(module: Path | None, info: TokenInfo, pin: Pin | None, as_json: bo
     if info.needs_pin and pin is None:
         typer.echo("  give --token or --slot, and --pin-file, to see what is in it", err=True)
         return
-    with _open(module, info.label, info.slot_id, pin) as element:
+    with replace(chip, token=info.label, slot=info.slot_id).open_by(pin)[0] as element:
         for item in element.objects():
             if as_json:
                 row = {"kind": item.kind, "label": item.label, "id": item.key_id, "object_id": item.object_id}

@@ -3,21 +3,19 @@
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from birthmark.cli.asking import only_typed
+from birthmark.cli.chip import CHIP_OPTIONS, ChipOptions
 from birthmark.cli.common import UsageError, about, reason_of
-from birthmark.cli.element import Module, PinFd, PinFile, Slot, TokenLabel
 from birthmark.elements.element import Element
 from birthmark.errors import NotFoundError
-from birthmark.keys.errors import PinMissingError
 from birthmark.keys.file_key import FileKey, read_key_file
 from birthmark.keys.handles import uri_in
-from birthmark.keys.library import find_softhsm
 from birthmark.keys.pin import Pin
 from birthmark.keys.reference import parse_reference_key
 from birthmark.keys.uri import SCHEME, parse_pkcs11_uri
@@ -39,20 +37,6 @@ CaFile = Annotated[
     Path | None, typer.Option("--ca-file", help="CAs to trust, in PEM (default: SSL_CERT_FILE, else the system's).")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")]
-
-__all__ = [
-    "CaFile",
-    "Cert",
-    "IsElement",
-    "JsonOption",
-    "KeyOption",
-    "Module",
-    "PinFd",
-    "PinFile",
-    "Shown",
-    "Slot",
-    "TokenLabel",
-]
 
 
 class KeyNotNamedError(UsageError):
@@ -98,7 +82,7 @@ class CertificateFileMissingError(NotFoundError):
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class OpenedIdentity:
     """What the options name, opened."""
 
     identity: Identity
@@ -110,18 +94,14 @@ class Shown:
 class IdentityOptions:
     """The options as they were given."""
 
-    cert: Path | None
-    key: str | None
-    is_element: bool
-    ca_file: Path | None
-    module: Path | None
-    token: str | None
-    slot: int | None
-    pin_file: Path | None
-    pin_fd: int | None
+    cert: Cert = None
+    key: KeyOption = None
+    is_element: IsElement = False
+    ca_file: CaFile = None
+    chip: ChipOptions = field(default_factory=ChipOptions)
 
     @contextmanager
-    def opened(self) -> Iterator[Shown]:
+    def opened(self) -> Iterator[OpenedIdentity]:
         """Open key, certificate and trust; the token stays open as long as the block runs."""
         with ExitStack() as stack:
             trust = self._trust()
@@ -129,15 +109,14 @@ class IdentityOptions:
                 raise KeyNotNamedError
             uri = self._uri()
             if not self.is_element and uri is None:
-                only_typed(False, "for a key in a secure element", "--module", "--token", "--slot", "--pin-file")
-                only_typed(False, "for a key in a secure element", "--pin-fd")
+                only_typed(False, "for a key in a secure element", *CHIP_OPTIONS)
                 yield self._from_files(trust)
                 return
             element, pin = self._element(uri)
             stack.enter_context(element)
             selector = self._named_object() if uri is None else _selector(uri)
             chain = element.chain(selector) if self.cert is None else read_certificates(self.cert)
-            yield Shown(identity_of(element.key(selector), chain, pin=pin), element, trust)
+            yield OpenedIdentity(identity_of(element.key(selector), chain, pin=pin), element, trust)
 
     def _trust(self) -> Trust:
         path = self.ca_file or os.environ.get("SSL_CERT_FILE")
@@ -160,30 +139,26 @@ class IdentityOptions:
         object_id = parse_reference_key(read_key_file(Path(self.key))[0])
         return self.key if object_id is None else f"0x{object_id:08X}"
 
-    def _from_files(self, trust: Trust) -> Shown:
+    def _from_files(self, trust: Trust) -> OpenedIdentity:
         if self.cert is None:
             raise CertificateNotNamedError
         phrase = os.environ.get("PASS_PHRASE") or os.environ.get("X509_PASS_PHRASE")
         passphrase = None if phrase is None else Pin(phrase)
         key = FileKey.load(Path(self.key or ""), passphrase)
-        return Shown(identity_of(key, read_certificates(self.cert), passphrase=passphrase), None, trust)
+        return OpenedIdentity(identity_of(key, read_certificates(self.cert), passphrase=passphrase), None, trust)
 
     def _element(self, uri: str | None) -> tuple[Element, Pin | None]:
-        named = None if uri is None or not uri.startswith(SCHEME) else parse_pkcs11_uri(uri)
-        pin = None if self.pin_fd is None else Pin.from_descriptor(self.pin_fd)
-        pin_file = self.pin_file or (None if named is None else named.pin_source)
-        if pin is None and pin_file is not None:
-            pin = Pin.from_file(pin_file)
-        module = (None if named is None else named.module_path) or self.module or find_softhsm()
-        token = self.token if named is None else named.token
-        slot = self.slot if named is None else named.slot_id
-        try:
-            return Element.open(module, label=token, slot_id=slot, pin=pin), pin
-        except PinMissingError as missing:
-            if not os.isatty(0):
-                raise
-            pin = Pin.prompt(missing.facts["token"])
-            return Element.open(module, label=token, slot_id=slot, pin=pin), pin
+        chip = self.chip
+        if uri is not None and uri.startswith(SCHEME):
+            named = parse_pkcs11_uri(uri)
+            chip = replace(
+                chip,
+                module=named.module_path or chip.module,
+                token=named.token,
+                slot=named.slot_id,
+                pin_file=chip.pin_file or named.pin_source,
+            )
+        return chip.open_by(chip.pin())
 
 
 def _selector(text: str) -> str | None:

@@ -209,11 +209,11 @@ def _chip_at_hand() -> Any:
     """Return the element that the environment names, as a manifest describes it."""
     from cryptography.hazmat.primitives.asymmetric import ec
 
-    from birthmark.cli.element import open_at_hand
+    from birthmark.cli.chip import ChipOptions
     from birthmark.manifests.errors import NameMismatchError
     from birthmark.manifests.writer import Chip
 
-    with open_at_hand() as element:
+    with ChipOptions.at_hand().open() as element:
         device, issuer = element.chain()[:2]
         key = device.public_key()
     name = device.subject_cn or ""

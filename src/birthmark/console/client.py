@@ -187,11 +187,13 @@ class OperatorClient:
                 {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"},
             )
             response = connection.getresponse()
-            content = response.read(_MAX_BYTES)
+            content = response.read(_MAX_BYTES + 1)
         except (OSError, http.client.HTTPException) as error:
             raise not_running(self.data, str(error)) from error
         finally:
             connection.close()
+        if len(content) > _MAX_BYTES:
+            raise not_running(self.data, f"its answer has more than {_MAX_BYTES} bytes")
         try:
             answer = json.loads(content) if content else None
         except ValueError:

@@ -136,7 +136,7 @@ class Registrations:
 
         `verdict` is an earlier one of the same claim; it counts while it is fresh.
         """
-        if verdict is None or verdict.claim is not claim or self._clock.monotonic() - verdict.at > _VERDICT_S:
+        if verdict is None or verdict.claim != claim or self._clock.monotonic() - verdict.at > _VERDICT_S:
             verdict = await self.attest(claim)
         attested = verdict
         instance, enrollment = attested.instance, attested.enrollment

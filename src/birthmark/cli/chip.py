@@ -1,0 +1,74 @@
+"""Options that say which chip, and its PIN: from a file of mode 0600, a descriptor, or a prompt."""
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from birthmark.elements.element import Element
+from birthmark.keys.errors import PinMissingError
+from birthmark.keys.library import find_softhsm
+from birthmark.keys.pin import Pin
+
+CHIP_OPTIONS = ("--module", "--token", "--slot", "--pin-file", "--pin-fd")
+
+Module = Annotated[
+    Path | None,
+    typer.Option("--module", envvar="BIRTHMARK_PKCS11_MODULE", help="The chip's PKCS#11 library (default: SoftHSM)."),
+]
+TokenLabel = Annotated[str | None, typer.Option("--token", envvar="BIRTHMARK_TOKEN", help="Label of the token.")]
+Slot = Annotated[int | None, typer.Option("--slot", help="Number of the slot, where labels are not unique.")]
+PinFile = Annotated[
+    Path | None, typer.Option("--pin-file", envvar="BIRTHMARK_PIN_FILE", help="File of mode 0600 with the PIN.")
+]
+PinFd = Annotated[int | None, typer.Option("--pin-fd", help="Open descriptor to read the PIN from.")]
+
+
+@dataclass(frozen=True, slots=True)
+class ChipOptions:
+    """One token: by --token, --slot, or because it is the only one."""
+
+    module: Module = None
+    token: TokenLabel = None
+    slot: Slot = None
+    pin_file: PinFile = None
+    pin_fd: PinFd = None
+
+    @classmethod
+    def at_hand(cls) -> "ChipOptions":
+        """Return what the environment names, as every command without options sees it."""
+        module, slot = os.environ.get("BIRTHMARK_PKCS11_MODULE"), os.environ.get("BIRTHMARK_SLOT")
+        pin_file = os.environ.get("BIRTHMARK_PIN_FILE")
+        return cls(
+            Path(module) if module else None,
+            os.environ.get("BIRTHMARK_TOKEN"),
+            int(slot) if slot else None,
+            Path(pin_file) if pin_file else None,
+        )
+
+    @property
+    def library(self) -> Path:
+        return self.module or find_softhsm()
+
+    def pin(self) -> Pin | None:
+        """Return the PIN that was given; a descriptor is read once."""
+        if self.pin_fd is not None:
+            return Pin.from_descriptor(self.pin_fd)
+        return None if self.pin_file is None else Pin.from_file(self.pin_file)
+
+    def open(self) -> Element:
+        """Open the token, asking for the PIN where somebody is there to be asked."""
+        return self.open_by(self.pin())[0]
+
+    def open_by(self, pin: Pin | None) -> tuple[Element, Pin | None]:
+        """Do the same with a PIN at hand; return the one that opened it too."""
+        try:
+            return Element.open(self.library, label=self.token, slot_id=self.slot, pin=pin), pin
+        except PinMissingError as missing:
+            if not sys.stdin.isatty():
+                raise
+            pin = Pin.prompt(missing.facts["token"])
+            return Element.open(self.library, label=self.token, slot_id=self.slot, pin=pin), pin

@@ -4,9 +4,11 @@ import subprocess
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from postgres import a_postgres, free_port
 
@@ -29,9 +31,20 @@ APART = ("system/test_tutorials", "system/test_demos")
 """Modules whose tests share nothing."""
 
 
-def pytest_itemcollected(item: pytest.Item) -> None:
-    """Keep what shares a server in one worker (`--dist loadgroup`, which reads this before the items are sorted)."""
-    item.add_marker(pytest.mark.xdist_group(group_of(item)))
+class ByServer(LoadScopeScheduling):  # type: ignore[misc] # xdist's class has no types
+    """Keeps what shares a server in one worker; the long modules are cut, by room or test by test."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        place, _, name = nodeid.removeprefix("tests/").partition("::")
+        if place.startswith(APART):
+            return name
+        if place == "system/fixes/test_fixes.py":
+            return f"fixes of {name.partition('[')[2].partition('.')[0]}"
+        return place
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByServer:
+    return ByServer(config, log)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -43,15 +56,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def place_of(item: pytest.Item) -> str:
     return item.path.relative_to(Path(__file__).parent).as_posix()
-
-
-def group_of(item: pytest.Item) -> str:
-    """Return the item's module; the long ones are cut, by room or test by test."""
-    if (place := place_of(item)).startswith(APART):
-        return item.name
-    if place == "system/fixes/test_fixes.py":
-        return f"fixes of {item.name.partition('[')[2].partition('.')[0]}"
-    return place
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from hypothesis import given
 from hypothesis import strategies as st
 
+from birthmark.pki import certificates
 from birthmark.pki.certificates import (
     MAX_CERTIFICATE_BYTES,
     CertificateInvalidError,
@@ -75,6 +76,16 @@ def test_what_is_no_certificate_is_refused(data: bytes | str) -> None:
 def test_an_oversized_certificate_is_refused_before_it_is_read() -> None:
     with pytest.raises(CertificateTooLargeError):
         parse_der(b"\x30" * (MAX_CERTIFICATE_BYTES + 1))
+
+
+def test_more_bytes_or_certificates_than_any_chain_has_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    pem = a_ca().certificate.pem()
+    monkeypatch.setattr(certificates, "MAX_BUNDLE_CERTIFICATES", 1)
+    with pytest.raises(CertificateTooLargeError, match="1 certificates"):
+        parse_bundle(pem + pem)
+    monkeypatch.setattr(certificates, "MAX_BUNDLE_BYTES", 100)
+    with pytest.raises(CertificateTooLargeError, match="100 bytes"):
+        parse_bundle(pem)
 
 
 def test_a_name_cannot_forge_log_lines() -> None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from birthmark.pki.chains import NameForbiddenError, build_chain
-from birthmark.pki.name_constraints import Name, NameConstraints, NameUnusableError, refused_by
+from birthmark.pki.name_constraints import MAX_NAMES, Name, NameConstraints, NameUnusableError, refused_by
 from fakes import NOON
 from odd_certificates import a_certificate, a_root, anchors
 
@@ -87,6 +87,24 @@ def test_what_is_excluded_or_might_be_is_refused_also_where_it_is_permitted(name
 def test_what_is_not_well_formed_is_refused(constraint: Name, name: Name) -> None:
     with pytest.raises(NameUnusableError):
         refused_by(NameConstraints(permitted=(constraint,)), [name])
+
+
+def test_more_names_or_constraints_than_anybody_needs_are_refused() -> None:
+    with pytest.raises(NameUnusableError, match="too many"):
+        refused_by(NameConstraints(permitted=(dns("example.com"),)), [dns("a.example.com")] * (MAX_NAMES + 1))
+
+
+def test_a_wildcard_that_covers_an_excluded_name_is_refused() -> None:
+    constraints = NameConstraints(excluded=(dns("a.example.com"),))
+    assert refused_by(constraints, [dns("*.example.com")]) == dns("*.example.com")
+    assert refused_by(constraints, [dns("*.example.org")]) is None
+    assert refused_by(NameConstraints(excluded=(mail("a@example.com"),)), [mail("b@example.com")]) is None
+
+
+def test_an_address_of_the_web_without_a_host_is_not_well_formed() -> None:
+    web = Name("uniform_resource_identifier", "https://[bad/")
+    with pytest.raises(NameUnusableError):
+        refused_by(NameConstraints(permitted=(Name("uniform_resource_identifier", "example.com"),)), [web])
 
 
 @given(

@@ -44,7 +44,7 @@ class ServerNotRunningError(UnavailableError):
     """Nothing answers where this data directory's server should be."""
 
     code = "operator.server_not_running"
-    message = "No server answers: {reason}"
+    message = "No server answers for {data}"
     cause = "No Birthmark server answers for the data directory {data} ({reason})."
     fix = "{advice}"
     data: Path

@@ -11,24 +11,28 @@ from birthmark.dps.service.enrollments import EnrollmentChangedError, Enrollment
 from birthmark.dps.service.registrations import RegistrationNotFoundError
 from birthmark.iothub.service.registry import EtagMismatchError, UnknownDeviceError
 from birthmark.iothub.wire import DeviceBody
+from birthmark.pki.certificates import Certificate
 from birthmark.pki.issue import Issuer
 from birthmark.pki.possession import PossessionCodeMismatchError, prove_possession
-from dps_world import BY_HAND, a_dps, an_individual
+from dps_world import BY_HAND, DpsWorld, a_dps, an_individual
 from fakes import NOON
 from pki_builders import a_ca, a_device, a_key
 
 pytestmark = pytest.mark.integration
 
 
+async def a_proof(world: DpsWorld) -> Certificate:
+    """Put a CA on record, not verified; return the certificate that proves its key by the code given out."""
+    scope, ca = world.instance.id_scope, a_ca()
+    await world.authorities.add(scope, "ca", ca.certificate, is_verified=False, actor="test")
+    code = await world.authorities.new_code(scope, "ca", actor="test")
+    issuer, key, lifetime = Issuer(ca.certificate, ca.private_key), a_key().public_key(), timedelta(days=1)
+    return prove_possession(code, issuer, key, serial=7, now=NOON, lifetime=lifetime)
+
+
 async def test_a_ca_that_was_removed_while_it_was_verified_stays_removed(database_url: str) -> None:
     async with a_dps(database_url) as world:
-        scope, ca = world.instance.id_scope, a_ca()
-        await world.authorities.add(scope, "ca", ca.certificate, is_verified=False, actor="test")
-        code = await world.authorities.new_code(scope, "ca", actor="test")
-        lifetime = timedelta(days=1)
-        proof = prove_possession(
-            code, Issuer(ca.certificate, ca.private_key), a_key().public_key(), serial=7, now=NOON, lifetime=lifetime
-        )
+        scope, proof = world.instance.id_scope, await a_proof(world)
         before_the_next_commit(world.database, lambda: world.authorities.remove(scope, "ca", actor="another"))
         with pytest.raises(UnknownAuthorityError):
             await world.authorities.verify(scope, "ca", proof, actor="test")
@@ -37,13 +41,7 @@ async def test_a_ca_that_was_removed_while_it_was_verified_stays_removed(databas
 
 async def test_a_code_that_was_replaced_while_its_proof_was_checked_proves_nothing(database_url: str) -> None:
     async with a_dps(database_url) as world:
-        scope, ca = world.instance.id_scope, a_ca()
-        await world.authorities.add(scope, "ca", ca.certificate, is_verified=False, actor="test")
-        code = await world.authorities.new_code(scope, "ca", actor="test")
-        lifetime = timedelta(days=1)
-        proof = prove_possession(
-            code, Issuer(ca.certificate, ca.private_key), a_key().public_key(), serial=7, now=NOON, lifetime=lifetime
-        )
+        scope, proof = world.instance.id_scope, await a_proof(world)
         before_the_next_commit(world.database, lambda: world.authorities.new_code(scope, "ca", actor="another"))
         with pytest.raises(PossessionCodeMismatchError):
             await world.authorities.verify(scope, "ca", proof, actor="test")

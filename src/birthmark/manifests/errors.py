@@ -7,6 +7,8 @@ class ManifestError(InvalidRequestError):
     """An entry that cannot be used; the others may be good."""
 
     code = "manifest.refused"
+    place: int = 0
+    """Its number in the file, 1 for the first; whoever counts adds it."""
 
 
 class MalformedEntryError(ManifestError):
@@ -18,7 +20,6 @@ class MalformedEntryError(ManifestError):
     fix = "Use the JSON file as the supplier delivered it."
     for_a_person = "the supplier has to be asked"
     detail: str
-    place: int
 
 
 class UnknownSignerError(ManifestError):
@@ -29,7 +30,6 @@ class UnknownSignerError(ManifestError):
     cause = "Entry {place} names a signer certificate ({thumbprint}) that is not among the accepted ones."
     fix = "Give the supplier's signer certificate with --signer FILE if you trust it."
     for_a_person = "whether to trust a supplier"
-    place: int
     thumbprint: str
 
 
@@ -41,7 +41,6 @@ class SignatureBrokenError(ManifestError):
     cause = "The signature of entry {place} ({unique_id}) does not verify with the key of {signer}."
     fix = "The file was changed after it was signed: fetch it again from the supplier."
     for_a_person = "the supplier has to be asked"
-    place: int
     signer: str
     unique_id: str
 
@@ -54,7 +53,6 @@ class SignerNotValidError(ManifestError):
     cause = "Entry {place} was provisioned at {provisioned_at}; its signer {signer} was not valid then."
     fix = "Ask the supplier for a manifest by the signer of that time."
     for_a_person = "the supplier has to be asked"
-    place: int
     provisioned_at: str
     signer: str
 
@@ -68,7 +66,6 @@ class UniqueIdChangedError(ManifestError):
     fix = "The header is not signed; trust only the payload, and fetch the file again from the supplier."
     for_a_person = "the supplier has to be asked"
     header_id: str
-    place: int
     unique_id: str
 
 
@@ -80,7 +77,6 @@ class DuplicateEntryError(ManifestError):
     cause = "Entry {place} repeats the chip {unique_id}."
     fix = "Remove one of them; if they differ, ask the supplier."
     for_a_person = "the supplier has to be asked"
-    place: int
     unique_id: str
 
 
@@ -93,7 +89,6 @@ class NameMismatchError(ManifestError):
     fix = "Ask the supplier: entry and certificate were mixed up."
     for_a_person = "the supplier has to be asked"
     common_name: str
-    place: int
     unique_id: str
 
 
@@ -105,7 +100,6 @@ class KeyMismatchError(ManifestError):
     cause = "The key in the certificate of entry {place} ({unique_id}) is not the key the entry lists for slot 0."
     fix = "Ask the supplier: entry and certificate were mixed up."
     for_a_person = "the supplier has to be asked"
-    place: str
     unique_id: str
 
 
@@ -123,7 +117,6 @@ class NotCheckedError(ManifestError):
         "`birthmark element cert --out chip.pem && birthmark enroll device --cert chip.pem`."
     )
     detail: str
-    place: int
     unique_id: str
 
 
@@ -136,5 +129,4 @@ class ChainBrokenError(ManifestError):
     fix = "Give the supplier's root with --root FILE if you trust it."
     for_a_person = "whether to trust a supplier"
     detail: str
-    place: str
     unique_id: str

@@ -6,12 +6,12 @@ against the entry, device certificate → signer certificate → accepted root. 
 their string type forbids, so extensions are not looked at here.
 """
 
-import base64
 import binascii
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, BinaryIO
 
 import ijson
@@ -35,11 +35,12 @@ from birthmark.manifests.errors import (
     UnknownSignerError,
 )
 from birthmark.manifests.model import Entry, Root, Signer
-from birthmark.pki.certificates import Certificate, CertificateInvalidError, is_signed_by, parse_der
+from birthmark.pki.certificates import P256_SPKI, Certificate, CertificateInvalidError, is_signed_by, parse_der
 
 MAX_ENTRY_BYTES = 64 * 1024
 _MAX_KEYS = 32
 _POINT_BYTES = 32
+_ES256 = ec.ECDSA(hashes.SHA256())
 
 
 class _Header(msgspec.Struct, frozen=True):
@@ -99,24 +100,33 @@ class Verifier:
 
     def verify(self, place: int, raw: Mapping[str, Any]) -> Entry:
         """Return what entry number `place` (1 is the first) says, or raise the `ManifestError` that says why not."""
-        given = _convert(place, raw, _RawEntry)
-        signer = self._check_signature(place, given)
-        payload = _decode(place, given.payload, _Payload)
-        provisioned_at = _moment(place, payload.provisioning_timestamp)
+        try:
+            return self._verify(raw)
+        except ManifestError as error:
+            error.add_facts(place=place)
+            raise
+
+    def _verify(self, raw: Mapping[str, Any]) -> Entry:
+        given = _convert(raw, _RawEntry)
+        signer = self._check_signature(given)
+        payload: _Payload = _decode(given.payload, _Payload)
+        unique_id = payload.unique_id
+        provisioned_at = _moment(payload.provisioning_timestamp)
         if not signer.not_before <= provisioned_at <= signer.not_after:
-            raise SignerNotValidError(place=place, provisioned_at=provisioned_at.isoformat(), signer=signer.name)
-        if given.header.uniqueId.lower() != payload.unique_id.lower():
-            raise UniqueIdChangedError(
-                place=place, header_id=given.header.uniqueId[:64] or "nothing", unique_id=payload.unique_id
-            )
-        self._check_new(place, payload.unique_id)
+            raise SignerNotValidError(provisioned_at=provisioned_at.isoformat(), signer=signer.name)
+        if given.header.uniqueId.lower() != unique_id.lower():
+            raise UniqueIdChangedError(header_id=given.header.uniqueId[:64] or "nothing", unique_id=unique_id)
+        self._check_new(unique_id)
         keys = payload.public_key_set.keys if payload.public_key_set else []
         if len(keys) > _MAX_KEYS:
-            raise MalformedEntryError(place=place, detail=f"over {_MAX_KEYS} keys")
-        _check_kinds(place, payload.unique_id, keys)
-        certificate, issuer = self._check_certificate(place, payload.unique_id, keys)
+            raise MalformedEntryError(detail=f"over {_MAX_KEYS} keys")
+        points = [_point_in(unique_id, key) for key in keys]
+        holder = next((number for number, key in enumerate(keys) if key.x5c), None)
+        certificate, issuer = None, None
+        if holder is not None:
+            certificate, issuer = self._check_certificate(unique_id, keys[holder].x5c, points[holder])
         return Entry(
-            payload.unique_id.lower(),
+            unique_id.lower(),
             payload.model,
             payload.part_number,
             payload.group_id,
@@ -124,69 +134,61 @@ class Verifier:
             signer.name,
             certificate,
             issuer,
-            tuple(key.kid for key in keys),
+            tuple([key.kid for key in keys]),
         )
 
-    def _check_signature(self, place: int, given: _RawEntry) -> Signer:
-        protected = _decode(place, given.protected, _Protected)
+    def _check_signature(self, given: _RawEntry) -> Signer:
+        protected = _protected(given.protected)
         if protected.alg != "ES256":
-            raise MalformedEntryError(place=place, detail=f"alg {protected.alg[:20]}")
-        thumbprint = _unbase64url(place, protected.x5t_s256)
+            raise MalformedEntryError(detail=f"alg {protected.alg[:20]}")
+        thumbprint = _unbase64url(protected.x5t_s256)
         signer = self.trust.signers.get(thumbprint)
         if signer is None:
-            raise UnknownSignerError(place=place, thumbprint=thumbprint.hex()[:64])
-        signature = _unbase64url(place, given.signature)
+            raise UnknownSignerError(thumbprint=thumbprint.hex()[:64])
+        signature = _unbase64url(given.signature)
         signed = f"{given.protected}.{given.payload}".encode()
         try:  # a signature of another length is cut or padded here and does not verify
-            r, s = (int.from_bytes(part) for part in (signature[:_POINT_BYTES], signature[_POINT_BYTES:]))
-            self._key_of(signer).verify(encode_dss_signature(r, s), signed, ec.ECDSA(hashes.SHA256()))
+            r, s = int.from_bytes(signature[:_POINT_BYTES]), int.from_bytes(signature[_POINT_BYTES:])
+            self._key_of(signer).verify(encode_dss_signature(r, s), signed, _ES256)
         except InvalidSignature as error:
-            raise SignatureBrokenError(
-                place=place, unique_id=given.header.uniqueId[:64] or "unnamed", signer=signer.name
-            ) from error
+            unique_id = given.header.uniqueId[:64] or "unnamed"
+            raise SignatureBrokenError(unique_id=unique_id, signer=signer.name) from error
         return signer
 
     def _key_of(self, signer: Signer) -> ec.EllipticCurvePublicKey:
         if (key := self._keys.get(signer.thumbprint)) is None:
-            point = b"\x04" + signer.public_point
-            key = self._keys[signer.thumbprint] = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), point)
+            key = self._keys[signer.thumbprint] = _key_at(signer.public_point)
         return key
 
-    def _check_new(self, place: int, unique_id: str) -> None:
+    def _check_new(self, unique_id: str) -> None:
         mark = hashlib.sha256(unique_id.lower().encode()).digest()
         if mark in self._seen:
-            raise DuplicateEntryError(place=place, unique_id=unique_id)
+            raise DuplicateEntryError(unique_id=unique_id)
         self._seen.add(mark)
 
-    def _check_certificate(
-        self, place: int, unique_id: str, keys: list[_Key]
-    ) -> tuple[Certificate | None, Certificate | None]:
-        holder = next((key for key in keys if key.x5c), None)
-        if holder is None:
-            return None, None
-        facts: dict[str, Any] = {"place": place, "unique_id": unique_id}
-        if len(holder.x5c) < 2:  # noqa: PLR2004 - device and signer
-            raise ChainBrokenError(detail="the signer certificate is missing", **facts)
-        device = _certificate(place, holder.x5c[0])
+    def _check_certificate(self, unique_id: str, x5c: list[str], point: bytes) -> tuple[Certificate, Certificate]:
+        if len(x5c) < 2:  # noqa: PLR2004 - device and signer
+            raise ChainBrokenError(detail="the signer certificate is missing", unique_id=unique_id)
+        device = _certificate(x5c[0])
         common_name = device.subject_cn or ""
         if common_name.lower() != f"sn{unique_id}".lower():
-            raise NameMismatchError(common_name=common_name, **facts)
-        if _point_of(device.public_key()) != _unbase64url(place, holder.x) + _unbase64url(place, holder.y):
-            raise KeyMismatchError(**facts)
-        issuer = self._issuer(place, holder.x5c[1], facts)
+            raise NameMismatchError(common_name=common_name, unique_id=unique_id)
+        if _point_of(device) != point:
+            raise KeyMismatchError(unique_id=unique_id)
+        issuer = self._issuer(x5c[1], unique_id)
         if not is_signed_by(device, issuer):
-            raise ChainBrokenError(detail="not signed by x5c[1]", **facts)
+            raise ChainBrokenError(detail="not signed by x5c[1]", unique_id=unique_id)
         return device, issuer
 
-    def _issuer(self, place: int, text: str, facts: Mapping[str, Any]) -> Certificate:
+    def _issuer(self, text: str, unique_id: str) -> Certificate:
         """Return the signer certificate of a chip; the same few sign all, so each is checked once."""
         mark = hashlib.sha256(text.encode()).digest()
         if (known := self._issuers.get(mark)) is not None:
             return known
-        issuer = _certificate(place, text)
+        issuer = _certificate(text)
         if not any(_is_below(issuer, root) for root in self.trust.roots):
             detail = f"'{issuer.issuer_text}' is not an accepted root, or did not sign '{issuer.subject_text}'"
-            raise ChainBrokenError(detail=detail, **facts)
+            raise ChainBrokenError(detail=detail, unique_id=unique_id)
         self._issuers[mark] = issuer
         return issuer
 
@@ -228,7 +230,7 @@ def signer_of(certificate: Certificate) -> Signer:
     return Signer(
         certificate.subject_text,
         certificate.thumbprint,
-        _point_of(certificate.public_key()),
+        _point_of(certificate),
         certificate.not_before,
         certificate.not_after,
     )
@@ -236,7 +238,7 @@ def signer_of(certificate: Certificate) -> Signer:
 
 def root_of(certificate: Certificate) -> Root:
     """Return a root certificate as trust."""
-    return Root(certificate.subject_cn or certificate.subject_text, _point_of(certificate.public_key()))
+    return Root(certificate.subject_cn or certificate.subject_text, _point_of(certificate))
 
 
 def trust_of(signers: Iterable[Signer], roots: Iterable[Root]) -> Trust:
@@ -263,76 +265,84 @@ class _Bounded:
 
 
 def _is_below(issuer: Certificate, root: Root) -> bool:
-    key = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), b"\x04" + root.public_point)
     parsed = issuer.parsed
     try:
         hashed = parsed.signature_hash_algorithm
         if not isinstance(hashed, hashes.SHA256 | hashes.SHA384 | hashes.SHA512):
             return False
-        key.verify(parsed.signature, parsed.tbs_certificate_bytes, ec.ECDSA(hashed))
+        _key_at(root.public_point).verify(parsed.signature, parsed.tbs_certificate_bytes, ec.ECDSA(hashed))
     except (InvalidSignature, UnsupportedAlgorithm, ValueError):  # an algorithm is read only when it is asked for
         return False
     return True
 
 
-def _check_kinds(place: int, unique_id: str, keys: list[_Key]) -> None:
-    """Raise `NotCheckedError` for a key that no certificate can be compared with."""
-    for key in keys:
-        if (key.kty, key.crv) != ("EC", "P-256"):
-            detail = f"key {key.kid[:20]} is of {key.kty[:20]} {key.crv[:20]}"
-            raise NotCheckedError(place=place, unique_id=unique_id, detail=detail)
-        if any(len(_unbase64url(place, half)) != _POINT_BYTES for half in (key.x, key.y)):
-            raise MalformedEntryError(place=place, detail=f"key {key.kid[:20]} is no point")
+def _point_in(unique_id: str, key: _Key) -> bytes:
+    """Return X and Y of a key. Raise `NotCheckedError` for one that no certificate can be compared with."""
+    if key.kty != "EC" or key.crv != "P-256":
+        detail = f"key {key.kid[:20]} is of {key.kty[:20]} {key.crv[:20]}"
+        raise NotCheckedError(unique_id=unique_id, detail=detail)
+    x, y = _unbase64url(key.x), _unbase64url(key.y)
+    if len(x) != _POINT_BYTES or len(y) != _POINT_BYTES:
+        raise MalformedEntryError(detail=f"key {key.kid[:20]} is no point")
+    return x + y
 
 
-def _point_of(key: object) -> bytes:
-    if not isinstance(key, ec.EllipticCurvePublicKey):
-        return b""
-    numbers = key.public_numbers()
-    return numbers.x.to_bytes(_POINT_BYTES) + numbers.y.to_bytes(_POINT_BYTES) if key.key_size == 256 else b""  # noqa: PLR2004
+def _key_at(point: bytes) -> ec.EllipticCurvePublicKey:
+    return ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), b"\x04" + point)
 
 
-def _certificate(place: int, text: str) -> Certificate:
+def _point_of(certificate: Certificate) -> bytes:
+    """Return X and Y of a P-256 key; nothing of another."""
+    prefix, point = certificate.spki_der[: -2 * _POINT_BYTES], certificate.spki_der[-2 * _POINT_BYTES :]
+    return point if prefix == P256_SPKI else b""
+
+
+def _certificate(text: str) -> Certificate:
     try:
-        return parse_der(base64.b64decode(text, validate=True))
-    except (
-        ValueError,
-        CertificateInvalidError,
-    ) as error:  # b64decode is not content with binascii.Error
-        raise MalformedEntryError(place=place, detail="x5c cannot be read") from error
+        return parse_der(binascii.a2b_base64(text, strict_mode=True))
+    except (ValueError, CertificateInvalidError) as error:  # also for what is no ASCII
+        raise MalformedEntryError(detail="x5c cannot be read") from error
 
 
-def _moment(place: int, text: str) -> datetime:
+def _moment(text: str) -> datetime:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError as error:
-        raise MalformedEntryError(place=place, detail="provisioningTimestamp is no time") from error
+        raise MalformedEntryError(detail="provisioningTimestamp is no time") from error
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
-def _unbase64url(place: int, text: str) -> bytes:
+def _unbase64url(text: str) -> bytes:
     if len(text) > MAX_ENTRY_BYTES:
-        raise MalformedEntryError(place=place, detail=f"over {MAX_ENTRY_BYTES} bytes")
+        raise MalformedEntryError(detail=f"over {MAX_ENTRY_BYTES} bytes")
     try:
-        # urlsafe_b64decode drops what is not in its alphabet without a word; validate after translating.
-        raw = text.encode("ascii").translate(_URL_SAFE)
-        return base64.b64decode(raw + b"=" * (-len(text) % 4), validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise MalformedEntryError(place=place, detail="base64url is broken") from error
+        # the library's urlsafe_b64decode drops what is not in its alphabet without a word
+        return binascii.a2b_base64(
+            text.encode("ascii").translate(_URL_SAFE) + b"=" * (-len(text) % 4), strict_mode=True
+        )
+    except ValueError as error:
+        raise MalformedEntryError(detail="base64url is broken") from error
 
 
 _URL_SAFE = bytes.maketrans(b"-_+/", b"+/!!")
 
 
-def _decode(place: int, text: str, kind: type[Any]) -> Any:
+def _decode(text: str, kind: type[Any]) -> Any:
     try:
-        return msgspec.json.decode(_unbase64url(place, text), type=kind)
+        return msgspec.json.decode(_unbase64url(text), type=kind)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise MalformedEntryError(place=place, detail=str(error)[:200]) from error
+        raise MalformedEntryError(detail=str(error)[:200]) from error
 
 
-def _convert(place: int, raw: Mapping[str, Any], kind: type[Any]) -> Any:
+@lru_cache(maxsize=16)
+def _protected(text: str) -> _Protected:
+    """Return a protected header; one signer writes the same into every entry."""
+    header: _Protected = _decode(text, _Protected)
+    return header
+
+
+def _convert(raw: Mapping[str, Any], kind: type[Any]) -> Any:
     try:
         return msgspec.convert(raw, kind)
     except msgspec.ValidationError as error:
-        raise MalformedEntryError(place=place, detail=str(error)[:200]) from error
+        raise MalformedEntryError(detail=str(error)[:200]) from error

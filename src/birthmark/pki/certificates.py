@@ -20,6 +20,8 @@ from typing import NewType
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
@@ -49,7 +51,16 @@ UNREADABLE = (
     x509.InvalidVersion,
     x509.UnsupportedGeneralNameType,
 )
-_SEQUENCE, _INTEGER = 0x30, 0x02
+_SEQUENCE, _INTEGER, _EXPLICIT_0 = 0x30, 0x02, 0xA0
+P256_SPKI = bytes.fromhex("3059301306072a8648ce3d020106082a8648ce3d03010703420004")
+"""What stands before X and Y in a SubjectPublicKeyInfo (RFC 5480): ecPublicKey, prime256v1, an uncompressed point."""
+_P256_POINT_BYTES = 64
+# AlgorithmIdentifier of ecdsa-with-SHA256, -SHA384 and -SHA512 (RFC 5758 section 3.2).
+_ALGORITHM_BYTES = 12
+_ECDSA = {
+    bytes.fromhex(f"300a06082a8648ce3d0403{last:02x}"): ec.ECDSA(algorithm)
+    for last, algorithm in ((2, hashes.SHA256()), (3, hashes.SHA384()), (4, hashes.SHA512()))
+}
 
 
 class CertificateInvalidError(InvalidRequestError):
@@ -98,6 +109,8 @@ class Certificate:
     subject_der: bytes = field(repr=False, compare=False)
     issuer_der: bytes = field(repr=False, compare=False)
     """The names as DER: what names are compared by. Kept, as a chain asks for them again and again."""
+    spki_der: bytes = field(repr=False, compare=False)
+    """The public key as SubjectPublicKeyInfo, in its one form."""
 
     @property
     def parsed(self) -> x509.Certificate:
@@ -159,11 +172,6 @@ class Certificate:
         """Subject and issuer are the same and the certificate's own key made the signature."""
         return self.is_self_issued and is_signed_by(self, self)
 
-    @property
-    def spki_der(self) -> bytes:
-        """The public key as SubjectPublicKeyInfo."""
-        return self.parsed.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-
     def public_key(self) -> CertificatePublicKeyTypes:
         return self.parsed.public_key()
 
@@ -179,11 +187,12 @@ def parse_der(der: bytes) -> Certificate:
         # cryptography reads lazily; touch what a Certificate promises, so that it fails here or never.
         parsed = _load(der)
         names = parsed.subject.public_bytes(), parsed.issuer.public_bytes()
-        _ = (parsed.not_valid_before_utc, parsed.not_valid_after_utc, parsed.version, parsed.public_key())
+        _ = (parsed.not_valid_before_utc, parsed.not_valid_after_utc, parsed.version)
+        spki = _spki_of(der, parsed)
         extensions = read_extensions(der, parsed)
     except UNREADABLE as error:
         raise _what_is_it(der, error) from error
-    return Certificate(der, thumbprint_of(der), extensions, *names)
+    return Certificate(der, thumbprint_of(der), extensions, *names, spki)
 
 
 def _load(der: bytes) -> x509.Certificate:
@@ -242,10 +251,60 @@ def parse_thumbprint(text: str) -> Thumbprint:
 def is_signed_by(certificate: Certificate, issuer: Certificate) -> bool:
     """Say whether `issuer`'s key made the signature. Only the signature and the names; nothing about trust."""
     try:
-        certificate.parsed.verify_directly_issued_by(issuer.parsed)
+        if (key := _ec_key(issuer.der)) is not None and (signed := _signed_by_ecdsa(certificate.der)) is not None:
+            if certificate.issuer_der != issuer.subject_der:
+                return False
+            key.verify(certificate.parsed.signature, *signed)
+        else:
+            certificate.parsed.verify_directly_issued_by(issuer.parsed)
     except (InvalidSignature, ValueError, TypeError, UnsupportedAlgorithm):
         return False
     return True
+
+
+@lru_cache(maxsize=_KEPT)
+def _ec_key(der: bytes) -> ec.EllipticCurvePublicKey | None:
+    """Return a CA's key ready for use: the same few sign for many, and the library loads it for each."""
+    key = _load(der).public_key()
+    return key if isinstance(key, ec.EllipticCurvePublicKey) else None
+
+
+def _signed_by_ecdsa(der: bytes) -> tuple[bytes, ec.ECDSA] | None:
+    """Return what was signed and how, where the certificate says ECDSA the same way inside and out."""
+    inside, algorithm_at, end = _parts_of(der)
+    algorithm = der[algorithm_at : algorithm_at + _ALGORITHM_BYTES]
+    known = _ECDSA.get(algorithm)
+    return None if known is None or not der.startswith(algorithm, end) else (der[inside:end], known)
+
+
+def _spki_of(der: bytes, parsed: x509.Certificate) -> bytes:
+    """Return the public key, which the library must be able to load, in its one form."""
+    key = parsed.public_key()
+    at = _parts_of(der)[1]
+    for _ in range(4):  # signature algorithm, issuer, validity, subject
+        at = _element(der, at)[1]
+    as_it_is = der[at : at + len(P256_SPKI) + _P256_POINT_BYTES]
+    if as_it_is.startswith(P256_SPKI):  # nothing else can be said of these bytes; the library takes 10 us to say it
+        return as_it_is
+    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+
+def _parts_of(der: bytes) -> tuple[int, int, int]:
+    """Return where the signed part begins, where its signature algorithm does, and where the signed part ends."""
+    start, _ = _element(der, 0)
+    at, end = _element(der, start)
+    if der[at] == _EXPLICIT_0:  # the version, which a certificate of version 1 leaves out
+        at = _element(der, at)[1]
+    return start, _element(der, at)[1], end
+
+
+def _element(der: bytes, at: int) -> tuple[int, int]:
+    """Return where the content of the DER element at `at` begins, and where it ends; the library has read it."""
+    length, content = der[at + 1], at + 2
+    if length & 0x80:
+        content += length & 0x7F
+        length = int.from_bytes(der[at + 2 : content])
+    return content, content + length
 
 
 def _bounded(data: str | bytes) -> bytes:

@@ -110,20 +110,22 @@ def _read_plain(found: x509.Extensions) -> Extensions:
     authority_key_id: bytes | None = None
     for extension in found:
         value = extension.value
-        if isinstance(value, x509.BasicConstraints):
-            is_ca, path_length, is_critical = value.ca, value.path_length, extension.critical
-        elif isinstance(value, x509.KeyUsage):
-            if value.key_agreement:  # encipherOnly and decipherOnly hang on it
-                raise _Unusual
-            key_usage = _usages_of(value)
-        elif isinstance(value, x509.ExtendedKeyUsage):
-            purposes = _purposes_of(value)
-        elif isinstance(value, x509.SubjectKeyIdentifier):
-            subject_key_id = value.digest
-        elif isinstance(value, x509.AuthorityKeyIdentifier):
-            authority_key_id = value.key_identifier
-        elif extension.critical or isinstance(value, _LEFT_TO_THE_OTHER):
-            raise _Unusual
+        match type(value):  # an `isinstance` of these abstract classes costs as much as the library's whole reading
+            case x509.BasicConstraints:
+                is_ca, path_length, is_critical = value.ca, value.path_length, extension.critical
+            case x509.KeyUsage:
+                if value.key_agreement:  # encipherOnly and decipherOnly hang on it
+                    raise _Unusual
+                key_usage = _usages_of(value)
+            case x509.ExtendedKeyUsage:
+                purposes = _purposes_of(value)
+            case x509.SubjectKeyIdentifier:
+                subject_key_id = value.digest
+            case x509.AuthorityKeyIdentifier:
+                authority_key_id = value.key_identifier
+            case kind:
+                if extension.critical or kind in _LEFT_TO_THE_OTHER:
+                    raise _Unusual
     return Extensions(
         is_ca=is_ca,
         path_length=path_length,

@@ -2,13 +2,16 @@ import base64
 import contextlib
 
 import pytest
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from hypothesis import given
 from hypothesis import strategies as st
 
 from birthmark.pki import certificates
 from birthmark.pki.certificates import (
     MAX_CERTIFICATE_BYTES,
+    Certificate,
     CertificateInvalidError,
     CertificateIsRequestError,
     CertificateKeySwappedError,
@@ -21,10 +24,12 @@ from birthmark.pki.certificates import (
     parse_thumbprint,
 )
 from birthmark.text import printable
-from pki_builders import a_ca, a_csr, a_device, a_key
+from pki_builders import a_ca, a_csr, a_device, a_key, an_rsa_key
 
 ROOT = a_ca()
 DEVICE = a_device(ROOT, "sn0123")
+P384_KEY = ec.generate_private_key(ec.SECP384R1())
+P384_CA = a_ca("P-384", key=P384_KEY).certificate
 
 
 def test_a_certificate_survives_the_way_through_pem_base64_and_der() -> None:
@@ -130,3 +135,35 @@ def test_who_did_not_sign_did_not() -> None:
     assert is_signed_by(leaf, ca.certificate)
     assert not is_signed_by(leaf, other.certificate)
     assert not is_signed_by(leaf, leaf)
+
+
+SIGNED = [
+    a_device(ca, key=key).certificate
+    for ca in (ROOT, a_ca("RSA", key=an_rsa_key()), a_ca("P-384", key=P384_KEY))
+    for key in (None, P384_KEY)
+]
+
+
+@given(st.sampled_from(SIGNED), st.sampled_from([ROOT.certificate, P384_CA]), st.integers(0, 999), st.integers(0, 255))
+def test_who_signed_is_what_the_library_says_for_a_certificate_with_any_byte_changed(
+    certificate: Certificate, issuer: Certificate, at: int, value: int
+) -> None:
+    changed = bytearray(certificate.der)
+    changed[at % len(changed)] = value
+    with contextlib.suppress(CertificateInvalidError):
+        found = parse_der(bytes(changed))
+        try:
+            found.parsed.verify_directly_issued_by(issuer.parsed)
+            says = True
+        except (InvalidSignature, ValueError, TypeError, UnsupportedAlgorithm):
+            says = False
+        assert is_signed_by(found, issuer) is says
+        assert found.spki_der == found.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+
+def test_a_signature_that_names_another_algorithm_outside_than_inside_does_not_count() -> None:
+    inside = DEVICE.certificate.der
+    outside = inside.rindex(bytes.fromhex("06082a8648ce3d040302"))
+    changed = inside[: outside + 9] + b"\x03" + inside[outside + 10 :]
+    assert is_signed_by(parse_der(inside), ROOT.certificate)
+    assert not is_signed_by(parse_der(changed), ROOT.certificate)

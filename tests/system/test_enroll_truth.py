@@ -11,6 +11,10 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 
 from azure_clients import a_file_device
+from birthmark.fleet.azure import AzureTarget
+from birthmark.fleet.errors import DifferentRecordError
+from birthmark.fleet.profiles import azure_profile
+from birthmark.fleet.target import Done, EnrollmentRequest
 from est_curl import enroll_by_curl
 from pki_builders import a_device
 from servers import RunningServer, a_server
@@ -42,6 +46,21 @@ def test_a_shipment_is_created_then_unchanged_and_what_was_removed_is_created_ag
     server.run("enroll", "remove", name, "--to", cloud)
     assert "1 created, 4 unchanged." in server.run(*line).stderr
     assert len(server.rows("enroll", "list", "--to", cloud)) == 5
+
+
+def test_what_another_enrolled_since_the_look_is_not_called_created(tmp_path: Path) -> None:
+    with a_server(tmp_path) as fresh:
+        first, second = (AzureTarget(azure_profile("local", fresh.data)) for _ in range(2))
+        mine = [EnrollmentRequest(name, a_device(common_name=name).certificate) for name in ("same", "other", "new")]
+        theirs = [mine[0], EnrollmentRequest("other", a_device(common_name="other").certificate)]
+        first.survey(3)
+        assert second.enroll_new(theirs) == [True, True]
+        assert first.enroll_new(mine) == [False, False, True]
+        assert first.enroll(mine[0], update=False, dry_run=False) is Done.UNCHANGED
+        with pytest.raises(DifferentRecordError):
+            first.enroll(mine[1], update=False, dry_run=False)
+        second.survey(3)
+        assert [second.enroll(wish, update=False, dry_run=False) for wish in (mine[0], mine[2])] == [Done.UNCHANGED] * 2
 
 
 def test_a_fresh_server_has_nothing_and_is_told_everything(server: RunningServer, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from birthmark.cli.common import (
     read_certificate,
     telling_refusals,
 )
-from birthmark.cli.manifest import ManifestFile, RootOption, SignerOption, entries_of, open_trust
+from birthmark.cli.manifest import ManifestFile, RootOption, SignerOption, count_entries, open_trust
 from birthmark.cli.operator import DEFAULT_DATA, DataOption, JsonOption, operator, show
 from birthmark.clock import SystemClock
 from birthmark.errors import InvalidRequestError
@@ -213,7 +213,7 @@ def manifest(
         only(not dry_run, "where something is written, which --dry-run does not", journal=journal)
         trust = open_trust(signer, root)
         target = _target(to, profile, data)
-        total = sum(1 for _ in entries_of(file, trust, quiet=as_json))
+        total = count_entries(file)
         if total == 0:
             raise NothingInManifestError(path=file)
         _confirm(target, profile, total, yes=yes or dry_run)

@@ -71,6 +71,14 @@ def entries_of(file: Path, trust: Any, *, quiet: bool) -> Iterator[Any]:
         yield from verify_all(raw, trust)
 
 
+def count_entries(file: Path) -> int:
+    """Return how many entries there are, good or not; nothing is verified."""
+    from birthmark.manifests.microchip import raw_entries
+
+    with open_file(file) as raw:
+        return sum(1 for _ in raw_entries(raw))
+
+
 @app.command()
 def verify(
     file: ManifestFile, signer: SignerOption = None, root: RootOption = None, as_json: JsonOption = False

@@ -4,6 +4,7 @@ Register answers 202 and the poll 200, as IoT Edge insists. The service interfac
 signed the call.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -157,14 +158,16 @@ def service_routes(
             if any(item.is_group != is_group or bool(item.registration_id) == is_group for item in items):
                 # The token was for this path: what the other one is for may not be done by it.
                 raise wire.BodyInvalidError(detail="each item has the id of this path")
+            # All at once, so that they become durable together.
+            changing = [_bulk_one(enrollments, instance, asked.mode, item) for item in items]
             problems = []
-            for item in items:
-                try:
-                    await _bulk_one(enrollments, instance, asked.mode, item)
-                except BirthmarkError as error:
-                    record(error, request)
-                    told = {"errorCode": http_error(error)[1], "errorStatus": str(error)}
+            for item, problem in zip(items, await asyncio.gather(*changing, return_exceptions=True), strict=True):
+                if isinstance(problem, BirthmarkError):
+                    record(problem, request)
+                    told = {"errorCode": http_error(problem)[1], "errorStatus": str(problem)}
                     problems.append({"registrationId": item.id, **told})
+                elif problem is not None:
+                    raise problem
             return JSONResponse({"isSuccessful": not problems, "errors": problems})
 
         return handle

@@ -2,7 +2,7 @@
 
 import os
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -73,6 +73,13 @@ class AwsTarget:
                 if len(known) > _SURVEY_AT_LEAST + 4 * count:
                     return
         self._known = known
+
+    @property
+    def most_at_once(self) -> int:
+        return 1
+
+    def enroll_new(self, wishes: Sequence[EnrollmentRequest]) -> Sequence[bool]:
+        return [False] * len(wishes)
 
     def enroll(self, wish: EnrollmentRequest, *, update: bool, dry_run: bool) -> Done:
         certificate_id = wish.certificate.thumbprint.hex()

@@ -1,8 +1,9 @@
 """Enrollment at Azure DPS by the vendor's service SDK: Azure's own or any endpoint with the same interface."""
 
+import hashlib
 import os
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -24,6 +25,7 @@ from birthmark.pki.certificates import Certificate
 from birthmark.pki.names import parse_registration_id
 
 _PAGE = 100
+_BULK = 10  # the service takes no more (Azure DPS quotas)
 _SURVEY_AT_LEAST = 1000
 _HOW = ", here the root of your own CA in the directory ca: `birthmark dps ca add {} ca/root.pem`"
 
@@ -43,10 +45,16 @@ class AzureTarget:
         parsed = parse_connection_string(profile.connection_string)
         self._host = parsed.host
         self._sdk: Any = sdk.ProvisioningServiceClient.create_from_connection_string(parsed.render())
+        config = self._sdk._runtime_client.config  # noqa: SLF001 - the SDK has no public way
+        config.keep_alive = True  # else each call makes a connection of its own
         self._scope = profile.scope
-        self._known: dict[str, Any] | None = None
-        if profile.ca_file is not None:
-            self._trust(profile)
+        # By registration id on record, the marks of what it serves as: a million of them fit into memory.
+        self._known: dict[str, bytes] | None = None
+        if profile.ca_file is not None:  # this root alone, whatever the environment says about trust
+            config.connection.verify = str(profile.ca_file)
+            # requests lets these override `verify`; this process talks to no one else over requests.
+            for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+                os.environ.pop(name, None)
 
     @property
     def description(self) -> str:
@@ -57,20 +65,38 @@ class AzureTarget:
         return self.description
 
     def survey(self, count: int) -> None:
-        known: dict[str, Any] = {}
+        known: dict[str, bytes] = {}
         query = self._models.QuerySpecification(query="SELECT * FROM enrollments")
         for page in self._pages(self._sdk.create_individual_enrollment_query(query, _PAGE)):
-            known |= {item.registration_id.lower(): item for item in page}
+            known |= {item.registration_id.lower(): _marks_of(item) for item in page}
             if len(known) > _SURVEY_AT_LEAST + 4 * count:
                 return
         self._known = known
 
+    @property
+    def most_at_once(self) -> int:
+        return _BULK
+
+    def enroll_new(self, wishes: Sequence[EnrollmentRequest]) -> Sequence[bool]:
+        known = self._known or {}
+        fresh = [wish for wish in wishes if _key(wish) not in known]
+        if not fresh:
+            return [False] * len(wishes)
+        records = [self._record_of(wish) for wish in fresh]
+        with self._translated():
+            wanted = self._models.BulkEnrollmentOperation(mode="create", enrollments=records)
+            told = self._sdk.run_bulk_operation(wanted)
+        created = {_key(wish) for wish in fresh} - {error.registration_id.lower() for error in told.errors or ()}
+        return [_key(wish) in created for wish in wishes]
+
     def enroll(self, wish: EnrollmentRequest, *, update: bool, dry_run: bool) -> Done:
-        models = self._models
-        registration_id = wish.certificate.subject_cn or wish.device_id
-        key = parse_registration_id(registration_id)
-        present = self._individual(registration_id) if self._known is None else self._known.get(key)
-        if present is not None and _is_as_wished(present, wish):
+        registration_id, known = _registration_id(wish), self._known
+        is_there = known is not None and _key(wish) in known
+        if known is not None and is_there and _mark_of(wish) in known[_key(wish)]:
+            return Done.UNCHANGED
+        # Who was not there when all were read is asked for all the same before something is written.
+        present = self._individual(registration_id) if known is None or is_there or not dry_run else None
+        if present is not None and _mark_of(wish) in _marks_of(present):
             return Done.UNCHANGED
         if present is not None and not update:
             raise DifferentRecordError(
@@ -82,17 +108,21 @@ class AzureTarget:
             )
         if dry_run:
             return Done.WOULD_CREATE if present is None else Done.WOULD_UPDATE
-        made = models.IndividualEnrollment.create(
-            registration_id=registration_id,
-            attestation=models.AttestationMechanism.create_with_x509_client_certs(wish.certificate.pem()),
-            device_id=wish.device_id,
-        )
-        made.capabilities = models.DeviceCapabilities.create(iot_edge=wish.is_edge)
+        made = self._record_of(wish)
         if present is not None:
             made.etag = present.etag
         with self._translated():
             self._sdk.create_or_update(made)
         return Done.CREATED if present is None else Done.UPDATED
+
+    def _record_of(self, wish: EnrollmentRequest) -> Any:
+        models = self._models
+        return models.IndividualEnrollment.create(
+            registration_id=_registration_id(wish),
+            attestation=models.AttestationMechanism.create_with_x509_client_certs(wish.certificate.pem()),
+            device_id=wish.device_id,
+            device_capabilities=models.DeviceCapabilities.create(iot_edge=wish.is_edge),
+        )
 
     def enroll_group(
         self, group_id: str, *, ca_name: str | None, certificate: Certificate | None, is_edge: bool, dry_run: bool
@@ -165,14 +195,6 @@ class AzureTarget:
                 return
             yield page
 
-    def _trust(self, profile: AzureProfile) -> None:
-        """Point the SDK at the profile's root alone, whatever the environment says about trust."""
-        runtime = self._sdk._runtime_client  # noqa: SLF001 - the SDK has no public way
-        runtime.config.connection.verify = str(profile.ca_file)
-        # requests lets these override `verify`; this process talks to no one else over requests.
-        for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
-            os.environ.pop(name, None)
-
     @contextmanager
     def _translated(self, name: str = "", how: str = "") -> Iterator[None]:
         """Turn the SDK's errors into ours; `how` says how to make what may be missing."""
@@ -209,13 +231,28 @@ def _is_edge(enrollment: Any) -> bool:
     return bool(enrollment.capabilities and enrollment.capabilities.iot_edge)
 
 
-def _is_as_wished(present: Any, wish: EnrollmentRequest) -> bool:
-    return (
-        wish.certificate.thumbprint.hex() in _thumbprints(present)
-        and _is_edge(present) == wish.is_edge
-        and present.provisioning_status != "disabled"
-        and (present.device_id or present.registration_id).lower() == wish.device_id.lower()
-    )
+def _registration_id(wish: EnrollmentRequest) -> str:
+    return wish.certificate.subject_cn or wish.device_id
+
+
+def _key(wish: EnrollmentRequest) -> str:
+    return parse_registration_id(_registration_id(wish))
+
+
+def _mark(thumbprint: str, device_id: str, *, is_edge: bool) -> bytes:
+    return hashlib.blake2b(f"{thumbprint} {device_id.lower()} {is_edge}".encode(), digest_size=16).digest()
+
+
+def _mark_of(wish: EnrollmentRequest) -> bytes:
+    return _mark(wish.certificate.thumbprint.hex(), wish.device_id, is_edge=wish.is_edge)
+
+
+def _marks_of(present: Any) -> bytes:
+    """Return the marks of every wish that `present` serves as it is."""
+    if present.provisioning_status == "disabled":
+        return b""
+    device_id, is_edge = present.device_id or present.registration_id, _is_edge(present)
+    return b"".join(_mark(one, device_id, is_edge=is_edge) for one in _thumbprints(present))
 
 
 def _told(thumbprints: list[str], device_id: str, *, is_edge: bool) -> str:

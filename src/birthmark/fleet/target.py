@@ -1,6 +1,6 @@
 """The port `EnrollmentTarget`, and what goes over it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol
@@ -70,6 +70,18 @@ class EnrollmentTarget(Protocol):
         """Read in bulk what is on record, before `count` devices are enrolled; `enroll` may then ask less.
 
         A target with far more records than that is not read: each device is asked for instead.
+        """
+        ...
+
+    @property
+    def most_at_once(self) -> int:
+        """How many devices one `enroll_new` takes; 1 where the cloud has no way to write several."""
+        ...
+
+    def enroll_new(self, wishes: Sequence[EnrollmentRequest]) -> Sequence[bool]:
+        """Put devices on record in one request and say of each whether it was created.
+
+        False is no refusal: the device is to be enrolled by itself, which says what is there or what was wrong.
         """
         ...
 

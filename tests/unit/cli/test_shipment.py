@@ -1,6 +1,5 @@
 """What a run over a shipment says when it ends, or never begins."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,28 +9,10 @@ from birthmark.cli.common import telling_refusals
 from birthmark.cli.shipment import Shipment, enroll_shipment
 from birthmark.cli.tally import Tally
 from birthmark.fleet.journal import Outcome
-from birthmark.fleet.target import Done, EnrollmentRequest, Record
+from birthmark.fleet.target import Done
+from memory_target import MemoryTarget
 
 OTHERS = '{"format": "birthmark-enroll-journal/1", "target": "another"}\n'
-
-
-class NoTarget:
-    """Never asked."""
-
-    description = "memory"
-    identity = "here"
-
-    def survey(self, count: int) -> None:
-        raise NotImplementedError
-
-    def enroll(self, wish: EnrollmentRequest, *, update: bool, dry_run: bool) -> Done:
-        raise NotImplementedError
-
-    def records(self) -> Iterator[Record]:
-        raise NotImplementedError
-
-    def remove(self, name: str, *, is_group: bool) -> None:
-        raise NotImplementedError
 
 
 @pytest.mark.parametrize(("content", "other"), [(OTHERS, ".other"), ("-----BEGIN\n", ".journal")])
@@ -45,7 +26,7 @@ def test_a_journal_that_cannot_be_used_is_the_only_complaint_and_is_replaced_in_
     shipment = Shipment(Path("m"), None, 3, needs_common_name=True, force=False)
     with pytest.raises(typer.Exit), telling_refusals():
         enroll_shipment(
-            NoTarget(),
+            MemoryTarget(),
             shipment,
             Tally(as_json=False),
             edge=False,

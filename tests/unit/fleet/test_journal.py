@@ -9,38 +9,11 @@ import pytest
 
 from birthmark.fleet.bulk import enroll_all
 from birthmark.fleet.journal import Journal, NoJournalError, OtherTargetsJournalError, Outcome
-from birthmark.fleet.target import Done, EnrollmentRequest, Record
+from birthmark.fleet.target import Done, EnrollmentRequest
+from memory_target import MemoryTarget
 from pki_builders import a_device
 
 HERE, THERE = "Azure DPS a scope 1", "Azure DPS a scope 2"
-
-
-class MemoryTarget:
-    """Enrollment records in a dictionary."""
-
-    description = "memory"
-    identity = HERE
-
-    def __init__(self) -> None:
-        self.on_record: dict[str, str] = {}
-
-    def survey(self, count: int) -> None:
-        del count
-
-    def enroll(self, wish: EnrollmentRequest, *, update: bool, dry_run: bool) -> Done:
-        del update, dry_run
-        thumbprint = wish.certificate.thumbprint.hex()
-        if self.on_record.get(wish.device_id) == thumbprint:
-            return Done.UNCHANGED
-        self.on_record[wish.device_id] = thumbprint
-        return Done.CREATED
-
-    def records(self) -> Iterator[Record]:
-        raise NotImplementedError
-
-    def remove(self, name: str, *, is_group: bool) -> None:
-        del is_group
-        del self.on_record[name]
 
 
 WISHES = [EnrollmentRequest(name, a_device(common_name=name).certificate) for name in ("a", "b", "c")]
@@ -54,7 +27,7 @@ def enroll(target: MemoryTarget, journal: Path) -> dict[str, Done]:
 
 
 def test_what_was_removed_at_the_target_is_made_again_whatever_the_journal_says(tmp_path: Path) -> None:
-    target = MemoryTarget()
+    target = MemoryTarget(HERE)
     enroll(target, tmp_path / "journal")
     target.remove("b", is_group=False)
     assert enroll(target, tmp_path / "journal") == {"a": Done.UNCHANGED, "b": Done.CREATED, "c": Done.UNCHANGED}
@@ -62,7 +35,7 @@ def test_what_was_removed_at_the_target_is_made_again_whatever_the_journal_says(
 
 def test_a_journal_is_refused_for_another_target_and_stays_as_it_is(tmp_path: Path) -> None:
     path = tmp_path / "journal"
-    enroll(MemoryTarget(), path)
+    enroll(MemoryTarget(HERE), path)
     before = path.read_bytes()
     with pytest.raises(OtherTargetsJournalError), Journal(path, THERE):
         pass
@@ -96,7 +69,7 @@ def test_the_journal_tells_how_far_a_run_came_that_was_cut_off(tmp_path: Path) -
 
 
 def test_what_was_under_way_when_the_run_is_stopped_is_told_and_journaled(tmp_path: Path) -> None:
-    target = MemoryTarget()
+    target = MemoryTarget(HERE)
     told: list[Any] = []
 
     def wishes() -> Iterator[EnrollmentRequest]:

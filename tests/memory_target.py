@@ -1,0 +1,49 @@
+"""A target of enrollments for unit tests: records in a dictionary."""
+
+from collections.abc import Iterator, Sequence
+
+from birthmark.fleet.target import Done, EnrollmentRequest, Record
+
+
+class MemoryTarget:
+    """Takes `most_at_once` together, and creates of these what nobody has."""
+
+    description = "memory"
+
+    def __init__(self, identity: str = "here", most_at_once: int = 1) -> None:
+        self.identity = identity
+        self.most_at_once = most_at_once
+        self.on_record: dict[str, str] = {}
+        self.batches: list[int] = []
+        self.alone: list[str] = []
+
+    def survey(self, count: int) -> None:
+        del count
+
+    def enroll_new(self, wishes: Sequence[EnrollmentRequest]) -> Sequence[bool]:
+        self.batches.append(len(wishes))
+        created = [wish.device_id not in self.on_record for wish in wishes]
+        self.on_record |= {
+            wish.device_id: wish.certificate.thumbprint.hex()
+            for wish, is_new in zip(wishes, created, strict=True)
+            if is_new
+        }
+        return created
+
+    def enroll(self, wish: EnrollmentRequest, *, update: bool, dry_run: bool) -> Done:
+        del update
+        self.alone.append(wish.device_id)
+        thumbprint = wish.certificate.thumbprint.hex()
+        if self.on_record.get(wish.device_id) == thumbprint:
+            return Done.UNCHANGED
+        if dry_run:
+            return Done.WOULD_CREATE
+        self.on_record[wish.device_id] = thumbprint
+        return Done.CREATED
+
+    def records(self) -> Iterator[Record]:
+        raise NotImplementedError
+
+    def remove(self, name: str, *, is_group: bool) -> None:
+        del is_group
+        del self.on_record[name]

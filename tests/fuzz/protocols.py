@@ -1,7 +1,7 @@
 """MQTT, tokens, names, JSON and configuration, as strangers or files bring them."""
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,9 @@ import msgspec
 from birthmark.agent.config import parse_config
 from birthmark.auth import sas, sigv4
 from birthmark.awsiot import wire as aws
+from birthmark.awsiot.http.app import GROUPS
+from birthmark.awsiot.http.routing import Call
+from birthmark.awsiot.http.table import OPERATIONS
 from birthmark.awsiot.rules import topics
 from birthmark.awsiot.rules.policy import Permissions, parse_policy
 from birthmark.awsiot.rules.variables import facts_of
@@ -180,15 +183,28 @@ def aws_policy(data: bytes) -> None:
         Permissions([policy], _CONNECTION).decide(action, f"arn:aws:iot:us-east-1:0:{resource}", NOON)
 
 
-_AWS_BODIES = [
-    kind for kind in vars(aws).values() if isinstance(kind, type) and hasattr(kind, "__struct_fields__")
-]  # every body that the control plane takes
+_AWS_SERVED = [one for one in OPERATIONS if any(hasattr(group, one.verb) for group in GROUPS)]
+_AWS_PARTS: Sequence[type] = (aws.AttributePayload, aws.RegistrationConfig)
 
 
 def aws_json(data: bytes) -> None:
-    for kind in _AWS_BODIES:
+    """Every member of every body that the control plane takes, and the structures in them."""
+    for operation in _AWS_SERVED:
+        call = Call(operation, {}, {}, {}, data, "fuzz")
+        for member in operation.members:
+            with contextlib.suppress(BirthmarkError):
+                match member.type:
+                    case "string":
+                        call.get(member.name)
+                    case "boolean":
+                        call.flag(member.name)
+                    case "integer" | "long":
+                        call.number(member.name)
+                    case _:
+                        call.part(member.name, dict)
+    for part in _AWS_PARTS:
         with contextlib.suppress(BirthmarkError):
-            aws.parse_body(data, kind)
+            aws.parse_body(data, part)
 
 
 def dps_json(data: bytes) -> None:

@@ -21,7 +21,7 @@ _POLICY_NAME = re.compile(r"[\w+=,.@-]{1,128}", re.ASCII)
 _CERTIFICATE_ID = re.compile(r"(?:0x)?([a-fA-F0-9]{64})")
 _ATTRIBUTE_NAME = re.compile(r"[a-zA-Z0-9_.,@/:#-]{1,128}")
 _ATTRIBUTE_VALUE = re.compile(r"[a-zA-Z0-9_.,@/:#=\[\]-]{0,800}")
-_ARN = re.compile(r"arn:aws[a-z-]*:iot:([a-z0-9-]*):([0-9]{12}):([a-z]+)/(.{1,300})", re.DOTALL)
+_ARN = re.compile(r"arn:aws[a-z-]*:iot:[a-z0-9-]*:([0-9]{12}):cert/(.{1,300})", re.DOTALL)
 
 
 class NameInvalidError(InvalidRequestError):
@@ -54,12 +54,11 @@ class ArnInvalidError(InvalidRequestError):
     """The text is no ARN of the kind that is needed."""
 
     code = "awsiot.arn_invalid"
-    message = "Invalid {kind} ARN"
-    cause = "{arn} is not the ARN of a {kind} in account {account}."
+    message = "Invalid cert ARN"
+    cause = "{arn} is not the ARN of a cert in account {account}."
     fix = "Give the ARN as the register call returned it: `aws iot list-certificates` shows those of certificates."
     account: str
     arn: str
-    kind: str
 
 
 class CertificateStatus(StrEnum):
@@ -114,15 +113,15 @@ class Account:
         """Return `arn:aws:iot:REGION:ACCOUNT:KIND/NAME`."""
         return f"arn:aws:iot:{self.region}:{self.account_id}:{kind}/{name}"
 
-    def parse_arn(self, arn: str, kind: str) -> str:
-        """Return the name in an ARN of this account. Raise `ArnInvalidError`.
+    def parse_certificate_arn(self, arn: str) -> CertificateId:
+        """Return the id in the ARN of a certificate in this account. Raise `ArnInvalidError`.
 
         Any region is taken: clients sign for any, and ARNs are kept in scripts.
         """
         found = _ARN.fullmatch(arn)
-        if found is None or found[2] != self.account_id or found[3] != kind:
-            raise ArnInvalidError(arn=arn[:300], kind=kind, account=self.account_id)
-        return found[4]
+        if found is None or found[1] != self.account_id:
+            raise ArnInvalidError(arn=arn[:300], account=self.account_id)
+        return parse_certificate_id(found[2])
 
 
 @dataclass(frozen=True, slots=True)

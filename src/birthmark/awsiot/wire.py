@@ -14,8 +14,6 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from birthmark.awsiot.model import (
     Account,
-    CertificateMode,
-    CertificateStatus,
     DeviceCertificate,
     NamedPolicy,
     PolicyVersion,
@@ -44,65 +42,10 @@ class AttributePayload(msgspec.Struct):
     merge: bool = False
 
 
-class CreateThing(msgspec.Struct, rename="camel"):
-    thing_type_name: str | None = None
-    attribute_payload: AttributePayload | None = None
-    billing_group_name: str | None = None
-
-
-class UpdateThing(msgspec.Struct, rename="camel"):
-    thing_type_name: str | None = None
-    attribute_payload: AttributePayload | None = None
-    expected_version: int | None = None
-    remove_thing_type: bool = False
-
-
-class CreateThingType(msgspec.Struct, rename="camel"):
-    thing_type_properties: dict[str, Any] = {}
-
-
-class DeprecateThingType(msgspec.Struct, rename="camel"):
-    undo_deprecate: bool = False
-
-
-class RegisterCertificate(msgspec.Struct, rename="camel"):
-    certificate_pem: str
-    ca_certificate_pem: str | None = None
-    status: CertificateStatus | None = None
-
-
-class CreateFromCsr(msgspec.Struct, rename="camel"):
-    certificate_signing_request: str
-
-
 class RegistrationConfig(msgspec.Struct, rename="camel", omit_defaults=True):
     template_body: str | None = None
     role_arn: str | None = None
     template_name: str | None = None
-
-
-class RegisterCa(msgspec.Struct, rename="camel"):
-    ca_certificate: str
-    verification_certificate: str | None = None
-    registration_config: RegistrationConfig | None = None
-    certificate_mode: CertificateMode = CertificateMode.DEFAULT
-
-
-class UpdateCa(msgspec.Struct, rename="camel"):
-    registration_config: RegistrationConfig | None = None
-    remove_auto_registration: bool = False
-
-
-class PolicyDocument(msgspec.Struct, rename="camel"):
-    policy_document: str
-
-
-class Target(msgspec.Struct):
-    target: str
-
-
-class EffectivePolicies(msgspec.Struct):
-    principal: str = ""
 
 
 def parse_body(body: bytes, kind: type[T]) -> T:
@@ -123,17 +66,9 @@ def seconds(moment: datetime) -> float:
     return round(moment.timestamp(), 3)
 
 
-def thing_json(account: Account, thing: Thing) -> dict[str, Any]:
-    """Return what DescribeThing answers."""
-    optional = {"thingTypeName": thing.type_name, "billingGroupName": thing.billing_group}
-    return {
-        "defaultClientId": thing.name,
-        "thingName": thing.name,
-        "thingId": thing.thing_id,
-        "thingArn": account.arn("thing", thing.name),
-        "attributes": dict(thing.attributes),
-        "version": thing.version,
-    } | _present(optional)
+def thing_name_json(account: Account, thing: Thing) -> dict[str, Any]:
+    """Return what CreateThing answers."""
+    return {"thingName": thing.name, "thingArn": account.arn("thing", thing.name), "thingId": thing.thing_id}
 
 
 def thing_attribute_json(account: Account, thing: Thing) -> dict[str, Any]:
@@ -146,26 +81,36 @@ def thing_attribute_json(account: Account, thing: Thing) -> dict[str, Any]:
     } | _present({"thingTypeName": thing.type_name})
 
 
+def thing_json(account: Account, thing: Thing) -> dict[str, Any]:
+    """Return what DescribeThing answers."""
+    described = {"defaultClientId": thing.name, "thingId": thing.thing_id}
+    return thing_attribute_json(account, thing) | described | _present({"billingGroupName": thing.billing_group})
+
+
+def thing_type_name_json(account: Account, known: ThingType) -> dict[str, Any]:
+    """Return what CreateThingType answers."""
+    arn = account.arn("thingtype", known.name)
+    return {"thingTypeName": known.name, "thingTypeArn": arn, "thingTypeId": known.type_id}
+
+
 def thing_type_json(account: Account, known: ThingType) -> dict[str, Any]:
     """Return what DescribeThingType answers."""
-    metadata: dict[str, Any] = {
-        "deprecated": known.deprecated_at is not None,
-        "creationDate": seconds(known.created_at),
-    }
-    if known.deprecated_at is not None:
-        metadata["deprecationDate"] = seconds(known.deprecated_at)
-    return {
-        "thingTypeName": known.name,
-        "thingTypeId": known.type_id,
-        "thingTypeArn": account.arn("thingtype", known.name),
+    deprecated_at = None if known.deprecated_at is None else seconds(known.deprecated_at)
+    metadata = {"deprecated": deprecated_at is not None, "creationDate": seconds(known.created_at)}
+    return thing_type_name_json(account, known) | {
         "thingTypeProperties": dict(known.properties),
-        "thingTypeMetadata": metadata,
+        "thingTypeMetadata": metadata | _present({"deprecationDate": deprecated_at}),
     }
 
 
 def certificate_name_json(account: Account, known: DeviceCertificate) -> dict[str, Any]:
     """Return what registering answers."""
     return {"certificateArn": account.arn("cert", known.id), "certificateId": known.id}
+
+
+def made_json(account: Account, known: DeviceCertificate) -> dict[str, Any]:
+    """Return what signing a new certificate answers."""
+    return certificate_name_json(account, known) | {"certificatePem": known.certificate.pem()}
 
 
 def key_pair_json(key: rsa.RSAPrivateKey) -> dict[str, str]:
@@ -186,19 +131,8 @@ def certificate_entry_json(account: Account, known: DeviceCertificate) -> dict[s
 
 def certificate_json(account: Account, known: DeviceCertificate) -> dict[str, Any]:
     """Return a CertificateDescription."""
-    return (
-        certificate_entry_json(account, known)
-        | {
-            "certificatePem": known.certificate.pem(),
-            "ownedBy": account.account_id,
-            "lastModifiedDate": seconds(known.modified_at),
-            "customerVersion": known.customer_version,
-            "transferData": {},
-            "generationId": known.generation_id,
-            "validity": _validity(known),
-        }
-        | _present({"caCertificateId": known.ca_id})
-    )
+    own = {"transferData": {}} | _present({"caCertificateId": known.ca_id})
+    return certificate_entry_json(account, known) | _description(account, known) | own
 
 
 def ca_name_json(account: Account, known: RegisteredCa) -> dict[str, Any]:
@@ -216,18 +150,9 @@ def ca_entry_json(account: Account, known: RegisteredCa) -> dict[str, Any]:
 
 def ca_json(account: Account, known: RegisteredCa) -> dict[str, Any]:
     """Return what DescribeCACertificate answers."""
-    description = ca_entry_json(account, known) | {
-        "certificatePem": known.certificate.pem(),
-        "ownedBy": account.account_id,
-        "autoRegistrationStatus": "ENABLE" if known.auto_registration else "DISABLE",
-        "lastModifiedDate": seconds(known.modified_at),
-        "customerVersion": known.customer_version,
-        "generationId": known.generation_id,
-        "validity": _validity(known),
-        "certificateMode": known.mode.value,
-    }
+    own = {"autoRegistrationStatus": "ENABLE" if known.auto_registration else "DISABLE"}
     config = {} if known.registration is None else {"registrationConfig": json.loads(known.registration)}
-    return {"certificateDescription": description} | config
+    return {"certificateDescription": ca_entry_json(account, known) | _description(account, known) | own} | config
 
 
 def policy_entry_json(account: Account, name: str) -> dict[str, Any]:
@@ -272,8 +197,18 @@ def policy_versions_json(policy: NamedPolicy, versions: Sequence[PolicyVersion])
     }
 
 
-def _validity(known: DeviceCertificate | RegisteredCa) -> dict[str, float]:
-    return {"notBefore": seconds(known.certificate.not_before), "notAfter": seconds(known.certificate.not_after)}
+def _description(account: Account, known: DeviceCertificate | RegisteredCa) -> dict[str, Any]:
+    """Return what the descriptions of a certificate and of a CA have in common."""
+    certificate = known.certificate
+    return {
+        "certificatePem": certificate.pem(),
+        "ownedBy": account.account_id,
+        "lastModifiedDate": seconds(known.modified_at),
+        "customerVersion": known.customer_version,
+        "generationId": known.generation_id,
+        "validity": {"notBefore": seconds(certificate.not_before), "notAfter": seconds(certificate.not_after)},
+        "certificateMode": known.mode.value,
+    }
 
 
 def _present(optional: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from birthmark.awsiot.http.routing import Call, Router
 from birthmark.awsiot.http.table import FIRST_SEGMENTS, OPERATIONS, Member, Operation
 from birthmark.awsiot.model import Account, OperationNotServedError
 from birthmark.awsiot.service import AwsIot
-from birthmark.awsiot.wire import BodyInvalidError, CreateThing, parse_body
+from birthmark.awsiot.wire import AttributePayload, BodyInvalidError, parse_body
 from birthmark.errors import BirthmarkError
 from birthmark.store.paging import PageInvalidError, marker_of, page_size, parse_marker
 from fakes import FakeClock, SeededEntropy
@@ -69,7 +69,7 @@ def test_any_marker_and_size_is_read_or_refused(text: str) -> None:
 @given(st.binary(max_size=300))
 def test_any_body_is_read_or_refused(body: bytes) -> None:
     try:
-        parse_body(body, CreateThing)
+        parse_body(body, AttributePayload)
     except BirthmarkError as error:
         assert isinstance(error, BodyInvalidError)
 

@@ -13,9 +13,12 @@ from starlette.responses import Response
 
 from birthmark.auth.sigv4 import SignatureMissingError, SignedRequest, is_signed
 from birthmark.awsiot.errors import http_error
-from birthmark.awsiot.http import authorities, certificates, policies, things
+from birthmark.awsiot.http.authorities import AuthorityOperations
+from birthmark.awsiot.http.certificates import CertificateOperations
+from birthmark.awsiot.http.policies import PolicyOperations
 from birthmark.awsiot.http.routing import Call, Handler, Router
-from birthmark.awsiot.http.table import FIRST_SEGMENTS
+from birthmark.awsiot.http.table import FIRST_SEGMENTS, OPERATIONS
+from birthmark.awsiot.http.things import ThingOperations
 from birthmark.awsiot.model import Account
 from birthmark.awsiot.rules import topics
 from birthmark.awsiot.service import AwsIot
@@ -31,6 +34,7 @@ from birthmark.errors import BirthmarkError
 from birthmark.net.http import ASGIApp, Receive, Scope, Send
 from birthmark.net.tls import TlsPeer
 
+GROUPS = (ThingOperations, CertificateOperations, AuthorityOperations, PolicyOperations)
 SERVICES = frozenset({"iot", "iotdata", "iot-jobs-data", "iotdevicegateway"})
 _TOPICS = "/topics/"
 _PUBLISH = "aws iot-data publish --generate-cli-skeleton"
@@ -69,8 +73,8 @@ def signed_request_of(scope: Scope, body: bytes = b"") -> SignedRequest:
 
 def handlers(aws: AwsIot) -> Mapping[str, Handler]:
     """Return who serves which operation."""
-    groups = (things, certificates, authorities, policies)
-    return {name: handler for group in groups for name, handler in group.handlers(aws).items()}
+    found = ((one.name, getattr(group(aws), one.verb, None)) for one in OPERATIONS for group in GROUPS)
+    return {name: handler for name, handler in found if handler is not None}
 
 
 class AwsHttp:

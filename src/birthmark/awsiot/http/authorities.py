@@ -1,69 +1,61 @@
 """CA certificates and the registration code."""
 
-from collections.abc import Mapping
 from typing import Any
 
 from birthmark.awsiot import wire
-from birthmark.awsiot.http.routing import Call, Handler, paged
-from birthmark.awsiot.model import parse_certificate_id
+from birthmark.awsiot.http.routing import Call
+from birthmark.awsiot.model import CertificateMode, parse_certificate_id
 from birthmark.awsiot.service import AwsIot
-from birthmark.awsiot.wire import parse_body
 
 
-def handlers(aws: AwsIot) -> Mapping[str, Handler]:
-    """Return who serves the operations on CA certificates."""
-    account, authorities = aws.account, aws.authorities
+class AuthorityOperations:
+    """The operations on CA certificates."""
 
-    async def code(_call: Call) -> Any:
-        return {"registrationCode": await authorities.registration_code()}
+    def __init__(self, aws: AwsIot) -> None:
+        self._account = aws.account
+        self._authorities = aws.authorities
 
-    async def delete_code(call: Call) -> None:
-        await authorities.delete_registration_code(actor=call.actor)
+    async def get_registration_code(self, _call: Call) -> Any:
+        return {"registrationCode": await self._authorities.registration_code()}
 
-    async def register(call: Call) -> Any:
-        asked = parse_body(call.body, wire.RegisterCa)
-        known = await authorities.register(
-            asked.ca_certificate,
-            asked.verification_certificate,
-            asked.certificate_mode,
+    async def delete_registration_code(self, call: Call) -> None:
+        await self._authorities.delete_registration_code(actor=call.actor)
+
+    async def register_ca_certificate(self, call: Call) -> Any:
+        known = await self._authorities.register(
+            call["caCertificate"],
+            call.get("verificationCertificate"),
+            CertificateMode(call.get("certificateMode") or CertificateMode.DEFAULT),
             is_active=call.flag("setAsActive"),
             auto_registration=call.flag("allowAutoRegistration"),
-            registration=wire.config_text(asked.registration_config),
+            registration=_registration(call),
             actor=call.actor,
         )
-        return wire.ca_name_json(account, known)
+        return wire.ca_name_json(self._account, known)
 
-    async def describe(call: Call) -> Any:
-        return wire.ca_json(account, await authorities.get(parse_certificate_id(call["certificateId"])))
+    async def describe_ca_certificate(self, call: Call) -> Any:
+        return wire.ca_json(self._account, await self._authorities.get(parse_certificate_id(call["certificateId"])))
 
-    async def update(call: Call) -> None:
-        asked = parse_body(call.body, wire.UpdateCa)
-        await authorities.update(
+    async def update_ca_certificate(self, call: Call) -> None:
+        await self._authorities.update(
             parse_certificate_id(call["certificateId"]),
             is_active=_choice(call, "newStatus", "ACTIVE"),
             auto_registration=_choice(call, "newAutoRegistrationStatus", "ENABLE"),
-            registration=wire.config_text(asked.registration_config),
-            remove_registration=asked.remove_auto_registration,
+            registration=_registration(call),
+            remove_registration=call.flag("removeAutoRegistration"),
             actor=call.actor,
         )
 
-    async def delete(call: Call) -> None:
-        await authorities.delete(parse_certificate_id(call["certificateId"]), actor=call.actor)
+    async def delete_ca_certificate(self, call: Call) -> None:
+        await self._authorities.delete(parse_certificate_id(call["certificateId"]), actor=call.actor)
 
-    async def listing(call: Call) -> Any:
-        ascending = call.flag("ascendingOrder", default=True)
-        page = await authorities.page(call.after, call.size, ascending=ascending)
-        return paged("certificates", [wire.ca_entry_json(account, known) for known in page.items], page)
+    async def list_ca_certificates(self, call: Call) -> Any:
+        page = await self._authorities.page(call.after, call.size, ascending=call.flag("ascendingOrder", default=True))
+        return call.paged("certificates", [wire.ca_entry_json(self._account, known) for known in page.items], page)
 
-    return {
-        "GetRegistrationCode": code,
-        "DeleteRegistrationCode": delete_code,
-        "RegisterCACertificate": register,
-        "DescribeCACertificate": describe,
-        "UpdateCACertificate": update,
-        "DeleteCACertificate": delete,
-        "ListCACertificates": listing,
-    }
+
+def _registration(call: Call) -> str | None:
+    return wire.config_text(call.part("registrationConfig", wire.RegistrationConfig))
 
 
 def _choice(call: Call, name: str, yes: str) -> bool | None:

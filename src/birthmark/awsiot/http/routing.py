@@ -6,20 +6,26 @@ and a name fit, the literal wins (`/thing-groups/addThingToThingGroup`).
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cached_property
+from typing import Any, TypeVar
 from urllib.parse import unquote
+
+import msgspec
 
 from birthmark.awsiot.http.table import OPERATIONS, Member, Operation
 from birthmark.awsiot.model import OperationNotServedError
-from birthmark.awsiot.wire import BodyInvalidError
+from birthmark.awsiot.wire import BodyInvalidError, parse_body
 from birthmark.store.paging import Page, marker_of, page_size, parse_marker
 from birthmark.text import whole_number
 
 _TOPIC_PATH = "/topics/"
-_FLAGS = {"true": True, "True": True, "false": False, "False": False}
+_FLAGS = {"true": True, "True": True, "false": False, "False": False, True: True, False: False}
+# What stands in a body for each type of the service model; the others are structures, which `part` reads.
+_IN_BODY: Mapping[str, Any] = {"string": str | None, "boolean": bool, "integer": int | None, "long": int | None}
+T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Call:
     """One authenticated request, its members by the names of the service model, and who asks."""
 
@@ -31,45 +37,57 @@ class Call:
     actor: str
 
     def get(self, name: str) -> str | None:
-        """Return a member of path, query or headers, or None. Raise `BodyInvalidError` when it may not be so."""
-        member = self.operation.by_name.get(name)
-        if member is None:
+        """Return a member, or None. Raise `BodyInvalidError` when it may not be so."""
+        value: str | None = self._given(name)
+        if (member := self.operation.by_name.get(name)) is None:
             return None
-        value = self._given(member)
-        if not value and member.required:
+        if member.required and (value is None or (not value and member.place != "body")):
             raise BodyInvalidError(detail=f"{name} is missing")
         if value is not None and member.enum and value not in member.enum:
             raise BodyInvalidError(detail=f"{name} is {value[:60]!r}, and none of {', '.join(member.enum)}")
         return value
 
-    def _given(self, member: Member) -> str | None:
-        match member.place:
-            case "uri":
-                return self.names.get(member.wire)
-            case "header":
-                return self.headers.get(member.wire.lower())
+    def _given(self, name: str) -> Any:
+        match self.operation.by_name.get(name):
+            case Member(place="uri", wire=wire):
+                return self.names.get(wire)
+            case Member(place="header", wire=wire):
+                return self.headers.get(wire.lower())
+            case Member(place="querystring", wire=wire):
+                return self.query.get(wire)
+            case Member(wire=wire, type=kind) if wire in self._members:
+                return _converted(name, self._members[wire], _IN_BODY[kind])
             case _:
-                return self.query.get(member.wire)
+                return None
+
+    @cached_property
+    def _members(self) -> Mapping[str, Any]:
+        return parse_body(self.body, dict[str, Any])
 
     def __getitem__(self, name: str) -> str:
         return self.get(name) or ""
 
+    def part(self, name: str, kind: type[T]) -> T | None:
+        """Return a structure of the body, or None. Raise `BodyInvalidError`."""
+        value = self._members.get(name)
+        return None if value is None else _converted(name, value, kind)
+
     def flag(self, name: str, *, default: bool = False) -> bool:
-        """Return a boolean of the query. Raise `BodyInvalidError`."""
-        text = self.get(name)
-        if text is None:
+        """Return a boolean. Raise `BodyInvalidError`."""
+        if (value := self._given(name)) is None:
             return default
-        if text not in _FLAGS:
+        if value not in _FLAGS:
             raise BodyInvalidError(detail=f"{name} is neither true nor false")
-        return _FLAGS[text]
+        return _FLAGS[value]
 
     def number(self, name: str) -> int | None:
-        """Return a whole number of the query. Raise `BodyInvalidError`."""
-        if (text := self.get(name)) is None:
-            return None
-        if (value := whole_number(text)) is None:
+        """Return a whole number. Raise `BodyInvalidError`."""
+        value: str | int | None = self._given(name)
+        if not isinstance(value, str):
+            return value
+        if (number := whole_number(value)) is None:
             raise BodyInvalidError(detail=f"{name} is not a number")
-        return value
+        return number
 
     @property
     def size(self) -> int:
@@ -81,9 +99,10 @@ class Call:
         """Where the page begins, under either name of the marker."""
         return parse_marker(self.query.get("marker") or self.query.get("nextToken"))
 
-    @property
-    def is_ascending(self) -> bool:
-        return self.flag("ascendingOrder")
+    def paged(self, entries: str, items: Sequence[Any], page: Page[Any]) -> dict[str, Any]:
+        """Return a page of a list; the token is there only when there is more."""
+        more = "nextMarker" if "marker" in self.operation.by_name else "nextToken"
+        return {entries: list(items)} | ({} if page.last is None else {more: marker_of(page.last)})
 
 
 Handler = Callable[[Call], Awaitable[Any]]
@@ -115,12 +134,11 @@ class Router:
         raise OperationNotServedError(operation="That", method=method, path=raw_path[:200])
 
 
-def paged(entries: str, items: Sequence[Any], page: Page[Any], *, more: str = "nextMarker") -> dict[str, Any]:
-    """Return a page of a list; the token is there only when there is more."""
-    answer: dict[str, Any] = {entries: list(items)}
-    if page.last is not None:
-        answer[more] = marker_of(page.last)
-    return answer
+def _converted(name: str, value: Any, kind: Any) -> Any:
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        raise BodyInvalidError(detail=f"{name}: {error}"[:300]) from error
 
 
 def _match(template: Sequence[str], segments: Sequence[str]) -> Mapping[str, str] | None:

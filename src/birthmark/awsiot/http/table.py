@@ -1,7 +1,7 @@
 """The operations of the service models `iot`, `iot-data` and `iot-jobs-data`, served or not.
 
-`operations.json` is written by `tools/make_aws_operations.py` from botocore's models: a new operation is a handler
-under its name, and the table knows its path, where each member stands and what it may be.
+`operations.json` is written by `tools/make_aws_operations.py` from botocore's models: a new operation is a method
+of its name, and the table knows its path, where each member stands and what it may be.
 """
 
 import re
@@ -40,7 +40,12 @@ class Operation(msgspec.Struct, frozen=True, dict=True):
     @property
     def form(self) -> str:
         """The command that shows what it takes."""
-        return f"aws {self.service} {_WORD.sub('-', self.name).lower()} --generate-cli-skeleton"
+        return f"aws {self.service} {self.verb.replace('_', '-')} --generate-cli-skeleton"
+
+    @property
+    def verb(self) -> str:
+        """The name as Python writes it: of the method that serves it."""
+        return _WORD.sub("_", self.name).lower()
 
     @cached_property
     def segments(self) -> tuple[str, ...]:

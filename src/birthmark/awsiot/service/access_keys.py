@@ -8,7 +8,7 @@ from birthmark.awsiot.model import AccessKey
 from birthmark.awsiot.store import certificates as store
 from birthmark.clock import Clock, Entropy
 from birthmark.errors import NotFoundError
-from birthmark.store import Changes, Database, to_micros
+from birthmark.store import Changes, Database
 
 _ID_PREFIX = "AKIA"
 _ID_BYTES, _SECRET_BYTES = 10, 30  # 16 base32 and 40 base64 characters, as AWS's own
@@ -36,7 +36,7 @@ class AccessKeys:
     async def load(self) -> None:
         """Read the keys."""
         rows = await self._database.all(store.ALL_KEYS)
-        self._by_id = {row["id"]: store.key_of(row) for row in rows}
+        self._by_id = {row["id"]: store.KEYS.of(row) for row in rows}
 
     async def add(self, name: str, *, actor: str) -> AccessKey:
         """Make a key. Its secret is shown now and kept, as checking a signature needs it."""
@@ -46,9 +46,7 @@ class AccessKeys:
             name,
             self._clock.now(),
         )
-        changes = Changes().run(
-            store.ADD_KEY, id=key.id, secret=key.secret, name=key.name, created_at=to_micros(key.created_at)
-        )
+        changes = Changes().run(store.ADD_KEY, **store.KEYS.row(key))
         await self._database.commit(changes.audit(actor, "awsiot.key_add", key.id, name=name))
         self._by_id[key.id] = key
         return key

@@ -9,7 +9,7 @@ from birthmark.errors import ChangedMeanwhileError, ConflictError, InvalidReques
 from birthmark.pki.certificates import Certificate, parse_pem
 from birthmark.pki.chains import check_dates
 from birthmark.pki.possession import check_possession
-from birthmark.store import Changes, Database, from_micros, to_micros
+from birthmark.store import Changes, Database
 from birthmark.store.paging import Page, page_of
 
 
@@ -95,7 +95,7 @@ class CertificateAuthorities:
         row = await self._database.one(store.GET_CA, id=ca_id)
         if row is None:
             raise UnknownCaError(certificate_id=ca_id)
-        return store.ca_of(row)
+        return store.CAS.of(row)
 
     async def register(
         self,
@@ -115,29 +115,13 @@ class CertificateAuthorities:
         check_dates(certificate, self._clock.now())
         await self._check_possession(certificate, verification_pem, mode)
         ca_id = CertificateId(certificate.thumbprint.hex())
-        now = from_micros(to_micros(self._clock.now()))
+        now, generation_id = self._clock.now(), new_uuid(self._entropy)
         made = RegisteredCa(
-            ca_id,
-            certificate,
-            is_active,
-            mode,
-            auto_registration,
-            registration,
-            now,
-            now,
-            1,
-            new_uuid(self._entropy),
+            ca_id, certificate, is_active, mode, auto_registration, registration, now, now, 1, generation_id
         )
         exists = CaExistsError(certificate_id=ca_id)
-        if await self._database.one(store.GET_CA, id=ca_id) is not None:
-            raise exists
-        changes = (
-            Changes().run(store.ADD_CA, **store.ca_row(made)).audit(actor, "awsiot.ca_add", ca_id, mode=mode.value)
-        )
-        try:
-            await self._database.commit(changes)
-        except ConflictError as error:
-            raise exists from error
+        changes = Changes().run(store.ADD_CA, expect=1, otherwise=exists, **store.ca_row(made))
+        await self._database.commit(changes.audit(actor, "awsiot.ca_add", ca_id, mode=mode.value))
         return made
 
     async def update(
@@ -160,15 +144,14 @@ class CertificateAuthorities:
             modified_at=self._clock.now(),
             customer_version=known.customer_version + 1,
         )
-        row = store.ca_row(made)
-        columns = ("active", "auto_registration", "registration", "modified_at", "customer_version")
+        row = store.CAS.row(made)
         changes = Changes().run(
             store.UPDATE_CA,
             expect=1,
             otherwise=ChangedMeanwhileError(what="The CA certificate"),
             key_id=known.id,
             key_customer_version=known.customer_version,
-            **{column: row[column] for column in columns},
+            **{column: row[column] for column in store.CA_STATE},
         )
         await self._database.commit(changes.audit(actor, "awsiot.ca_update", known.id, active=made.is_active))
 
@@ -185,7 +168,7 @@ class CertificateAuthorities:
         """Return CAs by id."""
         query = store.LIST_CAS if ascending else store.LIST_CAS_DOWN
         rows = await self._database.all(query, after=after or "", limit=size + 1)
-        return page_of([store.ca_of(row) for row in rows], size, [row["id"] for row in rows])
+        return page_of([store.CAS.of(row) for row in rows], size, [row["id"] for row in rows])
 
     async def _check_possession(self, ca: Certificate, verification_pem: str | None, mode: CertificateMode) -> None:
         if verification_pem is None:

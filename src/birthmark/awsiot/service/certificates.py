@@ -33,7 +33,7 @@ from birthmark.pki.issue import Issuer, issue, new_serial
 from birthmark.pki.names import name_of
 from birthmark.pki.pem import unarmor
 from birthmark.pki.profiles import DEVICE
-from birthmark.store import Changes, Database, from_micros, to_micros
+from birthmark.store import Changes, Database, to_micros
 from birthmark.store.paging import Page, page_of
 
 _SUBJECT = name_of("AWS IoT Certificate")
@@ -155,7 +155,7 @@ class Certificates:
     async def find(self, certificate_id: str) -> DeviceCertificate | None:
         """Return a certificate, or None."""
         row = await self._database.one(store.GET, id=certificate_id)
-        return None if row is None else store.certificate_of(row)
+        return None if row is None else store.CERTIFICATES.of(row)
 
     async def register(self, pem: str, status: CertificateStatus, *, actor: str) -> DeviceCertificate:
         """Put a certificate on record whose CA nobody here knows. Raise `CertificateExistsError`."""
@@ -170,7 +170,7 @@ class Certificates:
         certificate = parse_pem(pem)
         _check(certificate, self._clock.now())
         rows = await self._database.all(store.CAS_BY_SUBJECT, subject=certificate.issuer_der)
-        cas = [ca for ca in map(store.ca_of, rows) if is_signed_by(certificate, ca.certificate)]
+        cas = [ca for ca in map(store.CAS.of, rows) if is_signed_by(certificate, ca.certificate)]
         if ca_pem is not None:
             wanted = parse_pem(ca_pem)
             cas = [ca for ca in cas if ca.certificate == wanted]
@@ -243,7 +243,7 @@ class Certificates:
             query = store.OF_CA_OLDEST_FIRST if ascending else store.OF_CA_NEWEST_FIRST
             rows = await self._database.all(query, at=at, after=last, limit=size + 1, ca_id=ca_id)
         return page_of(
-            [store.certificate_of(row) for row in rows], size, [f"{r['created_at']}:{r['id']}" for r in rows]
+            [store.CERTIFICATES.of(row) for row in rows], size, [f"{r['created_at']}:{r['id']}" for r in rows]
         )
 
     async def _add(
@@ -259,19 +259,12 @@ class Certificates:
             raise StatusInvalidError(status=status.value)
         certificate_id = CertificateId(certificate.thumbprint.hex())
         await self._check_not_revoked(certificate)
+        now, generation_id = self._clock.now(), new_uuid(self._entropy)
+        known = DeviceCertificate(certificate_id, certificate, status, mode, ca_id, now, now, 1, generation_id)
         exists = CertificateExistsError(certificate_id=certificate_id)
-        if await self.find(certificate_id) is not None:
-            raise exists
-        now = from_micros(to_micros(self._clock.now()))
-        known = DeviceCertificate(
-            certificate_id, certificate, status, mode, ca_id, now, now, 1, new_uuid(self._entropy)
-        )
-        changes = Changes().run(store.ADD, **store.certificate_row(known))
+        changes = Changes().run(store.ADD, expect=1, otherwise=exists, **store.CERTIFICATES.row(known))
         changes.audit(actor, "awsiot.certificate_add", known.id, status=status.value, mode=mode.value)
-        try:
-            await self._database.commit(changes)
-        except ConflictError as error:
-            raise exists from error
+        await self._database.commit(changes)
         return known
 
     def _issue(self, public_key: CertificatePublicKeyTypes) -> Certificate:

@@ -5,7 +5,6 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from birthmark.awsiot.model import DeviceCertificate, Thing
 from birthmark.awsiot.store import certificates as certificate_store
-from birthmark.awsiot.store import policies as policy_store
 from birthmark.awsiot.store import registry
 from birthmark.store import Database, Statement
 from birthmark.store.paging import Page, page_of
@@ -22,15 +21,15 @@ class Overview:
         rows = await self._database.all(registry.LIST_THINGS, after=after, limit=size + 1)
         names = [str(row["name"]) for row in rows]
         ids = await self._between(registry.CERTIFICATES_BETWEEN, names, "thing", "certificate_id")
-        return page_of([(registry.thing_of(row), ids[row["name"]]) for row in rows], size, names)
+        return page_of([(registry.THINGS.of(row), ids[row["name"]]) for row in rows], size, names)
 
     async def certificates(self, after: str, size: int) -> Page[tuple[DeviceCertificate, Sequence[str], Sequence[str]]]:
         """Return certificates in order of id, each with its things and its policies."""
         rows = await self._database.all(certificate_store.BY_ID, after=after, limit=size + 1)
         ids = [str(row["id"]) for row in rows]
         things = await self._between(registry.THINGS_BETWEEN, ids, "certificate_id", "thing")
-        policies = await self._between(policy_store.POLICIES_BETWEEN, ids, "certificate_id", "policy")
-        found = [(certificate_store.certificate_of(row), things[row["id"]], policies[row["id"]]) for row in rows]
+        policies = await self._between(registry.POLICIES_BETWEEN, ids, "certificate_id", "policy")
+        found = [(certificate_store.CERTIFICATES.of(row), things[row["id"]], policies[row["id"]]) for row in rows]
         return page_of(found, size, ids)
 
     async def _between(

@@ -12,7 +12,7 @@ from birthmark.awsiot.store import certificates as certificate_store
 from birthmark.awsiot.store import policies as store
 from birthmark.clock import Clock, Entropy, new_uuid
 from birthmark.errors import ChangedMeanwhileError, ConflictError, NotFoundError, PolicyError
-from birthmark.store import Changes, Database, from_micros, to_micros
+from birthmark.store import Changes, Database
 from birthmark.store.paging import Page, page_of
 
 MAX_VERSIONS = 5
@@ -102,7 +102,7 @@ class Policies:
         row = await self._database.one(store.GET, name=name)
         if row is None:
             raise _unknown(name)
-        return store.policy_of(row)
+        return store.POLICIES.of(row)
 
     async def version(self, name: str, version: int | None = None) -> tuple[NamedPolicy, PolicyVersion]:
         """Return a policy and one of its versions, by default the default. Raise `UnknownPolicyError`."""
@@ -111,36 +111,23 @@ class Policies:
         row = await self._database.one(store.GET_VERSION, policy=name, version=wanted)
         if row is None:
             raise _unknown(name, wanted)
-        return policy, store.version_of(row)
+        return policy, store.POLICY_VERSIONS.of(row)
 
     async def versions(self, name: str) -> tuple[NamedPolicy, Sequence[PolicyVersion]]:
         """Return a policy and all of its versions, newest first."""
         policy = await self.get(name)
-        return policy, [store.version_of(row) for row in await self._database.all(store.VERSIONS, policy=name)]
+        return policy, [store.POLICY_VERSIONS.of(row) for row in await self._database.all(store.VERSIONS, policy=name)]
 
     async def create(self, name: str, document: str, *, actor: str) -> NamedPolicy:
         """Make a policy of one version. Raise `PolicyMalformedError` or `PolicyExistsError`."""
         known = parse_policy_name(name)
         parse_policy(known, document)
-        now = from_micros(to_micros(self._clock.now()))
+        now = self._clock.now()
         made = NamedPolicy(known, 1, 1, new_uuid(self._entropy), now, now)
         exists = PolicyExistsError(policy=known)
-        if await self._database.one(store.GET, name=known) is not None:
-            raise exists
-        changes = Changes().run(
-            store.ADD,
-            name=known,
-            default_version=1,
-            last_version=1,
-            generation_id=made.generation_id,
-            created_at=to_micros(now),
-            modified_at=to_micros(now),
-        )
-        changes.run(store.ADD_VERSION, policy=known, version=1, document=document, created_at=to_micros(now))
-        try:
-            await self._database.commit(changes.audit(actor, "awsiot.policy_create", known))
-        except ConflictError as error:
-            raise exists from error
+        changes = Changes().run(store.ADD, expect=1, otherwise=exists, **store.POLICIES.row(made))
+        changes.run(store.ADD_VERSION, **store.POLICY_VERSIONS.row(PolicyVersion(known, 1, document, now)))
+        await self._database.commit(changes.audit(actor, "awsiot.policy_create", known))
         return made
 
     async def add_version(self, name: str, document: str, *, as_default: bool, actor: str) -> PolicyVersion:
@@ -150,12 +137,9 @@ class Policies:
         if len(present) >= MAX_VERSIONS:
             oldest = min(version.version for version in present if version.version != policy.default_version)
             raise TooManyVersionsError(policy=name, oldest=oldest)
-        now = from_micros(to_micros(self._clock.now()))
         number = policy.last_version + 1
-        made = PolicyVersion(policy.name, number, document, now)
-        changes = Changes().run(
-            store.ADD_VERSION, policy=name, version=number, document=document, created_at=to_micros(now)
-        )
+        made = PolicyVersion(policy.name, number, document, self._clock.now())
+        changes = Changes().run(store.ADD_VERSION, **store.POLICY_VERSIONS.row(made))
         default = number if as_default else policy.default_version
         await self._change(changes, replace(policy, last_version=number, default_version=default), actor=actor)
         return made
@@ -193,7 +177,7 @@ class Policies:
         """Return policies by name."""
         query = store.LIST if ascending else store.LIST_DOWN
         rows = await self._database.all(query, after=after or "", limit=size + 1)
-        return page_of([store.policy_of(row) for row in rows], size, [row["name"] for row in rows])
+        return page_of([store.POLICIES.of(row) for row in rows], size, [row["name"] for row in rows])
 
     async def attach(self, name: str, certificate_id: str, *, actor: str) -> None:
         """Attach a policy to a certificate; doing it twice is harmless. Raise `NotFoundError`."""
@@ -234,16 +218,14 @@ class Policies:
 
     async def _change(self, changes: Changes, made: NamedPolicy, *, actor: str) -> None:
         """Write a policy's new state; the generation id read before must still be there."""
+        row = store.POLICIES.row(replace(made, generation_id=new_uuid(self._entropy), modified_at=self._clock.now()))
         changes.run(
             store.UPDATE,
             expect=1,
             otherwise=ChangedMeanwhileError(what="The policy"),
             key_name=made.name,
             key_generation_id=made.generation_id,
-            default_version=made.default_version,
-            last_version=made.last_version,
-            generation_id=new_uuid(self._entropy),
-            modified_at=to_micros(self._clock.now()),
+            **{column: row[column] for column in store.STATE},
         )
         changes.audit(actor, "awsiot.policy_change", made.name, default_version=made.default_version)
         await self._database.commit(changes.event(ACCESS_CHANGED, policy=made.name))

@@ -1,6 +1,5 @@
 """Thing types: a name and a few properties that many things share."""
 
-import json
 import shlex
 from collections.abc import Mapping
 from datetime import timedelta
@@ -10,8 +9,7 @@ from birthmark.awsiot.model import ThingName, ThingType
 from birthmark.awsiot.store import registry as store
 from birthmark.clock import Clock, Entropy, new_uuid
 from birthmark.errors import ConflictError, InvalidRequestError, NotFoundError
-from birthmark.store import Changes, Database, from_micros, to_micros
-from birthmark.store.database import Row
+from birthmark.store import Changes, Database, to_micros
 from birthmark.store.paging import Page, page_of
 
 _REST = timedelta(minutes=5)
@@ -65,7 +63,7 @@ class ThingTypes:
         row = await self._database.one(store.GET_TYPE, name=name)
         if row is None:
             raise UnknownThingTypeError(type=name[:128])
-        return _type_of(row)
+        return store.TYPES.of(row)
 
     async def check_usable(self, name: str | None) -> None:
         """Raise why a thing cannot be of this type."""
@@ -80,18 +78,11 @@ class ThingTypes:
         """Make a type, or return the one that is there already and the same. Raise `ThingTypeExistsError`."""
         row = await self._database.one(store.GET_TYPE, name=name)
         if row is not None:
-            if (present := _type_of(row)).properties != properties:
+            if (present := store.TYPES.of(row)).properties != properties:
                 raise ThingTypeExistsError(type=name)
             return present
         made = ThingType(name, new_uuid(self._entropy), properties, None, self._clock.now())
-        changes = Changes().run(
-            store.ADD_TYPE,
-            name=name,
-            type_id=made.type_id,
-            properties=json.dumps(properties),
-            deprecated_at=None,
-            created_at=to_micros(made.created_at),
-        )
+        changes = Changes().run(store.ADD_TYPE, **store.TYPES.row(made))
         await self._database.commit(changes.audit(actor, "awsiot.thing_type_create", name))
         return made
 
@@ -121,16 +112,5 @@ class ThingTypes:
 
     async def page(self, after: str, size: int) -> Page[ThingType]:
         """Return types in order of name."""
-        found = [_type_of(row) for row in await self._database.all(store.LIST_TYPES, after=after, limit=size + 1)]
+        found = [store.TYPES.of(row) for row in await self._database.all(store.LIST_TYPES, after=after, limit=size + 1)]
         return page_of(found, size, [each.name for each in found])
-
-
-def _type_of(row: Row) -> ThingType:
-    deprecated = row["deprecated_at"]
-    return ThingType(
-        row["name"],
-        row["type_id"],
-        json.loads(row["properties"]),
-        None if deprecated is None else from_micros(deprecated),
-        from_micros(row["created_at"]),
-    )

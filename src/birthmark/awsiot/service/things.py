@@ -87,7 +87,7 @@ class Things:
     async def find(self, name: str) -> Thing | None:
         """Return a thing, or None."""
         row = await self._database.one(store.GET_THING, name=name)
-        return None if row is None else store.thing_of(row)
+        return None if row is None else store.THINGS.of(row)
 
     async def create(
         self,
@@ -106,7 +106,7 @@ class Things:
         )
         present = await self.find(name)
         if present is None:
-            changes = Changes().run(store.ADD_THING, **store.thing_row(thing))
+            changes = Changes().run(store.ADD_THING, **store.THINGS.row(thing))
             changes.audit(actor, "awsiot.thing_create", name).event(ACCESS_CHANGED, thing=name)
             try:
                 await self._database.commit(changes)
@@ -142,14 +142,14 @@ class Things:
             type_name=None if remove_type else type_name or thing.type_name,
             version=thing.version + 1,
         )
-        row = store.thing_row(made)
+        row = store.THINGS.row(made)
         changes = Changes().run(
             store.REPLACE_THING,
             expect=1,
             otherwise=_version_error(thing, expected),
             key_name=name,
             key_version=thing.version,
-            **{column: row[column] for column in ("type_name", "attributes", "billing_group", "version")},
+            **{column: row[column] for column in store.THING_STATE},
         )
         changes.audit(actor, "awsiot.thing_update", name).event(ACCESS_CHANGED, thing=name)
         await self._database.commit(changes)
@@ -193,7 +193,7 @@ class Things:
             attribute=name,
             value=wanted or "",
         )
-        found = [store.thing_of(row) for row in rows]
+        found = [store.THINGS.of(row) for row in rows]
         return page_of(found, size, [thing.name for thing in found])
 
 

@@ -1,21 +1,31 @@
 """Things, thing types, and which certificate belongs to which thing."""
 
-import json
-from typing import Any
+from sqlalchemy import (
+    JSON,
+    ColumnElement,
+    Executable,
+    Table,
+    Text,
+    and_,
+    bindparam,
+    cast,
+    func,
+    or_,
+    select,
+)
 
-from sqlalchemy import JSON, ColumnElement, Executable, Text, and_, bindparam, cast, delete, func, or_, select, update
-
-from birthmark.awsiot.model import PrincipalType, Thing, ThingName
-from birthmark.awsiot.store.tables import thing_principals, thing_types, things
-from birthmark.store import Statement, from_micros, insert, statement, to_micros
-from birthmark.store.database import Row
+from birthmark.awsiot.model import PrincipalType, Thing, ThingType
+from birthmark.awsiot.store.tables import policy_targets, thing_principals, thing_types, things
+from birthmark.store import Statement, insert, statement
+from birthmark.store.keyed import change, find, page, remove
+from birthmark.store.records import Records
 from birthmark.store.statements import Engine
 
+THINGS = Records(Thing)
+THING_STATE = ("type_name", "attributes", "billing_group", "version")
 ADD_THING = insert(things)
-GET_THING = statement(select(things).where(things.c.name == bindparam("name")))
-LIST_THINGS = statement(
-    select(things).where(things.c.name > bindparam("after")).order_by(things.c.name).limit(bindparam("limit"))
-)
+GET_THING = find(things)
+LIST_THINGS = page(things, "name")
 
 
 def _fitting(engine: Engine) -> Executable:
@@ -45,102 +55,39 @@ def _fitting(engine: Engine) -> Executable:
 
 
 FITTING_THINGS = Statement(_fitting)
-REPLACE_THING = statement(
-    update(things)
-    .where(things.c.name == bindparam("key_name"), things.c.version == bindparam("key_version"))
-    .values({name: bindparam(name) for name in ("type_name", "attributes", "billing_group", "version")})
-)
-DELETE_THING = statement(
-    delete(things).where(things.c.name == bindparam("name"), things.c.version == bindparam("version"))
-)
-ONE_OF_TYPE = statement(select(things.c.name).where(things.c.type_name == bindparam("type_name")).limit(1))
+REPLACE_THING = change(things, THING_STATE, "name", "version")
+DELETE_THING = remove(things, "name", "version")
+ONE_OF_TYPE = find(things, "type_name", of=("name",), limit=1)
 
+TYPES = Records(ThingType)
 ADD_TYPE = insert(thing_types)
-GET_TYPE = statement(select(thing_types).where(thing_types.c.name == bindparam("name")))
-LIST_TYPES = statement(
-    select(thing_types)
-    .where(thing_types.c.name > bindparam("after"))
-    .order_by(thing_types.c.name)
-    .limit(bindparam("limit"))
-)
-DEPRECATE_TYPE = statement(
-    update(thing_types)
-    .where(thing_types.c.name == bindparam("key_name"))
-    .values(deprecated_at=bindparam("deprecated_at"))
-)
-DELETE_TYPE = statement(delete(thing_types).where(thing_types.c.name == bindparam("name")))
+GET_TYPE = find(thing_types)
+LIST_TYPES = page(thing_types, "name")
+DEPRECATE_TYPE = change(thing_types, ("deprecated_at",), "name")
+DELETE_TYPE = remove(thing_types)
 
 ATTACH = insert(thing_principals, ignore_existing=True)
-DETACH = statement(
-    delete(thing_principals).where(
-        thing_principals.c.thing == bindparam("thing"),
-        thing_principals.c.certificate_id == bindparam("certificate_id"),
-    )
-)
-ATTACHMENT = statement(
-    select(thing_principals).where(
-        thing_principals.c.thing == bindparam("thing"),
-        thing_principals.c.certificate_id == bindparam("certificate_id"),
-    )
-)
-PRINCIPALS_OF = statement(
-    select(thing_principals.c.certificate_id, thing_principals.c.kind)
-    .where(thing_principals.c.thing == bindparam("thing"), thing_principals.c.certificate_id > bindparam("after"))
-    .order_by(thing_principals.c.certificate_id)
-    .limit(bindparam("limit"))
-)
-THINGS_OF = statement(
-    select(thing_principals.c.thing, thing_principals.c.kind)
-    .where(
-        thing_principals.c.certificate_id == bindparam("certificate_id"),
-        thing_principals.c.thing > bindparam("after"),
-    )
-    .order_by(thing_principals.c.thing)
-    .limit(bindparam("limit"))
-)
-EXCLUSIVE_THING_OF = statement(
-    select(thing_principals.c.thing)
-    .where(
-        thing_principals.c.certificate_id == bindparam("certificate_id"),
-        thing_principals.c.kind == PrincipalType.EXCLUSIVE.value,
-    )
-    .limit(1)
-)
-CERTIFICATES_BETWEEN = statement(
-    select(thing_principals.c.thing, thing_principals.c.certificate_id)
-    .where(thing_principals.c.thing.between(bindparam("first"), bindparam("last")))
-    .order_by(thing_principals.c.thing, thing_principals.c.certificate_id)
-    .limit(100_000)
-)
-THINGS_BETWEEN = statement(
-    select(thing_principals.c.certificate_id, thing_principals.c.thing)
-    .where(thing_principals.c.certificate_id.between(bindparam("first"), bindparam("last")))
-    .order_by(thing_principals.c.certificate_id, thing_principals.c.thing)
-    .limit(100_000)
+DETACH = remove(thing_principals)
+ATTACHMENT = find(thing_principals)
+PRINCIPALS_OF = page(thing_principals, "certificate_id", "thing", of=("certificate_id", "kind"))
+THINGS_OF = page(thing_principals, "thing", "certificate_id", of=("thing", "kind"))
+EXCLUSIVE_THING_OF = find(
+    thing_principals,
+    "certificate_id",
+    thing_principals.c.kind == PrincipalType.EXCLUSIVE.value,
+    of=("thing",),
+    limit=1,
 )
 
 
-def thing_of(row: Row) -> Thing:
-    """Return the thing of a row."""
-    return Thing(
-        ThingName(row["name"]),
-        row["thing_id"],
-        row["type_name"],
-        json.loads(row["attributes"]),
-        row["billing_group"],
-        row["version"],
-        from_micros(row["created_at"]),
+def between(table: Table, key: str, value: str) -> Statement:
+    """Return a SELECT of all pairs whose key is one of a page's, from its `first` to its `last`."""
+    one, other = table.c[key], table.c[value]
+    return statement(
+        select(one, other).where(one.between(bindparam("first"), bindparam("last"))).order_by(one, other).limit(100_000)
     )
 
 
-def thing_row(thing: Thing) -> dict[str, Any]:
-    """Return the row of a thing."""
-    return {
-        "name": thing.name,
-        "thing_id": thing.thing_id,
-        "type_name": thing.type_name,
-        "attributes": json.dumps(dict(thing.attributes), sort_keys=True),
-        "billing_group": thing.billing_group,
-        "version": thing.version,
-        "created_at": to_micros(thing.created_at),
-    }
+CERTIFICATES_BETWEEN = between(thing_principals, "thing", "certificate_id")
+THINGS_BETWEEN = between(thing_principals, "certificate_id", "thing")
+POLICIES_BETWEEN = between(policy_targets, "certificate_id", "policy")

@@ -1,0 +1,51 @@
+"""Frozen values as rows: each field is a column, of its own name unless said otherwise."""
+
+import enum
+import json
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from types import NoneType
+from typing import Any, Generic, TypeVar, get_args, get_origin, get_type_hints
+
+from birthmark.pki.certificates import Certificate, parse_der
+from birthmark.store.database import Row
+from birthmark.store.values import from_micros, to_micros
+
+T = TypeVar("T")
+Codec = tuple[Callable[[Any], Any], Callable[[Any], Any]]
+_CODECS: Mapping[Any, Codec] = {
+    bool: (bool, int),
+    datetime: (from_micros, to_micros),
+    Certificate: (parse_der, lambda certificate: certificate.der),
+    Mapping: (json.loads, lambda document: json.dumps(dict(document), sort_keys=True)),
+}
+
+
+class Records(Generic[T]):
+    """Makes values of one class from rows and rows from values; `columns` names those that are not as their field."""
+
+    def __init__(self, kind: type[T], **columns: str) -> None:
+        self._kind = kind
+        self._fields = [(name, columns.get(name, name), _codec(hint)) for name, hint in get_type_hints(kind).items()]
+
+    def of(self, row: Row) -> T:
+        """Return the value of a row."""
+        return self._kind(**{name: read(row[column]) for name, column, (read, _) in self._fields})
+
+    def row(self, value: T) -> dict[str, Any]:
+        """Return the row of a value."""
+        return {column: write(getattr(value, name)) for name, column, (_, write) in self._fields}
+
+
+def _codec(hint: Any) -> Codec:
+    """Return how a value of this type is read and written; what is not in the table stands for itself."""
+    if NoneType in (options := get_args(hint)):
+        read, write = _codec(next(option for option in options if option is not NoneType))
+        return lambda raw: None if raw is None else read(raw), lambda value: None if value is None else write(value)
+    if isinstance(hint, type) and issubclass(hint, enum.Enum):
+        return hint, lambda member: member.value
+    return _CODECS.get(get_origin(hint) or hint, (_same, _same))
+
+
+def _same(value: Any) -> Any:
+    return value

@@ -1,0 +1,57 @@
+"""Values to rows and back."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+import pytest
+
+from birthmark.pki.certificates import Certificate
+from birthmark.store.records import Records
+from birthmark.store.values import to_micros
+from fakes import NOON
+from pki_builders import a_device
+
+LEAF = a_device().certificate
+
+
+class Color(StrEnum):
+    RED = "red"
+
+
+@dataclass(frozen=True)
+class Part:
+    name: str
+    color: Color | None
+    is_new: bool
+    made_at: datetime
+    gone_at: datetime | None
+    notes: Mapping[str, str]
+    certificate: Certificate
+
+
+PARTS = Records(Part, certificate="der", is_new="fresh")
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        Part("a", Color.RED, True, NOON, NOON, {"b": "1", "a": "2"}, LEAF),
+        Part("", None, False, NOON, None, {}, LEAF),
+    ],
+)
+def test_a_value_comes_back_from_its_row_as_it_was(part: Part) -> None:
+    assert PARTS.of(PARTS.row(part)) == part
+
+
+def test_a_row_has_text_numbers_and_bytes_only_under_its_columns_names() -> None:
+    assert PARTS.row(Part("a", Color.RED, True, NOON, None, {"b": "1", "a": "2"}, LEAF)) == {
+        "name": "a",
+        "color": "red",
+        "fresh": 1,
+        "made_at": to_micros(NOON),
+        "gone_at": None,
+        "notes": '{"a": "2", "b": "1"}',
+        "der": LEAF.der,
+    }

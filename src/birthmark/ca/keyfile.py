@@ -21,7 +21,7 @@ from birthmark.errors import PolicyError, UnavailableError
 from birthmark.pki.issue import SigningKey
 
 MAX_SECRET_BYTES = 1024 * 1024
-_OTHERS = 0o077
+_OTHERS, _OTHERS_WRITE = 0o077, 0o022
 
 
 class SecretExposedError(PolicyError):
@@ -91,7 +91,7 @@ def read_private(path: Path) -> bytes:
     return read_owned(path, closed_to=_OTHERS)
 
 
-def read_owned(path: Path, *, closed_to: int = 0o022) -> bytes:
+def read_owned(path: Path, *, closed_to: int = _OTHERS_WRITE) -> bytes:
     """Return a file that is ours, or root's. `closed_to` are the rights nobody else may have; default: to write."""
     try:
         with path.open("rb") as file:
@@ -101,28 +101,24 @@ def read_owned(path: Path, *, closed_to: int = 0o022) -> bytes:
         raise SecretUnreadableError(path=path, reason=error.strerror) from error
     if len(data) > MAX_SECRET_BYTES:
         raise SecretUnreadableError(path=path, reason="it is too large")
-    if status.st_uid not in {os.geteuid(), 0}:
-        raise SecretForeignError(path=path, owner=status.st_uid, user=os.geteuid())
-    if status.st_mode & closed_to:
-        raise SecretExposedError(path=path, mode=f"{status.st_mode & 0o777:o}")
+    _check(path, status, closed_to)
     return data
 
 
 def check_owned(path: Path) -> None:
     """Raise `SecretForeignError` or `SecretExposedError` for a file that is not ours alone."""
-    status = path.stat()
-    if status.st_uid not in {os.geteuid(), 0}:
-        raise SecretForeignError(path=path, owner=status.st_uid, user=os.geteuid())
-    if status.st_mode & _OTHERS:
-        raise SecretExposedError(path=path, mode=f"{status.st_mode & 0o777:o}")
+    _check(path, path.stat(), _OTHERS)
 
 
 def check_directory(path: Path) -> None:
     """Raise `SecretForeignError` or `SecretExposedError` for a directory in which others could exchange files."""
-    status = path.stat()
+    _check(path, path.stat(), _OTHERS_WRITE)
+
+
+def _check(path: Path, status: os.stat_result, closed_to: int) -> None:
     if status.st_uid not in {os.geteuid(), 0}:
         raise SecretForeignError(path=path, owner=status.st_uid, user=os.geteuid())
-    if status.st_mode & 0o022:
+    if status.st_mode & closed_to:
         raise SecretExposedError(path=path, mode=f"{status.st_mode & 0o777:o}")
 
 

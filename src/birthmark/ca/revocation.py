@@ -21,10 +21,10 @@ from birthmark.pki.certificates import Certificate, Thumbprint, parse_der
 from birthmark.pki.chains import MAX_BAG, MAX_DEPTH, SignatureCache, Signatures
 from birthmark.pki.crl import RevocationReason
 from birthmark.pki.names import fold
-from birthmark.store import Changes, Database, from_micros, to_micros
+from birthmark.store import Changes, Database, decided_again, from_micros, to_micros
 
 REVOKED = "certificate.revoked"
-_ATTEMPTS = 5
+ATTEMPTS = 5
 
 
 class CertificateUnknownError(NotFoundError):
@@ -232,19 +232,15 @@ class Revocations:
     async def _revoke(
         self, targets: Callable[[], Awaitable[list[Issued]]], principal: Principal, reason: RevocationReason
     ) -> tuple[Issued, ...]:
-        last: ConflictError | None = None
-        for _ in range(_ATTEMPTS):
+        async def attempt() -> tuple[Issued, ...]:
             names: dict[str, int] = {}
             # The versions first: what is issued after this look makes the commit fail, and the next look takes it too.
             while (found := await targets()) and not names.keys() >= (wanted := {fold(one.device_id) for one in found}):
                 names |= {name: await self._version(name) for name in wanted - names.keys()}
-            try:
-                await self.database.commit(self._changes(found, principal, reason, names))
-            except NameMovedError as moved:
-                last = moved
-                continue
+            await self.database.commit(self._changes(found, principal, reason, names))
             return tuple(found)
-        raise last or NameMovedError(name="a certificate")
+
+        return await decided_again(attempt, after=NameMovedError, attempts=ATTEMPTS)
 
     async def _version(self, name: str) -> int:
         row = await self.database.one(store.NAME, name=name)
@@ -292,7 +288,7 @@ class Revocations:
 
     async def _find(self, thumbprint: Thumbprint) -> Issued | None:
         row = await self.database.one(store.BY_THUMBPRINT, thumbprint=thumbprint)
-        return None if row is None else store.issued_of(row)
+        return None if row is None else store.INVENTORY.of(row)
 
 
 def digest_of(certificate: Certificate) -> bytes:

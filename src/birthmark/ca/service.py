@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Any
 
 from cryptography import x509
 
@@ -10,7 +11,7 @@ from birthmark.auth.principals import Principal
 from birthmark.ca import store
 from birthmark.ca.hierarchy import Hierarchy
 from birthmark.ca.model import Issued, LiveCertificate, Standing, key_digest
-from birthmark.ca.revocation import NameMovedError, Revocations
+from birthmark.ca.revocation import ATTEMPTS, NameMovedError, Revocations
 from birthmark.ca.rules.issuance import decide
 from birthmark.ca.rules.subject import granted_subject
 from birthmark.clock import Clock, Entropy
@@ -21,15 +22,12 @@ from birthmark.pki.csr import CertificateRequest
 from birthmark.pki.issue import Issuer, issue, new_serial
 from birthmark.pki.names import fold
 from birthmark.pki.profiles import DEVICE, Profile
-from birthmark.store import Changes, Database, from_micros, to_micros
+from birthmark.store import Changes, Database, decided_again, from_micros, to_micros
 from birthmark.store.database import Row
 
 CRL_LIFETIME = timedelta(days=7)
 # An entry stays on one list after its certificate expired (RFC 5280 section 3.3).
 _LINGER = CRL_LIFETIME
-
-
-_ATTEMPTS = 5
 
 
 class NameNotHeldError(NotFoundError):
@@ -71,8 +69,8 @@ class CertificateAuthority:
 
         Raise `PolicyError`, `ForbiddenError` or `ConflictError` from `rules.issuance`.
         """
-        moved: NameMovedError | None = None
-        for _ in range(_ATTEMPTS):
+
+        async def attempt() -> tuple[Certificate, ...]:
             standing = await self._standing(request)
             device_id = decide(request, principal, profile, standing)
             if principal.thumbprint is not None:  # it may have been taken back since the caller was identified
@@ -89,28 +87,17 @@ class CertificateAuthority:
                 lifetime=lifetime or self.lifetimes.get(profile.name),
                 san=san,
             )
-            try:
-                await self.database.commit(
-                    _issued(
-                        certificate,
-                        issuer=issuer,
-                        device_id=device_id,
-                        digest=key_digest(request.spki_der),
-                        version=standing.version,
-                        profile=profile,
-                        principal=principal,
-                    )
-                )
-            except NameMovedError as error:
-                moved = error
-                continue
+            issued = Issued(certificate, device_id, profile.name, principal.actor)
+            row = store.row_of(issued, issuer=issuer.certificate.thumbprint, key_digest=key_digest(request.spki_der))
+            await self.database.commit(_changes(row, issued, standing.version))
             return (certificate, *above)
-        raise moved or NameMovedError(name=request.subject_text)
+
+        return await decided_again(attempt, after=NameMovedError, attempts=ATTEMPTS)
 
     async def find(self, thumbprint: Thumbprint) -> Issued | None:
         """Return what was issued under this thumbprint, if it was."""
         row = await self.database.one(store.BY_THUMBPRINT, thumbprint=thumbprint)
-        return None if row is None else store.issued_of(row)
+        return None if row is None else store.INVENTORY.of(row)
 
     async def search(self, wanted: str) -> list[Issued]:
         """Return what fits a thumbprint, a serial number (both in hex) or a device id in any case, newest first."""
@@ -119,14 +106,14 @@ class CertificateAuthority:
         try:
             number = bytes.fromhex(plain if len(plain) % 2 == 0 else "0" + plain)
         except ValueError:
-            return [store.issued_of(row) for row in rows]
+            return [store.INVENTORY.of(row) for row in rows]
         rows += await self.database.all(store.BY_THUMBPRINT, thumbprint=number)
         rows += await self.database.all(store.BY_SERIAL, serial=f"{int.from_bytes(number):x}")
-        return [store.issued_of(row) for row in rows]
+        return [store.INVENTORY.of(row) for row in rows]
 
     async def latest(self, limit: int = 100) -> list[Issued]:
         """Return the inventory, those that live longest first."""
-        return [store.issued_of(row) for row in await self.database.all(store.LATEST, limit=limit)]
+        return [store.INVENTORY.of(row) for row in await self.database.all(store.LATEST, limit=limit)]
 
     async def revoke(
         self,
@@ -211,18 +198,9 @@ class CertificateAuthority:
         return self.hierarchy.issuing, self.hierarchy.certificates
 
 
-def _issued(
-    certificate: Certificate,
-    *,
-    issuer: Issuer,
-    device_id: str,
-    digest: bytes,
-    version: int,
-    profile: Profile,
-    principal: Principal,
-) -> Changes:
-    thumbprint, name = certificate.thumbprint.hex(), fold(device_id)
-    moved = NameMovedError(name=device_id)
+def _changes(row: Mapping[str, Any], issued: Issued, version: int) -> Changes:
+    name, digest, thumbprint = row["name"], row["key_digest"], issued.certificate.thumbprint.hex()
+    moved = NameMovedError(name=issued.device_id)
     return (
         Changes()
         .run(store.ADD_NAME, name=name, version=0)
@@ -230,32 +208,17 @@ def _issued(
         .run(store.ADD_KEY, key_digest=digest, name=name, revoked_at=None, revocation_reason=None)
         # Taken or revoked since the look: the next look says which.
         .run(store.HOLD_KEY, expect=1, otherwise=moved, key_key_digest=digest, key_name=name)
-        .run(
-            store.ADD,
-            thumbprint=certificate.thumbprint,
-            issuer=issuer.certificate.thumbprint,
-            serial=f"{certificate.serial:x}",
-            device_id=device_id,
-            name=name,
-            holds_name=1,
-            key_digest=digest,
-            profile=profile.name,
-            requested_by=principal.actor,
-            not_after=to_micros(certificate.not_after),
-            der=certificate.der,
-            revoked_at=None,
-            revocation_reason=None,
-        )
+        .run(store.ADD, **row)
         .audit(
-            principal.actor,
+            issued.requested_by,
             "certificate.issue",
-            device_id,
+            issued.device_id,
             thumbprint=thumbprint,
-            serial=f"{certificate.serial:x}",
-            profile=profile.name,
+            serial=row["serial"],
+            profile=issued.profile,
             key=digest.hex(),
         )
-        .event("certificate.issued", device_id=device_id, thumbprint=thumbprint, profile=profile.name)
+        .event("certificate.issued", device_id=issued.device_id, thumbprint=thumbprint, profile=issued.profile)
     )
 
 

@@ -3,13 +3,16 @@
 A serial number overflows a 64-bit column and is kept in hexadecimal.
 """
 
+from typing import Any
+
 from sqlalchemy import BigInteger, Column, Index, LargeBinary, Table, Text, bindparam, or_, select, update
 
 from birthmark.ca.model import Issued
-from birthmark.pki.certificates import parse_der
-from birthmark.pki.crl import RevocationReason
-from birthmark.store import from_micros, insert, metadata, statement, upsert
-from birthmark.store.database import Row
+from birthmark.pki.certificates import Thumbprint
+from birthmark.pki.names import fold
+from birthmark.store import insert, metadata, statement, to_micros, upsert
+from birthmark.store.keyed import change, find
+from birthmark.store.records import Records
 
 certificates = Table(
     "ca_certificates",
@@ -69,20 +72,16 @@ crls = Table(
     Column("der", LargeBinary, nullable=False),
 )
 
+INVENTORY = Records(Issued, certificate="der")
 ADD = insert(certificates)
-BY_THUMBPRINT = statement(select(certificates).where(certificates.c.thumbprint == bindparam("thumbprint")))
-BY_SERIAL = statement(select(certificates).where(certificates.c.serial == bindparam("serial")).limit(2))
-BY_DEVICE = statement(
-    select(certificates)
-    .where(certificates.c.name == bindparam("name"))
-    .order_by(certificates.c.not_after.desc())
-    .limit(100)
-)
+BY_THUMBPRINT = find(certificates)
+BY_SERIAL = find(certificates, "serial", limit=2)
+BY_DEVICE = find(certificates, "name", order=certificates.c.not_after.desc(), limit=100)
 LATEST = statement(select(certificates).order_by(certificates.c.not_after.desc()).limit(bindparam("limit")))
 
 # Names and keys. Whoever decides on a name raises its version in the same commit, so that of two who decided on the
 # same state one is told to look again; a key's row names its one holder.
-NAME = statement(select(names.c.version).where(names.c.name == bindparam("name")))
+NAME = find(names)
 ADD_NAME = insert(names, ignore_existing=True)
 MOVE_NAME = statement(
     update(names)
@@ -90,22 +89,21 @@ MOVE_NAME = statement(
     .values(version=names.c.version + 1)
 )
 BUMP_NAME = statement(update(names).where(names.c.name == bindparam("key_name")).values(version=names.c.version + 1))
-LIVE_OF_NAME = statement(
-    select(certificates.c.thumbprint, certificates.c.device_id, certificates.c.key_digest, certificates.c.holds_name)
-    .where(
-        certificates.c.name == bindparam("name"),
-        certificates.c.not_after > bindparam("after"),
-        certificates.c.revoked_at.is_(None),
-    )
-    .order_by(certificates.c.not_after.desc())
-    .limit(1000)
+_IS_LIVE = (certificates.c.not_after > bindparam("after"), certificates.c.revoked_at.is_(None))
+LIVE_OF_NAME = find(
+    certificates,
+    "name",
+    *_IS_LIVE,
+    of=("thumbprint", "device_id", "key_digest", "holds_name"),
+    order=certificates.c.not_after.desc(),
+    limit=1000,
 )
 RELEASE_NAME = statement(
     update(certificates)
     .where(certificates.c.name == bindparam("key_name"), certificates.c.holds_name == 1)
     .values(holds_name=0)
 )
-KEY = statement(select(keys).where(keys.c.key_digest == bindparam("key_digest")))
+KEY = find(keys)
 ADD_KEY = insert(keys, ignore_existing=True)
 HOLD_KEY = statement(
     update(keys)
@@ -116,20 +114,9 @@ HOLD_KEY = statement(
     )
     .values(name=keys.c.name)
 )
-REVOKE_KEY = statement(
-    update(keys)
-    .where(keys.c.key_digest == bindparam("key_key_digest"), keys.c.revoked_at.is_(None))
-    .values(revoked_at=bindparam("revoked_at"), revocation_reason=bindparam("revocation_reason"))
-)
-LIVE_OF_KEY = statement(
-    select(certificates.c.thumbprint)
-    .where(
-        certificates.c.key_digest == bindparam("key_digest"),
-        certificates.c.not_after > bindparam("after"),
-        certificates.c.revoked_at.is_(None),
-    )
-    .limit(1000)
-)
+_REVOCATION = ("revoked_at", "revocation_reason")
+REVOKE_KEY = change(keys, _REVOCATION, "key_digest", keys.c.revoked_at.is_(None))
+LIVE_OF_KEY = find(certificates, "key_digest", *_IS_LIVE, of=("thumbprint",), limit=1000)
 REVOCATION = statement(
     select(certificates.c.device_id, certificates.c.revoked_at)
     .where(certificates.c.thumbprint == bindparam("thumbprint"), certificates.c.revoked_at.is_not(None))
@@ -144,29 +131,27 @@ REVOCATION = statement(
 )
 ADD_REVOKED_CA = insert(revoked_cas, ignore_existing=True)
 REVOKED_CAS = statement(select(revoked_cas).limit(1000))
-REVOKE = statement(
-    update(certificates)
-    .where(certificates.c.thumbprint == bindparam("key_thumbprint"), certificates.c.revoked_at.is_(None))
-    .values(revoked_at=bindparam("revoked_at"), revocation_reason=bindparam("revocation_reason"))
+REVOKE = change(certificates, _REVOCATION, "thumbprint", certificates.c.revoked_at.is_(None))
+REVOKED = find(
+    certificates,
+    "issuer",
+    certificates.c.revoked_at.is_not(None),
+    certificates.c.not_after > bindparam("after"),
+    of=("serial", "revoked_at", "revocation_reason"),
 )
-REVOKED = statement(
-    select(certificates.c.serial, certificates.c.revoked_at, certificates.c.revocation_reason).where(
-        certificates.c.issuer == bindparam("issuer"),
-        certificates.c.revoked_at.is_not(None),
-        certificates.c.not_after > bindparam("after"),
-    )
-)
-CRL = statement(select(crls).where(crls.c.issuer == bindparam("issuer")))
+CRL = find(crls)
 SAVE_CRL = upsert(crls)
 
 
-def issued_of(row: Row) -> Issued:
-    """Return the value of an inventory row."""
-    return Issued(
-        certificate=parse_der(row["der"]),
-        device_id=row["device_id"],
-        profile=row["profile"],
-        requested_by=row["requested_by"],
-        revoked_at=None if row["revoked_at"] is None else from_micros(row["revoked_at"]),
-        revocation_reason=None if row["revocation_reason"] is None else RevocationReason(row["revocation_reason"]),
-    )
+def row_of(issued: Issued, *, issuer: Thumbprint, key_digest: bytes) -> dict[str, Any]:
+    """Return the inventory row of a new certificate, which holds its name."""
+    certificate = issued.certificate
+    return INVENTORY.row(issued) | {
+        "thumbprint": certificate.thumbprint,
+        "issuer": issuer,
+        "serial": f"{certificate.serial:x}",
+        "name": fold(issued.device_id),
+        "holds_name": 1,
+        "key_digest": key_digest,
+        "not_after": to_micros(certificate.not_after),
+    }

@@ -1,4 +1,4 @@
-"""One address may not fill the ledger: a token bucket for each, the least recent are forgotten."""
+"""How often may one ask? A token bucket for each caller, in bounded memory: the least recent are forgotten."""
 
 from collections import OrderedDict
 from dataclasses import dataclass, field
@@ -13,10 +13,14 @@ class RateLimits:
     max_addresses: int = 4096
     _left: OrderedDict[str, tuple[float, float]] = field(default_factory=OrderedDict, repr=False)
 
+    def left(self, address: str, now: float) -> float:
+        """Return what `address` has left; take nothing. Rounded: whoever waits as long as told is let through."""
+        left, then = self._left.get(address, (self.burst, now))
+        return min(self.burst, round(left + (now - then) * self.per_s, 9))
+
     def has_room(self, address: str, now: float) -> bool:
         """Take one row's room for `address`, if there is. `now` is monotonic seconds."""
-        left, then = self._left.get(address, (self.burst, now))
-        left = min(self.burst, left + (now - then) * self.per_s)
+        left = self.left(address, now)
         has_room = left >= 1
         self._left[address] = (left - has_room, now)
         self._left.move_to_end(address)

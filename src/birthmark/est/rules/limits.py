@@ -1,10 +1,10 @@
-"""How often may one caller ask? A token bucket for each, in bounded memory; the least recent are forgotten."""
+"""How often may one caller ask?"""
 
-from collections import OrderedDict
 from dataclasses import dataclass, field
 from math import ceil
 
 from birthmark.errors import ThrottledError
+from birthmark.refusals.rate_limits import RateLimits
 
 
 class EstThrottledError(ThrottledError):
@@ -26,23 +26,18 @@ class Limiter:
     burst: int
     every_s: float
     max_callers: int = 16384
-    _buckets: OrderedDict[str, tuple[float, float]] = field(default_factory=OrderedDict, repr=False)
+    _limits: RateLimits = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self._limits = RateLimits(self.burst, 1 / self.every_s, self.max_callers)
 
     def check(self, who: str, now: float) -> None:
         """Raise `EstThrottledError` when `who` has nothing left; take nothing. `now` is monotonic seconds."""
-        left = self._left(who, now)
-        if left < 1:
+        if (left := self._limits.left(who, now)) < 1:
             wait = max(1, ceil((1 - left) * self.every_s))
             raise EstThrottledError(retry_after_s=wait, wait_s=wait, who=who, burst=self.burst, every_s=self.every_s)
 
     def take(self, who: str, now: float) -> None:
         """Take one, or raise `EstThrottledError`."""
         self.check(who, now)
-        self._buckets[who] = (self._left(who, now) - 1, now)
-        self._buckets.move_to_end(who)
-        if len(self._buckets) > self.max_callers:
-            self._buckets.popitem(last=False)
-
-    def _left(self, who: str, now: float) -> float:
-        left, then = self._buckets.get(who, (float(self.burst), now))
-        return min(float(self.burst), left + (now - then) / self.every_s)
+        self._limits.has_room(who, now)

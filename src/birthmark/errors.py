@@ -1,7 +1,8 @@
 """The one domain error tree: what was refused, why, and what a person does about it.
 
 Eight kinds say how a refusal behaves; rooms subclass them and give each class its own stable `code`, a `message` (the
-docstring, where it has no facts), a `cause` and a `fix`: templates over the facts that the class declares as fields.
+docstring, where it has no facts), a `cause` (the message, where that says it) and a `fix`: templates over the facts
+that the class declares as fields.
 A raise names facts and nothing else: a forgotten one is a type error, and a template with an unknown one fails at
 import. The message is safe to show to whoever asked; cause and fix are for the operator (`birthmark why`, the CLI).
 
@@ -35,6 +36,8 @@ class BirthmarkError(Exception):
 
     def __init_subclass__(cls) -> None:
         """Read the declared facts, and the message where it is the docstring. Raise `TypeError` for an unknown fact."""
+        if "message" in vars(cls) and "cause" not in vars(cls):
+            cls.cause = cls.message.removesuffix(".") + "."
         if "message" not in vars(cls) and "code" in vars(cls):
             cls.message = (cls.__doc__ or BirthmarkError.message).partition("\n")[0]
         own = (name for name, hint in vars(cls).get("__annotations__", {}).items() if "ClassVar" not in str(hint))

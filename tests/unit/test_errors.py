@@ -88,3 +88,15 @@ def test_the_reference_has_every_code_with_its_words() -> None:
     known = {cls for cls in every_class() if cls not in families}
     missing = [cls.code for cls in known if f"`{cls.code}` | {cls.cause} | {cls.fix}" not in plain]
     assert missing == [], "run: python tools/make_refusals.py"
+
+
+def test_a_cause_that_is_left_out_is_the_message_as_a_sentence() -> None:
+    class _PumpError(BirthmarkError):
+        """A pump."""
+
+        code = "test.pump"
+        message = "Pump {name} runs dry"
+        fix = "Fill it."
+        name: str
+
+    assert _PumpError(name="7").explain_cause() == "Pump 7 runs dry."

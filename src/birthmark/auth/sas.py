@@ -30,7 +30,6 @@ class SasMalformedError(UnauthenticatedError):
 
     code = "sas.malformed"
     message = "The shared access signature cannot be read: {detail}"
-    cause = "The shared access signature cannot be read: {detail}."
     fix = "Use the SDK's own token, made from the server's connection string: `eval \"$(birthmark env)\"`"
     detail: str
 

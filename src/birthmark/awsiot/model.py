@@ -41,7 +41,6 @@ class AttributeInvalidError(InvalidRequestError):
 
     code = "awsiot.attribute_invalid"
     message = "Invalid attributes: {detail}"
-    cause = "The attributes of a thing cannot be used: {detail}."
     fix = (
         "At most 50 attributes; values have up to 800 letters, digits and _ . , @ / : # = [ ] -, and no spaces. "
         "Their form: `{command}`"
@@ -91,7 +90,6 @@ class OperationNotServedError(InvalidRequestError):
 
     code = "awsiot.operation_not_served"
     message = "{operation} is not implemented here: {method} {path}"
-    cause = "{method} {path} is an operation of AWS IoT that this server does not serve."
     fix = (
         "The page docs/reference/aws-iot.md lists the operations that are served, such as this: `aws iot list-things`. "
         "Nothing was changed."

@@ -31,7 +31,6 @@ class BodyInvalidError(InvalidRequestError):
 
     code = "awsiot.request_invalid"
     message = "The request is not valid: {detail}"
-    cause = "The request is not valid: {detail}."
     fix = "Compare with what the operation takes: `{command}`"
     command: str = "?"
     detail: str

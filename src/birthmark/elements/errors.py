@@ -106,7 +106,6 @@ class ElementProofInvalidError(PolicyError):
 
     code = "elements.proof_invalid"
     message = "The proof does not hold: {detail}."
-    cause = "The proof does not hold: {detail}."
     fix = "Ask the chip for a new proof of this nonce: `birthmark element prove --nonce {nonce} > {path}`."
     detail: str
     nonce: str = "?"

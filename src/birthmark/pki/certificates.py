@@ -68,7 +68,6 @@ class CertificateInvalidError(InvalidRequestError):
 
     code = "pki.certificate_invalid"
     message = "Not a certificate: {detail}."
-    cause = "The data is not a readable X.509 certificate: {detail}."
     fix = f"Give one certificate in PEM or DER form. {MAKE_CERTIFICATE}"
     detail: str = ""
 
@@ -78,7 +77,6 @@ class CertificateTooLargeError(CertificateInvalidError):
 
     code = "pki.certificate_too_large"
     message = "The data is larger than {limit}."
-    cause = "The data is larger than the limit of {limit}."
     fix = f"Give only the certificates that are needed. {MAKE_CERTIFICATE}"
     limit: str
 

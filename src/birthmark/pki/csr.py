@@ -10,12 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import AttributeOID, ExtensionOID, ObjectIdentifier
 
 from birthmark.errors import InvalidRequestError
+from birthmark.pki.certificates import UNREADABLE
 from birthmark.pki.names import MAKE_REQUEST, MAX_COMMON_NAME_BYTES, common_name_of, text_of
 from birthmark.pki.weak_keys import has_roca_pattern
 
@@ -109,7 +109,6 @@ class CsrSubjectInvalidError(CsrRefusedError):
 
     code = "pki.csr_subject_invalid"
     message = "The request's subject cannot be used: {detail}."
-    cause = "The request's subject cannot be used: {detail}."
     fix = f"Name the device: a common name of 1 to 64 printable characters. {MAKE_REQUEST}"
     detail: str
 
@@ -149,17 +148,6 @@ class CertificateRequest:
         return text_of(self.subject)
 
 
-_UNREADABLE = (
-    KeyError,  # an unknown TLS feature
-    x509.InvalidVersion,
-    x509.DuplicateExtension,
-    ValueError,
-    TypeError,
-    OverflowError,
-    UnsupportedAlgorithm,
-)
-
-
 def parse_csr(der: bytes) -> CertificateRequest:
     """Return the request. Raise `CsrRefusedError`."""
     if len(der) > MAX_CSR_BYTES:
@@ -174,10 +162,8 @@ def parse_csr(der: bytes) -> CertificateRequest:
         hash_name = parsed.signature_hash_algorithm.name if parsed.signature_hash_algorithm else "no hash"
         attributes = {attribute.oid: attribute.value for attribute in parsed.attributes}
         extensions = parsed.extensions
-    except _UNREADABLE as error:
+    except (*UNREADABLE, x509.DuplicateExtension) as error:
         raise CsrMalformedError(detail=type(error).__name__) from error
-    except x509.UnsupportedGeneralNameType as error:
-        raise CsrMalformedError(detail="general name") from error
     if hash_name not in _ACCEPTED_HASHES:
         raise CsrHashRefusedError(hash=hash_name)
     if not parsed.is_signature_valid:

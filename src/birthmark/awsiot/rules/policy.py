@@ -30,7 +30,6 @@ class PolicyMalformedError(InvalidRequestError):
 
     code = "awsiot.policy_malformed"
     message = "Policy document is malformed: {detail}"
-    cause = "The policy document cannot be used: {detail}."
     fix = (
         "This makes one that lets a client connect under its thing's name: `aws iot create-policy "
         '--policy-name connect --policy-document \'{{"Version":"2012-10-17","Statement":[{{"Effect":"Allow",'

@@ -19,7 +19,6 @@ class AccessKeyMissingError(NotFoundError):
 
     code = "awsiot.access_key_missing"
     message = "There is no access key {access_key_id}"
-    cause = "There is no access key {access_key_id}."
     fix = "`birthmark aws key list` shows them."
     access_key_id: str
 

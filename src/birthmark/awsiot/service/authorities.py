@@ -36,7 +36,6 @@ class CaRefusedError(InvalidRequestError):
 
     code = "awsiot.ca_refused"
     message = "The CA certificate cannot be registered: {detail}"
-    cause = "The CA certificate cannot be registered: {detail}."
     fix = (
         "Give a CA certificate (basicConstraints CA:TRUE) that has not expired. In DEFAULT mode add "
         "`--verification-certificate file://proof.pem`, made so: "

@@ -67,7 +67,6 @@ class CertificateRefusedError(InvalidRequestError):
 
     code = "awsiot.certificate_refused"
     message = "The certificate cannot be registered: {detail}"
-    cause = "The certificate cannot be registered: {detail}."
     fix = (
         "Register a valid certificate with an RSA key of at least 2048 bits or an EC key (P-256, P-384, P-521), such "
         "as this one: `birthmark ca issue device --dir ca`"
@@ -111,7 +110,6 @@ class StatusInvalidError(InvalidRequestError):
 
     code = "awsiot.status_invalid"
     message = "Invalid status {status!r}"
-    cause = "{status} is not a status that can be set."
     fix = "Use ACTIVE, INACTIVE or REVOKED, as the operation says: `{command}`"
     command: str = "?"
     status: str

@@ -35,7 +35,6 @@ class UnknownPolicyError(NotFoundError):
 
     code = "awsiot.unknown_policy"
     message = "Policy not found (name={policy}, version={version})"
-    cause = "There is no policy {policy} (version {version})."
     fix = "`aws iot list-policies` shows them; letter case counts."
     policy: str
     version: object
@@ -46,7 +45,6 @@ class PolicyExistsError(ConflictError):
 
     code = "awsiot.policy_exists"
     message = "Policy cannot be created - name already exists (name={policy})"
-    cause = "A policy named {policy} exists already."
     fix = "`aws iot get-policy --policy-name {policy}` shows it: add a version to it, or choose another name."
     policy: str
 
@@ -56,7 +54,6 @@ class PolicyInUseError(ConflictError):
 
     code = "awsiot.policy_in_use"
     message = "The policy cannot be deleted: {detail} (name={policy})"
-    cause = "Policy {policy} cannot be deleted: {detail}."
     fix = "What is in the way: `{command}`"
     command: str
     detail: str
@@ -68,7 +65,6 @@ class TooManyVersionsError(ConflictError):
 
     code = "awsiot.policy_versions"
     message = "The policy {policy} already has the maximum number of versions (5)"
-    cause = "Policy {policy} has 5 versions already."
     fix = (
         "Delete the oldest that is not the default: "
         "`aws iot delete-policy-version --policy-name {policy} --policy-version-id {oldest}`"

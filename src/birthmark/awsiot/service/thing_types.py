@@ -20,7 +20,6 @@ class UnknownThingTypeError(NotFoundError):
 
     code = "awsiot.unknown_thing_type"
     message = "Thing type {type} not found"
-    cause = "There is no thing type {type}."
     fix = "`aws iot create-thing-type --thing-type-name {type}` makes it."
     type: str
 
@@ -40,7 +39,6 @@ class ThingTypeInUseError(InvalidRequestError):
 
     code = "awsiot.thing_type_state"
     message = "Thing type {type} cannot be used so: {detail}"
-    cause = "Thing type {type} cannot be used so: {detail}."
     fix = (
         "`{command}` A type is deleted 5 minutes after it was deprecated, without things; a deprecated type takes no "
         "new things."

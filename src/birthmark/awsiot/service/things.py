@@ -28,7 +28,6 @@ class ThingExistsError(ConflictError):
 
     code = "awsiot.thing_exists"
     message = "Thing {thing} already exists in account with different properties"
-    cause = "Thing {thing} exists already with other attributes or another type."
     fix = "`aws iot describe-thing --thing-name {thing}` shows it; change it with update-thing, or choose another name."
     thing: str
 
@@ -50,7 +49,6 @@ class ThingInUseError(InvalidRequestError):
 
     code = "awsiot.thing_in_use"
     message = "Cannot delete. Thing {thing} is still attached to one or more principals"
-    cause = "Thing {thing} still has certificates attached."
     fix = (
         'Detach them first: `aws iot list-thing-principals --thing-name {thing} --query "principals[]" --output text '
         "| xargs -rn1 aws iot detach-thing-principal --thing-name {thing} --principal`"

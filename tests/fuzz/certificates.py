@@ -17,13 +17,13 @@ from birthmark.pki import checks
 from birthmark.pki.certificates import Certificate, is_signed_by, parse_any, parse_bundle, parse_der, parse_pem
 from birthmark.pki.chains import build_chain, check_dates
 from birthmark.pki.cms import parse_certs_only
-from birthmark.pki.crl import check_crls, parse_crl
 from birthmark.pki.csr import CertificateRequest, parse_csr
 from birthmark.pki.extensions import names_of
 from birthmark.pki.host_names import check_host
 from birthmark.pki.issue import Issuer, issue
 from birthmark.pki.pem import unarmor
 from birthmark.pki.profiles import DEVICE
+from crl_reader import check_crls, parse_crl
 from fakes import NOON
 from fuzz import corpus
 from fuzz.mutate import read_der, tlv

@@ -168,9 +168,6 @@ class SignatureCache:
             return False
         return is_signed_by(certificate, issuer)
 
-    def is_self_signed(self, certificate: Certificate) -> bool:
-        return certificate.is_self_issued and self.is_signed_by(certificate, certificate)
-
 
 @dataclass(slots=True)
 class Signatures:

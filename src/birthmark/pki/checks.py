@@ -3,8 +3,6 @@
 Cheap, and done before any signature is looked at. Not here: dates and chains (`chains`).
 """
 
-from typing import ClassVar
-
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 
 from birthmark.errors import UnauthenticatedError
@@ -24,7 +22,6 @@ class ChainError(UnauthenticatedError):
     code = "pki.chain_refused"
     message = "The certificate is refused: {detail}."
     detail: str = ""
-    depth: ClassVar[int] = 0
 
 
 class KeyStrengthError(ChainError):

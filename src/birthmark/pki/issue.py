@@ -80,17 +80,11 @@ def issue(
     if now > above.not_after:
         raise IssuerExpiredError(issuer=above.subject_text, not_after=above.not_after.isoformat())
     not_before, not_after = _validity(now, lifetime or profile.lifetime)
-    key_id = above.extensions.subject_key_id
-    authority = (
-        x509.AuthorityKeyIdentifier(key_id, None, None)
-        if key_id is not None
-        else x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer.private_key.public_key())
-    )
     builder = (
         x509.CertificateBuilder(above.subject, subject, public_key, serial)
         .not_valid_before(max(not_before, above.not_before))
         .not_valid_after(min(not_after, above.not_after))
-        .add_extension(authority, critical=False)
+        .add_extension(authority_key_id(issuer), critical=False)
     )
     return _sign(_with_profile(builder, profile, public_key, san), issuer.private_key)
 
@@ -110,6 +104,13 @@ def self_signed(
     builder = x509.CertificateBuilder(subject, subject, private_key.public_key(), serial)
     builder = builder.not_valid_before(not_before).not_valid_after(not_after)
     return _sign(_with_profile(builder, profile, private_key.public_key(), san), private_key)
+
+
+def authority_key_id(issuer: Issuer) -> x509.AuthorityKeyIdentifier:
+    """Return how what `issuer` signs names its key: as its certificate does."""
+    if (key_id := issuer.certificate.extensions.subject_key_id) is not None:
+        return x509.AuthorityKeyIdentifier(key_id, None, None)
+    return x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer.private_key.public_key())
 
 
 def hash_for(key: SigningKey) -> hashes.SHA256 | hashes.SHA384:

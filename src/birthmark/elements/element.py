@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.hazmat.primitives.serialization import Encoding
 from pkcs11.constants import Attribute, ObjectClass
 from pkcs11.util.x509 import decode_x509_certificate
 
@@ -99,8 +99,7 @@ class Element:
     def certificate(self, selector: str | None = None) -> Certificate:
         """Return the certificate of the named key. Raise `ElementCertificateMissingError`."""
         key = self.key(selector)
-        spki = key.public_key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-        of_key = [(label, found) for label, found in self._certificates() if found.spki_der == spki]
+        of_key = [(label, found) for label, found in self._certificates() if found.public_key() == key.public_key]
         wanted = certificate_label(key)
         for label, found in of_key:
             if is_same_label(wanted, label):
@@ -159,8 +158,7 @@ class Element:
         key_id = b""
         if label is None:
             key = self.key(selector)
-            spki = key.public_key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-            if spki != certificate.spki_der:
+            if key.public_key != certificate.public_key():
                 raise ElementCertificateMismatchError(
                     subject=certificate.subject_text, key=key.label or f"id:{key.key_id.hex()}"
                 )

@@ -9,18 +9,16 @@ from binascii import Error as Base64Error
 
 import msgspec
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
 
 from birthmark.elements.errors import ElementProofInvalidError
 from birthmark.keys.handles import KeyHandle
-from birthmark.keys.scheme import PublicKey, Scheme, default_scheme
+from birthmark.keys.scheme import PublicKey, default_scheme
 
 MAX_NONCE_BYTES = 1024
 MIN_NONCE_BYTES = 8
 _CONTEXT = b"birthmark proof of possession v1\0"
-_HASHES = {"sha256": hashes.SHA256(), "sha384": hashes.SHA384(), "sha512": hashes.SHA512()}
 
 
 class Proof(msgspec.Struct, frozen=True):
@@ -60,7 +58,7 @@ def check_proof(proof: Proof, nonce: bytes) -> PublicKey:
 
 
 def _verify(public_key: PublicKey, signature: bytes, data: bytes) -> None:
-    algorithm = _HASHES[Scheme(default_scheme(public_key)).hash_name]
+    algorithm = default_scheme(public_key).hash
     if isinstance(public_key, ec.EllipticCurvePublicKey):
         public_key.verify(signature, data, ec.ECDSA(algorithm))
     else:

@@ -2,12 +2,10 @@
 
 import logging
 import stat
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
@@ -26,19 +24,12 @@ from birthmark.keys.scheme import PrivateKey, PublicKey, Scheme
 
 log = logging.getLogger(__name__)
 
-_HASHES: Mapping[str, hashes.HashAlgorithm] = {
-    "sha256": hashes.SHA256(),
-    "sha384": hashes.SHA384(),
-    "sha512": hashes.SHA512(),
-}
-
 
 @dataclass(frozen=True, slots=True)
 class FileKey:
-    """A private key in a PEM file. `is_group_readable` is a warning the caller shows."""
+    """A private key in a PEM file."""
 
     path: Path
-    is_group_readable: bool
     _private_key: PrivateKey = field(repr=False)
 
     @classmethod
@@ -54,14 +45,14 @@ class FileKey:
         if mode & 0o040:
             log.warning("key.group_readable", extra={"path": str(path)})
         secret = None if passphrase is None else passphrase.reveal().encode()
-        return cls(path, bool(mode & 0o040), _load(path, text, secret))
+        return cls(path, _load(path, text, secret))
 
     @property
     def public_key(self) -> PublicKey:
         return self._private_key.public_key()
 
     def sign(self, data: bytes, scheme: Scheme) -> bytes:
-        algorithm = _HASHES[scheme.hash_name]
+        algorithm = scheme.hash
         if isinstance(self._private_key, ec.EllipticCurvePrivateKey):
             if scheme.is_ec:
                 return self._private_key.sign(data, ec.ECDSA(algorithm))

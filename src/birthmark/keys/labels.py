@@ -22,11 +22,6 @@ def swapped(object_id: int) -> int:
     return int.from_bytes(object_id.to_bytes(_ID_BYTES, "big"), "little")
 
 
-def labels_of(object_id: int) -> tuple[str, str]:
-    """Return both labels the object may have."""
-    return label_of(object_id), label_of(swapped(object_id))
-
-
 def ids_of(object_id: int) -> tuple[bytes, bytes]:
     """Return both values CKA_ID may have."""
     return object_id.to_bytes(_ID_BYTES, "big"), object_id.to_bytes(_ID_BYTES, "little")

@@ -5,26 +5,18 @@ private key and call its `sign`. Everything that would need the private numbers 
 """
 
 from collections.abc import Mapping
-from typing import Any, NoReturn
+from contextlib import suppress
+from typing import Any, Generic, NoReturn, Self, TypeVar
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
-from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 
 from birthmark.keys.handles import KeyHandle
-from birthmark.keys.scheme import PrivateKey, Scheme
+from birthmark.keys.scheme import PrivateKey, PublicKey, Scheme
 
-_EC: Mapping[str, Scheme] = {
-    "sha256": Scheme.ECDSA_SHA256,
-    "sha384": Scheme.ECDSA_SHA384,
-    "sha512": Scheme.ECDSA_SHA512,
-}
-_RSA: Mapping[str, Scheme] = {
-    "sha256": Scheme.RSA_PKCS1_SHA256,
-    "sha384": Scheme.RSA_PKCS1_SHA384,
-    "sha512": Scheme.RSA_PKCS1_SHA512,
-}
+P = TypeVar("P", bound=PublicKey)
+_RSA_KINDS: Mapping[type, str] = {padding.PKCS1v15: "rsa-pkcs1", padding.PSS: "rsa-pss"}
 
 
 def as_private_key(handle: KeyHandle) -> PrivateKey:
@@ -34,79 +26,49 @@ def as_private_key(handle: KeyHandle) -> PrivateKey:
     return _RsaKey(handle, handle.public_key)
 
 
-class _EllipticCurveKey(ec.EllipticCurvePrivateKey):
-    def __init__(self, handle: KeyHandle, public_key: ec.EllipticCurvePublicKey) -> None:
+class _HandleKey(Generic[P]):
+    """What both kinds have in common: a public half, and nothing but signatures."""
+
+    def __init__(self, handle: KeyHandle, public_key: P) -> None:
         self._handle = handle
-        self._public_key = public_key
+        self._public_key: P = public_key
 
-    def sign(self, data: Any, signature_algorithm: ec.EllipticCurveSignatureAlgorithm) -> bytes:
-        name = getattr(signature_algorithm.algorithm, "name", "")
-        if isinstance(signature_algorithm.algorithm, Prehashed) or name not in _EC:
-            raise UnsupportedAlgorithm("the key handle signs data with SHA-2 only")
-        return self._handle.sign(bytes(data), _EC[name])
-
-    def public_key(self) -> ec.EllipticCurvePublicKey:
+    def public_key(self) -> P:
         return self._public_key
+
+    @property
+    def key_size(self) -> int:
+        return self._public_key.key_size
+
+    def _only_signs(self, *_args: Any, **_kwargs: Any) -> NoReturn:
+        raise UnsupportedAlgorithm("the key handle only signs; the private key cannot be read")
+
+    private_numbers = private_bytes = exchange = decrypt = _only_signs
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, _memo: dict[int, Any]) -> Self:
+        return self
+
+
+class _EllipticCurveKey(_HandleKey[ec.EllipticCurvePublicKey], ec.EllipticCurvePrivateKey):
+    def sign(self, data: Any, signature_algorithm: ec.EllipticCurveSignatureAlgorithm) -> bytes:
+        return self._handle.sign(bytes(data), _scheme("ecdsa", signature_algorithm.algorithm))
 
     @property
     def curve(self) -> ec.EllipticCurve:
         return self._public_key.curve
 
-    @property
-    def key_size(self) -> int:
-        return self._public_key.key_size
 
-    def exchange(self, *_args: Any, **_kwargs: Any) -> NoReturn:
-        raise UnsupportedAlgorithm("the key handle only signs")
-
-    def private_numbers(self) -> NoReturn:
-        raise UnsupportedAlgorithm("the private key cannot be read")
-
-    def private_bytes(self, *_args: Any, **_kwargs: Any) -> NoReturn:
-        raise UnsupportedAlgorithm("the private key cannot be read")
-
-    def __copy__(self) -> "_EllipticCurveKey":
-        return self
-
-    def __deepcopy__(self, _memo: dict[int, Any]) -> "_EllipticCurveKey":
-        return self
-
-
-class _RsaKey(rsa.RSAPrivateKey):
-    def __init__(self, handle: KeyHandle, public_key: rsa.RSAPublicKey) -> None:
-        self._handle = handle
-        self._public_key = public_key
-
+class _RsaKey(_HandleKey[rsa.RSAPublicKey], rsa.RSAPrivateKey):
     def sign(self, data: Any, padding: Any, algorithm: Any) -> bytes:
-        return self._handle.sign(bytes(data), _rsa_scheme(padding, algorithm))
-
-    def public_key(self) -> rsa.RSAPublicKey:
-        return self._public_key
-
-    @property
-    def key_size(self) -> int:
-        return self._public_key.key_size
-
-    def decrypt(self, *_args: Any, **_kwargs: Any) -> NoReturn:
-        raise UnsupportedAlgorithm("the key handle only signs")
-
-    def private_numbers(self) -> NoReturn:
-        raise UnsupportedAlgorithm("the private key cannot be read")
-
-    def private_bytes(self, *_args: Any, **_kwargs: Any) -> NoReturn:
-        raise UnsupportedAlgorithm("the private key cannot be read")
-
-    def __copy__(self) -> "_RsaKey":
-        return self
-
-    def __deepcopy__(self, _memo: dict[int, Any]) -> "_RsaKey":
-        return self
+        return self._handle.sign(bytes(data), _scheme(_RSA_KINDS.get(type(padding), ""), algorithm))
 
 
-def _rsa_scheme(scheme: Any, algorithm: Any) -> Scheme:
+def _scheme(kind: str, algorithm: object) -> Scheme:
+    """Return the scheme with this hash; data that is hashed already (`Prehashed`) is not signed."""
     if isinstance(algorithm, hashes.HashAlgorithm):
-        if isinstance(scheme, padding.PKCS1v15) and algorithm.name in _RSA:
-            return _RSA[algorithm.name]
-        if isinstance(scheme, padding.PSS) and algorithm.name == "sha256":
-            return Scheme.RSA_PSS_SHA256
+        with suppress(ValueError):
+            return Scheme(f"{kind}-{algorithm.name}")
     raise UnsupportedAlgorithm("the key handle signs data with SHA-2 only")

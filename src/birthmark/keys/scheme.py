@@ -3,10 +3,12 @@
 from enum import StrEnum
 from typing import TypeAlias
 
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 PublicKey: TypeAlias = ec.EllipticCurvePublicKey | rsa.RSAPublicKey
 PrivateKey: TypeAlias = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
+_HASHES = {"sha256": hashes.SHA256(), "sha384": hashes.SHA384(), "sha512": hashes.SHA512()}
 
 
 class Scheme(StrEnum):
@@ -21,8 +23,8 @@ class Scheme(StrEnum):
     RSA_PSS_SHA256 = "rsa-pss-sha256"
 
     @property
-    def hash_name(self) -> str:
-        return self.rsplit("-", 1)[1]
+    def hash(self) -> hashes.HashAlgorithm:
+        return _HASHES[self.rsplit("-", 1)[1]]
 
     @property
     def is_ec(self) -> bool:

@@ -33,6 +33,7 @@ from birthmark.keys.pin import Pin
 log = logging.getLogger(__name__)
 
 _PIN_REFUSED = (p11.PinIncorrect, p11.PinInvalid, p11.PinLenRange, p11.PinExpired, p11.ArgumentsBad)
+_NOT_TOLD = (p11.AttributeTypeInvalid, p11.AttributeSensitive, p11.ArgumentsBad, p11.FunctionFailed)
 _PIN_LOCKED = (p11.PinLocked, p11.UserPinNotInitialized)
 
 
@@ -154,18 +155,16 @@ class Token:
 
 def text_of(item: pkcs11.Object, attribute: Attribute) -> str:
     """Return a text attribute; empty where the token has none."""
-    try:
+    with contextlib.suppress(*_NOT_TOLD):
         return str(item[attribute])
-    except (p11.AttributeTypeInvalid, p11.AttributeSensitive, p11.ArgumentsBad, p11.FunctionFailed):
-        return ""
+    return ""
 
 
 def bytes_of(item: pkcs11.Object, attribute: Attribute) -> bytes:
     """Return a binary attribute; empty where the token has none or does not tell."""
-    try:
+    with contextlib.suppress(*_NOT_TOLD):
         return bytes(item[attribute])
-    except (p11.AttributeTypeInvalid, p11.AttributeSensitive, p11.ArgumentsBad, p11.FunctionFailed):
-        return b""
+    return b""
 
 
 @contextlib.contextmanager

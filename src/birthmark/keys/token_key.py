@@ -53,7 +53,7 @@ class TokenKey:
         with self.token.session():
             if is_ec:
                 # Hash here: few tokens have ECDSA with a hash, and some write flash for every part of a digest.
-                digest = hashlib.new(scheme.hash_name, data).digest()
+                digest = hashlib.new(scheme.hash.name, data).digest()
                 return encode_ecdsa_signature(self._private_key.sign(digest, mechanism=Mechanism.ECDSA))
             if scheme is Scheme.RSA_PSS_SHA256:
                 salted = (Mechanism.SHA256, MGF.SHA256, 32)

@@ -8,29 +8,15 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote, quote_from_bytes, unquote_to_bytes
+from urllib.parse import quote, unquote_to_bytes
 
 from birthmark.keys.errors import PinInUriError, UriInvalidError
 
 SCHEME = "pkcs11:"
 MAX_URI_CHARS = 2048
-_PATH_NAMES = frozenset(
-    {
-        "token",
-        "manufacturer",
-        "serial",
-        "model",
-        "library-manufacturer",
-        "library-version",
-        "library-description",
-        "object",
-        "type",
-        "id",
-        "slot-manufacturer",
-        "slot-description",
-        "slot-id",
-    }
-)
+_TEXTS = ("token", "manufacturer", "serial", "model", "object", "type")
+_NO_USE = ("library-manufacturer", "library-version", "library-description", "slot-manufacturer", "slot-description")
+_PATH_NAMES = frozenset({*_TEXTS, *_NO_USE, "id", "slot-id"})
 _TYPES = frozenset({"public", "private", "cert", "secret-key", "data"})
 # RFC 7512 section 2.3: pk11-res-avail and the unreserved characters stay as they are.
 _PATH_SAFE = ":[]@!$'()*+,=&-._~"
@@ -55,9 +41,10 @@ class Pkcs11Uri:
     pin_source: Path | None = None
 
     def __str__(self) -> str:
-        path = [f"{name}={quote(value, _PATH_SAFE)}" for name, value in self._texts() if value is not None]
-        if self.id is not None:
-            path.append(f"id={_escape_all(self.id)}")
+        texts = [(name, getattr(self, name)) for name in _TEXTS]
+        path = [f"{name}={quote(text, _PATH_SAFE)}" for name, text in texts if text is not None]
+        if self.id is not None:  # RFC 7512 section 2.3: best written with every byte encoded
+            path.append("id=" + "".join(f"%{byte:02X}" for byte in self.id))
         if self.slot_id is not None:
             path.append(f"slot-id={self.slot_id}")
         query = []
@@ -66,16 +53,6 @@ class Pkcs11Uri:
         if self.pin_source is not None:
             query.append(f"pin-source=file:{quote(str(self.pin_source), _QUERY_SAFE)}")
         return SCHEME + ";".join(path) + ("?" + "&".join(query) if query else "")
-
-    def _texts(self) -> tuple[tuple[str, str | None], ...]:
-        return (
-            ("token", self.token),
-            ("manufacturer", self.manufacturer),
-            ("serial", self.serial),
-            ("model", self.model),
-            ("object", self.object),
-            ("type", self.type),
-        )
 
 
 def parse_pkcs11_uri(text: str) -> Pkcs11Uri:
@@ -95,18 +72,13 @@ def parse_pkcs11_uri(text: str) -> Pkcs11Uri:
     for name in path:
         if name not in _PATH_NAMES and not name.startswith("x-"):
             raise _invalid(text, f"there is no attribute '{name}'")
-    kind = _text(path, "type", text)
-    if kind is not None and kind not in _TYPES:
+    texts = {name: _text(path, name, text) for name in _TEXTS}
+    if (kind := texts["type"]) is not None and kind not in _TYPES:
         raise _invalid(text, f"there is no type '{kind}'")
     module_path = _text(query, "module-path", text)
     return Pkcs11Uri(
-        token=_text(path, "token", text),
-        object=_text(path, "object", text),
+        **texts,
         id=path.get("id"),
-        type=kind,
-        serial=_text(path, "serial", text),
-        manufacturer=_text(path, "manufacturer", text),
-        model=_text(path, "model", text),
         slot_id=_number(path, "slot-id", text),
         module_path=Path(module_path) if module_path else None,
         pin_source=_pin_source(query, text),
@@ -155,11 +127,6 @@ def _pin_source(query: Mapping[str, bytes], whole: str) -> Path | None:
     if not path.startswith("/"):
         raise _invalid(whole, "pin-source must be file: and an absolute path")
     return Path(path)
-
-
-def _escape_all(raw: bytes) -> str:
-    """RFC 7512 section 2.3: `id` is best written with every byte encoded."""
-    return "".join(f"%{byte:02X}" for byte in raw) or quote_from_bytes(raw)
 
 
 def _invalid(text: str, detail: str) -> UriInvalidError:

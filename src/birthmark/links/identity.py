@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-
 from birthmark.keys.file_key import FileKey
 from birthmark.keys.handles import KeyHandle
 from birthmark.keys.pin import Pin
@@ -40,8 +38,7 @@ def identity_of(
     key: KeyHandle, chain: tuple[Certificate, ...], *, pin: Pin | None = None, passphrase: Pin | None = None
 ) -> Identity:
     """Return the identity of a key and its chain. Raise `CertificateKeyMismatchError`."""
-    spki = key.public_key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    if chain[0].spki_der != spki:
+    if chain[0].public_key() != key.public_key:
         raise CertificateKeyMismatchError(subject=chain[0].subject_text, where=key.describe())
     if isinstance(key, TokenKey):
         return TokenIdentity(chain, key, pin)

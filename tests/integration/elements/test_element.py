@@ -136,12 +136,11 @@ def parse_pem(pem: str) -> bytes:
     [(None, Scheme.ECDSA_SHA384), ("0xF0000110", Scheme.RSA_PSS_SHA256), ("0xF0000110", Scheme.RSA_PKCS1_SHA512)],
 )
 def test_signatures_of_every_scheme_are_made(chip: Element, selector: str | None, scheme: Scheme) -> None:
-    from cryptography.hazmat.primitives import hashes
     from cryptography.hazmat.primitives.asymmetric import padding
 
     key = chip.key(selector)
     signature = key.sign(b"data", scheme)
-    algorithm = {"sha256": hashes.SHA256(), "sha384": hashes.SHA384(), "sha512": hashes.SHA512()}[scheme.hash_name]
+    algorithm = scheme.hash
     if isinstance(key.public_key, ec.EllipticCurvePublicKey):
         key.public_key.verify(signature, b"data", ec.ECDSA(algorithm))
     elif scheme is Scheme.RSA_PSS_SHA256:

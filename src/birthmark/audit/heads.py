@@ -1,7 +1,6 @@
 """Signed heads: the end of a chain as it was at some moment, in the database and, exported, outside of it."""
 
 import hashlib
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -44,13 +43,12 @@ class AuditKey:
         return self._key.sign(body)
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(msgspec.Struct, frozen=True):
     """The first `seq` rows of `chain` ended in `digest`; `key` signed that at `at`."""
 
     chain: str
     seq: int
-    at_micros: int
+    at_micros: int = msgspec.field(name="at")
     digest: bytes
     key: bytes
     signature: bytes
@@ -71,14 +69,8 @@ class Head:
 
     def as_json(self) -> dict[str, Any]:
         """Return the stable exported form."""
-        return {
-            "chain": self.chain,
-            "seq": self.seq,
-            "at": self.at_micros,
-            "digest": self.digest.hex(),
-            "key": self.key.hex(),
-            "signature": self.signature.hex(),
-        }
+        told = msgspec.to_builtins(self, builtin_types=(bytes,))
+        return {name: value.hex() if isinstance(value, bytes) else value for name, value in told.items()}
 
 
 def head_of(row: Row) -> Head:
@@ -86,28 +78,13 @@ def head_of(row: Row) -> Head:
     return Head(row["chain"], row["seq"], row["at"], bytes(row["digest"]), bytes(row["key"]), bytes(row["signature"]))
 
 
-class _Exported(msgspec.Struct):
-    chain: str
-    seq: int
-    at: int
-    digest: str
-    key: str
-    signature: str
-
-
 def parse_head(text: bytes) -> Head:
     """Return an exported head. Raise `HeadInvalidError`."""
     if len(text) > MAX_HEAD_BYTES:
         raise HeadInvalidError(detail="it is too large")
     try:
-        told = msgspec.json.decode(text, type=_Exported)
-        return Head(
-            told.chain,
-            told.seq,
-            told.at,
-            bytes.fromhex(told.digest),
-            bytes.fromhex(told.key),
-            bytes.fromhex(told.signature),
-        )
-    except (msgspec.MsgspecError, UnicodeDecodeError, ValueError) as error:
+        told: dict[str, Any] = msgspec.json.decode(text, type=dict)
+        digests = {name: bytes.fromhex(told[name]) for name in ("digest", "key", "signature")}
+        return msgspec.convert(told | digests, Head)
+    except (msgspec.MsgspecError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise HeadInvalidError(detail=error) from error

@@ -4,27 +4,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from sqlalchemy import bindparam, select
-
 from birthmark.audit.heads import Head, head_of
 from birthmark.errors import ConflictError
-from birthmark.store import AuditRow, Changes, Database, Statement, statement
+from birthmark.store import AuditRow, Changes, Database, Statement
 from birthmark.store.chain import GENESIS, HeadSigner, link
 from birthmark.store.database import Row
+from birthmark.store.keyed import find, page
 from birthmark.store.schema import audit, audit_heads
 
 BREAK = "audit.break"
 _PAGE = 1000
-ROWS = statement(
-    select(audit)
-    .where(audit.c.chain == bindparam("chain"), audit.c.seq > bindparam("after"))
-    .order_by(audit.c.seq)
-    .limit(bindparam("limit"))
-)
-LAST_ROW = statement(
-    select(audit.c.seq, audit.c.digest).where(audit.c.chain == bindparam("chain")).order_by(audit.c.seq.desc()).limit(1)
-)
-HEAD = statement(select(audit_heads).where(audit_heads.c.chain == bindparam("chain")))
+ROWS = page(audit, "seq", "chain")
+LAST_ROW = find(audit, "chain", of=("seq", "digest"), order=audit.c.seq.desc(), limit=1)
+HEAD = find(audit_heads)
 
 
 class AuditBrokenError(ConflictError):

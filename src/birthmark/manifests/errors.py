@@ -1,5 +1,7 @@
 """Why an entry of a manifest is not believed. Each names the entry by its place and, where known, its unique id."""
 
+from typing import ClassVar
+
 from birthmark.errors import InvalidRequestError
 
 
@@ -7,6 +9,7 @@ class ManifestError(InvalidRequestError):
     """An entry that cannot be used; the others may be good."""
 
     code = "manifest.refused"
+    for_a_person: ClassVar[str | None] = "the supplier has to be asked"
     place: int = 0
     """Its number in the file, 1 for the first; whoever counts adds it."""
 
@@ -18,7 +21,6 @@ class MalformedEntryError(ManifestError):
     message = "Entry {place}: {detail}"
     cause = "Entry {place} is not a Trust&GO manifest entry: {detail}."
     fix = "Use the JSON file as the supplier delivered it."
-    for_a_person = "the supplier has to be asked"
     detail: str
 
 
@@ -40,7 +42,6 @@ class SignatureBrokenError(ManifestError):
     message = "Entry {place}: the signature is broken"
     cause = "The signature of entry {place} ({unique_id}) does not verify with the key of {signer}."
     fix = "The file was changed after it was signed: fetch it again from the supplier."
-    for_a_person = "the supplier has to be asked"
     signer: str
     unique_id: str
 
@@ -52,7 +53,6 @@ class SignerNotValidError(ManifestError):
     message = "Entry {place}: signer not valid then"
     cause = "Entry {place} was provisioned at {provisioned_at}; its signer {signer} was not valid then."
     fix = "Ask the supplier for a manifest by the signer of that time."
-    for_a_person = "the supplier has to be asked"
     provisioned_at: str
     signer: str
 
@@ -64,7 +64,6 @@ class UniqueIdChangedError(ManifestError):
     message = "Entry {place}: the header was changed"
     cause = "The header of entry {place} says {header_id}, the signed payload {unique_id}: the header was changed."
     fix = "The header is not signed; trust only the payload, and fetch the file again from the supplier."
-    for_a_person = "the supplier has to be asked"
     header_id: str
     unique_id: str
 
@@ -76,7 +75,6 @@ class DuplicateEntryError(ManifestError):
     message = "Entry {place}: chip seen before"
     cause = "Entry {place} repeats the chip {unique_id}."
     fix = "Remove one of them; if they differ, ask the supplier."
-    for_a_person = "the supplier has to be asked"
     unique_id: str
 
 
@@ -87,7 +85,6 @@ class NameMismatchError(ManifestError):
     message = "Entry {place}: another chip's certificate"
     cause = "The certificate of entry {place} is for {common_name}; the entry is for {unique_id}."
     fix = "Ask the supplier: entry and certificate were mixed up."
-    for_a_person = "the supplier has to be asked"
     common_name: str
     unique_id: str
 
@@ -99,7 +96,6 @@ class KeyMismatchError(ManifestError):
     message = "Entry {place}: another key"
     cause = "The key in the certificate of entry {place} ({unique_id}) is not the key the entry lists for slot 0."
     fix = "Ask the supplier: entry and certificate were mixed up."
-    for_a_person = "the supplier has to be asked"
     unique_id: str
 
 
@@ -116,6 +112,7 @@ class NotCheckedError(ManifestError):
         "Enroll the chip by the certificate that it holds itself, where it is at hand: "
         "`birthmark element cert --out chip.pem && birthmark enroll device --cert chip.pem`."
     )
+    for_a_person = None
     detail: str
     unique_id: str
 

@@ -146,12 +146,15 @@ def tell(error: errors.BirthmarkError, *, as_json: bool = False) -> int:
     error.add_facts(again=again(), options=chosen())
     note(error)
     cause, fix = error.explain_cause(), error.explain_fix()
+    others = error.facts.get("others", "").splitlines()  # what else is wrong in the same file
     if as_json:
         view = {"error": error.code, "message": str(error), "cause": cause, "fix": fix}
-        typer.echo(json.dumps(view), err=True)
+        typer.echo(json.dumps(view | ({"others": others} if others else {})), err=True)
     else:
         told = [printable(text) for text in (str(error), cause, fix)]
         typer.echo("{}\n  Why: {}\n  Fix: {}\n  Code: {}".format(*told, error.code), err=True)
+        for other in others:
+            typer.echo(f"  Also: {printable(other)}", err=True)
     return exit_code_of(error)
 
 

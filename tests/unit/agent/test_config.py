@@ -357,3 +357,68 @@ def test_a_fix_keeps_what_was_meant(old: str, new: str, fix: str) -> None:
     with pytest.raises(ConfigInvalidError) as refused:
         parse_config(FILE, TUTORIAL.replace(old, new))
     assert refused.value.explain_fix() == fix
+
+
+def test_all_mistakes_of_a_file_are_told_at_once_in_the_order_of_its_lines() -> None:
+    text = TUTORIAL
+    for old, new in (
+        ('hostname = "my-device"', "hostname = 1"),
+        ('id_scope = "0ne00ABCDEF"\n', ""),
+        ("rotate_key = true", 'rotate_key = "yes"'),
+        ('threshold = "80%"', 'threshold = "80 %"'),
+        ('"file:///data/trust.pem"', '"/data/trust.pem"'),
+        ('password = "estpwd"\n', ""),
+        ('default = "https', 'default = "http'),
+    ):
+        assert old in text
+        text = text.replace(old, new)
+    error = refused(text)
+    assert error.facts["key"] == "hostname"
+    assert error.explain_cause() == f"{FILE}:1: hostname: must be a text that is not empty."
+    assert error.explain_fix() == '`hostname = "text"`'
+    others = error.facts["others"].splitlines()
+    assert [line.split(": ")[0] for line in others] == [f"{FILE}:{line}" for line in (3, 16, 17, 21, 23, 27)]
+    assert others[0].endswith(': provisioning.id_scope: is missing. Add it: `id_scope = "0ne00ABCDEF"`')
+
+
+def test_one_mistake_alone_says_nothing_of_others() -> None:
+    assert "others" not in refused(TUTORIAL.replace('source = "dps"', 'source = "cloud"')).facts
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('default = "https', 'default = "http'),
+        ('username = "estuser"\n', ""),
+        ("[cert_issuance.est.auth]", '[cert_issuance.est.auth]\nidentity_cert = "file:///a"'),
+        ('registration_id = "my-device"', "registration_id = 1"),
+        ('registration_id = "my-device"', 'registration_id = "my device"'),
+        ('method = "x509"', 'method = "tpm"'),
+        ('source = "dps"', 'source = "none"'),
+    ],
+)
+def test_a_mistake_is_told_once_and_not_by_what_follows_from_it(old: str, new: str) -> None:
+    text = TUTORIAL.replace('common_name = "my-device"\n', "")
+    assert old in text
+    with pytest.raises((ConfigInvalidError, ConfigUnsupportedError)) as refusal:
+        parse_config(FILE, text.replace(old, new))
+    assert "others" not in refusal.value.facts
+
+
+def test_what_is_not_supported_is_told_beside_what_is_wrong() -> None:
+    text = TUTORIAL.replace('method = "x509"', 'method = "tpm"').replace('id_scope = "0ne00ABCDEF"', "id_scope = 7")
+    assert "is not supported by this agent" in refused(text).facts["others"]
+
+
+def test_none_of_several_mistakes_shows_a_password() -> None:
+    text = TUTORIAL.replace('password = "estpwd"', 'password = ["estpwd"]').replace('retry = "4%"', "retry = 4")
+    error = refused(text)
+    assert len(error.facts["others"].splitlines()) == 1
+    assert "estpwd" not in f"{error}{error.explain_cause()}{error.explain_fix()}{error.facts}"
+
+
+def test_a_local_ca_with_a_mistake_is_not_said_to_be_missing_too() -> None:
+    text = TUTORIAL.replace('method = "est"', 'method = "local_ca"') + '[cert_issuance.local_ca]\ncert = "ca.pem"\n'
+    error = refused(text)
+    assert error.facts["key"] == "cert_issuance.local_ca.pk"
+    assert [line.split(": ")[1] for line in error.facts["others"].splitlines()] == ["cert_issuance.local_ca.cert"]

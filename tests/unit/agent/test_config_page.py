@@ -7,12 +7,15 @@ import birthmark.agent.config
 from birthmark.agent.config import parse
 
 PAGE = (Path(__file__).parents[3] / "docs" / "reference" / "agent-config.md").read_text()
-KEY = re.compile(r"""(?:take|take_text|take_bool|take_int|take_table|need_text|need_table|take_file)\([^)]*?"(\w+)\"""")
+KEY = re.compile(r"""(?:take|take_table|take_key|need|need_table|_span)\([^)]*?"(\w+)\"""")
+PAIR = re.compile(r"""take_pair\(\w+, "(\w+)", "(\w+)\"""")
 
 
 def keys() -> set[str]:
     room = Path(birthmark.agent.config.__file__).parent
-    return {key for path in room.glob("*.py") for key in KEY.findall(path.read_text())}
+    sources = [path.read_text() for path in room.glob("*.py")]
+    found = {key for text in sources for key in KEY.findall(text)}
+    return found | {key for text in sources for pair in PAIR.findall(text) for key in pair}
 
 
 def test_every_key_that_is_read_is_on_the_page() -> None:

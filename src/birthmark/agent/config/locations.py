@@ -5,20 +5,26 @@ is accepted too, so that the PIN need not stand in the configuration.
 """
 
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import unquote
 
-from birthmark.agent.config.model import KeyLocation, TokenLocation
-from birthmark.agent.config.reader import Table
+from birthmark.agent.config.model import KeyLocation, Preloaded, TokenLocation
+from birthmark.agent.config.reader import TEXT, MistakeError, Read, Table
 from birthmark.errors import BirthmarkError
 from birthmark.keys.pin import Pin
 from birthmark.keys.uri import SCHEME, parse_pkcs11_uri
 
+L = TypeVar("L", TokenLocation, KeyLocation)
+
 _FILE = "file:"
 _PIN = "pin-value="
+_TOGETHER = "is missing: certificate and key belong together"
+_KEY_URI = '`{name} = "file:///path/to/key.pem"` or `{name} = "pkcs11:token=LABEL;object=KEY?pin-source=file:/path"`'
+_PKCS11 = '`{name} = "pkcs11:token=LABEL;object=KEY?pin-source=file:/path/of/a/0600/file"`'
 
 
-def file_of(table: Table, name: str, value: object, *, in_list: bool = False) -> Path:
-    """Return the path of a `file:` URI."""
+def file_of(value: object, form: str = '"{uri}"') -> Path:
+    """Return the path of a `file:` URI; `form` is how it would be written."""
     if isinstance(value, str) and value.startswith(_FILE):
         path = unquote(value.removeprefix(_FILE))
         if path.startswith("//"):
@@ -26,43 +32,60 @@ def file_of(table: Table, name: str, value: object, *, in_list: bool = False) ->
         if path.startswith("/") and "\0" not in path and path != "/":
             return Path(path)
     uri = f"file://{value}" if isinstance(value, str) and value.startswith("/") else "file:///path/to/file"
-    accepted = f'`{name} = ["{uri}"]`' if in_list else f'`{name} = "{uri}"`'
-    raise table.error(name, "must be a file URI with an absolute path", accepted)
+    raise MistakeError("must be a file URI with an absolute path", f"`{{name}} = {form.replace('{uri}', uri)}`")
 
 
-def take_file(table: Table, name: str) -> Path | None:
-    value = table.take(name)
-    return None if value is None else file_of(table, name, value)
+def files_of(value: object) -> tuple[Path, ...]:
+    """Return the paths of a list of `file:` URIs."""
+    if not isinstance(value, list) or not value:
+        uri = f"file://{value.removeprefix('file://')}" if isinstance(value, str) else "file:///etc/ca.pem"
+        raise MistakeError("must be a list of file URIs", f'`{{name}} = ["{uri}"]`')
+    return tuple(file_of(one, '["{uri}"]') for one in value)
 
 
-def key_of(table: Table, name: str, value: object) -> KeyLocation:
+def key_of(value: object) -> KeyLocation:
     """Return where a private key is."""
     if isinstance(value, str) and value.startswith(SCHEME):
-        return token_of(table, name, value)
+        return token_of(value)
     if isinstance(value, str) and value.startswith(_FILE):
-        return file_of(table, name, value)
-    raise table.error(
-        name,
-        "is of an unrecognized scheme",
-        f'`{name} = "file:///path/to/key.pem"` or `{name} = "pkcs11:token=LABEL;object=KEY?pin-source=file:/path"`',
-    )
+        return file_of(value)
+    raise MistakeError("is of an unrecognized scheme", _KEY_URI)
 
 
-def token_of(table: Table, name: str, value: str) -> TokenLocation:
+def token_of(value: object) -> TokenLocation:
     """Return the token and object of a `pkcs11:` URI, the PIN apart."""
-    table.source.token_uris.append((*table.path, name))
-    accepted = f'`{name} = "pkcs11:token=LABEL;object=KEY?pin-source=file:/path/of/a/0600/file"`'
-    path, _, query = value.partition("?")
+    text = TEXT(value)
+    if not text.startswith(SCHEME):
+        raise MistakeError("must be a pkcs11: URI", '`{name} = "pkcs11:token=LABEL"`')
+    path, _, query = text.partition("?")
     pieces = query.split("&") if query else []
     pins = [unquote(piece.removeprefix(_PIN)) for piece in pieces if piece.startswith(_PIN)]
     rest = "&".join(piece for piece in pieces if not piece.startswith(_PIN))
     if len(pins) > 1 or any("?" in piece for piece in pieces):
-        raise table.error(name, "is no PKCS#11 URI: the PIN is there twice", accepted)
+        raise MistakeError("is no PKCS#11 URI: the PIN is there twice", _PKCS11)
     try:
         uri = parse_pkcs11_uri(path + (f"?{rest}" if rest else ""))
     except BirthmarkError as error:
-        detail = error.facts.get("detail", "it cannot be read")
-        raise table.error(name, f"is no PKCS#11 URI: {detail}", accepted) from error
-    if uri.slot_id is not None and uri.token is not None:
-        table.source.warn((*table.path, name), "has slot-id and token: the token is ignored, as aziot does")
+        raise MistakeError(f"is no PKCS#11 URI: {error.facts.get('detail', 'it cannot be read')}", _PKCS11) from error
     return TokenLocation(uri, Pin(pins[0]) if pins else None)
+
+
+def take_key(table: Table, name: str, read: Read[L]) -> L | None:
+    """Return a location by `key_of` or `token_of`, with what is to be said of a token."""
+    found = table.take(name, read)
+    if isinstance(found, TokenLocation):
+        table.source.token_uris.append((*table.path, name))
+        if found.uri.slot_id is not None and found.uri.token is not None:
+            table.warn(name, "has slot-id and token: the token is ignored, as aziot does")
+    return found
+
+
+def take_pair(table: Table, certificate: str, key: str, detail: str = _TOGETHER, example: str = "") -> Preloaded | None:
+    """Return a certificate with its key, None where there is neither."""
+    found = table.take(certificate, file_of), take_key(table, key, key_of)
+    if certificate not in table and key not in table:
+        return None
+    for name, value in zip((certificate, key), found, strict=True):
+        if value is None:
+            table.wrong(name, detail, example or f'`{name} = "file:///path"`')
+    return Preloaded(found[0] or Path(), found[1] or Path())

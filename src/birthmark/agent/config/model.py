@@ -31,11 +31,17 @@ class TokenSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class X509Pair:
-    """A certificate and its key for EST. A bootstrap pair introduces the device; an identity pair is its own."""
+class Preloaded:
+    """An identity that is there already."""
 
     certificate: Path
     key: KeyLocation
+
+
+@dataclass(frozen=True, slots=True)
+class X509Pair(Preloaded):
+    """One for EST. A bootstrap pair introduces the device; an identity pair is its own."""
+
     is_bootstrap: bool
 
 
@@ -63,14 +69,6 @@ class LocalIssuance:
 
     lifetime: timedelta
     ca: tuple[Path, KeyLocation] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Preloaded:
-    """An identity that is there already."""
-
-    certificate: Path
-    key: KeyLocation
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +130,5 @@ class AgentConfig:
     preloaded_certs: Mapping[str, tuple[Path, ...]]
     trust_bundle: Path | None
     edge_ca: EdgeCa
-    cloud_timeout_s: int
-    cloud_retries: int
     digest: str
     warnings: tuple[ConfigWarning, ...] = ()

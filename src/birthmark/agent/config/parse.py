@@ -5,26 +5,24 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import timedelta
 from pathlib import Path
 
 from birthmark.agent.config.est import EstDefaults, parse_est_defaults
-from birthmark.agent.config.identity import check_registration_id, parse_identity, parse_issued
-from birthmark.agent.config.locations import file_of, key_of, take_file, token_of
+from birthmark.agent.config.identity import Issuers, parse_identity, parse_issued, registration_id_of
+from birthmark.agent.config.locations import file_of, key_of, take_key, take_pair, token_of
 from birthmark.agent.config.model import (
     AgentConfig,
     ConfigWarning,
     DpsSource,
     EdgeCa,
+    Issued,
     KeyLocation,
-    LocalIssuance,
     ManualSource,
-    TokenLocation,
+    Preloaded,
     TokenSettings,
 )
-from birthmark.agent.config.reader import ConfigMissingError, Table, parse_toml
-from birthmark.keys.uri import SCHEME
-from birthmark.links.urls import UrlInvalidError, meant_url, parse_url
+from birthmark.agent.config.reader import ANY, TEXT, ConfigMissingError, Table, number_from, parse_toml
+from birthmark.links.urls import Target, UrlInvalidError, meant_url, parse_url
 
 MAX_CONFIG_BYTES = 1024 * 1024
 _IGNORED = (
@@ -48,7 +46,13 @@ _OTHERS_READ = 0o044
 _PASSWORD = re.compile(rb"(?m)^[ \t]*password[ \t]*=")
 _MIN_CLOUD_TIMEOUT_S = 70
 _QUICKSTART_DAYS = 90
+_LIBRARY = '`pkcs11_lib_path = "/usr/lib/softhsm/libsofthsm2.so"`, or the chip\'s own library'
+_LOCAL_CA = '`cert = "file:///ca.pem"` with `pk = "file:///ca.key"`'
 _X509_ONLY = 'Use `method = "x509"`: this agent keeps identities in certificates'
+
+# What goes on in the place of a mistake; never used, since the file is refused.
+_NO_IDENTITY: Preloaded | Issued = Preloaded(Path(), Path())
+_NO_SOURCE = ManualSource("", "", _NO_IDENTITY)
 
 
 def read_config(file: Path) -> AgentConfig:
@@ -73,147 +77,140 @@ def read_config(file: Path) -> AgentConfig:
 
 
 def parse_config(file: Path, text: str) -> AgentConfig:
-    """Return what the text says. Raise `ConfigInvalidError` or `ConfigUnsupportedError`."""
+    """Return what the text says. Raise `ConfigInvalidError` or `ConfigUnsupportedError`, which tells all mistakes."""
     source, top = parse_toml(file, text)
     keys = _token_settings(top)
-    est, local_ca = _issuance(top)
+    issuers = _issuers(top)
     preloaded_keys = _preloaded_keys(top)
-    provisioning = top.need_table("provisioning")
-    where = _source(provisioning, top, est, local_ca)
+    for name, least in (("cloud_timeout_sec", _MIN_CLOUD_TIMEOUT_S), ("cloud_retries", 0)):
+        top.take(name, number_from(least))  # known, and of no effect yet
     config = AgentConfig(
         file=file,
-        hostname=top.take_text("hostname"),
-        source=where,
+        hostname=top.take("hostname", TEXT),
+        source=_source(top, issuers),
         keys=keys,
         preloaded_keys=preloaded_keys,
         preloaded_certs=_preloaded_certs(top),
-        trust_bundle=take_file(top, "trust_bundle_cert"),
-        edge_ca=_edge_ca(top, est, local_ca),
-        cloud_timeout_s=top.take_int("cloud_timeout_sec", _MIN_CLOUD_TIMEOUT_S) or _MIN_CLOUD_TIMEOUT_S,
-        cloud_retries=1 if (retries := top.take_int("cloud_retries", 0)) is None else retries,
+        trust_bundle=top.take("trust_bundle_cert", file_of),
+        edge_ca=_edge_ca(top, issuers),
         digest=hashlib.sha256(text.encode()).hexdigest(),
     )
-    if keys is None and source.token_uris:
-        raise source.error(
-            source.token_uris[0],
-            "is a key in a token, and [aziot_keys] names no library for it",
-            'Under `[aziot_keys]`: `pkcs11_lib_path = "/usr/lib/softhsm/libsofthsm2.so"`, or the chip\'s own library',
-        )
+    if keys is None and source.token_uris and not source.has_mistakes("aziot_keys"):
+        detail = "is a key in a token, and [aziot_keys] names no library for it"
+        source.note(source.token_uris[0], detail, f"Under `[aziot_keys]`: {_LIBRARY}")
     for name in _IGNORED:
         if name in top:
             top.warn(name, "is accepted and has no effect here")
     top.finish()
+    source.check()
     return replace(config, warnings=tuple(source.warnings))
 
 
-def _source(
-    table: Table, top: Table, est: EstDefaults | None, local_ca: LocalIssuance | None
-) -> DpsSource | ManualSource:
-    kind = table.need_text("source", '"dps" or "manual"')
-    parent = top.take_text("parent_hostname") or top.take_text("local_gateway_hostname")
-    match kind:
+def _source(top: Table, issuers: Issuers) -> DpsSource | ManualSource:
+    parent = top.take("parent_hostname", TEXT) or top.take("local_gateway_hostname", TEXT)
+    if (table := top.need_table("provisioning")) is None:
+        return _NO_SOURCE
+    found: DpsSource | ManualSource = _NO_SOURCE
+    match table.need("source", '"dps" or "manual"'):
         case "dps":
             if parent is not None:
-                raise top.error("parent_hostname", "cannot stand beside source dps", "Remove it")
-            made: DpsSource | ManualSource = _dps(table, est, local_ca)
+                top.wrong("parent_hostname", "cannot stand beside source dps", "Remove it")
+            found = _dps(table, issuers)
         case "manual":
             if parent is not None:
-                raise top.unsupported("parent_hostname", "a parent device", "Remove it: connect to the hub itself")
-            made = _manual(table, est, local_ca)
+                top.unsupported("parent_hostname", "a parent device", "Remove it: connect to the hub itself")
+            found = _manual(table, issuers)
         case "none":
-            raise table.unsupported("source", 'source "none"', '`source = "dps"` or `source = "manual"`')
+            table.unsupported("source", 'source "none"', '`source = "dps"` or `source = "manual"`')
         case _:
-            raise table.error("source", "is not known", '`source = "dps"` or `source = "manual"`')
+            table.wrong("source", "is not known", '`source = "dps"` or `source = "manual"`')
     table.finish()
-    return made
+    return found
 
 
-def _dps(table: Table, est: EstDefaults | None, local_ca: LocalIssuance | None) -> DpsSource:
-    url = table.need_text("global_endpoint", f'"{_AZURE}"')
-    try:
-        target = parse_url(url)
-    except UrlInvalidError as error:
-        meant = meant_url(url)
-        example = f'`global_endpoint = "{meant or _AZURE}"`' + ("" if meant else ", or your own server")
-        raise table.error("global_endpoint", "must be an https URL", example) from error
-    scope = table.need_text("id_scope", '"0ne00ABCDEF"')
-    if table.take("payload") is not None:
+def _dps(table: Table, issuers: Issuers) -> DpsSource:
+    target = _target(table, table.need("global_endpoint", f'"{_AZURE}"'))
+    scope = table.need("id_scope", '"0ne00ABCDEF"')
+    if table.take("payload", ANY) is not None:
         table.warn("payload", "is accepted and not sent")
     attestation = table.need_table("attestation")
-    method = attestation.need_text("method", '"x509"')
-    if method in ("symmetric_key", "tpm"):
-        raise attestation.unsupported("method", f'attestation "{method}"', _X509_ONLY)
-    if method != "x509":
-        raise attestation.error("method", "is not known", '`method = "x509"`')
-    registration_id = check_registration_id(attestation, attestation.take_text("registration_id"))
-    identity = parse_identity(attestation, registration_id, est, local_ca)
-    attestation.finish()
+    registration_id, identity = None, _NO_IDENTITY
+    if attestation is not None and _is_x509(attestation, "attestation", "symmetric_key", "tpm"):
+        registration_id = attestation.take("registration_id", registration_id_of)
+        name = "?" if registration_id is None and "registration_id" in attestation else registration_id
+        identity = parse_identity(attestation, name, issuers)
+        attestation.finish()
     return DpsSource(target.host, target.port, scope, registration_id, identity)
 
 
-def _manual(table: Table, est: EstDefaults | None, local_ca: LocalIssuance | None) -> ManualSource:
-    if table.take("connection_string") is not None:
-        raise table.unsupported("connection_string", "a connection string", _X509_ONLY)
-    hub = table.need_text("iothub_hostname", '"my-hub.azure-devices.net"')
-    device_id = table.need_text("device_id", '"my-device"')
+def _target(table: Table, url: str) -> Target:
+    try:
+        return parse_url(url)
+    except UrlInvalidError:
+        meant = meant_url(url)
+        example = f'`global_endpoint = "{meant or _AZURE}"`' + ("" if meant else ", or your own server")
+        table.wrong("global_endpoint", "must be an https URL", example)
+        return parse_url(_AZURE)
+
+
+def _manual(table: Table, issuers: Issuers) -> ManualSource:
+    if table.take("connection_string", ANY) is not None:
+        table.unsupported("connection_string", "a connection string", _X509_ONLY)
+        return _NO_SOURCE
+    hub = table.need("iothub_hostname", '"my-hub.azure-devices.net"')
+    device_id = table.need("device_id", '"my-device"')
     authentication = table.need_table("authentication")
-    method = authentication.need_text("method", '"x509"')
-    if method == "sas":
-        raise authentication.unsupported("method", 'authentication "sas"', _X509_ONLY)
-    if method != "x509":
-        raise authentication.error("method", "is not known", '`method = "x509"`')
-    identity = parse_identity(authentication, device_id, est, local_ca)
-    authentication.finish()
+    identity = _NO_IDENTITY
+    if authentication is not None and _is_x509(authentication, "authentication", "sas"):
+        identity = parse_identity(authentication, device_id, issuers)
+        authentication.finish()
     return ManualSource(hub, device_id, identity)
+
+
+def _is_x509(table: Table, what: str, *others: str) -> bool:
+    """Say whether the table has the keys of a certificate; of another method, aziot's, it has others."""
+    method = table.need("method", '"x509"')
+    if method in others:
+        table.unsupported("method", f'{what} "{method}"', _X509_ONLY)
+        return False
+    if method != "x509":
+        table.wrong("method", "is not known", '`method = "x509"`')
+    return True
 
 
 def _token_settings(top: Table) -> TokenSettings | None:
     table = top.take_table("aziot_keys")
     if table is None:
         return None
-    module, slot = table.take_text("pkcs11_lib_path"), table.take_text("pkcs11_base_slot")
+    module, base = table.take("pkcs11_lib_path", TEXT), take_key(table, "pkcs11_base_slot", token_of)
     table.finish()
-    base: TokenLocation | None = None
-    if slot is not None:
-        if not slot.startswith(SCHEME):
-            raise table.error("pkcs11_base_slot", "must be a pkcs11: URI", '`pkcs11_base_slot = "pkcs11:token=LABEL"`')
-        base = token_of(table, "pkcs11_base_slot", slot)
-    if module is None:
-        if base is not None:
-            raise table.error(
-                "pkcs11_lib_path",
-                "is missing",
-                '`pkcs11_lib_path = "/usr/lib/softhsm/libsofthsm2.so"`, or the chip\'s own library',
-            )
-        return None
-    return TokenSettings(Path(module), base)
+    if module is None and base is not None:
+        table.wrong("pkcs11_lib_path", "is missing", _LIBRARY)
+    return None if module is None else TokenSettings(Path(module), base)
 
 
-def _issuance(top: Table) -> tuple[EstDefaults | None, LocalIssuance | None]:
+def _issuers(top: Table) -> Issuers:
     table = top.take_table("cert_issuance")
     if table is None:
-        return None, None
+        return Issuers()
     est_table, local_table = table.take_table("est"), table.take_table("local_ca")
-    est = None if est_table is None else parse_est_defaults(est_table)
-    local: LocalIssuance | None = None
+    est = EstDefaults() if est_table is None else parse_est_defaults(est_table)
+    local: Preloaded | None = None
     if local_table is not None:
-        certificate, key = local_table.take("cert"), local_table.take("pk")
-        if isinstance(certificate, dict):
-            raise local_table.unsupported(
-                "cert", "a local CA that is itself issued", '`cert = "file:///ca.pem"` with `pk = "file:///ca.key"`'
-            )
-        if certificate is None or key is None:
-            missing = "cert" if certificate is None else "pk"
-            raise local_table.error(missing, "is missing", '`cert = "file:///ca.pem"` with `pk = "file:///ca.key"`')
-        local = LocalIssuance(timedelta(0), (file_of(local_table, "cert", certificate), key_of(local_table, "pk", key)))
+        if isinstance(local_table.take("cert", ANY), dict):
+            local_table.unsupported("cert", "a local CA that is itself issued", _LOCAL_CA)
+        local = take_pair(local_table, "cert", "pk", "is missing", _LOCAL_CA)
+        if local is None:
+            local_table.wrong("cert", "is missing", _LOCAL_CA)
         local_table.finish()
     table.finish()
-    return est, local
+    return Issuers(est, None if local is None else (local.certificate, local.key))
 
 
 def _preloaded_keys(top: Table) -> Mapping[str, KeyLocation]:
     table = top.take_table("preloaded_keys")
-    return {} if table is None else {name: key_of(table, name, table.take(name)) for name in table.names}
+    found = {} if table is None else {name: take_key(table, name, key_of) for name in table.names}
+    return {name: location for name, location in found.items() if location is not None}
 
 
 def _preloaded_certs(top: Table) -> Mapping[str, tuple[Path, ...]]:
@@ -221,32 +218,30 @@ def _preloaded_certs(top: Table) -> Mapping[str, tuple[Path, ...]]:
     table = top.take_table("preloaded_certs")
     if table is None:
         return {}
-    values = {name: table.take(name) for name in table.names}
-    single = {name: (file_of(table, name, value),) for name, value in values.items() if not isinstance(value, list)}
-    lists = {
-        name: tuple(path for one in value if isinstance(one, str) for path in single.get(one, ()))
-        for name, value in values.items()
-        if isinstance(value, list)
+    lists = {name: found for name in table.names if isinstance(found := table.take(name, ANY), list)}
+    files = {name: table.take(name, file_of) for name in table.names if name not in lists}
+    single = {name: (path,) for name, path in files.items() if path is not None}
+    named = {
+        name: tuple(path for one in members if isinstance(one, str) for path in single.get(one, ()))
+        for name, members in lists.items()
     }
-    return single | lists
+    return single | named
 
 
-def _edge_ca(top: Table, est: EstDefaults | None, local_ca: LocalIssuance | None) -> EdgeCa:
+def _edge_ca(top: Table, issuers: Issuers) -> EdgeCa:
     table = top.take_table("edge_ca")
     if table is None:
         return EdgeCa("quickstart", _QUICKSTART_DAYS)
-    if "cert" in table:
-        file_of(table, "cert", table.take("cert"))
-        key_of(table, "pk", table.take("pk"))
-        made = EdgeCa("preloaded")
-        table.finish()
-    elif "method" in table:
+    if "method" in table and "cert" not in table:
         has_name = "common_name" in table or "subject" in table
-        parse_issued(table, None if has_name else "aziot-edge CA", est, local_ca, "aziot-edged-ca")
-        made = EdgeCa("issued")
+        parse_issued(table, None if has_name else "aziot-edge CA", issuers, "aziot-edged-ca")
+        return EdgeCa("issued")
+    made = EdgeCa("preloaded")
+    if "cert" in table:
+        take_pair(table, "cert", "pk")
     else:
-        days = table.take_int("auto_generated_edge_ca_expiry_days", 1) or _QUICKSTART_DAYS
-        table.take("auto_renew")
-        table.finish()
-        made = EdgeCa("quickstart", days)
+        days = table.take("auto_generated_edge_ca_expiry_days", number_from(1))
+        table.take("auto_renew", ANY)
+        made = EdgeCa("quickstart", days or _QUICKSTART_DAYS)
+    table.finish()
     return made

@@ -1,15 +1,20 @@
-"""Tables of a TOML file with their place: every complaint names file, line, key and what would be accepted."""
+"""Tables of a TOML file with their place. All mistakes are told, each with file, line, key and the accepted form."""
 
 import difflib
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypeAlias, TypeVar
+
+import msgspec
 
 from birthmark.agent.config.model import ConfigWarning
 from birthmark.errors import InvalidRequestError, NotFoundError, PolicyError
 from birthmark.text import printable
+
+T = TypeVar("T")
+Read: TypeAlias = Callable[[Any], T]
 
 MAX_SHOWN = 60
 _MAX_INT = 36_500  # a century of days
@@ -43,6 +48,8 @@ class ConfigInvalidError(InvalidRequestError):
     file: Path
     key: str
     line: str
+    others: str = ""
+    """The other mistakes in the file, one a line."""
 
 
 class ConfigUnsupportedError(PolicyError):
@@ -53,18 +60,54 @@ class ConfigUnsupportedError(PolicyError):
     fix = "{accepted}"
     accepted: str
     detail: str
-    file: str
+    file: Path
     key: str
     line: str
+    others: str = ""
+
+
+class MistakeError(ValueError):
+    """What is wrong with a value, and what would be accepted: `{name}` in it stands for the key."""
+
+    def __init__(self, detail: str, accepted: str) -> None:
+        super().__init__(detail)
+        self.detail, self.accepted = detail, accepted
+
+
+def kind_of(shape: Any, detail: str, accepted: str) -> Read[Any]:
+    """Return the reader of values of a kind."""
+
+    def read(value: object) -> Any:
+        try:
+            return msgspec.convert(value, shape)
+        except msgspec.ValidationError as error:
+            raise MistakeError(detail, accepted) from error
+
+    return read
+
+
+def number_from(at_least: int) -> Read[int]:
+    """Return the reader of whole numbers from `at_least` on."""
+    shape = Annotated[int, msgspec.Meta(ge=at_least, le=_MAX_INT)]
+    return kind_of(shape, f"must be a whole number from {at_least} to {_MAX_INT}", f"`{{name}} = {at_least}`")
+
+
+FILLED = Annotated[str, msgspec.Meta(min_length=1)]
+_NOT_EMPTY = "must be a text that is not empty"
+TEXT: Read[str] = kind_of(FILLED, _NOT_EMPTY, '`{name} = "text"`')
+SECRET: Read[str] = kind_of(FILLED, _NOT_EMPTY, '`{name} = "…"`')
+FLAG: Read[bool] = kind_of(bool, "must be true or false", "`{name} = true` or `{name} = false`")
+ANY: Read[Any] = kind_of(Any, "", "")
 
 
 class Source:
-    """The file: its text for line numbers, and the warnings found on the way."""
+    """The file: its text for line numbers, and what was found on the way."""
 
     def __init__(self, file: Path, text: str) -> None:
         self.file = file
         self._lines = _lines_of(text)
         self.warnings: list[ConfigWarning] = []
+        self.mistakes: dict[tuple[str, ...], ConfigInvalidError | ConfigUnsupportedError] = {}
         self.token_uris: list[tuple[str, ...]] = []
 
     def line_of(self, path: tuple[str, ...]) -> int:
@@ -75,27 +118,37 @@ class Source:
             path = path[:-1]
         return 1
 
-    def error(self, path: tuple[str, ...], detail: str, accepted: str) -> ConfigInvalidError:
-        return ConfigInvalidError(**self._facts(path, detail, accepted))
-
-    def unsupported(self, path: tuple[str, ...], detail: str, accepted: str) -> ConfigUnsupportedError:
-        return ConfigUnsupportedError(**self._facts(path, detail, accepted))
+    def note(
+        self,
+        path: tuple[str, ...],
+        detail: str,
+        accepted: str,
+        kind: type[ConfigInvalidError | ConfigUnsupportedError] = ConfigInvalidError,
+    ) -> None:
+        """Note a mistake, the first for each key; the reading goes on, so that all are told at once."""
+        line, key = str(self.line_of(path)), dotted(path) or "(top level)"
+        self.mistakes.setdefault(path, kind(file=self.file, line=line, key=key, detail=detail, accepted=accepted))
 
     def warn(self, path: tuple[str, ...], detail: str) -> None:
         self.warnings.append(ConfigWarning(self.line_of(path), dotted(path), detail))
 
-    def _facts(self, path: tuple[str, ...], detail: str, accepted: str) -> dict[str, Any]:
-        return {
-            "file": self.file,
-            "line": self.line_of(path),
-            "key": dotted(path) or "(top level)",
-            "detail": detail,
-            "accepted": accepted,
-        }
+    def has_mistakes(self, name: str) -> bool:
+        """Say whether a mistake was noted in the table `name` of the file."""
+        return any(path[:1] == (name,) for path in self.mistakes)
+
+    def check(self) -> None:
+        """Raise the first mistake of the file, which tells of the others too."""
+        told = sorted(self.mistakes.values(), key=lambda mistake: int(mistake.line))
+        if told:
+            told[0].others = "\n".join(printable(f"{one.explain_cause()} {one.accepted}") for one in told[1:])
+            raise told[0]
 
 
 class Table:
-    """One table. Each `take_…` marks its key as known; `finish` warns of those nobody asked for."""
+    """One table. What is taken counts as known; `finish` warns of what nobody asked for.
+
+    A mistake is noted, and something harmless goes on in its place: what is read of a file with mistakes is never used.
+    """
 
     def __init__(self, source: Source, data: Mapping[str, Any], path: tuple[str, ...] = ()) -> None:
         self.source = source
@@ -110,62 +163,44 @@ class Table:
     def names(self) -> Iterable[str]:
         return self._data.keys()
 
-    def take(self, name: str) -> Any:
-        """Return the raw value, or None."""
+    def take(self, name: str, read: Read[T]) -> T | None:
+        """Return what `read` makes of a value; None where there is none, or a mistake was noted."""
         self._left.discard(name)
-        return self._data.get(name)
+        try:
+            return read(self._data[name]) if name in self._data else None
+        except MistakeError as mistake:
+            self.wrong(name, mistake.detail, mistake.accepted.replace("{name}", name))
+            return None
 
-    def take_text(self, name: str, *, is_secret: bool = False) -> str | None:
-        value = self.take(name)
-        if value is None or (isinstance(value, str) and value):
-            return value
-        raise self.error(name, "must be a text that is not empty", f'`{name} = "{"…" if is_secret else "text"}"`')
-
-    def need_text(self, name: str, example: str) -> str:
-        value = self.take_text(name)
-        if value is None:
-            close = difflib.get_close_matches(name, self._left, 1)  # a key that may have been meant for it
-            if not close:
-                raise self.error(name, "is missing", f"Add it: `{name} = {example}`")
+    def need(self, name: str, example: str) -> str:
+        """Return a text that must be there."""
+        if name not in self._data and (close := difflib.get_close_matches(name, self._left, 1)):  # meant for it
             found, line = printable(close[0]), self.source.line_of((*self.path, close[0]))
             detail = f"is missing; '{found}' is written there, which is not known"
-            raise self.error(name, detail, f"Write {name} for {found} in line {line}")
-        return value
-
-    def take_bool(self, name: str) -> bool | None:
-        value = self.take(name)
-        if value is None or isinstance(value, bool):
+            self.wrong(name, detail, f"Write {name} for {found} in line {line}")
+        elif (value := self.take(name, TEXT)) is not None:
             return value
-        raise self.error(name, "must be true or false", f"`{name} = true` or `{name} = false`")
-
-    def take_int(self, name: str, at_least: int) -> int | None:
-        value = self.take(name)
-        if value is None or (isinstance(value, int) and not isinstance(value, bool) and at_least <= value <= _MAX_INT):
-            return value
-        detail = f"must be a whole number from {at_least} to {_MAX_INT}"
-        raise self.error(name, detail, f"`{name} = {at_least}`")
+        self.wrong(name, "is missing", f"Add it: `{name} = {example}`")
+        return ""
 
     def take_table(self, name: str) -> "Table | None":
-        value = self.take(name)
-        if value is None:
-            return None
-        if not isinstance(value, dict):
-            raise self.error(name, "must be a table", f"`[{dotted((*self.path, name))}]` with its keys below")
-        return Table(self.source, value, (*self.path, name))
+        path = (*self.path, name)
+        data = self.take(name, kind_of(dict[str, Any], "must be a table", f"`[{dotted(path)}]` with its keys below"))
+        return None if data is None else Table(self.source, data, path)
 
-    def need_table(self, name: str) -> "Table":
-        table = self.take_table(name)
-        if table is None:
-            raise self.error(name, "is missing", f"Add the table `[{dotted((*self.path, name))}]`")
+    def need_table(self, name: str) -> "Table | None":
+        """Return a table that must be there."""
+        if (table := self.take_table(name)) is None:
+            self.wrong(name, "is missing", f"Add the table `[{dotted((*self.path, name))}]`")
         return table
 
-    def error(self, name: str, detail: str, accepted: str) -> ConfigInvalidError:
-        """Return the complaint about one key, to be raised."""
-        return self.source.error((*self.path, name), detail, accepted)
+    def wrong(self, name: str, detail: str, accepted: str) -> None:
+        """Note a mistake in one key."""
+        self.source.note((*self.path, name), detail, accepted)
 
-    def unsupported(self, name: str, detail: str, accepted: str) -> ConfigUnsupportedError:
-        """Return the refusal of one key, to be raised."""
-        return self.source.unsupported((*self.path, name), detail, accepted)
+    def unsupported(self, name: str, detail: str, accepted: str) -> None:
+        """Note that this agent does not do what one key asks for."""
+        self.source.note((*self.path, name), detail, accepted, ConfigUnsupportedError)
 
     def warn(self, name: str, detail: str) -> None:
         self._left.discard(name)

@@ -8,70 +8,56 @@ from typing import Annotated, Any
 
 import typer
 
-from birthmark.cli.common import emit, read_file, telling_refusals
-from birthmark.cli.operator import DEFAULT_DATA, DataOption, JsonOption, operator
+from birthmark.cli.common import emit, read_file
+from birthmark.cli.operator import Server, ShownServer
+from birthmark.cli.options import command, commands
 
-app = typer.Typer(
-    help="The record of every change: verify it, export its signed end.",
-    epilog="Example: birthmark audit verify",
-    no_args_is_help=True,
-)
+app = commands("The record of every change: verify it, export its signed end.", "birthmark audit verify")
 Heads = Annotated[
     list[Path] | None,
     typer.Option("--head", metavar="FILE", help="A head that was exported earlier; may be given again."),
 ]
 
 
-@app.command()
-def verify(
-    head: Heads = None,
-    data: DataOption = Path(DEFAULT_DATA),
-    as_json: JsonOption = False,
-) -> None:
-    """Check every row, the signed head and heads that were exported earlier; names the first row that is wrong.
-
-    Example: birthmark audit verify --head head-2026-11.json
-    """
-    with telling_refusals(as_json=as_json):
-        texts = [read_file(path, 8192) for path in head or ()]
-        told = _asked(data.expanduser(), texts, rows=None)
-        signed = told["head"] or {}
-        view = told if as_json else {"rows": told["rows"], "digest": signed.get("digest"), "key": signed.get("key")}
-        emit(as_json, view)
+@command(app, "birthmark audit verify --head head-2026-11.json")
+def verify(server: ShownServer, head: Heads = None) -> None:
+    """Check every row, the signed head and heads that were exported earlier; names the first row that is wrong."""
+    told = _asked(server, [read_file(path, 8192) for path in head or ()], rows=None)
+    signed = told["head"] or {}
+    view = {"rows": told["rows"], "digest": signed.get("digest"), "key": signed.get("key")}
+    emit(server.as_json, told if server.as_json else view)
 
 
-@app.command()
+@command(app, "birthmark audit export --out head-2026-11.json")
 def export(
+    server: Server,
     out: Annotated[Path | None, typer.Option(help="Where to write the head; without it, standard output.")] = None,
     rows: Annotated[bool, typer.Option("--rows", help="Every row before the head, one JSON object per line.")] = False,
-    data: DataOption = Path(DEFAULT_DATA),
 ) -> None:
-    """Verify the chain, then print its signed head. Kept elsewhere, it shows later that nothing before it was changed.
+    """Verify the chain, then print its signed head.
 
-    Example: birthmark audit export --out head-2026-11.json
+    Kept elsewhere, it shows later that nothing before it was changed.
     """
-    with telling_refusals():
-        lines: list[str] = []
-        told = _asked(data.expanduser(), [], rows=lines.append if rows else None)
-        text = "".join(f"{line}\n" for line in [*lines, json.dumps(told["head"])])
-        if out is None:
-            typer.echo(text, nl=False)
-        else:
-            out.write_text(text, encoding="utf-8")
-            typer.echo(f"Wrote {out}: {told['rows']} rows up to now are confirmed by it.", err=True)
+    lines: list[str] = []
+    told = _asked(server, [], rows=lines.append if rows else None)
+    text = "".join(f"{line}\n" for line in [*lines, json.dumps(told["head"])])
+    if out is None:
+        typer.echo(text, nl=False)
+    else:
+        out.write_text(text, encoding="utf-8")
+        typer.echo(f"Wrote {out}: {told['rows']} rows up to now are confirmed by it.", err=True)
 
 
-def _asked(data: Path, heads: list[bytes], rows: Callable[[str], None] | None) -> dict[str, Any]:
+def _asked(server: Server, heads: list[bytes], rows: Callable[[str], None] | None) -> dict[str, Any]:
     """Verify the file of the data directory, or let its server verify another database."""
-    if not (data / "birthmark.db").exists():
-        answer: dict[str, Any] = operator(data).post(
-            "/audit/verify", {"heads": [text.decode("utf-8", "replace") for text in heads], "rows": rows is not None}
-        )
-        for row in answer.pop("entries", []):
-            if rows is not None:
-                rows(json.dumps(row))
-        return answer
-    return asyncio.run(_read(data, heads, rows))
+    if (server.directory / "birthmark.db").exists():
+        return asyncio.run(_read(server.directory, heads, rows))
+    body = {"heads": [text.decode("utf-8", "replace") for text in heads], "rows": rows is not None}
+    answer: dict[str, Any] = server.client.post("/audit/verify", body)
+    for row in answer.pop("entries", []):
+        if rows is not None:
+            rows(json.dumps(row))
+    return answer
 
 
 async def _read(data: Path, heads: list[bytes], rows: Callable[[str], None] | None) -> dict[str, Any]:

@@ -1,78 +1,50 @@
 """`birthmark aws`: access keys of the server's AWS account, and what is in it."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from birthmark.cli.common import emit, telling_refusals
-from birthmark.cli.operator import DEFAULT_DATA, DataOption, JsonOption, at, operator, show
+from birthmark.cli.operator import Server, ShownServer
+from birthmark.cli.options import command, commands
 
-app = typer.Typer(
-    help="AWS IoT: access keys, things, certificates.", epilog="Example: birthmark aws things", no_args_is_help=True
-)
-keys = typer.Typer(
-    help="Access keys, for the AWS CLI and SDKs.", epilog="Example: birthmark aws key add ci", no_args_is_help=True
-)
+app = commands("AWS IoT: access keys, things, certificates.", "birthmark aws things")
+keys = commands("Access keys, for the AWS CLI and SDKs.", "birthmark aws key add ci")
 app.add_typer(keys, name="key")
 
+_KEY_COLUMNS = ("access_key_id", "name", "created")
+_THING_COLUMNS = ("thing", "type", "certificates")
+_CERTIFICATE_COLUMNS = ("certificate", "common_name", "status", "things", "policies")
 
-@keys.command("add")
+
+@command(keys, "birthmark aws key add ci", "add")
 def add_key(
-    name: Annotated[str, typer.Argument(help="What it is for; shown in lists.")] = "",
-    data: DataOption = Path(DEFAULT_DATA),
-    as_json: JsonOption = False,
+    server: ShownServer, name: Annotated[str, typer.Argument(help="What it is for; shown in lists.")] = ""
 ) -> None:
-    """Make an access key. Its secret is shown this once.
-
-    Example: birthmark aws key add ci
-    """
-    with telling_refusals(as_json=as_json):
-        emit(as_json, operator(data).post("/aws/keys", {"name": name}))
+    """Make an access key. Its secret is shown this once."""
+    server.do("aws", "keys", name=name)
 
 
-@keys.command("list")
-def list_keys(data: DataOption = Path(DEFAULT_DATA), as_json: JsonOption = False) -> None:
-    """List the access keys, without their secrets.
-
-    Example: birthmark aws key list
-    """
-    with telling_refusals(as_json=as_json):
-        columns = ("access_key_id", "name", "created")
-        show(operator(data).rows("/aws/keys"), columns, as_json=as_json, nothing="There is no access key.")
+@command(keys, "birthmark aws key list", "list")
+def list_keys(server: ShownServer) -> None:
+    """List the access keys, without their secrets."""
+    server.show("aws", "keys", columns=_KEY_COLUMNS, nothing="There is no access key.")
 
 
-@keys.command("remove")
+@command(keys, "birthmark aws key remove AKIAXXXXXXXXXXXXXXXX", "remove")
 def remove_key(
-    access_key_id: Annotated[str, typer.Argument(help="As `birthmark aws key list` shows it.")],
-    data: DataOption = Path(DEFAULT_DATA),
+    server: Server, access_key_id: Annotated[str, typer.Argument(help="As `birthmark aws key list` shows it.")]
 ) -> None:
-    """Remove an access key; what is signed with it is refused from now on.
-
-    Example: birthmark aws key remove AKIAXXXXXXXXXXXXXXXX
-    """
-    with telling_refusals():
-        operator(data).delete(at("aws", "keys", access_key_id))
-        typer.echo(f"Removed {access_key_id}.", err=True)
+    """Remove an access key; what is signed with it is refused from now on."""
+    server.delete("aws", "keys", access_key_id, said=f"Removed {access_key_id}.")
 
 
-@app.command()
-def things(data: DataOption = Path(DEFAULT_DATA), as_json: JsonOption = False) -> None:
-    """List the things and their certificates.
-
-    Example: birthmark aws things
-    """
-    with telling_refusals(as_json=as_json):
-        columns = ("thing", "type", "certificates")
-        show(operator(data).rows("/aws/things"), columns, as_json=as_json, nothing="There is no thing.")
+@command(app, "birthmark aws things")
+def things(server: ShownServer) -> None:
+    """List the things and their certificates."""
+    server.show("aws", "things", columns=_THING_COLUMNS, nothing="There is no thing.")
 
 
-@app.command()
-def certificates(data: DataOption = Path(DEFAULT_DATA), as_json: JsonOption = False) -> None:
-    """List the certificates, their things and policies.
-
-    Example: birthmark aws certificates
-    """
-    with telling_refusals(as_json=as_json):
-        columns = ("certificate", "common_name", "status", "things", "policies")
-        show(operator(data).rows("/aws/certificates"), columns, as_json=as_json, nothing="There is no certificate.")
+@command(app, "birthmark aws certificates")
+def certificates(server: ShownServer) -> None:
+    """List the certificates, their things and policies."""
+    server.show("aws", "certificates", columns=_CERTIFICATE_COLUMNS, nothing="There is no certificate.")

@@ -9,6 +9,7 @@ import re
 import shlex
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
@@ -34,10 +35,9 @@ from birthmark.cli.common import (
     emit,
     parse_lifetime,
     read_file,
-    run,
-    telling_refusals,
     write_result,
 )
+from birthmark.cli.options import JsonOption, command, commands
 from birthmark.clock import SystemClock, SystemEntropy
 from birthmark.errors import BirthmarkError
 from birthmark.pki.certificates import Certificate, parse_bundle
@@ -50,26 +50,14 @@ from birthmark.pki.possession import prove_possession
 from birthmark.pki.profiles import DEVICE, SERVER, Profile
 from birthmark.store import open_database
 
-app = typer.Typer(
-    help="Run a certificate authority of your own in a directory.",
-    epilog='Example: birthmark ca init --name "Example Gateways" --dir ca',
-    no_args_is_help=True,
+app = commands(
+    "Run a certificate authority of your own in a directory.", 'birthmark ca init --name "Example Gateways" --dir ca'
 )
 _DNS = re.compile(r"(?=.{1,253}$)(\*\.)?[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*")
 
 _OPERATOR = Principal(PrincipalKind.OPERATOR, "cli")
 _DEFAULT_LIFETIME = timedelta(days=365)
 _VERIFICATION_LIFETIME = timedelta(days=1)
-
-Directory = Annotated[
-    Path, typer.Option("--dir", envvar="BIRTHMARK_CA_DIR", help="The CA's directory.", file_okay=False)
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")]
-Out = Annotated[Path | None, typer.Option("--out", "-o", help="File to write; default is standard output.")]
-Lifetime = Annotated[
-    timedelta | None,
-    typer.Option("--lifetime", parser=parse_lifetime, metavar="TIME", help="20s, 30min, 12h or 365d (default: 365d)."),
-]
 
 
 def parse_dns_name(text: str) -> x509.GeneralName:
@@ -98,172 +86,161 @@ class Level(StrEnum):
 _PROFILES: dict[Kind, Profile] = {Kind.DEVICE: DEVICE, Kind.SERVER: SERVER}
 
 
-@app.command(epilog='Example: birthmark ca init --dir ca --name "Example Gateways"')
+Out = Annotated[Path | None, typer.Option("--out", "-o", help="File to write; default is standard output.")]
+
+
+@dataclass(frozen=True, slots=True)
+class Authority:
+    """The CA of a directory, and how what it does is shown."""
+
+    directory: Annotated[
+        Path, typer.Option("--dir", envvar="BIRTHMARK_CA_DIR", help="The CA's directory.", file_okay=False)
+    ] = Path("ca")
+    as_json: JsonOption = False
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What is to be issued."""
+
+    kind: Annotated[Kind, typer.Option("--profile", help="What the certificate is for.")] = Kind.DEVICE
+    dns: Annotated[
+        list[x509.GeneralName] | None,
+        typer.Option(parser=parse_dns_name, metavar="NAME", help="DNS name or IP address of a server; repeatable."),
+    ] = None
+    lifetime: Annotated[
+        timedelta | None,
+        typer.Option(
+            "--lifetime", parser=parse_lifetime, metavar="TIME", help="20s, 30min, 12h or 365d (default: 365d)."
+        ),
+    ] = None
+
+    def check(self) -> None:
+        only(self.kind is Kind.SERVER, "with --profile server", dns=self.dns)
+
+
+@command(app, 'birthmark ca init --dir ca --name "Example Gateways"')
 def init(
+    authority: Authority,
     name: Annotated[str, typer.Option(help="Your organization's name.")],
-    directory: Directory = Path("ca"),
     flat: Annotated[bool, typer.Option(help="A root that signs devices itself, without an issuing CA.")] = False,
-    as_json: AsJson = False,
 ) -> None:
     """Make a root (20 years) and an issuing CA below it. Keys are encrypted files of mode 0600."""
-    with telling_refusals(as_json=as_json):
-        made = hierarchy.create(directory, name, now=SystemClock().now(), entropy=SystemEntropy(), flat=flat)
-    _show_hierarchy(directory, made, as_json)
+    now, entropy = SystemClock().now(), SystemEntropy()
+    _show_hierarchy(authority, hierarchy.create(authority.directory, name, now=now, entropy=entropy, flat=flat))
 
 
-@app.command(epilog="Example: birthmark ca show device-1 --dir ca")
-def show(
+@command(app, "birthmark ca show device-1 --dir ca")
+async def show(
+    authority: Authority,
     wanted: Annotated[
         str | None, typer.Argument(metavar="[ID]", help="Thumbprint, serial number or device id.")
     ] = None,
-    directory: Directory = Path("ca"),
-    as_json: AsJson = False,
 ) -> None:
     """Show the CA's certificates and what it issued, or what it issued to ID."""
-
-    async def body() -> tuple[Hierarchy, list[Issued]]:
-        async with _opened(directory) as ca:
-            found = await ca.latest() if wanted is None else await ca.search(wanted)
-            if wanted is not None and not found:
-                raise CertificateUnknownError(wanted=wanted)
-            return ca.hierarchy, found
-
-    made, found = run(body, as_json=as_json)
+    async with _opened(authority.directory) as ca:
+        found = await ca.latest() if wanted is None else await ca.search(wanted)
+        if wanted is not None and not found:
+            raise CertificateUnknownError(wanted=wanted)
     if wanted is None:
-        _show_hierarchy(directory, made, as_json)
+        _show_hierarchy(authority, ca.hierarchy)
     for one in found:
-        if not as_json:
+        if not authority.as_json:
             typer.echo()
-        emit(as_json, _issued_row(one))
+        emit(authority.as_json, _issued_row(one))
 
 
-@app.command(epilog="Example: birthmark ca sign device.csr --dir ca --out device.pem")
-def sign(
+@command(app, "birthmark ca sign device.csr --dir ca --out device.pem")
+async def sign(
+    authority: Authority,
+    wish: Wish,
     csr: Annotated[Path, typer.Argument(help="Certificate request, PEM or DER, as `birthmark element csr` makes it.")],
-    *,
-    directory: Directory = Path("ca"),
-    kind: Annotated[Kind, typer.Option("--profile", help="What the certificate is for.")] = Kind.DEVICE,
-    dns: Annotated[
-        list[x509.GeneralName] | None,
-        typer.Option(parser=parse_dns_name, metavar="NAME", help="DNS name or IP address of a server; repeatable."),
-    ] = None,
-    lifetime: Lifetime = None,
     out: Out = None,
-    as_json: AsJson = False,
 ) -> None:
     """Sign a certificate request; writes the certificate with the chain it needs, leaf first."""
-
-    async def body() -> tuple[Certificate, ...]:
-        only(kind is Kind.SERVER, "with --profile server", dns=dns)
-        return await _issue(directory, _read_csr(csr), kind, dns or [], lifetime)
-
-    _write_chain(run(body, as_json=as_json), out, as_json)
+    wish.check()
+    _write_chain(await _issue(authority.directory, _read_csr(csr), wish), out, authority.as_json)
 
 
-@app.command(epilog="Example: birthmark ca issue gateway-7 --dir ca --out-dir gateway-7")
-def issue(
+@command(app, "birthmark ca issue gateway-7 --dir ca --out-dir gateway-7")
+async def issue(
+    authority: Authority,
+    wish: Wish,
     name: Annotated[str, typer.Argument(help="Common name: the device id or host name.")],
-    *,
-    directory: Directory = Path("ca"),
-    kind: Annotated[Kind, typer.Option("--profile", help="What the certificate is for.")] = Kind.DEVICE,
-    dns: Annotated[
-        list[x509.GeneralName] | None,
-        typer.Option(parser=parse_dns_name, metavar="NAME", help="DNS name or IP address of a server; repeatable."),
-    ] = None,
-    lifetime: Lifetime = None,
     out_dir: Annotated[Path, typer.Option(help="Where NAME.key.pem and NAME.cert.pem go.")] = Path(),
-    as_json: AsJson = False,
 ) -> None:
     """Make a key in a file and a certificate for it: for servers, and for devices without a secure element."""
-
-    async def body() -> tuple[Certificate, ...]:
-        only(kind is Kind.SERVER, "with --profile server", dns=dns)
-        key = ec.generate_private_key(ec.SECP256R1())
-        request = x509.CertificateSigningRequestBuilder(subject_name=name_of(name)).sign(key, hashes.SHA256())
-        parsed = parse_csr(request.public_bytes(serialization.Encoding.DER))
-        path = out_dir / f"{_file_name(name)}.key.pem"
-        if path.exists():
-            raise FileExistsAlreadyError(path=path)
-        chain = await _issue(directory, parsed, kind, dns or [], lifetime)
-        _write_key(path, key)
-        return chain
-
-    _write_chain(run(body, as_json=as_json), out_dir / f"{_file_name(name)}.cert.pem", as_json)
+    wish.check()
+    key = ec.generate_private_key(ec.SECP256R1())
+    request = x509.CertificateSigningRequestBuilder(subject_name=name_of(name)).sign(key, hashes.SHA256())
+    parsed = parse_csr(request.public_bytes(serialization.Encoding.DER))
+    path = out_dir / f"{_file_name(name)}.key.pem"
+    if path.exists():
+        raise FileExistsAlreadyError(path=path)
+    chain = await _issue(authority.directory, parsed, wish)
+    _write_key(path, key)
+    _write_chain(chain, out_dir / f"{_file_name(name)}.cert.pem", authority.as_json)
 
 
-@app.command("verify-possession", epilog="Example: birthmark ca verify-possession 3F9C…A1 --dir ca --out proof.pem")
+@command(app, "birthmark ca verify-possession 3F9C…A1 --dir ca --out proof.pem", "verify-possession")
 def verify_possession(
+    authority: Authority,
     code: Annotated[str, typer.Argument(help="The verification code (Azure) or registration code (AWS).")],
-    directory: Directory = Path("ca"),
     level: Annotated[Level, typer.Option("--with", help="The CA that is put on record.")] = Level.ROOT,
     out: Out = None,
-    as_json: AsJson = False,
 ) -> None:
     """Prove to a cloud that you have the CA's key: writes a certificate for CODE, signed by it."""
-    with telling_refusals(as_json=as_json):
-        made = hierarchy.load(directory)
-        proof = prove_possession(
-            code,
-            made.root if level is Level.ROOT else made.issuing,
-            ec.generate_private_key(ec.SECP256R1()).public_key(),
-            serial=new_serial(SystemEntropy()),
-            now=SystemClock().now(),
-            lifetime=_VERIFICATION_LIFETIME,
-        )
-    _write_chain((proof,), out, as_json)
+    made = hierarchy.load(authority.directory)
+    proof = prove_possession(
+        code,
+        made.root if level is Level.ROOT else made.issuing,
+        ec.generate_private_key(ec.SECP256R1()).public_key(),
+        serial=new_serial(SystemEntropy()),
+        now=SystemClock().now(),
+        lifetime=_VERIFICATION_LIFETIME,
+    )
+    _write_chain((proof,), out, authority.as_json)
 
 
-@app.command(epilog="Example: birthmark ca revoke device-1 --reason keyCompromise --dir ca")
-def revoke(
+@command(app, "birthmark ca revoke device-1 --reason keyCompromise --dir ca")
+async def revoke(
+    authority: Authority,
     wanted: Annotated[str, typer.Argument(metavar="ID", help="Thumbprint, serial number or device id.")],
-    directory: Directory = Path("ca"),
     reason: Annotated[
         RevocationReason, typer.Option(help="Why (RFC 5280 section 5.3.1).")
     ] = RevocationReason.UNSPECIFIED,
-    as_json: AsJson = False,
 ) -> None:
     """Revoke the certificates that fit ID and are not revoked yet. A device id means all of that device."""
-
-    async def body() -> list[Issued]:
-        async with _opened(directory) as ca:
-            found = [one for one in await ca.search(wanted) if not one.is_revoked]
-            if not found:
-                raise CertificateUnknownError(wanted=wanted)
-            for one in found:
-                with suppress(AlreadyRevokedError):  # it went with an earlier one of the same key
-                    await ca.revoke(one.certificate.thumbprint, _OPERATOR, reason)
-            return await ca.search(wanted)
-
-    found = run(body, as_json=as_json)
+    async with _opened(authority.directory) as ca:
+        found = [one for one in await ca.search(wanted) if not one.is_revoked]
+        if not found:
+            raise CertificateUnknownError(wanted=wanted)
+        for one in found:
+            with suppress(AlreadyRevokedError):  # it went with an earlier one of the same key
+                await ca.revoke(one.certificate.thumbprint, _OPERATOR, reason)
+        found = await ca.search(wanted)
     for one in found:
-        emit(as_json, _issued_row(one))
-    if not as_json and reason is not RevocationReason.SUPERSEDED:
+        emit(authority.as_json, _issued_row(one))
+    if not authority.as_json and reason is not RevocationReason.SUPERSEDED:
         why = "" if reason is RevocationReason.UNSPECIFIED else f" --reason {reason.value}"
-        command = f"birthmark est revoke --key-of {_file_of(found)}{why}"
-        typer.echo(f"A Birthmark server is told by: `{command}`", err=True)
+        told = f"birthmark est revoke --key-of {_file_of(found)}{why}"
+        typer.echo(f"A Birthmark server is told by: `{told}`", err=True)
 
 
-@app.command(epilog="Example: birthmark ca crl --dir ca --out ca.crl")
-def crl(
-    directory: Directory = Path("ca"),
+@command(app, "birthmark ca crl --dir ca --out ca.crl")
+async def crl(
+    authority: Authority,
     level: Annotated[Level, typer.Option("--of", help="Whose list.")] = Level.ISSUING,
     out: Out = None,
-    as_json: AsJson = False,
 ) -> None:
     """Write the revocation list (PEM). Brokers that take one want it again after each revocation."""
-
-    async def body() -> bytes:
-        async with _opened(directory) as ca:
-            return await ca.crl(ca.hierarchy.root if level is Level.ROOT else ca.hierarchy.issuing)
-
-    made = x509.load_der_x509_crl(run(body, as_json=as_json))
+    async with _opened(authority.directory) as ca:
+        issuer = ca.hierarchy.root if level is Level.ROOT else ca.hierarchy.issuing
+        made = x509.load_der_x509_crl(await ca.crl(issuer))
     text = made.public_bytes(serialization.Encoding.PEM).decode()
-    if out is not None or not as_json:
-        write_result(out, text)
-    if as_json or out is not None:
-        next_update = made.next_update_utc.isoformat() if made.next_update_utc else None
-        row = {"revoked": len(made), "next_update": next_update, "file": str(out) if out else None}
-        emit(as_json, {**row, "crl": text} if as_json else row)
+    next_update = made.next_update_utc.isoformat() if made.next_update_utc else None
+    row = {"revoked": len(made), "next_update": next_update, "file": str(out) if out else None}
+    _write(text, out, row, {**row, "crl": text}, authority.as_json)
 
 
 @asynccontextmanager
@@ -277,12 +254,10 @@ async def _opened(directory: Path) -> AsyncIterator[CertificateAuthority]:
         await database.close()
 
 
-async def _issue(
-    directory: Path, request: CertificateRequest, kind: Kind, names: list[x509.GeneralName], lifetime: timedelta | None
-) -> tuple[Certificate, ...]:
+async def _issue(directory: Path, request: CertificateRequest, wish: Wish) -> tuple[Certificate, ...]:
     async with _opened(directory) as ca:
-        profile = _PROFILES[kind]
-        return await ca.issue(request, _OPERATOR, profile, san=names, lifetime=lifetime or _DEFAULT_LIFETIME)
+        lifetime = wish.lifetime or _DEFAULT_LIFETIME
+        return await ca.issue(request, _OPERATOR, _PROFILES[wish.kind], san=wish.dns or [], lifetime=lifetime)
 
 
 def _read_csr(path: Path) -> CertificateRequest:
@@ -306,24 +281,25 @@ def _write_key(path: Path, key: ec.EllipticCurvePrivateKey) -> None:
 
 def _write_chain(chain: tuple[Certificate, ...], out: Path | None, as_json: bool) -> None:
     """Write leaf and intermediates; a root is trusted by being known, never by being sent."""
-    sent = [certificate for certificate in chain if not certificate.is_self_signed]
-    text = "".join(certificate.pem() for certificate in sent)
+    text = "".join(certificate.pem() for certificate in chain if not certificate.is_self_signed)
+    row = certificate_row(chain[0]) | ({"file": str(out)} if out is not None else {})
+    _write(text, out, row, {**row, "pem": text}, as_json)
+
+
+def _write(text: str, out: Path | None, row: dict[str, Any], json_row: dict[str, Any], as_json: bool) -> None:
+    """Write to the file, or to standard output where it holds nothing else; and say what was written."""
     if out is not None or not as_json:
         write_result(out, text)
     if as_json or out is not None:
-        row: dict[str, Any] = certificate_row(chain[0])
-        if out is not None:
-            row["file"] = str(out)
-        if as_json:
-            row["pem"] = text
-        emit(as_json, row)
+        emit(as_json, json_row if as_json else row)
 
 
-def _show_hierarchy(directory: Path, made: Hierarchy, as_json: bool) -> None:
+def _show_hierarchy(authority: Authority, made: Hierarchy) -> None:
     for role, issuer in (("root", made.root), ("issuing", made.issuing)):
         if role == "issuing" and issuer.certificate == made.root.certificate:
             continue
-        emit(as_json, {"ca": role, **certificate_row(issuer.certificate), "file": str(directory / f"{role}.pem")})
+        file = str(authority.directory / f"{role}.pem")
+        emit(authority.as_json, {"ca": role, **certificate_row(issuer.certificate), "file": file})
 
 
 def _issued_row(one: Issued) -> dict[str, Any]:

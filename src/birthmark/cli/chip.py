@@ -15,27 +15,21 @@ from birthmark.keys.pin import Pin
 
 CHIP_OPTIONS = ("--module", "--token", "--slot", "--pin-file", "--pin-fd")
 
-Module = Annotated[
-    Path | None,
-    typer.Option("--module", envvar="BIRTHMARK_PKCS11_MODULE", help="The chip's PKCS#11 library (default: SoftHSM)."),
-]
-TokenLabel = Annotated[str | None, typer.Option("--token", envvar="BIRTHMARK_TOKEN", help="Label of the token.")]
-Slot = Annotated[int | None, typer.Option("--slot", help="Number of the slot, where labels are not unique.")]
-PinFile = Annotated[
-    Path | None, typer.Option("--pin-file", envvar="BIRTHMARK_PIN_FILE", help="File of mode 0600 with the PIN.")
-]
-PinFd = Annotated[int | None, typer.Option("--pin-fd", help="Open descriptor to read the PIN from.")]
-
 
 @dataclass(frozen=True, slots=True)
 class ChipOptions:
     """One token: by --token, --slot, or because it is the only one."""
 
-    module: Module = None
-    token: TokenLabel = None
-    slot: Slot = None
-    pin_file: PinFile = None
-    pin_fd: PinFd = None
+    module: Annotated[
+        Path | None,
+        typer.Option(envvar="BIRTHMARK_PKCS11_MODULE", help="The chip's PKCS#11 library (default: SoftHSM)."),
+    ] = None
+    token: Annotated[str | None, typer.Option(envvar="BIRTHMARK_TOKEN", help="Label of the token.")] = None
+    slot: Annotated[int | None, typer.Option(help="Number of the slot, where labels are not unique.")] = None
+    pin_file: Annotated[
+        Path | None, typer.Option(envvar="BIRTHMARK_PIN_FILE", help="File of mode 0600 with the PIN.")
+    ] = None
+    pin_fd: Annotated[int | None, typer.Option(help="Open descriptor to read the PIN from.")] = None
 
     @classmethod
     def at_hand(cls) -> "ChipOptions":

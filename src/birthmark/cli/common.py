@@ -3,17 +3,16 @@
 Results go to stdout, as text for people or one JSON object per line; everything else goes to stderr.
 """
 
-import asyncio
 import errno
 import json
 import re
 import shlex
 import sys
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO
 
 import typer
 
@@ -22,8 +21,6 @@ from birthmark.cli.journal import note
 from birthmark.cli.printable import printable_lines, text_of
 from birthmark.pki.certificates import MAX_BUNDLE_BYTES, Certificate, parse_any, parse_bundle
 from birthmark.text import printable
-
-T = TypeVar("T")
 
 FAILED, WRONG_USAGE, NOT_FOUND, NOT_AUTHORIZED, CANNOT_REACH, ACTION_NEEDED, SOME_ROWS_REFUSED = range(1, 8)
 _CHIP = frozenset({"--module", "--pin-file", "--slot", "--token"})
@@ -89,6 +86,12 @@ EXIT_CODES: Mapping[type[errors.BirthmarkError], int] = {
     errors.UnavailableError: CANNOT_REACH,
     errors.ThrottledError: CANNOT_REACH,
 }
+# Of classes whose rooms a command may not load: a mistake in a configuration is wrong usage.
+_BY_CODE = {
+    "agent.config_invalid": WRONG_USAGE,
+    "agent.config_unsupported": ACTION_NEEDED,
+    "server.config_invalid": WRONG_USAGE,
+}
 _OUTPUT_LOST = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 _LIFETIME = re.compile(r"([1-9][0-9]{0,8})(s|min|h|d)")
 _UNITS = {"s": 1, "min": 60, "h": 3600, "d": 86400}
@@ -96,6 +99,8 @@ _UNITS = {"s": 1, "min": 60, "h": 3600, "d": 86400}
 
 def exit_code_of(error: errors.BirthmarkError) -> int:
     """Return the exit code of the nearest listed ancestor."""
+    if error.code in _BY_CODE:
+        return _BY_CODE[error.code]
     return next(EXIT_CODES[kind] for kind in type(error).__mro__ if kind in EXIT_CODES)
 
 
@@ -200,12 +205,6 @@ def read_certificate(path: Path) -> Certificate:
     with about(path):
         raw = read_file(path)
         return parse_bundle(raw)[0] if b"-----BEGIN " in raw else parse_any(raw)
-
-
-def run(body: Callable[[], Coroutine[Any, Any, T]], *, as_json: bool = False) -> T:
-    """Run a command's coroutine, its refusals shown."""
-    with telling_refusals(as_json=as_json):
-        return asyncio.run(body())
 
 
 def emit(as_json: bool, row: Mapping[str, Any]) -> None:

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from birthmark.cli.options import command
+
 app = typer.Typer()
 
 
@@ -16,12 +18,9 @@ class Shell(StrEnum):
     FISH = "fish"
 
 
-@app.command()
+@command(app, "birthmark completion bash > ~/.local/share/bash-completion/completions/birthmark")
 def completion(shell: Annotated[Shell, typer.Argument(help="For which shell.")]) -> None:
-    """Print the completion script of a shell.
-
-    Example: birthmark completion bash > ~/.local/share/bash-completion/completions/birthmark
-    """
+    """Print the completion script of a shell."""
     from typer._completion_shared import get_completion_script
 
     typer.echo(get_completion_script(prog_name="birthmark", complete_var="_BIRTHMARK_COMPLETE", shell=shell.value))

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from birthmark.cli.common import telling_refusals
-from birthmark.cli.operator import JsonOption
+from birthmark.cli.options import JsonOption, command
+from birthmark.cli.printable import counted
 
 app = typer.Typer()
 
@@ -28,7 +28,7 @@ class Journey(StrEnum):
 _WIDE = 240
 
 
-@app.command()
+@command(app, "birthmark demo azure")
 def demo(
     journey: Annotated[Journey, typer.Argument(help="Which journey.")] = Journey.ALL,
     keep: Annotated[bool, typer.Option("--keep", help="Keep the journey's files, and say where they are.")] = False,
@@ -38,13 +38,10 @@ def demo(
 
     azure: SE050, individual enrollment. group: ATECC608, own CA. manifest: a Trust&GO shipment. aws: SE050 by PKCS#11.
     est: a device agent that renews its certificate.
-
-    Example: birthmark demo azure
     """
     from birthmark.cli.app import check_extra
 
-    with telling_refusals(as_json=as_json):
-        check_extra("demo")  # before the first step, not at the fourth
+    check_extra("demo")  # before the first step, not at the fourth
     from birthmark.clock import SystemEntropy
     from birthmark.demo.stage import stage
 
@@ -53,19 +50,17 @@ def demo(
     if not console.is_terminal:
         console.width = _WIDE  # a program that reads the table finds each name in one piece
     tables = []
-    with telling_refusals(as_json=as_json):
-        for number, one in enumerate(chosen, 1):
-            play = importlib.import_module(f"birthmark.demo.{one.value}")
-            with stage(one.value, console, SystemEntropy(), keep=keep) as on:
-                counted = f"{number}/{len(chosen)}  " if len(chosen) > 1 else ""
-                on.title(counted + play.TITLE, play.ABOUT)
-                play.play(on)
-                tables.append(on.table())
-                if as_json:
-                    for proof in on.proofs:
-                        typer.echo(json.dumps(proof.as_row(one.value)))
+    for number, one in enumerate(chosen, 1):
+        play = importlib.import_module(f"birthmark.demo.{one.value}")
+        with stage(one.value, console, SystemEntropy(), keep=keep) as on:
+            place = f"{number}/{len(chosen)}  " if len(chosen) > 1 else ""
+            on.title(place + play.TITLE, play.ABOUT)
+            play.play(on)
+            tables.append(on.table())
+            if as_json:
+                for proof in on.proofs:
+                    typer.echo(json.dumps(proof.as_row(one.value)))
     console.rule()
     for table in tables:
         console.print(table)
-    count = len(tables)
-    console.print(f"{count} {'journey' if count == 1 else 'journeys'} played, each claim above was checked.")
+    console.print(f"{counted(len(tables), 'journey')} played, each claim above was checked.")

@@ -7,16 +7,16 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Annotated, Any, assert_never
 
 import typer
 
 from birthmark.cli.asking import only, only_typed
-from birthmark.cli.common import UsageError, emit, run, without
-from birthmark.cli.identity import IdentityOptions, JsonOption, OpenedIdentity
-from birthmark.cli.options import grouped
+from birthmark.cli.common import UsageError, emit, without
+from birthmark.cli.identity import IdentityOptions, OpenedIdentity
+from birthmark.cli.options import JsonOption, command, commands
 from birthmark.clock import SystemClock, SystemEntropy
 from birthmark.dps.client import Assigned, DpsTarget, register_by_https, register_by_mqtt
 from birthmark.elements.errors import ElementNoMemoryError
@@ -27,11 +27,7 @@ from birthmark.links.errors import MqttRefusedError
 from birthmark.links.urls import UrlInvalidError, parse_url
 from birthmark.text import printable
 
-app = typer.Typer(
-    help="What a device does: register, connect, send.",
-    epilog="Example: birthmark device register --element",
-    no_args_is_help=True,
-)
+app = commands("What a device does: register, connect, send.", "birthmark device register --element")
 
 
 class Transport(StrEnum):
@@ -39,24 +35,6 @@ class Transport(StrEnum):
 
     MQTT = "mqtt"
     HTTPS = "https"
-
-
-Host = Annotated[
-    str | None, typer.Option("--host", envvar="PROVISIONING_HOST", help="The provisioning service: NAME or NAME:PORT.")
-]
-Scope = Annotated[str | None, typer.Option("--id-scope", envvar="PROVISIONING_IDSCOPE", help="Its ID scope.")]
-RegistrationId = Annotated[
-    str | None,
-    typer.Option(
-        "--registration-id", envvar="DPS_X509_REGISTRATION_ID", help="Default: the certificate's common name."
-    ),
-]
-TransportOption = Annotated[
-    Transport, typer.Option("--transport", help="mqtt (port 8883) or https (443, or the port in --host).")
-]
-Remember = Annotated[bool, typer.Option("--remember", help="Write the assigned hub into the secure element.")]
-Hub = Annotated[str | None, typer.Option("--hub", help="The hub's host name; default: remembered, else asked of DPS.")]
-DeviceId = Annotated[str | None, typer.Option("--device-id", help="Default: the certificate's common name.")]
 
 
 _MAX_PORT = 65535
@@ -97,11 +75,25 @@ class HostInvalidError(UsageError):
 class DpsOptions:
     """Where to register, as the options say."""
 
-    host: Host = None
-    id_scope: Scope = None
-    registration_id: RegistrationId = None
-    transport: TransportOption = Transport.MQTT
-    remember: Remember = False
+    host: Annotated[
+        str | None,
+        typer.Option("--host", envvar="PROVISIONING_HOST", help="The provisioning service: NAME or NAME:PORT."),
+    ] = None
+    id_scope: Annotated[str | None, typer.Option("--id-scope", envvar="PROVISIONING_IDSCOPE", help="Its ID scope.")] = (
+        None
+    )
+    registration_id: Annotated[
+        str | None,
+        typer.Option(
+            "--registration-id", envvar="DPS_X509_REGISTRATION_ID", help="Default: the certificate's common name."
+        ),
+    ] = None
+    transport: Annotated[
+        Transport, typer.Option("--transport", help="mqtt (port 8883) or https (443, or the port in --host).")
+    ] = Transport.MQTT
+    remember: Annotated[bool, typer.Option("--remember", help="Write the assigned hub into the secure element.")] = (
+        False
+    )
 
     def target(self, who: OpenedIdentity) -> DpsTarget:
         """Return whom to ask as whom. Raise `DpsNotNamedError`."""
@@ -148,35 +140,36 @@ def _assigned_row(assigned: Assigned, how: str) -> dict[str, Any]:
     }
 
 
-@app.command()
-@grouped
-def register(
-    *,
-    asked: DpsOptions,
-    options: IdentityOptions,
-    as_json: JsonOption = False,
-) -> None:
-    """Register at DPS and print the assigned hub.
+@command(
+    app,
+    "birthmark device register --element --host global.azure-devices-provisioning.net --id-scope 0ne00ABCDEF",
+)
+async def register(asked: DpsOptions, options: IdentityOptions, as_json: JsonOption = False) -> None:
+    """Register at DPS and print the assigned hub."""
+    with options.opened() as who:
+        emit(as_json, _assigned_row(await _register(who, asked), "registered"))
 
-    Example: birthmark device register --element --host global.azure-devices-provisioning.net --id-scope 0ne00ABCDEF
-    """
 
-    async def body() -> None:
-        with options.opened() as who:
-            emit(as_json, _assigned_row(await _register(who, asked), "registered"))
+@dataclass(frozen=True, slots=True)
+class HubOptions:
+    """Where to connect, and as whom."""
 
-    run(body, as_json=as_json)
+    hub: Annotated[
+        str | None, typer.Option("--hub", help="The hub's host name; default: remembered, else asked of DPS.")
+    ] = None
+    device_id: Annotated[str | None, typer.Option("--device-id", help="Default: the certificate's common name.")] = None
+    asked: DpsOptions = field(default_factory=DpsOptions)
+    options: IdentityOptions = field(default_factory=IdentityOptions)
 
 
 @asynccontextmanager
-async def _at_hub(
-    options: IdentityOptions, asked: DpsOptions, hub: str | None, device_id: str | None
-) -> AsyncIterator[tuple[HubClient, dict[str, Any]]]:
+async def _at_hub(place: HubOptions) -> AsyncIterator[tuple[HubClient, dict[str, Any]]]:
     """Connect to the hub, wherever its name comes from; what the chip remembers is tried first and replaced if old."""
-    with options.opened() as who:
-        only(hub is not None, "with --hub: else the provisioning service names the device", device_id=device_id)
+    hub, asked = place.hub, place.asked
+    with place.options.opened() as who:
+        only(hub is not None, "with --hub: else the provisioning service names the device", device_id=place.device_id)
         _check_not_registering(hub, asked)
-        name = device_id or who.identity.chain[0].subject_cn or ""
+        name = place.device_id or who.identity.chain[0].subject_cn or ""
         links = open_links(who.identity, who.trust, SystemClock())
         connection: HubClient | None = None
         if hub is not None:
@@ -213,60 +206,36 @@ def _remembered(who: OpenedIdentity, asked: DpsOptions) -> Assignment | None:
     return None if is_other else found
 
 
-@app.command()
-@grouped
-def connect(
-    hub: Hub = None,
-    device_id: DeviceId = None,
+@command(app, "birthmark device connect --element --seconds 60")
+async def connect(
+    place: HubOptions,
     seconds: Annotated[float, typer.Option(min=0, help="How long to stay connected.")] = 0,
-    *,
-    asked: DpsOptions,
-    options: IdentityOptions,
     as_json: JsonOption = False,
 ) -> None:
-    """Connect to the hub, stay for a while, and leave.
-
-    Example: birthmark device connect --element --seconds 60
-    """
-
-    async def body() -> None:
-        async with _at_hub(options, asked, hub, device_id) as (connection, row):
-            emit(as_json, {**row, "connected": True})
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(seconds):
-                    raise await connection.lost()
-
-    run(body, as_json=as_json)
+    """Connect to the hub, stay for a while, and leave."""
+    async with _at_hub(place) as (connection, row):
+        emit(as_json, {**row, "connected": True})
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                raise await connection.lost()
 
 
-@app.command()
-@grouped
-def send(
+@command(app, """birthmark device send '{"temperature": 21}' --cert device.pem --key device.key --hub HOST""")
+async def send(
+    place: HubOptions,
     message: Annotated[str, typer.Argument(help="The text to send; {n} is replaced by the message's number.")],
     count: Annotated[int, typer.Option("--count", min=1, max=1_000_000, help="How many messages.")] = 1,
     interval: Annotated[float, typer.Option("--interval", min=0, help="Seconds between them.")] = 0,
-    hub: Hub = None,
-    device_id: DeviceId = None,
-    *,
-    asked: DpsOptions,
-    options: IdentityOptions,
     as_json: JsonOption = False,
 ) -> None:
-    """Send telemetry; done when the hub has acknowledged every message.
-
-    Example: birthmark device send '{"temperature": 21}' --cert device.pem --key device.key --hub HOST
-    """
-
-    async def body() -> None:
-        only(count > 1, "with --count", interval=interval)
-        async with _at_hub(options, asked, hub, device_id) as (connection, row):
-            for number in range(1, count + 1):
-                text = message.replace("{n}", str(number))
-                await connection.send(text.encode(), message_id=str(number))
-                if not as_json:
-                    typer.echo(f"{number}/{count}  {printable(text[:60])}", err=True)
-                if number < count:
-                    await asyncio.sleep(interval)
-            emit(as_json, {**row, "sent": count})
-
-    run(body, as_json=as_json)
+    """Send telemetry; done when the hub has acknowledged every message."""
+    only(count > 1, "with --count", interval=interval)
+    async with _at_hub(place) as (connection, row):
+        for number in range(1, count + 1):
+            text = message.replace("{n}", str(number))
+            await connection.send(text.encode(), message_id=str(number))
+            if not as_json:
+                typer.echo(f"{number}/{count}  {printable(text[:60])}", err=True)
+            if number < count:
+                await asyncio.sleep(interval)
+        emit(as_json, {**row, "sent": count})

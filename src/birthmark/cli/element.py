@@ -5,8 +5,6 @@ Every command opens one token: by --token, --slot, or because it is the only one
 """
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,8 +16,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from birthmark.cli.asking import only, only_typed
 from birthmark.cli.chip import CHIP_OPTIONS, ChipOptions
-from birthmark.cli.common import about, certificate_row, emit, telling_refusals, write_result
-from birthmark.cli.options import grouped
+from birthmark.cli.common import about, certificate_row, emit, write_result
+from birthmark.cli.options import JsonOption, command, commands
 from birthmark.clock import SystemClock, SystemEntropy
 from birthmark.elements import exec as element_exec
 from birthmark.elements.element import Element
@@ -36,18 +34,13 @@ from birthmark.keys.token import TokenInfo, list_tokens
 from birthmark.pki.certificates import MAX_BUNDLE_BYTES, parse_any, parse_bundle
 from birthmark.text import printable
 
-app = typer.Typer(
-    help="Read, use and write secure elements (PKCS#11).",
-    epilog="Example: birthmark element list",
-    no_args_is_help=True,
-)
+app = commands("Read, use and write secure elements (PKCS#11).", "birthmark element list")
 
 Key = Annotated[
     str | None,
     typer.Argument(metavar="[KEY]", help="Object id (0xF0000100), label, or id:HEX; default: the identity key."),
 ]
 Out = Annotated[Path | None, typer.Option("--out", "-o", help="File to write; default is standard output.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")]
 
 _MAX_NONCE_FILE_BYTES = 64 * 1024
 
@@ -72,39 +65,28 @@ class ProofUnreadableError(InvalidRequestError):
     path: Path
 
 
-@app.command("list", epilog="Example: birthmark element list --pin-file ~/.pin")
-@grouped
-def list_(
-    *,
-    chip: ChipOptions,
-    as_json: AsJson = False,
-) -> None:
+@command(app, "birthmark element list --pin-file ~/.pin", "list")
+def list_(chip: ChipOptions, as_json: JsonOption = False) -> None:
     """List tokens and what is in them. Several, and one without the PIN that it wants, are only named."""
-    with telling_refusals(as_json=as_json):
-        pin = chip.pin()
-        found = list_tokens(chip.library)
-        wanted = [info for info in found if chip.token in (None, info.label) and chip.slot in (None, info.slot_id)]
-        if not wanted:
-            chip.open_by(pin)[0].close()  # says what there is instead
-        for info in wanted:
-            _list_one(chip, info, pin if len(wanted) == 1 else None, as_json)  # a wrong PIN may lock a chip
+    pin = chip.pin()
+    found = list_tokens(chip.library)
+    wanted = [info for info in found if chip.token in (None, info.label) and chip.slot in (None, info.slot_id)]
+    if not wanted:
+        chip.open_by(pin)[0].close()  # says what there is instead
+    for info in wanted:
+        _list_one(chip, info, pin if len(wanted) == 1 else None, as_json)  # a wrong PIN may lock a chip
 
 
-@app.command(epilog="Example: birthmark element show 0xF0000100")
-@grouped
+@command(app, "birthmark element show 0xF0000100")
 def show(
+    chip: ChipOptions,
     key: Key = None,
     data: Annotated[str | None, typer.Option("--object", help="Print this data object's bytes instead.")] = None,
-    *,
-    chip: ChipOptions,
-    as_json: AsJson = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Show a key: where it lives, its public half, its certificate, and what the chip remembers."""
-    with (
-        telling_refusals(as_json=as_json),
-        _fitting(key is None, "without a KEY: it names another object", object=data),
-        chip.open() as element,
-    ):
+    only(key is None, "without a KEY: it names another object", object=data)
+    with chip.open() as element:
         if data is not None:
             typer.echo(element.read_data(data), nl=False)
             return
@@ -113,7 +95,7 @@ def show(
             "token": element.info.label,
             "profile": element.profile.name,
             "key": handle.describe(),
-            "public_key": handle.public_key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode(),
+            "public_key": _pem(handle.public_key),
         }
         try:
             row |= certificate_row(element.certificate(key))
@@ -124,91 +106,78 @@ def show(
         emit(as_json, row)
 
 
-@app.command(epilog="Example: birthmark element cert 0xF0000100 --out device.crt.pem")
-@grouped
+@command(app, "birthmark element cert 0xF0000100 --out device.crt.pem")
 def cert(
+    chip: ChipOptions,
     key: Key = None,
     chain: Annotated[bool, typer.Option("--chain", help="With the issuers that the chip holds, leaf first.")] = False,
     out: Out = None,
-    *,
-    chip: ChipOptions,
-    as_json: AsJson = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Read a key's certificate from the chip as PEM."""
-    with telling_refusals(as_json=as_json), chip.open() as element:
+    with chip.open() as element:
         found = element.chain(key) if chain else (element.certificate(key),)
         _result(as_json, out, "".join(one.pem() for one in found), certificate_row(found[0]))
 
 
-@app.command(epilog="Example: birthmark element refkey 0xF0000100 --out device.key.pem")
-@grouped
+@command(app, "birthmark element refkey 0xF0000100 --out device.key.pem")
 def refkey(
+    chip: ChipOptions,
     key: Key = None,
     uri: Annotated[bool, typer.Option("--uri", help="Write a PEM with the key's PKCS#11 URI, for any chip.")] = False,
     out: Out = None,
-    *,
-    chip: ChipOptions,
-    as_json: AsJson = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Write a reference key: a file that names the chip's key and holds no secret. Use it with `element exec`."""
-    with telling_refusals(as_json=as_json), chip.open() as element:
+    with chip.open() as element:
         handle = element.key(key)
         text = render_uri_pem(handle.uri) if uri else element.reference_key(key)
         _result(as_json, out, text, {"key": handle.describe()})
 
 
-@app.command(epilog="Example: birthmark element csr --cn gateway-7 --out gateway-7.csr")
-@grouped
+@command(app, "birthmark element csr --cn gateway-7 --out gateway-7.csr")
 def csr(
-    key: Key = None,
-    *,
-    common_name: Annotated[str, typer.Option("--cn", help="Common name: the device id.")],
-    out: Out = None,
     chip: ChipOptions,
-    as_json: AsJson = False,
+    common_name: Annotated[str, typer.Option("--cn", help="Common name: the device id.")],
+    key: Key = None,
+    out: Out = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Make a certificate request, signed in the chip."""
-    with telling_refusals(as_json=as_json), chip.open() as element:
+    with chip.open() as element:
         request = x509.load_der_x509_csr(element.csr(common_name, key))
         text = request.public_bytes(Encoding.PEM).decode()
         _result(as_json, out, text, {"subject": f"CN={common_name}", "key": element.key(key).describe()})
 
 
-@app.command(epilog="Example: birthmark element keygen operational --algorithm p256")
-@grouped
+@command(app, "birthmark element keygen operational --algorithm p256")
 def keygen(
+    chip: ChipOptions,
     label: Annotated[str, typer.Argument(help="Label of the new key, or an SE050 object id.")],
     algorithm: Annotated[Algorithm, typer.Option(help="Kind of key.")] = Algorithm.P256,
     key_id: Annotated[str | None, typer.Option("--id", help="CKA_ID in hex.")] = None,
-    *,
-    chip: ChipOptions,
-    as_json: AsJson = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Make a key in the chip, never extractable. A key that exists is never replaced."""
-    with telling_refusals(as_json=as_json), chip.open() as element:
+    with chip.open() as element:
         made = element.generate_key(label, algorithm, _hex(key_id))
-        public = made.public_key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
-        emit(as_json, {"key": made.describe(), "label": made.label, "id": made.key_id.hex(), "public_key": public})
+        row = {"key": made.describe(), "label": made.label, "id": made.key_id.hex()}
+        emit(as_json, {**row, "public_key": _pem(made.public_key)})
 
 
-@app.command(epilog="Example: birthmark element write gateway-7.crt.pem")
-@grouped
+@command(app, "birthmark element write gateway-7.crt.pem")
 def write(
+    chip: ChipOptions,
     file: Annotated[Path, typer.Argument(help="Certificate in PEM or DER, or a chain; or any bytes with --object.")],
     key: Annotated[str | None, typer.Option("--key", help="Whose certificate; default: the identity key's.")] = None,
     label: Annotated[str | None, typer.Option("--label", help="Store a CA's certificate under this label.")] = None,
     data: Annotated[str | None, typer.Option("--object", help="Store the file's bytes as this data object.")] = None,
-    *,
-    chip: ChipOptions,
-    as_json: AsJson = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Write a certificate back to the chip, beside its key; of a chain, the issuer too where the chip has a place."""
-    with (
-        telling_refusals(as_json=as_json),
-        _fitting(data is None, "for a certificate, which --object is not", key=key, label=label),
-        _fitting(label is None, "for the certificate of a key, not for a CA's under --label", key=key),
-        chip.open() as element,
-    ):
+    only(data is None, "for a certificate, which --object is not", key=key, label=label)
+    only(label is None, "for the certificate of a key, not for a CA's under --label", key=key)
+    with chip.open() as element:
         raw = _read(file, MAX_BUNDLE_BYTES)
         if data is not None:
             try:
@@ -227,92 +196,77 @@ def write(
             emit(as_json, {"label": written, **certificate_row(certificate)})
 
 
-@app.command("prove", epilog="Example: birthmark element prove --nonce 5f2d9c01 > proof.json")
-@grouped
+@command(app, "birthmark element prove --nonce 5f2d9c01 > proof.json", "prove")
 def prove_(
-    key: Key = None,
-    *,
-    nonce: Annotated[str, typer.Option("--nonce", help="What the asker chose: 8 to 1024 bytes of text.")],
-    check: Annotated[Path | None, typer.Option("--check", help="Check this proof instead; needs no chip.")] = None,
     chip: ChipOptions,
-    as_json: AsJson = False,
+    nonce: Annotated[str, typer.Option("--nonce", help="What the asker chose: 8 to 1024 bytes of text.")],
+    key: Key = None,
+    check: Annotated[Path | None, typer.Option("--check", help="Check this proof instead; needs no chip.")] = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Prove that the chip has its key, by signing a nonce; prints one JSON object."""
-    with telling_refusals(as_json=as_json):
-        if not MIN_NONCE_BYTES <= len(nonce.encode()) <= MAX_NONCE_BYTES:
-            raise typer.BadParameter("the nonce has 8 to 1024 bytes", param_hint="--nonce")
-        only(key is None, "without a KEY: it needs no chip", check=check)
-        only_typed(check is None, "where a chip signs; --check needs none", *CHIP_OPTIONS)
-        if check is not None:
-            public_key = _checked(check, nonce)
-            pem = public_key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
-            emit(as_json, {"proof": "holds", "public_key": pem})
-            return
-        with chip.open() as element:
-            typer.echo(msgspec.json.encode(prove(element.key(key), nonce.encode())).decode())
+    if not MIN_NONCE_BYTES <= len(nonce.encode()) <= MAX_NONCE_BYTES:
+        raise typer.BadParameter("the nonce has 8 to 1024 bytes", param_hint="--nonce")
+    only(key is None, "without a KEY: it needs no chip", check=check)
+    only_typed(check is None, "where a chip signs; --check needs none", *CHIP_OPTIONS)
+    if check is not None:
+        emit(as_json, {"proof": "holds", "public_key": _pem(_checked(check, nonce))})
+        return
+    with chip.open() as element:
+        typer.echo(msgspec.json.encode(prove(element.key(key), nonce.encode())).decode())
 
 
-@app.command("exec", epilog="Example: birthmark element exec -- python app.py")
-@grouped
+@command(app, "birthmark element exec -- python app.py", "exec")
 def exec_(
-    command: Annotated[list[str], typer.Argument(metavar="-- PROGRAM [ARG]...", help="A Python program.")],
-    explain: Annotated[bool, typer.Option("--explain", help="Print what is set, and each key that is mapped.")] = False,
-    *,
     chip: ChipOptions,
+    program: Annotated[list[str], typer.Argument(metavar="-- PROGRAM [ARG]...", help="A Python program.")],
+    explain: Annotated[bool, typer.Option("--explain", help="Print what is set, and each key that is mapped.")] = False,
 ) -> None:
     """Run a Python program that only takes key files with the key in the chip; the program stays as it is.
 
     Wherever it loads a reference key, a `pkcs11:` URI file or a URI PEM, it gets the token's key.
     """
-    with telling_refusals():
-        element, pin = chip.open_by(chip.pin())
-        with element:
-            planned = element_exec.plan(command, element, pin=pin, environment=os.environ, explain=explain)
-        stop_library()
-        if explain:
-            typer.echo(planned.explain(), err=True)
-        element_exec.run(planned, os.environ)
+    element, pin = chip.open_by(chip.pin())
+    with element:
+        planned = element_exec.plan(program, element, pin=pin, environment=os.environ, explain=explain)
+    stop_library()
+    if explain:
+        typer.echo(planned.explain(), err=True)
+    element_exec.run(planned, os.environ)
 
 
-@app.command(epilog='Example: eval "$(birthmark element simulate chip --profile se050)"')
+@command(app, 'eval "$(birthmark element simulate chip --profile se050)"')
 def simulate(
     directory: Annotated[Path, typer.Argument(help="Where the chip's files go.", file_okay=False)],
     profile: Annotated[str, typer.Option(help="se050, atecc608 or generic.")] = "se050",
     swapped_labels: Annotated[bool, typer.Option(help="Labels as SE050 middleware up to 4.3 gives them.")] = False,
-    as_json: AsJson = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Make a software chip (SoftHSM2) with a real one's objects, and print the environment to use it."""
     if profile not in PROFILES:
         raise typer.BadParameter(f"there are {', '.join(PROFILES)}", param_hint="--profile")
-    with telling_refusals(as_json=as_json):
-        if (directory / "profile").exists():
-            made = open_software_element(directory)
-            is_same = made.profile.name == profile
-            only_typed(is_same, f"for a new chip, and {directory} holds a {made.profile.name}", "--profile")
-            only(False, f"for a new chip, and {directory} holds one", swapped_labels=swapped_labels)
-            typer.echo(f"{directory} holds a software {made.profile.name} already; it is left as it is.", err=True)
-        else:
-            made = create_software_element(
-                directory,
-                PROFILES[profile],
-                now=SystemClock().now(),
-                entropy=SystemEntropy(),
-                has_swapped_labels=swapped_labels,
-            )
-        if as_json:
-            emit(as_json, dict(made.environment) | {"maker_certificates": str(made.maker_certificates)})
-        else:
-            typer.echo(made.environment_lines(), nl=False)
+    if (directory / "profile").exists():
+        made = open_software_element(directory)
+        is_same = made.profile.name == profile
+        only_typed(is_same, f"for a new chip, and {directory} holds a {made.profile.name}", "--profile")
+        only(False, f"for a new chip, and {directory} holds one", swapped_labels=swapped_labels)
+        typer.echo(f"{directory} holds a software {made.profile.name} already; it is left as it is.", err=True)
+    else:
+        now, entropy = SystemClock().now(), SystemEntropy()
+        made = create_software_element(
+            directory, PROFILES[profile], now=now, entropy=entropy, has_swapped_labels=swapped_labels
+        )
+    if as_json:
+        emit(as_json, dict(made.environment) | {"maker_certificates": str(made.maker_certificates)})
+    else:
+        typer.echo(made.environment_lines(), nl=False)
 
 
 # ---- inside
 
 
-@contextmanager
-def _fitting(applies: bool, when: str, **options: object) -> Iterator[None]:
-    """Say that an option does not apply before any chip is opened."""
-    only(applies, when, **options)
-    yield
+def _pem(key: PublicKey) -> str:
+    return key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
 
 
 def _list_one(chip: ChipOptions, info: TokenInfo, pin: Pin | None, as_json: bool) -> None:

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from birthmark.cli.asking import only_typed
-from birthmark.cli.common import telling_refusals
-from birthmark.cli.operator import DEFAULT_DATA, DataOption, operator
+from birthmark.cli.operator import Server
+from birthmark.cli.options import command
 
 app = typer.Typer()
 
@@ -22,9 +22,9 @@ class Format(StrEnum):
     AZIOT = "aziot"
 
 
-@app.command()
+@command(app, 'eval "$(birthmark env)"')
 def env(
-    data: DataOption = Path(DEFAULT_DATA),
+    server: Server,
     form: Annotated[
         Format, typer.Option("--format", help="sh: export lines; aziot: a filled-in config.toml.")
     ] = Format.SH,
@@ -37,8 +37,6 @@ def env(
 
     The aziot form carries an EST password of that device alone: it is made at the first call, and the same is printed
     again later. `birthmark est user remove NAME` takes it back.
-
-    Example: eval "$(birthmark env)"
     """
     from birthmark.console.client import not_running, read_endpoints
     from birthmark.console.lock import is_served
@@ -46,22 +44,19 @@ def env(
 
     if form is Format.AZIOT and registration_id is None:
         raise typer.BadParameter("--format aziot needs --registration-id NAME")
-    with telling_refusals():
-        only_typed(form is Format.AZIOT, "with --format aziot", "--registration-id")
-        path = data.expanduser() / "endpoints.json"
-        if wait:
-            _wait_until_ready(path, wait)
-        endpoints = read_endpoints(path.parent)
-        if not is_served(path.parent):  # it crashed: what it wrote is of no use to anybody
-            raise not_running(path.parent, "it has ended")
+    only_typed(form is Format.AZIOT, "with --format aziot", "--registration-id")
+    if wait:
+        _wait_until_ready(server.directory / "endpoints.json", wait)
+    endpoints = read_endpoints(server.directory)
+    if not is_served(server.directory):  # it crashed: what it wrote is of no use to anybody
+        raise not_running(server.directory, "it has ended")
     match form:
         case Format.SH:
             typer.echo(as_shell(endpoints), nl=False)
         case Format.JSON:
             typer.echo(json.dumps(endpoints, indent=2))
         case Format.AZIOT:
-            with telling_refusals():
-                made = operator(data).post("/est/credentials", {"device_id": registration_id})
+            made = server.client.post("/est/credentials", {"device_id": registration_id})
             name = str(registration_id)
             typer.echo(as_aziot(endpoints, name, username=made["name"], password=made["password"]), nl=False)
 

@@ -9,28 +9,20 @@ from typing import Annotated
 import typer
 
 from birthmark.cli.asking import agree, only
-from birthmark.cli.common import emit, read_certificate, telling_refusals
-from birthmark.cli.operator import DEFAULT_DATA, DataOption, JsonOption, at, operator, show
+from birthmark.cli.common import emit, read_certificate
+from birthmark.cli.operator import Server, ShownServer, at, show
+from birthmark.cli.options import command, commands
 from birthmark.clock import SystemEntropy
 from birthmark.keys.pin import Pin
 from birthmark.pki.crl import RevocationReason
 from birthmark.text import printable
 
-app = typer.Typer(
-    help="Who may get certificates by EST, and which were issued: users, makers' CAs, revocation.",
-    epilog="Example: birthmark est user add line-1 --device gateway-7",
-    no_args_is_help=True,
+app = commands(
+    "Who may get certificates by EST, and which were issued: users, makers' CAs, revocation.",
+    "birthmark est user add line-1 --device gateway-7",
 )
-user = typer.Typer(
-    help="Users with a password, for all devices or one.",
-    epilog="Example: birthmark est user list",
-    no_args_is_help=True,
-)
-bootstrap = typer.Typer(
-    help="CAs whose certificates introduce devices.",
-    epilog="Example: birthmark est bootstrap list",
-    no_args_is_help=True,
-)
+user = commands("Users with a password, for all devices or one.", "birthmark est user list")
+bootstrap = commands("CAs whose certificates introduce devices.", "birthmark est bootstrap list")
 app.add_typer(user, name="user")
 app.add_typer(bootstrap, name="bootstrap")
 
@@ -61,8 +53,9 @@ def parse_issued(text: str) -> str:
         ) from error
 
 
-@user.command("add")
+@command(user, "birthmark est user add line-1 --device gateway-7", "add")
 def add_user(
+    server: ShownServer,
     name: Annotated[str, typer.Argument(help="Printable characters, no colon.")],
     device: Annotated[
         str | None, typer.Option("--device", metavar="NAME", help="The one device this user may ask for.")
@@ -79,136 +72,94 @@ def add_user(
         Path | None, typer.Option("--password-file", help="File of mode 0600 with the password in one line.")
     ] = None,
     ask: Annotated[bool, typer.Option("--ask", help="Ask for the password instead of making one.")] = False,
-    data: DataOption = Path(DEFAULT_DATA),
-    as_json: JsonOption = False,
 ) -> None:
-    """Put a user on record. Without a password file one is made, and printed this once.
-
-    Example: birthmark est user add line-1 --device gateway-7
-    """
+    """Put a user on record. Without a password file one is made, and printed this once."""
     if (device is not None) == any_name:
         raise typer.BadParameter("say for whom: --device NAME, or --any-name for every name that nobody holds")
-    with telling_refusals(as_json=as_json):
-        only(password_file is None, "without --password-file", ask=ask)
-        is_made = password_file is None and not ask
-        if password_file is not None:
-            password = Pin.from_file(password_file).reveal()
-        elif ask:
-            password = str(typer.prompt("Password", hide_input=True, confirmation_prompt=sys.stdin.isatty(), err=True))
-        else:
-            password = SystemEntropy().token(_PASSWORD_BYTES).hex()
-        row = operator(data).post("/est/users", {"name": name, "password": password, "device_id": device})
-        emit(as_json, {**row, "password": password} if is_made else row)
+    only(password_file is None, "without --password-file", ask=ask)
+    is_made = password_file is None and not ask
+    if password_file is not None:
+        password = Pin.from_file(password_file).reveal()
+    elif ask:
+        password = str(typer.prompt("Password", hide_input=True, confirmation_prompt=sys.stdin.isatty(), err=True))
+    else:
+        password = SystemEntropy().token(_PASSWORD_BYTES).hex()
+    row = server.client.post("/est/users", {"name": name, "password": password, "device_id": device})
+    emit(server.as_json, {**row, "password": password} if is_made else row)
 
 
-@user.command("list")
-def list_users(data: DataOption = Path(DEFAULT_DATA), as_json: JsonOption = False) -> None:
-    """List the users; passwords are kept as digests only.
-
-    Example: birthmark est user list
-    """
-    with telling_refusals(as_json=as_json):
-        rows = operator(data).rows("/est/users")
-        show(rows, _USER_COLUMNS, as_json=as_json, nothing="There is no EST user.")
+@command(user, "birthmark est user list", "list")
+def list_users(server: ShownServer) -> None:
+    """List the users; passwords are kept as digests only."""
+    server.show("est", "users", columns=_USER_COLUMNS, nothing="There is no EST user.")
 
 
-@user.command("remove")
+@command(user, "birthmark est user remove factory-line-1", "remove")
 def remove_user(
-    name: Annotated[str, typer.Argument(help="As `birthmark est user list` shows it.")],
-    data: DataOption = Path(DEFAULT_DATA),
+    server: Server, name: Annotated[str, typer.Argument(help="As `birthmark est user list` shows it.")]
 ) -> None:
-    """Take a user off the record; certificates that were issued stay good.
-
-    Example: birthmark est user remove factory-line-1
-    """
-    with telling_refusals():
-        operator(data).delete(at("est", "users", name))
-        typer.echo(f"Removed {name}.", err=True)
+    """Take a user off the record; certificates that were issued stay good."""
+    server.delete("est", "users", name, said=f"Removed {name}.")
 
 
-@bootstrap.command("add")
+@command(bootstrap, "birthmark est bootstrap add maker-ca.pem --any-name", "add")
 def add_ca(
+    server: ShownServer,
     file: Annotated[Path, typer.Argument(help="The CA's certificate, PEM or DER.")],
     any_name: Annotated[
         bool, typer.Option("--any-name", help="Devices may ask for another name than their own certificate's.")
     ] = False,
-    data: DataOption = Path(DEFAULT_DATA),
-    as_json: JsonOption = False,
 ) -> None:
-    """Let certificates of a maker's CA introduce devices.
-
-    Example: birthmark est bootstrap add maker-ca.pem --any-name
-    """
-    with telling_refusals(as_json=as_json):
-        body = {"certificate": read_certificate(file).pem(), "any_name": any_name}
-        emit(as_json, operator(data).post("/est/bootstrap", body))
+    """Let certificates of a maker's CA introduce devices."""
+    server.do("est", "bootstrap", certificate=read_certificate(file).pem(), any_name=any_name)
 
 
-@bootstrap.command("list")
-def list_cas(data: DataOption = Path(DEFAULT_DATA), as_json: JsonOption = False) -> None:
-    """List the CAs whose certificates introduce devices.
-
-    Example: birthmark est bootstrap list
-    """
-    with telling_refusals(as_json=as_json):
-        rows = operator(data).rows("/est/bootstrap")
-        show(rows, _CA_COLUMNS, as_json=as_json, nothing="No bootstrap CA is on record.")
+@command(bootstrap, "birthmark est bootstrap list", "list")
+def list_cas(server: ShownServer) -> None:
+    """List the CAs whose certificates introduce devices."""
+    server.show("est", "bootstrap", columns=_CA_COLUMNS, nothing="No bootstrap CA is on record.")
 
 
-@bootstrap.command("remove")
+@command(bootstrap, "birthmark est bootstrap remove 3F9A…", "remove")
 def remove_ca(
+    server: Server,
     thumbprint: Annotated[
         str,
         typer.Argument(
             parser=parse_thumbprint, metavar="THUMBPRINT", help="As `birthmark est bootstrap list` shows it."
         ),
     ],
-    data: DataOption = Path(DEFAULT_DATA),
 ) -> None:
-    """Stop believing a CA.
-
-    Example: birthmark est bootstrap remove 3F9A…
-    """
-    with telling_refusals():
-        operator(data).delete(at("est", "bootstrap", thumbprint))
-        typer.echo("Removed.", err=True)
+    """Stop believing a CA."""
+    server.delete("est", "bootstrap", thumbprint, said="Removed.")
 
 
-@app.command()
+@command(app, "birthmark est certificates edge-0001")
 def certificates(
+    server: ShownServer,
     subject: Annotated[
         str | None, typer.Argument(metavar="ID", help="Device id, thumbprint or serial number; default: the latest.")
     ] = None,
-    data: DataOption = Path(DEFAULT_DATA),
-    as_json: JsonOption = False,
 ) -> None:
-    """List the certificates that the server's CA issued.
-
-    Example: birthmark est certificates edge-0001
-    """
-    with telling_refusals(as_json=as_json):
-        rows = operator(data).rows("/certificates", subject=subject)
-        show(rows, _ISSUED_COLUMNS, as_json=as_json, nothing="No such certificate was issued.")
+    """List the certificates that the server's CA issued."""
+    server.show("certificates", columns=_ISSUED_COLUMNS, nothing="No such certificate was issued.", subject=subject)
 
 
-@app.command()
+@command(app, "birthmark est release edge-0001")
 def release(
+    server: ShownServer,
     name: Annotated[str, typer.Argument(help="The device's name, as `birthmark est certificates` shows it.")],
-    data: DataOption = Path(DEFAULT_DATA),
-    as_json: JsonOption = False,
 ) -> None:
     """Let a name go, so that a new key may claim it by a password for any name. What was issued stays good.
 
     If the old key is not trusted any more, take it back first: `birthmark est revoke --device NAME`.
-
-    Example: birthmark est release edge-0001
     """
-    with telling_refusals(as_json=as_json):
-        emit(as_json, operator(data).post(at("names", name, "release")))
+    server.do("names", name, "release")
 
 
-@app.command()
+@command(app, "birthmark est revoke --device edge-0001 --reason keyCompromise")
 def revoke(
+    server: ShownServer,
     thumbprint: Annotated[
         str | None,
         typer.Argument(parser=parse_issued, metavar="THUMBPRINT", help="As `birthmark est certificates` shows it."),
@@ -224,33 +175,23 @@ def revoke(
         RevocationReason, typer.Option(help="Why (RFC 5280 section 5.3.1).")
     ] = RevocationReason.UNSPECIFIED,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask before a CA is taken back.")] = False,
-    data: DataOption = Path(DEFAULT_DATA),
-    as_json: JsonOption = False,
 ) -> None:
     """Take certificates and their keys back: they open neither EST, DPS, hub nor AWS IoT, and connections end at once.
 
     A key that was taken back is never certified again; only the reason `superseded` leaves it good. With the key of a
     CA, this server's or a maker's, everything below that CA goes.
-
-    Example: birthmark est revoke --device edge-0001 --reason keyCompromise
     """
     if sum(one is not None for one in (thumbprint, device, key_of)) != 1:
         raise typer.BadParameter("name one: a THUMBPRINT, --device NAME, or --key-of FILE")
     if key_of is not None and reason is RevocationReason.SUPERSEDED:
         raise typer.BadParameter("superseded leaves the key good: name the certificate's THUMBPRINT")
-    with telling_refusals(as_json=as_json):
-        body = {"reason": reason.value}
-        if device is not None:
-            rows = operator(data).post(at("names", device, "revoke"), body)
-        elif key_of is not None:
-            certificate = read_certificate(key_of)
-            if certificate.is_ca:
-                below = f"Take back the CA '{printable(certificate.subject_text)}', with everything below it, for good?"
-                agree(below, yes=yes)
-            rows = operator(data).post("/keys/revoke", {**body, "certificate": certificate.pem()})
-        else:
-            rows = operator(data).post(at("certificates", str(thumbprint), "revoke"), body)
-        nothing = "The key is revoked; this CA issued no certificate for it that is alive."
-        if key_of is not None and certificate.is_ca:
+    body, nothing = {"reason": reason.value}, "The key is revoked; this CA issued no certificate for it that is alive."
+    path = at("certificates", str(thumbprint), "revoke") if device is None else at("names", device, "revoke")
+    if key_of is not None:
+        certificate, path = read_certificate(key_of), "/keys/revoke"
+        body["certificate"] = certificate.pem()
+        if certificate.is_ca:
+            below = f"Take back the CA '{printable(certificate.subject_text)}', with everything below it, for good?"
+            agree(below, yes=yes)
             nothing = "The CA is taken back: everything below it is refused from now on."
-        show(rows, _ISSUED_COLUMNS, as_json=as_json, nothing=nothing)
+    show(server.client.post(path, body), _ISSUED_COLUMNS, as_json=server.as_json, nothing=nothing)

@@ -6,134 +6,92 @@ from typing import Annotated, Any
 import typer
 
 from birthmark.cli.asking import agree
-from birthmark.cli.common import emit, read_certificate, telling_refusals
-from birthmark.cli.operator import DEFAULT_DATA, DataOption, JsonOption, at, operator, show
+from birthmark.cli.common import emit, read_certificate
+from birthmark.cli.operator import Server, ShownServer, at, show
+from birthmark.cli.options import command, commands
 from birthmark.cli.serve import NOT_IN_CERTIFICATE
 from birthmark.text import printable
 
-app = typer.Typer(
-    help="Hubs: create, devices, messages.", epilog="Example: birthmark hub devices", no_args_is_help=True
-)
-device = typer.Typer(
-    help="One device of a hub.", epilog="Example: birthmark hub device create pump-7", no_args_is_help=True
-)
+app = commands("Hubs: create, devices, messages.", "birthmark hub devices")
+device = commands("One device of a hub.", "birthmark hub device create pump-7")
 app.add_typer(device, name="device")
 HubOption = Annotated[str, typer.Option("--hub", help="Which hub.")]
+HubName = Annotated[str, typer.Argument(help="Its name on this server.")]
 
 
-@app.command("show")
-def show_all(data: DataOption = Path(DEFAULT_DATA), as_json: JsonOption = False) -> None:
-    """List the hubs.
-
-    Example: birthmark hub show
-    """
-    with telling_refusals(as_json=as_json):
-        show(operator(data).rows("/hubs"), ("name", "host"), as_json=as_json, nothing="There is no hub.")
+@command(app, "birthmark hub show", "show")
+def show_all(server: ShownServer) -> None:
+    """List the hubs."""
+    server.show("hubs", columns=("name", "host"), nothing="There is no hub.")
 
 
-@app.command()
+@command(app, "birthmark hub create hub-2 --host hub2.example")
 def create(
-    name: Annotated[str, typer.Argument(help="Its name on this server.")],
+    server: ShownServer,
+    name: HubName,
     host: Annotated[str, typer.Option(help="Host name devices use; it must be in the server's certificate.")],
-    data: DataOption = Path(DEFAULT_DATA),
-    as_json: JsonOption = False,
 ) -> None:
-    """Make another hub. Link it with `birthmark dps link NAME`.
-
-    Example: birthmark hub create hub-2 --host hub2.example
-    """
-    with telling_refusals(as_json=as_json):
-        made = operator(data).post("/hubs", {"name": name, "host": host})
-        emit(as_json, {key: value for key, value in made.items() if key != "in_certificate"})
-        if not made["in_certificate"]:
-            typer.echo(f"Warning: {NOT_IN_CERTIFICATE.format(host=printable(host))}", err=True)
+    """Make another hub. Link it with `birthmark dps link NAME`."""
+    made = server.client.post("/hubs", {"name": name, "host": host})
+    emit(server.as_json, {key: value for key, value in made.items() if key != "in_certificate"})
+    if not made["in_certificate"]:
+        typer.echo(f"Warning: {NOT_IN_CERTIFICATE.format(host=printable(host))}", err=True)
 
 
-@app.command()
+@command(app, "birthmark hub delete hub-2")
 def delete(
-    name: Annotated[str, typer.Argument(help="Its name on this server.")],
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
-    data: DataOption = Path(DEFAULT_DATA),
+    server: Server, name: HubName, yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False
 ) -> None:
-    """Delete a hub with its devices and messages.
-
-    Example: birthmark hub delete hub-2
-    """
-    with telling_refusals():
-        agree(f"Delete hub {printable(name)} with all its devices and messages?", yes=yes)
-        operator(data).delete(at("hubs", name))
-        typer.echo(f"Deleted {name}.", err=True)
+    """Delete a hub with its devices and messages."""
+    agree(f"Delete hub {printable(name)} with all its devices and messages?", yes=yes)
+    server.delete("hubs", name, said=f"Deleted {name}.")
 
 
-@device.command("create")
+@command(device, "birthmark hub device create pump-7 --cert pump-7.pem", "create")
 def create_device(
+    server: ShownServer,
     name: Annotated[str, typer.Argument(help="The device id; letter case counts.")],
     cert: Annotated[Path | None, typer.Option(help="Its certificate, PEM or DER; without one, keys are made.")] = None,
     hub: HubOption = "birthmark",
-    data: DataOption = Path(DEFAULT_DATA),
-    as_json: JsonOption = False,
 ) -> None:
-    """Make a device in a hub, without a provisioning service. A key is shown this once.
-
-    Example: birthmark hub device create pump-7 --cert pump-7.pem
-    """
-    with telling_refusals(as_json=as_json):
-        thumbprint = None if cert is None else read_certificate(cert).thumbprint.hex()
-        body = {"device_id": name, "thumbprint": thumbprint}
-        emit(as_json, operator(data).post(at("hubs", hub, "devices"), body))
+    """Make a device in a hub, without a provisioning service. A key is shown this once."""
+    thumbprint = None if cert is None else read_certificate(cert).thumbprint.hex()
+    server.do("hubs", hub, "devices", device_id=name, thumbprint=thumbprint)
 
 
-@app.command()
+@command(app, "birthmark hub devices --edge")
 def devices(
+    server: ShownServer,
     edge: Annotated[bool, typer.Option("--edge", help="Only IoT Edge devices.")] = False,
     hub: HubOption = "birthmark",
-    data: DataOption = Path(DEFAULT_DATA),
-    as_json: JsonOption = False,
 ) -> None:
-    """List a hub's devices.
-
-    Example: birthmark hub devices --edge
-    """
-    with telling_refusals(as_json=as_json):
-        found = [_row(device) for device in _devices(data, hub) if device["capabilities"]["iotEdge"] or not edge]
-        columns = ("device", "state", "status", "edge", "thumbprint")
-        show(found, columns, as_json=as_json, nothing="The hub has no such device.")
+    """List a hub's devices."""
+    rows = map(_row, server.client.rows(at("hubs", hub, "devices")))
+    columns = ("device", "state", "status", "edge", "thumbprint")
+    found = [row for row in rows if row["edge"] or not edge]
+    show(found, columns, as_json=server.as_json, nothing="The hub has no such device.")
 
 
-@device.command("delete")
+@command(device, "birthmark hub device delete edge-0001", "delete")
 def delete_device(
+    server: Server,
     name: Annotated[str, typer.Argument(metavar="DEVICE", help="Its device id; letter case counts.")],
     hub: HubOption = "birthmark",
-    data: DataOption = Path(DEFAULT_DATA),
 ) -> None:
-    """Remove a device from a hub's registry; its connection ends. It comes back if it is enrolled and registers.
-
-    Example: birthmark hub device delete edge-0001
-    """
-    with telling_refusals():
-        operator(data).delete(at("hubs", hub, "devices", name))
-        typer.echo(f"Deleted {name}.", err=True)
+    """Remove a device from a hub's registry; its connection ends. It comes back if it is enrolled and registers."""
+    server.delete("hubs", hub, "devices", name, said=f"Deleted {name}.")
 
 
-@app.command()
+@command(app, "birthmark hub messages se050-0001")
 def messages(
+    server: ShownServer,
     device: Annotated[str | None, typer.Argument(help="Only this device's.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many, the latest.")] = 100,
     hub: HubOption = "birthmark",
-    data: DataOption = Path(DEFAULT_DATA),
-    as_json: JsonOption = False,
 ) -> None:
-    """Show the latest telemetry, oldest first.
-
-    Example: birthmark hub messages se050-0001
-    """
-    with telling_refusals(as_json=as_json):
-        found = operator(data).rows(at("hubs", hub, "messages"), device=device, limit=limit)
-        show(found, ("enqueued", "device", "body"), as_json=as_json, nothing="No message came.")
-
-
-def _devices(data: Path, hub: str) -> list[dict[str, Any]]:
-    return list(operator(data).rows(at("hubs", hub, "devices")))
+    """Show the latest telemetry, oldest first."""
+    columns, nothing = ("enqueued", "device", "body"), "No message came."
+    server.show("hubs", hub, "messages", columns=columns, nothing=nothing, device=device, limit=limit)
 
 
 def _row(device: dict[str, Any]) -> dict[str, Any]:

@@ -22,22 +22,6 @@ from birthmark.keys.uri import SCHEME, parse_pkcs11_uri
 from birthmark.links import Identity, Trust, identity_of
 from birthmark.pki.certificates import Certificate, parse_bundle
 
-Cert = Annotated[
-    Path | None,
-    typer.Option("--cert", envvar="X509_CERT_FILE", help="The device's certificate, and the CAs between, in PEM."),
-]
-KeyOption = Annotated[
-    str | None,
-    typer.Option("--key", envvar="X509_KEY_FILE", help="Key file, pkcs11: URI, or with --element an object's name."),
-]
-IsElement = Annotated[
-    bool, typer.Option("--element", help="The key is in a secure element; its certificate too, unless --cert is given.")
-]
-CaFile = Annotated[
-    Path | None, typer.Option("--ca-file", help="CAs to trust, in PEM (default: SSL_CERT_FILE, else the system's).")
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")]
-
 
 class KeyNotNamedError(UsageError):
     """No private key was named."""
@@ -94,10 +78,21 @@ class OpenedIdentity:
 class IdentityOptions:
     """The options as they were given."""
 
-    cert: Cert = None
-    key: KeyOption = None
-    is_element: IsElement = False
-    ca_file: CaFile = None
+    cert: Annotated[
+        Path | None,
+        typer.Option(envvar="X509_CERT_FILE", help="The device's certificate, and the CAs between, in PEM."),
+    ] = None
+    key: Annotated[
+        str | None,
+        typer.Option(envvar="X509_KEY_FILE", help="Key file, pkcs11: URI, or with --element an object's name."),
+    ] = None
+    is_element: Annotated[
+        bool,
+        typer.Option("--element", help="The key is in a secure element; its certificate too, unless --cert is given."),
+    ] = False
+    ca_file: Annotated[
+        Path | None, typer.Option(help="CAs to trust, in PEM (default: SSL_CERT_FILE, else the system's).")
+    ] = None
     chip: ChipOptions = field(default_factory=ChipOptions)
 
     @contextmanager

@@ -1,28 +1,58 @@
-"""Options and helpers of the commands that talk to a running server."""
+"""What the commands that talk to a running server share."""
 
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote
 
 import typer
 
+from birthmark.cli.common import emit
+from birthmark.cli.options import JsonOption
 from birthmark.cli.table import table
 from birthmark.console.client import DEFAULT_DATA, OperatorClient
-
-__all__ = ["DEFAULT_DATA", "DataOption", "JsonOption", "at", "operator", "show"]
 
 DataOption = Annotated[
     Path, typer.Option("--data", envvar="BIRTHMARK_DATA", help="The server's data directory.", readable=False)
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")]
 
 
-def operator(data: Path) -> OperatorClient:
-    """Return a client for the server of this data directory."""
-    return OperatorClient.of(data.expanduser())
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A server, by its data directory."""
+
+    data: DataOption = Path(DEFAULT_DATA)
+
+    @property
+    def directory(self) -> Path:
+        return self.data.expanduser()
+
+    @property
+    def client(self) -> OperatorClient:
+        return OperatorClient.of(self.directory)
+
+    def delete(self, *parts: str, said: str) -> None:
+        """Remove something, and say so."""
+        self.client.delete(at(*parts))
+        typer.echo(said, err=True)
+
+
+@dataclass(frozen=True, slots=True)
+class ShownServer(Server):
+    """The same where the command shows what the server answers."""
+
+    as_json: JsonOption = False
+
+    def do(self, *parts: str, **body: object) -> None:
+        """Let the server do something, and show what came of it."""
+        emit(self.as_json, self.client.post(at(*parts), body))
+
+    def show(self, *parts: str, columns: Sequence[str], nothing: str, **query: object) -> None:
+        """Show a list."""
+        show(self.client.rows(at(*parts), **query), columns, as_json=self.as_json, nothing=nothing)
 
 
 def at(*parts: str) -> str:

@@ -1,47 +1,71 @@
-"""Groups of options: a command takes a frozen dataclass of them as one parameter."""
+"""Commands and their groups: one decorator mounts a command, shows its refusals, and takes groups of options.
 
+A group of options is a frozen dataclass, also of other groups: a command takes it as one parameter, and typer sees its
+fields after the command's own parameters.
+"""
+
+import asyncio
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, fields, is_dataclass
-from typing import Any, TypeVar, get_type_hints
+from typing import Annotated, Any, TypeVar, get_type_hints
 
-R = TypeVar("R")
+import typer
+
+from birthmark.cli.common import telling_refusals
+
+C = TypeVar("C", bound=Callable[..., Any])
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")]
 
 
-def grouped(command: Callable[..., R]) -> Callable[..., R]:
-    """Let a parameter whose type is a dataclass stand for its fields, also nested ones; typer sees the fields."""
-    parameters = inspect.signature(command, eval_str=True).parameters.values()
-    seen = [one for parameter in parameters for one in _flattened(parameter)]
+def commands(what_for: str, example: str) -> typer.Typer:
+    """Return a group of commands."""
+    return typer.Typer(help=what_for, epilog=f"Example: {example}", no_args_is_help=True)
 
-    def called(**given: Any) -> R:
-        return command(**{parameter.name: _built(parameter, given) for parameter in parameters})
 
-    called.__name__, called.__doc__, called.__module__ = command.__name__, command.__doc__, command.__module__
-    called.__annotations__ = {one.name: one.annotation for one in seen}
-    called.__signature__ = inspect.Signature(seen)  # type: ignore[attr-defined] # what inspect looks for first
-    return called
+def command(app: typer.Typer, example: str, name: str | None = None) -> Callable[[C], C]:
+    """Mount a function, or a coroutine function, as a command. Its refusals are shown, with --json as JSON."""
+
+    def mounted(body: C) -> C:
+        parameters = sorted(inspect.signature(body, eval_str=True).parameters.values(), key=_is_group)
+        seen = [one for parameter in parameters for one in _flattened(parameter)]
+
+        def called(**given: Any) -> None:
+            with telling_refusals(as_json=given.get("as_json", False)):
+                done = body(**{parameter.name: _built(parameter, given) for parameter in parameters})
+                if inspect.iscoroutine(done):
+                    asyncio.run(done)
+
+        called.__name__, called.__doc__, called.__module__ = body.__name__, body.__doc__, body.__module__
+        called.__annotations__ = {one.name: one.annotation for one in seen}
+        called.__signature__ = inspect.Signature(seen)  # type: ignore[attr-defined] # what inspect looks for first
+        app.command(name, epilog=f"Example: {example}")(called)
+        return body
+
+    return mounted
+
+
+def _is_group(parameter: inspect.Parameter) -> bool:
+    return is_dataclass(parameter.annotation)
 
 
 def _flattened(parameter: inspect.Parameter) -> Iterator[inspect.Parameter]:
-    kind = parameter.annotation
-    if not is_dataclass(kind):
+    if not _is_group(parameter):
         yield parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
         return
-    hints = get_type_hints(kind, include_extras=True)
-    for one in fields(kind):
-        default = inspect.Parameter.empty if one.default is MISSING else one.default
-        inner = inspect.Parameter(one.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hints[one.name])
+    for inner in _inner(parameter.annotation):
         yield from _flattened(inner)
 
 
 def _built(parameter: inspect.Parameter, given: Mapping[str, Any]) -> Any:
-    kind = parameter.annotation
-    if not is_dataclass(kind):
+    if not _is_group(parameter):
         return given[parameter.name]
-    return kind(**{one.name: _built(one, given) for one in _direct(kind)})  # type: ignore[operator] # it is a class
+    return parameter.annotation(**{inner.name: _built(inner, given) for inner in _inner(parameter.annotation)})
 
 
-def _direct(kind: Any) -> Iterator[inspect.Parameter]:
+def _inner(kind: Any) -> Iterator[inspect.Parameter]:
     hints = get_type_hints(kind, include_extras=True)
     for one in fields(kind):
-        yield inspect.Parameter(one.name, inspect.Parameter.KEYWORD_ONLY, annotation=hints[one.name])
+        default = inspect.Parameter.empty if one.default is MISSING else one.default
+        yield inspect.Parameter(one.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hints[one.name])

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import typer
 
-from birthmark.cli.common import WRONG_USAGE, telling_refusals
+from birthmark.cli.options import command
 from birthmark.text import printable
 
 NOT_IN_CERTIFICATE = (
@@ -19,7 +19,7 @@ NOT_IN_CERTIFICATE = (
 app = typer.Typer()
 
 
-@app.command()
+@command(app, "birthmark serve --data ./birthmark-data")
 def serve(
     data: Annotated[
         Path | None,
@@ -41,8 +41,6 @@ def serve(
     """Run the server; the first start creates everything it needs in the data directory.
 
     BIRTHMARK_LOG=INFO logs events to stderr, one JSON object a line.
-
-    Example: birthmark serve --data ./birthmark-data
     """
     import json
     import logging
@@ -50,7 +48,7 @@ def serve(
     from birthmark.clock import SystemClock
     from birthmark.server.quiet import BoundedLog
     from birthmark.server.run import JsonLines, run
-    from birthmark.server.settings import ConfigInvalidError, read_settings
+    from birthmark.server.settings import read_settings
 
     handler = logging.StreamHandler()
     handler.setFormatter(JsonLines())
@@ -75,24 +73,18 @@ def serve(
             typer.echo("Ready. `birthmark env` prints what clients need.")
         typer.get_text_stream("stdout").flush()
 
-    try:
-        with telling_refusals(as_json=as_json):
-            settings = read_settings(
-                config,
-                os.environ,
-                data=None if data is None else str(data),
-                listen=tuple(listen) if listen else None,
-                host=host,
-                database=database,
-                health_listen=tuple(health_listen) if health_listen else None,
-            )
-            for warning in exposures(database, config, settings.database):
-                typer.echo(f"Warning: {warning}", err=True)
-            run(settings, ready)
-    except typer.Exit as leaving:
-        if isinstance(leaving.__cause__, ConfigInvalidError):
-            raise typer.Exit(WRONG_USAGE) from leaving
-        raise
+    settings = read_settings(
+        config,
+        os.environ,
+        data=None if data is None else str(data),
+        listen=tuple(listen) if listen else None,
+        host=host,
+        database=database,
+        health_listen=tuple(health_listen) if health_listen else None,
+    )
+    for warning in exposures(database, config, settings.database):
+        typer.echo(f"Warning: {warning}", err=True)
+    run(settings, ready)
 
 
 def exposures(option: str | None, config: Path | None, database: str | None) -> list[str]:

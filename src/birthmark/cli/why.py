@@ -9,8 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
-from birthmark.cli.common import NOT_FOUND, telling_refusals
-from birthmark.cli.operator import DEFAULT_DATA, DataOption, JsonOption
+from birthmark.cli.common import NOT_FOUND
+from birthmark.cli.operator import ShownServer
+from birthmark.cli.options import command
 from birthmark.cli.stories import ThisServer, joined
 from birthmark.cli.table import wrapped
 from birthmark.errors import BirthmarkError
@@ -19,9 +20,10 @@ from birthmark.text import printable
 app = typer.Typer()
 
 
-@app.command()
+@command(app, "birthmark why se050-0001")
 def why(
     ctx: typer.Context,
+    server: ShownServer,
     subject: Annotated[
         str | None,
         typer.Argument(
@@ -29,31 +31,26 @@ def why(
             help="Tracking id, registration, device or thing id, common name, thumbprint; or pasted text in quotes.",
         ),
     ] = None,
-    data: DataOption = Path(DEFAULT_DATA),
     limit: Annotated[int, typer.Option(min=1, max=1000, help="How many, the latest first.")] = 5,
-    as_json: JsonOption = False,
 ) -> None:
-    """Explain refusals: what was wrong and what to do. Without an ID, the latest ones.
-
-    Example: birthmark why se050-0001
-    """
+    """Explain refusals: what was wrong and what to do. Without an ID, the latest ones."""
     from birthmark.cli.journal import noted
 
-    if subject is not None and (told_of := _told_of_text(data.expanduser(), subject, as_json=as_json)):
+    data, as_json = server.directory, server.as_json
+    if subject is not None and (told_of := _told_of_text(data, subject, as_json=as_json)):
         for line in told_of:
             typer.echo(line)
         return
-    server, source = _server_of(data.expanduser()), ctx.get_parameter_source("data")
+    this, source = _server_of(data), ctx.get_parameter_source("data")
     is_named = source is not None and source.name != "DEFAULT"
-    is_any = not (server.scope or is_named)
+    is_any = not (this.scope or is_named)
     # A mistake made on this machine alone is nobody's refusal: it is told where it is asked for, or no server is meant.
     here = [
         row
         for row in noted(subject, limit + _MORE)
-        if is_any or (server.has(row) if row["server"] is not None else subject is not None)
+        if is_any or (this.has(row) if row["server"] is not None else subject is not None)
     ]
-    told = _told(data.expanduser(), subject, limit + _MORE, here, as_json=as_json)
-    found = joined(told, here)[:limit]
+    found = joined(_told(data, subject, limit + _MORE, here), here)[:limit]
     if not found:
         typer.echo(f"Nothing was refused{f' for {printable(subject)}' if subject else ''}.", err=True)
         raise typer.Exit(NOT_FOUND if subject else 0)
@@ -149,9 +146,7 @@ def _server_of(data: Path) -> ThisServer:
         return ThisServer(str(data))
 
 
-def _told(
-    data: Path, subject: str | None, limit: int, here: list[dict[str, Any]], *, as_json: bool
-) -> list[dict[str, Any]]:
+def _told(data: Path, subject: str | None, limit: int, here: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return what the server knows, also under the tracking ids that clients here were given."""
     from birthmark.console.client import ServerNotRunningError
 
@@ -164,8 +159,7 @@ def _told(
                 known.add(tracking_id)
     except ServerNotRunningError:
         if not here:
-            with telling_refusals(as_json=as_json):
-                raise
+            raise
         return []
     return told
 

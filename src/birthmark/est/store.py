@@ -1,11 +1,11 @@
 """EST's tables: users with their password digests, and the CAs that may introduce devices."""
 
-from sqlalchemy import BigInteger, Column, Integer, LargeBinary, Table, Text, bindparam, delete, select
+from sqlalchemy import BigInteger, Column, Integer, LargeBinary, Table, Text, select
 
 from birthmark.est.model import BootstrapCa, User
-from birthmark.pki.certificates import parse_der
-from birthmark.store import from_micros, insert, metadata, statement, upsert
-from birthmark.store.database import Row
+from birthmark.store import insert, metadata, statement, upsert
+from birthmark.store.keyed import find, remove
+from birthmark.store.records import Records
 
 users = Table(
     "est_users",
@@ -28,18 +28,13 @@ bootstrap_cas = Table(
 
 MAX_BOOTSTRAP_CAS = 64
 
+USER_RECORDS = Records(User)
 ADD_USER = insert(users)
-USER = statement(select(users).where(users.c.name == bindparam("name")))
+USER = find(users)
 USERS = statement(select(users).order_by(users.c.name).limit(1000))
-REMOVE_USER = statement(delete(users).where(users.c.name == bindparam("key_name")))
+REMOVE_USER = remove(users)
+
+BOOTSTRAP_RECORDS = Records(BootstrapCa, certificate="der")
 ADD_BOOTSTRAP_CA = upsert(bootstrap_cas)
 BOOTSTRAP_CAS = statement(select(bootstrap_cas).order_by(bootstrap_cas.c.added_at).limit(MAX_BOOTSTRAP_CAS))
-REMOVE_BOOTSTRAP_CA = statement(delete(bootstrap_cas).where(bootstrap_cas.c.thumbprint == bindparam("key_thumbprint")))
-
-
-def user_of(row: Row) -> User:
-    return User(row["name"], row["password_hash"], row["device_id"], from_micros(row["created_at"]))
-
-
-def bootstrap_ca_of(row: Row) -> BootstrapCa:
-    return BootstrapCa(parse_der(row["der"]), bool(row["any_name"]))
+REMOVE_BOOTSTRAP_CA = remove(bootstrap_cas)

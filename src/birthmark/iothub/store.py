@@ -3,15 +3,15 @@
 A segment holds every message of one durable write; `count` says how many. Rows are never changed.
 """
 
-import base64
-import json
 from typing import Any
 
-from sqlalchemy import BigInteger, Column, Index, LargeBinary, Table, Text, bindparam, delete, func, select, update
+from sqlalchemy import BigInteger, Column, Index, LargeBinary, Table, Text, bindparam, func, select
 
 from birthmark.iothub.model import AuthenticationType, Device, DeviceAuthentication, DeviceId, Hub, thumbprint_text
 from birthmark.store import from_micros, insert, metadata, statement, to_micros, upsert
 from birthmark.store.database import Row
+from birthmark.store.keyed import change, find, page, remove
+from birthmark.store.records import Records
 from birthmark.store.schema import RowId
 
 hubs = Table(
@@ -64,90 +64,35 @@ segments = Table(
 Index("hub_segments_hub", segments.c.hub, segments.c.seq)
 Index("hub_segments_at", segments.c.at)
 
+HUBS = Records(Hub)
 ADD_HUB = insert(hubs)
-DELETE_HUB = statement(delete(hubs).where(hubs.c.name == bindparam("name")))
-DELETE_HUB_DEVICES = statement(delete(devices).where(devices.c.hub == bindparam("name")))
-DELETE_HUB_SUBSCRIPTIONS = statement(delete(subscriptions).where(subscriptions.c.hub == bindparam("name")))
-DELETE_HUB_SEGMENTS = statement(delete(segments).where(segments.c.hub == bindparam("name")))
+DELETE_HUB = remove(hubs)
+DELETE_HUB_DEVICES, DELETE_HUB_SUBSCRIPTIONS, DELETE_HUB_SEGMENTS = (
+    remove(table, "hub") for table in (devices, subscriptions, segments)
+)
 ALL_HUBS = statement(select(hubs).order_by(hubs.c.name).limit(1000))
 
+# Of each device the latest word counts: whoever writes names the etag that was read.
+_STATE = ("etag", "enabled", "status_reason", "auth_type", "iot_edge", "updated_at", "maker")
+_PROOFS = ("primary_thumbprint", "secondary_thumbprint", "primary_key", "secondary_key")
+_AS_READ = ("hub", "device_id", "etag")
 ADD_DEVICE = insert(devices)
-GET_DEVICE = statement(
-    select(devices).where(devices.c.hub == bindparam("hub"), devices.c.device_id == bindparam("device_id"))
-)
-LIST_DEVICES = statement(
-    select(devices)
-    .where(devices.c.hub == bindparam("hub"), devices.c.device_id > bindparam("after"))
-    .order_by(devices.c.device_id)
-    .limit(bindparam("limit"))
-)
+GET_DEVICE = find(devices)
+LIST_DEVICES = page(devices, "device_id", "hub")
 COUNT_DEVICES = statement(
     select(func.count().label("total"), func.coalesce(func.sum(devices.c.enabled), 0).label("enabled")).where(
         devices.c.hub == bindparam("hub")
     )
 )
-REPLACE_DEVICE = statement(
-    update(devices)
-    .where(
-        devices.c.hub == bindparam("key_hub"),
-        devices.c.device_id == bindparam("key_device_id"),
-        devices.c.etag == bindparam("key_etag"),
-    )
-    .values(
-        {
-            name: bindparam(name)
-            for name in (
-                "etag",
-                "enabled",
-                "status_reason",
-                "auth_type",
-                "primary_thumbprint",
-                "secondary_thumbprint",
-                "primary_key",
-                "secondary_key",
-                "iot_edge",
-                "updated_at",
-                "maker",
-            )
-        }
-    )
-)
+REPLACE_DEVICE = change(devices, (*_STATE, *_PROOFS), *_AS_READ)
 # Changes nothing: the condition of whoever decided on the device as it was read.
-SAME_DEVICE = statement(
-    update(devices)
-    .where(
-        devices.c.hub == bindparam("hub"),
-        devices.c.device_id == bindparam("device_id"),
-        devices.c.etag == bindparam("key_etag"),
-    )
-    .values(etag=bindparam("key_etag"))
-)
-DELETE_DEVICE = statement(
-    delete(devices).where(
-        devices.c.hub == bindparam("hub"),
-        devices.c.device_id == bindparam("device_id"),
-        devices.c.etag == bindparam("key_etag"),
-    )
-)
+SAME_DEVICE = change(devices, ("etag",), *_AS_READ)
+DELETE_DEVICE = remove(devices, *(devices.c[name] == bindparam(f"key_{name}") for name in _AS_READ))
 
 PUT_SUBSCRIPTION = upsert(subscriptions)
-DROP_SUBSCRIPTION = statement(
-    delete(subscriptions).where(
-        subscriptions.c.hub == bindparam("hub"),
-        subscriptions.c.device_id == bindparam("device_id"),
-        subscriptions.c.filter == bindparam("filter"),
-    )
-)
-DROP_SUBSCRIPTIONS = statement(
-    delete(subscriptions).where(
-        subscriptions.c.hub == bindparam("hub"), subscriptions.c.device_id == bindparam("device_id")
-    )
-)
-SUBSCRIPTIONS = statement(
-    select(subscriptions.c.filter, subscriptions.c.qos)
-    .where(subscriptions.c.hub == bindparam("hub"), subscriptions.c.device_id == bindparam("device_id"))
-    .limit(50)
-)
+DROP_SUBSCRIPTION = remove(subscriptions)
+DROP_SUBSCRIPTIONS = remove(subscriptions, "hub", "device_id")
+SUBSCRIPTIONS = find(subscriptions, "hub", "device_id", of=("filter", "qos"), limit=50)
 
 ADD_SEGMENT = insert(segments)
 SEGMENTS_BEFORE = statement(
@@ -156,22 +101,7 @@ SEGMENTS_BEFORE = statement(
     .order_by(segments.c.seq.desc())
     .limit(bindparam("limit"))
 )
-FORGET_SEGMENTS = statement(delete(segments).where(segments.c.at < bindparam("before")))
-
-
-def hub_of(row: Row) -> Hub:
-    """Return the hub of a row."""
-    keys = {
-        name: (base64.b64decode(first), base64.b64decode(second))
-        for name, (first, second) in json.loads(row["policies"]).items()
-    }
-    return Hub(row["name"], row["host"], keys)
-
-
-def hub_row(hub: Hub) -> dict[str, Any]:
-    """Return the row of a hub."""
-    keys = {name: [base64.b64encode(key).decode() for key in pair] for name, pair in hub.policies.items()}
-    return {"name": hub.name, "host": hub.host, "policies": json.dumps(keys)}
+FORGET_SEGMENTS = remove(segments, segments.c.at < bindparam("before"))
 
 
 def device_of(row: Row) -> Device:

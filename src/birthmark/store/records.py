@@ -2,8 +2,10 @@
 
 import enum
 import json
+from base64 import b64decode, b64encode
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from functools import lru_cache
 from types import NoneType
 from typing import Any, Generic, TypeVar, get_args, get_origin, get_type_hints
 
@@ -13,10 +15,25 @@ from birthmark.store.values import from_micros, to_micros
 
 T = TypeVar("T")
 Codec = tuple[Callable[[Any], Any], Callable[[Any], Any]]
+
+certificate_of = lru_cache(maxsize=1024)(parse_der)
+"""Return the certificate of a column; the same few CAs are asked for again and again."""
+
+
+def _pairs_of(text: str) -> dict[str, tuple[bytes, bytes]]:
+    return {name: (b64decode(first), b64decode(second)) for name, (first, second) in json.loads(text).items()}
+
+
+def _text_of(pairs: Mapping[str, tuple[bytes, bytes]]) -> str:
+    return json.dumps({name: [b64encode(key).decode() for key in pair] for name, pair in pairs.items()})
+
+
 _CODECS: Mapping[Any, Codec] = {
     bool: (bool, int),
     datetime: (from_micros, to_micros),
-    Certificate: (parse_der, lambda certificate: certificate.der),
+    Certificate: (certificate_of, lambda certificate: certificate.der),
+    tuple[str, ...]: (lambda text: tuple(json.loads(text)), json.dumps),
+    dict[str, tuple[bytes, bytes]]: (_pairs_of, _text_of),
     Mapping: (json.loads, lambda document: json.dumps(dict(document), sort_keys=True)),
 }
 
@@ -44,7 +61,7 @@ def _codec(hint: Any) -> Codec:
         return lambda raw: None if raw is None else read(raw), lambda value: None if value is None else write(value)
     if isinstance(hint, type) and issubclass(hint, enum.Enum):
         return hint, lambda member: member.value
-    return _CODECS.get(get_origin(hint) or hint, (_same, _same))
+    return _CODECS.get(hint) or _CODECS.get(get_origin(hint), (_same, _same))
 
 
 def _same(value: Any) -> Any:

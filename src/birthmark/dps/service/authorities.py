@@ -14,6 +14,7 @@ from birthmark.pki.certificates import Certificate
 from birthmark.pki.chains import check_dates
 from birthmark.pki.possession import check_possession
 from birthmark.store import Changes, Database, decided_again
+from birthmark.store.records import certificate_of
 
 
 class UnknownAuthorityError(NotFoundError):
@@ -70,19 +71,19 @@ class Authorities:
 
     async def all(self, scope: IdScope) -> Sequence[Authority]:
         """Return every CA certificate of an instance."""
-        return [store.authority_of(row) for row in await self._database.all(store.LIST_AUTHORITIES, scope=scope)]
+        return [store.AUTHORITIES.of(row) for row in await self._database.all(store.LIST_AUTHORITIES, scope=scope)]
 
     async def named(self, scope: IdScope, subject: x509.Name) -> Sequence[Certificate]:
         """Return the CA certificates of that subject that are on record, or that a group carries."""
         rows = await self._database.all(store.CAS_NAMED, scope=scope, subject_digest=store.subject_digest(subject))
-        return [store.parse(row["der"]) for row in rows]
+        return [certificate_of(row["der"]) for row in rows]
 
     async def get(self, scope: IdScope, name: str) -> Authority:
         """Return one. Raise `UnknownAuthorityError`."""
         row = await self._database.one(store.GET_AUTHORITY, scope=scope, name=name)
         if row is None:
             raise UnknownAuthorityError(name=name)
-        return store.authority_of(row)
+        return store.AUTHORITIES.of(row)
 
     async def add(
         self, scope: IdScope, name: str, certificate: Certificate, *, is_verified: bool, actor: str
@@ -95,7 +96,7 @@ class Authorities:
 
         async def decide() -> Authority:
             row = await self._database.one(store.GET_AUTHORITY, scope=scope, name=name)
-            present = None if row is None else store.authority_of(row)
+            present = None if row is None else store.AUTHORITIES.of(row)
             if present is None:
                 made = Authority(name, certificate, is_verified, None, self._etag(), now, now)
             elif present.certificate != certificate:

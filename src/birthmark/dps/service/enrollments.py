@@ -196,7 +196,7 @@ class Enrollments:
             row = await self._database.one(store.GET_AUTHORITY, scope=scope, name=name)
             if row is None:
                 raise EnrollmentInvalidError(enrollment=group.id, detail=f"no CA certificate named {name}")
-            authority: Authority = store.authority_of(row)
+            authority: Authority = store.AUTHORITIES.of(row)
             found.append(authority.certificate)
         return found
 

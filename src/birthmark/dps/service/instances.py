@@ -70,7 +70,7 @@ class Instances:
     async def load(self) -> None:
         """Read the instances."""
         rows = await self._database.all(store.ALL_INSTANCES)
-        self._by_scope = {row["id_scope"].lower(): store.instance_of(row) for row in rows}
+        self._by_scope = {row["id_scope"].lower(): store.INSTANCES.of(row) for row in rows}
 
     def all(self) -> Sequence[Instance]:
         """Return every instance, by name."""
@@ -100,7 +100,7 @@ class Instances:
         instance = Instance(scope, name, host, (), keys)
         await self._database.commit(
             Changes()
-            .run(store.ADD_INSTANCE, **store.instance_row(instance))
+            .run(store.ADD_INSTANCE, **store.INSTANCES.row(instance))
             .audit(actor, "dps.create", name, id_scope=scope)
         )
         await self.load()
@@ -159,7 +159,7 @@ class Instances:
         raise problem
 
     async def _put(self, made: Instance, present: Instance, changes: Changes) -> Instance:
-        row, was = store.instance_row(made), store.instance_row(present)
+        row, was = store.INSTANCES.row(made), store.INSTANCES.row(present)
         changes.run(
             store.REPLACE_INSTANCE,
             expect=1,

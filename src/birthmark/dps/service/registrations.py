@@ -120,8 +120,8 @@ class Registrations:
         try:
             hit = attestation.find_group(claim, signers, authorities, Signatures(self._signatures), now)
         except attestation.IntermediateNotSentError as missing:
-            rows = await self._database.all(store.SIGNERS, scope=instance.id_scope)
-            raise attestation.judge_missing_issuer(missing, claim, [store.signer_of(row) for row in rows]) from missing
+            rows = await self._database.all(store.SOME_SIGNERS, scope=instance.id_scope)
+            raise attestation.judge_missing_issuer(missing, claim, [store.SIGNERS.of(row) for row in rows]) from missing
         group = await self._enrollments.get(instance.id_scope, hit.group_id, is_group=True)
         attestation.check_enabled(group, claim)
         return await self._attested(instance, group, claim)
@@ -198,7 +198,7 @@ class Registrations:
         row = await self._database.one(
             store.GET_REGISTRATION, scope=instance.id_scope, registration_id=registration_id.lower()
         )
-        return None if row is None else store.registration_of(row)
+        return None if row is None else store.REGISTRATIONS.of(row)
 
     async def get(self, instance: Instance, registration_id: str) -> Registration:
         """Return the registration. Raise `RegistrationNotFoundError`."""
@@ -210,7 +210,7 @@ class Registrations:
     async def of_page(self, instance: Instance, after: str, limit: int) -> Mapping[str, Registration]:
         """Return the registrations, by id, of a page of individual enrollments."""
         rows = await self._database.all(store.REGISTRATIONS_OF_PAGE, scope=instance.id_scope, after=after, limit=limit)
-        return {row["registration_id"]: store.registration_of(row) for row in rows}
+        return {row["registration_id"]: store.REGISTRATIONS.of(row) for row in rows}
 
     async def of_group(self, instance: Instance, group_id: str, after: str, limit: int) -> list[Registration]:
         """Return a group's registrations in order of id, those greater than `after`."""
@@ -221,7 +221,7 @@ class Registrations:
             after=after,
             limit=limit,
         )
-        return [store.registration_of(row) for row in rows]
+        return [store.REGISTRATIONS.of(row) for row in rows]
 
     async def delete(self, instance: Instance, registration_id: str, *, actor: str) -> None:
         """Forget a registration; the device may register again if its enrollment allows."""
@@ -288,10 +288,10 @@ class Registrations:
         authorities: dict[str, Authority] = {}
         for digest in digests:
             rows = await self._database.all(store.SIGNERS_NAMED, scope=instance.id_scope, subject_digest=digest)
-            signers += [store.signer_of(row) for row in rows]
+            signers += [store.SIGNERS.of(row) for row in rows]
         for digest in dict.fromkeys([*digests, *(store.subject_digest(s.certificate.issuer) for s in signers)]):
             rows = await self._database.all(store.AUTHORITIES_NAMED, scope=instance.id_scope, subject_digest=digest)
-            authorities |= {row["name"]: store.authority_of(row) for row in rows}
+            authorities |= {row["name"]: store.AUTHORITIES.of(row) for row in rows}
         return signers, list(authorities.values())
 
 
@@ -305,7 +305,7 @@ def _spelling(claim: Claim) -> str:
 
 
 def _written(instance: Instance, registration: Registration, present: Registration | None) -> Changes:
-    row = store.registration_row(instance.id_scope, registration)
+    row = {"scope": instance.id_scope} | store.REGISTRATIONS.row(registration)
     if present is None:
         return Changes().run(store.ADD_REGISTRATION, **row)
     scope, registration_id = row.pop("scope"), row.pop("registration_id")

@@ -129,7 +129,7 @@ class EstService:
             leaf,
             caller.peer.chain,
             issued=await self.ca.find(leaf.thumbprint),
-            bootstrap_cas=[store.bootstrap_ca_of(row) for row in rows],
+            bootstrap_cas=[store.BOOTSTRAP_RECORDS.of(row) for row in rows],
             now=self.ca.clock.now(),
             expired_grace=self.settings.expired_grace,
             cache=self.signatures,
@@ -141,7 +141,7 @@ class EstService:
         name, password = wire.parse_basic(authorization)
         address = f"address {share_of(caller.address)}"
         row = await self.ca.database.one(store.USER, name=name)
-        user = None if row is None else store.user_of(row)
+        user = None if row is None else store.USER_RECORDS.of(row)
         stored = None if user is None else user.password_hash
         # Devices share addresses: one that guesses may not lock out those that knew the right password before.
         if user is not None and self.passwords.remembers(password, stored):

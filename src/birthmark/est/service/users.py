@@ -80,14 +80,7 @@ async def add_user(
     if await database.one(store.USER, name=name) is not None:
         raise UserExistsError(name=name)
     user = User(name, hash_password(password, entropy), device_id, clock.now())
-    changes = Changes().run(
-        store.ADD_USER,
-        name=name,
-        password_hash=user.password_hash,
-        device_id=device_id,
-        created_at=to_micros(user.created_at),
-        nonce=nonce,
-    )
+    changes = Changes().run(store.ADD_USER, nonce=nonce, **store.USER_RECORDS.row(user))
     await database.commit(changes.audit(principal.actor, "est.user.add", name, device_id=device_id))
     return user
 
@@ -108,7 +101,7 @@ async def ensure_credential(
         if row is not None:
             if row["nonce"] is None or row["device_id"] != device_id:
                 raise UserExistsError(name=name)
-            return store.user_of(row), _password_of(seed, name, row["nonce"])
+            return store.USER_RECORDS.of(row), _password_of(seed, name, row["nonce"])
         nonce = entropy.token(_NONCE_BYTES)
         with contextlib.suppress(ConflictError):  # another process made it at the same moment: read what it made
             await add_user(
@@ -129,13 +122,13 @@ def _password_of(seed: bytes, name: str, nonce: bytes) -> str:
 
 
 async def list_users(database: Database) -> list[User]:
-    return [store.user_of(row) for row in await database.all(store.USERS)]
+    return [store.USER_RECORDS.of(row) for row in await database.all(store.USERS)]
 
 
 async def remove_user(name: str, *, principal: Principal, database: Database) -> None:
     """Raise `UserUnknownError`."""
     unknown = UserUnknownError(name=name)
-    changes = Changes().run(store.REMOVE_USER, expect=1, otherwise=unknown, key_name=name)
+    changes = Changes().run(store.REMOVE_USER, expect=1, otherwise=unknown, name=name)
     await database.commit(changes.audit(principal.actor, "est.user.remove", name))
 
 
@@ -164,12 +157,12 @@ async def accept_bootstrap_ca(
 
 
 async def list_bootstrap_cas(database: Database) -> list[BootstrapCa]:
-    return [store.bootstrap_ca_of(row) for row in await database.all(store.BOOTSTRAP_CAS)]
+    return [store.BOOTSTRAP_RECORDS.of(row) for row in await database.all(store.BOOTSTRAP_CAS)]
 
 
 async def remove_bootstrap_ca(thumbprint: Thumbprint, *, principal: Principal, database: Database) -> None:
     """Raise `BootstrapCaUnknownError`."""
     name = thumbprint.hex()
     unknown = BootstrapCaUnknownError(thumbprint=name)
-    changes = Changes().run(store.REMOVE_BOOTSTRAP_CA, expect=1, otherwise=unknown, key_thumbprint=thumbprint)
+    changes = Changes().run(store.REMOVE_BOOTSTRAP_CA, expect=1, otherwise=unknown, thumbprint=thumbprint)
     await database.commit(changes.audit(principal.actor, "est.bootstrap.remove", name))

@@ -58,7 +58,7 @@ class Hubs:
         """Read the hubs; there are few, and every connection needs them."""
         self._by_host = {}
         for row in await self._database.all(store.ALL_HUBS):
-            hub = store.hub_of(row)
+            hub = store.HUBS.of(row)
             self._by_host[hub.host.lower()] = hub
 
     async def create(self, name: str, host: str, *, actor: str) -> Hub:
@@ -69,7 +69,7 @@ class Hubs:
         if any(known.name == name or known.host.lower() == host.lower() for known in self._by_host.values()):
             raise exists
         await self._database.commit(
-            Changes().run(store.ADD_HUB, **store.hub_row(hub)).audit(actor, "iothub.create", name, host=host)
+            Changes().run(store.ADD_HUB, **store.HUBS.row(hub)).audit(actor, "iothub.create", name, host=host)
         )
         await self.load()
         return hub
@@ -80,9 +80,9 @@ class Hubs:
         await self._database.commit(
             Changes()
             .run(store.DELETE_HUB, name=name)
-            .run(store.DELETE_HUB_DEVICES, name=name)
-            .run(store.DELETE_HUB_SUBSCRIPTIONS, name=name)
-            .run(store.DELETE_HUB_SEGMENTS, name=name)
+            .run(store.DELETE_HUB_DEVICES, hub=name)
+            .run(store.DELETE_HUB_SUBSCRIPTIONS, hub=name)
+            .run(store.DELETE_HUB_SEGMENTS, hub=name)
             .audit(actor, "iothub.delete", name, host=hub.host)
             .event("iothub.hub_deleted", hub=name)
         )

@@ -4,7 +4,7 @@ import base64
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Protocol
+from typing import Any, Protocol
 
 from birthmark.clock import Clock, Entropy
 from birthmark.errors import ChangedMeanwhileError, ConflictError, NotFoundError
@@ -22,7 +22,7 @@ from birthmark.iothub.rules.provisioning import check_maker
 from birthmark.iothub.service.hubs import Hubs
 from birthmark.iothub.wire import DeviceBody, HubUser
 from birthmark.pki.certificates import Certificate
-from birthmark.store import Changes, Database, decided_again
+from birthmark.store import Changes, Database, Statement, decided_again
 
 CHANGED = "iothub.device_changed"
 _PAGE = 100
@@ -210,31 +210,15 @@ class Registry:
         present = store.device_of(row)
         check_maker(present, maker)
         if present.authentication == authentication and present.is_iot_edge == iot_edge:
-            changed = ChangedMeanwhileError(what="The device")
-            return Changes().run(
-                store.SAME_DEVICE,
-                expect=1,
-                otherwise=changed,
-                hub=hub.name,
-                device_id=device_id,
-                key_etag=present.etag,
-            )
+            return _if_as_read(store.SAME_DEVICE, present, etag=present.etag)
         made = replace(present, etag=self._etag(), authentication=authentication, is_iot_edge=iot_edge, updated_at=now)
         return self._replacing(present, made)
 
     def _replacing(self, present: Device, made: Device) -> Changes:
         row = store.device_row(made)
         values = {k: row[k] for k in row if k not in {"hub", "device_id", "generation_id", "created_at"}}
-        changes = Changes().run(
-            store.REPLACE_DEVICE,
-            expect=1,
-            otherwise=ChangedMeanwhileError(what="The device"),
-            key_hub=made.hub,
-            key_device_id=made.device_id,
-            key_etag=present.etag,
-            **values,
-        )
-        return changes.event(CHANGED, hub=made.hub, device_id=made.device_id)
+        changed = _if_as_read(store.REPLACE_DEVICE, present, **values)
+        return changed.event(CHANGED, hub=made.hub, device_id=made.device_id)
 
     async def authenticate(self, user: HubUser, peer: Peer, password: bytes | None) -> tuple[Hub, Device]:
         """Return the device a CONNECT proved to be, else raise why not."""
@@ -249,14 +233,16 @@ class Registry:
         return base64.b64encode(self._entropy.token(8)).decode()
 
 
+def _if_as_read(statement: Statement, read: Device, **values: object) -> Changes:
+    """Return a change that holds only while the device is as it was read."""
+    key: dict[str, Any] = {"key_hub": read.hub, "key_device_id": read.device_id, "key_etag": read.etag}
+    return Changes().run(statement, expect=1, otherwise=ChangedMeanwhileError(what="The device"), **key, **values)
+
+
 def _removing(device: Device) -> Changes:
-    hub, device_id, changed = device.hub, device.device_id, ChangedMeanwhileError(what="The device")
-    return (
-        Changes()
-        .run(store.DELETE_DEVICE, expect=1, otherwise=changed, hub=hub, device_id=device_id, key_etag=device.etag)
-        .run(store.DROP_SUBSCRIPTIONS, hub=hub, device_id=device_id)
-        .event(CHANGED, hub=hub, device_id=device_id)
-    )
+    place: dict[str, Any] = {"hub": device.hub, "device_id": device.device_id}
+    removed = _if_as_read(store.DELETE_DEVICE, device)
+    return removed.run(store.DROP_SUBSCRIPTIONS, **place).event(CHANGED, **place)
 
 
 def _generation(now: datetime) -> str:

@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 
 from birthmark.auth.principals import Principal
@@ -101,8 +100,8 @@ class Revocations:
     hierarchy: Hierarchy
     database: Database = field(repr=False)
     clock: Clock = field(repr=False)
-    on_record: Callable[[x509.Name], Awaitable[Sequence[Certificate]]] | None = field(default=None, repr=False)
-    """Returns the CA certificates of a subject that this installation knows of others: devices need not send them."""
+    on_record: Callable[[bytes], Awaitable[Sequence[Certificate]]] | None = field(default=None, repr=False)
+    """Returns the CAs of a subject (DER) that this installation knows of others: devices need not send them."""
     _signatures: SignatureCache = field(default_factory=SignatureCache, repr=False)
 
     async def check(self, leaf: Certificate, bag: Sequence[Certificate] = ()) -> None:
@@ -127,7 +126,7 @@ class Revocations:
                 if any(_issued(authority, one, verdicts) for one in level):
                     raise _revoked(leaf, f"the CA '{authority.subject_text}'", at)
             # All of a name and key, not only the first: what a device sends beside its CA must not hide it.
-            rest |= {one.thumbprint: one for one in await self._named({below.issuer for below in level})}
+            rest |= {one.thumbprint: one for one in await self._named({below.issuer_der for below in level})}
             level = [
                 one
                 for one in rest.values()
@@ -140,7 +139,7 @@ class Revocations:
             if not level:
                 return
 
-    async def _named(self, subjects: set[x509.Name]) -> list[Certificate]:
+    async def _named(self, subjects: set[bytes]) -> list[Certificate]:
         if self.on_record is None:
             return []
         return [one for subject in subjects for one in await self.on_record(subject)]
@@ -309,4 +308,4 @@ def _revoked(leaf: Certificate, what: str, at_micros: int) -> CertificateRevoked
 
 
 def _issued(authority: Certificate, certificate: Certificate, verdicts: Signatures) -> bool:
-    return authority.subject == certificate.issuer and verdicts.is_signed_by(certificate, authority)
+    return authority.subject_der == certificate.issuer_der and verdicts.is_signed_by(certificate, authority)

@@ -4,7 +4,6 @@ import hashlib
 from typing import Any
 
 import msgspec
-from cryptography import x509
 from sqlalchemy import BigInteger, Column, Index, LargeBinary, Table, Text, bindparam, select, union
 
 from birthmark.dps.document import EnrollmentDocument
@@ -91,6 +90,9 @@ ADD_ENROLLMENT = insert(enrollments)
 REPLACE_ENROLLMENT = change(enrollments, ("document", "etag"), *_KEY, "etag")
 GET_ENROLLMENT = find(enrollments, of=("document",))
 DELETE_ENROLLMENT = remove(enrollments, *_KEY, "etag")
+ALL_GROUPS = find(
+    enrollments, "scope", enrollments.c.kind == "group", of=("document",), order=enrollments.c.id, limit=10_000
+)
 LIST_ENROLLMENTS = page(enrollments, "id", "scope", "kind", of=("id", "document"))
 
 SIGNERS = Records(Signer, certificate="der")
@@ -144,9 +146,9 @@ DELETE_OWN_REGISTRATION = remove(registrations, "scope", "registration_id", regi
 LIST_GROUP_REGISTRATIONS = page(registrations, "registration_id", "scope", "group_id")
 
 
-def subject_digest(name: x509.Name) -> str:
-    """Return the key under which certificates of one subject are found."""
-    return hashlib.sha256(name.public_bytes()).hexdigest()
+def subject_digest(name: bytes) -> str:
+    """Return the key under which certificates of one subject, as DER, are found."""
+    return hashlib.sha256(name).hexdigest()
 
 
 def document_of(row: Row) -> EnrollmentDocument:
@@ -160,5 +162,5 @@ def document_of(row: Row) -> EnrollmentDocument:
 def authority_row(scope: IdScope, authority: Authority) -> dict[str, Any]:
     """Return the row of a CA certificate."""
     certificate = authority.certificate
-    found_by = {"subject_digest": subject_digest(certificate.subject), "thumbprint": certificate.thumbprint.hex()}
+    found_by = {"subject_digest": subject_digest(certificate.subject_der), "thumbprint": certificate.thumbprint.hex()}
     return {"scope": scope} | AUTHORITIES.row(authority) | found_by

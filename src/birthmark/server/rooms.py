@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 import msgspec
-from cryptography import x509
 
 from birthmark.auth.passwords import PasswordCheck
 from birthmark.awsiot.model import Account
@@ -82,7 +81,7 @@ async def open_rooms(
     iothub = IotHub.of(database, clock, entropy, authority.revocations.check)
     enrollments, authorities = Enrollments(database, clock, entropy), Authorities(database, clock, entropy)
 
-    async def on_record(subject: x509.Name) -> Sequence[Certificate]:
+    async def on_record(subject: bytes) -> Sequence[Certificate]:
         scopes = [instance.id_scope for instance in instances.all()]
         return [one for scope in scopes for one in await authorities.named(scope, subject)]
 

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from birthmark.errors import BirthmarkError, InvalidRequestError
-from birthmark.store.changes import Changes
+from birthmark.store.changes import Changes, Event
 from birthmark.store.statements import Statement
 
 # A row of either engine: values by column name.
@@ -57,8 +57,8 @@ class Database(Protocol):
         """Let the next commit delete outbox rows up to this id; they were handed over."""
         ...
 
-    def on_events(self, wake: Callable[[], None]) -> None:
-        """Call `wake` in the loop whenever a commit held events."""
+    def on_events(self, hear: Callable[[Sequence[Event]], None]) -> None:
+        """Call `hear` too, in the loop, with the events of every commit, before whoever committed is answered."""
         ...
 
     async def durability(self) -> str:
@@ -87,7 +87,7 @@ class GroupCommit:
         self._busy = False
         self._idle = asyncio.Event()
         self._idle.set()
-        self.on_events: Callable[[], None] = lambda: None
+        self.hearers: list[Callable[[Sequence[Event]], None]] = []
 
     def submit(self, changes: Changes) -> asyncio.Future[None]:
         """Queue `changes`; the future resolves when it is durable or refused."""
@@ -115,14 +115,14 @@ class GroupCommit:
             self._idle.set()
         bug = finished.exception()  # whoever waits gets it: no caller hangs for a mistake of ours
         outcomes = [bug] * len(batch) if bug is not None else finished.result()
-        announced = False
-        for (changes, future), problem in zip(batch, outcomes, strict=True):
-            announced = announced or (problem is None and bool(changes.events))
+        settled = list(zip(batch, outcomes, strict=True))
+        if happened := [event for (changes, _), problem in settled if problem is None for event in changes.events]:
+            for hear in self.hearers:
+                hear(happened)
+        for (_, future), problem in settled:
             if future.done():
                 continue  # its caller was cancelled; the change is kept all the same
             if problem is None:
                 future.set_result(None)
             else:
                 future.set_exception(problem)
-        if announced:
-            self.on_events()

@@ -12,7 +12,7 @@ from birthmark.clock import Clock
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError, UnavailableError
 from birthmark.store import chain as audit_chain
 from birthmark.store import migrate
-from birthmark.store.changes import Changes
+from birthmark.store.changes import Changes, Event
 from birthmark.store.database import Batch, GroupCommit, Outcomes, Row, ValueRefusedError
 from birthmark.store.statements import Statement
 from birthmark.store.values import to_micros
@@ -97,8 +97,8 @@ class PostgresDatabase:
     def discard_events(self, upto: int) -> None:
         self._discard = upto
 
-    def on_events(self, wake: Callable[[], None]) -> None:
-        self._group.on_events = wake
+    def on_events(self, hear: Callable[[Sequence[Event]], None]) -> None:
+        self._group.hearers.append(hear)
 
     async def durability(self) -> str:
         with translated():

@@ -16,7 +16,7 @@ from birthmark.clock import Clock
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError, UnavailableError
 from birthmark.store import chain as audit_chain
 from birthmark.store import migrate
-from birthmark.store.changes import Changes
+from birthmark.store.changes import Changes, Event
 from birthmark.store.database import Batch, GroupCommit, Outcomes, Row, ValueRefusedError
 from birthmark.store.statements import Statement
 from birthmark.store.thread import Worker
@@ -106,8 +106,8 @@ class SqliteDatabase:
     def discard_events(self, upto: int) -> None:
         self._discard = upto
 
-    def on_events(self, wake: Callable[[], None]) -> None:
-        self._group.on_events = wake
+    def on_events(self, hear: Callable[[Sequence[Event]], None]) -> None:
+        self._group.hearers.append(hear)
 
     async def durability(self) -> str:
         level: int = await self._thread.do(lambda: self._writer.execute("PRAGMA synchronous").fetchone()[0])

@@ -190,7 +190,7 @@ async def test_cas_on_record_and_cas_that_groups_carry_are_found_by_their_subjec
         await world.group("fleet", carried)
         await world.group("others", other)
         scope = world.instance.id_scope
-        assert await world.authorities.named(scope, carried.certificate.subject) == [carried.certificate]
+        assert await world.authorities.named(scope, carried.certificate.subject_der) == [carried.certificate]
         await world.authorities.remove(scope, carried.certificate.thumbprint.hex(), actor="test")
-        assert await world.authorities.named(scope, carried.certificate.subject) == [carried.certificate]
-        assert await world.authorities.named(scope, a_ca("Nobody").certificate.subject) == []
+        assert await world.authorities.named(scope, carried.certificate.subject_der) == [carried.certificate]
+        assert await world.authorities.named(scope, a_ca("Nobody").certificate.subject_der) == []

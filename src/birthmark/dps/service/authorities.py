@@ -4,8 +4,6 @@ import base64
 from collections.abc import Sequence
 from dataclasses import replace
 
-from cryptography import x509
-
 from birthmark.clock import Clock, Entropy
 from birthmark.dps import store
 from birthmark.dps.model import Authority, IdScope
@@ -61,6 +59,9 @@ class NoCodeError(ConflictError):
     name: str
 
 
+AUTHORITY_CHANGED = "dps.authority_changed"
+
+
 class Authorities:
     """CA certificates of all instances."""
 
@@ -73,8 +74,8 @@ class Authorities:
         """Return every CA certificate of an instance."""
         return [store.AUTHORITIES.of(row) for row in await self._database.all(store.LIST_AUTHORITIES, scope=scope)]
 
-    async def named(self, scope: IdScope, subject: x509.Name) -> Sequence[Certificate]:
-        """Return the CA certificates of that subject that are on record, or that a group carries."""
+    async def named(self, scope: IdScope, subject: bytes) -> Sequence[Certificate]:
+        """Return the CA certificates of that subject (DER) that are on record, or that a group carries."""
         rows = await self._database.all(store.CAS_NAMED, scope=scope, subject_digest=store.subject_digest(subject))
         return [certificate_of(row["der"]) for row in rows]
 
@@ -139,7 +140,8 @@ class Authorities:
         """Take a CA certificate off the record. Raise `UnknownAuthorityError`."""
         unknown = UnknownAuthorityError(name=name)
         changes = Changes().run(store.DELETE_AUTHORITY, expect=1, otherwise=unknown, scope=scope, name=name)
-        await self._database.commit(changes.audit(actor, "dps.ca_remove", name, scope=scope))
+        changes.audit(actor, "dps.ca_remove", name, scope=scope).event(AUTHORITY_CHANGED, scope=scope, name=name)
+        await self._database.commit(changes)
 
     async def _put(
         self, scope: IdScope, made: Authority, present: Authority | None, actor: str, action: str, **detail: object
@@ -154,9 +156,8 @@ class Authorities:
                 store.REPLACE_AUTHORITY, expect=1, otherwise=changed, **key, key_etag=present.etag, **row
             )
         thumbprint = made.certificate.thumbprint.hex()
-        await self._database.commit(
-            changes.audit(actor, action, made.name, scope=scope, thumbprint=thumbprint, **detail)
-        )
+        changes.audit(actor, action, made.name, scope=scope, thumbprint=thumbprint, **detail)
+        await self._database.commit(changes.event(AUTHORITY_CHANGED, scope=scope, name=made.name))
         return made
 
     def _etag(self) -> str:

@@ -15,6 +15,7 @@ from birthmark.pki.certificates import Certificate
 from birthmark.store import Changes, Database, decided_again
 
 _PAGE = 100
+ENROLLMENT_CHANGED, GROUP_CHANGED = "dps.enrollment_changed", "dps.group_changed"
 
 
 class EnrollmentNotFoundError(NotFoundError):
@@ -149,12 +150,12 @@ class Enrollments:
                 changes.run(
                     store.ADD_SIGNER,
                     scope=scope,
-                    subject_digest=store.subject_digest(certificate.subject),
+                    subject_digest=store.subject_digest(certificate.subject_der),
                     group_id=done.id,
                     thumbprint=certificate.thumbprint.hex(),
                     der=certificate.der,
                 )
-        await self._database.commit(changes.event("dps.enrollment_changed", scope=scope, kind=kind, id=done.id))
+        await self._database.commit(changes.event(_topic(kind), scope=scope, id=done.id))
         return done
 
     async def delete(
@@ -184,7 +185,7 @@ class Enrollments:
         else:
             changes.run(store.DELETE_OWN_REGISTRATION, scope=scope, registration_id=found.id)
         changes.audit(actor, "dps.enrollment_delete", found.id, scope=scope, kind=kind)
-        await self._database.commit(changes.event("dps.enrollment_changed", scope=scope, kind=kind, id=found.id))
+        await self._database.commit(changes.event(_topic(kind), scope=scope, id=found.id))
 
     async def _signers_of(self, scope: IdScope, group: EnrollmentDocument) -> list[Certificate]:
         x509 = group.attestation.x509
@@ -203,3 +204,7 @@ class Enrollments:
 
 def _kind(is_group: bool) -> str:  # noqa: FBT001 - the two kinds as the database names them
     return "group" if is_group else "individual"
+
+
+def _topic(kind: str) -> str:
+    return GROUP_CHANGED if kind == "group" else ENROLLMENT_CHANGED

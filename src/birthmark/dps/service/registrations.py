@@ -1,8 +1,8 @@
 """A device registers: attest, allocate, and make it a device of its hub, in one commit."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from birthmark.auth.sas import derive_device_key
 from birthmark.clock import Clock, Entropy, new_uuid
@@ -21,13 +21,18 @@ from birthmark.dps.ports import HubIdentity, HubRegistry, RevocationCheck
 from birthmark.dps.rules import attestation
 from birthmark.dps.rules.enrollment import enrollment_of
 from birthmark.dps.rules.registration import NoHubError, decide
-from birthmark.dps.service.enrollments import Enrollments
+from birthmark.dps.service.authorities import AUTHORITY_CHANGED
+from birthmark.dps.service.enrollments import GROUP_CHANGED, Enrollments
 from birthmark.dps.service.instances import Instances
 from birthmark.errors import ChangedMeanwhileError, ConflictError, NotFoundError, ThrottledError, UnauthenticatedError
 from birthmark.pki.chains import MAX_BAG, SignatureCache, Signatures
 from birthmark.pki.names import parse_registration_id
 from birthmark.refusals.rate_limits import RateLimits
-from birthmark.store import Changes, Database, decided_again
+from birthmark.store import Changes, Database, Statement, decided_again
+from birthmark.store.database import Row
+from birthmark.store.remembered import Remembered
+
+_T = TypeVar("_T")
 
 
 class RegistrationNotFoundError(NotFoundError):
@@ -101,6 +106,7 @@ class Registrations:
         self._enrollments = enrollments
         self._hubs = hubs
         self._revocations = revocations
+        self._remembered = Remembered(database, GROUP_CHANGED, AUTHORITY_CHANGED)
         self._signatures = SignatureCache()
         # Per scope and name, once proven.
         self._limits = RateLimits(burst=BURST, per_s=1 / EVERY_S, max_addresses=16384)
@@ -122,7 +128,7 @@ class Registrations:
         except attestation.IntermediateNotSentError as missing:
             rows = await self._database.all(store.SOME_SIGNERS, scope=instance.id_scope)
             raise attestation.judge_missing_issuer(missing, claim, [store.SIGNERS.of(row) for row in rows]) from missing
-        group = await self._enrollments.get(instance.id_scope, hit.group_id, is_group=True)
+        group = await self._group(instance, hit.group_id)
         attestation.check_enabled(group, claim)
         return await self._attested(instance, group, claim)
 
@@ -260,22 +266,26 @@ class Registrations:
             etag=found.etag,
         )
 
+    async def _group(self, instance: Instance, group_id: str) -> Enrollment:
+        found = await self._remembered.all(
+            store.GET_ENROLLMENT, _enrollment_of, scope=instance.id_scope, kind="group", id=group_id
+        )
+        return found[0] if found else await self._enrollments.get(instance.id_scope, group_id, is_group=True)
+
     async def _key_group(self, instance: Instance, claim: Claim) -> Enrollment:
         """Return the symmetric-key group whose derived key signed the claim's token."""
-        now = self._clock.now()
-        after, problem = "", None
-        while groups := await self._enrollments.page(instance.id_scope, is_group=True, after=after, limit=100):
-            for group in map(enrollment_of, groups):
-                if isinstance(group.attestation, SymmetricKey):
-                    try:
-                        attestation.check_group(group, claim, now)
-                    except attestation.EnrollmentDisabledError as error:
-                        problem = error
-                        continue
-                    except UnauthenticatedError:
-                        continue
-                    return group
-            after = groups[-1].id
+        now, problem = self._clock.now(), None
+        groups = await self._remembered.all(store.ALL_GROUPS, _enrollment_of, scope=instance.id_scope)
+        for group in groups:
+            if isinstance(group.attestation, SymmetricKey):
+                try:
+                    attestation.check_group(group, claim, now)
+                except attestation.EnrollmentDisabledError as error:
+                    problem = error
+                    continue
+                except UnauthenticatedError:
+                    continue
+                return group
         raise problem or attestation.NotEnrolledError(
             registration_id=claim.registration_id, scope=claim.id_scope, issuer="none, it sent a token"
         )
@@ -283,16 +293,24 @@ class Registrations:
     async def _issuers_of(self, instance: Instance, claim: Claim) -> tuple[Sequence[Signer], Sequence[Authority]]:
         """Return signers and CAs that carry the issuer's name of anything presented, and what is above them."""
         presented = [c for c in (claim.leaf, *claim.chain[:MAX_BAG]) if c is not None]
-        digests = list(dict.fromkeys(store.subject_digest(c.issuer) for c in presented))
+        digests = list(dict.fromkeys(store.subject_digest(c.issuer_der) for c in presented))
         signers: list[Signer] = []
         authorities: dict[str, Authority] = {}
         for digest in digests:
-            rows = await self._database.all(store.SIGNERS_NAMED, scope=instance.id_scope, subject_digest=digest)
-            signers += [store.SIGNERS.of(row) for row in rows]
-        for digest in dict.fromkeys([*digests, *(store.subject_digest(s.certificate.issuer) for s in signers)]):
-            rows = await self._database.all(store.AUTHORITIES_NAMED, scope=instance.id_scope, subject_digest=digest)
-            authorities |= {row["name"]: store.AUTHORITIES.of(row) for row in rows}
+            signers += await self._named(instance, store.SIGNERS_NAMED, store.SIGNERS.of, digest)
+        for digest in dict.fromkeys([*digests, *(store.subject_digest(s.certificate.issuer_der) for s in signers)]):
+            found = await self._named(instance, store.AUTHORITIES_NAMED, store.AUTHORITIES.of, digest)
+            authorities |= {authority.name: authority for authority in found}
         return signers, list(authorities.values())
+
+    async def _named(
+        self, instance: Instance, statement: Statement, make: Callable[[Row], _T], digest: str
+    ) -> Sequence[_T]:
+        return await self._remembered.all(statement, make, scope=instance.id_scope, subject_digest=digest)
+
+
+def _enrollment_of(row: Row) -> Enrollment:
+    return enrollment_of(store.document_of(row))
 
 
 def _maker(instance: Instance, registration_id: str) -> str:

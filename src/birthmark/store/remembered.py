@@ -1,0 +1,47 @@
+"""Rows that are read again and again, made into values once; what changed is forgotten by event."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar, cast
+
+from birthmark.store.changes import Event
+from birthmark.store.database import Database, Row
+from birthmark.store.statements import Statement
+
+_T = TypeVar("_T")
+
+
+class Remembered:
+    """Answers of the database, at most `max_entries`, the oldest of which goes first.
+
+    Whoever changes such a row announces it by an event on one of `topics`, and all is forgotten before that change is
+    answered.
+    """
+
+    def __init__(self, database: Database, *topics: str, max_entries: int = 1024) -> None:
+        self._database = database
+        self._max_entries = max_entries
+        self._known: dict[tuple[Statement, tuple[Any, ...]], Sequence[Any]] = {}
+        self._changes = 0
+        self._topics = frozenset(topics)
+        database.on_events(self._hear)
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    async def all(self, statement: Statement, make: Callable[[Row], _T], /, **params: Any) -> Sequence[_T]:
+        """Return what `make` makes of every row; a statement is always asked with the same `make`."""
+        key = (statement, tuple(params.values()))
+        if (known := self._known.get(key)) is not None:
+            return cast("Sequence[_T]", known)
+        before = self._changes
+        made = tuple([make(row) for row in await self._database.all(statement, **params)])
+        if before == self._changes:  # else it may be what was read before a change
+            if len(self._known) >= self._max_entries:
+                del self._known[next(iter(self._known))]
+            self._known[key] = made
+        return made
+
+    def _hear(self, events: Sequence[Event]) -> None:
+        if any(event.topic in self._topics for event in events):
+            self._changes += 1
+            self._known.clear()

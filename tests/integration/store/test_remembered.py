@@ -1,0 +1,98 @@
+"""What is read again and again is kept in memory, and never longer than its next change."""
+
+import asyncio
+
+import pytest
+
+from birthmark.store import Changes
+from birthmark.store.database import Row
+from birthmark.store.remembered import Remembered
+from store_table import ADD, BUMP, GET, a_database
+
+pytestmark = pytest.mark.integration
+CHANGED = "thing.changed"
+
+
+class Numbers:
+    """Makes rows into numbers, and counts how often."""
+
+    def __init__(self) -> None:
+        self.made = 0
+
+    def __call__(self, row: Row) -> int:
+        self.made += 1
+        return int(row["n"])
+
+
+def bump(n: int) -> Changes:
+    return Changes().run(BUMP, key_id="a", key_n=n - 1, n=n).event(CHANGED)
+
+
+async def test_rows_are_made_into_values_once(database_url: str) -> None:
+    async with a_database(database_url) as database:
+        await database.commit(Changes().run(ADD, id="a", n=1))
+        kept, numbers = Remembered(database, CHANGED), Numbers()
+        for _ in range(3):
+            assert await kept.all(GET, numbers, id="a") == (1,)
+        assert numbers.made == 1
+
+
+async def test_a_change_is_seen_by_whoever_made_it_and_by_those_who_hear_of_it_first(database_url: str) -> None:
+    async with a_database(database_url) as database:
+        await database.commit(Changes().run(ADD, id="a", n=1))
+        kept = Remembered(database, CHANGED)
+        seen: list[int] = []
+        await kept.all(GET, Numbers(), id="a")
+
+        async def look() -> None:
+            seen.extend(await kept.all(GET, Numbers(), id="a"))
+
+        looks = []
+        change = database.submit(bump(2))
+        change.add_done_callback(lambda _: looks.append(asyncio.ensure_future(look())))
+        await change
+        await look()
+        await asyncio.gather(*looks)
+        assert seen == [2, 2]
+
+
+async def test_an_answer_that_was_on_its_way_when_the_change_came_is_not_kept(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with a_database(database_url) as database:
+        await database.commit(Changes().run(ADD, id="a", n=1))
+        kept, read, may_answer = Remembered(database, CHANGED), database.all, asyncio.Event()
+
+        async def slow(*asked: object, **params: object) -> object:
+            rows = await read(*asked, **params)  # type: ignore[arg-type] # whatever was asked
+            await may_answer.wait()
+            return rows
+
+        monkeypatch.setattr(database, "all", slow)
+        early = asyncio.ensure_future(kept.all(GET, Numbers(), id="a"))
+        await asyncio.sleep(0.05)
+        await database.commit(bump(2))
+        may_answer.set()
+        assert await early == (1,)
+        assert await kept.all(GET, Numbers(), id="a") == (2,)
+
+
+async def test_events_on_other_topics_and_refused_changes_forget_nothing(database_url: str) -> None:
+    async with a_database(database_url) as database:
+        await database.commit(Changes().run(ADD, id="a", n=1))
+        kept, numbers = Remembered(database, CHANGED), Numbers()
+        for changes in (
+            Changes().event("thing.other"),
+            Changes().run(BUMP, expect=1, key_id="b", key_n=1, n=2).event(CHANGED),
+        ):
+            await asyncio.gather(database.commit(changes), return_exceptions=True)
+            await kept.all(GET, numbers, id="a")
+        assert numbers.made == 1
+
+
+async def test_strangers_cannot_make_it_grow(database_url: str) -> None:
+    async with a_database(database_url) as database:
+        kept = Remembered(database, CHANGED, max_entries=2)
+        for name in "abcab":
+            assert await kept.all(GET, Numbers(), id=name) == ()
+        assert len(kept) == 2

@@ -29,15 +29,14 @@ class CertificateOperations:
         return wire.certificate_name_json(self._account, known)
 
     async def create_certificate_from_csr(self, call: Call) -> Any:
-        made = await self._certificates.create_from_csr(
-            call["certificateSigningRequest"], _status(call), actor=call.actor
+        csr = call["certificateSigningRequest"]
+        return wire.made_json(
+            self._account, await self._certificates.create_from_csr(csr, _status(call), actor=call.actor)
         )
-        return wire.made_json(self._account, made.known)
 
     async def create_keys_and_certificate(self, call: Call) -> Any:
-        made = await self._certificates.create_with_keys(_status(call), actor=call.actor)
-        answer = wire.made_json(self._account, made.known)
-        return answer | ({} if made.private_key is None else {"keyPair": wire.key_pair_json(made.private_key)})
+        known, private_key = await self._certificates.create_with_keys(_status(call), actor=call.actor)
+        return wire.made_json(self._account, known) | {"keyPair": wire.key_pair_json(private_key)}
 
     async def describe_certificate(self, call: Call) -> Any:
         known = await self._certificates.get(parse_certificate_id(call["certificateId"]))

@@ -198,30 +198,19 @@ class Permissions:
     def _why_nothing(self, action: str, resource: str) -> str:
         if not self.policies:
             return "no policy is attached to the certificate"
-        names = ", ".join(policy.name for policy in self.policies)
-        about = [
-            statement.place
-            for policy in self.policies
-            for statement in policy.statements
-            if statement.allows and statement.names(action)
-        ]
-        elsewhere = next(
-            (
-                f"{statement.place} names the region {region}, and this server is {_region(resource)}: "
-                f'set region = "{region}" under [aws] in the server\'s configuration'
-                for policy in self.policies
-                for statement in policy.statements
-                if statement.allows and statement.names(action)
-                for region in map(_region, statement.resources)
-                if _REGION.fullmatch(region) and region != _region(resource)
-            ),
-            None,
-        )
-        if elsewhere is not None:
-            return elsewhere
-        if about:
-            return f"{', '.join(about[:3])} allows the action, but not on this resource or under these conditions"
-        return f"no statement of {names} allows it"
+        every = (statement for policy in self.policies for statement in policy.statements)
+        about = [statement for statement in every if statement.allows and statement.names(action)]
+        for statement in about:
+            for region in map(_region, statement.resources):
+                if _REGION.fullmatch(region) and region != _region(resource):
+                    return (
+                        f"{statement.place} names the region {region}, and this server is {_region(resource)}: "
+                        f'set region = "{region}" under [aws] in the server\'s configuration'
+                    )
+        if not about:
+            return f"no statement of {', '.join(policy.name for policy in self.policies)} allows it"
+        places = ", ".join(statement.place for statement in about[:3])
+        return f"{places} allows the action, but not on this resource or under these conditions"
 
 
 _REGION = re.compile("[a-z]{2}(-[a-z]+)+-[0-9]")
@@ -238,14 +227,8 @@ def _statement(policy: str, number: int, given: _Statement) -> Statement:
     place = f"statement {number}{f' ({given.sid})' if given.sid else ''} of policy {policy}"
     if given.effect not in {"Allow", "Deny"}:
         raise _malformed(f"{place}: Effect is neither Allow nor Deny")
-    if (given.action is None) == (given.not_action is None):
-        raise _malformed(f"{place}: needs Action or NotAction")
-    if (given.resource is None) == (given.not_resource is None):
-        raise _malformed(f"{place}: needs Resource or NotResource")
-    actions = _texts(given.action if given.action is not None else given.not_action)
-    resources = _texts(given.resource if given.resource is not None else given.not_resource)
-    if not actions or not resources:
-        raise _malformed(f"{place}: an empty list")
+    actions = _either(place, "Action", given.action, given.not_action)
+    resources = _either(place, "Resource", given.resource, given.not_resource)
     for action in actions:
         if action != "*" and not action.lower().startswith("iot:"):
             raise _malformed(f"{place}: the action {action!r} does not begin with iot:")
@@ -269,6 +252,15 @@ def _statement(policy: str, number: int, given: _Statement) -> Statement:
         given.not_resource is not None,
         conditions,
     )
+
+
+def _either(place: str, name: str, fitting: Any, others: Any) -> tuple[str, ...]:
+    """Return the values of the one form that is there: `Action` or `NotAction`."""
+    if (fitting is None) == (others is None):
+        raise _malformed(f"{place}: needs {name} or Not{name}")
+    if not (texts := _texts(others if fitting is None else fitting)):
+        raise _malformed(f"{place}: an empty list")
+    return texts
 
 
 def _texts(given: Any) -> tuple[str, ...]:

@@ -54,15 +54,7 @@ class AwsIot:
             CertificateAuthorities(database, clock, entropy, account.account_id),
             policies,
             Attachments(database, things),
-            Devices(
-                account,
-                database,
-                clock,
-                certificates=certificates,
-                things=things,
-                policies=policies,
-                revocations=revocations,
-            ),
+            Devices(account, database, clock, certificates, things, policies, revocations),
             Overview(database),
         )
 

@@ -120,29 +120,14 @@ RevocationCheck = Callable[[Certificate, Sequence[Certificate]], Awaitable[None]
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
-    """A certificate that the service signed, with the private key when the service made that too."""
-
-    known: DeviceCertificate
-    private_key: rsa.RSAPrivateKey | None = None
-
-
 class Certificates:
     """The certificates of the account. `issuer` returns the CA that signs for the service."""
 
-    def __init__(
-        self,
-        database: Database,
-        clock: Clock,
-        entropy: Entropy,
-        issuer: Callable[[], Issuer],
-        revocations: RevocationCheck | None = None,
-    ) -> None:
-        self._revocations = revocations
-        self._database = database
-        self._clock = clock
-        self._entropy = entropy
-        self._issuer = issuer
+    database: Database
+    clock: Clock
+    entropy: Entropy
+    issuer: Callable[[], Issuer]
+    revocations: RevocationCheck | None = None
 
     async def get(self, certificate_id: str) -> DeviceCertificate:
         """Return a certificate. Raise `UnknownCertificateError`."""
@@ -152,13 +137,13 @@ class Certificates:
 
     async def find(self, certificate_id: str) -> DeviceCertificate | None:
         """Return a certificate, or None."""
-        row = await self._database.one(store.GET, id=certificate_id)
+        row = await self.database.one(store.GET, id=certificate_id)
         return None if row is None else store.CERTIFICATES.of(row)
 
     async def register(self, pem: str, status: CertificateStatus, *, actor: str) -> DeviceCertificate:
         """Put a certificate on record whose CA nobody here knows. Raise `CertificateExistsError`."""
         certificate = parse_pem(pem)
-        _check(certificate, self._clock.now())
+        _check(certificate, self.clock.now())
         return await self._add(certificate, status, CertificateMode.SNI_ONLY, None, actor=actor)
 
     async def register_by_ca(
@@ -166,8 +151,8 @@ class Certificates:
     ) -> DeviceCertificate:
         """Put a certificate on record that a registered CA signed. Raise `CertificateRefusedError`."""
         certificate = parse_pem(pem)
-        _check(certificate, self._clock.now())
-        rows = await self._database.all(store.CAS_BY_SUBJECT, subject=certificate.issuer_der)
+        _check(certificate, self.clock.now())
+        rows = await self.database.all(store.CAS_BY_SUBJECT, subject=certificate.issuer_der)
         cas = [ca for ca in map(store.CAS.of, rows) if is_signed_by(certificate, ca.certificate)]
         if ca_pem is not None:
             wanted = parse_pem(ca_pem)
@@ -177,18 +162,18 @@ class Certificates:
             raise CertificateRefusedError(detail=detail)
         return await self._add(certificate, status, cas[0].mode, cas[0].id, actor=actor)
 
-    async def create_from_csr(self, csr: str, status: CertificateStatus, *, actor: str) -> Made:
+    async def create_from_csr(self, csr: str, status: CertificateStatus, *, actor: str) -> DeviceCertificate:
         """Sign a request's key. The name is the service's own. Raise `InvalidRequestError` of `pki.csr`."""
-        request = parse_csr(unarmor(csr.encode()))
-        return Made(
-            await self._add(self._issue(request.public_key), status, CertificateMode.DEFAULT, None, actor=actor)
-        )
+        made = self._issue(parse_csr(unarmor(csr.encode())).public_key)
+        return await self._add(made, status, CertificateMode.DEFAULT, None, actor=actor)
 
-    async def create_with_keys(self, status: CertificateStatus, *, actor: str) -> Made:
+    async def create_with_keys(
+        self, status: CertificateStatus, *, actor: str
+    ) -> tuple[DeviceCertificate, rsa.RSAPrivateKey]:
         """Make an RSA key and its certificate; the key leaves with the answer and is not kept."""
         key = await asyncio.to_thread(rsa.generate_private_key, 65537, _MIN_RSA_BITS)
         known = await self._add(self._issue(key.public_key()), status, CertificateMode.DEFAULT, None, actor=actor)
-        return Made(known, key)
+        return known, key
 
     async def set_status(self, certificate_id: str, status: CertificateStatus, *, actor: str) -> None:
         """Change a status; away from ACTIVE, its connections end. Raise `StatusInvalidError`."""
@@ -202,11 +187,11 @@ class Certificates:
             key_id=known.id,
             key_customer_version=known.customer_version,
             status=status.value,
-            modified_at=to_micros(self._clock.now()),
+            modified_at=to_micros(self.clock.now()),
             customer_version=known.customer_version + 1,
         )
         changes.audit(actor, "awsiot.certificate_status", known.id, status=status.value)
-        await self._database.commit(changes.event(CERTIFICATE_CHANGED, certificate_id=known.id, status=status.value))
+        await self.database.commit(changes.event(CERTIFICATE_CHANGED, certificate_id=known.id, status=status.value))
 
     async def delete(self, certificate_id: str, *, force: bool, actor: str) -> None:
         """Remove a certificate. Raise `CertificateStateError` or `CertificateInUseError`."""
@@ -216,15 +201,15 @@ class Certificates:
         )
         if known.status is CertificateStatus.ACTIVE:
             raise active
-        if await self._database.all(registry_store.THINGS_OF, certificate_id=known.id, after="", limit=1):
+        if await self.database.all(registry_store.THINGS_OF, certificate_id=known.id, after="", limit=1):
             raise CertificateInUseError(certificate_id=known.id, detail="Things")
-        policies = await self._database.all(policy_store.POLICIES_OF, certificate_id=known.id, after="", limit=1)
+        policies = await self.database.all(policy_store.POLICIES_OF, certificate_id=known.id, after="", limit=1)
         if policies and not force:
             raise CertificateInUseError(certificate_id=known.id, detail="Certificate policies")
         changes = Changes().run(policy_store.DETACH_ALL, certificate_id=known.id)
         changes.run(store.DELETE, expect=1, otherwise=active, id=known.id)
         changes.audit(actor, "awsiot.certificate_delete", known.id)
-        await self._database.commit(changes.event(CERTIFICATE_CHANGED, certificate_id=known.id, status="DELETED"))
+        await self.database.commit(changes.event(CERTIFICATE_CHANGED, certificate_id=known.id, status="DELETED"))
 
     async def page(
         self, after: str, size: int, *, ascending: bool, ca_id: CertificateId | None = None
@@ -236,10 +221,10 @@ class Certificates:
             at, last = (int(micros) if micros.isdigit() else at), parse_certificate_id(text)
         if ca_id is None:
             query = store.OLDEST_FIRST if ascending else store.NEWEST_FIRST
-            rows = await self._database.all(query, at=at, after=last, limit=size + 1)
+            rows = await self.database.all(query, at=at, after=last, limit=size + 1)
         else:
             query = store.OF_CA_OLDEST_FIRST if ascending else store.OF_CA_NEWEST_FIRST
-            rows = await self._database.all(query, at=at, after=last, limit=size + 1, ca_id=ca_id)
+            rows = await self.database.all(query, at=at, after=last, limit=size + 1, ca_id=ca_id)
         return page_of(
             [store.CERTIFICATES.of(row) for row in rows], size, [f"{r['created_at']}:{r['id']}" for r in rows]
         )
@@ -257,27 +242,27 @@ class Certificates:
             raise StatusInvalidError(status=status.value)
         certificate_id = CertificateId(certificate.thumbprint.hex())
         await self._check_not_revoked(certificate)
-        now, generation_id = self._clock.now(), new_uuid(self._entropy)
+        now, generation_id = self.clock.now(), new_uuid(self.entropy)
         known = DeviceCertificate(certificate_id, certificate, status, mode, ca_id, now, now, 1, generation_id)
         exists = CertificateExistsError(certificate_id=certificate_id)
         changes = Changes().run(store.ADD, expect=1, otherwise=exists, **store.CERTIFICATES.row(known))
         changes.audit(actor, "awsiot.certificate_add", known.id, status=status.value, mode=mode.value)
-        await self._database.commit(changes)
+        await self.database.commit(changes)
         return known
 
     def _issue(self, public_key: CertificatePublicKeyTypes) -> Certificate:
         """Sign; the certificate ends with the CA's own, at the latest."""
-        now = self._clock.now()
+        now = self.clock.now()
         lifetime = max(_UNTIL - now, timedelta(days=365))
-        issuer, serial = self._issuer(), new_serial(self._entropy)
+        issuer, serial = self.issuer(), new_serial(self.entropy)
         return issue(DEVICE, _SUBJECT, public_key, issuer=issuer, serial=serial, now=now, lifetime=lifetime)
 
     async def _check_not_revoked(self, certificate: Certificate) -> None:
         """Raise `CertificateRefusedError` for what this installation's CA took back: certificate, key, or CA above."""
-        if self._revocations is None:
+        if self.revocations is None:
             return
         try:
-            await self._revocations(certificate, ())
+            await self.revocations(certificate, ())
         except UnauthenticatedError as error:
             detail = "it, its key or its CA was revoked"
             raise CertificateRefusedError(detail=detail) from error

@@ -88,27 +88,17 @@ class Grant:
     policies: frozenset[str] = frozenset()
 
 
+@dataclass(frozen=True, slots=True)
 class Devices:
     """Lets visitors in."""
 
-    def __init__(
-        self,
-        account: Account,
-        database: Database,
-        clock: Clock,
-        *,
-        certificates: Certificates,
-        things: Things,
-        policies: Policies,
-        revocations: RevocationCheck | None = None,
-    ) -> None:
-        self._revocations = revocations
-        self._account = account
-        self._database = database
-        self._clock = clock
-        self._certificates = certificates
-        self._things = things
-        self._policies = policies
+    account: Account
+    database: Database
+    clock: Clock
+    certificates: Certificates
+    things: Things
+    policies: Policies
+    revocations: RevocationCheck | None = None
 
     async def admit(self, visitor: Visitor) -> Grant:
         """Return what a visitor may do. Raise why the certificate does not let it in."""
@@ -117,18 +107,18 @@ class Devices:
         if leaf is None:
             raise NoCertificateError(thing=who)
         certificate_id = CertificateId(leaf.thumbprint.hex())
-        known = await self._certificates.find(certificate_id)
+        known = await self.certificates.find(certificate_id)
         if known is None:
             raise CertificateUnknownError(
                 thing=who, certificate_id=certificate_id, common_name=leaf.subject_cn or "without a common name"
             )
         if known.status is not CertificateStatus.ACTIVE:
             raise CertificateInactiveError(thing=who, certificate_id=certificate_id, status=known.status.value)
-        check_dates(leaf, self._clock.now())
-        if self._revocations is not None:
-            await self._revocations(leaf, visitor.chain)
+        check_dates(leaf, self.clock.now())
+        if self.revocations is not None:
+            await self.revocations(leaf, visitor.chain)
         name = await self._thing_of(certificate_id, client_id)
-        thing = None if name is None else await self._things.find(name)
+        thing = None if name is None else await self.things.find(name)
         facts = facts_of(
             leaf,
             client_id=client_id,
@@ -137,7 +127,7 @@ class Devices:
             domain=visitor.domain,
             connect_attributes=visitor.connect_attributes,
         )
-        documents = await self._policies.documents_of(certificate_id)
+        documents = await self.policies.documents_of(certificate_id)
         permissions = Permissions([parse_policy(policy, document) for policy, document in documents], facts)
         return Grant(certificate_id, certificate_id, name, permissions, frozenset(policy for policy, _ in documents))
 
@@ -145,8 +135,8 @@ class Devices:
         """Raise `PolicyDeniedError` unless the grant allows `action` on this client, topic or topicfilter."""
         if grant.permissions is None:
             return
-        resource = self._account.arn(kind, name)
-        decision = grant.permissions.decide(action, resource, self._clock.now())
+        resource = self.account.arn(kind, name)
+        decision = grant.permissions.decide(action, resource, self.clock.now())
         if not decision.is_allowed:
             raise PolicyDeniedError(
                 action=action,
@@ -159,7 +149,7 @@ class Devices:
 
     def _allowing(self, decision: Decision, action: str, resource: str, certificate_id: str) -> str:
         """Return the command that allows it, or where it cannot be allowed as it stands, shows what denies it."""
-        target = self._account.arn("cert", certificate_id)
+        target = self.account.arn("cert", certificate_id)
         if decision.outcome is Outcome.EXPLICIT_DENY or _PATTERN.search(resource):  # would allow more than was asked
             return f"aws iot list-attached-policies --target {target}"
         statement = {"Effect": "Allow", "Action": action, "Resource": resource}
@@ -174,13 +164,13 @@ class Devices:
         """Say whether the grant allows it; for deliveries, where a refusal is nobody's error."""
         if grant.permissions is None:
             return True
-        return grant.permissions.decide(action, self._account.arn(kind, name), self._clock.now()).is_allowed
+        return grant.permissions.decide(action, self.account.arn(kind, name), self.clock.now()).is_allowed
 
     async def _thing_of(self, certificate_id: str, client_id: str | None) -> str | None:
         """The thing of that client id, when attached; else the one thing the certificate belongs to exclusively."""
         if client_id is not None:
-            row = await self._database.one(store.ATTACHMENT, thing=client_id, certificate_id=certificate_id)
+            row = await self.database.one(store.ATTACHMENT, thing=client_id, certificate_id=certificate_id)
             if row is not None:
                 return client_id
-        row = await self._database.one(store.EXCLUSIVE_THING_OF, certificate_id=certificate_id)
+        row = await self.database.one(store.EXCLUSIVE_THING_OF, certificate_id=certificate_id)
         return None if row is None else str(row["thing"])

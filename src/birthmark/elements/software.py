@@ -23,7 +23,7 @@ from birthmark.clock import Entropy
 from birthmark.elements.element import Element
 from birthmark.elements.errors import ElementExistsError
 from birthmark.elements.objects import certificate_label, generate
-from birthmark.elements.profiles import ATECC608, GENERIC, SE050, KeySlot, Profile
+from birthmark.elements.profiles import ATECC608, GENERIC, PROFILES, SE050, KeySlot, Profile
 from birthmark.elements.softhsm import initialize_token, select
 from birthmark.keys.labels import ids_of, label_of, swapped
 from birthmark.keys.library import find_softhsm
@@ -83,8 +83,7 @@ class SoftwareElement:
 def open_software_element(directory: Path) -> SoftwareElement:
     """Return the software element that was made in `directory`."""
     name = (directory / "profile").read_text().strip()
-    profile = {profile.name: profile for profile in (SE050, ATECC608, GENERIC)}[name]
-    return SoftwareElement(directory.resolve(), profile, find_softhsm())
+    return SoftwareElement(directory.resolve(), PROFILES[name], find_softhsm())
 
 
 def create_software_element(
@@ -100,7 +99,10 @@ def create_software_element(
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     pin = entropy.token(8).hex()
     module = initialize_token(directory, profile.token_label or "birthmark", pin)
-    _write_secret(directory / "pin", pin + "\n")
+    pin_file = directory / "pin"
+    pin_file.touch(mode=0o600)
+    pin_file.chmod(0o600)
+    pin_file.write_text(pin + "\n")
     (directory / "profile").write_text(profile.name + "\n")
     made = SoftwareElement(directory.resolve(), profile, module)
     maker = _Maker(profile, now, entropy)
@@ -141,14 +143,9 @@ class _Maker:
         self.issuer = Issuer(signer, signer_key)
 
     def certify(self, common_name: str, key: TokenKey) -> Certificate:
+        subject, serial = _name(common_name), new_serial(self._entropy)
         return issue(
-            DEVICE,
-            _name(common_name),
-            key.public_key,
-            issuer=self.issuer,
-            serial=new_serial(self._entropy),
-            now=self._now,
-            lifetime=_LIFETIME,
+            DEVICE, subject, key.public_key, issuer=self.issuer, serial=serial, now=self._now, lifetime=_LIFETIME
         )
 
 
@@ -193,9 +190,3 @@ def _name(common_name: str) -> x509.Name:
             x509.NameAttribute(NameOID.COMMON_NAME, common_name),
         ]
     )
-
-
-def _write_secret(path: Path, text: str) -> None:
-    path.touch(mode=0o600)
-    path.chmod(0o600)
-    path.write_text(text)

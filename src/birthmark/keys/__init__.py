@@ -4,7 +4,7 @@ Not here: what a chip's objects mean (elements), TLS with these keys (links), CA
 """
 
 from birthmark.keys.file_key import FileKey
-from birthmark.keys.handles import KeyHandle, open_key
+from birthmark.keys.handles import KeyHandle
 from birthmark.keys.pin import Pin
 from birthmark.keys.private_key import as_private_key
 from birthmark.keys.scheme import Scheme, default_scheme
@@ -24,6 +24,5 @@ __all__ = [
     "as_private_key",
     "default_scheme",
     "list_tokens",
-    "open_key",
     "parse_pkcs11_uri",
 ]

@@ -26,7 +26,7 @@ from birthmark.elements.errors import (
 from birthmark.elements.possession import check_proof, prove
 from birthmark.elements.profiles import Algorithm
 from birthmark.elements.software import create_software_element
-from birthmark.keys import Pin, Scheme, TokenKey, as_private_key, open_key
+from birthmark.keys import Pin, Scheme, Token, TokenKey, as_private_key, parse_pkcs11_uri
 from birthmark.keys.errors import (
     KeyNotFoundError,
     KeyUnsupportedError,
@@ -237,9 +237,11 @@ def test_a_software_element_is_not_made_over_another(se050: SoftwareElement) -> 
 
 def test_a_key_is_opened_by_its_uri_in_either_byte_order(any_se050: SoftwareElement) -> None:
     with any_se050.open():  # selects SoftHSM's directory
-        uri = f"pkcs11:token=SSS_PKCS11;object=sss:F0000100;type=private?pin-source=file:{any_se050.pin_file}"
-        key = open_key(uri, module=any_se050.module)
-        assert isinstance(key, TokenKey)
+        text = f"pkcs11:token=SSS_PKCS11;object=sss:F0000100;type=private?pin-source=file:{any_se050.pin_file}"
+        uri = parse_pkcs11_uri(text)
+        assert uri.pin_source is not None
+        token = Token.open(any_se050.module, label=uri.token, pin=Pin.from_file(uri.pin_source))
+        key = TokenKey.find(token, label=uri.object)
         key.sign(b"x", Scheme.ECDSA_SHA256)
         key.close()
         with pytest.raises(TokenFailedError):

@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.serialization import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-from birthmark.keys import FileKey, Pin, Scheme, as_private_key, default_scheme, open_key
+from birthmark.keys import FileKey, Pin, Scheme, as_private_key, default_scheme
 from birthmark.keys.errors import (
     KeyFileExposedError,
     KeyFileInvalidError,
@@ -58,7 +58,7 @@ def a_file(directory: Path, key: PrivateKey = EC_KEY, secret: KeySerializationEn
 
 @pytest.mark.parametrize("key", [EC_KEY, P384_KEY, RSA_KEY])
 def test_a_file_key_signs_requests_and_certificates_through_its_handle(tmp_path: Path, key: PrivateKey) -> None:
-    handle = open_key(a_file(tmp_path, key))
+    handle = FileKey.load(a_file(tmp_path, key))
     signing_key = as_private_key(handle)
     request = x509.CertificateSigningRequestBuilder(name_of("d1")).sign(signing_key, hashes.SHA256())
     assert request.is_signature_valid
@@ -128,24 +128,24 @@ def test_a_passphrase_opens_and_a_wrong_one_does_not(tmp_path: Path) -> None:
 
 def test_mistakes_with_key_files_are_told_apart(tmp_path: Path) -> None:
     with pytest.raises(KeyFileMissingError):
-        open_key(tmp_path / "nothing.pem")
+        FileKey.load(tmp_path / "nothing.pem")
     with pytest.raises(KeyFileInvalidError):
-        open_key(tmp_path)
+        FileKey.load(tmp_path)
     swapped_file = tmp_path / "cert.pem"
     swapped_file.write_text(self_signed(DEVICE, name_of("d1"), EC_KEY, serial=1, now=NOON).pem())
     with pytest.raises(KeyFileIsCertificateError):
-        open_key(swapped_file)
+        FileKey.load(swapped_file)
     noise = tmp_path / "noise.pem"
     noise.write_bytes(b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n")
     noise.chmod(0o600)
     with pytest.raises(KeyFileInvalidError):
-        open_key(noise)
+        FileKey.load(noise)
     other = tmp_path / "ed.pem"
     ed = ed25519.Ed25519PrivateKey.generate()
     other.write_bytes(ed.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, PLAIN))
     other.chmod(0o600)
     with pytest.raises(KeyUnsupportedError):
-        open_key(other)
+        FileKey.load(other)
 
 
 # ---- reference keys
@@ -190,7 +190,7 @@ def test_a_reference_key_is_refused_with_a_reason(tmp_path: Path) -> None:
     path = tmp_path / "ref.pem"
     path.write_text(render_reference_key(RSA_KEY.public_key(), 0xF0000110))
     with pytest.raises(ReferenceKeyError) as refusal:
-        open_key(path)
+        FileKey.load(path)
     assert "0xF0000110" in refusal.value.explain_cause()
     assert "element exec" in refusal.value.explain_fix()
 

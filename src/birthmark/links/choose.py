@@ -1,22 +1,34 @@
 """Which adapter serves which key."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from typing import assert_never
 
 from birthmark.clock import Clock
 from birthmark.links.identity import FileIdentity, Identity, TokenIdentity, Trust
-from birthmark.links.openssl import OpensslLinks
-from birthmark.links.ports import Links
+from birthmark.links.openssl.https import OpensslHttps
+from birthmark.links.openssl.mqtt import OpensslMqtt
+from birthmark.links.ports import HttpsClient, Links, MqttClient
+
+
+@dataclass(frozen=True, slots=True)
+class _Links:
+    """Clients of one identity. They read a key file anew, so nothing secret is kept; a token must stay open here."""
+
+    https: Callable[[], HttpsClient]
+    mqtt: Callable[[], MqttClient]
 
 
 def open_links(identity: Identity | None, trust: Trust, clock: Clock) -> Links:
     """Return links for this identity; None connects without a client certificate."""
     match identity:
         case None | FileIdentity():
-            return OpensslLinks(identity, trust, clock)
+            return _Links(partial(OpensslHttps, identity, trust), partial(OpensslMqtt, identity, trust, clock))
         case TokenIdentity():
             # Imported late: its native library takes a while to load, and file keys do not need it.
-            from birthmark.links.crt import CrtLinks  # noqa: PLC0415
+            from birthmark.links.crt import https, mqtt  # noqa: PLC0415
 
-            return CrtLinks(identity, trust)
+            return _Links(partial(https.CrtHttps, identity, trust), partial(mqtt.CrtMqtt, identity, trust))
         case _:
             assert_never(identity)

@@ -1,8 +1,8 @@
 """Why a connection failed, for people."""
 
-from typing import Any
+from collections.abc import Callable, Mapping
 
-from birthmark.errors import InvalidRequestError, UnauthenticatedError, UnavailableError
+from birthmark.errors import BirthmarkError, InvalidRequestError, UnauthenticatedError, UnavailableError
 
 CLOSED_HERE = "it was closed here"
 TRY_AGAIN = "Try again; `birthmark agent run` does by itself."
@@ -177,15 +177,9 @@ class SubscriptionRefusedError(UnauthenticatedError):
     topic: str
 
 
-def connack_error(
-    return_code: int, host: str, client_id: str
-) -> MqttRefusedError | MqttUnavailableError | MqttRejectedError:
-    """Return what a refusing CONNACK means (MQTT 3.1.1 table 3.1)."""
-    facts: dict[str, Any] = {"host": host, "client_id": client_id, "return_code": return_code}
-    match return_code:
-        case 1 | 2:
-            return MqttRejectedError(**facts)
-        case 3:
-            return MqttUnavailableError(**facts)
-        case _:
-            return MqttRefusedError(**facts)
+CONNACK: Mapping[int, Callable[..., BirthmarkError]] = {
+    1: MqttRejectedError,
+    2: MqttRejectedError,
+    3: MqttUnavailableError,
+}
+"""What a refusing CONNACK means (MQTT 3.1.1 table 3.1); of every other code, `MqttRefusedError`."""

@@ -143,14 +143,13 @@ class CertificateAuthorities:
             modified_at=self._clock.now(),
             customer_version=known.customer_version + 1,
         )
-        row = store.CAS.row(made)
         changes = Changes().run(
             store.UPDATE_CA,
             expect=1,
             otherwise=ChangedMeanwhileError(what="The CA certificate"),
             key_id=known.id,
             key_customer_version=known.customer_version,
-            **{column: row[column] for column in store.CA_STATE},
+            **store.CAS.row(made),
         )
         await self._database.commit(changes.audit(actor, "awsiot.ca_update", known.id, active=made.is_active))
 

@@ -214,14 +214,14 @@ class Policies:
 
     async def _change(self, changes: Changes, made: NamedPolicy, *, actor: str) -> None:
         """Write a policy's new state; the generation id read before must still be there."""
-        row = store.POLICIES.row(replace(made, generation_id=new_uuid(self._entropy), modified_at=self._clock.now()))
+        written = replace(made, generation_id=new_uuid(self._entropy), modified_at=self._clock.now())
         changes.run(
             store.UPDATE,
             expect=1,
             otherwise=ChangedMeanwhileError(what="The policy"),
             key_name=made.name,
             key_generation_id=made.generation_id,
-            **{column: row[column] for column in store.STATE},
+            **store.POLICIES.row(written),
         )
         changes.audit(actor, "awsiot.policy_change", made.name, default_version=made.default_version)
         await self._database.commit(changes.event(ACCESS_CHANGED, policy=made.name))

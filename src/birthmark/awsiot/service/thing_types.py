@@ -74,14 +74,15 @@ class ThingTypes:
 
     async def create(self, name: ThingName, properties: Mapping[str, Any], *, actor: str) -> ThingType:
         """Make a type, or return the one that is there already and the same. Raise `ThingTypeExistsError`."""
-        row = await self._database.one(store.GET_TYPE, name=name)
-        if row is not None:
-            if (present := store.TYPES.of(row)).properties != properties:
-                raise ThingTypeExistsError(type=name)
-            return present
         made = ThingType(name, new_uuid(self._entropy), properties, None, self._clock.now())
-        changes = Changes().run(store.ADD_TYPE, **store.TYPES.row(made))
-        await self._database.commit(changes.audit(actor, "awsiot.thing_type_create", name))
+        exists = ThingTypeExistsError(type=name)
+        changes = Changes().run(store.ADD_TYPE, expect=1, otherwise=exists, **store.TYPES.row(made))
+        try:
+            await self._database.commit(changes.audit(actor, "awsiot.thing_type_create", name))
+        except ThingTypeExistsError:
+            if (present := await self.get(name)).properties != properties:
+                raise
+            return present
         return made
 
     async def deprecate(self, name: str, *, undo: bool, actor: str) -> None:

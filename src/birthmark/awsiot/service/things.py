@@ -97,24 +97,23 @@ class Things:
         actor: str,
     ) -> Thing:
         """Make a thing, or return the one that is there already and the same. Raise `ThingExistsError`."""
-        _check_billing_group(billing_group, name)
+        if billing_group is not None:
+            raise BillingGroupError(group=billing_group, thing=name)
         await self.types.check_usable(type_name)
         thing = Thing(
             name, new_uuid(self._entropy), type_name, parse_attributes(attributes), None, 1, self._clock.now()
         )
-        present = await self.find(name)
-        if present is None:
-            changes = Changes().run(store.ADD_THING, **store.THINGS.row(thing))
-            changes.audit(actor, "awsiot.thing_create", name).event(ACCESS_CHANGED, thing=name)
-            try:
-                await self._database.commit(changes)
-            except ConflictError:  # another request made it meanwhile
-                present = await self.get(name)
-            else:
-                return thing
-        if (present.attributes, present.type_name) != (thing.attributes, thing.type_name):
-            raise ThingExistsError(thing=name)
-        return present
+        exists = ThingExistsError(thing=name)
+        changes = Changes().run(store.ADD_THING, expect=1, otherwise=exists, **store.THINGS.row(thing))
+        changes.audit(actor, "awsiot.thing_create", name).event(ACCESS_CHANGED, thing=name)
+        try:
+            await self._database.commit(changes)
+        except ThingExistsError:
+            present = await self.get(name)
+            if (present.attributes, present.type_name) != (thing.attributes, thing.type_name):
+                raise
+            return present
+        return thing
 
     async def update(
         self,
@@ -140,14 +139,13 @@ class Things:
             type_name=None if remove_type else type_name or thing.type_name,
             version=thing.version + 1,
         )
-        row = store.THINGS.row(made)
         changes = Changes().run(
             store.REPLACE_THING,
             expect=1,
             otherwise=_version_error(thing, expected),
             key_name=name,
             key_version=thing.version,
-            **{column: row[column] for column in store.THING_STATE},
+            **store.THINGS.row(made),
         )
         changes.audit(actor, "awsiot.thing_update", name).event(ACCESS_CHANGED, thing=name)
         await self._database.commit(changes)
@@ -202,8 +200,3 @@ def _check_version(thing: Thing, expected: int | None) -> None:
 
 def _version_error(thing: Thing, expected: int | None) -> ThingVersionError:
     return ThingVersionError(thing=thing.name, version=thing.version, expected=expected)
-
-
-def _check_billing_group(group: str | None, thing: str) -> None:
-    if group is not None:
-        raise BillingGroupError(group=group, thing=thing)

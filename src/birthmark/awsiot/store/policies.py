@@ -9,11 +9,10 @@ from birthmark.store.keyed import change, find, page, remove
 from birthmark.store.records import Records
 
 POLICIES = Records(NamedPolicy)
-STATE = ("default_version", "last_version", "generation_id", "modified_at")
 ADD = insert(policies, ignore_existing=True)
 GET = find(policies)
 LIST, LIST_DOWN = page(policies, "name"), page(policies, "name", descending=True)
-UPDATE = change(policies, STATE, "name", "generation_id")
+UPDATE = change(policies, ("default_version", "last_version", "generation_id", "modified_at"), "name", "generation_id")
 DELETE = remove(policies)
 
 POLICY_VERSIONS = Records(PolicyVersion)

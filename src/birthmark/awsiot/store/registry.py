@@ -22,8 +22,7 @@ from birthmark.store.records import Records
 from birthmark.store.statements import Engine
 
 THINGS = Records(Thing)
-THING_STATE = ("type_name", "attributes", "billing_group", "version")
-ADD_THING = insert(things)
+ADD_THING = insert(things, ignore_existing=True)
 GET_THING = find(things)
 LIST_THINGS = page(things, "name")
 
@@ -55,12 +54,12 @@ def _fitting(engine: Engine) -> Executable:
 
 
 FITTING_THINGS = Statement(_fitting)
-REPLACE_THING = change(things, THING_STATE, "name", "version")
+REPLACE_THING = change(things, ("type_name", "attributes", "billing_group", "version"), "name", "version")
 DELETE_THING = remove(things, "name", "version")
 ONE_OF_TYPE = find(things, "type_name", of=("name",), limit=1)
 
 TYPES = Records(ThingType)
-ADD_TYPE = insert(thing_types)
+ADD_TYPE = insert(thing_types, ignore_existing=True)
 GET_TYPE = find(thing_types)
 LIST_TYPES = page(thing_types, "name")
 DEPRECATE_TYPE = change(thing_types, ("deprecated_at",), "name")

@@ -7,10 +7,11 @@ from birthmark.clock import Clock
 from birthmark.errors import BirthmarkError
 from birthmark.links.errors import (
     CLOSED_HERE,
+    CONNACK,
     LinkLostError,
     LinkTimeoutError,
+    MqttRefusedError,
     SubscriptionRefusedError,
-    connack_error,
 )
 from birthmark.links.identity import FileIdentity, Trust
 from birthmark.links.openssl.tls import client_context, explained
@@ -79,7 +80,8 @@ class OpensslMqtt:
         assert isinstance(connack, ConnAck)  # noqa: S101 (what the key "connack" waits for)
         if connack.code:
             await self.close()
-            raise connack_error(connack.code, host, client_id)
+            refusal = CONNACK.get(connack.code, MqttRefusedError)
+            raise refusal(host=host, client_id=client_id, return_code=connack.code)
         return connack.session_present
 
     async def subscribe(self, topic_filter: str, qos: int = 1) -> None:

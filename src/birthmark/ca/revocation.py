@@ -20,7 +20,7 @@ from birthmark.pki.certificates import Certificate, Thumbprint, parse_der
 from birthmark.pki.chains import MAX_BAG, MAX_DEPTH, SignatureCache, Signatures
 from birthmark.pki.crl import RevocationReason
 from birthmark.pki.names import fold
-from birthmark.store import Changes, Database, decided_again, from_micros, to_micros
+from birthmark.store import Changes, Database, Statement, decided_again, from_micros, to_micros
 
 REVOKED = "certificate.revoked"
 ATTEMPTS = 5
@@ -181,8 +181,7 @@ class Revocations:
         await self._certificates(others, fold(name), principal, reason)
 
         async def targets() -> list[Issued]:
-            rows = await self.database.all(store.LIVE_OF_NAME, name=fold(name), after=to_micros(self.clock.now()))
-            found = [one for row in rows if (one := await self._find(row["thumbprint"])) is not None]
+            found = await self._live(store.LIVE_OF_NAME, name=fold(name))
             if not found and not others:
                 raise DeviceNotAliveError(name=name)
             more = await self._of_keys(found, reason)
@@ -212,11 +211,6 @@ class Revocations:
         """Revoke the key of a certificate, whoever issued it, and what this CA certified of it. Return the latter."""
         digest, name = digest_of(certificate), fold(certificate.subject_cn or "")
 
-        async def targets() -> list[Issued]:
-            now = to_micros(self.clock.now())
-            rows = await self.database.all(store.LIVE_OF_KEY, key_digest=digest, after=now)
-            return [one for row in rows if (one := await self._find(row["thumbprint"])) is not None]
-
         # The key first: from then on nobody gets a certificate for it.
         now = to_micros(self.clock.now())
         changes = Changes().run(store.ADD_KEY, key_digest=digest, name=name, revoked_at=None, revocation_reason=None)
@@ -226,7 +220,7 @@ class Revocations:
             changes.run(store.ADD_REVOKED_CA, key_digest=digest, der=certificate.der, revoked_at=now)
         changes.audit(principal.actor, "key.revoke", name, key=digest.hex(), reason=reason.value)
         await self.database.commit(changes.event(REVOKED, device_id=name, thumbprint="", key=digest.hex(), ca=is_ca))
-        return await self._revoke(targets, principal, reason)
+        return await self._revoke(lambda: self._live(store.LIVE_OF_KEY, key_digest=digest), principal, reason)
 
     async def _revoke(
         self, targets: Callable[[], Awaitable[list[Issued]]], principal: Principal, reason: RevocationReason
@@ -279,11 +273,12 @@ class Revocations:
             return []
         more: dict[Thumbprint, Issued] = {}
         for digest in dict.fromkeys(digest_of(one.certificate) for one in found):
-            rows = await self.database.all(store.LIVE_OF_KEY, key_digest=digest, after=to_micros(self.clock.now()))
-            for row in rows:
-                if (one := await self._find(row["thumbprint"])) is not None:
-                    more[one.certificate.thumbprint] = one
+            more |= {one.certificate.thumbprint: one for one in await self._live(store.LIVE_OF_KEY, key_digest=digest)}
         return list(more.values())
+
+    async def _live(self, statement: Statement, **key: object) -> list[Issued]:
+        rows = await self.database.all(statement, after=to_micros(self.clock.now()), **key)
+        return [store.INVENTORY.of(row) for row in rows]
 
     async def _find(self, thumbprint: Thumbprint) -> Issued | None:
         row = await self.database.one(store.BY_THUMBPRINT, thumbprint=thumbprint)

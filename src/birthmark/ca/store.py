@@ -90,14 +90,7 @@ MOVE_NAME = statement(
 )
 BUMP_NAME = statement(update(names).where(names.c.name == bindparam("key_name")).values(version=names.c.version + 1))
 _IS_LIVE = (certificates.c.not_after > bindparam("after"), certificates.c.revoked_at.is_(None))
-LIVE_OF_NAME = find(
-    certificates,
-    "name",
-    *_IS_LIVE,
-    of=("thumbprint", "device_id", "key_digest", "holds_name"),
-    order=certificates.c.not_after.desc(),
-    limit=1000,
-)
+LIVE_OF_NAME = find(certificates, "name", *_IS_LIVE, order=certificates.c.not_after.desc(), limit=1000)
 RELEASE_NAME = statement(
     update(certificates)
     .where(certificates.c.name == bindparam("key_name"), certificates.c.holds_name == 1)
@@ -116,7 +109,7 @@ HOLD_KEY = statement(
 )
 _REVOCATION = ("revoked_at", "revocation_reason")
 REVOKE_KEY = change(keys, _REVOCATION, "key_digest", keys.c.revoked_at.is_(None))
-LIVE_OF_KEY = find(certificates, "key_digest", *_IS_LIVE, of=("thumbprint",), limit=1000)
+LIVE_OF_KEY = find(certificates, "key_digest", *_IS_LIVE, limit=1000)
 REVOCATION = statement(
     select(certificates.c.device_id, certificates.c.revoked_at)
     .where(certificates.c.thumbprint == bindparam("thumbprint"), certificates.c.revoked_at.is_not(None))

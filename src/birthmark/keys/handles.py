@@ -15,19 +15,15 @@ class KeyHandle(Protocol):
     @property
     def public_key(self) -> PublicKey:
         """The public half."""
-        ...
 
     def sign(self, data: bytes, scheme: Scheme) -> bytes:
         """Return the signature of `data`. Raise `KeyUnsupportedError`, or `UnavailableError` when the token fails."""
-        ...
 
     def describe(self) -> str:
         """Say where the key lives, as text for people and logs."""
-        ...
 
     def close(self) -> None:
         """Let go of the key; closing twice is harmless."""
-        ...
 
 
 def uri_in(content: bytes) -> str | None:

@@ -31,7 +31,6 @@ class HttpsClient(Protocol):
 
     async def request(self, method: str, url: str, *, headers: Mapping[str, str], body: bytes = b"") -> HttpAnswer:
         """Return the answer, whatever its status."""
-        ...
 
 
 class MqttClient(Protocol):
@@ -49,27 +48,21 @@ class MqttClient(Protocol):
         keep_alive_s: int = 60,
     ) -> bool:
         """Connect, and say whether the server had a session of ours. Raise `MqttRefusedError` and its like."""
-        ...
 
     async def subscribe(self, topic_filter: str, qos: int = 1) -> None:
         """Ask for messages. Raise `SubscriptionRefusedError`."""
-        ...
 
     async def publish(self, topic: str, payload: bytes, qos: int = 1) -> None:
         """Send a message; with QoS 1 return when the server has acknowledged it."""
-        ...
 
     async def next_message(self) -> Message:
         """Return the next message. Raise `LinkLostError` when the connection is over and all were taken."""
-        ...
 
     async def lost(self) -> Exception:
         """Return when the connection is over, with the reason."""
-        ...
 
     async def close(self) -> None:
         """Say goodbye and close; closing twice is harmless."""
-        ...
 
 
 class Links(Protocol):
@@ -79,4 +72,3 @@ class Links(Protocol):
 
     def mqtt(self) -> MqttClient:
         """Return a fresh client, not yet connected."""
-        ...

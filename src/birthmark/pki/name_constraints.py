@@ -49,15 +49,16 @@ def refused_by(constraints: NameConstraints, names: Sequence[Name]) -> Name | No
     Raise `NameUnusableError` for a name or a constraint of a compared form that cannot be read.
     """
     if len(names) > MAX_NAMES or len(constraints.permitted) + len(constraints.excluded) > MAX_CONSTRAINTS:
-        msg = "too many names or constraints"
-        raise NameUnusableError(msg)
+        raise NameUnusableError("too many names or constraints")
     for constraint in (*constraints.permitted, *constraints.excluded):
-        _check_constraint(constraint)
+        if constraint.form in _FORMS and not _FORMS[constraint.form].takes_constraint(constraint.value):
+            raise NameUnusableError(f"the constraint on {constraint.form} is not well formed")
     for name in names:
-        _check_name(name)
+        if name.form in _FORMS and not _FORMS[name.form].takes_name(name.value):
+            raise NameUnusableError(f"{name.form} is not well formed")
         of_form = [one for one in constraints.permitted if one.form == name.form]
         forbidden = [one for one in constraints.excluded if one.form == name.form]
-        if name.form not in _MATCHERS and (of_form or forbidden):
+        if name.form not in _FORMS and (of_form or forbidden):
             return name
         if any(_matches(name, one) or _may_match(name, one) for one in forbidden):
             return name
@@ -67,7 +68,7 @@ def refused_by(constraints: NameConstraints, names: Sequence[Name]) -> Name | No
 
 
 def _matches(name: Name, constraint: Name) -> bool:
-    return _MATCHERS[name.form](name.value, constraint.value)
+    return _FORMS[name.form].matches(name.value, constraint.value)
 
 
 def _may_match(name: Name, constraint: Name) -> bool:
@@ -117,51 +118,25 @@ def _uri(name: Value, constraint: Value) -> bool:
     return host.endswith(wanted) if wanted.startswith(".") else host == wanted
 
 
-_MATCHERS: Mapping[str, Callable[[Value, Value], bool]] = {
-    "directory_name": _directory,
-    "dns_name": _dns,
-    "rfc822_name": _email,
-    "ip_address": _address,
-    "uniform_resource_identifier": _uri,
-}
+def _is_domain(value: Value) -> bool:
+    return not value or is_host_name(str(value))
 
 
-def _check_name(name: Name) -> None:
-    value = name.value
-    match name.form:
-        case "dns_name":
-            is_good = is_host_name(str(value).removeprefix("*."))
-        case "rfc822_name":
-            local, at, host = str(value).rpartition("@")
-            is_good = bool(local and at) and "@" not in local and is_host_name(host)
-        case "ip_address":
-            is_good = isinstance(value, bytes) and len(value) in {_IP4, _IP6}
-        case "uniform_resource_identifier":
-            is_good = _has_host(str(value))
-        case _:
-            is_good = True
-    if not is_good:
-        msg = f"{name.form} is not well formed"
-        raise NameUnusableError(msg)
+def _is_mailbox(value: Value) -> bool:
+    local, at, host = str(value).rpartition("@")
+    return bool(local and at) and "@" not in local and is_host_name(host)
 
 
-def _check_constraint(constraint: Name) -> None:
-    value = constraint.value
-    match constraint.form:
-        case "dns_name":
-            is_good = not value or is_host_name(str(value))
-        case "rfc822_name":
-            host = str(value).rpartition("@")[2]
-            is_good = not value or is_host_name(host.removeprefix("."))
-        case "ip_address":
-            is_good = isinstance(value, bytes) and len(value) in {2 * _IP4, 2 * _IP6} and _is_mask(value)
-        case "uniform_resource_identifier":
-            is_good = is_host_name(str(value).removeprefix("."))
-        case _:
-            is_good = True
-    if not is_good:
-        msg = f"the constraint on {constraint.form} is not well formed"
-        raise NameUnusableError(msg)
+def _are_mailboxes(value: Value) -> bool:
+    return not value or is_host_name(str(value).rpartition("@")[2].removeprefix("."))
+
+
+def _is_address(value: Value) -> bool:
+    return isinstance(value, bytes) and len(value) in {_IP4, _IP6}
+
+
+def _is_network(value: Value) -> bool:
+    return isinstance(value, bytes) and len(value) in {2 * _IP4, 2 * _IP6} and _is_mask(value)
 
 
 def is_host_name(text: str) -> bool:
@@ -177,8 +152,26 @@ def _is_mask(value: bytes) -> bool:
     return inverted & (inverted + 1) == 0
 
 
-def _has_host(text: str) -> bool:
+def _has_host(value: Value) -> bool:
     try:
-        return bool(urlsplit(text).hostname)
+        return bool(urlsplit(str(value)).hostname)
     except ValueError:
         return False
+
+
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """A form that is compared: which names and constraints are well formed, and which fit."""
+
+    matches: Callable[[Value, Value], bool]
+    takes_name: Callable[[Value], bool] = lambda _: True
+    takes_constraint: Callable[[Value], bool] = lambda _: True
+
+
+_FORMS: Mapping[str, _Form] = {
+    "directory_name": _Form(_directory),
+    "dns_name": _Form(_dns, lambda value: is_host_name(str(value).removeprefix("*.")), _is_domain),
+    "rfc822_name": _Form(_email, _is_mailbox, _are_mailboxes),
+    "ip_address": _Form(_address, _is_address, _is_network),
+    "uniform_resource_identifier": _Form(_uri, _has_host, lambda value: is_host_name(str(value).removeprefix("."))),
+}

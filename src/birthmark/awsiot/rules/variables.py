@@ -15,7 +15,7 @@ from cryptography.x509.oid import NameOID
 
 from birthmark.awsiot.model import Thing
 from birthmark.awsiot.rules.glob import ANY_ONE, Glob
-from birthmark.pki.certificates import Certificate
+from birthmark.pki.certificates import UNREADABLE, Certificate
 
 _VARIABLE = re.compile(r"\$\{([^{}]*)\}")
 _LITERAL = {"*": "*", "?": "?", "$": "$"}  # ${*} stands for the character itself
@@ -172,13 +172,6 @@ def _add(values: dict[str, tuple[str, ...]], key: str, texts: tuple[str, ...]) -
 def _alternative_names(certificate: Certificate) -> tuple[x509.GeneralName, ...]:
     try:
         found = certificate.parsed.extensions.get_extension_for_class(x509.SubjectAlternativeName)
-    except (
-        x509.ExtensionNotFound,
-        x509.DuplicateExtension,
-        x509.UnsupportedGeneralNameType,
-        ValueError,
-        TypeError,
-        KeyError,
-    ):
+    except (*UNREADABLE, x509.ExtensionNotFound, x509.DuplicateExtension):
         return ()
     return tuple(found.value)

@@ -25,9 +25,9 @@ from typing import Any, TypeVar
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 from birthmark.auth.connection_strings import parse_connection_string
-from birthmark.auth.sas import make_sas
 from birthmark.pki import profiles
 from pki_builders import Holder, a_ca, a_device
+from sas_tokens import make_sas
 from servers import RunningServer, free_address
 
 SERVER_CORE, CLIENT_CORE = 0, (os.cpu_count() or 1) - 1

@@ -5,7 +5,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from birthmark.auth.sas import derive_device_key, make_sas
+from birthmark.auth.sas import derive_device_key
 from birthmark.dps.document import (
     AttestationMechanism,
     CertificateEntry,
@@ -22,6 +22,7 @@ from birthmark.server.hubs import HubsForDps
 from birthmark.store import Database, open_database
 from fakes import NOON, FakeClock, SeededEntropy
 from pki_builders import Holder
+from sas_tokens import make_sas
 
 BY_HAND = DeviceAuthentication(AuthenticationType.SAS)
 SOON_S = int(NOON.timestamp()) + 3600

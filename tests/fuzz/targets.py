@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 from birthmark.audit.heads import parse_head
 from birthmark.auth.connection_strings import parse_connection_string
-from birthmark.auth.sas import make_sas
 from birthmark.dps import wire as dps
 from birthmark.iothub import wire as hub
 from birthmark.keys.uri import parse_pkcs11_uri
@@ -19,6 +18,7 @@ from birthmark.pki.certificates import parse_thumbprint
 from birthmark.pki.names import parse_registration_id
 from fuzz import certificates, corpus, manifest, protocols
 from fuzz.mutate import Mutate, mutate_bytes, mutate_der, mutate_json, mutate_text, tlv
+from sas_tokens import make_sas
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from birthmark.auth.connection_strings import parse_connection_string
-from birthmark.auth.sas import make_sas
+from sas_tokens import make_sas
 from servers import RunningServer, a_server
 
 pytestmark = pytest.mark.system

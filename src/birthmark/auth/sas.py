@@ -15,7 +15,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from urllib.parse import quote, unquote
+from urllib.parse import unquote
 
 from birthmark.errors import UnauthenticatedError
 
@@ -40,9 +40,8 @@ class SasExpiredError(UnauthenticatedError):
     code = "sas.expired"
     cause = "The token expired at {expiry}; this server's clock says {now}."
     fix = (
-        "Make a new token, as the SDKs do by themselves; if the device's clock is wrong, set it "
-        "(NTP), it must show what "
-        "this shows here: `date -u`"
+        "Make a new token, as the SDKs do by themselves; if the device's clock is wrong, set it (NTP), it must show "
+        "what this shows here: `date -u`"
     )
     expiry: str
     now: str
@@ -131,14 +130,6 @@ def check_resource(token: SasToken, expected: Sequence[str]) -> None:
         if low == resource or low.startswith(resource + "/"):
             return
     raise SasScopeError(resource=token.resource, expected=expected[0])
-
-
-def make_sas(resource: str, key: bytes, expiry_s: int, policy: str | None = None) -> str:
-    """Return a token for `resource`, valid until `expiry_s` (epoch seconds)."""
-    encoded = quote(resource, safe="")
-    signature = hmac.digest(key, f"{encoded}\n{expiry_s}".encode(), hashlib.sha256)
-    text = f"{PREFIX}sr={encoded}&sig={quote(base64.b64encode(signature), safe='')}&se={expiry_s}"
-    return f"{text}&skn={quote(policy, safe='')}" if policy else text
 
 
 def derive_device_key(group_key: bytes, registration_id: str) -> bytes:

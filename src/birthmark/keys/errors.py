@@ -97,8 +97,7 @@ class ModuleMissingError(UnavailableError):
     cause = "There is no PKCS#11 library {path}."
     fix = (
         "Install the chip's PKCS#11 library and name it with --module or BIRTHMARK_PKCS11_MODULE. A software chip "
-        "instead: "
-        '`eval "$(birthmark element simulate chip)"`.'
+        'instead: `eval "$(birthmark element simulate chip)"`.'
     )
     path: object = ""
 
@@ -166,8 +165,7 @@ class PinMissingError(UnauthenticatedError):
     cause = "Token {token} asks for a PIN, and none was given."
     fix = (
         "Write it to a file, for you alone, and name that: `(umask 077; cat > pin)`, then type the PIN, Enter and "
-        "Ctrl-D, "
-        'then `export BIRTHMARK_PIN_FILE="$PWD/pin"`.'
+        'Ctrl-D, then `export BIRTHMARK_PIN_FILE="$PWD/pin"`.'
     )
     token: str
 

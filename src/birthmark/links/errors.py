@@ -32,9 +32,8 @@ class HostUnknownError(LinkUnreachableError):
     code = "links.host_unknown"
     cause = "The name {host} is not known here: {reason}."
     fix = (
-        'Check the spelling and the DNS settings. For a Birthmark server: `eval "$(birthmark env)"` sets the host '
-        "that it "
-        "answers at."
+        'Check the spelling and the DNS settings. For a Birthmark server: `eval "$(birthmark env)"` sets the host that '
+        "it answers at."
     )
 
 

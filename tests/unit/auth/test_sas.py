@@ -19,10 +19,10 @@ from birthmark.auth.sas import (
     check_resource,
     check_sas,
     derive_device_key,
-    make_sas,
     parse_sas,
 )
 from fakes import NOON
+from sas_tokens import make_sas
 
 KEY = b"k" * 32
 RESOURCE = "0ne00ABCDEF/registrations/dev-001"

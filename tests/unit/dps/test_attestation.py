@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from birthmark.auth.sas import SasExpiredError, SasScopeError, SasSignatureError, derive_device_key, make_sas
+from birthmark.auth.sas import SasExpiredError, SasScopeError, SasSignatureError, derive_device_key
 from birthmark.dps.model import Authority, Claim, Enrollment, Signer, SymmetricKey, X509Individual
 from birthmark.dps.rules.attestation import (
     CaNotOnRecordError,
@@ -35,6 +35,7 @@ from birthmark.pki.chains import (
 from fakes import NOON
 from odd_certificates import a_certificate
 from pki_builders import Holder, a_ca, a_device
+from sas_tokens import make_sas
 
 ROOT = a_ca("Root")
 MIDDLE = a_ca("Middle", parent=ROOT, profile=profiles.ISSUING_CA)

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from birthmark.auth.sas import SasExpiredError, SasScopeError, SasSignatureError, make_sas
+from birthmark.auth.sas import SasExpiredError, SasScopeError, SasSignatureError
 from birthmark.errors import BirthmarkError
 from birthmark.iothub.model import AuthenticationType, Device, DeviceAuthentication, parse_device_id
 from birthmark.iothub.rules.authentication import (
@@ -19,6 +19,7 @@ from birthmark.pki.chains import CertificateExpiredError
 from birthmark.pki.checks import WrongPurposeError
 from fakes import NOON
 from pki_builders import a_ca, a_device
+from sas_tokens import make_sas
 
 HOST, KEY, OTHER_KEY = "hub.example", b"k" * 32, b"o" * 32
 LEAF = a_device(common_name="device-1").certificate

@@ -1,6 +1,5 @@
 """Ask at once whether a server's certificate is trusted, where the library in use takes its time to say so."""
 
-import asyncio
 import socket
 import ssl
 
@@ -13,12 +12,8 @@ PROBE_AFTER_S = 1.0
 _PROBE_S = 5.0
 
 
-async def distrust_of(host: str, port: int, trust: Trust) -> BirthmarkError | None:
+def distrust_of(host: str, port: int, trust: Trust) -> BirthmarkError | None:
     """Return why this server would not be trusted; None when it is, or when that cannot be told."""
-    return await asyncio.to_thread(_look, host, port, trust)
-
-
-def _look(host: str, port: int, trust: Trust) -> BirthmarkError | None:
     try:
         with socket.create_connection((host, port), _PROBE_S) as sock:
             client_context(None, trust).wrap_socket(sock, server_hostname=host).close()

@@ -1,4 +1,4 @@
-"""Foreign text: numbers in it, and made safe to print."""
+"""Foreign text: numbers in it, made safe to print, and the system's reasons."""
 
 _MAX_DIGITS = 18  # within 64 bits
 
@@ -11,3 +11,8 @@ def whole_number(text: str) -> int | None:
 def printable(text: str) -> str:
     """Return `text` in one line, everything not printable in it escaped, so that it cannot forge log lines."""
     return "".join(char if char.isprintable() else f"\\u{ord(char):04x}" for char in text)
+
+
+def reason_of(problem: OSError) -> str:
+    """Return the system's reason in words."""
+    return (problem.strerror or type(problem).__name__).lower()

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
+from typing import TypeAlias
 
 from birthmark.agent.config.model import DpsSource, EstIssuance, Issued, LocalIssuance, Preloaded
 from birthmark.agent.control import running_pid
 from birthmark.agent.identities import HeldIdentity
-from birthmark.agent.issuing import subject_of, trust_of
+from birthmark.agent.issuing import est_trust, subject_of
 from birthmark.agent.renewal import Renewal, warn_at
 from birthmark.agent.service import Agent
 from birthmark.errors import BirthmarkError
@@ -50,7 +51,8 @@ class Check:
     details: str = ""
 
 
-Answer = tuple[Result, str]
+Answer: TypeAlias = tuple[Result, str]
+Look: TypeAlias = Callable[[], Answer | Awaitable[Answer]]
 _FINE: Answer = (Result.OK, "")
 
 
@@ -63,48 +65,38 @@ class Checks:
 
     async def run(self) -> list[Check]:
         """Return every check in aziot's order."""
-        found = [
-            Check("keyd-config-well-formed", Result.OK),
-            Check("certd-config-well-formed", Result.OK),
-            Check("tpmd-config-well-formed", Result.SKIPPED, "this agent has no TPM service"),
-            Check("identityd-config-well-formed", *self._warnings()),
-        ]
-        here: list[tuple[str, Callable[[], Answer]]] = [
-            ("configs-up-to-date", self._up_to_date),
-            ("hostname", self._hostname),
-            ("identity-certificate-expiry", self._identity_expiry),
-            ("est-identity-and-bootstrap-certificate-expiry", self._bootstrap_expiry),
-            ("local-ca-certificate-expiry", self._local_ca_expiry),
-            ("certs-preloaded", self._preloaded),
-            ("identityd-running", self._running),
-            ("certs-read", self._certs_read),
-            ("key-pairs-read", self._key_pairs),
-            ("est-server-https", self._est_is_https),
-            ("certs-match-private-keys", self._match),
-        ]
-        for name, look in here:
-            found.append(Check(name, *_guarded(look)))
-        over: list[tuple[str, Callable[[], Awaitable[Answer]]]] = [
-            ("host-local-time", self._local_time),
-            ("host-connect-est-endpoint", self._est_answers),
-            ("host-connect-dps-endpoint", self._dps_connects),
-            ("host-connect-iothub-mqtt", self._hub_connects),
-        ]
-        for name, ask in over:
-            if self.is_offline:
-                found.append(Check(name, Result.SKIPPED, "offline"))
-            else:
-                found.append(Check(name, *await _guarded_later(ask)))
-        return found
+        here: dict[str, Look] = {
+            "keyd-config-well-formed": lambda: _FINE,
+            "certd-config-well-formed": lambda: _FINE,
+            "tpmd-config-well-formed": lambda: (Result.SKIPPED, "this agent has no TPM service"),
+            "identityd-config-well-formed": self._warnings,
+            "configs-up-to-date": self._up_to_date,
+            "hostname": self._hostname,
+            "identity-certificate-expiry": self._identity_expiry,
+            "est-identity-and-bootstrap-certificate-expiry": self._bootstrap_expiry,
+            "local-ca-certificate-expiry": self._local_ca_expiry,
+            "certs-preloaded": self._preloaded,
+            "identityd-running": self._running,
+            "certs-read": self._certs_read,
+            "key-pairs-read": self._key_pairs,
+            "est-server-https": self._est_is_https,
+            "certs-match-private-keys": self._match,
+        }
+        over: dict[str, Look] = {
+            "host-local-time": self._local_time,
+            "host-connect-est-endpoint": self._est_answers,
+            "host-connect-dps-endpoint": self._dps_connects,
+            "host-connect-iothub-mqtt": self._hub_connects,
+        }
+        if self.is_offline:
+            over = dict.fromkeys(over, lambda: (Result.SKIPPED, "offline"))
+        return [Check(name, *await _guarded(look)) for name, look in (here | over).items()]
 
     # ---- configuration
 
     def _warnings(self) -> Answer:
-        warnings = self.agent.config.warnings
-        if not warnings:
-            return _FINE
-        told = "; ".join(f"line {one.line}: {one.key} {one.detail}" for one in warnings)
-        return Result.WARNING, told
+        told = "; ".join(f"line {one.line}: {one.key} {one.detail}" for one in self.agent.config.warnings)
+        return (Result.WARNING, told) if told else _FINE
 
     def _up_to_date(self) -> Answer:
         applied = self.agent.state.config_digest
@@ -151,7 +143,7 @@ class Checks:
         pair = None if est is None else est.auth.pair
         if pair is None:
             return Result.SKIPPED, "no certificate introduces this device to the EST server"
-        return self._expiry(self.agent.identities.preloaded(Preloaded(pair.certificate, pair.key)), None)
+        return self._expiry(self.agent.identities.preloaded(pair), None)
 
     def _local_ca_expiry(self) -> Answer:
         identity = self.agent.config.source.identity
@@ -168,9 +160,8 @@ class Checks:
         return _FINE
 
     def _certs_read(self) -> Answer:
-        est = self._est()
-        if est is not None and est.trusted is not None:
-            trust_of(est.trusted)
+        if (est := self._est()) is not None:
+            est_trust(est, self.agent.cloud_trust)
         if isinstance(identity := self.agent.config.source.identity, Issued):
             subject_of(identity)
         self.agent.status()
@@ -189,7 +180,7 @@ class Checks:
         held = self.agent.status().identity
         if held is None:
             return Result.SKIPPED, "there is no certificate yet"
-        held.for_links  # noqa: B018 (raises when they are no pair)
+        held.for_links()  # raises when they are no pair
         return _FINE
 
     # ---- the network
@@ -207,8 +198,7 @@ class Checks:
     async def _stated_time(self) -> datetime | None:
         source, est = self.agent.config.source, self._est()
         if est is not None:
-            trust = self.agent.cloud_trust if est.trusted is None else trust_of(est.trusted)
-            url = f"{est.url.rstrip('/')}/cacerts"
+            trust, url = est_trust(est, self.agent.cloud_trust), f"{est.url.rstrip('/')}/cacerts"
         elif isinstance(source, DpsSource):
             trust, url = self.agent.cloud_trust, f"https://{source.host}:{source.port}/"
         else:
@@ -222,8 +212,8 @@ class Checks:
         est = self._est()
         if est is None:
             return Result.SKIPPED, "no EST server is configured"
-        trust = self.agent.cloud_trust if est.trusted is None else trust_of(est.trusted)
-        cas = await EstClient(est.url, self.agent.make_links(None, trust).https()).cacerts()
+        links = self.agent.make_links(None, est_trust(est, self.agent.cloud_trust))
+        cas = await EstClient(est.url, links.https()).cacerts()
         return Result.OK, ", ".join(one.subject_text for one in cas)
 
     async def _dps_connects(self) -> Answer:
@@ -257,19 +247,9 @@ async def _handshake(host: str, port: int, trust: Trust) -> Answer:
     return Result.OK, f"{host}:{port}"
 
 
-def _guarded(look: Callable[[], Answer]) -> Answer:
+async def _guarded(look: Look) -> Answer:
     try:
-        return look()
+        answer = look()
+        return await answer if isinstance(answer, Awaitable) else answer
     except BirthmarkError as error:
-        return _refused(error)
-
-
-async def _guarded_later(ask: Callable[[], Awaitable[Answer]]) -> Answer:
-    try:
-        return await ask()
-    except BirthmarkError as error:
-        return _refused(error)
-
-
-def _refused(problem: BirthmarkError) -> Answer:
-    return Result.ERROR, f"{problem.explain_cause()} {problem.explain_fix()}"
+        return Result.ERROR, f"{error.explain_cause()} {error.explain_fix()}"

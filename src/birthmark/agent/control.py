@@ -17,6 +17,7 @@ from pathlib import Path
 from birthmark.agent.files import StateNotWritableError
 from birthmark.clock import Clock
 from birthmark.errors import ConflictError, UnavailableError
+from birthmark.text import reason_of
 
 _POLL_S = 0.05
 _MAX_PID_BYTES = 20
@@ -71,8 +72,7 @@ def locked(path: Path) -> Iterator[None]:
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        reason = (error.strerror or "error").lower()
-        raise StateNotWritableError(path=path, reason=reason) from error
+        raise StateNotWritableError(path=path, reason=reason_of(error)) from error
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

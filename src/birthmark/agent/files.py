@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from birthmark.errors import UnavailableError
+from birthmark.text import reason_of
 
 DEVICE_ID = "device-id"
 TEMPORARY = "device-id-temp"
@@ -64,7 +65,7 @@ class Places:
             try:
                 directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             except OSError as error:
-                raise _not_writable(directory, error) from error
+                raise StateNotWritableError(path=directory, reason=reason_of(error)) from error
 
 
 def file_name(name: str, suffix: str) -> str:
@@ -85,7 +86,7 @@ def write_file(path: Path, data: bytes) -> None:
             os.fsync(file.fileno())
         move_file(building, path)
     except OSError as error:
-        raise _not_writable(path, error) from error
+        raise StateNotWritableError(path=path, reason=reason_of(error)) from error
 
 
 def move_file(source: Path, target: Path) -> None:
@@ -96,8 +97,3 @@ def move_file(source: Path, target: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _not_writable(path: Path, problem: OSError) -> StateNotWritableError:
-    reason = (problem.strerror or type(problem).__name__).lower()
-    return StateNotWritableError(path=path, reason=reason)

@@ -17,6 +17,7 @@ from birthmark.errors import BirthmarkError, NotFoundError
 from birthmark.keys.errors import KeyFileMissingError
 from birthmark.links import Identity, identity_of
 from birthmark.pki.certificates import MAX_BUNDLE_BYTES, Certificate, parse_bundle
+from birthmark.text import reason_of
 
 
 class CertificateMissingError(NotFoundError):
@@ -44,9 +45,8 @@ class HeldIdentity:
     def leaf(self) -> Certificate:
         return self.chain[0]
 
-    @property
     def for_links(self) -> Identity:
-        """Raise `CertificateKeyMismatchError`."""
+        """Return what proves the device. Raise `CertificateKeyMismatchError`."""
         return identity_of(self.key.handle, self.chain, pin=self.key.pin)
 
 
@@ -78,8 +78,7 @@ class IdentityStore:
             with given.certificate.open("rb") as file:
                 chain = parse_bundle(file.read(MAX_BUNDLE_BYTES + 1))
         except OSError as error:
-            reason = (error.strerror or "error").lower()
-            raise CertificateMissingError(path=given.certificate, reason=reason) from error
+            raise CertificateMissingError(path=given.certificate, reason=reason_of(error)) from error
         return HeldIdentity(chain, self.keys.open_at(given.key))
 
     def save(self, certificate_id: str, chain: tuple[Certificate, ...]) -> None:

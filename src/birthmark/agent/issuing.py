@@ -1,6 +1,6 @@
 """Getting a certificate: by EST, from a CA on the device, or self-signed."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,7 @@ from birthmark.links.errors import ServerUntrustedError
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.issue import Issuer, hash_for, issue, new_serial, self_signed
 from birthmark.pki.profiles import DEVICE
-from birthmark.text import printable
+from birthmark.text import printable, reason_of
 
 TRUST_BUNDLE = "trust_bundle_cert"
 MakeLinks = Callable[[Identity | None, Trust], Links]
@@ -74,13 +74,10 @@ def subject_of(issued: Issued) -> x509.Name:
         raise SubjectInvalidError(detail=printable(str(error))) from error
 
 
-def trust_of(files: Iterable[Path]) -> Trust:
-    """Return trust in exactly these files. Raise `CertificateMissingError` or `CertificateInvalidError`."""
-    try:
-        return Trust.of(files)
-    except OSError as error:
-        reason = (error.strerror or "error").lower()
-        raise CertificateMissingError(path=error.filename, reason=reason) from error
+def est_trust(est: EstIssuance, system: Trust) -> Trust:
+    """Return trust in exactly the configured files, else the system's. Raise `CertificateMissingError` and the like."""
+    with _reading():
+        return system if est.trusted is None else Trust.of(est.trusted)
 
 
 @contextmanager
@@ -120,8 +117,7 @@ class CertificateSource:
         signing_key = as_private_key(key.handle)
         request = x509.CertificateSigningRequestBuilder(subject_of(self.issued))
         csr = request.sign(signing_key, hash_for(signing_key)).public_bytes(Encoding.DER)
-        trust = self.system_trust if est.trusted is None else trust_of(est.trusted)
-        refusal: UnauthenticatedError | ForbiddenError | None = None
+        trust, refusal = est_trust(est, self.system_trust), None
         for identity in self._proofs(est, current):
             https = self.make_links(identity, trust).https()
             try:
@@ -131,25 +127,17 @@ class CertificateSource:
                 refusal = error
                 continue
             if got.leaf.subject_cn != self.issued.common_name:
-                facts = {
-                    "got": got.leaf.subject_cn or got.leaf.subject_text,
-                    "wanted": self.issued.common_name,
-                    "url": est.url,
-                }
-                raise CertificateNameError(**facts)
+                name = got.leaf.subject_cn or got.leaf.subject_text
+                raise CertificateNameError(got=name, wanted=self.issued.common_name, url=est.url)
             return got.chain
         assert refusal is not None  # noqa: S101 (there is at least one proof, and each returned or was refused)
         raise refusal
 
     def _proofs(self, est: EstIssuance, current: HeldIdentity | None) -> list[Identity | None]:
         pair = est.auth.pair
-        introduction: Identity | None = None
-        if pair is not None:
-            introduction = self.identities.preloaded(Preloaded(pair.certificate, pair.key)).for_links
+        introduction = None if pair is None else self.identities.preloaded(pair).for_links()
         is_own = pair is not None and not pair.is_bootstrap
-        if current is None or is_own:
-            return [introduction]
-        return [current.for_links, introduction]
+        return [introduction] if current is None or is_own else [current.for_links(), introduction]
 
     def _locally(self, local: LocalIssuance, key: HeldKey) -> tuple[Certificate, ...]:
         name, serial, now = subject_of(self.issued), new_serial(self.entropy), self.clock.now()
@@ -166,9 +154,14 @@ class CertificateSource:
 
 def cloud_trust(environment: Mapping[str, str], bundle: Path | None) -> Trust:
     """Return whom to believe as DPS and hub: the system's CAs (or SSL_CERT_FILE's), and those of trust_bundle_cert."""
-    try:
+    with _reading():
         trust = Trust.default(environment)
         return trust if bundle is None else trust.plus([bundle])
+
+
+@contextmanager
+def _reading() -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
-        reason = (error.strerror or "error").lower()
-        raise CertificateMissingError(path=error.filename, reason=reason) from error
+        raise CertificateMissingError(path=error.filename, reason=reason_of(error)) from error

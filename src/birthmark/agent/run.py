@@ -10,7 +10,6 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
-from enum import Enum
 
 from birthmark.agent.control import Order
 from birthmark.agent.identities import HeldIdentity
@@ -23,15 +22,6 @@ _MAX_RECONNECT_S = 60.0
 _LOOK_S = 30.0  # the wall clock may jump, or stand still while the machine sleeps
 
 Tell = Callable[[str, dict[str, object]], None]
-
-
-class WatchOutcome(Enum):
-    """Why the agent stops waiting."""
-
-    STOP = "stop"
-    LOST = "lost"
-    RENEW = "renew"
-    REPROVISION = "reprovision"
 
 
 class Orders:
@@ -92,17 +82,15 @@ class Loop:
                     if hub is None or held is None:
                         continue
                 match await self._watch(held, hub):
-                    case WatchOutcome.STOP:
+                    case Order.STOP:
                         break
-                    case WatchOutcome.RENEW:
+                    case Order.RENEW:
                         held, hub = await self._renew(held, hub)
-                    case WatchOutcome.REPROVISION:
+                    case ended:
                         await hub.close()
                         hub = None
-                        self.agent.update(hub=None)
-                    case WatchOutcome.LOST:
-                        await hub.close()
-                        hub = None
+                        if ended is Order.REPROVISION:
+                            self.agent.update(hub=None)
         finally:
             if hub is not None:
                 await hub.close()
@@ -115,11 +103,9 @@ class Loop:
         try:
             held = await agent.ensure()
             hub = await agent.connect(held)
-        except (UnauthenticatedError, ForbiddenError) as error:
-            agent.update(hub=None)  # the hub does not know us any more: ask DPS again
-            await self._failed(error)
-            return None, None
         except BirthmarkError as error:
+            if isinstance(error, UnauthenticatedError | ForbiddenError):
+                agent.update(hub=None)  # the hub does not know us any more: ask DPS again
             await self._failed(error)
             return None, None
         self._failures, self._journaled = 0, None
@@ -134,41 +120,29 @@ class Loop:
         self.tell("failed", {**_words(problem), "again_in_s": round(pause, 1)})
         await self.orders.wait(pause)
 
-    async def _watch(self, held: HeldIdentity, hub: HubClient) -> WatchOutcome:
+    async def _watch(self, held: HeldIdentity, hub: HubClient) -> Order | None:
+        """Wait for an order, or for the renewal that falls due; return None when the connection is lost."""
         lost = asyncio.ensure_future(hub.lost())
         try:
             while True:
-                if (happened := self._ordered()) is not None:
-                    return happened
-                due_s = self._renewal_due_s(held)
-                if due_s <= 0:
-                    return WatchOutcome.RENEW
+                if (order := self.orders.take()) is not None:
+                    return order
+                if (due_s := self._renewal_due_s(held)) <= 0:
+                    return Order.RENEW
                 telemetry_s = await self._send_telemetry(held, hub)
                 news = asyncio.ensure_future(self.orders.wait(min(due_s, telemetry_s, _LOOK_S)))
                 await asyncio.wait({lost, news}, return_when=asyncio.FIRST_COMPLETED)
                 news.cancel()
                 if lost.done():
-                    self.agent.update(is_connected=False)
                     reason = lost.result()
-                    self.tell("disconnected", _words(reason) if isinstance(reason, BirthmarkError) else {})
-                    return WatchOutcome.LOST
+                    break
         except BirthmarkError as error:  # a message could not be sent: the connection is over
-            self.agent.update(is_connected=False)
-            self.tell("disconnected", _words(error))
-            return WatchOutcome.LOST
+            reason = error
         finally:
             lost.cancel()
-
-    def _ordered(self) -> WatchOutcome | None:
-        match self.orders.take():
-            case Order.STOP:
-                return WatchOutcome.STOP
-            case Order.RENEW:
-                return WatchOutcome.RENEW
-            case Order.REPROVISION:
-                return WatchOutcome.REPROVISION
-            case None:
-                return None
+        self.agent.update(is_connected=False)
+        self.tell("disconnected", _words(reason) if isinstance(reason, BirthmarkError) else {})
+        return None
 
     def _renewal_due_s(self, held: HeldIdentity) -> float:
         due = self.agent.renewal_due_in(held)

@@ -243,7 +243,7 @@ class Agent:
         return CertificateSource(identity, self.identities, self.make_links, self.cloud_trust, self.clock, self.entropy)
 
     def _links(self, held: HeldIdentity) -> Links:
-        return self.make_links(held.for_links, self.cloud_trust)
+        return self.make_links(held.for_links(), self.cloud_trust)
 
     def _set_clock_by(self, not_before: datetime, not_after: datetime) -> None:
         offset = clock_offset(self.clock.now(), not_before, not_after)

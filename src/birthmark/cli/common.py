@@ -20,7 +20,7 @@ from birthmark import errors
 from birthmark.cli.journal import note
 from birthmark.cli.printable import printable_lines, text_of
 from birthmark.pki.certificates import MAX_BUNDLE_BYTES, Certificate, parse_any, parse_bundle
-from birthmark.text import printable
+from birthmark.text import printable, reason_of
 
 FAILED, WRONG_USAGE, NOT_FOUND, NOT_AUTHORIZED, CANNOT_REACH, ACTION_NEEDED, SOME_ROWS_REFUSED = range(1, 8)
 _CHIP = frozenset({"--module", "--pin-file", "--slot", "--token"})
@@ -169,11 +169,6 @@ def file_trouble(problem: OSError) -> FileUnusableError | None:
         return None
     path = problem.filename or "standard output"
     return FileUnusableError(path=path, reason=reason_of(problem))
-
-
-def reason_of(problem: OSError) -> str:
-    """Return the system's reason in words."""
-    return (problem.strerror or type(problem).__name__).lower()
 
 
 @contextmanager

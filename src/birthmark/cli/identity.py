@@ -11,7 +11,7 @@ import typer
 
 from birthmark.cli.asking import only_typed
 from birthmark.cli.chip import CHIP_OPTIONS, ChipOptions
-from birthmark.cli.common import UsageError, about, reason_of
+from birthmark.cli.common import UsageError, about
 from birthmark.elements.element import Element
 from birthmark.errors import NotFoundError
 from birthmark.keys.file_key import FileKey, read_key_file
@@ -21,6 +21,7 @@ from birthmark.keys.reference import parse_reference_key
 from birthmark.keys.uri import SCHEME, parse_pkcs11_uri
 from birthmark.links import Identity, Trust, identity_of
 from birthmark.pki.certificates import Certificate, parse_bundle
+from birthmark.text import reason_of
 
 
 class KeyNotNamedError(UsageError):

@@ -21,6 +21,7 @@ import msgspec
 
 from birthmark.console.client import read_endpoints
 from birthmark.fleet.errors import ProfileError
+from birthmark.text import reason_of
 
 _FILE = "~/.config/birthmark/profiles.toml"
 _OTHERS = 0o077
@@ -112,8 +113,7 @@ def _named(name: str, cloud: str) -> dict[str, Any]:
     try:
         tables = msgspec.toml.decode(path.read_bytes(), type=dict[str, dict[str, Any]])
     except OSError as error:
-        reason = (error.strerror or "error").lower()
-        raise ProfileError(profile=name, detail=f"{path}: {reason}") from error
+        raise ProfileError(profile=name, detail=f"{path}: {reason_of(error)}") from error
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise ProfileError(profile=name, detail=f"{path}: {error}") from error
     table = tables.get(name, {}).get(cloud)
@@ -128,7 +128,6 @@ def _secret(name: str, path: Path) -> str:
             raise ProfileError(profile=name, detail=f"{path} can be read by others; chmod 600 it")
         return path.read_text(encoding="ascii").strip()
     except OSError as error:
-        reason = (error.strerror or "error").lower()
-        raise ProfileError(profile=name, detail=f"{path}: {reason}") from error
+        raise ProfileError(profile=name, detail=f"{path}: {reason_of(error)}") from error
     except UnicodeDecodeError as error:
         raise ProfileError(profile=name, detail=f"{path} is not text") from error

@@ -23,6 +23,7 @@ from birthmark.agent.config.model import (
 )
 from birthmark.agent.config.reader import ANY, TEXT, ConfigMissingError, Table, number_from, parse_toml
 from birthmark.links.urls import Target, UrlInvalidError, meant_url, parse_url
+from birthmark.text import reason_of
 
 MAX_CONFIG_BYTES = 1024 * 1024
 _IGNORED = (
@@ -62,7 +63,7 @@ def read_config(file: Path) -> AgentConfig:
             raw = opened.read(MAX_CONFIG_BYTES + 1)
             mode = os.fstat(opened.fileno()).st_mode
     except OSError as error:
-        raise ConfigMissingError(file=file, reason=(error.strerror or "error").lower()) from error
+        raise ConfigMissingError(file=file, reason=reason_of(error)) from error
     if len(raw) > MAX_CONFIG_BYTES:
         raise ConfigMissingError(file=file, reason="it is larger than 1 MiB")
     try:

@@ -2,7 +2,7 @@
 
 import shlex
 import sys
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -273,7 +273,7 @@ def manifest(
 @command(app, "birthmark enroll list", "list")
 def list_(target: Target, as_json: JsonOption = False) -> None:
     """List what is on record, with its state."""
-    rows = (record.as_row() for record in target.open().records())
+    rows = map(asdict, target.open().records())
     show(rows, ("name", "kind", "state", "detail", "thumbprint"), as_json=as_json, nothing="Nothing is on record.")
 
 

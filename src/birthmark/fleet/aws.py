@@ -7,13 +7,11 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from birthmark.fleet.errors import (
-    CredentialsRefusedError,
     DifferentRecordError,
     NoSuchRecordError,
-    ReferenceMissingError,
     SdkMissingError,
-    TargetRefusedError,
     TargetUnreachableError,
+    refusal,
 )
 from birthmark.fleet.profiles import AwsProfile
 from birthmark.fleet.target import Done, EnrollmentRequest, Record
@@ -124,13 +122,8 @@ class AwsTarget:
                     principals = self._principals(thing["thingName"]) or []
                     first = principals[0].rpartition("/")[2] if principals else None
                     state = "attached" if principals else "without certificate"
-                    yield Record(
-                        thing["thingName"],
-                        "thing",
-                        state,
-                        first,
-                        f"{len(principals)} certificate" + ("" if len(principals) == 1 else "s"),
-                    )
+                    detail = f"{len(principals)} certificate" + ("" if len(principals) == 1 else "s")
+                    yield Record(thing["thingName"], "thing", state, first, detail)
 
     def remove(self, name: str, *, is_group: bool) -> None:
         del is_group
@@ -191,19 +184,14 @@ class AwsTarget:
     @contextmanager
     def _translated(self, name: str = "", how: str = "") -> Iterator[None]:
         """Turn the SDK's errors into ours; `how` says how to make what may be missing."""
-        errors = self._errors
-        facts = {"target": self.description}
         try:
             yield
-        except errors.ClientError as error:
+        except self._errors.ClientError as error:
             code = error.response["Error"]["Code"]
             reason = error.response["Error"].get("Message", code)
-            if code == "ResourceNotFoundException" and not name:
-                raise ReferenceMissingError(reason=reason, how=how, **facts) from error
-            if code == "ResourceNotFoundException":
-                raise NoSuchRecordError(device=name, reason=reason, **facts) from error
-            if code in _REFUSED_KEYS:
-                raise CredentialsRefusedError(reason=reason, **facts) from error
-            raise TargetRefusedError(reason=f"{code}: {reason}", **facts) from error
-        except errors.BotoCoreError as error:
-            raise TargetUnreachableError(reason=error, **facts) from error
+            is_missing, is_unknown = code == "ResourceNotFoundException", code in _REFUSED_KEYS
+            told = reason if is_missing or is_unknown else f"{code}: {reason}"
+            facts = {"name": name, "how": how}
+            raise refusal(self.description, told, is_missing=is_missing, is_unknown=is_unknown, **facts) from error
+        except self._errors.BotoCoreError as error:
+            raise TargetUnreachableError(target=self.description, reason=error) from error

@@ -3,21 +3,20 @@
 import hashlib
 import os
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from http import HTTPStatus
 from typing import Any
 
 from birthmark.auth.connection_strings import parse_connection_string
 from birthmark.dps.model import parse_group_id
 from birthmark.errors import BirthmarkError
 from birthmark.fleet.errors import (
-    CredentialsRefusedError,
     DifferentRecordError,
     NoSuchRecordError,
-    ReferenceMissingError,
     SdkMissingError,
-    TargetRefusedError,
     TargetUnreachableError,
+    refusal,
 )
 from birthmark.fleet.profiles import AzureProfile
 from birthmark.fleet.target import Done, EnrollmentRequest, Record
@@ -38,8 +37,7 @@ class AzureTarget:
             import provisioningserviceclient as sdk
             from provisioningserviceclient import models
         except ImportError as error:
-            package = "azure-iothub-provisioningserviceclient"
-            raise SdkMissingError(package=package) from error
+            raise SdkMissingError(package="azure-iothub-provisioningserviceclient") from error
         self._models: Any = models
         self._error: Any = sdk.client.ProvisioningServiceError
         parsed = parse_connection_string(profile.connection_string)
@@ -95,7 +93,11 @@ class AzureTarget:
         if known is not None and is_there and _mark_of(wish) in known[_key(wish)]:
             return Done.UNCHANGED
         # Who was not there when all were read is asked for all the same before something is written.
-        present = self._individual(registration_id) if known is None or is_there or not dry_run else None
+        present = (
+            self._found(self._sdk.get_individual_enrollment, registration_id)
+            if known is None or is_there or not dry_run
+            else None
+        )
         if present is not None and _mark_of(wish) in _marks_of(present):
             return Done.UNCHANGED
         if present is not None and not update:
@@ -130,11 +132,7 @@ class AzureTarget:
         """Make an enrollment group of a CA on record (`ca_name`) or of a certificate given here."""
         models = self._models
         parse_group_id(group_id)
-        try:
-            with self._translated(group_id):
-                present = self._sdk.get_enrollment_group(group_id)
-        except NoSuchRecordError:
-            present = None
+        present = self._found(self._sdk.get_enrollment_group, group_id)
         if dry_run:
             return Done.WOULD_CREATE if present is None else Done.WOULD_UPDATE
         if ca_name is not None:
@@ -177,10 +175,11 @@ class AzureTarget:
             else:
                 self._sdk.delete_individual_enrollment_by_param(name)
 
-    def _individual(self, registration_id: str) -> Any:
+    def _found(self, read: Callable[[str], Any], name: str) -> Any:
+        """Return what is on record under a name, None where nothing is."""
         try:
-            with self._translated(registration_id):
-                return self._sdk.get_individual_enrollment(registration_id)
+            with self._translated(name):
+                return read(name)
         except NoSuchRecordError:
             return None
 
@@ -217,14 +216,8 @@ class AzureTarget:
             reason = response.json().get("message", str(error)) if response is not None else str(error)
         except ValueError:
             reason = str(error)
-        facts = {"target": self.description, "reason": reason}
-        if status == 404 and not name:  # noqa: PLR2004 - HTTP statuses
-            return ReferenceMissingError(how=how, **facts)
-        if status == 404:  # noqa: PLR2004 - HTTP statuses
-            return NoSuchRecordError(device=name, **facts)
-        if status in {401, 403}:
-            return CredentialsRefusedError(**facts)
-        return TargetRefusedError(**facts)
+        is_missing, is_unknown = status == HTTPStatus.NOT_FOUND, status in {401, 403}
+        return refusal(self.description, reason, is_missing=is_missing, is_unknown=is_unknown, name=name, how=how)
 
 
 def _is_edge(enrollment: Any) -> bool:

@@ -1,6 +1,7 @@
 """What goes wrong between an operator and a cloud."""
 
 from birthmark.errors import (
+    BirthmarkError,
     ConflictError,
     InvalidRequestError,
     NotFoundError,
@@ -102,3 +103,16 @@ class ReferenceMissingError(NotFoundError):
     how: str
     reason: str
     target: str
+
+
+def refusal(target: str, reason: str, *, is_missing: bool, is_unknown: bool, name: str, how: str) -> BirthmarkError:
+    """Return what a target's refusal means: `name` is what was asked for, `how` says how to make what is missing.
+
+    `is_missing` says that the target has no such thing, `is_unknown` that it does not know who asks.
+    """
+    if is_missing and name:
+        return NoSuchRecordError(device=name, reason=reason, target=target)
+    if is_missing:
+        return ReferenceMissingError(reason=reason, how=how, target=target)
+    kind = CredentialsRefusedError if is_unknown else TargetRefusedError
+    return kind(reason=reason, target=target)

@@ -13,6 +13,7 @@ Named profiles are tables in ~/.config/birthmark/profiles.toml:
 """
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,23 +32,20 @@ _OTHERS = 0o077
 class AzureProfile:
     """A provisioning service."""
 
-    name: str
     connection_string: str = field(repr=False)
-    ca_file: Path | None
-    is_local: bool
+    ca_file: Path | None = None
     scope: str | None = None
     """The ID scope, where it is known without asking."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AwsProfile:
     """An AWS account's IoT control plane. Without an access key the SDK's own chain is used."""
 
-    name: str
-    endpoint_url: str | None
-    region: str | None
-    ca_file: Path | None
-    is_local: bool
+    endpoint_url: str | None = None
+    region: str | None = None
+    ca_file: Path | None = None
+    is_local: bool = False
     access_key_id: str | None = None
     secret_access_key: str | None = field(default=None, repr=False)
     sdk_profile: str | None = None
@@ -58,54 +56,43 @@ class AwsProfile:
 def azure_profile(name: str, data: Path) -> AzureProfile:
     """Return the profile of that name for Azure. Raise `ProfileError`."""
     if name == "local":
-        endpoints = _endpoints(data)
-        text = endpoints["dps"]["service_connection_string"]
-        scope = endpoints["dps"]["id_scope"]
-        return AzureProfile(name, text, Path(endpoints["trust_bundle"]), is_local=True, scope=scope)
+        endpoints = read_endpoints(data.expanduser())
+        dps = endpoints["dps"]
+        return AzureProfile(dps["service_connection_string"], Path(endpoints["trust_bundle"]), dps["id_scope"])
     if name == "cloud":
-        text = os.environ.get("PROVISIONING_CONNECTION_STRING", "")
-        if not text:
+        if not (text := os.environ.get("PROVISIONING_CONNECTION_STRING")):
             raise ProfileError(profile=name, detail="PROVISIONING_CONNECTION_STRING is not set")
-        return AzureProfile(name, text, None, is_local=False)
+        return AzureProfile(text)
     table = _named(name, "azure")
     if not table.get("connection_string_file"):
         raise ProfileError(profile=name, detail=f"[{name}.azure] has no connection_string_file")
     path = Path(str(table["connection_string_file"])).expanduser()
-    ca_file = Path(table["ca_file"]).expanduser() if "ca_file" in table else None
-    return AzureProfile(name, _secret(name, path), ca_file, is_local=False)
+    return AzureProfile(_secret(name, path), _ca_file(table))
 
 
 def aws_profile(name: str, data: Path) -> AwsProfile:
     """Return the profile of that name for AWS. Raise `ProfileError`."""
     if name == "local":
-        endpoints = _endpoints(data)
+        endpoints = read_endpoints(data.expanduser())
         aws = endpoints["aws"]
         return AwsProfile(
-            name,
-            aws["endpoint_url"],
-            aws["region"],
-            Path(endpoints["trust_bundle"]),
+            endpoint_url=aws["endpoint_url"],
+            region=aws["region"],
+            ca_file=Path(endpoints["trust_bundle"]),
             is_local=True,
             access_key_id=aws["access_key_id"],
             secret_access_key=aws["secret_access_key"],
             account=f"{aws['account_id']} of server {endpoints['dps']['id_scope']}",
         )
     if name == "cloud":
-        return AwsProfile(name, None, None, None, is_local=False)
+        return AwsProfile()
     table = _named(name, "aws")
-    ca_file = Path(table["ca_file"]).expanduser() if "ca_file" in table else None
-    return AwsProfile(
-        name,
-        table.get("endpoint_url"),
-        table.get("region"),
-        ca_file,
-        is_local=False,
-        sdk_profile=table.get("profile"),
-    )
+    url, region, sdk_profile = table.get("endpoint_url"), table.get("region"), table.get("profile")
+    return AwsProfile(endpoint_url=url, region=region, ca_file=_ca_file(table), sdk_profile=sdk_profile)
 
 
-def _endpoints(data: Path) -> Any:
-    return read_endpoints(data.expanduser())
+def _ca_file(table: Mapping[str, Any]) -> Path | None:
+    return Path(table["ca_file"]).expanduser() if "ca_file" in table else None
 
 
 def _named(name: str, cloud: str) -> dict[str, Any]:

@@ -5,6 +5,7 @@ One of them may be a real element's (or a software one's), which can then regist
 
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from birthmark.manifests.writer import Chip, ManifestKey, write_manifest
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.issue import Issuer, issue, new_serial, self_signed
 from birthmark.pki.names import name_of
-from birthmark.pki.profiles import DEVICE, ISSUING_CA, ROOT
+from birthmark.pki.profiles import DEVICE, ISSUING_CA, ROOT, Profile
 
 _KEYS_PER_CHIP = 5
 _LIFETIME = timedelta(days=28 * 365)
@@ -34,36 +35,25 @@ def make_rehearsal(
     directory.mkdir(parents=True, exist_ok=True)
     now = clock.now()
     tag = entropy.token(2).hex().upper()
-    root_key, issuer_key, log_key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(3))
-    root = self_signed(ROOT, name_of(f"Rehearsal Root CA {tag}"), root_key, serial=new_serial(entropy), now=now)
-    issuer = issue(
-        ISSUING_CA,
-        name_of(f"Rehearsal Signer {tag}"),
-        issuer_key.public_key(),
-        issuer=Issuer(root, root_key),
-        serial=new_serial(entropy),
-        now=now,
-        lifetime=_LIFETIME,
-    )
-    log_name = name_of(f"Rehearsal Manifest Signer {tag}")
-    log = self_signed(ROOT, log_name, log_key, serial=new_serial(entropy), now=now)
+    root_key, issuer_key, log_key = (_new_key() for _ in range(3))
+    serial = partial(new_serial, entropy)
+    root = self_signed(ROOT, name_of(f"Rehearsal Root CA {tag}"), root_key, serial=serial(), now=now)
+    log = self_signed(ROOT, name_of(f"Rehearsal Manifest Signer {tag}"), log_key, serial=serial(), now=now)
+
+    def issued(profile: Profile, name: str, key: ec.EllipticCurvePrivateKey, by: Issuer) -> Certificate:
+        subject, public_key = name_of(name), key.public_key()
+        return issue(profile, subject, public_key, issuer=by, serial=serial(), now=now, lifetime=_LIFETIME)
+
+    issuer = issued(ISSUING_CA, f"Rehearsal Signer {tag}", issuer_key, Issuer(root, root_key))
 
     def chips() -> Iterator[Chip]:
         if first is not None:
             yield first
         for number in range(count - (first is not None)):
-            key = ec.generate_private_key(ec.SECP256R1())
+            key = _new_key()
             unique_id = f"0123{entropy.token(3).hex()}{number & 0xFFFFFF:06x}01"
-            device = issue(
-                DEVICE,
-                name_of("sn" + unique_id.upper()),
-                key.public_key(),
-                issuer=Issuer(issuer, issuer_key),
-                serial=new_serial(entropy),
-                now=now,
-                lifetime=_LIFETIME,
-            )
-            others = [ec.generate_private_key(ec.SECP256R1()).public_key() for _ in range(_KEYS_PER_CHIP - 1)]
+            device = issued(DEVICE, "sn" + unique_id.upper(), key, Issuer(issuer, issuer_key))
+            others = [_new_key().public_key() for _ in range(_KEYS_PER_CHIP - 1)]
             yield Chip(unique_id, [key.public_key(), *others], (device, issuer))
 
     manifest = directory / "manifest.json"
@@ -77,3 +67,7 @@ def make_rehearsal(
         "signer": str(directory / "signer.pem"),
         "root": str(directory / "root.pem"),
     }
+
+
+def _new_key() -> ec.EllipticCurvePrivateKey:
+    return ec.generate_private_key(ec.SECP256R1())

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Protocol
 
 from birthmark.pki.certificates import Certificate
 
@@ -34,23 +34,13 @@ class Done(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What is on record under one name."""
+    """What is on record under one name; its fields are the stable JSON form."""
 
     name: str
     kind: str
     state: str
     thumbprint: str | None
     detail: str
-
-    def as_row(self) -> dict[str, Any]:
-        """Return the stable JSON form."""
-        return {
-            "name": self.name,
-            "kind": self.kind,
-            "state": self.state,
-            "thumbprint": self.thumbprint,
-            "detail": self.detail,
-        }
 
 
 class EnrollmentTarget(Protocol):

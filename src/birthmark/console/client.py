@@ -74,14 +74,6 @@ class DataDirectoryClosedError(ForbiddenError):
     owner: str
 
 
-def _closed(data: Path) -> DataDirectoryClosedError:
-    try:
-        owner = data.owner()
-    except (OSError, KeyError):  # a directory above is closed too, or a user without a name
-        owner = "OWNER"
-    return DataDirectoryClosedError(data=data, owner=owner)
-
-
 def not_running(data: Path, reason: str) -> ServerNotRunningError:
     """Return the refusal for a data directory without a server."""
     return ServerNotRunningError(data=data, reason=reason, advice=_advice(data))
@@ -113,10 +105,6 @@ def read_endpoints(data: Path) -> dict[str, Any]:
     """Return what the server of this data directory wrote when it was ready. Raise `ServerNotRunningError`."""
     try:
         found = json.loads(_own(data, "endpoints.json"))
-    except PermissionError as error:
-        raise _closed(data) from error
-    except OSError as error:
-        raise not_running(data, error.strerror or "error") from error
     except ValueError as error:
         raise not_running(data, _DAMAGED) from error
     if not isinstance(found, dict) or not _PARTS.issubset(found):
@@ -125,12 +113,19 @@ def read_endpoints(data: Path) -> dict[str, Any]:
 
 
 def _own(data: Path, name: str) -> bytes:
-    """Return a file of the directory's owner, or root's. Raise `ForeignFileError`, `OSError`."""
-    with (data / name).open("rb") as file:
-        owner = os.fstat(file.fileno()).st_uid
-        if owner not in {data.stat().st_uid, 0}:
-            raise ForeignFileError(path=data / name, data=data)
-        return file.read(_MAX_BYTES)
+    """Return a file of the directory's owner, or root's. Raise `ForeignFileError`, or say why it cannot be read."""
+    try:
+        with (data / name).open("rb") as file:
+            if os.fstat(file.fileno()).st_uid not in {data.stat().st_uid, 0}:
+                raise ForeignFileError(path=data / name, data=data)
+            return file.read(_MAX_BYTES)
+    except PermissionError as error:
+        owner = "OWNER"
+        with contextlib.suppress(OSError, KeyError):  # a directory above is closed too, or a user without a name
+            owner = data.owner()
+        raise DataDirectoryClosedError(data=data, owner=owner) from error
+    except OSError as error:
+        raise not_running(data, error.strerror or "error") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,10 +142,6 @@ class OperatorClient:
         endpoints = read_endpoints(data)
         try:
             token = _own(data, "operator.token").decode("ascii").strip()
-        except PermissionError as error:
-            raise _closed(data) from error
-        except OSError as error:
-            raise not_running(data, error.strerror or "error") from error
         except UnicodeDecodeError as error:
             raise not_running(data, "damaged operator.token") from error
         if not is_served(data):  # its port may be another program's by now, and that must not learn the token

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 
-from birthmark.demo.stage import Proof, Stage, app_path
+from birthmark.demo.stage import IN_CHIP, Proof, Stage, app_path
 from birthmark.pki.certificates import Certificate, parse_pem
 
 TITLE = "EdgeLock SE050 → AWS IoT Core by PKCS#11"
@@ -45,28 +45,19 @@ def play(stage: Stage) -> None:
     _connect(stage, chip, "gateway-2", "sss:100100F0", certificate)
 
     stage.say("A topic outside the policy: the connection is dropped, and the server says why.")
-    failed = stage.run(
-        "python",
-        str(app_path("aws_device.py")),
-        environment=_identity(stage, chip, "gateway-2", "sss:100100F0") | {"TOPIC": "elsewhere/data"},
-        may_fail=True,
-    )
-    stage.expect(failed.returncode, 1, "exit code of the program")
-    refusal = stage.rows("why", "gateway-2", "--limit", "1")[0]
-    stage.expect(refusal["code"], "awsiot.policy_denied", "reason")
+    identity = _identity(stage, chip, "gateway-2", "sss:100100F0")
+    _expect_refusal(stage, identity | {"TOPIC": "elsewhere/data"}, "gateway-2", "awsiot.policy_denied")
 
     stage.say("A certificate that was made inactive opens nothing.")
     certificate_id = certificate.thumbprint.hex()
     _aws(stage, (), "update-certificate", "--certificate-id", certificate_id, "--new-status", "INACTIVE")
-    failed = stage.run(
-        "python",
-        str(app_path("aws_device.py")),
-        environment=_identity(stage, chip, "gateway-2", "sss:100100F0"),
-        may_fail=True,
-    )
+    _expect_refusal(stage, identity, certificate_id, "awsiot.certificate_inactive")
+
+
+def _expect_refusal(stage: Stage, identity: dict[str, str], about: str, code: str) -> None:
+    failed = stage.run("python", str(app_path("aws_device.py")), environment=identity, may_fail=True)
     stage.expect(failed.returncode, 1, "exit code of the program")
-    refusal = stage.rows("why", certificate_id, "--limit", "1")[0]
-    stage.expect(refusal["code"], "awsiot.certificate_inactive", "reason")
+    stage.expect(stage.rows("why", about, "--limit", "1")[0]["code"], code, "reason")
 
 
 def _chip(stage: Stage, name: str, *, swapped: bool) -> Mapping[str, str]:
@@ -102,8 +93,8 @@ def _connect(stage: Stage, chip: Mapping[str, str], name: str, label: str, certi
         done.stdout.splitlines()[-1], f"{_MESSAGES} messages published and received", "the program's last word"
     )
     place = f"thing {name}, key label {label}"
-    where = "inside the token, not extractable"
-    stage.prove(Proof(name, where, certificate.thumbprint.hex(), place, f"{_MESSAGES} sent, {_MESSAGES} received"))
+    told = f"{_MESSAGES} sent, {_MESSAGES} received"
+    stage.prove(Proof(name, IN_CHIP, certificate.thumbprint.hex(), place, told))
 
 
 def _identity(stage: Stage, chip: Mapping[str, str], name: str, label: str) -> dict[str, str]:
@@ -122,7 +113,7 @@ def _identity(stage: Stage, chip: Mapping[str, str], name: str, label: str) -> d
 
 def _aws(stage: Stage, profile: tuple[str, ...], *arguments: str) -> dict[str, str]:
     # A profile's command runs without the variables of the first way, so that it stands on its own.
-    without = tuple(n for n in stage.variables if n.startswith("AWS_")) if profile else ()
+    without = tuple(n for n in stage.environment if n.startswith("AWS_")) if profile else ()
     done = stage.run("aws", *profile, "iot", *arguments, without=without)
     answer: dict[str, str] = json.loads(done.stdout) if done.stdout.strip() else {}
     return answer

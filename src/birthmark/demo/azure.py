@@ -1,6 +1,6 @@
 """EdgeLock SE050 to Azure IoT Hub by DPS, individual enrollment."""
 
-from birthmark.demo.stage import Proof, Stage, app_path
+from birthmark.demo.stage import Stage
 from birthmark.pki.certificates import parse_pem
 
 TITLE = "EdgeLock SE050 → Azure IoT Hub by DPS"
@@ -31,31 +31,20 @@ def play(stage: Stage) -> None:
 
     stage.say("Put the device on record.")
     stage.birthmark("enroll", "device", "--cert", "device.pem")
-    stage.expect(_state(stage, name), "unassigned", "state on record")
+    stage.expect(stage.state_of(name), "unassigned", "state on record")
 
     stage.say("The reference key without the chip is worth nothing: the server refuses, and says why.")
-    identity = {"DPS_X509_REGISTRATION_ID": name, "X509_CERT_FILE": "device.pem", "X509_KEY_FILE": "device.key"}
-    app = str(app_path("azure_device.py"))
-    failed = stage.run("python", app, environment=identity, may_fail=True)
+    failed = stage.run_azure_device(name, in_chip=False)
     stage.expect(failed.returncode, 1, "exit code of the program without the chip")
     refusal = stage.rows("why", name, "--limit", "1")[0]
     stage.expect(refusal["code"], "tls.key_not_proven", "reason")
 
     stage.say("The same program with the key inside the token registers, connects and sends ten messages.")
-    done = stage.birthmark("element", "exec", "--", "python", app, environment=identity)
-    for line in done.stdout.splitlines():
-        stage.note(line)
+    stage.run_azure_device(name)
 
     stage.say("What the cloud saw.")
-    stage.expect(_state(stage, name), "assigned", "state on record")
+    stage.expect(stage.state_of(name), "assigned", "state on record")
     (device,) = [row for row in stage.rows("hub", "devices") if row["device"] == name.lower()]
     stage.expect(device["thumbprint"], certificate.thumbprint.hex(), "thumbprint at the hub")
-    messages = stage.rows("hub", "messages", name.lower())
-    stage.expect(len(messages), _MESSAGES, "messages at the hub")
-    where = "inside the token, not extractable"
-    host = stage.endpoints["iothub"]["host"]
-    stage.prove(Proof(name, where, certificate.thumbprint.hex(), f"hub {host}", f"{len(messages)} received"))
-
-
-def _state(stage: Stage, name: str) -> str:
-    return next(str(row["state"]) for row in stage.rows("enroll", "list") if row["name"] == name.lower())
+    messages = stage.prove_at_hub(name, certificate.thumbprint.hex(), stage.endpoints["iothub"]["host"])
+    stage.expect(messages, _MESSAGES, "messages at the hub")

@@ -5,7 +5,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from birthmark.demo.stage import NotProvenError, Proof, Stage
+from birthmark.demo.stage import NotProvenError, Stage
 
 TITLE = "EST → a device that renews itself"
 ABOUT = "An aziot-style config.toml; certificates that live seconds here, a day by default."
@@ -38,7 +38,7 @@ def play(stage: Stage) -> None:
     stage.birthmark("agent", "check", *root)
 
     stage.say("apply: a certificate by EST, registration by the group, and the thumbprint is at the hub.")
-    first = _row(stage, "apply", *root)
+    first = stage.row("agent", "apply", *root)
     stage.expect(_thumbprint_at_hub(stage), first["thumbprint"], "thumbprint at the hub")
 
     stage.say("run: the agent stays connected and renews by itself before the certificate runs out.")
@@ -57,14 +57,13 @@ def play(stage: Stage) -> None:
     for path in _files(stage.path("device")):
         stage.note(f"rm {path.relative_to(stage.directory)}")
         path.unlink()
-    again = _row(stage, "apply", *root)
+    again = stage.row("agent", "apply", *root)
     if again["thumbprint"] in {first["thumbprint"], renewed["thumbprint"]}:
         raise NotProvenError(expected="a new certificate", found=again["thumbprint"])
     stage.expect(_thumbprint_at_hub(stage), again["thumbprint"], "thumbprint at the hub")
 
-    messages = stage.rows("hub", "messages", _NAME)
     where = "a key file of mode 0600 (a token with [aziot_keys])"
-    stage.prove(Proof(_NAME, where, str(again["thumbprint"]), f"hub {host}", f"{len(messages)} received"))
+    stage.prove_at_hub(_NAME, str(again["thumbprint"]), host, where=where)
 
 
 def _files(device: Path) -> list[Path]:
@@ -81,11 +80,6 @@ def _told(agent: "subprocess.Popen[str]", event: str) -> dict[str, Any]:
         if row.get("event") == event:
             return row
     raise NotProvenError(expected=f"the event {event}", found="the agent's end")
-
-
-def _row(stage: Stage, *arguments: str) -> dict[str, Any]:
-    row: dict[str, Any] = json.loads(stage.birthmark("agent", *arguments, "--json").stdout.splitlines()[-1])
-    return row
 
 
 def _thumbprint_at_hub(stage: Stage) -> str:

@@ -1,9 +1,6 @@
 """ATECC608 with one's own CA to Azure DPS: group enrollment, and a chip that remembers its hub."""
 
-import json
-from typing import Any
-
-from birthmark.demo.stage import Proof, Stage
+from birthmark.demo.stage import Stage
 from birthmark.pki.certificates import parse_bundle
 
 TITLE = "ATECC608 with your own CA → Azure DPS, group enrollment"
@@ -41,38 +38,25 @@ def play(stage: Stage) -> None:
 
     stage.say("It registers over MQTT with its chain, and the chip notes where it belongs.")
     chain = ("--element", "--cert", "gateway.pem")
-    registered = _row(stage, "device", "register", *chain, "--remember")
+    registered = stage.row("device", "register", *chain, "--remember")
     stage.expect(registered["device_id"], _NAME, "registered as")
     hub = str(registered["assigned_hub"])
     stage.note(f"assigned hub {hub}")
 
     stage.say("It connects to the assigned hub and sends.")
-    sent = _row(stage, "device", "send", '{"reading": {n}}', "--count", str(_MESSAGES), *chain)
+    sent = stage.row("device", "send", '{"reading": {n}}', "--count", str(_MESSAGES), *chain)
     stage.expect(sent["sent"], _MESSAGES, "messages sent")
 
     stage.say("Switched on again: straight to the hub, without asking DPS. The provisioning variables are gone here.")
-    again = _row(
-        stage,
-        "device",
-        "connect",
-        *chain,
-        without=("PROVISIONING_HOST", "PROVISIONING_IDSCOPE"),
-    )
+    gone = ("PROVISIONING_HOST", "PROVISIONING_IDSCOPE")
+    again = stage.row("device", "connect", *chain, without=gone)
     stage.expect(again["how"], "remembered", "how it knew")
     stage.expect(again["connected"], True, "connected")
 
-    messages = stage.rows("hub", "messages", _NAME)
-    stage.expect(len(messages), _MESSAGES, "messages at the hub")
-    where = "inside the token, not extractable"
-    stage.prove(Proof(_NAME, where, leaf.thumbprint.hex(), f"hub {hub}", f"{len(messages)} received"))
+    messages = stage.prove_at_hub(_NAME, leaf.thumbprint.hex(), hub)
+    stage.expect(messages, _MESSAGES, "messages at the hub")
 
 
 def _is_verified(stage: Stage) -> bool:
     (row,) = stage.rows("dps", "ca", "list")
     return bool(row["verified"])
-
-
-def _row(stage: Stage, *arguments: str, without: tuple[str, ...] = ()) -> dict[str, Any]:
-    done = stage.birthmark(*arguments, "--json", without=without)
-    row: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return row

@@ -1,8 +1,9 @@
 """Trust&GO to Azure DPS: a shipment by the supplier's signed list."""
 
 import json
+from collections import Counter
 
-from birthmark.demo.stage import Proof, Stage, app_path
+from birthmark.demo.stage import Proof, Stage
 from birthmark.pki.certificates import parse_pem
 
 TITLE = "Trust&GO: the supplier's signed list → Azure DPS"
@@ -50,27 +51,14 @@ def play(stage: Stage) -> None:
     stage.birthmark("element", "cert", "device", "--out", "device.pem")
     certificate = parse_pem(stage.path("device.pem").read_bytes())
     name = certificate.subject_cn or ""
-    stage.expect(_state(stage, name), "unassigned", "state before")
+    stage.expect(stage.state_of(name), "unassigned", "state before")
     stage.path("device.key").write_text("pkcs11:token=00ABC;object=device;type=private\n")
-    identity = {"DPS_X509_REGISTRATION_ID": name, "X509_CERT_FILE": "device.pem", "X509_KEY_FILE": "device.key"}
-    done = stage.birthmark("element", "exec", "--", "python", str(app_path("azure_device.py")), environment=identity)
-    for line in done.stdout.splitlines():
-        stage.note(line)
-    stage.expect(_state(stage, name), "assigned", "state after")
-    device_id = name
-    messages = stage.rows("hub", "messages", device_id)
-    host = stage.endpoints["iothub"]["host"]
-    where = "inside the token, not extractable"
-    stage.prove(Proof(device_id, where, certificate.thumbprint.hex(), f"hub {host}", f"{len(messages)} received"))
-    stage.prove(Proof(f"{_CHIPS - 1} more", "in their chips", verified[-1]["thumbprint"], "on record", "unassigned"))
+    stage.run_azure_device(name)
+    stage.expect(stage.state_of(name), "assigned", "state after")
+    stage.prove_at_hub(name, certificate.thumbprint.hex(), stage.endpoints["iothub"]["host"])
+    others = Proof(f"{_CHIPS - 1} more", "in their chips", verified[-1]["thumbprint"], "on record", "unassigned")
+    stage.prove(others)
 
 
 def _outcomes(stage: Stage, listed: str, trust: tuple[str, ...]) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for row in stage.rows("enroll", "manifest", listed, *trust):
-        counts[row["outcome"]] = counts.get(row["outcome"], 0) + 1
-    return counts
-
-
-def _state(stage: Stage, name: str) -> str:
-    return next(str(row["state"]) for row in stage.rows("enroll", "list") if row["name"] == name.lower())
+    return dict(Counter(row["outcome"] for row in stage.rows("enroll", "manifest", listed, *trust)))

@@ -12,7 +12,7 @@ import tempfile
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ _TRIES = 200
 _TIMEOUT_S = 180
 _WIDE = 120
 _NARROWEST = 40
+IN_CHIP = "inside the token, not extractable"
 _KEPT = ("LANG", "TERM", "TZ", "COLUMNS")
 
 
@@ -79,14 +80,7 @@ class Proof:
 
     def as_row(self, journey: str) -> dict[str, str]:
         """Return the stable JSON form."""
-        return {
-            "journey": journey,
-            "device": self.device,
-            "key": self.key,
-            "thumbprint": self.thumbprint,
-            "place": self.place,
-            "messages": self.messages,
-        }
+        return {"journey": journey, **asdict(self)}
 
 
 class Stage:
@@ -99,7 +93,8 @@ class Stage:
         self.proofs: list[Proof] = []
         self.endpoints: dict[str, Any] = {}
         self._entropy = entropy
-        self._environment: dict[str, str] = _base_environment(directory)
+        self.environment = _base_environment(directory)
+        """What commands run with."""
         self._processes: list[subprocess.Popen[str]] = []
         self._step = 0
 
@@ -124,6 +119,12 @@ class Stage:
     def prove(self, proof: Proof) -> None:
         """Record a row of the final table."""
         self.proofs.append(proof)
+
+    def prove_at_hub(self, name: str, thumbprint: str, hub: str, *, where: str = IN_CHIP) -> int:
+        """Record a device at its hub for the final table, and return how many messages the hub has of it."""
+        messages = len(self.rows("hub", "messages", name))
+        self.prove(Proof(name, where, thumbprint, f"hub {hub}", f"{messages} received"))
+        return messages
 
     def expect(self, found: object, expected: object, what: str) -> None:
         """Check what the journey claims. Raise `NotProvenError`."""
@@ -161,15 +162,6 @@ class Stage:
 
     # Doing.
 
-    def set(self, variables: Mapping[str, str]) -> None:
-        """Add variables to what commands run with, as `eval "$(…)"` would."""
-        self._environment |= variables
-
-    @property
-    def variables(self) -> Mapping[str, str]:
-        """What commands run with."""
-        return self._environment
-
     def path(self, name: str) -> Path:
         """Return a path in the journey's directory."""
         return self.directory / name
@@ -185,7 +177,7 @@ class Stage:
     ) -> subprocess.CompletedProcess[str]:
         """Show and run a command in the journey's directory. Raise `StepFailedError` unless it `may_fail`."""
         self.console.print(f"   [dim]$ {escape(shown or shlex.join(command))}", soft_wrap=True)
-        env = {name: value for name, value in self._environment.items() if name not in without}
+        env = {name: value for name, value in self.environment.items() if name not in without}
         env |= environment or {}
         with self.console.status(f"   {escape(command[0])} {escape(' '.join(command[1:3]))}"):
             done = subprocess.run(  # noqa: S603 - the commands are ours
@@ -213,6 +205,26 @@ class Stage:
         """Run a command of ours with --json and return its rows."""
         return [json.loads(line) for line in self.birthmark(*arguments, "--json").stdout.splitlines()]
 
+    def row(self, *arguments: str, **options: Any) -> dict[str, Any]:
+        """Do the same where one row is the result."""
+        row: dict[str, Any] = json.loads(self.birthmark(*arguments, "--json", **options).stdout.splitlines()[-1])
+        return row
+
+    def state_of(self, name: str) -> str:
+        """Return the state on record of an individual enrollment."""
+        return next(str(row["state"]) for row in self.rows("enroll", "list") if row["name"] == name.lower())
+
+    def run_azure_device(self, name: str, *, in_chip: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run the device's program as `name`, with the key in the chip, or without the chip, which must fail."""
+        identity = {"DPS_X509_REGISTRATION_ID": name, "X509_CERT_FILE": "device.pem", "X509_KEY_FILE": "device.key"}
+        program = ("python", str(app_path("azure_device.py")))
+        if not in_chip:
+            return self.run(*program, environment=identity, may_fail=True)
+        done = self.birthmark("element", "exec", "--", *program, environment=identity)
+        for line in done.stdout.splitlines():
+            self.note(line)
+        return done
+
     def start(self, *command: str, log: str) -> subprocess.Popen[str]:
         """Start a program that runs on; it is ended with the journey."""
         self.console.print(f"   [dim]$ {escape(shlex.join(command))} &", soft_wrap=True)
@@ -224,7 +236,7 @@ class Stage:
                 stderr=file,
                 text=True,
                 cwd=self.directory,
-                env=self._environment,
+                env=self.environment,
             )
         self._processes.append(process)
         return process
@@ -246,15 +258,14 @@ class Stage:
             reason = self.path("server.log").read_text().strip()
             raise StepFailedError(command="birthmark serve", exit_code="-", output=reason, directory=data)
         self.endpoints = json.loads(line)
-        self.set({"BIRTHMARK_DATA": str(data)})
+        self.environment["BIRTHMARK_DATA"] = str(data)
         self.source("birthmark", "env")
         self.note(f"ready at {address}, ID scope {self.endpoints['dps']['id_scope']}")
 
     def source(self, *command: str) -> None:
         """Run a command and take over the variables it exports."""
         done = self.run(*command, shown=f'eval "$({shlex.join(command)})"')
-        exported = (shlex.split(line)[1].split("=", 1) for line in done.stdout.splitlines())
-        self.set({split[0]: split[1] for split in exported})
+        self.environment |= dict(shlex.split(line)[1].split("=", 1) for line in done.stdout.splitlines())
 
     def close(self) -> None:
         """End every program, the last first."""

@@ -3,21 +3,28 @@
 import asyncio
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from birthmark.cli.common import NOT_FOUND
+from birthmark.cli.journal import noted
+from birthmark.cli.known import harmless_in, refusals_in, tracking_ids_in
 from birthmark.cli.operator import ShownServer
 from birthmark.cli.options import command
-from birthmark.cli.stories import ThisServer, joined
+from birthmark.cli.stories import Row, ThisServer, joined
 from birthmark.cli.table import wrapped
+from birthmark.console.client import OperatorClient, ServerNotRunningError, read_endpoints
 from birthmark.errors import BirthmarkError
 from birthmark.text import printable
 
 app = typer.Typer()
+_FEWEST_WORDS = 3  # fewer may stand in any text
+_MORE = 20  # rows of each side, so that both halves of a story are among them
+_MOST = 1000
+_SHOWN = ("registration_id", "device_id", "thing", "common_name", "thumbprint")
 
 
 @command(app, "birthmark why se050-0001")
@@ -34,12 +41,8 @@ def why(
     limit: Annotated[int, typer.Option(min=1, max=1000, help="How many, the latest first.")] = 5,
 ) -> None:
     """Explain refusals: what was wrong and what to do. Without an ID, the latest ones."""
-    from birthmark.cli.journal import noted
-
-    data, as_json = server.directory, server.as_json
-    if subject is not None and (told_of := _told_of_text(data, subject, as_json=as_json)):
-        for line in told_of:
-            typer.echo(line)
+    data = server.directory
+    if subject is not None and _tell_of_text(data, subject, as_json=server.as_json):
         return
     this, source = _server_of(data), ctx.get_parameter_source("data")
     is_named = source is not None and source.name != "DEFAULT"
@@ -55,53 +58,46 @@ def why(
         typer.echo(f"Nothing was refused{f' for {printable(subject)}' if subject else ''}.", err=True)
         raise typer.Exit(NOT_FOUND if subject else 0)
     for refusal in found:
-        if as_json:
-            typer.echo(json.dumps(refusal))
-        else:
-            for line in _lines(refusal):
-                typer.echo(wrapped(printable(line)))
+        _show(server.as_json, refusal, _lines(refusal))
 
 
-def _told_of_text(data: Path, text: str, *, as_json: bool) -> list[str]:
-    """Return what pasted text or a code means; nothing for what may be an id."""
-    from birthmark.cli.journal import noted
-    from birthmark.cli.known import harmless_in, refusals_in, tracking_ids_in
-
-    if noted(text, 1):
-        return []
-    told: list[str] = []
+def _tell_of_text(data: Path, text: str, *, as_json: bool) -> bool:
+    """Tell what pasted text or a code means, and say whether it means anything; what may be an id does not."""
     ids = tracking_ids_in(text)
-    if text.strip().lower() in ids:
-        return []
-    rows: list[dict[str, Any]] = []
+    if noted(text, 1) or text.strip().lower() in ids:
+        return False
+    rows: list[Row] = []
     for tracking_id in ids:
         with contextlib.suppress(BirthmarkError):
             rows += _ask(data, tracking_id, 1)
     rows = rows or _by_message(data, text)
-    for row in rows:
-        told += [json.dumps(row)] if as_json else [wrapped(printable(line)) for line in _lines(row)]
+    told: list[tuple[Row, Iterable[str]]] = [(row, _lines(row)) for row in rows]
     seen = {row["code"] for row in rows}
     for cls in refusals_in(text):
         if cls.code not in seen:
-            row = {"code": cls.code, "cause": cls.cause, "fix": cls.fix}
             lines = [f"{cls.code}  in general:", f"  Why: {cls.cause}", f"  Fix: {cls.fix}"]
-            told += [json.dumps(row)] if as_json else [wrapped(line) for line in lines]
+            told.append(({"code": cls.code, "cause": cls.cause, "fix": cls.fix}, lines))
     for known in harmless_in(text):
         row = {"program": known.program, "line": known.line, "may_be_ignored": True, "why": known.why}
-        told += [json.dumps(row)] if as_json else [wrapped(f"{known.program}: may be ignored. {known.why}")]
-    return told
+        told.append((row, [f"{known.program}: may be ignored. {known.why}"]))
+    for one, said in told:
+        _show(as_json, one, said)
+    return bool(told)
 
 
-def _by_message(data: Path, text: str) -> list[dict[str, Any]]:
+def _show(as_json: bool, row: Row, lines: Iterable[str]) -> None:
+    for line in [json.dumps(row)] if as_json else [wrapped(printable(line)) for line in lines]:
+        typer.echo(line)
+
+
+def _by_message(data: Path, text: str) -> list[Row]:
     """Return the latest refusal for each recorded message that stands in the text, however it was wrapped."""
-    from birthmark.cli.journal import noted
-
-    told: list[dict[str, Any]] = []
+    told: list[Row] = []
     if len(text.split()) < _FEWEST_WORDS:
         return told
     with contextlib.suppress(BirthmarkError):
         told = _ask(data, None, _MOST)
-    found: dict[str, dict[str, Any]] = {}
+    found: dict[str, Row] = {}
     for row in joined(told, noted(None, _MOST)):
         message = _flat(row["message"])
         if len(message.split()) >= _FEWEST_WORDS and message in _flat(text):
@@ -113,12 +109,7 @@ def _flat(text: str) -> str:
     return " ".join(text.lower().split()).rstrip(".")
 
 
-_FEWEST_WORDS = 3  # fewer may stand in any text
-_MORE = 20  # rows of each side, so that both halves of a story are among them
-_SHOWN = ("registration_id", "device_id", "thing", "common_name", "thumbprint")
-
-
-def _lines(refusal: dict[str, Any]) -> Iterator[str]:
+def _lines(refusal: Row) -> Iterator[str]:
     named = [f"{name} {value}" for name, value in refusal["facts"].items() if name in _SHOWN]
     yield f"{refusal['at'][:19]}  {refusal['code']}  {refusal['message']}"
     yield f"  Why: {refusal['cause']}"
@@ -129,7 +120,7 @@ def _lines(refusal: dict[str, Any]) -> Iterator[str]:
     yield f"  Tracking id {refusal['id']}"
 
 
-def _place(refusal: dict[str, Any]) -> str:
+def _place(refusal: Row) -> str:
     if "server" not in refusal:
         return "On the server"
     about = refusal["server"] or {}
@@ -138,18 +129,14 @@ def _place(refusal: dict[str, Any]) -> str:
 
 
 def _server_of(data: Path) -> ThisServer:
-    from birthmark.console.client import read_endpoints
-
     try:
         return ThisServer.of(str(data), read_endpoints(data))
     except (BirthmarkError, KeyError, TypeError):
         return ThisServer(str(data))
 
 
-def _told(data: Path, subject: str | None, limit: int, here: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _told(data: Path, subject: str | None, limit: int, here: list[Row]) -> list[Row]:
     """Return what the server knows, also under the tracking ids that clients here were given."""
-    from birthmark.console.client import ServerNotRunningError
-
     try:
         told = _ask(data, subject, limit)
         known = {row["id"] for row in told}
@@ -164,10 +151,8 @@ def _told(data: Path, subject: str | None, limit: int, here: list[dict[str, Any]
     return told
 
 
-def _ask(data: Path, subject: str | None, limit: int) -> list[dict[str, Any]]:
+def _ask(data: Path, subject: str | None, limit: int) -> list[Row]:
     """Ask the running server, else read its database."""
-    from birthmark.console.client import OperatorClient, ServerNotRunningError
-
     try:
         return list(OperatorClient.of(data).rows("/refusals", subject=subject, limit=min(limit, _MOST)))
     except ServerNotRunningError:
@@ -176,10 +161,7 @@ def _ask(data: Path, subject: str | None, limit: int) -> list[dict[str, Any]]:
         return asyncio.run(_read(data, subject, limit))
 
 
-_MOST = 1000
-
-
-async def _read(data: Path, subject: str | None, limit: int) -> list[dict[str, Any]]:
+async def _read(data: Path, subject: str | None, limit: int) -> list[Row]:
     from birthmark.refusals import refusals_about
     from birthmark.store.readonly import ReadOnlySqlite
 

@@ -74,7 +74,7 @@ def take_key(table: Table, name: str, read: Read[L]) -> L | None:
     """Return a location by `key_of` or `token_of`, with what is to be said of a token."""
     found = table.take(name, read)
     if isinstance(found, TokenLocation):
-        table.source.token_uris.append((*table.path, name))
+        table.source.token_keys.append((table, name))
         if found.uri.slot_id is not None and found.uri.token is not None:
             table.warn(name, "has slot-id and token: the token is ignored, as aziot does")
     return found

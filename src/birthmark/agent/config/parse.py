@@ -79,7 +79,8 @@ def read_config(file: Path) -> AgentConfig:
 
 def parse_config(file: Path, text: str) -> AgentConfig:
     """Return what the text says. Raise `ConfigInvalidError` or `ConfigUnsupportedError`, which tells all mistakes."""
-    source, top = parse_toml(file, text)
+    top = parse_toml(file, text)
+    source = top.source
     keys = _token_settings(top)
     issuers = _issuers(top)
     preloaded_keys = _preloaded_keys(top)
@@ -96,12 +97,13 @@ def parse_config(file: Path, text: str) -> AgentConfig:
         edge_ca=_edge_ca(top, issuers),
         digest=hashlib.sha256(text.encode()).hexdigest(),
     )
-    if keys is None and source.token_uris and not source.has_mistakes("aziot_keys"):
+    if keys is None and source.token_keys and not source.has_mistakes("aziot_keys"):
+        table, name = source.token_keys[0]
         detail = "is a key in a token, and [aziot_keys] names no library for it"
-        source.note(source.token_uris[0], detail, f"Under `[aziot_keys]`: {_LIBRARY}")
-    for name in _IGNORED:
-        if name in top:
-            top.warn(name, "is accepted and has no effect here")
+        table.wrong(name, detail, f"Under `[aziot_keys]`: {_LIBRARY}")
+    for ignored in _IGNORED:
+        if ignored in top:
+            top.warn(ignored, "is accepted and has no effect here")
     top.finish()
     source.check()
     return replace(config, warnings=tuple(source.warnings))

@@ -66,6 +66,9 @@ class ConfigUnsupportedError(PolicyError):
     others: str = ""
 
 
+MistakeKind: TypeAlias = ConfigInvalidError | ConfigUnsupportedError
+
+
 class MistakeError(ValueError):
     """What is wrong with a value, and what would be accepted: `{name}` in it stands for the key."""
 
@@ -107,8 +110,8 @@ class Source:
         self.file = file
         self._lines = _lines_of(text)
         self.warnings: list[ConfigWarning] = []
-        self.mistakes: dict[tuple[str, ...], ConfigInvalidError | ConfigUnsupportedError] = {}
-        self.token_uris: list[tuple[str, ...]] = []
+        self.mistakes: dict[tuple[str, ...], MistakeKind] = {}
+        self.token_keys: list[tuple[Table, str]] = []
 
     def line_of(self, path: tuple[str, ...]) -> int:
         """Return the line of a key, or of the nearest table that is written out."""
@@ -117,20 +120,6 @@ class Source:
                 return self._lines[path]
             path = path[:-1]
         return 1
-
-    def note(
-        self,
-        path: tuple[str, ...],
-        detail: str,
-        accepted: str,
-        kind: type[ConfigInvalidError | ConfigUnsupportedError] = ConfigInvalidError,
-    ) -> None:
-        """Note a mistake, the first for each key; the reading goes on, so that all are told at once."""
-        line, key = str(self.line_of(path)), dotted(path) or "(top level)"
-        self.mistakes.setdefault(path, kind(file=self.file, line=line, key=key, detail=detail, accepted=accepted))
-
-    def warn(self, path: tuple[str, ...], detail: str) -> None:
-        self.warnings.append(ConfigWarning(self.line_of(path), dotted(path), detail))
 
     def has_mistakes(self, name: str) -> bool:
         """Say whether a mistake was noted in the table `name` of the file."""
@@ -194,17 +183,21 @@ class Table:
             self.wrong(name, "is missing", f"Add the table `[{dotted((*self.path, name))}]`")
         return table
 
-    def wrong(self, name: str, detail: str, accepted: str) -> None:
-        """Note a mistake in one key."""
-        self.source.note((*self.path, name), detail, accepted)
+    def wrong(self, name: str, detail: str, accepted: str, kind: type[MistakeKind] = ConfigInvalidError) -> None:
+        """Note a mistake in one key, the first of each; the reading goes on, so that all are told at once."""
+        source, path = self.source, (*self.path, name)
+        line, key = str(source.line_of(path)), dotted(path)
+        mistake = kind(file=source.file, line=line, key=key, detail=detail, accepted=accepted)
+        source.mistakes.setdefault(path, mistake)
 
     def unsupported(self, name: str, detail: str, accepted: str) -> None:
         """Note that this agent does not do what one key asks for."""
-        self.source.note((*self.path, name), detail, accepted, ConfigUnsupportedError)
+        self.wrong(name, detail, accepted, ConfigUnsupportedError)
 
     def warn(self, name: str, detail: str) -> None:
         self._left.discard(name)
-        self.source.warn((*self.path, name), detail)
+        path = (*self.path, name)
+        self.source.warnings.append(ConfigWarning(self.source.line_of(path), dotted(path), detail))
 
     def finish(self) -> None:
         """Warn of keys that nobody knows: aziot ignores them too, and a typing mistake hides that way."""
@@ -212,9 +205,8 @@ class Table:
             self.warn(name, "is not known and is ignored")
 
 
-def parse_toml(file: Path, text: str) -> tuple[Source, Table]:
+def parse_toml(file: Path, text: str) -> Table:
     """Return the top table. Raise `ConfigInvalidError` with the line of a syntax error."""
-    source = Source(file, text)
     try:
         data = tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # TOMLDecodeError, and what Python says of a number too long
@@ -227,7 +219,7 @@ def parse_toml(file: Path, text: str) -> tuple[Source, Table]:
             detail=printable(_AT_LINE.split(message)[0]),
             accepted="See https://toml.io for the syntax; texts stand in double quotes.",
         ) from error
-    return source, Table(source, data)
+    return Table(Source(file, text), data)
 
 
 def dotted(path: tuple[str, ...]) -> str:

@@ -2,12 +2,15 @@
 
 import os
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from birthmark.cli.common import emit, write_result
+from birthmark.cli.options import JsonOption
 from birthmark.elements.element import Element
 from birthmark.keys.errors import PinMissingError
 from birthmark.keys.library import find_softhsm
@@ -66,3 +69,19 @@ class ChipOptions:
                 raise
             pin = Pin.prompt(missing.facts["token"])
             return Element.open(self.library, label=self.token, slot_id=self.slot, pin=pin), pin
+
+
+@dataclass(frozen=True, slots=True)
+class ShownChip(ChipOptions):
+    """The same where the command shows what it did."""
+
+    as_json: JsonOption = False
+
+    def result(self, out: Path | None, text: str, row: Mapping[str, Any]) -> None:
+        """Write a text to a file or to standard output, and say what it is."""
+        if not self.as_json or out is not None:
+            write_result(out, text)
+        if self.as_json:
+            emit(True, {**row, "pem": text, "file": None if out is None else str(out)})
+        elif out is not None:
+            typer.echo(f"{out}: {next(iter(row.values()))}", err=True)

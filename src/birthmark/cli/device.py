@@ -168,7 +168,9 @@ async def _at_hub(place: HubOptions) -> AsyncIterator[tuple[HubClient, dict[str,
     hub, asked = place.hub, place.asked
     with place.options.opened() as who:
         only(hub is not None, "with --hub: else the provisioning service names the device", device_id=place.device_id)
-        _check_not_registering(hub, asked)
+        when = "when registering, which --hub makes unnecessary"
+        only(hub is None, when, remember=asked.remember)
+        only_typed(hub is None, when, "--host", "--id-scope", "--registration-id", "--transport")
         name = place.device_id or who.identity.chain[0].subject_cn or ""
         links = open_links(who.identity, who.trust, SystemClock())
         connection: HubClient | None = None
@@ -190,12 +192,6 @@ async def _at_hub(place: HubOptions) -> AsyncIterator[tuple[HubClient, dict[str,
             yield connection, _assigned_row(found, how)
         finally:
             await connection.close()
-
-
-def _check_not_registering(hub: str | None, asked: DpsOptions) -> None:
-    when = "when registering, which --hub makes unnecessary"
-    only(hub is None, when, remember=asked.remember)
-    only_typed(hub is None, when, "--host", "--id-scope", "--registration-id", "--transport")
 
 
 def _remembered(who: OpenedIdentity, asked: DpsOptions) -> Assignment | None:

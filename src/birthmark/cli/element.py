@@ -15,8 +15,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from birthmark.cli.asking import only, only_typed
-from birthmark.cli.chip import CHIP_OPTIONS, ChipOptions
-from birthmark.cli.common import about, certificate_row, emit, write_result
+from birthmark.cli.chip import CHIP_OPTIONS, ChipOptions, ShownChip
+from birthmark.cli.common import about, certificate_row, emit
 from birthmark.cli.options import JsonOption, command, commands
 from birthmark.clock import SystemClock, SystemEntropy
 from birthmark.elements import exec as element_exec
@@ -61,12 +61,12 @@ class ProofUnreadableError(InvalidRequestError):
     code = "elements.proof_unreadable"
     cause = "{path} is not a proof of possession."
     fix = "Give the JSON object that this prints: `birthmark element prove --nonce {nonce} > {path}`."
-    nonce: str = "?"
+    nonce: str
     path: Path
 
 
 @command(app, "birthmark element list --pin-file ~/.pin", "list")
-def list_(chip: ChipOptions, as_json: JsonOption = False) -> None:
+def list_(chip: ShownChip) -> None:
     """List tokens and what is in them. Several, and one without the PIN that it wants, are only named."""
     pin = chip.pin()
     found = list_tokens(chip.library)
@@ -74,15 +74,14 @@ def list_(chip: ChipOptions, as_json: JsonOption = False) -> None:
     if not wanted:
         chip.open_by(pin)[0].close()  # says what there is instead
     for info in wanted:
-        _list_one(chip, info, pin if len(wanted) == 1 else None, as_json)  # a wrong PIN may lock a chip
+        _list_one(chip, info, pin if len(wanted) == 1 else None)  # a wrong PIN may lock a chip
 
 
 @command(app, "birthmark element show 0xF0000100")
 def show(
-    chip: ChipOptions,
+    chip: ShownChip,
     key: Key = None,
     data: Annotated[str | None, typer.Option("--object", help="Print this data object's bytes instead.")] = None,
-    as_json: JsonOption = False,
 ) -> None:
     """Show a key: where it lives, its public half, its certificate, and what the chip remembers."""
     only(key is None, "without a KEY: it names another object", object=data)
@@ -103,76 +102,71 @@ def show(
             row["subject"] = None
         if element.profile.memory_label is not None:
             row["remembers"] = _remembered(element)
-        emit(as_json, row)
+        emit(chip.as_json, row)
 
 
 @command(app, "birthmark element cert 0xF0000100 --out device.crt.pem")
 def cert(
-    chip: ChipOptions,
+    chip: ShownChip,
     key: Key = None,
     chain: Annotated[bool, typer.Option("--chain", help="With the issuers that the chip holds, leaf first.")] = False,
     out: Out = None,
-    as_json: JsonOption = False,
 ) -> None:
     """Read a key's certificate from the chip as PEM."""
     with chip.open() as element:
         found = element.chain(key) if chain else (element.certificate(key),)
-        _result(as_json, out, "".join(one.pem() for one in found), certificate_row(found[0]))
+        chip.result(out, "".join(one.pem() for one in found), certificate_row(found[0]))
 
 
 @command(app, "birthmark element refkey 0xF0000100 --out device.key.pem")
 def refkey(
-    chip: ChipOptions,
+    chip: ShownChip,
     key: Key = None,
     uri: Annotated[bool, typer.Option("--uri", help="Write a PEM with the key's PKCS#11 URI, for any chip.")] = False,
     out: Out = None,
-    as_json: JsonOption = False,
 ) -> None:
     """Write a reference key: a file that names the chip's key and holds no secret. Use it with `element exec`."""
     with chip.open() as element:
         handle = element.key(key)
         text = render_uri_pem(handle.uri) if uri else element.reference_key(key)
-        _result(as_json, out, text, {"key": handle.describe()})
+        chip.result(out, text, {"key": handle.describe()})
 
 
 @command(app, "birthmark element csr --cn gateway-7 --out gateway-7.csr")
 def csr(
-    chip: ChipOptions,
+    chip: ShownChip,
     common_name: Annotated[str, typer.Option("--cn", help="Common name: the device id.")],
     key: Key = None,
     out: Out = None,
-    as_json: JsonOption = False,
 ) -> None:
     """Make a certificate request, signed in the chip."""
     with chip.open() as element:
         request = x509.load_der_x509_csr(element.csr(common_name, key))
         text = request.public_bytes(Encoding.PEM).decode()
-        _result(as_json, out, text, {"subject": f"CN={common_name}", "key": element.key(key).describe()})
+        chip.result(out, text, {"subject": f"CN={common_name}", "key": element.key(key).describe()})
 
 
 @command(app, "birthmark element keygen operational --algorithm p256")
 def keygen(
-    chip: ChipOptions,
+    chip: ShownChip,
     label: Annotated[str, typer.Argument(help="Label of the new key, or an SE050 object id.")],
     algorithm: Annotated[Algorithm, typer.Option(help="Kind of key.")] = Algorithm.P256,
     key_id: Annotated[str | None, typer.Option("--id", help="CKA_ID in hex.")] = None,
-    as_json: JsonOption = False,
 ) -> None:
     """Make a key in the chip, never extractable. A key that exists is never replaced."""
     with chip.open() as element:
         made = element.generate_key(label, algorithm, _hex(key_id))
         row = {"key": made.describe(), "label": made.label, "id": made.key_id.hex()}
-        emit(as_json, {**row, "public_key": _pem(made.public_key)})
+        emit(chip.as_json, {**row, "public_key": _pem(made.public_key)})
 
 
 @command(app, "birthmark element write gateway-7.crt.pem")
 def write(
-    chip: ChipOptions,
+    chip: ShownChip,
     file: Annotated[Path, typer.Argument(help="Certificate in PEM or DER, or a chain; or any bytes with --object.")],
     key: Annotated[str | None, typer.Option("--key", help="Whose certificate; default: the identity key's.")] = None,
     label: Annotated[str | None, typer.Option("--label", help="Store a CA's certificate under this label.")] = None,
     data: Annotated[str | None, typer.Option("--object", help="Store the file's bytes as this data object.")] = None,
-    as_json: JsonOption = False,
 ) -> None:
     """Write a certificate back to the chip, beside its key; of a chain, the issuer too where the chip has a place."""
     only(data is None, "for a certificate, which --object is not", key=key, label=label)
@@ -185,7 +179,7 @@ def write(
             except ElementDataTooLargeError as error:
                 error.add_facts(file=file)
                 raise
-            emit(as_json, {"data": data, "bytes": len(raw)})
+            emit(chip.as_json, {"data": data, "bytes": len(raw)})
             return
         with about(file):
             found = parse_bundle(raw) if b"-----BEGIN" in raw else (parse_any(raw),)
@@ -193,16 +187,15 @@ def write(
         if label is None and element.profile.signer_label is not None and found[1:]:
             rows.append((element.write_certificate(found[1], label=element.profile.signer_label), found[1]))
         for written, certificate in rows:
-            emit(as_json, {"label": written, **certificate_row(certificate)})
+            emit(chip.as_json, {"label": written, **certificate_row(certificate)})
 
 
 @command(app, "birthmark element prove --nonce 5f2d9c01 > proof.json", "prove")
 def prove_(
-    chip: ChipOptions,
+    chip: ShownChip,
     nonce: Annotated[str, typer.Option("--nonce", help="What the asker chose: 8 to 1024 bytes of text.")],
     key: Key = None,
     check: Annotated[Path | None, typer.Option("--check", help="Check this proof instead; needs no chip.")] = None,
-    as_json: JsonOption = False,
 ) -> None:
     """Prove that the chip has its key, by signing a nonce; prints one JSON object."""
     if not MIN_NONCE_BYTES <= len(nonce.encode()) <= MAX_NONCE_BYTES:
@@ -210,7 +203,7 @@ def prove_(
     only(key is None, "without a KEY: it needs no chip", check=check)
     only_typed(check is None, "where a chip signs; --check needs none", *CHIP_OPTIONS)
     if check is not None:
-        emit(as_json, {"proof": "holds", "public_key": _pem(_checked(check, nonce))})
+        emit(chip.as_json, {"proof": "holds", "public_key": _pem(_checked(check, nonce))})
         return
     with chip.open() as element:
         typer.echo(msgspec.json.encode(prove(element.key(key), nonce.encode())).decode())
@@ -269,11 +262,11 @@ def _pem(key: PublicKey) -> str:
     return key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
 
 
-def _list_one(chip: ChipOptions, info: TokenInfo, pin: Pin | None, as_json: bool) -> None:
+def _list_one(chip: ShownChip, info: TokenInfo, pin: Pin | None) -> None:
     about = {"token": info.label, "slot": info.slot_id, "profile": profile_of(info.label).name}
-    if as_json:
+    if chip.as_json:
         more = {"serial": info.serial, "manufacturer": info.manufacturer, "model": info.model}
-        emit(as_json, {"kind": "token", **about, **more})
+        emit(True, {"kind": "token", **about, **more})
     else:
         typer.echo(
             printable(f"{info.label}  slot {info.slot_id}  {profile_of(info.label).title}  ({info.manufacturer})")
@@ -283,9 +276,9 @@ def _list_one(chip: ChipOptions, info: TokenInfo, pin: Pin | None, as_json: bool
         return
     with replace(chip, token=info.label, slot=info.slot_id).open_by(pin)[0] as element:
         for item in element.objects():
-            if as_json:
+            if chip.as_json:
                 row = {"kind": item.kind, "label": item.label, "id": item.key_id, "object_id": item.object_id}
-                emit(as_json, {**row, "detail": item.detail, "guarded": item.is_guarded, **about})
+                emit(True, {**row, "detail": item.detail, "guarded": item.is_guarded, **about})
             else:
                 guarded = "  never extractable" if item.is_guarded else ""
                 name = item.label + (f" ({item.object_id})" if item.object_id else "")
@@ -299,15 +292,6 @@ def _remembered(element: Element) -> Any:
         return foreign.explain_cause()
 
 
-def _result(as_json: bool, out: Path | None, text: str, row: dict[str, Any]) -> None:
-    if not as_json or out is not None:
-        write_result(out, text)
-    if as_json:
-        emit(as_json, {**row, "pem": text, "file": None if out is None else str(out)})
-    elif out is not None:
-        typer.echo(f"{out}: {next(iter(row.values()))}", err=True)
-
-
 def _hex(text: str | None) -> bytes | None:
     try:
         return None if text is None else bytes.fromhex(text)
@@ -318,17 +302,14 @@ def _hex(text: str | None) -> bytes | None:
 def _checked(path: Path, nonce: str) -> PublicKey:
     """Return the key of a proof that holds; a refusal says which proof of what is needed."""
     try:
-        return check_proof(_proof(path), nonce.encode())
-    except (ElementProofInvalidError, ProofUnreadableError) as error:
+        proof = msgspec.json.decode(_read(path, _MAX_NONCE_FILE_BYTES), type=Proof)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ProofUnreadableError(path=path, nonce=nonce) from error
+    try:
+        return check_proof(proof, nonce.encode())
+    except ElementProofInvalidError as error:
         error.add_facts(path=path, nonce=nonce)
         raise
-
-
-def _proof(path: Path) -> Proof:
-    try:
-        return msgspec.json.decode(_read(path, _MAX_NONCE_FILE_BYTES), type=Proof)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ProofUnreadableError(path=path) from error
 
 
 def _read(path: Path, limit: int) -> bytes:

@@ -3,6 +3,7 @@
 The page docs/reference/messages.md is written from this table (tools/make_messages.py).
 """
 
+import contextlib
 import importlib
 import pkgutil
 import re
@@ -106,10 +107,11 @@ def refusals_in(text: str) -> list[type[BirthmarkError]]:
 
 
 def _classes() -> set[type[BirthmarkError]]:
-    skipped = ("birthmark.elements.hook", "birthmark.demo.apps", "birthmark.store.migrations", "birthmark.cli")
+    never = ("birthmark.elements.hook", "birthmark.demo.apps", "birthmark.store.migrations")
     for module in pkgutil.walk_packages(birthmark.__path__, "birthmark.", onerror=lambda _name: None):
-        if not module.name.startswith(skipped) or module.name.count(".") == 2:  # noqa: PLR2004 - cli.NAME
-            _import(module.name, skipped[:3])
+        if not module.name.startswith(never):
+            with contextlib.suppress(ImportError):  # an extra that is not installed: its refusals cannot have happened
+                importlib.import_module(module.name)
     found: set[type[BirthmarkError]] = set()
     waiting: list[type[BirthmarkError]] = [BirthmarkError]
     while waiting:
@@ -117,12 +119,3 @@ def _classes() -> set[type[BirthmarkError]]:
         found.add(cls)
         waiting += cls.__subclasses__()
     return found
-
-
-def _import(name: str, never: tuple[str, ...]) -> None:
-    if name.startswith(never):
-        return
-    try:
-        importlib.import_module(name)
-    except ImportError:
-        return  # of an extra that is not installed: its refusals cannot have happened here

@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from birthmark.agent.config.est import EstDefaults, parse_est_defaults
-from birthmark.agent.config.identity import Issuers, parse_identity, parse_issued, registration_id_of
+from birthmark.agent.config.issuance import Issuers, parse_issued, parse_issuers
 from birthmark.agent.config.locations import file_of, key_of, take_key, take_pair, token_of
 from birthmark.agent.config.model import (
     AgentConfig,
@@ -21,8 +20,11 @@ from birthmark.agent.config.model import (
     Preloaded,
     TokenSettings,
 )
-from birthmark.agent.config.reader import ANY, TEXT, ConfigMissingError, Table, number_from, parse_toml
+from birthmark.agent.config.reader import ANY, TEXT, ConfigMissingError, MistakeError, Table, number_from, parse_toml
+from birthmark.agent.files import DEVICE_ID
+from birthmark.errors import BirthmarkError
 from birthmark.links.urls import Target, UrlInvalidError, meant_url, parse_url
+from birthmark.pki.names import parse_registration_id
 from birthmark.text import reason_of
 
 MAX_CONFIG_BYTES = 1024 * 1024
@@ -48,7 +50,6 @@ _PASSWORD = re.compile(rb"(?m)^[ \t]*password[ \t]*=")
 _MIN_CLOUD_TIMEOUT_S = 70
 _QUICKSTART_DAYS = 90
 _LIBRARY = '`pkcs11_lib_path = "/usr/lib/softhsm/libsofthsm2.so"`, or the chip\'s own library'
-_LOCAL_CA = '`cert = "file:///ca.pem"` with `pk = "file:///ca.key"`'
 _X509_ONLY = 'Use `method = "x509"`: this agent keeps identities in certificates'
 
 # What goes on in the place of a mistake; never used, since the file is refused.
@@ -82,7 +83,8 @@ def parse_config(file: Path, text: str) -> AgentConfig:
     top = parse_toml(file, text)
     source = top.source
     keys = _token_settings(top)
-    issuers = _issuers(top)
+    issuance = top.take_table("cert_issuance")
+    issuers = Issuers() if issuance is None else parse_issuers(issuance)
     preloaded_keys = _preloaded_keys(top)
     for name, least in (("cloud_timeout_sec", _MIN_CLOUD_TIMEOUT_S), ("cloud_retries", 0)):
         top.take(name, number_from(least))  # known, and of no effect yet
@@ -139,9 +141,9 @@ def _dps(table: Table, issuers: Issuers) -> DpsSource:
     attestation = table.need_table("attestation")
     registration_id, identity = None, _NO_IDENTITY
     if attestation is not None and _is_x509(attestation, "attestation", "symmetric_key", "tpm"):
-        registration_id = attestation.take("registration_id", registration_id_of)
+        registration_id = attestation.take("registration_id", _registration_id_of)
         name = "?" if registration_id is None and "registration_id" in attestation else registration_id
-        identity = parse_identity(attestation, name, issuers)
+        identity = _identity(attestation, name, issuers)
         attestation.finish()
     return DpsSource(target.host, target.port, scope, registration_id, identity)
 
@@ -165,7 +167,7 @@ def _manual(table: Table, issuers: Issuers) -> ManualSource:
     authentication = table.need_table("authentication")
     identity = _NO_IDENTITY
     if authentication is not None and _is_x509(authentication, "authentication", "sas"):
-        identity = parse_identity(authentication, device_id, issuers)
+        identity = _identity(authentication, device_id, issuers)
         authentication.finish()
     return ManualSource(hub, device_id, identity)
 
@@ -181,6 +183,30 @@ def _is_x509(table: Table, what: str, *others: str) -> bool:
     return True
 
 
+def _identity(table: Table, registration_id: str | None, issuers: Issuers) -> Preloaded | Issued:
+    """Return the identity in `table` (`attestation` or `authentication`)."""
+    if isinstance(table.take("identity_cert", ANY), dict) and (issued := table.take_table("identity_cert")) is not None:
+        if table.take("identity_pk", ANY) is not None:
+            table.warn("identity_pk", "is ignored: the certificate is issued, and its key is made here")
+        return parse_issued(issued, registration_id, issuers, DEVICE_ID)
+    if "identity_cert" not in table:
+        accepted = '`identity_cert = { method = "est" }`, or `identity_cert = "file:///device.pem"` with identity_pk'
+        table.wrong("identity_cert", "is missing", accepted)
+    example = '`identity_pk = "file:///device.key"`, or a pkcs11: URI'
+    return take_pair(table, "identity_cert", "identity_pk", "is missing", example) or Preloaded(Path(), Path())
+
+
+def _registration_id_of(value: object) -> str:
+    """Return the registration id as written. DPS compares it without regard to case."""
+    text = TEXT(value)
+    try:
+        parse_registration_id(text)
+    except BirthmarkError as error:
+        accepted = "At most 128 letters, digits and - . _ :, ending with a letter, a digit or -"
+        raise MistakeError("is not a registration id", accepted) from error
+    return text
+
+
 def _token_settings(top: Table) -> TokenSettings | None:
     table = top.take_table("aziot_keys")
     if table is None:
@@ -190,24 +216,6 @@ def _token_settings(top: Table) -> TokenSettings | None:
     if module is None and base is not None:
         table.wrong("pkcs11_lib_path", "is missing", _LIBRARY)
     return None if module is None else TokenSettings(Path(module), base)
-
-
-def _issuers(top: Table) -> Issuers:
-    table = top.take_table("cert_issuance")
-    if table is None:
-        return Issuers()
-    est_table, local_table = table.take_table("est"), table.take_table("local_ca")
-    est = EstDefaults() if est_table is None else parse_est_defaults(est_table)
-    local: Preloaded | None = None
-    if local_table is not None:
-        if isinstance(local_table.take("cert", ANY), dict):
-            local_table.unsupported("cert", "a local CA that is itself issued", _LOCAL_CA)
-        local = take_pair(local_table, "cert", "pk", "is missing", _LOCAL_CA)
-        if local is None:
-            local_table.wrong("cert", "is missing", _LOCAL_CA)
-        local_table.finish()
-    table.finish()
-    return Issuers(est, None if local is None else (local.certificate, local.key))
 
 
 def _preloaded_keys(top: Table) -> Mapping[str, KeyLocation]:

@@ -1,0 +1,193 @@
+"""Certificates that are issued: by EST, a local CA or self-signed, under which name, and renewed when."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from pathlib import Path
+
+from birthmark.agent.config.locations import files_of, take_pair
+from birthmark.agent.config.model import EstAuth, EstIssuance, Issued, KeyLocation, LocalIssuance, X509Pair
+from birthmark.agent.config.reader import ANY, FILLED, FLAG, SECRET, TEXT, MistakeError, Table, kind_of, number_from
+from birthmark.agent.renewal import Renewal, Span, leaves_time, parse_span
+from birthmark.errors import BirthmarkError
+from birthmark.links.urls import UrlInvalidError, meant_url, parse_url
+from birthmark.pki.names import parse_common_name
+
+_PATH = "/.well-known/est"
+_HTTPS = f"https://host:8085{_PATH}"
+_LOCAL_CA = '`cert = "file:///ca.pem"` with `pk = "file:///ca.key"`'
+_METHODS = '`method = "est"`, `method = "local_ca"` or `method = "self_signed"`'
+_ATTRIBUTES = frozenset({"CN", "C", "ST", "L", "O", "OU", "DC", "STREET", "SERIALNUMBER", "EMAILADDRESS"})
+_KNOWN = "Known: " + ", ".join(sorted(_ATTRIBUTES))
+_SUBJECT = kind_of(dict[str, FILLED], "must be a table of texts", '`subject = { CN = "device-1", L = "Bern" }`')
+_DEFAULT_DAYS = 30
+_MINUTES = re.compile("([0-9]+)m")
+_ALL_THREE = "is missing: auto_renew needs rotate_key, threshold and retry"
+_GRAMMAR = 'a whole number and %, min or day without a space, like "80%", "60min", "2day"; percent from 1 to 99'
+
+
+@dataclass(frozen=True, slots=True)
+class Issuers:
+    """Who issues, for certificates that do not say it themselves: an EST server with its trust, a CA on the device."""
+
+    trusted: tuple[Path, ...] | None = None
+    auth: EstAuth | None = None
+    urls: Mapping[str, str | None] = field(default_factory=dict)
+    local_ca: tuple[Path, KeyLocation] | None = None
+
+
+def parse_issuers(table: Table) -> Issuers:
+    """Return what `[cert_issuance]` says."""
+    est, local = table.take_table("est"), table.take_table("local_ca")
+    table.finish()
+    found = Issuers() if est is None else _est(est)
+    return found if local is None else replace(found, local_ca=_local_ca(local))
+
+
+def _local_ca(table: Table) -> tuple[Path, KeyLocation] | None:
+    if isinstance(table.take("cert", ANY), dict):
+        table.unsupported("cert", "a local CA that is itself issued", _LOCAL_CA)
+    pair = take_pair(table, "cert", "pk", "is missing", _LOCAL_CA)
+    if pair is None:
+        table.wrong("cert", "is missing", _LOCAL_CA)
+    table.finish()
+    return None if pair is None else (pair.certificate, pair.key)
+
+
+def _est(table: Table) -> Issuers:
+    auth_table, urls_table = table.take_table("auth"), table.take_table("urls")
+    trusted = table.take("trusted_certs", files_of)
+    auth = None if auth_table is None else _auth(auth_table)
+    urls = {} if urls_table is None else {name: urls_table.take(name, _url_of) for name in urls_table.names}
+    renew = table.take_table("identity_auto_renew")
+    if renew is not None:
+        _renewal(renew)
+        table.warn("identity_auto_renew", "is not needed: renewals show the device certificate itself")
+    for one in (auth_table, table):
+        if one is not None:
+            one.finish()
+    return Issuers(trusted, auth, urls)
+
+
+def parse_issued(table: Table, registration_id: str | None, issuers: Issuers, certificate_id: str) -> Issued:
+    """Return an identity that is issued, and the rules of its renewal."""
+    method = table.need("method", '"est"')
+    common_name, subject = _subject(table, registration_id)
+    days = table.take("expiry_days", number_from(1))
+    ca = issuers.local_ca if method == "local_ca" else None
+    by: EstIssuance | LocalIssuance = LocalIssuance(timedelta(days=days or _DEFAULT_DAYS), ca)
+    if method == "est":
+        by = _est_issuance(table, issuers, certificate_id)
+        if days is not None:
+            table.warn("expiry_days", "is ignored: the EST server decides how long the certificate lives")
+    elif method not in ("local_ca", "self_signed"):
+        table.wrong("method", "is not known", _METHODS)
+    elif method == "local_ca" and ca is None and not table.source.has_mistakes("cert_issuance"):
+        table.wrong("method", "is local_ca, and there is none", "`[cert_issuance.local_ca]` with cert and pk")
+    renew = table.take_table("auto_renew")
+    renewal = None if renew is None else _renewal(renew)
+    table.finish()
+    return Issued(common_name, subject, by, renewal)
+
+
+def _subject(table: Table, registration_id: str | None) -> tuple[str, Mapping[str, str]]:
+    """Return the common name and the other attributes. The registration id, where there is one, is the common name."""
+    common_name, subject = table.take("common_name", TEXT), table.take("subject", _SUBJECT)
+    attributes = {name.upper(): value for name, value in (subject or {}).items()}
+    if common_name is not None and subject is not None:
+        table.wrong("subject", "stands beside common_name", "Keep only one of them, such as subject with CN")
+    if unknown := sorted(set(attributes) - _ATTRIBUTES):
+        table.wrong("subject", f"has the unknown attribute {unknown[0][:20]}", _KNOWN)
+    configured = common_name or attributes.pop("CN", None)
+    name = registration_id or configured
+    if registration_id is not None and configured not in (None, registration_id):
+        table.warn("common_name", f"is not used: the certificate is for the registration id {registration_id}")
+    if name is None:
+        table.wrong("common_name", "is missing, and there is no registration_id", '`common_name = "my-device"`')
+        return "", attributes
+    try:
+        return parse_common_name(name), attributes
+    except BirthmarkError:
+        key = "subject" if common_name is None else "common_name"
+        table.wrong(key, "a common name has 1 to 64 printable characters", "A shorter name: it is not cut")
+        return name, attributes
+
+
+def _est_issuance(table: Table, defaults: Issuers, certificate_id: str) -> EstIssuance:
+    """Return how `certificate_id` is issued: its own URL and credentials before the global ones."""
+    url = table.take("url", _url_of) or defaults.urls.get(certificate_id) or defaults.urls.get("default")
+    is_told = table.source.has_mistakes("cert_issuance")  # what is wrong there is missing here
+    if url is None and not is_told:
+        table.wrong("url", "no EST URL is given", f'Under `[cert_issuance.est.urls]`: `default = "{_HTTPS}"`')
+    auth = _auth(table) or defaults.auth
+    if auth is None and not is_told:
+        table.wrong(
+            "method",
+            "EST auth is not configured",
+            "`[cert_issuance.est.auth]` with username and password, or bootstrap_identity_cert and _pk",
+        )
+    return EstIssuance(url or "", auth or EstAuth(), defaults.trusted)
+
+
+def _auth(table: Table) -> EstAuth | None:
+    """Return the credentials in a table, None when it has none; they may stand beside other keys."""
+    username, password = table.take("username", TEXT), table.take("password", SECRET)
+    if (username is None) != (password is None):
+        missing = "password" if password is None else "username"
+        table.wrong(missing, "is missing: user name and password belong together", f'`{missing} = "…"`')
+    if username is not None and ":" in username:
+        table.wrong("username", "has a colon, which HTTP Basic cannot carry", '`username = "without-colon"`')
+    bootstrap = take_pair(table, "bootstrap_identity_cert", "bootstrap_identity_pk")
+    identity = take_pair(table, "identity_cert", "identity_pk")
+    if bootstrap is not None and identity is not None:
+        table.wrong(
+            "identity_cert",
+            "stands beside bootstrap_identity_cert, and only one of them can count",
+            "Keep bootstrap_identity_cert and _pk for a first introduction, or identity_cert and _pk; not both",
+        )
+    pair = bootstrap or identity
+    if username is None and password is None and pair is None:
+        return None
+    shown = None if pair is None else X509Pair(pair.certificate, pair.key, is_bootstrap=pair is bootstrap)
+    return EstAuth(username, password, shown)
+
+
+def _url_of(value: object) -> str:
+    url = TEXT(value)
+    accepted = f'`{{name}} = "{meant_url(url, _PATH) or _HTTPS}"`'
+    if url.lower().startswith("http://"):
+        raise MistakeError("is http, which shows the password to everyone on the way", accepted)
+    try:
+        parse_url(url)
+    except UrlInvalidError as error:
+        raise MistakeError("is not a URL", accepted) from error
+    return url
+
+
+def _renewal(table: Table) -> Renewal:
+    """Return the rules of an `auto_renew` table; all three keys are needed when the table is there."""
+    rotate = table.take("rotate_key", FLAG)
+    if rotate is None:
+        table.wrong("rotate_key", _ALL_THREE, "`rotate_key = true`")
+    renewal = Renewal(rotate is True, _span(table, "threshold", "80%"), _span(table, "retry", "4%"))
+    if not leaves_time(renewal):
+        table.wrong(
+            "retry",
+            f"is {renewal.retry}, longer than the time left after the threshold of {renewal.threshold}",
+            '`threshold = "80%"` with `retry = "4%"` leaves five tries',
+        )
+    table.finish()
+    return renewal
+
+
+def _span(table: Table, name: str, example: str) -> Span:
+    text, accepted = table.take(name, TEXT), f'`{name} = "{example}"`: {_GRAMMAR}'
+    span = parse_span(text or "")
+    if span is None and (minutes := _MINUTES.fullmatch(text or "")) is not None:
+        meant = f"{minutes[1]}min"
+        table.warn(name, f'"{text}" is taken for "{meant}"; aziot itself refuses it')
+        span = parse_span(meant)
+    if span is None:
+        table.wrong(name, _ALL_THREE if text is None else "is outside the grammar", accepted)
+    return span or Span(percent=1)

@@ -129,7 +129,7 @@ class Agent:
         if not self.is_registered(held):
             await self.register(held)
         assert self.state.hub is not None  # noqa: S101 (registering has set both)
-        assert self.state.device_id is not None  # noqa: S101
+        assert self.state.device_id is not None  # noqa: S101 (as above)
         with trusting_by(TRUST_BUNDLE):
             return await connect_hub(self._links(held).mqtt(), self.state.hub, self.state.device_id)
 

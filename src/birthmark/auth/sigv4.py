@@ -23,10 +23,11 @@ from functools import lru_cache
 from urllib.parse import quote, unquote
 
 from birthmark.errors import InvalidRequestError, UnauthenticatedError
+from birthmark.text import whole_number
 
 ALGORITHM = "AWS4-HMAC-SHA256"
 SKEW = timedelta(minutes=5)
-MAX_EXPIRES = timedelta(days=7)
+_MAX_EXPIRES_S = 7 * 86_400
 MAX_AUTHORIZATION_CHARS = 4096
 _SIGNATURE = re.compile(r"[0-9a-f]{64}")
 _CREDENTIAL = re.compile(r"([A-Za-z0-9]{4,128})/([0-9]{8})/([A-Za-z0-9-]{1,64})/([A-Za-z0-9-]{1,64})/aws4_request")
@@ -252,9 +253,10 @@ def _signature(parts: Mapping[str, str], stamp: str, expires: str | None, *, is_
         raise _malformed("X-Amz-Date is missing or not a time like 20260601T120000Z") from error
     if not stamp.startswith(credential[2]):
         raise _malformed("the date in Credential is not that of X-Amz-Date")
-    if expires is not None and not (expires.isascii() and expires.isdigit() and len(expires) < 8):  # noqa: PLR2004
+    seconds = None if expires is None else whole_number(expires)
+    if expires is not None and seconds is None:
         raise _malformed("X-Amz-Expires is not a number of seconds")
-    until = None if expires is None else min(timedelta(seconds=int(expires)), MAX_EXPIRES)
+    until = None if seconds is None else timedelta(seconds=min(seconds, _MAX_EXPIRES_S))
     return Signature(
         credential[1],
         credential[2],

@@ -2,6 +2,7 @@
 
 import json
 from enum import StrEnum
+from http import HTTPStatus
 from pathlib import Path
 from typing import Annotated
 
@@ -75,6 +76,6 @@ def _wait_until_ready(path: Path, seconds: float) -> None:
         with contextlib.suppress(OSError, ValueError, KeyError):
             url = json.loads(path.read_bytes())["health_url"].rsplit("/", 1)[0] + "/readyz"
             with urllib.request.urlopen(url, timeout=2) as answer:  # noqa: S310 - http on loopback, by our own file
-                if answer.status == 200:  # noqa: PLR2004 - the HTTP status
+                if answer.status == HTTPStatus.OK:
                     return
         time.sleep(0.1)

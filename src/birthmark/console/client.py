@@ -7,6 +7,7 @@ import os
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -189,7 +190,7 @@ class OperatorClient:
             answer = json.loads(content) if content else None
         except ValueError:
             answer = None  # not from the interface itself: a path it does not have
-        if response.status >= 400:  # noqa: PLR2004 - the HTTP status classes
+        if response.status >= HTTPStatus.BAD_REQUEST:
             raise _refused(response.status, answer, self.data)
         return answer
 

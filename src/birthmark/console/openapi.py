@@ -1,6 +1,7 @@
 """The operator interface described (OpenAPI 3.1), from the same table that serves it."""
 
 from collections.abc import Mapping, Sequence
+from http import HTTPStatus
 from typing import Any
 
 import msgspec
@@ -57,7 +58,7 @@ def _operation(one: Endpoint) -> Mapping[str, Any]:
 
 
 def _content(one: Endpoint) -> dict[str, Any]:
-    if one.status == 204:  # noqa: PLR2004 - the HTTP status
+    if one.status == HTTPStatus.NO_CONTENT:
         return {}
     schema = _ref("List") if one.query is PageQuery else {"type": ["object", "array"]}
     return {"content": {"application/json": {"schema": schema}}}

@@ -18,6 +18,7 @@ from starlette.routing import Mount, Route
 
 from birthmark import errors
 from birthmark.errors import BirthmarkError, ForbiddenError, InvalidRequestError, UnauthenticatedError
+from birthmark.net.refusing import Handler, refusing
 
 ROOT = "/operator/v1"
 PROBLEM = "application/problem+json"
@@ -158,18 +159,15 @@ def problem(error: BirthmarkError) -> Response:
     return JSONResponse(told, status, media_type=PROBLEM)
 
 
-def _answering(endpoint: Endpoint, tokens: Mapping[str, Role]) -> Callable[[Request], Awaitable[Response]]:
+def _answering(endpoint: Endpoint, tokens: Mapping[str, Role]) -> Handler:
     async def answer(request: Request) -> Response:
-        try:
-            _authorize(endpoint, tokens, request)
-            value = await endpoint.handler(await _asked(endpoint, request))
-        except BirthmarkError as error:
-            return problem(error)
+        _authorize(endpoint, tokens, request)
+        value = await endpoint.handler(await _asked(endpoint, request))
         if isinstance(value, Rows):
             value = {"items": value.items, "next": value.next}
         return Response(status_code=204) if value is None else JSONResponse(value, endpoint.status)
 
-    return answer
+    return refusing(answer, lambda error, _request: problem(error))
 
 
 def _authorize(endpoint: Endpoint, tokens: Mapping[str, Role], request: Request) -> None:

@@ -1,6 +1,7 @@
 """Domain errors as DPS shows them: HTTP status and Azure's error number, and CONNACK codes."""
 
 from collections.abc import Mapping
+from http import HTTPStatus
 
 from birthmark import errors
 from birthmark.dps import model, wire
@@ -65,7 +66,7 @@ def http_error(error: errors.BirthmarkError) -> tuple[int, int]:
 
 def wire_message(error: errors.BirthmarkError) -> str:
     """Return the text a refused device may see: no more than the real service says about a failed proof."""
-    return "Unauthorized" if http_error(error)[0] == 401 else str(error)  # noqa: PLR2004 - the HTTP status
+    return "Unauthorized" if http_error(error)[0] == HTTPStatus.UNAUTHORIZED else str(error)
 
 
 def connack_code(error: errors.BirthmarkError) -> int:

@@ -5,7 +5,8 @@ signed the call.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
+from http import HTTPStatus
 from typing import Any
 
 import msgspec
@@ -21,12 +22,12 @@ from birthmark.dps.model import Claim, Instance, Registration
 from birthmark.dps.rules.attestation import RegistrationIdMismatchError
 from birthmark.dps.service import Enrollments, Instances, Registrations
 from birthmark.errors import BirthmarkError
+from birthmark.net.refusing import Handler, refusing
 from birthmark.text import whole_number
 
 _MAX_BULK = 10
 _MAX_ITEMS = 100
 Record = Callable[[BirthmarkError, Request], str]
-Handler = Callable[[Request], Awaitable[Response]]
 
 
 class _Bulk(msgspec.Struct, rename="camel"):
@@ -36,19 +37,16 @@ class _Bulk(msgspec.Struct, rename="camel"):
 
 
 def _guarded(handler: Handler, record: Record, clock: Clock) -> Handler:
-    async def answer(request: Request) -> Response:
-        try:
-            return await handler(request)
-        except BirthmarkError as error:
-            status, number = http_error(error)
-            tracking_id = record(error, request)
-            body = wire.error_json(number, wire_message(error), tracking_id, clock.now())
-            headers = {"x-ms-error-code": str(number), "x-ms-request-id": tracking_id}
-            if status == 429:  # noqa: PLR2004 - the HTTP status
-                headers["retry-after"] = str(wire.RETRY_AFTER_S)
-            return JSONResponse(body, status, headers)
+    def render(error: BirthmarkError, request: Request) -> Response:
+        status, number = http_error(error)
+        tracking_id = record(error, request)
+        body = wire.error_json(number, wire_message(error), tracking_id, clock.now())
+        headers = {"x-ms-error-code": str(number), "x-ms-request-id": tracking_id}
+        if status == HTTPStatus.TOO_MANY_REQUESTS:
+            headers["retry-after"] = str(wire.RETRY_AFTER_S)
+        return JSONResponse(body, status, headers)
 
-    return answer
+    return refusing(handler, render)
 
 
 def device_routes(registrations: Registrations, record: Record, clock: Clock) -> list[Route]:

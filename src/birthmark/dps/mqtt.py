@@ -8,6 +8,7 @@ again when it registers later than a second after that, because the record may h
 
 import json
 from collections.abc import Awaitable, Sequence
+from http import HTTPStatus
 
 from birthmark.clock import Clock
 from birthmark.dps import wire
@@ -138,7 +139,7 @@ class DpsConnection:
             )
             answer = wire.error_json(number, wire_message(error), tracking_id, self._clock.now())
         self.pump.ack(packet.packet_id)
-        retry = wire.RETRY_AFTER_S if status == 429 else None  # noqa: PLR2004 - the HTTP status
+        retry = wire.RETRY_AFTER_S if status == HTTPStatus.TOO_MANY_REQUESTS else None
         topic = wire.response_topic(status, request.rid, retry)
         self.pump.publish(topic, json.dumps(answer).encode(), self._qos)
 

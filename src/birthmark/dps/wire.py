@@ -15,6 +15,7 @@ import msgspec
 from birthmark.dps.model import Registration
 from birthmark.errors import InvalidRequestError
 from birthmark.pki.certificates import Certificate
+from birthmark.text import whole_number
 
 RESPONSES = "$dps/registrations/res/#"
 RETRY_AFTER_S = 3
@@ -103,12 +104,12 @@ def is_dps_username(username: str) -> bool:
 
 def parse_username(username: str) -> DpsUser:
     """Return scope and registration id. Raise `UserNameError`."""
-    parts = username.split("/", 3)
-    if len(parts) < 3 or parts[1] != "registrations" or not parts[0] or not parts[2]:  # noqa: PLR2004 - scope, word, id
-        raise UserNameError(username=username[:200])
-    query = parts[3] if len(parts) > 3 else ""  # noqa: PLR2004 - as above
-    fields = dict(part.partition("=")[::2] for part in query.lstrip("?").split("&"))
-    return DpsUser(parts[0], parts[2], unquote(fields.get("ClientVersion", "")))
+    match username.split("/", 3):
+        case [scope, "registrations", registration_id, *rest] if scope and registration_id:
+            fields = dict(part.partition("=")[::2] for part in "".join(rest).lstrip("?").split("&"))
+            return DpsUser(scope, registration_id, unquote(fields.get("ClientVersion", "")))
+        case _:
+            raise UserNameError(username=username[:200])
 
 
 def parse_topic(topic: str) -> RegisterRequest | StatusRequest:
@@ -305,9 +306,8 @@ def parse_response_topic(topic: str) -> ResponseTopic:
 
 def parse_retry_after(text: str | None) -> int | None:
     """Return whole seconds within reason; None for anything else."""
-    if text is None or not text.isascii() or not text.isdigit() or len(text) > 5:  # noqa: PLR2004 - far past the cap
-        return None
-    return min(int(text), _MAX_RETRY_AFTER_S)
+    seconds = whole_number(text or "")
+    return None if seconds is None else min(seconds, _MAX_RETRY_AFTER_S)
 
 
 def parse_operation(body: bytes) -> OperationStatus:

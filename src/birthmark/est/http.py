@@ -1,6 +1,5 @@
 """EST over HTTP: parse, call, render (RFC 7030 section 3.2)."""
 
-from collections.abc import Awaitable, Callable
 from email.utils import format_datetime
 
 from starlette.requests import Request
@@ -12,9 +11,9 @@ from birthmark.est import wire
 from birthmark.est.errors import status_of
 from birthmark.est.model import Caller
 from birthmark.est.service import EstService
+from birthmark.net.refusing import Handler, refusing
 from birthmark.refusals import Ledger
 
-Handler = Callable[[Request], Awaitable[Response]]
 _UNAUTHORIZED = 401
 _RETRY_S = 30
 # Kept ahead of newer forms: embedded clients parse no more than this.
@@ -45,6 +44,11 @@ def routes(service: EstService, ledger: Ledger) -> list[Route]:
         body = await _body(request)
         return _certs_only(wire.render_certs_only([await service.reenroll(body, _caller(request), _label(request))]))
 
+    def refusal(error: BirthmarkError, request: Request) -> Response:
+        error.add_facts(operation=request.url.path.rpartition("/")[2])
+        caller = _caller(request)
+        return _refusal(error, ledger.record(error, address=caller.address, presented=caller.peer.leaf))
+
     operations: list[tuple[str, str, Handler]] = [
         ("GET", "cacerts", cacerts),
         ("GET", "csrattrs", csrattrs),
@@ -52,23 +56,10 @@ def routes(service: EstService, ledger: Ledger) -> list[Route]:
         ("POST", "simplereenroll", simplereenroll),
     ]
     return [
-        Route(f"{wire.BASE_PATH}{label}/{name}", _refusing(handler, ledger), methods=[method])
+        Route(f"{wire.BASE_PATH}{label}/{name}", refusing(handler, refusal), methods=[method])
         for label in ("", "/{label}")
         for method, name, handler in operations
     ]
-
-
-def _refusing(handler: Handler, ledger: Ledger) -> Handler:
-    async def handle(request: Request) -> Response:
-        try:
-            return await handler(request)
-        except BirthmarkError as error:
-            error.add_facts(operation=request.url.path.rpartition("/")[2])
-            caller = _caller(request)
-            reference = ledger.record(error, address=caller.address, presented=caller.peer.leaf)
-            return _refusal(error, reference)
-
-    return handle
 
 
 def _refusal(error: BirthmarkError, reference: str) -> Response:

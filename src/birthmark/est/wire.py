@@ -146,19 +146,19 @@ class CsrAttribute:
     values: tuple[bytes, ...] = ()
 
 
-class _Values(core.SetOf):  # type: ignore[misc]
+class _Values(core.SetOf):
     _child_spec = core.Any
 
 
-class _Attribute(core.Sequence):  # type: ignore[misc]
+class _Attribute(core.Sequence):
     _fields: ClassVar = [("type", core.ObjectIdentifier), ("values", _Values)]
 
 
-class _AttrOrOid(core.Choice):  # type: ignore[misc]
+class _AttrOrOid(core.Choice):
     _alternatives: ClassVar = [("oid", core.ObjectIdentifier), ("attribute", _Attribute)]
 
 
-class _CsrAttrs(core.SequenceOf):  # type: ignore[misc]
+class _CsrAttrs(core.SequenceOf):
     _child_spec = _AttrOrOid
 
 

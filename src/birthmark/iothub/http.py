@@ -1,7 +1,7 @@
 """IoT Hub's service REST: the identity registry (IoT Hub REST reference, "Service - Devices")."""
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
 from starlette.requests import Request
@@ -16,6 +16,7 @@ from birthmark.iothub.ports import Presence
 from birthmark.iothub.rules.messages import PathNotServedError
 from birthmark.iothub.service import IotHub
 from birthmark.iothub.service.hubs import READ, WRITE, Hubs
+from birthmark.net.refusing import Handler, refusing
 from birthmark.text import whole_number
 
 _MAX_LIST = 1000
@@ -65,14 +66,8 @@ def routes(iothub: IotHub, presence: Presence, record: Record) -> list[Route]:
         counts = {"totalDeviceCount": total, "enabledDeviceCount": enabled, "disabledDeviceCount": total - enabled}
         return JSONResponse(counts)
 
-    def guarded(handler: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
-        async def answer(request: Request) -> Response:
-            try:
-                return await handler(request)
-            except BirthmarkError as error:
-                return _render(error, record(error, request))
-
-        return answer
+    def guarded(handler: Handler) -> Handler:
+        return refusing(handler, lambda error, request: _render(error, record(error, request)))
 
     async def unserved(request: Request) -> Response:
         path = request.url.path[:200]

@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 
 MAX_ANSWER_BYTES = 1024 * 1024
 TIMEOUT_S = 30.0
+_DEFAULT_PORT = 443
 _PLAIN = re.compile(r"[A-Za-z0-9\[][A-Za-z0-9._:\[\]/-]*")
 
 
@@ -25,7 +26,7 @@ class Target:
     def authority(self) -> str:
         """What belongs into the Host header."""
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return host if self.port == 443 else f"{host}:{self.port}"  # noqa: PLR2004 (the default port)
+        return host if self.port == _DEFAULT_PORT else f"{host}:{self.port}"
 
 
 def meant_url(text: str, path: str = "") -> str | None:

@@ -70,7 +70,7 @@ class BoundedHttp(HttpToolsProtocol):
         self.connection: Connection | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)  # type: ignore[arg-type]
+        super().connection_made(transport)  # type: ignore[arg-type] # it wants no more than any transport has
         if isinstance(transport, PlainTransport):
             self.connection = transport.connection
             self.connection.when_crowded_out(lambda error: self._refuse(_BUSY, error))

@@ -52,7 +52,7 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self.queue = Inbox()  # type: ignore[assignment]
+        self.queue = Inbox()  # type: ignore[assignment] # as much of a queue as is used
         self.close_timeout = _CLOSE_WAIT_S
         self._message = bytearray()
         self._frames = 0

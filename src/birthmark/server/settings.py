@@ -125,9 +125,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def bounds(self) -> Limits:
         """Return the transport's limits; `read_settings` let no other names in."""
-        known = Limits.__dataclass_fields__
-        values = {n: (float(v) if known[n].type in {float, "float"} else int(v)) for n, v in self.limits.items()}
-        return Limits(**values)  # type: ignore[arg-type]
+        return msgspec.convert(self.limits, Limits, strict=False)
 
 
 _LimitsTable = msgspec.defstruct(

@@ -47,8 +47,8 @@ class Statement:
         return known
 
     def _compile(self, engine: Engine) -> Compiled:
-        dialect = sqlite.dialect() if engine == "sqlite" else postgresql_asyncpg.dialect()  # type: ignore[no-untyped-call]
-        compiled = self._build(engine).compile(dialect=dialect)  # type: ignore[attr-defined]
+        dialect = sqlite.dialect() if engine == "sqlite" else postgresql_asyncpg.dialect()  # type: ignore[no-untyped-call] # SQLAlchemy leaves it out
+        compiled = self._build(engine).compile(dialect=dialect)  # type: ignore[attr-defined] # of the clauses used here all have it
         assert isinstance(compiled, SQLCompiler)  # noqa: S101 - DML and SELECT compile to nothing else
         fixed = {name: value for name, value in compiled.params.items() if value is not None}
         return Compiled(str(compiled), tuple(compiled.positiontup or ()), fixed)

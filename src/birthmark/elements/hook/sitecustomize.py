@@ -69,7 +69,7 @@ def _object_id(label: bytes, der: bytes) -> "int | None":
         scalar = fields[1][1]
         return int.from_bytes(scalar[-14:-10], "big") if scalar[-10:-2] == _MAGIC else None
     numbers = [int.from_bytes(value, "big") for tag, value in fields if tag == _INTEGER]
-    is_reference = len(numbers) > 8 and numbers[8] == _RSA_MAGIC and 1 in numbers[4:6]  # noqa: PLR2004
+    is_reference = numbers[8:9] == [_RSA_MAGIC] and 1 in numbers[4:6]
     return numbers[5] & 0xFFFFFFFF if is_reference else None
 
 
@@ -224,7 +224,7 @@ def _shared_libraries() -> "tuple[str, str]":
         for name in ("libssl.so", "libcrypto.so"):
             if path.startswith("/") and os.path.basename(path).startswith(name):  # noqa: PTH119 (paths are text here)
                 found.setdefault(name, set()).add(path)
-    if any(len(paths) != 1 for paths in found.values()) or len(found) != 2:  # noqa: PLR2004
+    if sorted(map(len, found.values())) != [1, 1]:
         raise RuntimeError("several OpenSSL libraries are loaded into this process, or none")
     ((ssl_path,), (crypto_path,)) = found["libssl.so"], found["libcrypto.so"]
     if not os.path.realpath(ssl_path).startswith(_SYSTEM):

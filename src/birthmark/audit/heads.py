@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from birthmark.errors import InvalidRequestError
 from birthmark.store import from_micros
 from birthmark.store.chain import head_body
-from birthmark.store.database import Row
+from birthmark.store.records import Records
 
 MAX_HEAD_BYTES = 4096
 
@@ -73,9 +73,7 @@ class Head(msgspec.Struct, frozen=True):
         return {name: value.hex() if isinstance(value, bytes) else value for name, value in told.items()}
 
 
-def head_of(row: Row) -> Head:
-    """Return the head of a row."""
-    return Head(row["chain"], row["seq"], row["at"], bytes(row["digest"]), bytes(row["key"]), bytes(row["signature"]))
+HEADS = Records(Head, at_micros="at")
 
 
 def parse_head(text: bytes) -> Head:

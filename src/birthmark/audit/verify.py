@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from birthmark.audit.heads import Head, head_of
+from birthmark.audit.heads import HEADS, Head
 from birthmark.errors import ConflictError
 from birthmark.store import AuditRow, Changes, Database, Statement
 from birthmark.store.chain import GENESIS, HeadSigner, link
@@ -181,4 +181,4 @@ async def note_break(
 
 async def _head(database: Reader, chain: str) -> Head | None:
     rows = await database.all(HEAD, chain=chain)
-    return head_of(rows[0]) if rows else None
+    return HEADS.of(rows[0]) if rows else None

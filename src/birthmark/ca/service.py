@@ -73,8 +73,8 @@ class CertificateAuthority:
         async def attempt() -> tuple[Certificate, ...]:
             standing = await self._standing(request)
             device_id = decide(request, principal, profile, standing)
-            if principal.thumbprint is not None:  # it may have been taken back since the caller was identified
-                await self._check_still_good(principal.thumbprint)
+            if principal.thumbprint is not None and (known := await self.find(principal.thumbprint)) is not None:
+                await self.revocations.check(known.certificate)  # taken back since the caller was identified?
             issuer, above = self._issuer_for(profile)
             await self.revocations.check_issuer(issuer.certificate)
             certificate = issue(
@@ -185,11 +185,6 @@ class CertificateAuthority:
             ],
             version=0 if version is None else version["version"],
         )
-
-    async def _check_still_good(self, thumbprint: Thumbprint) -> None:
-        known = await self.find(thumbprint)
-        if known is not None:
-            await self.revocations.check(known.certificate)
 
     def _issuer_for(self, profile: Profile) -> tuple[Issuer, tuple[Certificate, ...]]:
         """A CA certificate comes from the root, as the issuing CA's path length is 0."""

@@ -95,11 +95,12 @@ def _program(command: Sequence[str], element: Element, pin: Pin | None, environm
     if name in _OWN_WAY:
         raise _not_python(command, name, element, pin)
     if name.startswith("python") and (flag := _isolating_flag(command[1:])):
+        place = list(command).index(flag, 1)
         raise ProgramUnsupportedError(
             program=name,
             detail=f"the option {flag} makes Python ignore what is set for it",
             advice=f"Leave out {flag}",
-            command=shlex.join(["birthmark", "element", "exec", "--", *_left_out(command, flag)]),
+            command=shlex.join(["birthmark", "element", "exec", "--", *command[:place], *command[place + 1 :]]),
         )
     return found
 
@@ -119,11 +120,6 @@ def _not_python(command: Sequence[str], name: str, element: Element, pin: Pin | 
         own_way = "birthmark device send hello --element"
     detail = "it is not a Python program"
     return ProgramUnsupportedError(program=name, detail=detail, advice=advice, command=own_way)
-
-
-def _left_out(command: Sequence[str], flag: str) -> list[str]:
-    place = list(command).index(flag, 1)
-    return [*command[:place], *command[place + 1 :]]
 
 
 def _isolating_flag(arguments: Sequence[str]) -> str | None:

@@ -35,7 +35,7 @@ class Pin:
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
-            raise PinFileMissingError(path=path, detail=_reason(error)) from error
+            raise PinFileMissingError(path=path, detail=(error.strerror or "error").lower()) from error
         try:
             mode = os.fstat(descriptor).st_mode
             if stat.S_ISREG(mode) and mode & 0o077:
@@ -67,7 +67,3 @@ def _read(descriptor: int, path: Path) -> str:
         return line.decode()
     except UnicodeDecodeError:
         raise PinFileError(path=path, detail="is not text") from None
-
-
-def _reason(problem: OSError) -> str:
-    return (problem.strerror or "error").lower()

@@ -151,7 +151,12 @@ class SignatureCache:
         if (verdict := self._verdicts.get(pair)) is not None:
             self._verdicts.move_to_end(pair)
             return verdict
-        verdict = self._verdicts[pair] = self._check(certificate, issuer)
+        try:
+            checks.check_strength(issuer)  # a stranger's key may be as large as the certificate allows
+            verdict = is_signed_by(certificate, issuer)
+        except ChainError:
+            verdict = False
+        self._verdicts[pair] = verdict
         if len(self._verdicts) > self.max_entries:
             self._verdicts.popitem(last=False)
         return verdict
@@ -159,14 +164,6 @@ class SignatureCache:
     def knows(self, certificate: Certificate, issuer: Certificate) -> bool:
         """Say whether the answer costs nothing."""
         return (certificate.thumbprint, issuer.thumbprint) in self._verdicts
-
-    @staticmethod
-    def _check(certificate: Certificate, issuer: Certificate) -> bool:
-        try:
-            checks.check_strength(issuer)  # a stranger's key may be as large as the certificate allows
-        except ChainError:
-            return False
-        return is_signed_by(certificate, issuer)
 
 
 @dataclass(slots=True)

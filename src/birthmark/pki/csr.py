@@ -6,7 +6,6 @@ Each refusal has its own class under `pki.csr_…`. What the request asks for be
 """
 
 import warnings
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from cryptography import x509
@@ -168,15 +167,18 @@ def parse_csr(der: bytes) -> CertificateRequest:
         raise CsrHashRefusedError(hash=hash_name)
     if not parsed.is_signature_valid:
         raise CsrSignatureInvalidError
+    challenge = attributes.get(AttributeOID.CHALLENGE_PASSWORD)
+    asked = [extension.value for extension in extensions]
+    names = [one for one in asked if isinstance(one, x509.SubjectAlternativeName)]
     return CertificateRequest(
         der=der,
         subject=subject,
         public_key=public_key,
         spki_der=public_key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo),
-        challenge_password=_challenge(attributes),
+        challenge_password=None if challenge is None else challenge.decode("utf-8", "replace"),
         change_subject_name=attributes.get(CHANGE_SUBJECT_NAME),
-        subject_alt_name=_subject_alt_name(extensions),
-        wants_ca=_wants_ca(extensions),
+        subject_alt_name=names[0].public_bytes() if names else None,
+        wants_ca=any(isinstance(one, x509.BasicConstraints) and one.ca for one in asked),
         ignored_extensions=_ignored(extensions),
     )
 
@@ -210,22 +212,6 @@ def _check_subject(subject: x509.Name) -> None:
         raise CsrSubjectInvalidError(detail="control characters in the name")
     if common_name is not None and common_name != common_name.strip():  # two names that look alike are a trap
         raise CsrSubjectInvalidError(detail="spaces around the common name")
-
-
-def _challenge(attributes: Mapping[ObjectIdentifier, bytes]) -> str | None:
-    value = attributes.get(AttributeOID.CHALLENGE_PASSWORD)
-    return None if value is None else value.decode("utf-8", "replace")
-
-
-def _subject_alt_name(extensions: x509.Extensions) -> bytes | None:
-    for extension in extensions:
-        if isinstance(extension.value, x509.SubjectAlternativeName):
-            return extension.value.public_bytes()
-    return None
-
-
-def _wants_ca(extensions: x509.Extensions) -> bool:
-    return any(isinstance(one.value, x509.BasicConstraints) and one.value.ca for one in extensions)
 
 
 def _ignored(extensions: x509.Extensions) -> tuple[str, ...]:

@@ -6,13 +6,9 @@ every small prime below comes from that generator (by chance about once in 2^27)
 
 _SMALL_PRIMES = (11, 13, 17, 19, 37, 53, 61, 71, 73, 79, 97, 103, 107, 109, 127, 151, 157)
 _GENERATOR = 65537
-
-
-def _powers(prime: int) -> frozenset[int]:
-    return frozenset(pow(_GENERATOR, exponent, prime) for exponent in range(1, prime))
-
-
-_POWERS = {prime: _powers(prime) for prime in _SMALL_PRIMES}
+_POWERS = {
+    prime: frozenset(pow(_GENERATOR, exponent, prime) for exponent in range(1, prime)) for prime in _SMALL_PRIMES
+}
 
 
 def has_roca_pattern(modulus: int) -> bool:

@@ -96,9 +96,7 @@ async def open_rooms(
         revocations=authority.revocations.check,
     )
     account = Account(settings.aws.account_id, settings.aws.region, settings.host_name)
-    aws = AwsIot.of(
-        account, database, clock, entropy, lambda: hierarchy.issuing, revocations=authority.revocations.check
-    )
+    aws = AwsIot(account, database, clock, entropy, lambda: hierarchy.issuing, revocations=authority.revocations.check)
     broker = Broker(database, clock, settings.aws.max_sessions)
     await iothub.hubs.load()
     await instances.load()

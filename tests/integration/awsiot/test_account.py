@@ -30,7 +30,7 @@ ME: dict[str, Any] = {"actor": "test"}
 
 
 def an_account(database: Database, clock: FakeClock) -> AwsIot:
-    return AwsIot.of(ACCOUNT, database, clock, SeededEntropy(), lambda: a_ca("Service CA").as_issuer)
+    return AwsIot(ACCOUNT, database, clock, SeededEntropy(), lambda: a_ca("Service CA").as_issuer)
 
 
 @contextlib.asynccontextmanager

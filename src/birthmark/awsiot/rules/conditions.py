@@ -31,10 +31,6 @@ def _moment(text: str) -> datetime:
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
-def _in_network(given: str, wanted: str) -> bool:
-    return ipaddress.ip_address(given) in ipaddress.ip_network(wanted, strict=False)
-
-
 def _never(_given: str, _wanted: str) -> bool:
     return False  # Like operators go by pattern, before this is asked
 
@@ -56,7 +52,7 @@ _POSITIVE: Mapping[str, Test] = {
     "DateLessThanEquals": lambda given, wanted: _moment(given) <= _moment(wanted),
     "DateGreaterThan": lambda given, wanted: _moment(given) > _moment(wanted),
     "DateGreaterThanEquals": lambda given, wanted: _moment(given) >= _moment(wanted),
-    "IpAddress": _in_network,
+    "IpAddress": lambda given, wanted: ipaddress.ip_address(given) in ipaddress.ip_network(wanted, strict=False),
 }
 _NEGATIVE: Mapping[str, str] = {
     "StringNotEquals": "StringEquals",

@@ -1,7 +1,6 @@
 """Everything of the one account, put together."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from birthmark.awsiot.model import Account
 from birthmark.awsiot.service.access_keys import AccessKeys
@@ -17,23 +16,14 @@ from birthmark.pki.issue import Issuer
 from birthmark.store import Database
 
 
-@dataclass(frozen=True, slots=True)
 class AwsIot:
-    """The services of the account. `load` must have run before anyone asks."""
+    """The services of the account on this database. `load` must have run before anyone asks.
 
-    account: Account
-    keys: AccessKeys
-    things: Things
-    certificates: Certificates
-    authorities: CertificateAuthorities
-    policies: Policies
-    attachments: Attachments
-    devices: Devices
-    overview: Overview
+    `issuer` returns the CA that signs what the service issues.
+    """
 
-    @classmethod
-    def of(
-        cls,
+    def __init__(
+        self,
         account: Account,
         database: Database,
         clock: Clock,
@@ -41,22 +31,16 @@ class AwsIot:
         issuer: Callable[[], Issuer],
         *,
         revocations: RevocationCheck | None = None,
-    ) -> "AwsIot":
-        """Return the account on this database; `issuer` is the CA that signs what the service issues."""
-        things = Things(database, clock, entropy)
-        policies = Policies(database, clock, entropy)
-        certificates = Certificates(database, clock, entropy, issuer, revocations)
-        return cls(
-            account,
-            AccessKeys(database, clock, entropy),
-            things,
-            certificates,
-            CertificateAuthorities(database, clock, entropy, account.account_id),
-            policies,
-            Attachments(database, things),
-            Devices(account, database, clock, certificates, things, policies, revocations),
-            Overview(database),
-        )
+    ) -> None:
+        self.account = account
+        self.keys = AccessKeys(database, clock, entropy)
+        self.things = Things(database, clock, entropy)
+        self.certificates = Certificates(database, clock, entropy, issuer, revocations)
+        self.authorities = CertificateAuthorities(database, clock, entropy, account.account_id)
+        self.policies = Policies(database, clock, entropy)
+        self.attachments = Attachments(database, self.things)
+        self.devices = Devices(account, database, clock, self.certificates, self.things, self.policies, revocations)
+        self.overview = Overview(database)
 
     async def load(self) -> None:
         """Read what is kept in memory."""

@@ -36,15 +36,12 @@ class OpensslHttps:
             response = connection.getresponse()
             content = response.read(MAX_ANSWER_BYTES + 1)
         except http.client.HTTPException as error:
-            raise _unusable(target, f"{type(error).__name__} {error}".strip()) from error
+            reason = f"{type(error).__name__} {error}".strip()
+            raise LinkAnswerError(host=target.host, port=target.port, reason=reason) from error
         except OSError as error:
             raise explained(error, target.host, target.port) from error
         finally:
             connection.close()
         if len(content) > MAX_ANSWER_BYTES:
-            raise _unusable(target, f"more than {MAX_ANSWER_BYTES} bytes")
+            raise LinkAnswerError(host=target.host, port=target.port, reason=f"more than {MAX_ANSWER_BYTES} bytes")
         return HttpAnswer(response.status, {name.lower(): value for name, value in response.getheaders()}, content)
-
-
-def _unusable(target: Target, reason: str) -> LinkAnswerError:
-    return LinkAnswerError(host=target.host, port=target.port, reason=reason)

@@ -40,7 +40,7 @@ class OpensslMqtt:
         self._writer: asyncio.StreamWriter | None = None
         self._task: asyncio.Task[None] | None = None
         self._untaken: asyncio.Queue[Message | None] = asyncio.Queue()
-        self._waiting: dict[tuple[str, int], asyncio.Future[Packet]] = {}
+        self._waiting: dict[tuple[type[Packet], int], asyncio.Future[Packet]] = {}
         self._over: asyncio.Future[BirthmarkError] = asyncio.get_running_loop().create_future()
 
     async def connect(
@@ -70,14 +70,14 @@ class OpensslMqtt:
             None if password is None else password.encode(),
         )
         self._engine.send(connect)
-        answer = self._expect("connack", 0)
+        answer = self._expect(ConnAck)
         self._task = asyncio.create_task(self._run())
         try:
             connack = await self._answer(answer)
         except BaseException:
             await self.close()
             raise
-        assert isinstance(connack, ConnAck)  # noqa: S101 (what the key "connack" waits for)
+        assert isinstance(connack, ConnAck)  # noqa: S101 (what ConnAck waits for)
         if connack.code:
             await self.close()
             refusal = CONNACK.get(connack.code, MqttRefusedError)
@@ -87,7 +87,7 @@ class OpensslMqtt:
     async def subscribe(self, topic_filter: str, qos: int = 1) -> None:
         self._check_alive()
         packet_id = self._engine.subscribe([(topic_filter, qos)])
-        answer = await self._answer(self._expect("suback", packet_id))
+        answer = await self._answer(self._expect(SubAck, packet_id))
         if isinstance(answer, SubAck) and answer.codes[0] >= _FAILURE:
             raise SubscriptionRefusedError(host=self._host, topic=topic_filter)
 
@@ -97,7 +97,7 @@ class OpensslMqtt:
         if packet_id is None:
             self._flush()
         else:
-            await self._answer(self._expect("puback", packet_id))
+            await self._answer(self._expect(PubAck, packet_id))
         if self._writer is not None:
             with contextlib.suppress(OSError):  # the reader says why, to whoever waits next
                 await self._writer.drain()
@@ -132,7 +132,7 @@ class OpensslMqtt:
 
     # ---- inside
 
-    def _expect(self, kind: str, packet_id: int) -> asyncio.Future[Packet]:
+    def _expect(self, kind: type[Packet], packet_id: int = 0) -> asyncio.Future[Packet]:
         future: asyncio.Future[Packet] = asyncio.get_running_loop().create_future()
         self._waiting[kind, packet_id] = future
         self._flush()
@@ -191,19 +191,12 @@ class OpensslMqtt:
                 self._untaken.put_nowait(Message(packet.topic, packet.payload))
                 if packet.packet_id is not None:
                     self._engine.ack([packet.packet_id])
-            case PubAck(packet_id=packet_id):
-                self._resolve("puback", packet_id, packet)
-            case SubAck(packet_id=packet_id):
-                self._resolve("suback", packet_id, packet)
-            case ConnAck():
-                self._resolve("connack", 0, packet)
+            case PubAck() | SubAck() | ConnAck():
+                future = self._waiting.pop((type(packet), getattr(packet, "packet_id", 0)), None)
+                if future is not None and not future.done():
+                    future.set_result(packet)
             case _:
                 pass
-
-    def _resolve(self, kind: str, packet_id: int, packet: Packet) -> None:
-        future = self._waiting.pop((kind, packet_id), None)
-        if future is not None and not future.done():
-            future.set_result(packet)
 
     def _lost(self, reason: str) -> LinkLostError:
         return LinkLostError(host=self._host, reason=reason)

@@ -36,15 +36,11 @@ def client_context(identity: FileIdentity | None, trust: Trust) -> ssl.SSLContex
         chain.write("".join(one.pem() for one in identity.chain))
         chain.flush()
         try:
-            context.load_cert_chain(chain.name, identity.key.path, passphrase or _no_passphrase)
+            # A function, as OpenSSL would ask at the terminal for an empty text.
+            context.load_cert_chain(chain.name, identity.key.path, passphrase or (lambda: ""))
         except (ssl.SSLError, OSError) as error:
             raise KeyFileInvalidError(path=identity.key.path, detail=f"OpenSSL does not take it: {error}") from error
     return context
-
-
-def _no_passphrase() -> str:
-    """Keep OpenSSL from asking at the terminal."""
-    return ""
 
 
 def explained(problem: OSError, host: str, port: int) -> BirthmarkError:

@@ -125,8 +125,7 @@ async def verify_chain(
             if row["action"] == BREAK and broken_at is None:
                 broken_at = (seq, row["detail"])
     if wanted:
-        signed = max(wanted)
-        raise AuditCutError(seq=seq, signed=signed, chain=chain, source="An exported head")
+        raise AuditCutError(seq=seq, signed=max(wanted), chain=chain, source="An exported head")
     signed_end = await _head(database, chain)
     _check_head(signed_end, key, seq, digest, chain)
     if broken_at is not None:

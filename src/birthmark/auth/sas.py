@@ -115,8 +115,7 @@ def check_sas(token: SasToken, keys: Sequence[bytes], now: datetime) -> None:
     if not good:
         raise SasSignatureError(resource=unquote(token.signed_resource))
     if now - SKEW > _moment(token.expiry_s, now):
-        expiry = _moment(token.expiry_s, now)
-        raise SasExpiredError(expiry=expiry.isoformat(), now=now.isoformat())
+        raise SasExpiredError(expiry=_moment(token.expiry_s, now).isoformat(), now=now.isoformat())
 
 
 def check_resource(token: SasToken, expected: Sequence[str]) -> None:

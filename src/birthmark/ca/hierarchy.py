@@ -200,8 +200,7 @@ def _read(directory: Path, role: str, passphrase: bytes) -> Issuer:
     try:
         certificate = parse_pem(read_owned(path))
     except InvalidRequestError as error:
-        reason = "the certificate cannot be read"
-        raise SecretUnreadableError(path=path, reason=reason) from error
+        raise SecretUnreadableError(path=path, reason="the certificate cannot be read") from error
     key = read_key(directory / f"{role}.key", passphrase)
     if key.public_key() != certificate.public_key():
         raise SecretUnreadableError(path=path, reason="it belongs to another key")

@@ -137,8 +137,7 @@ def read_key(path: Path, passphrase: bytes) -> SigningKey:
     try:
         key = load_pem_private_key(pem, passphrase)
     except (ValueError, TypeError) as error:
-        reason = "it is damaged, or the passphrase is another"
-        raise SecretUnreadableError(path=path, reason=reason) from error
+        raise SecretUnreadableError(path=path, reason="it is damaged, or the passphrase is another") from error
     if not isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey):
         raise SecretUnreadableError(path=path, reason="it is neither EC nor RSA")
     return key

@@ -54,8 +54,7 @@ def find_engine(root: Path = Path("/")) -> Path:
     for pattern in _ENGINES:
         for path in sorted(root.glob(pattern)):
             return path
-    looked_in = ", ".join("/" + pattern.rsplit("/", 1)[0] for pattern in _ENGINES)
-    raise EngineMissingError(looked_in=looked_in)
+    raise EngineMissingError(looked_in=", ".join("/" + pattern.rsplit("/", 1)[0] for pattern in _ENGINES))
 
 
 def plan(
@@ -118,8 +117,7 @@ def _not_python(command: Sequence[str], name: str, element: Element, pin: Pin | 
     else:
         advice = "It brings its own OpenSSL. Use the vendor's Python SDK, or Birthmark's own client"
         own_way = "birthmark device send hello --element"
-    detail = "it is not a Python program"
-    return ProgramUnsupportedError(program=name, detail=detail, advice=advice, command=own_way)
+    return ProgramUnsupportedError(program=name, detail="it is not a Python program", advice=advice, command=own_way)
 
 
 def _isolating_flag(arguments: Sequence[str]) -> str | None:

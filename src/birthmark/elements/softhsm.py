@@ -63,5 +63,4 @@ def _initialize(module: Path, label: str, pin: str) -> None:
 
 def _check(code: int, module: Path) -> None:
     if code:
-        detail = f"error 0x{code & 0xFFFFFFFF:x} while making a token"
-        raise ModuleBrokenError(path=module, detail=detail)
+        raise ModuleBrokenError(path=module, detail=f"error 0x{code & 0xFFFFFFFF:x} while making a token")

@@ -76,8 +76,7 @@ class SoftwareElement:
     def open(self) -> Element:
         """Open it in this process, whose SoftHSM then looks at this directory."""
         select(self.directory)
-        pin = Pin.from_file(self.pin_file)
-        return Element.open(self.module, label=self.token_label, pin=pin, profile=self.profile)
+        return Element.open(self.module, label=self.token_label, pin=Pin.from_file(self.pin_file), profile=self.profile)
 
 
 def open_software_element(directory: Path) -> SoftwareElement:

@@ -45,8 +45,7 @@ def find_softhsm(root: Path = Path("/")) -> Path:
     for pattern in _SOFTHSM:
         for path in sorted(root.glob(pattern)):
             return path
-    looked_in = ", ".join("/" + pattern.rsplit("/", 1)[0] for pattern in _SOFTHSM)
-    raise SoftHsmMissingError(looked_in=looked_in)
+    raise SoftHsmMissingError(looked_in=", ".join("/" + pattern.rsplit("/", 1)[0] for pattern in _SOFTHSM))
 
 
 def load_library(path: Path) -> Library:
@@ -63,8 +62,7 @@ def load_library(path: Path) -> Library:
         try:
             library = pkcs11.lib(str(path))
         except (p11.PKCS11Error, OSError) as error:
-            detail = str(error) or type(error).__name__
-            raise ModuleBrokenError(path=path, detail=detail) from error
+            raise ModuleBrokenError(path=path, detail=str(error) or type(error).__name__) from error
         _loaded.library, _loaded.path, _loaded.settings = library, path, settings
         _loaded.generation += 1
         return library

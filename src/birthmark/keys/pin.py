@@ -39,8 +39,7 @@ class Pin:
         try:
             mode = os.fstat(descriptor).st_mode
             if stat.S_ISREG(mode) and mode & 0o077:
-                detail = f"is open to others (mode {stat.S_IMODE(mode):04o})"
-                raise PinFileError(path=path, detail=detail)
+                raise PinFileError(path=path, detail=f"is open to others (mode {stat.S_IMODE(mode):04o})")
             return cls(_read(descriptor, path), path.absolute())
         finally:
             os.close(descriptor)

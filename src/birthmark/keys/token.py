@@ -177,8 +177,7 @@ def translated(token: str) -> Iterator[None]:
     except p11.UserNotLoggedIn as error:
         raise PinMissingError(token=token) from error
     except p11.PKCS11Error as error:
-        detail = f"{type(error).__name__} {error}".strip()
-        raise TokenFailedError(detail=detail) from error
+        raise TokenFailedError(detail=f"{type(error).__name__} {error}".strip()) from error
 
 
 def _each(module: Path) -> Iterator[pkcs11.Token]:

@@ -67,8 +67,7 @@ def parse_pkcs11_uri(text: str) -> Pkcs11Uri:
     query = _attributes(query_text, "&", text)
     if "pin-value" in query:
         kept = "&".join(piece for piece in query_text.split("&") if not piece.startswith("pin-value="))
-        uri = f"{SCHEME}{path_text}?{kept}".removesuffix("?")
-        raise PinInUriError(text=SCHEME + "…", uri=uri)
+        raise PinInUriError(text=SCHEME + "…", uri=f"{SCHEME}{path_text}?{kept}".removesuffix("?"))
     for name in path:
         if name not in _PATH_NAMES and not name.startswith("x-"):
             raise _invalid(text, f"there is no attribute '{name}'")
@@ -130,5 +129,4 @@ def _pin_source(query: Mapping[str, bytes], whole: str) -> Path | None:
 
 
 def _invalid(text: str, detail: str) -> UriInvalidError:
-    text = re.sub(r"pin-value=[^&]*", "pin-value=…", text[:80])
-    return UriInvalidError(text=text, detail=detail)
+    return UriInvalidError(text=re.sub(r"pin-value=[^&]*", "pin-value=…", text[:80]), detail=detail)

@@ -206,8 +206,7 @@ def _check_subject(subject: x509.Name) -> None:
         raise CsrSubjectInvalidError(detail="it is empty")
     common_name = common_name_of(subject)
     if common_name is not None and not 0 < len(common_name.encode()) <= MAX_COMMON_NAME_BYTES:
-        detail = f"the common name has {len(common_name)} characters"
-        raise CsrSubjectInvalidError(detail=detail)
+        raise CsrSubjectInvalidError(detail=f"the common name has {len(common_name)} characters")
     if common_name is not None and not common_name.isprintable():
         raise CsrSubjectInvalidError(detail="control characters in the name")
     if common_name is not None and common_name != common_name.strip():  # two names that look alike are a trap
@@ -218,6 +217,5 @@ def _ignored(extensions: x509.Extensions) -> tuple[str, ...]:
     ignored = [extension for extension in extensions if extension.oid not in _UNDERSTOOD]
     for extension in ignored:
         if extension.critical:
-            oid = extension.oid.dotted_string
-            raise CsrExtensionRefusedError(oid=oid)
+            raise CsrExtensionRefusedError(oid=extension.oid.dotted_string)
     return tuple(extension.oid.dotted_string for extension in ignored)

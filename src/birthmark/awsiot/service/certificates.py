@@ -158,8 +158,7 @@ class Certificates:
             wanted = parse_pem(ca_pem)
             cas = [ca for ca in cas if ca.certificate == wanted]
         if not cas:
-            detail = "no CA on record signed it"
-            raise CertificateRefusedError(detail=detail)
+            raise CertificateRefusedError(detail="no CA on record signed it")
         return await self._add(certificate, status, cas[0].mode, cas[0].id, actor=actor)
 
     async def create_from_csr(self, csr: str, status: CertificateStatus, *, actor: str) -> DeviceCertificate:
@@ -219,12 +218,8 @@ class Certificates:
         if after:
             micros, _, text = after.partition(":")
             at, last = (int(micros) if micros.isdigit() else at), parse_certificate_id(text)
-        if ca_id is None:
-            query = store.OLDEST_FIRST if ascending else store.NEWEST_FIRST
-            rows = await self.database.all(query, at=at, after=last, limit=size + 1)
-        else:
-            query = store.OF_CA_OLDEST_FIRST if ascending else store.OF_CA_NEWEST_FIRST
-            rows = await self.database.all(query, at=at, after=last, limit=size + 1, ca_id=ca_id)
+        query = (store.BY_AGE if ca_id is None else store.BY_AGE_OF_CA)[ascending]
+        rows = await self.database.all(query, at=at, after=last, limit=size + 1, ca_id=ca_id)
         return page_of(
             [store.CERTIFICATES.of(row) for row in rows], size, [f"{r['created_at']}:{r['id']}" for r in rows]
         )
@@ -240,8 +235,12 @@ class Certificates:
     ) -> DeviceCertificate:
         if status not in _SETTABLE:
             raise StatusInvalidError(status=status.value)
+        if self.revocations is not None:  # what this installation's CA took back: certificate, key, or CA above
+            try:
+                await self.revocations(certificate, ())
+            except UnauthenticatedError as error:
+                raise CertificateRefusedError(detail="it, its key or its CA was revoked") from error
         certificate_id = CertificateId(certificate.thumbprint.hex())
-        await self._check_not_revoked(certificate)
         now, generation_id = self.clock.now(), new_uuid(self.entropy)
         known = DeviceCertificate(certificate_id, certificate, status, mode, ca_id, now, now, 1, generation_id)
         exists = CertificateExistsError(certificate_id=certificate_id)
@@ -256,16 +255,6 @@ class Certificates:
         lifetime = max(_UNTIL - now, timedelta(days=365))
         issuer, serial = self.issuer(), new_serial(self.entropy)
         return issue(DEVICE, _SUBJECT, public_key, issuer=issuer, serial=serial, now=now, lifetime=lifetime)
-
-    async def _check_not_revoked(self, certificate: Certificate) -> None:
-        """Raise `CertificateRefusedError` for what this installation's CA took back: certificate, key, or CA above."""
-        if self.revocations is None:
-            return
-        try:
-            await self.revocations(certificate, ())
-        except UnauthenticatedError as error:
-            detail = "it, its key or its CA was revoked"
-            raise CertificateRefusedError(detail=detail) from error
 
 
 def _check(certificate: Certificate, now: datetime) -> None:

@@ -28,8 +28,8 @@ def _by_age(*conditions: ColumnElement[bool], descending: bool) -> Statement:
 
 
 _OF_CA = certificates.c.ca_id == bindparam("ca_id")
-OLDEST_FIRST, NEWEST_FIRST = _by_age(descending=False), _by_age(descending=True)
-OF_CA_OLDEST_FIRST, OF_CA_NEWEST_FIRST = _by_age(_OF_CA, descending=False), _by_age(_OF_CA, descending=True)
+BY_AGE = {ascending: _by_age(descending=not ascending) for ascending in (True, False)}
+BY_AGE_OF_CA = {ascending: _by_age(_OF_CA, descending=not ascending) for ascending in (True, False)}
 
 CAS = Records(RegisteredCa, certificate="der", is_active="active")
 _CA_STATE = ("active", "auto_registration", "registration", "modified_at", "customer_version")

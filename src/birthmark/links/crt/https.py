@@ -55,8 +55,7 @@ class CrtHttps:
         finally:
             await asyncio.wrap_future(connection.close())
         if answer.is_too_large:
-            reason = f"more than {MAX_ANSWER_BYTES} bytes"
-            raise LinkAnswerError(host=target.host, port=target.port, reason=reason)
+            raise LinkAnswerError(host=target.host, port=target.port, reason=f"more than {MAX_ANSWER_BYTES} bytes")
         return HttpAnswer(answer.status, answer.headers, bytes(answer.body))
 
 

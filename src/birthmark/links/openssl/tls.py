@@ -59,5 +59,4 @@ def explained(problem: OSError, host: str, port: int) -> BirthmarkError:
     if isinstance(problem, socket.gaierror):
         return HostUnknownError(**facts, reason=problem.strerror)
     late = f"no answer in {TIMEOUT_S:g} s" if isinstance(problem, TimeoutError) else None
-    reason = late or problem.strerror or str(problem) or type(problem).__name__
-    return LinkUnreachableError(**facts, reason=reason)
+    return LinkUnreachableError(**facts, reason=late or problem.strerror or str(problem) or type(problem).__name__)

@@ -122,7 +122,7 @@ class Checks:
     # ---- certificates and keys
 
     def _identity_expiry(self) -> Answer:
-        held = self.agent.status().identity
+        held = self.agent.held()
         if held is None:
             return Result.SKIPPED, "there is no certificate yet: birthmark agent apply"
         return self._expiry(held, self.agent.renewal)
@@ -164,12 +164,12 @@ class Checks:
             est_trust(est, self.agent.cloud_trust)
         if isinstance(identity := self.agent.config.source.identity, Issued):
             subject_of(identity)
-        self.agent.status()
+        self.agent.held()
         return _FINE
 
     def _key_pairs(self) -> Answer:
         seen = self.agent.identities.keys.look()
-        held = self.agent.status().identity
+        held = self.agent.held()
         if held is None:
             return (Result.OK, seen) if seen else (Result.SKIPPED, "there is no key yet")
         key = held.key.handle
@@ -177,7 +177,7 @@ class Checks:
         return Result.OK, key.describe()
 
     def _match(self) -> Answer:
-        held = self.agent.status().identity
+        held = self.agent.held()
         if held is None:
             return Result.SKIPPED, "there is no certificate yet"
         held.for_links()  # raises when they are no pair

@@ -37,15 +37,6 @@ class NotIssuedHereError(PolicyError):
     path: Path
 
 
-@dataclass(frozen=True, slots=True)
-class Status:
-    """What `birthmark agent status` tells."""
-
-    state: State
-    identity: HeldIdentity | None
-    renew_at: datetime | None
-
-
 @dataclass(slots=True)
 class Agent:
     """Acts for one configuration and root. The caller holds the lock of that root."""
@@ -176,24 +167,20 @@ class Agent:
         identity = self.config.source.identity
         return identity.renewal if isinstance(identity, Issued) else None
 
-    def renewal_due_in(self, held: HeldIdentity) -> timedelta | None:
-        """Return how long until the certificate should be renewed; None for never."""
-        renewal = self.renewal
-        if renewal is None or isinstance(self.config.source, ManualSource):
-            return None
-        return renew_at(held.leaf.not_before, held.leaf.not_after, renewal.threshold) - self.now_for(held)
+    def renew_at(self, held: HeldIdentity) -> datetime | None:
+        """Return when the certificate should be renewed; None for never."""
+        leaf, renewal = held.leaf, self.renewal
+        return None if renewal is None else renew_at(leaf.not_before, leaf.not_after, renewal.threshold)
 
-    def status(self) -> Status:
-        """Return what there is, asking nobody."""
+    def renewal_due_in(self, held: HeldIdentity) -> timedelta | None:
+        """Return how long until then; None where nobody could be told of a new certificate."""
+        due = None if isinstance(self.config.source, ManualSource) else self.renew_at(held)
+        return None if due is None else due - self.now_for(held)
+
+    def held(self) -> HeldIdentity | None:
+        """Return the identity there is, asking nobody."""
         identity = self.config.source.identity
-        held = self.identities.preloaded(identity) if isinstance(identity, Preloaded) else self.identities.current()
-        renewal = self.renewal
-        due = (
-            None
-            if held is None or renewal is None
-            else renew_at(held.leaf.not_before, held.leaf.not_after, renewal.threshold)
-        )
-        return Status(self.state, held, due)
+        return self.identities.preloaded(identity) if isinstance(identity, Preloaded) else self.identities.current()
 
     def update(self, **changes: object) -> None:
         """Change the state and write it down, unless nothing changes."""

@@ -21,7 +21,7 @@ from birthmark.agent.control import AgentNotRunningError, AgentRunningError, Ord
 from birthmark.agent.control import stop as stop_running
 from birthmark.agent.files import Places, StateNotWritableError
 from birthmark.agent.run import Loop, Orders
-from birthmark.agent.service import Agent, Status, open_agent
+from birthmark.agent.service import Agent, open_agent
 from birthmark.cli.asking import only_typed
 from birthmark.cli.common import FAILED, certificate_row, emit
 from birthmark.cli.journal import note
@@ -96,7 +96,7 @@ class AgentOptions:
 
     def show(self, agent: Agent) -> dict[str, Any]:
         """Print the agent's status, and return it."""
-        row = _row(agent.status(), self.places)
+        row = _row(agent, self.places)
         emit(self.as_json, row)
         return row
 
@@ -241,9 +241,8 @@ def _told(options: AgentOptions, order: Order, sign: str) -> bool:
     raise typer.Exit(FAILED)
 
 
-def _row(status: Status, places: Places) -> dict[str, Any]:
-    state = status.state
-    pid = running_pid(places.lock)
+def _row(agent: Agent, places: Places) -> dict[str, Any]:
+    state, held, pid = agent.state, agent.held(), running_pid(places.lock)
     row: dict[str, Any] = {
         "running": pid not in (None, os.getpid()),
         "connected": state.is_connected and pid is not None,
@@ -251,10 +250,12 @@ def _row(status: Status, places: Places) -> dict[str, Any]:
         "device_id": state.device_id,
         "registration_id": state.registration_id,
     }
-    if status.identity is not None:
-        row |= certificate_row(status.identity.leaf)
-        row["key"] = status.identity.key.handle.describe()
-    row["renew_at"] = None if status.renew_at is None else status.renew_at.isoformat()
+    renew_at = None
+    if held is not None:
+        row |= certificate_row(held.leaf)
+        row["key"] = held.key.handle.describe()
+        renew_at = agent.renew_at(held)
+    row["renew_at"] = None if renew_at is None else renew_at.isoformat()
     row["renewals"] = state.renewals
     if state.error is not None:
         row |= {"error": state.error.code, "cause": state.error.cause, "fix": state.error.fix}

@@ -181,17 +181,17 @@ def about(path: Path) -> Iterator[None]:
         raise
 
 
-def open_file(path: Path) -> BinaryIO:
-    """Open a file for reading. Raise `FileMissingError`."""
+def open_file(path: Path, missing: type[FileMissingError] = FileMissingError) -> BinaryIO:
+    """Open a file for reading. Raise `missing`."""
     try:
         return path.open("rb")
     except OSError as error:
-        raise FileMissingError(path=path, reason=reason_of(error)) from error
+        raise missing(path=path, reason=reason_of(error)) from error
 
 
-def read_file(path: Path, limit: int = MAX_BUNDLE_BYTES) -> bytes:
+def read_file(path: Path, limit: int = MAX_BUNDLE_BYTES, missing: type[FileMissingError] = FileMissingError) -> bytes:
     """Return at most `limit` bytes and one more, so that the parser sees that it is too long."""
-    with open_file(path) as file:
+    with open_file(path, missing) as file:
         return file.read(limit + 1)
 
 

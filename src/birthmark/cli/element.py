@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from birthmark.cli.asking import only, only_typed
 from birthmark.cli.chip import CHIP_OPTIONS, ChipOptions, ShownChip
-from birthmark.cli.common import about, certificate_row, emit
+from birthmark.cli.common import FileMissingError, about, certificate_row, emit, read_file
 from birthmark.cli.options import JsonOption, command, commands
 from birthmark.clock import SystemClock, SystemEntropy
 from birthmark.elements import exec as element_exec
@@ -31,7 +31,7 @@ from birthmark.keys.library import stop_library
 from birthmark.keys.pin import Pin
 from birthmark.keys.scheme import PublicKey
 from birthmark.keys.token import TokenInfo, list_tokens
-from birthmark.pki.certificates import MAX_BUNDLE_BYTES, parse_any, parse_bundle
+from birthmark.pki.certificates import parse_any, parse_bundle
 from birthmark.text import printable
 
 app = commands("Read, use and write secure elements (PKCS#11).", "birthmark element list")
@@ -45,14 +45,10 @@ Out = Annotated[Path | None, typer.Option("--out", "-o", help="File to write; de
 _MAX_NONCE_FILE_BYTES = 64 * 1024
 
 
-class ElementFileMissingError(NotFoundError):
+class ElementFileMissingError(FileMissingError):
     """The file cannot be read."""
 
     code = "elements.file_missing"
-    cause = "{path} cannot be read: {reason}."
-    fix = 'Check the path and who may read it: `ls -la "$(dirname {path})"`.'
-    path: Path
-    reason: object
 
 
 class ProofUnreadableError(InvalidRequestError):
@@ -172,7 +168,7 @@ def write(
     only(data is None, "for a certificate, which --object is not", key=key, label=label)
     only(label is None, "for the certificate of a key, not for a CA's under --label", key=key)
     with chip.open() as element:
-        raw = _read(file, MAX_BUNDLE_BYTES)
+        raw = read_file(file, missing=ElementFileMissingError)
         if data is not None:
             try:
                 element.write_data(data, raw)
@@ -302,7 +298,7 @@ def _hex(text: str | None) -> bytes | None:
 def _checked(path: Path, nonce: str) -> PublicKey:
     """Return the key of a proof that holds; a refusal says which proof of what is needed."""
     try:
-        proof = msgspec.json.decode(_read(path, _MAX_NONCE_FILE_BYTES), type=Proof)
+        proof = msgspec.json.decode(read_file(path, _MAX_NONCE_FILE_BYTES, ElementFileMissingError), type=Proof)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ProofUnreadableError(path=path, nonce=nonce) from error
     try:
@@ -310,11 +306,3 @@ def _checked(path: Path, nonce: str) -> PublicKey:
     except ElementProofInvalidError as error:
         error.add_facts(path=path, nonce=nonce)
         raise
-
-
-def _read(path: Path, limit: int) -> bytes:
-    try:
-        with path.open("rb") as file:
-            return file.read(limit + 1)
-    except OSError as error:
-        raise ElementFileMissingError(path=path, reason=error.strerror) from error

@@ -1,0 +1,246 @@
+"""Enrollment at AWS: what is made, what is taken back, what is refused, with Amazon's own client and its stubs."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from botocore.exceptions import EndpointConnectionError
+from botocore.stub import Stubber
+
+from birthmark.errors import BirthmarkError
+from birthmark.fleet.aws import AwsTarget
+from birthmark.fleet.errors import (
+    CredentialsRefusedError,
+    DifferentRecordError,
+    NoSuchRecordError,
+    ReferenceMissingError,
+    TargetRefusedError,
+    TargetUnreachableError,
+)
+from birthmark.fleet.profiles import AwsProfile
+from birthmark.fleet.target import Done, EnrollmentRequest, Record
+from pki_builders import a_device
+
+CERTIFICATE = a_device(common_name="gateway").certificate
+ID = CERTIFICATE.thumbprint.hex()
+PREFIX = "arn:aws:iot:us-east-1:123456789012:cert/"
+ARN, OTHER_ARN = PREFIX + ID, PREFIX + "0" * 64
+WISH = EnrollmentRequest("gateway", CERTIFICATE)
+WITH_POLICY = EnrollmentRequest("gateway", CERTIFICATE, policy="p")
+Told = tuple[str, dict[str, Any], dict[str, Any]]
+PROFILE = AwsProfile(
+    endpoint_url="https://aws.test",
+    region="us-east-1",
+    is_local=True,
+    access_key_id="AKIA",
+    secret_access_key="hidden",
+    account="123456789012",
+)
+
+
+@pytest.fixture
+def target() -> AwsTarget:
+    return AwsTarget(PROFILE)
+
+
+@pytest.fixture
+def aws(target: AwsTarget) -> Iterator[Stubber]:
+    """What the service is asked and answers, in order; anything else fails."""
+    with Stubber(target._iot) as stub:
+        yield stub
+        stub.assert_no_pending_responses()
+
+
+def answers(aws: Stubber, *told: Told) -> None:
+    for operation, answer, asked in told:
+        aws.add_response(operation, answer, asked)
+
+
+def missing(aws: Stubber, operation: str = "list_thing_principals") -> None:
+    aws.add_client_error(operation, "ResourceNotFoundException", "not there", 404)
+
+
+def principals(aws: Stubber, *arns: str) -> None:
+    answers(aws, ("list_thing_principals", {"principals": list(arns)}, {"thingName": "gateway"}))
+
+
+def made(aws: Stubber) -> None:
+    """Expect a thing and a certificate that is registered now."""
+    register = {"certificatePem": CERTIFICATE.pem(), "status": "ACTIVE"}
+    answers(
+        aws,
+        ("create_thing", {}, {"thingName": "gateway"}),
+        ("register_certificate_without_ca", {"certificateArn": ARN, "certificateId": ID}, register),
+    )
+
+
+ATTACH: Told = ("attach_thing_principal", {}, {"thingName": "gateway", "principal": ARN})
+
+
+def test_it_says_where_it_writes_without_secrets(target: AwsTarget) -> None:
+    assert target.description == target.identity == "AWS IoT https://aws.test (us-east-1, account 123456789012)"
+
+
+def test_an_unknown_account_is_told_by_its_data_endpoint(aws: Stubber, target: AwsTarget) -> None:
+    target._profile = AwsProfile(region="us-east-1")
+    answers(aws, ("describe_endpoint", {"endpointAddress": "a1.iot"}, {"endpointType": "iot:Data-ATS"}))
+    assert target.identity.endswith("account of a1.iot")
+
+
+def test_the_vendors_cloud_is_meant_whatever_endpoint_the_shell_has_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_IOT", "https://elsewhere.test")
+    assert "amazonaws.com" in AwsTarget(AwsProfile(region="us-east-1")).description
+
+
+def test_a_thing_is_made_with_its_certificate_and_policy(aws: Stubber, target: AwsTarget) -> None:
+    missing(aws)
+    answers(aws, ("get_policy", {}, {"policyName": "p"}))
+    made(aws)
+    answers(aws, ("attach_policy", {}, {"policyName": "p", "target": ARN}), ATTACH)
+    assert target.enroll(WITH_POLICY, update=False, dry_run=False) is Done.CREATED
+
+
+def test_a_thing_with_its_certificate_and_policy_is_left(aws: Stubber, target: AwsTarget) -> None:
+    principals(aws, OTHER_ARN, ARN)
+    answers(aws, ("list_attached_policies", {"policies": [{"policyName": "p"}]}, {"target": ARN}))
+    assert target.enroll(WITH_POLICY, update=False, dry_run=False) is Done.UNCHANGED
+
+
+def test_a_policy_that_is_not_attached_yet_is_attached(aws: Stubber, target: AwsTarget) -> None:
+    principals(aws, ARN)
+    answers(
+        aws,
+        ("list_attached_policies", {"policies": []}, {"target": ARN}),
+        ("get_policy", {}, {"policyName": "p"}),
+        ("create_thing", {}, {"thingName": "gateway"}),
+        ("update_certificate", {}, {"certificateId": ID, "newStatus": "ACTIVE"}),
+        ("attach_policy", {}, {"policyName": "p", "target": ARN}),
+        ATTACH,
+    )
+    assert target.enroll(WITH_POLICY, update=False, dry_run=False) is Done.UPDATED
+
+
+def test_another_certificate_is_left_unless_it_is_to_be_updated(aws: Stubber, target: AwsTarget) -> None:
+    principals(aws, OTHER_ARN)
+    with pytest.raises(DifferentRecordError) as refused:
+        target.enroll(WISH, update=False, dry_run=False)
+    assert (refused.value.facts["present"], refused.value.facts["wanted"]) == ("0" * 64, ID)
+    principals(aws, OTHER_ARN)
+    listed = {"certificates": [{"certificateId": ID, "certificateArn": ARN}]}
+    answers(
+        aws,
+        ("create_thing", {}, {"thingName": "gateway"}),
+        ("list_certificates", listed, {"pageSize": 250}),
+        ("update_certificate", {}, {"certificateId": ID, "newStatus": "ACTIVE"}),
+        ATTACH,
+    )
+    assert target.enroll(WISH, update=True, dry_run=False) is Done.UPDATED
+
+
+def test_a_rehearsal_changes_nothing(aws: Stubber, target: AwsTarget) -> None:
+    missing(aws)
+    assert target.enroll(WISH, update=False, dry_run=True) is Done.WOULD_CREATE
+    principals(aws, OTHER_ARN)
+    assert target.enroll(WISH, update=True, dry_run=True) is Done.WOULD_UPDATE
+
+
+def test_a_policy_that_is_not_there_is_told_before_anything_is_made(aws: Stubber, target: AwsTarget) -> None:
+    missing(aws)
+    missing(aws, "get_policy")
+    with pytest.raises(ReferenceMissingError) as refused:
+        target.enroll(WITH_POLICY, update=False, dry_run=False)
+    assert "aws iot create-policy --policy-name p " in refused.value.explain_fix()
+
+
+def test_what_was_made_is_taken_back_when_a_later_step_fails(aws: Stubber, target: AwsTarget) -> None:
+    missing(aws)
+    made(aws)
+    aws.add_client_error("attach_thing_principal", "LimitExceededException", "too many")
+    answers(
+        aws,
+        ("update_certificate", {}, {"certificateId": ID, "newStatus": "INACTIVE"}),
+        ("delete_certificate", {}, {"certificateId": ID}),
+        ("delete_thing", {}, {"thingName": "gateway"}),
+    )
+    with pytest.raises(TargetRefusedError) as refused:
+        target.enroll(WISH, update=False, dry_run=False)
+    assert refused.value.facts["reason"] == "LimitExceededException: too many"
+
+
+def test_a_certificate_that_is_registered_already_is_used_and_never_taken_back(aws: Stubber, target: AwsTarget) -> None:
+    missing(aws)
+    answers(aws, ("create_thing", {}, {"thingName": "gateway"}))
+    fields = {"resourceArn": ARN, "resourceId": ID}
+    exists = "ResourceAlreadyExistsException"
+    aws.add_client_error("register_certificate_without_ca", exists, "there", 409, modeled_fields=fields)
+    answers(aws, ("update_certificate", {}, {"certificateId": ID, "newStatus": "ACTIVE"}))
+    aws.add_client_error("attach_thing_principal", "ThrottlingException", "slowly")
+    answers(aws, ("delete_thing", {}, {"thingName": "gateway"}))
+    with pytest.raises(TargetRefusedError):
+        target.enroll(WISH, update=False, dry_run=False)
+
+
+def test_after_a_survey_a_new_thing_is_not_asked_for(aws: Stubber, target: AwsTarget) -> None:
+    answers(aws, ("list_things", {"things": [{"thingName": "other"}]}, {"maxResults": 250}))
+    target.survey(1)
+    assert target.enroll(WISH, update=False, dry_run=True) is Done.WOULD_CREATE
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        ("UnrecognizedClientException", CredentialsRefusedError),
+        ("InvalidSignatureException", CredentialsRefusedError),
+        ("MissingAuthenticationTokenException", CredentialsRefusedError),
+        ("InvalidRequestException", TargetRefusedError),
+        ("ResourceNotFoundException", ReferenceMissingError),
+    ],
+)
+def test_what_the_service_refuses_has_its_kind(
+    aws: Stubber, target: AwsTarget, code: str, kind: type[BirthmarkError]
+) -> None:
+    missing(aws)
+    aws.add_client_error("create_thing", code, "because")
+    with pytest.raises(kind) as refused:
+        target.enroll(WISH, update=False, dry_run=False)
+    assert "because" in refused.value.facts["reason"]
+    assert refused.value.facts["target"] == target.description
+
+
+def test_a_service_that_does_not_answer_is_unreachable(target: AwsTarget, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(**_: object) -> None:
+        raise EndpointConnectionError(endpoint_url="https://aws.test")
+
+    monkeypatch.setattr(target._iot, "list_thing_principals", fail)
+    with pytest.raises(TargetUnreachableError):
+        target.enroll(WISH, update=False, dry_run=False)
+
+
+def test_things_are_listed_with_their_certificates(aws: Stubber, target: AwsTarget) -> None:
+    answers(aws, ("list_things", {"things": [{"thingName": "gateway"}, {"thingName": "bare"}]}, {}))
+    principals(aws, ARN, OTHER_ARN)
+    answers(aws, ("list_thing_principals", {"principals": []}, {"thingName": "bare"}))
+    assert list(target.records()) == [
+        Record("gateway", "thing", "attached", ID, "2 certificates"),
+        Record("bare", "thing", "without certificate", None, "0 certificates"),
+    ]
+
+
+def test_a_thing_is_removed_with_its_certificates(aws: Stubber, target: AwsTarget) -> None:
+    principals(aws, ARN)
+    answers(
+        aws,
+        ("detach_thing_principal", {}, {"thingName": "gateway", "principal": ARN}),
+        ("update_certificate", {}, {"certificateId": ID, "newStatus": "INACTIVE"}),
+        ("list_attached_policies", {"policies": [{"policyName": "p"}]}, {"target": ARN}),
+        ("detach_policy", {}, {"policyName": "p", "target": ARN}),
+        ("delete_certificate", {}, {"certificateId": ID}),
+        ("delete_thing", {}, {"thingName": "gateway"}),
+    )
+    target.remove("gateway", is_group=False)
+
+
+def test_a_thing_that_is_not_there_cannot_be_removed(aws: Stubber, target: AwsTarget) -> None:
+    missing(aws)
+    with pytest.raises(NoSuchRecordError):
+        target.remove("gateway", is_group=False)

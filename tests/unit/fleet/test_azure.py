@@ -1,0 +1,287 @@
+"""Enrollment at Azure: what is made, what is left, what is refused, told by the SDK's own models and errors."""
+
+from collections.abc import Callable, Iterator, Mapping
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from provisioningserviceclient import models
+from provisioningserviceclient.client import ProvisioningServiceError
+
+from birthmark.errors import BirthmarkError
+from birthmark.fleet.azure import AzureTarget
+from birthmark.fleet.errors import (
+    CredentialsRefusedError,
+    DifferentRecordError,
+    NoSuchRecordError,
+    ReferenceMissingError,
+    TargetRefusedError,
+    TargetUnreachableError,
+)
+from birthmark.fleet.profiles import AzureProfile
+from birthmark.fleet.target import Done, EnrollmentRequest, Record
+from birthmark.pki.certificates import parse_any
+from pki_builders import a_ca, a_device
+
+STRING = "HostName=dps.test;SharedAccessKeyName=owner;SharedAccessKey=a2V5"
+DEVICE, OTHER = a_device(common_name="device-1").certificate, a_device(common_name="device-1").certificate
+WISH = EnrollmentRequest("device-1", DEVICE)
+
+
+def refusal(status: int, message: str = "no") -> ProvisioningServiceError:
+    response = SimpleNamespace(status_code=status, json=lambda: {"message": message})
+    return ProvisioningServiceError("refused", SimpleNamespace(response=response))
+
+
+class Service:
+    """The service behind Microsoft's client: records in dictionaries, and an error to raise."""
+
+    def __init__(self) -> None:
+        self.individuals: dict[str, Any] = {}
+        self.groups: dict[str, Any] = {}
+        self.error: Exception | None = None
+        self.asked: list[str] = []
+
+    def get_individual_enrollment(self, name: str) -> Any:
+        return self._get(self.individuals, name)
+
+    def get_enrollment_group(self, name: str) -> Any:
+        return self._get(self.groups, name)
+
+    def delete_individual_enrollment_by_param(self, name: str) -> None:
+        del self.individuals[self._get(self.individuals, name).registration_id]
+
+    def delete_enrollment_group_by_param(self, name: str) -> None:
+        del self.groups[self._get(self.groups, name).enrollment_group_id]
+
+    def create_or_update(self, made: Any) -> None:
+        if self.error is not None:
+            raise self.error
+        made.etag = '"1"'
+        if hasattr(made, "enrollment_group_id"):
+            self.groups[made.enrollment_group_id] = made
+            return
+        primary = made.attestation.x509.client_certificates.primary
+        primary.info = SimpleNamespace(sha256_thumbprint=parse_any(primary.certificate).thumbprint.hex().upper())
+        made.registration_state = None
+        self.individuals[made.registration_id.lower()] = made
+
+    def create_individual_enrollment_query(self, _query: Any, _size: int) -> "Pages":
+        return Pages([list(self.individuals.values())])
+
+    def create_enrollment_group_query(self, _query: Any, _size: int) -> "Pages":
+        return Pages([list(self.groups.values())])
+
+    def _get(self, records: Mapping[str, Any], name: str) -> Any:
+        self.asked.append(name)
+        if self.error is not None:
+            raise self.error
+        if name.lower() not in records:
+            raise refusal(404)
+        return records[name.lower()]
+
+
+class Pages:
+    """A query's pages, which ends as the SDK does when no continuation comes."""
+
+    def __init__(self, pages: list[list[Any]]) -> None:
+        self.has_next = True
+        self._pages: Iterator[list[Any]] = iter(pages)
+
+    def next(self) -> list[Any]:
+        for page in self._pages:
+            return page
+        raise KeyError("x-ms-continuation")
+
+
+@pytest.fixture
+def service() -> Service:
+    return Service()
+
+
+@pytest.fixture
+def target(service: Service) -> AzureTarget:
+    made = AzureTarget(AzureProfile(STRING, scope="0ne"))
+    made._sdk = service
+    return made
+
+
+def enroll(target: AzureTarget, wish: EnrollmentRequest = WISH, *, update: bool = False, dry_run: bool = False) -> Done:
+    return target.enroll(wish, update=update, dry_run=dry_run)
+
+
+def test_it_says_where_it_writes_without_secrets(target: AzureTarget) -> None:
+    assert target.description == target.identity == "Azure DPS dps.test (scope 0ne)"
+
+
+def test_a_device_is_made_by_its_certificate_and_found_again(target: AzureTarget, service: Service) -> None:
+    assert enroll(target) is Done.CREATED
+    made = service.individuals["device-1"]
+    assert (made.registration_id, made.device_id, made.capabilities.iot_edge) == ("device-1", "device-1", False)
+    assert enroll(target) is Done.UNCHANGED
+
+
+def test_the_registration_id_is_the_common_name_whatever_the_device_is_called(
+    target: AzureTarget, service: Service
+) -> None:
+    assert enroll(target, EnrollmentRequest("pump", DEVICE, is_edge=True)) is Done.CREATED
+    made = service.individuals["device-1"]
+    assert (made.device_id, made.capabilities.iot_edge) == ("pump", True)
+
+
+def test_a_rehearsal_changes_nothing(target: AzureTarget, service: Service) -> None:
+    assert enroll(target, dry_run=True) is Done.WOULD_CREATE
+    assert not service.individuals
+    enroll(target)
+    other = EnrollmentRequest("device-1", OTHER)
+    assert enroll(target, other, update=True, dry_run=True) is Done.WOULD_UPDATE
+    assert enroll(target) is Done.UNCHANGED
+
+
+@pytest.mark.parametrize(
+    ("wish", "said"),
+    [
+        (EnrollmentRequest("device-1", OTHER), OTHER.thumbprint.hex()),
+        (EnrollmentRequest("device-1", DEVICE, is_edge=True), "as IoT Edge device device-1"),
+        (EnrollmentRequest("pump", DEVICE), "as device pump"),
+    ],
+    ids=["certificate", "edge", "name"],
+)
+def test_a_record_that_is_otherwise_is_left_unless_it_is_to_be_updated(
+    target: AzureTarget, wish: EnrollmentRequest, said: str
+) -> None:
+    enroll(target)
+    with pytest.raises(DifferentRecordError) as refused:
+        enroll(target, wish)
+    assert said in refused.value.facts["wanted"]
+    assert enroll(target, wish, update=True) is Done.UPDATED
+    assert enroll(target, wish) is Done.UNCHANGED
+
+
+def test_a_disabled_record_is_not_as_wished(target: AzureTarget, service: Service) -> None:
+    enroll(target)
+    service.individuals["device-1"].provisioning_status = "disabled"
+    with pytest.raises(DifferentRecordError) as refused:
+        enroll(target)
+    assert refused.value.facts["present"].endswith("device device-1, disabled")
+
+
+def test_an_update_is_conditional_on_the_record_that_was_seen(
+    target: AzureTarget, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    enroll(target)
+    seen: list[str] = []
+    monkeypatch.setattr(service, "create_or_update", lambda made: seen.append(made.etag))
+    enroll(target, EnrollmentRequest("device-1", OTHER), update=True)
+    assert seen == ['"1"']
+
+
+def test_after_a_survey_only_a_new_device_is_asked_for_and_before_it_is_written(
+    target: AzureTarget, service: Service
+) -> None:
+    enroll(target)
+    service.asked.clear()
+    target.survey(10)
+    new = EnrollmentRequest("b", a_device(common_name="b").certificate)
+    assert (enroll(target), enroll(target, new, dry_run=True)) == (Done.UNCHANGED, Done.WOULD_CREATE)
+    assert service.asked == []
+    assert enroll(target, new) is Done.CREATED
+    assert service.asked == ["b"]
+
+
+def test_far_more_records_than_devices_are_not_surveyed(
+    target: AzureTarget, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    enroll(target)
+    item = service.individuals["device-1"]
+    many = [SimpleNamespace(registration_id=f"d{number}", provisioning_status="disabled") for number in range(1005)]
+    monkeypatch.setattr(service, "create_individual_enrollment_query", lambda *_: Pages([many]))
+    target.survey(1)
+    service.asked.clear()
+    assert enroll(target) is Done.UNCHANGED
+    assert service.asked == [item.registration_id]
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (refusal(401), CredentialsRefusedError),
+        (refusal(403), CredentialsRefusedError),
+        (refusal(400, "bad id"), TargetRefusedError),
+        (refusal(404), ReferenceMissingError),
+        (ConnectionError("no route"), TargetUnreachableError),
+        (ProvisioningServiceError("without an answer"), TargetRefusedError),
+    ],
+)
+def test_what_the_service_refuses_has_its_kind(
+    target: AzureTarget, service: Service, error: Exception, kind: type[BirthmarkError]
+) -> None:
+    target.survey(1)
+    service.error = error
+    with pytest.raises(kind) as refused:
+        enroll(target)
+    assert refused.value.facts["target"] == target.description
+    assert refused.value.facts["reason"]
+
+
+def test_a_group_is_made_of_a_ca_on_record_or_of_a_certificate(target: AzureTarget, service: Service) -> None:
+    def group(name: str, **how: Any) -> Done:
+        return target.enroll_group(name, **{"ca_name": None, "certificate": None, "is_edge": False, **how})
+
+    ca = a_ca().certificate
+    assert group("by-name", ca_name="my-ca", dry_run=True) is Done.WOULD_CREATE
+    assert group("by-name", ca_name="my-ca", dry_run=False) is Done.CREATED
+    assert group("by-name", ca_name="my-ca", dry_run=True) is Done.WOULD_UPDATE
+    assert group("by-name", ca_name="other", dry_run=False) is Done.UPDATED
+    assert group("by-certificate", certificate=ca, is_edge=True, dry_run=False) is Done.CREATED
+    assert service.groups["by-name"].attestation.x509.ca_references.primary == "other"
+    made = service.groups["by-certificate"]
+    assert made.attestation.x509.signing_certificates.primary.certificate == ca.pem()
+    assert made.capabilities.iot_edge
+    service.error = refusal(404)
+    with pytest.raises(ReferenceMissingError) as refused:
+        group("third", ca_name="gone", dry_run=False)
+    assert "birthmark dps ca add gone" in refused.value.explain_fix()
+
+
+def test_the_records_are_listed_with_their_state(target: AzureTarget, service: Service) -> None:
+    for name in ("fresh", "assigned", "disabled"):
+        enroll(target, EnrollmentRequest(name, a_device(common_name=name).certificate))
+    assigned = service.individuals["assigned"]
+    assigned.registration_state = SimpleNamespace(status="assigned", assigned_hub="hub.test", device_id="pump")
+    service.individuals["disabled"].provisioning_status = "disabled"
+    target.enroll_group("g", ca_name="my-ca", certificate=None, is_edge=False, dry_run=False)
+    fresh, known, disabled, group = target.records()
+    assert (fresh.state, fresh.detail, fresh.kind) == ("unassigned", "-", "individual")
+    assert (known.state, known.detail) == ("assigned", "hub.test as pump")
+    assert disabled.state == "disabled"
+    assert group == Record("g", "group", "enabled", None, "CA my-ca")
+
+
+@pytest.mark.parametrize(
+    ("attestation", "said"),
+    [
+        (models.AttestationMechanism.create_with_x509_ca_refs("my-ca"), "CA my-ca"),
+        (models.AttestationMechanism.create_with_x509_signing_certs("PEM"), "x509"),
+        (models.AttestationMechanism(type="symmetricKey"), "symmetricKey"),
+    ],
+)
+def test_a_groups_attestation_is_told(target: AzureTarget, service: Service, attestation: Any, said: str) -> None:
+    service.groups["g"] = models.EnrollmentGroup.create("g", attestation=attestation)
+    assert [record.detail for record in target.records()] == [said]
+
+
+def test_a_record_is_removed_or_is_not_there(target: AzureTarget, service: Service) -> None:
+    enroll(target)
+    target.enroll_group("g", ca_name="my-ca", certificate=None, is_edge=False, dry_run=False)
+    remove: list[Callable[[], None]] = [
+        lambda: target.remove("device-1", is_group=False),
+        lambda: target.remove("g", is_group=True),
+    ]
+    for one in remove:
+        one()
+    assert not service.individuals
+    assert not service.groups
+    for one in remove:
+        with pytest.raises(NoSuchRecordError):
+            one()

@@ -1,0 +1,123 @@
+"""Profiles: where enrollments go, and why a profile cannot be used."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from birthmark.fleet.errors import ProfileError
+from birthmark.fleet.profiles import AwsProfile, AzureProfile, aws_profile, azure_profile
+
+STRING = "HostName=dps.test;SharedAccessKeyName=owner;SharedAccessKey=a2V5"
+ENDPOINTS = {
+    "trust_bundle": "/data/trust.pem",
+    "est": {},
+    "dps": {"service_connection_string": STRING, "id_scope": "0ne00ABCDEF"},
+    "iothub": {},
+    "aws": {
+        "endpoint_url": "https://127.0.0.7:8443",
+        "region": "us-east-1",
+        "account_id": "123456789012",
+        "access_key_id": "AKIA",
+        "secret_access_key": "hidden",
+    },
+    "health_url": "http://127.0.0.7:8080/healthz",
+}
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home with a file of profiles, whose password file only its owner can read."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    secret = tmp_path / "dps"
+    secret.write_text(f"{STRING}\n")
+    secret.chmod(0o600)
+    profiles = tmp_path / ".config" / "birthmark" / "profiles.toml"
+    profiles.parent.mkdir(parents=True)
+    profiles.write_text(f"""\
+[factory.azure]
+connection_string_file = "{secret}"
+ca_file = "~/ca.pem"
+[factory.aws]
+endpoint_url = "https://aws.test"
+region = "eu-central-1"
+profile = "factory"
+[bare.azure]
+[bare.aws]
+""")
+    return tmp_path
+
+
+def why_not(name: str, cloud: str = "azure") -> str:
+    with pytest.raises(ProfileError) as refused:
+        (azure_profile if cloud == "azure" else aws_profile)(name, Path("/nowhere"))
+    return refused.value.explain_cause()
+
+
+def test_local_is_the_server_of_the_data_directory(tmp_path: Path) -> None:
+    (tmp_path / "endpoints.json").write_text(json.dumps(ENDPOINTS))
+    azure, aws = azure_profile("local", tmp_path), aws_profile("local", tmp_path)
+    assert azure == AzureProfile(STRING, Path("/data/trust.pem"), "0ne00ABCDEF")
+    assert (aws.is_local, aws.endpoint_url, aws.region) == (True, "https://127.0.0.7:8443", "us-east-1")
+    assert (aws.access_key_id, aws.secret_access_key) == ("AKIA", "hidden")
+    assert aws.account == "123456789012 of server 0ne00ABCDEF"
+    assert "hidden" not in repr(aws)
+    assert "a2V5" not in repr(azure)
+
+
+def test_cloud_is_the_vendors_own_chain(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PROVISIONING_CONNECTION_STRING", STRING)
+    assert azure_profile("cloud", Path("/nowhere")) == AzureProfile(STRING)
+    assert aws_profile("cloud", Path("/nowhere")) == AwsProfile()
+
+
+@pytest.mark.parametrize("value", [None, ""])
+def test_cloud_at_azure_needs_the_connection_string(monkeypatch: pytest.MonkeyPatch, value: str | None) -> None:
+    monkeypatch.delenv("PROVISIONING_CONNECTION_STRING", raising=False)
+    if value is not None:
+        monkeypatch.setenv("PROVISIONING_CONNECTION_STRING", value)
+    assert "PROVISIONING_CONNECTION_STRING is not set" in why_not("cloud")
+
+
+def test_a_named_profile_is_a_table_of_the_file(home: Path) -> None:
+    assert azure_profile("factory", Path("/nowhere")) == AzureProfile(STRING, home / "ca.pem")
+    wanted = AwsProfile(endpoint_url="https://aws.test", region="eu-central-1", sdk_profile="factory")
+    assert aws_profile("factory", Path("/nowhere")) == wanted
+    assert aws_profile("bare", Path("/nowhere")) == AwsProfile()
+
+
+@pytest.mark.usefixtures("home")
+@pytest.mark.parametrize("cloud", ["azure", "aws"])
+def test_a_profile_that_is_not_there_is_named(cloud: str) -> None:
+    assert f"has no table [other.{cloud}]" in why_not("other", cloud)
+
+
+@pytest.mark.usefixtures("home")
+def test_azure_without_a_connection_string_file_is_refused() -> None:
+    assert "[bare.azure] has no connection_string_file" in why_not("bare")
+
+
+def test_a_connection_string_that_others_can_read_is_refused(home: Path) -> None:
+    (home / "dps").chmod(0o640)
+    assert "can be read by others" in why_not("factory")
+
+
+def test_a_connection_string_that_is_not_there_is_refused(home: Path) -> None:
+    (home / "dps").unlink()
+    assert "no such file" in why_not("factory")
+
+
+def test_a_connection_string_that_is_no_text_is_refused(home: Path) -> None:
+    (home / "dps").write_bytes(b"\xff")
+    assert "is not text" in why_not("factory")
+
+
+def test_without_a_file_of_profiles_there_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert "no such file" in why_not("factory")
+
+
+@pytest.mark.parametrize("text", ["= 1", "factory = 1", "[factory]\nazure = 1", "[" * 5000])
+def test_a_file_that_holds_no_profiles_is_refused(home: Path, text: str) -> None:
+    (home / ".config" / "birthmark" / "profiles.toml").write_text(text)
+    assert "profiles.toml" in why_not("factory")

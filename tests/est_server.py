@@ -17,7 +17,7 @@ from birthmark.ca.service import CertificateAuthority
 from birthmark.est import wire
 from birthmark.est.http import routes
 from birthmark.est.model import EstSettings
-from birthmark.est.service import EstService, users
+from birthmark.est.service import Credentials, EstService
 from birthmark.pki.certificates import Certificate
 from birthmark.refusals import Ledger
 from birthmark.store import open_database
@@ -61,8 +61,8 @@ async def an_est_server(
     made = hierarchy.create(directory / "ca", "Test", now=now, entropy=entropy)
     database = await open_database(f"sqlite:///{directory}/x.db", clock)
     try:
-        await users.add_user(
-            "factory", "secret", device_id=None, principal=OPERATOR, database=database, clock=clock, entropy=entropy
+        await Credentials(database, clock, entropy).add_user(
+            "factory", "secret", device_id=None, actor="operator:local"
         )
         ca = CertificateAuthority(made, database, clock, entropy)
         service = EstService(ca, PasswordCheck(entropy), settings or EstSettings())

@@ -9,14 +9,12 @@ import msgspec
 from birthmark.ca.model import Issued
 from birthmark.ca.revocation import CertificateRevokedError
 from birthmark.ca.service import CertificateAuthority
-from birthmark.clock import Clock, Entropy
 from birthmark.console.names import OPERATOR
 from birthmark.console.routing import Asked, Endpoint, OperatorRequestError, Role, Rows
 from birthmark.est.model import BootstrapCa, User
-from birthmark.est.service import users
+from birthmark.est.service import Credentials
 from birthmark.pki.certificates import Thumbprint, parse_any, parse_thumbprint
 from birthmark.pki.crl import RevocationReason
-from birthmark.store import Database
 
 
 class NewUser(msgspec.Struct):
@@ -40,52 +38,35 @@ class NewBootstrapCa(msgspec.Struct):
     any_name: bool = False
 
 
-def est_endpoints(database: Database, clock: Clock, entropy: Entropy, seed: bytes) -> Sequence[Endpoint]:
+def est_endpoints(credentials: Credentials, seed: bytes) -> Sequence[Endpoint]:
     """Return the routes of `birthmark est`. Passwords of bound credentials follow from `seed`."""
 
     async def list_users(_asked: Asked) -> Rows:
-        return Rows([_user_view(user) for user in await users.list_users(database)])
+        return Rows([_user_view(user) for user in await credentials.users()])
 
     async def add_user(asked: Asked) -> Any:
         body: NewUser = asked.body
-        made = await users.add_user(
-            body.name,
-            body.password,
-            device_id=body.device_id,
-            principal=OPERATOR,
-            database=database,
-            clock=clock,
-            entropy=entropy,
-        )
+        made = await credentials.add_user(body.name, body.password, device_id=body.device_id, actor=OPERATOR.actor)
         return _user_view(made)
 
     async def remove_user(asked: Asked) -> None:
-        await users.remove_user(asked["name"], principal=OPERATOR, database=database)
+        await credentials.remove_user(asked["name"], actor=OPERATOR.actor)
 
     async def ensure_credential(asked: Asked) -> Any:
         body: NewCredential = asked.body
-        user, password = await users.ensure_credential(
-            body.device_id, seed=seed, principal=OPERATOR, database=database, clock=clock, entropy=entropy
-        )
+        user, password = await credentials.ensure_user(body.device_id, seed=seed, actor=OPERATOR.actor)
         return {**_user_view(user), "password": password}
 
     async def list_cas(_asked: Asked) -> Rows:
-        return Rows([_ca_view(ca) for ca in await users.list_bootstrap_cas(database)])
+        return Rows([_ca_view(ca) for ca in await credentials.bootstrap_cas()])
 
     async def add_ca(asked: Asked) -> Any:
         body: NewBootstrapCa = asked.body
-        made = await users.accept_bootstrap_ca(
-            parse_any(body.certificate),
-            any_name=body.any_name,
-            principal=OPERATOR,
-            database=database,
-            clock=clock,
-        )
-        return _ca_view(made)
+        maker = parse_any(body.certificate)
+        return _ca_view(await credentials.accept_ca(maker, any_name=body.any_name, actor=OPERATOR.actor))
 
     async def remove_ca(asked: Asked) -> None:
-        thumbprint = parse_thumbprint(asked["thumbprint"])
-        await users.remove_bootstrap_ca(thumbprint, principal=OPERATOR, database=database)
+        await credentials.remove_ca(parse_thumbprint(asked["thumbprint"]), actor=OPERATOR.actor)
 
     add, view = Role.OPERATOR, Role.VIEWER
     return [

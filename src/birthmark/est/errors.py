@@ -7,7 +7,7 @@ from birthmark.ca import revocation
 from birthmark.ca.rules import issuance
 from birthmark.est import wire
 from birthmark.est.rules import identity, limits, possession, reenrollment
-from birthmark.est.service import operations, users
+from birthmark.est.service import credentials, operations
 
 STATUS: Mapping[type[errors.BirthmarkError], int] = {
     errors.InvalidRequestError: 400,
@@ -32,11 +32,11 @@ STATUS: Mapping[type[errors.BirthmarkError], int] = {
     operations.PasswordWrongError: 401,
     operations.LabelUnknownError: 404,
     limits.EstThrottledError: 429,
-    users.UserNameInvalidError: 400,
-    users.UserExistsError: 409,
-    users.UserUnknownError: 404,
-    users.NotABootstrapCaError: 400,
-    users.BootstrapCaUnknownError: 404,
+    credentials.UserNameInvalidError: 400,
+    credentials.UserExistsError: 409,
+    credentials.UserUnknownError: 404,
+    credentials.NotABootstrapCaError: 400,
+    credentials.BootstrapCaUnknownError: 404,
     # of the CA, where its kind is not what a client of EST expects
     issuance.KeyTakenError: 403,
     issuance.NameHeldError: 403,

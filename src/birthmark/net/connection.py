@@ -212,6 +212,18 @@ class Connection(asyncio.Protocol):
         self._shut = True
         self._raw.abort()
 
+    @property
+    def is_closing(self) -> bool:
+        return self._shut or self._raw.is_closing()
+
+    def pause_reading(self) -> None:
+        if not self.is_closing:
+            self._raw.pause_reading()
+
+    def resume_reading(self) -> None:
+        if not self.is_closing:
+            self._raw.resume_reading()
+
     def set_deadline(self, after_s: float | None, act: Callable[[], None] | None = None) -> None:
         """Have `act` called (or the connection closed) unless the deadline is moved within `after_s` seconds."""
         self.deadline = None if after_s is None else self._host.monotonic() + after_s
@@ -374,24 +386,22 @@ class PlainTransport(asyncio.Transport):
         self._connection.abort()
 
     def is_closing(self) -> bool:
-        return self._connection._shut or self._connection.raw.is_closing()  # noqa: SLF001 - one class in two halves
+        return self._connection.is_closing
 
     def can_write_eof(self) -> bool:
         return False
 
     def pause_reading(self) -> None:
-        if not self.is_closing():
-            self._connection.raw.pause_reading()
+        self._connection.pause_reading()
 
     def resume_reading(self) -> None:
-        if not self.is_closing():
-            self._connection.raw.resume_reading()
+        self._connection.resume_reading()
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
-        self._connection._inner = cast("asyncio.Protocol", protocol)  # noqa: SLF001 - as above
+        self._connection._inner = cast("asyncio.Protocol", protocol)  # noqa: SLF001 - one class in two halves
 
     def get_protocol(self) -> asyncio.BaseProtocol:
-        inner = self._connection._inner  # noqa: SLF001 - as above
+        inner = self._connection._inner  # noqa: SLF001 - one class in two halves
         assert inner is not None  # noqa: S101 - a transport is given to a protocol that exists
         return inner
 

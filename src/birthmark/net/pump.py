@@ -184,7 +184,7 @@ class MqttPump(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, PlainTransport)  # noqa: S101 - the mux gives nothing else
-        self.start(_OverTls(transport), transport.connection.address)
+        self.start(transport.connection, transport.connection.address)
 
     def start(self, transport: MqttTransport, address: str) -> None:
         """Begin on a transport that is connected."""
@@ -410,31 +410,3 @@ class MqttPump(asyncio.Protocol):
         log.debug("mqtt.closed", extra={"address": self.address, "reason": self._reason.value})
         if connection is not None:
             connection.closed(self._reason)
-
-
-class _OverTls:
-    """A `PlainTransport` as the pump sees it."""
-
-    __slots__ = ("_connection", "_transport")
-
-    def __init__(self, transport: PlainTransport) -> None:
-        self._transport = transport
-        self._connection = transport.connection
-
-    def write(self, data: bytes) -> None:
-        self._connection.write(data)
-
-    def close(self) -> None:
-        self._connection.close()
-
-    def pause_reading(self) -> None:
-        self._transport.pause_reading()
-
-    def resume_reading(self) -> None:
-        self._transport.resume_reading()
-
-    def set_deadline(self, after_s: float | None, act: Callable[[], None] | None = None) -> None:
-        self._connection.set_deadline(after_s, act)
-
-    def authenticated(self) -> None:
-        self._connection.authenticated()

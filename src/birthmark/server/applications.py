@@ -115,7 +115,7 @@ class Applications:
             *hub.endpoints(rooms.iothub, rooms.hub_connections, rooms.instances, covers),
             *aws.endpoints(rooms.aws),
             *refusals.endpoints(rooms.database),
-            *est.est_endpoints(rooms.database, self._clock, self._entropy, seed),
+            *est.est_endpoints(rooms.credentials, seed),
             *est.certificate_endpoints(rooms.authority, partial(presented_by, rooms)),
             *audit.endpoints(rooms.database, audit_key),
         ]

@@ -19,7 +19,7 @@ from birthmark.ca.service import CertificateAuthority
 from birthmark.clock import Clock, Entropy
 from birthmark.dps.mqtt import DpsMqtt
 from birthmark.dps.service import Authorities, Enrollments, Instances, Registrations
-from birthmark.est.service import EstService
+from birthmark.est.service import Credentials, EstService
 from birthmark.iothub.mqtt import HubConnections
 from birthmark.iothub.service import IotHub
 from birthmark.iothub.service.registry import CHANGED
@@ -39,6 +39,7 @@ class Rooms:
     ledger: Ledger
     authority: CertificateAuthority
     est: EstService
+    credentials: Credentials
     instances: Instances
     authorities: Authorities
     enrollments: Enrollments
@@ -107,6 +108,7 @@ async def open_rooms(
         ledger,
         authority,
         EstService(authority, PasswordCheck(entropy)),
+        Credentials(database, clock, entropy),
         instances,
         authorities,
         enrollments,

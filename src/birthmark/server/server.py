@@ -13,7 +13,6 @@ from birthmark.bus import LocalBus
 from birthmark.ca.hierarchy import UNNOTED, Hierarchy
 from birthmark.clock import Clock, Entropy
 from birthmark.errors import UnavailableError
-from birthmark.est.service import users
 from birthmark.net.http import HttpService
 from birthmark.net.limits import Limits
 from birthmark.net.listener import Listeners, MakeProtocol
@@ -112,7 +111,7 @@ class Server:
 
     async def _est_password(self, rooms: Rooms) -> str | None:
         """Return the password of the EST user that version 0.1.0 made at its first start, while that user is there."""
-        known = {user.name for user in await users.list_users(rooms.database)}
+        known = {user.name for user in await rooms.credentials.users()}
         is_there = self.settings.est.user in known and self._data.has("est.password")
         return self._data.secret("est.password") if is_there else None
 

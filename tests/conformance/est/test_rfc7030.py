@@ -13,7 +13,7 @@ from cryptography.x509.oid import AttributeOID
 from asgi import FakePeer, request
 from birthmark.est import wire
 from birthmark.est.model import EstSettings
-from birthmark.est.service import users
+from birthmark.est.service import Credentials
 from birthmark.est.wire import CsrAttribute
 from birthmark.pki import profiles
 from birthmark.pki.certificates import Certificate
@@ -21,7 +21,7 @@ from birthmark.pki.chains import build_chain
 from birthmark.pki.csr import CHANGE_SUBJECT_NAME
 from birthmark.refusals import refusals_about
 from est_server import BASIC, OPERATOR, PKCS10, EstServer, an_est_server, shown
-from fakes import NOON
+from fakes import NOON, SeededEntropy
 from pki_builders import a_ca, a_csr, a_device, a_key, an_rsa_key
 
 P256 = CsrAttribute("1.2.840.10045.2.1", (bytes.fromhex("06082a8648ce3d030107"),))
@@ -240,9 +240,8 @@ async def test_a_revoked_certificate_is_forbidden(server: EstServer) -> None:
 
 async def bootstrapped(server: EstServer, *, any_name: bool) -> Certificate:
     maker = a_ca("Maker Root")
-    await users.accept_bootstrap_ca(
-        maker.certificate, any_name=any_name, principal=OPERATOR, database=server.ca.database, clock=server.clock
-    )
+    credentials = Credentials(server.ca.database, server.clock, SeededEntropy())
+    await credentials.accept_ca(maker.certificate, any_name=any_name, actor="operator")
     return a_device(maker, "chip-1").certificate
 
 

@@ -1,14 +1,13 @@
 """The CA's and EST's statements on each real engine."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from birthmark.auth.principals import Principal, PrincipalKind
 from birthmark.ca import hierarchy
 from birthmark.ca.service import CertificateAuthority
-from birthmark.est.service import users
+from birthmark.est.service import credentials
 from birthmark.pki.crl import RevocationReason
 from birthmark.pki.csr import parse_csr
 from birthmark.store import open_database
@@ -38,17 +37,17 @@ async def test_issue_find_revoke_and_list(database_url: str, tmp_path: Path) -> 
 async def test_users_and_bootstrap_cas_come_and_go(database_url: str) -> None:
     clock, entropy, maker = FakeClock(), SeededEntropy(), a_ca().certificate
     database = await open_database(database_url, clock)
-    options: dict[str, Any] = {"principal": OPERATOR, "database": database}
-    user = await users.add_user("u", "p", device_id=None, clock=clock, entropy=entropy, **options)
-    with pytest.raises(users.UserExistsError):
-        await users.add_user("u", "p", device_id="d", clock=clock, entropy=entropy, **options)
-    assert await users.list_users(database) == [user]
-    await users.remove_user("u", **options)
-    with pytest.raises(users.UserUnknownError):
-        await users.remove_user("u", **options)
+    known = credentials.Credentials(database, clock, entropy)
+    user = await known.add_user("u", "p", device_id=None, actor="ann")
+    with pytest.raises(credentials.UserExistsError):
+        await known.add_user("u", "p", device_id="d", actor="ann")
+    assert await known.users() == [user]
+    await known.remove_user("u", actor="ann")
+    with pytest.raises(credentials.UserUnknownError):
+        await known.remove_user("u", actor="ann")
     for any_name in (False, True):
-        accepted = await users.accept_bootstrap_ca(maker, any_name=any_name, clock=clock, **options)
-        assert await users.list_bootstrap_cas(database) == [accepted]
-    await users.remove_bootstrap_ca(maker.thumbprint, **options)
-    assert await users.list_bootstrap_cas(database) == []
+        accepted = await known.accept_ca(maker, any_name=any_name, actor="ann")
+        assert await known.bootstrap_cas() == [accepted]
+    await known.remove_ca(maker.thumbprint, actor="ann")
+    assert await known.bootstrap_cas() == []
     await database.close()

@@ -1,0 +1,144 @@
+"""What an operator does: users and bootstrap CAs on record, each change audited."""
+
+import contextlib
+import hashlib
+import hmac
+from dataclasses import dataclass, field
+
+from birthmark.auth.passwords import hash_password
+from birthmark.clock import Clock, Entropy
+from birthmark.errors import ConflictError, InvalidRequestError, NotFoundError
+from birthmark.est import store
+from birthmark.est.model import BootstrapCa, User
+from birthmark.pki.certificates import Certificate, Thumbprint
+from birthmark.pki.names import parse_registration_id
+from birthmark.store import Changes, Database, to_micros
+
+_MAX_NAME_CHARS = 128
+_NONCE_BYTES = 16
+_PASSWORD_BYTES = 24
+
+
+class UserNameInvalidError(InvalidRequestError):
+    """This user name cannot be used."""
+
+    code = "est.user_name_invalid"
+    cause = "A user name has 1 to 128 printable characters and no colon."
+    fix = "Choose another name: `birthmark est user add device-1 --device device-1`."
+
+
+class UserExistsError(ConflictError):
+    """There is such a user already."""
+
+    code = "est.user_exists"
+    cause = "There is an EST user '{name}' already."
+    fix = "Remove it first (`birthmark est user remove {name}`) to set another password."
+    name: str
+
+
+class UserUnknownError(NotFoundError):
+    """There is no such user."""
+
+    code = "est.user_unknown"
+    cause = "There is no EST user '{name}'."
+    fix = "`birthmark est user list` shows those on record."
+    name: str
+
+
+class NotABootstrapCaError(InvalidRequestError):
+    """This is not a CA certificate."""
+
+    code = "est.not_a_bootstrap_ca"
+    cause = "'{subject}' is not a CA certificate."
+    fix = "Give the maker's CA certificate, not a device's: `birthmark est bootstrap add CA.pem`."
+    subject: str
+
+
+class BootstrapCaUnknownError(NotFoundError):
+    """There is no such bootstrap CA."""
+
+    code = "est.bootstrap_ca_unknown"
+    cause = "No accepted bootstrap CA has the thumbprint {thumbprint}."
+    fix = "`birthmark est bootstrap list` shows those on record."
+    thumbprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """Users with passwords, and the CAs whose certificates introduce devices."""
+
+    database: Database = field(repr=False)
+    clock: Clock = field(repr=False)
+    entropy: Entropy = field(repr=False)
+
+    async def add_user(
+        self, name: str, password: str, *, device_id: str | None, actor: str, nonce: bytes | None = None
+    ) -> User:
+        """Put a user on record. Raise `UserNameInvalidError` or `UserExistsError`."""
+        if not 0 < len(name) <= _MAX_NAME_CHARS or not name.isprintable() or ":" in name:
+            raise UserNameInvalidError
+        if await self.database.one(store.USER, name=name) is not None:
+            raise UserExistsError(name=name)
+        user = User(name, hash_password(password, self.entropy), device_id, self.clock.now())
+        changes = Changes().run(store.ADD_USER, nonce=nonce, **store.USER_RECORDS.row(user))
+        await self.database.commit(changes.audit(actor, "est.user.add", name, device_id=device_id))
+        return user
+
+    async def ensure_user(self, device_id: str, *, seed: bytes, actor: str) -> tuple[User, str]:
+        """Return the user that is bound to one device, with its password; made at the first call, the same afterwards.
+
+        The password follows from `seed`, a secret of this server, and a nonce of the user's row: it can be printed
+        again, and a user that was removed comes back with another one. Raise `UserExistsError` if an operator's own
+        user has that name, `RegistrationIdInvalidError`.
+        """
+        parse_registration_id(device_id)
+        name = device_id.replace(":", "%3A")  # HTTP Basic ends a user name at a colon
+        for _ in range(2):
+            row = await self.database.one(store.USER, name=name)
+            if row is not None:
+                if row["nonce"] is None or row["device_id"] != device_id:
+                    raise UserExistsError(name=name)
+                return store.USER_RECORDS.of(row), _password_of(seed, name, row["nonce"])
+            nonce = self.entropy.token(_NONCE_BYTES)
+            with contextlib.suppress(ConflictError):  # another process made it at the same moment: read what it made
+                password = _password_of(seed, name, nonce)
+                await self.add_user(name, password, device_id=device_id, actor=actor, nonce=nonce)
+        raise UserExistsError(name=name)
+
+    async def users(self) -> list[User]:
+        """Return every user, by name."""
+        return [store.USER_RECORDS.of(row) for row in await self.database.all(store.USERS)]
+
+    async def remove_user(self, name: str, *, actor: str) -> None:
+        """Raise `UserUnknownError`."""
+        changes = Changes().run(store.REMOVE_USER, expect=1, otherwise=UserUnknownError(name=name), name=name)
+        await self.database.commit(changes.audit(actor, "est.user.remove", name))
+
+    async def accept_ca(self, certificate: Certificate, *, any_name: bool, actor: str) -> BootstrapCa:
+        """Let certificates of this CA introduce devices; doing it again changes `any_name`."""
+        if not certificate.is_ca:
+            raise NotABootstrapCaError(subject=certificate.subject_text)
+        accepted, thumbprint = BootstrapCa(certificate, any_name), certificate.thumbprint
+        row = store.BOOTSTRAP_RECORDS.row(accepted)
+        changes = Changes().run(
+            store.ADD_BOOTSTRAP_CA, thumbprint=thumbprint, added_at=to_micros(self.clock.now()), **row
+        )
+        subject = certificate.subject_text
+        changes.audit(actor, "est.bootstrap.add", subject, thumbprint=thumbprint.hex(), any_name=any_name)
+        await self.database.commit(changes)
+        return accepted
+
+    async def bootstrap_cas(self) -> list[BootstrapCa]:
+        """Return every CA whose certificates introduce devices, the first accepted first."""
+        return [store.BOOTSTRAP_RECORDS.of(row) for row in await self.database.all(store.BOOTSTRAP_CAS)]
+
+    async def remove_ca(self, thumbprint: Thumbprint, *, actor: str) -> None:
+        """Raise `BootstrapCaUnknownError`."""
+        name = thumbprint.hex()
+        unknown = BootstrapCaUnknownError(thumbprint=name)
+        changes = Changes().run(store.REMOVE_BOOTSTRAP_CA, expect=1, otherwise=unknown, thumbprint=thumbprint)
+        await self.database.commit(changes.audit(actor, "est.bootstrap.remove", name))
+
+
+def _password_of(seed: bytes, name: str, nonce: bytes) -> str:
+    return hmac.digest(seed, name.encode() + b"\0" + nonce, hashlib.sha256)[:_PASSWORD_BYTES].hex()

@@ -33,11 +33,7 @@ class AuditKey:
         self._key = Ed25519PrivateKey.from_private_bytes(
             hashlib.sha256(b"birthmark audit\0" + secret.encode()).digest()
         )
-        self._public = self._key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
-
-    @property
-    def public_key(self) -> bytes:
-        return self._public
+        self.public_key = self._key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
 
     def sign(self, body: bytes) -> bytes:
         return self._key.sign(body)

@@ -161,24 +161,16 @@ def policy_entry_json(account: Account, name: str) -> dict[str, Any]:
 
 def policy_json(account: Account, policy: NamedPolicy, version: PolicyVersion) -> dict[str, Any]:
     """Return what GetPolicy answers."""
-    return policy_entry_json(account, policy.name) | {
-        "policyDocument": version.document,
-        "defaultVersionId": str(policy.default_version),
-        "creationDate": seconds(policy.created_at),
-        "lastModifiedDate": seconds(policy.modified_at),
-        "generationId": policy.generation_id,
-    }
+    default = {"defaultVersionId": str(policy.default_version), "creationDate": seconds(policy.created_at)}
+    return _document_json(account, policy, version) | default
 
 
 def policy_version_json(account: Account, policy: NamedPolicy, version: PolicyVersion) -> dict[str, Any]:
     """Return what GetPolicyVersion answers."""
-    return policy_entry_json(account, policy.name) | {
-        "policyDocument": version.document,
+    return _document_json(account, policy, version) | {
         "policyVersionId": str(version.version),
         "isDefaultVersion": version.version == policy.default_version,
         "creationDate": seconds(version.created_at),
-        "lastModifiedDate": seconds(policy.modified_at),
-        "generationId": policy.generation_id,
     }
 
 
@@ -193,6 +185,14 @@ def policy_versions_json(policy: NamedPolicy, versions: Sequence[PolicyVersion])
             }
             for version in versions
         ]
+    }
+
+
+def _document_json(account: Account, policy: NamedPolicy, version: PolicyVersion) -> dict[str, Any]:
+    return policy_entry_json(account, policy.name) | {
+        "policyDocument": version.document,
+        "lastModifiedDate": seconds(policy.modified_at),
+        "generationId": policy.generation_id,
     }
 
 

@@ -1,7 +1,6 @@
 """A private key in a PKCS#11 token. What the token does not do itself (hashing for ECDSA) is done here."""
 
 import hashlib
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,12 +19,6 @@ from birthmark.keys.errors import KeyUnsupportedError, PublicKeyMissingError
 from birthmark.keys.scheme import PublicKey, Scheme
 from birthmark.keys.token import Token, bytes_of, text_of
 from birthmark.keys.uri import Pkcs11Uri
-
-_RSA_MECHANISMS: Mapping[Scheme, Mechanism] = {
-    Scheme.RSA_PKCS1_SHA256: Mechanism.SHA256_RSA_PKCS,
-    Scheme.RSA_PKCS1_SHA384: Mechanism.SHA384_RSA_PKCS,
-    Scheme.RSA_PKCS1_SHA512: Mechanism.SHA512_RSA_PKCS,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +53,8 @@ class TokenKey:
                 return bytes(
                     self._private_key.sign(data, mechanism=Mechanism.SHA256_RSA_PKCS_PSS, mechanism_param=salted)
                 )
-            return bytes(self._private_key.sign(data, mechanism=_RSA_MECHANISMS[scheme]))
+            mechanism = Mechanism[f"{scheme.hash.name.upper()}_RSA_PKCS"]
+            return bytes(self._private_key.sign(data, mechanism=mechanism))
 
     @property
     def uri(self) -> Pkcs11Uri:

@@ -8,6 +8,8 @@ import ipaddress
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from operator import eq, ge, gt, le, lt
+from typing import Any
 
 from birthmark.awsiot.rules.variables import Facts, is_plain, substitute
 
@@ -31,10 +33,15 @@ def _moment(text: str) -> datetime:
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
+def _compared(read: Callable[[str], Any], holds: Callable[[Any, Any], bool]) -> Test:
+    return lambda given, wanted: holds(read(given), read(wanted))
+
+
 def _never(_given: str, _wanted: str) -> bool:
     return False  # Like operators go by pattern, before this is asked
 
 
+_ORDERS = {"Equals": eq, "LessThan": lt, "LessThanEquals": le, "GreaterThan": gt, "GreaterThanEquals": ge}
 _POSITIVE: Mapping[str, Test] = {
     "StringEquals": lambda given, wanted: given == wanted,
     "StringEqualsIgnoreCase": lambda given, wanted: given.casefold() == wanted.casefold(),
@@ -42,16 +49,8 @@ _POSITIVE: Mapping[str, Test] = {
     "ArnEquals": _never,
     "ArnLike": _never,
     "Bool": lambda given, wanted: given.lower() == wanted.lower(),
-    "NumericEquals": lambda given, wanted: float(given) == float(wanted),
-    "NumericLessThan": lambda given, wanted: float(given) < float(wanted),
-    "NumericLessThanEquals": lambda given, wanted: float(given) <= float(wanted),
-    "NumericGreaterThan": lambda given, wanted: float(given) > float(wanted),
-    "NumericGreaterThanEquals": lambda given, wanted: float(given) >= float(wanted),
-    "DateEquals": lambda given, wanted: _moment(given) == _moment(wanted),
-    "DateLessThan": lambda given, wanted: _moment(given) < _moment(wanted),
-    "DateLessThanEquals": lambda given, wanted: _moment(given) <= _moment(wanted),
-    "DateGreaterThan": lambda given, wanted: _moment(given) > _moment(wanted),
-    "DateGreaterThanEquals": lambda given, wanted: _moment(given) >= _moment(wanted),
+    **{f"Numeric{name}": _compared(float, holds) for name, holds in _ORDERS.items()},
+    **{f"Date{name}": _compared(_moment, holds) for name, holds in _ORDERS.items()},
     "IpAddress": lambda given, wanted: ipaddress.ip_address(given) in ipaddress.ip_network(wanted, strict=False),
 }
 _NEGATIVE: Mapping[str, str] = {

@@ -2,13 +2,14 @@
 
 import base64
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 
 from birthmark.auth.sigv4 import AccessKeyUnknownError, SignedRequest, check_signature, parse_signature
 from birthmark.awsiot.model import AccessKey
+from birthmark.awsiot.service.base import AccountService
 from birthmark.awsiot.store import certificates as store
-from birthmark.clock import Clock, Entropy
 from birthmark.errors import NotFoundError
-from birthmark.store import Changes, Database
+from birthmark.store import Changes
 
 _ID_PREFIX = "AKIA"
 _ID_BYTES, _SECRET_BYTES = 10, 30  # 16 base32 and 40 base64 characters, as AWS's own
@@ -23,30 +24,27 @@ class AccessKeyMissingError(NotFoundError):
     access_key_id: str
 
 
-class AccessKeys:
+@dataclass(slots=True)
+class AccessKeys(AccountService):
     """All access keys of the account; each may do everything in it."""
 
-    def __init__(self, database: Database, clock: Clock, entropy: Entropy) -> None:
-        self._database = database
-        self._clock = clock
-        self._entropy = entropy
-        self._by_id: dict[str, AccessKey] = {}
+    _by_id: dict[str, AccessKey] = field(default_factory=dict, repr=False)
 
     async def load(self) -> None:
         """Read the keys."""
-        rows = await self._database.all(store.ALL_KEYS)
+        rows = await self.database.all(store.ALL_KEYS)
         self._by_id = {row["id"]: store.KEYS.of(row) for row in rows}
 
     async def add(self, name: str, *, actor: str) -> AccessKey:
         """Make a key. Its secret is shown now and kept, as checking a signature needs it."""
         key = AccessKey(
-            _ID_PREFIX + base64.b32encode(self._entropy.token(_ID_BYTES)).decode(),
-            base64.b64encode(self._entropy.token(_SECRET_BYTES)).decode(),
+            _ID_PREFIX + base64.b32encode(self.entropy.token(_ID_BYTES)).decode(),
+            base64.b64encode(self.entropy.token(_SECRET_BYTES)).decode(),
             name,
-            self._clock.now(),
+            self.clock.now(),
         )
         changes = Changes().run(store.ADD_KEY, **store.KEYS.row(key))
-        await self._database.commit(changes.audit(actor, "awsiot.key_add", key.id, name=name))
+        await self.database.commit(changes.audit(actor, "awsiot.key_add", key.id, name=name))
         self._by_id[key.id] = key
         return key
 
@@ -54,7 +52,7 @@ class AccessKeys:
         """Remove a key; requests signed with it are refused from now on. Raise `AccessKeyMissingError`."""
         missing = AccessKeyMissingError(access_key_id=key_id)
         changes = Changes().run(store.DROP_KEY, expect=1, otherwise=missing, id=key_id)
-        await self._database.commit(changes.audit(actor, "awsiot.key_remove", key_id))
+        await self.database.commit(changes.audit(actor, "awsiot.key_remove", key_id))
         self._by_id.pop(key_id, None)
 
     def all(self) -> Sequence[AccessKey]:
@@ -67,5 +65,5 @@ class AccessKeys:
         key = self._by_id.get(signature.access_key_id)
         if key is None:
             raise AccessKeyUnknownError(access_key_id=signature.access_key_id)
-        check_signature(request, signature, key.secret, self._clock.now(), services=services)
+        check_signature(request, signature, key.secret, self.clock.now(), services=services)
         return key

@@ -1,15 +1,16 @@
 """CA certificates on record, and the registration code that proves who has their keys."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from birthmark.awsiot.model import CertificateId, CertificateMode, RegisteredCa
+from birthmark.awsiot.service.base import AccountService
 from birthmark.awsiot.store import certificates as store
-from birthmark.clock import Clock, Entropy, new_uuid
+from birthmark.clock import new_uuid
 from birthmark.errors import ChangedMeanwhileError, ConflictError, InvalidRequestError, NotFoundError
 from birthmark.pki.certificates import Certificate, parse_pem
 from birthmark.pki.chains import check_dates
 from birthmark.pki.possession import check_possession
-from birthmark.store import Changes, Database
+from birthmark.store import Changes
 from birthmark.store.paging import Page, page_of
 
 
@@ -65,33 +66,30 @@ class NoRegistrationCodeError(NotFoundError):
     fix = "`aws iot get-registration-code` makes one."
 
 
-class CertificateAuthorities:
+@dataclass(slots=True)
+class CertificateAuthorities(AccountService):
     """The CA certificates of the account."""
 
-    def __init__(self, database: Database, clock: Clock, entropy: Entropy, account_id: str) -> None:
-        self._database = database
-        self._clock = clock
-        self._entropy = entropy
-        self._account_id = account_id
+    account_id: str
 
     async def registration_code(self) -> str:
         """Return the account's code, made when it is first asked for."""
-        row = await self._database.one(store.CODE, account=self._account_id)
+        row = await self.database.one(store.CODE, account=self.account_id)
         if row is not None:
             return str(row["code"])
-        code = self._entropy.token(32).hex()
-        await self._database.commit(Changes().run(store.PUT_CODE, account=self._account_id, code=code))
+        code = self.entropy.token(32).hex()
+        await self.database.commit(Changes().run(store.PUT_CODE, account=self.account_id, code=code))
         return code
 
     async def delete_registration_code(self, *, actor: str) -> None:
         """Forget the code; the next one is another. Raise `NoRegistrationCodeError`."""
         missing = NoRegistrationCodeError()
-        changes = Changes().run(store.DROP_CODE, expect=1, otherwise=missing, account=self._account_id)
-        await self._database.commit(changes.audit(actor, "awsiot.registration_code_delete", self._account_id))
+        changes = Changes().run(store.DROP_CODE, expect=1, otherwise=missing, account=self.account_id)
+        await self.database.commit(changes.audit(actor, "awsiot.registration_code_delete", self.account_id))
 
     async def get(self, ca_id: str) -> RegisteredCa:
         """Return a CA. Raise `UnknownCaError`."""
-        row = await self._database.one(store.GET_CA, id=ca_id)
+        row = await self.database.one(store.GET_CA, id=ca_id)
         if row is None:
             raise UnknownCaError(certificate_id=ca_id)
         return store.CAS.of(row)
@@ -111,16 +109,16 @@ class CertificateAuthorities:
         certificate = parse_pem(pem)
         if not certificate.is_ca:
             raise CaRefusedError(detail="it is not a CA's (CA:TRUE)")
-        check_dates(certificate, self._clock.now())
+        check_dates(certificate, self.clock.now())
         await self._check_possession(certificate, verification_pem, mode)
         ca_id = CertificateId(certificate.thumbprint.hex())
-        now, generation_id = self._clock.now(), new_uuid(self._entropy)
+        now, generation_id = self.clock.now(), new_uuid(self.entropy)
         made = RegisteredCa(
             ca_id, certificate, is_active, mode, auto_registration, registration, now, now, 1, generation_id
         )
         exists = CaExistsError(certificate_id=ca_id)
         changes = Changes().run(store.ADD_CA, expect=1, otherwise=exists, **store.ca_row(made))
-        await self._database.commit(changes.audit(actor, "awsiot.ca_add", ca_id, mode=mode.value))
+        await self.database.commit(changes.audit(actor, "awsiot.ca_add", ca_id, mode=mode.value))
         return made
 
     async def update(
@@ -140,7 +138,7 @@ class CertificateAuthorities:
             is_active=known.is_active if is_active is None else is_active,
             auto_registration=known.auto_registration if auto_registration is None else auto_registration,
             registration=None if remove_registration else registration or known.registration,
-            modified_at=self._clock.now(),
+            modified_at=self.clock.now(),
             customer_version=known.customer_version + 1,
         )
         changes = Changes().run(
@@ -151,7 +149,7 @@ class CertificateAuthorities:
             key_customer_version=known.customer_version,
             **store.CAS.row(made),
         )
-        await self._database.commit(changes.audit(actor, "awsiot.ca_update", known.id, active=made.is_active))
+        await self.database.commit(changes.audit(actor, "awsiot.ca_update", known.id, active=made.is_active))
 
     async def delete(self, ca_id: str, *, actor: str) -> None:
         """Remove an inactive CA. Raise `UnknownCaError` or `CaStateError`."""
@@ -160,12 +158,12 @@ class CertificateAuthorities:
         if known.is_active:
             raise active
         changes = Changes().run(store.DELETE_CA, expect=1, otherwise=active, id=known.id)
-        await self._database.commit(changes.audit(actor, "awsiot.ca_delete", known.id))
+        await self.database.commit(changes.audit(actor, "awsiot.ca_delete", known.id))
 
     async def page(self, after: str | None, size: int, *, ascending: bool) -> Page[RegisteredCa]:
         """Return CAs by id."""
         query = store.LIST_CAS if ascending else store.LIST_CAS_DOWN
-        rows = await self._database.all(query, after=after or "", limit=size + 1)
+        rows = await self.database.all(query, after=after or "", limit=size + 1)
         return page_of([store.CAS.of(row) for row in rows], size, [row["id"] for row in rows])
 
     async def _check_possession(self, ca: Certificate, verification_pem: str | None, mode: CertificateMode) -> None:
@@ -175,7 +173,7 @@ class CertificateAuthorities:
             return
         if mode is CertificateMode.SNI_ONLY:
             raise CaRefusedError(detail="a verification certificate goes with DEFAULT mode")
-        row = await self._database.one(store.CODE, account=self._account_id)
+        row = await self.database.one(store.CODE, account=self.account_id)
         if row is None:
             raise NoRegistrationCodeError
-        check_possession(parse_pem(verification_pem), ca, row["code"], self._clock.now())
+        check_possession(parse_pem(verification_pem), ca, row["code"], self.clock.now())

@@ -15,11 +15,12 @@ from birthmark.awsiot.model import (
     DeviceCertificate,
     parse_certificate_id,
 )
+from birthmark.awsiot.service.base import AccountService
 from birthmark.awsiot.service.events import CERTIFICATE_CHANGED
 from birthmark.awsiot.store import certificates as store
 from birthmark.awsiot.store import policies as policy_store
 from birthmark.awsiot.store import registry as registry_store
-from birthmark.clock import Clock, Entropy, new_uuid
+from birthmark.clock import new_uuid
 from birthmark.errors import (
     ChangedMeanwhileError,
     ConflictError,
@@ -33,7 +34,7 @@ from birthmark.pki.issue import Issuer, issue, new_serial
 from birthmark.pki.names import name_of
 from birthmark.pki.pem import unarmor
 from birthmark.pki.profiles import DEVICE
-from birthmark.store import Changes, Database, to_micros
+from birthmark.store import Changes, to_micros
 from birthmark.store.paging import Page, page_of
 
 _SUBJECT = name_of("AWS IoT Certificate")
@@ -78,12 +79,11 @@ class CertificateStateError(ConflictError):
     """The certificate must be deactivated (not ACTIVE) before deletion."""
 
     code = "awsiot.certificate_state"
-    cause = "Certificate {certificate_id} is {status}, and {detail}."
+    cause = "Certificate {certificate_id} is {status}, and an ACTIVE certificate is not deleted."
     fix = (
         "Take it out of use first: `aws iot update-certificate --certificate-id {certificate_id} --new-status INACTIVE`"
     )
     certificate_id: str
-    detail: str
     status: str
 
 
@@ -119,13 +119,10 @@ RevocationCheck = Callable[[Certificate, Sequence[Certificate]], Awaitable[None]
 """Returns for a certificate, shown with others, that was not revoked as far as this installation knows; else raises."""
 
 
-@dataclass(frozen=True, slots=True)
-class Certificates:
+@dataclass(slots=True)
+class Certificates(AccountService):
     """The certificates of the account. `issuer` returns the CA that signs for the service."""
 
-    database: Database
-    clock: Clock
-    entropy: Entropy
     issuer: Callable[[], Issuer]
     revocations: RevocationCheck | None = None
 
@@ -195,9 +192,7 @@ class Certificates:
     async def delete(self, certificate_id: str, *, force: bool, actor: str) -> None:
         """Remove a certificate. Raise `CertificateStateError` or `CertificateInUseError`."""
         known = await self.get(certificate_id)
-        active = CertificateStateError(
-            certificate_id=known.id, status=known.status.value, detail="an ACTIVE certificate is not deleted"
-        )
+        active = CertificateStateError(certificate_id=known.id, status=known.status.value)
         if known.status is CertificateStatus.ACTIVE:
             raise active
         if await self.database.all(registry_store.THINGS_OF, certificate_id=known.id, after="", limit=1):

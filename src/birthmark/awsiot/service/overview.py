@@ -1,7 +1,7 @@
 """Things and certificates with what is attached to them, a page at a time and three reads a page."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from birthmark.awsiot.model import DeviceCertificate, Thing
 from birthmark.awsiot.store import certificates as certificate_store
@@ -36,9 +36,6 @@ class Overview:
         self, statement: Statement, keys: Sequence[str], key: str, value: str
     ) -> Mapping[str, Sequence[str]]:
         found: defaultdict[str, list[str]] = defaultdict(list)
-        rows: Iterable[Mapping[str, str]] = ()
-        if keys:
-            rows = await self._database.all(statement, first=keys[0], last=keys[-1])
-        for row in rows:
+        for row in await self._database.all(statement, first=keys[0], last=keys[-1]) if keys else ():
             found[row[key]].append(row[value])
         return found

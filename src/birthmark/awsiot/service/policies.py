@@ -6,13 +6,14 @@ from dataclasses import replace
 
 from birthmark.awsiot.model import CertificateId, NamedPolicy, PolicyName, PolicyVersion, parse_policy_name
 from birthmark.awsiot.rules.policy import parse_policy
+from birthmark.awsiot.service.base import AccountService
 from birthmark.awsiot.service.certificates import UnknownCertificateError
 from birthmark.awsiot.service.events import ACCESS_CHANGED
 from birthmark.awsiot.store import certificates as certificate_store
 from birthmark.awsiot.store import policies as store
-from birthmark.clock import Clock, Entropy, new_uuid
+from birthmark.clock import new_uuid
 from birthmark.errors import ChangedMeanwhileError, ConflictError, NotFoundError, PolicyError
-from birthmark.store import Changes, Database
+from birthmark.store import Changes
 from birthmark.store.paging import Page, page_of
 
 MAX_VERSIONS = 5
@@ -85,17 +86,12 @@ class TooManyPoliciesError(PolicyError):
     certificate_id: str
 
 
-class Policies:
+class Policies(AccountService):
     """The policies of the account."""
-
-    def __init__(self, database: Database, clock: Clock, entropy: Entropy) -> None:
-        self._database = database
-        self._clock = clock
-        self._entropy = entropy
 
     async def get(self, name: str) -> NamedPolicy:
         """Return a policy. Raise `UnknownPolicyError`."""
-        row = await self._database.one(store.GET, name=name)
+        row = await self.database.one(store.GET, name=name)
         if row is None:
             raise _unknown(name)
         return store.POLICIES.of(row)
@@ -104,7 +100,7 @@ class Policies:
         """Return a policy and one of its versions, by default the default. Raise `UnknownPolicyError`."""
         policy = await self.get(name)
         wanted = policy.default_version if version is None else version
-        row = await self._database.one(store.GET_VERSION, policy=name, version=wanted)
+        row = await self.database.one(store.GET_VERSION, policy=name, version=wanted)
         if row is None:
             raise _unknown(name, wanted)
         return policy, store.POLICY_VERSIONS.of(row)
@@ -112,18 +108,18 @@ class Policies:
     async def versions(self, name: str) -> tuple[NamedPolicy, Sequence[PolicyVersion]]:
         """Return a policy and all of its versions, newest first."""
         policy = await self.get(name)
-        return policy, [store.POLICY_VERSIONS.of(row) for row in await self._database.all(store.VERSIONS, policy=name)]
+        return policy, [store.POLICY_VERSIONS.of(row) for row in await self.database.all(store.VERSIONS, policy=name)]
 
     async def create(self, name: str, document: str, *, actor: str) -> NamedPolicy:
         """Make a policy of one version. Raise `PolicyMalformedError` or `PolicyExistsError`."""
         known = parse_policy_name(name)
         parse_policy(known, document)
-        now = self._clock.now()
-        made = NamedPolicy(known, 1, 1, new_uuid(self._entropy), now, now)
+        now = self.clock.now()
+        made = NamedPolicy(known, 1, 1, new_uuid(self.entropy), now, now)
         exists = PolicyExistsError(policy=known)
         changes = Changes().run(store.ADD, expect=1, otherwise=exists, **store.POLICIES.row(made))
         changes.run(store.ADD_VERSION, **store.POLICY_VERSIONS.row(PolicyVersion(known, 1, document, now)))
-        await self._database.commit(changes.audit(actor, "awsiot.policy_create", known))
+        await self.database.commit(changes.audit(actor, "awsiot.policy_create", known))
         return made
 
     async def add_version(self, name: str, document: str, *, as_default: bool, actor: str) -> PolicyVersion:
@@ -134,7 +130,7 @@ class Policies:
             oldest = min(version.version for version in present if version.version != policy.default_version)
             raise TooManyVersionsError(policy=name, oldest=oldest)
         number = policy.last_version + 1
-        made = PolicyVersion(policy.name, number, document, self._clock.now())
+        made = PolicyVersion(policy.name, number, document, self.clock.now())
         changes = Changes().run(store.ADD_VERSION, **store.POLICY_VERSIONS.row(made))
         default = number if as_default else policy.default_version
         await self._change(changes, replace(policy, last_version=number, default_version=default), actor=actor)
@@ -160,61 +156,61 @@ class Policies:
         """Remove a policy with one version and no targets. Raise `PolicyInUseError`."""
         _, present = await self.versions(name)
         detail, command = None, ""
-        if await self._database.all(store.TARGETS_OF, policy=name, after="", limit=1):
+        if await self.database.all(store.TARGETS_OF, policy=name, after="", limit=1):
             detail, command = "it is attached to certificates", _DETACH_ALL
         elif len(present) > 1:
             detail, command = "it has versions besides the default", _DELETE_VERSIONS
         if detail is not None:
             raise PolicyInUseError(policy=name, detail=detail, command=command.format(policy=shlex.quote(name)))
         changes = Changes().run(store.DELETE, name=name).run(store.DELETE_VERSIONS, policy=name)
-        await self._database.commit(changes.audit(actor, "awsiot.policy_delete", name))
+        await self.database.commit(changes.audit(actor, "awsiot.policy_delete", name))
 
     async def page(self, after: str | None, size: int, *, ascending: bool) -> Page[NamedPolicy]:
         """Return policies by name."""
         query = store.LIST if ascending else store.LIST_DOWN
-        rows = await self._database.all(query, after=after or "", limit=size + 1)
+        rows = await self.database.all(query, after=after or "", limit=size + 1)
         return page_of([store.POLICIES.of(row) for row in rows], size, [row["name"] for row in rows])
 
     async def attach(self, name: str, certificate_id: str, *, actor: str) -> None:
         """Attach a policy to a certificate; doing it twice is harmless. Raise `NotFoundError`."""
         await self.get(name)
-        if await self._database.one(certificate_store.GET, id=certificate_id) is None:
+        if await self.database.one(certificate_store.GET, id=certificate_id) is None:
             raise UnknownCertificateError(certificate_id=certificate_id)
-        row = await self._database.one(store.COUNT_OF, certificate_id=certificate_id)
+        row = await self.database.one(store.COUNT_OF, certificate_id=certificate_id)
         present = await self.attached(certificate_id, "", _MAX_PAGE)
         if row is not None and row["total"] >= MAX_ATTACHED and name not in present.items:
             raise TooManyPoliciesError(certificate_id=certificate_id)
         changes = Changes().run(store.ATTACH, policy=name, certificate_id=certificate_id)
         changes.audit(actor, "awsiot.policy_attach", name, certificate_id=certificate_id)
-        await self._database.commit(changes.event(ACCESS_CHANGED, certificate_id=certificate_id))
+        await self.database.commit(changes.event(ACCESS_CHANGED, certificate_id=certificate_id))
 
     async def detach(self, name: str, certificate_id: str, *, actor: str) -> None:
         """Detach a policy; one that is not attached is detached already."""
         changes = Changes().run(store.DETACH, policy=name, certificate_id=certificate_id)
         changes.audit(actor, "awsiot.policy_detach", name, certificate_id=certificate_id)
-        await self._database.commit(changes.event(ACCESS_CHANGED, certificate_id=certificate_id))
+        await self.database.commit(changes.event(ACCESS_CHANGED, certificate_id=certificate_id))
 
     async def attached(self, certificate_id: str, after: str, size: int) -> Page[PolicyName]:
         """Return the names of a certificate's policies."""
-        rows = await self._database.all(store.POLICIES_OF, certificate_id=certificate_id, after=after, limit=size + 1)
+        rows = await self.database.all(store.POLICIES_OF, certificate_id=certificate_id, after=after, limit=size + 1)
         names = [PolicyName(row["policy"]) for row in rows]
         return page_of(names, size, names)
 
     async def targets(self, name: str, after: str, size: int) -> Page[CertificateId]:
         """Return the certificates that a policy is attached to. Raise `UnknownPolicyError`."""
         await self.get(name)
-        rows = await self._database.all(store.TARGETS_OF, policy=name, after=after, limit=size + 1)
+        rows = await self.database.all(store.TARGETS_OF, policy=name, after=after, limit=size + 1)
         ids = [CertificateId(row["certificate_id"]) for row in rows]
         return page_of(ids, size, ids)
 
     async def documents_of(self, certificate_id: str) -> Sequence[tuple[str, str]]:
         """Return name and default document of each policy of a certificate."""
-        rows = await self._database.all(store.DOCUMENTS_OF, certificate_id=certificate_id)
+        rows = await self.database.all(store.DOCUMENTS_OF, certificate_id=certificate_id)
         return [(row["name"], row["document"]) for row in rows]
 
     async def _change(self, changes: Changes, made: NamedPolicy, *, actor: str) -> None:
         """Write a policy's new state; the generation id read before must still be there."""
-        written = replace(made, generation_id=new_uuid(self._entropy), modified_at=self._clock.now())
+        written = replace(made, generation_id=new_uuid(self.entropy), modified_at=self.clock.now())
         changes.run(
             store.UPDATE,
             expect=1,
@@ -224,7 +220,7 @@ class Policies:
             **store.POLICIES.row(written),
         )
         changes.audit(actor, "awsiot.policy_change", made.name, default_version=made.default_version)
-        await self._database.commit(changes.event(ACCESS_CHANGED, policy=made.name))
+        await self.database.commit(changes.event(ACCESS_CHANGED, policy=made.name))
 
 
 def _unknown(name: str, version: int | None = None) -> UnknownPolicyError:

@@ -6,10 +6,11 @@ from datetime import timedelta
 from typing import Any
 
 from birthmark.awsiot.model import ThingName, ThingType
+from birthmark.awsiot.service.base import AccountService
 from birthmark.awsiot.store import registry as store
-from birthmark.clock import Clock, Entropy, new_uuid
+from birthmark.clock import new_uuid
 from birthmark.errors import ConflictError, InvalidRequestError, NotFoundError
-from birthmark.store import Changes, Database, to_micros
+from birthmark.store import Changes, to_micros
 from birthmark.store.paging import Page, page_of
 
 _REST = timedelta(minutes=5)
@@ -48,17 +49,12 @@ class ThingTypeInUseError(InvalidRequestError):
     type: str
 
 
-class ThingTypes:
+class ThingTypes(AccountService):
     """The types of the registry."""
-
-    def __init__(self, database: Database, clock: Clock, entropy: Entropy) -> None:
-        self._database = database
-        self._clock = clock
-        self._entropy = entropy
 
     async def get(self, name: str) -> ThingType:
         """Return a type. Raise `UnknownThingTypeError`."""
-        row = await self._database.one(store.GET_TYPE, name=name)
+        row = await self.database.one(store.GET_TYPE, name=name)
         if row is None:
             raise UnknownThingTypeError(type=name[:128])
         return store.TYPES.of(row)
@@ -74,11 +70,11 @@ class ThingTypes:
 
     async def create(self, name: ThingName, properties: Mapping[str, Any], *, actor: str) -> ThingType:
         """Make a type, or return the one that is there already and the same. Raise `ThingTypeExistsError`."""
-        made = ThingType(name, new_uuid(self._entropy), properties, None, self._clock.now())
+        made = ThingType(name, new_uuid(self.entropy), properties, None, self.clock.now())
         exists = ThingTypeExistsError(type=name)
         changes = Changes().run(store.ADD_TYPE, expect=1, otherwise=exists, **store.TYPES.row(made))
         try:
-            await self._database.commit(changes.audit(actor, "awsiot.thing_type_create", name))
+            await self.database.commit(changes.audit(actor, "awsiot.thing_type_create", name))
         except ThingTypeExistsError:
             if (present := await self.get(name)).properties != properties:
                 raise
@@ -88,9 +84,9 @@ class ThingTypes:
     async def deprecate(self, name: str, *, undo: bool, actor: str) -> None:
         """Deprecate a type, or take that back."""
         await self.get(name)
-        at = None if undo else to_micros(self._clock.now())
+        at = None if undo else to_micros(self.clock.now())
         changes = Changes().run(store.DEPRECATE_TYPE, key_name=name, deprecated_at=at)
-        await self._database.commit(changes.audit(actor, "awsiot.thing_type_deprecate", name, undo=undo))
+        await self.database.commit(changes.audit(actor, "awsiot.thing_type_deprecate", name, undo=undo))
 
     async def delete(self, name: str, *, actor: str) -> None:
         """Remove a type that has been deprecated long enough and has no things."""
@@ -98,18 +94,18 @@ class ThingTypes:
         detail, step = None, "describe-thing-type"
         if known.deprecated_at is None:
             detail, step = "it must have been deprecated for 5 minutes", "deprecate-thing-type"
-        elif self._clock.now() < known.deprecated_at + _REST:
+        elif self.clock.now() < known.deprecated_at + _REST:
             detail = "it must have been deprecated for 5 minutes"
-        elif await self._database.one(store.ONE_OF_TYPE, type_name=name) is not None:
+        elif await self.database.one(store.ONE_OF_TYPE, type_name=name) is not None:
             detail, step = "there are things of this type", "list-things"
         if detail is not None:
             raise ThingTypeInUseError(
                 type=name, detail=detail, command=f"aws iot {step} --thing-type-name {shlex.quote(name)}"
             )
         changes = Changes().run(store.DELETE_TYPE, name=name)
-        await self._database.commit(changes.audit(actor, "awsiot.thing_type_delete", name))
+        await self.database.commit(changes.audit(actor, "awsiot.thing_type_delete", name))
 
     async def page(self, after: str, size: int) -> Page[ThingType]:
         """Return types in order of name."""
-        found = [store.TYPES.of(row) for row in await self._database.all(store.LIST_TYPES, after=after, limit=size + 1)]
+        found = [store.TYPES.of(row) for row in await self.database.all(store.LIST_TYPES, after=after, limit=size + 1)]
         return page_of(found, size, [each.name for each in found])

@@ -1,15 +1,16 @@
 """Things and thing types: load, decide, commit."""
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 from birthmark.awsiot.model import Thing, ThingName, is_attribute_name, parse_attributes
+from birthmark.awsiot.service.base import AccountService
 from birthmark.awsiot.service.events import ACCESS_CHANGED
 from birthmark.awsiot.service.thing_types import ThingTypes
 from birthmark.awsiot.store import registry as store
-from birthmark.clock import Clock, Entropy, new_uuid
+from birthmark.clock import new_uuid
 from birthmark.errors import ConflictError, InvalidRequestError, NotFoundError
-from birthmark.store import Changes, Database
+from birthmark.store import Changes
 from birthmark.store.paging import Page, page_of
 
 
@@ -67,14 +68,14 @@ class BillingGroupError(NotFoundError):
     thing: str
 
 
-class Things:
+@dataclass(slots=True)
+class Things(AccountService):
     """The registry."""
 
-    def __init__(self, database: Database, clock: Clock, entropy: Entropy) -> None:
-        self._database = database
-        self._clock = clock
-        self._entropy = entropy
-        self.types = ThingTypes(database, clock, entropy)
+    types: ThingTypes = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.types = ThingTypes(self.database, self.clock, self.entropy)
 
     async def get(self, name: str) -> Thing:
         """Return a thing. Raise `UnknownThingError`."""
@@ -84,7 +85,7 @@ class Things:
 
     async def find(self, name: str) -> Thing | None:
         """Return a thing, or None."""
-        row = await self._database.one(store.GET_THING, name=name)
+        row = await self.database.one(store.GET_THING, name=name)
         return None if row is None else store.THINGS.of(row)
 
     async def create(
@@ -100,14 +101,12 @@ class Things:
         if billing_group is not None:
             raise BillingGroupError(group=billing_group, thing=name)
         await self.types.check_usable(type_name)
-        thing = Thing(
-            name, new_uuid(self._entropy), type_name, parse_attributes(attributes), None, 1, self._clock.now()
-        )
+        thing = Thing(name, new_uuid(self.entropy), type_name, parse_attributes(attributes), None, 1, self.clock.now())
         exists = ThingExistsError(thing=name)
         changes = Changes().run(store.ADD_THING, expect=1, otherwise=exists, **store.THINGS.row(thing))
         changes.audit(actor, "awsiot.thing_create", name).event(ACCESS_CHANGED, thing=name)
         try:
-            await self._database.commit(changes)
+            await self.database.commit(changes)
         except ThingExistsError:
             present = await self.get(name)
             if (present.attributes, present.type_name) != (thing.attributes, thing.type_name):
@@ -148,7 +147,7 @@ class Things:
             **store.THINGS.row(made),
         )
         changes.audit(actor, "awsiot.thing_update", name).event(ACCESS_CHANGED, thing=name)
-        await self._database.commit(changes)
+        await self.database.commit(changes)
 
     async def delete(self, name: str, expected: int | None, *, actor: str) -> None:
         """Remove a thing; one that is not there is removed already. Raise `ThingInUseError`."""
@@ -156,13 +155,13 @@ class Things:
         if thing is None:
             return
         _check_version(thing, expected)
-        if await self._database.all(store.PRINCIPALS_OF, thing=name, after="", limit=1):
+        if await self.database.all(store.PRINCIPALS_OF, thing=name, after="", limit=1):
             raise ThingInUseError(thing=name)
         changes = Changes().run(
             store.DELETE_THING, expect=1, otherwise=_version_error(thing, expected), name=name, version=thing.version
         )
         changes.audit(actor, "awsiot.thing_delete", name)
-        await self._database.commit(changes.event(ACCESS_CHANGED, thing=name))
+        await self.database.commit(changes.event(ACCESS_CHANGED, thing=name))
 
     async def page(
         self,
@@ -179,7 +178,7 @@ class Things:
         if attribute is not None and not is_attribute_name(name):
             return Page([], None)
         match = "" if attribute is None else "any" if wanted is None else "prefix" if prefix else "equal"
-        rows = await self._database.all(
+        rows = await self.database.all(
             store.FITTING_THINGS,
             after=after,
             limit=size + 1,

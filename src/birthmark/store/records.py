@@ -1,16 +1,19 @@
-"""Frozen values as rows: each field is a column, of its own name unless said otherwise."""
+"""Frozen values as rows of a table: each field is a column, of its own name unless said otherwise."""
 
 import enum
 import json
 from base64 import b64decode, b64encode
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
 from types import NoneType
 from typing import Any, Generic, TypeVar, get_args, get_origin, get_type_hints
 
+from sqlalchemy import BigInteger, Column, LargeBinary, Table, Text
+
 from birthmark.pki.certificates import Certificate, parse_der
 from birthmark.store.database import Row
+from birthmark.store.schema import metadata
 from birthmark.store.values import from_micros, to_micros
 
 T = TypeVar("T")
@@ -36,6 +39,14 @@ _CODECS: Mapping[Any, Codec] = {
     dict[str, tuple[bytes, bytes]]: (_pairs_of, _text_of),
     Mapping: (json.loads, lambda document: json.dumps(dict(document), sort_keys=True)),
 }
+# Everything else is text.
+_COLUMNS: Mapping[Any, type[BigInteger | LargeBinary]] = {
+    int: BigInteger,
+    bool: BigInteger,
+    datetime: BigInteger,
+    bytes: LargeBinary,
+    Certificate: LargeBinary,
+}
 
 
 class Records(Generic[T]):
@@ -43,7 +54,13 @@ class Records(Generic[T]):
 
     def __init__(self, kind: type[T], **columns: str) -> None:
         self._kind = kind
-        self._fields = [(name, columns.get(name, name), _codec(hint)) for name, hint in get_type_hints(kind).items()]
+        hints = get_type_hints(kind)
+        self._hints = {columns.get(name, name): hint for name, hint in hints.items()}
+        self._fields = [(name, columns.get(name, name), _codec(hint)) for name, hint in hints.items()]
+
+    def table(self, name: str, *keys: str, more: Sequence[Column[Any]] = ()) -> Table:
+        """Return the table of these rows: `keys` name one, and `more` are columns that no field has."""
+        return Table(name, metadata, *(_column(one, hint, keys) for one, hint in self._hints.items()), *more)
 
     def of(self, row: Row) -> T:
         """Return the value of a row."""
@@ -54,10 +71,24 @@ class Records(Generic[T]):
         return {column: write(getattr(value, name)) for name, column, (_, write) in self._fields}
 
 
+def _column(name: str, hint: Any, keys: Sequence[str]) -> Column[Any]:
+    hint, is_optional = _without_none(hint)
+    kind = _COLUMNS.get(getattr(hint, "__supertype__", hint), Text)
+    return Column(name, kind, primary_key=name in keys, nullable=is_optional, autoincrement=False)
+
+
+def _without_none(hint: Any) -> tuple[Any, bool]:
+    options = get_args(hint)
+    if NoneType not in options:
+        return hint, False
+    return next(option for option in options if option is not NoneType), True
+
+
 def _codec(hint: Any) -> Codec:
     """Return how a value of this type is read and written; what is not in the table stands for itself."""
-    if NoneType in (options := get_args(hint)):
-        read, write = _codec(next(option for option in options if option is not NoneType))
+    hint, is_optional = _without_none(hint)
+    if is_optional:
+        read, write = _codec(hint)
         return lambda raw: None if raw is None else read(raw), lambda value: None if value is None else write(value)
     if isinstance(hint, type) and issubclass(hint, enum.Enum):
         return hint, lambda member: member.value

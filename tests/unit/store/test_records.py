@@ -6,9 +6,11 @@ from datetime import datetime
 from enum import StrEnum
 
 import pytest
+from sqlalchemy import BigInteger, Column, LargeBinary, Text
 
 from birthmark.pki.certificates import Certificate
 from birthmark.store.records import Records
+from birthmark.store.schema import metadata
 from birthmark.store.values import to_micros
 from fakes import NOON
 from pki_builders import a_device
@@ -55,3 +57,20 @@ def test_a_row_has_text_numbers_and_bytes_only_under_its_columns_names() -> None
         "notes": '{"a": "2", "b": "1"}',
         "der": LEAF.der,
     }
+
+
+def test_a_table_has_a_column_for_each_field_and_is_named_by_its_keys() -> None:
+    table = PARTS.table("test_parts", "name", more=[Column("subject", LargeBinary, nullable=False)])
+    metadata.remove(table)
+    kinds = {column.name: (type(column.type), column.nullable) for column in table.columns}
+    assert kinds == {
+        "name": (Text, False),
+        "color": (Text, True),
+        "fresh": (BigInteger, False),
+        "made_at": (BigInteger, False),
+        "gone_at": (BigInteger, True),
+        "notes": (Text, False),
+        "der": (LargeBinary, False),
+        "subject": (LargeBinary, False),
+    }
+    assert [column.name for column in table.primary_key.columns] == ["name"]

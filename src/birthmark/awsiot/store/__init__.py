@@ -1,5 +1,8 @@
-"""What the room keeps: `tables`, and the statements over them in `registry`, `certificates`, `policies`, `sessions`."""
+"""What the room keeps: tables, and the statements over them.
 
-from birthmark.awsiot.store import tables
+A principal is written as the certificate's id; ARNs are made at the edge. Policy versions are never changed.
+"""
 
-__all__ = ["tables"]
+from birthmark.awsiot.store import certificates, policies, registry, sessions
+
+__all__ = ["certificates", "policies", "registry", "sessions"]

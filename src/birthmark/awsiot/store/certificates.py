@@ -2,15 +2,17 @@
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, bindparam, select, tuple_
+from sqlalchemy import Column, ColumnElement, Index, LargeBinary, Table, Text, bindparam, select, tuple_
 
 from birthmark.awsiot.model import AccessKey, CertificateStatus, DeviceCertificate, RegisteredCa
-from birthmark.awsiot.store.tables import access_keys, cas, certificates, registration_codes
-from birthmark.store import Statement, insert, statement, upsert
+from birthmark.store import Statement, insert, metadata, statement, upsert
 from birthmark.store.keyed import change, find, page, remove
 from birthmark.store.records import Records
 
 CERTIFICATES = Records(DeviceCertificate, certificate="der")
+certificates = CERTIFICATES.table("aws_certificates", "id")
+Index("aws_certificates_created", certificates.c.created_at, certificates.c.id)
+Index("aws_certificates_ca", certificates.c.ca_id, certificates.c.created_at, certificates.c.id)
 ADD = insert(certificates, ignore_existing=True)
 GET = find(certificates)
 UPDATE_STATUS = change(certificates, ("status", "modified_at", "customer_version"), "id", "customer_version")
@@ -32,6 +34,8 @@ BY_AGE = {ascending: _by_age(descending=not ascending) for ascending in (True, F
 BY_AGE_OF_CA = {ascending: _by_age(_OF_CA, descending=not ascending) for ascending in (True, False)}
 
 CAS = Records(RegisteredCa, certificate="der", is_active="active")
+cas = CAS.table("aws_cas", "id", more=[Column("subject", LargeBinary, nullable=False)])
+Index("aws_cas_subject", cas.c.subject)
 _CA_STATE = ("active", "auto_registration", "registration", "modified_at", "customer_version")
 ADD_CA = insert(cas, ignore_existing=True)
 GET_CA = find(cas)
@@ -40,11 +44,18 @@ LIST_CAS, LIST_CAS_DOWN = page(cas, "id"), page(cas, "id", descending=True)
 UPDATE_CA = change(cas, _CA_STATE, "id", "customer_version")
 DELETE_CA = remove(cas, "id", cas.c.active == 0)
 
+registration_codes = Table(
+    "aws_registration_codes",
+    metadata,
+    Column("account", Text, primary_key=True),
+    Column("code", Text, nullable=False),
+)
 CODE = find(registration_codes)
 PUT_CODE = upsert(registration_codes)
 DROP_CODE = remove(registration_codes)
 
 KEYS = Records(AccessKey)
+access_keys = KEYS.table("aws_access_keys", "id")
 ADD_KEY = insert(access_keys)
 ALL_KEYS = statement(select(access_keys).order_by(access_keys.c.created_at, access_keys.c.id).limit(10_000))
 DROP_KEY = remove(access_keys)

@@ -1,14 +1,14 @@
 """Policies, their versions, and the certificates they are attached to."""
 
-from sqlalchemy import bindparam, func, select
+from sqlalchemy import Column, Index, Table, Text, bindparam, func, select
 
 from birthmark.awsiot.model import NamedPolicy, PolicyVersion
-from birthmark.awsiot.store.tables import policies, policy_targets, policy_versions
-from birthmark.store import insert, statement
+from birthmark.store import insert, metadata, statement
 from birthmark.store.keyed import change, find, page, remove
 from birthmark.store.records import Records
 
 POLICIES = Records(NamedPolicy)
+policies = POLICIES.table("aws_policies", "name")
 ADD = insert(policies, ignore_existing=True)
 GET = find(policies)
 LIST, LIST_DOWN = page(policies, "name"), page(policies, "name", descending=True)
@@ -16,12 +16,20 @@ UPDATE = change(policies, ("default_version", "last_version", "generation_id", "
 DELETE = remove(policies)
 
 POLICY_VERSIONS = Records(PolicyVersion)
+policy_versions = POLICY_VERSIONS.table("aws_policy_versions", "policy", "version")
 ADD_VERSION = insert(policy_versions)
 GET_VERSION = find(policy_versions)
 VERSIONS = find(policy_versions, "policy", order=policy_versions.c.version.desc(), limit=100)
 DELETE_VERSION = remove(policy_versions)
 DELETE_VERSIONS = remove(policy_versions, "policy")
 
+policy_targets = Table(
+    "aws_policy_targets",
+    metadata,
+    Column("policy", Text, primary_key=True),
+    Column("certificate_id", Text, primary_key=True),
+)
+Index("aws_policy_targets_certificate", policy_targets.c.certificate_id, policy_targets.c.policy)
 ATTACH = insert(policy_targets, ignore_existing=True)
 DETACH = remove(policy_targets)
 DETACH_ALL = remove(policy_targets, "certificate_id")

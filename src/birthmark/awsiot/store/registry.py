@@ -2,8 +2,10 @@
 
 from sqlalchemy import (
     JSON,
+    Column,
     ColumnElement,
     Executable,
+    Index,
     Table,
     Text,
     and_,
@@ -15,13 +17,14 @@ from sqlalchemy import (
 )
 
 from birthmark.awsiot.model import PrincipalType, Thing, ThingType
-from birthmark.awsiot.store.tables import policy_targets, thing_principals, thing_types, things
-from birthmark.store import Statement, insert, statement
+from birthmark.awsiot.store.policies import policy_targets
+from birthmark.store import Statement, insert, metadata, statement
 from birthmark.store.keyed import change, find, page, remove
 from birthmark.store.records import Records
 from birthmark.store.statements import Engine
 
 THINGS = Records(Thing)
+things = THINGS.table("aws_things", "name")
 ADD_THING = insert(things, ignore_existing=True)
 GET_THING = find(things)
 LIST_THINGS = page(things, "name")
@@ -59,12 +62,21 @@ DELETE_THING = remove(things, "name", "version")
 ONE_OF_TYPE = find(things, "type_name", of=("name",), limit=1)
 
 TYPES = Records(ThingType)
+thing_types = TYPES.table("aws_thing_types", "name")
 ADD_TYPE = insert(thing_types, ignore_existing=True)
 GET_TYPE = find(thing_types)
 LIST_TYPES = page(thing_types, "name")
 DEPRECATE_TYPE = change(thing_types, ("deprecated_at",), "name")
 DELETE_TYPE = remove(thing_types)
 
+thing_principals = Table(
+    "aws_thing_principals",
+    metadata,
+    Column("thing", Text, primary_key=True),
+    Column("certificate_id", Text, primary_key=True),
+    Column("kind", Text, nullable=False),
+)
+Index("aws_thing_principals_certificate", thing_principals.c.certificate_id, thing_principals.c.thing)
 ATTACH = insert(thing_principals, ignore_existing=True)
 DETACH = remove(thing_principals)
 ATTACHMENT = find(thing_principals)

@@ -13,7 +13,8 @@ import pytest
 
 from birthmark.agent.files import DEVICE_ID, Places
 from birthmark.clock import SystemClock
-from birthmark.elements import PROFILES, SoftwareElement, create_software_element
+from birthmark.elements.profiles import PROFILES
+from birthmark.elements.software import SoftwareElement, create_software_element
 from birthmark.keys.library import stop_library
 from birthmark.pki.certificates import parse_bundle
 from fakes import SeededEntropy

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from birthmark.elements import PROFILES, SoftwareElement, create_software_element
+from birthmark.elements.profiles import PROFILES
+from birthmark.elements.software import SoftwareElement, create_software_element
 from birthmark.keys.library import stop_library
 from fakes import SeededEntropy
 from servers import RunningServer, a_server

@@ -17,7 +17,8 @@ import json, sys
 from datetime import timedelta
 from pathlib import Path
 from birthmark.clock import SystemClock, SystemEntropy
-from birthmark.elements import PROFILES, create_software_element
+from birthmark.elements.profiles import PROFILES
+from birthmark.elements.software import create_software_element
 made = create_software_element(
     Path(sys.argv[1]),
     PROFILES["se050"],

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from birthmark.elements import PROFILES, Element, SoftwareElement, create_software_element
+from birthmark.elements.element import Element
+from birthmark.elements.profiles import PROFILES
+from birthmark.elements.software import SoftwareElement, create_software_element
 from birthmark.keys.library import stop_library
 from fakes import SeededEntropy
 

@@ -14,9 +14,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509 import IPAddress
 
-from birthmark.elements import SoftwareElement
 from birthmark.elements import exec as element_exec
-from birthmark.keys import Pin
+from birthmark.elements.software import SoftwareElement
+from birthmark.keys.pin import Pin
 from birthmark.pki.issue import self_signed
 from birthmark.pki.names import name_of
 from birthmark.pki.profiles import SERVER

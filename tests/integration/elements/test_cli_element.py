@@ -11,7 +11,7 @@ from cryptography import x509
 from typer.testing import CliRunner, Result
 
 from birthmark.cli.element import app
-from birthmark.elements import SoftwareElement
+from birthmark.elements.software import SoftwareElement
 from birthmark.keys.reference import parse_reference_key
 from birthmark.pki.certificates import parse_pem
 

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from pkcs11.constants import Attribute, ObjectClass
 
-from birthmark.elements import Assignment, Element, SoftwareElement
+from birthmark.elements.element import Element
 from birthmark.elements.errors import (
     ElementCertificateMismatchError,
     ElementCertificateMissingError,
@@ -23,10 +23,10 @@ from birthmark.elements.errors import (
     ElementNotReferableError,
     ElementProofInvalidError,
 )
+from birthmark.elements.memory import Assignment
 from birthmark.elements.possession import check_proof, prove
 from birthmark.elements.profiles import Algorithm
-from birthmark.elements.software import create_software_element
-from birthmark.keys import Pin, Scheme, Token, TokenKey, as_private_key, parse_pkcs11_uri
+from birthmark.elements.software import SoftwareElement, create_software_element
 from birthmark.keys.errors import (
     KeyNotFoundError,
     KeyUnsupportedError,
@@ -36,8 +36,13 @@ from birthmark.keys.errors import (
     TokenFailedError,
     TokenNotFoundError,
 )
+from birthmark.keys.pin import Pin
+from birthmark.keys.private_key import as_private_key
 from birthmark.keys.reference import parse_reference_key
-from birthmark.keys.token import list_tokens
+from birthmark.keys.scheme import Scheme
+from birthmark.keys.token import Token, list_tokens
+from birthmark.keys.token_key import TokenKey
+from birthmark.keys.uri import parse_pkcs11_uri
 from birthmark.pki.certificates import parse_bundle
 from birthmark.pki.csr import parse_csr
 from birthmark.pki.issue import self_signed

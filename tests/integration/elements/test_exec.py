@@ -15,11 +15,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509 import DNSName
 
-from birthmark.elements import SoftwareElement
 from birthmark.elements import exec as element_exec
 from birthmark.elements.errors import EngineMissingError, ProgramMissingError, ProgramUnsupportedError
-from birthmark.keys import Pin
+from birthmark.elements.software import SoftwareElement
 from birthmark.keys.handles import render_uri_pem
+from birthmark.keys.pin import Pin
 from birthmark.pki.issue import self_signed
 from birthmark.pki.names import name_of
 from birthmark.pki.profiles import SERVER

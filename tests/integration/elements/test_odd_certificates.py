@@ -9,8 +9,8 @@ from pkcs11.util.x509 import decode_x509_certificate
 from typer.testing import CliRunner
 
 from birthmark.cli.element import app
-from birthmark.elements import SoftwareElement
 from birthmark.elements.objects import certificate_label
+from birthmark.elements.software import SoftwareElement
 from odd_certificates import CHANGES, odd_certificate
 from pki_builders import a_key
 

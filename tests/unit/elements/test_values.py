@@ -20,7 +20,7 @@ from birthmark.elements.memory import Assignment, decode_assignment, encode_assi
 from birthmark.elements.possession import Proof, check_proof, prove
 from birthmark.elements.profiles import ATECC608, GENERIC, SE050, profile_of
 from birthmark.elements.selectors import parse_selector
-from birthmark.keys import FileKey
+from birthmark.keys.file_key import FileKey
 
 words = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=30)
 

@@ -22,7 +22,6 @@ from cryptography.hazmat.primitives.serialization import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-from birthmark.keys import FileKey, Pin, Scheme, as_private_key, default_scheme
 from birthmark.keys.errors import (
     KeyFileExposedError,
     KeyFileInvalidError,
@@ -33,8 +32,12 @@ from birthmark.keys.errors import (
     PinFileError,
     ReferenceKeyError,
 )
+from birthmark.keys.file_key import FileKey
 from birthmark.keys.labels import ids_of, is_same_label, label_of, object_id_of, swapped
+from birthmark.keys.pin import Pin
+from birthmark.keys.private_key import as_private_key
 from birthmark.keys.reference import parse_reference_key, render_reference_key
+from birthmark.keys.scheme import Scheme, default_scheme
 from birthmark.pki.issue import self_signed
 from birthmark.pki.names import name_of
 from birthmark.pki.profiles import DEVICE

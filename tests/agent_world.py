@@ -13,8 +13,9 @@ from birthmark.agent.files import Places
 from birthmark.agent.service import Agent, open_agent
 from birthmark.errors import UnavailableError
 from birthmark.est import wire as est_wire
-from birthmark.links import HttpAnswer, Identity, Message, Trust
 from birthmark.links.errors import LinkLostError, MqttRefusedError
+from birthmark.links.identity import Identity, Trust
+from birthmark.links.ports import HttpAnswer, Message
 from birthmark.pki import profiles
 from birthmark.pki.issue import issue, new_serial
 from fakes import FakeClock, SeededEntropy

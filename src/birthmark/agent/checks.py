@@ -23,7 +23,7 @@ from birthmark.agent.service import Agent
 from birthmark.errors import BirthmarkError
 from birthmark.est.client import EstClient
 from birthmark.keys.scheme import default_scheme
-from birthmark.links import Trust
+from birthmark.links.identity import Trust
 from birthmark.links.openssl.tls import client_context, explained
 from birthmark.pki.certificates import parse_bundle
 

@@ -15,7 +15,7 @@ from birthmark.agent.files import DEVICE_ID, TEMPORARY, Places, move_file, write
 from birthmark.agent.keys import HeldKey, KeyStore
 from birthmark.errors import BirthmarkError, NotFoundError
 from birthmark.keys.errors import KeyFileMissingError
-from birthmark.links import Identity, identity_of
+from birthmark.links.identity import Identity, identity_of
 from birthmark.pki.certificates import MAX_BUNDLE_BYTES, Certificate, parse_bundle
 from birthmark.text import reason_of
 

@@ -17,8 +17,9 @@ from birthmark.clock import Clock, Entropy
 from birthmark.errors import ForbiddenError, PolicyError, UnauthenticatedError
 from birthmark.est.client import EstClient
 from birthmark.keys.private_key import as_private_key
-from birthmark.links import Identity, Links, Trust
 from birthmark.links.errors import ServerUntrustedError
+from birthmark.links.identity import Identity, Trust
+from birthmark.links.ports import Links
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.issue import Issuer, hash_for, issue, new_serial, self_signed
 from birthmark.pki.profiles import DEVICE

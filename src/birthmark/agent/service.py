@@ -23,7 +23,8 @@ from birthmark.clock import Clock, Entropy
 from birthmark.dps.client import Assigned, DpsTarget, register_by_https
 from birthmark.errors import BirthmarkError, PolicyError
 from birthmark.iothub.client import HubClient, connect_hub
-from birthmark.links import Links, Trust
+from birthmark.links.identity import Trust
+from birthmark.links.ports import Links
 
 log = logging.getLogger(__name__)
 

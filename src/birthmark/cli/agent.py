@@ -28,7 +28,9 @@ from birthmark.cli.journal import note
 from birthmark.cli.options import JsonOption, command, commands
 from birthmark.clock import SystemClock, SystemEntropy
 from birthmark.errors import BirthmarkError
-from birthmark.links import Identity, Links, Trust, open_links
+from birthmark.links.choose import open_links
+from birthmark.links.identity import Identity, Trust
+from birthmark.links.ports import Links
 from birthmark.text import printable
 
 app = commands(

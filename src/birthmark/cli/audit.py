@@ -61,8 +61,9 @@ def _asked(server: Server, heads: list[bytes], rows: Callable[[str], None] | Non
 
 
 async def _read(data: Path, heads: list[bytes], rows: Callable[[str], None] | None) -> dict[str, Any]:
-    from birthmark.audit import AuditKey, parse_head, verify_chain
+    from birthmark.audit.heads import AuditKey, parse_head
     from birthmark.audit.report import entries, report
+    from birthmark.audit.verify import verify_chain
     from birthmark.ca.keyfile import read_private
     from birthmark.store.readonly import ReadOnlySqlite
 

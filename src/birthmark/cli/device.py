@@ -22,7 +22,7 @@ from birthmark.dps.client import Assigned, DpsTarget, register_by_https, registe
 from birthmark.elements.errors import ElementNoMemoryError
 from birthmark.elements.memory import Assignment
 from birthmark.iothub.client import HubClient, connect_hub
-from birthmark.links import open_links
+from birthmark.links.choose import open_links
 from birthmark.links.errors import MqttRefusedError
 from birthmark.links.urls import UrlInvalidError, parse_url
 from birthmark.text import printable

@@ -19,7 +19,7 @@ from birthmark.keys.handles import uri_in
 from birthmark.keys.pin import Pin
 from birthmark.keys.reference import parse_reference_key
 from birthmark.keys.uri import SCHEME, parse_pkcs11_uri
-from birthmark.links import Identity, Trust, identity_of
+from birthmark.links.identity import Identity, Trust, identity_of
 from birthmark.pki.certificates import Certificate, parse_bundle
 from birthmark.text import reason_of
 

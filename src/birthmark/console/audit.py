@@ -5,8 +5,9 @@ from typing import Any
 
 import msgspec
 
-from birthmark.audit import parse_head, verify_chain
+from birthmark.audit.heads import parse_head
 from birthmark.audit.report import entries, report
+from birthmark.audit.verify import verify_chain
 from birthmark.console.routing import Asked, Endpoint, Role
 from birthmark.store import Database
 

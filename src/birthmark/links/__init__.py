@@ -11,21 +11,3 @@ Two ports, messages and not bytes (`HttpsClient`, `MqttClient`), and two adapter
 
 Not here: what is said over a link (est, dps, iothub), where keys come from (keys, elements), when to try again (agent).
 """
-
-from birthmark.links.choose import open_links
-from birthmark.links.identity import FileIdentity, Identity, TokenIdentity, Trust, identity_of
-from birthmark.links.ports import HttpAnswer, HttpsClient, Links, Message, MqttClient
-
-__all__ = [
-    "FileIdentity",
-    "HttpAnswer",
-    "HttpsClient",
-    "Identity",
-    "Links",
-    "Message",
-    "MqttClient",
-    "TokenIdentity",
-    "Trust",
-    "identity_of",
-    "open_links",
-]

@@ -8,7 +8,8 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from birthmark.audit import AuditKey, note_break
+from birthmark.audit.heads import AuditKey
+from birthmark.audit.verify import note_break
 from birthmark.bus import LocalBus
 from birthmark.ca.hierarchy import UNNOTED, Hierarchy
 from birthmark.clock import Clock, Entropy

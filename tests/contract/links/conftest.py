@@ -11,7 +11,7 @@ from birthmark.elements.profiles import PROFILES
 from birthmark.elements.software import SoftwareElement, create_software_element
 from birthmark.keys.file_key import FileKey
 from birthmark.keys.pin import Pin
-from birthmark.links import Identity, identity_of
+from birthmark.links.identity import Identity, identity_of
 from fakes import SeededEntropy
 from pki_builders import a_ca, a_device
 

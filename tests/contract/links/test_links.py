@@ -11,7 +11,7 @@ import pytest
 
 from birthmark.clock import SystemClock
 from birthmark.errors import BirthmarkError, UnavailableError
-from birthmark.links import Identity, Links, Message, MqttClient, TokenIdentity, Trust, open_links
+from birthmark.links.choose import open_links
 from birthmark.links.errors import (
     LinkAnswerError,
     LinkLostError,
@@ -22,6 +22,8 @@ from birthmark.links.errors import (
     ServerUntrustedError,
     SubscriptionRefusedError,
 )
+from birthmark.links.identity import Identity, TokenIdentity, Trust
+from birthmark.links.ports import Links, Message, MqttClient
 from birthmark.links.urls import UrlInvalidError
 from conftest import free_port
 from links_peer import BAD_ID, GOOD, LATER, REFUSED, Peer, a_peer

@@ -5,12 +5,15 @@ from typing import Any
 
 import pytest
 
-from birthmark.audit import AuditBrokenError, AuditKey, Head, note_break, parse_head, verify_chain
+from birthmark.audit.heads import AuditKey, Head, parse_head
 from birthmark.audit.verify import (
     AuditBreakFoundError,
+    AuditBrokenError,
     AuditContradictedError,
     AuditCutError,
     AuditHeadError,
+    note_break,
+    verify_chain,
 )
 from birthmark.errors import BirthmarkError
 from birthmark.store import AuditRow, Changes, Database, Statement, open_database

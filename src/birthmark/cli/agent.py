@@ -1,7 +1,6 @@
 """`birthmark agent`: a device's identity by configuration: issue, register, stay connected, renew."""
 
 import asyncio
-import json
 import logging
 import os
 import shlex
@@ -9,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,7 +22,7 @@ from birthmark.agent.files import Places, StateNotWritableError
 from birthmark.agent.run import Loop, Orders
 from birthmark.agent.service import Agent, open_agent
 from birthmark.cli.asking import only_typed
-from birthmark.cli.common import FAILED, certificate_row, emit
+from birthmark.cli.common import FAILED, certificate_row, emit, say
 from birthmark.cli.journal import note
 from birthmark.cli.options import JsonOption, command, commands
 from birthmark.clock import SystemClock, SystemEntropy
@@ -123,10 +122,8 @@ def check(
     with options.opened() as agent:
         found = asyncio.run(Checks(agent, offline).run())
     for one in found:
-        if options.as_json:
-            typer.echo(json.dumps({"id": one.id, "result": one.result, "details": one.details}))
-        else:
-            typer.echo(printable(f"{_SIGNS[one.result]:<8} {one.id}" + (f": {one.details}" if one.details else "")))
+        line = f"{_SIGNS[one.result]:<8} {one.id}" + (f": {one.details}" if one.details else "")
+        say(options.as_json, asdict(one), line)
     bad = {Result.ERROR, Result.WARNING} if warnings_as_errors else {Result.ERROR}
     if any(one.result in bad for one in found):
         raise typer.Exit(FAILED)
@@ -152,12 +149,8 @@ def run(
 
     def told(event: str, facts: dict[str, object]) -> None:
         now = SystemClock().now().isoformat(timespec="seconds")
-        if options.as_json:
-            typer.echo(json.dumps({"at": now, "event": event, **facts}))
-        else:
-            typer.echo(
-                printable(f"{now[11:19]}  {event}" + "".join(f"  {name} {value}" for name, value in facts.items()))
-            )
+        line = f"{now[11:19]}  {event}" + "".join(f"  {name} {value}" for name, value in facts.items())
+        say(options.as_json, {"at": now, "event": event, **facts}, line)
         typer.get_text_stream("stdout").flush()
 
     async def body(agent: Agent) -> None:

@@ -17,25 +17,25 @@ from birthmark import __version__
 from birthmark.cli.common import FAILED, INTERRUPTED, UsageError, file_trouble, tell
 from birthmark.errors import BirthmarkError, UnavailableError
 
-# Name -> module of `birthmark.cli` that holds it as `app`, in the order of a device's life.
-COMMANDS = {
-    "demo": "demo",
-    "serve": "serve",
-    "env": "env",
-    "element": "element",
-    "manifest": "manifest",
-    "enroll": "enroll",
-    "ca": "ca",
-    "dps": "dps",
-    "hub": "hub",
-    "aws": "aws",
-    "est": "est",
-    "device": "device",
-    "agent": "agent",
-    "why": "why",
-    "audit": "audit",
-    "completion": "completion",
-}
+# Each is a module of `birthmark.cli` that holds it as `app`, in the order of a device's life.
+COMMANDS = (
+    "demo",
+    "serve",
+    "env",
+    "element",
+    "manifest",
+    "enroll",
+    "ca",
+    "dps",
+    "hub",
+    "aws",
+    "est",
+    "device",
+    "agent",
+    "why",
+    "audit",
+    "completion",
+)
 
 
 class _Lazy(TyperGroup):
@@ -48,7 +48,7 @@ class _Lazy(TyperGroup):
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         if cmd_name not in COMMANDS:
             return None
-        module = importlib.import_module(f"birthmark.cli.{COMMANDS[cmd_name]}")
+        module = importlib.import_module(f"birthmark.cli.{cmd_name}")
         module.app._add_completion = False  # noqa: SLF001 - typer's own switch; completion belongs to the root
         command = typer.main.get_command(module.app)
         command.name = cmd_name

@@ -214,6 +214,11 @@ def emit(as_json: bool, row: Mapping[str, Any]) -> None:
             typer.echo(f"{name.replace('_', ' '):<{width}}  " + f"\n{'':<{width}}  ".join(lines))
 
 
+def say(as_json: bool, row: Mapping[str, Any], line: str) -> None:
+    """Print one of several results: a JSON object, or a line for people."""
+    typer.echo(json.dumps(row) if as_json else printable(line))
+
+
 def certificate_row(certificate: Certificate) -> dict[str, Any]:
     """Return the stable JSON form of a certificate."""
     return {

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from birthmark.cli.asking import only
-from birthmark.cli.common import UsageError, emit, read_certificate
+from birthmark.cli.common import UsageError, emit, read_certificate, say
 from birthmark.cli.operator import Server, ShownServer, at
 from birthmark.cli.options import command, commands
 
@@ -105,10 +105,7 @@ def add(
 def code(server: ShownServer, name: CaName, dps: Dps = "birthmark") -> None:
     """Print a verification code; sign a certificate with it as common name: `birthmark ca verify-possession CODE`."""
     answer = server.client.post(at("dps", dps, "cas", name, "code"))
-    if server.as_json:
-        emit(True, answer)
-    else:
-        typer.echo(answer["code"])
+    say(server.as_json, answer, answer["code"])
 
 
 @command(ca, "birthmark dps ca verify my-ca verification.pem")

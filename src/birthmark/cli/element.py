@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from birthmark.cli.asking import only, only_typed
 from birthmark.cli.chip import CHIP_OPTIONS, ChipOptions, ShownChip
-from birthmark.cli.common import FileMissingError, about, certificate_row, emit, read_file
+from birthmark.cli.common import FileMissingError, about, certificate_row, emit, read_file, say
 from birthmark.cli.options import JsonOption, command, commands
 from birthmark.clock import SystemClock, SystemEntropy
 from birthmark.elements import exec as element_exec
@@ -32,7 +32,6 @@ from birthmark.keys.pin import Pin
 from birthmark.keys.scheme import PublicKey
 from birthmark.keys.token import TokenInfo, list_tokens
 from birthmark.pki.certificates import parse_any, parse_bundle
-from birthmark.text import printable
 
 app = commands("Read, use and write secure elements (PKCS#11).", "birthmark element list")
 
@@ -260,25 +259,18 @@ def _pem(key: PublicKey) -> str:
 
 def _list_one(chip: ShownChip, info: TokenInfo, pin: Pin | None) -> None:
     about = {"token": info.label, "slot": info.slot_id, "profile": profile_of(info.label).name}
-    if chip.as_json:
-        more = {"serial": info.serial, "manufacturer": info.manufacturer, "model": info.model}
-        emit(True, {"kind": "token", **about, **more})
-    else:
-        typer.echo(
-            printable(f"{info.label}  slot {info.slot_id}  {profile_of(info.label).title}  ({info.manufacturer})")
-        )
+    more = {"serial": info.serial, "manufacturer": info.manufacturer, "model": info.model}
+    line = f"{info.label}  slot {info.slot_id}  {profile_of(info.label).title}  ({info.manufacturer})"
+    say(chip.as_json, {"kind": "token", **about, **more}, line)
     if info.needs_pin and pin is None:
         typer.echo("  give --token or --slot, and --pin-file, to see what is in it", err=True)
         return
     with replace(chip, token=info.label, slot=info.slot_id).open_by(pin)[0] as element:
         for item in element.objects():
-            if chip.as_json:
-                row = {"kind": item.kind, "label": item.label, "id": item.key_id, "object_id": item.object_id}
-                emit(True, {**row, "detail": item.detail, "guarded": item.is_guarded, **about})
-            else:
-                guarded = "  never extractable" if item.is_guarded else ""
-                name = item.label + (f" ({item.object_id})" if item.object_id else "")
-                typer.echo(printable(f"  {item.kind:<12} {name:<28} {item.detail}{guarded}"))
+            row = {"kind": item.kind, "label": item.label, "id": item.key_id, "object_id": item.object_id}
+            name = item.label + (f" ({item.object_id})" if item.object_id else "")
+            line = f"  {item.kind:<12} {name:<28} {item.detail}" + ("  never extractable" if item.is_guarded else "")
+            say(chip.as_json, {**row, "detail": item.detail, "guarded": item.is_guarded, **about}, line)
 
 
 def _remembered(element: Element) -> Any:

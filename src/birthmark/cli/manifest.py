@@ -19,6 +19,7 @@ from birthmark.cli.common import (
     open_file,
     read_certificate,
     read_file,
+    say,
 )
 from birthmark.cli.journal import note
 from birthmark.cli.operator import show
@@ -183,12 +184,8 @@ def create(
     with Progress(*columns, console=console, transient=True, disable=hidden) as spinner:
         spinner.add_task(f"Making {count} chips")
         made = make_rehearsal(out, count, SystemClock(), SystemEntropy(), first=first, first_roots=roots)
-    if as_json:
-        typer.echo(json.dumps(made))
-    else:
-        typer.echo(
-            f"{counted(made['entries'], 'entry')} in {made['manifest']}; signer {made['signer']}, roots {made['root']}."
-        )
+    entries = counted(made["entries"], "entry")
+    say(as_json, made, f"{entries} in {made['manifest']}; signer {made['signer']}, roots {made['root']}.")
 
 
 def _chip_at_hand() -> Any:

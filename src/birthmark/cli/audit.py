@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from birthmark.cli.common import emit, read_file
-from birthmark.cli.operator import Server, ShownServer
+from birthmark.cli.operator import ServerOptions, ServerOutputOptions
 from birthmark.cli.options import command, commands
 
 app = commands("The record of every change: verify it, export its signed end.", "birthmark audit verify")
@@ -20,7 +20,7 @@ Heads = Annotated[
 
 
 @command(app, "birthmark audit verify --head head-2026-11.json")
-def verify(server: ShownServer, head: Heads = None) -> None:
+def verify(server: ServerOutputOptions, head: Heads = None) -> None:
     """Check every row, the signed head and heads that were exported earlier; names the first row that is wrong."""
     told = _asked(server, [read_file(path, 8192) for path in head or ()], rows=None)
     signed = told["head"] or {}
@@ -30,7 +30,7 @@ def verify(server: ShownServer, head: Heads = None) -> None:
 
 @command(app, "birthmark audit export --out head-2026-11.json")
 def export(
-    server: Server,
+    server: ServerOptions,
     out: Annotated[Path | None, typer.Option(help="Where to write the head; without it, standard output.")] = None,
     rows: Annotated[bool, typer.Option("--rows", help="Every row before the head, one JSON object per line.")] = False,
 ) -> None:
@@ -48,7 +48,7 @@ def export(
         typer.echo(f"Wrote {out}: {told['rows']} rows up to now are confirmed by it.", err=True)
 
 
-def _asked(server: Server, heads: list[bytes], rows: Callable[[str], None] | None) -> dict[str, Any]:
+def _asked(server: ServerOptions, heads: list[bytes], rows: Callable[[str], None] | None) -> dict[str, Any]:
     """Verify the file of the data directory, or let its server verify another database."""
     if (server.directory / "birthmark.db").exists():
         return asyncio.run(_read(server.directory, heads, rows))

@@ -90,7 +90,7 @@ Out = Annotated[Path | None, typer.Option("--out", "-o", help="File to write; de
 
 
 @dataclass(frozen=True, slots=True)
-class Authority:
+class AuthorityOptions:
     """The CA of a directory, and how what it does is shown."""
 
     directory: Annotated[
@@ -100,7 +100,7 @@ class Authority:
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class IssueOptions:
     """What is to be issued."""
 
     kind: Annotated[Kind, typer.Option("--profile", help="What the certificate is for.")] = Kind.DEVICE
@@ -121,7 +121,7 @@ class Wish:
 
 @command(app, 'birthmark ca init --dir ca --name "Example Gateways"')
 def init(
-    authority: Authority,
+    authority: AuthorityOptions,
     name: Annotated[str, typer.Option(help="Your organization's name.")],
     flat: Annotated[bool, typer.Option(help="A root that signs devices itself, without an issuing CA.")] = False,
 ) -> None:
@@ -132,7 +132,7 @@ def init(
 
 @command(app, "birthmark ca show device-1 --dir ca")
 async def show(
-    authority: Authority,
+    authority: AuthorityOptions,
     wanted: Annotated[
         str | None, typer.Argument(metavar="[ID]", help="Thumbprint, serial number or device id.")
     ] = None,
@@ -152,8 +152,8 @@ async def show(
 
 @command(app, "birthmark ca sign device.csr --dir ca --out device.pem")
 async def sign(
-    authority: Authority,
-    wish: Wish,
+    authority: AuthorityOptions,
+    wish: IssueOptions,
     csr: Annotated[Path, typer.Argument(help="Certificate request, PEM or DER, as `birthmark element csr` makes it.")],
     out: Out = None,
 ) -> None:
@@ -164,8 +164,8 @@ async def sign(
 
 @command(app, "birthmark ca issue gateway-7 --dir ca --out-dir gateway-7")
 async def issue(
-    authority: Authority,
-    wish: Wish,
+    authority: AuthorityOptions,
+    wish: IssueOptions,
     name: Annotated[str, typer.Argument(help="Common name: the device id or host name.")],
     out_dir: Annotated[Path, typer.Option(help="Where NAME.key.pem and NAME.cert.pem go.")] = Path(),
 ) -> None:
@@ -184,7 +184,7 @@ async def issue(
 
 @command(app, "birthmark ca verify-possession 3F9C…A1 --dir ca --out proof.pem", "verify-possession")
 def verify_possession(
-    authority: Authority,
+    authority: AuthorityOptions,
     code: Annotated[str, typer.Argument(help="The verification code (Azure) or registration code (AWS).")],
     level: Annotated[Level, typer.Option("--with", help="The CA that is put on record.")] = Level.ROOT,
     out: Out = None,
@@ -204,7 +204,7 @@ def verify_possession(
 
 @command(app, "birthmark ca revoke device-1 --reason keyCompromise --dir ca")
 async def revoke(
-    authority: Authority,
+    authority: AuthorityOptions,
     wanted: Annotated[str, typer.Argument(metavar="ID", help="Thumbprint, serial number or device id.")],
     reason: Annotated[
         RevocationReason, typer.Option(help="Why (RFC 5280 section 5.3.1).")
@@ -229,7 +229,7 @@ async def revoke(
 
 @command(app, "birthmark ca crl --dir ca --out ca.crl")
 async def crl(
-    authority: Authority,
+    authority: AuthorityOptions,
     level: Annotated[Level, typer.Option("--of", help="Whose list.")] = Level.ISSUING,
     out: Out = None,
 ) -> None:
@@ -254,7 +254,7 @@ async def _opened(directory: Path) -> AsyncIterator[CertificateAuthority]:
         await database.close()
 
 
-async def _issue(directory: Path, request: CertificateRequest, wish: Wish) -> tuple[Certificate, ...]:
+async def _issue(directory: Path, request: CertificateRequest, wish: IssueOptions) -> tuple[Certificate, ...]:
     async with _opened(directory) as ca:
         lifetime = wish.lifetime or _DEFAULT_LIFETIME
         return await ca.issue(request, _OPERATOR, _PROFILES[wish.kind], san=wish.dns or [], lifetime=lifetime)
@@ -294,7 +294,7 @@ def _write(text: str, out: Path | None, row: dict[str, Any], json_row: dict[str,
         emit(as_json, json_row if as_json else row)
 
 
-def _show_hierarchy(authority: Authority, made: Hierarchy) -> None:
+def _show_hierarchy(authority: AuthorityOptions, made: Hierarchy) -> None:
     for role, issuer in (("root", made.root), ("issuing", made.issuing)):
         if role == "issuing" and issuer.certificate == made.root.certificate:
             continue

@@ -72,7 +72,7 @@ class ChipOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class ShownChip(ChipOptions):
+class ChipOutputOptions(ChipOptions):
     """The same where the command shows what it did."""
 
     as_json: JsonOption = False

@@ -7,7 +7,7 @@ import typer
 
 from birthmark.cli.asking import only
 from birthmark.cli.common import UsageError, emit, read_certificate, say
-from birthmark.cli.operator import Server, ShownServer, at
+from birthmark.cli.operator import ServerOptions, ServerOutputOptions, at
 from birthmark.cli.options import command, commands
 
 app = commands("Provisioning services: create, link to hubs, CA certificates.", "birthmark dps show")
@@ -39,14 +39,14 @@ class CertificateNotGivenError(UsageError):
 
 
 @command(app, "birthmark dps show", "show")
-def show_all(server: ShownServer) -> None:
+def show_all(server: ServerOutputOptions) -> None:
     """List the provisioning services with their ID scopes and linked hubs."""
     server.show("dps", columns=_COLUMNS, nothing="There is no provisioning service.")
 
 
 @command(app, "birthmark dps create factory-2")
 def create(
-    server: ShownServer,
+    server: ServerOutputOptions,
     name: Annotated[str, typer.Argument(help="Its name on this server.")],
     host: Annotated[str | None, typer.Option(help="Host name devices use; default is the server's.")] = None,
 ) -> None:
@@ -56,7 +56,7 @@ def create(
 
 @command(app, "birthmark dps link hub-2")
 def link(
-    server: ShownServer,
+    server: ServerOutputOptions,
     hub: Annotated[str, typer.Argument(help="The hub's name (`birthmark hub show`).")],
     dps: Dps = "birthmark",
 ) -> None:
@@ -66,7 +66,7 @@ def link(
 
 @command(app, "birthmark dps release edge-0001")
 def release(
-    server: ShownServer,
+    server: ServerOutputOptions,
     registration: Annotated[str, typer.Argument(metavar="ID", help="The registration id.")],
     dps: Dps = "birthmark",
 ) -> None:
@@ -75,14 +75,14 @@ def release(
 
 
 @command(ca, "birthmark dps ca list", "list")
-def list_cas(server: ShownServer, dps: Dps = "birthmark") -> None:
+def list_cas(server: ServerOutputOptions, dps: Dps = "birthmark") -> None:
     """List the CA certificates on record."""
     server.show("dps", dps, "cas", columns=_CA_COLUMNS, nothing="No CA certificate is on record.")
 
 
 @command(ca, "birthmark dps ca add my-ca root.pem")
 def add(
-    server: ShownServer,
+    server: ServerOutputOptions,
     name: CaName,
     file: Annotated[Path | None, typer.Argument(help="The CA's certificate, PEM or DER.")] = None,
     of_group: Annotated[
@@ -102,7 +102,7 @@ def add(
 
 
 @command(ca, "birthmark dps ca code my-ca")
-def code(server: ShownServer, name: CaName, dps: Dps = "birthmark") -> None:
+def code(server: ServerOutputOptions, name: CaName, dps: Dps = "birthmark") -> None:
     """Print a verification code; sign a certificate with it as common name: `birthmark ca verify-possession CODE`."""
     answer = server.client.post(at("dps", dps, "cas", name, "code"))
     say(server.as_json, answer, answer["code"])
@@ -110,7 +110,7 @@ def code(server: ShownServer, name: CaName, dps: Dps = "birthmark") -> None:
 
 @command(ca, "birthmark dps ca verify my-ca verification.pem")
 def verify(
-    server: ShownServer,
+    server: ServerOutputOptions,
     name: CaName,
     file: Annotated[Path | None, typer.Argument(help="The verification certificate.")] = None,
     without_proof: Annotated[bool, typer.Option("--without-proof", help="Take your word for it.")] = False,
@@ -125,6 +125,6 @@ def verify(
 
 
 @command(ca, "birthmark dps ca remove my-ca")
-def remove(server: Server, name: CaName, dps: Dps = "birthmark") -> None:
+def remove(server: ServerOptions, name: CaName, dps: Dps = "birthmark") -> None:
     """Take a CA certificate off the record."""
     server.delete("dps", dps, "cas", name, said=f"Removed {name}.")

@@ -15,7 +15,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from birthmark.cli.asking import only, only_typed
-from birthmark.cli.chip import CHIP_OPTIONS, ChipOptions, ShownChip
+from birthmark.cli.chip import CHIP_OPTIONS, ChipOptions, ChipOutputOptions
 from birthmark.cli.common import FileMissingError, about, certificate_row, emit, read_file, say
 from birthmark.cli.options import JsonOption, command, commands
 from birthmark.clock import SystemClock, SystemEntropy
@@ -61,7 +61,7 @@ class ProofUnreadableError(InvalidRequestError):
 
 
 @command(app, "birthmark element list --pin-file ~/.pin", "list")
-def list_(chip: ShownChip) -> None:
+def list_(chip: ChipOutputOptions) -> None:
     """List tokens and what is in them. Several, and one without the PIN that it wants, are only named."""
     pin = chip.pin()
     found = list_tokens(chip.library)
@@ -74,7 +74,7 @@ def list_(chip: ShownChip) -> None:
 
 @command(app, "birthmark element show 0xF0000100")
 def show(
-    chip: ShownChip,
+    chip: ChipOutputOptions,
     key: Key = None,
     data: Annotated[str | None, typer.Option("--object", help="Print this data object's bytes instead.")] = None,
 ) -> None:
@@ -102,7 +102,7 @@ def show(
 
 @command(app, "birthmark element cert 0xF0000100 --out device.crt.pem")
 def cert(
-    chip: ShownChip,
+    chip: ChipOutputOptions,
     key: Key = None,
     chain: Annotated[bool, typer.Option("--chain", help="With the issuers that the chip holds, leaf first.")] = False,
     out: Out = None,
@@ -115,7 +115,7 @@ def cert(
 
 @command(app, "birthmark element refkey 0xF0000100 --out device.key.pem")
 def refkey(
-    chip: ShownChip,
+    chip: ChipOutputOptions,
     key: Key = None,
     uri: Annotated[bool, typer.Option("--uri", help="Write a PEM with the key's PKCS#11 URI, for any chip.")] = False,
     out: Out = None,
@@ -129,7 +129,7 @@ def refkey(
 
 @command(app, "birthmark element csr --cn gateway-7 --out gateway-7.csr")
 def csr(
-    chip: ShownChip,
+    chip: ChipOutputOptions,
     common_name: Annotated[str, typer.Option("--cn", help="Common name: the device id.")],
     key: Key = None,
     out: Out = None,
@@ -143,7 +143,7 @@ def csr(
 
 @command(app, "birthmark element keygen operational --algorithm p256")
 def keygen(
-    chip: ShownChip,
+    chip: ChipOutputOptions,
     label: Annotated[str, typer.Argument(help="Label of the new key, or an SE050 object id.")],
     algorithm: Annotated[Algorithm, typer.Option(help="Kind of key.")] = Algorithm.P256,
     key_id: Annotated[str | None, typer.Option("--id", help="CKA_ID in hex.")] = None,
@@ -157,7 +157,7 @@ def keygen(
 
 @command(app, "birthmark element write gateway-7.crt.pem")
 def write(
-    chip: ShownChip,
+    chip: ChipOutputOptions,
     file: Annotated[Path, typer.Argument(help="Certificate in PEM or DER, or a chain; or any bytes with --object.")],
     key: Annotated[str | None, typer.Option("--key", help="Whose certificate; default: the identity key's.")] = None,
     label: Annotated[str | None, typer.Option("--label", help="Store a CA's certificate under this label.")] = None,
@@ -187,7 +187,7 @@ def write(
 
 @command(app, "birthmark element prove --nonce 5f2d9c01 > proof.json", "prove")
 def prove_(
-    chip: ShownChip,
+    chip: ChipOutputOptions,
     nonce: Annotated[str, typer.Option("--nonce", help="What the asker chose: 8 to 1024 bytes of text.")],
     key: Key = None,
     check: Annotated[Path | None, typer.Option("--check", help="Check this proof instead; needs no chip.")] = None,
@@ -257,7 +257,7 @@ def _pem(key: PublicKey) -> str:
     return key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
 
 
-def _list_one(chip: ShownChip, info: TokenInfo, pin: Pin | None) -> None:
+def _list_one(chip: ChipOutputOptions, info: TokenInfo, pin: Pin | None) -> None:
     about = {"token": info.label, "slot": info.slot_id, "profile": profile_of(info.label).name}
     more = {"serial": info.serial, "manufacturer": info.manufacturer, "model": info.model}
     line = f"{info.label}  slot {info.slot_id}  {profile_of(info.label).title}  ({info.manufacturer})"

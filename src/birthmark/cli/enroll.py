@@ -12,7 +12,7 @@ import typer
 from birthmark.cli.asking import CannotWorkError, agree, device_with, only, only_typed
 from birthmark.cli.common import SOME_ROWS_REFUSED, UsageError, emit, read_certificate
 from birthmark.cli.manifest import ManifestOptions, count_entries
-from birthmark.cli.operator import DataOption, Server, show
+from birthmark.cli.operator import DataOption, ServerOptions, show
 from birthmark.cli.options import JsonOption, command, commands
 from birthmark.cli.printable import counted
 from birthmark.clock import SystemClock
@@ -85,32 +85,32 @@ class Cloud(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Profile:
+class ProfileOptions:
     """Whose records these are."""
 
-    profile: Annotated[
-        str, typer.Option(help="local (a Birthmark server), cloud (the vendor's own), or a named one.")
+    profile_name: Annotated[
+        str, typer.Option("--profile", help="local (a Birthmark server), cloud (the vendor's own), or a named one.")
     ] = "local"
     data: DataOption = Path(DEFAULT_DATA)
 
     @property
     def is_local(self) -> bool:
-        return self.profile == "local"
+        return self.profile_name == "local"
 
     def revoked_here(self, certificate: Certificate) -> list[str]:
         """Return the word of a local server's CA on a certificate that it, or a CA of it, took back."""
         if not self.is_local:
             return []
-        told = Server(self.data).client.post("/certificates/check", {"certificate": certificate.pem()})
+        told = ServerOptions(self.data).client.post("/certificates/check", {"certificate": certificate.pem()})
         return [told["revoked"].rstrip(".")] if told["revoked"] else []
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class TargetOptions:
     """Where enrollments go."""
 
     to: Annotated[Cloud, typer.Option(help="Which cloud's interface.")] = Cloud.AZURE
-    at: Profile = field(default_factory=Profile)
+    profile: ProfileOptions = field(default_factory=ProfileOptions)
 
     @property
     def is_azure(self) -> bool:
@@ -118,27 +118,27 @@ class Target:
 
     def open(self) -> "EnrollmentTarget":
         """Return the target itself."""
-        only_typed(self.at.is_local, "with --profile local", "--data")
+        only_typed(self.profile.is_local, "with --profile local", "--data")
         from birthmark.fleet.aws import AwsTarget
         from birthmark.fleet.azure import AzureTarget
         from birthmark.fleet.profiles import aws_profile, azure_profile
 
         if self.is_azure:
-            return AzureTarget(azure_profile(self.at.profile, self.at.data))
-        return AwsTarget(aws_profile(self.at.profile, self.at.data))
+            return AzureTarget(azure_profile(self.profile.profile_name, self.profile.data))
+        return AwsTarget(aws_profile(self.profile.profile_name, self.profile.data))
 
 
 @dataclass(frozen=True, slots=True)
-class Care:
+class WriteOptions:
     """Before something is written."""
 
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, change nothing.")] = False
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask before writing to another profile than local.")] = False
 
-    def confirm(self, target: "EnrollmentTarget", at: Profile, count: int) -> None:
+    def confirm(self, target: "EnrollmentTarget", profile: ProfileOptions, count: int) -> None:
         """Say where this goes, and ask before it goes anywhere but to a local server."""
         typer.echo(f"{counted(count, 'record')} for {target.description}", err=True)
-        agree(f"Write to {target.description}?", yes=self.yes or self.dry_run or at.is_local)
+        agree(f"Write to {target.description}?", yes=self.yes or self.dry_run or profile.is_local)
 
 
 Edge = Annotated[bool, typer.Option("--edge", help="Make it an IoT Edge device (Azure).")]
@@ -158,7 +158,7 @@ class DeviceOptions:
     )
     force: Force = False
 
-    def check(self, where: Target) -> None:
+    def check(self, where: TargetOptions) -> None:
         """Refuse what the other cloud has."""
         only(where.is_azure, "with --to azure", edge=self.edge)
         only(not where.is_azure, "with --to aws", policy=self.policy)
@@ -167,8 +167,8 @@ class DeviceOptions:
 @command(app, "birthmark enroll device --cert se050.pem --edge")
 def device(
     how: DeviceOptions,
-    where: Target,
-    care: Care,
+    where: TargetOptions,
+    writing: WriteOptions,
     device_id: Annotated[
         str | None, typer.Argument(help="What the device is called at its hub; default: the certificate's common name.")
     ] = None,
@@ -185,13 +185,13 @@ def device(
     certificate = read_certificate(cert)
     target = where.open()
     doubts = doubts_of(certificate, SystemClock().now(), needs_common_name=where.is_azure)
-    doubts += where.at.revoked_here(certificate)
-    _ask_about(device_with(certificate), doubts, is_decided=how.force or care.dry_run)
+    doubts += where.profile.revoked_here(certificate)
+    _ask_about(device_with(certificate), doubts, is_decided=how.force or writing.dry_run)
     if not (name := device_id or certificate.subject_cn):
         raise DeviceNotNamedError(thumbprint=certificate.thumbprint.hex())
-    care.confirm(target, where.at, 1)
+    writing.confirm(target, where.profile, 1)
     wish = EnrollmentRequest(name, certificate, is_edge=how.edge, policy=how.policy)
-    done = target.enroll(wish, update=how.update, dry_run=care.dry_run)
+    done = target.enroll(wish, update=how.update, dry_run=writing.dry_run)
     row = {"device": name, "thumbprint": certificate.thumbprint.hex(), "outcome": done.value}
     if where.is_azure:
         row["registration_id"] = certificate.subject_cn or name
@@ -200,8 +200,8 @@ def device(
 
 @command(app, "birthmark enroll group my-devices --ca-name my-ca")
 def group(
-    at: Profile,
-    care: Care,
+    profile: ProfileOptions,
+    writing: WriteOptions,
     group_id: Annotated[str, typer.Argument(help="Name of the group: letters, digits and - . _ :")],
     ca_name: Annotated[str | None, typer.Option(help="Name of a CA certificate on record.")] = None,
     cert: Annotated[Path | None, typer.Option(help="The CA's certificate, PEM or DER.")] = None,
@@ -219,21 +219,23 @@ def group(
     certificate = None if cert is None else read_certificate(cert)
     if certificate is not None and not certificate.is_ca:
         raise GroupCertificateError(subject=certificate.subject_text, file=shlex.quote(str(cert)))
-    target = AzureTarget(azure_profile(at.profile, at.data))
+    target = AzureTarget(azure_profile(profile.profile_name, profile.data))
     if certificate is not None:
-        doubts = doubts_of_ca(certificate, SystemClock().now()) + at.revoked_here(certificate)
+        doubts = doubts_of_ca(certificate, SystemClock().now()) + profile.revoked_here(certificate)
         who = f"Every device below the CA '{certificate.subject_text}'"
-        _ask_about(who, doubts, is_decided=force or care.dry_run)
-    care.confirm(target, at, 1)
-    done = target.enroll_group(group_id, ca_name=ca_name, certificate=certificate, is_edge=edge, dry_run=care.dry_run)
+        _ask_about(who, doubts, is_decided=force or writing.dry_run)
+    writing.confirm(target, profile, 1)
+    done = target.enroll_group(
+        group_id, ca_name=ca_name, certificate=certificate, is_edge=edge, dry_run=writing.dry_run
+    )
     emit(as_json, {"group": group_id, "outcome": done.value})
 
 
 @command(app, "birthmark enroll manifest shipment.json --dry-run")
 def manifest(
     how: DeviceOptions,
-    where: Target,
-    care: Care,
+    where: TargetOptions,
+    writing: WriteOptions,
     shipped: ManifestOptions,
     journal: Annotated[
         Path | None, typer.Option(help="Keep every outcome in this file, which belongs to one target.")
@@ -247,13 +249,13 @@ def manifest(
     from birthmark.cli.tally import Tally
 
     how.check(where)
-    only(not care.dry_run, "where something is written, which --dry-run does not", journal=journal)
+    only(not writing.dry_run, "where something is written, which --dry-run does not", journal=journal)
     trust = shipped.trust()
     target = where.open()
     total = count_entries(shipped.file)
     if total == 0:
         raise NothingInManifestError(path=shipped.file)
-    care.confirm(target, where.at, total)
+    writing.confirm(target, where.profile, total)
     shipment = Shipment(shipped.file, trust, total, needs_common_name=where.is_azure, force=how.force)
     tally = Tally(as_json=shipped.as_json)
     enroll_shipment(
@@ -264,14 +266,14 @@ def manifest(
         policy=how.policy,
         journal=journal,
         update=how.update,
-        dry_run=care.dry_run,
+        dry_run=writing.dry_run,
     )
     if tally.has_refusals:
         raise typer.Exit(SOME_ROWS_REFUSED)
 
 
 @command(app, "birthmark enroll list", "list")
-def list_(target: Target, as_json: JsonOption = False) -> None:
+def list_(target: TargetOptions, as_json: JsonOption = False) -> None:
     """List what is on record, with its state."""
     rows = map(asdict, target.open().records())
     show(rows, ("name", "kind", "state", "detail", "thumbprint"), as_json=as_json, nothing="Nothing is on record.")
@@ -279,21 +281,21 @@ def list_(target: Target, as_json: JsonOption = False) -> None:
 
 @command(app, "birthmark enroll remove sn0123ABCDEF01")
 def remove(
-    where: Target,
-    care: Care,
+    where: TargetOptions,
+    writing: WriteOptions,
     name: Annotated[str, typer.Argument(help="Registration id, thing, or with --group a group.")],
     is_group: Annotated[bool, typer.Option("--group", help="NAME is an enrollment group.")] = False,
 ) -> None:
     """Take a device or group off the record."""
     target = where.open()
     only(where.is_azure, "with --to azure", group=is_group)
-    care.confirm(target, where.at, 1)
-    if care.dry_run:
+    writing.confirm(target, where.profile, 1)
+    if writing.dry_run:
         typer.echo(f"Would remove {name} at {target.description}.", err=True)
         return
     target.remove(name, is_group=is_group)
     typer.echo(f"Removed {name} at {target.description}.", err=True)
-    if where.at.is_local and where.is_azure and not is_group:
+    if where.profile.is_local and where.is_azure and not is_group:
         end = f"`birthmark hub device delete {shlex.quote(name)}`"
         typer.echo(f"If it registered, it is still a device of its hub and may connect: {end} ends that.", err=True)
 

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from birthmark.cli.asking import only_typed
-from birthmark.cli.operator import Server
+from birthmark.cli.operator import ServerOptions
 from birthmark.cli.options import command
 
 app = typer.Typer()
@@ -25,7 +25,7 @@ class Format(StrEnum):
 
 @command(app, 'eval "$(birthmark env)"')
 def env(
-    server: Server,
+    server: ServerOptions,
     form: Annotated[
         Format, typer.Option("--format", help="sh: export lines; aziot: a filled-in config.toml.")
     ] = Format.SH,

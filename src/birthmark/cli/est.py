@@ -10,7 +10,7 @@ import typer
 
 from birthmark.cli.asking import agree, only
 from birthmark.cli.common import emit, read_certificate
-from birthmark.cli.operator import Server, ShownServer, at, show
+from birthmark.cli.operator import ServerOptions, ServerOutputOptions, at, show
 from birthmark.cli.options import command, commands
 from birthmark.clock import SystemEntropy
 from birthmark.keys.pin import Pin
@@ -55,7 +55,7 @@ def parse_issued(text: str) -> str:
 
 @command(user, "birthmark est user add line-1 --device gateway-7", "add")
 def add_user(
-    server: ShownServer,
+    server: ServerOutputOptions,
     name: Annotated[str, typer.Argument(help="Printable characters, no colon.")],
     device: Annotated[
         str | None, typer.Option("--device", metavar="NAME", help="The one device this user may ask for.")
@@ -89,14 +89,14 @@ def add_user(
 
 
 @command(user, "birthmark est user list", "list")
-def list_users(server: ShownServer) -> None:
+def list_users(server: ServerOutputOptions) -> None:
     """List the users; passwords are kept as digests only."""
     server.show("est", "users", columns=_USER_COLUMNS, nothing="There is no EST user.")
 
 
 @command(user, "birthmark est user remove factory-line-1", "remove")
 def remove_user(
-    server: Server, name: Annotated[str, typer.Argument(help="As `birthmark est user list` shows it.")]
+    server: ServerOptions, name: Annotated[str, typer.Argument(help="As `birthmark est user list` shows it.")]
 ) -> None:
     """Take a user off the record; certificates that were issued stay good."""
     server.delete("est", "users", name, said=f"Removed {name}.")
@@ -104,7 +104,7 @@ def remove_user(
 
 @command(bootstrap, "birthmark est bootstrap add maker-ca.pem --any-name", "add")
 def add_ca(
-    server: ShownServer,
+    server: ServerOutputOptions,
     file: Annotated[Path, typer.Argument(help="The CA's certificate, PEM or DER.")],
     any_name: Annotated[
         bool, typer.Option("--any-name", help="Devices may ask for another name than their own certificate's.")
@@ -115,14 +115,14 @@ def add_ca(
 
 
 @command(bootstrap, "birthmark est bootstrap list", "list")
-def list_cas(server: ShownServer) -> None:
+def list_cas(server: ServerOutputOptions) -> None:
     """List the CAs whose certificates introduce devices."""
     server.show("est", "bootstrap", columns=_CA_COLUMNS, nothing="No bootstrap CA is on record.")
 
 
 @command(bootstrap, "birthmark est bootstrap remove 3F9A…", "remove")
 def remove_ca(
-    server: Server,
+    server: ServerOptions,
     thumbprint: Annotated[
         str,
         typer.Argument(
@@ -136,7 +136,7 @@ def remove_ca(
 
 @command(app, "birthmark est certificates edge-0001")
 def certificates(
-    server: ShownServer,
+    server: ServerOutputOptions,
     subject: Annotated[
         str | None, typer.Argument(metavar="ID", help="Device id, thumbprint or serial number; default: the latest.")
     ] = None,
@@ -147,7 +147,7 @@ def certificates(
 
 @command(app, "birthmark est release edge-0001")
 def release(
-    server: ShownServer,
+    server: ServerOutputOptions,
     name: Annotated[str, typer.Argument(help="The device's name, as `birthmark est certificates` shows it.")],
 ) -> None:
     """Let a name go, so that a new key may claim it by a password for any name. What was issued stays good.
@@ -159,7 +159,7 @@ def release(
 
 @command(app, "birthmark est revoke --device edge-0001 --reason keyCompromise")
 def revoke(
-    server: ShownServer,
+    server: ServerOutputOptions,
     thumbprint: Annotated[
         str | None,
         typer.Argument(parser=parse_issued, metavar="THUMBPRINT", help="As `birthmark est certificates` shows it."),

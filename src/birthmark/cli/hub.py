@@ -7,7 +7,7 @@ import typer
 
 from birthmark.cli.asking import agree
 from birthmark.cli.common import emit, read_certificate
-from birthmark.cli.operator import Server, ShownServer, at, show
+from birthmark.cli.operator import ServerOptions, ServerOutputOptions, at, show
 from birthmark.cli.options import command, commands
 from birthmark.cli.serve import NOT_IN_CERTIFICATE
 from birthmark.text import printable
@@ -20,14 +20,14 @@ HubName = Annotated[str, typer.Argument(help="Its name on this server.")]
 
 
 @command(app, "birthmark hub show", "show")
-def show_all(server: ShownServer) -> None:
+def show_all(server: ServerOutputOptions) -> None:
     """List the hubs."""
     server.show("hubs", columns=("name", "host"), nothing="There is no hub.")
 
 
 @command(app, "birthmark hub create hub-2 --host hub2.example")
 def create(
-    server: ShownServer,
+    server: ServerOutputOptions,
     name: HubName,
     host: Annotated[str, typer.Option(help="Host name devices use; it must be in the server's certificate.")],
 ) -> None:
@@ -40,7 +40,7 @@ def create(
 
 @command(app, "birthmark hub delete hub-2")
 def delete(
-    server: Server, name: HubName, yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False
+    server: ServerOptions, name: HubName, yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False
 ) -> None:
     """Delete a hub with its devices and messages."""
     agree(f"Delete hub {printable(name)} with all its devices and messages?", yes=yes)
@@ -49,7 +49,7 @@ def delete(
 
 @command(device, "birthmark hub device create pump-7 --cert pump-7.pem", "create")
 def create_device(
-    server: ShownServer,
+    server: ServerOutputOptions,
     name: Annotated[str, typer.Argument(help="The device id; letter case counts.")],
     cert: Annotated[Path | None, typer.Option(help="Its certificate, PEM or DER; without one, keys are made.")] = None,
     hub: HubOption = "birthmark",
@@ -61,7 +61,7 @@ def create_device(
 
 @command(app, "birthmark hub devices --edge")
 def devices(
-    server: ShownServer,
+    server: ServerOutputOptions,
     edge: Annotated[bool, typer.Option("--edge", help="Only IoT Edge devices.")] = False,
     hub: HubOption = "birthmark",
 ) -> None:
@@ -74,7 +74,7 @@ def devices(
 
 @command(device, "birthmark hub device delete edge-0001", "delete")
 def delete_device(
-    server: Server,
+    server: ServerOptions,
     name: Annotated[str, typer.Argument(metavar="DEVICE", help="Its device id; letter case counts.")],
     hub: HubOption = "birthmark",
 ) -> None:
@@ -84,7 +84,7 @@ def delete_device(
 
 @command(app, "birthmark hub messages se050-0001")
 def messages(
-    server: ShownServer,
+    server: ServerOutputOptions,
     device: Annotated[str | None, typer.Argument(help="Only this device's.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many, the latest.")] = 100,
     hub: HubOption = "birthmark",

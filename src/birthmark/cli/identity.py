@@ -11,7 +11,7 @@ import typer
 
 from birthmark.cli.asking import only_typed
 from birthmark.cli.chip import CHIP_OPTIONS, ChipOptions
-from birthmark.cli.common import UsageError, about
+from birthmark.cli.common import FileMissingError, UsageError, about, read_file
 from birthmark.elements.element import Element
 from birthmark.errors import NotFoundError
 from birthmark.keys.file_key import FileKey, read_key_file
@@ -53,7 +53,7 @@ class CaFileMissingError(NotFoundError):
     reason: str
 
 
-class CertificateFileMissingError(NotFoundError):
+class CertificateFileMissingError(FileMissingError):
     """The certificate cannot be read."""
 
     code = "device.certificate_missing"
@@ -62,8 +62,6 @@ class CertificateFileMissingError(NotFoundError):
         "Check the path. The files of the environment: "
         '`birthmark device register --cert "$X509_CERT_FILE" --key "$X509_KEY_FILE"`.'
     )
-    path: Path
-    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,8 +162,6 @@ def _selector(text: str) -> str | None:
 
 def read_certificates(path: Path) -> tuple[Certificate, ...]:
     """Return the certificates of a PEM file. Raise `CertificateFileMissingError` or `CertificateInvalidError`."""
-    try:
-        with about(path):
-            return parse_bundle(path.read_bytes())
-    except OSError as error:
-        raise CertificateFileMissingError(path=path, reason=reason_of(error)) from error
+    raw = read_file(path, missing=CertificateFileMissingError)
+    with about(path):
+        return parse_bundle(raw)

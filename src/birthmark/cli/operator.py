@@ -21,7 +21,7 @@ DataOption = Annotated[
 
 
 @dataclass(frozen=True, slots=True)
-class Server:
+class ServerOptions:
     """A server, by its data directory."""
 
     data: DataOption = Path(DEFAULT_DATA)
@@ -41,7 +41,7 @@ class Server:
 
 
 @dataclass(frozen=True, slots=True)
-class ShownServer(Server):
+class ServerOutputOptions(ServerOptions):
     """The same where the command shows what the server answers."""
 
     as_json: JsonOption = False

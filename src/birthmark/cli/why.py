@@ -12,7 +12,7 @@ import typer
 from birthmark.cli.common import NOT_FOUND
 from birthmark.cli.journal import noted
 from birthmark.cli.known import harmless_in, refusals_in, tracking_ids_in
-from birthmark.cli.operator import ShownServer
+from birthmark.cli.operator import ServerOutputOptions
 from birthmark.cli.options import command
 from birthmark.cli.stories import Row, ThisServer, joined
 from birthmark.cli.table import wrapped
@@ -30,7 +30,7 @@ _SHOWN = ("registration_id", "device_id", "thing", "common_name", "thumbprint")
 @command(app, "birthmark why se050-0001")
 def why(
     ctx: typer.Context,
-    server: ShownServer,
+    server: ServerOutputOptions,
     subject: Annotated[
         str | None,
         typer.Argument(

@@ -1,5 +1,6 @@
 """Getting a certificate: by EST, from a CA on the device, or self-signed."""
 
+import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -118,21 +119,20 @@ class CertificateSource:
         signing_key = as_private_key(key.handle)
         request = x509.CertificateSigningRequestBuilder(subject_of(self.issued))
         csr = request.sign(signing_key, hash_for(signing_key)).public_bytes(Encoding.DER)
-        trust, refusal = est_trust(est, self.system_trust), None
-        for identity in self._proofs(est, current):
-            https = self.make_links(identity, trust).https()
-            try:
-                with trusting_by(TRUST_BUNDLE if est.trusted is None else "cert_issuance.est.trusted_certs"):
-                    got = await EstClient(est.url, https, est.auth.username, est.auth.password).enroll(csr)
-            except (UnauthenticatedError, ForbiddenError) as error:
-                refusal = error
-                continue
-            if got.leaf.subject_cn != self.issued.common_name:
-                name = got.leaf.subject_cn or got.leaf.subject_text
-                raise CertificateNameError(got=name, wanted=self.issued.common_name, url=est.url)
-            return got.chain
-        assert refusal is not None  # noqa: S101 (there is at least one proof, and each returned or was refused)
-        raise refusal
+        *before, last = self._proofs(est, current)
+        for identity in before:
+            with contextlib.suppress(UnauthenticatedError, ForbiddenError):
+                return await self._ask(est, csr, identity)
+        return await self._ask(est, csr, last)
+
+    async def _ask(self, est: EstIssuance, csr: bytes, identity: Identity | None) -> tuple[Certificate, ...]:
+        https = self.make_links(identity, est_trust(est, self.system_trust)).https()
+        with trusting_by(TRUST_BUNDLE if est.trusted is None else "cert_issuance.est.trusted_certs"):
+            got = await EstClient(est.url, https, est.auth.username, est.auth.password).enroll(csr)
+        if got.leaf.subject_cn != self.issued.common_name:
+            name = got.leaf.subject_cn or got.leaf.subject_text
+            raise CertificateNameError(got=name, wanted=self.issued.common_name, url=est.url)
+        return got.chain
 
     def _proofs(self, est: EstIssuance, current: HeldIdentity | None) -> list[Identity | None]:
         pair = est.auth.pair

@@ -70,20 +70,19 @@ class Agent:
             return current
         keys = self.identities.keys
         key = keys.open(DEVICE_ID) if keys.exists(DEVICE_ID) and current is None else None
-        if key is not None or keys.is_preloaded(DEVICE_ID) or not self._may_rotate(identity):
+        is_in_place = key is not None or keys.is_preloaded(DEVICE_ID) or not self._may_rotate(identity)
+        if is_in_place:
             key = key or (keys.open(DEVICE_ID) if keys.exists(DEVICE_ID) else keys.create(DEVICE_ID))
-            chain = await self._source(identity).issue(key, None)
-            self.identities.save(DEVICE_ID, chain)
         else:
             self.identities.drop_pending()
-            chain = await self._source(identity).issue(keys.create(TEMPORARY), None)
-            self.identities.save(TEMPORARY, chain)
+            key = keys.create(TEMPORARY)
+        made = HeldIdentity(await self._source(identity).issue(key, None), key)
+        self.identities.save(DEVICE_ID if is_in_place else TEMPORARY, made.chain)
+        if not is_in_place:
             self.identities.commit()
-        self._set_clock_by(chain[0].not_before, chain[0].not_after)
-        made = self.identities.current()
-        assert made is not None  # noqa: S101 (it was written just now)
+        self._set_clock_by(made.leaf.not_before, made.leaf.not_after)
         log.info("certificate.issued", extra={"thumbprint": made.leaf.thumbprint.hex()})
-        return made
+        return self.identities.current() or made
 
     @property
     def name(self) -> str | None:

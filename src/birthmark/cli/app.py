@@ -49,7 +49,6 @@ class _Lazy(TyperGroup):
         if cmd_name not in COMMANDS:
             return None
         module = importlib.import_module(f"birthmark.cli.{cmd_name}")
-        module.app._add_completion = False  # noqa: SLF001 - typer's own switch; completion belongs to the root
         command = typer.main.get_command(module.app)
         command.name = cmd_name
         for option in _options(command, ctx):

@@ -7,7 +7,7 @@ import typer
 
 from birthmark.cli.options import command
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 
 class Shell(StrEnum):

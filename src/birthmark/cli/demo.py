@@ -11,7 +11,7 @@ from rich.console import Console
 from birthmark.cli.options import JsonOption, command
 from birthmark.cli.printable import counted
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 
 class Journey(StrEnum):

@@ -12,7 +12,7 @@ from birthmark.cli.asking import only_typed
 from birthmark.cli.operator import ServerOptions
 from birthmark.cli.options import command
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 
 class Format(StrEnum):

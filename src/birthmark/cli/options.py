@@ -21,7 +21,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object 
 
 def commands(what_for: str, example: str) -> typer.Typer:
     """Return a group of commands."""
-    return typer.Typer(help=what_for, epilog=f"Example: {example}", no_args_is_help=True)
+    return typer.Typer(help=what_for, epilog=f"Example: {example}", no_args_is_help=True, add_completion=False)
 
 
 def command(app: typer.Typer, example: str, name: str | None = None) -> Callable[[C], C]:

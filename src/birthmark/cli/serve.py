@@ -16,7 +16,7 @@ NOT_IN_CERTIFICATE = (
     "devices are told the host {host}, and the server's certificate does not have it: no client will connect there. "
     'Start the server with `--host {host}`, or with `names = ["{host}"]` in its configuration.'
 )
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 
 @command(app, "birthmark serve --data ./birthmark-data")

@@ -20,7 +20,7 @@ from birthmark.console.client import OperatorClient, ServerNotRunningError, read
 from birthmark.errors import BirthmarkError
 from birthmark.text import printable
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 _FEWEST_WORDS = 3  # fewer may stand in any text
 _MORE = 20  # rows of each side, so that both halves of a story are among them
 _MOST = 1000

@@ -74,8 +74,7 @@ def _files(device: Path) -> list[Path]:
 
 def _told(agent: "subprocess.Popen[str]", event: str) -> dict[str, Any]:
     """Return the next event of this name that the agent tells."""
-    assert agent.stdout is not None  # noqa: S101 - started with a pipe
-    for line in agent.stdout:
+    for line in agent.stdout or ():
         row: dict[str, Any] = json.loads(line)
         if row.get("event") == event:
             return row

@@ -252,8 +252,7 @@ class Stage:
         process = self.start(
             "birthmark", "serve", "--data", str(data), "--listen", address, "--json", *more, log="server.log"
         )
-        assert process.stdout is not None  # noqa: S101 - asked for above
-        line = process.stdout.readline()
+        line = next(iter(process.stdout or ()), "")
         if not line:
             reason = self.path("server.log").read_text().strip()
             raise StepFailedError(command="birthmark serve", exit_code="-", output=reason, directory=data)

@@ -135,10 +135,9 @@ class AzureTarget:
         present = self._found(self._sdk.get_enrollment_group, group_id)
         if dry_run:
             return Done.WOULD_CREATE if present is None else Done.WOULD_UPDATE
-        if ca_name is not None:
+        if certificate is None:
             attestation = models.AttestationMechanism.create_with_x509_ca_refs(ca_name)
         else:
-            assert certificate is not None  # noqa: S101 - the command asks for one of the two
             attestation = models.AttestationMechanism.create_with_x509_signing_certs(certificate.pem())
         made = models.EnrollmentGroup.create(group_id, attestation=attestation)
         if is_edge:

@@ -26,7 +26,7 @@ class NoJournalError(InvalidRequestError):
     cause = "{path} is not a journal of `birthmark enroll`; nothing is added to another program's file."
     fix = "Name a file that does not exist yet: `{again} --journal {path}.journal`"
     again: str = "?"
-    path: str
+    path: Path
 
 
 class OtherTargetsJournalError(ConflictError):
@@ -37,7 +37,7 @@ class OtherTargetsJournalError(ConflictError):
     fix = "Give each target its own: `{again} --journal {path}.other`"
     again: str = "?"
     belongs_to: str
-    path: str
+    path: Path
     target: str
 
 
@@ -78,7 +78,7 @@ class Journal:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         is_new = not self._path.exists() or self._path.stat().st_size == 0
         if not is_new:
-            self._check()
+            self._check(self._path)
         self._file = self._path.open("a", encoding="utf-8")
         if is_new:
             self._write({"format": FORMAT, "target": self._target})
@@ -102,16 +102,14 @@ class Journal:
         self._file.write(json.dumps(row) + "\n")
         self._file.flush()
 
-    def _check(self) -> None:
-        assert self._path is not None  # noqa: S101 - asked by __enter__
-        facts: dict[str, Any] = {"path": self._path}
-        with self._path.open("rb") as file:
+    def _check(self, path: Path) -> None:
+        with path.open("rb") as file:
             header = _object(file.readline(_MAX_HEADER_BYTES))
             if header.get("format") != FORMAT:
-                raise NoJournalError(**facts)
+                raise NoJournalError(path=path)
             if header.get("target") != self._target:
                 belongs_to = str(header.get("target"))
-                raise OtherTargetsJournalError(belongs_to=belongs_to, target=str(self._target), **facts)
+                raise OtherTargetsJournalError(belongs_to=belongs_to, target=self._target, path=path)
             for line in file:
                 row = _object(line)
                 self.before = 0 if "end" in row else self.before + ("outcome" in row)

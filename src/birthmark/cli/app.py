@@ -14,8 +14,8 @@ import typer.completion
 from typer.core import TyperGroup
 
 from birthmark import __version__
-from birthmark.cli.common import FAILED, INTERRUPTED, UsageError, file_trouble, tell
-from birthmark.errors import BirthmarkError, UnavailableError
+from birthmark.cli.common import FAILED, INTERRUPTED, UsageError, file_trouble, tell, telling_refusals
+from birthmark.errors import UnavailableError
 
 # Each is a module of `birthmark.cli` that holds it as `app`, in the order of a device's life.
 COMMANDS = (
@@ -170,21 +170,19 @@ def main() -> None:
     if "_BIRTHMARK_COMPLETE" in os.environ:  # a shell asks what could come next
         typer.completion.completion_init()  # type: ignore[attr-defined] # typer's own entry does the same
     code: int | str | None
+    as_json = "--json" in sys.argv
     try:
-        code = _run_for_a_program() if "--json" in sys.argv else app()
+        with telling_refusals(as_json=as_json):
+            code = _run_for_a_program() if as_json else app()
     except SystemExit as leaving:
         code = leaving.code
-    except BirthmarkError as error:
-        code = tell(error)
+    except typer.Exit as told:
+        code = told.exit_code
     except ModuleNotFoundError as missing:
         extra = EXTRAS.get((missing.name or "").partition(".")[0])
         if extra is None:
             raise
-        code = tell(ExtraMissingError(extra=extra, name=missing.name))
-    except OSError as problem:
-        if (trouble := file_trouble(problem)) is None:
-            raise
-        code = tell(trouble)
+        code = tell(ExtraMissingError(extra=extra, name=missing.name), as_json=as_json)
     sys.exit(code if _is_output_whole() else code or FAILED)
 
 

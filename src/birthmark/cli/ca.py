@@ -115,9 +115,6 @@ class IssueOptions:
         ),
     ] = None
 
-    def check(self) -> None:
-        only(self.kind is Kind.SERVER, "with --profile server", dns=self.dns)
-
 
 @command(app, 'birthmark ca init --dir ca --name "Example Gateways"')
 def init(
@@ -158,7 +155,7 @@ async def sign(
     out: Out = None,
 ) -> None:
     """Sign a certificate request; writes the certificate with the chain it needs, leaf first."""
-    wish.check()
+    only(wish.kind is Kind.SERVER, "with --profile server", dns=wish.dns)
     _write_chain(await _issue(authority.directory, _read_csr(csr), wish), out, authority.as_json)
 
 
@@ -170,7 +167,7 @@ async def issue(
     out_dir: Annotated[Path, typer.Option(help="Where NAME.key.pem and NAME.cert.pem go.")] = Path(),
 ) -> None:
     """Make a key in a file and a certificate for it: for servers, and for devices without a secure element."""
-    wish.check()
+    only(wish.kind is Kind.SERVER, "with --profile server", dns=wish.dns)
     key = ec.generate_private_key(ec.SECP256R1())
     request = x509.CertificateSigningRequestBuilder(subject_name=name_of(name)).sign(key, hashes.SHA256())
     parsed = parse_csr(request.public_bytes(serialization.Encoding.DER))

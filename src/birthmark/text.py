@@ -1,6 +1,24 @@
-"""Foreign text: numbers in it, made safe to print, and the system's reasons."""
+"""Foreign text: JSON and numbers in it, made safe to print, and the system's reasons."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import msgspec
+
+from birthmark.errors import BirthmarkError
+
+_T = TypeVar("_T")
+_MAX_REASON_CHARS = 300
 
 _MAX_DIGITS = 18  # within 64 bits
+
+
+def read_json(body: bytes, kind: type[_T], refused: Callable[..., BirthmarkError]) -> _T:
+    """Return JSON as `kind`, or raise `refused` with the fact `detail`: where it is wrong, and how."""
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise refused(detail=str(error)[:_MAX_REASON_CHARS]) from error
 
 
 def whole_number(text: str) -> int | None:

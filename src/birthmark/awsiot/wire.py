@@ -22,6 +22,7 @@ from birthmark.awsiot.model import (
     ThingType,
 )
 from birthmark.errors import InvalidRequestError
+from birthmark.text import read_json
 
 T = TypeVar("T")
 
@@ -49,10 +50,7 @@ class RegistrationConfig(msgspec.Struct, rename="camel", omit_defaults=True):
 
 def parse_body(body: bytes, kind: type[T]) -> T:
     """Return the body as `kind`; none is an empty object. Raise `BodyInvalidError`."""
-    try:
-        return msgspec.json.decode(body or b"{}", type=kind)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise BodyInvalidError(detail=str(error)[:300]) from error
+    return read_json(body or b"{}", kind, BodyInvalidError)
 
 
 def config_text(config: RegistrationConfig | None) -> str | None:

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from birthmark.dps.wire import BodyInvalidError, CertificateInfo
+from birthmark.text import read_json
 
 
 class CertificateEntry(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -113,10 +114,7 @@ class EnrollmentDocument(msgspec.Struct, rename="camel", frozen=True, omit_defau
 
 def parse_document(body: bytes) -> EnrollmentDocument:
     """Return the document of a PUT. Raise `BodyInvalidError` with the path of what is wrong."""
-    try:
-        return msgspec.json.decode(body, type=EnrollmentDocument)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise BodyInvalidError(detail=str(error)) from error
+    return read_json(body, EnrollmentDocument, BodyInvalidError)
 
 
 def document_view(enrollment: EnrollmentDocument, *, with_keys: bool = False) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from birthmark.dps.rules.attestation import RegistrationIdMismatchError
 from birthmark.dps.service import Enrollments, Instances, Registrations
 from birthmark.errors import BirthmarkError
 from birthmark.net.refusing import Handler, refusing
-from birthmark.text import whole_number
+from birthmark.text import read_json, whole_number
 
 _MAX_BULK = 10
 _MAX_ITEMS = 100
@@ -146,10 +146,7 @@ def service_routes(
     def bulk(*, is_group: bool) -> Handler:
         async def handle(request: Request) -> Response:
             instance = instance_of(request)
-            try:
-                asked = msgspec.json.decode(await request.body(), type=_Bulk)
-            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-                raise wire.BodyInvalidError(detail=str(error)) from error
+            asked = read_json(await request.body(), _Bulk, wire.BodyInvalidError)
             items = asked.enrollment_groups if is_group else asked.enrollments
             if len(items) > _MAX_BULK or asked.mode not in _BULK_MODES:
                 raise wire.BodyInvalidError(detail="at most 10 items; mode create, update …")

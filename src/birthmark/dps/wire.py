@@ -15,7 +15,7 @@ import msgspec
 from birthmark.dps.model import Registration
 from birthmark.errors import InvalidRequestError
 from birthmark.pki.certificates import Certificate
-from birthmark.text import whole_number
+from birthmark.text import read_json, whole_number
 
 RESPONSES = "$dps/registrations/res/#"
 RETRY_AFTER_S = 3
@@ -136,10 +136,7 @@ def parse_registration(body: bytes) -> DeviceRegistration:
     """Return the body of register. Raise `BodyInvalidError`."""
     if len(body) > MAX_PAYLOAD_BYTES:
         raise BodyInvalidError(detail=f"more than {MAX_PAYLOAD_BYTES} bytes")
-    try:
-        parsed = msgspec.json.decode(body.strip() or b"{}", type=DeviceRegistration)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise BodyInvalidError(detail=str(error)) from error
+    parsed = read_json(body.strip() or b"{}", DeviceRegistration, BodyInvalidError)
     if parsed.tpm is not None or parsed.csr is not None:
         raise BodyInvalidError(detail="tpm or csr given")
     return parsed
@@ -314,15 +311,12 @@ def parse_operation(body: bytes) -> OperationStatus:
     """Return the state of a registration. Raise `AnswerInvalidError`."""
     if len(body) > MAX_ANSWER_BYTES:
         raise AnswerInvalidError(detail=f"more than {MAX_ANSWER_BYTES} bytes")
-    try:
-        return msgspec.json.decode(body, type=OperationStatus)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise AnswerInvalidError(detail=str(error)) from error
+    return read_json(body, OperationStatus, AnswerInvalidError)
 
 
 def parse_error(body: bytes) -> ErrorAnswer:
     """Return what an error body says; nothing when it is none."""
     try:
-        return msgspec.json.decode(body[:MAX_ANSWER_BYTES], type=ErrorAnswer)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return read_json(body[:MAX_ANSWER_BYTES], ErrorAnswer, AnswerInvalidError)
+    except AnswerInvalidError:
         return ErrorAnswer()

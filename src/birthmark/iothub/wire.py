@@ -23,6 +23,7 @@ from birthmark.iothub.model import (
     parse_device_id,
     thumbprint_text,
 )
+from birthmark.text import read_json
 
 NEVER = "0001-01-01T00:00:00Z"
 _HEX = frozenset("0123456789ABCDEF")
@@ -259,10 +260,7 @@ class DeviceBody(msgspec.Struct, rename="camel"):
 
 def parse_device_body(body: bytes) -> tuple[DeviceBody, DeviceAuthentication]:
     """Return the body and the authentication it asks for (keys it leaves out are None). Raise `BodyInvalidError`."""
-    try:
-        parsed = msgspec.json.decode(body, type=DeviceBody)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise BodyInvalidError(detail=str(error)) from error
+    parsed = read_json(body, DeviceBody, BodyInvalidError)
     if parsed.status not in {"enabled", "disabled"}:
         raise BodyInvalidError(detail="status must be enabled or disabled")
     wanted = parsed.authentication or _Authentication()

@@ -36,6 +36,7 @@ from birthmark.manifests.errors import (
 )
 from birthmark.manifests.model import Entry, Root, Signer
 from birthmark.pki.certificates import P256_SPKI, Certificate, CertificateInvalidError, is_signed_by, parse_der
+from birthmark.text import read_json
 
 MAX_ENTRY_BYTES = 64 * 1024
 _MAX_KEYS = 32
@@ -109,7 +110,7 @@ class Verifier:
     def _verify(self, raw: Mapping[str, Any]) -> Entry:
         given = _convert(raw, _RawEntry)
         signer = self._check_signature(given)
-        payload: _Payload = _decode(given.payload, _Payload)
+        payload = read_json(_unbase64url(given.payload), _Payload, MalformedEntryError)
         unique_id = payload.unique_id
         provisioned_at = _moment(payload.provisioning_timestamp)
         if not signer.not_before <= provisioned_at <= signer.not_after:
@@ -327,18 +328,10 @@ def _unbase64url(text: str) -> bytes:
 _URL_SAFE = bytes.maketrans(b"-_+/", b"+/!!")
 
 
-def _decode(text: str, kind: type[Any]) -> Any:
-    try:
-        return msgspec.json.decode(_unbase64url(text), type=kind)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise MalformedEntryError(detail=str(error)[:200]) from error
-
-
 @lru_cache(maxsize=16)
 def _protected(text: str) -> _Protected:
     """Return a protected header; one signer writes the same into every entry."""
-    header: _Protected = _decode(text, _Protected)
-    return header
+    return read_json(_unbase64url(text), _Protected, MalformedEntryError)
 
 
 def _convert(raw: Mapping[str, Any], kind: type[Any]) -> Any:

@@ -1,38 +1,30 @@
 """A device registers: attest, allocate, and make it a device of its hub, in one commit."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any
 
 from birthmark.auth.sas import derive_device_key
 from birthmark.clock import Clock, Entropy, new_uuid
 from birthmark.dps import store
 from birthmark.dps.model import (
-    Authority,
     Claim,
     Enrollment,
     Instance,
     Registration,
-    Signer,
     SymmetricKey,
     X509Individual,
 )
 from birthmark.dps.ports import HubIdentity, HubRegistry, RevocationCheck
 from birthmark.dps.rules import attestation
-from birthmark.dps.rules.enrollment import enrollment_of
 from birthmark.dps.rules.registration import NoHubError, decide
-from birthmark.dps.service.authorities import AUTHORITY_CHANGED
-from birthmark.dps.service.enrollments import GROUP_CHANGED, Enrollments
+from birthmark.dps.service.enrollments import Enrollments
+from birthmark.dps.service.groups import Groups
 from birthmark.dps.service.instances import Instances
-from birthmark.errors import ChangedMeanwhileError, ConflictError, NotFoundError, ThrottledError, UnauthenticatedError
-from birthmark.pki.chains import MAX_BAG, SignatureCache, Signatures
+from birthmark.errors import ChangedMeanwhileError, ConflictError, NotFoundError, ThrottledError
 from birthmark.pki.names import parse_registration_id
 from birthmark.refusals.rate_limits import RateLimits
-from birthmark.store import Changes, Database, Statement, decided_again
-from birthmark.store.database import Row
-from birthmark.store.remembered import Remembered
-
-_T = TypeVar("_T")
+from birthmark.store import Changes, Database, decided_again
 
 
 class RegistrationNotFoundError(NotFoundError):
@@ -106,8 +98,7 @@ class Registrations:
         self._enrollments = enrollments
         self._hubs = hubs
         self._revocations = revocations
-        self._remembered = Remembered(database, GROUP_CHANGED, AUTHORITY_CHANGED)
-        self._signatures = SignatureCache()
+        self._groups = Groups(database)
         # Per scope and name, once proven.
         self._limits = RateLimits(burst=BURST, per_s=1 / EVERY_S, max_addresses=16384)
 
@@ -120,17 +111,9 @@ class Registrations:
         if individual is not None:
             attestation.check_individual(individual, claim, now)
             return await self._attested(instance, individual, claim)
-        if claim.leaf is None and claim.token:
-            return await self._attested(instance, await self._key_group(instance, claim), claim)
-        signers, authorities = await self._issuers_of(instance, claim)
-        try:
-            hit = attestation.find_group(claim, signers, authorities, Signatures(self._signatures), now)
-        except attestation.IntermediateNotSentError as missing:
-            rows = await self._database.all(store.SOME_SIGNERS, scope=instance.id_scope)
-            raise attestation.judge_missing_issuer(missing, claim, [store.SIGNERS.of(row) for row in rows]) from missing
-        group = await self._group(instance, hit.group_id)
-        attestation.check_enabled(group, claim)
-        return await self._attested(instance, group, claim)
+        is_by_token = claim.leaf is None and bool(claim.token)
+        find = self._groups.of_token if is_by_token else self._groups.of_certificate
+        return await self._attested(instance, await find(instance.id_scope, claim, now), claim)
 
     async def _attested(self, instance: Instance, enrollment: Enrollment, claim: Claim) -> Attested:
         if self._revocations is not None and claim.leaf is not None:
@@ -265,52 +248,6 @@ class Registrations:
             registration_id=found.registration_id,
             etag=found.etag,
         )
-
-    async def _group(self, instance: Instance, group_id: str) -> Enrollment:
-        found = await self._remembered.all(
-            store.GET_ENROLLMENT, _enrollment_of, scope=instance.id_scope, kind="group", id=group_id
-        )
-        return found[0] if found else await self._enrollments.get(instance.id_scope, group_id, is_group=True)
-
-    async def _key_group(self, instance: Instance, claim: Claim) -> Enrollment:
-        """Return the symmetric-key group whose derived key signed the claim's token."""
-        now, problem = self._clock.now(), None
-        groups = await self._remembered.all(store.ALL_GROUPS, _enrollment_of, scope=instance.id_scope)
-        for group in groups:
-            if isinstance(group.attestation, SymmetricKey):
-                try:
-                    attestation.check_group(group, claim, now)
-                except attestation.EnrollmentDisabledError as error:
-                    problem = error
-                    continue
-                except UnauthenticatedError:
-                    continue
-                return group
-        raise problem or attestation.NotEnrolledError(
-            registration_id=claim.registration_id, scope=claim.id_scope, issuer="none, it sent a token"
-        )
-
-    async def _issuers_of(self, instance: Instance, claim: Claim) -> tuple[Sequence[Signer], Sequence[Authority]]:
-        """Return signers and CAs that carry the issuer's name of anything presented, and what is above them."""
-        presented = [c for c in (claim.leaf, *claim.chain[:MAX_BAG]) if c is not None]
-        digests = list(dict.fromkeys(store.subject_digest(c.issuer_der) for c in presented))
-        signers: list[Signer] = []
-        authorities: dict[str, Authority] = {}
-        for digest in digests:
-            signers += await self._named(instance, store.SIGNERS_NAMED, store.SIGNERS.of, digest)
-        for digest in dict.fromkeys([*digests, *(store.subject_digest(s.certificate.issuer_der) for s in signers)]):
-            found = await self._named(instance, store.AUTHORITIES_NAMED, store.AUTHORITIES.of, digest)
-            authorities |= {authority.name: authority for authority in found}
-        return signers, list(authorities.values())
-
-    async def _named(
-        self, instance: Instance, statement: Statement, make: Callable[[Row], _T], digest: str
-    ) -> Sequence[_T]:
-        return await self._remembered.all(statement, make, scope=instance.id_scope, subject_digest=digest)
-
-
-def _enrollment_of(row: Row) -> Enrollment:
-    return enrollment_of(store.document_of(row))
 
 
 def _maker(instance: Instance, registration_id: str) -> str:

@@ -1,0 +1,78 @@
+"""Which enrollment group a device belongs to: by the CAs above its certificate, or the key that signed its token.
+
+Groups and CAs are few and asked for by every registration: they are kept in memory.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from birthmark.dps import store
+from birthmark.dps.model import Authority, Claim, Enrollment, IdScope, Signer, SymmetricKey
+from birthmark.dps.rules import attestation
+from birthmark.dps.rules.enrollment import enrollment_of
+from birthmark.dps.service.authorities import AUTHORITY_CHANGED
+from birthmark.dps.service.enrollments import GROUP_CHANGED, EnrollmentNotFoundError
+from birthmark.errors import UnauthenticatedError
+from birthmark.pki.chains import MAX_BAG, SignatureCache, Signatures
+from birthmark.store import Database
+from birthmark.store.database import Row
+from birthmark.store.remembered import Remembered
+
+
+class Groups:
+    """The enrollment groups of all instances, as devices meet them."""
+
+    def __init__(self, database: Database) -> None:
+        self._remembered = Remembered(database, GROUP_CHANGED, AUTHORITY_CHANGED)
+        self._signatures = SignatureCache()
+
+    async def of_certificate(self, scope: IdScope, claim: Claim, now: datetime) -> Enrollment:
+        """Return the group whose CA issued the claim's certificate. Raise why there is none."""
+        signers, authorities = await self._issuers_of(scope, claim)
+        try:
+            hit = attestation.find_group(claim, signers, authorities, Signatures(self._signatures), now)
+        except attestation.IntermediateNotSentError as missing:
+            some = await self._remembered.all(store.SOME_SIGNERS, store.SIGNERS.of, scope=scope)
+            raise attestation.judge_missing_issuer(missing, claim, some) from missing
+        asked = {"scope": scope, "kind": "group", "id": hit.group_id}
+        found = await self._remembered.all(store.GET_ENROLLMENT, _enrollment_of, **asked)
+        if not found:  # it went this moment
+            raise EnrollmentNotFoundError(enrollment=hit.group_id, scope=scope, kind="group")
+        attestation.check_enabled(found[0], claim)
+        return found[0]
+
+    async def of_token(self, scope: IdScope, claim: Claim, now: datetime) -> Enrollment:
+        """Return the symmetric-key group whose derived key signed the claim's token. Raise why there is none."""
+        problem = None
+        for group in await self._remembered.all(store.ALL_GROUPS, _enrollment_of, scope=scope):
+            if isinstance(group.attestation, SymmetricKey):
+                try:
+                    attestation.check_group(group, claim, now)
+                except attestation.EnrollmentDisabledError as error:
+                    problem = error
+                except UnauthenticatedError:
+                    continue
+                else:
+                    return group
+        raise problem or attestation.NotEnrolledError(
+            registration_id=claim.registration_id, scope=claim.id_scope, issuer="none, it sent a token"
+        )
+
+    async def _issuers_of(self, scope: IdScope, claim: Claim) -> tuple[Sequence[Signer], Sequence[Authority]]:
+        """Return signers and CAs that carry the issuer's name of anything presented, and what is above them."""
+        presented = [c for c in (claim.leaf, *claim.chain[:MAX_BAG]) if c is not None]
+        names = list(dict.fromkeys(store.subject_digest(c.issuer_der) for c in presented))
+        signers: list[Signer] = []
+        for name in names:
+            asked = {"scope": scope, "subject_digest": name}
+            signers += await self._remembered.all(store.SIGNERS_NAMED, store.SIGNERS.of, **asked)
+        authorities: dict[str, Authority] = {}
+        for name in dict.fromkeys([*names, *(store.subject_digest(s.certificate.issuer_der) for s in signers)]):
+            asked = {"scope": scope, "subject_digest": name}
+            found = await self._remembered.all(store.AUTHORITIES_NAMED, store.AUTHORITIES.of, **asked)
+            authorities |= {authority.name: authority for authority in found}
+        return signers, list(authorities.values())
+
+
+def _enrollment_of(row: Row) -> Enrollment:
+    return enrollment_of(store.document_of(row))

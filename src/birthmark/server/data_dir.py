@@ -150,10 +150,7 @@ class DataDirectory:
         if root is None and self.has("operator.token"):
             raise RecordsLostError(path=self.path)
         with self._usable():
-            return self._hierarchy(root)
-
-    def _hierarchy(self, root: str | None) -> Hierarchy:
-        made = load_or_create(self.path / "ca", "Birthmark", now=self._clock.now, entropy=self._entropy, root=root)
+            made = load_or_create(self.path / "ca", "Birthmark", now=self._clock.now, entropy=self._entropy, root=root)
         self._write_trust(made.root.certificate)
         return made
 
@@ -170,39 +167,29 @@ class DataDirectory:
         self, hierarchy: Hierarchy, names: Iterable[str]
     ) -> tuple[Sequence[Certificate], SigningKey]:
         """Return the servers' chain (leaf, root) and key, for at least `names`."""
-        with self._usable():
-            return self._server_certificate(hierarchy, names)
-
-    def _server_certificate(
-        self, hierarchy: Hierarchy, names: Iterable[str]
-    ) -> tuple[Sequence[Certificate], SigningKey]:
         wanted = dict.fromkeys([*names, "localhost", "127.0.0.1", "::1", socket.gethostname()])
         directory = self.path / "tls"
-        if directory.exists():
-            check_directory(directory)
         passphrase = self.secret("tls.passphrase").encode()
-        try:
-            chain = parse_bundle(read_owned(directory / "server.pem"))
-            key = read_key(directory / "server.key", passphrase)
-        except (OSError, BirthmarkError):
-            chain, key = (), None
-        if key is not None and self._still_good(chain, key, hierarchy, wanted):
+        with self._usable():
+            if directory.exists():
+                check_directory(directory)
+            try:
+                chain = parse_bundle(read_owned(directory / "server.pem"))
+                key = read_key(directory / "server.key", passphrase)
+            except (OSError, BirthmarkError):
+                chain, key = (), None
+            if key is not None and self._still_good(chain, key, hierarchy, wanted):
+                return chain, key
+            key = ec.generate_private_key(ec.SECP256R1())
+            serial, now = new_serial(self._entropy), self._clock.now()
+            public, root = key.public_key(), hierarchy.root
+            leaf = issue_server(root, list(wanted), public, serial=serial, now=now, lifetime=_LIFETIME)
+            chain = (leaf, root.certificate)
+            directory.mkdir(exist_ok=True, mode=0o700)
+            (directory / "server.key").unlink(missing_ok=True)
+            write_key(directory / "server.key", key, passphrase)
+            (directory / "server.pem").write_text("".join(c.pem() for c in chain), encoding="ascii")
             return chain, key
-        key = ec.generate_private_key(ec.SECP256R1())
-        leaf = issue_server(
-            hierarchy.root,
-            list(wanted),
-            key.public_key(),
-            serial=new_serial(self._entropy),
-            now=self._clock.now(),
-            lifetime=_LIFETIME,
-        )
-        chain = (leaf, hierarchy.root.certificate)
-        directory.mkdir(exist_ok=True, mode=0o700)
-        (directory / "server.key").unlink(missing_ok=True)
-        write_key(directory / "server.key", key, passphrase)
-        (directory / "server.pem").write_text("".join(c.pem() for c in chain), encoding="ascii")
-        return chain, key
 
     def secret(self, name: str) -> str:
         """Return a secret of its own file, made at the first start."""

@@ -13,6 +13,8 @@ from typing import Any
 
 import msgspec
 
+from birthmark.toml_lines import lines_of
+
 _MAX = 20
 _UNKNOWN = re.compile(r"Object contains unknown field `(?P<key>[^`]*)`(?: - at `\$\.?(?P<at>[^`]*)`)?")
 _WRONG = re.compile(r"(?P<what>.*?) - at `\$\.(?P<at>[^`]*)`")
@@ -25,8 +27,6 @@ _WORDS = {
     "object": "a table",
     "str": "a text",
 }
-_TABLE = re.compile(r"\s*\[(?P<name>[^\[\]]+)\]\s*(?:#.*)?")
-_KEY = re.compile(r"\s*(?P<name>[A-Za-z0-9_.\"'-]+)\s*=")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +41,13 @@ def mistakes_in(given: Mapping[str, object], kind: type[msgspec.Struct], text: s
     """Return what is wrong with `given`, which was read from `text`; nothing when it can be had as `kind`."""
     rest: dict[str, Any] = copy.deepcopy(dict(given))
     found: list[Mistake] = []
-    lines = _lines_of(text)
+    lines = lines_of(text)
     while len(found) < _MAX:
         try:
             msgspec.convert(rest, kind)
         except msgspec.ValidationError as error:
             path, words = _told(str(error), kind)
-            line = lines.get(path)
+            line = lines.get(tuple(path.split(".")))
             words = (f"line {line}: " if line else "") + f"{path or 'the file'} {words}"
             found.append(Mistake(words, _default_of(kind, path)))
             if not _take_out(rest, path):
@@ -97,16 +97,3 @@ def _take_out(table: dict[str, Any], path: str) -> bool:
         if not isinstance(table, dict):
             return False
     return table.pop(last, None) is not None
-
-
-def _lines_of(text: str) -> dict[str, int]:
-    """Return the first line of each key, dotted."""
-    lines: dict[str, int] = {}
-    table = ""
-    for number, line in enumerate(text.splitlines(), 1):
-        if (header := _TABLE.fullmatch(line)) is not None:
-            table = header["name"].strip() + "."
-            lines.setdefault(table[:-1], number)
-        elif (key := _KEY.match(line)) is not None:
-            lines.setdefault(table + key["name"].strip("\"'"), number)
-    return lines

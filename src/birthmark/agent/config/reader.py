@@ -12,15 +12,13 @@ import msgspec
 from birthmark.agent.config.model import ConfigWarning
 from birthmark.errors import InvalidRequestError, NotFoundError, PolicyError
 from birthmark.text import printable
+from birthmark.toml_lines import lines_of
 
 T = TypeVar("T")
 Read: TypeAlias = Callable[[Any], T]
 
 MAX_SHOWN = 60
 _MAX_INT = 36_500  # a century of days
-_HEADER = re.compile(r"\s*\[\[?\s*([^\]]+?)\s*\]\]?\s*(?:#.*)?")
-_KEY = re.compile(r"""\s*((?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*')(?:\s*\.\s*(?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*'))*)\s*=""")
-_PART = re.compile(r"""[A-Za-z0-9_-]+|"[^"]*"|'[^']*'""")
 _AT_LINE = re.compile(r" \(at line ([0-9]+)")
 
 
@@ -108,7 +106,7 @@ class Source:
 
     def __init__(self, file: Path, text: str) -> None:
         self.file = file
-        self._lines = _lines_of(text)
+        self._lines = lines_of(text)
         self.warnings: list[ConfigWarning] = []
         self.mistakes: dict[tuple[str, ...], MistakeKind] = {}
         self.token_keys: list[tuple[Table, str]] = []
@@ -224,20 +222,3 @@ def parse_toml(file: Path, text: str) -> Table:
 
 def dotted(path: tuple[str, ...]) -> str:
     return printable(".".join(path))[: 4 * MAX_SHOWN]
-
-
-def _lines_of(text: str) -> dict[tuple[str, ...], int]:
-    """Return the first line of every key and table that has one of its own; inline tables count as their key."""
-    lines: dict[tuple[str, ...], int] = {}
-    table: tuple[str, ...] = ()
-    for number, line in enumerate(text.splitlines(), 1):
-        if (header := _HEADER.fullmatch(line)) is not None:
-            table = _parts(header[1])
-            lines.setdefault(table, number)
-        elif (key := _KEY.match(line)) is not None:
-            lines.setdefault((*table, *_parts(key[1])), number)
-    return lines
-
-
-def _parts(text: str) -> tuple[str, ...]:
-    return tuple(part.strip("\"'") for part in _PART.findall(text))

@@ -4,8 +4,9 @@ import json
 from collections.abc import AsyncIterator
 from typing import Any
 
-from birthmark.audit.verify import ROWS, Reader, Verified
+from birthmark.audit.verify import ROWS, Verified
 from birthmark.store import from_micros
+from birthmark.store.database import Reader
 
 _PAGE = 1000
 

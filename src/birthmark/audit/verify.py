@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from birthmark.audit.heads import HEADS, Head
 from birthmark.errors import ConflictError
-from birthmark.store import AuditRow, Changes, Database, Statement
+from birthmark.store import AuditRow, Changes, Database
 from birthmark.store.chain import GENESIS, HeadSigner, link
-from birthmark.store.database import Row
+from birthmark.store.database import Reader
 from birthmark.store.keyed import find, page
 from birthmark.store.schema import audit, audit_heads
 
@@ -83,12 +83,6 @@ class AuditBreakFoundError(ConflictError):
     chain: str
     detail: str
     seq: int
-
-
-class Reader(Protocol):
-    """Whatever answers a statement: a server's database, or its file alone."""
-
-    async def all(self, statement: Statement, /, **params: Any) -> Sequence[Row]: ...
 
 
 @dataclass(frozen=True, slots=True)

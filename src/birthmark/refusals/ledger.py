@@ -7,12 +7,10 @@ the others out. What a client put into a refusal is cut to `MAX_CHARS`.
 """
 
 import asyncio
-import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from datetime import datetime, timedelta
-from typing import Any, Protocol
+from dataclasses import replace
+from datetime import timedelta
 
 from birthmark.clock import Clock, Entropy, new_uuid
 from birthmark.errors import BirthmarkError
@@ -20,8 +18,9 @@ from birthmark.net.share import share_of
 from birthmark.pki.certificates import Certificate
 from birthmark.refusals import store
 from birthmark.refusals.rate_limits import RateLimits
-from birthmark.store import Changes, Database, Statement, from_micros, to_micros
-from birthmark.store.database import Row
+from birthmark.refusals.store import Refusal
+from birthmark.store import Changes, Database, to_micros
+from birthmark.store.database import Reader
 
 log = logging.getLogger(__name__)
 
@@ -46,24 +45,6 @@ _NAMES = (
     "client_id",
     "sni",
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """One refusal as the operator sees it."""
-
-    id: str
-    at: datetime
-    code: str
-    message: str
-    cause: str
-    fix: str
-    address: str
-    facts: Mapping[str, str]
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the stable JSON form."""
-        return asdict(self) | {"at": self.at.isoformat()}
 
 
 class Ledger:
@@ -105,17 +86,10 @@ class Ledger:
 
     async def _write(self, refusal_id: str, error: BirthmarkError, address: str, facts: Mapping[str, str]) -> None:
         now = self._clock.now()
-        changes = Changes().run(
-            store.ADD,
-            id=refusal_id,
-            at=to_micros(now),
-            code=error.code,
-            message=_cut(str(error), MAX_CHARS),
-            cause=_cut(error.explain_cause(), MAX_CHARS),
-            fix=_cut(error.explain_fix(), MAX_CHARS),
-            address=store.kept_address(address),
-            facts=json.dumps(facts, sort_keys=True),
-        )
+        told = (str(error), error.explain_cause(), error.explain_fix())
+        message, cause, fix = (_cut(text, MAX_CHARS) for text in told)
+        refusal = Refusal(refusal_id, now, error.code, message, cause, fix, store.kept_address(address), facts)
+        changes = Changes().run(store.ADD, **store.REFUSALS.row(refusal))
         names = {refusal_id.lower(), *(facts[name].lower() for name in _NAMES if facts.get(name))}
         for name in sorted(names):
             changes.run(store.NAME, subject=name, refusal=refusal_id, at=to_micros(now))
@@ -130,12 +104,6 @@ class Ledger:
             log.warning("refusal.not_recorded", extra={"tracking_id": refusal_id})
 
 
-class Reader(Protocol):
-    """Whatever answers a statement: a server's database, or its file alone."""
-
-    async def all(self, statement: Statement, /, **params: Any) -> Sequence[Row]: ...
-
-
 def _cut(text: str, limit: int) -> str:
     """Return `text` short enough, and with what not every database keeps (NUL, lone surrogates) escaped."""
     return text[:limit].replace("\0", "\\u0000").encode("utf-8", "backslashreplace").decode()
@@ -147,16 +115,4 @@ async def refusals_about(database: Reader, subject: str | None, limit: int = 20)
         rows = await database.all(store.LATEST, limit=limit)
     else:
         rows = await database.all(store.ABOUT, subject=subject.strip().lower(), limit=limit)
-    return [
-        Refusal(
-            row["id"],
-            from_micros(row["at"]),
-            row["code"],
-            row["message"],
-            row["cause"],
-            row["fix"],
-            store.address_of(row["address"]),
-            json.loads(row["facts"]),
-        )
-        for row in rows
-    ]
+    return [replace(store.REFUSALS.of(row), address=store.address_of(row["address"])) for row in rows]

@@ -1,25 +1,39 @@
 """The ledger's tables: one row per refusal, and one per name it can be found by."""
 
 import ipaddress
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
 
 from sqlalchemy import BigInteger, Column, Index, Table, Text, bindparam, delete, func, literal_column, or_, select
 
 from birthmark.store import insert, metadata, statement
+from birthmark.store.records import Records
 
 SHARE_CHARS = len("2001:0db8:0000:0000")  # no IPv4 address is as long
 
-refusals = Table(
-    "refusals",
-    metadata,
-    Column("id", Text, primary_key=True),
-    Column("at", BigInteger, nullable=False),
-    Column("code", Text, nullable=False),
-    Column("message", Text, nullable=False),
-    Column("cause", Text, nullable=False),
-    Column("fix", Text, nullable=False),
-    Column("address", Text, nullable=False),
-    Column("facts", Text, nullable=False),
-)
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """One refusal as the operator sees it."""
+
+    id: str
+    at: datetime
+    code: str
+    message: str
+    cause: str
+    fix: str
+    address: str
+    facts: Mapping[str, str]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the stable JSON form."""
+        return asdict(self) | {"at": self.at.isoformat()}
+
+
+REFUSALS = Records(Refusal)
+refusals = REFUSALS.table("refusals", "id")
 Index("refusals_at", refusals.c.at)
 
 subjects = Table(

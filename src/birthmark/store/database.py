@@ -25,7 +25,15 @@ class ValueRefusedError(InvalidRequestError):
     reason: str
 
 
-class Database(Protocol):
+class Reader(Protocol):
+    """Whatever answers a statement: a server's database, or its file alone."""
+
+    async def all(self, statement: Statement, /, **params: Any) -> Sequence[Row]:
+        """Return every row; give the statement a LIMIT."""
+        ...
+
+
+class Database(Reader, Protocol):
     """Durable state. Reads see every commit that has returned."""
 
     async def commit(self, changes: Changes) -> None:
@@ -43,10 +51,6 @@ class Database(Protocol):
 
     async def one(self, statement: Statement, /, **params: Any) -> Row | None:
         """Return the first row, or None."""
-        ...
-
-    async def all(self, statement: Statement, /, **params: Any) -> Sequence[Row]:
-        """Return every row; give the statement a LIMIT."""
         ...
 
     async def events_after(self, last: int, limit: int) -> Sequence[Row]:

@@ -16,6 +16,7 @@ from birthmark.est import wire as est_wire
 from birthmark.links.errors import LinkLostError, MqttRefusedError
 from birthmark.links.identity import Identity, Trust
 from birthmark.links.ports import HttpAnswer, Message
+from birthmark.mqtt.packets import Connect
 from birthmark.pki import profiles
 from birthmark.pki.issue import issue, new_serial
 from fakes import FakeClock, SeededEntropy
@@ -129,11 +130,11 @@ class FakeMqtt:
         self.over: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
         self.sent: list[bytes] = []
 
-    async def connect(self, host: str, port: int, *, client_id: str, **_: Any) -> bool:
+    async def connect(self, host: str, port: int, connect: Connect) -> bool:
         self._world.check("hub")
         assert self._identity is not None
         if self._identity.chain[0].thumbprint.hex() != self._world.at_hub:
-            raise MqttRefusedError(host=host, client_id=client_id, return_code="5")
+            raise MqttRefusedError(host=host, client_id=connect.client_id, return_code="5")
         self._world.connections.append(self)
         return False
 

@@ -23,6 +23,7 @@ from birthmark.errors import (
 )
 from birthmark.links.errors import TRY_AGAIN
 from birthmark.links.ports import HttpsClient, MqttClient
+from birthmark.mqtt.packets import Connect
 from birthmark.text import printable
 
 AGENT = f"birthmark/{__version__}"
@@ -127,12 +128,8 @@ async def register_by_mqtt(
     client: MqttClient, target: DpsTarget, *, entropy: Entropy, pause: Pause = asyncio.sleep
 ) -> Assigned:
     """Register on a client that is not connected yet; it is closed at the end."""
-    await client.connect(
-        target.host,
-        target.mqtt_port,
-        client_id=target.registration_id,
-        username=wire.render_username(target.id_scope, target.registration_id, AGENT),
-    )
+    username = wire.render_username(target.id_scope, target.registration_id, AGENT)
+    await client.connect(target.host, target.mqtt_port, Connect(target.registration_id, username=username))
     try:
         await client.subscribe(wire.RESPONSES)
         body = json.dumps({"registrationId": target.registration_id}).encode()

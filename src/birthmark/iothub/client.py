@@ -7,6 +7,7 @@ from birthmark import __version__
 from birthmark.iothub import wire
 from birthmark.iothub.model import parse_device_id
 from birthmark.links.ports import MqttClient
+from birthmark.mqtt.packets import Connect
 
 AGENT = f"birthmark/{__version__}"
 MQTT_PORT = 8883
@@ -52,7 +53,5 @@ async def connect_hub(
     """Connect a fresh client as `device_id`. Raise the errors of links; `MqttRefusedError` when the hub says no."""
     device_id = parse_device_id(device_id)
     username = wire.render_username(host, device_id, AGENT)
-    await mqtt.connect(
-        host, port, client_id=device_id, username=username, clean_session=False, keep_alive_s=keep_alive_s
-    )
+    await mqtt.connect(host, port, Connect(device_id, clean_start=False, keep_alive_s=keep_alive_s, username=username))
     return HubClient(mqtt, host, device_id)

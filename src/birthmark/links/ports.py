@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from birthmark.mqtt.packets import Connect
+
 
 @dataclass(frozen=True, slots=True)
 class HttpAnswer:
@@ -36,18 +38,8 @@ class HttpsClient(Protocol):
 class MqttClient(Protocol):
     """One MQTT 3.1.1 connection: connect once, use, close. It never reconnects by itself."""
 
-    async def connect(
-        self,
-        host: str,
-        port: int,
-        *,
-        client_id: str,
-        username: str,
-        password: str | None = None,
-        clean_session: bool = True,
-        keep_alive_s: int = 60,
-    ) -> bool:
-        """Connect, and say whether the server had a session of ours. Raise `MqttRefusedError` and its like."""
+    async def connect(self, host: str, port: int, connect: Connect) -> bool:
+        """Connect, without a will, and say whether the server had a session of ours. Raise `MqttRefusedError`."""
 
     async def subscribe(self, topic_filter: str, qos: int = 1) -> None:
         """Ask for messages. Raise `SubscriptionRefusedError`."""

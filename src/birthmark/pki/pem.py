@@ -1,7 +1,6 @@
 """PEM armor (RFC 7468): one block to DER."""
 
 import base64
-import binascii
 import re
 
 from birthmark.errors import InvalidRequestError
@@ -31,7 +30,7 @@ def unarmor(data: bytes) -> bytes:
     text = data if block is None else block[2]
     try:
         der = base64.b64decode(b"".join(text.split()), validate=True)
-    except binascii.Error as error:
+    except ValueError as error:
         raise PemInvalidError(detail="broken base64") from error
     if not der:
         raise PemInvalidError(detail="it is empty")

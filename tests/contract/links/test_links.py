@@ -25,6 +25,7 @@ from birthmark.links.errors import (
 from birthmark.links.identity import Identity, TokenIdentity, Trust
 from birthmark.links.ports import Links, Message, MqttClient
 from birthmark.links.urls import UrlInvalidError
+from birthmark.mqtt.packets import Connect
 from conftest import free_port
 from links_peer import BAD_ID, GOOD, LATER, REFUSED, Peer, a_peer
 from pki_builders import a_ca
@@ -40,9 +41,8 @@ async def links_and_peer(identity: Identity | None) -> AsyncIterator[tuple[Links
 
 async def connected(links: Links, peer: Peer, client_id: str = GOOD) -> MqttClient:
     client = links.mqtt()
-    await client.connect(
-        "localhost", peer.port, client_id=client_id, username="hub/device-1/?api-version=1", clean_session=False
-    )
+    connect = Connect(client_id, username="hub/device-1/?api-version=1", clean_start=False)
+    await client.connect("localhost", peer.port, connect)
     return client
 
 
@@ -61,9 +61,8 @@ async def test_a_request_shows_the_certificate_and_gets_its_answer(identity: Ide
 async def test_messages_go_out_acknowledged_and_come_in(identity: Identity) -> None:
     async with links_and_peer(identity) as (links, peer):
         client = links.mqtt()
-        had_session = await client.connect(
-            "localhost", peer.port, client_id=GOOD, username="u/1", password="p", clean_session=False, keep_alive_s=77
-        )
+        asked = Connect(GOOD, username="u/1", password=b"p", clean_start=False, keep_alive_s=77)
+        had_session = await client.connect("localhost", peer.port, asked)
         assert had_session
         (connect,) = peer.connects
         assert (connect.client_id, connect.username, connect.password) == (GOOD, "u/1", b"p")
@@ -148,7 +147,7 @@ async def test_nobody_there_is_told(identity: Identity) -> None:
             await links.https().request("GET", f"https://localhost:{port}/", headers={})
         assert f"localhost port {port}" in refusal.value.explain_cause()
         with pytest.raises(LinkUnreachableError):
-            await links.mqtt().connect("localhost", port, client_id="x", username="x")
+            await links.mqtt().connect("localhost", port, Connect("x", username="x"))
 
 
 async def test_an_endless_answer_is_cut(identity: Identity) -> None:

@@ -24,6 +24,7 @@ from birthmark.dps.client import (
 )
 from birthmark.errors import BirthmarkError
 from birthmark.links.ports import HttpAnswer, Message
+from birthmark.mqtt.packets import Connect
 from fakes import SeededEntropy
 
 TARGET = DpsTarget("dps.test", "0ne00AAAAAA", "device-1", https_port=8443)
@@ -63,9 +64,9 @@ class CannedMqtt:
         self.inbox: asyncio.Queue[Message] = asyncio.Queue()
         self.is_closed = False
 
-    async def connect(self, host: str, port: int, *, client_id: str, username: str, **_: Any) -> bool:
-        assert (host, port, client_id) == ("dps.test", 8883, "device-1")
-        self.username = username
+    async def connect(self, host: str, port: int, connect: Connect) -> bool:
+        assert (host, port, connect.client_id) == ("dps.test", 8883, "device-1")
+        self.username = connect.username or ""
         return False
 
     async def subscribe(self, topic_filter: str, qos: int = 1) -> None:

@@ -19,6 +19,7 @@ from birthmark.links.errors import (
 )
 from birthmark.links.identity import TokenIdentity, Trust
 from birthmark.links.ports import Message
+from birthmark.mqtt.packets import Connect
 
 _MAX_UNTAKEN = 1000
 _REFUSED = "AWS_ERROR_MQTT_PROTOCOL_ERROR"  # while connecting: a refusing CONNACK; which code, awscrt keeps to itself
@@ -38,31 +39,21 @@ class CrtMqtt:
         self._untaken: asyncio.Queue[Message | None] = asyncio.Queue()
         self._over: asyncio.Future[BirthmarkError] = self._loop.create_future()
 
-    async def connect(
-        self,
-        host: str,
-        port: int,
-        *,
-        client_id: str,
-        username: str,
-        password: str | None = None,
-        clean_session: bool = True,
-        keep_alive_s: int = 60,
-    ) -> bool:
+    async def connect(self, host: str, port: int, connect: Connect) -> bool:
         self._host, self._port = host, port
         connection = mqtt.Connection(
             mqtt.Client(tls_ctx=client_context(self._identity, self._trust)),
             host,
             port,
-            client_id,
-            clean_session=clean_session,
+            connect.client_id,
+            clean_session=connect.clean_start,
             on_connection_interrupted=self._on_interrupted,
             reconnect_min_timeout_secs=_NEVER_S,
             reconnect_max_timeout_secs=_NEVER_S,
-            keep_alive_secs=keep_alive_s,
+            keep_alive_secs=connect.keep_alive_s,
             protocol_operation_timeout_ms=int(self._timeout_s * 1000),
-            username=username,
-            password=password,
+            username=connect.username,
+            password=None if connect.password is None else connect.password.decode(),
             disable_metrics=True,  # it would put its own words into the user name
         )
         connection.on_message(self._on_message)
@@ -71,7 +62,7 @@ class CrtMqtt:
         except BirthmarkError as problem:
             error = problem
             if isinstance(problem.__cause__, AwsCrtError) and problem.__cause__.name == _REFUSED:
-                error = MqttRefusedError(host=host, client_id=client_id, return_code="1 to 5")
+                error = MqttRefusedError(host=host, client_id=connect.client_id, return_code="1 to 5")
             self._end(error)
             raise error from problem
         self._connection = connection

@@ -43,17 +43,7 @@ class OpensslMqtt:
         self._waiting: dict[tuple[type[Packet], int], asyncio.Future[Packet]] = {}
         self._over: asyncio.Future[BirthmarkError] = asyncio.get_running_loop().create_future()
 
-    async def connect(
-        self,
-        host: str,
-        port: int,
-        *,
-        client_id: str,
-        username: str,
-        password: str | None = None,
-        clean_session: bool = True,
-        keep_alive_s: int = 60,
-    ) -> bool:
+    async def connect(self, host: str, port: int, connect: Connect) -> bool:
         self._host, self._port = host, port
         context = client_context(self._identity, self._trust)
         try:
@@ -62,13 +52,6 @@ class OpensslMqtt:
                 self._reader, self._writer = await opening
         except OSError as error:  # TimeoutError is one too
             raise explained(error, host, port) from error
-        connect = Connect(
-            client_id,
-            clean_session,
-            keep_alive_s,
-            username,
-            None if password is None else password.encode(),
-        )
         self._engine.send(connect)
         answer = self._expect(ConnAck)
         self._task = asyncio.create_task(self._run())
@@ -81,7 +64,7 @@ class OpensslMqtt:
         if connack.code:
             await self.close()
             refusal = CONNACK.get(connack.code, MqttRefusedError)
-            raise refusal(host=host, client_id=client_id, return_code=connack.code)
+            raise refusal(host=host, client_id=connect.client_id, return_code=connack.code)
         return connack.session_present
 
     async def subscribe(self, topic_filter: str, qos: int = 1) -> None:

@@ -15,6 +15,7 @@ from birthmark.elements.element import Element
 from birthmark.keys.errors import PinMissingError
 from birthmark.keys.library import find_softhsm
 from birthmark.keys.pin import Pin
+from birthmark.keys.token import Token
 
 CHIP_OPTIONS = ("--module", "--token", "--slot", "--pin-file", "--pin-fd")
 
@@ -63,12 +64,12 @@ class ChipOptions:
     def open_by(self, pin: Pin | None) -> tuple[Element, Pin | None]:
         """Do the same with a PIN at hand; return the one that opened it too."""
         try:
-            return Element.open(self.library, label=self.token, slot_id=self.slot, pin=pin), pin
+            return Element(Token.open(self.library, label=self.token, slot_id=self.slot, pin=pin)), pin
         except PinMissingError as missing:
             if not sys.stdin.isatty():
                 raise
             pin = Pin.prompt(missing.facts["token"])
-            return Element.open(self.library, label=self.token, slot_id=self.slot, pin=pin), pin
+            return Element(Token.open(self.library, label=self.token, slot_id=self.slot, pin=pin)), pin
 
 
 @dataclass(frozen=True, slots=True)

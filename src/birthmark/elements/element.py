@@ -5,7 +5,6 @@ writing one for the same key.
 """
 
 import contextlib
-from pathlib import Path
 from typing import Any, Self
 
 from cryptography import x509
@@ -29,7 +28,6 @@ from birthmark.elements.selectors import Selector, parse_selector
 from birthmark.errors import BirthmarkError
 from birthmark.keys.errors import KeyNotFoundError
 from birthmark.keys.labels import ids_of, is_same_label, label_of, object_id_of
-from birthmark.keys.pin import Pin
 from birthmark.keys.private_key import as_private_key
 from birthmark.keys.reference import render_reference_key
 from birthmark.keys.token import Token, TokenInfo, bytes_of, text_of
@@ -42,24 +40,10 @@ from birthmark.pki.names import name_of
 class Element:
     """An open chip; close it, or use it in a `with`. `key` gives handles that stay open as long as the element."""
 
-    def __init__(self, token: Token, profile: Profile) -> None:
+    def __init__(self, token: Token, profile: Profile | None = None) -> None:
+        """Take over an open token, whose label tells the profile unless given."""
         self.token = token
-        self.profile = profile
-
-    @classmethod
-    def open(
-        cls,
-        module: Path,
-        *,
-        label: str | None = None,
-        serial: str | None = None,
-        slot_id: int | None = None,
-        pin: Pin | None = None,
-        profile: Profile | None = None,
-    ) -> Self:
-        """Open the one token that matches; its label tells the profile unless given."""
-        token = Token.open(module, label=label, serial=serial, slot_id=slot_id, pin=pin)
-        return cls(token, profile or profile_of(token.info.label))
+        self.profile = profile or profile_of(token.info.label)
 
     @property
     def info(self) -> TokenInfo:

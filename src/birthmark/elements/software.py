@@ -28,6 +28,7 @@ from birthmark.elements.softhsm import initialize_token, select
 from birthmark.keys.labels import ids_of, label_of, swapped
 from birthmark.keys.library import find_softhsm
 from birthmark.keys.pin import Pin
+from birthmark.keys.token import Token
 from birthmark.keys.token_key import TokenKey
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.issue import Issuer, issue, new_serial, self_signed
@@ -76,7 +77,8 @@ class SoftwareElement:
     def open(self) -> Element:
         """Open it in this process, whose SoftHSM then looks at this directory."""
         select(self.directory)
-        return Element.open(self.module, label=self.token_label, pin=Pin.from_file(self.pin_file), profile=self.profile)
+        token = Token.open(self.module, label=self.token_label, pin=Pin.from_file(self.pin_file))
+        return Element(token, self.profile)
 
 
 def open_software_element(directory: Path) -> SoftwareElement:

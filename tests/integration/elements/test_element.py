@@ -258,12 +258,12 @@ def test_mistakes_with_tokens_are_told_apart(se050: SoftwareElement) -> None:
         pass
     module, label = se050.module, se050.token_label
     with pytest.raises(PinWrongError) as wrong:
-        Element.open(module, label=label, pin=Pin("000000"))
+        Token.open(module, label=label, pin=Pin("000000"))
     assert "SSS_PKCS11" in wrong.value.explain_cause()
     with pytest.raises(PinMissingError):
-        Element.open(module, label=label)
+        Token.open(module, label=label)
     with pytest.raises(TokenNotFoundError) as missing:
-        Element.open(module, label="nobody")
+        Token.open(module, label="nobody")
     assert "SSS_PKCS11" in missing.value.explain_cause()
     with se050.open() as element, pytest.raises(KeyNotFoundError) as no_key:
         element.key("0xF0000102")
@@ -276,7 +276,7 @@ def test_one_token_among_several_must_be_named(se050: SoftwareElement) -> None:
         assert [token.label for token in tokens] == ["SSS_PKCS11"]
         assert tokens[0].needs_pin
         with pytest.raises(TokenNotFoundError):
-            Element.open(se050.module, slot_id=tokens[0].slot_id + 1)
+            Token.open(se050.module, slot_id=tokens[0].slot_id + 1)
 
 
 def test_two_tokens_without_a_name_are_ambiguous(se050: SoftwareElement, tmp_path: Path) -> None:
@@ -288,7 +288,7 @@ def test_two_tokens_without_a_name_are_ambiguous(se050: SoftwareElement, tmp_pat
     for token in (se050.directory / "tokens").iterdir():
         shutil.copytree(token, tmp_path / "two" / "tokens" / token.name)
     with pytest.raises(TokenAmbiguousError):
-        Element.open(module, label="SSS_PKCS11", pin=Pin("1234"))
+        Token.open(module, label="SSS_PKCS11", pin=Pin("1234"))
 
 
 def test_sharing_a_token_keeps_it_open_until_the_last_user_closes(se050: SoftwareElement) -> None:

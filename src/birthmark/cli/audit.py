@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -69,12 +70,9 @@ async def _read(data: Path, heads: list[bytes], rows: Callable[[str], None] | No
 
     exported = [parse_head(text) for text in heads]
     key = AuditKey(read_private(data / "audit.seed").strip().decode("ascii", "replace"))
-    database = ReadOnlySqlite.open(data / "birthmark.db")
-    try:
+    with closing(ReadOnlySqlite.open(data / "birthmark.db")) as database:
         verified = await verify_chain(database, key=key.public_key, exported=exported)
         if rows is not None:
             async for entry in entries(database):
                 rows(json.dumps(entry))
         return report(verified)
-    finally:
-        database.close()

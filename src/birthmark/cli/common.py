@@ -150,17 +150,21 @@ def tell(error: errors.BirthmarkError, *, as_json: bool = False) -> int:
     """Show a refusal on stderr, keep it for `birthmark why`, and return its exit code."""
     error.add_facts(again=again(), options=chosen())
     note(error)
-    cause, fix = error.explain_cause(), error.explain_fix()
     others = error.facts.get("others", "").splitlines()  # what else is wrong in the same file
     if as_json:
-        view = {"error": error.code, "message": str(error), "cause": cause, "fix": fix}
+        view = {"error": error.code, "message": str(error), "cause": error.explain_cause(), "fix": error.explain_fix()}
         typer.echo(json.dumps(view | ({"others": others} if others else {})), err=True)
     else:
-        told = [printable(text) for text in (str(error), cause, fix)]
-        typer.echo("{}\n  Why: {}\n  Fix: {}\n  Code: {}".format(*told, error.code), err=True)
+        typer.echo(in_words(error), err=True)
         for other in others:
             typer.echo(f"  Also: {printable(other)}", err=True)
     return exit_code_of(error)
+
+
+def in_words(error: errors.BirthmarkError) -> str:
+    """Return what people read of a refusal: what, why, what to do."""
+    told = [printable(text) for text in (str(error), error.explain_cause(), error.explain_fix())]
+    return "{}\n  Why: {}\n  Fix: {}\n  Code: {}".format(*told, error.code)
 
 
 def file_trouble(problem: OSError) -> FileUnusableError | None:

@@ -94,9 +94,10 @@ def enroll_shipment(
             enroll_all(target, wishes, kept, tally.add, update=update, dry_run=dry_run, again=again())
         except BaseException as ending:
             is_stopped = isinstance(ending, KeyboardInterrupt)
-            how = f"{'Stopped' if is_stopped else 'Cut off'} after {tally.total} of {counted(shipment.total, 'entry')}"
+            how = "Stopped" if is_stopped else "Cut off"
+            how += f" after {tally.counts.total()} of {counted(shipment.total, 'entry')}: {tally.summary()}"
             tally.show_refusals()
-            typer.echo(f"{target.description}: {how}: {tally.summary()}. Run it again to go on.", err=True)
+            typer.echo(f"{target.description}: {how}. Run it again to go on.", err=True)
             if is_stopped:
                 raise typer.Exit(INTERRUPTED) from ending
             raise

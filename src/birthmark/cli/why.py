@@ -165,8 +165,5 @@ async def _read(data: Path, subject: str | None, limit: int) -> list[Row]:
     from birthmark.refusals import refusals_about
     from birthmark.store.readonly import ReadOnlySqlite
 
-    database = ReadOnlySqlite.open(data / "birthmark.db")
-    try:
+    with contextlib.closing(ReadOnlySqlite.open(data / "birthmark.db")) as database:
         return [refusal.as_json() for refusal in await refusals_about(database, subject, limit)]
-    finally:
-        database.close()

@@ -43,23 +43,19 @@ class OtherTargetsJournalError(ConflictError):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one device. `cause`, `fix` and the rest tell of a refusal."""
+    """What became of one device, and the refusal where it was refused."""
 
     device_id: str
     thumbprint: str | None
     done: Done
-    code: str | None = None
-    message: str | None = None
-    cause: str | None = None
-    fix: str | None = None
-    about: str = ""
-    """What refusals of one kind have in common: one wrong signer, one missing policy."""
+    refusal: BirthmarkError | None = None
 
     def as_row(self) -> dict[str, Any]:
         """Return the stable JSON form."""
         row: dict[str, Any] = {"device": self.device_id, "thumbprint": self.thumbprint, "outcome": self.done.value}
-        if self.code:
-            row |= {"code": self.code, "message": self.message, "cause": self.cause, "fix": self.fix}
+        if (error := self.refusal) is not None:
+            row |= {"code": error.code, "message": str(error)}
+            row |= {"cause": error.explain_cause(), "fix": error.explain_fix()}
         return row
 
 
@@ -126,14 +122,4 @@ def _object(line: bytes) -> dict[str, Any]:
 def refused(device_id: str, thumbprint: str | None, error: BirthmarkError, again: str) -> Outcome:
     """Return the outcome of a refusal; `again` is the command that its fix may ask to run once more."""
     error.add_facts(again=again)
-    about = error.facts.get("reason") or error.facts.get("detail") or ""
-    return Outcome(
-        device_id,
-        thumbprint,
-        Done.REFUSED,
-        error.code,
-        str(error),
-        error.explain_cause(),
-        error.explain_fix(),
-        error.facts.get("thumbprint", "") + about,
-    )
+    return Outcome(device_id, thumbprint, Done.REFUSED, error)

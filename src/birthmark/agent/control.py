@@ -1,11 +1,9 @@
 """One agent per root: a lock that names its process, and how a command talks to it.
 
-The lock is the kernel's (flock), so it ends with the process however that ends; the number in it is only read while it
-is held.
+The number in the lock's file is only read while it is held.
 """
 
 import contextlib
-import fcntl
 import os
 import signal
 import time
@@ -14,12 +12,14 @@ from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
 
+from birthmark import flock
 from birthmark.agent.files import StateNotWritableError
 from birthmark.clock import Clock
 from birthmark.errors import ConflictError, UnavailableError
 from birthmark.text import reason_of
 
 _POLL_S = 0.05
+_PATIENCE = 5
 _MAX_PID_BYTES = 20
 
 
@@ -70,14 +70,12 @@ class AgentSlowError(UnavailableError):
 def locked(path: Path) -> Iterator[None]:
     """Be the one agent of this root while the block runs. Raise `AgentRunningError`."""
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = flock.take(path, _PATIENCE)
     except OSError as error:
         raise StateNotWritableError(path=path, reason=reason_of(error)) from error
+    if descriptor is None:
+        raise AgentRunningError(pid=_pid_in(path) or "?")
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise AgentRunningError(pid=_pid_in(descriptor) or "?") from error
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         yield
@@ -87,18 +85,7 @@ def locked(path: Path) -> Iterator[None]:
 
 def running_pid(path: Path) -> int | None:
     """Return the process that holds the lock, or None."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return _pid_in(descriptor)
-    else:
-        return None
-    finally:
-        os.close(descriptor)
+    return _pid_in(path) if flock.is_taken(path) else None
 
 
 def tell(path: Path, order: Order) -> int:
@@ -126,7 +113,7 @@ def stop(path: Path, clock: Clock, timeout_s: float = 20.0) -> int:
     return pid
 
 
-def _pid_in(descriptor: int) -> int | None:
-    with contextlib.suppress(OSError, ValueError):
-        return int(os.pread(descriptor, _MAX_PID_BYTES, 0))
+def _pid_in(path: Path) -> int | None:
+    with contextlib.suppress(OSError, ValueError), path.open("rb") as file:
+        return int(file.read(_MAX_PID_BYTES))
     return None

@@ -1,19 +1,17 @@
-"""Who serves a data directory: a lock on `DIR/server.lock`, which ends with the process however that ends.
+"""Who serves a data directory: a lock on `DIR/server.lock`.
 
 The server holds it while it runs, so that a second one is refused before it touches anything. The command line looks at
 it before it sends the operator's token anywhere: an endpoint that a killed server left behind may be anyone's by now.
 """
 
-import fcntl
 import os
-import time
 from pathlib import Path
 
+from birthmark import flock
 from birthmark.errors import ConflictError
 
 NAME = "server.lock"
 _PATIENCE = 20
-_PAUSE_S = 0.05
 
 
 class DirectoryInUseError(ConflictError):
@@ -37,20 +35,9 @@ class DirectoryLock:
 
     def acquire(self) -> None:
         """Take the lock. Raise `DirectoryInUseError`, or `OSError` when there can be no such file."""
-        descriptor = os.open(self._directory / NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        for _ in range(_PATIENCE):  # `is_served` holds it for an instant
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                time.sleep(_PAUSE_S)
-            except OSError:
-                os.close(descriptor)
-                raise
-            else:
-                self._descriptor = descriptor
-                return
-        os.close(descriptor)
-        raise DirectoryInUseError(path=self._directory)
+        self._descriptor = flock.take(self._directory / NAME, _PATIENCE)
+        if self._descriptor is None:
+            raise DirectoryInUseError(path=self._directory)
 
     @property
     def is_held(self) -> bool:
@@ -65,14 +52,4 @@ class DirectoryLock:
 
 def is_served(directory: Path) -> bool:
     """Say whether a server runs on this directory now."""
-    try:
-        descriptor = os.open(directory / NAME, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
+    return flock.is_taken(directory / NAME)

@@ -1,6 +1,8 @@
 """One agent per root."""
 
+import fcntl
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,16 @@ def test_the_lock_names_its_holder_and_ends_with_it(tmp_path: Path) -> None:
             pass
         assert refusal.value.facts["pid"] == str(os.getpid())
     assert running_pid(path) is None
+
+
+def test_whoever_looks_at_the_lock_does_not_keep_an_agent_from_starting(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    path.touch()
+    looking = os.open(path, os.O_RDONLY)
+    fcntl.flock(looking, fcntl.LOCK_SH)
+    threading.Timer(0.08, os.close, (looking,)).start()
+    with locked(path):
+        assert running_pid(path) == os.getpid()
 
 
 def test_nobody_is_told_when_nobody_runs(tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """Enroll a supplier's shipment: entries to wishes, with every outcome in a tally, also when the run is cut off."""
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,7 +84,8 @@ def enroll_shipment(
 ) -> None:
     """Enroll all of it and say what became of it, whatever ends the run."""
     wishes = shipment.wishes(tally, edge=edge, policy=policy)
-    with _opened(journal, target) as kept:
+    belongs_to = target.identity if journal else ""
+    with Journal(journal, belongs_to, again=without("--journal", takes_value=True)) as kept:
         if kept.before:
             done = counted(kept.before, "outcome")
             typer.echo(f"An earlier run was cut off after {done}; the target says what is there.", err=True)
@@ -103,15 +103,3 @@ def enroll_shipment(
             raise
     tally.show_refusals()
     typer.echo(f"{target.description}: {tally.summary()}.", err=True)
-
-
-@contextmanager
-def _opened(path: Path | None, target: EnrollmentTarget) -> Iterator[Journal]:
-    """Open the journal; if it cannot be used, the command of its fix names another in its place."""
-    with ExitStack() as stack:
-        try:
-            kept = stack.enter_context(Journal(path, target.identity if path else ""))
-        except BirthmarkError as error:
-            error.add_facts(again=without("--journal", takes_value=True))
-            raise
-        yield kept

@@ -60,11 +60,15 @@ class Outcome:
 
 
 class Journal:
-    """A file of outcomes that belongs to one target; without a path it keeps nothing."""
+    """A file of outcomes that belongs to one target; without a path it keeps nothing.
 
-    def __init__(self, path: Path | None, target: str) -> None:
+    `again` is the command without its journal, for a refusal to name another.
+    """
+
+    def __init__(self, path: Path | None, target: str, again: str = "?") -> None:
         self._path = path
         self._target = target
+        self._again = again
         self.before = 0
         """How many outcomes a run wrote that never came to its end."""
 
@@ -102,10 +106,10 @@ class Journal:
         with path.open("rb") as file:
             header = _object(file.readline(_MAX_HEADER_BYTES))
             if header.get("format") != FORMAT:
-                raise NoJournalError(path=path)
+                raise NoJournalError(path=path, again=self._again)
             if header.get("target") != self._target:
                 belongs_to = str(header.get("target"))
-                raise OtherTargetsJournalError(belongs_to=belongs_to, target=self._target, path=path)
+                raise OtherTargetsJournalError(belongs_to=belongs_to, target=self._target, path=path, again=self._again)
             for line in file:
                 row = _object(line)
                 self.before = 0 if "end" in row else self.before + ("outcome" in row)

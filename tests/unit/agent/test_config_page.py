@@ -7,7 +7,7 @@ import birthmark.agent.config
 from birthmark.agent.config import parse
 
 PAGE = (Path(__file__).parents[3] / "docs" / "reference" / "agent-config.md").read_text()
-KEY = re.compile(r"""(?:take|take_table|take_key|need|need_table|_span)\([^)]*?"(\w+)\"""")
+KEY = re.compile(r"""(?:take|take_key|table|need|need_table|_span)\([^)]*?"(\w+)\"""")
 PAIR = re.compile(r"""take_pair\(\w+, "(\w+)", "(\w+)\"""")
 
 

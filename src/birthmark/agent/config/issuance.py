@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
@@ -39,10 +39,20 @@ class Issuers:
 
 def parse_issuers(table: Table) -> Issuers:
     """Return what `[cert_issuance]` says."""
-    est, local = table.take_table("est"), table.take_table("local_ca")
-    table.finish()
-    found = Issuers() if est is None else _est(est)
-    return found if local is None else replace(found, local_ca=_local_ca(local))
+    est, local = table.table("est"), table.table("local_ca")
+    auth, urls = est.table("auth"), est.table("urls")
+    found = Issuers(
+        est.take("trusted_certs", files_of),
+        _auth(auth),
+        {name: urls.take(name, _url_of) for name in urls.names},
+        _local_ca(local) if "local_ca" in table else None,
+    )
+    if "identity_auto_renew" in est:
+        _renewal(est.table("identity_auto_renew"))
+        est.warn("identity_auto_renew", "is not needed: renewals show the device certificate itself")
+    for one in (auth, est, local, table):
+        one.finish()
+    return found
 
 
 def _local_ca(table: Table) -> tuple[Path, KeyLocation] | None:
@@ -51,23 +61,7 @@ def _local_ca(table: Table) -> tuple[Path, KeyLocation] | None:
     pair = take_pair(table, "cert", "pk", "is missing", _LOCAL_CA)
     if pair is None:
         table.wrong("cert", "is missing", _LOCAL_CA)
-    table.finish()
     return None if pair is None else (pair.certificate, pair.key)
-
-
-def _est(table: Table) -> Issuers:
-    auth_table, urls_table = table.take_table("auth"), table.take_table("urls")
-    trusted = table.take("trusted_certs", files_of)
-    auth = None if auth_table is None else _auth(auth_table)
-    urls = {} if urls_table is None else {name: urls_table.take(name, _url_of) for name in urls_table.names}
-    renew = table.take_table("identity_auto_renew")
-    if renew is not None:
-        _renewal(renew)
-        table.warn("identity_auto_renew", "is not needed: renewals show the device certificate itself")
-    for one in (auth_table, table):
-        if one is not None:
-            one.finish()
-    return Issuers(trusted, auth, urls)
 
 
 def parse_issued(table: Table, registration_id: str | None, issuers: Issuers, certificate_id: str) -> Issued:
@@ -85,8 +79,7 @@ def parse_issued(table: Table, registration_id: str | None, issuers: Issuers, ce
         table.wrong("method", "is not known", _METHODS)
     elif method == "local_ca" and ca is None and not table.source.has_mistakes("cert_issuance"):
         table.wrong("method", "is local_ca, and there is none", "`[cert_issuance.local_ca]` with cert and pk")
-    renew = table.take_table("auto_renew")
-    renewal = None if renew is None else _renewal(renew)
+    renewal = _renewal(table.table("auto_renew")) if "auto_renew" in table else None
     table.finish()
     return Issued(common_name, subject, by, renewal)
 

@@ -82,10 +82,9 @@ def parse_config(file: Path, text: str) -> AgentConfig:
     """Return what the text says. Raise `ConfigInvalidError` or `ConfigUnsupportedError`, which tells all mistakes."""
     top = parse_toml(file, text)
     source = top.source
-    keys = _token_settings(top)
-    issuance = top.take_table("cert_issuance")
-    issuers = Issuers() if issuance is None else parse_issuers(issuance)
-    preloaded_keys = _preloaded_keys(top)
+    keys = _token_settings(top.table("aziot_keys"))
+    issuers = parse_issuers(top.table("cert_issuance"))
+    preloaded_keys = _preloaded_keys(top.table("preloaded_keys"))
     for name, least in (("cloud_timeout_sec", _MIN_CLOUD_TIMEOUT_S), ("cloud_retries", 0)):
         top.take(name, number_from(least))  # known, and of no effect yet
     config = AgentConfig(
@@ -94,9 +93,9 @@ def parse_config(file: Path, text: str) -> AgentConfig:
         source=_source(top, issuers),
         keys=keys,
         preloaded_keys=preloaded_keys,
-        preloaded_certs=_preloaded_certs(top),
+        preloaded_certs=_preloaded_certs(top.table("preloaded_certs")),
         trust_bundle=top.take("trust_bundle_cert", file_of),
-        edge_ca=_edge_ca(top, issuers),
+        edge_ca=_edge_ca(top.table("edge_ca"), issuers),
         digest=hashlib.sha256(text.encode()).hexdigest(),
     )
     if keys is None and source.token_keys and not source.has_mistakes("aziot_keys"):
@@ -113,8 +112,7 @@ def parse_config(file: Path, text: str) -> AgentConfig:
 
 def _source(top: Table, issuers: Issuers) -> DpsSource | ManualSource:
     parent = top.take("parent_hostname", TEXT) or top.take("local_gateway_hostname", TEXT)
-    if (table := top.need_table("provisioning")) is None:
-        return _NO_SOURCE
+    table = top.need_table("provisioning")
     found: DpsSource | ManualSource = _NO_SOURCE
     match table.need("source", '"dps" or "manual"'):
         case "dps":
@@ -139,12 +137,9 @@ def _dps(table: Table, issuers: Issuers) -> DpsSource:
     if table.take("payload", ANY) is not None:
         table.warn("payload", "is accepted and not sent")
     attestation = table.need_table("attestation")
-    registration_id, identity = None, _NO_IDENTITY
-    if attestation is not None and _is_x509(attestation, "attestation", "symmetric_key", "tpm"):
-        registration_id = attestation.take("registration_id", _registration_id_of)
-        name = "?" if registration_id is None and "registration_id" in attestation else registration_id
-        identity = _identity(attestation, name, issuers)
-        attestation.finish()
+    registration_id = attestation.take("registration_id", _registration_id_of)
+    name = "?" if registration_id is None and "registration_id" in attestation else registration_id
+    identity = _identity(attestation, name, issuers, "symmetric_key", "tpm")
     return DpsSource(target.host, target.port, scope, registration_id, identity)
 
 
@@ -164,31 +159,28 @@ def _manual(table: Table, issuers: Issuers) -> ManualSource:
         return _NO_SOURCE
     hub = table.need("iothub_hostname", '"my-hub.azure-devices.net"')
     device_id = table.need("device_id", '"my-device"')
-    authentication = table.need_table("authentication")
-    identity = _NO_IDENTITY
-    if authentication is not None and _is_x509(authentication, "authentication", "sas"):
-        identity = _identity(authentication, device_id, issuers)
-        authentication.finish()
+    identity = _identity(table.need_table("authentication"), device_id, issuers, "sas")
     return ManualSource(hub, device_id, identity)
 
 
-def _is_x509(table: Table, what: str, *others: str) -> bool:
-    """Say whether the table has the keys of a certificate; of another method, aziot's, it has others."""
+def _identity(table: Table, registration_id: str | None, issuers: Issuers, *unsupported: str) -> Preloaded | Issued:
+    """Return the identity in `table` (`attestation` or `authentication`); aziot's `unsupported` methods have none."""
     method = table.need("method", '"x509"')
-    if method in others:
-        table.unsupported("method", f'{what} "{method}"', _X509_ONLY)
-        return False
+    if method in unsupported:
+        table.unsupported("method", f'{table.path[-1]} "{method}"', _X509_ONLY)
+        return _NO_IDENTITY
     if method != "x509":
         table.wrong("method", "is not known", '`method = "x509"`')
-    return True
+    found = _issued_or_preloaded(table, registration_id, issuers)
+    table.finish()
+    return found
 
 
-def _identity(table: Table, registration_id: str | None, issuers: Issuers) -> Preloaded | Issued:
-    """Return the identity in `table` (`attestation` or `authentication`)."""
-    if isinstance(table.take("identity_cert", ANY), dict) and (issued := table.take_table("identity_cert")) is not None:
+def _issued_or_preloaded(table: Table, registration_id: str | None, issuers: Issuers) -> Preloaded | Issued:
+    if isinstance(table.take("identity_cert", ANY), dict):
         if table.take("identity_pk", ANY) is not None:
             table.warn("identity_pk", "is ignored: the certificate is issued, and its key is made here")
-        return parse_issued(issued, registration_id, issuers, DEVICE_ID)
+        return parse_issued(table.table("identity_cert"), registration_id, issuers, DEVICE_ID)
     if "identity_cert" not in table:
         accepted = '`identity_cert = { method = "est" }`, or `identity_cert = "file:///device.pem"` with identity_pk'
         table.wrong("identity_cert", "is missing", accepted)
@@ -207,10 +199,7 @@ def _registration_id_of(value: object) -> str:
     return text
 
 
-def _token_settings(top: Table) -> TokenSettings | None:
-    table = top.take_table("aziot_keys")
-    if table is None:
-        return None
+def _token_settings(table: Table) -> TokenSettings | None:
     module, base = table.take("pkcs11_lib_path", TEXT), take_key(table, "pkcs11_base_slot", token_of)
     table.finish()
     if module is None and base is not None:
@@ -218,17 +207,13 @@ def _token_settings(top: Table) -> TokenSettings | None:
     return None if module is None else TokenSettings(Path(module), base)
 
 
-def _preloaded_keys(top: Table) -> Mapping[str, KeyLocation]:
-    table = top.take_table("preloaded_keys")
-    found = {} if table is None else {name: take_key(table, name, key_of) for name in table.names}
+def _preloaded_keys(table: Table) -> Mapping[str, KeyLocation]:
+    found = {name: take_key(table, name, key_of) for name in table.names}
     return {name: location for name, location in found.items() if location is not None}
 
 
-def _preloaded_certs(top: Table) -> Mapping[str, tuple[Path, ...]]:
+def _preloaded_certs(table: Table) -> Mapping[str, tuple[Path, ...]]:
     """Return files by id; a list names other ids, lists do not nest, and missing members are left out."""
-    table = top.take_table("preloaded_certs")
-    if table is None:
-        return {}
     lists = {name: found for name in table.names if isinstance(found := table.take(name, ANY), list)}
     files = {name: table.take(name, file_of) for name in table.names if name not in lists}
     single = {name: (path,) for name, path in files.items() if path is not None}
@@ -239,10 +224,7 @@ def _preloaded_certs(top: Table) -> Mapping[str, tuple[Path, ...]]:
     return single | named
 
 
-def _edge_ca(top: Table, issuers: Issuers) -> EdgeCa:
-    table = top.take_table("edge_ca")
-    if table is None:
-        return EdgeCa("quickstart", _QUICKSTART_DAYS)
+def _edge_ca(table: Table, issuers: Issuers) -> EdgeCa:
     if "method" in table and "cert" not in table:
         has_name = "common_name" in table or "subject" in table
         parse_issued(table, None if has_name else "aziot-edge CA", issuers, "aziot-edged-ca")

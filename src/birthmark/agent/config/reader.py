@@ -170,23 +170,24 @@ class Table:
         self.wrong(name, "is missing", f"Add it: `{name} = {example}`")
         return ""
 
-    def take_table(self, name: str) -> "Table | None":
+    def table(self, name: str) -> "Table":
+        """Return the table under a key, an empty one where there is none."""
         path = (*self.path, name)
         data = self.take(name, kind_of(dict[str, Any], "must be a table", f"`[{dotted(path)}]` with its keys below"))
-        return None if data is None else Table(self.source, data, path)
+        return Table(self.source, data or {}, path)
 
-    def need_table(self, name: str) -> "Table | None":
+    def need_table(self, name: str) -> "Table":
         """Return a table that must be there."""
-        if (table := self.take_table(name)) is None:
+        if name not in self._data:
             self.wrong(name, "is missing", f"Add the table `[{dotted((*self.path, name))}]`")
-        return table
+        return self.table(name)
 
     def wrong(self, name: str, detail: str, accepted: str, kind: type[MistakeKind] = ConfigInvalidError) -> None:
-        """Note a mistake in one key, the first of each; the reading goes on, so that all are told at once."""
+        """Note a mistake in one key, the first of each, and none below another."""
         source, path = self.source, (*self.path, name)
-        line, key = str(source.line_of(path)), dotted(path)
-        mistake = kind(file=source.file, line=line, key=key, detail=detail, accepted=accepted)
-        source.mistakes.setdefault(path, mistake)
+        if not any(path[:depth] in source.mistakes for depth in range(1, len(path) + 1)):
+            line, key = str(source.line_of(path)), dotted(path)
+            source.mistakes[path] = kind(file=source.file, line=line, key=key, detail=detail, accepted=accepted)
 
     def unsupported(self, name: str, detail: str, accepted: str) -> None:
         """Note that this agent does not do what one key asks for."""

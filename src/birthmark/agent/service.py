@@ -18,7 +18,7 @@ from birthmark.agent.identities import HeldIdentity, IdentityStore
 from birthmark.agent.issuing import TRUST_BUNDLE, CertificateSource, MakeLinks, cloud_trust, trusting_by
 from birthmark.agent.keys import KeyStore
 from birthmark.agent.renewal import Renewal, clock_offset, renew_at, trusted_now
-from birthmark.agent.state import State, error_of, read_state, write_state
+from birthmark.agent.state import LastError, State, read_state, write_state
 from birthmark.clock import Clock, Entropy
 from birthmark.dps.client import Assigned, DpsTarget, register_by_https
 from birthmark.errors import BirthmarkError, PolicyError
@@ -191,8 +191,10 @@ class Agent:
 
     def note(self, problem: BirthmarkError) -> None:
         """Remember the latest trouble for `status` and `why`."""
-        self.update(error=error_of(problem, self.clock.now()), failures=self.state.failures + 1)
-        log.warning("agent.failed", extra={"code": problem.code, "cause": problem.explain_cause()})
+        cause, now = problem.explain_cause(), self.clock.now()
+        error = LastError(now, problem.code, str(problem), cause, problem.explain_fix())
+        self.update(error=error, failures=self.state.failures + 1)
+        log.warning("agent.failed", extra={"code": problem.code, "cause": cause})
 
     # ---- inside
 

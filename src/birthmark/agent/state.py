@@ -7,7 +7,6 @@ from pathlib import Path
 import msgspec
 
 from birthmark.agent.files import write_file
-from birthmark.errors import BirthmarkError
 
 MAX_STATE_BYTES = 256 * 1024
 
@@ -49,7 +48,3 @@ def read_state(path: Path) -> State:
 
 def write_state(path: Path, state: State) -> None:
     write_file(path, msgspec.json.format(msgspec.json.encode(state)) + b"\n")
-
-
-def error_of(problem: BirthmarkError, now: datetime) -> LastError:
-    return LastError(now, problem.code, str(problem), problem.explain_cause(), problem.explain_fix())

@@ -28,8 +28,6 @@ from birthmark.cli.options import JsonOption, command, commands
 from birthmark.clock import SystemClock, SystemEntropy
 from birthmark.errors import BirthmarkError
 from birthmark.links.choose import open_links
-from birthmark.links.identity import Identity, Trust
-from birthmark.links.ports import Links
 from birthmark.text import printable
 
 app = commands(
@@ -38,10 +36,6 @@ app = commands(
 _WAIT_S = 60.0
 logging.getLogger("birthmark").addHandler(logging.NullHandler())  # what matters is printed; BIRTHMARK_LOG shows more
 _SIGNS = {Result.OK: "ok", Result.WARNING: "warning", Result.ERROR: "ERROR", Result.SKIPPED: "-"}
-
-
-def _links(identity: Identity | None, trust: Trust) -> Links:
-    return open_links(identity, trust, SystemClock())
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +65,7 @@ class AgentOptions:
         agent = open_agent(
             read_config(self.file),
             self.places,
-            make_links=_links,
+            make_links=lambda identity, trust: open_links(identity, trust, SystemClock()),
             environment=os.environ,
             clock=SystemClock(),
             entropy=SystemEntropy(),

@@ -18,7 +18,7 @@ import typer
 
 from birthmark import errors
 from birthmark.cli.journal import note
-from birthmark.cli.printable import printable_lines, text_of
+from birthmark.cli.printable import text_of
 from birthmark.pki.certificates import MAX_BUNDLE_BYTES, Certificate, parse_any, parse_bundle
 from birthmark.text import printable, reason_of
 
@@ -214,7 +214,7 @@ def emit(as_json: bool, row: Mapping[str, Any]) -> None:
     width = max(len(name) for name in row)
     for name, value in row.items():
         if value is not None:
-            lines = printable_lines(text_of(value).strip()) or ["-"]
+            lines = map(printable, text_of(value).strip().split("\n"))
             typer.echo(f"{name.replace('_', ' '):<{width}}  " + f"\n{'':<{width}}  ".join(lines))
 
 

@@ -1,18 +1,11 @@
-"""Text from elsewhere, made safe before it is printed: the one place where that is done.
+"""Values as people read them.
 
-Names, payloads and reasons come from whoever connects. Printed as they are, they could move the cursor, recolor or
-forge a row of a table, or turn the direction of what follows. JSON needs none of this: it escapes by itself.
+What comes from elsewhere is made safe before it is printed (`birthmark.text.printable`): a name or payload could move
+the cursor, recolor or forge a row of a table. JSON needs none of this: it escapes by itself.
 """
 
 from collections.abc import Mapping
 from typing import Any
-
-from birthmark.text import printable
-
-
-def printable_lines(text: str) -> list[str]:
-    """Return the lines of a text that may have several (PEM), each printable."""
-    return [printable(line) for line in text.split("\n")]
 
 
 def text_of(value: Any) -> str:

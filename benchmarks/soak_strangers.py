@@ -93,7 +93,7 @@ def main() -> int:
     parser.add_argument("--bodies", type=int, default=300)
     chosen = parser.parse_args()
     bad = 0
-    with tempfile.TemporaryDirectory() as directory, a_server(Path(directory)) as server:
+    with tempfile.TemporaryDirectory() as directory, a_server(Path(directory), is_warm=False) as server:
         idle, held = rss_mib(server), descriptors(server)
         print(json.dumps({"idle_mib": round(idle, 1), "descriptors": held}), flush=True)
         for path in PATHS:

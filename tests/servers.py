@@ -79,6 +79,13 @@ class RunningServer:
     is_warm: bool = False
     """Whether it starts from a warm interpreter: `process` then stands in for the server's own."""
 
+    @property
+    def pid(self) -> int:
+        """The server's own process, to look into."""
+        assert self.process is not None
+        assert not self.is_warm, "what stands in for the server tells nothing of it"
+        return self.process.pid
+
     def start(self) -> "RunningServer":
         """Start it and return when it says that it is ready."""
         program = str(warm.programs() / "birthmark") if self.is_warm else BIRTHMARK

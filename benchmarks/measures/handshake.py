@@ -33,8 +33,7 @@ class Handshake(Measure):
 
     def shake_ours(self, devices: list[Device]) -> float:
         server = self._rig.server
-        assert server.process is not None
-        return cpu_us_each(server.process.pid, lambda: each(lambda d: shake(server.address, 8443, d), devices))
+        return cpu_us_each(server.pid, lambda: each(lambda d: shake(server.address, 8443, d), devices))
 
 
 def shake_nginx(nginx: peers.Peer, devices: list[Device]) -> float:

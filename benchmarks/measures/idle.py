@@ -33,8 +33,7 @@ class Idle(Measure):
         server = self._rig.a_server(f"idle-{next(self._runs)}")
         devices = self._rig.devices(CONNECTIONS + _WARM, "idle")
         self._rig.enroll_at_hub(devices, server)
-        assert server.process is not None
-        ours = _growth(server.process.pid, Broker(server.address, 8883, server.endpoints["iothub"]["host"]), devices)
+        ours = _growth(server.pid, Broker(server.address, 8883, server.endpoints["iothub"]["host"]), devices)
         server.stop()
         other = peers.mosquitto(self._rig, port=8887)
         self._kept.append(Sample(ours, _growth(other.pid, Broker(other.address, other.port), devices)))

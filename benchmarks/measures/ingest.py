@@ -24,8 +24,7 @@ class _Ingest(Measure):
     def __init__(self, rig: Rig) -> None:
         self._rig = rig
         other = rig.once(self.peer, type(self).start)
-        assert rig.server.process is not None
-        self._pid, self._peer_pid = rig.server.process.pid, other.pid
+        self._pid, self._peer_pid = rig.server.pid, other.pid
         self._ours = rig.once("publishers", _at_hub)
         self._theirs = rig.once(
             f"publishers to {self.peer}",

@@ -43,8 +43,7 @@ class Renewal(Measure):
     def round(self) -> Sample:
         server = self._rig.server
         work: Sequence[_Renewing] = (self._devices * OPERATIONS)[:OPERATIONS]
-        assert server.process is not None
-        ours = cpu_us_each(server.process.pid, lambda: each(self._renew, work))
+        ours = cpu_us_each(server.pid, lambda: each(self._renew, work))
         return Sample(ours, shake_nginx(self._nginx, self._rig.devices(OPERATIONS, f"renew-{next(self._runs)}")))
 
     def _renew(self, device: _Renewing) -> None:

@@ -45,9 +45,8 @@ class RegisterCertificate(Measure):
             a_device(common_name=f"sigv4-{run}-{number}", now=self._rig.now).certificate.pem()
             for number in range(OPERATIONS)
         ]
-        assert self._rig.server.process is not None
         return Sample(
-            cpu_us_each(self._rig.server.process.pid, lambda: self._register(*self._ours, pems)),
+            cpu_us_each(self._rig.server.pid, lambda: self._register(*self._ours, pems)),
             cpu_us_each(self._moto.pid, lambda: self._register(*self._theirs, pems)),
         )
 

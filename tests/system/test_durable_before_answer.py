@@ -58,7 +58,7 @@ def kind_of(line: str) -> str | None:
 def attach(server: RunningServer, trace: Path) -> "subprocess.Popen[bytes]":
     assert server.process is not None
     calls = "trace=fsync,fdatasync,read,readv,recvfrom,recvmsg,write,writev,sendto,sendmsg"
-    command = ["strace", "-f", "-yy", "-e", calls, "-o", str(trace), "-p", str(server.process.pid)]
+    command = ["strace", "-f", "-yy", "-e", calls, "-o", str(trace), "-p", str(server.pid)]
     tracer = subprocess.Popen(command, stderr=subprocess.PIPE)
     assert tracer.stderr is not None
     while b"attached" not in tracer.stderr.readline():

@@ -5,31 +5,32 @@ A serial number overflows a 64-bit column and is kept in hexadecimal.
 
 from typing import Any
 
-from sqlalchemy import BigInteger, Column, Index, LargeBinary, Table, Text, bindparam, or_, select, update
+from sqlalchemy import Index, Table, bindparam, or_, select, update
 
 from birthmark.ca.model import Issued
 from birthmark.pki.certificates import Thumbprint
 from birthmark.pki.names import fold
 from birthmark.store import insert, metadata, statement, to_micros, upsert
+from birthmark.store.columns import blob, number, text
 from birthmark.store.keyed import change, find
 from birthmark.store.records import Records
 
 certificates = Table(
     "ca_certificates",
     metadata,
-    Column("thumbprint", LargeBinary, primary_key=True),
-    Column("issuer", LargeBinary, nullable=False),
-    Column("serial", Text, nullable=False),
-    Column("device_id", Text, nullable=False),
-    Column("name", Text, nullable=False, server_default=""),
-    Column("holds_name", BigInteger, nullable=False, server_default="1"),
-    Column("key_digest", LargeBinary, nullable=False),
-    Column("profile", Text, nullable=False),
-    Column("requested_by", Text, nullable=False),
-    Column("not_after", BigInteger, nullable=False),
-    Column("der", LargeBinary, nullable=False),
-    Column("revoked_at", BigInteger),
-    Column("revocation_reason", Text),
+    blob("thumbprint", key=True),
+    blob("issuer"),
+    text("serial"),
+    text("device_id"),
+    text("name", server_default=""),
+    number("holds_name", server_default="1"),
+    blob("key_digest"),
+    text("profile"),
+    text("requested_by"),
+    number("not_after"),
+    blob("der"),
+    number("revoked_at", optional=True),
+    text("revocation_reason", optional=True),
 )
 Index("ca_certificates_serial", certificates.c.issuer, certificates.c.serial, unique=True)
 Index("ca_certificates_device", certificates.c.device_id)
@@ -37,39 +38,28 @@ Index("ca_certificates_name", certificates.c.name, certificates.c.not_after)
 Index("ca_certificates_key", certificates.c.key_digest)
 Index("ca_certificates_revoked", certificates.c.issuer, certificates.c.revoked_at)
 
-names = Table(
-    "ca_names",
-    metadata,
-    Column("name", Text, primary_key=True),
-    Column("version", BigInteger, nullable=False),
-)
+names = Table("ca_names", metadata, text("name", key=True), number("version"))
 
 keys = Table(
     "ca_keys",
     metadata,
-    Column("key_digest", LargeBinary, primary_key=True),
-    Column("name", Text, nullable=False),
-    Column("revoked_at", BigInteger),
-    Column("revocation_reason", Text),
+    blob("key_digest", key=True),
+    text("name"),
+    number("revoked_at", optional=True),
+    text("revocation_reason", optional=True),
 )
 Index("ca_keys_name", keys.c.name)
 
-revoked_cas = Table(
-    "ca_revoked_cas",
-    metadata,
-    Column("key_digest", LargeBinary, primary_key=True),
-    Column("der", LargeBinary, nullable=False),
-    Column("revoked_at", BigInteger, nullable=False),
-)
+revoked_cas = Table("ca_revoked_cas", metadata, blob("key_digest", key=True), blob("der"), number("revoked_at"))
 
 crls = Table(
     "ca_crls",
     metadata,
-    Column("issuer", LargeBinary, primary_key=True),
-    Column("number", BigInteger, nullable=False),
-    Column("made_at", BigInteger, nullable=False),
-    Column("next_update", BigInteger, nullable=False),
-    Column("der", LargeBinary, nullable=False),
+    blob("issuer", key=True),
+    number("number"),
+    number("made_at"),
+    number("next_update"),
+    blob("der"),
 )
 
 INVENTORY = Records(Issued, certificate="der")

@@ -6,9 +6,10 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, Column, Index, Table, Text, bindparam, delete, func, literal_column, or_, select
+from sqlalchemy import Index, Table, bindparam, delete, func, literal_column, or_, select
 
 from birthmark.store import insert, metadata, statement
+from birthmark.store.columns import number, text
 from birthmark.store.records import Records
 
 SHARE_CHARS = len("2001:0db8:0000:0000")  # no IPv4 address is as long
@@ -36,13 +37,7 @@ REFUSALS = Records(Refusal)
 refusals = REFUSALS.table("refusals", "id")
 Index("refusals_at", refusals.c.at)
 
-subjects = Table(
-    "refusal_subjects",
-    metadata,
-    Column("subject", Text, primary_key=True),
-    Column("refusal", Text, primary_key=True),
-    Column("at", BigInteger, nullable=False),
-)
+subjects = Table("refusal_subjects", metadata, text("subject", key=True), text("refusal", key=True), number("at"))
 Index("refusal_subjects_at", subjects.c.at)
 
 ADD = insert(refusals)

@@ -9,9 +9,10 @@ from functools import lru_cache
 from types import NoneType
 from typing import Any, Generic, TypeVar, get_args, get_origin, get_type_hints
 
-from sqlalchemy import BigInteger, Column, LargeBinary, Table, Text
+from sqlalchemy import Column, Table
 
 from birthmark.pki.certificates import Certificate, parse_der
+from birthmark.store.columns import blob, number, text
 from birthmark.store.database import Row
 from birthmark.store.schema import metadata
 from birthmark.store.values import from_micros, to_micros
@@ -40,12 +41,12 @@ _CODECS: Mapping[Any, Codec] = {
     Mapping: (json.loads, lambda document: json.dumps(dict(document), sort_keys=True)),
 }
 # Everything else is text.
-_COLUMNS: Mapping[Any, type[BigInteger | LargeBinary]] = {
-    int: BigInteger,
-    bool: BigInteger,
-    datetime: BigInteger,
-    bytes: LargeBinary,
-    Certificate: LargeBinary,
+_COLUMNS: Mapping[Any, Callable[..., Column[Any]]] = {
+    int: number,
+    bool: number,
+    datetime: number,
+    bytes: blob,
+    Certificate: blob,
 }
 
 
@@ -73,8 +74,8 @@ class Records(Generic[T]):
 
 def _column(name: str, hint: Any, keys: Sequence[str]) -> Column[Any]:
     hint, is_optional = _without_none(hint)
-    kind = _COLUMNS.get(getattr(hint, "__supertype__", hint), Text)
-    return Column(name, kind, primary_key=name in keys, nullable=is_optional, autoincrement=False)
+    make: Callable[..., Column[Any]] = _COLUMNS.get(getattr(hint, "__supertype__", hint), text)
+    return make(name, key=name in keys, optional=is_optional)
 
 
 def _without_none(hint: Any) -> tuple[Any, bool]:

@@ -2,10 +2,11 @@
 
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Index, LargeBinary, Table, Text, bindparam, select, tuple_
+from sqlalchemy import ColumnElement, Index, Table, bindparam, select, tuple_
 
 from birthmark.awsiot.model import AccessKey, CertificateStatus, DeviceCertificate, RegisteredCa
 from birthmark.store import Statement, insert, metadata, statement, upsert
+from birthmark.store.columns import blob, text
 from birthmark.store.keyed import change, find, page, remove
 from birthmark.store.records import Records
 
@@ -34,7 +35,7 @@ BY_AGE = {ascending: _by_age(descending=not ascending) for ascending in (True, F
 BY_AGE_OF_CA = {ascending: _by_age(_OF_CA, descending=not ascending) for ascending in (True, False)}
 
 CAS = Records(RegisteredCa, certificate="der", is_active="active")
-cas = CAS.table("aws_cas", "id", more=[Column("subject", LargeBinary, nullable=False)])
+cas = CAS.table("aws_cas", "id", more=[blob("subject")])
 Index("aws_cas_subject", cas.c.subject)
 _CA_STATE = ("active", "auto_registration", "registration", "modified_at", "customer_version")
 ADD_CA = insert(cas, ignore_existing=True)
@@ -44,12 +45,7 @@ LIST_CAS, LIST_CAS_DOWN = page(cas, "id"), page(cas, "id", descending=True)
 UPDATE_CA = change(cas, _CA_STATE, "id", "customer_version")
 DELETE_CA = remove(cas, "id", cas.c.active == 0)
 
-registration_codes = Table(
-    "aws_registration_codes",
-    metadata,
-    Column("account", Text, primary_key=True),
-    Column("code", Text, nullable=False),
-)
+registration_codes = Table("aws_registration_codes", metadata, text("account", key=True), text("code"))
 CODE = find(registration_codes)
 PUT_CODE = upsert(registration_codes)
 DROP_CODE = remove(registration_codes)

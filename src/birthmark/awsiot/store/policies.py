@@ -1,9 +1,10 @@
 """Policies, their versions, and the certificates they are attached to."""
 
-from sqlalchemy import Column, Index, Table, Text, bindparam, func, select
+from sqlalchemy import Index, Table, bindparam, func, select
 
 from birthmark.awsiot.model import NamedPolicy, PolicyVersion
 from birthmark.store import insert, metadata, statement
+from birthmark.store.columns import text
 from birthmark.store.keyed import change, find, page, remove
 from birthmark.store.records import Records
 
@@ -23,12 +24,7 @@ VERSIONS = find(policy_versions, "policy", order=policy_versions.c.version.desc(
 DELETE_VERSION = remove(policy_versions)
 DELETE_VERSIONS = remove(policy_versions, "policy")
 
-policy_targets = Table(
-    "aws_policy_targets",
-    metadata,
-    Column("policy", Text, primary_key=True),
-    Column("certificate_id", Text, primary_key=True),
-)
+policy_targets = Table("aws_policy_targets", metadata, text("policy", key=True), text("certificate_id", key=True))
 Index("aws_policy_targets_certificate", policy_targets.c.certificate_id, policy_targets.c.policy)
 ATTACH = insert(policy_targets, ignore_existing=True)
 DETACH = remove(policy_targets)

@@ -1,24 +1,11 @@
 """Things, thing types, and which certificate belongs to which thing."""
 
-from sqlalchemy import (
-    JSON,
-    Column,
-    ColumnElement,
-    Executable,
-    Index,
-    Table,
-    Text,
-    and_,
-    bindparam,
-    cast,
-    func,
-    or_,
-    select,
-)
+from sqlalchemy import JSON, ColumnElement, Executable, Index, Table, Text, and_, bindparam, cast, func, or_, select
 
 from birthmark.awsiot.model import PrincipalType, Thing, ThingType
 from birthmark.awsiot.store.policies import policy_targets
 from birthmark.store import Statement, insert, metadata, statement
+from birthmark.store.columns import text
 from birthmark.store.keyed import change, find, page, remove
 from birthmark.store.records import Records
 from birthmark.store.statements import Engine
@@ -70,11 +57,7 @@ DEPRECATE_TYPE = change(thing_types, ("deprecated_at",), "name")
 DELETE_TYPE = remove(thing_types)
 
 thing_principals = Table(
-    "aws_thing_principals",
-    metadata,
-    Column("thing", Text, primary_key=True),
-    Column("certificate_id", Text, primary_key=True),
-    Column("kind", Text, nullable=False),
+    "aws_thing_principals", metadata, text("thing", key=True), text("certificate_id", key=True), text("kind")
 )
 Index("aws_thing_principals_certificate", thing_principals.c.certificate_id, thing_principals.c.thing)
 ATTACH = insert(thing_principals, ignore_existing=True)

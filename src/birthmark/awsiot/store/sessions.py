@@ -1,16 +1,17 @@
 """What outlives an MQTT connection with clean session 0: subscriptions, and QoS 1 messages not yet acknowledged."""
 
-from sqlalchemy import BigInteger, Column, Index, LargeBinary, Table, Text, bindparam, func, select, update
+from sqlalchemy import Column, Index, Table, bindparam, func, select, update
 
 from birthmark.store import insert, metadata, statement, upsert
+from birthmark.store.columns import blob, number, text
 from birthmark.store.keyed import find, page, remove
 from birthmark.store.schema import RowId
 
 sessions = Table(
     "aws_sessions",
     metadata,
-    Column("client_id", Text, primary_key=True),
-    Column("expires_at", BigInteger),  # NULL while the client is connected
+    text("client_id", key=True),
+    number("expires_at", optional=True),  # NULL while the client is connected
 )
 PUT = upsert(sessions)
 ALL = page(sessions, "client_id")
@@ -20,11 +21,7 @@ START_EXPIRY = statement(
 DELETE = remove(sessions)
 
 subscriptions = Table(
-    "aws_subscriptions",
-    metadata,
-    Column("client_id", Text, primary_key=True),
-    Column("filter", Text, primary_key=True),
-    Column("qos", BigInteger, nullable=False),
+    "aws_subscriptions", metadata, text("client_id", key=True), text("filter", key=True), number("qos")
 )
 SUBSCRIBE = upsert(subscriptions)
 UNSUBSCRIBE = remove(subscriptions)
@@ -35,9 +32,9 @@ queued = Table(
     "aws_queued",
     metadata,
     Column("seq", RowId, primary_key=True, autoincrement=True),
-    Column("client_id", Text, nullable=False),
-    Column("topic", Text, nullable=False),
-    Column("payload", LargeBinary, nullable=False),
+    text("client_id"),
+    text("topic"),
+    blob("payload"),
     sqlite_autoincrement=True,
 )
 Index("aws_queued_client", queued.c.client_id, queued.c.seq)

@@ -20,30 +20,32 @@ ASN1_TROUBLE = (ValueError, TypeError, OverflowError, IndexError, KeyError, Attr
 
 CLIENT_AUTH = "1.3.6.1.5.5.7.3.2"
 SERVER_AUTH = "1.3.6.1.5.5.7.3.1"
-OCSP_SIGNING = "1.3.6.1.5.5.7.3.9"
-# Critical extensions whose meaning is honored here.
-_KNOWN_CRITICAL = frozenset(
-    {
-        "basic_constraints",
-        "key_usage",
-        "extended_key_usage",
-        "subject_alt_name",
-        "certificate_policies",
-        "name_constraints",
-    }
-)
-_MUST_BE_CRITICAL = frozenset({"name_constraints", "policy_constraints"})  # RFC 5280 sections 4.2.1.10 and 4.2.1.11
-
-
-_READERS: Mapping[str, Callable[[Any], Any]] = {
-    "basic_constraints": lambda value: (value.parsed["ca"].native, value.parsed["path_len_constraint"].native),
-    "key_usage": lambda value: frozenset(value.parsed.native),
-    "extended_key_usage": lambda value: frozenset(purpose.dotted for purpose in value.parsed),
-    "key_identifier": lambda value: value.parsed.native,
-    "authority_key_identifier": lambda value: value.parsed["key_identifier"].native,
-    "subject_alt_name": lambda value: value.contents,
-    "name_constraints": lambda value: _constraints(value.parsed),
+# By the extension's name: the field it fills, and how its value is read.
+_READERS: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
+    "basic_constraints": (
+        "basic",
+        lambda value: (value.parsed["ca"].native, value.parsed["path_len_constraint"].native),
+    ),
+    "key_usage": ("key_usage", lambda value: frozenset(value.parsed.native)),
+    "extended_key_usage": ("extended_key_usage", lambda value: frozenset(one.dotted for one in value.parsed)),
+    "key_identifier": ("subject_key_id", lambda value: value.parsed.native),
+    "authority_key_identifier": ("authority_key_id", lambda value: value.parsed["key_identifier"].native),
+    "subject_alt_name": ("subject_alt_name", lambda value: value.contents),
+    "name_constraints": ("name_constraints", lambda value: _constraints(value.parsed)),
 }
+# Critical extensions whose meaning is honored here; key identifiers must not be critical.
+_KNOWN_CRITICAL = {*_READERS, "certificate_policies"} - {"key_identifier", "authority_key_identifier"}
+_MUST_BE_CRITICAL = frozenset({"name_constraints", "policy_constraints"})  # RFC 5280 sections 4.2.1.10 and 4.2.1.11
+USAGES = (
+    "digital_signature",
+    "content_commitment",
+    "key_encipherment",
+    "data_encipherment",
+    "key_agreement",
+    "key_cert_sign",
+    "crl_sign",
+)
+"""The bits of keyUsage that stand for themselves, by cryptography's names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,17 +68,6 @@ class Extensions:
     """Extensions that RFC 5280 wants critical and that are not, by asn1crypto's names."""
     critical: frozenset[str] = frozenset()
     """Those of basic_constraints and subject_alt_name that are critical."""
-
-
-_USAGES = {
-    "digital_signature": "digital_signature",
-    "content_commitment": "non_repudiation",
-    "key_encipherment": "key_encipherment",
-    "data_encipherment": "data_encipherment",
-    "key_agreement": "key_agreement",
-    "key_cert_sign": "key_cert_sign",
-    "crl_sign": "crl_sign",
-}
 
 
 def read_extensions(der: bytes, parsed: x509.Certificate | None = None) -> Extensions:
@@ -103,44 +94,35 @@ _BASIC = frozenset({"basic_constraints"})
 
 
 def _read_plain(found: x509.Extensions) -> Extensions:
-    is_ca, path_length, is_critical = False, None, False
-    key_usage: frozenset[str] | None = None
-    purposes: frozenset[str] | None = None
-    subject_key_id: bytes | None = None
-    authority_key_id: bytes | None = None
+    says: dict[str, Any] = {}
     for extension in found:
         value = extension.value
         match type(value):  # an `isinstance` of these abstract classes costs as much as the library's whole reading
             case x509.BasicConstraints:
-                is_ca, path_length, is_critical = value.ca, value.path_length, extension.critical
+                says["is_ca"], says["path_length"] = value.ca, value.path_length
+                if extension.critical:
+                    says["critical"] = _BASIC
             case x509.KeyUsage:
                 if value.key_agreement:  # encipherOnly and decipherOnly hang on it
                     raise _Unusual
-                key_usage = _usages_of(value)
+                says["key_usage"] = _usages_of(value)
             case x509.ExtendedKeyUsage:
-                purposes = _purposes_of(value)
+                says["extended_key_usage"] = _purposes_of(value)
             case x509.SubjectKeyIdentifier:
-                subject_key_id = value.digest
+                says["subject_key_id"] = value.digest
             case x509.AuthorityKeyIdentifier:
-                authority_key_id = value.key_identifier
+                says["authority_key_id"] = value.key_identifier
             case kind:
                 if extension.critical or kind in _LEFT_TO_THE_OTHER:
                     raise _Unusual
-    return Extensions(
-        is_ca=is_ca,
-        path_length=path_length,
-        key_usage=key_usage,
-        extended_key_usage=purposes,
-        subject_key_id=subject_key_id,
-        authority_key_id=authority_key_id,
-        critical=_BASIC if is_critical else frozenset(),
-    )
+    return Extensions(**says)
 
 
 # Certificates of one profile say the same; what was read once is one object for all of them.
 @lru_cache(maxsize=64)
 def _usages_of(value: x509.KeyUsage) -> frozenset[str]:
-    return frozenset(ours for theirs, ours in _USAGES.items() if getattr(value, theirs))
+    given = {name for name in USAGES if getattr(value, name)}
+    return frozenset("non_repudiation" if name == "content_commitment" else name for name in given)
 
 
 @lru_cache(maxsize=64)
@@ -149,32 +131,30 @@ def _purposes_of(value: x509.ExtendedKeyUsage) -> frozenset[str]:
 
 
 def _read_thoroughly(der: bytes) -> Extensions:
-    values: dict[str, Any] = {}
+    says: dict[str, Any] = {}
+    seen: set[str] = set()
     unknown: list[str] = []
     wrong: list[str] = []
     critical: set[str] = set()
     for extension in asn1.Certificate.load(der, strict=True)["tbs_certificate"]["extensions"] or ():
         name: str = extension["extn_id"].native
-        if name in values:
-            msg = f"extension {name} twice"  # RFC 5280 section 4.2 forbids it
-            raise ValueError(msg)
-        values[name] = _READERS[name](extension["extn_value"]) if name in _READERS else None
+        if name in seen:
+            raise ValueError(f"extension {name} twice")  # RFC 5280 section 4.2 forbids it
+        seen.add(name)
+        if name in _READERS:
+            member, read = _READERS[name]
+            says[member] = read(extension["extn_value"])
         if extension["critical"].native:
             critical.add(name)
             if name not in _KNOWN_CRITICAL:
                 unknown.append(extension["extn_id"].dotted)
         elif name in _MUST_BE_CRITICAL:
             wrong.append(name)
-    is_ca, path_length = values.get("basic_constraints", (False, None))
+    is_ca, path_length = says.pop("basic", (False, None))
     return Extensions(
+        **says,
         is_ca=is_ca,
         path_length=path_length,
-        key_usage=values.get("key_usage"),
-        extended_key_usage=values.get("extended_key_usage"),
-        subject_key_id=values.get("key_identifier"),
-        authority_key_id=values.get("authority_key_identifier"),
-        subject_alt_name=values.get("subject_alt_name"),
-        name_constraints=values.get("name_constraints"),
         unknown_critical=tuple(unknown),
         wrongly_critical=tuple(wrong),
         critical=frozenset(critical & {"basic_constraints", "subject_alt_name"}),

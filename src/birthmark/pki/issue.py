@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from birthmark.clock import Entropy
 from birthmark.errors import PolicyError
 from birthmark.pki.certificates import Certificate, parse_der
+from birthmark.pki.extensions import USAGES
 from birthmark.pki.profiles import Profile
 
 SigningKey: TypeAlias = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
@@ -25,17 +26,6 @@ SigningKey: TypeAlias = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
 BACKDATING = timedelta(minutes=5)
 _SERIAL_BYTES = 16
-_USAGES = (
-    "digital_signature",
-    "content_commitment",
-    "key_encipherment",
-    "data_encipherment",
-    "key_agreement",
-    "key_cert_sign",
-    "crl_sign",
-    "encipher_only",
-    "decipher_only",
-)
 
 
 class IssuerExpiredError(PolicyError):
@@ -133,7 +123,10 @@ def _with_profile(
 ) -> x509.CertificateBuilder:
     builder = (
         builder.add_extension(x509.BasicConstraints(profile.is_ca, profile.path_length), critical=True)
-        .add_extension(x509.KeyUsage(**{bit: bit in profile.key_usage for bit in _USAGES}), critical=True)
+        .add_extension(
+            x509.KeyUsage(**{bit: bit in profile.key_usage for bit in (*USAGES, "encipher_only", "decipher_only")}),
+            critical=True,
+        )
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
     )
     if profile.extended_key_usage:

@@ -16,7 +16,7 @@ from birthmark.agent.config.model import AgentConfig, DpsSource, Issued, ManualS
 from birthmark.agent.files import DEVICE_ID, TEMPORARY, Places
 from birthmark.agent.identities import HeldIdentity, IdentityStore
 from birthmark.agent.issuing import TRUST_BUNDLE, CertificateSource, MakeLinks, cloud_trust, trusting_by
-from birthmark.agent.keys import KeyStore
+from birthmark.agent.keys import HeldKey, KeyStore
 from birthmark.agent.renewal import Renewal, clock_offset, renew_at, trusted_now
 from birthmark.agent.state import LastError, State, read_state, write_state
 from birthmark.clock import Clock, Entropy
@@ -76,11 +76,9 @@ class Agent:
         else:
             self.identities.drop_pending()
             key = keys.create(TEMPORARY)
-        made = HeldIdentity(await self._source(identity).issue(key, None), key)
-        self.identities.save(DEVICE_ID if is_in_place else TEMPORARY, made.chain)
+        made = await self._issued(identity, key, None, DEVICE_ID if is_in_place else TEMPORARY)
         if not is_in_place:
             self.identities.commit()
-        self._set_clock_by(made.leaf.not_before, made.leaf.not_after)
         log.info("certificate.issued", extra={"thumbprint": made.leaf.thumbprint.hex()})
         return self.identities.current() or made
 
@@ -209,10 +207,22 @@ class Agent:
         self.identities.drop_pending()
         keys = self.identities.keys
         key = keys.create(TEMPORARY) if self._may_rotate(identity) else held.key
-        chain = await self._source(identity).issue(key, None if self.is_expired(held) else held)
-        self.identities.save(TEMPORARY, chain)
-        self._set_clock_by(chain[0].not_before, chain[0].not_after)
-        return HeldIdentity(chain, key)
+        return await self._issued(identity, key, None if self.is_expired(held) else held, TEMPORARY)
+
+    async def _issued(
+        self, identity: Issued, key: HeldKey, current: HeldIdentity | None, certificate_id: str
+    ) -> HeldIdentity:
+        """Have a certificate issued for a key, and keep it; it tells whether the clock can be right."""
+        source = CertificateSource(
+            identity, self.identities, self.make_links, self.cloud_trust, self.clock, self.entropy
+        )
+        made = HeldIdentity(await source.issue(key, current), key)
+        self.identities.save(certificate_id, made.chain)
+        offset = clock_offset(self.clock.now(), made.leaf.not_before, made.leaf.not_after)
+        if offset:
+            log.warning("clock.wrong", extra={"offset_s": round(offset.total_seconds())})
+        self.update(clock_offset_s=offset.total_seconds())
+        return made
 
     def _may_rotate(self, identity: Issued) -> bool:
         """A key that the configuration gives, such as a chip's own, is certified again and never replaced."""
@@ -228,17 +238,8 @@ class Agent:
         except BirthmarkError as error:
             log.warning("agent.not_taken_back", extra={"code": error.code})
 
-    def _source(self, identity: Issued) -> CertificateSource:
-        return CertificateSource(identity, self.identities, self.make_links, self.cloud_trust, self.clock, self.entropy)
-
     def _links(self, held: HeldIdentity) -> Links:
         return self.make_links(held.for_links(), self.cloud_trust)
-
-    def _set_clock_by(self, not_before: datetime, not_after: datetime) -> None:
-        offset = clock_offset(self.clock.now(), not_before, not_after)
-        if offset:
-            log.warning("clock.wrong", extra={"offset_s": round(offset.total_seconds())})
-        self.update(clock_offset_s=offset.total_seconds())
 
 
 def endpoint_of(source: DpsSource) -> str:

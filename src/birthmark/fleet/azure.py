@@ -110,12 +110,7 @@ class AzureTarget:
             )
         if dry_run:
             return Done.WOULD_CREATE if present is None else Done.WOULD_UPDATE
-        made = self._record_of(wish)
-        if present is not None:
-            made.etag = present.etag
-        with self._translated():
-            self._sdk.create_or_update(made)
-        return Done.CREATED if present is None else Done.UPDATED
+        return self._put(self._record_of(wish), present)
 
     def _record_of(self, wish: EnrollmentRequest) -> Any:
         models = self._models
@@ -147,11 +142,7 @@ class AzureTarget:
                 "capabilities": {"key": "capabilities", "type": "DeviceCapabilities"},
             }
             made.capabilities = models.DeviceCapabilities.create(iot_edge=True)
-        if present is not None:
-            made.etag = present.etag
-        with self._translated(how="" if ca_name is None else _HOW.format(shlex.quote(ca_name))):
-            self._sdk.create_or_update(made)
-        return Done.CREATED if present is None else Done.UPDATED
+        return self._put(made, present, "" if ca_name is None else _HOW.format(shlex.quote(ca_name)))
 
     def records(self) -> Iterator[Record]:
         query = self._models.QuerySpecification(query="SELECT * FROM enrollments")
@@ -174,6 +165,14 @@ class AzureTarget:
             else:
                 self._sdk.delete_individual_enrollment_by_param(name)
 
+    def _put(self, made: Any, present: Any, how: str = "") -> Done:
+        """Write a record in the place of the one that was seen there."""
+        if present is not None:
+            made.etag = present.etag
+        with self._translated(how=how):
+            self._sdk.create_or_update(made)
+        return Done.CREATED if present is None else Done.UPDATED
+
     def _found(self, read: Callable[[str], Any], name: str) -> Any:
         """Return what is on record under a name, None where nothing is."""
         try:
@@ -187,9 +186,7 @@ class AzureTarget:
             try:
                 with self._translated():
                     page = query.next()
-            except StopIteration:
-                return
-            except KeyError:  # the SDK looks for a continuation header that the last page need not have
+            except (StopIteration, KeyError):  # the SDK wants a header that the last page need not have
                 return
             yield page
 

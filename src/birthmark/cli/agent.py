@@ -47,7 +47,7 @@ class AgentOptions:
         typer.Option("--config", "-c", envvar="BIRTHMARK_AGENT_CONFIG", help="Default: ROOT/etc/aziot/config.toml."),
     ] = None
     root: Annotated[
-        Path, typer.Option("--root", envvar="BIRTHMARK_AGENT_ROOT", help="Where etc/aziot and var/lib/aziot are.")
+        Path, typer.Option(envvar="BIRTHMARK_AGENT_ROOT", help="Where etc/aziot and var/lib/aziot are.")
     ] = Path("/")
     as_json: JsonOption = False
 
@@ -135,7 +135,7 @@ def apply(options: AgentOptions) -> None:
 def run(
     options: AgentOptions,
     telemetry: Annotated[
-        float | None, typer.Option("--telemetry", metavar="SECONDS", min=0.1, help="Send a sign of life so often.")
+        float | None, typer.Option(metavar="SECONDS", min=0.1, help="Send a sign of life so often.")
     ] = None,
 ) -> None:
     """Stay connected to the hub and renew in time, until stopped."""

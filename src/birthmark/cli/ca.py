@@ -110,9 +110,7 @@ class IssueOptions:
     ] = None
     lifetime: Annotated[
         timedelta | None,
-        typer.Option(
-            "--lifetime", parser=parse_lifetime, metavar="TIME", help="20s, 30min, 12h or 365d (default: 365d)."
-        ),
+        typer.Option(parser=parse_lifetime, metavar="TIME", help="20s, 30min, 12h or 365d (default: 365d)."),
     ] = None
 
 

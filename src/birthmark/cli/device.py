@@ -76,21 +76,15 @@ class DpsOptions:
     """Where to register, as the options say."""
 
     host: Annotated[
-        str | None,
-        typer.Option("--host", envvar="PROVISIONING_HOST", help="The provisioning service: NAME or NAME:PORT."),
+        str | None, typer.Option(envvar="PROVISIONING_HOST", help="The provisioning service: NAME or NAME:PORT.")
     ] = None
-    id_scope: Annotated[str | None, typer.Option("--id-scope", envvar="PROVISIONING_IDSCOPE", help="Its ID scope.")] = (
-        None
-    )
+    id_scope: Annotated[str | None, typer.Option(envvar="PROVISIONING_IDSCOPE", help="Its ID scope.")] = None
     registration_id: Annotated[
-        str | None,
-        typer.Option(
-            "--registration-id", envvar="DPS_X509_REGISTRATION_ID", help="Default: the certificate's common name."
-        ),
+        str | None, typer.Option(envvar="DPS_X509_REGISTRATION_ID", help="Default: the certificate's common name.")
     ] = None
-    transport: Annotated[
-        Transport, typer.Option("--transport", help="mqtt (port 8883) or https (443, or the port in --host).")
-    ] = Transport.MQTT
+    transport: Annotated[Transport, typer.Option(help="mqtt (port 8883) or https (443, or the port in --host).")] = (
+        Transport.MQTT
+    )
     remember: Annotated[bool, typer.Option("--remember", help="Write the assigned hub into the secure element.")] = (
         False
     )
@@ -154,10 +148,8 @@ async def register(asked: DpsOptions, options: IdentityOptions, as_json: JsonOpt
 class HubOptions:
     """Where to connect, and as whom."""
 
-    hub: Annotated[
-        str | None, typer.Option("--hub", help="The hub's host name; default: remembered, else asked of DPS.")
-    ] = None
-    device_id: Annotated[str | None, typer.Option("--device-id", help="Default: the certificate's common name.")] = None
+    hub: Annotated[str | None, typer.Option(help="The hub's host name; default: remembered, else asked of DPS.")] = None
+    device_id: Annotated[str | None, typer.Option(help="Default: the certificate's common name.")] = None
     asked: DpsOptions = field(default_factory=DpsOptions)
     options: IdentityOptions = field(default_factory=IdentityOptions)
 
@@ -220,8 +212,8 @@ async def connect(
 async def send(
     place: HubOptions,
     message: Annotated[str, typer.Argument(help="The text to send; {n} is replaced by the message's number.")],
-    count: Annotated[int, typer.Option("--count", min=1, max=1_000_000, help="How many messages.")] = 1,
-    interval: Annotated[float, typer.Option("--interval", min=0, help="Seconds between them.")] = 0,
+    count: Annotated[int, typer.Option(min=1, max=1_000_000, help="How many messages.")] = 1,
+    interval: Annotated[float, typer.Option(min=0, help="Seconds between them.")] = 0,
     as_json: JsonOption = False,
 ) -> None:
     """Send telemetry; done when the hub has acknowledged every message."""

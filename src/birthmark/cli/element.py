@@ -159,8 +159,8 @@ def keygen(
 def write(
     chip: ChipOutputOptions,
     file: Annotated[Path, typer.Argument(help="Certificate in PEM or DER, or a chain; or any bytes with --object.")],
-    key: Annotated[str | None, typer.Option("--key", help="Whose certificate; default: the identity key's.")] = None,
-    label: Annotated[str | None, typer.Option("--label", help="Store a CA's certificate under this label.")] = None,
+    key: Annotated[str | None, typer.Option(help="Whose certificate; default: the identity key's.")] = None,
+    label: Annotated[str | None, typer.Option(help="Store a CA's certificate under this label.")] = None,
     data: Annotated[str | None, typer.Option("--object", help="Store the file's bytes as this data object.")] = None,
 ) -> None:
     """Write a certificate back to the chip, beside its key; of a chain, the issuer too where the chip has a place."""
@@ -188,9 +188,9 @@ def write(
 @command(app, "birthmark element prove --nonce 5f2d9c01 > proof.json", "prove")
 def prove_(
     chip: ChipOutputOptions,
-    nonce: Annotated[str, typer.Option("--nonce", help="What the asker chose: 8 to 1024 bytes of text.")],
+    nonce: Annotated[str, typer.Option(help="What the asker chose: 8 to 1024 bytes of text.")],
     key: Key = None,
-    check: Annotated[Path | None, typer.Option("--check", help="Check this proof instead; needs no chip.")] = None,
+    check: Annotated[Path | None, typer.Option(help="Check this proof instead; needs no chip.")] = None,
 ) -> None:
     """Prove that the chip has its key, by signing a nonce; prints one JSON object."""
     if not MIN_NONCE_BYTES <= len(nonce.encode()) <= MAX_NONCE_BYTES:

@@ -57,9 +57,7 @@ def parse_issued(text: str) -> str:
 def add_user(
     server: ServerOutputOptions,
     name: Annotated[str, typer.Argument(help="Printable characters, no colon.")],
-    device: Annotated[
-        str | None, typer.Option("--device", metavar="NAME", help="The one device this user may ask for.")
-    ] = None,
+    device: Annotated[str | None, typer.Option(metavar="NAME", help="The one device this user may ask for.")] = None,
     any_name: Annotated[
         bool,
         typer.Option(
@@ -68,9 +66,7 @@ def add_user(
             "Not for a device's own configuration.",
         ),
     ] = False,
-    password_file: Annotated[
-        Path | None, typer.Option("--password-file", help="File of mode 0600 with the password in one line.")
-    ] = None,
+    password_file: Annotated[Path | None, typer.Option(help="File of mode 0600 with the password in one line.")] = None,
     ask: Annotated[bool, typer.Option("--ask", help="Ask for the password instead of making one.")] = False,
 ) -> None:
     """Put a user on record. Without a password file one is made, and printed this once."""
@@ -168,8 +164,7 @@ def revoke(
         str | None, typer.Option(metavar="NAME", help="Everything by which this device is known, whoever issued it.")
     ] = None,
     key_of: Annotated[
-        Path | None,
-        typer.Option("--key-of", metavar="FILE", help="The key in this certificate, whoever issued it."),
+        Path | None, typer.Option(metavar="FILE", help="The key in this certificate, whoever issued it.")
     ] = None,
     reason: Annotated[
         RevocationReason, typer.Option(help="Why (RFC 5280 section 5.3.1).")

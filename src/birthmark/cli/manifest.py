@@ -160,8 +160,7 @@ def create(
     out: Annotated[Path, typer.Option("--out", "-o", file_okay=False, help="Directory for what is made.")],
     count: Annotated[int, typer.Option(min=1, max=1_000_000, help="How many chips.")] = 50,
     element_ca: Annotated[
-        Path | None,
-        typer.Option(help="Make the element at hand the first chip; its maker's CAs, PEM."),
+        Path | None, typer.Option(help="Make the element at hand the first chip; its maker's CAs, PEM.")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:

@@ -26,6 +26,10 @@ class Principal:
     device_id: str | None = None
     thumbprint: Thumbprint | None = None
 
+    def speaks_for(self, device_id: str | None) -> bool:
+        """Say whether a certificate of that name may be asked for."""
+        return self.device_id is None or self.device_id == device_id
+
     @property
     def actor(self) -> str:
         """The form used in audit rows."""

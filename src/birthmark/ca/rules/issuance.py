@@ -87,14 +87,20 @@ def decide(request: CertificateRequest, principal: Principal, profile: Profile, 
         raise CaNotIssuedError(profile=profile.name)
     if profile.is_ca and principal.kind is not PrincipalKind.OPERATOR:
         raise CaNotIssuedError(profile=profile.name)
-    if principal.device_id is not None and principal.device_id != asked:
-        raise NameNotAllowedError(actor=principal.actor, allowed=principal.device_id, asked=asked, device_id=asked)
+    check_speaks_for(principal, asked)
     if standing.key_revoked_at is not None:
         raise KeyRevokedError(asked=asked, device_id=asked, revoked_at=standing.key_revoked_at)
     if standing.key_holder not in {None, fold(asked)}:
         raise KeyTakenError(holder=standing.key_holder, asked=asked, device_id=asked)
     _check_name_is_free(request, principal, asked, standing)
     return asked
+
+
+def check_speaks_for(principal: Principal, asked: str | None) -> None:
+    """Raise `NameNotAllowedError` when a name is not the principal's to ask for."""
+    if not principal.speaks_for(asked):
+        actor, allowed = principal.actor, principal.device_id
+        raise NameNotAllowedError(actor=actor, allowed=allowed, asked=asked, device_id=asked or "")
 
 
 def _check_name_is_free(request: CertificateRequest, principal: Principal, asked: str, standing: Standing) -> None:

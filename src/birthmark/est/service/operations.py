@@ -6,7 +6,7 @@ from weakref import WeakValueDictionary
 
 from birthmark.auth.passwords import PasswordCheck
 from birthmark.auth.principals import Principal, PrincipalKind
-from birthmark.ca.rules.issuance import NameNotAllowedError
+from birthmark.ca.rules.issuance import check_speaks_for
 from birthmark.ca.service import CertificateAuthority
 from birthmark.errors import BirthmarkError, NotFoundError, UnauthenticatedError
 from birthmark.est import store, wire
@@ -165,9 +165,7 @@ class EstService:
 
 
 def _principal_for(principals: list[Principal], asked: str | None) -> Principal:
-    """Return the first who may speak for `asked`. Nobody may: the CA's own refusal says so, for the first of them."""
-    for principal in principals:
-        if principal.device_id is None or principal.device_id == asked:
-            return principal
-    first = principals[0]
-    raise NameNotAllowedError(actor=first.actor, allowed=first.device_id, asked=asked, device_id=asked or "")
+    """Return the first who may speak for `asked`. Raise `NameNotAllowedError` for the first when nobody may."""
+    chosen = next((principal for principal in principals if principal.speaks_for(asked)), principals[0])
+    check_speaks_for(chosen, asked)
+    return chosen

@@ -16,7 +16,7 @@ from birthmark.awsiot.http.routing import Call
 from birthmark.awsiot.http.table import OPERATIONS
 from birthmark.awsiot.rules import topics
 from birthmark.awsiot.rules.policy import Permissions, parse_policy
-from birthmark.awsiot.rules.variables import facts_of
+from birthmark.awsiot.rules.variables import Visitor, facts_of
 from birthmark.dps import document
 from birthmark.dps import wire as dps
 from birthmark.dps.rules import enrollment as enrollments
@@ -39,7 +39,7 @@ from sas_tokens import make_sas
 KEY = b"k" * 32
 SECRET = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"
 _LIMITS = Limits(max_packet_bytes=4096)
-_CONNECTION = facts_of(DEVICE_CERTIFICATE, client_id="pump-1", thing=None, source_ip="192.0.2.7", domain="localhost")
+_CONNECTION = facts_of(DEVICE_CERTIFICATE, Visitor(DEVICE_CERTIFICATE, "pump-1", "192.0.2.7", "localhost"))
 
 
 def mqtt_codec(level: int) -> Callable[[bytes], None]:

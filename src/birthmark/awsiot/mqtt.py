@@ -13,9 +13,10 @@ from collections.abc import Awaitable, Mapping, Sequence
 from birthmark.awsiot.model import AccessKey
 from birthmark.awsiot.rules import topics
 from birthmark.awsiot.rules.topics import PRESENCE
+from birthmark.awsiot.rules.variables import Visitor
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.service.broker import Broker
-from birthmark.awsiot.service.devices import CertificateInactiveError, Grant, Visitor
+from birthmark.awsiot.service.devices import CertificateInactiveError, Grant
 from birthmark.clock import Clock, Entropy, new_uuid
 from birthmark.errors import BirthmarkError
 from birthmark.mqtt.errors import LocalProtocolError

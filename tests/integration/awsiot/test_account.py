@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from birthmark.awsiot.model import Account, CertificateMode, CertificateStatus, PrincipalType, ThingName
+from birthmark.awsiot.rules.variables import Visitor
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.service.certificates import CertificateInUseError
-from birthmark.awsiot.service.devices import CertificateInactiveError, CertificateUnknownError, Visitor
+from birthmark.awsiot.service.devices import CertificateInactiveError, CertificateUnknownError
 from birthmark.awsiot.service.policies import PolicyExistsError, PolicyInUseError
 from birthmark.awsiot.service.things import ThingVersionError
 from birthmark.store import Database, open_database

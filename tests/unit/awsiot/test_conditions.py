@@ -3,7 +3,7 @@
 import pytest
 
 from birthmark.awsiot.rules.conditions import UnknownOperatorError, parse_condition
-from birthmark.awsiot.rules.variables import Facts, facts_of
+from birthmark.awsiot.rules.variables import Facts, Visitor, facts_of
 from fakes import NOON
 from pki_builders import a_device
 
@@ -11,7 +11,8 @@ AT = int(NOON.timestamp())
 
 
 def facts(client_id: str = "7") -> Facts:
-    return facts_of(a_device().certificate, client_id=client_id, thing=None, source_ip="192.0.2.7", domain="")
+    certificate = a_device().certificate
+    return facts_of(certificate, Visitor(certificate, client_id, "192.0.2.7", ""))
 
 
 def holds(operator: str, key: str, *wanted: str, known: Facts | None = None) -> bool:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from birthmark.awsiot.model import Thing, ThingName
 from birthmark.awsiot.rules.glob import glob_of
 from birthmark.awsiot.rules.policy import Outcome, Permissions, PolicyMalformedError, parse_policy
-from birthmark.awsiot.rules.variables import Facts, facts_of
+from birthmark.awsiot.rules.variables import Facts, Visitor, facts_of
 from fakes import NOON
 from pki_builders import a_device
 
@@ -26,14 +26,7 @@ def a_thing(**attributes: str) -> Thing:
 
 
 def facts(client_id: str = "pump-1", thing: Thing | None = None, connect: tuple[str, ...] = ()) -> Facts:
-    return facts_of(
-        CERTIFICATE,
-        client_id=client_id,
-        thing=thing,
-        source_ip="192.0.2.7",
-        domain="localhost",
-        connect_attributes=connect,
-    )
+    return facts_of(CERTIFICATE, Visitor(CERTIFICATE, client_id, "192.0.2.7", "localhost", connect), thing)
 
 
 def allow(action: object, resource: object = "*", **more: object) -> dict[str, Any]:

@@ -21,11 +21,12 @@ from birthmark.awsiot.http.table import FIRST_SEGMENTS, OPERATIONS
 from birthmark.awsiot.http.things import ThingOperations
 from birthmark.awsiot.model import Account
 from birthmark.awsiot.rules import topics
+from birthmark.awsiot.rules.variables import Visitor
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.service.authorities import CaExistsError
 from birthmark.awsiot.service.broker import Broker
 from birthmark.awsiot.service.certificates import CertificateExistsError
-from birthmark.awsiot.service.devices import Grant, Visitor
+from birthmark.awsiot.service.devices import Grant
 from birthmark.awsiot.service.policies import PolicyExistsError
 from birthmark.awsiot.service.things import ThingExistsError
 from birthmark.awsiot.wire import BodyInvalidError

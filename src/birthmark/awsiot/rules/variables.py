@@ -48,6 +48,19 @@ _ALTERNATIVES: Mapping[str, type[x509.GeneralName]] = {
 
 
 @dataclass(frozen=True, slots=True)
+class Visitor:
+    """One connection as it presents itself. Over HTTPS there is no client id."""
+
+    leaf: Certificate | None
+    client_id: str | None
+    address: str
+    domain: str
+    connect_attributes: tuple[str, ...] = ()
+    chain: tuple[Certificate, ...] = ()
+    """What came with the leaf; nothing of it is verified."""
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """What policies may ask about one connection: values by key; most have exactly one.
 
@@ -66,27 +79,19 @@ class Facts:
         return self.values.get(_plain_key(key), ())
 
 
-def facts_of(
-    certificate: Certificate,
-    *,
-    client_id: str | None,
-    thing: Thing | None,
-    source_ip: str,
-    domain: str,
-    connect_attributes: tuple[str, ...] = (),
-) -> Facts:
+def facts_of(certificate: Certificate, visitor: Visitor, thing: Thing | None = None) -> Facts:
     """Return the facts of a connection. `thing` is given only when the certificate is attached to it."""
     values: dict[str, tuple[str, ...]] = {
-        "aws:SourceIp": (source_ip,),
+        "aws:SourceIp": (visitor.address,),
         "aws:SecureTransport": ("true",),
-        "iot:ConnectAttributes": connect_attributes,
+        "iot:ConnectAttributes": visitor.connect_attributes,
         "iot:Connection.Thing.IsAttached": ("true" if thing else "false",),
         "iot:Certificate.SerialNumber": (f"{certificate.serial:x}",),
     }
-    if domain:
-        values["iot:DomainName"] = (domain,)
-    if client_id is not None:
-        values["iot:ClientId"] = (client_id,)
+    if visitor.domain:
+        values["iot:DomainName"] = (visitor.domain,)
+    if visitor.client_id is not None:
+        values["iot:ClientId"] = (visitor.client_id,)
     if thing is not None:
         values["iot:Connection.Thing.ThingName"] = (thing.name,)
         if thing.type_name:

@@ -8,14 +8,13 @@ from dataclasses import dataclass
 
 from birthmark.awsiot.model import Account, CertificateId, CertificateStatus
 from birthmark.awsiot.rules.policy import Decision, Outcome, Permissions, PolicyDeniedError, parse_policy
-from birthmark.awsiot.rules.variables import facts_of
+from birthmark.awsiot.rules.variables import Visitor, facts_of
 from birthmark.awsiot.service.certificates import Certificates, RevocationCheck
 from birthmark.awsiot.service.policies import Policies
 from birthmark.awsiot.service.things import Things
 from birthmark.awsiot.store import registry as store
 from birthmark.clock import Clock
 from birthmark.errors import ForbiddenError, UnauthenticatedError
-from birthmark.pki.certificates import Certificate
 from birthmark.pki.chains import check_dates
 from birthmark.store import Database
 
@@ -59,19 +58,6 @@ class CertificateInactiveError(ForbiddenError):
     certificate_id: str
     status: str
     thing: str
-
-
-@dataclass(frozen=True, slots=True)
-class Visitor:
-    """One connection as it presents itself. Over HTTPS there is no client id."""
-
-    leaf: Certificate | None
-    client_id: str | None
-    address: str
-    domain: str
-    connect_attributes: tuple[str, ...] = ()
-    chain: tuple[Certificate, ...] = ()
-    """What came with the leaf; nothing of it is verified."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,16 +105,9 @@ class Devices:
             await self.revocations(leaf, visitor.chain)
         name = await self._thing_of(certificate_id, client_id)
         thing = None if name is None else await self.things.find(name)
-        facts = facts_of(
-            leaf,
-            client_id=client_id,
-            thing=thing,
-            source_ip=visitor.address,
-            domain=visitor.domain,
-            connect_attributes=visitor.connect_attributes,
-        )
         documents = await self.policies.documents_of(certificate_id)
-        permissions = Permissions([parse_policy(policy, document) for policy, document in documents], facts)
+        policies = [parse_policy(policy, document) for policy, document in documents]
+        permissions = Permissions(policies, facts_of(leaf, visitor, thing))
         return Grant(certificate_id, certificate_id, name, permissions, frozenset(policy for policy, _ in documents))
 
     def check(self, grant: Grant, action: str, kind: str, name: str, client_id: str = "") -> None:

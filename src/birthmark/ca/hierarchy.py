@@ -13,7 +13,6 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from birthmark.ca.keyfile import (
     SecretUnreadableError,
@@ -31,7 +30,7 @@ from birthmark.clock import Entropy
 from birthmark.errors import ConflictError, InvalidRequestError, NotFoundError, UnavailableError
 from birthmark.pki.certificates import Certificate, parse_pem
 from birthmark.pki.issue import Issuer, SigningKey, issue, new_serial, self_signed
-from birthmark.pki.names import parse_common_name
+from birthmark.pki.names import name_of, parse_common_name
 from birthmark.pki.profiles import ISSUING_CA, ROOT
 
 UNNOTED = "of an earlier version"
@@ -170,12 +169,7 @@ def _name(organization: str, role: str) -> x509.Name:
     """Return O=organization, CN=organization role; the organization is cut, the role is kept."""
     room = 64 - len(role) - 1
     short = organization.encode()[:room].decode(errors="ignore")
-    return x509.Name(
-        [
-            x509.NameAttribute(NameOID.ORGANIZATION_NAME, organization),
-            x509.NameAttribute(NameOID.COMMON_NAME, f"{short} {role}"),
-        ]
-    )
+    return name_of(f"{short} {role}", organization)
 
 
 def _write(directory: Path, parts: list[tuple[str, Certificate, SigningKey]], passphrase: bytes) -> None:

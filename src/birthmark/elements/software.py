@@ -13,9 +13,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from pkcs11.constants import Attribute
 from pkcs11.util.x509 import decode_x509_certificate
 
@@ -32,10 +30,17 @@ from birthmark.keys.token import Token
 from birthmark.keys.token_key import TokenKey
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.issue import Issuer, issue, new_serial, self_signed
+from birthmark.pki.names import name_of
 from birthmark.pki.profiles import DEVICE, ISSUING_CA, ROOT
 
+_ORGANIZATION = "Software element (tests only)"
 _LIFETIME = timedelta(days=25 * 365)
 _PADDED_BYTES = 1024  # certificates in an SE050 stand in a larger file
+_MAKERS = {
+    SE050.name: ("NXP-like test root", "NXP-like test intermediate SE050"),
+    ATECC608.name: ("Crypto Authentication test root", "Crypto Authentication test signer F600"),
+    GENERIC.name: ("Test maker root", "Test maker signer"),
+}
 _CHIP_ID_BYTES = {SE050.name: 18, ATECC608.name: 6, GENERIC.name: 8}
 
 
@@ -124,27 +129,18 @@ class _Maker:
 
     def __init__(self, profile: Profile, now: datetime, entropy: Entropy) -> None:
         self.profile, self._now, self._entropy = profile, now, entropy
-        names = {
-            SE050.name: ("NXP-like test root", "NXP-like test intermediate SE050"),
-            ATECC608.name: ("Crypto Authentication test root", "Crypto Authentication test signer F600"),
-            GENERIC.name: ("Test maker root", "Test maker signer"),
-        }[profile.name]
+        root_name, signer_name = (name_of(name, _ORGANIZATION) for name in _MAKERS[profile.name])
         root_key, signer_key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
-        serial = new_serial(entropy)
-        self.root = self_signed(ROOT, _name(names[0]), root_key, serial=serial, now=now, lifetime=_LIFETIME)
+        serial, other = new_serial(entropy), new_serial(entropy)
+        self.root = self_signed(ROOT, root_name, root_key, serial=serial, now=now, lifetime=_LIFETIME)
+        above = Issuer(self.root, root_key)
         signer = issue(
-            ISSUING_CA,
-            _name(names[1]),
-            signer_key.public_key(),
-            issuer=Issuer(self.root, root_key),
-            serial=new_serial(entropy),
-            now=now,
-            lifetime=_LIFETIME,
+            ISSUING_CA, signer_name, signer_key.public_key(), issuer=above, serial=other, now=now, lifetime=_LIFETIME
         )
         self.issuer = Issuer(signer, signer_key)
 
     def certify(self, common_name: str, key: TokenKey) -> Certificate:
-        subject, serial = _name(common_name), new_serial(self._entropy)
+        subject, serial = name_of(common_name, _ORGANIZATION), new_serial(self._entropy)
         return issue(
             DEVICE, subject, key.public_key, issuer=self.issuer, serial=serial, now=self._now, lifetime=_LIFETIME
         )
@@ -182,12 +178,3 @@ def _common_name(profile: Profile, slot: KeySlot, chip_id: str) -> str:
     if slot.object_id is not None:
         return f"se050-{chip_id}-{slot.object_id & 0xFFF:03x}"
     return f"element-{chip_id}"
-
-
-def _name(common_name: str) -> x509.Name:
-    return x509.Name(
-        [
-            x509.NameAttribute(NameOID.ORGANIZATION_NAME, "Software element (tests only)"),
-            x509.NameAttribute(NameOID.COMMON_NAME, common_name),
-        ]
-    )

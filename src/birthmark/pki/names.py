@@ -78,9 +78,10 @@ def parse_common_name(text: str) -> str:
     return text
 
 
-def name_of(common_name: str) -> x509.Name:
-    """Return a distinguished name of only this common name."""
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, parse_common_name(common_name))])
+def name_of(common_name: str, organization: str | None = None) -> x509.Name:
+    """Return a distinguished name of only this common name, below its organization if there is one."""
+    above = [] if organization is None else [x509.NameAttribute(NameOID.ORGANIZATION_NAME, organization)]
+    return x509.Name([*above, x509.NameAttribute(NameOID.COMMON_NAME, parse_common_name(common_name))])
 
 
 def common_name_of(name: x509.Name) -> str | None:

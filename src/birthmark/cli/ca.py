@@ -28,15 +28,7 @@ from birthmark.ca.model import Issued
 from birthmark.ca.revocation import AlreadyRevokedError, CertificateUnknownError
 from birthmark.ca.service import CertificateAuthority
 from birthmark.cli.asking import only
-from birthmark.cli.common import (
-    FileExistsAlreadyError,
-    about,
-    certificate_row,
-    emit,
-    parse_lifetime,
-    read_file,
-    write_result,
-)
+from birthmark.cli.common import FileExistsAlreadyError, about, certificate_row, emit, read_file, write_result
 from birthmark.cli.options import JsonOption, command, commands
 from birthmark.clock import SystemClock, SystemEntropy
 from birthmark.errors import BirthmarkError
@@ -54,10 +46,19 @@ app = commands(
     "Run a certificate authority of your own in a directory.", 'birthmark ca init --name "Example Gateways" --dir ca'
 )
 _DNS = re.compile(r"(?=.{1,253}$)(\*\.)?[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*")
+_LIFETIME = re.compile(r"([1-9][0-9]{0,8})(s|min|h|d)")
+_UNITS = {"s": 1, "min": 60, "h": 3600, "d": 86400}
 
 _OPERATOR = Principal(PrincipalKind.OPERATOR, "cli")
 _DEFAULT_LIFETIME = timedelta(days=365)
 _VERIFICATION_LIFETIME = timedelta(days=1)
+
+
+def parse_lifetime(text: str) -> timedelta:
+    """Return the duration in `20s`, `30min`, `12h` or `365d`."""
+    if (found := _LIFETIME.fullmatch(text)) is None:
+        raise typer.BadParameter("give a number and a unit: 20s, 30min, 12h or 365d")
+    return timedelta(seconds=int(found[1]) * _UNITS[found[2]])
 
 
 def parse_dns_name(text: str) -> x509.GeneralName:

@@ -5,12 +5,10 @@ Results go to stdout, as text for people or one JSON object per line; everything
 
 import errno
 import json
-import re
 import shlex
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import timedelta
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -93,8 +91,6 @@ _BY_CODE = {
     "server.config_invalid": WRONG_USAGE,
 }
 _OUTPUT_LOST = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
-_LIFETIME = re.compile(r"([1-9][0-9]{0,8})(s|min|h|d)")
-_UNITS = {"s": 1, "min": 60, "h": 3600, "d": 86400}
 
 
 def exit_code_of(error: errors.BirthmarkError) -> int:
@@ -233,13 +229,6 @@ def certificate_row(certificate: Certificate) -> dict[str, Any]:
         "not_before": certificate.not_before.isoformat(),
         "not_after": certificate.not_after.isoformat(),
     }
-
-
-def parse_lifetime(text: str) -> timedelta:
-    """Return the duration in `20s`, `30min`, `12h` or `365d`."""
-    if (found := _LIFETIME.fullmatch(text)) is None:
-        raise typer.BadParameter("give a number and a unit: 20s, 30min, 12h or 365d")
-    return timedelta(seconds=int(found[1]) * _UNITS[found[2]])
 
 
 def write_result(path: Path | None, text: str) -> None:

@@ -12,18 +12,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
+from birthmark import errors
 from birthmark.console.lock import NAME as LOCK
 from birthmark.console.lock import is_served
-from birthmark.errors import (
-    BirthmarkError,
-    ConflictError,
-    ForbiddenError,
-    InvalidRequestError,
-    NotFoundError,
-    PolicyError,
-    UnauthenticatedError,
-    UnavailableError,
-)
 
 DEFAULT_DATA = "~/.local/share/birthmark"
 _OTHERS = 3
@@ -31,17 +22,17 @@ _TIMEOUT_S = 30
 _MAX_BYTES = 64 * 1024 * 1024
 _PARTS = {"trust_bundle", "est", "dps", "iothub", "aws", "health_url"}
 _DAMAGED = "endpoints.json is damaged"
-_KINDS: dict[int, type[BirthmarkError]] = {
-    400: InvalidRequestError,
-    401: UnauthenticatedError,
-    403: ForbiddenError,
-    404: NotFoundError,
-    409: ConflictError,
-    422: PolicyError,
+_KINDS: dict[int, type[errors.BirthmarkError]] = {
+    400: errors.InvalidRequestError,
+    401: errors.UnauthenticatedError,
+    403: errors.ForbiddenError,
+    404: errors.NotFoundError,
+    409: errors.ConflictError,
+    422: errors.PolicyError,
 }
 
 
-class ServerNotRunningError(UnavailableError):
+class ServerNotRunningError(errors.UnavailableError):
     """Nothing answers where this data directory's server should be."""
 
     code = "operator.server_not_running"
@@ -53,7 +44,7 @@ class ServerNotRunningError(UnavailableError):
     advice: str
 
 
-class ForeignFileError(PolicyError):
+class ForeignFileError(errors.PolicyError):
     """A file of the data directory belongs to somebody else, who may have put it there."""
 
     code = "operator.file_foreign"
@@ -64,7 +55,7 @@ class ForeignFileError(PolicyError):
     path: Path
 
 
-class DataDirectoryClosedError(ForbiddenError):
+class DataDirectoryClosedError(errors.ForbiddenError):
     """The data directory is closed to this user."""
 
     code = "operator.data_directory_closed"
@@ -195,9 +186,9 @@ class OperatorClient:
         return answer
 
 
-def _refused(status: int, answer: Any, data: Path) -> BirthmarkError:
+def _refused(status: int, answer: Any, data: Path) -> errors.BirthmarkError:
     told = answer if isinstance(answer, dict) else {}
-    error = _KINDS.get(status, UnavailableError)()
+    error = _KINDS.get(status, errors.UnavailableError)()
     error.add_facts(data=data)
     words = {"message": told.get("title", f"HTTP status {status}"), "cause": told.get("detail")} | told
     error.quote(**{name: str(words[name]) for name in ("code", "message", "cause", "fix") if words.get(name)})

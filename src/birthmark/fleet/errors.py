@@ -1,16 +1,9 @@
 """What goes wrong between an operator and a cloud."""
 
-from birthmark.errors import (
-    BirthmarkError,
-    ConflictError,
-    InvalidRequestError,
-    NotFoundError,
-    UnauthenticatedError,
-    UnavailableError,
-)
+from birthmark import errors
 
 
-class ProfileError(InvalidRequestError):
+class ProfileError(errors.InvalidRequestError):
     """A profile that is not there or lacks something."""
 
     code = "fleet.profile_invalid"
@@ -25,7 +18,7 @@ class ProfileError(InvalidRequestError):
     profile: str
 
 
-class SdkMissingError(UnavailableError):
+class SdkMissingError(errors.UnavailableError):
     """The SDK is missing."""
 
     code = "fleet.sdk_missing"
@@ -35,7 +28,7 @@ class SdkMissingError(UnavailableError):
     package: str
 
 
-class TargetUnreachableError(UnavailableError):
+class TargetUnreachableError(errors.UnavailableError):
     """The target does not answer."""
 
     code = "fleet.target_unreachable"
@@ -45,7 +38,7 @@ class TargetUnreachableError(UnavailableError):
     target: str
 
 
-class TargetRefusedError(InvalidRequestError):
+class TargetRefusedError(errors.InvalidRequestError):
     """The cloud answered with a refusal."""
 
     code = "fleet.target_refused"
@@ -56,7 +49,7 @@ class TargetRefusedError(InvalidRequestError):
     target: str
 
 
-class CredentialsRefusedError(UnauthenticatedError):
+class CredentialsRefusedError(errors.UnauthenticatedError):
     """The target refused the credentials."""
 
     code = "fleet.credentials_refused"
@@ -69,7 +62,7 @@ class CredentialsRefusedError(UnauthenticatedError):
     target: str
 
 
-class DifferentRecordError(ConflictError):
+class DifferentRecordError(errors.ConflictError):
     """The device is on record with another certificate."""
 
     code = "fleet.different_record"
@@ -83,7 +76,7 @@ class DifferentRecordError(ConflictError):
     wanted: str
 
 
-class NoSuchRecordError(NotFoundError):
+class NoSuchRecordError(errors.NotFoundError):
     """Not on record."""
 
     code = "fleet.no_such_record"
@@ -94,7 +87,7 @@ class NoSuchRecordError(NotFoundError):
     reason: str = ""
 
 
-class ReferenceMissingError(NotFoundError):
+class ReferenceMissingError(errors.NotFoundError):
     """Something is missing there."""
 
     code = "fleet.reference_missing"
@@ -105,7 +98,9 @@ class ReferenceMissingError(NotFoundError):
     target: str
 
 
-def refusal(target: str, reason: str, *, is_missing: bool, is_unknown: bool, name: str, how: str) -> BirthmarkError:
+def refusal(
+    target: str, reason: str, *, is_missing: bool, is_unknown: bool, name: str, how: str
+) -> errors.BirthmarkError:
     """Return what a target's refusal means: `name` is what was asked for, `how` says how to make what is missing.
 
     `is_missing` says that the target has no such thing, `is_unknown` that it does not know who asks.

@@ -7,19 +7,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from birthmark.agent.config import model
 from birthmark.agent.config.issuance import Issuers, parse_issued, parse_issuers
 from birthmark.agent.config.locations import file_of, key_of, take_key, take_pair, token_of
-from birthmark.agent.config.model import (
-    AgentConfig,
-    ConfigWarning,
-    DpsSource,
-    EdgeCa,
-    Issued,
-    KeyLocation,
-    ManualSource,
-    Preloaded,
-    TokenSettings,
-)
 from birthmark.agent.config.reader import ANY, TEXT, ConfigMissingError, MistakeError, Table, number_from, parse_toml
 from birthmark.agent.files import DEVICE_ID
 from birthmark.errors import BirthmarkError
@@ -53,11 +43,11 @@ _LIBRARY = '`pkcs11_lib_path = "/usr/lib/softhsm/libsofthsm2.so"`, or the chip\'
 _X509_ONLY = 'Use `method = "x509"`: this agent keeps identities in certificates'
 
 # What goes on in the place of a mistake; never used, since the file is refused.
-_NO_IDENTITY: Preloaded | Issued = Preloaded(Path(), Path())
-_NO_SOURCE = ManualSource("", "", _NO_IDENTITY)
+_NO_IDENTITY: model.Preloaded | model.Issued = model.Preloaded(Path(), Path())
+_NO_SOURCE = model.ManualSource("", "", _NO_IDENTITY)
 
 
-def read_config(file: Path) -> AgentConfig:
+def read_config(file: Path) -> model.AgentConfig:
     """Read and understand a configuration file. Raise `ConfigMissingError` or one of the config errors."""
     try:
         with file.open("rb") as opened:
@@ -74,11 +64,11 @@ def read_config(file: Path) -> AgentConfig:
     if mode & _OTHERS_READ and (password := _PASSWORD.search(raw)) is not None:
         detail = f"stands in a file that others can read (mode {mode & 0o777:04o}): chmod 0600 {file}"
         line = raw[: password.start()].count(b"\n") + 1
-        found = replace(found, warnings=(*found.warnings, ConfigWarning(line, "password", detail)))
+        found = replace(found, warnings=(*found.warnings, model.ConfigWarning(line, "password", detail)))
     return found
 
 
-def parse_config(file: Path, text: str) -> AgentConfig:
+def parse_config(file: Path, text: str) -> model.AgentConfig:
     """Return what the text says. Raise `ConfigInvalidError` or `ConfigUnsupportedError`, which tells all mistakes."""
     top = parse_toml(file, text)
     source = top.source
@@ -87,7 +77,7 @@ def parse_config(file: Path, text: str) -> AgentConfig:
     preloaded_keys = _preloaded_keys(top.table("preloaded_keys"))
     for name, least in (("cloud_timeout_sec", _MIN_CLOUD_TIMEOUT_S), ("cloud_retries", 0)):
         top.take(name, number_from(least))  # known, and of no effect yet
-    config = AgentConfig(
+    config = model.AgentConfig(
         file=file,
         hostname=top.take("hostname", TEXT),
         source=_source(top, issuers),
@@ -110,10 +100,10 @@ def parse_config(file: Path, text: str) -> AgentConfig:
     return replace(config, warnings=tuple(source.warnings))
 
 
-def _source(top: Table, issuers: Issuers) -> DpsSource | ManualSource:
+def _source(top: Table, issuers: Issuers) -> model.DpsSource | model.ManualSource:
     parent = top.take("parent_hostname", TEXT) or top.take("local_gateway_hostname", TEXT)
     table = top.need_table("provisioning")
-    found: DpsSource | ManualSource = _NO_SOURCE
+    found: model.DpsSource | model.ManualSource = _NO_SOURCE
     match table.need("source", '"dps" or "manual"'):
         case "dps":
             if parent is not None:
@@ -131,7 +121,7 @@ def _source(top: Table, issuers: Issuers) -> DpsSource | ManualSource:
     return found
 
 
-def _dps(table: Table, issuers: Issuers) -> DpsSource:
+def _dps(table: Table, issuers: Issuers) -> model.DpsSource:
     target = _target(table, table.need("global_endpoint", f'"{_AZURE}"'))
     scope = table.need("id_scope", '"0ne00ABCDEF"')
     if table.take("payload", ANY) is not None:
@@ -140,7 +130,7 @@ def _dps(table: Table, issuers: Issuers) -> DpsSource:
     registration_id = attestation.take("registration_id", _registration_id_of)
     name = "?" if registration_id is None and "registration_id" in attestation else registration_id
     identity = _identity(attestation, name, issuers, "symmetric_key", "tpm")
-    return DpsSource(target.host, target.port, scope, registration_id, identity)
+    return model.DpsSource(target.host, target.port, scope, registration_id, identity)
 
 
 def _target(table: Table, url: str) -> Target:
@@ -153,17 +143,19 @@ def _target(table: Table, url: str) -> Target:
         return parse_url(_AZURE)
 
 
-def _manual(table: Table, issuers: Issuers) -> ManualSource:
+def _manual(table: Table, issuers: Issuers) -> model.ManualSource:
     if table.take("connection_string", ANY) is not None:
         table.unsupported("connection_string", "a connection string", _X509_ONLY)
         return _NO_SOURCE
     hub = table.need("iothub_hostname", '"my-hub.azure-devices.net"')
     device_id = table.need("device_id", '"my-device"')
     identity = _identity(table.need_table("authentication"), device_id, issuers, "sas")
-    return ManualSource(hub, device_id, identity)
+    return model.ManualSource(hub, device_id, identity)
 
 
-def _identity(table: Table, registration_id: str | None, issuers: Issuers, *unsupported: str) -> Preloaded | Issued:
+def _identity(
+    table: Table, registration_id: str | None, issuers: Issuers, *unsupported: str
+) -> model.Preloaded | model.Issued:
     """Return the identity in `table` (`attestation` or `authentication`); aziot's `unsupported` methods have none."""
     method = table.need("method", '"x509"')
     if method in unsupported:
@@ -176,7 +168,7 @@ def _identity(table: Table, registration_id: str | None, issuers: Issuers, *unsu
     return found
 
 
-def _issued_or_preloaded(table: Table, registration_id: str | None, issuers: Issuers) -> Preloaded | Issued:
+def _issued_or_preloaded(table: Table, registration_id: str | None, issuers: Issuers) -> model.Preloaded | model.Issued:
     if isinstance(table.take("identity_cert", ANY), dict):
         if table.take("identity_pk", ANY) is not None:
             table.warn("identity_pk", "is ignored: the certificate is issued, and its key is made here")
@@ -185,7 +177,7 @@ def _issued_or_preloaded(table: Table, registration_id: str | None, issuers: Iss
         accepted = '`identity_cert = { method = "est" }`, or `identity_cert = "file:///device.pem"` with identity_pk'
         table.wrong("identity_cert", "is missing", accepted)
     example = '`identity_pk = "file:///device.key"`, or a pkcs11: URI'
-    return take_pair(table, "identity_cert", "identity_pk", "is missing", example) or Preloaded(Path(), Path())
+    return take_pair(table, "identity_cert", "identity_pk", "is missing", example) or model.Preloaded(Path(), Path())
 
 
 def _registration_id_of(value: object) -> str:
@@ -199,15 +191,15 @@ def _registration_id_of(value: object) -> str:
     return text
 
 
-def _token_settings(table: Table) -> TokenSettings | None:
+def _token_settings(table: Table) -> model.TokenSettings | None:
     module, base = table.take("pkcs11_lib_path", TEXT), take_key(table, "pkcs11_base_slot", token_of)
     table.finish()
     if module is None and base is not None:
         table.wrong("pkcs11_lib_path", "is missing", _LIBRARY)
-    return None if module is None else TokenSettings(Path(module), base)
+    return None if module is None else model.TokenSettings(Path(module), base)
 
 
-def _preloaded_keys(table: Table) -> Mapping[str, KeyLocation]:
+def _preloaded_keys(table: Table) -> Mapping[str, model.KeyLocation]:
     found = {name: take_key(table, name, key_of) for name in table.names}
     return {name: location for name, location in found.items() if location is not None}
 
@@ -224,17 +216,17 @@ def _preloaded_certs(table: Table) -> Mapping[str, tuple[Path, ...]]:
     return single | named
 
 
-def _edge_ca(table: Table, issuers: Issuers) -> EdgeCa:
+def _edge_ca(table: Table, issuers: Issuers) -> model.EdgeCa:
     if "method" in table and "cert" not in table:
         has_name = "common_name" in table or "subject" in table
         parse_issued(table, None if has_name else "aziot-edge CA", issuers, "aziot-edged-ca")
-        return EdgeCa("issued")
-    made = EdgeCa("preloaded")
+        return model.EdgeCa("issued")
+    made = model.EdgeCa("preloaded")
     if "cert" in table:
         take_pair(table, "cert", "pk")
     else:
         days = table.take("auto_generated_edge_ca_expiry_days", number_from(1))
         table.take("auto_renew", ANY)
-        made = EdgeCa("quickstart", days or _QUICKSTART_DAYS)
+        made = model.EdgeCa("quickstart", days or _QUICKSTART_DAYS)
     table.finish()
     return made

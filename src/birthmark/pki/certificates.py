@@ -249,9 +249,9 @@ def parse_thumbprint(text: str) -> Thumbprint:
 def is_signed_by(certificate: Certificate, issuer: Certificate) -> bool:
     """Say whether `issuer`'s key made the signature. Only the signature and the names; nothing about trust."""
     try:
-        if (key := _ec_key(issuer.der)) is not None and (signed := _signed_by_ecdsa(certificate.der)) is not None:
-            if certificate.issuer_der != issuer.subject_der:
-                return False
+        is_plain = certificate.issuer_der == issuer.subject_der and len(issuer.der) <= _MAX_KEPT_BYTES
+        key = _ec_key(issuer.der) if is_plain else None
+        if key is not None and (signed := _signed_by_ecdsa(certificate.der)) is not None:
             key.verify(certificate.parsed.signature, *signed)
         else:
             certificate.parsed.verify_directly_issued_by(issuer.parsed)

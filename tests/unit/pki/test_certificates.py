@@ -1,10 +1,15 @@
 import base64
 import contextlib
+from datetime import timedelta
 
 import pytest
+from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+from cryptography.x509.name import _ASN1Type
+from cryptography.x509.oid import NameOID
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -23,7 +28,9 @@ from birthmark.pki.certificates import (
     parse_pem,
     parse_thumbprint,
 )
+from birthmark.pki.names import name_of
 from birthmark.text import printable
+from fakes import NOON
 from pki_builders import a_ca, a_csr, a_device, a_key, an_rsa_key
 
 ROOT = a_ca()
@@ -167,3 +174,27 @@ def test_a_signature_that_names_another_algorithm_outside_than_inside_does_not_c
     changed = inside[: outside + 9] + b"\x03" + inside[outside + 10 :]
     assert is_signed_by(parse_der(inside), ROOT.certificate)
     assert not is_signed_by(parse_der(changed), ROOT.certificate)
+
+
+def test_names_that_differ_only_in_their_string_type_are_two_names_as_for_the_library() -> None:
+    printable_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Test Root", _type=_ASN1Type.PrintableString)])
+    builder = x509.CertificateBuilder(
+        issuer_name=printable_name,
+        subject_name=name_of("device-1"),
+        public_key=a_key().public_key(),
+        serial_number=7,
+        not_valid_before=NOON,
+        not_valid_after=NOON + timedelta(days=1),
+    )
+    leaf = parse_der(builder.sign(ROOT.private_key, hashes.SHA256()).public_bytes(Encoding.DER))
+    assert leaf.issuer_der != ROOT.certificate.subject_der
+    with pytest.raises(ValueError, match="subject does not match"):
+        leaf.parsed.verify_directly_issued_by(ROOT.certificate.parsed)
+    assert not is_signed_by(leaf, ROOT.certificate)
+
+
+def test_what_is_large_is_not_kept_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(certificates, "_MAX_KEPT_BYTES", 100)
+    certificates._ec_key.cache_clear()
+    assert is_signed_by(DEVICE.certificate, ROOT.certificate)
+    assert certificates._ec_key.cache_info().currsize == 0

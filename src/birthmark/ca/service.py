@@ -129,8 +129,8 @@ class CertificateAuthority:
 
         Return the thumbprints, in hex, of those that held it. Raise `NameNotHeldError`.
         """
-        rows = await self.database.all(store.LIVE_OF_NAME, name=fold(name), after=to_micros(self.clock.now()))
-        held = [row["thumbprint"].hex() for row in rows if row["holds_name"]]
+        rows = await self.database.all(store.HOLDERS, name=fold(name), after=to_micros(self.clock.now()))
+        held = [row["thumbprint"].hex() for row in rows]
         if not held:
             raise NameNotHeldError(name=name)
         changes = Changes().run(store.RELEASE_NAME, key_name=fold(name)).run(store.BUMP_NAME, key_name=fold(name))
@@ -173,16 +173,12 @@ class CertificateAuthority:
         # The version first: what changes after this look makes the commit fail, and the next look sees it.
         version = await self.database.one(store.NAME, name=name)
         key = await self.database.one(store.KEY, key_digest=key_digest(request.spki_der))
-        rows = await self.database.all(store.LIVE_OF_NAME, name=name, after=to_micros(self.clock.now()))
+        rows = await self.database.all(store.HOLDERS, name=name, after=to_micros(self.clock.now()))
         revoked_at = None if key is None else key["revoked_at"]
         return Standing(
             key_holder=None if key is None else key["name"],
             key_revoked_at=None if revoked_at is None else from_micros(revoked_at),
-            live=[
-                LiveCertificate(Thumbprint(row["thumbprint"]), row["device_id"], row["key_digest"])
-                for row in rows
-                if row["holds_name"]
-            ],
+            live=[LiveCertificate(Thumbprint(row["thumbprint"]), row["device_id"], row["key_digest"]) for row in rows],
             version=0 if version is None else version["version"],
         )
 

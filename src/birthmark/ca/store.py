@@ -80,6 +80,14 @@ MOVE_NAME = statement(
 )
 BUMP_NAME = statement(update(names).where(names.c.name == bindparam("key_name")).values(version=names.c.version + 1))
 _IS_LIVE = (certificates.c.not_after > bindparam("after"), certificates.c.revoked_at.is_(None))
+HOLDERS = find(
+    certificates,
+    "name",
+    certificates.c.holds_name == 1,
+    *_IS_LIVE,
+    of=("thumbprint", "device_id", "key_digest"),
+    limit=1000,
+)
 LIVE_OF_NAME = find(certificates, "name", *_IS_LIVE, order=certificates.c.not_after.desc(), limit=1000)
 RELEASE_NAME = statement(
     update(certificates)

@@ -105,14 +105,16 @@ class Things(AccountService):
         exists = ThingExistsError(thing=name)
         changes = Changes().run(store.ADD_THING, expect=1, otherwise=exists, **store.THINGS.row(thing))
         changes.audit(actor, "awsiot.thing_create", name).event(ACCESS_CHANGED, thing=name)
-        try:
-            await self.database.commit(changes)
-        except ThingExistsError:
-            present = await self.get(name)
-            if (present.attributes, present.type_name) != (thing.attributes, thing.type_name):
-                raise
-            return present
-        return thing
+        if (present := await self.find(name)) is None:  # a write that is refused costs its neighbors more than a look
+            try:
+                await self.database.commit(changes)
+            except ThingExistsError:  # another request made it meanwhile
+                present = await self.get(name)
+            else:
+                return thing
+        if (present.attributes, present.type_name) != (thing.attributes, thing.type_name):
+            raise exists
+        return present
 
     async def update(
         self,

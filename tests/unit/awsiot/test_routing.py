@@ -2,6 +2,7 @@
 
 import re
 import string
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import quote
 
@@ -113,6 +114,57 @@ def test_a_member_is_one_of_its_values() -> None:
     assert Call(choice, {}, {"n": "ON"}, {}, b"", "x")["new"] == "ON"
     with pytest.raises(BodyInvalidError, match="none of ON, OFF"):
         Call(choice, {}, {"n": "on"}, {}, b"", "x").get("new")
+
+
+BODY = Operation(
+    "Put",
+    "iot",
+    "PUT",
+    "/",
+    (
+        Member("document", "body", "document", "string", True),
+        Member("status", "body", "status", "string", enum=("ON", "OFF")),
+        Member("merge", "body", "merge", "boolean"),
+        Member("version", "body", "version", "long"),
+        Member("payload", "body", "payload", "structure"),
+    ),
+)
+
+
+def body(text: str) -> Call:
+    return Call(BODY, {}, {}, {}, text.encode(), "x")
+
+
+def test_members_of_a_body_are_read_by_their_types() -> None:
+    call = body('{"document": "d", "status": "ON", "merge": true, "version": 3, "payload": {"attributes": {"a": "b"}}}')
+    assert (call["document"], call["status"], call.flag("merge"), call.number("version")) == ("d", "ON", True, 3)
+    assert call.part("payload", AttributePayload) == AttributePayload({"a": "b"})
+
+
+def test_members_that_a_body_leaves_out_have_their_defaults() -> None:
+    call = body('{"document": "", "status": null, "version": null, "unknown": 1}')
+    assert (call["document"], call.get("status"), call.number("version")) == ("", None, None)
+    assert (call.flag("merge"), call.flag("merge", default=True)) == (False, True)
+    assert call.part("payload", AttributePayload) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "read", "detail"),
+    [
+        ("{}", lambda call: call["document"], "document is missing"),
+        ('{"document": null}', lambda call: call["document"], "document is missing"),
+        ('{"document": 5}', lambda call: call["document"], "document: Expected `str"),
+        ('{"status": "MAYBE"}', lambda call: call.get("status"), "none of ON, OFF"),
+        ('{"merge": "true"}', lambda call: call.flag("merge"), "merge: Expected `bool`"),
+        ('{"merge": null}', lambda call: call.flag("merge"), "merge: Expected `bool`"),
+        ('{"version": "3"}', lambda call: call.number("version"), "version: Expected `int"),
+        ('{"payload": {"attributes": 5}}', lambda call: call.part("payload", AttributePayload), "payload: Expected"),
+        ("[]", lambda call: call["document"], "Expected `object`"),
+    ],
+)
+def test_a_body_s_member_of_another_type_is_refused(text: str, read: Callable[[Call], object], detail: str) -> None:
+    with pytest.raises(BodyInvalidError, match=re.escape(detail)):
+        read(body(text))
 
 
 def test_every_path_of_the_service_models_is_for_this_room() -> None:

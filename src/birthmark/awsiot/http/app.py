@@ -74,7 +74,8 @@ def signed_request_of(scope: Scope, body: bytes = b"") -> SignedRequest:
 
 def handlers(aws: AwsIot) -> Mapping[str, Handler]:
     """Return who serves which operation."""
-    found = ((one.name, getattr(group(aws), one.verb, None)) for one in OPERATIONS for group in GROUPS)
+    groups = [group(aws) for group in GROUPS]
+    found = ((one.name, getattr(group, one.verb, None)) for one in OPERATIONS for group in groups)
     return {name: handler for name, handler in found if handler is not None}
 
 

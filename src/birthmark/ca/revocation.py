@@ -153,7 +153,7 @@ class Revocations:
             raise IssuerRevokedError(subject=issuer.subject_text, revoked_at=at) from error
 
     async def certificate(
-        self, thumbprint: Thumbprint, principal: Principal, reason: RevocationReason
+        self, thumbprint: Thumbprint, principal: Principal, reason: RevocationReason = RevocationReason.UNSPECIFIED
     ) -> tuple[Issued, ...]:
         """Revoke one, and with its key all others of that key. Raise `CertificateUnknownError`, `AlreadyRevokedError`.
 

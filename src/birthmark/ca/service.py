@@ -115,15 +115,6 @@ class CertificateAuthority:
         """Return the inventory, those that live longest first."""
         return [store.INVENTORY.of(row) for row in await self.database.all(store.LATEST, limit=limit)]
 
-    async def revoke(
-        self,
-        thumbprint: Thumbprint,
-        principal: Principal,
-        reason: RevocationReason = RevocationReason.UNSPECIFIED,
-    ) -> tuple[Issued, ...]:
-        """Revoke for good, with its key. Raise `CertificateUnknownError` or `AlreadyRevokedError`."""
-        return await self.revocations.certificate(thumbprint, principal, reason)
-
     async def release(self, name: str, principal: Principal) -> list[str]:
         """Let a name go: a credential for any name may claim it with a new key. What was issued stays good.
 

@@ -213,7 +213,7 @@ async def revoke(
             raise CertificateUnknownError(wanted=wanted)
         for one in found:
             with suppress(AlreadyRevokedError):  # it went with an earlier one of the same key
-                await ca.revoke(one.certificate.thumbprint, _OPERATOR, reason)
+                await ca.revocations.certificate(one.certificate.thumbprint, _OPERATOR, reason)
         found = await ca.search(wanted)
     for one in found:
         emit(authority.as_json, _issued_row(one))

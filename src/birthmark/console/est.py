@@ -114,7 +114,7 @@ def certificate_endpoints(
     async def revoke(asked: Asked) -> Any:
         reason = _reason(asked.body)
         thumbprint = parse_thumbprint(asked["thumbprint"])
-        return await after(await authority.revoke(thumbprint, OPERATOR, reason))
+        return await after(await authority.revocations.certificate(thumbprint, OPERATOR, reason))
 
     async def revoke_device(asked: Asked) -> Any:
         reason = _reason(asked.body)

@@ -233,7 +233,7 @@ async def test_a_grace_lets_a_device_that_was_off_renew(server: EstServer) -> No
 
 async def test_a_revoked_certificate_is_forbidden(server: EstServer) -> None:
     first = await server.issued(a_csr("device-1"))
-    await server.ca.revoke(first.thumbprint, OPERATOR)
+    await server.ca.revocations.certificate(first.thumbprint, OPERATOR)
     answer = await server.post("simpleenroll", a_csr("device-1"), headers={}, peer=shown(first))
     assert answer.status == 403
 

@@ -106,7 +106,7 @@ async def test_a_revoked_key_stays_revoked_for_every_name_and_every_proof(databa
         key = a_key()
         leaf, *_ = await ca.issue(parse_csr(a_csr("edge", key=key)), of("edge"))
         sibling, *_ = await ca.issue(parse_csr(a_csr("edge", key=a_key())), of("edge"))
-        await ca.revoke(leaf.thumbprint, OPERATOR, RevocationReason.KEY_COMPROMISE)
+        await ca.revocations.certificate(leaf.thumbprint, OPERATOR, RevocationReason.KEY_COMPROMISE)
         by_sibling = Principal(PrincipalKind.DEVICE, "edge", "edge", sibling.thumbprint)
         for principal, name in ((of("edge"), "edge"), (by_sibling, "edge"), (OPERATOR, "edge")):
             with pytest.raises(KeyRevokedError):
@@ -118,7 +118,7 @@ async def test_other_certificates_of_a_revoked_key_go_with_it(database_url: str,
         key = a_key()
         first, *_ = await ca.issue(parse_csr(a_csr("edge", key=key)), of("edge"))
         second, *_ = await ca.issue(parse_csr(a_csr("edge", key=key)), of("edge"))
-        revoked = await ca.revoke(second.thumbprint, OPERATOR)
+        revoked = await ca.revocations.certificate(second.thumbprint, OPERATOR)
         assert {one.certificate.thumbprint for one in revoked} == {first.thumbprint, second.thumbprint}
         with pytest.raises(CertificateRevokedError):
             await ca.revocations.check(first)
@@ -129,7 +129,7 @@ async def test_a_superseded_certificate_leaves_its_key_and_its_siblings_good(dat
         key = a_key()
         first, *_ = await ca.issue(parse_csr(a_csr("edge", key=key)), of("edge"))
         second, *_ = await ca.issue(parse_csr(a_csr("edge", key=key)), of("edge"))
-        await ca.revoke(first.thumbprint, OPERATOR, RevocationReason.SUPERSEDED)
+        await ca.revocations.certificate(first.thumbprint, OPERATOR, RevocationReason.SUPERSEDED)
         await ca.revocations.check(second)
         assert await ca.issue(parse_csr(a_csr("edge", key=key)), of("edge"))
 
@@ -179,7 +179,7 @@ async def test_a_revoked_ca_takes_everything_below_it_also_when_it_was_not_sent(
             now=NOON,
         )
         await ca.revocations.check(leaf, (below,))
-        await ca.revoke(below.thumbprint, OPERATOR)
+        await ca.revocations.certificate(below.thumbprint, OPERATOR)
         for bag in ((), (below,)):
             with pytest.raises(CertificateRevokedError) as refusal:
                 await ca.revocations.check(leaf, bag)

@@ -25,7 +25,7 @@ async def test_issue_find_revoke_and_list(database_url: str, tmp_path: Path) -> 
     ca = CertificateAuthority(made, database, clock, entropy)
     leaf, *_ = await ca.issue(parse_csr(a_csr("device-1")), OPERATOR)
     assert await ca.search("device-1") == await ca.search(f"{leaf.serial:x}") == await ca.latest()
-    await ca.revoke(leaf.thumbprint, OPERATOR, RevocationReason.SUPERSEDED)
+    await ca.revocations.certificate(leaf.thumbprint, OPERATOR, RevocationReason.SUPERSEDED)
     found = await ca.find(leaf.thumbprint)
     assert found is not None
     assert (found.revoked_at, found.revocation_reason) == (NOON, RevocationReason.SUPERSEDED)

@@ -69,7 +69,7 @@ async def test_a_revoked_certificate_is_on_the_list_at_once(tmp_path: Path) -> N
         leaf, *_ = await ca.issue(parse_csr(a_csr()), OPERATOR)
         before = x509.load_der_x509_crl(await ca.crl())
         assert len(before) == 0
-        await ca.revoke(leaf.thumbprint, OPERATOR, RevocationReason.KEY_COMPROMISE)
+        await ca.revocations.certificate(leaf.thumbprint, OPERATOR, RevocationReason.KEY_COMPROMISE)
         after = x509.load_der_x509_crl(await ca.crl())
         assert after.get_revoked_certificate_by_serial_number(leaf.serial) is not None
         numbers = [crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number for crl in (before, after)]
@@ -78,13 +78,13 @@ async def test_a_revoked_certificate_is_on_the_list_at_once(tmp_path: Path) -> N
         assert known is not None
         assert known.revocation_reason is RevocationReason.KEY_COMPROMISE
         with pytest.raises(AlreadyRevokedError):
-            await ca.revoke(leaf.thumbprint, OPERATOR)
+            await ca.revocations.certificate(leaf.thumbprint, OPERATOR)
 
 
 async def test_a_stranger_cannot_be_revoked(tmp_path: Path) -> None:
     async with an_authority(tmp_path) as ca:
         with pytest.raises(CertificateUnknownError):
-            await ca.revoke(Thumbprint(bytes(32)), OPERATOR)
+            await ca.revocations.certificate(Thumbprint(bytes(32)), OPERATOR)
 
 
 async def test_a_revocation_list_is_kept_until_half_of_its_life(tmp_path: Path) -> None:

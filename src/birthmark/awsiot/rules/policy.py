@@ -122,16 +122,16 @@ class _Document(msgspec.Struct, forbid_unknown_fields=True, rename="pascal"):
 def parse_policy(name: str, document: str) -> Policy:
     """Return the policy. Raise `PolicyMalformedError`."""
     if len("".join(document.split())) > MAX_DOCUMENT_CHARS:
-        raise _malformed(f"it is larger than {MAX_DOCUMENT_CHARS} characters")
+        raise PolicyMalformedError(detail=f"it is larger than {MAX_DOCUMENT_CHARS} characters")
     try:
         parsed = msgspec.json.decode(document.encode(), type=_Document)
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
-        raise _malformed(str(error)) from error
+        raise PolicyMalformedError(detail=str(error)) from error
     if parsed.version not in _VERSIONS:
-        raise _malformed(f"Version is {parsed.version!r} and not 2012-10-17")
+        raise PolicyMalformedError(detail=f"Version is {parsed.version!r} and not 2012-10-17")
     statements = parsed.statement if isinstance(parsed.statement, list) else [parsed.statement]
     if not statements:
-        raise _malformed("Statement is empty")
+        raise PolicyMalformedError(detail="Statement is empty")
     return Policy(name, tuple(_statement(name, number, each) for number, each in enumerate(statements, 1)))
 
 
@@ -226,15 +226,15 @@ _plain = lru_cache(maxsize=4096)(glob_of)
 def _statement(policy: str, number: int, given: _Statement) -> Statement:
     place = f"statement {number}{f' ({given.sid})' if given.sid else ''} of policy {policy}"
     if given.effect not in {"Allow", "Deny"}:
-        raise _malformed(f"{place}: Effect is neither Allow nor Deny")
+        raise PolicyMalformedError(detail=f"{place}: Effect is neither Allow nor Deny")
     actions = _either(place, "Action", given.action, given.not_action)
     resources = _either(place, "Resource", given.resource, given.not_resource)
     for action in actions:
         if action != "*" and not action.lower().startswith("iot:"):
-            raise _malformed(f"{place}: the action {action!r} does not begin with iot:")
+            raise PolicyMalformedError(detail=f"{place}: the action {action!r} does not begin with iot:")
     for resource in resources:
         if resource != "*" and not resource.startswith(("arn:", "*")):
-            raise _malformed(f"{place}: the resource {resource!r} is neither an ARN nor *")
+            raise PolicyMalformedError(detail=f"{place}: the resource {resource!r} is neither an ARN nor *")
     try:
         conditions = tuple(
             parse_condition(operator, key, _texts(wanted))
@@ -242,7 +242,7 @@ def _statement(policy: str, number: int, given: _Statement) -> Statement:
             for key, wanted in keys.items()
         )
     except UnknownOperatorError as error:
-        raise _malformed(f"{place}: {error}") from error
+        raise PolicyMalformedError(detail=f"{place}: {error}") from error
     return Statement(
         place,
         given.effect == "Allow",
@@ -257,9 +257,9 @@ def _statement(policy: str, number: int, given: _Statement) -> Statement:
 def _either(place: str, name: str, fitting: Any, others: Any) -> tuple[str, ...]:
     """Return the values of the one form that is there: `Action` or `NotAction`."""
     if (fitting is None) == (others is None):
-        raise _malformed(f"{place}: needs {name} or Not{name}")
+        raise PolicyMalformedError(detail=f"{place}: needs {name} or Not{name}")
     if not (texts := _texts(others if fitting is None else fitting)):
-        raise _malformed(f"{place}: an empty list")
+        raise PolicyMalformedError(detail=f"{place}: an empty list")
     return texts
 
 
@@ -273,9 +273,5 @@ def _texts(given: Any) -> tuple[str, ...]:
         elif isinstance(value, str | int | float):
             out.append(str(value))
         else:
-            raise _malformed("a condition's value is neither text, number nor boolean")
+            raise PolicyMalformedError(detail="a condition's value is neither text, number nor boolean")
     return tuple(out)
-
-
-def _malformed(detail: str) -> PolicyMalformedError:
-    return PolicyMalformedError(detail=detail)

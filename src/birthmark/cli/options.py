@@ -8,7 +8,7 @@ import asyncio
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, fields, is_dataclass
-from typing import Annotated, Any, TypeVar, get_type_hints
+from typing import Annotated, Any, TypeVar, get_args, get_type_hints
 
 import typer
 
@@ -30,6 +30,7 @@ def command(app: typer.Typer, example: str, name: str | None = None) -> Callable
     def mounted(body: C) -> C:
         parameters = sorted(inspect.signature(body, eval_str=True).parameters.values(), key=_is_group)
         seen = [one for parameter in parameters for one in _flattened(parameter)]
+        seen.sort(key=_place)
 
         def called(**given: Any) -> None:
             with telling_refusals(as_json=given.get("as_json", False)):
@@ -48,6 +49,12 @@ def command(app: typer.Typer, example: str, name: str | None = None) -> Callable
 
 def _is_group(parameter: inspect.Parameter) -> bool:
     return is_dataclass(parameter.annotation)
+
+
+def _place(parameter: inspect.Parameter) -> int:
+    """In every command's help arguments stand first, and --json last."""
+    is_argument = any(isinstance(one, typer.models.ArgumentInfo) for one in get_args(parameter.annotation))
+    return 0 if is_argument else 1 + (parameter.name == "as_json")
 
 
 def _flattened(parameter: inspect.Parameter) -> Iterator[inspect.Parameter]:

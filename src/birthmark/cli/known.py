@@ -20,64 +20,60 @@ class Harmless:
 
     program: str
     line: str
-    pattern: re.Pattern[str]
+    pattern: str
     why: str
 
 
-def _line(program: str, line: str, pattern: str, why: str) -> Harmless:
-    return Harmless(program, line, re.compile(pattern, re.IGNORECASE), why)
-
-
 HARMLESS: Sequence[Harmless] = (
-    _line(
+    Harmless(
         "NXP Plug & Trust middleware",
         "Compiled for 0x30100. Got newer 0x30600",
         r"compiled for 0x[0-9a-f]+\W+got newer 0x[0-9a-f]+",
         "The chip's applet is newer than the middleware was built for; it is compatible.",
     ),
-    _line(
+    Harmless(
         "NXP Plug & Trust middleware",
         "nxEnsure … failed. At Line:417",
         r"\bline:?\s*417\b",
         "It looks whether an object is there, and the object is not there yet. What follows counts.",
     ),
-    _line(
+    Harmless(
         "azure-iot-device",
         "Exception caught in background thread. Unable to handle.",
         r"exception caught in background thread",
         "After a result that was a success it tells of a connection that was closed at the end.",
     ),
-    _line(
+    Harmless(
         "paho-mqtt, inside azure-iot-device",
         "DeprecationWarning: Callback API version 1 is deprecated, update to latest version",
         r"callback api version 1 is deprecated",
         "The SDK uses an older interface of its MQTT library, which still works.",
     ),
-    _line(
+    Harmless(
         "boto3, AWS CLI",
         "PythonDeprecationWarning: Boto3 will no longer support Python 3.x",
         r"boto3 will no longer support python",
         "A word to whoever chooses the Python version; the call itself was made.",
     ),
-    _line(
+    Harmless(
         "pip",
         "DEPRECATION: paho-mqtt is being installed using the legacy 'setup.py install' method",
         r"is being installed using the legacy 'setup\.py install'",
         "The package is installed all the same.",
     ),
-    _line(
+    Harmless(
         "iotedge check",
         "production readiness: logs policy - Warning",
         r"production readiness: .*\bwarning\b|not configured to rotate module logs",
         "It compares with what Microsoft recommends for production; identity and connection do not depend on it.",
     ),
-    _line(
+    Harmless(
         "iotedge check",
         "DNS server - Warning: Container engine is not configured with DNS server setting",
         r"container engine is not configured with dns server",
         "As above: modules use the host's DNS.",
     ),
-    _line(
+    Harmless(
         "alembic, in a debug log of `birthmark serve`",
         "Context impl SQLiteImpl. / Will assume non-transactional DDL.",
         r"context impl \w+\.|will assume (non-)?transactional ddl",
@@ -91,7 +87,7 @@ _CODE = re.compile(r"\b[a-z][a-z0-9]*\.[a-z0-9_]+\b")
 
 def harmless_in(text: str) -> list[Harmless]:
     """Return the known lines in `text`."""
-    return [one for one in HARMLESS if one.pattern.search(text)]
+    return [one for one in HARMLESS if re.search(one.pattern, text, re.IGNORECASE)]
 
 
 def tracking_ids_in(text: str) -> list[str]:

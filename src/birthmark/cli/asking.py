@@ -52,11 +52,10 @@ def only_typed(applies: bool, when: str, *options: str) -> None:
             raise OptionNotApplicableError(option=option, when=when, without=rest)
 
 
-def agree(question: str, *, yes: bool, option: str = "--yes") -> None:
-    """Return when the person at the terminal says yes, or said so with an option. Else nothing is done."""
+def agree(question: str, *, yes: bool) -> None:
+    """Return when the person at the terminal says yes, or said so with --yes. Else nothing is done."""
     if yes:
         return
     if not sys.stdin.isatty():
-        facts = {"question": question, "again": again(), "option": option}
-        raise ActionNeededError(**facts)
+        raise ActionNeededError(question=question, again=again())
     typer.confirm(question, abort=True, err=True)

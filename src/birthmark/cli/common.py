@@ -68,9 +68,8 @@ class ActionNeededError(errors.PolicyError):
 
     code = "cli.action_needed"
     cause = "Nobody is at a terminal to be asked, so nothing was done: {question}"
-    fix = "`{again} {option}`"
+    fix = "`{again} --yes`"
     again: str = ""
-    option: str = ""
     question: str = ""
 
 

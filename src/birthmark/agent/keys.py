@@ -5,7 +5,7 @@ A key's file moves from one id to another when a renewal is proven; for a token 
 
 import contextlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -53,38 +53,30 @@ class HeldKey:
     pin: Pin | None = None
 
 
+@dataclass(frozen=True, slots=True)
 class KeyStore:
     """Opens, makes and moves keys by id. Tokens stay open until `close`: their login belongs to the process."""
 
-    def __init__(
-        self,
-        places: Places,
-        settings: TokenSettings | None,
-        preloaded: Mapping[str, KeyLocation],
-        entropy: Entropy,
-    ) -> None:
-        self._places = places
-        self._settings = settings
-        self._preloaded = preloaded
-        self._entropy = entropy
-        self._open: dict[str, HeldKey] = {}
+    places: Places
+    settings: TokenSettings | None
+    preloaded: Mapping[str, KeyLocation]
+    entropy: Entropy
+    _open: dict[str, HeldKey] = field(default_factory=dict, init=False)
 
     def is_preloaded(self, key_id: str) -> bool:
         """Say whether the key is given by the configuration, and so never made again."""
-        return key_id in self._preloaded
+        return key_id in self.preloaded
 
     def exists(self, key_id: str) -> bool:
-        return key_id in self._preloaded or self._places.key(key_id).exists()
+        return key_id in self.preloaded or self.places.key(key_id).exists()
 
     def open(self, key_id: str) -> HeldKey:
         """Return the key. Raise one of `keys.errors`."""
-        if (location := self._preloaded.get(key_id)) is not None:
+        if (location := self.preloaded.get(key_id)) is not None:
             return self.open_at(location)
-        path = self._places.key(key_id)
-        uri = uri_in(read_key_file(path)[0])
-        if uri is None:
-            return HeldKey(FileKey.load(path))
-        return self.open_at(TokenLocation(parse_pkcs11_uri(uri), self._base_pin()))
+        if (uri := self._uri_of(key_id)) is None:
+            return HeldKey(FileKey.load(self.places.key(key_id)))
+        return self.open_at(TokenLocation(uri, self._base_pin()))
 
     def open_at(self, location: KeyLocation) -> HeldKey:
         """Return the key at a place the configuration names."""
@@ -104,15 +96,15 @@ class KeyStore:
     def create(self, key_id: str) -> HeldKey:
         """Make a key, in the token that the configuration names for new keys, else in a file; what was there goes."""
         self.remove(key_id)
-        path = self._places.key(key_id)
-        if self._settings is None or self._settings.base_slot is None:
+        path = self.places.key(key_id)
+        if self.settings is None or self.settings.base_slot is None:
             key = ec.generate_private_key(ec.SECP256R1())
             write_file(path, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
             return HeldKey(FileKey.load(path))
-        label = f"{key_id.removesuffix('-temp')}-{self._entropy.token(_LABEL_BYTES).hex()}"
-        token, pin = self._token(self._settings.base_slot)
+        label = f"{key_id.removesuffix('-temp')}-{self.entropy.token(_LABEL_BYTES).hex()}"
+        token, pin = self._token(self.settings.base_slot)
         with contextlib.closing(token), token.session() as session:
-            generate(session, label, Algorithm.P256, self._entropy.token(_ID_BYTES))
+            generate(session, label, Algorithm.P256, self.entropy.token(_ID_BYTES))
         uri = Pkcs11Uri(token=token.info.label, serial=token.info.serial, object=label, type="private")
         write_file(path, f"{uri}\n".encode())
         return self.open_at(TokenLocation(uri, pin))
@@ -120,22 +112,22 @@ class KeyStore:
     def move(self, source: str, target: str) -> None:
         """Put the key of one id in the place of another's, which goes; an interruption leaves one of the two."""
         replaced = self._uri_of(target)
-        move_file(self._places.key(source), self._places.key(target))
+        move_file(self.places.key(source), self.places.key(target))
         if replaced is not None:
             self._destroy(replaced)
 
     def remove(self, key_id: str) -> None:
         """Forget a key of ours; one in a token is destroyed there."""
         uri = self._uri_of(key_id)
-        self._places.key(key_id).unlink(missing_ok=True)
+        self.places.key(key_id).unlink(missing_ok=True)
         if uri is not None:
             self._destroy(uri)
 
     def look(self) -> str:
         """Open each key that is given by the configuration, and the token of new keys; return what was seen."""
-        seen = [self.open(key_id).handle.describe() for key_id in self._preloaded]
-        if self._settings is not None and self._settings.base_slot is not None:
-            token, _ = self._token(self._settings.base_slot)
+        seen = [self.open(key_id).handle.describe() for key_id in self.preloaded]
+        if self.settings is not None and self.settings.base_slot is not None:
+            token, _ = self._token(self.settings.base_slot)
             with contextlib.closing(token), token.session():
                 seen.append(f"new keys are made in token {token.info.label}")
         return "; ".join(seen)
@@ -148,7 +140,7 @@ class KeyStore:
     # ---- inside
 
     def _uri_of(self, key_id: str) -> Pkcs11Uri | None:
-        path = self._places.key(key_id)
+        path = self.places.key(key_id)
         if not path.exists() or (text := uri_in(read_key_file(path)[0])) is None:
             return None
         return parse_pkcs11_uri(text)
@@ -165,14 +157,14 @@ class KeyStore:
                         item.destroy()
 
     def _base_pin(self) -> Pin | None:
-        base = None if self._settings is None else self._settings.base_slot
+        base = None if self.settings is None else self.settings.base_slot
         return None if base is None else _pin_of(base)
 
     def _token(self, location: TokenLocation) -> tuple[Token, Pin | None]:
-        if self._settings is None:  # the configuration was changed under a key file that names a token
+        if self.settings is None:  # the configuration was changed under a key file that names a token
             raise ModuleMissingError(path="([aziot_keys] pkcs11_lib_path)")
         uri, pin = location.uri, _pin_of(location)
-        module = uri.module_path or self._settings.module
+        module = uri.module_path or self.settings.module
         label = None if uri.slot_id is not None else uri.token  # aziot: the slot's number comes first
         try:
             return Token.open(module, label=label, serial=uri.serial, slot_id=uri.slot_id, pin=pin), pin

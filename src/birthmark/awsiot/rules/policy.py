@@ -18,6 +18,7 @@ from birthmark.awsiot.rules.conditions import Condition, UnknownOperatorError, p
 from birthmark.awsiot.rules.glob import Glob, glob_of
 from birthmark.awsiot.rules.variables import Facts, Risky, is_plain, substitute
 from birthmark.errors import ForbiddenError, InvalidRequestError
+from birthmark.text import read_json
 
 MAX_DOCUMENT_CHARS = 2048
 """Without white space."""
@@ -123,10 +124,7 @@ def parse_policy(name: str, document: str) -> Policy:
     """Return the policy. Raise `PolicyMalformedError`."""
     if len("".join(document.split())) > MAX_DOCUMENT_CHARS:
         raise PolicyMalformedError(detail=f"it is larger than {MAX_DOCUMENT_CHARS} characters")
-    try:
-        parsed = msgspec.json.decode(document.encode(), type=_Document)
-    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
-        raise PolicyMalformedError(detail=str(error)) from error
+    parsed = read_json(document.encode(errors="surrogatepass"), _Document, PolicyMalformedError)
     if parsed.version not in _VERSIONS:
         raise PolicyMalformedError(detail=f"Version is {parsed.version!r} and not 2012-10-17")
     statements = parsed.statement if isinstance(parsed.statement, list) else [parsed.statement]

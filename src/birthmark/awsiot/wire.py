@@ -100,9 +100,10 @@ def thing_type_json(account: Account, known: ThingType) -> dict[str, Any]:
     }
 
 
-def certificate_name_json(account: Account, known: DeviceCertificate) -> dict[str, Any]:
-    """Return what registering answers."""
-    return {"certificateArn": account.arn("cert", known.id), "certificateId": known.id}
+def certificate_name_json(account: Account, known: DeviceCertificate | RegisteredCa) -> dict[str, Any]:
+    """Return what registering a certificate or a CA answers."""
+    kind = "cacert" if isinstance(known, RegisteredCa) else "cert"
+    return {"certificateArn": account.arn(kind, known.id), "certificateId": known.id}
 
 
 def made_json(account: Account, known: DeviceCertificate) -> dict[str, Any]:
@@ -132,14 +133,9 @@ def certificate_json(account: Account, known: DeviceCertificate) -> dict[str, An
     return certificate_entry_json(account, known) | _description(account, known) | own
 
 
-def ca_name_json(account: Account, known: RegisteredCa) -> dict[str, Any]:
-    """Return what RegisterCACertificate answers."""
-    return {"certificateArn": account.arn("cacert", known.id), "certificateId": known.id}
-
-
 def ca_entry_json(account: Account, known: RegisteredCa) -> dict[str, Any]:
     """Return an entry of ListCACertificates."""
-    return ca_name_json(account, known) | {
+    return certificate_name_json(account, known) | {
         "status": "ACTIVE" if known.is_active else "INACTIVE",
         "creationDate": seconds(known.created_at),
     }

@@ -31,7 +31,7 @@ class AuthorityOperations:
             registration=_registration(call),
             actor=call.actor,
         )
-        return wire.ca_name_json(self._account, known)
+        return wire.certificate_name_json(self._account, known)
 
     async def describe_ca_certificate(self, call: Call) -> Any:
         return wire.ca_json(self._account, await self._authorities.get(parse_certificate_id(call["certificateId"])))

@@ -11,6 +11,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
+from birthmark.agent.config.issuance import ATTRIBUTES
 from birthmark.agent.config.model import EstIssuance, Issued, LocalIssuance, Preloaded
 from birthmark.agent.identities import CertificateMissingError, HeldIdentity, IdentityStore
 from birthmark.agent.keys import HeldKey
@@ -28,18 +29,6 @@ from birthmark.text import printable, reason_of
 
 TRUST_BUNDLE = "trust_bundle_cert"
 MakeLinks = Callable[[Identity | None, Trust], Links]
-
-_ATTRIBUTES: Mapping[str, x509.ObjectIdentifier] = {
-    "C": NameOID.COUNTRY_NAME,
-    "ST": NameOID.STATE_OR_PROVINCE_NAME,
-    "L": NameOID.LOCALITY_NAME,
-    "O": NameOID.ORGANIZATION_NAME,
-    "OU": NameOID.ORGANIZATIONAL_UNIT_NAME,
-    "DC": NameOID.DOMAIN_COMPONENT,
-    "STREET": NameOID.STREET_ADDRESS,
-    "SERIALNUMBER": NameOID.SERIAL_NUMBER,
-    "EMAILADDRESS": NameOID.EMAIL_ADDRESS,
-}
 
 
 class SubjectInvalidError(PolicyError):
@@ -70,7 +59,7 @@ class CertificateNameError(PolicyError):
 def subject_of(issued: Issued) -> x509.Name:
     """Return the configured name, the common name last. Raise `SubjectInvalidError`."""
     try:
-        others = [x509.NameAttribute(_ATTRIBUTES[name], value) for name, value in issued.subject.items()]
+        others = [x509.NameAttribute(ATTRIBUTES[name], value) for name, value in issued.subject.items()]
         return x509.Name([*others, x509.NameAttribute(NameOID.COMMON_NAME, issued.common_name)])
     except ValueError as error:
         raise SubjectInvalidError(detail=printable(str(error))) from error

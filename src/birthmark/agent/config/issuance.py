@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
+from cryptography import x509
+from cryptography.x509.oid import NameOID
+
 from birthmark.agent.config.locations import files_of, take_pair
 from birthmark.agent.config.model import EstAuth, EstIssuance, Issued, KeyLocation, LocalIssuance, X509Pair
 from birthmark.agent.config.reader import ANY, FILLED, FLAG, SECRET, TEXT, MistakeError, Table, kind_of, number_from
@@ -18,8 +21,18 @@ _PATH = "/.well-known/est"
 _HTTPS = f"https://host:8085{_PATH}"
 _LOCAL_CA = '`cert = "file:///ca.pem"` with `pk = "file:///ca.key"`'
 _METHODS = '`method = "est"`, `method = "local_ca"` or `method = "self_signed"`'
-_ATTRIBUTES = frozenset({"CN", "C", "ST", "L", "O", "OU", "DC", "STREET", "SERIALNUMBER", "EMAILADDRESS"})
-_KNOWN = "Known: " + ", ".join(sorted(_ATTRIBUTES))
+ATTRIBUTES: Mapping[str, x509.ObjectIdentifier] = {
+    "C": NameOID.COUNTRY_NAME,
+    "ST": NameOID.STATE_OR_PROVINCE_NAME,
+    "L": NameOID.LOCALITY_NAME,
+    "O": NameOID.ORGANIZATION_NAME,
+    "OU": NameOID.ORGANIZATIONAL_UNIT_NAME,
+    "DC": NameOID.DOMAIN_COMPONENT,
+    "STREET": NameOID.STREET_ADDRESS,
+    "SERIALNUMBER": NameOID.SERIAL_NUMBER,
+    "EMAILADDRESS": NameOID.EMAIL_ADDRESS,
+}
+_KNOWN = frozenset({"CN", *ATTRIBUTES})
 _SUBJECT = kind_of(dict[str, FILLED], "must be a table of texts", '`subject = { CN = "device-1", L = "Bern" }`')
 _DEFAULT_DAYS = 30
 _MINUTES = re.compile("([0-9]+)m")
@@ -90,8 +103,8 @@ def _subject(table: Table, registration_id: str | None) -> tuple[str, Mapping[st
     attributes = {name.upper(): value for name, value in (subject or {}).items()}
     if common_name is not None and subject is not None:
         table.wrong("subject", "stands beside common_name", "Keep only one of them, such as subject with CN")
-    if unknown := sorted(set(attributes) - _ATTRIBUTES):
-        table.wrong("subject", f"has the unknown attribute {unknown[0][:20]}", _KNOWN)
+    if unknown := sorted(set(attributes) - _KNOWN):
+        table.wrong("subject", f"has the unknown attribute {unknown[0][:20]}", f"Known: {', '.join(sorted(_KNOWN))}")
     configured = common_name or attributes.pop("CN", None)
     name = registration_id or configured
     if registration_id is not None and configured not in (None, registration_id):

@@ -42,6 +42,15 @@ def change(table: Table, columns: Iterable[str], *conditions: Condition) -> Stat
     return statement(update(table).where(*fitting).values({name: bindparam(name) for name in columns}))
 
 
+def still(table: Table, *conditions: Condition) -> Statement:
+    """Return an UPDATE that changes nothing: a commit that expects it to touch a row holds while the conditions do.
+
+    The row is locked until then. The parameters of the conditions are named `key_…`.
+    """
+    column = next(iter(table.primary_key.columns))
+    return statement(update(table).where(*_fitting(table, conditions, "key_")).values({column.name: column}))
+
+
 def _select(table: Table, of: Sequence[str]) -> Any:
     return select(*(table.c[name] for name in of)) if of else select(table)
 

@@ -1,49 +1,20 @@
 """The account's statements on both databases."""
 
 import asyncio
-import contextlib
-import json
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
-from birthmark.awsiot.model import Account, CertificateMode, CertificateStatus, PrincipalType, ThingName
+from aws_account import ME, POLICY, an_aws_account
+from birthmark.awsiot.model import CertificateMode, CertificateStatus, PrincipalType, ThingName
 from birthmark.awsiot.rules.variables import Visitor
-from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.service.certificates import CertificateInUseError
 from birthmark.awsiot.service.devices import CertificateInactiveError, CertificateUnknownError
 from birthmark.awsiot.service.policies import PolicyExistsError, PolicyInUseError
 from birthmark.awsiot.service.things import ThingVersionError
-from birthmark.store import Database, open_database
-from fakes import FakeClock, SeededEntropy
 from pki_builders import a_ca, a_device
 
 pytestmark = pytest.mark.integration
-ACCOUNT = Account("000000000000", "us-east-1", "localhost")
-POLICY = json.dumps(
-    {
-        "Version": "2012-10-17",
-        "Statement": {"Effect": "Allow", "Action": "iot:*", "Resource": ACCOUNT.arn("client", "*")},
-    }
-)
-ME: dict[str, Any] = {"actor": "test"}
-
-
-def an_account(database: Database, clock: FakeClock) -> AwsIot:
-    return AwsIot(ACCOUNT, database, clock, SeededEntropy(), lambda: a_ca("Service CA").as_issuer)
-
-
-@contextlib.asynccontextmanager
-async def an_aws_account(database_url: str) -> AsyncIterator[tuple[AwsIot, FakeClock]]:
-    clock = FakeClock()
-    database = await open_database(database_url, clock)
-    try:
-        aws = an_account(database, clock)
-        await aws.load()
-        yield aws, clock
-    finally:
-        await database.close()
 
 
 async def test_keys_things_and_types(database_url: str) -> None:

@@ -1,5 +1,7 @@
 """Which certificates belong to which things."""
 
+from typing import Any
+
 from birthmark.awsiot.model import CertificateId, PrincipalType, ThingName
 from birthmark.awsiot.service.certificates import UnknownCertificateError
 from birthmark.awsiot.service.events import ACCESS_CHANGED
@@ -7,7 +9,7 @@ from birthmark.awsiot.service.things import Things
 from birthmark.awsiot.store import certificates as certificate_store
 from birthmark.awsiot.store import registry as store
 from birthmark.errors import InvalidRequestError
-from birthmark.store import Changes, Database
+from birthmark.store import Changes, Database, decided_again
 from birthmark.store.paging import Page, page_of
 
 
@@ -37,7 +39,10 @@ class Attachments:
         self._things = things
 
     async def attach(self, thing: str, certificate_id: str, kind: PrincipalType, *, actor: str) -> None:
-        """Attach a certificate to a thing; doing it twice is harmless. Raise `NotFoundError`."""
+        """Attach a certificate to a thing; doing it twice is harmless. Raise `NotFoundError`, `ExclusiveThingError`."""
+        await decided_again(lambda: self._attach(thing, certificate_id, kind, actor=actor))
+
+    async def _attach(self, thing: str, certificate_id: str, kind: PrincipalType, *, actor: str) -> None:
         await self._things.get(thing)
         if await self._database.one(certificate_store.GET, id=certificate_id) is None:
             raise UnknownCertificateError(certificate_id=certificate_id)
@@ -58,7 +63,10 @@ class Attachments:
                 other=thing if same is not None else others[0]["thing"],
                 detail=detail,
             )
-        changes = Changes().run(store.ATTACH, thing=thing, certificate_id=certificate_id, kind=kind.value)
+        row: dict[str, Any] = {"thing": thing, "certificate_id": certificate_id, "kind": kind.value}
+        changes = Changes().run(store.THING_IS_THERE, expect=1, key_name=thing)
+        changes.run(store.MAY_BE_ATTACHED, expect=1, key_id=certificate_id, thing=thing, kind=kind.value)
+        changes.run(store.ATTACH, expect=0 if same is not None else 1, **row)
         changes.audit(actor, "awsiot.thing_attach", thing, certificate_id=certificate_id)
         await self._database.commit(changes.event(ACCESS_CHANGED, certificate_id=certificate_id))
 

@@ -34,7 +34,7 @@ from birthmark.pki.issue import Issuer, issue, new_serial
 from birthmark.pki.names import name_of
 from birthmark.pki.pem import unarmor
 from birthmark.pki.profiles import DEVICE
-from birthmark.store import Changes, to_micros
+from birthmark.store import Changes, decided_again, to_micros
 from birthmark.store.paging import Page, page_of
 
 _SUBJECT = name_of("AWS IoT Certificate")
@@ -191,17 +191,21 @@ class Certificates(AccountService):
 
     async def delete(self, certificate_id: str, *, force: bool, actor: str) -> None:
         """Remove a certificate. Raise `CertificateStateError` or `CertificateInUseError`."""
+        await decided_again(lambda: self._delete(certificate_id, force=force, actor=actor))
+
+    async def _delete(self, certificate_id: str, *, force: bool, actor: str) -> None:
         known = await self.get(certificate_id)
-        active = CertificateStateError(certificate_id=known.id, status=known.status.value)
         if known.status is CertificateStatus.ACTIVE:
-            raise active
+            raise CertificateStateError(certificate_id=known.id, status=known.status.value)
         if await self.database.all(registry_store.THINGS_OF, certificate_id=known.id, after="", limit=1):
             raise CertificateInUseError(certificate_id=known.id, detail="Things")
         policies = await self.database.all(policy_store.POLICIES_OF, certificate_id=known.id, after="", limit=1)
         if policies and not force:
             raise CertificateInUseError(certificate_id=known.id, detail="Certificate policies")
-        changes = Changes().run(policy_store.DETACH_ALL, certificate_id=known.id)
-        changes.run(store.DELETE, expect=1, otherwise=active, id=known.id)
+        changes = Changes()
+        if force:
+            changes.run(policy_store.DETACH_ALL, certificate_id=known.id)
+        changes.run(registry_store.DELETE_CERTIFICATE, expect=1, id=known.id)
         changes.audit(actor, "awsiot.certificate_delete", known.id)
         await self.database.commit(changes.event(CERTIFICATE_CHANGED, certificate_id=known.id, status="DELETED"))
 

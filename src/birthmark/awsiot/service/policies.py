@@ -13,7 +13,7 @@ from birthmark.awsiot.store import certificates as certificate_store
 from birthmark.awsiot.store import policies as store
 from birthmark.clock import new_uuid
 from birthmark.errors import ChangedMeanwhileError, ConflictError, NotFoundError, PolicyError
-from birthmark.store import Changes
+from birthmark.store import Changes, decided_again
 from birthmark.store.paging import Page, page_of
 
 MAX_VERSIONS = 5
@@ -154,7 +154,10 @@ class Policies(AccountService):
 
     async def delete(self, name: str, *, actor: str) -> None:
         """Remove a policy with one version and no targets. Raise `PolicyInUseError`."""
-        _, present = await self.versions(name)
+        await decided_again(lambda: self._delete(name, actor=actor))
+
+    async def _delete(self, name: str, *, actor: str) -> None:
+        policy, present = await self.versions(name)
         detail, command = None, ""
         if await self.database.all(store.TARGETS_OF, policy=name, after="", limit=1):
             detail, command = "it is attached to certificates", _DETACH_ALL
@@ -162,7 +165,8 @@ class Policies(AccountService):
             detail, command = "it has versions besides the default", _DELETE_VERSIONS
         if detail is not None:
             raise PolicyInUseError(policy=name, detail=detail, command=command.format(policy=shlex.quote(name)))
-        changes = Changes().run(store.DELETE, name=name).run(store.DELETE_VERSIONS, policy=name)
+        changes = Changes().run(store.DELETE, expect=1, name=name, generation_id=policy.generation_id)
+        changes.run(store.DELETE_VERSIONS, policy=name)
         await self.database.commit(changes.audit(actor, "awsiot.policy_delete", name))
 
     async def page(self, after: str | None, size: int, *, ascending: bool) -> Page[NamedPolicy]:
@@ -172,15 +176,20 @@ class Policies(AccountService):
         return page_of([store.POLICIES.of(row) for row in rows], size, [row["name"] for row in rows])
 
     async def attach(self, name: str, certificate_id: str, *, actor: str) -> None:
-        """Attach a policy to a certificate; doing it twice is harmless. Raise `NotFoundError`."""
+        """Attach a policy to a certificate; twice is harmless. Raise `NotFoundError`, `TooManyPoliciesError`."""
+        await decided_again(lambda: self._attach(name, certificate_id, actor=actor))
+
+    async def _attach(self, name: str, certificate_id: str, *, actor: str) -> None:
         await self.get(name)
         if await self.database.one(certificate_store.GET, id=certificate_id) is None:
             raise UnknownCertificateError(certificate_id=certificate_id)
-        row = await self.database.one(store.COUNT_OF, certificate_id=certificate_id)
-        present = await self.attached(certificate_id, "", _MAX_PAGE)
-        if row is not None and row["total"] >= MAX_ATTACHED and name not in present.items:
+        present = (await self.attached(certificate_id, "", _MAX_PAGE)).items
+        is_attached = name in present
+        if len(present) >= MAX_ATTACHED and not is_attached:
             raise TooManyPoliciesError(certificate_id=certificate_id)
-        changes = Changes().run(store.ATTACH, policy=name, certificate_id=certificate_id)
+        changes = Changes().run(store.POLICY_IS_THERE, expect=1, key_name=name)
+        changes.run(store.MAY_HAVE_MORE, expect=1, key_id=certificate_id, most=MAX_ATTACHED + is_attached)
+        changes.run(store.ATTACH, expect=0 if is_attached else 1, policy=name, certificate_id=certificate_id)
         changes.audit(actor, "awsiot.policy_attach", name, certificate_id=certificate_id)
         await self.database.commit(changes.event(ACCESS_CHANGED, certificate_id=certificate_id))
 

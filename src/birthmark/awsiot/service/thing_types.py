@@ -10,7 +10,7 @@ from birthmark.awsiot.service.base import AccountService
 from birthmark.awsiot.store import registry as store
 from birthmark.clock import new_uuid
 from birthmark.errors import ConflictError, InvalidRequestError, NotFoundError
-from birthmark.store import Changes, to_micros
+from birthmark.store import Changes, decided_again, to_micros
 from birthmark.store.paging import Page, page_of
 
 _REST = timedelta(minutes=5)
@@ -68,6 +68,10 @@ class ThingTypes(AccountService):
                 command=f"aws iot deprecate-thing-type --thing-type-name {shlex.quote(name)} --undo-deprecate",
             )
 
+    def while_usable(self, name: str | None) -> Changes:
+        """Return the condition of a commit that makes a thing of this type."""
+        return Changes() if name is None else Changes().run(store.TYPE_IS_USABLE, expect=1, key_name=name)
+
     async def create(self, name: ThingName, properties: Mapping[str, Any], *, actor: str) -> ThingType:
         """Make a type, or return the one that is there already and the same. Raise `ThingTypeExistsError`."""
         made = ThingType(name, new_uuid(self.entropy), properties, None, self.clock.now())
@@ -89,7 +93,10 @@ class ThingTypes(AccountService):
         await self.database.commit(changes.audit(actor, "awsiot.thing_type_deprecate", name, undo=undo))
 
     async def delete(self, name: str, *, actor: str) -> None:
-        """Remove a type that has been deprecated long enough and has no things."""
+        """Remove a type that has been deprecated long enough and has no things. Raise `ThingTypeInUseError`."""
+        await decided_again(lambda: self._delete(name, actor=actor))
+
+    async def _delete(self, name: str, *, actor: str) -> None:
         known = await self.get(name)
         detail, step = None, "describe-thing-type"
         if known.deprecated_at is None:
@@ -102,7 +109,8 @@ class ThingTypes(AccountService):
             raise ThingTypeInUseError(
                 type=name, detail=detail, command=f"aws iot {step} --thing-type-name {shlex.quote(name)}"
             )
-        changes = Changes().run(store.DELETE_TYPE, name=name)
+        at = to_micros(known.deprecated_at) if known.deprecated_at else None
+        changes = Changes().run(store.DELETE_TYPE, expect=1, name=name, deprecated_at=at)
         await self.database.commit(changes.audit(actor, "awsiot.thing_type_delete", name))
 
     async def page(self, after: str, size: int) -> Page[ThingType]:

@@ -10,7 +10,7 @@ from birthmark.awsiot.service.thing_types import ThingTypes
 from birthmark.awsiot.store import registry as store
 from birthmark.clock import new_uuid
 from birthmark.errors import ConflictError, InvalidRequestError, NotFoundError
-from birthmark.store import Changes
+from birthmark.store import Changes, decided_again
 from birthmark.store.paging import Page, page_of
 
 
@@ -100,20 +100,21 @@ class Things(AccountService):
         """Make a thing, or return the one that is there already and the same. Raise `ThingExistsError`."""
         if billing_group is not None:
             raise BillingGroupError(group=billing_group, thing=name)
+        known = parse_attributes(attributes)
+        return await decided_again(lambda: self._create(name, known, type_name, actor=actor))
+
+    async def _create(
+        self, name: ThingName, attributes: Mapping[str, str], type_name: str | None, *, actor: str
+    ) -> Thing:
         await self.types.check_usable(type_name)
-        thing = Thing(name, new_uuid(self.entropy), type_name, parse_attributes(attributes), None, 1, self.clock.now())
-        exists = ThingExistsError(thing=name)
-        changes = Changes().run(store.ADD_THING, expect=1, otherwise=exists, **store.THINGS.row(thing))
-        changes.audit(actor, "awsiot.thing_create", name).event(ACCESS_CHANGED, thing=name)
+        thing = Thing(name, new_uuid(self.entropy), type_name, attributes, None, 1, self.clock.now())
         if (present := await self.find(name)) is None:  # a write that is refused costs its neighbors more than a look
-            try:
-                await self.database.commit(changes)
-            except ThingExistsError:  # another request made it meanwhile
-                present = await self.get(name)
-            else:
-                return thing
+            changes = self.types.while_usable(type_name).run(store.ADD_THING, expect=1, **store.THINGS.row(thing))
+            changes.audit(actor, "awsiot.thing_create", name).event(ACCESS_CHANGED, thing=name)
+            await self.database.commit(changes)
+            return thing
         if (present.attributes, present.type_name) != (thing.attributes, thing.type_name):
-            raise exists
+            raise ThingExistsError(thing=name)
         return present
 
     async def update(
@@ -128,40 +129,44 @@ class Things(AccountService):
         actor: str,
     ) -> None:
         """Change attributes (replace, or merge) and type. Raise `UnknownThingError` or `ThingVersionError`."""
-        thing = await self.get(name)
-        _check_version(thing, expected)
-        await self.types.check_usable(type_name)
-        wanted = dict(thing.attributes)
-        if attributes is not None:
-            wanted = parse_attributes({**thing.attributes, **attributes} if merge else attributes)
-        made = replace(
-            thing,
-            attributes=wanted,
-            type_name=None if remove_type else type_name or thing.type_name,
-            version=thing.version + 1,
-        )
-        changes = Changes().run(
-            store.REPLACE_THING,
-            expect=1,
-            otherwise=_version_error(thing, expected),
-            key_name=name,
-            key_version=thing.version,
-            **store.THINGS.row(made),
-        )
-        changes.audit(actor, "awsiot.thing_update", name).event(ACCESS_CHANGED, thing=name)
-        await self.database.commit(changes)
+
+        async def decide() -> None:
+            thing = await self.get(name)
+            _check_version(thing, expected)
+            await self.types.check_usable(type_name)
+            wanted = dict(thing.attributes)
+            if attributes is not None:
+                wanted = parse_attributes({**thing.attributes, **attributes} if merge else attributes)
+            made = replace(
+                thing,
+                attributes=wanted,
+                type_name=None if remove_type else type_name or thing.type_name,
+                version=thing.version + 1,
+            )
+            changes = self.types.while_usable(type_name).run(
+                store.REPLACE_THING,
+                expect=1,
+                key_name=name,
+                key_version=thing.version,
+                **store.THINGS.row(made),
+            )
+            changes.audit(actor, "awsiot.thing_update", name).event(ACCESS_CHANGED, thing=name)
+            await self.database.commit(changes)
+
+        await decided_again(decide)
 
     async def delete(self, name: str, expected: int | None, *, actor: str) -> None:
-        """Remove a thing; one that is not there is removed already. Raise `ThingInUseError`."""
+        """Remove a thing; one that is not there is removed already. Raise `ThingInUseError`, `ThingVersionError`."""
+        await decided_again(lambda: self._delete(name, expected, actor=actor))
+
+    async def _delete(self, name: str, expected: int | None, *, actor: str) -> None:
         thing = await self.find(name)
         if thing is None:
             return
         _check_version(thing, expected)
         if await self.database.all(store.PRINCIPALS_OF, thing=name, after="", limit=1):
             raise ThingInUseError(thing=name)
-        changes = Changes().run(
-            store.DELETE_THING, expect=1, otherwise=_version_error(thing, expected), name=name, version=thing.version
-        )
+        changes = Changes().run(store.DELETE_THING, expect=1, name=name, version=thing.version)
         changes.audit(actor, "awsiot.thing_delete", name)
         await self.database.commit(changes.event(ACCESS_CHANGED, thing=name))
 

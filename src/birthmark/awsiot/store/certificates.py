@@ -4,7 +4,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Index, Table, bindparam, select, tuple_
 
-from birthmark.awsiot.model import AccessKey, CertificateStatus, DeviceCertificate, RegisteredCa
+from birthmark.awsiot.model import AccessKey, DeviceCertificate, RegisteredCa
 from birthmark.store import Statement, insert, metadata, statement, upsert
 from birthmark.store.columns import blob, text
 from birthmark.store.keyed import change, find, page, remove
@@ -17,7 +17,6 @@ Index("aws_certificates_ca", certificates.c.ca_id, certificates.c.created_at, ce
 ADD = insert(certificates, ignore_existing=True)
 GET = find(certificates)
 UPDATE_STATUS = change(certificates, ("status", "modified_at", "customer_version"), "id", "customer_version")
-DELETE = remove(certificates, "id", certificates.c.status != CertificateStatus.ACTIVE.value)
 BY_ID = page(certificates, "id")
 
 

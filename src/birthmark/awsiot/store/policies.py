@@ -1,11 +1,12 @@
 """Policies, their versions, and the certificates they are attached to."""
 
-from sqlalchemy import Index, Table, bindparam, func, select
+from sqlalchemy import Index, Integer, Table, bindparam, exists, func, select
 
 from birthmark.awsiot.model import NamedPolicy, PolicyVersion
+from birthmark.awsiot.store.certificates import certificates
 from birthmark.store import insert, metadata, statement
 from birthmark.store.columns import text
-from birthmark.store.keyed import change, find, page, remove
+from birthmark.store.keyed import change, find, page, remove, still
 from birthmark.store.records import Records
 
 POLICIES = Records(NamedPolicy)
@@ -14,7 +15,6 @@ ADD = insert(policies, ignore_existing=True)
 GET = find(policies)
 LIST, LIST_DOWN = page(policies, "name"), page(policies, "name", descending=True)
 UPDATE = change(policies, ("default_version", "last_version", "generation_id", "modified_at"), "name", "generation_id")
-DELETE = remove(policies)
 
 POLICY_VERSIONS = Records(PolicyVersion)
 policy_versions = POLICY_VERSIONS.table("aws_policy_versions", "policy", "version")
@@ -26,12 +26,13 @@ DELETE_VERSIONS = remove(policy_versions, "policy")
 
 policy_targets = Table("aws_policy_targets", metadata, text("policy", key=True), text("certificate_id", key=True))
 Index("aws_policy_targets_certificate", policy_targets.c.certificate_id, policy_targets.c.policy)
+DELETE = remove(policies, "name", "generation_id", ~exists().where(policy_targets.c.policy == policies.c.name))
+POLICY_IS_THERE = still(policies, "name")
+_ATTACHED = select(func.count()).where(policy_targets.c.certificate_id == certificates.c.id).scalar_subquery()
+MAY_HAVE_MORE = still(certificates, "id", bindparam("most", type_=Integer) > _ATTACHED)
 ATTACH = insert(policy_targets, ignore_existing=True)
 DETACH = remove(policy_targets)
 DETACH_ALL = remove(policy_targets, "certificate_id")
-COUNT_OF = statement(
-    select(func.count().label("total")).where(policy_targets.c.certificate_id == bindparam("certificate_id"))
-)
 POLICIES_OF = page(policy_targets, "policy", "certificate_id", of=("policy",))
 TARGETS_OF = page(policy_targets, "certificate_id", "policy", of=("certificate_id",))
 DOCUMENTS_OF = statement(

@@ -1,12 +1,27 @@
 """Things, thing types, and which certificate belongs to which thing."""
 
-from sqlalchemy import JSON, ColumnElement, Executable, Index, Table, Text, and_, bindparam, cast, func, or_, select
+from sqlalchemy import (
+    JSON,
+    ColumnElement,
+    Executable,
+    Index,
+    Table,
+    Text,
+    and_,
+    bindparam,
+    cast,
+    exists,
+    func,
+    or_,
+    select,
+)
 
-from birthmark.awsiot.model import PrincipalType, Thing, ThingType
+from birthmark.awsiot.model import CertificateStatus, PrincipalType, Thing, ThingType
+from birthmark.awsiot.store.certificates import certificates
 from birthmark.awsiot.store.policies import policy_targets
 from birthmark.store import Statement, insert, metadata, statement
 from birthmark.store.columns import text
-from birthmark.store.keyed import change, find, page, remove
+from birthmark.store.keyed import change, find, page, remove, still
 from birthmark.store.records import Records
 from birthmark.store.statements import Engine
 
@@ -45,7 +60,6 @@ def _fitting(engine: Engine) -> Executable:
 
 FITTING_THINGS = Statement(_fitting)
 REPLACE_THING = change(things, ("type_name", "attributes", "billing_group", "version"), "name", "version")
-DELETE_THING = remove(things, "name", "version")
 ONE_OF_TYPE = find(things, "type_name", of=("name",), limit=1)
 
 TYPES = Records(ThingType)
@@ -54,12 +68,22 @@ ADD_TYPE = insert(thing_types, ignore_existing=True)
 GET_TYPE = find(thing_types)
 LIST_TYPES = page(thing_types, "name")
 DEPRECATE_TYPE = change(thing_types, ("deprecated_at",), "name")
-DELETE_TYPE = remove(thing_types)
+TYPE_IS_USABLE = still(thing_types, "name", thing_types.c.deprecated_at.is_(None))
+DELETE_TYPE = remove(thing_types, "name", "deprecated_at", ~exists().where(things.c.type_name == thing_types.c.name))
 
 thing_principals = Table(
     "aws_thing_principals", metadata, text("thing", key=True), text("certificate_id", key=True), text("kind")
 )
 Index("aws_thing_principals_certificate", thing_principals.c.certificate_id, thing_principals.c.thing)
+DELETE_THING = remove(things, "name", "version", ~exists().where(thing_principals.c.thing == things.c.name))
+THING_IS_THERE = still(things, "name")
+_ALONE = PrincipalType.EXCLUSIVE.value
+_IN_THE_WAY = exists().where(
+    thing_principals.c.certificate_id == certificates.c.id,
+    thing_principals.c.thing != bindparam("thing"),
+    or_(thing_principals.c.kind == _ALONE, bindparam("kind", type_=Text) == _ALONE),
+)
+MAY_BE_ATTACHED = still(certificates, "id", ~_IN_THE_WAY)
 ATTACH = insert(thing_principals, ignore_existing=True)
 DETACH = remove(thing_principals)
 ATTACHMENT = find(thing_principals)
@@ -68,7 +92,7 @@ THINGS_OF = page(thing_principals, "thing", "certificate_id", of=("thing", "kind
 EXCLUSIVE_THING_OF = find(
     thing_principals,
     "certificate_id",
-    thing_principals.c.kind == PrincipalType.EXCLUSIVE.value,
+    thing_principals.c.kind == _ALONE,
     of=("thing",),
     limit=1,
 )
@@ -85,3 +109,11 @@ def between(table: Table, key: str, value: str) -> Statement:
 CERTIFICATES_BETWEEN = between(thing_principals, "thing", "certificate_id")
 THINGS_BETWEEN = between(thing_principals, "certificate_id", "thing")
 POLICIES_BETWEEN = between(policy_targets, "certificate_id", "policy")
+# With what is attached to it a certificate is never removed; whoever removes it by force detaches its policies first.
+DELETE_CERTIFICATE = remove(
+    certificates,
+    "id",
+    certificates.c.status != CertificateStatus.ACTIVE.value,
+    ~exists().where(thing_principals.c.certificate_id == certificates.c.id),
+    ~exists().where(policy_targets.c.certificate_id == certificates.c.id),
+)

@@ -1,0 +1,37 @@
+"""An AWS account over a database, for tests of its services."""
+
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+from birthmark.awsiot.model import Account
+from birthmark.awsiot.service import AwsIot
+from birthmark.store import Database, open_database
+from fakes import FakeClock, SeededEntropy
+from pki_builders import a_ca
+
+ACCOUNT = Account("000000000000", "us-east-1", "localhost")
+POLICY = json.dumps(
+    {
+        "Version": "2012-10-17",
+        "Statement": {"Effect": "Allow", "Action": "iot:*", "Resource": ACCOUNT.arn("client", "*")},
+    }
+)
+ME: dict[str, Any] = {"actor": "test"}
+
+
+def an_account(database: Database, clock: FakeClock) -> AwsIot:
+    return AwsIot(ACCOUNT, database, clock, SeededEntropy(), lambda: a_ca("Service CA").as_issuer)
+
+
+@contextlib.asynccontextmanager
+async def an_aws_account(database_url: str) -> AsyncIterator[tuple[AwsIot, FakeClock]]:
+    clock = FakeClock()
+    database = await open_database(database_url, clock)
+    try:
+        aws = an_account(database, clock)
+        await aws.load()
+        yield aws, clock
+    finally:
+        await database.close()

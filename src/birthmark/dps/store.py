@@ -4,88 +4,27 @@ import hashlib
 from typing import Any
 
 import msgspec
-from sqlalchemy import BigInteger, Column, Index, LargeBinary, Table, Text, bindparam, select, union
+from sqlalchemy import Index, Table, UniqueConstraint, bindparam, select, union
 
 from birthmark.dps.document import EnrollmentDocument
 from birthmark.dps.model import Authority, IdScope, Instance, Registration, Signer
 from birthmark.store import insert, metadata, statement
+from birthmark.store.columns import text
 from birthmark.store.database import Row
 from birthmark.store.keyed import change, find, page, remove
 from birthmark.store.readonly import UnreadableDatabaseError
 from birthmark.store.records import Records
 
-instances = Table(
-    "dps_instances",
-    metadata,
-    Column("id_scope", Text, primary_key=True),
-    Column("name", Text, nullable=False, unique=True),
-    Column("host", Text, nullable=False),
-    Column("hubs", Text, nullable=False),
-    Column("policies", Text, nullable=False),
-)
-
-enrollments = Table(
-    "dps_enrollments",
-    metadata,
-    Column("scope", Text, primary_key=True),
-    Column("kind", Text, primary_key=True),
-    Column("id", Text, primary_key=True),
-    Column("document", Text, nullable=False),
-    Column("etag", Text, nullable=False),
-)
-
-signers = Table(
-    "dps_signers",
-    metadata,
-    Column("scope", Text, primary_key=True),
-    Column("subject_digest", Text, primary_key=True),
-    Column("group_id", Text, primary_key=True),
-    Column("thumbprint", Text, primary_key=True),
-    Column("der", LargeBinary, nullable=False),
-)
-Index("dps_signers_group", signers.c.scope, signers.c.group_id)
-
-authorities = Table(
-    "dps_authorities",
-    metadata,
-    Column("scope", Text, primary_key=True),
-    Column("name", Text, primary_key=True),
-    Column("subject_digest", Text, nullable=False),
-    Column("thumbprint", Text, nullable=False),
-    Column("der", LargeBinary, nullable=False),
-    Column("verified", BigInteger, nullable=False),
-    Column("verification_code", Text),
-    Column("etag", Text, nullable=False),
-    Column("created_at", BigInteger, nullable=False),
-    Column("updated_at", BigInteger, nullable=False),
-)
-Index("dps_authorities_subject", authorities.c.scope, authorities.c.subject_digest)
-
-registrations = Table(
-    "dps_registrations",
-    metadata,
-    Column("scope", Text, primary_key=True),
-    Column("registration_id", Text, primary_key=True),
-    Column("group_id", Text),
-    Column("device_id", Text, nullable=False),
-    Column("hub", Text, nullable=False),
-    Column("substatus", Text, nullable=False),
-    Column("operation_id", Text, nullable=False),
-    Column("etag", Text, nullable=False),
-    Column("created_at", BigInteger, nullable=False),
-    Column("updated_at", BigInteger, nullable=False),
-    Column("thumbprint", LargeBinary),
-    Column("common_name", Text),
-    Column("group_made", Text),
-)
-Index("dps_registrations_group", registrations.c.scope, registrations.c.group_id)
-
 INSTANCES = Records(Instance)
+instances = INSTANCES.table("dps_instances", "id_scope", more=[UniqueConstraint("name")])
 ADD_INSTANCE = insert(instances)
 REPLACE_INSTANCE = change(instances, ("host", "hubs"), "id_scope", "host", "hubs")
 ALL_INSTANCES = statement(select(instances).order_by(instances.c.name).limit(1000))
 
 _KEY = ("scope", "kind", "id")
+enrollments = Table(
+    "dps_enrollments", metadata, *(text(name, key=True) for name in _KEY), text("document"), text("etag")
+)
 ADD_ENROLLMENT = insert(enrollments)
 REPLACE_ENROLLMENT = change(enrollments, ("document", "etag"), *_KEY, "etag")
 GET_ENROLLMENT = find(enrollments, of=("document",))
@@ -96,12 +35,19 @@ ALL_GROUPS = find(
 LIST_ENROLLMENTS = page(enrollments, "id", "scope", "kind", of=("id", "document"))
 
 SIGNERS = Records(Signer, certificate="der")
+_FOUND_BY = [text(name, key=True) for name in ("scope", "subject_digest", "thumbprint")]
+signers = SIGNERS.table("dps_signers", "group_id", more=_FOUND_BY)
+Index("dps_signers_group", signers.c.scope, signers.c.group_id)
 ADD_SIGNER = insert(signers, ignore_existing=True)
 DROP_SIGNERS = remove(signers, "scope", "group_id")
 SIGNERS_NAMED = find(signers, "scope", "subject_digest", limit=100)
 SOME_SIGNERS = find(signers, "scope", limit=20)
 
 AUTHORITIES = Records(Authority, certificate="der", is_verified="verified")
+authorities = AUTHORITIES.table(
+    "dps_authorities", "name", more=[text("scope", key=True), text("subject_digest"), text("thumbprint")]
+)
+Index("dps_authorities_subject", authorities.c.scope, authorities.c.subject_digest)
 ADD_AUTHORITY = insert(authorities)
 REPLACE_AUTHORITY = change(
     authorities, [c.name for c in authorities.columns if not c.primary_key], "scope", "name", "etag"
@@ -122,6 +68,8 @@ CAS_NAMED = statement(
 )
 
 REGISTRATIONS = Records(Registration)
+registrations = REGISTRATIONS.table("dps_registrations", "registration_id", more=[text("scope", key=True)])
+Index("dps_registrations_group", registrations.c.scope, registrations.c.group_id)
 ADD_REGISTRATION = insert(registrations)
 REPLACE_REGISTRATION = change(
     registrations, [c.name for c in registrations.columns if not c.primary_key], "scope", "registration_id", "etag"

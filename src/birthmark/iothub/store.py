@@ -5,66 +5,59 @@ A segment holds every message of one durable write; `count` says how many. Rows 
 
 from typing import Any
 
-from sqlalchemy import BigInteger, Column, Index, LargeBinary, Table, Text, bindparam, func, select
+from sqlalchemy import Column, Index, Table, UniqueConstraint, bindparam, func, select
 
-from birthmark.iothub.model import AuthenticationType, Device, DeviceAuthentication, DeviceId, Hub, thumbprint_text
+from birthmark.iothub.model import (
+    OPERATOR,
+    AuthenticationType,
+    Device,
+    DeviceAuthentication,
+    DeviceId,
+    Hub,
+    thumbprint_text,
+)
 from birthmark.store import from_micros, insert, metadata, statement, to_micros, upsert
+from birthmark.store.columns import blob, number, text
 from birthmark.store.database import Row
-from birthmark.store.keyed import change, find, page, remove
+from birthmark.store.keyed import change, find, page, remove, still
 from birthmark.store.records import Records
 from birthmark.store.schema import RowId
-
-hubs = Table(
-    "hubs",
-    metadata,
-    Column("name", Text, primary_key=True),
-    Column("host", Text, nullable=False, unique=True),
-    Column("policies", Text, nullable=False),
-)
 
 devices = Table(
     "hub_devices",
     metadata,
-    Column("hub", Text, primary_key=True),
-    Column("device_id", Text, primary_key=True),
-    Column("generation_id", Text, nullable=False),
-    Column("etag", Text, nullable=False),
-    Column("enabled", BigInteger, nullable=False),
-    Column("status_reason", Text),
-    Column("auth_type", Text, nullable=False),
-    Column("primary_thumbprint", Text),
-    Column("secondary_thumbprint", Text),
-    Column("primary_key", LargeBinary),
-    Column("secondary_key", LargeBinary),
-    Column("iot_edge", BigInteger, nullable=False),
-    Column("created_at", BigInteger, nullable=False),
-    Column("updated_at", BigInteger, nullable=False),
-    Column("maker", Text, nullable=False, server_default="operator"),
+    text("hub", key=True),
+    text("device_id", key=True),
+    text("generation_id"),
+    text("etag"),
+    number("enabled"),
+    text("status_reason", optional=True),
+    text("auth_type"),
+    *(text(f"{place}_thumbprint", optional=True) for place in ("primary", "secondary")),
+    *(blob(f"{place}_key", optional=True) for place in ("primary", "secondary")),
+    *(number(name) for name in ("iot_edge", "created_at", "updated_at")),
+    text("maker", server_default=OPERATOR),
 )
 
 subscriptions = Table(
-    "hub_subscriptions",
-    metadata,
-    Column("hub", Text, primary_key=True),
-    Column("device_id", Text, primary_key=True),
-    Column("filter", Text, primary_key=True),
-    Column("qos", BigInteger, nullable=False),
+    "hub_subscriptions", metadata, *(text(name, key=True) for name in ("hub", "device_id", "filter")), number("qos")
 )
 
 segments = Table(
     "hub_segments",
     metadata,
     Column("seq", RowId, primary_key=True, autoincrement=True),
-    Column("hub", Text, nullable=False),
-    Column("at", BigInteger, nullable=False),
-    Column("count", BigInteger, nullable=False),
-    Column("body", LargeBinary, nullable=False),
+    text("hub"),
+    number("at"),
+    number("count"),
+    blob("body"),
     sqlite_autoincrement=True,
 )
 Index("hub_segments_hub", segments.c.hub, segments.c.seq)
 Index("hub_segments_at", segments.c.at)
 
 HUBS = Records(Hub)
+hubs = HUBS.table("hubs", "name", more=[UniqueConstraint("host")])
 ADD_HUB = insert(hubs)
 DELETE_HUB = remove(hubs)
 DELETE_HUB_DEVICES, DELETE_HUB_SUBSCRIPTIONS, DELETE_HUB_SEGMENTS = (
@@ -86,7 +79,7 @@ COUNT_DEVICES = statement(
 )
 REPLACE_DEVICE = change(devices, (*_STATE, *_PROOFS), *_AS_READ)
 # Changes nothing: the condition of whoever decided on the device as it was read.
-SAME_DEVICE = change(devices, ("etag",), *_AS_READ)
+SAME_DEVICE = still(devices, *_AS_READ)
 DELETE_DEVICE = remove(devices, *(devices.c[name] == bindparam(f"key_{name}") for name in _AS_READ))
 
 PUT_SUBSCRIPTION = upsert(subscriptions)

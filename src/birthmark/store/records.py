@@ -10,6 +10,7 @@ from types import NoneType
 from typing import Any, Generic, TypeVar, get_args, get_origin, get_type_hints
 
 from sqlalchemy import Column, Table
+from sqlalchemy.schema import SchemaItem
 
 from birthmark.pki.certificates import Certificate, parse_der
 from birthmark.store.columns import blob, number, text
@@ -59,8 +60,8 @@ class Records(Generic[T]):
         self._hints = {columns.get(name, name): hint for name, hint in hints.items()}
         self._fields = [(name, columns.get(name, name), _codec(hint)) for name, hint in hints.items()]
 
-    def table(self, name: str, *keys: str, more: Sequence[Column[Any]] = ()) -> Table:
-        """Return the table of these rows: `keys` name one, and `more` are columns that no field has."""
+    def table(self, name: str, *keys: str, more: Sequence[SchemaItem] = ()) -> Table:
+        """Return the table of these rows: `keys` name one, and `more` is what no field has: columns, constraints."""
         return Table(name, metadata, *(_column(one, hint, keys) for one, hint in self._hints.items()), *more)
 
     def of(self, row: Row) -> T:

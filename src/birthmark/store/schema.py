@@ -6,7 +6,9 @@ audit_heads:  the signed end of each chain, written with its last rows.
 server_facts: what this database knows of the installation it belongs to, by name.
 """
 
-from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, MetaData, Table, Text
+from sqlalchemy import BigInteger, Column, Index, Integer, MetaData, Table
+
+from birthmark.store.columns import blob, number, text
 
 metadata = MetaData()
 
@@ -17,41 +19,29 @@ outbox = Table(
     "outbox",
     metadata,
     Column("id", RowId, primary_key=True, autoincrement=True),
-    Column("topic", Text, nullable=False),
-    Column("body", Text, nullable=False),
-    Column("at", BigInteger, nullable=False),
+    text("topic"),
+    text("body"),
+    number("at"),
     sqlite_autoincrement=True,
 )
 
 audit = Table(
     "audit",
     metadata,
-    Column("chain", Text, primary_key=True),
-    Column("seq", BigInteger, primary_key=True, autoincrement=False),
-    Column("at", BigInteger, nullable=False),
-    Column("actor", Text, nullable=False),
-    Column("action", Text, nullable=False),
-    Column("subject", Text, nullable=False),
-    Column("detail", Text, nullable=False),
-    Column("digest", LargeBinary, nullable=False),
+    text("chain", key=True),
+    number("seq", key=True),
+    number("at"),
+    *(text(name) for name in ("actor", "action", "subject", "detail")),
+    blob("digest"),
 )
-
 Index("audit_subject", audit.c.subject)
 
 audit_heads = Table(
     "audit_heads",
     metadata,
-    Column("chain", Text, primary_key=True),
-    Column("seq", BigInteger, nullable=False),
-    Column("at", BigInteger, nullable=False),
-    Column("digest", LargeBinary, nullable=False),
-    Column("key", LargeBinary, nullable=False),
-    Column("signature", LargeBinary, nullable=False),
+    text("chain", key=True),
+    *(number(name) for name in ("seq", "at")),
+    *(blob(name) for name in ("digest", "key", "signature")),
 )
 
-server_facts = Table(
-    "server_facts",
-    metadata,
-    Column("name", Text, primary_key=True),
-    Column("value", Text, nullable=False),
-)
+server_facts = Table("server_facts", metadata, text("name", key=True), text("value"))

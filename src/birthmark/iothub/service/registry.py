@@ -210,7 +210,7 @@ class Registry:
         present = store.device_of(row)
         check_maker(present, maker)
         if present.authentication == authentication and present.is_iot_edge == iot_edge:
-            return _if_as_read(store.SAME_DEVICE, present, etag=present.etag)
+            return _if_as_read(store.SAME_DEVICE, present)
         made = replace(present, etag=self._etag(), authentication=authentication, is_iot_edge=iot_edge, updated_at=now)
         return self._replacing(present, made)
 

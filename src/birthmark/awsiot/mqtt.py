@@ -9,18 +9,20 @@ import json
 import logging
 from collections import defaultdict
 from collections.abc import Awaitable, Mapping, Sequence
+from typing import Any
 
 from birthmark.awsiot.model import AccessKey
 from birthmark.awsiot.rules import topics
 from birthmark.awsiot.rules.topics import PRESENCE
 from birthmark.awsiot.rules.variables import Visitor
 from birthmark.awsiot.service import AwsIot
-from birthmark.awsiot.service.broker import Broker
+from birthmark.awsiot.service.broker import MAX_SUBSCRIPTIONS, Broker
 from birthmark.awsiot.service.devices import CertificateInactiveError, Grant
 from birthmark.clock import Clock, Entropy, new_uuid
 from birthmark.errors import BirthmarkError
 from birthmark.mqtt.errors import LocalProtocolError
 from birthmark.mqtt.packets import Connect, PubAck, Publish, SubAck, Subscribe, UnsubAck, Unsubscribe
+from birthmark.mqtt.topics import TreeFullError
 from birthmark.net.pump import Accept, Closed, MqttPump, MqttRefusedError
 from birthmark.refusals import Ledger
 
@@ -379,14 +381,18 @@ class AwsConnection:
             granted[topic_filter] = min(options & 3, 1)
             codes.append(granted[topic_filter])
         broker = self._connections.broker
-        count = len({**broker.filters_of(self.client_id), **granted})
-        if count > topics.MAX_SUBSCRIPTIONS:
-            raise topics.TooManyFiltersError(
-                thing=self.client_id, count=count, limit=topics.MAX_SUBSCRIPTIONS, scope="on a connection"
-            )
+        facts: dict[str, Any] = {"thing": self.client_id}
+        facts["count"] = len({**broker.filters_of(self.client_id), **granted})
+        if facts["count"] > topics.MAX_SUBSCRIPTIONS:
+            raise topics.TooManyFiltersError(limit=topics.MAX_SUBSCRIPTIONS, scope="on a connection", **facts)
         if self.pump.is_over:
             return
-        await broker.subscribe(self, granted)
+        try:
+            await broker.subscribe(self, granted)
+        except TreeFullError as error:
+            raise topics.TooManyFiltersError(
+                limit=MAX_SUBSCRIPTIONS, scope="of all clients together", **facts
+            ) from error
         self.pump.send(SubAck(packet.packet_id, tuple(codes)))
 
     async def _unsubscribe(self, packet: Unsubscribe) -> None:

@@ -341,8 +341,6 @@ class MqttPump(asyncio.Protocol):
     async def _await(self, waiting: Awaitable[None]) -> None:
         try:
             await waiting
-        except LocalProtocolError as error:
-            self.refuse(MqttProtocolError(reason=error.reason))
         except BirthmarkError as error:
             self.refuse(error)
         except Exception:

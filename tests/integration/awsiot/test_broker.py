@@ -8,6 +8,7 @@ import pytest
 
 from birthmark.awsiot.service import broker as broker_module
 from birthmark.awsiot.service.broker import SESSION_LIFETIME, Broker
+from birthmark.mqtt.topics import TreeFullError
 from birthmark.store import Database, open_database
 from fakes import FakeClock
 
@@ -192,3 +193,13 @@ async def test_of_too_many_sessions_the_one_that_is_away_longest_goes(
         assert (await connect(broker, "second", is_persistent=True)).session_present
         with pytest.raises(broker_module.TooManySessionsError):  # all of them are connected
             await broker.open("first", is_persistent=True)
+
+
+async def test_subscriptions_of_all_clients_together_are_bounded(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(broker_module, "MAX_SUBSCRIPTIONS", 2)
+    async with a_broker(database_url) as (broker, _, _):
+        await broker.subscribe(await connect(broker, "a"), {"x": 0, "y": 0})
+        with pytest.raises(TreeFullError):
+            await broker.subscribe(await connect(broker, "b"), {"z": 0})

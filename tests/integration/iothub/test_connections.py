@@ -20,8 +20,9 @@ from birthmark.iothub.mqtt.telemetry import WINDOW
 from birthmark.iothub.service import IotHub
 from birthmark.mqtt import codec
 from birthmark.mqtt.engine import Engine, Role
+from birthmark.mqtt.errors import LocalProtocolError
 from birthmark.mqtt.packets import LEVEL_3_1_1, ConnAck, Connect, Packet, PubAck, Publish, SubAck, Subscribe
-from birthmark.net.pump import MqttPump
+from birthmark.net.pump import Closed, MqttPump
 from birthmark.net.tls import TlsPeer
 from birthmark.store import open_database
 from fakes import FakeClock, SeededEntropy
@@ -217,3 +218,18 @@ async def test_a_device_that_asks_without_pause_gives_others_their_turn(tmp_path
         link.data_received(wire_.client.data_to_send())
         await task
         assert turns > 10
+
+
+async def test_a_mistake_of_ours_ends_the_connection_and_is_not_called_the_clients(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def no_packet(*_: object) -> None:
+        raise LocalProtocolError("SUBACK needs a code for each filter")
+
+    async with a_world(tmp_path) as world:
+        link, client = await world.connected(clean=False)
+        monkeypatch.setattr(world.iothub.subscriptions, "keep", no_packet)
+        client.client.send(Subscribe(1, (("$iothub/twin/res/#", 1),)))
+        link.data_received(client.client.data_to_send())
+        await until(lambda: link.is_over)
+        assert (world.refused, link._reason) == ([], Closed.SERVER)

@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 SESSION_LIFETIME = timedelta(hours=1)
 MAX_STORED = 1000
 MAX_SESSIONS = 20_000
+MAX_SUBSCRIPTIONS = 1_000_000
 EXPIRE_EVERY_S = 60
 _PAGE = 1000
 
@@ -70,7 +71,7 @@ class Broker:
         self._database = database
         self._clock = clock
         # `sensor/#` does not match `sensor`, unlike the specification (developer guide, "MQTT topic filters").
-        self._tree: TopicTree[str] = TopicTree(hash_matches_parent=False)
+        self._tree: TopicTree[str] = TopicTree(hash_matches_parent=False, max_subscriptions=MAX_SUBSCRIPTIONS)
         self._filters: dict[str, dict[str, int]] = {}
         self._live: dict[str, Subscriber] = {}
         self._stored: dict[str, int] = {}  # client id -> messages that wait
@@ -163,7 +164,7 @@ class Broker:
         return self._filters.get(client_id, {})
 
     async def subscribe(self, subscriber: Subscriber, filters: Mapping[str, int]) -> None:
-        """Add filters; those of a stored session are durable when this returns. Raise `LocalProtocolError`."""
+        """Add filters; those of a stored session are durable when this returns. Raise `TreeFullError`."""
         client_id = subscriber.client_id
         known = self._filters.setdefault(client_id, {})
         for topic_filter, qos in filters.items():

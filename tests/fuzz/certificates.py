@@ -113,7 +113,7 @@ def signed_request(data: bytes) -> None:
 
 
 def use_request(asked: CertificateRequest) -> None:
-    _ = (asked.subject_cn, asked.subject_text, asked.challenge_password, asked.ignored_extensions, repr(asked))
+    _ = (asked.subject_cn, asked.subject_text, asked.challenge_password, repr(asked))
     with contextlib.suppress(BirthmarkError):
         check_same_identity(asked, DEVICE_CERTIFICATE)
     subject = granted_subject(asked.subject, {"O": "Plant"})

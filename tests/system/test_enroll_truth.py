@@ -63,6 +63,23 @@ def test_what_another_enrolled_since_the_look_is_not_called_created(tmp_path: Pa
         assert [second.enroll(wish, update=False, dry_run=False) for wish in (mine[0], mine[2])] == [Done.UNCHANGED] * 2
 
 
+def test_a_run_that_cannot_look_at_all_leaves_no_refusal_and_tells_each_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("birthmark.fleet.azure._SURVEY_AT_LEAST", -100)
+    with a_server(tmp_path) as fresh:
+        target = AzureTarget(azure_profile("local", fresh.data))
+        wishes = [EnrollmentRequest(n, a_device(common_name=n).certificate) for n in ("one", "two", "one")]
+        wishes[2] = wishes[0]
+        target.survey(1)
+        assert target.enroll_new(wishes) == [True, True, False]
+        again = AzureTarget(azure_profile("local", fresh.data))
+        again.survey(1)
+        assert again.enroll_new(wishes) == [False, False, False]
+        assert [again.enroll(wish, update=False, dry_run=False) for wish in wishes] == [Done.UNCHANGED] * 3
+        assert "enrollment_exists" not in fresh.attempt("why", "--json").stdout
+
+
 def test_a_fresh_server_has_nothing_and_is_told_everything(server: RunningServer, tmp_path: Path) -> None:
     journal = tmp_path / "journal"
     server.run(*shipment(server, "--journal", str(journal)))

@@ -1,12 +1,13 @@
 """What an operator sees when a manifest was tampered with, and how `birthmark why` explains it."""
 
 import json
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from servers import RunningServer
+from servers import RunningServer, warm_environment
 
 pytestmark = pytest.mark.system
 
@@ -57,3 +58,16 @@ def test_an_untouched_manifest_is_good(shipment: tuple[RunningServer, Path]) -> 
     code, rows, _ = verify(machine, directory, json.loads((directory / "manifest.json").read_text()))
     assert code == 0
     assert len(rows) == 3
+
+
+def test_a_chip_that_is_no_trust_and_go_cannot_be_in_a_rehearsal(tmp_path: Path) -> None:
+    script = (
+        'eval "$(birthmark element simulate chip --profile se050)"; '
+        "birthmark manifest create --out rehearsal --element-ca chip/maker-ca.pem"
+    )
+    done = subprocess.run(
+        ["bash", "-c", script], cwd=tmp_path, env=warm_environment(), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "Code: manifest.name_mismatch" in done.stderr
+    assert "a Trust&GO chip" in done.stderr

@@ -180,10 +180,9 @@ def check_signature(
         raise WrongServiceError(
             service=signature.service, served=", ".join(served), access_key_id=signature.access_key_id
         )
-    if not any(
-        hmac.compare_digest(_digest(request, signature, secret, left_out), signature.digest)
-        for left_out in _left_out(signature)
-    ):
+    of_itself = ({"X-Amz-Signature", "X-Amz-Security-Token"}, {"X-Amz-Signature"}) if signature.is_presigned else ((),)
+    digests = (_digest(request, signature, secret, frozenset(left_out)) for left_out in of_itself)
+    if not any(hmac.compare_digest(digest, signature.digest) for digest in digests):
         raise SignatureMismatchError(access_key_id=signature.access_key_id)
     # After the signature: only who holds the secret learns this server's time.
     earliest, latest = signature.signed_at - SKEW, signature.signed_at + max(SKEW, signature.expires or SKEW)
@@ -230,12 +229,6 @@ def _digest(request: SignedRequest, signature: Signature, secret: str, left_out:
     text = f"{ALGORITHM}\n{signature.signed_at:{_STAMP}}\n{scope}\n{digest}"
     key = signing_key(secret, signature.date, signature.region, signature.service)
     return hmac.digest(key, text.encode(), "sha256").hex()
-
-
-def _left_out(signature: Signature) -> tuple[frozenset[str], ...]:
-    if not signature.is_presigned:
-        return (frozenset(),)
-    return (frozenset({"X-Amz-Signature", "X-Amz-Security-Token"}), frozenset({"X-Amz-Signature"}))
 
 
 def _signature(parts: Mapping[str, str], stamp: str, expires: str | None, *, is_presigned: bool) -> Signature:

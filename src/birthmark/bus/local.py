@@ -33,7 +33,7 @@ class LocalBus:
 
     def start(self) -> None:
         """Begin to drain, first what an earlier process left."""
-        self._database.on_events(lambda _events: self._wanted.set())
+        self._database.on_events(lambda _events, _is_sure: self._wanted.set())
         self._wanted.set()
         self._task = asyncio.create_task(self._drain())
 

@@ -196,12 +196,12 @@ def _chip_at_hand() -> Any:
     from birthmark.manifests.writer import Chip
 
     with ChipOptions.at_hand().open() as element:
-        device, issuer = element.chain()[:2]
+        device, *issuers = element.chain()
         key = device.public_key()
     name = device.subject_cn or ""
-    if not name.lower().startswith("sn") or not isinstance(key, ec.EllipticCurvePublicKey):
+    if not name.lower().startswith("sn") or not isinstance(key, ec.EllipticCurvePublicKey) or not issuers:
         raise NameMismatchError(place=1, common_name=name, unique_id="a Trust&GO chip")
-    return Chip(name[2:].lower(), [key], (device, issuer))
+    return Chip(name[2:].lower(), [key], (device, issuers[0]))
 
 
 def _row(entry: Any) -> dict[str, Any]:

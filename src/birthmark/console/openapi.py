@@ -46,7 +46,10 @@ def _operation(one: Endpoint) -> Mapping[str, Any]:
     told: dict[str, Any] = {
         "summary": one.summary,
         "x-role": one.role.name.lower(),
-        "parameters": [*map(_in_path, one.names), *_in_query(one.query)],
+        "parameters": [
+            *({"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in one.names),
+            *_in_query(one.query),
+        ],
         "responses": {
             str(one.status): {"description": "Done"} | _content(one),
             "default": {"description": "Refused", "content": {PROBLEM: {"schema": _ref("Problem")}}},
@@ -62,10 +65,6 @@ def _content(one: Endpoint) -> dict[str, Any]:
         return {}
     schema = _ref("List") if one.query is PageQuery else {"type": ["object", "array"]}
     return {"content": {"application/json": {"schema": schema}}}
-
-
-def _in_path(name: str) -> Mapping[str, Any]:
-    return {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
 
 
 def _in_query(kind: type[msgspec.Struct]) -> list[Mapping[str, Any]]:

@@ -5,7 +5,9 @@ signed the call.
 """
 
 import asyncio
-from collections.abc import Callable
+import itertools
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -21,6 +23,7 @@ from birthmark.dps.errors import http_error, wire_message
 from birthmark.dps.model import Claim, Instance, Registration
 from birthmark.dps.rules.attestation import RegistrationIdMismatchError
 from birthmark.dps.service import Enrollments, Instances, Registrations
+from birthmark.dps.service.enrollments import EnrollmentExistsError
 from birthmark.errors import BirthmarkError
 from birthmark.net.refusing import Handler, refusing
 from birthmark.text import read_json, whole_number
@@ -153,16 +156,19 @@ def service_routes(
             if any(item.is_group != is_group or bool(item.registration_id) == is_group for item in items):
                 # The token was for this path: what the other one is for may not be done by it.
                 raise wire.BodyInvalidError(detail="each item has the id of this path")
-            # All at once, so that they become durable together.
-            changing = [_bulk_one(enrollments, instance, asked.mode, item) for item in items]
+            # All at once, so that they become durable together; those of one id in their order.
+            by_id: defaultdict[str, list[EnrollmentDocument]] = defaultdict(list)
+            for item in items:
+                by_id[item.id.lower()].append(item)
+            refused = await asyncio.gather(
+                *(_bulk_of_one(enrollments, instance, asked.mode, given) for given in by_id.values())
+            )
             problems = []
-            for item, problem in zip(items, await asyncio.gather(*changing, return_exceptions=True), strict=True):
-                if isinstance(problem, BirthmarkError):
+            for given, problem in itertools.chain(*refused):
+                if not isinstance(problem, EnrollmentExistsError):  # the answer to "create what is not there"
                     record(problem, request)
-                    told = {"errorCode": http_error(problem)[1], "errorStatus": str(problem)}
-                    problems.append({"registrationId": item.id, **told})
-                elif problem is not None:
-                    raise problem
+                told = {"errorCode": http_error(problem)[1], "errorStatus": str(problem)}
+                problems.append({"registrationId": given.id, **told})
             return JSONResponse({"isSuccessful": not problems, "errors": problems})
 
         return handle
@@ -203,17 +209,24 @@ def service_routes(
 _BULK_MODES = frozenset({"create", "update", "updateIfMatchETag", "delete"})
 
 
-async def _bulk_one(enrollments: Enrollments, instance: Instance, mode: str, given: EnrollmentDocument) -> None:
-    actor = f"dps:{instance.name}"
-    scope, is_group = instance.id_scope, given.is_group
-    if mode == "create":
-        await enrollments.create(instance, given, actor=actor)
-    elif mode == "delete":
-        await enrollments.delete(scope, given.id, None, is_group=is_group, actor=actor)
-    else:
-        await enrollments.get(scope, given.id, is_group=is_group)
-        if_match = given.etag if mode == "updateIfMatchETag" else None
-        await enrollments.put(instance, given, if_match, actor=actor)
+async def _bulk_of_one(
+    enrollments: Enrollments, instance: Instance, mode: str, items: Sequence[EnrollmentDocument]
+) -> list[tuple[EnrollmentDocument, BirthmarkError]]:
+    """Do what is asked for one id, one after the other, and return what was refused."""
+    actor, scope, refused = f"dps:{instance.name}", instance.id_scope, []
+    for given in items:
+        try:
+            if mode == "create":
+                await enrollments.create(instance, given, actor=actor)
+            elif mode == "delete":
+                await enrollments.delete(scope, given.id, None, is_group=given.is_group, actor=actor)
+            else:
+                await enrollments.get(scope, given.id, is_group=given.is_group)
+                if_match = given.etag if mode == "updateIfMatchETag" else None
+                await enrollments.put(instance, given, if_match, actor=actor)
+        except BirthmarkError as error:
+            refused.append((given, error))
+    return refused
 
 
 def _claim(request: Request) -> Claim:

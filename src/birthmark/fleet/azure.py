@@ -76,16 +76,20 @@ class AzureTarget:
         return _BULK
 
     def enroll_new(self, wishes: Sequence[EnrollmentRequest]) -> Sequence[bool]:
-        known = self._known or {}
-        fresh = [wish for wish in wishes if _key(wish) not in known]
+        known, fresh = self._known or {}, dict[str, int]()
+        for place, wish in enumerate(wishes):
+            if (key := _key(wish)) not in known:
+                fresh.setdefault(key, place)  # the first of a name
         if not fresh:
             return [False] * len(wishes)
-        records = [self._record_of(wish) for wish in fresh]
+        records = [self._record_of(wishes[place]) for place in fresh.values()]
         with self._translated():
             wanted = self._models.BulkEnrollmentOperation(mode="create", enrollments=records)
             told = self._sdk.run_bulk_operation(wanted)
-        created = {_key(wish) for wish in fresh} - {error.registration_id.lower() for error in told.errors or ()}
-        return [_key(wish) in created for wish in wishes]
+        for error in told.errors or ():
+            fresh.pop(error.registration_id.lower(), None)
+        created = set(fresh.values())
+        return [place in created for place in range(len(wishes))]
 
     def enroll(self, wish: EnrollmentRequest, *, update: bool, dry_run: bool) -> Done:
         registration_id, known = _registration_id(wish), self._known

@@ -133,10 +133,6 @@ class Listeners:
         for connection in list(self._connections):
             connection.abort()
 
-    @property
-    def open_connections(self) -> int:
-        return len(self._connections)
-
     def monotonic(self) -> float:
         return self._clock.monotonic()
 

@@ -37,8 +37,6 @@ from birthmark.net.tls import NO_PEER, TlsPeer
 log = logging.getLogger(__name__)
 
 NOT_AUTHORIZED = 5
-UNAVAILABLE = 3
-UNSUPPORTED_VERSION = 1
 _UNSUPPORTED_VERSION_5 = 0x84
 # Then others get their turn: small packets that come without a pause would hold everyone up.
 _PACKETS_A_TURN = 256

@@ -54,7 +54,6 @@ UNREADABLE = (
 _SEQUENCE, _INTEGER, _EXPLICIT_0 = 0x30, 0x02, 0xA0
 P256_SPKI = bytes.fromhex("3059301306072a8648ce3d020106082a8648ce3d03010703420004")
 """What stands before X and Y in a SubjectPublicKeyInfo (RFC 5480): ecPublicKey, prime256v1, an uncompressed point."""
-_P256_POINT_BYTES = 64
 # AlgorithmIdentifier of ecdsa-with-SHA256, -SHA384 and -SHA512 (RFC 5758 section 3.2).
 _ALGORITHM_BYTES = 12
 _ECDSA = {
@@ -186,7 +185,7 @@ def parse_der(der: bytes) -> Certificate:
         parsed = _load(der)
         names = parsed.subject.public_bytes(), parsed.issuer.public_bytes()
         _ = (parsed.not_valid_before_utc, parsed.not_valid_after_utc, parsed.version)
-        spki = _spki_of(der, parsed)
+        spki = parsed.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
         extensions = read_extensions(der, parsed)
     except UNREADABLE as error:
         raise _what_is_it(der, error) from error
@@ -273,18 +272,6 @@ def _signed_by_ecdsa(der: bytes) -> tuple[bytes, ec.ECDSA] | None:
     algorithm = der[algorithm_at : algorithm_at + _ALGORITHM_BYTES]
     known = _ECDSA.get(algorithm)
     return None if known is None or not der.startswith(algorithm, end) else (der[inside:end], known)
-
-
-def _spki_of(der: bytes, parsed: x509.Certificate) -> bytes:
-    """Return the public key, which the library must be able to load, in its one form."""
-    key = parsed.public_key()
-    at = _parts_of(der)[1]
-    for _ in range(4):  # signature algorithm, issuer, validity, subject
-        at = _element(der, at)[1]
-    as_it_is = der[at : at + len(P256_SPKI) + _P256_POINT_BYTES]
-    if as_it_is.startswith(P256_SPKI):  # nothing else can be said of these bytes; the library takes 10 us to say it
-        return as_it_is
-    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
 def _parts_of(der: bytes) -> tuple[int, int, int]:

@@ -136,7 +136,6 @@ class CertificateRequest:
     subject_alt_name: bytes | None = field(repr=False)
     """DER value of the extension, for comparison byte by byte."""
     wants_ca: bool
-    ignored_extensions: tuple[str, ...] = ()
 
     @property
     def subject_cn(self) -> str | None:
@@ -168,6 +167,7 @@ def parse_csr(der: bytes) -> CertificateRequest:
     if not parsed.is_signature_valid:
         raise CsrSignatureInvalidError
     challenge = attributes.get(AttributeOID.CHALLENGE_PASSWORD)
+    _check_understood(extensions)
     asked = [extension.value for extension in extensions]
     names = [one for one in asked if isinstance(one, x509.SubjectAlternativeName)]
     return CertificateRequest(
@@ -179,7 +179,6 @@ def parse_csr(der: bytes) -> CertificateRequest:
         change_subject_name=attributes.get(CHANGE_SUBJECT_NAME),
         subject_alt_name=names[0].public_bytes() if names else None,
         wants_ca=any(isinstance(one, x509.BasicConstraints) and one.ca for one in asked),
-        ignored_extensions=_ignored(extensions),
     )
 
 
@@ -213,9 +212,7 @@ def _check_subject(subject: x509.Name) -> None:
         raise CsrSubjectInvalidError(detail="spaces around the common name")
 
 
-def _ignored(extensions: x509.Extensions) -> tuple[str, ...]:
-    ignored = [extension for extension in extensions if extension.oid not in _UNDERSTOOD]
-    for extension in ignored:
-        if extension.critical:
+def _check_understood(extensions: x509.Extensions) -> None:
+    for extension in extensions:
+        if extension.critical and extension.oid not in _UNDERSTOOD:
             raise CsrExtensionRefusedError(oid=extension.oid.dotted_string)
-    return tuple(extension.oid.dotted_string for extension in ignored)

@@ -125,11 +125,17 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def bounds(self) -> Limits:
         """Return the transport's limits; `read_settings` let no other names in."""
-        return msgspec.convert(self.limits, Limits, strict=False)
+        whole = {one.name for one in fields(Limits) if isinstance(one.default, int)}
+        return msgspec.convert({n: int(v) if n in whole else v for n, v in self.limits.items()}, Limits, strict=False)
 
 
+_Seconds = Annotated[float, msgspec.Meta(gt=0, le=1e9)]
+_Count = Annotated[float, msgspec.Meta(ge=1, le=1e15)]
 _LimitsTable = msgspec.defstruct(
-    "_LimitsTable", [(one.name, float, one.default) for one in fields(Limits)], frozen=True, forbid_unknown_fields=True
+    "_LimitsTable",
+    [(one.name, _Count if isinstance(one.default, int) else _Seconds, one.default) for one in fields(Limits)],
+    frozen=True,
+    forbid_unknown_fields=True,
 )
 
 

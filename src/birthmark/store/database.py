@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Protocol
 
-from birthmark.errors import BirthmarkError, InvalidRequestError
+from birthmark.errors import BirthmarkError, InvalidRequestError, UnavailableError
 from birthmark.store.changes import Changes, Event
 from birthmark.store.statements import Statement
 
@@ -23,6 +23,9 @@ class ValueRefusedError(InvalidRequestError):
         "within 64 bits."
     )
     reason: str
+
+
+Hear = Callable[[Sequence[Event], bool], None]
 
 
 class Reader(Protocol):
@@ -61,8 +64,11 @@ class Database(Reader, Protocol):
         """Let the next commit delete outbox rows up to this id; they were handed over."""
         ...
 
-    def on_events(self, hear: Callable[[Sequence[Event]], None]) -> None:
-        """Call `hear` too, in the loop, with the events of every commit, before whoever committed is answered."""
+    def on_events(self, hear: Hear) -> None:
+        """Call `hear` too, in the loop, with the events of every commit, before whoever committed is answered.
+
+        And whether it is sure: when the engine went away before its answer, a commit may have been kept, or still be.
+        """
         ...
 
     async def durability(self) -> str:
@@ -91,7 +97,7 @@ class GroupCommit:
         self._busy = False
         self._idle = asyncio.Event()
         self._idle.set()
-        self.hearers: list[Callable[[Sequence[Event]], None]] = []
+        self.hearers: list[Hear] = []
 
     def submit(self, changes: Changes) -> asyncio.Future[None]:
         """Queue `changes`; the future resolves when it is durable or refused."""
@@ -120,9 +126,10 @@ class GroupCommit:
         bug = finished.exception()  # whoever waits gets it: no caller hangs for a mistake of ours
         outcomes = [bug] * len(batch) if bug is not None else finished.result()
         settled = list(zip(batch, outcomes, strict=True))
-        if happened := [event for (changes, _), problem in settled if problem is None for event in changes.events]:
-            for hear in self.hearers:
-                hear(happened)
+        for is_sure in (True, False):
+            happened = [e for (changes, _), problem in settled if _is_kept(problem) is is_sure for e in changes.events]
+            for hear in self.hearers if happened else ():
+                hear(happened, is_sure)
         for (_, future), problem in settled:
             if future.done():
                 continue  # its caller was cancelled; the change is kept all the same
@@ -130,3 +137,10 @@ class GroupCommit:
                 future.set_result(None)
             else:
                 future.set_exception(problem)
+
+
+def _is_kept(problem: BaseException | None) -> bool | None:
+    """Say whether a change was kept; None when it was refused, False when nobody can tell."""
+    if problem is None:
+        return True
+    return None if isinstance(problem, BirthmarkError) and not isinstance(problem, UnavailableError) else False

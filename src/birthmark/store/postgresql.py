@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Self
 
 import asyncpg
@@ -12,8 +12,8 @@ from birthmark.clock import Clock
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError, UnavailableError
 from birthmark.store import chain as audit_chain
 from birthmark.store import migrate
-from birthmark.store.changes import Changes, Event
-from birthmark.store.database import Batch, GroupCommit, Outcomes, Row, ValueRefusedError
+from birthmark.store.changes import Changes
+from birthmark.store.database import Batch, GroupCommit, Hear, Outcomes, Row, ValueRefusedError
 from birthmark.store.statements import Statement
 from birthmark.store.values import to_micros
 
@@ -97,7 +97,7 @@ class PostgresDatabase:
     def discard_events(self, upto: int) -> None:
         self._discard = upto
 
-    def on_events(self, hear: Callable[[Sequence[Event]], None]) -> None:
+    def on_events(self, hear: Hear) -> None:
         self._group.hearers.append(hear)
 
     async def durability(self) -> str:

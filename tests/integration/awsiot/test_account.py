@@ -6,12 +6,15 @@ from typing import Any
 import pytest
 
 from aws_account import ME, POLICY, an_aws_account
+from between import lose_the_next_answer
 from birthmark.awsiot.model import CertificateMode, CertificateStatus, PrincipalType, ThingName
 from birthmark.awsiot.rules.variables import Visitor
+from birthmark.awsiot.service.access_keys import AccessKeyMissingError
 from birthmark.awsiot.service.certificates import CertificateInUseError
 from birthmark.awsiot.service.devices import CertificateInactiveError, CertificateUnknownError
 from birthmark.awsiot.service.policies import PolicyExistsError, PolicyInUseError
 from birthmark.awsiot.service.things import ThingVersionError
+from birthmark.errors import UnavailableError
 from pki_builders import a_ca, a_device
 
 pytestmark = pytest.mark.integration
@@ -123,3 +126,16 @@ async def test_cas_and_their_certificates(database_url: str) -> None:
         for ascending in (True, False):
             assert [each.id for each in (await aws.authorities.page(None, 5, ascending=ascending)).items] == [known.id]
         await aws.authorities.delete(known.id, **ME)
+
+
+async def test_an_access_key_that_was_removed_signs_nothing_more_although_the_answer_was_lost(
+    postgres_url: str,
+) -> None:
+    async with an_aws_account(postgres_url) as (aws, _clock):
+        key = await aws.keys.add("first", **ME)
+        lose_the_next_answer(aws.keys.database)
+        with pytest.raises(UnavailableError):
+            await aws.keys.remove(key.id, **ME)
+        with pytest.raises((AccessKeyMissingError, UnavailableError)):
+            await aws.keys.remove(key.id, **ME)
+        assert aws.keys.all() == ()

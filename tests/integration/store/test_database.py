@@ -71,14 +71,14 @@ async def test_an_upsert_overwrites(database_url: str) -> None:
 
 async def test_an_event_is_announced_only_when_its_change_is_kept(database_url: str) -> None:
     async with a_database(database_url) as database:
-        heard: list[str] = []
-        database.on_events(lambda events: heard.extend(event.topic for event in events))
+        heard: list[tuple[str, bool]] = []
+        database.on_events(lambda events, is_sure: heard.extend((event.topic, is_sure) for event in events))
         await database.commit(Changes().run(ADD, id="a", n=1).event("thing.added", id="a"))
         with pytest.raises(ConflictError):
             await database.commit(Changes().run(ADD, id="a", n=1).event("thing.added", id="again"))
         rows = await database.events_after(0, 10)
         assert [(row["topic"], row["body"]) for row in rows] == [("thing.added", '{"id":"a"}')]
-        assert heard == ["thing.added"]
+        assert heard == [("thing.added", True)]
 
 
 async def test_events_that_were_handed_over_leave_with_the_next_commit(database_url: str) -> None:

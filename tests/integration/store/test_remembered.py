@@ -1,9 +1,13 @@
 """What is read again and again is kept in memory, and never longer than its next change."""
 
 import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
 
+from between import lose_the_next_answer
+from birthmark.errors import UnavailableError
 from birthmark.store import Changes
 from birthmark.store.database import Row
 from birthmark.store.remembered import Remembered
@@ -96,3 +100,28 @@ async def test_strangers_cannot_make_it_grow(database_url: str) -> None:
         for name in "abcab":
             assert await kept.all(GET, Numbers(), id=name) == ()
         assert len(kept) == 2
+
+
+async def test_nothing_is_kept_while_nobody_can_tell_whether_a_change_was(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with a_database(postgres_url) as database:
+        await database.commit(Changes().run(ADD, id="a", n=1))
+        kept = Remembered(database, CHANGED)
+        assert await kept.all(GET, Numbers(), id="a") == (1,)
+        lose_the_next_answer(database)
+        with pytest.raises(UnavailableError):
+            await database.commit(bump(2))
+        assert await retried(lambda: kept.all(GET, Numbers(), id="a")) == (2,)
+        assert len(kept) == 0
+        monkeypatch.setattr(kept, "_unsure_until", 0.0)
+        await kept.all(GET, Numbers(), id="a")
+        assert len(kept) == 1
+
+
+async def retried(ask: Callable[[], Awaitable[Sequence[int]]]) -> Sequence[int]:
+    for _ in range(100):
+        with contextlib.suppress(UnavailableError):
+            return await ask()
+        await asyncio.sleep(0.05)
+    return await ask()

@@ -5,9 +5,9 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
-import asyncpg
 import pytest
 
+from between import lose_the_next_answer
 from birthmark.bus import LocalBus
 from birthmark.errors import InvalidRequestError, UnavailableError
 from birthmark.store import Changes, Database, open_database
@@ -62,17 +62,9 @@ async def test_audited_writes_go_on_after_a_commit_whose_answer_was_lost(postgre
 
     async with a_database(postgres_url) as database:
         await database.commit(Changes().audit("ann", "thing.look", "1"))
-        real = database._apply  # type: ignore[attr-defined]
-
-        async def apply_and_lose_the_answer(connection: asyncpg.Connection, changes: Changes) -> None:
-            await real(connection, changes)
-            await connection.execute("COMMIT")
-            await connection.close()
-
-        database._apply = apply_and_lose_the_answer  # type: ignore[attr-defined]
+        lose_the_next_answer(database)
         with pytest.raises(UnavailableError):
             await database.commit(Changes().audit("ann", "thing.look", "2"))
-        database._apply = real  # type: ignore[attr-defined]
         await retried(database, Changes().audit("ann", "thing.look", "3"))
 
 

@@ -1,8 +1,15 @@
 """Many at once: what is new goes together, everything else is asked for by itself, and the target's word counts."""
 
+import signal
+from collections.abc import Sequence
+
+import pytest
+
 from birthmark.fleet.bulk import enroll_all
+from birthmark.fleet.errors import TargetUnreachableError
 from birthmark.fleet.journal import Journal, Outcome
 from birthmark.fleet.target import Done, EnrollmentRequest
+from birthmark.pki.names import RegistrationIdInvalidError
 from memory_target import MemoryTarget
 from pki_builders import a_device
 
@@ -39,3 +46,50 @@ def test_a_rehearsal_writes_nothing() -> None:
     target = MemoryTarget(most_at_once=3)
     assert set(enroll(target, dry_run=True).values()) == {Done.WOULD_CREATE}
     assert (target.batches, target.on_record) == ([], {})
+
+
+class Refusing(MemoryTarget):
+    """Refuses what comes together, and says why of each by itself."""
+
+    def enroll_new(self, wishes: Sequence[EnrollmentRequest]) -> Sequence[bool]:
+        raise RegistrationIdInvalidError
+
+    def enroll(self, wish: EnrollmentRequest, *, update: bool, dry_run: bool) -> Done:
+        if wish.device_id == "device-2":
+            raise RegistrationIdInvalidError
+        return super().enroll(wish, update=update, dry_run=dry_run)
+
+
+def test_one_that_can_never_be_enrolled_does_not_end_the_others() -> None:
+    done = enroll(Refusing(most_at_once=3))
+    assert done.pop("device-2") is Done.REFUSED
+    assert set(done.values()) == {Done.CREATED}
+
+
+class Ending(MemoryTarget):
+    """Answers no more after what was created together."""
+
+    def enroll(self, wish: EnrollmentRequest, *, update: bool, dry_run: bool) -> Done:
+        raise TargetUnreachableError(target="memory", reason="gone")
+
+
+def test_what_was_created_is_told_whatever_ends_the_run() -> None:
+    target = Ending(most_at_once=5)
+    target.on_record["device-4"] = "another"
+    told: list[Outcome] = []
+    with Journal(None, target.identity) as journal, pytest.raises(TargetUnreachableError):
+        enroll_all(target, WISHES, journal, told.append, update=False, dry_run=False, workers=1)
+    assert [outcome.device_id for outcome in told] == [f"device-{n}" for n in range(4)]
+
+
+def test_an_interrupt_waits_until_what_is_known_is_told() -> None:
+    target, told = MemoryTarget(most_at_once=5), list[Outcome]()
+
+    def tell(outcome: Outcome) -> None:
+        if not told:
+            signal.raise_signal(signal.SIGINT)
+        told.append(outcome)
+
+    with Journal(None, target.identity) as journal, pytest.raises(KeyboardInterrupt):
+        enroll_all(target, WISHES, journal, tell, update=False, dry_run=False, workers=1)
+    assert len(told) == len(WISHES)

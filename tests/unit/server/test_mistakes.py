@@ -60,3 +60,28 @@ def test_limits_that_there_are_hold(tmp_path: Path) -> None:
     file.write_text("[limits]\nmax_strangers = 9\nidle_s = 7.5\n")
     limits = read_settings(file, {}).bounds()
     assert (limits.max_strangers, limits.idle_s, limits.handshake_s) == (9, 7.5, 10.0)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "max_connections = 0",
+        "max_body_bytes = -1",
+        "max_strangers = 1e30",
+        "body_s = -1.0",
+        "idle_s = nan",
+        "header_s = inf",
+    ],
+)
+def test_a_limit_that_limits_nothing_or_everything_is_refused(tmp_path: Path, line: str) -> None:
+    file = tmp_path / "server.toml"
+    file.write_text(f"[limits]\n{line}\n")
+    with pytest.raises(ConfigInvalidError) as refused:
+        read_settings(file, {})
+    assert "line 2: limits." in refused.value.facts["detail"]
+
+
+def test_a_fraction_of_a_count_is_cut(tmp_path: Path) -> None:
+    file = tmp_path / "server.toml"
+    file.write_text("[limits]\nmax_connections = 100.5\n")
+    assert read_settings(file, {}).bounds().max_connections == 100

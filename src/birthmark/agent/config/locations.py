@@ -38,7 +38,9 @@ def file_of(value: object, form: str = '"{uri}"') -> Path:
 def files_of(value: object) -> tuple[Path, ...]:
     """Return the paths of a list of `file:` URIs."""
     if not isinstance(value, list) or not value:
-        uri = f"file://{value.removeprefix('file://')}" if isinstance(value, str) else "file:///etc/ca.pem"
+        uri = "file:///etc/ca.pem"
+        if isinstance(value, str) and value.startswith(("/", _FILE)):  # anything else may hold a secret
+            uri = f"file://{value.removeprefix('file://')}"
         raise MistakeError("must be a list of file URIs", f'`{{name}} = ["{uri}"]`')
     return tuple(file_of(one, '["{uri}"]') for one in value)
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 from birthmark.agent.renewal import Renewal
 from birthmark.keys.pin import Pin
@@ -111,14 +111,6 @@ class ConfigWarning:
 
 
 @dataclass(frozen=True, slots=True)
-class EdgeCa:
-    """`[edge_ca]`: kept for tools; the agent acts on it only when asked."""
-
-    kind: Literal["preloaded", "issued", "quickstart"]
-    days: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class AgentConfig:
     """One configuration file, understood."""
 
@@ -129,6 +121,5 @@ class AgentConfig:
     preloaded_keys: Mapping[str, KeyLocation]
     preloaded_certs: Mapping[str, tuple[Path, ...]]
     trust_bundle: Path | None
-    edge_ca: EdgeCa
     digest: str
     warnings: tuple[ConfigWarning, ...] = ()

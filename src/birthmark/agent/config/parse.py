@@ -38,7 +38,6 @@ _AZURE = "https://global.azure-devices-provisioning.net"
 _OTHERS_READ = 0o044
 _PASSWORD = re.compile(rb"(?m)^[ \t]*password[ \t]*=")
 _MIN_CLOUD_TIMEOUT_S = 70
-_QUICKSTART_DAYS = 90
 _LIBRARY = '`pkcs11_lib_path = "/usr/lib/softhsm/libsofthsm2.so"`, or the chip\'s own library'
 _X509_ONLY = 'Use `method = "x509"`: this agent keeps identities in certificates'
 
@@ -77,6 +76,7 @@ def parse_config(file: Path, text: str) -> model.AgentConfig:
     preloaded_keys = _preloaded_keys(top.table("preloaded_keys"))
     for name, least in (("cloud_timeout_sec", _MIN_CLOUD_TIMEOUT_S), ("cloud_retries", 0)):
         top.take(name, number_from(least))  # known, and of no effect yet
+    _check_edge_ca(top.table("edge_ca"), issuers)
     config = model.AgentConfig(
         file=file,
         hostname=top.take("hostname", TEXT),
@@ -85,7 +85,6 @@ def parse_config(file: Path, text: str) -> model.AgentConfig:
         preloaded_keys=preloaded_keys,
         preloaded_certs=_preloaded_certs(top.table("preloaded_certs")),
         trust_bundle=top.take("trust_bundle_cert", file_of),
-        edge_ca=_edge_ca(top.table("edge_ca"), issuers),
         digest=hashlib.sha256(text.encode()).hexdigest(),
     )
     if keys is None and source.token_keys and not source.has_mistakes("aziot_keys"):
@@ -216,17 +215,15 @@ def _preloaded_certs(table: Table) -> Mapping[str, tuple[Path, ...]]:
     return single | named
 
 
-def _edge_ca(table: Table, issuers: Issuers) -> model.EdgeCa:
+def _check_edge_ca(table: Table, issuers: Issuers) -> None:
+    """Read `[edge_ca]`, which the agent does not act on, for its mistakes."""
     if "method" in table and "cert" not in table:
         has_name = "common_name" in table or "subject" in table
         parse_issued(table, None if has_name else "aziot-edge CA", issuers, "aziot-edged-ca")
-        return model.EdgeCa("issued")
-    made = model.EdgeCa("preloaded")
+        return
     if "cert" in table:
         take_pair(table, "cert", "pk")
     else:
-        days = table.take("auto_generated_edge_ca_expiry_days", number_from(1))
+        table.take("auto_generated_edge_ca_expiry_days", number_from(1))
         table.take("auto_renew", ANY)
-        made = model.EdgeCa("quickstart", days or _QUICKSTART_DAYS)
     table.finish()
-    return made

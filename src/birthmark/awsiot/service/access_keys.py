@@ -52,8 +52,11 @@ class AccessKeys(AccountService):
         """Remove a key; requests signed with it are refused from now on. Raise `AccessKeyMissingError`."""
         missing = AccessKeyMissingError(access_key_id=key_id)
         changes = Changes().run(store.DROP_KEY, expect=1, otherwise=missing, id=key_id)
-        await self.database.commit(changes.audit(actor, "awsiot.key_remove", key_id))
-        self._by_id.pop(key_id, None)
+        self._by_id.pop(key_id, None)  # before the answer, which may be lost
+        try:
+            await self.database.commit(changes.audit(actor, "awsiot.key_remove", key_id))
+        finally:
+            await self.load()
 
     def all(self) -> Sequence[AccessKey]:
         """Return every key, oldest first."""

@@ -201,8 +201,4 @@ class Things(AccountService):
 
 def _check_version(thing: Thing, expected: int | None) -> None:
     if expected is not None and expected != thing.version:
-        raise _version_error(thing, expected)
-
-
-def _version_error(thing: Thing, expected: int | None) -> ThingVersionError:
-    return ThingVersionError(thing=thing.name, version=thing.version, expected=expected)
+        raise ThingVersionError(thing=thing.name, version=thing.version, expected=expected)

@@ -1,20 +1,6 @@
 """Things, thing types, and which certificate belongs to which thing."""
 
-from sqlalchemy import (
-    JSON,
-    ColumnElement,
-    Executable,
-    Index,
-    Table,
-    Text,
-    and_,
-    bindparam,
-    cast,
-    exists,
-    func,
-    or_,
-    select,
-)
+from sqlalchemy import JSON, Executable, Index, Table, Text, and_, bindparam, cast, exists, func, or_, select
 
 from birthmark.awsiot.model import CertificateStatus, PrincipalType, Thing, ThingType
 from birthmark.awsiot.store.certificates import certificates
@@ -35,11 +21,11 @@ LIST_THINGS = page(things, "name")
 def _fitting(engine: Engine) -> Executable:
     """Things of a type and with an attribute: of any value, of this value, or of one that begins so."""
     if engine == "sqlite":
-        value: ColumnElement[str] = func.json_extract(things.c.attributes, bindparam("path"))
+        value = func.json_extract(things.c.attributes, bindparam("path"))
     else:
         value = func.json_extract_path_text(cast(things.c.attributes, JSON), bindparam("attribute", type_=Text))
-    match: ColumnElement[str] = bindparam("match", type_=Text)
-    wanted: ColumnElement[str] = bindparam("value", type_=Text)
+    match = bindparam("match", type_=Text)
+    wanted = bindparam("value", type_=Text)
     begins = func.substr(value, 1, func.length(wanted)) == wanted
     return (
         select(things)

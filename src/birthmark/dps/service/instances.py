@@ -98,12 +98,8 @@ class Instances:
         scope = IdScope("0ne" + self._entropy.token(4).hex().upper())
         keys = {policy: (self._entropy.token(32), self._entropy.token(32)) for policy in POLICIES}
         instance = Instance(scope, name, host, (), keys)
-        await self._database.commit(
-            Changes()
-            .run(store.ADD_INSTANCE, **store.INSTANCES.row(instance))
-            .audit(actor, "dps.create", name, id_scope=scope)
-        )
-        await self.load()
+        changes = Changes().run(store.ADD_INSTANCE, **store.INSTANCES.row(instance))
+        await self._commit(changes.audit(actor, "dps.create", name, id_scope=scope))
         return instance
 
     async def link(self, name: str, hub_host: str, *, actor: str) -> Instance:
@@ -167,8 +163,11 @@ class Instances:
             **{f"key_{name}": was[name] for name in ("id_scope", "host", "hubs")},
             **{name: row[name] for name in ("host", "hubs")},
         )
+        await self._commit(changes)
+        return made
+
+    async def _commit(self, changes: Changes) -> None:
         try:
             await self._database.commit(changes)
-        finally:
+        finally:  # also when the answer was lost
             await self.load()
-        return made

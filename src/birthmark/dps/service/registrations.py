@@ -7,14 +7,7 @@ from typing import Any
 from birthmark.auth.sas import derive_device_key
 from birthmark.clock import Clock, Entropy, new_uuid
 from birthmark.dps import store
-from birthmark.dps.model import (
-    Claim,
-    Enrollment,
-    Instance,
-    Registration,
-    SymmetricKey,
-    X509Individual,
-)
+from birthmark.dps.model import Claim, Enrollment, Instance, Registration, SymmetricKey, X509Individual
 from birthmark.dps.ports import HubIdentity, HubRegistry, RevocationCheck
 from birthmark.dps.rules import attestation
 from birthmark.dps.rules.registration import NoHubError, decide
@@ -143,7 +136,7 @@ class Registrations:
                     registration_id,
                     present,
                     instance.hubs,
-                    spelling=_spelling(claim),
+                    spelling=(claim.leaf and claim.leaf.subject_cn) or claim.registration_id,  # as the proof has it
                     thumbprint=None if claim.leaf is None else claim.leaf.thumbprint,
                     operation_id=f"5.{self._entropy.token(8).hex()}.{new_uuid(self._entropy)}",
                     etag=f'"{self._entropy.token(8).hex()}"',
@@ -252,11 +245,6 @@ class Registrations:
 
 def _maker(instance: Instance, registration_id: str) -> str:
     return f"dps:{instance.id_scope}/{registration_id}"
-
-
-def _spelling(claim: Claim) -> str:
-    """Return the name as the device's proof has it: its certificate's, or the one its key was derived for."""
-    return (claim.leaf.subject_cn if claim.leaf is not None else None) or claim.registration_id
 
 
 def _written(instance: Instance, registration: Registration, present: Registration | None) -> Changes:

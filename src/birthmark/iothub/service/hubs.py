@@ -68,16 +68,14 @@ class Hubs:
         exists = HubExistsError(hub=name, host=host)
         if any(known.name == name or known.host.lower() == host.lower() for known in self._by_host.values()):
             raise exists
-        await self._database.commit(
-            Changes().run(store.ADD_HUB, **store.HUBS.row(hub)).audit(actor, "iothub.create", name, host=host)
-        )
-        await self.load()
+        changes = Changes().run(store.ADD_HUB, **store.HUBS.row(hub)).audit(actor, "iothub.create", name, host=host)
+        await self._commit(changes)
         return hub
 
     async def delete(self, name: str, *, actor: str) -> None:
         """Remove a hub with its devices and messages. Raise `UnknownHubError`."""
         hub = self.by_name(name)
-        await self._database.commit(
+        await self._commit(
             Changes()
             .run(store.DELETE_HUB, name=name)
             .run(store.DELETE_HUB_DEVICES, hub=name)
@@ -86,7 +84,12 @@ class Hubs:
             .audit(actor, "iothub.delete", name, host=hub.host)
             .event("iothub.hub_deleted", hub=name)
         )
-        await self.load()
+
+    async def _commit(self, changes: Changes) -> None:
+        try:
+            await self._database.commit(changes)
+        finally:  # also when the answer was lost
+            await self.load()
 
     def all(self) -> Sequence[Hub]:
         """Return every hub, by name."""

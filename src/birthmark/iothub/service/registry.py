@@ -14,6 +14,7 @@ from birthmark.iothub.model import (
     AuthenticationType,
     Device,
     DeviceAuthentication,
+    DeviceId,
     Hub,
     parse_device_id,
 )
@@ -120,18 +121,9 @@ class Registry:
                 primary_key=wanted.primary_key or self._entropy.token(32),
                 secondary_key=wanted.secondary_key or self._entropy.token(32),
             )
-        made = Device(
-            hub.name,
-            known,
-            _generation(now),
-            self._etag(),
-            body.status == "enabled",
-            body.status_reason,
-            wanted,
-            bool(body.capabilities and body.capabilities.iot_edge),
-            now,
-            now,
-        )
+        is_edge = bool(body.capabilities and body.capabilities.iot_edge)
+        made = self._device(hub, known, wanted, now, is_iot_edge=is_edge)
+        made = replace(made, is_enabled=body.status == "enabled", status_reason=body.status_reason)
         changes = Changes().audit(actor, "iothub.device_put", known, hub=hub.name, status=body.status)
         if etag is None:
             exists = DeviceExistsError(hub=hub.name, device_id=known)
@@ -192,20 +184,8 @@ class Registry:
         hub = self._hubs.by_host(host)
         row = await self._database.one(store.GET_DEVICE, hub=hub.name, device_id=device_id)
         if row is None:
-            known = parse_device_id(device_id)
-            made = Device(
-                hub.name,
-                known,
-                _generation(now),
-                self._etag(),
-                is_enabled=True,
-                status_reason=None,
-                authentication=authentication,
-                is_iot_edge=iot_edge,
-                created_at=now,
-                updated_at=now,
-                maker=maker,
-            )
+            made = self._device(hub, parse_device_id(device_id), authentication, now, is_iot_edge=iot_edge)
+            made = replace(made, maker=maker)
             return Changes().run(store.ADD_DEVICE, **store.device_row(made))
         present = store.device_of(row)
         check_maker(present, maker)
@@ -229,6 +209,13 @@ class Registry:
             await self._revocations(peer.leaf, peer.chain)
         return hub, device
 
+    def _device(
+        self, hub: Hub, device_id: DeviceId, authentication: DeviceAuthentication, now: datetime, *, is_iot_edge: bool
+    ) -> Device:
+        """Return a device that begins to be."""
+        generation, etag = str(int(now.timestamp() * 1_000_000_0)), self._etag()
+        return Device(hub.name, device_id, generation, etag, True, None, authentication, is_iot_edge, now, now)  # noqa: FBT003 - enabled
+
     def _etag(self) -> str:
         return base64.b64encode(self._entropy.token(8)).decode()
 
@@ -243,7 +230,3 @@ def _removing(device: Device) -> Changes:
     place: dict[str, Any] = {"hub": device.hub, "device_id": device.device_id}
     removed = _if_as_read(store.DELETE_DEVICE, device)
     return removed.run(store.DROP_SUBSCRIPTIONS, **place).event(CHANGED, **place)
-
-
-def _generation(now: datetime) -> str:
-    return str(int(now.timestamp() * 1_000_000_0))

@@ -54,6 +54,7 @@ def test_what_another_enrolled_since_the_look_is_not_called_created(tmp_path: Pa
         mine = [EnrollmentRequest(name, a_device(common_name=name).certificate) for name in ("same", "other", "new")]
         theirs = [mine[0], EnrollmentRequest("other", a_device(common_name="other").certificate)]
         first.survey(3)
+        second.survey(2)
         assert second.enroll_new(theirs) == [True, True]
         assert first.enroll_new(mine) == [False, False, True]
         assert first.enroll(mine[0], update=False, dry_run=False) is Done.UNCHANGED
@@ -71,12 +72,14 @@ def test_a_run_that_cannot_look_at_all_leaves_no_refusal_and_tells_each_as_it_is
         target = AzureTarget(azure_profile("local", fresh.data))
         wishes = [EnrollmentRequest(n, a_device(common_name=n).certificate) for n in ("one", "two", "one")]
         wishes[2] = wishes[0]
-        target.survey(1)
+        target.survey(1)  # nothing is there, and that is known
         assert target.enroll_new(wishes) == [True, True, False]
         again = AzureTarget(azure_profile("local", fresh.data))
         again.survey(1)
-        assert again.enroll_new(wishes) == [False, False, False]
-        assert [again.enroll(wish, update=False, dry_run=False) for wish in wishes] == [Done.UNCHANGED] * 3
+        more = EnrollmentRequest("three", a_device(common_name="three").certificate)
+        assert again.enroll_new([*wishes, more]) == [False] * 4
+        done = [again.enroll(wish, update=False, dry_run=False) for wish in (*wishes, more)]
+        assert done == [Done.UNCHANGED] * 3 + [Done.CREATED]
         assert "enrollment_exists" not in fresh.attempt("why", "--json").stdout
 
 

@@ -23,7 +23,6 @@ from birthmark.dps.errors import http_error, wire_message
 from birthmark.dps.model import Claim, Instance, Registration
 from birthmark.dps.rules.attestation import RegistrationIdMismatchError
 from birthmark.dps.service import Enrollments, Instances, Registrations
-from birthmark.dps.service.enrollments import EnrollmentExistsError
 from birthmark.errors import BirthmarkError
 from birthmark.net.refusing import Handler, refusing
 from birthmark.text import read_json, whole_number
@@ -165,8 +164,7 @@ def service_routes(
             )
             problems = []
             for given, problem in itertools.chain(*refused):
-                if not isinstance(problem, EnrollmentExistsError):  # the answer to "create what is not there"
-                    record(problem, request)
+                record(problem, request)
                 told = {"errorCode": http_error(problem)[1], "errorStatus": str(problem)}
                 problems.append({"registrationId": given.id, **told})
             return JSONResponse({"isSuccessful": not problems, "errors": problems})

@@ -76,9 +76,10 @@ class AzureTarget:
         return _BULK
 
     def enroll_new(self, wishes: Sequence[EnrollmentRequest]) -> Sequence[bool]:
-        known, fresh = self._known or {}, dict[str, int]()
+        fresh: dict[str, int] = {}
         for place, wish in enumerate(wishes):
-            if (key := _key(wish)) not in known:
+            # Whoever could not look asks for each: a refusal for every record that is there would fill the ledger.
+            if self._known is not None and (key := _key(wish)) not in self._known:
                 fresh.setdefault(key, place)  # the first of a name
         if not fresh:
             return [False] * len(wishes)

@@ -63,7 +63,7 @@ def _check_list(one: x509.CertificateRevocationList, issuer: Certificate, now: d
         (bool(unknown), "it has a critical extension that is not understood here"),
         (one.last_update_utc > now, "it is of the future"),
         (one.next_update_utc is None or one.next_update_utc < now, "it is out of date"),
-        (not one.is_signature_valid(issuer.public_key()), "its CA did not sign it"),  # type: ignore[arg-type]
+        (not one.is_signature_valid(issuer.public_key()), "its CA did not sign it"),  # type: ignore[arg-type]  # a CA has a key that signs
     )
     for is_broken, detail in problems:
         if is_broken:

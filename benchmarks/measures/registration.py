@@ -108,7 +108,7 @@ def _filled(rig: Rig, size: int) -> RunningServer:
     pem.write_text((rig.directory / "device.pem").read_text())
     server.run("enroll", "device", "--cert", str(pem))
     server.stop()
-    copy: Callable[[int], str] = lambda number: f"copy-{number:06}"  # noqa: E731
+    copy: Callable[[int], str] = lambda number: f"copy-{number:06}"  # noqa: E731 - a name for what is handed on
     with sqlite3.connect(server.data / "birthmark.db") as database:
         row = database.execute("SELECT scope, kind, id, document, etag FROM dps_enrollments WHERE kind != 'group'")
         scope, kind, name, document, etag = row.fetchone()

@@ -64,7 +64,7 @@ def _certificates() -> Iterator[tuple[str, Holder]]:
     yield "6signer", a_ca("Fuzz Manifest Signer", key=SIGNER_KEY)
     yield "7rsa", a_device(issuing, key=an_rsa_key())
     ed = ed25519.Ed25519PrivateKey.from_private_bytes(b"\7" * 32)
-    yield "8ed25519", a_device(issuing, key=ed)  # type: ignore[arg-type]
+    yield "8ed25519", a_device(issuing, key=ed)  # type: ignore[arg-type]  # a key the builder does not promise
     subtrees = [x509.DNSName("example"), x509.IPAddress(ipaddress.ip_network("192.0.2.0/24"))]
     point = x509.DistributionPoint([x509.UniformResourceIdentifier("http://x/crl")], None, None, None)
     notice = x509.UserNotice(x509.NoticeReference("o", [1]), "text")

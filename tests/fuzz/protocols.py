@@ -243,7 +243,7 @@ def host(data: bytes) -> None:
 
     headers = [(b"host", one) for one in data.split(b"\n")]
     gate = RequireAuthority(app, lambda error, _address, _peer: seen.append(error.explain_cause()))
-    passed = gate({"type": "http", "headers": headers, "client": ("192.0.2.1", 1)}, send, send)  # type: ignore[arg-type]
+    passed = gate({"type": "http", "headers": headers, "client": ("192.0.2.1", 1)}, send, send)  # type: ignore[arg-type]  # a scope and channels by hand
     with contextlib.suppress(StopIteration):
         passed.send(None)
     assert seen

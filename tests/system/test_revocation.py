@@ -40,7 +40,7 @@ def an_est_device(server: RunningServer, directory: Path, name: str) -> Device:
     issuing = next(c for c in parse_bundle((server.data / "ca" / "issuing.pem").read_bytes()))
     certificate_file = directory / f"{name}.pem"
     certificate_file.write_text(leaf.pem() + issuing.pem())
-    return Device(name, Holder(leaf, None), certificate_file, directory / "est.key")  # type: ignore[arg-type]
+    return Device(name, Holder(leaf, None), certificate_file, directory / "est.key")  # type: ignore[arg-type]  # the parts that are not used are left out
 
 
 def test_a_revoked_certificate_is_refused_everywhere_and_loses_its_connection(tmp_path: Path) -> None:
@@ -99,7 +99,7 @@ def test_devices_below_a_maker_s_ca_that_is_taken_back_lose_their_connections(tm
         server.run("enroll", "group", "maker", "--ca-name", "maker")
         server.run("ca", "issue", "made", "--dir", str(maker), "--out-dir", str(tmp_path))
         files = tmp_path / "made.cert.pem", tmp_path / "made.key.pem"
-        device = Device("made", None, *files)  # type: ignore[arg-type]
+        device = Device("made", None, *files)  # type: ignore[arg-type]  # the parts that are not used are left out
         assert run_app(server, device).returncode == 0
         live = a_live_device(server, device)
         assert live.stdout is not None
@@ -121,7 +121,7 @@ def test_a_revoked_root_is_seen_above_the_ca_that_a_group_carries(tmp_path: Path
         chain, key = tmp_path / "made.cert.pem", tmp_path / "made.key.pem"
         end = "-----END CERTIFICATE-----\n"
         chain.write_text(chain.read_text().partition(end)[0] + end)
-        device = Device("made", None, chain, key)  # type: ignore[arg-type]
+        device = Device("made", None, chain, key)  # type: ignore[arg-type]  # the parts that are not used are left out
         assert run_app(server, device).returncode == 0
         server.run("est", "revoke", "--key-of", str(maker / "root.pem"), "--yes")
         assert run_app(server, device).returncode != 0
@@ -170,5 +170,5 @@ def test_devices_below_a_ca_that_is_taken_back_lose_their_connections_and_others
         assert run_app(server, other).returncode == 0  # which takes its place: the hub knows each device once
         assert staying.stdout.readline() == "dropped\n"
         for process in (live, staying):
-            process.stdout.close()  # type: ignore[union-attr]
+            process.stdout.close()  # type: ignore[union-attr]  # the parts that are not used are left out
             process.wait(20)

@@ -117,7 +117,7 @@ EXPECTED: dict[tuple[str, str], str] = {
     ("Kept for a time", "refusals"): f"{ledger.KEEP.days} days",
     ("Kept for a time", "telemetry"): f"{telemetry.KEEP.days} day",
 }
-BYTES: Callable[[str], bool] = re.compile(r"max_.*_bytes(_per_peer)?$").fullmatch  # type: ignore[assignment]
+BYTES: Callable[[str], bool] = re.compile(r"max_.*_bytes(_per_peer)?$").fullmatch  # type: ignore[assignment]  # used as a predicate
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row[1])

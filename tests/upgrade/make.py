@@ -17,7 +17,7 @@ HERE = Path(__file__).parent.parent
 sys.path.insert(0, str(HERE))
 
 
-from servers import a_server  # noqa: E402
+from servers import a_server  # noqa: E402 - found only on that path
 
 
 def keep(tar: tarfile.TarInfo) -> tarfile.TarInfo | None:

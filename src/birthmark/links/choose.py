@@ -27,7 +27,7 @@ def open_links(identity: Identity | None, trust: Trust, clock: Clock) -> Links:
             return _Links(partial(OpensslHttps, identity, trust), partial(OpensslMqtt, identity, trust, clock))
         case TokenIdentity():
             # Imported late: its native library takes a while to load, and file keys do not need it.
-            from birthmark.links.crt import https, mqtt  # noqa: PLC0415
+            from birthmark.links.crt import https, mqtt  # noqa: PLC0415 - an extra, not on every machine
 
             return _Links(partial(https.CrtHttps, identity, trust), partial(mqtt.CrtMqtt, identity, trust))
         case _:

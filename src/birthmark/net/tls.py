@@ -93,7 +93,7 @@ def server_context(chain: Sequence[x509.Certificate], key: PrivateKeyTypes) -> S
 
 def _set_groups(context: SSL.Context) -> None:
     # pyOpenSSL has no method for it, only the function itself.
-    taken = lib.SSL_CTX_set1_curves_list(context._context, _GROUPS)  # noqa: SLF001
+    taken = lib.SSL_CTX_set1_curves_list(context._context, _GROUPS)  # noqa: SLF001 - pyOpenSSL has no call for it
     if taken != 1:
         raise ValueError("OpenSSL does not know the groups of the key exchange")
 

@@ -61,7 +61,7 @@ class Client:
 
     def __init__(self, context: ssl.SSLContext, server: TlsPipe, **options: object) -> None:
         self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self.tls = context.wrap_bio(self._in, self._out, **options)  # type: ignore[arg-type]
+        self.tls = context.wrap_bio(self._in, self._out, **options)  # type: ignore[arg-type]  # options by name
         self.server = server
         self.is_met = False
 
@@ -140,7 +140,7 @@ def test_alpn_is_chosen_in_our_order_and_never_fails(
 
 def test_our_order_of_ciphers_counts(way: TlsWay, tmp_path: Path) -> None:
     client = Client(client_context(tmp_path), server_pipe(way)).meet()
-    assert client.tls.cipher()[0] == "TLS_AES_128_GCM_SHA256"  # type: ignore[index]
+    assert client.tls.cipher()[0] == "TLS_AES_128_GCM_SHA256"  # type: ignore[index]  # it is there after a handshake
 
 
 @pytest.mark.parametrize("size", [1, 16_383, 16_384, 16_385, 300_000])
@@ -266,7 +266,7 @@ class Echo(asyncio.Protocol):
         self.transport = transport
 
     def data_received(self, data: bytes) -> None:
-        self.transport.write(data)  # type: ignore[attr-defined]
+        self.transport.write(data)  # type: ignore[attr-defined]  # a transport that writes
         if data.endswith(b"bye"):
             self.transport.close()
 

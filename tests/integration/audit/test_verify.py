@@ -28,7 +28,7 @@ ROWS = 5
 
 async def sql(database: Database, text: str) -> None:
     """Edit the database as somebody would who holds it, but not the key."""
-    made = Statement(lambda _engine: None)  # type: ignore[arg-type,return-value]
+    made = Statement(lambda _engine: None)  # type: ignore[arg-type,return-value]  # what the fixture made is there
     made._compiled = {engine: Compiled(text, (), {}) for engine in ("sqlite", "postgresql")}
     await database.commit(Changes().run(made))
 
@@ -112,7 +112,7 @@ async def test_a_head_that_is_missing_or_edited_is_named(database_url: str, text
 
 
 async def exported_at(database: Database) -> Head:
-    return (await verify_chain(database, key=KEY.public_key)).head  # type: ignore[return-value]
+    return (await verify_chain(database, key=KEY.public_key)).head  # type: ignore[return-value]  # what the fixture made is there
 
 
 async def test_an_exported_head_contradicts_an_old_copy_that_was_put_in_place(database_url: str) -> None:

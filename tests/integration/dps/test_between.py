@@ -73,7 +73,7 @@ async def test_of_two_who_create_one_enrollment_exactly_one_did(database_url: st
         assert found.attestation.x509 is not None
         assert found.attestation.x509.client_certificates is not None
         kept = found.attestation.x509.client_certificates.primary
-        given = theirs.attestation.x509.client_certificates.primary  # type: ignore[union-attr]
+        given = theirs.attestation.x509.client_certificates.primary  # type: ignore[union-attr]  # made above
         assert kept is not None
         assert given is not None
         assert kept.certificate == given.certificate

@@ -195,7 +195,7 @@ def test_mqtt_over_websocket_takes_packets_in_pieces(server: RunningServer) -> N
     with open_websocket(
         f"wss://{server.address}:8443/$iothub/websocket",
         ssl=client_context(server),
-        subprotocols=["mqtt"],  # type: ignore[list-item]
+        subprotocols=["mqtt"],  # type: ignore[list-item]  # the library's type is narrower than its documentation
     ) as sock:
         for byte in engine.data_to_send():
             sock.send(bytes([byte]))

@@ -108,6 +108,6 @@ async def test_audit_rows_form_a_chain_that_a_refused_change_leaves_unbroken(dat
 async def test_many_changes_of_one_tick_share_a_transaction(tmp_path: object) -> None:
     async with a_database(f"sqlite:///{tmp_path}/one.db") as database:
         commits = []
-        database._writer.set_trace_callback(lambda sql: commits.append(sql) if sql == "COMMIT" else None)  # type: ignore[attr-defined]
+        database._writer.set_trace_callback(lambda sql: commits.append(sql) if sql == "COMMIT" else None)  # type: ignore[attr-defined]  # SQLite's own
         await asyncio.gather(*(database.commit(Changes().run(ADD, id=f"t{i}", n=i)) for i in range(50)))
         assert len(commits) == 1

@@ -84,7 +84,7 @@ async def test_events_are_handed_on_after_the_database_was_away(postgres_url: st
                 raise UnavailableError
             return await real(last, limit)
 
-        database.events_after = away  # type: ignore[assignment,method-assign]
+        database.events_after = away  # type: ignore[assignment,method-assign]  # one engine's own
         await database.commit(Changes().event("told", word="after"))
         await until(lambda: heard == ["before", "after"])
         await bus.stop()
@@ -107,7 +107,7 @@ async def test_a_handler_that_fails_does_not_end_the_bus(tmp_path: Path) -> None
 
 async def test_a_locked_database_is_unavailable_and_then_goes_on(tmp_path: Path) -> None:
     async with a_database(f"sqlite:///{tmp_path}/one.db") as database:
-        database._writer.execute("PRAGMA busy_timeout=50")  # type: ignore[attr-defined]
+        database._writer.execute("PRAGMA busy_timeout=50")  # type: ignore[attr-defined]  # one engine's own
         other = sqlite3.connect(tmp_path / "one.db", isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(UnavailableError):
@@ -137,5 +137,5 @@ async def retried(database: Database, changes: Changes) -> None:
 
 async def until(condition: object) -> None:
     async with asyncio.timeout(5):
-        while not condition():  # type: ignore[operator]
+        while not condition():  # type: ignore[operator]  # one engine's own
             await asyncio.sleep(0.01)

@@ -82,7 +82,7 @@ def below(
 
 
 def odd(*extensions: tuple[x509.ExtensionType, bool], **fields: object) -> Callable[[Holder], Holder]:
-    return lambda ca: a_certificate(*extensions, signer=ca, now=NOW, **fields)  # type: ignore[arg-type]
+    return lambda ca: a_certificate(*extensions, signer=ca, now=NOW, **fields)  # type: ignore[arg-type]  # fields by name
 
 
 def without_sign(name: str) -> Holder:

@@ -37,7 +37,7 @@ def may_subscribe(name: str, topic: str) -> Callable[[Desk], None]:
 
 def in_bulk(desk: Desk) -> None:
     body = {"mode": known(desk, "MODE"), "enrollments": [enrollment()(desk) | {"registrationId": "fix-bulk"}]}
-    if b'"isSuccessful":true' not in rest("PROVISIONING", "POST", "/enrollments", body)(desk):  # type: ignore[operator]
+    if b'"isSuccessful":true' not in rest("PROVISIONING", "POST", "/enrollments", body)(desk):  # type: ignore[operator]  # it answers bytes
         raise RefusedError
 
 

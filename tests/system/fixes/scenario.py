@@ -39,7 +39,7 @@ def device(name: str, **options: object) -> Callable[[Scene], None]:
     """Make a device with its files in the environment, and the server's variables."""
 
     def prepare(scene: Scene) -> None:
-        made = a_file_device(scene.directory, name, **options)  # type: ignore[arg-type]
+        made = a_file_device(scene.directory, name, **options)  # type: ignore[arg-type]  # fields by name
         scene.environment |= {"X509_CERT_FILE": str(made.certificate_file), "X509_KEY_FILE": str(made.key_file)}
         scene.must('eval "$(birthmark env)"')
 

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[3]
 
 @pytest.mark.parametrize("known", HARMLESS, ids=lambda known: known.line[:30])
 def test_a_known_line_is_found_as_the_page_prints_it(known: object) -> None:
-    assert known in harmless_in(f"12:00:01 INFO x\n{known.line}\n")  # type: ignore[attr-defined]
+    assert known in harmless_in(f"12:00:01 INFO x\n{known.line}\n")  # type: ignore[attr-defined]  # the type has no name outside
 
 
 def test_an_unknown_line_is_not_called_harmless() -> None:

@@ -12,7 +12,7 @@ from fakes import NOON
 from pki_builders import a_ca
 
 LOG = a_ca("Manifest Signer")
-SIGNER = ManifestKey(LOG.certificate, LOG.private_key)  # type: ignore[arg-type]
+SIGNER = ManifestKey(LOG.certificate, LOG.private_key)  # type: ignore[arg-type]  # the builder makes P-256
 
 
 @pytest.fixture

@@ -49,7 +49,7 @@ def a_claim(holder: Holder | None = DEVICE, *sent: Holder, name: str = "device-1
 
 def an_enrollment(holder: Holder = DEVICE, **changes: object) -> Enrollment:
     fields = {"id": "device-1", "attestation": X509Individual((holder.certificate.thumbprint,))} | changes
-    return Enrollment(**fields)  # type: ignore[arg-type]
+    return Enrollment(**fields)  # type: ignore[arg-type]  # fields by name
 
 
 def an_authority(holder: Holder = ROOT, *, is_verified: bool = True) -> Authority:

@@ -14,7 +14,7 @@ ID = RegistrationId("device-1")
 
 
 def an_enrollment(**fields: object) -> Enrollment:
-    return Enrollment(**({"id": "device-1", "attestation": X509Group()} | fields))  # type: ignore[arg-type]
+    return Enrollment(**({"id": "device-1", "attestation": X509Group()} | fields))  # type: ignore[arg-type]  # fields by name
 
 
 def a_group(name: str = "fleet") -> Enrollment:

@@ -24,7 +24,7 @@ class RecordingMqtt:
 
 async def test_a_device_connects_and_sends_what_the_hub_understands() -> None:
     mqtt = RecordingMqtt()
-    hub = await connect_hub(mqtt, "hub.test", "Device-1")  # type: ignore[arg-type]
+    hub = await connect_hub(mqtt, "hub.test", "Device-1")  # type: ignore[arg-type]  # a stand-in for the link
     ((host, port, connect),) = mqtt.connects
     assert (host, port, connect.client_id) == ("hub.test", 8883, "Device-1")
     assert connect.clean_start is False
@@ -41,4 +41,4 @@ async def test_a_device_connects_and_sends_what_the_hub_understands() -> None:
 
 async def test_a_device_id_that_would_be_another_topic_is_refused() -> None:
     with pytest.raises(DeviceIdInvalidError):
-        await connect_hub(RecordingMqtt(), "hub.test", "a/b")  # type: ignore[arg-type]
+        await connect_hub(RecordingMqtt(), "hub.test", "a/b")  # type: ignore[arg-type]  # a stand-in for the link

@@ -28,7 +28,7 @@ from pki_builders import Holder, a_ca, a_device, a_key
 ROOT = a_ca("Rehearsal Root")
 ISSUER = a_ca("Crypto Authentication Signer 0001", parent=ROOT, profile=profiles.ISSUING_CA)
 LOG = a_ca("Manifest Signer")
-SIGNER = ManifestKey(LOG.certificate, LOG.private_key)  # type: ignore[arg-type]
+SIGNER = ManifestKey(LOG.certificate, LOG.private_key)  # type: ignore[arg-type]  # the builders make P-256 and both certificates
 TRUST = trust_of([signer_of(LOG.certificate)], [root_of(ROOT.certificate)])
 
 
@@ -53,7 +53,7 @@ def test_a_good_entry_tells_the_device_its_certificate_and_its_keys() -> None:
     entry = outcome(render_entry(chip, SIGNER, NOON))
     assert isinstance(entry, Entry)
     assert (entry.device_id, entry.unique_id, entry.key_ids) == ("sn0123AABBCCDDEEFF01", chip.unique_id, ("0", "1"))
-    assert entry.certificate == chip.chain[0]  # type: ignore[index]
+    assert entry.certificate == chip.chain[0]  # type: ignore[index]  # the builders make P-256 and both certificates
 
 
 def test_a_written_manifest_of_many_is_read_back() -> None:
@@ -78,7 +78,7 @@ def test_a_changed_header_is_found_although_the_signature_holds() -> None:
 
 def test_an_unknown_signer_is_named() -> None:
     stranger = a_ca("Stranger")
-    entry = render_entry(a_chip(), ManifestKey(stranger.certificate, stranger.private_key), NOON)  # type: ignore[arg-type]
+    entry = render_entry(a_chip(), ManifestKey(stranger.certificate, stranger.private_key), NOON)  # type: ignore[arg-type]  # the builders make P-256 and both certificates
     found = outcome(entry)
     assert isinstance(found, errors.UnknownSignerError)
     assert found.facts["thumbprint"] == stranger.certificate.thumbprint.hex()
@@ -108,7 +108,7 @@ def test_a_certificate_of_an_unknown_root_is_found() -> None:
 def test_a_device_that_its_signer_did_not_issue_is_found() -> None:
     good = a_chip()
     twin = a_ca("Crypto Authentication Signer 0001", parent=ROOT, profile=profiles.ISSUING_CA)
-    mixed = Chip(good.unique_id, good.keys, (good.chain[0], twin.certificate))  # type: ignore[index]
+    mixed = Chip(good.unique_id, good.keys, (good.chain[0], twin.certificate))  # type: ignore[index]  # the builders make P-256 and both certificates
     assert isinstance(outcome(render_entry(mixed, SIGNER, NOON)), errors.ChainBrokenError)
 
 
@@ -151,7 +151,7 @@ def test_an_endless_entry_is_refused_without_being_held() -> None:
 
     endless = Endless()
     with pytest.raises(errors.MalformedEntryError, match="Entry 1: an entry is larger"):
-        list(raw_entries(endless))  # type: ignore[arg-type]
+        list(raw_entries(endless))  # type: ignore[arg-type]  # the builders make P-256 and both certificates
     assert endless.given < 2**20
 
 
@@ -175,7 +175,7 @@ def signed_anew(change: Change, chip: Chip | None = None) -> dict[str, Any]:
     instead = change(payload)
     raw = instead if isinstance(instead, bytes) else json.dumps(payload).encode()
     body = base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
-    made = LOG.private_key.sign(f"{entry['protected']}.{body}".encode(), ec.ECDSA(hashes.SHA256()))  # type: ignore[call-arg,arg-type]
+    made = LOG.private_key.sign(f"{entry['protected']}.{body}".encode(), ec.ECDSA(hashes.SHA256()))  # type: ignore[call-arg,arg-type]  # the builders make P-256 and both certificates
     r, s = decode_dss_signature(made)
     signature = base64.urlsafe_b64encode(r.to_bytes(32) + s.to_bytes(32)).rstrip(b"=").decode()
     return entry | {"payload": body, "signature": signature}

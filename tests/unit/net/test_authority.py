@@ -56,7 +56,7 @@ async def test_two_hosts_are_refused() -> None:
         sent.append(message)
 
     scope = {"type": "http", "headers": [(b"host", b"a"), (b"host", b"a")]}
-    await RequireAuthority(application)(scope, None, send)  # type: ignore[arg-type]
+    await RequireAuthority(application)(scope, None, send)  # type: ignore[arg-type]  # channels that are not used
     assert sent[0]["status"] == 400
 
 
@@ -66,5 +66,5 @@ async def test_a_websocket_with_a_bad_host_is_not_accepted() -> None:
     async def send(message: Any) -> None:
         sent.append(message)
 
-    await RequireAuthority(application)({"type": "websocket", "headers": []}, None, send)  # type: ignore[arg-type]
+    await RequireAuthority(application)({"type": "websocket", "headers": []}, None, send)  # type: ignore[arg-type]  # channels that are not used
     assert sent[0]["type"] == "websocket.close"

@@ -39,13 +39,13 @@ def test_a_weak_rsa_key_is_refused(bits: int) -> None:
     "make", [lambda: rsa.generate_private_key(65537, 2048), lambda: ec.generate_private_key(ec.SECP384R1())]
 )
 def test_strong_keys_are_taken(make: object) -> None:
-    check_strength(a_certificate(key=make()).certificate)  # type: ignore[operator]
+    check_strength(a_certificate(key=make()).certificate)  # type: ignore[operator]  # keys of every kind, weak ones too
 
 
 def test_a_kind_of_key_that_tls_does_not_use_is_refused() -> None:
     key = dsa.generate_private_key(2048)
     with pytest.raises(KeyStrengthError):
-        check_strength(a_certificate(key=key).certificate)  # type: ignore[arg-type]
+        check_strength(a_certificate(key=key).certificate)  # type: ignore[arg-type]  # keys of every kind, weak ones too
 
 
 @pytest.mark.parametrize(

@@ -32,28 +32,28 @@ def test_a_certificate_on_its_issuer_s_list_is_refused() -> None:
     ca = a_ca()
     device = a_device(ca)
     chain = chain_of(ca, device)
-    check_crls(chain, [a_list(ca, 5)], NOON)  # type: ignore[arg-type]
+    check_crls(chain, [a_list(ca, 5)], NOON)  # type: ignore[arg-type]  # the builder's type is wider
     with pytest.raises(ChainError, match="on its issuer's"):
-        check_crls(chain, [a_list(ca, device.certificate.serial)], NOON)  # type: ignore[arg-type]
+        check_crls(chain, [a_list(ca, device.certificate.serial)], NOON)  # type: ignore[arg-type]  # the builder's type is wider
 
 
 def test_the_list_of_another_ca_says_nothing() -> None:
     ca, other = a_ca(), a_ca("Other")
     device = a_device(ca)
-    check_crls(chain_of(ca, device), [a_list(other, device.certificate.serial)], NOON)  # type: ignore[arg-type]
+    check_crls(chain_of(ca, device), [a_list(other, device.certificate.serial)], NOON)  # type: ignore[arg-type]  # the builder's type is wider
 
 
 @pytest.mark.parametrize("offset", [timedelta(days=-2), timedelta(hours=1)])
 def test_a_list_of_another_time_is_not_relied_on(offset: timedelta) -> None:
     ca = a_ca()
     with pytest.raises(ChainError, match="list"):
-        check_crls(chain_of(ca, a_device(ca)), [a_list(ca, now_offset=offset)], NOON)  # type: ignore[arg-type]
+        check_crls(chain_of(ca, a_device(ca)), [a_list(ca, now_offset=offset)], NOON)  # type: ignore[arg-type]  # the builder's type is wider
 
 
 def test_a_list_by_a_ca_that_may_not_sign_lists_is_refused() -> None:
     ca = a_root((usage("key_cert_sign"), True))
     with pytest.raises(ChainError, match="list"):
-        check_crls(chain_of(ca, a_certificate(signer=ca)), [a_list(ca)], NOON)  # type: ignore[arg-type]
+        check_crls(chain_of(ca, a_certificate(signer=ca)), [a_list(ca)], NOON)  # type: ignore[arg-type]  # the builder's type is wider
 
 
 def test_a_list_by_another_key_or_without_a_number_is_refused() -> None:
@@ -68,7 +68,7 @@ def test_a_list_by_another_key_or_without_a_number_is_refused() -> None:
     unnumbered = builder.sign(ca.private_key, hashes.SHA256())
     for one in (forged, unnumbered):
         with pytest.raises(ChainError, match="list"):
-            check_crls(chain_of(ca, a_device(ca)), [one], NOON)  # type: ignore[arg-type]
+            check_crls(chain_of(ca, a_device(ca)), [one], NOON)  # type: ignore[arg-type]  # the builder's type is wider
 
 
 @pytest.mark.parametrize("data", [b"", b"-----BEGIN X509 CRL-----\n", b"\x30\x00", b"x" * 17_000_000])
@@ -122,4 +122,4 @@ def test_a_list_with_a_signature_of_an_unknown_algorithm_is_refused() -> None:
     der = build_crl(ca.as_issuer, (), number=1, now=NOON, lifetime=timedelta(days=1))
     ecdsa, unknown = bytes.fromhex("06082a8648ce3d040302"), bytes.fromhex("06082a8648ce3d04037f")
     with pytest.raises(ChainError, match="list"):
-        check_crls(chain_of(ca, a_device(ca)), [parse_crl(der.replace(ecdsa, unknown))], NOON)  # type: ignore[arg-type]
+        check_crls(chain_of(ca, a_device(ca)), [parse_crl(der.replace(ecdsa, unknown))], NOON)  # type: ignore[arg-type]  # the builder's type is wider

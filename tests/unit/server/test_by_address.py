@@ -27,5 +27,5 @@ async def test_the_operator_interface_is_for_loopback(called: str, caller: str, 
         return run
 
     scope = {"type": "http", "server": (called, 8080), "client": (caller, 50000)}
-    await _ByAddress(app("probe"), app("operator"))(scope, None, None)  # type: ignore[arg-type]
+    await _ByAddress(app("probe"), app("operator"))(scope, None, None)  # type: ignore[arg-type]  # channels that are not used
     assert reached == [answer]

@@ -15,17 +15,23 @@ from starlette.routing import Route
 from birthmark.clock import SystemClock
 from birthmark.errors import UnauthenticatedError
 from birthmark.mqtt.packets import Connect, PubAck, Publish, SubAck, Subscribe, Unsubscribe
+from birthmark.mqtt.reasons import ReasonCode
+from birthmark.net.admission import Admission, Closed, MqttRefusedError
 from birthmark.net.http import HttpService
 from birthmark.net.limits import Limits
 from birthmark.net.listener import Listeners
-from birthmark.net.pump import Closed, MqttPump, MqttRefusedError
+from birthmark.net.pump import MqttPump
 from birthmark.net.tls import server_context
 from birthmark.pki import profiles
 from pki_builders import Holder, a_ca, a_device
 
 LARGE = 2 * 1024 * 1024
 GOOD, REFUSED, LATER, BAD_ID = "device-1", "refused-5", "later-3", "bad-2"
-_CODES = {REFUSED: 5, LATER: 3, BAD_ID: 2}
+_CODES = {
+    REFUSED: ReasonCode.NOT_AUTHORIZED,
+    LATER: ReasonCode.SERVER_UNAVAILABLE,
+    BAD_ID: ReasonCode.CLIENT_ID_NOT_VALID,
+}
 
 
 @dataclass
@@ -43,8 +49,6 @@ class Peer:
 
 class EchoSession:
     """Acknowledges, and sends what it got to `echo/TOPIC`; a subscription to `closed` is refused."""
-
-    session_present = True
 
     def __init__(self, link: MqttPump) -> None:
         self.link = link
@@ -70,7 +74,7 @@ class EchoSession:
         self.acknowledged_ids.append(packet.packet_id)
         return None
 
-    def closed(self, reason: Closed) -> None: ...
+    def closed(self, reason: Closed, session_expiry_s: int | None) -> None: ...
 
 
 @asynccontextmanager
@@ -99,13 +103,13 @@ async def a_peer() -> AsyncIterator[Peer]:
         await asyncio.sleep(30)
         return Response()
 
-    async def accept(link: MqttPump, packet: Connect) -> EchoSession:
+    async def accept(link: MqttPump, packet: Connect) -> Admission:
         peer.connects.append(packet)
         peer.seen.append(None if link.peer.leaf is None else link.peer.leaf.subject_cn)
         if (code := _CODES.get(packet.client_id)) is not None:
             raise MqttRefusedError(code, UnauthenticatedError())
         peer.sessions.append(EchoSession(link))
-        return peer.sessions[-1]
+        return Admission(connection=peer.sessions[-1], session_present=True, keep_alive_s=packet.keep_alive_s)
 
     app = Starlette(
         routes=[

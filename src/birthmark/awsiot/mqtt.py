@@ -22,8 +22,10 @@ from birthmark.clock import Clock, Entropy, new_uuid
 from birthmark.errors import BirthmarkError
 from birthmark.mqtt.errors import LocalProtocolError
 from birthmark.mqtt.packets import Connect, PubAck, Publish, SubAck, Subscribe, UnsubAck, Unsubscribe
+from birthmark.mqtt.reasons import ReasonCode
 from birthmark.mqtt.topics import TreeFullError
-from birthmark.net.pump import Accept, Closed, MqttPump, MqttRefusedError
+from birthmark.net.admission import Admission, Closed, MqttRefusedError, require_3_1_1
+from birthmark.net.pump import Accept, MqttPump
 from birthmark.refusals import Ledger
 
 log = logging.getLogger(__name__)
@@ -33,11 +35,14 @@ WINDOW = 100
 _FAILURE = 0x80
 _REASONS: Mapping[Closed, str] = {
     Closed.DISCONNECT: "CLIENT_INITIATED_DISCONNECT",
+    Closed.DISCONNECT_WITH_WILL: "CLIENT_INITIATED_DISCONNECT",
     Closed.LOST: "CONNECTION_LOST",
     Closed.KEEP_ALIVE: "MQTT_KEEP_ALIVE_TIMEOUT",
     Closed.PROTOCOL: "CLIENT_ERROR",
     Closed.REFUSED: "FORBIDDEN_ACCESS",
     Closed.TAKEN_OVER: "DUPLICATE_CLIENTID",
+    Closed.ADMINISTRATIVE: "SERVER_INITIATED_DISCONNECT",
+    Closed.STOPPING: "SERVER_INITIATED_DISCONNECT",
     Closed.SERVER: "SERVER_INITIATED_DISCONNECT",
 }
 
@@ -55,14 +60,14 @@ class AwsConnections:
         self._under_another_name: set[AwsConnection] = set()  # their thing is not their client id
         self.broker = broker
 
-    async def accept(self, pump: MqttPump, packet: Connect) -> "AwsConnection":
-        """Return the connection of a device that shows its certificate, or raise `MqttRefusedError`."""
+    async def accept(self, pump: MqttPump, packet: Connect) -> Admission:
+        """Admit a device that shows its certificate, or raise `MqttRefusedError`."""
         return await self._accept(pump, packet, None)
 
     def acceptor(self, key: AccessKey) -> Accept:
         """Return what accepts a connection whose WebSocket request was signed with `key`."""
 
-        async def accept(pump: MqttPump, packet: Connect) -> AwsConnection:
+        async def accept(pump: MqttPump, packet: Connect) -> Admission:
             return await self._accept(pump, packet, Grant(key.id, None, None, None))
 
         return accept
@@ -144,12 +149,13 @@ class AwsConnections:
             connection,
             "disconnected",
             {
-                "clientInitiatedDisconnect": reason is Closed.DISCONNECT,
+                "clientInitiatedDisconnect": reason in {Closed.DISCONNECT, Closed.DISCONNECT_WITH_WILL},
                 "disconnectReason": _REASONS[reason],
             },
         )
 
-    async def _accept(self, pump: MqttPump, packet: Connect, grant: Grant | None) -> "AwsConnection":
+    async def _accept(self, pump: MqttPump, packet: Connect, grant: Grant | None) -> Admission:
+        require_3_1_1(packet)
         # An empty client id gets one of our making, which a 3.1.1 client never learns ([MQTT-3.1.3-6]).
         client_id = packet.client_id or f"$GEN/{new_uuid(self._entropy)}"
         attributes = ("PersistentConnect",) * (not packet.clean_start) + ("LastWill",) * (packet.will is not None)
@@ -169,9 +175,8 @@ class AwsConnections:
                 admitted = await self.admit(visitor) if grant is None else grant
                 self.check(admitted, "iot:Connect", "client", client_id, client_id)
         except BirthmarkError as error:
-            raise MqttRefusedError(None, error) from error
-        pump.set_keep_alive(max(MIN_KEEP_ALIVE_S, min(packet.keep_alive_s or MAX_KEEP_ALIVE_S, MAX_KEEP_ALIVE_S)))
-        return AwsConnection(
+            raise MqttRefusedError(ReasonCode.NOT_AUTHORIZED, error, is_silent_in_3=True) from error
+        connection = AwsConnection(
             self,
             pump,
             visitor,
@@ -181,6 +186,8 @@ class AwsConnections:
             session_present=session_present,
             at_ms=int(self._clock.now().timestamp() * 1000),
         )
+        keep_alive_s = max(MIN_KEEP_ALIVE_S, min(packet.keep_alive_s or MAX_KEEP_ALIVE_S, MAX_KEEP_ALIVE_S))
+        return Admission(connection=connection, session_present=session_present, keep_alive_s=keep_alive_s)
 
     def _about(self, body: Mapping[str, str]) -> set["AwsConnection"]:
         found: set[AwsConnection] = set()
@@ -288,7 +295,7 @@ class AwsConnection:
             self.wake()
         return None
 
-    def closed(self, reason: Closed) -> None:
+    def closed(self, reason: Closed, session_expiry_s: int | None) -> None:
         self._held.clear()
         self._connections.left(self, reason, was_open=self._is_open)
 

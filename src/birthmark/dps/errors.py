@@ -1,4 +1,4 @@
-"""Domain errors as DPS shows them: HTTP status and Azure's error number, and CONNACK codes."""
+"""Domain errors as DPS shows them: HTTP status and Azure's error number, and CONNACK's reasons."""
 
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -7,6 +7,7 @@ from birthmark import errors
 from birthmark.dps import model, wire
 from birthmark.dps.rules import attestation, enrollment, registration
 from birthmark.dps.service import authorities, enrollments, instances, registrations
+from birthmark.mqtt.reasons import ReasonCode
 from birthmark.pki.certificates import CertificateInvalidError
 from birthmark.pki.checks import ChainError
 
@@ -69,6 +70,7 @@ def wire_message(error: errors.BirthmarkError) -> str:
     return "Unauthorized" if http_error(error)[0] == HTTPStatus.UNAUTHORIZED else str(error)
 
 
-def connack_code(error: errors.BirthmarkError) -> int:
-    """Return the CONNACK code for a refused CONNECT: 5 where trying again cannot help, else 3."""
-    return 3 if isinstance(error, errors.UnavailableError | errors.ThrottledError) else 5
+def connack_reason(error: errors.BirthmarkError) -> int:
+    """Return the reason for a refused CONNECT: return code 5 where trying again cannot help, else 3."""
+    is_temporary = isinstance(error, errors.UnavailableError | errors.ThrottledError)
+    return ReasonCode.SERVER_UNAVAILABLE if is_temporary else ReasonCode.NOT_AUTHORIZED

@@ -12,14 +12,15 @@ from http import HTTPStatus
 
 from birthmark.clock import Clock
 from birthmark.dps import wire
-from birthmark.dps.errors import connack_code, http_error, wire_message
+from birthmark.dps.errors import connack_reason, http_error, wire_message
 from birthmark.dps.model import Claim
 from birthmark.dps.rules.attestation import RegistrationIdMismatchError
 from birthmark.dps.service import Registrations
 from birthmark.dps.service.registrations import Attested
 from birthmark.errors import BirthmarkError
 from birthmark.mqtt.packets import Connect, PubAck, Publish, SubAck, Subscribe, UnsubAck, Unsubscribe
-from birthmark.net.pump import Closed, MqttPump, MqttRefusedError
+from birthmark.net.admission import Admission, Closed, MqttRefusedError, require_3_1_1
+from birthmark.net.pump import MqttPump
 from birthmark.refusals import Ledger
 
 MAX_KEEP_ALIVE_S = 1177
@@ -49,8 +50,9 @@ class DpsMqtt:
         """A connection is over."""
         self._live.discard(connection)
 
-    async def accept(self, pump: MqttPump, packet: Connect) -> "DpsConnection":
-        """Return the connection of a CONNECT, or raise `MqttRefusedError`."""
+    async def accept(self, pump: MqttPump, packet: Connect) -> Admission:
+        """Admit the client of a CONNECT, or raise `MqttRefusedError`."""
+        require_3_1_1(packet)
         try:
             user = wire.parse_username(packet.username or "")
             claim = Claim(
@@ -62,15 +64,15 @@ class DpsMqtt:
             )
             verdict = await self._registrations.attest(claim)
         except BirthmarkError as error:
-            raise MqttRefusedError(connack_code(error), error) from error
-        pump.set_keep_alive(min(packet.keep_alive_s or MAX_KEEP_ALIVE_S, MAX_KEEP_ALIVE_S))
-        return DpsConnection(self, self._registrations, self._ledger, self._clock, pump=pump, verdict=verdict)
+            raise MqttRefusedError(connack_reason(error), error) from error
+        return Admission(
+            connection=DpsConnection(self, self._registrations, self._ledger, self._clock, pump=pump, verdict=verdict),
+            keep_alive_s=min(packet.keep_alive_s or MAX_KEEP_ALIVE_S, MAX_KEEP_ALIVE_S),
+        )
 
 
 class DpsConnection:
     """One device's connection; nothing of it outlives the connection."""
-
-    session_present = False
 
     def __init__(
         self,
@@ -112,7 +114,7 @@ class DpsConnection:
     def published(self, packets: Sequence[Publish]) -> Awaitable[None] | None:
         return self._answer_each(packets)
 
-    def closed(self, reason: Closed) -> None:
+    def closed(self, reason: Closed, session_expiry_s: int | None) -> None:
         self._connections.left(self)
 
     async def _answer_each(self, packets: Sequence[Publish]) -> None:

@@ -10,6 +10,7 @@ from birthmark import errors
 from birthmark.iothub import model, wire
 from birthmark.iothub.rules import authentication, messages, provisioning
 from birthmark.iothub.service import hubs, registry
+from birthmark.mqtt.reasons import ReasonCode
 
 HTTP: Mapping[type[errors.BirthmarkError], tuple[int, str, int]] = {
     hubs.UnknownHubError: (404, "NotFound", 404000),
@@ -48,10 +49,10 @@ def http_error(error: errors.BirthmarkError) -> tuple[int, str, int]:
     return next(HTTP[kind] for kind in type(error).__mro__ if kind in HTTP)
 
 
-def connack_code(error: errors.BirthmarkError) -> int:
-    """Return the CONNACK code for a refused CONNECT."""
+def connack_reason(error: errors.BirthmarkError) -> int:
+    """Return the reason for a refused CONNECT: return code 3, 2 or 5."""
     if isinstance(error, errors.UnavailableError | errors.ThrottledError):
-        return 3
+        return ReasonCode.SERVER_UNAVAILABLE
     if isinstance(error, model.DeviceIdInvalidError):
-        return 2
-    return 5
+        return ReasonCode.CLIENT_ID_NOT_VALID
+    return ReasonCode.NOT_AUTHORIZED

@@ -122,6 +122,12 @@ class Engine:
         if self._connect_due is None:
             self._connect_due = now + self.limits.connect_timeout_s
 
+    def adopt(self, session: Session) -> None:
+        """Go on with a client's session, which a server knows only after CONNECT: until CONNACK is sent."""
+        if self.role is not Role.SERVER or self.state is not State.CONNECTING:
+            raise LocalProtocolError(f"a {self.role} that is {self.state} adopts no session")
+        self.session = session
+
     # ---- bytes
 
     def receive_data(self, data: bytes, now: float) -> None:

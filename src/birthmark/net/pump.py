@@ -1,23 +1,24 @@
 """Drives one MQTT engine over a byte transport and hands its packets to a room's connection.
 
-A room gives an `Accept`: it looks at CONNECT and the peer, and returns an `MqttConnection` or raises
-`MqttRefusedError`. Its methods may return at once or return an awaitable; while one runs, nothing more of this
-connection is read, so that packets keep their order and a slow decision holds up only its own peer. Everything sent
-within a loop tick leaves in one write.
+A room gives an `Accept`: it looks at CONNECT and the peer, and returns an `Admission` with its `MqttConnection` or
+raises `MqttRefusedError`. The connection's methods may return at once or return an awaitable; while one runs, nothing
+more of this connection is read, so that packets keep their order and a slow decision holds up only its own peer.
+Everything sent within a loop tick leaves in one write.
+
+Rooms speak of MQTT 5; what a 3.1.1 client cannot be told is left out here and in the codec.
 
 This module alone catches `Exception`: a bug in a room is logged and costs one connection.
 """
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from enum import StrEnum
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Protocol
 
 from birthmark.clock import Clock
-from birthmark.errors import BirthmarkError, InvalidRequestError
-from birthmark.mqtt.engine import Engine, Limits, Role
-from birthmark.mqtt.errors import KEEP_ALIVE_TIMEOUT, LocalProtocolError, RemoteProtocolError
+from birthmark.errors import BirthmarkError
+from birthmark.mqtt.engine import Engine, Limits, Role, State
+from birthmark.mqtt.errors import LocalProtocolError, RemoteProtocolError
 from birthmark.mqtt.packets import (
     LEVEL_5,
     ConnAck,
@@ -31,88 +32,28 @@ from birthmark.mqtt.packets import (
     UnsubAck,
     Unsubscribe,
 )
+from birthmark.mqtt.properties import Properties, PropertyId, get_property
+from birthmark.mqtt.reasons import RETURN_CODES, ReasonCode, connack_reason, disconnect_reason
+from birthmark.net.admission import (
+    CLOSE_CODES,
+    Admission,
+    Closed,
+    MqttConnection,
+    MqttProtocolError,
+    MqttRefusedError,
+    reason_of,
+)
 from birthmark.net.connection import PlainTransport
 from birthmark.net.tls import NO_PEER, TlsPeer
 
 log = logging.getLogger(__name__)
 
-NOT_AUTHORIZED = 5
-_UNSUPPORTED_VERSION_5 = 0x84
 # Then others get their turn: small packets that come without a pause would hold everyone up.
 _PACKETS_A_TURN = 256
 _LIMITS = Limits()
 
 
-class MqttProtocolError(InvalidRequestError):
-    """The client broke the protocol."""
-
-    code = "mqtt.protocol_error"
-    cause = "The client broke the MQTT protocol: {reason}."
-    fix = (
-        "Check the client library, docs/reference/limits.md lists the sizes this server takes. This is taken: "
-        '`birthmark device send hello --hub "$PROVISIONING_HOST"`'
-    )
-    reason: str
-
-
-class MqttVersionError(InvalidRequestError):
-    """MQTT 5 is not served here."""
-
-    code = "mqtt.version_unsupported"
-    cause = "The client speaks MQTT 5; this endpoint speaks MQTT 3.1.1."
-    fix = (
-        "Configure the client for MQTT 3.1.1 (protocol level 4), which this speaks: "
-        '`birthmark device send hello --hub "$PROVISIONING_HOST"`'
-    )
-
-
-class MqttRefusedError(Exception):
-    """A room's answer to CONNECT: a return code, and the reason for the ledger. Code None closes without CONNACK."""
-
-    def __init__(self, return_code: int | None, error: BirthmarkError) -> None:
-        super().__init__(str(error))
-        self.return_code = return_code
-        self.error = error
-
-
-class Closed(StrEnum):
-    """Why a connection ended."""
-
-    DISCONNECT = "disconnect"  # the client said so
-    LOST = "lost"
-    KEEP_ALIVE = "keep_alive"
-    PROTOCOL = "protocol"
-    REFUSED = "refused"
-    TAKEN_OVER = "taken_over"
-    SERVER = "server"
-
-
-class MqttConnection(Protocol):
-    """A room's side of one connection. Raise `BirthmarkError` to record a refusal and close."""
-
-    @property
-    def session_present(self) -> bool: ...
-
-    def opened(self) -> None:
-        """CONNACK is on its way."""
-        ...
-
-    def published(self, packets: Sequence[Publish]) -> Awaitable[None] | None:
-        """Take messages that came together, in their order."""
-        ...
-
-    def subscribed(self, packet: Subscribe) -> Awaitable[None] | None: ...
-
-    def unsubscribed(self, packet: Unsubscribe) -> Awaitable[None] | None: ...
-
-    def acknowledged(self, packet: PubAck) -> Awaitable[None] | None: ...
-
-    def closed(self, reason: Closed) -> None:
-        """The connection is over; called once, also when it ended during an await."""
-        ...
-
-
-Accept = Callable[["MqttPump", Connect], Awaitable[MqttConnection]]
+Accept = Callable[["MqttPump", Connect], Awaitable[Admission]]
 Report = Callable[[BirthmarkError, str, TlsPeer], None]
 
 
@@ -149,6 +90,7 @@ class MqttPump(asyncio.Protocol):
         "_loop",
         "_over",
         "_reason",
+        "_reason_of",
         "_report",
         "_task",
         "_transport",
@@ -173,6 +115,7 @@ class MqttPump(asyncio.Protocol):
         self._over = False
         self._acks: list[int] = []
         self._reason = Closed.LOST
+        self._reason_of: Callable[[BirthmarkError], int] = reason_of
         self._transport: MqttTransport
         self.peer = peer
         self.address = ""
@@ -211,18 +154,26 @@ class MqttPump(asyncio.Protocol):
 
     # For rooms.
 
-    def publish(self, topic: str, payload: bytes, qos: int = 0, *, retain: bool = False) -> int | None:
+    def publish(
+        self, topic: str, payload: bytes, qos: int = 0, *, retain: bool = False, properties: Properties = ()
+    ) -> int | None:
         """Send a message; return its packet id for QoS 1. Dropped when the connection is over."""
         if self._over:
             return None
-        packet_id = self._engine.publish(topic, payload, qos, retain)
+        packet_id = self._engine.publish(topic, payload, qos, retain, properties)
         self._soon()
         return packet_id
 
-    def ack(self, packet_id: int | None) -> None:
-        """Acknowledge a QoS 1 message; all of a tick go out in one write."""
-        if packet_id is not None:
+    def ack(self, packet_id: int | None, code: int = ReasonCode.SUCCESS) -> None:
+        """Acknowledge a QoS 1 message; all of a tick go out in one write. 3.1.1 knows no code."""
+        if packet_id is None or self._over:
+            return
+        if not code:
             self.ack_all((packet_id,))
+            return
+        self._flush_acks()
+        self._engine.send(PubAck(packet_id, code))
+        self._soon()
 
     def ack_all(self, packet_ids: Iterable[int]) -> None:
         """Acknowledge QoS 1 messages."""
@@ -236,28 +187,27 @@ class MqttPump(asyncio.Protocol):
             self._engine.send(packet)
             self._soon()
 
-    def set_keep_alive(self, seconds: int) -> None:
-        """Watch for this keep alive instead of the one the client asked for."""
-        self._engine.keep_alive_s = seconds
-
-    def close(self, reason: Closed = Closed.SERVER) -> None:
-        """Send what is queued, then close the connection cleanly."""
+    def close(self, reason: Closed = Closed.SERVER, code: int | None = None) -> None:
+        """Send what is queued and to MQTT 5 a last word, then close the connection cleanly."""
         if self._over:
             return
-        self._reason = reason
-        self._flush()
-        self._transport.close()
-        self._finish()
+        self._last_word(CLOSE_CODES[reason] if code is None else code)
+        self._end(reason)
 
     def refuse(self, error: BirthmarkError) -> None:
         """Record why, and close."""
         if not self._over:
             self._tell(error)
-            self.close(Closed.REFUSED)
+            self.close(Closed.REFUSED, self._reason_of(error))
 
     def note(self, error: BirthmarkError) -> None:
         """Record a refusal that does not end the connection."""
         self._tell(error)
+
+    @property
+    def level(self) -> int:
+        """The protocol level of the client, from CONNECT on."""
+        return self._engine.level
 
     @property
     def is_over(self) -> bool:
@@ -309,32 +259,48 @@ class MqttPump(asyncio.Protocol):
                 waiting = connection.subscribed(packet)
             case Unsubscribe():
                 waiting = connection.unsubscribed(packet)
-            case Disconnect():
-                self.close(Closed.DISCONNECT)
+            case Disconnect(code=code, properties=properties):
+                expiry = get_property(properties, PropertyId.SESSION_EXPIRY)
+                reason = Closed.DISCONNECT_WITH_WILL if code else Closed.DISCONNECT
+                self._end(reason, expiry if isinstance(expiry, int) else None)
             case _:
                 raise MqttProtocolError(reason=f"{type(packet).__name__} is not served here")
         return waiting
 
     async def _connect(self, packet: Connect) -> None:
-        if packet.level == LEVEL_5:
-            self._engine.send(ConnAck(code=_UNSUPPORTED_VERSION_5))
-            self.refuse(MqttVersionError())
-            return
         try:
-            connection = await self._accept(self, packet)
+            admission = await self._accept(self, packet)
         except MqttRefusedError as refused:
-            if refused.return_code is not None and not self._over:
-                self._engine.send(ConnAck(code=refused.return_code))
-            self.refuse(refused.error)
+            self._turn_away(refused)
             return
+        connection = admission.connection
         if self._over:
-            connection.closed(self._reason)
+            connection.closed(self._reason, None)
             return
         self._connection = connection
+        self._reason_of = admission.reason_of
         self._transport.authenticated()
-        self._engine.send(ConnAck(session_present=connection.session_present))
-        log.debug("mqtt.connected", extra={"address": self.address, "client_id": packet.client_id})
+        engine = self._engine
+        engine.keep_alive_s = admission.keep_alive_s
+        if admission.session is not None:
+            engine.adopt(admission.session)
+        if admission.assigned_client_id is not None:
+            self.client_id = admission.assigned_client_id
+        properties = admission.properties(engine.limits.max_packet_bytes) if engine.level == LEVEL_5 else ()
+        engine.send(ConnAck(session_present=admission.session_present, properties=properties))
+        log.debug("mqtt.connected", extra={"address": self.address, "client_id": self.client_id})
         connection.opened()
+
+    def _turn_away(self, refused: MqttRefusedError) -> None:
+        """Answer CONNECT with no, in the words of the client's level."""
+        if self._over:
+            return
+        self._tell(refused.error)
+        if self._engine.level == LEVEL_5:
+            self._last_word(refused.reason_code)
+        elif not refused.is_silent_in_3 and (code := RETURN_CODES.get(refused.reason_code)) is not None:
+            self._engine.send(ConnAck(code=code))
+        self._end(Closed.REFUSED)
 
     async def _await(self, waiting: Awaitable[None]) -> None:
         try:
@@ -355,11 +321,11 @@ class MqttPump(asyncio.Protocol):
             self._transport.resume_reading()
 
     def _broken(self, error: RemoteProtocolError) -> None:
-        self._reason = Closed.KEEP_ALIVE if error.reason_code == KEEP_ALIVE_TIMEOUT else Closed.PROTOCOL
-        if self._reason is Closed.PROTOCOL:
+        reason = Closed.KEEP_ALIVE if error.reason_code == ReasonCode.KEEP_ALIVE_TIMEOUT else Closed.PROTOCOL
+        if reason is Closed.PROTOCOL:
             problem = MqttProtocolError(reason=error.reason)
             self._tell(problem)
-        self.close(self._reason)
+        self._end(reason)  # the engine has said its last word
 
     def _tell(self, error: BirthmarkError) -> None:
         if self.client_id:  # the name that a person finds in the client's own configuration
@@ -389,20 +355,42 @@ class MqttPump(asyncio.Protocol):
 
     def _flush(self) -> None:
         self._dirty = False
+        self._flush_acks()
+        if data := self._engine.data_to_send():
+            self._transport.write(data)
+
+    def _flush_acks(self) -> None:
         if self._acks:
             acks, self._acks = self._acks, []
             try:
                 self._engine.ack(acks)
             except LocalProtocolError:
                 log.debug("mqtt.ack_after_end")
-        if data := self._engine.data_to_send():
-            self._transport.write(data)
 
-    def _finish(self) -> None:
+    def _last_word(self, code: int) -> None:
+        """Tell MQTT 5 why: before CONNACK in CONNACK ([MQTT-3.14.0-1]), after it in DISCONNECT."""
+        if self._engine.level != LEVEL_5:
+            return
+        if self._engine.state is State.OPEN:
+            self._flush_acks()
+            self._engine.send(Disconnect(disconnect_reason(code)))
+        elif self._engine.state is State.CONNECTING:
+            self._engine.send(ConnAck(code=connack_reason(code)))
+
+    def _end(self, reason: Closed, session_expiry_s: int | None = None) -> None:
+        """Write what is queued, and close."""
+        if self._over:
+            return
+        self._reason = reason
+        self._flush()
+        self._transport.close()
+        self._finish(session_expiry_s)
+
+    def _finish(self, session_expiry_s: int | None = None) -> None:
         if self._over:
             return
         self._over = True
         connection, self._connection = self._connection, None
         log.debug("mqtt.closed", extra={"address": self.address, "reason": self._reason.value})
         if connection is not None:
-            connection.closed(self._reason)
+            connection.closed(self._reason, session_expiry_s)

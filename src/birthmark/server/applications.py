@@ -24,10 +24,11 @@ from birthmark.iothub import http as hub_http
 from birthmark.iothub import wire as hub_wire
 from birthmark.mqtt.engine import Limits as EngineLimits
 from birthmark.mqtt.packets import Connect
+from birthmark.net.admission import Admission
 from birthmark.net.authority import RequireAuthority
 from birthmark.net.errors import WebSocketPathError
 from birthmark.net.http import ASGIApp
-from birthmark.net.pump import MqttConnection, MqttPump
+from birthmark.net.pump import MqttPump
 from birthmark.net.tls import TlsPeer
 from birthmark.net.websocket import serve_mqtt
 from birthmark.server.on_record import presented_by
@@ -142,7 +143,7 @@ class Applications:
         named = {k: str(v) for k, v in request.path_params.items() if k in {"registration_id", "device_id"}}
         return self._rooms.ledger.record(error, address=address, presented=peer.leaf, **named)
 
-    async def _accept(self, pump: MqttPump, packet: Connect) -> MqttConnection:
+    async def _accept(self, pump: MqttPump, packet: Connect) -> Admission:
         """Tell the clouds apart by ALPN, then by the shape of the user name; SNI says nothing reliable."""
         username = packet.username or ""
         if pump.peer.alpn != AWS_ALPN:

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from birthmark.ca.revocation import digest_of
 from birthmark.errors import BirthmarkError
+from birthmark.net.admission import Closed
 from birthmark.net.pump import MqttPump
 from birthmark.pki.certificates import Certificate
 
@@ -56,7 +57,7 @@ class EndRevoked:
         for connection in connections:
             leaf = connection.pump.peer.leaf
             if leaf is not None and (leaf.thumbprint.hex() == thumbprint or (key and digest_of(leaf).hex() == key)):
-                connection.pump.close()
+                connection.pump.close(Closed.ADMINISTRATIVE)
 
     async def _look_at(self, connections: Sequence[Connection]) -> None:
         for number, connection in enumerate(connections):
@@ -69,4 +70,4 @@ class EndRevoked:
                 await self._check(peer.leaf, peer.chain)
             except BirthmarkError as error:
                 log.info("connection.ended", extra={"code": error.code, "address": connection.pump.address})
-                connection.pump.close()
+                connection.pump.close(Closed.ADMINISTRATIVE)

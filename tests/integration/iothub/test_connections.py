@@ -22,7 +22,8 @@ from birthmark.mqtt import codec
 from birthmark.mqtt.engine import Engine, Role
 from birthmark.mqtt.errors import LocalProtocolError
 from birthmark.mqtt.packets import LEVEL_3_1_1, ConnAck, Connect, Packet, PubAck, Publish, SubAck, Subscribe
-from birthmark.net.pump import Closed, MqttPump
+from birthmark.net.admission import Closed
+from birthmark.net.pump import MqttPump
 from birthmark.net.tls import TlsPeer
 from birthmark.store import open_database
 from fakes import FakeClock, SeededEntropy

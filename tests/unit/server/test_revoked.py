@@ -7,6 +7,7 @@ from typing import Any
 
 from asgi import FakePeer
 from birthmark.ca.revocation import CertificateRevokedError, digest_of
+from birthmark.net.admission import Closed
 from birthmark.pki.certificates import Certificate
 from birthmark.server.revoked import EndRevoked
 from pki_builders import a_ca, a_device
@@ -18,8 +19,8 @@ class Pump:
     address: str = "192.0.2.1"
     is_over: bool = False
 
-    def close(self) -> None:
-        self.is_over = True
+    def close(self, reason: Closed) -> None:
+        self.is_over = reason is Closed.ADMINISTRATIVE
 
 
 @dataclass

@@ -10,7 +10,8 @@ from birthmark.iothub.mqtt.telemetry import TelemetryWindow
 from birthmark.iothub.rules.messages import FeatureNotServedError, QosNotServedError, TopicNotServedError
 from birthmark.iothub.service import IotHub
 from birthmark.mqtt.packets import PubAck, Publish, SubAck, Subscribe, UnsubAck, Unsubscribe
-from birthmark.net.pump import Closed, MqttPump
+from birthmark.net.admission import Closed
+from birthmark.net.pump import MqttPump
 
 MAX_SUBSCRIPTIONS = 50
 _FAILURE = 0x80
@@ -38,7 +39,6 @@ class HubConnection:
         "_is_persistent",
         "_subscriptions",
         "_telemetry",
-        "_was_known",
         "device_id",
         "hub",
         "pump",
@@ -60,16 +60,11 @@ class HubConnection:
         self._subscriptions = iothub.subscriptions
         self._filters = filters
         self._is_persistent = is_persistent
-        self._was_known = bool(filters)
         self._asked: frozenset[str] = frozenset()
         self._telemetry = TelemetryWindow(pump, device_id, iothub.telemetry.intake(hub), clock)
         self.pump = pump
         self.hub = hub
         self.device_id = device_id
-
-    @property
-    def session_present(self) -> bool:
-        return self._was_known
 
     def opened(self) -> None:
         self._connections.enter(self)
@@ -141,5 +136,5 @@ class HubConnection:
     def acknowledged(self, packet: PubAck) -> Awaitable[None] | None:
         return None
 
-    def closed(self, reason: Closed) -> None:
+    def closed(self, reason: Closed, session_expiry_s: int | None) -> None:
         self._connections.leave(self)

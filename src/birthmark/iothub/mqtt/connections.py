@@ -8,12 +8,13 @@ from datetime import datetime
 from birthmark.clock import Clock
 from birthmark.errors import BirthmarkError
 from birthmark.iothub import wire
-from birthmark.iothub.errors import connack_code
+from birthmark.iothub.errors import connack_reason
 from birthmark.iothub.mqtt.connection import HubConnection
 from birthmark.iothub.rules.messages import ModuleNotServedError
 from birthmark.iothub.service import IotHub
 from birthmark.mqtt.packets import Connect
-from birthmark.net.pump import Closed, MqttPump, MqttRefusedError
+from birthmark.net.admission import Admission, Closed, MqttRefusedError, require_3_1_1
+from birthmark.net.pump import MqttPump
 
 MAX_KEEP_ALIVE_S = 1177  # times 1.5 this is the hub's cap of 1767 s
 
@@ -38,8 +39,9 @@ class HubConnections:
         """Return since when a device is connected, or None."""
         return self._since.get((hub, device_id))
 
-    async def accept(self, pump: MqttPump, packet: Connect) -> HubConnection:
-        """Return the connection of a CONNECT, or raise `MqttRefusedError`."""
+    async def accept(self, pump: MqttPump, packet: Connect) -> Admission:
+        """Admit the client of a CONNECT, or raise `MqttRefusedError`."""
+        require_3_1_1(packet)
         names: dict[str, str] = {}
         try:
             user = wire.parse_username(packet.username or "")
@@ -58,10 +60,8 @@ class HubConnections:
                     hub, device = await self._iothub.registry.authenticate(user, pump.peer, packet.password)
         except BirthmarkError as error:
             error.add_facts(**names)
-            raise MqttRefusedError(connack_code(error), error) from error
-        pump.set_keep_alive(min(packet.keep_alive_s or MAX_KEEP_ALIVE_S, MAX_KEEP_ALIVE_S))
-        is_persistent = not packet.clean_start
-        return HubConnection(
+            raise MqttRefusedError(connack_reason(error), error) from error
+        connection = HubConnection(
             self,
             self._iothub,
             self._clock,
@@ -69,7 +69,12 @@ class HubConnections:
             hub=hub,
             device_id=device.device_id,
             filters=filters,
-            is_persistent=is_persistent,
+            is_persistent=not packet.clean_start,
+        )
+        return Admission(
+            connection=connection,
+            session_present=bool(filters),
+            keep_alive_s=min(packet.keep_alive_s or MAX_KEEP_ALIVE_S, MAX_KEEP_ALIVE_S),
         )
 
     @contextlib.contextmanager
@@ -105,7 +110,7 @@ class HubConnections:
             arrival.is_stale = True
         connection = self._live.get((body["hub"], body["device_id"]))
         if connection is not None:
-            connection.pump.close(Closed.SERVER)
+            connection.pump.close(Closed.ADMINISTRATIVE)
 
     def everyone(self) -> tuple[HubConnection, ...]:
         """Return every connection."""
@@ -122,4 +127,4 @@ class HubConnections:
         self.revoked()
         for (hub, _), connection in list(self._live.items()):
             if hub == body["hub"]:
-                connection.pump.close(Closed.SERVER)
+                connection.pump.close(Closed.ADMINISTRATIVE)

@@ -14,7 +14,8 @@ from birthmark.iothub.model import DeviceId, Message
 from birthmark.iothub.rules.messages import MAX_MESSAGE_BYTES, MessageTooLargeError
 from birthmark.iothub.service.telemetry import Intake
 from birthmark.mqtt.packets import Publish
-from birthmark.net.pump import Closed, MqttPump
+from birthmark.net.admission import Closed
+from birthmark.net.pump import MqttPump
 from birthmark.store import to_micros
 
 WINDOW = 100

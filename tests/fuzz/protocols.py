@@ -170,7 +170,7 @@ def aws_topics(told: str) -> None:
     checks: tuple[Callable[[], object], ...] = (
         lambda: topics.check_client_id(told, is_kept=True),
         lambda: topics.check_filter("d", told),
-        lambda: topics.check_publish("d", told, 10, 1, retain=False),
+        lambda: topics.check_publish("d", told, 10, 1),
     )
     for check in checks:
         with contextlib.suppress(BirthmarkError):

@@ -11,9 +11,11 @@ import pytest
 import birthmark
 from birthmark.auth import sas, sigv4
 from birthmark.awsiot import model
-from birthmark.awsiot import mqtt as aws_mqtt
+from birthmark.awsiot.mqtt import acknowledging as aws_acks
+from birthmark.awsiot.mqtt import connections as aws_mqtt
 from birthmark.awsiot.rules import policy, topics
-from birthmark.awsiot.service import broker, policies
+from birthmark.awsiot.service import policies
+from birthmark.broker import space
 from birthmark.dps import mqtt as dps_mqtt
 from birthmark.dps import wire as dps_wire
 from birthmark.dps.service import registrations
@@ -89,12 +91,14 @@ EXPECTED: dict[tuple[str, str], str] = {
     ("AWS IoT", "keep alive"): (
         f"{aws_mqtt.MIN_KEEP_ALIVE_S} to {aws_mqtt.MAX_KEEP_ALIVE_S} s; 0 is {aws_mqtt.MAX_KEEP_ALIVE_S}"
     ),
-    ("AWS IoT", "stored session (clean session 0)"): (
-        f"{broker.SESSION_LIFETIME.total_seconds() / 3600:g} hour after the connection ended"
+    ("AWS IoT", "stored session"): (
+        f"{aws_mqtt.PERSISTENT_S / 3600:g} hour after the connection ended; in MQTT 5 as the client asks, at most "
+        f"{aws_mqtt.MAX_EXPIRY_S // 86400} days"
     ),
-    ("AWS IoT", "stored sessions"): number(broker.MAX_SESSIONS),
-    ("AWS IoT", "messages waiting in a stored session"): number(broker.MAX_STORED),
-    ("AWS IoT", "publishes of one connection waiting for the database"): number(aws_mqtt.WINDOW),
+    ("AWS IoT", "stored sessions"): number(space.MAX_SESSIONS),
+    ("AWS IoT", "messages waiting in a stored session"): number(space.MAX_WAITING),
+    ("AWS IoT", "retained messages"): number(space.MAX_RETAINED),
+    ("AWS IoT", "publishes of one connection waiting for the database"): number(aws_acks.WINDOW),
     ("AWS IoT", "policy document"): f"{policy.MAX_DOCUMENT_CHARS} characters without white space",
     ("AWS IoT", "policies on a certificate, versions of a policy"): (
         f"{policies.MAX_ATTACHED}, {policies.MAX_VERSIONS}"

@@ -14,7 +14,6 @@ from birthmark.awsiot.service import (
     access_keys,
     attachments,
     authorities,
-    broker,
     certificates,
     devices,
     policies,
@@ -22,6 +21,8 @@ from birthmark.awsiot.service import (
     things,
 )
 from birthmark.awsiot.wire import BodyInvalidError
+from birthmark.broker.errors import RetainedFullError, TooManySessionsError
+from birthmark.mqtt.reasons import ReasonCode
 from birthmark.pki.possession import PossessionCodeMismatchError, PossessionNotProvenError
 from birthmark.store.paging import PageInvalidError
 
@@ -51,12 +52,12 @@ HTTP: Mapping[type[errors.BirthmarkError], tuple[int, str]] = {
     topics.ClientIdInvalidError: _INVALID,
     topics.TopicInvalidError: _INVALID,
     topics.ReservedTopicError: _INVALID,
-    topics.SharedSubscriptionError: _INVALID,
-    topics.RetainNotServedError: _INVALID,
+    topics.SlowConsumerError: (429, "LimitExceededException"),
     topics.QosNotServedError: _INVALID,
     topics.PayloadTooLargeError: _INVALID,
     topics.TooManyFiltersError: _INVALID,
-    broker.TooManySessionsError: (429, "LimitExceededException"),
+    TooManySessionsError: (429, "LimitExceededException"),
+    RetainedFullError: (429, "LimitExceededException"),
     access_keys.AccessKeyMissingError: _NOT_FOUND,
     things.UnknownThingError: _NOT_FOUND,
     things.ThingExistsError: _EXISTS,
@@ -96,6 +97,19 @@ HTTP: Mapping[type[errors.BirthmarkError], tuple[int, str]] = {
     errors.PolicyError: (410, "LimitExceededException"),
     errors.ThrottledError: (429, "ThrottlingException"),
     errors.UnavailableError: (503, "ServiceUnavailableException"),
+}
+
+# What MQTT 5 says of them; 3.1.1 closes the connection.
+REASONS: Mapping[type[errors.BirthmarkError], int] = {
+    model.NameInvalidError: ReasonCode.CLIENT_ID_NOT_VALID,
+    topics.ClientIdInvalidError: ReasonCode.CLIENT_ID_NOT_VALID,
+    topics.TopicInvalidError: ReasonCode.TOPIC_NAME_INVALID,
+    topics.ReservedTopicError: ReasonCode.NOT_AUTHORIZED,
+    topics.QosNotServedError: ReasonCode.QOS_NOT_SUPPORTED,
+    topics.PayloadTooLargeError: ReasonCode.PACKET_TOO_LARGE,
+    topics.TooManyFiltersError: ReasonCode.QUOTA_EXCEEDED,
+    TooManySessionsError: ReasonCode.QUOTA_EXCEEDED,
+    RetainedFullError: ReasonCode.QUOTA_EXCEEDED,
 }
 
 

@@ -40,6 +40,11 @@ class Hub:
     policies: dict[str, tuple[bytes, bytes]] = field(repr=False)
 
 
+def space_of(hub: str) -> str:
+    """Return the name of the broker's space for a hub's devices."""
+    return f"hub/{hub}"
+
+
 class AuthenticationType(StrEnum):
     """How a device proves itself, in the registry's own words."""
 

@@ -1,4 +1,4 @@
-"""Hubs, identities, subscriptions that outlive connections, and telemetry segments.
+"""Hubs, identities, and telemetry segments.
 
 A segment holds every message of one durable write; `count` says how many. Rows are never changed.
 """
@@ -16,7 +16,7 @@ from birthmark.iothub.model import (
     Hub,
     thumbprint_text,
 )
-from birthmark.store import from_micros, insert, metadata, statement, to_micros, upsert
+from birthmark.store import from_micros, insert, metadata, statement, to_micros
 from birthmark.store.columns import blob, number, text
 from birthmark.store.database import Row
 from birthmark.store.keyed import change, find, page, remove, still
@@ -39,10 +39,6 @@ devices = Table(
     text("maker", server_default=OPERATOR),
 )
 
-subscriptions = Table(
-    "hub_subscriptions", metadata, *(text(name, key=True) for name in ("hub", "device_id", "filter")), number("qos")
-)
-
 segments = Table(
     "hub_segments",
     metadata,
@@ -60,9 +56,7 @@ HUBS = Records(Hub)
 hubs = HUBS.table("hubs", "name", more=[UniqueConstraint("host")])
 ADD_HUB = insert(hubs)
 DELETE_HUB = remove(hubs)
-DELETE_HUB_DEVICES, DELETE_HUB_SUBSCRIPTIONS, DELETE_HUB_SEGMENTS = (
-    remove(table, "hub") for table in (devices, subscriptions, segments)
-)
+DELETE_HUB_DEVICES, DELETE_HUB_SEGMENTS = (remove(table, "hub") for table in (devices, segments))
 ALL_HUBS = statement(select(hubs).order_by(hubs.c.name).limit(1000))
 
 # Of each device the latest word counts: whoever writes names the etag that was read.
@@ -81,11 +75,6 @@ REPLACE_DEVICE = change(devices, (*_STATE, *_PROOFS), *_AS_READ)
 # Changes nothing: the condition of whoever decided on the device as it was read.
 SAME_DEVICE = still(devices, *_AS_READ)
 DELETE_DEVICE = remove(devices, *(devices.c[name] == bindparam(f"key_{name}") for name in _AS_READ))
-
-PUT_SUBSCRIPTION = upsert(subscriptions)
-DROP_SUBSCRIPTION = remove(subscriptions)
-DROP_SUBSCRIPTIONS = remove(subscriptions, "hub", "device_id")
-SUBSCRIPTIONS = find(subscriptions, "hub", "device_id", of=("filter", "qos"), limit=50)
 
 ADD_SEGMENT = insert(segments)
 SEGMENTS_BEFORE = statement(

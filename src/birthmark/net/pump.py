@@ -181,8 +181,8 @@ class MqttPump(asyncio.Protocol):
             self._acks.extend(packet_ids)
             self._soon()
 
-    def send(self, packet: SubAck | UnsubAck) -> None:
-        """Send an answer to SUBSCRIBE or UNSUBSCRIBE."""
+    def send(self, packet: SubAck | UnsubAck | Publish) -> None:
+        """Send an answer to SUBSCRIBE or UNSUBSCRIBE, or a message whose packet id the room chose."""
         if not self._over:
             self._engine.send(packet)
             self._soon()

@@ -82,7 +82,7 @@ class Applications:
             WebSocketRoute("/mqtt", websocket),
             WebSocketRoute("/{path:path}", no_websocket),
         ]
-        clouds = AwsHttp(rooms.aws, rooms.broker, record, self._entropy, _application(routes))
+        clouds = AwsHttp(rooms.aws, rooms.aws_connections.space, record, self._entropy, _application(routes))
         return RequireAuthority(clouds, self.report)
 
     def est(self) -> ASGIApp:

@@ -10,8 +10,8 @@ from birthmark.auth.passwords import PasswordCheck
 from birthmark.awsiot.model import Account
 from birthmark.awsiot.mqtt import AwsConnections
 from birthmark.awsiot.service import AwsIot
-from birthmark.awsiot.service.broker import Broker
 from birthmark.awsiot.service.events import ACCESS_CHANGED, CERTIFICATE_CHANGED
+from birthmark.broker import Broker, SpaceRules
 from birthmark.bus import LocalBus
 from birthmark.ca.hierarchy import Hierarchy
 from birthmark.ca.revocation import REVOKED
@@ -98,11 +98,16 @@ async def open_rooms(
     )
     account = Account(settings.aws.account_id, settings.aws.region, settings.host_name)
     aws = AwsIot(account, database, clock, entropy, lambda: hierarchy.issuing, revocations=authority.revocations.check)
-    broker = Broker(database, clock, settings.aws.max_sessions)
+    broker = Broker(database, clock, f"main.{entropy.token(6).hex()}")
+    aws_connections = AwsConnections(aws, ledger, clock, entropy)
     await iothub.hubs.load()
     await instances.load()
     await aws.load()
     await broker.load()
+    rules = SpaceRules(
+        settings.aws.max_sessions, settings.aws.max_waiting, settings.aws.max_retained, hash_matches_parent=False
+    )
+    aws_connections.space = broker.space("aws", rules, aws_connections)
     return Rooms(
         database,
         ledger,
@@ -117,6 +122,6 @@ async def open_rooms(
         aws,
         broker,
         DpsMqtt(registrations, ledger, clock),
-        HubConnections(iothub, clock),
-        AwsConnections(aws, broker, ledger, clock, entropy),
+        HubConnections(iothub, broker, clock),
+        aws_connections,
     )

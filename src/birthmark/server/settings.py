@@ -8,7 +8,7 @@ from typing import Annotated
 
 import msgspec
 
-from birthmark.awsiot.service.broker import MAX_SESSIONS
+from birthmark.broker.space import MAX_RETAINED, MAX_SESSIONS, MAX_WAITING
 from birthmark.errors import InvalidRequestError
 from birthmark.net.limits import Limits
 from birthmark.server.mistakes import mistakes_in
@@ -68,6 +68,8 @@ class Aws(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     region: Annotated[str, msgspec.Meta(pattern="^[a-z0-9-]{1,32}$")] = "us-east-1"
     account_id: Annotated[str, msgspec.Meta(pattern="^[0-9]{12}$")] = "000000000000"
     max_sessions: Annotated[int, msgspec.Meta(ge=1)] = MAX_SESSIONS
+    max_retained: Annotated[int, msgspec.Meta(ge=0)] = MAX_RETAINED
+    max_waiting: Annotated[int, msgspec.Meta(ge=1)] = MAX_WAITING
 
 
 class ServerCertificate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -11,9 +11,10 @@ from typing import TypeVar
 
 import pytest
 
+from birthmark.broker import Broker
 from birthmark.errors import BirthmarkError
 from birthmark.iothub import wire
-from birthmark.iothub.model import AuthenticationType, DeviceAuthentication, Hub, parse_device_id
+from birthmark.iothub.model import AuthenticationType, DeviceAuthentication, Hub
 from birthmark.iothub.mqtt import HubConnections
 from birthmark.iothub.mqtt.connection import MAX_SUBSCRIPTIONS
 from birthmark.iothub.mqtt.telemetry import WINDOW
@@ -104,7 +105,8 @@ async def a_world(directory: Path) -> AsyncIterator[World]:
     hub = await iothub.hubs.create("main", "hub.example", actor="test")
     await iothub.registry.put(hub, "device-1", wire.DeviceBody("device-1"), ON_RECORD, None, actor="test")
     try:
-        yield World(iothub, hub, HubConnections(iothub, clock), clock, directory / "x.db")
+        connections = HubConnections(iothub, Broker(database, clock, "test"), clock)
+        yield World(iothub, hub, connections, clock, directory / "x.db")
     finally:
         await iothub.telemetry.settled()
         await database.close()
@@ -144,7 +146,7 @@ async def test_subscriptions_of_a_device_are_bounded(tmp_path: Path) -> None:
         await until(lambda: len(client.got(SubAck)) == MAX_SUBSCRIPTIONS + 10)
         codes = [packet.codes[0] for packet in client.got(SubAck)]
         assert codes == [1] * MAX_SUBSCRIPTIONS + [0x80] * 10
-        assert len(await world.iothub.subscriptions.stored(world.hub, parse_device_id("device-1"))) == MAX_SUBSCRIPTIONS
+        assert len(world.connections.space("main").live["device-1"].subscriptions) == MAX_SUBSCRIPTIONS
 
 
 async def test_a_device_switched_off_while_it_connects_does_not_get_in(tmp_path: Path) -> None:
@@ -229,7 +231,7 @@ async def test_a_mistake_of_ours_ends_the_connection_and_is_not_called_the_clien
 
     async with a_world(tmp_path) as world:
         link, client = await world.connected(clean=False)
-        monkeypatch.setattr(world.iothub.subscriptions, "keep", no_packet)
+        monkeypatch.setattr(world.connections.space("main"), "subscribe", no_packet)
         client.client.send(Subscribe(1, (("$iothub/twin/res/#", 1),)))
         link.data_received(client.client.data_to_send())
         await until(lambda: link.is_over)

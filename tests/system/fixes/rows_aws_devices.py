@@ -42,6 +42,5 @@ DEVICES: Mapping[str, Row] = {
     "awsiot.policy_denied": Row(saying(client_id="fix-denied"), registered("fix-denied")),
     "awsiot.qos_not_served": misuse("qos", a_publish("a", qos=2)),
     "awsiot.reserved_topic_not_served": misuse("reserved", a_publish("$aws/things/a/shadow/get")),
-    "awsiot.retain_not_served": misuse("retain", a_publish("a", retain=True)),
     "awsiot.topic_invalid": misuse("topic", a_publish("a/b/c/d/e/f/g/h/i")),
 }

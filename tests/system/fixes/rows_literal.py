@@ -66,11 +66,6 @@ def spaced(scene: Scene, fix: str) -> None:
 
 
 LITERALS: Mapping[str, Row] = {
-    "awsiot.shared_subscription_not_served": Row(
-        subscribing(lambda desk: [known(desk, "FILTER")]),
-        steps(may_subscribe("fix-shared", "fix/shared"), having(FILTER="$share/group/fix/shared")),
-        apply=into("FILTER"),
-    ),
     "awsiot.too_many_subscriptions": Row(
         subscribing(lambda desk: [f"fix/{number}" for number in range(int(known(desk, "COUNT")))]),
         steps(allowed("fix-filters"), having(COUNT="9")),

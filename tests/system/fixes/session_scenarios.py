@@ -1,4 +1,4 @@
-"""More MQTT clients with a stored session than the server keeps."""
+"""More MQTT clients with a stored session, and more retained messages, than the server keeps."""
 
 from collections.abc import Mapping
 
@@ -23,6 +23,35 @@ for name in ("fix-session-1", "fix-session-2"):
     assert open_ones[-1].recv(4)[3:] == bytes(1), name
 """
 
+SLOW = """
+import os, socket, ssl, subprocess, sys
+sys.path[:0] = [os.environ["TESTS"], os.environ["TESTS"] + "/system"]
+from fixes.desk import a_connect, a_subscribe
+known = os.environ
+context = ssl.create_default_context(cafile=known["SSL_CERT_FILE"])
+context.load_cert_chain(known["X509_CERT_FILE"], known["X509_KEY_FILE"])
+def connected(clean, *packets):
+    raw = socket.create_connection((known["PROVISIONING_HOST"], 8883), 10)
+    with context.wrap_socket(raw, server_hostname=known["PROVISIONING_HOST"]) as sock:
+        sock.settimeout(2)
+        got = b""
+        for packet in (a_connect("fix-slow", clean=clean), *packets):
+            sock.sendall(packet)
+            got += sock.recv(4096)
+        try:
+            while len(got) < 40:
+                got += sock.recv(4096)
+        except TimeoutError:
+            pass
+        return got
+connected(True)
+connected(False, a_subscribe("fix/slow"))
+for payload in ("Zmlyc3Q=", "c2Vjb25k"):
+    command = ["aws", "iot-data", "publish", "--topic", "fix/slow", "--qos", "1", "--payload", payload]
+    subprocess.run(command, check=True)
+assert b"second" in connected(False)
+"""
+
 
 def allowed(scene: Scene) -> None:
     device("fix-sessions")(scene)
@@ -35,8 +64,25 @@ def allowed(scene: Scene) -> None:
     )
 
 
+def slow(scene: Scene) -> None:
+    allowed(scene)
+    (scene.directory / "slow.py").write_text(SLOW)
+
+
+def one_retained(scene: Scene) -> None:
+    scene.must('eval "$(birthmark env)"')
+    scene.must("aws iot-data publish --topic fix/first --retain --qos 1 --payload MQ==")
+
+
 SESSIONS: Mapping[str, Scenario] = {
     "awsiot.too_many_sessions": Scenario(
         "python3 clients.py", allowed, apply=configured(), config="aws.max_sessions = 1\n"
-    )
+    ),
+    "awsiot.slow_consumer": Scenario("python3 slow.py", slow, apply=configured(), config="aws.max_waiting = 1\n"),
+    "broker.retained_full": Scenario(
+        "aws iot-data publish --topic fix/second --retain --qos 1 --payload Mg==",
+        one_retained,
+        apply=configured(),
+        config="aws.max_retained = 1\n",
+    ),
 }

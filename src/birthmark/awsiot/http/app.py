@@ -24,12 +24,13 @@ from birthmark.awsiot.rules import topics
 from birthmark.awsiot.rules.variables import Visitor
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.service.authorities import CaExistsError
-from birthmark.awsiot.service.broker import Broker
 from birthmark.awsiot.service.certificates import CertificateExistsError
 from birthmark.awsiot.service.devices import Grant
 from birthmark.awsiot.service.policies import PolicyExistsError
 from birthmark.awsiot.service.things import ThingExistsError
 from birthmark.awsiot.wire import BodyInvalidError
+from birthmark.broker import Space
+from birthmark.broker.model import Message
 from birthmark.clock import Entropy, new_uuid
 from birthmark.errors import BirthmarkError
 from birthmark.net.http import ASGIApp, Receive, Scope, Send
@@ -82,9 +83,9 @@ def handlers(aws: AwsIot) -> Mapping[str, Handler]:
 class AwsHttp:
     """Answers for the control plane and for `POST /topics/…`; everything else goes on to `otherwise`."""
 
-    def __init__(self, aws: AwsIot, broker: Broker, record: Record, entropy: Entropy, otherwise: ASGIApp) -> None:
+    def __init__(self, aws: AwsIot, space: Space, record: Record, entropy: Entropy, otherwise: ASGIApp) -> None:
         self._aws = aws
-        self._broker = broker
+        self._space = space
         self._record = record
         self._entropy = entropy
         self._otherwise = otherwise
@@ -141,11 +142,11 @@ class AwsHttp:
             raise BodyInvalidError(detail="qos is neither 0 nor 1", command=_PUBLISH)
         qos = int(query.get("qos", "0"))
         retain = query.get("retain", "false").lower() == "true"
-        topics.check_publish("over HTTPS", topic, len(signed.body), qos, retain=retain)
+        topics.check_publish("over HTTPS", topic, len(signed.body), qos)
         self._aws.devices.check(grant, "iot:Publish", "topic", topic)
-        waiting = self._broker.route(topic, signed.body, qos)
-        if waiting is not None:
-            await waiting
+        if retain:
+            self._aws.devices.check(grant, "iot:RetainPublish", "topic", topic)
+        await self._space.published(Message(topic, signed.body, qos, retain))
         return {"message": "OK", "traceId": new_uuid(self._entropy)}
 
 

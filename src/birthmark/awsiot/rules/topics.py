@@ -1,6 +1,6 @@
 """Which ids and topics a client may use at all, before any policy (developer guide, "Reserved topics" and quotas)."""
 
-from birthmark.errors import InvalidRequestError
+from birthmark.errors import InvalidRequestError, PolicyError
 from birthmark.mqtt.topics import is_valid_filter, is_valid_name
 
 MAX_TOPIC_BYTES = 256
@@ -54,27 +54,6 @@ class ReservedTopicError(InvalidRequestError):
     topic: str
 
 
-class SharedSubscriptionError(InvalidRequestError):
-    """Shared subscriptions are not served."""
-
-    code = "awsiot.shared_subscription_not_served"
-    cause = "The client {thing} asked for the shared subscription {topic}, which is not served yet."
-    fix = "Subscribe without the group, to `{plain}`."
-    plain: str
-    thing: str
-    topic: str
-
-
-class RetainNotServedError(InvalidRequestError):
-    """Retained messages are not served."""
-
-    code = "awsiot.retain_not_served"
-    cause = "The client {thing} sent a retained message to {topic}; retained messages are not served yet."
-    fix = f"Publish without the retain flag. {_RIGHT}"
-    thing: str
-    topic: str
-
-
 class QosNotServedError(InvalidRequestError):
     """QoS 2 is not served."""
 
@@ -93,6 +72,21 @@ class PayloadTooLargeError(InvalidRequestError):
     fix = f"Send less at once. {_RIGHT}"
     size: int
     thing: str
+
+
+class SlowConsumerError(PolicyError):
+    """Messages were dropped for a client that does not keep up."""
+
+    code = "awsiot.slow_consumer"
+    message = "Messages were dropped: {limit} wait already"
+    cause = "The client {thing} is away, or does not acknowledge: {limit} messages wait for it, and more were dropped."
+    fix = (
+        "Let the client connect more often, acknowledge sooner, or subscribe to less. If it needs all, make room "
+        "in the server's configuration file, above its tables: `aws.max_waiting = {value}`"
+    )
+    limit: int
+    thing: str
+    value: int
 
 
 class TooManyFiltersError(InvalidRequestError):
@@ -117,13 +111,11 @@ def check_client_id(client_id: str, *, is_kept: bool) -> None:
         raise ClientIdInvalidError(thing="", detail="it is empty, and the session is kept")
 
 
-def check_publish(client_id: str, topic: str, size: int, qos: int, *, retain: bool) -> None:
+def check_publish(client_id: str, topic: str, size: int, qos: int) -> None:
     """Raise why a client may not publish this to `topic`, whatever its policies say."""
     facts = {"thing": client_id, "topic": topic[:MAX_TOPIC_BYTES]}
     if qos > 1:
         raise QosNotServedError(**facts)
-    if retain:
-        raise RetainNotServedError(**facts)
     if not is_valid_name(topic):
         raise TopicInvalidError(detail="it is empty or has a wildcard", **facts)
     _check_size(topic, facts)
@@ -133,12 +125,14 @@ def check_publish(client_id: str, topic: str, size: int, qos: int, *, retain: bo
         raise PayloadTooLargeError(size=size, **facts)
 
 
-def check_filter(client_id: str, topic_filter: str) -> None:
-    """Raise why a client may not subscribe to `topic_filter`, whatever its policies say."""
-    facts = {"thing": client_id, "topic": topic_filter[:MAX_TOPIC_BYTES]}
-    if topic_filter.startswith(_SHARED):
-        plain = topic_filter.split("/", 2)[2:] or ["TOPIC"]
-        raise SharedSubscriptionError(plain=plain[0], **facts)
+def check_filter(client_id: str, name: str) -> None:
+    """Raise why a client may not subscribe to `name`, whatever its policies say."""
+    facts = {"thing": client_id, "topic": name[:MAX_TOPIC_BYTES]}
+    topic_filter = name
+    if name.startswith(_SHARED):
+        _, share, topic_filter = [*name.split("/", 2), ""][:3]
+        if not share or "+" in share or "#" in share:
+            raise TopicInvalidError(detail="the name of a shared subscription is empty or has a wildcard", **facts)
     if not is_valid_filter(topic_filter):
         raise TopicInvalidError(detail="it is empty or has a misplaced wildcard", **facts)
     _check_size(topic_filter, facts)

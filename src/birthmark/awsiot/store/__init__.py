@@ -3,6 +3,6 @@
 A principal is written as the certificate's id; ARNs are made at the edge. Policy versions are never changed.
 """
 
-from birthmark.awsiot.store import certificates, policies, registry, sessions
+from birthmark.awsiot.store import certificates, policies, registry
 
-__all__ = ["certificates", "policies", "registry", "sessions"]
+__all__ = ["certificates", "policies", "registry"]

@@ -1,8 +1,9 @@
 """One device's connection: telemetry in, subscriptions, and what is not served."""
 
 from collections.abc import Awaitable, Sequence
-from typing import Protocol
 
+from birthmark.broker import Attached
+from birthmark.broker.model import Message, Subscription
 from birthmark.clock import Clock
 from birthmark.iothub import wire
 from birthmark.iothub.model import DeviceId, Hub
@@ -21,53 +22,28 @@ _METHODS = "$iothub/methods/"
 _MAX_ASKED = 16
 
 
-class Connections(Protocol):
-    """Where a connection is entered while it lives."""
-
-    def enter(self, connection: "HubConnection") -> None: ...
-
-    def leave(self, connection: "HubConnection") -> None: ...
-
-
 class HubConnection:
     """One device's connection."""
 
     __slots__ = (
         "_asked",
-        "_connections",
-        "_filters",
-        "_is_persistent",
-        "_subscriptions",
         "_telemetry",
+        "attached",
         "device_id",
         "hub",
         "pump",
     )
 
-    def __init__(
-        self,
-        connections: Connections,
-        iothub: IotHub,
-        clock: Clock,
-        pump: MqttPump,
-        *,
-        hub: Hub,
-        device_id: DeviceId,
-        filters: dict[str, int],
-        is_persistent: bool,
-    ) -> None:
-        self._connections = connections
-        self._subscriptions = iothub.subscriptions
-        self._filters = filters
-        self._is_persistent = is_persistent
+    def __init__(self, iothub: IotHub, clock: Clock, pump: MqttPump, *, hub: Hub, device_id: DeviceId) -> None:
         self._asked: frozenset[str] = frozenset()
         self._telemetry = TelemetryWindow(pump, device_id, iothub.telemetry.intake(hub), clock)
         self.pump = pump
         self.hub = hub
         self.device_id = device_id
+        self.attached: Attached
 
     def opened(self) -> None:
-        self._connections.enter(self)
+        self.attached.resume()
 
     def published(self, packets: Sequence[Publish]) -> Awaitable[None] | None:
         return self._telemetry.take(packets, self._topic_of)
@@ -114,27 +90,38 @@ class HubConnection:
             if name.startswith(_METHODS):  # nobody can call one here: say so, and let the rest of the client work
                 self._note_unserved(name)
                 continue
-            if name in self._filters or len(self._filters.keys() | granted) < MAX_SUBSCRIPTIONS:
+            known = self.attached.subscriptions
+            if name in known or len(known.keys() | granted) < MAX_SUBSCRIPTIONS:
                 granted[name] = min(options & 3, 1)
         return self._subscribe(packet, granted)
 
     async def _subscribe(self, packet: Subscribe, granted: dict[str, int]) -> None:
-        self._filters |= granted
-        if self._is_persistent:
-            await self._subscriptions.keep(self.hub, self.device_id, granted)
+        wanted = [Subscription(name, qos) for name, qos in granted.items()]
+        await self.attached.space.subscribe(self.attached, wanted)
         self.pump.send(SubAck(packet.packet_id, tuple(granted.get(name, _FAILURE) for name, _ in packet.filters)))
 
     def unsubscribed(self, packet: Unsubscribe) -> Awaitable[None] | None:
         return self._unsubscribe(packet)
 
     async def _unsubscribe(self, packet: Unsubscribe) -> None:
-        for name in packet.filters:
-            self._filters.pop(name, None)
-        await self._subscriptions.drop(self.hub, self.device_id, packet.filters)
+        await self.attached.space.unsubscribe(self.attached, packet.filters)
         self.pump.send(UnsubAck(packet.packet_id))
 
     def acknowledged(self, packet: PubAck) -> Awaitable[None] | None:
+        self.attached.acknowledged(packet.packet_id)
         return None
 
     def closed(self, reason: Closed, session_expiry_s: int | None) -> None:
-        self._connections.leave(self)
+        self.attached.space.disconnect(self.attached, reason, with_will=reason is not Closed.DISCONNECT)
+
+    # ---- what the broker calls
+
+    def deliver(
+        self, message: Message, qos: int, *, retain: bool, packet_id: int | None = None, dup: bool = False
+    ) -> bool:
+        del retain, packet_id, dup
+        self.pump.publish(message.topic, message.payload, qos)
+        return True
+
+    def end(self, reason: Closed) -> None:
+        self.pump.close(reason)

@@ -1,43 +1,44 @@
-"""The live connections of devices: who is there, and who must prove itself again."""
+"""The live connections of devices: who is let in, and who must prove itself again. Who is there, the broker knows."""
 
-import contextlib
-from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterable, Iterator, Mapping
 from datetime import datetime
 
+from birthmark.broker import Arrival, Attached, Broker, Space, SpaceRules
+from birthmark.broker.model import NEVER, Will
 from birthmark.clock import Clock
 from birthmark.errors import BirthmarkError
 from birthmark.iothub import wire
 from birthmark.iothub.errors import connack_reason
+from birthmark.iothub.model import Hub, space_of
 from birthmark.iothub.mqtt.connection import HubConnection
 from birthmark.iothub.rules.messages import ModuleNotServedError
 from birthmark.iothub.service import IotHub
 from birthmark.mqtt.packets import Connect
 from birthmark.net.admission import Admission, Closed, MqttRefusedError, require_3_1_1
 from birthmark.net.pump import MqttPump
+from birthmark.store import from_micros
 
 MAX_KEEP_ALIVE_S = 1177  # times 1.5 this is the hub's cap of 1767 s
-
-
-class _Arrival:
-    """A device between CONNECT and CONNACK."""
-
-    is_stale = False  # its identity changed since it was looked at
+_RULES = SpaceRules(routes=False)
 
 
 class HubConnections:
     """One connection for each device; a new one ends the old."""
 
-    def __init__(self, iothub: IotHub, clock: Clock) -> None:
+    def __init__(self, iothub: IotHub, broker: Broker, clock: Clock) -> None:
         self._iothub = iothub
+        self._broker = broker
         self._clock = clock
-        self._live: dict[tuple[str, str], HubConnection] = {}
-        self._since: dict[tuple[str, str], datetime] = {}
-        self._arriving: defaultdict[str, set[_Arrival]] = defaultdict(set)
+        self._changes = 0  # of anything that a device may depend on
+
+    def space(self, hub: str) -> Space:
+        """Return the sessions of a hub."""
+        return self._broker.space(space_of(hub), _RULES, self)
 
     def connected_since(self, hub: str, device_id: str) -> datetime | None:
         """Return since when a device is connected, or None."""
-        return self._since.get((hub, device_id))
+        attached = self.space(hub).live.get(device_id)
+        return None if attached is None else from_micros(attached.since)
 
     async def accept(self, pump: MqttPump, packet: Connect) -> Admission:
         """Admit the client of a CONNECT, or raise `MqttRefusedError`."""
@@ -48,83 +49,72 @@ class HubConnections:
             names = {"device_id": user.device_id, "hub": user.host}
             if user.module_id is not None:
                 raise ModuleNotServedError(device_id=user.device_id, module=user.module_id)
-            with self._arrives(user.device_id) as arrival:
-                hub, device = await self._iothub.registry.authenticate(user, pump.peer, packet.password)
-                filters = await self._iothub.subscriptions.stored(hub, device.device_id)
-                if packet.clean_start and (filters or (hub.name, device.device_id) in self._live):
-                    # Of a connection that is open more may be on their way into the database.
-                    await self._iothub.subscriptions.drop(hub, device.device_id, None)
-                    filters = {}
-                while arrival.is_stale:  # nobody told a connection that was not there yet: it must prove itself again
-                    arrival.is_stale = False
-                    hub, device = await self._iothub.registry.authenticate(user, pump.peer, packet.password)
+            seen = self._changes
+            hub, device = await self._iothub.registry.authenticate(user, pump.peer, packet.password)
+            connection = HubConnection(self._iothub, self._clock, pump, hub=hub, device_id=device.device_id)
+            expiry_s = 0 if packet.clean_start else NEVER
+            space = self.space(hub.name)
+            attached = await space.connect(Arrival(device.device_id, connection, packet.clean_start, expiry_s))
+            connection.attached = attached
+            try:
+                while seen != self._changes:  # nobody told a connection that was not there: it proves itself again
+                    seen = self._changes
+                    await self._iothub.registry.authenticate(user, pump.peer, packet.password)
+            except BirthmarkError:
+                space.disconnect(attached, Closed.REFUSED, with_will=False)
+                raise
         except BirthmarkError as error:
             error.add_facts(**names)
             raise MqttRefusedError(connack_reason(error), error) from error
-        connection = HubConnection(
-            self,
-            self._iothub,
-            self._clock,
-            pump,
-            hub=hub,
-            device_id=device.device_id,
-            filters=filters,
-            is_persistent=not packet.clean_start,
-        )
         return Admission(
             connection=connection,
-            session_present=bool(filters),
+            session_present=attached.session_present,
             keep_alive_s=min(packet.keep_alive_s or MAX_KEEP_ALIVE_S, MAX_KEEP_ALIVE_S),
         )
 
-    @contextlib.contextmanager
-    def _arrives(self, device_id: str) -> Iterator[_Arrival]:
-        arrival = _Arrival()
-        self._arriving[device_id].add(arrival)
-        try:
-            yield arrival
-        finally:
-            self._arriving[device_id].discard(arrival)
-            if not self._arriving[device_id]:
-                del self._arriving[device_id]
+    # ---- what the hub announces
 
-    def enter(self, connection: HubConnection) -> None:
-        """Make `connection` the device's one connection."""
-        key = (connection.hub.name, connection.device_id)
-        old = self._live.get(key)
-        self._live[key] = connection
-        self._since[key] = self._clock.now()
-        if old is not None:
-            old.pump.close(Closed.TAKEN_OVER)
-
-    def leave(self, connection: HubConnection) -> None:
-        """Forget `connection` unless another took its place."""
-        key = (connection.hub.name, connection.device_id)
-        if self._live.get(key) is connection:
-            del self._live[key]
-            self._since.pop(key, None)
-
-    def recheck(self, body: dict[str, str]) -> None:
+    def recheck(self, body: Mapping[str, str]) -> None:
         """An identity changed: its connection must prove itself again."""
-        for arrival in self._arriving.get(body["device_id"], ()):
-            arrival.is_stale = True
-        connection = self._live.get((body["hub"], body["device_id"]))
-        if connection is not None:
-            connection.pump.close(Closed.ADMINISTRATIVE)
+        self._changes += 1
+        attached = self.space(body["hub"]).live.get(body["device_id"])
+        if attached is not None:
+            attached.connection.end(Closed.ADMINISTRATIVE)
 
     def everyone(self) -> tuple[HubConnection, ...]:
         """Return every connection."""
-        return tuple(self._live.values())
+        return tuple(self._of(self._iothub.hubs.all()))
 
     def revoked(self) -> None:
         """Something was revoked: whoever is between CONNECT and CONNACK must prove itself again."""
-        for arrivals in self._arriving.values():
-            for arrival in arrivals:
-                arrival.is_stale = True
+        self._changes += 1
 
-    def drop_hub(self, body: dict[str, str]) -> None:
+    def drop_hub(self, body: Mapping[str, str]) -> None:
         """A hub was deleted: its connections end."""
-        self.revoked()
-        for (hub, _), connection in list(self._live.items()):
-            if hub == body["hub"]:
-                connection.pump.close(Closed.ADMINISTRATIVE)
+        self._changes += 1
+        for attached in tuple(self.space(body["hub"]).live.values()):
+            attached.connection.end(Closed.ADMINISTRATIVE)
+
+    def _of(self, hubs: Iterable[Hub]) -> Iterator[HubConnection]:
+        for hub in hubs:
+            for attached in self.space(hub.name).live.values():
+                if isinstance(attached.connection, HubConnection):
+                    yield attached.connection
+
+    # ---- what the broker tells
+
+    def connected(self, attached: Attached) -> None:
+        del attached
+
+    def disconnected(self, attached: Attached, reason: Closed) -> None:
+        del attached, reason
+
+    def lost(self, client: str, epoch: int) -> None:
+        del client, epoch
+
+    def will(self, client: str, will: Will) -> Awaitable[None] | None:
+        del client, will
+        return None
+
+    def overrun(self, client: str, limit: int) -> None:
+        del client, limit

@@ -1,11 +1,10 @@
-"""Hubs, their registry, their devices' subscriptions and telemetry; `IotHub` is all of them, for the shells."""
+"""Hubs, their registry and telemetry; `IotHub` is all of them, for the shells."""
 
 from dataclasses import dataclass
 
 from birthmark.clock import Clock, Entropy
 from birthmark.iothub.service.hubs import Hubs
 from birthmark.iothub.service.registry import Registry, RevocationCheck
-from birthmark.iothub.service.subscriptions import Subscriptions
 from birthmark.iothub.service.telemetry import Telemetry
 from birthmark.store import Database
 
@@ -16,7 +15,6 @@ class IotHub:
 
     hubs: Hubs
     registry: Registry
-    subscriptions: Subscriptions
     telemetry: Telemetry
 
     @classmethod
@@ -25,7 +23,7 @@ class IotHub:
     ) -> "IotHub":
         hubs = Hubs(database, clock, entropy)
         registry = Registry(database, clock, entropy, hubs, revocations)
-        return cls(hubs, registry, Subscriptions(database), Telemetry(database, clock))
+        return cls(hubs, registry, Telemetry(database, clock))
 
 
-__all__ = ["Hubs", "IotHub", "Registry", "Subscriptions", "Telemetry"]
+__all__ = ["Hubs", "IotHub", "Registry", "Telemetry"]

@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 
 from birthmark.auth.sas import check_resource, check_sas, parse_sas
+from birthmark.broker.store import drop_space
 from birthmark.clock import Clock, Entropy
 from birthmark.errors import ConflictError, NotFoundError, UnauthenticatedError
 from birthmark.iothub import store
-from birthmark.iothub.model import Hub
+from birthmark.iothub.model import Hub, space_of
 from birthmark.store import Changes, Database
 
 POLICIES = ("iothubowner", "service", "device", "registryRead", "registryReadWrite")
@@ -79,8 +80,8 @@ class Hubs:
             Changes()
             .run(store.DELETE_HUB, name=name)
             .run(store.DELETE_HUB_DEVICES, hub=name)
-            .run(store.DELETE_HUB_SUBSCRIPTIONS, hub=name)
             .run(store.DELETE_HUB_SEGMENTS, hub=name)
+            .merge(drop_space(space_of(name)))
             .audit(actor, "iothub.delete", name, host=hub.host)
             .event("iothub.hub_deleted", hub=name)
         )

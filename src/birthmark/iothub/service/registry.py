@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, Protocol
 
+from birthmark.broker.store import drop_client
 from birthmark.clock import Clock, Entropy
 from birthmark.errors import ChangedMeanwhileError, ConflictError, NotFoundError
 from birthmark.iothub import store
@@ -17,6 +18,7 @@ from birthmark.iothub.model import (
     DeviceId,
     Hub,
     parse_device_id,
+    space_of,
 )
 from birthmark.iothub.rules.authentication import authenticate
 from birthmark.iothub.rules.provisioning import check_maker
@@ -229,4 +231,4 @@ def _if_as_read(statement: Statement, read: Device, **values: object) -> Changes
 def _removing(device: Device) -> Changes:
     place: dict[str, Any] = {"hub": device.hub, "device_id": device.device_id}
     removed = _if_as_read(store.DELETE_DEVICE, device)
-    return removed.run(store.DROP_SUBSCRIPTIONS, **place).event(CHANGED, **place)
+    return removed.merge(drop_client(space_of(device.hub), device.device_id)).event(CHANGED, **place)

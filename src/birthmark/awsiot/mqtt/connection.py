@@ -1,0 +1,272 @@
+"""One client's connection: what it sends under its policies, what it may get."""
+
+from collections.abc import Awaitable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from birthmark.awsiot.mqtt.acknowledging import WINDOW, Acknowledging
+from birthmark.awsiot.rules import topics
+from birthmark.awsiot.rules.policy import PolicyDeniedError
+from birthmark.awsiot.rules.variables import Visitor
+from birthmark.awsiot.service.devices import Grant
+from birthmark.broker import Attached
+from birthmark.broker.model import Message, Subscription, handed_on, properties_at, subscription_of
+from birthmark.errors import BirthmarkError
+from birthmark.mqtt.errors import LocalProtocolError
+from birthmark.mqtt.packets import LEVEL_5, PubAck, Publish, SubAck, Subscribe, UnsubAck, Unsubscribe
+from birthmark.mqtt.properties import Properties
+from birthmark.mqtt.reasons import ReasonCode
+from birthmark.net.admission import Closed
+from birthmark.net.pump import MqttPump
+
+if TYPE_CHECKING:
+    from birthmark.awsiot.mqtt.connections import AwsConnections
+
+__all__ = ["WINDOW", "AwsConnection"]
+_FAILURE = 0x80
+MAX_QUEUED = 1000
+_MAX_NOTED = 16
+
+
+class AwsConnection:
+    """`grant` is what it may do; it is read again when something it depends on changed."""
+
+    __slots__ = (
+        "_acks",
+        "_changes",
+        "_changes_seen",
+        "_connections",
+        "_noted",
+        "_visitor",
+        "attached",
+        "client_id",
+        "grant",
+        "identifier",
+        "is_open",
+        "pump",
+    )
+
+    def __init__(
+        self, connections: "AwsConnections", pump: MqttPump, visitor: Visitor, grant: Grant, client_id: str
+    ) -> None:
+        self._connections = connections
+        self._visitor = visitor
+        self._acks = Acknowledging(pump)
+        self._changes = self._changes_seen = 0
+        self._noted: frozenset[str] = frozenset()
+        self.pump = pump
+        self.grant = grant
+        self.client_id = client_id
+        self.identifier = ""
+        self.is_open = False
+        self.attached: Attached
+
+    # ---- what the pump calls
+
+    def opened(self) -> None:
+        self.is_open = True
+        self._connections.connected(self.attached)
+        self.attached.resume()
+
+    def published(self, packets: Sequence[Publish]) -> Awaitable[None] | None:
+        if self._is_stale:
+            return self._publish_fresh(packets)
+        return self._publish(packets) or self._acks.room()
+
+    def subscribed(self, packet: Subscribe) -> Awaitable[None] | None:
+        return self._subscribe(packet)
+
+    def unsubscribed(self, packet: Unsubscribe) -> Awaitable[None] | None:
+        return self._unsubscribe(packet)
+
+    def acknowledged(self, packet: PubAck) -> Awaitable[None] | None:
+        self.attached.acknowledged(packet.packet_id)
+        return None
+
+    def closed(self, reason: Closed, session_expiry_s: int | None) -> None:
+        with_will = self.is_open and reason is not Closed.DISCONNECT
+        self._connections.space.disconnect(self.attached, reason, with_will=with_will, expiry_s=session_expiry_s)
+
+    # ---- what the broker calls
+
+    def deliver(
+        self, message: Message, qos: int, *, retain: bool, packet_id: int | None = None, dup: bool = False
+    ) -> bool:
+        if not self._connections.may_receive(self.grant, message.topic):
+            return False
+        properties = message.properties
+        if message.expires_at is not None:
+            properties = properties_at(message, self._connections.space.now())
+        try:
+            if packet_id is not None:
+                self.pump.send(Publish(message.topic, message.payload, 1, retain, dup, packet_id, properties))
+            else:
+                self.pump.publish(message.topic, message.payload, qos, retain=retain, properties=properties)
+        except LocalProtocolError:  # its queue is full
+            self._connections.overrun(self.client_id, MAX_QUEUED)
+            return False
+        return True
+
+    def end(self, reason: Closed) -> None:
+        self.pump.close(reason)
+
+    # ---- what the account calls
+
+    def mark_stale(self) -> None:
+        """What this connection may do must be looked at again before the next packet, either way."""
+        if self.grant.permissions is None:
+            return
+        self._changes += 1
+        if not self.attached.is_on_hold:
+            self.attached.hold()
+            self._connections.space.spawn(self._refreshed())
+
+    def note_once(self, error: BirthmarkError) -> None:
+        """File a refusal that may come again and again, once."""
+        if error.code not in self._noted and len(self._noted) < _MAX_NOTED:
+            self._noted |= {error.code}
+            self.pump.note(error)
+
+    # ---- inside
+
+    @property
+    def _is_stale(self) -> bool:
+        return self._changes != self._changes_seen
+
+    async def _refresh(self) -> None:
+        if self._is_stale:
+            seen = self._changes
+            self.grant = await self._connections.admit(self._visitor)
+            self._connections.check(self.grant, "iot:Connect", "client", self.client_id, self.client_id)
+            self._connections.retag(self)
+            self._changes_seen = seen
+
+    async def _refreshed(self) -> None:
+        """Look again because something changed; what came meanwhile is delivered after."""
+        try:
+            while self._is_stale:
+                await self._refresh()
+        except BirthmarkError as error:
+            self.pump.refuse(error)
+            return
+        if self.is_open:
+            self.attached.resume()
+
+    async def _publish_fresh(self, packets: Sequence[Publish]) -> None:
+        await self._refresh()
+        for waiting in (self._publish(packets), self._acks.room()):
+            if waiting is not None:
+                await waiting
+
+    def _publish(self, packets: Sequence[Publish]) -> Awaitable[None] | None:
+        """Hand on what came together; what is denied is refused by itself where MQTT 5 has a word for it."""
+        while True:
+            messages, ids, denied = self._checked(packets)
+            waiting = self._hand_on(messages, ids)
+            if denied is None:
+                return waiting
+            packet = packets[len(messages)]
+            if self.pump.level != LEVEL_5 or packet.packet_id is None:
+                if waiting is not None:
+                    self._connections.space.spawn(waiting)
+                raise denied
+            self.pump.note(denied)
+            self._acks.refuse(packet.packet_id, ReasonCode.NOT_AUTHORIZED)
+            packets = packets[len(messages) + 1 :]
+            if waiting is not None:
+                return self._publish_after(waiting, packets)
+
+    async def _publish_after(self, waiting: Awaitable[None], packets: Sequence[Publish]) -> None:
+        await waiting
+        if not self.pump.is_over and (more := self._publish(packets)) is not None:
+            await more
+
+    def _checked(self, packets: Sequence[Publish]) -> tuple[list[Message], list[int], PolicyDeniedError | None]:
+        """Return the messages before the first that is denied, their packet ids, and the denial."""
+        messages: list[Message] = []
+        ids: list[int] = []
+        topic, now = "", 0
+        properties: Properties = ()
+        expires_at: int | None = None
+        for packet in packets:
+            # Of messages that came together most are to one topic: what is like the one before is looked at once.
+            if packet.topic is not topic or packet.retain or packet.qos > 1:
+                try:
+                    self._check_publish(packet)
+                except PolicyDeniedError as error:
+                    return messages, ids, error
+                topic = packet.topic
+            if len(packet.payload) > topics.MAX_PAYLOAD_BYTES:
+                raise topics.PayloadTooLargeError(thing=self.client_id, size=len(packet.payload))
+            if packet.properties:
+                now = now or self._connections.space.now()
+                properties, expires_at = handed_on(packet.properties, now)
+            else:
+                properties, expires_at = (), None
+            if packet.packet_id is not None:
+                ids.append(packet.packet_id)
+            messages.append(
+                Message(packet.topic, packet.payload, packet.qos, packet.retain, properties, expires_at, self.client_id)
+            )
+        return messages, ids, None
+
+    def _check_publish(self, packet: Publish) -> None:
+        topics.check_publish(self.client_id, packet.topic, len(packet.payload), packet.qos)
+        self._connections.check(self.grant, "iot:Publish", "topic", packet.topic, self.client_id)
+        if packet.retain:
+            self._connections.check(self.grant, "iot:RetainPublish", "topic", packet.topic, self.client_id)
+
+    def _hand_on(self, messages: Sequence[Message], ids: Sequence[int]) -> Awaitable[None] | None:
+        if not messages:
+            return None
+        return self._connections.space.publish(messages, self._acks.expect(ids))
+
+    async def _subscribe(self, packet: Subscribe) -> None:
+        await self._refresh()
+        if len(packet.filters) > topics.MAX_FILTERS:
+            raise topics.TooManyFiltersError(
+                thing=self.client_id, count=len(packet.filters), limit=topics.MAX_FILTERS, scope="in a packet"
+            )
+        codes: list[int] = []
+        granted: dict[str, Subscription] = {}
+        for name, options in packet.filters:
+            try:
+                topics.check_filter(self.client_id, name)
+                self._connections.check(self.grant, "iot:Subscribe", "topicfilter", name, self.client_id)
+            except topics.ReservedTopicError as error:
+                self._connections.record(self, error)
+                codes.append(_FAILURE)
+                continue
+            except PolicyDeniedError as error:
+                if self.pump.level != LEVEL_5:
+                    raise
+                self._connections.record(self, error)
+                codes.append(ReasonCode.NOT_AUTHORIZED)
+                continue
+            granted[name] = subscription_of(name, options)
+            codes.append(granted[name].qos)
+        attached, facts = self.attached, dict[str, Any](thing=self.client_id)
+        facts["count"] = len({**attached.subscriptions, **granted})
+        if facts["count"] > topics.MAX_SUBSCRIPTIONS:
+            raise topics.TooManyFiltersError(limit=topics.MAX_SUBSCRIPTIONS, scope="on a connection", **facts)
+        if self.pump.is_over:
+            return
+        wanted = list(granted.values())
+        are_new = await self._connections.space.subscribe(attached, wanted)
+        self.pump.send(SubAck(packet.packet_id, tuple(codes)))
+        for one, is_new in zip(wanted, are_new, strict=True):
+            await self._send_retained(one, is_new=is_new)
+
+    async def _send_retained(self, one: Subscription, *, is_new: bool) -> None:
+        """Send what is retained for an exact topic; AWS keeps it from filters with a wildcard."""
+        if one.share or one.retain_handling == 2 or (one.retain_handling == 1 and not is_new):  # noqa: PLR2004 - never
+            return
+        if "+" in one.topic_filter or "#" in one.topic_filter:
+            return
+        if (kept := await self._connections.space.retained(one.topic_filter)) is not None:
+            message, _ = kept
+            self._connections.space.send_to(self.attached, message, min(one.qos, message.qos))
+
+    async def _unsubscribe(self, packet: Unsubscribe) -> None:
+        were_there = await self._connections.space.unsubscribe(self.attached, packet.filters)
+        codes = [ReasonCode.SUCCESS if was else ReasonCode.NO_SUBSCRIPTION_EXISTED for was in were_there]
+        self.pump.send(UnsubAck(packet.packet_id, tuple(codes)))

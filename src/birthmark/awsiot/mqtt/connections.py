@@ -1,0 +1,263 @@
+"""Who is let in, and who must prove itself again."""
+
+from collections.abc import Awaitable, Iterable, Mapping
+
+from birthmark.awsiot.errors import REASONS as MQTT_REASONS
+from birthmark.awsiot.model import AccessKey
+from birthmark.awsiot.mqtt.connection import WINDOW, AwsConnection
+from birthmark.awsiot.mqtt.presence import REASONS, presence
+from birthmark.awsiot.rules import topics
+from birthmark.awsiot.rules.variables import Visitor
+from birthmark.awsiot.service import AwsIot
+from birthmark.awsiot.service.devices import CertificateInactiveError, Grant
+from birthmark.broker import Arrival, Attached, Space
+from birthmark.broker.model import Message, Will, handed_on
+from birthmark.clock import Clock, Entropy, new_uuid
+from birthmark.errors import BirthmarkError
+from birthmark.mqtt.packets import LEVEL_5, Connect
+from birthmark.mqtt.packets import Will as WillPacket
+from birthmark.mqtt.properties import PropertyId, get_property
+from birthmark.net.admission import Admission, Closed, MqttRefusedError, reason_of
+from birthmark.net.pump import Accept, MqttPump
+from birthmark.refusals import Ledger
+
+MIN_KEEP_ALIVE_S, MAX_KEEP_ALIVE_S = 30, 1200
+PERSISTENT_S = 3600
+MAX_EXPIRY_S = 7 * 24 * 3600
+MAX_PACKET_BYTES = 149_504
+
+
+class AwsConnections:
+    """The account's side of all its connections; who they are, the broker knows."""
+
+    def __init__(self, aws: AwsIot, ledger: Ledger, clock: Clock, entropy: Entropy) -> None:
+        self._aws = aws
+        self._ledger = ledger
+        self._clock = clock
+        self._entropy = entropy
+        self._changes = 0  # of anything that a connection may depend on
+        self.space: Space
+
+    async def accept(self, pump: MqttPump, packet: Connect) -> Admission:
+        """Admit a device that shows its certificate, or raise `MqttRefusedError`."""
+        return await self._accept(pump, packet, None)
+
+    def acceptor(self, key: AccessKey) -> Accept:
+        """Return what accepts a connection whose WebSocket request was signed with `key`."""
+
+        async def accept(pump: MqttPump, packet: Connect) -> Admission:
+            return await self._accept(pump, packet, Grant(key.id, None, None, None))
+
+        return accept
+
+    async def admit(self, visitor: Visitor) -> Grant:
+        """Return what a visitor may do now."""
+        return await self._aws.devices.admit(visitor)
+
+    def check(self, grant: Grant, action: str, kind: str, name: str, client_id: str) -> None:
+        """Raise `PolicyDeniedError` unless it is allowed."""
+        self._aws.devices.check(grant, action, kind, name, client_id)
+
+    def may_receive(self, grant: Grant, topic: str) -> bool:
+        """Say whether a message may go out; iot:Receive is asked at every delivery."""
+        return self._aws.devices.allows(grant, "iot:Receive", "topic", topic)
+
+    def record(self, connection: AwsConnection, error: BirthmarkError) -> None:
+        """File a refusal that does not end the connection."""
+        self._ledger.record(error, address=connection.pump.address, presented=connection.pump.peer.leaf)
+
+    async def _accept(self, pump: MqttPump, packet: Connect, grant: Grant | None) -> Admission:
+        # An empty client id gets one of our making, which a 3.1.1 client never learns ([MQTT-3.1.3-6]).
+        client_id = packet.client_id or f"$GEN/{new_uuid(self._entropy)}"
+        expiry_s = _expiry_of(packet)
+        attributes = ("PersistentConnect",) * (expiry_s > 0) + ("LastWill",) * (packet.will is not None)
+        visitor = Visitor(pump.peer.leaf, client_id, pump.address, pump.peer.sni, attributes, pump.peer.chain)
+        seen = self._changes
+        try:
+            topics.check_client_id(packet.client_id, is_kept=packet.level != LEVEL_5 and not packet.clean_start)
+            admitted = await self._admitted(visitor, grant, packet)
+            connection = AwsConnection(self, pump, visitor, admitted, client_id)
+            maximum = get_property(packet.properties, PropertyId.RECEIVE_MAXIMUM)
+            attached = await self.space.connect(
+                Arrival(
+                    client_id,
+                    connection,
+                    packet.clean_start,
+                    expiry_s,
+                    None if packet.will is None else self._will_of(packet.will, client_id),
+                    min(WINDOW, maximum) if isinstance(maximum, int) else WINDOW,
+                    tags_of(admitted, client_id),
+                )
+            )
+            connection.attached = attached
+            try:
+                while seen != self._changes:  # what was decided before it could hear of changes is decided again
+                    seen = self._changes
+                    connection.grant = await self._admitted(visitor, grant, packet)
+            except BirthmarkError:
+                self.space.disconnect(attached, Closed.REFUSED, with_will=False)
+                raise
+        except BirthmarkError as error:
+            raise MqttRefusedError(_reason_of(error), error, is_silent_in_3=True) from error
+        asked = get_property(packet.properties, PropertyId.SESSION_EXPIRY) or 0
+        return Admission(
+            connection=connection,
+            session_present=attached.session_present,
+            keep_alive_s=max(MIN_KEEP_ALIVE_S, min(packet.keep_alive_s or MAX_KEEP_ALIVE_S, MAX_KEEP_ALIVE_S)),
+            assigned_client_id=None if packet.client_id else client_id,
+            session_expiry_s=None if asked == expiry_s else expiry_s,
+            receive_maximum=WINDOW,
+            maximum_packet_bytes=MAX_PACKET_BYTES,
+            reason_of=_reason_of,
+        )
+
+    async def _admitted(self, visitor: Visitor, grant: Grant | None, packet: Connect) -> Grant:
+        client_id = visitor.client_id or ""
+        admitted = await self.admit(visitor) if grant is None else grant
+        self.check(admitted, "iot:Connect", "client", client_id, client_id)
+        if (will := packet.will) is not None:
+            topics.check_publish(client_id, will.topic, len(will.payload), will.qos)
+            self.check(admitted, "iot:Publish", "topic", will.topic, client_id)
+            if will.retain:
+                self.check(admitted, "iot:RetainPublish", "topic", will.topic, client_id)
+        return admitted
+
+    def _will_of(self, will: WillPacket, client_id: str) -> Will:
+        properties, _ = handed_on(will.properties, 0)
+        delay_s = get_property(will.properties, PropertyId.WILL_DELAY) or 0
+        lasts_s = get_property(will.properties, PropertyId.MESSAGE_EXPIRY)
+        message = Message(will.topic, will.payload, will.qos, will.retain, properties, None, client_id)
+        return Will(message, int(str(delay_s)), lasts_s if isinstance(lasts_s, int) else None)
+
+    def retag(self, connection: AwsConnection) -> None:
+        """Note what a connection depends on now."""
+        self.space.tag(connection.attached, tags_of(connection.grant, connection.client_id))
+
+    # ---- what the account announces
+
+    def access_changed(self, body: Mapping[str, str]) -> None:
+        """Policies or attachments changed: whoever depends on them looks again at the next packet."""
+        self._changes += 1
+        for what in ("certificate_id", "policy", "thing"):
+            if name := body.get(what):
+                for connection in self._tagged(f"{what}:{name}"):
+                    connection.mark_stale()
+
+    def certificate_changed(self, body: Mapping[str, str]) -> None:
+        """A certificate that is no longer ACTIVE ends its connections at once."""
+        self._changes += 1
+        if body["status"] == "ACTIVE":
+            return
+        for connection in self._tagged(f"certificate_id:{body['certificate_id']}"):
+            error = CertificateInactiveError(
+                thing=connection.client_id, certificate_id=body["certificate_id"], status=body["status"]
+            )
+            connection.pump.refuse(error)
+
+    def everyone(self) -> tuple[AwsConnection, ...]:
+        """Return every connection."""
+        return _connections(self.space.live.values())
+
+    def revoked(self) -> None:
+        """Something was revoked: whoever is between CONNECT and CONNACK must prove itself again."""
+        self._changes += 1
+
+    def _tagged(self, tag: str) -> tuple[AwsConnection, ...]:
+        return _connections(self.space.tagged(tag))
+
+    # ---- what the broker tells
+
+    def connected(self, attached: Attached) -> None:
+        connection = attached.connection
+        if isinstance(connection, AwsConnection):
+            connection.identifier = new_uuid(self._entropy)
+            self._announce(connection, "connected", ipAddress=connection.pump.address)
+
+    def disconnected(self, attached: Attached, reason: Closed) -> None:
+        connection = attached.connection
+        if isinstance(connection, AwsConnection) and connection.is_open:
+            asked = reason in {Closed.DISCONNECT, Closed.DISCONNECT_WITH_WILL}
+            self._announce(
+                connection, "disconnected", clientInitiatedDisconnect=asked, disconnectReason=REASONS[reason]
+            )
+
+    def lost(self, client: str, epoch: int) -> None:
+        event = presence(
+            client,
+            "disconnected",
+            at_ms=self.space.now() // 1000,
+            versionNumber=epoch,
+            clientInitiatedDisconnect=False,
+            disconnectReason="SERVER_ERROR",
+        )
+        self._publish(event)
+
+    def will(self, client: str, will: Will) -> Awaitable[None] | None:
+        now = self.space.now()
+        message = will.message
+        if will.expiry_s is not None:
+            expires_at = now + will.expiry_s * 1_000_000
+            message = Message(
+                message.topic,
+                message.payload,
+                message.qos,
+                message.retain,
+                message.properties,
+                expires_at,
+                message.publisher,
+            )
+        return self.space.publish((message,), _nobody_waits)
+
+    def overrun(self, client: str, limit: int) -> None:
+        for_whom = self.space.live.get(client)
+        error = topics.SlowConsumerError(thing=client, limit=limit, value=2 * limit)
+        if for_whom is not None and isinstance(for_whom.connection, AwsConnection):
+            for_whom.connection.note_once(error)
+        else:
+            self._ledger.record(error, address="", presented=None)
+
+    def _announce(self, connection: AwsConnection, what: str, **more: object) -> None:
+        event = presence(
+            connection.client_id,
+            what,
+            at_ms=self.space.now() // 1000,
+            sessionIdentifier=connection.identifier,
+            principalIdentifier=connection.grant.principal,
+            versionNumber=connection.attached.since // 1000,
+            **more,
+        )
+        self._publish(event)
+
+    def _publish(self, message: Message | None) -> None:
+        if message is not None and (waiting := self.space.publish((message,), _nobody_waits)) is not None:
+            self.space.spawn(waiting)
+
+
+def tags_of(grant: Grant, client_id: str) -> frozenset[str]:
+    """Return what a connection depends on."""
+    tags = {f"thing:{client_id}", *(f"policy:{name}" for name in grant.policies)}
+    if grant.thing is not None:
+        tags.add(f"thing:{grant.thing}")
+    if grant.certificate_id is not None:
+        tags.add(f"certificate_id:{grant.certificate_id}")
+    return frozenset(tags)
+
+
+def _expiry_of(packet: Connect) -> int:
+    """Return how long the session outlives its connection, in seconds."""
+    if packet.level != LEVEL_5:
+        return 0 if packet.clean_start else PERSISTENT_S
+    asked = get_property(packet.properties, PropertyId.SESSION_EXPIRY)
+    return min(asked, MAX_EXPIRY_S) if isinstance(asked, int) else 0
+
+
+def _connections(found: Iterable[Attached]) -> tuple[AwsConnection, ...]:
+    return tuple([one.connection for one in found if isinstance(one.connection, AwsConnection)])
+
+
+def _nobody_waits(problem: BaseException | None) -> None:
+    del problem
+
+
+def _reason_of(error: BirthmarkError) -> int:
+    return reason_of(error, MQTT_REASONS)

@@ -1,0 +1,153 @@
+"""One client's session while a connection has it."""
+
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from birthmark.broker.model import RETAIN_AS_PUBLISHED, Message, Subscription, Will
+from birthmark.broker.ports import Connection
+from birthmark.broker.rules.outgoing import Outgoing, packet_id_of
+
+if TYPE_CHECKING:
+    from birthmark.broker.space import Space
+
+MAX_HELD = 1000
+
+
+class Attached:
+    """See the module. `outgoing` is the queue of one that is stored; `epoch` and `owner` fence its writes.
+
+    It begins on hold: nothing is delivered before CONNACK, nor while what the client may get is looked at again.
+    """
+
+    __slots__ = (
+        "_held",
+        "_is_reading",
+        "client",
+        "connection",
+        "epoch",
+        "expiry_s",
+        "is_claimed",
+        "is_on_hold",
+        "is_over",
+        "is_stored",
+        "outgoing",
+        "session_present",
+        "since",
+        "space",
+        "subscriptions",
+        "tags",
+        "will",
+    )
+
+    def __init__(
+        self,
+        space: "Space",
+        client: str,
+        connection: Connection,
+        *,
+        epoch: int,
+        is_claimed: bool,
+        is_stored: bool,
+        session_present: bool,
+        expiry_s: int,
+        since: int,
+        subscriptions: dict[str, Subscription],
+        outgoing: Outgoing | None,
+        will: Will | None,
+    ) -> None:
+        self.space = space
+        self.client = client
+        self.connection = connection
+        self.epoch = epoch
+        self.is_claimed = is_claimed  # a row says that this worker has it
+        self.is_stored = is_stored  # it outlives its connection
+        self.session_present = session_present
+        self.expiry_s = expiry_s
+        self.since = since
+        self.subscriptions = subscriptions
+        self.outgoing = outgoing
+        self.will = will
+        self.tags: frozenset[str] = frozenset()
+        self.is_over = False
+        self.is_on_hold = True
+        self._is_reading = False
+        self._held: deque[tuple[Message, int, int]] | None = None
+
+    @property
+    def fence(self) -> dict[str, Any]:
+        """The parameters that every write of this session is conditional on."""
+        owner = self.space.worker
+        return {"key_space": self.space.name, "key_client": self.client, "key_epoch": self.epoch, "key_owner": owner}
+
+    def deliver(self, message: Message, qos: int, options: int) -> None:
+        """Send a message that is not queued, now or as soon as the hold is over."""
+        if self.is_on_hold:
+            self._hold(message, qos, options)
+            return
+        if message.expires_at is not None and message.expires_at <= self.space.now():
+            return
+        retain = message.retain and bool(options & RETAIN_AS_PUBLISHED)
+        self.connection.deliver(message, qos, retain=retain)
+
+    def _hold(self, message: Message, qos: int, options: int) -> None:
+        if self._held is None:
+            self._held = deque()
+        if len(self._held) >= MAX_HELD:
+            self.space.observer.overrun(self.client, MAX_HELD)
+            return
+        self._held.append((message, qos, options))
+
+    def hold(self) -> None:
+        """Deliver nothing until `resume`."""
+        self.is_on_hold = True
+
+    def resume(self) -> None:
+        """Deliver what was held back, and go on."""
+        if self.is_over or not self.is_on_hold:
+            return
+        self.is_on_hold = False
+        held, self._held = self._held, None
+        for message, qos, options in held or ():
+            self.deliver(message, qos, options)
+        self.flow()
+
+    def acknowledged(self, packet_id: int) -> None:
+        """Note PUBACK for a message of the queue; others are the connection's own business."""
+        if self.outgoing is not None and self.outgoing.settled(packet_id):
+            self.space.settle_later(self)
+            self.flow()
+
+    def flow(self) -> None:
+        """Send of the queue what is at hand, and read more where there is room for it."""
+        outgoing = self.outgoing
+        if outgoing is None or self.is_over or self.is_on_hold:
+            return
+        while (queued := outgoing.next()) is not None:
+            number, message = queued
+            packet_id = packet_id_of(number)
+            is_late = message.expires_at is not None and message.expires_at <= self.space.now()
+            dup = number <= outgoing.resent_upto
+            if is_late or not self.connection.deliver(message, 1, retain=message.retain, packet_id=packet_id, dup=dup):
+                outgoing.settled(packet_id)
+                self.space.settle_later(self)
+            if not self._may_go_on():
+                return
+        if not self._is_reading and outgoing.wanted_after is not None:
+            self._is_reading = True
+            self.space.spawn(self._read(outgoing))
+
+    def _may_go_on(self) -> bool:
+        return not self.is_over and not self.is_on_hold
+
+    async def _read(self, outgoing: Outgoing) -> None:
+        try:
+            after = outgoing.wanted_after
+            if after is not None and not self.is_over:
+                tail = outgoing.tail
+                found = await self.space.queued_after(self.client, after)
+                outgoing.loaded(found)
+                if not found:
+                    outgoing.skipped(tail)
+        finally:
+            self._is_reading = False
+        self.flow()

@@ -1,0 +1,184 @@
+"""The broker of this worker: its spaces, what is due, what has to be written."""
+
+import asyncio
+import logging
+from collections import defaultdict
+from collections.abc import Awaitable
+from typing import Any
+
+from birthmark.broker import store
+from birthmark.broker.appends import Appends
+from birthmark.broker.attached import Attached
+from birthmark.broker.earlier import take_over_earlier
+from birthmark.broker.model import Record
+from birthmark.broker.ports import Observer
+from birthmark.broker.space import Space, SpaceRules, record_of
+from birthmark.clock import Clock
+from birthmark.errors import BirthmarkError, ChangedMeanwhileError
+from birthmark.store import Changes, Database, to_micros
+
+log = logging.getLogger(__name__)
+
+SETTLE_S = 0.1
+_LOOK_S = 60.0
+_PAGE = 500
+_UNUSED_AFTER = 60 * 1_000_000
+
+
+class Broker:
+    """See the module. `is_alone`: no other worker uses this database."""
+
+    def __init__(self, database: Database, clock: Clock, worker: str, *, is_alone: bool = True) -> None:
+        self.database = database
+        self.worker = worker
+        self.is_alone = is_alone
+        self.unsettled: set[Attached] = set()
+        self._clock = clock
+        self._loop = asyncio.get_running_loop()
+        self._spaces: dict[str, Space] = {}
+        self._shapes: defaultdict[str, dict[str, int]] = defaultdict(dict)
+        self._counts: defaultdict[str, list[int]] = defaultdict(lambda: [0, 0])  # sessions, retained messages
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._settling: asyncio.TimerHandle | None = None
+        self._due: asyncio.TimerHandle | None = None
+        self._next = self._sweep_at = 0
+        self.appends = Appends(database, self.now, self.spawn)
+
+    def now(self) -> int:
+        """Return the time in microseconds since 1970."""
+        return to_micros(self._clock.now())
+
+    async def load(self) -> None:
+        """Learn what is stored, before the spaces are made; free the sessions of a worker that was killed."""
+        await take_over_earlier(self.database, self.now())
+        for row in await self.database.all(store.SHAPES):
+            self._shapes[row["space"]][row["shape"]] = row["total"]
+        for place, counting in enumerate((store.COUNT_SESSIONS, store.COUNT_RETAINED)):
+            for row in await self.database.all(counting):
+                self._counts[row["space"]][place] = row["total"]
+        self.appends.start_after(await self.last_message())
+
+    async def last_message(self) -> int:
+        """Return the greatest id of a message that waits for several sessions, 0 where there is none."""
+        row = await self.database.one(store.LAST_MESSAGE)
+        return 0 if row is None else row["id"] or 0
+
+    def space(self, name: str, rules: SpaceRules, observer: Observer) -> Space:
+        """Return the space of this name, made at its first use."""
+        if (known := self._spaces.get(name)) is None:
+            known = self._spaces[name] = Space(self, name, rules, observer)
+            known.learn(self._shapes.pop(name, {}), *self._counts.pop(name, [0, 0]))
+        return known
+
+    async def start(self) -> None:
+        """Begin to do what is due, when every space is there."""
+        await self.free_lost()
+        await self._look()
+
+    async def stop(self) -> None:
+        """Write what is left to write."""
+        for timer in (self._settling, self._due):
+            if timer is not None:
+                timer.cancel()
+        self._settle()
+        await self.settled()
+
+    async def settled(self) -> None:
+        """Return when nothing that was begun is unfinished."""
+        while self._tasks:
+            await asyncio.wait(tuple(self._tasks))
+
+    def spawn(self, waiting: Awaitable[None]) -> None:
+        """Run something to its end, whoever else is gone by then; what it raises is logged."""
+        task = self._loop.create_task(_logged(waiting))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def taken(self, space: Space, record: Record, client: str) -> bool:
+        """Wait until the worker that had a session does nothing more in its name; say whether it is gone."""
+        del space, client
+        return record.owner not in {None, self.worker}
+
+    # ---- cursors
+
+    def settle_later(self, attached: Attached) -> None:
+        """Write a cursor soon."""
+        self.unsettled.add(attached)
+        if self._settling is None:
+            self._settling = self._loop.call_later(SETTLE_S, self._settle)
+
+    def _settle(self) -> None:
+        self._settling = None
+        unsettled, self.unsettled = self.unsettled, set()
+        for attached in unsettled:
+            if attached.is_over or attached.outgoing is None:
+                continue
+            cursor = attached.outgoing.cursor
+            name: dict[str, Any] = {"space": attached.space.name, "client": attached.client}
+            changes = Changes().run(store.SETTLE, expect=1, cursor=cursor, **attached.fence)
+            self.spawn(self._settled(attached, changes.run(store.DROP_SETTLED, upto=cursor, **name)))
+
+    async def _settled(self, attached: Attached, changes: Changes) -> None:
+        try:
+            await self.database.commit(changes)
+        except ChangedMeanwhileError:
+            attached.space.fenced(attached)
+
+    # ---- what is due
+
+    def due_at(self, at: int | None) -> None:
+        """Look again at this time."""
+        if at is not None and (self._due is None or at < self._next):
+            self._set_due(at)
+
+    def _set_due(self, at: int) -> None:
+        if self._due is not None:
+            self._due.cancel()
+        self._next = at
+        wait = min(_LOOK_S, max(0.0, (at - self.now()) / 1_000_000))
+        self._due = self._loop.call_later(wait, lambda: self.spawn(self._look()))
+
+    async def _look(self) -> None:
+        self._due = None
+        try:
+            await self.do_what_is_due()
+            rows = [await self.database.one(find) for find in (store.FIRST_EXPIRY, store.FIRST_WILL)]
+            times = [row["at"] for row in rows if row is not None and row["at"] is not None]
+        except BirthmarkError as error:
+            log.warning("broker.waiting", extra={"reason": error.explain_cause()})
+            times = []
+        self.due_at(min([*times, self.now() + int(_LOOK_S * 1_000_000)]))
+
+    async def do_what_is_due(self) -> None:
+        """Send the wills and end the sessions whose time has come."""
+        while rows := await self.database.all(store.DUE_WILLS, now=self.now(), limit=_PAGE):
+            for row in rows:
+                if (space := self._spaces.get(row["space"])) is not None:
+                    await space.send_due_will(row)
+            if len(rows) < _PAGE:
+                break
+        while rows := await self.database.all(store.EXPIRED, now=self.now(), limit=_PAGE):
+            for row in rows:
+                if (space := self._spaces.get(row["space"])) is not None:
+                    await space.forget(row["client"], record_of(row))
+            if len(rows) < _PAGE:
+                break
+        if (now := self.now()) >= self._sweep_at:
+            self._sweep_at = now + _UNUSED_AFTER
+            changes = Changes().run(store.DROP_UNUSED, before=(now - _UNUSED_AFTER) << 8)
+            await self.database.commit(changes.run(store.DROP_EXPIRED_RETAINED, now=now))
+
+    async def free_lost(self) -> None:
+        """Free the sessions that a worker had when it was killed."""
+        while rows := await self.database.all(store.OWNED_BY_OTHERS, owner=self.worker, limit=_PAGE):
+            known = [(self._spaces.get(row["space"]), row) for row in rows]
+            await asyncio.gather(*(space.free(row) for space, row in known if space is not None))
+            if any(space is None for space, _ in known):  # its room is not served here
+                break
+
+
+async def _logged(waiting: Awaitable[None]) -> None:
+    try:
+        await waiting
+    except BirthmarkError as error:
+        log.warning("broker.not_done", extra={"code": error.code})

@@ -1,0 +1,33 @@
+"""What version 0.1.0 kept for stored sessions, and how it becomes what there is now, at the first start."""
+
+from birthmark.broker import store
+from birthmark.broker.model import Message, encode_messages
+from birthmark.broker.rules.matching import shape_of
+from birthmark.store import Changes, Database
+
+_SPACE = "aws"
+_PAGE = 500
+
+
+async def take_over_earlier(database: Database, now: int) -> None:
+    """Give every filter its shape, and put every message into its queue, a page at a time: it may be killed."""
+    while rows := await database.all(store.WITHOUT_SHAPE):
+        changes = Changes()
+        for row in rows:
+            changes.run(store.SUBSCRIBE, **{**dict(row), "shape": shape_of(row["filter"])})
+        await database.commit(changes)
+    while rows := await database.all(store.QUEUED_BEFORE, limit=_PAGE):
+        changes, tails = Changes(), dict[str, int]()
+        for row in rows:
+            client = row["client_id"]
+            if client not in tails:
+                session = await database.one(store.RECORD, space=_SPACE, client=client)
+                tails[client] = 0 if session is None else session["tail"]
+            tails[client] += 1
+            body = encode_messages([Message(row["topic"], row["payload"], 1)])
+            place = {"space": _SPACE, "client": client, "last": tails[client]}
+            changes.run(store.APPEND, count=1, at=now, message=None, body=body, **place)
+            changes.run(store.MOVED, seq=row["seq"])
+        for client, tail in tails.items():
+            changes.run(store.SET_TAIL, tail=tail, key_space=_SPACE, key_client=client)
+        await database.commit(changes)

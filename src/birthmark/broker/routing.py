@@ -1,0 +1,162 @@
+"""Who gets a message: clients that are connected, sessions that are stored, members of shared subscriptions.
+
+What is connected with a clean session stands in memory; of stored sessions only the shapes of their filters do, and
+the filters are looked up. What a topic led to is remembered until a subscription changes.
+"""
+
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, TypeAlias
+
+from birthmark.broker.model import NO_LOCAL, RETAIN_AS_PUBLISHED, Subscription
+from birthmark.broker.rules.matching import Shapes, shape_of
+
+if TYPE_CHECKING:
+    from birthmark.broker.attached import Attached
+
+_MAX_REMEMBERED = 4096
+Receiver: TypeAlias = "tuple[str, Attached | None, int, int]"
+"""Client id; its connection, where the session is not stored; QoS; options."""
+
+
+class Share:
+    """The members of one shared subscription; each message goes to one of them."""
+
+    __slots__ = ("_turn", "members")
+
+    def __init__(self, members: Sequence[Receiver]) -> None:
+        self.members = members
+        self._turn = 0
+
+    def in_turn(self) -> Sequence[Receiver]:
+        """Return the members, another one first each time."""
+        self._turn = (self._turn + 1) % len(self.members)
+        return (*self.members[self._turn :], *self.members[: self._turn])
+
+
+class Route:
+    """Where the messages of one topic go."""
+
+    __slots__ = ("live", "shares", "stored")
+
+    def __init__(
+        self,
+        live: "Sequence[tuple[Attached, int, int]]",
+        stored: Sequence[tuple[str, int, int]],
+        shares: Sequence[Share],
+    ) -> None:
+        self.live = live
+        self.stored = stored
+        self.shares = shares
+
+
+NOWHERE = Route((), (), ())
+StoredRow: TypeAlias = tuple[str, Subscription]
+
+
+class Router:
+    """The subscriptions of one space."""
+
+    def __init__(self, *, hash_matches_parent: bool) -> None:
+        self.stored_shapes = Shapes(hash_matches_parent=hash_matches_parent)
+        self._shapes = Shapes(hash_matches_parent=hash_matches_parent)
+        self._live: defaultdict[str, dict[tuple[str, str], tuple[Attached, Subscription]]] = defaultdict(dict)
+        self._routes: dict[str, Route] = {}
+        self._stored: dict[str, Sequence[StoredRow]] = {}
+        self._changes = 0
+
+    # ---- changes
+
+    def add(self, attached: "Attached", subscription: Subscription) -> None:
+        """Enter a filter of a session that is not stored."""
+        key = (attached.client, subscription.share)
+        here = self._live[subscription.topic_filter]
+        if key not in here:
+            self._shapes.add(shape_of(subscription.topic_filter))
+        here[key] = (attached, subscription)
+        self._routes.clear()
+
+    def remove(self, attached: "Attached", subscription: Subscription) -> None:
+        """Take a filter out again."""
+        here = self._live.get(subscription.topic_filter, {})
+        known = here.get((attached.client, subscription.share))
+        if known is None or known[0] is not attached:
+            return
+        del here[attached.client, subscription.share]
+        if not here:
+            del self._live[subscription.topic_filter]
+        self._shapes.discard(shape_of(subscription.topic_filter))
+        self._routes.clear()
+
+    def stored_changed(self) -> None:
+        """Forget what was looked up: subscriptions of stored sessions changed."""
+        self._changes += 1
+        self._stored.clear()
+        self._routes.clear()
+
+    # ---- look-ups
+
+    def find(self, topic: str) -> Route | None:
+        """Return the route of a topic; None when stored subscriptions have to be looked up first."""
+        if (known := self._routes.get(topic)) is not None:
+            return known
+        if not len(self.stored_shapes):
+            return self._made(topic, ())
+        stored = self._stored.get(topic)
+        return None if stored is None else self._made(topic, stored)
+
+    def candidates(self, topic: str) -> str:
+        """Return the filters to look up, as JSON."""
+        return json.dumps(self.stored_shapes.candidates(topic))
+
+    @property
+    def changes(self) -> int:
+        """Grows with every change of what is stored."""
+        return self._changes
+
+    def looked_up(self, topic: str, rows: Sequence[StoredRow], seen: int) -> Route:
+        """Return the route of a topic, with what was looked up when `changes` was `seen`."""
+        if seen != self._changes:
+            return self._make(topic, rows)
+        if len(self._stored) >= _MAX_REMEMBERED:
+            self._stored.clear()
+        self._stored[topic] = rows
+        return self._made(topic, rows)
+
+    def _made(self, topic: str, stored: Sequence[StoredRow]) -> Route:
+        if len(self._routes) >= _MAX_REMEMBERED:
+            self._routes.clear()
+        route = self._routes[topic] = self._make(topic, stored)
+        return route
+
+    def _make(self, topic: str, stored: Sequence[StoredRow]) -> Route:
+        live: dict[Attached, tuple[int, int]] = {}
+        kept: dict[str, tuple[int, int]] = {}
+        shared: defaultdict[tuple[str, str], list[Receiver]] = defaultdict(list)
+        for candidate in self._shapes.candidates(topic) if len(self._shapes) else ():
+            for attached, one in self._live.get(candidate, {}).values():
+                if one.share:
+                    shared[one.share, candidate].append((attached.client, attached, one.qos, one.options))
+                else:
+                    live[attached] = _joined(live.get(attached), one)
+        for client, one in stored:
+            if one.share:
+                shared[one.share, one.topic_filter].append((client, None, one.qos, one.options))
+            else:
+                kept[client] = _joined(kept.get(client), one)
+        if not live and not kept and not shared:
+            return NOWHERE
+        return Route(
+            tuple([(attached, qos, options) for attached, (qos, options) in live.items()]),
+            tuple([(client, qos, options) for client, (qos, options) in kept.items()]),
+            tuple([Share(members) for members in shared.values()]),
+        )
+
+
+def _joined(known: tuple[int, int] | None, one: Subscription) -> tuple[int, int]:
+    """Several filters of one client fit: it gets the message once, by the best of what they ask (section 3.3.5)."""
+    if known is None:
+        return one.qos, one.options
+    options = (known[1] | one.options) & RETAIN_AS_PUBLISHED | known[1] & one.options & NO_LOCAL
+    return max(known[0], one.qos), options

@@ -1,0 +1,217 @@
+"""Tables of sessions, subscriptions, queues and retained messages.
+
+sessions:       one row for each session that outlives its connection; `owner` is the worker that holds the connection.
+subscriptions:  by their filters' exact text, with the shape of each (`rules.matching`).
+queue:          rows of messages for one session; a row's key is the position of its last message.
+messages:       what waits for more than one session, once.
+retained:       the last retained message of a topic.
+
+Every write of a session's owner says whose and of which epoch it is, so that one who lost it writes nothing.
+"""
+
+from sqlalchemy import Column, Index, Table, and_, bindparam, func, select
+from sqlalchemy import text as sql
+
+from birthmark.store import Changes, Statement, insert, metadata, statement, upsert
+from birthmark.store.columns import blob, number, text
+from birthmark.store.keyed import change, find, page, remove, still
+from birthmark.store.schema import RowId
+
+sessions = Table(
+    "sessions",
+    metadata,
+    text("space", key=True),
+    text("client", key=True),
+    number("epoch"),
+    text("owner", optional=True),
+    number("expires_at", optional=True),  # NULL while a connection has it, and where it never ends
+    *(number(name) for name in ("expiry_s", "tail", "cursor", "sent")),
+    blob("will", optional=True),
+    number("will_at", optional=True),
+    sqlite_with_rowid=False,
+)
+_EXPIRING = sessions.c.expires_at.is_not(None)
+_WILLING = sessions.c.will_at.is_not(None)
+_OWNED = sessions.c.owner.is_not(None)
+Index("sessions_expires_at", sessions.c.expires_at, sqlite_where=_EXPIRING, postgresql_where=_EXPIRING)
+Index("sessions_will_at", sessions.c.will_at, sqlite_where=_WILLING, postgresql_where=_WILLING)
+Index("sessions_owner", sessions.c.owner, sqlite_where=_OWNED, postgresql_where=_OWNED)
+
+subscriptions = Table(
+    "subscriptions",
+    metadata,
+    *(text(name, key=True) for name in ("space", "filter", "client", "share")),
+    text("shape"),
+    *(number(name) for name in ("qos", "options")),
+    sqlite_with_rowid=False,
+)
+Index("subscriptions_client", subscriptions.c.space, subscriptions.c.client)
+
+queue = Table(
+    "queue",
+    metadata,
+    *(text(name, key=True) for name in ("space", "client")),
+    number("last", key=True),
+    *(number(name) for name in ("count", "at")),
+    number("message", optional=True),
+    blob("body", optional=True),
+)
+_SHARED = queue.c.message.is_not(None)
+Index("queue_message", queue.c.message, sqlite_where=_SHARED, postgresql_where=_SHARED)
+
+# Ids grow with the time: microseconds since 1970, shifted by eight bits.
+messages = Table("messages", metadata, number("id", key=True), blob("body"))
+
+retained = Table(
+    "retained",
+    metadata,
+    *(text(name, key=True) for name in ("space", "topic")),
+    number("at"),
+    number("expires_at", optional=True),
+    *(number(name) for name in ("qos", "size")),
+    blob("body"),
+)
+
+# What version 0.1.0 kept for sessions of AWS, one row a message; it is moved at the first start.
+queued_before = Table(
+    "aws_queued",
+    metadata,
+    Column("seq", RowId, primary_key=True, autoincrement=True),
+    *(text(name) for name in ("client_id", "topic")),
+    blob("payload"),
+    sqlite_autoincrement=True,
+)
+Index("aws_queued_client", queued_before.c.client_id, queued_before.c.seq)
+QUEUED_BEFORE = statement(select(queued_before).order_by(queued_before.c.seq).limit(bindparam("limit")))
+MOVED = remove(queued_before)
+
+# ---- sessions
+
+_NAME = ("space", "client")
+_AS_OWNER = ("space", "client", "epoch", "owner")
+_RECORD = ("epoch", "owner", "expires_at", "expiry_s", "tail", "cursor", "sent", "will", "will_at")
+_LEFT_TO_CHANCE = ("epoch", "owner", "expires_at", "expiry_s", "cursor", "sent", "will", "will_at")
+RECORD = find(sessions, *_NAME, of=_RECORD)
+ADD = insert(sessions)
+ADD_IF_NEW = insert(sessions, ignore_existing=True)
+CLAIM = change(sessions, _LEFT_TO_CHANCE, *_NAME, "epoch", "tail")
+ADVANCE = change(sessions, ("tail", "cursor"), *_AS_OWNER, "tail")
+ADVANCE_AWAY = change(sessions, ("tail",), *_NAME, "epoch", "tail", sessions.c.owner.is_(None))
+SETTLE = change(sessions, ("cursor",), *_AS_OWNER)
+SET_TAIL = change(sessions, ("tail",), *_NAME)
+STILL_MINE = still(sessions, *_AS_OWNER)
+RELEASE = change(sessions, ("owner", "expires_at", "expiry_s", "cursor", "sent", "will", "will_at"), *_AS_OWNER)
+WILL_SENT = change(sessions, ("will", "will_at"), *_NAME, "epoch", "will_at")
+_UNTOUCHED = and_(
+    sessions.c.space == bindparam("space"),
+    sessions.c.client == bindparam("client"),
+    sessions.c.epoch == bindparam("epoch"),
+)
+DELETE = remove(sessions, _UNTOUCHED)
+COUNT_SESSIONS = statement(select(sessions.c.space, func.count().label("total")).group_by(sessions.c.space))
+EXPIRED = statement(
+    select(sessions)
+    .where(_EXPIRING, sessions.c.expires_at <= bindparam("now"))
+    .order_by(sessions.c.expires_at)
+    .limit(bindparam("limit"))
+)
+NEXT_TO_EXPIRE = statement(
+    select(sessions)
+    .where(_EXPIRING, sessions.c.space == bindparam("space"))
+    .order_by(sessions.c.expires_at)
+    .limit(bindparam("limit"))
+)
+FIRST_EXPIRY = statement(select(func.min(sessions.c.expires_at).label("at")).where(_EXPIRING))
+FIRST_WILL = statement(select(func.min(sessions.c.will_at).label("at")).where(_WILLING))
+DUE_WILLS = statement(
+    select(sessions)
+    .where(_WILLING, sessions.c.will_at <= bindparam("now"))
+    .order_by(sessions.c.will_at)
+    .limit(bindparam("limit"))
+)
+OWNED_BY = statement(select(sessions).where(sessions.c.owner == bindparam("owner")).limit(bindparam("limit")))
+OWNED_BY_OTHERS = statement(
+    select(sessions).where(_OWNED, sessions.c.owner != bindparam("owner")).limit(bindparam("limit"))
+)
+FREE = change(sessions, ("epoch", "owner", "expires_at", "will", "will_at"), *_AS_OWNER)
+
+# ---- subscriptions
+
+SUBSCRIBE = upsert(subscriptions)
+UNSUBSCRIBE = remove(subscriptions)
+UNSUBSCRIBE_ALL = remove(subscriptions, *_NAME)
+SUBSCRIPTIONS = find(subscriptions, *_NAME, of=("filter", "share", "qos", "options", "shape"), limit=1000)
+SHAPES = statement(
+    select(subscriptions.c.space, subscriptions.c.shape, func.count().label("total")).group_by(
+        subscriptions.c.space, subscriptions.c.shape
+    )
+)
+WITHOUT_SHAPE = find(subscriptions, subscriptions.c.shape == "", limit=1000)
+
+
+def _matching(engine: str) -> object:
+    """One list as one parameter, so that the statement is the same however many candidates there are."""
+    each = (
+        "SELECT value FROM json_each(:filters)"
+        if engine == "sqlite"
+        else "SELECT * FROM json_array_elements_text(CAST(:filters AS json))"
+    )
+    return (
+        select(*(subscriptions.c[name] for name in ("filter", "client", "share", "qos", "options")))
+        .where(subscriptions.c.space == bindparam("space"), subscriptions.c.filter.in_(sql(each)))
+        .order_by(subscriptions.c.client)
+    )
+
+
+MATCHING = Statement(_matching)  # type: ignore[arg-type] # SELECT is executable; its type says so only to SQLAlchemy
+
+# ---- queues
+
+APPEND = insert(queue)
+KEEP_MESSAGE = insert(messages)
+QUEUED_AFTER = statement(
+    select(queue.c.last, queue.c.count, queue.c.body, messages.c.body.label("shared"))
+    .select_from(queue.outerjoin(messages, messages.c.id == queue.c.message))
+    .where(
+        queue.c.space == bindparam("space"), queue.c.client == bindparam("client"), queue.c.last > bindparam("after")
+    )
+    .order_by(queue.c.last)
+    .limit(bindparam("limit"))
+)
+DROP_SETTLED = remove(queue, "space", "client", queue.c["last"] <= bindparam("upto"))
+DROP_QUEUE = remove(queue, *_NAME)
+LAST_MESSAGE = statement(select(func.max(messages.c.id).label("id")))
+DROP_UNUSED = remove(
+    messages,
+    messages.c.id < bindparam("before"),
+    ~select(queue.c.message).where(queue.c.message == messages.c.id).exists(),
+)
+
+# ---- retained
+
+RETAIN = upsert(retained)
+FORGET = remove(retained)
+RETAINED = find(retained)
+RETAINED_PAGE = page(retained, "topic", "space")
+COUNT_RETAINED = statement(select(retained.c.space, func.count().label("total")).group_by(retained.c.space))
+DROP_EXPIRED_RETAINED = remove(retained, retained.c.expires_at <= bindparam("now"))
+
+
+def drop_client(space: str, client: str) -> Changes:
+    """Return the changes that end a session for good: its client is no more."""
+    changes = Changes()
+    for statement_of in _OF_CLIENT:
+        changes.run(statement_of, space=space, client=client)
+    return changes
+
+
+def drop_space(space: str) -> Changes:
+    """Return the changes that end every session of a space."""
+    changes = Changes()
+    for statement_of in _OF_SPACE:
+        changes.run(statement_of, space=space)
+    return changes
+
+
+_OF_CLIENT = tuple(remove(table, *_NAME) for table in (sessions, subscriptions, queue))
+_OF_SPACE = tuple(remove(table, "space") for table in (sessions, subscriptions, queue, retained))

@@ -1,0 +1,402 @@
+"""Sessions of one worker on both databases: who gets what, what waits, what ends."""
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+
+from birthmark.broker import SpaceRules
+from birthmark.broker.errors import RetainedFullError, TooManySessionsError
+from birthmark.broker.model import NEVER, NO_LOCAL, RETAIN_AS_PUBLISHED, Message, Will
+from birthmark.mqtt.properties import PropertyId
+from birthmark.net.admission import Closed
+from broker_world import HOUR, a_world
+
+pytestmark = pytest.mark.integration
+AWS = SpaceRules(hash_matches_parent=False)
+
+
+async def test_a_message_goes_to_who_subscribed_with_the_lower_qos(database_url: str) -> None:
+    async with a_world(database_url, AWS) as world:
+        first, second = await world.connect("a"), await world.connect("b")
+        await world.subscribe(first, "t/+", options=0)
+        await world.subscribe(first, "t/#")
+        await world.subscribe(second, "t")
+        await world.subscribe(second, "t/#", options=0)
+        await world.publish("t/x", b"1")
+        await world.publish("t", b"2")
+        assert first.got == [("t/x", b"1", 1)]  # AWS: t/# does not match t
+        assert second.got == [("t/x", b"1", 0), ("t", b"2", 1)]
+        await world.space.unsubscribe(first.attached, ("t/+", "t/#"))
+        await world.leave(second)
+        await world.publish("t/x", b"3")
+        assert len(first.got) == 1
+        assert len(second.got) == 2
+
+
+async def test_a_stored_session_keeps_filters_and_messages_over_a_restart(database_url: str) -> None:
+    async with a_world(database_url) as world:
+        client = await world.connect("kept", expiry_s=HOUR)
+        await world.subscribe(client, "t/#", "gone")
+        await world.space.unsubscribe(client.attached, ("gone",))
+        await world.publish("t/1", b"1")
+        assert client.payloads == [b"1"]
+        await world.leave(client)
+        await world.publish("t/2", b"2")
+        await world.publish("t/3", b"3", qos=0)
+        await world.broker.stop()
+        await world.start()
+        await world.publish("t/4", b"4")
+        again = await world.connect("kept", expiry_s=HOUR)
+        assert again.attached.session_present
+        assert list(again.attached.subscriptions) == ["t/#"]
+        assert again.payloads == [b"1", b"2", b"4"]
+        assert again.duplicates == [b"1"]
+        again.acknowledge(2)
+        await world.leave(again)
+        assert (await world.connect("kept", expiry_s=HOUR)).payloads == [b"4"]
+
+
+async def test_what_is_sent_again_has_the_packet_id_it_had(database_url: str) -> None:
+    async with a_world(database_url) as world:
+        client = await world.connect("c", expiry_s=HOUR)
+        await world.subscribe(client, "t")
+        for number in range(3):
+            await world.publish("t", str(number).encode())
+        client.acknowledge(1)
+        await world.leave(client)
+        again = await world.connect("c", expiry_s=HOUR)
+        assert again.ids == client.ids[1:]
+        assert again.duplicates == [b"1", b"2"]
+
+
+async def test_a_clean_start_ends_the_stored_session(database_url: str) -> None:
+    async with a_world(database_url) as world:
+        client = await world.connect("c", expiry_s=HOUR)
+        await world.subscribe(client, "t")
+        await world.leave(client)
+        clean = await world.connect("c")
+        await world.publish("t", b"1")
+        assert clean.got == []
+        await world.leave(clean)
+        again = await world.connect("c", expiry_s=HOUR)
+        assert not again.attached.session_present
+        assert again.got == []
+
+
+async def test_a_session_begun_clean_may_be_kept_afterwards(database_url: str) -> None:
+    async with a_world(database_url) as world:
+        old = await world.connect("c", expiry_s=HOUR)
+        await world.subscribe(old, "old")
+        await world.publish("old", b"0")
+        await world.leave(old)
+        client = await world.connect("c", expiry_s=HOUR, clean=True)
+        assert not client.attached.session_present
+        assert client.got == []
+        await world.subscribe(client, "new")
+        await world.leave(client)
+        await world.publish("old", b"1")
+        await world.publish("new", b"2")
+        again = await world.connect("c", expiry_s=HOUR)
+        assert again.attached.session_present
+        assert again.payloads == [b"2"]
+
+
+async def test_a_stored_session_runs_out_to_the_second(database_url: str) -> None:
+    async with a_world(database_url) as world:
+        for name in ("early", "late"):
+            client = await world.connect(name, expiry_s=HOUR)
+            await world.subscribe(client, "t")
+            await world.leave(client)
+            world.clock.move(timedelta(minutes=10))
+        world.clock.move(timedelta(hours=1) - timedelta(minutes=10, seconds=1))
+        await world.publish("t", b"1")
+        assert not (await world.connect("early", expiry_s=HOUR)).attached.session_present
+        late = await world.connect("late", expiry_s=HOUR)
+        assert late.attached.session_present
+        assert late.payloads == [b"1"]
+        await world.leave(late)
+        world.clock.move(timedelta(hours=1))
+        await world.broker.do_what_is_due()
+        assert await world.space.record("late") is None
+        assert not (await world.connect("late", expiry_s=HOUR)).attached.session_present
+
+
+async def test_a_session_that_never_expires_stays(database_url: str) -> None:
+    async with a_world(database_url) as world:
+        await world.leave(await world.connect("c", expiry_s=NEVER))
+        world.clock.move(timedelta(days=3000))
+        await world.broker.do_what_is_due()
+        assert (await world.connect("c", expiry_s=NEVER)).attached.session_present
+
+
+async def test_a_disconnect_may_end_the_session_at_once(database_url: str) -> None:
+    async with a_world(database_url) as world:
+        client = await world.connect("c", expiry_s=HOUR)
+        await world.subscribe(client, "t")
+        await world.leave(client, expiry_s=0)
+        assert not (await world.connect("c", expiry_s=HOUR)).attached.session_present
+
+
+async def test_who_was_connected_at_a_crash_has_the_whole_time_to_come_back(database_url: str) -> None:
+    async with a_world(database_url) as world:
+        client = await world.connect("c", expiry_s=HOUR)
+        await world.subscribe(client, "t")
+        await world.publish("t", b"1")
+        world.clock.move(timedelta(days=2))
+        await world.start()
+        assert world.observer.lost_clients == ["c"]
+        world.clock.move(timedelta(minutes=59))
+        again = await world.connect("c", expiry_s=HOUR)
+        assert again.attached.session_present
+        assert again.payloads == [b"1"]
+
+
+async def test_a_session_takes_a_limited_number_and_says_so(database_url: str) -> None:
+    async with a_world(database_url, SpaceRules(max_waiting=3)) as world:
+        client = await world.connect("c", expiry_s=HOUR)
+        await world.subscribe(client, "t")
+        await world.leave(client)
+        for number in range(5):
+            await world.publish("t", str(number).encode())
+        assert world.observer.overruns == ["c", "c"]
+        assert (await world.connect("c", expiry_s=HOUR)).payloads == [b"0", b"1", b"2"]
+
+
+async def test_a_slow_client_gets_everything_in_order_and_holds_little(database_url: str) -> None:
+    async with a_world(database_url, SpaceRules(max_waiting=2000)) as world:
+        client = await world.connect("c", expiry_s=HOUR, window=10)
+        await world.subscribe(client, "t")
+        for start in range(0, 1000, 100):
+            sent = [Message("t", str(number).encode(), 1) for number in range(start, start + 100)]
+            if (waiting := world.space.publish(sent, lambda _problem: None)) is not None:
+                await waiting
+        await world.broker.settled()
+        assert len(client.got) == 10
+        assert client.attached.outgoing is not None
+        assert len(client.attached.outgoing._ready) <= 256
+        while len(client.got) < 1000:
+            before = len(client.got)
+            client.acknowledge()
+            await world.broker.settled()
+            assert len(client.got) > before
+        assert client.payloads == [str(number).encode() for number in range(1000)]
+
+
+async def test_a_takeover_ends_the_old_connection_and_it_changes_nothing_more(database_url: str) -> None:
+    async with a_world(database_url) as world:
+        first = await world.connect("c")
+        await world.subscribe(first, "t", options=0)
+        second = await world.connect("c")
+        assert first.ended is Closed.TAKEN_OVER
+        await world.subscribe(second, "t", options=0)
+        await world.leave(first)
+        await world.publish("t", b"1")
+        assert (first.got, second.got) == ([], [("t", b"1", 0)])
+
+
+async def test_a_takeover_goes_on_with_what_is_not_acknowledged(database_url: str) -> None:
+    async with a_world(database_url) as world:
+        first = await world.connect("c", expiry_s=HOUR)
+        await world.subscribe(first, "t")
+        for number in range(3):
+            await world.publish("t", str(number).encode())
+        first.acknowledge(1)
+        second = await world.connect("c", expiry_s=HOUR)
+        assert second.payloads == [b"1", b"2"]
+
+
+async def test_many_that_take_over_from_each_other_leave_one(database_url: str) -> None:
+    async with a_world(database_url) as world:
+        clients = await asyncio.gather(*(world.connect("c", expiry_s=HOUR, held=True) for _ in range(10)))
+        assert [client.ended for client in clients].count(None) == 1
+        assert [client.attached.is_over for client in clients].count(False) == 1
+
+
+async def test_of_too_many_sessions_the_one_that_is_away_longest_goes(database_url: str) -> None:
+    async with a_world(database_url, SpaceRules(max_sessions=2)) as world:
+        for name in ("first", "second"):
+            await world.leave(await world.connect(name, expiry_s=HOUR))
+            world.clock.move(timedelta(minutes=1))
+        await world.connect("third", expiry_s=HOUR)
+        assert (await world.connect("second", expiry_s=HOUR)).attached.session_present
+        with pytest.raises(TooManySessionsError):  # all of them are connected
+            await world.connect("first", expiry_s=HOUR)
+
+
+async def test_a_message_for_several_sessions_is_kept_once_and_goes_when_nobody_needs_it(database_url: str) -> None:
+    async with a_world(database_url) as world:
+        clients = [await world.connect(name, expiry_s=HOUR) for name in ("a", "b", "c")]
+        for client in clients:
+            await world.subscribe(client, "t")
+            await world.leave(client)
+        await world.publish("t", b"shared")
+        world.clock.move(timedelta(minutes=10))
+        for name in ("a", "b", "c"):
+            await world.broker.do_what_is_due()
+            client = await world.connect(name, expiry_s=HOUR)
+            assert client.payloads == [b"shared"]
+            client.acknowledge()
+            await world.leave(client)
+        world.clock.move(timedelta(minutes=10))
+        await world.broker.do_what_is_due()
+        assert await world.broker.last_message() == 0
+
+
+# ---- what MQTT 5 adds
+
+
+async def test_no_local_spares_the_publisher(database_url: str) -> None:
+    async with a_world(database_url) as world:
+        client, other = await world.connect("a"), await world.connect("b", expiry_s=HOUR)
+        for one in (client, other):
+            await world.subscribe(one, "t", options=1 | NO_LOCAL)
+        await world.publish("t", b"1", publisher="a")
+        await world.publish("t", b"2", publisher="b")
+        assert (client.payloads, other.payloads) == ([b"2"], [b"1"])
+
+
+async def test_retain_as_published_keeps_the_flag(database_url: str) -> None:
+    async with a_world(database_url) as world:
+        plain, kept = await world.connect("a"), await world.connect("b", expiry_s=HOUR)
+        await world.subscribe(plain, "t")
+        await world.subscribe(kept, "t", options=1 | RETAIN_AS_PUBLISHED)
+        await world.publish("t", b"1", retain=True)
+        assert (plain.payloads, plain.retained) == ([b"1"], [])
+        assert (kept.payloads, kept.retained) == ([b"1"], [b"1"])
+
+
+async def test_a_shared_subscription_gives_each_message_to_one(database_url: str) -> None:
+    async with a_world(database_url) as world:
+        members = [await world.connect("a"), await world.connect("b", expiry_s=HOUR)]
+        for one in members:
+            await world.subscribe(one, "$share/g/t/+")
+        alone = await world.connect("c")
+        await world.subscribe(alone, "$share/other/t/+")
+        for number in range(6):
+            await world.publish("t/x", str(number).encode())
+        assert sorted(members[0].payloads + members[1].payloads) == [str(n).encode() for n in range(6)]
+        assert len(members[0].got) == len(members[1].got) == 3
+        assert len(alone.got) == 6
+
+
+async def test_a_shared_subscription_of_nobody_connected_waits_in_a_stored_session(database_url: str) -> None:
+    async with a_world(database_url) as world:
+        member = await world.connect("a", expiry_s=HOUR)
+        await world.subscribe(member, "$share/g/t")
+        await world.leave(member)
+        await world.publish("t", b"1")
+        assert (await world.connect("a", expiry_s=HOUR)).payloads == [b"1"]
+
+
+async def test_a_message_that_expired_is_not_sent_and_counts_as_done(database_url: str) -> None:
+    async with a_world(database_url) as world:
+        client = await world.connect("c", expiry_s=HOUR)
+        await world.subscribe(client, "t")
+        await world.leave(client)
+        await world.publish("t", b"late", expires_at=world.space.now() + 5_000_000)
+        await world.publish(
+            "t", b"kept", properties=((PropertyId.CONTENT_TYPE, "a"), (PropertyId.USER_PROPERTY, ("b", "c")))
+        )
+        world.clock.move(timedelta(seconds=5))
+        again = await world.connect("c", expiry_s=HOUR)
+        assert again.payloads == [b"kept"]
+        again.acknowledge()
+        await world.leave(again)
+        record = await world.space.record("c")
+        assert record is not None
+        assert record.cursor == record.tail == 2
+
+
+def a_will(delay_s: int = 0) -> Will:
+    return Will(Message("will", b"gone", 1), delay_s)
+
+
+async def test_a_will_is_published_unless_the_client_says_goodbye(database_url: str) -> None:
+    async with a_world(database_url) as world:
+        hearer = await world.connect("hearer")
+        await world.subscribe(hearer, "will")
+        await world.leave(await world.connect("polite", will=a_will()))
+        assert hearer.got == []
+        await world.leave(await world.connect("rude", will=a_will()), with_will=True)
+        await world.connect("c", will=a_will())
+        await world.connect("c")  # takes over
+        await world.broker.settled()
+        assert len(hearer.got) == 2
+
+
+async def test_a_delayed_will_waits_and_is_forgotten_when_the_client_returns(database_url: str) -> None:
+    async with a_world(database_url) as world:
+        hearer = await world.connect("hearer")
+        await world.subscribe(hearer, "will")
+        for name in ("returns", "stays-away"):
+            await world.leave(await world.connect(name, expiry_s=HOUR, will=a_will(60)), with_will=True)
+        world.clock.move(timedelta(seconds=59))
+        await world.broker.do_what_is_due()
+        await world.connect("returns", expiry_s=HOUR)
+        assert hearer.got == []
+        world.clock.move(timedelta(seconds=1))
+        await world.broker.do_what_is_due()
+        await world.broker.settled()
+        assert len(hearer.got) == 1
+
+
+async def test_a_delayed_will_goes_out_when_its_session_ends_first(database_url: str) -> None:
+    async with a_world(database_url) as world:
+        hearer = await world.connect("hearer")
+        await world.subscribe(hearer, "will")
+        await world.leave(await world.connect("c", expiry_s=10, will=a_will(60)), with_will=True)
+        world.clock.move(timedelta(seconds=10))
+        await world.broker.do_what_is_due()
+        await world.broker.settled()
+        assert len(hearer.got) == 1
+        await world.leave(await world.connect("d", expiry_s=HOUR, will=a_will(60)), with_will=True)
+        await world.connect("d")  # a clean start ends the session
+        await world.broker.settled()
+        assert len(hearer.got) == 2
+
+
+async def test_the_will_of_a_client_whose_server_was_killed_is_published(database_url: str) -> None:
+    async with a_world(database_url) as world:
+        hearer = await world.connect("hearer", expiry_s=HOUR)
+        await world.subscribe(hearer, "will")
+        await world.connect("c", expiry_s=HOUR, will=a_will())
+        await world.start()
+        await world.broker.settled()
+        assert (await world.connect("hearer", expiry_s=HOUR)).payloads == [b"gone"]
+
+
+async def test_retained_messages_are_kept_replaced_and_deleted(database_url: str) -> None:
+    async with a_world(database_url, SpaceRules(max_retained=2)) as world:
+        await world.publish("a", b"1", retain=True)
+        await world.publish("a", b"2", retain=True)
+        await world.publish("b", b"3", retain=True, expires_at=world.space.now() + 1)
+        kept = await world.space.retained("a")
+        assert kept is not None
+        assert (kept[0].payload, kept[0].retain) == (b"2", True)
+        with pytest.raises(RetainedFullError):
+            await world.publish("c", b"4", retain=True)
+        await world.publish("a", b"", retain=True)
+        assert await world.space.retained("a") is None
+        world.clock.move(timedelta(seconds=1))
+        assert await world.space.retained("b") is None
+
+
+async def test_what_a_client_may_not_get_counts_as_done(database_url: str) -> None:
+    async with a_world(database_url) as world:
+        client = await world.connect("c", expiry_s=HOUR)
+        client.takes = False
+        await world.subscribe(client, "t")
+        await world.publish("t", b"1")
+        await world.leave(client)
+        assert (await world.connect("c", expiry_s=HOUR)).got == []
+
+
+async def test_nothing_is_delivered_before_the_hold_is_over(database_url: str) -> None:
+    async with a_world(database_url) as world:
+        client = await world.connect("c", held=True)
+        await world.subscribe(client, "t", options=0)
+        await world.publish("t", b"1")
+        assert client.got == []
+        client.attached.resume()
+        assert client.payloads == [b"1"]

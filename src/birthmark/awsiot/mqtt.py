@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any
 
+from birthmark.awsiot.events import CertificateChanged, GrantsChanged, PolicyChanged, ThingChanged
 from birthmark.awsiot.model import AccessKey
 from birthmark.awsiot.rules import topics
 from birthmark.awsiot.rules.topics import PRESENCE
@@ -85,10 +86,10 @@ class AwsConnections:
 
     # What the account announces.
 
-    def access_changed(self, body: dict[str, str]) -> None:
+    def access_changed(self, changed: ThingChanged | PolicyChanged | GrantsChanged) -> None:
         """Policies or attachments changed: whoever depends on them looks again at the next packet."""
         self._changes += 1
-        for connection in self._about(body):
+        for connection in self._about(changed):
             connection.mark_stale()
 
     def everyone(self) -> tuple["AwsConnection", ...]:
@@ -99,14 +100,14 @@ class AwsConnections:
         """Something was revoked: whoever is between CONNECT and CONNACK must prove itself again."""
         self._changes += 1
 
-    def certificate_changed(self, body: dict[str, str]) -> None:
+    def certificate_changed(self, changed: CertificateChanged) -> None:
         """A certificate that is no longer ACTIVE ends its connections at once."""
         self._changes += 1
-        if body["status"] == "ACTIVE":
+        if changed.status == "ACTIVE":
             return
-        for connection in tuple(self._by_certificate.get(body["certificate_id"], ())):
+        for connection in tuple(self._by_certificate.get(changed.certificate_id, ())):
             error = CertificateInactiveError(
-                thing=connection.client_id, certificate_id=body["certificate_id"], status=body["status"]
+                thing=connection.client_id, certificate_id=changed.certificate_id, status=changed.status
             )
             connection.pump.refuse(error)
 
@@ -182,19 +183,17 @@ class AwsConnections:
             at_ms=int(self._clock.now().timestamp() * 1000),
         )
 
-    def _about(self, body: Mapping[str, str]) -> set["AwsConnection"]:
-        found: set[AwsConnection] = set()
-        if certificate_id := body.get("certificate_id"):
-            found |= self._by_certificate.get(certificate_id, set())
-        if policy := body.get("policy"):
-            for connections in self._by_certificate.values():
-                found |= {connection for connection in connections if policy in connection.grant.policies}
-        if thing := body.get("thing"):
-            live = self.broker.live(thing)
-            if isinstance(live, AwsConnection):
-                found.add(live)
-            found |= {connection for connection in self._under_another_name if connection.grant.thing == thing}
-        return found
+    def _about(self, changed: ThingChanged | PolicyChanged | GrantsChanged) -> set["AwsConnection"]:
+        match changed:
+            case GrantsChanged(certificate_id=certificate_id):
+                return set(self._by_certificate.get(certificate_id, ()))
+            case PolicyChanged(policy=policy):
+                everyone = (one for connections in self._by_certificate.values() for one in connections)
+                return {one for one in everyone if policy in one.grant.policies}
+            case ThingChanged(thing=thing):
+                live = self.broker.live(thing)
+                found = {live} if isinstance(live, AwsConnection) else set()
+                return found | {one for one in self._under_another_name if one.grant.thing == thing}
 
     def _announce(self, connection: "AwsConnection", what: str, more: Mapping[str, object]) -> None:
         if "#" in connection.client_id or "+" in connection.client_id:

@@ -9,6 +9,7 @@ from birthmark.clock import Clock
 from birthmark.errors import BirthmarkError
 from birthmark.iothub import wire
 from birthmark.iothub.errors import connack_code
+from birthmark.iothub.events import DeviceChanged, HubDeleted
 from birthmark.iothub.mqtt.connection import HubConnection
 from birthmark.iothub.rules.messages import ModuleNotServedError
 from birthmark.iothub.service import IotHub
@@ -99,11 +100,11 @@ class HubConnections:
             del self._live[key]
             self._since.pop(key, None)
 
-    def recheck(self, body: dict[str, str]) -> None:
+    def recheck(self, changed: DeviceChanged) -> None:
         """An identity changed: its connection must prove itself again."""
-        for arrival in self._arriving.get(body["device_id"], ()):
+        for arrival in self._arriving.get(changed.device_id, ()):
             arrival.is_stale = True
-        connection = self._live.get((body["hub"], body["device_id"]))
+        connection = self._live.get((changed.hub, changed.device_id))
         if connection is not None:
             connection.pump.close(Closed.SERVER)
 
@@ -117,9 +118,9 @@ class HubConnections:
             for arrival in arrivals:
                 arrival.is_stale = True
 
-    def drop_hub(self, body: dict[str, str]) -> None:
+    def drop_hub(self, deleted: HubDeleted) -> None:
         """A hub was deleted: its connections end."""
         self.revoked()
         for (hub, _), connection in list(self._live.items()):
-            if hub == body["hub"]:
+            if hub == deleted.hub:
                 connection.pump.close(Closed.SERVER)

@@ -6,6 +6,7 @@ from birthmark.auth.sas import check_resource, check_sas, parse_sas
 from birthmark.clock import Clock, Entropy
 from birthmark.errors import ConflictError, NotFoundError, UnauthenticatedError
 from birthmark.iothub import store
+from birthmark.iothub.events import HubDeleted
 from birthmark.iothub.model import Hub
 from birthmark.store import Changes, Database
 
@@ -82,7 +83,7 @@ class Hubs:
             .run(store.DELETE_HUB_SUBSCRIPTIONS, hub=name)
             .run(store.DELETE_HUB_SEGMENTS, hub=name)
             .audit(actor, "iothub.delete", name, host=hub.host)
-            .event("iothub.hub_deleted", hub=name)
+            .event(HubDeleted(name))
         )
 
     async def _commit(self, changes: Changes) -> None:

@@ -5,7 +5,8 @@ from collections.abc import AsyncIterator
 
 from sqlalchemy import BigInteger, Column, MetaData, Table, Text, bindparam, select, update
 
-from birthmark.store import Changes, Database, Statement, insert, open_database, statement, upsert
+from birthmark.store import Changes, Database, Event, Statement, insert, open_database, statement, upsert
+from birthmark.store.opening import MAIN
 from birthmark.store.statements import Compiled
 from fakes import FakeClock
 
@@ -19,9 +20,27 @@ BUMP = statement(
 )
 
 
+class ThingTold(Event, frozen=True, tag="test.thing_told"):
+    """What the tests announce."""
+
+    word: str = ""
+
+    @property
+    def entity(self) -> str:
+        return "thing"
+
+
+class OtherTold(Event, frozen=True, tag="test.other_told"):
+    """And what nobody listens for."""
+
+    @property
+    def entity(self) -> str:
+        return "other"
+
+
 @contextlib.asynccontextmanager
-async def a_database(url: str) -> AsyncIterator[Database]:
-    database = await open_database(url, FakeClock())
+async def a_database(url: str, worker: str = MAIN) -> AsyncIterator[Database]:
+    database = await open_database(url, FakeClock(), worker=worker)
     try:
         await make_table(database)
         yield database

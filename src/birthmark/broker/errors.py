@@ -1,6 +1,6 @@
 """What the broker refuses."""
 
-from birthmark.errors import ChangedMeanwhileError, ConflictError, ThrottledError
+from birthmark.errors import ConflictError, ThrottledError
 
 
 class TooManySessionsError(ThrottledError):
@@ -14,10 +14,6 @@ class TooManySessionsError(ThrottledError):
     )
     limit: str
     value: str
-
-
-class SessionTakenError(ChangedMeanwhileError):
-    """Another connection has the session; whoever hears it closes this one."""
 
 
 class RetainedFullError(ConflictError):

@@ -18,7 +18,7 @@ import msgspec
 from birthmark.broker import store
 from birthmark.broker.appends import Pending
 from birthmark.broker.attached import Attached
-from birthmark.broker.errors import RetainedFullError, SessionTakenError, TooManySessionsError
+from birthmark.broker.errors import RetainedFullError, TooManySessionsError
 from birthmark.broker.model import (
     MICROS,
     NEVER,
@@ -125,7 +125,7 @@ class Space:
                     return await self._connect(arrival)
                 except ChangedMeanwhileError:
                     self._broker.appends.forget(self, arrival.client)
-            raise SessionTakenError(what="The session")
+            raise ChangedMeanwhileError(what="The session")
 
     async def _connect(self, arrival: Arrival) -> Attached:
         client, now = arrival.client, self.now()
@@ -418,13 +418,12 @@ class Space:
         return [one is not None for one in found]
 
     async def _commit_as(self, attached: Attached, changes: Changes) -> None:
-        """Commit in the name of a session's connection, if it is still the one. Raise `SessionTakenError`."""
+        """Commit in the name of a session's connection, if it is still the one. Raise `ChangedMeanwhileError`."""
         if attached.is_claimed:
-            taken = SessionTakenError(what="The session")
-            changes.run(store.STILL_MINE, expect=1, otherwise=taken, **attached.fence)
+            changes.run(store.STILL_MINE, expect=1, **attached.fence)
         try:
             await self._database.commit(changes)
-        except SessionTakenError:
+        except ChangedMeanwhileError:
             self.fenced(attached)
             raise
 

@@ -1,47 +1,104 @@
-"""The in-process bus: drains the outbox in order and calls whoever listens. At least once, also over a restart."""
+"""The bus of a worker that is alone: calls handlers in its own loop, and drains its outbox in order."""
 
 import asyncio
-import json
 import logging
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
+import msgspec
+
+from birthmark.bus.order import Latest
+from birthmark.bus.ports import ASK_S, NoAnswerError, NobodyThereError, R, Request
 from birthmark.errors import BirthmarkError
-from birthmark.store import Database
+from birthmark.store import Database, Event
+from birthmark.store.events import E, decode_event, kind_of
 
 log = logging.getLogger(__name__)
 
 _BATCH = 256
 _RETRY_S = 1.0
-Handler = Callable[[dict[str, Any]], None]
+_MAX_TOLD = 1024
 
 
 class LocalBus:
-    """Hands events of `database`'s outbox to handlers by topic."""
+    """A `Bus` within one process, whose commits' events come from the outbox of `database`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._handlers: defaultdict[str, list[Handler]] = defaultdict(list)
+        self._kinds: dict[str, type[Event]] = {}
+        self._handlers: defaultdict[type[Event], list[Callable[[Any], None]]] = defaultdict(list)
+        self._servers: dict[type[Request[Any]], Callable[[Any], Awaitable[Any]]] = {}
+        self._latest = Latest()
         self._last = 0
         self._wanted = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._told: set[asyncio.Task[None]] = set()
+        self.worker = database.worker
 
-    def subscribe(self, topic: str, handler: Handler) -> None:
-        """Call `handler` with the body of every event on exactly `topic`."""
-        self._handlers[topic].append(handler)
+    def on(self, kind: type[E], handler: Callable[[E], None]) -> None:
+        self._kinds[kind_of(kind)] = kind
+        self._handlers[kind].append(handler)
+
+    def announce(self, event: Event) -> None:
+        if self._latest.admits(event):
+            self._hand_on(event)
+
+    async def confirm(self, event: Event) -> None:
+        self.announce(event)
+        handled = asyncio.get_running_loop().create_future()
+        asyncio.get_running_loop().call_soon(_resolve, handled)  # after its handlers, and those of what came before
+        await handled
+
+    def serve(self, kind: type[Request[R]], handler: Callable[[Any], Awaitable[R]]) -> None:
+        self._servers[kind] = handler
+
+    async def ask(self, worker: str, request: Request[R], timeout_s: float = ASK_S) -> R:
+        if worker != self.worker:
+            raise NobodyThereError(worker=worker)
+        facts = {"worker": worker, "request": kind_of_request(request)}
+        handler = self._servers.get(type(request))
+        if handler is None:
+            raise NoAnswerError(reason="it serves nothing of that kind", **facts)
+        try:
+            async with asyncio.timeout(timeout_s) as limit:
+                answer: R = await handler(request)
+        except BirthmarkError:
+            raise
+        except Exception as error:
+            if limit.expired():
+                raise NoAnswerError(reason=f"{timeout_s:g} s have passed", **facts) from error
+            log.exception("bus.request_failed", extra={"request": facts["request"]})
+            raise NoAnswerError(reason="it made a mistake", **facts) from error
+        return answer
+
+    def tell(self, worker: str, batch: Sequence[Request[R]]) -> None:
+        if worker != self.worker or len(self._told) >= _MAX_TOLD:
+            log.info("bus.lost", extra={"worker": worker, "requests": len(batch)})
+            return
+        task = asyncio.get_running_loop().create_task(self._handle(tuple(batch)))
+        self._told.add(task)
+        task.add_done_callback(self._told.discard)
 
     def start(self) -> None:
-        """Begin to drain, first what an earlier process left."""
+        """Begin to drain the outbox, first what an earlier process left."""
         self._database.on_events(lambda _events, _is_sure: self._wanted.set())
         self._wanted.set()
         self._task = asyncio.create_task(self._drain())
 
     async def stop(self) -> None:
         """Stop draining; what is left waits in the outbox."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        tasks = [*self._told, *(() if self._task is None else (self._task,))]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _handle(self, batch: Sequence[Request[Any]]) -> None:
+        for request in batch:
+            try:
+                await self.ask(self.worker, request)
+            except BirthmarkError as error:
+                log.info("bus.told_in_vain", extra={"code": error.code, "request": kind_of_request(request)})
 
     async def _drain(self) -> None:
         while True:
@@ -50,15 +107,35 @@ class LocalBus:
             try:
                 while rows := await self._database.events_after(self._last, _BATCH):
                     for row in rows:
-                        self._deliver(row["topic"], row["body"])
-                        self._last = row["id"]
+                        self._deliver(row["kind"], row["body"])
+                        self._last = row["seq"]
                     self._database.discard_events(self._last)
             except BirthmarkError as error:  # an engine that is away comes back; nothing may be missed meanwhile
                 log.warning("bus.waiting", extra={"reason": error.explain_cause()})
                 await asyncio.sleep(_RETRY_S)
                 self._wanted.set()
 
-    def _deliver(self, topic: str, body: str) -> None:
-        log.debug("event", extra={"topic": topic, "body": body})
-        for handler in self._handlers.get(topic, ()):  # on its own, so that one that fails ends nothing else
-            asyncio.get_running_loop().call_soon(handler, json.loads(body))
+    def _deliver(self, name: str, body: str) -> None:
+        log.debug("event", extra={"kind": name, "body": body})
+        if (kind := self._kinds.get(name)) is None:
+            return  # nobody listens
+        try:
+            event = decode_event(body, kind)
+        except msgspec.MsgspecError:  # of another version of this program
+            log.exception("bus.event_unreadable", extra={"kind": name})
+            return
+        self.announce(event)
+
+    def _hand_on(self, event: Event) -> None:
+        for handler in self._handlers.get(type(event), ()):  # on its own, so that one that fails ends nothing else
+            asyncio.get_running_loop().call_soon(handler, event)
+
+
+def kind_of_request(request: Request[Any]) -> str:
+    """Return the tag of a request's kind."""
+    return str(request.__struct_config__.tag)
+
+
+def _resolve(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)

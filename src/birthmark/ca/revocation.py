@@ -12,6 +12,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 
 from birthmark.auth.principals import Principal
 from birthmark.ca import store
+from birthmark.ca.events import CertificateRevoked
 from birthmark.ca.hierarchy import Hierarchy
 from birthmark.ca.model import Issued, key_digest
 from birthmark.clock import Clock
@@ -22,7 +23,6 @@ from birthmark.pki.crl import RevocationReason
 from birthmark.pki.names import fold
 from birthmark.store import Changes, Database, Statement, decided_again, from_micros, to_micros
 
-REVOKED = "certificate.revoked"
 ATTEMPTS = 5
 
 
@@ -203,7 +203,7 @@ class Revocations:
             changes.run(store.ADD_KEY, key_digest=one, name=name, revoked_at=None, revocation_reason=None)
             changes.run(store.REVOKE_KEY, key_key_digest=one, **facts)
             changes.audit(principal.actor, "certificate.revoke", name, thumbprint=one.hex(), reason=reason.value)
-            changes.event(REVOKED, device_id=name, thumbprint=one.hex(), key="", ca=False)
+            changes.event(CertificateRevoked(name, one))
         if thumbprints:
             await self.database.commit(changes)
 
@@ -219,7 +219,7 @@ class Revocations:
         if is_ca:
             changes.run(store.ADD_REVOKED_CA, key_digest=digest, der=certificate.der, revoked_at=now)
         changes.audit(principal.actor, "key.revoke", name, key=digest.hex(), reason=reason.value)
-        await self.database.commit(changes.event(REVOKED, device_id=name, thumbprint="", key=digest.hex(), ca=is_ca))
+        await self.database.commit(changes.event(CertificateRevoked(name, key=digest, is_ca=is_ca)))
         return await self._revoke(lambda: self._live(store.LIVE_OF_KEY, key_digest=digest), principal, reason)
 
     async def _revoke(
@@ -259,13 +259,8 @@ class Revocations:
                 changes.run(store.ADD_REVOKED_CA, key_digest=digest, der=one.certificate.der, revoked_at=now)
             wanted = thumbprint.hex()
             changes.audit(principal.actor, "certificate.revoke", one.device_id, thumbprint=wanted, reason=reason.value)
-            changes.event(
-                REVOKED,
-                device_id=one.device_id,
-                thumbprint=wanted,
-                key="" if reason is RevocationReason.SUPERSEDED else digest.hex(),
-                ca=is_ca,
-            )
+            key = b"" if reason is RevocationReason.SUPERSEDED else digest
+            changes.event(CertificateRevoked(one.device_id, thumbprint, key, is_ca))
         return changes
 
     async def _of_keys(self, found: Sequence[Issued], reason: RevocationReason) -> list[Issued]:

@@ -9,6 +9,7 @@ from cryptography import x509
 
 from birthmark.auth.principals import Principal
 from birthmark.ca import store
+from birthmark.ca.events import CertificateIssued
 from birthmark.ca.hierarchy import Hierarchy
 from birthmark.ca.model import Issued, LiveCertificate, Standing, key_digest
 from birthmark.ca.revocation import ATTEMPTS, NameMovedError, Revocations
@@ -200,7 +201,7 @@ def _changes(row: Mapping[str, Any], issued: Issued, version: int) -> Changes:
             profile=issued.profile,
             key=digest.hex(),
         )
-        .event("certificate.issued", device_id=issued.device_id, thumbprint=thumbprint, profile=issued.profile)
+        .event(CertificateIssued(issued.device_id, issued.certificate.thumbprint, issued.profile))
     )
 
 

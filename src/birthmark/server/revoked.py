@@ -3,8 +3,9 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
+from birthmark.ca.events import CertificateRevoked
 from birthmark.ca.revocation import digest_of
 from birthmark.errors import BirthmarkError
 from birthmark.net.admission import Closed
@@ -43,20 +44,21 @@ class EndRevoked:
         self._rooms = rooms
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def __call__(self, body: dict[str, Any]) -> None:
-        """Handle one event: `thumbprint` and `key` in hex (empty for none), and whether it was a `ca`."""
+    def __call__(self, revoked: CertificateRevoked) -> None:
+        """End what the certificate, the key or the CA opened."""
         for room in self._rooms:
             room.revoked()
         connections = [connection for room in self._rooms for connection in room.everyone()]
-        if body.get("ca"):  # who hangs on it is for the chain to say
+        if revoked.is_ca:  # who hangs on it is for the chain to say
             task = asyncio.get_running_loop().create_task(self._look_at(connections))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
             return
-        thumbprint, key = body["thumbprint"], body.get("key")
         for connection in connections:
             leaf = connection.pump.peer.leaf
-            if leaf is not None and (leaf.thumbprint.hex() == thumbprint or (key and digest_of(leaf).hex() == key)):
+            if leaf is not None and (
+                leaf.thumbprint == revoked.thumbprint or (revoked.key and digest_of(leaf) == revoked.key)
+            ):
                 connection.pump.close(Closed.ADMINISTRATIVE)
 
     async def _look_at(self, connections: Sequence[Connection]) -> None:

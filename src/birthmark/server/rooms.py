@@ -7,22 +7,22 @@ from datetime import timedelta
 import msgspec
 
 from birthmark.auth.passwords import PasswordCheck
+from birthmark.awsiot.events import CertificateChanged, GrantsChanged, PolicyChanged, ThingChanged
 from birthmark.awsiot.model import Account
 from birthmark.awsiot.mqtt import AwsConnections
 from birthmark.awsiot.service import AwsIot
-from birthmark.awsiot.service.events import ACCESS_CHANGED, CERTIFICATE_CHANGED
 from birthmark.broker import Broker, SpaceRules
-from birthmark.bus import LocalBus
+from birthmark.bus import Bus
+from birthmark.ca.events import CertificateRevoked
 from birthmark.ca.hierarchy import Hierarchy
-from birthmark.ca.revocation import REVOKED
 from birthmark.ca.service import CertificateAuthority
 from birthmark.clock import Clock, Entropy
 from birthmark.dps.mqtt import DpsMqtt
 from birthmark.dps.service import Authorities, Enrollments, Instances, Registrations
 from birthmark.est.service import Credentials, EstService
+from birthmark.iothub.events import DeviceChanged, HubDeleted
 from birthmark.iothub.mqtt import HubConnections
 from birthmark.iothub.service import IotHub
-from birthmark.iothub.service.registry import CHANGED
 from birthmark.pki.certificates import Certificate
 from birthmark.refusals import Ledger
 from birthmark.server.hubs import HubsForDps
@@ -57,17 +57,16 @@ class Rooms:
         await self.broker.settled()
         await self.ledger.settled()
 
-    def subscribe(self, bus: LocalBus) -> None:
+    def subscribe(self, bus: Bus) -> None:
         """Let live connections hear of what changed about them."""
         rooms = (self.dps_connections, self.hub_connections, self.aws_connections)
-        for topic, handler in (
-            (CHANGED, self.hub_connections.recheck),
-            ("iothub.hub_deleted", self.hub_connections.drop_hub),
-            (REVOKED, EndRevoked(self.authority.revocations.check, rooms)),
-            (ACCESS_CHANGED, self.aws_connections.access_changed),
-            (CERTIFICATE_CHANGED, self.aws_connections.certificate_changed),
-        ):
-            bus.subscribe(topic, handler)
+        bus.on(CertificateRevoked, EndRevoked(self.authority.revocations.check, rooms))
+        bus.on(DeviceChanged, self.hub_connections.recheck)
+        bus.on(HubDeleted, self.hub_connections.drop_hub)
+        bus.on(ThingChanged, self.aws_connections.access_changed)
+        bus.on(PolicyChanged, self.aws_connections.access_changed)
+        bus.on(GrantsChanged, self.aws_connections.access_changed)
+        bus.on(CertificateChanged, self.aws_connections.certificate_changed)
 
 
 async def open_rooms(

@@ -12,8 +12,9 @@ Not here: what the rows mean (the rooms), who hears of events (`bus`).
 """
 
 from birthmark.store.again import decided_again
-from birthmark.store.changes import AuditRow, Changes, Event
+from birthmark.store.changes import AuditRow, Changes
 from birthmark.store.database import Database
+from birthmark.store.events import Event
 from birthmark.store.holding import hold_database
 from birthmark.store.opening import open_database
 from birthmark.store.schema import metadata

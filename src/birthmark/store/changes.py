@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from birthmark.errors import BirthmarkError
+from birthmark.store.events import Event
 from birthmark.store.statements import Statement
 
 
@@ -17,14 +18,6 @@ class AuditRow:
     action: str
     subject: str
     detail: str
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """Something that happened, for the bus: a dotted topic and a JSON body."""
-
-    topic: str
-    body: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +57,9 @@ class Changes:
         self.audits.append(AuditRow(actor, action, subject, text))
         return self
 
-    def event(self, topic: str, **body: object) -> Self:
-        """Announce something on the bus once this is durable."""
-        self.events.append(Event(topic, json.dumps(body, separators=(",", ":"))))
+    def event(self, event: Event) -> Self:
+        """Announce `event` on the bus once this is durable."""
+        self.events.append(event)
         return self
 
     @property

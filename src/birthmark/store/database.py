@@ -6,7 +6,8 @@ from functools import partial
 from typing import Any, Protocol
 
 from birthmark.errors import BirthmarkError, InvalidRequestError, UnavailableError
-from birthmark.store.changes import Changes, Event
+from birthmark.store.changes import Changes
+from birthmark.store.events import Event
 from birthmark.store.statements import Statement
 
 # A row of either engine: values by column name.
@@ -39,6 +40,11 @@ class Reader(Protocol):
 class Database(Reader, Protocol):
     """Durable state. Reads see every commit that has returned."""
 
+    @property
+    def worker(self) -> str:
+        """Name who commits here: its outbox and its audit chain are its own."""
+        ...
+
     async def commit(self, changes: Changes) -> None:
         """Return when `changes` is durable.
 
@@ -57,11 +63,11 @@ class Database(Reader, Protocol):
         ...
 
     async def events_after(self, last: int, limit: int) -> Sequence[Row]:
-        """Return outbox rows (id, topic, body) with a greater id, in order."""
+        """Return this worker's outbox rows (seq, kind, body) with a greater number, in the order of their commits."""
         ...
 
     def discard_events(self, upto: int) -> None:
-        """Let the next commit delete outbox rows up to this id; they were handed over."""
+        """Let the next commit delete this worker's outbox rows up to this number; they were handed over."""
         ...
 
     def on_events(self, hear: Hear) -> None:

@@ -14,12 +14,14 @@ from birthmark.store import chain as audit_chain
 from birthmark.store import migrate
 from birthmark.store.changes import Changes
 from birthmark.store.database import Batch, GroupCommit, Hear, Outcomes, Row, ValueRefusedError
+from birthmark.store.events import encode_event, kind_of
 from birthmark.store.statements import Statement
 from birthmark.store.values import to_micros
 
 log = logging.getLogger(__name__)
 
-_EVENT = "INSERT INTO outbox (topic, body, at) VALUES ($1, $2, $3)"
+_EVENT = "INSERT INTO outbox (worker, seq, kind, entity, version, body, at) VALUES ($1,$2,$3,$4,$5,$6,$7)"
+_LAST_EVENT = "SELECT max(seq) FROM outbox WHERE worker = $1"
 _AUDIT = "INSERT INTO audit (chain, seq, at, actor, action, subject, detail, digest) VALUES ($1,$2,$3,$4,$5,$6,$7,$8)"
 _HEAD = "SELECT seq, digest FROM audit WHERE chain = $1 ORDER BY seq DESC LIMIT 1"
 _SIGN = (
@@ -44,19 +46,20 @@ class PostgresUnavailableError(UnavailableError):
 class PostgresDatabase:
     """A `Database` on a PostgreSQL server (15 or newer)."""
 
-    def __init__(self, pool: Any, clock: Clock, chain: str, signer: audit_chain.HeadSigner | None = None) -> None:
+    def __init__(self, pool: Any, clock: Clock, worker: str, signer: audit_chain.HeadSigner | None = None) -> None:
         self._signer = signer
         self._pool = pool
         self._clock = clock
-        self._chain = chain
+        self.worker = worker
         self._group = GroupCommit(lambda batch: asyncio.ensure_future(self._run(batch)))
         self._discard = 0
         self._seq = 0
+        self._events = 0
         self._digest = audit_chain.GENESIS
         self._is_head_known = False
 
     @classmethod
-    async def open(cls, url: str, clock: Clock, chain: str, signer: audit_chain.HeadSigner | None = None) -> Self:
+    async def open(cls, url: str, clock: Clock, worker: str, signer: audit_chain.HeadSigner | None = None) -> Self:
         """Connect and migrate to this version's schema."""
         with translated():
             pool = await asyncpg.create_pool(
@@ -68,7 +71,7 @@ class PostgresDatabase:
             )
             async with pool.acquire() as connection:
                 await migrate.upgrade_postgresql(connection)
-        return cls(pool, clock, chain, signer)
+        return cls(pool, clock, worker, signer)
 
     async def commit(self, changes: Changes) -> None:
         await self._group.submit(changes)
@@ -90,7 +93,10 @@ class PostgresDatabase:
     async def events_after(self, last: int, limit: int) -> Sequence[Row]:
         with translated():
             rows: Sequence[Row] = await self._pool.fetch(
-                "SELECT id, topic, body FROM outbox WHERE id > $1 ORDER BY id LIMIT $2", last, limit
+                "SELECT seq, kind, body FROM outbox WHERE worker = $1 AND seq > $2 ORDER BY seq LIMIT $3",
+                self.worker,
+                last,
+                limit,
             )
         return rows
 
@@ -113,10 +119,13 @@ class PostgresDatabase:
         try:
             async with self._pool.acquire() as connection, connection.transaction():
                 if not was_known:
-                    head = await connection.fetchrow(_HEAD, self._chain)
+                    head = await connection.fetchrow(_HEAD, self.worker)
                     self._seq, self._digest = (head["seq"], head["digest"]) if head else (0, audit_chain.GENESIS)
+                    # Never a number twice: those of rows that were handed over are gone with them.
+                    self._events = max(self._events, await connection.fetchval(_LAST_EVENT, self.worker) or 0)
                 if self._discard:
-                    await connection.execute("DELETE FROM outbox WHERE id <= $1", self._discard)
+                    sql = "DELETE FROM outbox WHERE worker = $1 AND seq <= $2"
+                    await connection.execute(sql, self.worker, self._discard)
                 first = self._seq
                 outcomes = [await self._apply(connection, changes) for changes, _ in batch]
                 if self._seq != first and self._signer is not None:
@@ -130,11 +139,11 @@ class PostgresDatabase:
 
     async def _sign_head(self, connection: Any, signer: audit_chain.HeadSigner) -> None:
         now = to_micros(self._clock.now())
-        signature = signer.sign(audit_chain.head_body(self._chain, self._seq, now, self._digest))
-        await connection.execute(_SIGN, self._chain, self._seq, now, self._digest, signer.public_key, signature)
+        signature = signer.sign(audit_chain.head_body(self.worker, self._seq, now, self._digest))
+        await connection.execute(_SIGN, self.worker, self._seq, now, self._digest, signer.public_key, signature)
 
     async def _apply(self, connection: Any, changes: Changes) -> BirthmarkError | None:
-        before = self._seq, self._digest
+        before = self._seq, self._digest, self._events
         try:
             async with connection.transaction():
                 for write in changes.writes:
@@ -144,13 +153,17 @@ class PostgresDatabase:
                         raise write.otherwise or ChangedMeanwhileError()
                 now = to_micros(self._clock.now())
                 for event in changes.events:
-                    await connection.execute(_EVENT, event.topic, event.body, now)
+                    self._events += 1
+                    kind, body = kind_of(type(event)), encode_event(event)
+                    await connection.execute(
+                        _EVENT, self.worker, self._events, kind, event.entity, event.version, body, now
+                    )
                 for row in changes.audits:
                     self._seq += 1
-                    self._digest = audit_chain.link(self._digest, self._chain, self._seq, now, row)
+                    self._digest = audit_chain.link(self._digest, self.worker, self._seq, now, row)
                     await connection.execute(
                         _AUDIT,
-                        self._chain,
+                        self.worker,
                         self._seq,
                         now,
                         row.actor,
@@ -160,7 +173,7 @@ class PostgresDatabase:
                         self._digest,
                     )
         except (BirthmarkError, asyncpg.IntegrityConstraintViolationError, asyncpg.DataError) as error:
-            self._seq, self._digest = before
+            self._seq, self._digest, self._events = before
             if isinstance(error, BirthmarkError):
                 return error
             if isinstance(error, asyncpg.DataError):

@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, cast
 
-from birthmark.store.changes import Event
 from birthmark.store.database import Database, Row
+from birthmark.store.events import Event
 from birthmark.store.statements import Statement
 
 _T = TypeVar("_T")
@@ -16,17 +16,17 @@ UNSURE_S = 60.0
 class Remembered:
     """Answers of the database, at most `max_entries`, the oldest of which goes first.
 
-    Whoever changes such a row announces it by an event on one of `topics`, and all is forgotten before that change is
+    Whoever changes such a row announces it by an event of one of `kinds`, and all is forgotten before that change is
     answered. While nobody can tell whether one was kept, nothing is.
     """
 
-    def __init__(self, database: Database, *topics: str, max_entries: int = 1024) -> None:
+    def __init__(self, database: Database, *kinds: type[Event], max_entries: int = 1024) -> None:
         self._database = database
         self._loop = asyncio.get_running_loop()
         self._max_entries = max_entries
         self._known: dict[tuple[Statement, tuple[Any, ...]], Sequence[Any]] = {}
         self._changes = 0
-        self._topics = frozenset(topics)
+        self._kinds = kinds
         self._unsure_until = 0.0
         database.on_events(self._hear)
 
@@ -48,7 +48,7 @@ class Remembered:
         return made
 
     def _hear(self, events: Sequence[Event], is_sure: bool) -> None:  # noqa: FBT001 - as the port has it
-        if any(event.topic in self._topics for event in events):
+        if any(isinstance(event, self._kinds) for event in events):
             self._changes += 1
             self._known.clear()
             if not is_sure:

@@ -1,12 +1,13 @@
 """The metadata every room's tables hang on, and the tables of the store itself.
 
-outbox:       events that were committed and not yet handed to the bus.
+outbox:       events that were committed and not yet handed to the bus: one outbox per worker, numbered in the order of
+              commits by the one that commits there, and drained by it alone.
 audit:        one hash-chained row per mutation (`birthmark.store.chain`).
 audit_heads:  the signed end of each chain, written with its last rows.
 server_facts: what this database knows of the installation it belongs to, by name.
 """
 
-from sqlalchemy import BigInteger, Column, Index, Integer, MetaData, Table
+from sqlalchemy import BigInteger, Index, Integer, MetaData, Table
 
 from birthmark.store.columns import blob, number, text
 
@@ -18,11 +19,12 @@ RowId = BigInteger().with_variant(Integer(), "sqlite")
 outbox = Table(
     "outbox",
     metadata,
-    Column("id", RowId, primary_key=True, autoincrement=True),
-    text("topic"),
+    text("worker", key=True),
+    number("seq", key=True),
+    *(text(name) for name in ("kind", "entity")),
+    number("version"),
     text("body"),
     number("at"),
-    sqlite_autoincrement=True,
 )
 
 audit = Table(

@@ -18,13 +18,14 @@ from birthmark.store import chain as audit_chain
 from birthmark.store import migrate
 from birthmark.store.changes import Changes
 from birthmark.store.database import Batch, GroupCommit, Hear, Outcomes, Row, ValueRefusedError
+from birthmark.store.events import encode_event, kind_of
 from birthmark.store.statements import Statement
 from birthmark.store.thread import Worker
 from birthmark.store.values import to_micros
 
 log = logging.getLogger(__name__)
 
-_EVENT = "INSERT INTO outbox (topic, body, at) VALUES (?, ?, ?)"
+_EVENT = "INSERT INTO outbox (worker, seq, kind, entity, version, body, at) VALUES (?, ?, ?, ?, ?, ?, ?)"
 _AUDIT = "INSERT INTO audit (chain, seq, at, actor, action, subject, detail, digest) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 _HEAD = (
     "INSERT INTO audit_heads (chain, seq, at, digest, key, signature) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (chain) DO "
@@ -49,11 +50,11 @@ class DatabaseUnavailableError(UnavailableError):
 class SqliteDatabase:
     """A `Database` in one file."""
 
-    def __init__(self, path: Path, clock: Clock, chain: str, signer: audit_chain.HeadSigner | None = None) -> None:
+    def __init__(self, path: Path, clock: Clock, worker: str, signer: audit_chain.HeadSigner | None = None) -> None:
         self._signer = signer
         self._path = path
         self._clock = clock
-        self._chain = chain
+        self.worker = worker
         self._writer = _connect(path)
         self._reader = _connect(path)
         self._reader.execute("PRAGMA query_only=ON")
@@ -61,13 +62,15 @@ class SqliteDatabase:
         self._group = GroupCommit(lambda batch: self._thread.do(partial(self._run, batch)))
         self._discard = 0
         row = self._writer.execute(
-            "SELECT seq, digest FROM audit WHERE chain = ? ORDER BY seq DESC LIMIT 1", (chain,)
+            "SELECT seq, digest FROM audit WHERE chain = ? ORDER BY seq DESC LIMIT 1", (worker,)
         ).fetchone()
         self._seq: int = row["seq"] if row else 0
         self._digest: bytes = row["digest"] if row else audit_chain.GENESIS
+        waiting = self._writer.execute("SELECT max(seq) FROM outbox WHERE worker = ?", (worker,)).fetchone()
+        self._events: int = waiting[0] or 0
 
     @classmethod
-    async def open(cls, path: str, clock: Clock, chain: str, signer: audit_chain.HeadSigner | None = None) -> Self:
+    async def open(cls, path: str, clock: Clock, worker: str, signer: audit_chain.HeadSigner | None = None) -> Self:
         """Open or create the file, 0600, at this version's schema."""
         where = Path(path)
         try:
@@ -78,7 +81,7 @@ class SqliteDatabase:
                 migrate.upgrade_sqlite(connection)
             finally:
                 connection.close()
-            return cls(where, clock, chain, signer)
+            return cls(where, clock, worker, signer)
         except (OSError, sqlite3.Error) as error:
             raise DatabaseUnavailableError(where=path, reason=error) from error
 
@@ -99,9 +102,9 @@ class SqliteDatabase:
             return self._reader.execute(compiled.sql, compiled.arguments(params)).fetchall()
 
     async def events_after(self, last: int, limit: int) -> Sequence[Row]:
-        sql = "SELECT id, topic, body FROM outbox WHERE id > ? ORDER BY id LIMIT ?"
+        sql = "SELECT seq, kind, body FROM outbox WHERE worker = ? AND seq > ? ORDER BY seq LIMIT ?"
         with _translated(self._path):
-            return self._reader.execute(sql, (last, limit)).fetchall()
+            return self._reader.execute(sql, (self.worker, last, limit)).fetchall()
 
     def discard_events(self, upto: int) -> None:
         self._discard = upto
@@ -123,7 +126,7 @@ class SqliteDatabase:
 
     def _run(self, batch: Batch) -> Outcomes:
         """Commit the batch as one; where a change of it is refused, play it again with each change on its own."""
-        before = self._seq, self._digest
+        before = self._ends()
         try:
             try:
                 return self._commit(batch, self._apply)
@@ -146,7 +149,7 @@ class SqliteDatabase:
         before, discarded = self._seq, self._discard
         self._writer.execute("BEGIN IMMEDIATE")
         if discarded:
-            self._writer.execute("DELETE FROM outbox WHERE id <= ?", (discarded,))
+            self._writer.execute("DELETE FROM outbox WHERE worker = ? AND seq <= ?", (self.worker, discarded))
         outcomes = [apply(changes) for changes, _ in batch]
         if self._seq != before and self._signer is not None:
             self._sign_head(self._signer)
@@ -155,15 +158,19 @@ class SqliteDatabase:
             self._discard = 0
         return outcomes
 
-    def _roll_back(self, before: tuple[int, bytes]) -> None:
+    def _ends(self) -> tuple[int, bytes, int]:
+        """Return where the audit chain and the outbox end."""
+        return self._seq, self._digest, self._events
+
+    def _roll_back(self, before: tuple[int, bytes, int]) -> None:
         if self._writer.in_transaction:
             self._writer.execute("ROLLBACK")
-        self._seq, self._digest = before
+        self._seq, self._digest, self._events = before
 
     def _sign_head(self, signer: audit_chain.HeadSigner) -> None:
         now = to_micros(self._clock.now())
-        signature = signer.sign(audit_chain.head_body(self._chain, self._seq, now, self._digest))
-        self._writer.execute(_HEAD, (self._chain, self._seq, now, self._digest, signer.public_key, signature))
+        signature = signer.sign(audit_chain.head_body(self.worker, self._seq, now, self._digest))
+        self._writer.execute(_HEAD, (self.worker, self._seq, now, self._digest, signer.public_key, signature))
 
     def _apply(self, changes: Changes) -> None:
         execute = self._writer.execute
@@ -176,23 +183,25 @@ class SqliteDatabase:
             return
         now = to_micros(self._clock.now())
         for event in changes.events:
-            execute(_EVENT, (event.topic, event.body, now))
+            self._events += 1
+            kind, body = kind_of(type(event)), encode_event(event)
+            execute(_EVENT, (self.worker, self._events, kind, event.entity, event.version, body, now))
         for row in changes.audits:
             self._seq += 1
-            self._digest = audit_chain.link(self._digest, self._chain, self._seq, now, row)
+            self._digest = audit_chain.link(self._digest, self.worker, self._seq, now, row)
             execute(
                 _AUDIT,
-                (self._chain, self._seq, now, row.actor, row.action, row.subject, row.detail, self._digest),
+                (self.worker, self._seq, now, row.actor, row.action, row.subject, row.detail, self._digest),
             )
 
     def _apply_on_its_own(self, changes: Changes) -> BirthmarkError | None:
-        before = self._seq, self._digest
+        before = self._ends()
         self._writer.execute("SAVEPOINT change")
         try:
             self._apply(changes)
         except _REFUSED as error:
             self._writer.execute("ROLLBACK TO change")
-            self._seq, self._digest = before
+            self._seq, self._digest, self._events = before
             return _meaning_of(error)
         self._writer.execute("RELEASE change")
         return None

@@ -14,6 +14,7 @@ import pytest
 from birthmark.broker import Broker
 from birthmark.errors import BirthmarkError
 from birthmark.iothub import wire
+from birthmark.iothub.events import DeviceChanged
 from birthmark.iothub.model import AuthenticationType, DeviceAuthentication, Hub
 from birthmark.iothub.mqtt import HubConnections
 from birthmark.iothub.mqtt.connection import MAX_SUBSCRIPTIONS
@@ -163,7 +164,7 @@ async def test_a_device_switched_off_while_it_connects_does_not_get_in(tmp_path:
         lock.execute("UPDATE hub_devices SET enabled = 0")
         lock.execute("COMMIT")
         lock.close()
-        world.connections.recheck({"hub": "main", "device_id": "device-1"})
+        world.connections.recheck(DeviceChanged("main", "device-1"))
         await until(lambda: link.is_over)
         assert client.got(ConnAck) == [ConnAck(code=5)]
         assert [error.code for error in world.refused] == ["iothub.device_disabled"]
@@ -172,7 +173,7 @@ async def test_a_device_switched_off_while_it_connects_does_not_get_in(tmp_path:
 async def test_a_device_switched_off_while_it_is_connected_is_dropped(tmp_path: Path) -> None:
     async with a_world(tmp_path) as world:
         link, _ = await world.connected()
-        world.connections.recheck({"hub": "main", "device_id": "device-1"})
+        world.connections.recheck(DeviceChanged("main", "device-1"))
         assert link.is_over
 
 

@@ -40,7 +40,7 @@ def token(resource: str, key: bytes = KEY, expiry: int | None = None) -> str:
 
 
 def test_a_client_id_of_mqtt_5_is_a_name(server: RunningServer) -> None:
-    connect(server, Connect("five-1", username="x", level=LEVEL_5))
+    connect(server, Connect("five-1", username="0neX/registrations/five-1/api-version=2019-03-31", level=LEVEL_5))
     assert server.why("five-1")["code"] == "mqtt.version_unsupported"
 
 

@@ -6,11 +6,12 @@ import pytest
 from sqlalchemy import select
 
 from birthmark.errors import ChangedMeanwhileError, ConflictError, NotFoundError
-from birthmark.store import Changes, statement
+from birthmark.store import Changes, Event, statement
 from birthmark.store.chain import GENESIS, link
 from birthmark.store.changes import AuditRow
+from birthmark.store.events import decode_event
 from birthmark.store.schema import audit
-from store_table import ADD, ALL, BUMP, GET, PUT, a_database
+from store_table import ADD, ALL, BUMP, GET, PUT, ThingTold, a_database
 
 pytestmark = pytest.mark.integration
 
@@ -71,23 +72,60 @@ async def test_an_upsert_overwrites(database_url: str) -> None:
 
 async def test_an_event_is_announced_only_when_its_change_is_kept(database_url: str) -> None:
     async with a_database(database_url) as database:
-        heard: list[tuple[str, bool]] = []
-        database.on_events(lambda events, is_sure: heard.extend((event.topic, is_sure) for event in events))
-        await database.commit(Changes().run(ADD, id="a", n=1).event("thing.added", id="a"))
+        heard: list[tuple[Event, bool]] = []
+        database.on_events(lambda events, is_sure: heard.extend((event, is_sure) for event in events))
+        await database.commit(Changes().run(ADD, id="a", n=1).event(ThingTold("added")))
         with pytest.raises(ConflictError):
-            await database.commit(Changes().run(ADD, id="a", n=1).event("thing.added", id="again"))
-        rows = await database.events_after(0, 10)
-        assert [(row["topic"], row["body"]) for row in rows] == [("thing.added", '{"id":"a"}')]
-        assert heard == [("thing.added", True)]
+            await database.commit(Changes().run(ADD, id="a", n=1).event(ThingTold("added again")))
+        (row,) = await database.events_after(0, 10)
+        assert (row["seq"], row["kind"], decode_event(row["body"], ThingTold)) == (
+            1,
+            "test.thing_told",
+            ThingTold("added"),
+        )
+        assert heard == [(ThingTold("added"), True)]
 
 
 async def test_events_that_were_handed_over_leave_with_the_next_commit(database_url: str) -> None:
     async with a_database(database_url) as database:
-        await database.commit(Changes().event("one"))
+        await database.commit(Changes().event(ThingTold("one")))
         (row,) = await database.events_after(0, 10)
-        database.discard_events(row["id"])
-        await database.commit(Changes().event("two"))
-        assert [r["topic"] for r in await database.events_after(0, 10)] == ["two"]
+        database.discard_events(row["seq"])
+        await database.commit(Changes().event(ThingTold("two")))
+        assert [(r["seq"], "two" in r["body"]) for r in await database.events_after(0, 10)] == [(2, True)]
+
+
+async def test_an_outbox_is_numbered_in_the_order_of_commits_without_gaps_by_refused_changes(database_url: str) -> None:
+    async with a_database(database_url) as database:
+        await asyncio.gather(
+            *(database.commit(Changes().run(ADD, id=f"t{n % 5}", n=n).event(ThingTold(str(n)))) for n in range(8)),
+            return_exceptions=True,
+        )
+        rows = await database.events_after(0, 10)
+        told = [decode_event(row["body"], ThingTold).word for row in rows]
+        assert [(row["seq"], word) for row, word in zip(rows, told, strict=True)] == [(n + 1, str(n)) for n in range(5)]
+
+
+async def test_what_waits_in_the_outbox_is_there_after_a_restart_and_its_numbers_go_on(database_url: str) -> None:
+    async with a_database(database_url) as database:
+        await database.commit(Changes().event(ThingTold("before")))
+    async with a_database(database_url) as database:
+        await database.commit(Changes().event(ThingTold("after")))
+        assert [row["seq"] for row in await database.events_after(0, 10)] == [1, 2]
+
+
+async def test_each_worker_has_an_outbox_and_an_audit_chain_of_its_own(database_url: str) -> None:
+    async with a_database(database_url) as first, a_database(database_url, worker="w2") as second:
+        for database in (first, second, first):
+            await database.commit(Changes().event(ThingTold(database.worker)).audit("ann", "thing.look", "a"))
+        for database, count in ((first, 2), (second, 1)):
+            rows = await database.events_after(0, 10)
+            assert [decode_event(row["body"], ThingTold).word for row in rows] == [database.worker] * count
+        chains = [(row["chain"], row["seq"]) for row in await first.all(AUDIT)]
+        assert sorted(chains) == [("main", 1), ("main", 2), ("w2", 1)]
+        second.discard_events(1)
+        await second.commit(Changes().event(ThingTold("later")))
+        assert len(await first.events_after(0, 10)) == 2
 
 
 async def test_audit_rows_form_a_chain_that_a_refused_change_leaves_unbroken(database_url: str) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 
 from fixes.agent_scenarios import AGENT
+from fixes.bus_scenarios import BUS
 from fixes.ca_scenarios import CA
 from fixes.chain_scenarios import CHAINS
 from fixes.device_scenarios import DEVICE
@@ -111,6 +112,7 @@ MANIFEST = "birthmark enroll manifest shipment/manifest.json --signer shipment/s
 SCENARIOS: Mapping[str, Scenario] = {
     **CHAINS,
     **AGENT,
+    **BUS,
     **CA,
     **DEVICE,
     **ELEMENTS,

@@ -42,7 +42,7 @@ async def test_what_is_issued_leads_to_the_root_and_is_on_record_first(tmp_path:
         known = await ca.find(chain[0].thumbprint)
         assert known is not None
         assert (known.device_id, known.requested_by, known.is_revoked) == ("device-1", "operator:local", False)
-        assert [event["topic"] for event in await ca.database.events_after(0, 10)] == ["certificate.issued"]
+        assert [event["kind"] for event in await ca.database.events_after(0, 10)] == ["ca.certificate_issued"]
         assert await ca.search("device-1") == await ca.search(chain[0].thumbprint.hex(":")) == [known]
         assert await ca.search(f"{chain[0].serial:X}") == [known]
 

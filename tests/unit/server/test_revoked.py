@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from asgi import FakePeer
+from birthmark.ca.events import CertificateRevoked
 from birthmark.ca.revocation import CertificateRevokedError, digest_of
 from birthmark.net.admission import Closed
 from birthmark.pki.certificates import Certificate
@@ -54,7 +55,7 @@ async def ended_by(**body: Any) -> list[bool]:
 
     room = Room([Connection(Pump(FakePeer(leaf))) for leaf in (FIRST, SECOND, None)])
     end = EndRevoked(first_is_bad, [room])
-    end({"device_id": "first", "thumbprint": "", "key": "", "ca": False} | body)
+    end(CertificateRevoked("first", **body))
     while end._tasks:
         await asyncio.sleep(0)
     assert room.asked_again == 1
@@ -62,15 +63,15 @@ async def ended_by(**body: Any) -> list[bool]:
 
 
 async def test_by_the_certificate() -> None:
-    assert (await ended_by(thumbprint=FIRST.thumbprint.hex())) == [True, False, False]
+    assert (await ended_by(thumbprint=FIRST.thumbprint)) == [True, False, False]
 
 
 async def test_by_the_key() -> None:
-    assert (await ended_by(key=digest_of(SECOND).hex())) == [False, True, False]
+    assert (await ended_by(key=digest_of(SECOND))) == [False, True, False]
 
 
 async def test_by_a_ca_above() -> None:
-    assert (await ended_by(ca=True)) == [True, False, False]
+    assert (await ended_by(is_ca=True)) == [True, False, False]
 
 
 async def test_an_event_without_names_ends_nobody() -> None:

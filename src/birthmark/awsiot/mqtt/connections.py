@@ -1,8 +1,9 @@
 """Who is let in, and who must prove itself again."""
 
-from collections.abc import Awaitable, Iterable, Mapping
+from collections.abc import Awaitable, Iterable
 
 from birthmark.awsiot.errors import REASONS as MQTT_REASONS
+from birthmark.awsiot.events import CertificateChanged, GrantsChanged, PolicyChanged, ThingChanged
 from birthmark.awsiot.model import AccessKey
 from birthmark.awsiot.mqtt.connection import WINDOW, AwsConnection
 from birthmark.awsiot.mqtt.presence import REASONS, presence
@@ -135,22 +136,20 @@ class AwsConnections:
 
     # ---- what the account announces
 
-    def access_changed(self, body: Mapping[str, str]) -> None:
+    def access_changed(self, changed: ThingChanged | PolicyChanged | GrantsChanged) -> None:
         """Policies or attachments changed: whoever depends on them looks again at the next packet."""
         self._changes += 1
-        for what in ("certificate_id", "policy", "thing"):
-            if name := body.get(what):
-                for connection in self._tagged(f"{what}:{name}"):
-                    connection.mark_stale()
+        for connection in self._tagged(_tag_of(changed)):
+            connection.mark_stale()
 
-    def certificate_changed(self, body: Mapping[str, str]) -> None:
+    def certificate_changed(self, changed: CertificateChanged) -> None:
         """A certificate that is no longer ACTIVE ends its connections at once."""
         self._changes += 1
-        if body["status"] == "ACTIVE":
+        if changed.status == "ACTIVE":
             return
-        for connection in self._tagged(f"certificate_id:{body['certificate_id']}"):
+        for connection in self._tagged(f"certificate:{changed.certificate_id}"):
             error = CertificateInactiveError(
-                thing=connection.client_id, certificate_id=body["certificate_id"], status=body["status"]
+                thing=connection.client_id, certificate_id=changed.certificate_id, status=changed.status
             )
             connection.pump.refuse(error)
 
@@ -239,8 +238,18 @@ def tags_of(grant: Grant, client_id: str) -> frozenset[str]:
     if grant.thing is not None:
         tags.add(f"thing:{grant.thing}")
     if grant.certificate_id is not None:
-        tags.add(f"certificate_id:{grant.certificate_id}")
+        tags.add(f"certificate:{grant.certificate_id}")
     return frozenset(tags)
+
+
+def _tag_of(changed: ThingChanged | PolicyChanged | GrantsChanged) -> str:
+    match changed:
+        case GrantsChanged(certificate_id=name):
+            return f"certificate:{name}"
+        case PolicyChanged(policy=name):
+            return f"policy:{name}"
+        case ThingChanged(thing=name):
+            return f"thing:{name}"
 
 
 def _expiry_of(packet: Connect) -> int:

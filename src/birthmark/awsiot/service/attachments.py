@@ -2,9 +2,9 @@
 
 from typing import Any
 
+from birthmark.awsiot.events import GrantsChanged
 from birthmark.awsiot.model import CertificateId, PrincipalType, ThingName
 from birthmark.awsiot.service.certificates import UnknownCertificateError
-from birthmark.awsiot.service.events import ACCESS_CHANGED
 from birthmark.awsiot.service.things import Things
 from birthmark.awsiot.store import certificates as certificate_store
 from birthmark.awsiot.store import registry as store
@@ -68,14 +68,14 @@ class Attachments:
         changes.run(store.MAY_BE_ATTACHED, expect=1, key_id=certificate_id, thing=thing, kind=kind.value)
         changes.run(store.ATTACH, expect=0 if same is not None else 1, **row)
         changes.audit(actor, "awsiot.thing_attach", thing, certificate_id=certificate_id)
-        await self._database.commit(changes.event(ACCESS_CHANGED, certificate_id=certificate_id))
+        await self._database.commit(changes.event(GrantsChanged(certificate_id)))
 
     async def detach(self, thing: str, certificate_id: str, *, actor: str) -> None:
         """Detach a certificate; one that is not attached is detached already. Raise `UnknownThingError`."""
         await self._things.get(thing)
         changes = Changes().run(store.DETACH, thing=thing, certificate_id=certificate_id)
         changes.audit(actor, "awsiot.thing_detach", thing, certificate_id=certificate_id)
-        await self._database.commit(changes.event(ACCESS_CHANGED, certificate_id=certificate_id))
+        await self._database.commit(changes.event(GrantsChanged(certificate_id)))
 
     async def principals(self, thing: str, after: str, size: int) -> Page[tuple[CertificateId, PrincipalType]]:
         """Return a thing's certificates. Raise `UnknownThingError`."""

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 
+from birthmark.awsiot.events import CertificateChanged
 from birthmark.awsiot.model import (
     CertificateId,
     CertificateMode,
@@ -16,7 +17,6 @@ from birthmark.awsiot.model import (
     parse_certificate_id,
 )
 from birthmark.awsiot.service.base import AccountService
-from birthmark.awsiot.service.events import CERTIFICATE_CHANGED
 from birthmark.awsiot.store import certificates as store
 from birthmark.awsiot.store import policies as policy_store
 from birthmark.awsiot.store import registry as registry_store
@@ -187,7 +187,7 @@ class Certificates(AccountService):
             customer_version=known.customer_version + 1,
         )
         changes.audit(actor, "awsiot.certificate_status", known.id, status=status.value)
-        await self.database.commit(changes.event(CERTIFICATE_CHANGED, certificate_id=known.id, status=status.value))
+        await self.database.commit(changes.event(CertificateChanged(known.id, status.value)))
 
     async def delete(self, certificate_id: str, *, force: bool, actor: str) -> None:
         """Remove a certificate. Raise `CertificateStateError` or `CertificateInUseError`."""
@@ -207,7 +207,7 @@ class Certificates(AccountService):
             changes.run(policy_store.DETACH_ALL, certificate_id=known.id)
         changes.run(registry_store.DELETE_CERTIFICATE, expect=1, id=known.id)
         changes.audit(actor, "awsiot.certificate_delete", known.id)
-        await self.database.commit(changes.event(CERTIFICATE_CHANGED, certificate_id=known.id, status="DELETED"))
+        await self.database.commit(changes.event(CertificateChanged(known.id, "DELETED")))
 
     async def page(
         self, after: str, size: int, *, ascending: bool, ca_id: CertificateId | None = None

@@ -4,11 +4,11 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 
+from birthmark.awsiot.events import GrantsChanged, PolicyChanged
 from birthmark.awsiot.model import CertificateId, NamedPolicy, PolicyName, PolicyVersion, parse_policy_name
 from birthmark.awsiot.rules.policy import parse_policy
 from birthmark.awsiot.service.base import AccountService
 from birthmark.awsiot.service.certificates import UnknownCertificateError
-from birthmark.awsiot.service.events import ACCESS_CHANGED
 from birthmark.awsiot.store import certificates as certificate_store
 from birthmark.awsiot.store import policies as store
 from birthmark.clock import new_uuid
@@ -191,13 +191,13 @@ class Policies(AccountService):
         changes.run(store.MAY_HAVE_MORE, expect=1, key_id=certificate_id, most=MAX_ATTACHED + is_attached)
         changes.run(store.ATTACH, expect=0 if is_attached else 1, policy=name, certificate_id=certificate_id)
         changes.audit(actor, "awsiot.policy_attach", name, certificate_id=certificate_id)
-        await self.database.commit(changes.event(ACCESS_CHANGED, certificate_id=certificate_id))
+        await self.database.commit(changes.event(GrantsChanged(certificate_id)))
 
     async def detach(self, name: str, certificate_id: str, *, actor: str) -> None:
         """Detach a policy; one that is not attached is detached already."""
         changes = Changes().run(store.DETACH, policy=name, certificate_id=certificate_id)
         changes.audit(actor, "awsiot.policy_detach", name, certificate_id=certificate_id)
-        await self.database.commit(changes.event(ACCESS_CHANGED, certificate_id=certificate_id))
+        await self.database.commit(changes.event(GrantsChanged(certificate_id)))
 
     async def attached(self, certificate_id: str, after: str, size: int) -> Page[PolicyName]:
         """Return the names of a certificate's policies."""
@@ -229,7 +229,7 @@ class Policies(AccountService):
             **store.POLICIES.row(written),
         )
         changes.audit(actor, "awsiot.policy_change", made.name, default_version=made.default_version)
-        await self.database.commit(changes.event(ACCESS_CHANGED, policy=made.name))
+        await self.database.commit(changes.event(PolicyChanged(made.name)))
 
 
 def _unknown(name: str, version: int | None = None) -> UnknownPolicyError:

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from birthmark.awsiot.events import ThingChanged
 from birthmark.awsiot.model import Thing, ThingName, is_attribute_name, parse_attributes
 from birthmark.awsiot.service.base import AccountService
-from birthmark.awsiot.service.events import ACCESS_CHANGED
 from birthmark.awsiot.service.thing_types import ThingTypes
 from birthmark.awsiot.store import registry as store
 from birthmark.clock import new_uuid
@@ -110,7 +110,7 @@ class Things(AccountService):
         thing = Thing(name, new_uuid(self.entropy), type_name, attributes, None, 1, self.clock.now())
         if (present := await self.find(name)) is None:  # a write that is refused costs its neighbors more than a look
             changes = self.types.while_usable(type_name).run(store.ADD_THING, expect=1, **store.THINGS.row(thing))
-            changes.audit(actor, "awsiot.thing_create", name).event(ACCESS_CHANGED, thing=name)
+            changes.audit(actor, "awsiot.thing_create", name).event(ThingChanged(name))
             await self.database.commit(changes)
             return thing
         if (present.attributes, present.type_name) != (thing.attributes, thing.type_name):
@@ -150,7 +150,7 @@ class Things(AccountService):
                 key_version=thing.version,
                 **store.THINGS.row(made),
             )
-            changes.audit(actor, "awsiot.thing_update", name).event(ACCESS_CHANGED, thing=name)
+            changes.audit(actor, "awsiot.thing_update", name).event(ThingChanged(name))
             await self.database.commit(changes)
 
         await decided_again(decide)
@@ -168,7 +168,7 @@ class Things(AccountService):
             raise ThingInUseError(thing=name)
         changes = Changes().run(store.DELETE_THING, expect=1, name=name, version=thing.version)
         changes.audit(actor, "awsiot.thing_delete", name)
-        await self.database.commit(changes.event(ACCESS_CHANGED, thing=name))
+        await self.database.commit(changes.event(ThingChanged(name)))
 
     async def page(
         self,

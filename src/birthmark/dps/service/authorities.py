@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from birthmark.clock import Clock, Entropy
 from birthmark.dps import store
+from birthmark.dps.events import AuthorityChanged
 from birthmark.dps.model import Authority, IdScope
 from birthmark.errors import ChangedMeanwhileError, ConflictError, InvalidRequestError, NotFoundError
 from birthmark.pki.certificates import Certificate
@@ -57,9 +58,6 @@ class NoCodeError(ConflictError):
         "--out proof.pem`"
     )
     name: str
-
-
-AUTHORITY_CHANGED = "dps.authority_changed"
 
 
 class Authorities:
@@ -140,7 +138,7 @@ class Authorities:
         """Take a CA certificate off the record. Raise `UnknownAuthorityError`."""
         unknown = UnknownAuthorityError(name=name)
         changes = Changes().run(store.DELETE_AUTHORITY, expect=1, otherwise=unknown, scope=scope, name=name)
-        changes.audit(actor, "dps.ca_remove", name, scope=scope).event(AUTHORITY_CHANGED, scope=scope, name=name)
+        changes.audit(actor, "dps.ca_remove", name, scope=scope).event(AuthorityChanged(scope, name))
         await self._database.commit(changes)
 
     async def _put(
@@ -157,7 +155,7 @@ class Authorities:
             )
         thumbprint = made.certificate.thumbprint.hex()
         changes.audit(actor, action, made.name, scope=scope, thumbprint=thumbprint, **detail)
-        await self._database.commit(changes.event(AUTHORITY_CHANGED, scope=scope, name=made.name))
+        await self._database.commit(changes.event(AuthorityChanged(scope, made.name)))
         return made
 
     def _etag(self) -> str:

@@ -8,6 +8,7 @@ import msgspec
 from birthmark.clock import Clock, Entropy
 from birthmark.dps import store, wire
 from birthmark.dps.document import EnrollmentDocument
+from birthmark.dps.events import EnrollmentChanged, GroupChanged
 from birthmark.dps.model import Authority, Enrollment, IdScope, Instance
 from birthmark.dps.rules.enrollment import EnrollmentInvalidError, certificates_of, complete, enrollment_of
 from birthmark.errors import ChangedMeanwhileError, ConflictError, NotFoundError
@@ -15,7 +16,6 @@ from birthmark.pki.certificates import Certificate
 from birthmark.store import Changes, Database, decided_again
 
 _PAGE = 100
-ENROLLMENT_CHANGED, GROUP_CHANGED = "dps.enrollment_changed", "dps.group_changed"
 
 
 class EnrollmentNotFoundError(NotFoundError):
@@ -155,7 +155,7 @@ class Enrollments:
                     thumbprint=certificate.thumbprint.hex(),
                     der=certificate.der,
                 )
-        await self._database.commit(changes.event(_topic(kind), scope=scope, id=done.id))
+        await self._database.commit(changes.event(_changed(scope, done.id, is_group=done.is_group)))
         return done
 
     async def delete(
@@ -185,7 +185,7 @@ class Enrollments:
         else:
             changes.run(store.DELETE_OWN_REGISTRATION, scope=scope, registration_id=found.id)
         changes.audit(actor, "dps.enrollment_delete", found.id, scope=scope, kind=kind)
-        await self._database.commit(changes.event(_topic(kind), scope=scope, id=found.id))
+        await self._database.commit(changes.event(_changed(scope, found.id, is_group=is_group)))
 
     async def _signers_of(self, scope: IdScope, group: EnrollmentDocument) -> list[Certificate]:
         x509 = group.attestation.x509
@@ -206,5 +206,5 @@ def _kind(is_group: bool) -> str:  # noqa: FBT001 - the two kinds as the databas
     return "group" if is_group else "individual"
 
 
-def _topic(kind: str) -> str:
-    return GROUP_CHANGED if kind == "group" else ENROLLMENT_CHANGED
+def _changed(scope: IdScope, name: str, *, is_group: bool) -> EnrollmentChanged | GroupChanged:
+    return GroupChanged(scope, name) if is_group else EnrollmentChanged(scope, name)

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from birthmark.dps import store
+from birthmark.dps.events import AuthorityChanged, GroupChanged
 from birthmark.dps.model import Authority, Claim, Enrollment, IdScope, Signer, SymmetricKey
 from birthmark.dps.rules import attestation
 from birthmark.dps.rules.enrollment import enrollment_of
-from birthmark.dps.service.authorities import AUTHORITY_CHANGED
-from birthmark.dps.service.enrollments import GROUP_CHANGED, EnrollmentNotFoundError
+from birthmark.dps.service.enrollments import EnrollmentNotFoundError
 from birthmark.errors import UnauthenticatedError
 from birthmark.pki.chains import MAX_BAG, SignatureCache, Signatures
 from birthmark.store import Database
@@ -23,7 +23,7 @@ class Groups:
     """The enrollment groups of all instances, as devices meet them."""
 
     def __init__(self, database: Database) -> None:
-        self._remembered = Remembered(database, GROUP_CHANGED, AUTHORITY_CHANGED)
+        self._remembered = Remembered(database, GroupChanged, AuthorityChanged)
         self._signatures = SignatureCache()
 
     async def of_certificate(self, scope: IdScope, claim: Claim, now: datetime) -> Enrollment:

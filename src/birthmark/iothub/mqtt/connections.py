@@ -1,6 +1,6 @@
 """The live connections of devices: who is let in, and who must prove itself again. Who is there, the broker knows."""
 
-from collections.abc import Awaitable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Iterable, Iterator
 from datetime import datetime
 
 from birthmark.broker import Arrival, Attached, Broker, Space, SpaceRules
@@ -9,6 +9,7 @@ from birthmark.clock import Clock
 from birthmark.errors import BirthmarkError
 from birthmark.iothub import wire
 from birthmark.iothub.errors import connack_reason
+from birthmark.iothub.events import DeviceChanged, HubDeleted
 from birthmark.iothub.model import Hub, space_of
 from birthmark.iothub.mqtt.connection import HubConnection
 from birthmark.iothub.rules.messages import ModuleNotServedError
@@ -74,10 +75,10 @@ class HubConnections:
 
     # ---- what the hub announces
 
-    def recheck(self, body: Mapping[str, str]) -> None:
+    def recheck(self, changed: DeviceChanged) -> None:
         """An identity changed: its connection must prove itself again."""
         self._changes += 1
-        attached = self.space(body["hub"]).live.get(body["device_id"])
+        attached = self.space(changed.hub).live.get(changed.device_id)
         if attached is not None:
             attached.connection.end(Closed.ADMINISTRATIVE)
 
@@ -89,10 +90,10 @@ class HubConnections:
         """Something was revoked: whoever is between CONNECT and CONNACK must prove itself again."""
         self._changes += 1
 
-    def drop_hub(self, body: Mapping[str, str]) -> None:
+    def drop_hub(self, deleted: HubDeleted) -> None:
         """A hub was deleted: its connections end."""
         self._changes += 1
-        for attached in tuple(self.space(body["hub"]).live.values()):
+        for attached in tuple(self.space(deleted.hub).live.values()):
             attached.connection.end(Closed.ADMINISTRATIVE)
 
     def _of(self, hubs: Iterable[Hub]) -> Iterator[HubConnection]:

@@ -7,6 +7,7 @@ from birthmark.broker.store import drop_space
 from birthmark.clock import Clock, Entropy
 from birthmark.errors import ConflictError, NotFoundError, UnauthenticatedError
 from birthmark.iothub import store
+from birthmark.iothub.events import HubDeleted
 from birthmark.iothub.model import Hub, space_of
 from birthmark.store import Changes, Database
 
@@ -83,7 +84,7 @@ class Hubs:
             .run(store.DELETE_HUB_SEGMENTS, hub=name)
             .merge(drop_space(space_of(name)))
             .audit(actor, "iothub.delete", name, host=hub.host)
-            .event("iothub.hub_deleted", hub=name)
+            .event(HubDeleted(name))
         )
 
     async def _commit(self, changes: Changes) -> None:

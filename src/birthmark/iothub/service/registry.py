@@ -10,6 +10,7 @@ from birthmark.broker.store import drop_client
 from birthmark.clock import Clock, Entropy
 from birthmark.errors import ChangedMeanwhileError, ConflictError, NotFoundError
 from birthmark.iothub import store
+from birthmark.iothub.events import DeviceChanged
 from birthmark.iothub.model import (
     OPERATOR,
     AuthenticationType,
@@ -27,7 +28,6 @@ from birthmark.iothub.wire import DeviceBody, HubUser
 from birthmark.pki.certificates import Certificate
 from birthmark.store import Changes, Database, Statement, decided_again
 
-CHANGED = "iothub.device_changed"
 _PAGE = 100
 RevocationCheck = Callable[[Certificate, Sequence[Certificate]], Awaitable[None]]
 
@@ -200,7 +200,7 @@ class Registry:
         row = store.device_row(made)
         values = {k: row[k] for k in row if k not in {"hub", "device_id", "generation_id", "created_at"}}
         changed = _if_as_read(store.REPLACE_DEVICE, present, **values)
-        return changed.event(CHANGED, hub=made.hub, device_id=made.device_id)
+        return changed.event(DeviceChanged(made.hub, made.device_id))
 
     async def authenticate(self, user: HubUser, peer: Peer, password: bytes | None) -> tuple[Hub, Device]:
         """Return the device a CONNECT proved to be, else raise why not."""
@@ -229,6 +229,5 @@ def _if_as_read(statement: Statement, read: Device, **values: object) -> Changes
 
 
 def _removing(device: Device) -> Changes:
-    place: dict[str, Any] = {"hub": device.hub, "device_id": device.device_id}
-    removed = _if_as_read(store.DELETE_DEVICE, device)
-    return removed.merge(drop_client(space_of(device.hub), device.device_id)).event(CHANGED, **place)
+    removed = _if_as_read(store.DELETE_DEVICE, device).merge(drop_client(space_of(device.hub), device.device_id))
+    return removed.event(DeviceChanged(device.hub, device.device_id))

@@ -1,0 +1,48 @@
+"""What the account announces; whoever depends on it looks again.
+
+Things, policies and certificates may be made anew under their old name, with their version counted from 1 again: so
+none of these carries one.
+"""
+
+from birthmark.store import Event
+
+
+class ThingChanged(Event, frozen=True, tag="awsiot.thing_changed"):
+    """A thing was made, changed or deleted."""
+
+    thing: str
+
+    @property
+    def entity(self) -> str:
+        return self.thing
+
+
+class PolicyChanged(Event, frozen=True, tag="awsiot.policy_changed"):
+    """Another version of a policy counts."""
+
+    policy: str
+
+    @property
+    def entity(self) -> str:
+        return self.policy
+
+
+class GrantsChanged(Event, frozen=True, tag="awsiot.grants_changed"):
+    """A thing or a policy was attached to a certificate, or detached."""
+
+    certificate_id: str
+
+    @property
+    def entity(self) -> str:
+        return self.certificate_id
+
+
+class CertificateChanged(Event, frozen=True, tag="awsiot.certificate_changed"):
+    """A certificate has another status; a deleted one has the status DELETED."""
+
+    certificate_id: str
+    status: str
+
+    @property
+    def entity(self) -> str:
+        return self.certificate_id

@@ -1,0 +1,99 @@
+"""What rooms and workers tell and ask each other: the port, its messages and its refusals.
+
+A worker is one process of a server; embedded there is one, which is its own only peer. Events go to everyone who
+listens; requests go to one worker, and are answered. Both are frozen tagged structs, so that an adapter may send them
+to another machine.
+
+Not here: how they travel (an adapter each), what they mean (the `events.py` and `ports.py` of each room).
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Generic, Protocol, TypeVar
+
+import msgspec
+
+from birthmark.errors import UnavailableError
+from birthmark.store.events import E, Event
+
+ASK_S = 5.0
+
+
+class NobodyThereError(UnavailableError):
+    """The worker that has what is asked for is gone."""
+
+    code = "bus.nobody_there"
+    message = "The worker {worker} is gone"
+    cause = "No worker of the name {worker} lives: it ended, or its lease ran out. Nothing was done."
+    fix = "Try again: another worker takes over what it had. Devices come back by themselves."
+    worker: str
+
+
+class NoAnswerError(UnavailableError):
+    """A worker did not answer."""
+
+    code = "bus.no_answer"
+    message = "The worker {worker} did not answer"
+    cause = "The worker {worker} did not answer {request}: {reason}. It may have done what was asked all the same."
+    fix = "Try again. If it stays, the log says why: start the server with `export BIRTHMARK_LOG=INFO`."
+    reason: str
+    request: str
+    worker: str
+
+
+class Reply(msgspec.Struct, frozen=True, tag_field="kind"):
+    """An answer. Subclasses have a tag of their own."""
+
+
+class Done(Reply, frozen=True, tag="bus.done"):
+    """The answer to what only has to be done."""
+
+
+R = TypeVar("R", bound=Reply)
+
+
+class Request(msgspec.Struct, Generic[R], frozen=True, tag_field="kind"):
+    """A question to one worker, answered by an `R`. Subclasses have a tag of their own."""
+
+
+class Bus(Protocol):
+    """Events and requests between the parts of a worker, and between workers.
+
+    A handler that fails is told to the log, and ends nothing else. Handlers of events return soon; they run in the
+    loop. An event that is older than one that was handed on, of the same kind and entity, is dropped.
+    """
+
+    @property
+    def worker(self) -> str:
+        """Name this worker."""
+        ...
+
+    def on(self, kind: type[E], handler: Callable[[E], None]) -> None:
+        """Call `handler` with each event of `kind`: those that are announced, and those of commits.
+
+        Those of this worker's commits come at least once and in their order, also after a restart.
+        """
+        ...
+
+    def announce(self, event: Event) -> None:
+        """Tell every worker, this one too; it may be lost."""
+        ...
+
+    async def confirm(self, event: Event) -> None:
+        """Tell every worker; return when each that lives has handled it, or its lease has run out."""
+        ...
+
+    def serve(self, kind: type[Request[R]], handler: Callable[[Any], Awaitable[R]]) -> None:
+        """Let `handler` answer the requests of `kind` that come to this worker; one for each kind."""
+        ...
+
+    async def ask(self, worker: str, request: Request[R], timeout_s: float = ASK_S) -> R:
+        """Return the answer of `worker`, or raise the `BirthmarkError` that its handler raised.
+
+        Raise `NobodyThereError` at once when no such worker lives, and `NoAnswerError` when none comes in time, or
+        comes to nothing by a mistake of ours.
+        """
+        ...
+
+    def tell(self, worker: str, batch: Sequence[Request[R]]) -> None:
+        """Let `worker` handle requests, one after the other; answers and errors go to its log, and it may be lost."""
+        ...

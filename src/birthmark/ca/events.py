@@ -1,0 +1,28 @@
+"""What the certificate authority announces."""
+
+from birthmark.store import Event
+
+
+class CertificateIssued(Event, frozen=True, tag="ca.certificate_issued"):
+    """A certificate was issued."""
+
+    device_id: str
+    thumbprint: bytes
+    profile: str
+
+    @property
+    def entity(self) -> str:
+        return self.thumbprint.hex()
+
+
+class CertificateRevoked(Event, frozen=True, tag="ca.certificate_revoked"):
+    """A certificate was taken back, or a key (its digest), or both; `is_ca` when others hang on it."""
+
+    device_id: str
+    thumbprint: bytes = b""
+    key: bytes = b""
+    is_ca: bool = False
+
+    @property
+    def entity(self) -> str:
+        return f"{self.thumbprint.hex()}/{self.key.hex()}"

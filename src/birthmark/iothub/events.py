@@ -1,0 +1,24 @@
+"""What the hubs announce."""
+
+from birthmark.store import Event
+
+
+class DeviceChanged(Event, frozen=True, tag="iothub.device_changed"):
+    """A device of the registry was changed or removed: its connection must prove itself again."""
+
+    hub: str
+    device_id: str
+
+    @property
+    def entity(self) -> str:
+        return f"{self.hub}/{self.device_id}"
+
+
+class HubDeleted(Event, frozen=True, tag="iothub.hub_deleted"):
+    """A hub was deleted, with its devices."""
+
+    hub: str
+
+    @property
+    def entity(self) -> str:
+        return self.hub

@@ -1,0 +1,38 @@
+"""A program that asks the worker WORKER, which takes TAKES_S to answer; tells a refusal as the commands do."""
+
+import asyncio
+import os
+import sys
+import tempfile
+
+from birthmark.bus import Done, LocalBus, Request
+from birthmark.cli.common import tell
+from birthmark.clock import SystemClock
+from birthmark.errors import BirthmarkError
+from birthmark.store import open_database
+
+
+class Question(Request[Done], frozen=True, tag="test.question"):
+    """What is asked."""
+
+
+async def answer(_asked: Question) -> Done:
+    await asyncio.sleep(float(os.environ["TAKES_S"]))
+    return Done()
+
+
+async def main() -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        database = await open_database(f"sqlite:///{directory}/x.db", SystemClock())
+        bus = LocalBus(database)
+        bus.serve(Question, answer)
+        try:
+            await bus.ask(os.environ["WORKER"], Question(), timeout_s=0.5)
+        finally:
+            await database.close()
+
+
+try:
+    asyncio.run(main())
+except BirthmarkError as error:
+    sys.exit(tell(error))

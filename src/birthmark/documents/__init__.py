@@ -1,0 +1,11 @@
+"""State documents: what is desired of a device and what it reports, merged, compared and dated; pure values.
+
+A twin and a shadow are views of the same thing: sections of JSON objects that are changed by merging, each value with
+the time and the version of its last change. What a cloud allows in one is a `Shape`; what is wrong with a document is
+said as a `DocumentProblem`, which the cloud puts into its own words.
+"""
+
+from birthmark.documents.checks import DocumentProblem, Problem, Shape, check
+from birthmark.documents.sections import Section, delta, merged, replaced, submitted
+
+__all__ = ["DocumentProblem", "Problem", "Section", "Shape", "check", "delta", "merged", "replaced", "submitted"]

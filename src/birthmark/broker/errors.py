@@ -1,6 +1,6 @@
 """What the broker refuses."""
 
-from birthmark.errors import ConflictError, ThrottledError
+from birthmark.errors import ConflictError, PolicyError, ThrottledError
 
 
 class TooManySessionsError(ThrottledError):
@@ -14,6 +14,30 @@ class TooManySessionsError(ThrottledError):
     )
     limit: str
     value: str
+
+
+class InboxFullError(PolicyError):
+    """Too many messages wait for the device."""
+
+    code = "iothub.inbox_full"
+    message = "{limit} messages wait for {device_id} already"
+    cause = "{limit} messages wait for the device {device_id}; there may be no more."
+    fix = "Let the device connect and take them, or drop them all: `birthmark hub c2d {device_id} --purge`"
+    device_id: str
+    limit: int
+
+
+class LockLostError(ConflictError):
+    """The lock is not this letter's any more."""
+
+    code = "iothub.lock_lost"
+    message = "The lock {lock} is not known, or has run out"
+    cause = "A message was to be settled by the lock {lock}, which is not known or has run out."
+    fix = (
+        "Receive it again: it waits until somebody settles it within the minute, ten times at most. What the service "
+        "is told: `birthmark hub feedback`"
+    )
+    lock: str
 
 
 class RetainedFullError(ConflictError):

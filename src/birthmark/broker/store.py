@@ -9,7 +9,7 @@ retained:       the last retained message of a topic.
 Every write of a session's owner says whose and of which epoch it is, so that one who lost it writes nothing.
 """
 
-from sqlalchemy import Column, Index, Table, and_, bindparam, func, select
+from sqlalchemy import Column, ColumnElement, Index, Table, Text, and_, bindparam, func, or_, select
 from sqlalchemy import text as sql
 
 from birthmark.store import Changes, Statement, insert, metadata, statement, upsert
@@ -71,6 +71,20 @@ retained = Table(
     *(number(name) for name in ("qos", "size")),
     blob("body"),
 )
+
+inbox = Table(
+    "inbox",
+    metadata,
+    *(text(name, key=True) for name in ("space", "client")),
+    number("seq", key=True),
+    text("id"),
+    *(number(name) for name in ("enqueued_at", "expires_at", "deliveries")),
+    text("lock", optional=True),
+    number("locked_until", optional=True),
+    text("feedback"),
+    blob("body"),
+)
+Index("inbox_expires_at", inbox.c.expires_at)
 
 # What version 0.1.0 kept for sessions of AWS, one row a message; it is moved at the first start.
 queued_before = Table(
@@ -187,6 +201,37 @@ DROP_UNUSED = remove(
     ~select(queue.c.message).where(queue.c.message == messages.c.id).exists(),
 )
 
+# ---- inboxes
+
+
+def _lock_as_seen(name: str) -> ColumnElement[bool]:
+    """A lock that was read, or that there was none."""
+    seen = bindparam(name, type_=Text)
+    return or_(inbox.c.lock == seen, and_(inbox.c.lock.is_(None), seen.is_(None)))
+
+
+PUT_LETTER = insert(inbox)
+LETTERS = statement(
+    select(inbox)
+    .where(inbox.c.space == bindparam("space"), inbox.c.client == bindparam("client"))
+    .order_by(inbox.c.seq)
+    .limit(bindparam("limit"))
+)
+LOCK_LETTER = change(
+    inbox, ("lock", "locked_until", "deliveries"), *_NAME, "seq", "deliveries", _lock_as_seen("key_lock")
+)
+DROP_LETTER = remove(inbox, *_NAME, "seq", "deliveries", _lock_as_seen("lock"))
+_UNLOCKED = or_(inbox.c.locked_until.is_(None), inbox.c.locked_until <= bindparam("now"))
+LETTERS_DUE = statement(
+    select(inbox)
+    .where(inbox.c.expires_at <= bindparam("now"), _UNLOCKED)
+    .order_by(inbox.c.expires_at)
+    .limit(bindparam("limit"))
+)
+FIRST_LETTER_DUE = statement(
+    select(func.min(inbox.c.expires_at).label("at")).where(inbox.c.expires_at > bindparam("now"))
+)
+
 # ---- retained
 
 RETAIN = upsert(retained)
@@ -213,5 +258,5 @@ def drop_space(space: str) -> Changes:
     return changes
 
 
-_OF_CLIENT = tuple(remove(table, *_NAME) for table in (sessions, subscriptions, queue))
-_OF_SPACE = tuple(remove(table, "space") for table in (sessions, subscriptions, queue, retained))
+_OF_CLIENT = tuple(remove(table, *_NAME) for table in (sessions, subscriptions, queue, inbox))
+_OF_SPACE = tuple(remove(table, "space") for table in (sessions, subscriptions, queue, inbox, retained))

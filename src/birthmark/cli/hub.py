@@ -1,5 +1,6 @@
 """`birthmark hub`: hubs, their devices and the telemetry they took."""
 
+import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,10 +13,11 @@ from birthmark.cli.options import command, commands
 from birthmark.cli.serve import NOT_IN_CERTIFICATE
 from birthmark.text import printable
 
-app = commands("Hubs: create, devices, messages.", "birthmark hub devices")
+app = commands("Hubs: create, devices, twins, methods, messages both ways.", "birthmark hub devices")
 device = commands("One device of a hub.", "birthmark hub device create pump-7")
 app.add_typer(device, name="device")
 HubOption = Annotated[str, typer.Option("--hub", help="Which hub.")]
+DeviceArgument = Annotated[str, typer.Argument(metavar="DEVICE", help="Its device id; letter case counts.")]
 HubName = Annotated[str, typer.Argument(help="Its name on this server.")]
 
 
@@ -82,6 +84,70 @@ def delete_device(
     server.delete("hubs", hub, "devices", name, said=f"Deleted {name}.")
 
 
+@command(app, """birthmark hub twin se050-0001 --desired '{"interval": 5}'""")
+def twin(
+    server: ServerOutputOptions,
+    name: DeviceArgument,
+    desired: Annotated[str | None, typer.Option(help="What is desired of it: a JSON patch, null removes.")] = None,
+    tags: Annotated[str | None, typer.Option(help="Tags: a JSON patch, null removes.")] = None,
+    hub: HubOption = "birthmark",
+) -> None:
+    """Show a device's twin, as JSON; change what is desired of it, or its tags, first."""
+    path = at("hubs", hub, "twins", name)
+    if desired is None and tags is None:
+        shown = server.client.get(path)
+    else:
+        patch = {"desired": _object(desired, "--desired"), "tags": _object(tags, "--tags")}
+        shown = server.client.patch(path, patch)
+    typer.echo(json.dumps(shown, indent=None if server.as_json else 2))
+
+
+@command(app, """birthmark hub method se050-0001 reboot '{"delay": 3}'""")
+def method(
+    server: ServerOutputOptions,
+    name: DeviceArgument,
+    method: Annotated[str, typer.Argument(help="The method's name.")],
+    payload: Annotated[str, typer.Argument(help="What it is given: JSON.")] = "null",
+    response_timeout: Annotated[int, typer.Option(help="Seconds to wait for the answer, 5 to 300.")] = 30,
+    connect_timeout: Annotated[int, typer.Option(help="Seconds to wait for the device, up to 300.")] = 0,
+    hub: HubOption = "birthmark",
+) -> None:
+    """Call a method of a device that is connected, and print what it answers, as JSON."""
+    given = _json(payload, "PAYLOAD")
+    body: dict[str, Any] = {"method": method, "payload": given}
+    body |= {"response_timeout_s": response_timeout, "connect_timeout_s": connect_timeout}
+    patience_s = response_timeout + connect_timeout + 10
+    answer = server.client.post(at("hubs", hub, "methods", name), body, patience_s=patience_s)
+    emit(server.as_json, answer)
+
+
+@command(app, "birthmark hub c2d se050-0001 'open the valve'")
+def c2d(
+    server: ServerOutputOptions,
+    name: DeviceArgument,
+    text: Annotated[str | None, typer.Argument(help="The message; without one, those that wait are listed.")] = None,
+    feedback: Annotated[str, typer.Option(help="Whose end to tell: none, positive, negative or full.")] = "none",
+    purge: Annotated[bool, typer.Option("--purge", help="Drop those that wait.")] = False,
+    hub: HubOption = "birthmark",
+) -> None:
+    """Send a device a message; it waits for the device up to an hour."""
+    path = at("hubs", hub, "mail", name)
+    if purge:
+        emit(server.as_json, server.client.delete(path))
+    elif text is None:
+        columns, nothing = ("message", "enqueued", "expires", "deliveries"), "No message waits."
+        show(server.client.rows(path), columns, as_json=server.as_json, nothing=nothing)
+    else:
+        emit(server.as_json, server.client.post(path, {"text": text, "feedback": feedback}))
+
+
+@command(app, "birthmark hub feedback")
+def feedback(server: ServerOutputOptions, hub: HubOption = "birthmark") -> None:
+    """Show what became of messages to devices, as the service is told, until it takes it."""
+    columns, nothing = ("originalMessageId", "deviceId", "statusCode"), "There is no feedback."
+    server.show("hubs", hub, "feedback", columns=columns, nothing=nothing)
+
+
 @command(app, "birthmark hub messages se050-0001")
 def messages(
     server: ServerOutputOptions,
@@ -92,6 +158,22 @@ def messages(
     """Show the latest telemetry, oldest first."""
     columns, nothing = ("enqueued", "device", "body"), "No message came."
     server.show("hubs", hub, "messages", columns=columns, nothing=nothing, device=device, limit=limit)
+
+
+def _json(text: str, what: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise typer.BadParameter(f"{what} is not JSON: {error}") from error
+
+
+def _object(text: str | None, what: str) -> dict[str, Any] | None:
+    if text is None:
+        return None
+    found = _json(text, what)
+    if not isinstance(found, dict):
+        raise typer.BadParameter(f"{what} is not a JSON object")
+    return found
 
 
 def _row(device: dict[str, Any]) -> dict[str, Any]:

@@ -149,19 +149,29 @@ class OperatorClient:
                 return
             query["after"] = page["next"]
 
-    def post(self, path: str, body: object = None) -> Any:
+    def post(self, path: str, body: object = None, *, patience_s: float = _TIMEOUT_S) -> Any:
         """Do something and return its JSON."""
-        return self._call("POST", path, body, {})
+        return self._call("POST", path, body, {}, patience_s)
+
+    def get(self, path: str) -> Any:
+        """Return what is there."""
+        return self._call("GET", path, None, {})
+
+    def patch(self, path: str, body: object) -> Any:
+        """Change something; return what it is then."""
+        return self._call("PATCH", path, body, {})
 
     def delete(self, path: str) -> Any:
         """Remove something."""
         return self._call("DELETE", path, None, {})
 
-    def _call(self, method: str, path: str, body: object, query: dict[str, object]) -> Any:
+    def _call(
+        self, method: str, path: str, body: object, query: dict[str, object], patience_s: float = _TIMEOUT_S
+    ) -> Any:
         parts = urlsplit(self.url)
         given = {name: str(value) for name, value in query.items() if value is not None}
         text = "&".join(f"{quote(name)}={quote(value, safe='')}" for name, value in given.items())
-        connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=_TIMEOUT_S)
+        connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=patience_s)
         try:
             connection.request(
                 method,

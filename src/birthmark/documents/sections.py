@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 Stamps = dict[str, Any]
+_UNDATED: list[Any] = [0, 0, {}]  # of a document without stamps
 
 
 class Section(msgspec.Struct, frozen=True, array_like=True):
@@ -48,7 +49,11 @@ def _merged(
             old = made.get(name)
             is_object = isinstance(old, dict)
             inner, inner_stamps = _merged(
-                old if isinstance(old, dict) else {}, dated[name][2] if is_object else {}, new, at, version
+                old if isinstance(old, dict) else {},
+                dated.get(name, _UNDATED)[2] if is_object else {},
+                new,
+                at,
+                version,
             )
             made[name], dated[name] = inner, [at, version, inner_stamps]
         else:

@@ -7,8 +7,9 @@ temporary it is 3, which the SDKs retry.
 from collections.abc import Mapping
 
 from birthmark import errors
+from birthmark.broker.errors import InboxFullError, LockLostError
 from birthmark.iothub import model, wire
-from birthmark.iothub.rules import authentication, messages, provisioning
+from birthmark.iothub.rules import authentication, c2d, messages, methods, provisioning, twins
 from birthmark.iothub.service import hubs, registry
 from birthmark.mqtt.reasons import ReasonCode
 
@@ -28,10 +29,17 @@ HTTP: Mapping[type[errors.BirthmarkError], tuple[int, str, int]] = {
     authentication.NoCredentialsError: (401, "IotHubUnauthorizedAccess", 401002),
     provisioning.DeviceHeldError: (403, "Forbidden", 403000),
     messages.TopicNotServedError: (400, "InvalidOperation", 400003),
-    messages.FeatureNotServedError: (501, "NotImplemented", 501001),
     messages.PathNotServedError: (501, "NotImplemented", 501001),
     messages.ModuleNotServedError: (501, "NotImplemented", 501001),
     messages.QosNotServedError: (400, "InvalidOperation", 400003),
+    twins.TwinInvalidError: (400, "ArgumentInvalid", 400004),
+    twins.TwinVersionError: (412, "PreconditionFailed", 412001),
+    methods.MethodInvalidError: (400, "ArgumentInvalid", 400004),
+    methods.DeviceNotOnlineError: (404, "DeviceNotOnline", 404103),
+    methods.MethodTimeoutError: (504, "GatewayTimeout", 504101),
+    c2d.C2dInvalidError: (400, "ArgumentInvalid", 400004),
+    InboxFullError: (403, "DeviceMaximumQueueDepthExceeded", 403004),
+    LockLostError: (412, "DeviceMessageLockLost", 412002),
     messages.MessageTooLargeError: (413, "MessageTooLarge", 413001),
     errors.InvalidRequestError: (400, "ArgumentInvalid", 400004),
     errors.UnauthenticatedError: (401, "IotHubUnauthorizedAccess", 401002),

@@ -1,13 +1,15 @@
 """Hubs, device identities and telemetry as values."""
 
+import base64
 import re
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import NewType
+from typing import Any, NewType
 
 import msgspec
 
+from birthmark.documents import Section
 from birthmark.errors import InvalidRequestError
 
 DeviceId = NewType("DeviceId", str)
@@ -84,6 +86,30 @@ class Device:
     updated_at: datetime
     maker: str = OPERATOR
     """Who put it on record: an operator, or the registration `dps:{scope}/{registration id}`."""
+
+
+class Twin(msgspec.Struct, frozen=True):
+    """A device's twin: tags that it never sees, what is desired of it, what it reports. A fresh one is empty."""
+
+    hub: str
+    device_id: DeviceId
+    tags: dict[str, Any] = {}
+    desired: Section = Section()
+    reported: Section = Section()
+    version: int = 1
+
+    @property
+    def etag(self) -> str:
+        """The etag of this version, eight bytes in base64."""
+        return base64.b64encode(self.version.to_bytes(8, "big")).decode()
+
+
+class Mail(msgspec.Struct, frozen=True, array_like=True):
+    """What a letter to a device holds: system properties by their names in a property bag, and the application's."""
+
+    payload: bytes
+    system: dict[str, str]
+    properties: dict[str, str]
 
 
 class Message(msgspec.Struct, frozen=True, array_like=True, gc=False):

@@ -1,12 +1,14 @@
-"""Hubs, identities, and telemetry segments.
+"""Hubs, identities, twins, and telemetry segments.
 
 A segment holds every message of one durable write; `count` says how many. Rows are never changed.
 """
 
 from typing import Any
 
+import msgspec
 from sqlalchemy import Column, Index, Table, UniqueConstraint, bindparam, func, select
 
+from birthmark.documents import Section
 from birthmark.iothub.model import (
     OPERATOR,
     AuthenticationType,
@@ -14,6 +16,7 @@ from birthmark.iothub.model import (
     DeviceAuthentication,
     DeviceId,
     Hub,
+    Twin,
     thumbprint_text,
 )
 from birthmark.store import from_micros, insert, metadata, statement, to_micros
@@ -39,6 +42,19 @@ devices = Table(
     text("maker", server_default=OPERATOR),
 )
 
+twins = Table(
+    "hub_twins",
+    metadata,
+    *(text(name, key=True) for name in ("hub", "device_id")),
+    number("version"),
+    number("updated_at"),
+    blob("body"),
+)
+GET_TWIN = find(twins)
+ADD_TWIN = insert(twins)
+CHANGE_TWIN = change(twins, ("version", "updated_at", "body"), "hub", "device_id", "version")
+DELETE_TWIN = remove(twins)
+
 segments = Table(
     "hub_segments",
     metadata,
@@ -55,8 +71,8 @@ Index("hub_segments_at", segments.c.at)
 HUBS = Records(Hub)
 hubs = HUBS.table("hubs", "name", more=[UniqueConstraint("host")])
 ADD_HUB = insert(hubs)
-DELETE_HUB = remove(hubs)
-DELETE_HUB_DEVICES, DELETE_HUB_SEGMENTS = (remove(table, "hub") for table in (devices, segments))
+REMOVE_HUB = remove(hubs)
+DELETE_HUB = tuple(remove(table, "hub") for table in (devices, twins, segments))
 ALL_HUBS = statement(select(hubs).order_by(hubs.c.name).limit(1000))
 
 # Of each device the latest word counts: whoever writes names the etag that was read.
@@ -71,6 +87,7 @@ COUNT_DEVICES = statement(
         devices.c.hub == bindparam("hub")
     )
 )
+DEVICE_IS_THERE = still(devices, "hub", "device_id")
 REPLACE_DEVICE = change(devices, (*_STATE, *_PROOFS), *_AS_READ)
 # Changes nothing: the condition of whoever decided on the device as it was read.
 SAME_DEVICE = still(devices, *_AS_READ)
@@ -84,6 +101,21 @@ SEGMENTS_BEFORE = statement(
     .limit(bindparam("limit"))
 )
 FORGET_SEGMENTS = remove(segments, segments.c.at < bindparam("before"))
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(tuple[dict[str, Any], Section, Section]).decode
+
+
+def twin_of(row: Row) -> Twin:
+    """Return the twin of a row."""
+    tags, desired, reported = _decode(row["body"])
+    return Twin(row["hub"], DeviceId(row["device_id"]), tags, desired, reported, row["version"])
+
+
+def twin_body(twin: Twin) -> bytes:
+    """Return the column that holds a twin."""
+    return _encode((twin.tags, twin.desired, twin.reported))
 
 
 def device_of(row: Row) -> Device:

@@ -7,28 +7,34 @@ with a plus sign meaning a space.
 import base64
 import binascii
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote, unquote
 
 import msgspec
 
+from birthmark.documents import Section
 from birthmark.errors import InvalidRequestError
 from birthmark.iothub.model import (
     AuthenticationType,
     Device,
     DeviceAuthentication,
     DeviceId,
+    Mail,
     Message,
+    Twin,
     parse_device_id,
     thumbprint_text,
 )
-from birthmark.text import read_json
+from birthmark.text import read_json, whole_number
 
 NEVER = "0001-01-01T00:00:00Z"
 _HEX = frozenset("0123456789ABCDEF")
 _THUMBPRINT_DIGITS = {40, 64}
 _MAX_PROPERTIES = 64
+_MAX_RID = 256
+_MAX_STATUS = 2**31
+_to_json = msgspec.json.Encoder().encode
 
 # Wire name in a property bag -> the name a reader of telemetry sees.
 SYSTEM_PROPERTIES = {
@@ -128,20 +134,38 @@ class TelemetryTopic:
 
 
 @dataclass(frozen=True, slots=True)
-class TwinRequest:
-    """GET of the twin, or PATCH of what is reported; `rid` as it was sent, None where it is missing or misplaced."""
+class TwinGet:
+    """A device asks for its twin; `rid` as it was sent."""
 
-    rid: str | None
+    rid: str
+
+
+@dataclass(frozen=True, slots=True)
+class TwinReport:
+    """A device reports; `version` is that of its reported properties that it means, if it says so."""
+
+    rid: str
+    version: int | None
 
 
 @dataclass(frozen=True, slots=True)
 class MethodAnswer:
-    """The answer to a direct method."""
+    """The answer to the direct method that was called as `rid`."""
+
+    status: int
+    rid: str
 
 
-Topic = TelemetryTopic | TwinRequest | MethodAnswer
-_TWIN, _METHODS = "$iothub/twin/", "$iothub/methods/"
-_TWIN_REQUESTS = ("$iothub/twin/GET/?", "$iothub/twin/PATCH/properties/reported/?")
+Topic = TelemetryTopic | TwinGet | TwinReport | MethodAnswer
+TWIN_RESPONSES = "$iothub/twin/res/#"
+DESIRED = "$iothub/twin/PATCH/properties/desired/#"
+METHODS = "$iothub/methods/POST/#"
+_GET, _REPORT, _ANSWER = "$iothub/twin/GET/", "$iothub/twin/PATCH/properties/reported/", "$iothub/methods/res/"
+
+
+def devicebound(device_id: str) -> str:
+    """Return the filter of messages to a device."""
+    return f"devices/{device_id}/messages/devicebound/#"
 
 
 def parse_topic(topic: str, device_id: str) -> Topic | None:
@@ -151,16 +175,109 @@ def parse_topic(topic: str, device_id: str) -> Topic | None:
         return TelemetryTopic(topic[len(head) :])
     if topic == head[:-1]:
         return TelemetryTopic("")
-    if topic.startswith(_TWIN):
-        start, mark, query = topic.partition("?")
-        rids = [part[5:] for part in query.split("&") if part.startswith("$rid=")]
-        return TwinRequest(rids[0] if rids and start + mark in _TWIN_REQUESTS else None)
-    return MethodAnswer() if topic.startswith(_METHODS) else None
+    return _parse_own(topic) if topic.startswith("$iothub/") else None
 
 
-def twin_response_topic(status: int, rid: str) -> str:
+def _parse_own(topic: str) -> Topic | None:
+    start, _, query = topic.partition("?")
+    asked = dict(pair.partition("=")[::2] for pair in query.split("&"))
+    rid = asked.get("$rid", "")
+    if not 0 < len(rid) <= _MAX_RID:
+        return None
+    if start == _GET:
+        return TwinGet(rid)
+    if start == _REPORT:
+        version = whole_number(asked["$version"]) if "$version" in asked else None
+        return TwinReport(rid, version) if version is not None or "$version" not in asked else None
+    text = start.removeprefix(_ANSWER).rstrip("/")
+    number = whole_number(text.removeprefix("-")) if start.startswith(_ANSWER) else None
+    if number is None or number >= _MAX_STATUS:
+        return None
+    return MethodAnswer(-number if text.startswith("-") else number, rid)
+
+
+def twin_response_topic(status: int, rid: str, version: int | None = None) -> str:
     """Return where a twin request is answered."""
-    return f"$iothub/twin/res/{status}/?$rid={rid}"
+    return f"$iothub/twin/res/{status}/?$rid={rid}" + ("" if version is None else f"&$version={version}")
+
+
+def desired_topic(version: int) -> str:
+    """Return where a device hears what is desired of it."""
+    return f"$iothub/twin/PATCH/properties/desired/?$version={version}"
+
+
+def method_topic(name: str, rid: str) -> str:
+    """Return where a device is called."""
+    return f"$iothub/methods/POST/{name}/?$rid={rid}"
+
+
+def devicebound_topic(device_id: str, message_id: str, feedback: str, mail: Mail) -> str:
+    """Return where a device gets a message, with its properties."""
+    system: dict[str, str | None] = {"$.to": f"/devices/{device_id}/messages/deviceBound", "$.mid": message_id}
+    if feedback not in {"", "none"}:
+        system["iothub-ack"] = feedback
+    bag = render_property_bag({**system, **mail.system, **mail.properties})
+    return f"devices/{device_id}/messages/devicebound/{bag}"
+
+
+def twin_for_device(twin: Twin) -> bytes:
+    """Return the twin as its device sees it: without tags and metadata."""
+    desired, reported = twin.desired, twin.reported
+    return _to_json(
+        {
+            "desired": {**desired.values, "$version": desired.version},
+            "reported": {**reported.values, "$version": reported.version},
+        }
+    )
+
+
+def desired_patch(before: Twin, after: Twin, patch: object, *, replaces: bool) -> bytes | None:
+    """Return what a device hears of a change of what is desired; None where nothing of it changed."""
+    if before.desired.version == after.desired.version:
+        return None
+    values = (
+        {name: value for name, value in patch.items() if not name.startswith("$")} if isinstance(patch, dict) else {}
+    )
+    if replaces:
+        values = {name: None for name in before.desired.values if name not in after.desired.values} | values
+    return _to_json({**values, "$version": after.desired.version})
+
+
+def twin_json(twin: Twin, device: Device, *, is_connected: bool, last_activity: str = NEVER) -> dict[str, Any]:
+    """Return the twin as the service sees it."""
+    known = device_json(device, is_connected=is_connected, last_activity=last_activity, with_keys=False)
+    return {
+        "deviceId": twin.device_id,
+        "etag": twin.etag,
+        "deviceEtag": device.etag,
+        "status": known["status"],
+        "statusUpdateTime": known["statusUpdatedTime"],
+        "connectionState": known["connectionState"],
+        "lastActivityTime": last_activity,
+        "cloudToDeviceMessageCount": 0,
+        "authenticationType": device.authentication.type.value,
+        "x509Thumbprint": known["authentication"]["x509Thumbprint"],
+        "modelId": "",
+        "version": twin.version,
+        "tags": twin.tags,
+        "properties": {"desired": _shown(twin.desired), "reported": _shown(twin.reported)},
+        "capabilities": known["capabilities"],
+    }
+
+
+def _shown(section: Section) -> dict[str, Any]:
+    metadata = _metadata(section.at, section.version, section.stamps)
+    return {**section.values, "$metadata": metadata, "$version": section.version}
+
+
+def _metadata(at: int, version: int, stamps: dict[str, Any]) -> dict[str, Any]:
+    moment = datetime.fromtimestamp(at / 1_000_000, UTC)
+    shown: dict[str, Any] = {"$lastUpdated": registry_time(moment) if at else NEVER}
+    if at:
+        shown["$lastUpdatedVersion"] = version
+    for name, stamp in stamps.items():
+        shown[name] = _metadata(stamp[0], stamp[1], stamp[2] if len(stamp) > 2 else {})  # noqa: PLR2004 - an object's
+    return shown
 
 
 def parse_property_bag(text: str) -> dict[str, str | None]:
@@ -256,6 +373,25 @@ class DeviceBody(msgspec.Struct, rename="camel"):
     status_reason: str | None = None
     authentication: _Authentication | None = None
     capabilities: _Capabilities | None = None
+
+
+class MethodCall(msgspec.Struct, rename="camel"):
+    """A call as the service sends it."""
+
+    method_name: str
+    payload: Any = None
+    response_timeout_in_seconds: int = 30
+    connect_timeout_in_seconds: int = 0
+
+
+def parse_method_call(body: bytes) -> MethodCall:
+    """Return the call. Raise `BodyInvalidError`."""
+    return read_json(body, MethodCall, BodyInvalidError)
+
+
+def parse_twin_body(body: bytes) -> dict[str, Any]:
+    """Return a twin, or a patch of one, as it was sent. Raise `BodyInvalidError`."""
+    return read_json(body, dict[str, Any], BodyInvalidError)
 
 
 def parse_device_body(body: bytes) -> tuple[DeviceBody, DeviceAuthentication]:

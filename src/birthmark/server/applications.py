@@ -13,7 +13,7 @@ from birthmark.auth.sigv4 import is_signed
 from birthmark.awsiot.http import websocket as aws_websocket
 from birthmark.awsiot.http.app import AwsHttp
 from birthmark.clock import Clock, Entropy, new_uuid
-from birthmark.console import audit, aws, dps, est, hub, refusals
+from birthmark.console import audit, aws, dps, est, hub, refusals, todevices
 from birthmark.console.openapi import openapi
 from birthmark.console.routing import Endpoint, Role, operator_mount
 from birthmark.dps import http as dps_http
@@ -75,7 +75,7 @@ class Applications:
         registrations, record = rooms.registrations, self._record
         routes: list[BaseRoute] = [
             *est_http.routes(rooms.est, rooms.ledger),
-            *hub_http.routes(rooms.iothub, rooms.hub_connections, record),
+            *hub_http.routes(rooms.iothub, rooms.devices, record),
             *dps_http.service_routes(rooms.instances, rooms.enrollments, registrations, record, clock),
             *dps_http.device_routes(registrations, record, clock),
             WebSocketRoute("/$iothub/websocket", websocket),
@@ -113,7 +113,8 @@ class Applications:
         return [
             *dps.endpoints(rooms.instances, rooms.registrations, rooms.iothub.hubs, host),
             *dps.ca_endpoints(rooms.instances, rooms.authorities, rooms.enrollments),
-            *hub.endpoints(rooms.iothub, rooms.hub_connections, rooms.instances, covers),
+            *hub.endpoints(rooms.iothub, rooms.devices, rooms.instances, covers),
+            *todevices.endpoints(rooms.iothub, rooms.devices),
             *aws.endpoints(rooms.aws),
             *refusals.endpoints(rooms.database),
             *est.est_endpoints(rooms.credentials, seed),

@@ -11,7 +11,9 @@ BODY_LIMITS: tuple[tuple[bytes, int], ...] = (
     (b"registrations/", 112 * _KIB),
     (b"/enrollment", 512 * _KIB),
     (b"messages/events", 256 * _KIB),
+    (b"messages/device", 80 * _KIB),
     (b"/devices", 64 * _KIB),
+    (b"/twins/", 160 * _KIB),
     (b"/topics/", 160 * _KIB),
     (b"/operator/", 1024 * _KIB),
 )

@@ -21,7 +21,7 @@ from birthmark.dps.mqtt import DpsMqtt
 from birthmark.dps.service import Authorities, Enrollments, Instances, Registrations
 from birthmark.est.service import Credentials, EstService
 from birthmark.iothub.events import DeviceChanged, HubDeleted
-from birthmark.iothub.mqtt import HubConnections
+from birthmark.iothub.mqtt import DevicesByBus, HubConnections
 from birthmark.iothub.service import IotHub
 from birthmark.pki.certificates import Certificate
 from birthmark.refusals import Ledger
@@ -49,6 +49,7 @@ class Rooms:
     broker: Broker
     dps_connections: DpsMqtt
     hub_connections: HubConnections
+    devices: DevicesByBus
     aws_connections: AwsConnections
 
     async def settled(self) -> None:
@@ -61,6 +62,7 @@ class Rooms:
         """Let live connections hear of what changed about them."""
         rooms = (self.dps_connections, self.hub_connections, self.aws_connections)
         bus.on(CertificateRevoked, EndRevoked(self.authority.revocations.check, rooms))
+        self.hub_connections.listen(bus)
         bus.on(DeviceChanged, self.hub_connections.recheck)
         bus.on(HubDeleted, self.hub_connections.drop_hub)
         bus.on(ThingChanged, self.aws_connections.access_changed)
@@ -70,7 +72,7 @@ class Rooms:
 
 
 async def open_rooms(
-    settings: Settings, hierarchy: Hierarchy, database: Database, clock: Clock, entropy: Entropy
+    settings: Settings, hierarchy: Hierarchy, database: Database, bus: Bus, clock: Clock, entropy: Entropy
 ) -> Rooms:
     """Make the rooms over `database`, and load what they keep in memory."""
     ledger = Ledger(database, clock, entropy)
@@ -107,6 +109,7 @@ async def open_rooms(
         settings.aws.max_sessions, settings.aws.max_waiting, settings.aws.max_retained, hash_matches_parent=False
     )
     aws_connections.space = broker.space("aws", rules, aws_connections)
+    hub_connections = HubConnections(iothub, broker, clock)
     return Rooms(
         database,
         ledger,
@@ -121,6 +124,7 @@ async def open_rooms(
         aws,
         broker,
         DpsMqtt(registrations, ledger, clock),
-        HubConnections(iothub, broker, clock),
+        hub_connections,
+        DevicesByBus(hub_connections, bus),
         aws_connections,
     )

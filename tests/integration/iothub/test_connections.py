@@ -18,6 +18,7 @@ from birthmark.iothub.events import DeviceChanged
 from birthmark.iothub.model import AuthenticationType, DeviceAuthentication, Hub
 from birthmark.iothub.mqtt import HubConnections
 from birthmark.iothub.mqtt.connection import MAX_SUBSCRIPTIONS
+from birthmark.iothub.mqtt.methods import CallMethod, MethodAnswered
 from birthmark.iothub.mqtt.telemetry import WINDOW
 from birthmark.iothub.service import IotHub
 from birthmark.mqtt import codec
@@ -177,32 +178,46 @@ async def test_a_device_switched_off_while_it_is_connected_is_dropped(tmp_path: 
         assert link.is_over
 
 
-async def test_a_twin_request_is_answered_by_the_hubs_own_error_and_telemetry_goes_on(tmp_path: Path) -> None:
+async def test_twin_requests_are_answered_in_their_order_and_telemetry_goes_on(tmp_path: Path) -> None:
     async with a_world(tmp_path) as world:
         link, client = await world.connected()
-        for number in range(3):
-            client.client.publish(f"$iothub/twin/GET/?$rid={number}", b" ", 1)
-        client.client.publish("$iothub/twin/PATCH/properties/reported/?$rid=9", b"{}", 1)
+        client.client.publish("$iothub/twin/GET/?$rid=0", b" ", 1)
+        client.client.publish("$iothub/twin/PATCH/properties/reported/?$rid=1", b'{"a":1}', 1)
+        client.client.publish("$iothub/twin/PATCH/properties/reported/?$rid=2&$version=1", b"{}", 1)
+        client.client.publish("$iothub/twin/PATCH/properties/reported/?$rid=3", b'{"a"', 1)
+        client.client.publish("$iothub/twin/GET/?$rid=4", b" ", 1)
         link.data_received(client.client.data_to_send())
-        await until(lambda: len(client.got(Publish)) == 4)
-        assert [p.topic for p in client.got(Publish)] == [f"$iothub/twin/res/501/?$rid={n}" for n in (0, 1, 2, 9)]
+        await until(lambda: len(client.got(Publish)) == 5)
+        assert [p.topic for p in client.got(Publish)] == [
+            "$iothub/twin/res/200/?$rid=0",
+            "$iothub/twin/res/204/?$rid=1&$version=2",
+            "$iothub/twin/res/412/?$rid=2",
+            "$iothub/twin/res/400/?$rid=3",
+            "$iothub/twin/res/200/?$rid=4",
+        ]
+        assert client.got(Publish)[4].payload == b'{"desired":{"$version":1},"reported":{"a":1,"$version":2}}'
         client.client.publish("devices/device-1/messages/events/", b"x", 1)
         link.data_received(client.client.data_to_send())
-        await until(lambda: len(client.got(PubAck)) == 5)
+        await until(lambda: len(client.got(PubAck)) == 6)
         assert not link.is_over
-        assert [e.code for e in world.refused] == ["iothub.feature_not_served"] * 2  # one for each kind of request
+        assert [e.code for e in world.refused] == ["iothub.twin_version", "iothub.twin_invalid"]
 
 
-async def test_a_methods_subscription_is_answered_by_its_own_failure_and_the_others_are_granted(tmp_path: Path) -> None:
+async def test_a_device_may_not_answer_the_method_of_another(tmp_path: Path) -> None:
     async with a_world(tmp_path) as world:
+        await world.iothub.registry.put(world.hub, "thief", wire.DeviceBody("thief"), ON_RECORD, None, actor="test")
         link, client = await world.connected()
-        filters = (("$iothub/methods/POST/#", 1), ("$iothub/twin/res/#", 1))
-        client.client.send(Subscribe(1, filters))
+        client.client.send(Subscribe(1, (("$iothub/methods/POST/#", 1),)))
         link.data_received(client.client.data_to_send())
         await until(lambda: len(client.got(SubAck)) == 1)
-        assert client.got(SubAck)[0].codes == (0x80, 1)
-        assert not link.is_over
-        assert [e.code for e in world.refused] == ["iothub.feature_not_served"]
+        space, methods = world.connections.space("main"), world.connections.methods
+        call = asyncio.create_task(methods.call(space, CallMethod("main", "device-1", "do", b"null", 5)))
+        await until(lambda: bool(client.got(Publish)))
+        rid = client.got(Publish)[0].topic.partition("$rid=")[2]
+        methods.answered("main", "thief", wire.MethodAnswer(200, rid), b'"stolen"')
+        client.client.publish(f"$iothub/methods/res/201/?$rid={rid}", b'"mine"')
+        link.data_received(client.client.data_to_send())
+        assert await call == MethodAnswered(201, b'"mine"')
 
 
 async def test_a_device_that_asks_without_pause_gives_others_their_turn(tmp_path: Path) -> None:

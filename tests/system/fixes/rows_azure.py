@@ -97,6 +97,31 @@ def register(name: str, scope: str = "", body: Any = None, *, as_device: bool = 
     return act
 
 
+def mailed(name: str) -> Act:
+    """Fill a device's inbox."""
+
+    def act(desk: Desk) -> None:
+        for _ in range(50):
+            rest("IOTHUB", "POST", f"/devices/{name}/messages/deviceBound", {})(desk)
+
+    return act
+
+
+def unanswered(name: str) -> Act:
+    """Call a method of a device that listens and says nothing."""
+
+    def act(desk: Desk) -> None:
+        host = desk.scene.environment["PROVISIONING_HOST"]
+        with desk.tls(8883) as sock:
+            sock.sendall(a_connect(name, f"{host}/{name}/?api-version=2021-04-12"))
+            sock.recv(4096)
+            sock.sendall(a_subscribe("$iothub/methods/POST/#"))
+            sock.recv(4096)
+            rest("IOTHUB", "POST", f"/twins/{name}/methods", {"methodName": "x", "responseTimeoutInSeconds": 5})(desk)
+
+    return act
+
+
 def hub_saying(name: str, *packets: bytes, path: str = "", as_device: bool = True) -> Act:
     def act(desk: Desk) -> None:
         own, desk.device = desk.device, desk.device if as_device else None
@@ -232,9 +257,29 @@ HUB: Mapping[str, Row] = {
     "iothub.etag_mismatch": Row(
         rest("IOTHUB", "DELETE", "/devices/fix-hub-etag", If_Match='"old"'), in_hub("fix-hub-etag"), is_instead=True
     ),
-    "iothub.feature_not_served": Row(
-        steps(hub_saying("fix-method", a_subscribe("$iothub/methods/POST/#")), refuse),
-        in_hub("fix-method"),
+    "iothub.c2d_invalid": Row(
+        rest("IOTHUB", "POST", "/devices/fix-loud/messages/deviceBound", {}, iothub_ack="loud"),
+        in_hub("fix-loud"),
+        is_instead=True,
+    ),
+    "iothub.device_not_online": Row(
+        rest("IOTHUB", "POST", "/twins/fix-away/methods", {"methodName": "x"}), in_hub("fix-away"), is_instead=True
+    ),
+    "iothub.inbox_full": Row(
+        rest("IOTHUB", "POST", "/devices/fix-full/messages/deviceBound", {}),
+        steps(in_hub("fix-full"), mailed("fix-full")),
+    ),
+    "iothub.lock_lost": Row(rest("IOTHUB", "DELETE", "/messages/serviceBound/feedback/unknown"), is_instead=True),
+    "iothub.method_invalid": Row(
+        rest("IOTHUB", "POST", "/twins/fix-call/methods", {"methodName": "a/b"}), in_hub("fix-call"), is_instead=True
+    ),
+    "iothub.method_timeout": Row(unanswered("fix-silent"), in_hub("fix-silent"), is_instead=True),
+    "iothub.twin_invalid": Row(
+        rest("IOTHUB", "PATCH", "/twins/fix-twin", {"tags": {"a.b": 1}}), in_hub("fix-twin"), is_instead=True
+    ),
+    "iothub.twin_version": Row(
+        rest("IOTHUB", "PATCH", "/twins/fix-version", {"tags": {"a": 1}}, If_Match='"old"'),
+        in_hub("fix-version"),
         is_instead=True,
     ),
     "iothub.message_too_large": misuse("size", _EVENTS, bytes(262145)),

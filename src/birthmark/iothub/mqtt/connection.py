@@ -1,118 +1,89 @@
-"""One device's connection: telemetry in, subscriptions, and what is not served."""
+"""One device's connection: telemetry in, its twin, the methods and messages for it."""
 
 from collections.abc import Awaitable, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import msgspec
 
 from birthmark.broker import Attached
 from birthmark.broker.model import Message, Subscription
-from birthmark.clock import Clock
+from birthmark.errors import BirthmarkError
 from birthmark.iothub import wire
+from birthmark.iothub.errors import http_error
 from birthmark.iothub.model import DeviceId, Hub
+from birthmark.iothub.mqtt.devicebound import DeviceBound
 from birthmark.iothub.mqtt.telemetry import TelemetryWindow
-from birthmark.iothub.rules.messages import FeatureNotServedError, QosNotServedError, TopicNotServedError
-from birthmark.iothub.service import IotHub
+from birthmark.iothub.rules.messages import QosNotServedError, TopicNotServedError
+from birthmark.iothub.rules.twins import TwinInvalidError
+from birthmark.mqtt.errors import LocalProtocolError
 from birthmark.mqtt.packets import PubAck, Publish, SubAck, Subscribe, UnsubAck, Unsubscribe
 from birthmark.net.admission import Closed
 from birthmark.net.pump import MqttPump
+from birthmark.text import read_json
+
+if TYPE_CHECKING:
+    from birthmark.iothub.mqtt.connections import HubConnections
 
 MAX_SUBSCRIPTIONS = 50
 _FAILURE = 0x80
-NOT_IMPLEMENTED = 501
-_NOT_SERVED = b'{"errorCode":501001,"message":"Twins are not served here."}'
-_METHODS = "$iothub/methods/"
-_MAX_ASKED = 16
+_Asked = tuple[Publish, wire.TwinGet | wire.TwinReport]
 
 
 class HubConnection:
-    """One device's connection."""
+    """See the module."""
 
-    __slots__ = (
-        "_asked",
-        "_telemetry",
-        "attached",
-        "device_id",
-        "hub",
-        "pump",
-    )
+    __slots__ = ("_asked", "_connections", "_devicebound", "_telemetry", "attached", "device_id", "hub", "pump")
 
-    def __init__(self, iothub: IotHub, clock: Clock, pump: MqttPump, *, hub: Hub, device_id: DeviceId) -> None:
-        self._asked: frozenset[str] = frozenset()
-        self._telemetry = TelemetryWindow(pump, device_id, iothub.telemetry.intake(hub), clock)
+    def __init__(self, connections: "HubConnections", pump: MqttPump, *, hub: Hub, device_id: DeviceId) -> None:
+        self._connections = connections
+        self._asked: tuple[_Asked, ...] = ()  # of the burst at hand
+        self._devicebound: DeviceBound | None = None
+        intake = connections.iothub.telemetry.intake(hub)
+        self._telemetry = TelemetryWindow(pump, device_id, intake, connections.clock)
         self.pump = pump
         self.hub = hub
         self.device_id = device_id
         self.attached: Attached
 
+    # ---- what the pump calls
+
     def opened(self) -> None:
         self.attached.resume()
+        if self.attached.subscriptions:
+            self.mail_came()
 
     def published(self, packets: Sequence[Publish]) -> Awaitable[None] | None:
-        return self._telemetry.take(packets, self._topic_of)
-
-    def _topic_of(self, packet: Publish) -> wire.TelemetryTopic | None:
-        """Return the topic of telemetry, else answer what was asked and return None."""
-        device_id = self.device_id
-        if packet.qos > 1:
-            raise QosNotServedError(device_id=device_id)
-        match wire.parse_topic(packet.topic, device_id):
-            case wire.TelemetryTopic() as topic:
-                return topic
-            case wire.TwinRequest() | wire.MethodAnswer() as asked:
-                self._answer_unserved(packet, asked)
-                return None
-            case None:
-                raise TopicNotServedError(device_id=device_id, topic=packet.topic[:200])
-
-    def _answer_unserved(self, packet: Publish, asked: wire.TwinRequest | wire.MethodAnswer) -> None:
-        """An SDK asked for a part of the hub that is not here: it gets the hub's own error and stays connected.
-
-        A close would make it reconnect and ask again, for ever.
-        """
-        self._note_unserved(packet.topic)
-        self.pump.ack(packet.packet_id)
-        if isinstance(asked, wire.TwinRequest) and asked.rid is not None:
-            self.pump.publish(wire.twin_response_topic(NOT_IMPLEMENTED, asked.rid), _NOT_SERVED)
-
-    def _note_unserved(self, topic: str) -> None:
-        """File what was asked, each kind once a connection: a client may ask every second."""
-        kind = topic.partition("?")[0][:200]
-        if kind not in self._asked and len(self._asked) < _MAX_ASKED:
-            self._asked |= {kind}
-            error = FeatureNotServedError(device_id=self.device_id, topic=kind)
-            self.pump.note(error)
+        waiting = self._telemetry.take(packets, self._topic_of)
+        if not self._asked:
+            return waiting
+        asked, self._asked = self._asked, ()
+        return self._answer(waiting, asked)
 
     def subscribed(self, packet: Subscribe) -> Awaitable[None] | None:
         device_id = self.device_id
         allowed = (f"devices/{device_id}/", "$iothub/")
+        known = self.attached.subscriptions
         granted: dict[str, int] = {}
         for name, options in packet.filters:
             if not name.startswith(allowed):
                 raise TopicNotServedError(device_id=device_id, topic=name[:200])
-            if name.startswith(_METHODS):  # nobody can call one here: say so, and let the rest of the client work
-                self._note_unserved(name)
-                continue
-            known = self.attached.subscriptions
             if name in known or len(known.keys() | granted) < MAX_SUBSCRIPTIONS:
                 granted[name] = min(options & 3, 1)
         return self._subscribe(packet, granted)
 
-    async def _subscribe(self, packet: Subscribe, granted: dict[str, int]) -> None:
-        wanted = [Subscription(name, qos) for name, qos in granted.items()]
-        await self.attached.space.subscribe(self.attached, wanted)
-        self.pump.send(SubAck(packet.packet_id, tuple(granted.get(name, _FAILURE) for name, _ in packet.filters)))
-
     def unsubscribed(self, packet: Unsubscribe) -> Awaitable[None] | None:
         return self._unsubscribe(packet)
 
-    async def _unsubscribe(self, packet: Unsubscribe) -> None:
-        await self.attached.space.unsubscribe(self.attached, packet.filters)
-        self.pump.send(UnsubAck(packet.packet_id))
-
     def acknowledged(self, packet: PubAck) -> Awaitable[None] | None:
-        self.attached.acknowledged(packet.packet_id)
-        return None
+        return None if self._devicebound is None else self._devicebound.acknowledged(packet.packet_id)
 
     def closed(self, reason: Closed, session_expiry_s: int | None) -> None:
-        self.attached.space.disconnect(self.attached, reason, with_will=reason is not Closed.DISCONNECT)
+        del session_expiry_s
+        space = self.attached.space
+        space.disconnect(self.attached, reason, with_will=reason is not Closed.DISCONNECT)
+        if self._devicebound is not None:
+            space.spawn(self._devicebound.give_back())
 
     # ---- what the broker calls
 
@@ -120,8 +91,88 @@ class HubConnection:
         self, message: Message, qos: int, *, retain: bool, packet_id: int | None = None, dup: bool = False
     ) -> bool:
         del retain, packet_id, dup
-        self.pump.publish(message.topic, message.payload, qos)
-        return True
+        with suppress(LocalProtocolError):
+            self.pump.publish(message.topic, message.payload, qos)
+            return True
+        return False
 
     def end(self, reason: Closed) -> None:
         self.pump.close(reason)
+
+    # ---- what the hub calls
+
+    def mail_came(self) -> None:
+        """Look for messages to the device, if it wants any."""
+        if self.pump.is_over:
+            return
+        subscription = self.attached.subscriptions.get(wire.devicebound(self.device_id))
+        if subscription is None:
+            return
+        if self._devicebound is None:
+            c2d = self._connections.iothub.c2d
+            self._devicebound = DeviceBound(c2d, self.pump, self.hub, self.device_id, subscription.qos)
+        self.attached.space.spawn(self._devicebound.flow())
+
+    # ---- inside
+
+    def _topic_of(self, packet: Publish) -> wire.TelemetryTopic | None:
+        """Return the topic of telemetry; note what else was asked, for later."""
+        device_id = self.device_id
+        if packet.qos > 1:
+            raise QosNotServedError(device_id=device_id)
+        match wire.parse_topic(packet.topic, device_id):
+            case wire.TelemetryTopic() as topic:
+                return topic
+            case wire.MethodAnswer() as answer:
+                self._connections.methods.answered(self.hub.name, device_id, answer, packet.payload)
+                self.pump.ack(packet.packet_id)
+            case wire.TwinGet() | wire.TwinReport() as asked:
+                self._asked = (*self._asked, (packet, asked))
+            case None:
+                raise TopicNotServedError(device_id=device_id, topic=packet.topic[:200])
+        return None
+
+    async def _answer(self, waiting: Awaitable[None] | None, asked: Sequence[_Asked]) -> None:
+        if waiting is not None:
+            await waiting
+        for packet, request in asked:
+            if self.pump.is_over:
+                return
+            await self._answer_one(packet, request)
+
+    async def _answer_one(self, packet: Publish, request: wire.TwinGet | wire.TwinReport) -> None:
+        """Answer whoever asks, subscribed or not: SDKs rely on the session of an earlier connection."""
+        twins = self._connections.iothub.twins
+        try:
+            if isinstance(request, wire.TwinGet):
+                twin = await twins.get(self.hub, self.device_id)
+                topic, body = wire.twin_response_topic(200, request.rid), wire.twin_for_device(twin)
+            else:
+                patch = self._patch_of(packet.payload)
+                twin = await twins.report(self.hub, self.device_id, patch, request.version)
+                topic, body = wire.twin_response_topic(204, request.rid, twin.reported.version), b""
+        except BirthmarkError as error:
+            status, _, number = http_error(error)
+            self.pump.note(error)
+            topic = wire.twin_response_topic(status, request.rid)
+            body = msgspec.json.encode({"errorCode": number, "message": str(error)})
+        self.pump.ack(packet.packet_id)
+        with suppress(LocalProtocolError):
+            self.pump.publish(topic, body)
+
+    def _patch_of(self, payload: bytes) -> object:
+        def refused(detail: str) -> BirthmarkError:
+            return TwinInvalidError(device_id=self.device_id, detail=detail)
+
+        return read_json(payload, object, refused)
+
+    async def _subscribe(self, packet: Subscribe, granted: dict[str, int]) -> None:
+        wanted = [Subscription(name, qos) for name, qos in granted.items()]
+        await self.attached.space.subscribe(self.attached, wanted)
+        self.pump.send(SubAck(packet.packet_id, tuple(granted.get(name, _FAILURE) for name, _ in packet.filters)))
+        if wire.devicebound(self.device_id) in granted:
+            self.mail_came()
+
+    async def _unsubscribe(self, packet: Unsubscribe) -> None:
+        await self.attached.space.unsubscribe(self.attached, packet.filters)
+        self.pump.send(UnsubAck(packet.packet_id))

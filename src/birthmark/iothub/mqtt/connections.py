@@ -4,7 +4,9 @@ from collections.abc import Awaitable, Iterable, Iterator
 from datetime import datetime
 
 from birthmark.broker import Arrival, Attached, Broker, Space, SpaceRules
-from birthmark.broker.model import NEVER, Will
+from birthmark.broker.model import NEVER, Message, Will
+from birthmark.bus import Bus
+from birthmark.bus.ports import Done
 from birthmark.clock import Clock
 from birthmark.errors import BirthmarkError
 from birthmark.iothub import wire
@@ -12,6 +14,8 @@ from birthmark.iothub.errors import connack_reason
 from birthmark.iothub.events import DeviceChanged, HubDeleted
 from birthmark.iothub.model import Hub, space_of
 from birthmark.iothub.mqtt.connection import HubConnection
+from birthmark.iothub.mqtt.methods import CallMethod, MethodAnswered, MethodCalls
+from birthmark.iothub.ports import Notify
 from birthmark.iothub.rules.messages import ModuleNotServedError
 from birthmark.iothub.service import IotHub
 from birthmark.mqtt.packets import Connect
@@ -27,10 +31,11 @@ class HubConnections:
     """One connection for each device; a new one ends the old."""
 
     def __init__(self, iothub: IotHub, broker: Broker, clock: Clock) -> None:
-        self._iothub = iothub
         self._broker = broker
-        self._clock = clock
         self._changes = 0  # of anything that a device may depend on
+        self.iothub = iothub
+        self.clock = clock
+        self.methods = MethodCalls()
 
     def space(self, hub: str) -> Space:
         """Return the sessions of a hub."""
@@ -51,8 +56,8 @@ class HubConnections:
             if user.module_id is not None:
                 raise ModuleNotServedError(device_id=user.device_id, module=user.module_id)
             seen = self._changes
-            hub, device = await self._iothub.registry.authenticate(user, pump.peer, packet.password)
-            connection = HubConnection(self._iothub, self._clock, pump, hub=hub, device_id=device.device_id)
+            hub, device = await self.iothub.registry.authenticate(user, pump.peer, packet.password)
+            connection = HubConnection(self, pump, hub=hub, device_id=device.device_id)
             expiry_s = 0 if packet.clean_start else NEVER
             space = self.space(hub.name)
             attached = await space.connect(Arrival(device.device_id, connection, packet.clean_start, expiry_s))
@@ -60,7 +65,7 @@ class HubConnections:
             try:
                 while seen != self._changes:  # nobody told a connection that was not there: it proves itself again
                     seen = self._changes
-                    await self._iothub.registry.authenticate(user, pump.peer, packet.password)
+                    await self.iothub.registry.authenticate(user, pump.peer, packet.password)
             except BirthmarkError:
                 space.disconnect(attached, Closed.REFUSED, with_will=False)
                 raise
@@ -73,6 +78,26 @@ class HubConnections:
             keep_alive_s=min(packet.keep_alive_s or MAX_KEEP_ALIVE_S, MAX_KEEP_ALIVE_S),
         )
 
+    # ---- what the service asks
+
+    def listen(self, bus: Bus) -> None:
+        """Serve what other workers ask for the devices that are connected here."""
+        bus.serve(CallMethod, self._called)
+        bus.serve(Notify, self._notified)
+
+    async def _called(self, asked: CallMethod) -> MethodAnswered:
+        return await self.methods.call(self.space(asked.hub), asked)
+
+    async def _notified(self, asked: Notify) -> Done:
+        attached = self.space(asked.hub).live.get(asked.device_id)
+        if attached is None or not isinstance(attached.connection, HubConnection):
+            return Done()
+        if not asked.topic:
+            attached.connection.mail_came()
+        elif (wanted := attached.subscriptions.get(wire.DESIRED)) is not None:
+            attached.deliver(Message(asked.topic, asked.payload, 1), wanted.qos, 0)
+        return Done()
+
     # ---- what the hub announces
 
     def recheck(self, changed: DeviceChanged) -> None:
@@ -84,7 +109,7 @@ class HubConnections:
 
     def everyone(self) -> tuple[HubConnection, ...]:
         """Return every connection."""
-        return tuple(self._of(self._iothub.hubs.all()))
+        return tuple(self._of(self.iothub.hubs.all()))
 
     def revoked(self) -> None:
         """Something was revoked: whoever is between CONNECT and CONNACK must prove itself again."""

@@ -11,20 +11,7 @@ class TopicNotServedError(InvalidRequestError):
     code = "iothub.topic_not_served"
     cause = "Device {device_id} used the topic {topic}, which this hub does not serve."
     fix = (
-        "A device publishes telemetry to devices/{device_id}/messages/events/ only, as this does: "
-        '`birthmark device send hello --hub "$PROVISIONING_HOST" --device-id {device_id}`'
-    )
-    device_id: str
-    topic: str
-
-
-class FeatureNotServedError(InvalidRequestError):
-    """Not served here."""
-
-    code = "iothub.feature_not_served"
-    cause = "Device {device_id} used {topic}: this hub serves telemetry and the identity registry, and not that."
-    fix = (
-        "Leave twins and direct methods out of what this program does here; its telemetry works beside them: "
+        "A device publishes to devices/{device_id}/messages/events/, and to $iothub/ as the SDKs do; as this does: "
         '`birthmark device send hello --hub "$PROVISIONING_HOST" --device-id {device_id}`'
     )
     device_id: str
@@ -38,8 +25,9 @@ class PathNotServedError(InvalidRequestError):
     message = "{method} {path} is not served"
     cause = "{method} {path} is an operation of IoT Hub that this hub does not serve."
     fix = (
-        "Served are the identity registry (/devices, /devices/ID, /statistics/devices) over HTTPS, and telemetry over "
-        "MQTT and MQTT over WebSocket. What the registry holds: `birthmark hub devices`"
+        "Served are the identity registry (/devices, /devices/ID, /statistics/devices), twins and direct methods "
+        "(/twins/ID), messages to devices (/devices/ID/messages/deviceBound) and their feedback, over HTTPS; devices "
+        "over MQTT and MQTT over WebSocket. What the registry holds: `birthmark hub devices`"
     )
     method: str
     path: str

@@ -3,9 +3,11 @@
 from dataclasses import dataclass
 
 from birthmark.clock import Clock, Entropy
+from birthmark.iothub.service.c2d import CloudToDevice
 from birthmark.iothub.service.hubs import Hubs
 from birthmark.iothub.service.registry import Registry, RevocationCheck
 from birthmark.iothub.service.telemetry import Telemetry
+from birthmark.iothub.service.twins import Twins
 from birthmark.store import Database
 
 
@@ -16,6 +18,8 @@ class IotHub:
     hubs: Hubs
     registry: Registry
     telemetry: Telemetry
+    twins: Twins
+    c2d: CloudToDevice
 
     @classmethod
     def of(
@@ -23,7 +27,13 @@ class IotHub:
     ) -> "IotHub":
         hubs = Hubs(database, clock, entropy)
         registry = Registry(database, clock, entropy, hubs, revocations)
-        return cls(hubs, registry, Telemetry(database, clock))
+        return cls(
+            hubs,
+            registry,
+            Telemetry(database, clock),
+            Twins(database, clock, registry),
+            CloudToDevice(database, clock, entropy, registry),
+        )
 
 
-__all__ = ["Hubs", "IotHub", "Registry", "Telemetry"]
+__all__ = ["CloudToDevice", "Hubs", "IotHub", "Registry", "Telemetry", "Twins"]

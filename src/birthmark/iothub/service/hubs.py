@@ -77,15 +77,16 @@ class Hubs:
     async def delete(self, name: str, *, actor: str) -> None:
         """Remove a hub with its devices and messages. Raise `UnknownHubError`."""
         hub = self.by_name(name)
-        await self._commit(
+        changes = (
             Changes()
-            .run(store.DELETE_HUB, name=name)
-            .run(store.DELETE_HUB_DEVICES, hub=name)
-            .run(store.DELETE_HUB_SEGMENTS, hub=name)
+            .run(store.REMOVE_HUB, name=name)
             .merge(drop_space(space_of(name)))
             .audit(actor, "iothub.delete", name, host=hub.host)
             .event(HubDeleted(name))
         )
+        for statement in store.DELETE_HUB:
+            changes.run(statement, hub=name)
+        await self._commit(changes)
 
     async def _commit(self, changes: Changes) -> None:
         try:

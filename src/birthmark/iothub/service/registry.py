@@ -230,4 +230,5 @@ def _if_as_read(statement: Statement, read: Device, **values: object) -> Changes
 
 def _removing(device: Device) -> Changes:
     removed = _if_as_read(store.DELETE_DEVICE, device).merge(drop_client(space_of(device.hub), device.device_id))
+    removed.run(store.DELETE_TWIN, hub=device.hub, device_id=device.device_id)
     return removed.event(DeviceChanged(device.hub, device.device_id))

@@ -63,6 +63,26 @@ def upgrade() -> None:
         sa.Column("body", sa.LargeBinary(), nullable=False),
         sa.PrimaryKeyConstraint("space", "topic"),
     )
+    op.create_table(
+        "inbox",
+        *(sa.Column(name, sa.Text(), nullable=False) for name in ("space", "client")),
+        sa.Column("seq", sa.BigInteger(), nullable=False),
+        sa.Column("id", sa.Text(), nullable=False),
+        *(sa.Column(name, sa.BigInteger(), nullable=False) for name in ("enqueued_at", "expires_at", "deliveries")),
+        sa.Column("lock", sa.Text(), nullable=True),
+        sa.Column("locked_until", sa.BigInteger(), nullable=True),
+        sa.Column("feedback", sa.Text(), nullable=False),
+        sa.Column("body", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("space", "client", "seq"),
+    )
+    op.create_index("inbox_expires_at", "inbox", ["expires_at"])
+    op.create_table(
+        "hub_twins",
+        *(sa.Column(name, sa.Text(), nullable=False) for name in ("hub", "device_id")),
+        *(sa.Column(name, sa.BigInteger(), nullable=False) for name in ("version", "updated_at")),
+        sa.Column("body", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("hub", "device_id"),
+    )
     _move()
 
 

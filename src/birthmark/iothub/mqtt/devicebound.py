@@ -1,0 +1,74 @@
+"""Messages to a device over MQTT: PUBACK completes one; what is not acknowledged goes back into the inbox."""
+
+from collections.abc import Awaitable
+from contextlib import suppress
+
+from birthmark.broker.errors import LockLostError
+from birthmark.broker.rules.inbox import Letter, Outcome
+from birthmark.iothub import wire
+from birthmark.iothub.model import DeviceId, Hub, space_of
+from birthmark.iothub.service.c2d import CloudToDevice
+from birthmark.net.pump import MqttPump
+
+WINDOW = 10
+
+
+class DeviceBound:
+    """What one connection has of its device's inbox."""
+
+    __slots__ = ("_c2d", "_device_id", "_is_flowing", "_pump", "_qos", "_space", "_taken")
+
+    def __init__(self, c2d: CloudToDevice, pump: MqttPump, hub: Hub, device_id: DeviceId, qos: int) -> None:
+        self._c2d = c2d
+        self._pump = pump
+        self._space = space_of(hub.name)
+        self._device_id = device_id
+        self._qos = qos
+        self._taken: dict[int, str] = {}  # packet id -> lock
+        self._is_flowing = False
+
+    async def flow(self) -> None:
+        """Send what waits, as far as the window goes."""
+        if self._is_flowing:
+            return
+        self._is_flowing = True
+        try:
+            while not self._pump.is_over and len(self._taken) < WINDOW:
+                letter = await self._c2d.inboxes.take(self._space, self._device_id)
+                if letter is None:
+                    return
+                await self._send(letter, letter.lock or "")
+        finally:
+            self._is_flowing = False
+
+    async def _send(self, letter: Letter, lock: str) -> None:
+        if self._pump.is_over:
+            await self._c2d.inboxes.abandon(self._space, self._device_id, lock)
+            return
+        mail = self._c2d.mail_of(letter)
+        topic = wire.devicebound_topic(self._device_id, letter.id, letter.feedback, mail)
+        packet_id = self._pump.publish(topic, mail.payload, self._qos)
+        if packet_id is not None:
+            self._taken[packet_id] = lock
+        elif not self._qos:
+            await self._settle(lock)
+
+    def acknowledged(self, packet_id: int) -> Awaitable[None] | None:
+        """Complete the message that was sent as `packet_id`, if one was."""
+        lock = self._taken.pop(packet_id, None)
+        return None if lock is None else self._completed(lock)
+
+    async def _completed(self, lock: str) -> None:
+        await self._settle(lock)
+        await self.flow()
+
+    async def _settle(self, lock: str) -> None:
+        with suppress(LockLostError):  # it ran out: the message is sent once more
+            await self._c2d.inboxes.settle(self._space, self._device_id, lock, Outcome.COMPLETED)
+
+    async def give_back(self) -> None:
+        """Let the next connection have what this one did not acknowledge."""
+        taken, self._taken = self._taken, {}
+        for lock in taken.values():
+            with suppress(LockLostError):
+                await self._c2d.inboxes.abandon(self._space, self._device_id, lock)

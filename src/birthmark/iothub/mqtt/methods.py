@@ -1,0 +1,69 @@
+"""Direct methods: a call goes to the worker that has the device's connection, and waits there for the answer."""
+
+import asyncio
+import contextlib
+from typing import Any
+
+import msgspec
+
+from birthmark.broker import Space
+from birthmark.broker.model import Message
+from birthmark.bus.ports import Reply, Request
+from birthmark.iothub import wire
+from birthmark.iothub.rules.methods import DeviceNotOnlineError, MethodTimeoutError
+
+_json = msgspec.json.Encoder().encode
+
+
+class MethodAnswered(Reply, frozen=True, tag="iothub.method_answered"):
+    """A device's status, and its payload as JSON."""
+
+    status: int
+    payload: bytes
+
+
+class CallMethod(Request[MethodAnswered], frozen=True, tag="iothub.call_method"):
+    """Call a method of a device that is connected there; `payload` is JSON."""
+
+    hub: str
+    device_id: str
+    method: str
+    payload: bytes
+    response_s: int
+
+
+class MethodCalls:
+    """The calls that wait for their answers on this worker."""
+
+    def __init__(self) -> None:
+        self._last = 0
+        self._waiting: dict[str, tuple[str, str, asyncio.Future[MethodAnswered]]] = {}
+
+    async def call(self, space: Space, asked: CallMethod) -> MethodAnswered:
+        """Return the answer. Raise `DeviceNotOnlineError` at once, or `MethodTimeoutError`."""
+        attached = space.live.get(asked.device_id)
+        if attached is None or attached.is_on_hold or wire.METHODS not in attached.subscriptions:
+            raise DeviceNotOnlineError(device_id=asked.device_id)
+        self._last += 1
+        rid = f"{self._last:x}"
+        future: asyncio.Future[MethodAnswered] = asyncio.get_running_loop().create_future()
+        self._waiting[rid] = (asked.hub, asked.device_id, future)
+        try:
+            attached.deliver(Message(wire.method_topic(asked.method, rid), asked.payload), 0, 0)
+            async with asyncio.timeout(asked.response_s):
+                return await future
+        except TimeoutError as error:
+            raise MethodTimeoutError(
+                device_id=asked.device_id, method=asked.method, seconds=asked.response_s
+            ) from error
+        finally:
+            del self._waiting[rid]
+
+    def answered(self, hub: str, device_id: str, answer: wire.MethodAnswer, payload: bytes) -> None:
+        """Take a device's answer; one that nobody waits for, or that another device was asked for, is dropped."""
+        waiting = self._waiting.get(answer.rid)
+        if waiting is None or waiting[:2] != (hub, device_id) or waiting[2].done():
+            return
+        with contextlib.suppress(msgspec.MsgspecError, RecursionError):
+            shown: Any = msgspec.json.decode(payload) if payload.strip() else None
+            waiting[2].set_result(MethodAnswered(answer.status, _json(shown)))

@@ -1,0 +1,68 @@
+"""The service's way to a device: to whichever worker has its connection."""
+
+import asyncio
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from birthmark.bus import Bus
+from birthmark.iothub import wire
+from birthmark.iothub.model import Hub, Twin
+from birthmark.iothub.mqtt.connections import HubConnections
+from birthmark.iothub.mqtt.methods import CallMethod
+from birthmark.iothub.ports import Notify
+from birthmark.iothub.rules.methods import DeviceNotOnlineError, check_call
+
+_LOOK_S = 0.1
+_json = msgspec.json.Encoder().encode
+
+
+class DevicesByBus:
+    """See the module."""
+
+    def __init__(self, connections: HubConnections, bus: Bus) -> None:
+        self._connections = connections
+        self._bus = bus
+
+    def connected_since(self, hub: str, device_id: str) -> datetime | None:
+        """Return since when a device is connected, or None."""
+        return self._connections.connected_since(hub, device_id)
+
+    async def call(self, hub: Hub, device_id: str, call: wire.MethodCall) -> tuple[int, Any]:
+        """Return a method's status and payload; wait for the device as long as the call says."""
+        check_call(call, device_id)
+        await self._connections.iothub.registry.device(hub, device_id)
+        response_s = call.response_timeout_in_seconds
+        asked = CallMethod(hub.name, device_id, call.method_name, _json(call.payload), response_s)
+        loop = asyncio.get_running_loop()
+        patience = loop.time() + call.connect_timeout_in_seconds
+        while True:
+            try:
+                answer = await self._bus.ask(self._owner(hub, device_id), asked, response_s + 1.0)
+            except DeviceNotOnlineError:
+                if loop.time() >= patience:
+                    raise
+                await asyncio.sleep(_LOOK_S)
+                continue
+            return answer.status, msgspec.json.decode(answer.payload)
+
+    def desired_changed(self, before: Twin, after: Twin, patch: object, *, replaces: bool) -> None:
+        """Tell a device that listens what is desired of it now."""
+        payload = wire.desired_patch(before, after, patch, replaces=replaces)
+        if payload is not None:
+            topic = wire.desired_topic(after.desired.version)
+            self._tell(after.hub, after.device_id, Notify(after.hub, after.device_id, topic, payload))
+
+    def mail_came(self, hub: Hub, device_id: str) -> None:
+        """Let a device that listens have its messages."""
+        self._tell(hub.name, device_id, Notify(hub.name, device_id))
+
+    def _tell(self, hub: str, device_id: str, what: Notify) -> None:
+        if self._connections.space(hub).live.get(device_id) is not None:
+            self._bus.tell(self._bus.worker, (what,))
+
+    def _owner(self, hub: Hub, device_id: str) -> str:
+        if self._connections.space(hub.name).live.get(device_id) is None:
+            raise DeviceNotOnlineError(device_id=device_id)
+        return self._bus.worker

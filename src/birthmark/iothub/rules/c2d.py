@@ -1,0 +1,85 @@
+"""Cloud-to-device messages: what may be sent, how long it waits, what is told of its end.
+
+Source: "Understand cloud-to-device messaging" (developer guide): 64 KiB, at most 50 waiting, an hour by default and two
+days at most, a lock of a minute, ten deliveries.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from birthmark.broker.rules.inbox import InboxRules, Letter, Outcome
+from birthmark.errors import InvalidRequestError
+from birthmark.iothub.model import Mail
+
+RULES = InboxRules(max_waiting=50, lock_s=60, max_deliveries=10)
+MAX_BYTES = 64 * 1024
+LIFE_S, MAX_LIFE_S = 3600, 48 * 3600
+_MICROS = 1_000_000
+_ACKS = ("none", "positive", "negative", "full")
+_STATUS: Mapping[Outcome, str] = {
+    Outcome.COMPLETED: "Success",
+    Outcome.REJECTED: "Rejected",
+    Outcome.EXPIRED: "Expired",
+    Outcome.DELIVERED_TOO_OFTEN: "DeliveryCountExceeded",
+    Outcome.PURGED: "Purged",
+}
+FEEDBACK = "$feedback"
+"""The inbox of the service's own."""
+FEEDBACK_RULES = InboxRules(max_waiting=10_000, lock_s=60, max_deliveries=100)
+
+
+class C2dInvalidError(InvalidRequestError):
+    """A message that cannot be sent to a device."""
+
+    code = "iothub.c2d_invalid"
+    message = "The message is not valid: {detail}"
+    cause = "The message for {device_id} was not taken: {detail}."
+    fix = (
+        "A message has up to 64 KiB with its properties and waits up to 48 hours; iothub-ack is none, positive, "
+        "negative or full. This is taken: `birthmark hub c2d {device_id} hello`"
+    )
+    detail: str
+    device_id: str
+
+
+def check_mail(device_id: str, mail: Mail, feedback: str, expires_at: int, now: int) -> None:
+    """Raise `C2dInvalidError` for what cannot be sent."""
+    names = (*mail.system.items(), *mail.properties.items())
+    size = len(mail.payload) + sum(len(name.encode()) + len(value.encode()) for name, value in names)
+    problem = None
+    if size > MAX_BYTES:
+        problem = f"it has {size} bytes, and may have {MAX_BYTES}"
+    elif feedback not in _ACKS:
+        problem = f"iothub-ack is not one of {', '.join(_ACKS)}"
+    elif not now < expires_at <= now + MAX_LIFE_S * _MICROS:
+        problem = "its expiry is in the past, or more than 48 hours away"
+    if problem is not None:
+        raise C2dInvalidError(device_id=device_id, detail=problem)
+
+
+def feedback_of(device_id: str, generation: str, letter: Letter, outcome: Outcome, at: str) -> dict[str, Any] | None:
+    """Return the record that the service gets of a letter's end, if it asked for one."""
+    wanted = {"none": (), "positive": (True,), "negative": (False,), "full": (True, False)}[letter.feedback or "none"]
+    if (outcome is Outcome.COMPLETED) not in wanted:
+        return None
+    status = _STATUS[outcome]
+    return {
+        "originalMessageId": letter.id,
+        "description": status,
+        "deviceGenerationId": generation,
+        "deviceId": device_id,
+        "enqueuedTimeUtc": at,
+        "statusCode": status,
+    }
+
+
+def parse_expiry(text: str | None, now: int) -> int | None:
+    """Return when a message expires, in microseconds: an hour from now where nothing is said; None for nonsense."""
+    if not text:
+        return now + LIFE_S * _MICROS
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return int(moment.timestamp() * _MICROS) if moment.tzinfo is not None else None

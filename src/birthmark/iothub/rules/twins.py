@@ -1,0 +1,117 @@
+"""Twins: what a device may report, what may be desired of it ("Understand and use device twins in IoT Hub").
+
+Nulls remove, objects are merged, arrays are replaced whole and hold no null. Sizes are those of compact JSON without
+the metadata.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from birthmark.documents import DocumentProblem, Section, Shape, check, merged, replaced
+from birthmark.documents.checks import check_size
+from birthmark.errors import ConflictError, InvalidRequestError
+from birthmark.iothub.model import Twin
+
+_NAMES = ". $"
+_INTEGERS = (-4503599627370496, 4503599627370495)
+PROPERTIES = Shape(
+    max_levels=10,
+    max_bytes=32 * 1024,
+    forbidden=_NAMES,
+    max_name_bytes=1024,
+    max_text_bytes=4096,
+    integers=_INTEGERS,
+)
+TAGS = msgspec.structs.replace(PROPERTIES, max_bytes=8 * 1024)
+_OWN = frozenset({"$version", "$metadata"})  # what a twin shows beside the values: nobody sets it
+
+
+class TwinInvalidError(InvalidRequestError):
+    """A twin, or a patch of one, that is not allowed."""
+
+    code = "iothub.twin_invalid"
+    message = "The twin is not valid: {detail}"
+    cause = "The twin of {device_id} was not changed: {detail}."
+    fix = (
+        "Names have no dot, dollar or space; there are up to 10 levels, 32 KiB of desired or reported properties and 8 "
+        "KiB of tags. As it stands: `birthmark hub twin {device_id}`"
+    )
+    detail: str
+    device_id: str
+
+
+class TwinVersionError(ConflictError):
+    """The twin was changed meanwhile."""
+
+    code = "iothub.twin_version"
+    cause = "The twin of {device_id} is at version {version}; the change was meant for {wanted}."
+    fix = "Read it again and repeat the change, or send If-Match: *. As it stands: `birthmark hub twin {device_id}`"
+    device_id: str
+    version: str
+    wanted: str
+
+
+def report(twin: Twin, patch: object, at: int, *, version: int | None = None) -> Twin:
+    """Return the twin with what a device reports; `version` is the one it means, if it says so."""
+    if version is not None and version != twin.reported.version:
+        raise TwinVersionError(device_id=twin.device_id, version=str(twin.reported.version), wanted=str(version))
+    section = _changed(twin, "reported", patch, twin.reported, at)
+    return msgspec.structs.replace(twin, reported=section, version=twin.version + 1)
+
+
+def desire(twin: Twin, body: Mapping[str, Any], at: int) -> Twin:
+    """Return the twin with a patch of the service: of tags, of what is desired, or of both."""
+    desired, tags = _parts(twin, body)
+    section = twin.desired
+    if desired is not None:
+        section = _changed(twin, "desired", desired, twin.desired, at)
+    kept = twin.tags if tags is None else _with_tags(twin, tags)
+    return msgspec.structs.replace(twin, desired=section, tags=kept, version=twin.version + 1)
+
+
+def replace(twin: Twin, body: Mapping[str, Any], at: int) -> Twin:
+    """Return the twin with tags and desired properties of the service in place of what was there."""
+    desired, tags = _parts(twin, body)
+    kept = _fitting(twin, "tags", {} if tags is None else tags, TAGS)
+    section = replaced(twin.desired, _fitting(twin, "desired", {} if desired is None else desired, PROPERTIES), at)
+    for place, values, shape in (("desired", section.values, PROPERTIES), ("tags", kept, TAGS)):
+        _sized(twin, place, values, shape)
+    tags_kept = replaced(Section(), kept, at).values
+    return msgspec.structs.replace(twin, desired=section, tags=tags_kept, version=twin.version + 1)
+
+
+def _parts(twin: Twin, body: Mapping[str, Any]) -> tuple[object, object]:
+    properties = body.get("properties")
+    if not isinstance(properties, Mapping | None):
+        raise TwinInvalidError(device_id=twin.device_id, detail="properties is not a JSON object")
+    return (properties or {}).get("desired"), body.get("tags")
+
+
+def _changed(twin: Twin, place: str, patch: object, section: Section, at: int) -> Section:
+    made = merged(section, _fitting(twin, place, patch, PROPERTIES), at)
+    _sized(twin, place, made.values, PROPERTIES)
+    return made
+
+
+def _with_tags(twin: Twin, patch: object) -> dict[str, Any]:
+    made = merged(Section(twin.tags), _fitting(twin, "tags", patch, TAGS), 0).values
+    _sized(twin, "tags", made, TAGS)
+    return made
+
+
+def _fitting(twin: Twin, place: str, patch: object, shape: Shape) -> dict[str, Any]:
+    if isinstance(patch, dict):
+        patch = {name: value for name, value in patch.items() if name not in _OWN}
+    try:
+        return check(patch, shape, place=place)
+    except DocumentProblem as problem:
+        raise TwinInvalidError(device_id=twin.device_id, detail=str(problem)) from problem
+
+
+def _sized(twin: Twin, place: str, values: Mapping[str, Any], shape: Shape) -> None:
+    try:
+        check_size(values, shape, place=place)
+    except DocumentProblem as problem:
+        raise TwinInvalidError(device_id=twin.device_id, detail=str(problem)) from problem

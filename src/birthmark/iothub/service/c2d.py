@@ -1,0 +1,74 @@
+"""Messages to devices: queued in the device's inbox, taken by its connection, their end told to the service."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from birthmark.broker.inbox import Inboxes, putting
+from birthmark.broker.rules.inbox import Letter, Outcome
+from birthmark.clock import Clock, Entropy, new_uuid
+from birthmark.iothub.model import Hub, Mail, space_of
+from birthmark.iothub.rules import c2d as rules
+from birthmark.iothub.rules.c2d import FEEDBACK
+from birthmark.iothub.service.registry import Registry
+from birthmark.iothub.wire import registry_time
+from birthmark.store import Changes, Database, from_micros, to_micros
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(Mail).decode
+_FEEDBACK_LIFE = rules.MAX_LIFE_S * 1_000_000
+
+
+class CloudToDevice:
+    """The messages to all devices, and what became of them."""
+
+    def __init__(self, database: Database, clock: Clock, entropy: Entropy, registry: Registry) -> None:
+        self._clock = clock
+        self._entropy = entropy
+        self._registry = registry
+        self.inboxes = Inboxes(database, self.now, entropy, rules.RULES)
+        self.feedback = Inboxes(database, self.now, entropy, rules.FEEDBACK_RULES)
+        self.inboxes.ended = self._ended
+
+    async def send(
+        self, hub: Hub, device_id: str, mail: Mail, *, message_id: str, feedback: str, expiry: str | None, actor: str
+    ) -> Letter:
+        """Queue a message. Raise `UnknownDeviceError`, `C2dInvalidError`, `InboxFullError`."""
+        await self._registry.device(hub, device_id)
+        now = self.now()
+        expires_at = rules.parse_expiry(expiry, now)
+        feedback = feedback or "none"
+        rules.check_mail(device_id, mail, feedback, now if expires_at is None else expires_at, now)
+        message_id = message_id or new_uuid(self._entropy)
+        letter = Letter(0, message_id, _encode(mail), now, expires_at or 0, feedback=feedback)
+        also = Changes().audit(actor, "iothub.c2d_sent", device_id, hub=hub.name, message=message_id)
+        return await self.inboxes.put(space_of(hub.name), device_id, letter, also)
+
+    async def count(self, hub: str, device_id: str) -> int:
+        """Return how many messages wait."""
+        return len(await self.inboxes.letters(space_of(hub), device_id))
+
+    def mail_of(self, letter: Letter) -> Mail:
+        """Return what a letter holds."""
+        return _decode(letter.body)
+
+    def record_of(self, letter: Letter) -> Mapping[str, Any]:
+        """Return the feedback record that a letter to the service holds."""
+        record: dict[str, Any] = msgspec.json.decode(letter.body)
+        return record
+
+    def _ended(self, space: str, client: str, letter: Letter, outcome: Outcome) -> Changes:
+        """Write the feedback in the commit that ends the letter; a purged inbox may be one of a device that is gone."""
+        at = registry_time(from_micros(letter.enqueued_at))
+        record = rules.feedback_of(client, "", letter, outcome, at)
+        if record is None:
+            return Changes()
+        now = self.now()
+        seq = (now << 8) | int.from_bytes(self._entropy.token(1))  # in the order of time; two at once differ by chance
+        body = msgspec.json.encode(record)
+        return putting(space, FEEDBACK, Letter(seq, new_uuid(self._entropy), body, now, now + _FEEDBACK_LIFE))
+
+    def now(self) -> int:
+        """Return the time in microseconds since 1970."""
+        return to_micros(self._clock.now())

@@ -1,0 +1,74 @@
+"""Twins: load, decide, commit; whoever was faster makes us decide again."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from birthmark.clock import Clock
+from birthmark.errors import ChangedMeanwhileError
+from birthmark.iothub import store
+from birthmark.iothub.model import DeviceId, Hub, Twin
+from birthmark.iothub.rules import twins as rules
+from birthmark.iothub.rules.twins import TwinVersionError
+from birthmark.iothub.service.registry import Registry
+from birthmark.store import Changes, Database, decided_again, to_micros
+
+_ATTEMPTS = 8
+
+
+class Twins:
+    """The twins of all devices."""
+
+    def __init__(self, database: Database, clock: Clock, registry: Registry) -> None:
+        self._database = database
+        self._clock = clock
+        self._registry = registry
+
+    async def get(self, hub: Hub, device_id: str) -> Twin:
+        """Return a device's twin, for whoever knows that the device is there."""
+        row = await self._database.one(store.GET_TWIN, hub=hub.name, device_id=device_id)
+        return Twin(hub.name, DeviceId(device_id)) if row is None else store.twin_of(row)
+
+    async def report(self, hub: Hub, device_id: str, patch: object, version: int | None) -> Twin:
+        """Merge what a device reports. Raise `TwinInvalidError`, or `TwinVersionError` where it means another."""
+        now = to_micros(self._clock.now())
+        return await self._change(hub, device_id, Changes, lambda twin: rules.report(twin, patch, now, version=version))
+
+    async def desire(
+        self, hub: Hub, device_id: str, body: Mapping[str, Any], etag: str | None, *, replaces: bool, actor: str
+    ) -> tuple[Twin, Twin]:
+        """Change tags and desired properties; return the twin before and after. `etag` is the one it is meant for."""
+        await self._registry.device(hub, device_id)
+        now = to_micros(self._clock.now())
+        before: list[Twin] = []
+
+        def decide(twin: Twin) -> Twin:
+            if etag not in {None, "*", twin.etag}:
+                raise TwinVersionError(device_id=device_id, version=twin.etag, wanted=str(etag))
+            before[:] = [twin]
+            return rules.replace(twin, body, now) if replaces else rules.desire(twin, body, now)
+
+        def audited() -> Changes:
+            return Changes().audit(actor, "iothub.twin_changed", device_id, hub=hub.name)
+
+        made = await self._change(hub, device_id, audited, decide)
+        return before[0], made
+
+    async def _change(
+        self, hub: Hub, device_id: str, changes: Callable[[], Changes], decide: Callable[[Twin], Twin]
+    ) -> Twin:
+        async def change() -> Twin:
+            row = await self._database.one(store.GET_TWIN, hub=hub.name, device_id=device_id)
+            twin = Twin(hub.name, DeviceId(device_id)) if row is None else store.twin_of(row)
+            made = decide(twin)
+            values: dict[str, Any] = {"version": made.version, "body": store.twin_body(made)}
+            values["updated_at"] = max(made.desired.at, made.reported.at)
+            if row is None:
+                write = changes().run(store.DEVICE_IS_THERE, expect=1, key_hub=hub.name, key_device_id=device_id)
+                write.run(store.ADD_TWIN, hub=hub.name, device_id=device_id, **values)
+            else:
+                seen: dict[str, Any] = {"key_hub": hub.name, "key_device_id": device_id, "key_version": twin.version}
+                write = changes().run(store.CHANGE_TWIN, expect=1, **values, **seen)
+            await self._database.commit(write)
+            return made
+
+        return await decided_again(change, after=ChangedMeanwhileError, attempts=_ATTEMPTS)

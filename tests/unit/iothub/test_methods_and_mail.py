@@ -1,0 +1,116 @@
+"""Direct methods and messages to devices: what may be asked."""
+
+import pytest
+
+from birthmark.broker.rules.inbox import InboxRules, Letter, Outcome, end_of, is_locked
+from birthmark.iothub import wire
+from birthmark.iothub.model import Mail
+from birthmark.iothub.rules.c2d import C2dInvalidError, check_mail, feedback_of, parse_expiry
+from birthmark.iothub.rules.methods import MethodInvalidError, check_call
+from birthmark.iothub.wire import MethodCall
+
+HOUR = 3600 * 1_000_000
+RULES = InboxRules()
+
+
+def test_a_call_with_the_usual_timeouts_is_taken() -> None:
+    call = wire.parse_method_call(b'{"methodName":"reboot","payload":{"a":1}}')
+    check_call(call, "d")
+    assert (call.response_timeout_in_seconds, call.connect_timeout_in_seconds) == (30, 0)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        MethodCall(""),
+        MethodCall("a/b"),
+        MethodCall("a b"),
+        MethodCall("a?$rid=1"),
+        MethodCall("x" * 101),
+        MethodCall("a", "x" * 131072),
+        MethodCall("a", None, 4),
+        MethodCall("a", None, 301),
+        MethodCall("a", None, 5, -1),
+        MethodCall("a", None, 5, 301),
+    ],
+)
+def test_a_call_that_cannot_be_made_is_refused(call: MethodCall) -> None:
+    with pytest.raises(MethodInvalidError):
+        check_call(call, "d")
+
+
+@pytest.mark.parametrize(
+    ("mail", "feedback", "expires_at", "is_fine"),
+    [
+        (Mail(b"x" * 65536, {}, {}), "none", HOUR, True),
+        (Mail(b"x" * 65536, {}, {"a": "b"}), "none", HOUR, False),
+        (Mail(b"x", {}, {}), "loud", HOUR, False),
+        (Mail(b"x", {}, {}), "full", 0, False),
+        (Mail(b"x", {}, {}), "full", 48 * HOUR, True),
+        (Mail(b"x", {}, {}), "full", 48 * HOUR + 1, False),
+    ],
+)
+def test_messages_are_bounded_in_size_and_time(mail: Mail, feedback: str, expires_at: int, is_fine: bool) -> None:
+    if is_fine:
+        check_mail("d", mail, feedback, expires_at, 0)
+        return
+    with pytest.raises(C2dInvalidError):
+        check_mail("d", mail, feedback, expires_at, 0)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [(None, HOUR), ("", HOUR), ("1970-01-01T00:00:05Z", 5_000_000), ("1970-01-01T00:00:05", None), ("soon", None)],
+)
+def test_an_expiry_is_a_time_with_its_zone(text: str | None, expected: int | None) -> None:
+    assert parse_expiry(text, 0) == expected
+
+
+def a_letter(**more: object) -> Letter:
+    return Letter(1, "m", b"", 0, HOUR, **more)  # type: ignore[arg-type] # fields by name
+
+
+@pytest.mark.parametrize(
+    ("letter", "now", "expected"),
+    [
+        (a_letter(), 1, None),
+        (a_letter(), HOUR, Outcome.EXPIRED),
+        (a_letter(deliveries=10), 1, Outcome.DELIVERED_TOO_OFTEN),
+        (a_letter(deliveries=10, lock="l", locked_until=5), 4, None),
+        (a_letter(deliveries=10, lock="l", locked_until=5), 5, Outcome.DELIVERED_TOO_OFTEN),
+    ],
+)
+def test_a_letter_dies_of_age_or_of_too_many_deliveries(letter: Letter, now: int, expected: Outcome | None) -> None:
+    assert end_of(letter, RULES, now) is expected
+
+
+def test_a_lock_runs_out() -> None:
+    assert is_locked(a_letter(lock="l", locked_until=5), 4)
+    assert not is_locked(a_letter(lock="l", locked_until=5), 5)
+
+
+@pytest.mark.parametrize(
+    ("feedback", "outcome", "status"),
+    [
+        ("full", Outcome.COMPLETED, "Success"),
+        ("positive", Outcome.COMPLETED, "Success"),
+        ("negative", Outcome.COMPLETED, None),
+        ("none", Outcome.EXPIRED, None),
+        ("", Outcome.COMPLETED, None),
+        ("negative", Outcome.EXPIRED, "Expired"),
+        ("full", Outcome.DELIVERED_TOO_OFTEN, "DeliveryCountExceeded"),
+        ("full", Outcome.REJECTED, "Rejected"),
+        ("full", Outcome.PURGED, "Purged"),
+    ],
+)
+def test_the_service_hears_of_an_end_that_it_asked_for(feedback: str, outcome: Outcome, status: str | None) -> None:
+    record = feedback_of("d", "g", a_letter(feedback=feedback), outcome, "then")
+    assert (None if record is None else record["statusCode"]) == status
+
+
+def test_a_message_says_on_its_topic_what_it_is() -> None:
+    topic = wire.devicebound_topic("d/1", "m-1", "full", Mail(b"", {"$.ct": "text/plain"}, {"a": "b&c"}))
+    assert topic == (
+        "devices/d/1/messages/devicebound/%24.to=%2Fdevices%2Fd%2F1%2Fmessages%2FdeviceBound&%24.mid=m-1"
+        "&iothub-ack=full&%24.ct=text%2Fplain&a=b%26c"
+    )

@@ -1,7 +1,7 @@
 """Domain errors as AWS IoT shows them: HTTP status and the exception's name in the service model.
 
 500 and 503, and ThrottlingException with any status, are retried by the CLI five times; nothing that will not pass by
-itself may look like them. Over MQTT 3.1.1 there are no errors: the connection is closed.
+itself may look like them. Over MQTT 3.1.1 there are no errors: the connection is closed. MQTT 5 has reason codes.
 """
 
 from collections.abc import Mapping
@@ -22,6 +22,8 @@ from birthmark.awsiot.service import (
     things,
 )
 from birthmark.awsiot.wire import BodyInvalidError
+from birthmark.mqtt.reasons import ReasonCode
+from birthmark.net import admission
 from birthmark.pki.possession import PossessionCodeMismatchError, PossessionNotProvenError
 from birthmark.store.paging import PageInvalidError
 
@@ -102,3 +104,27 @@ HTTP: Mapping[type[errors.BirthmarkError], tuple[int, str]] = {
 def http_error(error: errors.BirthmarkError) -> tuple[int, str]:
     """Return status and exception name of the nearest listed ancestor."""
     return next(HTTP[kind] for kind in type(error).__mro__ if kind in HTTP)
+
+
+REASONS: Mapping[type[errors.BirthmarkError], int] = {
+    topics.ClientIdInvalidError: ReasonCode.CLIENT_ID_NOT_VALID,
+    topics.TopicInvalidError: ReasonCode.TOPIC_NAME_INVALID,
+    topics.ReservedTopicError: ReasonCode.TOPIC_NAME_INVALID,
+    topics.SharedSubscriptionError: ReasonCode.SHARED_SUBSCRIPTIONS_NOT_SUPPORTED,
+    topics.RetainNotServedError: ReasonCode.RETAIN_NOT_SUPPORTED,
+    topics.QosNotServedError: ReasonCode.QOS_NOT_SUPPORTED,
+    topics.PayloadTooLargeError: ReasonCode.PACKET_TOO_LARGE,
+    topics.TooManyFiltersError: ReasonCode.QUOTA_EXCEEDED,
+}
+"""What is more than its kind says, in CONNACK, PUBACK and DISCONNECT of MQTT 5."""
+
+
+def reason_of(error: errors.BirthmarkError) -> int:
+    """Return the reason code of an error."""
+    return admission.reason_of(error, REASONS)
+
+
+def suback_reason_of(error: errors.BirthmarkError) -> int:
+    """Return the reason code of a refused subscription."""
+    code = reason_of(error)
+    return ReasonCode.TOPIC_FILTER_INVALID if code == ReasonCode.TOPIC_NAME_INVALID else code

@@ -1,7 +1,8 @@
-"""AWS IoT over MQTT 3.1.1: CONNECT, publish and subscribe under policies, one connection per client id.
+"""AWS IoT over MQTT 3.1.1 and 5: CONNECT, publish and subscribe under policies, one connection per client id.
 
-Refused is closed without CONNACK, and a denied publish or subscribe closes the connection, as AWS does. A subscription
-to what is not served yet gets failure in its SUBACK, so that a client that only asks keeps its connection.
+In 3.1.1 refused is closed without CONNACK, and a denied publish or subscribe closes the connection, as AWS does. MQTT 5
+is told why: in CONNACK, PUBACK and SUBACK, and with QoS 0 in DISCONNECT. A subscription to what is not served yet gets
+failure in its SUBACK, so that a client that only asks keeps its connection.
 """
 
 import asyncio
@@ -11,28 +12,30 @@ from collections import defaultdict
 from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any
 
+from birthmark.awsiot.errors import reason_of, suback_reason_of
 from birthmark.awsiot.model import AccessKey
 from birthmark.awsiot.rules import topics
+from birthmark.awsiot.rules.policy import PolicyDeniedError
 from birthmark.awsiot.rules.topics import PRESENCE
 from birthmark.awsiot.rules.variables import Visitor
 from birthmark.awsiot.service import AwsIot
-from birthmark.awsiot.service.broker import MAX_SUBSCRIPTIONS, Broker
+from birthmark.awsiot.service.broker import MAX_SUBSCRIPTIONS, SESSION_LIFETIME, Broker
 from birthmark.awsiot.service.devices import CertificateInactiveError, Grant
 from birthmark.clock import Clock, Entropy, new_uuid
 from birthmark.errors import BirthmarkError
 from birthmark.mqtt.errors import LocalProtocolError
-from birthmark.mqtt.packets import Connect, PubAck, Publish, SubAck, Subscribe, UnsubAck, Unsubscribe
+from birthmark.mqtt.packets import LEVEL_3_1_1, Connect, PubAck, Publish, SubAck, Subscribe, UnsubAck, Unsubscribe
 from birthmark.mqtt.reasons import ReasonCode
 from birthmark.mqtt.topics import TreeFullError
-from birthmark.net.admission import Admission, Closed, MqttRefusedError, require_3_1_1
+from birthmark.net.admission import Admission, Closed, MqttRefusedError
 from birthmark.net.pump import Accept, MqttPump
 from birthmark.refusals import Ledger
 
 log = logging.getLogger(__name__)
 
 MIN_KEEP_ALIVE_S, MAX_KEEP_ALIVE_S = 30, 1200
+RECEIVE_MAXIMUM, TOPIC_ALIAS_MAXIMUM, MAX_PACKET_BYTES = 100, 8, 149_504  # what AWS tells MQTT 5
 WINDOW = 100
-_FAILURE = 0x80
 _REASONS: Mapping[Closed, str] = {
     Closed.DISCONNECT: "CLIENT_INITIATED_DISCONNECT",
     Closed.DISCONNECT_WITH_WILL: "CLIENT_INITIATED_DISCONNECT",
@@ -155,27 +158,28 @@ class AwsConnections:
         )
 
     async def _accept(self, pump: MqttPump, packet: Connect, grant: Grant | None) -> Admission:
-        require_3_1_1(packet)
         # An empty client id gets one of our making, which a 3.1.1 client never learns ([MQTT-3.1.3-6]).
         client_id = packet.client_id or f"$GEN/{new_uuid(self._entropy)}"
-        attributes = ("PersistentConnect",) * (not packet.clean_start) + ("LastWill",) * (packet.will is not None)
+        is_persistent = packet.session_expiry_s > 0
+        attributes = ("PersistentConnect",) * is_persistent + ("LastWill",) * (packet.will is not None)
         visitor = Visitor(pump.peer.leaf, client_id, pump.address, pump.peer.sni, attributes, pump.peer.chain)
         seen = self._changes
         try:
-            topics.check_client_id(packet.client_id, is_kept=not packet.clean_start)
+            topics.check_client_id(packet.client_id, is_kept=is_persistent and packet.level == LEVEL_3_1_1)
             admitted = await self.admit(visitor) if grant is None else grant
             self.check(admitted, "iot:Connect", "client", client_id, client_id)
             if (will := packet.will) is not None:
                 topics.check_publish(client_id, will.topic, len(will.payload), will.qos, retain=will.retain)
                 self.check(admitted, "iot:Publish", "topic", will.topic, client_id)
-            is_persistent = not packet.clean_start
+            if is_persistent and packet.clean_start:  # a new session, and one that is kept: MQTT 5 only
+                await self.broker.open(client_id, is_persistent=False)
             session_present = await self.broker.open(client_id, is_persistent=is_persistent)
             while seen != self._changes:  # nobody told a connection that was not there yet: it must prove itself again
                 seen = self._changes
                 admitted = await self.admit(visitor) if grant is None else grant
                 self.check(admitted, "iot:Connect", "client", client_id, client_id)
         except BirthmarkError as error:
-            raise MqttRefusedError(ReasonCode.NOT_AUTHORIZED, error, is_silent_in_3=True) from error
+            raise MqttRefusedError(reason_of(error), error, is_silent_in_3=True) from error
         connection = AwsConnection(
             self,
             pump,
@@ -186,8 +190,20 @@ class AwsConnections:
             session_present=session_present,
             at_ms=int(self._clock.now().timestamp() * 1000),
         )
-        keep_alive_s = max(MIN_KEEP_ALIVE_S, min(packet.keep_alive_s or MAX_KEEP_ALIVE_S, MAX_KEEP_ALIVE_S))
-        return Admission(connection=connection, session_present=session_present, keep_alive_s=keep_alive_s)
+        lifetime_s = int(SESSION_LIFETIME.total_seconds())
+        return Admission(
+            connection=connection,
+            session_present=session_present,
+            keep_alive_s=max(MIN_KEEP_ALIVE_S, min(packet.keep_alive_s or MAX_KEEP_ALIVE_S, MAX_KEEP_ALIVE_S)),
+            assigned_client_id=None if packet.client_id else client_id,
+            session_expiry_s=lifetime_s if is_persistent and packet.session_expiry_s != lifetime_s else None,
+            receive_maximum=RECEIVE_MAXIMUM,
+            topic_alias_maximum=TOPIC_ALIAS_MAXIMUM,
+            maximum_packet_bytes=MAX_PACKET_BYTES,
+            is_retain_available=False,  # not served yet, as shared subscriptions
+            are_shared_subscriptions_available=False,
+            reason_of=reason_of,
+        )
 
     def _about(self, body: Mapping[str, str]) -> set["AwsConnection"]:
         found: set[AwsConnection] = set()
@@ -248,7 +264,7 @@ class AwsConnection:
         self.pump = pump
         self.grant = grant
         self.client_id = client_id
-        self.is_persistent = not packet.clean_start
+        self.is_persistent = packet.session_expiry_s > 0
         self.session_present = session_present
         self.will = packet.will
         self.at_ms = at_ms
@@ -348,7 +364,11 @@ class AwsConnection:
             await waiting
 
     def _publish(self, packet: Publish) -> Awaitable[None] | None:
-        self._connections.check(self.grant, "iot:Publish", "topic", packet.topic, self.client_id)
+        try:
+            self._connections.check(self.grant, "iot:Publish", "topic", packet.topic, self.client_id)
+        except PolicyDeniedError as error:
+            self._deny(error, packet.packet_id)
+            return None
         waiting = self._connections.broker.route(packet.topic, packet.payload, packet.qos)
         if waiting is None:
             self.pump.ack(packet.packet_id)
@@ -357,6 +377,13 @@ class AwsConnection:
         self._unwritten.add(task)
         task.add_done_callback(self._unwritten.discard)
         return self._room() if len(self._unwritten) >= WINDOW else None
+
+    def _deny(self, error: PolicyDeniedError, packet_id: int | None) -> None:
+        """Say no to one message; raise where the client can only be told by the end of its connection."""
+        if packet_id is None or self.pump.level == LEVEL_3_1_1:
+            raise error
+        self._connections.record(self, error)
+        self.pump.ack(packet_id, reason_of(error))
 
     async def _room(self) -> None:
         await asyncio.wait(self._unwritten, return_when=asyncio.FIRST_COMPLETED)
@@ -380,11 +407,13 @@ class AwsConnection:
         for topic_filter, options in packet.filters:
             try:
                 topics.check_filter(self.client_id, topic_filter)
-            except (topics.ReservedTopicError, topics.SharedSubscriptionError) as error:
+                self._connections.check(self.grant, "iot:Subscribe", "topicfilter", topic_filter, self.client_id)
+            except (topics.ReservedTopicError, topics.SharedSubscriptionError, PolicyDeniedError) as error:
+                if isinstance(error, PolicyDeniedError) and self.pump.level == LEVEL_3_1_1:
+                    raise
                 self._connections.record(self, error)
-                codes.append(_FAILURE)
+                codes.append(suback_reason_of(error))
                 continue
-            self._connections.check(self.grant, "iot:Subscribe", "topicfilter", topic_filter, self.client_id)
             granted[topic_filter] = min(options & 3, 1)
             codes.append(granted[topic_filter])
         broker = self._connections.broker
@@ -403,8 +432,11 @@ class AwsConnection:
         self.pump.send(SubAck(packet.packet_id, tuple(codes)))
 
     async def _unsubscribe(self, packet: Unsubscribe) -> None:
+        known = self._connections.broker.filters_of(self.client_id)
+        gone = ReasonCode.SUCCESS, ReasonCode.NO_SUBSCRIPTION_EXISTED
+        codes = tuple(gone[topic_filter not in known] for topic_filter in packet.filters)
         await self._connections.broker.unsubscribe(self, packet.filters)
-        self.pump.send(UnsubAck(packet.packet_id))
+        self.pump.send(UnsubAck(packet.packet_id, codes))
 
     async def _deliver_held(self) -> None:
         try:

@@ -40,7 +40,8 @@ def token(resource: str, key: bytes = KEY, expiry: int | None = None) -> str:
 
 
 def test_a_client_id_of_mqtt_5_is_a_name(server: RunningServer) -> None:
-    connect(server, Connect("five-1", username="x", level=LEVEL_5))
+    username = f"{server.endpoints['iothub']['host']}/five-1/?api-version=2021-04-12"
+    connect(server, Connect("five-1", username=username, level=LEVEL_5))
     assert server.why("five-1")["code"] == "mqtt.version_unsupported"
 
 

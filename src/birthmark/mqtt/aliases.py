@@ -5,18 +5,17 @@ in `terms`.
 """
 
 MAX_ALIASES = 16  # of ours, whatever more the receiver takes: what one connection may cost
-_SEEN_FOR_EACH = 2  # topics remembered for each alias, those included that came once
+_MAX_SEEN = 64  # topics remembered, those included that came once
 _WORTH_IT = range(4, 1025)  # shorter ones cost as much as an alias, longer ones are not kept
 
 
 class OutboundAliases:
     """Which number stands for which topic at the receiver. The topics first seen make room for new ones."""
 
-    __slots__ = ("_free", "_room", "_seen")
+    __slots__ = ("_free", "_seen")
 
     def __init__(self, maximum: int) -> None:
         self._free = list(range(min(maximum, MAX_ALIASES), 0, -1))
-        self._room = _SEEN_FOR_EACH * len(self._free)
         self._seen: dict[str, int] = {}  # topic -> alias, 0 when it came once
 
     def use(self, topic: str) -> tuple[int, bool]:
@@ -39,6 +38,6 @@ class OutboundAliases:
             self._free.append(alias)
 
     def _remember(self, topic: str) -> None:
-        if len(self._seen) >= self._room:
+        if len(self._seen) >= _MAX_SEEN:
             self.forget(next(iter(self._seen)))
         self._seen[topic] = 0

@@ -17,7 +17,7 @@ from aws_device import ARN, Enrolled, statement
 from servers import RunningServer, clean_environment
 
 Enroll = Callable[..., Enrolled]
-NOT_AUTHORIZED, TAKEN_OVER, INACTIVE = 0x87, 0x8E, 0x87
+NOT_AUTHORIZED, TAKEN_OVER, SHUTTING_DOWN = 0x87, 0x8E, 0x8B
 OWN = "${iot:Connection.Thing.ThingName}"
 OWN_TOPICS = (
     statement("iot:Connect", ARN + f"client/{OWN}"),
@@ -86,7 +86,16 @@ def test_a_certificate_that_is_switched_off_ends_the_connection_with_a_reason(en
         device("start")
         device("connected")
         iot.update_certificate(certificateId=thing.certificate_id, newStatus="INACTIVE")
-        assert device("ended") == {"ok": INACTIVE}
+        assert device("ended") == {"ok": NOT_AUTHORIZED}
+
+
+def test_who_is_connected_when_the_server_stops_is_told_so(enroll: Enroll, server: RunningServer) -> None:
+    with enroll("five-stop").device_5() as device:
+        device("start")
+        device("connected")
+        server.stop()
+        server.start()
+        assert device("ended") == {"ok": SHUTTING_DOWN}
 
 
 def test_mosquitto_publishes_to_mosquitto(enroll: Enroll, tmp_path: Path) -> None:

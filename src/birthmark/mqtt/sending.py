@@ -211,7 +211,6 @@ class Sender:
         self.state = State.OPEN
         window = self.limits.max_in_flight
         if self._terms is not None:
-            self._terms.settle()
             window = min(window, self._terms.theirs.receive_maximum)
             self._framer.max_packet_bytes = min(self.limits.max_packet_bytes, self._terms.ours.max_packet_bytes)
             from_server = self._terms.theirs if self.role is Role.CLIENT else self._terms.ours

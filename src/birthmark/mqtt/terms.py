@@ -73,11 +73,6 @@ class Terms:
         self.heard: dict[int, str] | None = None  # alias -> topic, as the peer told us
         self.aliases: OutboundAliases | None = None
 
-    def settle(self) -> None:
-        """CONNACK went over the wire: both have spoken."""
-        if self.theirs.alias_maximum:
-            self.aliases = OutboundAliases(self.theirs.alias_maximum)
-
     def resolve(self, topic: str, properties: Properties) -> tuple[str, Properties]:
         """Return the topic of a message, and its properties without an alias, which is learnt when a topic is there.
 
@@ -117,12 +112,16 @@ class Terms:
 
     def form(self, parcel: Parcel, qos: int) -> tuple[bytes, bytes] | None:
         """Return the encoded message around its packet id, or None when it is larger than the peer takes."""
-        alias, is_new = (0, False) if self.aliases is None else self.aliases.use(parcel.topic)
+        theirs, alias, is_new = self.theirs, 0, False
+        if theirs.alias_maximum:
+            if self.aliases is None:
+                self.aliases = OutboundAliases(theirs.alias_maximum)
+            alias, is_new = self.aliases.use(parcel.topic)
         before, block, size = parcel.form(LEVEL_5, qos, alias, is_new=is_new)
-        if size > self.theirs.max_packet_bytes and is_new and self.aliases is not None:
+        if size > theirs.max_packet_bytes and is_new and self.aliases is not None:
             self.aliases.forget(parcel.topic)
             before, block, size = parcel.form(LEVEL_5, qos)
-        return None if size > self.theirs.max_packet_bytes else (before, block)
+        return None if size > theirs.max_packet_bytes else (before, block)
 
 
 def without_problems(packet: Answer) -> Answer:

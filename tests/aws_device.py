@@ -11,6 +11,7 @@ from servers import clean_environment
 
 ARN = "arn:aws:iot:us-east-1:000000000000:"
 DEVICE = Path(__file__).with_name("aws_sdk_process.py")
+DEVICE_5 = Path(__file__).with_name("aws_mqtt5_process.py")
 
 
 def statement(action: str | list[str], resource: str = "*", effect: str = "Allow") -> dict[str, Any]:
@@ -27,11 +28,12 @@ class DeviceProcess:
 
     arguments: dict[str, Any]
     environment: dict[str, str] = field(default_factory=dict)
+    program: Path = DEVICE
     _process: subprocess.Popen[str] | None = None
 
     def __enter__(self) -> Self:
         self._process = subprocess.Popen(
-            [warm.python(), str(DEVICE), json.dumps(self.arguments)],
+            [warm.python(), str(self.program), json.dumps(self.arguments)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -69,3 +71,7 @@ class Enrolled:
     def device(self, **more: Any) -> DeviceProcess:
         """Run a device as this thing; `more` changes how it connects."""
         return DeviceProcess({**self.files, **more})
+
+    def device_5(self, **more: Any) -> DeviceProcess:
+        """Run a device that speaks MQTT 5."""
+        return DeviceProcess({**self.files, **more}, program=DEVICE_5)

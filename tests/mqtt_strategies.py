@@ -53,9 +53,11 @@ def properties(place: Place, level: int) -> st.SearchStrategy[Properties]:
         return st.just(())
     allowed = [key for key in PropertyId if place in _TABLE[key][1]]
     return st.lists(
-        st.sampled_from(allowed).flatmap(lambda key: st.tuples(st.just(key), _VALUES[_TABLE[key][0]])),
-        max_size=4,
-        unique_by=lambda pair: pair[0],
+        st.sampled_from(allowed).flatmap(
+            lambda key: st.tuples(st.just(key), names if key is PropertyId.RESPONSE_TOPIC else _VALUES[_TABLE[key][0]])
+        ),
+        max_size=5,
+        unique_by=lambda pair: pair if pair[0] is PropertyId.USER_PROPERTY else pair[0],
     ).map(lambda pairs: cast("Properties", tuple(pairs)))
 
 

@@ -28,9 +28,20 @@ from birthmark.keys.reference import parse_reference_key
 from birthmark.links.urls import UrlInvalidError
 from birthmark.mqtt import codec
 from birthmark.mqtt.engine import Engine, Limits, Role
-from birthmark.mqtt.errors import LocalProtocolError
+from birthmark.mqtt.errors import LocalProtocolError, RemoteProtocolError
 from birthmark.mqtt.framing import Framer
-from birthmark.mqtt.packets import ConnAck, Connect, Disconnect, PubAck, Publish, SubAck, Subscribe
+from birthmark.mqtt.packets import (
+    LEVEL_5,
+    ConnAck,
+    Connect,
+    Disconnect,
+    Packet,
+    PubAck,
+    Publish,
+    SubAck,
+    Subscribe,
+)
+from birthmark.mqtt.properties import Properties, PropertyId
 from birthmark.net.authority import RequireAuthority
 from fakes import NOON, SeededEntropy
 from fuzz.certificates import DEVICE_CERTIFICATE
@@ -39,6 +50,12 @@ from sas_tokens import make_sas
 KEY = b"k" * 32
 SECRET = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"
 _LIMITS = Limits(max_packet_bytes=4096)
+OFFERED: Properties = (
+    (PropertyId.RECEIVE_MAXIMUM, 30),
+    (PropertyId.MAXIMUM_QOS, 1),
+    (PropertyId.TOPIC_ALIAS_MAXIMUM, 2),
+    (PropertyId.SUBSCRIPTION_IDS_AVAILABLE, 0),
+)
 _CONNECTION = facts_of(DEVICE_CERTIFICATE, Visitor(DEVICE_CERTIFICATE, "pump-1", "192.0.2.7", "localhost"))
 
 
@@ -80,14 +97,50 @@ def mqtt_server(data: bytes) -> None:
 
 def _answer(engine: Engine, event: object) -> None:
     match event:
-        case Connect():
-            engine.send(ConnAck())
-        case Publish(packet_id=int() as packet_id):
+        case Connect(level=level):
+            engine.send(ConnAck(properties=OFFERED if level == LEVEL_5 else ()))
+        case Publish(topic=topic, payload=payload, packet_id=int() as packet_id, properties=properties):
             engine.ack([packet_id])
+            engine.publish(topic, payload, 1, properties=properties)
         case Subscribe(packet_id=packet_id, filters=filters):
             engine.send(SubAck(packet_id, tuple(0 for _ in filters)))
         case _:
             pass  # it wants no answer
+
+
+class _CodecOnly(Engine):
+    """An engine whose fast path finds nothing."""
+
+    def next_burst(self) -> list[Publish]:
+        return []
+
+
+def mqtt_server_5(data: bytes) -> None:
+    """What a client of MQTT 5 sends behind its CONNECT: the fast path hears and says what the codec does."""
+    heard = _talk(Engine(Role.SERVER, _LIMITS), data)
+    assert heard == _talk(_CodecOnly(Role.SERVER, _LIMITS), data)
+    if heard[1]:
+        raise RemoteProtocolError(heard[1])
+
+
+def _talk(engine: Engine, data: bytes) -> tuple[list[object], str, bytes]:
+    """Return what the server hears, why it ends, and what it says; it acknowledges at the end."""
+    greeting: Properties = ((PropertyId.TOPIC_ALIAS_MAXIMUM, 3), (PropertyId.MAXIMUM_PACKET_SIZE, 300))
+    engine.receive_data(codec.encode(Connect("d", level=LEVEL_5, properties=greeting)), 0.0)
+    while (event := engine.next_event()) is not None:
+        _answer(engine, event)
+    heard: list[object] = []
+    why = ""
+    try:
+        engine.receive_data(data, 1.0)
+        while (event := engine.next_event()) is not None:
+            heard.append(event)
+    except RemoteProtocolError as error:
+        why = error.reason
+    with contextlib.suppress(LocalProtocolError):
+        for one in heard:
+            _answer(engine, one)
+    return heard, why, engine.data_to_send()
 
 
 def mqtt_client(data: bytes) -> None:
@@ -102,6 +155,24 @@ def mqtt_client(data: bytes) -> None:
     _ = engine.data_to_send()
 
 
+_TEXT: Properties = (
+    (PropertyId.PAYLOAD_FORMAT, 1),
+    (PropertyId.MESSAGE_EXPIRY, 60),
+    (PropertyId.CONTENT_TYPE, "text/plain"),
+    (PropertyId.RESPONSE_TOPIC, "a/b"),
+    (PropertyId.CORRELATION_DATA, b"1"),
+    (PropertyId.USER_PROPERTY, ("a", "b")),
+    (PropertyId.USER_PROPERTY, ("a", "c")),
+)
+_SAID_IN_5: tuple[Packet, ...] = (
+    Publish("topic", b"1", 1, packet_id=7, properties=((PropertyId.TOPIC_ALIAS, 1),)),
+    Publish("", b"2", 1, packet_id=8, properties=((PropertyId.TOPIC_ALIAS, 1),)),
+    Publish("", b"3", properties=((PropertyId.TOPIC_ALIAS, 1), *_TEXT)),
+    Subscribe(9, (("$share/g/a/+", 0x2D),)),
+    PubAck(1, 0x10),
+)
+
+
 def streams(level: int, *, of_server: bool = False) -> tuple[bytes, ...]:
     """Return some packets each alone, and one whole conversation."""
     up: list[Any] = [
@@ -111,6 +182,8 @@ def streams(level: int, *, of_server: bool = False) -> tuple[bytes, ...]:
         Publish("t", b"x" * 200),
         Disconnect(),
     ]
+    if level == LEVEL_5:
+        up[2:2] = _SAID_IN_5
     down: list[Any] = [ConnAck(), SubAck(1, (1, 0)), Publish("a/b", b"down", 1, packet_id=1), PubAck(2)]
     parts = [codec.encode(packet, level) for packet in (down if of_server else up)]
     return (b"".join(parts), parts[0] + parts[-2] * 20, *parts)

@@ -196,6 +196,7 @@ _ALL = (
     Target("mqtt-3.1.1", mutate_bytes, protocols.streams(4), protocols.mqtt_codec(4)),
     Target("mqtt-5", mutate_bytes, protocols.streams(5), protocols.mqtt_codec(5)),
     Target("mqtt-server", mutate_bytes, protocols.streams(4) + protocols.streams(5), protocols.mqtt_server),
+    Target("mqtt-server-5", mutate_bytes, protocols.streams(5)[2:], protocols.mqtt_server_5),
     Target("mqtt-client", mutate_bytes, protocols.streams(4, of_server=True), protocols.mqtt_client),
     Target("certificate", mutate_der, _CERTIFICATES, certificates.certificate),
     Target("pem", mutate_text, (_pem(_DEVICE), _pem(_DEVICE) + _pem(_ISSUING)), certificates.certificate_text),

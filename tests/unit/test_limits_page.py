@@ -27,7 +27,7 @@ from birthmark.iothub.mqtt import telemetry as hub_telemetry
 from birthmark.iothub.rules import messages
 from birthmark.iothub.service import telemetry
 from birthmark.manifests import microchip
-from birthmark.mqtt import engine
+from birthmark.mqtt import aliases, engine, receipts
 from birthmark.mqtt.engine import Limits as MqttLimits
 from birthmark.net import budget, connection, http, listener, pump, upgrade
 from birthmark.net import errors as net_errors
@@ -72,6 +72,8 @@ EXPECTED: dict[tuple[str, str], str] = {
     ("MQTT", "packet"): size(MQTT.max_packet_bytes),
     ("MQTT", "filters in one SUBSCRIBE"): number(MQTT.max_filters),
     ("MQTT", "messages in flight to a client"): f"{MQTT.max_in_flight}, and {MQTT.max_queued} waiting",
+    ("MQTT", "messages from a client that wait for their PUBACK (3.1.1)"): number(receipts.MAX_OWED),
+    ("MQTT", "topic aliases of a connection, from the server (MQTT 5)"): number(aliases.MAX_ALIASES),
     ("MQTT", "PINGREQ that came before earlier answers left"): number(engine._MAX_PINGS),
     ("MQTT", "packets of one connection handled in a row"): number(pump._PACKETS_A_TURN),
     ("MQTT", "keep alive"): (
@@ -88,6 +90,9 @@ EXPECTED: dict[tuple[str, str], str] = {
     ("AWS IoT", "topic or filter"): f"{topics.MAX_TOPIC_BYTES} bytes, {topics.MAX_SLASHES} slashes",
     ("AWS IoT", "message"): size(topics.MAX_PAYLOAD_BYTES),
     ("AWS IoT", "filters in one SUBSCRIBE, on a connection"): f"{topics.MAX_FILTERS}, {topics.MAX_SUBSCRIPTIONS}",
+    ("AWS IoT", "packet (MQTT 5)"): size(aws_mqtt.MAX_PACKET_BYTES),
+    ("AWS IoT", "messages from a client that wait for their PUBACK (MQTT 5)"): number(aws_mqtt.RECEIVE_MAXIMUM),
+    ("AWS IoT", "topic aliases of a client (MQTT 5)"): number(aws_mqtt.TOPIC_ALIAS_MAXIMUM),
     ("AWS IoT", "keep alive"): (
         f"{aws_mqtt.MIN_KEEP_ALIVE_S} to {aws_mqtt.MAX_KEEP_ALIVE_S} s; 0 is {aws_mqtt.MAX_KEEP_ALIVE_S}"
     ),

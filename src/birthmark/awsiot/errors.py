@@ -1,7 +1,7 @@
 """Domain errors as AWS IoT shows them: HTTP status and the exception's name in the service model.
 
 500 and 503, and ThrottlingException with any status, are retried by the CLI five times; nothing that will not pass by
-itself may look like them. Over MQTT 3.1.1 there are no errors: the connection is closed.
+itself may look like them. Over MQTT 3.1.1 there are no errors: the connection is closed. MQTT 5 has reason codes.
 """
 
 from collections.abc import Mapping
@@ -23,6 +23,7 @@ from birthmark.awsiot.service import (
 from birthmark.awsiot.wire import BodyInvalidError
 from birthmark.broker.errors import RetainedFullError, TooManySessionsError
 from birthmark.mqtt.reasons import ReasonCode
+from birthmark.net import admission
 from birthmark.pki.possession import PossessionCodeMismatchError, PossessionNotProvenError
 from birthmark.store.paging import PageInvalidError
 
@@ -104,7 +105,7 @@ REASONS: Mapping[type[errors.BirthmarkError], int] = {
     model.NameInvalidError: ReasonCode.CLIENT_ID_NOT_VALID,
     topics.ClientIdInvalidError: ReasonCode.CLIENT_ID_NOT_VALID,
     topics.TopicInvalidError: ReasonCode.TOPIC_NAME_INVALID,
-    topics.ReservedTopicError: ReasonCode.NOT_AUTHORIZED,
+    topics.ReservedTopicError: ReasonCode.TOPIC_NAME_INVALID,
     topics.QosNotServedError: ReasonCode.QOS_NOT_SUPPORTED,
     topics.PayloadTooLargeError: ReasonCode.PACKET_TOO_LARGE,
     topics.TooManyFiltersError: ReasonCode.QUOTA_EXCEEDED,
@@ -116,3 +117,14 @@ REASONS: Mapping[type[errors.BirthmarkError], int] = {
 def http_error(error: errors.BirthmarkError) -> tuple[int, str]:
     """Return status and exception name of the nearest listed ancestor."""
     return next(HTTP[kind] for kind in type(error).__mro__ if kind in HTTP)
+
+
+def reason_of(error: errors.BirthmarkError) -> int:
+    """Return what MQTT 5 says of an error."""
+    return admission.reason_of(error, REASONS)
+
+
+def suback_reason_of(error: errors.BirthmarkError) -> int:
+    """Return what MQTT 5 says of a refused subscription."""
+    code = reason_of(error)
+    return ReasonCode.TOPIC_FILTER_INVALID if code == ReasonCode.TOPIC_NAME_INVALID else code

@@ -1,26 +1,37 @@
 """The fast path: a run of plain PUBLISH packets out of one chunk (section 3.3).
 
 Telemetry comes as QoS 0 or 1 messages, many in a chunk. This loop reads them without a call per field and stops before
-anything unusual, so that every refusal is decided in one place: `codec`.
+anything unusual, so that every refusal is decided in one place: `codec`, and `terms` for MQTT 5. Properties are read
+once for messages that come with the same.
 """
 
+from birthmark.mqtt.errors import RemoteProtocolError
 from birthmark.mqtt.packets import Publish
+from birthmark.mqtt.properties import Place, Properties, PropertyId, get_property, read_properties
+from birthmark.mqtt.terms import Terms
 from birthmark.mqtt.topics import is_valid_name
 
 MAX_BURST = 256  # messages made at a time: bounds what one chunk may cost in memory
 _PLAIN = frozenset({0x30, 0x31, 0x32, 0x33})  # QoS 0 and 1, retained or not, never a duplicate
+_NOT_RETAINED = frozenset({0x30, 0x32})
+_NONE: Properties = ()
 
 
-def read_burst(  # noqa: C901, PLR0912 (one flat loop is the point: a call costs as much as the work)
-    chunk: bytes, at: int, max_packet_bytes: int, max_topic_bytes: int, *, is_level_5: bool
-) -> tuple[list[Publish], int]:
-    """Return the plain PUBLISH packets that stand whole at `at`, and where the next packet begins."""
+def read_burst(  # noqa: C901, PLR0912, PLR0915 (one flat loop is the point: a call costs as much as the work)
+    chunk: bytes, at: int, max_packet_bytes: int, max_topic_bytes: int, terms: Terms | None
+) -> tuple[list[Publish], list[int], int]:
+    """Return the plain PUBLISH packets that stand whole at `at`, their packet ids, and where the next packet begins.
+
+    `terms` are those of a connection of MQTT 5, which learn its topic aliases.
+    """
     out: list[Publish] = []
+    ids: list[int] = []
     size = len(chunk)
     last_raw, last_topic = b"", ""
+    plain = _PLAIN if terms is None or terms.ours.has_retain else _NOT_RETAINED
     while size - at > 4 and len(out) < MAX_BURST:
         first, length, topic_at = chunk[at], chunk[at + 1], at + 4
-        if first not in _PLAIN:
+        if first not in plain:
             break
         if length & 0x80:
             high = chunk[at + 2]
@@ -39,11 +50,10 @@ def read_burst(  # noqa: C901, PLR0912 (one flat loop is the point: a call costs
             if payload_at > end:
                 break
             packet_id = chunk[payload_at - 2] << 8 | chunk[payload_at - 1]
-        if is_level_5:
+        block_at = payload_at
+        if terms is not None:
             payload_at += 1
         if payload_at > end or packet_id == 0 or topic_size > max_topic_bytes:
-            break
-        if is_level_5 and chunk[payload_at - 1]:
             break
         raw = chunk[topic_at : topic_at + topic_size]
         if raw != last_raw:
@@ -51,31 +61,61 @@ def read_burst(  # noqa: C901, PLR0912 (one flat loop is the point: a call costs
                 last_topic = raw.decode()
             except UnicodeDecodeError:
                 break
-            if not is_valid_name(last_topic):
+            if raw and not is_valid_name(last_topic):
                 break
             last_raw = raw
-        elif not raw:
+        topic, properties = last_topic, _NONE
+        if terms is not None and chunk[block_at]:
+            if (found := _read_block(chunk, block_at, end, topic, terms)) is None:
+                break
+            topic, properties, payload_at = found
+        if not topic:
             break
-        out.append(Publish(last_topic, chunk[payload_at:end], qos, bool(first & 1), False, packet_id))  # noqa: FBT003 (positional is faster)
-        at = _read_alike(chunk, at, payload_at, end, out, is_level_5=is_level_5) if end < size else end
-    return out, at
+        out.append(Publish(topic, chunk[payload_at:end], qos, bool(first & 1), False, packet_id, properties))  # noqa: FBT003 (positional is faster)
+        if packet_id is not None:
+            ids.append(packet_id)
+        at = _read_alike(chunk, at, payload_at, end, out, ids, chunk[block_at:payload_at]) if end < size else end
+    return out, ids, at
 
 
-def _read_alike(chunk: bytes, at: int, payload_at: int, end: int, out: list[Publish], *, is_level_5: bool) -> int:
+def _read_block(chunk: bytes, at: int, end: int, topic: str, terms: Terms) -> tuple[str, Properties, int] | None:
+    """Return topic, properties and where the payload begins; None for what `codec` has to judge."""
+    try:
+        properties, payload_at = read_properties(chunk, at, Place.PUBLISH)
+        if payload_at > end or get_property(properties, PropertyId.PAYLOAD_FORMAT):
+            return None
+        topic, properties = terms.resolve(topic, properties)
+    except RemoteProtocolError:
+        return None
+    return topic, properties, payload_at
+
+
+def _read_alike(  # noqa: PLR0917 (the state of the loop above)
+    chunk: bytes, at: int, payload_at: int, end: int, out: list[Publish], ids: list[int], block: bytes
+) -> int:
     """Read on while packets differ from the last of `out`, which stands at `at`, only in packet id and payload.
 
-    Return where the next packet begins. Flags, length and topic are the same bytes, so they are valid as well.
+    Return where the next packet begins. Flags, length, topic and the `block` of properties are the same bytes, so they
+    are valid as well.
     """
     last, size, body_at = out[-1], end - at, payload_at - at
-    topic, qos, retain, packet_id = last.topic, last.qos, last.retain, last.packet_id
-    id_at = body_at - is_level_5 - 2
+    topic, qos, retain = last.topic, last.qos, last.retain
+    properties = last.properties
+    block_at = body_at - len(block)
+    id_at = block_at - 2
     head = chunk[at : at + id_at + (0 if qos else 2)]
     at = end
-    while at + size <= len(chunk) and len(out) < MAX_BURST and chunk.startswith(head, at):
+    last_at = len(chunk) - size
+    packet_id = None
+    while at <= last_at and len(out) < MAX_BURST and chunk.startswith(head, at):
         if qos:
             packet_id = chunk[at + id_at] << 8 | chunk[at + id_at + 1]
-        if packet_id == 0 or (is_level_5 and chunk[at + body_at - 1]):
+            if not packet_id:
+                break
+        if block and not chunk.startswith(block, at + block_at):
             break
-        out.append(Publish(topic, chunk[at + body_at : at + size], qos, retain, False, packet_id))  # noqa: FBT003 (as above)
+        if packet_id is not None:
+            ids.append(packet_id)
+        out.append(Publish(topic, chunk[at + body_at : at + size], qos, retain, False, packet_id, properties))  # noqa: FBT003 (as above)
         at += size
     return at

@@ -32,10 +32,14 @@ from birthmark.mqtt.packets import (
     Will,
 )
 from birthmark.mqtt.properties import Place, Properties, PropertyId, get_property, read_properties, write_properties
-from birthmark.mqtt.topics import is_valid_filter, is_valid_name
+from birthmark.mqtt.reasons import ReasonCode
+from birthmark.mqtt.topics import SHARED, is_valid_filter, is_valid_name, is_valid_shared
 
 REFUSED_LEVEL: Final = 1
 REFUSED_CLIENT_ID: Final = 2
+
+NO_LOCAL, RETAIN_AS_PUBLISHED, RETAIN_HANDLING = 0x04, 0x08, 0x30
+"""Options of a subscription, beside the QoS (5.0 section 3.8.3.1)."""
 
 # Header bytes without PUBLISH, whose flags vary (table 2.2).
 CONNECT, CONNACK, PUBLISH = 0x10, 0x20, 0x30
@@ -71,9 +75,13 @@ def decode_publish(first: int, body: bytes, level: int) -> Publish:
     properties: Properties = ()
     if level == LEVEL_5:
         properties, at = read_properties(body, at, Place.PUBLISH)
-    is_aliased = not topic and get_property(properties, PropertyId.TOPIC_ALIAS) is not None
-    if not is_aliased and not is_valid_name(topic):
-        raise RemoteProtocolError("PUBLISH has an empty topic or one with a wildcard", reason_code=0x90)
+    if not topic and level == LEVEL_5:
+        if get_property(properties, PropertyId.TOPIC_ALIAS) is None:
+            told = "PUBLISH has neither a topic nor an alias"
+            raise RemoteProtocolError(told, reason_code=ReasonCode.PROTOCOL_ERROR)
+    elif not is_valid_name(topic):
+        told = "PUBLISH has an empty topic or one with a wildcard"
+        raise RemoteProtocolError(told, reason_code=ReasonCode.TOPIC_NAME_INVALID)
     return Publish(topic, body[at:], qos, bool(first & 1), dup, packet_id, properties)
 
 
@@ -113,7 +121,9 @@ def _read_connect(body: bytes, _level: int) -> Connect:
     if name not in (b"MQTT", b"MQIsdp"):
         raise RemoteProtocolError("CONNECT names another protocol than MQTT")
     if name == b"MQIsdp" or level not in (LEVEL_3_1_1, LEVEL_5):
-        raise RemoteProtocolError(f"CONNECT asks for protocol level {level}", REFUSED_LEVEL, reason_code=0x84)
+        raise RemoteProtocolError(
+            f"CONNECT asks for protocol level {level}", REFUSED_LEVEL, reason_code=ReasonCode.UNSUPPORTED_VERSION
+        )
     flags, at = p.read_u8(body, at)
     _check_connect_flags(flags, level)
     keep_alive_s, at = p.read_u16(body, at)
@@ -123,7 +133,9 @@ def _read_connect(body: bytes, _level: int) -> Connect:
     client_id, at = p.read_utf8(body, at)
     clean_start = bool(flags & 0x02)
     if not client_id and not clean_start and level == LEVEL_3_1_1:
-        raise RemoteProtocolError("an empty client id needs a clean session", REFUSED_CLIENT_ID, reason_code=0x85)
+        raise RemoteProtocolError(
+            "an empty client id needs a clean session", REFUSED_CLIENT_ID, reason_code=ReasonCode.CLIENT_ID_NOT_VALID
+        )
     will = None
     if flags & 0x04:
         will, at = _read_will(body, at, flags, level)
@@ -154,7 +166,9 @@ def _read_will(body: bytes, at: int, flags: int, level: int) -> tuple[Will, int]
         properties, at = read_properties(body, at, Place.WILL)
     topic, at = p.read_utf8(body, at)
     if not is_valid_name(topic):
-        raise RemoteProtocolError("the will topic is empty or has a wildcard", reason_code=0x90)
+        raise RemoteProtocolError(
+            "the will topic is empty or has a wildcard", reason_code=ReasonCode.TOPIC_NAME_INVALID
+        )
     payload, at = p.read_binary(body, at)
     return Will(topic, payload, flags >> 3 & 3, bool(flags & 0x20), properties), at
 
@@ -255,12 +269,23 @@ def _read_subscribe(body: bytes, level: int) -> Subscribe:
     while at < len(body):
         topic_filter, at = p.read_utf8(body, at)
         options, at = p.read_u8(body, at)
-        if options & 3 == 3 or options & (0xFC if level == LEVEL_3_1_1 else 0xC0) or options & 0x30 == 0x30:
-            raise RemoteProtocolError("SUBSCRIBE asks for a QoS or option that does not exist")
-        filters.append((_checked_filter(topic_filter), options))
+        _check_options(topic_filter, options, level)
+        filters.append((_checked_filter(topic_filter, level), options))
     if not filters:
-        raise RemoteProtocolError("SUBSCRIBE has no filter", reason_code=0x82)
+        raise RemoteProtocolError("SUBSCRIBE has no filter", reason_code=ReasonCode.PROTOCOL_ERROR)
     return Subscribe(packet_id, tuple(filters), properties)
+
+
+def _check_options(topic_filter: str, options: int, level: int) -> None:
+    """Section 3.8.3.1 of either version."""
+    if options & (0xFC if level == LEVEL_3_1_1 else 0xC0):
+        raise RemoteProtocolError("SUBSCRIBE sets an option that does not exist")
+    if options & 3 == 3 or options & 0x30 == 0x30:
+        told = "SUBSCRIBE asks for a QoS or retain handling that does not exist"
+        raise RemoteProtocolError(told, reason_code=ReasonCode.PROTOCOL_ERROR)
+    if options & NO_LOCAL and topic_filter.startswith(SHARED):  # [MQTT-3.8.3-4]
+        told = "SUBSCRIBE sets No Local on a shared subscription"
+        raise RemoteProtocolError(told, reason_code=ReasonCode.PROTOCOL_ERROR)
 
 
 def _write_subscribe(packet: Subscribe, level: int) -> bytes:
@@ -283,7 +308,7 @@ def _read_suback(body: bytes, level: int) -> SubAck:
         properties, at = read_properties(body, at, Place.ACK)
     codes = tuple(body[at:])
     if not codes:
-        raise RemoteProtocolError("SUBACK has no code", reason_code=0x82)
+        raise RemoteProtocolError("SUBACK has no code", reason_code=ReasonCode.PROTOCOL_ERROR)
     if any(2 < code < 0x80 or (level == LEVEL_3_1_1 and code > 0x80) for code in codes):
         raise RemoteProtocolError("SUBACK has a reserved code")
     return SubAck(packet_id, codes, properties)
@@ -306,9 +331,9 @@ def _read_unsubscribe(body: bytes, level: int) -> Unsubscribe:
     filters: list[str] = []
     while at < len(body):
         topic_filter, at = p.read_utf8(body, at)
-        filters.append(_checked_filter(topic_filter))
+        filters.append(_checked_filter(topic_filter, level))
     if not filters:
-        raise RemoteProtocolError("UNSUBSCRIBE has no filter", reason_code=0x82)
+        raise RemoteProtocolError("UNSUBSCRIBE has no filter", reason_code=ReasonCode.PROTOCOL_ERROR)
     return Unsubscribe(packet_id, tuple(filters), properties)
 
 
@@ -326,7 +351,7 @@ def _read_unsuback(body: bytes, level: int) -> UnsubAck:
         return UnsubAck(packet_id)
     properties, at = read_properties(body, at, Place.ACK)
     if at == len(body):
-        raise RemoteProtocolError("UNSUBACK has no code", reason_code=0x82)
+        raise RemoteProtocolError("UNSUBACK has no code", reason_code=ReasonCode.PROTOCOL_ERROR)
     return UnsubAck(packet_id, tuple(body[at:]), properties)
 
 
@@ -404,9 +429,11 @@ def _write_packet_id(packet_id: int | None) -> bytes:
     return packet_id.to_bytes(2, "big")
 
 
-def _checked_filter(topic_filter: str) -> str:
-    if not is_valid_filter(topic_filter):
-        raise RemoteProtocolError("a topic filter is empty or has a misplaced wildcard", reason_code=0x8F)
+def _checked_filter(topic_filter: str, level: int) -> str:
+    if not (is_valid_shared if level == LEVEL_5 else is_valid_filter)(topic_filter):
+        raise RemoteProtocolError(
+            "a topic filter is empty or has a misplaced wildcard", reason_code=ReasonCode.TOPIC_FILTER_INVALID
+        )
     return topic_filter
 
 

@@ -1,6 +1,6 @@
 """The two ways a protocol breaks: the peer erred, or we did. The pump in `net` maps them to what users see."""
 
-KEEP_ALIVE_TIMEOUT = 0x8D  # 5.0 section 2.4
+from birthmark.mqtt.reasons import ReasonCode
 
 
 class ProtocolError(Exception):
@@ -26,7 +26,9 @@ class RemoteProtocolError(ProtocolError):
     `reason_code` is what MQTT 5 calls it (5.0 section 2.4).
     """
 
-    def __init__(self, reason: str, return_code: int | None = None, *, reason_code: int = 0x81) -> None:
+    def __init__(
+        self, reason: str, return_code: int | None = None, *, reason_code: int = ReasonCode.MALFORMED_PACKET
+    ) -> None:
         super().__init__(reason)
         self.return_code = return_code
         self.reason_code = reason_code

@@ -7,6 +7,8 @@ large packet in tiny chunks is gathered in linear time.
 from birthmark.mqtt.burst import read_burst
 from birthmark.mqtt.errors import RemoteProtocolError
 from birthmark.mqtt.packets import Publish
+from birthmark.mqtt.reasons import ReasonCode
+from birthmark.mqtt.terms import Terms
 
 
 class Framer:
@@ -58,13 +60,13 @@ class Framer:
         self._move_to(end)
         return chunk[at], chunk[length_at + 1 : end]
 
-    def next_burst(self, max_topic_bytes: int, *, is_level_5: bool) -> list[Publish]:
-        """Return the plain PUBLISH packets that come next; empty when something else, or nothing whole, does."""
-        burst, at = read_burst(self._chunk, self._at, self.max_packet_bytes, max_topic_bytes, is_level_5=is_level_5)
+    def next_burst(self, max_topic_bytes: int, terms: Terms | None) -> tuple[list[Publish], list[int]]:
+        """Return the plain PUBLISH packets that come next, and their packet ids; none when something else does."""
+        burst, packet_ids, at = read_burst(self._chunk, self._at, self.max_packet_bytes, max_topic_bytes, terms)
         if burst:
             self._need = 2
             self._move_to(at)
-        return burst
+        return burst, packet_ids
 
     def _move_to(self, at: int) -> None:
         if at < len(self._chunk):
@@ -83,9 +85,8 @@ class Framer:
             if not byte & 0x80:
                 end = position + 1 + value
                 if end - at > self.max_packet_bytes:
-                    raise RemoteProtocolError(
-                        f"a packet of {end - at} bytes is larger than {self.max_packet_bytes} bytes", reason_code=0x95
-                    )
+                    told = f"a packet of {end - at} bytes is larger than {self.max_packet_bytes} bytes"
+                    raise RemoteProtocolError(told, reason_code=ReasonCode.PACKET_TOO_LARGE)
                 self._need = end - at
                 return end if end <= len(chunk) else None
             shift += 7

@@ -8,10 +8,11 @@ from typing import TypeAlias
 
 import msgspec
 
-from birthmark.mqtt.properties import Properties
+from birthmark.mqtt.properties import Properties, PropertyId, get_property
 
 LEVEL_3_1_1 = 4
 LEVEL_5 = 5
+NEVER = 0xFFFFFFFF  # an expiry that does not come
 
 
 class Will(msgspec.Struct, frozen=True):
@@ -35,6 +36,17 @@ class Connect(msgspec.Struct, frozen=True):
     will: Will | None = None
     level: int = LEVEL_3_1_1
     properties: Properties = ()
+
+    @property
+    def session_expiry_s(self) -> int:
+        """How long the session is to outlive the connection; `NEVER` for ever (5.0 section 3.1.2.11.2).
+
+        A 3.1.1 session is over with the connection, or never.
+        """
+        if self.level == LEVEL_3_1_1:
+            return 0 if self.clean_start else NEVER
+        expiry = get_property(self.properties, PropertyId.SESSION_EXPIRY)
+        return expiry if isinstance(expiry, int) else 0
 
     def __repr__(self) -> str:
         password = "None" if self.password is None else "<hidden>"

@@ -30,6 +30,8 @@ def read_u32(body: bytes, at: int) -> tuple[int, int]:
 
 def read_varint(body: bytes, at: int) -> tuple[int, int]:
     """Read a variable byte integer of at most four bytes, in the fewest bytes (5.0 section 1.5.5)."""
+    if at < len(body) and body[at] < 0x80:  # nearly always
+        return body[at], at + 1
     value = shift = 0
     while True:
         byte, at = read_u8(body, at)
@@ -44,11 +46,13 @@ def read_varint(body: bytes, at: int) -> tuple[int, int]:
 
 
 def read_binary(body: bytes, at: int) -> tuple[bytes, int]:
-    length, at = read_u16(body, at)
-    end = at + length
+    start = at + 2
+    if start > len(body):
+        raise RemoteProtocolError("the packet ends too early")
+    end = start + (body[at] << 8 | body[at + 1])
     if end > len(body):
         raise RemoteProtocolError("the packet ends inside a field")
-    return body[at:end], end
+    return body[start:end], end
 
 
 def read_utf8(body: bytes, at: int) -> tuple[str, int]:
@@ -75,6 +79,10 @@ def write_u16(value: int) -> bytes:
 
 
 def write_varint(value: int) -> bytes:
+    if 0 <= value < 0x80:  # nearly always one byte or two
+        return bytes((value,))
+    if 0 < value < 0x4000:
+        return bytes((value & 0x7F | 0x80, value >> 7))
     if not 0 <= value <= MAX_VARINT:
         raise LocalProtocolError(f"{value} does not fit into a variable byte integer")
     out = bytearray()

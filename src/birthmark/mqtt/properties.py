@@ -6,6 +6,8 @@ from typing import TypeAlias
 
 from birthmark.mqtt import primitives as p
 from birthmark.mqtt.errors import LocalProtocolError, RemoteProtocolError
+from birthmark.mqtt.reasons import ReasonCode
+from birthmark.mqtt.topics import is_valid_name
 
 
 class PropertyId(IntEnum):
@@ -102,12 +104,27 @@ _TABLE: dict[PropertyId, tuple[_Type, frozenset[Place]]] = {
     _I.SUBSCRIPTION_IDS_AVAILABLE: (_Type.FLAG, frozenset({Place.CONNACK})),
     _I.SHARED_SUBSCRIPTION_AVAILABLE: (_Type.FLAG, frozenset({Place.CONNACK})),
 }
-_NEVER_ZERO = frozenset({_I.SUBSCRIPTION_ID, _I.RECEIVE_MAXIMUM, _I.TOPIC_ALIAS, _I.MAXIMUM_PACKET_SIZE})
+_NEVER_ZERO: dict[PropertyId, ReasonCode] = {
+    _I.SUBSCRIPTION_ID: ReasonCode.PROTOCOL_ERROR,
+    _I.RECEIVE_MAXIMUM: ReasonCode.PROTOCOL_ERROR,
+    _I.MAXIMUM_PACKET_SIZE: ReasonCode.PROTOCOL_ERROR,
+    _I.TOPIC_ALIAS: ReasonCode.TOPIC_ALIAS_INVALID,
+}
+"""Which are never 0, and what a peer is told who says so."""
 
 
 def get_property(properties: Properties, wanted: PropertyId) -> PropertyValue | None:
     """Return the first value of `wanted`, or None."""
-    return next((value for key, value in properties if key is wanted), None)
+    for key, value in properties:
+        if key is wanted:
+            return value
+    return None
+
+
+def replace_property(properties: Properties, key: PropertyId, value: PropertyValue | None) -> Properties:
+    """Return the properties with one value for `key`, which stands last; without it for None."""
+    others = tuple(pair for pair in properties if pair[0] is not key)
+    return others if value is None else (*others, (key, value))
 
 
 def read_properties(body: bytes, at: int, place: Place) -> tuple[Properties, int]:
@@ -116,21 +133,23 @@ def read_properties(body: bytes, at: int, place: Place) -> tuple[Properties, int
     end = at + length
     if end > len(body):
         raise RemoteProtocolError("the packet ends inside its properties")
+    if not length:
+        return (), at
     out: list[tuple[PropertyId, PropertyValue]] = []
-    seen: set[PropertyId] = set()
+    entries = _ENTRIES[place]
+    seen = 0
     while at < end:
-        number, at = p.read_varint(body, at)
-        key = _known(number)
-        kind, places = _TABLE[key]
-        if place not in places:
-            raise RemoteProtocolError(f"{key.name} does not belong into {place}", reason_code=0x82)
-        may_repeat = key is _I.USER_PROPERTY or (key is _I.SUBSCRIPTION_ID and place is Place.PUBLISH)
-        if key in seen and not may_repeat:
-            raise RemoteProtocolError(f"{key.name} is there twice", reason_code=0x82)
-        seen.add(key)
-        value, at = _READERS[kind](body, at)
-        if value == 0 and key in _NEVER_ZERO:
-            raise RemoteProtocolError(f"{key.name} is 0", reason_code=0x82)
+        number = body[at]  # all identifiers that exist are one byte
+        entry = entries.get(number)
+        if entry is None:
+            raise _stranger(number, place)
+        key, read, may_repeat = entry
+        if seen >> number & 1 and not may_repeat:
+            raise RemoteProtocolError(f"{key.name} is there twice", reason_code=ReasonCode.PROTOCOL_ERROR)
+        seen |= 1 << number
+        value, at = read(body, at + 1)
+        if not value and key in _NEVER_ZERO:
+            raise RemoteProtocolError(f"{key.name} is 0", reason_code=_NEVER_ZERO[key])
         out.append((key, value))
     if at != end:
         raise RemoteProtocolError("a property reaches beyond its block")
@@ -146,22 +165,26 @@ def write_properties(properties: Properties, place: Place) -> bytes:
         kind, places = _TABLE[key]
         if place not in places:
             raise LocalProtocolError(f"{key.name} does not belong into {place}")
+        if key is _I.RESPONSE_TOPIC and not is_valid_name(str(value)):
+            raise LocalProtocolError("a response topic is not empty and has no wildcard")
         out.append(key)
         out += _write(kind, value)
     return p.write_varint(len(out)) + bytes(out)
 
 
-def _known(number: int) -> PropertyId:
+def _stranger(number: int, place: Place) -> RemoteProtocolError:
+    """Say why a property may not stand here: a malformed packet either way (5.0 section 2.2.2.2)."""
     try:
-        return PropertyId(number)
+        name = PropertyId(number).name
     except ValueError:
-        raise RemoteProtocolError(f"property 0x{number:02x} does not exist") from None
+        return RemoteProtocolError(f"property 0x{number:02x} does not exist")
+    return RemoteProtocolError(f"{name} does not belong into {place}")
 
 
 def _read_flag(body: bytes, at: int) -> tuple[PropertyValue, int]:
     value, at = p.read_u8(body, at)
     if value > 1:
-        raise RemoteProtocolError("a flag property is neither 0 nor 1", reason_code=0x82)
+        raise RemoteProtocolError("a flag property is neither 0 nor 1", reason_code=ReasonCode.PROTOCOL_ERROR)
     return value, at
 
 
@@ -171,7 +194,15 @@ def _read_pair(body: bytes, at: int) -> tuple[PropertyValue, int]:
     return (name, value), at
 
 
-_READERS: dict[_Type, Callable[[bytes, int], tuple[PropertyValue, int]]] = {
+def _read_response_topic(body: bytes, at: int) -> tuple[PropertyValue, int]:
+    topic, at = p.read_utf8(body, at)
+    if not is_valid_name(topic):  # [MQTT-3.3.2-14]
+        raise RemoteProtocolError("RESPONSE_TOPIC is empty or has a wildcard", reason_code=ReasonCode.PROTOCOL_ERROR)
+    return topic, at
+
+
+_Reader: TypeAlias = Callable[[bytes, int], tuple[PropertyValue, int]]
+_READERS: dict[_Type, _Reader] = {
     _Type.FLAG: _read_flag,
     _Type.U16: p.read_u16,
     _Type.U32: p.read_u32,
@@ -179,6 +210,21 @@ _READERS: dict[_Type, Callable[[bytes, int], tuple[PropertyValue, int]]] = {
     _Type.UTF8: p.read_utf8,
     _Type.BINARY: p.read_binary,
     _Type.PAIR: _read_pair,
+}
+_OWN_READERS: dict[PropertyId, _Reader] = {_I.RESPONSE_TOPIC: _read_response_topic}
+
+
+def _may_repeat(key: PropertyId, place: Place) -> bool:
+    return key is _I.USER_PROPERTY or (key is _I.SUBSCRIPTION_ID and place is Place.PUBLISH)
+
+
+_ENTRIES: dict[Place, dict[int, tuple[PropertyId, _Reader, bool]]] = {
+    place: {
+        int(key): (key, _OWN_READERS.get(key, _READERS[kind]), _may_repeat(key, place))
+        for key, (kind, places) in _TABLE.items()
+        if place in places
+    }
+    for place in Place
 }
 
 

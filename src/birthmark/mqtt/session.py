@@ -35,9 +35,18 @@ class Session:
         """Messages that wait for room in the window."""
         return tuple(self._waiting)
 
+    @property
+    def room(self) -> int:
+        """How many more messages may fly before one has to wait."""
+        return 0 if self._waiting else max(0, self.window - len(self._in_flight))
+
     def reserve(self) -> int:
         """Take a free packet id, as for a SUBSCRIBE; `release` gives it back."""
-        packet_id = self._last_id
+        packet_id = self._last_id % 0xFFFF + 1
+        if packet_id not in self._reserved:  # nearly always
+            self._last_id = packet_id
+            self._reserved[packet_id] = None
+            return packet_id
         for _ in range(0xFFFF):
             packet_id = packet_id % 0xFFFF + 1
             if packet_id not in self._reserved:
@@ -71,6 +80,12 @@ class Session:
         self._reserved.pop(packet_id, None)
         return True
 
+    def forget(self, packet_id: int) -> None:
+        """Take back the message that was added last: it does not go out."""
+        if self._in_flight.pop(packet_id, None) is None and isinstance(self._waiting, deque):
+            self._waiting.pop()
+        self._reserved.pop(packet_id, None)
+
     def advance(self) -> Iterator[Publish]:
         """Yield the waiting messages for which there is room now."""
         while self._waiting and len(self._in_flight) < self.window:
@@ -79,9 +94,15 @@ class Session:
             yield message
 
     def resend(self, *, as_duplicates: bool) -> Iterator[Publish]:
-        """Yield the messages in flight again, oldest first ([MQTT-4.4.0-1], [MQTT-4.6.0-1])."""
-        for message in self.in_flight:
-            yield msgspec.structs.replace(message, dup=True) if as_duplicates else message
+        """Yield the messages in flight again, oldest first ([MQTT-4.4.0-1], [MQTT-4.6.0-1]).
+
+        As many as the window has room for, which may be smaller now; the others wait in front of those that wait.
+        """
+        again = [msgspec.structs.replace(message, dup=as_duplicates) for message in self._in_flight.values()]
+        self._in_flight = {message.packet_id or 0: message for message in again[: self.window]}
+        if late := again[self.window :]:
+            self._waiting = deque([*late, *self._waiting])
+        yield from again[: self.window]
 
     def clear(self) -> None:
         """Forget everything: the session has ended."""

@@ -10,6 +10,7 @@ from typing import Generic, TypeVar
 from birthmark.mqtt.errors import LocalProtocolError
 
 T = TypeVar("T", bound=Hashable)
+SHARED = "$share/"
 
 
 def is_valid_name(name: str) -> bool:
@@ -25,6 +26,22 @@ def is_valid_filter(topic_filter: str) -> bool:
     if any("#" in level for level in levels[:-1]) or ("#" in levels[-1] and levels[-1] != "#"):
         return False
     return all(level == "+" or "+" not in level for level in levels)
+
+
+def split_shared(topic_filter: str) -> tuple[str | None, str]:
+    """Return the share name, None where the filter is not shared, and the filter that matches (5.0 section 4.8.2)."""
+    if not topic_filter.startswith(SHARED):
+        return None, topic_filter
+    share, _, rest = topic_filter[len(SHARED) :].partition("/")
+    return share, rest
+
+
+def is_valid_shared(topic_filter: str) -> bool:
+    """Say whether a filter is well formed for MQTT 5: a share has a name, and a filter of its own behind it."""
+    share, rest = split_shared(topic_filter)
+    if share is None:
+        return is_valid_filter(rest)
+    return bool(share) and "+" not in share and "#" not in share and is_valid_filter(rest)  # [MQTT-4.8.2-1], -2
 
 
 def matches(topic_filter: str, name: str, *, hash_matches_parent: bool = True) -> bool:

@@ -32,6 +32,7 @@ from birthmark.mqtt.packets import (
     UnsubAck,
     Unsubscribe,
 )
+from birthmark.mqtt.parcel import Parcel
 from birthmark.mqtt.properties import Properties, PropertyId, get_property
 from birthmark.mqtt.reasons import RETURN_CODES, ReasonCode, connack_reason, disconnect_reason
 from birthmark.net.admission import (
@@ -157,22 +158,38 @@ class MqttPump(asyncio.Protocol):
     def publish(
         self, topic: str, payload: bytes, qos: int = 0, *, retain: bool = False, properties: Properties = ()
     ) -> int | None:
-        """Send a message; return its packet id for QoS 1. Dropped when the connection is over."""
+        """Send a message; return its packet id for QoS 1, `DISCARDED` when it is larger than the client takes.
+
+        Dropped when the connection is over. 3.1.1 knows no properties.
+        """
+        return self.deliver(Parcel(topic, payload, properties, retain=retain), qos)
+
+    def deliver(self, parcel: Parcel, qos: int = 0) -> int | None:
+        """Send a message that others get too, as `publish` does: it is encoded once."""
         if self._over:
             return None
-        packet_id = self._engine.publish(topic, payload, qos, retain, properties)
+        packet_id = self._engine.deliver(parcel, qos)
         self._soon()
         return packet_id
 
+    @property
+    def room(self) -> int:
+        """How many QoS 1 messages may go out before one has to wait for an acknowledgement."""
+        return self._engine.session.room
+
     def ack(self, packet_id: int | None, code: int = ReasonCode.SUCCESS) -> None:
-        """Acknowledge a QoS 1 message; all of a tick go out in one write. 3.1.1 knows no code."""
+        """Acknowledge a QoS 1 message; all of a tick go out in one write. 3.1.1 knows no code.
+
+        The client hears of messages in their order, whatever the order here ([MQTT-4.6.0-2]): one that is never
+        acknowledged holds up all behind it.
+        """
         if packet_id is None or self._over:
             return
         if not code:
             self.ack_all((packet_id,))
             return
         self._flush_acks()
-        self._engine.send(PubAck(packet_id, code))
+        self._engine.ack([packet_id], code)
         self._soon()
 
     def ack_all(self, packet_ids: Iterable[int]) -> None:
@@ -222,7 +239,7 @@ class MqttPump(asyncio.Protocol):
                 if burst := self._engine.next_burst():
                     handled += len(burst)
                     waiting = self._connection.published(burst) if self._connection is not None else None
-                elif (packet := self._engine.next_event()) is not None:
+                elif (packet := self._engine.next_packet()) is not None:
                     handled += 1
                     waiting = self._dispatch(packet)
                 else:
@@ -305,6 +322,8 @@ class MqttPump(asyncio.Protocol):
     async def _await(self, waiting: Awaitable[None]) -> None:
         try:
             await waiting
+        except RemoteProtocolError as error:  # the client has no room for our answer
+            self._broken(error)
         except BirthmarkError as error:
             self.refuse(error)
         except Exception:

@@ -23,6 +23,7 @@ from birthmark.est.service import Credentials, EstService
 from birthmark.iothub.events import DeviceChanged, HubDeleted
 from birthmark.iothub.mqtt import DevicesByBus, HubConnections
 from birthmark.iothub.service import IotHub
+from birthmark.net.admission import Closed
 from birthmark.pki.certificates import Certificate
 from birthmark.refusals import Ledger
 from birthmark.server.hubs import HubsForDps
@@ -57,6 +58,12 @@ class Rooms:
         await self.iothub.telemetry.settled()
         await self.broker.settled()
         await self.ledger.settled()
+
+    def end_connections(self) -> None:
+        """Tell every MQTT client that this server ends, as far as its version of MQTT has words for it."""
+        for room in (self.dps_connections, self.hub_connections, self.aws_connections):
+            for connection in room.everyone():
+                connection.pump.close(Closed.STOPPING)
 
     def subscribe(self, bus: Bus) -> None:
         """Let live connections hear of what changed about them."""

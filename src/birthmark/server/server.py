@@ -81,7 +81,7 @@ class Server:
         context = self._context(hierarchy)
         limits = fit_to_descriptors(settings.bounds())
         listeners = Listeners(clock, limits, doors.report)
-        self._closers.append(listeners.close)
+        self._closers += [listeners.close, rooms.end_connections]
         https_port = await self._bind(listeners, context, doors, limits)
         access_key = await ensure_defaults(rooms, settings)  # a start that cannot bind gives nothing a name
         context.start()

@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from birthmark.awsiot.errors import reason_of, suback_reason_of
 from birthmark.awsiot.mqtt.acknowledging import WINDOW, Acknowledging
 from birthmark.awsiot.rules import topics
 from birthmark.awsiot.rules.policy import PolicyDeniedError
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from birthmark.awsiot.mqtt.connections import AwsConnections
 
 __all__ = ["WINDOW", "AwsConnection"]
-_FAILURE = 0x80
 MAX_QUEUED = 1000
 _MAX_NOTED = 16
 
@@ -170,7 +170,7 @@ class AwsConnection:
                     self._connections.space.spawn(waiting)
                 raise denied
             self.pump.note(denied)
-            self._acks.refuse(packet.packet_id, ReasonCode.NOT_AUTHORIZED)
+            self.pump.ack(packet.packet_id, reason_of(denied))
             packets = packets[len(messages) + 1 :]
             if waiting is not None:
                 return self._publish_after(waiting, packets)
@@ -232,15 +232,11 @@ class AwsConnection:
             try:
                 topics.check_filter(self.client_id, name)
                 self._connections.check(self.grant, "iot:Subscribe", "topicfilter", name, self.client_id)
-            except topics.ReservedTopicError as error:
-                self._connections.record(self, error)
-                codes.append(_FAILURE)
-                continue
-            except PolicyDeniedError as error:
-                if self.pump.level != LEVEL_5:
+            except (topics.ReservedTopicError, PolicyDeniedError) as error:
+                if isinstance(error, PolicyDeniedError) and self.pump.level != LEVEL_5:
                     raise
                 self._connections.record(self, error)
-                codes.append(ReasonCode.NOT_AUTHORIZED)
+                codes.append(suback_reason_of(error))
                 continue
             granted[name] = subscription_of(name, options)
             codes.append(granted[name].qos)

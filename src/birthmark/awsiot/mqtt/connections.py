@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Iterable
 
-from birthmark.awsiot.errors import REASONS as MQTT_REASONS
+from birthmark.awsiot.errors import reason_of
 from birthmark.awsiot.events import CertificateChanged, GrantsChanged, PolicyChanged, ThingChanged
 from birthmark.awsiot.model import AccessKey
 from birthmark.awsiot.mqtt.connection import WINDOW, AwsConnection
@@ -18,14 +18,14 @@ from birthmark.errors import BirthmarkError
 from birthmark.mqtt.packets import LEVEL_5, Connect
 from birthmark.mqtt.packets import Will as WillPacket
 from birthmark.mqtt.properties import PropertyId, get_property
-from birthmark.net.admission import Admission, Closed, MqttRefusedError, reason_of
+from birthmark.net.admission import Admission, Closed, MqttRefusedError
 from birthmark.net.pump import Accept, MqttPump
 from birthmark.refusals import Ledger
 
 MIN_KEEP_ALIVE_S, MAX_KEEP_ALIVE_S = 30, 1200
 PERSISTENT_S = 3600
 MAX_EXPIRY_S = 7 * 24 * 3600
-MAX_PACKET_BYTES = 149_504
+RECEIVE_MAXIMUM, TOPIC_ALIAS_MAXIMUM, MAX_PACKET_BYTES = 100, 8, 149_504  # what AWS tells MQTT 5
 
 
 class AwsConnections:
@@ -99,7 +99,7 @@ class AwsConnections:
                 self.space.disconnect(attached, Closed.REFUSED, with_will=False)
                 raise
         except BirthmarkError as error:
-            raise MqttRefusedError(_reason_of(error), error, is_silent_in_3=True) from error
+            raise MqttRefusedError(reason_of(error), error, is_silent_in_3=True) from error
         asked = get_property(packet.properties, PropertyId.SESSION_EXPIRY) or 0
         return Admission(
             connection=connection,
@@ -107,9 +107,10 @@ class AwsConnections:
             keep_alive_s=max(MIN_KEEP_ALIVE_S, min(packet.keep_alive_s or MAX_KEEP_ALIVE_S, MAX_KEEP_ALIVE_S)),
             assigned_client_id=None if packet.client_id else client_id,
             session_expiry_s=None if asked == expiry_s else expiry_s,
-            receive_maximum=WINDOW,
+            receive_maximum=RECEIVE_MAXIMUM,
+            topic_alias_maximum=TOPIC_ALIAS_MAXIMUM,
             maximum_packet_bytes=MAX_PACKET_BYTES,
-            reason_of=_reason_of,
+            reason_of=reason_of,
         )
 
     async def _admitted(self, visitor: Visitor, grant: Grant | None, packet: Connect) -> Grant:
@@ -266,7 +267,3 @@ def _connections(found: Iterable[Attached]) -> tuple[AwsConnection, ...]:
 
 def _nobody_waits(problem: BaseException | None) -> None:
     del problem
-
-
-def _reason_of(error: BirthmarkError) -> int:
-    return reason_of(error, MQTT_REASONS)

@@ -1,0 +1,312 @@
+"""The half of an engine that writes: packets, messages, acknowledgements and last words, into one buffer.
+
+Not here: bytes that come in, and time (`engine`).
+"""
+
+from collections.abc import Sequence
+from typing import NoReturn
+
+from birthmark.mqtt import codec
+from birthmark.mqtt.errors import LocalProtocolError, RemoteProtocolError
+from birthmark.mqtt.framing import Framer
+from birthmark.mqtt.packets import (
+    LEVEL_3_1_1,
+    LEVEL_5,
+    Auth,
+    ConnAck,
+    Connect,
+    Disconnect,
+    Packet,
+    PingReq,
+    PingResp,
+    PubAck,
+    Publish,
+    SubAck,
+    Subscribe,
+    UnsubAck,
+    Unsubscribe,
+)
+from birthmark.mqtt.parcel import Parcel
+from birthmark.mqtt.properties import Properties
+from birthmark.mqtt.reasons import ReasonCode, connack_reason, disconnect_reason
+from birthmark.mqtt.receipts import Receipts
+from birthmark.mqtt.roles import Limits, Role, State
+from birthmark.mqtt.session import Session
+from birthmark.mqtt.terms import Answer, Terms, check_publish, offer_of, without_problems
+
+DISCARDED = 0
+"""Instead of a packet id: larger than the receiver takes, and so counted as delivered ([MQTT-3.1.2-25])."""
+
+FROM_CLIENT_ONLY = (Connect, Subscribe, Unsubscribe, PingReq)
+FROM_SERVER_ONLY = (ConnAck, SubAck, UnsubAck, PingResp)
+
+
+class Sender:
+    """See the module; `session` carries unacknowledged messages from one connection to the next."""
+
+    __slots__ = (
+        "_burst",
+        "_failure",
+        "_framer",
+        "_out",
+        "_receipts",
+        "_requests",
+        "_terms",
+        "keep_alive_s",
+        "level",
+        "limits",
+        "role",
+        "session",
+        "state",
+    )
+
+    def __init__(self, role: Role, limits: Limits, session: Session | None) -> None:
+        self.role = role
+        self.limits = limits
+        self.session = session or Session(limits.max_in_flight, limits.max_queued)
+        self.state = State.NEW
+        self.level = LEVEL_3_1_1
+        self.keep_alive_s = 0  # a server may overwrite it after CONNECT
+        self._framer = Framer(limits.max_packet_bytes)
+        self._burst: list[Packet] = []  # received, not yet given out, the next at the end
+        self._out = bytearray()
+        self._failure: RemoteProtocolError | None = None
+        self._requests: dict[int, int] | None = None  # packet id of a SUBSCRIBE or UNSUBSCRIBE -> codes expected
+        self._receipts: Receipts | None = None
+        self._terms: Terms | None = None
+
+    def adopt(self, session: Session) -> None:
+        """Go on with a client's session, which a server knows only after CONNECT: until CONNACK is sent."""
+        if self.role is not Role.SERVER or self.state is not State.CONNECTING:
+            raise LocalProtocolError(f"a {self.role} that is {self.state} adopts no session")
+        self.session = session
+
+    def send(self, packet: Packet) -> None:
+        """Queue a packet. Raise `LocalProtocolError` when it may not be sent now; nothing is written then."""
+        self._check_may_send(packet)
+        if isinstance(packet, Answer):
+            data = self._encode_answer(packet)
+        else:
+            data = codec.encode(packet, packet.level if isinstance(packet, Connect) else self.level)
+            if self._terms is not None and len(data) > self._terms.theirs.max_packet_bytes:
+                raise LocalProtocolError(f"the server takes no packet of {len(data)} bytes")
+        match packet:
+            case PubAck(packet_id=packet_id) if self._receipts is not None:
+                data = self._receipts.settle(packet_id, data)
+            case Connect():
+                self.state = State.CONNECTING
+                self._greet(packet)
+            case Subscribe() | Unsubscribe():
+                if self._requests is None:
+                    self._requests = {}
+                self._requests[packet.packet_id] = len(packet.filters)
+            case Disconnect():
+                self.state = State.CLOSED
+                self._burst.clear()
+            case _:
+                pass
+        self._out += data
+        if isinstance(packet, ConnAck):
+            if self._terms is not None:
+                self._terms.ours = offer_of(packet.properties)
+            self._accept(packet, may_resume=True)
+
+    def publish(
+        self,
+        topic: str,
+        payload: bytes,
+        qos: int = 0,
+        retain: bool = False,  # noqa: FBT001, FBT002 (the wire's own flag)
+        properties: Properties = (),
+    ) -> int | None:
+        """Send a message, or queue it behind the window of unacknowledged ones; return its packet id for QoS 1.
+
+        Before the connection is open only QoS 1 is taken, for sending later. Raise `LocalProtocolError`, and of these
+        `QueueFullError` when too many wait.
+        """
+        return self.deliver(Parcel(topic, payload, properties, retain=retain), qos)
+
+    def deliver(self, parcel: Parcel, qos: int = 0) -> int | None:
+        """Send one message of many, as `publish` does. A server returns `DISCARDED` for what is too large."""
+        if self._terms is not None and self.role is Role.CLIENT:
+            check_publish(parcel, qos, self._terms.theirs)
+        if qos == 0:
+            self._check_open()
+            self._write(parcel, 0, None)
+            return None
+        if qos != 1:
+            raise LocalProtocolError("messages are sent with QoS 0 or 1")
+        is_open = self.state is State.OPEN
+        if not is_open and self.state in {State.CLOSED, State.FAILED}:
+            raise LocalProtocolError("the connection is over")
+        session = self.session
+        session.check_room()
+        packet_id = session.reserve()
+        message = Publish(parcel.topic, parcel.payload, 1, parcel.retain, False, packet_id, parcel.properties)  # noqa: FBT003 (positional is faster)
+        try:
+            if not session.add(message, may_fly=is_open):
+                parcel.form(LEVEL_5, 1)  # raises now for what it could not be sent as later
+            elif not self._write(parcel, 1, packet_id):
+                session.forget(packet_id)
+                return DISCARDED
+        except LocalProtocolError:
+            session.forget(packet_id)
+            raise
+        return packet_id
+
+    def subscribe(self, filters: Sequence[tuple[str, int]]) -> int:
+        """Ask for `filters` with their QoS and return the packet id of the SUBACK to come."""
+        packet_id = self.session.reserve()
+        try:
+            self.send(Subscribe(packet_id, tuple(filters)))
+        except LocalProtocolError:
+            self.session.release(packet_id)
+            raise
+        return packet_id
+
+    def unsubscribe(self, filters: Sequence[str]) -> int:
+        """End subscriptions and return the packet id of the UNSUBACK to come."""
+        packet_id = self.session.reserve()
+        try:
+            self.send(Unsubscribe(packet_id, tuple(filters)))
+        except LocalProtocolError:
+            self.session.release(packet_id)
+            raise
+        return packet_id
+
+    def ack(self, packet_ids: list[int], code: int = ReasonCode.SUCCESS) -> None:
+        """Acknowledge QoS 1 messages, all in one write; 3.1.1 knows no code.
+
+        Each received message needs its acknowledgement, or the connection its end: those of later ones wait for it.
+        """
+        if not packet_ids:
+            return
+        self._check_open()
+        receipts = self._receipts
+        if code or (receipts is not None and not receipts.settle_next(packet_ids)):
+            for packet_id in packet_ids:
+                self.send(PubAck(packet_id, code))
+            return
+        try:
+            self._out += b"".join([b"\x40\x02" + packet_id.to_bytes(2, "big") for packet_id in packet_ids])
+        except OverflowError:
+            raise LocalProtocolError("a packet id does not fit into two bytes") from None
+
+    # ---- inside
+
+    def _greet(self, packet: Connect) -> None:
+        """CONNECT went over the wire."""
+        self.level = packet.level
+        self.keep_alive_s = packet.keep_alive_s
+        if packet.level == LEVEL_5:
+            offer = offer_of(packet.properties)
+            is_ours = self.role is Role.CLIENT
+            self._terms = Terms(by_server=False, ours=offer) if is_ours else Terms(by_server=True, theirs=offer)
+
+    def _accept(self, connack: ConnAck, *, may_resume: bool) -> None:
+        """CONNACK went out or came in: the connection is open, and unacknowledged messages go again."""
+        if connack.code:
+            self.state = State.CLOSED
+            return
+        self.state = State.OPEN
+        window = self.limits.max_in_flight
+        if self._terms is not None:
+            window = min(window, self._terms.theirs.receive_maximum)
+            self._framer.max_packet_bytes = min(self.limits.max_packet_bytes, self._terms.ours.max_packet_bytes)
+            from_server = self._terms.theirs if self.role is Role.CLIENT else self._terms.ours
+            if from_server.keep_alive_s is not None:  # [MQTT-3.1.2-21], [MQTT-3.2.2-21]
+                self.keep_alive_s = from_server.keep_alive_s
+        self.session.window = window
+        if self.role is Role.SERVER and not connack.session_present:
+            self.session.clear()
+            return
+        # A server that lost the session never saw these: they are new to it, and still owed by us.
+        for message in self.session.resend(as_duplicates=may_resume):
+            self._fly(message)
+        self._advance()
+
+    def _advance(self) -> None:
+        for message in self.session.advance():
+            self._fly(message)
+
+    def _fly(self, message: Publish) -> None:
+        """Write a message of the session; what is too large now is told as if the peer had answered."""
+        parcel = Parcel(message.topic, message.payload, message.properties, retain=message.retain)
+        packet_id = message.packet_id or 0
+        if not self._write(parcel, 1, packet_id, dup=message.dup):
+            self.session.acknowledge(packet_id)
+            self._burst.insert(0, PubAck(packet_id, ReasonCode.PACKET_TOO_LARGE))
+
+    def _write(self, parcel: Parcel, qos: int, packet_id: int | None, *, dup: bool = False) -> bool:
+        """Write a message; say False, and write nothing, when the peer takes no packet of its size."""
+        terms, out = self._terms, self._out
+        if terms is None:
+            before, block, _ = parcel.form(LEVEL_3_1_1, qos)
+        else:
+            form = terms.form(parcel, qos)
+            if form is None:
+                return False
+            before, block = form
+        if dup:
+            before = bytes((before[0] | 0x08,)) + before[1:]
+        out += before
+        if packet_id is not None:
+            out += packet_id.to_bytes(2, "big")
+        out += block
+        out += parcel.payload
+        return True
+
+    def _encode_answer(self, packet: Answer) -> bytes:
+        """Return the bytes of an answer, without explanations that the peer does not want or has no room for."""
+        terms = self._terms
+        if terms is None:
+            return codec.encode(packet, self.level)
+        if not terms.theirs.wants_problems and isinstance(packet, PubAck | SubAck | UnsubAck):  # [MQTT-3.1.2-29]
+            packet = without_problems(packet)
+        data, most = codec.encode(packet, self.level), terms.theirs.max_packet_bytes
+        if len(data) > most:
+            data = codec.encode(without_problems(packet), self.level)
+        if len(data) > most:  # [MQTT-3.1.2-24]
+            told = f"the peer takes {most} bytes at once and no {type(packet).__name__} of {len(data)}"
+            self._fail(RemoteProtocolError(told, reason_code=ReasonCode.PACKET_TOO_LARGE))
+        return data
+
+    def _check_may_send(self, packet: Packet) -> None:
+        if isinstance(packet, Connect):
+            if self.role is Role.SERVER or self.state is not State.NEW:
+                raise LocalProtocolError(f"a {self.role} that is {self.state} sends no CONNECT")
+            return
+        if isinstance(packet, ConnAck):
+            if self.role is Role.CLIENT or self.state is not State.CONNECTING:
+                raise LocalProtocolError(f"a {self.role} that is {self.state} sends no CONNACK")
+            return
+        if not (isinstance(packet, Disconnect | Auth) and self.state is State.CONNECTING):
+            self._check_open()
+        wrong_way = FROM_SERVER_ONLY if self.role is Role.CLIENT else FROM_CLIENT_ONLY
+        if isinstance(packet, wrong_way):
+            raise LocalProtocolError(f"a {self.role} sends no {type(packet).__name__}")
+        if isinstance(packet, Disconnect) and self.role is Role.SERVER:
+            if self.level != LEVEL_5:
+                raise LocalProtocolError("a server has no DISCONNECT in 3.1.1: close the connection")
+            self._check_open()  # [MQTT-3.14.0-1]
+
+    def _check_open(self) -> None:
+        if self.state is not State.OPEN:
+            raise LocalProtocolError(f"the connection is {self.state}")
+
+    def _fail(self, error: RemoteProtocolError) -> NoReturn:
+        """Say the last words the specification asks for, and stay failed."""
+        if self.state is not State.FAILED:
+            self._out += self._last_words(error)
+            self.state = State.FAILED
+            self._failure = error
+        raise error
+
+    def _last_words(self, error: RemoteProtocolError) -> bytes:
+        if self.level == LEVEL_5 and self.state is State.OPEN:
+            return codec.encode(Disconnect(disconnect_reason(error.reason_code)), LEVEL_5)
+        if self.role is Role.CLIENT or self.state not in {State.NEW, State.CONNECTING}:
+            return b""
+        if self.level == LEVEL_5:
+            return codec.encode(ConnAck(code=connack_reason(error.reason_code)), LEVEL_5)
+        return b"" if error.return_code is None else codec.encode(ConnAck(code=error.return_code))

@@ -112,6 +112,13 @@ class SqliteDatabase:
     def on_events(self, hear: Hear) -> None:
         self._group.hearers.append(hear)
 
+    async def is_reachable(self) -> bool:
+        try:
+            self._reader.execute("SELECT version_num FROM alembic_version").fetchone()
+        except sqlite3.Error:
+            return False
+        return True
+
     async def durability(self) -> str:
         level: int = await self._thread.do(lambda: self._writer.execute("PRAGMA synchronous").fetchone()[0])
         return {0: "OFF", 1: "NORMAL", 2: "FULL", 3: "EXTRA"}[level]

@@ -19,13 +19,14 @@ from sqlalchemy import MetaData, Table, bindparam, select
 from birthmark.audit.heads import AuditKey
 from birthmark.audit.verify import verify_chain
 from birthmark.errors import ChangedMeanwhileError, NotFoundError, UnavailableError
-from birthmark.store import Changes, Database, migrate, open_database, statement, upsert
+from birthmark.store import Changes, Database, Statement, migrate, open_database, statement, upsert
 from birthmark.store.columns import blob, number, text
 from birthmark.store.postgresql import patience, writer
+from birthmark.store.statements import Compiled
 from fakes import FakeClock
 from pg_proxy import Counted, counting
 from postgres import PostgresServer, a_postgres_server
-from store_table import ADD, ALL, BUMP, GET, PUT, ThingTold, a_database, make_table
+from store_table import ADD, ALL, BUMP, GET, PUT, ThingTold, a_database, make_table, things
 
 pytestmark = pytest.mark.integration
 KEY = AuditKey("the key")
@@ -262,6 +263,17 @@ async def test_a_failure_that_is_not_the_servers_absence_is_told_at_once_and_log
         await made.close()
         await make_table(database)
         await database.commit(Changes().run(ADD, id="a", n=1))
+
+
+async def test_a_statement_that_the_server_takes_for_a_mistake_fails_alone(postgres_url: str) -> None:
+    async with a_database(postgres_url) as database:
+        wrong = Statement(lambda _engine: select(things))
+        wrong._compiled = {"postgresql": Compiled("INSERT INTO", (), {})}
+        for _ in range(2):
+            with pytest.raises(UnavailableError):
+                await database.commit(Changes().run(wrong))
+            await database.commit(Changes().run(PUT, id="a", n=1).event(ThingTold("a")))
+        assert len(await database.all(ALL)) == 1
 
 
 def script_of_0_1_0() -> str:

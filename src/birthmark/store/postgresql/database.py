@@ -155,8 +155,9 @@ class PostgresDatabase:
             return self._failed(batch, "its audit chain or outbox is written by another")
 
     def _failed(self, batch: Batch, reason: object) -> Outcomes:
-        log.error("store.commit_failed", extra={"reason": f"{type(reason).__name__}: {reason}"})
-        failed = PostgresUnavailableError(reason=reason)
+        told = type(reason).__name__ if isinstance(reason, asyncpg.DataError) else reason  # it quotes the values
+        log.error("store.commit_failed", extra={"reason": f"{type(reason).__name__}: {told}"})
+        failed = PostgresUnavailableError(reason=told)
         return [failed] * len(batch)
 
     async def _attempt(self, batch: Batch) -> Outcomes:

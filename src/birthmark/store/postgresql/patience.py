@@ -23,11 +23,12 @@ AWAY = (
     asyncpg.CrashShutdownError,
     asyncpg.IdleInTransactionSessionTimeoutError,
     asyncpg.TooManyConnectionsError,
+    asyncpg.TransactionRollbackError,  # two who wait for each other: one of them was chosen to begin anew
     asyncpg.InterfaceError,  # the connection is closed
     asyncpg.InternalClientError,  # the server has said that it ends the connection, and nothing was sent
     OSError,
 )
-"""The part of it that passes when the server is back."""
+"""The part of it that passes by itself."""
 
 
 async def patiently(attempt: Callable[[], Awaitable[T]]) -> T:

@@ -124,6 +124,7 @@ class Plans:
         self._plans: dict[str, Plan] = {}
         self._functions: list[str] = []
         self._defined = 0
+        self._sound = 0  # what was defined in this session or an earlier one
 
     def of(self, compiled: Compiled) -> Plan:
         """Return the plan of a statement; one that is new is known after `definition` was run."""
@@ -151,7 +152,12 @@ class Plans:
 
     def defined(self) -> None:
         """Note that `definition` was run."""
-        self._defined = len(self._functions)
+        self._defined = self._sound = len(self._functions)
+
+    def drop_new(self) -> None:
+        """Drop what was never defined: the server takes it for a mistake."""
+        del self._functions[self._sound :]
+        self._plans = {sql: plan for sql, plan in self._plans.items() if plan.number < self._sound}
 
 
 def _function(number: int, compiled: Compiled) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 import asyncpg
 
-from birthmark.store.postgresql.patience import TROUBLE
+from birthmark.store.postgresql.patience import AWAY, TROUBLE
 from birthmark.store.postgresql.steps import PREPARE, RUN, RUN_APART, Plans, Steps
 
 log = logging.getLogger(__name__)
@@ -55,17 +55,27 @@ class Writer:
     async def connect(self) -> None:
         """Have a session."""
         if self._connection is None or self._connection.is_closed():
-            self._connection = await self._connect()
+            self._connection = None
+            connection = await self._connect()
+            try:
+                await connection.execute(PREPARE)
+            except BaseException:
+                connection.terminate()
+                raise
+            self._connection = connection
             self.plans.forget()
-            await self._connection.execute(PREPARE)
 
     async def begin(self) -> None:
         """Be in an empty transaction of a session that knows every plan; there must be no other."""
         if definition := self.plans.definition():
             if self._connection.is_in_transaction():
                 await self._connection.execute("COMMIT")  # of nothing
-            # Not worth waiting for the disk: it is gone with the session.
-            await self._connection.execute(f"BEGIN; SET LOCAL synchronous_commit = off;\n{definition}\nCOMMIT")
+            try:  # not worth waiting for the disk: it is gone with the session
+                await self._connection.execute(f"BEGIN; SET LOCAL synchronous_commit = off;\n{definition}\nCOMMIT")
+            except TROUBLE as error:
+                if not isinstance(error, AWAY):
+                    self.plans.drop_new()  # whoever comes with the statement that is wrong is told, and nobody else
+                raise
             self.plans.defined()
         if not self._connection.is_in_transaction():
             await self._connection.execute("BEGIN")

@@ -34,6 +34,7 @@ _ENDS = (
     "SELECT (SELECT max(seq) FROM outbox WHERE worker = $1) AS events, a.seq, a.digest FROM (SELECT 1) AS one "
     "LEFT JOIN (SELECT seq, digest FROM audit WHERE chain = $1 ORDER BY seq DESC LIMIT 1) AS a ON true"
 )
+_HEADS = "SELECT chain, seq, at, digest, signature, others FROM audit_heads"
 _EVENTS = "SELECT seq, kind, body FROM outbox WHERE worker = $1 AND seq > $2 ORDER BY seq LIMIT $3"
 _COMMAND_S = 60  # a server that hangs must not hang us
 _CONNECT_S = 5
@@ -75,6 +76,8 @@ class PostgresDatabase:
         self._events = 0
         self._are_ends_known = False
         self._is_closing = False
+        self._others = audit_chain.Others(worker, signer)
+        self._looking: asyncio.Task[None] | None = None
         for own in (_ADD_EVENT, _ADD_AUDIT, _SIGN, _DISCARD):
             self._plan(own)
 
@@ -133,6 +136,8 @@ class PostgresDatabase:
     async def close(self) -> None:
         await self._group.settled()
         self._is_closing = True
+        if self._looking is not None:
+            await self._looking
         await self._writer.close()
         await self._pool.close()
 
@@ -259,10 +264,12 @@ class PostgresDatabase:
         """Sign the chain's end, where it is another than `first`."""
         if self._seq == first or self._signer is None:
             return
-        now = to_micros(self._clock.now())
-        signature = self._signer.sign(audit_chain.head_body(self.worker, self._seq, now, self._digest))
-        row = {"chain": self.worker, "seq": self._seq, "at": now, "digest": self._digest}
+        now, others = to_micros(self._clock.now()), self._others.as_text()
+        signature = self._signer.sign(audit_chain.head_body(self.worker, self._seq, now, self._digest, others))
+        row = {"chain": self.worker, "seq": self._seq, "at": now, "digest": self._digest, "others": others}
         steps.add(self._plan(_SIGN), row | {"key": self._signer.public_key, "signature": signature})
+        if self._clock.monotonic() >= self._others.look_again_at and (self._looking is None or self._looking.done()):
+            self._looking = asyncio.create_task(self._look_at_others())  # beside the batch, for the next one
 
     def _ends(self) -> tuple[int, bytes, int]:
         """Return where the audit chain and the outbox end."""
@@ -277,6 +284,12 @@ class PostgresDatabase:
         # Never a number twice: those of rows that were handed over are gone with them.
         self._events = max(self._events, row["events"] or 0)
         self._are_ends_known = True
+        await self._look_at_others()
+
+    async def _look_at_others(self) -> None:
+        """Note where the other chains end; while the server is away, what was seen before will do."""
+        with contextlib.suppress(*TROUBLE):
+            self._others.note(await self._pool.fetch(_HEADS), self._clock.monotonic())
 
 
 def _meaning_of(how: str, changes: Changes, first: int) -> BirthmarkError | None:

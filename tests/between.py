@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from birthmark.store import Changes, Database
+from birthmark.store.postgresql.writer import AnswerLostError
 
 
 def before_the_next_commit(database: Database, act: Callable[[], Awaitable[object]]) -> None:
@@ -21,13 +22,13 @@ def before_the_next_commit(database: Database, act: Callable[[], Awaitable[objec
 
 def lose_the_next_answer(database: Database) -> None:
     """Let PostgreSQL keep the next commit, and its connection end before it says so."""
-    patched: Any = database
-    real = patched._apply
+    writer: Any = database._writer  # type: ignore[attr-defined]  # one engine's own
+    real = writer.commit
 
-    async def apply_and_lose_the_answer(connection: Any, changes: Changes) -> None:
-        patched._apply = real
-        await real(connection, changes)
-        await connection.execute("COMMIT")
-        await connection.close()
+    async def commit_and_lose_the_answer() -> None:
+        writer.commit = real
+        await real()
+        writer.drop()
+        raise AnswerLostError from ConnectionResetError("the answer was lost")
 
-    patched._apply = apply_and_lose_the_answer
+    writer.commit = commit_and_lose_the_answer

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 
@@ -17,9 +18,36 @@ def free_port(host: str = "127.0.0.1") -> int:
         return int(s.getsockname()[1])
 
 
+@dataclass(frozen=True)
+class PostgresServer:
+    """A server that runs; `url` is that of its maintenance database."""
+
+    url: str
+    home: Path
+    control: list[str]
+
+    def restart(self, mode: str) -> None:
+        """Stop it as `mode` says (fast, immediate) and start it again."""
+        self.stop(mode)
+        self.start()
+
+    def stop(self, mode: str) -> None:
+        subprocess.run([*self.control, "-m", mode, "stop"], check=True, capture_output=True, cwd=self.home)
+
+    def start(self) -> None:
+        subprocess.run([*self.control, "start"], check=True, capture_output=True, cwd=self.home)
+
+
 @contextlib.contextmanager
 def a_postgres() -> Iterator[str]:
     """Run one; yields the URL of its maintenance database."""
+    with a_postgres_server() as server:
+        yield server.url
+
+
+@contextlib.contextmanager
+def a_postgres_server() -> Iterator[PostgresServer]:
+    """Run one."""
     binaries = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
     assert binaries, "PostgreSQL is missing: run scripts/test, which installs it"
     home = Path(tempfile.mkdtemp(prefix="birthmark-pg-"))
@@ -35,9 +63,11 @@ def a_postgres() -> Iterator[str]:
     subprocess.run(run, check=True, capture_output=True, cwd=home)
     control = [*as_user, str(binaries[-1] / "pg_ctl"), "-D", str(data), "-l", str(home / "log"), "-w"]
     options = f"-c listen_addresses={address} -p {port} -k {home}"
-    subprocess.run([*control, "-o", options, "start"], check=True, capture_output=True, cwd=home)
+    url = f"postgresql://birthmark@{address}:{port}/postgres"
+    server = PostgresServer(url, home, [*control, "-o", options])
+    server.start()
     try:
-        yield f"postgresql://birthmark@{address}:{port}/postgres"
+        yield server
     finally:
-        subprocess.run([*control, "-m", "immediate", "stop"], check=True, capture_output=True, cwd=home)
+        server.stop("immediate")
         shutil.rmtree(home, ignore_errors=True)

@@ -179,6 +179,7 @@ _HEAD = {
     "digest": "ab" * 32,
     "key": "cd" * 32,
     "signature": "ef" * 64,
+    "others": '[["worker-2",7,"' + "ab" * 32 + '"]]',
 }
 _PROOF = {
     "nonce": base64.b64encode(b"12345678").decode(),

@@ -216,7 +216,7 @@ def test_debug_logs_say_what_happens_and_nothing_of_the_libraries(tmp_path: Path
     server.run("hub", "delete", "hub-2", "--yes")
     server.stop()
     events = [json.loads(line) for line in server.log().splitlines() if line.startswith("{")]
-    assert any(event.get("topic") == "iothub.hub_deleted" for event in events)
+    assert any(event.get("kind") == "iothub.hub_deleted" for event in events)
     assert not any("upgrade" in event["event"].lower() for event in events)
 
 

@@ -11,10 +11,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from birthmark.errors import InvalidRequestError
 from birthmark.store import from_micros
-from birthmark.store.chain import head_body
+from birthmark.store.chain import Seen, head_body, parse_seen
 from birthmark.store.records import Records
 
-MAX_HEAD_BYTES = 4096
+MAX_HEAD_BYTES = 65_536
 
 
 class HeadInvalidError(InvalidRequestError):
@@ -38,9 +38,16 @@ class AuditKey:
     def sign(self, body: bytes) -> bytes:
         return self._key.sign(body)
 
+    def has_signed(self, body: bytes, signature: bytes) -> bool:
+        """Say whether this key signed `body`."""
+        return _is_signed(self.public_key, body, signature)
+
 
 class Head(msgspec.Struct, frozen=True):
-    """The first `seq` rows of `chain` ended in `digest`; `key` signed that at `at`."""
+    """The first `seq` rows of `chain` ended in `digest`; `key` signed that at `at`.
+
+    `others` is the text that it signed of the other chains' ends; None in a head of version 0.1.0's format.
+    """
 
     chain: str
     seq: int
@@ -48,6 +55,7 @@ class Head(msgspec.Struct, frozen=True):
     digest: bytes
     key: bytes
     signature: bytes
+    others: str | None = None
 
     @property
     def at(self) -> datetime:
@@ -56,12 +64,13 @@ class Head(msgspec.Struct, frozen=True):
     @property
     def is_genuine(self) -> bool:
         """Say whether its own key signed it; whose key that is, is another question."""
-        try:
-            public = Ed25519PublicKey.from_public_bytes(self.key)
-            public.verify(self.signature, head_body(self.chain, self.seq, self.at_micros, self.digest))
-        except (InvalidSignature, ValueError):
-            return False
-        return True
+        body = head_body(self.chain, self.seq, self.at_micros, self.digest, self.others)
+        return _is_signed(self.key, body, self.signature)
+
+    @property
+    def seen(self) -> tuple[Seen, ...]:
+        """The ends of the other chains that it tells of; only a genuine head has them in order."""
+        return () if self.others is None else parse_seen(self.others)
 
     def as_json(self) -> dict[str, Any]:
         """Return the stable exported form."""
@@ -82,3 +91,18 @@ def parse_head(text: bytes) -> Head:
         return msgspec.convert(told | digests, Head)
     except (msgspec.MsgspecError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise HeadInvalidError(detail=error) from error
+
+
+def parse_heads(text: bytes) -> list[Head]:
+    """Return the heads of an exported file: one, or one a line. Raise `HeadInvalidError`."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    is_one_each = len(lines) > 1 and all(line.lstrip().startswith(b"{") for line in lines)
+    return [parse_head(line) for line in lines] if is_one_each else [parse_head(text)]
+
+
+def _is_signed(key: bytes, body: bytes, signature: bytes) -> bool:
+    try:
+        Ed25519PublicKey.from_public_bytes(key).verify(signature, body)
+    except (InvalidSignature, ValueError):
+        return False
+    return True

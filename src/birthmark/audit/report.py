@@ -1,33 +1,38 @@
-"""A verified chain as programs read it."""
+"""Verified chains as programs read them."""
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from birthmark.audit.verify import ROWS, Verified
 from birthmark.store import from_micros
 from birthmark.store.database import Reader
+from birthmark.store.opening import MAIN
 
 _PAGE = 1000
 
 
-def report(verified: Verified) -> dict[str, Any]:
-    """Return the stable JSON form."""
-    return {"rows": verified.rows, "head": None if verified.head is None else verified.head.as_json()}
+def report(verified: Sequence[Verified]) -> dict[str, Any]:
+    """Return the stable JSON form: all rows, the head of the chain that a server alone writes, and each chain."""
+    chains = [{"chain": one.chain, "rows": one.rows, "head": one.head and one.head.as_json()} for one in verified]
+    main = next((one for one in chains if one["chain"] == MAIN), chains[0])
+    return {"rows": sum(one.rows for one in verified), "head": main["head"], "chains": chains}
 
 
-async def entries(database: Reader, chain: str = "main") -> AsyncIterator[dict[str, Any]]:
-    """Yield every row, oldest first."""
-    seq = 0
-    while rows := await database.all(ROWS, chain=chain, after=seq, limit=_PAGE):
-        for row in rows:
-            seq = row["seq"]
-            yield {
-                "seq": seq,
-                "at": from_micros(row["at"]).isoformat(),
-                "actor": row["actor"],
-                "action": row["action"],
-                "subject": row["subject"],
-                "detail": json.loads(row["detail"]),
-                "digest": bytes(row["digest"]).hex(),
-            }
+async def entries(database: Reader, verified: Sequence[Verified]) -> AsyncIterator[dict[str, Any]]:
+    """Yield every row that was verified, chain by chain, oldest first."""
+    for one in verified:
+        seq = 0
+        while seq < one.rows:
+            for row in await database.all(ROWS, chain=one.chain, after=seq, limit=min(_PAGE, one.rows - seq)):
+                seq = row["seq"]
+                yield {
+                    "chain": one.chain,
+                    "seq": seq,
+                    "at": from_micros(row["at"]).isoformat(),
+                    "actor": row["actor"],
+                    "action": row["action"],
+                    "subject": row["subject"],
+                    "detail": json.loads(row["detail"]),
+                    "digest": bytes(row["digest"]).hex(),
+                }

@@ -1,15 +1,19 @@
-"""Is the audit chain whole, and the one that was signed? Names the first row that says no."""
+"""Are the audit chains whole, and the ones that were signed? Names the first row that says no."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sqlalchemy import select
+
 from birthmark.audit.heads import HEADS, Head
 from birthmark.errors import ConflictError
-from birthmark.store import AuditRow, Changes, Database
+from birthmark.store import AuditRow, Changes, Database, statement
 from birthmark.store.chain import GENESIS, HeadSigner, link
-from birthmark.store.database import Reader
+from birthmark.store.database import Reader, Row
 from birthmark.store.keyed import find, page
+from birthmark.store.opening import MAIN
 from birthmark.store.schema import audit, audit_heads
 
 BREAK = "audit.break"
@@ -17,6 +21,9 @@ _PAGE = 1000
 ROWS = page(audit, "seq", "chain")
 LAST_ROW = find(audit, "chain", of=("seq", "digest"), order=audit.c.seq.desc(), limit=1)
 HEAD = find(audit_heads)
+HEADS_OF_ALL = statement(select(audit_heads))
+CHAINS = statement(select(audit.c.chain).distinct())
+ROW = find(audit)
 
 
 class AuditBrokenError(ConflictError):
@@ -36,7 +43,8 @@ class AuditCutError(ConflictError):
 
     code = "audit.chain_cut"
     cause = (
-        "{source} ends at row {signed} of chain {chain}, and the database at row {seq}: the rows between are missing."
+        "{source} tells of row {signed} of chain {chain}, and the database ends at row {seq}: the rows between are "
+        "missing."
     )
     fix = "Compare with a backup from before: rows were removed from the end, or an old copy was put in place."
     for_a_person = "somebody removed rows: a backup has to be compared"
@@ -89,49 +97,106 @@ class AuditBreakFoundError(ConflictError):
 class Verified:
     """A chain that is whole, and its signed end."""
 
+    chain: str
     rows: int
     head: Head | None
 
 
-async def verify_chain(
-    database: Reader, *, key: bytes | None, chain: str = "main", exported: Sequence[Head] = ()
-) -> Verified:
-    """Return what was checked. `key` is the public key that signs heads here; `exported` are heads kept elsewhere.
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What somebody says of a chain: its first `seq` rows end in `digest`."""
 
-    Raise one of this module's errors, naming the first row that is wrong.
+    chain: str
+    seq: int
+    digest: bytes
+    source: str
+
+
+async def verify_chains(database: Reader, *, key: bytes | None, exported: Sequence[Head] = ()) -> Sequence[Verified]:
+    """Return what was checked, chain by chain: there is one for each worker, and the heads of each tell of the others.
+
+    `key` is the public key that signs heads here; `exported` are heads kept elsewhere. Raise one of this module's
+    errors, naming the first row that is wrong.
     """
-    _check_exported(exported, key, chain)
-    wanted = {head.seq: head for head in exported}
-    seq, digest, broken_at = 0, GENESIS, None
-    while rows := await database.all(ROWS, chain=chain, after=seq, limit=_PAGE):
-        for row in rows:
-            written = AuditRow(row["actor"], row["action"], row["subject"], row["detail"])
-            expected = link(digest, chain, seq + 1, row["at"], written)
-            if row["seq"] != seq + 1:
-                missing = f"rows {seq + 1} to {row['seq'] - 1} are missing"
-                raise AuditBrokenError(seq=row["seq"], chain=chain, detail=missing)
-            if row["digest"] != expected:
-                changed = "it, or its digest, was changed"
-                raise AuditBrokenError(seq=row["seq"], chain=chain, detail=changed)
-            seq, digest = seq + 1, expected
-            if (outside := wanted.pop(seq, None)) is not None and outside.digest != digest:
-                raise AuditContradictedError(seq=seq, chain=chain, source="The exported head")
-            if row["action"] == BREAK and broken_at is None:
-                broken_at = (seq, row["detail"])
-    if wanted:
-        raise AuditCutError(seq=seq, signed=max(wanted), chain=chain, source="An exported head")
-    signed_end = await _head(database, chain)
-    _check_head(signed_end, key, seq, digest, chain)
-    if broken_at is not None:
-        raise AuditBreakFoundError(seq=broken_at[0], chain=chain, detail=broken_at[1])
-    return Verified(seq, signed_end)
-
-
-def _check_exported(exported: Sequence[Head], key: bytes | None, chain: str) -> None:
     for head in exported:
-        if head.chain != chain or not head.is_genuine or (key is not None and head.key != key):
-            detail = f"the exported head of row {head.seq} was not signed by this installation's key"
-            raise AuditHeadError(seq=head.seq, chain=chain, detail=detail)
+        _check_exported(head, key)
+    heads = [HEADS.of(row) for row in await database.all(HEADS_OF_ALL)]
+    claims = [claim for head in exported for claim in _claims_of(head, f"An exported head of chain {head.chain}")]
+    for head in heads:
+        if head.key == key and head.is_genuine:
+            claims += _claims_of(head, f"The signed head of chain {head.chain}", of_itself=False)
+    named = {row["chain"] for row in await database.all(CHAINS)}
+    named |= {head.chain for head in heads} | {claim.chain for claim in claims}
+    return [await verify_chain(database, key=key, chain=chain, claims=claims) for chain in sorted(named or {MAIN})]
+
+
+async def verify_chain(
+    database: Reader, *, key: bytes | None, chain: str = MAIN, claims: Sequence[Claim] = ()
+) -> Verified:
+    """Return what was checked of one chain, which must be as each of `claims` about it says. Raise as above."""
+    walk = _Walk(chain, claims)
+    while True:
+        before = walk.seq
+        while rows := await database.all(ROWS, chain=chain, after=walk.seq, limit=_PAGE):
+            for row in rows:
+                walk.follow(row)
+        head = await _head(database, chain)
+        if head is None or head.seq <= walk.seq or walk.seq == before:  # else a server has written meanwhile
+            break
+    walk.check_claims()
+    _check_head(head, key, walk.seq, walk.digest, chain)
+    if walk.broken_at is not None:
+        seq, detail = walk.broken_at
+        raise AuditBreakFoundError(seq=seq, chain=chain, detail=detail)
+    return Verified(chain, walk.seq, head)
+
+
+class _Walk:
+    """A chain from its first row on: each must follow from the one before it, and be as the claims say."""
+
+    def __init__(self, chain: str, claims: Sequence[Claim]) -> None:
+        self._chain = chain
+        self._wanted: defaultdict[int, list[Claim]] = defaultdict(list)
+        for claim in claims:
+            if claim.chain == chain:
+                self._wanted[claim.seq].append(claim)
+        self.seq, self.digest = 0, GENESIS
+        self.broken_at: tuple[int, str] | None = None
+
+    def follow(self, row: Row) -> None:
+        """Go on to a row. Raise `AuditBrokenError` or `AuditContradictedError`."""
+        written = AuditRow(row["actor"], row["action"], row["subject"], row["detail"])
+        expected = link(self.digest, self._chain, self.seq + 1, row["at"], written)
+        if row["seq"] != self.seq + 1:
+            missing = f"rows {self.seq + 1} to {row['seq'] - 1} are missing"
+            raise AuditBrokenError(seq=row["seq"], chain=self._chain, detail=missing)
+        if row["digest"] != expected:
+            changed = "it, or its digest, was changed"
+            raise AuditBrokenError(seq=row["seq"], chain=self._chain, detail=changed)
+        self.seq, self.digest = self.seq + 1, expected
+        for claim in self._wanted.pop(self.seq, ()):
+            if claim.digest != expected:
+                raise AuditContradictedError(seq=self.seq, chain=self._chain, source=claim.source)
+        if row["action"] == BREAK and self.broken_at is None:
+            self.broken_at = (self.seq, row["detail"])
+
+    def check_claims(self) -> None:
+        """Raise `AuditCutError` for a claim about a row after the last."""
+        if self._wanted:
+            last = max(self._wanted)
+            raise AuditCutError(seq=self.seq, signed=last, chain=self._chain, source=self._wanted[last][0].source)
+
+
+def _claims_of(head: Head, source: str, *, of_itself: bool = True) -> list[Claim]:
+    """Return what a genuine head says of the other chains, and of its own."""
+    own = [Claim(head.chain, head.seq, head.digest, source)] if of_itself else []
+    return own + [Claim(one.chain, one.seq, one.digest, source) for one in head.seen]
+
+
+def _check_exported(head: Head, key: bytes | None) -> None:
+    if not head.is_genuine or (key is not None and head.key != key):
+        detail = f"the exported head of row {head.seq} was not signed by this installation's key"
+        raise AuditHeadError(seq=head.seq, chain=head.chain, detail=detail)
 
 
 def _check_head(head: Head | None, key: bytes | None, seq: int, digest: bytes, chain: str) -> None:
@@ -151,25 +216,40 @@ def _check_head(head: Head | None, key: bytes | None, seq: int, digest: bytes, c
         raise AuditContradictedError(source="The signed head", **facts)
 
 
-async def note_break(
-    database: Database, signer: HeadSigner, *, is_key_new: bool, is_used: bool = True, chain: str = "main"
-) -> str | None:
-    """Write down, before anything else is, that the chain is not as it was left; return what is wrong.
+async def note_break(database: Database, signer: HeadSigner, *, is_key_new: bool, is_used: bool = True) -> str | None:
+    """Write down, before anything else is, that this worker's chain is not as it was left; return what is wrong.
 
     For the start of a server: its next commit signs a new head over whatever rows it finds. A database from before
     heads were signed (`is_key_new`) is taken as it is, and one that nobody has used yet (not `is_used`) is empty.
     """
+    chain = database.worker
     last, head = await database.one(LAST_ROW, chain=chain), await _head(database, chain)
     seq, digest = (0, GENESIS) if last is None else (last["seq"], bytes(last["digest"]))
-    if head is None and (not is_used or (is_key_new and seq)):
+    claims = await _claims_of_others(database, signer.public_key, chain)
+    if head is None and not claims and (not is_used or (is_key_new and seq)):
         return None
     try:
-        _check_head(head, signer.public_key, seq, digest, chain)
+        if head is not None or seq or claims or chain == MAIN:  # a worker that is new has no chain yet
+            _check_head(head, signer.public_key, seq, digest, chain)
+        for claim in claims:
+            row = await database.one(ROW, chain=chain, seq=claim.seq)
+            if row is None:
+                raise AuditCutError(seq=seq, signed=claim.seq, chain=chain, source=claim.source)
+            if bytes(row["digest"]) != claim.digest:
+                raise AuditContradictedError(seq=claim.seq, chain=chain, source=claim.source)
     except ConflictError as error:
         detail = error.explain_cause()
         await database.commit(Changes().audit("server", BREAK, chain, found=detail))
         return detail
     return None
+
+
+async def _claims_of_others(database: Reader, key: bytes, chain: str) -> list[Claim]:
+    """Return what genuine heads of other chains say of this one."""
+    heads = [HEADS.of(row) for row in await database.all(HEADS_OF_ALL)]
+    genuine = [head for head in heads if head.chain != chain and head.key == key and head.is_genuine]
+    claims = [one for head in genuine for one in _claims_of(head, f"The signed head of chain {head.chain}")]
+    return [claim for claim in claims if claim.chain == chain]
 
 
 async def _head(database: Reader, chain: str) -> Head | None:

@@ -14,6 +14,7 @@ from birthmark.cli.operator import ServerOptions, ServerOutputOptions
 from birthmark.cli.options import command, commands
 
 app = commands("The record of every change: verify it, export its signed end.", "birthmark audit verify")
+_MAX_FILE = 1 << 20
 Heads = Annotated[
     list[Path] | None,
     typer.Option("--head", metavar="FILE", help="A head that was exported earlier; may be given again."),
@@ -22,26 +23,33 @@ Heads = Annotated[
 
 @command(app, "birthmark audit verify --head head-2026-11.json")
 def verify(server: ServerOutputOptions, head: Heads = None) -> None:
-    """Check every row, the signed head and heads that were exported earlier; names the first row that is wrong."""
-    told = _asked(server, [read_file(path, 8192) for path in head or ()], rows=None)
-    signed = told["head"] or {}
-    view = {"rows": told["rows"], "digest": signed.get("digest"), "key": signed.get("key")}
-    emit(server.as_json, told if server.as_json else view)
+    """Check every row of every chain, the signed heads and those exported earlier; names the first row that is wrong.
+
+    Each worker of a server has a chain of its own, and what it signs tells of the others.
+    """
+    told = _asked(server, [read_file(path, _MAX_FILE) for path in head or ()], rows=None)
+    if server.as_json:
+        emit(server.as_json, told)
+        return
+    for one in told["chains"]:
+        signed = one["head"]
+        emit(server.as_json, {"chain": one["chain"], "rows": one["rows"]} | {k: signed[k] for k in ("digest", "key")})
 
 
 @command(app, "birthmark audit export --out head-2026-11.json")
 def export(
     server: ServerOptions,
-    out: Annotated[Path | None, typer.Option(help="Where to write the head; without it, standard output.")] = None,
-    rows: Annotated[bool, typer.Option("--rows", help="Every row before the head, one JSON object per line.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Where to write the heads; without it, standard output.")] = None,
+    rows: Annotated[bool, typer.Option("--rows", help="Every row before the heads, one JSON object per line.")] = False,
 ) -> None:
-    """Verify the chain, then print its signed head.
+    """Verify the chains, then print the signed head of each, one a line.
 
     Kept elsewhere, it shows later that nothing before it was changed.
     """
     lines: list[str] = []
     told = _asked(server, [], rows=lines.append if rows else None)
-    text = "".join(f"{line}\n" for line in [*lines, json.dumps(told["head"])])
+    heads = [json.dumps(one["head"]) for one in told["chains"]]
+    text = "".join(f"{line}\n" for line in [*lines, *heads])
     if out is None:
         typer.echo(text, nl=False)
     else:
@@ -62,17 +70,17 @@ def _asked(server: ServerOptions, heads: list[bytes], rows: Callable[[str], None
 
 
 async def _read(data: Path, heads: list[bytes], rows: Callable[[str], None] | None) -> dict[str, Any]:
-    from birthmark.audit.heads import AuditKey, parse_head
+    from birthmark.audit.heads import AuditKey, parse_heads
     from birthmark.audit.report import entries, report
-    from birthmark.audit.verify import verify_chain
+    from birthmark.audit.verify import verify_chains
     from birthmark.ca.keyfile import read_private
     from birthmark.store.readonly import ReadOnlySqlite
 
-    exported = [parse_head(text) for text in heads]
+    exported = [head for text in heads for head in parse_heads(text)]
     key = AuditKey(read_private(data / "audit.seed").strip().decode("ascii", "replace"))
     with closing(ReadOnlySqlite.open(data / "birthmark.db")) as database:
-        verified = await verify_chain(database, key=key.public_key, exported=exported)
+        verified = await verify_chains(database, key=key.public_key, exported=exported)
         if rows is not None:
-            async for entry in entries(database):
+            async for entry in entries(database, verified):
                 rows(json.dumps(entry))
         return report(verified)

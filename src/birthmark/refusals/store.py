@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Index, Table, bindparam, delete, func, literal_column, or_, select
+from sqlalchemy import BigInteger, Index, Table, bindparam, delete, func, literal_column, or_, select
 
 from birthmark.store import insert, metadata, statement
 from birthmark.store.columns import number, text
@@ -62,7 +62,12 @@ _PLACED = select(
     _RANKED.c.rank,
     func.row_number().over(order_by=(_RANKED.c.rank, _RANKED.c.at.desc())).label("place"),
 ).subquery("placed")
-_TOO_MANY = select(_PLACED.c.id).where(or_(_PLACED.c.rank > bindparam("of_one"), _PLACED.c.place > bindparam("kept")))
+_TOO_MANY = select(_PLACED.c.id).where(
+    or_(
+        _PLACED.c.rank > bindparam("of_one", type_=BigInteger),
+        _PLACED.c.place > bindparam("kept", type_=BigInteger),
+    )
+)
 FORGET_OLD = statement(delete(refusals).where(refusals.c.at < bindparam("before")))
 FORGET_MANY = statement(delete(refusals).where(refusals.c.id.in_(_TOO_MANY)))
 # After those: a name goes with its refusal.

@@ -32,6 +32,7 @@ from birthmark.net.pump import MqttPump
 from birthmark.net.tls import TlsPeer
 from birthmark.net.websocket import serve_mqtt
 from birthmark.server.on_record import presented_by
+from birthmark.server.reach import Reach
 from birthmark.server.rooms import Rooms
 from birthmark.server.settings import Settings
 
@@ -48,6 +49,7 @@ class Applications:
         self._settings = settings
         self._clock = clock
         self._entropy = entropy
+        self._reach = Reach(rooms.database.is_reachable, clock)
         self._mqtt_limits = EngineLimits(connect_timeout_s=settings.bounds().mqtt_connect_s)
 
     def mqtt(self, peer: TlsPeer) -> MqttPump:
@@ -127,6 +129,8 @@ class Applications:
             return JSONResponse({"status": "alive"})
 
         async def readyz(_request: Request) -> Response:
+            if not await self._reach.is_there():
+                return JSONResponse({"ready": False, "database": "away"}, 503)
             ready = is_ready()
             return JSONResponse({"ready": ready}, 200 if ready else 503)
 

@@ -50,7 +50,8 @@ class Database(Reader, Protocol):
 
         Raise the write's own error or `ConflictError` when a condition did not hold, `ValueRefusedError` for a value
         that no column holds, `UnavailableError` when the engine failed; nothing of `changes` was kept then. Only when
-        the engine went away between the write and its answer may it have been kept all the same.
+        the engine went away between the write and its answer may it have been kept all the same. An engine that is
+        away for some seconds is waited for.
         """
         ...
 
@@ -75,6 +76,10 @@ class Database(Reader, Protocol):
 
         And whether it is sure: when the engine went away before its answer, a commit may have been kept, or still be.
         """
+        ...
+
+    async def is_reachable(self) -> bool:
+        """Say whether the engine answers, now and soon."""
         ...
 
     async def durability(self) -> str:

@@ -1,7 +1,12 @@
 """One server per database: a lock that ends with the process, however that ends.
 
-Two servers would each go on with the audit chain where they read its end, and soon one could write nothing more.
-Only a server holds its database; commands that open one beside it do not.
+Two servers of one name would each go on with the audit chain and the outbox where they read their ends, and soon one
+could write nothing more. Only a server holds its database; commands that open one beside it do not.
+
+Several workers on one database need more than names of their own: a lock for each name instead of this one, so that
+none has two holders; leases in a table for what a worker owns; a bus that tells the others of what is committed before
+the caller is answered (ADR 16); and one of them that takes over the outbox of a worker whose lease has run out. Until
+then a database has one server.
 """
 
 import asyncio

@@ -3,7 +3,7 @@
 outbox:       events that were committed and not yet handed to the bus: one outbox per worker, numbered in the order of
               commits by the one that commits there, and drained by it alone.
 audit:        one hash-chained row per mutation (`birthmark.store.chain`).
-audit_heads:  the signed end of each chain, written with its last rows.
+audit_heads:  the signed end of each chain, written with its last rows, and what it tells of the other chains.
 server_facts: what this database knows of the installation it belongs to, by name.
 """
 
@@ -44,6 +44,7 @@ audit_heads = Table(
     text("chain", key=True),
     *(number(name) for name in ("seq", "at")),
     *(blob(name) for name in ("digest", "key", "signature")),
+    text("others", optional=True),
 )
 
 server_facts = Table("server_facts", metadata, text("name", key=True), text("value"))

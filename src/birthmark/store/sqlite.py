@@ -28,10 +28,11 @@ log = logging.getLogger(__name__)
 _EVENT = "INSERT INTO outbox (worker, seq, kind, entity, version, body, at) VALUES (?, ?, ?, ?, ?, ?, ?)"
 _AUDIT = "INSERT INTO audit (chain, seq, at, actor, action, subject, detail, digest) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 _HEAD = (
-    "INSERT INTO audit_heads (chain, seq, at, digest, key, signature) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (chain) DO "
-    "UPDATE SET seq = excluded.seq, at = excluded.at, digest = excluded.digest, key = excluded.key, "
-    "signature = excluded.signature"
+    "INSERT INTO audit_heads (chain, seq, at, digest, key, signature, others) VALUES (?, ?, ?, ?, ?, ?, ?) "
+    "ON CONFLICT (chain) DO UPDATE SET seq = excluded.seq, at = excluded.at, digest = excluded.digest, "
+    "key = excluded.key, signature = excluded.signature, others = excluded.others"
 )
+_HEADS = "SELECT chain, seq, at, digest, signature, others FROM audit_heads"
 _UNKEEPABLE = (UnicodeEncodeError, OverflowError, sqlite3.DataError)
 _REFUSED = (BirthmarkError, sqlite3.IntegrityError, *_UNKEEPABLE)
 
@@ -59,6 +60,7 @@ class SqliteDatabase:
         self._reader = _connect(path)
         self._reader.execute("PRAGMA query_only=ON")
         self._thread = Worker("sqlite-writer")
+        self._others = audit_chain.Others(worker, signer)
         self._group = GroupCommit(lambda batch: self._thread.do(partial(self._run, batch)))
         self._discard = 0
         row = self._writer.execute(
@@ -111,6 +113,13 @@ class SqliteDatabase:
 
     def on_events(self, hear: Hear) -> None:
         self._group.hearers.append(hear)
+
+    async def is_reachable(self) -> bool:
+        try:
+            self._reader.execute("SELECT version_num FROM alembic_version").fetchone()
+        except sqlite3.Error:
+            return False
+        return True
 
     async def durability(self) -> str:
         level: int = await self._thread.do(lambda: self._writer.execute("PRAGMA synchronous").fetchone()[0])
@@ -168,9 +177,11 @@ class SqliteDatabase:
         self._seq, self._digest, self._events = before
 
     def _sign_head(self, signer: audit_chain.HeadSigner) -> None:
-        now = to_micros(self._clock.now())
-        signature = signer.sign(audit_chain.head_body(self.worker, self._seq, now, self._digest))
-        self._writer.execute(_HEAD, (self.worker, self._seq, now, self._digest, signer.public_key, signature))
+        if (monotonic := self._clock.monotonic()) >= self._others.look_again_at:
+            self._others.note(self._writer.execute(_HEADS).fetchall(), monotonic)
+        now, others = to_micros(self._clock.now()), self._others.as_text()
+        signature = signer.sign(audit_chain.head_body(self.worker, self._seq, now, self._digest, others))
+        self._writer.execute(_HEAD, (self.worker, self._seq, now, self._digest, signer.public_key, signature, others))
 
     def _apply(self, changes: Changes) -> None:
         execute = self._writer.execute

@@ -8,21 +8,24 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sqlalchemy import Executable, Table, bindparam
+from sqlalchemy import Executable, Integer, LargeBinary, String, Table, bindparam
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.dialects.postgresql import asyncpg as postgresql_asyncpg
 from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.types import TypeEngine
 
 Engine = Literal["sqlite", "postgresql"]
+Kind = Literal["text", "number", "blob"]
 
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """SQL text, the order of its parameters, and the values that the clause itself fixed."""
+    """SQL text, the order of its parameters, the values that the clause itself fixed, and each parameter's kind."""
 
     sql: str
     order: tuple[str, ...]
     fixed: Mapping[str, Any]
+    kinds: tuple[Kind | None, ...] = ()
 
     def arguments(self, params: Mapping[str, Any]) -> tuple[Any, ...]:
         """Return the positional arguments; raise KeyError when one is missing."""
@@ -51,7 +54,16 @@ class Statement:
         compiled = self._build(engine).compile(dialect=dialect)  # type: ignore[attr-defined] # of the clauses used here all have it
         assert isinstance(compiled, SQLCompiler)  # noqa: S101 - DML and SELECT compile to nothing else
         fixed = {name: value for name, value in compiled.params.items() if value is not None}
-        return Compiled(str(compiled), tuple(compiled.positiontup or ()), fixed)
+        order = tuple(compiled.positiontup or ())
+        return Compiled(str(compiled), order, fixed, tuple(_kind(compiled.binds[name].type) for name in order))
+
+
+_KINDS: Mapping[type[TypeEngine[Any]], Kind] = {String: "text", Integer: "number", LargeBinary: "blob"}
+
+
+def _kind(column: TypeEngine[Any]) -> Kind | None:
+    """Return the kind of a parameter; None for one that neither its column nor its `type_` tells."""
+    return next((kind for base, kind in _KINDS.items() if isinstance(column, base)), None)
 
 
 def statement(clause: Executable) -> Statement:
@@ -68,7 +80,8 @@ def insert(table: Table, *, ignore_existing: bool = False) -> Statement:
     columns = [c for c in table.columns if c.autoincrement is not True]
 
     def build(engine: Engine) -> Executable:
-        clause = _insert(engine, table).values({c.name: bindparam(c.name) for c in columns})
+        # Inline: nobody asks for the numbers that the database makes.
+        clause = _insert(engine, table).values({c.name: bindparam(c.name) for c in columns}).inline()
         if ignore_existing:
             clause = clause.on_conflict_do_nothing()
         made: Executable = clause

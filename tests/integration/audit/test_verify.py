@@ -1,12 +1,16 @@
 """An audit chain that was edited, cut, recomputed or exchanged is found out, on each real engine."""
 
+import json
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from birthmark.audit.heads import AuditKey, Head, parse_head
+from birthmark.audit.heads import HEADS, AuditKey, Head, parse_head, parse_heads
+from birthmark.audit.report import entries, report
 from birthmark.audit.verify import (
+    HEADS_OF_ALL,
     AuditBreakFoundError,
     AuditBrokenError,
     AuditContradictedError,
@@ -14,10 +18,12 @@ from birthmark.audit.verify import (
     AuditHeadError,
     note_break,
     verify_chain,
+    verify_chains,
 )
+from birthmark.audit.verify import ROWS as ROWS_OF_CHAIN
 from birthmark.errors import BirthmarkError
 from birthmark.store import AuditRow, Changes, Database, Statement, open_database
-from birthmark.store.chain import GENESIS, link
+from birthmark.store.chain import GENESIS, head_body, link
 from birthmark.store.statements import Compiled
 from fakes import FakeClock
 
@@ -45,7 +51,7 @@ async def edited(url: str, body: Callable[[Database], Awaitable[None]], **option
         await write(database)
         await body(database)
         try:
-            await verify_chain(database, key=KEY.public_key, **options)
+            await verify_chains(database, key=KEY.public_key, **options)
         except BirthmarkError as error:
             return error
         return None
@@ -118,18 +124,18 @@ async def exported_at(database: Database) -> Head:
 async def test_an_exported_head_contradicts_an_old_copy_that_was_put_in_place(database_url: str) -> None:
     database = await open_database(database_url, FakeClock(), signer=KEY)
     await write(database)
-    head = parse_head(__import__("json").dumps((await exported_at(database)).as_json()).encode())
+    head = parse_head(json.dumps((await exported_at(database)).as_json()).encode())
     await sql(database, "DELETE FROM audit WHERE seq > 2")
     await database.close()
     database = await open_database(database_url, FakeClock(), signer=KEY)
     await write(database, 1)  # with the key: it looks whole from inside
     assert (await verify_chain(database, key=KEY.public_key)).rows == 3
     with pytest.raises(AuditCutError) as refused:
-        await verify_chain(database, key=KEY.public_key, exported=[head])
+        await verify_chains(database, key=KEY.public_key, exported=[head])
     assert refused.value.facts["signed"] == "5"
     await write(database, 4)
     with pytest.raises(AuditContradictedError) as contradicted:
-        await verify_chain(database, key=KEY.public_key, exported=[head])
+        await verify_chains(database, key=KEY.public_key, exported=[head])
     assert contradicted.value.facts["seq"] == "5"
     await database.close()
 
@@ -141,7 +147,7 @@ async def test_a_head_of_another_key_proves_nothing(database_url: str) -> None:
     assert head is not None
     for options in ({"key": KEY.public_key}, {"key": KEY.public_key, "exported": [head]}):
         with pytest.raises(AuditHeadError):
-            await verify_chain(database, **options)
+            await verify_chains(database, **options)
     await database.close()
 
 
@@ -187,4 +193,217 @@ async def test_a_chain_that_is_gone_altogether_is_named_and_noted_at_the_next_st
         await database.close()
         database = await open_database(database_url, FakeClock(), signer=KEY)
     assert await note_break(database, KEY, is_key_new=True, is_used=False) is None
+    await database.close()
+
+
+async def two_chains(url: str) -> tuple[Database, Database]:
+    """Two workers of one installation, each of which has seen the other's rows."""
+    clock = FakeClock()
+    first = await open_database(url, clock, worker="w1", signer=KEY)
+    second = await open_database(url, clock, worker="w2", signer=KEY)
+    for database in (first, second) * 2:
+        clock.move(timedelta(seconds=2))
+        await write(database, 2)
+        await settled(database)
+    clock.move(timedelta(seconds=2))
+    await write(first, 1)  # w1 has seen 4 rows of w2, and w2 4 of the 5 of w1
+    await settled(first)
+    clock.move(timedelta(seconds=2))
+    await write(first, 1)
+    return first, second
+
+
+async def settled(database: Database) -> None:
+    """Let it see where the other chains end."""
+    looking = getattr(database, "_looking", None)
+    if looking is not None:
+        await looking
+
+
+async def found_after(url: str, *texts: str) -> BirthmarkError | None:
+    """Let two workers write, edit the database, and return what verification says."""
+    first, second = await two_chains(url)
+    try:
+        for text in texts:
+            await sql(first, text)
+        try:
+            await verify_chains(first, key=KEY.public_key)
+        except BirthmarkError as error:
+            return error
+        return None
+    finally:
+        await first.close()
+        await second.close()
+
+
+async def test_chains_of_several_workers_are_each_whole_and_tell_of_each_other(database_url: str) -> None:
+    first, second = await two_chains(database_url)
+    verified = await verify_chains(first, key=KEY.public_key)
+    assert [(one.chain, one.rows) for one in verified] == [("w1", 6), ("w2", 4)]
+    heads = [one.head for one in verified if one.head is not None]
+    assert [[(seen.chain, seen.seq) for seen in head.seen] for head in heads] == [[("w2", 4)], [("w1", 4)]]
+    assert report(verified)["rows"] == 10
+    assert [entry["chain"] async for entry in entries(first, verified)] == ["w1"] * 6 + ["w2"] * 4
+    await first.close()
+    await second.close()
+
+
+async def test_a_chain_that_is_gone_with_its_head_is_missed_by_another(database_url: str) -> None:
+    found = await found_after(
+        database_url, "DELETE FROM audit WHERE chain = 'w2'", "DELETE FROM audit_heads WHERE chain = 'w2'"
+    )
+    assert isinstance(found, AuditCutError)
+    assert (found.facts["chain"], found.facts["signed"]) == ("w2", "4")
+    assert found.facts["source"] == "The signed head of chain w1"
+
+
+async def old_head(url: str) -> tuple[Database, Database, str]:
+    """Return two workers, and the statement that puts the second's head of its second row in place again."""
+    clock = FakeClock()
+    first = await open_database(url, clock, worker="w1", signer=KEY)
+    second = await open_database(url, clock, worker="w2", signer=KEY)
+    await write(second, 2)
+    row = (await second.all(HEADS_OF_ALL))[0]
+    head = HEADS.of(row)
+    await write(second, 2)
+
+    def literal(value: bytes) -> str:
+        return f"X'{value.hex()}'" if url.startswith("sqlite") else f"'\\x{value.hex()}'"
+
+    again = (
+        f"UPDATE audit_heads SET seq = {head.seq}, at = {head.at_micros}, digest = {literal(bytes(head.digest))}, "
+        f"signature = {literal(bytes(head.signature))}, others = '{head.others}' WHERE chain = 'w2'"
+    )
+    clock.move(timedelta(seconds=2))
+    await write(first, 1)
+    await settled(first)
+    await write(first, 1)
+    return first, second, again
+
+
+async def test_an_old_head_that_is_put_in_place_with_its_rows_is_contradicted_by_another_chain(
+    database_url: str,
+) -> None:
+    first, second, again = await old_head(database_url)
+    await sql(first, "DELETE FROM audit WHERE chain = 'w2' AND seq > 2")
+    await sql(first, again)
+    assert (await verify_chain(first, key=KEY.public_key, chain="w2")).rows == 2  # by itself it looks whole
+    with pytest.raises(AuditCutError) as refused:
+        await verify_chains(first, key=KEY.public_key)
+    assert (refused.value.facts["chain"], refused.value.facts["seq"], refused.value.facts["signed"]) == ("w2", "2", "4")
+    await second.close()
+    second = await open_database(database_url, FakeClock(), worker="w2", signer=KEY)
+    noted = await note_break(second, KEY, is_key_new=False)
+    assert noted is not None
+    assert "The signed head of chain w1 tells of row 4" in noted
+    await write(second, 3)  # it goes on, and what is rewritten is another chain
+    with pytest.raises(AuditContradictedError):
+        await verify_chains(first, key=KEY.public_key)
+    await first.close()
+    await second.close()
+
+
+async def test_an_old_head_over_newer_rows_is_named(database_url: str) -> None:
+    first, second, again = await old_head(database_url)
+    await sql(first, again)
+    with pytest.raises(AuditHeadError, match="has no head that confirms it"):
+        await verify_chains(first, key=KEY.public_key)
+    await first.close()
+    await second.close()
+
+
+async def test_heads_that_were_swapped_are_named(database_url: str) -> None:
+    found = await found_after(
+        database_url,
+        "UPDATE audit_heads SET chain = 'w3' WHERE chain = 'w1'",
+        "UPDATE audit_heads SET chain = 'w1' WHERE chain = 'w2'",
+        "UPDATE audit_heads SET chain = 'w2' WHERE chain = 'w3'",
+    )
+    assert isinstance(found, AuditHeadError)
+    assert "the signature of its head is wrong" in found.explain_cause()
+
+
+async def test_what_a_head_tells_of_others_cannot_be_edited(database_url: str) -> None:
+    found = await found_after(database_url, "UPDATE audit_heads SET others = '[]' WHERE chain = 'w1'")
+    assert isinstance(found, AuditHeadError)
+
+
+async def test_what_a_worker_saw_once_it_tells_of_after_a_restart_too(database_url: str) -> None:
+    first, second = await two_chains(database_url)
+    await sql(first, "DELETE FROM audit WHERE chain = 'w2'")
+    await sql(first, "DELETE FROM audit_heads WHERE chain = 'w2'")
+    await first.close()
+    await second.close()
+    first = await open_database(database_url, FakeClock(), worker="w1", signer=KEY)
+    await write(first, 1)
+    with pytest.raises(AuditCutError) as refused:
+        await verify_chains(first, key=KEY.public_key)
+    assert refused.value.facts["chain"] == "w2"
+    await first.close()
+
+
+async def test_a_head_that_nobody_here_signed_is_not_vouched_for(database_url: str) -> None:
+    stranger = await open_database(database_url, FakeClock(), worker="w2", signer=OTHER)
+    await write(stranger)
+    first = await open_database(database_url, FakeClock(), worker="w1", signer=KEY)
+    await write(first, 1)
+    head = (await verify_chain(first, key=KEY.public_key, chain="w1")).head
+    assert head is not None
+    assert head.seen == ()
+    await first.close()
+    await stranger.close()
+
+
+async def test_an_exported_head_tells_of_the_other_chains_too(database_url: str) -> None:
+    first, second = await two_chains(database_url)
+    verified = await verify_chains(first, key=KEY.public_key)
+    exported = parse_heads("\n".join(json.dumps(one.head.as_json()) for one in verified if one.head).encode())
+    assert [head.chain for head in exported] == ["w1", "w2"]
+    await verify_chains(first, key=KEY.public_key, exported=exported)
+    await sql(first, "DELETE FROM audit")
+    await sql(first, "DELETE FROM audit_heads")
+    with pytest.raises(AuditCutError):
+        await verify_chains(first, key=KEY.public_key, exported=exported[:1])
+    await first.close()
+    await second.close()
+
+
+async def test_a_head_of_the_first_format_is_verified_and_followed_by_one_of_the_second(database_url: str) -> None:
+    database = await open_database(database_url, FakeClock(), signer=KEY)
+    await write(database)
+    row = (await database.all(HEADS_OF_ALL))[0]
+    signature = KEY.sign(head_body("main", row["seq"], row["at"], bytes(row["digest"]), None)).hex()
+    literal = f"X'{signature}'" if database_url.startswith("sqlite") else f"'\\x{signature}'"
+    await sql(database, f"UPDATE audit_heads SET others = NULL, signature = {literal}")
+    (verified,) = await verify_chains(database, key=KEY.public_key)
+    assert verified.head is not None
+    exported = parse_head(json.dumps({k: v for k, v in verified.head.as_json().items() if k != "others"}).encode())
+    await database.close()
+    database = await open_database(database_url, FakeClock(), signer=KEY)
+    assert await note_break(database, KEY, is_key_new=False) is None
+    await write(database, 1)
+    (verified,) = await verify_chains(database, key=KEY.public_key, exported=[exported])
+    assert verified.head is not None
+    assert (verified.rows, verified.head.others) == (ROWS + 1, "[]")
+    await database.close()
+
+
+async def test_a_chain_that_a_server_writes_meanwhile_is_verified_up_to_its_end(database_url: str) -> None:
+    database = await open_database(database_url, FakeClock(), signer=KEY)
+    await write(database)
+    is_first = True
+    real: Any = database.all
+
+    async def all_and_write(statement: Statement, /, **params: Any) -> Any:
+        nonlocal is_first
+        rows = await real(statement, **params)
+        if statement is ROWS_OF_CHAIN and not rows and is_first:
+            is_first = False
+            await write(database, 2)
+        return rows
+
+    patched: Any = database
+    patched.all = all_and_write
+    (verified,) = await verify_chains(database, key=KEY.public_key)
+    assert verified.rows == ROWS + 2
     await database.close()

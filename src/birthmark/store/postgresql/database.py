@@ -1,0 +1,338 @@
+"""The port on a PostgreSQL server (15 or newer): reads by a pool, one batch after the other by one connection."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any, NoReturn, Self, TypeVar
+
+import asyncpg
+from sqlalchemy import bindparam, delete
+
+from birthmark.clock import Clock
+from birthmark.errors import BirthmarkError, ChangedMeanwhileError, UnavailableError
+from birthmark.store import chain as audit_chain
+from birthmark.store import migrate
+from birthmark.store.changes import Changes
+from birthmark.store.database import Batch, GroupCommit, Hear, Outcomes, Row, ValueRefusedError
+from birthmark.store.events import encode_event, kind_of
+from birthmark.store.postgresql.patience import TROUBLE, patiently
+from birthmark.store.postgresql.steps import Plan, Steps
+from birthmark.store.postgresql.writer import AnswerLostError, Writer
+from birthmark.store.schema import audit, audit_heads, outbox
+from birthmark.store.statements import Statement, insert, statement, upsert
+from birthmark.store.values import to_micros
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_ADD_EVENT, _ADD_AUDIT, _SIGN = insert(outbox), insert(audit), upsert(audit_heads)
+_DISCARD = statement(delete(outbox).where(outbox.c.worker == bindparam("worker"), outbox.c.seq <= bindparam("upto")))
+_ENDS = (
+    "SELECT (SELECT max(seq) FROM outbox WHERE worker = $1) AS events, a.seq, a.digest FROM (SELECT 1) AS one "
+    "LEFT JOIN (SELECT seq, digest FROM audit WHERE chain = $1 ORDER BY seq DESC LIMIT 1) AS a ON true"
+)
+_HEADS = "SELECT chain, seq, at, digest, signature, others FROM audit_heads"
+_EVENTS = "SELECT seq, kind, body FROM outbox WHERE worker = $1 AND seq > $2 ORDER BY seq LIMIT $3"
+_COMMAND_S = 60  # a server that hangs must not hang us
+_CONNECT_S = 5
+_LOOK_S = 2.0
+_ATTEMPTS = 3
+_VIOLATIONS = (asyncpg.IntegrityConstraintViolationError, asyncpg.DataError)
+_MAX = 2**63
+
+
+class PostgresUnavailableError(UnavailableError):
+    """The database does not answer."""
+
+    code = "store.postgresql_unavailable"
+    cause = "PostgreSQL did not take the request: {reason}."
+    fix = "Check that the server runs and that the URL, user and password are right, then try again."
+    for_a_person = "another server has to be put right"
+    reason: object
+
+
+class _EndsMovedError(Exception):
+    """The audit chain or the outbox does not end where we left it: a commit whose answer was lost was kept."""
+
+
+class PostgresDatabase:
+    """A `Database` on a PostgreSQL server."""
+
+    def __init__(
+        self, pool: Any, writer: Writer, clock: Clock, worker: str, signer: audit_chain.HeadSigner | None = None
+    ) -> None:
+        self._signer = signer
+        self._pool = pool
+        self._writer = writer
+        self._clock = clock
+        self.worker = worker
+        self._group = GroupCommit(lambda batch: asyncio.ensure_future(self._run(batch)))
+        self._discard = 0
+        self._seq = 0
+        self._digest = audit_chain.GENESIS
+        self._events = 0
+        self._are_ends_known = False
+        self._is_closing = False
+        self._others = audit_chain.Others(worker, signer)
+        self._looking: asyncio.Task[None] | None = None
+        for own in (_ADD_EVENT, _ADD_AUDIT, _SIGN, _DISCARD):
+            self._plan(own)
+
+    @classmethod
+    async def open(cls, url: str, clock: Clock, worker: str, signer: audit_chain.HeadSigner | None = None) -> Self:
+        """Connect and migrate to this version's schema."""
+        settings = {"synchronous_commit": "on", "application_name": "birthmark"}
+        options: Mapping[str, Any] = {"command_timeout": _COMMAND_S, "timeout": _CONNECT_S}
+        # Between two batches of a busy server it is in an empty transaction, for a moment.
+        writing = {**settings, "idle_in_transaction_session_timeout": "0"}
+        writer = Writer(partial(asyncpg.connect, url, **options, server_settings=writing))
+        with translated():
+            pool = await asyncpg.create_pool(
+                url, min_size=0, max_size=8, reset=_leave_as_it_is, **options, server_settings=settings
+            )
+            async with pool.acquire() as connection:
+                await migrate.upgrade_postgresql(connection)
+        return cls(pool, writer, clock, worker, signer)
+
+    async def commit(self, changes: Changes) -> None:
+        await self._group.submit(changes)
+
+    def submit(self, changes: Changes) -> asyncio.Future[None]:
+        return self._group.submit(changes)
+
+    async def one(self, statement: Statement, /, **params: Any) -> Row | None:
+        compiled = statement.compiled("postgresql")
+        return await self._read(partial(self._pool.fetchrow, compiled.sql, *compiled.arguments(params)))
+
+    async def all(self, statement: Statement, /, **params: Any) -> Sequence[Row]:
+        compiled = statement.compiled("postgresql")
+        rows: Sequence[Row] = await self._read(partial(self._pool.fetch, compiled.sql, *compiled.arguments(params)))
+        return rows
+
+    async def events_after(self, last: int, limit: int) -> Sequence[Row]:
+        rows: Sequence[Row] = await self._read(partial(self._pool.fetch, _EVENTS, self.worker, last, limit))
+        return rows
+
+    def discard_events(self, upto: int) -> None:
+        self._discard = upto
+
+    def on_events(self, hear: Hear) -> None:
+        self._group.hearers.append(hear)
+
+    async def durability(self) -> str:
+        return str(await self._read(partial(self._pool.fetchval, "SHOW synchronous_commit")))
+
+    async def is_reachable(self) -> bool:
+        try:
+            async with asyncio.timeout(_LOOK_S):
+                await self._pool.fetchval("SELECT 1")
+        except TROUBLE:
+            return False
+        return True
+
+    async def close(self) -> None:
+        await self._group.settled()
+        self._is_closing = True
+        if self._looking is not None:
+            await self._looking
+        await self._writer.close()
+        await self._pool.close()
+
+    async def _read(self, ask: Callable[[], Awaitable[T]]) -> T:
+        with translated():
+            return await patiently(lambda: ask() if not self._is_closing else _closed())
+
+    async def _run(self, batch: Batch) -> Outcomes:
+        """Commit the batch; while the server is away and nothing was kept, wait for it."""
+        async with self._writer:
+            for _ in range(_ATTEMPTS):
+                try:
+                    return await patiently(partial(self._attempt, batch))
+                except _EndsMovedError:
+                    continue
+                except AnswerLostError as error:
+                    return self._failed(batch, error.__cause__)
+                except TROUBLE as error:
+                    return self._failed(batch, error)
+            return self._failed(batch, "its audit chain or outbox is written by another")
+
+    def _failed(self, batch: Batch, reason: object) -> Outcomes:
+        told = type(reason).__name__ if isinstance(reason, asyncpg.DataError) else reason  # it quotes the values
+        log.error("store.commit_failed", extra={"reason": f"{type(reason).__name__}: {told}"})
+        failed = PostgresUnavailableError(reason=told)
+        return [failed] * len(batch)
+
+    async def _attempt(self, batch: Batch) -> Outcomes:
+        """Commit the batch as one; where a change of it is refused, each change on its own."""
+        await self._writer.connect()
+        if not self._are_ends_known:
+            await self._look_at_ends()
+        before = self._ends()
+        try:
+            outcomes = await self._at_once(batch)
+            if outcomes is None:
+                self._set_ends(before)
+                await self._writer.roll_back()
+                outcomes = await self._apart(batch)
+            discarded, self._are_ends_known = self._discard, False  # until the answer to COMMIT is here
+            await self._writer.commit()
+        except AnswerLostError:
+            self._writer.drop()
+            raise
+        except BaseException:
+            self._set_ends(before)
+            await self._writer.recover()
+            raise
+        self._are_ends_known = True
+        if self._discard == discarded:
+            self._discard = 0
+        return outcomes
+
+    async def _at_once(self, batch: Batch) -> Outcomes | None:
+        """Run every change of the batch; None when one of them is refused, whichever."""
+        steps = Steps()
+        try:
+            self._add_discard(steps)
+            first = self._seq
+            for changes, _ in batch:
+                self._add_writes(steps, changes)
+                self._add_own(steps, changes)
+            self._add_head(steps, first)
+            await self._writer.begin()
+            return [None] * len(batch) if await self._writer.run(steps) else None
+        except (*_VIOLATIONS, UnicodeEncodeError):
+            return None
+
+    async def _apart(self, batch: Batch) -> Outcomes:
+        """Run each change in a savepoint of its own, then what we write about those that are kept."""
+        outcomes: list[BirthmarkError | None] = [_unkeepable(changes) for changes, _ in batch]
+        tried = [number for number, outcome in enumerate(outcomes) if outcome is None]
+        steps, ends = Steps(), []
+        for number in tried:
+            self._add_writes(steps, batch[number][0])
+            ends.append(len(steps))
+        await self._writer.begin()
+        begun = 0
+        for number, how, end in zip(tried, await self._writer.run_apart(steps, ends), ends, strict=True):
+            outcomes[number] = _meaning_of(how, batch[number][0], begun)
+            begun = end
+        steps, first = Steps(), self._seq
+        self._add_discard(steps)
+        for (changes, _), outcome in zip(batch, outcomes, strict=True):
+            if outcome is None:
+                self._add_own(steps, changes)
+        self._add_head(steps, first)
+        try:
+            await self._writer.run(steps)
+        except _VIOLATIONS as error:
+            self._are_ends_known = False
+            raise _EndsMovedError from error
+        return outcomes
+
+    def _plan(self, statement: Statement) -> Plan:
+        return self._writer.plans.of(statement.compiled("postgresql"))
+
+    def _add_writes(self, steps: Steps, changes: Changes) -> None:
+        for write in changes.writes:
+            steps.add(self._plan(write.statement), write.params, write.expect)
+
+    def _add_own(self, steps: Steps, changes: Changes) -> None:
+        """Add the events and audit rows of a change."""
+        if not changes.events and not changes.audits:
+            return
+        now = to_micros(self._clock.now())
+        for event in changes.events:
+            self._events += 1
+            row = {"worker": self.worker, "seq": self._events, "kind": kind_of(type(event)), "entity": event.entity}
+            row |= {"version": event.version, "body": encode_event(event), "at": now}
+            steps.add(self._plan(_ADD_EVENT), row)
+        for audited in changes.audits:
+            self._seq += 1
+            self._digest = audit_chain.link(self._digest, self.worker, self._seq, now, audited)
+            row = {"chain": self.worker, "seq": self._seq, "at": now, "actor": audited.actor, "action": audited.action}
+            row |= {"subject": audited.subject, "detail": audited.detail, "digest": self._digest}
+            steps.add(self._plan(_ADD_AUDIT), row)
+
+    def _add_discard(self, steps: Steps) -> None:
+        if self._discard:
+            steps.add(self._plan(_DISCARD), {"worker": self.worker, "upto": self._discard})
+
+    def _add_head(self, steps: Steps, first: int) -> None:
+        """Sign the chain's end, where it is another than `first`."""
+        if self._seq == first or self._signer is None:
+            return
+        now, others = to_micros(self._clock.now()), self._others.as_text()
+        signature = self._signer.sign(audit_chain.head_body(self.worker, self._seq, now, self._digest, others))
+        row = {"chain": self.worker, "seq": self._seq, "at": now, "digest": self._digest, "others": others}
+        steps.add(self._plan(_SIGN), row | {"key": self._signer.public_key, "signature": signature})
+        if self._clock.monotonic() >= self._others.look_again_at and (self._looking is None or self._looking.done()):
+            self._looking = asyncio.create_task(self._look_at_others())  # beside the batch, for the next one
+
+    def _ends(self) -> tuple[int, bytes, int]:
+        """Return where the audit chain and the outbox end."""
+        return self._seq, self._digest, self._events
+
+    def _set_ends(self, ends: tuple[int, bytes, int]) -> None:
+        self._seq, self._digest, self._events = ends
+
+    async def _look_at_ends(self) -> None:
+        row = await self._writer.row(_ENDS, self.worker)
+        self._seq, self._digest = (0, audit_chain.GENESIS) if row["seq"] is None else (row["seq"], row["digest"])
+        # Never a number twice: those of rows that were handed over are gone with them.
+        self._events = max(self._events, row["events"] or 0)
+        self._are_ends_known = True
+        await self._look_at_others()
+
+    async def _look_at_others(self) -> None:
+        """Note where the other chains end; while the server is away, what was seen before will do."""
+        with contextlib.suppress(*TROUBLE):
+            self._others.note(await self._pool.fetch(_HEADS), self._clock.monotonic())
+
+
+def _meaning_of(how: str, changes: Changes, first: int) -> BirthmarkError | None:
+    """Return why a change was refused, as `RUN_APART` says it; its steps began at `first`."""
+    kind, _, fact = how.partition(" ")
+    if not kind:
+        return None
+    if kind == "step":
+        return changes.writes[int(fact) - first].otherwise or ChangedMeanwhileError()
+    if fact.startswith("23"):
+        return ChangedMeanwhileError(what="A record, or one that it needs,")
+    return ValueRefusedError(reason=f"SQLSTATE {fact}")
+
+
+def _unkeepable(changes: Changes) -> BirthmarkError | None:
+    """Return why a change holds a value that no column takes."""
+    written = [value for write in changes.writes for value in write.params.values()]
+    audited = [text for row in changes.audits for text in (row.actor, row.action, row.subject, row.detail)]
+    try:
+        told = [text for event in changes.events for text in (event.entity, encode_event(event))]
+        for value in (*written, *audited, *told):
+            if isinstance(value, str) and b"\0" in value.encode():
+                return ValueRefusedError(reason="a text with NUL")
+            if isinstance(value, int) and not -_MAX <= value < _MAX:
+                return ValueRefusedError(reason="a number of more than 64 bits")
+    except UnicodeEncodeError as error:
+        return ValueRefusedError(reason=type(error).__name__)
+    return None
+
+
+async def _closed() -> NoReturn:
+    raise PostgresUnavailableError(reason="it is closed")
+
+
+async def _leave_as_it_is(_connection: Any) -> None:
+    """Reads leave nothing behind in a session; asyncpg would ask the server to clean it, after each."""
+
+
+@contextlib.contextmanager
+def translated() -> Iterator[None]:
+    try:
+        yield
+    except asyncpg.DataError as error:
+        raise ValueRefusedError(reason=type(error).__name__) from error
+    except TROUBLE as error:
+        raise PostgresUnavailableError(reason=error) from error

@@ -1,0 +1,54 @@
+"""What is tried again while PostgreSQL is away, and for how long: a restart takes seconds, and nobody need see it."""
+
+import asyncio
+import os
+import zlib
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import asyncpg
+
+T = TypeVar("T")
+
+PATIENCE_S = 10.0
+_FIRST_S, _LONGEST_S = 0.05, 1.0
+
+TROUBLE = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
+"""Whatever the server or the way there does to a request."""
+
+AWAY = (
+    asyncpg.PostgresConnectionError,  # also: the connection ended in the middle
+    asyncpg.CannotConnectNowError,  # it starts, or stops
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.TransactionRollbackError,  # two who wait for each other: one of them was chosen to begin anew
+    asyncpg.InterfaceError,  # the connection is closed
+    asyncpg.InternalClientError,  # the server has said that it ends the connection, and nothing was sent
+    OSError,
+)
+"""The part of it that passes by itself."""
+
+
+async def patiently(attempt: Callable[[], Awaitable[T]]) -> T:
+    """Return what `attempt` returns; while the server is away, try again for `PATIENCE_S`.
+
+    Only for what kept nothing when it failed. Raise what the last attempt raised.
+    """
+    loop = asyncio.get_running_loop()
+    begun, number = loop.time(), 0
+    while True:
+        try:
+            return await attempt()
+        except AWAY:
+            number += 1
+            wait = min(_FIRST_S * 2**number, _LONGEST_S) * (0.5 + _jitter(number))
+            if loop.time() + wait - begun > PATIENCE_S:
+                raise
+        await asyncio.sleep(wait)
+
+
+def _jitter(number: int) -> float:
+    """Return a part of 1 that differs from process to process, so that they do not all come back at once."""
+    return zlib.crc32(f"{os.getpid()} {number}".encode()) / 2**32

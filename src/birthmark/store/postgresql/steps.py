@@ -1,0 +1,195 @@
+"""A batch as arrays, and the functions of a session that run it.
+
+asyncpg sends one statement and waits for its answer; a pipeline is not in its public interface, and statements with
+their values written into them would show secrets in the server's log when one fails. So the session gets functions in
+its temporary schema, which nobody else sees and which end with it: one for each statement that is used, whose plan the
+server keeps, and two that run a batch of them. A batch is five integers for each step (the statement's number, the
+rows it must touch or -1, where its texts, numbers and bytes begin) and three arrays, since columns are texts, numbers
+or bytes.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from birthmark.store.statements import Compiled, Kind
+
+SIZE = 5
+"""Integers of a step."""
+_ANY = -1
+_BRANCHES = 16
+_PARAMETER = re.compile(r"\$(\d+)")
+_ARRAYS: Mapping[Kind, tuple[str, str]] = {
+    "text": ("p_texts", "p_text"),
+    "number": ("p_numbers", "p_number"),
+    "blob": ("p_blobs", "p_blob"),
+}
+_VALUES = "p_texts text[], p_numbers bigint[], p_blobs bytea[]"
+_PLACES = "p_text int, p_number int, p_blob int"
+_WRITE = (
+    "pg_temp.birthmark_write(p_steps[v_at + 1], p_texts, p_numbers, p_blobs, "
+    "p_steps[v_at + 3], p_steps[v_at + 4], p_steps[v_at + 5])"
+)
+
+RUN = "SELECT pg_temp.birthmark_run($1, $2, $3, $4)"
+"""Run steps; return the number of the first that did not touch the rows it must, or -1. It raises on a violation."""
+RUN_APART = "SELECT pg_temp.birthmark_run_apart($1, $2, $3, $4, $5)"
+"""Run steps, those of each change (they end at `$5`) in a savepoint of its own; return how each went.
+
+Which is nothing, or `step N` for one that did not touch the rows it must, or `state S` for a violation.
+"""
+
+PREPARE = f"""
+CREATE OR REPLACE FUNCTION pg_temp.birthmark_run(p_steps int[], {_VALUES}) RETURNS int LANGUAGE plpgsql AS $code$
+DECLARE v_at int := 0; v_end int := cardinality(p_steps); v_rows bigint;
+BEGIN
+  WHILE v_at < v_end LOOP
+    v_rows := {_WRITE};
+    IF p_steps[v_at + 2] <> {_ANY} AND v_rows <> p_steps[v_at + 2] THEN RETURN v_at / {SIZE}; END IF;
+    v_at := v_at + {SIZE};
+  END LOOP;
+  RETURN -1;
+END $code$;
+CREATE OR REPLACE FUNCTION pg_temp.birthmark_run_apart(p_steps int[], {_VALUES}, p_ends int[]) RETURNS text[]
+LANGUAGE plpgsql AS $code$
+DECLARE v_at int := 0; v_end int; v_rows bigint; v_outcomes text[] := '{{}}';
+BEGIN
+  FOREACH v_end IN ARRAY p_ends LOOP
+    BEGIN
+      WHILE v_at < v_end * {SIZE} LOOP
+        v_rows := {_WRITE};
+        IF p_steps[v_at + 2] <> {_ANY} AND v_rows <> p_steps[v_at + 2] THEN
+          RAISE SQLSTATE 'BM001' USING MESSAGE = 'step ' || v_at / {SIZE};
+        END IF;
+        v_at := v_at + {SIZE};
+      END LOOP;
+      v_outcomes := array_append(v_outcomes, '');
+    EXCEPTION
+      WHEN SQLSTATE 'BM001' THEN v_outcomes := array_append(v_outcomes, SQLERRM);
+      WHEN integrity_constraint_violation OR data_exception THEN
+        v_outcomes := array_append(v_outcomes, 'state ' || SQLSTATE);
+    END;
+    v_at := v_end * {SIZE};
+  END LOOP;
+  RETURN v_outcomes;
+END $code$;
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A statement that the session knows: its number, and which parameters go into which array."""
+
+    number: int
+    texts: tuple[str, ...]
+    numbers: tuple[str, ...]
+    blobs: tuple[str, ...]
+    fixed: Mapping[str, Any]
+
+
+@dataclass(slots=True)
+class Steps:
+    """A batch that is being put together."""
+
+    steps: list[int] = field(default_factory=list)
+    texts: list[str | None] = field(default_factory=list)
+    numbers: list[int | None] = field(default_factory=list)
+    blobs: list[bytes | None] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.steps) // SIZE
+
+    def add(self, plan: Plan, params: Mapping[str, Any], expect: int | None = None) -> None:
+        """Add a step; raise KeyError when a parameter is missing."""
+        texts, numbers, blobs = self.texts, self.numbers, self.blobs
+        wanted = _ANY if expect is None else expect
+        self.steps += (plan.number, wanted, len(texts), len(numbers), len(blobs))
+        if plan.fixed:
+            params = {**plan.fixed, **params}
+        texts += [params[name] for name in plan.texts]
+        numbers += [params[name] for name in plan.numbers]
+        if plan.blobs:
+            blobs += [params[name] for name in plan.blobs]
+
+    def arguments(self) -> tuple[list[int], list[str | None], list[int | None], list[bytes | None]]:
+        """Return the arguments of `RUN`."""
+        return self.steps, self.texts, self.numbers, self.blobs
+
+
+class Plans:
+    """The statements of a session by number, and the SQL that makes them known."""
+
+    def __init__(self) -> None:
+        self._plans: dict[str, Plan] = {}
+        self._functions: list[str] = []
+        self._defined = 0
+        self._sound = 0  # what was defined in this session or an earlier one
+
+    def of(self, compiled: Compiled) -> Plan:
+        """Return the plan of a statement; one that is new is known after `definition` was run."""
+        if (known := self._plans.get(compiled.sql)) is None:
+            names: dict[Kind, list[str]] = {"text": [], "number": [], "blob": []}
+            for name, kind in zip(compiled.order, compiled.kinds, strict=True):
+                if kind is None:
+                    raise TypeError(f"the parameter {name} needs a type: bindparam({name!r}, type_=…)")
+                names[kind].append(name)
+            texts, numbers, blobs = (tuple(names[kind]) for kind in _ARRAYS)
+            known = Plan(len(self._plans), texts, numbers, blobs, compiled.fixed)
+            self._functions.append(_function(known.number, compiled))
+            self._plans[compiled.sql] = known
+        return known
+
+    def forget(self) -> None:
+        """Begin a new session: nothing is known there."""
+        self._defined = 0
+
+    def definition(self) -> str:
+        """Return the SQL that makes known what is not yet, or nothing."""
+        if self._defined == len(self._functions):
+            return ""
+        return "\n".join([*self._functions[self._defined :], _dispatch(len(self._functions))])
+
+    def defined(self) -> None:
+        """Note that `definition` was run."""
+        self._defined = self._sound = len(self._functions)
+
+    def drop_new(self) -> None:
+        """Drop what was never defined: the server takes it for a mistake."""
+        del self._functions[self._sound :]
+        self._plans = {sql: plan for sql, plan in self._plans.items() if plan.number < self._sound}
+
+
+def _function(number: int, compiled: Compiled) -> str:
+    """Return the function of a statement: its parameters are elements of the arrays."""
+    seen: dict[Kind, int] = {}
+    places: dict[str, str] = {}
+    for position, kind in enumerate(compiled.kinds, 1):
+        assert kind is not None  # noqa: S101 - looked at before
+        array, place = _ARRAYS[kind]
+        seen[kind] = seen.get(kind, 0) + 1
+        places[str(position)] = f"{array}[{place} + {seen[kind]}]"
+    body = _PARAMETER.sub(lambda found: places[found[1]], compiled.sql)
+    return (
+        f"CREATE OR REPLACE FUNCTION pg_temp.birthmark_write_{number}({_VALUES}, {_PLACES}) RETURNS bigint\n"
+        f"LANGUAGE plpgsql AS $code$ DECLARE v_rows bigint;\n"
+        f"BEGIN\n{body};\nGET DIAGNOSTICS v_rows = ROW_COUNT;\nRETURN v_rows;\nEND $code$;"
+    )
+
+
+def _dispatch(count: int) -> str:
+    """Return the function that calls a statement by its number; in groups, since each condition costs."""
+    groups = []
+    for first in range(0, count, _BRANCHES):
+        last = min(first + _BRANCHES, count)
+        branches = "\n".join(
+            f"WHEN {number} THEN RETURN pg_temp.birthmark_write_{number}"
+            "(p_texts, p_numbers, p_blobs, p_text, p_number, p_blob);"
+            for number in range(first, last)
+        )
+        groups.append(f"IF p_statement < {last} THEN CASE p_statement\n{branches}\nEND CASE; END IF;")
+    body = "\n".join(groups)
+    return (
+        f"CREATE OR REPLACE FUNCTION pg_temp.birthmark_write(p_statement int, {_VALUES}, {_PLACES}) RETURNS bigint\n"
+        f"LANGUAGE plpgsql AS $code$ BEGIN\n{body}\nEND $code$;"
+    )

@@ -1,0 +1,147 @@
+"""The one connection that commits: it connects again by itself, and a commit opens the next transaction.
+
+`COMMIT AND CHAIN` is one round trip and one statement, so that a batch costs two: the call, and this. A connection that
+has had nothing to do for a moment ends its empty transaction: a session that stays in one alarms whoever watches.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import asyncpg
+
+from birthmark.store.postgresql.patience import AWAY, TROUBLE
+from birthmark.store.postgresql.steps import PREPARE, RUN, RUN_APART, Plans, Steps
+
+log = logging.getLogger(__name__)
+
+LINGER_S = 1.0
+_CLOSE_S = 5.0
+
+
+class AnswerLostError(Exception):
+    """COMMIT was sent, and nobody knows what became of it."""
+
+
+def _is_shutting_down(error: BaseException | None) -> bool:
+    """Say whether the server's own answer was that it stops; asyncpg gives it as the cause of a lost connection."""
+    return error is not None and (isinstance(error, asyncpg.AdminShutdownError) or _is_shutting_down(error.__cause__))
+
+
+class Writer:
+    """A session with its functions, and at most one transaction."""
+
+    def __init__(self, connect: Callable[[], Awaitable[Any]]) -> None:
+        self._connect = connect
+        self._connection: Any = None
+        self._lock = asyncio.Lock()
+        self._lingering: asyncio.TimerHandle | None = None
+        self._ending: asyncio.Task[None] | None = None
+        self.plans = Plans()
+
+    async def __aenter__(self) -> None:
+        """Take it for a batch."""
+        if self._lingering is not None:
+            self._lingering.cancel()
+            self._lingering = None
+        await self._lock.acquire()
+
+    async def __aexit__(self, *_: object) -> None:
+        self._lock.release()
+        self._lingering = asyncio.get_running_loop().call_later(LINGER_S, self._linger)
+
+    async def connect(self) -> None:
+        """Have a session."""
+        if self._connection is None or self._connection.is_closed():
+            self._connection = None
+            connection = await self._connect()
+            try:
+                await connection.execute(PREPARE)
+            except BaseException:
+                connection.terminate()
+                raise
+            self._connection = connection
+            self.plans.forget()
+
+    async def begin(self) -> None:
+        """Be in an empty transaction of a session that knows every plan; there must be no other."""
+        if definition := self.plans.definition():
+            if self._connection.is_in_transaction():
+                await self._connection.execute("COMMIT")  # of nothing
+            try:  # not worth waiting for the disk: it is gone with the session
+                await self._connection.execute(f"BEGIN; SET LOCAL synchronous_commit = off;\n{definition}\nCOMMIT")
+            except TROUBLE as error:
+                if not isinstance(error, AWAY):
+                    self.plans.drop_new()  # whoever comes with the statement that is wrong is told, and nobody else
+                raise
+            self.plans.defined()
+        if not self._connection.is_in_transaction():
+            await self._connection.execute("BEGIN")
+
+    async def run(self, steps: Steps) -> bool:
+        """Run steps; say whether each touched the rows it must. Raise on a violation."""
+        return bool(await self._connection.fetchval(RUN, *steps.arguments()) == -1)
+
+    async def run_apart(self, steps: Steps, ends: Sequence[int]) -> Sequence[str]:
+        """Run the steps of each change on their own; return how each went, as `RUN_APART` says it."""
+        outcomes: Sequence[str] = await self._connection.fetchval(RUN_APART, *steps.arguments(), ends)
+        return outcomes
+
+    async def row(self, sql: str, *arguments: Any) -> Any:
+        """Return a row as this transaction sees it."""
+        return await self._connection.fetchrow(sql, *arguments)
+
+    async def roll_back(self) -> None:
+        """Undo what was run, and begin anew."""
+        await self._connection.execute("ROLLBACK AND CHAIN")
+
+    async def commit(self) -> None:
+        """Keep what was run. Raise `AnswerLostError` when nobody knows; with any other error, nothing was kept."""
+        if self._connection.is_closed():
+            raise asyncpg.InterfaceError("the connection is closed")  # and nothing was sent
+        try:
+            await self._connection.execute("COMMIT AND CHAIN")
+        except TROUBLE as error:
+            if isinstance(error, asyncpg.InternalClientError) or _is_shutting_down(error):
+                raise  # nothing was sent, or the server answered that it ends the session before it looked at COMMIT
+            raise AnswerLostError from error
+
+    async def recover(self) -> None:
+        """Be ready for another batch after one that failed."""
+        if self._connection is not None and not self._connection.is_closed():
+            try:
+                await self.roll_back()
+            except TROUBLE:
+                self.drop()
+
+    def drop(self) -> None:
+        """Let go of a session that is not to be trusted any more."""
+        if self._connection is not None:
+            self._connection.terminate()
+            self._connection = None
+
+    async def close(self) -> None:
+        """End the session."""
+        if self._lingering is not None:
+            self._lingering.cancel()
+        if self._ending is not None:
+            await self._ending
+        if self._connection is not None:
+            with contextlib.suppress(*TROUBLE):
+                await self._connection.close(timeout=_CLOSE_S)
+
+    def _linger(self) -> None:
+        self._lingering = None
+        self._ending = asyncio.get_running_loop().create_task(self._end_empty())
+
+    async def _end_empty(self) -> None:
+        async with self._lock:
+            connection = self._connection
+            if connection is None or connection.is_closed() or not connection.is_in_transaction():
+                return
+            try:
+                await connection.execute("COMMIT")
+            except TROUBLE as error:
+                log.info("store.session_lost", extra={"reason": str(error)})

@@ -1,0 +1,309 @@
+"""What only PostgreSQL has: how many round trips a batch costs, and what is seen of it when it is away."""
+
+import asyncio
+import contextlib
+import io
+import logging
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+from alembic.config import Config
+from alembic.operations import Operations
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import MetaData, Table, bindparam, select
+
+from birthmark.audit.heads import AuditKey
+from birthmark.audit.verify import verify_chain
+from birthmark.errors import ChangedMeanwhileError, NotFoundError, UnavailableError
+from birthmark.store import Changes, Database, Statement, migrate, open_database, statement, upsert
+from birthmark.store.columns import blob, number, text
+from birthmark.store.postgresql import patience, writer
+from birthmark.store.statements import Compiled
+from fakes import FakeClock
+from pg_proxy import Counted, counting
+from postgres import PostgresServer, a_postgres_server
+from store_table import ADD, ALL, BUMP, GET, PUT, ThingTold, a_database, make_table, things
+
+pytestmark = pytest.mark.integration
+KEY = AuditKey("the key")
+
+
+def a_change(name: str, n: int = 1) -> Changes:
+    changes = Changes().run(ADD, id=name, n=n).run(BUMP, expect=1, key_id=name, key_n=n, n=n + 1)
+    return changes.audit("ann", "thing.add", name).event(ThingTold(name))
+
+
+@contextlib.asynccontextmanager
+async def a_counted(url: str) -> AsyncIterator[tuple[Database, Counted]]:
+    """A database that has met every statement, and what goes over the way to it."""
+    async with counting(url) as counted:
+        database = await open_database(counted.url, FakeClock(), signer=KEY)
+        try:
+            await make_table(database)
+            for name in ("warm 1", "warm 2"):
+                await database.commit(a_change(name))
+            yield database, counted
+        finally:
+            await database.close()
+
+
+@pytest.mark.parametrize("count", [1, 10, 100])
+async def test_a_batch_of_any_size_costs_two_round_trips(postgres_url: str, count: int) -> None:
+    async with a_counted(postgres_url) as (database, counted):
+        before = counted.round_trips
+        await asyncio.gather(*(database.commit(a_change(f"t{n}")) for n in range(count)))
+        assert counted.round_trips - before == 2
+        assert len(await database.all(ALL)) == count + 2
+
+
+async def test_a_read_costs_one_round_trip(postgres_url: str) -> None:
+    async with a_counted(postgres_url) as (database, counted):
+        await database.one(GET, id="warm 1")
+        before = counted.round_trips
+        await database.one(GET, id="warm 1")
+        assert counted.round_trips - before == 1
+
+
+async def test_a_batch_with_refused_changes_costs_as_many_round_trips_whatever_its_size(postgres_url: str) -> None:
+    async with a_counted(postgres_url) as (database, counted):
+        costs = []
+        for count in (3, 60):
+            before = counted.round_trips
+            outcomes = await asyncio.gather(
+                *(database.commit(a_change(f"{count} {n // 3}")) for n in range(count)), return_exceptions=True
+            )
+            kept = [type(outcome) for outcome in outcomes]
+            assert kept == [type(None), ChangedMeanwhileError, ChangedMeanwhileError] * (count // 3)
+            costs.append(counted.round_trips - before)
+        assert costs == [5, 5]  # the call, ROLLBACK, the call with savepoints, what we write about it, COMMIT
+        assert (await verify_chain(database, key=KEY.public_key)).rows == 2 + 1 + 20
+
+
+async def test_statements_run_in_their_order_within_a_change_and_between_changes(postgres_url: str) -> None:
+    async with a_database(postgres_url) as database:
+        changes = Changes().run(PUT, id="a", n=1).run(BUMP, expect=1, key_id="a", key_n=1, n=2).run(PUT, id="a", n=7)
+        later = Changes().run(BUMP, expect=1, key_id="a", key_n=7, n=8).run(BUMP, expect=0, key_id="a", key_n=7, n=9)
+        await asyncio.gather(database.commit(changes), database.commit(later))
+        row = await database.one(GET, id="a")
+        assert row is not None
+        assert row["n"] == 8
+
+
+async def test_what_is_refused_says_so_by_its_own_write(postgres_url: str) -> None:
+    async with a_database(postgres_url) as database:
+        refusal = NotFoundError()
+        changes = Changes().run(ADD, id="x", n=1).run(BUMP, expect=1, otherwise=refusal, key_id="y", key_n=1, n=2)
+        neighbor = database.submit(Changes().run(ADD, id="z", n=1).run(BUMP, expect=1, key_id="z", key_n=1, n=2))
+        with pytest.raises(NotFoundError) as refused:
+            await database.commit(changes.run(ADD, id="w", n=1))
+        assert refused.value is refusal
+        await neighbor
+        assert [(row["id"], row["n"]) for row in await database.all(ALL)] == [("z", 2)]
+
+
+VALUES = Table("test_values", MetaData(), text("id", key=True), text("word"), number("n"), blob("data"))
+PUT_VALUES = upsert(VALUES)
+GET_VALUES = statement(select(VALUES).where(VALUES.c.id == bindparam("id")))
+
+
+async def test_every_value_comes_back_as_it_went(postgres_url: str) -> None:
+    async with a_database(postgres_url) as database:
+        made = await asyncpg.connect(postgres_url)
+        await made.execute("CREATE TABLE test_values (id TEXT PRIMARY KEY, word TEXT, n BIGINT, data BYTEA)")
+        await made.close()
+        awkward: list[dict[str, Any]] = [
+            {"word": 'it\'s $1 $code$ \\ \n {NULL} "x"', "n": -(2**63), "data": b""},
+            {"word": None, "n": None, "data": None},
+            {"word": "\u00e9\U0001f600", "n": 2**63 - 1, "data": bytes(range(256)) * 1000},
+        ]
+        rows = [{"id": str(place)} | row for place, row in enumerate(awkward)]
+        await asyncio.gather(*(database.commit(Changes().run(PUT_VALUES, **row)) for row in rows))
+        for row in rows:
+            found = await database.one(GET_VALUES, id=row["id"])
+            assert found is not None
+            assert dict(found) == row
+
+
+async def test_a_quiet_session_is_in_no_transaction(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer, "LINGER_S", 0.05)
+    async with a_database(postgres_url) as database:
+        await database.commit(Changes().run(ADD, id="a", n=1))
+        beside = await asyncpg.connect(postgres_url)
+        sql = (
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state = 'idle in transaction'"
+        )
+        async with asyncio.timeout(5):
+            while await beside.fetchval(sql):
+                await asyncio.sleep(0.02)
+        await beside.close()
+        await database.commit(Changes().run(ADD, id="b", n=1))
+
+
+async def test_what_nobody_may_see_is_not_in_the_servers_log(postgres_of_its_own: PostgresServer) -> None:
+    async with a_database(postgres_of_its_own.url) as database:
+        await database.commit(Changes().run(ADD, id="a", n=1))
+        secret = f"hush-{'x' * 20}"
+        refused = Changes().run(PUT, id=secret, n=2).run(ADD, id="a", n=2)
+        with pytest.raises(ChangedMeanwhileError):
+            await database.commit(refused)
+        assert secret not in (postgres_of_its_own.home / "log").read_text(errors="replace")
+
+
+@pytest.fixture
+def postgres_of_its_own() -> Iterator[PostgresServer]:
+    """A server that a test may stop."""
+    with a_postgres_server() as server:
+        yield server
+
+
+@pytest.mark.parametrize("mode", ["fast", "immediate"])
+async def test_a_restart_of_the_server_is_seen_by_nobody_who_can_wait(
+    postgres_of_its_own: PostgresServer, mode: str
+) -> None:
+    """Only what was between COMMIT and its answer may be refused, and that only when the server was torn away."""
+    async with a_database(postgres_of_its_own.url) as database:
+        acknowledged: list[str] = []
+        unsure: list[str] = []
+        is_over = asyncio.Event()
+
+        async def device(number: int) -> None:
+            turn = 0
+            while not is_over.is_set():
+                name, turn = f"{number}/{turn}", turn + 1
+                try:
+                    await database.commit(a_change(name))
+                except UnavailableError:
+                    unsure.append(name)
+                    continue
+                acknowledged.append(name)
+                assert await database.one(GET, id=name) is not None
+
+        devices = [asyncio.create_task(device(number)) for number in range(20)]
+        for _ in range(3):
+            await asyncio.sleep(0.3)
+            before = len(acknowledged)
+            await asyncio.to_thread(postgres_of_its_own.restart, mode)
+            async with asyncio.timeout(15):
+                while len(acknowledged) < before + 40:
+                    await asyncio.sleep(0.02)
+        is_over.set()
+        await asyncio.gather(*devices)
+        kept = {row["id"] for row in await database.all(ALL)}
+        assert set(acknowledged) <= kept
+        assert kept <= {*acknowledged, *unsure}
+        if mode == "fast":
+            assert unsure == []
+        assert len(unsure) <= 3 * 20
+        numbers = [row["seq"] for row in await database.events_after(0, 100_000)]
+        assert len(numbers) == len(kept)
+        assert numbers == sorted(set(numbers))
+
+
+async def test_a_server_that_stays_away_is_told_after_a_while_and_reads_and_writes_go_on_when_it_is_back(
+    postgres_of_its_own: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patience, "PATIENCE_S", 0.5)
+    async with a_database(postgres_of_its_own.url) as database:
+        assert await database.is_reachable()
+        postgres_of_its_own.stop("fast")
+        assert not await database.is_reachable()
+        with pytest.raises(UnavailableError):
+            await asyncio.wait_for(database.commit(a_change("a")), 5)
+        with pytest.raises(UnavailableError):
+            await asyncio.wait_for(database.one(GET, id="a"), 5)
+        postgres_of_its_own.start()
+        assert await database.is_reachable()
+        await database.commit(a_change("b"))
+        assert [row["id"] for row in await database.all(ALL)] == ["b"]
+
+
+async def test_a_commit_whose_connection_is_cut_before_commit_is_tried_again(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with a_counted(postgres_url) as (database, counted):
+        held: Any = database._writer  # type: ignore[attr-defined]  # one engine's own
+        real = held.run
+
+        async def run_and_be_cut(steps: object) -> bool:
+            monkeypatch.setattr(held, "run", real)
+            done: bool = await real(steps)
+            counted.cut()
+            while not held._connection.is_closed():
+                await asyncio.sleep(0.01)
+            return done
+
+        monkeypatch.setattr(held, "run", run_and_be_cut)
+        await database.commit(a_change("once"))
+        assert (await verify_chain(database, key=KEY.public_key)).rows == 3
+
+
+async def test_a_commit_that_another_wrote_the_chain_beneath_goes_on_from_there(postgres_url: str) -> None:
+    """A commit whose answer was lost may become visible after we looked where the chain ends."""
+    async with a_counted(postgres_url) as (database, _):
+        other = await open_database(postgres_url, FakeClock(), signer=KEY)
+        await other.commit(Changes().audit("bob", "thing.look", "a").event(ThingTold("other")))
+        await other.close()
+        await database.commit(a_change("after"))
+        assert (await verify_chain(database, key=KEY.public_key)).rows == 4
+
+
+async def test_a_failure_that_is_not_the_servers_absence_is_told_at_once_and_logged(
+    postgres_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with a_database(postgres_url) as database:
+        made = await asyncpg.connect(postgres_url)
+        await made.execute("DROP TABLE test_things")
+        with caplog.at_level(logging.ERROR), pytest.raises(UnavailableError):
+            await asyncio.wait_for(database.commit(Changes().run(ADD, id="a", n=1)), 2)
+        assert "store.commit_failed" in caplog.text
+        await made.close()
+        await make_table(database)
+        await database.commit(Changes().run(ADD, id="a", n=1))
+
+
+async def test_a_statement_that_the_server_takes_for_a_mistake_fails_alone(postgres_url: str) -> None:
+    async with a_database(postgres_url) as database:
+        wrong = Statement(lambda _engine: select(things))
+        wrong._compiled = {"postgresql": Compiled("INSERT INTO", (), {})}
+        for _ in range(2):
+            with pytest.raises(UnavailableError):
+                await database.commit(Changes().run(wrong))
+            await database.commit(Changes().run(PUT, id="a", n=1).event(ThingTold("a")))
+        assert len(await database.all(ALL)) == 1
+
+
+def script_of_0_1_0() -> str:
+    """Return the SQL of the first schema, as version 0.1.0 ran it."""
+
+    config = Config()
+    for option in ("script_location", "version_locations"):
+        config.set_main_option(option, str(Path(migrate.__file__).parent / "migrations"))
+    config.set_main_option("path_separator", "os")
+    first = ScriptDirectory.from_config(config).get_revision("0001")
+    assert first is not None
+    buffer = io.StringIO()
+    context = MigrationContext.configure(
+        dialect_name="postgresql", opts={"as_sql": True, "output_buffer": buffer, "literal_binds": True}
+    )
+    with Operations.context(context):
+        first.module.upgrade()
+    version = "CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)"
+    return f"{version};\n{buffer.getvalue()}\nINSERT INTO alembic_version VALUES ('0001');"
+
+
+@pytest.mark.parametrize("is_used", [False, True], ids=["empty", "0.1.0"])
+async def test_two_servers_that_start_at_once_migrate_once(postgres_url: str, is_used: bool) -> None:
+    if is_used:
+        old = await asyncpg.connect(postgres_url)
+        await old.execute(script_of_0_1_0())
+        await old.execute("INSERT INTO outbox (topic, body, at) VALUES ('iothub.device_changed', '{}', 1)")
+        await old.close()
+    opened = await asyncio.gather(*(open_database(postgres_url, FakeClock(), worker=f"w{n}") for n in range(4)))
+    for database in opened:
+        await database.commit(Changes().event(ThingTold(database.worker)).audit("ann", "thing.look", "a"))
+        assert len(await database.events_after(0, 10)) == 1
+        await database.close()

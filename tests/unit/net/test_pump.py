@@ -1,0 +1,424 @@
+"""The pump renders a room's words for the level of the client, and tells the room how it ended."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+import pytest
+
+from birthmark.errors import BirthmarkError, ForbiddenError, InvalidRequestError, ThrottledError, UnavailableError
+from birthmark.mqtt import codec
+from birthmark.mqtt.engine import DISCARDED
+from birthmark.mqtt.framing import Framer
+from birthmark.mqtt.packets import (
+    LEVEL_3_1_1,
+    LEVEL_5,
+    ConnAck,
+    Connect,
+    Disconnect,
+    Packet,
+    PubAck,
+    Publish,
+    SubAck,
+    Subscribe,
+    Unsubscribe,
+)
+from birthmark.mqtt.parcel import Parcel
+from birthmark.mqtt.properties import Properties, PropertyId
+from birthmark.mqtt.reasons import ReasonCode
+from birthmark.mqtt.session import Session
+from birthmark.net.admission import Admission, Closed, MqttProtocolError, MqttRefusedError, reason_of, require_3_1_1
+from birthmark.net.pump import MqttPump
+from fakes import FakeClock
+
+P = PropertyId
+GRANTED = {
+    P.RECEIVE_MAXIMUM: 100,
+    P.MAXIMUM_QOS: 1,
+    P.RETAIN_AVAILABLE: 1,
+    P.MAXIMUM_PACKET_SIZE: 270_336,
+    P.TOPIC_ALIAS_MAXIMUM: 8,
+    P.WILDCARD_SUBSCRIPTION_AVAILABLE: 1,
+    P.SUBSCRIPTION_IDS_AVAILABLE: 0,
+    P.SHARED_SUBSCRIPTION_AVAILABLE: 1,
+    P.SERVER_KEEP_ALIVE: 60,
+}
+
+
+class OddError(InvalidRequestError):
+    """Something only this room knows."""
+
+
+@dataclass
+class World:
+    """A room, its client, and the wire between: `said` is what the server said and the client has not looked at."""
+
+    clock: FakeClock = field(default_factory=FakeClock)
+    refusal: Exception | None = None
+    grants: dict[str, object] = field(default_factory=dict)
+    level: int = LEVEL_5
+    reported: list[BirthmarkError] = field(default_factory=list)
+    heard: list[Packet] = field(default_factory=list)
+    ends: list[tuple[Closed, int | None]] = field(default_factory=list)
+    said: bytearray = field(default_factory=bytearray)
+    is_closed: bool = False
+    on_published: Callable[[Sequence[Publish]], Awaitable[None] | None] = lambda _: None
+    act: Callable[[], None] = lambda: None
+
+    # The room.
+
+    async def accept(self, _pump: MqttPump, packet: Connect) -> Admission:
+        if self.refusal is not None:
+            raise self.refusal
+        grants = {"keep_alive_s": packet.keep_alive_s} | self.grants
+        return Admission(connection=self, **grants)  # type: ignore[arg-type]  # a test says what it grants by name
+
+    def opened(self) -> None: ...
+
+    def published(self, packets: Sequence[Publish]) -> Awaitable[None] | None:
+        self.heard += packets
+        return self.on_published(packets)
+
+    def subscribed(self, packet: Subscribe) -> Awaitable[None] | None:
+        self.heard.append(packet)
+        return None
+
+    def unsubscribed(self, packet: Unsubscribe) -> Awaitable[None] | None:
+        self.heard.append(packet)
+        return None
+
+    def acknowledged(self, packet: PubAck) -> Awaitable[None] | None:
+        self.heard.append(packet)
+        return None
+
+    def closed(self, reason: Closed, session_expiry_s: int | None) -> None:
+        self.ends.append((reason, session_expiry_s))
+
+    # The transport.
+
+    def write(self, data: bytes) -> None:
+        assert not self.is_closed
+        self.said += data
+
+    def close(self) -> None:
+        self.is_closed = True
+
+    def pause_reading(self) -> None: ...
+
+    def resume_reading(self) -> None: ...
+
+    def set_deadline(self, after_s: float | None, act: Callable[[], None] | None = None) -> None:
+        del after_s
+        self.act = act or self.act
+
+    def authenticated(self) -> None: ...
+
+    # The client.
+
+    def start(self) -> MqttPump:
+        pump = MqttPump(self.accept, lambda error, *_: self.reported.append(error), self.clock)
+        pump.start(self, "192.0.2.1")
+        return pump
+
+    async def connected(self, properties: Properties = (), **more: object) -> MqttPump:
+        pump = self.start()
+        connect = Connect("c", level=self.level, properties=properties, **more)  # type: ignore[arg-type]  # a test says by name
+        await self.say(pump, connect)
+        return pump
+
+    async def say(self, pump: MqttPump, *packets: Packet) -> None:
+        pump.data_received(b"".join(codec.encode(packet, self.level) for packet in packets))
+        await settled()
+
+    def answers(self) -> list[Packet]:
+        framer, packets = Framer(1 << 20), []
+        framer.receive_data(bytes(self.said))
+        self.said.clear()
+        while (frame := framer.next_frame()) is not None:
+            packets.append(codec.decode(*frame, self.level))
+        return packets
+
+
+async def settled() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+@pytest.fixture
+async def five() -> AsyncIterator[World]:
+    yield World()
+
+
+@pytest.fixture
+async def three() -> AsyncIterator[World]:
+    yield World(level=LEVEL_3_1_1)
+
+
+async def test_connack_tells_mqtt_5_what_is_granted_and_3_1_1_nothing(five: World, three: World) -> None:
+    await five.connected()
+    (connack,) = five.answers()
+    assert isinstance(connack, ConnAck)
+    assert (connack.code, dict(connack.properties)) == (0, GRANTED)
+    await three.connected()
+    assert bytes(three.said) == b"\x20\x02\0\0"
+
+
+async def test_what_differs_from_what_was_asked_is_told(five: World) -> None:
+    five.grants = {
+        "session_expiry_s": 9,
+        "assigned_client_id": "given",
+        "maximum_packet_bytes": 1000,
+        "keep_alive_s": 7,
+    }
+    pump = await five.connected()
+    (connack,) = five.answers()
+    assert isinstance(connack, ConnAck)
+    told = {P.SESSION_EXPIRY: 9, P.ASSIGNED_CLIENT_ID: "given", P.MAXIMUM_PACKET_SIZE: 1000, P.SERVER_KEEP_ALIVE: 7}
+    assert dict(connack.properties) == GRANTED | told
+    assert (pump.client_id, pump.level) == ("given", LEVEL_5)
+
+
+@pytest.mark.parametrize(
+    ("code", "return_code"),
+    [(0x84, 1), (0x85, 2), (0x88, 3), (0x97, 3), (0x86, 4), (0x87, 5), (0x8C, 5), (0x99, None)],
+)
+async def test_a_refusal_knows_no_level(code: int, return_code: int | None, five: World, three: World) -> None:
+    for world in (five, three):
+        world.refusal = MqttRefusedError(code, ForbiddenError())
+        pump = await world.connected()
+        assert (pump.is_over, world.is_closed, len(world.reported), world.ends) == (True, True, 1, [])
+    assert five.answers() == [ConnAck(code=code)]
+    assert three.answers() == ([] if return_code is None else [ConnAck(code=return_code)])
+
+
+async def test_a_silent_refusal_is_silent_in_3_1_1_alone(five: World, three: World) -> None:
+    for world in (five, three):
+        world.refusal = MqttRefusedError(0x87, ForbiddenError(), is_silent_in_3=True)
+        await world.connected()
+    assert (five.answers(), three.answers()) == ([ConnAck(code=0x87)], [])
+
+
+async def test_a_room_of_3_1_1_says_so_to_mqtt_5(five: World) -> None:
+    with pytest.raises(MqttRefusedError) as refused:
+        require_3_1_1(Connect("c", level=LEVEL_5))
+    require_3_1_1(Connect("c"))
+    five.refusal = refused.value
+    await five.connected()
+    assert five.answers() == [ConnAck(code=0x84)]
+    assert [error.code for error in five.reported] == ["mqtt.version_unsupported"]
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [(UnavailableError(), 0x88), (ForbiddenError(), 0x87), (InvalidRequestError(), 0x83)]
+)
+async def test_an_error_before_connack_is_told_in_connack(error: BirthmarkError, code: int, five: World) -> None:
+    five.refusal = error
+    await five.connected()
+    assert (five.answers(), five.reported) == ([ConnAck(code=code)], [error])
+
+
+async def test_what_closes_before_connack_is_told_as_unavailability(five: World) -> None:
+    pump = five.start()
+    pump.data_received(codec.encode(Connect("c", level=LEVEL_5)))
+    pump.close(Closed.STOPPING)
+    assert five.answers() == [ConnAck(code=0x88)]
+    await settled()
+    assert five.ends == [(Closed.STOPPING, None)]
+
+
+@pytest.mark.parametrize(
+    ("reason", "code"),
+    [
+        (Closed.TAKEN_OVER, 0x8E),
+        (Closed.STOPPING, 0x8B),
+        (Closed.ADMINISTRATIVE, 0x98),
+        (Closed.SERVER, 0x80),
+        (Closed.KEEP_ALIVE, 0x8D),
+    ],
+)
+async def test_mqtt_5_hears_why_it_is_closed(reason: Closed, code: int, five: World, three: World) -> None:
+    for world in (five, three):
+        pump = await world.connected()
+        world.said.clear()
+        pump.close(reason)
+        pump.close(Closed.SERVER)
+        assert (world.is_closed, world.ends) == (True, [(reason, None)])
+    assert (five.answers(), three.answers()) == ([Disconnect(code)], [])
+
+
+async def test_a_room_decides_the_code_of_its_errors(five: World) -> None:
+    five.grants = {"reason_of": lambda error: reason_of(error, {OddError: ReasonCode.TOPIC_NAME_INVALID})}
+    pump = await five.connected()
+    five.said.clear()
+    pump.refuse(OddError())
+    assert five.answers() == [Disconnect(0x90)]
+
+
+def test_every_error_has_a_code() -> None:
+    errors = (ThrottledError(retry_after_s=1), MqttProtocolError(reason="x"), BirthmarkError(), OddError())
+    assert [reason_of(error) for error in errors] == [0x97, 0x83, 0x80, 0x83]
+
+
+async def test_an_error_after_connack_is_unavailable_in_words_that_disconnect_has(five: World) -> None:
+    pump = await five.connected()
+    five.said.clear()
+    pump.refuse(UnavailableError())
+    assert five.answers() == [Disconnect(0x89)]  # 0x88 is of CONNACK alone
+
+
+@pytest.mark.parametrize(
+    ("code", "expiry", "end"),
+    [
+        (0, None, (Closed.DISCONNECT, None)),
+        (4, None, (Closed.DISCONNECT_WITH_WILL, None)),
+        (0x81, None, (Closed.DISCONNECT_WITH_WILL, None)),
+        (0, 0, (Closed.DISCONNECT, 0)),
+        (0, 77, (Closed.DISCONNECT, 77)),
+    ],
+)
+async def test_a_room_learns_how_the_client_left(
+    code: int, expiry: int | None, end: tuple[Closed, int | None], five: World
+) -> None:
+    pump = await five.connected(((P.SESSION_EXPIRY, 5),))
+    await five.say(pump, Disconnect(code, () if expiry is None else ((P.SESSION_EXPIRY, expiry),)))
+    assert five.ends == [end]
+
+
+async def test_a_lost_connection_and_a_broken_protocol_are_told_apart(five: World, three: World) -> None:
+    pump = await five.connected()
+    five.said.clear()
+    pump.data_received(b"\xc1\0")
+    assert (five.answers(), five.ends) == ([Disconnect(0x81)], [(Closed.PROTOCOL, None)])
+    assert [error.code for error in five.reported] == ["mqtt.protocol_error"]
+    pump = await three.connected()
+    pump.connection_lost(None)
+    assert three.ends == [(Closed.LOST, None)]
+
+
+async def test_silence_is_told_and_closed(five: World) -> None:
+    await five.connected()
+    five.said.clear()
+    five.clock.move(timedelta(seconds=91))
+    five.act()
+    assert (five.answers(), five.ends, five.reported) == ([Disconnect(0x8D)], [(Closed.KEEP_ALIVE, None)], [])
+
+
+async def test_a_session_goes_on_with_what_is_unacknowledged(five: World) -> None:
+    first = await five.connected()
+    first.publish("t", b"1", 1)
+    session = first._engine.session
+    again = World(grants={"session": session, "session_present": True})
+    pump = await again.connected(((P.RECEIVE_MAXIMUM, 1),))
+    pump.publish("t", b"2", 1)
+    await settled()
+    connack, message = again.answers()
+    assert isinstance(connack, ConnAck)
+    assert connack.session_present
+    assert message == Publish("t", b"1", 1, dup=True, packet_id=1)
+    assert pump.room == 0
+    await again.say(pump, PubAck(1))
+    assert again.answers() == [Publish("t", b"2", 1, packet_id=2)]
+
+
+async def test_a_new_session_forgets(five: World) -> None:
+    session = Session()
+    session.add(Publish("t", b"", 1, packet_id=session.reserve()), may_fly=True)
+    five.grants = {"session": session}
+    pump = await five.connected()
+    assert (len(five.answers()), session.in_flight, pump.room) == (1, (), 100)
+
+
+async def test_each_message_has_its_code_in_mqtt_5_and_the_order_is_kept(five: World, three: World) -> None:
+    for world in (five, three):
+        pump = await world.connected()
+        world.said.clear()
+        await world.say(pump, *(Publish("t", b"", 1, packet_id=number) for number in (1, 2, 3)))
+        pump.ack(3)
+        pump.ack(2, ReasonCode.NOT_AUTHORIZED)
+        pump.ack(1)
+        pump.ack(None)
+        await settled()
+    assert five.answers() == [PubAck(1), PubAck(2, 0x87), PubAck(3)]
+    assert three.answers() == [PubAck(1), PubAck(2), PubAck(3)]
+
+
+async def test_what_a_room_acknowledged_leaves_before_the_last_word(five: World) -> None:
+    pump = await five.connected()
+    await five.say(pump, Publish("t", b"", 1, packet_id=1))
+    five.said.clear()
+    pump.ack(1)
+    pump.close(Closed.TAKEN_OVER)
+    pump.ack(2, ReasonCode.NOT_AUTHORIZED)
+    assert five.answers() == [PubAck(1), Disconnect(0x8E)]
+
+
+async def test_properties_go_to_mqtt_5_and_what_is_too_large_to_nobody(five: World, three: World) -> None:
+    properties: Properties = ((P.CONTENT_TYPE, "a"),)
+    pump = await five.connected(((P.MAXIMUM_PACKET_SIZE, 200),))
+    five.said.clear()
+    assert pump.publish("t", b"1", 1, properties=properties) == 1
+    assert pump.publish("t", b"1" * 200, 1) == DISCARDED
+    await settled()
+    assert five.answers() == [Publish("t", b"1", 1, packet_id=1, properties=properties)]
+    old = await three.connected()
+    three.said.clear()
+    old.publish("t", b"1" * 200, retain=True, properties=properties)
+    await settled()
+    assert three.answers() == [Publish("t", b"1" * 200, retain=True)]
+    old.close()
+    assert old.publish("t", b"", 1) is None
+
+
+async def test_one_parcel_goes_to_many(five: World, three: World) -> None:
+    parcel = Parcel("topic", b"x", ((P.USER_PROPERTY, ("a", "b")),))
+    for world in (five, three):
+        pump = await world.connected()
+        world.said.clear()
+        assert [pump.deliver(parcel, 1), pump.deliver(parcel)] == [1, None]
+        await settled()
+    assert [len(world.answers()) for world in (five, three)] == [2, 2]
+
+
+async def test_who_sends_more_than_was_granted_is_told_after_the_rest_was_heard(five: World) -> None:
+    five.grants = {"receive_maximum": 2}
+    pump = await five.connected()
+    five.said.clear()
+    await five.say(pump, *(Publish("t", b"", 1, packet_id=number) for number in (1, 2, 3)))
+    assert [packet.packet_id for packet in five.heard if isinstance(packet, Publish)] == [1, 2]
+    assert five.answers() == [Disconnect(0x93)]
+
+
+async def test_a_client_that_has_no_room_for_an_answer_is_closed(five: World) -> None:
+    five.reported.clear()
+    await five.connected(((P.MAXIMUM_PACKET_SIZE, 8),))
+    assert five.answers() == [ConnAck(code=0x95)]
+    assert [error.code for error in five.reported] == ["mqtt.protocol_error"]
+
+
+async def test_an_answer_to_a_subscription_has_its_codes(five: World, three: World) -> None:
+    for world in (five, three):
+        pump = await world.connected()
+        world.said.clear()
+        await world.say(pump, Subscribe(1, (("a", 1), ("b", 1))))
+        pump.send(SubAck(1, (1, 0x87)))
+        await settled()
+    assert (five.answers(), three.answers()) == ([SubAck(1, (1, 0x87))], [SubAck(1, (1, 0x80))])
+
+
+async def test_a_bug_of_a_room_costs_one_connection(five: World, caplog: pytest.LogCaptureFixture) -> None:
+    def fail(_: Sequence[Publish]) -> None:
+        raise ZeroDivisionError
+
+    five.on_published = fail
+    pump = await five.connected()
+    five.said.clear()
+    await five.say(pump, Publish("t", b""))
+    assert (five.answers(), five.ends) == ([Disconnect(0x80)], [(Closed.SERVER, None)])
+    assert "mqtt.bug" in caplog.text
+
+
+async def test_a_connect_that_is_wrong_is_told_so_in_connack_and_recorded(five: World) -> None:
+    await five.connected(((P.AUTH_METHOD, "x"),))
+    assert five.answers() == [ConnAck(code=0x8C)]
+    assert [error.code for error in five.reported] == ["mqtt.protocol_error"]

@@ -7,8 +7,8 @@ to becomes a session of the space `hub/NAME`. Shapes of filters are filled in at
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0005"
-down_revision = "0004"
+revision = "0006"
+down_revision = "0005"
 branch_labels = None
 depends_on = None
 

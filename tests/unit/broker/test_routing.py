@@ -1,0 +1,131 @@
+"""Who gets a message: every subscription that matches, found by the shapes of filters alone."""
+
+from dataclasses import dataclass
+from typing import cast
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from birthmark.broker.attached import Attached
+from birthmark.broker.model import NO_LOCAL, RETAIN_AS_PUBLISHED, Subscription, subscription_of
+from birthmark.broker.routing import Route, Router
+from birthmark.broker.rules.matching import Shapes, shape_of
+from birthmark.mqtt.topics import is_valid_filter, matches
+
+level_names = st.lists(st.sampled_from(["", "a", "b", "$a"]), min_size=1, max_size=4).map("/".join).filter(bool)
+level_filters = (
+    st.lists(st.sampled_from(["", "a", "b", "$a", "+", "#"]), min_size=1, max_size=5)
+    .map("/".join)
+    .filter(is_valid_filter)
+)
+
+
+@dataclass(frozen=True)
+class Somebody:
+    client: str
+
+
+def somebody(client: str) -> Attached:
+    return cast("Attached", Somebody(client))
+
+
+def routed(router: Router, topic: str) -> dict[str, int]:
+    route = router.find(topic)
+    assert route is not None
+    return {attached.client: qos for attached, qos, _ in route.live}
+
+
+@given(st.sets(level_filters, max_size=12), level_names, st.booleans())
+def test_the_candidates_that_are_there_are_the_filters_that_match(
+    filters: set[str], topic: str, hash_matches_parent: bool
+) -> None:
+    shapes = Shapes(hash_matches_parent=hash_matches_parent)
+    for one in filters:
+        shapes.add(shape_of(one))
+    found = shapes.candidates(topic)
+    assert len(found) == len(set(found))
+    assert set(found) & filters == {
+        one for one in filters if matches(one, topic, hash_matches_parent=hash_matches_parent)
+    }
+    for one in filters:
+        shapes.discard(shape_of(one))
+    assert (len(shapes), shapes.candidates(topic)) == (0, [])
+
+
+@given(
+    st.lists(st.tuples(level_filters, st.sampled_from("xyz"), st.integers(0, 1), st.booleans()), max_size=12),
+    level_names,
+)
+def test_routes_follow_every_change(steps: list[tuple[str, str, int, bool]], topic: str) -> None:
+    router = Router(hash_matches_parent=True)
+    people = {name: somebody(name) for name in "xyz"}
+    there: dict[tuple[str, str], int] = {}
+    for topic_filter, name, qos, comes in steps:
+        one = Subscription(topic_filter, qos)
+        if comes:
+            router.add(people[name], one)
+            there[topic_filter, name] = qos
+        else:
+            router.remove(people[name], one)
+            there.pop((topic_filter, name), None)
+        expected: dict[str, int] = {}
+        for (known, who), granted in there.items():
+            if matches(known, topic):
+                expected[who] = max(granted, expected.get(who, 0))
+        assert routed(router, topic) == expected
+
+
+def test_what_is_stored_has_to_be_looked_up_and_is_remembered_until_it_changes() -> None:
+    router = Router(hash_matches_parent=True)
+    assert router.find("t") is not None
+    router.stored_shapes.add(".")
+    router.stored_changed()
+    assert router.find("t") is None
+    seen = router.changes
+    route = router.looked_up("t", [("c", Subscription("t", 1))], seen)
+    assert route.stored == (("c", 1, 0),)
+    assert router.find("t") is route
+    router.stored_changed()
+    assert router.find("t") is None
+    router.looked_up("t", [], seen)  # what was read before the change is of this one message only
+    assert router.find("t") is None
+
+
+def test_a_session_that_took_over_is_not_taken_out_by_the_old_one() -> None:
+    router = Router(hash_matches_parent=True)
+    old, new = somebody("c"), cast("Attached", [])
+    router.add(old, Subscription("t", 1))
+    router._live["t"]["c", ""] = (new, Subscription("t", 0))
+    router.remove(old, Subscription("t", 1))
+    assert "t" in router._live
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "joined"),
+    [
+        (NO_LOCAL, NO_LOCAL, NO_LOCAL),
+        (NO_LOCAL, 0, 0),
+        (RETAIN_AS_PUBLISHED, 0, RETAIN_AS_PUBLISHED),
+    ],
+)
+def test_of_two_that_fit_the_more_generous_counts(first: int, second: int, joined: int) -> None:
+    router = Router(hash_matches_parent=True)
+    for topic_filter, options in (("t", first), ("+", second)):
+        router.add(client := somebody("c"), Subscription(topic_filter, 1, options))
+    route = router.find("t")
+    assert isinstance(route, Route)
+    assert route.live[0][1:] == (1, joined)
+    assert client.client == "c"
+
+
+def test_a_shared_subscription_is_one_for_each_group_and_filter() -> None:
+    router = Router(hash_matches_parent=True)
+    for name, wanted in (("a", "$share/g/t"), ("b", "$share/g/t"), ("b", "$share/g/+"), ("a", "$share/h/t")):
+        router.add(somebody(name), subscription_of(wanted, 1))
+    route = router.find("t")
+    assert route is not None
+    assert sorted(len(share.members) for share in route.shares) == [1, 1, 2]
+    pair = next(share for share in route.shares if len(share.members) == 2)
+    turns = [members[0][0] for members in (pair.in_turn(), pair.in_turn(), pair.in_turn())]
+    assert turns in (["a", "b", "a"], ["b", "a", "b"])

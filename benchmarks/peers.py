@@ -61,6 +61,8 @@ allow_anonymous false
 persistence false
 log_dest none
 set_tcp_nodelay true
+max_queued_messages 0
+max_inflight_messages 100
 """
     )
     process = _start(rig, "mosquitto", "-c", str(where / "mosquitto.conf"))

@@ -1,6 +1,7 @@
 """What is measured, a module each; `ALL` has them in the order of the table."""
 
 from measures.connect import HubConnect
+from measures.fan_out import LiveOne, LiveTen, OneToMany, StoredOne, StoredTen
 from measures.handshake import Handshake
 from measures.idle import Idle
 from measures.ingest import AgainstPythonOne, AgainstPythonTen, IngestOneInFlight, IngestTenInFlight
@@ -23,4 +24,9 @@ ALL: tuple[type[Measure], ...] = (
     RegisterCertificate,
     ManifestEntry,
     RegistrationAmongMany,
+    LiveOne,
+    LiveTen,
+    StoredOne,
+    StoredTen,
+    OneToMany,
 )

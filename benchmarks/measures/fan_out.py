@@ -36,7 +36,7 @@ class _ToOne(Measure):
                 rig.once(f"crowd at {name}", lambda _rig, at=at: Crowd(at, [device] * PUBLISHERS, "bench")),
                 rig.once(
                     f"sink {self.is_clean} at {name}",
-                    lambda _rig, at=at, name=name: Sink(
+                    lambda _rig, at=at: Sink(
                         at, device, f"sink-{self.is_clean}", f"bench-{self.is_clean}/+", clean=self.is_clean
                     ),
                 ),

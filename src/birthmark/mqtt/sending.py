@@ -303,10 +303,16 @@ class Sender:
         raise error
 
     def _last_words(self, error: RemoteProtocolError) -> bytes:
+        last: ConnAck | Disconnect
         if self.level == LEVEL_5 and self.state is State.OPEN:
-            return codec.encode(Disconnect(disconnect_reason(error.reason_code)), LEVEL_5)
-        if self.role is Role.CLIENT or self.state not in {State.NEW, State.CONNECTING}:
+            last = Disconnect(disconnect_reason(error.reason_code))
+        elif self.role is Role.CLIENT or self.state not in {State.NEW, State.CONNECTING}:
             return b""
-        if self.level == LEVEL_5:
-            return codec.encode(ConnAck(code=connack_reason(error.reason_code)), LEVEL_5)
-        return b"" if error.return_code is None else codec.encode(ConnAck(code=error.return_code))
+        elif self.level == LEVEL_5:
+            last = ConnAck(code=connack_reason(error.reason_code))
+        elif error.return_code is not None:
+            last = ConnAck(code=error.return_code)
+        else:
+            return b""
+        data = codec.encode(last, self.level)
+        return data if self._terms is None or len(data) <= self._terms.theirs.max_packet_bytes else b""

@@ -98,23 +98,25 @@ def _read_alike(  # noqa: PLR0917 (the state of the loop above)
     Return where the next packet begins. Flags, length, topic and the `block` of properties are the same bytes, so they
     are valid as well.
     """
-    last, size, body_at = out[-1], end - at, payload_at - at
-    topic, qos, retain = last.topic, last.qos, last.retain
-    properties = last.properties
+    size, body_at = end - at, payload_at - at
     block_at = body_at - len(block)
     id_at = block_at - 2
-    head = chunk[at : at + id_at + (0 if qos else 2)]
+    last = out[-1]
+    qos, last_at = last.qos, len(chunk) - size
+    head = chunk[at : at + (id_at if qos else body_at)]
     at = end
-    last_at = len(chunk) - size
+    if at > last_at or not chunk.startswith(head, at):
+        return at
+    topic, retain, properties = last.topic, last.retain, last.properties
+    mark, rest = block[:1], block[1:]
     packet_id = None
     while at <= last_at and len(out) < MAX_BURST and chunk.startswith(head, at):
         if qos:
             packet_id = chunk[at + id_at] << 8 | chunk[at + id_at + 1]
-            if not packet_id:
+            if not packet_id or (mark and chunk[at + block_at] != mark[0]):
                 break
-        if block and not chunk.startswith(block, at + block_at):
-            break
-        if packet_id is not None:
+            if rest and not chunk.startswith(rest, at + block_at + 1):
+                break
             ids.append(packet_id)
         out.append(Publish(topic, chunk[at + body_at : at + size], qos, retain, False, packet_id, properties))  # noqa: FBT003 (as above)
         at += size

@@ -20,8 +20,14 @@ class Receipts:
         return len(self._owed)
 
     def take(self, packet_ids: list[int], maximum: int) -> int:
-        """Note messages in their order; return how many of the last are too many, which are not noted."""
-        self._owed += packet_ids
+        """Note messages in their order; return how many of the last are too many, which are not noted.
+
+        The list is given away: nearly always there is nothing to add it to.
+        """
+        if self._owed:
+            self._owed += packet_ids
+        else:
+            self._owed = packet_ids
         excess = len(self._owed) - maximum
         if excess <= 0:
             return 0
@@ -30,10 +36,15 @@ class Receipts:
 
     def settle_next(self, packet_ids: list[int]) -> bool:
         """Settle all of these if they are the next to be acknowledged, and say whether they are."""
-        count = len(packet_ids)
-        if self._early or self._owed[:count] != packet_ids:
+        if self._early:
             return False
-        del self._owed[:count]
+        owed, count = self._owed, len(packet_ids)
+        if owed == packet_ids:
+            self._owed = []
+        elif owed[:count] == packet_ids:
+            del owed[:count]
+        else:
+            return False
         return True
 
     def settle(self, packet_id: int, data: bytes) -> bytes:

@@ -3,6 +3,7 @@
 Not here: bytes that come in, and time (`engine`).
 """
 
+import struct
 from collections.abc import Sequence
 from typing import NoReturn
 
@@ -36,6 +37,8 @@ from birthmark.mqtt.terms import Answer, Terms, check_publish, offer_of, without
 
 DISCARDED = 0
 """Instead of a packet id: larger than the receiver takes, and so counted as delivered ([MQTT-3.1.2-25])."""
+
+_PUBACK = 0x4002  # its first byte and its length
 
 FROM_CLIENT_ONLY = (Connect, Subscribe, Unsubscribe, PingReq)
 FROM_SERVER_ONLY = (ConnAck, SubAck, UnsubAck, PingResp)
@@ -187,9 +190,11 @@ class Sender:
             for packet_id in packet_ids:
                 self.send(PubAck(packet_id, code))
             return
+        words = [_PUBACK] * (2 * len(packet_ids))
+        words[1::2] = packet_ids
         try:
-            self._out += b"".join([b"\x40\x02" + packet_id.to_bytes(2, "big") for packet_id in packet_ids])
-        except OverflowError:
+            self._out += struct.pack(f">{len(words)}H", *words)
+        except struct.error:
             raise LocalProtocolError("a packet id does not fit into two bytes") from None
 
     # ---- inside
@@ -303,10 +308,16 @@ class Sender:
         raise error
 
     def _last_words(self, error: RemoteProtocolError) -> bytes:
+        last: ConnAck | Disconnect
         if self.level == LEVEL_5 and self.state is State.OPEN:
-            return codec.encode(Disconnect(disconnect_reason(error.reason_code)), LEVEL_5)
-        if self.role is Role.CLIENT or self.state not in {State.NEW, State.CONNECTING}:
+            last = Disconnect(disconnect_reason(error.reason_code))
+        elif self.role is Role.CLIENT or self.state not in {State.NEW, State.CONNECTING}:
             return b""
-        if self.level == LEVEL_5:
-            return codec.encode(ConnAck(code=connack_reason(error.reason_code)), LEVEL_5)
-        return b"" if error.return_code is None else codec.encode(ConnAck(code=error.return_code))
+        elif self.level == LEVEL_5:
+            last = ConnAck(code=connack_reason(error.reason_code))
+        elif error.return_code is not None:
+            last = ConnAck(code=error.return_code)
+        else:
+            return b""
+        data = codec.encode(last, self.level)
+        return data if self._terms is None or len(data) <= self._terms.theirs.max_packet_bytes else b""

@@ -11,6 +11,7 @@ This module alone catches `Exception`: a bug in a room is logged and costs one c
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Protocol
@@ -390,11 +391,12 @@ class MqttPump(asyncio.Protocol):
         """Tell MQTT 5 why: before CONNACK in CONNACK ([MQTT-3.14.0-1]), after it in DISCONNECT."""
         if self._engine.level != LEVEL_5:
             return
-        if self._engine.state is State.OPEN:
-            self._flush_acks()
-            self._engine.send(Disconnect(disconnect_reason(code)))
-        elif self._engine.state is State.CONNECTING:
-            self._engine.send(ConnAck(code=connack_reason(code)))
+        with contextlib.suppress(RemoteProtocolError):  # it has no room for it
+            if self._engine.state is State.OPEN:
+                self._flush_acks()
+                self._engine.send(Disconnect(disconnect_reason(code)))
+            elif self._engine.state is State.CONNECTING:
+                self._engine.send(ConnAck(code=connack_reason(code)))
 
     def _end(self, reason: Closed, session_expiry_s: int | None = None) -> None:
         """Write what is queued, and close."""

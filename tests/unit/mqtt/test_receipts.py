@@ -34,7 +34,7 @@ def test_what_was_never_received_leaves_at_once() -> None:
 @given(st.lists(st.integers(1, 5), max_size=12), st.randoms(use_true_random=False))
 def test_any_order_of_settling_gives_the_order_of_the_messages(ids: list[int], random: Random) -> None:
     receipts, left = Receipts(), bytearray()
-    receipts.take(ids, 100)
+    receipts.take([*ids], 100)
     order = list(ids)
     random.shuffle(order)
     for packet_id in order:

@@ -396,6 +396,18 @@ async def test_a_client_that_has_no_room_for_an_answer_is_closed(five: World) ->
     assert [error.code for error in five.reported] == ["mqtt.protocol_error"]
 
 
+async def test_who_has_no_room_for_any_answer_is_closed_in_silence(five: World) -> None:
+    tiny: Properties = ((P.MAXIMUM_PACKET_SIZE, 3),)
+    five.refusal = MqttRefusedError(0x87, ForbiddenError())
+    await five.connected(tiny)
+    assert (len(five.said), five.is_closed, len(five.reported)) == (0, True, 1)
+    five.is_closed = False
+    pump = five.start()
+    pump.data_received(codec.encode(Connect("c", level=LEVEL_5, properties=tiny)))
+    pump.close(Closed.STOPPING)
+    assert (len(five.said), five.is_closed) == (0, True)
+
+
 async def test_an_answer_to_a_subscription_has_its_codes(five: World, three: World) -> None:
     for world in (five, three):
         pump = await world.connected()

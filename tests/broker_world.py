@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from birthmark.broker import Arrival, Attached, Broker, Space, SpaceRules
 from birthmark.broker.model import Message, Will, subscription_of
+from birthmark.mqtt.parcel import Parcel
 from birthmark.net.admission import Closed
 from birthmark.store import Database, open_database
 from fakes import FakeClock
@@ -27,18 +28,23 @@ class Client:
         self._acknowledged = 0
         self.attached: Attached
 
-    def deliver(
-        self, message: Message, qos: int, *, retain: bool, packet_id: int | None = None, dup: bool = False
-    ) -> bool:
+    def deliver(self, parcel: Parcel, qos: int) -> None:
+        if self.takes:
+            self._take(parcel, qos, None)
+
+    def forward(self, parcel: Parcel, packet_id: int, *, dup: bool) -> bool:
         if not self.takes:
             return False
-        self.got.append((message.topic, message.payload, qos))
-        self.ids.append(packet_id)
+        self._take(parcel, 1, packet_id)
         if dup:
-            self.duplicates.append(message.payload)
-        if retain:
-            self.retained.append(message.payload)
+            self.duplicates.append(parcel.payload)
         return True
+
+    def _take(self, parcel: Parcel, qos: int, packet_id: int | None) -> None:
+        self.got.append((parcel.topic, parcel.payload, qos))
+        self.ids.append(packet_id)
+        if parcel.retain:
+            self.retained.append(parcel.payload)
 
     def end(self, reason: Closed) -> None:
         self.ended = reason

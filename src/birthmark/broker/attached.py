@@ -84,10 +84,9 @@ class Attached:
         if self.is_on_hold:
             self._hold(message, qos, options)
             return
-        if message.expires_at is not None and message.expires_at <= self.space.now():
-            return
-        retain = message.retain and bool(options & RETAIN_AS_PUBLISHED)
-        self.connection.deliver(message, qos, retain=retain)
+        keeps_flag = bool(options & RETAIN_AS_PUBLISHED)
+        if (parcel := self.space.parcel_of(message, retain=message.retain and keeps_flag)) is not None:
+            self.connection.deliver(parcel, qos)
 
     def _hold(self, message: Message, qos: int, options: int) -> None:
         if self._held is None:
@@ -125,9 +124,9 @@ class Attached:
         while (queued := outgoing.next()) is not None:
             number, message = queued
             packet_id = packet_id_of(number)
-            is_late = message.expires_at is not None and message.expires_at <= self.space.now()
+            parcel = self.space.parcel_of(message, retain=message.retain)
             dup = number <= outgoing.resent_upto
-            if is_late or not self.connection.deliver(message, 1, retain=message.retain, packet_id=packet_id, dup=dup):
+            if parcel is None or not self.connection.forward(parcel, packet_id, dup=dup):
                 outgoing.settled(packet_id)
                 self.space.settle_later(self)
             if not self._may_go_on():

@@ -3,7 +3,8 @@
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Protocol
 
-from birthmark.broker.model import Message, Will
+from birthmark.broker.model import Will
+from birthmark.mqtt.parcel import Parcel
 from birthmark.net.admission import Closed
 
 if TYPE_CHECKING:
@@ -13,13 +14,12 @@ if TYPE_CHECKING:
 class Connection(Protocol):
     """A client's one connection."""
 
-    def deliver(
-        self, message: Message, qos: int, *, retain: bool, packet_id: int | None = None, dup: bool = False
-    ) -> bool:
-        """Send a message; `packet_id` names one that waits in the queue until it is acknowledged.
+    def deliver(self, parcel: Parcel, qos: int) -> None:
+        """Send a message, or drop it: the client's policy forbids it, or it has no room for more."""
+        ...
 
-        Say False when the client does not get it: its policy forbids it, or it has no room for more.
-        """
+    def forward(self, parcel: Parcel, packet_id: int, *, dup: bool) -> bool:
+        """Send a message that stays in the queue until it is acknowledged; say False when the client may not get it."""
         ...
 
     def end(self, reason: Closed) -> None:

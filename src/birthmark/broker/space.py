@@ -33,12 +33,14 @@ from birthmark.broker.model import (
     decode_will,
     encode_messages,
     encode_will,
+    properties_at,
 )
 from birthmark.broker.ports import Connection, Observer
 from birthmark.broker.routing import Receiver, Route, Router
 from birthmark.broker.rules.matching import shape_of
 from birthmark.broker.rules.outgoing import Outgoing
 from birthmark.errors import ChangedMeanwhileError
+from birthmark.mqtt.parcel import Parcel
 from birthmark.net.admission import Closed
 from birthmark.store import Changes
 from birthmark.store.database import Row
@@ -486,15 +488,28 @@ class Space:
 
     def _send(self, route: Route, message: Message, pending: Pending) -> None:
         publisher, qos = message.publisher, message.qos
+        parcel: Parcel | None = None
         for attached, granted, options in route.live:
-            if options & NO_LOCAL and attached.client == publisher:
+            if options or attached.is_on_hold:
+                if not (options & NO_LOCAL and attached.client == publisher):
+                    attached.deliver(message, min(granted, qos), options)
                 continue
-            attached.deliver(message, min(qos, granted), options)
+            if parcel is None and (parcel := self.parcel_of(message)) is None:
+                break
+            attached.connection.deliver(parcel, min(granted, qos))
         for client, granted, options in route.stored:
             if not (options & NO_LOCAL and client == publisher):
                 self._send_stored(client, message, min(granted, qos), options, pending)
         for share in route.shares:
             self._send_to_one(share.in_turn(), message, pending)
+
+    def parcel_of(self, message: Message, *, retain: bool = False) -> Parcel | None:
+        """Return a message as it is sent now; None when it has expired."""
+        if message.expires_at is None:
+            return Parcel(message.topic, message.payload, message.properties, retain=retain)
+        if message.expires_at <= (now := self.now()):
+            return None
+        return Parcel(message.topic, message.payload, properties_at(message, now), retain=retain)
 
     def _send_stored(self, client: str, message: Message, qos: int, options: int, pending: Pending) -> None:
         if qos == 0 or not self.rules.routes:

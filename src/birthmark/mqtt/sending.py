@@ -157,6 +157,11 @@ class Sender:
             raise
         return packet_id
 
+    def forward(self, parcel: Parcel, packet_id: int, *, dup: bool = False) -> bool:
+        """Send a QoS 1 message that somebody else numbers and keeps; say False for what the peer does not take."""
+        self._check_open()
+        return self._write(parcel, 1, packet_id, dup=dup)
+
     def subscribe(self, filters: Sequence[tuple[str, int]]) -> int:
         """Ask for `filters` with their QoS and return the packet id of the SUBACK to come."""
         packet_id = self.session.reserve()

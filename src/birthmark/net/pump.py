@@ -173,6 +173,14 @@ class MqttPump(asyncio.Protocol):
         self._soon()
         return packet_id
 
+    def forward(self, parcel: Parcel, packet_id: int, *, dup: bool = False) -> bool:
+        """Send a QoS 1 message that the room numbers and keeps; say False for what the client does not take."""
+        if self._over:
+            return False
+        taken = self._engine.forward(parcel, packet_id, dup=dup)
+        self._soon()
+        return taken
+
     @property
     def room(self) -> int:
         """How many QoS 1 messages may go out before one has to wait for an acknowledgement."""
@@ -199,8 +207,8 @@ class MqttPump(asyncio.Protocol):
             self._acks.extend(packet_ids)
             self._soon()
 
-    def send(self, packet: SubAck | UnsubAck | Publish) -> None:
-        """Send an answer to SUBSCRIBE or UNSUBSCRIBE, or a message whose packet id the room chose."""
+    def send(self, packet: SubAck | UnsubAck) -> None:
+        """Send an answer to SUBSCRIBE or UNSUBSCRIBE."""
         if not self._over:
             self._engine.send(packet)
             self._soon()

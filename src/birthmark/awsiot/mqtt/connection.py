@@ -10,10 +10,11 @@ from birthmark.awsiot.rules.policy import PolicyDeniedError
 from birthmark.awsiot.rules.variables import Visitor
 from birthmark.awsiot.service.devices import Grant
 from birthmark.broker import Attached
-from birthmark.broker.model import Message, Subscription, handed_on, properties_at, subscription_of
+from birthmark.broker.model import Message, Subscription, handed_on, subscription_of
 from birthmark.errors import BirthmarkError
 from birthmark.mqtt.errors import LocalProtocolError
 from birthmark.mqtt.packets import LEVEL_5, PubAck, Publish, SubAck, Subscribe, UnsubAck, Unsubscribe
+from birthmark.mqtt.parcel import Parcel
 from birthmark.mqtt.properties import Properties
 from birthmark.mqtt.reasons import ReasonCode
 from birthmark.net.admission import Closed
@@ -88,23 +89,15 @@ class AwsConnection:
 
     # ---- what the broker calls
 
-    def deliver(
-        self, message: Message, qos: int, *, retain: bool, packet_id: int | None = None, dup: bool = False
-    ) -> bool:
-        if not self._connections.may_receive(self.grant, message.topic):
-            return False
-        properties = message.properties
-        if message.expires_at is not None:
-            properties = properties_at(message, self._connections.space.now())
-        try:
-            if packet_id is not None:
-                self.pump.send(Publish(message.topic, message.payload, 1, retain, dup, packet_id, properties))
-            else:
-                self.pump.publish(message.topic, message.payload, qos, retain=retain, properties=properties)
-        except LocalProtocolError:  # its queue is full
-            self._connections.overrun(self.client_id, MAX_QUEUED)
-            return False
-        return True
+    def deliver(self, parcel: Parcel, qos: int) -> None:
+        if self._may_receive(parcel.topic):
+            try:
+                self.pump.deliver(parcel, qos)
+            except LocalProtocolError:  # its queue is full
+                self._connections.overrun(self.client_id, MAX_QUEUED)
+
+    def forward(self, parcel: Parcel, packet_id: int, *, dup: bool) -> bool:
+        return self._may_receive(parcel.topic) and self.pump.forward(parcel, packet_id, dup=dup)
 
     def end(self, reason: Closed) -> None:
         self.pump.close(reason)
@@ -127,6 +120,9 @@ class AwsConnection:
             self.pump.note(error)
 
     # ---- inside
+
+    def _may_receive(self, topic: str) -> bool:
+        return self._connections.may_receive(self.grant, topic)
 
     @property
     def _is_stale(self) -> bool:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from birthmark.broker import Attached
-from birthmark.broker.model import Message, Subscription
+from birthmark.broker.model import Subscription
 from birthmark.errors import BirthmarkError
 from birthmark.iothub import wire
 from birthmark.iothub.errors import http_error
@@ -18,6 +18,7 @@ from birthmark.iothub.rules.messages import QosNotServedError, TopicNotServedErr
 from birthmark.iothub.rules.twins import TwinInvalidError
 from birthmark.mqtt.errors import LocalProtocolError
 from birthmark.mqtt.packets import PubAck, Publish, SubAck, Subscribe, UnsubAck, Unsubscribe
+from birthmark.mqtt.parcel import Parcel
 from birthmark.net.admission import Closed
 from birthmark.net.pump import MqttPump
 from birthmark.text import read_json
@@ -87,14 +88,12 @@ class HubConnection:
 
     # ---- what the broker calls
 
-    def deliver(
-        self, message: Message, qos: int, *, retain: bool, packet_id: int | None = None, dup: bool = False
-    ) -> bool:
-        del retain, packet_id, dup
-        with suppress(LocalProtocolError):
-            self.pump.publish(message.topic, message.payload, qos)
-            return True
-        return False
+    def deliver(self, parcel: Parcel, qos: int) -> None:
+        with suppress(LocalProtocolError):  # its queue is full
+            self.pump.deliver(parcel, qos)
+
+    def forward(self, parcel: Parcel, packet_id: int, *, dup: bool) -> bool:
+        return self.pump.forward(parcel, packet_id, dup=dup)
 
     def end(self, reason: Closed) -> None:
         self.pump.close(reason)

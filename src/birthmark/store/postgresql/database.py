@@ -36,6 +36,13 @@ _ENDS = (
 )
 _HEADS = "SELECT chain, seq, at, digest, signature, others FROM audit_heads"
 _EVENTS = "SELECT seq, kind, body FROM outbox WHERE worker = $1 AND seq > $2 ORDER BY seq LIMIT $3"
+# A session that we have lost, and that PostgreSQL has not, must not keep what it locked.
+_LET_GO = {
+    "idle_in_transaction_session_timeout": "15s",  # ours is in an empty one for a moment between two batches
+    "tcp_keepalives_idle": "15",
+    "tcp_keepalives_interval": "5",
+    "tcp_keepalives_count": "3",
+}
 _COMMAND_S = 60  # a server that hangs must not hang us
 _CONNECT_S = 5
 _LOOK_S = 2.0
@@ -86,9 +93,8 @@ class PostgresDatabase:
         """Connect and migrate to this version's schema."""
         settings = {"synchronous_commit": "on", "application_name": "birthmark"}
         options: Mapping[str, Any] = {"command_timeout": _COMMAND_S, "timeout": _CONNECT_S}
-        # Between two batches of a busy server it is in an empty transaction, for a moment.
-        writing = {**settings, "idle_in_transaction_session_timeout": "0"}
-        writer = Writer(partial(asyncpg.connect, url, **options, server_settings=writing))
+        writing = {**settings, **_LET_GO}
+        writer = Writer(partial(asyncpg.connect, url, **options, server_settings=writing), worker)
         with translated():
             pool = await asyncpg.create_pool(
                 url, min_size=0, max_size=8, reset=_leave_as_it_is, **options, server_settings=settings
@@ -279,7 +285,7 @@ class PostgresDatabase:
         self._seq, self._digest, self._events = ends
 
     async def _look_at_ends(self) -> None:
-        row = await self._writer.row(_ENDS, self.worker)
+        row = await self._writer.last_row(_ENDS, self.worker)
         self._seq, self._digest = (0, audit_chain.GENESIS) if row["seq"] is None else (row["seq"], row["digest"])
         # Never a number twice: those of rows that were handed over are gone with them.
         self._events = max(self._events, row["events"] or 0)

@@ -44,6 +44,8 @@ def small(n: int) -> Changes:
 def cpu_of(server: int) -> float:
     """Return the processor time in seconds of a PostgreSQL server's processes, those that have ended too."""
     total = 0
+    if not server:
+        return 0.0
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
             fields = stat.read_text().rpartition(")")[2].split()

@@ -3,9 +3,9 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, NoReturn, Self, TypeVar
+from typing import Any, Self
 
 import asyncpg
 from sqlalchemy import bindparam, delete
@@ -17,7 +17,7 @@ from birthmark.store import migrate
 from birthmark.store.changes import Changes
 from birthmark.store.database import Batch, GroupCommit, Hear, Outcomes, Row, ValueRefusedError
 from birthmark.store.events import encode_event, kind_of
-from birthmark.store.postgresql.patience import TROUBLE, patiently
+from birthmark.store.postgresql.patience import PATIENCE_S, TROUBLE, patiently
 from birthmark.store.postgresql.steps import Plan, Steps
 from birthmark.store.postgresql.writer import AnswerLostError, Writer
 from birthmark.store.schema import audit, audit_heads, outbox
@@ -25,8 +25,6 @@ from birthmark.store.statements import Statement, insert, statement, upsert
 from birthmark.store.values import to_micros
 
 log = logging.getLogger(__name__)
-
-T = TypeVar("T")
 
 _ADD_EVENT, _ADD_AUDIT, _SIGN = insert(outbox), insert(audit), upsert(audit_heads)
 _DISCARD = statement(delete(outbox).where(outbox.c.worker == bindparam("worker"), outbox.c.seq <= bindparam("upto")))
@@ -111,15 +109,15 @@ class PostgresDatabase:
 
     async def one(self, statement: Statement, /, **params: Any) -> Row | None:
         compiled = statement.compiled("postgresql")
-        return await self._read(partial(self._pool.fetchrow, compiled.sql, *compiled.arguments(params)))
+        return await self._read("fetchrow", compiled.sql, *compiled.arguments(params))
 
     async def all(self, statement: Statement, /, **params: Any) -> Sequence[Row]:
         compiled = statement.compiled("postgresql")
-        rows: Sequence[Row] = await self._read(partial(self._pool.fetch, compiled.sql, *compiled.arguments(params)))
+        rows: Sequence[Row] = await self._read("fetch", compiled.sql, *compiled.arguments(params))
         return rows
 
     async def events_after(self, last: int, limit: int) -> Sequence[Row]:
-        rows: Sequence[Row] = await self._read(partial(self._pool.fetch, _EVENTS, self.worker, last, limit))
+        rows: Sequence[Row] = await self._read("fetch", _EVENTS, self.worker, last, limit)
         return rows
 
     def discard_events(self, upto: int) -> None:
@@ -129,12 +127,12 @@ class PostgresDatabase:
         self._group.hearers.append(hear)
 
     async def durability(self) -> str:
-        return str(await self._read(partial(self._pool.fetchval, "SHOW synchronous_commit")))
+        return str(await self._read("fetchval", "SHOW synchronous_commit"))
 
     async def is_reachable(self) -> bool:
         try:
             async with asyncio.timeout(_LOOK_S):
-                await self._pool.fetchval("SELECT 1")
+                await self._ask("fetchval", "SELECT 1")
         except TROUBLE:
             return False
         return True
@@ -147,9 +145,16 @@ class PostgresDatabase:
         await self._writer.close()
         await self._pool.close()
 
-    async def _read(self, ask: Callable[[], Awaitable[T]]) -> T:
+    async def _read(self, method: str, sql: str, *arguments: Any) -> Any:
         with translated():
-            return await patiently(lambda: ask() if not self._is_closing else _closed())
+            return await patiently(partial(self._ask, method, sql, *arguments))
+
+    async def _ask(self, method: str, sql: str, *arguments: Any) -> Any:
+        """Ask once; whoever waits for a connection in vain is told as if the server were away."""
+        if self._is_closing:
+            raise PostgresUnavailableError(reason="it is closed")
+        async with self._pool.acquire(timeout=PATIENCE_S) as connection:
+            return await getattr(connection, method)(sql, *arguments)
 
     async def _run(self, batch: Batch) -> Outcomes:
         """Commit the batch; while the server is away and nothing was kept, wait for it."""
@@ -176,14 +181,14 @@ class PostgresDatabase:
         await self._writer.connect()
         if not self._are_ends_known:
             await self._look_at_ends()
-        before = self._ends()
+        before, discarded = self._ends(), self._discard
         try:
-            outcomes = await self._at_once(batch)
+            outcomes = await self._at_once(batch, discarded)
             if outcomes is None:
                 self._set_ends(before)
                 await self._writer.roll_back()
-                outcomes = await self._apart(batch)
-            discarded, self._are_ends_known = self._discard, False  # until the answer to COMMIT is here
+                outcomes = await self._apart(batch, discarded)
+            self._are_ends_known = False  # until the answer to COMMIT is here
             await self._writer.commit()
         except AnswerLostError:
             self._writer.drop()
@@ -197,11 +202,11 @@ class PostgresDatabase:
             self._discard = 0
         return outcomes
 
-    async def _at_once(self, batch: Batch) -> Outcomes | None:
+    async def _at_once(self, batch: Batch, discarded: int) -> Outcomes | None:
         """Run every change of the batch; None when one of them is refused, whichever."""
         steps = Steps()
         try:
-            self._add_discard(steps)
+            self._add_discard(steps, discarded)
             first = self._seq
             for changes, _ in batch:
                 self._add_writes(steps, changes)
@@ -212,7 +217,7 @@ class PostgresDatabase:
         except (*_VIOLATIONS, UnicodeEncodeError):
             return None
 
-    async def _apart(self, batch: Batch) -> Outcomes:
+    async def _apart(self, batch: Batch, discarded: int) -> Outcomes:
         """Run each change in a savepoint of its own, then what we write about those that are kept."""
         outcomes: list[BirthmarkError | None] = [_unkeepable(changes) for changes, _ in batch]
         tried = [number for number, outcome in enumerate(outcomes) if outcome is None]
@@ -226,7 +231,7 @@ class PostgresDatabase:
             outcomes[number] = _meaning_of(how, batch[number][0], begun)
             begun = end
         steps, first = Steps(), self._seq
-        self._add_discard(steps)
+        self._add_discard(steps, discarded)
         for (changes, _), outcome in zip(batch, outcomes, strict=True):
             if outcome is None:
                 self._add_own(steps, changes)
@@ -262,9 +267,9 @@ class PostgresDatabase:
             row |= {"subject": audited.subject, "detail": audited.detail, "digest": self._digest}
             steps.add(self._plan(_ADD_AUDIT), row)
 
-    def _add_discard(self, steps: Steps) -> None:
-        if self._discard:
-            steps.add(self._plan(_DISCARD), {"worker": self.worker, "upto": self._discard})
+    def _add_discard(self, steps: Steps, upto: int) -> None:
+        if upto:
+            steps.add(self._plan(_DISCARD), {"worker": self.worker, "upto": upto})
 
     def _add_head(self, steps: Steps, first: int) -> None:
         """Sign the chain's end, where it is another than `first`."""
@@ -294,8 +299,8 @@ class PostgresDatabase:
 
     async def _look_at_others(self) -> None:
         """Note where the other chains end; while the server is away, what was seen before will do."""
-        with contextlib.suppress(*TROUBLE):
-            self._others.note(await self._pool.fetch(_HEADS), self._clock.monotonic())
+        with contextlib.suppress(*TROUBLE, PostgresUnavailableError):
+            self._others.note(await self._ask("fetch", _HEADS), self._clock.monotonic())
 
 
 def _meaning_of(how: str, changes: Changes, first: int) -> BirthmarkError | None:
@@ -324,10 +329,6 @@ def _unkeepable(changes: Changes) -> BirthmarkError | None:
     except UnicodeEncodeError as error:
         return ValueRefusedError(reason=type(error).__name__)
     return None
-
-
-async def _closed() -> NoReturn:
-    raise PostgresUnavailableError(reason="it is closed")
 
 
 async def _leave_as_it_is(_connection: Any) -> None:

@@ -99,8 +99,9 @@ class Writer:
         return await self._connection.fetchrow(sql, *arguments)
 
     async def roll_back(self) -> None:
-        """Undo what was run, and begin anew."""
-        await self._connection.execute("ROLLBACK AND CHAIN")
+        """Undo what was run, if anything was, and begin anew."""
+        if self._connection.is_in_transaction():
+            await self._connection.execute("ROLLBACK AND CHAIN")
 
     async def commit(self) -> None:
         """Keep what was run. Raise `AnswerLostError` when nobody knows; with any other error, nothing was kept."""

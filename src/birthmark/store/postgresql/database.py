@@ -275,7 +275,7 @@ class PostgresDatabase:
         """Sign the chain's end, where it is another than `first`."""
         if self._seq == first or self._signer is None:
             return
-        now, others = to_micros(self._clock.now()), self._others.as_text()
+        now, others = to_micros(self._clock.now()), self._others.text
         signature = self._signer.sign(audit_chain.head_body(self.worker, self._seq, now, self._digest, others))
         row = {"chain": self.worker, "seq": self._seq, "at": now, "digest": self._digest, "others": others}
         steps.add(self._plan(_SIGN), row | {"key": self._signer.public_key, "signature": signature})

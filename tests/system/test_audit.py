@@ -1,11 +1,15 @@
 """`birthmark audit`: verified while the server runs and after it ended; a tampered file is named."""
 
+import asyncio
 import json
 import sqlite3
 from pathlib import Path
 
 import pytest
 
+from birthmark.audit.heads import AuditKey
+from birthmark.clock import SystemClock
+from birthmark.store import Changes, open_database
 from servers import RunningServer, a_server, free_address
 
 pytestmark = pytest.mark.system
@@ -49,6 +53,37 @@ def test_a_chain_that_lost_its_key_its_head_and_its_end_is_found_out_at_the_next
     server.start()
     assert '"audit.break"' in server.log()
     assert "audit.break_found" in server.attempt("audit", "verify").stderr
+    server.stop()
+
+
+async def write_as_another_worker(data: Path) -> None:
+    key = AuditKey((data / "audit.seed").read_text().strip())
+    database = await open_database(f"sqlite:///{data}/birthmark.db", SystemClock(), worker="w2", signer=key)
+    await database.commit(Changes().audit("operator", "test.did", "thing"))
+    await database.close()
+
+
+def test_the_chains_of_several_workers_are_verified_and_exported(tmp_path: Path) -> None:
+    with a_server(tmp_path) as server:
+        pass
+    asyncio.run(write_as_another_worker(server.data))
+    (told,) = server.rows("audit", "verify")
+    assert [one["chain"] for one in told["chains"]] == ["main", "w2"]
+    assert told["rows"] == sum(one["rows"] for one in told["chains"]) == told["head"]["seq"] + 1
+    assert server.run("audit", "verify").stdout.count("digest") == 2
+    file = tmp_path / "heads.json"
+    server.run("audit", "export", "--out", str(file))
+    assert [json.loads(line)["chain"] for line in file.read_text().splitlines()] == ["main", "w2"]
+    server.run("audit", "verify", "--head", str(file))
+    database = sqlite3.connect(server.data / "birthmark.db")
+    database.execute("DELETE FROM audit WHERE chain = 'main'")
+    database.execute("DELETE FROM audit_heads WHERE chain = 'main'")
+    database.commit()
+    database.close()
+    refused = server.attempt("audit", "verify")
+    assert "The signed head of chain w2 tells of row" in refused.stderr
+    server.start()
+    assert '"audit.break"' in server.log()
     server.stop()
 
 

@@ -13,6 +13,7 @@ from birthmark.bus.ports import ASK_S, NoAnswerError, NobodyThereError, R, Reque
 from birthmark.errors import BirthmarkError
 from birthmark.store import Database, Event
 from birthmark.store.events import E, decode_event, kind_of
+from birthmark.store.remembered import UNSURE_S
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +34,7 @@ class LocalBus:
         self._last = 0
         self._wanted = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._later: asyncio.TimerHandle | None = None
         self._told: set[asyncio.Task[None]] = set()
         self.worker = database.worker
 
@@ -82,16 +84,23 @@ class LocalBus:
 
     def start(self) -> None:
         """Begin to drain the outbox, first what an earlier process left."""
-        self._database.on_events(lambda _events, _is_sure: self._wanted.set())
+        self._database.on_events(self._hear)
         self._wanted.set()
         self._task = asyncio.create_task(self._drain())
 
     async def stop(self) -> None:
         """Stop draining; what is left waits in the outbox."""
+        if self._later is not None:
+            self._later.cancel()
         tasks = [*self._told, *(() if self._task is None else (self._task,))]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _hear(self, _events: Sequence[Event], is_sure: bool) -> None:  # noqa: FBT001 - as the port has it
+        self._wanted.set()
+        if not is_sure:  # the engine may still be about to keep them
+            self._later = asyncio.get_running_loop().call_later(UNSURE_S, self._wanted.set)
 
     async def _handle(self, batch: Sequence[Request[Any]]) -> None:
         for request in batch:

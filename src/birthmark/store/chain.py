@@ -75,6 +75,8 @@ class Others:
         self._chain = chain
         self._signer = signer
         self._seen: dict[str, Seen] = {}
+        self.text = render_seen(())
+        """What is signed of it."""
         self.look_again_at = 0.0
         """When it is time to look at the heads, by the monotonic clock."""
 
@@ -92,10 +94,6 @@ class Others:
             elif head["seq"] > self._seq_of(head["chain"]) and self._is_genuine(head):
                 self._add(Seen(head["chain"], head["seq"], bytes(head["digest"])))
 
-    def as_text(self) -> str:
-        """Return what is signed of it."""
-        return render_seen(self._seen.values())
-
     def _seq_of(self, chain: str) -> int:
         known = self._seen.get(chain)
         return 0 if known is None else known.seq
@@ -103,6 +101,7 @@ class Others:
     def _add(self, one: Seen) -> None:
         if one.seq > self._seq_of(one.chain):
             self._seen[one.chain] = one
+            self.text = render_seen(self._seen.values())
 
     def _is_genuine(self, head: Mapping[str, Any]) -> bool:
         body = head_body(head["chain"], head["seq"], head["at"], bytes(head["digest"]), head["others"])

@@ -25,6 +25,7 @@ outbox = Table(
     number("version"),
     text("body"),
     number("at"),
+    sqlite_with_rowid=False,  # its key is all there is to find a row by
 )
 
 audit = Table(

@@ -179,7 +179,7 @@ class SqliteDatabase:
     def _sign_head(self, signer: audit_chain.HeadSigner) -> None:
         if (monotonic := self._clock.monotonic()) >= self._others.look_again_at:
             self._others.note(self._writer.execute(_HEADS).fetchall(), monotonic)
-        now, others = to_micros(self._clock.now()), self._others.as_text()
+        now, others = to_micros(self._clock.now()), self._others.text
         signature = signer.sign(audit_chain.head_body(self.worker, self._seq, now, self._digest, others))
         self._writer.execute(_HEAD, (self.worker, self._seq, now, self._digest, signer.public_key, signature, others))
 

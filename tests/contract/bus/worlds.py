@@ -22,7 +22,7 @@ class World(Protocol):
     def databases(self) -> Sequence[Database]: ...
 
     async def end(self, worker: str) -> None:
-        """Let a worker die; return when its lease has run out."""
+        """Let a worker's bus die, as its process would; return when its lease has run out. Its database stays open."""
         ...
 
     async def settled(self) -> None:

@@ -42,6 +42,20 @@ async def test_a_value_that_cannot_be_kept_fails_only_its_own_change(database_ur
         assert [row["id"] for row in await database.all(ALL)] == ["after", "before"]
 
 
+async def test_an_event_that_cannot_be_kept_fails_only_its_own_change(database_url: str) -> None:
+    async with a_database(database_url) as database:
+        with pytest.raises(InvalidRequestError):
+            await database.commit(Changes().event(ThingTold("half a \ud800 character")))
+        outcomes = await asyncio.gather(
+            database.commit(Changes().event(ThingTold("half a \ud800 character"))),
+            database.commit(Changes().run(ADD, id="after", n=1).event(ThingTold("kept"))),
+            return_exceptions=True,
+        )
+        assert isinstance(outcomes[0], InvalidRequestError)
+        assert outcomes[1] is None
+        assert [row["seq"] for row in await database.events_after(0, 10)] == [1]
+
+
 async def test_a_nul_character_never_fails_the_neighbors(database_url: str) -> None:
     async with a_database(database_url) as database:
         outcomes = await asyncio.gather(

@@ -20,7 +20,7 @@ def told(*heads: dict[str, Any]) -> tuple[Seen, ...]:
     others = Others("w1", KEY)
     for head in heads:
         others.note([head], 0.0)
-    return parse_seen(others.as_text())
+    return parse_seen(others.text)
 
 
 def test_the_latest_end_of_each_other_chain_is_told_in_the_order_of_names() -> None:

@@ -25,4 +25,5 @@ def upgrade() -> None:
         sa.Column("body", sa.Text(), nullable=False),
         sa.Column("at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("worker", "seq"),
+        sqlite_with_rowid=False,
     )

@@ -3,9 +3,9 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, NoReturn, Self, TypeVar
+from typing import Any, Self
 
 import asyncpg
 from sqlalchemy import bindparam, delete
@@ -17,7 +17,7 @@ from birthmark.store import migrate
 from birthmark.store.changes import Changes
 from birthmark.store.database import Batch, GroupCommit, Hear, Outcomes, Row, ValueRefusedError
 from birthmark.store.events import encode_event, kind_of
-from birthmark.store.postgresql.patience import TROUBLE, patiently
+from birthmark.store.postgresql.patience import PATIENCE_S, TROUBLE, patiently
 from birthmark.store.postgresql.steps import Plan, Steps
 from birthmark.store.postgresql.writer import AnswerLostError, Writer
 from birthmark.store.schema import audit, audit_heads, outbox
@@ -25,8 +25,6 @@ from birthmark.store.statements import Statement, insert, statement, upsert
 from birthmark.store.values import to_micros
 
 log = logging.getLogger(__name__)
-
-T = TypeVar("T")
 
 _ADD_EVENT, _ADD_AUDIT, _SIGN = insert(outbox), insert(audit), upsert(audit_heads)
 _DISCARD = statement(delete(outbox).where(outbox.c.worker == bindparam("worker"), outbox.c.seq <= bindparam("upto")))
@@ -36,6 +34,13 @@ _ENDS = (
 )
 _HEADS = "SELECT chain, seq, at, digest, signature, others FROM audit_heads"
 _EVENTS = "SELECT seq, kind, body FROM outbox WHERE worker = $1 AND seq > $2 ORDER BY seq LIMIT $3"
+# A session that we have lost, and that PostgreSQL has not, must not keep what it locked.
+_LET_GO = {
+    "idle_in_transaction_session_timeout": "15s",  # ours is in an empty one for a moment between two batches
+    "tcp_keepalives_idle": "15",
+    "tcp_keepalives_interval": "5",
+    "tcp_keepalives_count": "3",
+}
 _COMMAND_S = 60  # a server that hangs must not hang us
 _CONNECT_S = 5
 _LOOK_S = 2.0
@@ -86,9 +91,8 @@ class PostgresDatabase:
         """Connect and migrate to this version's schema."""
         settings = {"synchronous_commit": "on", "application_name": "birthmark"}
         options: Mapping[str, Any] = {"command_timeout": _COMMAND_S, "timeout": _CONNECT_S}
-        # Between two batches of a busy server it is in an empty transaction, for a moment.
-        writing = {**settings, "idle_in_transaction_session_timeout": "0"}
-        writer = Writer(partial(asyncpg.connect, url, **options, server_settings=writing))
+        writing = {**settings, **_LET_GO}
+        writer = Writer(partial(asyncpg.connect, url, **options, server_settings=writing), worker)
         with translated():
             pool = await asyncpg.create_pool(
                 url, min_size=0, max_size=8, reset=_leave_as_it_is, **options, server_settings=settings
@@ -105,15 +109,15 @@ class PostgresDatabase:
 
     async def one(self, statement: Statement, /, **params: Any) -> Row | None:
         compiled = statement.compiled("postgresql")
-        return await self._read(partial(self._pool.fetchrow, compiled.sql, *compiled.arguments(params)))
+        return await self._read("fetchrow", compiled.sql, *compiled.arguments(params))
 
     async def all(self, statement: Statement, /, **params: Any) -> Sequence[Row]:
         compiled = statement.compiled("postgresql")
-        rows: Sequence[Row] = await self._read(partial(self._pool.fetch, compiled.sql, *compiled.arguments(params)))
+        rows: Sequence[Row] = await self._read("fetch", compiled.sql, *compiled.arguments(params))
         return rows
 
     async def events_after(self, last: int, limit: int) -> Sequence[Row]:
-        rows: Sequence[Row] = await self._read(partial(self._pool.fetch, _EVENTS, self.worker, last, limit))
+        rows: Sequence[Row] = await self._read("fetch", _EVENTS, self.worker, last, limit)
         return rows
 
     def discard_events(self, upto: int) -> None:
@@ -123,12 +127,12 @@ class PostgresDatabase:
         self._group.hearers.append(hear)
 
     async def durability(self) -> str:
-        return str(await self._read(partial(self._pool.fetchval, "SHOW synchronous_commit")))
+        return str(await self._read("fetchval", "SHOW synchronous_commit"))
 
     async def is_reachable(self) -> bool:
         try:
             async with asyncio.timeout(_LOOK_S):
-                await self._pool.fetchval("SELECT 1")
+                await self._ask("fetchval", "SELECT 1")
         except TROUBLE:
             return False
         return True
@@ -141,9 +145,16 @@ class PostgresDatabase:
         await self._writer.close()
         await self._pool.close()
 
-    async def _read(self, ask: Callable[[], Awaitable[T]]) -> T:
+    async def _read(self, method: str, sql: str, *arguments: Any) -> Any:
         with translated():
-            return await patiently(lambda: ask() if not self._is_closing else _closed())
+            return await patiently(partial(self._ask, method, sql, *arguments))
+
+    async def _ask(self, method: str, sql: str, *arguments: Any) -> Any:
+        """Ask once; whoever waits for a connection in vain is told as if the server were away."""
+        if self._is_closing:
+            raise PostgresUnavailableError(reason="it is closed")
+        async with self._pool.acquire(timeout=PATIENCE_S) as connection:
+            return await getattr(connection, method)(sql, *arguments)
 
     async def _run(self, batch: Batch) -> Outcomes:
         """Commit the batch; while the server is away and nothing was kept, wait for it."""
@@ -170,14 +181,14 @@ class PostgresDatabase:
         await self._writer.connect()
         if not self._are_ends_known:
             await self._look_at_ends()
-        before = self._ends()
+        before, discarded = self._ends(), self._discard
         try:
-            outcomes = await self._at_once(batch)
+            outcomes = await self._at_once(batch, discarded)
             if outcomes is None:
                 self._set_ends(before)
                 await self._writer.roll_back()
-                outcomes = await self._apart(batch)
-            discarded, self._are_ends_known = self._discard, False  # until the answer to COMMIT is here
+                outcomes = await self._apart(batch, discarded)
+            self._are_ends_known = False  # until the answer to COMMIT is here
             await self._writer.commit()
         except AnswerLostError:
             self._writer.drop()
@@ -191,11 +202,11 @@ class PostgresDatabase:
             self._discard = 0
         return outcomes
 
-    async def _at_once(self, batch: Batch) -> Outcomes | None:
+    async def _at_once(self, batch: Batch, discarded: int) -> Outcomes | None:
         """Run every change of the batch; None when one of them is refused, whichever."""
         steps = Steps()
         try:
-            self._add_discard(steps)
+            self._add_discard(steps, discarded)
             first = self._seq
             for changes, _ in batch:
                 self._add_writes(steps, changes)
@@ -206,7 +217,7 @@ class PostgresDatabase:
         except (*_VIOLATIONS, UnicodeEncodeError):
             return None
 
-    async def _apart(self, batch: Batch) -> Outcomes:
+    async def _apart(self, batch: Batch, discarded: int) -> Outcomes:
         """Run each change in a savepoint of its own, then what we write about those that are kept."""
         outcomes: list[BirthmarkError | None] = [_unkeepable(changes) for changes, _ in batch]
         tried = [number for number, outcome in enumerate(outcomes) if outcome is None]
@@ -220,7 +231,7 @@ class PostgresDatabase:
             outcomes[number] = _meaning_of(how, batch[number][0], begun)
             begun = end
         steps, first = Steps(), self._seq
-        self._add_discard(steps)
+        self._add_discard(steps, discarded)
         for (changes, _), outcome in zip(batch, outcomes, strict=True):
             if outcome is None:
                 self._add_own(steps, changes)
@@ -256,15 +267,15 @@ class PostgresDatabase:
             row |= {"subject": audited.subject, "detail": audited.detail, "digest": self._digest}
             steps.add(self._plan(_ADD_AUDIT), row)
 
-    def _add_discard(self, steps: Steps) -> None:
-        if self._discard:
-            steps.add(self._plan(_DISCARD), {"worker": self.worker, "upto": self._discard})
+    def _add_discard(self, steps: Steps, upto: int) -> None:
+        if upto:
+            steps.add(self._plan(_DISCARD), {"worker": self.worker, "upto": upto})
 
     def _add_head(self, steps: Steps, first: int) -> None:
         """Sign the chain's end, where it is another than `first`."""
         if self._seq == first or self._signer is None:
             return
-        now, others = to_micros(self._clock.now()), self._others.as_text()
+        now, others = to_micros(self._clock.now()), self._others.text
         signature = self._signer.sign(audit_chain.head_body(self.worker, self._seq, now, self._digest, others))
         row = {"chain": self.worker, "seq": self._seq, "at": now, "digest": self._digest, "others": others}
         steps.add(self._plan(_SIGN), row | {"key": self._signer.public_key, "signature": signature})
@@ -279,7 +290,7 @@ class PostgresDatabase:
         self._seq, self._digest, self._events = ends
 
     async def _look_at_ends(self) -> None:
-        row = await self._writer.row(_ENDS, self.worker)
+        row = await self._writer.last_row(_ENDS, self.worker)
         self._seq, self._digest = (0, audit_chain.GENESIS) if row["seq"] is None else (row["seq"], row["digest"])
         # Never a number twice: those of rows that were handed over are gone with them.
         self._events = max(self._events, row["events"] or 0)
@@ -288,8 +299,8 @@ class PostgresDatabase:
 
     async def _look_at_others(self) -> None:
         """Note where the other chains end; while the server is away, what was seen before will do."""
-        with contextlib.suppress(*TROUBLE):
-            self._others.note(await self._pool.fetch(_HEADS), self._clock.monotonic())
+        with contextlib.suppress(*TROUBLE, PostgresUnavailableError):
+            self._others.note(await self._ask("fetch", _HEADS), self._clock.monotonic())
 
 
 def _meaning_of(how: str, changes: Changes, first: int) -> BirthmarkError | None:
@@ -318,10 +329,6 @@ def _unkeepable(changes: Changes) -> BirthmarkError | None:
     except UnicodeEncodeError as error:
         return ValueRefusedError(reason=type(error).__name__)
     return None
-
-
-async def _closed() -> NoReturn:
-    raise PostgresUnavailableError(reason="it is closed")
 
 
 async def _leave_as_it_is(_connection: Any) -> None:

@@ -32,18 +32,24 @@ _WRITE = (
     "p_steps[v_at + 3], p_steps[v_at + 4], p_steps[v_at + 5])"
 )
 
-RUN = "SELECT pg_temp.birthmark_run($1, $2, $3, $4)"
+_LOCK = "6254722"  # of the class of our advisory locks in which each worker has one while it commits
+RUN = "SELECT pg_temp.birthmark_run($1, $2, $3, $4, $5)"
 """Run steps; return the number of the first that did not touch the rows it must, or -1. It raises on a violation."""
-RUN_APART = "SELECT pg_temp.birthmark_run_apart($1, $2, $3, $4, $5)"
-"""Run steps, those of each change (they end at `$5`) in a savepoint of its own; return how each went.
+RUN_APART = "SELECT pg_temp.birthmark_run_apart($1, $2, $3, $4, $5, $6)"
+"""Run steps, those of each change (they end at `$6`) in a savepoint of its own; return how each went.
 
 Which is nothing, or `step N` for one that did not touch the rows it must, or `state S` for a violation.
 """
 
+WAIT = f"SELECT pg_advisory_xact_lock({_LOCK}, $1)"
+"""Wait until no other session commits for this worker: one of which we know nothing more may still be about to."""
+
 PREPARE = f"""
-CREATE OR REPLACE FUNCTION pg_temp.birthmark_run(p_steps int[], {_VALUES}) RETURNS int LANGUAGE plpgsql AS $code$
+CREATE OR REPLACE FUNCTION pg_temp.birthmark_run(p_steps int[], {_VALUES}, p_lock int) RETURNS int
+LANGUAGE plpgsql AS $code$
 DECLARE v_at int := 0; v_end int := cardinality(p_steps); v_rows bigint;
 BEGIN
+  PERFORM pg_advisory_xact_lock({_LOCK}, p_lock);
   WHILE v_at < v_end LOOP
     v_rows := {_WRITE};
     IF p_steps[v_at + 2] <> {_ANY} AND v_rows <> p_steps[v_at + 2] THEN RETURN v_at / {SIZE}; END IF;
@@ -51,10 +57,11 @@ BEGIN
   END LOOP;
   RETURN -1;
 END $code$;
-CREATE OR REPLACE FUNCTION pg_temp.birthmark_run_apart(p_steps int[], {_VALUES}, p_ends int[]) RETURNS text[]
-LANGUAGE plpgsql AS $code$
+CREATE OR REPLACE FUNCTION pg_temp.birthmark_run_apart(p_steps int[], {_VALUES}, p_lock int, p_ends int[])
+RETURNS text[] LANGUAGE plpgsql AS $code$
 DECLARE v_at int := 0; v_end int; v_rows bigint; v_outcomes text[] := '{{}}';
 BEGIN
+  PERFORM pg_advisory_xact_lock({_LOCK}, p_lock);
   FOREACH v_end IN ARRAY p_ends LOOP
     BEGIN
       WHILE v_at < v_end * {SIZE} LOOP

@@ -7,13 +7,14 @@ has had nothing to do for a moment ends its empty transaction: a session that st
 import asyncio
 import contextlib
 import logging
+import zlib
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import asyncpg
 
 from birthmark.store.postgresql.patience import AWAY, TROUBLE
-from birthmark.store.postgresql.steps import PREPARE, RUN, RUN_APART, Plans, Steps
+from birthmark.store.postgresql.steps import PREPARE, RUN, RUN_APART, WAIT, Plans, Steps
 
 log = logging.getLogger(__name__)
 
@@ -33,8 +34,9 @@ def _is_shutting_down(error: BaseException | None) -> bool:
 class Writer:
     """A session with its functions, and at most one transaction."""
 
-    def __init__(self, connect: Callable[[], Awaitable[Any]]) -> None:
+    def __init__(self, connect: Callable[[], Awaitable[Any]], worker: str) -> None:
         self._connect = connect
+        self._worker_lock = zlib.crc32(worker.encode()) - 2**31
         self._connection: Any = None
         self._lock = asyncio.Lock()
         self._lingering: asyncio.TimerHandle | None = None
@@ -82,20 +84,24 @@ class Writer:
 
     async def run(self, steps: Steps) -> bool:
         """Run steps; say whether each touched the rows it must. Raise on a violation."""
-        return bool(await self._connection.fetchval(RUN, *steps.arguments()) == -1)
+        return bool(await self._connection.fetchval(RUN, *steps.arguments(), self._worker_lock) == -1)
 
     async def run_apart(self, steps: Steps, ends: Sequence[int]) -> Sequence[str]:
         """Run the steps of each change on their own; return how each went, as `RUN_APART` says it."""
-        outcomes: Sequence[str] = await self._connection.fetchval(RUN_APART, *steps.arguments(), ends)
+        outcomes: Sequence[str] = await self._connection.fetchval(
+            RUN_APART, *steps.arguments(), self._worker_lock, ends
+        )
         return outcomes
 
-    async def row(self, sql: str, *arguments: Any) -> Any:
-        """Return a row as this transaction sees it."""
+    async def last_row(self, sql: str, *arguments: Any) -> Any:
+        """Return a row as it is after every commit of this worker, also one whose session we have lost."""
+        await self._connection.execute(WAIT, self._worker_lock)
         return await self._connection.fetchrow(sql, *arguments)
 
     async def roll_back(self) -> None:
-        """Undo what was run, and begin anew."""
-        await self._connection.execute("ROLLBACK AND CHAIN")
+        """Undo what was run, if anything was, and begin anew."""
+        if self._connection.is_in_transaction():
+            await self._connection.execute("ROLLBACK AND CHAIN")
 
     async def commit(self) -> None:
         """Keep what was run. Raise `AnswerLostError` when nobody knows; with any other error, nothing was kept."""

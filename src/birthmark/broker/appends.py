@@ -16,8 +16,9 @@ import msgspec
 
 from birthmark.broker import store
 from birthmark.broker.model import Done, Message, Record, encode_messages
+from birthmark.bus.ports import NoAnswerError, NobodyThereError
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError
-from birthmark.store import Changes, Database
+from birthmark.store import Changes, Database, Statement
 
 if TYPE_CHECKING:
     from birthmark.broker.attached import Attached
@@ -28,19 +29,26 @@ log = logging.getLogger(__name__)
 MAX_ROW_MESSAGES = 256
 MAX_ROW_BYTES = 64 * 1024
 _MAX_KNOWN = 4096
-_AGAIN_S = 0.01
+_AGAIN_S = 0.05
 Key = tuple["Space", str]
 
 
 class Pending:
     """What one publisher sent at once; `done` is called when it is in every queue it has to be in."""
 
-    __slots__ = ("_done", "_left", "_problem")
+    __slots__ = ("_done", "_left", "_problem", "sender", "then")
 
-    def __init__(self, done: Done) -> None:
+    def __init__(self, done: Done, sender: str = "") -> None:
+        self.sender = sender  # the worker that took it, where there are several
         self._done = done
         self._left = 1
         self._problem: BaseException | None = None
+        self.then: Callable[[], object] | None = None
+        """Called after `done`."""
+
+    @property
+    def is_over(self) -> bool:
+        return not self._left
 
     def expect(self) -> None:
         """One more thing has to be durable first."""
@@ -52,10 +60,21 @@ class Pending:
         self._left -= 1
         if not self._left:
             self._done(self._problem)
+            if self.then is not None:
+                self.then()
+
+    def abandon(self) -> None:
+        """Whoever waits for `done` hears of it in another way."""
+        self._done = _nobody
+        self.one_done()
 
     def written(self, commit: asyncio.Future[None]) -> None:
         """One thing is that a commit was about."""
         self.one_done(commit.exception())
+
+
+def _nobody(problem: BaseException | None) -> None:
+    del problem
 
 
 Item = tuple[Message, Pending]
@@ -82,10 +101,15 @@ class Appends:
         database: Database,
         now: Callable[[], int],
         spawn: Callable[[Awaitable[None]], object],
+        sleep: Callable[[float], Awaitable[None]],
+        ask: Callable[[str, str, str, bytes], Awaitable[bool]],
     ) -> None:
         self._database = database
         self._now = now
         self._spawn = spawn
+        self._sleep = sleep
+        self._ask = ask
+        self._sending: set[Key] = set()  # to another worker
         self._waiting: dict[Key, list[Item]] = {}
         self._records: dict[Key, Record] = {}  # of sessions nobody has, as they were last seen
         self._is_running = False
@@ -104,7 +128,10 @@ class Appends:
             self._waiting[key] = [(message, pending)]
         else:
             waiting.append((message, pending))
-        if not self._is_running:
+        self._begin()
+
+    def _begin(self) -> None:
+        if self._waiting and not self._is_running:
             self._is_running = True
             self._spawn(self._run())  # begins with the next turn of the loop, with all that comes until then
 
@@ -115,48 +142,95 @@ class Appends:
     async def _run(self) -> None:
         try:
             while self._waiting:
-                batch, self._waiting = self._waiting, {}
-                if not await self._write(batch):
-                    await asyncio.sleep(_AGAIN_S)
+                batch = {key: self._waiting.pop(key) for key in tuple(self._waiting) if not self._has_to_wait(key)}
+                if batch:
+                    await self._write(batch)
+                else:
+                    await self._sleep(_AGAIN_S)
         finally:
             self._is_running = False
 
-    async def _write(self, batch: Mapping[Key, list[Item]]) -> bool:
-        """Commit what can be; say False when all of it has to wait for somebody who is about to take a session."""
-        writes: list[_Write] = []
-        later: dict[Key, list[Item]] = {}
-        for key, items in batch.items():
-            space, client = key
-            if space.is_arriving(client):
-                later[key] = items
-                continue
-            try:
-                write = await self._prepared(key, items)
-            except BirthmarkError as error:
-                _all_done(items, error)
-                continue
-            if write is not None:
-                writes.append(write)
+    def _has_to_wait(self, key: Key) -> bool:
+        """Somebody is about to take the session, or what came before is on its way to another worker."""
+        space, client = key
+        return key in self._sending or space.is_arriving(client)
+
+    async def _write(self, batch: Mapping[Key, list[Item]]) -> None:
+        """Commit a batch; what is refused because its session changed goes before what came meanwhile."""
+        begun = [await self._begun(key, items) for key, items in batch.items()]
+        writes = [write for write in begun if write is not None]
         shared, keeping = self._kept_once(writes)
         commits = [self._database.submit(self._changes(write, shared)) for write in writes]
         if commits:
             await asyncio.wait([*commits, *keeping])
-        not_kept = keeping[0].exception() if keeping else None
+        not_kept, was_refused = keeping[0].exception() if keeping else None, bool(writes)
         for write, commit in zip(writes, commits, strict=True):
             problem = commit.exception() or not_kept
             if isinstance(problem, ChangedMeanwhileError):
                 self._records.pop(write.key, None)
+                self._take_again(write.key, await self._of_the_living(write.items))
                 if write.attached is not None and not write.attached.is_over:
                     await self._looked_again(write.attached)
-                later[write.key] = write.items
             else:
+                was_refused = False
                 self._written(write, problem)
-        for key, items in later.items():
-            self._waiting[key] = items + self._waiting.get(key, [])
-        return bool(writes) or not later
+        if was_refused:
+            await self._sleep(_AGAIN_S)
 
-    async def _prepared(self, key: Key, items: list[Item]) -> _Write | None:
-        """Return what to write for a session; None where there is none any more, or no room in it."""
+    async def _of_the_living(self, items: list[Item]) -> list[Item]:
+        """Return what workers took that live; what others took fails."""
+        senders = {pending.sender for _, pending in items}
+        dead = {sender for sender in senders if sender and not await self._lives(sender)}
+        _all_done([item for item in items if item[1].sender in dead], ChangedMeanwhileError(what="The worker"))
+        return [item for item in items if item[1].sender not in dead]
+
+    async def _lives(self, worker: str) -> bool:
+        with contextlib.suppress(BirthmarkError):  # an engine that is away says nothing
+            return await self._database.one(store.WORKER, id=worker) is not None
+        return True
+
+    def _take_again(self, key: Key, items: list[Item]) -> None:
+        if items:
+            self._waiting[key] = items + self._waiting.get(key, [])
+
+    def _failed(self, key: Key, items: Sequence[Item], problem: BaseException) -> None:
+        """Nobody can tell about these; what came after them would overtake them when they are sent again."""
+        _all_done(items, problem)
+        _all_done(self._waiting.pop(key, []), problem)
+
+    async def _begun(self, key: Key, items: list[Item]) -> _Write | None:
+        """Return what to write for a session; send it, and return None, where another worker has the session."""
+        try:
+            write = await self._prepared(key, items)
+        except BirthmarkError as error:
+            self._failed(key, items, error)
+            return None
+        if isinstance(write, str):
+            self._sending.add(key)
+            self._spawn(self._send(write, key, items))
+            return None
+        return write
+
+    async def _send(self, owner: str, key: Key, items: list[Item]) -> None:
+        """Let the worker that has a session queue messages; where it has it no more, they are taken again."""
+        is_here, problem = False, None
+        try:
+            is_here = await self._ask(owner, key[0].name, key[1], encode_messages([message for message, _ in items]))
+        except (NobodyThereError, NoAnswerError):  # it may have them all the same: twice is allowed, never not at all
+            await self._sleep(_AGAIN_S)
+        except BirthmarkError as error:
+            problem = error
+        self._sending.discard(key)
+        if problem is not None:
+            self._failed(key, items, problem)
+        elif is_here:
+            _all_done(items, None)
+        else:
+            self._take_again(key, items)
+        self._begin()
+
+    async def _prepared(self, key: Key, items: list[Item]) -> _Write | str | None:
+        """Return what to write for a session, or the worker that has it; None where there is none, or no room in it."""
         space, client = key
         attached = space.live.get(client)
         record: Record | None = None
@@ -168,6 +242,8 @@ class Appends:
             if record is None or record.is_expired(self._now()):
                 _all_done(items, None)
                 return None
+            if record.owner not in {None, space.worker} and not space.is_alone:
+                return record.owner
             tail, depth = record.tail, record.tail - record.cursor
         room = max(0, space.rules.max_waiting - depth)
         if len(items) > room:
@@ -178,6 +254,7 @@ class Appends:
 
     def _changes(self, write: _Write, shared: Mapping[int, int]) -> Changes:
         space, client = write.key
+        senders = {pending.sender for _, pending in write.items if pending.sender}
         tail, now = write.first + len(write.items) - 1, self._now()
         changes = Changes()
         if write.attached is not None and write.attached.outgoing is not None:
@@ -187,12 +264,21 @@ class Appends:
                 write.cursor = cursor
                 changes.run(store.DROP_SETTLED, space=space.name, client=client, upto=cursor)
         elif write.record is not None:
-            seen: dict[str, Any] = {"key_epoch": write.record.epoch, "key_tail": write.record.tail}
-            name: dict[str, Any] = {"key_space": space.name, "key_client": client}
-            changes.run(store.ADVANCE_AWAY, expect=1, tail=tail, **name, **seen)
+            changes.run(self._away(write.record, space), expect=1, **self._as_read(write.record, space, client, tail))
+        for sender in sorted(senders):  # what a worker took that was declared dead since is nobody's any more
+            changes.run(store.STILL_LIVES, expect=1, key_id=sender)
         for row in _rows(write, shared):
             changes.run(store.APPEND, space=space.name, client=client, at=now, **row)
         return changes
+
+    def _away(self, record: Record, space: "Space") -> Statement:
+        """A session that nobody has; or that this worker has not let go of yet."""
+        return store.ADVANCE_AWAY if record.owner != space.worker else store.ADVANCE
+
+    def _as_read(self, record: Record, space: "Space", client: str, tail: int) -> dict[str, Any]:
+        seen: dict[str, Any] = {"key_space": space.name, "key_client": client, "tail": tail}
+        seen |= {"key_epoch": record.epoch, "key_tail": record.tail}
+        return seen if record.owner != space.worker else {**seen, "key_owner": space.worker, "cursor": record.cursor}
 
     def _kept_once(self, writes: Sequence[_Write]) -> tuple[Mapping[int, int], list[asyncio.Future[None]]]:
         """Submit each message that goes to several sessions; return its number by its identity, and the commit."""
@@ -232,9 +318,11 @@ class Appends:
             elif write.record is not None and len(self._records) < _MAX_KNOWN:
                 tail = write.first + len(messages) - 1
                 self._records[write.key] = msgspec.structs.replace(write.record, tail=tail)
-        elif attached is not None:
-            self._spawn(self._looked_again(attached))
-        _all_done(write.items, problem)
+            _all_done(write.items, None)
+        else:
+            self._failed(write.key, write.items, problem)
+            if attached is not None:
+                self._spawn(self._looked_again(attached))
         if attached is not None:
             attached.flow()
 

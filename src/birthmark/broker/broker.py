@@ -10,9 +10,14 @@ from birthmark.broker import store
 from birthmark.broker.appends import Appends
 from birthmark.broker.attached import Attached
 from birthmark.broker.earlier import take_over_earlier
-from birthmark.broker.model import Record
+from birthmark.broker.model import Record, decode_messages
 from birthmark.broker.ports import Observer
+from birthmark.broker.requests import Appended, AppendTo, DeliverTo, ShapeUsed, Yield
+from birthmark.broker.rules.leases import LEASE_S
 from birthmark.broker.space import Space, SpaceRules, record_of
+from birthmark.broker.workers import LoopTimers, Timer, Timers, Workers
+from birthmark.bus import Bus
+from birthmark.bus.ports import Done, NoAnswerError, NobodyThereError
 from birthmark.clock import Clock
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError
 from birthmark.store import Changes, Database, to_micros
@@ -22,16 +27,21 @@ log = logging.getLogger(__name__)
 SETTLE_S = 0.1
 _LOOK_S = 60.0
 _PAGE = 500
+_LOOK_AGAIN_S = 0.05
 _UNUSED_AFTER = 60 * 1_000_000
 
 
 class Broker:
-    """See the module. `is_alone`: no other worker uses this database."""
+    """See the module. With a `bus` other workers use this database too."""
 
-    def __init__(self, database: Database, clock: Clock, worker: str, *, is_alone: bool = True) -> None:
+    def __init__(
+        self, database: Database, clock: Clock, worker: str, bus: Bus | None = None, timers: Timers | None = None
+    ) -> None:
         self.database = database
         self.worker = worker
-        self.is_alone = is_alone
+        self.is_alone = bus is None
+        self._bus = bus
+        self._timers = timers or LoopTimers()
         self.unsettled: set[Attached] = set()
         self._clock = clock
         self._loop = asyncio.get_running_loop()
@@ -39,10 +49,17 @@ class Broker:
         self._shapes: defaultdict[str, dict[str, int]] = defaultdict(dict)
         self._counts: defaultdict[str, list[int]] = defaultdict(lambda: [0, 0])  # sessions, retained messages
         self._tasks: set[asyncio.Task[None]] = set()
-        self._settling: asyncio.TimerHandle | None = None
-        self._due: asyncio.TimerHandle | None = None
+        self._settling: Timer | None = None
+        self._due: Timer | None = None
         self._next = self._sweep_at = 0
-        self.appends = Appends(database, self.now, self.spawn)
+        self.appends = Appends(database, self.now, self.spawn, self._timers.sleep, self._append_at)
+        self.workers: Workers | None = None
+        if bus is not None:
+            self.workers = Workers(database, worker, self._timers, gone=self._lost, free=self._free)
+            bus.serve(AppendTo, self._append)
+            bus.serve(DeliverTo, self._deliver)
+            bus.serve(Yield, self._yield)
+            bus.on(ShapeUsed, self._shape_used)
 
     def now(self) -> int:
         """Return the time in microseconds since 1970."""
@@ -72,7 +89,10 @@ class Broker:
 
     async def start(self) -> None:
         """Begin to do what is due, when every space is there."""
-        await self.free_lost()
+        if self.workers is None:
+            await self.free_lost()
+        else:
+            await self.workers.join()
         await self._look()
 
     async def stop(self) -> None:
@@ -94,10 +114,93 @@ class Broker:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def taken(self, space: Space, record: Record, client: str) -> bool:
-        """Wait until the worker that had a session does nothing more in its name; say whether it is gone."""
-        del space, client
-        return record.owner not in {None, self.worker}
+    async def sleep(self, seconds: float) -> None:
+        """Return after so many seconds."""
+        await self._timers.sleep(seconds)
+
+    # ---- other workers
+
+    @property
+    def is_fresh(self) -> bool:
+        """What this worker remembers may be acted on: nobody else can have changed it without its knowledge."""
+        return self.workers is None or self.workers.is_fresh
+
+    async def fresh(self) -> None:
+        """Return when `is_fresh`. Raise `WorkerLostError`."""
+        if self.workers is not None:
+            await self.workers.fresh()
+
+    async def vacate(self, space: Space, client: str, record: Record, *, ends: bool) -> None:
+        """Return when the worker that has a session has let go of it, or is dead and its session is free."""
+        owner = record.owner or ""
+        while self._bus is not None and self.workers is not None:
+            try:
+                await self._bus.ask(owner, Yield(space.name, client, ends), LEASE_S)
+            except (NobodyThereError, NoAnswerError):
+                if await self.workers.is_gone(owner):
+                    await self._free(owner)
+                    return
+                await self._timers.sleep(_LOOK_AGAIN_S)
+            else:
+                return
+
+    async def made_known(self, space: Space, shapes: set[str]) -> None:
+        """Return when every worker looks for filters of these shapes, and has forgotten what it looked up before."""
+        if self._bus is None:
+            return
+        for shape in shapes:
+            await self._bus.confirm(ShapeUsed(space.name, shape))
+
+    def tell(self, worker: str, request: DeliverTo) -> None:
+        """Send a message that may be lost."""
+        if self._bus is not None:
+            self._bus.tell(worker, (request,))
+
+    async def _append_at(self, worker: str, space: str, client: str, messages: bytes) -> bool:
+        if self._bus is None:
+            return False
+        answer = await self._bus.ask(worker, AppendTo(self.worker, space, client, messages))
+        if not answer.is_here:
+            await self._timers.sleep(_LOOK_AGAIN_S)
+        return answer.is_here
+
+    async def _append(self, asked: AppendTo) -> Appended:
+        await self.fresh()
+        space = self._spaces[asked.space]
+        attached = space.live.get(asked.client)
+        if attached is None or attached.outgoing is None:
+            return Appended(is_here=False)
+        await space.appended(asked.client, decode_messages(asked.messages), asked.sender)
+        return Appended(is_here=True)
+
+    async def _deliver(self, asked: DeliverTo) -> Done:
+        attached = self._spaces[asked.space].live.get(asked.client)
+        if attached is not None:
+            for message in decode_messages(asked.message):
+                attached.deliver(message, asked.qos, asked.options)
+        return Done()
+
+    async def _yield(self, asked: Yield) -> Done:
+        await self._spaces[asked.space].yields(asked.client, ends=asked.ends)
+        return Done()
+
+    def _shape_used(self, used: ShapeUsed) -> None:
+        if (space := self._spaces.get(used.space)) is not None:
+            space.learn_shape(used.shape)
+
+    async def _free(self, owner: str) -> None:
+        """Free what a dead worker had."""
+        while rows := await self.database.all(store.OWNED_BY, owner=owner, limit=_PAGE):
+            known = [(self._spaces.get(row["space"]), row) for row in rows]
+            await asyncio.gather(*(space.free(row) for space, row in known if space is not None))
+            if any(space is None for space, _ in known):
+                break
+
+    def _lost(self) -> None:
+        """Others took this worker for dead: nothing that its connections do counts any more."""
+        for space in self._spaces.values():
+            for attached in tuple(space.live.values()):
+                space.fenced(attached)
 
     # ---- cursors
 
@@ -105,7 +208,7 @@ class Broker:
         """Write a cursor soon."""
         self.unsettled.add(attached)
         if self._settling is None:
-            self._settling = self._loop.call_later(SETTLE_S, self._settle)
+            self._settling = self._timers.call_later(SETTLE_S, self._settle)
 
     def _settle(self) -> None:
         self._settling = None
@@ -136,7 +239,7 @@ class Broker:
             self._due.cancel()
         self._next = at
         wait = min(_LOOK_S, max(0.0, (at - self.now()) / 1_000_000))
-        self._due = self._loop.call_later(wait, lambda: self.spawn(self._look()))
+        self._due = self._timers.call_later(wait, lambda: self.spawn(self._look()))
 
     async def _look(self) -> None:
         self._due = None

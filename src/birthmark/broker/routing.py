@@ -6,7 +6,7 @@ the filters are looked up. What a topic led to is remembered until a subscriptio
 
 import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
 from birthmark.broker.model import NO_LOCAL, RETAIN_AS_PUBLISHED, Subscription
@@ -35,23 +35,29 @@ class Share:
         return (*self.members[self._turn :], *self.members[: self._turn])
 
 
+Owner: TypeAlias = tuple[str | None, bool]
+"""Where several workers share a database: the worker that has a session, and whether the session is kept."""
+
+
 class Route:
     """Where the messages of one topic go."""
 
-    __slots__ = ("live", "shares", "stored")
+    __slots__ = ("live", "owners", "shares", "stored")
 
     def __init__(
         self,
         live: "Sequence[tuple[Attached, int, int]]",
         stored: Sequence[tuple[str, int, int]],
         shares: Sequence[Share],
+        owners: Mapping[str, Owner],
     ) -> None:
+        self.owners = owners
         self.live = live
         self.stored = stored
         self.shares = shares
 
 
-NOWHERE = Route((), (), ())
+NOWHERE = Route((), (), (), {})
 StoredRow: TypeAlias = tuple[str, Subscription]
 
 
@@ -115,10 +121,15 @@ class Router:
         """Grows with every change of what is stored."""
         return self._changes
 
-    def looked_up(self, topic: str, rows: Sequence[StoredRow], seen: int) -> Route:
-        """Return the route of a topic, with what was looked up when `changes` was `seen`."""
-        if seen != self._changes:
-            return self._make(topic, rows)
+    def looked_up(
+        self, topic: str, rows: Sequence[StoredRow], seen: int, owners: Mapping[str, Owner] | None = None
+    ) -> Route:
+        """Return the route of a topic, with what was looked up when `changes` was `seen`.
+
+        With `owners` it is of this one message only: other workers may change what it depends on.
+        """
+        if seen != self._changes or owners is not None:
+            return self._make(topic, rows, owners or {})
         if len(self._stored) >= _MAX_REMEMBERED:
             self._stored.clear()
         self._stored[topic] = rows
@@ -130,7 +141,7 @@ class Router:
         route = self._routes[topic] = self._make(topic, stored)
         return route
 
-    def _make(self, topic: str, stored: Sequence[StoredRow]) -> Route:
+    def _make(self, topic: str, stored: Sequence[StoredRow], owners: Mapping[str, Owner] | None = None) -> Route:
         live: dict[Attached, tuple[int, int]] = {}
         kept: dict[str, tuple[int, int]] = {}
         shared: defaultdict[tuple[str, str], list[Receiver]] = defaultdict(list)
@@ -151,6 +162,7 @@ class Router:
             tuple([(attached, qos, options) for attached, (qos, options) in live.items()]),
             tuple([(client, qos, options) for client, (qos, options) in kept.items()]),
             tuple([Share(members) for members in shared.values()]),
+            owners or {},
         )
 
 

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -36,10 +37,11 @@ from birthmark.broker.model import (
     properties_at,
 )
 from birthmark.broker.ports import Connection, Observer
+from birthmark.broker.requests import DeliverTo
 from birthmark.broker.routing import Receiver, Route, Router
 from birthmark.broker.rules.matching import shape_of
 from birthmark.broker.rules.outgoing import Outgoing
-from birthmark.errors import ChangedMeanwhileError
+from birthmark.errors import ChangedMeanwhileError, UnavailableError
 from birthmark.mqtt.parcel import Parcel
 from birthmark.net.admission import Closed
 from birthmark.store import Changes
@@ -48,8 +50,9 @@ from birthmark.store.database import Row
 if TYPE_CHECKING:
     from birthmark.broker.broker import Broker
 
-_ATTEMPTS = 5
+_ATTEMPTS = 20
 _QUEUE_ROWS = 16
+_RELEASE_AGAIN_S = 1.0
 
 
 MAX_SESSIONS = 500_000
@@ -94,10 +97,12 @@ class Space:
         self.rules = rules
         self.observer = observer
         self.worker = broker.worker
+        self.is_alone = broker.is_alone
         self.now = broker.now
         self.spawn = broker.spawn
         self.live: dict[str, Attached] = {}
         self._tagged: defaultdict[str, set[Attached]] = defaultdict(set)
+        self._unsafe: dict[str, tuple[int, asyncio.Future[None] | None]] = {}
 
     def learn(self, shapes: Mapping[str, int], sessions: int, retained: int) -> None:
         """Learn what is stored: the shapes of its filters with their number, how many sessions and messages."""
@@ -121,41 +126,56 @@ class Space:
 
         Raise `TooManySessionsError`, or `UnavailableError`.
         """
+        await self._broker.fresh()
+        # Whoever had it is closed first: what that one published may be on its way into this very session.
+        old = self._take_over(arrival.client, clean=arrival.clean_start)
+        try:
+            await self._until_safe(arrival.client)
+            return await self._connect_alone(arrival, old)
+        except BaseException:
+            if old is not None and old.is_claimed:
+                self.spawn(self._release(old, None, 0))
+            raise
+
+    async def _connect_alone(self, arrival: Arrival, old: Attached | None) -> Attached:
+        """Decide on the session as it is; who is faster makes us decide again."""
         async with self._alone_with(arrival.client):
             for _ in range(_ATTEMPTS):
-                try:
-                    return await self._connect(arrival)
-                except ChangedMeanwhileError:
-                    self._broker.appends.forget(self, arrival.client)
-            raise ChangedMeanwhileError(what="The session")
+                with contextlib.suppress(ChangedMeanwhileError):
+                    return await self._connect(arrival, old)
+                self._broker.appends.forget(self, arrival.client)
+        raise ChangedMeanwhileError(what="The session")
 
-    async def _connect(self, arrival: Arrival) -> Attached:
+    async def _connect(self, arrival: Arrival, old: Attached | None) -> Attached:
         client, now = arrival.client, self.now()
         record = await self.record(client)
-        known = await self._stored_subscriptions(client) if record is not None else {}
-        goes_on = record is not None and not arrival.clean_start and not record.is_expired(now)
-        keeps = arrival.expiry_s > 0
+        keeps, is_alone = arrival.expiry_s > 0, self._broker.is_alone
+        goes_on = record is not None and not arrival.clean_start and record.goes_on(now)
+        if record is not None and record.owner not in {None, self.worker} and not is_alone:
+            await self._broker.vacate(self, client, record, ends=not goes_on)
+            raise ChangedMeanwhileError(what="The session")
         if keeps:
             await self._make_room(record)
-        outgoing = self._outgoing(arrival, record, goes_on=goes_on) if keeps and self.rules.routes else None
+        outgoing = self._outgoing(arrival, record, old, goes_on=goes_on) if keeps and self.rules.routes else None
+        gone = await self._stored_subscriptions(client) if record is not None and not (goes_on and keeps) else {}
         name: dict[str, Any] = {"space": self.name, "client": client}
         changes = Changes()
         epoch, is_claimed = 0 if record is None else record.epoch, False
         if record is not None and not (goes_on and keeps):
             changes.run(store.UNSUBSCRIBE_ALL, **name).run(store.DROP_QUEUE, **name)
-        if keeps:
+        if keeps or not is_alone:
             epoch, is_claimed = self._claim(changes, arrival, record, outgoing, goes_on=goes_on)
         elif record is not None:
             changes.run(store.DELETE, expect=1, **name, epoch=record.epoch)
         if changes.writes:
             await self._database.commit(changes)
         self._stored_count += is_claimed - (record is not None and not (keeps and not is_claimed))
-        self._take_over(client, clean=not goes_on)
+        # What the connection before asked for may have been on its way until now.
+        known = await self._stored_subscriptions(client) if goes_on and keeps else {}
+        self._take_over(client, clean=not goes_on)  # one that was faster
         if record is not None:
-            await self._after(client, record, goes_on=goes_on)
-        if known and not (goes_on and keeps):
-            self._unsubscribed(known.values())
-            known = {}
+            self._after(client, record, goes_on=goes_on)
+        self._unsubscribed(gone.values())
         attached = Attached(
             self,
             client,
@@ -194,21 +214,20 @@ class Space:
                 del self._tagged[tag]
         attached.tags = frozenset()
 
-    def _outgoing(self, arrival: Arrival, record: Record | None, *, goes_on: bool) -> Outgoing:
+    def _outgoing(self, arrival: Arrival, record: Record | None, old: Attached | None, *, goes_on: bool) -> Outgoing:
         """Return where the queue goes on; the connection that is taken over knows better than its row."""
         if record is None:
             return Outgoing(0, 0, arrival.window)
         if not goes_on:
             return Outgoing(record.tail, record.tail, arrival.window)
         cursor, sent = record.cursor, record.sent
-        old = self.live.get(arrival.client)
         if old is not None and old.outgoing is not None:
             cursor, sent = max(cursor, old.outgoing.cursor), max(sent, old.outgoing.sent)
         return Outgoing(cursor, record.tail, arrival.window, resent_upto=sent)
 
-    async def _after(self, client: str, record: Record, *, goes_on: bool) -> None:
-        """Do for the connection before what it can do no more: its worker may be gone, its will may be waiting."""
-        was_lost = await self._broker.taken(self, record, client)
+    def _after(self, client: str, record: Record, *, goes_on: bool) -> None:
+        """Do for the connection before what it can do no more: its worker was killed, or its will is waiting."""
+        was_lost = record.owner not in {None, self.worker}
         if record.will is not None and (was_lost if record.will_at is None else not goes_on):
             self._send_will(client, decode_will(record.will))
         if was_lost:
@@ -225,8 +244,9 @@ class Space:
         if record is None:
             if may_skip:
                 return 0, False  # its first subscription makes the row
-            changes.run(store.ADD, space=self.name, client=arrival.client, epoch=1, tail=0, **state)
-            return 1, True
+            epoch = self.now()  # greater than that of any session of this name that was forgotten
+            changes.run(store.ADD, space=self.name, client=arrival.client, epoch=epoch, tail=0, **state)
+            return epoch, True
         if may_skip and goes_on and record.expires_at is None and record.owner is None:
             return record.epoch, False
         if outgoing is not None:
@@ -247,16 +267,28 @@ class Space:
             raise TooManySessionsError(retry_after_s=60, limit=str(limit), value=str(2 * limit))
         await self.forget(rows[0]["client"], record_of(rows[0]))
 
-    def _take_over(self, client: str, *, clean: bool) -> None:
-        """End the connection that had the session on this worker."""
+    def _take_over(self, client: str, *, clean: bool) -> Attached | None:
+        """End the connection that has a session on this worker, and return it."""
         old = self.live.get(client)
         if old is None:
-            return
-        will = old.will
-        if will is not None and will.delay_s and not clean:
+            return None
+        if old.will is not None and old.will.delay_s and old.is_stored and not clean:
             old.will = None  # [MQTT-3.1.3-9]
         self._left(old, Closed.TAKEN_OVER, with_will=True)
         old.connection.end(Closed.TAKEN_OVER)
+        return old
+
+    async def yields(self, client: str, *, ends: bool) -> None:
+        """Let go of a session whose client is about to connect to another worker; return when nothing is left here."""
+        old = self._take_over(client, clean=ends)
+        await self._until_safe(client)
+        async with self._alone_with(client):
+            if old is not None:
+                await self._release_now(old, None, 0)
+                return
+            row = await self._database.one(store.SESSION, space=self.name, client=client)
+            if row is not None and row["owner"] == self.worker and client not in self.live:
+                await self.free(row)  # letting go of it has not succeeded yet
 
     def fenced(self, attached: Attached) -> None:
         """Another worker has this session: nothing that this connection does counts any more."""
@@ -291,6 +323,19 @@ class Space:
         self.observer.disconnected(attached, reason)
 
     async def _release(self, attached: Attached, will: Will | None, delay_s: int) -> None:
+        """Let go of a session before the next of this name begins; a database that is away comes back."""
+        await self._until_safe(attached.client)
+        while True:
+            async with self._alone_with(attached.client):
+                try:
+                    await self._release_now(attached, will, delay_s)
+                except UnavailableError:
+                    pass
+                else:
+                    return
+            await self._broker.sleep(_RELEASE_AGAIN_S)
+
+    async def _release_now(self, attached: Attached, will: Will | None, delay_s: int) -> None:
         now, outgoing, expiry_s = self.now(), attached.outgoing, attached.expiry_s
         if not expiry_s:
             await self.forget(attached.client, epoch=attached.epoch)
@@ -370,8 +415,10 @@ class Space:
 
     async def subscribe(self, attached: Attached, wanted: Sequence[Subscription]) -> list[bool]:
         """Enter subscriptions; those of a stored session are durable when this returns. Say which are new."""
+        await self._broker.fresh()
         are_new = [one.name not in attached.subscriptions for one in wanted]
-        if attached.is_stored and wanted:
+        has_rows = attached.is_stored or attached.is_claimed
+        if has_rows and wanted:
             changes = Changes()
             if not attached.is_claimed and not attached.subscriptions:
                 state: dict[str, Any] = {"owner": None, "expires_at": None, "expiry_s": attached.expiry_s}
@@ -387,22 +434,23 @@ class Space:
                 changes.run(store.SUBSCRIBE, space=self.name, client=attached.client, **row, **state)
             await self._commit_as(attached, changes)
         for one, is_new in zip(wanted, are_new, strict=True):
-            old = attached.subscriptions.get(one.name)
             attached.subscriptions[one.name] = one
-            if attached.is_stored:
-                if is_new and old is None:
-                    self._router.stored_shapes.add(shape_of(one.topic_filter))
-            elif not attached.is_over and self.rules.routes:
+            if has_rows and is_new:
+                self._router.stored_shapes.add(shape_of(one.topic_filter))
+            elif not has_rows and not attached.is_over and self.rules.routes:
                 self._router.add(attached, one)
-        if attached.is_stored:
+        if has_rows and wanted:
             self._router.stored_changed()
+            await self._broker.made_known(self, {shape_of(one.topic_filter) for one in wanted})
         return are_new
 
     async def unsubscribe(self, attached: Attached, names: Iterable[str]) -> list[bool]:
         """Take filters out by their exact text, and say which were there."""
+        await self._broker.fresh()
         found = [attached.subscriptions.get(name) for name in names]
         gone = [one for one in found if one is not None]
-        if attached.is_stored and gone:
+        has_rows = attached.is_stored or attached.is_claimed
+        if has_rows and gone:
             changes = Changes()
             for one in gone:
                 row: dict[str, Any] = {"filter": one.topic_filter, "share": one.share}
@@ -411,11 +459,11 @@ class Space:
         for one in gone:
             if attached.subscriptions.pop(one.name, None) is None:
                 continue
-            if attached.is_stored:
-                self._router.stored_shapes.discard(shape_of(one.topic_filter))
-            else:
+            if not has_rows:
                 self._router.remove(attached, one)
-        if attached.is_stored and gone:
+            elif self._broker.is_alone:
+                self._router.stored_shapes.discard(shape_of(one.topic_filter))
+        if has_rows and gone:
             self._router.stored_changed()
         return [one is not None for one in found]
 
@@ -430,8 +478,15 @@ class Space:
             raise
 
     def _unsubscribed(self, gone: Iterable[Subscription]) -> None:
-        for one in gone:
+        if not gone:
+            return
+        for one in gone if self._broker.is_alone else ():  # others may use a shape too
             self._router.stored_shapes.discard(shape_of(one.topic_filter))
+        self._router.stored_changed()
+
+    def learn_shape(self, shape: str) -> None:
+        """Look for filters of this shape too: another worker has one."""
+        self._router.stored_shapes.add(shape)
         self._router.stored_changed()
 
     async def _stored_subscriptions(self, client: str) -> dict[str, Subscription]:
@@ -446,14 +501,42 @@ class Space:
 
         What is returned has to be awaited before the publisher's next ones.
         """
-        pending = Pending(done)
+        pending = Pending(done, "" if self.is_alone else self.worker)
+        if not self._broker.is_fresh:
+            self._not_safe(messages, pending)
+            return self._publish_rest(messages, pending)
         for place, message in enumerate(messages):
             route = self._router.find(message.topic)
             if route is None or message.retain:
+                self._not_safe(messages, pending)
                 return self._publish_rest(messages[place:], pending)
             self._send(route, message, pending)
         pending.one_done()
+        if not pending.is_over:
+            self._not_safe(messages, pending)
         return None
+
+    def _not_safe(self, messages: Sequence[Message], pending: Pending) -> None:
+        """Note what is not safe yet: while it is not, its publisher does not begin anew elsewhere."""
+        if messages and (publisher := messages[0].publisher):
+            count, waiting = self._unsafe.get(publisher, (0, None))
+            self._unsafe[publisher] = count + 1, waiting
+            pending.then = partial(self._became_safe, publisher)
+
+    def _became_safe(self, publisher: str) -> None:
+        count, waiting = self._unsafe.pop(publisher)
+        if count > 1:
+            self._unsafe[publisher] = count - 1, waiting
+        elif waiting is not None and not waiting.done():
+            waiting.set_result(None)
+
+    async def _until_safe(self, publisher: str) -> None:
+        """Return when nothing that a client published is on its way, or it is known to have failed."""
+        while publisher in self._unsafe:
+            count, waiting = self._unsafe[publisher]
+            waiting = waiting or asyncio.get_running_loop().create_future()
+            self._unsafe[publisher] = count, waiting
+            await asyncio.shield(waiting)
 
     async def published(self, message: Message) -> None:
         """Hand a message on; return when it is as safe as it must be, or raise why it is not."""
@@ -473,18 +556,26 @@ class Space:
 
     async def _publish_rest(self, messages: Sequence[Message], pending: Pending) -> None:
         """What fails here is nobody's acknowledgement: the publisher hears of it by what is raised."""
-        for message in messages:
-            if message.retain:
-                await self._retain(message, pending)
-            route = self._router.find(message.topic) or await self._look_up(message.topic)
-            self._send(route, message, pending)
+        try:
+            await self._broker.fresh()
+            for message in messages:
+                if message.retain:
+                    await self._retain(message, pending)
+                route = self._router.find(message.topic) or await self._look_up(message.topic)
+                self._send(route, message, pending)
+        except BaseException:
+            pending.abandon()
+            raise
         pending.one_done()
 
     async def _look_up(self, topic: str) -> Route:
         seen = self._router.changes
-        rows = await self._database.all(store.MATCHING, space=self.name, filters=self._router.candidates(topic))
+        wanted: dict[str, Any] = {"space": self.name, "filters": self._router.candidates(topic)}
+        is_alone = self._broker.is_alone
+        rows = await self._database.all(store.MATCHING if is_alone else store.MATCHING_ANYWHERE, **wanted)
         found = [(row["client"], Subscription(row["filter"], row["qos"], row["options"], row["share"])) for row in rows]
-        return self._router.looked_up(topic, found, seen)
+        owners = None if is_alone else {row["client"]: (row["owner"], row["expiry_s"] > 0) for row in rows}
+        return self._router.looked_up(topic, found, seen, owners)
 
     def _send(self, route: Route, message: Message, pending: Pending) -> None:
         publisher, qos = message.publisher, message.qos
@@ -499,9 +590,9 @@ class Space:
             attached.connection.deliver(parcel, min(granted, qos))
         for client, granted, options in route.stored:
             if not (options & NO_LOCAL and client == publisher):
-                self._send_stored(client, message, min(granted, qos), options, pending)
+                self._send_stored(route, (client, min(granted, qos), options), message, pending)
         for share in route.shares:
-            self._send_to_one(share.in_turn(), message, pending)
+            self._send_to_one(route, share.in_turn(), message, pending)
 
     def parcel_of(self, message: Message, *, retain: bool = False) -> Parcel | None:
         """Return a message as it is sent now; None when it has expired."""
@@ -511,28 +602,34 @@ class Space:
             return None
         return Parcel(message.topic, message.payload, properties_at(message, now), retain=retain)
 
-    def _send_stored(self, client: str, message: Message, qos: int, options: int, pending: Pending) -> None:
-        if qos == 0 or not self.rules.routes:
+    def _send_stored(self, route: Route, to: tuple[str, int, int], message: Message, pending: Pending) -> None:
+        client, qos, options = to
+        owner, is_kept = route.owners.get(client, (self.worker, True))
+        if qos == 0 or not self.rules.routes or not is_kept:
             if (attached := self.live.get(client)) is not None:
                 attached.deliver(message, qos, options)
+            elif owner not in {None, self.worker}:
+                body = encode_messages([message])
+                self._broker.tell(str(owner), DeliverTo(self.name, client, body, qos, options))
             return
         if message.retain and not options & RETAIN_AS_PUBLISHED:
             message = msgspec.structs.replace(message, retain=False)
         self._broker.appends.add(self, client, message, pending)
 
-    def _send_to_one(self, members: Sequence[Receiver], message: Message, pending: Pending) -> None:
+    def _send_to_one(self, route: Route, members: Sequence[Receiver], message: Message, pending: Pending) -> None:
         """A member that is connected gets it; else one whose session waits for it."""
         for client, attached, granted, options in members:
             here = attached or self.live.get(client)
-            if here is not None and not here.is_over:
-                if attached is not None:
-                    attached.deliver(message, min(granted, message.qos), options)
-                else:
-                    self._send_stored(client, message, min(granted, message.qos), options, pending)
-                return
-        for client, _, granted, options in members:
-            self._send_stored(client, message, min(granted, message.qos), options, pending)
+            elsewhere = route.owners.get(client, (None, True))[0]
+            if here is None and elsewhere is None:
+                continue
+            if attached is not None:
+                attached.deliver(message, min(granted, message.qos), options)
+            else:
+                self._send_stored(route, (client, min(granted, message.qos), options), message, pending)
             return
+        for client, _, granted, options in members[:1]:
+            self._send_stored(route, (client, min(granted, message.qos), options), message, pending)
 
     async def queued_after(self, client: str, after: int) -> list[tuple[int, Message]]:
         """Return what waits in a queue after a position: numbers and messages, oldest first."""
@@ -560,6 +657,15 @@ class Space:
     def is_settled(self, attached: Attached) -> None:
         """Its cursor is written."""
         self._broker.unsettled.discard(attached)
+
+    async def appended(self, client: str, messages: Sequence[Message], sender: str) -> None:
+        """Queue messages that `sender`, another worker, took for a session of this one; return when it is done."""
+        safe: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        pending = Pending(lambda problem: safe.set_exception(problem) if problem else safe.set_result(None), sender)
+        for message in messages:
+            self._broker.appends.add(self, client, message, pending)
+        pending.one_done()
+        await safe
 
     def send_to(self, attached: Attached, message: Message, qos: int) -> None:
         """Send one client a message as it is, for instance what is retained when it subscribes."""

@@ -9,7 +9,9 @@ retained:       the last retained message of a topic.
 Every write of a session's owner says whose and of which epoch it is, so that one who lost it writes nothing.
 """
 
-from sqlalchemy import Column, ColumnElement, Index, Table, Text, and_, bindparam, func, or_, select
+from typing import Any
+
+from sqlalchemy import Column, ColumnElement, Index, Table, Text, and_, bindparam, func, or_, select, true
 from sqlalchemy import text as sql
 
 from birthmark.store import Changes, Statement, insert, metadata, statement, upsert
@@ -72,6 +74,15 @@ retained = Table(
     blob("body"),
 )
 
+workers = Table("workers", metadata, text("id", key=True), number("beat"))
+JOIN = insert(workers)
+BEAT = change(workers, ("beat",), "id", "beat")
+WORKERS = statement(select(workers).order_by(workers.c.id).limit(bindparam("limit")))
+WORKER = find(workers)
+DECLARE_DEAD = remove(workers, "id", "beat")
+LEAVE = remove(workers)
+STILL_LIVES = still(workers, "id")
+
 inbox = Table(
     "inbox",
     metadata,
@@ -106,6 +117,7 @@ _AS_OWNER = ("space", "client", "epoch", "owner")
 _RECORD = ("epoch", "owner", "expires_at", "expiry_s", "tail", "cursor", "sent", "will", "will_at")
 _LEFT_TO_CHANCE = ("epoch", "owner", "expires_at", "expiry_s", "cursor", "sent", "will", "will_at")
 RECORD = find(sessions, *_NAME, of=_RECORD)
+SESSION = find(sessions)
 ADD = insert(sessions)
 ADD_IF_NEW = insert(sessions, ignore_existing=True)
 CLAIM = change(sessions, _LEFT_TO_CHANCE, *_NAME, "epoch", "tail")
@@ -144,6 +156,7 @@ DUE_WILLS = statement(
     .limit(bindparam("limit"))
 )
 OWNED_BY = statement(select(sessions).where(sessions.c.owner == bindparam("owner")).limit(bindparam("limit")))
+OWNERS = statement(select(sessions.c.owner).where(_OWNED).distinct().limit(bindparam("limit")))
 OWNED_BY_OTHERS = statement(
     select(sessions).where(_OWNED, sessions.c.owner != bindparam("owner")).limit(bindparam("limit"))
 )
@@ -177,6 +190,14 @@ def _matching(engine: str) -> object:
     )
 
 
+def _matching_anywhere(engine: str) -> object:
+    """The same with who has each session: several workers know each other's only by their rows."""
+    found: Any = _matching(engine)
+    joined = sessions.c.space == subscriptions.c.space, sessions.c.client == subscriptions.c.client
+    return found.add_columns(sessions.c.owner, sessions.c.expiry_s).join(sessions, and_(*joined))
+
+
+MATCHING_ANYWHERE = Statement(_matching_anywhere)  # type: ignore[arg-type] # as below
 MATCHING = Statement(_matching)  # type: ignore[arg-type] # SELECT is executable; its type says so only to SQLAlchemy
 
 # ---- queues
@@ -260,3 +281,8 @@ def drop_space(space: str) -> Changes:
 
 _OF_CLIENT = tuple(remove(table, *_NAME) for table in (sessions, subscriptions, queue, inbox))
 _OF_SPACE = tuple(remove(table, "space") for table in (sessions, subscriptions, queue, inbox, retained))
+
+
+def empty(table: Table) -> Statement:
+    """Return what removes every row of a table."""
+    return remove(table, true())

@@ -1,0 +1,48 @@
+"""What workers ask each other about sessions."""
+
+from birthmark.bus.ports import Done, Reply, Request
+from birthmark.store import Event
+
+
+class Appended(Reply, frozen=True, tag="broker.appended"):
+    """The messages are durable; or the session is not there any more, and they have to be taken to where it went."""
+
+    is_here: bool
+
+
+class AppendTo(Request[Appended], frozen=True, tag="broker.append_to"):
+    """Queue messages in a session that is connected there; answered when they are durable."""
+
+    sender: str
+    space: str
+    client: str
+    messages: bytes
+
+
+class DeliverTo(Request[Done], frozen=True, tag="broker.deliver_to"):
+    """Send a client that is connected there a message that nothing keeps."""
+
+    space: str
+    client: str
+    message: bytes
+    qos: int
+    options: int
+
+
+class Yield(Request[Done], frozen=True, tag="broker.yield"):
+    """Let go of a session: its client is about to connect elsewhere. `ends`: to a session of its own."""
+
+    space: str
+    client: str
+    ends: bool
+
+
+class ShapeUsed(Event, frozen=True, tag="broker.shape_used"):
+    """Somebody subscribed with a filter of this shape."""
+
+    space: str
+    shape: str
+
+    @property
+    def entity(self) -> str:
+        return f"{self.space}/{self.shape}"

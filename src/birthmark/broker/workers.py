@@ -1,0 +1,192 @@
+"""The workers that share a database: this one's lease, the others' death, and what a dead one leaves behind.
+
+A worker that was declared dead by another does nothing more: its next beat finds its row gone, and all its connections
+end. What it had is free then: whoever sees a session of a worker that is not there frees it.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+from birthmark.broker import store
+from birthmark.broker.rules.leases import BEAT_S, Beats, Lease
+from birthmark.errors import BirthmarkError, ChangedMeanwhileError, UnavailableError
+from birthmark.store import Changes, Database
+
+log = logging.getLogger(__name__)
+
+_PAGE = 1000
+
+
+class WorkerLostError(UnavailableError):
+    """This worker was taken for dead."""
+
+    code = "broker.worker_lost"
+    cause = "The worker {worker} did not say in time that it lives, and others took over what it had."
+    fix = "Connect again: another worker has the session. `birthmark serve` on a machine that was stopped starts anew."
+    for_a_person = "the machine has to be looked at"
+    worker: str
+
+
+class Timer(Protocol):
+    """Something that will happen."""
+
+    def cancel(self) -> None: ...
+
+
+class Timers(Protocol):
+    """The passing of time."""
+
+    def call_later(self, delay_s: float, act: Callable[[], object]) -> Timer:
+        """Call `act` after so many seconds."""
+        ...
+
+    async def sleep(self, delay_s: float) -> None:
+        """Return after so many seconds."""
+        ...
+
+    def monotonic(self) -> float:
+        """Return seconds since some fixed moment."""
+        ...
+
+
+class LoopTimers:
+    """The event loop's own."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+
+    def call_later(self, delay_s: float, act: Callable[[], object]) -> Timer:
+        return self._loop.call_later(delay_s, act)
+
+    async def sleep(self, delay_s: float) -> None:
+        await asyncio.sleep(delay_s)
+
+    def monotonic(self) -> float:
+        return self._loop.time()
+
+
+class Workers:
+    """See the module. `gone` is called when this worker was declared dead, `free` frees what a dead one had."""
+
+    def __init__(
+        self,
+        database: Database,
+        worker: str,
+        timers: Timers,
+        *,
+        gone: Callable[[], object],
+        free: Callable[[str], Awaitable[None]],
+    ) -> None:
+        self._database = database
+        self._worker = worker
+        self._timers = timers
+        self._gone = gone
+        self._free = free
+        self._beat = 0
+        self._beats = Beats()
+        self._lease = Lease(timers.monotonic())
+        self._is_over = False
+        self._waiting: list[asyncio.Future[None]] = []
+
+    @property
+    def is_fresh(self) -> bool:
+        """Nobody can have taken anything of this worker's: it may act on what it remembers."""
+        return not self._is_over and self._lease.is_fresh(self._timers.monotonic())
+
+    async def join(self) -> None:
+        """Say that this worker lives."""
+        began = self._timers.monotonic()
+        await self._database.commit(Changes().run(store.JOIN, id=self._worker, beat=0))
+        self._lease.renewed(began)
+
+    async def fresh(self) -> None:
+        """Return when this worker knows that it lives. Raise `WorkerLostError` when it was declared dead."""
+        while not self.is_fresh:
+            if self._is_over:
+                raise WorkerLostError(worker=self._worker)
+            waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiting.append(waiting)
+            await waiting
+
+    async def beat(self) -> None:
+        """Say again that this worker lives, then look for those that do not."""
+        if self._is_over:
+            return
+        began, seen = self._timers.monotonic(), {"key_id": self._worker, "key_beat": self._beat}
+        try:
+            changes = Changes().run(store.BEAT, expect=1, beat=self._beat + 1, **seen)  # type: ignore[arg-type] # by name
+            await self._database.commit(changes)
+        except ChangedMeanwhileError:
+            if await self._is_written(self._beat + 1):  # the answer to the last one was lost
+                self._beat += 1
+            else:
+                self._lost()
+                return
+        except BirthmarkError as error:
+            log.warning("worker.no_beat", extra={"worker": self._worker, "code": error.code})
+            return
+        else:
+            self._beat += 1
+        self._lease.renewed(began)
+        self._wake()
+        await self.look()
+
+    async def look(self) -> None:
+        """Declare dead whose lease has run out, and free what dead ones had."""
+        rows = await self._database.all(store.WORKERS, limit=_PAGE)
+        beats = {row["id"]: row["beat"] for row in rows if row["id"] != self._worker}
+        for worker in self._beats.saw(beats, self._timers.monotonic()):
+            await self._declare_dead(worker, beats[worker])
+        alive = {self._worker, *beats}
+        for row in await self._database.all(store.OWNERS, limit=_PAGE):
+            if row["owner"] not in alive:
+                await self._free(row["owner"])
+
+    async def is_gone(self, worker: str) -> bool:
+        """Say whether a worker is dead: declared so by anybody, or now by us because its lease has run out."""
+        row = await self._database.one(store.WORKER, id=worker)
+        if row is None:
+            return True
+        if worker not in self._beats.saw({worker: row["beat"]}, self._timers.monotonic()):
+            return False
+        return await self._declare_dead(worker, row["beat"])
+
+    async def leave(self) -> None:
+        """Say that this worker ends; what it had has been let go."""
+        self._is_over = True
+        await self._database.commit(Changes().run(store.LEAVE, id=self._worker))
+
+    async def _declare_dead(self, worker: str, beat: int) -> bool:
+        try:
+            await self._database.commit(Changes().run(store.DECLARE_DEAD, expect=1, id=worker, beat=beat))
+        except ChangedMeanwhileError:
+            return False
+        log.warning("worker.dead", extra={"worker": worker})
+        return True
+
+    async def _is_written(self, beat: int) -> bool:
+        row = await self._database.one(store.WORKER, id=self._worker)
+        return row is not None and row["beat"] == beat
+
+    def _lost(self) -> None:
+        self._is_over = True
+        self._wake()
+        self._gone()
+
+    def _wake(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for one in waiting:
+            if not one.done():
+                one.set_result(None)
+
+
+async def keep_beating(workers: Workers, timers: Timers) -> None:
+    """Beat for ever."""
+    while True:
+        try:
+            await workers.beat()
+        except BirthmarkError as error:
+            log.warning("worker.no_look", extra={"code": error.code})
+        await timers.sleep(BEAT_S)

@@ -1,0 +1,319 @@
+"""Workers in virtual time: every read, write and message between them waits until the test lets it happen.
+
+One real database, one process, several brokers. An operation is an effect: it is asked for, it happens, its answer
+arrives. Between any two of these a worker may be stopped or killed, and messages may be lost or late.
+"""
+
+import asyncio
+import heapq
+import itertools
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import timedelta
+from enum import Enum
+from functools import partial
+from typing import Any
+
+from birthmark.bus.ports import ASK_S, NoAnswerError, NobodyThereError, R, Request
+from birthmark.errors import BirthmarkError
+from birthmark.store import Changes, Database, Event, Statement
+from birthmark.store.database import Hear, Row
+from birthmark.store.events import E
+from birthmark.store.sqlite import DatabaseUnavailableError
+from fakes import FakeClock
+
+_TURNS = 12
+
+
+class Fate(Enum):
+    """What becomes of an operation."""
+
+    DONE = "done"
+    ANSWER_LOST = "answer lost"
+    LOST = "lost"
+
+
+class Operation:
+    """Something a worker asked for."""
+
+    def __init__(
+        self, worker: str, what: str, act: Callable[[], Awaitable[Any]], future: "asyncio.Future[Any]"
+    ) -> None:
+        self.worker = worker
+        self.what = what
+        self.act = act
+        self.future = future
+
+    def __repr__(self) -> str:
+        return f"{self.worker}:{self.what}"
+
+
+class World:
+    """What all workers share: time, and the operations that wait."""
+
+    def __init__(self) -> None:
+        self.clock = FakeClock()
+        self.pending: list[Operation] = []
+        self.busy = 0
+        self.stopped: set[str] = set()
+        self.buses: dict[str, VirtualBus] = {}
+        self._timers: list[tuple[float, int, VirtualTimer]] = []
+        self._numbers = itertools.count()
+
+    def ask_for(self, worker: str, what: str, act: Callable[[], Awaitable[Any]]) -> "asyncio.Future[Any]":
+        """Let an operation wait for its turn."""
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        if worker in self.buses:
+            self.pending.append(Operation(worker, what, act, future))
+        return future
+
+    def ready(self) -> list[Operation]:
+        """Return what could happen next."""
+        return [operation for operation in self.pending if operation.worker not in self.stopped]
+
+    async def happen(self, operation: Operation, fate: Fate = Fate.DONE) -> None:
+        """Let an operation happen, or not, and its answer arrive, or not."""
+        self.pending.remove(operation)
+        self.busy += 1
+        try:
+            result = None if fate is Fate.LOST else await operation.act()
+        except BirthmarkError as error:
+            if fate is Fate.DONE and not operation.future.done():
+                operation.future.set_exception(error)
+        else:
+            if operation.future.done():
+                pass
+            elif fate is Fate.DONE:
+                operation.future.set_result(result)
+            else:
+                operation.future.set_exception(DatabaseUnavailableError(where="simulated", reason=fate.value))
+        finally:
+            self.busy -= 1
+        await self.settle()
+
+    async def settle(self) -> None:
+        """Let everybody run until they wait."""
+        for _ in range(_TURNS):
+            await asyncio.sleep(0)
+
+    async def drain(self, limit: int = 5000) -> None:
+        """Let everything happen, in the order it was asked for."""
+        await self.settle()
+        for _ in range(limit):
+            if not (ready := self.ready()):
+                return
+            await self.happen(ready[0])
+        raise AssertionError(f"there is no end of it: {self.pending[:5]}")
+
+    def call_later(self, worker: str, delay_s: float, act: Callable[[], object]) -> "VirtualTimer":
+        timer = VirtualTimer(worker, act)
+        heapq.heappush(self._timers, (self.clock.monotonic() + delay_s, next(self._numbers), timer))
+        return timer
+
+    async def pass_time(self, seconds: float) -> None:
+        """Move the clock; what is due on the way happens at its time, except on who is stopped."""
+        end = self.clock.monotonic() + seconds
+        held: list[tuple[float, int, VirtualTimer]] = []
+        while self._timers and self._timers[0][0] <= end:
+            due = heapq.heappop(self._timers)
+            at, _, timer = due
+            if timer.is_cancelled or timer.worker not in self.buses:
+                continue
+            if timer.worker in self.stopped:
+                held.append(due)
+                continue
+            self.clock.move(timedelta(seconds=max(0.0, at - self.clock.monotonic())))
+            timer.act()
+            await self.settle()
+        for due in held:
+            heapq.heappush(self._timers, due)
+        self.clock.move(timedelta(seconds=max(0.0, end - self.clock.monotonic())))
+        await self.settle()
+
+    def kill(self, worker: str) -> None:
+        """Nothing of this worker happens any more."""
+        self.pending = [operation for operation in self.pending if operation.worker != worker]
+        self.buses.pop(worker, None)
+        self.stopped.discard(worker)
+
+
+class VirtualTimer:
+    """Something that will happen."""
+
+    def __init__(self, worker: str, act: Callable[[], object]) -> None:
+        self.worker = worker
+        self.act = act
+        self.is_cancelled = False
+
+    def cancel(self) -> None:
+        self.is_cancelled = True
+
+
+class VirtualTimers:
+    """One worker's sense of time."""
+
+    def __init__(self, world: World, worker: str) -> None:
+        self._world = world
+        self._worker = worker
+
+    def call_later(self, delay_s: float, act: Callable[[], object]) -> VirtualTimer:
+        return self._world.call_later(self._worker, delay_s, act)
+
+    async def sleep(self, delay_s: float) -> None:
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.call_later(delay_s, partial(_resolve, done))
+        await done
+
+    def monotonic(self) -> float:
+        return self._world.clock.monotonic()
+
+
+class GatedDatabase:
+    """A worker's database: each read and each commit waits for its turn."""
+
+    def __init__(self, world: World, worker: str, inner: Database) -> None:
+        self._world = world
+        self._worker = worker
+        self._inner = inner
+
+    @property
+    def worker(self) -> str:
+        return self._worker
+
+    def submit(self, changes: Changes) -> "asyncio.Future[None]":
+        return self._world.ask_for(self._worker, "commit", lambda: self._inner.commit(changes))
+
+    async def commit(self, changes: Changes) -> None:
+        await self.submit(changes)
+
+    async def one(self, statement: Statement, /, **params: Any) -> Row | None:
+        return await self._world.ask_for(self._worker, "read", lambda: self._inner.one(statement, **params))
+
+    async def all(self, statement: Statement, /, **params: Any) -> Sequence[Row]:
+        rows: Sequence[Row] = await self._world.ask_for(
+            self._worker, "read", lambda: self._inner.all(statement, **params)
+        )
+        return rows
+
+    def on_events(self, hear: Hear) -> None: ...
+
+
+class VirtualBus:
+    """A bus over an unreliable network."""
+
+    def __init__(self, world: World, worker: str) -> None:
+        self._world = world
+        self._handlers: defaultdict[type[Event], list[Callable[[Any], None]]] = defaultdict(list)
+        self._servers: dict[type[Request[Any]], Callable[[Any], Awaitable[Any]]] = {}
+        self.tasks: set[asyncio.Task[Any]] = set()
+        self.is_alive: Callable[[str], Awaitable[bool]]
+        self.worker = worker
+
+    def on(self, kind: type[E], handler: Callable[[E], None]) -> None:
+        self._handlers[kind].append(handler)
+
+    def serve(self, kind: type[Request[R]], handler: Callable[[Any], Awaitable[R]]) -> None:
+        self._servers[kind] = handler
+
+    def announce(self, event: Event) -> None:
+        for worker in tuple(self._world.buses):
+            self._world.ask_for(self.worker, "announce", partial(self._hear_at, worker, event))
+
+    async def confirm(self, event: Event) -> None:
+        """Every worker of which nobody knows that it is dead has to answer."""
+        self._handle(event)
+        waiting = set(self._world.buses) - {self.worker}
+        while waiting:
+            for worker in sorted(waiting):
+                told = self._world.ask_for(self.worker, "confirm", partial(self._hear_at, worker, event))
+                if await self._within(told, 1.0) or not await self.is_alive(worker):
+                    waiting.discard(worker)
+
+    async def ask(self, worker: str, request: Request[R], timeout_s: float = ASK_S) -> R:
+        kind = type(request).__name__
+        if worker not in self._world.buses:
+            raise NobodyThereError(worker=worker)
+        answer: asyncio.Future[R] = asyncio.get_running_loop().create_future()
+        sent = self._world.ask_for(self.worker, f"ask {kind}", lambda: self._ask_at(worker, request, answer))
+        sent.add_done_callback(lambda done: done.exception())
+        if not await self._within(answer, timeout_s):
+            raise NoAnswerError(worker=worker, request=kind, reason="nothing came")
+        return answer.result()
+
+    def tell(self, worker: str, batch: Sequence[Request[R]]) -> None:
+        for request in batch:
+            answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+            sent = self._world.ask_for(self.worker, "tell", partial(self._ask_at, worker, request, answer))
+            for one in (sent, answer):
+                one.add_done_callback(lambda done: done.cancelled() or done.exception())
+
+    async def _within(self, future: "asyncio.Future[Any]", timeout_s: float) -> bool:
+        """Say whether the future has a result in time; raise what it raises, if that is the answer."""
+        late: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        timer = self._world.call_later(self.worker, timeout_s, partial(_resolve, late))
+        await asyncio.wait({future, late}, return_when=asyncio.FIRST_COMPLETED)
+        timer.cancel()
+        if not future.done():
+            return False
+        if isinstance(future.exception(), DatabaseUnavailableError):
+            return False
+        future.result()
+        return True
+
+    async def _ask_at(self, worker: str, request: Request[Any], answer: "asyncio.Future[Any]") -> None:
+        """The request arrives; the answer comes back as another message."""
+        there = self._world.buses.get(worker)
+        if there is None:
+            _fail(answer, NobodyThereError(worker=worker))
+            return
+
+        async def handle() -> None:
+            try:
+                result = await there._servers[type(request)](request)
+            except BirthmarkError as error:
+                await self._world.ask_for(worker, "refusal", partial(_give, answer, None, error))
+            else:
+                await self._world.ask_for(worker, "answer", lambda: _give(answer, result, None))
+
+        there.run(handle())
+
+    async def _hear_at(self, worker: str, event: Event) -> None:
+        if (there := self._world.buses.get(worker)) is not None:
+            if worker in self._world.stopped:
+                raise NobodyThereError(worker=worker)
+            there._handle(event)
+
+    def _handle(self, event: Event) -> None:
+        for handler in self._handlers.get(type(event), ()):
+            handler(event)
+
+    def run(self, waiting: Awaitable[None]) -> None:
+        task = asyncio.ensure_future(_quiet(waiting))
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+
+async def _quiet(waiting: Awaitable[None]) -> None:
+    try:
+        await waiting
+    except BirthmarkError:
+        pass
+
+
+async def _give(answer: "asyncio.Future[Any]", result: object, error: BirthmarkError | None) -> None:
+    if answer.done():
+        return
+    if error is None:
+        answer.set_result(result)
+    else:
+        answer.set_exception(error)
+
+
+def _fail(answer: "asyncio.Future[Any]", error: BirthmarkError) -> None:
+    if not answer.done():
+        answer.set_exception(error)
+
+
+def _resolve(future: "asyncio.Future[None]") -> None:
+    if not future.done():
+        future.set_result(None)

@@ -1,5 +1,7 @@
 """Messages to devices: queued in the device's inbox, taken by its connection, their end told to the service."""
 
+import asyncio
+import contextlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,6 +10,7 @@ import msgspec
 from birthmark.broker.inbox import Inboxes, putting
 from birthmark.broker.rules.inbox import Letter, Outcome
 from birthmark.clock import Clock, Entropy, new_uuid
+from birthmark.errors import BirthmarkError
 from birthmark.iothub.model import Hub, Mail, space_of
 from birthmark.iothub.rules import c2d as rules
 from birthmark.iothub.rules.c2d import FEEDBACK
@@ -17,6 +20,7 @@ from birthmark.store import Changes, Database, from_micros, to_micros
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Mail).decode
+BURY_EVERY_S = 5
 _FEEDBACK_LIFE = rules.MAX_LIFE_S * 1_000_000
 
 
@@ -27,6 +31,7 @@ class CloudToDevice:
         self._clock = clock
         self._entropy = entropy
         self._registry = registry
+        self._last = 0  # place of a letter to the service: microseconds since 1970, shifted by eight bits
         self.inboxes = Inboxes(database, self.now, entropy, rules.RULES)
         self.feedback = Inboxes(database, self.now, entropy, rules.FEEDBACK_RULES)
         self.inboxes.ended = self._ended
@@ -49,6 +54,13 @@ class CloudToDevice:
         """Return how many messages wait."""
         return len(await self.inboxes.letters(space_of(hub), device_id))
 
+    async def keep_burying(self) -> None:
+        """End the messages whose time is over, also where nobody looks for them."""
+        while True:
+            await asyncio.sleep(BURY_EVERY_S)
+            with contextlib.suppress(BirthmarkError):  # the next look ends what this one could not
+                await self.inboxes.bury()
+
     def mail_of(self, letter: Letter) -> Mail:
         """Return what a letter holds."""
         return _decode(letter.body)
@@ -65,9 +77,9 @@ class CloudToDevice:
         if record is None:
             return Changes()
         now = self.now()
-        seq = (now << 8) | int.from_bytes(self._entropy.token(1))  # in the order of time; two at once differ by chance
+        self._last = max(self._last + 1, now << 8)
         body = msgspec.json.encode(record)
-        return putting(space, FEEDBACK, Letter(seq, new_uuid(self._entropy), body, now, now + _FEEDBACK_LIFE))
+        return putting(space, FEEDBACK, Letter(self._last, new_uuid(self._entropy), body, now, now + _FEEDBACK_LIFE))
 
     def now(self) -> int:
         """Return the time in microseconds since 1970."""

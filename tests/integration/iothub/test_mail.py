@@ -1,0 +1,123 @@
+"""Messages to devices on both databases: locks, deliveries, ends and what is told of them."""
+
+import contextlib
+from collections.abc import AsyncIterator
+from datetime import timedelta
+
+import pytest
+
+from birthmark.broker.errors import InboxFullError, LockLostError
+from birthmark.broker.rules.inbox import Letter, Outcome
+from birthmark.iothub.model import AuthenticationType, DeviceAuthentication, Hub, Mail, space_of
+from birthmark.iothub.rules.c2d import FEEDBACK
+from birthmark.iothub.service import IotHub
+from birthmark.iothub.service.registry import UnknownDeviceError
+from birthmark.iothub.wire import DeviceBody
+from birthmark.store import open_database
+from fakes import FakeClock, SeededEntropy
+
+pytestmark = pytest.mark.integration
+SPACE, DEVICE = space_of("main"), "d"
+
+
+class World:
+    def __init__(self, iothub: IotHub, hub: Hub, clock: FakeClock) -> None:
+        self.iothub, self.hub, self.clock = iothub, hub, clock
+        self.inboxes = iothub.c2d.inboxes
+
+    async def send(self, text: str = "x", feedback: str = "full", expiry: str | None = None) -> Letter:
+        mail = Mail(text.encode(), {}, {})
+        return await self.iothub.c2d.send(
+            self.hub, DEVICE, mail, message_id=f"m-{text}", feedback=feedback, expiry=expiry, actor="test"
+        )
+
+    async def taken(self) -> Letter:
+        letter = await self.inboxes.take(SPACE, DEVICE)
+        assert letter is not None
+        assert letter.lock is not None
+        return letter
+
+    async def told(self) -> list[tuple[str, str]]:
+        letters = await self.iothub.c2d.feedback.letters(SPACE, FEEDBACK)
+        records = [self.iothub.c2d.record_of(letter) for letter in letters]
+        return [(record["originalMessageId"], record["statusCode"]) for record in records]
+
+
+@contextlib.asynccontextmanager
+async def a_world(database_url: str) -> AsyncIterator[World]:
+    clock = FakeClock()
+    database = await open_database(database_url, clock)
+    try:
+        iothub = IotHub.of(database, clock, SeededEntropy())
+        hub = await iothub.hubs.create("main", "hub.example", actor="test")
+        wanted = DeviceAuthentication(AuthenticationType.SAS)
+        await iothub.registry.put(hub, DEVICE, DeviceBody(DEVICE), wanted, None, actor="test")
+        yield World(iothub, hub, clock)
+    finally:
+        await database.close()
+
+
+async def test_letters_are_taken_in_their_order_and_settled_by_their_lock(database_url: str) -> None:
+    async with a_world(database_url) as world:
+        for text in ("a", "b"):
+            await world.send(text)
+        first, second = await world.taken(), await world.taken()
+        assert (first.id, second.id) == ("m-a", "m-b")
+        assert await world.inboxes.take(SPACE, DEVICE) is None
+        await world.inboxes.settle(SPACE, DEVICE, second.lock or "", Outcome.COMPLETED)
+        await world.inboxes.settle(SPACE, DEVICE, first.lock or "", Outcome.REJECTED)
+        assert await world.told() == [("m-b", "Success"), ("m-a", "Rejected")]
+
+
+async def test_a_lock_that_ran_out_settles_nothing_and_the_letter_comes_again(database_url: str) -> None:
+    async with a_world(database_url) as world:
+        await world.send()
+        letter = await world.taken()
+        world.clock.move(timedelta(seconds=60))
+        with pytest.raises(LockLostError):
+            await world.inboxes.settle(SPACE, DEVICE, letter.lock or "", Outcome.COMPLETED)
+        again = await world.taken()
+        assert (again.id, again.deliveries) == (letter.id, 2)
+        with pytest.raises(LockLostError):
+            await world.inboxes.settle(SPACE, DEVICE, letter.lock or "", Outcome.COMPLETED)
+        await world.inboxes.settle(SPACE, DEVICE, again.lock or "", Outcome.COMPLETED)
+
+
+async def test_what_is_given_back_ten_times_is_a_dead_letter(database_url: str) -> None:
+    async with a_world(database_url) as world:
+        await world.send()
+        for _ in range(10):
+            letter = await world.taken()
+            await world.inboxes.abandon(SPACE, DEVICE, letter.lock or "")
+        assert await world.inboxes.take(SPACE, DEVICE) is None
+        assert await world.told() == [("m-x", "DeliveryCountExceeded")]
+
+
+async def test_a_letter_that_nobody_takes_expires_and_its_end_is_told(database_url: str) -> None:
+    async with a_world(database_url) as world:
+        await world.send("late", "negative", "2026-06-01T12:00:10Z")
+        await world.send("quiet", "positive", "2026-06-01T12:00:10Z")
+        await world.send("kept")
+        world.clock.move(timedelta(seconds=10))
+        assert await world.inboxes.bury() is not None
+        assert [letter.id for letter in await world.inboxes.letters(SPACE, DEVICE)] == ["m-kept"]
+        assert await world.told() == [("m-late", "Expired")]
+
+
+async def test_fifty_wait_and_no_more(database_url: str) -> None:
+    async with a_world(database_url) as world:
+        for number in range(50):
+            await world.send(str(number))
+        with pytest.raises(InboxFullError):
+            await world.send("one more")
+        assert await world.inboxes.purge(SPACE, DEVICE) == 50
+        assert len(await world.told()) == 50
+
+
+async def test_a_device_that_is_removed_takes_its_letters_along(database_url: str) -> None:
+    async with a_world(database_url) as world:
+        await world.send()
+        await world.iothub.registry.remove(world.hub, DEVICE, None, actor="test")
+        assert await world.inboxes.letters(SPACE, DEVICE) == []
+        with pytest.raises(UnknownDeviceError):
+            await world.send()

@@ -88,7 +88,7 @@ def endpoints(
     async def messages(asked: Asked) -> Rows:
         query: MessagesQuery = asked.query
         hub = hubs.by_name(asked["name"])
-        found = await iothub.telemetry.latest(hub, query.device, query.limit)
+        found = await iothub.telemetry.stream(hub).latest(query.limit, query.device)
         return Rows([_message_view(hub, message) for message in found])
 
     one = "/hubs/{name}"

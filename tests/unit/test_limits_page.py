@@ -15,7 +15,7 @@ from birthmark.awsiot.mqtt import acknowledging as aws_acks
 from birthmark.awsiot.mqtt import connections as aws_mqtt
 from birthmark.awsiot.rules import policy, topics
 from birthmark.awsiot.service import policies
-from birthmark.broker import space, stream
+from birthmark.broker import space, stream, viewing
 from birthmark.dps import mqtt as dps_mqtt
 from birthmark.dps import wire as dps_wire
 from birthmark.dps.service import registrations
@@ -126,6 +126,9 @@ EXPECTED: dict[tuple[str, str], str] = {
     ("Kept for a time", "refusals"): f"{ledger.KEEP.days} days",
     ("Kept for a time", "telemetry"): (
         f"{telemetry.KEEP_S // 86400} day, and at most {telemetry.KEEP_BYTES // 1024**3} GiB of a hub"
+    ),
+    ("Kept for a time", "messages that wait for one `aws monitor`"): (
+        f"{viewing.MAX_WAITING}, or {size(viewing.MAX_WAITING_BYTES)}"
     ),
     ("Kept for a time", "telemetry of one commit"): f"{stream.MAX_BURST} messages, or {size(stream.MAX_COMMIT_BYTES)}",
 }

@@ -10,7 +10,7 @@ A session that is not stored lives in memory, as long as its connection.
 import asyncio
 import contextlib
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -38,6 +38,7 @@ from birthmark.broker.ports import Connection, Observer
 from birthmark.broker.routing import Receiver, Route, Router
 from birthmark.broker.rules.matching import shape_of
 from birthmark.broker.rules.outgoing import Outgoing
+from birthmark.broker.viewing import Viewer
 from birthmark.errors import ChangedMeanwhileError
 from birthmark.net.admission import Closed
 from birthmark.store import Changes
@@ -87,7 +88,7 @@ class Space:
         self._database = broker.database
         self._router = Router(hash_matches_parent=rules.hash_matches_parent)
         self._locks: dict[str, tuple[asyncio.Lock, int]] = {}
-        self._stored_count = self._retained_count = 0
+        self._stored_count = self._retained_count = self._viewers = 0
         self.name = name
         self.rules = rules
         self.observer = observer
@@ -518,6 +519,34 @@ class Space:
         for client, _, granted, options in members:
             self._send_stored(client, message, min(granted, message.qos), options, pending)
             return
+
+    @contextlib.contextmanager
+    def watch(self, topic_filter: str) -> Iterator[Viewer]:
+        """Show whoever looks on what is published to a filter, as to a client that has no session."""
+        viewer = Viewer()
+        self._viewers += 1
+        one = Subscription(topic_filter, 1)
+        attached = Attached(
+            self,
+            f"$viewer/{self._viewers}",
+            viewer,
+            epoch=0,
+            is_claimed=False,
+            is_stored=False,
+            session_present=False,
+            expiry_s=0,
+            since=self.now(),
+            subscriptions={},
+            outgoing=None,
+            will=None,
+        )
+        attached.resume()
+        self._router.add(attached, one)
+        try:
+            yield viewer
+        finally:
+            attached.is_over = True
+            self._router.remove(attached, one)
 
     async def queued_after(self, client: str, after: int) -> list[tuple[int, Message]]:
         """Return what waits in a queue after a position: numbers and messages, oldest first."""

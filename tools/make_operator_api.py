@@ -24,8 +24,9 @@ curl -sS -H "Authorization: Bearer $(cat "$BIRTHMARK_DATA/operator.token")" http
 ```
 
 A list is `{"items": [...], "next": ...}`; where `next` is not null, the same route with `after` set to it has the page
-that follows. A refusal is a problem document (RFC 9457) with `code` and `fix`. This page is written by
-`tools/make_operator_api.py`.
+that follows. `stream` and `monitor` answer line by line, as things come: objects with `items`, of which there are none
+in a sign of life, and `{"end": true}` or `{"problem": ...}` at the end; who sees neither was cut off. A refusal is a
+problem document (RFC 9457) with `code` and `fix`. This page is written by `tools/make_operator_api.py`.
 
 | route | role | what it does | body | query |
 |---|---|---|---|---|

@@ -85,4 +85,4 @@ def _at_hub(rig: Rig) -> Publishers:
 
 def _written(rig: Rig) -> int:
     with sqlite3.connect(f"file:{rig.server.data}/birthmark.db?mode=ro", uri=True) as database:
-        return int(database.execute("SELECT coalesce(sum(count), 0) FROM hub_segments").fetchone()[0])
+        return int(database.execute("SELECT coalesce(sum(count), 0) FROM segments").fetchone()[0])

@@ -31,6 +31,14 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() else f"\\u{ord(char):04x}" for char in text)
 
 
+def readable(body: bytes) -> tuple[str, str]:
+    """Return a message's body as text, and how: `utf-8`, or `hex` where it is no text."""
+    try:
+        return body.decode(), "utf-8"
+    except UnicodeDecodeError:
+        return body.hex(), "hex"
+
+
 def reason_of(problem: OSError) -> str:
     """Return the system's reason in words."""
     return (problem.strerror or type(problem).__name__).lower()

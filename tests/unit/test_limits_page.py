@@ -15,7 +15,7 @@ from birthmark.awsiot.mqtt import acknowledging as aws_acks
 from birthmark.awsiot.mqtt import connections as aws_mqtt
 from birthmark.awsiot.rules import policy, topics
 from birthmark.awsiot.service import policies
-from birthmark.broker import space
+from birthmark.broker import space, stream, viewing
 from birthmark.dps import mqtt as dps_mqtt
 from birthmark.dps import wire as dps_wire
 from birthmark.dps.service import registrations
@@ -124,7 +124,13 @@ EXPECTED: dict[tuple[str, str], str] = {
     ("Parsers", "shared access signature"): f"{sas.MAX_TOKEN_CHARS} characters",
     ("Parsers", "properties of a message"): number(hub_wire._MAX_PROPERTIES),
     ("Kept for a time", "refusals"): f"{ledger.KEEP.days} days",
-    ("Kept for a time", "telemetry"): f"{telemetry.KEEP.days} day",
+    ("Kept for a time", "telemetry"): (
+        f"{telemetry.KEEP_S // 86400} day, and at most {telemetry.KEEP_BYTES // 1024**3} GiB of a hub"
+    ),
+    ("Kept for a time", "messages that wait for one `aws monitor`"): (
+        f"{viewing.MAX_WAITING}, or {size(viewing.MAX_WAITING_BYTES)}"
+    ),
+    ("Kept for a time", "telemetry of one commit"): f"{stream.MAX_BURST} messages, or {size(stream.MAX_COMMIT_BYTES)}",
 }
 BYTES: Callable[[str], bool] = re.compile(r"max_.*_bytes(_per_peer)?$").fullmatch  # type: ignore[assignment]  # used as a predicate
 

@@ -38,9 +38,15 @@ def send(server: RunningServer, directory: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["by-group", "by-itself"])
+def test_telemetry_of_the_old_version_is_still_read(server: RunningServer, name: str) -> None:
+    (message,) = server.rows("hub", "messages", name)
+    assert (message["device"], message["body"]) == (name, "hello")
+
+
+@pytest.mark.parametrize("name", ["by-group", "by-itself"])
 def test_devices_register_again_and_send(server: RunningServer, directory: Path, name: str) -> None:
     send(server, directory, name)
-    assert server.rows("hub", "messages", name)[-1]["body"] == "after the upgrade"
+    assert [row["body"] for row in server.rows("hub", "messages", name)] == ["hello", "after the upgrade"]
 
 
 def post(server: RunningServer, directory: Path, operation: str, csr: bytes, *more: str) -> int:

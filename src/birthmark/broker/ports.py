@@ -1,9 +1,11 @@
-"""What the broker needs of a cloud: a way to each client, and someone to tell what became of it."""
+"""What the broker needs of a cloud: a way to each client, someone to tell what became of it. And what a stream is."""
 
-from collections.abc import Awaitable
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
-from birthmark.broker.model import Will
+from birthmark.broker.model import Done, Will
+from birthmark.broker.rules.partitions import Positions
 from birthmark.mqtt.parcel import Parcel
 from birthmark.net.admission import Closed
 
@@ -48,4 +50,76 @@ class Observer(Protocol):
 
     def overrun(self, client: str, limit: int) -> None:
         """A message was dropped: the client is too slow, or away for too long."""
+        ...
+
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[T]):
+    """A part of a stream: `next` is where the part after it begins; `is_end` says that there is no more yet.
+
+    `is_gap` says that messages which follow where it was to begin were trimmed before anybody read them there.
+    """
+
+    items: Sequence[T]
+    next: Positions
+    is_end: bool
+    is_gap: bool
+
+
+class Stream(Protocol[T]):
+    """Messages in the order of their commits, kept for a time and read by whoever wants, from wherever it wants.
+
+    Everything that waits for the database raises `UnavailableError`.
+    """
+
+    def append(self, key: int, items: Sequence[T], size: int, done: Done) -> None:
+        """Queue at most `MAX_BURST` messages of one device, `size` bytes in all.
+
+        `done` is called with None when they are durable, else with why they are not.
+        """
+        ...
+
+    async def settled(self) -> None:
+        """Return when all that was appended is durable or refused."""
+        ...
+
+    async def read(self, after: Positions, limit: int, device: str | None = None) -> Page[T]:
+        """Return what follows, oldest first, of one device or of all.
+
+        A page may be short or empty before the end: it has looked at its share.
+        """
+        ...
+
+    async def latest(self, limit: int, device: str | None = None) -> list[T]:
+        """Return the newest messages, oldest first."""
+        ...
+
+    async def find(self, at: int) -> Positions:
+        """Return where to begin in order to get what was written at a time, in microseconds since 1970, and later."""
+        ...
+
+    async def end(self) -> Positions:
+        """Return where to begin in order to get only what comes from now on."""
+        ...
+
+    async def tail(self, after: Positions, wait_s: float) -> bool:
+        """Wait until something may follow; say False when the time is up first."""
+        ...
+
+    async def position(self, group: str) -> Positions | None:
+        """Return how far a group has read; None for one that never said."""
+        ...
+
+    async def set_position(self, group: str, position: Positions) -> None:
+        """Note how far a group has read."""
+        ...
+
+    async def trim(self, before: int, keep_bytes: int) -> int:
+        """Forget what was written before a time, and the oldest of what is more than so many bytes.
+
+        Return how many bytes are kept.
+        """
         ...

@@ -10,7 +10,7 @@ A session that is not stored lives in memory, as long as its connection.
 import asyncio
 import contextlib
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +41,7 @@ from birthmark.broker.requests import DeliverTo
 from birthmark.broker.routing import Receiver, Route, Router
 from birthmark.broker.rules.matching import shape_of
 from birthmark.broker.rules.outgoing import Outgoing
+from birthmark.broker.viewing import Viewer
 from birthmark.errors import ChangedMeanwhileError, UnavailableError
 from birthmark.mqtt.parcel import Parcel
 from birthmark.net.admission import Closed
@@ -92,7 +93,7 @@ class Space:
         self._database = broker.database
         self._router = Router(hash_matches_parent=rules.hash_matches_parent)
         self._locks: dict[str, tuple[asyncio.Lock, int]] = {}
-        self._stored_count = self._retained_count = 0
+        self._stored_count = self._retained_count = self._viewers = 0
         self.name = name
         self.rules = rules
         self.observer = observer
@@ -630,6 +631,19 @@ class Space:
             return
         for client, _, granted, options in members[:1]:
             self._send_stored(route, (client, min(granted, message.qos), options), message, pending)
+
+    @contextlib.contextmanager
+    def watch(self, topic_filter: str) -> Iterator[Viewer]:
+        """Show whoever looks on what is published to a filter, as to a client that has no session."""
+        self._viewers += 1
+        viewer = Viewer(self, f"$viewer/{self._viewers}")
+        one = Subscription(topic_filter, 1)
+        self._router.add(viewer, one)
+        try:
+            yield viewer
+        finally:
+            viewer.is_over = True
+            self._router.remove(viewer, one)
 
     async def queued_after(self, client: str, after: int) -> list[tuple[int, Message]]:
         """Return what waits in a queue after a position: numbers and messages, oldest first."""

@@ -1,11 +1,15 @@
-"""`birthmark aws`: access keys of the server's AWS account, and what is in it."""
+"""`birthmark aws`: access keys of the server's AWS account, what is in it, and what is published there."""
 
+import sys
 from typing import Annotated
 
 import typer
 
-from birthmark.cli.operator import ServerOptions, ServerOutputOptions
+from birthmark.cli.common import say
+from birthmark.cli.operator import ServerOptions, ServerOutputOptions, at
 from birthmark.cli.options import command, commands
+from birthmark.cli.watching import told, until_interrupted
+from birthmark.mqtt.topics import is_valid_filter
 
 app = commands("AWS IoT: access keys, things, certificates.", "birthmark aws things")
 keys = commands("Access keys, for the AWS CLI and SDKs.", "birthmark aws key add ci")
@@ -48,3 +52,22 @@ def things(server: ServerOutputOptions) -> None:
 def certificates(server: ServerOutputOptions) -> None:
     """List the certificates, their things and policies."""
     server.show("aws", "certificates", columns=_CERTIFICATE_COLUMNS, nothing="There is no certificate.")
+
+
+@command(app, "birthmark aws monitor 'sensors/#'")
+def monitor(
+    server: ServerOutputOptions,
+    topic_filter: Annotated[
+        str, typer.Argument(metavar="FILTER", help="MQTT topic filter; $aws/… only when it is named.")
+    ],
+) -> None:
+    """Show the messages published to FILTER as they come, until Ctrl-C; no client is made for it."""
+    if not is_valid_filter(topic_filter):
+        raise typer.BadParameter(f"{topic_filter!r} is no topic filter: + is alone in its level, # alone and last")
+    with until_interrupted():
+        for part in told(server.client.lines(at("aws", "monitor"), filter=topic_filter)):
+            for row in part["items"]:
+                say(server.as_json, row, "  ".join((row["at"], row["topic"], row["body"])))
+            sys.stdout.flush()
+            if lost := part["lost"]:
+                typer.echo(f"{lost} messages are missing here: they came faster than they were shown.", err=True)

@@ -1,16 +1,19 @@
 """`birthmark hub`: hubs, their devices and the telemetry they took."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from birthmark.cli.asking import agree
-from birthmark.cli.common import emit, read_certificate
+from birthmark.cli.asking import agree, only
+from birthmark.cli.common import emit, read_certificate, say
 from birthmark.cli.operator import ServerOptions, ServerOutputOptions, at, show
 from birthmark.cli.options import command, commands
 from birthmark.cli.serve import NOT_IN_CERTIFICATE
+from birthmark.cli.watching import parse_since, told, until_interrupted
+from birthmark.clock import SystemClock
 from birthmark.text import printable
 
 app = commands("Hubs: create, devices, twins, methods, messages both ways.", "birthmark hub devices")
@@ -158,6 +161,40 @@ def messages(
     """Show the latest telemetry, oldest first."""
     columns, nothing = ("enqueued", "device", "body"), "No message came."
     server.show("hubs", hub, "messages", columns=columns, nothing=nothing, device=device, limit=limit)
+
+
+@command(app, "birthmark hub monitor se050-0001 --since 10m")
+def monitor(
+    server: ServerOutputOptions,
+    device: Annotated[str | None, typer.Argument(help="Only this device's.")] = None,
+    since: Annotated[str | None, typer.Option(help="From when: 10m, 2026-11-21T10:00:00Z, or beginning.")] = None,
+    after: Annotated[str | None, typer.Option(help="From a position, as an earlier run said it.")] = None,
+    group: Annotated[
+        str | None, typer.Option(help="From where this group is; the server notes how far it came.")
+    ] = None,
+    follow: Annotated[bool, typer.Option("--follow", help="Go on with what comes, until Ctrl-C.")] = False,
+    hub: HubOption = "birthmark",
+) -> None:
+    """Show telemetry as it was committed; without a beginning, what comes from now on."""
+    only(device is None, "without a DEVICE: a group reads the hub", group=group)
+    only(after is None, "without --after", since=since, group=group)
+    begins = {"since": None if since is None else parse_since(since, SystemClock()).isoformat(), "after": after}
+    goes_on = follow or (since is None and after is None and group is None)
+    place, client = "", server.client
+    query = {**begins, "device": device, "group": group, "follow": "true" if goes_on else None}
+    with until_interrupted():
+        pages = client.lines(at("hubs", hub, "stream"), **query)
+        for page in told(pages) if goes_on else pages:
+            if page["gap"]:
+                typer.echo("Some messages are missing here: they were trimmed before they were read.", err=True)
+            for row in page["items"]:
+                say(server.as_json, row, "  ".join((row["enqueued"], row["device"], row["body"])))
+            sys.stdout.flush()
+            if group is not None and page["next"] != place:
+                client.put(at("hubs", hub, "groups", group), {"after": page["next"]})
+            place = page["next"]
+    if group is None and place:
+        typer.echo(f"To go on from here: --after {place}", err=True)
 
 
 def _json(text: str, what: str) -> Any:

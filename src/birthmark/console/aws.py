@@ -3,15 +3,29 @@
 Everything else is asked through AWS's own interface.
 """
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from birthmark.awsiot.model import AccessKey
 from birthmark.awsiot.service import AwsIot
+from birthmark.broker import Space
+from birthmark.broker.model import Message
 from birthmark.console.names import ACTOR
-from birthmark.console.routing import Asked, Endpoint, PageQuery, Role, Rows
+from birthmark.console.routing import (
+    SIGN_OF_LIFE_S,
+    Asked,
+    Endpoint,
+    Lines,
+    OperatorRequestError,
+    PageQuery,
+    Role,
+    Rows,
+)
+from birthmark.mqtt.topics import is_valid_filter
+from birthmark.store import from_micros
+from birthmark.text import readable
 
 
 class NewKey(msgspec.Struct):
@@ -20,7 +34,13 @@ class NewKey(msgspec.Struct):
     name: str = ""
 
 
-def endpoints(aws: AwsIot) -> Sequence[Endpoint]:
+class MonitorQuery(msgspec.Struct, forbid_unknown_fields=True):
+    """Which messages: a topic filter; topics that begin with $ have to be named."""
+
+    filter: str
+
+
+def endpoints(aws: AwsIot, space: Space) -> Sequence[Endpoint]:
     """Return the routes of `birthmark aws`."""
 
     async def keys(_asked: Asked) -> Rows:
@@ -54,13 +74,42 @@ def endpoints(aws: AwsIot) -> Sequence[Endpoint]:
         ]
         return Rows(views, page.last)
 
+    async def monitor(asked: Asked) -> Lines:
+        if not is_valid_filter(asked.query.filter):
+            raise OperatorRequestError(detail=f"{asked.query.filter[:256]} is no topic filter")
+        return Lines(_seen(space, asked.query.filter))
+
     return [
         Endpoint("GET", "/aws/keys", Role.VIEWER, "The access keys, without their secrets.", keys),
         Endpoint("POST", "/aws/keys", Role.ADMIN, "Make an access key.", add_key, NewKey, status=201),
         Endpoint("DELETE", "/aws/keys/{id}", Role.ADMIN, "Remove an access key.", remove_key, status=204),
         Endpoint("GET", "/aws/things", Role.VIEWER, "A page of things.", things, query=PageQuery),
         Endpoint("GET", "/aws/certificates", Role.VIEWER, "A page of certificates.", certificates, query=PageQuery),
+        Endpoint("GET", "/aws/monitor", Role.VIEWER, "Messages, line by line.", monitor, query=MonitorQuery),
     ]
+
+
+async def _seen(space: Space, topic_filter: str) -> AsyncIterator[Mapping[str, Any]]:
+    """Yield messages as they are published; nothing, as a sign of life."""
+    with space.watch(topic_filter) as viewer:
+        yield {"items": [], "lost": 0}
+        while True:
+            messages, lost = await viewer.take(SIGN_OF_LIFE_S)
+            at = from_micros(space.now()).isoformat()
+            yield {"items": [_message_view(at, message) for message in messages], "lost": lost}
+
+
+def _message_view(at: str, message: Message) -> dict[str, Any]:
+    body, encoding = readable(message.payload)
+    return {
+        "at": at,
+        "topic": message.topic,
+        "body": body,
+        "encoding": encoding,
+        "qos": message.qos,
+        "retain": message.retain,
+        "client": message.publisher,
+    }
 
 
 def _key_view(key: AccessKey) -> dict[str, Any]:

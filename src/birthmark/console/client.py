@@ -149,6 +149,26 @@ class OperatorClient:
                 return
             query["after"] = page["next"]
 
+    def lines(self, path: str, **query: object) -> Iterator[dict[str, Any]]:
+        """Yield what comes line by line, until its end. Raise `ServerNotRunningError` when the server ends first."""
+        with self._asking("GET", path, None, query, _TIMEOUT_S) as response:
+            if response.status >= HTTPStatus.BAD_REQUEST:
+                raise _refused(response.status, _json(response.read(_MAX_BYTES)), self.data)
+            while line := response.readline(_MAX_BYTES):
+                part = _json(line)
+                if not isinstance(part, dict):
+                    break
+                if "problem" in part:
+                    raise _refused(part["problem"]["status"], part["problem"], self.data)
+                if "end" in part:
+                    return
+                yield part
+        raise not_running(self.data, "it has ended")
+
+    def put(self, path: str, body: object) -> Any:
+        """Set something."""
+        return self._call("PUT", path, body, {})
+
     def post(self, path: str, body: object = None, *, patience_s: float = _TIMEOUT_S) -> Any:
         """Do something and return its JSON."""
         return self._call("POST", path, body, {}, patience_s)
@@ -168,6 +188,20 @@ class OperatorClient:
     def _call(
         self, method: str, path: str, body: object, query: dict[str, object], patience_s: float = _TIMEOUT_S
     ) -> Any:
+        with self._asking(method, path, body, query, patience_s) as response:
+            content = response.read(_MAX_BYTES + 1)
+        if len(content) > _MAX_BYTES:
+            raise not_running(self.data, f"its answer has more than {_MAX_BYTES} bytes")
+        answer = _json(content)
+        if response.status >= HTTPStatus.BAD_REQUEST:
+            raise _refused(response.status, answer, self.data)
+        return answer
+
+    @contextlib.contextmanager
+    def _asking(
+        self, method: str, path: str, body: object, query: dict[str, object], patience_s: float
+    ) -> Iterator[http.client.HTTPResponse]:
+        """Ask, and hand over the answer as it begins. What the network refuses is `ServerNotRunningError`."""
         parts = urlsplit(self.url)
         given = {name: str(value) for name, value in query.items() if value is not None}
         text = "&".join(f"{quote(name)}={quote(value, safe='')}" for name, value in given.items())
@@ -179,21 +213,19 @@ class OperatorClient:
                 None if body is None else json.dumps(body),
                 {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"},
             )
-            response = connection.getresponse()
-            content = response.read(_MAX_BYTES + 1)
+            yield connection.getresponse()
         except (OSError, http.client.HTTPException) as error:
             raise not_running(self.data, str(error)) from error
         finally:
             connection.close()
-        if len(content) > _MAX_BYTES:
-            raise not_running(self.data, f"its answer has more than {_MAX_BYTES} bytes")
-        try:
-            answer = json.loads(content) if content else None
-        except ValueError:
-            answer = None  # not from the interface itself: a path it does not have
-        if response.status >= HTTPStatus.BAD_REQUEST:
-            raise _refused(response.status, answer, self.data)
-        return answer
+
+
+def _json(content: bytes) -> Any:
+    """Return what JSON says; None for what is not from the interface itself, as for a path it does not have."""
+    try:
+        return json.loads(content) if content else None
+    except ValueError:
+        return None
 
 
 def _refused(status: int, answer: Any, data: Path) -> errors.BirthmarkError:

@@ -1,20 +1,38 @@
 """The operator interface of IoT Hub: hubs, their devices, the telemetry they took."""
 
+import asyncio
 import base64
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from datetime import datetime
 from typing import Annotated, Any
 
 import msgspec
 
+from birthmark.broker.ports import Stream
+from birthmark.broker.rules.partitions import BEGINNING, Positions, parse_positions, render_positions
 from birthmark.console.names import ACTOR, parse_name
-from birthmark.console.routing import Asked, Endpoint, PageQuery, Role, Rows
+from birthmark.console.routing import (
+    SIGN_OF_LIFE_S,
+    Asked,
+    Endpoint,
+    Lines,
+    OperatorRequestError,
+    PageQuery,
+    Role,
+    Rows,
+)
 from birthmark.dps.service import Instances
 from birthmark.iothub.model import AuthenticationType, DeviceAuthentication, Hub, Message
 from birthmark.iothub.ports import Presence
 from birthmark.iothub.service import IotHub
 from birthmark.iothub.wire import DeviceBody, device_json
 from birthmark.pki.certificates import parse_thumbprint
-from birthmark.store import from_micros
+from birthmark.store import from_micros, to_micros
+from birthmark.text import readable
+
+PAGE = 250
+PAUSE_S = 0.05
+"""Between two looks: what comes meanwhile is read together, whoever else sends."""
 
 
 class NewHub(msgspec.Struct):
@@ -36,6 +54,22 @@ class MessagesQuery(msgspec.Struct, forbid_unknown_fields=True):
 
     device: str | None = None
     limit: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 100
+
+
+class StreamQuery(msgspec.Struct, forbid_unknown_fields=True):
+    """Where to begin, else with what comes from now on: a position, a time, or where a group is; `follow` goes on."""
+
+    device: str | None = None
+    after: str | None = None
+    since: datetime | None = None
+    group: str | None = None
+    follow: bool = False
+
+
+class Place(msgspec.Struct):
+    """How far a group has read: the `next` of a page."""
+
+    after: str
 
 
 def endpoints(
@@ -88,8 +122,17 @@ def endpoints(
     async def messages(asked: Asked) -> Rows:
         query: MessagesQuery = asked.query
         hub = hubs.by_name(asked["name"])
-        found = await iothub.telemetry.latest(hub, query.device, query.limit)
+        found = await iothub.telemetry.stream(hub).latest(query.limit, query.device)
         return Rows([_message_view(hub, message) for message in found])
+
+    async def stream(asked: Asked) -> Lines:
+        query: StreamQuery = asked.query
+        found = iothub.telemetry.stream(hubs.by_name(asked["name"]))
+        return Lines(_pages(found, await _beginning(found, query), query, hubs.by_name(asked["name"])))
+
+    async def note_place(asked: Asked) -> None:
+        hub, place = hubs.by_name(asked["name"]), parse_positions(asked.body.after)
+        await iothub.telemetry.stream(hub).set_position(parse_name(asked["group"]), place)
 
     one = "/hubs/{name}"
     return [
@@ -102,7 +145,46 @@ def endpoints(
             "DELETE", f"{one}/devices/{{device:path}}", Role.OPERATOR, "Remove a device.", delete_device, status=204
         ),
         Endpoint("GET", f"{one}/messages", Role.VIEWER, "The latest telemetry.", messages, query=MessagesQuery),
+        Endpoint("GET", f"{one}/stream", Role.VIEWER, "Telemetry, line by line.", stream, query=StreamQuery),
+        Endpoint("PUT", f"{one}/groups/{{group}}", Role.OPERATOR, "Note a place.", note_place, Place, status=204),
     ]
+
+
+async def _beginning(stream: Stream[Message], query: StreamQuery) -> Positions:
+    """Return where to begin; a group that never said so begins where it is told, else at the beginning."""
+    if query.after is not None:
+        return parse_positions(query.after)
+    if query.group is not None:
+        if (known := await stream.position(parse_name(query.group))) is not None:
+            return known
+        if query.since is None:
+            return BEGINNING
+    if query.since is None:
+        return await stream.end()
+    if query.since.tzinfo is None:
+        raise OperatorRequestError(detail="`since` has no time zone")
+    return await stream.find(max(0, to_micros(query.since)))
+
+
+async def _pages(
+    stream: Stream[Message], where: Positions, query: StreamQuery, hub: Hub
+) -> AsyncIterator[Mapping[str, Any]]:
+    """Yield pages as they come; an empty one as a sign of life."""
+    loop = asyncio.get_running_loop()
+    said_at = -SIGN_OF_LIFE_S
+    while True:
+        page = await stream.read(where, PAGE, query.device)
+        where = page.next
+        is_time = loop.time() >= said_at + SIGN_OF_LIFE_S
+        if page.items or page.is_gap or is_time or (page.is_end and not query.follow):
+            views = [_message_view(hub, message) for message in page.items]
+            yield {"items": views, "next": render_positions(where), "gap": page.is_gap}
+            said_at = loop.time()
+        if page.is_end:
+            if not query.follow:
+                return
+            await asyncio.sleep(PAUSE_S)
+            await stream.tail(where, max(0.0, said_at + SIGN_OF_LIFE_S - loop.time()))
 
 
 def _hub_view(hub: Hub) -> dict[str, Any]:
@@ -110,10 +192,7 @@ def _hub_view(hub: Hub) -> dict[str, Any]:
 
 
 def _message_view(hub: Hub, message: Message) -> dict[str, Any]:
-    try:
-        body, encoding = message.body.decode(), "utf-8"
-    except UnicodeDecodeError:
-        body, encoding = message.body.hex(), "hex"
+    body, encoding = readable(message.body)
     return {
         "hub": hub.name,
         "device": message.device_id,

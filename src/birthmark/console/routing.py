@@ -5,15 +5,16 @@ the page before. Errors are problem documents (RFC 9457) with the refusal's code
 """
 
 import hmac
+import json
 import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Annotated, Any
 
 import msgspec
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 
 from birthmark import errors
@@ -22,6 +23,8 @@ from birthmark.net.refusing import Handler, refusing
 
 ROOT = "/operator/v1"
 PROBLEM = "application/problem+json"
+NDJSON = "application/x-ndjson"
+SIGN_OF_LIFE_S = 10.0
 _PARAMETER = re.compile(r"\{(\w+)(?::\w+)?\}")
 
 STATUS: Mapping[type[BirthmarkError], int] = {
@@ -113,6 +116,16 @@ class Rows:
 
 
 @dataclass(frozen=True, slots=True)
+class Lines:
+    """Parts that come one by one, each a line of JSON; after the last comes `{"end": true}`, or a problem.
+
+    Who sees neither was cut off. Parts that say nothing keep a quiet connection known to be alive.
+    """
+
+    parts: AsyncIterator[Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
 class Endpoint:
     """One route. `path` has its names in braces; `{name:path}` takes slashes too."""
 
@@ -147,22 +160,37 @@ def operator_mount(tokens: Mapping[str, Role], table: Sequence[Endpoint], docume
 
 def problem(error: BirthmarkError) -> Response:
     """Return an error as a problem document."""
-    status = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
-    told = {
+    told = _told(error)
+    return JSONResponse(told, told["status"], media_type=PROBLEM)
+
+
+def _told(error: BirthmarkError) -> dict[str, Any]:
+    return {
         "type": f"urn:birthmark:{error.code}",
         "title": str(error),
-        "status": status,
+        "status": next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS),
         "detail": error.explain_cause(),
         "code": error.code,
         "fix": error.explain_fix(),
     }
-    return JSONResponse(told, status, media_type=PROBLEM)
+
+
+async def _written(lines: Lines) -> AsyncIterator[str]:
+    try:
+        async for part in lines.parts:
+            yield json.dumps(part) + "\n"
+    except BirthmarkError as error:
+        yield json.dumps({"problem": _told(error)}) + "\n"
+    else:
+        yield '{"end": true}\n'
 
 
 def _answering(endpoint: Endpoint, tokens: Mapping[str, Role]) -> Handler:
     async def answer(request: Request) -> Response:
         _authorize(endpoint, tokens, request)
         value = await endpoint.handler(await _asked(endpoint, request))
+        if isinstance(value, Lines):
+            return StreamingResponse(_written(value), endpoint.status, media_type=NDJSON)
         if isinstance(value, Rows):
             value = {"items": value.items, "next": value.next}
         return Response(status_code=204) if value is None else JSONResponse(value, endpoint.status)

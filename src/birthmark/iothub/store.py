@@ -1,12 +1,9 @@
-"""Hubs, identities, twins, and telemetry segments.
-
-A segment holds every message of one durable write; `count` says how many. Rows are never changed.
-"""
+"""Hubs, identities and twins. Telemetry and messages to devices are the broker's streams and inboxes."""
 
 from typing import Any
 
 import msgspec
-from sqlalchemy import Column, Index, Table, UniqueConstraint, bindparam, func, select
+from sqlalchemy import Table, UniqueConstraint, bindparam, func, select
 
 from birthmark.documents import Section
 from birthmark.iothub.model import (
@@ -24,7 +21,6 @@ from birthmark.store.columns import blob, number, text
 from birthmark.store.database import Row
 from birthmark.store.keyed import change, find, page, remove, still
 from birthmark.store.records import Records
-from birthmark.store.schema import RowId
 
 devices = Table(
     "hub_devices",
@@ -55,24 +51,11 @@ ADD_TWIN = insert(twins)
 CHANGE_TWIN = change(twins, ("version", "updated_at", "body"), "hub", "device_id", "version")
 DELETE_TWIN = remove(twins)
 
-segments = Table(
-    "hub_segments",
-    metadata,
-    Column("seq", RowId, primary_key=True, autoincrement=True),
-    text("hub"),
-    number("at"),
-    number("count"),
-    blob("body"),
-    sqlite_autoincrement=True,
-)
-Index("hub_segments_hub", segments.c.hub, segments.c.seq)
-Index("hub_segments_at", segments.c.at)
-
 HUBS = Records(Hub)
 hubs = HUBS.table("hubs", "name", more=[UniqueConstraint("host")])
 ADD_HUB = insert(hubs)
 REMOVE_HUB = remove(hubs)
-DELETE_HUB = tuple(remove(table, "hub") for table in (devices, twins, segments))
+DELETE_HUB = tuple(remove(table, "hub") for table in (devices, twins))
 ALL_HUBS = statement(select(hubs).order_by(hubs.c.name).limit(1000))
 
 # Of each device the latest word counts: whoever writes names the etag that was read.
@@ -92,15 +75,6 @@ REPLACE_DEVICE = change(devices, (*_STATE, *_PROOFS), *_AS_READ)
 # Changes nothing: the condition of whoever decided on the device as it was read.
 SAME_DEVICE = still(devices, *_AS_READ)
 DELETE_DEVICE = remove(devices, *(devices.c[name] == bindparam(f"key_{name}") for name in _AS_READ))
-
-ADD_SEGMENT = insert(segments)
-SEGMENTS_BEFORE = statement(
-    select(segments.c.seq, segments.c.body)
-    .where(segments.c.hub == bindparam("hub"), segments.c.seq < bindparam("before"))
-    .order_by(segments.c.seq.desc())
-    .limit(bindparam("limit"))
-)
-FORGET_SEGMENTS = remove(segments, segments.c.at < bindparam("before"))
 
 
 _encode = msgspec.msgpack.Encoder().encode

@@ -117,7 +117,7 @@ class Applications:
             *dps.ca_endpoints(rooms.instances, rooms.authorities, rooms.enrollments),
             *hub.endpoints(rooms.iothub, rooms.devices, rooms.instances, covers),
             *todevices.endpoints(rooms.iothub, rooms.devices),
-            *aws.endpoints(rooms.aws),
+            *aws.endpoints(rooms.aws, rooms.aws_connections.space),
             *refusals.endpoints(rooms.database),
             *est.est_endpoints(rooms.credentials, seed),
             *est.certificate_endpoints(rooms.authority, partial(presented_by, rooms)),

@@ -87,7 +87,8 @@ async def open_rooms(
     subject: dict[str, str] = msgspec.to_builtins(settings.est.subject)
     authority = CertificateAuthority(hierarchy, database, clock, entropy, lifetimes, subject)
     instances = Instances(database, clock, entropy)
-    iothub = IotHub.of(database, clock, entropy, authority.revocations.check)
+    kept = {"keep_s": settings.telemetry.keep_s, "keep_bytes": settings.telemetry.keep_bytes}
+    iothub = IotHub.of(database, clock, entropy, authority.revocations.check, **kept)
     enrollments, authorities = Enrollments(database, clock, entropy), Authorities(database, clock, entropy)
 
     async def on_record(subject: bytes) -> Sequence[Certificate]:

@@ -90,6 +90,7 @@ class Server:
         self._closers.append(rooms.broker.stop)
         await rooms.broker.start()
         self._closers.append(_running(rooms.iothub.c2d.keep_burying()))
+        self._closers.append(_running(rooms.iothub.telemetry.keep_trimmed()))
         seed = self._data.secret("est.seed").encode()
         token = self._data.secret("operator.token")
         probe = doors.health(lambda: self.is_ready)

@@ -10,6 +10,7 @@ import msgspec
 
 from birthmark.broker.space import MAX_RETAINED, MAX_SESSIONS, MAX_WAITING
 from birthmark.errors import InvalidRequestError
+from birthmark.iothub.service.telemetry import KEEP_BYTES, KEEP_S
 from birthmark.net.limits import Limits
 from birthmark.server.mistakes import mistakes_in
 
@@ -72,6 +73,13 @@ class Aws(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_waiting: Annotated[int, msgspec.Meta(ge=1)] = MAX_WAITING
 
 
+class TelemetryKept(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How long, and how much, the telemetry of each hub is kept."""
+
+    keep_s: Annotated[int, msgspec.Meta(ge=1, le=10**9)] = KEEP_S
+    keep_bytes: Annotated[int, msgspec.Meta(ge=1024 * 1024)] = KEEP_BYTES
+
+
 class ServerCertificate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A certificate of one's own for every TLS port: PEM files, the chain leaf first. Both or none."""
 
@@ -90,6 +98,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ports: Ports = Ports()
     est: Est = Est()
     aws: Aws = Aws()
+    telemetry: TelemetryKept = TelemetryKept()
     limits: dict[str, float] = {}
     health_listen: tuple[str, ...] = ()
     server: ServerCertificate = ServerCertificate()

@@ -12,6 +12,7 @@ from typing import TypeVar
 import pytest
 
 from birthmark.broker import Broker
+from birthmark.broker.stream import SqlStream
 from birthmark.errors import BirthmarkError
 from birthmark.iothub import wire
 from birthmark.iothub.events import DeviceChanged
@@ -131,12 +132,14 @@ async def test_a_device_that_sends_faster_than_the_disk_writes_is_not_read_any_m
             link.data_received(codec.encode(Publish(topic, b"x" * 100, 1, packet_id=number + 1), LEVEL_3_1_1))
         await asyncio.sleep(0.05)
         assert client.is_paused
-        assert sum(len(messages) for messages, _, _ in world.iothub.telemetry.intake(world.hub)._waiting) <= WINDOW
+        stream = world.iothub.telemetry.stream(world.hub)
+        assert isinstance(stream, SqlStream)
+        assert sum(len(messages) for _, messages, _, _ in stream._waiting) <= WINDOW
         lock.execute("ROLLBACK")
         lock.close()
         await until(lambda: len(client.got(PubAck)) == sent)
         assert not client.is_paused
-        assert len(await world.iothub.telemetry.latest(world.hub, None, 10_000)) == sent
+        assert len(await stream.latest(10_000)) == sent
 
 
 async def test_subscriptions_of_a_device_are_bounded(tmp_path: Path) -> None:

@@ -68,6 +68,7 @@ WIRE: Mapping[str, Row] = {
     "http.headers_too_large": Row(
         raw(b"GET / HTTP/1.1\r\nHost: x\r\nA: " + b"a" * 100_000 + b"\r\n\r\n"), is_instead=True
     ),
+    "broker.position_invalid": Row(typed("birthmark hub monitor --after 7"), is_instead=True),
     "http.malformed": Row(raw(b"GET\r\n\r\n"), is_instead=True),
     "mqtt.protocol_error": Row(hub_saying("fix-broken", b"\xf0\x00"), in_hub("fix-broken"), is_instead=True),
     "mqtt.version_unsupported": Row(

@@ -1,6 +1,7 @@
 """The operator interface's table: roles, pages, bodies, problems, and what describes it."""
 
 import json
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import msgspec
@@ -14,6 +15,7 @@ from birthmark.console.routing import (
     STATUS,
     Asked,
     Endpoint,
+    Lines,
     OperatorTokenError,
     PageQuery,
     Role,
@@ -21,7 +23,7 @@ from birthmark.console.routing import (
     operator_mount,
     problem,
 )
-from birthmark.errors import BirthmarkError
+from birthmark.errors import BirthmarkError, ChangedMeanwhileError
 from tools_pages import operator_page, operator_table
 
 
@@ -41,6 +43,22 @@ async def make(asked: Asked) -> Any:
     return {"made": asked.body.name, "in": asked["room"]}
 
 
+class Fails(msgspec.Struct):
+    """Whether a line is the last for a refusal."""
+
+    fails: bool = False
+
+
+async def counting(asked: Asked) -> Lines:
+    async def parts() -> AsyncIterator[Mapping[str, Any]]:
+        yield {"n": 0}
+        if asked.query.fails:
+            raise ChangedMeanwhileError
+        yield {"n": 1}
+
+    return Lines(parts())
+
+
 async def remove(_asked: Asked) -> None: ...
 
 
@@ -48,6 +66,7 @@ TABLE = [
     Endpoint("GET", "/things", Role.VIEWER, "A page.", listing, query=PageQuery),
     Endpoint("POST", "/rooms/{room:path}/things", Role.OPERATOR, "Make one.", make, Wanted, status=201),
     Endpoint("DELETE", "/things", Role.ADMIN, "Remove all.", remove, status=204),
+    Endpoint("GET", "/lines", Role.VIEWER, "Line by line.", counting, query=Fails),
 ]
 TOKENS = {"looks": Role.VIEWER, "works": Role.OPERATOR, "rules": Role.ADMIN}
 
@@ -109,6 +128,17 @@ async def test_a_name_in_a_path_may_hold_slashes() -> None:
     assert json.loads(answer.text) == {"made": "c", "in": "a/b"}
 
 
+async def test_lines_end_with_a_word_that_says_so() -> None:
+    answer = await call("GET", "/lines")
+    assert [json.loads(line) for line in answer.text.splitlines()] == [{"n": 0}, {"n": 1}, {"end": True}]
+
+
+async def test_a_refusal_between_lines_is_the_last_of_them() -> None:
+    answer = await call("GET", "/lines?fails=true")
+    first, last = [json.loads(line) for line in answer.text.splitlines()]
+    assert (first, last["problem"]["code"], last["problem"]["status"]) == ({"n": 0}, "resource.changed", 409)
+
+
 async def test_nothing_to_say_is_no_content() -> None:
     assert ((await call("DELETE", "/things")).status, (await call("DELETE", "/things")).body) == (204, b"")
 
@@ -131,7 +161,7 @@ def test_the_document_has_every_route_with_its_role_body_and_query() -> None:
         told = document["paths"][one.template][one.method.lower()]
         assert told["x-role"] == one.role.name.lower()
         assert [p["name"] for p in told["parameters"] if p["in"] == "path"] == one.names
-        assert ("requestBody" in told) == (one.method in {"POST", "PATCH"} and bool(one.body.__struct_fields__))
+        assert ("requestBody" in told) == (one.method in {"POST", "PATCH", "PUT"} and bool(one.body.__struct_fields__))
     references = json.dumps(document).split('"$ref": "#/components/schemas/')[1:]
     assert {part.partition('"')[0] for part in references} <= document["components"]["schemas"].keys()
 

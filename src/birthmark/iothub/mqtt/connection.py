@@ -40,8 +40,8 @@ class HubConnection:
         self._connections = connections
         self._asked: tuple[_Asked, ...] = ()  # of the burst at hand
         self._devicebound: DeviceBound | None = None
-        intake = connections.iothub.telemetry.intake(hub)
-        self._telemetry = TelemetryWindow(pump, device_id, intake, connections.clock)
+        stream = connections.iothub.telemetry.stream(hub)
+        self._telemetry = TelemetryWindow(pump, device_id, stream, connections.clock)
         self.pump = pump
         self.hub = hub
         self.device_id = device_id

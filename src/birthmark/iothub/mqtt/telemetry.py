@@ -8,11 +8,12 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
+from birthmark.broker.ports import Stream
+from birthmark.broker.rules.partitions import key_of
 from birthmark.clock import Clock
 from birthmark.iothub import wire
 from birthmark.iothub.model import DeviceId, Message
 from birthmark.iothub.rules.messages import MAX_MESSAGE_BYTES, MessageTooLargeError
-from birthmark.iothub.service.telemetry import Intake
 from birthmark.mqtt.packets import Publish
 from birthmark.net.admission import Closed
 from birthmark.net.pump import MqttPump
@@ -26,12 +27,13 @@ TopicOf = Callable[[Publish], wire.TelemetryTopic | None]
 class TelemetryWindow:
     """What one device sent and is not yet durable."""
 
-    __slots__ = ("_clock", "_device_id", "_intake", "_pump", "_room", "_unwritten", "_unwritten_bytes")
+    __slots__ = ("_clock", "_device_id", "_key", "_pump", "_room", "_stream", "_unwritten", "_unwritten_bytes")
 
-    def __init__(self, pump: MqttPump, device_id: DeviceId, intake: Intake, clock: Clock) -> None:
+    def __init__(self, pump: MqttPump, device_id: DeviceId, stream: Stream[Message], clock: Clock) -> None:
         self._pump = pump
         self._device_id = device_id
-        self._intake = intake
+        self._key = key_of(device_id)
+        self._stream = stream
         self._clock = clock
         self._unwritten = self._unwritten_bytes = 0
         self._room: asyncio.Event | None = None
@@ -75,7 +77,7 @@ class TelemetryWindow:
             if messages:
                 self._unwritten += len(messages)
                 self._unwritten_bytes += size
-                self._intake.add(messages, size, partial(self._written, ids, len(messages), size))
+                self._stream.append(self._key, messages, size, partial(self._written, ids, len(messages), size))
 
     def _message_like(self, topic: wire.TelemetryTopic, at: int, *, is_retained: bool) -> Message:
         """Return a message with the properties of a topic, and nothing in it."""

@@ -23,14 +23,20 @@ class IotHub:
 
     @classmethod
     def of(
-        cls, database: Database, clock: Clock, entropy: Entropy, revocations: RevocationCheck | None = None
+        cls,
+        database: Database,
+        clock: Clock,
+        entropy: Entropy,
+        revocations: RevocationCheck | None = None,
+        **kept: int,
     ) -> "IotHub":
+        """Return all of it; `keep_s` and `keep_bytes` are for telemetry."""
         hubs = Hubs(database, clock, entropy)
         registry = Registry(database, clock, entropy, hubs, revocations)
         return cls(
             hubs,
             registry,
-            Telemetry(database, clock),
+            Telemetry(hubs, database, clock, **kept),
             Twins(database, clock, registry),
             CloudToDevice(database, clock, entropy, registry),
         )

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from birthmark.auth.sas import check_resource, check_sas, parse_sas
-from birthmark.broker.store import drop_space
+from birthmark.broker.store import drop_space, drop_stream
 from birthmark.clock import Clock, Entropy
 from birthmark.errors import ConflictError, NotFoundError, UnauthenticatedError
 from birthmark.iothub import store
@@ -81,6 +81,7 @@ class Hubs:
             Changes()
             .run(store.REMOVE_HUB, name=name)
             .merge(drop_space(space_of(name)))
+            .merge(drop_stream(space_of(name)))
             .audit(actor, "iothub.delete", name, host=hub.host)
             .event(HubDeleted(name))
         )

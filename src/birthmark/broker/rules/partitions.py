@@ -1,0 +1,100 @@
+"""Where a message of a stream goes and what its position is, as whole numbers.
+
+A stream has four partitions; what one device sends is all in one of them, in its order. All that is committed together
+has one sequence number, with at most one segment for each partition, and a message's position is its sequence and its
+place in the segment.
+"""
+
+import struct
+from collections.abc import Iterable, Sequence
+from hashlib import blake2b
+from typing import TypeAlias
+
+from birthmark.errors import InvalidRequestError
+
+PARTITIONS = 4
+INDEX_BITS = 12
+MAX_MESSAGES = 1 << INDEX_BITS
+_LAST = MAX_MESSAGES - 1
+_MAX_POSITION = (1 << 63) - 1
+Positions: TypeAlias = tuple[int, ...]
+"""For each partition the position that was read last; 0 is before the first."""
+BEGINNING: Positions = (0,) * PARTITIONS
+
+
+class PositionInvalidError(InvalidRequestError):
+    """The position is none of a stream's."""
+
+    code = "broker.position_invalid"
+    message = "{position} is no position of a stream"
+    cause = "A stream was to be read after the position {position}, which is none."
+    fix = "Take the one that the last answer came with, or a time: `birthmark hub monitor --since 10m`"
+    position: str
+
+
+def key_of(name: str) -> int:
+    """Return the number that a device's name stands for: the same in every process and version."""
+    return int.from_bytes(blake2b(name.encode(), digest_size=4).digest(), "little")
+
+
+def partition_of(key: int) -> int:
+    """Return the partition of a key."""
+    return key % PARTITIONS
+
+
+def position_of(seq: int, index: int) -> int:
+    """Return the position of a segment's message."""
+    return seq << INDEX_BITS | index
+
+
+def seq_of(position: int) -> int:
+    """Return the sequence number of a position."""
+    return position >> INDEX_BITS
+
+
+def through(seq: int) -> Positions:
+    """Return the positions of who has read everything up to a sequence number, with it."""
+    return (position_of(seq, _LAST),) * PARTITIONS
+
+
+def first_unread(seq: int, after: int) -> int:
+    """Return the place of the first message of a segment that follows a position."""
+    return max(0, after + 1 - position_of(seq, 0))
+
+
+def render_positions(positions: Positions) -> str:
+    """Return positions as text."""
+    return ".".join(map(str, positions))
+
+
+def parse_positions(text: str) -> Positions:
+    """Return the positions of a text. Raise `PositionInvalidError`."""
+    parts = text.split(".")
+    if len(parts) != PARTITIONS or not all(one.isascii() and one.isdigit() and len(one) < 20 for one in parts):  # noqa: PLR2004 - digits of 63 bits
+        raise PositionInvalidError(position=text[:100])
+    positions = tuple([int(one) for one in parts])
+    if max(positions) > _MAX_POSITION:
+        raise PositionInvalidError(position=text[:100])
+    return positions
+
+
+def render_names(keys: Iterable[int]) -> bytes:
+    """Return the column that names the devices of some segments."""
+    found = sorted(keys)
+    return struct.pack(f"<{len(found)}I", *found)
+
+
+def may_name(names: bytes, key: int) -> bool:
+    """Say whether a device may be among those named; without names nobody knows."""
+    return not names or struct.pack("<I", key) in names
+
+
+def cut(commits: Sequence[tuple[int, int, int]], newest: int, before: int, first_byte: int) -> int | None:
+    """Return up to which sequence number commits go; None where none does.
+
+    A commit has its number, its time and the bytes of the stream before it: it goes when it is from before a time, or
+    when it begins before `first_byte`. The newest commit never goes: the next one's number is made from its own, and a
+    number that came again would hide messages from whoever has read that far.
+    """
+    gone = [seq for seq, at, begins in commits if (at < before or begins < first_byte) and seq < newest]
+    return gone[-1] if gone else None

@@ -1,0 +1,364 @@
+"""A stream on the database: everything of a loop tick, and of the time the last write took, is one durable commit.
+
+The writer numbers its commits itself, one after the greatest there is; when another worker took the number first, it
+looks again and writes once more. Readers read rows, a page at a time, and wait for the committer to wake them: one that
+is slow costs ingest nothing, and is told when it was overtaken by trimming.
+"""
+
+import asyncio
+import logging
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Generic, Protocol, TypeVar
+
+import msgspec
+
+from birthmark.broker import store
+from birthmark.broker.model import Done
+from birthmark.broker.ports import Page
+from birthmark.broker.rules.partitions import (
+    MAX_MESSAGES,
+    PARTITIONS,
+    Positions,
+    cut,
+    first_unread,
+    key_of,
+    may_name,
+    partition_of,
+    position_of,
+    render_names,
+    seq_of,
+    through,
+)
+from birthmark.clock import Clock
+from birthmark.errors import BirthmarkError, ChangedMeanwhileError
+from birthmark.store import Changes, Database, to_micros
+from birthmark.store.database import Row
+
+MAX_BURST = MAX_MESSAGES // 2
+MAX_COMMIT_BYTES = 4 * 1024 * 1024
+NAMED_EVERY = 256
+MAX_NAMED = 64 * 1024
+BEFORE = 0
+"""The partition of what version 0.1.0 kept, whoever sent it."""
+_ATTEMPTS = 5
+_ROWS = 16
+_LOOKS = 32
+_TRIMMED_AT_ONCE = 256
+_TRIMMED = ""
+_MAX = 1 << 50
+log = logging.getLogger(__name__)
+
+
+class FromDevice(Protocol):
+    """What a stream has to know of a message."""
+
+    @property
+    def device_id(self) -> str: ...
+
+    @property
+    def enqueued_micros(self) -> int: ...
+
+
+T = TypeVar("T", bound=FromDevice)
+_Burst = tuple[int, Sequence[T], int, Done]
+
+
+class _Names:
+    """Whose messages a partition has had since its last row that said so."""
+
+    __slots__ = ("is_whole", "keys", "rows")
+
+    def __init__(self) -> None:
+        self.keys: set[int] = set()
+        self.rows = 0
+        self.is_whole = False  # what came before this process is not known
+
+    def due(self, keys: set[int]) -> bytes | None:
+        """Note a row with these devices; return the names it carries, when it is its turn."""
+        self.rows += 1
+        if len(self.keys) <= MAX_NAMED:
+            self.keys |= keys
+        if self.rows < NAMED_EVERY:
+            return None
+        names = render_names(self.keys) if self.is_whole and len(self.keys) <= MAX_NAMED else b""
+        self.keys, self.rows, self.is_whole = set(), 0, True
+        return names
+
+
+class SqlStream(Generic[T]):
+    """A `Stream` of msgspec structs with a `device_id`, in the table `segments`."""
+
+    def __init__(self, name: str, kind: type[T], database: Database, clock: Clock) -> None:
+        self.name = name
+        self.commits = self.messages = self.kept_commits = self.kept_bytes = 0
+        self._database = database
+        self._clock = clock
+        self._loop = asyncio.get_running_loop()
+        self._encode = msgspec.msgpack.Encoder().encode
+        messages: Any = list[kind]  # type: ignore[valid-type] # the stream's own type of message
+        self._decode: Callable[[bytes], list[T]] = msgspec.msgpack.Decoder(messages).decode
+        self._waiting: list[_Burst[T]] = []
+        self._is_writing = False
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._looking: asyncio.Task[None] | None = None
+        self._end: tuple[int, int, int] | None = None  # sequence number, time, bytes; None: has to be looked at
+        self._names = [_Names() for _ in range(PARTITIONS)]
+        self._woken: asyncio.Future[None] | None = None
+
+    # ---- in
+
+    def append(self, key: int, items: Sequence[T], size: int, done: Done) -> None:
+        self._waiting.append((key, items, size, done))
+        if not self._is_writing:
+            self._is_writing = True
+            self._idle.clear()
+            self._loop.call_soon(self._write)
+
+    async def settled(self) -> None:
+        await self._idle.wait()
+
+    def _write(self) -> None:
+        if self._end is None:
+            self._looking = self._loop.create_task(self._look_and_write(self._next_batch(), 0))
+        else:
+            self._commit(self._next_batch(), self._end, 0)
+
+    def _next_batch(self) -> list[_Burst[T]]:
+        """Take what fits into a commit, at least one burst."""
+        waiting = self._waiting
+        taken = count = size = 0
+        while taken < len(waiting) and count < MAX_BURST and size < MAX_COMMIT_BYTES:
+            count += len(waiting[taken][1])
+            size += waiting[taken][2]
+            taken += 1
+        batch, self._waiting = waiting[:taken], waiting[taken:]
+        return batch
+
+    async def _look_and_write(self, batch: list[_Burst[T]], attempt: int) -> None:
+        try:
+            end = await self._newest()
+        except BirthmarkError as error:
+            self._answer(batch, error)
+        else:
+            self._commit(batch, end, attempt)
+
+    def _commit(self, batch: list[_Burst[T]], end: tuple[int, int, int], attempt: int) -> None:
+        parts: defaultdict[int, list[T]] = defaultdict(list)
+        keys: defaultdict[int, set[int]] = defaultdict(set)
+        for key, items, _, _ in batch:
+            partition = partition_of(key)
+            parts[partition] += items
+            keys[partition].add(key)
+        seq, at, upto = end[0] + 1, max(end[1], to_micros(self._clock.now())), end[2]
+        row: dict[str, Any] = {"stream": self.name, "seq": seq, "at": at}
+        for place, (partition, messages) in enumerate(parts.items()):
+            body = self._encode(messages)
+            upto += len(body)
+            row[f"partition_{place}"] = partition
+            row[f"count_{place}"] = len(messages)
+            row[f"names_{place}"] = self._names[partition].due(keys[partition])
+            row[f"body_{place}"] = body
+        row["upto"] = upto
+        self._end = (seq, at, upto)
+        commit = self._database.submit(Changes().run(store.ADD_SEGMENTS[len(parts)], **row))
+        commit.add_done_callback(lambda done: self._written(batch, attempt, done))
+
+    def _written(self, batch: list[_Burst[T]], attempt: int, commit: asyncio.Future[None]) -> None:
+        problem = commit.exception()
+        if problem is not None:
+            self._end = None  # nobody knows whether it was kept
+            self._names = [_Names() for _ in range(PARTITIONS)]
+            if isinstance(problem, ChangedMeanwhileError) and attempt < _ATTEMPTS:
+                self._looking = self._loop.create_task(self._look_and_write(batch, attempt + 1))
+                return
+        self._answer(batch, problem)
+
+    def _answer(self, batch: list[_Burst[T]], problem: BaseException | None) -> None:
+        if self._waiting:
+            self._write()
+        else:
+            self._is_writing = False
+            self._idle.set()
+        count = sum([len(items) for _, items, _, _ in batch])
+        if problem is None:
+            self.commits += 1
+            self.messages += count
+            if self._woken is not None:
+                self._wake()
+        else:
+            log.warning("stream.not_written", extra={"stream": self.name, "count": count})
+        for _, _, _, done in batch:
+            done(problem)
+
+    # ---- out
+
+    async def read(self, after: Positions, limit: int, device: str | None = None) -> Page[T]:
+        trimmed = await self._trimmed()
+        newest = (await self._newest())[0]  # before the rows: what comes meanwhile is not taken for read
+        is_gap = any(0 < one < through(trimmed)[0] for one in after)
+        reached, found = list(after), list[T]()
+        first = max(seq_of(min(after)), trimmed + 1)
+        for _ in range(_LOOKS):
+            rows = await self._rows_from(first, device)
+            for row in rows:
+                partition, seq = row["partition"], row["seq"]
+                for place, message in self._of(row, device, first_unread(seq, reached[partition])):
+                    if len(found) == limit:
+                        reached[partition] = position_of(seq, place) - 1
+                        return Page(found, tuple(reached), is_end=False, is_gap=is_gap)
+                    found.append(message)
+                reached[partition] = max(reached[partition], through(seq)[0])
+            if len(rows) < _ROWS:
+                everything = [max(one, through(newest)[0]) for one in reached]
+                return Page(found, tuple(everything), is_end=True, is_gap=is_gap)
+            first = rows[-1]["seq"]
+            await asyncio.sleep(0)  # the others' turn: SQLite reads in the loop
+        return Page(found, tuple(reached), is_end=False, is_gap=is_gap)
+
+    async def latest(self, limit: int, device: str | None = None) -> list[T]:
+        if device is None:
+            found = await self._newest_of_all(limit)
+        else:
+            partition = partition_of(key_of(device))
+            found = await self._newest_of(device, partition, limit)
+            if len(found) < limit and partition != BEFORE:
+                found += await self._newest_of(device, BEFORE, limit - len(found))
+        found.sort(key=lambda message: message.enqueued_micros)
+        return found[-limit:]
+
+    async def find(self, at: int) -> Positions:
+        low, high = await self._trimmed() + 1, (await self._newest())[0] + 1
+        while low < high:
+            middle = (low + high) // 2
+            row = await self._database.one(store.SEGMENT_AT, stream=self.name, first=middle)
+            if row is None or row["at"] >= at:
+                high = middle
+            else:
+                low = row["seq"] + 1
+        return through(low - 1)
+
+    async def end(self) -> Positions:
+        return through((await self._newest())[0])
+
+    async def tail(self, after: Positions, wait_s: float) -> bool:
+        if self._woken is None:
+            self._woken = self._loop.create_future()
+        woken = self._woken  # before the look: no commit falls between the two
+        if (await self._newest())[0] > seq_of(min(after)):
+            return True
+        done, _ = await asyncio.wait((woken,), timeout=wait_s)
+        return bool(done)
+
+    async def position(self, group: str) -> Positions | None:
+        rows = await self._database.all(store.GET_POSITIONS, stream=self.name, grp=group)
+        known = {row["partition"]: row["position"] for row in rows}
+        return tuple([known.get(partition, 0) for partition in range(PARTITIONS)]) if known else None
+
+    async def set_position(self, group: str, position: Positions) -> None:
+        changes = Changes()
+        for partition, one in enumerate(position):
+            changes.run(store.SET_POSITION, stream=self.name, grp=group, partition=partition, position=one)
+        await self._database.commit(changes)
+
+    async def trim(self, before: int, keep_bytes: int) -> int:
+        newest, _, end = await self._newest()
+        while rows := await self._oldest():
+            commits: dict[int, tuple[int, int, int]] = {}
+            for row in rows:
+                _, _, begins = commits.get(row["seq"], (0, 0, row["upto"]))
+                commits[row["seq"]] = (row["seq"], row["at"], begins - row["size"])
+            oldest, _, begins = commits[rows[0]["seq"]]
+            self.kept_commits, self.kept_bytes = newest - oldest + 1, end - begins
+            last = cut(tuple(commits.values()), newest, before, end - keep_bytes)
+            if last is None:
+                break
+            name: dict[str, Any] = {"stream": self.name, "grp": _TRIMMED, "partition": 0, "position": through(last)[0]}
+            changes = Changes().run(store.TRIM, stream=self.name, last=last)
+            await self._database.commit(changes.run(store.SET_POSITION, **name))
+        return self.kept_bytes
+
+    # ---- inside
+
+    def _wake(self) -> None:
+        woken, self._woken = self._woken, None
+        if woken is not None:
+            woken.set_result(None)
+
+    def _of(self, row: Row, device: str | None, start: int = 0) -> Iterator[tuple[int, T]]:
+        """Yield the messages of a row, of one device or of all, with their places."""
+        if start >= row["count"] or (device is not None and device.encode() not in row["body"]):
+            return  # nothing to decode
+        for place, message in enumerate(self._decode(row["body"])):
+            if place >= start and device in {None, message.device_id}:
+                yield place, message
+
+    async def _newest(self) -> tuple[int, int, int]:
+        """Return what the last commit left: sequence number, time, bytes."""
+        row = await self._database.one(store.NEWEST, stream=self.name)
+        return (0, 0, 0) if row is None else (row["seq"], row["at"], row["upto"])
+
+    async def _trimmed(self) -> int:
+        """Return up to which sequence number there is nothing any more."""
+        position = await self.position(_TRIMMED)
+        return 0 if position is None else seq_of(position[0])
+
+    async def _oldest(self) -> Sequence[Row]:
+        first = await self._trimmed() + 1
+        return await self._database.all(store.OLDEST, stream=self.name, first=first, limit=_TRIMMED_AT_ONCE)
+
+    async def _rows_from(self, first: int, device: str | None) -> Sequence[Row]:
+        """Return rows in the order of their commits; of a device those of its partition, and what was there before."""
+        if device is None:
+            return await self._database.all(store.SEGMENTS_FROM, stream=self.name, first=first, limit=_ROWS)
+        two = {"partition": partition_of(key_of(device)), "other": BEFORE}
+        return await self._database.all(store.SEGMENTS_OF_TWO, stream=self.name, first=first, limit=_ROWS, **two)
+
+    async def _newest_of_all(self, limit: int) -> list[T]:
+        found: list[T] = []
+        seen = (_MAX, 0)
+        while rows := await self._database.all(store.SEGMENTS_BACK, stream=self.name, last=seen[0], limit=_ROWS):
+            for row in rows:
+                here = (row["seq"], row["partition"])
+                if len(found) >= limit and here[0] != seen[0]:
+                    return found  # whole commits: another partition of the last may have what is newer
+                if here < seen:
+                    found += [message for _, message in self._of(row, None)]
+                    seen = here
+            if len(rows) < _ROWS:
+                break
+            await asyncio.sleep(0)
+        return found
+
+    async def _newest_of(self, device: str, partition: int, wanted: int) -> list[T]:
+        """Return a device's newest messages of one partition.
+
+        Every so many rows there is one that names the devices since the one before: only what follows the last of them
+        is looked at in any case, and what lies before one that names this device.
+        """
+        found: list[T] = []
+        key, until, may_be_there = key_of(device), _MAX, True
+        last = _MAX
+        place: dict[str, Any] = {"stream": self.name, "partition": partition}
+        while len(found) < wanted:
+            row = await self._database.one(store.NAMED_BEFORE, **place, last=last)
+            first = 1 if row is None else row["seq"] + 1
+            if may_be_there:
+                found += await self._between(device, first, until, place, wanted - len(found))
+            if row is None:
+                break
+            until, last, may_be_there = row["seq"], row["seq"] - 1, may_name(row["names"], key)
+        return found
+
+    async def _between(self, device: str, first: int, last: int, place: dict[str, Any], wanted: int) -> list[T]:
+        found: list[T] = []
+        while len(found) < wanted and first <= last:
+            rows = await self._database.all(store.SEGMENTS_OF_ONE_BACK, **place, first=first, last=last, limit=_ROWS)
+            for row in rows:
+                found += [message for _, message in self._of(row, device)]
+                last = row["seq"] - 1
+            if len(rows) < _ROWS:
+                break
+            await asyncio.sleep(0)
+        return found

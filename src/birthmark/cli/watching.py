@@ -1,0 +1,44 @@
+"""What the commands share that go on until Ctrl-C: times to begin at, and lines as they come."""
+
+import contextlib
+import re
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import typer
+
+from birthmark.clock import Clock
+
+BEGINNING = "beginning"
+_AGO = re.compile(r"([1-9][0-9]{0,8})(s|m|min|h|d)")
+_UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
+
+
+def parse_since(text: str, clock: Clock) -> datetime:
+    """Return the time in `10m` (ago), `2026-11-21T10:00:00Z` or `beginning`; without a zone it is UTC."""
+    if text == BEGINNING:
+        return datetime.fromtimestamp(0, UTC)
+    if found := _AGO.fullmatch(text):
+        with contextlib.suppress(OverflowError):
+            return clock.now() - timedelta(seconds=int(found[1]) * _UNITS[found[2]])
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise typer.BadParameter("give a time as 10m, 2h, 2026-11-21T10:00:00Z or beginning") from error
+    return at if at.tzinfo is not None else at.replace(tzinfo=UTC)
+
+
+def told(parts: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Yield parts as they come; with the first, say that it has begun."""
+    for number, part in enumerate(parts):
+        if not number:
+            typer.echo("Looking on; Ctrl-C ends it.", err=True)
+        yield part
+
+
+@contextlib.contextmanager
+def until_interrupted() -> Iterator[None]:
+    """Let Ctrl-C be the end, and that of a program that reads: who looks on has seen enough."""
+    with contextlib.suppress(KeyboardInterrupt, BrokenPipeError):
+        yield

@@ -1,0 +1,72 @@
+"""Whoever looks on sees what is published to a filter, disturbs nobody, and is told what it missed."""
+
+import pytest
+
+from birthmark.broker import viewing
+from birthmark.broker.viewing import Viewer
+from broker_world import HOUR, World, a_world
+
+pytestmark = pytest.mark.integration
+
+
+async def seen(viewer: Viewer) -> tuple[list[tuple[str, bytes]], int]:
+    messages, lost = await viewer.take(0.01)
+    return [(message.topic, message.payload) for message in messages], lost
+
+
+async def publish(world: World, *topics: str) -> None:
+    for topic in topics:
+        await world.publish(topic, topic.encode())
+
+
+async def test_two_may_look_at_the_same_and_one_may_leave(database_url: str) -> None:
+    async with a_world(database_url) as world:
+        with world.space.watch("t/+") as first:
+            with world.space.watch("t/+") as second:
+                await publish(world, "t/1", "u/1", "t")
+                assert await seen(first) == await seen(second) == ([("t/1", b"t/1")], 0)
+            await publish(world, "t/2")
+            assert await seen(first) == ([("t/2", b"t/2")], 0)
+            assert await seen(second) == ([], 0)
+        await publish(world, "t/3")
+        assert await seen(first) == ([], 0)
+        assert world.space.live == {}
+
+
+async def test_reserved_topics_are_seen_when_they_are_named(database_url: str) -> None:
+    async with a_world(database_url) as world:
+        with world.space.watch("#") as everything, world.space.watch("$aws/events/#") as events:
+            await publish(world, "$aws/events/x", "a")
+            assert await seen(everything) == ([("a", b"a")], 0)
+            assert await seen(events) == ([("$aws/events/x", b"$aws/events/x")], 0)
+
+
+async def test_subscribers_and_stored_sessions_get_what_they_would_get(database_url: str) -> None:
+    async with a_world(database_url) as world:
+        client = await world.connect("c", expiry_s=HOUR)
+        await world.subscribe(client, "t")
+        with world.space.watch("t") as viewer:
+            await publish(world, "t")
+            assert client.payloads == [b"t"]
+            assert await seen(viewer) == ([("t", b"t")], 0)
+
+
+async def test_one_that_is_slow_loses_messages_and_is_told_how_many(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(viewing, "MAX_WAITING", 3)
+    async with a_world(database_url) as world:
+        with world.space.watch("#") as viewer:
+            await publish(world, *"abcde")
+            assert await seen(viewer) == ([("a", b"a"), ("b", b"b"), ("c", b"c")], 2)
+            await publish(world, "f")
+            assert await seen(viewer) == ([("f", b"f")], 0)
+
+
+async def test_large_messages_are_bounded_by_their_bytes(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(viewing, "MAX_WAITING_BYTES", 10)
+    async with a_world(database_url) as world:
+        with world.space.watch("#") as viewer:
+            for number in range(4):
+                await world.publish(str(number), b"x" * 8)
+            assert await seen(viewer) == ([("0", b"x" * 8), ("1", b"x" * 8)], 2)

@@ -8,6 +8,7 @@ import typer
 
 from birthmark.cli.asking import agree
 from birthmark.cli.common import emit, read_certificate
+from birthmark.cli.json_input import json_of, object_of
 from birthmark.cli.operator import ServerOptions, ServerOutputOptions, at, show
 from birthmark.cli.options import command, commands
 from birthmark.cli.serve import NOT_IN_CERTIFICATE
@@ -97,7 +98,7 @@ def twin(
     if desired is None and tags is None:
         shown = server.client.get(path)
     else:
-        patch = {"desired": _object(desired, "--desired"), "tags": _object(tags, "--tags")}
+        patch = {"desired": object_of(desired, "--desired"), "tags": object_of(tags, "--tags")}
         shown = server.client.patch(path, patch)
     typer.echo(json.dumps(shown, indent=None if server.as_json else 2))
 
@@ -113,7 +114,7 @@ def method(
     hub: HubOption = "birthmark",
 ) -> None:
     """Call a method of a device that is connected, and print what it answers, as JSON."""
-    given = _json(payload, "PAYLOAD")
+    given = json_of(payload, "PAYLOAD")
     body: dict[str, Any] = {"method": method, "payload": given}
     body |= {"response_timeout_s": response_timeout, "connect_timeout_s": connect_timeout}
     patience_s = response_timeout + connect_timeout + 10
@@ -158,22 +159,6 @@ def messages(
     """Show the latest telemetry, oldest first."""
     columns, nothing = ("enqueued", "device", "body"), "No message came."
     server.show("hubs", hub, "messages", columns=columns, nothing=nothing, device=device, limit=limit)
-
-
-def _json(text: str, what: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise typer.BadParameter(f"{what} is not JSON: {error}") from error
-
-
-def _object(text: str | None, what: str) -> dict[str, Any] | None:
-    if text is None:
-        return None
-    found = _json(text, what)
-    if not isinstance(found, dict):
-        raise typer.BadParameter(f"{what} is not a JSON object")
-    return found
 
 
 def _row(device: dict[str, Any]) -> dict[str, Any]:

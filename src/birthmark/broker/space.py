@@ -10,7 +10,7 @@ A session that is not stored lives in memory, as long as its connection.
 import asyncio
 import contextlib
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -38,6 +38,7 @@ from birthmark.broker.ports import Connection, Observer
 from birthmark.broker.routing import Receiver, Route, Router
 from birthmark.broker.rules.matching import shape_of
 from birthmark.broker.rules.outgoing import Outgoing
+from birthmark.broker.turns import Turns
 from birthmark.errors import ChangedMeanwhileError
 from birthmark.net.admission import Closed
 from birthmark.store import Changes
@@ -86,7 +87,7 @@ class Space:
         self._broker = broker
         self._database = broker.database
         self._router = Router(hash_matches_parent=rules.hash_matches_parent)
-        self._locks: dict[str, tuple[asyncio.Lock, int]] = {}
+        self._arriving: Turns[str] = Turns()
         self._stored_count = self._retained_count = 0
         self.name = name
         self.rules = rules
@@ -107,7 +108,7 @@ class Space:
 
     def is_arriving(self, client: str) -> bool:
         """Somebody is about to take this session."""
-        return client in self._locks
+        return client in self._arriving
 
     async def record(self, client: str) -> Record | None:
         """Return what is stored of a session."""
@@ -119,7 +120,7 @@ class Space:
 
         Raise `TooManySessionsError`, or `UnavailableError`.
         """
-        async with self._alone_with(arrival.client):
+        async with self._arriving.alone_with(arrival.client):
             for _ in range(_ATTEMPTS):
                 try:
                     return await self._connect(arrival)
@@ -585,23 +586,6 @@ class Space:
     async def retained_page(self, after: str, limit: int) -> Sequence[Row]:
         """Return topics with size, QoS and time, in order, those greater than `after`."""
         return await self._database.all(store.RETAINED_PAGE, space=self.name, after=after, limit=limit)
-
-    # ---- inside
-
-    @contextlib.asynccontextmanager
-    async def _alone_with(self, client: str) -> AsyncIterator[None]:
-        """Take turns with whoever else connects as this client."""
-        lock, users = self._locks.get(client, (asyncio.Lock(), 0))
-        self._locks[client] = (lock, users + 1)
-        try:
-            async with lock:
-                yield
-        finally:
-            lock, users = self._locks[client]
-            if users == 1:
-                del self._locks[client]
-            else:
-                self._locks[client] = (lock, users - 1)
 
 
 def _nobody_waits(problem: BaseException | None) -> None:

@@ -1,13 +1,16 @@
 """`birthmark aws`: access keys of the server's AWS account, and what is in it."""
 
+import json
 from typing import Annotated
 
 import typer
 
-from birthmark.cli.operator import ServerOptions, ServerOutputOptions
+from birthmark.cli.asking import only
+from birthmark.cli.json_input import object_of
+from birthmark.cli.operator import ServerOptions, ServerOutputOptions, at
 from birthmark.cli.options import command, commands
 
-app = commands("AWS IoT: access keys, things, certificates.", "birthmark aws things")
+app = commands("AWS IoT: access keys, things, certificates, shadows.", "birthmark aws things")
 keys = commands("Access keys, for the AWS CLI and SDKs.", "birthmark aws key add ci")
 app.add_typer(keys, name="key")
 
@@ -48,3 +51,22 @@ def things(server: ServerOutputOptions) -> None:
 def certificates(server: ServerOutputOptions) -> None:
     """List the certificates, their things and policies."""
     server.show("aws", "certificates", columns=_CERTIFICATE_COLUMNS, nothing="There is no certificate.")
+
+
+@command(app, """birthmark aws shadow se050-0001 --desired '{"interval": 5}'""")
+def shadow(
+    server: ServerOutputOptions,
+    thing: Annotated[str, typer.Argument(metavar="THING", help="The thing's name; letter case counts.")],
+    name: Annotated[str | None, typer.Option("--name", help="A named shadow, instead of the classic one.")] = None,
+    desired: Annotated[str | None, typer.Option(help="What is desired of it: a JSON patch, null removes.")] = None,
+    delete: Annotated[bool, typer.Option("--delete", help="Delete the shadow.")] = False,
+) -> None:
+    """Show a thing's shadow, as JSON; change what is desired of it first, or delete it."""
+    only(not delete, "without --delete", desired=desired)
+    parts = ("aws", "shadows", thing, *([] if name is None else [name]))
+    if delete:
+        server.delete(*parts, said=f"Deleted the shadow of {thing}.")
+        return
+    patch = object_of(desired, "--desired")
+    shown = server.client.get(at(*parts)) if patch is None else server.client.patch(at(*parts), {"desired": patch})
+    typer.echo(json.dumps(shown, indent=None if server.as_json else 2))

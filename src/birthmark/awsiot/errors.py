@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from birthmark import errors
 from birthmark.auth import sigv4
 from birthmark.awsiot import model
-from birthmark.awsiot.rules import policy, shadows, topics
+from birthmark.awsiot.rules import policy, retained, shadows, topics
 from birthmark.awsiot.service import (
     access_keys,
     attachments,
@@ -63,6 +63,7 @@ HTTP: Mapping[type[errors.BirthmarkError], tuple[int, str]] = {
     shadows.ShadowMissingError: _NOT_FOUND,
     shadows.ShadowVersionError: (409, "ConflictException"),
     shadows.ShadowTooLargeError: (413, "RequestEntityTooLargeException"),
+    retained.RetainedMissingError: _NOT_FOUND,
     TooManySessionsError: (429, "LimitExceededException"),
     RetainedFullError: (429, "LimitExceededException"),
     access_keys.AccessKeyMissingError: _NOT_FOUND,

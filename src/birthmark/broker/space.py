@@ -43,6 +43,7 @@ from birthmark.errors import ChangedMeanwhileError
 from birthmark.net.admission import Closed
 from birthmark.store import Changes
 from birthmark.store.database import Row
+from birthmark.store.paging import Page, page_of
 
 if TYPE_CHECKING:
     from birthmark.broker.broker import Broker
@@ -583,9 +584,11 @@ class Space:
             return None
         return decode_messages(row["body"])[0], row["at"]
 
-    async def retained_page(self, after: str, limit: int) -> Sequence[Row]:
-        """Return topics with size, QoS and time, in order, those greater than `after`."""
-        return await self._database.all(store.RETAINED_PAGE, space=self.name, after=after, limit=limit)
+    async def retained_topics(self, after: str, size: int) -> Page[Row]:
+        """Return topics with size, QoS and time, in order; what expired is left out, and may leave a page short."""
+        rows = await self._database.all(store.RETAINED_PAGE, space=self.name, after=after, limit=size + 1)
+        page, now = page_of(rows, size, [str(row["topic"]) for row in rows]), self.now()
+        return Page([row for row in page.items if row["expires_at"] is None or row["expires_at"] > now], page.last)
 
 
 def _nobody_waits(problem: BaseException | None) -> None:

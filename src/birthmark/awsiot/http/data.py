@@ -131,7 +131,7 @@ def _properties(call: Call) -> Properties:
     if (indicator := call.get("payloadFormatIndicator")) is not None:
         found.append((PropertyId.PAYLOAD_FORMAT, int(indicator == _UTF8)))
     if (content_type := call.get("contentType")) is not None:
-        found.append((PropertyId.CONTENT_TYPE, content_type))
+        found.append((PropertyId.CONTENT_TYPE, _text("contentType", content_type)))
     if (topic := call.get("responseTopic")) is not None:
         if not is_valid_name(topic):
             raise BodyInvalidError(detail="responseTopic is empty or has a wildcard")
@@ -139,7 +139,8 @@ def _properties(call: Call) -> Properties:
     if (data := call.get("correlationData")) is not None:
         found.append((PropertyId.CORRELATION_DATA, _unpacked("correlationData", data)))
     if (named := call.get("userProperties")) is not None:
-        found += [(PropertyId.USER_PROPERTY, pair) for pair in _pairs(named)]
+        pairs = [(_text("userProperties", name), _text("userProperties", value)) for name, value in _pairs(named)]
+        found += [(PropertyId.USER_PROPERTY, pair) for pair in pairs]
     return tuple(found)
 
 
@@ -156,6 +157,13 @@ def _pairs(text: str) -> list[tuple[str, str]]:
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise BodyInvalidError(detail="userProperties is no JSON array of objects with texts") from error
     return [pair for one in objects for pair in one.items()]
+
+
+def _text(name: str, text: str) -> str:
+    """Return what MQTT has as a string: one without U+0000 ([MQTT-1.5.4-2])."""
+    if "\0" in text:
+        raise BodyInvalidError(detail=f"{name} contains U+0000")
+    return text
 
 
 def _unpacked(name: str, text: str) -> bytes:

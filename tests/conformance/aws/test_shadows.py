@@ -10,22 +10,20 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
 
+import birthmark
 from aws_device import ARN, DeviceProcess, Enrolled, document, statement
 from servers import RunningServer, clean_environment
 
 Enroll = Callable[..., Enrolled]
-OWN = "${iot:Connection.Thing.ThingName}"
-SHADOW = f"$aws/things/{OWN}/shadow"
-OWN_SHADOWS = (
-    statement("iot:Connect", ARN + f"client/{OWN}"),
-    statement(["iot:Publish", "iot:Receive"], ARN + f"topic/{SHADOW}/*"),
-    statement("iot:Subscribe", ARN + f"topicfilter/{SHADOW}/*"),
-)
+PAGE = Path(birthmark.__file__).parents[2] / "docs" / "reference" / "aws-iot.md"
+# The policy that the page shows: a thing's own shadows and no others.
+OWN_SHADOWS = json.loads(PAGE.read_text().split("```json\n")[1].partition("```")[0])["Statement"]
 
 
 @pytest.fixture
@@ -440,6 +438,9 @@ def test_a_publish_by_https_has_the_properties_of_mqtt_5(enroll: Enroll, data: A
     "wrong",
     [
         {"userProperties": "no json"},
+        {"userProperties": json.dumps([{"a": "\0"}])},
+        {"userProperties": json.dumps([{"a": 1}])},
+        {"contentType": "text\0"},
         {"correlationData": "%%%"},
         {"responseTopic": "a/+"},
         {"messageExpiry": 2**32},

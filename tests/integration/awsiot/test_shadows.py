@@ -13,13 +13,14 @@ from sqlalchemy import select
 from aws_account import an_aws_account
 from between import before_the_next_commit
 from birthmark.awsiot.model import ThingName
+from birthmark.awsiot.mqtt.reserved import Reserved
 from birthmark.awsiot.rules.shadows import REMEMBERED_S, ShadowMissingError, ShadowTooLargeError, ShadowVersionError
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.service.shadows import Shadows
 from birthmark.awsiot.store.shadows import shadows
 from birthmark.awsiot.wire.shadows import parse_request
 from birthmark.broker.model import Done, Message
-from birthmark.errors import UnavailableError
+from birthmark.errors import BirthmarkError, UnavailableError
 from birthmark.store import statement
 from birthmark.store.schema import audit
 from fakes import FakeClock
@@ -213,3 +214,50 @@ async def test_what_an_operator_changes_is_audited_and_what_a_device_does_is_not
             ("awsiot.shadow_update", "t"),
             ("awsiot.shadow_delete", "t"),
         ]
+
+
+@pytest.mark.parametrize(
+    ("topic", "payload", "code", "message", "is_noted"),
+    [
+        ("t/shadow/get", b"", 404, "No shadow exists with name: 't'", False),
+        ("t/shadow/delete", b"", 404, "No shadow exists with name: 't'", True),
+        ("t/shadow/get", b"{", 400, "Invalid JSON", True),
+        ("t/shadow/update", b'{"state":{},"version":3,"clientToken":"c"}', 409, "Version conflict", True),
+        ("t/shadow/update", b'{"state":1,"clientToken":"c"}', 400, "State node must be an object", True),
+        ("t/shadow/update", b'{"state":{},"clientToken":1}', 400, "Invalid clientToken", True),
+        ("t/shadow/name/a b/get", b"", 400, "Invalid Shadow name: 'a b'", True),
+        ("t/shadow/name/" + "x" * 65 + "/get", b"", 400, f"Invalid Shadow name: '{'x' * 65}'", True),
+        ("a.b/shadow/get", b"", 400, "Invalid Thing name: 'a.b'", True),
+    ],
+)
+async def test_what_is_refused_is_told_on_the_topic_that_asked(
+    database_url: str, topic: str, payload: bytes, code: int, message: str, *, is_noted: bool
+) -> None:
+    async with a_world(database_url) as world:
+        noted: list[BirthmarkError] = []
+        await Reserved(world.aws).ask(f"$aws/things/{topic}", payload, noted.append)
+        [(told, body)] = world.listener.heard
+        assert told.removeprefix("$aws/things/") == f"{topic}/rejected".removeprefix("t/shadow/")
+        assert (body["code"], body["message"]) == (code, message)
+        assert body.get("clientToken") == ("c" if b'"c"' in payload else None)
+        assert body["timestamp"] == int(world.clock.now().timestamp())
+        assert bool(noted) is is_noted
+
+
+async def test_a_database_that_is_away_is_told_as_a_failure_of_the_service(database_url: str) -> None:
+    async with a_world(database_url) as world:
+        database: Any = world.aws.things.database
+
+        async def fail(changes: object) -> None:
+            raise UnavailableError
+
+        database.commit = fail
+        await Reserved(world.aws).ask("$aws/things/t/shadow/update", b'{"state":{}}', lambda _error: None)
+        assert world.listener.heard[0][1]["code"] == 500
+        assert world.listener.heard[0][1]["message"] == "Internal service failure"
+
+
+async def test_a_topic_that_asks_nobody_is_asked_in_vain(database_url: str) -> None:
+    async with a_world(database_url) as world:
+        await Reserved(world.aws).ask("$aws/things/t/shadow/update/accepted", b"{}", lambda _error: None)
+        assert world.listener.heard == []

@@ -2,11 +2,14 @@
 
 import contextlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
+from birthmark.awsiot.http.routing import Call
+from birthmark.awsiot.http.table import Operation
 from birthmark.awsiot.model import Account
 from birthmark.awsiot.service import AwsIot
+from birthmark.awsiot.service.devices import Grant
 from birthmark.store import Database, open_database
 from fakes import FakeClock, SeededEntropy
 from pki_builders import a_ca
@@ -19,6 +22,15 @@ POLICY = json.dumps(
     }
 )
 ME: dict[str, Any] = {"actor": "test"}
+
+
+OPERATOR = Grant("AKIA", None, None, None)
+
+
+def a_call(operation: Operation, query: Mapping[str, str] | None = None, body: bytes = b"", **headers: str) -> Call:
+    """Return a request of an operator."""
+    known = {name.replace("_", "-"): value for name, value in headers.items()}
+    return Call(operation, {}, query or {}, known, body, "x", OPERATOR, lambda _error: None)
 
 
 def an_account(database: Database, clock: FakeClock) -> AwsIot:

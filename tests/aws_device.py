@@ -11,6 +11,7 @@ from servers import clean_environment
 
 ARN = "arn:aws:iot:us-east-1:000000000000:"
 DEVICE = Path(__file__).with_name("aws_sdk_process.py")
+SHADOWS = Path(__file__).with_name("aws_shadow_process.py")
 DEVICE_5 = Path(__file__).with_name("aws_mqtt5_process.py")
 
 
@@ -75,3 +76,7 @@ class Enrolled:
     def device_5(self, **more: Any) -> DeviceProcess:
         """Run a device that speaks MQTT 5."""
         return DeviceProcess({**self.files, **more}, program=DEVICE_5)
+
+    def shadows(self, client: int | str, **more: Any) -> DeviceProcess:
+        """Run a shadow client: of V2 over MQTT 5 or 3, or the "old" one."""
+        return DeviceProcess({**self.files, "client": client, **more}, program=SHADOWS)

@@ -8,15 +8,17 @@ from typing import Any
 
 import msgspec
 
+from aws_account import a_call
 from birthmark.agent.config import parse_config
 from birthmark.auth import sas, sigv4
 from birthmark.awsiot import wire as aws
 from birthmark.awsiot.http.app import GROUPS
-from birthmark.awsiot.http.routing import Call
 from birthmark.awsiot.http.table import OPERATIONS
-from birthmark.awsiot.rules import topics
+from birthmark.awsiot.model import Shadow
+from birthmark.awsiot.rules import shadows, topics
 from birthmark.awsiot.rules.policy import Permissions, parse_policy
 from birthmark.awsiot.rules.variables import Visitor, facts_of
+from birthmark.awsiot.wire import shadows as shadow_wire
 from birthmark.dps import document
 from birthmark.dps import wire as dps
 from birthmark.dps.rules import enrollment as enrollments
@@ -264,7 +266,7 @@ _AWS_PARTS: Sequence[type] = (aws.AttributePayload, aws.RegistrationConfig)
 def aws_json(data: bytes) -> None:
     """Every member of every body that the control plane takes, and the structures in them."""
     for operation in _AWS_SERVED:
-        call = Call(operation, {}, {}, {}, data, "fuzz")
+        call = a_call(operation, body=data)
         for member in operation.members:
             with contextlib.suppress(BirthmarkError):
                 match member.type:
@@ -279,6 +281,24 @@ def aws_json(data: bytes) -> None:
     for part in _AWS_PARTS:
         with contextlib.suppress(BirthmarkError):
             aws.parse_body(data, part)
+
+
+def aws_shadow(data: bytes) -> None:
+    """A request about a shadow, and all that is said of what it does to one."""
+    request = shadow_wire.parse_request(data)
+    update = shadows.parse_update(request)
+    before = Shadow("t")
+    for _ in range(2):
+        after = shadows.updated(before, msgspec.structs.replace(update, version=None), request.size, 1_000_000)
+        shadow_wire.sections_of(shadow_wire.sections_body(after.desired, after.reported))
+        for body in (
+            shadow_wire.shadow_json(after, 1, request.token),
+            shadow_wire.update_json(after, update.patch, 1, request.token),
+            shadow_wire.documents_json(before, after, 1, request.token),
+            shadow_wire.delta_json(after, 1, request.token),
+        ):
+            msgspec.json.decode(body or b"{}")
+        before = after
 
 
 def dps_json(data: bytes) -> None:

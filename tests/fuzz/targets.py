@@ -80,6 +80,10 @@ _POLICY = {
         },
     ],
 }
+_SHADOWS = (
+    {"state": {"desired": {"a": {"b": [1, {"c": 2}]}}, "reported": {"a": {"b": 1}}}, "clientToken": "t", "version": 1},
+    {"state": {"desired": {"a": None}, "reported": None}},
+)
 _AWS = (
     {"attributePayload": {"attributes": {"a": "b"}, "merge": True}, "thingTypeName": "t", "expectedVersion": 1},
     {"certificatePem": _pem(_DEVICE).decode(), "caCertificatePem": "x", "status": "ACTIVE", "setAsActive": True},
@@ -257,6 +261,7 @@ _ALL = (
     ),
     Target("aws-policy", mutate_json, _json(_POLICY), protocols.aws_policy),
     Target("aws-json", mutate_json, _json(*_AWS), protocols.aws_json),
+    Target("aws-shadow", mutate_json, _json(*_SHADOWS), protocols.aws_shadow),
     Target("dps-json", mutate_json, _json(*_ENROLLMENTS), protocols.dps_json),
     Target("hub-json", mutate_json, _json(*_DEVICES), protocols.hub_json),
     Target("pkcs11-uri", mutate_text, _URIS, protocols.text(parse_url, parse_pkcs11_uri)),

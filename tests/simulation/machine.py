@@ -223,7 +223,8 @@ class Fleet:
                 connection.is_over = True
                 raise
             finally:
-                taken.set_result(None)
+                if not taken.done():  # whoever waits for it may have been killed
+                    taken.set_result(None)
 
         connection.worker.run(go())
         await self.world.settle()

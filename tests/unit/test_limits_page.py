@@ -13,8 +13,9 @@ from birthmark.auth import sas, sigv4
 from birthmark.awsiot import model
 from birthmark.awsiot.mqtt import acknowledging as aws_acks
 from birthmark.awsiot.mqtt import connections as aws_mqtt
-from birthmark.awsiot.rules import policy, topics
+from birthmark.awsiot.rules import policy, shadows, topics
 from birthmark.awsiot.service import policies
+from birthmark.awsiot.wire import shadows as shadow_wire
 from birthmark.broker import space, stream, viewing
 from birthmark.dps import mqtt as dps_mqtt
 from birthmark.dps import wire as dps_wire
@@ -93,6 +94,8 @@ EXPECTED: dict[tuple[str, str], str] = {
     ("AWS IoT", "packet (MQTT 5)"): size(aws_mqtt.MAX_PACKET_BYTES),
     ("AWS IoT", "messages from a client that wait for their PUBACK (MQTT 5)"): number(aws_mqtt.RECEIVE_MAXIMUM),
     ("AWS IoT", "topic aliases of a client (MQTT 5)"): number(aws_mqtt.TOPIC_ALIAS_MAXIMUM),
+    ("AWS IoT", "state of a shadow"): (f"{size(shadows.MAX_BYTES)} as compact JSON, {shadow_wire.MAX_LEVELS} levels"),
+    ("AWS IoT", "shadow: its name, a `clientToken`"): f"64 characters, {shadow_wire.MAX_TOKEN_BYTES} bytes",
     ("AWS IoT", "keep alive"): (
         f"{aws_mqtt.MIN_KEEP_ALIVE_S} to {aws_mqtt.MAX_KEEP_ALIVE_S} s; 0 is {aws_mqtt.MAX_KEEP_ALIVE_S}"
     ),
@@ -131,6 +134,7 @@ EXPECTED: dict[tuple[str, str], str] = {
         f"{viewing.MAX_WAITING}, or {size(viewing.MAX_WAITING_BYTES)}"
     ),
     ("Kept for a time", "telemetry of one commit"): f"{stream.MAX_BURST} messages, or {size(stream.MAX_COMMIT_BYTES)}",
+    ("Kept for a time", "the version of a deleted shadow"): f"{shadows.REMEMBERED_S // 3600} hours",
 }
 BYTES: Callable[[str], bool] = re.compile(r"max_.*_bytes(_per_peer)?$").fullmatch  # type: ignore[assignment]  # used as a predicate
 

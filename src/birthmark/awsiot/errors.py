@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from birthmark import errors
 from birthmark.auth import sigv4
 from birthmark.awsiot import model
-from birthmark.awsiot.rules import policy, topics
+from birthmark.awsiot.rules import policy, retained, shadows, topics
 from birthmark.awsiot.service import (
     access_keys,
     attachments,
@@ -21,6 +21,7 @@ from birthmark.awsiot.service import (
     things,
 )
 from birthmark.awsiot.wire import BodyInvalidError
+from birthmark.awsiot.wire.shadows import ShadowEncodingError, ShadowInvalidError
 from birthmark.broker.errors import RetainedFullError, TooManySessionsError
 from birthmark.mqtt.reasons import ReasonCode
 from birthmark.net import admission
@@ -57,6 +58,12 @@ HTTP: Mapping[type[errors.BirthmarkError], tuple[int, str]] = {
     topics.QosNotServedError: _INVALID,
     topics.PayloadTooLargeError: _INVALID,
     topics.TooManyFiltersError: _INVALID,
+    ShadowInvalidError: _INVALID,
+    ShadowEncodingError: (415, "UnsupportedDocumentEncodingException"),
+    shadows.ShadowMissingError: _NOT_FOUND,
+    shadows.ShadowVersionError: (409, "ConflictException"),
+    shadows.ShadowTooLargeError: (413, "RequestEntityTooLargeException"),
+    retained.RetainedMissingError: _NOT_FOUND,
     TooManySessionsError: (429, "LimitExceededException"),
     RetainedFullError: (429, "LimitExceededException"),
     access_keys.AccessKeyMissingError: _NOT_FOUND,
@@ -117,6 +124,12 @@ REASONS: Mapping[type[errors.BirthmarkError], int] = {
 def http_error(error: errors.BirthmarkError) -> tuple[int, str]:
     """Return status and exception name of the nearest listed ancestor."""
     return next(HTTP[kind] for kind in type(error).__mro__ if kind in HTTP)
+
+
+def shadow_rejection(error: errors.BirthmarkError) -> tuple[int, str]:
+    """Return code and message of what a shadow's `rejected` topic says of an error."""
+    status, _ = http_error(error)
+    return (500, "Internal service failure") if status == 503 else (status, str(error))  # noqa: PLR2004 - unavailable
 
 
 def reason_of(error: errors.BirthmarkError) -> int:

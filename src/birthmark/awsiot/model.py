@@ -7,6 +7,9 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, NewType
 
+import msgspec
+
+from birthmark.documents import Section
 from birthmark.errors import InvalidRequestError
 from birthmark.pki.certificates import Certificate
 
@@ -17,6 +20,7 @@ CertificateId = NewType("CertificateId", str)
 
 MAX_ATTRIBUTES = 50
 _THING_NAME = re.compile(r"[a-zA-Z0-9:_-]{1,128}")
+_SHADOW_NAME = re.compile(r"[a-zA-Z0-9:_-]{1,64}")
 _POLICY_NAME = re.compile(r"[\w+=,.@-]{1,128}", re.ASCII)
 _CERTIFICATE_ID = re.compile(r"(?:0x)?([a-fA-F0-9]{64})")
 _ATTRIBUTE_NAME = re.compile(r"[a-zA-Z0-9_.,@/:#-]{1,128}")
@@ -30,7 +34,10 @@ class NameInvalidError(InvalidRequestError):
     code = "awsiot.name_invalid"
     message = "Invalid {kind}: {name!r}"
     cause = "{kind} {name!r} is not allowed."
-    fix = "Thing names have 1 to 128 letters, digits and : _ -, policy names also + = , . @. Those in use: `{command}`"
+    fix = (
+        "Thing names have 1 to 128 letters, digits and : _ -, those of shadows up to 64; policy names have also "
+        "+ = , . @. Those in use: `{command}`"
+    )
     command: str
     kind: str
     name: str
@@ -209,11 +216,44 @@ class AccessKey:
     created_at: datetime
 
 
+class Shadow(msgspec.Struct, frozen=True):
+    """What is desired of a thing and what it reports. Its one classic shadow has no name.
+
+    A shadow that never was has the version 0; of one that is deleted the version is remembered. `at` is the time of the
+    last change, in microseconds.
+    """
+
+    thing: str
+    name: str = ""
+    desired: Section = Section()
+    reported: Section = Section()
+    version: int = 0
+    at: int = 0
+    is_deleted: bool = False
+
+    @property
+    def sections(self) -> Mapping[str, Section]:
+        return {"desired": self.desired, "reported": self.reported}
+
+    @property
+    def label(self) -> str:
+        """The name by which the service speaks of it."""
+        return f"{self.thing}~{self.name}" if self.name else self.thing
+
+
 def parse_thing_name(text: str) -> ThingName:
     """Return the name; letter case counts. Raise `NameInvalidError`."""
     if _THING_NAME.fullmatch(text) is None:
         raise NameInvalidError(kind="Thing name", name=text[:128], command="aws iot list-things")
     return ThingName(text)
+
+
+def parse_shadow_name(thing: ThingName, text: str) -> str:
+    """Return the name of one of a thing's named shadows. Raise `NameInvalidError`."""
+    if _SHADOW_NAME.fullmatch(text) is None:
+        command = f"aws iot-data list-named-shadows-for-thing --thing-name {thing}"
+        raise NameInvalidError(kind="Shadow name", name=text[:128], command=command)
+    return text
 
 
 def parse_policy_name(text: str) -> PolicyName:

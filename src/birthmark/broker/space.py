@@ -10,7 +10,7 @@ A session that is not stored lives in memory, as long as its connection.
 import asyncio
 import contextlib
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -41,12 +41,14 @@ from birthmark.broker.requests import DeliverTo
 from birthmark.broker.routing import Receiver, Route, Router
 from birthmark.broker.rules.matching import shape_of
 from birthmark.broker.rules.outgoing import Outgoing
+from birthmark.broker.turns import Turns
 from birthmark.broker.viewing import Viewer
 from birthmark.errors import ChangedMeanwhileError, UnavailableError
 from birthmark.mqtt.parcel import Parcel
 from birthmark.net.admission import Closed
 from birthmark.store import Changes
 from birthmark.store.database import Row
+from birthmark.store.paging import Page, page_of
 
 if TYPE_CHECKING:
     from birthmark.broker.broker import Broker
@@ -92,7 +94,7 @@ class Space:
         self._broker = broker
         self._database = broker.database
         self._router = Router(hash_matches_parent=rules.hash_matches_parent)
-        self._locks: dict[str, tuple[asyncio.Lock, int]] = {}
+        self._arriving: Turns[str] = Turns()
         self._stored_count = self._retained_count = self._viewers = 0
         self.name = name
         self.rules = rules
@@ -115,7 +117,7 @@ class Space:
 
     def is_arriving(self, client: str) -> bool:
         """Somebody is about to take this session."""
-        return client in self._locks
+        return client in self._arriving
 
     async def record(self, client: str) -> Record | None:
         """Return what is stored of a session."""
@@ -140,7 +142,7 @@ class Space:
 
     async def _connect_alone(self, arrival: Arrival, old: Attached | None) -> Attached:
         """Decide on the session as it is; who is faster makes us decide again."""
-        async with self._alone_with(arrival.client):
+        async with self._arriving.alone_with(arrival.client):
             for _ in range(_ATTEMPTS):
                 with contextlib.suppress(ChangedMeanwhileError):
                     return await self._connect(arrival, old)
@@ -283,7 +285,7 @@ class Space:
         """Let go of a session whose client is about to connect to another worker; return when nothing is left here."""
         old = self._take_over(client, clean=ends)
         await self._until_safe(client)
-        async with self._alone_with(client):
+        async with self._arriving.alone_with(client):
             if old is not None:
                 await self._release_now(old, None, 0)
                 return
@@ -327,7 +329,7 @@ class Space:
         """Let go of a session before the next of this name begins; a database that is away comes back."""
         await self._until_safe(attached.client)
         while True:
-            async with self._alone_with(attached.client):
+            async with self._arriving.alone_with(attached.client):
                 try:
                     await self._release_now(attached, will, delay_s)
                 except UnavailableError:
@@ -717,26 +719,11 @@ class Space:
             return None
         return decode_messages(row["body"])[0], row["at"]
 
-    async def retained_page(self, after: str, limit: int) -> Sequence[Row]:
-        """Return topics with size, QoS and time, in order, those greater than `after`."""
-        return await self._database.all(store.RETAINED_PAGE, space=self.name, after=after, limit=limit)
-
-    # ---- inside
-
-    @contextlib.asynccontextmanager
-    async def _alone_with(self, client: str) -> AsyncIterator[None]:
-        """Take turns with whoever else connects as this client."""
-        lock, users = self._locks.get(client, (asyncio.Lock(), 0))
-        self._locks[client] = (lock, users + 1)
-        try:
-            async with lock:
-                yield
-        finally:
-            lock, users = self._locks[client]
-            if users == 1:
-                del self._locks[client]
-            else:
-                self._locks[client] = (lock, users - 1)
+    async def retained_topics(self, after: str, size: int) -> Page[Row]:
+        """Return topics with size, QoS and time, in order; what expired is left out, and may leave a page short."""
+        rows = await self._database.all(store.RETAINED_PAGE, space=self.name, after=after, limit=size + 1)
+        page, now = page_of(rows, size, [str(row["topic"]) for row in rows]), self.now()
+        return Page([row for row in page.items if row["expires_at"] is None or row["expires_at"] > now], page.last)
 
 
 def _nobody_waits(problem: BaseException | None) -> None:

@@ -1,17 +1,20 @@
 """`birthmark aws`: access keys of the server's AWS account, what is in it, and what is published there."""
 
+import json
 import sys
 from typing import Annotated
 
 import typer
 
+from birthmark.cli.asking import only
 from birthmark.cli.common import say
+from birthmark.cli.json_input import object_of
 from birthmark.cli.operator import ServerOptions, ServerOutputOptions, at
 from birthmark.cli.options import command, commands
 from birthmark.cli.watching import told, until_interrupted
 from birthmark.mqtt.topics import is_valid_filter
 
-app = commands("AWS IoT: access keys, things, certificates.", "birthmark aws things")
+app = commands("AWS IoT: access keys, things, certificates, shadows.", "birthmark aws things")
 keys = commands("Access keys, for the AWS CLI and SDKs.", "birthmark aws key add ci")
 app.add_typer(keys, name="key")
 
@@ -71,3 +74,22 @@ def monitor(
             sys.stdout.flush()
             if lost := part["lost"]:
                 typer.echo(f"{lost} messages are missing here: they came faster than they were shown.", err=True)
+
+
+@command(app, """birthmark aws shadow se050-0001 --desired '{"interval": 5}'""")
+def shadow(
+    server: ServerOutputOptions,
+    thing: Annotated[str, typer.Argument(metavar="THING", help="The thing's name; letter case counts.")],
+    name: Annotated[str | None, typer.Option("--name", help="A named shadow, instead of the classic one.")] = None,
+    desired: Annotated[str | None, typer.Option(help="What is desired of it: a JSON patch, null removes.")] = None,
+    delete: Annotated[bool, typer.Option("--delete", help="Delete the shadow.")] = False,
+) -> None:
+    """Show a thing's shadow, as JSON; change what is desired of it first, or delete it."""
+    only(not delete, "without --delete", desired=desired)
+    parts = ("aws", "shadows", thing, *([] if name is None else [name]))
+    if delete:
+        server.delete(*parts, said=f"Deleted the shadow of {thing}.")
+        return
+    patch = object_of(desired, "--desired")
+    shown = server.client.get(at(*parts)) if patch is None else server.client.patch(at(*parts), {"desired": patch})
+    typer.echo(json.dumps(shown, indent=None if server.as_json else 2))

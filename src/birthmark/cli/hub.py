@@ -9,6 +9,7 @@ import typer
 
 from birthmark.cli.asking import agree, only
 from birthmark.cli.common import emit, read_certificate, say
+from birthmark.cli.json_input import json_of, object_of
 from birthmark.cli.operator import ServerOptions, ServerOutputOptions, at, show
 from birthmark.cli.options import command, commands
 from birthmark.cli.serve import NOT_IN_CERTIFICATE
@@ -100,7 +101,7 @@ def twin(
     if desired is None and tags is None:
         shown = server.client.get(path)
     else:
-        patch = {"desired": _object(desired, "--desired"), "tags": _object(tags, "--tags")}
+        patch = {"desired": object_of(desired, "--desired"), "tags": object_of(tags, "--tags")}
         shown = server.client.patch(path, patch)
     typer.echo(json.dumps(shown, indent=None if server.as_json else 2))
 
@@ -116,7 +117,7 @@ def method(
     hub: HubOption = "birthmark",
 ) -> None:
     """Call a method of a device that is connected, and print what it answers, as JSON."""
-    given = _json(payload, "PAYLOAD")
+    given = json_of(payload, "PAYLOAD")
     body: dict[str, Any] = {"method": method, "payload": given}
     body |= {"response_timeout_s": response_timeout, "connect_timeout_s": connect_timeout}
     patience_s = response_timeout + connect_timeout + 10
@@ -195,22 +196,6 @@ def monitor(
             place = page["next"]
     if group is None and place:
         typer.echo(f"To go on from here: --after {place}", err=True)
-
-
-def _json(text: str, what: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise typer.BadParameter(f"{what} is not JSON: {error}") from error
-
-
-def _object(text: str | None, what: str) -> dict[str, Any] | None:
-    if text is None:
-        return None
-    found = _json(text, what)
-    if not isinstance(found, dict):
-        raise typer.BadParameter(f"{what} is not a JSON object")
-    return found
 
 
 def _row(device: dict[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from birthmark.awsiot.model import AccessKey
 from birthmark.awsiot.service import AwsIot
 from birthmark.broker import Space
 from birthmark.broker.model import Message
+from birthmark.console import shadows
 from birthmark.console.names import ACTOR
 from birthmark.console.routing import (
     SIGN_OF_LIFE_S,
@@ -86,6 +87,7 @@ def endpoints(aws: AwsIot, space: Space) -> Sequence[Endpoint]:
         Endpoint("GET", "/aws/things", Role.VIEWER, "A page of things.", things, query=PageQuery),
         Endpoint("GET", "/aws/certificates", Role.VIEWER, "A page of certificates.", certificates, query=PageQuery),
         Endpoint("GET", "/aws/monitor", Role.VIEWER, "Messages, line by line.", monitor, query=MonitorQuery),
+        *shadows.endpoints(aws),
     ]
 
 

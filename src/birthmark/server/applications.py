@@ -84,7 +84,10 @@ class Applications:
             WebSocketRoute("/mqtt", websocket),
             WebSocketRoute("/{path:path}", no_websocket),
         ]
-        clouds = AwsHttp(rooms.aws, rooms.aws_connections.space, record, self._entropy, _application(routes))
+        aws_side = rooms.aws_connections
+        clouds = AwsHttp(
+            rooms.aws, aws_side.space, aws_side.reserved.ask, record, self._entropy, otherwise=_application(routes)
+        )
         return RequireAuthority(clouds, self.report)
 
     def est(self) -> ASGIApp:
@@ -163,6 +166,7 @@ class Applications:
 _LOOK_UPS = frozenset(
     {
         "awsiot.no_registration_code",
+        "awsiot.shadow_missing",
         "awsiot.unknown_ca",
         "awsiot.unknown_certificate",
         "awsiot.unknown_policy",

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import birthmark
+from aws_account import a_call
 from birthmark.awsiot.http.app import handlers
 from birthmark.awsiot.http.routing import Call, Router
 from birthmark.awsiot.http.table import FIRST_SEGMENTS, OPERATIONS, Member, Operation
@@ -78,14 +79,14 @@ def test_any_body_is_read_or_refused(body: bytes) -> None:
 @pytest.mark.parametrize("text", ["yes", "1", ""])
 def test_a_flag_is_true_or_false(text: str) -> None:
     with pytest.raises(BodyInvalidError):
-        Call(FLAG, {}, {"setAsActive": text}, {}, b"", "x").flag("setAsActive")
+        a_call(FLAG, {"setAsActive": text}).flag("setAsActive")
 
 
 def test_every_operation_that_is_served_is_of_the_service_model_and_on_the_page() -> None:
     aws = AwsIot(Account("0" * 12, "us-east-1", "localhost"), None, FakeClock(), SeededEntropy(), None)  # type: ignore[arg-type]  # neither database nor bus is used
     page = (Path(birthmark.__file__).parents[2] / "docs" / "reference" / "aws-iot.md").read_text()
     known = {operation.name: operation for operation in OPERATIONS}
-    for name in handlers(aws):
+    for name in handlers(aws, None, None, SeededEntropy()):  # type: ignore[arg-type]  # nobody is asked
         assert re.search(rf"\| {name} \| {known[name].method} `{re.escape(known[name].path)}` \|", page), name
 
 
@@ -98,6 +99,27 @@ def test_the_table_is_that_of_the_installed_service_models() -> None:
         assert (operation.method, operation.path) == (http["method"], http["requestUri"].partition("?")[0])
 
 
+def test_of_operations_with_one_path_that_of_the_signed_service_is_meant() -> None:
+    both = [
+        Operation("ListJobExecutionsForThing", "iot", "GET", "/things/{thingName}/jobs", ()),
+        Operation("GetPendingJobExecutions", "iot-jobs-data", "GET", "/things/{thingName}/jobs", ()),
+    ]
+    for served in ([one.name for one in both], ["ListJobExecutionsForThing"]):
+        router = Router(dict.fromkeys(served, nothing), both)
+        assert router.find("GET", "/things/t/jobs", "iot")[0].name == "ListJobExecutionsForThing"
+        assert router.find("GET", "/things/t/jobs", "iot-data")[0].name == "ListJobExecutionsForThing"
+    with pytest.raises(OperationNotServedError, match="GetPendingJobExecutions"):
+        router.find("GET", "/things/t/jobs", "iot-jobs-data")
+
+
+def test_a_topic_stands_in_a_path_with_its_slashes_or_without() -> None:
+    router = Router({"Publish": nothing})
+    for path in ("/topics/a/b%2Fc", "/topics/a%2fb%2Fc"):
+        assert router.find("POST", path)[2] == {"topic": "a/b/c"}
+    with pytest.raises(BodyInvalidError, match="not UTF-8"):
+        router.find("POST", "/topics/%ff")
+
+
 def test_an_operation_that_is_known_and_not_served_is_named() -> None:
     with pytest.raises(OperationNotServedError, match="Unserved is not implemented"):
         ROUTER.find("GET", "/unserved")
@@ -106,14 +128,14 @@ def test_an_operation_that_is_known_and_not_served_is_named() -> None:
 def test_a_member_that_must_be_there_is_named() -> None:
     needed = Operation("Set", "iot", "GET", "/", (Member("principal", "header", "x-amzn-principal", "string", True),))
     with pytest.raises(BodyInvalidError, match="principal is missing"):
-        Call(needed, {}, {}, {}, b"", "x").get("principal")
+        a_call(needed).get("principal")
 
 
 def test_a_member_is_one_of_its_values() -> None:
     choice = Operation("Set", "iot", "GET", "/", (Member("new", "querystring", "n", "string", enum=("ON", "OFF")),))
-    assert Call(choice, {}, {"n": "ON"}, {}, b"", "x")["new"] == "ON"
+    assert a_call(choice, {"n": "ON"})["new"] == "ON"
     with pytest.raises(BodyInvalidError, match="none of ON, OFF"):
-        Call(choice, {}, {"n": "on"}, {}, b"", "x").get("new")
+        a_call(choice, {"n": "on"}).get("new")
 
 
 BODY = Operation(
@@ -132,7 +154,7 @@ BODY = Operation(
 
 
 def body(text: str) -> Call:
-    return Call(BODY, {}, {}, {}, text.encode(), "x")
+    return a_call(BODY, body=text.encode())
 
 
 def test_members_of_a_body_are_read_by_their_types() -> None:

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from birthmark.awsiot.rules import topics
+from birthmark.awsiot.rules.reserved import Service, request_of
 from birthmark.errors import BirthmarkError
 
 
@@ -18,7 +19,31 @@ from birthmark.errors import BirthmarkError
         ("ä" * 129, 10, 0, topics.TopicInvalidError),
         ("a/+", 10, 0, topics.TopicInvalidError),
         ("", 10, 0, topics.TopicInvalidError),
-        ("$aws/things/t/shadow/get", 10, 0, topics.ReservedTopicError),
+        ("$aws/things/t/shadow/get", 10, 0, None),
+        ("$aws/things/t/shadow/update", 10, 1, None),
+        ("$aws/things/t/shadow/delete", 10, 1, None),
+        ("$aws/things/t/shadow/name/s/update", 10, 1, None),
+        ("$aws/things/t/shadow/update", 131073, 1, topics.PayloadTooLargeError),
+        *(
+            (f"$aws/things/{rest}", 10, 1, topics.ReservedTopicError)
+            for rest in (
+                "t/shadow/get/accepted",
+                "t/shadow/update/accepted",
+                "t/shadow/update/rejected",
+                "t/shadow/update/documents",
+                "t/shadow/update/delta",
+                "t/shadow/name/s/update/accepted",
+                "t/shadow/name/s",
+                "t/shadow/name//get",
+                "t/shadow",
+                "t/shadow/",
+                "t/shadow/put",
+                "/shadow/get",
+                "a/b/shadow/get",
+                "t/jobs/get",
+            )
+        ),
+        ("$AWS/things/t/shadow/get", 10, 1, topics.ReservedTopicError),
         ("$aws/events/presence/connected/x", 10, 0, topics.ReservedTopicError),
         ("a", 131072, 0, None),
         ("a", 131073, 0, topics.PayloadTooLargeError),
@@ -33,12 +58,40 @@ def test_publish(topic: str, size: int, qos: int, expected: type[BirthmarkError]
         topics.check_publish("c", topic, size, qos)
 
 
+def test_nothing_is_retained_on_a_reserved_topic() -> None:
+    with pytest.raises(topics.TopicInvalidError, match="nothing is retained"):
+        topics.check_publish("c", "$aws/things/t/shadow/update", 10, 1, retain=True)
+    topics.check_publish("c", "a", 10, 1, retain=True)
+
+
+def test_a_request_is_told_by_its_topic() -> None:
+    assert request_of("$aws/things/t:1/shadow/get") == (Service.SHADOW, {"thing": "t:1", "name": None, "verb": "get"})
+    named = request_of("$aws/things/t/shadow/name/s/delete")
+    assert named == (Service.SHADOW, {"thing": "t", "name": "s", "verb": "delete"})
+    assert request_of("$aws/things/t/shadow/get\n") is None
+    assert request_of("a/b") is None
+
+
 @pytest.mark.parametrize(
     ("topic_filter", "expected"),
     [
         ("a/+/#", None),
         ("#", None),
         ("$aws/events/presence/#", None),
+        ("$aws/things/t/shadow/#", None),
+        ("$aws/things/t/#", None),
+        ("$aws/things/t/shadow/get/+", None),
+        ("$aws/things/t/shadow/name/s/get/+", None),
+        ("$aws/things/t/shadow/name/+/update/delta", None),
+        ("$aws/things/t/+/update/accepted", None),
+        ("$aws/things/+/shadow/update/documents", None),
+        ("$share/g/$aws/things/+/shadow/update/documents", None),
+        ("$aws/things/t/shadows/get", topics.ReservedTopicError),
+        ("$aws/things/#", topics.ReservedTopicError),
+        ("$aws/things/+", topics.ReservedTopicError),
+        ("$aws/+/t/shadow/get", topics.ReservedTopicError),
+        ("$aws/#", topics.ReservedTopicError),
+        ("$SYS/#", topics.ReservedTopicError),
         ("a/#/b", topics.TopicInvalidError),
         ("$share/g/a/#", None),
         ("$share/g", topics.TopicInvalidError),

@@ -5,8 +5,9 @@ Routes see the raw path; a router that decodes first could not tell an ARN's sla
 
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
-from urllib.parse import unquote_plus, unquote_to_bytes
+from urllib.parse import unquote_plus
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -15,12 +16,12 @@ from birthmark.auth.sigv4 import SignatureMissingError, SignedRequest, is_signed
 from birthmark.awsiot.errors import http_error
 from birthmark.awsiot.http.authorities import AuthorityOperations
 from birthmark.awsiot.http.certificates import CertificateOperations
+from birthmark.awsiot.http.data import FOR_DEVICES, Ask, DataOperations
 from birthmark.awsiot.http.policies import PolicyOperations
 from birthmark.awsiot.http.routing import Call, Handler, Router
-from birthmark.awsiot.http.table import FIRST_SEGMENTS, OPERATIONS
+from birthmark.awsiot.http.table import FIRST_SEGMENTS, OPERATIONS, Operation
 from birthmark.awsiot.http.things import ThingOperations
-from birthmark.awsiot.model import Account
-from birthmark.awsiot.rules import topics
+from birthmark.awsiot.model import Account, OperationNotServedError
 from birthmark.awsiot.rules.variables import Visitor
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.service.authorities import CaExistsError
@@ -28,18 +29,23 @@ from birthmark.awsiot.service.certificates import CertificateExistsError
 from birthmark.awsiot.service.devices import Grant
 from birthmark.awsiot.service.policies import PolicyExistsError
 from birthmark.awsiot.service.things import ThingExistsError
-from birthmark.awsiot.wire import BodyInvalidError
 from birthmark.broker import Space
-from birthmark.broker.model import Message
 from birthmark.clock import Entropy, new_uuid
 from birthmark.errors import BirthmarkError
 from birthmark.net.http import ASGIApp, Receive, Scope, Send
 from birthmark.net.tls import TlsPeer
 
 GROUPS = (ThingOperations, CertificateOperations, AuthorityOperations, PolicyOperations)
-SERVICES = frozenset({"iot", "iotdata", "iot-jobs-data", "iotdevicegateway"})
-_TOPICS = "/topics/"
-_PUBLISH = "aws iot-data publish --generate-cli-skeleton"
+_DATA = "iot-data"
+# What a request is signed for, and whose operations are meant.
+SERVICES: Mapping[str, str] = {
+    "iot": "iot",
+    "iotdata": _DATA,
+    "iot-jobs-data": "iot-jobs-data",
+    "iotdevicegateway": _DATA,
+}
+_MAX_NAMED = 128
+_NAMED_SHADOWS = "/api/things/shadow/"  # the hub has paths below /api, too
 # Which fact of an error names the resource that exists already, and of which kind it is.
 _EXISTING: Mapping[type[BirthmarkError], tuple[str, str]] = {
     ThingExistsError: ("thing", "thing"),
@@ -57,7 +63,8 @@ def is_for_aws(scope: Scope) -> bool:
     authorization = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
     if is_signed(authorization.decode("latin-1"), scope["query_string"].decode("latin-1")):
         return True
-    return raw_path_of(scope).split("/", 2)[1] in FIRST_SEGMENTS
+    path = raw_path_of(scope)
+    return path.split("/", 2)[1] in FIRST_SEGMENTS or path.startswith(_NAMED_SHADOWS)
 
 
 def raw_path_of(scope: Scope) -> str:
@@ -73,23 +80,27 @@ def signed_request_of(scope: Scope, body: bytes = b"") -> SignedRequest:
     return SignedRequest(scope.get("method", "GET"), raw_path_of(scope), query, headers, body)
 
 
-def handlers(aws: AwsIot) -> Mapping[str, Handler]:
+def handlers(aws: AwsIot, space: Space, ask: Ask, entropy: Entropy) -> Mapping[str, Handler]:
     """Return who serves which operation."""
-    groups = [group(aws) for group in GROUPS]
+    groups = [*(group(aws) for group in GROUPS), DataOperations(aws, space, ask, entropy)]
     found = ((one.name, getattr(group, one.verb, None)) for one in OPERATIONS for group in groups)
     return {name: handler for name, handler in found if handler is not None}
 
 
 class AwsHttp:
-    """Answers for the control plane and for `POST /topics/…`; everything else goes on to `otherwise`."""
+    """Answers for the control plane and the data plane; everything else goes on to `otherwise`.
 
-    def __init__(self, aws: AwsIot, space: Space, record: Record, entropy: Entropy, otherwise: ASGIApp) -> None:
+    `ask` asks a service of the cloud by its topic.
+    """
+
+    def __init__(
+        self, aws: AwsIot, space: Space, ask: Ask, record: Record, entropy: Entropy, *, otherwise: ASGIApp
+    ) -> None:
         self._aws = aws
-        self._space = space
         self._record = record
         self._entropy = entropy
         self._otherwise = otherwise
-        self._router = Router(handlers(aws))
+        self._router = Router(handlers(aws, space, ask, entropy))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if not is_for_aws(scope):
@@ -108,54 +119,45 @@ class AwsHttp:
             headers = {"x-amzn-ErrorType": name, "x-amzn-RequestId": self._record(error, request)}
             return Response(json.dumps(body), status, headers, "application/json")
         headers = {"x-amzn-RequestId": new_uuid(self._entropy)}
-        return Response(json.dumps({} if value is None else value), 200, headers, "application/json")
+        content = value if isinstance(value, bytes) else json.dumps({} if value is None else value)
+        return Response(content, 200, headers, "application/json")
 
     async def _handle(self, request: Request) -> Any:
         body = await request.body()
         signed = signed_request_of(request.scope, body)
-        is_publish = signed.method == "POST" and signed.path.startswith(_TOPICS)
-        if not is_signed(request.headers.get("authorization", ""), signed.query):
-            if not is_publish:
-                raise SignatureMissingError
-            return await self._publish(signed, await self._device(request))
-        key = self._aws.keys.authenticate(signed, SERVICES)
-        actor = f"access_key:{key.id}"
-        if is_publish:
-            return await self._publish(signed, Grant(key.id, None, None, None))
-        operation, handler, names = self._router.find(signed.method, signed.path)
+        if is_signed(request.headers.get("authorization", ""), signed.query):
+            key, service = self._aws.keys.authenticate(signed, SERVICES)
+            grant, actor = Grant(key.id, None, None, None), f"access_key:{key.id}"
+            operation, handler, names = self._router.find(signed.method, signed.path, SERVICES[service])
+        else:
+            grant, operation, handler, names = await self._for_device(request, signed)
+            actor = f"certificate:{grant.certificate_id}"
         headers = {name: value for name, value in signed.headers if name.startswith("x-amz")}
+        note = partial(self._note, request)
         try:
-            return await handler(Call(operation, names, _query(signed.query), headers, body, actor))
+            return await handler(Call(operation, names, _query(signed.query), headers, body, actor, grant, note))
         except BirthmarkError as error:
-            error.add_facts(command=operation.form)
+            named = {"thing": names["thingName"][:_MAX_NAMED]} if "thingName" in names else {}
+            error.add_facts(command=operation.form, **named)
             raise
 
-    async def _device(self, request: Request) -> Grant:
+    async def _for_device(
+        self, request: Request, signed: SignedRequest
+    ) -> tuple[Grant, Operation, Handler, Mapping[str, str]]:
+        """Return who asks by a certificate, and what. Raise `SignatureMissingError` for what devices cannot ask."""
+        try:
+            operation, handler, names = self._router.find(signed.method, signed.path, _DATA)
+        except OperationNotServedError as error:
+            raise SignatureMissingError from error
+        if operation.name not in FOR_DEVICES:
+            raise SignatureMissingError
         peer: TlsPeer = request.scope["extensions"]["tls"]
         address = request.client.host if request.client else ""
-        return await self._aws.devices.admit(Visitor(peer.leaf, None, address, peer.sni, chain=peer.chain))
+        visitor = Visitor(peer.leaf, None, address, peer.sni, chain=peer.chain)
+        return await self._aws.devices.admit(visitor), operation, handler, names
 
-    async def _publish(self, signed: SignedRequest, grant: Grant) -> Any:
-        query = _query(signed.query)
-        topic = _topic_of(signed.path)
-        if query.get("qos", "0") not in {"0", "1"}:
-            raise BodyInvalidError(detail="qos is neither 0 nor 1", command=_PUBLISH)
-        qos = int(query.get("qos", "0"))
-        retain = query.get("retain", "false").lower() == "true"
-        topics.check_publish("over HTTPS", topic, len(signed.body), qos)
-        self._aws.devices.check(grant, "iot:Publish", "topic", topic)
-        if retain:
-            self._aws.devices.check(grant, "iot:RetainPublish", "topic", topic)
-        await self._space.published(Message(topic, signed.body, qos, retain))
-        return {"message": "OK", "traceId": new_uuid(self._entropy)}
-
-
-def _topic_of(raw_path: str) -> str:
-    """Both `a%2Fb` and `a/b` are in use; a literal percent sign stands as %25."""
-    try:
-        return unquote_to_bytes(raw_path[len(_TOPICS) :]).decode()
-    except UnicodeDecodeError as error:
-        raise BodyInvalidError(detail="the topic is not UTF-8", command=_PUBLISH) from error
+    def _note(self, request: Request, error: BirthmarkError) -> None:
+        self._record(error, request)
 
 
 def _query(text: str) -> Mapping[str, str]:

@@ -8,17 +8,20 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TypeVar
-from urllib.parse import unquote
+from urllib.parse import unquote, unquote_to_bytes
 
 import msgspec
 
 from birthmark.awsiot.http.table import OPERATIONS, Member, Operation
 from birthmark.awsiot.model import OperationNotServedError
+from birthmark.awsiot.service.devices import Grant
 from birthmark.awsiot.wire import BodyInvalidError, parse_body
+from birthmark.errors import BirthmarkError
 from birthmark.store.paging import Page, marker_of, page_size, parse_marker
 from birthmark.text import whole_number
 
 _TOPIC_PATH = "/topics/"
+_PUBLISH = "aws iot-data publish --generate-cli-skeleton"
 _FLAGS = {"true": True, "True": True, "false": False, "False": False, True: True, False: False}
 # What stands in a body for each type of the service model; the others are structures, which `part` reads.
 _IN_BODY: Mapping[str, Any] = {"string": str | None, "boolean": bool, "integer": int | None, "long": int | None}
@@ -35,6 +38,14 @@ class Call:
     headers: Mapping[str, str]
     body: bytes = field(repr=False)
     actor: str
+    grant: Grant
+    note: Callable[[BirthmarkError], object]
+    """Files a refusal that is told elsewhere than in the answer."""
+
+    @property
+    def operator(self) -> str | None:
+        """The actor, where it is an operator and no device."""
+        return self.actor if self.grant.permissions is None else None
 
     def get(self, name: str) -> str | None:
         """Return a member, or None. Raise `BodyInvalidError` when it may not be so."""
@@ -119,19 +130,39 @@ class Router:
         for same in self._by_shape.values():  # literals before names, and what is served before what is not
             same.sort(key=lambda one: ([segment.startswith("{") for segment in one.segments], one.name not in handlers))
 
-    def find(self, method: str, raw_path: str) -> tuple[Operation, Handler, Mapping[str, str]]:
-        """Return the operation, who serves it, and the names in the path. Raise `OperationNotServedError`."""
+    def find(
+        self, method: str, raw_path: str, service: str | None = None
+    ) -> tuple[Operation, Handler, Mapping[str, str]]:
+        """Return the operation, who serves it, and the names in the path. Raise `OperationNotServedError`.
+
+        Of operations with the same path that of `service` wins, which the request was signed for.
+        """
         if raw_path.startswith(_TOPIC_PATH):
-            segments = ["topics", unquote(raw_path[len(_TOPIC_PATH) :])]
+            segments = ["topics", _topic_of(raw_path)]
         else:
             segments = [unquote(segment) for segment in raw_path.strip("/").split("/")]
+        found: tuple[Operation, Mapping[str, str]] | None = None
         for operation in self._by_shape.get((method, len(segments)), ()):
-            names = _match(operation.segments, segments)
-            if names is not None:
-                if (handler := self._handlers.get(operation.name)) is None:
-                    raise OperationNotServedError(operation=operation.name, method=method, path=raw_path[:200])
-                return operation, handler, names
-        raise OperationNotServedError(operation="That", method=method, path=raw_path[:200])
+            if found is not None and operation.service != service:
+                continue
+            if (names := _match(operation.segments, segments)) is not None:
+                found = operation, names
+                if service is None or operation.service == service:
+                    break
+        if found is None:
+            raise OperationNotServedError(operation="That", method=method, path=raw_path[:200])
+        operation, names = found
+        if (handler := self._handlers.get(operation.name)) is None:
+            raise OperationNotServedError(operation=operation.name, method=method, path=raw_path[:200])
+        return operation, handler, names
+
+
+def _topic_of(raw_path: str) -> str:
+    """Both `a%2Fb` and `a/b` are in use; a literal percent sign stands as %25."""
+    try:
+        return unquote_to_bytes(raw_path[len(_TOPIC_PATH) :]).decode()
+    except UnicodeDecodeError as error:
+        raise BodyInvalidError(detail="the topic is not UTF-8", command=_PUBLISH) from error
 
 
 def _converted(name: str, value: Any, kind: Any) -> Any:

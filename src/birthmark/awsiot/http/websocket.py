@@ -25,7 +25,7 @@ def endpoint(
 
     async def serve(socket: WebSocket) -> None:
         try:
-            key = aws.keys.authenticate(signed_request_of(socket.scope), SERVICES)
+            key, _ = aws.keys.authenticate(signed_request_of(socket.scope), SERVICES)
         except BirthmarkError as error:
             report(error, socket.client.host if socket.client else "", socket.scope["extensions"]["tls"])
             await socket.close()

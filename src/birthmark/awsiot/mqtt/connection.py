@@ -155,29 +155,50 @@ class AwsConnection:
 
     def _publish(self, packets: Sequence[Publish]) -> Awaitable[None] | None:
         """Hand on what came together; what is denied is refused by itself where MQTT 5 has a word for it."""
+        waiting, rest = self._publish_until_asked(packets)
+        return self._ask(waiting, rest) if rest else waiting
+
+    def _publish_until_asked(self, packets: Sequence[Publish]) -> tuple[Awaitable[None] | None, Sequence[Publish]]:
+        """Hand on what comes before the first packet that asks a service; return that with all after it."""
         while True:
             messages, ids, denied = self._checked(packets)
             waiting = self._hand_on(messages, ids)
+            packets = packets[len(messages) :]
             if denied is None:
-                return waiting
-            packet = packets[len(messages)]
+                return waiting, packets
+            packet = packets[0]
             if self.pump.level != LEVEL_5 or packet.packet_id is None:
                 if waiting is not None:
                     self._connections.space.spawn(waiting)
                 raise denied
             self.pump.note(denied)
             self.pump.ack(packet.packet_id, reason_of(denied))
-            packets = packets[len(messages) + 1 :]
+            packets = packets[1:]
             if waiting is not None:
-                return self._publish_after(waiting, packets)
+                return self._publish_after(waiting, packets), ()
 
     async def _publish_after(self, waiting: Awaitable[None], packets: Sequence[Publish]) -> None:
         await waiting
         if not self.pump.is_over and (more := self._publish(packets)) is not None:
             await more
 
+    async def _ask(self, waiting: Awaitable[None] | None, packets: Sequence[Publish]) -> None:
+        """Let services of the cloud do what reserved topics ask, in turn with everything that came between."""
+        while packets and not self.pump.is_over:
+            if waiting is not None:
+                await waiting
+            packet = packets[0]
+            await self._connections.reserved.ask(packet.topic, packet.payload, self.note_once)
+            if self.pump.is_over:
+                return
+            self.pump.ack(packet.packet_id)
+            await self._refresh()
+            waiting, packets = self._publish_until_asked(packets[1:])
+        if waiting is not None:
+            await waiting
+
     def _checked(self, packets: Sequence[Publish]) -> tuple[list[Message], list[int], PolicyDeniedError | None]:
-        """Return the messages before the first that is denied, their packet ids, and the denial."""
+        """Return the messages before the first that is denied or asks a service, their packet ids, and the denial."""
         messages: list[Message] = []
         ids: list[int] = []
         topic, now = "", 0
@@ -190,6 +211,8 @@ class AwsConnection:
                     self._check_publish(packet)
                 except PolicyDeniedError as error:
                     return messages, ids, error
+                if packet.topic.startswith("$"):
+                    return messages, ids, None
                 topic = packet.topic
             if len(packet.payload) > topics.MAX_PAYLOAD_BYTES:
                 raise topics.PayloadTooLargeError(thing=self.client_id, size=len(packet.payload))
@@ -206,7 +229,7 @@ class AwsConnection:
         return messages, ids, None
 
     def _check_publish(self, packet: Publish) -> None:
-        topics.check_publish(self.client_id, packet.topic, len(packet.payload), packet.qos)
+        topics.check_publish(self.client_id, packet.topic, len(packet.payload), packet.qos, retain=packet.retain)
         self._connections.check(self.grant, "iot:Publish", "topic", packet.topic, self.client_id)
         if packet.retain:
             self._connections.check(self.grant, "iot:RetainPublish", "topic", packet.topic, self.client_id)

@@ -7,6 +7,7 @@ from birthmark.awsiot.events import CertificateChanged, GrantsChanged, PolicyCha
 from birthmark.awsiot.model import AccessKey
 from birthmark.awsiot.mqtt.connection import WINDOW, AwsConnection
 from birthmark.awsiot.mqtt.presence import REASONS, presence
+from birthmark.awsiot.mqtt.reserved import Reserved
 from birthmark.awsiot.rules import topics
 from birthmark.awsiot.rules.variables import Visitor
 from birthmark.awsiot.service import AwsIot
@@ -37,6 +38,7 @@ class AwsConnections:
         self._clock = clock
         self._entropy = entropy
         self._changes = 0  # of anything that a connection may depend on
+        self.reserved = Reserved(aws)
         self.space: Space
 
     async def accept(self, pump: MqttPump, packet: Connect) -> Admission:
@@ -118,7 +120,7 @@ class AwsConnections:
         admitted = await self.admit(visitor) if grant is None else grant
         self.check(admitted, "iot:Connect", "client", client_id, client_id)
         if (will := packet.will) is not None:
-            topics.check_publish(client_id, will.topic, len(will.payload), will.qos)
+            topics.check_publish(client_id, will.topic, len(will.payload), will.qos, retain=will.retain)
             self.check(admitted, "iot:Publish", "topic", will.topic, client_id)
             if will.retain:
                 self.check(admitted, "iot:RetainPublish", "topic", will.topic, client_id)
@@ -195,6 +197,8 @@ class AwsConnections:
     def will(self, client: str, will: Will) -> Awaitable[None] | None:
         now = self.space.now()
         message = will.message
+        if message.topic.startswith("$"):
+            return None  # the services of the cloud do not hear of wills
         if will.expiry_s is not None:
             expires_at = now + will.expiry_s * 1_000_000
             message = Message(

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 
-from birthmark.awsiot.rules.topics import PRESENCE
+from birthmark.awsiot.rules.reserved import PRESENCE
 from birthmark.broker.model import Message
 from birthmark.net.admission import Closed
 

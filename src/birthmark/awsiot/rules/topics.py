@@ -1,5 +1,6 @@
 """Which ids and topics a client may use at all, before any policy (developer guide, "Reserved topics" and quotas)."""
 
+from birthmark.awsiot.rules.reserved import may_subscribe, request_of
 from birthmark.errors import InvalidRequestError, PolicyError
 from birthmark.mqtt.topics import is_valid_filter, is_valid_name
 
@@ -9,7 +10,6 @@ MAX_PAYLOAD_BYTES = 128 * 1024
 MAX_CLIENT_ID_BYTES = 128
 MAX_FILTERS = 8
 MAX_SUBSCRIPTIONS = 50
-PRESENCE = "$aws/events/presence/"
 _SHARED = "$share/"
 
 _RIGHT = "This is taken: `aws iot-data publish --topic hello --qos 1 --payload aGVsbG8=`"
@@ -47,8 +47,9 @@ class ReservedTopicError(InvalidRequestError):
     code = "awsiot.reserved_topic_not_served"
     cause = "The client {thing} used {topic}. Topics that begin with $ are the cloud's own, and this one is not served."
     fix = (
-        "Shadows, jobs, basic ingest and fleet provisioning are not served yet; "
-        f"of $aws/ only events/presence/… can be subscribed to. {_RIGHT}"
+        "Of $aws/ these can be published to: things/THING/shadow/get, update and delete, and the same with "
+        "shadow/name/NAME; things/THING/shadow/… and events/presence/… can be subscribed to. Jobs, basic ingest and "
+        f"fleet provisioning are not served yet. {_RIGHT}"
     )
     thing: str
     topic: str
@@ -111,7 +112,7 @@ def check_client_id(client_id: str, *, is_kept: bool) -> None:
         raise ClientIdInvalidError(thing="", detail="it is empty, and the session is kept")
 
 
-def check_publish(client_id: str, topic: str, size: int, qos: int) -> None:
+def check_publish(client_id: str, topic: str, size: int, qos: int, *, retain: bool = False) -> None:
     """Raise why a client may not publish this to `topic`, whatever its policies say."""
     facts = {"thing": client_id, "topic": topic[:MAX_TOPIC_BYTES]}
     if qos > 1:
@@ -119,8 +120,10 @@ def check_publish(client_id: str, topic: str, size: int, qos: int) -> None:
     if not is_valid_name(topic):
         raise TopicInvalidError(detail="it is empty or has a wildcard", **facts)
     _check_size(topic, facts)
-    if topic.startswith("$"):
+    if topic.startswith("$") and request_of(topic) is None:
         raise ReservedTopicError(**facts)
+    if retain and topic.startswith("$"):
+        raise TopicInvalidError(detail="nothing is retained on a topic of the cloud's own", **facts)
     if size > MAX_PAYLOAD_BYTES:
         raise PayloadTooLargeError(size=size, **facts)
 
@@ -136,7 +139,7 @@ def check_filter(client_id: str, name: str) -> None:
     if not is_valid_filter(topic_filter):
         raise TopicInvalidError(detail="it is empty or has a misplaced wildcard", **facts)
     _check_size(topic_filter, facts)
-    if topic_filter.startswith("$") and not topic_filter.startswith(PRESENCE):
+    if topic_filter.startswith("$") and not may_subscribe(topic_filter):
         raise ReservedTopicError(**facts)
 
 

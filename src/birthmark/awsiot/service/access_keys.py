@@ -62,11 +62,11 @@ class AccessKeys(AccountService):
         """Return every key, oldest first."""
         return tuple(self._by_id.values())
 
-    def authenticate(self, request: SignedRequest, services: Iterable[str]) -> AccessKey:
-        """Return the key that signed this request. Raise why it does not hold."""
+    def authenticate(self, request: SignedRequest, services: Iterable[str]) -> tuple[AccessKey, str]:
+        """Return the key that signed this request, and for which service. Raise why it does not hold."""
         signature = parse_signature(request)
         key = self._by_id.get(signature.access_key_id)
         if key is None:
             raise AccessKeyUnknownError(access_key_id=signature.access_key_id)
         check_signature(request, signature, key.secret, self.clock.now(), services=services)
-        return key
+        return key, signature.service

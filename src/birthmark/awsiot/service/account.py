@@ -10,6 +10,7 @@ from birthmark.awsiot.service.certificates import Certificates, RevocationCheck
 from birthmark.awsiot.service.devices import Devices
 from birthmark.awsiot.service.overview import Overview
 from birthmark.awsiot.service.policies import Policies
+from birthmark.awsiot.service.shadows import Shadows
 from birthmark.awsiot.service.things import Things
 from birthmark.clock import Clock, Entropy
 from birthmark.pki.issue import Issuer
@@ -40,6 +41,7 @@ class AwsIot:
         self.policies = Policies(database, clock, entropy)
         self.attachments = Attachments(database, self.things)
         self.devices = Devices(account, database, clock, self.certificates, self.things, self.policies, revocations)
+        self.shadows = Shadows(database, clock)
         self.overview = Overview(database)
 
     async def load(self) -> None:

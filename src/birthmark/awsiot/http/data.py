@@ -1,0 +1,173 @@
+"""The data plane: publish, shadows, retained messages. Devices may ask here too, under their policies."""
+
+import base64
+import binascii
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+
+from birthmark.awsiot.http.routing import Call
+from birthmark.awsiot.model import ThingName, parse_shadow_name, parse_thing_name
+from birthmark.awsiot.rules import topics
+from birthmark.awsiot.rules.retained import RetainedMissingError
+from birthmark.awsiot.service import AwsIot
+from birthmark.awsiot.wire import BodyInvalidError
+from birthmark.awsiot.wire.shadows import Request, parse_request, shadow_json
+from birthmark.broker import Space
+from birthmark.broker.model import MICROS, Message
+from birthmark.clock import Entropy, new_uuid
+from birthmark.errors import BirthmarkError
+from birthmark.mqtt.properties import Properties, PropertyId, PropertyValue
+from birthmark.mqtt.topics import is_valid_name
+
+FOR_DEVICES = frozenset(
+    {
+        "Publish",
+        "GetThingShadow",
+        "UpdateThingShadow",
+        "DeleteThingShadow",
+        "ListNamedShadowsForThing",
+        "GetRetainedMessage",
+        "ListRetainedMessages",
+    }
+)
+"""Those that a device may ask for with its certificate, as far as its policies allow."""
+_MAX_EXPIRY_S = 0xFFFFFFFF
+_UTF8 = "UTF8_DATA"
+
+Ask = Callable[[str, bytes, Callable[[BirthmarkError], object]], Awaitable[None]]
+"""Asks a service of the cloud by a reserved topic."""
+
+
+class DataOperations:
+    """The operations of `iot-data`."""
+
+    def __init__(self, aws: AwsIot, space: Space, ask: Ask, entropy: Entropy) -> None:
+        self._devices = aws.devices
+        self._shadows = aws.shadows
+        self._space = space
+        self._ask = ask
+        self._entropy = entropy
+
+    # ---- messages
+
+    async def publish(self, call: Call) -> Any:
+        topic, qos, retain = call["topic"], call.number("qos") or 0, call.flag("retain")
+        if qos not in {0, 1}:
+            raise BodyInvalidError(detail="qos is neither 0 nor 1")
+        topics.check_publish("over HTTPS", topic, len(call.body), qos, retain=retain)
+        self._devices.check(call.grant, "iot:Publish", "topic", topic)
+        if retain:
+            self._devices.check(call.grant, "iot:RetainPublish", "topic", topic)
+        if topic.startswith("$"):
+            await self._ask(topic, call.body, call.note)
+        else:
+            lasts_s = call.number("messageExpiry")
+            if lasts_s is not None and lasts_s > _MAX_EXPIRY_S:
+                raise BodyInvalidError(detail="messageExpiry is more than 4294967295 seconds")
+            expires_at = None if lasts_s is None else self._space.now() + lasts_s * MICROS
+            await self._space.published(Message(topic, call.body, qos, retain, _properties(call), expires_at))
+        return {"message": "OK", "traceId": new_uuid(self._entropy)}
+
+    async def get_retained_message(self, call: Call) -> Any:
+        topic = call["topic"]
+        self._devices.check(call.grant, "iot:GetRetainedMessage", "topic", topic)
+        if (found := await self._space.retained(topic)) is None:
+            raise RetainedMissingError(topic=topic[: topics.MAX_TOPIC_BYTES])
+        message, at = found
+        answer: dict[str, Any] = {"topic": topic, "payload": base64.b64encode(message.payload).decode()}
+        answer |= {"qos": message.qos, "lastModifiedTime": at // 1000}
+        named = [{value[0]: value[1]} for key, value in message.properties if key is PropertyId.USER_PROPERTY]
+        if named:
+            answer["userProperties"] = base64.b64encode(msgspec.json.encode(named)).decode()
+        return answer
+
+    async def list_retained_messages(self, call: Call) -> Any:
+        self._devices.check(call.grant, "iot:ListRetainedMessages", "topic", "*")
+        page = await self._space.retained_topics(call.after, call.size)
+        found = [
+            {
+                "topic": row["topic"],
+                "payloadSize": row["size"],
+                "qos": row["qos"],
+                "lastModifiedTime": row["at"] // 1000,
+            }
+            for row in page.items
+        ]
+        return call.paged("retainedTopics", found, page)
+
+    # ---- shadows
+
+    async def get_thing_shadow(self, call: Call) -> Any:
+        thing, name = self._shadow(call, "iot:GetThingShadow")
+        return shadow_json(await self._shadows.get(thing, name), self._shadows.now())
+
+    async def update_thing_shadow(self, call: Call) -> Any:
+        thing, name = self._shadow(call, "iot:UpdateThingShadow")
+        return await self._shadows.update(thing, name, parse_request(call.body), actor=call.operator)
+
+    async def delete_thing_shadow(self, call: Call) -> Any:
+        thing, name = self._shadow(call, "iot:DeleteThingShadow")
+        return await self._shadows.delete(thing, name, Request({}), actor=call.operator)
+
+    async def list_named_shadows_for_thing(self, call: Call) -> Any:
+        thing = parse_thing_name(call["thingName"])
+        self._devices.check(call.grant, "iot:ListNamedShadowsForThing", "thing", thing)
+        page = await self._shadows.names(thing, call.after, call.size)
+        return call.paged("results", page.items, page) | {"timestamp": self._shadows.now() // MICROS}
+
+    def _shadow(self, call: Call, action: str) -> tuple[ThingName, str]:
+        """Return which shadow is meant, by whoever may do this to it."""
+        thing = parse_thing_name(call["thingName"])
+        name = call.get("shadowName")
+        self._devices.check(call.grant, action, "thing", thing)
+        return thing, "" if name is None else parse_shadow_name(thing, name)
+
+
+def _properties(call: Call) -> Properties:
+    """Return the properties of MQTT 5 that a publish gives its message. Raise `BodyInvalidError`."""
+    found: list[tuple[PropertyId, PropertyValue]] = []
+    if (indicator := call.get("payloadFormatIndicator")) is not None:
+        found.append((PropertyId.PAYLOAD_FORMAT, int(indicator == _UTF8)))
+    if (content_type := call.get("contentType")) is not None:
+        found.append((PropertyId.CONTENT_TYPE, _text("contentType", content_type)))
+    if (topic := call.get("responseTopic")) is not None:
+        if not is_valid_name(topic):
+            raise BodyInvalidError(detail="responseTopic is empty or has a wildcard")
+        found.append((PropertyId.RESPONSE_TOPIC, topic))
+    if (data := call.get("correlationData")) is not None:
+        found.append((PropertyId.CORRELATION_DATA, _unpacked("correlationData", data)))
+    if (named := call.get("userProperties")) is not None:
+        pairs = [(_text("userProperties", name), _text("userProperties", value)) for name, value in _pairs(named)]
+        found += [(PropertyId.USER_PROPERTY, pair) for pair in pairs]
+    return tuple(found)
+
+
+def _pairs(text: str) -> list[tuple[str, str]]:
+    """Return user properties: JSON in base64, an array of objects with a name and a value each.
+
+    The SDKs take JSON as text and pack it once more, as JSON.
+    """
+    try:
+        given = msgspec.json.decode(_unpacked("userProperties", text))
+        if isinstance(given, str):
+            given = msgspec.json.decode(given)
+        objects = msgspec.convert(given, list[dict[str, str]])
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise BodyInvalidError(detail="userProperties is no JSON array of objects with texts") from error
+    return [pair for one in objects for pair in one.items()]
+
+
+def _text(name: str, text: str) -> str:
+    """Return what MQTT has as a string: one without U+0000 ([MQTT-1.5.4-2])."""
+    if "\0" in text:
+        raise BodyInvalidError(detail=f"{name} contains U+0000")
+    return text
+
+
+def _unpacked(name: str, text: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except binascii.Error as error:
+        raise BodyInvalidError(detail=f"{name} is not base64") from error

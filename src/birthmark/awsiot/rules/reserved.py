@@ -1,0 +1,38 @@
+"""The topics that begin with `$`: which ask a service of the cloud, which may be subscribed to (developer guide,
+"Reserved topics").
+
+What a service answers on its topics it alone publishes there.
+"""
+
+import re
+from collections.abc import Mapping
+from enum import Enum
+
+PRESENCE = "$aws/events/presence/"
+_OF_THING = re.compile(r"\$aws/things/[^/#]+/(?P<service>[^/]+)(?:/.*)?")
+_SUBTREES = frozenset({"shadow", "+", "#"})
+
+
+class Service(Enum):
+    """Who is asked, and by which topics."""
+
+    SHADOW = re.compile(r"\$aws/things/(?P<thing>[^/]+)/shadow(?:/name/(?P<name>[^/]+))?/(?P<verb>get|update|delete)")
+
+
+def request_of(topic: str) -> tuple[Service, Mapping[str, str | None]] | None:
+    """Return which service a topic asks, and the names in it; None when it asks nobody."""
+    for service in Service:
+        if (found := service.value.fullmatch(topic)) is not None:
+            return service, found.groupdict()
+    return None
+
+
+def may_subscribe(topic_filter: str) -> bool:
+    """Say whether a filter that begins with `$` stays within events of presence, or a thing's shadows.
+
+    Which things these may be, policies say.
+    """
+    if topic_filter.startswith(PRESENCE):
+        return True
+    found = _OF_THING.fullmatch(topic_filter)
+    return found is not None and found["service"] in _SUBTREES

@@ -1,0 +1,138 @@
+"""Shadows: load, decide, commit, tell; whoever was faster makes us decide again.
+
+What becomes of a shadow is told in the order of its versions: of the updates of one shadow one is made at a time, and
+the next one begins when the messages of this one are handed on. An answer says that they are safe, too: whoever was
+told of a change can count on everybody who subscribed.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from birthmark.awsiot.model import Shadow, ThingName
+from birthmark.awsiot.ports import Audience
+from birthmark.awsiot.rules import shadows as rules
+from birthmark.awsiot.store import shadows as store
+from birthmark.awsiot.wire import shadows as wire
+from birthmark.broker.model import Message
+from birthmark.broker.turns import Turns
+from birthmark.clock import Clock
+from birthmark.errors import ChangedMeanwhileError
+from birthmark.store import Changes, Database, decided_again, to_micros
+from birthmark.store.paging import Page, page_of
+
+_ATTEMPTS = 8
+_MICROS = 1_000_000
+
+
+def topic_of(thing: str, name: str, rest: str) -> str:
+    """Return a topic of a shadow."""
+    named = f"/name/{name}" if name else ""
+    return f"$aws/things/{thing}/shadow{named}/{rest}"
+
+
+class Shadows:
+    """The shadows of all things, registered or not; one without a name is the thing's classic shadow."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+        self._turns: Turns[tuple[ThingName, str]] = Turns()
+        self.audience: Audience
+        """Hears what became of shadows."""
+
+    def now(self) -> int:
+        """Return the time in microseconds."""
+        return to_micros(self._clock.now())
+
+    async def get(self, thing: ThingName, name: str) -> Shadow:
+        """Return a shadow. Raise `ShadowMissingError`."""
+        return rules.existing((await self._read(thing, name))[0])
+
+    async def names(self, thing: ThingName, after: str, size: int) -> Page[str]:
+        """Return the names of a thing's named shadows, in order."""
+        rows = await self._database.all(store.NAMES, thing=thing, after=after, limit=size + 1)
+        names = [str(row["name"]) for row in rows]
+        return page_of(names, size, names)
+
+    async def update(self, thing: ThingName, name: str, request: wire.Request, *, actor: str | None = None) -> bytes:
+        """Make an update, and return its answer once that is told to everybody.
+
+        An operator as the actor is audited. Raise `ShadowInvalidError`, `ShadowVersionError`, `ShadowTooLargeError`.
+        """
+        update, token = rules.parse_update(request), request.token
+        async with self._turns.alone_with((thing, name)):
+            at = self.now()
+            before, after = await self._change(
+                thing, name, lambda known: rules.updated(known, update, request.size, at), "awsiot.shadow_update", actor
+            )
+            answer = wire.update_json(after, update.patch, at, token)
+            told = {"accepted": answer, "documents": wire.documents_json(before, after, at, token)}
+            if (missing := wire.delta_json(after, at, token)) is not None:
+                told["delta"] = missing
+            told_all = await self._hand_on([(topic_of(thing, name, f"update/{what}"), told[what]) for what in told])
+        await told_all
+        return answer
+
+    async def delete(self, thing: ThingName, name: str, request: wire.Request, *, actor: str | None = None) -> bytes:
+        """Delete a shadow, and return the answer once that is told to everybody. Raise `ShadowMissingError`."""
+        async with self._turns.alone_with((thing, name)):
+            at = self.now()
+            before, _ = await self._change(
+                thing, name, lambda known: rules.deleted(known, at), "awsiot.shadow_delete", actor
+            )
+            answer = wire.deleted_json(before.version, at, request.token)
+            told = await self._hand_on([(topic_of(thing, name, "delete/accepted"), answer)])
+        await told
+        return answer
+
+    async def tell(self, topic: str, body: bytes) -> None:
+        """Publish to whoever subscribed and may receive it; return when nobody misses it any more."""
+        await (await self._hand_on([(topic, body)]))
+
+    async def _hand_on(self, told: Sequence[tuple[str, bytes]]) -> asyncio.Future[None]:
+        """Publish in this order; the future ends when the messages are as safe as they must be."""
+        safe: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def done(problem: BaseException | None) -> None:
+            if safe.done():
+                return
+            if problem is None:
+                safe.set_result(None)
+            else:
+                safe.set_exception(problem)
+
+        if (waiting := self.audience.publish([Message(topic, body, 1) for topic, body in told], done)) is not None:
+            await waiting
+        return safe
+
+    async def _read(self, thing: str, name: str) -> tuple[Shadow, int]:
+        """Return a shadow, and how often its row was written; 0 without one."""
+        row = await self._database.one(store.GET, thing=thing, name=name)
+        if row is None:
+            return Shadow(thing, name), 0
+        return rules.remembered(store.shadow_of(row), self.now()), row["revision"]
+
+    async def _change(
+        self, thing: str, name: str, decide: Callable[[Shadow], Shadow], action: str, actor: str | None
+    ) -> tuple[Shadow, Shadow]:
+        """Return a shadow before and after."""
+
+        async def change() -> tuple[Shadow, Shadow]:
+            known, revision = await self._read(thing, name)
+            made = decide(known)
+            values = store.shadow_row(made, revision + 1)
+            changes = Changes()
+            if revision:
+                seen: dict[str, Any] = {"key_thing": thing, "key_name": name, "key_revision": revision}
+                changes.run(store.CHANGE, expect=1, **values, **seen)
+            else:
+                changes.run(store.ADD, expect=1, thing=thing, name=name, **values)
+            if made.is_deleted:
+                changes.run(store.FORGET, before=made.at - rules.REMEMBERED_S * _MICROS)
+            if actor is not None:
+                changes.audit(actor, action, thing, name=name)
+            await self._database.commit(changes)
+            return known, made
+
+        return await decided_again(change, after=ChangedMeanwhileError, attempts=_ATTEMPTS)

@@ -1,0 +1,50 @@
+"""Shadows, and the versions of those that were deleted.
+
+Every write of a row is conditional on its `revision`: the version alone does not say that a shadow was deleted.
+"""
+
+from typing import Any
+
+from sqlalchemy import Index, Table, bindparam
+
+from birthmark.awsiot.model import Shadow
+from birthmark.awsiot.wire.shadows import sections_body, sections_of
+from birthmark.store import insert, metadata
+from birthmark.store.columns import blob, number, text
+from birthmark.store.database import Row
+from birthmark.store.keyed import change, find, page, remove
+
+shadows = Table(
+    "aws_shadows",
+    metadata,
+    *(text(name, key=True) for name in ("thing", "name")),
+    *(number(name) for name in ("version", "at", "revision")),
+    number("deleted_at", optional=True),
+    blob("body"),
+)
+_DELETED = shadows.c.deleted_at.is_not(None)
+Index("aws_shadows_deleted_at", shadows.c.deleted_at, sqlite_where=_DELETED, postgresql_where=_DELETED)
+
+GET = find(shadows)
+ADD = insert(shadows, ignore_existing=True)
+CHANGE = change(shadows, ("version", "at", "revision", "deleted_at", "body"), "thing", "name", "revision")
+NAMES = page(shadows, "name", "thing", shadows.c.deleted_at.is_(None), of=("name",))
+FORGET = remove(shadows, shadows.c.deleted_at <= bindparam("before"))
+
+
+def shadow_of(row: Row) -> Shadow:
+    """Return the shadow of a row."""
+    is_deleted = row["deleted_at"] is not None
+    desired, reported = sections_of(row["body"])
+    return Shadow(row["thing"], row["name"], desired, reported, row["version"], row["at"], is_deleted)
+
+
+def shadow_row(shadow: Shadow, revision: int) -> dict[str, Any]:
+    """Return the columns of a shadow beside its names."""
+    return {
+        "version": shadow.version,
+        "at": shadow.at,
+        "revision": revision,
+        "deleted_at": shadow.at if shadow.is_deleted else None,
+        "body": sections_body(shadow.desired, shadow.reported),
+    }

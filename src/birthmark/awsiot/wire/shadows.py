@@ -1,0 +1,186 @@
+"""Shadow documents: requests to values, values to what is answered and published (developer guide, "Device Shadow
+service documents").
+
+Times are whole seconds since 1970. Metadata has a timestamp for every value, and one for every element of an array.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from birthmark.awsiot.model import Shadow
+from birthmark.documents import Section, delta, submitted
+from birthmark.errors import InvalidRequestError
+
+MAX_TOKEN_BYTES = 64
+MAX_LEVELS = 8
+_MICROS = 1_000_000
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder().decode
+_read_sections = msgspec.json.Decoder(tuple[Section, Section]).decode
+
+
+class ShadowInvalidError(InvalidRequestError):
+    """A request about a shadow that is not what the service takes; `detail` is the service's own sentence."""
+
+    code = "awsiot.shadow_invalid"
+    message = "{detail}"
+    cause = "A request about a shadow was refused: {detail}."
+    fix = (
+        "A state has desired and reported, objects of up to 8 levels, without null in arrays and names that begin "
+        "with $; a clientToken has up to 64 bytes. This is taken: `birthmark aws shadow {thing} --desired "
+        """'{{"on": true}}'`"""
+    )
+    detail: str
+    thing: str = "hello"
+
+
+class ShadowEncodingError(InvalidRequestError):
+    """A request about a shadow that is not UTF-8."""
+
+    code = "awsiot.shadow_encoding"
+    message = "Unsupported documented encoding; supported encoding is UTF-8"
+    cause = "A request about a shadow was not in UTF-8."
+    fix = (
+        "Encode the document as UTF-8, as this does: `birthmark aws shadow {thing} --desired "
+        """'{{"name": "\u00e4"}}'`"""
+    )
+    thing: str = "hello"
+
+
+class Request(msgspec.Struct, frozen=True):
+    """What was asked of a shadow: the document, and the token that its answers carry."""
+
+    document: dict[str, Any]
+    token: str | None = None
+    size: int = 0
+
+
+def parse_request(payload: bytes) -> Request:
+    """Return a request; an empty one is `{}`. Raise `ShadowInvalidError` or `ShadowEncodingError`."""
+    try:
+        document = _decode(payload or b"{}")
+    except RecursionError as error:
+        raise too_deep() from error
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        if not _is_utf8(payload):
+            raise ShadowEncodingError from error
+        raise ShadowInvalidError(detail="Invalid JSON") from error
+    if not isinstance(document, dict):
+        raise ShadowInvalidError(detail="Invalid JSON")
+    token = document.get("clientToken")
+    if token is not None and (not isinstance(token, str) or len(token.encode()) > MAX_TOKEN_BYTES):
+        raise ShadowInvalidError(detail="Invalid clientToken")
+    return Request(document, token, len(payload))
+
+
+def too_deep() -> ShadowInvalidError:
+    """Return the refusal of a document that has too many levels."""
+    return ShadowInvalidError(detail=f"JSON contains too many levels of nesting; maximum is {MAX_LEVELS}")
+
+
+def _is_utf8(payload: bytes) -> bool:
+    try:
+        payload.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def state_size(state: Mapping[str, Any]) -> int:
+    """Return how large a state is, as compact JSON in UTF-8."""
+    return len(_encode(state))
+
+
+def sections_body(desired: Section, reported: Section) -> bytes:
+    """Return the column that holds a shadow; JSON, for its numbers may have more than 64 bits."""
+    return _encode((desired, reported))
+
+
+def sections_of(body: bytes) -> tuple[Section, Section]:
+    """Return the sections of a column."""
+    return _read_sections(body)
+
+
+# ---- what is answered, and published
+
+
+def shadow_json(shadow: Shadow, at: int, token: str | None = None) -> bytes:
+    """Return a whole shadow, with what is desired and not so reported."""
+    whole = _snapshot(shadow)
+    missing, _ = delta(shadow.desired, shadow.reported)
+    if missing:
+        whole["state"]["delta"] = missing
+    return _encode(whole | _at(at, token))
+
+
+def update_json(shadow: Shadow, patch: Mapping[str, Any], at: int, token: str | None) -> bytes:
+    """Return the answer to an update: what was submitted, and when that was."""
+    metadata = {
+        name: _dated(values, submitted(shadow.sections[name].stamps, values))
+        for name, values in patch.items()
+        if values is not None
+    }
+    return _encode({"state": patch, "metadata": metadata, "version": shadow.version} | _at(at, token))
+
+
+def documents_json(before: Shadow, after: Shadow, at: int, token: str | None) -> bytes:
+    """Return a shadow before and after a change."""
+    return _encode({"previous": _snapshot(before), "current": _snapshot(after)} | _at(at, token))
+
+
+def delta_json(shadow: Shadow, at: int, token: str | None) -> bytes | None:
+    """Return what is desired and not so reported; None when that is nothing."""
+    missing, stamps = delta(shadow.desired, shadow.reported)
+    if not missing:
+        return None
+    head = {"version": shadow.version, "timestamp": at // _MICROS}
+    return _encode(head | {"state": missing, "metadata": _dated(missing, stamps)} | _with(token))
+
+
+def deleted_json(version: int, at: int, token: str | None) -> bytes:
+    """Return the answer to a deletion."""
+    return _encode({"version": version} | _at(at, token))
+
+
+def rejected_json(status: int, message: str, at: int, token: str | None) -> bytes:
+    """Return the answer to what was refused."""
+    return _encode({"code": status, "message": message} | _at(at, token))
+
+
+def _snapshot(shadow: Shadow) -> dict[str, Any]:
+    """A section without values is no part of a document."""
+    sections = shadow.sections
+    return {
+        "state": {name: one.values for name, one in sections.items() if one.values},
+        "metadata": {name: _dated(one.values, one.stamps) for name, one in sections.items() if one.values},
+        "version": shadow.version,
+    }
+
+
+def _at(at: int, token: str | None) -> dict[str, Any]:
+    return {"timestamp": at // _MICROS} | _with(token)
+
+
+def _with(token: str | None) -> dict[str, str]:
+    return {} if token is None else {"clientToken": token}
+
+
+def _dated(values: Mapping[str, Any], stamps: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: _date(values[name], stamp) for name, stamp in stamps.items()}
+
+
+def _date(value: Any, stamp: Any) -> Any:
+    if isinstance(value, dict):
+        return _dated(value, stamp[2])
+    return _within(value, {"timestamp": stamp[0] // _MICROS})
+
+
+def _within(value: Any, date: Mapping[str, int]) -> Any:
+    """An array was set as a whole: all in it is of one time."""
+    if isinstance(value, list):
+        return [_within(one, date) for one in value]
+    if isinstance(value, dict):
+        return {name: _within(one, date) for name, one in value.items()}
+    return date

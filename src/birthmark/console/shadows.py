@@ -1,0 +1,52 @@
+"""The operator interface to the shadows of things."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from birthmark.awsiot.model import ThingName, parse_shadow_name, parse_thing_name
+from birthmark.awsiot.service import AwsIot
+from birthmark.awsiot.wire.shadows import Request, shadow_json
+from birthmark.console.names import ACTOR
+from birthmark.console.routing import Asked, Endpoint, Role
+
+
+class ShadowPatch(msgspec.Struct):
+    """A patch of what is desired of a thing: null removes, objects are merged. `version` is the one it is meant for."""
+
+    desired: dict[str, Any]
+    version: int | None = None
+
+
+def endpoints(aws: AwsIot) -> Sequence[Endpoint]:
+    """Return the routes of `birthmark aws shadow`."""
+
+    async def shadow(asked: Asked) -> Any:
+        thing, name = _shadow_of(asked)
+        return msgspec.json.decode(shadow_json(await aws.shadows.get(thing, name), aws.shadows.now()))
+
+    async def change_shadow(asked: Asked) -> Any:
+        body: ShadowPatch = asked.body
+        thing, name = _shadow_of(asked)
+        wanted: dict[str, Any] = {"state": {"desired": body.desired}, "version": body.version}
+        request = Request(wanted, size=len(msgspec.json.encode(wanted)))
+        await aws.shadows.update(thing, name, request, actor=ACTOR)
+        return await shadow(asked)
+
+    async def delete_shadow(asked: Asked) -> None:
+        await aws.shadows.delete(*_shadow_of(asked), Request({}), actor=ACTOR)
+
+    of = "/aws/shadows/{shadow:path}"
+    return [
+        Endpoint("GET", of, Role.VIEWER, "A shadow, by THING or THING/NAME.", shadow),
+        Endpoint("PATCH", of, Role.OPERATOR, "Change what is desired in a shadow.", change_shadow, ShadowPatch),
+        Endpoint("DELETE", of, Role.OPERATOR, "Delete a shadow.", delete_shadow, status=204),
+    ]
+
+
+def _shadow_of(asked: Asked) -> tuple[ThingName, str]:
+    """Return the shadow of `THING` or `THING/NAME`."""
+    given, is_named, name = asked["shadow"].partition("/")
+    thing = parse_thing_name(given)
+    return thing, parse_shadow_name(thing, name) if is_named else ""

@@ -1,0 +1,263 @@
+"""Shadows on both databases: conditional on what was read, told in order, remembered after their deletion."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Sequence
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from aws_account import an_aws_account
+from between import before_the_next_commit
+from birthmark.awsiot.model import ThingName
+from birthmark.awsiot.mqtt.reserved import Reserved
+from birthmark.awsiot.rules.shadows import REMEMBERED_S, ShadowMissingError, ShadowTooLargeError, ShadowVersionError
+from birthmark.awsiot.service import AwsIot
+from birthmark.awsiot.service.shadows import Shadows
+from birthmark.awsiot.store.shadows import shadows
+from birthmark.awsiot.wire.shadows import parse_request
+from birthmark.broker.model import Done, Message
+from birthmark.errors import BirthmarkError, UnavailableError
+from birthmark.store import statement
+from birthmark.store.schema import audit
+from fakes import FakeClock
+
+pytestmark = pytest.mark.integration
+THING = ThingName("t")
+_ALL = statement(select(shadows.c.name).limit(100))
+_AUDIT = statement(select(audit.c.action, audit.c.subject).order_by(audit.c.seq).limit(100))
+
+
+class Listener:
+    """Hears everything; what waits for `gate` is not safe before."""
+
+    def __init__(self) -> None:
+        self.heard: list[tuple[str, Any]] = []
+        self.problem: BaseException | None = None
+        self.gate: asyncio.Event | None = None
+
+    def publish(self, messages: Sequence[Message], done: Done) -> Awaitable[None] | None:
+        self.heard += [(one.topic.removeprefix("$aws/things/t/shadow/"), json.loads(one.payload)) for one in messages]
+        assert all((one.qos, one.publisher, one.retain) == (1, "", False) for one in messages)
+        if self.gate is None:
+            done(self.problem)
+            return None
+        gate = self.gate
+
+        async def later() -> None:
+            await gate.wait()
+            done(self.problem)
+
+        return later()
+
+    @property
+    def topics(self) -> list[str]:
+        return [topic for topic, _ in self.heard]
+
+
+class World:
+    def __init__(self, aws: AwsIot, clock: FakeClock) -> None:
+        self.aws, self.clock, self.listener = aws, clock, Listener()
+        aws.shadows.audience = self.listener
+
+    def another_worker(self) -> Shadows:
+        """Return shadows over the same database, that take no turns with the account's."""
+        made = Shadows(self.aws.things.database, self.clock)
+        made.audience = self.listener
+        return made
+
+    async def update(self, name: str = "", version: int | None = None, **state: Any) -> dict[str, Any]:
+        body = {"state": state, "clientToken": "t"} | ({} if version is None else {"version": version})
+        return dict(json.loads(await self.aws.shadows.update(THING, name, parse_request(json.dumps(body).encode()))))
+
+    async def delete(self, name: str = "") -> dict[str, Any]:
+        return dict(json.loads(await self.aws.shadows.delete(THING, name, parse_request(b""))))
+
+
+@asynccontextmanager
+async def a_world(database_url: str) -> AsyncIterator[World]:
+    async with an_aws_account(database_url) as (aws, clock):
+        yield World(aws, clock)
+
+
+async def test_a_change_is_kept_and_told_in_order(database_url: str) -> None:
+    async with a_world(database_url) as world:
+        with pytest.raises(ShadowMissingError):
+            await world.aws.shadows.get(THING, "")
+        answer = await world.update(desired={"a": 10**30}, reported={"a": "\0"})
+        assert (answer["version"], answer["clientToken"]) == (1, "t")
+        assert world.listener.topics == ["update/accepted", "update/documents", "update/delta"]
+        assert world.listener.heard[0][1] == answer
+        await world.update(desired=None)
+        assert world.listener.topics[3:] == ["update/accepted", "update/documents"]
+        known = await world.aws.shadows.get(THING, "")
+        assert (known.version, known.desired.values, known.reported.values) == (2, {}, {"a": "\0"})
+        assert (await world.delete())["version"] == 2
+        assert world.listener.heard[-1][0] == "delete/accepted"
+
+
+async def test_what_is_refused_changes_nothing_and_is_told_to_nobody(database_url: str) -> None:
+    async with a_world(database_url) as world:
+        await world.update(desired={"a": 1})
+        heard = list(world.listener.heard)
+        with pytest.raises(ShadowVersionError):
+            await world.update(version=2, desired={"a": 2})
+        with pytest.raises(ShadowTooLargeError):
+            await world.update(desired={"a": "x" * 9000})
+        with pytest.raises(ShadowMissingError):
+            await world.delete("other")
+        assert (await world.aws.shadows.get(THING, "")).version == 1
+        assert world.listener.heard == heard
+
+
+async def test_updates_at_once_are_all_made_one_after_the_other(database_url: str) -> None:
+    async with a_world(database_url) as world:
+        await asyncio.gather(*(world.update(reported={f"k{number}": 1}) for number in range(30)))
+        known = await world.aws.shadows.get(THING, "")
+        assert (known.version, len(known.reported.values)) == (30, 30)
+        told = [body["version"] for topic, body in world.listener.heard if topic == "update/accepted"]
+        assert told == list(range(1, 31))
+
+
+@pytest.mark.parametrize("first", ["update", "delete", "make"])
+async def test_who_was_overtaken_decides_again(database_url: str, first: str) -> None:
+    async with a_world(database_url) as world:
+        if first != "make":
+            await world.update(desired={"a": 1})
+        other = world.another_worker()
+
+        async def meanwhile() -> None:
+            if first == "delete":
+                await other.delete(THING, "", parse_request(b""))
+            else:
+                await other.update(THING, "", parse_request(b'{"state":{"desired":{"b":2}}}'))
+
+        before_the_next_commit(world.aws.things.database, meanwhile)
+        answer = await world.update(reported={"c": 3})
+        known = await world.aws.shadows.get(THING, "")
+        expected = {"update": {"a": 1, "b": 2}, "delete": {}, "make": {"b": 2}}[first]
+        assert (known.desired.values, known.reported.values) == (expected, {"c": 3})
+        assert answer["version"] == known.version == 2 + (first == "update")
+
+
+async def test_the_version_that_was_asked_for_is_looked_at_again(database_url: str) -> None:
+    async with a_world(database_url) as world:
+        await world.update(desired={"a": 1})
+        other = world.another_worker()
+        before_the_next_commit(
+            world.aws.things.database, lambda: other.update(THING, "", parse_request(b'{"state":{}}'))
+        )
+        with pytest.raises(ShadowVersionError):
+            await world.update(version=1, reported={"a": 1})
+        assert (await world.aws.shadows.get(THING, "")).version == 2
+
+
+async def test_a_version_is_remembered_for_two_days(database_url: str) -> None:
+    async with a_world(database_url) as world:
+        for name in ("", "named"):
+            await world.update(name, desired={"a": 1})
+            assert (await world.delete(name))["version"] == 1
+        with pytest.raises(ShadowMissingError):
+            await world.delete()
+        assert (await world.update(reported={"b": 1}))["version"] == 2
+        await world.delete()
+        world.clock.move(timedelta(seconds=REMEMBERED_S))
+        assert (await world.update(reported={"b": 1}))["version"] == 1
+        await world.delete()  # sweeps up what was deleted long ago
+        rows = await world.aws.things.database.all(_ALL)
+        assert [row["name"] for row in rows] == [""]
+
+
+async def test_named_shadows_are_listed_in_order_and_only_those_that_are_there(database_url: str) -> None:
+    async with a_world(database_url) as world:
+        for name in ("b", "", "a", "c", "gone"):
+            await world.update(name, desired={"n": name})
+        await world.delete("gone")
+        first = await world.aws.shadows.names(THING, "", 2)
+        rest = await world.aws.shadows.names(THING, first.last or "", 2)
+        assert (first.items, rest.items, rest.last) == (["a", "b"], ["c"], None)
+        assert (await world.aws.shadows.names(ThingName("other"), "", 2)).items == []
+
+
+async def test_things_come_and_go_and_their_shadows_stay(database_url: str) -> None:
+    async with a_world(database_url) as world:
+        await world.update(desired={"a": 1})
+        await world.aws.things.create(THING, {}, None, None, actor="test")
+        await world.aws.things.delete(THING, None, actor="test")
+        assert (await world.aws.shadows.get(THING, "")).version == 1
+
+
+async def test_an_answer_waits_until_nobody_can_miss_the_change(database_url: str) -> None:
+    async with a_world(database_url) as world:
+        world.listener.gate = asyncio.Event()
+        asked = asyncio.ensure_future(world.update(desired={"a": 1}))
+        while not world.listener.heard:
+            await asyncio.sleep(0)
+        assert not asked.done()
+        world.listener.gate.set()
+        assert (await asked)["version"] == 1
+        world.listener.problem = UnavailableError()
+        with pytest.raises(UnavailableError):
+            await world.update(desired={"a": 2})
+
+
+async def test_what_an_operator_changes_is_audited_and_what_a_device_does_is_not(database_url: str) -> None:
+    async with a_world(database_url) as world:
+        await world.update(desired={"a": 1})
+        await world.aws.shadows.update(THING, "n", parse_request(b'{"state":{}}'), actor="access_key:a")
+        await world.aws.shadows.delete(THING, "n", parse_request(b""), actor="access_key:a")
+        rows = await world.aws.things.database.all(_AUDIT)
+        assert [(row["action"], row["subject"]) for row in rows] == [
+            ("awsiot.shadow_update", "t"),
+            ("awsiot.shadow_delete", "t"),
+        ]
+
+
+@pytest.mark.parametrize(
+    ("topic", "payload", "code", "message", "is_noted"),
+    [
+        ("t/shadow/get", b"", 404, "No shadow exists with name: 't'", False),
+        ("t/shadow/delete", b"", 404, "No shadow exists with name: 't'", True),
+        ("t/shadow/get", b"{", 400, "Invalid JSON", True),
+        ("t/shadow/update", b'{"state":{},"version":3,"clientToken":"c"}', 409, "Version conflict", True),
+        ("t/shadow/update", b'{"state":1,"clientToken":"c"}', 400, "State node must be an object", True),
+        ("t/shadow/update", b'{"state":{},"clientToken":1}', 400, "Invalid clientToken", True),
+        ("t/shadow/name/a b/get", b"", 400, "Invalid Shadow name: 'a b'", True),
+        ("t/shadow/name/" + "x" * 65 + "/get", b"", 400, f"Invalid Shadow name: '{'x' * 65}'", True),
+        ("a.b/shadow/get", b"", 400, "Invalid Thing name: 'a.b'", True),
+    ],
+)
+async def test_what_is_refused_is_told_on_the_topic_that_asked(
+    database_url: str, topic: str, payload: bytes, code: int, message: str, *, is_noted: bool
+) -> None:
+    async with a_world(database_url) as world:
+        noted: list[BirthmarkError] = []
+        await Reserved(world.aws).ask(f"$aws/things/{topic}", payload, noted.append)
+        [(told, body)] = world.listener.heard
+        assert told.removeprefix("$aws/things/") == f"{topic}/rejected".removeprefix("t/shadow/")
+        assert (body["code"], body["message"]) == (code, message)
+        assert body.get("clientToken") == ("c" if b'"c"' in payload else None)
+        assert body["timestamp"] == int(world.clock.now().timestamp())
+        assert bool(noted) is is_noted
+
+
+async def test_a_database_that_is_away_is_told_as_a_failure_of_the_service(database_url: str) -> None:
+    async with a_world(database_url) as world:
+        database: Any = world.aws.things.database
+
+        async def fail(changes: object) -> None:
+            raise UnavailableError
+
+        database.commit = fail
+        await Reserved(world.aws).ask("$aws/things/t/shadow/update", b'{"state":{}}', lambda _error: None)
+        assert world.listener.heard[0][1]["code"] == 500
+        assert world.listener.heard[0][1]["message"] == "Internal service failure"
+
+
+async def test_a_topic_that_asks_nobody_is_asked_in_vain(database_url: str) -> None:
+    async with a_world(database_url) as world:
+        await Reserved(world.aws).ask("$aws/things/t/shadow/update/accepted", b"{}", lambda _error: None)
+        assert world.listener.heard == []

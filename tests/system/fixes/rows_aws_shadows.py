@@ -1,0 +1,52 @@
+"""Shadows and retained messages at AWS IoT, asked for by an SDK."""
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import boto3
+from botocore.config import Config
+from fixes.desk import Desk, Row
+
+
+def ask(operation: str, **arguments: Any) -> Callable[[Desk], Any]:
+    """Return an action of the SDK on the data plane."""
+
+    def act(desk: Desk) -> Any:
+        known = desk.scene.environment
+        data = boto3.client(
+            "iot-data",
+            endpoint_url=known["AWS_ENDPOINT_URL_IOT_DATA_PLANE"],
+            region_name=known["AWS_REGION"],
+            aws_access_key_id=known["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=known["AWS_SECRET_ACCESS_KEY"],
+            verify=known["AWS_CA_BUNDLE"],
+            config=Config(retries={"total_max_attempts": 1}),
+        )
+        return getattr(data, operation)(**arguments)
+
+    return act
+
+
+def update(thing: str, payload: bytes) -> Callable[[Desk], Any]:
+    return ask("update_thing_shadow", thingName=thing, payload=payload)
+
+
+def state(**more: Any) -> bytes:
+    return json.dumps({"state": {"reported": {"a": 1}}, **more}).encode()
+
+
+SHADOWS: Mapping[str, Row] = {
+    "awsiot.shadow_encoding": Row(update("fix-encoding", state().replace(b"1", b'"\xff"')), is_instead=True),
+    "awsiot.shadow_invalid": Row(update("fix-invalid", b'{"desired": {"on": true}}'), is_instead=True),
+    "awsiot.shadow_missing": Row(ask("delete_thing_shadow", thingName="fix-shadow", shadowName="config")),
+    "awsiot.shadow_too_large": Row(
+        update("fix-large", state().replace(b"1", b'"' + b"x" * 9000 + b'"')),
+        update("fix-large", state()),
+        is_instead=True,
+    ),
+    "awsiot.shadow_version": Row(
+        update("fix-shadow-version", state(version=7)), update("fix-shadow-version", state()), is_instead=True
+    ),
+    "awsiot.retained_missing": Row(ask("get_retained_message", topic="fix/retained")),
+}

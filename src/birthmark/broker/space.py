@@ -90,6 +90,7 @@ class Space:
         self._locks: dict[str, tuple[asyncio.Lock, int]] = {}
         self._stored_count = self._retained_count = self._viewers = 0
         self.name = name
+        self.dropped = 0  # messages that found no room in a queue
         self.rules = rules
         self.observer = observer
         self.worker = broker.worker
@@ -105,6 +106,11 @@ class Space:
         self._stored_count, self._retained_count = sessions, retained
 
     # ---- sessions
+
+    @property
+    def stored(self) -> int:
+        """How many sessions outlive their connections."""
+        return self._stored_count
 
     def is_arriving(self, client: str) -> bool:
         """Somebody is about to take this session."""

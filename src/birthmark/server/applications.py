@@ -31,6 +31,8 @@ from birthmark.net.http import ASGIApp
 from birthmark.net.pump import MqttPump
 from birthmark.net.tls import TlsPeer
 from birthmark.net.websocket import serve_mqtt
+from birthmark.server.exposition import render
+from birthmark.server.metering import Metering
 from birthmark.server.on_record import presented_by
 from birthmark.server.reach import Reach
 from birthmark.server.rooms import Rooms
@@ -49,6 +51,8 @@ class Applications:
         self._settings = settings
         self._clock = clock
         self._entropy = entropy
+        self.metering = Metering(rooms)
+        self._metrics = Route("/metrics", self._measured, methods=["GET"])
         self._reach = Reach(rooms.database.is_reachable, clock)
         self._mqtt_limits = EngineLimits(connect_timeout_s=settings.bounds().mqtt_connect_s)
 
@@ -94,7 +98,10 @@ class Applications:
 
     def health(self, is_ready: Callable[[], bool]) -> ASGIApp:
         """Return health and readiness, for anyone who reaches the port."""
-        return RequireAuthority(_application(self._health_routes(is_ready)), self.report)
+        routes = self._health_routes(is_ready)
+        return RequireAuthority(
+            _application([*routes, self._metrics] if self._settings.health_metrics else routes), self.report
+        )
 
     def operator(
         self,
@@ -107,7 +114,7 @@ class Applications:
         """Return health and readiness, and the operator interface behind `token`; for loopback."""
         table = self.operator_table(seed, audit_key, covers)
         mount = operator_mount({token: Role.ADMIN}, table, openapi(table))
-        return RequireAuthority(_application([*self._health_routes(is_ready), mount]))
+        return RequireAuthority(_application([*self._health_routes(is_ready), self._metrics, mount]))
 
     def operator_table(self, seed: bytes, audit_key: bytes, covers: Callable[[str], bool]) -> list[Endpoint]:
         """Return every route of the operator interface."""
@@ -135,6 +142,10 @@ class Applications:
             return JSONResponse({"ready": ready}, 200 if ready else 503)
 
         return [Route("/healthz", healthz), Route("/readyz", readyz)]
+
+    async def _measured(self, request: Request) -> Response:
+        content, media_type = render(await self.metering.samples(), request.headers.get("accept", ""))
+        return Response(content, headers={"content-type": media_type})
 
     def report(self, error: BirthmarkError, address: str, peer: TlsPeer) -> None:
         """File a refusal of the transport or of MQTT."""

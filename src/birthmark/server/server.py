@@ -89,6 +89,7 @@ class Server:
         bus.start()
         self._closers.append(rooms.broker.stop)
         await rooms.broker.start()
+        self._closers.append(_running(doors.metering.watch_the_loop()))
         self._closers.append(_running(rooms.iothub.telemetry.keep_trimmed()))
         seed = self._data.secret("est.seed").encode()
         token = self._data.secret("operator.token")

@@ -92,6 +92,7 @@ class AwsConnection:
         self, message: Message, qos: int, *, retain: bool, packet_id: int | None = None, dup: bool = False
     ) -> bool:
         if not self._connections.may_receive(self.grant, message.topic):
+            self._connections.traffic.denied += 1
             return False
         properties = message.properties
         if message.expires_at is not None:
@@ -102,6 +103,7 @@ class AwsConnection:
             else:
                 self.pump.publish(message.topic, message.payload, qos, retain=retain, properties=properties)
         except LocalProtocolError:  # its queue is full
+            self._connections.traffic.slow += 1
             self._connections.overrun(self.client_id, MAX_QUEUED)
             return False
         return True

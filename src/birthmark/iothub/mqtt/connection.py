@@ -94,6 +94,7 @@ class HubConnection:
         with suppress(LocalProtocolError):
             self.pump.publish(message.topic, message.payload, qos)
             return True
+        self._connections.traffic.slow += 1
         return False
 
     def end(self, reason: Closed) -> None:

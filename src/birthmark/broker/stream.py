@@ -174,9 +174,12 @@ class SqlStream(Generic[T]):
         row["upto"] = upto
         self._end = (seq, at, upto)
         commit = self._database.submit(Changes().run(store.ADD_SEGMENTS[place], **row))
-        commit.add_done_callback(lambda done: self._written(batch, attempt, upto - end[2], done))
+        count, size = sum(map(len, parts)), upto - end[2]
+        commit.add_done_callback(lambda done: self._written(batch, attempt, count, size, done))
 
-    def _written(self, batch: list[_Burst[T]], attempt: int, size: int, commit: asyncio.Future[None]) -> None:
+    def _written(
+        self, batch: list[_Burst[T]], attempt: int, count: int, size: int, commit: asyncio.Future[None]
+    ) -> None:
         problem = commit.exception()
         if problem is not None:
             self._end = None  # nobody knows whether it was kept
@@ -186,6 +189,7 @@ class SqlStream(Generic[T]):
                 return
         else:
             self.commits += 1
+            self.messages += count
             self.kept_commits += 1
             self.kept_bytes += size
         self._answer(batch, problem)
@@ -196,12 +200,11 @@ class SqlStream(Generic[T]):
         else:
             self._is_writing = False
             self._idle.set()
-        count = sum([len(burst[1]) for burst in batch])
         if problem is None:
-            self.messages += count
             if self._woken is not None:
                 self._wake()
         else:
+            count = sum(len(burst[1]) for burst in batch)
             log.warning("stream.not_written", extra={"stream": self.name, "count": count})
         for _, _, _, done in batch:
             done(problem)

@@ -75,7 +75,8 @@ class Engine(Sender):
         if self.state is State.CLOSED:
             return
         self._last_received = now
-        self.begin(now)
+        if self._connect_due is None:
+            self.begin(now)
         self._framer.receive_data(data)
         self.received_bytes += len(data)
         if self.state is State.CONNECTING and self._framer.buffered > 2 * self.limits.max_packet_bytes:
@@ -139,11 +140,12 @@ class Engine(Sender):
         if self.state is not State.OPEN or self._framer.is_empty or self._burst or self._failure is not None:
             return []
         burst, packet_ids = self._framer.next_burst(self.limits.max_topic_bytes, self._terms)
-        if count := len(packet_ids):
-            self.received_1 += count
-        if count != len(burst):
-            self.received_0 += len(burst) - count
-        if packet_ids and (excess := self._take(packet_ids)):
+        if len(burst) != len(packet_ids):
+            self.received_0 += len(burst) - len(packet_ids)
+        if not packet_ids:
+            return burst
+        self.received_1 += len(packet_ids)
+        if excess := self._take(packet_ids):
             self._failure = self._too_many()  # told after what came before it
             numbered = [at for at, packet in enumerate(burst) if packet.qos]
             return burst[: numbered[-excess]]

@@ -24,6 +24,12 @@ def operator_table() -> Sequence[Endpoint]:
     return found
 
 
+def metrics_page() -> tuple[str, str]:
+    """Return the page as it is written, and as it would be."""
+    tool = _tool("make_metrics")
+    return tool.TARGET.read_text(), tool.page()
+
+
 def operator_page() -> tuple[str, str]:
     """Return the page as it is written, and as it would be."""
     tool = _tool("make_operator_api")

@@ -247,6 +247,7 @@ class Appends:
             tail, depth = record.tail, record.tail - record.cursor
         room = max(0, space.rules.max_waiting - depth)
         if len(items) > room:
+            space.dropped += len(items) - room
             space.observer.overrun(client, space.rules.max_waiting)
             _all_done(items[room:], None)
             items = items[:room]

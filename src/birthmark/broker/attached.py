@@ -92,6 +92,7 @@ class Attached:
         if self._held is None:
             self._held = deque()
         if len(self._held) >= MAX_HELD:
+            self.space.dropped += 1
             self.space.observer.overrun(self.client, MAX_HELD)
             return
         self._held.append((message, qos, options))

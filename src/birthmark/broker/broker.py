@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterable
 from typing import Any
 
 from birthmark.broker import store
@@ -86,6 +86,10 @@ class Broker:
             known = self._spaces[name] = Space(self, name, rules, observer)
             known.learn(self._shapes.pop(name, {}), *self._counts.pop(name, [0, 0]))
         return known
+
+    def spaces(self) -> Iterable[Space]:
+        """Return the spaces there are."""
+        return self._spaces.values()
 
     async def start(self) -> None:
         """Begin to do what is due, when every space is there."""

@@ -97,6 +97,7 @@ class Space:
         self._arriving: Turns[str] = Turns()
         self._stored_count = self._retained_count = self._viewers = 0
         self.name = name
+        self.dropped = 0  # messages that found no room in a queue
         self.rules = rules
         self.observer = observer
         self.worker = broker.worker
@@ -114,6 +115,11 @@ class Space:
         self._stored_count, self._retained_count = sessions, retained
 
     # ---- sessions
+
+    @property
+    def stored(self) -> int:
+        """How many sessions outlive their connections."""
+        return self._stored_count
 
     def is_arriving(self, client: str) -> bool:
         """Somebody is about to take this session."""

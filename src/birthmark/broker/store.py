@@ -300,6 +300,8 @@ FIRST_LETTER_DUE = statement(
     select(func.min(inbox.c.expires_at).label("at")).where(inbox.c.expires_at > bindparam("now"))
 )
 
+COUNT_LETTERS = statement(select(func.count().label("total")).select_from(inbox))
+
 # ---- retained
 
 RETAIN = upsert(retained)

@@ -7,7 +7,6 @@ is slow costs ingest nothing, and is told when it was overtaken by trimming.
 
 import asyncio
 import logging
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -65,25 +64,35 @@ _Burst = tuple[int, Sequence[T], int, Done]
 
 
 class _Names:
-    """Whose messages a partition has had since its last row that said so."""
-
-    __slots__ = ("is_whole", "keys", "rows")
+    """Whose messages a stream has had: each partition has a row that says so every `NAMED_EVERY` commits."""
 
     def __init__(self) -> None:
-        self.keys: set[int] = set()
-        self.rows = 0
-        self.is_whole = False  # what came before this process is not known
+        self._keys: set[int] = set()
+        self._commits = 0
+        self._is_whole = False  # what came before this process is not known
+        self._owed: dict[int, bytes] = {}
 
-    def due(self, keys: set[int]) -> bytes | None:
-        """Note a row with these devices; return the names it carries, when it is its turn."""
-        self.rows += 1
-        if len(self.keys) <= MAX_NAMED:
-            self.keys |= keys
-        if self.rows < NAMED_EVERY:
-            return None
-        names = render_names(self.keys) if self.is_whole and len(self.keys) <= MAX_NAMED else b""
-        self.keys, self.rows, self.is_whole = set(), 0, True
-        return names
+    def note(self, keys: Sequence[int]) -> bool:
+        """Note the devices of a commit; say whether rows of it carry names."""
+        if len(self._keys) <= MAX_NAMED:
+            self._keys.update(keys)
+        self._commits += 1
+        if self._commits >= NAMED_EVERY:
+            is_told = self._is_whole and len(self._keys) <= MAX_NAMED
+            for partition in range(PARTITIONS):
+                own = [key for key in self._keys if partition_of(key) == partition]
+                before = self._owed.get(partition)  # it has had no row since it was to say so
+                if not is_told or before == b"":
+                    self._owed[partition] = b""
+                elif own:
+                    self._owed[partition] = (before or b"") + render_names(own)
+            self._keys, self._commits, self._is_whole = set(), 0, True
+        return bool(self._owed)
+
+    def due(self, partition: int, keys: Sequence[int]) -> bytes | None:
+        """Return the names that a partition's row carries in a commit of these devices."""
+        owed = self._owed.pop(partition, None)
+        return owed and owed + render_names([key for key in keys if partition_of(key) == partition])
 
 
 class SqlStream(Generic[T]):
@@ -104,7 +113,7 @@ class SqlStream(Generic[T]):
         self._idle.set()
         self._looking: asyncio.Task[None] | None = None
         self._end: tuple[int, int, int] | None = None  # sequence number, time, bytes; None: has to be looked at
-        self._names = [_Names() for _ in range(PARTITIONS)]
+        self._names = _Names()
         self._woken: asyncio.Future[None] | None = None
 
     # ---- in
@@ -145,34 +154,44 @@ class SqlStream(Generic[T]):
             self._commit(batch, end, attempt)
 
     def _commit(self, batch: list[_Burst[T]], end: tuple[int, int, int], attempt: int) -> None:
-        parts: defaultdict[int, list[T]] = defaultdict(list)
-        keys: defaultdict[int, set[int]] = defaultdict(set)
+        parts: list[list[T]] = [[] for _ in range(PARTITIONS)]
         for key, items, _, _ in batch:
-            partition = partition_of(key)
-            parts[partition] += items
-            keys[partition].add(key)
+            parts[key % PARTITIONS].extend(items)  # `partition_of`, which would be a call for each burst
+        keys = [burst[0] for burst in batch]
+        is_named = self._names.note(keys)
         seq, at, upto = end[0] + 1, max(end[1], to_micros(self._clock.now())), end[2]
         row: dict[str, Any] = {"stream": self.name, "seq": seq, "at": at}
-        for place, (partition, messages) in enumerate(parts.items()):
-            body = self._encode(messages)
-            upto += len(body)
-            row[f"partition_{place}"] = partition
-            row[f"count_{place}"] = len(messages)
-            row[f"names_{place}"] = self._names[partition].due(keys[partition])
-            row[f"body_{place}"] = body
+        place = 0
+        for partition, messages in enumerate(parts):
+            if messages:
+                body = self._encode(messages)
+                upto += len(body)
+                row[f"partition_{place}"] = partition
+                row[f"count_{place}"] = len(messages)
+                row[f"names_{place}"] = self._names.due(partition, keys) if is_named else None
+                row[f"body_{place}"] = body
+                place += 1
         row["upto"] = upto
         self._end = (seq, at, upto)
-        commit = self._database.submit(Changes().run(store.ADD_SEGMENTS[len(parts)], **row))
-        commit.add_done_callback(lambda done: self._written(batch, attempt, done))
+        commit = self._database.submit(Changes().run(store.ADD_SEGMENTS[place], **row))
+        count, size = sum(map(len, parts)), upto - end[2]
+        commit.add_done_callback(lambda done: self._written(batch, attempt, count, size, done))
 
-    def _written(self, batch: list[_Burst[T]], attempt: int, commit: asyncio.Future[None]) -> None:
+    def _written(
+        self, batch: list[_Burst[T]], attempt: int, count: int, size: int, commit: asyncio.Future[None]
+    ) -> None:
         problem = commit.exception()
         if problem is not None:
             self._end = None  # nobody knows whether it was kept
-            self._names = [_Names() for _ in range(PARTITIONS)]
+            self._names = _Names()
             if isinstance(problem, ChangedMeanwhileError) and attempt < _ATTEMPTS:
                 self._looking = self._loop.create_task(self._look_and_write(batch, attempt + 1))
                 return
+        else:
+            self.commits += 1
+            self.messages += count
+            self.kept_commits += 1
+            self.kept_bytes += size
         self._answer(batch, problem)
 
     def _answer(self, batch: list[_Burst[T]], problem: BaseException | None) -> None:
@@ -181,13 +200,11 @@ class SqlStream(Generic[T]):
         else:
             self._is_writing = False
             self._idle.set()
-        count = sum([len(items) for _, items, _, _ in batch])
         if problem is None:
-            self.commits += 1
-            self.messages += count
             if self._woken is not None:
                 self._wake()
         else:
+            count = sum(len(burst[1]) for burst in batch)
             log.warning("stream.not_written", extra={"stream": self.name, "count": count})
         for _, _, _, done in batch:
             done(problem)

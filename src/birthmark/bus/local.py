@@ -82,6 +82,11 @@ class LocalBus:
         self._told.add(task)
         task.add_done_callback(self._told.discard)
 
+    @property
+    def is_draining(self) -> bool:
+        """Say whether what is committed is handed on."""
+        return self._task is not None and not self._task.done()
+
     def start(self) -> None:
         """Begin to drain the outbox, first what an earlier process left."""
         self._database.on_events(self._hear)

@@ -18,6 +18,7 @@ from birthmark.dps.rules.attestation import RegistrationIdMismatchError
 from birthmark.dps.service import Registrations
 from birthmark.dps.service.registrations import Attested
 from birthmark.errors import BirthmarkError
+from birthmark.metrics import Traffic
 from birthmark.mqtt.packets import Connect, PubAck, Publish, SubAck, Subscribe, UnsubAck, Unsubscribe
 from birthmark.net.admission import Admission, Closed, MqttRefusedError, require_3_1_1
 from birthmark.net.pump import MqttPump
@@ -34,6 +35,7 @@ class DpsMqtt:
         self._ledger = ledger
         self._clock = clock
         self._live: set[DpsConnection] = set()
+        self.traffic = Traffic()
 
     def everyone(self) -> tuple["DpsConnection", ...]:
         """Return every connection."""
@@ -68,6 +70,7 @@ class DpsMqtt:
         return Admission(
             connection=DpsConnection(self, self._registrations, self._ledger, self._clock, pump=pump, verdict=verdict),
             keep_alive_s=min(packet.keep_alive_s or MAX_KEEP_ALIVE_S, MAX_KEEP_ALIVE_S),
+            traffic=self.traffic,
         )
 
 

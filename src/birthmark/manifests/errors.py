@@ -30,8 +30,8 @@ class UnknownSignerError(ManifestError):
     code = "manifest.signer_unknown"
     message = "Entry {place}: unknown signer"
     cause = "Entry {place} names a signer certificate ({thumbprint}) that is not among the accepted ones."
-    fix = "Give the supplier's signer certificate with --signer FILE if you trust it."
-    for_a_person = "whether to trust a supplier"
+    fix = "If you trust the supplier, give its signer certificate with `--signer FILE`."
+    for_a_person = None
     thumbprint: str
 
 
@@ -123,7 +123,7 @@ class ChainBrokenError(ManifestError):
     code = "manifest.chain_broken"
     message = "Entry {place}: {detail}"
     cause = "The certificate of entry {place} ({unique_id}) does not lead to an accepted root: {detail}."
-    fix = "Give the supplier's root with --root FILE if you trust it."
-    for_a_person = "whether to trust a supplier"
+    fix = "If you trust the supplier, give its root certificate with `--root FILE`."
+    for_a_person = None
     detail: str
     unique_id: str

@@ -75,8 +75,10 @@ class Engine(Sender):
         if self.state is State.CLOSED:
             return
         self._last_received = now
-        self.begin(now)
+        if self._connect_due is None:
+            self.begin(now)
         self._framer.receive_data(data)
+        self.received_bytes += len(data)
         if self.state is State.CONNECTING and self._framer.buffered > 2 * self.limits.max_packet_bytes:
             self._fail(
                 RemoteProtocolError(
@@ -101,6 +103,7 @@ class Engine(Sender):
             return b""
         data = bytes(self._out)
         self._out.clear()
+        self.sent_bytes += len(data)
         self._pings = 0
         return data
 
@@ -137,7 +140,12 @@ class Engine(Sender):
         if self.state is not State.OPEN or self._framer.is_empty or self._burst or self._failure is not None:
             return []
         burst, packet_ids = self._framer.next_burst(self.limits.max_topic_bytes, self._terms)
-        if packet_ids and (excess := self._take(packet_ids)):
+        if len(burst) != len(packet_ids):
+            self.received_0 += len(burst) - len(packet_ids)
+        if not packet_ids:
+            return burst
+        self.received_1 += len(packet_ids)
+        if excess := self._take(packet_ids):
             self._failure = self._too_many()  # told after what came before it
             numbered = [at for at, packet in enumerate(burst) if packet.qos]
             return burst[: numbered[-excess]]
@@ -196,6 +204,10 @@ class Engine(Sender):
         topic, most = packet.topic, self.limits.max_topic_bytes
         if len(topic) > most or (not topic.isascii() and len(topic.encode()) > most):
             raise RemoteProtocolError("the topic is too long", reason_code=ReasonCode.TOPIC_NAME_INVALID)
+        if packet.qos:
+            self.received_1 += 1
+        else:
+            self.received_0 += 1
         if self._terms is not None:
             packet = self._terms.received(packet)
         if packet.qos == 1 and packet.packet_id is not None and self._take([packet.packet_id]):

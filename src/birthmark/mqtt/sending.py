@@ -58,7 +58,13 @@ class Sender:
         "keep_alive_s",
         "level",
         "limits",
+        "received_0",
+        "received_1",
+        "received_bytes",
         "role",
+        "sent_0",
+        "sent_1",
+        "sent_bytes",
         "session",
         "state",
     )
@@ -70,6 +76,9 @@ class Sender:
         self.state = State.NEW
         self.level = LEVEL_3_1_1
         self.keep_alive_s = 0  # a server may overwrite it after CONNECT
+        # Messages by QoS, and bytes, so far, for whoever counts them.
+        self.received_0 = self.received_1 = self.received_bytes = 0
+        self.sent_0 = self.sent_1 = self.sent_bytes = 0
         self._framer = Framer(limits.max_packet_bytes)
         self._burst: list[Packet] = []  # received, not yet given out, the next at the end
         self._out = bytearray()
@@ -264,6 +273,10 @@ class Sender:
             out += packet_id.to_bytes(2, "big")
         out += block
         out += parcel.payload
+        if qos:
+            self.sent_1 += 1
+        else:
+            self.sent_0 += 1
         return True
 
     def _encode_answer(self, packet: Answer) -> bytes:

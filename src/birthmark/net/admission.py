@@ -11,6 +11,7 @@ from typing import Protocol
 
 from birthmark import errors
 from birthmark.errors import BirthmarkError, InvalidRequestError
+from birthmark.metrics import Traffic
 from birthmark.mqtt.packets import LEVEL_5, Connect, PubAck, Publish, Subscribe, Unsubscribe
 from birthmark.mqtt.properties import Properties, PropertyId, PropertyValue
 from birthmark.mqtt.reasons import ReasonCode
@@ -156,6 +157,8 @@ class Admission:
     are_wildcards_available: bool = True
     are_subscription_ids_available: bool = False
     are_shared_subscriptions_available: bool = True
+    traffic: Traffic | None = None
+    """Where it is counted."""
     reason_of: Callable[[BirthmarkError], int] = reason_of
     """What DISCONNECT says of an error of the room."""
 

@@ -18,6 +18,7 @@ from typing import Protocol
 
 from birthmark.clock import Clock
 from birthmark.errors import BirthmarkError
+from birthmark.metrics import Traffic
 from birthmark.mqtt.engine import Engine, Limits, Role, State
 from birthmark.mqtt.errors import LocalProtocolError, RemoteProtocolError
 from birthmark.mqtt.packets import (
@@ -95,6 +96,7 @@ class MqttPump(asyncio.Protocol):
         "_reason_of",
         "_report",
         "_task",
+        "_traffic",
         "_transport",
         "address",
         "client_id",
@@ -118,6 +120,7 @@ class MqttPump(asyncio.Protocol):
         self._acks: list[int] = []
         self._reason = Closed.LOST
         self._reason_of: Callable[[BirthmarkError], int] = reason_of
+        self._traffic: Traffic | None = None
         self._transport: MqttTransport
         self.peer = peer
         self.address = ""
@@ -314,6 +317,9 @@ class MqttPump(asyncio.Protocol):
             self.client_id = admission.assigned_client_id
         properties = admission.properties(engine.limits.max_packet_bytes) if engine.level == LEVEL_5 else ()
         engine.send(ConnAck(session_present=admission.session_present, properties=properties))
+        self._traffic = admission.traffic
+        if self._traffic is not None:
+            self._traffic.began(engine)
         log.debug("mqtt.connected", extra={"address": self.address, "client_id": self.client_id})
         connection.opened()
 
@@ -421,5 +427,7 @@ class MqttPump(asyncio.Protocol):
         self._over = True
         connection, self._connection = self._connection, None
         log.debug("mqtt.closed", extra={"address": self.address, "reason": self._reason.value})
+        if self._traffic is not None:
+            self._traffic.ended(self._engine)
         if connection is not None:
             connection.closed(self._reason, session_expiry_s)

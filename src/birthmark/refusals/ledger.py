@@ -8,6 +8,7 @@ the others out. What a client put into a refusal is cut to `MAX_CHARS`.
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -56,6 +57,7 @@ class Ledger:
         self._entropy = entropy
         self._pending: set[asyncio.Task[None]] = set()
         self._recorded = 0
+        self.counts: Counter[str] = Counter()
         self._limits = RateLimits()
 
     def record(
@@ -68,6 +70,7 @@ class Ledger:
         **facts: str,
     ) -> str:
         """File a refusal and return its tracking id. Returns at once; the row follows with the next commit."""
+        self.counts[error.code] += 1
         refusal_id = tracking_id or new_uuid(self._entropy)
         known = {name: _cut(value, _MAX_FACT_CHARS) for name, value in {**error.facts, **facts}.items() if value}
         if presented is not None:

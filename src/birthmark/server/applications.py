@@ -1,6 +1,6 @@
 """What answers at the ports: MQTT by the user name, HTTP by the route, and every refusal into the ledger."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 
 from starlette.applications import Starlette
@@ -31,10 +31,15 @@ from birthmark.net.http import ASGIApp
 from birthmark.net.pump import MqttPump
 from birthmark.net.tls import TlsPeer
 from birthmark.net.websocket import serve_mqtt
+from birthmark.server.exposition import render
+from birthmark.server.metering import Metering
 from birthmark.server.on_record import presented_by
 from birthmark.server.reach import Reach
 from birthmark.server.rooms import Rooms
 from birthmark.server.settings import Settings
+
+Parts = Callable[[], Mapping[str, bool]]
+"""Whether each part of the server is there, by name."""
 
 AWS_ALPN = b"x-amzn-mqtt-ca"
 
@@ -49,6 +54,8 @@ class Applications:
         self._settings = settings
         self._clock = clock
         self._entropy = entropy
+        self.metering = Metering(rooms)
+        self._metrics = Route("/metrics", self._measured, methods=["GET"])
         self._reach = Reach(rooms.database.is_reachable, clock)
         self._mqtt_limits = EngineLimits(connect_timeout_s=settings.bounds().mqtt_connect_s)
 
@@ -95,22 +102,25 @@ class Applications:
         application = _application(list(est_http.routes(self._rooms.est, self._rooms.ledger)))
         return RequireAuthority(application, self.report)
 
-    def health(self, is_ready: Callable[[], bool]) -> ASGIApp:
+    def health(self, parts: Parts) -> ASGIApp:
         """Return health and readiness, for anyone who reaches the port."""
-        return RequireAuthority(_application(self._health_routes(is_ready)), self.report)
+        routes = self._health_routes(parts)
+        return RequireAuthority(
+            _application([*routes, self._metrics] if self._settings.health_metrics else routes), self.report
+        )
 
     def operator(
         self,
         token: str,
         seed: bytes,
         audit_key: bytes,
-        is_ready: Callable[[], bool],
+        parts: Parts,
         covers: Callable[[str], bool],
     ) -> ASGIApp:
         """Return health and readiness, and the operator interface behind `token`; for loopback."""
         table = self.operator_table(seed, audit_key, covers)
         mount = operator_mount({token: Role.ADMIN}, table, openapi(table))
-        return RequireAuthority(_application([*self._health_routes(is_ready), mount]))
+        return RequireAuthority(_application([*self._health_routes(parts), self._metrics, mount]))
 
     def operator_table(self, seed: bytes, audit_key: bytes, covers: Callable[[str], bool]) -> list[Endpoint]:
         """Return every route of the operator interface."""
@@ -127,17 +137,21 @@ class Applications:
             *audit.endpoints(rooms.database, audit_key),
         ]
 
-    def _health_routes(self, is_ready: Callable[[], bool]) -> list[BaseRoute]:
+    def _health_routes(self, parts: Parts) -> list[BaseRoute]:
         async def healthz(_request: Request) -> Response:
             return JSONResponse({"status": "alive"})
 
         async def readyz(_request: Request) -> Response:
-            if not await self._reach.is_there():
-                return JSONResponse({"ready": False, "database": "away"}, 503)
-            ready = is_ready()
-            return JSONResponse({"ready": ready}, 200 if ready else 503)
+            found = {"database": await self._reach.is_there(), **parts()}
+            ready = all(found.values())
+            words = {name: "ready" if is_there else "away" for name, is_there in found.items()}
+            return JSONResponse({"ready": ready, **words}, 200 if ready else 503)
 
         return [Route("/healthz", healthz), Route("/readyz", readyz)]
+
+    async def _measured(self, request: Request) -> Response:
+        content, media_type = render(await self.metering.samples(), request.headers.get("accept", ""))
+        return Response(content, headers={"content-type": media_type})
 
     def report(self, error: BirthmarkError, address: str, peer: TlsPeer) -> None:
         """File a refusal of the transport or of MQTT."""

@@ -90,11 +90,16 @@ class Server:
         self._closers.append(rooms.broker.stop)
         await rooms.broker.start()
         self._closers.append(_running(rooms.iothub.c2d.keep_burying()))
+        self._closers.append(_running(doors.metering.watch_the_loop()))
         self._closers.append(_running(rooms.iothub.telemetry.keep_trimmed()))
         seed = self._data.secret("est.seed").encode()
         token = self._data.secret("operator.token")
-        probe = doors.health(lambda: self.is_ready)
-        operator = doors.operator(token, seed, signer.public_key, lambda: self.is_ready, context.covers)
+
+        def parts() -> Mapping[str, bool]:
+            return {"listeners": self.is_ready, "bus": bus.is_draining}
+
+        probe = doors.health(parts)
+        operator = doors.operator(token, seed, signer.public_key, parts, context.covers)
         self._closers.append(await serve_plain(probe, operator, settings, limits, clock, doors.report))
 
         self.endpoints = describe(

@@ -101,6 +101,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     telemetry: TelemetryKept = TelemetryKept()
     limits: dict[str, float] = {}
     health_listen: tuple[str, ...] = ()
+    health_metrics: bool = False
     server: ServerCertificate = ServerCertificate()
 
     @property

@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from birthmark.errors import BirthmarkError, InvalidRequestError, UnavailableError
+from birthmark.metrics import SECONDS, SIZES, Distribution
 from birthmark.store.changes import Changes
 from birthmark.store.events import Event
 from birthmark.store.statements import Statement
@@ -26,6 +27,18 @@ class ValueRefusedError(InvalidRequestError):
     reason: str
 
 
+class Commits(Protocol):
+    """What came of the commits so far: how long each took, how many changes shared it, and how many wait."""
+
+    seconds: Distribution
+    sizes: Distribution
+
+    @property
+    def waiting(self) -> int:
+        """How many changes wait."""
+        ...
+
+
 Hear = Callable[[Sequence[Event], bool], None]
 
 
@@ -43,6 +56,11 @@ class Database(Reader, Protocol):
     @property
     def worker(self) -> str:
         """Name who commits here: its outbox and its audit chain are its own."""
+        ...
+
+    @property
+    def commits(self) -> Commits:
+        """Tell of the commits so far."""
         ...
 
     async def commit(self, changes: Changes) -> None:
@@ -109,6 +127,12 @@ class GroupCommit:
         self._idle = asyncio.Event()
         self._idle.set()
         self.hearers: list[Hear] = []
+        self.seconds = Distribution(SECONDS)
+        self.sizes = Distribution(SIZES)
+
+    @property
+    def waiting(self) -> int:
+        return len(self._waiting)
 
     def submit(self, changes: Changes) -> asyncio.Future[None]:
         """Queue `changes`; the future resolves when it is durable or refused."""
@@ -126,9 +150,11 @@ class GroupCommit:
 
     def _flush(self) -> None:
         batch, self._waiting = self._waiting, []
-        self._run(batch).add_done_callback(partial(self._done, batch))
+        self.sizes.observe(len(batch))
+        self._run(batch).add_done_callback(partial(self._done, batch, self._loop.time()))
 
-    def _done(self, batch: Batch, finished: asyncio.Future[Outcomes]) -> None:
+    def _done(self, batch: Batch, began: float, finished: asyncio.Future[Outcomes]) -> None:
+        self.seconds.observe(self._loop.time() - began)
         if self._waiting:
             self._loop.call_soon(self._flush)
         else:

@@ -7,9 +7,10 @@ audit_heads:  the signed end of each chain, written with its last rows, and what
 server_facts: what this database knows of the installation it belongs to, by name.
 """
 
-from sqlalchemy import BigInteger, Index, Integer, MetaData, Table
+from sqlalchemy import BigInteger, Index, Integer, MetaData, Table, func, select
 
 from birthmark.store.columns import blob, number, text
+from birthmark.store.statements import statement
 
 metadata = MetaData()
 
@@ -47,5 +48,7 @@ audit_heads = Table(
     *(blob(name) for name in ("digest", "key", "signature")),
     text("others", optional=True),
 )
+
+COUNT_OUTBOX = statement(select(func.count().label("total")).select_from(outbox))
 
 server_facts = Table("server_facts", metadata, text("name", key=True), text("value"))

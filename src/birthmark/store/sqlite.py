@@ -87,6 +87,10 @@ class SqliteDatabase:
         except (OSError, sqlite3.Error) as error:
             raise DatabaseUnavailableError(where=path, reason=error) from error
 
+    @property
+    def commits(self) -> GroupCommit:
+        return self._group
+
     async def commit(self, changes: Changes) -> None:
         await self._group.submit(changes)
 

@@ -21,6 +21,16 @@ def into(*names: str) -> Apply:
     return apply
 
 
+def with_file(name: str, variable: str) -> Apply:
+    """Put the option that the fix names into this variable of the shell, with a file's name for FILE."""
+
+    def apply(scene: Scene, fix: str) -> None:
+        (option,) = [literal for literal in literals_in(fix) if literal.endswith(" FILE")]
+        scene.environment[variable] = option.replace("FILE", name)
+
+    return apply
+
+
 def configured(number: int = 0) -> Apply:
     """Write the literal, a line of TOML, into the server's configuration file and start the server again."""
 

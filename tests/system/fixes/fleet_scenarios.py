@@ -9,6 +9,7 @@ from typing import Any
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+from fixes.applied import with_file
 from fixes.element_scenarios import chip
 from fixes.scenario import Scenario, after, device, typed
 from fixes.scene import Scene
@@ -48,6 +49,8 @@ def _text(data: bytes) -> str:
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
+OTHERS = typed(*(f"birthmark manifest create --out {name} --count 1" for name in ("shipment", "other")))
+
 FLEET: Mapping[str, Scenario] = {
     "enroll.device_not_named": Scenario(
         "birthmark enroll device --to aws --cert nameless.pem",
@@ -68,6 +71,16 @@ FLEET: Mapping[str, Scenario] = {
             'export PROVISIONING_CONNECTION_STRING="HostName=127.9.8.7;${PROVISIONING_CONNECTION_STRING#*;}"',
         ),
     ),
+    "manifest.chain_broken": Scenario(
+        "birthmark manifest verify shipment/manifest.json --signer shipment/signer.pem --root other/root.pem $ROOT",
+        OTHERS,
+        apply=with_file("shipment/root.pem", "ROOT"),
+    ),
     "manifest.no_certificate": Scenario(MANIFEST, delivered("P-256"), is_instead=True),
     "manifest.not_checked": Scenario(MANIFEST, delivered("P-384"), is_instead=True),
+    "manifest.signer_unknown": Scenario(
+        "birthmark manifest verify shipment/manifest.json --root shipment/root.pem --signer other/signer.pem $SIGNER",
+        OTHERS,
+        apply=with_file("shipment/signer.pem", "SIGNER"),
+    ),
 }

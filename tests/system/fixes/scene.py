@@ -42,6 +42,7 @@ _PROGRAMS = (
     "unset ",
 )
 _SHOWN = re.compile(r"^  Fix: (?P<fix>.*)\n  Code: (?P<code>\S+)$", re.MULTILINE | re.DOTALL)
+_LISTED = re.compile(r"^Refused (?P<code>\S+): .*\n  Fix: (?P<fix>.*)$", re.MULTILINE)
 
 
 @dataclass
@@ -81,7 +82,7 @@ class Scene:
 
     def fix_of(self, code: str, refused: subprocess.CompletedProcess[str]) -> str:
         """Return the fix that was printed for `code`, by the command itself, else by `birthmark why`."""
-        for found in _SHOWN.finditer(refused.stderr):
+        for found in (*_SHOWN.finditer(refused.stderr), *_LISTED.finditer(refused.stderr)):
             if found["code"] == code:
                 return found["fix"]
         for line in refused.stderr.splitlines():

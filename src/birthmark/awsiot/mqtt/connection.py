@@ -94,6 +94,7 @@ class AwsConnection:
             try:
                 self.pump.deliver(parcel, qos)
             except LocalProtocolError:  # its queue is full
+                self._connections.traffic.slow += 1
                 self._connections.overrun(self.client_id, MAX_QUEUED)
 
     def forward(self, parcel: Parcel, packet_id: int, *, dup: bool) -> bool:
@@ -122,7 +123,10 @@ class AwsConnection:
     # ---- inside
 
     def _may_receive(self, topic: str) -> bool:
-        return self._connections.may_receive(self.grant, topic)
+        if self._connections.may_receive(self.grant, topic):
+            return True
+        self._connections.traffic.denied += 1
+        return False
 
     @property
     def _is_stale(self) -> bool:

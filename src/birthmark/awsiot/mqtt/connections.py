@@ -16,6 +16,7 @@ from birthmark.broker import Arrival, Attached, Space
 from birthmark.broker.model import Message, Will, handed_on
 from birthmark.clock import Clock, Entropy, new_uuid
 from birthmark.errors import BirthmarkError
+from birthmark.metrics import Traffic
 from birthmark.mqtt.packets import LEVEL_5, Connect
 from birthmark.mqtt.packets import Will as WillPacket
 from birthmark.mqtt.properties import PropertyId, get_property
@@ -39,6 +40,7 @@ class AwsConnections:
         self._entropy = entropy
         self._changes = 0  # of anything that a connection may depend on
         self.reserved = Reserved(aws)
+        self.traffic = Traffic()
         self.space: Space
 
     async def accept(self, pump: MqttPump, packet: Connect) -> Admission:
@@ -112,6 +114,7 @@ class AwsConnections:
             receive_maximum=RECEIVE_MAXIMUM,
             topic_alias_maximum=TOPIC_ALIAS_MAXIMUM,
             maximum_packet_bytes=MAX_PACKET_BYTES,
+            traffic=self.traffic,
             reason_of=reason_of,
         )
 

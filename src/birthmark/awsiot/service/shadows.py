@@ -38,6 +38,7 @@ class Shadows:
         self._database = database
         self._clock = clock
         self._turns: Turns[tuple[ThingName, str]] = Turns()
+        self.updates = 0  # and deletions, so far
         self.audience: Audience
         """Hears what became of shadows."""
 
@@ -133,6 +134,7 @@ class Shadows:
             if actor is not None:
                 changes.audit(actor, action, thing, name=name)
             await self._database.commit(changes)
+            self.updates += 1
             return known, made
 
         return await decided_again(change, after=ChangedMeanwhileError, attempts=_ATTEMPTS)

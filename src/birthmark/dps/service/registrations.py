@@ -92,6 +92,7 @@ class Registrations:
         self._hubs = hubs
         self._revocations = revocations
         self._groups = Groups(database)
+        self.count = 0  # of those that were made or made again
         # Per scope and name, once proven.
         self._limits = RateLimits(burst=BURST, per_s=1 / EVERY_S, max_addresses=16384)
 
@@ -162,6 +163,7 @@ class Registrations:
             except ConflictError as error:  # another was faster, of this name or of this device: decide on what it left
                 problem = error
                 continue
+            self.count += 1
             return registration
         raise RegistrationBusyError(retry_after_s=1) from problem
 

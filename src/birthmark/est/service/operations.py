@@ -67,6 +67,7 @@ class EstService:
     failures: Limiter = field(default_factory=lambda: Limiter(burst=10, every_s=6.0))
     """Wrong passwords per address, of IPv6 per /64."""
     signatures: SignatureCache = field(default_factory=SignatureCache, repr=False)
+    renewals: int = field(default=0, init=False)
     _turns: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary, init=False, repr=False)
 
     def cacerts(self, label: str | None = None) -> tuple[Certificate, ...]:
@@ -93,7 +94,9 @@ class EstService:
             await self._principals(caller)
         request = wire.parse_csr(body)
         check_same_identity(request, caller.peer.leaf)
-        return await self._issue(request, [] if principal is None else [principal], caller, profile)
+        renewed = await self._issue(request, [] if principal is None else [principal], caller, profile)
+        self.renewals += 1
+        return renewed
 
     async def _issue(
         self, request: CertificateRequest, principals: list[Principal], caller: Caller, profile: Profile

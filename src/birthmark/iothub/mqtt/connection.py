@@ -89,8 +89,10 @@ class HubConnection:
     # ---- what the broker calls
 
     def deliver(self, parcel: Parcel, qos: int) -> None:
-        with suppress(LocalProtocolError):  # its queue is full
+        try:
             self.pump.deliver(parcel, qos)
+        except LocalProtocolError:  # its queue is full
+            self._connections.traffic.slow += 1
 
     def forward(self, parcel: Parcel, packet_id: int, *, dup: bool) -> bool:
         return self.pump.forward(parcel, packet_id, dup=dup)

@@ -18,6 +18,7 @@ from birthmark.iothub.mqtt.methods import CallMethod, MethodAnswered, MethodCall
 from birthmark.iothub.ports import Notify
 from birthmark.iothub.rules.messages import ModuleNotServedError
 from birthmark.iothub.service import IotHub
+from birthmark.metrics import Traffic
 from birthmark.mqtt.packets import Connect
 from birthmark.net.admission import Admission, Closed, MqttRefusedError, require_3_1_1
 from birthmark.net.pump import MqttPump
@@ -36,6 +37,7 @@ class HubConnections:
         self.iothub = iothub
         self.clock = clock
         self.methods = MethodCalls()
+        self.traffic = Traffic()
 
     def space(self, hub: str) -> Space:
         """Return the sessions of a hub."""
@@ -76,6 +78,7 @@ class HubConnections:
             connection=connection,
             session_present=attached.session_present,
             keep_alive_s=min(packet.keep_alive_s or MAX_KEEP_ALIVE_S, MAX_KEEP_ALIVE_S),
+            traffic=self.traffic,
         )
 
     # ---- what the service asks

@@ -1,20 +1,24 @@
 """The service's way to a device: to whichever worker has its connection."""
 
 import asyncio
+from collections import Counter
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
 import msgspec
 
 from birthmark.bus import Bus
+from birthmark.errors import BirthmarkError
 from birthmark.iothub import wire
 from birthmark.iothub.model import Hub, Twin
 from birthmark.iothub.mqtt.connections import HubConnections
 from birthmark.iothub.mqtt.methods import CallMethod
 from birthmark.iothub.ports import Notify
-from birthmark.iothub.rules.methods import DeviceNotOnlineError, check_call
+from birthmark.iothub.rules.methods import DeviceNotOnlineError, MethodTimeoutError, check_call
 
 _LOOK_S = 0.1
+_OUTCOMES: Mapping[type[BirthmarkError], str] = {DeviceNotOnlineError: "not_online", MethodTimeoutError: "timed_out"}
 _json = msgspec.json.Encoder().encode
 
 
@@ -24,6 +28,7 @@ class DevicesByBus:
     def __init__(self, connections: HubConnections, bus: Bus) -> None:
         self._connections = connections
         self._bus = bus
+        self.calls: Counter[str] = Counter()
 
     def connected_since(self, hub: str, device_id: str) -> datetime | None:
         """Return since when a device is connected, or None."""
@@ -31,6 +36,15 @@ class DevicesByBus:
 
     async def call(self, hub: Hub, device_id: str, call: wire.MethodCall) -> tuple[int, Any]:
         """Return a method's status and payload; wait for the device as long as the call says."""
+        try:
+            answer = await self._call(hub, device_id, call)
+        except BirthmarkError as error:
+            self.calls[_OUTCOMES.get(type(error), "refused")] += 1
+            raise
+        self.calls["answered"] += 1
+        return answer
+
+    async def _call(self, hub: Hub, device_id: str, call: wire.MethodCall) -> tuple[int, Any]:
         check_call(call, device_id)
         await self._connections.iothub.registry.device(hub, device_id)
         response_s = call.response_timeout_in_seconds

@@ -6,6 +6,7 @@ closed, so that the devices send again.
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from datetime import timedelta
 
 from birthmark.broker.ports import Stream
@@ -44,6 +45,10 @@ class Telemetry:
         if (stream := self._streams.get(name)) is None:
             stream = self._streams[name] = SqlStream(space_of(name), Message, self._database, self._clock)
         return stream
+
+    def streams(self) -> Mapping[str, SqlStream[Message]]:
+        """Return the streams that were used, by the names of their hubs."""
+        return self._streams
 
     async def settled(self) -> None:
         """Return when all telemetry taken so far is durable or refused."""

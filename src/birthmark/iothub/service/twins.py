@@ -1,5 +1,6 @@
 """Twins: load, decide, commit; whoever was faster makes us decide again."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -22,6 +23,7 @@ class Twins:
         self._database = database
         self._clock = clock
         self._registry = registry
+        self.updates: Counter[str] = Counter()
 
     async def get(self, hub: Hub, device_id: str) -> Twin:
         """Return a device's twin, for whoever knows that the device is there."""
@@ -31,7 +33,9 @@ class Twins:
     async def report(self, hub: Hub, device_id: str, patch: object, version: int | None) -> Twin:
         """Merge what a device reports. Raise `TwinInvalidError`, or `TwinVersionError` where it means another."""
         now = to_micros(self._clock.now())
-        return await self._change(hub, device_id, Changes, lambda twin: rules.report(twin, patch, now, version=version))
+        made = await self._change(hub, device_id, Changes, lambda twin: rules.report(twin, patch, now, version=version))
+        self.updates["device"] += 1
+        return made
 
     async def desire(
         self, hub: Hub, device_id: str, body: Mapping[str, Any], etag: str | None, *, replaces: bool, actor: str
@@ -51,6 +55,7 @@ class Twins:
             return Changes().audit(actor, "iothub.twin_changed", device_id, hub=hub.name)
 
         made = await self._change(hub, device_id, audited, decide)
+        self.updates["service"] += 1
         return before[0], made
 
     async def _change(

@@ -101,6 +101,10 @@ class PostgresDatabase:
                 await migrate.upgrade_postgresql(connection)
         return cls(pool, writer, clock, worker, signer)
 
+    @property
+    def commits(self) -> GroupCommit:
+        return self._group
+
     async def commit(self, changes: Changes) -> None:
         await self._group.submit(changes)
 

@@ -1,0 +1,162 @@
+"""What this server counts: one catalogue, plain numbers where things happen, samples when somebody asks.
+
+A metric is declared here once, with name, kind, help and labels. Whoever counts keeps integers of its own, `Traffic`
+and `Distribution` among them; a `Source` makes samples of them at the time of asking, so that a message costs an
+addition and no look-up. How samples are written down is somebody else's (the server).
+"""
+
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+SIZES = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0)
+
+
+class Kind(StrEnum):
+    """How a metric moves: only up, up and down, or by how often which values came."""
+
+    COUNTER = "counter"
+    GAUGE = "gauge"
+    HISTOGRAM = "histogram"
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One metric. A counter's name ends in `_total`; units are in the names, and are base units."""
+
+    name: str
+    kind: Kind
+    help: str
+    labels: tuple[str, ...] = ()
+
+
+class Distribution:
+    """How often which values came: for each bound the values up to it, and above the bound before."""
+
+    __slots__ = ("bounds", "counts", "total")
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.total = 0.0
+
+    def observe(self, value: float) -> None:
+        """Note a value."""
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.total += value
+
+
+class Counted(Protocol):
+    """A connection that counts: messages by QoS, and bytes."""
+
+    level: int
+    received_0: int
+    received_1: int
+    received_bytes: int
+    sent_0: int
+    sent_1: int
+    sent_bytes: int
+
+
+COUNTS = ("received_0", "received_1", "received_bytes", "sent_0", "sent_1", "sent_bytes")
+
+
+class Traffic:
+    """The MQTT connections of one cloud: what those that are open count, and what those before them did."""
+
+    def __init__(self) -> None:
+        self.denied = self.slow = 0
+        self._open: set[Counted] = set()
+        self._before: Counter[str] = Counter()
+
+    def began(self, connection: Counted) -> None:
+        """A client was let in."""
+        self._open.add(connection)
+
+    def ended(self, connection: Counted) -> None:
+        """It is gone."""
+        self._open.discard(connection)
+        self._before.update({name: getattr(connection, name) for name in COUNTS})
+
+    def is_open(self) -> Mapping[int, int]:
+        """Return how many are open, by protocol level."""
+        return Counter(one.level for one in self._open)
+
+    def totals(self) -> Mapping[str, int]:
+        """Return the sum of everybody's counts, by name."""
+        total = Counter(self._before)
+        for one in self._open:
+            for name in COUNTS:
+                total[name] += getattr(one, name)
+        return total
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A metric's value for some labels' values; a histogram's is the distribution itself."""
+
+    metric: Metric
+    labels: tuple[str, ...]
+    value: float | Distribution
+
+
+class Source(Protocol):
+    """Whoever knows numbers."""
+
+    async def samples(self) -> Iterable[Sample]:
+        """Return every sample as it is now."""
+        ...
+
+
+_CLOUD = ("cloud",)
+CONNECTIONS = Metric(
+    "birthmark_connections",
+    Kind.GAUGE,
+    "MQTT clients that are connected, by the protocol they speak.",
+    (*_CLOUD, "protocol"),
+)
+SESSIONS = Metric("birthmark_sessions", Kind.GAUGE, "MQTT sessions that outlive their connections.", _CLOUD)
+RECEIVED = Metric("birthmark_messages_received_total", Kind.COUNTER, "Messages from clients.", (*_CLOUD, "qos"))
+SENT = Metric("birthmark_messages_sent_total", Kind.COUNTER, "Messages to clients.", (*_CLOUD, "qos"))
+RECEIVED_BYTES = Metric("birthmark_received_bytes_total", Kind.COUNTER, "Bytes of MQTT from clients.", _CLOUD)
+SENT_BYTES = Metric("birthmark_sent_bytes_total", Kind.COUNTER, "Bytes of MQTT to clients.", _CLOUD)
+DROPPED = Metric(
+    "birthmark_messages_dropped_total",
+    Kind.COUNTER,
+    "Messages that a client did not get: its policy forbids it, it is too slow, or too many wait for it.",
+    (*_CLOUD, "reason"),
+)
+REFUSALS = Metric("birthmark_refusals_total", Kind.COUNTER, "Refusals, by code; `birthmark why` tells each.", ("code",))
+REGISTRATIONS = Metric("birthmark_registrations_total", Kind.COUNTER, "Devices that registered at DPS.")
+ISSUED = Metric("birthmark_certificates_issued_total", Kind.COUNTER, "Certificates issued, renewals too.", ("profile",))
+RENEWED = Metric("birthmark_certificates_renewed_total", Kind.COUNTER, "Certificates renewed by EST.")
+REVOKED = Metric("birthmark_certificates_revoked_total", Kind.COUNTER, "Certificates and keys taken back.")
+COMMITS = Metric("birthmark_commit_seconds", Kind.HISTOGRAM, "Time of a commit of the database, however much is in it.")
+COMMITTED = Metric("birthmark_commit_changes", Kind.HISTOGRAM, "Changes that share a commit.")
+WAITING = Metric("birthmark_writer_waiting", Kind.GAUGE, "Changes that wait for the database's writer.")
+LAG = Metric("birthmark_event_loop_lag_seconds", Kind.HISTOGRAM, "How late the event loop is, twice a second.")
+OUTBOX = Metric("birthmark_outbox_events", Kind.GAUGE, "Events that are committed and not yet handed on.")
+TELEMETRY = Metric("birthmark_telemetry_messages_total", Kind.COUNTER, "Telemetry that was committed.", ("hub",))
+STREAM_COMMITS = Metric("birthmark_telemetry_commits_total", Kind.COUNTER, "Commits of telemetry.", ("hub",))
+KEPT_COMMITS = Metric(
+    "birthmark_telemetry_kept_commits",
+    Kind.GAUGE,
+    "Commits of telemetry that are kept.",
+    ("hub",),
+)
+KEPT_BYTES = Metric("birthmark_telemetry_kept_bytes", Kind.GAUGE, "Bytes of telemetry that are kept.", ("hub",))
+LETTERS = Metric("birthmark_inbox_letters", Kind.GAUGE, "Messages that wait for devices of IoT Hub.")
+TWINS = Metric("birthmark_twin_updates_total", Kind.COUNTER, "Changes of twins, by who asked for them.", ("by",))
+SHADOWS = Metric("birthmark_shadow_updates_total", Kind.COUNTER, "Changes of shadows, deletions too.")
+METHODS = Metric("birthmark_method_calls_total", Kind.COUNTER, "Direct methods, by what came of them.", ("outcome",))
+
+CATALOGUE = (
+    *(CONNECTIONS, SESSIONS, RECEIVED, SENT, RECEIVED_BYTES, SENT_BYTES, DROPPED),
+    *(REFUSALS, REGISTRATIONS, ISSUED, RENEWED, REVOKED),
+    *(COMMITS, COMMITTED, WAITING, LAG, OUTBOX),
+    *(TELEMETRY, STREAM_COMMITS, KEPT_COMMITS, KEPT_BYTES, LETTERS, TWINS, SHADOWS, METHODS),
+)

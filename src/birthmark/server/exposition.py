@@ -1,0 +1,53 @@
+"""Metrics as Prometheus reads them: its text format, or OpenMetrics for whoever asks for that."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import accumulate
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.metrics_core import Metric as Family
+from prometheus_client.registry import Collector
+
+from birthmark.metrics import CATALOGUE, Distribution, Kind, Metric, Sample
+
+_FAMILIES: Mapping[Kind, type[CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily]] = {
+    Kind.COUNTER: CounterMetricFamily,
+    Kind.GAUGE: GaugeMetricFamily,
+    Kind.HISTOGRAM: HistogramMetricFamily,
+}
+
+
+def render(samples: Iterable[Sample], accept: str) -> tuple[bytes, str]:
+    """Return the page and its media type. Every metric of the catalogue is on it, also without a sample."""
+    found: dict[Metric, list[Sample]] = {metric: [] for metric in CATALOGUE}
+    for sample in samples:
+        found[sample.metric].append(sample)
+    registry = CollectorRegistry()
+    registry.register(_Samples(found))
+    encode, media_type = choose_encoder(accept)
+    return encode(registry), media_type
+
+
+class _Samples(Collector):
+    def __init__(self, found: Mapping[Metric, Sequence[Sample]]) -> None:
+        self._found = found
+
+    def collect(self) -> Iterator[Family]:
+        for metric, samples in self._found.items():
+            family = _FAMILIES[metric.kind](metric.name, metric.help, labels=metric.labels)
+            for sample in samples:
+                _add(family, sample)
+            yield family
+
+
+def _add(family: CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily, sample: Sample) -> None:
+    value = sample.value
+    if isinstance(value, Distribution):
+        assert isinstance(family, HistogramMetricFamily)  # noqa: S101 - by its kind
+        names = [*(str(bound) for bound in value.bounds), "+Inf"]
+        upto = zip(names, map(float, accumulate(value.counts)), strict=True)
+        family.add_metric(sample.labels, list(upto), value.total)
+    else:
+        assert not isinstance(family, HistogramMetricFamily)  # noqa: S101 - by its kind
+        family.add_metric(sample.labels, value)

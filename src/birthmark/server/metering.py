@@ -1,0 +1,102 @@
+"""Where the numbers of a running server come from: the rooms' own counts, read when somebody asks."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+
+from birthmark import metrics
+from birthmark.broker.store import COUNT_LETTERS
+from birthmark.ca.events import CertificateIssued, CertificateRevoked
+from birthmark.metrics import Distribution, Sample, Traffic
+from birthmark.server.rooms import Rooms
+from birthmark.store import Event
+from birthmark.store.schema import COUNT_OUTBOX
+
+LOOK_S = 0.5
+_PROTOCOLS: Mapping[int, str] = {4: "3.1.1", 5: "5"}
+_SPACES: Mapping[str, str] = {"hub": "azure_hub", "aws": "aws"}
+
+
+class Metering:
+    """A `Source` of everything in `rooms`."""
+
+    def __init__(self, rooms: Rooms) -> None:
+        self._rooms = rooms
+        self._issued: Counter[str] = Counter()
+        self._revoked = 0
+        self._lag = Distribution(metrics.SECONDS)
+        rooms.database.on_events(self._hear)
+
+    async def watch_the_loop(self) -> None:
+        """Note how late the event loop is, until it is cancelled."""
+        loop = asyncio.get_running_loop()
+        while True:
+            due = loop.time() + LOOK_S
+            await asyncio.sleep(LOOK_S)
+            self._lag.observe(max(0.0, loop.time() - due))
+
+    async def samples(self) -> Iterable[Sample]:
+        return [*self._clouds(), *self._rest(), *[one async for one in self._counted()]]
+
+    def _hear(self, events: Sequence[Event], is_sure: bool) -> None:  # as the store calls it
+        for event in events if is_sure else ():
+            if isinstance(event, CertificateIssued):
+                self._issued[event.profile] += 1
+            elif isinstance(event, CertificateRevoked):
+                self._revoked += 1
+
+    def _clouds(self) -> Iterator[Sample]:
+        rooms = self._rooms
+        stored, full = Counter[str](), Counter[str]()
+        for space in rooms.broker.spaces():
+            cloud = _SPACES[space.name.partition("/")[0]]
+            stored[cloud] += space.stored
+            full[cloud] += space.dropped
+        clouds: Mapping[str, Traffic] = {
+            "azure_dps": rooms.dps_connections.traffic,
+            "azure_hub": rooms.hub_connections.traffic,
+            "aws": rooms.aws_connections.traffic,
+        }
+        for cloud, traffic in clouds.items():
+            is_open, totals = traffic.is_open(), traffic.totals()
+            for level, protocol in _PROTOCOLS.items():
+                yield Sample(metrics.CONNECTIONS, (cloud, protocol), is_open.get(level, 0))
+            yield Sample(metrics.SESSIONS, (cloud,), stored[cloud])
+            for qos in "01":
+                yield Sample(metrics.RECEIVED, (cloud, qos), totals[f"received_{qos}"])
+                yield Sample(metrics.SENT, (cloud, qos), totals[f"sent_{qos}"])
+            yield Sample(metrics.RECEIVED_BYTES, (cloud,), totals["received_bytes"])
+            yield Sample(metrics.SENT_BYTES, (cloud,), totals["sent_bytes"])
+            dropped = {"denied": traffic.denied, "slow": traffic.slow, "queue_full": full[cloud]}
+            for reason, count in dropped.items():
+                yield Sample(metrics.DROPPED, (cloud, reason), count)
+
+    def _rest(self) -> Iterator[Sample]:
+        rooms, commits = self._rooms, self._rooms.database.commits
+        for code, count in sorted(rooms.ledger.counts.items()):
+            yield Sample(metrics.REFUSALS, (code,), count)
+        yield Sample(metrics.REGISTRATIONS, (), rooms.registrations.count)
+        for profile, count in sorted(self._issued.items()):
+            yield Sample(metrics.ISSUED, (profile,), count)
+        yield Sample(metrics.RENEWED, (), rooms.est.renewals)
+        yield Sample(metrics.REVOKED, (), self._revoked)
+        yield Sample(metrics.COMMITS, (), commits.seconds)
+        yield Sample(metrics.COMMITTED, (), commits.sizes)
+        yield Sample(metrics.WAITING, (), commits.waiting)
+        yield Sample(metrics.LAG, (), self._lag)
+        for hub, stream in rooms.iothub.telemetry.streams().items():
+            yield Sample(metrics.TELEMETRY, (hub,), stream.messages)
+            yield Sample(metrics.STREAM_COMMITS, (hub,), stream.commits)
+            yield Sample(metrics.KEPT_COMMITS, (hub,), stream.kept_commits)
+            yield Sample(metrics.KEPT_BYTES, (hub,), stream.kept_bytes)
+        for by, count in sorted(rooms.iothub.twins.updates.items()):
+            yield Sample(metrics.TWINS, (by,), count)
+        yield Sample(metrics.SHADOWS, (), rooms.aws.shadows.updates)
+        for outcome, count in sorted(rooms.devices.calls.items()):
+            yield Sample(metrics.METHODS, (outcome,), count)
+
+    async def _counted(self) -> AsyncIterator[Sample]:
+        """Yield what only the database knows."""
+        for metric, statement in ((metrics.OUTBOX, COUNT_OUTBOX), (metrics.LETTERS, COUNT_LETTERS)):
+            row = await self._rooms.database.one(statement)
+            yield Sample(metric, (), row["total"] if row is not None else 0)

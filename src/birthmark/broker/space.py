@@ -46,7 +46,7 @@ from birthmark.broker.viewing import Viewer
 from birthmark.errors import ChangedMeanwhileError, UnavailableError
 from birthmark.mqtt.parcel import Parcel
 from birthmark.net.admission import Closed
-from birthmark.store import Changes
+from birthmark.store import Changes, may_be_kept
 from birthmark.store.database import Row
 from birthmark.store.paging import Page, page_of
 
@@ -481,10 +481,19 @@ class Space:
         if attached.is_claimed:
             changes.run(store.STILL_MINE, expect=1, **attached.fence)
         try:
-            await self._database.commit(changes)
+            await self._repeated(changes)
         except ChangedMeanwhileError:
             self.fenced(attached)
             raise
+
+    async def _repeated(self, changes: Changes) -> None:
+        """Commit what may be written twice, and once more when the answer is lost."""
+        try:
+            await self._database.commit(changes)
+        except UnavailableError as error:
+            if not may_be_kept(error):
+                raise
+            await self._database.commit(changes)
 
     def _unsubscribed(self, gone: Iterable[Subscription]) -> None:
         if not gone:

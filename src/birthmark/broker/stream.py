@@ -41,7 +41,7 @@ NAMED_EVERY = 256
 MAX_NAMED = 64 * 1024
 BEFORE = 0
 """The partition of what version 0.1.0 kept, whoever sent it."""
-_ATTEMPTS = 5
+_ATTEMPTS = 20
 _ROWS = 16
 _LOOKS = 32
 _TRIMMED_AT_ONCE = 256

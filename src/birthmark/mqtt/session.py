@@ -11,11 +11,14 @@ import msgspec
 from birthmark.mqtt.errors import LocalProtocolError, QueueFullError
 from birthmark.mqtt.packets import Publish
 
+EACH_BYTES = 8 * 1024
+"""How large the messages that wait may be, on average: all of them together are at most as many times that."""
+
 
 class Session:
     """QoS 1 messages on their way out, in order, and the packet ids that are taken."""
 
-    __slots__ = ("_in_flight", "_last_id", "_reserved", "_waiting", "max_queued", "window")
+    __slots__ = ("_in_flight", "_last_id", "_reserved", "_waiting", "_waiting_bytes", "max_queued", "window")
 
     def __init__(self, window: int = 100, max_queued: int = 1000) -> None:
         self.window = window
@@ -23,7 +26,7 @@ class Session:
         self._in_flight: dict[int, Publish] = {}
         self._waiting: deque[Publish] | tuple[()] = ()  # an empty deque is the largest thing of an idle connection
         self._reserved: dict[int, None] = {}  # an empty set is three times as large
-        self._last_id = 0
+        self._last_id = self._waiting_bytes = 0
 
     @property
     def in_flight(self) -> tuple[Publish, ...]:
@@ -66,12 +69,15 @@ class Session:
         if not isinstance(self._waiting, deque):
             self._waiting = deque()
         self._waiting.append(message)
+        self._waiting_bytes += len(message.payload)
         return False
 
     def check_room(self) -> None:
-        """Raise `QueueFullError` when one more message would be too many."""
-        if len(self._waiting) >= self.max_queued:
-            raise QueueFullError(f"{self.max_queued} messages wait already")
+        """Raise `QueueFullError` when one more message would be too many, by number or by size."""
+        if self._waiting and (
+            len(self._waiting) >= self.max_queued or self._waiting_bytes >= self.max_queued * EACH_BYTES
+        ):
+            raise QueueFullError(f"{len(self._waiting)} messages wait already, {self._waiting_bytes} bytes")
 
     def acknowledge(self, packet_id: int) -> bool:
         """Forget a delivered message; say whether it was one of ours."""
@@ -83,13 +89,14 @@ class Session:
     def forget(self, packet_id: int) -> None:
         """Take back the message that was added last: it does not go out."""
         if self._in_flight.pop(packet_id, None) is None and isinstance(self._waiting, deque):
-            self._waiting.pop()
+            self._waiting_bytes -= len(self._waiting.pop().payload)
         self._reserved.pop(packet_id, None)
 
     def advance(self) -> Iterator[Publish]:
         """Yield the waiting messages for which there is room now."""
         while self._waiting and len(self._in_flight) < self.window:
             message = self._waiting.popleft()
+            self._waiting_bytes -= len(message.payload)
             self._fly(message)
             yield message
 
@@ -102,12 +109,14 @@ class Session:
         self._in_flight = {message.packet_id or 0: message for message in again[: self.window]}
         if late := again[self.window :]:
             self._waiting = deque([*late, *self._waiting])
+            self._waiting_bytes += sum(len(message.payload) for message in late)
         yield from again[: self.window]
 
     def clear(self) -> None:
         """Forget everything: the session has ended."""
         self._in_flight.clear()
         self._waiting = ()
+        self._waiting_bytes = 0
         self._reserved.clear()
 
     def _fly(self, message: Publish) -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from birthmark.mqtt.errors import LocalProtocolError, QueueFullError
 from birthmark.mqtt.packets import Publish
-from birthmark.mqtt.session import Session
+from birthmark.mqtt.session import EACH_BYTES, Session
 
 
 def a_message(packet_id: int | None = 1) -> Publish:
@@ -77,3 +77,27 @@ def test_a_session_that_ended_has_nothing() -> None:
 def test_a_message_without_a_packet_id_does_not_fly() -> None:
     with pytest.raises(LocalProtocolError):
         Session().add(a_message(None), may_fly=True)
+
+
+def test_what_waits_is_bounded_by_its_size_too() -> None:
+    session = Session(window=1, max_queued=4)
+    large = [Publish("t", bytes(3 * EACH_BYTES), 1, packet_id=number) for number in range(1, 6)]
+    for message in large[:3]:  # the first flies, and the third is begun before the bound is reached
+        session.check_room()
+        session.add(message, may_fly=True)
+    with pytest.raises(QueueFullError, match="2 messages"):
+        session.check_room()
+    session.acknowledge(1)
+    assert list(session.advance()) == [large[1]]
+    session.check_room()
+    session.add(large[3], may_fly=True)
+    with pytest.raises(QueueFullError):
+        session.check_room()
+    session.forget(4)
+    session.check_room()
+    session.window = 0
+    list(session.resend(as_duplicates=True))
+    with pytest.raises(QueueFullError):
+        session.check_room()
+    session.clear()
+    session.check_room()

@@ -97,6 +97,7 @@ class Worker:
         assert self.broker.workers is not None
         self.workers = self.broker.workers
         self.bus.is_alive = self._is_alive
+        self.bus.others = self.workers.others
         self.run(self._start())
 
     async def _is_alive(self, worker: str) -> bool:

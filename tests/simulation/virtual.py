@@ -25,6 +25,7 @@ from fakes import FakeClock
 
 _TURNS = 12
 AGAIN_S = 0.3
+PAUSE_S = 0.1
 
 
 class Fate(Enum):
@@ -59,6 +60,7 @@ class World:
         self.busy = 0
         self.stopped: set[str] = set()
         self.buses: dict[str, VirtualBus] = {}
+        self.revoked: set[str] = set()  # as the database has it
         self._timers: list[tuple[float, int, VirtualTimer]] = []
         self._numbers = itertools.count()
 
@@ -233,7 +235,12 @@ class VirtualBus:
             told = self._world.ask_for(self.worker, "confirm", partial(self._hear_at, worker, event))
             return await self._within(told, AGAIN_S)
 
-        await confirmed_by(await self.others(), tell, self.is_alive)
+        async def pause() -> None:
+            later: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._world.call_later(self.worker, PAUSE_S, partial(_resolve, later))
+            await later
+
+        await confirmed_by(await self.others(), tell, self.is_alive, pause)
 
     async def ask(self, worker: str, request: Request[R], timeout_s: float = ASK_S) -> R:
         kind = type(request).__name__

@@ -14,12 +14,16 @@ from birthmark.errors import BirthmarkError
 
 
 async def confirmed_by(
-    workers: Iterable[str], tell: Callable[[str], Awaitable[bool]], lives: Callable[[str], Awaitable[bool]]
+    workers: Iterable[str],
+    tell: Callable[[str], Awaitable[bool]],
+    lives: Callable[[str], Awaitable[bool]],
+    pause: Callable[[], Awaitable[None]],
 ) -> None:
     """Return when each of `workers` has handled what it was told, or its lease has run out.
 
     `workers` are those that lived after what is told was committed. `tell` says whether an answer came in its time;
-    `lives` whether the lease still runs, and while it cannot say (`BirthmarkError`) the worker counts as alive.
+    `lives` whether the lease still runs, and while it cannot say (`BirthmarkError`) the worker counts as alive. There
+    is a `pause` before a worker is told again.
     """
 
     async def is_owed(worker: str) -> bool:
@@ -32,6 +36,6 @@ async def confirmed_by(
 
     async def has_confirmed(worker: str) -> None:
         while await is_owed(worker):
-            pass
+            await pause()
 
     await asyncio.gather(*(has_confirmed(worker) for worker in workers))

@@ -13,12 +13,16 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from botocore.auth import SigV4QueryAuth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
 from paho.mqtt import client as paho
 
 from aws_device import Enrolled
 from birthmark.mqtt.engine import Engine, Role
 from birthmark.mqtt.packets import ConnAck, Connect
 from servers import RunningServer
+from strangers import masked
 
 Enroll = Callable[..., Enrolled]
 SIZE = 100_000
@@ -43,6 +47,35 @@ def a_raw_client(server: RunningServer, thing: Enrolled, topic: str, qos: int) -
         engine.subscribe([(topic, qos)])
         sock.sendall(engine.data_to_send())
         assert sock.recv(5)[0] == 0x90
+        yield sock
+
+
+@contextmanager
+def a_raw_websocket(server: RunningServer, thing: Enrolled, topic: str) -> Iterator[ssl.SSLSocket]:
+    """The same over WebSocket, with QoS 0."""
+    host, account = thing.files["endpoint"], server.endpoints["aws"]
+    signed = AWSRequest("GET", f"https://{host}/mqtt")
+    key = Credentials(account["access_key_id"], account["secret_access_key"])
+    SigV4QueryAuth(key, "iotdevicegateway", account["region"], 300).add_auth(signed)
+    path = signed.url.removeprefix(f"https://{host}")
+    raw = socket.socket()
+    raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    raw.connect((server.address, 8443))
+    context = ssl.create_default_context(cafile=thing.files["ca"])
+    with context.wrap_socket(raw, server_hostname=host) as sock:
+        sock.settimeout(10)
+        upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+        upgrade += "Sec-WebSocket-Protocol: mqtt\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+        sock.sendall(f"GET {path} HTTP/1.1\r\nHost: {host}\r\n{upgrade}".encode())
+        assert b" 101 " in sock.recv(4096)
+        engine = Engine(Role.CLIENT)
+        engine.send(Connect(thing.name))
+        sock.sendall(masked(engine.data_to_send()))
+        assert sock.recv(6)[2:] == b"\x20\x02\x00\x00"
+        sock.sendall(
+            masked(b"\x82" + bytes([5 + len(topic)]) + b"\x00\x01\x00" + bytes([len(topic)]) + topic.encode() + b"\0")
+        )
+        assert sock.recv(7)[2] == 0x90
         yield sock
 
 
@@ -101,6 +134,14 @@ def test_a_client_that_does_not_read_is_closed_and_named_and_others_get_everythi
         assert why["code"] == "net.slow_reader"
         assert str(MAX_BUFFER) in why["cause"]
         assert all_that_comes(sock) < 250 * SIZE  # it reads now, what was under way
+
+
+def test_a_client_that_does_not_read_is_closed_over_websocket_too(enroll: Enroll, server: RunningServer) -> None:
+    thing, other = enroll("unread-websocket"), enroll("writer")
+    with a_raw_websocket(server, thing, "ws/#") as sock, a_publisher(server, other) as client:
+        publish(client, "ws/t", 300)
+        assert server.why(thing.name)["code"] == "net.slow_reader"
+        assert all_that_comes(sock) < 250 * SIZE
 
 
 def test_a_client_that_does_not_acknowledge_keeps_its_connection_and_loses_what_is_too_much(

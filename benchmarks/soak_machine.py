@@ -8,6 +8,7 @@ The databases are kept in memory where the machine has a file system for that: n
 
 import argparse
 import contextlib
+import gc
 import json
 import logging
 import os
@@ -46,6 +47,7 @@ def soak(engine: str, wanted: int, first_seed: int) -> None:
     total = {"seeds": 0, "steps": 0, "runs": 0, "acknowledged": 0}
     with a_database(engine) as url:
         while total["steps"] < wanted:
+            gc.collect()  # what it ends in the midst of reading a source file breaks Python 3.11 before 3.11.5
             run(url, min(A_SEED, 2 * (wanted - total["steps"])), seed)
             came = {"steps": Machine.steps, "runs": Machine.runs, "acknowledged": Machine.acknowledged}
             for name, more in (came | {"seeds": 1}).items():

@@ -279,6 +279,7 @@ class VirtualBus:
 
         async def tell(worker: str) -> bool:
             told = self._world.ask_for(self.worker, "confirm", partial(self._hear_at, worker, event))
+            told.add_done_callback(lambda done: done.cancelled() or done.exception())  # it may come too late
             return await self._within(told, AGAIN_S)
 
         async def pause() -> None:

@@ -59,7 +59,7 @@ class Client:
         self._acknowledged += len(some)
         for packet_id in some:
             if packet_id is not None:
-                self.attached.acknowledged(packet_id)
+                self.attached.acknowledged((packet_id,))
 
 
 @dataclass

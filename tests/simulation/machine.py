@@ -242,7 +242,7 @@ class Fleet:
         some, connection.unacknowledged = connection.unacknowledged[:count], connection.unacknowledged[count or 10**9 :]
         for packet_id in some:
             if connection.attached is not None and not connection.is_over:
-                connection.attached.acknowledged(packet_id)
+                connection.attached.acknowledged((packet_id,))
         await self.world.settle()
 
     async def disconnect(self, connection: Connection) -> None:

@@ -12,6 +12,8 @@ At level 5 it also holds the peer, and itself, to what both announced in CONNECT
 Not here: which protocol levels, topics, QoS or clients are allowed; sessions stored on disk; retained messages.
 """
 
+from collections.abc import Sequence
+
 from birthmark.mqtt import codec
 from birthmark.mqtt.errors import RemoteProtocolError
 from birthmark.mqtt.packets import (
@@ -134,6 +136,15 @@ class Engine(Sender):
             if packet is not None:
                 return packet
         return None
+
+    def next_acks(self) -> Sequence[int]:
+        """Return the packet ids of the PUBACKs that come next without a reason; none when `next_event` has to look."""
+        if self.state is not State.OPEN or self._burst or self._failure is not None:
+            return ()
+        packet_ids = self._framer.next_acks()
+        if packet_ids and self.session.acknowledge(packet_ids):
+            self._fly(self.session.advance())
+        return packet_ids
 
     def next_burst(self) -> list[Publish]:
         """Return the plain PUBLISH packets that come next, all at once; none when `next_event` has to look."""
@@ -311,9 +322,8 @@ class Engine(Sender):
         return packet
 
     def _acknowledged(self, packet: PubAck) -> None:
-        # An unknown id is harmless: it is the answer to a message of an earlier life, or a caller's own bookkeeping.
-        if self.session.acknowledge(packet.packet_id):
-            self._advance()
+        if self.session.acknowledge((packet.packet_id,)):
+            self._fly(self.session.advance())
 
     def _answered(self, packet: SubAck | UnsubAck) -> None:
         expected = (self._requests or {}).pop(packet.packet_id, None)

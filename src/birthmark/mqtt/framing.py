@@ -4,11 +4,16 @@ Takes bytes in any chunking; a burst of packets in one chunk is cut without copy
 large packet in tiny chunks is gathered in linear time.
 """
 
-from birthmark.mqtt.burst import read_burst
+import struct
+from collections.abc import Sequence
+
+from birthmark.mqtt.burst import MAX_BURST, read_burst
 from birthmark.mqtt.errors import RemoteProtocolError
 from birthmark.mqtt.packets import Publish
 from birthmark.mqtt.reasons import ReasonCode
 from birthmark.mqtt.terms import Terms
+
+_PUBACK, _PUBACK_HEAD, _ACK = b"\x40\2", 0x4002, struct.Struct(">HH")
 
 
 class Framer:
@@ -59,6 +64,22 @@ class Framer:
         self._need = 2
         self._move_to(end)
         return chunk[at], chunk[length_at + 1 : end]
+
+    def next_acks(self) -> Sequence[int]:
+        """Return the packet ids of the plain PUBACKs that come next; none when something else does."""
+        chunk, at = self._chunk, self._at
+        if not chunk.startswith(_PUBACK, at):
+            return ()
+        packet_ids: list[int] = []
+        whole = min(len(chunk) - at & ~3, 4 * MAX_BURST)
+        for head, packet_id in _ACK.iter_unpack(chunk[at : at + whole]):
+            if head != _PUBACK_HEAD or not packet_id:
+                break
+            packet_ids.append(packet_id)
+        if packet_ids:
+            self._need = 2
+            self._move_to(at + 4 * len(packet_ids))
+        return packet_ids
 
     def next_burst(self, max_topic_bytes: int, terms: Terms | None) -> tuple[list[Publish], list[int]]:
         """Return the plain PUBLISH packets that come next, and their packet ids; none when something else does."""

@@ -184,11 +184,6 @@ class MqttPump(asyncio.Protocol):
         self._soon()
         return taken
 
-    @property
-    def room(self) -> int:
-        """How many QoS 1 messages may go out before one has to wait for an acknowledgement."""
-        return self._engine.session.room
-
     def ack(self, packet_id: int | None, code: int = ReasonCode.SUCCESS) -> None:
         """Acknowledge a QoS 1 message; all of a tick go out in one write. 3.1.1 knows no code.
 
@@ -248,14 +243,10 @@ class MqttPump(asyncio.Protocol):
         handled = 0
         try:
             while self._engine.has_input and not self._busy and not self._over:
-                if burst := self._engine.next_burst():
-                    handled += len(burst)
-                    waiting = self._connection.published(burst) if self._connection is not None else None
-                elif (packet := self._engine.next_packet()) is not None:
-                    handled += 1
-                    waiting = self._dispatch(packet)
-                else:
+                count, waiting = self._take()
+                if not count:
                     break
+                handled += count
                 if waiting is None and handled >= _PACKETS_A_TURN:
                     waiting = asyncio.sleep(0)
                 if waiting is not None:
@@ -271,6 +262,17 @@ class MqttPump(asyncio.Protocol):
         if self._engine.wants_to_send:
             self._soon()
 
+    def _take(self) -> tuple[int, Awaitable[None] | None]:
+        """Hand on what comes next of one kind; return how many packets it was, and what has to be awaited."""
+        engine, connection = self._engine, self._connection
+        if connection is not None:
+            if burst := engine.next_burst():
+                return len(burst), connection.published(burst)
+            if packet_ids := engine.next_acks():
+                return len(packet_ids), connection.acknowledged(packet_ids)
+        packet = engine.next_packet()
+        return (0, None) if packet is None else (1, self._dispatch(packet))
+
     def _dispatch(self, packet: Packet) -> Awaitable[None] | None:
         connection = self._connection
         if connection is None:
@@ -282,8 +284,8 @@ class MqttPump(asyncio.Protocol):
         match packet:
             case Publish():
                 waiting = connection.published((packet,))
-            case PubAck():
-                waiting = connection.acknowledged(packet)
+            case PubAck(packet_id=packet_id):
+                waiting = connection.acknowledged((packet_id,))
             case Subscribe():
                 waiting = connection.subscribed(packet)
             case Unsubscribe():
@@ -311,8 +313,6 @@ class MqttPump(asyncio.Protocol):
         self._transport.authenticated()
         engine = self._engine
         engine.keep_alive_s = admission.keep_alive_s
-        if admission.session is not None:
-            engine.adopt(admission.session)
         if admission.assigned_client_id is not None:
             self.client_id = admission.assigned_client_id
         properties = admission.properties(engine.limits.max_packet_bytes) if engine.level == LEVEL_5 else ()

@@ -13,7 +13,7 @@ from birthmark.broker import Attached
 from birthmark.broker.model import Message, Subscription, handed_on, subscription_of
 from birthmark.errors import BirthmarkError
 from birthmark.mqtt.errors import LocalProtocolError
-from birthmark.mqtt.packets import LEVEL_5, PubAck, Publish, SubAck, Subscribe, UnsubAck, Unsubscribe
+from birthmark.mqtt.packets import LEVEL_5, Publish, SubAck, Subscribe, UnsubAck, Unsubscribe
 from birthmark.mqtt.parcel import Parcel
 from birthmark.mqtt.properties import Properties
 from birthmark.mqtt.reasons import ReasonCode
@@ -79,8 +79,8 @@ class AwsConnection:
     def unsubscribed(self, packet: Unsubscribe) -> Awaitable[None] | None:
         return self._unsubscribe(packet)
 
-    def acknowledged(self, packet: PubAck) -> Awaitable[None] | None:
-        self.attached.acknowledged(packet.packet_id)
+    def acknowledged(self, packet_ids: Sequence[int]) -> Awaitable[None] | None:
+        self.attached.acknowledged(packet_ids)
         return None
 
     def closed(self, reason: Closed, session_expiry_s: int | None) -> None:

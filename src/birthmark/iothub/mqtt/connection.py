@@ -17,7 +17,7 @@ from birthmark.iothub.mqtt.telemetry import TelemetryWindow
 from birthmark.iothub.rules.messages import QosNotServedError, TopicNotServedError
 from birthmark.iothub.rules.twins import TwinInvalidError
 from birthmark.mqtt.errors import LocalProtocolError
-from birthmark.mqtt.packets import PubAck, Publish, SubAck, Subscribe, UnsubAck, Unsubscribe
+from birthmark.mqtt.packets import Publish, SubAck, Subscribe, UnsubAck, Unsubscribe
 from birthmark.mqtt.parcel import Parcel
 from birthmark.net.admission import Closed
 from birthmark.net.pump import MqttPump
@@ -76,8 +76,8 @@ class HubConnection:
     def unsubscribed(self, packet: Unsubscribe) -> Awaitable[None] | None:
         return self._unsubscribe(packet)
 
-    def acknowledged(self, packet: PubAck) -> Awaitable[None] | None:
-        return None if self._devicebound is None else self._devicebound.acknowledged(packet.packet_id)
+    def acknowledged(self, packet_ids: Sequence[int]) -> Awaitable[None] | None:
+        return None if self._devicebound is None else self._devicebound.acknowledged(packet_ids)
 
     def closed(self, reason: Closed, session_expiry_s: int | None) -> None:
         del session_expiry_s

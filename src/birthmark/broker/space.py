@@ -510,12 +510,25 @@ class Space:
 
         What is returned has to be awaited before the publisher's next ones.
         """
+        place = 0
+        if self._broker.is_fresh:
+            find = self._router.find
+            for message in messages:
+                route = find(message.topic)
+                if route is None or not route.is_live_only or message.retain:
+                    break
+                self._send_live(route, message)
+                place += 1
+            else:
+                done(None)
+                return None
+        return self._publish_stored(messages[place:], done)
+
+    def _publish_stored(self, messages: Sequence[Message], done: Done) -> Awaitable[None] | None:
+        """Do what `publish` does from the first message on that somebody's stored session may get."""
         pending = Pending(done, "" if self.is_alone else self.worker)
-        if not self._broker.is_fresh:
-            self._not_safe(messages, pending)
-            return self._publish_rest(messages, pending)
         for place, message in enumerate(messages):
-            route = self._router.find(message.topic)
+            route = self._router.find(message.topic) if self._broker.is_fresh else None
             if route is None or message.retain:
                 self._not_safe(messages, pending)
                 return self._publish_rest(messages[place:], pending)
@@ -587,6 +600,15 @@ class Space:
         return self._router.looked_up(topic, found, seen, owners)
 
     def _send(self, route: Route, message: Message, pending: Pending) -> None:
+        self._send_live(route, message)
+        publisher, qos = message.publisher, message.qos
+        for client, granted, options in route.stored:
+            if not (options & NO_LOCAL and client == publisher):
+                self._send_stored(route, (client, min(granted, qos), options), message, pending)
+        for share in route.shares:
+            self._send_to_one(route, share.in_turn(), message, pending)
+
+    def _send_live(self, route: Route, message: Message) -> None:
         publisher, qos = message.publisher, message.qos
         parcel: Parcel | None = None
         for attached, granted, options in route.live:
@@ -597,11 +619,6 @@ class Space:
             if parcel is None and (parcel := self.parcel_of(message)) is None:
                 break
             attached.connection.deliver(parcel, min(granted, qos))
-        for client, granted, options in route.stored:
-            if not (options & NO_LOCAL and client == publisher):
-                self._send_stored(route, (client, min(granted, qos), options), message, pending)
-        for share in route.shares:
-            self._send_to_one(route, share.in_turn(), message, pending)
 
     def parcel_of(self, message: Message, *, retain: bool = False) -> Parcel | None:
         """Return a message as it is sent now; None when it has expired."""

@@ -148,7 +148,9 @@ class MqttPump(asyncio.Protocol):
             self._broken(error)
             return
         if not self._busy:
+            self._dirty = True  # what is said to this leaves below, and needs no turn of its own
             self._process()
+            self._flush()
         elif not self._is_paused:  # most answers are there before the peer says more
             self._is_paused = True
             self._transport.pause_reading()

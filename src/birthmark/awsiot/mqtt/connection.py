@@ -37,6 +37,7 @@ class AwsConnection:
         "_changes_seen",
         "_connections",
         "_noted",
+        "_usual_topic",
         "_visitor",
         "attached",
         "client_id",
@@ -54,6 +55,7 @@ class AwsConnection:
         self._acks = Acknowledging(pump)
         self._changes = self._changes_seen = 0
         self._noted: frozenset[str] = frozenset()
+        self._usual_topic = ""  # what it may publish to, as the packet before had it
         self.pump = pump
         self.grant = grant
         self.client_id = client_id
@@ -135,6 +137,7 @@ class AwsConnection:
     async def _refresh(self) -> None:
         if self._is_stale:
             seen = self._changes
+            self._usual_topic = ""
             self.grant = await self._connections.admit(self._visitor)
             self._connections.check(self.grant, "iot:Connect", "client", self.client_id, self.client_id)
             self._connections.retag(self)
@@ -205,11 +208,11 @@ class AwsConnection:
         """Return the messages before the first that is denied or asks a service, their packet ids, and the denial."""
         messages: list[Message] = []
         ids: list[int] = []
-        topic, now = "", 0
+        topic, now = self._usual_topic, 0
         properties: Properties = ()
         expires_at: int | None = None
         for packet in packets:
-            # Of messages that came together most are to one topic: what is like the one before is looked at once.
+            # Most clients publish to one topic: what is like the one before is looked at once.
             if packet.topic is not topic or packet.retain or packet.qos > 1:
                 try:
                     self._check_publish(packet)
@@ -218,6 +221,8 @@ class AwsConnection:
                 if packet.topic.startswith("$"):
                     return messages, ids, None
                 topic = packet.topic
+                if not self.grant.asks_time:
+                    self._usual_topic = topic
             if len(packet.payload) > topics.MAX_PAYLOAD_BYTES:
                 raise topics.PayloadTooLargeError(thing=self.client_id, size=len(packet.payload))
             if packet.properties:

@@ -64,8 +64,8 @@ class AwsConnections:
         self._aws.devices.check(grant, action, kind, name, client_id)
 
     def may_receive(self, grant: Grant, topic: str) -> bool:
-        """Say whether a message may go out; iot:Receive is asked at every delivery."""
-        return self._aws.devices.allows(grant, "iot:Receive", "topic", topic)
+        """Say whether a message may go out."""
+        return self._aws.devices.may_receive(grant, topic)
 
     def record(self, connection: AwsConnection, error: BirthmarkError) -> None:
         """File a refusal that does not end the connection."""

@@ -38,6 +38,7 @@ DISCARDED = 0
 """Instead of a packet id: larger than the receiver takes, and so counted as delivered ([MQTT-3.1.2-25])."""
 
 _PUBACK = 0x4002  # its first byte and its length
+_pack_one = struct.Struct(">HH").pack
 
 FROM_CLIENT_ONLY = (Connect, Subscribe, Unsubscribe, PingReq)
 FROM_SERVER_ONLY = (ConnAck, SubAck, UnsubAck, PingResp)
@@ -148,7 +149,7 @@ class Sender:
         packet_id, flies = session.add(parcel, may_fly=is_open)
         try:
             if not flies:
-                parcel.form(LEVEL_5, 1)  # raises now for what it could not be sent as later
+                parcel.form(1)  # raises now for what it could not be sent as later
             elif not self._write(parcel, 1, packet_id):
                 session.forget(packet_id)
                 return DISCARDED
@@ -189,15 +190,19 @@ class Sender:
         """
         if not packet_ids:
             return
-        self._check_open()
+        if self.state is not State.OPEN:
+            self._check_open()
         receipts = self._receipts
         if code or (receipts is not None and not receipts.settle_next(packet_ids)):
             for packet_id in packet_ids:
                 self.send(PubAck(packet_id, code))
             return
-        words = [_PUBACK] * (2 * len(packet_ids))
-        words[1::2] = packet_ids
         try:
+            if len(packet_ids) == 1:
+                self._out += _pack_one(_PUBACK, packet_ids[0])
+                return
+            words = [_PUBACK] * (2 * len(packet_ids))
+            words[1::2] = packet_ids
             self._out += struct.pack(f">{len(words)}H", *words)
         except struct.error:
             raise LocalProtocolError("a packet id does not fit into two bytes") from None
@@ -245,7 +250,7 @@ class Sender:
         """Write a message; say False, and write nothing, when the peer takes no packet of its size."""
         terms, out = self._terms, self._out
         if terms is None:
-            before, block, _ = parcel.form(LEVEL_3_1_1, qos)
+            before, block = parcel.head(qos), b""
         else:
             form = terms.form(parcel, qos)
             if form is None:

@@ -616,8 +616,11 @@ class Space:
                 if not (options & NO_LOCAL and attached.client == publisher):
                     attached.deliver(message, min(granted, qos), options)
                 continue
-            if parcel is None and (parcel := self.parcel_of(message)) is None:
-                break
+            if parcel is None:
+                if message.expires_at is None:
+                    parcel = Parcel(message.topic, message.payload, message.properties)
+                elif (parcel := self.parcel_of(message)) is None:
+                    break
             attached.connection.deliver(parcel, min(granted, qos))
 
     def parcel_of(self, message: Message, *, retain: bool = False) -> Parcel | None:

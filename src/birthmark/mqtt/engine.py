@@ -93,7 +93,7 @@ class Engine(Sender):
     @property
     def has_input(self) -> bool:
         """Something came that was not given out; perhaps not a whole packet, or a failure to be told."""
-        return not self._framer.is_empty or bool(self._burst) or self._failure is not None
+        return bool(self._framer.chunk or self._burst) or self._failure is not None
 
     @property
     def wants_to_send(self) -> bool:
@@ -123,7 +123,7 @@ class Engine(Sender):
             return self._burst.pop()
         if self._failure is not None:
             self._fail(self._failure)
-        if self._framer.is_empty:
+        if not self._framer.chunk:
             return None
         while self.state is not State.CLOSED and not (self.role is Role.SERVER and self.state is State.CONNECTING):
             try:
@@ -148,14 +148,14 @@ class Engine(Sender):
 
     def next_burst(self) -> list[Publish]:
         """Return the plain PUBLISH packets that come next, all at once; none when `next_event` has to look."""
-        if self.state is not State.OPEN or self._framer.is_empty or self._burst or self._failure is not None:
+        if self.state is not State.OPEN or not self._framer.chunk or self._burst or self._failure is not None:
             return []
         burst, packet_ids = self._framer.next_burst(self.limits.max_topic_bytes, self._terms)
-        if len(burst) != len(packet_ids):
-            self.received_0 += len(burst) - len(packet_ids)
-        if not packet_ids:
+        count = len(packet_ids)
+        self.received_0 += len(burst) - count
+        if not count:
             return burst
-        self.received_1 += len(packet_ids)
+        self.received_1 += count
         if excess := self._take(packet_ids):
             self._failure = self._too_many()  # told after what came before it
             numbered = [at for at, packet in enumerate(burst) if packet.qos]

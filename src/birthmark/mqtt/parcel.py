@@ -28,7 +28,9 @@ class Parcel:
 
         Raise `LocalProtocolError` for what may not be sent.
         """
-        return head_of(self.topic, qos << 1 | self.retain, len(self.payload) + (qos << 1))
+        topic = self.topic
+        made = _usual_head if len(topic) <= CACHED else _head
+        return made(topic, qos << 1 | self.retain, len(self.payload) + (qos << 1))
 
     def form(self, qos: int, alias: int = 0, *, is_new: bool = False) -> tuple[bytes, bytes, int]:
         """Return for MQTT 5 what stands before the packet id, what between it and the payload, and the packet's size.
@@ -49,7 +51,8 @@ class Parcel:
         if alias and not is_new:
             head = _FIRST[qos << 1 | self.retain] + p.write_varint(length + len(_ALIASED)) + _ALIASED
         else:
-            head = head_of(self.topic, qos << 1 | self.retain, length)
+            made = _usual_head if len(self.topic) <= CACHED else _head
+            head = made(self.topic, qos << 1 | self.retain, length)
         return head, block, len(head) + length
 
     def _block(self, alias: int) -> bytes:
@@ -61,15 +64,8 @@ class Parcel:
         return write_properties(mine, Place.PUBLISH)
 
 
-def head_of(topic: str, flags: int, rest: int) -> bytes:
-    """Return a PUBLISH up to its topic's end; `rest` bytes follow.
-
-    Raise `LocalProtocolError` for what may not be published to.
-    """
-    return _usual_head(topic, flags, rest) if len(topic) <= CACHED else _head(topic, flags, rest)
-
-
 def _head(topic: str, flags: int, rest: int) -> bytes:
+    """Return a PUBLISH up to its topic's end; `rest` bytes follow. Raise `LocalProtocolError` for what is no topic."""
     if not is_valid_name(topic):
         raise LocalProtocolError("a topic to publish to is not empty and has no wildcard")
     name = p.write_utf8(topic)

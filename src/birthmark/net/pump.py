@@ -244,16 +244,17 @@ class MqttPump(asyncio.Protocol):
     def _process(self) -> None:
         handled = 0
         try:
-            while self._engine.has_input and not self._busy and not self._over:
+            while not self._over:
                 count, waiting = self._take()
-                if not count:
-                    break
                 handled += count
                 if waiting is None and handled >= _PACKETS_A_TURN:
                     waiting = asyncio.sleep(0)
                 if waiting is not None:
                     self._busy = True
                     self._task = self._loop.create_task(self._await(waiting))
+                    break
+                if not count or not self._engine.has_input:
+                    break
         except RemoteProtocolError as error:
             self._broken(error)
         except BirthmarkError as error:

@@ -71,9 +71,12 @@ class AwsConnection:
         self.attached.resume()
 
     def published(self, packets: Sequence[Publish]) -> Awaitable[None] | None:
-        if self._is_stale:
+        if self._changes != self._changes_seen:
             return self._publish_fresh(packets)
-        return self._publish(packets) or self._acks.room()
+        waiting, rest = self._publish_until_asked(packets)
+        if rest:
+            waiting = self._ask(waiting, rest)
+        return waiting or self._acks.room()
 
     def subscribed(self, packet: Subscribe) -> Awaitable[None] | None:
         return self._subscribe(packet)
@@ -92,7 +95,8 @@ class AwsConnection:
     # ---- what the broker calls
 
     def deliver(self, parcel: Parcel, qos: int) -> None:
-        if self._may_receive(parcel.topic):
+        topic = parcel.topic
+        if self.grant.receives.get(topic) or self._may_receive(topic):  # the first is what the other remembers
             try:
                 self.pump.deliver(parcel, qos)
             except LocalProtocolError:  # its queue is full

@@ -27,6 +27,8 @@ def read_burst(  # noqa: C901, PLR0912 (one flat loop is the point: a call costs
     out: list[Publish] = []
     ids: list[int] = []
     size = len(chunk)
+    if at >= size or chunk[at] & 0xF0 != 0x30:
+        return out, ids, at
     last_raw, last_topic = b"", ""
     plain = _PLAIN if terms is None or terms.ours.has_retain else _NOT_RETAINED
     while size - at > 4 and len(out) < MAX_BURST:

@@ -67,6 +67,10 @@ class Framer:
         chunk, at = self.chunk, self._at
         if not chunk.startswith(_PUBACK, at):
             return ()
+        if len(chunk) - at == 4 and (only := chunk[at + 2] << 8 | chunk[at + 3]):  # what most subscribers send
+            self._need = 2
+            self._move_to(at + 4)
+            return (only,)
         packet_ids: list[int] = []
         whole = min(len(chunk) - at & ~3, 4 * MAX_BURST)
         for head, packet_id in _ACK.iter_unpack(chunk[at : at + whole]):

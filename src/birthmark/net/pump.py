@@ -14,7 +14,8 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Protocol
+from typing import ClassVar, Protocol
+from weakref import WeakKeyDictionary
 
 from birthmark.clock import Clock
 from birthmark.errors import BirthmarkError
@@ -78,6 +79,39 @@ class MqttTransport(Protocol):
         ...
 
 
+class _Turn:
+    """What the connections of one event loop have to say at the end of a tick: one turn of the loop for all of them."""
+
+    _of_loops: ClassVar["WeakKeyDictionary[asyncio.AbstractEventLoop, _Turn]"] = WeakKeyDictionary()
+
+    def __init__(self) -> None:
+        self._waiting: list[MqttPump] = []
+
+    @classmethod
+    def running(cls) -> "_Turn":
+        """Return the one of the running loop."""
+        loop = asyncio.get_running_loop()
+        if (known := cls._of_loops.get(loop)) is None:
+            known = cls._of_loops[loop] = cls()
+        return known
+
+    def add(self, pump: "MqttPump") -> None:
+        """Have this one flushed soon."""
+        if not self._waiting:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._waiting.append(pump)
+
+    def _flush(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for pump in waiting:
+            try:
+                pump.flush()
+            except Exception:
+                log.exception("mqtt.bug", extra={"address": pump.address})
+                with contextlib.suppress(Exception):  # the others are not to wait for its last word
+                    pump.close(Closed.SERVER)
+
+
 class MqttPump(asyncio.Protocol):
     """One MQTT connection on the server side."""
 
@@ -90,7 +124,6 @@ class MqttPump(asyncio.Protocol):
         "_dirty",
         "_engine",
         "_is_paused",
-        "_loop",
         "_over",
         "_reason",
         "_reason_of",
@@ -98,6 +131,7 @@ class MqttPump(asyncio.Protocol):
         "_task",
         "_traffic",
         "_transport",
+        "_turn",
         "address",
         "client_id",
         "peer",
@@ -110,7 +144,7 @@ class MqttPump(asyncio.Protocol):
         self._report = report
         self._clock = clock
         self._engine = Engine(Role.SERVER, limits)
-        self._loop = asyncio.get_running_loop()
+        self._turn = _Turn.running()
         self._connection: MqttConnection | None = None
         self._task: asyncio.Task[None] | None = None
         self._busy = False
@@ -150,7 +184,10 @@ class MqttPump(asyncio.Protocol):
         if not self._busy:
             self._dirty = True  # what is said to this leaves below, and needs no turn of its own
             self._process()
-            self._flush()
+            if self._acks or self._engine.wants_to_send:
+                self.flush()
+            else:
+                self._dirty = False
         elif not self._is_paused:  # most answers are there before the peer says more
             self._is_paused = True
             self._transport.pause_reading()
@@ -251,7 +288,7 @@ class MqttPump(asyncio.Protocol):
                     waiting = asyncio.sleep(0)
                 if waiting is not None:
                     self._busy = True
-                    self._task = self._loop.create_task(self._await(waiting))
+                    self._task = asyncio.get_running_loop().create_task(self._await(waiting))
                     break
                 if not count or not self._engine.has_input:
                     break
@@ -388,9 +425,10 @@ class MqttPump(asyncio.Protocol):
     def _soon(self) -> None:
         if not self._dirty:
             self._dirty = True
-            self._loop.call_soon(self._flush)
+            self._turn.add(self)
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Write what is to be sent."""
         self._dirty = False
         self._flush_acks()
         if data := self._engine.data_to_send():
@@ -420,7 +458,7 @@ class MqttPump(asyncio.Protocol):
         if self._over:
             return
         self._reason = reason
-        self._flush()
+        self.flush()
         self._transport.close()
         self._finish(session_expiry_s)
 

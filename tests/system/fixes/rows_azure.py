@@ -122,12 +122,12 @@ def unanswered(name: str) -> Act:
     return act
 
 
-def hub_saying(name: str, *packets: bytes, path: str = "", as_device: bool = True) -> Act:
+def hub_saying(name: str, *packets: bytes, path: str = "", as_device: bool = True, will: str | None = None) -> Act:
     def act(desk: Desk) -> None:
         own, desk.device = desk.device, desk.device if as_device else None
         host = desk.scene.environment["PROVISIONING_HOST"]
         try:
-            desk.mqtt(a_connect(name, f"{host}/{path or name}/?api-version=2021-04-12"), *packets)
+            desk.mqtt(a_connect(name, f"{host}/{path or name}/?api-version=2021-04-12", will=will), *packets)
         finally:
             desk.device = own
 
@@ -311,6 +311,9 @@ HUB: Mapping[str, Row] = {
         ),
     ),
     "iothub.topic_not_served": misuse("topic", "devices/another/messages/events/"),
+    "iothub.will_invalid": Row(
+        hub_saying("fix-will", will="devices/another/messages/events/"), in_hub("fix-will"), is_instead=True
+    ),
     "iothub.username_invalid": Row(
         lambda desk: desk.mqtt(a_connect("fix-user", "/x/?api-version=2021-04-12")), is_instead=True
     ),

@@ -41,6 +41,21 @@ class Telemetry:
         """Return the hub's stream."""
         return self._stream(hub.name)
 
+    async def written(self, hub: Hub, key: int, message: Message, size: int) -> None:
+        """Keep a message that no connection waits for; return when it is durable. Raise `UnavailableError`."""
+        written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def done(problem: BaseException | None) -> None:
+            if written.done():
+                return
+            if problem is None:
+                written.set_result(None)
+            else:
+                written.set_exception(problem)
+
+        self.stream(hub).append(key, (message,), size, done)
+        await written
+
     def _stream(self, name: str) -> SqlStream[Message]:
         if (stream := self._streams.get(name)) is None:
             stream = self._streams[name] = SqlStream(space_of(name), Message, self._database, self._clock)

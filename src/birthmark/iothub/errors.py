@@ -41,6 +41,7 @@ HTTP: Mapping[type[errors.BirthmarkError], tuple[int, str, int]] = {
     c2d.C2dInvalidError: (400, "ArgumentInvalid", 400004),
     InboxFullError: (403, "DeviceMaximumQueueDepthExceeded", 403004),
     LockLostError: (412, "DeviceMessageLockLost", 412002),
+    messages.BatchInvalidError: (400, "ArgumentInvalid", 400004),
     messages.MessageTooLargeError: (413, "MessageTooLarge", 413001),
     errors.InvalidRequestError: (400, "ArgumentInvalid", 400004),
     errors.UnauthenticatedError: (401, "IotHubUnauthorizedAccess", 401002),

@@ -52,10 +52,12 @@ def rest(
             f"{method} {path}{'&' if '?' in path else '?'}api-version=2021-10-01 HTTP/1.1",
             f"Host: {connection(desk, service)['HostName']}",
             f"Authorization: {shown}",
-            "Content-Type: application/json",
             f"Content-Length: {len(data)}",
             "Connection: close",
-            *(f"{name.replace('_', '-')}: {value}" for name, value in headers.items()),
+            *(
+                f"{name.replace('_', '-')}: {value}"
+                for name, value in {"Content_Type": "application/json", **headers}.items()
+            ),
         ]
         return desk.raw("\r\n".join(lines).encode() + b"\r\n\r\n" + data)
 
@@ -256,6 +258,17 @@ HUB: Mapping[str, Row] = {
     "iothub.device_id_invalid": Row(rest("IOTHUB", "PUT", "/devices/a%20b", {"deviceId": "a b"}), is_instead=True),
     "iothub.etag_mismatch": Row(
         rest("IOTHUB", "DELETE", "/devices/fix-hub-etag", If_Match='"old"'), in_hub("fix-hub-etag"), is_instead=True
+    ),
+    "iothub.batch_invalid": Row(
+        rest(
+            "IOTHUB",
+            "POST",
+            "/devices/fix-batch/messages/events",
+            {},
+            Content_Type="application/vnd.microsoft.iothub.json",
+        ),
+        in_hub("fix-batch"),
+        is_instead=True,
     ),
     "iothub.c2d_invalid": Row(
         rest("IOTHUB", "POST", "/devices/fix-loud/messages/deviceBound", {}, iothub_ack="loud"),

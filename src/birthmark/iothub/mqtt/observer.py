@@ -50,7 +50,8 @@ class HubObserver:
             except UnknownHubError:
                 return  # it was deleted, with its telemetry
             try:
-                await self._iothub.telemetry.written(hub, key_of(client), message, len(left.payload) + len(left.topic))
+                size = len(left.payload) + len(left.topic)
+                await self._iothub.telemetry.written(hub, key_of(client), (message,), size)
             except UnavailableError:
                 await asyncio.sleep(_AGAIN_S)
             else:

@@ -6,7 +6,7 @@ closed, so that the devices send again.
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
 from birthmark.broker.ports import Stream
@@ -41,8 +41,8 @@ class Telemetry:
         """Return the hub's stream."""
         return self._stream(hub.name)
 
-    async def written(self, hub: Hub, key: int, message: Message, size: int) -> None:
-        """Keep a message that no connection waits for; return when it is durable. Raise `UnavailableError`."""
+    async def written(self, hub: Hub, key: int, messages: Sequence[Message], size: int) -> None:
+        """Keep messages of one device; return when they are durable. Raise `UnavailableError`."""
         written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
         def done(problem: BaseException | None) -> None:
@@ -53,7 +53,7 @@ class Telemetry:
             else:
                 written.set_exception(problem)
 
-        self.stream(hub).append(key, (message,), size, done)
+        self.stream(hub).append(key, messages, size, done)
         await written
 
     def _stream(self, name: str) -> SqlStream[Message]:

@@ -406,7 +406,16 @@ class Space:
 
     def _send_will(self, client: str, will: Will) -> None:
         if (waiting := self.observer.will(client, will)) is not None:
-            self.spawn(waiting)
+            pending = Pending(_nobody_waits)
+            self._not_safe((will.message,), pending)
+            self.spawn(self._until_told(waiting, pending))
+
+    async def _until_told(self, waiting: Awaitable[None], pending: Pending) -> None:
+        """A session keeps its will until it is safe elsewhere: nobody goes on with it, or lets go of it, before."""
+        try:
+            await waiting
+        finally:
+            pending.one_done()
 
     async def send_due_will(self, row: Row) -> None:
         """Publish a will whose delay is over, unless the client came back."""

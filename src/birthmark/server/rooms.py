@@ -118,6 +118,7 @@ async def open_rooms(
     )
     aws_connections.space = aws.shadows.audience = broker.space("aws", rules, aws_connections)
     hub_connections = HubConnections(iothub, broker, clock)
+    hub_connections.load()
     return Rooms(
         database,
         ledger,

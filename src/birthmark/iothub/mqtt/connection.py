@@ -82,7 +82,8 @@ class HubConnection:
     def closed(self, reason: Closed, session_expiry_s: int | None) -> None:
         del session_expiry_s
         space = self.attached.space
-        space.disconnect(self.attached, reason, with_will=reason is not Closed.DISCONNECT)
+        was_open = not self.attached.is_on_hold
+        space.disconnect(self.attached, reason, with_will=was_open and reason is not Closed.DISCONNECT)
         if self._devicebound is not None:
             space.spawn(self._devicebound.give_back())
 

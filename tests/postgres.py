@@ -4,9 +4,11 @@ import contextlib
 import os
 import pwd
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,8 +36,19 @@ class PostgresServer:
     def stop(self, mode: str) -> None:
         subprocess.run([*self.control, "-m", mode, "stop"], check=True, capture_output=True, cwd=self.home)
 
+    def kill(self) -> None:
+        """End its first process with SIGKILL; the others see that, and end."""
+        os.kill(int((self.home / "data" / "postmaster.pid").read_text().split()[0]), signal.SIGKILL)
+
     def start(self) -> None:
-        subprocess.run([*self.control, "start"], check=True, capture_output=True, cwd=self.home)
+        """Start it; what a killed one has left may be in the way for a moment."""
+        deadline = time.monotonic() + 20
+        while (done := self._start()).returncode:
+            assert time.monotonic() < deadline, done.stdout
+            time.sleep(0.1)
+
+    def _start(self) -> "subprocess.CompletedProcess[bytes]":
+        return subprocess.run([*self.control, "start"], check=False, capture_output=True, cwd=self.home)
 
 
 @contextlib.contextmanager

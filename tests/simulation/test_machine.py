@@ -2,7 +2,7 @@
 
 No acknowledged QoS 1 message of a stored session is lost; what one publisher sends arrives in its order; no connection
 has an effect after another of its client id was let in; a session is there exactly until it expires.
-`BIRTHMARK_STEPS` makes the run longer; scripts/soak does.
+`BIRTHMARK_STEPS` makes the run longer; `scripts/soak machine` takes as many steps as one likes, seed after seed.
 """
 
 import asyncio
@@ -11,6 +11,7 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, ClassVar
 
+import hypothesis
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
@@ -39,6 +40,7 @@ class Machine(RuleBasedStateMachine):
     url: ClassVar[str]
     steps: ClassVar[int] = 0
     acknowledged: ClassVar[int] = 0
+    runs: ClassVar[int] = 0
 
     def __init__(self) -> None:
         super().__init__()
@@ -189,9 +191,10 @@ class Machine(RuleBasedStateMachine):
             self.loop.close()
 
     async def _judge(self) -> None:
-        type(self).acknowledged += sum(len(self.fleet.client(name).acknowledged) for name in PUBLISHERS)
         await self.fleet.recovered()
         owed = {name: list(self.fleet.client(name).acknowledged) for name in PUBLISHERS}
+        type(self).runs += 1
+        type(self).acknowledged += sum(map(len, owed.values()))
         for name in SUBSCRIBERS:
             await self.fleet.collected(name)
             self.fleet.check(name, owed)
@@ -204,22 +207,24 @@ class Machine(RuleBasedStateMachine):
             await database.close()
 
 
-def run(url: str, steps: int) -> None:
+def run(url: str, steps: int, seed: int | None = None) -> None:
+    """Take about so many steps, in runs of fifty; those of a seed are the same each time."""
     a_run = 50
-    Machine.url, Machine.steps, Machine.acknowledged = url, 0, 0
+    Machine.url, Machine.steps, Machine.acknowledged, Machine.runs = url, 0, 0, 0
+    hypothesis.seed(seed)(Machine)
     phases = (Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink)
-    run_state_machine_as_test(
-        Machine,
-        settings=settings(
-            max_examples=max(1, steps // a_run),
-            stateful_step_count=a_run,
-            deadline=None,
-            phases=phases,
-            suppress_health_check=list(HealthCheck),
-            print_blob=True,
-            report_multiple_bugs=False,
-        ),
+    wanted = settings(
+        max_examples=max(1, steps // a_run),
+        stateful_step_count=a_run,
+        deadline=None,
+        phases=phases,
+        suppress_health_check=list(HealthCheck),
+        print_blob=True,
+        report_multiple_bugs=False,
     )
+    if seed is not None:
+        wanted = settings(wanted, database=None)  # what another seed found is its own
+    run_state_machine_as_test(Machine, settings=wanted)
 
 
 def test_the_promises_hold_whatever_happens(database_url: str) -> None:

@@ -75,20 +75,22 @@ class World:
         """Let an operation happen, or not, and its answer arrive, or not."""
         self.pending.remove(operation)
         self.busy += 1
+        result: object = None
+        problem: BirthmarkError | None = None
         try:
             result = None if fate is Fate.LOST else await operation.act()
         except BirthmarkError as error:
-            if fate is Fate.DONE and not operation.future.done():
-                operation.future.set_exception(error)
-        else:
-            if operation.future.done():
-                pass
-            elif fate is Fate.DONE:
-                operation.future.set_result(result)
-            else:
-                operation.future.set_exception(DatabaseUnavailableError(where="simulated", reason=fate.value))
+            problem = error
         finally:
             self.busy -= 1
+        if fate is not Fate.DONE:  # also when the answer is a refusal
+            problem = DatabaseUnavailableError(where="simulated", reason=fate.value)
+        if operation.future.done():
+            pass
+        elif problem is not None:
+            operation.future.set_exception(problem)
+        else:
+            operation.future.set_result(result)
         await self.settle()
 
     async def settle(self) -> None:

@@ -1,0 +1,29 @@
+"""What `/readyz` says of a running server."""
+
+import json
+import time
+import urllib.error
+import urllib.request
+from typing import Any
+
+from servers import RunningServer
+
+ALL_THERE = {"ready": True, "database": "ready", "listeners": "ready", "bus": "ready"}
+DATABASE_AWAY = ALL_THERE | {"ready": False, "database": "away"}
+
+
+def readiness(server: RunningServer) -> tuple[int, Any]:
+    url = server.endpoints["health_url"].replace("/healthz", "/readyz")
+    try:
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            return answer.status, json.load(answer)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, json.load(error)
+
+
+def until_ready(server: RunningServer, wanted: tuple[int, Any] = (200, ALL_THERE)) -> None:
+    deadline = time.monotonic() + 20
+    while (found := readiness(server)) != wanted:
+        assert time.monotonic() < deadline, found
+        time.sleep(0.1)

@@ -1,0 +1,22 @@
+"""Killed at random moments under a mixed load: what was acknowledged is there, and everything goes on.
+
+`scripts/soak kills` does the same for longer.
+"""
+
+import random
+from pathlib import Path
+
+import pytest
+
+from kills import ENGINES, run
+
+pytestmark = pytest.mark.system
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_nothing_that_was_acknowledged_is_lost_by_kills(engine: str, tmp_path: Path) -> None:
+    proof = run(engine, tmp_path, 2, seed := random.randrange(10**6))
+    assert proof.is_good, (seed, proof.told())
+    assert all(proof.acknowledged.values()), proof.told()  # it was about each of them
+    if engine == "postgresql":
+        assert not proof.cuts, (seed, proof.told())  # devices stay

@@ -216,7 +216,7 @@ class Fleet:
                 await before
                 if connection.is_over:
                     return
-                waiting = connection.worker.space.publish(messages, done)
+                waiting = connection.worker.space.messages.publish(messages, done)
                 if waiting is not None:
                     await waiting
             except BirthmarkError:
@@ -232,7 +232,7 @@ class Fleet:
     async def subscribe(self, connection: Connection, name: str) -> None:
         async def go() -> None:
             assert connection.attached is not None
-            await connection.worker.space.subscribe(connection.attached, [subscription_of(name, 1)])
+            await connection.worker.space.subscriptions.subscribe(connection.attached, [subscription_of(name, 1)])
             connection.subscribed = not connection.is_over
 
         connection.worker.run(go())

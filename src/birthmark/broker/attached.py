@@ -86,7 +86,7 @@ class Attached:
             self._hold(message, qos, options)
             return
         keeps_flag = bool(options & RETAIN_AS_PUBLISHED)
-        if (parcel := self.space.parcel_of(message, retain=message.retain and keeps_flag)) is not None:
+        if (parcel := self.space.messages.parcel_of(message, retain=message.retain and keeps_flag)) is not None:
             self.connection.deliver(parcel, qos)
 
     def _hold(self, message: Message, qos: int, options: int) -> None:
@@ -126,7 +126,7 @@ class Attached:
         while (queued := outgoing.next()) is not None:
             number, message = queued
             packet_id = packet_id_of(number)
-            parcel = self.space.parcel_of(message, retain=message.retain)
+            parcel = self.space.messages.parcel_of(message, retain=message.retain)
             dup = number <= outgoing.resent_upto
             if parcel is None or not self.connection.forward(parcel, packet_id, dup=dup):
                 outgoing.settled((packet_id,))

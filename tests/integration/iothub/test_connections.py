@@ -151,7 +151,7 @@ async def test_a_mistake_of_ours_ends_the_connection_and_is_not_called_the_clien
 
     async with a_world(tmp_path) as world:
         link, client = await world.connected(clean=False)
-        monkeypatch.setattr(world.connections.space("main"), "subscribe", no_packet)
+        monkeypatch.setattr(world.connections.space("main").subscriptions, "subscribe", no_packet)
         client.client.send(Subscribe(1, (("$iothub/twin/res/#", 1),)))
         link.data_received(client.client.data_to_send())
         await until(lambda: link.is_over)

@@ -250,7 +250,7 @@ class AwsConnection:
     def _hand_on(self, messages: Sequence[Message], ids: Sequence[int]) -> Awaitable[None] | None:
         if not messages:
             return None
-        return self._connections.space.publish(messages, self._acks.expect(ids))
+        return self._connections.space.messages.publish(messages, self._acks.expect(ids))
 
     async def _subscribe(self, packet: Subscribe) -> None:
         await self._refresh()
@@ -279,7 +279,7 @@ class AwsConnection:
         if self.pump.is_over:
             return
         wanted = list(granted.values())
-        are_new = await self._connections.space.subscribe(attached, wanted)
+        are_new = await self._connections.space.subscriptions.subscribe(attached, wanted)
         self.pump.send(SubAck(packet.packet_id, tuple(codes)))
         for one, is_new in zip(wanted, are_new, strict=True):
             await self._send_retained(one, is_new=is_new)
@@ -290,11 +290,11 @@ class AwsConnection:
             return
         if "+" in one.topic_filter or "#" in one.topic_filter:
             return
-        if (kept := await self._connections.space.retained(one.topic_filter)) is not None:
+        if (kept := await self._connections.space.retained.of(one.topic_filter)) is not None:
             message, _ = kept
-            self._connections.space.send_to(self.attached, message, min(one.qos, message.qos))
+            self._connections.space.messages.send_to(self.attached, message, min(one.qos, message.qos))
 
     async def _unsubscribe(self, packet: Unsubscribe) -> None:
-        were_there = await self._connections.space.unsubscribe(self.attached, packet.filters)
+        were_there = await self._connections.space.subscriptions.unsubscribe(self.attached, packet.filters)
         codes = [ReasonCode.SUCCESS if was else ReasonCode.NO_SUBSCRIPTION_EXISTED for was in were_there]
         self.pump.send(UnsubAck(packet.packet_id, tuple(codes)))

@@ -213,7 +213,7 @@ class AwsConnections:
                 expires_at,
                 message.publisher,
             )
-        return self.space.publish((message,), _nobody_waits)
+        return self.space.messages.publish((message,), _nobody_waits)
 
     def overrun(self, client: str, limit: int) -> None:
         for_whom = self.space.live.get(client)
@@ -236,7 +236,7 @@ class AwsConnections:
         self._publish(event)
 
     def _publish(self, message: Message | None) -> None:
-        if message is not None and (waiting := self.space.publish((message,), _nobody_waits)) is not None:
+        if message is not None and (waiting := self.space.messages.publish((message,), _nobody_waits)) is not None:
             self.space.spawn(waiting)
 
 

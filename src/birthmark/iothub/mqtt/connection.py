@@ -170,11 +170,11 @@ class HubConnection:
 
     async def _subscribe(self, packet: Subscribe, granted: dict[str, int]) -> None:
         wanted = [Subscription(name, qos) for name, qos in granted.items()]
-        await self.attached.space.subscribe(self.attached, wanted)
+        await self.attached.space.subscriptions.subscribe(self.attached, wanted)
         self.pump.send(SubAck(packet.packet_id, tuple(granted.get(name, _FAILURE) for name, _ in packet.filters)))
         if wire.devicebound(self.device_id) in granted:
             self.mail_came()
 
     async def _unsubscribe(self, packet: Unsubscribe) -> None:
-        await self.attached.space.unsubscribe(self.attached, packet.filters)
+        await self.attached.space.subscriptions.unsubscribe(self.attached, packet.filters)
         self.pump.send(UnsubAck(packet.packet_id))

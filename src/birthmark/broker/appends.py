@@ -18,7 +18,7 @@ from birthmark.broker import store
 from birthmark.broker.model import Done, Message, Record, encode_messages
 from birthmark.bus.ports import NoAnswerError, NobodyThereError
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError
-from birthmark.store import Changes, Database, Statement
+from birthmark.store import Changes, Database, Statement, may_be_kept
 
 if TYPE_CHECKING:
     from birthmark.broker.attached import Attached
@@ -166,7 +166,7 @@ class Appends:
         not_kept, was_refused = keeping[0].exception() if keeping else None, bool(writes)
         for write, commit in zip(writes, commits, strict=True):
             problem = commit.exception() or not_kept
-            if isinstance(problem, ChangedMeanwhileError):
+            if isinstance(problem, ChangedMeanwhileError) or may_be_kept(problem):  # twice is allowed, never not at all
                 self._records.pop(write.key, None)
                 self._take_again(write.key, await self._of_the_living(write.items))
                 if write.attached is not None and not write.attached.is_over:

@@ -1,8 +1,9 @@
 """A stream on the database: everything of a loop tick, and of the time the last write took, is one durable commit.
 
 The writer numbers its commits itself, one after the greatest there is; when another worker took the number first, it
-looks again and writes once more. Readers read rows, a page at a time, and wait for the committer to wake them: one that
-is slow costs ingest nothing, and is told when it was overtaken by trimming.
+looks again and writes once more. It does the same when an answer was lost; then messages may be there twice. Readers
+read rows, a page at a time, and wait for the committer to wake them: one that is slow costs ingest nothing, and is told
+when it was overtaken by trimming.
 """
 
 import asyncio
@@ -32,7 +33,7 @@ from birthmark.broker.rules.partitions import (
 )
 from birthmark.clock import Clock
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError
-from birthmark.store import Changes, Database, to_micros
+from birthmark.store import Changes, Database, may_be_kept, to_micros
 from birthmark.store.database import Row
 
 MAX_BURST = MAX_MESSAGES // 2
@@ -41,7 +42,7 @@ NAMED_EVERY = 256
 MAX_NAMED = 64 * 1024
 BEFORE = 0
 """The partition of what version 0.1.0 kept, whoever sent it."""
-_ATTEMPTS = 5
+_ATTEMPTS = 20
 _ROWS = 16
 _LOOKS = 32
 _TRIMMED_AT_ONCE = 256
@@ -185,7 +186,7 @@ class SqlStream(Generic[T]):
         if problem is not None:
             self._end = None  # nobody knows whether it was kept
             self._names = _Names()
-            if isinstance(problem, ChangedMeanwhileError) and attempt < _ATTEMPTS:
+            if (isinstance(problem, ChangedMeanwhileError) or may_be_kept(problem)) and attempt < _ATTEMPTS:
                 self._looking = self._loop.create_task(self._look_and_write(batch, attempt + 1))
                 return
         else:

@@ -8,8 +8,8 @@ from birthmark.broker.attached import Attached
 from birthmark.broker.model import Subscription
 from birthmark.broker.routing import Router
 from birthmark.broker.rules.matching import shape_of
-from birthmark.errors import ChangedMeanwhileError
-from birthmark.store import Changes
+from birthmark.errors import ChangedMeanwhileError, UnavailableError
+from birthmark.store import Changes, may_be_kept
 
 if TYPE_CHECKING:
     from birthmark.broker.broker import Broker
@@ -84,10 +84,19 @@ class Subscriptions:
         if attached.is_claimed:
             changes.run(store.STILL_MINE, expect=1, **attached.fence)
         try:
-            await self._database.commit(changes)
+            await self._repeated(changes)
         except ChangedMeanwhileError:
             self._space.fenced(attached)
             raise
+
+    async def _repeated(self, changes: Changes) -> None:
+        """Commit what may be written twice, and once more when the answer is lost."""
+        try:
+            await self._database.commit(changes)
+        except UnavailableError as error:
+            if not may_be_kept(error):
+                raise
+            await self._database.commit(changes)
 
     def forgotten(self, gone: Iterable[Subscription]) -> None:
         """Note that subscriptions of a stored session went with it."""

@@ -13,7 +13,7 @@ Not here: what the rows mean (the rooms), who hears of events (`bus`).
 
 from birthmark.store.again import decided_again
 from birthmark.store.changes import AuditRow, Changes
-from birthmark.store.database import Database
+from birthmark.store.database import Database, may_be_kept
 from birthmark.store.events import Event
 from birthmark.store.holding import hold_database
 from birthmark.store.opening import open_database
@@ -31,6 +31,7 @@ __all__ = [
     "from_micros",
     "hold_database",
     "insert",
+    "may_be_kept",
     "metadata",
     "open_database",
     "statement",

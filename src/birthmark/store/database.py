@@ -27,6 +27,14 @@ class ValueRefusedError(InvalidRequestError):
     reason: str
 
 
+def may_be_kept(problem: BaseException | None) -> bool:
+    """Say whether the engine went away before its answer, and may have kept the changes.
+
+    What may be written twice, and not left out, is written again then.
+    """
+    return bool(getattr(problem, "may_be_kept", False))
+
+
 class Commits(Protocol):
     """What came of the commits so far: how long each took, how many changes shared it, and how many wait."""
 
@@ -68,8 +76,8 @@ class Database(Reader, Protocol):
 
         Raise the write's own error or `ConflictError` when a condition did not hold, `ValueRefusedError` for a value
         that no column holds, `UnavailableError` when the engine failed; nothing of `changes` was kept then. Only when
-        the engine went away between the write and its answer may it have been kept all the same. An engine that is
-        away for some seconds is waited for.
+        the engine went away between the write and its answer may it have been kept all the same; then `may_be_kept`
+        says so of the error. An engine that is away for some seconds is waited for.
         """
         ...
 

@@ -8,6 +8,7 @@ from datetime import timedelta
 
 import pytest
 
+from between import lose_the_next_answer
 from birthmark.broker import store, stream
 from birthmark.broker.ports import Page, Stream
 from birthmark.broker.rules.partitions import BEGINNING, PARTITIONS, key_of, partition_of, through
@@ -276,3 +277,14 @@ async def test_a_stream_that_is_dropped_is_gone_with_its_groups(database_url: st
         await world.database.commit(store.drop_stream("hub/main"))
         assert (await world.stream.read(BEGINNING, 9)).items == []
         assert await world.stream.position("g") is None
+
+
+async def test_an_answer_of_the_database_that_is_lost_costs_a_duplicate_at_most(postgres_url: str) -> None:
+    async with a_world(postgres_url) as world:
+        await world.send(("d1", "before"))
+        lose_the_next_answer(world.database)
+        await world.send(("d1", "lost"), ("d1", "lost too"))
+        await world.send(("d1", "after"))
+        assert world.outcomes == [None] * 4
+        found = bodies((await world.stream.read(BEGINNING, 100)).items)
+        assert list(dict.fromkeys(found)) == ["before", "lost", "lost too", "after"]

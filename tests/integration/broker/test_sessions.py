@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import pytest
 
+from between import lose_the_next_answer
 from birthmark.broker import SpaceRules
 from birthmark.broker.errors import RetainedFullError, TooManySessionsError
 from birthmark.broker.model import NEVER, NO_LOCAL, RETAIN_AS_PUBLISHED, Message, Will
@@ -400,3 +401,29 @@ async def test_nothing_is_delivered_before_the_hold_is_over(database_url: str) -
         assert client.got == []
         client.attached.resume()
         assert client.payloads == [b"1"]
+
+
+async def test_an_answer_of_the_database_that_is_lost_is_no_refusal_of_a_message(postgres_url: str) -> None:
+    async with a_world(postgres_url) as world:
+        away, here = await world.connect("away", expiry_s=HOUR), await world.connect("here", expiry_s=HOUR)
+        for client in (away, here):
+            await world.subscribe(client, "t")
+        await world.leave(away)
+        for number in range(3):
+            if number == 1:
+                lose_the_next_answer(world.database)
+            await world.publish("t", str(number).encode())
+        again = await world.connect("away", expiry_s=HOUR)
+        for client in (again, here):
+            assert list(dict.fromkeys(client.payloads)) == [b"0", b"1", b"2"]
+        assert here.ended is None
+
+
+async def test_an_answer_of_the_database_that_is_lost_is_no_refusal_of_a_subscription(postgres_url: str) -> None:
+    async with a_world(postgres_url) as world:
+        client = await world.connect("c", expiry_s=HOUR)
+        lose_the_next_answer(world.database)
+        assert await world.subscribe(client, "t") == [True]
+        lose_the_next_answer(world.database)
+        assert await world.space.subscriptions.unsubscribe(client.attached, ["t"]) == [True]
+        assert client.ended is None

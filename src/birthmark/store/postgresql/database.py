@@ -57,6 +57,7 @@ class PostgresUnavailableError(UnavailableError):
     fix = "Check that the server runs and that the URL, user and password are right, then try again."
     for_a_person = "another server has to be put right"
     reason: object
+    may_be_kept: bool = False
 
 
 class _EndsMovedError(Exception):
@@ -169,15 +170,15 @@ class PostgresDatabase:
                 except _EndsMovedError:
                     continue
                 except AnswerLostError as error:
-                    return self._failed(batch, error.__cause__)
+                    return self._failed(batch, error.__cause__, may_be_kept=True)
                 except TROUBLE as error:
                     return self._failed(batch, error)
             return self._failed(batch, "its audit chain or outbox is written by another")
 
-    def _failed(self, batch: Batch, reason: object) -> Outcomes:
+    def _failed(self, batch: Batch, reason: object, *, may_be_kept: bool = False) -> Outcomes:
         told = type(reason).__name__ if isinstance(reason, asyncpg.DataError) else reason  # it quotes the values
         log.error("store.commit_failed", extra={"reason": f"{type(reason).__name__}: {told}"})
-        failed = PostgresUnavailableError(reason=told)
+        failed = PostgresUnavailableError(reason=told, may_be_kept=may_be_kept)
         return [failed] * len(batch)
 
     async def _attempt(self, batch: Batch) -> Outcomes:

@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from azure_clients import run_python
+from azure_clients import needs_443, run_python
 from servers import RunningServer
 
 pytestmark = pytest.mark.system
@@ -62,8 +62,10 @@ def cut():
 
 
 @pytest.fixture(params=["mqtt", "websocket"])
-def transport(request: pytest.FixtureRequest) -> str:
+def transport(request: pytest.FixtureRequest, server: RunningServer) -> str:
     name: str = request.param
+    if name == "websocket":
+        needs_443(server)
     return name
 
 

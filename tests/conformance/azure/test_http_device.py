@@ -18,7 +18,7 @@ from urllib.parse import quote
 
 import pytest
 
-from azure_clients import Device, a_file_device
+from azure_clients import Device, a_file_device, needs_443
 from servers import RunningServer
 
 pytestmark = pytest.mark.system
@@ -153,6 +153,7 @@ def told(server: RunningServer, name: str) -> dict[str, str]:
 
 
 def test_nodes_http_transport_sends_one_message_and_a_batch(server: RunningServer) -> None:
+    needs_443(server)
     node(server, "http-sends", "make")
     node(server, "http-sends", "send")
     rows = server.rows("hub", "messages", "http-sends")
@@ -165,6 +166,7 @@ def test_nodes_http_transport_sends_one_message_and_a_batch(server: RunningServe
 
 
 def test_nodes_http_transport_receives_and_settles(server: RunningServer) -> None:
+    needs_443(server)
     node(server, "http-mail", "make")
     for number in (1, 2):
         named = {"IoTHub_MessageId": f"m-{number}", "iothub_ack": "full", "iothub_app_site": "a & b"}

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from azure_clients import needs_443
 from servers import RunningServer
 
 pytestmark = pytest.mark.system
@@ -97,8 +98,10 @@ def run(server: RunningServer, name: str, play: str, transport: str) -> list[str
 
 
 @pytest.fixture(params=["mqtt", "websocket"])
-def transport(request: pytest.FixtureRequest) -> str:
+def transport(request: pytest.FixtureRequest, server: RunningServer) -> str:
     name: str = request.param
+    if name == "websocket":
+        needs_443(server)
     return name
 
 

@@ -1,15 +1,17 @@
 """A device's last will at its hub, by clients that are killed: paho and mosquitto."""
 
+import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from azure_clients import Device, a_file_device
-from servers import RunningServer
+from servers import RunningServer, a_server
 
 pytestmark = pytest.mark.system
 
@@ -104,3 +106,17 @@ def test_mosquittos_client_is_refused_a_will_that_is_no_telemetry(server: Runnin
     assert explained["code"] == "iothub.will_invalid"
     assert "devices/another/messages/events/" in explained["cause"]
     assert server.rows("hub", "messages", device.name) == []
+
+
+@pytest.mark.parametrize("ends", [RunningServer.stop, RunningServer.kill])
+def test_a_server_that_ends_owes_nobody_a_will(tmp_path: Path, ends: Callable[[RunningServer], object]) -> None:
+    with a_server(tmp_path, is_warm=False) as server:
+        device = a_device_of_the_hub(server, tmp_path, "will-owed")
+        client = connected(server, device)
+        client.send_signal(signal.SIGSTOP)  # it does not come back before the server does
+        ends(server)
+        server.start()
+        rows = told_by(server, "will-owed")
+        client.kill()
+        client.communicate(timeout=10)
+        assert [row["body"] for row in rows] == ["gone"]

@@ -27,6 +27,7 @@ from birthmark.broker.requests import DeliverTo
 from birthmark.broker.routing import Receiver, Route, Router
 from birthmark.broker.viewing import Viewer
 from birthmark.mqtt.parcel import Parcel
+from birthmark.store.database import Row
 
 if TYPE_CHECKING:
     from birthmark.broker.broker import Broker
@@ -140,6 +141,7 @@ class Messages:
         wanted: dict[str, Any] = {"space": self._space.name, "filters": self._router.candidates(topic)}
         is_alone = self._broker.is_alone
         rows = await self._database.all(store.MATCHING if is_alone else store.MATCHING_ANYWHERE, **wanted)
+        rows = sorted(rows, key=_client_of)  # the members of a share stand in the same order for every worker
         found = [(row["client"], Subscription(row["filter"], row["qos"], row["options"], row["share"])) for row in rows]
         owners = None if is_alone else {row["client"]: (row["owner"], row["expiry_s"] > 0) for row in rows}
         return self._router.looked_up(topic, found, seen, owners)
@@ -233,6 +235,10 @@ class Messages:
             self._broker.appends.add(self._space, attached.client, message, Pending(_nobody_waits))
         else:
             attached.deliver(message, qos, RETAIN_AS_PUBLISHED)
+
+
+def _client_of(row: Row) -> str:
+    return str(row["client"])
 
 
 async def _until_told(waiting: Awaitable[None], pending: Pending) -> None:

@@ -4,6 +4,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import cast
 
 from birthmark.broker import Arrival, Attached, Broker, Space, SpaceRules
@@ -12,10 +13,20 @@ from birthmark.broker.rules.leases import BEAT_S
 from birthmark.errors import BirthmarkError
 from birthmark.mqtt.parcel import Parcel
 from birthmark.net.admission import Closed
-from birthmark.store import Database
+from birthmark.store import Database, Event
 from simulation.virtual import GatedDatabase, VirtualBus, VirtualTimers, World
 
 RULES = SpaceRules(max_waiting=100_000)
+
+
+class Revoked(Event, frozen=True, tag="simulation.revoked"):
+    """A client may do nothing any more."""
+
+    client: str
+
+    @property
+    def entity(self) -> str:
+        return self.client
 
 
 class Connection:
@@ -97,10 +108,47 @@ class Worker:
         assert self.broker.workers is not None
         self.workers = self.broker.workers
         self.bus.is_alive = self._is_alive
+        self.bus.others = self.workers.others
+        self.bus.on(Revoked, self._forget)
+        self._allowed: set[str] = set()  # what it remembers of the database
+        self._changes = 0
         self.run(self._start())
 
     async def _is_alive(self, worker: str) -> bool:
         return not await self.workers.is_gone(worker)
+
+    def may_now(self, client: str) -> bool:
+        """Say whether it remembers that a client may act, and may act on that."""
+        return self.broker.is_fresh and client in self._allowed
+
+    async def may(self, client: str) -> bool:
+        """Say whether a client may act, as the database has it."""
+        while not self.may_now(client):
+            await self.broker.fresh()
+            seen = self._changes
+            if await self.world.ask_for(self.name, "read", partial(self._is_revoked, client)):
+                return False
+            if seen == self._changes:  # else it may be what was read before a change
+                self._allowed.add(client)
+        return True
+
+    async def revoke(self, client: str) -> None:
+        """Take back what a client may; return when no worker lets it act any more."""
+        await self.world.ask_for(self.name, "commit", partial(self._keep_revoked, client))
+        await self.bus.confirm(Revoked(client))
+
+    async def _is_revoked(self, client: str) -> bool:
+        return client in self.world.revoked
+
+    async def _keep_revoked(self, client: str) -> None:
+        self.world.revoked.add(client)
+
+    def _forget(self, revoked: Revoked) -> None:
+        self._changes += 1
+        self._allowed.discard(revoked.client)
+        if (attached := self.space.live.get(revoked.client) if self.is_ready else None) is not None:
+            attached.connection.end(Closed.ADMINISTRATIVE)
+            self.space.disconnect(attached, Closed.ADMINISTRATIVE, with_will=False)
 
     async def _start(self) -> None:
         await self.broker.load()
@@ -140,6 +188,7 @@ class Fleet:
         self.workers: list[Worker | None] = [None] * len(databases)
         self.clients: dict[str, Client] = {}
         self.violations: list[str] = []
+        self.revoked: set[str] = set()  # those of whom a revocation was confirmed
 
     def client(self, name: str) -> Client:
         return self.clients.setdefault(name, Client(name))
@@ -170,7 +219,14 @@ class Fleet:
 
         async def go() -> None:
             try:
+                if not await worker.may(name):
+                    connection.is_over = True
+                    return
                 attached = await worker.space.connect(Arrival(name, connection, clean, expiry_s, None, 10))
+                if not worker.may_now(name) and not await worker.may(name):  # nobody told one that was not there
+                    connection.is_over = True
+                    worker.space.disconnect(attached, Closed.ADMINISTRATIVE, with_will=False)
+                    return
             except BirthmarkError:
                 connection.is_over = True
                 raise
@@ -196,7 +252,7 @@ class Fleet:
         client = connection.client
         texts = [f"{client.name}.{number}" for number in range(client.sent, client.sent + count)]
         client.sent += count
-        was_replaced = connection.is_replaced
+        was_replaced, was_revoked = connection.is_replaced, client.name in self.revoked
 
         def done(problem: BaseException | None) -> None:
             if problem is not None or connection.is_over:
@@ -204,6 +260,8 @@ class Fleet:
                 return
             if was_replaced:
                 self.violations.append(f"{client.name}/{connection.number} had an effect after it was replaced")
+            if was_revoked:
+                self.violations.append(f"{client.name}/{connection.number} had an effect after it was revoked")
             client.acknowledged.extend(texts)
 
         messages = [Message(topic, text.encode(), 1, publisher=client.name) for text in texts]
@@ -214,7 +272,7 @@ class Fleet:
             """A connection's packets are taken one after the other."""
             try:
                 await before
-                if connection.is_over:
+                if not await self._may_publish(connection):
                     return
                 waiting = connection.worker.space.messages.publish(messages, done)
                 if waiting is not None:
@@ -227,6 +285,25 @@ class Fleet:
                     taken.set_result(None)
 
         connection.worker.run(go())
+        await self.world.settle()
+
+    async def _may_publish(self, connection: Connection) -> bool:
+        name, worker = connection.client.name, connection.worker
+        if not connection.is_over and not worker.may_now(name) and not await worker.may(name):
+            connection.is_over = True
+        return not connection.is_over
+
+    async def revoke(self, name: str, place: int) -> None:
+        """Begin to revoke a client, on one worker; when it is confirmed is noted."""
+        worker = self.workers[place]
+        if worker is None or not worker.is_ready:
+            return
+
+        async def go() -> None:
+            await worker.revoke(name)
+            self.revoked.add(name)
+
+        worker.run(go())
         await self.world.settle()
 
     async def subscribe(self, connection: Connection, name: str) -> None:

@@ -1,7 +1,8 @@
 """A state machine over simulated workers: whatever happens in whatever order, the promises hold.
 
 No acknowledged QoS 1 message of a stored session is lost; what one publisher sends arrives in its order; no connection
-has an effect after another of its client id was let in; a session is there exactly until it expires.
+has an effect after another of its client id was let in, or after it was confirmed that it is revoked; a session is
+there exactly until it expires.
 `BIRTHMARK_STEPS` makes the run longer; `scripts/soak machine` takes as many steps as one likes, seed after seed.
 """
 
@@ -124,6 +125,17 @@ class Machine(RuleBasedStateMachine):
     def disconnect(self, name: str) -> None:
         for connection in self.fleet.open_connections(name)[-1:]:
             self.do(self.fleet.disconnect(connection))
+
+    @rule(name=st.sampled_from(PUBLISHERS), place=PLACES)
+    def revoke(self, name: str, place: int) -> None:
+        self.do(self.fleet.revoke(name, place))
+
+    @rule(name=st.sampled_from(PUBLISHERS))
+    def allow_again(self, name: str) -> None:
+        """One that was revoked and is known by the same name is another: nothing is owed to its old connections."""
+        if name in self.fleet.revoked:
+            self.fleet.revoked.discard(name)
+            self.fleet.world.revoked.discard(name)
 
     # ---- what happens between
 

@@ -131,3 +131,77 @@ async def test_an_answer_of_the_database_that_is_lost_costs_a_duplicate_at_most(
         await fleet.calm(3)
         assert fleet.client("pub").acknowledged == ["pub.1"]
         assert fleet.client("sub").got == ["pub.0", "pub.1"]
+
+
+async def test_a_revocation_is_confirmed_when_every_worker_has_ended_the_connection(database_url: str) -> None:
+    async with a_fleet(database_url) as fleet:
+        await subscribed(fleet, "sub", 0)
+        publisher = await opened(fleet, "pub", 1)
+        await fleet.publish(publisher, "t/1", 1)
+        await fleet.calm(1)
+        await fleet.revoke("pub", 2)
+        assert not fleet.revoked
+        await fleet.until(lambda: "pub" in fleet.revoked)
+        assert publisher.is_over
+        again = await fleet.connect("pub", 1)
+        assert again is not None
+        await fleet.until(lambda: again.is_over)
+        assert not again.is_open
+        assert fleet.client("sub").got == ["pub.0"]
+
+
+async def test_a_revocation_that_is_lost_on_its_way_is_told_again(database_url: str) -> None:
+    async with a_fleet(database_url) as fleet:
+        publisher = await opened(fleet, "pub", 1)
+        await fleet.revoke("pub", 2)
+        for fate in (Fate.LOST, Fate.ANSWER_LOST):
+            await until_asked(fleet, "confirm")
+            for told in [one for one in fleet.world.ready() if one.what == "confirm"]:
+                await fleet.world.happen(told, fate)
+            assert not fleet.revoked
+            assert publisher.is_over is (fate is Fate.ANSWER_LOST)
+            await fleet.world.pass_time(0.3)
+        await fleet.until(lambda: "pub" in fleet.revoked)
+
+
+async def test_a_stopped_worker_holds_a_revocation_up_until_its_lease_ends_and_does_nothing_then(
+    database_url: str,
+) -> None:
+    async with a_fleet(database_url) as fleet:
+        await subscribed(fleet, "sub", 0)
+        publisher = await opened(fleet, "pub", 1)
+        fleet.world.stopped.add("w1.2")
+        began = fleet.world.clock.monotonic()
+        await fleet.revoke("pub", 2)
+        await fleet.until(lambda: "pub" in fleet.revoked)
+        assert 0.7 <= fleet.world.clock.monotonic() - began <= 2.5
+        assert not publisher.is_over  # it does not know yet
+        await fleet.publish(publisher, "t/1", 1)
+        fleet.world.stopped.clear()
+        await fleet.calm(8)
+        assert publisher.is_over
+        assert fleet.client("pub").acknowledged == []
+        assert fleet.client("sub").got == []
+
+
+async def test_a_dead_worker_holds_a_revocation_up_until_its_lease_ends(database_url: str) -> None:
+    async with a_fleet(database_url) as fleet:
+        await opened(fleet, "pub", 1)
+        await fleet.kill(1)
+        began = fleet.world.clock.monotonic()
+        await fleet.revoke("pub", 2)
+        await fleet.until(lambda: "pub" in fleet.revoked)
+        assert 0.7 <= fleet.world.clock.monotonic() - began <= 2.5
+
+
+async def until_asked(fleet: Fleet, what: str) -> None:
+    """Let everything else happen until somebody asks for that."""
+    for _ in range(200):
+        ready = fleet.world.ready()
+        if any(one.what == what for one in ready):
+            return
+        if ready:
+            await fleet.world.happen(ready[0])
+        else:
+            await fleet.world.pass_time(0.05)
+    raise AssertionError(f"nobody asks for {what}")

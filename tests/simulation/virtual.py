@@ -14,6 +14,7 @@ from enum import Enum
 from functools import partial
 from typing import Any
 
+from birthmark.bus.confirming import confirmed_by
 from birthmark.bus.ports import ASK_S, NoAnswerError, NobodyThereError, R, Request
 from birthmark.errors import BirthmarkError
 from birthmark.store import Changes, Database, Event, Statement
@@ -23,6 +24,8 @@ from birthmark.store.sqlite import DatabaseUnavailableError
 from fakes import FakeClock
 
 _TURNS = 12
+AGAIN_S = 0.3
+PAUSE_S = 0.1
 
 
 class Fate(Enum):
@@ -57,6 +60,7 @@ class World:
         self.busy = 0
         self.stopped: set[str] = set()
         self.buses: dict[str, VirtualBus] = {}
+        self.revoked: set[str] = set()  # as the database has it
         self._timers: list[tuple[float, int, VirtualTimer]] = []
         self._numbers = itertools.count()
 
@@ -209,6 +213,7 @@ class VirtualBus:
         self._servers: dict[type[Request[Any]], Callable[[Any], Awaitable[Any]]] = {}
         self.tasks: set[asyncio.Task[Any]] = set()
         self.is_alive: Callable[[str], Awaitable[bool]]
+        self.others: Callable[[], Awaitable[list[str]]]
         self.worker = worker
 
     def on(self, kind: type[E], handler: Callable[[E], None]) -> None:
@@ -219,17 +224,23 @@ class VirtualBus:
 
     def announce(self, event: Event) -> None:
         for worker in tuple(self._world.buses):
-            self._world.ask_for(self.worker, "announce", partial(self._hear_at, worker, event))
+            sent = self._world.ask_for(self.worker, "announce", partial(self._hear_at, worker, event))
+            sent.add_done_callback(lambda done: done.cancelled() or done.exception())
 
     async def confirm(self, event: Event) -> None:
         """Every worker of which nobody knows that it is dead has to answer."""
         self._handle(event)
-        waiting = set(self._world.buses) - {self.worker}
-        while waiting:
-            for worker in sorted(waiting):
-                told = self._world.ask_for(self.worker, "confirm", partial(self._hear_at, worker, event))
-                if await self._within(told, 1.0) or not await self.is_alive(worker):
-                    waiting.discard(worker)
+
+        async def tell(worker: str) -> bool:
+            told = self._world.ask_for(self.worker, "confirm", partial(self._hear_at, worker, event))
+            return await self._within(told, AGAIN_S)
+
+        async def pause() -> None:
+            later: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._world.call_later(self.worker, PAUSE_S, partial(_resolve, later))
+            await later
+
+        await confirmed_by(await self.others(), tell, self.is_alive, pause)
 
     async def ask(self, worker: str, request: Request[R], timeout_s: float = ASK_S) -> R:
         kind = type(request).__name__
@@ -280,10 +291,10 @@ class VirtualBus:
         there.run(handle())
 
     async def _hear_at(self, worker: str, event: Event) -> None:
-        if (there := self._world.buses.get(worker)) is not None:
-            if worker in self._world.stopped:
-                raise NobodyThereError(worker=worker)
-            there._handle(event)
+        there = self._world.buses.get(worker)
+        if there is None or worker in self._world.stopped:
+            raise DatabaseUnavailableError(where="simulated", reason="nothing comes back")
+        there._handle(event)
 
     def _handle(self, event: Event) -> None:
         for handler in self._handlers.get(type(event), ()):

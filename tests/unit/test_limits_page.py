@@ -30,6 +30,7 @@ from birthmark.iothub.service import telemetry
 from birthmark.manifests import microchip
 from birthmark.mqtt import aliases, engine, receipts
 from birthmark.mqtt.engine import Limits as MqttLimits
+from birthmark.mqtt.session import EACH_BYTES
 from birthmark.net import budget, connection, http, listener, pump, upgrade
 from birthmark.net import errors as net_errors
 from birthmark.net.limits import Limits
@@ -72,7 +73,9 @@ EXPECTED: dict[tuple[str, str], str] = {
     ("MQTT", "pings and pongs of a WebSocket in a minute"): number(upgrade.MAX_PINGS),
     ("MQTT", "packet"): size(MQTT.max_packet_bytes),
     ("MQTT", "filters in one SUBSCRIBE"): number(MQTT.max_filters),
-    ("MQTT", "messages in flight to a client"): f"{MQTT.max_in_flight}, and {MQTT.max_queued} waiting",
+    ("MQTT", "messages in flight to a client"): (
+        f"{MQTT.max_in_flight}, and {MQTT.max_queued} or {size(MQTT.max_queued * EACH_BYTES)} waiting"
+    ),
     ("MQTT", "messages from a client that wait for their PUBACK (3.1.1)"): number(receipts.MAX_OWED),
     ("MQTT", "topic aliases of a connection, from the server (MQTT 5)"): number(aliases.MAX_ALIASES),
     ("MQTT", "PINGREQ that came before earlier answers left"): number(engine._MAX_PINGS),

@@ -153,6 +153,11 @@ class Workers:
             return False
         return await self._declare_dead(worker, row["beat"])
 
+    async def others(self) -> list[str]:
+        """Return the workers that nobody has declared dead, without this one."""
+        rows = await self._database.all(store.WORKERS, limit=_PAGE)
+        return [row["id"] for row in rows if row["id"] != self._worker]
+
     async def leave(self) -> None:
         """Say that this worker ends; what it had has been let go."""
         self._is_over = True

@@ -1,8 +1,13 @@
-"""The bus of a worker that is alone: calls handlers in its own loop, and drains its outbox in order."""
+"""The bus of a worker that is alone: calls handlers in its own loop, and drains its outbox in order.
+
+What this process commits is handled before whoever committed is answered: who revokes something and gets the answer
+knows that it opens nothing any more, and that what it opened has ended. From the outbox come the events that an earlier
+process left, and those of commits of which nobody could say whether they were kept.
+"""
 
 import asyncio
 import logging
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -12,7 +17,7 @@ from birthmark.bus.order import Latest
 from birthmark.bus.ports import ASK_S, NoAnswerError, NobodyThereError, R, Request
 from birthmark.errors import BirthmarkError
 from birthmark.store import Database, Event
-from birthmark.store.events import E, decode_event, kind_of
+from birthmark.store.events import E, decode_event, encode_event, kind_of
 from birthmark.store.remembered import UNSURE_S
 
 log = logging.getLogger(__name__)
@@ -31,6 +36,7 @@ class LocalBus:
         self._handlers: defaultdict[type[Event], list[Callable[[Any], None]]] = defaultdict(list)
         self._servers: dict[type[Request[Any]], Callable[[Any], Awaitable[Any]]] = {}
         self._latest = Latest()
+        self._handed_on: Counter[tuple[str, str]] = Counter()  # whose rows are still in the outbox
         self._last = 0
         self._wanted = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -102,9 +108,13 @@ class LocalBus:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _hear(self, _events: Sequence[Event], is_sure: bool) -> None:  # noqa: FBT001 - as the port has it
+    def _hear(self, events: Sequence[Event], is_sure: bool) -> None:  # noqa: FBT001 - as the port has it
         self._wanted.set()
-        if not is_sure:  # the engine may still be about to keep them
+        if is_sure:
+            for event in events if self.is_draining else ():
+                self._handed_on[kind_of(type(event)), encode_event(event)] += 1
+                self._tell_all(event)
+        else:  # the engine may still be about to keep them
             self._later = asyncio.get_running_loop().call_later(UNSURE_S, self._wanted.set)
 
     async def _handle(self, batch: Sequence[Request[Any]]) -> None:
@@ -130,7 +140,11 @@ class LocalBus:
                 self._wanted.set()
 
     def _deliver(self, name: str, body: str) -> None:
-        log.debug("event", extra={"kind": name, "body": body})
+        if (count := self._handed_on[name, body]) > 1:
+            self._handed_on[name, body] = count - 1
+            return
+        if self._handed_on.pop((name, body), 0):
+            return
         if (kind := self._kinds.get(name)) is None:
             return  # nobody listens
         try:
@@ -138,6 +152,10 @@ class LocalBus:
         except msgspec.MsgspecError:  # of another version of this program
             log.exception("bus.event_unreadable", extra={"kind": name})
             return
+        self._tell_all(event)
+
+    def _tell_all(self, event: Event) -> None:
+        log.debug("event", extra={"kind": kind_of(type(event)), "entity": event.entity})
         self.announce(event)
 
     def _hand_on(self, event: Event) -> None:

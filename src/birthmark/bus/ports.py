@@ -70,7 +70,8 @@ class Bus(Protocol):
     def on(self, kind: type[E], handler: Callable[[E], None]) -> None:
         """Call `handler` with each event of `kind`: those that are announced, and those of commits.
 
-        Those of this worker's commits come at least once and in their order, also after a restart.
+        Those of this worker's commits come at least once and in their order, also after a restart; and before who
+        committed is answered, unless nobody can tell whether the commit was kept.
         """
         ...
 

@@ -10,12 +10,14 @@ from birthmark.mqtt.errors import LocalProtocolError, QueueFullError
 from birthmark.mqtt.parcel import Parcel
 
 _LAST_ID = 0xFFFF
+EACH_BYTES = 8 * 1024
+"""How large the messages that wait may be, on average: all of them together are at most as many times that."""
 
 
 class Session:
     """QoS 1 messages on their way out, in order, and the packet ids that are taken."""
 
-    __slots__ = ("_in_flight", "_last_id", "_reserved", "_waiting", "max_queued", "window")
+    __slots__ = ("_in_flight", "_last_id", "_reserved", "_waiting", "_waiting_bytes", "max_queued", "window")
 
     def __init__(self, window: int = 100, max_queued: int = 1000) -> None:
         self.window = window
@@ -23,7 +25,7 @@ class Session:
         self._in_flight: dict[int, Parcel] = {}
         self._waiting: dict[int, tuple[Parcel, bool]] = {}  # and whether it was sent before
         self._reserved: dict[int, None] = {}  # an empty set is three times as large
-        self._last_id = 0
+        self._last_id = self._waiting_bytes = 0
 
     @property
     def in_flight(self) -> tuple[int, ...]:
@@ -48,17 +50,18 @@ class Session:
     def add(self, parcel: Parcel, *, may_fly: bool) -> tuple[int, bool]:
         """Take a QoS 1 message: return its packet id and True when it is in flight now, False when it waits.
 
-        Raise `QueueFullError` when too many wait.
+        Raise `QueueFullError` when too many wait, by number or by size.
         """
         waiting = self._waiting
         if may_fly and not waiting and len(self._in_flight) < self.window:
             packet_id = self._next_id()
             self._in_flight[packet_id] = parcel
             return packet_id, True
-        if len(waiting) >= self.max_queued:
-            raise QueueFullError(f"{self.max_queued} messages wait already")
+        if waiting and (len(waiting) >= self.max_queued or self._waiting_bytes >= self.max_queued * EACH_BYTES):
+            raise QueueFullError(f"{len(waiting)} messages wait already, {self._waiting_bytes} bytes")
         packet_id = self._next_id()
         waiting[packet_id] = parcel, False
+        self._waiting_bytes += len(parcel.payload)
         return packet_id, False
 
     def acknowledge(self, packet_ids: Iterable[int]) -> bool:
@@ -73,14 +76,14 @@ class Session:
 
     def forget(self, packet_id: int) -> None:
         """Take back a message that was added: it does not go out."""
-        if self._in_flight.pop(packet_id, None) is None:
-            self._waiting.pop(packet_id, None)
+        if self._in_flight.pop(packet_id, None) is None and packet_id in self._waiting:
+            self._no_longer_waits(packet_id)
 
     def advance(self) -> Iterator[tuple[int, Parcel, bool]]:
         """Yield the waiting messages for which there is room now: packet id, message, whether it was sent before."""
         while self._waiting and len(self._in_flight) < self.window:
             packet_id = next(iter(self._waiting))
-            parcel, is_again = self._waiting.pop(packet_id)
+            parcel, is_again = self._no_longer_waits(packet_id)
             self._in_flight[packet_id] = parcel
             yield packet_id, parcel, is_again
 
@@ -92,8 +95,9 @@ class Session:
         before = self._in_flight
         self._in_flight = dict(islice(before.items(), self.window))
         if len(self._in_flight) < len(before):
-            late = islice(before.items(), self.window, None)
-            self._waiting = {packet_id: (parcel, as_duplicates) for packet_id, parcel in late} | self._waiting
+            late = {number: (parcel, as_duplicates) for number, parcel in islice(before.items(), self.window, None)}
+            self._waiting = late | self._waiting
+            self._waiting_bytes += sum(len(parcel.payload) for parcel, _ in late.values())
         for packet_id, parcel in tuple(self._in_flight.items()):
             yield packet_id, parcel, as_duplicates
 
@@ -101,7 +105,13 @@ class Session:
         """Forget everything: the session has ended."""
         self._in_flight.clear()
         self._waiting.clear()
+        self._waiting_bytes = 0
         self._reserved.clear()
+
+    def _no_longer_waits(self, packet_id: int) -> tuple[Parcel, bool]:
+        found = self._waiting.pop(packet_id)
+        self._waiting_bytes -= len(found[0].payload)
+        return found
 
     def _next_id(self) -> int:
         packet_id = self._last_id % _LAST_ID + 1

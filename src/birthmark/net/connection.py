@@ -13,7 +13,7 @@ from typing import Any, Protocol, cast
 from OpenSSL import SSL
 
 from birthmark.errors import BirthmarkError
-from birthmark.net.errors import ServerNotTrustedError, TooSlowError, explain_handshake, slow
+from birthmark.net.errors import ServerNotTrustedError, SlowReaderError, TooSlowError, explain_handshake, slow
 from birthmark.net.limits import Limits
 from birthmark.net.pipe import RECORD_BYTES, TlsBrokenError, TlsEndedError, TlsPipe
 from birthmark.net.tls import NO_PEER, WAY, TlsPeer, certificate_of, peer_of
@@ -83,6 +83,7 @@ class Connection(asyncio.Protocol):
         "_tls",
         "address",
         "deadline",
+        "problem",
     )
 
     is_tls = True
@@ -105,6 +106,7 @@ class Connection(asyncio.Protocol):
         self._is_secure = False  # the handshake is finished
         self.address = ""
         self.deadline: float | None = None
+        self.problem: BirthmarkError | None = None  # why this side ended it at once
 
     # asyncio.Protocol
 
@@ -165,7 +167,7 @@ class Connection(asyncio.Protocol):
         self._host.closed(self)
         inner, self._inner = self._inner, None
         if inner is not None:
-            inner.connection_lost(exc)
+            inner.connection_lost(self.problem or exc)
         self._release()
 
     def pause_writing(self) -> None:
@@ -191,12 +193,18 @@ class Connection(asyncio.Protocol):
         except TlsBrokenError:
             self.abort()
             return
-        self._check_reader()
+        self.may_wait(self._raw.get_write_buffer_size())
 
-    def _check_reader(self) -> None:
-        if self._raw.get_write_buffer_size() > self._host.limits.max_write_buffer_bytes:
+    def may_wait(self, size: int) -> bool:
+        """Say whether so many bytes may wait to be read by the peer; close the connection when they may not."""
+        limit = self._host.limits.max_write_buffer_bytes
+        if size <= limit:
+            return True
+        if not self._shut:
             log.info("net.slow_reader_dropped", extra={"address": self.address})
+            self.problem = SlowReaderError(limit=limit, setting="max_write_buffer_bytes", value=2 * limit)
             self.abort()
+        return False
 
     def close(self) -> None:
         """Send close_notify, then close; clients tell this from a broken line.

@@ -3,7 +3,14 @@
 from collections.abc import Sequence
 from typing import Any
 
-from birthmark.errors import BirthmarkError, InvalidRequestError, NotFoundError, ThrottledError, UnauthenticatedError
+from birthmark.errors import (
+    BirthmarkError,
+    InvalidRequestError,
+    NotFoundError,
+    PolicyError,
+    ThrottledError,
+    UnauthenticatedError,
+)
 from birthmark.net.limits import Limits
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.names import SEND_LESS
@@ -92,6 +99,21 @@ class TooSlowError(InvalidRequestError):
     )
     limit_s: str
     phase: str
+    setting: str
+    value: object
+
+
+class SlowReaderError(PolicyError):
+    """The peer does not read what is sent to it."""
+
+    code = "net.slow_reader"
+    message = "Too much waits to be read"
+    cause = "The client does not read: more than {limit} bytes waited for it, and its connection was closed."
+    fix = (
+        "Let the client read sooner, or subscribe to less. If it needs all and is only late at times, give it room in "
+        f"the configuration file: {CONFIGURE}"
+    )
+    limit: int
     setting: str
     value: object
 

@@ -193,7 +193,8 @@ class MqttPump(asyncio.Protocol):
             self._transport.pause_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        del exc
+        if isinstance(exc, BirthmarkError) and not self._over:
+            self._tell(exc)
         self._finish()
 
     # For rooms.

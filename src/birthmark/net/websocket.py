@@ -13,8 +13,6 @@ from birthmark.net.connection import Connection
 from birthmark.net.pump import MqttPump
 from birthmark.net.tls import TlsPeer
 
-_MAX_QUEUED_BYTES = 8 * 1024 * 1024
-
 
 class _OverWebSocket:
     """The pump's transport: a queue that a sender task empties."""
@@ -33,7 +31,7 @@ class _OverWebSocket:
             return
         self._queued += len(data)
         self.outgoing.put_nowait(data)
-        if self._queued > _MAX_QUEUED_BYTES:
+        if self._connection is not None and not self._connection.may_wait(self._queued):
             self.close()
 
     def sent(self, size: int) -> None:
@@ -69,7 +67,8 @@ async def serve_mqtt(websocket: WebSocket, make_pump: Callable[[TlsPeer], MqttPu
     """Run one MQTT connection over `websocket` until either side ends it."""
     offered = websocket.scope.get("subprotocols") or []
     extensions = websocket.scope["extensions"]
-    transport = _OverWebSocket(extensions.get("connection"))
+    connection: Connection | None = extensions.get("connection")
+    transport = _OverWebSocket(connection)
     pump = make_pump(extensions["tls"])
     try:
         await websocket.accept(subprotocol="mqtt" if "mqtt" in offered else None)
@@ -85,7 +84,7 @@ async def serve_mqtt(websocket: WebSocket, make_pump: Callable[[TlsPeer], MqttPu
     except (WebSocketDisconnect, KeyError):  # KeyError: a text message, which MQTT forbids
         pass
     finally:
-        pump.connection_lost(None)
+        pump.connection_lost(None if connection is None else connection.problem)
         transport.close()
         await sender
 

@@ -57,7 +57,9 @@ class Applications:
         self.metering = Metering(rooms)
         self._metrics = Route("/metrics", self._measured, methods=["GET"])
         self._reach = Reach(rooms.database.is_reachable, clock)
-        self._mqtt_limits = EngineLimits(connect_timeout_s=settings.bounds().mqtt_connect_s)
+        self._mqtt_limits = EngineLimits(
+            connect_timeout_s=settings.bounds().mqtt_connect_s, max_queued=settings.aws.max_waiting
+        )
 
     def mqtt(self, peer: TlsPeer) -> MqttPump:
         """Return the MQTT side of a new connection."""

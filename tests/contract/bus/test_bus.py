@@ -141,6 +141,17 @@ async def test_events_of_a_commit_are_heard_by_every_worker_in_their_order(open_
         assert desk.heard == {bus.worker: told for bus in world.buses}
 
 
+async def test_an_event_of_a_commit_has_been_handled_here_before_who_committed_is_answered(
+    open_world: Open, desk: Desk
+) -> None:
+    async with open_world() as world:
+        for number in range(3):
+            await world.databases[0].commit(Changes().event(ThingTold(str(number))))
+            assert desk.heard[world.buses[0].worker] == [str(one) for one in range(number + 1)]
+        await world.settled()
+        assert desk.heard == {bus.worker: ["0", "1", "2"] for bus in world.buses}
+
+
 async def test_what_was_committed_before_a_restart_is_heard_after_it(open_world: Open, desk: Desk) -> None:
     async with open_world() as world:
         worker = world.buses[0].worker

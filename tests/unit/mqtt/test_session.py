@@ -4,7 +4,7 @@ import pytest
 
 from birthmark.mqtt.errors import LocalProtocolError, QueueFullError
 from birthmark.mqtt.parcel import Parcel
-from birthmark.mqtt.session import Session
+from birthmark.mqtt.session import EACH_BYTES, Session
 
 A_MESSAGE = Parcel("t", b"")
 
@@ -100,3 +100,24 @@ def test_a_session_that_ended_has_nothing() -> None:
     session.add(A_MESSAGE, may_fly=True)
     session.clear()
     assert (session.in_flight, session.waiting, session.reserve()) == ((), (), 3)
+
+
+def test_what_waits_is_bounded_by_its_size_too() -> None:
+    session, large = Session(window=1, max_queued=4), Parcel("t", bytes(3 * EACH_BYTES))
+    for _ in range(3):  # the first flies, and the third is begun before the bound is reached
+        session.add(large, may_fly=True)
+    with pytest.raises(QueueFullError, match="2 messages"):
+        session.add(large, may_fly=True)
+    session.acknowledge((1,))
+    assert list(session.advance()) == [(2, large, False)]
+    last, _ = session.add(large, may_fly=True)
+    with pytest.raises(QueueFullError):
+        session.add(large, may_fly=True)
+    session.forget(last)
+    session.forget(session.add(large, may_fly=True)[0])
+    session.window = 0
+    list(session.resend(as_duplicates=True))
+    with pytest.raises(QueueFullError):
+        session.add(large, may_fly=True)
+    session.clear()
+    session.add(large, may_fly=True)

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from birthmark.awsiot.mqtt.connections import AwsConnections
 
 __all__ = ["WINDOW", "AwsConnection"]
-MAX_QUEUED = 1000
 _MAX_NOTED = 16
 
 
@@ -101,7 +100,7 @@ class AwsConnection:
                 self.pump.deliver(parcel, qos)
             except LocalProtocolError:  # its queue is full
                 self._connections.traffic.slow += 1
-                self._connections.overrun(self.client_id, MAX_QUEUED)
+                self._connections.overrun(self.client_id, self._connections.space.rules.max_waiting)
 
     def forward(self, parcel: Parcel, packet_id: int, *, dup: bool) -> bool:
         return self._may_receive(parcel.topic) and self.pump.forward(parcel, packet_id, dup=dup)

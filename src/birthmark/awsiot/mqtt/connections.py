@@ -20,6 +20,7 @@ from birthmark.metrics import Traffic
 from birthmark.mqtt.packets import LEVEL_5, Connect
 from birthmark.mqtt.packets import Will as WillPacket
 from birthmark.mqtt.properties import PropertyId, get_property
+from birthmark.mqtt.session import EACH_BYTES
 from birthmark.net.admission import Admission, Closed, MqttRefusedError
 from birthmark.net.pump import Accept, MqttPump
 from birthmark.refusals import Ledger
@@ -217,7 +218,9 @@ class AwsConnections:
 
     def overrun(self, client: str, limit: int) -> None:
         for_whom = self.space.live.get(client)
-        error = topics.SlowConsumerError(thing=client, limit=limit, value=2 * limit)
+        error = topics.SlowConsumerError(
+            thing=client, limit=limit, size_kib=limit * EACH_BYTES // 1024, value=2 * limit
+        )
         if for_whom is not None and isinstance(for_whom.connection, AwsConnection):
             for_whom.connection.note_once(error)
         else:

@@ -80,12 +80,16 @@ class SlowConsumerError(PolicyError):
 
     code = "awsiot.slow_consumer"
     message = "Messages were dropped: {limit} wait already"
-    cause = "The client {thing} is away, or does not acknowledge: {limit} messages wait for it, and more were dropped."
+    cause = (
+        "The client {thing} is away, or does not acknowledge: {limit} messages wait for it (or {size_kib} KiB of "
+        "large ones, while it is connected with a clean session), and more were dropped."
+    )
     fix = (
         "Let the client connect more often, acknowledge sooner, or subscribe to less. If it needs all, make room "
         "in the server's configuration file, above its tables: `aws.max_waiting = {value}`"
     )
     limit: int
+    size_kib: int
     thing: str
     value: int
 

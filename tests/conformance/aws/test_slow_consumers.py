@@ -1,0 +1,129 @@
+"""Clients that do not read, or do not acknowledge: what they cost is bounded, nobody else waits, and `why` names them.
+
+MQTT lets a server drop QoS 0 and close a connection (3.1.1 section 4.8, 5.0 sections 4.9 and 4.13).
+"""
+
+import os
+import queue
+import socket
+import ssl
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from paho.mqtt import client as paho
+
+from aws_device import Enrolled
+from birthmark.mqtt.engine import Engine, Role
+from birthmark.mqtt.packets import ConnAck, Connect
+from servers import RunningServer
+
+Enroll = Callable[..., Enrolled]
+SIZE = 100_000
+MAX_BUFFER = 8 * 1024 * 1024
+
+
+@contextmanager
+def a_raw_client(server: RunningServer, thing: Enrolled, topic: str, qos: int) -> Iterator[ssl.SSLSocket]:
+    """Connect with a clean session and subscribe; nothing is read after that unless the test reads it."""
+    context = ssl.create_default_context(cafile=thing.files["ca"])
+    context.load_cert_chain(thing.files["certificate"], thing.files["key"])
+    raw = socket.socket()
+    raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    raw.connect((server.address, 8883))
+    with context.wrap_socket(raw, server_hostname=thing.files["endpoint"]) as sock:
+        sock.settimeout(10)
+        engine = Engine(Role.CLIENT)
+        engine.send(Connect(thing.name))
+        sock.sendall(engine.data_to_send())
+        engine.receive_data(sock.recv(4), 0.0)
+        assert isinstance(engine.next_event(), ConnAck)
+        engine.subscribe([(topic, qos)])
+        sock.sendall(engine.data_to_send())
+        assert sock.recv(5)[0] == 0x90
+        yield sock
+
+
+@contextmanager
+def a_publisher(server: RunningServer, thing: Enrolled) -> Iterator[Any]:
+    client = paho.Client(client_id=f"{thing.name}-publisher")
+    context = ssl.create_default_context(cafile=thing.files["ca"])
+    context.load_cert_chain(thing.files["certificate"], thing.files["key"])
+    client.tls_set_context(context)
+    client.max_inflight_messages_set(50)
+    client.connect(thing.files["endpoint"], 8883)
+    client.loop_start()
+    try:
+        yield client
+    finally:
+        client.disconnect()
+        client.loop_stop()
+
+
+def publish(client: Any, topic: str, count: int, size: int = SIZE) -> None:
+    """Publish with QoS 1; return when the server has acknowledged all."""
+    sent = [client.publish(topic, number.to_bytes(4) + bytes(size - 4), 1) for number in range(count)]
+    for one in sent:
+        one.wait_for_publish(30)
+        assert one.is_published()
+
+
+def all_that_comes(sock: ssl.SSLSocket) -> int:
+    """Read until the server has closed; return how many bytes came."""
+    size = 0
+    with suppress(OSError):
+        while data := sock.recv(65536):
+            size += len(data)
+    return size
+
+
+def rss(server: RunningServer) -> int:
+    pages = int(Path(f"/proc/{server.pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGESIZE")
+
+
+def test_a_client_that_does_not_read_is_closed_and_named_and_others_get_everything(
+    enroll: Enroll, server: RunningServer
+) -> None:
+    thing, other = enroll("unread"), enroll("reader")
+    got: queue.Queue[int] = queue.Queue()
+    with a_raw_client(server, thing, "flood/#", 0) as sock, a_publisher(server, other) as client:
+        client.on_message = lambda _client, _data, message: got.put(int.from_bytes(message.payload[:4]))
+        client.subscribe("flood/#", 0)
+        publish(client, "flood/warm", 20)
+        before = rss(server)
+        publish(client, "flood/t", 500)
+        assert [got.get(timeout=10) for _ in range(520)] == [*range(20), *range(500)]
+        assert rss(server) - before < 4 * MAX_BUFFER  # of the 50 MB that were sent
+        why = server.why(thing.name)
+        assert why["code"] == "net.slow_reader"
+        assert str(MAX_BUFFER) in why["cause"]
+        assert all_that_comes(sock) < 250 * SIZE  # it reads now, what was under way
+
+
+def test_a_client_that_does_not_acknowledge_keeps_its_connection_and_loses_what_is_too_much(
+    enroll: Enroll, server: RunningServer
+) -> None:
+    thing, other = enroll("unacknowledged"), enroll("acknowledged")
+    with a_raw_client(server, thing, "unacked/#", 1) as sock, a_publisher(server, other) as client:
+        sock.settimeout(1)
+        before = rss(server)
+        received = 0
+        for _ in range(6):
+            publish(client, "unacked/t", 50)
+            try:
+                while data := sock.recv(1 << 20):
+                    received += len(data)
+            except TimeoutError:
+                pass
+        assert 100 * SIZE <= received < 101 * SIZE  # its window, and nothing beyond
+        assert rss(server) - before < 100 * SIZE + 2 * MAX_BUFFER
+        assert server.why(thing.name)["code"] == "awsiot.slow_consumer"
+        for number in range(1, 101):
+            sock.sendall(b"\x40\x02" + number.to_bytes(2))
+        deadline, more = time.monotonic() + 20, 0
+        while more < 80 * SIZE and time.monotonic() < deadline:
+            more += len(sock.recv(1 << 20))
+        assert 80 * SIZE <= more <= MAX_BUFFER + 2 * SIZE  # what waited

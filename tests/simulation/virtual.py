@@ -7,7 +7,8 @@ arrives. Between any two of these a worker may be stopped or killed, and message
 import asyncio
 import heapq
 import itertools
-from collections import defaultdict
+import logging
+from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from enum import Enum
@@ -15,14 +16,16 @@ from functools import partial
 from typing import Any
 
 from birthmark.bus.confirming import confirmed_by
+from birthmark.bus.order import Latest
 from birthmark.bus.ports import ASK_S, NoAnswerError, NobodyThereError, R, Request
 from birthmark.errors import BirthmarkError
 from birthmark.store import Changes, Database, Event, Statement
 from birthmark.store.database import Hear, Row
-from birthmark.store.events import E
+from birthmark.store.events import E, decode_event, encode_event, kind_of
 from birthmark.store.sqlite import DatabaseUnavailableError
 from fakes import FakeClock
 
+log = logging.getLogger(__name__)
 _TURNS = 12
 AGAIN_S = 0.3
 PAUSE_S = 0.1
@@ -205,10 +208,16 @@ class GatedDatabase:
 
 
 class VirtualBus:
-    """A bus over an unreliable network."""
+    """A bus over an unreliable network. With a `database` it hands on what is committed there, from its outbox."""
 
-    def __init__(self, world: World, worker: str) -> None:
+    def __init__(self, world: World, worker: str, database: Database | None = None) -> None:
         self._world = world
+        self._database = database
+        self._latest = Latest()
+        self._kinds: dict[str, type[Event]] = {}
+        self._handled: Counter[tuple[str, str]] = Counter()  # here, and not yet elsewhere
+        self._wanted = asyncio.Event()
+        self.last = 0
         self._handlers: defaultdict[type[Event], list[Callable[[Any], None]]] = defaultdict(list)
         self._servers: dict[type[Request[Any]], Callable[[Any], Awaitable[Any]]] = {}
         self.tasks: set[asyncio.Task[Any]] = set()
@@ -217,19 +226,56 @@ class VirtualBus:
         self.worker = worker
 
     def on(self, kind: type[E], handler: Callable[[E], None]) -> None:
+        self._kinds[kind_of(kind)] = kind
         self._handlers[kind].append(handler)
+
+    def start(self) -> None:
+        """Begin to hand on what is committed."""
+        assert self._database is not None
+        self._database.on_events(self._hear)
+        self._wanted.set()
+        self.run(self._drain(self._database))
+
+    def _hear(self, events: Sequence[Event], is_sure: bool) -> None:
+        self._wanted.set()
+        if is_sure and self.worker in self._world.buses:
+            for event in events:
+                self._handled[kind_of(type(event)), encode_event(event)] += 1
+                self._handle(event)
+
+    async def _drain(self, database: Database) -> None:
+        """Hand on, in the order of the commits; what every worker has handled leaves the outbox."""
+        while True:
+            await self._wanted.wait()
+            self._wanted.clear()
+            while rows := await database.events_after(self.last, 100):
+                for row in rows:
+                    if (kind := self._kinds.get(row["kind"])) is not None:
+                        event = decode_event(row["body"], kind)
+                        if self._handled[row["kind"], row["body"]] > 0:
+                            self._handled[row["kind"], row["body"]] -= 1
+                        else:
+                            self._handle(event)
+                        await self._confirmed_elsewhere(event)
+                    self.last = row["seq"]
+                database.discard_events(self.last)
 
     def serve(self, kind: type[Request[R]], handler: Callable[[Any], Awaitable[R]]) -> None:
         self._servers[kind] = handler
 
     def announce(self, event: Event) -> None:
-        for worker in tuple(self._world.buses):
+        self._handle(event)
+        for worker in [one for one in self._world.buses if one != self.worker]:
             sent = self._world.ask_for(self.worker, "announce", partial(self._hear_at, worker, event))
             sent.add_done_callback(lambda done: done.cancelled() or done.exception())
 
     async def confirm(self, event: Event) -> None:
-        """Every worker of which nobody knows that it is dead has to answer."""
         self._handle(event)
+        await asyncio.sleep(0)  # its handlers come first
+        await self._confirmed_elsewhere(event)
+
+    async def _confirmed_elsewhere(self, event: Event) -> None:
+        """Every worker of which nobody knows that it is dead has to answer."""
 
         async def tell(worker: str) -> bool:
             told = self._world.ask_for(self.worker, "confirm", partial(self._hear_at, worker, event))
@@ -254,11 +300,8 @@ class VirtualBus:
         return answer.result()
 
     def tell(self, worker: str, batch: Sequence[Request[R]]) -> None:
-        for request in batch:
-            answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-            sent = self._world.ask_for(self.worker, "tell", partial(self._ask_at, worker, request, answer))
-            for one in (sent, answer):
-                one.add_done_callback(lambda done: done.cancelled() or done.exception())
+        sent = self._world.ask_for(self.worker, "tell", partial(self._tell_at, worker, tuple(batch)))
+        sent.add_done_callback(lambda done: done.cancelled() or done.exception())
 
     async def _within(self, future: "asyncio.Future[Any]", timeout_s: float) -> bool:
         """Say whether the future has a result in time; raise what it raises, if that is the answer."""
@@ -282,7 +325,7 @@ class VirtualBus:
 
         async def handle() -> None:
             try:
-                result = await there._servers[type(request)](request)
+                result = await there._served(request)
             except BirthmarkError as error:
                 await self._world.ask_for(worker, "refusal", partial(_give, answer, None, error))
             else:
@@ -290,15 +333,37 @@ class VirtualBus:
 
         there.run(handle())
 
+    async def _tell_at(self, worker: str, batch: Sequence[Request[Any]]) -> None:
+        if (there := self._world.buses.get(worker)) is not None:
+            there.run(there._served_all(batch))
+
+    async def _served_all(self, batch: Sequence[Request[Any]]) -> None:
+        for request in batch:
+            await _quiet(self._served(request))
+
+    async def _served(self, request: Request[Any]) -> Any:
+        facts = {"worker": self.worker, "request": type(request).__name__}
+        if (handler := self._servers.get(type(request))) is None:
+            raise NoAnswerError(reason="it serves nothing of that kind", **facts)
+        try:
+            return await handler(request)
+        except BirthmarkError:
+            raise
+        except Exception as error:
+            log.exception("bus.request_failed")
+            raise NoAnswerError(reason="it made a mistake", **facts) from error
+
     async def _hear_at(self, worker: str, event: Event) -> None:
         there = self._world.buses.get(worker)
         if there is None or worker in self._world.stopped:
             raise DatabaseUnavailableError(where="simulated", reason="nothing comes back")
         there._handle(event)
+        await asyncio.sleep(0)  # its handlers come first
 
     def _handle(self, event: Event) -> None:
-        for handler in self._handlers.get(type(event), ()):
-            handler(event)
+        if self._latest.admits(event):
+            for handler in self._handlers.get(type(event), ()):
+                asyncio.get_running_loop().call_soon(handler, event)
 
     def run(self, waiting: Awaitable[None]) -> None:
         task = asyncio.ensure_future(_quiet(waiting))

@@ -1,14 +1,19 @@
 """Worlds of workers that share a bus: what the contract runs in. An adapter adds a way to open one to `WORLDS`."""
 
+import asyncio
 import contextlib
 import uuid
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from functools import partial
+from typing import Any, Protocol
 
+from birthmark.broker.rules.leases import LEASE_S
 from birthmark.bus import Bus, LocalBus
-from birthmark.store import Database, Event
+from birthmark.store import Database, Event, open_database
+from fakes import FakeClock
+from simulation import virtual as simulation
 from store_table import a_database
 
 
@@ -91,4 +96,81 @@ class Adapter:
     most: int
 
 
-WORLDS: Mapping[str, Adapter] = {"local": Adapter(a_local_world, 1)}
+@dataclass
+class SimulatedWorld:
+    """Several workers in virtual time, which passes by itself where nobody has anything to do."""
+
+    world: simulation.World
+    buses: Sequence[simulation.VirtualBus]
+    databases: Sequence[Database]
+    leases: set[str]
+
+    async def run(self) -> None:
+        """Let everything happen in the order it was asked for."""
+        while True:
+            await asyncio.sleep(0.0005)
+            if ready := self.world.ready():
+                await self.world.happen(ready[0])
+            else:
+                await self.world.pass_time(0.01)
+
+    async def end(self, worker: str) -> None:
+        bus = self.world.buses[worker]
+        self.world.kill(worker)
+        await ended(bus.tasks)
+        until = self.world.clock.monotonic() + LEASE_S
+        while self.world.clock.monotonic() < until:
+            await asyncio.sleep(0.001)
+        self.leases.discard(worker)
+
+    async def settled(self) -> None:
+        for bus, database in zip(self.buses, self.databases, strict=True):
+            if bus.worker in self.world.buses:
+                while await database.events_after(bus.last, 1):
+                    await asyncio.sleep(0.001)
+        idle = 0
+        while idle < 20:
+            await asyncio.sleep(0.001)
+            idle = 0 if self.world.pending else idle + 1
+
+
+async def ended(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    some = tuple(tasks)
+    for task in some:
+        task.cancel()
+    await asyncio.gather(*some, return_exceptions=True)
+
+
+@contextlib.asynccontextmanager
+async def a_simulated_world(url: str, count: int, join: Join) -> AsyncIterator[World]:
+    async with contextlib.AsyncExitStack() as stack:
+        clock = FakeClock()
+        databases = [await open_database(url, clock, worker=f"w{number}") for number in range(count)]
+        for database in databases:
+            stack.push_async_callback(database.close)
+        world = simulation.World()
+        buses = [simulation.VirtualBus(world, database.worker, database) for database in databases]
+        simulated = SimulatedWorld(world, buses, databases, {bus.worker for bus in buses})
+
+        async def lives(worker: str) -> bool:
+            return worker in simulated.leases
+
+        for bus in buses:
+            world.buses[bus.worker] = bus
+            bus.is_alive, bus.others = lives, partial(_without, simulated.leases, bus.worker)
+            join(bus)
+        running = asyncio.create_task(simulated.run())
+        for bus in buses:
+            bus.start()
+        await world.settle()
+        try:
+            yield simulated
+        finally:
+            await ended([running, *(task for bus in buses for task in bus.tasks)])
+
+
+async def _without(leases: set[str], worker: str) -> list[str]:
+    return sorted(leases - {worker})
+
+
+WORLDS: Mapping[str, Adapter] = {"local": Adapter(a_local_world, 1), "simulated": Adapter(a_simulated_world, 3)}

@@ -24,7 +24,7 @@ from birthmark.broker.model import (
     properties_at,
 )
 from birthmark.broker.requests import DeliverTo
-from birthmark.broker.routing import Receiver, Route, Router
+from birthmark.broker.routing import NOWHERE, Receiver, Route, Router
 from birthmark.broker.viewing import Viewer
 from birthmark.mqtt.parcel import Parcel
 from birthmark.store.database import Row
@@ -99,6 +99,10 @@ class Messages:
             waiting = waiting or asyncio.get_running_loop().create_future()
             self._unsafe[publisher] = count, waiting
             await asyncio.shield(waiting)
+
+    def may_hear(self, topic: str) -> bool:
+        """Say False when certainly nobody would get a message to this topic."""
+        return not self._broker.is_fresh or self._router.find(topic) is not NOWHERE
 
     def unsafe_until(self, waiting: Awaitable[None], message: Message) -> Coroutine[Any, Any, None]:
         """Note that a message is not safe until this is over; return what waits for that."""

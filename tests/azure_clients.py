@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pytest
+
 import birthmark
 import warm
 from pki_builders import Holder, a_device
@@ -51,6 +53,12 @@ def a_file_device(
     key_file.write_text(holder.key_pem)
     key_file.chmod(0o600)
     return Device(name, holder, certificate_file, key_file)
+
+
+def needs_443(server: RunningServer) -> None:
+    """Skip what the SDKs do at that port alone, where this user may not bind it."""
+    if server.endpoints["iothub"]["https_port"] != 443:
+        pytest.skip("port 443 cannot be bound here")
 
 
 def run_app(server: RunningServer, device: Device, **more: str) -> subprocess.CompletedProcess[str]:

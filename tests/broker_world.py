@@ -59,7 +59,7 @@ class Client:
         self._acknowledged += len(some)
         for packet_id in some:
             if packet_id is not None:
-                self.attached.acknowledged(packet_id)
+                self.attached.acknowledged((packet_id,))
 
 
 @dataclass
@@ -81,7 +81,7 @@ class Observer:
 
     def will(self, client: str, will: Will) -> Awaitable[None] | None:
         assert self.space is not None
-        return self.space.publish((will.message,), lambda _problem: None)
+        return self.space.messages.publish((will.message,), lambda _problem: None)
 
     def overrun(self, client: str, limit: int) -> None:
         self.overruns.append(client)
@@ -125,7 +125,9 @@ class World:
         return client
 
     async def subscribe(self, client: Client, *names: str, options: int = 1) -> list[bool]:
-        return await self.space.subscribe(client.attached, [subscription_of(name, options) for name in names])
+        return await self.space.subscriptions.subscribe(
+            client.attached, [subscription_of(name, options) for name in names]
+        )
 
     async def leave(self, client: Client, *, with_will: bool = False, expiry_s: int | None = None) -> None:
         reason = Closed.LOST if with_will else Closed.DISCONNECT
@@ -133,7 +135,7 @@ class World:
         await self.broker.settled()
 
     async def publish(self, topic: str, payload: bytes = b"x", qos: int = 1, **more: object) -> None:
-        await self.space.published(Message(topic, payload, qos, **more))  # type: ignore[arg-type] # fields by name
+        await self.space.messages.published(Message(topic, payload, qos, **more))  # type: ignore[arg-type] # fields by name
         await self.broker.settled()
 
 

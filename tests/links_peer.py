@@ -14,7 +14,7 @@ from starlette.routing import Route
 
 from birthmark.clock import SystemClock
 from birthmark.errors import UnauthenticatedError
-from birthmark.mqtt.packets import Connect, PubAck, Publish, SubAck, Subscribe, Unsubscribe
+from birthmark.mqtt.packets import Connect, Publish, SubAck, Subscribe, Unsubscribe
 from birthmark.mqtt.reasons import ReasonCode
 from birthmark.net.admission import Admission, Closed, MqttRefusedError
 from birthmark.net.http import HttpService
@@ -70,8 +70,8 @@ class EchoSession:
     def unsubscribed(self, packet: Unsubscribe) -> Awaitable[None] | None:
         return None
 
-    def acknowledged(self, packet: PubAck) -> Awaitable[None] | None:
-        self.acknowledged_ids.append(packet.packet_id)
+    def acknowledged(self, packet_ids: Sequence[int]) -> Awaitable[None] | None:
+        self.acknowledged_ids += packet_ids
         return None
 
     def closed(self, reason: Closed, session_expiry_s: int | None) -> None: ...

@@ -1,6 +1,7 @@
 """What is measured, a module each; `ALL` has them in the order of the table."""
 
 from measures.connect import HubConnect
+from measures.documents import MethodCall, ShadowUpdate, TwinPatch
 from measures.fan_out import LiveOne, LiveTen, OneToMany, StoredOne, StoredTen
 from measures.handshake import Handshake
 from measures.idle import Idle
@@ -10,6 +11,7 @@ from measures.measure import Measure
 from measures.registration import Registration, RegistrationAmongMany
 from measures.renewal import Renewal
 from measures.sigv4 import RegisterCertificate
+from measures.stored import Matching, MemoryWithSessions, StartWithSessions
 
 ALL: tuple[type[Measure], ...] = (
     Handshake,
@@ -29,4 +31,10 @@ ALL: tuple[type[Measure], ...] = (
     StoredOne,
     StoredTen,
     OneToMany,
+    TwinPatch,
+    ShadowUpdate,
+    MethodCall,
+    StartWithSessions,
+    MemoryWithSessions,
+    Matching,
 )

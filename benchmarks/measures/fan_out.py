@@ -14,6 +14,7 @@ from swarm import Broker
 
 from aws_device import document, statement
 from measures.measure import Measure, Sample
+from servers import RunningServer
 
 PUBLISHERS, SUBSCRIBERS = 100, 1000
 
@@ -30,7 +31,7 @@ class _ToOne(Measure):
         self._rig = rig
         ours, theirs = brokers(rig)
         self._pids = rig.server.pid, rig.once("mosquitto", peers.mosquitto).pid
-        device = rig.once("device of AWS", _registered)
+        device = rig.once("device of AWS", registered_at_aws)
         self._sides = [
             (
                 rig.once(f"crowd at {name}", lambda _rig, at=at: Crowd(at, [device] * PUBLISHERS, "bench")),
@@ -94,7 +95,7 @@ class OneToMany(Measure):
 
     def __init__(self, rig: Rig) -> None:
         ours, theirs = brokers(rig)
-        device = rig.once("device of AWS", _registered)
+        device = rig.once("device of AWS", registered_at_aws)
         self._sides = [
             (
                 pid,
@@ -119,17 +120,18 @@ def brokers(rig: Rig) -> tuple[Broker, Broker]:
     return Broker(rig.server.address, 8883), Broker(other.address, other.port)
 
 
-def _registered(rig: Rig) -> Device:
+def registered_at_aws(rig: Rig, server: RunningServer | None = None) -> Device:
     """Make one device that may do everything, under any client id."""
+    server = server or rig.server
     device = rig.devices(1, "aws")[0]
-    aws = rig.server.endpoints["aws"]
+    aws = server.endpoints["aws"]
     client = boto3.client(
         "iot",
         endpoint_url=aws["endpoint_url"],
         region_name=aws["region"],
         aws_access_key_id=aws["access_key_id"],
         aws_secret_access_key=aws["secret_access_key"],
-        verify=rig.server.endpoints["trust_bundle"],
+        verify=server.endpoints["trust_bundle"],
         config=Config(retries={"max_attempts": 1}),
     )
     pem = (rig.directory / "device.pem").read_text().partition("-----BEGIN PRIVATE")[0]

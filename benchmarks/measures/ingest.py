@@ -28,7 +28,7 @@ class _Ingest(Measure):
         self._ours = rig.once("publishers", _at_hub)
         self._theirs = rig.once(
             f"publishers to {self.peer}",
-            lambda rig: Publishers(Broker(other.address, other.port), rig.once("devices that publish", _enrolled)),
+            lambda rig: Publishers(Broker(other.address, other.port), rig.once("devices that publish", enrolled)),
         )
 
     def round(self) -> Sample:
@@ -72,7 +72,7 @@ class AgainstPythonTen(_Ingest):
     in_flight, rounds, start = 10, 20, staticmethod(peers.amqtt)
 
 
-def _enrolled(rig: Rig) -> list[Device]:
+def enrolled(rig: Rig) -> list[Device]:
     devices = rig.devices(CONNECTIONS, "publisher")
     rig.enroll_at_hub(devices)
     return devices
@@ -80,7 +80,7 @@ def _enrolled(rig: Rig) -> list[Device]:
 
 def _at_hub(rig: Rig) -> Publishers:
     broker = Broker(rig.server.address, 8883, rig.server.endpoints["iothub"]["host"])
-    return Publishers(broker, rig.once("devices that publish", _enrolled))
+    return Publishers(broker, rig.once("devices that publish", enrolled))
 
 
 def _written(rig: Rig) -> int:

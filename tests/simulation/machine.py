@@ -274,7 +274,7 @@ class Fleet:
                 await before
                 if not await self._may_publish(connection):
                     return
-                waiting = connection.worker.space.publish(messages, done)
+                waiting = connection.worker.space.messages.publish(messages, done)
                 if waiting is not None:
                     await waiting
             except BirthmarkError:
@@ -309,7 +309,7 @@ class Fleet:
     async def subscribe(self, connection: Connection, name: str) -> None:
         async def go() -> None:
             assert connection.attached is not None
-            await connection.worker.space.subscribe(connection.attached, [subscription_of(name, 1)])
+            await connection.worker.space.subscriptions.subscribe(connection.attached, [subscription_of(name, 1)])
             connection.subscribed = not connection.is_over
 
         connection.worker.run(go())
@@ -319,7 +319,7 @@ class Fleet:
         some, connection.unacknowledged = connection.unacknowledged[:count], connection.unacknowledged[count or 10**9 :]
         for packet_id in some:
             if connection.attached is not None and not connection.is_over:
-                connection.attached.acknowledged(packet_id)
+                connection.attached.acknowledged((packet_id,))
         await self.world.settle()
 
     async def disconnect(self, connection: Connection) -> None:

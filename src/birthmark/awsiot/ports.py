@@ -12,3 +12,7 @@ class Audience(Protocol):
     def publish(self, messages: Sequence[Message], done: Done) -> Awaitable[None] | None:
         """Hand messages on in their order; what is returned has to be awaited before the next ones."""
         ...
+
+    def may_hear(self, topic: str) -> bool:
+        """Say False when certainly nobody would get a message to this topic."""
+        ...

@@ -1,6 +1,7 @@
 """One client's session while a connection has it."""
 
 from collections import deque
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from birthmark.broker.model import RETAIN_AS_PUBLISHED, Message, Subscription, Will
@@ -85,7 +86,7 @@ class Attached:
             self._hold(message, qos, options)
             return
         keeps_flag = bool(options & RETAIN_AS_PUBLISHED)
-        if (parcel := self.space.parcel_of(message, retain=message.retain and keeps_flag)) is not None:
+        if (parcel := self.space.messages.parcel_of(message, retain=message.retain and keeps_flag)) is not None:
             self.connection.deliver(parcel, qos)
 
     def _hold(self, message: Message, qos: int, options: int) -> None:
@@ -111,9 +112,9 @@ class Attached:
             self.deliver(message, qos, options)
         self.flow()
 
-    def acknowledged(self, packet_id: int) -> None:
-        """Note PUBACK for a message of the queue; others are the connection's own business."""
-        if self.outgoing is not None and self.outgoing.settled(packet_id):
+    def acknowledged(self, packet_ids: Sequence[int]) -> None:
+        """Note that messages of the queue are delivered; others are the connection's own business."""
+        if self.outgoing is not None and self.outgoing.settled(packet_ids):
             self.space.settle_later(self)
             self.flow()
 
@@ -125,10 +126,10 @@ class Attached:
         while (queued := outgoing.next()) is not None:
             number, message = queued
             packet_id = packet_id_of(number)
-            parcel = self.space.parcel_of(message, retain=message.retain)
+            parcel = self.space.messages.parcel_of(message, retain=message.retain)
             dup = number <= outgoing.resent_upto
             if parcel is None or not self.connection.forward(parcel, packet_id, dup=dup):
-                outgoing.settled(packet_id)
+                outgoing.settled((packet_id,))
                 self.space.settle_later(self)
             if not self._may_go_on():
                 return

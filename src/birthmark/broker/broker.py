@@ -174,7 +174,7 @@ class Broker:
         attached = space.live.get(asked.client)
         if attached is None or attached.outgoing is None:
             return Appended(is_here=False)
-        await space.appended(asked.client, decode_messages(asked.messages), asked.sender)
+        await space.messages.appended(asked.client, decode_messages(asked.messages), asked.sender)
         return Appended(is_here=True)
 
     async def _deliver(self, asked: DeliverTo) -> Done:
@@ -190,7 +190,7 @@ class Broker:
 
     def _shape_used(self, used: ShapeUsed) -> None:
         if (space := self._spaces.get(used.space)) is not None:
-            space.learn_shape(used.shape)
+            space.subscriptions.learn_shape(used.shape)
 
     async def _free(self, owner: str) -> None:
         """Free what a dead worker had."""

@@ -47,8 +47,8 @@ class Inboxes:
         rows = await self._database.all(store.LETTERS, space=space, client=client, limit=_PAGE)
         return [letter_of(row) for row in rows]
 
-    async def take(self, space: str, client: str) -> Letter | None:
-        """Return the next letter that nobody has, locked; None where there is none."""
+    async def take(self, space: str, client: str, lock_s: int | None = None) -> Letter | None:
+        """Return the next letter that nobody has, locked for so long; None where there is none."""
         for letter in await self.letters(space, client):
             now = self._now()
             if is_locked(letter, now):
@@ -59,7 +59,7 @@ class Inboxes:
             taken = msgspec.structs.replace(
                 letter,
                 lock=new_uuid(self._entropy),
-                locked_until=now + self._rules.lock_s * 1_000_000,
+                locked_until=now + (lock_s or self._rules.lock_s) * 1_000_000,
                 deliveries=letter.deliveries + 1,
             )
             try:

@@ -42,7 +42,7 @@ Owner: TypeAlias = tuple[str | None, bool]
 class Route:
     """Where the messages of one topic go."""
 
-    __slots__ = ("live", "owners", "shares", "stored")
+    __slots__ = ("is_live_only", "live", "owners", "shares", "stored")
 
     def __init__(
         self,
@@ -55,6 +55,7 @@ class Route:
         self.live = live
         self.stored = stored
         self.shares = shares
+        self.is_live_only = not stored and not shares
 
 
 NOWHERE = Route((), (), (), {})

@@ -1,4 +1,4 @@
-"""The sessions of one space on this worker: connect, subscribe, publish, disconnect.
+"""The sessions of one space on this worker: who connects, goes, comes back, and ends.
 
 Connecting raises the session's epoch by a write that holds only while nobody else did; every later write of the
 session names that epoch and this worker. A worker that holds its database alone does not write where nothing would
@@ -7,48 +7,37 @@ change: there is nobody to lose the session to.
 A session that is not stored lives in memory, as long as its connection.
 """
 
-import asyncio
 import contextlib
 from collections import defaultdict
-from collections.abc import Awaitable, Iterable, Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from birthmark.broker import store
-from birthmark.broker.appends import Pending
 from birthmark.broker.attached import Attached
-from birthmark.broker.errors import RetainedFullError, TooManySessionsError
+from birthmark.broker.errors import TooManySessionsError
 from birthmark.broker.model import (
     MICROS,
     NEVER,
-    NO_LOCAL,
-    RETAIN_AS_PUBLISHED,
-    Done,
     Message,
     Record,
-    Subscription,
     Will,
     decode_messages,
     decode_will,
-    encode_messages,
     encode_will,
-    properties_at,
 )
 from birthmark.broker.ports import Connection, Observer
-from birthmark.broker.requests import DeliverTo
-from birthmark.broker.routing import Receiver, Route, Router
-from birthmark.broker.rules.matching import shape_of
+from birthmark.broker.publishing import Messages
+from birthmark.broker.retaining import Retained
+from birthmark.broker.routing import Router
 from birthmark.broker.rules.outgoing import Outgoing
+from birthmark.broker.subscribing import Subscriptions
 from birthmark.broker.turns import Turns
-from birthmark.broker.viewing import Viewer
 from birthmark.errors import ChangedMeanwhileError, UnavailableError
-from birthmark.mqtt.parcel import Parcel
 from birthmark.net.admission import Closed
-from birthmark.store import Changes, may_be_kept
+from birthmark.store import Changes
 from birthmark.store.database import Row
-from birthmark.store.paging import Page, page_of
 
 if TYPE_CHECKING:
     from birthmark.broker.broker import Broker
@@ -95,7 +84,7 @@ class Space:
         self._database = broker.database
         self._router = Router(hash_matches_parent=rules.hash_matches_parent)
         self._arriving: Turns[str] = Turns()
-        self._stored_count = self._retained_count = self._viewers = 0
+        self._stored_count = 0
         self.name = name
         self.dropped = 0  # messages that found no room in a queue
         self.rules = rules
@@ -106,13 +95,15 @@ class Space:
         self.spawn = broker.spawn
         self.live: dict[str, Attached] = {}
         self._tagged: defaultdict[str, set[Attached]] = defaultdict(set)
-        self._unsafe: dict[str, tuple[int, asyncio.Future[None] | None]] = {}
+        self.subscriptions = Subscriptions(broker, self, self._router)
+        self.messages = Messages(broker, self, self._router)
+        self.retained = Retained(broker, self)
 
     def learn(self, shapes: Mapping[str, int], sessions: int, retained: int) -> None:
         """Learn what is stored: the shapes of its filters with their number, how many sessions and messages."""
         for shape, count in shapes.items():
             self._router.stored_shapes.add(shape, count)
-        self._stored_count, self._retained_count = sessions, retained
+        self._stored_count, self.retained.count = sessions, retained
 
     # ---- sessions
 
@@ -139,7 +130,7 @@ class Space:
         # Whoever had it is closed first: what that one published may be on its way into this very session.
         old = self._take_over(arrival.client, clean=arrival.clean_start)
         try:
-            await self._until_safe(arrival.client)
+            await self.messages.until_safe(arrival.client)
             return await self._connect_alone(arrival, old)
         except BaseException:
             if old is not None and old.is_claimed:
@@ -166,7 +157,7 @@ class Space:
         if keeps:
             await self._make_room(record)
         outgoing = self._outgoing(arrival, record, old, goes_on=goes_on) if keeps and self.rules.routes else None
-        gone = await self._stored_subscriptions(client) if record is not None and not (goes_on and keeps) else {}
+        gone = await self.subscriptions.stored(client) if record is not None and not (goes_on and keeps) else {}
         name: dict[str, Any] = {"space": self.name, "client": client}
         changes = Changes()
         epoch, is_claimed = 0 if record is None else record.epoch, False
@@ -180,11 +171,11 @@ class Space:
             await self._database.commit(changes)
         self._stored_count += is_claimed - (record is not None and not (keeps and not is_claimed))
         # What the connection before asked for may have been on its way until now.
-        known = await self._stored_subscriptions(client) if goes_on and keeps else {}
+        known = await self.subscriptions.stored(client) if goes_on and keeps else {}
         self._take_over(client, clean=not goes_on)  # one that was faster
         if record is not None:
             self._after(client, record, goes_on=goes_on)
-        self._unsubscribed(gone.values())
+        self.subscriptions.forgotten(gone.values())
         attached = Attached(
             self,
             client,
@@ -290,7 +281,7 @@ class Space:
     async def yields(self, client: str, *, ends: bool) -> None:
         """Let go of a session whose client is about to connect to another worker; return when nothing is left here."""
         old = self._take_over(client, clean=ends)
-        await self._until_safe(client)
+        await self.messages.until_safe(client)
         async with self._arriving.alone_with(client):
             if old is not None:
                 await self._release_now(old, None, 0)
@@ -333,7 +324,7 @@ class Space:
 
     async def _release(self, attached: Attached, will: Will | None, delay_s: int) -> None:
         """Let go of a session before the next of this name begins; a database that is away comes back."""
-        await self._until_safe(attached.client)
+        await self.messages.until_safe(attached.client)
         while True:
             async with self._arriving.alone_with(attached.client):
                 try:
@@ -366,7 +357,7 @@ class Space:
     async def forget(self, client: str, record: Record | None = None, *, epoch: int | None = None) -> bool:
         """End a session as it was read, with all it holds; say False when it changed meanwhile."""
         epoch = record.epoch if record is not None else epoch
-        known = await self._stored_subscriptions(client)
+        known = await self.subscriptions.stored(client)
         name: dict[str, Any] = {"space": self.name, "client": client}
         changes = Changes().run(store.DELETE, expect=1, epoch=epoch, **name)
         changes.run(store.UNSUBSCRIBE_ALL, **name).run(store.DROP_QUEUE, **name)
@@ -376,7 +367,7 @@ class Space:
             return False
         self._stored_count -= 1
         self._broker.appends.forget(self, client)
-        self._unsubscribed(known.values())
+        self.subscriptions.forgotten(known.values())
         if record is not None and record.will is not None:
             self._send_will(client, decode_will(record.will))
         return True
@@ -406,7 +397,8 @@ class Space:
 
     def _send_will(self, client: str, will: Will) -> None:
         if (waiting := self.observer.will(client, will)) is not None:
-            self.spawn(waiting)
+            # A session keeps its will until it is safe elsewhere: nobody goes on with it, or lets go of it, before.
+            self.spawn(self.messages.unsafe_until(waiting, will.message))
 
     async def send_due_will(self, row: Row) -> None:
         """Publish a will whose delay is over, unless the client came back."""
@@ -420,247 +412,7 @@ class Space:
             if record.will is not None:
                 self._send_will(client, decode_will(record.will))
 
-    # ---- subscriptions
-
-    async def subscribe(self, attached: Attached, wanted: Sequence[Subscription]) -> list[bool]:
-        """Enter subscriptions; those of a stored session are durable when this returns. Say which are new."""
-        await self._broker.fresh()
-        are_new = [one.name not in attached.subscriptions for one in wanted]
-        has_rows = attached.is_stored or attached.is_claimed
-        if has_rows and wanted:
-            changes = Changes()
-            if not attached.is_claimed and not attached.subscriptions:
-                state: dict[str, Any] = {"owner": None, "expires_at": None, "expiry_s": attached.expiry_s}
-                state |= {"tail": 0, "cursor": 0, "sent": 0, "will": None, "will_at": None}
-                changes.run(store.ADD_IF_NEW, space=self.name, client=attached.client, epoch=1, **state)
-            for one in wanted:
-                row: dict[str, Any] = {
-                    "filter": one.topic_filter,
-                    "share": one.share,
-                    "shape": shape_of(one.topic_filter),
-                }
-                state = {"qos": one.qos, "options": one.options}
-                changes.run(store.SUBSCRIBE, space=self.name, client=attached.client, **row, **state)
-            await self._commit_as(attached, changes)
-        for one, is_new in zip(wanted, are_new, strict=True):
-            attached.subscriptions[one.name] = one
-            if has_rows and is_new:
-                self._router.stored_shapes.add(shape_of(one.topic_filter))
-            elif not has_rows and not attached.is_over and self.rules.routes:
-                self._router.add(attached, one)
-        if has_rows and wanted:
-            self._router.stored_changed()
-            await self._broker.made_known(self, {shape_of(one.topic_filter) for one in wanted})
-        return are_new
-
-    async def unsubscribe(self, attached: Attached, names: Iterable[str]) -> list[bool]:
-        """Take filters out by their exact text, and say which were there."""
-        await self._broker.fresh()
-        found = [attached.subscriptions.get(name) for name in names]
-        gone = [one for one in found if one is not None]
-        has_rows = attached.is_stored or attached.is_claimed
-        if has_rows and gone:
-            changes = Changes()
-            for one in gone:
-                row: dict[str, Any] = {"filter": one.topic_filter, "share": one.share}
-                changes.run(store.UNSUBSCRIBE, space=self.name, client=attached.client, **row)
-            await self._commit_as(attached, changes)
-        for one in gone:
-            if attached.subscriptions.pop(one.name, None) is None:
-                continue
-            if not has_rows:
-                self._router.remove(attached, one)
-            elif self._broker.is_alone:
-                self._router.stored_shapes.discard(shape_of(one.topic_filter))
-        if has_rows and gone:
-            self._router.stored_changed()
-        return [one is not None for one in found]
-
-    async def _commit_as(self, attached: Attached, changes: Changes) -> None:
-        """Commit in the name of a session's connection, if it is still the one. Raise `ChangedMeanwhileError`."""
-        if attached.is_claimed:
-            changes.run(store.STILL_MINE, expect=1, **attached.fence)
-        try:
-            await self._repeated(changes)
-        except ChangedMeanwhileError:
-            self.fenced(attached)
-            raise
-
-    async def _repeated(self, changes: Changes) -> None:
-        """Commit what may be written twice, and once more when the answer is lost."""
-        try:
-            await self._database.commit(changes)
-        except UnavailableError as error:
-            if not may_be_kept(error):
-                raise
-            await self._database.commit(changes)
-
-    def _unsubscribed(self, gone: Iterable[Subscription]) -> None:
-        if not gone:
-            return
-        for one in gone if self._broker.is_alone else ():  # others may use a shape too
-            self._router.stored_shapes.discard(shape_of(one.topic_filter))
-        self._router.stored_changed()
-
-    def learn_shape(self, shape: str) -> None:
-        """Look for filters of this shape too: another worker has one."""
-        self._router.stored_shapes.add(shape)
-        self._router.stored_changed()
-
-    async def _stored_subscriptions(self, client: str) -> dict[str, Subscription]:
-        rows = await self._database.all(store.SUBSCRIPTIONS, space=self.name, client=client)
-        found = [Subscription(row["filter"], row["qos"], row["options"], row["share"]) for row in rows]
-        return {one.name: one for one in found}
-
-    # ---- messages
-
-    def publish(self, messages: Sequence[Message], done: Done) -> Awaitable[None] | None:
-        """Hand messages of one publisher on, in their order; `done` is called when they are as safe as they must be.
-
-        What is returned has to be awaited before the publisher's next ones.
-        """
-        pending = Pending(done, "" if self.is_alone else self.worker)
-        if not self._broker.is_fresh:
-            self._not_safe(messages, pending)
-            return self._publish_rest(messages, pending)
-        for place, message in enumerate(messages):
-            route = self._router.find(message.topic)
-            if route is None or message.retain:
-                self._not_safe(messages, pending)
-                return self._publish_rest(messages[place:], pending)
-            self._send(route, message, pending)
-        pending.one_done()
-        if not pending.is_over:
-            self._not_safe(messages, pending)
-        return None
-
-    def _not_safe(self, messages: Sequence[Message], pending: Pending) -> None:
-        """Note what is not safe yet: while it is not, its publisher does not begin anew elsewhere."""
-        if messages and (publisher := messages[0].publisher):
-            count, waiting = self._unsafe.get(publisher, (0, None))
-            self._unsafe[publisher] = count + 1, waiting
-            pending.then = partial(self._became_safe, publisher)
-
-    def _became_safe(self, publisher: str) -> None:
-        count, waiting = self._unsafe.pop(publisher)
-        if count > 1:
-            self._unsafe[publisher] = count - 1, waiting
-        elif waiting is not None and not waiting.done():
-            waiting.set_result(None)
-
-    async def _until_safe(self, publisher: str) -> None:
-        """Return when nothing that a client published is on its way, or it is known to have failed."""
-        while publisher in self._unsafe:
-            count, waiting = self._unsafe[publisher]
-            waiting = waiting or asyncio.get_running_loop().create_future()
-            self._unsafe[publisher] = count, waiting
-            await asyncio.shield(waiting)
-
-    async def published(self, message: Message) -> None:
-        """Hand a message on; return when it is as safe as it must be, or raise why it is not."""
-        safe: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-        def done(problem: BaseException | None) -> None:
-            if safe.done():
-                return
-            if problem is None:
-                safe.set_result(None)
-            else:
-                safe.set_exception(problem)
-
-        if (waiting := self.publish((message,), done)) is not None:
-            await waiting
-        await safe
-
-    async def _publish_rest(self, messages: Sequence[Message], pending: Pending) -> None:
-        """What fails here is nobody's acknowledgement: the publisher hears of it by what is raised."""
-        try:
-            await self._broker.fresh()
-            for message in messages:
-                if message.retain:
-                    await self._retain(message, pending)
-                route = self._router.find(message.topic) or await self._look_up(message.topic)
-                self._send(route, message, pending)
-        except BaseException:
-            pending.abandon()
-            raise
-        pending.one_done()
-
-    async def _look_up(self, topic: str) -> Route:
-        seen = self._router.changes
-        wanted: dict[str, Any] = {"space": self.name, "filters": self._router.candidates(topic)}
-        is_alone = self._broker.is_alone
-        rows = await self._database.all(store.MATCHING if is_alone else store.MATCHING_ANYWHERE, **wanted)
-        found = [(row["client"], Subscription(row["filter"], row["qos"], row["options"], row["share"])) for row in rows]
-        owners = None if is_alone else {row["client"]: (row["owner"], row["expiry_s"] > 0) for row in rows}
-        return self._router.looked_up(topic, found, seen, owners)
-
-    def _send(self, route: Route, message: Message, pending: Pending) -> None:
-        publisher, qos = message.publisher, message.qos
-        parcel: Parcel | None = None
-        for attached, granted, options in route.live:
-            if options or attached.is_on_hold:
-                if not (options & NO_LOCAL and attached.client == publisher):
-                    attached.deliver(message, min(granted, qos), options)
-                continue
-            if parcel is None and (parcel := self.parcel_of(message)) is None:
-                break
-            attached.connection.deliver(parcel, min(granted, qos))
-        for client, granted, options in route.stored:
-            if not (options & NO_LOCAL and client == publisher):
-                self._send_stored(route, (client, min(granted, qos), options), message, pending)
-        for share in route.shares:
-            self._send_to_one(route, share.in_turn(), message, pending)
-
-    def parcel_of(self, message: Message, *, retain: bool = False) -> Parcel | None:
-        """Return a message as it is sent now; None when it has expired."""
-        if message.expires_at is None:
-            return Parcel(message.topic, message.payload, message.properties, retain=retain)
-        if message.expires_at <= (now := self.now()):
-            return None
-        return Parcel(message.topic, message.payload, properties_at(message, now), retain=retain)
-
-    def _send_stored(self, route: Route, to: tuple[str, int, int], message: Message, pending: Pending) -> None:
-        client, qos, options = to
-        owner, is_kept = route.owners.get(client, (self.worker, True))
-        if qos == 0 or not self.rules.routes or not is_kept:
-            if (attached := self.live.get(client)) is not None:
-                attached.deliver(message, qos, options)
-            elif owner not in {None, self.worker}:
-                body = encode_messages([message])
-                self._broker.tell(str(owner), DeliverTo(self.name, client, body, qos, options))
-            return
-        if message.retain and not options & RETAIN_AS_PUBLISHED:
-            message = msgspec.structs.replace(message, retain=False)
-        self._broker.appends.add(self, client, message, pending)
-
-    def _send_to_one(self, route: Route, members: Sequence[Receiver], message: Message, pending: Pending) -> None:
-        """A member that is connected gets it; else one whose session waits for it."""
-        for client, attached, granted, options in members:
-            here = attached or self.live.get(client)
-            elsewhere = route.owners.get(client, (None, True))[0]
-            if here is None and elsewhere is None:
-                continue
-            if attached is not None:
-                attached.deliver(message, min(granted, message.qos), options)
-            else:
-                self._send_stored(route, (client, min(granted, message.qos), options), message, pending)
-            return
-        for client, _, granted, options in members[:1]:
-            self._send_stored(route, (client, min(granted, message.qos), options), message, pending)
-
-    @contextlib.contextmanager
-    def watch(self, topic_filter: str) -> Iterator[Viewer]:
-        """Show whoever looks on what is published to a filter, as to a client that has no session."""
-        self._viewers += 1
-        viewer = Viewer(self, f"$viewer/{self._viewers}")
-        one = Subscription(topic_filter, 1)
-        self._router.add(viewer, one)
-        try:
-            yield viewer
-        finally:
-            viewer.is_over = True
-            self._router.remove(viewer, one)
+    # ---- queues of stored sessions
 
     async def queued_after(self, client: str, after: int) -> list[tuple[int, Message]]:
         """Return what waits in a queue after a position: numbers and messages, oldest first."""
@@ -688,61 +440,6 @@ class Space:
     def is_settled(self, attached: Attached) -> None:
         """Its cursor is written."""
         self._broker.unsettled.discard(attached)
-
-    async def appended(self, client: str, messages: Sequence[Message], sender: str) -> None:
-        """Queue messages that `sender`, another worker, took for a session of this one; return when it is done."""
-        safe: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        pending = Pending(lambda problem: safe.set_exception(problem) if problem else safe.set_result(None), sender)
-        for message in messages:
-            self._broker.appends.add(self, client, message, pending)
-        pending.one_done()
-        await safe
-
-    def send_to(self, attached: Attached, message: Message, qos: int) -> None:
-        """Send one client a message as it is, for instance what is retained when it subscribes."""
-        if qos and attached.outgoing is not None:
-            self._broker.appends.add(self, attached.client, message, Pending(_nobody_waits))
-        else:
-            attached.deliver(message, qos, RETAIN_AS_PUBLISHED)
-
-    # ---- retained messages
-
-    async def _retain(self, message: Message, pending: Pending) -> None:
-        """Keep, replace or delete the retained message of a topic (section 3.3.1.3)."""
-        place: dict[str, Any] = {"space": self.name, "topic": message.topic}
-        is_there = await self._database.one(store.RETAINED, **place) is not None
-        if not message.payload:
-            if is_there:
-                self._retained_count -= 1
-                pending.expect()
-                self._database.submit(Changes().run(store.FORGET, **place)).add_done_callback(pending.written)
-            return
-        if not is_there and self._retained_count >= self.rules.max_retained:
-            limit = self.rules.max_retained
-            raise RetainedFullError(limit=limit, value=2 * limit, topic=message.topic)
-        self._retained_count += not is_there
-        values: dict[str, Any] = {"at": self.now(), "expires_at": message.expires_at}
-        values |= {"qos": message.qos, "size": len(message.payload)}
-        changes = Changes().run(store.RETAIN, body=encode_messages([message]), **place, **values)
-        pending.expect()
-        self._database.submit(changes).add_done_callback(pending.written)
-
-    async def retained(self, topic: str) -> tuple[Message, int] | None:
-        """Return the retained message of a topic, and when it was kept in microseconds."""
-        row = await self._database.one(store.RETAINED, space=self.name, topic=topic)
-        if row is None or (row["expires_at"] is not None and row["expires_at"] <= self.now()):
-            return None
-        return decode_messages(row["body"])[0], row["at"]
-
-    async def retained_topics(self, after: str, size: int) -> Page[Row]:
-        """Return topics with size, QoS and time, in order; what expired is left out, and may leave a page short."""
-        rows = await self._database.all(store.RETAINED_PAGE, space=self.name, after=after, limit=size + 1)
-        page, now = page_of(rows, size, [str(row["topic"]) for row in rows]), self.now()
-        return Page([row for row in page.items if row["expires_at"] is None or row["expires_at"] > now], page.last)
-
-
-def _nobody_waits(problem: BaseException | None) -> None:
-    del problem
 
 
 def record_of(row: Row) -> Record:

@@ -9,6 +9,7 @@ when it was overtaken by trimming.
 import asyncio
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
@@ -176,7 +177,7 @@ class SqlStream(Generic[T]):
         self._end = (seq, at, upto)
         commit = self._database.submit(Changes().run(store.ADD_SEGMENTS[place], **row))
         count, size = sum(map(len, parts)), upto - end[2]
-        commit.add_done_callback(lambda done: self._written(batch, attempt, count, size, done))
+        commit.add_done_callback(partial(self._written, batch, attempt, count, size))
 
     def _written(
         self, batch: list[_Burst[T]], attempt: int, count: int, size: int, commit: asyncio.Future[None]

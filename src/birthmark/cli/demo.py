@@ -22,6 +22,7 @@ class Journey(StrEnum):
     MANIFEST = "manifest"
     AWS = "aws"
     EST = "est"
+    TWIN = "twin"
     ALL = "all"
 
 
@@ -37,7 +38,7 @@ def demo(
     """Play a journey: own server, software secure element, the vendors' unmodified SDKs.
 
     azure: SE050, individual enrollment. group: ATECC608, own CA. manifest: a Trust&GO shipment. aws: SE050 by PKCS#11.
-    est: a device agent that renews its certificate.
+    est: a device agent that renews its certificate. twin: a hub that talks back.
     """
     from birthmark.cli.app import check_extra
 

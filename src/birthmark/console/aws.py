@@ -93,7 +93,7 @@ def endpoints(aws: AwsIot, space: Space) -> Sequence[Endpoint]:
 
 async def _seen(space: Space, topic_filter: str) -> AsyncIterator[Mapping[str, Any]]:
     """Yield messages as they are published; nothing, as a sign of life."""
-    with space.watch(topic_filter) as viewer:
+    with space.messages.watch(topic_filter) as viewer:
         yield {"items": [], "lost": 0}
         while True:
             messages, lost = await viewer.take(SIGN_OF_LIFE_S)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -92,10 +93,15 @@ def _check_name(name: str, shape: Shape, where: str) -> None:
     if (
         not name
         or name[0] in shape.forbidden_first
-        or any(letter in shape.forbidden or letter < " " or "\x7f" <= letter <= "\x9f" for letter in name)
+        or not _letters_not_in_names(shape.forbidden).isdisjoint(name)
         or len(name.encode(errors="replace")) > shape.max_name_bytes
     ):
         raise DocumentProblem(Problem.KEY, _short(where))
+
+
+@lru_cache
+def _letters_not_in_names(forbidden: str) -> frozenset[str]:
+    return frozenset({*forbidden, *map(chr, range(0x20)), *map(chr, range(0x7F, 0xA0))})
 
 
 def _short(place: str) -> str:

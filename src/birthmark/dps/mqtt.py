@@ -19,7 +19,7 @@ from birthmark.dps.service import Registrations
 from birthmark.dps.service.registrations import Attested
 from birthmark.errors import BirthmarkError
 from birthmark.metrics import Traffic
-from birthmark.mqtt.packets import Connect, PubAck, Publish, SubAck, Subscribe, UnsubAck, Unsubscribe
+from birthmark.mqtt.packets import Connect, Publish, SubAck, Subscribe, UnsubAck, Unsubscribe
 from birthmark.net.admission import Admission, Closed, MqttRefusedError, require_3_1_1
 from birthmark.net.pump import MqttPump
 from birthmark.refusals import Ledger
@@ -111,7 +111,7 @@ class DpsConnection:
         self.pump.send(UnsubAck(packet.packet_id))
         return None
 
-    def acknowledged(self, packet: PubAck) -> Awaitable[None] | None:
+    def acknowledged(self, packet_ids: Sequence[int]) -> Awaitable[None] | None:
         return None
 
     def published(self, packets: Sequence[Publish]) -> Awaitable[None] | None:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from birthmark import errors
 from birthmark.broker.errors import InboxFullError, LockLostError
 from birthmark.iothub import model, wire
-from birthmark.iothub.rules import authentication, c2d, messages, methods, provisioning, twins
+from birthmark.iothub.rules import authentication, c2d, messages, methods, provisioning, twins, wills
 from birthmark.iothub.service import hubs, registry
 from birthmark.mqtt.reasons import ReasonCode
 
@@ -32,6 +32,7 @@ HTTP: Mapping[type[errors.BirthmarkError], tuple[int, str, int]] = {
     messages.PathNotServedError: (501, "NotImplemented", 501001),
     messages.ModuleNotServedError: (501, "NotImplemented", 501001),
     messages.QosNotServedError: (400, "InvalidOperation", 400003),
+    wills.WillInvalidError: (400, "ArgumentInvalid", 400004),
     twins.TwinInvalidError: (400, "ArgumentInvalid", 400004),
     twins.TwinVersionError: (412, "PreconditionFailed", 412001),
     methods.MethodInvalidError: (400, "ArgumentInvalid", 400004),
@@ -40,6 +41,7 @@ HTTP: Mapping[type[errors.BirthmarkError], tuple[int, str, int]] = {
     c2d.C2dInvalidError: (400, "ArgumentInvalid", 400004),
     InboxFullError: (403, "DeviceMaximumQueueDepthExceeded", 403004),
     LockLostError: (412, "DeviceMessageLockLost", 412002),
+    messages.BatchInvalidError: (400, "ArgumentInvalid", 400004),
     messages.MessageTooLargeError: (413, "MessageTooLarge", 413001),
     errors.InvalidRequestError: (400, "ArgumentInvalid", 400004),
     errors.UnauthenticatedError: (401, "IotHubUnauthorizedAccess", 401002),

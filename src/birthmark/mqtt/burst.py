@@ -9,7 +9,7 @@ from birthmark.mqtt.errors import RemoteProtocolError
 from birthmark.mqtt.packets import Publish
 from birthmark.mqtt.properties import Place, Properties, PropertyId, get_property, read_properties
 from birthmark.mqtt.terms import Terms
-from birthmark.mqtt.topics import is_valid_name
+from birthmark.mqtt.topics import read_name
 
 MAX_BURST = 256  # messages made at a time: bounds what one chunk may cost in memory
 _PLAIN = frozenset({0x30, 0x31, 0x32, 0x33})  # QoS 0 and 1, retained or not, never a duplicate
@@ -17,7 +17,7 @@ _NOT_RETAINED = frozenset({0x30, 0x32})
 _NONE: Properties = ()
 
 
-def read_burst(  # noqa: C901, PLR0912, PLR0915 (one flat loop is the point: a call costs as much as the work)
+def read_burst(  # noqa: C901, PLR0912 (one flat loop is the point: a call costs as much as the work)
     chunk: bytes, at: int, max_packet_bytes: int, max_topic_bytes: int, terms: Terms | None
 ) -> tuple[list[Publish], list[int], int]:
     """Return the plain PUBLISH packets that stand whole at `at`, their packet ids, and where the next packet begins.
@@ -27,6 +27,8 @@ def read_burst(  # noqa: C901, PLR0912, PLR0915 (one flat loop is the point: a c
     out: list[Publish] = []
     ids: list[int] = []
     size = len(chunk)
+    if at >= size or chunk[at] & 0xF0 != 0x30:
+        return out, ids, at
     last_raw, last_topic = b"", ""
     plain = _PLAIN if terms is None or terms.ours.has_retain else _NOT_RETAINED
     while size - at > 4 and len(out) < MAX_BURST:
@@ -57,13 +59,10 @@ def read_burst(  # noqa: C901, PLR0912, PLR0915 (one flat loop is the point: a c
             break
         raw = chunk[topic_at : topic_at + topic_size]
         if raw != last_raw:
-            try:
-                last_topic = raw.decode()
-            except UnicodeDecodeError:
+            known = read_name(raw) if raw else ""
+            if known is None:
                 break
-            if raw and not is_valid_name(last_topic):
-                break
-            last_raw = raw
+            last_raw, last_topic = raw, known
         topic, properties = last_topic, _NONE
         if terms is not None and chunk[block_at]:
             if (found := _read_block(chunk, block_at, end, topic, terms)) is None:

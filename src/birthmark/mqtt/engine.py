@@ -12,6 +12,8 @@ At level 5 it also holds the peer, and itself, to what both announced in CONNECT
 Not here: which protocol levels, topics, QoS or clients are allowed; sessions stored on disk; retained messages.
 """
 
+from collections.abc import Sequence
+
 from birthmark.mqtt import codec
 from birthmark.mqtt.errors import RemoteProtocolError
 from birthmark.mqtt.packets import (
@@ -91,7 +93,7 @@ class Engine(Sender):
     @property
     def has_input(self) -> bool:
         """Something came that was not given out; perhaps not a whole packet, or a failure to be told."""
-        return not self._framer.is_empty or bool(self._burst) or self._failure is not None
+        return bool(self._framer.chunk or self._burst) or self._failure is not None
 
     @property
     def wants_to_send(self) -> bool:
@@ -121,7 +123,7 @@ class Engine(Sender):
             return self._burst.pop()
         if self._failure is not None:
             self._fail(self._failure)
-        if self._framer.is_empty:
+        if not self._framer.chunk:
             return None
         while self.state is not State.CLOSED and not (self.role is Role.SERVER and self.state is State.CONNECTING):
             try:
@@ -135,16 +137,25 @@ class Engine(Sender):
                 return packet
         return None
 
+    def next_acks(self) -> Sequence[int]:
+        """Return the packet ids of the PUBACKs that come next without a reason; none when `next_event` has to look."""
+        if self.state is not State.OPEN or self._burst or self._failure is not None:
+            return ()
+        packet_ids = self._framer.next_acks()
+        if packet_ids and self.session.acknowledge(packet_ids):
+            self._fly(self.session.advance())
+        return packet_ids
+
     def next_burst(self) -> list[Publish]:
         """Return the plain PUBLISH packets that come next, all at once; none when `next_event` has to look."""
-        if self.state is not State.OPEN or self._framer.is_empty or self._burst or self._failure is not None:
+        if self.state is not State.OPEN or not self._framer.chunk or self._burst or self._failure is not None:
             return []
         burst, packet_ids = self._framer.next_burst(self.limits.max_topic_bytes, self._terms)
-        if len(burst) != len(packet_ids):
-            self.received_0 += len(burst) - len(packet_ids)
-        if not packet_ids:
+        count = len(packet_ids)
+        self.received_0 += len(burst) - count
+        if not count:
             return burst
-        self.received_1 += len(packet_ids)
+        self.received_1 += count
         if excess := self._take(packet_ids):
             self._failure = self._too_many()  # told after what came before it
             numbered = [at for at, packet in enumerate(burst) if packet.qos]
@@ -311,9 +322,8 @@ class Engine(Sender):
         return packet
 
     def _acknowledged(self, packet: PubAck) -> None:
-        # An unknown id is harmless: it is the answer to a message of an earlier life, or a caller's own bookkeeping.
-        if self.session.acknowledge(packet.packet_id):
-            self._advance()
+        if self.session.acknowledge((packet.packet_id,)):
+            self._fly(self.session.advance())
 
     def _answered(self, packet: SubAck | UnsubAck) -> None:
         expected = (self._requests or {}).pop(packet.packet_id, None)

@@ -4,54 +4,56 @@ Takes bytes in any chunking; a burst of packets in one chunk is cut without copy
 large packet in tiny chunks is gathered in linear time.
 """
 
-from birthmark.mqtt.burst import read_burst
+import struct
+from collections.abc import Sequence
+
+from birthmark.mqtt.burst import MAX_BURST, read_burst
 from birthmark.mqtt.errors import RemoteProtocolError
 from birthmark.mqtt.packets import Publish
 from birthmark.mqtt.reasons import ReasonCode
 from birthmark.mqtt.terms import Terms
 
+_PUBACK, _PUBACK_HEAD, _ACK = b"\x40\2", 0x4002, struct.Struct(">HH")
+
 
 class Framer:
     """Holds one partial packet at most, if the caller draws frames until None after each `receive_data`."""
 
-    __slots__ = ("_at", "_chunk", "_need", "_tail", "max_packet_bytes")
+    __slots__ = ("_at", "_need", "_tail", "chunk", "max_packet_bytes")
 
     def __init__(self, max_packet_bytes: int) -> None:
         self.max_packet_bytes = max_packet_bytes
-        self._chunk = b""
+        self.chunk = b""
+        """What came and is not read; empty when all is."""
         self._at = 0  # where the next packet begins in the chunk
         self._tail = bytearray()  # what came after the chunk
         self._need = 2  # bytes of chunk and tail together without which looking again is useless
 
     @property
-    def is_empty(self) -> bool:
-        return self._at == len(self._chunk)
-
-    @property
     def buffered(self) -> int:
         """Bytes taken in and not yet given out."""
-        return len(self._chunk) - self._at + len(self._tail)
+        return len(self.chunk) - self._at + len(self._tail)
 
     def receive_data(self, data: bytes) -> None:
-        if self._at == len(self._chunk):
-            self._chunk, self._at = data, 0
-        else:
+        if self.chunk:
             self._tail += data
+        else:
+            self.chunk = data
 
     def next_frame(self) -> tuple[int, bytes] | None:
         """Return the first byte and the body, or None. Raise `RemoteProtocolError` when the length is too large."""
-        chunk, at = self._chunk, self._at
+        chunk, at = self.chunk, self._at
         if len(chunk) - at < self._need:
             if len(chunk) - at + len(self._tail) < self._need:
                 return None
-            chunk = self._chunk = chunk[at:] + bytes(self._tail)
+            chunk = self.chunk = chunk[at:] + bytes(self._tail)
             at = self._at = 0
             self._tail.clear()
         end = self._measure(chunk, at)
         if end is None:
             # The partial packet moves to the front so that the next chunk does not drag this one along.
             if at:
-                self._chunk, self._at = chunk[at:], 0
+                self.chunk, self._at = chunk[at:], 0
             return self.next_frame() if self._tail and self.buffered >= self._need else None
         length_at = at + 1
         while chunk[length_at] & 0x80:
@@ -60,21 +62,42 @@ class Framer:
         self._move_to(end)
         return chunk[at], chunk[length_at + 1 : end]
 
+    def next_acks(self) -> Sequence[int]:
+        """Return the packet ids of the plain PUBACKs that come next; none when something else does."""
+        chunk, at = self.chunk, self._at
+        if not chunk.startswith(_PUBACK, at):
+            return ()
+        if len(chunk) - at == 4 and (only := chunk[at + 2] << 8 | chunk[at + 3]):  # what most subscribers send
+            self._need = 2
+            self._move_to(at + 4)
+            return (only,)
+        packet_ids: list[int] = []
+        whole = min(len(chunk) - at & ~3, 4 * MAX_BURST)
+        for head, packet_id in _ACK.iter_unpack(chunk[at : at + whole]):
+            if head != _PUBACK_HEAD or not packet_id:
+                break
+            packet_ids.append(packet_id)
+        if packet_ids:
+            self._need = 2
+            self._move_to(at + 4 * len(packet_ids))
+        return packet_ids
+
     def next_burst(self, max_topic_bytes: int, terms: Terms | None) -> tuple[list[Publish], list[int]]:
         """Return the plain PUBLISH packets that come next, and their packet ids; none when something else does."""
-        burst, packet_ids, at = read_burst(self._chunk, self._at, self.max_packet_bytes, max_topic_bytes, terms)
+        burst, packet_ids, at = read_burst(self.chunk, self._at, self.max_packet_bytes, max_topic_bytes, terms)
         if burst:
             self._need = 2
             self._move_to(at)
         return burst, packet_ids
 
     def _move_to(self, at: int) -> None:
-        if at < len(self._chunk):
+        if at < len(self.chunk):
             self._at = at
             return
-        # The tail becomes the chunk at once: `receive_data` relies on an empty chunk meaning an empty tail.
-        self._chunk, self._at = bytes(self._tail), 0
-        self._tail.clear()
+        self.chunk, self._at = b"", 0
+        if self._tail:  # becomes the chunk at once: `receive_data` relies on an empty chunk meaning an empty tail
+            self.chunk = bytes(self._tail)
+            self._tail.clear()
 
     def _measure(self, chunk: bytes, at: int) -> int | None:
         """Return where the packet at `at` ends if all of it is in the chunk; else set what is needed to go on."""

@@ -4,12 +4,10 @@ from functools import lru_cache
 
 from birthmark.mqtt import primitives as p
 from birthmark.mqtt.errors import LocalProtocolError
-from birthmark.mqtt.packets import LEVEL_3_1_1
 from birthmark.mqtt.properties import Place, Properties, PropertyId, get_property, write_properties
-from birthmark.mqtt.topics import is_valid_name
+from birthmark.mqtt.topics import CACHED, is_valid_name
 
 _FIRST = tuple(bytes((0x30 | flags,)) for flags in range(4))  # by QoS and retain
-_CACHED_CHARS = 256  # longer topics are not kept
 _ALIASED = b"\0\0"  # the topic of a message whose alias the receiver knows
 
 
@@ -23,25 +21,39 @@ class Parcel:
         self.payload = payload
         self.properties = properties
         self.retain = retain
-        self._forms: dict[int, tuple[bytes, bytes, int]] = {}
+        self._forms: dict[int, tuple[bytes, bytes, int]] | None = None
 
-    def form(self, level: int, qos: int, alias: int = 0, *, is_new: bool = False) -> tuple[bytes, bytes, int]:
-        """Return what stands before the packet id, what stands between it and the payload, and the packet's size.
+    def head(self, qos: int) -> bytes:
+        """Return for MQTT 3.1.1 what stands before the packet id; the payload comes right after that.
 
         Raise `LocalProtocolError` for what may not be sent.
         """
-        key = level | qos << 3 | is_new << 4 | alias << 5
+        topic = self.topic
+        made = _usual_head if len(topic) <= CACHED else _head
+        return made(topic, qos << 1 | self.retain, len(self.payload) + (qos << 1))
+
+    def form(self, qos: int, alias: int = 0, *, is_new: bool = False) -> tuple[bytes, bytes, int]:
+        """Return for MQTT 5 what stands before the packet id, what between it and the payload, and the packet's size.
+
+        Raise `LocalProtocolError` for what may not be sent.
+        """
+        key = qos | is_new << 1 | alias << 2
+        if self._forms is None:
+            self._forms = {}
         form = self._forms.get(key)
         if form is None:
-            form = self._forms[key] = self._encoded(level, qos, alias, is_new=is_new)
+            form = self._forms[key] = self._encoded(qos, alias, is_new=is_new)
         return form
 
-    def _encoded(self, level: int, qos: int, alias: int, *, is_new: bool) -> tuple[bytes, bytes, int]:
-        topic = topic_bytes(self.topic) if is_new or not alias else _ALIASED
-        block = b"" if level == LEVEL_3_1_1 else self._block(alias)
-        length = len(topic) + (qos << 1) + len(block) + len(self.payload)
-        head = _FIRST[qos << 1 | self.retain] + p.write_varint(length)
-        return head + topic, block, len(head) + length
+    def _encoded(self, qos: int, alias: int, *, is_new: bool) -> tuple[bytes, bytes, int]:
+        block = self._block(alias)
+        length = (qos << 1) + len(block) + len(self.payload)
+        if alias and not is_new:
+            head = _FIRST[qos << 1 | self.retain] + p.write_varint(length + len(_ALIASED)) + _ALIASED
+        else:
+            made = _usual_head if len(self.topic) <= CACHED else _head
+            head = made(self.topic, qos << 1 | self.retain, length)
+        return head, block, len(head) + length
 
     def _block(self, alias: int) -> bytes:
         if not self.properties:
@@ -52,15 +64,12 @@ class Parcel:
         return write_properties(mine, Place.PUBLISH)
 
 
-def topic_bytes(topic: str) -> bytes:
-    """Return a topic name with its length. Raise `LocalProtocolError` for what is none."""
-    return _short_topic(topic) if len(topic) <= _CACHED_CHARS else _written(topic)
-
-
-def _written(topic: str) -> bytes:
+def _head(topic: str, flags: int, rest: int) -> bytes:
+    """Return a PUBLISH up to its topic's end; `rest` bytes follow. Raise `LocalProtocolError` for what is no topic."""
     if not is_valid_name(topic):
         raise LocalProtocolError("a topic to publish to is not empty and has no wildcard")
-    return p.write_utf8(topic)
+    name = p.write_utf8(topic)
+    return _FIRST[flags] + p.write_varint(len(name) + rest) + name
 
 
-_short_topic = lru_cache(maxsize=1024)(_written)
+_usual_head = lru_cache(maxsize=4096)(_head)

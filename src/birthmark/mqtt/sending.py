@@ -4,7 +4,7 @@ Not here: bytes that come in, and time (`engine`).
 """
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NoReturn
 
 from birthmark.mqtt import codec
@@ -21,7 +21,6 @@ from birthmark.mqtt.packets import (
     PingReq,
     PingResp,
     PubAck,
-    Publish,
     SubAck,
     Subscribe,
     UnsubAck,
@@ -39,6 +38,7 @@ DISCARDED = 0
 """Instead of a packet id: larger than the receiver takes, and so counted as delivered ([MQTT-3.1.2-25])."""
 
 _PUBACK = 0x4002  # its first byte and its length
+_pack_one = struct.Struct(">HH").pack
 
 FROM_CLIENT_ONLY = (Connect, Subscribe, Unsubscribe, PingReq)
 FROM_SERVER_ONLY = (ConnAck, SubAck, UnsubAck, PingResp)
@@ -86,12 +86,6 @@ class Sender:
         self._requests: dict[int, int] | None = None  # packet id of a SUBSCRIBE or UNSUBSCRIBE -> codes expected
         self._receipts: Receipts | None = None
         self._terms: Terms | None = None
-
-    def adopt(self, session: Session) -> None:
-        """Go on with a client's session, which a server knows only after CONNECT: until CONNACK is sent."""
-        if self.role is not Role.SERVER or self.state is not State.CONNECTING:
-            raise LocalProtocolError(f"a {self.role} that is {self.state} adopts no session")
-        self.session = session
 
     def send(self, packet: Packet) -> None:
         """Queue a packet. Raise `LocalProtocolError` when it may not be sent now; nothing is written then."""
@@ -152,12 +146,10 @@ class Sender:
         if not is_open and self.state in {State.CLOSED, State.FAILED}:
             raise LocalProtocolError("the connection is over")
         session = self.session
-        session.check_room()
-        packet_id = session.reserve()
-        message = Publish(parcel.topic, parcel.payload, 1, parcel.retain, False, packet_id, parcel.properties)  # noqa: FBT003 (positional is faster)
+        packet_id, flies = session.add(parcel, may_fly=is_open)
         try:
-            if not session.add(message, may_fly=is_open):
-                parcel.form(LEVEL_5, 1)  # raises now for what it could not be sent as later
+            if not flies:
+                parcel.form(1)  # raises now for what it could not be sent as later
             elif not self._write(parcel, 1, packet_id):
                 session.forget(packet_id)
                 return DISCARDED
@@ -198,15 +190,19 @@ class Sender:
         """
         if not packet_ids:
             return
-        self._check_open()
+        if self.state is not State.OPEN:
+            self._check_open()
         receipts = self._receipts
         if code or (receipts is not None and not receipts.settle_next(packet_ids)):
             for packet_id in packet_ids:
                 self.send(PubAck(packet_id, code))
             return
-        words = [_PUBACK] * (2 * len(packet_ids))
-        words[1::2] = packet_ids
         try:
+            if len(packet_ids) == 1:
+                self._out += _pack_one(_PUBACK, packet_ids[0])
+                return
+            words = [_PUBACK] * (2 * len(packet_ids))
+            words[1::2] = packet_ids
             self._out += struct.pack(f">{len(words)}H", *words)
         except struct.error:
             raise LocalProtocolError("a packet id does not fit into two bytes") from None
@@ -240,27 +236,21 @@ class Sender:
             self.session.clear()
             return
         # A server that lost the session never saw these: they are new to it, and still owed by us.
-        for message in self.session.resend(as_duplicates=may_resume):
-            self._fly(message)
-        self._advance()
+        self._fly(self.session.resend(as_duplicates=may_resume))
+        self._fly(self.session.advance())
 
-    def _advance(self) -> None:
-        for message in self.session.advance():
-            self._fly(message)
-
-    def _fly(self, message: Publish) -> None:
-        """Write a message of the session; what is too large now is told as if the peer had answered."""
-        parcel = Parcel(message.topic, message.payload, message.properties, retain=message.retain)
-        packet_id = message.packet_id or 0
-        if not self._write(parcel, 1, packet_id, dup=message.dup):
-            self.session.acknowledge(packet_id)
-            self._burst.insert(0, PubAck(packet_id, ReasonCode.PACKET_TOO_LARGE))
+    def _fly(self, messages: Iterable[tuple[int, Parcel, bool]]) -> None:
+        """Write messages of the session; what is too large now is told as if the peer had answered."""
+        for packet_id, parcel, dup in messages:
+            if not self._write(parcel, 1, packet_id, dup=dup):
+                self.session.forget(packet_id)
+                self._burst.insert(0, PubAck(packet_id, ReasonCode.PACKET_TOO_LARGE))
 
     def _write(self, parcel: Parcel, qos: int, packet_id: int | None, *, dup: bool = False) -> bool:
         """Write a message; say False, and write nothing, when the peer takes no packet of its size."""
         terms, out = self._terms, self._out
         if terms is None:
-            before, block, _ = parcel.form(LEVEL_3_1_1, qos)
+            before, block = parcel.head(qos), b""
         else:
             form = terms.form(parcel, qos)
             if form is None:

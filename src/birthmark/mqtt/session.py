@@ -3,14 +3,13 @@
 The same `Session` is handed to the next `Engine` of this client id; its unacknowledged messages are then sent again.
 """
 
-from collections import deque
-from collections.abc import Iterator
-
-import msgspec
+from collections.abc import Iterable, Iterator
+from itertools import islice
 
 from birthmark.mqtt.errors import LocalProtocolError, QueueFullError
-from birthmark.mqtt.packets import Publish
+from birthmark.mqtt.parcel import Parcel
 
+_LAST_ID = 0xFFFF
 EACH_BYTES = 8 * 1024
 """How large the messages that wait may be, on average: all of them together are at most as many times that."""
 
@@ -23,103 +22,107 @@ class Session:
     def __init__(self, window: int = 100, max_queued: int = 1000) -> None:
         self.window = window
         self.max_queued = max_queued
-        self._in_flight: dict[int, Publish] = {}
-        self._waiting: deque[Publish] | tuple[()] = ()  # an empty deque is the largest thing of an idle connection
+        self._in_flight: dict[int, Parcel] = {}
+        self._waiting: dict[int, tuple[Parcel, bool]] = {}  # and whether it was sent before
         self._reserved: dict[int, None] = {}  # an empty set is three times as large
         self._last_id = self._waiting_bytes = 0
 
     @property
-    def in_flight(self) -> tuple[Publish, ...]:
-        """Messages sent and not acknowledged, oldest first."""
-        return tuple(self._in_flight.values())
+    def in_flight(self) -> tuple[int, ...]:
+        """The packet ids of messages sent and not acknowledged, oldest first."""
+        return tuple(self._in_flight)
 
     @property
-    def waiting(self) -> tuple[Publish, ...]:
-        """Messages that wait for room in the window."""
+    def waiting(self) -> tuple[int, ...]:
+        """The packet ids of messages that wait for room in the window."""
         return tuple(self._waiting)
-
-    @property
-    def room(self) -> int:
-        """How many more messages may fly before one has to wait."""
-        return 0 if self._waiting else max(0, self.window - len(self._in_flight))
 
     def reserve(self) -> int:
         """Take a free packet id, as for a SUBSCRIBE; `release` gives it back."""
-        packet_id = self._last_id % 0xFFFF + 1
-        if packet_id not in self._reserved:  # nearly always
-            self._last_id = packet_id
-            self._reserved[packet_id] = None
-            return packet_id
-        for _ in range(0xFFFF):
-            packet_id = packet_id % 0xFFFF + 1
-            if packet_id not in self._reserved:
-                self._last_id = packet_id
-                self._reserved[packet_id] = None
-                return packet_id
-        raise LocalProtocolError("all 65535 packet ids are in use")
+        packet_id = self._next_id()
+        self._reserved[packet_id] = None
+        return packet_id
 
     def release(self, packet_id: int) -> None:
+        """Give back what `reserve` took."""
         self._reserved.pop(packet_id, None)
 
-    def add(self, message: Publish, *, may_fly: bool) -> bool:
-        """Put a QoS 1 message with its packet id in flight and say True, or queue it and say False."""
-        if may_fly and len(self._in_flight) < self.window and not self._waiting:
-            self._fly(message)
-            return True
-        if not isinstance(self._waiting, deque):
-            self._waiting = deque()
-        self._waiting.append(message)
-        self._waiting_bytes += len(message.payload)
-        return False
+    def add(self, parcel: Parcel, *, may_fly: bool) -> tuple[int, bool]:
+        """Take a QoS 1 message: return its packet id and True when it is in flight now, False when it waits.
 
-    def check_room(self) -> None:
-        """Raise `QueueFullError` when one more message would be too many, by number or by size."""
-        if self._waiting and (
-            len(self._waiting) >= self.max_queued or self._waiting_bytes >= self.max_queued * EACH_BYTES
-        ):
-            raise QueueFullError(f"{len(self._waiting)} messages wait already, {self._waiting_bytes} bytes")
+        Raise `QueueFullError` when too many wait, by number or by size.
+        """
+        waiting = self._waiting
+        if may_fly and not waiting and len(self._in_flight) < self.window:
+            packet_id = self._next_id()
+            self._in_flight[packet_id] = parcel
+            return packet_id, True
+        if waiting and (len(waiting) >= self.max_queued or self._waiting_bytes >= self.max_queued * EACH_BYTES):
+            raise QueueFullError(f"{len(waiting)} messages wait already, {self._waiting_bytes} bytes")
+        packet_id = self._next_id()
+        waiting[packet_id] = parcel, False
+        self._waiting_bytes += len(parcel.payload)
+        return packet_id, False
 
-    def acknowledge(self, packet_id: int) -> bool:
-        """Forget a delivered message; say whether it was one of ours."""
-        if self._in_flight.pop(packet_id, None) is None:
-            return False
-        self._reserved.pop(packet_id, None)
-        return True
+    def acknowledge(self, packet_ids: Iterable[int]) -> bool:
+        """Forget delivered messages; say whether there may be room for one that waits.
+
+        An id that is unknown answers a message of an earlier life, or one that the caller keeps itself.
+        """
+        in_flight = self._in_flight
+        for packet_id in packet_ids:
+            in_flight.pop(packet_id, None)
+        return bool(self._waiting)
 
     def forget(self, packet_id: int) -> None:
-        """Take back the message that was added last: it does not go out."""
-        if self._in_flight.pop(packet_id, None) is None and isinstance(self._waiting, deque):
-            self._waiting_bytes -= len(self._waiting.pop().payload)
-        self._reserved.pop(packet_id, None)
+        """Take back a message that was added: it does not go out."""
+        if self._in_flight.pop(packet_id, None) is None and packet_id in self._waiting:
+            self._no_longer_waits(packet_id)
 
-    def advance(self) -> Iterator[Publish]:
-        """Yield the waiting messages for which there is room now."""
+    def advance(self) -> Iterator[tuple[int, Parcel, bool]]:
+        """Yield the waiting messages for which there is room now: packet id, message, whether it was sent before."""
         while self._waiting and len(self._in_flight) < self.window:
-            message = self._waiting.popleft()
-            self._waiting_bytes -= len(message.payload)
-            self._fly(message)
-            yield message
+            packet_id = next(iter(self._waiting))
+            parcel, is_again = self._no_longer_waits(packet_id)
+            self._in_flight[packet_id] = parcel
+            yield packet_id, parcel, is_again
 
-    def resend(self, *, as_duplicates: bool) -> Iterator[Publish]:
-        """Yield the messages in flight again, oldest first ([MQTT-4.4.0-1], [MQTT-4.6.0-1]).
+    def resend(self, *, as_duplicates: bool) -> Iterator[tuple[int, Parcel, bool]]:
+        """Yield the messages in flight again as `advance` does, oldest first ([MQTT-4.4.0-1], [MQTT-4.6.0-1]).
 
         As many as the window has room for, which may be smaller now; the others wait in front of those that wait.
         """
-        again = [msgspec.structs.replace(message, dup=as_duplicates) for message in self._in_flight.values()]
-        self._in_flight = {message.packet_id or 0: message for message in again[: self.window]}
-        if late := again[self.window :]:
-            self._waiting = deque([*late, *self._waiting])
-            self._waiting_bytes += sum(len(message.payload) for message in late)
-        yield from again[: self.window]
+        before = self._in_flight
+        self._in_flight = dict(islice(before.items(), self.window))
+        if len(self._in_flight) < len(before):
+            late = {number: (parcel, as_duplicates) for number, parcel in islice(before.items(), self.window, None)}
+            self._waiting = late | self._waiting
+            self._waiting_bytes += sum(len(parcel.payload) for parcel, _ in late.values())
+        for packet_id, parcel in tuple(self._in_flight.items()):
+            yield packet_id, parcel, as_duplicates
 
     def clear(self) -> None:
         """Forget everything: the session has ended."""
         self._in_flight.clear()
-        self._waiting = ()
+        self._waiting.clear()
         self._waiting_bytes = 0
         self._reserved.clear()
 
-    def _fly(self, message: Publish) -> None:
-        if message.packet_id is None:
-            raise LocalProtocolError("a message in flight needs a packet id")
-        self._in_flight[message.packet_id] = message
+    def _no_longer_waits(self, packet_id: int) -> tuple[Parcel, bool]:
+        found = self._waiting.pop(packet_id)
+        self._waiting_bytes -= len(found[0].payload)
+        return found
+
+    def _next_id(self) -> int:
+        packet_id = self._last_id % _LAST_ID + 1
+        if packet_id in self._in_flight or packet_id in self._waiting or packet_id in self._reserved:  # hardly ever
+            packet_id = self._free_after(packet_id)
+        self._last_id = packet_id
+        return packet_id
+
+    def _free_after(self, packet_id: int) -> int:
+        for _ in range(_LAST_ID):
+            packet_id = packet_id % _LAST_ID + 1
+            if not any(packet_id in taken for taken in (self._in_flight, self._waiting, self._reserved)):
+                return packet_id
+        raise LocalProtocolError("all 65535 packet ids are in use")

@@ -9,7 +9,7 @@ import msgspec
 
 from birthmark.mqtt.aliases import OutboundAliases
 from birthmark.mqtt.errors import LocalProtocolError, RemoteProtocolError
-from birthmark.mqtt.packets import LEVEL_5, ConnAck, Connect, Disconnect, PubAck, Publish, SubAck, Subscribe, UnsubAck
+from birthmark.mqtt.packets import ConnAck, Connect, Disconnect, PubAck, Publish, SubAck, Subscribe, UnsubAck
 from birthmark.mqtt.parcel import Parcel
 from birthmark.mqtt.properties import Properties, PropertyId, get_property, replace_property
 from birthmark.mqtt.reasons import ReasonCode
@@ -117,10 +117,10 @@ class Terms:
             if self.aliases is None:
                 self.aliases = OutboundAliases(theirs.alias_maximum)
             alias, is_new = self.aliases.use(parcel.topic)
-        before, block, size = parcel.form(LEVEL_5, qos, alias, is_new=is_new)
+        before, block, size = parcel.form(qos, alias, is_new=is_new)
         if size > theirs.max_packet_bytes and is_new and self.aliases is not None:
             self.aliases.forget(parcel.topic)
-            before, block, size = parcel.form(LEVEL_5, qos)
+            before, block, size = parcel.form(qos)
         return None if size > theirs.max_packet_bytes else (before, block)
 
 
@@ -167,8 +167,8 @@ def check_publish(parcel: Parcel, qos: int, theirs: Offer) -> None:
         raise LocalProtocolError(f"the server takes no QoS {qos}")
     if parcel.retain and not theirs.has_retain:  # [MQTT-3.2.2-14]
         raise LocalProtocolError("the server takes no retained messages")
-    if parcel.form(LEVEL_5, qos)[2] > theirs.max_packet_bytes:  # [MQTT-3.2.2-15]
-        raise LocalProtocolError(f"the server takes no packet of {parcel.form(LEVEL_5, qos)[2]} bytes")
+    if parcel.form(qos)[2] > theirs.max_packet_bytes:  # [MQTT-3.2.2-15]
+        raise LocalProtocolError(f"the server takes no packet of {parcel.form(qos)[2]} bytes")
 
 
 def check_subscribe(packet: Subscribe, ours: Offer) -> None:

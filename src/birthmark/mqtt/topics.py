@@ -5,15 +5,34 @@ is bounded in subscriptions and in depth.
 """
 
 from collections.abc import Hashable
+from functools import lru_cache
 from typing import TypeVar
 
 T = TypeVar("T", bound=Hashable)
 SHARED = "$share/"
+CACHED = 256  # bytes; longer names are not remembered
 
 
 def is_valid_name(name: str) -> bool:
     """Say whether `name` may be published to: not empty, no wildcard, no U+0000 (section 4.7.3)."""
     return bool(name) and "+" not in name and "#" not in name and "\0" not in name
+
+
+def read_name(raw: bytes) -> str | None:
+    """Return the topic name in these bytes, or None when they are none that may be published to."""
+    return _short_name(raw) if len(raw) <= CACHED else _decoded(raw)
+
+
+def _decoded(raw: bytes) -> str | None:
+    try:
+        name = raw.decode()
+    except UnicodeDecodeError:
+        return None
+    return name if is_valid_name(name) else None
+
+
+_short_name = lru_cache(maxsize=4096)(_decoded)
+"""The same text each time: what is looked up by it need not be hashed or compared again."""
 
 
 def is_valid_filter(topic_filter: str) -> bool:

@@ -12,10 +12,9 @@ from typing import Protocol
 from birthmark import errors
 from birthmark.errors import BirthmarkError, InvalidRequestError
 from birthmark.metrics import Traffic
-from birthmark.mqtt.packets import LEVEL_5, Connect, PubAck, Publish, Subscribe, Unsubscribe
+from birthmark.mqtt.packets import LEVEL_5, Connect, Publish, Subscribe, Unsubscribe
 from birthmark.mqtt.properties import Properties, PropertyId, PropertyValue
 from birthmark.mqtt.reasons import ReasonCode
-from birthmark.mqtt.session import Session
 
 
 class MqttProtocolError(InvalidRequestError):
@@ -123,7 +122,9 @@ class MqttConnection(Protocol):
 
     def unsubscribed(self, packet: Unsubscribe) -> Awaitable[None] | None: ...
 
-    def acknowledged(self, packet: PubAck) -> Awaitable[None] | None: ...
+    def acknowledged(self, packet_ids: Sequence[int]) -> Awaitable[None] | None:
+        """Take the client's word on QoS 1 messages that it got, or refused."""
+        ...
 
     def closed(self, reason: Closed, session_expiry_s: int | None) -> None:
         """The connection is over; called once, also when it ended during an await.
@@ -144,8 +145,6 @@ class Admission:
     session_present: bool = False
     keep_alive_s: int
     """As granted, which may be less than was asked for; 0 watches nothing."""
-    session: Session | None = None
-    """What is unacknowledged from the connection before, to go on with."""
     assigned_client_id: str | None = None
     session_expiry_s: int | None = None
     """Only where it differs from what was asked for."""

@@ -23,8 +23,9 @@ class ClearConnection(Connection):
         self.set_deadline(self._host.limits.first_byte_s)
         self._host.established(self)
 
-    def _take(self, data: bytes) -> None:
+    def _take(self, data: bytes) -> bool:
         self._deliver(data)
+        return False
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         if not self._shut:

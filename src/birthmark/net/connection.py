@@ -127,10 +127,10 @@ class Connection(asyncio.Protocol):
             self._host.received(self, len(data))
         try:
             if len(data) <= RECORD_BYTES:
-                self._take(data)
+                is_quiet = self._take(data)
             else:  # memory keeps the room of its largest filling for as long as it lives: fill it by the record
                 for at in range(0, len(data), RECORD_BYTES):
-                    self._take(data[at : at + RECORD_BYTES])
+                    is_quiet = self._take(data[at : at + RECORD_BYTES])
                     if self._shut:
                         return
         except TlsEndedError:
@@ -140,15 +140,24 @@ class Connection(asyncio.Protocol):
             log.debug("tls.broken", extra={"reason": str(error)})
             self.abort()
             return
-        if not self._shut:
+        if is_quiet and not self._shut:
             self._flush()
 
-    def _take(self, data: bytes) -> None:
-        self._tls.feed(data)
-        if not self._is_secure and not self._handshake():
-            return
-        while not self._shut and (plain := self._tls.read()):
+    def _take(self, data: bytes) -> bool:
+        """Take ciphertext; say whether it had no plaintext in it, and TLS may have a word of its own to send."""
+        tls = self._tls
+        tls.feed(data)
+        was_secure = self._is_secure
+        if not was_secure and not self._handshake():
+            return True
+        if not (plain := tls.read()):
+            return True
+        while plain and not self._shut:
             self._deliver(plain)
+            if tls.is_dry:
+                break
+            plain = tls.read()
+        return not was_secure
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._awaits_trust and not self._shut:
@@ -175,14 +184,15 @@ class Connection(asyncio.Protocol):
         if self._shut or not data:
             return
         try:
-            taken = self._tls.write(data)
-            while taken < len(data):  # one record at a time
-                self._flush()
-                taken += self._tls.write(memoryview(data)[taken:])
+            if len(data) <= RECORD_BYTES:
+                self._raw.write(self._tls.seal(data))
+            else:
+                view = memoryview(data)
+                for at in range(0, len(data), RECORD_BYTES):
+                    self._raw.write(self._tls.seal(view[at : at + RECORD_BYTES]))
         except TlsBrokenError:
             self.abort()
             return
-        self._flush()
         self.may_wait(self._raw.get_write_buffer_size())
 
     def may_wait(self, size: int) -> bool:
@@ -347,7 +357,8 @@ class Connection(asyncio.Protocol):
         self._host.refused(error, self)
 
     def _deliver(self, data: bytes) -> None:
-        if self._inner is None:
+        inner = self._inner
+        if inner is None:
             if (peer := self._read_peer()) is None:
                 return
             try:
@@ -359,7 +370,7 @@ class Connection(asyncio.Protocol):
             self._inner = inner
             self.set_deadline(None)
             inner.connection_made(self._plain)
-        self._inner.data_received(data)
+        inner.data_received(data)
 
     def _flush(self) -> int:
         """Send what TLS has to say and return how many bytes it was."""

@@ -50,8 +50,13 @@ class TlsPipe(Protocol):
         """Return plaintext, or nothing when more ciphertext is needed. Raise `TlsEndedError`, `TlsBrokenError`."""
         ...
 
-    def write(self, data: bytes | bytearray | memoryview) -> int:
-        """Take plaintext that is not empty, a record at most, and say how much. Raise `TlsBrokenError`."""
+    @property
+    def is_dry(self) -> bool:
+        """After `read` returned something: another one would find nothing."""
+        ...
+
+    def seal(self, data: bytes | bytearray | memoryview) -> bytes:
+        """Take plaintext, a record at most; return the ciphertext that waits to be sent. Raise `TlsBrokenError`."""
         ...
 
     def drain(self) -> bytes:

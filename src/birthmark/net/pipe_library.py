@@ -15,7 +15,6 @@ from birthmark.net.pipe import (
     ALPN_PROTOCOLS,
     BINDING_BYTES,
     BINDING_LABEL,
-    RECORD_BYTES,
     TlsBrokenError,
     TlsEndedError,
 )
@@ -28,6 +27,7 @@ _ROOM = 65536
 _MEMORY = _lib.BIO_s_mem()
 _WANT_READ, _ENDED, _SYSCALL = _lib.SSL_ERROR_WANT_READ, _lib.SSL_ERROR_ZERO_RETURN, _lib.SSL_ERROR_SYSCALL
 _BIO_write, _BIO_read = _lib.BIO_write, _lib.BIO_read
+_BIO_get_mem_data = _lib.BIO_get_mem_data
 _SSL_read, _SSL_write, _SSL_get_error = _lib.SSL_read, _lib.SSL_write, _lib.SSL_get_error
 _TAKEN, _NOT_TAKEN = 0, 3  # SSL_TLSEXT_ERR_OK and _NOACK
 
@@ -60,6 +60,7 @@ class _Desk(threading.local):
     def __init__(self) -> None:
         self.room = _ffi.new("char[]", _ROOM)
         self.view = _ffi.buffer(self.room)
+        self.place = _ffi.new("char **")
         self.scratch = _ffi.gc(_lib.BIO_new(_MEMORY), _lib.BIO_free)
 
 
@@ -81,10 +82,21 @@ def accept(context: SSL.Context) -> "LibraryPipe":
 class LibraryPipe:
     """See `TlsPipe`."""
 
-    __slots__ = ("_desk", "_has_grown_in", "_has_grown_out", "_in", "_out", "_room", "_ssl", "_view")
+    __slots__ = (
+        "_desk",
+        "_has_grown_in",
+        "_has_grown_out",
+        "_in",
+        "_out",
+        "_place",
+        "_room",
+        "_ssl",
+        "_view",
+        "is_dry",
+    )
 
     def __init__(self, context: SSL.Context) -> None:
-        self._room, self._view, self._desk = _desk.room, _desk.view, _desk.scratch
+        self._room, self._view, self._desk, self._place = _desk.room, _desk.view, _desk.scratch, _desk.place
         ssl = self._ssl = _lib.SSL_new(context._context)  # noqa: SLF001 - as above
         if ssl == _ffi.NULL:
             self._ssl = None
@@ -92,7 +104,7 @@ class LibraryPipe:
         self._in, self._out = _lib.BIO_new(_MEMORY), _lib.BIO_new(_MEMORY)
         _lib.SSL_set_bio(ssl, self._in, self._out)  # which owns both from now on
         _lib.SSL_set_accept_state(ssl)
-        self._has_grown_in = self._has_grown_out = False
+        self._has_grown_in = self._has_grown_out = self.is_dry = False
 
     def feed(self, data: bytes) -> None:
         _BIO_write(self._in, data, len(data))
@@ -111,6 +123,7 @@ class LibraryPipe:
         result = _SSL_read(self._ssl, self._room, _ROOM)
         if result > 0:
             plain: bytes = self._view[:result]
+            self.is_dry = not self._has_grown_in and _BIO_get_mem_data(self._in, self._place) == 0
             return plain
         error = _SSL_get_error(self._ssl, result)
         if error == _WANT_READ:
@@ -123,16 +136,21 @@ class LibraryPipe:
             raise TlsEndedError
         raise _broken(error)
 
-    def write(self, data: bytes | bytearray | memoryview) -> int:
-        taken: int = _SSL_write(
-            self._ssl, data if type(data) is bytes else _ffi.from_buffer(data), min(len(data), RECORD_BYTES)
-        )
+    def seal(self, data: bytes | bytearray | memoryview) -> bytes:
+        taken = _SSL_write(self._ssl, data if type(data) is bytes else _ffi.from_buffer(data), len(data))
         if taken <= 0:
             raise _broken(_SSL_get_error(self._ssl, taken))
-        return taken
+        size = _BIO_read(self._out, self._room, _ROOM)
+        if self._has_grown_out or size <= 0 or size == _ROOM:
+            return self._drained(size)
+        said: bytes = self._view[:size]
+        return said
 
     def drain(self) -> bytes:
-        size = _BIO_read(self._out, self._room, _ROOM)
+        return self._drained(_BIO_read(self._out, self._room, _ROOM))
+
+    def _drained(self, size: int) -> bytes:
+        """Return what was read into the room, with all that is left."""
         if size <= 0:
             return b""
         said: bytes = self._view[:size]

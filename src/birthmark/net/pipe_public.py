@@ -9,7 +9,6 @@ from birthmark.net.pipe import (
     ALPN_PROTOCOLS,
     BINDING_BYTES,
     BINDING_LABEL,
-    RECORD_BYTES,
     TlsBrokenError,
     TlsEndedError,
 )
@@ -67,11 +66,16 @@ class PublicPipe:
         except SSL.Error as error:
             raise _broken(error) from error
 
-    def write(self, data: bytes | bytearray | memoryview) -> int:
+    @property
+    def is_dry(self) -> bool:
+        return False
+
+    def seal(self, data: bytes | bytearray | memoryview) -> bytes:
         try:
-            return self._tls.send(data[:RECORD_BYTES])
+            self._tls.send(data)
         except SSL.Error as error:
             raise _broken(error) from error
+        return self.drain()
 
     def drain(self) -> bytes:
         said = []

@@ -14,7 +14,8 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Protocol
+from typing import ClassVar, Protocol
+from weakref import WeakKeyDictionary
 
 from birthmark.clock import Clock
 from birthmark.errors import BirthmarkError
@@ -78,6 +79,39 @@ class MqttTransport(Protocol):
         ...
 
 
+class _Turn:
+    """What the connections of one event loop have to say at the end of a tick: one turn of the loop for all of them."""
+
+    _of_loops: ClassVar["WeakKeyDictionary[asyncio.AbstractEventLoop, _Turn]"] = WeakKeyDictionary()
+
+    def __init__(self) -> None:
+        self._waiting: list[MqttPump] = []
+
+    @classmethod
+    def running(cls) -> "_Turn":
+        """Return the one of the running loop."""
+        loop = asyncio.get_running_loop()
+        if (known := cls._of_loops.get(loop)) is None:
+            known = cls._of_loops[loop] = cls()
+        return known
+
+    def add(self, pump: "MqttPump") -> None:
+        """Have this one flushed soon."""
+        if not self._waiting:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._waiting.append(pump)
+
+    def _flush(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for pump in waiting:
+            try:
+                pump.flush()
+            except Exception:
+                log.exception("mqtt.bug", extra={"address": pump.address})
+                with contextlib.suppress(Exception):  # the others are not to wait for its last word
+                    pump.close(Closed.SERVER)
+
+
 class MqttPump(asyncio.Protocol):
     """One MQTT connection on the server side."""
 
@@ -90,7 +124,6 @@ class MqttPump(asyncio.Protocol):
         "_dirty",
         "_engine",
         "_is_paused",
-        "_loop",
         "_over",
         "_reason",
         "_reason_of",
@@ -98,6 +131,7 @@ class MqttPump(asyncio.Protocol):
         "_task",
         "_traffic",
         "_transport",
+        "_turn",
         "address",
         "client_id",
         "peer",
@@ -110,7 +144,7 @@ class MqttPump(asyncio.Protocol):
         self._report = report
         self._clock = clock
         self._engine = Engine(Role.SERVER, limits)
-        self._loop = asyncio.get_running_loop()
+        self._turn = _Turn.running()
         self._connection: MqttConnection | None = None
         self._task: asyncio.Task[None] | None = None
         self._busy = False
@@ -148,7 +182,12 @@ class MqttPump(asyncio.Protocol):
             self._broken(error)
             return
         if not self._busy:
+            self._dirty = True  # what is said to this leaves below, and needs no turn of its own
             self._process()
+            if self._acks or self._engine.wants_to_send:
+                self.flush()
+            else:
+                self._dirty = False
         elif not self._is_paused:  # most answers are there before the peer says more
             self._is_paused = True
             self._transport.pause_reading()
@@ -184,11 +223,6 @@ class MqttPump(asyncio.Protocol):
         taken = self._engine.forward(parcel, packet_id, dup=dup)
         self._soon()
         return taken
-
-    @property
-    def room(self) -> int:
-        """How many QoS 1 messages may go out before one has to wait for an acknowledgement."""
-        return self._engine.session.room
 
     def ack(self, packet_id: int | None, code: int = ReasonCode.SUCCESS) -> None:
         """Acknowledge a QoS 1 message; all of a tick go out in one write. 3.1.1 knows no code.
@@ -248,20 +282,17 @@ class MqttPump(asyncio.Protocol):
     def _process(self) -> None:
         handled = 0
         try:
-            while self._engine.has_input and not self._busy and not self._over:
-                if burst := self._engine.next_burst():
-                    handled += len(burst)
-                    waiting = self._connection.published(burst) if self._connection is not None else None
-                elif (packet := self._engine.next_packet()) is not None:
-                    handled += 1
-                    waiting = self._dispatch(packet)
-                else:
-                    break
+            while not self._over:
+                count, waiting = self._take()
+                handled += count
                 if waiting is None and handled >= _PACKETS_A_TURN:
                     waiting = asyncio.sleep(0)
                 if waiting is not None:
                     self._busy = True
-                    self._task = self._loop.create_task(self._await(waiting))
+                    self._task = asyncio.get_running_loop().create_task(self._await(waiting))
+                    break
+                if not count or not self._engine.has_input:
+                    break
         except RemoteProtocolError as error:
             self._broken(error)
         except BirthmarkError as error:
@@ -271,6 +302,17 @@ class MqttPump(asyncio.Protocol):
             self.close(Closed.SERVER)
         if self._engine.wants_to_send:
             self._soon()
+
+    def _take(self) -> tuple[int, Awaitable[None] | None]:
+        """Hand on what comes next of one kind; return how many packets it was, and what has to be awaited."""
+        engine, connection = self._engine, self._connection
+        if connection is not None:
+            if burst := engine.next_burst():
+                return len(burst), connection.published(burst)
+            if packet_ids := engine.next_acks():
+                return len(packet_ids), connection.acknowledged(packet_ids)
+        packet = engine.next_packet()
+        return (0, None) if packet is None else (1, self._dispatch(packet))
 
     def _dispatch(self, packet: Packet) -> Awaitable[None] | None:
         connection = self._connection
@@ -283,8 +325,8 @@ class MqttPump(asyncio.Protocol):
         match packet:
             case Publish():
                 waiting = connection.published((packet,))
-            case PubAck():
-                waiting = connection.acknowledged(packet)
+            case PubAck(packet_id=packet_id):
+                waiting = connection.acknowledged((packet_id,))
             case Subscribe():
                 waiting = connection.subscribed(packet)
             case Unsubscribe():
@@ -312,8 +354,6 @@ class MqttPump(asyncio.Protocol):
         self._transport.authenticated()
         engine = self._engine
         engine.keep_alive_s = admission.keep_alive_s
-        if admission.session is not None:
-            engine.adopt(admission.session)
         if admission.assigned_client_id is not None:
             self.client_id = admission.assigned_client_id
         properties = admission.properties(engine.limits.max_packet_bytes) if engine.level == LEVEL_5 else ()
@@ -386,9 +426,10 @@ class MqttPump(asyncio.Protocol):
     def _soon(self) -> None:
         if not self._dirty:
             self._dirty = True
-            self._loop.call_soon(self._flush)
+            self._turn.add(self)
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Write what is to be sent."""
         self._dirty = False
         self._flush_acks()
         if data := self._engine.data_to_send():
@@ -418,7 +459,7 @@ class MqttPump(asyncio.Protocol):
         if self._over:
             return
         self._reason = reason
-        self._flush()
+        self.flush()
         self._transport.close()
         self._finish(session_expiry_s)
 

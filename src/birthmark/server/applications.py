@@ -161,7 +161,8 @@ class Applications:
 
     def _record(self, error: BirthmarkError, request: Request) -> str:
         peer: TlsPeer = request.scope["extensions"]["tls"]
-        if request.method == "GET" and error.code in _LOOK_UPS and "operation_id" not in request.path_params:
+        is_device = "operation_id" in request.path_params or request.url.path.lower().endswith("/devicebound")
+        if request.method == "GET" and error.code in _LOOK_UPS and not is_device:
             return new_uuid(self._entropy)  # an operator asked whether it is there: nobody was refused anything
         address = request.client.host if request.client else ""
         named = {k: str(v) for k, v in request.path_params.items() if k in {"registration_id", "device_id"}}

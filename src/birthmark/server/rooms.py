@@ -116,8 +116,10 @@ async def open_rooms(
     rules = SpaceRules(
         settings.aws.max_sessions, settings.aws.max_waiting, settings.aws.max_retained, hash_matches_parent=False
     )
-    aws_connections.space = aws.shadows.audience = broker.space("aws", rules, aws_connections)
+    aws_connections.space = broker.space("aws", rules, aws_connections)
+    aws.shadows.audience = aws_connections.space.messages
     hub_connections = HubConnections(iothub, broker, clock)
+    hub_connections.load()
     return Rooms(
         database,
         ledger,

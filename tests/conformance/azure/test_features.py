@@ -1,10 +1,13 @@
-"""Twins, direct methods and messages to devices, by Azure's own SDKs on both ends, also through a cut line."""
+"""Twins, direct methods and messages to devices, by Azure's own SDKs on both ends, also through a cut line.
+
+The device speaks MQTT, or MQTT in WebSockets.
+"""
 
 import json
 
 import pytest
 
-from azure_clients import run_python
+from azure_clients import needs_443, run_python
 from servers import RunningServer
 
 pytestmark = pytest.mark.system
@@ -24,7 +27,9 @@ service.create_device_with_sas(name, key, key, "enabled")
 parts = dict(part.split("=", 1) for part in text.split(";"))
 host = parts["HostName"].split(":")[0]
 client = IoTHubDeviceClient.create_from_connection_string(
-    f"HostName={host};DeviceId={name};SharedAccessKey={key}", connection_retry_interval=1
+    f"HostName={host};DeviceId={name};SharedAccessKey={key}",
+    connection_retry_interval=1,
+    websockets=os.environ["TRANSPORT"] == "websocket",
 )
 client.connect()
 
@@ -56,13 +61,22 @@ def cut():
 """
 
 
-def run(server: RunningServer, name: str, script: str) -> str:
-    done = run_python(DEVICE + script + "\nclient.shutdown()\n", {**server.environment, "DEVICE": name})
+@pytest.fixture(params=["mqtt", "websocket"])
+def transport(request: pytest.FixtureRequest, server: RunningServer) -> str:
+    name: str = request.param
+    if name == "websocket":
+        needs_443(server)
+    return name
+
+
+def run(server: RunningServer, name: str, script: str, transport: str = "mqtt") -> str:
+    environment = {**server.environment, "DEVICE": name, "TRANSPORT": transport}
+    done = run_python(DEVICE + script + "\nclient.shutdown()\n", environment)
     assert done.returncode == 0, done.stderr + done.stdout
     return done.stdout
 
 
-def test_a_device_reads_its_twin_reports_and_hears_what_is_desired(server: RunningServer) -> None:
+def test_a_device_reads_its_twin_reports_and_hears_what_is_desired(server: RunningServer, transport: str) -> None:
     script = """
 assert client.get_twin() == {"desired": {"$version": 1}, "reported": {"$version": 1}}, client.get_twin()
 client.patch_twin_reported_properties({"firmware": {"version": "1.0"}, "gone": 1})
@@ -91,7 +105,7 @@ service.replace_twin(name, Twin(properties=TwinProperties(desired={"only": 1})),
 until(lambda: len(patches) > 2, "a patch of a replacement")
 assert patches[2] == {"interval": None, "on": None, "only": 1, "$version": 4}, patches
 """
-    assert "412" in run(server, "twin-1", script)
+    assert "412" in run(server, f"twin-{transport}", script, transport)
 
 
 @pytest.mark.parametrize(
@@ -120,7 +134,7 @@ client.send_message(Message("still here"))
     assert server.rows("hub", "messages", name)[-1]["body"] == "still here"
 
 
-def test_a_device_answers_methods_also_after_a_cut_line(server: RunningServer) -> None:
+def test_a_device_answers_methods_also_after_a_cut_line(server: RunningServer, transport: str) -> None:
     script = """
 def answer(request):
     said = {"did": request.name, "with": request.payload}
@@ -146,11 +160,11 @@ began = time.time()
 late = rest("POST", f"/twins/{name}/methods", json.dumps({"methodName": "late", "connectTimeoutInSeconds": 2}))
 print(late.status_code, 2 <= time.time() - began < 4)
 """
-    said = run(server, "method-1", script).splitlines()
+    said = run(server, f"method-{transport}", script, transport).splitlines()
     assert said == ["504 GatewayTimeout", "404 DeviceNotOnline True", "404 True"]
 
 
-def test_messages_wait_for_a_device_and_their_end_is_told(server: RunningServer) -> None:
+def test_messages_wait_for_a_device_and_their_end_is_told(server: RunningServer, transport: str) -> None:
     script = """
 got = []
 client.on_message_received = got.append
@@ -190,5 +204,6 @@ print(full.status_code, full.headers["iothub-errorcode"])
 print(rest("DELETE", f"/devices/{name}/commands").json()["totalMessagesPurged"])
 print(rest("POST", path, b"x", iothub_ack="loud").status_code, rest("POST", path, b"x" * 65537).status_code)
 """
-    said = run(server, "mail-1", script).splitlines()
-    assert said == ["m-1 Success mail-1", "403 DeviceMaximumQueueDepthExceeded", "50", "400 400"]
+    name = f"mail-{transport}"
+    said = run(server, name, script, transport).splitlines()
+    assert said == [f"m-1 Success {name}", "403 DeviceMaximumQueueDepthExceeded", "50", "400 400"]

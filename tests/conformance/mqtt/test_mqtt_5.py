@@ -48,12 +48,10 @@ def with_property(key: PropertyId, value: PropertyValue) -> Properties:
 def a_server(
     said: Properties = (), offered: Properties = OFFERED, *, session: Session | None = None, keep_alive_s: int = 60
 ) -> Engine:
-    server = Engine(Role.SERVER)
+    server = Engine(Role.SERVER, session=session)
     connect = Connect("c", keep_alive_s=keep_alive_s, level=LEVEL_5, properties=said)
     server.receive_data(codec.encode(connect), 0.0)
     assert server.next_event() == connect
-    if session is not None:
-        server.adopt(session)
     server.send(ConnAck(session_present=session is not None, properties=offered))
     return server
 
@@ -721,13 +719,10 @@ def test_mqtt5_4_4_0_1_unacknowledged_messages_go_again_with_their_ids_in_order(
 def test_mqtt5_4_4_0_1_a_session_that_is_not_there_sends_nothing_again() -> None:
     first = a_server()
     first.publish("t", b"", 1)
-    server = Engine(Role.SERVER)
+    server = Engine(Role.SERVER, session=first.session)
     says(server, Connect("c", level=LEVEL_5))
-    server.adopt(first.session)
     server.send(ConnAck(session_present=False))
     assert sent(server) == [ConnAck()]
-    with pytest.raises(LocalProtocolError):
-        server.adopt(Session())
 
 
 def test_mqtt5_4_6_0_2_acknowledgements_leave_in_the_order_of_the_messages() -> None:

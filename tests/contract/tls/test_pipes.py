@@ -149,12 +149,25 @@ def test_bytes_go_both_ways_whatever_their_number(way: TlsWay, size: int, tmp_pa
     data = bytes(range(256)) * (size // 256) + b"x" * (size % 256)
     assert client.send(data) == data
     for kind in (bytes, bytearray, memoryview):
-        taken = 0
-        while taken < size:
-            wrote = client.server.write(kind(data) if not taken else memoryview(data)[taken:])
-            assert 0 < wrote <= pipe.RECORD_BYTES
-            taken += wrote
+        for at in range(0, size, pipe.RECORD_BYTES):
+            client._in.write(client.server.seal(kind(data[at : at + pipe.RECORD_BYTES])))
         assert client.receive() == data
+
+
+def test_a_pipe_is_dry_when_all_that_came_is_read(way: TlsWay, tmp_path: Path) -> None:
+    client = Client(client_context(tmp_path), server_pipe(way)).meet()
+    assert client.send(b"first") == b"first"
+    for text in (b"one", b"two"):
+        client.tls.write(text)
+    records = client._out.read()
+    client.server.feed(records[:-1])
+    assert client.server.read() == b"one"
+    assert not client.server.is_dry
+    assert client.server.read() == b""
+    client.server.feed(records[-1:])
+    assert client.server.read() == b"two"
+    assert client.server.is_dry is ("pipe_library" in str(way))  # the other does not know
+    assert client.server.read() == b""
 
 
 def test_nothing_to_read_and_nothing_to_send_is_no_error(way: TlsWay, tmp_path: Path) -> None:
@@ -211,7 +224,7 @@ def test_a_session_is_never_resumed(way: TlsWay, version: ssl.TLSVersion, tmp_pa
     context = client_context(tmp_path, DEVICE, version=version)
     made = server_context([SERVER.certificate.parsed], SERVER.private_key)
     first = Client(context, way.accept(made)).meet()
-    first.server.write(b"x")
+    first._in.write(first.server.seal(b"x"))
     first.receive()  # the tickets of 1.3 come with it
     again = Client(context, way.accept(made), session=first.tls.session).meet()
     assert again.is_met

@@ -38,6 +38,10 @@ class Listener:
         self.heard: list[tuple[str, Any]] = []
         self.problem: BaseException | None = None
         self.gate: asyncio.Event | None = None
+        self.deaf_to = ""
+
+    def may_hear(self, topic: str) -> bool:
+        return not self.deaf_to or not topic.endswith(self.deaf_to)
 
     def publish(self, messages: Sequence[Message], done: Done) -> Awaitable[None] | None:
         self.heard += [(one.topic.removeprefix("$aws/things/t/shadow/"), json.loads(one.payload)) for one in messages]
@@ -261,3 +265,13 @@ async def test_a_topic_that_asks_nobody_is_asked_in_vain(database_url: str) -> N
     async with a_world(database_url) as world:
         await Reserved(world.aws).ask("$aws/things/t/shadow/update/accepted", b"{}", lambda _error: None)
         assert world.listener.heard == []
+
+
+@pytest.mark.parametrize("deaf_to", ["documents", "delta"])
+async def test_what_nobody_would_hear_is_not_written_down(database_url: str, deaf_to: str) -> None:
+    async with a_world(database_url) as world:
+        world.listener.deaf_to = deaf_to
+        await world.update(desired={"a": 1})
+        heard = ["update/accepted", "update/documents", "update/delta"]
+        heard.remove(f"update/{deaf_to}")
+        assert world.listener.topics == heard

@@ -28,7 +28,7 @@ async def test_a_message_goes_to_who_subscribed_with_the_lower_qos(database_url:
         await world.publish("t", b"2")
         assert first.got == [("t/x", b"1", 1)]  # AWS: t/# does not match t
         assert second.got == [("t/x", b"1", 0), ("t", b"2", 1)]
-        await world.space.unsubscribe(first.attached, ("t/+", "t/#"))
+        await world.space.subscriptions.unsubscribe(first.attached, ("t/+", "t/#"))
         await world.leave(second)
         await world.publish("t/x", b"3")
         assert len(first.got) == 1
@@ -39,7 +39,7 @@ async def test_a_stored_session_keeps_filters_and_messages_over_a_restart(databa
     async with a_world(database_url) as world:
         client = await world.connect("kept", expiry_s=HOUR)
         await world.subscribe(client, "t/#", "gone")
-        await world.space.unsubscribe(client.attached, ("gone",))
+        await world.space.subscriptions.unsubscribe(client.attached, ("gone",))
         await world.publish("t/1", b"1")
         assert client.payloads == [b"1"]
         await world.leave(client)
@@ -170,7 +170,7 @@ async def test_a_slow_client_gets_everything_in_order_and_holds_little(database_
         await world.subscribe(client, "t")
         for start in range(0, 1000, 100):
             sent = [Message("t", str(number).encode(), 1) for number in range(start, start + 100)]
-            if (waiting := world.space.publish(sent, lambda _problem: None)) is not None:
+            if (waiting := world.space.messages.publish(sent, lambda _problem: None)) is not None:
                 await waiting
         await world.broker.settled()
         assert len(client.got) == 10
@@ -372,15 +372,15 @@ async def test_retained_messages_are_kept_replaced_and_deleted(database_url: str
         await world.publish("a", b"1", retain=True)
         await world.publish("a", b"2", retain=True)
         await world.publish("b", b"3", retain=True, expires_at=world.space.now() + 1)
-        kept = await world.space.retained("a")
+        kept = await world.space.retained.of("a")
         assert kept is not None
         assert (kept[0].payload, kept[0].retain) == (b"2", True)
         with pytest.raises(RetainedFullError):
             await world.publish("c", b"4", retain=True)
         await world.publish("a", b"", retain=True)
-        assert await world.space.retained("a") is None
+        assert await world.space.retained.of("a") is None
         world.clock.move(timedelta(seconds=1))
-        assert await world.space.retained("b") is None
+        assert await world.space.retained.of("b") is None
 
 
 async def test_what_a_client_may_not_get_counts_as_done(database_url: str) -> None:
@@ -425,5 +425,5 @@ async def test_an_answer_of_the_database_that_is_lost_is_no_refusal_of_a_subscri
         lose_the_next_answer(world.database)
         assert await world.subscribe(client, "t") == [True]
         lose_the_next_answer(world.database)
-        assert await world.space.unsubscribe(client.attached, ["t"]) == [True]
+        assert await world.space.subscriptions.unsubscribe(client.attached, ["t"]) == [True]
         assert client.ended is None

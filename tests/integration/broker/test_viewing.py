@@ -21,8 +21,8 @@ async def publish(world: World, *topics: str) -> None:
 
 async def test_two_may_look_at_the_same_and_one_may_leave(database_url: str) -> None:
     async with a_world(database_url) as world:
-        with world.space.watch("t/+") as first:
-            with world.space.watch("t/+") as second:
+        with world.space.messages.watch("t/+") as first:
+            with world.space.messages.watch("t/+") as second:
                 await publish(world, "t/1", "u/1", "t")
                 assert await seen(first) == await seen(second) == ([("t/1", b"t/1")], 0)
             await publish(world, "t/2")
@@ -35,7 +35,7 @@ async def test_two_may_look_at_the_same_and_one_may_leave(database_url: str) -> 
 
 async def test_reserved_topics_are_seen_when_they_are_named(database_url: str) -> None:
     async with a_world(database_url) as world:
-        with world.space.watch("#") as everything, world.space.watch("$aws/events/#") as events:
+        with world.space.messages.watch("#") as everything, world.space.messages.watch("$aws/events/#") as events:
             await publish(world, "$aws/events/x", "a")
             assert await seen(everything) == ([("a", b"a")], 0)
             assert await seen(events) == ([("$aws/events/x", b"$aws/events/x")], 0)
@@ -45,7 +45,7 @@ async def test_subscribers_and_stored_sessions_get_what_they_would_get(database_
     async with a_world(database_url) as world:
         client = await world.connect("c", expiry_s=HOUR)
         await world.subscribe(client, "t")
-        with world.space.watch("t") as viewer:
+        with world.space.messages.watch("t") as viewer:
             await publish(world, "t")
             assert client.payloads == [b"t"]
             assert await seen(viewer) == ([("t", b"t")], 0)
@@ -56,7 +56,7 @@ async def test_one_that_is_slow_loses_messages_and_is_told_how_many(
 ) -> None:
     monkeypatch.setattr(viewing, "MAX_WAITING", 3)
     async with a_world(database_url) as world:
-        with world.space.watch("#") as viewer:
+        with world.space.messages.watch("#") as viewer:
             await publish(world, *"abcde")
             assert await seen(viewer) == ([("a", b"a"), ("b", b"b"), ("c", b"c")], 2)
             await publish(world, "f")
@@ -66,7 +66,7 @@ async def test_one_that_is_slow_loses_messages_and_is_told_how_many(
 async def test_large_messages_are_bounded_by_their_bytes(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(viewing, "MAX_WAITING_BYTES", 10)
     async with a_world(database_url) as world:
-        with world.space.watch("#") as viewer:
+        with world.space.messages.watch("#") as viewer:
             for number in range(4):
                 await world.publish(str(number), b"x" * 8)
             assert await seen(viewer) == ([("0", b"x" * 8), ("1", b"x" * 8)], 2)

@@ -2,123 +2,24 @@
 switched off at the wrong moment."""
 
 import asyncio
-import contextlib
 import sqlite3
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
 
 import pytest
 
-from birthmark.broker import Broker
 from birthmark.broker.stream import SqlStream
-from birthmark.errors import BirthmarkError
 from birthmark.iothub import wire
 from birthmark.iothub.events import DeviceChanged
-from birthmark.iothub.model import AuthenticationType, DeviceAuthentication, Hub
-from birthmark.iothub.mqtt import HubConnections
 from birthmark.iothub.mqtt.connection import MAX_SUBSCRIPTIONS
 from birthmark.iothub.mqtt.methods import CallMethod, MethodAnswered
 from birthmark.iothub.mqtt.telemetry import WINDOW
-from birthmark.iothub.service import IotHub
 from birthmark.mqtt import codec
-from birthmark.mqtt.engine import Engine, Role
 from birthmark.mqtt.errors import LocalProtocolError
-from birthmark.mqtt.packets import LEVEL_3_1_1, ConnAck, Connect, Packet, PubAck, Publish, SubAck, Subscribe
+from birthmark.mqtt.packets import LEVEL_3_1_1, ConnAck, PubAck, Publish, SubAck, Subscribe
 from birthmark.net.admission import Closed
-from birthmark.net.pump import MqttPump
-from birthmark.net.tls import TlsPeer
-from birthmark.store import open_database
-from fakes import FakeClock, SeededEntropy
-from pki_builders import a_device
+from hub_world import ON_RECORD, a_world, until
 
 pytestmark = pytest.mark.integration
-
-DEVICE = a_device(common_name="device-1").certificate
-PEER = TlsPeer(DEVICE, (), b"", "", "TLSv1.3")
-ON_RECORD = DeviceAuthentication(AuthenticationType.SELF_SIGNED, DEVICE.thumbprint)
-P = TypeVar("P")
-
-
-@dataclass
-class Wire:
-    """The pump's transport, and the client at its other end."""
-
-    client: Engine = field(default_factory=lambda: Engine(Role.CLIENT))
-    heard: list[Packet] = field(default_factory=list)
-    is_paused: bool = False
-    is_over: bool = False
-
-    def write(self, data: bytes) -> None:
-        self.client.receive_data(data, 0.0)
-        while (packet := self.client.next_event()) is not None:
-            self.heard.append(packet)
-
-    def close(self) -> None:
-        self.is_over = True
-
-    def pause_reading(self) -> None:
-        self.is_paused = True
-
-    def resume_reading(self) -> None:
-        self.is_paused = False
-
-    def set_deadline(self, after_s: float | None, act: Callable[[], None] | None = None) -> None: ...
-
-    def authenticated(self) -> None: ...
-
-    def got(self, kind: type[P]) -> list[P]:
-        return [packet for packet in self.heard if isinstance(packet, kind)]
-
-
-@dataclass
-class World:
-    iothub: IotHub
-    hub: Hub
-    connections: HubConnections
-    clock: FakeClock
-    file: Path
-    refused: list[BirthmarkError] = field(default_factory=list)
-
-    def start(self, *, clean: bool = True) -> tuple[MqttPump, Wire]:
-        """Return a connection whose CONNECT is on its way."""
-        wire_, link = (
-            Wire(),
-            MqttPump(self.connections.accept, lambda e, _a, _p: self.refused.append(e), self.clock, PEER),
-        )
-        link.start(wire_, "192.0.2.1")
-        wire_.client.send(
-            Connect("device-1", username=wire.render_username(self.hub.host, "device-1", ""), clean_start=clean)
-        )
-        link.data_received(wire_.client.data_to_send())
-        return link, wire_
-
-    async def connected(self, **options: bool) -> tuple[MqttPump, Wire]:
-        link, wire_ = self.start(**options)
-        await until(lambda: bool(wire_.got(ConnAck)))
-        return link, wire_
-
-
-@contextlib.asynccontextmanager
-async def a_world(directory: Path) -> AsyncIterator[World]:
-    clock = FakeClock()
-    database = await open_database(f"sqlite:///{directory}/x.db", clock)
-    iothub = IotHub.of(database, clock, SeededEntropy())
-    hub = await iothub.hubs.create("main", "hub.example", actor="test")
-    await iothub.registry.put(hub, "device-1", wire.DeviceBody("device-1"), ON_RECORD, None, actor="test")
-    try:
-        connections = HubConnections(iothub, Broker(database, clock, "test"), clock)
-        yield World(iothub, hub, connections, clock, directory / "x.db")
-    finally:
-        await iothub.telemetry.settled()
-        await database.close()
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
-        while not condition():
-            await asyncio.sleep(0.005)
 
 
 async def test_a_device_that_sends_faster_than_the_disk_writes_is_not_read_any_more(tmp_path: Path) -> None:
@@ -250,7 +151,7 @@ async def test_a_mistake_of_ours_ends_the_connection_and_is_not_called_the_clien
 
     async with a_world(tmp_path) as world:
         link, client = await world.connected(clean=False)
-        monkeypatch.setattr(world.connections.space("main"), "subscribe", no_packet)
+        monkeypatch.setattr(world.connections.space("main").subscriptions, "subscribe", no_packet)
         client.client.send(Subscribe(1, (("$iothub/twin/res/#", 1),)))
         link.data_received(client.client.data_to_send())
         await until(lambda: link.is_over)

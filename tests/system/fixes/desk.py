@@ -115,10 +115,13 @@ def _packet(first: int, body: bytes) -> bytes:
             return bytes([first]) + length + body
 
 
-def a_connect(client_id: str, username: str | None = None, *, clean: bool = True, level: int = 4) -> bytes:
-    flags = (2 if clean else 0) | (0 if username is None else 0x80)
+def a_connect(
+    client_id: str, username: str | None = None, *, clean: bool = True, level: int = 4, will: str | None = None
+) -> bytes:
+    flags = (2 if clean else 0) | (0 if username is None else 0x80) | (0 if will is None else 4)
     body = _text("MQTT") + bytes([level, flags, 0, 60]) + (b"\0" if level > 4 else b"") + _text(client_id)
-    return _packet(0x10, body + (b"" if username is None else _text(username)))
+    left = b"" if will is None else _text(will) + _text("gone")
+    return _packet(0x10, body + left + (b"" if username is None else _text(username)))
 
 
 def a_publish(topic: str, payload: bytes = b"hello", *, qos: int = 1, retain: bool = False) -> bytes:

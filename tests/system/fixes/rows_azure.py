@@ -52,10 +52,12 @@ def rest(
             f"{method} {path}{'&' if '?' in path else '?'}api-version=2021-10-01 HTTP/1.1",
             f"Host: {connection(desk, service)['HostName']}",
             f"Authorization: {shown}",
-            "Content-Type: application/json",
             f"Content-Length: {len(data)}",
             "Connection: close",
-            *(f"{name.replace('_', '-')}: {value}" for name, value in headers.items()),
+            *(
+                f"{name.replace('_', '-')}: {value}"
+                for name, value in {"Content_Type": "application/json", **headers}.items()
+            ),
         ]
         return desk.raw("\r\n".join(lines).encode() + b"\r\n\r\n" + data)
 
@@ -122,12 +124,12 @@ def unanswered(name: str) -> Act:
     return act
 
 
-def hub_saying(name: str, *packets: bytes, path: str = "", as_device: bool = True) -> Act:
+def hub_saying(name: str, *packets: bytes, path: str = "", as_device: bool = True, will: str | None = None) -> Act:
     def act(desk: Desk) -> None:
         own, desk.device = desk.device, desk.device if as_device else None
         host = desk.scene.environment["PROVISIONING_HOST"]
         try:
-            desk.mqtt(a_connect(name, f"{host}/{path or name}/?api-version=2021-04-12"), *packets)
+            desk.mqtt(a_connect(name, f"{host}/{path or name}/?api-version=2021-04-12", will=will), *packets)
         finally:
             desk.device = own
 
@@ -257,6 +259,17 @@ HUB: Mapping[str, Row] = {
     "iothub.etag_mismatch": Row(
         rest("IOTHUB", "DELETE", "/devices/fix-hub-etag", If_Match='"old"'), in_hub("fix-hub-etag"), is_instead=True
     ),
+    "iothub.batch_invalid": Row(
+        rest(
+            "IOTHUB",
+            "POST",
+            "/devices/fix-batch/messages/events",
+            {},
+            Content_Type="application/vnd.microsoft.iothub.json",
+        ),
+        in_hub("fix-batch"),
+        is_instead=True,
+    ),
     "iothub.c2d_invalid": Row(
         rest("IOTHUB", "POST", "/devices/fix-loud/messages/deviceBound", {}, iothub_ack="loud"),
         in_hub("fix-loud"),
@@ -311,6 +324,9 @@ HUB: Mapping[str, Row] = {
         ),
     ),
     "iothub.topic_not_served": misuse("topic", "devices/another/messages/events/"),
+    "iothub.will_invalid": Row(
+        hub_saying("fix-will", will="devices/another/messages/events/"), in_hub("fix-will"), is_instead=True
+    ),
     "iothub.username_invalid": Row(
         lambda desk: desk.mqtt(a_connect("fix-user", "/x/?api-version=2021-04-12")), is_instead=True
     ),

@@ -42,7 +42,7 @@ def test_everything_is_sent_once_in_order_and_the_cursor_never_passes_what_is_no
             unacknowledged.append(found[0])
         elif step in {"first", "last"} and unacknowledged:
             number = unacknowledged.pop(0 if step == "first" else -1)
-            assert outgoing.settled(packet_id_of(number))
+            assert outgoing.settled((packet_id_of(number),))
         assert outgoing.cursor == (min(unacknowledged) - 1 if unacknowledged else (sent[-1] if sent else 0))
         assert len(unacknowledged) == window - outgoing.room
     assert sent == list(range(1, len(sent) + 1))
@@ -73,7 +73,7 @@ def test_positions_that_are_gone_are_passed_over() -> None:
 
 def test_an_unknown_acknowledgement_changes_nothing() -> None:
     outgoing = Outgoing(0, 5, 10)
-    assert not outgoing.settled(7)
+    assert not outgoing.settled((7,))
     assert outgoing.cursor == 0
 
 

@@ -44,6 +44,8 @@ def test_a_call_that_cannot_be_made_is_refused(call: MethodCall) -> None:
     [
         (Mail(b"x" * 65536, {}, {}), "none", HOUR, True),
         (Mail(b"x" * 65536, {}, {"a": "b"}), "none", HOUR, False),
+        (Mail(b"", {}, {"a": "\u00e9" * 10_000}), "none", HOUR, True),
+        (Mail(b"", {}, {"a": "\u00e9" * 11_000}), "none", HOUR, False),  # no topic holds it, encoded
         (Mail(b"x", {}, {}), "loud", HOUR, False),
         (Mail(b"x", {}, {}), "full", 0, False),
         (Mail(b"x", {}, {}), "full", 48 * HOUR, True),
@@ -52,10 +54,10 @@ def test_a_call_that_cannot_be_made_is_refused(call: MethodCall) -> None:
 )
 def test_messages_are_bounded_in_size_and_time(mail: Mail, feedback: str, expires_at: int, is_fine: bool) -> None:
     if is_fine:
-        check_mail("d", mail, feedback, expires_at, 0)
+        check_mail("d", "m", mail, feedback, expires_at=expires_at, now=0)
         return
     with pytest.raises(C2dInvalidError):
-        check_mail("d", mail, feedback, expires_at, 0)
+        check_mail("d", "m", mail, feedback, expires_at=expires_at, now=0)
 
 
 @pytest.mark.parametrize(

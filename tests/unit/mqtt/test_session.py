@@ -3,12 +3,10 @@
 import pytest
 
 from birthmark.mqtt.errors import LocalProtocolError, QueueFullError
-from birthmark.mqtt.packets import Publish
+from birthmark.mqtt.parcel import Parcel
 from birthmark.mqtt.session import EACH_BYTES, Session
 
-
-def a_message(packet_id: int | None = 1) -> Publish:
-    return Publish("t", b"", 1, packet_id=packet_id)
+A_MESSAGE = Parcel("t", b"")
 
 
 def test_packet_ids_go_round_and_leave_out_those_in_use() -> None:
@@ -29,75 +27,97 @@ def test_when_every_packet_id_is_in_use_there_is_none_left() -> None:
         session.reserve()
 
 
+def test_packet_ids_of_messages_are_in_use_until_they_are_acknowledged() -> None:
+    session = Session(window=1)
+    assert session.add(A_MESSAGE, may_fly=True) == (1, True)
+    assert session.add(A_MESSAGE, may_fly=True) == (2, False)
+    session._last_id = 0xFFFF
+    assert session.reserve() == 3
+
+
 def test_a_message_beyond_the_window_waits_until_one_is_acknowledged() -> None:
     session = Session(window=1)
-    assert session.add(a_message(1), may_fly=True)
-    assert not session.add(a_message(2), may_fly=True)
+    assert session.add(A_MESSAGE, may_fly=True) == (1, True)
+    assert session.add(A_MESSAGE, may_fly=True) == (2, False)
     assert not list(session.advance())
-    assert session.acknowledge(1)
-    assert [message.packet_id for message in session.advance()] == [2]
-    assert [message.packet_id for message in session.in_flight] == [2]
+    assert session.acknowledge((1,))
+    assert list(session.advance()) == [(2, A_MESSAGE, False)]
+    assert session.in_flight == (2,)
 
 
 def test_nothing_overtakes_a_message_that_waits() -> None:
     session = Session()
-    session.add(a_message(1), may_fly=False)
-    assert not session.add(a_message(2), may_fly=True)
-    assert [message.packet_id for message in session.waiting] == [1, 2]
+    session.add(A_MESSAGE, may_fly=False)
+    assert session.add(A_MESSAGE, may_fly=True) == (2, False)
+    assert session.waiting == (1, 2)
 
 
 def test_a_full_queue_takes_no_more() -> None:
     session = Session(max_queued=1)
-    session.check_room()
-    session.add(a_message(), may_fly=False)
+    session.add(A_MESSAGE, may_fly=False)
     with pytest.raises(QueueFullError):
-        session.check_room()
+        session.add(A_MESSAGE, may_fly=False)
 
 
-def test_an_acknowledgment_of_what_was_never_sent_is_said() -> None:
-    assert not Session().acknowledge(7)
+def test_an_acknowledgment_of_what_was_never_sent_changes_nothing() -> None:
+    session = Session()
+    session.add(A_MESSAGE, may_fly=True)
+    assert not session.acknowledge((7,))
+    assert session.in_flight == (1,)
 
 
 def test_what_is_in_flight_is_sent_again_in_order_marked_as_a_duplicate() -> None:
     session = Session()
-    for number in (1, 2):
-        session.add(a_message(number), may_fly=True)
-    assert [(m.packet_id, m.dup) for m in session.resend(as_duplicates=True)] == [(1, True), (2, True)]
-    assert [m.dup for m in session.resend(as_duplicates=False)] == [False, False]
+    for _ in range(2):
+        session.add(A_MESSAGE, may_fly=True)
+    assert list(session.resend(as_duplicates=True)) == [(1, A_MESSAGE, True), (2, A_MESSAGE, True)]
+    assert [is_again for *_, is_again in session.resend(as_duplicates=False)] == [False, False]
+
+
+def test_a_smaller_window_sends_the_rest_again_later_before_what_is_new() -> None:
+    session = Session(window=2)
+    for _ in range(3):
+        session.add(A_MESSAGE, may_fly=True)
+    session.window = 1
+    assert list(session.resend(as_duplicates=True)) == [(1, A_MESSAGE, True)]
+    session.acknowledge((1,))
+    assert list(session.advance()) == [(2, A_MESSAGE, True)]
+    session.acknowledge((2,))
+    assert list(session.advance()) == [(3, A_MESSAGE, False)]
+
+
+def test_a_message_that_is_taken_back_leaves_its_id() -> None:
+    session = Session(window=1)
+    for _ in range(2):
+        packet_id, _ = session.add(A_MESSAGE, may_fly=True)
+        session.forget(packet_id)
+    assert (session.in_flight, session.waiting) == ((), ())
 
 
 def test_a_session_that_ended_has_nothing() -> None:
     session = Session(window=1)
-    session.add(a_message(session.reserve()), may_fly=True)
-    session.add(a_message(session.reserve()), may_fly=True)
+    session.add(A_MESSAGE, may_fly=True)
+    session.add(A_MESSAGE, may_fly=True)
     session.clear()
     assert (session.in_flight, session.waiting, session.reserve()) == ((), (), 3)
 
 
-def test_a_message_without_a_packet_id_does_not_fly() -> None:
-    with pytest.raises(LocalProtocolError):
-        Session().add(a_message(None), may_fly=True)
-
-
 def test_what_waits_is_bounded_by_its_size_too() -> None:
-    session = Session(window=1, max_queued=4)
-    large = [Publish("t", bytes(3 * EACH_BYTES), 1, packet_id=number) for number in range(1, 6)]
-    for message in large[:3]:  # the first flies, and the third is begun before the bound is reached
-        session.check_room()
-        session.add(message, may_fly=True)
+    session, large = Session(window=1, max_queued=4), Parcel("t", bytes(3 * EACH_BYTES))
+    for _ in range(3):  # the first flies, and the third is begun before the bound is reached
+        session.add(large, may_fly=True)
     with pytest.raises(QueueFullError, match="2 messages"):
-        session.check_room()
-    session.acknowledge(1)
-    assert list(session.advance()) == [large[1]]
-    session.check_room()
-    session.add(large[3], may_fly=True)
+        session.add(large, may_fly=True)
+    session.acknowledge((1,))
+    assert list(session.advance()) == [(2, large, False)]
+    last, _ = session.add(large, may_fly=True)
     with pytest.raises(QueueFullError):
-        session.check_room()
-    session.forget(4)
-    session.check_room()
+        session.add(large, may_fly=True)
+    session.forget(last)
+    session.forget(session.add(large, may_fly=True)[0])
     session.window = 0
     list(session.resend(as_duplicates=True))
     with pytest.raises(QueueFullError):
-        session.check_room()
+        session.add(large, may_fly=True)
     session.clear()
-    session.check_room()
+    session.add(large, may_fly=True)

@@ -27,7 +27,6 @@ from birthmark.mqtt.packets import (
 from birthmark.mqtt.parcel import Parcel
 from birthmark.mqtt.properties import Properties, PropertyId
 from birthmark.mqtt.reasons import ReasonCode
-from birthmark.mqtt.session import Session
 from birthmark.net.admission import Admission, Closed, MqttProtocolError, MqttRefusedError, reason_of, require_3_1_1
 from birthmark.net.pump import MqttPump
 from fakes import FakeClock
@@ -88,8 +87,8 @@ class World:
         self.heard.append(packet)
         return None
 
-    def acknowledged(self, packet: PubAck) -> Awaitable[None] | None:
-        self.heard.append(packet)
+    def acknowledged(self, packet_ids: Sequence[int]) -> Awaitable[None] | None:
+        self.heard += [PubAck(packet_id) for packet_id in packet_ids]
         return None
 
     def closed(self, reason: Closed, session_expiry_s: int | None) -> None:
@@ -302,31 +301,6 @@ async def test_silence_is_told_and_closed(five: World) -> None:
     five.clock.move(timedelta(seconds=91))
     five.act()
     assert (five.answers(), five.ends, five.reported) == ([Disconnect(0x8D)], [(Closed.KEEP_ALIVE, None)], [])
-
-
-async def test_a_session_goes_on_with_what_is_unacknowledged(five: World) -> None:
-    first = await five.connected()
-    first.publish("t", b"1", 1)
-    session = first._engine.session
-    again = World(grants={"session": session, "session_present": True})
-    pump = await again.connected(((P.RECEIVE_MAXIMUM, 1),))
-    pump.publish("t", b"2", 1)
-    await settled()
-    connack, message = again.answers()
-    assert isinstance(connack, ConnAck)
-    assert connack.session_present
-    assert message == Publish("t", b"1", 1, dup=True, packet_id=1)
-    assert pump.room == 0
-    await again.say(pump, PubAck(1))
-    assert again.answers() == [Publish("t", b"2", 1, packet_id=2)]
-
-
-async def test_a_new_session_forgets(five: World) -> None:
-    session = Session()
-    session.add(Publish("t", b"", 1, packet_id=session.reserve()), may_fly=True)
-    five.grants = {"session": session}
-    pump = await five.connected()
-    assert (len(five.answers()), session.in_flight, pump.room) == (1, (), 100)
 
 
 async def test_each_message_has_its_code_in_mqtt_5_and_the_order_is_kept(five: World, three: World) -> None:

@@ -67,13 +67,13 @@ class DataOperations:
             if lasts_s is not None and lasts_s > _MAX_EXPIRY_S:
                 raise BodyInvalidError(detail="messageExpiry is more than 4294967295 seconds")
             expires_at = None if lasts_s is None else self._space.now() + lasts_s * MICROS
-            await self._space.published(Message(topic, call.body, qos, retain, _properties(call), expires_at))
+            await self._space.messages.published(Message(topic, call.body, qos, retain, _properties(call), expires_at))
         return {"message": "OK", "traceId": new_uuid(self._entropy)}
 
     async def get_retained_message(self, call: Call) -> Any:
         topic = call["topic"]
         self._devices.check(call.grant, "iot:GetRetainedMessage", "topic", topic)
-        if (found := await self._space.retained(topic)) is None:
+        if (found := await self._space.retained.of(topic)) is None:
             raise RetainedMissingError(topic=topic[: topics.MAX_TOPIC_BYTES])
         message, at = found
         answer: dict[str, Any] = {"topic": topic, "payload": base64.b64encode(message.payload).decode()}
@@ -85,7 +85,7 @@ class DataOperations:
 
     async def list_retained_messages(self, call: Call) -> Any:
         self._devices.check(call.grant, "iot:ListRetainedMessages", "topic", "*")
-        page = await self._space.retained_topics(call.after, call.size)
+        page = await self._space.retained.topics(call.after, call.size)
         found = [
             {
                 "topic": row["topic"],

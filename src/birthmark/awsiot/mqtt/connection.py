@@ -13,7 +13,7 @@ from birthmark.broker import Attached
 from birthmark.broker.model import Message, Subscription, handed_on, subscription_of
 from birthmark.errors import BirthmarkError
 from birthmark.mqtt.errors import LocalProtocolError
-from birthmark.mqtt.packets import LEVEL_5, PubAck, Publish, SubAck, Subscribe, UnsubAck, Unsubscribe
+from birthmark.mqtt.packets import LEVEL_5, Publish, SubAck, Subscribe, UnsubAck, Unsubscribe
 from birthmark.mqtt.parcel import Parcel
 from birthmark.mqtt.properties import Properties
 from birthmark.mqtt.reasons import ReasonCode
@@ -36,6 +36,7 @@ class AwsConnection:
         "_changes_seen",
         "_connections",
         "_noted",
+        "_usual_topic",
         "_visitor",
         "attached",
         "client_id",
@@ -53,6 +54,7 @@ class AwsConnection:
         self._acks = Acknowledging(pump)
         self._changes = self._changes_seen = 0
         self._noted: frozenset[str] = frozenset()
+        self._usual_topic = ""  # what it may publish to, as the packet before had it
         self.pump = pump
         self.grant = grant
         self.client_id = client_id
@@ -68,9 +70,12 @@ class AwsConnection:
         self.attached.resume()
 
     def published(self, packets: Sequence[Publish]) -> Awaitable[None] | None:
-        if self._is_stale:
+        if self._changes != self._changes_seen:
             return self._publish_fresh(packets)
-        return self._publish(packets) or self._acks.room()
+        waiting, rest = self._publish_until_asked(packets)
+        if rest:
+            waiting = self._ask(waiting, rest)
+        return waiting or self._acks.room()
 
     def subscribed(self, packet: Subscribe) -> Awaitable[None] | None:
         return self._subscribe(packet)
@@ -78,8 +83,8 @@ class AwsConnection:
     def unsubscribed(self, packet: Unsubscribe) -> Awaitable[None] | None:
         return self._unsubscribe(packet)
 
-    def acknowledged(self, packet: PubAck) -> Awaitable[None] | None:
-        self.attached.acknowledged(packet.packet_id)
+    def acknowledged(self, packet_ids: Sequence[int]) -> Awaitable[None] | None:
+        self.attached.acknowledged(packet_ids)
         return None
 
     def closed(self, reason: Closed, session_expiry_s: int | None) -> None:
@@ -89,7 +94,8 @@ class AwsConnection:
     # ---- what the broker calls
 
     def deliver(self, parcel: Parcel, qos: int) -> None:
-        if self._may_receive(parcel.topic):
+        topic = parcel.topic
+        if self.grant.receives.get(topic) or self._may_receive(topic):  # the first is what the other remembers
             try:
                 self.pump.deliver(parcel, qos)
             except LocalProtocolError:  # its queue is full
@@ -134,6 +140,7 @@ class AwsConnection:
     async def _refresh(self) -> None:
         if self._is_stale:
             seen = self._changes
+            self._usual_topic = ""
             self.grant = await self._connections.admit(self._visitor)
             self._connections.check(self.grant, "iot:Connect", "client", self.client_id, self.client_id)
             self._connections.retag(self)
@@ -204,11 +211,11 @@ class AwsConnection:
         """Return the messages before the first that is denied or asks a service, their packet ids, and the denial."""
         messages: list[Message] = []
         ids: list[int] = []
-        topic, now = "", 0
+        topic, now = self._usual_topic, 0
         properties: Properties = ()
         expires_at: int | None = None
         for packet in packets:
-            # Of messages that came together most are to one topic: what is like the one before is looked at once.
+            # Most clients publish to one topic: what is like the one before is looked at once.
             if packet.topic is not topic or packet.retain or packet.qos > 1:
                 try:
                     self._check_publish(packet)
@@ -217,6 +224,8 @@ class AwsConnection:
                 if packet.topic.startswith("$"):
                     return messages, ids, None
                 topic = packet.topic
+                if not self.grant.asks_time:
+                    self._usual_topic = topic
             if len(packet.payload) > topics.MAX_PAYLOAD_BYTES:
                 raise topics.PayloadTooLargeError(thing=self.client_id, size=len(packet.payload))
             if packet.properties:
@@ -240,7 +249,7 @@ class AwsConnection:
     def _hand_on(self, messages: Sequence[Message], ids: Sequence[int]) -> Awaitable[None] | None:
         if not messages:
             return None
-        return self._connections.space.publish(messages, self._acks.expect(ids))
+        return self._connections.space.messages.publish(messages, self._acks.expect(ids))
 
     async def _subscribe(self, packet: Subscribe) -> None:
         await self._refresh()
@@ -269,7 +278,7 @@ class AwsConnection:
         if self.pump.is_over:
             return
         wanted = list(granted.values())
-        are_new = await self._connections.space.subscribe(attached, wanted)
+        are_new = await self._connections.space.subscriptions.subscribe(attached, wanted)
         self.pump.send(SubAck(packet.packet_id, tuple(codes)))
         for one, is_new in zip(wanted, are_new, strict=True):
             await self._send_retained(one, is_new=is_new)
@@ -280,11 +289,11 @@ class AwsConnection:
             return
         if "+" in one.topic_filter or "#" in one.topic_filter:
             return
-        if (kept := await self._connections.space.retained(one.topic_filter)) is not None:
+        if (kept := await self._connections.space.retained.of(one.topic_filter)) is not None:
             message, _ = kept
-            self._connections.space.send_to(self.attached, message, min(one.qos, message.qos))
+            self._connections.space.messages.send_to(self.attached, message, min(one.qos, message.qos))
 
     async def _unsubscribe(self, packet: Unsubscribe) -> None:
-        were_there = await self._connections.space.unsubscribe(self.attached, packet.filters)
+        were_there = await self._connections.space.subscriptions.unsubscribe(self.attached, packet.filters)
         codes = [ReasonCode.SUCCESS if was else ReasonCode.NO_SUBSCRIPTION_EXISTED for was in were_there]
         self.pump.send(UnsubAck(packet.packet_id, tuple(codes)))

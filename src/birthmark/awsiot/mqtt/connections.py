@@ -65,8 +65,8 @@ class AwsConnections:
         self._aws.devices.check(grant, action, kind, name, client_id)
 
     def may_receive(self, grant: Grant, topic: str) -> bool:
-        """Say whether a message may go out; iot:Receive is asked at every delivery."""
-        return self._aws.devices.allows(grant, "iot:Receive", "topic", topic)
+        """Say whether a message may go out."""
+        return self._aws.devices.may_receive(grant, topic)
 
     def record(self, connection: AwsConnection, error: BirthmarkError) -> None:
         """File a refusal that does not end the connection."""
@@ -214,7 +214,7 @@ class AwsConnections:
                 expires_at,
                 message.publisher,
             )
-        return self.space.publish((message,), _nobody_waits)
+        return self.space.messages.publish((message,), _nobody_waits)
 
     def overrun(self, client: str, limit: int) -> None:
         for_whom = self.space.live.get(client)
@@ -239,7 +239,7 @@ class AwsConnections:
         self._publish(event)
 
     def _publish(self, message: Message | None) -> None:
-        if message is not None and (waiting := self.space.publish((message,), _nobody_waits)) is not None:
+        if message is not None and (waiting := self.space.messages.publish((message,), _nobody_waits)) is not None:
             self.space.spawn(waiting)
 
 

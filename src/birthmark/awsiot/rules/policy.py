@@ -141,24 +141,26 @@ class Permissions:
     facts: Facts
     _patterns: dict[tuple[str, Risky], Glob | None] = field(default_factory=dict)
     _known: dict[tuple[str, str], Decision] = field(default_factory=dict)
-    _asks_time: bool = False
+    asks_time: bool = False
+    """What is allowed now may not be later, with nothing changed."""
 
     def __post_init__(self) -> None:
         conditions = (c for policy in self.policies for s in policy.statements for c in s.conditions)
-        self._asks_time = any(condition.asks_time for condition in conditions)
+        self.asks_time = any(condition.asks_time for condition in conditions)
 
     def decide(self, action: str, resource: str, now: datetime) -> Decision:
         """Return the decision about `action` (such as iot:Publish) on a resource's ARN."""
         if (known := self._known.get((action, resource))) is not None:
             return known
-        made = self._decide(action, resource, now)
-        if not self._asks_time:
+        made = self.judge(action, resource, now)
+        if not self.asks_time:
             if len(self._known) >= _MAX_REMEMBERED:
                 self._known.clear()
             self._known[action, resource] = made
         return made
 
-    def _decide(self, action: str, resource: str, now: datetime) -> Decision:
+    def judge(self, action: str, resource: str, now: datetime) -> Decision:
+        """Return the same without remembering it."""
         low = action.lower()
         allowed: Statement | None = None
         for policy in self.policies:

@@ -19,9 +19,12 @@ class Service(Enum):
     SHADOW = re.compile(r"\$aws/things/(?P<thing>[^/]+)/shadow(?:/name/(?P<name>[^/]+))?/(?P<verb>get|update|delete)")
 
 
+_SERVICES = tuple(Service)  # to go through the class costs more than to match
+
+
 def request_of(topic: str) -> tuple[Service, Mapping[str, str | None]] | None:
     """Return which service a topic asks, and the names in it; None when it asks nobody."""
-    for service in Service:
+    for service in _SERVICES:
         if (found := service.value.fullmatch(topic)) is not None:
             return service, found.groupdict()
     return None

@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from birthmark.awsiot.model import Account, CertificateId, CertificateStatus
 from birthmark.awsiot.rules.policy import Decision, Outcome, Permissions, PolicyDeniedError, parse_policy
@@ -60,6 +60,9 @@ class CertificateInactiveError(ForbiddenError):
     thing: str
 
 
+_MAX_TOPICS = 1024
+
+
 @dataclass(frozen=True, slots=True)
 class Grant:
     """A visitor who was let in: by which certificate, as which thing, with which permissions.
@@ -72,6 +75,13 @@ class Grant:
     thing: str | None
     permissions: Permissions | None
     policies: frozenset[str] = frozenset()
+    receives: dict[str, bool] = field(default_factory=dict)
+    """Topics of messages that were to go out, and whether they might: what `Devices.may_receive` remembers."""
+
+    @property
+    def asks_time(self) -> bool:
+        """What it allows now it may not allow later."""
+        return self.permissions is not None and self.permissions.asks_time
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,11 +149,18 @@ class Devices:
             f"aws iot attach-policy --policy-name {name} --target {target}"
         )
 
-    def allows(self, grant: Grant, action: str, kind: str, name: str) -> bool:
-        """Say whether the grant allows it; for deliveries, where a refusal is nobody's error."""
+    def may_receive(self, grant: Grant, topic: str) -> bool:
+        """Say whether a message may go out; iot:Receive is asked at every delivery, and its refusal nobody's error."""
+        if (known := grant.receives.get(topic)) is not None:
+            return known
         if grant.permissions is None:
             return True
-        return grant.permissions.decide(action, self.account.arn(kind, name), self.clock.now()).is_allowed
+        may = grant.permissions.judge("iot:Receive", self.account.arn("topic", topic), self.clock.now()).is_allowed
+        if not grant.permissions.asks_time:
+            if len(grant.receives) >= _MAX_TOPICS:
+                grant.receives.clear()
+            grant.receives[topic] = may
+        return may
 
     async def _thing_of(self, certificate_id: str, client_id: str | None) -> str | None:
         """The thing of that client id, when attached; else the one thing the certificate belongs to exclusively."""

@@ -68,10 +68,13 @@ class Shadows:
                 thing, name, lambda known: rules.updated(known, update, request.size, at), "awsiot.shadow_update", actor
             )
             answer = wire.update_json(after, update.patch, at, token)
-            told = {"accepted": answer, "documents": wire.documents_json(before, after, at, token)}
-            if (missing := wire.delta_json(after, at, token)) is not None:
-                told["delta"] = missing
-            told_all = await self._hand_on([(topic_of(thing, name, f"update/{what}"), told[what]) for what in told])
+            told = [(topic_of(thing, name, "update/accepted"), answer)]
+            if self.audience.may_hear(topic := topic_of(thing, name, "update/documents")):
+                told.append((topic, wire.documents_json(before, after, at, token)))
+            if self.audience.may_hear(topic := topic_of(thing, name, "update/delta")):
+                missing = wire.delta_json(after, at, token)
+                told += [] if missing is None else [(topic, missing)]
+            told_all = await self._hand_on(told)
         await told_all
         return answer
 

@@ -85,9 +85,12 @@ class Outgoing:
         self._in_flight[packet_id_of(number)] = number
         return number, message
 
-    def settled(self, packet_id: int) -> bool:
-        """Note an acknowledgement, or that a message was not to be sent after all; say whether it was one of ours."""
-        if self._in_flight.pop(packet_id, None) is None:
+    def settled(self, packet_ids: Iterable[int]) -> bool:
+        """Note that messages are delivered, or were not to be sent after all; say whether one of them was ours."""
+        before = len(self._in_flight)
+        for packet_id in packet_ids:
+            self._in_flight.pop(packet_id, None)
+        if len(self._in_flight) == before:
             return False
         self.cursor = next(iter(self._in_flight.values())) - 1 if self._in_flight else self.sent
         return True

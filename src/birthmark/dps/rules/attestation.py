@@ -165,15 +165,16 @@ class GroupHit:
 def check_common_name(claim: Claim) -> Certificate:
     """Return the leaf whose common name is the registration id. Raise `AttestationError`."""
     leaf = claim.leaf
-    if leaf is not None and not leaf.subject_cn:
-        raise NoNameError(registration_id=claim.registration_id, subject=leaf.subject_text, thumbprint=leaf.thumbprint)
     if leaf is None:
         raise NoProofError(
             registration_id=claim.registration_id, presented="no certificate", wanted="an X.509 certificate"
         )
-    if fold(leaf.subject_cn or "") != fold(claim.registration_id):
+    name = leaf.subject_cn
+    if not name:
+        raise NoNameError(registration_id=claim.registration_id, subject=leaf.subject_text, thumbprint=leaf.thumbprint)
+    if fold(name) != fold(claim.registration_id):
         raise RegistrationIdMismatchError(
-            registration_id=claim.registration_id, common_name=leaf.subject_cn or "", thumbprint=leaf.thumbprint
+            registration_id=claim.registration_id, common_name=name, thumbprint=leaf.thumbprint
         )
     return leaf
 

@@ -17,7 +17,7 @@ from birthmark.iothub.mqtt.telemetry import TelemetryWindow
 from birthmark.iothub.rules.messages import QosNotServedError, TopicNotServedError
 from birthmark.iothub.rules.twins import TwinInvalidError
 from birthmark.mqtt.errors import LocalProtocolError
-from birthmark.mqtt.packets import PubAck, Publish, SubAck, Subscribe, UnsubAck, Unsubscribe
+from birthmark.mqtt.packets import Publish, SubAck, Subscribe, UnsubAck, Unsubscribe
 from birthmark.mqtt.parcel import Parcel
 from birthmark.net.admission import Closed
 from birthmark.net.pump import MqttPump
@@ -76,13 +76,14 @@ class HubConnection:
     def unsubscribed(self, packet: Unsubscribe) -> Awaitable[None] | None:
         return self._unsubscribe(packet)
 
-    def acknowledged(self, packet: PubAck) -> Awaitable[None] | None:
-        return None if self._devicebound is None else self._devicebound.acknowledged(packet.packet_id)
+    def acknowledged(self, packet_ids: Sequence[int]) -> Awaitable[None] | None:
+        return None if self._devicebound is None else self._devicebound.acknowledged(packet_ids)
 
     def closed(self, reason: Closed, session_expiry_s: int | None) -> None:
         del session_expiry_s
         space = self.attached.space
-        space.disconnect(self.attached, reason, with_will=reason is not Closed.DISCONNECT)
+        was_open = not self.attached.is_on_hold
+        space.disconnect(self.attached, reason, with_will=was_open and reason is not Closed.DISCONNECT)
         if self._devicebound is not None:
             space.spawn(self._devicebound.give_back())
 
@@ -169,11 +170,11 @@ class HubConnection:
 
     async def _subscribe(self, packet: Subscribe, granted: dict[str, int]) -> None:
         wanted = [Subscription(name, qos) for name, qos in granted.items()]
-        await self.attached.space.subscribe(self.attached, wanted)
+        await self.attached.space.subscriptions.subscribe(self.attached, wanted)
         self.pump.send(SubAck(packet.packet_id, tuple(granted.get(name, _FAILURE) for name, _ in packet.filters)))
         if wire.devicebound(self.device_id) in granted:
             self.mail_came()
 
     async def _unsubscribe(self, packet: Unsubscribe) -> None:
-        await self.attached.space.unsubscribe(self.attached, packet.filters)
+        await self.attached.space.subscriptions.unsubscribe(self.attached, packet.filters)
         self.pump.send(UnsubAck(packet.packet_id))

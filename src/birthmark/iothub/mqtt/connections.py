@@ -1,9 +1,9 @@
 """The live connections of devices: who is let in, and who must prove itself again. Who is there, the broker knows."""
 
-from collections.abc import Awaitable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 
-from birthmark.broker import Arrival, Attached, Broker, Space, SpaceRules
+from birthmark.broker import Arrival, Broker, Space, SpaceRules
 from birthmark.broker.model import NEVER, Message, Will
 from birthmark.bus import Bus
 from birthmark.bus.ports import Done
@@ -12,14 +12,17 @@ from birthmark.errors import BirthmarkError
 from birthmark.iothub import wire
 from birthmark.iothub.errors import connack_reason
 from birthmark.iothub.events import DeviceChanged, HubDeleted
-from birthmark.iothub.model import Hub, space_of
+from birthmark.iothub.model import DeviceId, Hub, space_of
 from birthmark.iothub.mqtt.connection import HubConnection
 from birthmark.iothub.mqtt.methods import CallMethod, MethodAnswered, MethodCalls
+from birthmark.iothub.mqtt.observer import HubObserver
 from birthmark.iothub.ports import Notify
 from birthmark.iothub.rules.messages import ModuleNotServedError
+from birthmark.iothub.rules.wills import check_will
 from birthmark.iothub.service import IotHub
 from birthmark.metrics import Traffic
 from birthmark.mqtt.packets import Connect
+from birthmark.mqtt.packets import Will as WillPacket
 from birthmark.net.admission import Admission, Closed, MqttRefusedError, require_3_1_1
 from birthmark.net.pump import MqttPump
 from birthmark.store import from_micros
@@ -34,6 +37,7 @@ class HubConnections:
     def __init__(self, iothub: IotHub, broker: Broker, clock: Clock) -> None:
         self._broker = broker
         self._changes = 0  # of anything that a device may depend on
+        self._spaces: dict[str, Space] = {}
         self.iothub = iothub
         self.clock = clock
         self.methods = MethodCalls()
@@ -41,7 +45,15 @@ class HubConnections:
 
     def space(self, hub: str) -> Space:
         """Return the sessions of a hub."""
-        return self._broker.space(space_of(hub), _RULES, self)
+        if (known := self._spaces.get(hub)) is None:
+            observer = HubObserver(hub, self.iothub, self.clock)
+            known = self._spaces[hub] = self._broker.space(space_of(hub), _RULES, observer)
+        return known
+
+    def load(self) -> None:
+        """Make the spaces of the hubs there are: what a worker that was killed left behind belongs to them."""
+        for hub in self.iothub.hubs.all():
+            self.space(hub.name)
 
     def connected_since(self, hub: str, device_id: str) -> datetime | None:
         """Return since when a device is connected, or None."""
@@ -59,10 +71,11 @@ class HubConnections:
                 raise ModuleNotServedError(device_id=user.device_id, module=user.module_id)
             seen = self._changes
             hub, device = await self.iothub.registry.authenticate(user, pump.peer, packet.password)
+            will = None if packet.will is None else _will_of(packet.will, device.device_id)
             connection = HubConnection(self, pump, hub=hub, device_id=device.device_id)
             expiry_s = 0 if packet.clean_start else NEVER
             space = self.space(hub.name)
-            attached = await space.connect(Arrival(device.device_id, connection, packet.clean_start, expiry_s))
+            attached = await space.connect(Arrival(device.device_id, connection, packet.clean_start, expiry_s, will))
             connection.attached = attached
             try:
                 while seen != self._changes:  # nobody told a connection that was not there: it proves itself again
@@ -130,20 +143,8 @@ class HubConnections:
                 if isinstance(attached.connection, HubConnection):
                     yield attached.connection
 
-    # ---- what the broker tells
 
-    def connected(self, attached: Attached) -> None:
-        del attached
-
-    def disconnected(self, attached: Attached, reason: Closed) -> None:
-        del attached, reason
-
-    def lost(self, client: str, epoch: int) -> None:
-        del client, epoch
-
-    def will(self, client: str, will: Will) -> Awaitable[None] | None:
-        del client, will
-        return None
-
-    def overrun(self, client: str, limit: int) -> None:
-        del client, limit
+def _will_of(will: WillPacket, device_id: DeviceId) -> Will:
+    """Return a device's will. Raise `WillInvalidError` or `PropertyBagError`."""
+    check_will(device_id, will.topic, will.qos)
+    return Will(Message(will.topic, will.payload, will.qos, will.retain, publisher=device_id))

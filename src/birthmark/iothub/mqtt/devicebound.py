@@ -1,6 +1,6 @@
 """Messages to a device over MQTT: PUBACK completes one; what is not acknowledged goes back into the inbox."""
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from contextlib import suppress
 
 from birthmark.broker.errors import LockLostError
@@ -53,13 +53,14 @@ class DeviceBound:
         elif not self._qos:
             await self._settle(lock)
 
-    def acknowledged(self, packet_id: int) -> Awaitable[None] | None:
-        """Complete the message that was sent as `packet_id`, if one was."""
-        lock = self._taken.pop(packet_id, None)
-        return None if lock is None else self._completed(lock)
+    def acknowledged(self, packet_ids: Sequence[int]) -> Awaitable[None] | None:
+        """Complete the messages that were sent with these packet ids."""
+        locks = [self._taken.pop(packet_id) for packet_id in packet_ids if packet_id in self._taken]
+        return self._completed(locks) if locks else None
 
-    async def _completed(self, lock: str) -> None:
-        await self._settle(lock)
+    async def _completed(self, locks: Sequence[str]) -> None:
+        for lock in locks:
+            await self._settle(lock)
         await self.flow()
 
     async def _settle(self, lock: str) -> None:

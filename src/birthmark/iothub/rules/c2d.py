@@ -11,11 +11,13 @@ from typing import Any
 from birthmark.broker.rules.inbox import InboxRules, Letter, Outcome
 from birthmark.errors import InvalidRequestError
 from birthmark.iothub.model import Mail
+from birthmark.iothub.wire import devicebound_topic
 
 RULES = InboxRules(max_waiting=50, lock_s=60, max_deliveries=10)
 MAX_BYTES = 64 * 1024
 LIFE_S, MAX_LIFE_S = 3600, 48 * 3600
 _MICROS = 1_000_000
+_MAX_TOPIC_BYTES = 65_535
 _ACKS = ("none", "positive", "negative", "full")
 _STATUS: Mapping[Outcome, str] = {
     Outcome.COMPLETED: "Success",
@@ -43,7 +45,7 @@ class C2dInvalidError(InvalidRequestError):
     device_id: str
 
 
-def check_mail(device_id: str, mail: Mail, feedback: str, expires_at: int, now: int) -> None:
+def check_mail(device_id: str, message_id: str, mail: Mail, feedback: str, *, expires_at: int, now: int) -> None:
     """Raise `C2dInvalidError` for what cannot be sent."""
     names = (*mail.system.items(), *mail.properties.items())
     size = len(mail.payload) + sum(len(name.encode()) + len(value.encode()) for name, value in names)
@@ -52,6 +54,8 @@ def check_mail(device_id: str, mail: Mail, feedback: str, expires_at: int, now: 
         problem = f"it has {size} bytes, and may have {MAX_BYTES}"
     elif feedback not in _ACKS:
         problem = f"iothub-ack is not one of {', '.join(_ACKS)}"
+    elif (size := len(devicebound_topic(device_id, message_id, feedback, mail))) > _MAX_TOPIC_BYTES:
+        problem = f"its properties make a topic of {size} bytes, and MQTT has room for {_MAX_TOPIC_BYTES}"
     elif not now < expires_at <= now + MAX_LIFE_S * _MICROS:
         problem = "its expiry is in the past, or more than 48 hours away"
     if problem is not None:

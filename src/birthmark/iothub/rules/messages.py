@@ -26,8 +26,8 @@ class PathNotServedError(InvalidRequestError):
     cause = "{method} {path} is an operation of IoT Hub that this hub does not serve."
     fix = (
         "Served are the identity registry (/devices, /devices/ID, /statistics/devices), twins and direct methods "
-        "(/twins/ID), messages to devices (/devices/ID/messages/deviceBound) and their feedback, over HTTPS; devices "
-        "over MQTT and MQTT over WebSocket. What the registry holds: `birthmark hub devices`"
+        "(/twins/ID), messages of devices and to them (/devices/ID/messages) and their feedback, over HTTPS; all that "
+        "a device does over MQTT and MQTT over WebSocket. What the registry holds: `birthmark hub devices`"
     )
     method: str
     path: str
@@ -55,6 +55,20 @@ class QosNotServedError(InvalidRequestError):
         "Publish with QoS 1, as this does: "
         '`birthmark device send hello --hub "$PROVISIONING_HOST" --device-id {device_id}`'
     )
+    device_id: str
+
+
+class BatchInvalidError(InvalidRequestError):
+    """A batch of telemetry that cannot be read."""
+
+    code = "iothub.batch_invalid"
+    message = "The batch is not valid: {detail}"
+    cause = "The batch of messages that device {device_id} sent was not taken: {detail}."
+    fix = (
+        "A batch is a JSON array of up to 500 objects, each with a body in base64 and maybe properties. By itself a "
+        'message is sent so: `birthmark device send hello --hub "$PROVISIONING_HOST" --device-id {device_id}`'
+    )
+    detail: str
     device_id: str
 
 

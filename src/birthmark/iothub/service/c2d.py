@@ -44,8 +44,9 @@ class CloudToDevice:
         now = self.now()
         expires_at = rules.parse_expiry(expiry, now)
         feedback = feedback or "none"
-        rules.check_mail(device_id, mail, feedback, now if expires_at is None else expires_at, now)
         message_id = message_id or new_uuid(self._entropy)
+        ends_at = now if expires_at is None else expires_at
+        rules.check_mail(device_id, message_id, mail, feedback, expires_at=ends_at, now=now)
         letter = Letter(0, message_id, _encode(mail), now, expires_at or 0, feedback=feedback)
         also = Changes().audit(actor, "iothub.c2d_sent", device_id, hub=hub.name, message=message_id)
         return await self.inboxes.put(space_of(hub.name), device_id, letter, also)

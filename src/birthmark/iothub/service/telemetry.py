@@ -6,7 +6,7 @@ closed, so that the devices send again.
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
 from birthmark.broker.ports import Stream
@@ -40,6 +40,21 @@ class Telemetry:
     def stream(self, hub: Hub) -> Stream[Message]:
         """Return the hub's stream."""
         return self._stream(hub.name)
+
+    async def written(self, hub: Hub, key: int, messages: Sequence[Message], size: int) -> None:
+        """Keep messages of one device; return when they are durable. Raise `UnavailableError`."""
+        written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def done(problem: BaseException | None) -> None:
+            if written.done():
+                return
+            if problem is None:
+                written.set_result(None)
+            else:
+                written.set_exception(problem)
+
+        self.stream(hub).append(key, messages, size, done)
+        await written
 
     def _stream(self, name: str) -> SqlStream[Message]:
         if (stream := self._streams.get(name)) is None:

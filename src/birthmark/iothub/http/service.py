@@ -1,7 +1,5 @@
 """IoT Hub's service REST: registry, twins, methods, messages to devices (IoT Hub REST reference, "Service")."""
 
-import json
-from collections.abc import Callable
 from typing import Any
 
 from starlette.requests import Request
@@ -9,33 +7,19 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from birthmark.broker.rules.inbox import Outcome
-from birthmark.errors import BirthmarkError, InvalidRequestError
 from birthmark.iothub import wire
-from birthmark.iothub.errors import http_error
-from birthmark.iothub.model import Device, Hub, Mail, space_of
+from birthmark.iothub.http.headers import mail_of
+from birthmark.iothub.http.rendering import DEVICEBOUND, SERVICEBOUND, Record, etag_of, guarded, hub_of, time_of
+from birthmark.iothub.model import Device, Hub, space_of
 from birthmark.iothub.ports import ToDevices
 from birthmark.iothub.rules.c2d import FEEDBACK
-from birthmark.iothub.rules.messages import PathNotServedError
 from birthmark.iothub.service import IotHub
-from birthmark.iothub.service.hubs import READ, WRITE, Hubs
-from birthmark.net.refusing import Handler, refusing
-from birthmark.store import from_micros
+from birthmark.iothub.service.hubs import READ, WRITE
+from birthmark.net.refusing import Handler
 from birthmark.text import whole_number
 
 _MAX_LIST = 1000
-_ANY = ["GET", "POST", "PUT", "PATCH", "DELETE"]
-# First path segments of the hub's REST interface, of which nothing is served (REST reference, "Service").
-_UNSERVED = ("jobs", "configurations", "messages", "digitaltwins", "modules", "serviceStats", "file", "query")
 _SERVICE = frozenset({"iothubowner", "service"})
-_DEVICEBOUND, _SERVICEBOUND = ("deviceBound", "devicebound"), ("serviceBound", "servicebound")
-_APP = "iothub-app-"
-_SYSTEM = {  # what names a message's system properties in headers, and in a property bag
-    "iothub-correlationid": "$.cid",
-    "iothub-userid": "$.uid",
-    "iothub-contenttype": "$.ct",
-    "iothub-contentencoding": "$.ce",
-}
-Record = Callable[[BirthmarkError, Request], str]
 
 
 def routes(iothub: IotHub, devices: ToDevices, record: Record) -> list[Route]:
@@ -52,10 +36,10 @@ def routes(iothub: IotHub, devices: ToDevices, record: Record) -> list[Route]:
 
     async def one(request: Request) -> Response:
         device_id = request.path_params["device_id"]
-        hub = _hub(hubs, request)
+        hub = hub_of(hubs, request)
         allowed = READ if request.method == "GET" else WRITE
         policy = hubs.authorize(hub, request.headers.get("authorization"), allowed, f"devices/{device_id}")
-        etag = _etag(request)
+        etag = etag_of(request)
         if request.method == "PUT":
             body, wanted = wire.parse_device_body(await request.body())
             if body.device_id not in {None, device_id}:
@@ -67,7 +51,7 @@ def routes(iothub: IotHub, devices: ToDevices, record: Record) -> list[Route]:
         return JSONResponse(view_of(await registry.device(hub, device_id)))
 
     async def listing(request: Request) -> Response:
-        hub = _hub(hubs, request)
+        hub = hub_of(hubs, request)
         hubs.authorize(hub, request.headers.get("authorization"), READ, "devices")
         top = whole_number(request.query_params.get("top", str(_MAX_LIST)))
         if not top:
@@ -75,7 +59,7 @@ def routes(iothub: IotHub, devices: ToDevices, record: Record) -> list[Route]:
         return JSONResponse([view_of(d) for d in await registry.devices(hub, limit=min(top, _MAX_LIST))])
 
     async def statistics(request: Request) -> Response:
-        hub = _hub(hubs, request)
+        hub = hub_of(hubs, request)
         hubs.authorize(hub, request.headers.get("authorization"), READ, "statistics/devices")
         total, enabled = await registry.count(hub)
         counts = {"totalDeviceCount": total, "enabledDeviceCount": enabled, "disabledDeviceCount": total - enabled}
@@ -83,7 +67,7 @@ def routes(iothub: IotHub, devices: ToDevices, record: Record) -> list[Route]:
 
     def asked(request: Request, resource: str) -> tuple[Hub, str, str]:
         """Return hub, device and policy of a call of the service's."""
-        hub, device_id = _hub(hubs, request), request.path_params.get("device_id", "")
+        hub, device_id = hub_of(hubs, request), request.path_params.get("device_id", "")
         policy = hubs.authorize(hub, request.headers.get("authorization"), _SERVICE, resource.format(device_id))
         return hub, device_id, policy
 
@@ -96,7 +80,7 @@ def routes(iothub: IotHub, devices: ToDevices, record: Record) -> list[Route]:
             body = wire.parse_twin_body(await request.body())
             replaces = request.method == "PUT"
             before, known = await iothub.twins.desire(
-                hub, device_id, body, _etag(request), replaces=replaces, actor=policy
+                hub, device_id, body, etag_of(request), replaces=replaces, actor=policy
             )
             patch = (body.get("properties") or {}).get("desired")
             devices.desired_changed(before, known, patch, replaces=replaces)
@@ -111,11 +95,7 @@ def routes(iothub: IotHub, devices: ToDevices, record: Record) -> list[Route]:
     async def send(request: Request) -> Response:
         hub, device_id, policy = asked(request, "devices/{}/messages/devicebound")
         headers = request.headers
-        mail = Mail(
-            await request.body(),
-            {name: headers[header] for header, name in _SYSTEM.items() if header in headers},
-            {name[len(_APP) :]: value for name, value in headers.items() if name.startswith(_APP)},
-        )
+        mail = mail_of(headers, await request.body())
         letter = await iothub.c2d.send(
             hub,
             device_id,
@@ -126,7 +106,7 @@ def routes(iothub: IotHub, devices: ToDevices, record: Record) -> list[Route]:
             actor=policy,
         )
         devices.mail_came(hub, device_id)
-        return JSONResponse({"messageId": letter.id, "enqueuedTime": _time(letter.enqueued_at)}, 201)
+        return JSONResponse({"messageId": letter.id, "enqueuedTime": time_of(letter.enqueued_at)}, 201)
 
     async def purge(request: Request) -> Response:
         hub, device_id, _ = asked(request, "devices/{}/commands")
@@ -151,55 +131,23 @@ def routes(iothub: IotHub, devices: ToDevices, record: Record) -> list[Route]:
             await inboxes.abandon(space_of(hub.name), FEEDBACK, lock)
         return Response(status_code=204)
 
-    def guarded(handler: Handler) -> Handler:
-        return refusing(handler, lambda error, request: _render(error, record(error, request)))
+    def at(path: str, handler: Handler, *methods: str) -> Route:
+        return Route(path, guarded(handler, record), methods=list(methods))
 
-    async def unserved(request: Request) -> Response:
-        path = request.url.path[:200]
-        raise PathNotServedError(method=request.method, path=path)
-
-    # After the served ones: another path or method of the hub is told from a device that does not exist.
-    elsewhere = [
-        *("/devices", "/devices/", "/devices/query", "/devices/{device_id}", "/devices/{device_id}/{rest:path}"),
-        *(f"/{first}{rest}" for first in _UNSERVED for rest in ("", "/{rest:path}")),
-        *("/twins/{device_id}", "/twins/{device_id}/{rest:path}", "/statistics", "/statistics/{rest:path}"),
+    found = [
+        at("/devices", listing, "GET"),
+        at("/devices/", listing, "GET"),  # as the Node SDK asks
+        at("/devices/{device_id}", one, "GET", "PUT", "DELETE"),
+        at("/statistics/devices", statistics, "GET"),
+        at("/twins/{device_id}", twin, "GET", "PATCH", "PUT"),
+        at("/twins/{device_id}/methods", method, "POST"),
+        at("/devices/{device_id}/commands", purge, "DELETE"),
+        *(at(f"/devices/{{device_id}}/messages/{name}", send, "POST") for name in DEVICEBOUND),
     ]
-    return [
-        Route("/devices", guarded(listing), methods=["GET"]),
-        Route("/devices/", guarded(listing), methods=["GET"]),  # as the Node SDK asks
-        Route("/devices/query", guarded(unserved), methods=["POST"]),
-        Route("/devices/{device_id}", guarded(one), methods=["GET", "PUT", "DELETE"]),
-        Route("/statistics/devices", guarded(statistics), methods=["GET"]),
-        Route("/twins/{device_id}", guarded(twin), methods=["GET", "PATCH", "PUT"]),
-        Route("/twins/{device_id}/methods", guarded(method), methods=["POST"]),
-        *(Route(f"/devices/{{device_id}}/messages/{name}", guarded(send), methods=["POST"]) for name in _DEVICEBOUND),
-        Route("/devices/{device_id}/commands", guarded(purge), methods=["DELETE"]),
-        *(Route(f"/messages/{name}/feedback", guarded(feedback), methods=["GET"]) for name in _SERVICEBOUND),
-        *(
-            Route(f"/messages/{name}/feedback/{{lock}}{end}", guarded(feedback_done), methods=[verb])
-            for name in _SERVICEBOUND
-            for end, verb in (("", "DELETE"), ("/abandon", "POST"))
-        ),
-        *(Route(path, guarded(unserved), methods=_ANY) for path in elsewhere),
-    ]
-
-
-def _hub(hubs: Hubs, request: Request) -> Hub:
-    return hubs.by_host(request.headers.get("host", ""))
-
-
-def _time(micros: int) -> str:
-    return wire.registry_time(from_micros(micros))
-
-
-def _etag(request: Request) -> str | None:
-    value = request.headers.get("if-match")
-    return None if value is None else value.strip().strip('"')
-
-
-def _render(error: BirthmarkError, tracking_id: str) -> Response:
-    status, name, number = http_error(error)
-    detail = str(error) if isinstance(error, InvalidRequestError) else error.facts.get("device_id", str(error))
-    body = {"Message": f"ErrorCode:{name};{detail}", "ExceptionMessage": f"Tracking ID:{tracking_id}"}
-    headers = {"iothub-errorcode": name, "x-ms-error-code": str(number)}
-    return Response(json.dumps(body), status, headers, "application/json")
+    for name in SERVICEBOUND:
+        found += [
+            at(f"/messages/{name}/feedback", feedback, "GET"),
+            at(f"/messages/{name}/feedback/{{lock}}", feedback_done, "DELETE"),
+            at(f"/messages/{name}/feedback/{{lock}}/abandon", feedback_done, "POST"),
+        ]
+    return found

@@ -1,0 +1,103 @@
+"""EdgeLock SE050 and a hub that talks back: a twin, a direct method, a message that waits."""
+
+import json
+import subprocess
+import threading
+from typing import Any
+
+from birthmark.demo.stage import NotProvenError, Stage, app_path
+from birthmark.pki.certificates import parse_pem
+
+TITLE = "EdgeLock SE050 ⇄ Azure IoT Hub: twin, method, message"
+ABOUT = "An operator changes a device, restarts it, and leaves it a message; the SDK is Microsoft's own, unmodified."
+_NOT_THERE = 3
+_PATIENCE_S = 60
+
+
+def play(stage: Stage) -> None:
+    """Run the journey."""
+    stage.say("A gateway with a key in its secure element is on record at the local cloud.")
+    stage.source("birthmark", "element", "simulate", "chip", "--profile", "se050")
+    stage.birthmark("element", "cert", "0xF0000100", "--out", "device.pem")
+    stage.birthmark("element", "refkey", "0xF0000100", "--out", "device.key")
+    certificate = parse_pem(stage.path("device.pem").read_bytes())
+    name = (certificate.subject_cn or "").lower()
+    stage.serve()
+    stage.birthmark("enroll", "device", "--cert", "device.pem")
+
+    stage.say("It registers, connects, and reports how often it sends.")
+    stage.environment |= {
+        "DPS_X509_REGISTRATION_ID": name,
+        "X509_CERT_FILE": "device.pem",
+        "X509_KEY_FILE": "device.key",
+    }
+    device = _start(stage)
+    _hear(stage, device, "ready")
+    stage.expect(_reported(stage, name), {"boots": 1, "interval_s": 5.0}, "reported by the device")
+
+    stage.say("An operator desires another interval: the device hears of it, keeps to it, and reports it.")
+    _desire(stage, name, 0.5)
+    _hear(stage, device, "sending every 0.5 s")
+    stage.expect(_reported(stage, name), {"boots": 1, "interval_s": 0.5}, "reported by the device")
+
+    stage.say("A direct method restarts it; after that it keeps to what its twin still desires.")
+    answer = stage.row("hub", "method", name, "restart")
+    stage.expect(answer, {"status": 200, "payload": "restarting"}, "the device's answer")
+    _hear(stage, device, "ready")
+    stage.expect(_reported(stage, name), {"boots": 2, "interval_s": 0.5}, "reported by the device")
+
+    stage.say("The device is away. A method has nobody to call; a message waits, and so does what is desired.")
+    device.terminate()
+    device.wait()
+    failed = stage.birthmark("hub", "method", name, "restart", may_fail=True)
+    stage.expect(failed.returncode, _NOT_THERE, "exit code of the call")
+    _desire(stage, name, 2)
+    sent = stage.row("hub", "c2d", name, "open the valve", "--feedback", "full")
+    stage.expect(len(stage.rows("hub", "c2d", name)), 1, "messages that wait")
+
+    stage.say("It comes back, gets both, and the sender is told.")
+    device = _start(stage)
+    _hear(stage, device, "message: open the valve", "sending every 2 s", "ready")
+    stage.expect(_told(stage), {sent["message"]: "Success"}, "told of the message")
+    stage.expect(_reported(stage, name), {"boots": 3, "interval_s": 2}, "reported by the device")
+    stage.expect(len(stage.rows("hub", "c2d", name)), 0, "messages that wait")
+    stage.prove_at_hub(name, certificate.thumbprint.hex(), stage.endpoints["iothub"]["host"])
+
+
+def _start(stage: Stage) -> "subprocess.Popen[str]":
+    """Start the device's program with the key in the chip."""
+    program = ("python", str(app_path("azure_twin.py")))
+    return stage.start("birthmark", "element", "exec", "--", *program, log="device.log")
+
+
+def _hear(stage: Stage, device: "subprocess.Popen[str]", *wanted: str) -> None:
+    """Note what the device says, until it has said all that is wanted, in any order."""
+    missing = set(wanted)
+    overdue = threading.Timer(_PATIENCE_S, device.kill)
+    overdue.start()
+    try:
+        for line in device.stdout or ():
+            stage.note(line.strip())
+            missing.discard(line.strip())
+            if not missing:
+                return
+    finally:
+        overdue.cancel()
+    raise NotProvenError(expected=f"the device to say {', '.join(sorted(missing))}", found="its end")
+
+
+def _desire(stage: Stage, name: str, interval_s: float) -> None:
+    stage.birthmark("hub", "twin", name, "--desired", json.dumps({"interval_s": interval_s}))
+
+
+def _reported(stage: Stage, name: str) -> dict[str, Any]:
+    reported = stage.row("hub", "twin", name)["properties"]["reported"]
+    return {key: value for key, value in sorted(reported.items()) if not key.startswith("$")}
+
+
+def _told(stage: Stage) -> dict[str, str]:
+    """Return what became of messages; the device's acknowledgement may be on its way."""
+    for _ in range(20):
+        if told := {row["originalMessageId"]: row["statusCode"] for row in stage.rows("hub", "feedback")}:
+            return told
+    return {}

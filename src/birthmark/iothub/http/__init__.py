@@ -1,0 +1,5 @@
+"""IoT Hub over HTTPS: the service's interface (`service`), and the devices' own (`devices`)."""
+
+from birthmark.iothub.http.routing import routes
+
+__all__ = ["routes"]

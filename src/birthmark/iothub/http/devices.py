@@ -1,0 +1,85 @@
+"""A device's own side over HTTPS: telemetry in, its messages out (IoT Hub REST reference, "Device").
+
+A message is received under a lock, which its ETag names, and completed, rejected or abandoned by it. Whoever does not
+prove to be the device hears one and the same answer, whether there is such a device or not.
+"""
+
+from collections.abc import Awaitable, Callable
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from birthmark.broker.rules.inbox import Outcome
+from birthmark.broker.rules.partitions import key_of
+from birthmark.errors import BirthmarkError, ThrottledError, UnavailableError
+from birthmark.iothub.http import headers
+from birthmark.iothub.http.rendering import DEVICEBOUND, Record, answer_of, guarded
+from birthmark.iothub.model import DeviceId, Hub, parse_device_id, space_of
+from birthmark.iothub.ports import ToDevices
+from birthmark.iothub.service import IotHub
+from birthmark.iothub.wire import HubUser
+from birthmark.net.refusing import Handler
+from birthmark.text import whole_number
+
+_UNAUTHORIZED = (401, "IotHubUnauthorizedAccess", 401002)
+_MIN_LOCK_S, _MAX_LOCK_S = 5, 300
+Answer = Callable[[Request, Hub, DeviceId], Awaitable[Response]]
+
+
+def routes(iothub: IotHub, devices: ToDevices, record: Record) -> list[Route]:
+    """Return the devices' routes; `record` files a refusal and returns its tracking id."""
+    inboxes = iothub.c2d.inboxes
+
+    def of_device(answer: Answer) -> Handler:
+        """Return a handler that asks first who is there."""
+
+        async def proven(request: Request) -> Response:
+            try:
+                device_id = parse_device_id(request.path_params["device_id"])
+                user = HubUser(request.headers.get("host", ""), device_id, None, "")
+                password = request.headers.get("authorization", "").encode()
+                hub, device = await iothub.registry.authenticate(user, request.scope["extensions"]["tls"], password)
+            except (UnavailableError, ThrottledError):
+                raise
+            except BirthmarkError as error:
+                return answer_of(_UNAUTHORIZED, "Unauthorized", record(error, request))
+            return await answer(request, hub, device.device_id)
+
+        return guarded(proven, record)
+
+    async def send(request: Request, hub: Hub, device_id: DeviceId) -> Response:
+        body = await request.body()
+        messages = headers.telemetry_of(device_id, request.headers, body, iothub.c2d.now())
+        await iothub.telemetry.written(hub, key_of(device_id), messages, len(body))
+        return Response(status_code=204)
+
+    async def receive(request: Request, hub: Hub, device_id: DeviceId) -> Response:
+        asked_s = whole_number(request.headers.get("iothub-messagelocktimeout", ""))
+        lock_s = None if asked_s is None else min(max(_MIN_LOCK_S, asked_s), _MAX_LOCK_S)
+        letter = await inboxes.take(space_of(hub.name), device_id, lock_s)
+        if letter is None:
+            return Response(status_code=204)
+        mail = iothub.c2d.mail_of(letter)
+        found = headers.headers_of(device_id, letter, mail)
+        return Response(mail.payload, 200, found, "application/octet-stream")
+
+    async def settle(request: Request, hub: Hub, device_id: DeviceId) -> Response:
+        outcome = Outcome.REJECTED if "reject" in request.query_params else Outcome.COMPLETED
+        await inboxes.settle(space_of(hub.name), device_id, request.path_params["lock"], outcome)
+        return Response(status_code=204)
+
+    async def abandon(request: Request, hub: Hub, device_id: DeviceId) -> Response:
+        await inboxes.abandon(space_of(hub.name), device_id, request.path_params["lock"])
+        devices.mail_came(hub, device_id)
+        return Response(status_code=204)
+
+    one = "/devices/{device_id}/messages"
+    found = [Route(f"{one}/events", of_device(send), methods=["POST"])]
+    for name in DEVICEBOUND:
+        found += [
+            Route(f"{one}/{name}", of_device(receive), methods=["GET"]),
+            Route(f"{one}/{name}/{{lock}}", of_device(settle), methods=["DELETE"]),
+            Route(f"{one}/{name}/{{lock}}/abandon", of_device(abandon), methods=["POST"]),
+        ]
+    return found

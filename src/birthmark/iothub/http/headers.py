@@ -1,0 +1,101 @@
+"""Messages as HTTP headers and bodies: system properties by their own names, the application's behind a prefix."""
+
+import base64
+import binascii
+from collections.abc import Iterable, Mapping
+from urllib.parse import quote
+
+import msgspec
+
+from birthmark.broker.rules.inbox import Letter
+from birthmark.errors import BirthmarkError
+from birthmark.iothub.http.rendering import time_of
+from birthmark.iothub.model import DeviceId, Mail, Message
+from birthmark.iothub.rules.messages import BatchInvalidError
+from birthmark.iothub.wire import PropertyBagError, message_of
+from birthmark.text import read_json
+
+BATCH = "application/vnd.microsoft.iothub.json"
+MAX_BATCH = 500
+_APP = "iothub-app-"
+_MAX_PROPERTIES = 64
+_MAIL: Mapping[str, str] = {  # header -> name in a property bag
+    "iothub-correlationid": "$.cid",
+    "iothub-userid": "$.uid",
+    "iothub-contenttype": "$.ct",
+    "iothub-contentencoding": "$.ce",
+}
+_TELEMETRY: Mapping[str, str] = {
+    **_MAIL,
+    "iothub-messageid": "$.mid",
+    "iothub-expiry": "$.exp",
+    "iothub-interface-id": "$.ifid",
+    "dt-subject": "$.sub",
+}
+_TOKEN = "!#$%&'*+-.^_`|~"  # noqa: S105 - what a header's name may have beside letters and digits
+_VISIBLE = "".join(map(chr, range(0x20, 0x7F)))
+
+
+class _BatchItem(msgspec.Struct, rename="camel"):
+    body: str
+    base64_encoded: bool = True
+    properties: dict[str, str | None] = {}
+
+
+def mail_of(headers: Mapping[str, str], body: bytes) -> Mail:
+    """Return what the service sends a device."""
+    system = {name: headers[header] for header, name in _MAIL.items() if header in headers}
+    return Mail(body, system, {k[len(_APP) :]: value for k, value in headers.items() if k.startswith(_APP)})
+
+
+def headers_of(device_id: str, letter: Letter, mail: Mail) -> dict[str, str]:
+    """Return the headers with which a device gets a message; the ETag is its lock."""
+    found = {
+        "ETag": f'"{letter.lock}"',
+        "iothub-messageid": letter.id,
+        "iothub-to": f"/devices/{device_id}/messages/deviceBound",
+        "iothub-sequencenumber": str(letter.seq),
+        "iothub-enqueuedtime": time_of(letter.enqueued_at),
+        "iothub-expiry": time_of(letter.expires_at),
+        "iothub-deliverycount": str(letter.deliveries - 1),
+        "iothub-ack": letter.feedback or "none",
+    }
+    found |= {header: mail.system[name] for header, name in _MAIL.items() if name in mail.system}
+    found |= {_APP + quote(name, safe=_TOKEN): value for name, value in mail.properties.items()}
+    return {name: quote(value, safe=_VISIBLE) for name, value in found.items()}
+
+
+def telemetry_of(device_id: DeviceId, headers: Mapping[str, str], body: bytes, at: int) -> list[Message]:
+    """Return what a device sends: one message, or a batch. Raise `BatchInvalidError` or `PropertyBagError`."""
+
+    def refused(detail: str) -> BirthmarkError:
+        return BatchInvalidError(device_id=device_id, detail=detail)
+
+    if headers.get("content-type", "").partition(";")[0].strip().lower() != BATCH:
+        return [message_of(device_id, _bag_of(headers.items()), body, at)]
+    items = read_json(body, list[_BatchItem], refused)
+    if not 0 < len(items) <= MAX_BATCH:
+        raise refused(f"it has {len(items)} messages, and may have 1 to {MAX_BATCH}")
+    return [_message_of(device_id, item, at) for item in items]
+
+
+def _message_of(device_id: DeviceId, item: _BatchItem, at: int) -> Message:
+    try:
+        body = base64.b64decode(item.body, validate=True) if item.base64_encoded else item.body.encode()
+    except (ValueError, binascii.Error) as error:
+        raise BatchInvalidError(device_id=device_id, detail="a body is not base64, nor said to be text") from error
+    properties = (
+        (name.lower() if name.lower() in _TELEMETRY else name, text) for name, text in item.properties.items()
+    )
+    return message_of(device_id, _bag_of(properties), body, at)
+
+
+def _bag_of(pairs: Iterable[tuple[str, str | None]]) -> dict[str, str | None]:
+    bag = {
+        _TELEMETRY.get(name) or name[len(_APP) :]: text
+        for name, text in pairs
+        if name in _TELEMETRY or name.startswith(_APP)
+    }
+    if len(bag) > _MAX_PROPERTIES:
+        raise PropertyBagError(detail=f"more than {_MAX_PROPERTIES}")
+    return bag

@@ -1,0 +1,36 @@
+"""Every path of the hub: those that are served, and its own answer at the others."""
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from birthmark.iothub.http import devices, service
+from birthmark.iothub.http.rendering import Record, guarded
+from birthmark.iothub.ports import ToDevices
+from birthmark.iothub.rules.messages import PathNotServedError
+from birthmark.iothub.service import IotHub
+
+_ANY = ["GET", "POST", "PUT", "PATCH", "DELETE"]
+# First path segments of the hub's REST interface, of which nothing is served (REST reference, "Service").
+_UNSERVED = ("jobs", "configurations", "messages", "digitaltwins", "modules", "serviceStats", "file", "query")
+
+
+def routes(iothub: IotHub, to_devices: ToDevices, record: Record) -> list[Route]:
+    """Return the hub's routes; `record` files a refusal and returns its tracking id."""
+
+    async def unserved(request: Request) -> Response:
+        raise PathNotServedError(method=request.method, path=request.url.path[:200])
+
+    # After the served ones: another path or method of the hub is told from a device that does not exist.
+    elsewhere = [
+        *("/devices", "/devices/", "/devices/query", "/devices/{device_id}", "/devices/{device_id}/{rest:path}"),
+        *(f"/{first}{rest}" for first in _UNSERVED for rest in ("", "/{rest:path}")),
+        *("/twins/{device_id}", "/twins/{device_id}/{rest:path}", "/statistics", "/statistics/{rest:path}"),
+    ]
+    answer = guarded(unserved, record)
+    return [
+        Route("/devices/query", answer, methods=["POST"]),
+        *service.routes(iothub, to_devices, record),
+        *devices.routes(iothub, to_devices, record),
+        *(Route(path, answer, methods=_ANY) for path in elsewhere),
+    ]

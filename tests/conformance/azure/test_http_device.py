@@ -1,0 +1,247 @@
+"""A device over HTTPS alone: Node's SDK with its Http transport, and what any client sees."""
+
+import base64
+import hashlib
+import hmac
+import json
+import shutil
+import ssl
+import time
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from email.message import Message
+from pathlib import Path
+from subprocess import run
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+from azure_clients import Device, a_file_device, needs_443
+from servers import RunningServer
+
+pytestmark = pytest.mark.system
+NODE = Path(__file__).parents[2] / "node"
+
+SCRIPT = """
+const assert = require('node:assert');
+const {Registry} = require('azure-iothub');
+const {Client, Message} = require('azure-iot-device');
+const {Http} = require('azure-iot-device-http');
+const name = process.env.DEVICE;
+const text = process.env.IOTHUB_CONNECTION_STRING;
+const host = /HostName=([^;:]*)/.exec(text)[1];
+const key = Buffer.alloc(32, 'k').toString('base64');
+const client = Client.fromConnectionString(`HostName=${host};DeviceId=${name};SharedAccessKey=${key}`, Http);
+const told = (call) => new Promise((done, failed) => call((error, found) => error ? failed(error) : done(found)));
+
+async function main() {
+  const [act] = process.argv.slice(1);
+  if (act === 'make') {
+    const authentication = {type: 'sas', symmetricKey: {primaryKey: key, secondaryKey: key}};
+    await Registry.fromConnectionString(text).create({deviceId: name, status: 'enabled', authentication});
+    return;
+  }
+  if (act === 'send') {
+    const one = new Message('one');
+    one.messageId = 'm-1';
+    one.contentType = 'text/plain';
+    one.properties.add('site', 'a');
+    await client.sendEvent(one);
+    const two = new Message('two');
+    two.properties.add('site', 'b');
+    await client.sendEventBatch([two, new Message('three')]);
+    return;
+  }
+  await client.setOptions({manualPolling: true});
+  await client.open();
+  const got = new Promise((done, failed) => {
+    client.on('message', done);
+    client.on('error', failed);
+  });
+  client._transport.receive();
+  const message = await got;
+  console.log(message.messageId, message.getData().toString(), message.properties.getValue('iothub-app-site'));
+  for (const how of act.split(',')) {
+    try {
+      const settled = await told((done) => client[how](message, done));
+      console.log(settled.constructor.name);
+    } catch (error) {
+      console.log(error.constructor.name, error.response.statusCode);
+    }
+  }
+}
+main().then(() => process.exit(0), (error) => { console.error(error); process.exit(1); });
+"""
+
+
+def node(server: RunningServer, name: str, act: str) -> list[str]:
+    done = run(
+        [shutil.which("node") or "node", "-e", SCRIPT, act],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        cwd=NODE,
+        env={**server.environment, "DEVICE": name},
+    )
+    assert done.returncode == 0, done.stderr + done.stdout
+    return done.stdout.splitlines()
+
+
+@dataclass
+class Answer:
+    status: int
+    headers: Message
+    body: bytes
+
+    @property
+    def error(self) -> str | None:
+        return self.headers["iothub-errorcode"]
+
+    @property
+    def lock(self) -> str:
+        return str(self.headers["ETag"]).strip('"')
+
+
+def a_token(resource: str, key: bytes, policy: str = "") -> str:
+    end = int(time.time()) + 600
+    where = quote(resource, safe="")
+    signature = base64.b64encode(hmac.digest(key, f"{where}\n{end}".encode(), hashlib.sha256))
+    skn = f"&skn={policy}" if policy else ""
+    return f"SharedAccessSignature sr={where}&sig={quote(signature, safe='')}&se={end}{skn}"
+
+
+def mail(server: RunningServer, name: str, body: bytes, **headers: str) -> None:
+    """Send a device a message, as the service does."""
+    text = server.endpoints["iothub"]["service_connection_string"]
+    parts = dict(part.split("=", 1) for part in text.split(";"))
+    key = base64.b64decode(parts["SharedAccessKey"])
+    token = a_token(parts["HostName"], key, parts["SharedAccessKeyName"])
+    path = f"/devices/{name}/messages/deviceBound"
+    assert https(server, "POST", path, None, body=body, Authorization=token, **headers).status == 201
+
+
+def https(
+    server: RunningServer, method: str, path: str, by: Device | None = None, *, body: bytes = b"", **headers: str
+) -> Answer:
+    context = ssl.create_default_context(cafile=server.endpoints["trust_bundle"])
+    if by is not None:
+        context.load_cert_chain(by.certificate_file, by.key_file)
+    url = f"https://{server.address}:8443{path}{'&' if '?' in path else '?'}api-version=2021-04-12"
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    request = urllib.request.Request(url, body or None, named, method=method)
+    try:
+        with urllib.request.urlopen(request, context=context, timeout=10) as answer:
+            return Answer(answer.status, answer.headers, answer.read())
+    except urllib.error.HTTPError as error:
+        with error:
+            return Answer(error.code, error.headers, error.read())
+
+
+def a_device_of_the_hub(server: RunningServer, directory: Path, name: str) -> Device:
+    device = a_file_device(directory, name)
+    server.run("hub", "device", "create", name, "--cert", str(device.certificate_file))
+    return device
+
+
+def told(server: RunningServer, name: str) -> dict[str, str]:
+    """Return what the service is told of a device's messages."""
+    rows: list[dict[str, Any]] = server.rows("hub", "feedback")
+    return {row["originalMessageId"]: row["statusCode"] for row in rows if row["deviceId"] == name}
+
+
+def test_nodes_http_transport_sends_one_message_and_a_batch(server: RunningServer) -> None:
+    needs_443(server)
+    node(server, "http-sends", "make")
+    node(server, "http-sends", "send")
+    rows = server.rows("hub", "messages", "http-sends")
+    assert [(row["body"], row["properties"]) for row in rows] == [
+        ("one", {"site": "a"}),
+        ("two", {"site": "b"}),
+        ("three", {}),
+    ]
+    assert rows[0]["system"] == {"message-id": "m-1", "content-type": "text/plain"}
+
+
+def test_nodes_http_transport_receives_and_settles(server: RunningServer) -> None:
+    needs_443(server)
+    node(server, "http-mail", "make")
+    for number in (1, 2):
+        named = {"IoTHub_MessageId": f"m-{number}", "iothub_ack": "full", "iothub_app_site": "a & b"}
+        mail(server, "http-mail", f"hello {number}".encode(), **named)
+    # What was abandoned is first in the queue again; what is settled is gone, and its lock with it.
+    assert node(server, "http-mail", "abandon,complete") == ["m-1 hello 1 a & b", "MessageAbandoned", "Error 412"]
+    assert node(server, "http-mail", "complete,complete") == ["m-1 hello 1 a & b", "MessageCompleted", "Error 412"]
+    assert node(server, "http-mail", "reject") == ["m-2 hello 2 a & b", "MessageRejected"]
+    assert told(server, "http-mail") == {"m-1": "Success", "m-2": "Rejected"}
+
+
+def test_a_message_waits_under_its_lock_and_an_empty_queue_has_no_content(
+    server: RunningServer, tmp_path: Path
+) -> None:
+    device = a_device_of_the_hub(server, tmp_path, "http-lock")
+    path = "/devices/http-lock/messages/deviceBound"
+    assert https(server, "GET", path, device).status == 204
+    server.run("hub", "c2d", "http-lock", "hello")
+    got = https(server, "GET", path, device, IoTHub_MessageLockTimeout="5")
+    assert (got.status, got.body, got.headers["iothub-deliverycount"]) == (200, b"hello", "0")
+    assert https(server, "GET", path, device).status == 204  # it is locked
+    time.sleep(5.2)
+    late = https(server, "DELETE", f"{path}/{got.lock}", device)
+    assert (late.status, late.error) == (412, "DeviceMessageLockLost")
+    again = https(server, "GET", path, device)
+    assert (again.body, again.headers["iothub-deliverycount"]) == (b"hello", "1")
+    assert https(server, "DELETE", f"{path}/{again.lock}", device).status == 204
+    assert https(server, "GET", path, device).status == 204
+
+
+def test_a_message_that_is_abandoned_ten_times_is_a_dead_letter(server: RunningServer, tmp_path: Path) -> None:
+    device = a_device_of_the_hub(server, tmp_path, "http-dead")
+    path = "/devices/http-dead/messages/devicebound"
+    mail(server, "http-dead", b"poison", IoTHub_MessageId="p", iothub_ack="negative")
+    for _ in range(10):
+        lock = https(server, "GET", path, device).lock
+        assert https(server, "POST", f"{path}/{lock}/abandon", device).status == 204
+    assert https(server, "GET", path, device).status == 204
+    assert told(server, "http-dead") == {"p": "DeliveryCountExceeded"}
+
+
+def test_another_device_has_no_way_to_a_message(server: RunningServer, tmp_path: Path) -> None:
+    device = a_device_of_the_hub(server, tmp_path, "http-own")
+    thief = a_device_of_the_hub(server, tmp_path, "http-thief")
+    path = "/devices/{}/messages/deviceBound"
+    server.run("hub", "c2d", "http-own", "mine")
+    assert https(server, "GET", path.format("http-own"), thief).status == 401
+    lock = https(server, "GET", path.format("http-own"), device).lock
+    assert https(server, "DELETE", f"{path.format('http-own')}/{lock}", thief).status == 401
+    assert https(server, "DELETE", f"{path.format('http-thief')}/{lock}", thief).status == 412
+    assert https(server, "POST", "/devices/http-own/messages/events", thief, body=b"forged").status == 401
+    assert https(server, "DELETE", f"{path.format('http-own')}/{lock}", device).status == 204
+    assert server.rows("hub", "messages", "http-own") == []
+
+
+def test_a_stranger_does_not_learn_which_devices_there_are(server: RunningServer, tmp_path: Path) -> None:
+    stranger = a_file_device(tmp_path, "http-stranger")
+    a_device_of_the_hub(server, tmp_path, "http-there")
+    node(server, "http-key", "make")
+    token = a_token(f"{server.address}/devices/http-key", b"no key of theirs")
+    told_them = set()
+    for name, shown in (("http-there", ""), ("http-nowhere", ""), ("http-key", ""), ("http-key", token)):
+        answer = https(server, "GET", f"/devices/{name}/messages/deviceBound", stranger, Authorization=shown)
+        told_them.add((answer.status, json.loads(answer.body)["Message"]))
+    assert told_them == {(401, "ErrorCode:IotHubUnauthorizedAccess;Unauthorized")}
+    assert server.why("http-nowhere")["code"] == "iothub.unknown_device"
+    assert server.why("http-there")["code"] == "iothub.thumbprint_mismatch"
+    assert server.why("http-key")["code"] == "sas.signature_mismatch"
+
+
+@pytest.mark.parametrize(
+    ("body", "status"), [(b"x" * 262_144, 204), (b"x" * 262_145, 413), (b"", 204)], ids=["largest", "larger", "none"]
+)
+def test_telemetry_has_a_size(server: RunningServer, tmp_path: Path, body: bytes, status: int) -> None:
+    name = f"http-size-{status}-{len(body)}"
+    device = a_device_of_the_hub(server, tmp_path, name)
+    assert https(server, "POST", f"/devices/{name}/messages/events", device, body=body).status == status
+    assert len(server.rows("hub", "messages", name)) == (status == 204)

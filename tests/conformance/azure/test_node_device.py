@@ -1,0 +1,201 @@
+"""The unmodified Node device SDK (azure-iot-device): twin, methods, messages, each also after the line was cut.
+
+It speaks MQTT, or MQTT in WebSockets.
+"""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from azure_clients import needs_443
+from servers import RunningServer
+
+pytestmark = pytest.mark.system
+NODE = Path(__file__).parents[2] / "node"
+
+DEVICE = """
+const assert = require('node:assert');
+const https = require('node:https');
+const {Client: Service, Registry, SharedAccessSignature} = require('azure-iothub');
+const {Client, Message} = require('azure-iot-device');
+const {Mqtt, MqttWs} = require('azure-iot-device-mqtt');
+const name = process.env.DEVICE;
+const text = process.env.IOTHUB_CONNECTION_STRING;
+const registry = Registry.fromConnectionString(text);
+const service = Service.fromConnectionString(text);
+const parts = Object.fromEntries(text.split(';').map((part) => /([^=]*)=(.*)/.exec(part).slice(1)));
+const host = parts.HostName.split(':')[0];
+const key = Buffer.alloc(32, 'k').toString('base64');
+const client = Client.fromConnectionString(
+  `HostName=${host};DeviceId=${name};SharedAccessKey=${key}`, process.env.WEBSOCKET ? MqttWs : Mqtt);
+const sleep = (ms) => new Promise((done) => setTimeout(done, ms));
+const told = (call) => new Promise((done, failed) => call((error, found) => error ? failed(error) : done(found)));
+
+async function until(condition, what) {
+  for (let look = 0; look < 400; look++) {
+    if (await condition()) return;
+    await sleep(50);
+  }
+  throw new Error(`never: ${what}`);
+}
+
+function rest(method, path, body, headers) {
+  const expiry = Math.floor(Date.now() / 1000) + 600;
+  const token = SharedAccessSignature.create(parts.HostName, parts.SharedAccessKeyName, parts.SharedAccessKey, expiry);
+  const [hostname, port] = parts.HostName.split(':');
+  const options = {method, hostname, port, path: `${path}?api-version=2021-04-12`,
+    headers: {...headers, authorization: token.toString()}};
+  return told((done) => {
+    https.request(options, (answer) => {
+      const chunks = [];
+      answer.on('data', (chunk) => chunks.push(chunk));
+      answer.on('end', () => done(null, {status: answer.statusCode, text: Buffer.concat(chunks).toString(),
+        headers: answer.headers}));
+    }).on('error', done).end(body);
+  });
+}
+
+// The device's own line to its hub is cut; the service's lines have another port.
+const lines = new Set();
+const connect = require('node:net').Socket.prototype.connect;
+require('node:net').Socket.prototype.connect = function (...given) {
+  lines.add(this);
+  return connect.apply(this, given);
+};
+async function cut() {
+  const port = process.env.WEBSOCKET ? 443 : 8883;
+  const own = [...lines].filter((line) => line.remotePort === port);
+  assert.ok(own.length > 0, 'no line to cut');
+  own.forEach((line) => line.destroy());
+  await until(async () => (await registry.get(name)).responseBody.connectionState === 'Disconnected', 'cut');
+  await until(async () => (await registry.get(name)).responseBody.connectionState === 'Connected', 'back');
+}
+
+async function main() {
+  const made = {deviceId: name, status: 'enabled',
+    authentication: {type: 'sas', symmetricKey: {primaryKey: key, secondaryKey: key}}};
+  await registry.create(made);
+  await client.open();
+  await play();
+  await client.close();
+}
+main().then(() => process.exit(0), (error) => { console.error(error); process.exit(1); });
+"""
+
+
+def run(server: RunningServer, name: str, play: str, transport: str) -> list[str]:
+    node = shutil.which("node") or "node"
+    environment = {**server.environment, "DEVICE": f"{name}-{transport}"}
+    environment |= {"WEBSOCKET": "1"} if transport == "websocket" else {}
+    script = DEVICE + "async function play() {\n" + play + "\n}\n"
+    done = subprocess.run(
+        [node, "-e", script], capture_output=True, text=True, timeout=60, check=False, cwd=NODE, env=environment
+    )
+    assert done.returncode == 0, done.stderr + done.stdout
+    return done.stdout.splitlines()
+
+
+@pytest.fixture(params=["mqtt", "websocket"])
+def transport(request: pytest.FixtureRequest, server: RunningServer) -> str:
+    name: str = request.param
+    if name == "websocket":
+        needs_443(server)
+    return name
+
+
+def test_a_device_reads_its_twin_reports_and_hears_what_is_desired(server: RunningServer, transport: str) -> None:
+    play = """
+  const twin = await client.getTwin();
+  assert.deepStrictEqual(twin.properties.desired, {$version: 1});
+  const heard = [];
+  twin.on('properties.desired', (delta) => heard.push(delta));
+  const report = (patch) => told((done) => twin.properties.reported.update(patch, done));
+  await report({firmware: {version: '1.0'}, gone: 1});
+  await report({firmware: {build: 7}, gone: null});
+  const desire = (desired) => registry.updateTwin(name, {properties: {desired}}, '*');
+  const seen = (await registry.getTwin(name)).responseBody;
+  assert.deepStrictEqual(seen.properties.reported.firmware, {version: '1.0', build: 7});
+  assert.strictEqual(seen.properties.reported.$version, 3);
+  await desire({interval: 5});
+  await until(() => heard.some((delta) => delta.interval === 5), 'a patch');
+  await cut();
+  await desire({interval: 6});
+  await until(() => heard.some((delta) => delta.interval === 6), 'a patch after the cut');
+  await report({after: 'the cut'});
+  assert.strictEqual((await registry.getTwin(name)).responseBody.properties.reported.after, 'the cut');
+  assert.strictEqual((await client.getTwin()).properties.desired.interval, 6);
+"""
+    run(server, "node-twin", play, transport)
+
+
+def test_a_report_that_is_not_allowed_is_refused(server: RunningServer, transport: str) -> None:
+    play = """
+  const twin = await client.getTwin();
+  try {
+    await told((done) => twin.properties.reported.update({big: 'x'.repeat(40000)}, done));
+  } catch (error) {
+    console.log(error.message);
+  }
+  await client.sendEvent(new Message('still here'));
+"""
+    (said,) = run(server, "node-refused", play, transport)
+    assert said.startswith("The twin is not valid: ")
+    explained = server.why(f"node-refused-{transport}")
+    assert explained["code"] == "iothub.twin_invalid"
+    assert server.rows("hub", "messages", f"node-refused-{transport}")[-1]["body"] == "still here"
+
+
+def test_a_device_answers_methods_also_after_a_cut_line(server: RunningServer, transport: str) -> None:
+    play = """
+  client.onDeviceMethod('reboot', (request, response) =>
+    told((done) => response.send(200, {did: request.methodName, with: request.payload}, done)));
+  const call = async (payload) => {
+    const asked = {methodName: 'reboot', payload, responseTimeoutInSeconds: 10, connectTimeoutInSeconds: 10};
+    return (await service.invokeDeviceMethod(name, asked)).result;
+  };
+  assert.deepStrictEqual(await call({delay: 3}), {status: 200, payload: {did: 'reboot', with: {delay: 3}}});
+  await cut();
+  assert.deepStrictEqual(await call('text'), {status: 200, payload: {did: 'reboot', with: 'text'}});
+"""
+    run(server, "node-method", play, transport)
+
+
+def test_messages_are_received_completed_and_told_of_also_after_a_cut_line(
+    server: RunningServer, transport: str
+) -> None:
+    play = """
+  const got = [];
+  client.on('message', (message) => {
+    got.push(message);
+    client.complete(message, () => {});
+  });
+  const send = async (body, headers) => {
+    const answer = await rest('POST', `/devices/${name}/messages/deviceBound`, body, headers);
+    assert.strictEqual(answer.status, 201, answer.text);
+  };
+  await send('one', {'iothub-messageid': 'm-1', 'iothub-ack': 'full', 'iothub-app-site': 'a & b',
+    'iothub-contenttype': 'text/plain'});
+  await until(() => got.length === 1, 'a message');
+  assert.strictEqual(got[0].getData().toString(), 'one');
+  assert.strictEqual(got[0].messageId, 'm-1');
+  assert.strictEqual(got[0].contentType, 'text/plain');
+  assert.strictEqual(got[0].properties.getValue('site'), 'a & b');
+  let record;
+  await until(async () => {
+    const told = await rest('GET', '/messages/serviceBound/feedback');
+    if (told.status !== 200) return false;
+    [record] = JSON.parse(told.text);
+    await rest('DELETE', `/messages/serviceBound/feedback/${told.headers.etag.replaceAll('"', '')}`);
+    return record.deviceId === name;
+  }, 'feedback');
+  assert.deepStrictEqual([record.originalMessageId, record.statusCode], ['m-1', 'Success']);
+  await cut();
+  await send('two', {});
+  await until(() => got.length === 2, 'a message after the cut');
+  assert.strictEqual(got[1].getData().toString(), 'two');
+  await sleep(200);
+  assert.strictEqual((await registry.getTwin(name)).responseBody.cloudToDeviceMessageCount, 0);
+"""
+    run(server, "node-mail", play, transport)

@@ -25,6 +25,17 @@ class Subscriptions:
         self._space = space
         self._router = router
 
+    def enter(self, attached: Attached, wanted: Sequence[Subscription]) -> list[bool] | None:
+        """Do what `subscribe` does where nothing has to be written first; else return None, and do nothing."""
+        if attached.is_stored or attached.is_claimed or not self._broker.is_fresh:
+            return None
+        are_new = [one.name not in attached.subscriptions for one in wanted]
+        for one in wanted:
+            attached.subscriptions[one.name] = one
+            if not attached.is_over and self._space.rules.routes:
+                self._router.add(attached, one)
+        return are_new
+
     async def subscribe(self, attached: Attached, wanted: Sequence[Subscription]) -> list[bool]:
         """Enter subscriptions; those of a stored session are durable when this returns. Say which are new."""
         await self._broker.fresh()

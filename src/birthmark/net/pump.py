@@ -123,6 +123,7 @@ class MqttPump(asyncio.Protocol):
         "_connection",
         "_dirty",
         "_engine",
+        "_is_lost",
         "_is_paused",
         "_over",
         "_reason",
@@ -149,7 +150,7 @@ class MqttPump(asyncio.Protocol):
         self._task: asyncio.Task[None] | None = None
         self._busy = False
         self._dirty = False
-        self._is_paused = False
+        self._is_paused = self._is_lost = False
         self._over = False
         self._acks: list[int] = []
         self._reason = Closed.LOST
@@ -195,7 +196,10 @@ class MqttPump(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if isinstance(exc, BirthmarkError) and not self._over:
             self._tell(exc)
-        self._finish()
+        if self._busy:
+            self._is_lost = True  # after what came before it is done
+        else:
+            self._finish()
 
     # For rooms.
 
@@ -391,7 +395,9 @@ class MqttPump(asyncio.Protocol):
         if self._over:
             return
         self._process()
-        if self._is_paused and not self._busy:
+        if self._is_lost and not self._busy:
+            self._finish()
+        elif self._is_paused and not self._busy:
             self._is_paused = False
             self._transport.resume_reading()
 

@@ -35,6 +35,32 @@ async def test_a_message_goes_to_who_subscribed_with_the_lower_qos(database_url:
         assert len(second.got) == 2
 
 
+async def test_a_session_goes_on_with_a_connection_that_it_will_not_outlive(database_url: str) -> None:
+    async with a_world(database_url) as world:
+        client = await world.connect("last", expiry_s=HOUR)
+        await world.subscribe(client, "t/#")
+        await world.leave(client)
+        await world.publish("t/1", b"1")
+        again = await world.connect("last", expiry_s=0, clean=False)  # [MQTT-3.1.2-5]
+        assert again.attached.session_present
+        await world.publish("t/2", b"2")
+        assert again.payloads == [b"1", b"2"]
+        await world.leave(again)
+        assert await world.space.record("last") is None
+        assert not (await world.connect("last", expiry_s=HOUR)).attached.session_present
+
+
+async def test_a_session_that_goes_on_for_the_last_time_ends_with_its_server_too(database_url: str) -> None:
+    async with a_world(database_url) as world:
+        client = await world.connect("last", expiry_s=HOUR)
+        await world.subscribe(client, "t/#")
+        await world.leave(client)
+        await world.connect("last", expiry_s=0, clean=False)
+        await world.broker.stop()
+        await world.start()
+        assert not (await world.connect("last", expiry_s=HOUR, clean=False)).attached.session_present
+
+
 async def test_a_stored_session_keeps_filters_and_messages_over_a_restart(database_url: str) -> None:
     async with a_world(database_url) as world:
         client = await world.connect("kept", expiry_s=HOUR)

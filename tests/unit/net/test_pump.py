@@ -154,6 +154,10 @@ async def three() -> AsyncIterator[World]:
     yield World(level=LEVEL_3_1_1)
 
 
+async def waits(gate: asyncio.Event) -> None:
+    await gate.wait()
+
+
 async def test_connack_tells_mqtt_5_what_is_granted_and_3_1_1_nothing(five: World, three: World) -> None:
     await five.connected()
     (connack,) = five.answers()
@@ -293,6 +297,31 @@ async def test_a_lost_connection_and_a_broken_protocol_are_told_apart(five: Worl
     pump = await three.connected()
     pump.connection_lost(None)
     assert three.ends == [(Closed.LOST, None)]
+
+
+async def test_what_came_before_the_line_broke_is_still_taken(five: World) -> None:
+    pump, gate = await five.connected(), asyncio.Event()
+    five.on_published = lambda _: waits(gate)
+    await five.say(pump, Publish("t", b"1"))
+    five.on_published = lambda _: None
+    await five.say(pump, Publish("t", b"2"), Disconnect())
+    pump.connection_lost(None)
+    assert five.ends == []
+    gate.set()
+    await settled()
+    assert [packet.payload for packet in five.heard if isinstance(packet, Publish)] == [b"1", b"2"]
+    assert five.ends == [(Closed.DISCONNECT, None)]
+
+
+async def test_a_line_that_breaks_while_the_room_is_busy_is_lost_afterwards(five: World) -> None:
+    pump, gate = await five.connected(), asyncio.Event()
+    five.on_published = lambda _: waits(gate)
+    await five.say(pump, Publish("t", b"1"))
+    pump.connection_lost(None)
+    assert five.ends == []
+    gate.set()
+    await settled()
+    assert five.ends == [(Closed.LOST, None)]
 
 
 async def test_silence_is_told_and_closed(five: World) -> None:

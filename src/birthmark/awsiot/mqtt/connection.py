@@ -78,7 +78,7 @@ class AwsConnection:
         return waiting or self._acks.room()
 
     def subscribed(self, packet: Subscribe) -> Awaitable[None] | None:
-        return self._subscribe(packet)
+        return self._subscribe(packet) if self._changes == self._changes_seen else self._subscribe_fresh(packet)
 
     def unsubscribed(self, packet: Unsubscribe) -> Awaitable[None] | None:
         return self._unsubscribe(packet)
@@ -251,8 +251,26 @@ class AwsConnection:
             return None
         return self._connections.space.messages.publish(messages, self._acks.expect(ids))
 
-    async def _subscribe(self, packet: Subscribe) -> None:
+    async def _subscribe_fresh(self, packet: Subscribe) -> None:
         await self._refresh()
+        if not self.pump.is_over and (waiting := self._subscribe(packet)) is not None:
+            await waiting
+
+    def _subscribe(self, packet: Subscribe) -> Awaitable[None] | None:
+        """Subscribe at once where the session is not stored: what is published from now on arrives."""
+        wanted, codes = self._granted(packet)
+        are_new = self._connections.space.subscriptions.enter(self.attached, wanted)
+        if are_new is None:
+            return self._subscribe_stored(packet, wanted, codes)
+        return self._subscribed(packet, wanted, are_new, codes)
+
+    async def _subscribe_stored(self, packet: Subscribe, wanted: Sequence[Subscription], codes: Sequence[int]) -> None:
+        are_new = await self._connections.space.subscriptions.subscribe(self.attached, wanted)
+        if (waiting := self._subscribed(packet, wanted, are_new, codes)) is not None:
+            await waiting
+
+    def _granted(self, packet: Subscribe) -> tuple[Sequence[Subscription], Sequence[int]]:
+        """Return the subscriptions that are allowed, and the codes of SUBACK."""
         if len(packet.filters) > topics.MAX_FILTERS:
             raise topics.TooManyFiltersError(
                 thing=self.client_id, count=len(packet.filters), limit=topics.MAX_FILTERS, scope="in a packet"
@@ -271,29 +289,33 @@ class AwsConnection:
                 continue
             granted[name] = subscription_of(name, options)
             codes.append(granted[name].qos)
-        attached, facts = self.attached, dict[str, Any](thing=self.client_id)
-        facts["count"] = len({**attached.subscriptions, **granted})
+        facts = dict[str, Any](thing=self.client_id)
+        facts["count"] = len({**self.attached.subscriptions, **granted})
         if facts["count"] > topics.MAX_SUBSCRIPTIONS:
             raise topics.TooManyFiltersError(limit=topics.MAX_SUBSCRIPTIONS, scope="on a connection", **facts)
-        if self.pump.is_over:
-            return
-        wanted = list(granted.values())
-        are_new = await self._connections.space.subscriptions.subscribe(attached, wanted)
-        self.pump.send(SubAck(packet.packet_id, tuple(codes)))
-        for one, is_new in zip(wanted, are_new, strict=True):
-            await self._send_retained(one, is_new=is_new)
+        return list(granted.values()), codes
 
-    async def _send_retained(self, one: Subscription, *, is_new: bool) -> None:
-        """Send what is retained for an exact topic; AWS keeps it from filters with a wildcard."""
-        if one.share or one.retain_handling == 2 or (one.retain_handling == 1 and not is_new):  # noqa: PLR2004 - never
-            return
-        if "+" in one.topic_filter or "#" in one.topic_filter:
-            return
-        if (kept := await self._connections.space.retained.of(one.topic_filter)) is not None:
-            message, _ = kept
-            self._connections.space.messages.send_to(self.attached, message, min(one.qos, message.qos))
+    def _subscribed(
+        self, packet: Subscribe, wanted: Sequence[Subscription], are_new: Sequence[bool], codes: Sequence[int]
+    ) -> Awaitable[None] | None:
+        self.pump.send(SubAck(packet.packet_id, tuple(codes)))
+        asking = [one for one, is_new in zip(wanted, are_new, strict=True) if _asks_retained(one, is_new=is_new)]
+        return self._send_retained(asking) if asking else None
+
+    async def _send_retained(self, asking: Sequence[Subscription]) -> None:
+        for one in asking:
+            if (kept := await self._connections.space.retained.of(one.topic_filter)) is not None:
+                message, _ = kept
+                self._connections.space.messages.send_to(self.attached, message, min(one.qos, message.qos))
 
     async def _unsubscribe(self, packet: Unsubscribe) -> None:
         were_there = await self._connections.space.subscriptions.unsubscribe(self.attached, packet.filters)
         codes = [ReasonCode.SUCCESS if was else ReasonCode.NO_SUBSCRIPTION_EXISTED for was in were_there]
         self.pump.send(UnsubAck(packet.packet_id, tuple(codes)))
+
+
+def _asks_retained(one: Subscription, *, is_new: bool) -> bool:
+    """Say whether what is retained goes to it: AWS keeps it from filters with a wildcard."""
+    if one.share or one.retain_handling == 2 or (one.retain_handling == 1 and not is_new):  # noqa: PLR2004 - never
+        return False
+    return "+" not in one.topic_filter and "#" not in one.topic_filter

@@ -28,7 +28,7 @@ from birthmark.iothub.mqtt import telemetry as hub_telemetry
 from birthmark.iothub.rules import messages
 from birthmark.iothub.service import telemetry
 from birthmark.manifests import microchip
-from birthmark.mqtt import aliases, engine, receipts
+from birthmark.mqtt import aliases, engine, properties, receipts
 from birthmark.mqtt.engine import Limits as MqttLimits
 from birthmark.mqtt.session import EACH_BYTES
 from birthmark.net import budget, connection, http, listener, pump, upgrade
@@ -77,6 +77,7 @@ EXPECTED: dict[tuple[str, str], str] = {
         f"{MQTT.max_in_flight}, and {MQTT.max_queued} or {size(MQTT.max_queued * EACH_BYTES)} waiting"
     ),
     ("MQTT", "messages from a client that wait for their PUBACK (3.1.1)"): number(receipts.MAX_OWED),
+    ("MQTT", "properties of a packet (MQTT 5)"): number(properties.MAX_PROPERTIES),
     ("MQTT", "topic aliases of a connection, from the server (MQTT 5)"): number(aliases.MAX_ALIASES),
     ("MQTT", "PINGREQ that came before earlier answers left"): number(engine._MAX_PINGS),
     ("MQTT", "packets of one connection handled in a row"): number(pump._PACKETS_A_TURN),

@@ -4,6 +4,7 @@ import pytest
 
 from birthmark.broker import viewing
 from birthmark.broker.viewing import Viewer
+from birthmark.mqtt.properties import PropertyId
 from broker_world import HOUR, World, a_world
 
 pytestmark = pytest.mark.integration
@@ -70,3 +71,6 @@ async def test_large_messages_are_bounded_by_their_bytes(database_url: str, monk
             for number in range(4):
                 await world.publish(str(number), b"x" * 8)
             assert await seen(viewer) == ([("0", b"x" * 8), ("1", b"x" * 8)], 2)
+            for number in range(2):
+                await world.publish(str(number), b"", properties=((PropertyId.CONTENT_TYPE, "text"),))
+            assert await seen(viewer) == ([("0", b"")], 1)

@@ -12,6 +12,7 @@ import birthmark
 from birthmark.auth import sas, sigv4
 from birthmark.awsiot import model
 from birthmark.awsiot.mqtt import acknowledging as aws_acks
+from birthmark.awsiot.mqtt import connection as aws_connection
 from birthmark.awsiot.mqtt import connections as aws_mqtt
 from birthmark.awsiot.rules import policy, shadows, topics
 from birthmark.awsiot.service import policies
@@ -105,7 +106,7 @@ EXPECTED: dict[tuple[str, str], str] = {
     ),
     ("AWS IoT", "stored session"): (
         f"{aws_mqtt.PERSISTENT_S / 3600:g} hour after the connection ended; in MQTT 5 as the client asks, at most "
-        f"{aws_mqtt.MAX_EXPIRY_S // 86400} days"
+        f"{aws_connection.MAX_EXPIRY_S // 86400} days"
     ),
     ("AWS IoT", "stored sessions"): number(space.MAX_SESSIONS),
     ("AWS IoT", "messages waiting in a stored session"): number(space.MAX_WAITING),

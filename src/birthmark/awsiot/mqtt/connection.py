@@ -23,7 +23,9 @@ from birthmark.net.pump import MqttPump
 if TYPE_CHECKING:
     from birthmark.awsiot.mqtt.connections import AwsConnections
 
-__all__ = ["WINDOW", "AwsConnection"]
+__all__ = ["MAX_EXPIRY_S", "WINDOW", "AwsConnection"]
+MAX_EXPIRY_S = 7 * 24 * 3600
+"""How long a session may outlive its connection, whether CONNECT or DISCONNECT asks for it."""
 _MAX_NOTED = 16
 
 
@@ -89,6 +91,8 @@ class AwsConnection:
 
     def closed(self, reason: Closed, session_expiry_s: int | None) -> None:
         with_will = self.is_open and reason is not Closed.DISCONNECT
+        if session_expiry_s is not None:
+            session_expiry_s = min(session_expiry_s, MAX_EXPIRY_S)
         self._connections.space.disconnect(self.attached, reason, with_will=with_will, expiry_s=session_expiry_s)
 
     # ---- what the broker calls

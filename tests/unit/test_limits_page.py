@@ -12,6 +12,7 @@ import birthmark
 from birthmark.auth import sas, sigv4
 from birthmark.awsiot import model
 from birthmark.awsiot.mqtt import acknowledging as aws_acks
+from birthmark.awsiot.mqtt import connection as aws_connection
 from birthmark.awsiot.mqtt import connections as aws_mqtt
 from birthmark.awsiot.rules import policy, shadows, topics
 from birthmark.awsiot.service import policies
@@ -28,7 +29,7 @@ from birthmark.iothub.mqtt import telemetry as hub_telemetry
 from birthmark.iothub.rules import messages
 from birthmark.iothub.service import telemetry
 from birthmark.manifests import microchip
-from birthmark.mqtt import aliases, engine, receipts
+from birthmark.mqtt import aliases, engine, properties, receipts
 from birthmark.mqtt.engine import Limits as MqttLimits
 from birthmark.mqtt.session import EACH_BYTES
 from birthmark.net import budget, connection, http, listener, pump, upgrade
@@ -77,6 +78,7 @@ EXPECTED: dict[tuple[str, str], str] = {
         f"{MQTT.max_in_flight}, and {MQTT.max_queued} or {size(MQTT.max_queued * EACH_BYTES)} waiting"
     ),
     ("MQTT", "messages from a client that wait for their PUBACK (3.1.1)"): number(receipts.MAX_OWED),
+    ("MQTT", "properties of a packet (MQTT 5)"): number(properties.MAX_PROPERTIES),
     ("MQTT", "topic aliases of a connection, from the server (MQTT 5)"): number(aliases.MAX_ALIASES),
     ("MQTT", "PINGREQ that came before earlier answers left"): number(engine._MAX_PINGS),
     ("MQTT", "packets of one connection handled in a row"): number(pump._PACKETS_A_TURN),
@@ -104,7 +106,7 @@ EXPECTED: dict[tuple[str, str], str] = {
     ),
     ("AWS IoT", "stored session"): (
         f"{aws_mqtt.PERSISTENT_S / 3600:g} hour after the connection ended; in MQTT 5 as the client asks, at most "
-        f"{aws_mqtt.MAX_EXPIRY_S // 86400} days"
+        f"{aws_connection.MAX_EXPIRY_S // 86400} days"
     ),
     ("AWS IoT", "stored sessions"): number(space.MAX_SESSIONS),
     ("AWS IoT", "messages waiting in a stored session"): number(space.MAX_WAITING),

@@ -344,7 +344,7 @@ def _rows(write: _Write, shared: Mapping[int, int]) -> Iterator[dict[str, Any]]:
             yield {"last": last, "count": 1, "message": number, "body": None}
         else:
             run.append(message)
-            size += len(message.payload)
+            size += message.size
     if run:
         yield {"last": last, "count": len(run), "message": None, "body": encode_messages(run)}
 

@@ -272,8 +272,14 @@ class Broker:
                 break
         if (now := self.now()) >= self._sweep_at:
             self._sweep_at = now + _UNUSED_AFTER
-            changes = Changes().run(store.DROP_UNUSED, before=(now - _UNUSED_AFTER) << 8)
-            await self.database.commit(changes.run(store.DROP_EXPIRED_RETAINED, now=now))
+            await self._sweep(now)
+
+    async def _sweep(self, now: int) -> None:
+        """Drop what nobody can get any more."""
+        changes = Changes().run(store.DROP_UNUSED, before=(now - _UNUSED_AFTER) << 8)
+        await self.database.commit(changes.run(store.DROP_EXPIRED_RETAINED, now=now))
+        for space in tuple(self._spaces.values()):
+            await space.retained.recount()
 
     async def free_lost(self) -> None:
         """Free the sessions that a worker had when it was killed."""

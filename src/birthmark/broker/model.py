@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from birthmark.mqtt.properties import Properties, PropertyId
+from birthmark.mqtt.properties import Properties, PropertyId, size_of
 
 NEVER = 0xFFFFFFFF
 """A session expiry that is none (MQTT 5.0 section 3.1.2.11.2)."""
@@ -40,6 +40,11 @@ class Message(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """`Properties`; a union of text and bytes is more than their decoder can check."""
     expires_at: int | None = None
     publisher: str = ""
+
+    @property
+    def size(self) -> int:
+        """About how many bytes it takes while it waits, beside its topic."""
+        return len(self.payload) + (size_of(self.properties) if self.properties else 0)
 
 
 _encode = msgspec.msgpack.Encoder().encode

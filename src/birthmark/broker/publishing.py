@@ -215,7 +215,7 @@ class Messages:
     def watch(self, topic_filter: str) -> Iterator[Viewer]:
         """Show whoever looks on what is published to a filter, as to a client that has no session."""
         self._viewers += 1
-        viewer = Viewer(self._space, f"$viewer/{self._viewers}")
+        viewer = Viewer(self._space, f"\0viewer/{self._viewers}")  # no client has U+0000 in its id
         one = Subscription(topic_filter, 1)
         self._router.add(viewer, one)
         try:

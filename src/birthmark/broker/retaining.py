@@ -1,11 +1,13 @@
 """Retained messages of one space (section 3.3.1.3): the last of each topic, for whoever subscribes later."""
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 from birthmark.broker import store
 from birthmark.broker.appends import Pending
 from birthmark.broker.errors import RetainedFullError
 from birthmark.broker.model import Message, decode_messages, encode_messages
+from birthmark.broker.turns import Turns
 from birthmark.store import Changes
 from birthmark.store.database import Row
 from birthmark.store.paging import Page, page_of
@@ -22,26 +24,55 @@ class Retained:
         self._database = broker.database
         self._space = space
         self.count = 0
+        self._turns: Turns[str] = Turns()
+        self._on_their_way: dict[str, tuple[bool, int]] = {}  # topic -> whether it will have one, and writes
+        self._changes = 0
 
     async def keep(self, message: Message, pending: Pending) -> None:
         """Keep, replace or delete the retained message of a topic (section 3.3.1.3)."""
-        place: dict[str, Any] = {"space": self._space.name, "topic": message.topic}
-        is_there = await self._database.one(store.RETAINED, **place) is not None
-        if not message.payload:
-            if is_there:
-                self.count -= 1
-                pending.expect()
-                self._database.submit(Changes().run(store.FORGET, **place)).add_done_callback(pending.written)
-            return
-        if not is_there and self.count >= self._space.rules.max_retained:
-            limit = self._space.rules.max_retained
-            raise RetainedFullError(limit=limit, value=2 * limit, topic=message.topic)
-        self.count += not is_there
-        values: dict[str, Any] = {"at": self._space.now(), "expires_at": message.expires_at}
-        values |= {"qos": message.qos, "size": len(message.payload)}
-        changes = Changes().run(store.RETAIN, body=encode_messages([message]), **place, **values)
+        topic, limit = message.topic, self._space.rules.max_retained
+        place: dict[str, Any] = {"space": self._space.name, "topic": topic}
+        async with self._turns.alone_with(topic):
+            is_there, writes = self._on_their_way.get(topic, (False, 0))
+            if not writes:
+                is_there = await self._database.one(store.RETAINED, **place) is not None
+            if not message.payload:
+                if is_there:
+                    self._write(Changes().run(store.FORGET, **place), topic, -1, pending)
+                return
+            if not is_there and self.count >= limit:
+                raise RetainedFullError(limit=limit, value=2 * limit, topic=topic)
+            values: dict[str, Any] = {"at": self._space.now(), "expires_at": message.expires_at}
+            values |= {"qos": message.qos, "size": len(message.payload)}
+            changes = Changes().run(store.RETAIN, body=encode_messages([message]), **place, **values)
+            self._write(changes, topic, int(not is_there), pending)
+
+    def _write(self, changes: Changes, topic: str, more: int, pending: Pending) -> None:
+        """Submit a change that makes them so many more; what comes before it is written knows of it."""
+
+        def written(commit: asyncio.Future[None]) -> None:
+            will_be, writes = self._on_their_way.pop(topic)
+            if writes > 1:
+                self._on_their_way[topic] = will_be, writes - 1
+            if commit.exception() is not None:
+                self.count -= more
+            pending.written(commit)
+
+        _, writes = self._on_their_way.get(topic, (False, 0))
+        self._on_their_way[topic] = more >= 0, writes + 1
+        self.count += more
+        self._changes += 1
         pending.expect()
-        self._database.submit(changes).add_done_callback(pending.written)
+        self._database.submit(changes).add_done_callback(written)
+
+    async def recount(self) -> None:
+        """Count again: what expired is dropped, and other workers keep messages too."""
+        if self._on_their_way:
+            return
+        seen = self._changes
+        rows = await self._database.all(store.COUNT_RETAINED)
+        if seen == self._changes:
+            self.count = sum(row["total"] for row in rows if row["space"] == self._space.name)
 
     async def of(self, topic: str) -> tuple[Message, int] | None:
         """Return the retained message of a topic, and when it was kept in microseconds."""

@@ -61,7 +61,7 @@ class Viewer(Attached):
             self._lost += 1
             return
         self._waiting.append(message)
-        self._bytes += len(message.payload)
+        self._bytes += message.size
 
     async def take(self, wait_s: float) -> tuple[Sequence[Message], int]:
         """Return what came, and how many messages were lost after it; nothing when the time is up first."""

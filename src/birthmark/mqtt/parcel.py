@@ -4,7 +4,7 @@ from functools import lru_cache
 
 from birthmark.mqtt import primitives as p
 from birthmark.mqtt.errors import LocalProtocolError
-from birthmark.mqtt.properties import Place, Properties, PropertyId, get_property, write_properties
+from birthmark.mqtt.properties import Place, Properties, PropertyId, get_property, size_of, write_properties
 from birthmark.mqtt.topics import CACHED, is_valid_name
 
 _FIRST = tuple(bytes((0x30 | flags,)) for flags in range(4))  # by QoS and retain
@@ -22,6 +22,11 @@ class Parcel:
         self.properties = properties
         self.retain = retain
         self._forms: dict[int, tuple[bytes, bytes, int]] | None = None
+
+    @property
+    def size(self) -> int:
+        """About how many bytes it takes while it waits, beside its topic."""
+        return len(self.payload) + (size_of(self.properties) if self.properties else 0)
 
     def head(self, qos: int) -> bytes:
         """Return for MQTT 3.1.1 what stands before the packet id; the payload comes right after that.

@@ -113,6 +113,11 @@ _NEVER_ZERO: dict[PropertyId, ReasonCode] = {
 """Which are never 0, and what a peer is told who says so."""
 
 
+MAX_PROPERTIES = 1024
+"""In one packet: each costs many times its bytes to read, to keep and to write."""
+_EACH_BYTES = 256  # of one in memory, beside its text
+
+
 def get_property(properties: Properties, wanted: PropertyId) -> PropertyValue | None:
     """Return the first value of `wanted`, or None."""
     for key, value in properties:
@@ -125,6 +130,18 @@ def replace_property(properties: Properties, key: PropertyId, value: PropertyVal
     """Return the properties with one value for `key`, which stands last; without it for None."""
     others = tuple(pair for pair in properties if pair[0] is not key)
     return others if value is None else (*others, (key, value))
+
+
+def size_of(properties: Properties) -> int:
+    """Return about how many bytes properties take in memory."""
+    size = 0
+    for _, value in properties:
+        size += _EACH_BYTES
+        if isinstance(value, tuple):
+            size += len(value[0]) + len(value[1])
+        elif not isinstance(value, int):
+            size += len(value)
+    return size
 
 
 def read_properties(body: bytes, at: int, place: Place) -> tuple[Properties, int]:
@@ -147,6 +164,9 @@ def read_properties(body: bytes, at: int, place: Place) -> tuple[Properties, int
         if seen >> number & 1 and not may_repeat:
             raise RemoteProtocolError(f"{key.name} is there twice", reason_code=ReasonCode.PROTOCOL_ERROR)
         seen |= 1 << number
+        if len(out) >= MAX_PROPERTIES:
+            told = f"more than {MAX_PROPERTIES} properties at once"
+            raise RemoteProtocolError(told, reason_code=ReasonCode.QUOTA_EXCEEDED)
         value, at = read(body, at + 1)
         if not value and key in _NEVER_ZERO:
             raise RemoteProtocolError(f"{key.name} is 0", reason_code=_NEVER_ZERO[key])

@@ -61,7 +61,7 @@ class Session:
             raise QueueFullError(f"{len(waiting)} messages wait already, {self._waiting_bytes} bytes")
         packet_id = self._next_id()
         waiting[packet_id] = parcel, False
-        self._waiting_bytes += len(parcel.payload)
+        self._waiting_bytes += parcel.size
         return packet_id, False
 
     def acknowledge(self, packet_ids: Iterable[int]) -> bool:
@@ -97,7 +97,7 @@ class Session:
         if len(self._in_flight) < len(before):
             late = {number: (parcel, as_duplicates) for number, parcel in islice(before.items(), self.window, None)}
             self._waiting = late | self._waiting
-            self._waiting_bytes += sum(len(parcel.payload) for parcel, _ in late.values())
+            self._waiting_bytes += sum(parcel.size for parcel, _ in late.values())
         for packet_id, parcel in tuple(self._in_flight.items()):
             yield packet_id, parcel, as_duplicates
 
@@ -110,7 +110,7 @@ class Session:
 
     def _no_longer_waits(self, packet_id: int) -> tuple[Parcel, bool]:
         found = self._waiting.pop(packet_id)
-        self._waiting_bytes -= len(found[0].payload)
+        self._waiting_bytes -= found[0].size
         return found
 
     def _next_id(self) -> int:

@@ -1,8 +1,8 @@
 """A TLS pipe on the library's own calls, as `cryptography` binds them (`pipe` is the port and guards the version).
 
 Per handshake this saves what pyOpenSSL's objects, exceptions and Python callbacks cost. The rules of the library that
-are easy to miss: partial writes are on, so a write takes a record at most; what failed must be taken out of the error
-queue, or the next call of another connection finds it.
+are easy to miss: partial writes are off, or a write would take a fragment at most; what failed must be taken out of the
+error queue, or the next call of another connection finds it.
 """
 
 import threading

@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 
 WAY = choose_way()
 _RELEASE_BUFFERS = 0x10
+_PARTIAL_WRITE: int = lib.SSL_MODE_ENABLE_PARTIAL_WRITE
 _TLS12_CIPHERS = (
     b"ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-GCM-SHA384:"
     b"ECDHE-RSA-AES256-GCM-SHA384:ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305"
@@ -87,6 +88,8 @@ def server_context(chain: Sequence[x509.Certificate], key: PrivateKeyTypes) -> S
     context.set_session_id(b"birthmark")
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
     context.set_mode(_RELEASE_BUFFERS)
+    # pyOpenSSL's default: a write would end with its first fragment, and a client may ask for small ones.
+    context.clear_mode(_PARTIAL_WRITE)
     WAY.arm(context)
     return context
 

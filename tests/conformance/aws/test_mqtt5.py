@@ -1,7 +1,9 @@
 """MQTT 5 by the vendor's SDK, paho, mosquitto and MQTT.js, unmodified, against the server."""
 
+import contextlib
 import queue
 import shutil
+import sqlite3
 import ssl
 import subprocess
 import time
@@ -136,6 +138,31 @@ def test_paho_is_given_a_client_id_and_hears_why_it_is_refused(enroll: Enroll) -
     finally:
         client.disconnect()
         client.loop_stop()
+
+
+def test_no_session_is_kept_longer_by_asking_in_disconnect(enroll: Enroll, server: RunningServer) -> None:
+    thing = enroll("five-longer", statement("iot:*"))
+    client = paho.Client(thing.name, protocol=paho.MQTTv5)
+    client.tls_set(
+        thing.files["ca"], thing.files["certificate"], thing.files["key"], tls_version=ssl.PROTOCOL_TLS_CLIENT
+    )
+    wanted = Properties(PacketTypes.CONNECT)
+    wanted.SessionExpiryInterval = 10
+    client.connect(thing.files["endpoint"], 8883, properties=wanted)
+    client.loop_start()
+    _until(client.is_connected)
+    longer = Properties(PacketTypes.DISCONNECT)
+    longer.SessionExpiryInterval = 0xFFFFFFFF
+    client.disconnect(properties=longer)
+    client.loop_stop()
+
+    def stored() -> tuple[int, bool]:
+        with contextlib.closing(sqlite3.connect(f"file:{server.data / 'birthmark.db'}?mode=ro", uri=True)) as database:
+            asked = "SELECT expiry_s, expires_at IS NOT NULL FROM sessions WHERE client = ? AND owner IS NULL"
+            return tuple(database.execute(asked, (thing.name,)).fetchone() or (0, False))
+
+    _until(lambda: stored()[0] > 0)
+    assert stored() == (7 * 24 * 3600, True)
 
 
 def test_mqtt_js_keeps_within_the_aliases_it_is_allowed(enroll: Enroll, server: RunningServer) -> None:

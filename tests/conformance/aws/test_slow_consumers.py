@@ -3,9 +3,11 @@
 MQTT lets a server drop QoS 0 and close a connection (3.1.1 section 4.8, 5.0 sections 4.9 and 4.13).
 """
 
+import contextlib
 import os
 import queue
 import socket
+import sqlite3
 import ssl
 import time
 from collections.abc import Callable, Iterator
@@ -13,14 +15,16 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import pytest
 from botocore.auth import SigV4QueryAuth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 from paho.mqtt import client as paho
 
 from aws_device import Enrolled
+from birthmark.mqtt import codec
 from birthmark.mqtt.engine import Engine, Role
-from birthmark.mqtt.packets import ConnAck, Connect
+from birthmark.mqtt.packets import LEVEL_3_1_1, ConnAck, Connect, Publish
 from servers import RunningServer
 from strangers import masked
 
@@ -112,6 +116,11 @@ def all_that_comes(sock: ssl.SSLSocket) -> int:
     return size
 
 
+def send_many(sock: ssl.SSLSocket, message: bytes) -> None:
+    for _ in range(2000):
+        sock.sendall(message)
+
+
 def rss(server: RunningServer) -> int:
     pages = int(Path(f"/proc/{server.pid}/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGESIZE")
@@ -168,3 +177,19 @@ def test_a_client_that_does_not_acknowledge_keeps_its_connection_and_loses_what_
         while more < 80 * SIZE and time.monotonic() < deadline:
             more += len(sock.recv(1 << 20))
         assert 80 * SIZE <= more <= MAX_BUFFER + 2 * SIZE  # what waited
+
+
+def test_what_the_database_is_not_ready_for_is_not_read_whatever_its_qos(enroll: Enroll, server: RunningServer) -> None:
+    thing = enroll("retainer")
+    message = codec.encode(Publish("retained/t", bytes(SIZE), 0, retain=True), LEVEL_3_1_1)
+    database = sqlite3.connect(server.data / "birthmark.db", isolation_level=None)
+    with a_raw_client(server, thing, "retained/none", 0) as sock, contextlib.closing(database):
+        sock.settimeout(1)
+        before = rss(server)
+        database.execute("BEGIN IMMEDIATE")
+        try:
+            with pytest.raises(TimeoutError):
+                send_many(sock, message)
+            assert rss(server) - before < 250 * SIZE
+        finally:
+            database.execute("ROLLBACK")

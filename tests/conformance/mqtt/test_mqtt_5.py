@@ -26,7 +26,7 @@ from birthmark.mqtt.packets import (
     Unsubscribe,
     Will,
 )
-from birthmark.mqtt.properties import Properties, PropertyId, PropertyValue
+from birthmark.mqtt.properties import MAX_PROPERTIES, Properties, PropertyId, PropertyValue
 from birthmark.mqtt.reasons import ReasonCode
 
 P = PropertyId
@@ -129,6 +129,14 @@ def test_mqtt5_1_5_5_1_a_variable_byte_integer_is_as_short_as_possible() -> None
 
 def test_mqtt5_1_5_7_1_both_halves_of_a_pair_are_strings() -> None:
     assert refused(an_open_server(), "30 0b 0001 74 07 26 0001 61 0001 ff") == 0x81
+
+
+def test_a_packet_has_a_bounded_number_of_properties() -> None:
+    pair: tuple[PropertyId, PropertyValue] = (P.USER_PROPERTY, ("", ""))
+    most = Publish("t", b"", properties=(pair,) * MAX_PROPERTIES)
+    server = an_open_server(offered=with_property(P.MAXIMUM_PACKET_SIZE, 100_000))
+    assert says(server, most) == most
+    assert refused(server, Publish("t", b"", properties=(pair,) * (MAX_PROPERTIES + 1))) == 0x97
 
 
 # ---- 2 packets

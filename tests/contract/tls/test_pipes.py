@@ -312,6 +312,40 @@ async def test_a_listener_serves_by_either(way: TlsWay, version: ssl.TLSVersion,
     assert not refused
 
 
+class Teller(asyncio.Protocol):
+    """Says the same to everybody who speaks, and ends."""
+
+    SAID = b"0123456789abcdef" * 4096
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self.transport.write(self.SAID)  # type: ignore[attr-defined]  # a transport that writes
+        self.transport.close()
+
+
+async def test_a_client_that_asks_for_small_fragments_gets_everything(way: TlsWay, version: ssl.TLSVersion) -> None:
+    made = server_context([SERVER.certificate.parsed], SERVER.private_key)
+    listeners = Listeners(SystemClock(), Limits(), lambda _error, _address, _peer: None)
+    await listeners.listen(["127.0.0.1"], 0, lambda: made, {"http": lambda _peer: Teller()})
+    port = listeners._servers[0].sockets[0].getsockname()[1]
+    options = ["-quiet", "-ign_eof", "-maxfraglen", "512", {V12: "-tls1_2", V13: "-tls1_3"}[version]]
+    client = await asyncio.create_subprocess_exec(
+        "openssl",
+        "s_client",
+        "-connect",
+        f"127.0.0.1:{port}",
+        *options,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    heard, _ = await asyncio.wait_for(client.communicate(b"GET / HTTP/1.1\r\n\r\n"), 20)
+    await listeners.close()
+    assert heard == Teller.SAID
+
+
 def test_the_fast_way_is_taken_where_it_was_tested() -> None:
     assert pipe.choose_way() is pipe_library
 

@@ -393,6 +393,30 @@ async def test_the_will_of_a_client_whose_server_was_killed_is_published(databas
         assert (await world.connect("hearer", expiry_s=HOUR)).payloads == [b"gone"]
 
 
+async def test_retained_messages_are_counted_once_whatever_comes_together(database_url: str) -> None:
+    async with a_world(database_url, SpaceRules(max_retained=2)) as world:
+        for payload, count in ((b"x", 1), (b"", 0)):
+            await asyncio.gather(*(world.publish("a", payload, retain=True) for _ in range(10)))
+            assert world.space.retained.count == count
+        many = [Message("a", payload, 1, True) for payload in (b"x", b"", b"", b"y", b"z")]
+        for waiting in [world.space.messages.publish(many, lambda _problem: None) for _ in range(2)]:
+            assert waiting is not None
+            await waiting
+        await world.broker.settled()
+        assert world.space.retained.count == 1
+
+
+async def test_retained_messages_that_expired_leave_room(database_url: str) -> None:
+    async with a_world(database_url, SpaceRules(max_retained=2)) as world:
+        expires_at = world.space.now() + 1_000_000
+        for topic in ("a", "b"):
+            await world.publish(topic, retain=True, expires_at=expires_at)
+        world.clock.move(timedelta(minutes=2))
+        await world.broker.do_what_is_due()
+        assert world.space.retained.count == 0
+        await world.publish("c", retain=True)
+
+
 async def test_retained_messages_are_kept_replaced_and_deleted(database_url: str) -> None:
     async with a_world(database_url, SpaceRules(max_retained=2)) as world:
         await world.publish("a", b"1", retain=True)

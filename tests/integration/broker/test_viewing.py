@@ -4,6 +4,7 @@ import pytest
 
 from birthmark.broker import viewing
 from birthmark.broker.viewing import Viewer
+from birthmark.mqtt.properties import PropertyId
 from broker_world import HOUR, World, a_world
 
 pytestmark = pytest.mark.integration
@@ -51,6 +52,15 @@ async def test_subscribers_and_stored_sessions_get_what_they_would_get(database_
             assert await seen(viewer) == ([("t", b"t")], 0)
 
 
+async def test_no_client_takes_the_place_of_one_who_looks_on(database_url: str) -> None:
+    async with a_world(database_url) as world:
+        with world.space.messages.watch("t") as viewer:
+            client = await world.connect("$viewer/1")
+            await world.subscribe(client, "t")
+            await publish(world, "t")
+            assert (client.payloads, await seen(viewer)) == ([b"t"], ([("t", b"t")], 0))
+
+
 async def test_one_that_is_slow_loses_messages_and_is_told_how_many(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -70,3 +80,6 @@ async def test_large_messages_are_bounded_by_their_bytes(database_url: str, monk
             for number in range(4):
                 await world.publish(str(number), b"x" * 8)
             assert await seen(viewer) == ([("0", b"x" * 8), ("1", b"x" * 8)], 2)
+            for number in range(2):
+                await world.publish(str(number), b"", properties=((PropertyId.CONTENT_TYPE, "text"),))
+            assert await seen(viewer) == ([("0", b"")], 1)

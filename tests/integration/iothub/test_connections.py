@@ -7,17 +7,31 @@ from pathlib import Path
 
 import pytest
 
+from birthmark.broker.rules.inbox import Letter
 from birthmark.broker.stream import SqlStream
 from birthmark.iothub import wire
 from birthmark.iothub.events import DeviceChanged
+from birthmark.iothub.model import Mail
+from birthmark.iothub.mqtt import devicebound
 from birthmark.iothub.mqtt.connection import MAX_SUBSCRIPTIONS
 from birthmark.iothub.mqtt.methods import CallMethod, MethodAnswered
 from birthmark.iothub.mqtt.telemetry import WINDOW
+from birthmark.iothub.ports import Notify
 from birthmark.mqtt import codec
 from birthmark.mqtt.errors import LocalProtocolError
-from birthmark.mqtt.packets import LEVEL_3_1_1, ConnAck, PubAck, Publish, SubAck, Subscribe
+from birthmark.mqtt.packets import (
+    LEVEL_3_1_1,
+    ConnAck,
+    Packet,
+    PubAck,
+    Publish,
+    SubAck,
+    Subscribe,
+    UnsubAck,
+    Unsubscribe,
+)
 from birthmark.net.admission import Closed
-from hub_world import ON_RECORD, a_world, until
+from hub_world import ON_RECORD, World, a_world, until
 
 pytestmark = pytest.mark.integration
 
@@ -156,3 +170,54 @@ async def test_a_mistake_of_ours_ends_the_connection_and_is_not_called_the_clien
         link.data_received(client.client.data_to_send())
         await until(lambda: link.is_over)
         assert (world.refused, link._reason) == ([], Closed.SERVER)
+
+
+async def send_mail(world: World, count: int) -> None:
+    for number in range(count):
+        mail = Mail(f"{number}".encode(), {}, {})
+        await world.iothub.c2d.send(world.hub, "device-1", mail, message_id="", feedback="", expiry=None, actor="test")
+
+
+async def test_who_unsubscribed_gets_no_more_messages_and_another_qos_counts_at_once(tmp_path: Path) -> None:
+    async with a_world(tmp_path) as world:
+        link, client = await world.connected()
+        await send_mail(world, 2 * devicebound.WINDOW)
+        name = wire.devicebound("device-1")
+
+        def say(packet: Packet) -> None:
+            client.client.send(packet)
+            link.data_received(client.client.data_to_send())
+
+        say(Subscribe(1, ((name, 1),)))
+        await until(lambda: len(client.got(Publish)) == devicebound.WINDOW)
+        say(Unsubscribe(2, (name,)))
+        await until(lambda: bool(client.got(UnsubAck)))
+        for packet in client.got(Publish):
+            say(PubAck(packet.packet_id or 0))
+        await until(lambda: not world.broker._tasks and link._task is None)
+        assert len(client.got(Publish)) == devicebound.WINDOW
+        say(Subscribe(3, ((name, 0),)))
+        await until(lambda: len(client.got(Publish)) == 2 * devicebound.WINDOW)
+        assert {packet.qos for packet in client.got(Publish)[devicebound.WINDOW :]} == {0}
+
+
+async def test_a_message_that_comes_while_somebody_looks_is_not_left_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with a_world(tmp_path) as world:
+        link, client = await world.connected()
+        inboxes = world.iothub.c2d.inboxes
+        real = inboxes.take
+
+        async def take_and_be_late(space: str, client_id: str, lock_s: int | None = None) -> Letter | None:
+            found = await real(space, client_id, lock_s)
+            if found is None and not client.got(Publish):
+                await send_mail(world, 1)
+                await world.connections._notified(Notify("main", "device-1"))
+                await asyncio.sleep(0.01)
+            return found
+
+        monkeypatch.setattr(inboxes, "take", take_and_be_late)
+        client.client.send(Subscribe(1, ((wire.devicebound("device-1"), 1),)))
+        link.data_received(client.client.data_to_send())
+        await until(lambda: bool(client.got(Publish)))

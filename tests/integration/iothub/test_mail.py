@@ -8,7 +8,7 @@ import pytest
 
 from birthmark.broker.errors import InboxFullError, LockLostError
 from birthmark.broker.rules.inbox import Letter, Outcome
-from birthmark.iothub.model import AuthenticationType, DeviceAuthentication, Hub, Mail, space_of
+from birthmark.iothub.model import AuthenticationType, DeviceAuthentication, DeviceIdInvalidError, Hub, Mail, space_of
 from birthmark.iothub.rules.c2d import FEEDBACK
 from birthmark.iothub.service import IotHub
 from birthmark.iothub.service.registry import UnknownDeviceError
@@ -121,3 +121,10 @@ async def test_a_device_that_is_removed_takes_its_letters_along(database_url: st
         assert await world.inboxes.letters(SPACE, DEVICE) == []
         with pytest.raises(UnknownDeviceError):
             await world.send()
+
+
+async def test_no_device_has_the_name_of_the_services_own_inbox(database_url: str) -> None:
+    async with a_world(database_url) as world:
+        wanted = DeviceAuthentication(AuthenticationType.SAS)
+        with pytest.raises(DeviceIdInvalidError):
+            await world.iothub.registry.put(world.hub, FEEDBACK, DeviceBody(FEEDBACK), wanted, None, actor="test")

@@ -13,7 +13,7 @@ from birthmark.broker.model import (
     handed_on,
     properties_at,
 )
-from birthmark.broker.rules.outgoing import MAX_PACKET_ID, MAX_READY, Outgoing, packet_id_of
+from birthmark.broker.rules.outgoing import MAX_PACKET_ID, MAX_READY, MAX_READY_BYTES, Outgoing, packet_id_of
 from birthmark.mqtt.properties import PropertyId
 
 MESSAGE = Message("t", b"x", 1)
@@ -81,6 +81,17 @@ def test_an_unknown_acknowledgement_changes_nothing() -> None:
 def test_packet_ids_are_never_0_and_repeat_after_all_others(number: int) -> None:
     assert 1 <= packet_id_of(number) <= MAX_PACKET_ID
     assert packet_id_of(number + MAX_PACKET_ID) == packet_id_of(number)
+
+
+def test_properties_count_as_what_they_take_in_memory() -> None:
+    heavy = Message("t", b"", 1, properties=((PropertyId.USER_PROPERTY, ("a", "v" * 60_000)),))
+    outgoing = Outgoing(0, 0, 1000)
+    outgoing.appended(1, [heavy] * 100)
+    sent = 0
+    while outgoing.next() is not None:
+        sent += 1
+    assert sent == 1 + MAX_READY_BYTES // 60_000
+    assert outgoing._bytes == 0
 
 
 PROPERTIES = (

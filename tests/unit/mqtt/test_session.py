@@ -4,9 +4,11 @@ import pytest
 
 from birthmark.mqtt.errors import LocalProtocolError, QueueFullError
 from birthmark.mqtt.parcel import Parcel
+from birthmark.mqtt.properties import PropertyId
 from birthmark.mqtt.session import EACH_BYTES, Session
 
 A_MESSAGE = Parcel("t", b"")
+MANY = [(PropertyId.USER_PROPERTY, ("", ""))] * 150
 
 
 def test_packet_ids_go_round_and_leave_out_those_in_use() -> None:
@@ -121,3 +123,12 @@ def test_what_waits_is_bounded_by_its_size_too() -> None:
         session.add(large, may_fly=True)
     session.clear()
     session.add(large, may_fly=True)
+
+
+def test_properties_count_as_what_they_take() -> None:
+    session = Session(window=0, max_queued=4)
+    for properties in (((PropertyId.USER_PROPERTY, ("n" * EACH_BYTES, "v" * 3 * EACH_BYTES)),), tuple(MANY)):
+        session.add(Parcel("t", b"", properties), may_fly=True)
+        with pytest.raises(QueueFullError):
+            session.add(A_MESSAGE, may_fly=True)
+        session.clear()

@@ -1,4 +1,4 @@
-"""How much of one client's is not acknowledged: beyond a bound it is not read until there is room."""
+"""How much of one client's is not safe yet: beyond a bound it is not read until there is room."""
 
 import asyncio
 from collections.abc import Awaitable, Sequence
@@ -20,14 +20,15 @@ class Acknowledging:
         self._unwritten = 0
         self._room: asyncio.Event | None = None
 
-    def expect(self, ids: Sequence[int]) -> Done:
-        """Return what says that these are safe, or are not; then they are acknowledged."""
-        self._unwritten += len(ids)
+    def expect(self, ids: Sequence[int], count: int) -> Done:
+        """Return what says that so many messages are safe, or are not; then those with QoS 1 are acknowledged."""
+        self._unwritten += count
 
         def done(problem: BaseException | None) -> None:
-            self._unwritten -= len(ids)
+            self._unwritten -= count
             if problem is None:
-                self._pump.ack_all(ids)
+                if ids:
+                    self._pump.ack_all(ids)
             else:
                 self._pump.close(Closed.SERVER)  # the client sends again after it reconnects
             if self._room is not None and self._unwritten < WINDOW:
@@ -37,7 +38,7 @@ class Acknowledging:
         return done
 
     def room(self) -> Awaitable[None] | None:
-        """Return what waits until fewer than `WINDOW` messages are not acknowledged; None when there are."""
+        """Return what waits until fewer than `WINDOW` messages are not safe; None when there are."""
         if self._unwritten < WINDOW:
             return None
         if self._room is None:

@@ -23,7 +23,9 @@ from birthmark.net.pump import MqttPump
 if TYPE_CHECKING:
     from birthmark.awsiot.mqtt.connections import AwsConnections
 
-__all__ = ["WINDOW", "AwsConnection"]
+__all__ = ["MAX_EXPIRY_S", "WINDOW", "AwsConnection"]
+MAX_EXPIRY_S = 7 * 24 * 3600
+"""How long a session may outlive its connection, whether CONNECT or DISCONNECT asks for it."""
 _MAX_NOTED = 16
 
 
@@ -75,7 +77,7 @@ class AwsConnection:
         waiting, rest = self._publish_until_asked(packets)
         if rest:
             waiting = self._ask(waiting, rest)
-        return waiting or self._acks.room()
+        return self._acks.room() if waiting is None else self._with_room(waiting)
 
     def subscribed(self, packet: Subscribe) -> Awaitable[None] | None:
         return self._subscribe(packet) if self._changes == self._changes_seen else self._subscribe_fresh(packet)
@@ -89,6 +91,8 @@ class AwsConnection:
 
     def closed(self, reason: Closed, session_expiry_s: int | None) -> None:
         with_will = self.is_open and reason is not Closed.DISCONNECT
+        if session_expiry_s is not None:
+            session_expiry_s = min(session_expiry_s, MAX_EXPIRY_S)
         self._connections.space.disconnect(self.attached, reason, with_will=with_will, expiry_s=session_expiry_s)
 
     # ---- what the broker calls
@@ -159,9 +163,14 @@ class AwsConnection:
 
     async def _publish_fresh(self, packets: Sequence[Publish]) -> None:
         await self._refresh()
-        for waiting in (self._publish(packets), self._acks.room()):
-            if waiting is not None:
-                await waiting
+        await self._with_room(self._publish(packets))
+
+    async def _with_room(self, waiting: Awaitable[None] | None) -> None:
+        """Return when what was handed on is under way, and not too much of it waits to be safe."""
+        if waiting is not None:
+            await waiting
+        if (room := self._acks.room()) is not None:
+            await room
 
     def _publish(self, packets: Sequence[Publish]) -> Awaitable[None] | None:
         """Hand on what came together; what is denied is refused by itself where MQTT 5 has a word for it."""
@@ -249,7 +258,7 @@ class AwsConnection:
     def _hand_on(self, messages: Sequence[Message], ids: Sequence[int]) -> Awaitable[None] | None:
         if not messages:
             return None
-        return self._connections.space.messages.publish(messages, self._acks.expect(ids))
+        return self._connections.space.messages.publish(messages, self._acks.expect(ids, len(messages)))
 
     async def _subscribe_fresh(self, packet: Subscribe) -> None:
         await self._refresh()

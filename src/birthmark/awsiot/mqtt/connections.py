@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Iterable
 from birthmark.awsiot.errors import reason_of
 from birthmark.awsiot.events import CertificateChanged, GrantsChanged, PolicyChanged, ThingChanged
 from birthmark.awsiot.model import AccessKey
-from birthmark.awsiot.mqtt.connection import WINDOW, AwsConnection
+from birthmark.awsiot.mqtt.connection import MAX_EXPIRY_S, WINDOW, AwsConnection
 from birthmark.awsiot.mqtt.presence import REASONS, presence
 from birthmark.awsiot.mqtt.reserved import Reserved
 from birthmark.awsiot.rules import topics
@@ -27,7 +27,6 @@ from birthmark.refusals import Ledger
 
 MIN_KEEP_ALIVE_S, MAX_KEEP_ALIVE_S = 30, 1200
 PERSISTENT_S = 3600
-MAX_EXPIRY_S = 7 * 24 * 3600
 RECEIVE_MAXIMUM, TOPIC_ALIAS_MAXIMUM, MAX_PACKET_BYTES = 100, 8, 149_504  # what AWS tells MQTT 5
 
 

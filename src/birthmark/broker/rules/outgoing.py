@@ -58,7 +58,7 @@ class Outgoing:
             if len(self._ready) >= MAX_READY or self._bytes >= MAX_READY_BYTES:
                 return
             self._ready.append((number, message))
-            self._bytes += len(message.payload)
+            self._bytes += message.size
             self._ready_upto = number
 
     @property
@@ -80,7 +80,7 @@ class Outgoing:
         if not self._ready or len(self._in_flight) >= self.window:
             return None
         number, message = self._ready.popleft()
-        self._bytes -= len(message.payload)
+        self._bytes -= message.size
         self.sent = number
         self._in_flight[packet_id_of(number)] = number
         return number, message

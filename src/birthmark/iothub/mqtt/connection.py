@@ -107,12 +107,12 @@ class HubConnection:
         """Look for messages to the device, if it wants any."""
         if self.pump.is_over:
             return
-        subscription = self.attached.subscriptions.get(wire.devicebound(self.device_id))
-        if subscription is None:
+        known = self.attached.subscriptions
+        if wire.devicebound(self.device_id) not in known:
             return
         if self._devicebound is None:
             c2d = self._connections.iothub.c2d
-            self._devicebound = DeviceBound(c2d, self.pump, self.hub, self.device_id, subscription.qos)
+            self._devicebound = DeviceBound(c2d, self.pump, self.hub, self.device_id, known)
         self.attached.space.spawn(self._devicebound.flow())
 
     # ---- inside

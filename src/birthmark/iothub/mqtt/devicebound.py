@@ -1,9 +1,10 @@
 """Messages to a device over MQTT: PUBACK completes one; what is not acknowledged goes back into the inbox."""
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from contextlib import suppress
 
 from birthmark.broker.errors import LockLostError
+from birthmark.broker.model import Subscription
 from birthmark.broker.rules.inbox import Letter, Outcome
 from birthmark.iothub import wire
 from birthmark.iothub.model import DeviceId, Hub, space_of
@@ -14,43 +15,57 @@ WINDOW = 10
 
 
 class DeviceBound:
-    """What one connection has of its device's inbox."""
+    """What one connection has of its device's inbox; `subscriptions` say, at any time, whether it wants more."""
 
-    __slots__ = ("_c2d", "_device_id", "_is_flowing", "_pump", "_qos", "_space", "_taken")
+    __slots__ = ("_c2d", "_device_id", "_is_flowing", "_looks_again", "_pump", "_space", "_subscriptions", "_taken")
 
-    def __init__(self, c2d: CloudToDevice, pump: MqttPump, hub: Hub, device_id: DeviceId, qos: int) -> None:
+    def __init__(
+        self,
+        c2d: CloudToDevice,
+        pump: MqttPump,
+        hub: Hub,
+        device_id: DeviceId,
+        subscriptions: Mapping[str, Subscription],
+    ) -> None:
         self._c2d = c2d
         self._pump = pump
         self._space = space_of(hub.name)
         self._device_id = device_id
-        self._qos = qos
+        self._subscriptions = subscriptions
         self._taken: dict[int, str] = {}  # packet id -> lock
-        self._is_flowing = False
+        self._is_flowing = self._looks_again = False
 
     async def flow(self) -> None:
         """Send what waits, as far as the window goes."""
+        self._looks_again = True  # what came while somebody looks may have come too late for that look
         if self._is_flowing:
             return
         self._is_flowing = True
         try:
-            while not self._pump.is_over and len(self._taken) < WINDOW:
+            while self._looks_again and self._wanted is not None and len(self._taken) < WINDOW:
+                self._looks_again = False
                 letter = await self._c2d.inboxes.take(self._space, self._device_id)
-                if letter is None:
-                    return
-                await self._send(letter, letter.lock or "")
+                if letter is not None:
+                    self._looks_again = True
+                    await self._send(letter, letter.lock or "")
         finally:
             self._is_flowing = False
 
+    @property
+    def _wanted(self) -> Subscription | None:
+        """By which subscription messages go out now."""
+        return None if self._pump.is_over else self._subscriptions.get(wire.devicebound(self._device_id))
+
     async def _send(self, letter: Letter, lock: str) -> None:
-        if self._pump.is_over:
+        if (wanted := self._wanted) is None:
             await self._c2d.inboxes.abandon(self._space, self._device_id, lock)
             return
         mail = self._c2d.mail_of(letter)
         topic = wire.devicebound_topic(self._device_id, letter.id, letter.feedback, mail)
-        packet_id = self._pump.publish(topic, mail.payload, self._qos)
+        packet_id = self._pump.publish(topic, mail.payload, wanted.qos)
         if packet_id is not None:
             self._taken[packet_id] = lock
-        elif not self._qos:
+        elif not wanted.qos:
             await self._settle(lock)
 
     def acknowledged(self, packet_ids: Sequence[int]) -> Awaitable[None] | None:

@@ -26,8 +26,8 @@ _STATUS: Mapping[Outcome, str] = {
     Outcome.DELIVERED_TOO_OFTEN: "DeliveryCountExceeded",
     Outcome.PURGED: "Purged",
 }
-FEEDBACK = "$feedback"
-"""The inbox of the service's own."""
+FEEDBACK = "/feedback"
+"""The inbox of the service's own: no device id has a slash."""
 FEEDBACK_RULES = InboxRules(max_waiting=10_000, lock_s=60, max_deliveries=100)
 
 

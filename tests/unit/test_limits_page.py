@@ -17,7 +17,7 @@ from birthmark.awsiot.mqtt import connections as aws_mqtt
 from birthmark.awsiot.rules import policy, shadows, topics
 from birthmark.awsiot.service import policies
 from birthmark.awsiot.wire import shadows as shadow_wire
-from birthmark.broker import space, stream, viewing
+from birthmark.broker import attached, space, stream, viewing
 from birthmark.dps import mqtt as dps_mqtt
 from birthmark.dps import wire as dps_wire
 from birthmark.dps.service import registrations
@@ -109,6 +109,9 @@ EXPECTED: dict[tuple[str, str], str] = {
         f"{aws_connection.MAX_EXPIRY_S // 86400} days"
     ),
     ("AWS IoT", "stored sessions"): number(space.MAX_SESSIONS),
+    ("AWS IoT", "messages held back while a client's policies are read again"): (
+        f"{attached.MAX_HELD}, or {size(attached.MAX_HELD_BYTES)}"
+    ),
     ("AWS IoT", "messages waiting in a stored session"): number(space.MAX_WAITING),
     ("AWS IoT", "retained messages"): number(space.MAX_RETAINED),
     ("AWS IoT", "publishes of one connection waiting for the database"): number(aws_acks.WINDOW),

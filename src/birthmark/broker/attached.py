@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from birthmark.broker.space import Space
 
 MAX_HELD = 1000
+MAX_HELD_BYTES = 8 * 1024 * 1024
 
 
 class Attached:
@@ -22,6 +23,7 @@ class Attached:
 
     __slots__ = (
         "_held",
+        "_held_bytes",
         "_is_reading",
         "client",
         "connection",
@@ -73,6 +75,7 @@ class Attached:
         self.is_on_hold = True
         self._is_reading = False
         self._held: deque[tuple[Message, int, int]] | None = None
+        self._held_bytes = 0
 
     @property
     def fence(self) -> dict[str, Any]:
@@ -92,11 +95,12 @@ class Attached:
     def _hold(self, message: Message, qos: int, options: int) -> None:
         if self._held is None:
             self._held = deque()
-        if len(self._held) >= MAX_HELD:
+        if len(self._held) >= MAX_HELD or self._held_bytes >= MAX_HELD_BYTES:
             self.space.dropped += 1
             self.space.observer.overrun(self.client, MAX_HELD)
             return
         self._held.append((message, qos, options))
+        self._held_bytes += message.size
 
     def hold(self) -> None:
         """Deliver nothing until `resume`."""
@@ -107,7 +111,7 @@ class Attached:
         if self.is_over or not self.is_on_hold:
             return
         self.is_on_hold = False
-        held, self._held = self._held, None
+        held, self._held, self._held_bytes = self._held, None, 0
         for message, qos, options in held or ():
             self.deliver(message, qos, options)
         self.flow()

@@ -7,6 +7,7 @@ import pytest
 
 from between import lose_the_next_answer
 from birthmark.broker import SpaceRules
+from birthmark.broker.attached import MAX_HELD_BYTES
 from birthmark.broker.errors import RetainedFullError, TooManySessionsError
 from birthmark.broker.model import NEVER, NO_LOCAL, RETAIN_AS_PUBLISHED, Message, Will
 from birthmark.mqtt.properties import PropertyId
@@ -477,3 +478,16 @@ async def test_an_answer_of_the_database_that_is_lost_is_no_refusal_of_a_subscri
         lose_the_next_answer(world.database)
         assert await world.space.subscriptions.unsubscribe(client.attached, ["t"]) == [True]
         assert client.ended is None
+
+
+async def test_what_is_held_back_is_bounded_by_its_size_too(database_url: str) -> None:
+    async with a_world(database_url) as world:
+        client = await world.connect("c")
+        await world.subscribe(client, "t")
+        client.attached.hold()
+        large = bytes(1024 * 1024)
+        for _ in range(MAX_HELD_BYTES // len(large) + 2):
+            await world.publish("t", large)
+        assert world.observer.overruns == ["c", "c"]
+        client.attached.resume()
+        assert client.payloads == [large] * (MAX_HELD_BYTES // len(large))

@@ -18,7 +18,7 @@ from birthmark.errors import ForbiddenError, UnauthenticatedError
 from birthmark.pki.chains import check_dates
 from birthmark.store import Database
 
-_PATTERN = re.compile(r"[*?$]")  # what a policy reads as more than itself
+_PATTERN = re.compile(r"[*?]|\$\{")  # what a policy reads as more than itself
 
 
 class NoCertificateError(UnauthenticatedError):

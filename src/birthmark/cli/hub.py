@@ -2,6 +2,7 @@
 
 import json
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,6 +24,15 @@ app.add_typer(device, name="device")
 HubOption = Annotated[str, typer.Option("--hub", help="Which hub.")]
 DeviceArgument = Annotated[str, typer.Argument(metavar="DEVICE", help="Its device id; letter case counts.")]
 HubName = Annotated[str, typer.Argument(help="Its name on this server.")]
+
+
+class Feedback(StrEnum):
+    """Which end of a message is told."""
+
+    NONE = "none"
+    POSITIVE = "positive"
+    NEGATIVE = "negative"
+    FULL = "full"
 
 
 @command(app, "birthmark hub show", "show")
@@ -116,7 +126,7 @@ def method(
     connect_timeout: Annotated[int, typer.Option(help="Seconds to wait for the device, up to 300.")] = 0,
     hub: HubOption = "birthmark",
 ) -> None:
-    """Call a method of a device that is connected, and print what it answers, as JSON."""
+    """Call a method of a device that is connected, and print the status and payload it answers with."""
     given = json_of(payload, "PAYLOAD")
     body: dict[str, Any] = {"method": method, "payload": given}
     body |= {"response_timeout_s": response_timeout, "connect_timeout_s": connect_timeout}
@@ -130,7 +140,9 @@ def c2d(
     server: ServerOutputOptions,
     name: DeviceArgument,
     text: Annotated[str | None, typer.Argument(help="The message; without one, those that wait are listed.")] = None,
-    feedback: Annotated[str, typer.Option(help="Whose end to tell: none, positive, negative or full.")] = "none",
+    feedback: Annotated[
+        Feedback, typer.Option(help="Be told of its end: positive (completed), negative (anything else), full (both).")
+    ] = Feedback.NONE,
     purge: Annotated[bool, typer.Option("--purge", help="Drop those that wait.")] = False,
     hub: HubOption = "birthmark",
 ) -> None:

@@ -7,6 +7,7 @@ was about: host, ID scope, data directory or target, as far as the command knew;
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -72,7 +73,8 @@ def joined(server: Sequence[Row], client: Iterable[Row]) -> list[Row]:
     for is_same in (_is_surely_same, _is_same):  # a name or an id decides before the time does
         left: list[Row] = []
         for row in alone:
-            partner = next((story for story in stories if "client" not in story and is_same(story, row)), None)
+            fitting = (story for story in stories if "client" not in story and is_same(story, row))
+            partner = min(fitting, key=partial(_apart, row), default=None)
             if partner is None:
                 left.append(row)
             else:
@@ -91,11 +93,15 @@ def _is_same(story: Row, row: Row) -> bool:
         return True
     if not story["code"].startswith(_PAIRS.get(row["code"], ("-",))):
         return False
-    apart = abs(datetime.fromisoformat(story["at"]) - datetime.fromisoformat(row["at"]))
+    apart = _apart(story, row)
     ours, theirs = _names(row), _names(story)
     if ours and theirs:
         return apart <= _CLOSE and bool(ours & theirs)
     return apart <= (_SLOW if story["code"] == "tls.server_not_trusted" else _CLOSE)
+
+
+def _apart(one: Row, other: Row) -> timedelta:
+    return abs(datetime.fromisoformat(one["at"]) - datetime.fromisoformat(other["at"]))
 
 
 def _names(row: Row) -> set[str]:

@@ -8,6 +8,7 @@ import pytest
 from aws_account import ME, POLICY, an_aws_account
 from between import lose_the_next_answer
 from birthmark.awsiot.model import CertificateMode, CertificateStatus, PrincipalType, ThingName
+from birthmark.awsiot.rules.policy import PolicyDeniedError
 from birthmark.awsiot.rules.variables import Visitor
 from birthmark.awsiot.service.access_keys import AccessKeyMissingError
 from birthmark.awsiot.service.certificates import CertificateInUseError
@@ -94,6 +95,23 @@ async def test_certificates_policies_and_attachments(database_url: str) -> None:
         await aws.certificates.delete(known.id, force=True, **ME)
         await aws.policies.delete("p", **ME)
         assert await aws.certificates.find(known.id) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "is_spelled_out"),
+    [("$share/group/a/b", True), ("$aws/things/t/shadow/update", True), ("a/#", True), ("a*", False), ("${b}", False)],
+)
+async def test_the_fix_allows_a_name_that_a_policy_reads_as_itself(
+    database_url: str, name: str, *, is_spelled_out: bool
+) -> None:
+    async with an_aws_account(database_url) as (aws, _clock):
+        leaf = a_device().certificate
+        known = await aws.certificates.register(leaf.pem(), CertificateStatus.ACTIVE, **ME)
+        grant = await aws.devices.admit(Visitor(leaf, "thing-1", "192.0.2.1", "localhost"))
+        with pytest.raises(PolicyDeniedError) as denied:
+            aws.devices.check(grant, "iot:Subscribe", "topicfilter", name)
+        assert ("aws iot create-policy" in denied.value.command) is is_spelled_out
+        assert known.id in denied.value.command
 
 
 async def test_cas_and_their_certificates(database_url: str) -> None:

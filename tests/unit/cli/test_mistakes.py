@@ -26,6 +26,7 @@ FILES = {
 MISTAKES = [
     # what was typed, exit code, what the answer must contain
     ("nosuch", 2, "No such command"),
+    ("hub c2d pump hello --feedback all", 2, "'none', 'positive', 'negative', 'full'"),
     ("enroll devise", 2, "Did you mean 'device'"),
     ("serve --port 1", 2, "No such option"),
     ("hub show --data nowhere", 5, "birthmark serve --data nowhere"),

@@ -36,3 +36,11 @@ def test_two_names_are_two_stories() -> None:
         "dps.not_enrolled": None,
         "links.mqtt_refused": None,
     }
+
+
+def test_what_the_client_heard_goes_to_the_row_of_that_moment_and_not_to_a_later_one() -> None:
+    server = [told("sas.expired", 8, device_id="pump"), told("dps.not_enrolled", 2, device_id="pump")]
+    assert halves(server, [told("links.mqtt_refused", 2, device_id="pump")]) == {
+        "sas.expired": None,
+        "dps.not_enrolled": "links.mqtt_refused was said",
+    }

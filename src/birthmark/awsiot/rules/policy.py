@@ -45,7 +45,9 @@ class PolicyDeniedError(ForbiddenError):
 
     code = "awsiot.policy_denied"
     message = "{action} on {resource} is denied"
-    cause = "{action} on {resource} was denied: {hint}. The connection was closed."
+    cause = (
+        "{action} on {resource} was denied: {hint}. MQTT 3.1.1 ends the connection for it, MQTT 5 tells a reason code."
+    )
     fix = (
         "A policy of the certificate {certificate_id} must allow {action} on {resource}, none deny it: `{command}`. "
         "Subscribing needs iot:Subscribe on topicfilter/…, receiving iot:Receive on topic/…."

@@ -18,7 +18,7 @@ from birthmark.errors import ForbiddenError, UnauthenticatedError
 from birthmark.pki.chains import check_dates
 from birthmark.store import Database
 
-_PATTERN = re.compile(r"[*?$]")  # what a policy reads as more than itself
+_PATTERN = re.compile(r"[*?]|\$\{")  # what a policy reads as more than itself
 
 
 class NoCertificateError(UnauthenticatedError):
@@ -41,7 +41,8 @@ class CertificateUnknownError(UnauthenticatedError):
     cause = "The client {thing} showed the certificate {certificate_id} ({common_name}), which is not registered."
     fix = (
         "Put the device on record, as a thing that may do what an example policy allows: "
-        '`birthmark enroll device --to aws --cert "$X509_CERT_FILE"`'
+        '`birthmark enroll device --to aws --cert "$X509_CERT_FILE"`. '
+        "A client of IoT Hub comes here when it has no user name: it is HOST/DEVICE/?api-version=2021-04-12."
     )
     certificate_id: str
     common_name: str

@@ -31,8 +31,8 @@ class DeviceNotOnlineError(NotFoundError):
     message = "Device {device_id} is not online"
     cause = "Device {device_id} is not connected, or did not subscribe to methods."
     fix = (
-        "Connect it with a program that handles methods, or call with a connect timeout that lets it arrive. Who is "
-        "there: `birthmark hub devices`"
+        "Connect it with a program that handles methods, or let the call wait for it: --connect-timeout 60 "
+        "(connectTimeoutInSeconds). Who is there: `birthmark hub devices`"
     )
     device_id: str
 

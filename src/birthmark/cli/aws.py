@@ -12,7 +12,7 @@ from birthmark.cli.json_input import object_of
 from birthmark.cli.operator import ServerOptions, ServerOutputOptions, at
 from birthmark.cli.options import command, commands
 from birthmark.cli.watching import told, until_interrupted
-from birthmark.mqtt.topics import is_valid_filter
+from birthmark.mqtt.topics import is_valid_filter, split_shared
 
 app = commands("AWS IoT: access keys, things, certificates, shadows.", "birthmark aws things")
 keys = commands("Access keys, for the AWS CLI and SDKs.", "birthmark aws key add ci")
@@ -65,6 +65,9 @@ def monitor(
     ],
 ) -> None:
     """Show the messages published to FILTER as they come, until Ctrl-C; no client is made for it."""
+    share, rest = split_shared(topic_filter)
+    if share is not None:
+        raise typer.BadParameter(f"who looks on takes no share of messages: ask for {rest}")
     if not is_valid_filter(topic_filter):
         raise typer.BadParameter(f"{topic_filter!r} is no topic filter: + is alone in its level, # alone and last")
     with until_interrupted():

@@ -24,7 +24,7 @@ from birthmark.console.routing import (
     Role,
     Rows,
 )
-from birthmark.mqtt.topics import is_valid_filter
+from birthmark.mqtt.topics import is_valid_filter, split_shared
 from birthmark.store import from_micros
 from birthmark.text import readable
 
@@ -76,9 +76,13 @@ def endpoints(aws: AwsIot, space: Space) -> Sequence[Endpoint]:
         return Rows(views, page.last)
 
     async def monitor(asked: Asked) -> Lines:
-        if not is_valid_filter(asked.query.filter):
-            raise OperatorRequestError(detail=f"{asked.query.filter[:256]} is no topic filter")
-        return Lines(_seen(space, asked.query.filter))
+        wanted = asked.query.filter
+        share, rest = split_shared(wanted)
+        if share is not None:
+            raise OperatorRequestError(detail=f"who looks on takes no share of messages: ask for {rest[:256]}")
+        if not is_valid_filter(wanted):
+            raise OperatorRequestError(detail=f"{wanted[:256]} is no topic filter")
+        return Lines(_seen(space, wanted))
 
     return [
         Endpoint("GET", "/aws/keys", Role.VIEWER, "The access keys, without their secrets.", keys),

@@ -42,10 +42,13 @@ def test_what_is_published_to_a_filter_is_shown(enroll: Callable[..., Enrolled],
             assert watcher.interrupt()[0] == 0
 
 
-def test_what_is_no_filter_is_wrong_usage(server: RunningServer) -> None:
-    done = server.attempt("aws", "monitor", "a/#/b")
+@pytest.mark.parametrize(
+    ("wanted", "told"), [("a/#/b", "no topic filter"), ("$share/g/a/#", "takes no share of messages: ask for a/#")]
+)
+def test_what_is_no_filter_is_wrong_usage(server: RunningServer, wanted: str, told: str) -> None:
+    done = server.attempt("aws", "monitor", wanted)
     assert done.returncode == 2
-    assert "no topic filter" in done.stderr
+    assert told in done.stderr
 
 
 def test_retained_messages_are_not_shown_again(

@@ -8,7 +8,7 @@ import asyncio
 import heapq
 import itertools
 import logging
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from enum import Enum
@@ -20,8 +20,8 @@ from birthmark.bus.order import Latest
 from birthmark.bus.ports import ASK_S, NoAnswerError, NobodyThereError, R, Request
 from birthmark.errors import BirthmarkError
 from birthmark.store import Changes, Database, Event, Statement
-from birthmark.store.database import Hear, Row
-from birthmark.store.events import E, decode_event, encode_event, kind_of
+from birthmark.store.database import Hear, Heard, Row
+from birthmark.store.events import E, decode_event, kind_of
 from birthmark.store.sqlite import DatabaseUnavailableError
 from fakes import FakeClock
 
@@ -215,7 +215,7 @@ class VirtualBus:
         self._database = database
         self._latest = Latest()
         self._kinds: dict[str, type[Event]] = {}
-        self._handled: Counter[tuple[str, str]] = Counter()  # here, and not yet elsewhere
+        self._handled: set[int] = set()  # here, and not yet elsewhere
         self._wanted = asyncio.Event()
         self.last = 0
         self._handlers: defaultdict[type[Event], list[Callable[[Any], None]]] = defaultdict(list)
@@ -236,12 +236,13 @@ class VirtualBus:
         self._wanted.set()
         self.run(self._drain(self._database))
 
-    def _hear(self, events: Sequence[Event], is_sure: bool) -> None:
+    def _hear(self, events: Sequence[Heard], is_sure: bool) -> None:
         self._wanted.set()
         if is_sure and self.worker in self._world.buses:
-            for event in events:
-                self._handled[kind_of(type(event)), encode_event(event)] += 1
-                self._handle(event)
+            for number, event in events:
+                if number > self.last and number not in self._handled:
+                    self._handled.add(number)
+                    self._handle(event)
 
     async def _drain(self, database: Database) -> None:
         """Hand on, in the order of the commits; what every worker has handled leaves the outbox."""
@@ -252,12 +253,12 @@ class VirtualBus:
                 for row in rows:
                     if (kind := self._kinds.get(row["kind"])) is not None:
                         event = decode_event(row["body"], kind)
-                        if self._handled[row["kind"], row["body"]] > 0:
-                            self._handled[row["kind"], row["body"]] -= 1
-                        else:
+                        if row["seq"] not in self._handled:
+                            self._handled.add(row["seq"])
                             self._handle(event)
                         await self._confirmed_elsewhere(event)
                     self.last = row["seq"]
+                    self._handled.discard(self.last)
                 database.discard_events(self.last)
 
     def serve(self, kind: type[Request[R]], handler: Callable[[Any], Awaitable[R]]) -> None:

@@ -7,7 +7,7 @@ process left, and those of commits of which nobody could say whether they were k
 
 import asyncio
 import logging
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -17,7 +17,8 @@ from birthmark.bus.order import Latest
 from birthmark.bus.ports import ASK_S, NoAnswerError, NobodyThereError, R, Request
 from birthmark.errors import BirthmarkError
 from birthmark.store import Database, Event
-from birthmark.store.events import E, decode_event, encode_event, kind_of
+from birthmark.store.database import Heard
+from birthmark.store.events import E, decode_event, kind_of
 from birthmark.store.remembered import UNSURE_S
 
 log = logging.getLogger(__name__)
@@ -36,7 +37,7 @@ class LocalBus:
         self._handlers: defaultdict[type[Event], list[Callable[[Any], None]]] = defaultdict(list)
         self._servers: dict[type[Request[Any]], Callable[[Any], Awaitable[Any]]] = {}
         self._latest = Latest()
-        self._handed_on: Counter[tuple[str, str]] = Counter()  # whose rows are still in the outbox
+        self._handed_on: set[int] = set()  # the numbers of rows that the outbox has not been read up to
         self._last = 0
         self._wanted = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -108,12 +109,13 @@ class LocalBus:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _hear(self, events: Sequence[Event], is_sure: bool) -> None:  # noqa: FBT001 - as the port has it
+    def _hear(self, events: Sequence[Heard], is_sure: bool) -> None:  # noqa: FBT001 - as the port has it
         self._wanted.set()
         if is_sure:
-            for event in events if self.is_draining else ():
-                self._handed_on[kind_of(type(event)), encode_event(event)] += 1
-                self._tell_all(event)
+            for number, event in events if self.is_draining else ():
+                if number > self._last:  # else its row was read before this was heard
+                    self._handed_on.add(number)
+                    self._tell_all(event)
         else:  # the engine may still be about to keep them
             self._later = asyncio.get_running_loop().call_later(UNSURE_S, self._wanted.set)
 
@@ -131,8 +133,11 @@ class LocalBus:
             try:
                 while rows := await self._database.events_after(self._last, _BATCH):
                     for row in rows:
-                        self._deliver(row["kind"], row["body"])
                         self._last = row["seq"]
+                        if self._last in self._handed_on:
+                            self._handed_on.remove(self._last)
+                        else:
+                            self._deliver(row["kind"], row["body"])
                     self._database.discard_events(self._last)
             except BirthmarkError as error:  # an engine that is away comes back; nothing may be missed meanwhile
                 log.warning("bus.waiting", extra={"reason": error.explain_cause()})
@@ -140,11 +145,6 @@ class LocalBus:
                 self._wanted.set()
 
     def _deliver(self, name: str, body: str) -> None:
-        if (count := self._handed_on[name, body]) > 1:
-            self._handed_on[name, body] = count - 1
-            return
-        if self._handed_on.pop((name, body), 0):
-            return
         if (kind := self._kinds.get(name)) is None:
             return  # nobody listens
         try:

@@ -9,7 +9,7 @@ from birthmark.broker.store import COUNT_LETTERS
 from birthmark.ca.events import CertificateIssued, CertificateRevoked
 from birthmark.metrics import Distribution, Sample, Traffic
 from birthmark.server.rooms import Rooms
-from birthmark.store import Event
+from birthmark.store.database import Heard
 from birthmark.store.schema import COUNT_OUTBOX
 
 LOOK_S = 0.5
@@ -38,8 +38,8 @@ class Metering:
     async def samples(self) -> Iterable[Sample]:
         return [*self._clouds(), *self._rest(), *[one async for one in self._counted()]]
 
-    def _hear(self, events: Sequence[Event], is_sure: bool) -> None:  # as the store calls it
-        for event in events if is_sure else ():
+    def _hear(self, events: Sequence[Heard], is_sure: bool) -> None:  # as the store calls it
+        for _, event in events if is_sure else ():
             if isinstance(event, CertificateIssued):
                 self._issued[event.profile] += 1
             elif isinstance(event, CertificateRevoked):

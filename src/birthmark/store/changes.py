@@ -37,6 +37,8 @@ class Changes:
     writes: list[Write] = field(default_factory=list)
     audits: list[AuditRow] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
+    first_event: int = 0
+    """The number of the first event's row in the outbox; the engine sets it when it writes the rows."""
 
     def run(
         self,

@@ -47,7 +47,9 @@ class Commits(Protocol):
         ...
 
 
-Hear = Callable[[Sequence[Event], bool], None]
+Heard = tuple[int, Event]
+"""An event, and the number of its row in this worker's outbox."""
+Hear = Callable[[Sequence[Heard], bool], None]
 
 
 class Reader(Protocol):
@@ -100,7 +102,8 @@ class Database(Reader, Protocol):
     def on_events(self, hear: Hear) -> None:
         """Call `hear` too, in the loop, with the events of every commit, before whoever committed is answered.
 
-        And whether it is sure: when the engine went away before its answer, a commit may have been kept, or still be.
+        And whether it is sure: when the engine went away before its answer, a commit may have been kept, or still be,
+        and the numbers mean nothing.
         """
         ...
 
@@ -172,7 +175,12 @@ class GroupCommit:
         outcomes = [bug] * len(batch) if bug is not None else finished.result()
         settled = list(zip(batch, outcomes, strict=True))
         for is_sure in (True, False):
-            happened = [e for (changes, _), problem in settled if _is_kept(problem) is is_sure for e in changes.events]
+            happened = [
+                heard
+                for (changes, _), problem in settled
+                if changes.events and _is_kept(problem) is is_sure
+                for heard in enumerate(changes.events, changes.first_event)
+            ]
             for hear in self.hearers if happened else ():
                 hear(happened, is_sure)
         for (_, future), problem in settled:

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, cast
 
-from birthmark.store.database import Database, Row
+from birthmark.store.database import Database, Heard, Row
 from birthmark.store.events import Event
 from birthmark.store.statements import Statement
 
@@ -47,8 +47,8 @@ class Remembered:
             self._known[key] = made
         return made
 
-    def _hear(self, events: Sequence[Event], is_sure: bool) -> None:  # noqa: FBT001 - as the port has it
-        if any(isinstance(event, self._kinds) for event in events):
+    def _hear(self, events: Sequence[Heard], is_sure: bool) -> None:  # noqa: FBT001 - as the port has it
+        if any(isinstance(event, self._kinds) for _, event in events):
             self._changes += 1
             self._known.clear()
             if not is_sure:

@@ -197,6 +197,7 @@ class SqliteDatabase:
         if not changes.events and not changes.audits:
             return
         now = to_micros(self._clock.now())
+        changes.first_event = self._events + 1
         for event in changes.events:
             self._events += 1
             kind, body = kind_of(type(event)), encode_event(event)

@@ -72,8 +72,8 @@ async def test_an_upsert_overwrites(database_url: str) -> None:
 
 async def test_an_event_is_announced_only_when_its_change_is_kept(database_url: str) -> None:
     async with a_database(database_url) as database:
-        heard: list[tuple[Event, bool]] = []
-        database.on_events(lambda events, is_sure: heard.extend((event, is_sure) for event in events))
+        heard: list[tuple[int, Event, bool]] = []
+        database.on_events(lambda events, is_sure: heard.extend((*one, is_sure) for one in events))
         await database.commit(Changes().run(ADD, id="a", n=1).event(ThingTold("added")))
         with pytest.raises(ConflictError):
             await database.commit(Changes().run(ADD, id="a", n=1).event(ThingTold("added again")))
@@ -83,7 +83,7 @@ async def test_an_event_is_announced_only_when_its_change_is_kept(database_url: 
             "test.thing_told",
             ThingTold("added"),
         )
-        assert heard == [(ThingTold("added"), True)]
+        assert heard == [(1, ThingTold("added"), True)]
 
 
 async def test_events_that_were_handed_over_leave_with_the_next_commit(database_url: str) -> None:

@@ -260,6 +260,7 @@ class PostgresDatabase:
         if not changes.events and not changes.audits:
             return
         now = to_micros(self._clock.now())
+        changes.first_event = self._events + 1
         for event in changes.events:
             self._events += 1
             row = {"worker": self.worker, "seq": self._events, "kind": kind_of(type(event)), "entity": event.entity}

@@ -26,6 +26,7 @@ from birthmark.broker.model import (
 from birthmark.broker.requests import DeliverTo
 from birthmark.broker.routing import NOWHERE, Receiver, Route, Router
 from birthmark.broker.viewing import Viewer
+from birthmark.broker.waiting import until_done
 from birthmark.mqtt.parcel import Parcel
 from birthmark.store.database import Row
 
@@ -112,16 +113,7 @@ class Messages:
 
     async def published(self, message: Message) -> None:
         """Hand a message on; return when it is as safe as it must be, or raise why it is not."""
-        safe: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-        def done(problem: BaseException | None) -> None:
-            if safe.done():
-                return
-            if problem is None:
-                safe.set_result(None)
-            else:
-                safe.set_exception(problem)
-
+        safe, done = until_done()
         if (waiting := self.publish((message,), done)) is not None:
             await waiting
         await safe
@@ -226,8 +218,8 @@ class Messages:
 
     async def appended(self, client: str, messages: Sequence[Message], sender: str) -> None:
         """Queue messages that `sender`, another worker, took for a session of this one; return when it is done."""
-        safe: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        pending = Pending(lambda problem: safe.set_exception(problem) if problem else safe.set_result(None), sender)
+        safe, done = until_done()
+        pending = Pending(done, sender)
         for message in messages:
             self._broker.appends.add(self._space, client, message, pending)
         pending.one_done()

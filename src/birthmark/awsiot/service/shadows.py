@@ -16,6 +16,7 @@ from birthmark.awsiot.store import shadows as store
 from birthmark.awsiot.wire import shadows as wire
 from birthmark.broker.model import Message
 from birthmark.broker.turns import Turns
+from birthmark.broker.waiting import until_done
 from birthmark.clock import Clock
 from birthmark.errors import ChangedMeanwhileError
 from birthmark.store import Changes, Database, decided_again, to_micros
@@ -96,16 +97,7 @@ class Shadows:
 
     async def _hand_on(self, told: Sequence[tuple[str, bytes]]) -> asyncio.Future[None]:
         """Publish in this order; the future ends when the messages are as safe as they must be."""
-        safe: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-        def done(problem: BaseException | None) -> None:
-            if safe.done():
-                return
-            if problem is None:
-                safe.set_result(None)
-            else:
-                safe.set_exception(problem)
-
+        safe, done = until_done()
         if (waiting := self.audience.publish([Message(topic, body, 1) for topic, body in told], done)) is not None:
             await waiting
         return safe

@@ -11,6 +11,7 @@ from datetime import timedelta
 
 from birthmark.broker.ports import Stream
 from birthmark.broker.stream import SqlStream
+from birthmark.broker.waiting import until_done
 from birthmark.clock import Clock
 from birthmark.errors import BirthmarkError
 from birthmark.iothub.model import Hub, Message, space_of
@@ -43,16 +44,7 @@ class Telemetry:
 
     async def written(self, hub: Hub, key: int, messages: Sequence[Message], size: int) -> None:
         """Keep messages of one device; return when they are durable. Raise `UnavailableError`."""
-        written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-        def done(problem: BaseException | None) -> None:
-            if written.done():
-                return
-            if problem is None:
-                written.set_result(None)
-            else:
-                written.set_exception(problem)
-
+        written, done = until_done()
         self.stream(hub).append(key, messages, size, done)
         await written
 

@@ -161,7 +161,8 @@ class RunningServer:
 
     def est_credential(self, device: str) -> "EstCredential":
         """Return an EST user of this server that is bound to `device`, as its configuration file has it."""
-        printed = tomllib.loads(self.run("env", "--format", "aziot", "--registration-id", device).stdout)
+        place = ("--id-scope", "0ne00ELSEWHERE") if self.endpoints["dps"] is None else ()
+        printed = tomllib.loads(self.run("env", "--format", "aziot", "--registration-id", device, *place).stdout)
         auth = printed["cert_issuance"]["est"]["auth"]
         return EstCredential(auth["username"], auth["password"])
 
@@ -176,7 +177,9 @@ class RunningServer:
 
 
 @contextlib.contextmanager
-def a_server(directory: Path, config: str = "", *, is_warm: bool = True) -> Iterator[RunningServer]:
+def a_server(
+    directory: Path, config: str = "", *, is_warm: bool = True, address: str | None = None
+) -> Iterator[RunningServer]:
     """Run a server with its data under `directory`; `config` is the text of its TOML file.
 
     A test that kills it, or looks into its process, has it as it is installed: not `is_warm`.
@@ -185,7 +188,7 @@ def a_server(directory: Path, config: str = "", *, is_warm: bool = True) -> Iter
     if config:
         path = directory / "server.toml"
         path.write_text(config)
-    server = RunningServer(directory / "data", free_address(), path, is_warm=is_warm).start()
+    server = RunningServer(directory / "data", address or free_address(), path, is_warm=is_warm).start()
     try:
         yield server
     finally:

@@ -258,10 +258,18 @@ def test_a_hub_that_the_certificate_does_not_name_is_warned_of(tmp_path: Path) -
         assert "--host hub3.example" in server.run("hub", "create", "third", "--host", "hub3.example").stderr
 
 
-@pytest.mark.parametrize("line", ["mqtt = 99999", "https = 70000", "est = 0", "health = -1"])
+@pytest.mark.parametrize("line", ["mqtt = 99999", "https = 70000", "est = -1", "health = 0"])
 def test_a_port_that_is_none_is_a_mistake_of_the_configuration(tmp_path: Path, line: str) -> None:
     config = tmp_path / "server.toml"
     config.write_text(f"[ports]\n{line}\n")
     done = serve("--data", str(tmp_path / "data"), "--config", str(config), "--listen", free_address())
     assert done.returncode == 2
     assert "line 2: ports." in done.stderr
+
+
+def test_a_server_without_any_port_is_a_mistake_of_the_configuration(tmp_path: Path) -> None:
+    config = tmp_path / "server.toml"
+    config.write_text('only = ["est"]\n[ports]\nest = 0\nhttps = 0\nhttps_also = 0\n')
+    done = serve("--data", str(tmp_path / "data"), "--config", str(config), "--listen", free_address())
+    assert done.returncode == 2
+    assert "every port is 0" in done.stderr

@@ -13,6 +13,7 @@ from birthmark.cli.operator import ServerOptions
 from birthmark.cli.options import command
 
 app = typer.Typer(add_completion=False)
+AZURE_DPS = "https://global.azure-devices-provisioning.net"
 
 
 class Format(StrEnum):
@@ -33,19 +34,27 @@ def env(
     registration_id: Annotated[
         str | None, typer.Option(metavar="NAME", help="Of the device, in the aziot form; makes its EST credential.")
     ] = None,
+    id_scope: Annotated[
+        str | None, typer.Option(metavar="SCOPE", help="Of another DPS, in the aziot form: that of Azure.")
+    ] = None,
+    global_endpoint: Annotated[
+        str | None, typer.Option(metavar="URL", help=f"Of another DPS, in the aziot form (default: {AZURE_DPS}).")
+    ] = None,
 ) -> None:
     """Print how to reach the server, for shells, programs and IoT Edge.
 
     The aziot form carries an EST password of that device alone: it is made at the first call, and the same is printed
     again later. `birthmark est user remove NAME` takes it back.
     """
-    from birthmark.console.client import not_running, read_endpoints
+    from birthmark.console.client import not_running, read_endpoints, served
     from birthmark.console.lock import is_served
-    from birthmark.server.endpoints import as_aziot, as_shell
+    from birthmark.server.endpoints import DpsPlace, as_aziot, as_shell
 
     if form is Format.AZIOT and registration_id is None:
         raise typer.BadParameter("--format aziot needs --registration-id NAME")
-    only_typed(form is Format.AZIOT, "with --format aziot", "--registration-id")
+    only_typed(form is Format.AZIOT, "with --format aziot", "--registration-id", "--id-scope", "--global-endpoint")
+    if global_endpoint is not None and id_scope is None:
+        raise typer.BadParameter("--global-endpoint needs --id-scope SCOPE")
     if wait:
         _wait_until_ready(server.directory / "endpoints.json", wait)
     endpoints = read_endpoints(server.directory)
@@ -57,9 +66,13 @@ def env(
         case Format.JSON:
             typer.echo(json.dumps(endpoints, indent=2))
         case Format.AZIOT:
+            served(endpoints, "est", server.directory)
+            place = DpsPlace.of(endpoints) if id_scope is None else DpsPlace(global_endpoint or AZURE_DPS, id_scope)
+            if place is None:
+                raise typer.BadParameter("this server has no DPS; name the one of the devices: --id-scope SCOPE")
             made = server.client.post("/est/credentials", {"device_id": registration_id})
             name = str(registration_id)
-            typer.echo(as_aziot(endpoints, name, username=made["name"], password=made["password"]), nl=False)
+            typer.echo(as_aziot(endpoints, place, name, username=made["name"], password=made["password"]), nl=False)
 
 
 def _wait_until_ready(path: Path, seconds: float) -> None:

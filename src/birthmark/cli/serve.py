@@ -2,7 +2,7 @@
 
 import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
@@ -35,6 +35,9 @@ def serve(
     health_listen: Annotated[
         list[str] | None, typer.Option(help="Address where probes reach the health port; may be given again.")
     ] = None,
+    only: Annotated[
+        str | None, typer.Option(metavar="SERVICES", help="Serve these alone, with commas: est, dps, iothub, aws.")
+    ] = None,
     database: Annotated[str | None, typer.Option(help="sqlite:///PATH or postgresql://… (BIRTHMARK_DATABASE).")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the endpoints as one JSON object when ready.")] = False,
 ) -> None:
@@ -64,12 +67,8 @@ def serve(
         if as_json:
             typer.echo(json.dumps(endpoints))
         else:
-            dps, hub = endpoints["dps"], endpoints["iothub"]
-            typer.echo(f"DPS      {dps['host']}:8883  ID scope {dps['id_scope']}")
-            typer.echo(f"IoT Hub  {hub['host']}:8883")
-            typer.echo(f"AWS IoT  {endpoints['aws']['endpoint_url']}  data {endpoints['aws']['data_endpoint']}:8883")
-            typer.echo(f"EST      {endpoints['est']['url']}")
-            typer.echo(f"Health   {endpoints['health_url']}")
+            for line in places(endpoints, settings.bound.mqtt):
+                typer.echo(line)
             typer.echo("Ready. `birthmark env` prints what clients need.")
         typer.get_text_stream("stdout").flush()
 
@@ -79,12 +78,32 @@ def serve(
         data=None if data is None else str(data),
         listen=tuple(listen) if listen else None,
         host=host,
+        only=tuple(name.strip() for name in only.split(",")) if only is not None else None,
         database=database,
         health_listen=tuple(health_listen) if health_listen else None,
     )
     for warning in exposures(database, config, settings.database):
         typer.echo(f"Warning: {warning}", err=True)
     run(settings, ready)
+
+
+def places(endpoints: Mapping[str, Any], mqtt_port: int) -> list[str]:
+    """Return where each service that is served is reached."""
+
+    def at(host: str, part: Mapping[str, Any]) -> str:
+        return f"{host}:{mqtt_port}" if mqtt_port else f"https://{host}:{part['https_port']}"
+
+    lines = []
+    if (dps := endpoints["dps"]) is not None:
+        lines.append(f"DPS      {at(dps['host'], dps)}  ID scope {dps['id_scope']}")
+    if (hub := endpoints["iothub"]) is not None:
+        lines.append(f"IoT Hub  {at(hub['host'], hub)}")
+    if (aws := endpoints["aws"]) is not None:
+        data = f"  data {aws['data_endpoint']}:{mqtt_port}" if mqtt_port else ""
+        lines.append(f"AWS IoT  {aws['endpoint_url']}{data}")
+    if (est := endpoints["est"]) is not None:
+        lines.append(f"EST      {est['url']}")
+    return [*lines, f"Health   {endpoints['health_url']}"]
 
 
 def exposures(option: str | None, config: Path | None, database: str | None) -> list[str]:

@@ -51,9 +51,10 @@ class ThisServer:
     @classmethod
     def of(cls, data: str, endpoints: Mapping[str, Any]) -> "ThisServer":
         """Return the server with these endpoints."""
-        urls = (endpoints["aws"]["endpoint_url"], endpoints["est"]["url"])
-        hosts = {endpoints["dps"]["host"], endpoints["iothub"]["host"], *(urlsplit(url).hostname or "" for url in urls)}
-        return cls(data, endpoints["dps"]["id_scope"], frozenset(hosts))
+        est, dps, hub, aws = (endpoints[name] or {} for name in ("est", "dps", "iothub", "aws"))
+        urls = [part[key] for part, key in ((aws, "endpoint_url"), (est, "url")) if part]
+        hosts = {part["host"] for part in (dps, hub) if part} | {urlsplit(url).hostname or "" for url in urls}
+        return cls(data, dps.get("id_scope"), frozenset(hosts))
 
     def has(self, row: Row) -> bool:
         """Say whether a journal's row is about this server."""

@@ -66,6 +66,24 @@ class DataDirectoryClosedError(errors.ForbiddenError):
     owner: str
 
 
+class NotServedError(errors.UnavailableError):
+    """This server does not serve that."""
+
+    code = "operator.not_served"
+    cause = "The server of {data} does not serve {service}: `only` in its configuration, or --only, leaves it out."
+    fix = "Stop it, and start it with all services: `birthmark serve --data {data} &`"
+    data: Path
+    service: str
+
+
+def served(endpoints: dict[str, Any], service: str, data: Path) -> dict[str, Any]:
+    """Return how to reach a service of a server. Raise `NotServedError`."""
+    found: dict[str, Any] | None = endpoints[service]
+    if found is None:
+        raise NotServedError(data=data, service=service)
+    return found
+
+
 def not_running(data: Path, reason: str) -> ServerNotRunningError:
     """Return the refusal for a data directory without a server."""
     return ServerNotRunningError(data=data, reason=reason, advice=_advice(data))

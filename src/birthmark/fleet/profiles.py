@@ -20,7 +20,7 @@ from typing import Any
 
 import msgspec
 
-from birthmark.console.client import read_endpoints
+from birthmark.console.client import read_endpoints, served
 from birthmark.fleet.errors import ProfileError
 from birthmark.text import reason_of
 
@@ -57,7 +57,7 @@ def azure_profile(name: str, data: Path) -> AzureProfile:
     """Return the profile of that name for Azure. Raise `ProfileError`."""
     if name == "local":
         endpoints = read_endpoints(data.expanduser())
-        dps = endpoints["dps"]
+        dps = served(endpoints, "dps", data)
         return AzureProfile(dps["service_connection_string"], Path(endpoints["trust_bundle"]), dps["id_scope"])
     if name == "cloud":
         if not (text := os.environ.get("PROVISIONING_CONNECTION_STRING")):
@@ -74,7 +74,7 @@ def aws_profile(name: str, data: Path) -> AwsProfile:
     """Return the profile of that name for AWS. Raise `ProfileError`."""
     if name == "local":
         endpoints = read_endpoints(data.expanduser())
-        aws = endpoints["aws"]
+        aws = served(endpoints, "aws", data)
         return AwsProfile(
             endpoint_url=aws["endpoint_url"],
             region=aws["region"],
@@ -82,7 +82,7 @@ def aws_profile(name: str, data: Path) -> AwsProfile:
             is_local=True,
             access_key_id=aws["access_key_id"],
             secret_access_key=aws["secret_access_key"],
-            account=f"{aws['account_id']} of server {endpoints['dps']['id_scope']}",
+            account=f"{aws['account_id']} of server {(endpoints['dps'] or {}).get('id_scope', data)}",
         )
     if name == "cloud":
         return AwsProfile()

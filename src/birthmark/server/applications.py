@@ -14,6 +14,7 @@ from birthmark.awsiot.http import websocket as aws_websocket
 from birthmark.awsiot.http.app import AwsHttp
 from birthmark.clock import Clock, Entropy, new_uuid
 from birthmark.console import audit, aws, dps, est, hub, refusals, todevices
+from birthmark.console.client import NotServedError
 from birthmark.console.openapi import openapi
 from birthmark.console.routing import Endpoint, Role, operator_mount
 from birthmark.dps import http as dps_http
@@ -24,7 +25,8 @@ from birthmark.iothub import http as hub_http
 from birthmark.iothub import wire as hub_wire
 from birthmark.mqtt.engine import Limits as EngineLimits
 from birthmark.mqtt.packets import Connect
-from birthmark.net.admission import Admission
+from birthmark.mqtt.reasons import ReasonCode
+from birthmark.net.admission import Admission, MqttRefusedError
 from birthmark.net.authority import RequireAuthority
 from birthmark.net.errors import WebSocketPathError
 from birthmark.net.http import ASGIApp
@@ -36,7 +38,7 @@ from birthmark.server.metering import Metering
 from birthmark.server.on_record import presented_by
 from birthmark.server.reach import Reach
 from birthmark.server.rooms import Rooms
-from birthmark.server.settings import Settings
+from birthmark.server.settings import Service, Settings
 
 Parts = Callable[[], Mapping[str, bool]]
 """Whether each part of the server is there, by name."""
@@ -83,16 +85,21 @@ class Applications:
             self.report(error, socket.client.host if socket.client else "", socket.scope["extensions"]["tls"])
             await socket.close()  # before it is accepted: 403
 
-        registrations, record = rooms.registrations, self._record
-        routes: list[BaseRoute] = [
-            *est_http.routes(rooms.est, rooms.ledger),
-            *hub_http.routes(rooms.iothub, rooms.devices, record),
-            *dps_http.service_routes(rooms.instances, rooms.enrollments, registrations, record, clock),
-            *dps_http.device_routes(registrations, record, clock),
-            WebSocketRoute("/$iothub/websocket", websocket),
-            WebSocketRoute("/mqtt", websocket),
-            WebSocketRoute("/{path:path}", no_websocket),
-        ]
+        registrations, record, serves = rooms.registrations, self._record, self._settings.serves
+        routes: list[BaseRoute] = []
+        if serves(Service.EST):
+            routes += est_http.routes(rooms.est, rooms.ledger)
+        if serves(Service.IOTHUB):
+            routes += hub_http.routes(rooms.iothub, rooms.devices, record)
+            routes.append(WebSocketRoute("/$iothub/websocket", websocket))
+        if serves(Service.DPS):
+            routes += dps_http.service_routes(rooms.instances, rooms.enrollments, registrations, record, clock)
+            routes += dps_http.device_routes(registrations, record, clock)
+        if serves(Service.AWS, Service.IOTHUB, Service.DPS):
+            routes.append(WebSocketRoute("/mqtt", websocket))
+        routes.append(WebSocketRoute("/{path:path}", no_websocket))
+        if not serves(Service.AWS):
+            return RequireAuthority(_application(routes), self.report)
         aws_side = rooms.aws_connections
         clouds = AwsHttp(
             rooms.aws, aws_side.space, aws_side.reserved.ask, record, self._entropy, otherwise=_application(routes)
@@ -170,13 +177,17 @@ class Applications:
 
     async def _accept(self, pump: MqttPump, packet: Connect) -> Admission:
         """Tell the clouds apart by ALPN, then by the shape of the user name; SNI says nothing reliable."""
-        username = packet.username or ""
+        rooms, username = self._rooms, packet.username or ""
+        service, accept = Service.AWS, rooms.aws_connections.accept
         if pump.peer.alpn != AWS_ALPN:
             if dps_wire.is_dps_username(username):
-                return await self._rooms.dps_connections.accept(pump, packet)
-            if hub_wire.is_hub_username(username):
-                return await self._rooms.hub_connections.accept(pump, packet)
-        return await self._rooms.aws_connections.accept(pump, packet)
+                service, accept = Service.DPS, rooms.dps_connections.accept
+            elif hub_wire.is_hub_username(username):
+                service, accept = Service.IOTHUB, rooms.hub_connections.accept
+        if not self._settings.serves(service):
+            error = NotServedError(data=self._settings.directory, service=service)
+            raise MqttRefusedError(ReasonCode.SERVER_UNAVAILABLE, error)
+        return await accept(pump, packet)
 
 
 # What an operator's tool learns when it looks before it creates.

@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from birthmark.auth.connection_strings import ConnectionString
 from birthmark.dps.model import Instance
 from birthmark.dps.service.instances import OWNER
 from birthmark.iothub.model import Hub
-from birthmark.server.settings import Settings
+from birthmark.server.settings import Service, Settings
 
 _STANDARD = 443
 
@@ -24,61 +25,72 @@ def describe(
     aws_access_key_id: str,
     aws_secret_access_key: str,
 ) -> dict[str, Any]:
-    """Return the content of `endpoints.json`; paths are absolute."""
-    host, data = settings.host_name, settings.directory.resolve()
-    at = host if https_port == _STANDARD else f"{host}:{https_port}"
-    hub_at = hub.host if https_port == _STANDARD else f"{hub.host}:{https_port}"
-    url = f"https://{at}"
-    return {
-        "trust_bundle": str(data / "trust.pem"),
-        "est": {
-            "url": f"https://{host}:{settings.ports.est}/.well-known/est",
+    """Return the content of `endpoints.json`; paths are absolute, and what is not served is null."""
+    host, data, est_port = settings.host_name, settings.directory.resolve(), settings.bound.est or https_port
+
+    def at(name: str) -> str:
+        return name if https_port == _STANDARD else f"{name}:{https_port}"
+
+    parts: dict[Service, dict[str, Any]] = {
+        Service.EST: {
+            "url": f"https://{host if est_port == _STANDARD else f'{host}:{est_port}'}/.well-known/est",
             "username": None if est_password is None else settings.est.user,
             "password": est_password,
         },
-        "dps": {
+        Service.DPS: {
             "host": instance.host,
             "https_port": https_port,
             "id_scope": instance.id_scope,
-            "service_connection_string": ConnectionString(at, OWNER, instance.policies[OWNER][0]).render(),
+            "service_connection_string": ConnectionString(at(host), OWNER, instance.policies[OWNER][0]).render(),
         },
-        "iothub": {
+        Service.IOTHUB: {
             "host": hub.host,
             "https_port": https_port,
             "service_connection_string": ConnectionString(
-                hub_at, "iothubowner", hub.policies["iothubowner"][0]
+                at(hub.host), "iothubowner", hub.policies["iothubowner"][0]
             ).render(),
         },
-        "aws": {
-            "endpoint_url": url,
+        Service.AWS: {
+            "endpoint_url": f"https://{at(host)}",
             "data_endpoint": host,
             "region": settings.aws.region,
             "account_id": settings.aws.account_id,
             "access_key_id": aws_access_key_id,
             "secret_access_key": aws_secret_access_key,
         },
+    }
+    return {
+        "trust_bundle": str(data / "trust.pem"),
+        **{name: part if settings.serves(name) else None for name, part in parts.items()},
         "health_url": f"http://{settings.health_address}:{settings.ports.health}/healthz",
     }
 
 
 def variables(endpoints: Mapping[str, Any]) -> dict[str, str]:
     """Return the environment that the vendors' tools read."""
-    aws = endpoints["aws"]
     # These replace a program's own list of roots, so they carry the system's too.
     bundle = str(Path(endpoints["trust_bundle"]).with_name("bundle.pem"))
-    return {
-        "PROVISIONING_HOST": endpoints["dps"]["host"],
-        "PROVISIONING_IDSCOPE": endpoints["dps"]["id_scope"],
-        "IOTHUB_CONNECTION_STRING": endpoints["iothub"]["service_connection_string"],
-        "PROVISIONING_CONNECTION_STRING": endpoints["dps"]["service_connection_string"],
-        "AWS_ENDPOINT_URL_IOT": aws["endpoint_url"],
-        "AWS_ENDPOINT_URL_IOT_DATA_PLANE": aws["endpoint_url"],
-        "AWS_ENDPOINT_URL_IOT_JOBS_DATA_PLANE": aws["endpoint_url"],
-        "AWS_REGION": aws["region"],
-        "AWS_DEFAULT_REGION": aws["region"],  # the only one that awscli 1 reads
-        "AWS_ACCESS_KEY_ID": aws["access_key_id"],
-        "AWS_SECRET_ACCESS_KEY": aws["secret_access_key"],
-        "AWS_CA_BUNDLE": bundle,
+    found: dict[str, str] = {}
+    if (dps := endpoints["dps"]) is not None:
+        found |= {
+            "PROVISIONING_HOST": dps["host"],
+            "PROVISIONING_IDSCOPE": dps["id_scope"],
+            "PROVISIONING_CONNECTION_STRING": dps["service_connection_string"],
+        }
+    if (hub := endpoints["iothub"]) is not None:
+        found["IOTHUB_CONNECTION_STRING"] = hub["service_connection_string"]
+    if (aws := endpoints["aws"]) is not None:
+        found |= {
+            "AWS_ENDPOINT_URL_IOT": aws["endpoint_url"],
+            "AWS_ENDPOINT_URL_IOT_DATA_PLANE": aws["endpoint_url"],
+            "AWS_ENDPOINT_URL_IOT_JOBS_DATA_PLANE": aws["endpoint_url"],
+            "AWS_REGION": aws["region"],
+            "AWS_DEFAULT_REGION": aws["region"],  # the only one that awscli 1 reads
+            "AWS_ACCESS_KEY_ID": aws["access_key_id"],
+            "AWS_SECRET_ACCESS_KEY": aws["secret_access_key"],
+            "AWS_CA_BUNDLE": bundle,
+        }
+    return found | {
         "CURL_CA_BUNDLE": bundle,
         "SSL_CERT_FILE": bundle,
         "REQUESTS_CA_BUNDLE": bundle,
@@ -91,18 +103,36 @@ def as_shell(endpoints: Mapping[str, Any]) -> str:
     return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in variables(endpoints).items())
 
 
-def as_aziot(endpoints: Mapping[str, Any], registration_id: str, *, username: str, password: str) -> str:
-    """Return a `config.toml` for aziot-identityd and `birthmark agent`: DPS, identity by EST."""
-    dps, est = endpoints["dps"], endpoints["est"]
-    at = dps["host"] if dps["https_port"] == _STANDARD else f"{dps['host']}:{dps['https_port']}"
+@dataclass(frozen=True, slots=True)
+class DpsPlace:
+    """Where a device registers; `trust` is the CA of a server of one's own, the system's when it is None."""
+
+    endpoint: str
+    id_scope: str
+    trust: str | None = None
+
+    @classmethod
+    def of(cls, endpoints: Mapping[str, Any]) -> "DpsPlace | None":
+        """Return this server's own, None when it serves none."""
+        if (dps := endpoints["dps"]) is None:
+            return None
+        at = dps["host"] if dps["https_port"] == _STANDARD else f"{dps['host']}:{dps['https_port']}"
+        return cls(f"https://{at}", dps["id_scope"], endpoints["trust_bundle"])
+
+
+def as_aziot(
+    endpoints: Mapping[str, Any], place: DpsPlace, registration_id: str, *, username: str, password: str
+) -> str:
+    """Return a `config.toml` for aziot-identityd and `birthmark agent`: registration at `place`, identity by EST."""
+    est = endpoints["est"]
+    trust = "" if place.trust is None else f'trust_bundle_cert = "file://{place.trust}"\n'
     return f"""\
 hostname = "{registration_id}"
-trust_bundle_cert = "file://{endpoints["trust_bundle"]}"
-
+{trust}
 [provisioning]
 source = "dps"
-global_endpoint = "https://{at}"
-id_scope = "{dps["id_scope"]}"
+global_endpoint = "{place.endpoint}"
+id_scope = "{place.id_scope}"
 
 [provisioning.attestation]
 method = "x509"

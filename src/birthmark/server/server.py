@@ -30,7 +30,7 @@ from birthmark.server.first_start import DEFAULT, ensure_defaults
 from birthmark.server.own_certificate import OwnCertificate
 from birthmark.server.plain_http import serve_plain
 from birthmark.server.rooms import Rooms, open_rooms
-from birthmark.server.settings import Settings
+from birthmark.server.settings import Service, Settings
 from birthmark.store import hold_database, open_database
 
 log = logging.getLogger(__name__)
@@ -111,12 +111,16 @@ class Server:
             aws_access_key_id=access_key.id,
             aws_secret_access_key=access_key.secret,
         )
-        known = {one.host for one in rooms.iothub.hubs.all()} | {one.host for one in rooms.instances.all()}
-        self.elsewhere = sorted(host for host in known if not context.covers(host))
+        self.elsewhere = sorted(host for host in self._hosts(rooms) if not context.covers(host))
         self._data.write("endpoints.json", json.dumps(self.endpoints, indent=2).encode(), is_secret=True)
         self.is_ready = True
         log.info("server.ready", extra={"host": settings.host_name})
         return self.endpoints
+
+    def _hosts(self, rooms: Rooms) -> set[str]:
+        """Return the names that devices are told."""
+        hubs = {one.host for one in rooms.iothub.hubs.all()} if self.settings.serves(Service.IOTHUB) else set()
+        return hubs | ({one.host for one in rooms.instances.all()} if self.settings.serves(Service.DPS) else set())
 
     async def _est_password(self, rooms: Rooms) -> str | None:
         """Return the password of the EST user that version 0.1.0 made at its first start, while that user is there."""
@@ -156,14 +160,14 @@ class Server:
             self._closers = []
 
     async def _bind(self, listeners: Listeners, context: FreshContext, doors: Applications, limits: Limits) -> int:
-        """Bind every port and return the one to print for HTTPS: the standard one where this user may."""
-        settings = self.settings
-        ports = settings.ports
+        """Bind every port; return the one to print for HTTPS, the standard one where this user may, 0 for none."""
+        settings, ports = self.settings, self.settings.bound
         mqtt: Mapping[str, MakeProtocol] = {"mqtt": doors.mqtt}
         web: Mapping[str, MakeProtocol] = {"http": HttpService(doors.cloud(), limits, body_limit).protocol}
         est: Mapping[str, MakeProtocol] = {"http": HttpService(doors.est(), limits, body_limit).protocol}
         for port, services in ((ports.mqtt, mqtt), (ports.https, web), (ports.est, est)):
-            await listeners.listen(settings.listen, port, context, services)
+            if port:
+                await listeners.listen(settings.listen, port, context, services)
         if not ports.https_also:
             return ports.https
         try:

@@ -3,6 +3,7 @@
 import socket
 from collections.abc import Mapping
 from dataclasses import fields
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -31,17 +32,26 @@ class ConfigInvalidError(InvalidRequestError):
     example: str = ""
 
 
-_Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
+_Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
+
+
+class Service(StrEnum):
+    """What one process serves."""
+
+    EST = "est"
+    DPS = "dps"
+    IOTHUB = "iothub"
+    AWS = "aws"
 
 
 class Ports(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where the services listen. The SDKs fix 8883 and 443; `https_also` is bound when it can be, 0 is never."""
+    """Where the services listen; 0 is nowhere. The SDKs fix 8883 and 443; `https_also` is bound when it can be."""
 
     mqtt: _Port = 8883
     https: _Port = 8443
-    https_also: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 443
+    https_also: _Port = 443
     est: _Port = 8085
-    health: _Port = 8080
+    health: Annotated[int, msgspec.Meta(ge=1, le=65535)] = 8080
 
 
 class Subject(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -95,6 +105,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     host: str | None = None
     names: tuple[str, ...] = ()
     database: str | None = None
+    only: tuple[Service, ...] = ()
+    """Which services there are; all when it names none."""
     ports: Ports = Ports()
     est: Est = Est()
     aws: Aws = Aws()
@@ -117,6 +129,24 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if first in _LOOPBACK:
             return "localhost"
         return socket.gethostname() if first in {"0.0.0.0", "::"} else first  # noqa: S104 - compared, not bound
+
+    def serves(self, *services: Service) -> bool:
+        """Say whether one of these is served."""
+        return not self.only or any(one in self.only for one in services)
+
+    @property
+    def bound(self) -> Ports:
+        """The ports that are bound: of a cloud where one is served, and EST has its own before it shares another."""
+        ports, clouds = self.ports, self.serves(*_CLOUDS)
+        est = ports.est if self.serves(Service.EST) else 0
+        web = clouds or not est
+        return Ports(
+            ports.mqtt if clouds else 0,
+            ports.https if web else 0,
+            ports.https_also if web else 0,
+            est,
+            ports.health,
+        )
 
     @property
     def health_address(self) -> str:
@@ -141,6 +171,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return msgspec.convert({n: int(v) if n in whole else v for n, v in self.limits.items()}, Limits, strict=False)
 
 
+_CLOUDS = (Service.DPS, Service.IOTHUB, Service.AWS)
 _Seconds = Annotated[float, msgspec.Meta(gt=0, le=1e9)]
 _Count = Annotated[float, msgspec.Meta(ge=1, le=1e15)]
 _LimitsTable = msgspec.defstruct(
@@ -197,6 +228,9 @@ def read_settings(path: Path | None, environment: Mapping[str, str], **flags: ob
 
 def _contradiction(settings: Settings) -> str | None:
     """Return what is wrong with values that are each in order."""
+    bound = settings.bound
+    if not (bound.mqtt or bound.https or bound.https_also or bound.est):
+        return "every port is 0: nothing would be served"
     if (settings.server.certificate is None) != (settings.server.key is None):
         return "server.certificate and server.key belong together: give both or none"
     if settings.database is not None and not settings.database.startswith(_DATABASES):

@@ -40,7 +40,18 @@ def removed(scene: Scene, fix: str) -> None:
     scene.server.start()
 
 
+def with_all_services(scene: Scene, fix: str) -> None:
+    """Stop the server, and type the fix's command, which starts another on the same address."""
+    (command,) = commands_in(fix)
+    assert scene.server is not None
+    scene.server.stop()
+    scene.must(f"export BIRTHMARK_LISTEN={scene.server.address}; exec > serve.log 2>&1; {command} echo $! > serve.pid")
+    scene.closing.callback(scene.must, "kill $(cat serve.pid)")
+    scene.must("birthmark env --wait 30")
+
+
 SERVER: Mapping[str, Scenario] = {
+    "operator.not_served": Scenario("birthmark enroll list", apply=with_all_services, config='only = ["est"]\n'),
     "ca.lost": Scenario(
         serve("lost"),
         typed("unset BIRTHMARK_DATA", serve("lost"), "rm -r lost/ca"),

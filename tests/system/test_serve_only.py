@@ -1,0 +1,62 @@
+"""`birthmark serve --only`, and ports that are off: beside a program that takes the others for itself."""
+
+import socket
+import ssl
+from pathlib import Path
+
+import pytest
+from paho.mqtt import client as paho
+
+from est_curl import enroll_by_curl
+from servers import RunningServer, a_server
+
+pytestmark = pytest.mark.system
+
+
+def is_open(server: RunningServer, port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex((server.address, port)) == 0
+
+
+def test_est_alone_leaves_the_ports_of_mqtt_and_https_to_others(tmp_path: Path) -> None:
+    with a_server(tmp_path, 'only = ["est"]\n') as server:
+        assert [port for port in (8883, 8443, 443, 8085) if is_open(server, port)] == [8085]
+        assert [server.endpoints[name] for name in ("dps", "iothub", "aws")] == [None, None, None]
+        assert server.endpoints["est"]["url"] == f"https://{server.address}:8085/.well-known/est"
+
+
+def test_est_alone_is_served_beside_a_program_that_has_the_clouds_ports(tmp_path: Path) -> None:
+    beside = 'only = ["est"]\n[ports]\nest = 8086\nhealth = 8081\n'
+    (tmp_path / "est").mkdir()
+    with a_server(tmp_path) as edge, a_server(tmp_path / "est", beside, address=edge.address) as server:
+        assert enroll_by_curl(server, tmp_path, "edge-1").subject_cn == "edge-1"
+
+
+def test_the_configuration_of_a_device_names_the_dps_that_is_told(tmp_path: Path) -> None:
+    with a_server(tmp_path, 'only = ["est"]\n') as server:
+        named = ("env", "--format", "aziot", "--registration-id", "edge-1")
+        printed = server.run(*named, "--id-scope", "0ne00ABCDEF").stdout
+        assert 'global_endpoint = "https://global.azure-devices-provisioning.net"' in printed
+        assert 'id_scope = "0ne00ABCDEF"' in printed
+        assert "trust_bundle_cert" not in printed
+        assert "--id-scope" in server.attempt(*named).stderr
+
+
+def test_a_port_that_is_0_is_off(tmp_path: Path) -> None:
+    with a_server(tmp_path, "[ports]\nmqtt = 0\nhttps_also = 0\nest = 0\n") as server:
+        assert [port for port in (8883, 8443, 443, 8085) if is_open(server, port)] == [8443]
+        assert server.endpoints["est"]["url"] == f"https://{server.address}:8443/.well-known/est"
+
+
+def test_a_client_of_a_service_that_is_not_served_is_told_so_and_why_has_it(tmp_path: Path) -> None:
+    with a_server(tmp_path, 'only = ["est", "aws"]\n') as server:
+        client = paho.Client(client_id="device-1", protocol=paho.MQTTv311)
+        client.username_pw_set("0ne00ABCDEF/registrations/device-1/api-version=2019-03-31")
+        client.tls_set_context(ssl.create_default_context(cafile=server.endpoints["trust_bundle"]))
+        codes: list[int] = []
+        client.on_connect = lambda *told: codes.append(told[3])
+        client.connect(server.address, 8883)
+        while not codes:
+            client.loop(0.1)
+        assert codes == [3]  # server unavailable
+        assert server.why("operator.not_served")

@@ -12,7 +12,7 @@ from starlette.applications import Starlette
 from asgi import Answer, FakePeer, request
 from birthmark.auth.passwords import PasswordCheck
 from birthmark.auth.principals import Principal, PrincipalKind
-from birthmark.ca import hierarchy
+from birthmark.ca import directory as ca_directory
 from birthmark.ca.service import CertificateAuthority
 from birthmark.est import wire
 from birthmark.est.http import routes
@@ -58,7 +58,7 @@ async def an_est_server(
     directory: Path, settings: EstSettings | None = None, now: datetime = NOON
 ) -> AsyncIterator[EstServer]:
     clock, entropy = FakeClock(now), SeededEntropy()
-    made = hierarchy.create(directory / "ca", "Test", now=now, entropy=entropy)
+    made = ca_directory.create(directory / "ca", "Test", now=now, entropy=entropy)
     database = await open_database(f"sqlite:///{directory}/x.db", clock)
     try:
         await Credentials(database, clock, entropy).add_user(

@@ -7,14 +7,15 @@ from typing import Any
 
 from cryptography import x509
 
-from birthmark.auth.principals import Principal
+from birthmark.auth.principals import Principal, PrincipalKind
 from birthmark.ca import store
 from birthmark.ca.events import CertificateIssued
 from birthmark.ca.hierarchy import Hierarchy
 from birthmark.ca.model import Issued, LiveCertificate, Standing, key_digest
 from birthmark.ca.revocation import ATTEMPTS, NameMovedError, Revocations
 from birthmark.ca.rules.issuance import decide
-from birthmark.ca.rules.subject import granted_subject
+from birthmark.ca.rules.names import granted_names, names_in
+from birthmark.ca.rules.subject import granted_serial_number, granted_subject
 from birthmark.clock import Clock, Entropy
 from birthmark.errors import NotFoundError
 from birthmark.pki.certificates import Certificate, Thumbprint
@@ -22,13 +23,24 @@ from birthmark.pki.crl import Revocation, RevocationReason, build_crl
 from birthmark.pki.csr import CertificateRequest
 from birthmark.pki.issue import Issuer, issue, new_serial
 from birthmark.pki.names import fold
-from birthmark.pki.profiles import DEVICE, Profile
+from birthmark.pki.profiles import DEVICE, FOR_REQUESTS, Profile
 from birthmark.store import Changes, Database, decided_again, from_micros, to_micros
 from birthmark.store.database import Row
 
 CRL_LIFETIME = timedelta(days=7)
 # An entry stays on one list after its certificate expired (RFC 5280 section 3.3).
 _LINGER = CRL_LIFETIME
+
+
+class ProfileUnknownError(NotFoundError):
+    """There is no such profile."""
+
+    code = "ca.profile_unknown"
+    message = "There is no profile '{name}'; there are {known}."
+    cause = "There is no profile '{name}'; there are {known}. [ca.profiles.NAME] of the configuration makes more."
+    fix = "Name one of these: `birthmark ca issue device-1 --profile device`."
+    known: str
+    name: str
 
 
 class NameNotHeldError(NotFoundError):
@@ -38,6 +50,13 @@ class NameNotHeldError(NotFoundError):
     cause = "No live certificate holds the name '{name}'; whoever has a credential may ask for it."
     fix = "`birthmark est certificates {name}` lists what was issued for it."
     name: str
+
+
+def profile_of(profiles: Mapping[str, Profile], name: str) -> Profile:
+    """Return the profile of that name. Raise `ProfileUnknownError`, which says which ones there are."""
+    if (known := profiles.get(name)) is None:
+        raise ProfileUnknownError(name=name, known=", ".join(sorted(profiles)))
+    return known
 
 
 @dataclass(slots=True)
@@ -52,10 +71,24 @@ class CertificateAuthority:
     """By profile name, where it differs from the profile's own."""
     subject: Mapping[str, str] = field(default_factory=dict)
     """What the operator says of every device: attributes by short name (O, OU, C, ST, L)."""
+    profiles: Mapping[str, Profile] = field(default_factory=lambda: FOR_REQUESTS, repr=False)
+    """Those that can be asked for, by name."""
     revocations: Revocations = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         self.revocations = Revocations(self.hierarchy, self.database, self.clock)
+
+    def profile(self, name: str) -> Profile:
+        """Return the profile of that name. Raise `ProfileUnknownError`, which says which ones there are."""
+        return profile_of(self.profiles, name)
+
+    def issuer_for(self, profile: Profile) -> Issuer:
+        """Return the CA that signs certificates of a profile, made now if there was none yet."""
+        return self.hierarchy.issuer(profile.purpose, now=self.clock.now(), entropy=self.entropy)
+
+    def certificates_for(self, profile: Profile) -> tuple[Certificate, ...]:
+        """Return what is needed above a certificate of a profile and nothing more, closest first and the root last."""
+        return self.hierarchy.above(self.issuer_for(profile))
 
     async def issue(
         self,
@@ -68,30 +101,32 @@ class CertificateAuthority:
     ) -> tuple[Certificate, ...]:
         """Return the new certificate and the CAs above it, root last, once all of it is on record.
 
-        Raise `PolicyError`, `ForbiddenError` or `ConflictError` from `rules.issuance`.
+        `san` is what an operator says; what the request asks for is for the profile to take. Raise `PolicyError`,
+        `ForbiddenError` or `ConflictError` from `rules`.
         """
 
         async def attempt() -> tuple[Certificate, ...]:
             standing = await self._standing(request)
             device_id = decide(request, principal, profile, standing)
-            if principal.thumbprint is not None and (known := await self.find(principal.thumbprint)) is not None:
-                await self.revocations.check(known.certificate)  # taken back since the caller was identified?
-            issuer, above = self._issuer_for(profile)
+            held = None if principal.thumbprint is None else await self.find(principal.thumbprint)
+            if held is not None:
+                await self.revocations.check(held.certificate)  # taken back since the caller was identified?
+            issuer = self.issuer_for(profile)
             await self.revocations.check_issuer(issuer.certificate)
             certificate = issue(
                 profile,
-                granted_subject(request.subject, self.subject),
+                self._subject(request, device_id, principal, profile, held),
                 request.public_key,
                 issuer=issuer,
                 serial=new_serial(self.entropy),
                 now=self.clock.now(),
                 lifetime=lifetime or self.lifetimes.get(profile.name),
-                san=san,
+                san=san or _names(request, principal, profile, held),
             )
             issued = Issued(certificate, device_id, profile.name, principal.actor)
             row = store.row_of(issued, issuer=issuer.certificate.thumbprint, key_digest=key_digest(request.spki_der))
             await self.database.commit(_changes(row, issued, standing.version))
-            return (certificate, *above)
+            return (certificate, *self.hierarchy.above(issuer))
 
         return await decided_again(attempt, after=NameMovedError, attempts=ATTEMPTS)
 
@@ -174,11 +209,26 @@ class CertificateAuthority:
             version=0 if version is None else version["version"],
         )
 
-    def _issuer_for(self, profile: Profile) -> tuple[Issuer, tuple[Certificate, ...]]:
-        """A CA certificate comes from the root, as the issuing CA's path length is 0."""
-        if profile.is_ca:
-            return self.hierarchy.root, self.hierarchy.anchors
-        return self.hierarchy.issuing, self.hierarchy.certificates
+    def _subject(
+        self, request: CertificateRequest, device_id: str, principal: Principal, profile: Profile, held: Issued | None
+    ) -> x509.Name:
+        is_operator = principal.kind is PrincipalKind.OPERATOR
+        before = None if held is None or held.device_id != device_id else held.certificate.subject
+        number = granted_serial_number(profile, device_id, request.subject, before, by_operator=is_operator)
+        return granted_subject(request.subject, {**self.subject, **profile.subject}, serial_number=number)
+
+
+def _names(
+    request: CertificateRequest, principal: Principal, profile: Profile, held: Issued | None
+) -> Sequence[x509.GeneralName]:
+    """Return the names of the request that the profile lets in; a renewal keeps those it has."""
+    is_renewal = held is not None and held.device_id == request.subject_cn and held.profile == profile.name
+    return granted_names(
+        request.names,
+        profile,
+        held=names_in(held.certificate) if held is not None and is_renewal else (),
+        by_operator=principal.kind is PrincipalKind.OPERATOR,
+    )
 
 
 def _changes(row: Mapping[str, Any], issued: Issued, version: int) -> Changes:

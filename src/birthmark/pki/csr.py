@@ -135,6 +135,8 @@ class CertificateRequest:
     """DER of the name that a re-enrollment wants instead of its old one (RFC 6402 section 2.8)."""
     subject_alt_name: bytes | None = field(repr=False)
     """DER value of the extension, for comparison byte by byte."""
+    names: tuple[x509.GeneralName, ...] = field(repr=False)
+    """The same, one by one."""
     wants_ca: bool
 
     @property
@@ -178,6 +180,7 @@ def parse_csr(der: bytes) -> CertificateRequest:
         challenge_password=None if challenge is None else challenge.decode("utf-8", "replace"),
         change_subject_name=attributes.get(CHANGE_SUBJECT_NAME),
         subject_alt_name=names[0].public_bytes() if names else None,
+        names=tuple(names[0]) if names else (),
         wants_ca=any(isinstance(one, x509.BasicConstraints) and one.ca for one in asked),
     )
 

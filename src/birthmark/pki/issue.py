@@ -6,7 +6,7 @@ Out:  the certificate. Whether it should exist at all was decided before, in `ca
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TypeAlias
 
 from cryptography import x509
@@ -25,6 +25,8 @@ SigningKey: TypeAlias = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 """What signs here; a key in a token is a subclass that delegates `sign` (room `keys`)."""
 
 BACKDATING = timedelta(minutes=5)
+NO_END = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
+"""Says that a certificate has no end (RFC 5280 section 4.1.2.5)."""
 _SERIAL_BYTES = 16
 
 
@@ -65,15 +67,16 @@ def issue(
     lifetime: timedelta | None = None,
     san: Sequence[x509.GeneralName] = (),
 ) -> Certificate:
-    """Return a certificate signed by `issuer`, valid from a little before `now` and never longer than the issuer."""
+    """Return a certificate signed by `issuer`, from a little before `now`, no longer than the issuer, if it ends."""
     above = issuer.certificate
     if now > above.not_after:
         raise IssuerExpiredError(issuer=above.subject_text, not_after=above.not_after.isoformat())
     not_before, not_after = _validity(now, lifetime or profile.lifetime)
+    not_after = NO_END if profile.is_endless and lifetime is None else min(not_after, above.not_after)
     builder = (
         x509.CertificateBuilder(above.subject, subject, public_key, serial)
         .not_valid_before(max(not_before, above.not_before))
-        .not_valid_after(min(not_after, above.not_after))
+        .not_valid_after(not_after)
         .add_extension(authority_key_id(issuer), critical=False)
     )
     return _sign(_with_profile(builder, profile, public_key, san), issuer.private_key)
@@ -112,7 +115,7 @@ def hash_for(key: SigningKey) -> hashes.SHA256 | hashes.SHA384:
 def _validity(now: datetime, lifetime: timedelta) -> tuple[datetime, datetime]:
     """Backdate for clocks that are behind, but by no more than a tenth: renewal counts from notBefore."""
     whole = now.replace(microsecond=0)
-    return whole - min(BACKDATING, lifetime / 10), whole + lifetime
+    return whole - min(BACKDATING, lifetime / 10), whole + min(lifetime, NO_END - whole)
 
 
 def _with_profile(
@@ -133,7 +136,7 @@ def _with_profile(
         builder = builder.add_extension(x509.ExtendedKeyUsage(profile.extended_key_usage), critical=False)
     if profile.ocsp_no_check:
         builder = builder.add_extension(x509.OCSPNoCheck(), critical=False)
-    if san and profile.takes_subject_alt_name:
+    if san and (profile.takes_subject_alt_name or profile.names is not None):
         builder = builder.add_extension(x509.SubjectAlternativeName(san), critical=False)
     return builder
 

@@ -27,7 +27,8 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from birthmark.ca.hierarchy import Hierarchy, load_or_create
+from birthmark.ca.directory import load_or_create
+from birthmark.ca.hierarchy import Hierarchy
 from birthmark.ca.keyfile import (
     SecretUnreadableError,
     check_directory,

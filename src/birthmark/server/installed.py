@@ -2,7 +2,7 @@
 
 from sqlalchemy import bindparam, select
 
-from birthmark.ca.hierarchy import UNNOTED
+from birthmark.ca.directory import UNNOTED
 from birthmark.iothub import store as hub_store
 from birthmark.pki.certificates import Certificate
 from birthmark.store import Changes, Database, insert, statement

@@ -9,7 +9,8 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from types import NoneType
+from typing import Any, Literal, get_args, get_origin
 
 import msgspec
 
@@ -18,6 +19,8 @@ from birthmark.toml_lines import lines_of
 _MAX = 20
 _UNKNOWN = re.compile(r"Object contains unknown field `(?P<key>[^`]*)`(?: - at `\$\.?(?P<at>[^`]*)`)?")
 _WRONG = re.compile(r"(?P<what>.*?) - at `\$\.(?P<at>[^`]*)`")
+_UNNAMED = re.compile(r"\$\.(?P<table>[^`\[]+)\[\.\.\.\]")
+_MISSING = re.compile(r"Object missing required field `(?P<key>[^`]*)`")
 _TYPES = re.compile(r"Expected `(?P<wanted>[^`]*)`, got `(?P<got>[^`]*)`")
 _WORDS = {
     "array": "a list",
@@ -46,7 +49,7 @@ def mistakes_in(given: Mapping[str, object], kind: type[msgspec.Struct], text: s
         try:
             msgspec.convert(rest, kind)
         except msgspec.ValidationError as error:
-            path, words = _told(str(error), kind)
+            path, words = _told(_named(str(error), rest, kind), kind)
             line = lines.get(tuple(path.split(".")))
             words = (f"line {line}: " if line else "") + f"{path or 'the file'} {words}"
             found.append(Mistake(words, _default_of(kind, path)))
@@ -55,6 +58,23 @@ def mistakes_in(given: Mapping[str, object], kind: type[msgspec.Struct], text: s
         else:
             break
     return found
+
+
+def _named(message: str, given: Mapping[str, Any], kind: Any) -> str:
+    """Return what msgspec says with the key in it where that stands in a table of keys of one's own."""
+    if (unnamed := _UNNAMED.search(message)) is None or get_origin(
+        table := _type_at(kind, unnamed["table"])
+    ) is not dict:
+        return message
+    entries: Any = given
+    for name in unnamed["table"].split("."):
+        entries = entries[name]
+    for name, entry in entries.items():
+        try:
+            msgspec.convert(entry, get_args(table)[1])
+        except msgspec.ValidationError:
+            return message.replace(unnamed[0], f"$.{unnamed['table']}.{name}", 1)
+    return message
 
 
 def _told(message: str, kind: type[msgspec.Struct]) -> tuple[str, str]:
@@ -69,16 +89,41 @@ def _told(message: str, kind: type[msgspec.Struct]) -> tuple[str, str]:
     if (types := _TYPES.match(wrong["what"])) is not None:
         wanted = " or ".join(_WORDS.get(one, one) for one in types["wanted"].split(" | ") if one != "null")
         return path, f"must be {wanted}, and is {_WORDS.get(types['got'], types['got'])}"
+    if wrong["what"].startswith("Invalid enum value"):
+        return (
+            path,
+            f"must be {_choices(_type_at(kind, path))}, and is {wrong['what'].removeprefix('Invalid enum value ')}",
+        )
+    if (missing := _MISSING.match(wrong["what"])) is not None:
+        inner = f"{path}.{missing['key']}"
+        return path, f"must say {missing['key']}, one of {_choices(_type_at(kind, inner))}"
     pattern = re.search(r"matching regex '(.*)'", wrong["what"])
     return path, f"does not look like {pattern[1]}" if pattern else f"cannot be used: {wrong['what']}"
 
 
 def _fields_at(kind: Any, at: str) -> Mapping[str, msgspec.structs.FieldInfo]:
-    for name in filter(None, at.split(".")):
-        kind = next((field.type for field in msgspec.structs.fields(kind) if field.encode_name == name), None)
-        if not isinstance(kind, type) or not issubclass(kind, msgspec.Struct):
-            return {}
-    return {field.encode_name: field for field in msgspec.structs.fields(kind)}
+    found = _type_at(kind, at) if at else kind
+    if not isinstance(found, type) or not issubclass(found, msgspec.Struct):
+        return {}
+    return {field.encode_name: field for field in msgspec.structs.fields(found)}
+
+
+def _type_at(kind: Any, path: str) -> Any:
+    """Return the type of a key, dotted; of a table with keys of one's own, that of each of them."""
+    for name in path.split("."):
+        if get_origin(kind) is dict:
+            kind = get_args(kind)[1]
+        else:
+            kind = next((field.type for field in _fields_at(kind, "").values() if field.encode_name == name), None)
+    return kind
+
+
+def _choices(kind: Any) -> str:
+    """Return the values that a key may have, in words; of a list, those that its entries may have."""
+    if get_origin(kind) is Literal:
+        return " or ".join(", ".join(map(str, get_args(kind))).rsplit(", ", 1))
+    inner = next((one for one in get_args(kind) if one not in (NoneType, Ellipsis)), None)
+    return "another value" if inner is None else _choices(inner)
 
 
 def _default_of(kind: Any, path: str) -> str:

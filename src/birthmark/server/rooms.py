@@ -85,7 +85,7 @@ async def open_rooms(
     ledger = Ledger(database, clock, entropy)
     lifetimes = {"device": timedelta(seconds=settings.est.device_lifetime_s)}
     subject: dict[str, str] = msgspec.to_builtins(settings.est.subject)
-    authority = CertificateAuthority(hierarchy, database, clock, entropy, lifetimes, subject)
+    authority = CertificateAuthority(hierarchy, database, clock, entropy, lifetimes, subject, settings.profiles)
     instances = Instances(database, clock, entropy)
     kept = {"keep_s": settings.telemetry.keep_s, "keep_bytes": settings.telemetry.keep_bytes}
     iothub = IotHub.of(database, clock, entropy, authority.revocations.check, **kept)

@@ -11,7 +11,8 @@ from typing import Any
 from birthmark.audit.heads import AuditKey
 from birthmark.audit.verify import note_break
 from birthmark.bus import LocalBus
-from birthmark.ca.hierarchy import UNNOTED, Hierarchy
+from birthmark.ca.directory import UNNOTED
+from birthmark.ca.hierarchy import Hierarchy
 from birthmark.clock import Clock, Entropy
 from birthmark.errors import UnavailableError
 from birthmark.net.http import HttpService

@@ -2,7 +2,8 @@
 
 import socket
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
+from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -13,11 +14,13 @@ from birthmark.broker.space import MAX_RETAINED, MAX_SESSIONS, MAX_WAITING
 from birthmark.errors import InvalidRequestError
 from birthmark.iothub.service.telemetry import KEEP_BYTES, KEEP_S
 from birthmark.net.limits import Limits
+from birthmark.pki.profiles import DEVICE, FOR_REQUESTS, Profile
+from birthmark.server.ca_settings import Ca, Subject, mistakes_of, profiles_of
 from birthmark.server.mistakes import mistakes_in
+from birthmark.toml_lines import lines_of
 
 DEFAULT_DATA = "~/.local/share/birthmark"
 _DATABASES = ("sqlite:///", "postgresql://", "postgres://")
-_Text = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
 _LOOPBACK = ("127.0.0.1", "::1")
 
 
@@ -52,16 +55,6 @@ class Ports(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     https_also: _Port = 443
     est: _Port = 8085
     health: Annotated[int, msgspec.Meta(ge=1, le=65535)] = 8080
-
-
-class Subject(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """What every device certificate says besides the device's name (RFC 5280 appendix A.1 bounds them)."""
-
-    C: Annotated[str, msgspec.Meta(pattern="^[A-Z]{2}$")] | None = None
-    ST: _Text | None = None
-    L: _Text | None = None
-    O: _Text | None = None  # noqa: E741 - the attribute's own short name
-    OU: _Text | None = None
 
 
 class Est(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -109,6 +102,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Which services there are; all when it names none."""
     ports: Ports = Ports()
     est: Est = Est()
+    ca: Ca = Ca()
     aws: Aws = Aws()
     telemetry: TelemetryKept = TelemetryKept()
     limits: dict[str, float] = {}
@@ -160,6 +154,12 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if "0.0.0.0" in self.health_listen:  # noqa: S104 - compared, not bound
             return self.health_listen
         return tuple(dict.fromkeys((self.health_address, *self.health_listen)))
+
+    @property
+    def profiles(self) -> Mapping[str, Profile]:
+        """The certificates that can be asked for: a device's lives as long as `est` says."""
+        device = replace(DEVICE, lifetime=timedelta(seconds=self.est.device_lifetime_s))
+        return profiles_of(self.ca, {**FOR_REQUESTS, DEVICE.name: device})
 
     @property
     def database_url(self) -> str:
@@ -221,18 +221,23 @@ def read_settings(path: Path | None, environment: Mapping[str, str], **flags: ob
             example=f" (by default {defaults})" if defaults else "",
         ) from error
     settings = msgspec.convert(known, Settings)
-    if wrong := _contradiction(settings):
-        raise ConfigInvalidError(where=where, detail=wrong)
+    if wrong := _contradictions(settings, text):
+        raise ConfigInvalidError(where=where, detail="; ".join(wrong))
     return settings
 
 
-def _contradiction(settings: Settings) -> str | None:
+def _contradictions(settings: Settings, text: str) -> list[str]:
     """Return what is wrong with values that are each in order."""
-    bound = settings.bound
+    found, bound = [], settings.bound
     if not (bound.mqtt or bound.https or bound.https_also or bound.est):
-        return "every port is 0: nothing would be served"
+        found.append("every port is 0: nothing would be served")
     if (settings.server.certificate is None) != (settings.server.key is None):
-        return "server.certificate and server.key belong together: give both or none"
+        found.append("server.certificate and server.key belong together: give both or none")
     if settings.database is not None and not settings.database.startswith(_DATABASES):
-        return "the database must begin with sqlite:/// or postgresql://"  # the URL itself may hold a password
-    return None
+        # The URL itself may hold a password.
+        found.append("the database must begin with sqlite:/// or postgresql://")
+    lines = lines_of(text)
+    for key, wrong in mistakes_of(settings.ca):
+        line = lines.get(tuple(key.split(".")))
+        found.append((f"line {line}: " if line else "") + f"{key} {wrong}")
+    return found

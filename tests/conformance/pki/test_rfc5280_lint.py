@@ -1,26 +1,36 @@
 """pkilint's RFC 5280 rules find nothing to say about what we issue."""
 
 from datetime import timedelta
+from ipaddress import ip_address
+from pathlib import Path
 
 import pytest
 from cryptography import x509
 from pkilint import loader, pkix, validation
 from pkilint.pkix import certificate, crl, extension, name
 
+from birthmark.ca.rules.names import HARDWARE_MODULE_NAME
 from birthmark.pki import profiles
 from birthmark.pki.crl import Revocation, RevocationReason, build_crl
+from birthmark.pki.csr import parse_csr
+from birthmark.server.settings import read_settings
+from ca_world import OPERATOR, an_authority
 from fakes import NOON
-from pki_builders import a_ca, a_device
+from pki_builders import a_ca, a_csr, a_device
 
 ROOT = a_ca()
 INTERMEDIATE = a_ca("Test Intermediate", parent=ROOT, profile=profiles.ISSUING_CA)
 EDGE = a_ca("Edge Issuing", parent=ROOT, profile=profiles.EDGE_ISSUING_CA)
+CHIP = x509.OtherName(HARDWARE_MODULE_NAME, bytes.fromhex("300906032a030404020102"))
 MADE = {
     "root": ROOT,
     "issuing_ca": INTERMEDIATE,
     "edge_issuing_ca": EDGE,
     "edge_ca": a_ca("Edge", parent=EDGE, profile=profiles.EDGE_CA),
     "device": a_device(INTERMEDIATE),
+    "est_identity": a_device(INTERMEDIATE, profile=profiles.EST_IDENTITY),
+    "idevid": a_device(INTERMEDIATE, profile=profiles.IDEVID, san=(CHIP,)),
+    "ldevid": a_device(INTERMEDIATE, profile=profiles.LDEVID),
     "server": a_device(ROOT, "hub.example", profile=profiles.SERVER, san=(x509.DNSName("hub.example"),)),
     "ocsp": a_device(INTERMEDIATE, "ocsp", profile=profiles.OCSP),
     "verification": a_device(ROOT, "CODE", profile=profiles.VERIFICATION),
@@ -36,8 +46,8 @@ def findings(results: list[validation.ValidationResult]) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("profile", list(profiles.PROFILES))
-def test_rfc5280_4_certificates_of_every_profile_are_clean(profile: str) -> None:
+def findings_in(der: bytes) -> list[str]:
+    """Return what the rules of RFC 5280 have to say about a certificate."""
     validator = certificate.create_pkix_certificate_validator_container(
         certificate.create_decoding_validators(name.ATTRIBUTE_TYPE_MAPPINGS, extension.EXTENSION_MAPPINGS),
         [
@@ -48,8 +58,47 @@ def test_rfc5280_4_certificates_of_every_profile_are_clean(profile: str) -> None
             certificate.create_spki_validator_container([]),
         ],
     )
-    document = loader.load_certificate(MADE[profile].certificate.der, profile)
-    assert findings(validator.validate(document.root)) == []
+    return findings(validator.validate(loader.load_certificate(der, "certificate").root))
+
+
+@pytest.mark.parametrize("profile", list(profiles.PROFILES))
+def test_rfc5280_4_certificates_of_every_profile_are_clean(profile: str) -> None:
+    assert findings_in(MADE[profile].certificate.der) == []
+
+
+OWN = """
+[ca.profiles.gateway]
+based_on = "device"
+key_usage = ["digitalSignature", "keyAgreement"]
+extended_key_usage = ["clientAuth", "serverAuth", "1.3.6.1.4.1.99999.1"]
+san = "keep"
+san_dns = ["example.org"]
+san_ip = ["10.0.0.0/8"]
+san_uri = ["https://example.org"]
+serial_number = true
+subject = { C = "CH", O = "Example", OU = "Line 1" }
+
+[ca.profiles.floor]
+based_on = "edge_ca"
+"""
+NAMES = x509.SubjectAlternativeName(
+    [
+        x509.DNSName("gw.example.org"),
+        x509.IPAddress(ip_address("10.0.0.1")),
+        x509.UniformResourceIdentifier("https://example.org/gw"),
+    ]
+)
+
+
+async def test_rfc5280_4_what_the_ca_issues_by_every_profile_there_is_is_clean(tmp_path: Path) -> None:
+    (tmp_path / "server.toml").write_text(OWN)
+    own = read_settings(tmp_path / "server.toml", {}).profiles
+    async with an_authority(tmp_path, profiles=own) as ca:
+        for name, profile in own.items():
+            request = parse_csr(a_csr(name, extensions=((NAMES, False),) if name == "gateway" else ()))
+            hosts = (x509.DNSName("a.example.org"),) if name == "server" else ()
+            made = await ca.issue(request, OPERATOR, profile, san=hosts)
+            assert {one.subject_text: findings_in(one.der) for one in made} == {one.subject_text: [] for one in made}
 
 
 @pytest.mark.parametrize("revocations", [[], [Revocation(5, NOON, RevocationReason.SUPERSEDED), Revocation(6, NOON)]])

@@ -1,8 +1,6 @@
 """Who holds a name and a key, and what a revocation takes with it, on each real engine."""
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -10,10 +8,9 @@ import pytest
 from cryptography import x509
 
 from birthmark.auth.principals import Principal, PrincipalKind
-from birthmark.ca import hierarchy
 from birthmark.ca.revocation import CertificateRevokedError, DeviceNotAliveError, IssuerRevokedError
 from birthmark.ca.rules.issuance import KeyRevokedError, KeyTakenError, NameHeldError
-from birthmark.ca.service import CertificateAuthority, NameNotHeldError
+from birthmark.ca.service import NameNotHeldError
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.chains import TooMuchWorkError
 from birthmark.pki.crl import RevocationReason
@@ -21,35 +18,17 @@ from birthmark.pki.csr import parse_csr
 from birthmark.pki.issue import Issuer, issue, new_serial
 from birthmark.pki.names import name_of
 from birthmark.pki.profiles import DEVICE, EDGE_CA
-from birthmark.store import open_database
-from fakes import NOON, FakeClock, SeededEntropy
+from ca_world import OPERATOR, USER, an_authority, of
+from fakes import NOON, FakeClock
 from pki_builders import a_ca, a_csr, a_device, a_key
 
 pytestmark = pytest.mark.integration
-OPERATOR = Principal(PrincipalKind.OPERATOR, "test")
-USER = Principal(PrincipalKind.EST_USER, "factory")
-
-
-def of(name: str) -> Principal:
-    """The holder of a credential that is bound to `name`."""
-    return Principal(PrincipalKind.EST_USER, f"of-{name}", device_id=name)
-
-
-@contextlib.asynccontextmanager
-async def an_authority(url: str, directory: Path) -> AsyncIterator[CertificateAuthority]:
-    clock, entropy = FakeClock(), SeededEntropy()
-    made = hierarchy.create(directory / "ca", "Test", now=NOON, entropy=entropy)
-    database = await open_database(url, clock)
-    try:
-        yield CertificateAuthority(made, database, clock, entropy)
-    finally:
-        await database.close()
 
 
 async def test_of_many_who_claim_a_name_by_password_at_once_exactly_one_gets_it(
     database_url: str, tmp_path: Path
 ) -> None:
-    async with an_authority(database_url, tmp_path) as ca:
+    async with an_authority(tmp_path, database_url) as ca:
         requests = [parse_csr(a_csr("gateway", key=a_key())) for _ in range(8)]
         outcomes = await asyncio.gather(*(ca.issue(r, USER) for r in requests), return_exceptions=True)
         assert sum(not isinstance(outcome, BaseException) for outcome in outcomes) == 1
@@ -59,7 +38,7 @@ async def test_of_many_who_claim_a_name_by_password_at_once_exactly_one_gets_it(
 async def test_of_two_names_that_ask_with_one_key_at_once_exactly_one_gets_it(
     database_url: str, tmp_path: Path
 ) -> None:
-    async with an_authority(database_url, tmp_path) as ca:
+    async with an_authority(tmp_path, database_url) as ca:
         key = a_key()
         requests = [parse_csr(a_csr(name, key=key)) for name in ("left", "right")]
         outcomes = await asyncio.gather(*(ca.issue(r, USER) for r in requests), return_exceptions=True)
@@ -68,14 +47,14 @@ async def test_of_two_names_that_ask_with_one_key_at_once_exactly_one_gets_it(
 
 
 async def test_a_name_in_other_letters_is_the_same_name(database_url: str, tmp_path: Path) -> None:
-    async with an_authority(database_url, tmp_path) as ca:
+    async with an_authority(tmp_path, database_url) as ca:
         await ca.issue(parse_csr(a_csr("gateway-x")), USER)
         with pytest.raises(NameHeldError):
             await ca.issue(parse_csr(a_csr("GATEWAY-X", key=a_key())), USER)
 
 
 async def test_a_name_is_free_again_when_its_certificate_has_ended(database_url: str, tmp_path: Path) -> None:
-    async with an_authority(database_url, tmp_path) as ca:
+    async with an_authority(tmp_path, database_url) as ca:
         await ca.issue(parse_csr(a_csr("gateway")), USER)
         assert isinstance(ca.clock, FakeClock)
         ca.clock.move(timedelta(days=2))
@@ -83,7 +62,7 @@ async def test_a_name_is_free_again_when_its_certificate_has_ended(database_url:
 
 
 async def test_a_released_name_is_held_again_by_who_takes_it(database_url: str, tmp_path: Path) -> None:
-    async with an_authority(database_url, tmp_path) as ca:
+    async with an_authority(tmp_path, database_url) as ca:
         leaf, *_ = await ca.issue(parse_csr(a_csr("gateway")), USER)
         assert await ca.release("Gateway", OPERATOR) == [leaf.thumbprint.hex()]
         await ca.issue(parse_csr(a_csr("gateway", key=a_key())), USER)
@@ -94,7 +73,7 @@ async def test_a_released_name_is_held_again_by_who_takes_it(database_url: str, 
 
 
 async def test_who_proves_the_name_may_hold_several_keys(database_url: str, tmp_path: Path) -> None:
-    async with an_authority(database_url, tmp_path) as ca:
+    async with an_authority(tmp_path, database_url) as ca:
         leaf, *_ = await ca.issue(parse_csr(a_csr("edge")), USER)
         device = Principal(PrincipalKind.DEVICE, "edge", "edge", leaf.thumbprint)
         assert await ca.issue(parse_csr(a_csr("edge", key=a_key())), device)
@@ -102,7 +81,7 @@ async def test_who_proves_the_name_may_hold_several_keys(database_url: str, tmp_
 
 
 async def test_a_revoked_key_stays_revoked_for_every_name_and_every_proof(database_url: str, tmp_path: Path) -> None:
-    async with an_authority(database_url, tmp_path) as ca:
+    async with an_authority(tmp_path, database_url) as ca:
         key = a_key()
         leaf, *_ = await ca.issue(parse_csr(a_csr("edge", key=key)), of("edge"))
         sibling, *_ = await ca.issue(parse_csr(a_csr("edge", key=a_key())), of("edge"))
@@ -114,7 +93,7 @@ async def test_a_revoked_key_stays_revoked_for_every_name_and_every_proof(databa
 
 
 async def test_other_certificates_of_a_revoked_key_go_with_it(database_url: str, tmp_path: Path) -> None:
-    async with an_authority(database_url, tmp_path) as ca:
+    async with an_authority(tmp_path, database_url) as ca:
         key = a_key()
         first, *_ = await ca.issue(parse_csr(a_csr("edge", key=key)), of("edge"))
         second, *_ = await ca.issue(parse_csr(a_csr("edge", key=key)), of("edge"))
@@ -125,7 +104,7 @@ async def test_other_certificates_of_a_revoked_key_go_with_it(database_url: str,
 
 
 async def test_a_superseded_certificate_leaves_its_key_and_its_siblings_good(database_url: str, tmp_path: Path) -> None:
-    async with an_authority(database_url, tmp_path) as ca:
+    async with an_authority(tmp_path, database_url) as ca:
         key = a_key()
         first, *_ = await ca.issue(parse_csr(a_csr("edge", key=key)), of("edge"))
         second, *_ = await ca.issue(parse_csr(a_csr("edge", key=key)), of("edge"))
@@ -135,7 +114,7 @@ async def test_a_superseded_certificate_leaves_its_key_and_its_siblings_good(dat
 
 
 async def test_revoking_a_device_takes_all_that_lives_of_it_in_any_spelling(database_url: str, tmp_path: Path) -> None:
-    async with an_authority(database_url, tmp_path) as ca:
+    async with an_authority(tmp_path, database_url) as ca:
         leaves = [(await ca.issue(parse_csr(a_csr("edge", key=a_key())), of("edge")))[0] for _ in range(3)]
         revoked, _ = await ca.revocations.device("EDGE", OPERATOR, RevocationReason.UNSPECIFIED)
         assert {one.certificate for one in revoked} == set(leaves)
@@ -146,7 +125,7 @@ async def test_revoking_a_device_takes_all_that_lives_of_it_in_any_spelling(data
 async def test_a_certificate_that_is_taken_back_while_it_renews_gets_no_successor(
     database_url: str, tmp_path: Path
 ) -> None:
-    async with an_authority(database_url, tmp_path) as ca:
+    async with an_authority(tmp_path, database_url) as ca:
         leaf, *_ = await ca.issue(parse_csr(a_csr("edge")), of("edge"))
         device = Principal(PrincipalKind.DEVICE, "edge", "edge", leaf.thumbprint)
         renewals = [ca.issue(parse_csr(a_csr("edge", key=a_key())), device) for _ in range(4)]
@@ -166,7 +145,7 @@ async def test_a_certificate_that_is_taken_back_while_it_renews_gets_no_successo
 async def test_a_revoked_ca_takes_everything_below_it_also_when_it_was_not_sent(
     database_url: str, tmp_path: Path
 ) -> None:
-    async with an_authority(database_url, tmp_path) as ca:
+    async with an_authority(tmp_path, database_url) as ca:
         key, device_key = a_key(), a_key()
         asking = a_csr("edge-ca", key=key, extensions=((x509.BasicConstraints(ca=True, path_length=0), True),))
         below, *_ = await ca.issue(parse_csr(asking), OPERATOR, EDGE_CA)
@@ -187,7 +166,7 @@ async def test_a_revoked_ca_takes_everything_below_it_also_when_it_was_not_sent(
 
 
 async def test_the_key_of_a_foreign_certificate_can_be_taken_back(database_url: str, tmp_path: Path) -> None:
-    async with an_authority(database_url, tmp_path) as ca:
+    async with an_authority(tmp_path, database_url) as ca:
         foreign = a_ca().certificate
         await ca.revocations.check(foreign)
         assert await ca.revocations.key(foreign, OPERATOR, RevocationReason.KEY_COMPROMISE) == ()
@@ -196,7 +175,7 @@ async def test_the_key_of_a_foreign_certificate_can_be_taken_back(database_url: 
 
 
 async def test_a_foreign_ca_that_is_taken_back_takes_everything_below_it(database_url: str, tmp_path: Path) -> None:
-    async with an_authority(database_url, tmp_path) as ca:
+    async with an_authority(tmp_path, database_url) as ca:
         root = a_ca("Maker root")
         below = a_ca("Maker line 1", parent=root)
         leaf, other = a_device(below).certificate, a_device(a_ca("Other")).certificate
@@ -214,7 +193,7 @@ async def test_a_foreign_ca_that_is_taken_back_takes_everything_below_it(databas
 
 
 async def test_a_decoy_of_a_ca_does_not_hide_the_revoked_ca_above_it(database_url: str, tmp_path: Path) -> None:
-    async with an_authority(database_url, tmp_path) as ca:
+    async with an_authority(tmp_path, database_url) as ca:
         root = a_ca("Maker root")
         below = a_ca("Maker line 1", parent=root)
         decoy = a_ca("Maker line 1", parent=a_ca("Somebody else"), key=below.private_key)
@@ -225,7 +204,7 @@ async def test_a_decoy_of_a_ca_does_not_hide_the_revoked_ca_above_it(database_ur
 
 
 async def test_many_decoys_are_refused_before_they_cost_much(database_url: str, tmp_path: Path) -> None:
-    async with an_authority(database_url, tmp_path) as ca:
+    async with an_authority(tmp_path, database_url) as ca:
         await ca.revocations.key(a_ca("Maker root").certificate, OPERATOR, RevocationReason.CA_COMPROMISE)
         decoys = tuple(a_ca("X").certificate for _ in range(32))
         with pytest.raises(TooMuchWorkError):
@@ -233,7 +212,7 @@ async def test_many_decoys_are_refused_before_they_cost_much(database_url: str, 
 
 
 async def test_a_revoked_ca_key_is_known_under_another_name_too(database_url: str, tmp_path: Path) -> None:
-    async with an_authority(database_url, tmp_path) as ca:
+    async with an_authority(tmp_path, database_url) as ca:
         maker = a_ca("Maker 2025")
         renamed = a_ca("Maker 2026", key=maker.private_key)
         leaf = a_device(renamed).certificate
@@ -243,7 +222,7 @@ async def test_a_revoked_ca_key_is_known_under_another_name_too(database_url: st
 
 
 async def test_a_superseded_ca_leaves_what_is_below_it_alone(database_url: str, tmp_path: Path) -> None:
-    async with an_authority(database_url, tmp_path) as ca:
+    async with an_authority(tmp_path, database_url) as ca:
         maker = a_ca("Maker")
         await ca.revocations.key(maker.certificate, OPERATOR, RevocationReason.SUPERSEDED)
         await ca.revocations.check(a_device(maker).certificate)
@@ -253,7 +232,7 @@ async def test_a_superseded_ca_leaves_what_is_below_it_alone(database_url: str, 
 async def test_a_server_whose_own_ca_is_taken_back_issues_nothing(
     database_url: str, tmp_path: Path, which: int
 ) -> None:
-    async with an_authority(database_url, tmp_path) as ca:
+    async with an_authority(tmp_path, database_url) as ca:
         before, *_ = await ca.issue(parse_csr(a_csr("before", key=a_key())), USER)
         own = ca.hierarchy.certificates[which]
         await ca.revocations.key(own, OPERATOR, RevocationReason.CA_COMPROMISE)
@@ -264,7 +243,7 @@ async def test_a_server_whose_own_ca_is_taken_back_issues_nothing(
 
 
 async def test_what_a_device_of_another_ca_showed_is_taken_back_by_its_name(database_url: str, tmp_path: Path) -> None:
-    async with an_authority(database_url, tmp_path) as ca:
+    async with an_authority(tmp_path, database_url) as ca:
         foreign, other = a_device(a_ca("Maker"), "pump-1").certificate, a_device(a_ca("Maker"), "pump-2").certificate
         shown = [foreign.thumbprint]
         revoked, others = await ca.revocations.device("pump-1", OPERATOR, RevocationReason.KEY_COMPROMISE, shown)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from birthmark.auth.principals import Principal, PrincipalKind
-from birthmark.ca import hierarchy
+from birthmark.ca import directory as ca_directory
 from birthmark.ca.service import CertificateAuthority
 from birthmark.est.service import credentials
 from birthmark.pki.crl import RevocationReason
@@ -20,7 +20,7 @@ OPERATOR = Principal(PrincipalKind.OPERATOR, "test")
 
 async def test_issue_find_revoke_and_list(database_url: str, tmp_path: Path) -> None:
     clock, entropy = FakeClock(), SeededEntropy()
-    made = hierarchy.create(tmp_path / "ca", "Test", now=NOON, entropy=entropy)
+    made = ca_directory.create(tmp_path / "ca", "Test", now=NOON, entropy=entropy)
     database = await open_database(database_url, clock)
     ca = CertificateAuthority(made, database, clock, entropy)
     leaf, *_ = await ca.issue(parse_csr(a_csr("device-1")), OPERATOR)

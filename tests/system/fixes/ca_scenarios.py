@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from fixes.agent_scenarios import ON_RECORD
 from fixes.applied import by_itself
 from fixes.est_scenarios import ASK, FREE, LEAF, POST, asking, with_password
-from fixes.scenario import Scenario, after
+from fixes.scenario import Scenario, after, typed
 from fixes.scene import Scene, commands_in
 
 OWN = with_password("fix-own", "--device device-1")
@@ -28,7 +28,27 @@ def alone(scene: Scene) -> None:
     scene.environment["COUNT"] = "1"
 
 
+def profiled(lines: str) -> Scenario:
+    """A request that a profile of one's own refuses; another is made in its place."""
+    key = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout old.key"
+    return Scenario(
+        "birthmark ca sign device.csr --dir ca --profile gateway --config server.toml --out device.pem",
+        typed(
+            "birthmark ca init --name Fixes --dir ca",
+            f"openssl req -new {key} -subj /CN=device-1 -addext subjectAltName=DNS:evil.example -out device.csr",
+            f"printf '[ca.profiles.gateway]\\nbased_on = \"device\"\\n{lines}\\n' > server.toml",
+        ),
+    )
+
+
 CA: Mapping[str, Scenario] = {
+    "ca.key_kind_refused": profiled('keys = [\\"RSA-3072\\"]'),
+    "ca.names_refused": profiled('san = \\"keep\\"\\nsan_dns = [\\"example.org\\"]'),
+    "ca.profile_unknown": Scenario(
+        "birthmark ca issue device-1 --profile gatewy",
+        typed("birthmark ca init --name Fixes --dir ca"),
+        is_instead=True,
+    ),
     "ca.certificate_revoked": Scenario(
         REGISTER,
         after(

@@ -12,7 +12,7 @@ from fixes.est_wire_scenarios import FREE
 from fixes.scenario import REGISTER, Scenario, typed
 from fixes.scene import Scene, commands_in
 
-from birthmark.ca import hierarchy
+from birthmark.ca import directory as ca_directory
 from birthmark.clock import SystemEntropy
 from odd_certificates import a_certificate, usage
 from pki_builders import Holder, a_ca, a_device, an_rsa_key
@@ -111,7 +111,7 @@ def namesakes(_ca: Holder, _leaf: Holder) -> tuple[Holder, ...]:
 
 
 def ended_ca(scene: Scene) -> None:
-    hierarchy.create(scene.directory / "ca", "Old", now=NOW - timedelta(days=365 * 40), entropy=SystemEntropy())
+    ca_directory.create(scene.directory / "ca", "Old", now=NOW - timedelta(days=365 * 40), entropy=SystemEntropy())
     scene.environment["BIRTHMARK_CA_DIR"] = "ca"
 
 

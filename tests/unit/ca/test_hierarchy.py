@@ -4,21 +4,22 @@ from typing import Any
 
 import pytest
 
-from birthmark.ca import hierarchy
-from birthmark.ca.hierarchy import CaExistsError, CaMissingError
+from birthmark.ca import directory as ca_directory
+from birthmark.ca.directory import CaExistsError, CaMissingError
+from birthmark.ca.hierarchy import Hierarchy
 from birthmark.ca.keyfile import SecretExposedError, SecretUnreadableError
 from birthmark.pki.chains import build_chain
 from fakes import NOON, SeededEntropy
 
 
-def made(directory: Path, **options: Any) -> hierarchy.Hierarchy:
-    return hierarchy.create(directory, "Test Maker", now=NOON, entropy=SeededEntropy(), **options)
+def made(directory: Path, **options: Any) -> Hierarchy:
+    return ca_directory.create(directory, "Test Maker", now=NOON, entropy=SeededEntropy(), **options)
 
 
 def test_a_hierarchy_is_the_same_when_it_is_read_again(tmp_path: Path) -> None:
     before = made(tmp_path / "ca")
-    after = hierarchy.load(tmp_path / "ca")
-    assert after == before
+    after = ca_directory.load(tmp_path / "ca")
+    assert after.issuers == before.issuers
     assert after.issuing.private_key.public_key() == after.issuing.certificate.public_key()
     assert build_chain(after.issuing.certificate, [], after.anchors, NOON) == after.certificates
 
@@ -32,7 +33,7 @@ def test_a_flat_hierarchy_has_one_certificate(tmp_path: Path) -> None:
     flat = made(tmp_path / "ca", flat=True)
     assert flat.issuing == flat.root
     assert flat.certificates == flat.anchors
-    assert hierarchy.load(tmp_path / "ca") == flat
+    assert ca_directory.load(tmp_path / "ca").issuers == flat.issuers
 
 
 def test_a_ca_is_never_overwritten(tmp_path: Path) -> None:
@@ -51,7 +52,7 @@ def test_a_directory_with_something_else_in_it_is_left_alone(tmp_path: Path) -> 
 
 def test_no_ca_is_said_as_such(tmp_path: Path) -> None:
     with pytest.raises(CaMissingError):
-        hierarchy.load(tmp_path)
+        ca_directory.load(tmp_path)
 
 
 def test_keys_are_encrypted_and_for_the_owner_only(tmp_path: Path) -> None:
@@ -66,7 +67,7 @@ def test_a_secret_that_others_can_read_stops_the_start(tmp_path: Path, name: str
     made(tmp_path / "ca")
     (tmp_path / "ca" / name).chmod(0o640)
     with pytest.raises(SecretExposedError) as refusal:
-        hierarchy.load(tmp_path / "ca")
+        ca_directory.load(tmp_path / "ca")
     assert "chmod go=" in refusal.value.explain_fix()
 
 
@@ -75,7 +76,7 @@ def test_a_key_with_another_passphrase_or_certificate_is_refused(tmp_path: Path)
     ca = tmp_path / "ca"
     ca.joinpath("issuing.pem").write_text(ca.joinpath("root.pem").read_text())
     with pytest.raises(SecretUnreadableError):
-        hierarchy.load(ca)
+        ca_directory.load(ca)
     ca.joinpath("passphrase").write_text("another\n")
     with pytest.raises(SecretUnreadableError):
-        hierarchy.load(ca)
+        ca_directory.load(ca)

@@ -1,38 +1,20 @@
 """Issuing and revoking, on a database in a file: what counts is what is on record."""
 
-import contextlib
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from cryptography import x509
 
-from birthmark.auth.principals import Principal, PrincipalKind
-from birthmark.ca import hierarchy
 from birthmark.ca.revocation import AlreadyRevokedError, CertificateUnknownError
 from birthmark.ca.rules.issuance import KeyTakenError
-from birthmark.ca.service import CertificateAuthority
 from birthmark.pki.certificates import Thumbprint
 from birthmark.pki.chains import build_chain
 from birthmark.pki.crl import RevocationReason
 from birthmark.pki.csr import parse_csr
-from birthmark.store import open_database
-from fakes import NOON, FakeClock, SeededEntropy
+from ca_world import OPERATOR, an_authority
+from fakes import NOON, FakeClock
 from pki_builders import a_csr, a_key
-
-OPERATOR = Principal(PrincipalKind.OPERATOR, "local")
-
-
-@contextlib.asynccontextmanager
-async def an_authority(directory: Path) -> AsyncIterator[CertificateAuthority]:
-    clock, entropy = FakeClock(), SeededEntropy()
-    made = hierarchy.create(directory / "ca", "Test", now=NOON, entropy=entropy)
-    database = await open_database(f"sqlite:///{directory}/x.db", clock)
-    try:
-        yield CertificateAuthority(made, database, clock, entropy)
-    finally:
-        await database.close()
 
 
 async def test_what_is_issued_leads_to_the_root_and_is_on_record_first(tmp_path: Path) -> None:
@@ -41,7 +23,7 @@ async def test_what_is_issued_leads_to_the_root_and_is_on_record_first(tmp_path:
         assert build_chain(chain[0], chain[1:], ca.hierarchy.anchors, NOON) == chain
         known = await ca.find(chain[0].thumbprint)
         assert known is not None
-        assert (known.device_id, known.requested_by, known.is_revoked) == ("device-1", "operator:local", False)
+        assert (known.device_id, known.requested_by, known.is_revoked) == ("device-1", "operator:test", False)
         assert [event["kind"] for event in await ca.database.events_after(0, 10)] == ["ca.certificate_issued"]
         assert await ca.search("device-1") == await ca.search(chain[0].thumbprint.hex(":")) == [known]
         assert await ca.search(f"{chain[0].serial:X}") == [known]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from birthmark.ca import hierarchy
+from birthmark.ca import directory as ca_directory
 from birthmark.cli.ca import app
 from birthmark.clock import SystemClock
 from birthmark.pki.certificates import parse_bundle, parse_pem
@@ -40,7 +40,7 @@ def test_a_request_becomes_a_certificate_with_its_chain(ca: Path, tmp_path: Path
     result = run("sign", ca, str(tmp_path / "device.csr"), "--lifetime", "30d", "--out", str(tmp_path / "device.pem"))
     assert result.exit_code == 0, result.stderr
     chain = parse_bundle((tmp_path / "device.pem").read_text())
-    anchors = hierarchy.load(ca).anchors
+    anchors = ca_directory.load(ca).anchors
     assert build_chain(chain[0], chain, anchors, SystemClock().now()) == (*chain, *anchors)
     assert "device-1" in run("show", ca, "device-1").stdout
 
@@ -59,7 +59,7 @@ def test_openssl_agrees_with_the_chain(ca: Path, tmp_path: Path) -> None:
 def test_possession_is_proven_by_a_certificate_for_the_code(ca: Path, tmp_path: Path) -> None:
     proof = tmp_path / "proof.pem"
     assert run("verify-possession", ca, "75B0A1F0", "--out", str(proof)).exit_code == 0
-    root = hierarchy.load(ca).root.certificate
+    root = ca_directory.load(ca).root.certificate
     check_possession(parse_pem(proof.read_text()), root, "75B0A1F0", SystemClock().now())
 
 

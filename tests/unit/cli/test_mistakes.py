@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from birthmark.ca import hierarchy
+from birthmark.ca import directory as ca_directory
 from birthmark.cli import app
 from birthmark.cli.common import file_trouble
 from birthmark.clock import SystemClock, SystemEntropy
@@ -133,7 +133,7 @@ def test_programs_get_the_same_as_json(birthmark: Callable[[str], tuple[int, str
 
 
 def test_a_place_that_cannot_be_written_is_named(birthmark: Callable[[str], tuple[int, str]]) -> None:
-    hierarchy.create(Path("ca"), "X", now=SystemClock().now(), entropy=SystemEntropy())
+    ca_directory.create(Path("ca"), "X", now=SystemClock().now(), entropy=SystemEntropy())
     code, text = birthmark("ca crl --dir ca --out hello.txt/crl.pem")
     assert code == 1
     assert "hello.txt" in text

@@ -5,7 +5,12 @@ from birthmark.ca.model import Standing, key_digest
 from birthmark.errors import ConflictError, ForbiddenError, PolicyError
 from birthmark.pki.csr import CertificateRequest
 from birthmark.pki.names import MAKE_REQUEST, fold
-from birthmark.pki.profiles import Profile
+from birthmark.pki.profiles import Profile, kind_of_key, takes_key
+
+_NEW_KEY = {f"P-{bits}": f"ec -pkeyopt ec_paramgen_curve:P-{bits}" for bits in (256, 384)} | {
+    f"RSA-{bits}": f"rsa:{bits}" for bits in (2048, 3072, 4096)
+}
+"""How openssl is told to make a key, by its kind."""
 
 
 class NoCommonNameError(PolicyError):
@@ -56,6 +61,22 @@ class CaNotIssuedError(PolicyError):
     profile: str
 
 
+class KeyKindRefusedError(PolicyError):
+    """The profile takes no such key."""
+
+    code = "ca.key_kind_refused"
+    cause = "The key is {kind}, and the profile '{profile}' takes {kinds}."
+    fix = (
+        "Make a key of such a kind: `openssl req -new -newkey {options} -nodes -keyout new.key -subj /CN={asked} "
+        "-out device.csr`."
+    )
+    asked: str
+    kind: str
+    kinds: str
+    options: str
+    profile: str
+
+
 class KeyTakenError(ConflictError):
     """This public key belongs to another device."""
 
@@ -85,9 +106,11 @@ def decide(request: CertificateRequest, principal: Principal, profile: Profile, 
         raise NoCommonNameError(subject=request.subject_text)
     if request.wants_ca and not profile.is_ca:
         raise CaNotIssuedError(profile=profile.name)
-    if profile.is_ca and principal.kind is not PrincipalKind.OPERATOR:
+    # Who may ask for any name must not become a CA of it: only the name's own credential may, where a door says so.
+    if profile.is_ca and principal.kind is not PrincipalKind.OPERATOR and principal.device_id is None:
         raise CaNotIssuedError(profile=profile.name)
     check_speaks_for(principal, asked)
+    _check_kind(request, asked, profile)
     if standing.key_revoked_at is not None:
         raise KeyRevokedError(asked=asked, device_id=asked, revoked_at=standing.key_revoked_at)
     if standing.key_holder not in {None, fold(asked)}:
@@ -101,6 +124,20 @@ def check_speaks_for(principal: Principal, asked: str | None) -> None:
     if not principal.speaks_for(asked):
         actor, allowed = principal.actor, principal.device_id
         raise NameNotAllowedError(actor=actor, allowed=allowed, asked=asked, device_id=asked or "")
+
+
+def _check_kind(request: CertificateRequest, asked: str, profile: Profile) -> None:
+    kind = kind_of_key(request.public_key)
+    if takes_key(profile, kind):
+        return
+    kinds = sorted(profile.key_kinds)
+    raise KeyKindRefusedError(
+        asked=asked,
+        kind=kind,
+        kinds=" or ".join(kinds),
+        options=_NEW_KEY.get(kinds[0], "rsa:3072"),
+        profile=profile.name,
+    )
 
 
 def _check_name_is_free(request: CertificateRequest, principal: Principal, asked: str, standing: Standing) -> None:

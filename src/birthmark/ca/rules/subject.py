@@ -3,11 +3,16 @@
 Policies of a cloud can read O, OU, title or serialNumber, so a device may not choose them.
 """
 
+import re
 from collections.abc import Mapping
+from hashlib import sha256
 
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
+from birthmark.pki.profiles import Profile
+
+_PRINTABLE_STRING = re.compile(r"[A-Za-z0-9 '()+,\-./:=?]{1,64}")
 _PLACE = (NameOID.COUNTRY_NAME, NameOID.STATE_OR_PROVINCE_NAME, NameOID.LOCALITY_NAME)
 OPERATOR_MAY_SET = {
     "C": NameOID.COUNTRY_NAME,
@@ -18,10 +23,12 @@ OPERATOR_MAY_SET = {
 }
 
 
-def granted_subject(asked: x509.Name, said: Mapping[str, str] | None = None) -> x509.Name:
+def granted_subject(
+    asked: x509.Name, said: Mapping[str, str] | None = None, *, serial_number: str | None = None
+) -> x509.Name:
     """Return `asked` with only its name and place parts, in their order, below what `said` has (by short name).
 
-    Where the operator says a part, the device's own is left out.
+    Where the operator says a part, the device's own is left out. `serial_number` is that of its profile's rule.
     """
     fixed = {OPERATOR_MAY_SET[name]: value for name, value in (said or {}).items()}
     kept = [
@@ -29,4 +36,22 @@ def granted_subject(asked: x509.Name, said: Mapping[str, str] | None = None) -> 
         for attribute in asked
         if attribute.oid == NameOID.COMMON_NAME or (attribute.oid in _PLACE and attribute.oid not in fixed)
     ]
-    return x509.Name([*(x509.NameAttribute(oid, value) for oid, value in fixed.items()), *kept])
+    numbered = [] if serial_number is None else [x509.NameAttribute(NameOID.SERIAL_NUMBER, serial_number)]
+    return x509.Name([*(x509.NameAttribute(oid, value) for oid, value in fixed.items()), *kept, *numbered])
+
+
+def granted_serial_number(
+    profile: Profile, device_id: str, asked: x509.Name, held: x509.Name | None, *, by_operator: bool
+) -> str | None:
+    """Return the serialNumber of a subject by `profile` (IEEE 802.1AR section 8.6), or None where it has none.
+
+    A device does not choose it: a renewal keeps the one there is, else it is the device's name, or the digest of a name
+    that a PrintableString cannot hold.
+    """
+    if not profile.has_serial_number:
+        return None
+    chosen = asked if by_operator else held
+    found = [] if chosen is None else chosen.get_attributes_for_oid(NameOID.SERIAL_NUMBER)
+    text = str(found[0].value) if found else ""
+    usable = (one for one in (text, device_id) if _PRINTABLE_STRING.fullmatch(one))
+    return next(usable, sha256(device_id.encode()).hexdigest())

@@ -72,8 +72,7 @@ class EstService:
 
     def cacerts(self, label: str | None = None) -> tuple[Certificate, ...]:
         """Return what a device needs above its own certificate, and nothing more: Azure's agent sends it all in TLS."""
-        self._profile(label)
-        return self.ca.hierarchy.certificates
+        return self.ca.certificates_for(self._profile(label))
 
     def csr_attributes(self, label: str | None = None) -> bytes | None:
         self._profile(label)

@@ -1,0 +1,9 @@
+"""`birthmark ca`: an operator's own certificate authority in a directory.
+
+The directory holds the hierarchy (`birthmark.ca.directory`) and the inventory of what it issued (`inventory.db`).
+"""
+
+from birthmark.cli.ca import hierarchy, issuing, revoking
+from birthmark.cli.ca.common import app
+
+__all__ = ["app", "hierarchy", "issuing", "revoking"]

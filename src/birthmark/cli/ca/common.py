@@ -1,0 +1,89 @@
+"""What the commands of `birthmark ca` share: the directory they work in, and how what they do is shown."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from birthmark.auth.principals import Principal, PrincipalKind
+from birthmark.ca import directory as ca_directory
+from birthmark.ca.hierarchy import Hierarchy
+from birthmark.ca.model import Issued
+from birthmark.ca.service import CertificateAuthority
+from birthmark.cli.common import certificate_row, emit, write_result
+from birthmark.cli.options import JsonOption, commands
+from birthmark.clock import SystemClock, SystemEntropy
+from birthmark.pki.certificates import Certificate
+from birthmark.pki.profiles import Purpose
+from birthmark.store import open_database
+
+app = commands(
+    "Run a certificate authority of your own in a directory.", 'birthmark ca init --name "Example Gateways" --dir ca'
+)
+OPERATOR = Principal(PrincipalKind.OPERATOR, "cli")
+Out = Annotated[Path | None, typer.Option("--out", "-o", help="File to write; default is standard output.")]
+
+
+@dataclass(frozen=True, slots=True)
+class AuthorityOptions:
+    """The CA of a directory, and how what it does is shown."""
+
+    directory: Annotated[
+        Path, typer.Option("--dir", envvar="BIRTHMARK_CA_DIR", help="The CA's directory.", file_okay=False)
+    ] = Path("ca")
+    as_json: JsonOption = False
+
+
+@asynccontextmanager
+async def opened(directory: Path) -> AsyncIterator[CertificateAuthority]:
+    """Open the CA of a directory for a while."""
+    clock = SystemClock()
+    made = ca_directory.load(directory)
+    database = await open_database(f"sqlite:///{directory / 'inventory.db'}", clock)
+    try:
+        yield CertificateAuthority(made, database, clock, SystemEntropy())
+    finally:
+        await database.close()
+
+
+def write_chain(chain: tuple[Certificate, ...], out: Path | None, as_json: bool) -> None:
+    """Write leaf and intermediates; a root is trusted by being known, never by being sent."""
+    text = "".join(certificate.pem() for certificate in chain if not certificate.is_self_signed)
+    row = certificate_row(chain[0]) | ({"file": str(out)} if out is not None else {})
+    write(text, out, row, {**row, "pem": text}, as_json)
+
+
+def write(text: str, out: Path | None, row: dict[str, Any], json_row: dict[str, Any], as_json: bool) -> None:
+    """Write to the file, or to standard output where it holds nothing else; and say what was written."""
+    if out is not None or not as_json:
+        write_result(out, text)
+    if as_json or out is not None:
+        emit(as_json, json_row if as_json else row)
+
+
+def show_hierarchy(authority: AuthorityOptions, made: Hierarchy) -> None:
+    """Print the CAs there are, the root first."""
+    issuers = made.issuers
+    for purpose in sorted(issuers, key=lambda one: one is not Purpose.ROOT):
+        file = str(authority.directory / f"{purpose}.pem")
+        certificate = issuers[purpose].certificate
+        emit(authority.as_json, {"ca": str(purpose), **certificate_row(certificate), "file": file})
+
+
+def issued_row(one: Issued) -> dict[str, Any]:
+    """Return how a certificate of the inventory is shown."""
+    return {
+        "device_id": one.device_id,
+        **certificate_row(one.certificate),
+        "profile": one.profile,
+        "revoked_at": one.revoked_at.isoformat() if one.revoked_at else None,
+        "revocation_reason": one.revocation_reason.value if one.revocation_reason else None,
+    }
+
+
+def file_name(name: str) -> str:
+    """Return a name as part of a file's name."""
+    return "".join(char if char.isalnum() or char in "-_." else "_" for char in name).lstrip(".") or "_"

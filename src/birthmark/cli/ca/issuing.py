@@ -1,0 +1,139 @@
+"""`birthmark ca sign` and `issue`: certificates, by the profiles there are."""
+
+import contextlib
+import ipaddress
+import re
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from birthmark.ca.keyfile import write_private
+from birthmark.ca.service import profile_of
+from birthmark.cli.asking import only
+from birthmark.cli.ca.common import OPERATOR, AuthorityOptions, Out, app, file_name, opened, write_chain
+from birthmark.cli.common import FileExistsAlreadyError, about, read_file
+from birthmark.cli.options import command
+from birthmark.pki.certificates import Certificate
+from birthmark.pki.csr import MAX_CSR_BYTES, CertificateRequest, CsrMalformedError, CsrTooLargeError, parse_csr
+from birthmark.pki.lifetimes import FORMS, lifetime_of
+from birthmark.pki.names import name_of
+from birthmark.pki.pem import unarmor
+from birthmark.pki.profiles import DEVICE, FOR_REQUESTS, SERVER, Profile
+
+_DNS = re.compile(r"(?=.{1,253}$)(\*\.)?[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*")
+_YEAR = timedelta(days=365)
+# Those of an operator's own CA live a year: nobody renews them every day.
+_BY_HAND = {DEVICE.name: _YEAR, SERVER.name: _YEAR}
+
+
+def parse_lifetime(text: str) -> timedelta:
+    """Return the duration in `20s`, `30min`, `12h` or `365d`."""
+    try:
+        return lifetime_of(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+def parse_dns_name(text: str) -> x509.GeneralName:
+    """Return the name or address of a server as it stands in a certificate (RFC 5280 section 4.2.1.6)."""
+    with contextlib.suppress(ValueError):
+        return x509.IPAddress(ipaddress.ip_address(text))
+    if _DNS.fullmatch(text) is None:
+        raise typer.BadParameter(f"'{text[:80]}' is no DNS name and no IP address")
+    return x509.DNSName(text)
+
+
+@dataclass(frozen=True, slots=True)
+class IssueOptions:
+    """What is to be issued."""
+
+    profile: Annotated[str, typer.Option(help=f"What the certificate is for: {', '.join(FOR_REQUESTS)}.")] = "device"
+    config: Annotated[Path | None, typer.Option(help="The file with [ca.profiles.NAME], for profiles of your own.")] = (
+        None
+    )
+    dns: Annotated[
+        list[x509.GeneralName] | None,
+        typer.Option(parser=parse_dns_name, metavar="NAME", help="DNS name or IP address of a server; repeatable."),
+    ] = None
+    lifetime: Annotated[
+        timedelta | None,
+        typer.Option(
+            parser=parse_lifetime, metavar="TIME", help=f"{FORMS} (default: 365d, else what the profile says)."
+        ),
+    ] = None
+
+
+@command(app, "birthmark ca sign device.csr --dir ca --out device.pem")
+async def sign(
+    authority: AuthorityOptions,
+    wish: IssueOptions,
+    csr: Annotated[Path, typer.Argument(help="Certificate request, PEM or DER, as `birthmark element csr` makes it.")],
+    out: Out = None,
+) -> None:
+    """Sign a certificate request; writes the certificate with the chain it needs, leaf first."""
+    profile = _profile(wish)
+    write_chain(await _issue(authority.directory, _read_csr(csr), profile, wish), out, authority.as_json)
+
+
+@command(app, "birthmark ca issue gateway-7 --dir ca --out-dir gateway-7")
+async def issue(
+    authority: AuthorityOptions,
+    wish: IssueOptions,
+    name: Annotated[str, typer.Argument(help="Common name: the device id or host name.")],
+    out_dir: Annotated[Path, typer.Option(help="Where NAME.key.pem and NAME.cert.pem go.")] = Path(),
+) -> None:
+    """Make a key in a file and a certificate for it: for servers, and for devices without a secure element."""
+    profile = _profile(wish)
+    key = ec.generate_private_key(ec.SECP256R1())
+    request = x509.CertificateSigningRequestBuilder(subject_name=name_of(name)).sign(key, hashes.SHA256())
+    parsed = parse_csr(request.public_bytes(serialization.Encoding.DER))
+    path = out_dir / f"{file_name(name)}.key.pem"
+    if path.exists():
+        raise FileExistsAlreadyError(path=path)
+    chain = await _issue(authority.directory, parsed, profile, wish)
+    _write_key(path, key)
+    write_chain(chain, out_dir / f"{file_name(name)}.cert.pem", authority.as_json)
+
+
+async def _issue(
+    directory: Path, request: CertificateRequest, profile: Profile, wish: IssueOptions
+) -> tuple[Certificate, ...]:
+    async with opened(directory) as ca:
+        lifetime = wish.lifetime or _BY_HAND.get(profile.name)
+        return await ca.issue(request, OPERATOR, profile, san=wish.dns or [], lifetime=lifetime)
+
+
+def _profile(wish: IssueOptions) -> Profile:
+    profiles = FOR_REQUESTS
+    if wish.config is not None:
+        from birthmark.server.settings import read_settings
+
+        profiles = read_settings(wish.config, {}).profiles
+    profile = profile_of(profiles, wish.profile)
+    only(profile.takes_subject_alt_name, "with --profile server", dns=wish.dns)
+    return profile
+
+
+def _read_csr(path: Path) -> CertificateRequest:
+    with about(path):
+        data = read_file(path, 2 * MAX_CSR_BYTES)
+        if len(data) > 2 * MAX_CSR_BYTES:
+            raise CsrTooLargeError(size=path.stat().st_size)
+        if b"-----BEGIN CERTIFICATE-----" in data:
+            raise CsrMalformedError(detail="it is a certificate, not a request for one")
+        return parse_csr(unarmor(data))
+
+
+def _write_key(path: Path, key: ec.EllipticCurvePrivateKey) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    try:
+        write_private(path, pem)
+    except FileExistsError as error:
+        raise FileExistsAlreadyError(path=path) from error

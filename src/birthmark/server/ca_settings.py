@@ -1,0 +1,170 @@
+"""What the configuration says of the CA: `[ca]`, and a profile of one's own for each `[ca.profiles.NAME]`."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from ipaddress import ip_network
+from typing import Annotated, Any, Literal
+
+import msgspec
+from cryptography.x509.oid import ExtendedKeyUsageOID, ObjectIdentifier
+
+from birthmark.pki.lifetimes import lifetime_of
+from birthmark.pki.name_constraints import is_host_name
+from birthmark.pki.profiles import FOR_REQUESTS, AllowedNames, Profile
+
+_Text = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+_MAX_PROFILES = 64
+_PURPOSES = {"clientAuth": ExtendedKeyUsageOID.CLIENT_AUTH, "serverAuth": ExtendedKeyUsageOID.SERVER_AUTH}
+_USAGES = {
+    "digitalSignature": "digital_signature",
+    "contentCommitment": "content_commitment",
+    "keyEncipherment": "key_encipherment",
+    "dataEncipherment": "data_encipherment",
+    "keyAgreement": "key_agreement",
+}
+_Base = Literal["device", "server", "edge_ca", "est_identity", "idevid", "ldevid"]
+_Usage = Literal["digitalSignature", "contentCommitment", "keyEncipherment", "dataEncipherment", "keyAgreement"]
+_Key = Literal["P-256", "P-384", "RSA", "RSA-2048", "RSA-3072", "RSA-4096"]
+
+
+class Subject(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What every device certificate says besides the device's name (RFC 5280 appendix A.1 bounds them)."""
+
+    C: Annotated[str, msgspec.Meta(pattern="^[A-Z]{2}$")] | None = None
+    ST: _Text | None = None
+    L: _Text | None = None
+    O: _Text | None = None  # noqa: E741 - the attribute's own short name
+    OU: _Text | None = None
+
+
+class ProfileTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A profile as a file says it: what is left out is as in the one it is based on."""
+
+    based_on: _Base
+    lifetime: str | None = None
+    key_usage: tuple[_Usage, ...] | None = None
+    extended_key_usage: tuple[str, ...] | None = None
+    san: Literal["none", "keep"] | None = None
+    san_dns: tuple[str, ...] = ()
+    san_ip: tuple[str, ...] = ()
+    san_uri: tuple[str, ...] = ()
+    keys: tuple[_Key, ...] | None = None
+    subject: Subject = Subject()
+    serial_number: bool | None = None
+
+
+class Ca(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The CA of this server."""
+
+    profiles: dict[str, ProfileTable] = {}
+
+
+def profiles_of(ca: Ca, built_in: Mapping[str, Profile] = FOR_REQUESTS) -> Mapping[str, Profile]:
+    """Return the profiles there are: the built-in ones and those of the file, in which `mistakes_of` finds nothing."""
+    return {**built_in, **{name: _profile(name, table, built_in) for name, table in ca.profiles.items()}}
+
+
+def mistakes_of(ca: Ca) -> Iterator[tuple[str, str]]:
+    """Yield what is wrong with values that are each of the right kind: the key, and what is accepted."""
+    if len(ca.profiles) > _MAX_PROFILES:
+        yield "ca.profiles", f"has more than {_MAX_PROFILES} profiles"
+    for name, table in ca.profiles.items():
+        at = f"ca.profiles.{name}"
+        if name in FOR_REQUESTS:
+            yield at, "is built in: give yours a name of its own"
+        elif not (name.isascii() and name.replace("_", "").replace("-", "").isalnum() and len(name) <= 64):  # noqa: PLR2004 - as long as a common name
+            yield at, "must be a name of letters, digits, - and _"
+        for key, wrong in _wrong(table):
+            yield f"{at}.{key}", wrong
+
+
+def _wrong(table: ProfileTable) -> Iterator[tuple[str, str]]:
+    yield from _wrong_for_a_ca(table)
+    yield from _wrong_names(table)
+    for key, values, parse, accepted in (
+        ("lifetime", [table.lifetime] if table.lifetime is not None else [], lifetime_of, "like 12h, 30d or 365d"),
+        (
+            "extended_key_usage",
+            table.extended_key_usage or (),
+            _purpose,
+            "clientAuth, serverAuth or an OID like 1.3.6.1",
+        ),
+        ("san_dns", table.san_dns, _domain, "domains like example.org"),
+        ("san_ip", table.san_ip, ip_network, "networks like 10.0.0.0/8"),
+        ("san_uri", table.san_uri, _prefix, "beginnings like urn:example:"),
+    ):
+        for one in values:
+            try:
+                parse(one)
+            except ValueError:
+                yield key, f"must be {accepted}, and is {one!r}"
+
+
+def _wrong_for_a_ca(table: ProfileTable) -> Iterator[tuple[str, str]]:
+    """What a CA is, no file changes: its path length and usages, and that it has no names of others."""
+    if not FOR_REQUESTS[table.based_on].is_ca:
+        if table.extended_key_usage == ():
+            yield "extended_key_usage", "must name a purpose, such as clientAuth"
+        if table.key_usage == ():
+            yield "key_usage", "must name a usage, such as digitalSignature"
+        return
+    for key in ("key_usage", "extended_key_usage", "san", "serial_number"):
+        if getattr(table, key) is not None:
+            yield key, "cannot be set for a profile that is based on edge_ca"
+
+
+def _wrong_names(table: ProfileTable) -> Iterator[tuple[str, str]]:
+    lists = [key for key in ("san_dns", "san_ip", "san_uri") if getattr(table, key)]
+    keeps = table.san == "keep"
+    if lists and not keeps:
+        yield lists[0], 'counts only with san = "keep"'
+    if keeps and not lists and not _allows_chips(FOR_REQUESTS[table.based_on]):
+        yield "san", 'needs san_dns, san_ip or san_uri beside "keep": which names a request may ask for'
+
+
+def _allows_chips(base: Profile) -> bool:
+    return base.names is not None and base.names.hardware_module
+
+
+def _profile(name: str, table: ProfileTable, built_in: Mapping[str, Profile]) -> Profile:
+    base = built_in[table.based_on]
+    changed: dict[str, Any] = {"name": name}
+    if table.lifetime is not None:
+        changed |= {"lifetime": lifetime_of(table.lifetime), "is_endless": False}
+    if table.key_usage is not None:
+        changed["key_usage"] = frozenset(_USAGES[one] for one in table.key_usage)
+    if table.extended_key_usage is not None:
+        changed["extended_key_usage"] = tuple(dict.fromkeys(map(_purpose, table.extended_key_usage)))
+    if table.san is not None:
+        changed["names"] = _names(table, base)
+    if table.keys is not None:
+        changed["key_kinds"] = frozenset(table.keys)
+    if table.serial_number is not None:
+        changed["has_serial_number"] = table.serial_number
+    if subject := msgspec.to_builtins(table.subject):
+        changed["subject"] = subject
+    return replace(base, **changed)
+
+
+def _names(table: ProfileTable, base: Profile) -> AllowedNames | None:
+    if table.san == "none":
+        return None
+    networks = tuple(map(ip_network, table.san_ip))
+    return AllowedNames(table.san_dns, networks, table.san_uri, hardware_module=_allows_chips(base))
+
+
+def _purpose(text: str) -> ObjectIdentifier:
+    return _PURPOSES.get(text) or ObjectIdentifier(text)
+
+
+def _domain(text: str) -> str:
+    if not is_host_name(text):
+        raise ValueError(text)
+    return text
+
+
+def _prefix(text: str) -> str:
+    scheme, colon, _ = text.partition(":")
+    if not (colon and scheme.isalnum() and text.isprintable()):
+        raise ValueError(text)
+    return text

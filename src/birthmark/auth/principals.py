@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import Enum
+from fnmatch import fnmatchcase
 
 from birthmark.pki.certificates import Thumbprint
 
@@ -15,6 +16,8 @@ class PrincipalKind(Enum):
     """A certificate that this installation issued."""
     BOOTSTRAP = "bootstrap"
     """A certificate of a CA that may introduce devices: a maker's IDevID."""
+    AUTHORITY = "authority"
+    """A registration authority that an operator put on the list."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,10 +28,14 @@ class Principal:
     name: str
     device_id: str | None = None
     thumbprint: Thumbprint | None = None
+    names: str = "*"
+    """A pattern of the names it may ask for, when it is bound to none."""
 
     def speaks_for(self, device_id: str | None) -> bool:
         """Say whether a certificate of that name may be asked for."""
-        return self.device_id is None or self.device_id == device_id
+        if self.device_id is not None:
+            return self.device_id == device_id
+        return fnmatchcase(device_id or "", self.names)
 
     @property
     def actor(self) -> str:

@@ -19,6 +19,8 @@ class Issued:
     requested_by: str
     revoked_at: datetime | None = None
     revocation_reason: RevocationReason | None = None
+    parent: Thumbprint | None = None
+    """The certificate that was shown to get this one, when it was one."""
 
     @property
     def is_revoked(self) -> bool:

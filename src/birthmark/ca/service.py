@@ -1,6 +1,6 @@
 """The certificate authority at work: decide, sign, record, and only then hand out."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -13,9 +13,9 @@ from birthmark.ca.events import CertificateIssued
 from birthmark.ca.hierarchy import Hierarchy
 from birthmark.ca.model import Issued, LiveCertificate, Standing, key_digest
 from birthmark.ca.revocation import ATTEMPTS, NameMovedError, Revocations
-from birthmark.ca.rules.issuance import decide
+from birthmark.ca.rules.issuance import decide, name_asked_for
 from birthmark.ca.rules.names import granted_names, names_in
-from birthmark.ca.rules.subject import granted_serial_number, granted_subject
+from birthmark.ca.rules.subject import ca_subject, granted_serial_number, granted_subject
 from birthmark.clock import Clock, Entropy
 from birthmark.errors import NotFoundError
 from birthmark.pki.certificates import Certificate, Thumbprint
@@ -98,15 +98,16 @@ class CertificateAuthority:
         *,
         san: Sequence[x509.GeneralName] = (),
         lifetime: timedelta | None = None,
+        also: Callable[[Certificate], Changes] = lambda _issued: Changes(),
     ) -> tuple[Certificate, ...]:
         """Return the new certificate and the CAs above it, root last, once all of it is on record.
 
-        `san` is what an operator says; what the request asks for is for the profile to take. Raise `PolicyError`,
-        `ForbiddenError` or `ConflictError` from `rules`.
+        `san` is what an operator says; what the request asks for is for the profile to take. What `also` returns is
+        part of the same commit. Raise `PolicyError`, `ForbiddenError` or `ConflictError` from `rules`.
         """
 
         async def attempt() -> tuple[Certificate, ...]:
-            standing = await self._standing(request)
+            standing = await self._standing(request, name_asked_for(request, principal, profile))
             device_id = decide(request, principal, profile, standing)
             held = None if principal.thumbprint is None else await self.find(principal.thumbprint)
             if held is not None:
@@ -123,9 +124,9 @@ class CertificateAuthority:
                 lifetime=lifetime or self.lifetimes.get(profile.name),
                 san=san or _names(request, principal, profile, held),
             )
-            issued = Issued(certificate, device_id, profile.name, principal.actor)
+            issued = Issued(certificate, device_id, profile.name, principal.actor, parent=principal.thumbprint)
             row = store.row_of(issued, issuer=issuer.certificate.thumbprint, key_digest=key_digest(request.spki_der))
-            await self.database.commit(_changes(row, issued, standing.version))
+            await self.database.commit(_changes(row, issued, standing.version).merge(also(certificate)))
             return (certificate, *self.hierarchy.above(issuer))
 
         return await decided_again(attempt, after=NameMovedError, attempts=ATTEMPTS)
@@ -134,6 +135,17 @@ class CertificateAuthority:
         """Return what was issued under this thumbprint, if it was."""
         row = await self.database.one(store.BY_THUMBPRINT, thumbprint=thumbprint)
         return None if row is None else store.INVENTORY.of(row)
+
+    async def newer(self, than: Issued) -> list[Issued]:
+        """Return what was issued to the same name after it, and is not revoked."""
+        rows = await self.database.all(store.BY_DEVICE, name=fold(than.device_id))
+        found = [store.INVENTORY.of(row) for row in rows]
+        before = than.certificate.not_before
+        return [
+            one
+            for one in found
+            if one.certificate.not_before >= before and one.certificate != than.certificate and not one.is_revoked
+        ]
 
     async def search(self, wanted: str) -> list[Issued]:
         """Return what fits a thumbprint, a serial number (both in hex) or a device id in any case, newest first."""
@@ -194,9 +206,9 @@ class CertificateAuthority:
         )
         return made
 
-    async def _standing(self, request: CertificateRequest) -> Standing:
-        """Return what is on record about the key and the name of a request."""
-        name = fold(request.subject_cn or "")
+    async def _standing(self, request: CertificateRequest, asked: str | None) -> Standing:
+        """Return what is on record about the key of a request and the name it asks for."""
+        name = fold(asked or "")
         # The version first: what changes after this look makes the commit fail, and the next look sees it.
         version = await self.database.one(store.NAME, name=name)
         key = await self.database.one(store.KEY, key_digest=key_digest(request.spki_der))
@@ -213,6 +225,8 @@ class CertificateAuthority:
         self, request: CertificateRequest, device_id: str, principal: Principal, profile: Profile, held: Issued | None
     ) -> x509.Name:
         is_operator = principal.kind is PrincipalKind.OPERATOR
+        if profile.is_ca and not is_operator:
+            return ca_subject(device_id, {**self.subject, **profile.subject})
         before = None if held is None or held.device_id != device_id else held.certificate.subject
         number = granted_serial_number(profile, device_id, request.subject, before, by_operator=is_operator)
         return granted_subject(request.subject, {**self.subject, **profile.subject}, serial_number=number)

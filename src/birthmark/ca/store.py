@@ -31,6 +31,7 @@ certificates = Table(
     blob("der"),
     number("revoked_at", optional=True),
     text("revocation_reason", optional=True),
+    blob("parent", optional=True),
 )
 Index("ca_certificates_serial", certificates.c.issuer, certificates.c.serial, unique=True)
 Index("ca_certificates_device", certificates.c.device_id)

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from birthmark.cli import est_doors
 from birthmark.cli.asking import agree, only
 from birthmark.cli.common import emit, read_certificate
 from birthmark.cli.operator import ServerOptions, ServerOutputOptions, at, show
@@ -25,11 +26,14 @@ user = commands("Users with a password, for all devices or one.", "birthmark est
 bootstrap = commands("CAs whose certificates introduce devices.", "birthmark est bootstrap list")
 app.add_typer(user, name="user")
 app.add_typer(bootstrap, name="bootstrap")
+app.add_typer(est_doors.token, name="token")
+app.add_typer(est_doors.authority, name="authority")
+app.add_typer(est_doors.request, name="request")
 
 _PASSWORD_BYTES = 18
 _THUMBPRINT = re.compile("[0-9a-f]{64}")
 _ISSUED_COLUMNS = ("device", "not_after", "revoked", "requested_by", "thumbprint")
-_USER_COLUMNS = ("name", "device", "created")
+_USER_COLUMNS = ("name", "device", "created", "expires")
 _CA_COLUMNS = ("subject", "any_name", "not_after", "thumbprint")
 
 

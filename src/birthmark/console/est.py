@@ -1,7 +1,8 @@
 """The operator interface of EST: users, CAs whose certificates introduce devices, and what the CA issued."""
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
+from hashlib import sha256
 from typing import Any
 
 import msgspec
@@ -10,11 +11,12 @@ from birthmark.ca.model import Issued
 from birthmark.ca.revocation import CertificateRevokedError
 from birthmark.ca.service import CertificateAuthority
 from birthmark.console.names import OPERATOR
-from birthmark.console.routing import Asked, Endpoint, OperatorRequestError, Role, Rows
-from birthmark.est.model import BootstrapCa, User
-from birthmark.est.service import Credentials
+from birthmark.console.routing import Asked, Endpoint, OperatorRequestError, PageQuery, Role, Rows
+from birthmark.est.model import Authority, BootstrapCa, User, WaitingRequest
+from birthmark.est.service import Approvals, Credentials, RegistrationAuthorities, Tokens
 from birthmark.pki.certificates import Thumbprint, parse_any, parse_thumbprint
 from birthmark.pki.crl import RevocationReason
+from birthmark.pki.csr import parse_csr
 
 
 class NewUser(msgspec.Struct):
@@ -29,6 +31,20 @@ class NewCredential(msgspec.Struct):
     """The device whose credential is wanted."""
 
     device_id: str
+
+
+class NewToken(msgspec.Struct):
+    """The device a token is for, and how long it lives."""
+
+    device_id: str
+    lifetime_s: int = 86400
+
+
+class NewRegistrationAuthority(msgspec.Struct):
+    """A registration authority's certificate, and a pattern of the device ids it may ask for."""
+
+    certificate: str
+    names: str = "*"
 
 
 class NewBootstrapCa(msgspec.Struct):
@@ -77,6 +93,50 @@ def est_endpoints(credentials: Credentials, seed: bytes) -> Sequence[Endpoint]:
         Endpoint("GET", "/est/bootstrap", view, "The CAs that introduce devices.", list_cas),
         Endpoint("POST", "/est/bootstrap", add, "Accept a CA.", add_ca, NewBootstrapCa, status=201),
         Endpoint("DELETE", "/est/bootstrap/{thumbprint}", add, "Accept it no more.", remove_ca, status=204),
+    ]
+
+
+def door_endpoints(tokens: Tokens, authorities: RegistrationAuthorities, approvals: Approvals) -> Sequence[Endpoint]:
+    """Return the routes of `birthmark est token`, `authority` and `request`."""
+
+    async def add_token(asked: Asked) -> Any:
+        body: NewToken = asked.body
+        lifetime = timedelta(seconds=body.lifetime_s)
+        made, password = await tokens.add(body.device_id, lifetime, actor=OPERATOR.actor)
+        return {**_user_view(made), "password": password}
+
+    async def list_authorities(_asked: Asked) -> Rows:
+        return Rows([_authority_view(one) for one in await authorities.all()])
+
+    async def add_authority(asked: Asked) -> Any:
+        body: NewRegistrationAuthority = asked.body
+        certificate = parse_any(body.certificate)
+        return _authority_view(await authorities.add(certificate, body.names, actor=OPERATOR.actor))
+
+    async def remove_authority(asked: Asked) -> None:
+        await authorities.remove(parse_thumbprint(asked["thumbprint"]), actor=OPERATOR.actor)
+
+    async def list_requests(asked: Asked) -> Rows:
+        query: PageQuery = asked.query
+        found = await approvals.page(query.after, query.limit)
+        return Rows([_request_view(one) for one in found], found[-1].id if len(found) == query.limit else None)
+
+    async def approve(asked: Asked) -> Any:
+        return _request_view(await approvals.decide(asked["id"], is_approved=True, actor=OPERATOR.actor))
+
+    async def reject(asked: Asked) -> Any:
+        return _request_view(await approvals.decide(asked["id"], is_approved=False, actor=OPERATOR.actor))
+
+    add, view = Role.OPERATOR, Role.VIEWER
+    at = "/est/requests/{id}"
+    return [
+        Endpoint("POST", "/est/tokens", add, "Make a token for one device.", add_token, NewToken, status=201),
+        Endpoint("GET", "/est/authorities", view, "The registration authorities.", list_authorities),
+        Endpoint("POST", "/est/authorities", add, "List one.", add_authority, NewRegistrationAuthority, status=201),
+        Endpoint("DELETE", "/est/authorities/{thumbprint}", add, "List it no more.", remove_authority, status=204),
+        Endpoint("GET", "/est/requests", view, "Requests that wait.", list_requests, query=PageQuery),
+        Endpoint("POST", f"{at}/approve", add, "Let the device have its certificate.", approve),
+        Endpoint("POST", f"{at}/reject", add, "Refuse it.", reject),
     ]
 
 
@@ -182,7 +242,36 @@ def _other_view(name: str, thumbprint: Thumbprint, at: datetime, reason: Revocat
 
 
 def _user_view(user: User) -> dict[str, Any]:
-    return {"name": user.name, "device": user.device_id, "created": user.created_at.isoformat()}
+    return {
+        "name": user.name,
+        "device": user.device_id,
+        "created": user.created_at.isoformat(),
+        "expires": None if user.expires_at is None else user.expires_at.isoformat(),
+        "is_used": user.used_by is not None if user.is_one_time else None,
+    }
+
+
+def _authority_view(authority: Authority) -> dict[str, Any]:
+    return {
+        "subject": authority.certificate.subject_text,
+        "thumbprint": authority.certificate.thumbprint.hex(),
+        "names": authority.names,
+        "not_after": authority.certificate.not_after.isoformat(),
+    }
+
+
+def _request_view(request: WaitingRequest) -> dict[str, Any]:
+    stands = {None: "waiting", True: "approved", False: "rejected"}[request.is_approved]
+    return {
+        "id": request.id,
+        "device": request.name,
+        "stands": stands,
+        "profile": request.profile,
+        "asked_by": request.actor,
+        "address": request.address,
+        "asked_at": request.asked_at.isoformat(),
+        "key": sha256(parse_csr(request.csr).spki_der).hexdigest(),
+    }
 
 
 def _ca_view(ca: BootstrapCa) -> dict[str, Any]:

@@ -6,8 +6,8 @@ from birthmark import errors
 from birthmark.ca import revocation
 from birthmark.ca.rules import issuance
 from birthmark.est import wire
-from birthmark.est.rules import identity, limits, possession, reenrollment
-from birthmark.est.service import credentials, operations
+from birthmark.est.rules import comeback, identity, keygen, limits, possession, reenrollment
+from birthmark.est.service import approvals, authorities, callers, credentials, operations, tokens
 
 STATUS: Mapping[type[errors.BirthmarkError], int] = {
     errors.InvalidRequestError: 400,
@@ -28,9 +28,24 @@ STATUS: Mapping[type[errors.BirthmarkError], int] = {
     possession.ChannelBindingError: 401,
     reenrollment.ReenrollWithoutCertificateError: 403,
     reenrollment.ReenrollIdentityChangedError: 403,
-    operations.CredentialsMissingError: 401,
-    operations.PasswordWrongError: 401,
+    wire.FullCmcError: 501,
+    wire.MethodWrongError: 405,
+    callers.CredentialsMissingError: 401,
+    callers.PasswordWrongError: 401,
+    callers.TokenEndedError: 401,
+    comeback.ComebackTooLateError: 403,
+    comeback.CloneSuspectedError: 403,
+    keygen.KeyEncryptionUnsupportedError: 400,
     operations.LabelUnknownError: 404,
+    operations.KeyGenerationOffError: 403,
+    operations.TokenUsedError: 403,
+    approvals.ApprovalPendingError: 202,
+    approvals.ApprovalRejectedError: 403,
+    approvals.TooManyWaitingError: 429,
+    approvals.RequestUnknownError: 404,
+    authorities.NotAnAuthorityError: 400,
+    authorities.AuthorityUnknownError: 404,
+    tokens.TokenLifetimeError: 400,
     limits.EstThrottledError: 429,
     credentials.UserNameInvalidError: 400,
     credentials.UserExistsError: 409,

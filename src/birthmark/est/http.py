@@ -14,6 +14,7 @@ from birthmark.est.service import EstService
 from birthmark.net.refusing import Handler, refusing
 from birthmark.refusals import Ledger
 
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _UNAUTHORIZED = 401
 _RETRY_S = 30
 # Kept ahead of newer forms: embedded clients parse no more than this.
@@ -44,6 +45,17 @@ def routes(service: EstService, ledger: Ledger) -> list[Route]:
         body = await _body(request)
         return _certs_only(wire.render_certs_only([await service.reenroll(body, _caller(request), _label(request))]))
 
+    async def serverkeygen(request: Request) -> Response:
+        body = await _body(request)
+        key, certificate = await service.generate(body, _caller(request), _label(request))
+        boundary = f"birthmark-{service.ca.entropy.token(12).hex()}"
+        content = wire.render_key_and_certificate(key, certificate, boundary)
+        headers = {"Content-Type": f"multipart/mixed; boundary={boundary}", "Cache-Control": "no-store"}
+        return Response(content, headers=headers)
+
+    async def fullcmc(_request: Request) -> Response:
+        raise wire.FullCmcError
+
     def refusal(error: BirthmarkError, request: Request) -> Response:
         error.add_facts(operation=request.url.path.rpartition("/")[2])
         caller = _caller(request)
@@ -54,12 +66,20 @@ def routes(service: EstService, ledger: Ledger) -> list[Route]:
         ("GET", "csrattrs", csrattrs),
         ("POST", "simpleenroll", simpleenroll),
         ("POST", "simplereenroll", simplereenroll),
+        ("POST", "serverkeygen", serverkeygen),
+        ("POST", "fullcmc", fullcmc),
     ]
-    return [
-        Route(f"{wire.BASE_PATH}{label}/{name}", refusing(handler, refusal), methods=[method])
-        for label in ("", "/{label}")
-        for method, name, handler in operations
-    ]
+
+    def route(label: str, method: str, name: str, handler: Handler) -> Route:
+        async def checked(request: Request) -> Response:
+            if request.method not in (method, "HEAD" if method == "GET" else method):
+                await request.body()
+                raise wire.MethodWrongError(method=request.method, wanted=method, operation=name)
+            return await handler(request)
+
+        return Route(f"{wire.BASE_PATH}{label}/{name}", refusing(checked, refusal), methods=_METHODS)
+
+    return [route(label, *operation) for label in ("", "/{label}") for operation in operations]
 
 
 def _refusal(error: BirthmarkError, reference: str) -> Response:
@@ -68,6 +88,8 @@ def _refusal(error: BirthmarkError, reference: str) -> Response:
     headers = {}
     if status == _UNAUTHORIZED:
         headers["WWW-Authenticate"] = _CHALLENGE
+    if isinstance(error, wire.MethodWrongError):
+        headers["Allow"] = error.wanted
     if isinstance(error, ThrottledError):
         headers["Retry-After"] = str(error.retry_after_s)
     elif isinstance(error, UnavailableError):

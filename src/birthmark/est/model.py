@@ -5,18 +5,26 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
 
+from birthmark.auth.principals import Principal
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.profiles import DEVICE, Profile
 
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """Whoever knows the password may get a certificate for `device_id`, or for any device when it is None."""
+    """Whoever knows the password may get a certificate for `device_id`, or for any device when it is None.
+
+    A token is a user for one device and one key: after its first use only that key may ask again, until it ends.
+    """
 
     name: str
     password_hash: str = field(repr=False)
     device_id: str | None
     created_at: datetime
+    expires_at: datetime | None = None
+    is_one_time: bool = False
+    used_by: bytes | None = None
+    """SHA-256 of the public key for which a token was used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,16 +36,72 @@ class BootstrapCa:
 
 
 @dataclass(frozen=True, slots=True)
+class Authority:
+    """A registration authority: who has this certificate's key asks for others, whom it has checked itself.
+
+    `names` is a pattern of the device ids it may ask for, with `*` and `?`.
+    """
+
+    certificate: Certificate
+    names: str
+    added_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Comeback:
+    """How long after its end a certificate still proves who a device is, and whether an operator has to agree."""
+
+    window: timedelta
+    approval: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """Someone whom a caller proves to be, and what follows from how that was proven."""
+
+    principal: Principal
+    user: User | None = None
+    authority: Authority | None = None
+    comeback: Comeback | None = None
+    """The rule by which a certificate counted that had expired."""
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingRequest:
+    """A request that an operator is to decide, or decided and nobody fetched the answer yet."""
+
+    id: str
+    name: str
+    actor: str
+    profile: str
+    address: str
+    csr: bytes
+    asked_at: datetime
+    decided_at: datetime | None = None
+    is_approved: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """What one label serves, or the path without one."""
+
+    profile: Profile = DEVICE
+    approval: bool = False
+    """An operator decides each request of somebody who has no certificate from here."""
+    key_generation: bool = False
+    csr_attributes: bytes | None = None
+    """DER of CsrAttrs to hand out (`wire.render_csr_attributes`); None answers 204."""
+
+
+@dataclass(frozen=True, slots=True)
 class EstSettings:
     """How this server behaves."""
 
-    labels: Mapping[str, Profile] = field(default_factory=dict)
-    """Path segments before the operation, each with the profile it issues; without a label it is `profile`."""
-    profile: Profile = DEVICE
-    expired_grace: timedelta = timedelta(0)
-    """How long after its end a certificate issued here still proves who a device is, to renew it."""
-    csr_attributes: bytes | None = None
-    """DER of CsrAttrs to hand out (`wire.render_csr_attributes`); None answers 204."""
+    door: Door = Door()
+    labels: Mapping[str, Door] = field(default_factory=dict)
+    """By path segment before the operation."""
+    comeback: Mapping[str, Comeback] = field(default_factory=dict)
+    """By the profile of the certificate that expired: nobody chooses a laxer one by a label."""
 
 
 class Peer(Protocol):

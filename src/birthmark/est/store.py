@@ -1,14 +1,16 @@
-"""EST's tables: users with their password digests, and the CAs that may introduce devices."""
+"""EST's tables: users with their password digests, CAs that introduce devices, authorities, requests that wait."""
 
-from sqlalchemy import Column, Integer, Table, select
+from sqlalchemy import Column, Index, Integer, Table, bindparam, func, or_, select, update
 
-from birthmark.est.model import BootstrapCa, User
+from birthmark.est.model import Authority, BootstrapCa, User, WaitingRequest
 from birthmark.store import insert, metadata, statement, upsert
 from birthmark.store.columns import blob, number
-from birthmark.store.keyed import find, remove
+from birthmark.store.keyed import change, find, page, remove
 from birthmark.store.records import Records
 
 MAX_BOOTSTRAP_CAS = 64
+MAX_AUTHORITIES = 256
+MAX_WAITING_PER_NAME = 8
 
 USER_RECORDS = Records(User)
 users = USER_RECORDS.table("est_users", "name", more=[blob("nonce", optional=True)])
@@ -16,6 +18,15 @@ ADD_USER = insert(users)
 USER = find(users)
 USERS = statement(select(users).order_by(users.c.name).limit(1000))
 REMOVE_USER = remove(users)
+USE_TOKEN = statement(
+    update(users)
+    .where(
+        users.c.name == bindparam("key_name"),
+        or_(users.c.used_by.is_(None), users.c.used_by == bindparam("used_by")),
+    )
+    .values(used_by=bindparam("used_by"))
+)
+PURGE_TOKENS = remove(users, users.c.is_one_time == 1, users.c.expires_at < bindparam("before"))
 
 BOOTSTRAP_RECORDS = Records(BootstrapCa, certificate="der")
 bootstrap_cas = Table(
@@ -29,3 +40,23 @@ bootstrap_cas = Table(
 ADD_BOOTSTRAP_CA = upsert(bootstrap_cas)
 BOOTSTRAP_CAS = statement(select(bootstrap_cas).order_by(bootstrap_cas.c.added_at).limit(MAX_BOOTSTRAP_CAS))
 REMOVE_BOOTSTRAP_CA = remove(bootstrap_cas)
+
+AUTHORITY_RECORDS = Records(Authority, certificate="der")
+authorities = AUTHORITY_RECORDS.table("est_authorities", more=[blob("thumbprint", key=True)])
+ADD_AUTHORITY = upsert(authorities)
+AUTHORITY = find(authorities)
+AUTHORITIES = statement(select(authorities).order_by(authorities.c.added_at).limit(MAX_AUTHORITIES))
+REMOVE_AUTHORITY = remove(authorities)
+
+WAITING_RECORDS = Records(WaitingRequest)
+waiting = WAITING_RECORDS.table("est_requests", "id")
+Index("est_requests_name", waiting.c.name)
+Index("est_requests_asked_at", waiting.c.asked_at)
+ADD_WAITING = insert(waiting, ignore_existing=True)
+WAITING = find(waiting)
+WAITING_PAGE = page(waiting, "id")
+WAITING_OF_NAME = find(waiting, "name", of=("id",), limit=MAX_WAITING_PER_NAME)
+COUNT_WAITING = statement(select(func.count().label("count")).select_from(waiting))
+DECIDE = change(waiting, ("decided_at", "is_approved"), "id")
+TAKE_APPROVED = remove(waiting, "id", waiting.c.is_approved == 1)
+PURGE_WAITING = remove(waiting, waiting.c.asked_at < bindparam("before"))

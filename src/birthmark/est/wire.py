@@ -26,7 +26,9 @@ from birthmark.pki.csr import parse_csr as parse_pkcs10
 from birthmark.pki.extensions import ASN1_TROUBLE
 
 BASE_PATH = "/.well-known/est"
+OPERATIONS = ("cacerts", "simpleenroll", "simplereenroll", "fullcmc", "serverkeygen", "csrattrs")
 PKCS10 = "application/pkcs10"
+PKCS8 = "application/pkcs8"
 # This exact lower-case form: Azure's client compares it letter by letter.
 CERTS_ONLY = "application/pkcs7-mime; smime-type=certs-only"
 CSR_ATTRIBUTES = "application/csrattrs"
@@ -74,6 +76,26 @@ class BasicInvalidError(UnauthenticatedError):
     fix = "Send user and password by HTTP Basic (RFC 7617); curl does with `--user`."
 
 
+class FullCmcError(InvalidRequestError):
+    """Full CMC is not served."""
+
+    code = "est.full_cmc"
+    cause = "A client asked by fullcmc (RFC 7030 section 4.3), which is not served."
+    fix = "Use simpleenroll, which gives certificates too: `/.well-known/est/simpleenroll`."
+
+
+class MethodWrongError(InvalidRequestError):
+    """The operation has another method."""
+
+    code = "est.method_wrong"
+    message = "{operation} takes {wanted}"
+    cause = "{operation} was called by {method}; it takes {wanted}."
+    fix = "Call it by {wanted}; curl: `-X {wanted}`."
+    method: str
+    operation: str
+    wanted: str
+
+
 def decode_body(body: bytes, limit: int = MAX_BODY_BYTES) -> bytes:
     """Return the DER in a body. Raise `EstBodyInvalidError`."""
     if len(body) > limit:
@@ -108,6 +130,16 @@ def render_csr(der: bytes) -> bytes:
 def render_certs_only(certificates: Iterable[Certificate]) -> bytes:
     """Return the body for these certificates. Their order does not survive: a SET has none."""
     return encode_body(render_cms(certificates))
+
+
+def render_key_and_certificate(key: bytes, certificate: Certificate, boundary: str) -> bytes:
+    """Return the parts of a server-made key (RFC 7030 section 4.4.2): PKCS#8 DER first, then its certificate."""
+    parts = ((PKCS8, encode_body(key)), (CERTS_ONLY, render_certs_only([certificate])))
+    lines = [
+        f"--{boundary}\r\nContent-Type: {media_type}\r\nContent-Transfer-Encoding: base64\r\n\r\n".encode() + body
+        for media_type, body in parts
+    ]
+    return b"\r\n".join([*lines, f"--{boundary}--\r\n".encode()])
 
 
 def parse_certs_only(body: bytes) -> tuple[Certificate, ...]:

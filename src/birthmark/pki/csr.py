@@ -23,6 +23,10 @@ MIN_RSA_BITS, MAX_RSA_BITS, RSA_EXPONENT = 2048, 4096, 65537
 CHANGE_SUBJECT_NAME = ObjectIdentifier("1.3.6.1.5.5.7.7.36")
 PublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey
 
+_KEY_ENCRYPTION = {
+    ObjectIdentifier("1.2.840.113549.1.9.16.2.37"): "DecryptKeyIdentifier",
+    ObjectIdentifier("1.2.840.113549.1.9.16.2.54"): "AsymmetricDecryptKeyIdentifier",
+}
 _ACCEPTED_HASHES = frozenset({"sha256", "sha384", "sha512"})
 _UNDERSTOOD = frozenset(
     {
@@ -138,6 +142,8 @@ class CertificateRequest:
     names: tuple[x509.GeneralName, ...] = field(repr=False)
     """The same, one by one."""
     wants_ca: bool
+    key_encryption: str | None = None
+    """The attribute by which a server-made key shall be encrypted (RFC 7030 section 4.4.1.1), by name."""
 
     @property
     def subject_cn(self) -> str | None:
@@ -182,6 +188,7 @@ def parse_csr(der: bytes) -> CertificateRequest:
         subject_alt_name=names[0].public_bytes() if names else None,
         names=tuple(names[0]) if names else (),
         wants_ca=any(isinstance(one, x509.BasicConstraints) and one.ca for one in asked),
+        key_encryption=next((name for oid, name in _KEY_ENCRYPTION.items() if oid in attributes), None),
     )
 
 

@@ -20,6 +20,8 @@ ASN1_TROUBLE = (ValueError, TypeError, OverflowError, IndexError, KeyError, Attr
 
 CLIENT_AUTH = "1.3.6.1.5.5.7.3.2"
 SERVER_AUTH = "1.3.6.1.5.5.7.3.1"
+CMC_RA = "1.3.6.1.5.5.7.3.28"
+"""Says that a registration authority has the key (RFC 6402 section 2.10)."""
 # By the extension's name: the field it fills, and how its value is read.
 _READERS: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
     "basic_constraints": (

@@ -142,6 +142,7 @@ class Applications:
             *aws.endpoints(rooms.aws, rooms.aws_connections.space),
             *refusals.endpoints(rooms.database),
             *est.est_endpoints(rooms.credentials, seed),
+            *est.door_endpoints(rooms.tokens, rooms.registrars, rooms.est.approvals),
             *est.certificate_endpoints(rooms.authority, partial(presented_by, rooms)),
             *audit.endpoints(rooms.database, audit_key),
         ]

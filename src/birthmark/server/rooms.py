@@ -19,13 +19,14 @@ from birthmark.ca.service import CertificateAuthority
 from birthmark.clock import Clock, Entropy
 from birthmark.dps.mqtt import DpsMqtt
 from birthmark.dps.service import Authorities, Enrollments, Instances, Registrations
-from birthmark.est.service import Credentials, EstService
+from birthmark.est.service import Credentials, EstService, RegistrationAuthorities, Tokens
 from birthmark.iothub.events import DeviceChanged, HubDeleted
 from birthmark.iothub.mqtt import DevicesByBus, HubConnections
 from birthmark.iothub.service import IotHub
 from birthmark.net.admission import Closed
 from birthmark.pki.certificates import Certificate
 from birthmark.refusals import Ledger
+from birthmark.server.est_settings import est_settings
 from birthmark.server.hubs import HubsForDps
 from birthmark.server.revoked import EndRevoked
 from birthmark.server.settings import Settings
@@ -41,6 +42,8 @@ class Rooms:
     authority: CertificateAuthority
     est: EstService
     credentials: Credentials
+    tokens: Tokens
+    registrars: RegistrationAuthorities
     instances: Instances
     authorities: Authorities
     enrollments: Enrollments
@@ -124,8 +127,10 @@ async def open_rooms(
         database,
         ledger,
         authority,
-        EstService(authority, PasswordCheck(entropy)),
+        EstService(authority, PasswordCheck(entropy), est_settings(settings.est, settings.profiles)),
         Credentials(database, clock, entropy),
+        Tokens(database, clock, entropy),
+        RegistrationAuthorities(database, clock),
         instances,
         authorities,
         enrollments,

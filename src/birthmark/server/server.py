@@ -5,6 +5,7 @@ import contextlib
 import json
 import logging
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from birthmark.server.data_dir import DataDirectory
 from birthmark.server.descriptors import fit_to_descriptors
 from birthmark.server.endpoints import describe
 from birthmark.server.first_start import DEFAULT, ensure_defaults
+from birthmark.server.on_record import presented_by
 from birthmark.server.own_certificate import OwnCertificate
 from birthmark.server.plain_http import serve_plain
 from birthmark.server.rooms import Rooms, open_rooms
@@ -76,6 +78,7 @@ class Server:
         bus = LocalBus(database)
         rooms = await open_rooms(settings, hierarchy, database, bus, clock, entropy)
         self._closers.append(rooms.settled)
+        rooms.est.callers.presented_by = partial(presented_by, rooms)
         rooms.subscribe(bus)
         self._closers.append(bus.stop)
         doors = Applications(rooms, settings, clock, entropy)

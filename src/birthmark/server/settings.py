@@ -15,7 +15,8 @@ from birthmark.errors import InvalidRequestError
 from birthmark.iothub.service.telemetry import KEEP_BYTES, KEEP_S
 from birthmark.net.limits import Limits
 from birthmark.pki.profiles import DEVICE, FOR_REQUESTS, Profile
-from birthmark.server.ca_settings import Ca, Subject, mistakes_of, profiles_of
+from birthmark.server.ca_settings import Ca, mistakes_of, profiles_of
+from birthmark.server.est_settings import Est, mistakes_of_est
 from birthmark.server.mistakes import mistakes_in
 from birthmark.toml_lines import lines_of
 
@@ -55,15 +56,6 @@ class Ports(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     https_also: _Port = 443
     est: _Port = 8085
     health: Annotated[int, msgspec.Meta(ge=1, le=65535)] = 8080
-
-
-class Est(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """EST: how long device certificates live, and what their subjects say besides the name (C, ST, L, O, OU)."""
-
-    device_lifetime_s: int = 86400
-    subject: Subject = Subject()
-    user: str = "estuser"
-    """The user that version 0.1.0 made at its first start; later versions make none."""
 
 
 class Aws(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -237,7 +229,7 @@ def _contradictions(settings: Settings, text: str) -> list[str]:
         # The URL itself may hold a password.
         found.append("the database must begin with sqlite:/// or postgresql://")
     lines = lines_of(text)
-    for key, wrong in mistakes_of(settings.ca):
+    for key, wrong in [*mistakes_of(settings.ca)] or [*mistakes_of_est(settings.est, settings.profiles)]:
         line = lines.get(tuple(key.split(".")))
         found.append((f"line {line}: " if line else "") + f"{key} {wrong}")
     return found

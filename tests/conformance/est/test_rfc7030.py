@@ -12,7 +12,7 @@ from cryptography.x509.oid import AttributeOID
 
 from asgi import FakePeer, request
 from birthmark.est import wire
-from birthmark.est.model import EstSettings
+from birthmark.est.model import Door, EstSettings
 from birthmark.est.service import Credentials
 from birthmark.est.wire import CsrAttribute
 from birthmark.pki import profiles
@@ -184,11 +184,12 @@ async def test_rfc7030_3_2_2_wrong_methods_and_unknown_operations(server: EstSer
     answer = await server.get("simpleenroll")
     assert (answer.status, answer.headers["allow"]) == (405, "POST")
     assert (await server.post("cacerts", a_csr())).status == 405
-    assert (await server.get("serverkeygen")).status == 404
+    answer = await server.get("serverkeygen")
+    assert (answer.status, answer.headers["allow"]) == (405, "POST")
     assert (await server.get("unknown-label/cacerts")).status == 404
 
 
-@est(EstSettings(labels={"short": profiles.DEVICE}))
+@est(EstSettings(labels={"short": Door(profiles.DEVICE)}))
 async def test_rfc7030_3_2_2_a_label_chooses_the_profile(server: EstServer) -> None:
     assert (await server.get("short/cacerts")).status == 200
     assert (await server.post("short/simpleenroll", a_csr())).status == 200
@@ -220,15 +221,6 @@ async def test_an_expired_certificate_is_refused_and_a_password_brings_the_devic
     answer = await server.post("simpleenroll", a_csr("device-1"), headers={}, peer=shown(first))
     assert (answer.status, answer.text.splitlines()[0]) == (401, "The certificate has expired.")
     assert (await server.post("simpleenroll", a_csr("device-1"), peer=shown(first))).status == 200
-
-
-@est(EstSettings(expired_grace=timedelta(days=3)))
-async def test_a_grace_lets_a_device_that_was_off_renew(server: EstServer) -> None:
-    first = await server.issued(a_csr("device-1"))
-    server.clock.move(timedelta(days=3))
-    assert (await server.post("simpleenroll", a_csr("device-1"), headers={}, peer=shown(first))).status == 200
-    server.clock.move(timedelta(days=2))
-    assert (await server.post("simpleenroll", a_csr("device-1"), headers={}, peer=shown(first))).status == 401
 
 
 async def test_a_revoked_certificate_is_forbidden(server: EstServer) -> None:
@@ -314,7 +306,7 @@ async def test_rfc7030_4_5_2_no_csr_attributes_is_204(server: EstServer) -> None
     assert (await server.get("csrattrs")).status == 204
 
 
-@est(EstSettings(csr_attributes=wire.render_csr_attributes([P256])))
+@est(EstSettings(Door(csr_attributes=wire.render_csr_attributes([P256]))))
 async def test_rfc7030_4_5_2_csr_attributes_are_base64_of_der(server: EstServer) -> None:
     answer = await server.get("csrattrs")
     assert (answer.status, answer.headers["content-type"]) == (200, "application/csrattrs")

@@ -8,6 +8,7 @@ from fixes.ca_scenarios import CA
 from fixes.chain_scenarios import CHAINS
 from fixes.device_scenarios import DEVICE
 from fixes.element_scenarios import ELEMENTS
+from fixes.est_door_scenarios import EST_DOORS
 from fixes.est_scenarios import EST
 from fixes.est_wire_scenarios import EST_WIRE
 from fixes.file_scenarios import FILES
@@ -118,6 +119,7 @@ SCENARIOS: Mapping[str, Scenario] = {
     **ELEMENTS,
     **EST,
     **EST_WIRE,
+    **EST_DOORS,
     **LIMITS,
     **LINKS,
     **PKI,

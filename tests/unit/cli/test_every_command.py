@@ -34,6 +34,7 @@ WITHOUT_JSON = {
     "birthmark aws key remove",
     "birthmark completion",
     "birthmark est user remove",
+    "birthmark est authority remove",
     "birthmark est bootstrap remove",
 }
 MEANING = {

@@ -1,7 +1,6 @@
 """Whom a certificate speaks for at EST, whose request it is, and what a renewal may change."""
 
 import base64
-from datetime import timedelta
 
 import pytest
 from cryptography import x509
@@ -10,7 +9,12 @@ from asgi import FakePeer
 from birthmark.auth.principals import PrincipalKind
 from birthmark.ca.model import Issued
 from birthmark.est.model import BootstrapCa
-from birthmark.est.rules.identity import ClientCertificateRevokedError, ClientCertificateUnknownError, identify
+from birthmark.est.rules.identity import (
+    ClientCertificateRevokedError,
+    ClientCertificateUnknownError,
+    identify_introduced,
+    identify_issued,
+)
 from birthmark.est.rules.limits import EstThrottledError, Limiter
 from birthmark.est.rules.possession import ChannelBindingError, check_channel_binding
 from birthmark.est.rules.reenrollment import (
@@ -18,14 +22,12 @@ from birthmark.est.rules.reenrollment import (
     ReenrollWithoutCertificateError,
     check_same_identity,
 )
-from birthmark.pki.chains import CertificateExpiredError, CertificateNotYetValidError
 from birthmark.pki.csr import CertificateRequest, parse_csr
 from fakes import NOON
 from pki_builders import Holder, a_ca, a_csr, a_device
 
 CA, MAKER = a_ca("Ours"), a_ca("Maker")
 DEVICE, BORN = a_device(CA), a_device(MAKER, "chip-7")
-LATER = NOON + timedelta(days=4000)
 
 
 def issued(holder: Holder = DEVICE, *, is_revoked: bool = False) -> Issued:
@@ -37,37 +39,24 @@ def makers(*, any_name: bool = False) -> list[BootstrapCa]:
 
 
 def test_a_certificate_issued_here_speaks_for_its_device() -> None:
-    found = identify(DEVICE.certificate, (), issued=issued(), bootstrap_cas=(), now=NOON)
+    found = identify_issued(issued())
     assert (found.kind, found.device_id) == (PrincipalKind.DEVICE, "device-1")
 
 
 def test_a_revoked_certificate_speaks_for_nobody() -> None:
     with pytest.raises(ClientCertificateRevokedError):
-        identify(DEVICE.certificate, (), issued=issued(is_revoked=True), bootstrap_cas=(), now=NOON)
-
-
-def test_an_expired_certificate_speaks_for_its_device_within_the_grace_only() -> None:
-    ended = DEVICE.certificate.not_after + timedelta(days=1)
-    identify(DEVICE.certificate, (), issued=issued(), bootstrap_cas=(), now=ended, expired_grace=timedelta(days=2))
-    with pytest.raises(CertificateExpiredError):
-        identify(DEVICE.certificate, (), issued=issued(), bootstrap_cas=(), now=LATER, expired_grace=timedelta(days=2))
-
-
-def test_a_grace_does_not_let_in_who_comes_too_early() -> None:
-    early = DEVICE.certificate.not_before - timedelta(hours=1)
-    with pytest.raises(CertificateNotYetValidError):
-        identify(DEVICE.certificate, (), issued=issued(), bootstrap_cas=(), now=early, expired_grace=timedelta(days=2))
+        identify_issued(issued(is_revoked=True))
 
 
 @pytest.mark.parametrize(("any_name", "allowed"), [(False, "chip-7"), (True, None)])
 def test_a_birth_certificate_introduces_its_own_name_or_any(any_name: bool, allowed: str | None) -> None:
-    found = identify(BORN.certificate, (), issued=None, bootstrap_cas=makers(any_name=any_name), now=NOON)
+    found = identify_introduced(BORN.certificate, (), makers(any_name=any_name), NOON)
     assert (found.kind, found.device_id) == (PrincipalKind.BOOTSTRAP, allowed)
 
 
 def test_a_certificate_of_nobody_known_is_refused() -> None:
     with pytest.raises(ClientCertificateUnknownError):
-        identify(a_device(a_ca("Other")).certificate, (), issued=None, bootstrap_cas=makers(), now=NOON)
+        identify_introduced(a_device(a_ca("Other")).certificate, (), makers(), NOON)
 
 
 def with_password(password: str | None) -> CertificateRequest:

@@ -101,7 +101,7 @@ class KeyRevokedError(ForbiddenError):
 
 def decide(request: CertificateRequest, principal: Principal, profile: Profile, standing: Standing) -> str:
     """Return the device id the certificate will be for, or raise why there will be none."""
-    asked = request.subject_cn
+    asked = name_asked_for(request, principal, profile)
     if asked is None:
         raise NoCommonNameError(subject=request.subject_text)
     if request.wants_ca and not profile.is_ca:
@@ -117,6 +117,13 @@ def decide(request: CertificateRequest, principal: Principal, profile: Profile, 
         raise KeyTakenError(holder=standing.key_holder, asked=asked, device_id=asked)
     _check_name_is_free(request, principal, asked, standing)
     return asked
+
+
+def name_asked_for(request: CertificateRequest, principal: Principal, profile: Profile) -> str | None:
+    """Return whose certificate is asked for: a device's own CA is the device's, whatever its request calls it."""
+    if profile.is_ca and principal.kind is not PrincipalKind.OPERATOR and principal.device_id is not None:
+        return principal.device_id
+    return request.subject_cn
 
 
 def check_speaks_for(principal: Principal, asked: str | None) -> None:
@@ -142,7 +149,7 @@ def _check_kind(request: CertificateRequest, asked: str, profile: Profile) -> No
 
 def _check_name_is_free(request: CertificateRequest, principal: Principal, asked: str, standing: Standing) -> None:
     """Raise `NameHeldError`: for a second key without a credential of the name, and for a second spelling."""
-    if principal.kind is PrincipalKind.OPERATOR:
+    if principal.kind in {PrincipalKind.OPERATOR, PrincipalKind.AUTHORITY}:  # they have looked at who asks
         return
     key = key_digest(request.spki_der)
     for held in standing.live:

@@ -10,8 +10,10 @@ from hashlib import sha256
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
+from birthmark.pki.names import MAX_COMMON_NAME_BYTES
 from birthmark.pki.profiles import Profile
 
+_EDGE_CA = " Edge CA"
 _PRINTABLE_STRING = re.compile(r"[A-Za-z0-9 '()+,\-./:=?]{1,64}")
 _PLACE = (NameOID.COUNTRY_NAME, NameOID.STATE_OR_PROVINCE_NAME, NameOID.LOCALITY_NAME)
 OPERATOR_MAY_SET = {
@@ -38,6 +40,16 @@ def granted_subject(
     ]
     numbered = [] if serial_number is None else [x509.NameAttribute(NameOID.SERIAL_NUMBER, serial_number)]
     return x509.Name([*(x509.NameAttribute(oid, value) for oid, value in fixed.items()), *kept, *numbered])
+
+
+def ca_subject(device_id: str, said: Mapping[str, str] | None = None) -> x509.Name:
+    """Return the subject of a device's own CA: its name and more, so that nobody takes it for the device's certificate.
+
+    IoT Edge gives the host name to servers below its CA, and a CA of that very name makes clients go round in circles.
+    """
+    fixed = [x509.NameAttribute(OPERATOR_MAY_SET[name], value) for name, value in (said or {}).items()]
+    common_name = f"{device_id[: MAX_COMMON_NAME_BYTES - len(_EDGE_CA)]}{_EDGE_CA}"
+    return x509.Name([*fixed, x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
 
 
 def granted_serial_number(

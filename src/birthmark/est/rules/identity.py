@@ -1,15 +1,16 @@
 """Whom a client certificate speaks for (RFC 7030 sections 3.3.2 and 4.2.1)."""
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from birthmark.auth.principals import Principal, PrincipalKind
 from birthmark.ca.model import Issued
 from birthmark.errors import ForbiddenError, UnauthenticatedError
-from birthmark.est.model import BootstrapCa
+from birthmark.est.model import Authority, BootstrapCa
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.chains import ChainIncompleteError, SignatureCache, build_chain, check_dates
-from birthmark.pki.checks import check_client
+from birthmark.pki.checks import check_client, check_purpose
+from birthmark.pki.extensions import CMC_RA
 
 
 class ClientCertificateUnknownError(UnauthenticatedError):
@@ -37,25 +38,33 @@ class ClientCertificateRevokedError(ForbiddenError):
     revoked_at: object
 
 
-def identify(
-    leaf: Certificate,
-    bag: Sequence[Certificate],
-    *,
-    issued: Issued | None,
-    bootstrap_cas: Sequence[BootstrapCa],
-    now: datetime,
-    expired_grace: timedelta = timedelta(0),
-    cache: SignatureCache | None = None,
-) -> Principal:
-    """Return the principal that `leaf` proves, given what the inventory says of it. Raise why it proves none.
+def identify_issued(issued: Issued) -> Principal:
+    """Return the principal that a certificate proves which we issued; its dates are another question. Raise if revoked.
 
     A certificate found in the inventory by its thumbprint is the very one we signed: no chain is needed.
     """
-    if issued is not None:
-        if issued.is_revoked:
-            raise ClientCertificateRevokedError(device_id=issued.device_id, revoked_at=issued.revoked_at)
-        check_dates(leaf, max(now - expired_grace, leaf.not_before) if now >= leaf.not_before else now)
-        return Principal(PrincipalKind.DEVICE, issued.device_id, issued.device_id, leaf.thumbprint)
+    if issued.is_revoked:
+        raise ClientCertificateRevokedError(device_id=issued.device_id, revoked_at=issued.revoked_at)
+    return Principal(PrincipalKind.DEVICE, issued.device_id, issued.device_id, issued.certificate.thumbprint)
+
+
+def identify_authority(leaf: Certificate, authority: Authority, now: datetime) -> Principal:
+    """Return the principal of an authority on the list. Raise unless its certificate says that it is one."""
+    check_client(leaf)
+    check_purpose(leaf, CMC_RA)
+    check_dates(leaf, now)
+    name = leaf.subject_cn or leaf.thumbprint.hex()
+    return Principal(PrincipalKind.AUTHORITY, name, None, leaf.thumbprint, names=authority.names)
+
+
+def identify_introduced(
+    leaf: Certificate,
+    bag: Sequence[Certificate],
+    bootstrap_cas: Sequence[BootstrapCa],
+    now: datetime,
+    cache: SignatureCache | None = None,
+) -> Principal:
+    """Return the principal that a maker's certificate proves. Raise `ClientCertificateUnknownError` when it is none."""
     check_client(leaf)
     try:
         chain = build_chain(

@@ -1,48 +1,29 @@
 """EST at work: find out who asks, then have the CA issue."""
 
-import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from weakref import WeakValueDictionary
+
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from birthmark.auth.passwords import PasswordCheck
-from birthmark.auth.principals import Principal, PrincipalKind
+from birthmark.auth.principals import PrincipalKind
+from birthmark.ca.model import key_digest
 from birthmark.ca.rules.issuance import check_speaks_for
 from birthmark.ca.service import CertificateAuthority
-from birthmark.errors import BirthmarkError, NotFoundError, UnauthenticatedError
+from birthmark.errors import ConflictError, ForbiddenError, NotFoundError
 from birthmark.est import store, wire
-from birthmark.est.model import Caller, EstSettings
-from birthmark.est.rules.identity import identify
+from birthmark.est.model import Caller, Door, EstSettings, Proof, User
+from birthmark.est.rules.keygen import request_for_key
 from birthmark.est.rules.limits import Limiter
 from birthmark.est.rules.possession import check_channel_binding
 from birthmark.est.rules.reenrollment import check_same_identity
-from birthmark.net.share import share_of
+from birthmark.est.service.approvals import Approvals
+from birthmark.est.service.authorities import follow
+from birthmark.est.service.callers import Callers
 from birthmark.pki.certificates import Certificate
-from birthmark.pki.chains import SignatureCache
 from birthmark.pki.csr import CertificateRequest
-from birthmark.pki.profiles import Profile
-
-
-class CredentialsMissingError(UnauthenticatedError):
-    """Show a client certificate, or user and password."""
-
-    code = "est.credentials_missing"
-    cause = "The request carries neither user and password nor a client certificate."
-    fix = (
-        "Set username and password under [cert_issuance.est.auth]; this makes them: "
-        "`birthmark est user add device-1 --device device-1`."
-    )
-
-
-class PasswordWrongError(UnauthenticatedError):
-    """User or password is wrong."""
-
-    code = "est.password_wrong"
-    cause = "There is no EST user '{user}' with this password."
-    fix = (
-        "A device's own user and password are printed, and made at the first call: "
-        "`birthmark env --format aziot --registration-id {user}`"
-    )
-    user: str
+from birthmark.store import Changes
 
 
 class LabelUnknownError(NotFoundError):
@@ -55,6 +36,27 @@ class LabelUnknownError(NotFoundError):
     operation: str = "?"
 
 
+class KeyGenerationOffError(ForbiddenError):
+    """Keys are not made here."""
+
+    code = "est.key_generation_off"
+    cause = "A client asked for a key made here (serverkeygen), and that is off: keys belong in their chips."
+    fix = (
+        "Have the device make its key. If it cannot: `est.serverkeygen = true`, a line above the tables of the "
+        "server's configuration."
+    )
+
+
+class TokenUsedError(ConflictError):
+    """The token was used."""
+
+    code = "est.token_used"
+    cause = "The token '{user}' was used for another key of '{device_id}' already."
+    fix = "If that was the device itself, which has lost its key: `birthmark est token add {device_id}`"
+    device_id: str
+    user: str
+
+
 @dataclass(slots=True)
 class EstService:
     """One EST server; `ca` issues, its database holds users and bootstrap CAs."""
@@ -64,110 +66,105 @@ class EstService:
     settings: EstSettings = field(default_factory=EstSettings)
     requests: Limiter = field(default_factory=lambda: Limiter(burst=20, every_s=1.0))
     """Per proof and device name: a first issue makes two requests, a renewal one."""
-    failures: Limiter = field(default_factory=lambda: Limiter(burst=10, every_s=6.0))
-    """Wrong passwords per address, of IPv6 per /64."""
-    signatures: SignatureCache = field(default_factory=SignatureCache, repr=False)
+    callers: Callers = field(init=False, repr=False)
+    approvals: Approvals = field(init=False, repr=False)
     renewals: int = field(default=0, init=False)
-    _turns: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self.callers = Callers(self.ca, self.passwords, self.settings)
+        self.approvals = Approvals(self.ca.database, self.ca.clock)
 
     def cacerts(self, label: str | None = None) -> tuple[Certificate, ...]:
         """Return what a device needs above its own certificate, and nothing more: Azure's agent sends it all in TLS."""
-        return self.ca.certificates_for(self._profile(label))
+        return self.ca.certificates_for(self._door(label).profile)
 
     def csr_attributes(self, label: str | None = None) -> bytes | None:
-        self._profile(label)
-        return self.settings.csr_attributes
+        return self._door(label).csr_attributes
 
     async def enroll(self, body: bytes, caller: Caller, label: str | None = None) -> Certificate:
         """Issue a first or a further certificate (RFC 7030 section 4.2.1)."""
-        profile = self._profile(label)
-        principals = await self._principals(caller)
-        request = wire.parse_csr(body)
-        return await self._issue(request, principals, caller, profile)
+        door = self._door(label)
+        proofs = await self.callers.proofs(caller)
+        return await self._issue(wire.parse_csr(body), proofs, caller, door)
 
     async def reenroll(self, body: bytes, caller: Caller, label: str | None = None) -> Certificate:
         """Renew the certificate shown in the handshake (RFC 7030 section 4.2.2)."""
-        profile = self._profile(label)
-        principal = None if caller.peer.leaf is None else await self._by_certificate(caller, caller.peer.leaf)
-        if principal is None:  # a password proves nothing about the certificate to renew, but it must still be right
-            await self._principals(caller)
+        door, leaf = self._door(label), caller.peer.leaf
+        proof = None if leaf is None else await self.callers.by_certificate(caller, leaf)
+        if proof is None:  # a password proves nothing about the certificate to renew, but it must still be right
+            await self.callers.proofs(caller)
         request = wire.parse_csr(body)
-        check_same_identity(request, caller.peer.leaf)
-        renewed = await self._issue(request, [] if principal is None else [principal], caller, profile)
+        check_same_identity(request, leaf)
+        renewed = await self._issue(request, [] if proof is None else [proof], caller, door)
         self.renewals += 1
         return renewed
 
-    async def _issue(
-        self, request: CertificateRequest, principals: list[Principal], caller: Caller, profile: Profile
-    ) -> Certificate:
-        check_channel_binding(request, caller.peer)
-        principal = _principal_for(principals, request.subject_cn)
+    async def generate(self, body: bytes, caller: Caller, label: str | None = None) -> tuple[bytes, Certificate]:
+        """Make a key for who asks, and issue for it (RFC 7030 section 4.4). Return PKCS#8 DER, kept nowhere here."""
+        door = self._door(label)
+        if not door.key_generation:
+            raise KeyGenerationOffError
+        proofs = await self.callers.proofs(caller)
+        key = ec.generate_private_key(ec.SECP256R1())
+        asked = wire.parse_csr(body)
+        check_channel_binding(asked, caller.peer)
+        certificate = await self._issue(request_for_key(asked, key.public_key()), proofs, caller, door)
+        return key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption()), certificate
+
+    async def _issue(self, request: CertificateRequest, proofs: list[Proof], caller: Caller, door: Door) -> Certificate:
+        proof = _proof_for(proofs, request.subject_cn, door)
+        principal = proof.principal
+        if principal.kind is not PrincipalKind.AUTHORITY:  # what it hands on was made on another connection
+            check_channel_binding(request, caller.peer)
         # Each proof has its own share: who may ask for any name cannot use up what the name's holder needs.
         self.requests.take(f"{principal.actor} {request.subject_cn}", self.ca.clock.monotonic())
-        return (await self.ca.issue(request, principal, profile))[0]
+        also = await self._decided(request, proof, caller, door)
+        return (await self.ca.issue(request, principal, door.profile, also=also))[0]
 
-    async def _principals(self, caller: Caller) -> list[Principal]:
-        """Return everyone the caller proves to be, at least one; raise why none.
+    async def _decided(
+        self, request: CertificateRequest, proof: Proof, caller: Caller, door: Door
+    ) -> Callable[[Certificate], Changes]:
+        """Return what belongs into the commit; raise when an operator has a say and has not said yes."""
+        principal, changes = proof.principal, Changes()
+        is_first = principal.kind in {PrincipalKind.EST_USER, PrincipalKind.BOOTSTRAP}
+        if (door.approval and is_first) or (proof.comeback is not None and proof.comeback.approval):
+            changes.merge(await self.approvals.check(request, principal, door.profile, caller.address))
+        authority, leaf = proof.authority, caller.peer.leaf
+        if proof.comeback is not None and leaf is not None:
+            expired = {"thumbprint": leaf.thumbprint.hex(), "not_after": leaf.not_after.isoformat()}
+            changes.audit(principal.actor, "certificate.comeback", principal.name, **expired)
+        if proof.user is not None and proof.user.is_one_time:
+            changes.merge(_spent(proof.user, request))
 
-        A wrong password is refused even beside a good certificate. A certificate that proves nothing is overlooked when
-        the password is right: clients show whatever certificate they have.
-        """
-        by_password = None if caller.authorization is None else await self._by_password(caller, caller.authorization)
-        if (leaf := caller.peer.leaf) is None:
-            if by_password is None:
-                raise CredentialsMissingError
-            return [by_password]
-        try:
-            by_certificate = await self._by_certificate(caller, leaf)
-        except BirthmarkError:
-            if by_password is None:
-                raise
-            return [by_password]
-        return [by_certificate] if by_password is None else [by_certificate, by_password]
+        def also(issued: Certificate) -> Changes:
+            if authority is None or leaf is None or issued.subject != leaf.subject:
+                return changes
+            return follow(authority, issued, self.ca.clock).merge(changes)
 
-    async def _by_certificate(self, caller: Caller, leaf: Certificate) -> Principal:
-        rows = await self.ca.database.all(store.BOOTSTRAP_CAS)
-        principal = identify(
-            leaf,
-            caller.peer.chain,
-            issued=await self.ca.find(leaf.thumbprint),
-            bootstrap_cas=[store.BOOTSTRAP_RECORDS.of(row) for row in rows],
-            now=self.ca.clock.now(),
-            expired_grace=self.settings.expired_grace,
-            cache=self.signatures,
-        )
-        await self.ca.revocations.check(leaf, caller.peer.chain)
-        return principal
+        return also
 
-    async def _by_password(self, caller: Caller, authorization: str) -> Principal:
-        name, password = wire.parse_basic(authorization)
-        address = f"address {share_of(caller.address)}"
-        row = await self.ca.database.one(store.USER, name=name)
-        user = None if row is None else store.USER_RECORDS.of(row)
-        stored = None if user is None else user.password_hash
-        # Devices share addresses: one that guesses may not lock out those that knew the right password before.
-        if user is not None and self.passwords.remembers(password, stored):
-            return Principal(PrincipalKind.EST_USER, user.name, user.device_id)
-        # One guess of an address at a time: sent all at once they would all pass before the first is counted.
-        turn = self._turns.setdefault(address, asyncio.Lock())
-        async with turn:
-            self.failures.check(address, self.ca.clock.monotonic())
-            is_right = await self.passwords.matches(password, stored)
-            if not is_right or user is None:
-                self.failures.take(address, self.ca.clock.monotonic())
-                raise PasswordWrongError(user=name)
-        return Principal(PrincipalKind.EST_USER, user.name, user.device_id)
-
-    def _profile(self, label: str | None) -> Profile:
+    def _door(self, label: str | None) -> Door:
         if label is None:
-            return self.settings.profile
-        if (profile := self.settings.labels.get(label)) is None:
+            return self.settings.door
+        if (door := self.settings.labels.get(label)) is None:
             raise LabelUnknownError(label=label)
-        return profile
+        return door
 
 
-def _principal_for(principals: list[Principal], asked: str | None) -> Principal:
-    """Return the first who may speak for `asked`. Raise `NameNotAllowedError` for the first when nobody may."""
-    chosen = next((principal for principal in principals if principal.speaks_for(asked)), principals[0])
-    check_speaks_for(chosen, asked)
+def _spent(user: User, request: CertificateRequest) -> Changes:
+    """Return what uses a token up: it is for the first key that asks, which may ask again when an answer was lost."""
+    used = TokenUsedError(user=user.name, device_id=user.device_id or "")
+    digest = key_digest(request.spki_der)
+    return Changes().run(store.USE_TOKEN, expect=1, otherwise=used, key_name=user.name, used_by=digest)
+
+
+def _proof_for(proofs: list[Proof], asked: str | None, door: Door) -> Proof:
+    """Return the first that may speak for `asked`. Raise `NameNotAllowedError` for the first when nobody may.
+
+    A CA is for whoever asks, whatever its request says: IoT Edge names its CA after nobody.
+    """
+    if door.profile.is_ca:
+        return next((proof for proof in proofs if proof.principal.device_id is not None), proofs[0])
+    chosen = next((proof for proof in proofs if proof.principal.speaks_for(asked)), proofs[0])
+    check_speaks_for(chosen.principal, asked)
     return chosen

@@ -1,0 +1,81 @@
+"""May an expired certificate still prove who a device is? (RFC 7030 leaves it to the server's policy.)
+
+What expired was not compromised: the key is still in its chip. But a certificate whose successor was seen in use does
+not come back: somebody may have a copy of the old one.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+from birthmark.ca.model import Issued
+from birthmark.errors import ForbiddenError
+from birthmark.est.model import Comeback
+from birthmark.pki.certificates import Thumbprint
+from birthmark.pki.chains import check_dates
+
+_FIX = "A token for once lets the device in: `birthmark est token add {device_id}`"
+
+
+class ComebackTooLateError(ForbiddenError):
+    """This certificate expired too long ago."""
+
+    code = "est.comeback_too_late"
+    cause = (
+        "The certificate of '{device_id}' expired at {not_after}, and one of the profile '{profile}' comes back within "
+        "{window_s} s."
+    )
+    fix = f"{_FIX}. The window is that of [est.comeback.{{profile}}] in the server's configuration."
+    device_id: str
+    not_after: str
+    profile: str
+    window_s: int
+
+
+class CloneSuspectedError(ForbiddenError):
+    """A newer certificate of this device is in use."""
+
+    code = "est.clone_suspected"
+    message = "This certificate was replaced"
+    cause = (
+        "The expired certificate {thumbprint} of '{device_id}' was shown, and its successor {successor} was in use "
+        "since: somebody has a copy of an old key, or the device was set back to an old state."
+    )
+    fix = f"Look at the device. If it was set back: {_FIX[0].lower()}{_FIX[1:]}"
+    device_id: str
+    successor: str
+    thumbprint: str
+
+
+def check_comeback(
+    issued: Issued,
+    rules: Mapping[str, Comeback],
+    now: datetime,
+    *,
+    newer: Sequence[Issued] = (),
+    in_use: Sequence[Thumbprint] = (),
+) -> Comeback | None:
+    """Return the rule by which an expired certificate counts, None for one that is alive. Raise why it does not count.
+
+    `newer` are the name's later certificates, `in_use` the thumbprints by which the device is on record elsewhere.
+    """
+    certificate = issued.certificate
+    rule = rules.get(issued.profile)
+    if rule is None or not rule.window or now <= certificate.not_after or now < certificate.not_before:
+        check_dates(certificate, now)
+        return None
+    if now > certificate.not_after + rule.window:
+        raise ComebackTooLateError(
+            device_id=issued.device_id,
+            not_after=certificate.not_after.isoformat(),
+            profile=issued.profile,
+            window_s=int(rule.window.total_seconds()),
+        )
+    shown = {one.parent for one in newer} | set(in_use)
+    for one in newer:
+        if one.certificate.thumbprint in shown:
+            raise CloneSuspectedError(
+                device_id=issued.device_id,
+                thumbprint=certificate.thumbprint.hex(),
+                successor=one.certificate.thumbprint.hex(),
+            )
+    return rule

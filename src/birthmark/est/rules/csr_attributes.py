@@ -1,0 +1,65 @@
+"""What a server wants to see in requests, said both ways: by attributes (RFC 7030) and by a template (RFC 9908).
+
+A client that knows templates takes that; others read the key type and the hash from the plain list.
+"""
+
+from dataclasses import dataclass
+
+from asn1crypto import core, parser
+
+from birthmark.est.wire import CsrAttribute, render_csr_attributes
+
+TEMPLATE = "1.2.840.113549.1.9.16.2.61"
+_EC_KEY, _RSA_KEY, _CHALLENGE = "1.2.840.10045.2.1", "1.2.840.113549.1.1.1", "1.2.840.113549.1.9.7"
+_CURVES = {"P-256": "1.2.840.10045.3.1.7", "P-384": "1.3.132.0.34"}
+_HASHES = {"P-256": "1.2.840.10045.4.3.2", "P-384": "1.2.840.10045.4.3.3"}
+_RSA_WITH_SHA256 = "1.2.840.113549.1.1.11"
+_COMMON_NAME = "2.5.4.3"
+_SEQUENCE, _SET, _CONTEXT = 16, 17, 2
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """The key a device should make (`P-256`, `P-384`, `RSA-2048` …), and whether it proves its TLS connection in it."""
+
+    key: str
+    channel_binding: bool = False
+
+
+def render_wish(wish: Wish) -> bytes:
+    """Return the DER of CsrAttrs."""
+    if (curve := _CURVES.get(wish.key)) is not None:
+        of_key = CsrAttribute(_EC_KEY, (_oid(curve),))
+        hashed, algorithm, public_key = _HASHES[wish.key], _made(_SEQUENCE, _oid(_EC_KEY), _oid(curve)), b""
+    else:
+        bits = int(wish.key.removeprefix("RSA-"))
+        of_key = CsrAttribute(_RSA_KEY, (_number(bits),))
+        hashed, algorithm = _RSA_WITH_SHA256, _made(_SEQUENCE, _oid(_RSA_KEY), core.Null().dump())
+        # The size is told by a key of that size, of which nothing but the length means anything (RFC 9908 section 3.4).
+        placeholder = _made(_SEQUENCE, _number((1 << bits) - 1), _number(65537))
+        public_key = core.OctetBitString(placeholder).dump()
+    any_name = _made(_SEQUENCE, _made(_SET, _made(_SEQUENCE, _oid(_COMMON_NAME))))
+    template = _made(
+        _SEQUENCE,
+        _number(0),
+        any_name,
+        _made(0, algorithm, public_key, kind=_CONTEXT),
+        _made(1, kind=_CONTEXT),
+    )
+    wanted = [of_key, CsrAttribute(hashed), CsrAttribute(TEMPLATE, (template,))]
+    return render_csr_attributes([*wanted, CsrAttribute(_CHALLENGE)] if wish.channel_binding else wanted)
+
+
+def _made(tag: int, *parts: bytes, kind: int = 0) -> bytes:
+    made: bytes = parser.emit(kind, 1, tag, b"".join(parts))
+    return made
+
+
+def _oid(dotted: str) -> bytes:
+    made: bytes = core.ObjectIdentifier(dotted).dump()
+    return made
+
+
+def _number(value: int) -> bytes:
+    made: bytes = core.Integer(value).dump()
+    return made

@@ -1,0 +1,135 @@
+"""Requests that an operator decides (RFC 7030 section 4.2.3: 202 and Retry-After until then).
+
+A request is known by who asks, for which name, key and profile: a client may make its CSR anew each time it asks.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from typing import Any
+
+from birthmark.auth.principals import Principal
+from birthmark.clock import Clock
+from birthmark.errors import ForbiddenError, NotFoundError, ThrottledError
+from birthmark.est import store
+from birthmark.est.model import WaitingRequest
+from birthmark.pki.csr import CertificateRequest
+from birthmark.pki.names import fold
+from birthmark.pki.profiles import Profile
+from birthmark.store import Changes, Database, to_micros
+from birthmark.text import printable
+
+MAX_WAITING = 10_000
+RETRY_S = 60
+_KEPT = timedelta(days=30)
+_ID_CHARS = 16
+
+
+class ApprovalPendingError(ThrottledError):
+    """The request waits for an operator."""
+
+    code = "est.approval_pending"
+    message = "The request {id} waits for an operator's approval"
+    cause = "'{device_id}' asked for a certificate ({profile}), and an operator decides about that."
+    fix = "`birthmark est request approve {id}` lets the device have it when it asks again; `… reject {id}` does not."
+    device_id: str
+    id: str
+    profile: str
+
+
+class ApprovalRejectedError(ForbiddenError):
+    """An operator rejected this request."""
+
+    code = "est.approval_rejected"
+    cause = "The request {id} of '{device_id}' was rejected at {decided_at}."
+    fix = "`birthmark est request approve {id}` changes that."
+    decided_at: str
+    device_id: str
+    id: str
+
+
+class TooManyWaitingError(ThrottledError):
+    """Too many requests wait for an operator."""
+
+    code = "est.too_many_waiting"
+    cause = "{whose} has {limit} requests that wait for an operator already."
+    fix = "Decide about some: `birthmark est request list` shows them."
+    limit: int
+    whose: str
+
+
+class RequestUnknownError(NotFoundError):
+    """There is no such request."""
+
+    code = "est.request_unknown"
+    cause = "No request {id} waits: it was never made, its certificate was fetched, or nobody asked again for 30 days."
+    fix = "`birthmark est request list` shows those that wait."
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Approvals:
+    """The queue, and what an operator does with it."""
+
+    database: Database = field(repr=False)
+    clock: Clock = field(repr=False)
+
+    async def check(self, request: CertificateRequest, principal: Principal, profile: Profile, address: str) -> Changes:
+        """Return what belongs into the commit of an approved request.
+
+        Raise `ApprovalPendingError`, `ApprovalRejectedError` or `TooManyWaitingError`.
+        """
+        name, key = principal.device_id or request.subject_cn or "", _key(request, principal, profile)
+        pending = ApprovalPendingError(id=key, device_id=name, profile=profile.name, retry_after_s=RETRY_S)
+        row = await self.database.one(store.WAITING, id=key)
+        if row is None:
+            now = self.clock.now()
+            await self._put(WaitingRequest(key, fold(name), principal.actor, profile.name, address, request.der, now))
+        else:
+            known = store.WAITING_RECORDS.of(row)
+            if known.is_approved:  # once: of two that ask at the same moment one is told to wait
+                return Changes().run(store.TAKE_APPROVED, expect=1, otherwise=pending, id=key)
+            if known.decided_at is not None:
+                raise ApprovalRejectedError(id=key, device_id=name, decided_at=known.decided_at.isoformat())
+        raise pending
+
+    async def _put(self, asked: WaitingRequest) -> None:
+        await self.database.commit(Changes().run(store.PURGE_WAITING, before=to_micros(asked.asked_at - _KEPT)))
+        of_name = await self.database.all(store.WAITING_OF_NAME, name=asked.name)
+        if len(of_name) >= store.MAX_WAITING_PER_NAME:
+            raise TooManyWaitingError(whose=f"'{asked.name}'", limit=len(of_name), retry_after_s=RETRY_S)
+        count = await self.database.one(store.COUNT_WAITING)
+        if count is not None and count["count"] >= MAX_WAITING:
+            raise TooManyWaitingError(whose="The server", limit=MAX_WAITING, retry_after_s=RETRY_S)
+        await self.database.commit(Changes().run(store.ADD_WAITING, **store.WAITING_RECORDS.row(asked)))
+
+    async def page(self, after: str, limit: int) -> list[WaitingRequest]:
+        """Return the requests whose id follows `after`."""
+        rows = await self.database.all(store.WAITING_PAGE, after=after, limit=limit)
+        return [store.WAITING_RECORDS.of(row) for row in rows]
+
+    async def decide(self, wanted: str, *, is_approved: bool, actor: str) -> WaitingRequest:
+        """Approve or reject, until its certificate is fetched. Raise `RequestUnknownError`."""
+        facts: Mapping[str, Any] = {"decided_at": to_micros(self.clock.now()), "is_approved": int(is_approved)}
+        unknown = RequestUnknownError(id=printable(wanted))
+        changes = Changes().run(store.DECIDE, expect=1, otherwise=unknown, key_id=wanted, **facts)
+        row = await self.database.one(store.WAITING, id=wanted)
+        if row is None:
+            raise unknown
+        known = store.WAITING_RECORDS.of(row)
+        verb = "approve" if is_approved else "reject"
+        changes.audit(actor, f"est.request.{verb}", known.name, id=wanted, asked_by=known.actor, profile=known.profile)
+        await self.database.commit(changes)
+        return replace(known, is_approved=is_approved)
+
+
+def _key(request: CertificateRequest, principal: Principal, profile: Profile) -> str:
+    parts = (
+        principal.actor.encode(),
+        profile.name.encode(),
+        request.subject.public_bytes(),
+        request.subject_alt_name or b"",
+        request.spki_der,
+    )
+    return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()[:_ID_CHARS]

@@ -1,0 +1,70 @@
+"""Registration authorities: certificates whose holders may ask for other devices, each listed by an operator."""
+
+from dataclasses import dataclass, field
+
+from birthmark.clock import Clock
+from birthmark.errors import InvalidRequestError, NotFoundError
+from birthmark.est import store
+from birthmark.est.model import Authority
+from birthmark.pki.certificates import Certificate, Thumbprint
+from birthmark.pki.extensions import CMC_RA
+from birthmark.store import Changes, Database
+
+
+class NotAnAuthorityError(InvalidRequestError):
+    """The certificate is not a registration authority's."""
+
+    code = "est.not_an_authority"
+    cause = "The certificate '{subject}' does not say that it is a registration authority's (extendedKeyUsage cmcRA)."
+    fix = (
+        "Issue it with that purpose: `openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout "
+        "ra.key -subj /CN=ra-1 -addext extendedKeyUsage=clientAuth,1.3.6.1.5.5.7.3.28 "
+        "-addext basicConstraints=critical,CA:FALSE -addext keyUsage=critical,digitalSignature -out ra.pem`."
+    )
+    subject: str
+
+
+class AuthorityUnknownError(NotFoundError):
+    """There is no such registration authority."""
+
+    code = "est.authority_unknown"
+    cause = "No registration authority on record has the thumbprint {thumbprint}."
+    fix = "`birthmark est authority list` shows those on record."
+    thumbprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class RegistrationAuthorities:
+    """The list, each change audited."""
+
+    database: Database = field(repr=False)
+    clock: Clock = field(repr=False)
+
+    async def add(self, certificate: Certificate, names: str, *, actor: str) -> Authority:
+        """Put one on the list; doing it again changes `names`. Raise `NotAnAuthorityError`."""
+        if CMC_RA not in (certificate.extensions.extended_key_usage or ()):
+            raise NotAnAuthorityError(subject=certificate.subject_text)
+        made = Authority(certificate, names, self.clock.now())
+        row, thumbprint = store.AUTHORITY_RECORDS.row(made), certificate.thumbprint
+        changes = Changes().run(store.ADD_AUTHORITY, thumbprint=thumbprint, **row)
+        subject = certificate.subject_text
+        await self.database.commit(
+            changes.audit(actor, "est.authority.add", subject, thumbprint=thumbprint.hex(), names=names)
+        )
+        return made
+
+    async def all(self) -> list[Authority]:
+        """Return every one on the list, the first added first."""
+        return [store.AUTHORITY_RECORDS.of(row) for row in await self.database.all(store.AUTHORITIES)]
+
+    async def remove(self, thumbprint: Thumbprint, *, actor: str) -> None:
+        """Raise `AuthorityUnknownError`."""
+        unknown = AuthorityUnknownError(thumbprint=thumbprint.hex())
+        changes = Changes().run(store.REMOVE_AUTHORITY, expect=1, otherwise=unknown, thumbprint=thumbprint)
+        await self.database.commit(changes.audit(actor, "est.authority.remove", thumbprint.hex()))
+
+
+def follow(authority: Authority, renewed: Certificate, clock: Clock) -> Changes:
+    """Return what puts the next certificate of an authority on the list, by the same commit that issues it."""
+    row = store.AUTHORITY_RECORDS.row(Authority(renewed, authority.names, clock.now()))
+    return Changes().run(store.ADD_AUTHORITY, thumbprint=renewed.thumbprint, **row)

@@ -1,0 +1,143 @@
+"""Who is asking: by password, by a certificate of ours, of a maker, or of a registration authority."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection
+from dataclasses import dataclass, field
+from weakref import WeakValueDictionary
+
+from birthmark.auth.passwords import PasswordCheck
+from birthmark.auth.principals import Principal, PrincipalKind
+from birthmark.ca.model import Issued
+from birthmark.ca.service import CertificateAuthority
+from birthmark.errors import BirthmarkError, UnauthenticatedError
+from birthmark.est import store, wire
+from birthmark.est.model import Caller, Comeback, EstSettings, Proof, User
+from birthmark.est.rules.comeback import check_comeback
+from birthmark.est.rules.identity import identify_authority, identify_introduced, identify_issued
+from birthmark.est.rules.limits import Limiter
+from birthmark.net.share import share_of
+from birthmark.pki.certificates import Certificate, Thumbprint
+from birthmark.pki.chains import SignatureCache
+
+PresentedBy = Callable[[str], Awaitable[Collection[Thumbprint]]]
+
+
+class CredentialsMissingError(UnauthenticatedError):
+    """Show a client certificate, or user and password."""
+
+    code = "est.credentials_missing"
+    cause = "The request carries neither user and password nor a client certificate."
+    fix = (
+        "Set username and password under [cert_issuance.est.auth]; this makes them: "
+        "`birthmark est user add device-1 --device device-1`."
+    )
+
+
+class PasswordWrongError(UnauthenticatedError):
+    """User or password is wrong."""
+
+    code = "est.password_wrong"
+    cause = "There is no EST user '{user}' with this password."
+    fix = (
+        "A device's own user and password are printed, and made at the first call: "
+        "`birthmark env --format aziot --registration-id {user}`"
+    )
+    user: str
+
+
+class TokenEndedError(UnauthenticatedError):
+    """User or password is wrong."""  # says no more than to who guesses
+
+    code = "est.token_ended"
+    cause = "The token '{user}' for '{device_id}' ended at {expires_at}."
+    fix = "Make another: `birthmark est token add {device_id}`"
+    device_id: str
+    expires_at: str
+    user: str
+
+
+async def _nowhere(_name: str) -> Collection[Thumbprint]:
+    return ()
+
+
+@dataclass(slots=True)
+class Callers:
+    """Finds out whom a caller proves to be."""
+
+    ca: CertificateAuthority
+    passwords: PasswordCheck = field(repr=False)
+    settings: EstSettings
+    failures: Limiter = field(default_factory=lambda: Limiter(burst=10, every_s=6.0))
+    """Wrong passwords per address, of IPv6 per /64."""
+    presented_by: PresentedBy = _nowhere
+    """Returns by which certificates a device of that name is on record in the clouds of this server."""
+    _signatures: SignatureCache = field(default_factory=SignatureCache, repr=False)
+    _turns: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary, init=False, repr=False)
+
+    async def proofs(self, caller: Caller) -> list[Proof]:
+        """Return everyone the caller proves to be, at least one; raise why none.
+
+        A wrong password is refused even beside a good certificate. A certificate that proves nothing is overlooked when
+        the password is right: clients show whatever certificate they have.
+        """
+        by_password = None if caller.authorization is None else await self._by_password(caller, caller.authorization)
+        if (leaf := caller.peer.leaf) is None:
+            if by_password is None:
+                raise CredentialsMissingError
+            return [by_password]
+        try:
+            by_certificate = await self.by_certificate(caller, leaf)
+        except BirthmarkError:
+            if by_password is None:
+                raise
+            return [by_password]
+        return [by_certificate] if by_password is None else [by_certificate, by_password]
+
+    async def by_certificate(self, caller: Caller, leaf: Certificate) -> Proof:
+        """Return whom a certificate proves, which the handshake showed the key of."""
+        database, now, bag = self.ca.database, self.ca.clock.now(), caller.peer.chain
+        row = await database.one(store.AUTHORITY, thumbprint=leaf.thumbprint)
+        if row is not None:
+            authority = store.AUTHORITY_RECORDS.of(row)
+            found = Proof(identify_authority(leaf, authority, now), authority=authority)
+        elif (issued := await self.ca.find(leaf.thumbprint)) is not None:
+            found = Proof(identify_issued(issued), comeback=await self._comeback(issued))
+        else:
+            makers = [store.BOOTSTRAP_RECORDS.of(row) for row in await database.all(store.BOOTSTRAP_CAS)]
+            found = Proof(identify_introduced(leaf, bag, makers, now, self._signatures))
+        await self.ca.revocations.check(leaf, bag)
+        return found
+
+    async def _comeback(self, issued: Issued) -> Comeback | None:
+        now, rules = self.ca.clock.now(), self.settings.comeback
+        if now <= issued.certificate.not_after:
+            return check_comeback(issued, rules, now)
+        newer = await self.ca.newer(issued)
+        in_use = await self.presented_by(issued.device_id) if newer else ()
+        return check_comeback(issued, rules, now, newer=newer, in_use=list(in_use))
+
+    async def _by_password(self, caller: Caller, authorization: str) -> Proof:
+        name, password = wire.parse_basic(authorization)
+        address = f"address {share_of(caller.address)}"
+        row = await self.ca.database.one(store.USER, name=name)
+        user = None if row is None else store.USER_RECORDS.of(row)
+        stored = None if user is None else user.password_hash
+        # Devices share addresses: one that guesses may not lock out those that knew the right password before.
+        if user is not None and self.passwords.remembers(password, stored):
+            return self._proof(user)
+        # One guess of an address at a time: sent all at once they would all pass before the first is counted.
+        turn = self._turns.setdefault(address, asyncio.Lock())
+        async with turn:
+            self.failures.check(address, self.ca.clock.monotonic())
+            is_right = await self.passwords.matches(password, stored)
+            if not is_right or user is None:
+                self.failures.take(address, self.ca.clock.monotonic())
+                raise PasswordWrongError(user=name)
+        return self._proof(user)
+
+    def _proof(self, user: User) -> Proof:
+        if user.expires_at is not None and self.ca.clock.now() > user.expires_at:
+            raise TokenEndedError(
+                user=user.name, device_id=user.device_id or "", expires_at=user.expires_at.isoformat()
+            )
+        return Proof(Principal(PrincipalKind.EST_USER, user.name, user.device_id), user)

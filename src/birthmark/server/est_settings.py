@@ -1,0 +1,92 @@
+"""What the configuration says of EST: `[est]`, a door for each `[est.labels.NAME]`, and who may come back."""
+
+import re
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from typing import Literal
+
+import msgspec
+
+from birthmark.est.model import Comeback, Door, EstSettings
+from birthmark.est.rules.csr_attributes import Wish, render_wish
+from birthmark.est.wire import OPERATIONS
+from birthmark.pki.lifetimes import FORMS, lifetime_of
+from birthmark.pki.profiles import Profile
+from birthmark.server.ca_settings import Subject
+
+_LABEL = re.compile("[A-Za-z0-9][A-Za-z0-9._~-]{0,63}")
+_Key = Literal["P-256", "P-384", "RSA-2048", "RSA-3072", "RSA-4096"]
+
+
+class CsrAttributes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What `csrattrs` asks devices for."""
+
+    key: _Key = "P-256"
+    channel_binding: bool = False
+
+
+class Label(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One path segment before the operation."""
+
+    profile: str = "device"
+    approval: bool = False
+    serverkeygen: bool = False
+    csr_attributes: CsrAttributes | None = None
+
+
+class ComebackTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Whether devices whose certificate of this profile expired may come back."""
+
+    window: str
+    approval: bool = False
+
+
+class Est(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """EST: how long device certificates live, what their subjects say besides the name, and the rules of each door."""
+
+    device_lifetime_s: int = 86400
+    subject: Subject = Subject()
+    user: str = "estuser"
+    """The user that version 0.1.0 made at its first start; later versions make none."""
+    profile: str = "device"
+    approval: bool = False
+    serverkeygen: bool = False
+    csr_attributes: CsrAttributes | None = None
+    labels: dict[str, Label] = {}
+    comeback: dict[str, ComebackTable] = {}
+
+
+def mistakes_of_est(est: Est, profiles: Mapping[str, Profile]) -> Iterator[tuple[str, str]]:
+    """Yield key and what is wrong with it, for what the types cannot tell."""
+    known = ", ".join(sorted(profiles))
+    if est.profile not in profiles:
+        yield "est.profile", f"is '{est.profile}', and there are {known}"
+    for name, label in est.labels.items():
+        if _LABEL.fullmatch(name) is None or name in OPERATIONS:
+            yield f"est.labels.{name}", "is no label: 1 to 64 of A-Z a-z 0-9 . _ ~ -, and no operation of EST"
+        if label.profile not in profiles:
+            yield f"est.labels.{name}.profile", f"is '{label.profile}', and there are {known}"
+    for name, rule in est.comeback.items():
+        if name not in profiles:
+            yield f"est.comeback.{name}", f"is no profile; there are {known}"
+        try:
+            lifetime_of(rule.window)
+        except ValueError:
+            yield f"est.comeback.{name}.window", f"must be like {FORMS}"
+
+
+def est_settings(est: Est, profiles: Mapping[str, Profile]) -> EstSettings:
+    """Return what the EST service goes by; `mistakes_of_est` found nothing."""
+    labels = {name: _door(label, profiles) for name, label in est.labels.items()}
+    return EstSettings(_door(est, profiles), labels, {n: _comeback(rule) for n, rule in est.comeback.items()})
+
+
+def _door(said: Est | Label, profiles: Mapping[str, Profile]) -> Door:
+    wish = said.csr_attributes
+    attributes = None if wish is None else render_wish(Wish(wish.key, wish.channel_binding))
+    return Door(profiles[said.profile], said.approval, said.serverkeygen, attributes)
+
+
+def _comeback(rule: ComebackTable) -> Comeback:
+    window: timedelta = lifetime_of(rule.window)
+    return Comeback(window, rule.approval)

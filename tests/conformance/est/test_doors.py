@@ -1,0 +1,298 @@
+"""What a door may ask for and give beyond the usual: tokens, approval, authorities, keys made here, comebacks."""
+
+import asyncio
+import base64
+import email
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import timedelta
+from email.message import Message
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import load_der_private_key
+from cryptography.x509.oid import AttributeOID, ExtendedKeyUsageOID, ObjectIdentifier
+
+from asgi import Answer
+from birthmark.audit.verify import ROWS
+from birthmark.est import wire
+from birthmark.est.model import Comeback, Door, EstSettings
+from birthmark.est.service import Credentials, RegistrationAuthorities, Tokens
+from birthmark.pki.certificates import Certificate
+from birthmark.pki.crl import RevocationReason
+from birthmark.pki.profiles import DEVICE, EDGE_CA
+from birthmark.store.opening import MAIN
+from est_server import OPERATOR, EstServer, an_est_server, shown
+from fakes import SeededEntropy
+from pki_builders import a_ca, a_csr, a_device, a_key
+
+DAY = timedelta(days=1)
+CMC_RA = ObjectIdentifier("1.3.6.1.5.5.7.3.28")
+
+
+@pytest.fixture
+async def server(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[EstServer]:
+    """A fresh server, with the settings that `est` gave the test."""
+    async with an_est_server(tmp_path, getattr(request, "param", None)) as running:
+        yield running
+
+
+def est(settings: EstSettings) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("server", [settings], ids=[""], indirect=True)
+
+
+async def enroll(
+    server: EstServer, csr: bytes, *certificates: Certificate, basic: str | None = None, **more: object
+) -> Answer:
+    headers = {} if basic is None else {"Authorization": basic}
+    peer = {"peer": shown(*certificates)} if certificates else {}
+    return await server.post("simpleenroll", csr, headers=headers, **peer)
+
+
+async def a_token(server: EstServer, device: str = "device-1", lifetime: timedelta = DAY) -> str:
+    tokens = Tokens(server.ca.database, server.clock, SeededEntropy())
+    user, password = await tokens.add(device, lifetime, actor="operator:test")
+    return wire.render_basic(user.name, password)
+
+
+async def test_a_token_gets_its_device_one_certificate(server: EstServer) -> None:
+    token = await a_token(server)
+    assert (await enroll(server, a_csr("device-1"), basic=token)).status == 200
+    assert (await enroll(server, a_csr("device-1"), basic=token)).status == 403
+
+
+async def test_a_token_gives_the_same_key_another_when_the_first_answer_was_lost(server: EstServer) -> None:
+    token, key = await a_token(server), a_key()
+    assert [(await enroll(server, a_csr("device-1", key=key), basic=token)).status for _ in range(2)] == [200, 200]
+
+
+async def test_a_token_is_for_its_device_alone(server: EstServer) -> None:
+    assert (await enroll(server, a_csr("device-2"), basic=await a_token(server))).status == 403
+
+
+async def test_a_token_ends(server: EstServer) -> None:
+    token = await a_token(server, lifetime=timedelta(hours=1))
+    server.clock.move(timedelta(hours=2))
+    answer = await enroll(server, a_csr("device-1"), basic=token)
+    assert (answer.status, answer.text.splitlines()[0]) == (401, "User or password is wrong.")
+
+
+async def test_two_that_use_a_token_at_once_get_one_certificate(server: EstServer) -> None:
+    token = await a_token(server)
+    answers = await asyncio.gather(*(enroll(server, a_csr("device-1"), basic=token) for _ in range(4)))
+    assert sorted(answer.status for answer in answers) == [200, 403, 403, 403]
+
+
+async def test_a_token_that_was_removed_is_worth_nothing(server: EstServer) -> None:
+    token = await a_token(server)
+    credentials = Credentials(server.ca.database, server.clock, SeededEntropy())
+    for user in await credentials.users():
+        if user.is_one_time:
+            await credentials.remove_user(user.name, actor="operator:test")
+    assert (await enroll(server, a_csr("device-1"), basic=token)).status == 401
+
+
+APPROVED = est(EstSettings(Door(approval=True)))
+
+
+@APPROVED
+async def test_a_request_waits_with_202_until_an_operator_approves(server: EstServer) -> None:
+    key = a_key()
+    answer = await server.post("simpleenroll", a_csr("device-1", key=key))
+    assert (answer.status, int(answer.headers["retry-after"]) > 0) == (202, True)
+    (waiting,) = await server.service.approvals.page("", 10)
+    await server.service.approvals.decide(waiting.id, is_approved=True, actor="operator:test")
+    # Another request for the same name, key and profile: clients make theirs anew.
+    assert (await server.issued(a_csr("device-1", key=key))).public_key() == key.public_key()
+    assert await server.service.approvals.page("", 10) == []
+
+
+@APPROVED
+async def test_an_approval_is_for_the_key_that_was_looked_at(server: EstServer) -> None:
+    await server.post("simpleenroll", a_csr("device-1"))
+    (waiting,) = await server.service.approvals.page("", 10)
+    await server.service.approvals.decide(waiting.id, is_approved=True, actor="operator:test")
+    assert (await server.post("simpleenroll", a_csr("device-1"))).status == 202
+
+
+@APPROVED
+async def test_a_rejected_request_is_forbidden(server: EstServer) -> None:
+    csr = a_csr("device-1")
+    await server.post("simpleenroll", csr)
+    (waiting,) = await server.service.approvals.page("", 10)
+    await server.service.approvals.decide(waiting.id, is_approved=False, actor="operator:test")
+    assert (await server.post("simpleenroll", csr)).status == 403
+
+
+@APPROVED
+async def test_a_renewal_waits_for_nobody(server: EstServer) -> None:
+    key = a_key()
+    await server.post("simpleenroll", a_csr("device-1", key=key))
+    (waiting,) = await server.service.approvals.page("", 10)
+    await server.service.approvals.decide(waiting.id, is_approved=True, actor="operator:test")
+    first = await server.issued(a_csr("device-1", key=key))
+    assert (await enroll(server, a_csr("device-1"), first)).status == 200
+
+
+@APPROVED
+async def test_one_name_makes_a_handful_of_requests_wait_and_no_more(server: EstServer) -> None:
+    statuses = [(await server.post("simpleenroll", a_csr("device-1"))).status for _ in range(9)]
+    assert statuses == [202] * 8 + [429]
+
+
+def an_authority(*usages: ObjectIdentifier) -> Certificate:
+    purposes = usages or (ExtendedKeyUsageOID.CLIENT_AUTH, CMC_RA)
+    return a_device(a_ca("Elsewhere"), "ra-1", profile=replace(DEVICE, extended_key_usage=purposes)).certificate
+
+
+async def listed(server: EstServer, certificate: Certificate, names: str = "*") -> Certificate:
+    await RegistrationAuthorities(server.ca.database, server.clock).add(certificate, names, actor="operator:test")
+    return certificate
+
+
+async def test_a_listed_authority_asks_for_devices_and_its_binding_is_another_connections(server: EstServer) -> None:
+    authority = await listed(server, an_authority())
+    bound = ((AttributeOID.CHALLENGE_PASSWORD, base64.b64encode(b"elsewhere")),)
+    assert (await enroll(server, a_csr("device-1", attributes=bound), authority)).status == 200
+    assert (await enroll(server, a_csr("device-1"), authority)).status == 200  # it says that this is the same device
+
+
+async def test_an_authority_asks_for_the_names_it_is_listed_for(server: EstServer) -> None:
+    authority = await listed(server, an_authority(), "line7-*")
+    assert (await enroll(server, a_csr("line7-1"), authority)).status == 200
+    assert (await enroll(server, a_csr("line8-1"), authority)).status == 403
+
+
+async def test_an_authority_that_nobody_listed_is_a_stranger(server: EstServer) -> None:
+    assert (await enroll(server, a_csr("device-1"), an_authority())).status == 401
+
+
+async def test_an_authority_that_was_revoked_asks_for_nobody(server: EstServer) -> None:
+    authority = await listed(server, an_authority())
+    await server.ca.revocations.key(authority, OPERATOR, RevocationReason.KEY_COMPROMISE)
+    assert (await enroll(server, a_csr("device-1"), authority)).status == 403
+
+
+@est(EstSettings(Door(key_generation=True)))
+async def test_rfc7030_4_4_a_key_made_here_comes_as_pkcs8_with_its_certificate(server: EstServer) -> None:
+    answer = await server.post("serverkeygen", a_csr("device-1"))
+    assert answer.status == 200
+    key_part, certificate_part = parts(answer)
+    assert key_part.get_content_type() == "application/pkcs8"
+    assert key_part["content-transfer-encoding"] == "base64"
+    key = load_der_private_key(key_part.get_payload(decode=True), None)  # type: ignore[arg-type]  # bytes
+    (certificate,) = wire.parse_certs_only(str(certificate_part.get_payload()).encode())
+    assert certificate.public_key() == key.public_key()
+    assert certificate_part["content-type"] == "application/pkcs7-mime; smime-type=certs-only"
+
+
+@est(EstSettings(Door(key_generation=True)))
+async def test_rfc7030_4_4_1_1_a_key_that_shall_be_encrypted_is_refused_and_not_sent_in_clear(
+    server: EstServer,
+) -> None:
+    wanted = ((ObjectIdentifier("1.2.840.113549.1.9.16.2.37"), b"\x04\x01\x01"),)
+    assert (await server.post("serverkeygen", a_csr("device-1", attributes=wanted))).status == 400
+
+
+async def test_no_key_is_made_here_unless_the_operator_says_so(server: EstServer) -> None:
+    assert (await server.post("serverkeygen", a_csr("device-1"))).status == 403
+
+
+async def test_rfc7030_4_3_full_cmc_is_answered_that_it_is_not_served(server: EstServer) -> None:
+    answer = await server.post("fullcmc", b"\x30\x00")
+    assert (answer.status, "fullcmc" in answer.text.lower() or "CMC" in answer.text) == (501, True)
+
+
+def parts(answer: Answer) -> list[Message]:
+    head = f"Content-Type: {answer.headers['content-type']}\r\n\r\n".encode()
+    made = email.message_from_bytes(head + answer.body)
+    assert made.is_multipart()
+    return list(made.walk())[1:]
+
+
+@est(EstSettings(labels={"edge": Door(EDGE_CA)}))
+async def test_a_device_gets_a_ca_of_its_own_where_a_label_says_so(server: EstServer) -> None:
+    first = await server.issued(a_csr("edge-1"))
+    wanted = ((x509.BasicConstraints(ca=True, path_length=0), True),)
+    answer = await server.post(
+        "edge/simpleenroll", a_csr("aziot-edge CA", extensions=wanted), headers={}, peer=shown(first)
+    )
+    assert answer.status == 200, answer.text
+    (made,) = wire.parse_certs_only(answer.body)
+    assert (made.is_ca, made.subject_cn) == (True, "edge-1 Edge CA")
+
+
+@est(EstSettings(labels={"edge": Door(EDGE_CA)}))
+async def test_who_may_ask_for_any_name_gets_no_ca(server: EstServer) -> None:
+    assert (await server.post("edge/simpleenroll", a_csr("anything"))).status == 403
+
+
+BACK = est(EstSettings(comeback={"device": Comeback(30 * DAY)}))
+
+
+@BACK
+async def test_a_device_that_was_off_comes_back_and_the_audit_chain_has_it(server: EstServer) -> None:
+    first = await server.issued(a_csr("device-1"))
+    server.clock.move(20 * DAY)
+    assert (await enroll(server, a_csr("device-1"), first)).status == 200
+    rows = await server.ca.database.all(ROWS, chain=MAIN, after=0, limit=100)
+    assert [row["subject"] for row in rows if row["action"] == "certificate.comeback"] == ["device-1"]
+
+
+@BACK
+async def test_a_device_comes_back_by_simplereenroll_too(server: EstServer) -> None:
+    first = await server.issued(a_csr("device-1"))
+    server.clock.move(20 * DAY)
+    answer = await server.post("simplereenroll", a_csr("device-1"), headers={}, peer=shown(first))
+    assert answer.status == 200
+
+
+@BACK
+async def test_a_device_that_was_off_for_longer_does_not(server: EstServer) -> None:
+    first = await server.issued(a_csr("device-1"))
+    server.clock.move(40 * DAY)
+    assert (await enroll(server, a_csr("device-1"), first)).status == 403
+
+
+@BACK
+async def test_a_revoked_device_does_not_come_back(server: EstServer) -> None:
+    first = await server.issued(a_csr("device-1"))
+    await server.ca.revocations.certificate(first.thumbprint, OPERATOR)
+    server.clock.move(2 * DAY)
+    assert (await enroll(server, a_csr("device-1"), first)).status == 403
+
+
+@BACK
+async def test_a_copy_of_an_old_key_does_not_come_back(server: EstServer) -> None:
+    first = await server.issued(a_csr("device-1"))
+    second = await server.issued(a_csr("device-1"), headers={}, peer=shown(first))
+    await server.issued(a_csr("device-1"), headers={}, peer=shown(second))
+    server.clock.move(2 * DAY)
+    answer = await enroll(server, a_csr("device-1"), first)
+    assert (answer.status, answer.text.splitlines()[0]) == (403, "This certificate was replaced")
+
+
+@BACK
+async def test_a_comeback_is_for_the_devices_own_name(server: EstServer) -> None:
+    first = await server.issued(a_csr("device-1"))
+    server.clock.move(2 * DAY)
+    assert (await enroll(server, a_csr("device-2"), first)).status == 403
+
+
+@est(EstSettings(comeback={"device": Comeback(30 * DAY, approval=True)}))
+async def test_a_comeback_may_wait_for_an_operator(server: EstServer) -> None:
+    first, key = await server.issued(a_csr("device-1")), a_key()
+    server.clock.move(2 * DAY)
+    assert (await enroll(server, a_csr("device-1", key=key), first)).status == 202
+    (waiting,) = await server.service.approvals.page("", 10)
+    await server.service.approvals.decide(waiting.id, is_approved=True, actor="operator:test")
+    assert (await enroll(server, a_csr("device-1", key=key), first)).status == 200
+
+
+@est(EstSettings(labels={"lax": Door(replace(DEVICE, name="lax"))}, comeback={"lax": Comeback(30 * DAY)}))
+async def test_a_device_does_not_come_back_by_the_label_of_a_laxer_profile(server: EstServer) -> None:
+    first = await server.issued(a_csr("device-1"))
+    server.clock.move(2 * DAY)
+    answer = await server.post("lax/simpleenroll", a_csr("device-1"), headers={}, peer=shown(first))
+    assert answer.status == 401

@@ -1,0 +1,83 @@
+"""Which expired certificate still proves who a device is: the whole table of allow and deny."""
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+import pytest
+
+from birthmark.ca.model import Issued
+from birthmark.est.model import Comeback
+from birthmark.est.rules.comeback import CloneSuspectedError, ComebackTooLateError, check_comeback
+from birthmark.pki.chains import CertificateExpiredError, CertificateNotYetValidError
+from fakes import NOON
+from pki_builders import a_ca, a_device
+
+CA = a_ca("Ours")
+DAY = timedelta(days=1)
+LIFETIMES = {"1 day": DAY, "30 days": 30 * DAY, "2 years": 730 * DAY}
+NEVER: dict[str, Comeback] = {}
+BY_ITSELF = {"device": Comeback(30 * DAY)}
+BY_A_WORD = {"device": Comeback(30 * DAY, approval=True)}
+OF_ANOTHER_PROFILE = {"gateway": Comeback(30 * DAY)}
+
+
+def issued(lifetime: timedelta, now: datetime = NOON) -> Issued:
+    return Issued(a_device(CA, now=now, lifetime=lifetime).certificate, "device-1", "device", "est_user:a")
+
+
+@pytest.mark.parametrize("lifetime", LIFETIMES.values(), ids=LIFETIMES)
+@pytest.mark.parametrize(
+    ("rules", "days_after", "comes_back"),
+    [
+        (NEVER, -0.5, "alive"),
+        (NEVER, 0.5, CertificateExpiredError),
+        (NEVER, 400, CertificateExpiredError),
+        (BY_ITSELF, -0.5, "alive"),
+        (BY_ITSELF, 0.5, "by itself"),
+        (BY_ITSELF, 29.9, "by itself"),
+        (BY_ITSELF, 30.1, ComebackTooLateError),
+        (BY_A_WORD, 29.9, "by a word"),
+        (BY_A_WORD, 30.1, ComebackTooLateError),
+        (OF_ANOTHER_PROFILE, 0.5, CertificateExpiredError),
+    ],
+)
+def test_the_rule_of_the_certificates_profile_decides(
+    lifetime: timedelta, rules: dict[str, Comeback], days_after: float, comes_back: object
+) -> None:
+    one = issued(lifetime)
+    now = one.certificate.not_after + days_after * DAY
+    if isinstance(comes_back, type):
+        with pytest.raises(comes_back):
+            check_comeback(one, rules, now)
+        return
+    rule = check_comeback(one, rules, now)
+    assert {"alive": None, "by itself": False, "by a word": True}[str(comes_back)] == (rule and rule.approval)
+
+
+def test_what_is_not_valid_yet_does_not_come_back() -> None:
+    one = issued(DAY)
+    with pytest.raises(CertificateNotYetValidError):
+        check_comeback(one, BY_ITSELF, one.certificate.not_before - DAY)
+
+
+OLD, LATER = issued(DAY), issued(DAY, NOON + DAY)
+AFTER = NOON + 5 * DAY
+
+
+def test_a_device_whose_renewal_was_answered_and_never_stored_comes_back() -> None:
+    assert check_comeback(OLD, BY_ITSELF, AFTER, newer=[LATER]) is not None
+
+
+def test_a_certificate_whose_successor_renewed_does_not_come_back() -> None:
+    grandchild = replace(issued(DAY, NOON + 2 * DAY), parent=LATER.certificate.thumbprint)
+    with pytest.raises(CloneSuspectedError):
+        check_comeback(OLD, BY_ITSELF, AFTER, newer=[LATER, grandchild])
+
+
+def test_a_certificate_whose_successor_registered_does_not_come_back() -> None:
+    with pytest.raises(CloneSuspectedError):
+        check_comeback(OLD, BY_ITSELF, AFTER, newer=[LATER], in_use=[LATER.certificate.thumbprint])
+
+
+def test_what_is_on_record_under_the_expired_certificate_itself_is_no_clone() -> None:
+    assert check_comeback(OLD, BY_ITSELF, AFTER, newer=[LATER], in_use=[OLD.certificate.thumbprint]) is not None

@@ -6,7 +6,7 @@ from birthmark import errors
 from birthmark.ca import revocation
 from birthmark.ca.rules import issuance
 from birthmark.est import wire
-from birthmark.est.rules import comeback, identity, keygen, limits, possession, reenrollment
+from birthmark.est.rules import comeback, identity, keygen, limits, pace, possession, reenrollment
 from birthmark.est.service import approvals, authorities, callers, credentials, operations, tokens
 
 STATUS: Mapping[type[errors.BirthmarkError], int] = {
@@ -47,6 +47,7 @@ STATUS: Mapping[type[errors.BirthmarkError], int] = {
     authorities.AuthorityUnknownError: 404,
     tokens.TokenLifetimeError: 400,
     limits.EstThrottledError: 429,
+    pace.EstBusyError: 503,
     credentials.UserNameInvalidError: 400,
     credentials.UserExistsError: 409,
     credentials.UserUnknownError: 404,

@@ -12,6 +12,7 @@ from birthmark.est.errors import status_of
 from birthmark.est.model import Caller
 from birthmark.est.service import EstService
 from birthmark.net.refusing import Handler, refusing
+from birthmark.pki.certificates import Certificate
 from birthmark.refusals import Ledger
 
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
@@ -24,6 +25,11 @@ _BASE64 = {"Content-Transfer-Encoding": "base64"}
 
 def routes(service: EstService, ledger: Ledger) -> list[Route]:
     """Return the EST routes, with and without a label; refusals go to `ledger`."""
+
+    def issued(certificate: Certificate) -> Response:
+        answer = _certs_only(wire.render_certs_only([certificate]))
+        answer.headers[wire.RENEWAL_WINDOW] = wire.render_window(*service.renewal_window(certificate))
+        return answer
 
     async def cacerts(request: Request) -> Response:
         answer = _certs_only(wire.render_certs_only(service.cacerts(_label(request))))
@@ -39,11 +45,11 @@ def routes(service: EstService, ledger: Ledger) -> list[Route]:
 
     async def simpleenroll(request: Request) -> Response:
         body = await _body(request)
-        return _certs_only(wire.render_certs_only([await service.enroll(body, _caller(request), _label(request))]))
+        return issued(await service.enroll(body, _caller(request), _label(request)))
 
     async def simplereenroll(request: Request) -> Response:
         body = await _body(request)
-        return _certs_only(wire.render_certs_only([await service.reenroll(body, _caller(request), _label(request))]))
+        return issued(await service.reenroll(body, _caller(request), _label(request)))
 
     async def serverkeygen(request: Request) -> Response:
         body = await _body(request)

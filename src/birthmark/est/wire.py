@@ -13,6 +13,7 @@ import binascii
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import ClassVar
 
 from asn1crypto import core
@@ -32,9 +33,12 @@ PKCS8 = "application/pkcs8"
 # This exact lower-case form: Azure's client compares it letter by letter.
 CERTS_ONLY = "application/pkcs7-mime; smime-type=certs-only"
 CSR_ATTRIBUTES = "application/csrattrs"
+RENEWAL_WINDOW = "Renewal-Window"
+"""Header of an answer that issued: when to renew, as two times of RFC 3339 and a slash. Ours, of no RFC."""
 MAX_BODY_BYTES = 64 * 1024
 MAX_ANSWER_BYTES = 512 * 1024
 _LINE = 64
+_MAX_WINDOW = 64
 _ARMOR = re.compile(rb"-----(BEGIN|END) [A-Z0-9 ]{1,40}-----")
 _SEQUENCE = b"\x30"
 ENCODE_REQUEST = "`openssl req -in device.csr -outform DER | openssl base64 -out device.b64`"
@@ -145,6 +149,21 @@ def render_key_and_certificate(key: bytes, certificate: Certificate, boundary: s
 def parse_certs_only(body: bytes) -> tuple[Certificate, ...]:
     """Return the certificates of an answer, in no meaningful order."""
     return parse_cms(decode_body(body, MAX_ANSWER_BYTES))
+
+
+def render_window(start: datetime, end: datetime) -> str:
+    """Return the value of `Renewal-Window`."""
+    return "/".join(one.strftime("%Y-%m-%dT%H:%M:%SZ") for one in (start, end))
+
+
+def parse_window(header: str | None) -> tuple[datetime, datetime] | None:
+    """Return start and end of a `Renewal-Window`; None where there is none, or none that makes sense."""
+    start, _, end = (header or "")[:_MAX_WINDOW].partition("/")
+    try:
+        first, last = (datetime.strptime(one, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC) for one in (start, end))
+    except ValueError:
+        return None
+    return (first, last) if first <= last else None
 
 
 def check_media_type(found: str | None) -> None:

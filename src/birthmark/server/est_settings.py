@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -15,6 +15,7 @@ from birthmark.pki.profiles import Profile
 from birthmark.server.ca_settings import Subject
 
 _LABEL = re.compile("[A-Za-z0-9][A-Za-z0-9._~-]{0,63}")
+_Percent = Annotated[int, msgspec.Meta(ge=1, le=99)]
 _Key = Literal["P-256", "P-384", "RSA-2048", "RSA-3072", "RSA-4096"]
 
 
@@ -52,6 +53,8 @@ class Est(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     approval: bool = False
     serverkeygen: bool = False
     csr_attributes: CsrAttributes | None = None
+    renewals_per_s: Annotated[float, msgspec.Meta(ge=0.1, le=1e6)] = 200.0
+    renewal_window: tuple[_Percent, _Percent] = (60, 80)
     labels: dict[str, Label] = {}
     comeback: dict[str, ComebackTable] = {}
 
@@ -59,6 +62,8 @@ class Est(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def mistakes_of_est(est: Est, profiles: Mapping[str, Profile]) -> Iterator[tuple[str, str]]:
     """Yield key and what is wrong with it, for what the types cannot tell."""
     known = ", ".join(sorted(profiles))
+    if est.renewal_window[0] > est.renewal_window[1]:
+        yield "est.renewal_window", "begins after its end: [60, 80] is 60 to 80 percent of a certificate's life"
     if est.profile not in profiles:
         yield "est.profile", f"is '{est.profile}', and there are {known}"
     for name, label in est.labels.items():
@@ -78,7 +83,9 @@ def mistakes_of_est(est: Est, profiles: Mapping[str, Profile]) -> Iterator[tuple
 def est_settings(est: Est, profiles: Mapping[str, Profile]) -> EstSettings:
     """Return what the EST service goes by; `mistakes_of_est` found nothing."""
     labels = {name: _door(label, profiles) for name, label in est.labels.items()}
-    return EstSettings(_door(est, profiles), labels, {n: _comeback(rule) for n, rule in est.comeback.items()})
+    comeback = {name: _comeback(rule) for name, rule in est.comeback.items()}
+    earliest, latest = (percent / 100 for percent in est.renewal_window)
+    return EstSettings(_door(est, profiles), labels, comeback, est.renewals_per_s, (earliest, latest))
 
 
 def _door(said: Est | Label, profiles: Mapping[str, Profile]) -> Door:

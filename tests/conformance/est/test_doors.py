@@ -296,3 +296,23 @@ async def test_a_device_does_not_come_back_by_the_label_of_a_laxer_profile(serve
     server.clock.move(2 * DAY)
     answer = await server.post("lax/simpleenroll", a_csr("device-1"), headers={}, peer=shown(first))
     assert answer.status == 401
+
+
+async def test_an_answer_says_when_to_renew(server: EstServer) -> None:
+    answer = await server.post("simpleenroll", a_csr("device-1"))
+    window = wire.parse_window(answer.headers["renewal-window"])
+    (leaf,) = wire.parse_certs_only(answer.body)
+    lifetime = leaf.not_after - leaf.not_before
+    assert window is not None
+    assert [(one - leaf.not_before) / lifetime for one in window] == [
+        pytest.approx(0.6, abs=0.01),
+        pytest.approx(0.8, abs=0.01),
+    ]
+
+
+@est(EstSettings(renewals_per_s=1.0))
+async def test_a_herd_is_given_turns_and_each_is_let_through_at_its_turn(server: EstServer) -> None:
+    answers = [await server.post("simpleenroll", a_csr(f"device-{n}")) for n in range(6)]
+    assert [answer.status for answer in answers] == [200, 200, 200, 503, 503, 503]
+    server.clock.move(timedelta(seconds=int(answers[-1].headers["retry-after"])))
+    assert (await server.post("simpleenroll", a_csr("device-5"))).status == 200

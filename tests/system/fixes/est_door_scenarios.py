@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 
-from fixes.applied import configured, into
+from fixes.applied import configured, into, waited
 from fixes.est_scenarios import ANY, ASK, LEAF, POST, asking, with_password
 from fixes.est_wire_scenarios import ENCODE, FREE, OWN_SERVER, SEND
 from fixes.scenario import Scenario, after, typed
@@ -65,6 +65,7 @@ EST_DOORS: Mapping[str, Scenario] = {
         apply=by_token,
         config=SHORT.format(s=1, window="1s"),
     ),
+    "est.busy": Scenario(POST, after(asking, ANY, POST), apply=waited, config="est.renewals_per_s = 0.2\n"),
     "est.clone_suspected": Scenario(
         POST,
         after(

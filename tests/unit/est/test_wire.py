@@ -1,5 +1,6 @@
 import base64
 import contextlib
+from datetime import timedelta
 
 import pytest
 from hypothesis import given
@@ -8,6 +9,7 @@ from hypothesis import strategies as st
 from birthmark.errors import BirthmarkError
 from birthmark.est import wire
 from birthmark.est.wire import CsrAttribute
+from fakes import NOON
 from pki_builders import a_ca, a_csr
 
 CSR = a_csr("device-1")
@@ -81,3 +83,21 @@ def test_another_authorization_header_is_refused(header: str) -> None:
 def test_csr_attributes_with_an_empty_object_id_are_refused() -> None:
     with pytest.raises(wire.EstBodyInvalidError):
         wire.parse_csr_attributes(bytes.fromhex("30020600"))
+
+
+def test_a_renewal_window_reads_as_it_was_written() -> None:
+    window = NOON, NOON + timedelta(hours=3)
+    assert wire.parse_window(wire.render_window(*window)) == window
+
+
+@pytest.mark.parametrize(
+    "header", [None, "", "/", "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z/2026-01-01T00:00:00Z", "a/b"]
+)
+def test_a_renewal_window_that_makes_no_sense_is_none(header: str | None) -> None:
+    assert wire.parse_window(header) is None
+
+
+@given(st.text(max_size=200))
+def test_any_header_is_a_window_or_none(header: str) -> None:
+    found = wire.parse_window(header)
+    assert found is None or found[0] <= found[1]

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
@@ -16,6 +17,7 @@ from birthmark.est import store, wire
 from birthmark.est.model import Caller, Door, EstSettings, Proof, User
 from birthmark.est.rules.keygen import request_for_key
 from birthmark.est.rules.limits import Limiter
+from birthmark.est.rules.pace import Pace
 from birthmark.est.rules.possession import check_channel_binding
 from birthmark.est.rules.reenrollment import check_same_identity
 from birthmark.est.service.approvals import Approvals
@@ -66,11 +68,13 @@ class EstService:
     settings: EstSettings = field(default_factory=EstSettings)
     requests: Limiter = field(default_factory=lambda: Limiter(burst=20, every_s=1.0))
     """Per proof and device name: a first issue makes two requests, a renewal one."""
+    pace: Pace = field(init=False, repr=False)
     callers: Callers = field(init=False, repr=False)
     approvals: Approvals = field(init=False, repr=False)
     renewals: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
+        self.pace = Pace(self.settings.renewals_per_s)
         self.callers = Callers(self.ca, self.passwords, self.settings)
         self.approvals = Approvals(self.ca.database, self.ca.clock)
 
@@ -117,9 +121,23 @@ class EstService:
         if principal.kind is not PrincipalKind.AUTHORITY:  # what it hands on was made on another connection
             check_channel_binding(request, caller.peer)
         # Each proof has its own share: who may ask for any name cannot use up what the name's holder needs.
-        self.requests.take(f"{principal.actor} {request.subject_cn}", self.ca.clock.monotonic())
+        now, name = self.ca.clock.monotonic(), f"{principal.actor} {request.subject_cn}"
+        self.requests.take(name, now)
         also = await self._decided(request, proof, caller, door)
+        self.pace.take(name, now, self._ends_in_s(proof, caller))
         return (await self.ca.issue(request, principal, door.profile, also=also))[0]
+
+    def renewal_window(self, issued: Certificate) -> tuple[datetime, datetime]:
+        """Return when a certificate is to be renewed: its device chooses a moment between the two."""
+        lifetime = issued.not_after - issued.not_before
+        earliest, latest = self.settings.renewal_window
+        return issued.not_before + lifetime * earliest, issued.not_before + lifetime * latest
+
+    def _ends_in_s(self, proof: Proof, caller: Caller) -> float | None:
+        """Return how long the certificate lives on by which somebody asks for the next."""
+        if caller.peer.leaf is None or proof.principal.kind is not PrincipalKind.DEVICE or proof.comeback is not None:
+            return None
+        return (caller.peer.leaf.not_after - self.ca.clock.now()).total_seconds()
 
     async def _decided(
         self, request: CertificateRequest, proof: Proof, caller: Caller, door: Door

@@ -9,9 +9,8 @@ import fcntl
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
-from functools import partial
 from pathlib import Path
 
 from cryptography import x509
@@ -22,10 +21,13 @@ from birthmark.ca.hierarchy import Hierarchy
 from birthmark.ca.keyfile import (
     SecretUnreadableError,
     check_directory,
+    key_pem,
     new_passphrase,
     read_key,
     read_owned,
+    read_pair,
     read_private,
+    replace_private,
     sync_directory,
     write_durable,
     write_key,
@@ -36,6 +38,7 @@ from birthmark.errors import ConflictError, InvalidRequestError, NotFoundError, 
 from birthmark.pki.certificates import Certificate, parse_pem
 from birthmark.pki.issue import Issuer, SigningKey, issue, new_serial, self_signed
 from birthmark.pki.names import name_of, parse_common_name
+from birthmark.pki.places import Places
 from birthmark.pki.profiles import EDGE_ISSUING_CA, ISSUING_CA, ROOT, Profile, Purpose
 
 UNNOTED = "of an earlier version"
@@ -104,6 +107,7 @@ def create(
     entropy: Entropy,
     flat: bool = False,
     lifetime: timedelta | None = None,
+    places: Places | None = None,
 ) -> Hierarchy:
     """Make a hierarchy named after `name` in `directory`. Raise `CaExistsError`."""
     if (directory / "root.pem").exists():
@@ -117,7 +121,8 @@ def create(
     parts: list[tuple[Purpose, Certificate, SigningKey]] = [(Purpose.ROOT, root, root_key)]
     if not flat:
         above = Issuer(root, root_key)
-        parts.append((Purpose.DEVICES, *_below(Purpose.DEVICES, name, tag, root=above, now=now, entropy=entropy)))
+        below = _below(Purpose.DEVICES, name, tag, root=above, now=now, entropy=entropy, places=places)
+        parts.append((Purpose.DEVICES, *below))
     _write(directory, parts, new_passphrase(entropy))
     return load(directory)
 
@@ -129,11 +134,17 @@ def load(directory: Path) -> Hierarchy:
     passphrase = read_private(directory / _PASSPHRASE).strip()
     root = _read(directory, Purpose.ROOT, passphrase)
     there = [one for one in BELOW if (directory / f"{one}.pem").exists()]
-    return Hierarchy(root, {one: _read(directory, one, passphrase) for one in there}, partial(_add, directory))
+    return Hierarchy(root, {one: _read(directory, one, passphrase) for one in there}, Kept(directory))
 
 
 def load_or_create(
-    directory: Path, name: str, *, now: Callable[[], datetime], entropy: Entropy, root: str | None = None
+    directory: Path,
+    name: str,
+    *,
+    now: Callable[[], datetime],
+    entropy: Entropy,
+    root: str | None = None,
+    places: Places | None = None,
 ) -> Hierarchy:
     """Read the hierarchy, or make it at the first start.
 
@@ -152,7 +163,7 @@ def load_or_create(
         return found
     if root is not None:
         raise CaLostError(path=directory, data=directory.parent, root=root)
-    return create(directory, name, now=now(), entropy=entropy)
+    return create(directory, name, now=now(), entropy=entropy, places=places)
 
 
 def _name(organization: str, role: str) -> x509.Name:
@@ -163,28 +174,57 @@ def _name(organization: str, role: str) -> x509.Name:
 
 
 def _below(
-    purpose: Purpose, organization: str, tag: str, *, root: Issuer, now: datetime, entropy: Entropy
+    purpose: Purpose,
+    organization: str,
+    tag: str,
+    *,
+    root: Issuer,
+    now: datetime,
+    entropy: Entropy,
+    places: Places | None,
 ) -> tuple[Certificate, SigningKey]:
     """Return the certificate and the key of a new CA below the root."""
     title, profile = BELOW[purpose]
     key = ec.generate_private_key(ec.SECP256R1())
     subject, serial = _name(organization, f"{title} {tag}"), new_serial(entropy)
-    return issue(profile, subject, key.public_key(), issuer=root, serial=serial, now=now), key
+    return issue(profile, subject, key.public_key(), issuer=root, serial=serial, now=now, places=places), key
 
 
-def _add(directory: Path, purpose: Purpose, root: Issuer, *, now: datetime, entropy: Entropy) -> Issuer:
-    """Make the CA of a purpose in a directory that has none; one that another process made meanwhile is taken."""
-    passphrase = read_private(directory / _PASSPHRASE).strip()
-    with _alone_in(directory):
-        if not (directory / f"{purpose}.pem").exists():
-            organization = root.certificate.subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)
-            name = str(organization[0].value) if organization else "CA"
-            tag = entropy.token(3).hex().upper()
-            certificate, key = _below(purpose, name, tag, root=root, now=now, entropy=entropy)
-            (directory / f"{purpose}.key").unlink(missing_ok=True)  # of a process that was killed before it was used
-            write_key(directory / f"{purpose}.key", key, passphrase)
-            write_durable(directory / f"{purpose}.pem", certificate.pem().encode(), mode=0o644)
-        return _read(directory, purpose, passphrase)
+class Kept:
+    """The files of a directory, as a hierarchy asks for them."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def add(
+        self, purpose: Purpose, root: Issuer, *, now: datetime, entropy: Entropy, places: Places | None = None
+    ) -> Issuer:
+        """Make the CA of a purpose where there is none; one that another process made meanwhile is taken."""
+        directory = self._directory
+        passphrase = read_private(directory / _PASSPHRASE).strip()
+        with _alone_in(directory):
+            if not (directory / f"{purpose}.pem").exists():
+                organization = root.certificate.subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)
+                name = str(organization[0].value) if organization else "CA"
+                tag = entropy.token(3).hex().upper()
+                certificate, key = _below(purpose, name, tag, root=root, now=now, entropy=entropy, places=places)
+                (directory / f"{purpose}.key").unlink(missing_ok=True)  # of a process that was killed before its use
+                write_key(directory / f"{purpose}.key", key, passphrase)
+                write_durable(directory / f"{purpose}.pem", certificate.pem().encode(), mode=0o644)
+            return _read(directory, purpose, passphrase)
+
+    def pair(self, name: str, is_good: Callable[[Issuer], bool], make: Callable[[], Issuer]) -> Issuer:
+        """Return what is kept in one file, so that certificate and key are always of each other."""
+        path = self._directory / f"{name}.pem"
+        passphrase = read_private(self._directory / _PASSPHRASE).strip()
+        with _alone_in(self._directory):
+            with suppress(SecretUnreadableError):
+                kept = read_pair(path, passphrase)
+                if is_good(kept):
+                    return kept
+            made = make()
+            replace_private(path, key_pem(made.private_key, passphrase) + made.certificate.pem().encode())
+            return made
 
 
 @contextmanager

@@ -4,31 +4,40 @@ Those of devices are there from the beginning. Another one is made when it is fi
 (`directory`). A flat hierarchy has a root only, which then signs everything itself.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Protocol
 
 from birthmark.clock import Entropy
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.issue import Issuer
+from birthmark.pki.places import Places, name_of_key
 from birthmark.pki.profiles import Purpose
 
 
-class Maker(Protocol):
-    """Makes the CA of a purpose and keeps it; returns the one that another process has made meanwhile."""
+class Keeper(Protocol):
+    """Where certificates and keys are kept: durable on return, and safe against other processes."""
 
-    def __call__(self, purpose: Purpose, root: Issuer, *, now: datetime, entropy: Entropy) -> Issuer: ...
+    def add(
+        self, purpose: Purpose, root: Issuer, *, now: datetime, entropy: Entropy, places: Places | None = None
+    ) -> Issuer:
+        """Make the CA of a purpose; return the one that another process has made meanwhile."""
+        ...
+
+    def pair(self, name: str, is_good: Callable[[Issuer], bool], make: Callable[[], Issuer]) -> Issuer:
+        """Return the certificate and key of that name, made anew when there is none or it is not good any more."""
+        ...
 
 
 class Hierarchy:
     """The CAs of an installation, each with its key."""
 
-    __slots__ = ("_below", "_make", "root")
+    __slots__ = ("_below", "keeper", "root")
 
-    def __init__(self, root: Issuer, below: Mapping[Purpose, Issuer], make: Maker) -> None:
+    def __init__(self, root: Issuer, below: Mapping[Purpose, Issuer], keeper: Keeper) -> None:
         self.root = root
         self._below = dict(below)
-        self._make = make
+        self.keeper = keeper
 
     def __repr__(self) -> str:
         return f"Hierarchy({self.root.certificate.subject_text}, {', '.join(self._below)})"
@@ -57,13 +66,19 @@ class Hierarchy:
         """Every CA certificate there is, the devices' first and the root last."""
         return tuple(issuer.certificate for issuer in self.issuers.values())
 
-    def issuer(self, purpose: Purpose, *, now: datetime, entropy: Entropy) -> Issuer:
+    def issuer(self, purpose: Purpose, *, now: datetime, entropy: Entropy, places: Places | None = None) -> Issuer:
         """Return the CA that signs for `purpose`, made now if there is none yet."""
         if purpose is Purpose.ROOT or self.is_flat:
             return self.root
         if (known := self._below.get(purpose)) is None:
-            known = self._below[purpose] = self._make(purpose, self.root, now=now, entropy=entropy)
+            known = self._below[purpose] = self.keeper.add(purpose, self.root, now=now, entropy=entropy, places=places)
         return known
+
+    def named(self, name: str) -> Issuer | None:
+        """Return the CA of a purpose, or of a key identifier, as addresses have it."""
+        return next(
+            (one for purpose, one in self.issuers.items() if name in {purpose, name_of_key(one.certificate)}), None
+        )
 
     def above(self, issuer: Issuer) -> tuple[Certificate, ...]:
         """Return what whoever trusts the root needs of an issuer's chain: it first, the root last."""

@@ -45,6 +45,7 @@ from birthmark.console.lock import DirectoryLock
 from birthmark.errors import BirthmarkError, PolicyError, UnavailableError
 from birthmark.pki.certificates import Certificate, parse_bundle
 from birthmark.pki.issue import SigningKey, new_serial
+from birthmark.pki.places import Places
 
 _SYSTEM_ROOTS = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem")
 _RENEW_BEFORE = timedelta(days=30)
@@ -142,7 +143,7 @@ class DataDirectory:
             self.forget("endpoints.json")
             self._lock.release()
 
-    def hierarchy(self, root: str | None = None) -> Hierarchy:
+    def hierarchy(self, root: str | None = None, places: Places | None = None) -> Hierarchy:
         """Return the CA, made at the first start. `root` is the one that the database belongs to, once it was noted.
 
         Raise `CaLostError`, `CaForeignError`, `RecordsLostError`.
@@ -151,7 +152,8 @@ class DataDirectory:
         if root is None and self.has("operator.token"):
             raise RecordsLostError(path=self.path)
         with self._usable():
-            made = load_or_create(self.path / "ca", "Birthmark", now=self._clock.now, entropy=self._entropy, root=root)
+            ca, now = self.path / "ca", self._clock.now
+            made = load_or_create(ca, "Birthmark", now=now, entropy=self._entropy, root=root, places=places)
         self._write_trust(made.root.certificate)
         return made
 
@@ -165,7 +167,7 @@ class DataDirectory:
         self._write_trust(hierarchy.root.certificate, *(c for c in chain if c.is_ca or c.is_self_issued))
 
     def server_certificate(
-        self, hierarchy: Hierarchy, names: Iterable[str]
+        self, hierarchy: Hierarchy, names: Iterable[str], places: Places | None = None
     ) -> tuple[Sequence[Certificate], SigningKey]:
         """Return the servers' chain (leaf, root) and key, for at least `names`."""
         wanted = dict.fromkeys([*names, "localhost", "127.0.0.1", "::1", socket.gethostname()])
@@ -184,7 +186,7 @@ class DataDirectory:
             key = ec.generate_private_key(ec.SECP256R1())
             serial, now = new_serial(self._entropy), self._clock.now()
             public, root = key.public_key(), hierarchy.root
-            leaf = issue_server(root, list(wanted), public, serial=serial, now=now, lifetime=_LIFETIME)
+            leaf = issue_server(root, list(wanted), public, serial=serial, now=now, lifetime=_LIFETIME, places=places)
             chain = (leaf, root.certificate)
             directory.mkdir(exist_ok=True, mode=0o700)
             (directory / "server.key").unlink(missing_ok=True)

@@ -83,7 +83,7 @@ class Answers:
         """Return the CA that is meant, if it is one of ours. CAs come when they are needed, and none goes."""
         if asked.issuer not in self._issuers:
             issuers = self.ca.hierarchy.issuers.values()
-            if len(issuers) * len(ids_of(self.ca.hierarchy.root.certificate)) == len(self._issuers):
+            if len(issuers) * len(ids_of(self.ca.hierarchy.anchor)) == len(self._issuers):
                 return None
             self._issuers = {name: one for one in issuers for name in ids_of(one.certificate)}
         return self._issuers.get(asked.issuer)

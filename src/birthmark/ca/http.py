@@ -56,15 +56,13 @@ def routes(answers: Answers, refused: Callable[[BirthmarkError, str], object]) -
         return _cached(request, answer.der, RESPONSE, _Times(answer.this_update, answer.next_update, ca.clock.now()))
 
     async def crl(request: Request) -> Response:
-        if (issuer := ca.hierarchy.named(request.path_params["name"])) is None:
+        if (made := await ca.lists.named(request.path_params["name"])) is None:
             return _unknown()
-        made = await ca.lists.of(issuer)
         return _cached(request, made.der, LIST, _Times(made.made_at, made.next_update, ca.clock.now()))
 
     async def certificate(request: Request) -> Response:
-        if (issuer := ca.hierarchy.named(request.path_params["name"])) is None:
+        if (one := ca.hierarchy.named(request.path_params["name"])) is None:
             return _unknown()
-        one = issuer.certificate
         return _cached(request, one.der, CERTIFICATE, _Times(one.not_before, one.not_after, ca.clock.now()))
 
     return [

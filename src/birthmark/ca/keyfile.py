@@ -78,11 +78,11 @@ def write_durable(path: Path, data: bytes, *, mode: int) -> None:
     sync_directory(path.parent)
 
 
-def replace_private(path: Path, data: bytes) -> None:
-    """Write a file that only its owner can read in the place of another, durably, whole or not at all."""
+def replace_durable(path: Path, data: bytes, *, mode: int = 0o600) -> None:
+    """Write a file in the place of another, durably, whole or not at all."""
     building = path.with_name(f".{path.name}.new")
     building.unlink(missing_ok=True)  # of a run that was killed
-    descriptor = os.open(building, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    descriptor = os.open(building, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     with os.fdopen(descriptor, "wb") as file:
         file.write(data)
         file.flush()

@@ -9,7 +9,10 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
+from cryptography import x509
+
 from birthmark.ca import store
+from birthmark.ca.hierarchy import Hierarchy
 from birthmark.clock import Clock
 from birthmark.errors import ChangedMeanwhileError
 from birthmark.pki.crl import Revocation, RevocationReason, build_crl
@@ -18,6 +21,8 @@ from birthmark.store import Changes, Database, decided_again, from_micros, to_mi
 from birthmark.store.database import Row
 
 CRL_LIFETIME = timedelta(days=7)
+ROOT_CRL_LIFETIME = timedelta(days=90)
+"""Of a root, whose key may be in a safe; it revokes CAs alone."""
 # An entry stays on one list after its certificate expired (RFC 5280 section 3.3).
 _LINGER = CRL_LIFETIME
 _ATTEMPTS = 5
@@ -35,10 +40,20 @@ class RevocationList:
 
 @dataclass(frozen=True, slots=True)
 class RevocationLists:
-    """The lists of the CAs of a database."""
+    """The lists of the CAs of a hierarchy, as its database has them."""
 
+    hierarchy: Hierarchy
     database: Database = field(repr=False)
     clock: Clock = field(repr=False)
+
+    async def named(self, name: str) -> RevocationList | None:
+        """Return the list of a CA, by its purpose or key identifier; of a root that is away, what was installed."""
+        certificate = self.hierarchy.named(name)
+        issuer = None if certificate is None else self.hierarchy.with_key(certificate)
+        if issuer is not None:
+            return await self.of(issuer)
+        der = self.hierarchy.keeper.root_list() if certificate is not None else None
+        return None if der is None else _read(der)
 
     async def of(self, issuer: Issuer) -> RevocationList:
         """Return the list that holds now."""
@@ -65,8 +80,9 @@ class RevocationLists:
         # Read after the count: what comes between is on this list, and makes it stale all the same.
         rows = await self.database.all(store.REVOKED, issuer=name, after=to_micros(now - _LINGER))
         revocations = [revocation_of(int(row["serial"], 16), row) for row in rows]
-        number, end = last["number"] + 1, now + CRL_LIFETIME
-        der = build_crl(issuer, revocations, number=number, now=now, lifetime=CRL_LIFETIME)
+        lifetime = ROOT_CRL_LIFETIME if issuer.certificate.is_self_signed else CRL_LIFETIME
+        number, end = last["number"] + 1, now + lifetime
+        der = build_crl(issuer, revocations, number=number, now=now, lifetime=lifetime)
         facts = {"made_at": to_micros(now), "next_update": to_micros(end), "der": der, "covers": last["revocations"]}
         keep = Changes().run(
             store.SAVE_CRL,
@@ -79,6 +95,12 @@ class RevocationLists:
         )
         await self.database.commit(keep)
         return RevocationList(der, number, now, end)
+
+
+def _read(der: bytes) -> RevocationList:
+    parsed = x509.load_der_x509_crl(der)
+    number = parsed.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
+    return RevocationList(der, number, parsed.last_update_utc, parsed.next_update_utc or parsed.last_update_utc)
 
 
 def revocation_of(serial: int, row: Row) -> Revocation:

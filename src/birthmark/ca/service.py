@@ -80,7 +80,7 @@ class CertificateAuthority:
 
     def __post_init__(self) -> None:
         self.revocations = Revocations(self.hierarchy, self.database, self.clock)
-        self.lists = RevocationLists(self.database, self.clock)
+        self.lists = RevocationLists(self.hierarchy, self.database, self.clock)
 
     def profile(self, name: str) -> Profile:
         """Return the profile of that name. Raise `ProfileUnknownError`, which says which ones there are."""
@@ -193,6 +193,11 @@ class CertificateAuthority:
     async def crl(self, issuer: Issuer | None = None) -> bytes:
         """Return the DER revocation list of `issuer` (default: the issuing CA), made anew when something changed."""
         return (await self.lists.of(issuer or self.hierarchy.issuing)).der
+
+    async def is_certified(self, spki_der: bytes) -> bool:
+        """Say whether a key has a certificate that is alive."""
+        now, digest = to_micros(self.clock.now()), key_digest(spki_der)
+        return bool(await self.database.all(store.LIVE_OF_KEY, key_digest=digest, after=now))
 
     async def note_issuers(self) -> None:
         """Put the CAs below the root on record."""

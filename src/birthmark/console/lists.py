@@ -8,20 +8,20 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from birthmark.ca.service import CertificateAuthority
 from birthmark.console.routing import Asked, Endpoint, OperatorRequestError, Role
+from birthmark.pki.names import text_of
 
 
 def list_endpoints(authority: CertificateAuthority) -> Sequence[Endpoint]:
     """Return the route of `birthmark est crl`."""
 
     async def listed(asked: Asked) -> Any:
-        issuer = authority.hierarchy.named(asked["name"])
-        if issuer is None:
+        made = await authority.lists.named(asked["name"])
+        if made is None:
             known = ", ".join(authority.hierarchy.issuers)
-            raise OperatorRequestError(detail=f"there is no CA '{asked['name']}'; there are {known}")
-        made = await authority.lists.of(issuer)
+            raise OperatorRequestError(detail=f"there is no list of a CA '{asked['name']}'; there are {known}")
         text = x509.load_der_x509_crl(made.der)
         return {
-            "issuer": issuer.certificate.subject_text,
+            "issuer": text_of(text.issuer),
             "number": made.number,
             "revoked": len(text),
             "next_update": made.next_update.isoformat(),

@@ -75,7 +75,7 @@ class Server:
         if found is not None:
             log.error("audit.break", extra={"reason": found})
         hierarchy = self._data.hierarchy(root, settings.ca.places)
-        await installed.note_root(database, hierarchy.root.certificate)
+        await installed.note_root(database, hierarchy.anchor)
         bus = LocalBus(database)
         rooms = await open_rooms(settings, hierarchy, database, bus, clock, entropy)
         self._closers.append(rooms.settled)

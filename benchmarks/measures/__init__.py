@@ -10,6 +10,7 @@ from measures.manifest import ManifestEntry
 from measures.measure import Measure
 from measures.registration import Registration, RegistrationAmongMany
 from measures.renewal import Renewal
+from measures.revocation import RevocationAnswer
 from measures.sigv4 import RegisterCertificate
 from measures.stored import Matching, MemoryWithSessions, StartWithSessions
 
@@ -37,4 +38,5 @@ ALL: tuple[type[Measure], ...] = (
     StartWithSessions,
     MemoryWithSessions,
     Matching,
+    RevocationAnswer,
 )

@@ -12,6 +12,7 @@ import peers
 from rig import Rig, cpu_us_each, each
 
 from birthmark.est.wire import parse_certs_only
+from birthmark.pki.certificates import Certificate
 from measures.handshake import shake_nginx
 from measures.measure import Measure, Sample
 from pki_builders import a_csr, a_key, key_pem
@@ -37,6 +38,7 @@ class Renewal(Measure):
         self._nginx = rig.once("nginx", peers.nginx)
         made = rig.server.rows("est", "user", "add", "bench", "--any-name")[0]
         word = base64.b64encode(f"bench:{made['password']}".encode()).decode()
+        self.certificates: list[Certificate] = []
         self._devices = [self._enrolled(f"renew-{number}", word) for number in range(DEVICES)]
         self._runs = count()
 
@@ -56,6 +58,7 @@ class Renewal(Measure):
         csr = base64.encodebytes(a_csr(name, key=key))
         answer = self._ask(ssl.create_default_context(cafile=trust), "simpleenroll", csr, Authorization=f"Basic {word}")
         leaf = parse_certs_only(answer)[0]
+        self.certificates.append(leaf)
         pem = self._rig.directory / "renew.pem"
         pem.write_text(leaf.pem() + key_pem(key))
         return _Renewing(self._rig.client_context(pem), csr)

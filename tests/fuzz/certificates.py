@@ -21,13 +21,17 @@ from birthmark.pki.csr import CertificateRequest, parse_csr
 from birthmark.pki.extensions import names_of
 from birthmark.pki.host_names import check_host
 from birthmark.pki.issue import Issuer, issue
+from birthmark.pki.ocsp import Answer, Status, build_answer, ids_of, parse_request
 from birthmark.pki.pem import unarmor
-from birthmark.pki.profiles import DEVICE
+from birthmark.pki.profiles import DEVICE, OCSP
 from crl_reader import check_crls, parse_crl
 from fakes import NOON
 from fuzz import corpus
 from fuzz.mutate import read_der, tlv
+from pki_builders import a_device
 
+RESPONDER = a_device(profile=OCSP).as_issuer
+OCSP_ANSWER = Answer(b"", NOON, NOON)
 ROOT, ISSUING, DEVICE_CERTIFICATE = (parse_der(one) for one in corpus.read("certificate")[:3])
 _ECDSA_SHA256 = tlv(0x30, tlv(0x06, bytes.fromhex("2a8648ce3d040302")))
 
@@ -54,6 +58,15 @@ def use(certificate: Certificate) -> None:
     for rule in rules:
         with contextlib.suppress(BirthmarkError):
             rule()
+
+
+def ocsp_request(data: bytes) -> None:
+    """Read what is asked, and answer it."""
+    request = parse_request(data)
+    known = dict.fromkeys(ids_of(ISSUING))
+    found = [(one, Status(is_known=False)) for one in request.asked if one.issuer in known]
+    if found:
+        build_answer(RESPONDER, found, OCSP_ANSWER, nonce=request.nonce)
 
 
 def certificate(data: bytes) -> None:

@@ -17,9 +17,11 @@ from cryptography.x509.oid import AttributeOID, AuthorityInformationAccessOID, E
 
 from birthmark.keys.reference import render_reference_key
 from birthmark.pki import profiles
+from birthmark.pki.certificates import Certificate
 from birthmark.pki.cms import render_certs_only
 from birthmark.pki.crl import Revocation, RevocationReason, build_crl
 from fakes import NOON
+from ocsp_requests import a_request, together
 from odd_certificates import a_certificate, usage
 from pki_builders import Holder, a_ca, a_csr, a_device, an_rsa_key
 
@@ -100,6 +102,12 @@ def _requests() -> Iterator[tuple[str, bytes]]:
     yield "4rsa", a_csr(key=an_rsa_key())
 
 
+def _ocsp_requests(device: Certificate, issuer: Certificate) -> Iterator[tuple[str, bytes]]:
+    yield "1plain", a_request(device, issuer)
+    yield "2nonce", a_request(device, issuer, algorithm=hashes.SHA256(), nonce=b"n" * 32)
+    yield "3several", together([a_request(device, issuer, nonce=b"n"), a_request(7, issuer)])
+
+
 def make() -> None:
     """Write the files."""
     FOLDER.mkdir(exist_ok=True)
@@ -108,6 +116,8 @@ def make() -> None:
         (FOLDER / f"certificate-{name}").write_bytes(holder.certificate.der)
     for name, der in _requests():
         (FOLDER / f"request-{name}").write_bytes(der)
+    for name, der in _ocsp_requests(holders["3device"].certificate, holders["2issuing"].certificate):
+        (FOLDER / f"ocsp-{name}").write_bytes(der)
     chain = [holders["3device"].certificate, holders["2issuing"].certificate]
     (FOLDER / "cms-1one").write_bytes(render_certs_only(chain[:1]))
     (FOLDER / "cms-2chain").write_bytes(render_certs_only(chain))

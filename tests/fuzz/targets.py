@@ -209,6 +209,7 @@ _ALL = (
     Target("csr", mutate_der, _REQUESTS, certificates.request),
     Target("csr-signed", mutate_der, _REQUESTS[:3], certificates.signed_request),
     Target("cms", mutate_der, corpus.read("cms"), certificates.cms),
+    Target("ocsp", mutate_der, corpus.read("ocsp"), certificates.ocsp_request),
     Target("crl", mutate_der, corpus.read("crl"), certificates.crl),
     Target(
         "est-body", mutate_text, [*map(base64.encodebytes, (*_REQUESTS, *corpus.read("cms")))], certificates.est_body

@@ -18,6 +18,7 @@ from birthmark.awsiot.rules import policy, shadows, topics
 from birthmark.awsiot.service import policies
 from birthmark.awsiot.wire import shadows as shadow_wire
 from birthmark.broker import attached, space, stream, viewing
+from birthmark.ca import answers
 from birthmark.dps import mqtt as dps_mqtt
 from birthmark.dps import wire as dps_wire
 from birthmark.dps.service import registrations
@@ -35,10 +36,10 @@ from birthmark.mqtt.session import EACH_BYTES
 from birthmark.net import budget, connection, http, listener, pump, upgrade
 from birthmark.net import errors as net_errors
 from birthmark.net.limits import Limits
-from birthmark.pki import certificates, chains
+from birthmark.pki import certificates, chains, ocsp
 from birthmark.refusals import ledger
 from birthmark.refusals.rate_limits import RateLimits
-from birthmark.server import body_limits, descriptors, quiet
+from birthmark.server import body_limits, descriptors, quiet, signing_share
 
 PAGE = (Path(birthmark.__file__).parents[2] / "docs" / "reference" / "limits.md").read_text()
 SETTINGS = {field.name: field.default for field in fields(Limits)}
@@ -126,6 +127,16 @@ EXPECTED: dict[tuple[str, str], str] = {
     ("Refusals", "rows from one address"): f"{SHARES.burst} at once, then {SHARES.per_s} a second",
     ("Refusals", "waiting for the database"): number(ledger.MAX_PENDING),
     ("Refusals", "a message or an explanation, a fact"): f"{ledger.MAX_CHARS}, {ledger._MAX_FACT_CHARS} characters",
+    ("Revocation", "OCSP request"): (
+        f"{size(ocsp.MAX_REQUEST_BYTES)}, {ocsp.MAX_ASKED} certificates, a nonce of 1 to {ocsp.MAX_NONCE_BYTES} octets"
+    ),
+    ("Revocation", "OCSP answers signed for one address"): (
+        f"{signing_share.EACH[0]} at once, then {signing_share.EACH[1]} a second"
+    ),
+    ("Revocation", "OCSP answers signed for all together"): (
+        f"{signing_share.ALL[0]} at once, then {signing_share.ALL[1]} a second"
+    ),
+    ("Revocation", "OCSP answers kept"): number(answers.MAX_KEPT),
     ("Parsers", "certificate"): (
         f"{size(certificates.MAX_CERTIFICATE_BYTES)}; a bundle {size(certificates.MAX_BUNDLE_BYTES)} and "
         f"{certificates.MAX_BUNDLE_CERTIFICATES} certificates"

@@ -5,26 +5,19 @@ Layout: `root.pem`, `root.key`, `issuing.pem`, `issuing.key` (encrypted PKCS#8) 
 crash leaves all or nothing; what is made later counts from the moment its certificate is there, the key before it.
 """
 
-import fcntl
-import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import datetime, timedelta
-from functools import partial
 from pathlib import Path
 
-from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from birthmark.ca.hierarchy import Hierarchy
+from birthmark.ca.kept import BELOW, PASSPHRASE, Kept, below_root, name_below, read_certificate, read_issuer
 from birthmark.ca.keyfile import (
     SecretUnreadableError,
     check_directory,
     new_passphrase,
-    read_key,
-    read_owned,
     read_private,
     sync_directory,
     write_durable,
@@ -32,21 +25,14 @@ from birthmark.ca.keyfile import (
     write_private,
 )
 from birthmark.clock import Entropy
-from birthmark.errors import ConflictError, InvalidRequestError, NotFoundError, UnavailableError
-from birthmark.pki.certificates import Certificate, parse_pem
-from birthmark.pki.issue import Issuer, SigningKey, issue, new_serial, self_signed
-from birthmark.pki.names import name_of, parse_common_name
-from birthmark.pki.profiles import EDGE_ISSUING_CA, ISSUING_CA, ROOT, Profile, Purpose
+from birthmark.errors import ConflictError, NotFoundError, UnavailableError
+from birthmark.pki.certificates import Certificate
+from birthmark.pki.issue import Issuer, SigningKey, new_serial, self_signed
+from birthmark.pki.names import parse_common_name
+from birthmark.pki.places import Places
+from birthmark.pki.profiles import ROOT, Purpose
 
 UNNOTED = "of an earlier version"
-BELOW: Mapping[Purpose, tuple[str, Profile]] = {
-    Purpose.DEVICES: ("Issuing CA", ISSUING_CA),
-    Purpose.EST: ("EST CA", ISSUING_CA),
-    Purpose.EDGE: ("Edge CA", EDGE_ISSUING_CA),
-    Purpose.SERVERS: ("Servers CA", ISSUING_CA),
-}
-"""What the root signs: how each is called, and its profile."""
-_PASSPHRASE = "passphrase"  # noqa: S105 - a file name
 
 
 class CaExistsError(ConflictError):
@@ -104,6 +90,7 @@ def create(
     entropy: Entropy,
     flat: bool = False,
     lifetime: timedelta | None = None,
+    places: Places | None = None,
 ) -> Hierarchy:
     """Make a hierarchy named after `name` in `directory`. Raise `CaExistsError`."""
     if (directory / "root.pem").exists():
@@ -112,12 +99,13 @@ def create(
     tag = entropy.token(3).hex().upper()  # a CA made again under the same name must not be mistaken for this one
     root_key = ec.generate_private_key(ec.SECP256R1())
     root = self_signed(
-        ROOT, _name(name, f"Root CA {tag}"), root_key, serial=new_serial(entropy), now=now, lifetime=lifetime
+        ROOT, name_below(name, f"Root CA {tag}"), root_key, serial=new_serial(entropy), now=now, lifetime=lifetime
     )
     parts: list[tuple[Purpose, Certificate, SigningKey]] = [(Purpose.ROOT, root, root_key)]
     if not flat:
         above = Issuer(root, root_key)
-        parts.append((Purpose.DEVICES, *_below(Purpose.DEVICES, name, tag, root=above, now=now, entropy=entropy)))
+        below = below_root(Purpose.DEVICES, name, tag, root=above, now=now, entropy=entropy, places=places)
+        parts.append((Purpose.DEVICES, *below))
     _write(directory, parts, new_passphrase(entropy))
     return load(directory)
 
@@ -126,14 +114,24 @@ def load(directory: Path) -> Hierarchy:
     """Read a hierarchy. Raise `CaMissingError`, `SecretExposedError`, `SecretUnreadableError`."""
     if not (directory / "root.pem").exists():
         raise CaMissingError(path=directory)
-    passphrase = read_private(directory / _PASSPHRASE).strip()
-    root = _read(directory, Purpose.ROOT, passphrase)
+    passphrase = read_private(directory / PASSPHRASE).strip()
+    anchor = read_certificate(directory, Purpose.ROOT)
+    root = read_issuer(directory, Purpose.ROOT, passphrase) if (directory / "root.key").exists() else None
     there = [one for one in BELOW if (directory / f"{one}.pem").exists()]
-    return Hierarchy(root, {one: _read(directory, one, passphrase) for one in there}, partial(_add, directory))
+    below = {one: read_issuer(directory, one, passphrase) for one in there}
+    if root is None and not below:
+        raise SecretUnreadableError(path=directory / "root.key", reason="it is not there, and no other CA is")
+    return Hierarchy(anchor, root, below, Kept(directory))
 
 
 def load_or_create(
-    directory: Path, name: str, *, now: Callable[[], datetime], entropy: Entropy, root: str | None = None
+    directory: Path,
+    name: str,
+    *,
+    now: Callable[[], datetime],
+    entropy: Entropy,
+    root: str | None = None,
+    places: Places | None = None,
 ) -> Hierarchy:
     """Read the hierarchy, or make it at the first start.
 
@@ -143,7 +141,7 @@ def load_or_create(
     if (directory / "root.pem").exists():
         check_directory(directory)
         found = load(directory)
-        thumbprint = found.root.certificate.thumbprint.hex()
+        thumbprint = found.anchor.thumbprint.hex()
         # A server makes both: without the issuing CA the root must not stand in.
         if not (directory / "issuing.pem").exists():
             raise CaLostError(path=directory / "issuing.pem", data=directory.parent, root=root or thumbprint)
@@ -152,50 +150,7 @@ def load_or_create(
         return found
     if root is not None:
         raise CaLostError(path=directory, data=directory.parent, root=root)
-    return create(directory, name, now=now(), entropy=entropy)
-
-
-def _name(organization: str, role: str) -> x509.Name:
-    """Return O=organization, CN=organization role; the organization is cut, the role is kept."""
-    room = 64 - len(role) - 1
-    short = organization.encode()[:room].decode(errors="ignore")
-    return name_of(f"{short} {role}", organization)
-
-
-def _below(
-    purpose: Purpose, organization: str, tag: str, *, root: Issuer, now: datetime, entropy: Entropy
-) -> tuple[Certificate, SigningKey]:
-    """Return the certificate and the key of a new CA below the root."""
-    title, profile = BELOW[purpose]
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject, serial = _name(organization, f"{title} {tag}"), new_serial(entropy)
-    return issue(profile, subject, key.public_key(), issuer=root, serial=serial, now=now), key
-
-
-def _add(directory: Path, purpose: Purpose, root: Issuer, *, now: datetime, entropy: Entropy) -> Issuer:
-    """Make the CA of a purpose in a directory that has none; one that another process made meanwhile is taken."""
-    passphrase = read_private(directory / _PASSPHRASE).strip()
-    with _alone_in(directory):
-        if not (directory / f"{purpose}.pem").exists():
-            organization = root.certificate.subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)
-            name = str(organization[0].value) if organization else "CA"
-            tag = entropy.token(3).hex().upper()
-            certificate, key = _below(purpose, name, tag, root=root, now=now, entropy=entropy)
-            (directory / f"{purpose}.key").unlink(missing_ok=True)  # of a process that was killed before it was used
-            write_key(directory / f"{purpose}.key", key, passphrase)
-            write_durable(directory / f"{purpose}.pem", certificate.pem().encode(), mode=0o644)
-        return _read(directory, purpose, passphrase)
-
-
-@contextmanager
-def _alone_in(directory: Path) -> Iterator[None]:
-    """Keep other processes from making the same meanwhile; the kernel lets go when this one ends."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
+    return create(directory, name, now=now(), entropy=entropy, places=places)
 
 
 def _write(directory: Path, parts: list[tuple[Purpose, Certificate, SigningKey]], passphrase: bytes) -> None:
@@ -203,7 +158,7 @@ def _write(directory: Path, parts: list[tuple[Purpose, Certificate, SigningKey]]
     building = directory.with_name(f".{directory.name}.new")
     shutil.rmtree(building, ignore_errors=True)  # of a start that was killed
     building.mkdir(mode=0o700)
-    write_private(building / _PASSPHRASE, passphrase + b"\n")
+    write_private(building / PASSPHRASE, passphrase + b"\n")
     for role, certificate, key in parts:
         write_key(building / f"{role}.key", key, passphrase)
         write_durable(building / f"{role}.pem", certificate.pem().encode(), mode=0o644)
@@ -213,15 +168,3 @@ def _write(directory: Path, parts: list[tuple[Purpose, Certificate, SigningKey]]
     except OSError as error:
         shutil.rmtree(building)
         raise CaExistsError(path=directory) from error
-
-
-def _read(directory: Path, role: str, passphrase: bytes) -> Issuer:
-    path = directory / f"{role}.pem"
-    try:
-        certificate = parse_pem(read_owned(path))
-    except InvalidRequestError as error:
-        raise SecretUnreadableError(path=path, reason="the certificate cannot be read") from error
-    key = read_key(directory / f"{role}.key", passphrase)
-    if key.public_key() != certificate.public_key():
-        raise SecretUnreadableError(path=path, reason="it belongs to another key")
-    return Issuer(certificate, key)

@@ -17,8 +17,9 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from birthmark.clock import Entropy
-from birthmark.errors import PolicyError, UnavailableError
-from birthmark.pki.issue import SigningKey
+from birthmark.errors import InvalidRequestError, PolicyError, UnavailableError
+from birthmark.pki.certificates import parse_pem
+from birthmark.pki.issue import Issuer, SigningKey
 
 MAX_SECRET_BYTES = 1024 * 1024
 _OTHERS, _OTHERS_WRITE = 0o077, 0o022
@@ -77,6 +78,19 @@ def write_durable(path: Path, data: bytes, *, mode: int) -> None:
     sync_directory(path.parent)
 
 
+def replace_durable(path: Path, data: bytes, *, mode: int = 0o600) -> None:
+    """Write a file in the place of another, durably, whole or not at all."""
+    building = path.with_name(f".{path.name}.new")
+    building.unlink(missing_ok=True)  # of a run that was killed
+    descriptor = os.open(building, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    building.replace(path)
+    sync_directory(path.parent)
+
+
 def sync_directory(path: Path) -> None:
     """Return when the names in a directory are on disk."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
@@ -126,14 +140,32 @@ def new_passphrase(entropy: Entropy) -> bytes:
     return base64.urlsafe_b64encode(entropy.token(32)).rstrip(b"=")
 
 
+def key_pem(key: SigningKey, passphrase: bytes) -> bytes:
+    """Return `key` encrypted (PBES2, AES-256)."""
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(passphrase))
+
+
 def write_key(path: Path, key: SigningKey, passphrase: bytes) -> None:
-    """Write `key` encrypted (PBES2, AES-256)."""
-    write_private(path, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(passphrase)))
+    """Write `key` encrypted. Raise `FileExistsError`."""
+    write_private(path, key_pem(key, passphrase))
 
 
 def read_key(path: Path, passphrase: bytes) -> SigningKey:
     """Return the key. Raise `SecretExposedError` or `SecretUnreadableError`."""
+    return _key_in(read_private(path), path, passphrase)
+
+
+def read_pair(path: Path, passphrase: bytes) -> Issuer:
+    """Return the key and the certificate of one file. Raise `SecretExposedError` or `SecretUnreadableError`."""
     pem = read_private(path)
+    try:
+        certificate = parse_pem(pem)
+    except InvalidRequestError as error:
+        raise SecretUnreadableError(path=path, reason="the certificate cannot be read") from error
+    return Issuer(certificate, _key_in(pem, path, passphrase))
+
+
+def _key_in(pem: bytes, path: Path, passphrase: bytes) -> SigningKey:
     try:
         key = load_pem_private_key(pem, passphrase)
     except (ValueError, TypeError) as error:

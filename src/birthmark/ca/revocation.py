@@ -252,6 +252,7 @@ class Revocations:
             thumbprint, digest = one.certificate.thumbprint, digest_of(one.certificate)
             moved = NameMovedError(name=one.device_id)
             changes.run(store.REVOKE, expect=1, otherwise=moved, key_thumbprint=thumbprint, **facts)
+            changes.run(store.SPOIL_CRL, key_thumbprint=thumbprint)
             is_ca = one.certificate.is_ca and reason is not RevocationReason.SUPERSEDED
             if reason is not RevocationReason.SUPERSEDED:
                 changes.run(store.REVOKE_KEY, key_key_digest=digest, **facts)

@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKey
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.issue import Issuer, issue
 from birthmark.pki.names import MAX_COMMON_NAME_BYTES, name_of
+from birthmark.pki.places import Places
 from birthmark.pki.profiles import SERVER
 
 
@@ -21,6 +22,7 @@ def issue_server(
     serial: int,
     now: datetime,
     lifetime: timedelta | None = None,
+    places: Places | None = None,
 ) -> Certificate:
     """Return a server certificate for `hosts`: DNS names and IP addresses, the most important one first."""
     named = next((host for host in hosts if len(host.encode()) <= MAX_COMMON_NAME_BYTES), "server")
@@ -32,6 +34,7 @@ def issue_server(
         serial=serial,
         now=now,
         lifetime=lifetime,
+        places=places,
         san=[_general_name(host) for host in dict.fromkeys(hosts)],
     )
 

@@ -1,8 +1,9 @@
 """The certificate authority at work: decide, sign, record, and only then hand out."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from cryptography import x509
@@ -11,25 +12,21 @@ from birthmark.auth.principals import Principal, PrincipalKind
 from birthmark.ca import store
 from birthmark.ca.events import CertificateIssued
 from birthmark.ca.hierarchy import Hierarchy
+from birthmark.ca.lists import RevocationLists
 from birthmark.ca.model import Issued, LiveCertificate, Standing, key_digest
 from birthmark.ca.revocation import ATTEMPTS, NameMovedError, Revocations
 from birthmark.ca.rules.issuance import decide, name_asked_for
 from birthmark.ca.rules.names import granted_names, names_in
 from birthmark.ca.rules.subject import ca_subject, granted_serial_number, granted_subject
 from birthmark.clock import Clock, Entropy
-from birthmark.errors import NotFoundError
-from birthmark.pki.certificates import Certificate, Thumbprint
-from birthmark.pki.crl import Revocation, RevocationReason, build_crl
+from birthmark.errors import ConflictError, NotFoundError
+from birthmark.pki.certificates import Certificate, Thumbprint, is_signed_by
 from birthmark.pki.csr import CertificateRequest
 from birthmark.pki.issue import Issuer, issue, new_serial
 from birthmark.pki.names import fold
-from birthmark.pki.profiles import DEVICE, FOR_REQUESTS, Profile
+from birthmark.pki.places import Places
+from birthmark.pki.profiles import DEVICE, EDGE_ISSUING_CA, FOR_REQUESTS, ISSUING_CA, Profile, Purpose
 from birthmark.store import Changes, Database, decided_again, from_micros, to_micros
-from birthmark.store.database import Row
-
-CRL_LIFETIME = timedelta(days=7)
-# An entry stays on one list after its certificate expired (RFC 5280 section 3.3).
-_LINGER = CRL_LIFETIME
 
 
 class ProfileUnknownError(NotFoundError):
@@ -73,10 +70,17 @@ class CertificateAuthority:
     """What the operator says of every device: attributes by short name (O, OU, C, ST, L)."""
     profiles: Mapping[str, Profile] = field(default_factory=lambda: FOR_REQUESTS, repr=False)
     """Those that can be asked for, by name."""
+    places: Places | None = None
+    """Where relying parties reach this server's word of revocation, if they do."""
+    told_beyond: timedelta = timedelta(days=7)
+    """Certificates that live longer say these places, where their profile does not say otherwise."""
+    _noted: set[Thumbprint] = field(default_factory=set, init=False, repr=False)
     revocations: Revocations = field(init=False, repr=False)
+    lists: RevocationLists = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         self.revocations = Revocations(self.hierarchy, self.database, self.clock)
+        self.lists = RevocationLists(self.hierarchy, self.database, self.clock)
 
     def profile(self, name: str) -> Profile:
         """Return the profile of that name. Raise `ProfileUnknownError`, which says which ones there are."""
@@ -84,7 +88,13 @@ class CertificateAuthority:
 
     def issuer_for(self, profile: Profile) -> Issuer:
         """Return the CA that signs certificates of a profile, made now if there was none yet."""
-        return self.hierarchy.issuer(profile.purpose, now=self.clock.now(), entropy=self.entropy)
+        now = self.clock.now()
+        return self.hierarchy.issuer(profile.purpose, now=now, entropy=self.entropy, places=self.places)
+
+    def places_for(self, profile: Profile, lifetime: timedelta) -> Places | None:
+        """Return the places that a certificate says, or None."""
+        is_told = lifetime > self.told_beyond if profile.revocation is None else profile.revocation
+        return self.places if is_told else None
 
     def certificates_for(self, profile: Profile) -> tuple[Certificate, ...]:
         """Return what is needed above a certificate of a profile and nothing more, closest first and the root last."""
@@ -113,7 +123,10 @@ class CertificateAuthority:
             if held is not None:
                 await self.revocations.check(held.certificate)  # taken back since the caller was identified?
             issuer = self.issuer_for(profile)
+            if issuer.certificate.thumbprint not in self._noted:
+                await self.note_issuers()
             await self.revocations.check_issuer(issuer.certificate)
+            lives = lifetime or self.lifetimes.get(profile.name) or profile.lifetime
             certificate = issue(
                 profile,
                 self._subject(request, device_id, principal, profile, held),
@@ -121,8 +134,9 @@ class CertificateAuthority:
                 issuer=issuer,
                 serial=new_serial(self.entropy),
                 now=self.clock.now(),
-                lifetime=lifetime or self.lifetimes.get(profile.name),
+                lifetime=None if profile.is_endless and lives == profile.lifetime else lives,
                 san=san or _names(request, principal, profile, held),
+                places=self.places_for(profile, lives),
             )
             issued = Issued(certificate, device_id, profile.name, principal.actor, parent=principal.thumbprint)
             row = store.row_of(issued, issuer=issuer.certificate.thumbprint, key_digest=key_digest(request.spki_der))
@@ -178,33 +192,32 @@ class CertificateAuthority:
 
     async def crl(self, issuer: Issuer | None = None) -> bytes:
         """Return the DER revocation list of `issuer` (default: the issuing CA), made anew when something changed."""
-        issuer = issuer or self.hierarchy.issuing
-        name = issuer.certificate.thumbprint
-        now = self.clock.now()
-        rows = await self.database.all(store.REVOKED, issuer=name, after=to_micros(now - _LINGER))
-        last = await self.database.one(store.CRL, issuer=name)
-        if last is not None and not _is_stale(last["made_at"], last["next_update"], rows, now):
-            der: bytes = last["der"]
-            return der
-        number = 1 if last is None else last["number"] + 1
-        revocations = [
-            Revocation(
-                int(row["serial"], 16), from_micros(row["revoked_at"]), RevocationReason(row["revocation_reason"])
-            )
-            for row in rows
-        ]
-        made = build_crl(issuer, revocations, number=number, now=now, lifetime=CRL_LIFETIME)
-        await self.database.commit(
-            Changes().run(
-                store.SAVE_CRL,
-                issuer=name,
-                number=number,
-                made_at=to_micros(now),
-                next_update=to_micros(now + CRL_LIFETIME),
-                der=made,
-            )
-        )
-        return made
+        return (await self.lists.of(issuer or self.hierarchy.issuing)).der
+
+    async def is_certified(self, spki_der: bytes) -> bool:
+        """Say whether a key has a certificate that is alive."""
+        now, digest = to_micros(self.clock.now()), key_digest(spki_der)
+        return bool(await self.database.all(store.LIVE_OF_KEY, key_digest=digest, after=now))
+
+    async def note_issuers(self) -> None:
+        """Put the CAs below the root on record."""
+        for purpose, issuer in self.hierarchy.issuers.items():
+            if issuer.certificate.thumbprint not in self._noted:
+                await self.note(EDGE_ISSUING_CA if purpose is Purpose.EDGE else ISSUING_CA, issuer.certificate)
+                self._noted.add(issuer.certificate.thumbprint)
+
+    async def note(self, profile: Profile, *certificates: Certificate) -> None:
+        """Put certificates of this installation's own on record, by which it is asked for their revocation too."""
+        for one in certificates:
+            above = next((ca for ca in self.hierarchy.certificates if is_signed_by(one, ca)), None)
+            if above is None or one.is_self_signed or await self.find(one.thumbprint) is not None:
+                continue
+            issued = Issued(one, one.subject_cn or one.subject_text, profile.name, "server")
+            row = store.row_of(issued, issuer=above.thumbprint, key_digest=key_digest(one.spki_der), is_own=True)
+            changes = Changes().run(store.ADD, **row)
+            changes.audit("server", "certificate.issue", issued.device_id, thumbprint=one.thumbprint.hex())
+            with suppress(ConflictError):  # another process was faster
+                await self.database.commit(changes)
 
     async def _standing(self, request: CertificateRequest, asked: str | None) -> Standing:
         """Return what is on record about the key of a request and the name it asks for."""
@@ -267,9 +280,3 @@ def _changes(row: Mapping[str, Any], issued: Issued, version: int) -> Changes:
         )
         .event(CertificateIssued(issued.device_id, issued.certificate.thumbprint, issued.profile))
     )
-
-
-def _is_stale(made_at: int, next_update: int, revoked: Sequence[Row], now: datetime) -> bool:
-    """A list is made anew at once after a revocation and latest after half of its life."""
-    half = made_at + (next_update - made_at) // 2
-    return to_micros(now) >= half or any(row["revoked_at"] >= made_at for row in revoked)

@@ -10,7 +10,7 @@ from sqlalchemy import Index, Table, bindparam, or_, select, update
 from birthmark.ca.model import Issued
 from birthmark.pki.certificates import Thumbprint
 from birthmark.pki.names import fold
-from birthmark.store import insert, metadata, statement, to_micros, upsert
+from birthmark.store import insert, metadata, statement, to_micros
 from birthmark.store.columns import blob, number, text
 from birthmark.store.keyed import change, find
 from birthmark.store.records import Records
@@ -61,6 +61,9 @@ crls = Table(
     number("made_at"),
     number("next_update"),
     blob("der"),
+    # How many times something of this issuer was revoked, and how many of them the list has: written by both sides.
+    number("revocations", server_default="0"),
+    number("covers", server_default="0"),
 )
 
 INVENTORY = Records(Issued, certificate="der")
@@ -68,7 +71,12 @@ ADD = insert(certificates)
 BY_THUMBPRINT = find(certificates)
 BY_SERIAL = find(certificates, "serial", limit=2)
 BY_DEVICE = find(certificates, "name", order=certificates.c.not_after.desc(), limit=100)
-LATEST = statement(select(certificates).order_by(certificates.c.not_after.desc()).limit(bindparam("limit")))
+LATEST = statement(
+    select(certificates)
+    .where(certificates.c.name != "")
+    .order_by(certificates.c.not_after.desc())
+    .limit(bindparam("limit"))
+)
 
 # Names and keys. Whoever decides on a name raises its version in the same commit, so that of two who decided on the
 # same state one is told to look again; a key's row names its one holder.
@@ -132,18 +140,24 @@ REVOKED = find(
     of=("serial", "revoked_at", "revocation_reason"),
 )
 CRL = find(crls)
-SAVE_CRL = upsert(crls)
+BEGIN_CRL = insert(crls, ignore_existing=True)
+SAVE_CRL = change(crls, ("number", "made_at", "next_update", "der", "covers"), "issuer", "number")
+_ISSUER = (
+    select(certificates.c.issuer).where(certificates.c.thumbprint == bindparam("key_thumbprint")).scalar_subquery()
+)
+SPOIL_CRL = statement(update(crls).where(crls.c.issuer == _ISSUER).values(revocations=crls.c.revocations + 1))
+STATUS = find(certificates, "issuer", "serial", of=("thumbprint", "revoked_at", "revocation_reason"), limit=1)
 
 
-def row_of(issued: Issued, *, issuer: Thumbprint, key_digest: bytes) -> dict[str, Any]:
-    """Return the inventory row of a new certificate, which holds its name."""
+def row_of(issued: Issued, *, issuer: Thumbprint, key_digest: bytes, is_own: bool = False) -> dict[str, Any]:
+    """Return the inventory row of a new certificate, which holds its name; `is_own`: of our CAs and servers, none."""
     certificate = issued.certificate
     return INVENTORY.row(issued) | {
         "thumbprint": certificate.thumbprint,
         "issuer": issuer,
         "serial": f"{certificate.serial:x}",
-        "name": fold(issued.device_id),
-        "holds_name": 1,
+        "name": "" if is_own else fold(issued.device_id),
+        "holds_name": int(not is_own),
         "key_digest": key_digest,
         "not_after": to_micros(certificate.not_after),
     }

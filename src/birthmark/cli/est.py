@@ -10,12 +10,13 @@ import typer
 
 from birthmark.cli import est_doors
 from birthmark.cli.asking import agree, only
-from birthmark.cli.common import emit, read_certificate
+from birthmark.cli.common import emit, read_certificate, write_result
 from birthmark.cli.operator import ServerOptions, ServerOutputOptions, at, show
 from birthmark.cli.options import command, commands
 from birthmark.clock import SystemEntropy
 from birthmark.keys.pin import Pin
 from birthmark.pki.crl import RevocationReason
+from birthmark.pki.profiles import Purpose
 from birthmark.text import printable
 
 app = commands(
@@ -194,3 +195,19 @@ def revoke(
             agree(below, yes=yes)
             nothing = "The CA is taken back: everything below it is refused from now on."
     show(server.client.post(path, body), _ISSUED_COLUMNS, as_json=server.as_json, nothing=nothing)
+
+
+@command(app, "birthmark est crl --out issuing.crl.pem")
+def crl(
+    server: ServerOutputOptions,
+    purpose: Annotated[Purpose, typer.Option("--of", help="Whose list.")] = Purpose.DEVICES,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="File to write; default is standard output.")] = None,
+) -> None:
+    """Write the revocation list of one of the server's CAs (PEM), as it is now, for programs that take a file."""
+    made = server.client.get(at("lists", purpose))
+    if out is not None or not server.as_json:
+        write_result(out, made["crl"])
+    if out is not None or server.as_json:
+        emit(
+            server.as_json, {**made, "crl": made["crl"] if server.as_json else None, "file": str(out) if out else None}
+        )

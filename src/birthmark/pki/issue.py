@@ -19,6 +19,7 @@ from birthmark.clock import Entropy
 from birthmark.errors import PolicyError
 from birthmark.pki.certificates import Certificate, parse_der
 from birthmark.pki.extensions import USAGES
+from birthmark.pki.places import Places
 from birthmark.pki.profiles import Profile
 
 SigningKey: TypeAlias = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
@@ -66,6 +67,7 @@ def issue(
     now: datetime,
     lifetime: timedelta | None = None,
     san: Sequence[x509.GeneralName] = (),
+    places: Places | None = None,
 ) -> Certificate:
     """Return a certificate signed by `issuer`, from a little before `now`, no longer than the issuer, if it ends."""
     above = issuer.certificate
@@ -79,6 +81,8 @@ def issue(
         .not_valid_after(not_after)
         .add_extension(authority_key_id(issuer), critical=False)
     )
+    for extension in places.extensions(above) if places is not None else ():
+        builder = builder.add_extension(extension, critical=False)
     return _sign(_with_profile(builder, profile, public_key, san), issuer.private_key)
 
 

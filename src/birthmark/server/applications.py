@@ -12,9 +12,11 @@ from starlette.websockets import WebSocket
 from birthmark.auth.sigv4 import is_signed
 from birthmark.awsiot.http import websocket as aws_websocket
 from birthmark.awsiot.http.app import AwsHttp
+from birthmark.ca import http as ca_http
 from birthmark.clock import Clock, Entropy, new_uuid
 from birthmark.console import audit, aws, dps, est, hub, refusals, todevices
 from birthmark.console.client import NotServedError
+from birthmark.console.lists import list_endpoints
 from birthmark.console.openapi import openapi
 from birthmark.console.routing import Endpoint, Role, operator_mount
 from birthmark.dps import http as dps_http
@@ -86,7 +88,7 @@ class Applications:
             await socket.close()  # before it is accepted: 403
 
         registrations, record, serves = rooms.registrations, self._record, self._settings.serves
-        routes: list[BaseRoute] = []
+        routes: list[BaseRoute] = self._pki_routes()
         if serves(Service.EST):
             routes += est_http.routes(rooms.est, rooms.ledger)
         if serves(Service.IOTHUB):
@@ -107,9 +109,19 @@ class Applications:
         return RequireAuthority(clouds, self.report)
 
     def est(self) -> ASGIApp:
-        """Return EST alone, for its own port."""
-        application = _application(list(est_http.routes(self._rooms.est, self._rooms.ledger)))
-        return RequireAuthority(application, self.report)
+        """Return EST and what is said of revocation, for its own port."""
+        routes = [*est_http.routes(self._rooms.est, self._rooms.ledger), *self._pki_routes()]
+        return RequireAuthority(_application(routes), self.report)
+
+    def pki(self) -> ASGIApp:
+        """Return what relying parties ask for, for plain HTTP: nothing of it hangs on who asks, or by which name."""
+        return _application(self._pki_routes())
+
+    def _pki_routes(self) -> list[BaseRoute]:
+        def refused(error: BirthmarkError, address: str) -> None:
+            self._rooms.ledger.record(error, address=address)
+
+        return [*ca_http.routes(self._rooms.answers, refused)]
 
     def health(self, parts: Parts) -> ASGIApp:
         """Return health and readiness, for anyone who reaches the port."""
@@ -144,6 +156,7 @@ class Applications:
             *est.est_endpoints(rooms.credentials, seed),
             *est.door_endpoints(rooms.tokens, rooms.registrars, rooms.est.approvals),
             *est.certificate_endpoints(rooms.authority, partial(presented_by, rooms)),
+            *list_endpoints(rooms.authority),
             *audit.endpoints(rooms.database, audit_key),
         ]
 

@@ -9,6 +9,7 @@ _KIB = 1024
 BODY_LIMITS: tuple[tuple[bytes, int], ...] = (
     (b"/.well-known/est", 80 * _KIB),
     (b"registrations/", 112 * _KIB),
+    (b"/ocsp", 8 * _KIB),
     (b"/enrollment", 512 * _KIB),
     (b"messages/events", 256 * _KIB),
     (b"messages/device", 80 * _KIB),

@@ -1,7 +1,9 @@
 """What the configuration says of the CA: `[ca]`, and a profile of one's own for each `[ca.profiles.NAME]`."""
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from datetime import timedelta
 from ipaddress import ip_network
 from typing import Annotated, Any, Literal
 
@@ -10,10 +12,12 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, ObjectIdentifier
 
 from birthmark.pki.lifetimes import lifetime_of
 from birthmark.pki.name_constraints import is_host_name
+from birthmark.pki.places import Places
 from birthmark.pki.profiles import FOR_REQUESTS, AllowedNames, Profile
 
 _Text = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
 _MAX_PROFILES = 64
+_URL = re.compile(r"https?://[A-Za-z0-9._:\[\]-]{1,253}(/[A-Za-z0-9._~/-]{0,200})?")
 _PURPOSES = {"clientAuth": ExtendedKeyUsageOID.CLIENT_AUTH, "serverAuth": ExtendedKeyUsageOID.SERVER_AUTH}
 _USAGES = {
     "digitalSignature": "digital_signature",
@@ -51,12 +55,23 @@ class ProfileTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     keys: tuple[_Key, ...] | None = None
     subject: Subject = Subject()
     serial_number: bool | None = None
+    revocation: bool | None = None
 
 
 class Ca(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The CA of this server."""
+    """The CA of this server, where relying parties ask it for revocation, and of which certificates they can."""
 
+    public_url: str | None = None
+    revocation_beyond: str = "7d"
     profiles: dict[str, ProfileTable] = {}
+
+    @property
+    def places(self) -> Places | None:
+        return None if self.public_url is None else Places(self.public_url.rstrip("/"))
+
+    @property
+    def told_beyond(self) -> timedelta:
+        return lifetime_of(self.revocation_beyond)
 
 
 def profiles_of(ca: Ca, built_in: Mapping[str, Profile] = FOR_REQUESTS) -> Mapping[str, Profile]:
@@ -66,6 +81,10 @@ def profiles_of(ca: Ca, built_in: Mapping[str, Profile] = FOR_REQUESTS) -> Mappi
 
 def mistakes_of(ca: Ca) -> Iterator[tuple[str, str]]:
     """Yield what is wrong with values that are each of the right kind: the key, and what is accepted."""
+    if ca.public_url is not None and not _URL.fullmatch(ca.public_url):
+        yield "ca.public_url", "must be an address like http://pki.example.org"
+    if not _is_lifetime(ca.revocation_beyond):
+        yield "ca.revocation_beyond", f"must be like 12h, 30d or 365d, and is {ca.revocation_beyond!r}"
     if len(ca.profiles) > _MAX_PROFILES:
         yield "ca.profiles", f"has more than {_MAX_PROFILES} profiles"
     for name, table in ca.profiles.items():
@@ -141,6 +160,8 @@ def _profile(name: str, table: ProfileTable, built_in: Mapping[str, Profile]) ->
         changed["key_kinds"] = frozenset(table.keys)
     if table.serial_number is not None:
         changed["has_serial_number"] = table.serial_number
+    if table.revocation is not None:
+        changed["revocation"] = table.revocation
     if subject := msgspec.to_builtins(table.subject):
         changed["subject"] = subject
     return replace(base, **changed)
@@ -151,6 +172,14 @@ def _names(table: ProfileTable, base: Profile) -> AllowedNames | None:
         return None
     networks = tuple(map(ip_network, table.san_ip))
     return AllowedNames(table.san_dns, networks, table.san_uri, hardware_module=_allows_chips(base))
+
+
+def _is_lifetime(text: str) -> bool:
+    try:
+        lifetime_of(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _purpose(text: str) -> ObjectIdentifier:

@@ -43,6 +43,11 @@ class FreshContext:
     def __call__(self) -> SSL.Context:
         return self._context
 
+    @property
+    def leaf(self) -> Certificate:
+        """The certificate that new connections get."""
+        return self._leaf
+
     def covers(self, host: str) -> bool:
         """Say whether clients that call the server `host` take its certificate."""
         try:

@@ -44,7 +44,9 @@ from birthmark.clock import Clock, Entropy
 from birthmark.console.lock import DirectoryLock
 from birthmark.errors import BirthmarkError, PolicyError, UnavailableError
 from birthmark.pki.certificates import Certificate, parse_bundle
-from birthmark.pki.issue import SigningKey, new_serial
+from birthmark.pki.issue import Issuer, SigningKey, new_serial
+from birthmark.pki.places import Places
+from birthmark.pki.profiles import Purpose
 
 _SYSTEM_ROOTS = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem")
 _RENEW_BEFORE = timedelta(days=30)
@@ -142,7 +144,7 @@ class DataDirectory:
             self.forget("endpoints.json")
             self._lock.release()
 
-    def hierarchy(self, root: str | None = None) -> Hierarchy:
+    def hierarchy(self, root: str | None = None, places: Places | None = None) -> Hierarchy:
         """Return the CA, made at the first start. `root` is the one that the database belongs to, once it was noted.
 
         Raise `CaLostError`, `CaForeignError`, `RecordsLostError`.
@@ -151,8 +153,9 @@ class DataDirectory:
         if root is None and self.has("operator.token"):
             raise RecordsLostError(path=self.path)
         with self._usable():
-            made = load_or_create(self.path / "ca", "Birthmark", now=self._clock.now, entropy=self._entropy, root=root)
-        self._write_trust(made.root.certificate)
+            ca, now = self.path / "ca", self._clock.now
+            made = load_or_create(ca, "Birthmark", now=now, entropy=self._entropy, root=root, places=places)
+        self._write_trust(made.anchor)
         return made
 
     def _write_trust(self, *roots: Certificate) -> None:
@@ -162,12 +165,16 @@ class DataDirectory:
 
     def trust_also(self, hierarchy: Hierarchy, chain: Sequence[Certificate]) -> None:
         """Let those who trust our root trust the CAs of `chain` too: they issued the certificate that is served."""
-        self._write_trust(hierarchy.root.certificate, *(c for c in chain if c.is_ca or c.is_self_issued))
+        self._write_trust(hierarchy.anchor, *(c for c in chain if c.is_ca or c.is_self_issued))
 
     def server_certificate(
-        self, hierarchy: Hierarchy, names: Iterable[str]
+        self, hierarchy: Hierarchy, names: Iterable[str], places: Places | None = None
     ) -> tuple[Sequence[Certificate], SigningKey]:
-        """Return the servers' chain (leaf, root) and key, for at least `names`."""
+        """Return the servers' chain and key, for at least `names`.
+
+        The root signs it itself while its key is here: on the EST port the chain's end is then an anchor for servers
+        and devices alike, as tutorials of others have it.
+        """
         wanted = dict.fromkeys([*names, "localhost", "127.0.0.1", "::1", socket.gethostname()])
         directory = self.path / "tls"
         passphrase = self.secret("tls.passphrase").encode()
@@ -183,14 +190,19 @@ class DataDirectory:
                 return chain, key
             key = ec.generate_private_key(ec.SECP256R1())
             serial, now = new_serial(self._entropy), self._clock.now()
-            public, root = key.public_key(), hierarchy.root
-            leaf = issue_server(root, list(wanted), public, serial=serial, now=now, lifetime=_LIFETIME)
-            chain = (leaf, root.certificate)
+            public, issuer = key.public_key(), self._signer(hierarchy)
+            leaf = issue_server(issuer, list(wanted), public, serial=serial, now=now, lifetime=_LIFETIME, places=places)
+            chain = (leaf, *hierarchy.above(issuer))
             directory.mkdir(exist_ok=True, mode=0o700)
             (directory / "server.key").unlink(missing_ok=True)
             write_key(directory / "server.key", key, passphrase)
             (directory / "server.pem").write_text("".join(c.pem() for c in chain), encoding="ascii")
             return chain, key
+
+    def _signer(self, hierarchy: Hierarchy) -> Issuer:
+        if hierarchy.has_root:
+            return hierarchy.root
+        return hierarchy.issuer(Purpose.SERVERS, now=self._clock.now(), entropy=self._entropy)
 
     def secret(self, name: str) -> str:
         """Return a secret of its own file, made at the first start."""
@@ -236,7 +248,7 @@ class DataDirectory:
             return False
         if leaf.not_after - leaf.not_before > _LONGEST:
             return False
-        if self._clock.now() > leaf.not_after - _RENEW_BEFORE or chain[-1] != hierarchy.root.certificate:
+        if self._clock.now() > leaf.not_after - _RENEW_BEFORE or chain[-1] != hierarchy.anchor:
             return False
         names = leaf.parsed.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         present = {str(name.value).lower() for name in names}

@@ -13,6 +13,7 @@ from birthmark.awsiot.mqtt import AwsConnections
 from birthmark.awsiot.service import AwsIot
 from birthmark.broker import Broker, SpaceRules
 from birthmark.bus import Bus
+from birthmark.ca.answers import Answers
 from birthmark.ca.events import CertificateRevoked
 from birthmark.ca.hierarchy import Hierarchy
 from birthmark.ca.service import CertificateAuthority
@@ -30,6 +31,7 @@ from birthmark.server.est_settings import est_settings
 from birthmark.server.hubs import HubsForDps
 from birthmark.server.revoked import EndRevoked
 from birthmark.server.settings import Settings
+from birthmark.server.signing_share import SigningShare
 from birthmark.store import Database
 
 
@@ -40,6 +42,7 @@ class Rooms:
     database: Database
     ledger: Ledger
     authority: CertificateAuthority
+    answers: Answers
     est: EstService
     credentials: Credentials
     tokens: Tokens
@@ -88,7 +91,17 @@ async def open_rooms(
     ledger = Ledger(database, clock, entropy)
     lifetimes = {"device": timedelta(seconds=settings.est.device_lifetime_s)}
     subject: dict[str, str] = msgspec.to_builtins(settings.est.subject)
-    authority = CertificateAuthority(hierarchy, database, clock, entropy, lifetimes, subject, settings.profiles)
+    authority = CertificateAuthority(
+        hierarchy,
+        database,
+        clock,
+        entropy,
+        lifetimes,
+        subject,
+        settings.profiles,
+        settings.ca.places,
+        settings.ca.told_beyond,
+    )
     instances = Instances(database, clock, entropy)
     kept = {"keep_s": settings.telemetry.keep_s, "keep_bytes": settings.telemetry.keep_bytes}
     iothub = IotHub.of(database, clock, entropy, authority.revocations.check, **kept)
@@ -127,6 +140,7 @@ async def open_rooms(
         database,
         ledger,
         authority,
+        Answers(authority, SigningShare(clock)),
         EstService(authority, PasswordCheck(entropy), est_settings(settings.est, settings.profiles)),
         Credentials(database, clock, entropy),
         Tokens(database, clock, entropy),

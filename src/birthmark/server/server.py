@@ -29,6 +29,7 @@ from birthmark.server.data_dir import DataDirectory
 from birthmark.server.descriptors import fit_to_descriptors
 from birthmark.server.endpoints import describe
 from birthmark.server.first_start import DEFAULT, ensure_defaults
+from birthmark.server.noted import keep_noted
 from birthmark.server.on_record import presented_by
 from birthmark.server.own_certificate import OwnCertificate
 from birthmark.server.plain_http import serve_plain
@@ -73,8 +74,8 @@ class Server:
         found = await note_break(database, signer, is_key_new=is_unsigned, is_used=root is not None)
         if found is not None:
             log.error("audit.break", extra={"reason": found})
-        hierarchy = self._data.hierarchy(root)
-        await installed.note_root(database, hierarchy.root.certificate)
+        hierarchy = self._data.hierarchy(root, settings.ca.places)
+        await installed.note_root(database, hierarchy.anchor)
         bus = LocalBus(database)
         rooms = await open_rooms(settings, hierarchy, database, bus, clock, entropy)
         self._closers.append(rooms.settled)
@@ -89,6 +90,8 @@ class Server:
         https_port = await self._bind(listeners, context, doors, limits)
         access_key = await ensure_defaults(rooms, settings)  # a start that cannot bind gives nothing a name
         context.start()
+        await rooms.authority.note_issuers()
+        self._closers.append(_running(keep_noted(rooms.authority, context)))
         self._closers.append(context.stop)
         bus.start()
         self._closers.append(rooms.broker.stop)
@@ -142,7 +145,7 @@ class Server:
         settings = self.settings
         if settings.server.certificate is None or settings.server.key is None:
             names = [settings.host_name, *settings.listen, *settings.names]
-            self._fresh = FreshContext(lambda: self._data.server_certificate(hierarchy, names))
+            self._fresh = FreshContext(lambda: self._data.server_certificate(hierarchy, names, settings.ca.places))
             return self._fresh
         certificate, key_file = Path(settings.server.certificate), Path(settings.server.key)
         own = OwnCertificate(certificate.expanduser(), key_file.expanduser(), self._clock, settings.host_name)
@@ -172,6 +175,9 @@ class Server:
         for port, services in ((ports.mqtt, mqtt), (ports.https, web), (ports.est, est)):
             if port:
                 await listeners.listen(settings.listen, port, context, services)
+        if ports.pki:
+            plain = HttpService(doors.pki(), limits, body_limit).protocol
+            await listeners.listen(settings.listen, ports.pki, None, {"http": plain})
         if not ports.https_also:
             return ports.https
         try:

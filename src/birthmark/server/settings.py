@@ -56,6 +56,8 @@ class Ports(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     https_also: _Port = 443
     est: _Port = 8085
     health: Annotated[int, msgspec.Meta(ge=1, le=65535)] = 8080
+    pki: _Port = 0
+    """Plain HTTP, for whoever asks about revocation."""
 
 
 class Aws(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -132,6 +134,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             ports.https_also if web else 0,
             est,
             ports.health,
+            ports.pki,
         )
 
     @property

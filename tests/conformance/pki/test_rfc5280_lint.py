@@ -7,15 +7,19 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 from pkilint import loader, pkix, validation
-from pkilint.pkix import certificate, crl, extension, name
+from pkilint.pkix import certificate, crl, extension, name, ocsp
 
+from birthmark.ca.answers import Answers
 from birthmark.ca.rules.names import HARDWARE_MODULE_NAME
 from birthmark.pki import profiles
 from birthmark.pki.crl import Revocation, RevocationReason, build_crl
 from birthmark.pki.csr import parse_csr
+from birthmark.pki.ocsp import Answer
+from birthmark.pki.places import Places
 from birthmark.server.settings import read_settings
 from ca_world import OPERATOR, an_authority
 from fakes import NOON
+from ocsp_requests import a_request, together
 from pki_builders import a_ca, a_csr, a_device
 
 ROOT = a_ca()
@@ -90,11 +94,40 @@ NAMES = x509.SubjectAlternativeName(
 )
 
 
+def findings_in_answer(der: bytes) -> list[str]:
+    """Return what the rules of RFC 6960 have to say about a response."""
+    validator = ocsp.create_pkix_ocsp_response_validator_container(
+        [
+            ocsp.create_response_decoder(),
+            pkix.create_attribute_decoder(name.ATTRIBUTE_TYPE_MAPPINGS),
+            pkix.create_extension_decoder(extension.EXTENSION_MAPPINGS),
+        ],
+        [],
+    )
+    return findings(validator.validate(loader.load_ocsp_response(der, "answer").root))
+
+
+async def test_rfc6960_4_2_answers_are_clean(tmp_path: Path) -> None:
+    async with an_authority(tmp_path) as ca:
+        answers = Answers(ca, lambda _: True)
+        leaf, issuer, _ = await ca.issue(parse_csr(a_csr()), OPERATOR)
+        requests = [a_request(leaf, issuer), a_request(5, issuer, nonce=b"n" * 32)]
+        for request in (*requests, together(requests)):
+            answer = await answers.answer(request, "192.0.2.1")
+            assert isinstance(answer, Answer)
+            assert findings_in_answer(answer.der) == []
+        await ca.revocations.certificate(leaf.thumbprint, OPERATOR, RevocationReason.KEY_COMPROMISE)
+        answer = await answers.answer(requests[0], "192.0.2.1")
+        assert isinstance(answer, Answer)
+        assert findings_in_answer(answer.der) == []
+
+
 async def test_rfc5280_4_what_the_ca_issues_by_every_profile_there_is_is_clean(tmp_path: Path) -> None:
     (tmp_path / "server.toml").write_text(OWN)
     own = read_settings(tmp_path / "server.toml", {}).profiles
     async with an_authority(tmp_path, profiles=own) as ca:
         for name, profile in own.items():
+            ca.places, ca.told_beyond = Places("http://pki.example.org"), timedelta(hours=1)
             request = parse_csr(a_csr(name, extensions=((NAMES, False),) if name == "gateway" else ()))
             hosts = (x509.DNSName("a.example.org"),) if name == "server" else ()
             made = await ca.issue(request, OPERATOR, profile, san=hosts)

@@ -41,7 +41,26 @@ def profiled(lines: str) -> Scenario:
     )
 
 
+AWAY = ("birthmark ca init --name Fixes --dir ca", "cp -r ca root-ca", "rm ca/root.key")
 CA: Mapping[str, Scenario] = {
+    "ca.answer_refused": Scenario(
+        "birthmark ca install servers.answer --dir ca",
+        typed(
+            *AWAY,
+            "birthmark ca request --purpose servers --dir ca --out servers.csr",
+            "birthmark ca root sign servers.csr --dir root-ca --out servers.answer",
+            "birthmark ca request --purpose servers --dir ca --out servers.csr",
+        ),
+    ),
+    "ca.purpose_missing": Scenario("birthmark ca issue web --profile server --dir ca", typed(*AWAY), types_all=True),
+    "ca.request_refused": Scenario(
+        "birthmark ca root sign servers.csr --dir root-ca --out servers.answer",
+        typed(
+            *AWAY,
+            "birthmark ca init --name Others --dir other",
+            "birthmark ca request --purpose servers --dir other --out servers.csr",
+        ),
+    ),
     "ca.key_kind_refused": profiled('keys = [\\"RSA-3072\\"]'),
     "ca.names_refused": profiled('san = \\"keep\\"\\nsan_dns = [\\"example.org\\"]'),
     "ca.profile_unknown": Scenario(

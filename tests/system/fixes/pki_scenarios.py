@@ -97,6 +97,15 @@ PKI: Mapping[str, Scenario] = {
     "pki.csr_signature_invalid": Scenario(SIGN, broken_signature),
     "pki.csr_subject_invalid": asked_by(f"{REQUEST} -subj /"),
     "pki.pem_invalid": asked_by("echo nonsense! > device.csr"),
+    "pki.ocsp_malformed": Scenario(
+        'curl -sSf --cacert "$SSL_CERT_FILE" -H "Content-Type: application/ocsp-request" --data-binary @request.der '
+        '"https://$PROVISIONING_HOST:8085/ocsp" -o answer.der && openssl ocsp -respin answer.der -noverify',
+        typed(
+            'eval "$(birthmark env)"',
+            'cp "$BIRTHMARK_DATA/ca/root.pem" issuing.pem; cp "$BIRTHMARK_DATA/ca/issuing.pem" device.pem',
+            "echo junk > request.der",
+        ),
+    ),
     "pki.registration_id_invalid": given(
         "openssl req -x509 -nodes -newkey ec -pkeyopt ec_paramgen_curve:P-256 -keyout odd.key -subj '/CN=a b' -days 1 "
         f"-addext basicConstraints=critical,CA:FALSE -out {OWN}"

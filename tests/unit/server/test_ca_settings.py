@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from cryptography.x509.oid import ObjectIdentifier
 
+from birthmark.pki.places import Places
 from birthmark.pki.profiles import DEVICE, EDGE_CA, AllowedNames, Purpose
 from birthmark.server.settings import ConfigInvalidError, Settings, read_settings
 
@@ -112,3 +113,18 @@ def test_an_oid_is_what_it_says(tmp_path: Path) -> None:
     text = '[ca.profiles.x]\nbased_on = "device"\nextended_key_usage = ["1.3.6.1.5.5.7.3.28"]\n'
     made = reading(tmp_path, text).profiles["x"]
     assert made.extended_key_usage == (ObjectIdentifier("1.3.6.1.5.5.7.3.28"),)
+
+
+@pytest.mark.parametrize("url", ["pki.example.org", "ldap://x", "http://a b", "http://x?y"])
+def test_an_address_that_is_none_is_told(tmp_path: Path, url: str) -> None:
+    words = told(tmp_path, f'[ca]\npublic_url = "{url}"\n')
+    assert "line 2: ca.public_url must be an address like http://pki.example.org" in words
+
+
+def test_who_says_where_to_ask_is_a_question_of_lifetime_and_profile(tmp_path: Path) -> None:
+    text = '[ca]\npublic_url = "http://pki.example.org/"\nrevocation_beyond = "12h"\n'
+    ca = reading(tmp_path, text + '[ca.profiles.x]\nbased_on = "device"\nrevocation = false\n')
+    assert ca.ca.places == Places("http://pki.example.org")
+    assert ca.ca.told_beyond == timedelta(hours=12)
+    assert ca.profiles["x"].revocation is False
+    assert "revocation_beyond must be like 12h" in told(tmp_path, '[ca]\nrevocation_beyond = "soon"\n')

@@ -66,10 +66,9 @@ def write(text: str, out: Path | None, row: dict[str, Any], json_row: dict[str, 
 
 def show_hierarchy(authority: AuthorityOptions, made: Hierarchy) -> None:
     """Print the CAs there are, the root first."""
-    issuers = made.issuers
-    for purpose in sorted(issuers, key=lambda one: one is not Purpose.ROOT):
+    there = {Purpose.ROOT: made.anchor} | {purpose: one.certificate for purpose, one in made.issuers.items()}
+    for purpose, certificate in there.items():
         file = str(authority.directory / f"{purpose}.pem")
-        certificate = issuers[purpose].certificate
         emit(authority.as_json, {"ca": str(purpose), **certificate_row(certificate), "file": file})
 
 

@@ -2,19 +2,22 @@
 
 from datetime import timedelta
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from birthmark.ca import directory as ca_directory
+from birthmark.ca.offline import ask
 from birthmark.ca.revocation import CertificateUnknownError
 from birthmark.cli.ca.common import AuthorityOptions, Out, app, issued_row, opened, show_hierarchy, write_chain
-from birthmark.cli.common import emit
+from birthmark.cli.common import emit, write_result
 from birthmark.cli.options import command
 from birthmark.clock import SystemClock, SystemEntropy
 from birthmark.pki.issue import new_serial
 from birthmark.pki.possession import prove_possession
+from birthmark.pki.profiles import Purpose
 
 _VERIFICATION_LIFETIME = timedelta(days=1)
 
@@ -31,12 +34,20 @@ def init(
     authority: AuthorityOptions,
     name: Annotated[str, typer.Option(help="Your organization's name.")],
     flat: Annotated[bool, typer.Option(help="A root that signs devices itself, without an issuing CA.")] = False,
+    offline_root: Annotated[
+        bool, typer.Option("--offline-root", help="No root here: write a request for one on another machine.")
+    ] = False,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Where that request goes.")] = Path("issuing.csr"),
 ) -> None:
     """Make a root (20 years) and an issuing CA below it. Keys are encrypted files of mode 0600.
 
     CAs for other purposes (servers, EST identities, edge CAs) are made below the root when they are first needed.
     """
     now, entropy = SystemClock().now(), SystemEntropy()
+    if offline_root:
+        write_result(out, ask(authority.directory, Purpose.DEVICES, now=now, entropy=entropy, organization=name))
+        typer.echo(f"Where the root is: `birthmark ca root sign {out.name} --out issuing.answer`", err=True)
+        return
     show_hierarchy(authority, ca_directory.create(authority.directory, name, now=now, entropy=entropy, flat=flat))
 
 

@@ -12,12 +12,12 @@ from cryptography.hazmat.primitives import serialization
 from birthmark.ca.model import Issued
 from birthmark.ca.revocation import AlreadyRevokedError, CertificateUnknownError
 from birthmark.cli.ca.common import OPERATOR, AuthorityOptions, Out, app, file_name, issued_row, opened, write
-from birthmark.cli.ca.hierarchy import Level
 from birthmark.cli.common import emit
 from birthmark.cli.options import command
 from birthmark.errors import BirthmarkError
 from birthmark.pki.certificates import parse_bundle
 from birthmark.pki.crl import RevocationReason
+from birthmark.pki.profiles import Purpose
 
 
 @command(app, "birthmark ca revoke device-1 --reason keyCompromise --dir ca")
@@ -48,12 +48,12 @@ async def revoke(
 @command(app, "birthmark ca crl --dir ca --out ca.crl")
 async def crl(
     authority: AuthorityOptions,
-    level: Annotated[Level, typer.Option("--of", help="Whose list.")] = Level.ISSUING,
+    purpose: Annotated[Purpose, typer.Option("--of", help="Whose list.")] = Purpose.DEVICES,
     out: Out = None,
 ) -> None:
     """Write the revocation list (PEM). Brokers that take one want it again after each revocation."""
     async with opened(authority.directory) as ca:
-        issuer = ca.hierarchy.root if level is Level.ROOT else ca.hierarchy.issuing
+        issuer = ca.hierarchy.issuer(purpose, now=ca.clock.now(), entropy=ca.entropy)
         made = x509.load_der_x509_crl(await ca.crl(issuer))
     text = made.public_bytes(serialization.Encoding.PEM).decode()
     next_update = made.next_update_utc.isoformat() if made.next_update_utc else None

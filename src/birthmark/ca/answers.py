@@ -1,0 +1,162 @@
+"""OCSP at work: what is on record of a certificate, signed by a responder of its CA.
+
+An answer without a nonce is kept, and handed out until the certificate's state changes or a quarter of the answer's
+life is left. What cannot be kept, an answer with a nonce or about a serial number that was never issued, is signed for
+whoever asks as often as `may_sign` lets the address: beyond that an answer that is kept does, or "try later".
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from birthmark.ca import store
+from birthmark.ca.events import CertificateRevoked
+from birthmark.ca.lists import revocation_of
+from birthmark.ca.service import CertificateAuthority
+from birthmark.pki.certificates import Thumbprint
+from birthmark.pki.issue import Issuer, issue, new_serial
+from birthmark.pki.names import name_of
+from birthmark.pki.ocsp import (
+    Answer,
+    CertId,
+    OcspRequest,
+    Status,
+    Unsigned,
+    build_answer,
+    ids_of,
+    parse_request,
+)
+from birthmark.pki.places import name_of_key
+from birthmark.pki.profiles import OCSP
+from birthmark.store.database import Heard
+from birthmark.store.remembered import UNSURE_S
+
+LIFETIME = timedelta(hours=24)
+MAX_KEPT = 16_384
+_RENEW_BEFORE = OCSP.lifetime / 2
+
+
+@dataclass(slots=True)
+class Answers:
+    """The responders of every CA there is."""
+
+    ca: CertificateAuthority
+    may_sign: Callable[[str], bool] = field(repr=False)
+    """Takes one signature's worth of an address's share, if there is."""
+    signed: int = field(default=0, init=False)
+    _kept: OrderedDict[CertId, tuple[Answer, Thumbprint]] = field(default_factory=OrderedDict, init=False, repr=False)
+    _named: dict[Thumbprint, set[CertId]] = field(default_factory=dict, init=False, repr=False)
+    _issuers: dict[tuple[str, bytes, bytes], Issuer] = field(default_factory=dict, init=False, repr=False)
+    _responders: dict[Thumbprint, Issuer] = field(default_factory=dict, init=False, repr=False)
+    _changes: int = field(default=0, init=False, repr=False)
+    _unsure_until: float = field(default=0.0, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self.ca.database.on_events(self._hear)
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    async def answer(self, der: bytes, address: str) -> Answer | Unsigned:
+        """Return what is said to a request. Raise `OcspMalformedError`."""
+        request = parse_request(der)
+        now = self.ca.clock.now()
+        if request.nonce is None and (kept := self._fresh(request.asked, now)) is not None:
+            return kept
+        issuers = [self._issuer(one) for one in request.asked]
+        issuer = issuers[0] if issuers else None
+        if issuer is None or any(one is not issuer for one in issuers):
+            return Unsigned.UNAUTHORIZED
+        if self.may_sign(address):
+            return await self._signed(request, issuer, now)
+        return self._fresh(request.asked, now) or Unsigned.TRY_LATER
+
+    def _fresh(self, asked: Sequence[CertId], now: datetime) -> Answer | None:
+        if len(asked) != 1 or (kept := self._kept.get(asked[0])) is None:
+            return None
+        return kept[0] if kept[0].next_update - now > LIFETIME / 4 else None
+
+    def _issuer(self, asked: CertId) -> Issuer | None:
+        """Return the CA that is meant, if it is one of ours. CAs come when they are needed, and none goes."""
+        if asked.issuer not in self._issuers:
+            issuers = self.ca.hierarchy.issuers.values()
+            if len(issuers) * len(ids_of(self.ca.hierarchy.anchor)) == len(self._issuers):
+                return None
+            self._issuers = {name: one for one in issuers for name in ids_of(one.certificate)}
+        return self._issuers.get(asked.issuer)
+
+    async def _signed(self, request: OcspRequest, issuer: Issuer, now: datetime) -> Answer:
+        changes = self._changes
+        found = [(asked, await self._status(asked, issuer)) for asked in request.asked]
+        responder = await self._responder(issuer, now)
+        this_update = now.replace(microsecond=0)
+        wanted = Answer(b"", this_update, min(this_update + LIFETIME, responder.certificate.not_after))
+        statuses = [(asked, status) for asked, (status, _) in found]
+        made = build_answer(responder, statuses, wanted, nonce=request.nonce)
+        self.signed += 1
+        # Else it may say what was read before a change.
+        is_sure = changes == self._changes and self.ca.clock.monotonic() >= self._unsure_until
+        thumbprint = found[0][1][1]
+        if len(found) == 1 and request.nonce is None and thumbprint is not None and is_sure:
+            self._keep(request.asked[0], made, thumbprint)
+        return made
+
+    async def _status(self, asked: CertId, issuer: Issuer) -> tuple[Status, Thumbprint | None]:
+        name = issuer.certificate.thumbprint
+        row = await self.ca.database.one(store.STATUS, issuer=name, serial=f"{asked.serial:x}")
+        if row is None:
+            return Status(is_known=False), None
+        revocation = None if row["revoked_at"] is None else revocation_of(asked.serial, row)
+        return Status(is_known=True, revocation=revocation), Thumbprint(bytes(row["thumbprint"]))
+
+    def _keep(self, asked: CertId, made: Answer, thumbprint: Thumbprint) -> None:
+        self._kept[asked] = (made, thumbprint)
+        self._kept.move_to_end(asked)
+        self._named.setdefault(thumbprint, set()).add(asked)
+        if len(self._kept) > MAX_KEPT:
+            self._drop(next(iter(self._kept)))
+
+    def _drop(self, asked: CertId) -> None:
+        _, thumbprint = self._kept.pop(asked)
+        names = self._named[thumbprint]
+        names.discard(asked)
+        if not names:
+            del self._named[thumbprint]
+
+    def _hear(self, events: Sequence[Heard], is_sure: bool) -> None:  # noqa: FBT001 - as the port has it
+        revoked = [event for _, event in events if isinstance(event, CertificateRevoked)]
+        if not revoked:
+            return
+        self._changes += 1
+        for event in revoked:
+            for asked in list(self._named.get(Thumbprint(event.thumbprint), ())):
+                self._drop(asked)
+        if not is_sure:
+            self._kept.clear()
+            self._named.clear()
+            self._unsure_until = self.ca.clock.monotonic() + UNSURE_S
+
+    async def _responder(self, issuer: Issuer, now: datetime) -> Issuer:
+        """Return the responder that this CA itself has certified, another one in time before its end."""
+
+        def is_good(one: Issuer) -> bool:
+            certificate = one.certificate
+            return (
+                certificate.issuer_der == issuer.certificate.subject_der and now < certificate.not_after - _RENEW_BEFORE
+            )
+
+        def make() -> Issuer:
+            key, serial = ec.generate_private_key(ec.SECP256R1()), new_serial(self.ca.entropy)
+            subject = name_of(f"OCSP {self.ca.entropy.token(3).hex().upper()}")
+            return Issuer(issue(OCSP, subject, key.public_key(), issuer=issuer, serial=serial, now=now), key)
+
+        name = issuer.certificate.thumbprint
+        known = self._responders.get(name)
+        if known is None or not is_good(known):
+            file = f"ocsp-{name_of_key(issuer.certificate)[:16]}"
+            known = self._responders[name] = self.ca.hierarchy.keeper.pair(file, is_good, make)
+            await self.ca.note(OCSP, known.certificate)
+        return known

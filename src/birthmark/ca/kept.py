@@ -1,0 +1,156 @@
+"""The files of a hierarchy, one after the other: what is made later counts from the moment its certificate is there."""
+
+import fcntl
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from birthmark.ca.keyfile import (
+    SecretUnreadableError,
+    key_pem,
+    read_key,
+    read_owned,
+    read_pair,
+    read_private,
+    replace_durable,
+    write_durable,
+    write_key,
+)
+from birthmark.clock import Entropy
+from birthmark.errors import InvalidRequestError, UnavailableError
+from birthmark.pki.certificates import Certificate, parse_pem
+from birthmark.pki.issue import Issuer, SigningKey, issue, new_serial
+from birthmark.pki.names import name_of
+from birthmark.pki.places import Places
+from birthmark.pki.profiles import EDGE_ISSUING_CA, ISSUING_CA, Profile, Purpose
+
+BELOW: Mapping[Purpose, tuple[str, Profile]] = {
+    Purpose.DEVICES: ("Issuing CA", ISSUING_CA),
+    Purpose.EST: ("EST CA", ISSUING_CA),
+    Purpose.EDGE: ("Edge CA", EDGE_ISSUING_CA),
+    Purpose.SERVERS: ("Servers CA", ISSUING_CA),
+}
+"""What the root signs: how each is called, and its profile."""
+ROOT_LIST = "root.crl"
+PASSPHRASE = "passphrase"  # noqa: S105 - a file name
+
+
+class PurposeMissingError(UnavailableError):
+    """There is no CA for this, and the root's key is on another machine."""
+
+    code = "ca.purpose_missing"
+    cause = "{path} has no CA for {purpose}, and not the root's key, by which one could be made."
+    fix = (
+        "Have the root sign one. Here: `birthmark ca request --purpose {purpose} --dir {path} --out {purpose}.csr`. "
+        "Where the root is: `birthmark ca root sign {purpose}.csr --dir root-ca --out {purpose}.answer`. "
+        "And here: `birthmark ca install {purpose}.answer --dir {path}`."
+    )
+    path: Path
+    purpose: str
+
+
+def below_root(
+    purpose: Purpose,
+    organization: str,
+    tag: str,
+    *,
+    root: Issuer,
+    now: datetime,
+    entropy: Entropy,
+    places: Places | None,
+) -> tuple[Certificate, SigningKey]:
+    """Return the certificate and the key of a new CA below the root."""
+    title, profile = BELOW[purpose]
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject, serial = name_below(organization, f"{title} {tag}"), new_serial(entropy)
+    return issue(profile, subject, key.public_key(), issuer=root, serial=serial, now=now, places=places), key
+
+
+class Kept:
+    """The files of a directory, as a hierarchy asks for them."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def add(
+        self, purpose: Purpose, root: Issuer | None, *, now: datetime, entropy: Entropy, places: Places | None = None
+    ) -> Issuer:
+        """Make the CA of a purpose where there is none; one that another process made meanwhile is taken."""
+        directory = self._directory
+        passphrase = read_private(directory / PASSPHRASE).strip()
+        with alone_in(directory):
+            if not (directory / f"{purpose}.pem").exists():
+                if root is None:
+                    raise PurposeMissingError(path=directory, purpose=purpose)
+                tag, name = entropy.token(3).hex().upper(), organization_of(root.certificate.subject)
+                certificate, key = below_root(purpose, name, tag, root=root, now=now, entropy=entropy, places=places)
+                (directory / f"{purpose}.key").unlink(missing_ok=True)  # of a process that was killed before its use
+                write_key(directory / f"{purpose}.key", key, passphrase)
+                write_durable(directory / f"{purpose}.pem", certificate.pem().encode(), mode=0o644)
+            return read_issuer(directory, purpose, passphrase)
+
+    def root_list(self) -> bytes | None:
+        """Return the root's list that was installed."""
+        path = self._directory / ROOT_LIST
+        return path.read_bytes() if path.exists() else None
+
+    def pair(self, name: str, is_good: Callable[[Issuer], bool], make: Callable[[], Issuer]) -> Issuer:
+        """Return what is kept in one file, so that certificate and key are always of each other."""
+        path = self._directory / f"{name}.pem"
+        passphrase = read_private(self._directory / PASSPHRASE).strip()
+        with alone_in(self._directory):
+            with suppress(SecretUnreadableError):
+                kept = read_pair(path, passphrase)
+                if is_good(kept):
+                    return kept
+            made = make()
+            replace_durable(path, key_pem(made.private_key, passphrase) + made.certificate.pem().encode())
+            return made
+
+
+@contextmanager
+def alone_in(directory: Path) -> Iterator[None]:
+    """Keep other processes from making the same meanwhile; the kernel lets go when this one ends."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def organization_of(subject: x509.Name) -> str:
+    """Return the organization that a CA belongs to."""
+    found = subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)
+    return str(found[0].value) if found else "CA"
+
+
+def name_below(organization: str, role: str) -> x509.Name:
+    """Return O=organization, CN=organization role; the organization is cut, the role is kept."""
+    room = 64 - len(role) - 1
+    short = organization.encode()[:room].decode(errors="ignore")
+    return name_of(f"{short} {role}", organization)
+
+
+def read_certificate(directory: Path, role: str) -> Certificate:
+    """Return a CA's certificate. Raise `SecretUnreadableError`."""
+    path = directory / f"{role}.pem"
+    try:
+        return parse_pem(read_owned(path))
+    except InvalidRequestError as error:
+        raise SecretUnreadableError(path=path, reason="the certificate cannot be read") from error
+
+
+def read_issuer(directory: Path, role: str, passphrase: bytes) -> Issuer:
+    """Return a CA with its key. Raise `SecretUnreadableError`, `SecretExposedError`."""
+    certificate = read_certificate(directory, role)
+    key = read_key(directory / f"{role}.key", passphrase)
+    if key.public_key() != certificate.public_key():
+        raise SecretUnreadableError(path=directory / f"{role}.pem", reason="it belongs to another key")
+    return Issuer(certificate, key)

@@ -1,0 +1,246 @@
+"""A root that lives on another machine: what it shall sign goes there as a file, and its answer comes back as one.
+
+The request is a PKCS#10 request of a new CA, whose key waits here as `PURPOSE.pending`; what it is for, which root is
+asked and until when stands in it as text (unstructuredName, RFC 2985 section 5.4.1), under its signature. The answer is
+PEM: the certificate, the root's, and the root's revocation list. Each side looks at all of it before it believes it.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import AttributeOID
+
+from birthmark.ca.directory import CaExistsError
+from birthmark.ca.kept import (
+    BELOW,
+    PASSPHRASE,
+    ROOT_LIST,
+    alone_in,
+    name_below,
+    organization_of,
+    read_certificate,
+)
+from birthmark.ca.keyfile import (
+    key_pem,
+    new_passphrase,
+    read_key,
+    read_private,
+    replace_durable,
+    write_private,
+)
+from birthmark.clock import Entropy
+from birthmark.errors import BirthmarkError, InvalidRequestError, PolicyError
+from birthmark.pki.certificates import Certificate, is_signed_by, parse_bundle, parse_thumbprint
+from birthmark.pki.chains import check_dates
+from birthmark.pki.csr import CertificateRequest, parse_csr
+from birthmark.pki.names import text_of
+from birthmark.pki.pem import unarmor
+from birthmark.pki.profiles import Purpose
+
+VALID = timedelta(days=30)
+MAX_ANSWER_BYTES = 8 * 1024 * 1024
+_VERSION = "birthmark-ca-1"
+_NOT_OURS = "it is not one of `birthmark ca request`"
+_LIST = b"-----BEGIN X509 CRL-----"
+
+
+class RequestRefusedError(PolicyError):
+    """The root does not sign this."""
+
+    code = "ca.request_refused"
+    message = "The root does not sign this request: {detail}."
+    fix = (
+        "Ask anew where the CA is to work, and bring that file: "
+        "`birthmark ca request --purpose {purpose} --dir ca --out {purpose}.csr`."
+    )
+    detail: str
+    purpose: str = "issuing"
+
+
+class AnswerRefusedError(PolicyError):
+    """This is not the answer that is waited for."""
+
+    code = "ca.answer_refused"
+    message = "The answer cannot be installed: {detail}."
+    fix = (
+        "Have the root sign what was asked last: "
+        "`birthmark ca root sign {purpose}.csr --dir root-ca --out {purpose}.answer`."
+    )
+    detail: str
+    purpose: str = "issuing"
+
+
+@dataclass(frozen=True, slots=True)
+class CaRequest:
+    """What a root is asked for. Made by `read_request`."""
+
+    request: CertificateRequest
+    purpose: Purpose
+    root: str
+    """The thumbprint, in hex, of the root that is meant; empty for the first of a new installation."""
+    until: datetime
+
+
+def ask(directory: Path, purpose: Purpose, *, now: datetime, entropy: Entropy, organization: str | None = None) -> str:
+    """Return a request (PEM) for the CA of a purpose; one that waited before counts no more.
+
+    With `organization` the directory is a new one, without a root. Raise `CaExistsError`.
+    """
+    if organization is not None:
+        _begin(directory, entropy)
+    if (directory / f"{purpose}.pem").exists():
+        raise CaExistsError(path=directory)
+    root = "" if organization is not None or not _has_root(directory) else _root_of(directory).thumbprint.hex()
+    key = ec.generate_private_key(ec.SECP256R1())
+    title, tag = BELOW[purpose][0], entropy.token(3).hex().upper()
+    name = organization or _organization(directory)
+    says = {"is": _VERSION, "purpose": purpose, "root": root, "until": (now + VALID).isoformat(timespec="seconds")}
+    request = (
+        x509.CertificateSigningRequestBuilder(name_below(name, f"{title} {tag}"))
+        .add_attribute(AttributeOID.UNSTRUCTURED_NAME, json.dumps(says).encode())
+        .sign(key, hashes.SHA256())
+    )
+    with alone_in(directory):
+        replace_durable(directory / f"{purpose}.pending", key_pem(key, _passphrase(directory)))
+    return request.public_bytes(Encoding.PEM).decode()
+
+
+def read_request(data: bytes, root: Certificate, now: datetime) -> CaRequest:
+    """Return what a root is asked for. Raise `RequestRefusedError`."""
+    try:
+        request = parse_csr(unarmor(data))
+        says = _told(request)
+        purpose, until = Purpose(says["purpose"]), datetime.fromisoformat(says["until"]).astimezone(UTC)
+    except (InvalidRequestError, x509.AttributeNotFound, ValueError, KeyError, TypeError) as error:
+        reason = (
+            error.explain_cause() if isinstance(error, BirthmarkError) else "it is not one of `birthmark ca request`"
+        )
+        raise RequestRefusedError(detail=reason.rstrip(".")) from error
+    if purpose not in BELOW:
+        raise RequestRefusedError(detail=f"there is no CA for the purpose '{purpose}'")
+    if says["root"] not in {"", root.thumbprint.hex()}:
+        detail = f"it is for the root {says['root'][:16]}…, and this one is {root.thumbprint.hex()[:16]}…"
+        raise RequestRefusedError(detail=detail, purpose=purpose)
+    if now > until:
+        raise RequestRefusedError(detail=f"it was good until {until.isoformat()}", purpose=purpose)
+    return CaRequest(request, purpose, says["root"], until)
+
+
+def render_answer(certificate: Certificate, root: Certificate, crl: bytes) -> str:
+    """Return the file for who asked."""
+    listed = x509.load_der_x509_crl(crl).public_bytes(Encoding.PEM).decode()
+    return f"{certificate.pem()}{root.pem()}{listed}"
+
+
+def install(directory: Path, data: bytes, now: datetime, *, root: str | None = None) -> Purpose:
+    """Take over what the root has signed: a CA, or its newest list alone. `root` is its thumbprint, as a person knows it.
+
+    Raise `AnswerRefusedError`; then nothing has changed.
+    """
+    waiting = _waiting(directory)
+    last = next(iter(waiting), "issuing")
+    try:
+        listed = x509.load_pem_x509_crl(data) if _LIST in data else None
+        if listed is not None and b"-----BEGIN CERTIFICATE-----" not in data:
+            return _install_list(directory, listed, last)
+        certificate, *above = parse_bundle(data)
+    except (InvalidRequestError, ValueError) as error:
+        raise AnswerRefusedError(detail="it is not an answer of `birthmark ca root sign`", purpose=last) from error
+    purpose = next((one for one, key in waiting.items() if key.public_key() == certificate.public_key()), None)
+    if purpose is None:
+        raise AnswerRefusedError(detail="no request that waits here is what it answers", purpose=last)
+    anchor = above[-1] if above else certificate
+    _check(certificate, anchor, purpose, now)
+    wanted = _root_of(directory).thumbprint if _has_root(directory) else None
+    if root is not None and anchor.thumbprint != parse_thumbprint(root):
+        raise AnswerRefusedError(detail=f"its root is {anchor.thumbprint.hex()}", purpose=purpose)
+    if wanted is not None and anchor.thumbprint != wanted:
+        raise AnswerRefusedError(detail="it comes from another root than the one here", purpose=purpose)
+    if listed is not None and not listed.is_signature_valid(anchor.public_key()):  # type: ignore[arg-type]  # a CA has a key that signs
+        raise AnswerRefusedError(detail="the revocation list in it is not of its root", purpose=purpose)
+    with alone_in(directory):
+        if listed is not None and (wanted is None or _is_newer(directory, listed)):
+            replace_durable(directory / ROOT_LIST, listed.public_bytes(Encoding.DER))
+        # Whatever is killed here can be done again: what waits goes last.
+        replace_durable(directory / f"{purpose}.key", read_private(directory / f"{purpose}.pending"))
+        replace_durable(directory / f"{purpose}.pem", certificate.pem().encode(), mode=0o644)
+        replace_durable(directory / "root.pem", anchor.pem().encode(), mode=0o644)
+        (directory / f"{purpose}.pending").unlink()
+    return purpose
+
+
+def _install_list(directory: Path, listed: x509.CertificateRevocationList, purpose: str) -> Purpose:
+    """Keep a list of the root that is newer than the one here."""
+    if not listed.is_signature_valid(_root_of(directory).public_key()):  # type: ignore[arg-type]  # a CA has a key that signs
+        raise AnswerRefusedError(detail="the revocation list is not of the root here", purpose=purpose)
+    if not _is_newer(directory, listed):
+        raise AnswerRefusedError(detail="a list as new as this one is here", purpose=purpose)
+    replace_durable(directory / ROOT_LIST, listed.public_bytes(Encoding.DER))
+    return Purpose.ROOT
+
+
+def _is_newer(directory: Path, listed: x509.CertificateRevocationList) -> bool:
+    path = directory / ROOT_LIST
+    return not path.exists() or _number(listed) > _number(x509.load_der_x509_crl(path.read_bytes()))
+
+
+def _number(listed: x509.CertificateRevocationList) -> int:
+    return listed.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
+
+
+def _check(certificate: Certificate, anchor: Certificate, purpose: Purpose, now: datetime) -> None:
+    profile = BELOW[purpose][1]
+    if not anchor.is_self_signed or not is_signed_by(certificate, anchor):
+        raise AnswerRefusedError(detail="its certificate is not signed by the root in it", purpose=purpose)
+    if not certificate.is_ca or certificate.extensions.path_length != profile.path_length:
+        raise AnswerRefusedError(detail=f"its certificate is not that of a CA for {purpose}", purpose=purpose)
+    for one in (certificate, anchor):
+        try:
+            check_dates(one, now)
+        except BirthmarkError as error:
+            raise AnswerRefusedError(detail=error.explain_cause().rstrip("."), purpose=purpose) from error
+
+
+def _told(request: CertificateRequest) -> Mapping[str, str]:
+    attributes = x509.load_der_x509_csr(request.der).attributes
+    says = json.loads(attributes.get_attribute_for_oid(AttributeOID.UNSTRUCTURED_NAME).value)
+    if not isinstance(says, dict) or says["is"] != _VERSION or not all(isinstance(one, str) for one in says.values()):
+        raise ValueError(text_of(request.subject))
+    return says
+
+
+def _waiting(directory: Path) -> dict[Purpose, ec.EllipticCurvePrivateKey]:
+    """Return the keys that wait for an answer."""
+    passphrase = _passphrase(directory)
+    found = {one: directory / f"{one}.pending" for one in BELOW}
+    return {one: read_key(path, passphrase) for one, path in found.items() if path.exists()}  # type: ignore[misc]  # made by `ask`
+
+
+def _begin(directory: Path, entropy: Entropy) -> None:
+    if directory.exists() and any(directory.iterdir()):
+        raise CaExistsError(path=directory)
+    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    write_private(directory / PASSPHRASE, new_passphrase(entropy) + b"\n")
+
+
+def _passphrase(directory: Path) -> bytes:
+    return read_private(directory / PASSPHRASE).strip()
+
+
+def _has_root(directory: Path) -> bool:
+    return (directory / "root.pem").exists()
+
+
+def _root_of(directory: Path) -> Certificate:
+    return read_certificate(directory, Purpose.ROOT)
+
+
+def _organization(directory: Path) -> str:
+    return organization_of(_root_of(directory).subject)

@@ -1,0 +1,82 @@
+"""`birthmark ca request`, `root sign` and `install`: CAs below a root whose key is on another machine."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from birthmark.ca import directory as ca_directory
+from birthmark.ca.directory import CaMissingError
+from birthmark.ca.kept import BELOW
+from birthmark.ca.offline import MAX_ANSWER_BYTES, RequestRefusedError, ask, install, read_request, render_answer
+from birthmark.cli.ca.common import AuthorityOptions, Out, app, opened, show_hierarchy, write
+from birthmark.cli.common import about, certificate_row, read_file, write_result
+from birthmark.cli.options import command, commands
+from birthmark.clock import SystemClock, SystemEntropy
+from birthmark.pki.csr import MAX_CSR_BYTES
+from birthmark.pki.issue import issue, new_serial
+from birthmark.pki.profiles import Purpose
+
+root = commands("Where the root's key is: sign what other machines ask for.", "birthmark ca root sign edge.csr")
+app.add_typer(root, name="root")
+
+
+class Below(StrEnum):
+    """What a CA below the root is for."""
+
+    ISSUING = "issuing"
+    EST = "est"
+    EDGE = "edge"
+    SERVERS = "servers"
+
+
+@command(app, "birthmark ca request --purpose edge --dir ca --out edge.csr")
+def request(
+    authority: AuthorityOptions,
+    purpose: Annotated[Below, typer.Option(help="What the CA is for.")],
+    out: Out = None,
+) -> None:
+    """Ask for a CA that a root on another machine shall sign. Its key is made here and waits; an earlier one goes.
+
+    Bring the file to that machine: `birthmark ca root sign FILE`, and its answer back: `birthmark ca install`.
+    """
+    if not (authority.directory / "root.pem").exists():
+        raise CaMissingError(path=authority.directory)
+    write_result(out, ask(authority.directory, Purpose(purpose), now=SystemClock().now(), entropy=SystemEntropy()))
+
+
+@command(root, "birthmark ca root sign edge.csr --dir ca --out edge.answer", "sign")
+async def sign(
+    authority: AuthorityOptions,
+    file: Annotated[Path, typer.Argument(help="As `birthmark ca request` wrote it.")],
+    out: Out = None,
+) -> None:
+    """Sign a CA that another machine asks for, and write what it needs: the certificate, the root and its list."""
+    async with opened(authority.directory) as ca:
+        now = ca.clock.now()
+        with about(file):
+            wanted = read_request(read_file(file, 2 * MAX_CSR_BYTES), ca.hierarchy.anchor, now)
+        if await ca.is_certified(wanted.request.spki_der):
+            raise RequestRefusedError(detail="it was answered before", purpose=wanted.purpose)
+        profile, asked = BELOW[wanted.purpose][1], wanted.request
+        serial, above = new_serial(ca.entropy), ca.hierarchy.root
+        made = issue(profile, asked.subject, asked.public_key, issuer=above, serial=serial, now=now)
+        await ca.note(profile, made)
+        text = render_answer(made, above.certificate, await ca.crl(above))
+    row = {"purpose": str(wanted.purpose), **certificate_row(made), "file": str(out) if out else None}
+    write(text, out, row, {**row, "pem": text}, authority.as_json)
+
+
+@command(app, "birthmark ca install edge.answer --dir ca", "install")
+def install_answer(
+    authority: AuthorityOptions,
+    file: Annotated[Path, typer.Argument(help="As `birthmark ca root sign` wrote it.")],
+    thumbprint: Annotated[
+        str | None, typer.Option("--root", metavar="THUMBPRINT", help="The root's, to be sure of it the first time.")
+    ] = None,
+) -> None:
+    """Take over a CA that the root has signed. A server that runs sees it when it starts again."""
+    with about(file):
+        install(authority.directory, read_file(file, MAX_ANSWER_BYTES), SystemClock().now(), root=thumbprint)
+    show_hierarchy(authority, ca_directory.load(authority.directory))

@@ -1,0 +1,201 @@
+"""A root on another machine: request, answer, and all that can be wrong with them."""
+
+import json
+import shutil
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import AttributeOID
+from typer.testing import CliRunner, Result
+
+from birthmark.ca import directory as ca_directory
+from birthmark.ca.offline import AnswerRefusedError, RequestRefusedError, ask, install, read_request
+from birthmark.cli.ca import app
+from birthmark.clock import SystemClock, SystemEntropy
+from birthmark.pki.certificates import Certificate, parse_bundle, parse_pem
+from birthmark.pki.chains import build_chain
+from birthmark.pki.names import name_of
+from birthmark.pki.profiles import Purpose
+from pki_builders import a_csr, a_key
+
+NOW = SystemClock().now()
+
+
+def run(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(app, [str(one) for one in arguments], catch_exceptions=False)
+
+
+def done(*arguments: str | Path) -> str:
+    result = run(*arguments)
+    assert result.exit_code == 0, result.stderr
+    return result.stdout
+
+
+@pytest.fixture
+def places(tmp_path: Path) -> Path:
+    """Two machines: `root-ca` with the root's key, and `ca` without."""
+    done("init", "--name", "Example", "--dir", tmp_path / "root-ca")
+    shutil.copytree(tmp_path / "root-ca", tmp_path / "ca")
+    (tmp_path / "ca" / "root.key").unlink()
+    return tmp_path
+
+
+def signed(places: Path, purpose: str = "edge") -> Path:
+    """Ask, and have it answered."""
+    done("request", "--purpose", purpose, "--dir", places / "ca", "--out", places / "one.csr")
+    done("root", "sign", places / "one.csr", "--dir", places / "root-ca", "--out", places / "one.answer")
+    return places / "one.answer"
+
+
+def root_of(places: Path) -> Certificate:
+    return parse_pem((places / "root-ca" / "root.pem").read_text())
+
+
+def refusal(places: Path, data: bytes) -> str:
+    with pytest.raises(RequestRefusedError) as refused:
+        read_request(data, root_of(places), NOW)
+    return str(refused.value)
+
+
+def answered(places: Path, data: bytes, **options: str) -> str:
+    before = sorted((one.name, one.read_bytes()) for one in (places / "ca").iterdir())
+    with pytest.raises(AnswerRefusedError) as refused:
+        install(places / "ca", data, NOW, **options)
+    assert sorted((one.name, one.read_bytes()) for one in (places / "ca").iterdir()) == before
+    return str(refused.value)
+
+
+@pytest.mark.parametrize("purpose", ["est", "edge", "servers"])
+def test_a_ca_below_a_root_elsewhere_comes_by_request_and_answer(places: Path, purpose: str) -> None:
+    done("install", signed(places, purpose), "--dir", places / "ca")
+    made = ca_directory.load(places / "ca")
+    below = made.issuers[Purpose(purpose)].certificate
+    assert build_chain(below, [], made.anchors, NOW) == (below, made.anchor)
+    assert below.extensions.path_length == (1 if purpose == "edge" else 0)
+    assert not made.has_root
+    assert {one.suffix for one in (places / "ca").iterdir()} == {".pem", ".key", ".crl", ""}
+
+
+def test_a_new_installation_may_never_have_had_a_root(tmp_path: Path) -> None:
+    done("init", "--name", "Root Holder", "--flat", "--dir", tmp_path / "root-ca")
+    done("init", "--name", "Plant", "--offline-root", "--dir", tmp_path / "ca", "--out", tmp_path / "issuing.csr")
+    assert run("show", "--dir", tmp_path / "ca").exit_code == 3
+    done("root", "sign", tmp_path / "issuing.csr", "--dir", tmp_path / "root-ca", "--out", tmp_path / "answer")
+    thumbprint = root_of(tmp_path).thumbprint.hex()
+    assert run("install", tmp_path / "answer", "--dir", tmp_path / "ca", "--root", "0" * 64).exit_code == 1
+    done("install", tmp_path / "answer", "--dir", tmp_path / "ca", "--root", thumbprint)
+    shown = [json.loads(line) for line in done("show", "--dir", tmp_path / "ca", "--json").splitlines()]
+    assert [row["ca"] for row in shown] == ["root", "issuing"]
+    done("issue", "device-1", "--dir", tmp_path / "ca", "--out-dir", tmp_path)
+    (leaf, above) = parse_bundle((tmp_path / "device-1.cert.pem").read_text())
+    assert "Plant" in above.subject_text
+    assert build_chain(leaf, [above], [root_of(tmp_path)], NOW)[-1] == root_of(tmp_path)
+
+
+def test_what_only_the_root_can_do_says_where(places: Path) -> None:
+    missing = run("issue", "web", "--profile", "server", "--dir", places / "ca", "--out-dir", places)
+    assert "ca.purpose_missing" in missing.stderr
+    assert "birthmark ca request --purpose servers" in missing.stderr
+    assert "ca.root_away" in run("crl", "--of", "root", "--dir", places / "ca").stderr
+    assert "ca.root_away" in run("verify-possession", "CODE", "--dir", places / "ca").stderr
+
+
+def test_a_request_for_another_root_is_refused(places: Path) -> None:
+    done("init", "--name", "Other", "--dir", places / "other")
+    text = ask(places / "other", Purpose.EST, now=NOW, entropy=SystemEntropy())
+    assert "it is for the root" in refusal(places, text.encode())
+
+
+def test_a_request_is_good_for_thirty_days_and_answered_once(places: Path) -> None:
+    text = ask(places / "ca", Purpose.EST, now=NOW - timedelta(days=31), entropy=SystemEntropy())
+    assert "it was good until" in refusal(places, text.encode())
+    signed(places)
+    again = run("root", "sign", places / "one.csr", "--dir", places / "root-ca")
+    assert "it was answered before" in again.stderr
+
+
+def a_request(**says: object) -> bytes:
+    builder = x509.CertificateSigningRequestBuilder(name_of("CA"))
+    told = {"is": "birthmark-ca-1", "purpose": "edge", "root": "", "until": "2999-01-01T00:00:00+00:00"} | says
+    builder = builder.add_attribute(AttributeOID.UNSTRUCTURED_NAME, json.dumps(told).encode())
+    return builder.sign(a_key(), hashes.SHA256()).public_bytes(Encoding.PEM)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"junk",
+        a_csr("device-1"),
+        a_request(purpose="world"),
+        a_request(purpose="root"),
+        a_request(until="soon"),
+        a_request(until=7),
+        a_request(**{"is": "something else"}),
+    ],
+)
+def test_what_is_no_request_of_ours_is_refused(places: Path, data: bytes) -> None:
+    assert refusal(places, data)
+
+
+def test_an_answer_is_installed_once_and_by_whoever_asked(places: Path) -> None:
+    answer = signed(places).read_bytes()
+    install(places / "ca", answer, NOW)
+    assert "no request that waits here" in answered(places, answer)
+    assert run("request", "--purpose", "edge", "--dir", places / "ca").exit_code == 1
+
+
+def test_an_answer_to_an_earlier_request_is_refused(places: Path) -> None:
+    answer = signed(places).read_bytes()
+    ask(places / "ca", Purpose.EDGE, now=NOW, entropy=SystemEntropy())
+    assert "no request that waits here" in answered(places, answer)
+
+
+def test_an_answer_of_another_root_is_refused(places: Path) -> None:
+    answer = signed(places)
+    leaf, _ = parse_bundle(answer.read_text())
+    done("init", "--name", "Other", "--dir", places / "other")
+    other = (places / "other" / "root.pem").read_text()
+    assert "not signed by the root in it" in answered(places, (leaf.pem() + other).encode())
+    assert "its root is" in answered(places, answer.read_bytes(), root="0" * 64)
+
+
+def test_an_answer_for_another_purpose_or_time_is_refused(places: Path) -> None:
+    answer = signed(places).read_bytes()
+    (places / "ca" / "edge.pending").rename(places / "ca" / "est.pending")
+    assert "is not that of a CA for est" in answered(places, answer)
+    (places / "ca" / "est.pending").rename(places / "ca" / "edge.pending")
+    with pytest.raises(AnswerRefusedError, match="expired"):
+        install(places / "ca", answer, NOW + timedelta(days=6 * 365))
+
+
+def test_junk_is_no_answer(places: Path) -> None:
+    signed(places)
+    for data in (b"", b"junk", (places / "one.csr").read_bytes(), root_of(places).pem().encode()):
+        assert answered(places, data)
+
+
+def test_the_list_of_the_root_comes_with_the_answer(places: Path) -> None:
+    install(places / "ca", signed(places).read_bytes(), NOW)
+    listed = x509.load_der_x509_crl((places / "ca" / "root.crl").read_bytes())
+    assert listed.is_signature_valid(root_of(places).public_key())  # type: ignore[arg-type]  # an EC key
+
+
+def test_a_newer_list_of_the_root_is_installed_by_itself(places: Path) -> None:
+    install(places / "ca", signed(places).read_bytes(), NOW)
+    listed = places / "root.crl.pem"
+    done("crl", "--of", "root", "--dir", places / "root-ca", "--out", listed)
+    assert "a list as new as this one" in answered(places, listed.read_bytes())
+    edge = parse_pem((places / "ca" / "edge.pem").read_text())
+    done("revoke", f"{edge.serial:x}", "--dir", places / "root-ca")
+    done("crl", "--of", "root", "--dir", places / "root-ca", "--out", listed)
+    done("install", listed, "--dir", places / "ca")
+    now = x509.load_der_x509_crl((places / "ca" / "root.crl").read_bytes())
+    assert now.get_revoked_certificate_by_serial_number(edge.serial) is not None
+    done("init", "--name", "Other", "--dir", places / "other")
+    done("crl", "--of", "root", "--dir", places / "other", "--out", listed)
+    assert "not of the root here" in answered(places, listed.read_bytes())

@@ -16,10 +16,10 @@ from typing import TypeAlias
 
 from birthmark.agent.config.model import DpsSource, EstIssuance, Issued, LocalIssuance, Preloaded
 from birthmark.agent.control import running_pid
-from birthmark.agent.identities import HeldIdentity
 from birthmark.agent.issuing import est_trust, subject_of
 from birthmark.agent.renewal import Renewal, warn_at
 from birthmark.agent.service import Agent
+from birthmark.agent.slots import HeldIdentity
 from birthmark.errors import BirthmarkError
 from birthmark.est.client import EstClient
 from birthmark.keys.scheme import default_scheme

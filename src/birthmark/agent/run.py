@@ -9,13 +9,14 @@ import contextlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import timedelta
 
 from birthmark.agent.control import Order
-from birthmark.agent.identities import HeldIdentity
-from birthmark.agent.renewal import Renewal, chance_of, retry_pause
+from birthmark.agent.renewal import chance_of, pause_as_asked
 from birthmark.agent.service import Agent
+from birthmark.agent.slots import HeldIdentity
+from birthmark.agent.upkeep import Pace, Upkeep
 from birthmark.errors import BirthmarkError, ForbiddenError, UnauthenticatedError
+from birthmark.est.client import EstServerBusyError
 from birthmark.iothub.client import HubClient
 
 _MAX_RECONNECT_S = 60.0
@@ -66,10 +67,13 @@ class Loop:
     journal: Callable[[BirthmarkError], None] | None = None  # hears of each new kind of trouble, not of each repetition
     _journaled: str | None = None
     _failures: int = 0
-    _renewal_failures: int = 0
-    _renew_not_before: float = field(default=0.0)  # monotonic; the pause after a failed renewal
+    _renewal: Pace = field(default_factory=Pace)
+    _upkeep: Upkeep = field(init=False)
     _next_telemetry: float = 0.0
     _sent: int = 0
+
+    def __post_init__(self) -> None:
+        self._upkeep = Upkeep(self.agent, self.tell, self._note)
 
     async def run(self) -> None:
         """Stay connected until told to stop."""
@@ -117,6 +121,8 @@ class Loop:
         self._failures += 1
         self._note(problem)
         pause = min(_MAX_RECONNECT_S, 2.0 ** (min(self._failures, 10) - 1)) * (0.5 + self._chance())
+        if isinstance(problem, EstServerBusyError) and problem.retry_after_s is not None:
+            pause = pause_as_asked(problem.retry_after_s, self._chance()).total_seconds()
         self.tell("failed", {**_words(problem), "again_in_s": round(pause, 1)})
         await self.orders.wait(pause)
 
@@ -130,7 +136,10 @@ class Loop:
                 if (due_s := self._renewal_due_s(held)) <= 0:
                     return Order.RENEW
                 telemetry_s = await self._send_telemetry(held, hub)
-                news = asyncio.ensure_future(self.orders.wait(min(due_s, telemetry_s, _LOOK_S)))
+                if (upkeep_s := self._upkeep.due_s()) <= 0:
+                    await self._upkeep.work()
+                    continue
+                news = asyncio.ensure_future(self.orders.wait(min(due_s, upkeep_s, telemetry_s, _LOOK_S)))
                 await asyncio.wait({lost, news}, return_when=asyncio.FIRST_COMPLETED)
                 news.cancel()
                 if lost.done():
@@ -148,7 +157,7 @@ class Loop:
         due = self.agent.renewal_due_in(held)
         if due is None:
             return _LOOK_S
-        return max(due.total_seconds(), self._renew_not_before - self.agent.clock.monotonic())
+        return max(due.total_seconds(), self._renewal.not_before - self.agent.clock.monotonic())
 
     async def _renew(self, held: HeldIdentity, hub: HubClient) -> tuple[HeldIdentity, HubClient | None]:
         """Renew; whether the old connection still stands after a failure, the next look at it tells."""
@@ -156,17 +165,12 @@ class Loop:
         try:
             fresh, fresh_hub = await self.agent.renew(held)
         except BirthmarkError as error:
-            self._renewal_failures += 1
             self._note(error)
-            renewal = self.agent.renewal or Renewal()
             lifetime = held.leaf.not_after - held.leaf.not_before
-            pause = retry_pause(
-                self._renewal_failures, max(renewal.retry.of(lifetime), timedelta(seconds=1)), self._chance()
-            )
-            self._renew_not_before = self.agent.clock.monotonic() + pause.total_seconds()
+            pause = self._renewal.failed(self.agent, error, self.agent.renewal, lifetime)
             self.tell("not renewed", {**_words(error), "again_in_s": round(pause.total_seconds(), 1)})
             return held, hub
-        self._renewal_failures, self._renew_not_before = 0, 0.0
+        self._renewal.worked()
         await hub.close()
         self.tell("renewed", self._about(fresh))
         return fresh, fresh_hub

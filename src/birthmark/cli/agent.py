@@ -83,6 +83,7 @@ class AgentOptions:
                 for warning in agent.config.warnings:
                     told = f"{agent.config.file}:{warning.line}: {warning.key} {warning.detail}"
                     typer.echo(printable(told), err=True)
+                agent.keeper.recover()
                 yield agent
         except (AgentRunningError, StateNotWritableError) as error:
             # Which root, and where the configuration is: that stays when the state goes elsewhere.
@@ -104,6 +105,8 @@ class AgentOptions:
                 agent.note(error)
                 raise
             self.show(agent)
+            if agent.unwritten is not None:
+                raise agent.unwritten
 
 
 @command(app, "birthmark agent check --offline")

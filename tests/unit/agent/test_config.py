@@ -172,7 +172,7 @@ def test_self_signed_and_local_ca_are_issued_on_the_device() -> None:
     self_signed = TUTORIAL.replace('method = "est"', 'method = "self_signed"\nexpiry_days = 3')
     identity = parsed(self_signed).source.identity
     assert isinstance(identity, Issued)
-    assert identity.by == LocalIssuance(timedelta(days=3))
+    assert identity.by == LocalIssuance(timedelta(days=3), is_self_signed=True)
     local = TUTORIAL.replace('method = "est"', 'method = "local_ca"')
     assert refused(local).facts["detail"] == "is local_ca, and there is none"
     local += '[cert_issuance.local_ca]\ncert = "file:///ca.pem"\npk = "file:///ca.key"\n'

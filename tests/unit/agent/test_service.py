@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from agent_world import CONFIG, LIFETIME, World
-from birthmark.agent.files import DEVICE_ID, TEMPORARY, file_name
+from birthmark.agent.files import DEVICE_ID, file_name, next_of
 from birthmark.agent.service import Agent, NotIssuedHereError
 from birthmark.errors import UnauthenticatedError, UnavailableError
 from birthmark.links.errors import MqttRefusedError
@@ -51,7 +51,7 @@ async def test_a_renewal_is_registered_and_connected_before_it_replaces_the_old(
         assert new.leaf.spki_der != old.leaf.spki_der
         assert world.at_hub == new.leaf.thumbprint.hex()
         assert (await agent.ensure()).leaf == new.leaf
-        assert agent.identities.pending() is None
+        assert agent.identities.slot(DEVICE_ID).pending() is None
         assert agent.state.renewals == 1
 
 
@@ -91,9 +91,9 @@ async def test_an_interruption_between_key_and_certificate_is_finished_at_the_ne
         world.failing = {"dps"}
         with pytest.raises(UnavailableError):
             await agent.renew(old)
-        pending = agent.identities.pending()
+        pending = agent.identities.slot(DEVICE_ID).pending()
         assert pending is not None
-        agent.identities.keys.move(TEMPORARY, DEVICE_ID)  # and here the power goes
+        agent.identities.keys.move(next_of(DEVICE_ID), DEVICE_ID)  # and here the power goes
         world.failing = set()
         after_restart = world.agent()
         found = await after_restart.ensure()
@@ -155,9 +155,9 @@ async def test_a_clock_that_is_days_behind_still_renews_in_time(tmp_path: Path) 
         due = agent.renewal_due_in(held)
         assert due is not None
         assert timedelta(hours=19) < due < timedelta(hours=20)
-        assert not agent.is_expired(held)
+        assert not agent.keeper.is_expired(held)
         world.clock.move(LIFETIME + timedelta(hours=1))
-        assert agent.is_expired(held)
+        assert agent.keeper.is_expired(held)
 
 
 async def test_self_signed_identities_need_no_server(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from cryptography.x509.oid import NameOID
 from birthmark.agent.config.locations import files_of, take_pair
 from birthmark.agent.config.model import EstAuth, EstIssuance, Issued, KeyLocation, LocalIssuance, X509Pair
 from birthmark.agent.config.reader import ANY, FILLED, FLAG, SECRET, TEXT, MistakeError, Table, kind_of, number_from
+from birthmark.agent.files import EST_ID
 from birthmark.agent.renewal import Renewal, Span, leaves_time, parse_span
 from birthmark.errors import BirthmarkError
 from birthmark.links.urls import UrlInvalidError, meant_url, parse_url
@@ -48,6 +49,7 @@ class Issuers:
     auth: EstAuth | None = None
     urls: Mapping[str, str | None] = field(default_factory=dict)
     local_ca: tuple[Path, KeyLocation] | None = None
+    identity_renewal: Renewal = field(default_factory=Renewal)
 
 
 def parse_issuers(table: Table) -> Issuers:
@@ -59,10 +61,8 @@ def parse_issuers(table: Table) -> Issuers:
         _auth(auth),
         {name: urls.take(name, _url_of) for name in urls.names},
         _local_ca(local) if "local_ca" in table else None,
+        _renewal(est.table("identity_auto_renew")) if "identity_auto_renew" in est else Renewal(),
     )
-    if "identity_auto_renew" in est:
-        _renewal(est.table("identity_auto_renew"))
-        est.warn("identity_auto_renew", "is not needed: renewals show the device certificate itself")
     for one in (auth, est, local, table):
         one.finish()
     return found
@@ -83,7 +83,8 @@ def parse_issued(table: Table, registration_id: str | None, issuers: Issuers, ce
     common_name, subject = _subject(table, registration_id)
     days = table.take("expiry_days", number_from(1))
     ca = issuers.local_ca if method == "local_ca" else None
-    by: EstIssuance | LocalIssuance = LocalIssuance(timedelta(days=days or _DEFAULT_DAYS), ca)
+    lifetime = timedelta(days=days or _DEFAULT_DAYS)
+    by: EstIssuance | LocalIssuance = LocalIssuance(lifetime, ca, is_self_signed=method == "self_signed")
     if method == "est":
         by = _est_issuance(table, issuers, certificate_id)
         if days is not None:
@@ -126,14 +127,16 @@ def _est_issuance(table: Table, defaults: Issuers, certificate_id: str) -> EstIs
     is_told = table.source.has_mistakes("cert_issuance")  # what is wrong there is missing here
     if url is None and not is_told:
         table.wrong("url", "no EST URL is given", f'Under `[cert_issuance.est.urls]`: `default = "{_HTTPS}"`')
-    auth = _auth(table) or defaults.auth
+    own = _auth(table)
+    auth = own or defaults.auth
     if auth is None and not is_told:
         table.wrong(
             "method",
             "EST auth is not configured",
             "`[cert_issuance.est.auth]` with username and password, or bootstrap_identity_cert and _pk",
         )
-    return EstIssuance(url or "", auth or EstAuth(), defaults.trusted)
+    identity_id = EST_ID if own is None else f"{EST_ID}-{certificate_id}"
+    return EstIssuance(url or "", auth or EstAuth(), defaults.trusted, identity_id, defaults.identity_renewal)
 
 
 def _auth(table: Table) -> EstAuth | None:

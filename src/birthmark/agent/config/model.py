@@ -6,6 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TypeAlias
 
+from birthmark.agent.files import EST_ID
 from birthmark.agent.renewal import Renewal
 from birthmark.keys.pin import Pin
 from birthmark.keys.uri import Pkcs11Uri
@@ -56,19 +57,25 @@ class EstAuth:
 
 @dataclass(frozen=True, slots=True)
 class EstIssuance:
-    """Issue by EST; `trusted` None means the system's CAs."""
+    """Issue by EST; `trusted` None means the system's CAs.
+
+    Where a bootstrap certificate introduces the device, an EST identity of the id `identity_id` asks from then on.
+    """
 
     url: str
     auth: EstAuth
     trusted: tuple[Path, ...] | None = None
+    identity_id: str = EST_ID
+    identity_renewal: Renewal = field(default_factory=Renewal)
 
 
 @dataclass(frozen=True, slots=True)
 class LocalIssuance:
-    """Issue on the device: by a CA whose certificate and key it has, or self-signed when `ca` is None."""
+    """Issue on the device: self-signed, or by a CA whose certificate and key it has; `ca` None means an issued one."""
 
     lifetime: timedelta
     ca: tuple[Path, KeyLocation] | None = None
+    is_self_signed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,4 +129,6 @@ class AgentConfig:
     preloaded_certs: Mapping[str, tuple[Path, ...]]
     trust_bundle: Path | None
     digest: str
+    local_ca: Issued | None = None
+    edge_ca: Issued | None = None
     warnings: tuple[ConfigWarning, ...] = ()

@@ -25,7 +25,7 @@ from typing import Any
 
 from pkcs11.constants import Attribute, ObjectClass
 
-from agent_world import BOOTSTRAP, LIFETIME, FakeLinks, FakeMqtt, World
+from agent_world import BOOTSTRAP, LIFETIME, FakeLinks, FakeMqtt, World, certified
 from birthmark.agent.control import Order
 from birthmark.agent.files import Places
 from birthmark.agent.run import Loop, Orders
@@ -132,7 +132,7 @@ async def work(world: Servers, what: str) -> str:
     try:
         agent = world.device()
         agent.keeper.recover()
-        held = await agent.ensure()
+        held = await certified(agent)
         await agent.connect(held)
         if what == "renew":
             await agent.keeper.renew(agent.managed["est-id"])
@@ -278,7 +278,7 @@ async def meanwhile(world: Servers) -> str:
     try:
         agent = world.device()
         agent.keeper.recover()
-        held = await agent.ensure()
+        held = await certified(agent)
         try:
             await agent.connect(held)
         except BirthmarkError:  # as the loop does: ask DPS again

@@ -11,6 +11,7 @@ from typing import Any
 from birthmark.agent.config import AgentConfig, parse_config
 from birthmark.agent.files import DEVICE_ID, EST_ID, Places, file_name, next_of
 from birthmark.agent.service import Agent, open_agent
+from birthmark.agent.slots import HeldIdentity
 from birthmark.errors import UnavailableError
 from birthmark.est import wire as est_wire
 from birthmark.keys.file_key import FileKey
@@ -66,11 +67,16 @@ class World:
     failing_for: set[str] = field(default_factory=set)
     requests: list[bytes] = field(default_factory=list)
     losing_answers: int = 0
+    passwords: list[str] = field(default_factory=list)
+    issues_cas: bool = True
+    is_individual: bool = False
+    registered: list[dict[str, Any]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.maker = a_ca("Maker")
         self.born = a_device(self.maker, "device-1", lifetime=timedelta(days=3650))
         self.issuer = a_ca("Test Issuing", parent=self.root, profile=profiles.ISSUING_CA)
+        self.edge_issuer = a_ca("Test Edge", parent=self.root, profile=profiles.EDGE_ISSUING_CA)
 
     def config(self, text: str = CONFIG) -> AgentConfig:
         trust = self.directory / "trust.pem"
@@ -119,15 +125,22 @@ class World:
     def issued(self, body: bytes) -> bytes:
         request = est_wire.parse_csr(body)
         made = issue(
-            profiles.DEVICE,
+            profiles.EDGE_CA if request.wants_ca and self.issues_cas else profiles.DEVICE,
             request.subject,
             request.public_key,
-            issuer=self.issuer.as_issuer,
+            issuer=(self.edge_issuer if request.wants_ca else self.issuer).as_issuer,
             serial=new_serial(self.entropy),
             now=self.clock.now() + self.server_offset,
             lifetime=LIFETIME,
         )
-        return est_wire.render_certs_only([made])
+        return est_wire.render_certs_only([made, self.edge_issuer.certificate] if request.wants_ca else [made])
+
+
+async def certified(agent: Agent) -> HeldIdentity:
+    """Return the device's certificate, issued where there is none."""
+    held = await agent.ensure()
+    assert isinstance(held, HeldIdentity)
+    return held
 
 
 @dataclass
@@ -165,10 +178,13 @@ class FakeLinks:
                 raise UnavailableError
             return HttpAnswer(200, {}, world.issued(body))
         world.check("dps")
-        assert self.identity is not None
         world.asked.append("dps")
-        world.at_hub = self.identity.chain[0].thumbprint.hex()
+        world.registered.append({"authorization": headers.get("Authorization"), **json.loads(body)})
+        if self.identity is not None:
+            world.at_hub = self.identity.chain[0].thumbprint.hex()
         state: dict[str, Any] = {"registrationId": "device-1", "assignedHub": "hub.test", "deviceId": "device-1"}
+        if self.identity is not None:
+            state["x509"] = {} if world.is_individual else {"enrollmentGroupId": "group"}
         return HttpAnswer(200, {}, json.dumps({"status": "assigned", "registrationState": state}).encode())
 
 
@@ -181,7 +197,11 @@ class FakeMqtt:
 
     async def connect(self, host: str, port: int, connect: Connect) -> bool:
         self._world.check("hub")
-        assert self._identity is not None
+        if self._identity is None:
+            assert connect.password is not None
+            self._world.passwords.append(connect.password.decode())
+            self._world.connections.append(self)
+            return False
         if self._identity.chain[0].thumbprint.hex() != self._world.at_hub:
             raise MqttRefusedError(host=host, client_id=connect.client_id, return_code="5")
         self._world.connections.append(self)

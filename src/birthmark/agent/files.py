@@ -53,6 +53,10 @@ class Places:
         return self.root / "var/lib/aziot/identityd/birthmark.json"
 
     @property
+    def last_good(self) -> Path:
+        return self.root / "var/lib/aziot/identityd/birthmark-config.json"
+
+    @property
     def lock(self) -> Path:
         return self.root / "var/lib/aziot/identityd/birthmark.lock"
 

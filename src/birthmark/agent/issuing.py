@@ -9,6 +9,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import assert_never
 
@@ -26,11 +27,12 @@ from birthmark.agent.slots import HeldIdentity
 from birthmark.clock import Clock, Entropy
 from birthmark.errors import BirthmarkError, ForbiddenError, PolicyError, UnauthenticatedError
 from birthmark.est.client import EstClient, EstServerBusyError
+from birthmark.est.client import Issued as EnrolledCertificate
 from birthmark.keys.private_key import as_private_key
 from birthmark.links.errors import ServerUntrustedError
 from birthmark.links.identity import Identity, Trust
 from birthmark.links.ports import Links
-from birthmark.pki.certificates import Certificate
+from birthmark.pki.certificates import Certificate, is_signed_by
 from birthmark.pki.issue import Issuer, hash_for, issue, new_serial, self_signed
 from birthmark.text import printable, reason_of
 
@@ -61,6 +63,32 @@ class CertificateNameError(PolicyError):
     got: str
     url: str
     wanted: str
+
+
+class NotAuthorityError(PolicyError):
+    """The certificate is no CA's."""
+
+    code = "agent.not_a_ca"
+    cause = "{url} answered the request for {id} with a certificate that cannot be used as a CA: {detail}."
+    fix = (
+        "Name the label at which the EST server issues CAs, under [cert_issuance.est.urls] by the id; or let an edge "
+        'CA sign itself: `edge_ca = {{ method = "self_signed" }}`.'
+    )
+    detail: str
+    id: str
+    url: str
+
+
+def _check_authority(managed: Managed, got: EnrolledCertificate, url: str) -> None:
+    """A CA must be one, and lead to an anchor that the server itself names. Raise `NotAuthorityError`."""
+    chain = got.chain
+    if not got.leaf.is_ca:
+        raise NotAuthorityError(id=managed.id, url=url, detail="it is no CA's")
+    for below, above in pairwise(chain):
+        if not is_signed_by(below, above):
+            raise NotAuthorityError(id=managed.id, url=url, detail=f"{above.subject_text} did not sign it")
+    if not any(is_signed_by(chain[-1], anchor) for anchor in got.anchors):
+        raise NotAuthorityError(id=managed.id, url=url, detail="it leads to no anchor that the server names")
 
 
 def subject_of(issued: Issued) -> x509.Name:
@@ -138,6 +166,8 @@ class CertificateSource:
         https = self.make_links(identity, est_trust(est, self.system_trust)).https()
         with trusting_by(TRUST_BUNDLE if est.trusted is None else "cert_issuance.est.trusted_certs"):
             got = await EstClient(est.url, https, est.auth.username, est.auth.password).enroll(request)
+        if managed.kind is Kind.CA:
+            _check_authority(managed, got, est.url)
         if managed.kind is not Kind.EST and got.leaf.subject_cn != managed.issued.common_name:
             name = got.leaf.subject_cn or got.leaf.subject_text
             raise CertificateNameError(got=name, wanted=managed.issued.common_name, url=est.url)

@@ -7,12 +7,15 @@ whatever an interruption leaves in a token is known by name, and `sweep` takes i
 
 import contextlib
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from pkcs11.constants import Attribute, ObjectClass
+from pkcs11.mechanisms import Mechanism
 
 from birthmark.agent.config.model import KeyLocation, TokenLocation, TokenSettings
 from birthmark.agent.files import Places, move_file, next_of, remove_file, write_file
@@ -121,6 +124,21 @@ class KeyStore:
                 raise
             self._open[name] = held
         return held
+
+    def signs_by_secret(self, location: TokenLocation) -> Callable[[bytes], bytes]:
+        """Return what signs (HMAC-SHA256) with a secret key in a token. Raise `KeyNotFoundError`."""
+        name = location.uri.object or ""
+
+        def sign(data: bytes) -> bytes:
+            token, _pin = self._token(location)
+            with contextlib.closing(token), token.session() as session:
+                wanted = {Attribute.CLASS: ObjectClass.SECRET_KEY, Attribute.LABEL: name}
+                found: list[Any] = list(session.get_objects(wanted))
+                for key in found:
+                    return bytes(key.sign(data, mechanism=Mechanism.SHA256_HMAC))
+                raise KeyNotFoundError(token=token.info.label, wanted=f"secret key '{name}'", found="no such object")
+
+        return sign
 
     def create(self, key_id: str) -> HeldKey:
         """Make a key, in the token that the configuration names for new keys, else in a file; what was there goes."""

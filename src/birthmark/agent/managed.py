@@ -99,5 +99,5 @@ def _wanted(config: AgentConfig) -> Iterator[Managed]:
         yield Managed(LOCAL_CA, config.local_ca, Kind.CA)
     if isinstance(config.source.identity, Issued):
         yield Managed(DEVICE_ID, config.source.identity, Kind.DEVICE)
-    if config.edge_ca is not None:
+    if isinstance(config.edge_ca, Issued):
         yield Managed(EDGE_CA, config.edge_ca, Kind.CA)

@@ -9,26 +9,30 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import TypeAlias
 
 import msgspec
 
-from birthmark.agent.config.model import AgentConfig, DpsSource, Issued, ManualSource, Preloaded
+from birthmark.agent.config.model import AgentConfig, DpsSource, Issued, ManualSource, Preloaded, SymmetricKey
 from birthmark.agent.files import DEVICE_ID, LOCAL_CA, Places, StateNotWritableError
 from birthmark.agent.identities import IdentityStore
 from birthmark.agent.issuing import TRUST_BUNDLE, CertificateSource, MakeLinks, cloud_trust, trusting_by
 from birthmark.agent.keeping import Keeper
 from birthmark.agent.keys import KeyStore
+from birthmark.agent.lastgood import keep
 from birthmark.agent.managed import Managed, managed_by
 from birthmark.agent.renewal import Renewal, clock_offset, trusted_now
+from birthmark.agent.shared_key import SharedIdentity, open_shared
 from birthmark.agent.slots import HeldIdentity
 from birthmark.agent.state import LastError, State, read_state, write_state
 from birthmark.clock import Clock, Entropy
 from birthmark.dps.client import Assigned, DpsTarget, register_by_https
-from birthmark.errors import BirthmarkError, PolicyError
+from birthmark.errors import BirthmarkError, InvalidRequestError, PolicyError
 from birthmark.iothub.client import HubClient, connect_hub
 from birthmark.links.identity import Trust
 from birthmark.links.ports import Links
 from birthmark.pki.certificates import Certificate
+from birthmark.text import reason_of
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +43,22 @@ class NotIssuedHereError(PolicyError):
     code = "agent.not_issued_here"
     cause = "The identity {path} is given by the configuration; the agent did not issue it and cannot renew it."
     fix = 'Replace the file yourself, or let the agent issue it: `identity_cert = {{ method = "est" }}`.'
+    path: Path | str
+
+
+class PayloadInvalidError(InvalidRequestError):
+    """The payload of the registration cannot be sent."""
+
+    code = "agent.payload_invalid"
+    cause = "{path}, which provisioning.payload names, cannot be sent along: {reason}."
+    fix = "Put JSON of at most 64 KiB there, such as nothing in particular: `echo '{{}}' > {path}`"
     path: Path
+    reason: str
+
+
+Held: TypeAlias = HeldIdentity | SharedIdentity
+_MAX_PAYLOAD_BYTES = 64 * 1024
+_MAX_REASON = 200
 
 
 @dataclass(slots=True)
@@ -59,6 +78,9 @@ class Agent:
     unwritten: StateNotWritableError | None = field(default=None, init=False)
     """Why the state could not be written down; it is kept in memory then, and nothing stops for it."""
 
+    instead_of_config: str | None = field(default=None, init=False)
+    """Why the configuration in use is the last good one and not the file's."""
+
     def __post_init__(self) -> None:
         source = CertificateSource(self.identities, self.make_links, self.cloud_trust, self.clock, self.entropy)
         self.managed = managed_by(self.config)
@@ -73,11 +95,18 @@ class Agent:
         for managed in self.others:
             await self.keeper.ensure(managed)
         self.update(config_digest=self.config.digest, error=None)
+        keep(self.places, self.config, self.clock.now())
         return assigned
 
-    async def ensure(self) -> HeldIdentity:
+    async def ensure(self) -> Held:
         """Return a usable identity, issuing one when there is none, or it has expired, or is for another name."""
         identity = self.config.source.identity
+        if isinstance(identity, SymmetricKey):
+            return open_shared(identity, self.identities.keys)
+        return await self.certified(identity)
+
+    async def certified(self, identity: Preloaded | Issued) -> HeldIdentity:
+        """Return a usable certificate with its key."""
         if isinstance(identity, Preloaded):
             return self.identities.preloaded(identity)
         if (local_ca := self.managed.get(LOCAL_CA)) is not None:
@@ -92,43 +121,51 @@ class Agent:
             return source.device_id
         return self.state.registration_id or source.registration_id
 
-    async def register(self, held: HeldIdentity) -> Assigned | None:
+    async def register(self, held: Held) -> Assigned | None:
         """Register at DPS and remember the answer; nothing to do where the hub is configured."""
         source = self.config.source
         if isinstance(source, ManualSource):
-            self.update(
-                hub=source.hub, device_id=source.device_id, endpoint=None, thumbprint=held.leaf.thumbprint.hex()
-            )
+            self.update(hub=source.hub, device_id=source.device_id, endpoint=None, thumbprint=held.mark)
             return None
-        name = source.registration_id or held.leaf.subject_cn or ""
+        name, authorization = source.registration_id or "", None
+        if isinstance(held, SharedIdentity):
+            authorization = held.for_dps(source.id_scope, name, self.now_for(held))
+        else:
+            name = name or held.leaf.subject_cn or ""
         target = DpsTarget(source.host, source.id_scope, name, https_port=source.port)
         with trusting_by(TRUST_BUNDLE):
-            assigned = await register_by_https(self._links(held).https(), target)
+            assigned = await register_by_https(
+                self._links(held).https(), target, authorization=authorization, payload=payload_of(source)
+            )
         self.update(
             hub=assigned.hub,
             device_id=assigned.device_id,
             registration_id=assigned.registration_id,
             endpoint=endpoint_of(source),
-            thumbprint=held.leaf.thumbprint.hex(),
+            thumbprint=held.mark,
             registered_at=self.clock.now(),
+            is_individual=assigned.is_individual,
         )
         log.info("device.registered", extra={"hub": assigned.hub, "device_id": assigned.device_id})
         return assigned
 
-    async def connect(self, held: HeldIdentity) -> HubClient:
+    async def connect(self, held: Held) -> HubClient:
         """Connect to the assigned hub; register first unless this very certificate was registered here before."""
         if not self.is_registered(held):
             await self.register(held)
-        assert self.state.hub is not None  # noqa: S101 (registering has set both)
-        assert self.state.device_id is not None  # noqa: S101 (as above)
+        hub, device_id = self.state.hub, self.state.device_id
+        assert hub is not None  # noqa: S101 (registering has set both)
+        assert device_id is not None  # noqa: S101 (as above)
+        password = held.for_hub(hub, device_id, self.now_for(held)) if isinstance(held, SharedIdentity) else None
         with trusting_by(TRUST_BUNDLE):
-            return await connect_hub(self._links(held).mqtt(), self.state.hub, self.state.device_id)
+            return await connect_hub(self._links(held).mqtt(), hub, device_id, password=password)
 
-    async def renew(self, held: HeldIdentity) -> tuple[HeldIdentity, HubClient]:
+    async def renew(self, held: Held) -> tuple[HeldIdentity, HubClient]:
         """Renew and prove it: return the new identity and its hub connection. On failure the old identity stays."""
         identity = self.config.source.identity
-        if not isinstance(identity, Issued):
-            raise NotIssuedHereError(path=identity.certificate)
+        if not isinstance(identity, Issued) or isinstance(held, SharedIdentity):
+            what = identity.certificate if isinstance(identity, Preloaded) else "by a symmetric key"
+            raise NotIssuedHereError(path=what)
         fresh = await self.keeper.fresh(self.managed[DEVICE_ID], held)
         slot = self.identities.slot(DEVICE_ID)
         hub: HubClient | None = None
@@ -149,17 +186,19 @@ class Agent:
 
     # ---- facts
 
-    def is_registered(self, held: HeldIdentity) -> bool:
+    def is_registered(self, held: Held) -> bool:
         """Say whether this certificate was registered with this configuration."""
         source = self.config.source
         if isinstance(source, ManualSource):
             return (self.state.hub, self.state.device_id) == (source.hub, source.device_id)
         is_here = self.state.endpoint == endpoint_of(source) and self.state.hub is not None
-        return is_here and self.state.thumbprint == held.leaf.thumbprint.hex()
+        return is_here and self.state.thumbprint == held.mark
 
-    def now_for(self, held: HeldIdentity) -> datetime:
+    def now_for(self, held: Held) -> datetime:
         """Return the time to judge this certificate by."""
         offset = timedelta(seconds=self.state.clock_offset_s)
+        if isinstance(held, SharedIdentity):
+            return self.clock.now() + offset
         return trusted_now(self.clock.now(), offset, held.leaf.not_before, held.leaf.not_after)
 
     @property
@@ -173,12 +212,12 @@ class Agent:
         """What is kept beside the device identity, in the order in which they need each other."""
         return [one for one in self.managed.values() if one.id != DEVICE_ID]
 
-    def renew_at(self, held: HeldIdentity) -> datetime | None:
+    def renew_at(self, held: Held) -> datetime | None:
         """Return when the device's certificate should be renewed; None for never."""
         managed = self.managed.get(DEVICE_ID)
-        return None if managed is None else self.keeper.renew_at(managed, held)
+        return None if managed is None or isinstance(held, SharedIdentity) else self.keeper.renew_at(managed, held)
 
-    def renewal_due_in(self, held: HeldIdentity) -> timedelta | None:
+    def renewal_due_in(self, held: Held) -> timedelta | None:
         """Return how long until then; None where nobody could be told of a new certificate."""
         due = None if isinstance(self.config.source, ManualSource) else self.renew_at(held)
         if due is None:
@@ -193,9 +232,24 @@ class Agent:
         due = self.keeper.renew_at(managed, held)
         return None if due is None else due - self.now_for(held)
 
-    def held(self) -> HeldIdentity | None:
-        """Return the identity there is, asking nobody."""
+    def enrollment_warning(self) -> str | None:
+        """Say that renewals will be refused where an individual enrollment knows one certificate; DPS told us so."""
         identity = self.config.source.identity
+        if not self.state.is_individual or not isinstance(identity, Issued) or identity.renewal is None:
+            return None
+        name, ca = self.state.registration_id, "est-root"
+        return (
+            f"{name} was registered by an individual enrollment, which knows this certificate alone and will refuse "
+            "the renewed one. Put the CA on record in its place: "
+            f'`birthmark dps ca add {ca} "$BIRTHMARK_DATA/ca/root.pem" --verified; '
+            f"birthmark enroll group est-group --ca-name {ca}; birthmark enroll remove {name}`"
+        )
+
+    def held(self) -> HeldIdentity | None:
+        """Return the certificate there is with its key, asking nobody; None too where a shared key stands for it."""
+        identity = self.config.source.identity
+        if isinstance(identity, SymmetricKey):
+            return None
         return (
             self.identities.preloaded(identity)
             if isinstance(identity, Preloaded)
@@ -240,8 +294,22 @@ class Agent:
         except BirthmarkError as error:
             log.warning("agent.not_taken_back", extra={"code": error.code})
 
-    def _links(self, held: HeldIdentity) -> Links:
-        return self.make_links(held.for_links(), self.cloud_trust)
+    def _links(self, held: Held) -> Links:
+        identity = None if isinstance(held, SharedIdentity) else held.for_links()
+        return self.make_links(identity, self.cloud_trust)
+
+
+def payload_of(source: DpsSource) -> object:
+    """Return what is sent along with a registration. Raise `PayloadInvalidError`."""
+    if source.payload is None:
+        return None
+    try:
+        with source.payload.open("rb") as file:
+            return msgspec.json.decode(file.read(_MAX_PAYLOAD_BYTES))
+    except OSError as error:
+        raise PayloadInvalidError(path=source.payload, reason=reason_of(error)) from error
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise PayloadInvalidError(path=source.payload, reason=f"no JSON: {str(error)[:_MAX_REASON]}") from error
 
 
 def endpoint_of(source: DpsSource) -> str:

@@ -31,6 +31,11 @@ class HeldIdentity:
     def leaf(self) -> Certificate:
         return self.chain[0]
 
+    @property
+    def mark(self) -> str:
+        """What the state remembers of it: the leaf's thumbprint."""
+        return self.leaf.thumbprint.hex()
+
     def for_links(self) -> Identity:
         """Return what proves the device. Raise `CertificateKeyMismatchError`."""
         return identity_of(self.key.handle, self.chain, pin=self.key.pin)

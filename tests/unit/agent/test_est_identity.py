@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from agent_world import BOOTSTRAP, LIFETIME, World
+from agent_world import BOOTSTRAP, LIFETIME, World, certified
 from birthmark.agent.files import DEVICE_ID, EST_ID
 from birthmark.agent.service import Agent
 from birthmark.errors import UnauthenticatedError, UnavailableError
@@ -36,7 +36,7 @@ async def test_a_renewal_of_the_device_shows_the_est_identity_alone(tmp_path: Pa
     world, agent = a_device(tmp_path)
     await agent.apply()
     world.shown.clear()
-    await agent.renew(await agent.ensure())
+    await agent.renew(await certified(agent))
     assert world.shown == ["est-id"]
 
 
@@ -84,7 +84,7 @@ async def test_after_expiry_each_shows_itself_before_the_bootstrap_certificate_i
     await agent.apply()
     world.clock.move(3 * LIFETIME)
     world.shown.clear()
-    await agent.ensure()
+    await certified(agent)
     assert world.shown == ["device-id", "est-id", "device-id", "born", "est-id"]
 
 
@@ -94,7 +94,7 @@ async def test_an_expired_identity_that_the_server_takes_needs_nobody_else(tmp_p
     world.clock.move(3 * LIFETIME)
     world.takes_expired = True
     world.shown.clear()
-    await agent.ensure()
+    await certified(agent)
     assert world.shown == ["device-id"]
 
 
@@ -104,7 +104,7 @@ async def test_an_est_identity_that_nobody_believes_is_replaced_by_a_new_one(tmp
     world.disbelieved |= {"est-id", "device-id"}
     world.shown.clear()
     with pytest.raises(UnauthenticatedError):
-        await agent.renew(await agent.ensure())
+        await agent.renew(await certified(agent))
     assert world.shown == ["est-id", "device-id", "device-id", "born", "est-id"]
 
 
@@ -124,7 +124,7 @@ async def test_a_device_of_an_earlier_release_gets_its_est_identity_by_its_certi
     await world.agent().apply()  # by password, with no EST identity
     agent = world.agent(BOOTSTRAP)
     world.shown.clear()
-    await agent.renew(await agent.ensure())
+    await agent.renew(await certified(agent))
     assert world.shown == ["device-id", "est-id"]
 
 

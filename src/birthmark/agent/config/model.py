@@ -89,6 +89,17 @@ class Issued:
 
 
 @dataclass(frozen=True, slots=True)
+class SymmetricKey:
+    """A key that the device shares with its cloud: in the configuration itself, in a file, or in a token."""
+
+    value: bytes | None = field(default=None, repr=False)
+    location: KeyLocation | None = None
+
+
+DeviceIdentity: TypeAlias = Preloaded | Issued | SymmetricKey
+
+
+@dataclass(frozen=True, slots=True)
 class DpsSource:
     """`source = "dps"`: where to register. `registration_id` None means the certificate's common name."""
 
@@ -96,7 +107,9 @@ class DpsSource:
     port: int
     id_scope: str
     registration_id: str | None
-    identity: Preloaded | Issued
+    identity: DeviceIdentity
+    payload: Path | None = None
+    """A file of JSON that is sent along."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +118,7 @@ class ManualSource:
 
     hub: str
     device_id: str
-    identity: Preloaded | Issued
+    identity: DeviceIdentity
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +128,15 @@ class ConfigWarning:
     line: int
     key: str
     detail: str
+    file: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LocalId:
+    """`[localid]`: how certificates of modules without a hub would be made. Read, for this agent has no modules."""
+
+    domain: str | None
+    days: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,5 +152,8 @@ class AgentConfig:
     trust_bundle: Path | None
     digest: str
     local_ca: Issued | None = None
-    edge_ca: Issued | None = None
+    edge_ca: Issued | Preloaded | None = None
+    localid: LocalId | None = None
+    texts: tuple[tuple[Path, str], ...] = field(default=(), repr=False)
+    """The files as they were read; they may hold secrets."""
     warnings: tuple[ConfigWarning, ...] = ()

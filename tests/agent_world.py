@@ -9,18 +9,21 @@ from pathlib import Path
 from typing import Any
 
 from birthmark.agent.config import AgentConfig, parse_config
-from birthmark.agent.files import Places
+from birthmark.agent.files import DEVICE_ID, EST_ID, Places, file_name, next_of
 from birthmark.agent.service import Agent, open_agent
+from birthmark.agent.slots import HeldIdentity
 from birthmark.errors import UnavailableError
 from birthmark.est import wire as est_wire
+from birthmark.keys.file_key import FileKey
 from birthmark.links.errors import LinkLostError, MqttRefusedError
 from birthmark.links.identity import Identity, Trust
 from birthmark.links.ports import HttpAnswer, Message
 from birthmark.mqtt.packets import Connect
 from birthmark.pki import profiles
+from birthmark.pki.certificates import Certificate
 from birthmark.pki.issue import issue, new_serial
 from fakes import FakeClock, SeededEntropy
-from pki_builders import Holder, a_ca
+from pki_builders import Holder, a_ca, a_device
 
 LIFETIME = timedelta(days=1)
 CONFIG = """\
@@ -37,6 +40,10 @@ trusted_certs = ["file://TRUST"]
 auth = { username = "u", password = "p" }
 urls = { default = "https://est.test/.well-known/est" }
 """
+BOOTSTRAP = CONFIG.replace(
+    'auth = { username = "u", password = "p" }',
+    'auth = { bootstrap_identity_cert = "file://BORN.pem", bootstrap_identity_pk = "file://BORN.key" }',
+)
 
 
 @dataclass
@@ -51,16 +58,36 @@ class World:
     failing: set[str] = field(default_factory=set)
     asked: list[str] = field(default_factory=list)
     believes_certificates: bool = True
+    takes_expired: bool = False
     connections: "list[FakeMqtt]" = field(default_factory=list)
     server_offset: timedelta = timedelta(0)
+    shown: list[str] = field(default_factory=list)
+    """Who asked the EST server: the id of the key, `born` of the bootstrap certificate."""
+    disbelieved: set[str] = field(default_factory=set)
+    failing_for: set[str] = field(default_factory=set)
+    requests: list[bytes] = field(default_factory=list)
+    losing_answers: int = 0
+    passwords: list[str] = field(default_factory=list)
+    issues_cas: bool = True
+    is_individual: bool = False
+    registered: list[dict[str, Any]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        self.maker = a_ca("Maker")
+        self.born = a_device(self.maker, "device-1", lifetime=timedelta(days=3650))
         self.issuer = a_ca("Test Issuing", parent=self.root, profile=profiles.ISSUING_CA)
+        self.edge_issuer = a_ca("Test Edge", parent=self.root, profile=profiles.EDGE_ISSUING_CA)
 
     def config(self, text: str = CONFIG) -> AgentConfig:
         trust = self.directory / "trust.pem"
         trust.write_text(self.root.certificate.pem())
-        return parse_config(self.directory / "config.toml", text.replace("TRUST", str(trust)))
+        born, key = self.directory / "born.pem", self.directory / "born.key"
+        if not key.exists():
+            born.write_text(self.born.certificate.pem())
+            key.touch(mode=0o600)
+            key.write_text(self.born.key_pem)
+        text = text.replace("TRUST", str(trust)).replace("BORN", str(born.with_suffix("")))
+        return parse_config(self.directory / "config.toml", text)
 
     def agent(self, text: str = CONFIG) -> Agent:
         places = Places(self.directory / "root")
@@ -68,11 +95,28 @@ class World:
         return open_agent(
             self.config(text),
             places,
-            make_links=lambda identity, trust: FakeLinks(self, identity, trust),
+            make_links=self.links,
             environment={},
             clock=self.clock,
             entropy=self.entropy,
         )
+
+    def links(self, identity: Identity | None, trust: Trust) -> "FakeLinks":
+        return FakeLinks(self, identity, trust)
+
+    def who(self, identity: Identity | None) -> str:
+        """Return the id of the key that an identity has."""
+        if identity is None:
+            return "nobody"
+        if not isinstance(identity.key, FileKey):
+            return identity.key.label
+        ids = {file_name(one, ".key"): one for name in (DEVICE_ID, EST_ID) for one in (name, next_of(name))}
+        return ids.get(identity.key.path.name, identity.key.path.stem)
+
+    def believes(self, leaf: Certificate) -> bool:
+        """Say whether the EST server takes this client certificate."""
+        is_expired = self.clock.now() + self.server_offset > leaf.not_after
+        return self.believes_certificates and (self.takes_expired or not is_expired)
 
     def check(self, what: str) -> None:
         if what in self.failing:
@@ -81,15 +125,22 @@ class World:
     def issued(self, body: bytes) -> bytes:
         request = est_wire.parse_csr(body)
         made = issue(
-            profiles.DEVICE,
+            profiles.EDGE_CA if request.wants_ca and self.issues_cas else profiles.DEVICE,
             request.subject,
             request.public_key,
-            issuer=self.issuer.as_issuer,
+            issuer=(self.edge_issuer if request.wants_ca else self.issuer).as_issuer,
             serial=new_serial(self.entropy),
             now=self.clock.now() + self.server_offset,
             lifetime=LIFETIME,
         )
-        return est_wire.render_certs_only([made])
+        return est_wire.render_certs_only([made, self.edge_issuer.certificate] if request.wants_ca else [made])
+
+
+async def certified(agent: Agent) -> HeldIdentity:
+    """Return the device's certificate, issued where there is none."""
+    held = await agent.ensure()
+    assert isinstance(held, HeldIdentity)
+    return held
 
 
 @dataclass
@@ -111,15 +162,29 @@ class FakeLinks:
             return HttpAnswer(200, {}, est_wire.render_certs_only(certificates))
         if "est.test" in url:
             world.check("est")
+            who = world.who(self.identity)
+            if who in world.failing_for:
+                raise UnavailableError
+            world.shown.append(who)
+            world.requests.append(body)
             world.asked.append("est with certificate" if self.identity else "est with password")
-            if self.identity is not None and not world.believes_certificates:
+            if self.identity is not None and not world.believes(self.identity.chain[0]):
                 return HttpAnswer(401, {}, b"who are you")
+            if who in world.disbelieved:
+                return HttpAnswer(401, {}, b"not you")
+            if world.losing_answers:
+                world.losing_answers -= 1
+                world.issued(body)
+                raise UnavailableError
             return HttpAnswer(200, {}, world.issued(body))
         world.check("dps")
-        assert self.identity is not None
         world.asked.append("dps")
-        world.at_hub = self.identity.chain[0].thumbprint.hex()
+        world.registered.append({"authorization": headers.get("Authorization"), **json.loads(body)})
+        if self.identity is not None:
+            world.at_hub = self.identity.chain[0].thumbprint.hex()
         state: dict[str, Any] = {"registrationId": "device-1", "assignedHub": "hub.test", "deviceId": "device-1"}
+        if self.identity is not None:
+            state["x509"] = {} if world.is_individual else {"enrollmentGroupId": "group"}
         return HttpAnswer(200, {}, json.dumps({"status": "assigned", "registrationState": state}).encode())
 
 
@@ -132,7 +197,11 @@ class FakeMqtt:
 
     async def connect(self, host: str, port: int, connect: Connect) -> bool:
         self._world.check("hub")
-        assert self._identity is not None
+        if self._identity is None:
+            assert connect.password is not None
+            self._world.passwords.append(connect.password.decode())
+            self._world.connections.append(self)
+            return False
         if self._identity.chain[0].thumbprint.hex() != self._world.at_hub:
             raise MqttRefusedError(host=host, client_id=connect.client_id, return_code="5")
         self._world.connections.append(self)

@@ -34,3 +34,8 @@ def operator_page() -> tuple[str, str]:
     """Return the page as it is written, and as it would be."""
     tool = _tool("make_operator_api")
     return tool.TARGET.read_text(), tool.page()
+
+
+def the_page_of(tool: str) -> str:
+    """Return the page that a tool would write."""
+    return str(_tool(tool).page())

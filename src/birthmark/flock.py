@@ -1,5 +1,6 @@
 """Locks that are the kernel's (flock): they end with the process however that ends."""
 
+import errno
 import fcntl
 import os
 import time
@@ -13,7 +14,12 @@ def take(path: Path, patience: int) -> int | None:
 
     Whoever asks `is_taken` holds it for an instant: `patience` is how often to try.
     """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        if error.errno not in (errno.EROFS, errno.ENOSPC):
+            raise
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)  # the lock is the kernel's: nothing is written for it
     for _ in range(patience):
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -16,10 +16,10 @@ from typing import TypeAlias
 
 from birthmark.agent.config.model import DpsSource, EstIssuance, Issued, LocalIssuance, Preloaded
 from birthmark.agent.control import running_pid
-from birthmark.agent.identities import HeldIdentity
 from birthmark.agent.issuing import est_trust, subject_of
 from birthmark.agent.renewal import Renewal, warn_at
 from birthmark.agent.service import Agent
+from birthmark.agent.slots import HeldIdentity
 from birthmark.errors import BirthmarkError
 from birthmark.est.client import EstClient
 from birthmark.keys.scheme import default_scheme
@@ -95,8 +95,11 @@ class Checks:
     # ---- configuration
 
     def _warnings(self) -> Answer:
-        told = "; ".join(f"line {one.line}: {one.key} {one.detail}" for one in self.agent.config.warnings)
-        return (Result.WARNING, told) if told else _FINE
+        config = self.agent.config
+        told = [f"{one.file or config.file}:{one.line}: {one.key} {one.detail}" for one in config.warnings]
+        if (warning := self.agent.enrollment_warning()) is not None:
+            told.append(warning)
+        return (Result.WARNING, "; ".join(told)) if told else _FINE
 
     def _up_to_date(self) -> Answer:
         applied = self.agent.state.config_digest

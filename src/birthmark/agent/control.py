@@ -76,8 +76,9 @@ def locked(path: Path) -> Iterator[None]:
     if descriptor is None:
         raise AgentRunningError(pid=_pid_in(path) or "?")
     try:
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        with contextlib.suppress(OSError):  # a full or read-only disk keeps nobody from being the one agent
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         yield
     finally:
         os.close(descriptor)

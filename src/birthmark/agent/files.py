@@ -8,8 +8,11 @@ from pathlib import Path
 from birthmark.errors import UnavailableError
 from birthmark.text import reason_of
 
+# aziot's ids of what is issued.
 DEVICE_ID = "device-id"
-TEMPORARY = "device-id-temp"
+EST_ID = "est-id"
+EDGE_CA = "aziot-edged-ca"
+LOCAL_CA = "local-ca"
 
 
 class StateNotWritableError(UnavailableError):
@@ -50,6 +53,10 @@ class Places:
         return self.root / "var/lib/aziot/identityd/birthmark.json"
 
     @property
+    def last_good(self) -> Path:
+        return self.root / "var/lib/aziot/identityd/birthmark-config.json"
+
+    @property
     def lock(self) -> Path:
         return self.root / "var/lib/aziot/identityd/birthmark.lock"
 
@@ -58,6 +65,10 @@ class Places:
 
     def key(self, key_id: str) -> Path:
         return self.keys / file_name(key_id, ".key")
+
+    def request(self, certificate_id: str) -> Path:
+        """Return where a request that somebody has to approve is kept."""
+        return self.certs / file_name(next_of(certificate_id), ".csr")
 
     def prepare(self) -> None:
         """Make the directories. Raise `StateNotWritableError`."""
@@ -68,6 +79,11 @@ class Places:
                 raise StateNotWritableError(path=directory, reason=reason_of(error)) from error
 
 
+def next_of(name: str) -> str:
+    """Return the id under which the next certificate or key waits until it is proven."""
+    return f"{name}-temp"
+
+
 def file_name(name: str, suffix: str) -> str:
     """Return a file name as aziot makes it: the id's letters and digits, and the SHA-256 of all of it."""
     plain = "".join(char for char in name if char.isascii() and char.isalnum())
@@ -76,7 +92,7 @@ def file_name(name: str, suffix: str) -> str:
 
 def write_file(path: Path, data: bytes) -> None:
     """Replace a file of mode 0600 in one step, durably. Raise `StateNotWritableError`."""
-    building = path.with_name(f".{path.name}.new")
+    building = _building(path)
     try:
         building.unlink(missing_ok=True)
         descriptor = os.open(building, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -90,9 +106,32 @@ def write_file(path: Path, data: bytes) -> None:
 
 
 def move_file(source: Path, target: Path) -> None:
-    """Rename, and have the directory remember it through a power cut."""
-    source.replace(target)
-    descriptor = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
+    """Rename, and have the directory remember it through a power cut. Raise `StateNotWritableError`."""
+    try:
+        source.replace(target)
+        _sync(target.parent)
+    except OSError as error:
+        raise StateNotWritableError(path=target, reason=reason_of(error)) from error
+
+
+def remove_file(path: Path) -> None:
+    """Remove a file, durably, if it is there, and what a write that was cut short left beside it."""
+    try:
+        there = [one for one in (path, _building(path)) if one.exists()]
+        for one in there:
+            one.unlink(missing_ok=True)
+        if there:
+            _sync(path.parent)
+    except OSError as error:
+        raise StateNotWritableError(path=path, reason=reason_of(error)) from error
+
+
+def _building(path: Path) -> Path:
+    return path.with_name(f".{path.name}.new")
+
+
+def _sync(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
     finally:

@@ -1,9 +1,15 @@
-"""Getting a certificate: by EST, from a CA on the device, or self-signed."""
+"""Getting a certificate: by EST, from a CA on the device, or self-signed.
+
+Who asks an EST server: the EST identity, then the certificate to renew, then whoever introduced the device. An expired
+one is shown too, for the server may have it come back; whoever is refused makes room for the next. Only what a server
+said to wait for is waited for.
+"""
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import assert_never
 
@@ -13,18 +19,21 @@ from cryptography.x509.oid import NameOID
 
 from birthmark.agent.config.issuance import ATTRIBUTES
 from birthmark.agent.config.model import EstIssuance, Issued, LocalIssuance, Preloaded
-from birthmark.agent.identities import CertificateMissingError, HeldIdentity, IdentityStore
+from birthmark.agent.files import LOCAL_CA
+from birthmark.agent.identities import CertificateMissingError, IdentityStore
 from birthmark.agent.keys import HeldKey
+from birthmark.agent.managed import EXTENSIONS, Kind, Managed
+from birthmark.agent.slots import HeldIdentity
 from birthmark.clock import Clock, Entropy
-from birthmark.errors import ForbiddenError, PolicyError, UnauthenticatedError
-from birthmark.est.client import EstClient
+from birthmark.errors import BirthmarkError, ForbiddenError, PolicyError, UnauthenticatedError
+from birthmark.est.client import EstClient, EstServerBusyError
+from birthmark.est.client import Issued as EnrolledCertificate
 from birthmark.keys.private_key import as_private_key
 from birthmark.links.errors import ServerUntrustedError
 from birthmark.links.identity import Identity, Trust
 from birthmark.links.ports import Links
-from birthmark.pki.certificates import Certificate
+from birthmark.pki.certificates import Certificate, is_signed_by
 from birthmark.pki.issue import Issuer, hash_for, issue, new_serial, self_signed
-from birthmark.pki.profiles import DEVICE
 from birthmark.text import printable, reason_of
 
 TRUST_BUNDLE = "trust_bundle_cert"
@@ -56,6 +65,32 @@ class CertificateNameError(PolicyError):
     wanted: str
 
 
+class NotAuthorityError(PolicyError):
+    """The certificate is no CA's."""
+
+    code = "agent.not_a_ca"
+    cause = "{url} answered the request for {id} with a certificate that cannot be used as a CA: {detail}."
+    fix = (
+        "Name the label at which the EST server issues CAs, under [cert_issuance.est.urls] by the id; or let an edge "
+        'CA sign itself: `edge_ca = {{ method = "self_signed" }}`.'
+    )
+    detail: str
+    id: str
+    url: str
+
+
+def _check_authority(managed: Managed, got: EnrolledCertificate, url: str) -> None:
+    """A CA must be one, and lead to an anchor that the server itself names. Raise `NotAuthorityError`."""
+    chain = got.chain
+    if not got.leaf.is_ca:
+        raise NotAuthorityError(id=managed.id, url=url, detail="it is no CA's")
+    for below, above in pairwise(chain):
+        if not is_signed_by(below, above):
+            raise NotAuthorityError(id=managed.id, url=url, detail=f"{above.subject_text} did not sign it")
+    if not any(is_signed_by(chain[-1], anchor) for anchor in got.anchors):
+        raise NotAuthorityError(id=managed.id, url=url, detail="it leads to no anchor that the server names")
+
+
 def subject_of(issued: Issued) -> x509.Name:
     """Return the configured name, the common name last. Raise `SubjectInvalidError`."""
     try:
@@ -63,6 +98,15 @@ def subject_of(issued: Issued) -> x509.Name:
         return x509.Name([*others, x509.NameAttribute(NameOID.COMMON_NAME, issued.common_name)])
     except ValueError as error:
         raise SubjectInvalidError(detail=printable(str(error))) from error
+
+
+def request_for(managed: Managed, key: HeldKey) -> bytes:
+    """Return the certificate request, DER. Raise `SubjectInvalidError`."""
+    signing_key = as_private_key(key.handle)
+    request = x509.CertificateSigningRequestBuilder(subject_of(managed.issued))
+    for extension, is_critical in EXTENSIONS[managed.kind]:
+        request = request.add_extension(extension, critical=is_critical)
+    return request.sign(signing_key, hash_for(signing_key)).public_bytes(Encoding.DER)
 
 
 def est_trust(est: EstIssuance, system: Trust) -> Trust:
@@ -83,63 +127,91 @@ def trusting_by(key: str) -> Iterator[None]:
 
 
 @dataclass(frozen=True, slots=True)
-class CertificateSource:
-    """Issues for one configured identity."""
+class Proof:
+    """What is shown to an EST server. Of an expired one any failure only means: show the next."""
 
-    issued: Issued
+    identity: Identity | None
+    is_expired: bool = False
+
+
+Proofs = Callable[[Managed, EstIssuance, HeldIdentity | None], AsyncIterator[Proof]]
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateSource:
+    """Issues certificates; in which order who asks is the caller's to say (`proofs`)."""
+
     identities: IdentityStore
     make_links: MakeLinks
     system_trust: Trust
     clock: Clock
     entropy: Entropy
 
-    async def issue(self, key: HeldKey, current: HeldIdentity | None) -> tuple[Certificate, ...]:
+    async def issue(
+        self, managed: Managed, key: HeldKey, request: bytes, current: HeldIdentity | None, proofs: Proofs
+    ) -> tuple[Certificate, ...]:
         """Return a chain for `key`, leaf first, without the root. `current` proves who renews."""
-        match self.issued.by:
+        match managed.issued.by:
             case EstIssuance() as est:
-                return await self._by_est(est, key, current)
+                return await self._by_est(managed, request, proofs(managed, est, current))
             case LocalIssuance() as local:
-                return self._locally(local, key)
+                return self._locally(managed, local, key)
             case _:
-                assert_never(self.issued.by)
+                assert_never(managed.issued.by)
 
-    async def _by_est(self, est: EstIssuance, key: HeldKey, current: HeldIdentity | None) -> tuple[Certificate, ...]:
-        """Ask as the current certificate; when that is not believed any more, as whoever introduced the device."""
-        signing_key = as_private_key(key.handle)
-        request = x509.CertificateSigningRequestBuilder(subject_of(self.issued))
-        csr = request.sign(signing_key, hash_for(signing_key)).public_bytes(Encoding.DER)
-        *before, last = self._proofs(est, current)
-        for identity in before:
-            with contextlib.suppress(UnauthenticatedError, ForbiddenError):
-                return await self._ask(est, csr, identity)
-        return await self._ask(est, csr, last)
-
-    async def _ask(self, est: EstIssuance, csr: bytes, identity: Identity | None) -> tuple[Certificate, ...]:
+    async def ask(self, managed: Managed, request: bytes, identity: Identity | None) -> tuple[Certificate, ...]:
+        """Ask the EST server once, as `identity`."""
+        est = managed.issued.by
+        assert isinstance(est, EstIssuance)  # noqa: S101 (who else has somebody to ask)
         https = self.make_links(identity, est_trust(est, self.system_trust)).https()
         with trusting_by(TRUST_BUNDLE if est.trusted is None else "cert_issuance.est.trusted_certs"):
-            got = await EstClient(est.url, https, est.auth.username, est.auth.password).enroll(csr)
-        if got.leaf.subject_cn != self.issued.common_name:
+            got = await EstClient(est.url, https, est.auth.username, est.auth.password).enroll(request)
+        if managed.kind is Kind.CA:
+            _check_authority(managed, got, est.url)
+        if managed.kind is not Kind.EST and got.leaf.subject_cn != managed.issued.common_name:
             name = got.leaf.subject_cn or got.leaf.subject_text
-            raise CertificateNameError(got=name, wanted=self.issued.common_name, url=est.url)
+            raise CertificateNameError(got=name, wanted=managed.issued.common_name, url=est.url)
         return got.chain
 
-    def _proofs(self, est: EstIssuance, current: HeldIdentity | None) -> list[Identity | None]:
-        pair = est.auth.pair
-        introduction = None if pair is None else self.identities.preloaded(pair).for_links()
-        is_own = pair is not None and not pair.is_bootstrap
-        return [introduction] if current is None or is_own else [current.for_links(), introduction]
+    async def _by_est(self, managed: Managed, request: bytes, proofs: AsyncIterator[Proof]) -> tuple[Certificate, ...]:
+        """Show one proof after the other until one is believed. Raise what the last was told."""
+        refusal: BirthmarkError | None = None
+        async with contextlib.aclosing(proofs) as each:  # type: ignore[type-var]  # they are async generators
+            async for proof in each:
+                try:
+                    return await self.ask(managed, request, proof.identity)
+                except (UnauthenticatedError, ForbiddenError) as error:
+                    refusal = error
+                except EstServerBusyError:
+                    raise
+                except BirthmarkError as error:
+                    if not proof.is_expired:
+                        raise
+                    refusal = error
+        assert refusal is not None  # noqa: S101 (there is at least one proof)
+        raise refusal
 
-    def _locally(self, local: LocalIssuance, key: HeldKey) -> tuple[Certificate, ...]:
-        name, serial, now = subject_of(self.issued), new_serial(self.entropy), self.clock.now()
-        lifetime = local.lifetime
-        if local.ca is None:
+    def _locally(self, managed: Managed, local: LocalIssuance, key: HeldKey) -> tuple[Certificate, ...]:
+        name, serial, now = subject_of(managed.issued), new_serial(self.entropy), self.clock.now()
+        lifetime, profile = local.lifetime, managed.profile
+        if local.is_self_signed:
             private_key = as_private_key(key.handle)
-            return (self_signed(DEVICE, name, private_key, serial=serial, now=now, lifetime=lifetime),)
-        ca = self.identities.preloaded(Preloaded(*local.ca))
+            return (self_signed(profile, name, private_key, serial=serial, now=now, lifetime=lifetime),)
+        ca = self.local_ca(local)
         issuer = Issuer(ca.leaf, as_private_key(ca.key.handle))
         public_key = key.handle.public_key
-        made = issue(DEVICE, name, public_key, issuer=issuer, serial=serial, now=now, lifetime=lifetime)
+        made = issue(profile, name, public_key, issuer=issuer, serial=serial, now=now, lifetime=lifetime)
         return (made, *(one for one in ca.chain if not one.is_self_signed))
+
+    def local_ca(self, local: LocalIssuance) -> HeldIdentity:
+        """Return the CA on the device: the configuration's, or one that was issued to it."""
+        if local.ca is not None:
+            return self.identities.preloaded(Preloaded(*local.ca))
+        slot = self.identities.slot(LOCAL_CA)
+        if (held := slot.current()) is None:
+            path = slot.places.certificate(LOCAL_CA)
+            raise CertificateMissingError(path=path, reason="no local CA was issued yet")
+        return held
 
 
 def cloud_trust(environment: Mapping[str, str], bundle: Path | None) -> Trust:

@@ -1,30 +1,43 @@
 """The agent's private keys: PEM files, or keys in a token that a file names by its `pkcs11:` URI.
 
-A key's file moves from one id to another when a renewal is proven; for a token the URI moves and the key stays.
+A key's file moves from one id to another when a renewal is proven; for a token the URI moves and the key stays. What
+happens in a token is written down before it happens: a key's name before it is made, and before it is destroyed. So
+whatever an interruption leaves in a token is known by name, and `sweep` takes it away; nobody else's keys are touched.
 """
 
 import contextlib
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from pkcs11.constants import Attribute, ObjectClass
+from pkcs11.mechanisms import Mechanism
 
 from birthmark.agent.config.model import KeyLocation, TokenLocation, TokenSettings
-from birthmark.agent.files import Places, move_file, write_file
+from birthmark.agent.files import Places, move_file, next_of, remove_file, write_file
 from birthmark.clock import Entropy
-from birthmark.elements.objects import generate
+from birthmark.elements.objects import destroy, generate, has_key
 from birthmark.elements.profiles import Algorithm
 from birthmark.errors import BirthmarkError, UnavailableError
-from birthmark.keys.errors import ModuleMissingError, PinMissingError, TokenNotFoundError
+from birthmark.keys.errors import (
+    KeyFileInvalidError,
+    KeyFileMissingError,
+    KeyNotFoundError,
+    ModuleMissingError,
+    PinMissingError,
+    PublicKeyMissingError,
+    TokenNotFoundError,
+)
 from birthmark.keys.file_key import FileKey, read_key_file
 from birthmark.keys.handles import uri_in
 from birthmark.keys.pin import Pin
 from birthmark.keys.token import Token
 from birthmark.keys.token_key import TokenKey
-from birthmark.keys.uri import Pkcs11Uri, parse_pkcs11_uri
+from birthmark.keys.uri import SCHEME, Pkcs11Uri, parse_pkcs11_uri
 
 
 class AgentTokenError(UnavailableError):
@@ -43,6 +56,7 @@ class AgentTokenError(UnavailableError):
 
 _LABEL_BYTES = 4
 _ID_BYTES = 8
+_MAX_DOOMED = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +84,24 @@ class KeyStore:
     def exists(self, key_id: str) -> bool:
         return key_id in self.preloaded or self.places.key(key_id).exists()
 
+    def find(self, key_id: str) -> HeldKey | None:
+        """Return the key; None where there is none: no file, no such object in a token that is there, or a damaged one.
+
+        A token that is not there is another matter: its error is raised, for the key may come back with it.
+        """
+        if not self.exists(key_id):
+            return None
+        try:
+            return self.open(key_id)
+        except (KeyFileMissingError, KeyNotFoundError, PublicKeyMissingError):
+            if self.is_preloaded(key_id):
+                raise
+            return None
+        except KeyFileInvalidError:
+            if self.is_preloaded(key_id) or not os.access(self.places.key(key_id), os.R_OK):
+                raise
+            return None
+
     def open(self, key_id: str) -> HeldKey:
         """Return the key. Raise one of `keys.errors`."""
         if (location := self.preloaded.get(key_id)) is not None:
@@ -93,35 +125,64 @@ class KeyStore:
             self._open[name] = held
         return held
 
+    def signs_by_secret(self, location: TokenLocation) -> Callable[[bytes], bytes]:
+        """Return what signs (HMAC-SHA256) with a secret key in a token. Raise `KeyNotFoundError`."""
+        name = location.uri.object or ""
+
+        def sign(data: bytes) -> bytes:
+            token, _pin = self._token(location)
+            with contextlib.closing(token), token.session() as session:
+                wanted = {Attribute.CLASS: ObjectClass.SECRET_KEY, Attribute.LABEL: name}
+                found: list[Any] = list(session.get_objects(wanted))
+                for key in found:
+                    return bytes(key.sign(data, mechanism=Mechanism.SHA256_HMAC))
+                raise KeyNotFoundError(token=token.info.label, wanted=f"secret key '{name}'", found="no such object")
+
+        return sign
+
     def create(self, key_id: str) -> HeldKey:
         """Make a key, in the token that the configuration names for new keys, else in a file; what was there goes."""
         self.remove(key_id)
+        self.sweep(key_id)
         path = self.places.key(key_id)
         if self.settings is None or self.settings.base_slot is None:
             key = ec.generate_private_key(ec.SECP256R1())
             write_file(path, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
             return HeldKey(FileKey.load(path))
-        label = f"{key_id.removesuffix('-temp')}-{self.entropy.token(_LABEL_BYTES).hex()}"
+        label = f"{_owner(key_id)}-{self.entropy.token(_LABEL_BYTES).hex()}"
         token, pin = self._token(self.settings.base_slot)
-        with contextlib.closing(token), token.session() as session:
-            generate(session, label, Algorithm.P256, self.entropy.token(_ID_BYTES))
-        uri = Pkcs11Uri(token=token.info.label, serial=token.info.serial, object=label, type="private")
-        write_file(path, f"{uri}\n".encode())
+        with contextlib.closing(token):
+            uri = Pkcs11Uri(token=token.info.label, serial=token.info.serial, object=label, type="private")
+            write_file(path, f"{uri}\n".encode())
+            with token.session() as session:
+                generate(session, label, Algorithm.P256, self.entropy.token(_ID_BYTES))
         return self.open_at(TokenLocation(uri, pin))
 
     def move(self, source: str, target: str) -> None:
-        """Put the key of one id in the place of another's, which goes; an interruption leaves one of the two."""
-        replaced = self._uri_of(target)
+        """Put the key of one id in the place of another's; an interruption leaves one of the two, `sweep` the other."""
+        self._doom(target)
         move_file(self.places.key(source), self.places.key(target))
-        if replaced is not None:
-            self._destroy(replaced)
 
     def remove(self, key_id: str) -> None:
-        """Forget a key of ours; one in a token is destroyed there."""
-        uri = self._uri_of(key_id)
-        self.places.key(key_id).unlink(missing_ok=True)
-        if uri is not None:
-            self._destroy(uri)
+        """Forget a key of ours; one in a token is destroyed there by the next `sweep`."""
+        self._doom(key_id)
+        remove_file(self.places.key(key_id))
+
+    def sweep(self, key_id: str) -> None:
+        """Destroy in the token what was replaced or given up; what is out of reach now waits for the next time."""
+        path = self._doomed_at(key_id)
+        if not path.exists():
+            return
+        owner = _owner(key_id)
+        kept = {self._uri_of(owner), self._uri_of(next_of(owner))}
+        doomed = self._doomed(path)
+        left = [uri for uri in doomed if uri not in kept and not self._is_destroyed(uri, kept)]
+        if left == doomed:
+            return
+        if left:
+            write_file(path, "".join(f"{uri}\n" for uri in left).encode())
+        else:
+            remove_file(path)
 
     def look(self) -> str:
         """Open each key that is given by the configuration, and the token of new keys; return what was seen."""
@@ -145,16 +206,39 @@ class KeyStore:
             return None
         return parse_pkcs11_uri(text)
 
-    def _destroy(self, uri: Pkcs11Uri) -> None:
-        """Make room in the token. A key that cannot be destroyed does no harm: nobody names it any more."""
+    def _doomed_at(self, key_id: str) -> Path:
+        return self.places.key(f"{_owner(key_id)}-old")
+
+    def _doomed(self, path: Path) -> list[Pkcs11Uri]:
+        """Return the keys that are to be destroyed, one a line."""
+        if not path.exists():
+            return []
+        lines = read_key_file(path)[0].decode("ascii", "replace").splitlines()
+        return [parse_pkcs11_uri(line) for line in lines[:_MAX_DOOMED] if line.startswith(SCHEME)]
+
+    def _doom(self, key_id: str) -> None:
+        """Write down that a key in a token is to go, before anything names it no more."""
+        if (uri := self._uri_of(key_id)) is None:
+            return
+        path = self._doomed_at(key_id)
+        doomed = self._doomed(path)
+        if uri not in doomed:
+            write_file(path, "".join(f"{one}\n" for one in (*doomed, uri)).encode())
+
+    def _is_destroyed(self, uri: Pkcs11Uri, kept: Collection[Pkcs11Uri | None]) -> bool:
+        """Destroy a key with its public half; say whether it is gone.
+
+        Of a token that was pulled out a library may say that everything is gone: then it knows none of the others.
+        """
+        others = [one.object for one in kept if one is not None and one.serial == uri.serial and one.object]
         if (held := self._open.pop(str(uri), None)) is not None:
             held.handle.close()
         with contextlib.suppress(BirthmarkError):
             token, _pin = self._token(TokenLocation(uri, self._base_pin()))
             with contextlib.closing(token), token.session() as session:
-                for kind in (ObjectClass.PRIVATE_KEY, ObjectClass.PUBLIC_KEY):
-                    for item in list(session.get_objects({Attribute.CLASS: kind, Attribute.LABEL: uri.object})):
-                        item.destroy()
+                destroy(session, uri.object or "")
+                return not others or any(has_key(session, one) for one in others)
+        return False
 
     def _base_pin(self) -> Pin | None:
         base = None if self.settings is None else self.settings.base_slot
@@ -171,6 +255,11 @@ class KeyStore:
         except (ModuleMissingError, PinMissingError, TokenNotFoundError) as error:
             told = error.explain_cause()
             raise AgentTokenError(module=module, detail=told) from error
+
+
+def _owner(key_id: str) -> str:
+    """Return the id whose next key `key_id` may be."""
+    return key_id.removesuffix("-temp")
 
 
 def _pin_of(location: TokenLocation) -> Pin | None:

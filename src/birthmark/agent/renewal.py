@@ -89,6 +89,11 @@ def retry_pause(failures: int, retry: timedelta, chance: float) -> timedelta:
     return max(timedelta(seconds=0.1), pause + retry * _JITTER * (2 * chance - 1) * (pause / retry if retry else 0))
 
 
+def pause_as_asked(asked_s: float, chance: float) -> timedelta:
+    """Return the pause that a server asked for, and up to a tenth more, so that not all whom it told come at once."""
+    return timedelta(seconds=asked_s * (1 + _JITTER * chance))
+
+
 def warn_at(not_before: datetime, not_after: datetime, renewal: Renewal) -> datetime:
     """Return from when on an expiry check should warn: two retries after the renewal was due, in proportion to life."""
     due = renew_at(not_before, not_after, renewal.threshold)

@@ -12,10 +12,13 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from birthmark.agent.control import Order
-from birthmark.agent.identities import HeldIdentity
-from birthmark.agent.renewal import Renewal, chance_of, retry_pause
-from birthmark.agent.service import Agent
+from birthmark.agent.lastgood import keep
+from birthmark.agent.renewal import chance_of, pause_as_asked
+from birthmark.agent.service import Agent, Held
+from birthmark.agent.slots import HeldIdentity
+from birthmark.agent.upkeep import Pace, Upkeep
 from birthmark.errors import BirthmarkError, ForbiddenError, UnauthenticatedError
+from birthmark.est.client import EstServerBusyError
 from birthmark.iothub.client import HubClient
 
 _MAX_RECONNECT_S = 60.0
@@ -66,15 +69,18 @@ class Loop:
     journal: Callable[[BirthmarkError], None] | None = None  # hears of each new kind of trouble, not of each repetition
     _journaled: str | None = None
     _failures: int = 0
-    _renewal_failures: int = 0
-    _renew_not_before: float = field(default=0.0)  # monotonic; the pause after a failed renewal
+    _renewal: Pace = field(default_factory=Pace)
+    _upkeep: Upkeep = field(init=False)
     _next_telemetry: float = 0.0
     _sent: int = 0
+
+    def __post_init__(self) -> None:
+        self._upkeep = Upkeep(self.agent, self.tell, self._note)
 
     async def run(self) -> None:
         """Stay connected until told to stop."""
         hub: HubClient | None = None
-        held: HeldIdentity | None = None
+        held: Held | None = None
         try:
             while not self.orders.is_stopping:
                 if hub is None or held is None:
@@ -97,7 +103,7 @@ class Loop:
             self.agent.update(is_connected=False)
         self.tell("stopped", {})
 
-    async def _come_up(self) -> tuple[HeldIdentity | None, HubClient | None]:
+    async def _come_up(self) -> tuple[Held | None, HubClient | None]:
         """Get an identity and connect; after a failure wait, so that the caller may simply try again."""
         agent = self.agent
         try:
@@ -110,6 +116,7 @@ class Loop:
             return None, None
         self._failures, self._journaled = 0, None
         agent.update(is_connected=True, error=None, config_digest=agent.config.digest, failures=0)
+        keep(agent.places, agent.config, agent.clock.now())
         self.tell("connected", self._about(held))
         return held, hub
 
@@ -117,10 +124,12 @@ class Loop:
         self._failures += 1
         self._note(problem)
         pause = min(_MAX_RECONNECT_S, 2.0 ** (min(self._failures, 10) - 1)) * (0.5 + self._chance())
+        if isinstance(problem, EstServerBusyError) and problem.retry_after_s is not None:
+            pause = pause_as_asked(problem.retry_after_s, self._chance()).total_seconds()
         self.tell("failed", {**_words(problem), "again_in_s": round(pause, 1)})
         await self.orders.wait(pause)
 
-    async def _watch(self, held: HeldIdentity, hub: HubClient) -> Order | None:
+    async def _watch(self, held: Held, hub: HubClient) -> Order | None:
         """Wait for an order, or for the renewal that falls due; return None when the connection is lost."""
         lost = asyncio.ensure_future(hub.lost())
         try:
@@ -130,7 +139,10 @@ class Loop:
                 if (due_s := self._renewal_due_s(held)) <= 0:
                     return Order.RENEW
                 telemetry_s = await self._send_telemetry(held, hub)
-                news = asyncio.ensure_future(self.orders.wait(min(due_s, telemetry_s, _LOOK_S)))
+                if (upkeep_s := self._upkeep.due_s()) <= 0:
+                    await self._upkeep.work()
+                    continue
+                news = asyncio.ensure_future(self.orders.wait(min(due_s, upkeep_s, telemetry_s, _LOOK_S)))
                 await asyncio.wait({lost, news}, return_when=asyncio.FIRST_COMPLETED)
                 news.cancel()
                 if lost.done():
@@ -144,41 +156,36 @@ class Loop:
         self.tell("disconnected", _words(reason) if isinstance(reason, BirthmarkError) else {})
         return None
 
-    def _renewal_due_s(self, held: HeldIdentity) -> float:
+    def _renewal_due_s(self, held: Held) -> float:
         due = self.agent.renewal_due_in(held)
         if due is None:
             return _LOOK_S
-        return max(due.total_seconds(), self._renew_not_before - self.agent.clock.monotonic())
+        return max(due.total_seconds(), self._renewal.not_before - self.agent.clock.monotonic())
 
-    async def _renew(self, held: HeldIdentity, hub: HubClient) -> tuple[HeldIdentity, HubClient | None]:
+    async def _renew(self, held: Held, hub: HubClient) -> tuple[Held, HubClient | None]:
         """Renew; whether the old connection still stands after a failure, the next look at it tells."""
-        self.tell("renewing", {"thumbprint": held.leaf.thumbprint.hex()})
+        self.tell("renewing", {"thumbprint": held.mark})
         try:
             fresh, fresh_hub = await self.agent.renew(held)
         except BirthmarkError as error:
-            self._renewal_failures += 1
             self._note(error)
-            renewal = self.agent.renewal or Renewal()
-            lifetime = held.leaf.not_after - held.leaf.not_before
-            pause = retry_pause(
-                self._renewal_failures, max(renewal.retry.of(lifetime), timedelta(seconds=1)), self._chance()
-            )
-            self._renew_not_before = self.agent.clock.monotonic() + pause.total_seconds()
+            lifetime = held.leaf.not_after - held.leaf.not_before if isinstance(held, HeldIdentity) else timedelta(1)
+            pause = self._renewal.failed(self.agent, error, self.agent.renewal, lifetime)
             self.tell("not renewed", {**_words(error), "again_in_s": round(pause.total_seconds(), 1)})
             return held, hub
-        self._renewal_failures, self._renew_not_before = 0, 0.0
+        self._renewal.worked()
         await hub.close()
         self.tell("renewed", self._about(fresh))
         return fresh, fresh_hub
 
-    async def _send_telemetry(self, held: HeldIdentity, hub: HubClient) -> float:
+    async def _send_telemetry(self, held: Held, hub: HubClient) -> float:
         """Send a sign of life when it is time; return how long until the next."""
         if self.telemetry_s is None:
             return _LOOK_S
         now = self.agent.clock.monotonic()
         if now >= self._next_telemetry:
             self._sent += 1
-            body = {"n": self._sent, "thumbprint": held.leaf.thumbprint.hex()}
+            body = {"n": self._sent, "thumbprint": held.mark}
             await hub.send(json.dumps(body).encode(), content_type="application/json")
             self._next_telemetry = now + self.telemetry_s
         return self._next_telemetry - now
@@ -191,14 +198,11 @@ class Loop:
             self.journal(problem)
         self._journaled = problem.code
 
-    def _about(self, held: HeldIdentity) -> dict[str, object]:
-        return {
-            "hub": self.agent.state.hub,
-            "device_id": self.agent.state.device_id,
-            "thumbprint": held.leaf.thumbprint.hex(),
-            "not_after": held.leaf.not_after.isoformat(),
-            "renewals": self.agent.state.renewals,
-        }
+    def _about(self, held: Held) -> dict[str, object]:
+        about: dict[str, object] = {"hub": self.agent.state.hub, "device_id": self.agent.state.device_id}
+        if isinstance(held, HeldIdentity):
+            about |= {"thumbprint": held.mark, "not_after": held.leaf.not_after.isoformat()}
+        return about | {"renewals": self.agent.state.renewals}
 
     def _chance(self) -> float:
         return chance_of(self.agent.entropy.token(4))

@@ -9,22 +9,30 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import TypeAlias
 
 import msgspec
 
-from birthmark.agent.config.model import AgentConfig, DpsSource, Issued, ManualSource, Preloaded
-from birthmark.agent.files import DEVICE_ID, TEMPORARY, Places
-from birthmark.agent.identities import HeldIdentity, IdentityStore
+from birthmark.agent.config.model import AgentConfig, DpsSource, Issued, ManualSource, Preloaded, SymmetricKey
+from birthmark.agent.files import DEVICE_ID, LOCAL_CA, Places, StateNotWritableError
+from birthmark.agent.identities import IdentityStore
 from birthmark.agent.issuing import TRUST_BUNDLE, CertificateSource, MakeLinks, cloud_trust, trusting_by
-from birthmark.agent.keys import HeldKey, KeyStore
-from birthmark.agent.renewal import Renewal, clock_offset, renew_at, trusted_now
+from birthmark.agent.keeping import Keeper
+from birthmark.agent.keys import KeyStore
+from birthmark.agent.lastgood import keep
+from birthmark.agent.managed import Managed, managed_by
+from birthmark.agent.renewal import Renewal, clock_offset, trusted_now
+from birthmark.agent.shared_key import SharedIdentity, open_shared
+from birthmark.agent.slots import HeldIdentity
 from birthmark.agent.state import LastError, State, read_state, write_state
 from birthmark.clock import Clock, Entropy
 from birthmark.dps.client import Assigned, DpsTarget, register_by_https
-from birthmark.errors import BirthmarkError, PolicyError
+from birthmark.errors import BirthmarkError, InvalidRequestError, PolicyError
 from birthmark.iothub.client import HubClient, connect_hub
 from birthmark.links.identity import Trust
 from birthmark.links.ports import Links
+from birthmark.pki.certificates import Certificate
+from birthmark.text import reason_of
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +43,22 @@ class NotIssuedHereError(PolicyError):
     code = "agent.not_issued_here"
     cause = "The identity {path} is given by the configuration; the agent did not issue it and cannot renew it."
     fix = 'Replace the file yourself, or let the agent issue it: `identity_cert = {{ method = "est" }}`.'
+    path: Path | str
+
+
+class PayloadInvalidError(InvalidRequestError):
+    """The payload of the registration cannot be sent."""
+
+    code = "agent.payload_invalid"
+    cause = "{path}, which provisioning.payload names, cannot be sent along: {reason}."
+    fix = "Put JSON of at most 64 KiB there, such as nothing in particular: `echo '{{}}' > {path}`"
     path: Path
+    reason: str
+
+
+Held: TypeAlias = HeldIdentity | SharedIdentity
+_MAX_PAYLOAD_BYTES = 64 * 1024
+_MAX_REASON = 200
 
 
 @dataclass(slots=True)
@@ -50,6 +73,18 @@ class Agent:
     clock: Clock
     entropy: Entropy
     state: State = field(default_factory=State)
+    managed: Mapping[str, Managed] = field(init=False)
+    keeper: Keeper = field(init=False)
+    unwritten: StateNotWritableError | None = field(default=None, init=False)
+    """Why the state could not be written down; it is kept in memory then, and nothing stops for it."""
+
+    instead_of_config: str | None = field(default=None, init=False)
+    """Why the configuration in use is the last good one and not the file's."""
+
+    def __post_init__(self) -> None:
+        source = CertificateSource(self.identities, self.make_links, self.cloud_trust, self.clock, self.entropy)
+        self.managed = managed_by(self.config)
+        self.keeper = Keeper(self.identities, source, self.managed, self.now_for, self._learn_time)
 
     # ---- the steps
 
@@ -57,30 +92,26 @@ class Agent:
         """Get a certificate where one is needed, and register. Return the assignment; None where the hub is given."""
         held = await self.ensure()
         assigned = await self.register(held)
+        for managed in self.others:
+            await self.keeper.ensure(managed)
         self.update(config_digest=self.config.digest, error=None)
+        keep(self.places, self.config, self.clock.now())
         return assigned
 
-    async def ensure(self) -> HeldIdentity:
+    async def ensure(self) -> Held:
         """Return a usable identity, issuing one when there is none, or it has expired, or is for another name."""
         identity = self.config.source.identity
+        if isinstance(identity, SymmetricKey):
+            return open_shared(identity, self.identities.keys)
+        return await self.certified(identity)
+
+    async def certified(self, identity: Preloaded | Issued) -> HeldIdentity:
+        """Return a usable certificate with its key."""
         if isinstance(identity, Preloaded):
             return self.identities.preloaded(identity)
-        current = self.identities.current()
-        if current is not None and current.leaf.subject_cn == identity.common_name and not self.is_expired(current):
-            return current
-        keys = self.identities.keys
-        key = keys.open(DEVICE_ID) if keys.exists(DEVICE_ID) and current is None else None
-        is_in_place = key is not None or keys.is_preloaded(DEVICE_ID) or not self._may_rotate(identity)
-        if is_in_place:
-            key = key or (keys.open(DEVICE_ID) if keys.exists(DEVICE_ID) else keys.create(DEVICE_ID))
-        else:
-            self.identities.drop_pending()
-            key = keys.create(TEMPORARY)
-        made = await self._issued(identity, key, None, DEVICE_ID if is_in_place else TEMPORARY)
-        if not is_in_place:
-            self.identities.commit()
-        log.info("certificate.issued", extra={"thumbprint": made.leaf.thumbprint.hex()})
-        return self.identities.current() or made
+        if (local_ca := self.managed.get(LOCAL_CA)) is not None:
+            await self.keeper.ensure(local_ca)
+        return await self.keeper.ensure(self.managed[DEVICE_ID])
 
     @property
     def name(self) -> str | None:
@@ -90,73 +121,84 @@ class Agent:
             return source.device_id
         return self.state.registration_id or source.registration_id
 
-    async def register(self, held: HeldIdentity) -> Assigned | None:
+    async def register(self, held: Held) -> Assigned | None:
         """Register at DPS and remember the answer; nothing to do where the hub is configured."""
         source = self.config.source
         if isinstance(source, ManualSource):
-            self.update(
-                hub=source.hub, device_id=source.device_id, endpoint=None, thumbprint=held.leaf.thumbprint.hex()
-            )
+            self.update(hub=source.hub, device_id=source.device_id, endpoint=None, thumbprint=held.mark)
             return None
-        name = source.registration_id or held.leaf.subject_cn or ""
+        name, authorization = source.registration_id or "", None
+        if isinstance(held, SharedIdentity):
+            authorization = held.for_dps(source.id_scope, name, self.now_for(held))
+        else:
+            name = name or held.leaf.subject_cn or ""
         target = DpsTarget(source.host, source.id_scope, name, https_port=source.port)
         with trusting_by(TRUST_BUNDLE):
-            assigned = await register_by_https(self._links(held).https(), target)
+            assigned = await register_by_https(
+                self._links(held).https(), target, authorization=authorization, payload=payload_of(source)
+            )
         self.update(
             hub=assigned.hub,
             device_id=assigned.device_id,
             registration_id=assigned.registration_id,
             endpoint=endpoint_of(source),
-            thumbprint=held.leaf.thumbprint.hex(),
+            thumbprint=held.mark,
             registered_at=self.clock.now(),
+            is_individual=assigned.is_individual,
         )
         log.info("device.registered", extra={"hub": assigned.hub, "device_id": assigned.device_id})
         return assigned
 
-    async def connect(self, held: HeldIdentity) -> HubClient:
+    async def connect(self, held: Held) -> HubClient:
         """Connect to the assigned hub; register first unless this very certificate was registered here before."""
         if not self.is_registered(held):
             await self.register(held)
-        assert self.state.hub is not None  # noqa: S101 (registering has set both)
-        assert self.state.device_id is not None  # noqa: S101 (as above)
+        hub, device_id = self.state.hub, self.state.device_id
+        assert hub is not None  # noqa: S101 (registering has set both)
+        assert device_id is not None  # noqa: S101 (as above)
+        password = held.for_hub(hub, device_id, self.now_for(held)) if isinstance(held, SharedIdentity) else None
         with trusting_by(TRUST_BUNDLE):
-            return await connect_hub(self._links(held).mqtt(), self.state.hub, self.state.device_id)
+            return await connect_hub(self._links(held).mqtt(), hub, device_id, password=password)
 
-    async def renew(self, held: HeldIdentity) -> tuple[HeldIdentity, HubClient]:
+    async def renew(self, held: Held) -> tuple[HeldIdentity, HubClient]:
         """Renew and prove it: return the new identity and its hub connection. On failure the old identity stays."""
         identity = self.config.source.identity
-        if not isinstance(identity, Issued):
-            raise NotIssuedHereError(path=identity.certificate)
-        fresh = await self._fresh(identity, held)
+        if not isinstance(identity, Issued) or isinstance(held, SharedIdentity):
+            what = identity.certificate if isinstance(identity, Preloaded) else "by a symmetric key"
+            raise NotIssuedHereError(path=what)
+        fresh = await self.keeper.fresh(self.managed[DEVICE_ID], held)
+        slot = self.identities.slot(DEVICE_ID)
+        hub: HubClient | None = None
         try:
             await self.register(fresh)
             hub = await self.connect(fresh)
+            slot.commit()
         except BirthmarkError:
+            if hub is not None:
+                await hub.close()
             await self._take_back(held)
             raise
-        self.identities.commit()
         self.update(
             renewals=self.state.renewals + 1, renewed_at=self.clock.now(), failures=0, error=None, is_connected=True
         )
         log.info("certificate.renewed", extra={"thumbprint": fresh.leaf.thumbprint.hex()})
-        return self.identities.current() or fresh, hub
+        return slot.current() or fresh, hub
 
     # ---- facts
 
-    def is_registered(self, held: HeldIdentity) -> bool:
+    def is_registered(self, held: Held) -> bool:
         """Say whether this certificate was registered with this configuration."""
         source = self.config.source
         if isinstance(source, ManualSource):
             return (self.state.hub, self.state.device_id) == (source.hub, source.device_id)
         is_here = self.state.endpoint == endpoint_of(source) and self.state.hub is not None
-        return is_here and self.state.thumbprint == held.leaf.thumbprint.hex()
+        return is_here and self.state.thumbprint == held.mark
 
-    def is_expired(self, held: HeldIdentity) -> bool:
-        return self.now_for(held) > held.leaf.not_after
-
-    def now_for(self, held: HeldIdentity) -> datetime:
+    def now_for(self, held: Held) -> datetime:
         """Return the time to judge this certificate by."""
         offset = timedelta(seconds=self.state.clock_offset_s)
+        if isinstance(held, SharedIdentity):
+            return self.clock.now() + offset
         return trusted_now(self.clock.now(), offset, held.leaf.not_before, held.leaf.not_after)
 
     @property
@@ -165,27 +207,67 @@ class Agent:
         identity = self.config.source.identity
         return identity.renewal if isinstance(identity, Issued) else None
 
-    def renew_at(self, held: HeldIdentity) -> datetime | None:
-        """Return when the certificate should be renewed; None for never."""
-        leaf, renewal = held.leaf, self.renewal
-        return None if renewal is None else renew_at(leaf.not_before, leaf.not_after, renewal.threshold)
+    @property
+    def others(self) -> list[Managed]:
+        """What is kept beside the device identity, in the order in which they need each other."""
+        return [one for one in self.managed.values() if one.id != DEVICE_ID]
 
-    def renewal_due_in(self, held: HeldIdentity) -> timedelta | None:
+    def renew_at(self, held: Held) -> datetime | None:
+        """Return when the device's certificate should be renewed; None for never."""
+        managed = self.managed.get(DEVICE_ID)
+        return None if managed is None or isinstance(held, SharedIdentity) else self.keeper.renew_at(managed, held)
+
+    def renewal_due_in(self, held: Held) -> timedelta | None:
         """Return how long until then; None where nobody could be told of a new certificate."""
         due = None if isinstance(self.config.source, ManualSource) else self.renew_at(held)
+        if due is None:
+            return None
+        return timedelta(0) if self.keeper.is_unfinished(DEVICE_ID) else due - self.now_for(held)
+
+    def due_in(self, managed: Managed) -> timedelta | None:
+        """Return how long until another certificate has to be renewed, or issued; None for never."""
+        held = self.identities.slot(managed.id).current()
+        if held is None or self.keeper.is_unfinished(managed.id):
+            return timedelta(0)
+        due = self.keeper.renew_at(managed, held)
         return None if due is None else due - self.now_for(held)
 
-    def held(self) -> HeldIdentity | None:
-        """Return the identity there is, asking nobody."""
+    def enrollment_warning(self) -> str | None:
+        """Say that renewals will be refused where an individual enrollment knows one certificate; DPS told us so."""
         identity = self.config.source.identity
-        return self.identities.preloaded(identity) if isinstance(identity, Preloaded) else self.identities.current()
+        if not self.state.is_individual or not isinstance(identity, Issued) or identity.renewal is None:
+            return None
+        name, ca = self.state.registration_id, "est-root"
+        return (
+            f"{name} was registered by an individual enrollment, which knows this certificate alone and will refuse "
+            "the renewed one. Put the CA on record in its place: "
+            f'`birthmark dps ca add {ca} "$BIRTHMARK_DATA/ca/root.pem" --verified; '
+            f"birthmark enroll group est-group --ca-name {ca}; birthmark enroll remove {name}`"
+        )
+
+    def held(self) -> HeldIdentity | None:
+        """Return the certificate there is with its key, asking nobody; None too where a shared key stands for it."""
+        identity = self.config.source.identity
+        if isinstance(identity, SymmetricKey):
+            return None
+        return (
+            self.identities.preloaded(identity)
+            if isinstance(identity, Preloaded)
+            else self.identities.slot(DEVICE_ID).current()
+        )
 
     def update(self, **changes: object) -> None:
         """Change the state and write it down, unless nothing changes."""
         changed = msgspec.structs.replace(self.state, **changes)
         if changed != self.state:
             self.state = changed
-            write_state(self.places.state, changed)
+            try:
+                write_state(self.places.state, changed)
+            except StateNotWritableError as error:
+                self.unwritten = error
+                log.warning("agent.state_not_written", extra={"cause": error.explain_cause()})
+            else:
+                self.unwritten = None
 
     def note(self, problem: BirthmarkError) -> None:
         """Remember the latest trouble for `status` and `why`."""
@@ -196,50 +278,38 @@ class Agent:
 
     # ---- inside
 
-    async def _fresh(self, identity: Issued, held: HeldIdentity) -> HeldIdentity:
-        """Return a certificate to prove: one that was issued before and could not be proven yet, else a new one."""
-        pending = self.identities.pending()
-        renewal = identity.renewal or Renewal()
-        if pending is not None and pending.leaf.thumbprint != held.leaf.thumbprint:
-            due = renew_at(pending.leaf.not_before, pending.leaf.not_after, renewal.threshold)
-            if self.now_for(pending) < due and pending.leaf.subject_cn == identity.common_name:
-                return pending
-        self.identities.drop_pending()
-        keys = self.identities.keys
-        key = keys.create(TEMPORARY) if self._may_rotate(identity) else held.key
-        return await self._issued(identity, key, None if self.is_expired(held) else held, TEMPORARY)
-
-    async def _issued(
-        self, identity: Issued, key: HeldKey, current: HeldIdentity | None, certificate_id: str
-    ) -> HeldIdentity:
-        """Have a certificate issued for a key, and keep it; it tells whether the clock can be right."""
-        source = CertificateSource(
-            identity, self.identities, self.make_links, self.cloud_trust, self.clock, self.entropy
-        )
-        made = HeldIdentity(await source.issue(key, current), key)
-        self.identities.save(certificate_id, made.chain)
-        offset = clock_offset(self.clock.now(), made.leaf.not_before, made.leaf.not_after)
+    def _learn_time(self, leaf: Certificate) -> None:
+        """A certificate that was issued this very moment tells whether the clock can be right."""
+        offset = clock_offset(self.clock.now(), leaf.not_before, leaf.not_after)
         if offset:
             log.warning("clock.wrong", extra={"offset_s": round(offset.total_seconds())})
         self.update(clock_offset_s=offset.total_seconds())
-        return made
-
-    def _may_rotate(self, identity: Issued) -> bool:
-        """A key that the configuration gives, such as a chip's own, is certified again and never replaced."""
-        rotates = identity.renewal is None or identity.renewal.rotate_key
-        return rotates and not self.identities.keys.is_preloaded(DEVICE_ID)
 
     async def _take_back(self, held: HeldIdentity) -> None:
         """The new certificate did not work; DPS may have told the hub of it already, so register the old one again."""
-        if self.is_registered(held) or self.is_expired(held):
+        if self.is_registered(held) or self.keeper.is_expired(held):
             return
         try:
             await self.register(held)
         except BirthmarkError as error:
             log.warning("agent.not_taken_back", extra={"code": error.code})
 
-    def _links(self, held: HeldIdentity) -> Links:
-        return self.make_links(held.for_links(), self.cloud_trust)
+    def _links(self, held: Held) -> Links:
+        identity = None if isinstance(held, SharedIdentity) else held.for_links()
+        return self.make_links(identity, self.cloud_trust)
+
+
+def payload_of(source: DpsSource) -> object:
+    """Return what is sent along with a registration. Raise `PayloadInvalidError`."""
+    if source.payload is None:
+        return None
+    try:
+        with source.payload.open("rb") as file:
+            return msgspec.json.decode(file.read(_MAX_PAYLOAD_BYTES))
+    except OSError as error:
+        raise PayloadInvalidError(path=source.payload, reason=reason_of(error)) from error
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise PayloadInvalidError(path=source.payload, reason=f"no JSON: {str(error)[:_MAX_REASON]}") from error
 
 
 def endpoint_of(source: DpsSource) -> str:

@@ -30,6 +30,7 @@ class State(msgspec.Struct, frozen=True, forbid_unknown_fields=False):
     endpoint: str | None = None  # which DPS and scope assigned it
     thumbprint: str | None = None  # the certificate that was registered
     registered_at: datetime | None = None
+    is_individual: bool | None = None  # registered by an individual enrollment; None when DPS did not say
     config_digest: str | None = None
     is_connected: bool = False
     renewals: int = 0

@@ -11,10 +11,10 @@ import base64
 import hashlib
 import hmac
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from birthmark.errors import UnauthenticatedError
 
@@ -103,6 +103,19 @@ def parse_sas(text: str) -> SasToken:
         raise SasMalformedError(detail=f"field {error.args[0]} is missing") from error
     except ValueError as error:
         raise SasMalformedError(detail="sig is not base64, or se not a number") from error
+
+
+def render_sas(resource: str, sign: Callable[[bytes], bytes], expiry: datetime, policy: str | None = None) -> str:
+    """Return a token for `resource` until `expiry`, signed by whoever has the key (see `hmac_sha256`)."""
+    encoded, expiry_s = quote(resource, safe=""), int(expiry.timestamp())
+    signature = quote(base64.b64encode(sign(f"{encoded}\n{expiry_s}".encode())), safe="")
+    text = f"{PREFIX}sr={encoded}&sig={signature}&se={expiry_s}"
+    return text if policy is None else f"{text}&skn={quote(policy, safe='')}"
+
+
+def hmac_sha256(key: bytes) -> Callable[[bytes], bytes]:
+    """Return what signs with a key that is here."""
+    return lambda data: hmac.digest(key, data, hashlib.sha256)
 
 
 def check_sas(token: SasToken, keys: Sequence[bytes], now: datetime) -> None:

@@ -6,104 +6,32 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Callable, Coroutine, Iterator
-from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Annotated, Any
+from dataclasses import asdict
+from typing import Annotated
 
 import typer
 
 from birthmark.agent.checks import Checks, Result
-from birthmark.agent.config import read_config
-from birthmark.agent.control import AgentNotRunningError, AgentRunningError, Order, locked, running_pid, tell
+from birthmark.agent.control import AgentNotRunningError, Order, running_pid, tell
 from birthmark.agent.control import stop as stop_running
-from birthmark.agent.files import Places, StateNotWritableError
 from birthmark.agent.run import Loop, Orders
-from birthmark.agent.service import Agent, open_agent
+from birthmark.agent.service import Agent
+from birthmark.cli import agent_config
+from birthmark.cli.agent_options import AgentOptions
 from birthmark.cli.asking import only_typed
-from birthmark.cli.common import FAILED, certificate_row, emit, say
+from birthmark.cli.common import FAILED, emit, say
 from birthmark.cli.journal import note
-from birthmark.cli.options import JsonOption, command, commands
-from birthmark.clock import SystemClock, SystemEntropy
-from birthmark.errors import BirthmarkError
-from birthmark.links.choose import open_links
+from birthmark.cli.options import command, commands
+from birthmark.clock import SystemClock
 from birthmark.text import printable
 
 app = commands(
     "Keep a device's identity: get a certificate, register, stay connected, renew.", "birthmark agent check --offline"
 )
+app.add_typer(agent_config.app, name="config")
 _WAIT_S = 60.0
 logging.getLogger("birthmark").addHandler(logging.NullHandler())  # what matters is printed; BIRTHMARK_LOG shows more
 _SIGNS = {Result.OK: "ok", Result.WARNING: "warning", Result.ERROR: "ERROR", Result.SKIPPED: "-"}
-
-
-@dataclass(frozen=True, slots=True)
-class AgentOptions:
-    """Which agent, and how it is shown."""
-
-    config: Annotated[
-        Path | None,
-        typer.Option("--config", "-c", envvar="BIRTHMARK_AGENT_CONFIG", help="Default: ROOT/etc/aziot/config.toml."),
-    ] = None
-    root: Annotated[
-        Path, typer.Option(envvar="BIRTHMARK_AGENT_ROOT", help="Where etc/aziot and var/lib/aziot are.")
-    ] = Path("/")
-    as_json: JsonOption = False
-
-    @property
-    def places(self) -> Places:
-        return Places(self.root)
-
-    @property
-    def file(self) -> Path:
-        return self.config or self.places.config
-
-    @contextmanager
-    def opened(self) -> Iterator[Agent]:
-        """Open the agent to look at it; nothing is written before the lock is taken."""
-        agent = open_agent(
-            read_config(self.file),
-            self.places,
-            make_links=lambda identity, trust: open_links(identity, trust, SystemClock()),
-            environment=os.environ,
-            clock=SystemClock(),
-            entropy=SystemEntropy(),
-        )
-        with closing(agent.identities.keys):
-            yield agent
-
-    @contextmanager
-    def working(self) -> Iterator[Agent]:
-        """Open the agent to work with it, alone."""
-        read_config(self.file)  # a mistake in it is told before anything is made
-        try:
-            self.places.prepare()
-            with locked(self.places.lock), self.opened() as agent:
-                for warning in agent.config.warnings:
-                    told = f"{agent.config.file}:{warning.line}: {warning.key} {warning.detail}"
-                    typer.echo(printable(told), err=True)
-                yield agent
-        except (AgentRunningError, StateNotWritableError) as error:
-            # Which root, and where the configuration is: that stays when the state goes elsewhere.
-            error.add_facts(config=self.file, root=self.root)
-            raise
-
-    def show(self, agent: Agent) -> dict[str, Any]:
-        """Print the agent's status, and return it."""
-        row = _row(agent, self.places)
-        emit(self.as_json, row)
-        return row
-
-    def do(self, work: Callable[[Agent], Coroutine[Any, Any, object]]) -> None:
-        """Work as the agent, alone, and show its status; a failure is remembered for `status`."""
-        with self.working() as agent:
-            try:
-                asyncio.run(work(agent))
-            except BirthmarkError as error:
-                agent.note(error)
-                raise
-            self.show(agent)
 
 
 @command(app, "birthmark agent check --offline")
@@ -155,14 +83,14 @@ def run(
         loop.add_signal_handler(2, orders.give, Order.STOP)  # SIGINT: somebody pressed Ctrl-C
         await Loop(agent, orders, told, telemetry, note).run()
 
-    with options.working() as agent:
+    with options.working(takes_last_good=True) as agent:
         asyncio.run(body(agent))
 
 
 @command(app, "birthmark agent status --json")
 def status(options: AgentOptions) -> None:
     """Show the certificate, when it is renewed, the hub, and the latest trouble. Asks nobody. 1 when not connected."""
-    with options.opened() as agent:
+    with options.opened(takes_last_good=True) as agent:
         row = options.show(agent)
     if not row["connected"]:
         raise typer.Exit(FAILED)
@@ -208,7 +136,7 @@ def _told(options: AgentOptions, order: Order, sign: str) -> bool:
     if running_pid(lock) is None:
         return False
     clock = SystemClock()
-    with options.opened() as agent:
+    with options.opened(takes_last_good=True) as agent:
         before = agent.state
     try:
         tell(lock, order)
@@ -216,7 +144,7 @@ def _told(options: AgentOptions, order: Order, sign: str) -> bool:
         return False
     deadline = clock.monotonic() + _WAIT_S
     while clock.monotonic() < deadline:
-        with options.opened() as agent:
+        with options.opened(takes_last_good=True) as agent:
             if getattr(agent.state, sign) != getattr(before, sign):
                 options.show(agent)
                 return True
@@ -228,24 +156,3 @@ def _told(options: AgentOptions, order: Order, sign: str) -> bool:
         time.sleep(0.1)
     typer.echo("The agent was told and has not answered yet; see: birthmark agent status", err=True)
     raise typer.Exit(FAILED)
-
-
-def _row(agent: Agent, places: Places) -> dict[str, Any]:
-    state, held, pid = agent.state, agent.held(), running_pid(places.lock)
-    row: dict[str, Any] = {
-        "running": pid not in (None, os.getpid()),
-        "connected": state.is_connected and pid is not None,
-        "hub": state.hub,
-        "device_id": state.device_id,
-        "registration_id": state.registration_id,
-    }
-    renew_at = None
-    if held is not None:
-        row |= certificate_row(held.leaf)
-        row["key"] = held.key.handle.describe()
-        renew_at = agent.renew_at(held)
-    row["renew_at"] = None if renew_at is None else renew_at.isoformat()
-    row["renewals"] = state.renewals
-    if state.error is not None:
-        row |= {"error": state.error.code, "cause": state.error.cause, "fix": state.error.fix}
-    return row

@@ -122,6 +122,8 @@ class Assigned:
     device_id: str
     registration_id: str
     substatus: str | None = None
+    is_individual: bool | None = None
+    """Whether the enrollment is an individual one, which knows one certificate; None when the service did not say."""
 
 
 async def register_by_mqtt(
@@ -154,12 +156,22 @@ async def register_by_mqtt(
         await client.close()
 
 
-async def register_by_https(client: HttpsClient, target: DpsTarget, *, pause: Pause = asyncio.sleep) -> Assigned:
-    """Register over HTTPS, which also passes where only port 443 does."""
+async def register_by_https(
+    client: HttpsClient,
+    target: DpsTarget,
+    *,
+    authorization: str | None = None,
+    payload: object = None,
+    pause: Pause = asyncio.sleep,
+) -> Assigned:
+    """Register over HTTPS, which also passes where only port 443 does; without a certificate by `authorization`."""
     host = f"[{target.host}]" if ":" in target.host else target.host
     base = f"https://{host}:{target.https_port}"
     headers = {"Accept": "application/json", "User-Agent": AGENT}
-    body = json.dumps({"registrationId": target.registration_id}).encode()
+    if authorization is not None:
+        headers["Authorization"] = authorization
+    asked = {"registrationId": target.registration_id} | ({} if payload is None else {"payload": payload})
+    body = json.dumps(asked).encode()
 
     async def ask(operation_id: str | None) -> tuple[int, int | None, bytes]:
         url = base + wire.registration_path(target.id_scope, target.registration_id, operation_id)
@@ -202,9 +214,9 @@ def _assigned(answer: wire.OperationStatus, target: DpsTarget) -> Assigned | Non
     if answer.status == "assigning":
         return None
     if answer.status == "assigned" and state.assigned_hub and state.device_id:
-        return Assigned(
-            state.assigned_hub, state.device_id, state.registration_id or target.registration_id, state.substatus
-        )
+        is_individual = None if state.x509 is None else state.x509.enrollment_group_id is None
+        name = state.registration_id or target.registration_id
+        return Assigned(state.assigned_hub, state.device_id, name, state.substatus, is_individual)
     raise DpsFailedError(
         host=target.host,
         registration_id=target.registration_id,

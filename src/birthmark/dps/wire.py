@@ -241,6 +241,12 @@ class ResponseTopic:
     retry_after_s: int | None
 
 
+class X509Result(msgspec.Struct, rename="camel", frozen=True):
+    """How a certificate was recognized: by a group, which is named, or by an individual enrollment."""
+
+    enrollment_group_id: str | None = None
+
+
 class RegistrationState(msgspec.Struct, rename="camel", frozen=True):
     """What of DeviceRegistrationState a device needs."""
 
@@ -251,6 +257,7 @@ class RegistrationState(msgspec.Struct, rename="camel", frozen=True):
     substatus: str | None = None
     error_code: int | None = None
     error_message: str | None = None
+    x509: X509Result | None = None
 
 
 class OperationStatus(msgspec.Struct, rename="camel", frozen=True):

@@ -58,6 +58,19 @@ def generate(session: pkcs11.Session, label: str, algorithm: Algorithm, key_id: 
     session.generate_keypair(KeyType.RSA, bits, store=True, label=label, id=key_id, private_template=_GUARDED)
 
 
+def destroy(session: pkcs11.Session, label: str) -> None:
+    """Destroy a key pair. The private half goes first: what is left of an interruption is no key any more."""
+    for kind in (ObjectClass.PRIVATE_KEY, ObjectClass.PUBLIC_KEY):
+        for item in list(session.get_objects({Attribute.CLASS: kind, Attribute.LABEL: label})):
+            item.destroy()
+
+
+def has_key(session: pkcs11.Session, label: str) -> bool:
+    """Say whether a private key of this label is there."""
+    wanted = {Attribute.CLASS: ObjectClass.PRIVATE_KEY, Attribute.LABEL: label}
+    return bool(list(session.get_objects(wanted)))
+
+
 def describe(item: Any) -> ElementObject:
     label, key_id = text_of(item, Attribute.LABEL), bytes_of(item, Attribute.ID)
     object_id = object_id_of(label)

@@ -48,10 +48,21 @@ class HubClient:
 
 
 async def connect_hub(
-    mqtt: MqttClient, host: str, device_id: str, *, port: int = MQTT_PORT, keep_alive_s: int = KEEP_ALIVE_S
+    mqtt: MqttClient,
+    host: str,
+    device_id: str,
+    *,
+    port: int = MQTT_PORT,
+    keep_alive_s: int = KEEP_ALIVE_S,
+    password: str | None = None,
 ) -> HubClient:
-    """Connect a fresh client as `device_id`. Raise the errors of links; `MqttRefusedError` when the hub says no."""
+    """Connect a fresh client as `device_id`; without a certificate by a signed `password`.
+
+    Raise the errors of links; `MqttRefusedError` when the hub says no.
+    """
     device_id = parse_device_id(device_id)
     username = wire.render_username(host, device_id, AGENT)
-    await mqtt.connect(host, port, Connect(device_id, clean_start=False, keep_alive_s=keep_alive_s, username=username))
+    secret = None if password is None else password.encode()
+    connect = Connect(device_id, clean_start=False, keep_alive_s=keep_alive_s, username=username, password=secret)
+    await mqtt.connect(host, port, connect)
     return HubClient(mqtt, host, device_id)

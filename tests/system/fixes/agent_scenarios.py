@@ -69,6 +69,12 @@ def configured_anew(scene: Scene, fix: str) -> None:
     (scene.directory / CONFIG).write_text(printed)
 
 
+def with_edge_ca_of_another(scene: Scene) -> None:
+    """An EST server that issues what it likes, and no CAs."""
+    configured("fix-edge", '1i edge_ca = { method = "est" }')(scene)
+    issuing_for(scene, "fix-edge", Path(CONFIG))
+
+
 def named_otherwise(scene: Scene) -> None:
     """An EST server that has its own mind about names, and a Birthmark server that trusts its CA."""
     configured("fix-asked")(scene)
@@ -92,6 +98,10 @@ AGENT: Mapping[str, Scenario] = {
         APPLY,
         configured("fix-unsupported", *inline('{ method = "est" }'), 's|^method = "x509"|method = "tpm"|'),
         apply=lines_into(CONFIG),
+    ),
+    "agent.not_a_ca": Scenario(APPLY, with_edge_ca_of_another, apply=lines_into(CONFIG)),
+    "agent.payload_invalid": Scenario(
+        APPLY, configured("fix-payload", 's|^id_scope.*|&\\npayload = { uri = "file:///tmp/birthmark-fix-payload" }|')
     ),
     "agent.not_issued_here": Scenario("birthmark agent renew --root root", given, apply=lines_into(CONFIG)),
     "agent.token_unusable": Scenario(

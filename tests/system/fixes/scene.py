@@ -17,6 +17,7 @@ _PROGRAMS = (
     "chmod ",
     "chown ",
     "df ",
+    "echo ",
     "hostname ",
     "ls ",
     "export ",

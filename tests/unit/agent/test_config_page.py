@@ -1,28 +1,106 @@
-"""docs/reference/agent-config.md names every key that the reader knows."""
+"""One table of settings: what is read, the page, and what `config list --doc` prints are the same."""
 
 import re
 from pathlib import Path
 
-import birthmark.agent.config
-from birthmark.agent.config import parse
+import pytest
 
-PAGE = (Path(__file__).parents[3] / "docs" / "reference" / "agent-config.md").read_text()
-KEY = re.compile(r"""(?:take|take_key|table|need|need_table|_span)\([^)]*?"(\w+)\"""")
-PAIR = re.compile(r"""take_pair\(\w+, "(\w+)", "(\w+)\"""")
+from birthmark.agent.config import parse_config
+from birthmark.agent.config.parse import IGNORED
+from birthmark.agent.config.reader import Table
+from birthmark.agent.config.settings import every_setting
+from tools_pages import the_page_of
+
+FILE = Path("/etc/aziot/config.toml")
+CREDENTIALS = """
+username = "u"
+password = "p"
+identity_cert = "file:///c"
+identity_pk = "file:///k"
+"""
+ISSUED = """
+method = "est"
+common_name = "n"
+url = "https://e/.well-known/est"
+[{table}.auto_renew]
+rotate_key = true
+threshold = "80%"
+retry = "4%"
+"""
+EST = """
+[cert_issuance.est]
+trusted_certs = ["file:///t"]
+[cert_issuance.est.auth]
+username = "u"
+password = "p"
+[cert_issuance.est.urls]
+default = "https://e/.well-known/est"
+[cert_issuance.est.identity_auto_renew]
+rotate_key = true
+threshold = "80%"
+retry = "4%"
+"""
+DPS = '[provisioning]\nsource = "dps"\nglobal_endpoint = "https://d"\nid_scope = "s"\npayload = { uri = "file:///p" }\n'
+MANUAL = '[provisioning]\nsource = "manual"\niothub_hostname = "h"\ndevice_id = "d"\n[provisioning.authentication]\n'
+REST = """
+[aziot_keys]
+pkcs11_lib_path = "/l"
+[preloaded_keys]
+NAME = "file:///k"
+[preloaded_certs]
+NAME = "file:///c"
+[localid]
+domain = "d"
+"""
 
 
-def keys() -> set[str]:
-    room = Path(birthmark.agent.config.__file__).parent
-    sources = [path.read_text() for path in room.glob("*.py")]
-    found = {key for text in sources for key in KEY.findall(text)}
-    return found | {key for text in sources for pair in PAIR.findall(text) for key in pair}
+def issued(table: str) -> str:
+    return f"\n[{table}]{ISSUED.format(table=table)}"
 
 
-def test_every_key_that_is_read_is_on_the_page() -> None:
-    assert len(keys()) > 35
-    missing = {key for key in keys() if not re.search(rf"(?<![a-z_]){key}(?![a-z_])", PAGE)}
-    assert not missing
+FILES = (
+    DPS
+    + '[provisioning.attestation]\nmethod = "x509"\n'
+    + issued("provisioning.attestation.identity_cert")
+    + issued("edge_ca")
+    + issued("cert_issuance.local_ca.cert")
+    + EST
+    + REST
+    + "".join(f"[{name}]\n" for name in IGNORED),
+    DPS
+    + '[provisioning.attestation]\nmethod = "symmetric_key"\nregistration_id = "r"\n'
+    + 'symmetric_key = { value = "AAAA" }\n',
+    MANUAL + 'method = "sas"\ndevice_id_pk = { uri = "file:///k" }\n[edge_ca]\ncert = "file:///c"\npk = "file:///k"\n',
+    MANUAL + 'method = "x509"\n' + issued("provisioning.authentication.identity_cert") + EST,
+    '[provisioning]\nsource = "manual"\nconnection_string = "HostName=h;DeviceId=d;SharedAccessKey=AAAA"\n[edge_ca]\n'
+    "[cert_issuance.local_ca]\n" + 'cert = "file:///c"\npk = "file:///k"\n',
+)
 
 
-def test_every_key_that_is_ignored_is_on_the_page() -> None:
-    assert not {key for key in parse._IGNORED if f"`{key}`" not in PAGE}
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """Every key that the reader asks for, in files that bring it everywhere."""
+    found: set[str] = set()
+    take = Table.take
+
+    def noted(self: Table, name: str, read: object) -> object:
+        found.add(".".join((*self.path, name)))
+        return take(self, name, read)  # type: ignore[arg-type]  # whatever it was given
+
+    monkeypatch.setattr(Table, "take", noted)
+    for text in FILES:
+        parse_config(FILE, text)
+    return found
+
+
+def test_the_table_is_what_the_reader_asks_for(asked: set[str]) -> None:
+    listed = {one.key for one in every_setting()}
+    read = {re.sub(r"(?<=est\.urls\.)default", "NAME", key) for key in asked}
+    tables = {key for key in read if any(other.startswith(f"{key}.") for other in listed)}
+    assert not read - tables - listed
+    assert not listed - read - set(IGNORED)
+
+
+def test_the_page_is_the_table() -> None:
+    page = the_page_of("make_agent_config")
+    assert (Path(__file__).parents[3] / "docs" / "reference" / "agent-config.md").read_text() == page

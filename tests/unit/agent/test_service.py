@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from agent_world import CONFIG, LIFETIME, World
-from birthmark.agent.files import DEVICE_ID, TEMPORARY, file_name
+from agent_world import CONFIG, LIFETIME, World, certified
+from birthmark.agent.files import DEVICE_ID, file_name, next_of
 from birthmark.agent.service import Agent, NotIssuedHereError
 from birthmark.errors import UnauthenticatedError, UnavailableError
 from birthmark.links.errors import MqttRefusedError
@@ -30,12 +30,12 @@ async def test_apply_gets_a_certificate_once_and_registers(tmp_path: Path) -> No
     async with a_world(tmp_path) as (world, agent):
         await agent.apply()
         assert world.asked == ["est with password", "dps"]
-        first = await agent.ensure()
+        first = await certified(agent)
         assert [one.subject_text for one in first.chain] == ["CN=device-1", "CN=Test Issuing"]
         assert agent.places.certificate(DEVICE_ID).stat().st_mode & 0o777 == 0o600
         again = world.agent()
         await again.apply()
-        assert (await again.ensure()).leaf == first.leaf
+        assert (await certified(again)).leaf == first.leaf
         hub = await again.connect(first)
         assert (hub.host, hub.device_id) == ("hub.test", "device-1")
 
@@ -43,43 +43,43 @@ async def test_apply_gets_a_certificate_once_and_registers(tmp_path: Path) -> No
 async def test_a_renewal_is_registered_and_connected_before_it_replaces_the_old(tmp_path: Path) -> None:
     async with a_world(tmp_path) as (world, agent):
         await agent.apply()
-        old = await agent.ensure()
+        old = await certified(agent)
         world.clock.move(0.85 * LIFETIME)
         new, _hub = await agent.renew(old)
         assert world.asked[-2:] == ["est with certificate", "dps"]
         assert new.leaf.thumbprint != old.leaf.thumbprint
         assert new.leaf.spki_der != old.leaf.spki_der
         assert world.at_hub == new.leaf.thumbprint.hex()
-        assert (await agent.ensure()).leaf == new.leaf
-        assert agent.identities.pending() is None
+        assert (await certified(agent)).leaf == new.leaf
+        assert agent.identities.slot(DEVICE_ID).pending() is None
         assert agent.state.renewals == 1
 
 
 async def test_without_rotation_the_key_stays(tmp_path: Path) -> None:
     async with a_world(tmp_path, CONFIG.replace("rotate_key = true", "rotate_key = false")) as (_world, agent):
         await agent.apply()
-        old = await agent.ensure()
+        old = await certified(agent)
         new, _hub = await agent.renew(old)
         assert new.leaf.spki_der == old.leaf.spki_der
-        assert (await agent.ensure()).leaf == new.leaf != old.leaf
+        assert (await certified(agent)).leaf == new.leaf != old.leaf
 
 
 @pytest.mark.parametrize("broken", ["est", "dps", "hub"])
 async def test_whatever_fails_the_old_identity_still_works(tmp_path: Path, broken: str) -> None:
     async with a_world(tmp_path) as (world, agent):
         await agent.apply()
-        old = await agent.ensure()
+        old = await certified(agent)
         world.failing = {broken}
         with pytest.raises(UnavailableError):
             await agent.renew(old)
         world.failing = set()
         after_restart = world.agent()
-        kept = await after_restart.ensure()
+        kept = await certified(after_restart)
         assert kept.leaf == old.leaf
         await after_restart.connect(kept)
         asked = len(world.asked)
         new, _hub = await after_restart.renew(kept)
-        assert (await after_restart.ensure()).leaf == new.leaf != old.leaf
+        assert (await certified(after_restart)).leaf == new.leaf != old.leaf
         has_pending = broken != "est"  # what was issued and not proven is not issued again
         assert world.asked[asked:] == (["dps"] if has_pending else ["est with certificate", "dps"])
 
@@ -87,16 +87,16 @@ async def test_whatever_fails_the_old_identity_still_works(tmp_path: Path, broke
 async def test_an_interruption_between_key_and_certificate_is_finished_at_the_next_start(tmp_path: Path) -> None:
     async with a_world(tmp_path) as (world, agent):
         await agent.apply()
-        old = await agent.ensure()
+        old = await certified(agent)
         world.failing = {"dps"}
         with pytest.raises(UnavailableError):
             await agent.renew(old)
-        pending = agent.identities.pending()
+        pending = agent.identities.slot(DEVICE_ID).pending()
         assert pending is not None
-        agent.identities.keys.move(TEMPORARY, DEVICE_ID)  # and here the power goes
+        agent.identities.keys.move(next_of(DEVICE_ID), DEVICE_ID)  # and here the power goes
         world.failing = set()
         after_restart = world.agent()
-        found = await after_restart.ensure()
+        found = await certified(after_restart)
         assert found.leaf == pending.leaf
         await after_restart.connect(found)
 
@@ -104,9 +104,9 @@ async def test_an_interruption_between_key_and_certificate_is_finished_at_the_ne
 async def test_an_expired_device_comes_back_by_its_password(tmp_path: Path) -> None:
     async with a_world(tmp_path) as (world, agent):
         await agent.apply()
-        old = await agent.ensure()
+        old = await certified(agent)
         world.clock.move(2 * LIFETIME)
-        new = await agent.ensure()
+        new = await certified(agent)
         assert world.asked[-1] == "est with password"
         assert new.leaf.not_after > old.leaf.not_after
         await agent.connect(new)
@@ -116,7 +116,7 @@ async def test_a_server_that_does_not_believe_the_certificate_gets_the_password(
     async with a_world(tmp_path) as (world, agent):
         await agent.apply()
         world.believes_certificates = False
-        await agent.renew(await agent.ensure())
+        await agent.renew(await certified(agent))
         assert world.asked[-3:] == ["est with certificate", "est with password", "dps"]
 
 
@@ -124,7 +124,7 @@ async def test_another_name_in_the_configuration_is_another_certificate(tmp_path
     async with a_world(tmp_path) as (world, agent):
         await agent.apply()
         renamed = world.agent(CONFIG.replace('"device-1"', '"device-2"'))
-        assert (await renamed.ensure()).leaf.subject_cn == "device-2"
+        assert (await certified(renamed)).leaf.subject_cn == "device-2"
 
 
 async def test_a_damaged_certificate_is_issued_again(tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ async def test_a_damaged_certificate_is_issued_again(tmp_path: Path) -> None:
 async def test_a_hub_that_has_forgotten_the_device_is_told_by_dps_again(tmp_path: Path) -> None:
     async with a_world(tmp_path) as (world, agent):
         await agent.apply()
-        held = await agent.ensure()
+        held = await certified(agent)
         world.at_hub = "somebody else's"
         with pytest.raises(MqttRefusedError) as refusal:
             await agent.connect(held)
@@ -151,13 +151,13 @@ async def test_a_clock_that_is_days_behind_still_renews_in_time(tmp_path: Path) 
     async with a_world(tmp_path) as (world, agent):
         world.server_offset = timedelta(days=3)
         await agent.apply()
-        held = await agent.ensure()
+        held = await certified(agent)
         due = agent.renewal_due_in(held)
         assert due is not None
         assert timedelta(hours=19) < due < timedelta(hours=20)
-        assert not agent.is_expired(held)
+        assert not agent.keeper.is_expired(held)
         world.clock.move(LIFETIME + timedelta(hours=1))
-        assert agent.is_expired(held)
+        assert agent.keeper.is_expired(held)
 
 
 async def test_self_signed_identities_need_no_server(tmp_path: Path) -> None:
@@ -165,7 +165,7 @@ async def test_self_signed_identities_need_no_server(tmp_path: Path) -> None:
 
     async with a_world(tmp_path, text) as (world, agent):
         await agent.apply()
-        held = await agent.ensure()
+        held = await certified(agent)
         assert held.leaf.is_self_signed
         assert world.asked == ["dps"]
 
@@ -173,13 +173,13 @@ async def test_self_signed_identities_need_no_server(tmp_path: Path) -> None:
 async def test_what_was_not_issued_here_is_not_renewed_here(tmp_path: Path) -> None:
     async with a_world(tmp_path) as (world, agent):
         await agent.apply()
-        places, held = agent.places, await agent.ensure()
+        places, held = agent.places, await certified(agent)
         pair = (
             f'identity_cert = "file://{places.certificate(DEVICE_ID)}"\nidentity_pk = "file://{places.key(DEVICE_ID)}"'
         )
         lines = [pair if line.startswith("identity_cert") else line for line in CONFIG.splitlines()]
         given = world.agent("\n".join(lines))
-        assert (await given.ensure()).leaf == held.leaf
+        assert (await certified(given)).leaf == held.leaf
         assert given.renewal_due_in(held) is None
         with pytest.raises(NotIssuedHereError):
             await given.renew(held)
@@ -190,7 +190,7 @@ async def test_a_subject_with_more_attributes_is_asked_for(tmp_path: Path) -> No
 
     async with a_world(tmp_path, text) as (_world, agent):
         await agent.apply()
-        assert (await agent.ensure()).leaf.subject_text == "CN=device-1,C=CH,O=Org"
+        assert (await certified(agent)).leaf.subject_text == "CN=device-1,C=CH,O=Org"
 
 
 async def test_a_key_that_the_configuration_gives_is_certified_again_and_never_replaced(tmp_path: Path) -> None:
@@ -201,10 +201,10 @@ async def test_a_key_that_the_configuration_gives_is_certified_again_and_never_r
 
     async with a_world(tmp_path, CONFIG + f'[preloaded_keys]\n"device-id" = "file://{path}"\n') as (world, agent):
         await agent.apply()
-        old = await agent.ensure()
+        old = await certified(agent)
         world.clock.move(0.85 * LIFETIME)
         new, _hub = await agent.renew(old)
         assert new.leaf.spki_der == old.leaf.spki_der
-        assert (await agent.ensure()).leaf == new.leaf != old.leaf
+        assert (await certified(agent)).leaf == new.leaf != old.leaf
         assert path.read_bytes() == before
         assert list(agent.places.keys.iterdir()) == []

@@ -8,9 +8,11 @@ from birthmark.agent.config.model import (
     LocalIssuance,
     ManualSource,
     Preloaded,
+    SymmetricKey,
 )
-from birthmark.agent.config.parse import parse_config, read_config
+from birthmark.agent.config.parse import parse_config
 from birthmark.agent.config.reader import ConfigInvalidError, ConfigMissingError, ConfigUnsupportedError
+from birthmark.agent.config.reading import read_config
 
 __all__ = [
     "AgentConfig",
@@ -23,6 +25,7 @@ __all__ = [
     "LocalIssuance",
     "ManualSource",
     "Preloaded",
+    "SymmetricKey",
     "parse_config",
     "read_config",
 ]

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -10,8 +10,9 @@ from cryptography import x509
 from cryptography.x509.oid import NameOID
 
 from birthmark.agent.config.locations import files_of, take_pair
-from birthmark.agent.config.model import EstAuth, EstIssuance, Issued, KeyLocation, LocalIssuance, X509Pair
+from birthmark.agent.config.model import EstAuth, EstIssuance, Issued, KeyLocation, LocalIssuance, Preloaded, X509Pair
 from birthmark.agent.config.reader import ANY, FILLED, FLAG, SECRET, TEXT, MistakeError, Table, kind_of, number_from
+from birthmark.agent.files import EDGE_CA, EST_ID, LOCAL_CA
 from birthmark.agent.renewal import Renewal, Span, leaves_time, parse_span
 from birthmark.errors import BirthmarkError
 from birthmark.links.urls import UrlInvalidError, meant_url, parse_url
@@ -35,6 +36,9 @@ ATTRIBUTES: Mapping[str, x509.ObjectIdentifier] = {
 _KNOWN = frozenset({"CN", *ATTRIBUTES})
 _SUBJECT = kind_of(dict[str, FILLED], "must be a table of texts", '`subject = { CN = "device-1", L = "Bern" }`')
 _DEFAULT_DAYS = 30
+_LOCAL_CA_NAME = "aziot local CA"
+EDGE_CA_NAME = "aziot-edge CA"
+_EDGE_CA_DAYS = 90
 _MINUTES = re.compile("([0-9]+)m")
 _ALL_THREE = "is missing: auto_renew needs rotate_key, threshold and retry"
 _GRAMMAR = 'a whole number and %, min or day without a space, like "80%", "60min", "2day"; percent from 1 to 99'
@@ -47,7 +51,8 @@ class Issuers:
     trusted: tuple[Path, ...] | None = None
     auth: EstAuth | None = None
     urls: Mapping[str, str | None] = field(default_factory=dict)
-    local_ca: tuple[Path, KeyLocation] | None = None
+    local_ca: tuple[Path, KeyLocation] | Issued | None = None
+    identity_renewal: Renewal = field(default_factory=Renewal)
 
 
 def parse_issuers(table: Table) -> Issuers:
@@ -58,43 +63,67 @@ def parse_issuers(table: Table) -> Issuers:
         est.take("trusted_certs", files_of),
         _auth(auth),
         {name: urls.take(name, _url_of) for name in urls.names},
-        _local_ca(local) if "local_ca" in table else None,
+        identity_renewal=_renewal(est.table("identity_auto_renew")) if "identity_auto_renew" in est else Renewal(),
     )
-    if "identity_auto_renew" in est:
-        _renewal(est.table("identity_auto_renew"))
-        est.warn("identity_auto_renew", "is not needed: renewals show the device certificate itself")
+    if "local_ca" in table:
+        found = replace(found, local_ca=_local_ca(local, found))
     for one in (auth, est, local, table):
         one.finish()
     return found
 
 
-def _local_ca(table: Table) -> tuple[Path, KeyLocation] | None:
+def _local_ca(table: Table, issuers: Issuers) -> tuple[Path, KeyLocation] | Issued | None:
     if isinstance(table.take("cert", ANY), dict):
-        table.unsupported("cert", "a local CA that is itself issued", _LOCAL_CA)
+        if table.take("pk", ANY) is not None:
+            table.warn("pk", "is ignored: the certificate is issued, and its key is made here")
+        inner = table.table("cert")
+        has_name = "common_name" in inner or "subject" in inner
+        return parse_issued(inner, None if has_name else _LOCAL_CA_NAME, issuers, LOCAL_CA, renewal=Renewal())
     pair = take_pair(table, "cert", "pk", "is missing", _LOCAL_CA)
     if pair is None:
         table.wrong("cert", "is missing", _LOCAL_CA)
     return None if pair is None else (pair.certificate, pair.key)
 
 
-def parse_issued(table: Table, registration_id: str | None, issuers: Issuers, certificate_id: str) -> Issued:
-    """Return an identity that is issued, and the rules of its renewal."""
+def parse_issued(
+    table: Table, registration_id: str | None, issuers: Issuers, certificate_id: str, renewal: Renewal | None = None
+) -> Issued:
+    """Return a certificate that is issued, and the rules of its renewal: `renewal` where the table has none."""
     method = table.need("method", '"est"')
     common_name, subject = _subject(table, registration_id)
     days = table.take("expiry_days", number_from(1))
-    ca = issuers.local_ca if method == "local_ca" else None
-    by: EstIssuance | LocalIssuance = LocalIssuance(timedelta(days=days or _DEFAULT_DAYS), ca)
+    ca = None if method != "local_ca" or isinstance(issuers.local_ca, Issued) else issuers.local_ca
+    lifetime = timedelta(days=days or _DEFAULT_DAYS)
+    by: EstIssuance | LocalIssuance = LocalIssuance(lifetime, ca, is_self_signed=method == "self_signed")
     if method == "est":
         by = _est_issuance(table, issuers, certificate_id)
         if days is not None:
             table.warn("expiry_days", "is ignored: the EST server decides how long the certificate lives")
     elif method not in ("local_ca", "self_signed"):
         table.wrong("method", "is not known", _METHODS)
-    elif method == "local_ca" and ca is None and not table.source.has_mistakes("cert_issuance"):
+    elif method == "local_ca" and issuers.local_ca is None and not table.source.has_mistakes("cert_issuance"):
         table.wrong("method", "is local_ca, and there is none", "`[cert_issuance.local_ca]` with cert and pk")
-    renewal = _renewal(table.table("auto_renew")) if "auto_renew" in table else None
+    renewal = _renewal(table.table("auto_renew")) if "auto_renew" in table else renewal
     table.finish()
     return Issued(common_name, subject, by, renewal)
+
+
+def parse_edge_ca(table: Table, issuers: Issuers, *, is_wanted: bool) -> Issued | Preloaded | None:
+    """Return the edge CA: given, issued, or one that signs itself where the table says only how long it lives."""
+    if "method" in table and "cert" not in table:
+        has_name = "common_name" in table or "subject" in table
+        return parse_issued(table, None if has_name else EDGE_CA_NAME, issuers, EDGE_CA, renewal=Renewal())
+    if "cert" in table:
+        found: Issued | Preloaded | None = take_pair(table, "cert", "pk")
+    else:
+        days = table.take("auto_generated_edge_ca_expiry_days", number_from(1)) or _EDGE_CA_DAYS
+        renewal = _renewal(table.table("auto_renew")) if "auto_renew" in table else Renewal()
+        if not renewal.rotate_key:
+            table.wrong("auto_renew", "has rotate_key = false: this CA always gets a new key", "`rotate_key = true`")
+        by = LocalIssuance(timedelta(days=days), is_self_signed=True)
+        found = Issued(EDGE_CA_NAME, {}, by, renewal) if is_wanted else None
+    table.finish()
+    return found
 
 
 def _subject(table: Table, registration_id: str | None) -> tuple[str, Mapping[str, str]]:
@@ -126,14 +155,16 @@ def _est_issuance(table: Table, defaults: Issuers, certificate_id: str) -> EstIs
     is_told = table.source.has_mistakes("cert_issuance")  # what is wrong there is missing here
     if url is None and not is_told:
         table.wrong("url", "no EST URL is given", f'Under `[cert_issuance.est.urls]`: `default = "{_HTTPS}"`')
-    auth = _auth(table) or defaults.auth
+    own = _auth(table)
+    auth = own or defaults.auth
     if auth is None and not is_told:
         table.wrong(
             "method",
             "EST auth is not configured",
             "`[cert_issuance.est.auth]` with username and password, or bootstrap_identity_cert and _pk",
         )
-    return EstIssuance(url or "", auth or EstAuth(), defaults.trusted)
+    identity_id = EST_ID if own is None else f"{EST_ID}-{certificate_id}"
+    return EstIssuance(url or "", auth or EstAuth(), defaults.trusted, identity_id, defaults.identity_renewal)
 
 
 def _auth(table: Table) -> EstAuth | None:

@@ -6,6 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TypeAlias
 
+from birthmark.agent.files import EST_ID
 from birthmark.agent.renewal import Renewal
 from birthmark.keys.pin import Pin
 from birthmark.keys.uri import Pkcs11Uri
@@ -56,19 +57,25 @@ class EstAuth:
 
 @dataclass(frozen=True, slots=True)
 class EstIssuance:
-    """Issue by EST; `trusted` None means the system's CAs."""
+    """Issue by EST; `trusted` None means the system's CAs.
+
+    Where a bootstrap certificate introduces the device, an EST identity of the id `identity_id` asks from then on.
+    """
 
     url: str
     auth: EstAuth
     trusted: tuple[Path, ...] | None = None
+    identity_id: str = EST_ID
+    identity_renewal: Renewal = field(default_factory=Renewal)
 
 
 @dataclass(frozen=True, slots=True)
 class LocalIssuance:
-    """Issue on the device: by a CA whose certificate and key it has, or self-signed when `ca` is None."""
+    """Issue on the device: self-signed, or by a CA whose certificate and key it has; `ca` None means an issued one."""
 
     lifetime: timedelta
     ca: tuple[Path, KeyLocation] | None = None
+    is_self_signed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +89,17 @@ class Issued:
 
 
 @dataclass(frozen=True, slots=True)
+class SymmetricKey:
+    """A key that the device shares with its cloud: in the configuration itself, in a file, or in a token."""
+
+    value: bytes | None = field(default=None, repr=False)
+    location: KeyLocation | None = None
+
+
+DeviceIdentity: TypeAlias = Preloaded | Issued | SymmetricKey
+
+
+@dataclass(frozen=True, slots=True)
 class DpsSource:
     """`source = "dps"`: where to register. `registration_id` None means the certificate's common name."""
 
@@ -89,7 +107,9 @@ class DpsSource:
     port: int
     id_scope: str
     registration_id: str | None
-    identity: Preloaded | Issued
+    identity: DeviceIdentity
+    payload: Path | None = None
+    """A file of JSON that is sent along."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +118,7 @@ class ManualSource:
 
     hub: str
     device_id: str
-    identity: Preloaded | Issued
+    identity: DeviceIdentity
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +128,15 @@ class ConfigWarning:
     line: int
     key: str
     detail: str
+    file: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LocalId:
+    """`[localid]`: how certificates of modules without a hub would be made. Read, for this agent has no modules."""
+
+    domain: str | None
+    days: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,4 +151,9 @@ class AgentConfig:
     preloaded_certs: Mapping[str, tuple[Path, ...]]
     trust_bundle: Path | None
     digest: str
+    local_ca: Issued | None = None
+    edge_ca: Issued | Preloaded | None = None
+    localid: LocalId | None = None
+    texts: tuple[tuple[Path, str], ...] = field(default=(), repr=False)
+    """The files as they were read; they may hold secrets."""
     warnings: tuple[ConfigWarning, ...] = ()

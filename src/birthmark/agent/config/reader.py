@@ -3,7 +3,7 @@
 import difflib
 import re
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias, TypeVar
 
@@ -102,22 +102,28 @@ ANY: Read[Any] = kind_of(Any, "", "")
 
 
 class Source:
-    """The file: its text for line numbers, and what was found on the way."""
+    """The file, and those of its directory that were read over it: where each key stands, and what was found."""
 
-    def __init__(self, file: Path, text: str) -> None:
-        self.file = file
-        self._lines = lines_of(text)
+    def __init__(self, texts: Sequence[tuple[Path, str]]) -> None:
+        self.file = texts[0][0]
+        self._lines = [(file, lines_of(text)) for file, text in reversed(texts)]
         self.warnings: list[ConfigWarning] = []
         self.mistakes: dict[tuple[str, ...], MistakeKind] = {}
         self.token_keys: list[tuple[Table, str]] = []
 
-    def line_of(self, path: tuple[str, ...]) -> int:
-        """Return the line of a key, or of the nearest table that is written out."""
+    def place_of(self, path: tuple[str, ...]) -> tuple[Path, int]:
+        """Return file and line of a key, or of the nearest table that is written out; the last file that has it."""
         while path:
-            if path in self._lines:
-                return self._lines[path]
+            for file, lines in self._lines:
+                if path in lines:
+                    return file, lines[path]
             path = path[:-1]
-        return 1
+        return self.file, 1
+
+    def warn_of(self, name: str, detail: str) -> None:
+        """Warn of a table of the file."""
+        file, line = self.place_of((name,))
+        self.warnings.append(ConfigWarning(line, name, detail, file))
 
     def has_mistakes(self, name: str) -> bool:
         """Say whether a mistake was noted in the table `name` of the file."""
@@ -142,6 +148,7 @@ class Table:
         self.path = path
         self._data = data
         self._left = set(data)
+        self._known: set[str] = set()
 
     def __contains__(self, name: str) -> bool:
         return name in self._data
@@ -152,6 +159,7 @@ class Table:
 
     def take(self, name: str, read: Read[T]) -> T | None:
         """Return what `read` makes of a value; None where there is none, or a mistake was noted."""
+        self._known.add(name)
         self._left.discard(name)
         try:
             return read(self._data[name]) if name in self._data else None
@@ -162,7 +170,7 @@ class Table:
     def need(self, name: str, example: str) -> str:
         """Return a text that must be there."""
         if name not in self._data and (close := difflib.get_close_matches(name, self._left, 1)):  # meant for it
-            found, line = printable(close[0]), self.source.line_of((*self.path, close[0]))
+            found, (_, line) = printable(close[0]), self.source.place_of((*self.path, close[0]))
             detail = f"is missing; '{found}' is written there, which is not known"
             self.wrong(name, detail, f"Write {name} for {found} in line {line}")
         elif (value := self.take(name, TEXT)) is not None:
@@ -186,8 +194,8 @@ class Table:
         """Note a mistake in one key, the first of each, and none below another."""
         source, path = self.source, (*self.path, name)
         if not any(path[:depth] in source.mistakes for depth in range(1, len(path) + 1)):
-            line, key = str(source.line_of(path)), dotted(path)
-            source.mistakes[path] = kind(file=source.file, line=line, key=key, detail=detail, accepted=accepted)
+            (file, line), key = source.place_of(path), dotted(path)
+            source.mistakes[path] = kind(file=file, line=str(line), key=key, detail=detail, accepted=accepted)
 
     def unsupported(self, name: str, detail: str, accepted: str) -> None:
         """Note that this agent does not do what one key asks for."""
@@ -196,18 +204,42 @@ class Table:
     def warn(self, name: str, detail: str) -> None:
         self._left.discard(name)
         path = (*self.path, name)
-        self.source.warnings.append(ConfigWarning(self.source.line_of(path), dotted(path), detail))
+        file, line = self.source.place_of(path)
+        self.source.warnings.append(ConfigWarning(line, dotted(path), detail, file))
 
     def finish(self) -> None:
         """Warn of keys that nobody knows: aziot ignores them too, and a typing mistake hides that way."""
         for name in sorted(self._left):
-            self.warn(name, "is not known and is ignored")
+            close = difflib.get_close_matches(name, self._known, 1)
+            self.warn(name, "is not known and is ignored" + (f"; did you mean {close[0]}?" if close else ""))
 
 
-def parse_toml(file: Path, text: str) -> Table:
-    """Return the top table. Raise `ConfigInvalidError` with the line of a syntax error."""
+def parse_files(texts: Sequence[tuple[Path, str]]) -> Table:
+    """Return the top table of several files, each over those before it. Raise `ConfigInvalidError`."""
+    return Table(Source(texts), merged(texts))
+
+
+def merged(texts: Sequence[tuple[Path, str]]) -> dict[str, Any]:
+    """Return the data of several files, each over those before it. Raise `ConfigInvalidError`."""
+    found: dict[str, Any] = {}
+    for file, text in texts:
+        found = _over(found, _parse_toml(file, text))
+    return found
+
+
+def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Put one table over another: tables are merged, anything else is replaced."""
+    out = dict(below)
+    for name, value in above.items():
+        old = out.get(name)
+        out[name] = _over(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return out
+
+
+def _parse_toml(file: Path, text: str) -> dict[str, Any]:
+    """Return what a file says. Raise `ConfigInvalidError` with the line of a syntax error."""
     try:
-        data = tomllib.loads(text)
+        return tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # TOMLDecodeError, and what Python says of a number too long
         message = str(error) or "nested too deeply"
         found = _AT_LINE.search(message)
@@ -218,7 +250,6 @@ def parse_toml(file: Path, text: str) -> Table:
             detail=printable(_AT_LINE.split(message)[0]),
             accepted="See https://toml.io for the syntax; texts stand in double quotes.",
         ) from error
-    return Table(Source(file, text), data)
 
 
 def dotted(path: tuple[str, ...]) -> str:

@@ -1,0 +1,64 @@
+"""Reading the configuration: the file, and over it the files of the directory beside it, by name.
+
+`config.toml` has `config.d` beside it: each `config.d/*.toml` is put over what was read before, tables merged.
+"""
+
+import os
+import re
+from dataclasses import replace
+from pathlib import Path
+
+from birthmark.agent.config import model
+from birthmark.agent.config.parse import parse_config
+from birthmark.agent.config.reader import ConfigMissingError
+from birthmark.text import reason_of
+
+MAX_CONFIG_BYTES = 1024 * 1024
+MAX_FILES = 100
+_OTHERS_READ = 0o044
+_SECRET = re.compile(r"(?m)^[ \t]*(password|connection_string|symmetric_key|device_id_pk)[ \t]*=(?!.*uri *=)")
+
+
+def read_config(file: Path) -> model.AgentConfig:
+    """Read and understand a configuration. Raise `ConfigMissingError` or one of the config errors."""
+    text, mode = _read(file)
+    modes = [(file, text, mode)]
+    modes += [(path, *_read(path)) for path in files_over(file)]
+    if sum(len(one) for _, one, _ in modes) > MAX_CONFIG_BYTES:
+        raise ConfigMissingError(file=file, reason=f"{file.stem}.d and it are larger than 1 MiB")
+    found = parse_config(file, text, [(path, one) for path, one, _ in modes[1:]])
+    exposed = [warning for one in modes for warning in _exposed(*one)]
+    return replace(found, warnings=(*found.warnings, *exposed))
+
+
+def files_over(file: Path) -> list[Path]:
+    """Return the files that are put over `file`, in order. Raise `ConfigMissingError` for too many."""
+    directory = file.with_suffix(".d")
+    found = sorted(path for path in directory.glob("*.toml") if path.is_file())
+    if len(found) > MAX_FILES:
+        raise ConfigMissingError(file=directory, reason=f"there are more than {MAX_FILES} files in it")
+    return found
+
+
+def _read(file: Path) -> tuple[str, int]:
+    try:
+        with file.open("rb") as opened:
+            raw = opened.read(MAX_CONFIG_BYTES + 1)
+            mode = os.fstat(opened.fileno()).st_mode
+    except OSError as error:
+        raise ConfigMissingError(file=file, reason=reason_of(error)) from error
+    if len(raw) > MAX_CONFIG_BYTES:
+        raise ConfigMissingError(file=file, reason="it is larger than 1 MiB")
+    try:
+        return raw.decode(), mode
+    except UnicodeDecodeError as error:
+        raise ConfigMissingError(file=file, reason="it is not UTF-8") from error
+
+
+def _exposed(file: Path, text: str, mode: int) -> list[model.ConfigWarning]:
+    """Warn of the first secret that stands in a file which others can read."""
+    if not mode & _OTHERS_READ or (secret := _SECRET.search(text)) is None:
+        return []
+    detail = f"stands in a file that others can read (mode {mode & 0o777:04o}): chmod 0600 {file}"
+    line = text[: secret.start()].count("\n") + 1
+    return [model.ConfigWarning(line, secret[1], detail, file)]

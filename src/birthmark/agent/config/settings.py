@@ -1,0 +1,168 @@
+"""Every setting of the configuration: name, default, what it takes, what it means.
+
+The page docs/reference/agent-config.md and `birthmark agent config list --doc` are this table; a test reads files with
+every key and holds it against what the reader asks for. `NAME` stands for any name.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from birthmark.agent.config.parse import IGNORED
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One key; `default` is empty where there is none."""
+
+    key: str
+    takes: str
+    means: str
+    default: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """Settings that belong together; each stands once under every one of `tables`."""
+
+    title: str
+    tables: tuple[str, ...]
+    settings: tuple[Setting, ...]
+
+    def each(self) -> Iterator[Setting]:
+        """Return the settings by their whole names."""
+        for table in self.tables:
+            for one in self.settings:
+                key = f"{table}.{one.key}".strip(".")
+                yield Setting(key, one.takes, one.means, one.default)
+
+
+_FILE = "file URI"
+_KEY = "file or pkcs11 URI"
+_TEXT = "text"
+_SPAN = '"80%", "30min", "2day"'
+_RENEW = "cert_issuance.est.identity_auto_renew"
+_ISSUED = (
+    "provisioning.attestation.identity_cert",
+    "provisioning.authentication.identity_cert",
+    "edge_ca",
+    "cert_issuance.local_ca.cert",
+)
+_CREDENTIALS = (
+    Setting("username", _TEXT, "HTTP Basic at the EST server, with password"),
+    Setting("password", _TEXT, "HTTP Basic at the EST server, with username"),
+    Setting("bootstrap_identity_cert", _FILE, "a certificate that introduces the device; it gets the EST identity"),
+    Setting("bootstrap_identity_pk", _KEY, "its key"),
+    Setting("identity_cert", _FILE, "a certificate that is the device's own at EST; not beside a bootstrap one"),
+    Setting("identity_pk", _KEY, "its key"),
+)
+_SHARED = (
+    Setting("value", "base64", "the key itself; padding may be left out"),
+    Setting("uri", _KEY, "a file that holds the key in base64, or a secret key in a token; instead of value"),
+)
+
+SECTIONS = (
+    Section(
+        "Device",
+        ("",),
+        (
+            Setting("hostname", _TEXT, "the device's name", "the system's"),
+            Setting("parent_hostname", _TEXT, "a parent device: refused, connect to the hub itself"),
+            Setting("local_gateway_hostname", _TEXT, "the same by its older name: refused"),
+            Setting("trust_bundle_cert", _FILE, "CAs to trust for DPS and hub, besides the system's"),
+            Setting("cloud_timeout_sec", "70 or more", "read, and of no effect here", "70"),
+            Setting("cloud_retries", "0 or more", "read, and of no effect here", "1"),
+        ),
+    ),
+    Section(
+        "Where the device belongs",
+        ("provisioning",),
+        (
+            Setting("source", '"dps" or "manual"', "ask a provisioning service, or a hub that is known"),
+            Setting("global_endpoint", "https URL", "dps: `https://HOST` or `https://HOST:PORT`"),
+            Setting("id_scope", _TEXT, "dps: the ID scope"),
+            Setting("payload.uri", _FILE, "dps: a file of JSON that is sent with each registration"),
+            Setting("attestation.method", '"x509" or "symmetric_key"', "dps: how the device proves itself"),
+            Setting(
+                "attestation.registration_id", _TEXT, "dps: needed with symmetric_key", "the certificate's common name"
+            ),
+            Setting("attestation.identity_cert", "file URI, or a table", "a certificate that is there, or issued"),
+            Setting("attestation.identity_pk", _KEY, "the key of a certificate that is there"),
+            Setting("connection_string", _TEXT, "manual: hub, device and key in one, with SharedAccessKey"),
+            Setting("iothub_hostname", _TEXT, "manual: the hub"),
+            Setting("device_id", _TEXT, "manual: the device's name there"),
+            Setting("authentication.method", '"x509" or "sas"', "manual: how the device proves itself"),
+            Setting("authentication.identity_cert", "file URI, or a table", "as under attestation"),
+            Setting("authentication.identity_pk", _KEY, "as under attestation"),
+        ),
+    ),
+    Section(
+        "Keys that are shared with the cloud",
+        ("provisioning.attestation.symmetric_key", "provisioning.authentication.device_id_pk"),
+        _SHARED,
+    ),
+    Section(
+        "Certificates that are issued",
+        _ISSUED,
+        (
+            Setting("method", '"est", "local_ca" or "self_signed"', "who issues it"),
+            Setting("common_name", _TEXT, "its name; a registration id or device id wins over it"),
+            Setting(
+                "subject",
+                'table, like `{ CN = "x", O = "y" }`',
+                "instead of common_name: `CN C ST L O OU DC STREET SERIALNUMBER EMAILADDRESS`",
+            ),
+            Setting("expiry_days", "1 or more", "its life, but with est, whose server decides", "30"),
+            Setting("url", "https URL", "est: wins over `[cert_issuance.est.urls]`"),
+            *_CREDENTIALS,
+            Setting("auto_renew.rotate_key", "true or false", "a new key at each renewal"),
+            Setting("auto_renew.threshold", _SPAN, "when: part of the life that has passed, or time before its end"),
+            Setting("auto_renew.retry", _SPAN, "the longest pause after a failure; fits into what threshold leaves"),
+        ),
+    ),
+    Section(
+        "Who issues",
+        ("cert_issuance",),
+        (
+            Setting("est.trusted_certs", "list of file URIs", "CAs to trust for EST, and no others", "the system's"),
+            Setting("est.urls.NAME", "https URL", "the server for one certificate, or for all as `default`"),
+            *(Setting(f"est.auth.{one.key}", one.takes, one.means) for one in _CREDENTIALS),
+            Setting("est.identity_auto_renew.rotate_key", "true or false", "a new key for the EST identity", "true"),
+            Setting("est.identity_auto_renew.threshold", _SPAN, "when the EST identity is renewed", "80%"),
+            Setting("est.identity_auto_renew.retry", _SPAN, "the longest pause after a failure", "4%"),
+            Setting("local_ca.cert", "file URI, or a table", "a CA on the device: there already, or issued: above"),
+            Setting("local_ca.pk", _KEY, "its key, where it is there already"),
+        ),
+    ),
+    Section(
+        "Edge CA",
+        ("edge_ca",),
+        (
+            Setting("cert", _FILE, "a CA that is there already"),
+            Setting("pk", _KEY, "its key"),
+            Setting("auto_generated_edge_ca_expiry_days", "1 or more", "without method: self-signed", "90"),
+        ),
+    ),
+    Section(
+        "Keys and certificates by name",
+        ("",),
+        (
+            Setting("aziot_keys.pkcs11_lib_path", "path", "PKCS#11 library; needed for any pkcs11 URI"),
+            Setting("aziot_keys.pkcs11_base_slot", "pkcs11 URI", "the token in which new keys are made", "files"),
+            Setting("preloaded_keys.NAME", _KEY, "a key; `device-id` is certified and never replaced"),
+            Setting("preloaded_certs.NAME", "file URI, or a list of names", "a certificate, or several"),
+            Setting("localid.domain", _TEXT, "read: this agent has no modules"),
+            Setting("localid.days", "1 or more", "read: this agent has no modules", "365"),
+        ),
+    ),
+    Section(
+        "Taken without effect",
+        ("",),
+        tuple(Setting(name, "anything", "belongs to a part of IoT Edge that this agent has not") for name in IGNORED),
+    ),
+)
+
+
+def every_setting() -> Iterator[Setting]:
+    """Return all settings by their whole names."""
+    for section in SECTIONS:
+        yield from section.each()

@@ -1,0 +1,171 @@
+"""`[provisioning]`: which cloud the device belongs to, and by what it proves itself there."""
+
+import base64
+import re
+from pathlib import Path
+from typing import Any
+
+from birthmark.agent.config import model
+from birthmark.agent.config.issuance import Issuers, parse_issued
+from birthmark.agent.config.locations import file_of, key_of, take_key, take_pair
+from birthmark.agent.config.reader import ANY, TEXT, MistakeError, Table, kind_of
+from birthmark.agent.files import DEVICE_ID
+from birthmark.errors import BirthmarkError
+from birthmark.links.urls import Target, UrlInvalidError, meant_url, parse_url
+from birthmark.pki.names import parse_registration_id
+
+_AZURE = "https://global.azure-devices-provisioning.net"
+_TPM = 'Use `method = "x509"`, with the key in the TPM by tpm2-pkcs11'
+_KEY = '`{name} = { value = "BASE64" }` or `{name} = { uri = "file:///path/of/a/0600/file" }`'
+_STRING = '`connection_string = "HostName=HUB;DeviceId=NAME;SharedAccessKey=BASE64"`'
+_BASE64 = re.compile("[A-Za-z0-9+/]+={0,2}")
+_MAX_KEY_CHARS = 512
+
+# What goes on in the place of a mistake; never used, since the file is refused.
+_NO_IDENTITY = model.Preloaded(Path(), Path())
+_NO_SOURCE = model.ManualSource("", "", _NO_IDENTITY)
+
+
+def parse_source(top: Table, issuers: Issuers) -> model.DpsSource | model.ManualSource:
+    """Return what `[provisioning]` says."""
+    parent = top.take("parent_hostname", TEXT) or top.take("local_gateway_hostname", TEXT)
+    table = top.need_table("provisioning")
+    found: model.DpsSource | model.ManualSource = _NO_SOURCE
+    match table.need("source", '"dps" or "manual"'):
+        case "dps":
+            if parent is not None:
+                top.wrong("parent_hostname", "cannot stand beside source dps", "Remove it")
+            found = _dps(table, issuers)
+        case "manual":
+            if parent is not None:
+                top.unsupported("parent_hostname", "a parent device", "Remove it: connect to the hub itself")
+            found = _manual(table, issuers)
+        case "none":
+            table.unsupported("source", 'source "none"', '`source = "dps"` or `source = "manual"`')
+        case _:
+            table.wrong("source", "is not known", '`source = "dps"` or `source = "manual"`')
+    table.finish()
+    return found
+
+
+def _dps(table: Table, issuers: Issuers) -> model.DpsSource:
+    target = _target(table, table.need("global_endpoint", f'"{_AZURE}"'))
+    scope = table.need("id_scope", '"0ne00ABCDEF"')
+    payload = table.table("payload")
+    sent = payload.take("uri", file_of)
+    if "payload" in table and "uri" not in payload:
+        payload.wrong("uri", "is missing", '`payload = { uri = "file:///path/of/a/file.json" }`')
+    payload.finish()
+    attestation = table.need_table("attestation")
+    registration_id = attestation.take("registration_id", _registration_id_of)
+    name = "?" if registration_id is None and "registration_id" in attestation else registration_id
+    identity = _identity(attestation, name, issuers, "symmetric_key", "symmetric_key")
+    if isinstance(identity, model.SymmetricKey) and name is None:
+        attestation.wrong("registration_id", "is missing", '`registration_id = "my-device"`')
+    return model.DpsSource(target.host, target.port, scope, registration_id, identity, sent)
+
+
+def _target(table: Table, url: str) -> Target:
+    try:
+        return parse_url(url)
+    except UrlInvalidError:
+        meant = meant_url(url)
+        example = f'`global_endpoint = "{meant or _AZURE}"`' + ("" if meant else ", or your own server")
+        table.wrong("global_endpoint", "must be an https URL", example)
+        return parse_url(_AZURE)
+
+
+def _manual(table: Table, issuers: Issuers) -> model.ManualSource:
+    if "connection_string" in table:
+        for name in ("iothub_hostname", "device_id", "authentication"):
+            if table.take(name, ANY) is not None:
+                table.warn(name, "is ignored beside connection_string")
+        return table.take("connection_string", _connection_string_of) or _NO_SOURCE
+    hub = table.need("iothub_hostname", '"my-hub.azure-devices.net"')
+    device_id = table.need("device_id", '"my-device"')
+    identity = _identity(table.need_table("authentication"), device_id, issuers, "sas", "device_id_pk")
+    return model.ManualSource(hub, device_id, identity)
+
+
+def _connection_string_of(value: object) -> model.ManualSource:
+    parts = dict(part.split("=", 1) for part in TEXT(value).split(";") if "=" in part)
+    for name in ("HostName", "DeviceId", "SharedAccessKey"):
+        if not parts.get(name):
+            raise MistakeError(f"has no {name}", _STRING)
+    key = model.SymmetricKey(_secret(parts["SharedAccessKey"]))
+    return model.ManualSource(parts["HostName"], parts["DeviceId"], key)
+
+
+def _identity(
+    table: Table, registration_id: str | None, issuers: Issuers, shared_method: str, shared_key: str
+) -> model.DeviceIdentity:
+    """Return the identity in `table`: of `attestation`, or of `authentication`."""
+    method = table.need("method", '"x509"')
+    found: model.DeviceIdentity = _NO_IDENTITY
+    if method == shared_method:
+        found = _symmetric_key(table, shared_key)
+    elif method == "tpm" and shared_method == "symmetric_key":
+        table.unsupported("method", 'attestation "tpm"', _TPM)
+        return found
+    else:
+        if method != "x509":
+            table.wrong("method", "is not known", f'`method = "x509"` or `method = "{shared_method}"`')
+        found = _issued_or_preloaded(table, registration_id, issuers)
+    table.finish()
+    return found
+
+
+def _symmetric_key(table: Table, name: str) -> model.SymmetricKey:
+    accepted = _KEY.replace("{name}", name)
+    if name not in table:
+        table.wrong(name, "is missing", accepted)
+        return model.SymmetricKey()
+    if (shape := table.take(name, kind_of(dict[str, Any], "must be a table", _KEY))) is None:
+        return model.SymmetricKey()
+    inner = table.table(name)
+    value, location = inner.take("value", lambda found: _secret(TEXT(found))), take_key(inner, "uri", key_of)
+    if ("value" in shape) == ("uri" in shape):
+        table.wrong(name, "needs value or uri, and not both", accepted)
+    inner.finish()
+    return model.SymmetricKey(value, location)
+
+
+def _secret(text: str) -> bytes:
+    """Return the key that base64 writes; never shown."""
+    if (found := secret_of(text)) is None:
+        raise MistakeError("is no key in base64", '`value = "BASE64"`, as the portal shows it')
+    return found
+
+
+def secret_of(text: str) -> bytes | None:
+    """Return the key that base64 writes, with or without its padding; None where it is none."""
+    bare = text.strip()
+    if len(bare) > _MAX_KEY_CHARS or _BASE64.fullmatch(bare) is None:
+        return None
+    try:
+        return base64.b64decode(bare.rstrip("=") + "=" * (-len(bare.rstrip("=")) % 4), validate=True)
+    except ValueError:
+        return None
+
+
+def _issued_or_preloaded(table: Table, registration_id: str | None, issuers: Issuers) -> model.Preloaded | model.Issued:
+    if isinstance(table.take("identity_cert", ANY), dict):
+        if table.take("identity_pk", ANY) is not None:
+            table.warn("identity_pk", "is ignored: the certificate is issued, and its key is made here")
+        return parse_issued(table.table("identity_cert"), registration_id, issuers, DEVICE_ID)
+    if "identity_cert" not in table:
+        accepted = '`identity_cert = { method = "est" }`, or `identity_cert = "file:///device.pem"` with identity_pk'
+        table.wrong("identity_cert", "is missing", accepted)
+    example = '`identity_pk = "file:///device.key"`, or a pkcs11: URI'
+    return take_pair(table, "identity_cert", "identity_pk", "is missing", example) or _NO_IDENTITY
+
+
+def _registration_id_of(value: object) -> str:
+    """Return the registration id as written. DPS compares it without regard to case."""
+    text = TEXT(value)
+    try:
+        parse_registration_id(text)
+    except BirthmarkError as error:
+        accepted = "At most 128 letters, digits and - . _ :, ending with a letter, a digit or -"
+        raise MistakeError("is not a registration id", accepted) from error
+    return text

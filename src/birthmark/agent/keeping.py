@@ -1,0 +1,196 @@
+"""Keeping certificates: issue when there is none, renew before the end, and put nothing to use that was not proven.
+
+How a next certificate is proven depends on what it is for. A device identity is registered and connects to the hub: its
+caller does that, between `fresh` and `commit`. An EST identity must be believed by the EST server; that its CAs can be
+fetched says nothing, for everybody may. So the new identity enrolls once, for itself. A CA is proven by its chain.
+
+Each step may be interrupted. A key whose certificate may have been issued is asked for again, by the same request: a
+server that has answered already, or lets somebody approve first, then finds it again.
+"""
+
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from birthmark.agent.config.model import EstIssuance
+from birthmark.agent.files import DEVICE_ID, next_of
+from birthmark.agent.identities import IdentityStore
+from birthmark.agent.issuing import CertificateSource, Proof, request_for, subject_of
+from birthmark.agent.keys import HeldKey
+from birthmark.agent.managed import Kind, Managed, est_identity_of
+from birthmark.agent.renewal import Renewal, renew_at
+from birthmark.agent.slots import HeldIdentity, Slot
+from birthmark.errors import BirthmarkError, ForbiddenError, UnauthenticatedError, UnavailableError
+from birthmark.est.client import EstServerBusyError
+from birthmark.pki.certificates import Certificate
+from birthmark.pki.csr import parse_csr
+
+log = logging.getLogger(__name__)
+
+_ACCEPTED = 202
+
+
+@dataclass(frozen=True, slots=True)
+class Keeper:
+    """Keeps the certificates of one agent. `now_for` says what time it is, judged by a certificate."""
+
+    identities: IdentityStore
+    source: CertificateSource
+    managed: Mapping[str, Managed]
+    now_for: Callable[[HeldIdentity], datetime]
+    on_issued: Callable[[Certificate], None]
+
+    def slot(self, certificate_id: str) -> Slot:
+        return self.identities.slot(certificate_id)
+
+    def recover(self) -> None:
+        """Finish or take away what an interruption left. Whatever cannot be done now is done another time."""
+        for certificate_id in self.managed:
+            try:
+                self.slot(certificate_id).recover()
+            except BirthmarkError as error:
+                log.warning("agent.not_recovered", extra={"id": certificate_id, "code": error.code})
+
+    async def ensure(self, managed: Managed) -> HeldIdentity:
+        """Return a usable certificate, issuing one where there is none, or it has expired, or is for another name."""
+        slot = self.slot(managed.id)
+        current = slot.current()
+        if current is not None and self._is_named(managed, current) and not self.is_expired(current):
+            return current
+        return self._put_to_use(slot, await self.fresh(managed, current))
+
+    async def renew(self, managed: Managed) -> HeldIdentity:
+        """Renew what proves itself: an EST identity or a CA. On failure the old one stays."""
+        slot = self.slot(managed.id)
+        current = slot.current()
+        fresh = await self.fresh(managed, current)
+        if managed.kind is Kind.EST and current is not None and not self.is_expired(current):
+            fresh = await self._believed(managed, fresh)
+        return self._put_to_use(slot, fresh)
+
+    async def fresh(self, managed: Managed, current: HeldIdentity | None) -> HeldIdentity:
+        """Return a certificate to prove: one that was issued before and could not be proven yet, else a new one."""
+        slot = self.slot(managed.id)
+        pending = slot.pending()
+        if pending is not None and self._is_named(managed, pending) and self.now_for(pending) < self._due(pending):
+            return pending
+        key, request = self._next_request(managed, slot, current)
+        try:
+            chain = await self.source.issue(managed, key, request, current, self.proofs)
+        except BirthmarkError as error:
+            if not isinstance(error, UnavailableError):  # asking again the same way cannot help
+                with contextlib.suppress(BirthmarkError):
+                    slot.drop_pending()
+            raise
+        slot.save(chain)
+        log.info("certificate.issued", extra={"id": managed.id, "thumbprint": chain[0].thumbprint.hex()})
+        self.on_issued(chain[0])
+        return HeldIdentity(chain, key)
+
+    async def proofs(self, managed: Managed, est: EstIssuance, current: HeldIdentity | None) -> AsyncIterator[Proof]:
+        """Say who asks an EST server for a certificate, the best proof first."""
+        pair = est.auth.pair
+        if pair is None or not pair.is_bootstrap:  # a password, or an identity of its own
+            if pair is None and current is not None:
+                yield self._proof(current)
+            yield Proof(None if pair is None else self.identities.preloaded(pair).for_links())
+            return
+        if (asking := est_identity_of(managed)) is None:
+            device = self.slot(DEVICE_ID).current() if DEVICE_ID in self.managed else None
+            for held in (current, device):
+                if held is not None:
+                    yield self._proof(held)
+            yield Proof(self.identities.preloaded(pair).for_links())
+            return
+        async for proof in self._by_est_identity(asking, current):
+            yield proof
+
+    async def _by_est_identity(self, asking: Managed, current: HeldIdentity | None) -> AsyncIterator[Proof]:
+        identity = self.slot(asking.id).current()
+        refusal: BirthmarkError | None = None
+        is_new = identity is None
+        if identity is None:
+            try:
+                identity = await self.ensure(asking)
+            except (UnauthenticatedError, ForbiddenError) as error:
+                refusal = error
+        is_expired = identity is not None and self.is_expired(identity)
+        if identity is not None and not is_expired:
+            yield self._proof(identity)
+        if current is not None:
+            yield self._proof(current)
+        if identity is not None and is_expired:
+            yield self._proof(identity)
+        if refusal is not None:
+            raise refusal
+        if not is_new:  # nobody believes what we have: be introduced again
+            yield self._proof(self._put_to_use(self.slot(asking.id), await self.fresh(asking, None)))
+
+    # ---- facts
+
+    def is_expired(self, held: HeldIdentity) -> bool:
+        return self.now_for(held) > held.leaf.not_after
+
+    def is_unfinished(self, certificate_id: str) -> bool:
+        """Say whether a renewal was begun and not brought to an end."""
+        slot = self.slot(certificate_id)
+        return slot.pending() is not None or slot.waiting() is not None
+
+    def renew_at(self, managed: Managed, held: HeldIdentity) -> datetime | None:
+        """Return when a certificate should be renewed; None for never."""
+        leaf, renewal = held.leaf, managed.renewal
+        return None if renewal is None else renew_at(leaf.not_before, leaf.not_after, renewal.threshold)
+
+    # ---- inside
+
+    def _due(self, held: HeldIdentity) -> datetime:
+        return renew_at(held.leaf.not_before, held.leaf.not_after, Renewal().threshold)
+
+    def _is_named(self, managed: Managed, held: HeldIdentity) -> bool:
+        return managed.kind is Kind.EST or held.leaf.subject_cn == managed.issued.common_name
+
+    def _proof(self, held: HeldIdentity) -> Proof:
+        return Proof(held.for_links(), self.is_expired(held))
+
+    def _next_request(self, managed: Managed, slot: Slot, current: HeldIdentity | None) -> tuple[HeldKey, bytes]:
+        """Return key and request: those that were sent before and had no answer, else new ones."""
+        waiting = slot.waiting()
+        if waiting is not None and parse_csr(waiting[1]).subject == subject_of(managed.issued):
+            return waiting
+        slot.drop_pending()
+        key = self._key(managed, current)
+        request = request_for(managed, key)
+        if isinstance(managed.issued.by, EstIssuance):
+            slot.keep_request(request)
+        return key, request
+
+    def _key(self, managed: Managed, current: HeldIdentity | None) -> HeldKey:
+        """A key that the configuration gives, such as a chip's own, is certified again and never replaced."""
+        keys = self.identities.keys
+        if keys.is_preloaded(managed.id):
+            return keys.open(managed.id)
+        rotates = managed.renewal is None or managed.renewal.rotate_key
+        # Without its certificate a key is still the name's.
+        kept = keys.find(managed.id) if current is None or not rotates else None
+        return kept or keys.create(next_of(managed.id))
+
+    async def _believed(self, managed: Managed, fresh: HeldIdentity) -> HeldIdentity:
+        """Have the EST server believe a new identity: it enrolls, for the same key. Raise when it is refused."""
+        try:
+            chain = await self.source.ask(managed, request_for(managed, fresh.key), fresh.for_links())
+        except EstServerBusyError as error:
+            if error.status == _ACCEPTED:  # it was believed, and somebody shall approve
+                return fresh
+            raise
+        except (UnauthenticatedError, ForbiddenError):
+            with contextlib.suppress(BirthmarkError):
+                self.slot(managed.id).drop_pending()
+            raise
+        self.slot(managed.id).save(chain)
+        return HeldIdentity(chain, fresh.key)
+
+    def _put_to_use(self, slot: Slot, fresh: HeldIdentity) -> HeldIdentity:
+        slot.commit()
+        return slot.current() or fresh

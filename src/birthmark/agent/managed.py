@@ -1,0 +1,103 @@
+"""What the agent has issued and keeps renewed: which certificates, under which names, of which kind. Pure.
+
+A managed certificate has aziot's id, the configuration of its issue with the rules of its renewal, and a kind that says
+what its request asks for. Where a bootstrap certificate introduces the device to an EST server there is one more: the
+EST identity, which the bootstrap certificate gets and by which everything else is asked for.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from enum import Enum
+from types import MappingProxyType
+
+from cryptography import x509
+from cryptography.x509.oid import ExtendedKeyUsageOID
+
+from birthmark.agent.config.model import AgentConfig, EstIssuance, Issued
+from birthmark.agent.files import DEVICE_ID, EDGE_CA, LOCAL_CA
+from birthmark.agent.renewal import Renewal
+from birthmark.pki import profiles
+from birthmark.pki.profiles import Profile
+
+
+class Kind(Enum):
+    """What a certificate is for; decides what its request asks for."""
+
+    DEVICE = "device identity"
+    EST = "EST identity"
+    CA = "certificate authority"
+
+
+@dataclass(frozen=True, slots=True)
+class Managed:
+    """One certificate that is issued and renewed here."""
+
+    id: str
+    issued: Issued
+    kind: Kind
+
+    @property
+    def renewal(self) -> Renewal | None:
+        return self.issued.renewal
+
+    @property
+    def profile(self) -> Profile:
+        """What a CA on the device would give it."""
+        return profiles.EDGE_CA if self.kind is Kind.CA else profiles.DEVICE
+
+
+def _usage(*bits: str) -> x509.KeyUsage:
+    return x509.KeyUsage(**dict.fromkeys(_USAGES, False) | dict.fromkeys(bits, True))
+
+
+_USAGES = (
+    "digital_signature",
+    "content_commitment",
+    "key_encipherment",
+    "data_encipherment",
+    "key_agreement",
+    "key_cert_sign",
+    "crl_sign",
+    "encipher_only",
+    "decipher_only",
+)
+EXTENSIONS: Mapping[Kind, tuple[tuple[x509.ExtensionType, bool], ...]] = MappingProxyType(
+    {
+        Kind.DEVICE: (),
+        Kind.EST: ((x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), False),),
+        Kind.CA: (
+            (_usage("digital_signature", "key_cert_sign"), True),
+            (x509.BasicConstraints(ca=True, path_length=0), True),
+        ),
+    }
+)
+"""What a request of each kind asks for, as aziot's do; the flag says critical."""
+
+
+def est_identity_of(managed: Managed) -> Managed | None:
+    """Return the EST identity that asks for this certificate; None where there is none, and for an EST identity."""
+    by = managed.issued.by
+    if managed.kind is Kind.EST or not isinstance(by, EstIssuance) or by.auth.pair is None:
+        return None
+    if not by.auth.pair.is_bootstrap:
+        return None
+    return Managed(by.identity_id, replace(managed.issued, renewal=by.identity_renewal), Kind.EST)
+
+
+def managed_by(config: AgentConfig) -> dict[str, Managed]:
+    """Return every certificate that this configuration has issued by id, each after those that it needs."""
+    found: dict[str, Managed] = {}
+    for one in _wanted(config):
+        if (asking := est_identity_of(one)) is not None:
+            found.setdefault(asking.id, asking)
+        found[one.id] = one
+    return found
+
+
+def _wanted(config: AgentConfig) -> Iterator[Managed]:
+    if config.local_ca is not None:
+        yield Managed(LOCAL_CA, config.local_ca, Kind.CA)
+    if isinstance(config.source.identity, Issued):
+        yield Managed(DEVICE_ID, config.source.identity, Kind.DEVICE)
+    if isinstance(config.edge_ca, Issued):
+        yield Managed(EDGE_CA, config.edge_ca, Kind.CA)

@@ -1,0 +1,54 @@
+"""A device that proves itself by a key it shares with its cloud: signed tokens instead of a certificate.
+
+The key is in the configuration, in a file, or in a PKCS#11 token that signs by itself. A token to show is made for each
+registration and connection; the hub ends a connection when its token does, and the agent connects again.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from birthmark.agent.config.model import SymmetricKey
+from birthmark.agent.config.sources import secret_of
+from birthmark.agent.keys import KeyStore
+from birthmark.auth.sas import hmac_sha256, render_sas
+from birthmark.keys.errors import KeyFileInvalidError
+from birthmark.keys.file_key import read_key_file
+
+LIFETIME = timedelta(hours=1)
+_POLICY = "registration"
+
+
+@dataclass(frozen=True, slots=True)
+class SharedIdentity:
+    """Signs for a device; where the key is, only `describe` says."""
+
+    sign: Callable[[bytes], bytes] = field(repr=False)
+    describe: str
+    mark: str = "symmetric key"
+    """What stands in the state in the place of a certificate's thumbprint."""
+
+    def for_dps(self, id_scope: str, registration_id: str, now: datetime) -> str:
+        """Return what shows DPS that this is the device."""
+        return self._token(f"{id_scope}/registrations/{registration_id}", now, _POLICY)
+
+    def for_hub(self, hub: str, device_id: str, now: datetime) -> str:
+        """Return what shows a hub that this is the device."""
+        return self._token(f"{hub}/devices/{device_id}", now)
+
+    def _token(self, resource: str, now: datetime, policy: str | None = None) -> str:
+        return render_sas(resource, self.sign, now + LIFETIME, policy)
+
+
+def open_shared(given: SymmetricKey, keys: KeyStore) -> SharedIdentity:
+    """Return the identity of a shared key. Raise one of `keys.errors`."""
+    if given.location is None:
+        return SharedIdentity(hmac_sha256(given.value or b""), "a key in the configuration")
+    if not isinstance(given.location, Path):
+        return SharedIdentity(keys.signs_by_secret(given.location), f"a secret key in {given.location.uri}")
+    raw, _mode = read_key_file(given.location)
+    secret = secret_of(raw.decode("ascii", "replace"))
+    if secret is None:
+        raise KeyFileInvalidError(path=given.location, detail="it holds no key in base64")
+    return SharedIdentity(hmac_sha256(secret), f"file {given.location}")

@@ -1,0 +1,94 @@
+"""Renewing, in the running agent, what is kept beside the device identity: EST identity, local CA, edge CA.
+
+Each has its own pace: what fails is tried again after a pause of its own, and holds up nothing else.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from birthmark.agent.managed import Managed
+from birthmark.agent.renewal import Renewal, chance_of, pause_as_asked, retry_pause
+from birthmark.agent.service import Agent
+from birthmark.agent.slots import HeldIdentity
+from birthmark.errors import BirthmarkError
+from birthmark.est.client import EstServerBusyError
+
+NEVER_S = 3600.0
+_DAY = timedelta(days=1)
+
+Note = Callable[[BirthmarkError], None]
+Tell = Callable[[str, dict[str, object]], None]
+
+
+@dataclass(slots=True)
+class Pace:
+    """When something that failed is tried again."""
+
+    failures: int = 0
+    not_before: float = 0.0  # monotonic
+
+    def failed(self, agent: Agent, problem: BirthmarkError, renewal: Renewal | None, lifetime: timedelta) -> timedelta:
+        """Count a failure and return the pause: what the server asked for, else one that grows."""
+        self.failures += 1
+        chance = chance_of(agent.entropy.token(4))
+        retry = max((renewal or Renewal()).retry.of(lifetime), timedelta(seconds=1))
+        pause = retry_pause(self.failures, retry, chance)
+        if isinstance(problem, EstServerBusyError) and problem.retry_after_s is not None:
+            pause = pause_as_asked(problem.retry_after_s, chance)
+        self.not_before = agent.clock.monotonic() + pause.total_seconds()
+        return pause
+
+    def worked(self) -> None:
+        self.failures, self.not_before = 0, 0.0
+
+
+@dataclass(slots=True)
+class Upkeep:
+    """Looks after the other certificates of an agent. `note` hears of each failure."""
+
+    agent: Agent
+    tell: Tell
+    note: Note
+    _paces: dict[str, Pace] = field(default_factory=dict)
+
+    def due_s(self) -> float:
+        """Return how long until there is something to do."""
+        return min((self._due_s(one) for one in self.agent.others), default=NEVER_S)
+
+    async def work(self) -> None:
+        """Issue or renew what is due."""
+        for managed in self.agent.others:
+            if self._due_s(managed) <= 0:
+                await self._renew(managed)
+
+    def _due_s(self, managed: Managed) -> float:
+        now, pace = self.agent.clock.monotonic(), self._paces.get(managed.id, Pace())
+        if now < pace.not_before:
+            return pace.not_before - now
+        try:
+            due = self.agent.due_in(managed)
+        except BirthmarkError:  # its token is away: the attempt says so
+            return 0.0
+        return NEVER_S if due is None else due.total_seconds()
+
+    async def _renew(self, managed: Managed) -> None:
+        pace = self._paces.setdefault(managed.id, Pace())
+        try:
+            made = await self.agent.keeper.renew(managed)
+        except BirthmarkError as error:
+            pause = pace.failed(self.agent, error, managed.renewal, _DAY)
+            self.note(error)
+            told = {"id": managed.id, "error": error.code, "cause": error.explain_cause(), "fix": error.explain_fix()}
+            self.tell("certificate not renewed", {**told, "again_in_s": round(pause.total_seconds(), 1)})
+            return
+        pace.worked()
+        self.tell("certificate renewed", _about(managed, made))
+
+
+def _about(managed: Managed, made: HeldIdentity) -> dict[str, object]:
+    return {
+        "id": managed.id,
+        "thumbprint": made.leaf.thumbprint.hex(),
+        "not_after": made.leaf.not_after.isoformat(),
+    }

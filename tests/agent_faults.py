@@ -1,0 +1,322 @@
+"""A fault at every step of an agent's work: killed, disk full, disk read-only, token pulled out; and what comes then.
+
+Every change of a file below the agent's root, every change in its token and both ends of every exchange with a server
+are counted. For each number a child process does the work on a copy of the prepared device and meets the fault there; a
+second child is the normal run afterwards, the loop of `birthmark agent run` in virtual time. The servers are those of
+`agent_world`, whose memory outlives the children, as a server's does.
+
+python tests/agent_faults.py DIRECTORY [--store file|token] [--work first|renew] [--fault kill|full|read-only|pulled]
+    [--every 1] [--start 1]       prints a line of JSON for each number, and ends with 1 if one device was lost
+"""
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from pkcs11.constants import Attribute, ObjectClass
+
+from agent_world import BOOTSTRAP, LIFETIME, FakeLinks, FakeMqtt, World, certified
+from birthmark.agent.control import Order
+from birthmark.agent.files import Places
+from birthmark.agent.run import Loop, Orders
+from birthmark.agent.service import Agent
+from birthmark.elements.softhsm import initialize_token, select
+from birthmark.errors import BirthmarkError
+from birthmark.est import wire as est_wire
+from birthmark.keys.library import find_softhsm, stop_library
+from birthmark.keys.pin import Pin
+from birthmark.keys.token import Token
+from birthmark.links.identity import Identity, Trust
+from birthmark.links.ports import HttpAnswer
+from fakes import FakeClock, SeededEntropy
+from faults import Fault, in_child
+
+PIN = "123456"
+STORES, WORKS, FAULTS = ("file", "token"), ("first", "renew"), ("kill", "full", "read-only", "pulled")
+_PATIENCE = 200  # turns of the loop's wait before a device counts as lost
+
+
+@dataclass
+class Servers(World):
+    """A world whose memory is a file, and whose EST server gives a name to one holder of a bootstrap certificate."""
+
+    fault: Fault = field(default_factory=Fault)
+    store: str = "file"
+
+    @property
+    def memory(self) -> Path:
+        return self.directory / "servers.json"
+
+    def recall(self) -> dict[str, Any]:
+        return dict(json.loads(self.memory.read_text())) if self.memory.exists() else {"at_hub": None, "keys": []}
+
+    def remember(self, **known: Any) -> None:
+        self.memory.write_text(json.dumps({**self.recall(), **known}))
+
+    @property
+    def text(self) -> str:
+        text = BOOTSTRAP
+        if self.store == "token":
+            slot = f"pkcs11:token=device?pin-value={PIN}"
+            keys = f'[aziot_keys]\npkcs11_lib_path = "{find_softhsm()}"\npkcs11_base_slot = "{slot}"\n'
+            text = keys + text
+        return text
+
+    def device(self) -> Agent:
+        return self.agent(self.text)
+
+    def links(self, identity: Identity | None, trust: Trust) -> "CountedLinks":
+        return CountedLinks(self, identity, trust)
+
+
+class CountedLinks(FakeLinks):
+    world: Servers
+
+    def mqtt(self) -> FakeMqtt:
+        return CountedMqtt(self.world, self.identity)
+
+    async def request(self, method: str, url: str, *, headers: Any, body: bytes = b"") -> Any:
+        self.world.fault.step(f"before {method} {url.rpartition('/')[2]}")
+        known = self.world.recall()
+        self.world.at_hub = known["at_hub"]
+        if url.endswith("simpleenroll"):
+            key = est_wire.parse_csr(body).spki_der.hex()[-40:]
+            is_introduced = self.identity is not None and self.identity.chain[0] == self.world.born.certificate
+            if is_introduced and known["keys"] and key not in known["keys"]:
+                return HttpAnswer(403, {}, b"another key holds this name")
+            known["keys"].append(key)
+        answer = await super().request(method, url, headers=headers, body=body)
+        self.world.remember(at_hub=self.world.at_hub, keys=known["keys"])
+        self.world.fault.step(f"after {method} {url.rpartition('/')[2]}")
+        return answer
+
+
+class CountedMqtt(FakeMqtt):
+    async def connect(self, host: str, port: int, connect: Any) -> bool:
+        world = self._world
+        assert isinstance(world, Servers)
+        world.fault.step("before CONNECT")
+        world.at_hub = world.recall()["at_hub"]
+        found = await super().connect(host, port, connect)
+        world.fault.step("after CONNECT")
+        return found
+
+
+class VirtualOrders(Orders):
+    """Waiting moves the clock; who waits too often is lost."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        super().__init__()
+        self._clock, self._left = clock, _PATIENCE
+
+    async def wait(self, seconds: float) -> None:
+        self._left -= 1
+        if not self._left:
+            self.give(Order.STOP)
+        self._clock.move(timedelta(seconds=seconds))
+        await asyncio.sleep(0)
+
+
+async def work(world: Servers, what: str) -> str:
+    """Do what is interrupted. Return "done", or the code of a refusal; any other error is a bug."""
+    try:
+        agent = world.device()
+        agent.keeper.recover()
+        held = await certified(agent)
+        await agent.connect(held)
+        if what == "renew":
+            await agent.keeper.renew(agent.managed["est-id"])
+            await agent.renew(held)
+    except BirthmarkError as error:
+        return error.code
+    return "done"
+
+
+async def normal_run(world: Servers) -> dict[str, Any]:
+    """Run the loop until the device is connected and nothing is half done; return what it holds then."""
+    agent = world.device()
+    agent.keeper.recover()
+    orders = VirtualOrders(world.clock)
+    told: list[str] = []
+
+    def tell(event: str, facts: dict[str, object]) -> None:
+        told.append(event if "error" not in facts else f"{event}: {facts['error']}")
+        is_up = any(one in ("connected", "renewed") for one in told)
+        if is_up and not any(agent.keeper.is_unfinished(one) for one in agent.managed):
+            orders.give(Order.STOP)
+
+    await Loop(agent, orders, tell).run()
+    keys = agent.identities.keys
+    with contextlib.closing(keys):
+        held = agent.held()
+        at_hub = world.recall()["at_hub"]
+        is_up = held is not None and any(one in ("connected", "renewed") for one in told)
+        return {
+            "connected": is_up and held is not None and at_hub == held.leaf.thumbprint.hex(),
+            "keys": sorted(key_ids(agent.places)),
+            "in_token": sorted(labels_in(world)) if world.store == "token" else [],
+            "strays": sorted(strays(agent.places)),
+            "told": told,
+        }
+
+
+def key_ids(places: Places) -> Iterator[str]:
+    """Name the private keys there are; of a token's, the file that names it."""
+    for path in places.keys.iterdir():
+        yield path.name.partition("-")[0]
+
+
+def strays(places: Places) -> Iterator[str]:
+    for directory in (places.keys, places.certs, places.state.parent):
+        yield from (path.name for path in directory.iterdir() if path.name.startswith(".") or "temp" in path.name)
+
+
+def labels_in(world: Servers) -> Iterator[str]:
+    with Token.open(find_softhsm(), label="device", pin=Pin(PIN)) as token, token.session() as session:
+        for item in session.get_objects({Attribute.CLASS: ObjectClass.PRIVATE_KEY}):
+            yield str(item[Attribute.LABEL]).rpartition("-")[0]
+
+
+@dataclass
+class Bench:
+    """One matrix: a prepared device, and the fault at each number."""
+
+    directory: Path
+    store: str
+    what: str
+    kind: str
+
+    def prepare(self) -> Servers:
+        base = self.directory / "prepared"
+        base.mkdir(parents=True)
+        world = Servers(base, store=self.store)
+        if self.store == "token":
+            in_child(lambda: str(initialize_token(base / "chip", "device", PIN)))
+        if self.what == "renew":
+            status, said = self.run(world, base, lambda: asyncio.run(work(world, "first")))
+            assert (status, said) == (0, "done"), said
+        return world
+
+    def run(self, world: Servers, at: Path, do: Callable[[], Any], fault: Fault | None = None) -> tuple[int, Any]:
+        """Do it with the device at `at`, in a child."""
+
+        def child() -> Any:
+            world.directory = at
+            world.entropy = SeededEntropy(os.getpid())
+            if self.store == "token":
+                select(at / "chip")
+            if fault is not None:
+                world.fault = fault
+                fault.root, fault.tokens = at / "root", at / "chip/tokens"
+                fault.install()
+            if self.what == "renew" and at.name != "prepared":
+                world.clock.move(0.85 * LIFETIME)
+            return do()
+
+        return in_child(child)
+
+    def copy(self, world: Servers, number: int) -> Path:
+        at = self.directory / f"at-{number}"
+        shutil.copytree(world.directory, at)
+        for path in (at / "chip").glob("softhsm2.conf"):
+            path.write_text(path.read_text().replace(str(world.directory), str(at)))
+        return at
+
+    def steps(self, world: Servers) -> int:
+        """Count the boundaries of the whole work."""
+        counting = Fault()
+
+        def whole() -> tuple[str, int]:
+            return asyncio.run(work(world, self.what)), counting.count
+
+        status, said = self.run(world, self.copy(world, 0), whole, counting)
+        assert (status, said[0]) == (0, "done"), said
+        return int(said[1])
+
+    def each(self, every: int, start: int) -> Iterator[dict[str, Any]]:
+        world = self.prepare()
+        for number in range(start, self.steps(world) + 1, every):
+            at = self.copy(world, number)
+            fault = Fault(self.kind, number)
+            status, said = self.run(world, at, lambda: asyncio.run(work(world, self.what)), fault)
+            row: dict[str, Any] = {"at": number, "ended": said, "status": status}
+            if self.kind in ("full", "read-only") and self.what == "renew":
+                still = Fault(self.kind, 1)
+                _status, row["meanwhile"] = self.run(world, at, lambda: asyncio.run(meanwhile(world)), still)
+            if (away := at / "chip/away").exists():
+                away.rename(at / "chip/tokens")
+            _status, after = self.run(world, at, lambda: asyncio.run(normal_run(world)))
+            row["after"] = after
+            row["is_fine"] = self.is_fine(row)
+            if row["is_fine"]:
+                shutil.rmtree(at)
+            yield row
+
+    def is_fine(self, row: dict[str, Any]) -> bool:
+        """Say whether nothing crashed, the device is connected, and each certificate has exactly one key."""
+        wanted = ["deviceid", "estid"]
+        after = row["after"]
+        has_ended = row["status"] in (0, -signal.SIGKILL) and row.get("meanwhile", "connected") == "connected"
+        if not has_ended or not isinstance(after, dict) or not after["connected"] or after["strays"]:
+            return False
+        labels = ["device-id", "est-id"] if self.store == "token" else []
+        return bool(after["keys"] == wanted and after["in_token"] == labels)
+
+
+async def meanwhile(world: Servers) -> str:
+    """Connect while the disk is still in trouble."""
+    try:
+        agent = world.device()
+        agent.keeper.recover()
+        held = await certified(agent)
+        try:
+            await agent.connect(held)
+        except BirthmarkError:  # as the loop does: ask DPS again
+            agent.update(hub=None)
+            await agent.connect(held)
+    except BirthmarkError as error:
+        return error.code
+    return "connected"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("directory", type=Path)
+    parser.add_argument("--store", choices=STORES, action="append")
+    parser.add_argument("--work", choices=WORKS, action="append")
+    parser.add_argument("--fault", choices=FAULTS, action="append")
+    parser.add_argument("--every", type=int, default=1)
+    parser.add_argument("--start", type=int, default=1)
+    given = parser.parse_args()
+    lost = 0
+    for store in given.store or STORES:
+        for what in given.work or WORKS:
+            for kind in given.fault or FAULTS:
+                if kind == "pulled" and store == "file":
+                    continue
+                count = 0
+                bench = Bench(given.directory / f"{store}-{what}-{kind}", store, what, kind)
+                about = {"store": store, "work": what, "fault": kind}
+                for row in bench.each(given.every, given.start):
+                    count += 1
+                    if not row["is_fine"]:
+                        lost += 1
+                        sys.stdout.write(json.dumps({**about, **row}) + "\n")
+                sys.stdout.write(json.dumps({**about, "steps": count, "lost": lost}) + "\n")
+                sys.stdout.flush()
+    return 1 if lost else 0
+
+
+if __name__ == "__main__":
+    stop_library()
+    sys.exit(main())

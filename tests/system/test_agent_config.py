@@ -1,0 +1,115 @@
+"""The agent's configuration against a real server: shared keys, files over files, the last good one, the edge CA."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from agent_device import AgentOnDevice, until
+from birthmark.agent.files import EDGE_CA, Places
+from servers import RunningServer, a_server, clean_environment
+
+pytestmark = pytest.mark.system
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    with a_server(tmp_path_factory.mktemp("agent-config")) as running:
+        root = running.data / "ca/root.pem"
+        running.run("dps", "ca", "add", "est-root", str(root), "--verified")
+        yield running
+
+
+def shared(server: RunningServer, root: Path, name: str) -> AgentOnDevice:
+    """A device that the hub knows by a shared key."""
+    made = server.rows("hub", "device", "create", name)[0]
+    device = AgentOnDevice(server, root, name)
+    device.config.parent.mkdir(parents=True)
+    device.config.touch(mode=0o600)
+    text = f"HostName={made['hub']};DeviceId={name};SharedAccessKey={made['primary_key']}"
+    device.config.write_text(f'[provisioning]\nsource = "manual"\nconnection_string = "{text}"\n')
+    return device
+
+
+def test_a_connection_string_is_all_a_device_needs(server: RunningServer, tmp_path: Path) -> None:
+    device = shared(server, tmp_path, "shared-1")
+    device.row("apply")
+    running = device.start()
+    try:
+        assert until(running, "connected")["device_id"] == "shared-1"
+        status = device.row("status")
+        assert (status["connected"], status["configuration"]) == (True, "applied")
+        device.run("stop")
+        assert running.wait(10) == 0
+    finally:
+        running.kill()
+        running.wait()
+        assert running.stdout is not None
+        running.stdout.close()
+    assert server.rows("hub", "messages", "shared-1")
+
+
+def test_a_device_comes_up_on_the_last_good_configuration_and_says_so(server: RunningServer, tmp_path: Path) -> None:
+    device = shared(server, tmp_path, "shared-2")
+    device.row("apply")
+    over = device.config.parent / "config.d/90-mistake.toml"
+    over.parent.mkdir()
+    over.write_text("cloud_timeout_sec = 1\n")
+    refused = device.attempt("apply")
+    assert (refused.returncode, f"{over}:1: cloud_timeout_sec" in refused.stderr) == (2, True)
+    running = device.start()
+    try:
+        until(running, "connected")
+        told = device.row("status")["configuration"]
+        assert told.startswith("the last good one, of 20")
+        assert f"{over}:1: cloud_timeout_sec" in told
+        device.run("stop")
+    finally:
+        running.kill()
+        running.wait()
+        assert running.stdout is not None
+        running.stdout.close()
+
+
+def test_an_individual_enrollment_is_warned_of_by_apply_and_check(server: RunningServer, tmp_path: Path) -> None:
+    device = AgentOnDevice(server, tmp_path, "single-1").configure()
+    device.attempt("apply")  # it gets its certificate, and nobody has put it on record
+    server.run("enroll", "device", "--cert", str(Places(tmp_path).certificate("device-id")))
+    applied = device.run("apply")
+    (command,) = [part for part in applied.stderr.split("`") if part.startswith("birthmark dps ca add")]
+    assert "individual enrollment" in device.run("check", "--offline").stdout
+    environment = clean_environment(BIRTHMARK_DATA=str(server.data), HOME=str(tmp_path))
+    command = command.replace("birthmark ", f"{Path(sys.executable).parent}/birthmark ")
+    typed = command.partition("; ")[2]  # its CA is on record here already
+    subprocess.run(["sh", "-ec", typed], env=environment, check=True, timeout=60)
+    assert device.row("renew")["renewals"] == 1
+    assert "individual enrollment" not in device.run("check", "--offline").stdout
+
+
+def test_the_settings_are_listed_with_their_places_and_the_password_hidden(
+    server: RunningServer, tmp_path: Path
+) -> None:
+    device = AgentOnDevice(server, tmp_path, "listed-1").configure()
+    rows = {row["key"]: row for row in map(json.loads, device.run("config", "list", "--json").stdout.splitlines())}
+    assert rows["hostname"] == {"key": "hostname", "value": '"listed-1"', "file": str(device.config), "line": 1}
+    assert rows["cert_issuance.est.auth.password"]["value"] == "(hidden)"
+    assert "cert_issuance.est.identity_auto_renew.threshold" in device.run("config", "list", "--doc").stdout
+
+
+def test_the_quickstart_edge_ca_is_made_and_openssl_believes_it_is_one(server: RunningServer, tmp_path: Path) -> None:
+    device = AgentOnDevice(server, tmp_path, "edge-ca-1").configure(
+        lambda text: text + "\n[edge_ca]\nauto_generated_edge_ca_expiry_days = 3\n"
+    )
+    server.run("enroll", "group", "edge-group", "--ca-name", "est-root")
+    device.run("apply")
+    certificate = str(Places(tmp_path).certificate(EDGE_CA))
+    shown = subprocess.run(
+        ["openssl", "x509", "-in", certificate, "-noout", "-ext", "basicConstraints"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "CA:TRUE, pathlen:0" in shown.stdout

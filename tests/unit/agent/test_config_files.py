@@ -1,0 +1,115 @@
+"""Files over files, the nearest known key, the last good configuration, and what is in effect."""
+
+from pathlib import Path
+
+import pytest
+
+from agent_world import CONFIG, World
+from birthmark.agent.config import ConfigInvalidError, read_config
+from birthmark.agent.config.effective import effective
+from birthmark.agent.files import Places
+from birthmark.agent.lastgood import keep, recall
+from fakes import NOON
+
+TEXT = CONFIG.replace("TRUST", "/trust.pem")
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "config.toml"
+    path.touch(mode=0o600)
+    path.write_text(TEXT)
+    (tmp_path / "config.d").mkdir()
+    return path
+
+
+def over(file: Path, name: str, text: str) -> Path:
+    path = file.with_suffix(".d") / name
+    path.touch(mode=0o600)
+    path.write_text(text)
+    return path
+
+
+def test_files_are_put_over_the_first_by_name_and_tables_are_merged(file: Path) -> None:
+    over(file, "20-later.toml", 'hostname = "later"\n')
+    over(file, "10-earlier.toml", 'hostname = "earlier"\n[provisioning]\nid_scope = "0ne00OTHER"\n')
+    over(file, "30-ignored.txt", "nonsense = ")
+    config = read_config(file)
+    assert config.hostname == "later"
+    assert getattr(config.source, "id_scope", None) == "0ne00OTHER"
+    (file.with_suffix(".d") / "20-later.toml").unlink()
+    assert read_config(file).digest != config.digest
+
+
+def test_a_mistake_names_the_file_it_stands_in_and_all_are_told_at_once(file: Path) -> None:
+    there = over(file, "50-mistake.toml", "\nhostname = 1\n")
+    file.write_text(TEXT.replace('threshold = "80%"', 'threshold = "80 %"'))
+    with pytest.raises(ConfigInvalidError) as refused:
+        read_config(file)
+    told = f"{refused.value.explain_cause()}\n{refused.value.facts['others']}"
+    assert f"{there}:2: hostname" in told
+    assert f"{file}:8: provisioning.attestation.identity_cert" in told
+
+
+def test_a_syntax_error_names_its_file(file: Path) -> None:
+    there = over(file, "a.toml", "x = = 1\n")
+    with pytest.raises(ConfigInvalidError) as refused:
+        read_config(file)
+    assert refused.value.explain_cause().startswith(f"{there}:1: ")
+
+
+@pytest.mark.parametrize(("wrong", "meant"), [("hostnam", "hostname"), ("trust_bundle", "trust_bundle_cert")])
+def test_an_unknown_key_is_warned_of_with_the_nearest_known_one(file: Path, wrong: str, meant: str) -> None:
+    there = over(file, "a.toml", f'{wrong} = "x"\n')
+    (warning,) = read_config(file).warnings
+    assert (warning.file, warning.line, warning.key) == (there, 1, wrong)
+    assert warning.detail.endswith(f"did you mean {meant}?")
+
+
+def test_an_unknown_key_like_no_other_is_warned_of_alone(file: Path) -> None:
+    over(file, "a.toml", "zzz = 1\n")
+    assert [one.detail for one in read_config(file).warnings] == ["is not known and is ignored"]
+
+
+def test_what_is_in_effect_names_its_place_and_hides_secrets(file: Path) -> None:
+    there = over(file, "a.toml", 'hostname = "h"\n[aziot_keys]\npkcs11_base_slot = "pkcs11:token=t?pin-value=1234"\n')
+    file.write_text(TEXT.replace('password = "p"', 'password = "secret"'))
+    found = {one.key: one for one in effective([(file, file.read_text()), (there, there.read_text())])}
+    assert (found["hostname"].value, found["hostname"].file, found["hostname"].line) == ('"h"', there, 1)
+    assert found["cert_issuance.est.auth.password"].value == "(hidden)"
+    assert "1234" not in str(found.values())
+    assert "secret" not in str(found.values())
+
+
+def test_the_last_good_configuration_is_kept_with_all_its_files_and_for_its_file_alone(file: Path) -> None:
+    places = Places(file.parent / "root")
+    places.prepare()
+    over(file, "a.toml", 'hostname = "good"\n')
+    keep(places, read_config(file), NOON)
+    assert places.last_good.stat().st_mode & 0o777 == 0o600
+    over(file, "a.toml", "hostname = 1\n")
+    found = recall(places, file)
+    assert found is not None
+    assert (found[0].hostname, found[1]) == ("good", NOON)
+    assert recall(places, file.with_name("other.toml")) is None
+    places.last_good.write_text("{")
+    assert recall(places, file) is None
+
+
+async def test_what_was_applied_is_the_last_good(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    agent = world.agent()
+    await agent.apply()
+    found = recall(agent.places, agent.config.file)
+    assert found is not None
+    assert found[0].digest == agent.config.digest
+
+
+async def test_an_individual_enrollment_is_warned_of_where_certificates_are_renewed(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    agent = world.agent()
+    await agent.apply()
+    assert agent.enrollment_warning() is None
+    world.is_individual = True
+    await agent.register(await agent.ensure())
+    assert "birthmark enroll group" in str(agent.enrollment_warning())

@@ -1,0 +1,81 @@
+"""The edge CA: made here or issued, under aziot's names, renewed, and used only when it is one."""
+
+from pathlib import Path
+
+import pytest
+
+from agent_world import CONFIG, LIFETIME, World
+from birthmark.agent.files import EDGE_CA, LOCAL_CA
+from birthmark.agent.issuing import NotAuthorityError
+from birthmark.agent.service import Agent
+from birthmark.agent.slots import HeldIdentity
+from birthmark.est.wire import parse_csr
+from birthmark.pki.certificates import is_signed_by
+
+EST = CONFIG + '[edge_ca]\nmethod = "est"\n'
+
+
+def edge_ca(agent: Agent) -> HeldIdentity:
+    held = agent.identities.slot(EDGE_CA).current()
+    assert held is not None
+    return held
+
+
+async def test_it_is_requested_as_aziot_does_and_kept_under_its_name(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    agent = world.agent(EST)
+    await agent.apply()
+    request = parse_csr(world.requests[-1])
+    assert request.wants_ca
+    held = edge_ca(agent)
+    assert held.leaf.is_ca
+    assert [one.subject_cn for one in held.chain] == ["aziot-edge CA", "Test Edge"]
+    assert agent.places.certificate(EDGE_CA).name.startswith("aziotedgedca-")
+
+
+async def test_a_certificate_that_is_no_ca_never_takes_its_place(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.issues_cas = False
+    agent = world.agent(EST)
+    with pytest.raises(NotAuthorityError):
+        await agent.apply()
+    assert agent.identities.slot(EDGE_CA).current() is None
+    assert agent.state.hub is not None  # the device itself is registered all the same
+
+
+async def test_it_is_renewed_at_80_percent_with_a_new_key(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    agent = world.agent(EST)
+    await agent.apply()
+    before = edge_ca(agent).leaf
+    world.clock.move(0.85 * LIFETIME)
+    due = agent.due_in(agent.managed[EDGE_CA])
+    assert due is not None
+    assert due.total_seconds() < 0
+    await agent.keeper.renew(agent.managed[EDGE_CA])
+    assert edge_ca(agent).leaf.spki_der != before.spki_der
+
+
+async def test_the_quickstart_one_signs_itself_for_its_days(tmp_path: Path) -> None:
+    agent = World(tmp_path).agent(CONFIG + "[edge_ca]\nauto_generated_edge_ca_expiry_days = 5\n")
+    await agent.apply()
+    leaf = edge_ca(agent).leaf
+    assert (leaf.is_ca, leaf.is_self_signed, (leaf.not_after - leaf.not_before).days) == (True, True, 5)
+
+
+async def test_without_a_table_none_is_made(tmp_path: Path) -> None:
+    agent = World(tmp_path).agent()
+    await agent.apply()
+    assert agent.identities.slot(EDGE_CA).current() is None
+
+
+async def test_a_local_ca_that_is_issued_issues_the_device_identity(tmp_path: Path) -> None:
+    text = CONFIG.replace('method = "est",', 'method = "local_ca",')
+    text += '[cert_issuance.local_ca]\ncert = { method = "est", common_name = "local" }\n'
+    world = World(tmp_path)
+    agent = world.agent(text)
+    await agent.apply()
+    local, held = agent.identities.slot(LOCAL_CA).current(), agent.held()
+    assert local is not None
+    assert held is not None
+    assert is_signed_by(held.leaf, local.leaf)

@@ -1,0 +1,143 @@
+"""A bootstrap certificate gets an EST identity, which asks for everything else; what is not believed makes room."""
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from agent_world import BOOTSTRAP, LIFETIME, World, certified
+from birthmark.agent.files import DEVICE_ID, EST_ID
+from birthmark.agent.service import Agent
+from birthmark.errors import UnauthenticatedError, UnavailableError
+from birthmark.pki.certificates import Certificate
+
+
+def a_device(directory: Path) -> tuple[World, Agent]:
+    world = World(directory)
+    return world, world.agent(BOOTSTRAP)
+
+
+def identity_of(agent: Agent) -> Certificate:
+    held = agent.identities.slot(EST_ID).current()
+    assert held is not None
+    return held.leaf
+
+
+async def test_the_bootstrap_certificate_gets_the_est_identity_and_that_the_device_identity(tmp_path: Path) -> None:
+    world, agent = a_device(tmp_path)
+    await agent.apply()
+    assert world.shown == ["born", "est-id"]
+    held = agent.held()
+    assert held is not None
+    assert identity_of(agent).spki_der != held.leaf.spki_der
+
+
+async def test_a_renewal_of_the_device_shows_the_est_identity_alone(tmp_path: Path) -> None:
+    world, agent = a_device(tmp_path)
+    await agent.apply()
+    world.shown.clear()
+    await agent.renew(await certified(agent))
+    assert world.shown == ["est-id"]
+
+
+async def test_a_renewed_est_identity_enrolls_once_before_it_replaces_the_old(tmp_path: Path) -> None:
+    world, agent = a_device(tmp_path)
+    await agent.apply()
+    before = identity_of(agent)
+    world.shown.clear()
+    after = await agent.keeper.renew(agent.managed[EST_ID])
+    assert world.shown == ["est-id", "est-id-temp"]
+    assert after.leaf.spki_der != before.spki_der
+    assert identity_of(agent) == after.leaf
+
+
+async def test_a_new_est_identity_that_is_refused_never_replaces_the_old(tmp_path: Path) -> None:
+    world, agent = a_device(tmp_path)
+    await agent.apply()
+    before = identity_of(agent)
+    world.disbelieved.add("est-id-temp")
+    with pytest.raises(UnauthenticatedError):
+        await agent.keeper.renew(agent.managed[EST_ID])
+    assert identity_of(agent) == before
+    assert not agent.keeper.is_unfinished(EST_ID)
+
+
+async def test_an_est_server_that_is_away_while_it_is_proven_leaves_it_to_be_proven_later(tmp_path: Path) -> None:
+    world, agent = a_device(tmp_path)
+    await agent.apply()
+    before = identity_of(agent)
+    world.failing_for.add("est-id-temp")
+    with pytest.raises(UnavailableError):
+        await agent.keeper.renew(agent.managed[EST_ID])
+    assert identity_of(agent) == before
+    assert agent.keeper.is_unfinished(EST_ID)
+    world.failing_for.clear()
+    world.shown.clear()
+    assert (await agent.keeper.renew(agent.managed[EST_ID])).leaf != before
+    assert world.shown == ["est-id-temp"]
+
+
+async def test_after_expiry_each_shows_itself_before_the_bootstrap_certificate_introduces_it_again(
+    tmp_path: Path,
+) -> None:
+    world, agent = a_device(tmp_path)
+    await agent.apply()
+    world.clock.move(3 * LIFETIME)
+    world.shown.clear()
+    await certified(agent)
+    assert world.shown == ["device-id", "est-id", "device-id", "born", "est-id"]
+
+
+async def test_an_expired_identity_that_the_server_takes_needs_nobody_else(tmp_path: Path) -> None:
+    world, agent = a_device(tmp_path)
+    await agent.apply()
+    world.clock.move(3 * LIFETIME)
+    world.takes_expired = True
+    world.shown.clear()
+    await certified(agent)
+    assert world.shown == ["device-id"]
+
+
+async def test_an_est_identity_that_nobody_believes_is_replaced_by_a_new_one(tmp_path: Path) -> None:
+    world, agent = a_device(tmp_path)
+    await agent.apply()
+    world.disbelieved |= {"est-id", "device-id"}
+    world.shown.clear()
+    with pytest.raises(UnauthenticatedError):
+        await agent.renew(await certified(agent))
+    assert world.shown == ["est-id", "device-id", "device-id", "born", "est-id"]
+
+
+async def test_a_lost_answer_is_asked_for_again_by_the_same_request(tmp_path: Path) -> None:
+    world, agent = a_device(tmp_path)
+    world.losing_answers = 1
+    with pytest.raises(UnavailableError):
+        await agent.apply()
+    again = world.agent(BOOTSTRAP)
+    again.keeper.recover()
+    await again.apply()
+    assert world.requests[0] == world.requests[1]
+
+
+async def test_a_device_of_an_earlier_release_gets_its_est_identity_by_its_certificate(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    await world.agent().apply()  # by password, with no EST identity
+    agent = world.agent(BOOTSTRAP)
+    world.shown.clear()
+    await agent.renew(await certified(agent))
+    assert world.shown == ["device-id", "est-id"]
+
+
+async def test_the_est_identity_is_renewed_by_its_own_rule(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    rule = '[cert_issuance.est.identity_auto_renew]\nrotate_key = true\nthreshold = "50%"\nretry = "4%"\n'
+    agent = world.agent(BOOTSTRAP + rule)
+    await agent.apply()
+    world.clock.move(0.55 * LIFETIME)
+    due = agent.due_in(agent.managed[EST_ID])
+    assert due is not None
+    assert due < timedelta(0)
+    held = agent.held()
+    assert held is not None
+    assert agent.renewal_due_in(held) > timedelta(0)  # type: ignore[operator]  # it is renewed at all
+    assert list(agent.managed) == [EST_ID, DEVICE_ID]

@@ -1,0 +1,99 @@
+"""Devices that prove themselves by a key they share with the cloud."""
+
+import base64
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from agent_world import CONFIG, World
+from birthmark.agent.config import ConfigInvalidError, DpsSource, ManualSource, SymmetricKey, parse_config
+from birthmark.auth.sas import check_sas, parse_sas
+from fakes import NOON
+
+KEY = b"a key of thirty-two bytes, shared"
+TEXT = base64.b64encode(KEY).decode()
+HEAD = CONFIG.split("[provisioning.attestation]", maxsplit=1)[0]
+DPS = HEAD + '[provisioning.attestation]\nmethod = "symmetric_key"\nregistration_id = "device-1"\n'
+MANUAL = '[provisioning]\nsource = "manual"\n'
+FILE = Path("/etc/aziot/config.toml")
+
+
+def identity_in(text: str) -> SymmetricKey:
+    identity = parse_config(FILE, text).source.identity
+    assert isinstance(identity, SymmetricKey)
+    return identity
+
+
+@pytest.mark.parametrize("written", [TEXT, TEXT.rstrip("=")])
+def test_a_key_may_leave_out_its_padding_and_is_never_shown(written: str) -> None:
+    found = identity_in(DPS + f'symmetric_key = {{ value = "{written}" }}\n')
+    assert found.value == KEY
+    assert TEXT not in repr(parse_config(FILE, DPS + f'symmetric_key = {{ value = "{written}" }}\n'))
+
+
+def test_a_connection_string_is_hub_device_and_key() -> None:
+    text = MANUAL + f'connection_string = "HostName=hub.test;DeviceId=device-1;SharedAccessKey={TEXT}"\n'
+    source = parse_config(FILE, text).source
+    assert source == ManualSource("hub.test", "device-1", SymmetricKey(KEY))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "key"),
+    [
+        ("symmetric_key = 'x'", "symmetric_key"),
+        ("symmetric_key = { value = 'not base64!' }", "symmetric_key.value"),
+        ("symmetric_key = { value = 'AAAA', uri = 'file:///x' }", "symmetric_key"),
+        ("symmetric_key = {}", "symmetric_key"),
+        ("", "symmetric_key"),
+    ],
+)
+def test_a_mistake_is_told_and_shows_no_secret(wrong: str, key: str) -> None:
+    with pytest.raises(ConfigInvalidError) as refused:
+        parse_config(FILE, DPS + wrong)
+    assert refused.value.facts["key"] == f"provisioning.attestation.{key}"
+    assert "not base64!" not in refused.value.explain_cause() + refused.value.explain_fix()
+
+
+def test_a_connection_string_without_a_part_is_told_without_showing_it() -> None:
+    with pytest.raises(ConfigInvalidError) as refused:
+        parse_config(FILE, MANUAL + f'connection_string = "HostName=h;SharedAccessKey={TEXT}"\n')
+    assert "has no DeviceId" in refused.value.explain_cause()
+    assert TEXT not in refused.value.explain_cause()
+
+
+async def test_the_device_registers_and_connects_by_signed_tokens(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    agent = world.agent(DPS + f'symmetric_key = {{ value = "{TEXT}" }}\n')
+    await agent.apply()
+    await agent.connect(await agent.ensure())
+    shown = [world.registered[0]["authorization"], *world.passwords]
+    resources = ["0ne00ABCDEF/registrations/device-1", "hub.test/devices/device-1"]
+    for text, resource in zip(shown, resources, strict=True):
+        token = parse_sas(text)
+        check_sas(token, [KEY], NOON)
+        assert token.resource == resource.lower()
+        assert timedelta(0) < timedelta(seconds=token.expiry_s - NOON.timestamp()) <= timedelta(hours=1)
+    assert parse_sas(shown[0]).policy == "registration"
+    assert agent.held() is None
+    assert agent.renewal_due_in(await agent.ensure()) is None
+
+
+async def test_the_key_may_be_in_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "shared"
+    path.touch(mode=0o600)
+    path.write_text(TEXT + "\n")
+    world = World(tmp_path)
+    await world.agent(DPS + f'symmetric_key = {{ uri = "file://{path}" }}\n').apply()
+    check_sas(parse_sas(world.registered[0]["authorization"]), [KEY], NOON)
+
+
+async def test_a_payload_is_sent_along(tmp_path: Path) -> None:
+    path = tmp_path / "payload.json"
+    path.write_text('{"modelId": "dtmi:x;1"}')
+    world = World(tmp_path)
+    text = DPS.replace("[provisioning.att", f'payload = {{ uri = "file://{path}" }}\n[provisioning.att')
+    agent = world.agent(text + f'symmetric_key = {{ value = "{TEXT}" }}\n')
+    assert isinstance(agent.config.source, DpsSource)
+    await agent.apply()
+    assert world.registered[0]["payload"] == {"modelId": "dtmi:x;1"}

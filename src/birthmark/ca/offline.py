@@ -140,7 +140,7 @@ def render_answer(certificate: Certificate, root: Certificate, crl: bytes) -> st
 
 
 def install(directory: Path, data: bytes, now: datetime, *, root: str | None = None) -> Purpose:
-    """Take over what the root has signed: a CA, or its newest list alone. `root` is its thumbprint, as a person knows it.
+    """Take over what the root has signed: a CA, or its newest list alone. `root` is its thumbprint, known to a person.
 
     Raise `AnswerRefusedError`; then nothing has changed.
     """

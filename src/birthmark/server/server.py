@@ -35,7 +35,7 @@ from birthmark.server.own_certificate import OwnCertificate
 from birthmark.server.plain_http import serve_plain
 from birthmark.server.rooms import Rooms, open_rooms
 from birthmark.server.settings import Service, Settings
-from birthmark.store import hold_database, open_database
+from birthmark.store import Database, hold_database, open_database
 
 log = logging.getLogger(__name__)
 
@@ -63,19 +63,7 @@ class Server:
         self._data.prepare()
         self._closers.append(self._data.release)
         self._data.forget("endpoints.json")  # of a run that was killed: it appears again when everything is bound
-        self._closers.append(await hold_database(settings.database_url))
-        is_key_new = not self._data.has("audit.seed")
-        signer = AuditKey(self._data.secret("audit.seed"))
-        database = await open_database(settings.database_url, clock, signer=signer)
-        self._closers.append(database.close)
-        root = await installed.root_of(database)
-        # Only version 0.1.0 left rows without a signed head, and it noted no root either.
-        is_unsigned = is_key_new and root == UNNOTED
-        found = await note_break(database, signer, is_key_new=is_unsigned, is_used=root is not None)
-        if found is not None:
-            log.error("audit.break", extra={"reason": found})
-        hierarchy = self._data.hierarchy(root, settings.ca.places)
-        await installed.note_root(database, hierarchy.anchor)
+        database, hierarchy, signer = await self._open()
         bus = LocalBus(database)
         rooms = await open_rooms(settings, hierarchy, database, bus, clock, entropy)
         self._closers.append(rooms.settled)
@@ -123,6 +111,24 @@ class Server:
         self.is_ready = True
         log.info("server.ready", extra={"host": settings.host_name})
         return self.endpoints
+
+    async def _open(self) -> tuple[Database, Hierarchy, AuditKey]:
+        """Open what lasts: the records, checked for a break of the audit chain, and the CA that belongs to them."""
+        settings = self.settings
+        self._closers.append(await hold_database(settings.database_url))
+        is_key_new = not self._data.has("audit.seed")
+        signer = AuditKey(self._data.secret("audit.seed"))
+        database = await open_database(settings.database_url, self._clock, signer=signer)
+        self._closers.append(database.close)
+        root = await installed.root_of(database)
+        # Only version 0.1.0 left rows without a signed head, and it noted no root either.
+        is_unsigned = is_key_new and root == UNNOTED
+        found = await note_break(database, signer, is_key_new=is_unsigned, is_used=root is not None)
+        if found is not None:
+            log.error("audit.break", extra={"reason": found})
+        hierarchy = self._data.hierarchy(root, settings.ca.places)
+        await installed.note_root(database, hierarchy.anchor)
+        return database, hierarchy, signer
 
     def _hosts(self, rooms: Rooms) -> set[str]:
         """Return the names that devices are told."""

@@ -14,11 +14,12 @@ _LOOK_EVERY_S = 30.0
 
 
 async def keep_noted(authority: CertificateAuthority, context: FreshContext) -> None:
-    """Put the server's certificate on record, and each that comes in its place. Never ends by itself."""
+    """Put the server's certificate and CAs on record, and each that comes in their place. Never ends by itself."""
     noted = None
     while True:
         if (leaf := context.leaf) != noted:
             try:
+                await authority.note_issuers()
                 await authority.note(SERVER, leaf)
                 noted = leaf
             except BirthmarkError as error:

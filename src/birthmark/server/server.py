@@ -78,7 +78,6 @@ class Server:
         https_port = await self._bind(listeners, context, doors, limits)
         access_key = await ensure_defaults(rooms, settings)  # a start that cannot bind gives nothing a name
         context.start()
-        await rooms.authority.note_issuers()
         self._closers.append(_running(keep_noted(rooms.authority, context)))
         self._closers.append(context.stop)
         bus.start()

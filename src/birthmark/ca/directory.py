@@ -12,7 +12,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from birthmark.ca.hierarchy import Hierarchy
+from birthmark.ca.hierarchy import Generation, Hierarchy
 from birthmark.ca.kept import BELOW, PASSPHRASE, Kept, below_root, name_below, read_certificate, read_issuer
 from birthmark.ca.keyfile import (
     SecretUnreadableError,
@@ -121,7 +121,7 @@ def load(directory: Path) -> Hierarchy:
     below = {one: read_issuer(directory, one, passphrase) for one in there}
     if root is None and not below:
         raise SecretUnreadableError(path=directory / "root.key", reason="it is not there, and no other CA is")
-    return Hierarchy(anchor, root, below, Kept(directory))
+    return Hierarchy(Generation(anchor, root, below, Kept(directory)))
 
 
 def load_or_create(

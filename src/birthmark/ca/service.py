@@ -203,7 +203,7 @@ class CertificateAuthority:
         """Put the CAs below the root on record."""
         for purpose, issuer in self.hierarchy.issuers.items():
             if issuer.certificate.thumbprint not in self._noted:
-                await self.note(EDGE_ISSUING_CA if purpose is Purpose.EDGE else ISSUING_CA, issuer.certificate)
+                await self.note(EDGE_ISSUING_CA if purpose == Purpose.EDGE else ISSUING_CA, issuer.certificate)
                 self._noted.add(issuer.certificate.thumbprint)
 
     async def note(self, profile: Profile, *certificates: Certificate) -> None:

@@ -192,7 +192,7 @@ class DataDirectory:
             serial, now = new_serial(self._entropy), self._clock.now()
             public, issuer = key.public_key(), self._signer(hierarchy)
             leaf = issue_server(issuer, list(wanted), public, serial=serial, now=now, lifetime=_LIFETIME, places=places)
-            chain = (leaf, *hierarchy.above(issuer))
+            chain = (leaf, *hierarchy.shown(issuer))
             directory.mkdir(exist_ok=True, mode=0o700)
             (directory / "server.key").unlink(missing_ok=True)
             write_key(directory / "server.key", key, passphrase)

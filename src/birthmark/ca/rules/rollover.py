@@ -1,0 +1,182 @@
+"""Exchanging the root: which step may be taken now, forward or back. Pure; what it goes by was measured.
+
+    A alone  ->  both trusted, A signs  ->  both trusted, B signs  ->  B alone
+
+Nobody who knows only A is lost on the way: while both are trusted, servers and devices show with what B signed a
+certificate of B's key that A made (NewWithOld, RFC 4210 section 4.4). Who comes back after the end needs B by hand.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import StrEnum
+
+from birthmark.errors import ConflictError, NotFoundError, PolicyError
+from birthmark.pki.certificates import Thumbprint
+
+STATUS = "`birthmark ca rollover status` shows who is missing."
+
+
+class Phase(StrEnum):
+    """How far an exchange has come; before the first and after a step back from it there is none."""
+
+    OLD_SIGNS = "both trusted, the old signs"
+    NEW_SIGNS = "both trusted, the new signs"
+    FINISHED = "the new alone"
+
+
+@dataclass(frozen=True, slots=True)
+class Rollover:
+    """An exchange of the root `old` for `new`."""
+
+    old: Thumbprint
+    new: Thumbprint
+    phase: Phase
+    started_at: datetime
+    changed_at: datetime
+    version: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What was measured: devices by name, as far as a certificate of theirs is alive."""
+
+    devices: int
+    fetched: int
+    """Of them, those that were handed both roots since the start, by a connection that proved who they are."""
+    below_old: int
+    below_new: int
+    last_below_old: datetime | None = None
+    """When the last certificate below the old root ends."""
+    missing: Sequence[str] = ()
+    """Some of those that did not fetch."""
+    groups: Sequence[str] = ()
+    """Enrollment groups of this server that know a CA of the old root and none of the new."""
+
+    @property
+    def share(self) -> float:
+        return self.fetched / self.devices if self.devices else 1.0
+
+
+class RolloverRunningError(ConflictError):
+    """The root is being exchanged already."""
+
+    code = "ca.rollover_running"
+    cause = "An exchange of the root was started at {started_at}; its state is: {phase}."
+    fix = "`birthmark ca rollover status` shows it; `birthmark ca rollover next` and `back` take its next step."
+    phase: str
+    started_at: str
+
+
+class NoRolloverError(NotFoundError):
+    """The root is not being exchanged."""
+
+    code = "ca.no_rollover"
+    cause = "No exchange of the root was started, or it is over."
+    fix = "`birthmark ca rollover plan` tells what one would take, `birthmark ca rollover start` begins it."
+
+
+class AnchorsMissingError(PolicyError):
+    """Too few devices know the new root."""
+
+    code = "ca.rollover_anchors_missing"
+    message = "Too few devices know the new root: {fetched} of {devices}"
+    cause = (
+        "{fetched} of {devices} devices have fetched the new root ({share}); it is to sign when {wanted} have. "
+        "Missing: {missing}."
+    )
+    fix = (
+        f"Wait: a device fetches it when it renews. {STATUS} If you know why they are missing: "
+        "`birthmark ca rollover next --share {within_reach}`"
+    )
+    devices: int
+    fetched: int
+    missing: str
+    share: str
+    wanted: str
+    within_reach: str
+
+
+class GroupsMissingError(PolicyError):
+    """Enrollment groups do not know the new CA."""
+
+    code = "ca.rollover_groups_missing"
+    message = "Enrollment groups do not know the new CA"
+    cause = "The enrollment groups {groups} know the old CA alone: devices could not register with what the new signs."
+    fix = "Let them know both: `birthmark ca rollover groups`"
+    groups: str
+
+
+class OldStillUsedError(PolicyError):
+    """Certificates below the old root are alive."""
+
+    code = "ca.rollover_old_used"
+    message = "{count} certificates below the old root are alive"
+    cause = "{count} certificates below the old root are alive, the last until {until}: they would not count any more."
+    fix = (
+        f"Wait until they are renewed or end. {STATUS} What shall not be waited for is taken back: "
+        "`birthmark est revoke --device {device}`"
+    )
+    count: int
+    device: str
+    until: str
+
+
+class NewStillUsedError(PolicyError):
+    """Certificates below the new root are alive."""
+
+    code = "ca.rollover_new_used"
+    message = "{count} certificates below the new root are alive"
+    cause = "{count} certificates below the new root are alive: without it they would not count any more."
+    fix = f"Wait until they were renewed by the old one, which signs now. {STATUS}"
+    for_a_person = "devices have to renew first"
+    count: int
+
+
+class RolloverMovedError(ConflictError):
+    """Another took a step at this moment."""
+
+    code = "ca.rollover_moved"
+    cause = "Another step of the exchange was taken at this moment."
+    fix = "`birthmark ca rollover status` shows how it stands now."
+
+
+def step_forward(rollover: Rollover, progress: Progress, share: float, now: datetime) -> Rollover:
+    """Return the next state, or raise why it is too early. `share` is the part of the devices that must know both."""
+    if rollover.phase is Phase.FINISHED:
+        raise NoRolloverError
+    if rollover.phase is Phase.OLD_SIGNS:
+        if progress.share < share:
+            raise AnchorsMissingError(
+                devices=progress.devices,
+                fetched=progress.fetched,
+                share=f"{progress.share:.1%}",
+                wanted=f"{share:.1%}",
+                within_reach=f"{int(progress.share * 100)}%",
+                missing=", ".join(progress.missing) or "nobody by name",
+            )
+        if progress.groups:
+            raise GroupsMissingError(groups=", ".join(progress.groups))
+        return _moved(rollover, Phase.NEW_SIGNS, now)
+    if progress.below_old:
+        until = "an unknown time" if progress.last_below_old is None else progress.last_below_old.isoformat()
+        device = progress.missing[0] if progress.missing else "NAME"
+        raise OldStillUsedError(count=progress.below_old, until=until, device=device)
+    return _moved(rollover, Phase.FINISHED, now)
+
+
+def step_back(rollover: Rollover, progress: Progress, now: datetime) -> Rollover | None:
+    """Return the state before, None when nothing of the exchange is left; or raise why it cannot be left."""
+    match rollover.phase:
+        case Phase.FINISHED:
+            return _moved(rollover, Phase.NEW_SIGNS, now)
+        case Phase.NEW_SIGNS:
+            return _moved(rollover, Phase.OLD_SIGNS, now)
+        case Phase.OLD_SIGNS:
+            if progress.below_new:
+                raise NewStillUsedError(count=progress.below_new)
+            return None
+
+
+def _moved(rollover: Rollover, phase: Phase, now: datetime) -> Rollover:
+    return replace(rollover, phase=phase, changed_at=now, version=rollover.version + 1)

@@ -37,6 +37,7 @@ Index("ca_certificates_serial", certificates.c.issuer, certificates.c.serial, un
 Index("ca_certificates_device", certificates.c.device_id)
 Index("ca_certificates_name", certificates.c.name, certificates.c.not_after)
 Index("ca_certificates_key", certificates.c.key_digest)
+Index("ca_certificates_live", certificates.c.issuer, certificates.c.not_after)
 Index("ca_certificates_revoked", certificates.c.issuer, certificates.c.revoked_at)
 
 names = Table("ca_names", metadata, text("name", key=True), number("version"))

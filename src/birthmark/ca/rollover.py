@@ -1,0 +1,218 @@
+"""Exchanging the root of a running installation, step by step, each gated on what was measured.
+
+The state is one row, each step a conditional write of it; what the server signs and trusts follows the row, also after
+a start. A device counts as knowing both roots when it was handed them on a connection that proved who it is.
+"""
+
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Protocol
+
+from birthmark.ca import rollover_store as store
+from birthmark.ca.hierarchy import Generation, Hierarchy
+from birthmark.ca.rules.rollover import (
+    NoRolloverError,
+    Phase,
+    Progress,
+    Rollover,
+    RolloverMovedError,
+    RolloverRunningError,
+    step_back,
+    step_forward,
+)
+from birthmark.clock import Clock
+from birthmark.errors import ConflictError
+from birthmark.pki.certificates import Certificate, Thumbprint
+from birthmark.pki.names import fold
+from birthmark.store import Changes, Database, Statement, from_micros, to_micros
+from birthmark.store.database import Row
+
+ROOT_FACT = "ca.root"
+_MAX_REMEMBERED = 65_536
+
+GroupsWithout = Callable[[Generation, Generation], Awaitable[Sequence[str]]]
+"""Returns the enrollment groups that know a CA of the first and none of the second."""
+
+
+class Roots(Protocol):
+    """Where generations are kept."""
+
+    def generation(self, root: Thumbprint) -> Generation:
+        """Return the one with this root. Raise `CaLostError`."""
+        ...
+
+    def make(self, old: Generation) -> Generation:
+        """Return a new one, and certificates of each root's key by the other; one that nobody took up is used."""
+        ...
+
+    def links(self, new: Generation) -> tuple[Certificate, Certificate]:
+        """Return the new root's key certified by the old root, and the old one's by the new."""
+        ...
+
+
+async def _no_groups(_old: Generation, _new: Generation) -> Sequence[str]:
+    return ()
+
+
+@dataclass(slots=True)
+class Rollovers:
+    """The one exchange that is going on, if there is one."""
+
+    hierarchy: Hierarchy
+    roots: Roots = field(repr=False)
+    database: Database = field(repr=False)
+    clock: Clock = field(repr=False)
+    groups_without: GroupsWithout = field(default=_no_groups, repr=False)
+    changed: Callable[[], None] = field(default=lambda: None, repr=False)
+    """Is called when other CAs sign or are trusted: what was made of them has to be made anew."""
+    _current: Rollover | None = field(default=None, init=False)
+    _noted: OrderedDict[str, None] = field(default_factory=OrderedDict, init=False, repr=False)
+
+    async def load(self) -> None:
+        """Take over the state on record."""
+        row = await self.database.one(store.GET, id=store.ID)
+        self._take_over(None if row is None else store.RECORDS.of(row))
+
+    @property
+    def is_running(self) -> bool:
+        return self._current is not None and self._current.phase is not Phase.FINISHED
+
+    async def status(self) -> tuple[Rollover | None, Progress]:
+        """Return the exchange, and what is measured now; without one, of the devices there are."""
+        current = self._current
+        if current is None:
+            return None, await self._measured(self.hierarchy.generations[0], None, ())
+        old, new = (self.roots.generation(root) for root in (current.old, current.new))
+        groups = await self.groups_without(old, new)
+        return current, await self._measured(old, new, groups)
+
+    async def start(self, actor: str) -> Rollover:
+        """Make the new root, and trust both. Raise `RolloverRunningError`, `RootAwayError`."""
+        before = self._current
+        if before is not None and before.phase is not Phase.FINISHED:
+            raise _running(before)
+        old, now = self.hierarchy.generations[0], self.clock.now()
+        new = self.roots.make(old)
+        version = 0 if before is None else before.version + 1
+        made = Rollover(old.anchor.thumbprint, new.anchor.thumbprint, Phase.OLD_SIGNS, now, now, version)
+        row = store.RECORDS.row(made)
+        changes = Changes()
+        if before is None:
+            changes.run(store.ADD, id=store.ID, **row)
+        else:
+            moved = RolloverMovedError()
+            changes.run(store.REPLACE, expect=1, otherwise=moved, key_version=before.version, **row)
+        changes.audit(actor, "ca.rollover.start", made.new.hex(), old=made.old.hex())
+        try:
+            await self.database.commit(changes)
+        except ConflictError:
+            await self.load()
+            raise
+        self._take_over(made)
+        return made
+
+    async def step_forward(self, share: float, actor: str) -> Rollover:
+        """Take the next step. Raise why it is too early, `NoRolloverError` or `RolloverMovedError`."""
+        current, progress = await self._running()
+        return await self._move(current, step_forward(current, progress, share, self.clock.now()), "next", actor)
+
+    async def step_back(self, actor: str) -> Rollover | None:
+        """Take the last step back; None when the exchange is over by that. Raise why it cannot be taken back."""
+        current, progress = await self._running()
+        before = step_back(current, progress, self.clock.now())
+        if before is not None:
+            return await self._move(current, before, "back", actor)
+        changes = Changes().run(store.END, expect=1, otherwise=RolloverMovedError(), key_version=current.version)
+        changes.run(store.FORGET, new=current.new).audit(actor, "ca.rollover.back", current.new.hex(), phase="none")
+        await self.database.commit(changes)
+        self._take_over(None)
+        return None
+
+    async def note_fetched(self, name: str) -> None:
+        """Remember that a device was handed both roots."""
+        current = self._current
+        if current is None or current.phase is Phase.FINISHED or (folded := fold(name)) in self._noted:
+            return
+        at = to_micros(self.clock.now())
+        await self.database.commit(Changes().run(store.ADD_FETCHED, new=current.new, name=folded, at=at))
+        self._noted[folded] = None
+        if len(self._noted) > _MAX_REMEMBERED:
+            self._noted.popitem(last=False)
+
+    # ---- inside
+
+    async def _running(self) -> tuple[Rollover, Progress]:
+        current, progress = await self.status()
+        if current is None:
+            raise NoRolloverError
+        return current, progress
+
+    async def _move(self, current: Rollover, to: Rollover, verb: str, actor: str) -> Rollover:
+        facts = {"phase": to.phase.value, "changed_at": to_micros(to.changed_at), "version": to.version}
+        changes = Changes().run(
+            store.MOVE, expect=1, otherwise=RolloverMovedError(), key_version=current.version, **facts
+        )
+        root = to.new if to.phase is Phase.FINISHED else to.old
+        changes.run(store.SET_ROOT, key_name=ROOT_FACT, value=root.hex())
+        changes.audit(actor, f"ca.rollover.{verb}", to.new.hex(), phase=to.phase.value)
+        await self.database.commit(changes)
+        self._take_over(to)
+        return to
+
+    def _take_over(self, rollover: Rollover | None) -> None:
+        """Have everyone sign and trust by this state."""
+        before, self._current = self._current, rollover
+        self._noted.clear()
+        if rollover is None:
+            if before is not None:
+                self.hierarchy.become(self.roots.generation(before.old))
+        else:
+            old, new = (self.roots.generation(root) for root in (rollover.old, rollover.new))
+            links = self.roots.links(new)
+            match rollover.phase:
+                case Phase.OLD_SIGNS:
+                    self.hierarchy.become(old, new, links)
+                case Phase.NEW_SIGNS:
+                    self.hierarchy.become(new, old, links, links[0])
+                case Phase.FINISHED:
+                    self.hierarchy.become(new)
+        self.changed()
+
+    async def _measured(self, old: Generation, new: Generation | None, groups: Sequence[str]) -> Progress:
+        after = to_micros(self.clock.now())
+        mark = b"" if new is None else new.anchor.thumbprint
+        below_old, until = await self._below(old, after)
+        below_new, _ = (0, None) if new is None else await self._below(new, after)
+        if self._current is not None and self._current.phase is Phase.NEW_SIGNS:  # those that still have to renew
+            found = [row for one in old.certificates for row in await self._names_below(one, after)]
+        else:
+            found = list(await self.database.all(store.MISSING, after=after, new=mark))
+        return Progress(
+            devices=(await self._one(store.DEVICES, after=after))["count"],
+            fetched=(await self._one(store.FETCHED, after=after, new=mark))["count"],
+            below_old=below_old,
+            below_new=below_new,
+            last_below_old=until,
+            missing=[row["name"] for row in found][: store.MAX_NAMED],
+            groups=groups,
+        )
+
+    async def _below(self, generation: Generation, after: int) -> tuple[int, datetime | None]:
+        """Return how many certificates below a root are alive, and when the last of them ends."""
+        rows = [await self._one(store.BELOW, issuer=one.thumbprint, after=after) for one in generation.certificates]
+        until = max((row["until"] for row in rows if row["until"]), default=None)
+        return sum(row["count"] for row in rows), None if until is None else from_micros(until)
+
+    async def _names_below(self, issuer: Certificate, after: int) -> Sequence[Row]:
+        return await self.database.all(store.NAMES_BELOW, issuer=issuer.thumbprint, after=after)
+
+    async def _one(self, wanted: Statement, **key: Any) -> Row:
+        row = await self.database.one(wanted, **key)
+        assert row is not None  # noqa: S101 (a count is always there)
+        return row
+
+
+def _running(rollover: Rollover) -> RolloverRunningError:
+    return RolloverRunningError(phase=rollover.phase.value, started_at=rollover.started_at.isoformat())

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.system
 ROOT = Path(__file__).parents[2]
 TUTORIALS = sorted((ROOT / "docs" / "tutorial").glob("*.md"))
 PAGES = [*TUTORIALS, *sorted((ROOT / "docs" / "howto").glob("*.md"))]
-AS_INSTALLED = {"install", "azure", "ci"}
+AS_INSTALLED = {"install", "azure", "ci", "ca-keys"}
 """Pages whose programs start as on a user's machine; the others' start from a warm interpreter."""
 BLOCK = re.compile(r"^```(?P<info>[^\n]*)\n(?P<body>.*?)^```$", re.DOTALL | re.MULTILINE)
 

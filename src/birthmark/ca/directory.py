@@ -13,7 +13,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from birthmark.ca.hierarchy import Generation, Hierarchy
-from birthmark.ca.kept import BELOW, PASSPHRASE, Kept, below_root, name_below, read_certificate, read_issuer
+from birthmark.ca.kept import BELOW, Kept, alone_in, below_root, name_below, read_certificate, read_issuer
 from birthmark.ca.keyfile import (
     SecretUnreadableError,
     check_directory,
@@ -24,6 +24,8 @@ from birthmark.ca.keyfile import (
     write_key,
     write_private,
 )
+from birthmark.ca.passphrase import BESIDE, Passphrase
+from birthmark.ca.rekey import finish
 from birthmark.clock import Entropy
 from birthmark.errors import ConflictError, NotFoundError, UnavailableError
 from birthmark.pki.certificates import Certificate
@@ -91,6 +93,7 @@ def create(
     flat: bool = False,
     lifetime: timedelta | None = None,
     places: Places | None = None,
+    passphrase: Passphrase | None = None,
 ) -> Hierarchy:
     """Make a hierarchy named after `name` in `directory`. Raise `CaExistsError`."""
     if (directory / "root.pem").exists():
@@ -106,22 +109,28 @@ def create(
         above = Issuer(root, root_key)
         below = below_root(Purpose.DEVICES, name, tag, root=above, now=now, entropy=entropy, places=places)
         parts.append((Purpose.DEVICES, *below))
-    _write(directory, parts, new_passphrase(entropy))
-    return load(directory)
+    passphrase = passphrase or Passphrase(directory)
+    _write(directory, parts, passphrase, entropy)
+    return load(directory, passphrase)
 
 
-def load(directory: Path) -> Hierarchy:
-    """Read a hierarchy. Raise `CaMissingError`, `SecretExposedError`, `SecretUnreadableError`."""
+def load(directory: Path, passphrase: Passphrase | None = None) -> Hierarchy:
+    """Read a hierarchy, whose passphrase lies in the directory unless said otherwise.
+
+    Raise `CaMissingError`, `PassphraseMissingError`, `SecretExposedError`, `SecretUnreadableError`.
+    """
     if not (directory / "root.pem").exists():
         raise CaMissingError(path=directory)
-    passphrase = read_private(directory / PASSPHRASE).strip()
+    opened = passphrase or Passphrase(directory)
+    with alone_in(directory):
+        finish(directory)
     anchor = read_certificate(directory, Purpose.ROOT)
-    root = read_issuer(directory, Purpose.ROOT, passphrase) if (directory / "root.key").exists() else None
+    root = read_issuer(directory, Purpose.ROOT, opened.reveal()) if (directory / "root.key").exists() else None
     there = [one for one in BELOW if (directory / f"{one}.pem").exists()]
-    below = {one: read_issuer(directory, one, passphrase) for one in there}
+    below = {one: read_issuer(directory, one, opened.reveal()) for one in there}
     if root is None and not below:
         raise SecretUnreadableError(path=directory / "root.key", reason="it is not there, and no other CA is")
-    return Hierarchy(Generation(anchor, root, below, Kept(directory)))
+    return Hierarchy(Generation(anchor, root, below, Kept(directory, opened)))
 
 
 def load_or_create(
@@ -132,6 +141,7 @@ def load_or_create(
     entropy: Entropy,
     root: str | None = None,
     places: Places | None = None,
+    passphrase: Passphrase | None = None,
 ) -> Hierarchy:
     """Read the hierarchy, or make it at the first start.
 
@@ -140,7 +150,7 @@ def load_or_create(
     """
     if (directory / "root.pem").exists():
         check_directory(directory)
-        found = load(directory)
+        found = load(directory, passphrase)
         thumbprint = found.anchor.thumbprint.hex()
         # A server makes both: without the issuing CA the root must not stand in.
         if not (directory / "issuing.pem").exists():
@@ -150,17 +160,21 @@ def load_or_create(
         return found
     if root is not None:
         raise CaLostError(path=directory, data=directory.parent, root=root)
-    return create(directory, name, now=now(), entropy=entropy, places=places)
+    return create(directory, name, now=now(), entropy=entropy, places=places, passphrase=passphrase)
 
 
-def _write(directory: Path, parts: list[tuple[Purpose, Certificate, SigningKey]], passphrase: bytes) -> None:
+def _write(
+    directory: Path, parts: list[tuple[Purpose, Certificate, SigningKey]], passphrase: Passphrase, entropy: Entropy
+) -> None:
     directory.parent.mkdir(parents=True, exist_ok=True)
     building = directory.with_name(f".{directory.name}.new")
     shutil.rmtree(building, ignore_errors=True)  # of a start that was killed
     building.mkdir(mode=0o700)
-    write_private(building / PASSPHRASE, passphrase + b"\n")
+    if passphrase.is_beside:
+        write_private(building / BESIDE, new_passphrase(entropy) + b"\n")
+    secret = read_private(building / BESIDE).strip() if passphrase.is_beside else passphrase.reveal()
     for role, certificate, key in parts:
-        write_key(building / f"{role}.key", key, passphrase)
+        write_key(building / f"{role}.key", key, secret)
         write_durable(building / f"{role}.pem", certificate.pem().encode(), mode=0o644)
     try:
         building.replace(directory)

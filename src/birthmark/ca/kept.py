@@ -17,11 +17,11 @@ from birthmark.ca.keyfile import (
     read_key,
     read_owned,
     read_pair,
-    read_private,
     replace_durable,
     write_durable,
     write_key,
 )
+from birthmark.ca.passphrase import Passphrase
 from birthmark.clock import Entropy
 from birthmark.errors import InvalidRequestError, UnavailableError
 from birthmark.pki.certificates import Certificate, parse_pem
@@ -38,7 +38,6 @@ BELOW: Mapping[Purpose, tuple[str, Profile]] = {
 }
 """What the root signs: how each is called, and its profile."""
 ROOT_LIST = "root.crl"
-PASSPHRASE = "passphrase"  # noqa: S105 - a file name
 
 
 class PurposeMissingError(UnavailableError):
@@ -75,15 +74,16 @@ def below_root(
 class Kept:
     """The files of a directory, as a hierarchy asks for them."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, passphrase: Passphrase) -> None:
         self._directory = directory
+        self._passphrase = passphrase
 
     def add(
         self, purpose: Purpose, root: Issuer | None, *, now: datetime, entropy: Entropy, places: Places | None = None
     ) -> Issuer:
         """Make the CA of a purpose where there is none; one that another process made meanwhile is taken."""
         directory = self._directory
-        passphrase = read_private(directory / PASSPHRASE).strip()
+        passphrase = self._passphrase.reveal()
         with alone_in(directory):
             if not (directory / f"{purpose}.pem").exists():
                 if root is None:
@@ -103,7 +103,7 @@ class Kept:
     def pair(self, name: str, is_good: Callable[[Issuer], bool], make: Callable[[], Issuer]) -> Issuer:
         """Return what is kept in one file, so that certificate and key are always of each other."""
         path = self._directory / f"{name}.pem"
-        passphrase = read_private(self._directory / PASSPHRASE).strip()
+        passphrase = self._passphrase.reveal()
         with alone_in(self._directory):
             with suppress(SecretUnreadableError):
                 kept = read_pair(path, passphrase)

@@ -20,7 +20,6 @@ from cryptography.x509.oid import AttributeOID
 from birthmark.ca.directory import CaExistsError
 from birthmark.ca.kept import (
     BELOW,
-    PASSPHRASE,
     ROOT_LIST,
     alone_in,
     name_below,
@@ -35,6 +34,7 @@ from birthmark.ca.keyfile import (
     replace_durable,
     write_private,
 )
+from birthmark.ca.passphrase import BESIDE, Passphrase
 from birthmark.clock import Entropy
 from birthmark.errors import BirthmarkError, InvalidRequestError, PolicyError
 from birthmark.pki.certificates import Certificate, is_signed_by, parse_bundle, parse_thumbprint
@@ -88,13 +88,21 @@ class CaRequest:
     until: datetime
 
 
-def ask(directory: Path, purpose: Purpose, *, now: datetime, entropy: Entropy, organization: str | None = None) -> str:
+def ask(
+    directory: Path,
+    purpose: Purpose,
+    *,
+    now: datetime,
+    entropy: Entropy,
+    organization: str | None = None,
+    passphrase: Passphrase | None = None,
+) -> str:
     """Return a request (PEM) for the CA of a purpose; one that waited before counts no more.
 
     With `organization` the directory is a new one, without a root. Raise `CaExistsError`.
     """
     if organization is not None:
-        _begin(directory, entropy)
+        _begin(directory, entropy, passphrase)
     if (directory / f"{purpose}.pem").exists():
         raise CaExistsError(path=directory)
     root = "" if organization is not None or not _has_root(directory) else _root_of(directory).thumbprint.hex()
@@ -108,7 +116,7 @@ def ask(directory: Path, purpose: Purpose, *, now: datetime, entropy: Entropy, o
         .sign(key, hashes.SHA256())
     )
     with alone_in(directory):
-        replace_durable(directory / f"{purpose}.pending", key_pem(key, _passphrase(directory)))
+        replace_durable(directory / f"{purpose}.pending", key_pem(key, _secret(directory, passphrase)))
     return request.public_bytes(Encoding.PEM).decode()
 
 
@@ -139,12 +147,14 @@ def render_answer(certificate: Certificate, root: Certificate, crl: bytes) -> st
     return f"{certificate.pem()}{root.pem()}{listed}"
 
 
-def install(directory: Path, data: bytes, now: datetime, *, root: str | None = None) -> Purpose:
+def install(
+    directory: Path, data: bytes, now: datetime, *, root: str | None = None, passphrase: Passphrase | None = None
+) -> Purpose:
     """Take over what the root has signed: a CA, or its newest list alone. `root` is its thumbprint, known to a person.
 
     Raise `AnswerRefusedError`; then nothing has changed.
     """
-    waiting = _waiting(directory)
+    waiting = _waiting(directory, _secret(directory, passphrase))
     last = next(iter(waiting), "issuing")
     try:
         listed = x509.load_pem_x509_crl(data) if _LIST in data else None
@@ -216,22 +226,22 @@ def _told(request: CertificateRequest) -> Mapping[str, str]:
     return says
 
 
-def _waiting(directory: Path) -> dict[Purpose, ec.EllipticCurvePrivateKey]:
+def _waiting(directory: Path, secret: bytes) -> dict[Purpose, ec.EllipticCurvePrivateKey]:
     """Return the keys that wait for an answer."""
-    passphrase = _passphrase(directory)
     found = {one: directory / f"{one}.pending" for one in BELOW}
-    return {one: read_key(path, passphrase) for one, path in found.items() if path.exists()}  # type: ignore[misc]  # made by `ask`
+    return {one: read_key(path, secret) for one, path in found.items() if path.exists()}  # type: ignore[misc]  # made by `ask`
 
 
-def _begin(directory: Path, entropy: Entropy) -> None:
+def _begin(directory: Path, entropy: Entropy, passphrase: Passphrase | None) -> None:
     if directory.exists() and any(directory.iterdir()):
         raise CaExistsError(path=directory)
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    write_private(directory / PASSPHRASE, new_passphrase(entropy) + b"\n")
+    if passphrase is None or passphrase.is_beside:
+        write_private(directory / BESIDE, new_passphrase(entropy) + b"\n")
 
 
-def _passphrase(directory: Path) -> bytes:
-    return read_private(directory / PASSPHRASE).strip()
+def _secret(directory: Path, passphrase: Passphrase | None) -> bytes:
+    return (passphrase or Passphrase(directory)).reveal()
 
 
 def _has_root(directory: Path) -> bool:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from cryptography.x509.oid import ExtendedKeyUsageOID, ObjectIdentifier
 
+from birthmark.ca.passphrase import FORMS, SourceInvalidError, check_source
 from birthmark.pki.lifetimes import lifetime_of
 from birthmark.pki.name_constraints import is_host_name
 from birthmark.pki.places import Places
@@ -61,6 +62,7 @@ class ProfileTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Ca(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The CA of this server, where relying parties ask it for revocation, and of which certificates they can."""
 
+    passphrase: str | None = None
     public_url: str | None = None
     revocation_beyond: str = "7d"
     profiles: dict[str, ProfileTable] = {}
@@ -81,6 +83,8 @@ def profiles_of(ca: Ca, built_in: Mapping[str, Profile] = FOR_REQUESTS) -> Mappi
 
 def mistakes_of(ca: Ca) -> Iterator[tuple[str, str]]:
     """Yield what is wrong with values that are each of the right kind: the key, and what is accepted."""
+    if ca.passphrase is not None and not _is_source(ca.passphrase):
+        yield "ca.passphrase", f"must be {FORMS}, and is something else"
     if ca.public_url is not None and not _URL.fullmatch(ca.public_url):
         yield "ca.public_url", "must be an address like http://pki.example.org"
     if not _is_lifetime(ca.revocation_beyond):
@@ -172,6 +176,14 @@ def _names(table: ProfileTable, base: Profile) -> AllowedNames | None:
         return None
     networks = tuple(map(ip_network, table.san_ip))
     return AllowedNames(table.san_dns, networks, table.san_uri, hardware_module=_allows_chips(base))
+
+
+def _is_source(text: str) -> bool:
+    try:
+        check_source(text)
+    except SourceInvalidError:
+        return False
+    return True
 
 
 def _is_lifetime(text: str) -> bool:

@@ -39,6 +39,7 @@ from birthmark.ca.keyfile import (
     write_key,
     write_private,
 )
+from birthmark.ca.passphrase import Passphrase
 from birthmark.ca.servers import issue_server
 from birthmark.clock import Clock, Entropy
 from birthmark.console.lock import DirectoryLock
@@ -144,7 +145,7 @@ class DataDirectory:
             self.forget("endpoints.json")
             self._lock.release()
 
-    def hierarchy(self, root: str | None = None, places: Places | None = None) -> Hierarchy:
+    def hierarchy(self, root: str | None = None, places: Places | None = None, source: str | None = None) -> Hierarchy:
         """Return the CA, made at the first start. `root` is the one that the database belongs to, once it was noted.
 
         Raise `CaLostError`, `CaForeignError`, `RecordsLostError`.
@@ -154,7 +155,15 @@ class DataDirectory:
             raise RecordsLostError(path=self.path)
         with self._usable():
             ca, now = self.path / "ca", self._clock.now
-            made = load_or_create(ca, "Birthmark", now=now, entropy=self._entropy, root=root, places=places)
+            made = load_or_create(
+                ca,
+                "Birthmark",
+                now=now,
+                entropy=self._entropy,
+                root=root,
+                places=places,
+                passphrase=Passphrase(ca, source),
+            )
         self._write_trust(made.anchor)
         return made
 

@@ -125,7 +125,7 @@ class Server:
         found = await note_break(database, signer, is_key_new=is_unsigned, is_used=root is not None)
         if found is not None:
             log.error("audit.break", extra={"reason": found})
-        hierarchy = self._data.hierarchy(root, settings.ca.places)
+        hierarchy = self._data.hierarchy(root, settings.ca.places, settings.ca.passphrase)
         await installed.note_root(database, hierarchy.anchor)
         return database, hierarchy, signer
 

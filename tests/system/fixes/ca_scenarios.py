@@ -53,6 +53,13 @@ CA: Mapping[str, Scenario] = {
         ),
     ),
     "ca.purpose_missing": Scenario("birthmark ca issue web --profile server --dir ca", typed(*AWAY), types_all=True),
+    "ca.passphrase_missing": Scenario(
+        "birthmark ca issue web --dir ca",
+        typed(
+            "birthmark ca init --name Fixes --dir ca",
+            'birthmark ca passphrase --to "file:$HOME/ca.passphrase" --dir ca',
+        ),
+    ),
     "ca.request_refused": Scenario(
         "birthmark ca root sign servers.csr --dir root-ca --out servers.answer",
         typed(

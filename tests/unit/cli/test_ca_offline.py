@@ -61,10 +61,10 @@ def refusal(places: Path, data: bytes) -> str:
     return str(refused.value)
 
 
-def answered(places: Path, data: bytes, **options: str) -> str:
+def answered(places: Path, data: bytes, root: str | None = None) -> str:
     before = sorted((one.name, one.read_bytes()) for one in (places / "ca").iterdir())
     with pytest.raises(AnswerRefusedError) as refused:
-        install(places / "ca", data, NOW, **options)
+        install(places / "ca", data, NOW, root=root)
     assert sorted((one.name, one.read_bytes()) for one in (places / "ca").iterdir()) == before
     return str(refused.value)
 

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,6 +13,7 @@ from birthmark.auth.principals import Principal, PrincipalKind
 from birthmark.ca import directory as ca_directory
 from birthmark.ca.hierarchy import Hierarchy
 from birthmark.ca.model import Issued
+from birthmark.ca.passphrase import FORMS, Passphrase, SourceInvalidError, check_source
 from birthmark.ca.service import CertificateAuthority
 from birthmark.cli.common import certificate_row, emit, write_result
 from birthmark.cli.options import JsonOption, commands
@@ -27,6 +29,14 @@ OPERATOR = Principal(PrincipalKind.OPERATOR, "cli")
 Out = Annotated[Path | None, typer.Option("--out", "-o", help="File to write; default is standard output.")]
 
 
+def parse_source(text: str) -> str:
+    """Return what names a source of a passphrase."""
+    try:
+        return check_source(text)
+    except SourceInvalidError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
 @dataclass(frozen=True, slots=True)
 class AuthorityOptions:
     """The CA of a directory, and how what it does is shown."""
@@ -34,15 +44,39 @@ class AuthorityOptions:
     directory: Annotated[
         Path, typer.Option("--dir", envvar="BIRTHMARK_CA_DIR", help="The CA's directory.", file_okay=False)
     ] = Path("ca")
+    source: Annotated[
+        str | None,
+        typer.Option(
+            "--passphrase",
+            envvar="BIRTHMARK_CA_PASSPHRASE",
+            parser=parse_source,
+            metavar="SOURCE",
+            help=f"Where the keys' passphrase is, if not beside them: {FORMS}.",
+        ),
+    ] = None
     as_json: JsonOption = False
+
+    @property
+    def passphrase(self) -> Passphrase:
+        return _passphrase(self.directory, self.source)
+
+    def load(self) -> Hierarchy:
+        """Read the CA's files."""
+        return ca_directory.load(self.directory, self.passphrase)
+
+
+@lru_cache
+def _passphrase(directory: Path, source: str | None) -> Passphrase:
+    """Return the same one each time: nobody is asked twice."""
+    return Passphrase(directory, source)
 
 
 @asynccontextmanager
-async def opened(directory: Path) -> AsyncIterator[CertificateAuthority]:
+async def opened(authority: AuthorityOptions) -> AsyncIterator[CertificateAuthority]:
     """Open the CA of a directory for a while."""
     clock = SystemClock()
-    made = ca_directory.load(directory)
-    database = await open_database(f"sqlite:///{directory / 'inventory.db'}", clock)
+    made = authority.load()
+    database = await open_database(f"sqlite:///{authority.directory / 'inventory.db'}", clock)
     try:
         yield CertificateAuthority(made, database, clock, SystemEntropy())
     finally:

@@ -1,5 +1,6 @@
 """`birthmark ca init`, `show` and `verify-possession`: the CAs themselves."""
 
+import shlex
 from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
@@ -10,11 +11,23 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from birthmark.ca import directory as ca_directory
 from birthmark.ca.offline import ask
+from birthmark.ca.passphrase import FORMS, Passphrase
+from birthmark.ca.rekey import move
 from birthmark.ca.revocation import CertificateUnknownError
-from birthmark.cli.ca.common import AuthorityOptions, Out, app, issued_row, opened, show_hierarchy, write_chain
+from birthmark.cli.ca.common import (
+    AuthorityOptions,
+    Out,
+    app,
+    issued_row,
+    opened,
+    parse_source,
+    show_hierarchy,
+    write_chain,
+)
 from birthmark.cli.common import emit, write_result
 from birthmark.cli.options import command
 from birthmark.clock import SystemClock, SystemEntropy
+from birthmark.console.lock import DirectoryInUseError, is_served
 from birthmark.pki.issue import new_serial
 from birthmark.pki.possession import prove_possession
 from birthmark.pki.profiles import Purpose
@@ -45,10 +58,23 @@ def init(
     """
     now, entropy = SystemClock().now(), SystemEntropy()
     if offline_root:
-        write_result(out, ask(authority.directory, Purpose.DEVICES, now=now, entropy=entropy, organization=name))
+        write_result(
+            out,
+            ask(
+                authority.directory,
+                Purpose.DEVICES,
+                now=now,
+                entropy=entropy,
+                organization=name,
+                passphrase=authority.passphrase,
+            ),
+        )
         typer.echo(f"Where the root is: `birthmark ca root sign {out.name} --out issuing.answer`", err=True)
         return
-    show_hierarchy(authority, ca_directory.create(authority.directory, name, now=now, entropy=entropy, flat=flat))
+    made = ca_directory.create(
+        authority.directory, name, now=now, entropy=entropy, flat=flat, passphrase=authority.passphrase
+    )
+    show_hierarchy(authority, made)
 
 
 @command(app, "birthmark ca show device-1 --dir ca")
@@ -59,16 +85,38 @@ async def show(
     ] = None,
 ) -> None:
     """Show the CA's certificates and what it issued, or what it issued to ID."""
-    async with opened(authority.directory) as ca:
+    async with opened(authority) as ca:
         found = await ca.latest() if wanted is None else await ca.search(wanted)
         if wanted is not None and not found:
             raise CertificateUnknownError(wanted=wanted)
     if wanted is None:
         show_hierarchy(authority, ca.hierarchy)
+        if authority.passphrase.is_beside:
+            again = (
+                f"birthmark ca passphrase --to file:$HOME/ca.passphrase --dir {shlex.quote(str(authority.directory))}"
+            )
+            typer.echo(f"The passphrase of these keys lies beside them; elsewhere: `{again}`", err=True)
     for one in found:
         if not authority.as_json:
             typer.echo()
         emit(authority.as_json, issued_row(one))
+
+
+@command(app, "birthmark ca passphrase --to file:$HOME/ca.passphrase --dir ca")
+def passphrase(
+    authority: AuthorityOptions,
+    to: Annotated[str, typer.Option(metavar="SOURCE", help=f"{FORMS}; or beside. A file that is not there is made.")],
+) -> None:
+    """Give the CA's keys another passphrase, kept elsewhere; a server must not run meanwhile.
+
+    Afterwards --passphrase, BIRTHMARK_CA_PASSPHRASE, or `passphrase` under [ca] of a server's configuration says where.
+    """
+    if is_served(authority.directory.parent):
+        raise DirectoryInUseError(path=authority.directory.parent)
+    authority.load()
+    new = Passphrase(authority.directory, None if to == "beside" else parse_source(to))
+    count = move(authority.directory, authority.passphrase, new, SystemEntropy())
+    emit(authority.as_json, {"keys": count, "passphrase": to})
 
 
 @command(app, "birthmark ca verify-possession 3F9C…A1 --dir ca --out proof.pem", "verify-possession")
@@ -79,7 +127,7 @@ def verify_possession(
     out: Out = None,
 ) -> None:
     """Prove to a cloud that you have the CA's key: writes a certificate for CODE, signed by it."""
-    made = ca_directory.load(authority.directory)
+    made = authority.load()
     proof = prove_possession(
         code,
         made.root if level is Level.ROOT else made.issuing,

@@ -78,7 +78,7 @@ async def sign(
 ) -> None:
     """Sign a certificate request; writes the certificate with the chain it needs, leaf first."""
     profile = _profile(wish)
-    write_chain(await _issue(authority.directory, _read_csr(csr), profile, wish), out, authority.as_json)
+    write_chain(await _issue(authority, _read_csr(csr), profile, wish), out, authority.as_json)
 
 
 @command(app, "birthmark ca issue gateway-7 --dir ca --out-dir gateway-7")
@@ -96,15 +96,15 @@ async def issue(
     path = out_dir / f"{file_name(name)}.key.pem"
     if path.exists():
         raise FileExistsAlreadyError(path=path)
-    chain = await _issue(authority.directory, parsed, profile, wish)
+    chain = await _issue(authority, parsed, profile, wish)
     _write_key(path, key)
     write_chain(chain, out_dir / f"{file_name(name)}.cert.pem", authority.as_json)
 
 
 async def _issue(
-    directory: Path, request: CertificateRequest, profile: Profile, wish: IssueOptions
+    authority: AuthorityOptions, request: CertificateRequest, profile: Profile, wish: IssueOptions
 ) -> tuple[Certificate, ...]:
-    async with opened(directory) as ca:
+    async with opened(authority) as ca:
         lifetime = wish.lifetime or _BY_HAND.get(profile.name)
         return await ca.issue(request, OPERATOR, profile, san=wish.dns or [], lifetime=lifetime)
 

@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 
-from birthmark.ca import directory as ca_directory
 from birthmark.ca.directory import CaMissingError
 from birthmark.ca.kept import BELOW
 from birthmark.ca.offline import MAX_ANSWER_BYTES, RequestRefusedError, ask, install, read_request, render_answer
@@ -43,7 +42,16 @@ def request(
     """
     if not (authority.directory / "root.pem").exists():
         raise CaMissingError(path=authority.directory)
-    write_result(out, ask(authority.directory, Purpose(purpose), now=SystemClock().now(), entropy=SystemEntropy()))
+    write_result(
+        out,
+        ask(
+            authority.directory,
+            Purpose(purpose),
+            now=SystemClock().now(),
+            entropy=SystemEntropy(),
+            passphrase=authority.passphrase,
+        ),
+    )
 
 
 @command(root, "birthmark ca root sign edge.csr --dir ca --out edge.answer", "sign")
@@ -53,7 +61,7 @@ async def sign(
     out: Out = None,
 ) -> None:
     """Sign a CA that another machine asks for, and write what it needs: the certificate, the root and its list."""
-    async with opened(authority.directory) as ca:
+    async with opened(authority) as ca:
         now = ca.clock.now()
         with about(file):
             wanted = read_request(read_file(file, 2 * MAX_CSR_BYTES), ca.hierarchy.anchor, now)
@@ -78,5 +86,11 @@ def install_answer(
 ) -> None:
     """Take over a CA that the root has signed. A server that runs sees it when it starts again."""
     with about(file):
-        install(authority.directory, read_file(file, MAX_ANSWER_BYTES), SystemClock().now(), root=thumbprint)
-    show_hierarchy(authority, ca_directory.load(authority.directory))
+        install(
+            authority.directory,
+            read_file(file, MAX_ANSWER_BYTES),
+            SystemClock().now(),
+            root=thumbprint,
+            passphrase=authority.passphrase,
+        )
+    show_hierarchy(authority, authority.load())

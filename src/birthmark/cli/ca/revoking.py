@@ -29,7 +29,7 @@ async def revoke(
     ] = RevocationReason.UNSPECIFIED,
 ) -> None:
     """Revoke the certificates that fit ID and are not revoked yet. A device id means all of that device."""
-    async with opened(authority.directory) as ca:
+    async with opened(authority) as ca:
         found = [one for one in await ca.search(wanted) if not one.is_revoked]
         if not found:
             raise CertificateUnknownError(wanted=wanted)
@@ -52,7 +52,7 @@ async def crl(
     out: Out = None,
 ) -> None:
     """Write the revocation list (PEM). Brokers that take one want it again after each revocation."""
-    async with opened(authority.directory) as ca:
+    async with opened(authority) as ca:
         issuer = ca.hierarchy.issuer(purpose, now=ca.clock.now(), entropy=ca.entropy)
         made = x509.load_der_x509_crl(await ca.crl(issuer))
     text = made.public_bytes(serialization.Encoding.PEM).decode()

@@ -1,0 +1,121 @@
+"""Where the passphrase of a CA's keys comes from, when it does not lie beside them.
+
+In:   `file:/PATH`, `credential:NAME` (systemd's, in $CREDENTIALS_DIRECTORY), `fd:NUMBER`, or `prompt`.
+Out:  the passphrase, read once and kept for the process: a descriptor can be read only once, and nobody is asked twice.
+
+Without a source it is the file `passphrase` in the CA's directory, made with it.
+"""
+
+import getpass
+import os
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from birthmark.ca.keyfile import SecretUnreadableError, read_private
+from birthmark.errors import UnavailableError
+
+FORMS = "file:/path, credential:NAME, fd:NUMBER or prompt"
+BESIDE = "passphrase"
+MAX_CHARS = 1024
+
+
+class PassphraseMissingError(UnavailableError):
+    """The passphrase of the CA's keys is not there."""
+
+    code = "ca.passphrase_missing"
+    cause = "The passphrase of the keys in {path} cannot be had: {reason}."
+    fix = (
+        'Say where it is: `export BIRTHMARK_CA_PASSPHRASE="file:$HOME/ca.passphrase"`, or prompt, credential:NAME, '
+        "fd:NUMBER; a server's configuration says it as `ca.passphrase`."
+    )
+    path: Path
+    reason: str
+
+
+class SourceInvalidError(ValueError):
+    """This names no source."""
+
+
+@dataclass(slots=True)
+class Passphrase:
+    """The passphrase of one directory's keys; `reveal` is the only way to see it."""
+
+    directory: Path
+    source: str | None = None
+    environment: Mapping[str, str] = field(default_factory=lambda: os.environ, repr=False)
+    ask: Callable[[str], str] = field(default=getpass.getpass, repr=False)
+    _known: bytes | None = field(default=None, init=False, repr=False)
+
+    @property
+    def is_beside(self) -> bool:
+        """It lies in the directory whose keys it opens."""
+        return self.source is None
+
+    def reveal(self) -> bytes:
+        """Return it. Raise `PassphraseMissingError`, `SecretExposedError`, `SecretForeignError`."""
+        if self._known is None:
+            self._known = self._read().strip()
+            if not 0 < len(self._known) <= MAX_CHARS:
+                self._known = None
+                raise self._missing("it is empty, or longer than 1024 bytes")
+        return self._known
+
+    def _read(self) -> bytes:
+        if self.source is None:
+            path = self.directory / BESIDE
+            if not path.exists():
+                raise self._missing(f"there is no file {path}, so it was put elsewhere")
+            return read_private(path)
+        kind, _, rest = self.source.partition(":")
+        try:
+            match kind:
+                case "file":
+                    return read_private(Path(rest).expanduser())
+                case "credential":
+                    return self._credential(rest)
+                case "fd":
+                    return _drained(int(rest))
+                case _:
+                    return self._prompted()
+        except SecretUnreadableError as error:
+            raise self._missing(error.explain_cause().rstrip(".")) from error
+        except OSError as error:
+            raise self._missing(f"{self.source}: {(error.strerror or 'error').lower()}") from error
+
+    def _credential(self, name: str) -> bytes:
+        """systemd keeps them for this unit alone, readable by its user, so their mode says nothing."""
+        folder = self.environment.get("CREDENTIALS_DIRECTORY")
+        if not folder:
+            raise self._missing("no unit of systemd with credentials runs this (CREDENTIALS_DIRECTORY is not set)")
+        return (Path(folder) / name).read_bytes()
+
+    def _prompted(self) -> bytes:
+        if not sys.stdin.isatty():
+            raise self._missing("nobody is at a terminal to be asked")
+        return self.ask(f"Passphrase of the CA's keys in {self.directory}: ").encode()
+
+    def _missing(self, reason: str) -> PassphraseMissingError:
+        return PassphraseMissingError(path=self.directory, reason=reason)
+
+
+def check_source(text: str) -> str:
+    """Return what names a source. Raise `SourceInvalidError`, which names the forms."""
+    kind, colon, rest = text.partition(":")
+    is_one = {
+        "file": bool(rest) and Path(rest).expanduser().is_absolute(),
+        "credential": bool(rest) and "/" not in rest and rest not in {".", ".."},
+        "fd": rest.isdecimal() and len(rest) < 6,  # noqa: PLR2004 - a descriptor
+        "prompt": not colon,
+    }.get(kind, False)
+    if not is_one:
+        raise SourceInvalidError(f"give {FORMS}")
+    return text
+
+
+def _drained(descriptor: int) -> bytes:
+    raw = b""
+    while len(raw) <= MAX_CHARS and (piece := os.read(descriptor, MAX_CHARS + 1)):
+        raw += piece
+    return raw

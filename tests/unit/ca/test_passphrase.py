@@ -1,0 +1,178 @@
+"""The passphrase of a CA's keys: where it may be, and how it moves."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from birthmark.ca import directory as ca_directory
+from birthmark.ca import keyfile, rekey
+from birthmark.ca.directory import load
+from birthmark.ca.keyfile import SecretExposedError, SecretUnreadableError, read_pair
+from birthmark.ca.passphrase import Passphrase, PassphraseMissingError, SourceInvalidError, check_source
+from birthmark.ca.rekey import finish, move
+from birthmark.pki.issue import Issuer
+from birthmark.pki.profiles import Purpose
+from fakes import NOON, SeededEntropy
+from pki_builders import a_ca
+
+
+@pytest.fixture
+def ca(tmp_path: Path) -> Path:
+    made = ca_directory.create(tmp_path / "ca", "Test", now=NOON, entropy=SeededEntropy())
+    made.issuer(Purpose.EST, now=NOON, entropy=SeededEntropy(1))
+    made.keeper.pair("ocsp-test", lambda _: True, a_responder)
+    return tmp_path / "ca"
+
+
+def a_responder() -> Issuer:
+    return a_ca("OCSP").as_issuer
+
+
+def a_file(path: Path, text: str = "correct horse battery staple\n", mode: int = 0o600) -> str:
+    path.write_text(text)
+    path.chmod(mode)
+    return f"file:{path}"
+
+
+@pytest.mark.parametrize("source", ["file:/a", "credential:ca", "fd:3", "prompt"])
+def test_a_source_has_one_of_four_forms(source: str) -> None:
+    assert check_source(source) == source
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["", "file:", "file:a", "secret", "fd:x", "fd:-1", "fd:1234567", "credential:", "credential:a/b", "prompt:x"],
+)
+def test_what_names_no_source_is_told_the_forms(source: str) -> None:
+    with pytest.raises(SourceInvalidError, match="credential:NAME"):
+        check_source(source)
+
+
+def from_descriptor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Passphrase:
+    reading, writing = os.pipe()
+    os.write(writing, b"correct horse battery staple\n")
+    os.close(writing)
+    return Passphrase(tmp_path, f"fd:{reading}")
+
+
+def from_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Passphrase:
+    return Passphrase(tmp_path, a_file(tmp_path / "secret"))
+
+
+def from_credential(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Passphrase:
+    a_file(tmp_path / "ca", mode=0o440)  # as systemd makes them
+    return Passphrase(tmp_path, "credential:ca", {"CREDENTIALS_DIRECTORY": str(tmp_path)})
+
+
+def from_prompt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Passphrase:
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    return Passphrase(tmp_path, "prompt", ask=lambda _: "correct horse battery staple")
+
+
+@pytest.mark.parametrize("make", [from_descriptor, from_file, from_credential, from_prompt])
+def test_each_source_gives_it_once_and_the_same_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[[Path, pytest.MonkeyPatch], Passphrase]
+) -> None:
+    found = make(tmp_path, monkeypatch)
+    assert found.reveal() == found.reveal() == b"correct horse battery staple"
+    assert b"horse" not in repr(found).encode()
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        (None, "put elsewhere"),
+        ("file:/nowhere/at/all", "cannot be used"),
+        ("credential:ca", "CREDENTIALS_DIRECTORY"),
+        ("fd:9999", "bad file descriptor"),
+        ("prompt", "nobody is at a terminal"),
+    ],
+)
+def test_what_cannot_be_had_is_told_with_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str | None, reason: str
+) -> None:
+    monkeypatch.setattr("sys.stdin.isatty", lambda: False)
+    with pytest.raises(PassphraseMissingError) as refused:
+        Passphrase(tmp_path, source, {}).reveal()
+    assert reason in refused.value.explain_cause()
+
+
+def test_a_file_that_others_can_read_is_refused_and_so_is_an_empty_one(tmp_path: Path) -> None:
+    with pytest.raises(SecretExposedError):
+        Passphrase(tmp_path, a_file(tmp_path / "open", mode=0o644)).reveal()
+    with pytest.raises(PassphraseMissingError):
+        Passphrase(tmp_path, a_file(tmp_path / "empty", text="\n")).reveal()
+
+
+def test_all_keys_move_and_the_old_passphrase_opens_nothing(ca: Path, tmp_path: Path) -> None:
+    before = load(ca)
+    old = (ca / "passphrase").read_bytes().strip()
+    new = Passphrase(ca, f"file:{tmp_path}/new/secret")
+    assert move(ca, Passphrase(ca), new, SeededEntropy(5)) == 4
+    assert (tmp_path / "new" / "secret").stat().st_mode & 0o777 == 0o600
+    assert not (ca / "passphrase").exists()
+    with pytest.raises(PassphraseMissingError):
+        load(ca)
+    with pytest.raises(SecretUnreadableError):
+        read_pair(ca / "ocsp-test.pem", old)
+    assert load(ca, new).issuers == before.issuers
+    assert not list(ca.glob(".*"))
+
+
+def test_it_comes_back_beside_them(ca: Path, tmp_path: Path) -> None:
+    before, new = load(ca), Passphrase(ca, a_file(tmp_path / "secret"))
+    move(ca, Passphrase(ca), new, SeededEntropy(5))
+    move(ca, new, Passphrase(ca), SeededEntropy(6))
+    assert load(ca).issuers == before.issuers
+    assert (ca / "passphrase").stat().st_mode & 0o777 == 0o600
+
+
+def test_what_is_made_afterwards_is_opened_by_the_new_one(ca: Path, tmp_path: Path) -> None:
+    new = Passphrase(ca, a_file(tmp_path / "secret"))
+    move(ca, Passphrase(ca), new, SeededEntropy(5))
+    made = load(ca, new).issuer(Purpose.EDGE, now=NOON, entropy=SeededEntropy(7))
+    assert load(ca, new).issuers[Purpose.EDGE] == made
+
+
+class PowerCutError(Exception):
+    """The machine stops here."""
+
+
+def test_a_power_cut_at_any_step_leaves_all_keys_with_one_passphrase(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = [0]
+    replace = keyfile.replace_durable
+    rename, unlink = Path.replace, Path.unlink
+
+    def counted(action: Callable[..., object]) -> Callable[..., object]:
+        def act(*arguments: object, **options: object) -> object:
+            steps[0] -= 1
+            if steps[0] == 0:
+                raise PowerCutError
+            return action(*arguments, **options)
+
+        return act
+
+    for cut_at in range(1, 40):
+        ca = tmp_path / str(cut_at) / "ca"
+        made = ca_directory.create(ca, "Test", now=NOON, entropy=SeededEntropy())
+        new = Passphrase(ca, a_file(tmp_path / str(cut_at) / "secret"))
+        with monkeypatch.context() as patched:
+            patched.setattr(rekey, "replace_durable", counted(replace))
+            patched.setattr(Path, "replace", counted(rename))
+            patched.setattr(Path, "unlink", counted(unlink))
+            steps[0] = cut_at
+            try:
+                move(ca, Passphrase(ca), new, SeededEntropy(5))
+                is_over = True
+            except PowerCutError:
+                is_over = False
+        finish(ca)
+        opened_by = Passphrase(ca) if (ca / "passphrase").exists() else new
+        assert load(ca, opened_by).issuers == made.issuers, cut_at
+        if is_over:
+            break
+    assert is_over

@@ -53,6 +53,13 @@ class Passphrase:
         """It lies in the directory whose keys it opens."""
         return self.source is None
 
+    def of(self, directory: Path) -> "Passphrase":
+        """Return that of another directory: the same, unless it lies beside its keys."""
+        other = Passphrase(directory, self.source, self.environment, self.ask)
+        if not self.is_beside:
+            other._known = self.reveal()
+        return other
+
     def reveal(self) -> bytes:
         """Return it. Raise `PassphraseMissingError`, `SecretExposedError`, `SecretForeignError`."""
         if self._known is None:

@@ -7,7 +7,6 @@ a start. A device counts as knowing both roots when it was handed them on a conn
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any, Protocol
 
 from birthmark.ca import rollover_store as store
@@ -17,13 +16,12 @@ from birthmark.ca.rules.rollover import (
     Phase,
     Progress,
     Rollover,
-    RolloverMovedError,
     RolloverRunningError,
     step_back,
     step_forward,
 )
 from birthmark.clock import Clock
-from birthmark.errors import ConflictError
+from birthmark.errors import ChangedMeanwhileError, ConflictError
 from birthmark.pki.certificates import Certificate, Thumbprint
 from birthmark.pki.names import fold
 from birthmark.store import Changes, Database, Statement, from_micros, to_micros
@@ -102,7 +100,7 @@ class Rollovers:
         if before is None:
             changes.run(store.ADD, id=store.ID, **row)
         else:
-            moved = RolloverMovedError()
+            moved = _moved()
             changes.run(store.REPLACE, expect=1, otherwise=moved, key_version=before.version, **row)
         changes.audit(actor, "ca.rollover.start", made.new.hex(), old=made.old.hex())
         try:
@@ -114,7 +112,7 @@ class Rollovers:
         return made
 
     async def step_forward(self, share: float, actor: str) -> Rollover:
-        """Take the next step. Raise why it is too early, `NoRolloverError` or `RolloverMovedError`."""
+        """Take the next step. Raise why it is too early, `NoRolloverError` or `ChangedMeanwhileError`."""
         current, progress = await self._running()
         return await self._move(current, step_forward(current, progress, share, self.clock.now()), "next", actor)
 
@@ -124,7 +122,7 @@ class Rollovers:
         before = step_back(current, progress, self.clock.now())
         if before is not None:
             return await self._move(current, before, "back", actor)
-        changes = Changes().run(store.END, expect=1, otherwise=RolloverMovedError(), key_version=current.version)
+        changes = Changes().run(store.END, expect=1, otherwise=_moved(), key_version=current.version)
         changes.run(store.FORGET, new=current.new).audit(actor, "ca.rollover.back", current.new.hex(), phase="none")
         await self.database.commit(changes)
         self._take_over(None)
@@ -151,9 +149,7 @@ class Rollovers:
 
     async def _move(self, current: Rollover, to: Rollover, verb: str, actor: str) -> Rollover:
         facts = {"phase": to.phase.value, "changed_at": to_micros(to.changed_at), "version": to.version}
-        changes = Changes().run(
-            store.MOVE, expect=1, otherwise=RolloverMovedError(), key_version=current.version, **facts
-        )
+        changes = Changes().run(store.MOVE, expect=1, otherwise=_moved(), key_version=current.version, **facts)
         root = to.new if to.phase is Phase.FINISHED else to.old
         changes.run(store.SET_ROOT, key_name=ROOT_FACT, value=root.hex())
         changes.audit(actor, f"ca.rollover.{verb}", to.new.hex(), phase=to.phase.value)
@@ -183,30 +179,22 @@ class Rollovers:
     async def _measured(self, old: Generation, new: Generation | None, groups: Sequence[str]) -> Progress:
         after = to_micros(self.clock.now())
         mark = b"" if new is None else new.anchor.thumbprint
-        below_old, until = await self._below(old, after)
-        below_new, _ = (0, None) if new is None else await self._below(new, after)
+        left = store.issuers_of(old.certificates)
+        ahead = store.issuers_of(() if new is None else new.certificates)
+        below_old = await self._one(store.LATEST_BELOW, after=after, **left)
         if self._current is not None and self._current.phase is Phase.NEW_SIGNS:  # those that still have to renew
-            found = [row for one in old.certificates for row in await self._names_below(one, after)]
+            found = await self.database.all(store.NAMES_BELOW, after=after, **left)
         else:
-            found = list(await self.database.all(store.MISSING, after=after, new=mark))
+            found = await self.database.all(store.MISSING, after=after, new=mark)
         return Progress(
             devices=(await self._one(store.DEVICES, after=after))["count"],
             fetched=(await self._one(store.FETCHED, after=after, new=mark))["count"],
-            below_old=below_old,
-            below_new=below_new,
-            last_below_old=until,
-            missing=[row["name"] for row in found][: store.MAX_NAMED],
+            below_old=below_old["count"],
+            below_new=(await self._one(store.LATEST_BELOW, after=after, **ahead))["count"],
+            last_below_old=from_micros(below_old["until"]) if below_old["until"] else None,
+            missing=[row["name"] for row in found],
             groups=groups,
         )
-
-    async def _below(self, generation: Generation, after: int) -> tuple[int, datetime | None]:
-        """Return how many certificates below a root are alive, and when the last of them ends."""
-        rows = [await self._one(store.BELOW, issuer=one.thumbprint, after=after) for one in generation.certificates]
-        until = max((row["until"] for row in rows if row["until"]), default=None)
-        return sum(row["count"] for row in rows), None if until is None else from_micros(until)
-
-    async def _names_below(self, issuer: Certificate, after: int) -> Sequence[Row]:
-        return await self.database.all(store.NAMES_BELOW, issuer=issuer.thumbprint, after=after)
 
     async def _one(self, wanted: Statement, **key: Any) -> Row:
         row = await self.database.one(wanted, **key)
@@ -216,3 +204,7 @@ class Rollovers:
 
 def _running(rollover: Rollover) -> RolloverRunningError:
     return RolloverRunningError(phase=rollover.phase.value, started_at=rollover.started_at.isoformat())
+
+
+def _moved() -> ChangedMeanwhileError:
+    return ChangedMeanwhileError(what="The exchange of the root")

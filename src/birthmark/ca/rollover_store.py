@@ -1,9 +1,13 @@
 """The tables of an exchange of the root, and what is measured of the inventory for it."""
 
-from sqlalchemy import Table, and_, bindparam, exists, func, not_, select
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Table, and_, bindparam, exists, func, not_, or_, select
 
 from birthmark.ca.rules.rollover import Rollover
 from birthmark.ca.store import certificates
+from birthmark.pki.certificates import Certificate
 from birthmark.store import insert, metadata, statement
 from birthmark.store.columns import blob, number, text
 from birthmark.store.keyed import change, find, remove
@@ -11,6 +15,8 @@ from birthmark.store.records import Records
 from birthmark.store.schema import server_facts
 
 ID = "root"
+MAX_ISSUERS = 6
+"""A root and the CAs below it, one for each purpose."""
 MAX_NAMED = 20
 
 RECORDS = Records(Rollover)
@@ -31,12 +37,32 @@ FORGET = remove(fetched, "new")
 _LIVE = and_(
     certificates.c.not_after > bindparam("after"), certificates.c.revoked_at.is_(None), certificates.c.name != ""
 )
-_BELOW = and_(certificates.c.issuer == bindparam("issuer"), _LIVE)
 _HAS_FETCHED = exists().where(fetched.c.new == bindparam("new"), fetched.c.name == certificates.c.name)
 _DEVICES = func.count(certificates.c.name.distinct()).label("count")
-_NAME = certificates.c.name.distinct().label("name")
 DEVICES = statement(select(_DEVICES).where(_LIVE))
 FETCHED = statement(select(_DEVICES).where(_LIVE, _HAS_FETCHED))
-MISSING = statement(select(_NAME).where(_LIVE, not_(_HAS_FETCHED)).limit(MAX_NAMED))
-BELOW = statement(select(func.count().label("count"), func.max(certificates.c.not_after).label("until")).where(_BELOW))
-NAMES_BELOW = statement(select(_NAME).where(_BELOW).limit(MAX_NAMED))
+MISSING = statement(select(certificates.c.name).distinct().where(_LIVE, not_(_HAS_FETCHED)).limit(MAX_NAMED))
+
+# The latest certificate of a device, of each profile: what it replaced lives on, and its key is gone.
+_next = certificates.alias()
+_LATEST_BELOW = and_(
+    certificates.c.issuer.in_([bindparam(f"issuer_{n}") for n in range(MAX_ISSUERS)]),
+    _LIVE,
+    not_(
+        exists().where(
+            _next.c.name == certificates.c.name,
+            _next.c.profile == certificates.c.profile,
+            or_(_next.c.parent == certificates.c.thumbprint, _next.c.not_after > certificates.c.not_after),
+            _next.c.not_after > bindparam("after"),
+            _next.c.revoked_at.is_(None),
+        )
+    ),
+)
+LATEST_BELOW = statement(select(_DEVICES, func.max(certificates.c.not_after).label("until")).where(_LATEST_BELOW))
+NAMES_BELOW = statement(select(certificates.c.name).distinct().where(_LATEST_BELOW).limit(MAX_NAMED))
+
+
+def issuers_of(cas: Sequence[Certificate]) -> dict[str, Any]:
+    """Return the parameters that name the CAs of one root."""
+    digests = [one.thumbprint for one in cas] + [b""] * MAX_ISSUERS
+    return {f"issuer_{n}": digests[n] for n in range(MAX_ISSUERS)}

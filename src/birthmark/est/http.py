@@ -33,6 +33,7 @@ def routes(service: EstService, ledger: Ledger) -> list[Route]:
 
     async def cacerts(request: Request) -> Response:
         answer = _certs_only(wire.render_certs_only(service.cacerts(_label(request))))
+        await service.handed(_caller(request))
         # A device without a clock of its own learns the time here, before it judges any certificate.
         answer.headers["Date"] = format_datetime(service.ca.clock.now(), usegmt=True)
         return answer

@@ -14,7 +14,7 @@ from birthmark.awsiot.http import websocket as aws_websocket
 from birthmark.awsiot.http.app import AwsHttp
 from birthmark.ca import http as ca_http
 from birthmark.clock import Clock, Entropy, new_uuid
-from birthmark.console import audit, aws, dps, est, hub, refusals, todevices
+from birthmark.console import audit, aws, dps, est, hub, refusals, rollover, todevices
 from birthmark.console.client import NotServedError
 from birthmark.console.lists import list_endpoints
 from birthmark.console.openapi import openapi
@@ -157,6 +157,7 @@ class Applications:
             *est.door_endpoints(rooms.tokens, rooms.registrars, rooms.est.approvals),
             *est.certificate_endpoints(rooms.authority, partial(presented_by, rooms)),
             *list_endpoints(rooms.authority),
+            *rollover.rollover_endpoints(rooms.rollovers, rooms.groups.teach),
             *audit.endpoints(rooms.database, audit_key),
         ]
 

@@ -28,6 +28,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from birthmark.ca.directory import load_or_create
+from birthmark.ca.generations import FIRST, Generations, directory_of
 from birthmark.ca.hierarchy import Hierarchy
 from birthmark.ca.keyfile import (
     SecretUnreadableError,
@@ -116,6 +117,7 @@ class DataDirectory:
         self._clock = clock
         self._entropy = entropy
         self._lock = DirectoryLock(path)
+        self._passphrase: Passphrase | None = None
 
     def prepare(self) -> None:
         """Create the directory and make it ours alone.
@@ -154,18 +156,20 @@ class DataDirectory:
         if root is None and self.has("operator.token"):
             raise RecordsLostError(path=self.path)
         with self._usable():
-            ca, now = self.path / "ca", self._clock.now
-            made = load_or_create(
-                ca,
-                "Birthmark",
-                now=now,
-                entropy=self._entropy,
-                root=root,
-                places=places,
-                passphrase=Passphrase(ca, source),
+            ca, now = directory_of(self.path, root), self._clock.now
+            passphrase = self._passphrase = Passphrase(ca, source)
+            return load_or_create(
+                ca, "Birthmark", now=now, entropy=self._entropy, root=root, places=places, passphrase=passphrase
             )
-        self._write_trust(made.anchor)
-        return made
+
+    def generations(self, hierarchy: Hierarchy, places: Places | None = None) -> Generations:
+        """Return the roots there are beside the one that was opened, and the way to another."""
+        passphrase = self._passphrase or Passphrase(self.path / FIRST)
+        return Generations(self.path, hierarchy.generations[0], passphrase, self._clock, self._entropy, places)
+
+    def trust(self, hierarchy: Hierarchy) -> None:
+        """Let those who read the trust bundle trust what this server trusts."""
+        self._write_trust(*hierarchy.anchors)
 
     def _write_trust(self, *roots: Certificate) -> None:
         ours = "".join(root.pem() for root in roots).encode()
@@ -174,7 +178,7 @@ class DataDirectory:
 
     def trust_also(self, hierarchy: Hierarchy, chain: Sequence[Certificate]) -> None:
         """Let those who trust our root trust the CAs of `chain` too: they issued the certificate that is served."""
-        self._write_trust(hierarchy.anchor, *(c for c in chain if c.is_ca or c.is_self_issued))
+        self._write_trust(*hierarchy.anchors, *(c for c in chain if c.is_ca or c.is_self_issued))
 
     def server_certificate(
         self, hierarchy: Hierarchy, names: Iterable[str], places: Places | None = None
@@ -257,7 +261,9 @@ class DataDirectory:
             return False
         if leaf.not_after - leaf.not_before > _LONGEST:
             return False
-        if self._clock.now() > leaf.not_after - _RENEW_BEFORE or chain[-1] != hierarchy.anchor:
+        if self._clock.now() > leaf.not_after - _RENEW_BEFORE or tuple(chain[1:]) != hierarchy.shown(
+            self._signer(hierarchy)
+        ):
             return False
         names = leaf.parsed.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         present = {str(name.value).lower() for name in names}

@@ -15,7 +15,7 @@ from birthmark.broker import Broker, SpaceRules
 from birthmark.bus import Bus
 from birthmark.ca.answers import Answers
 from birthmark.ca.events import CertificateRevoked
-from birthmark.ca.hierarchy import Hierarchy
+from birthmark.ca.rollover import Rollovers
 from birthmark.ca.service import CertificateAuthority
 from birthmark.clock import Clock, Entropy
 from birthmark.dps.mqtt import DpsMqtt
@@ -30,6 +30,7 @@ from birthmark.refusals import Ledger
 from birthmark.server.est_settings import est_settings
 from birthmark.server.hubs import HubsForDps
 from birthmark.server.revoked import EndRevoked
+from birthmark.server.rolling import GroupsOfRoots
 from birthmark.server.settings import Settings
 from birthmark.server.signing_share import SigningShare
 from birthmark.store import Database
@@ -42,6 +43,8 @@ class Rooms:
     database: Database
     ledger: Ledger
     authority: CertificateAuthority
+    rollovers: Rollovers
+    groups: GroupsOfRoots
     answers: Answers
     est: EstService
     credentials: Credentials
@@ -85,9 +88,10 @@ class Rooms:
 
 
 async def open_rooms(
-    settings: Settings, hierarchy: Hierarchy, database: Database, bus: Bus, clock: Clock, entropy: Entropy
+    settings: Settings, rollovers: Rollovers, database: Database, bus: Bus, clock: Clock, entropy: Entropy
 ) -> Rooms:
     """Make the rooms over `database`, and load what they keep in memory."""
+    hierarchy = rollovers.hierarchy
     ledger = Ledger(database, clock, entropy)
     lifetimes = {"device": timedelta(seconds=settings.est.device_lifetime_s)}
     subject: dict[str, str] = msgspec.to_builtins(settings.est.subject)
@@ -112,6 +116,8 @@ async def open_rooms(
         return [one for scope in scopes for one in await authorities.named(scope, subject)]
 
     authority.revocations.on_record = on_record
+    groups = GroupsOfRoots(instances, enrollments, authorities)
+    rollovers.groups_without = groups.without
     registrations = Registrations(
         database,
         clock,
@@ -140,8 +146,15 @@ async def open_rooms(
         database,
         ledger,
         authority,
+        rollovers,
+        groups,
         Answers(authority, SigningShare(clock)),
-        EstService(authority, PasswordCheck(entropy), est_settings(settings.est, settings.profiles)),
+        EstService(
+            authority,
+            PasswordCheck(entropy),
+            est_settings(settings.est, settings.profiles),
+            note_fetched=rollovers.note_fetched,
+        ),
         Credentials(database, clock, entropy),
         Tokens(database, clock, entropy),
         RegistrationAuthorities(database, clock),

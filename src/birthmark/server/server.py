@@ -14,6 +14,7 @@ from birthmark.audit.verify import note_break
 from birthmark.bus import LocalBus
 from birthmark.ca.directory import UNNOTED
 from birthmark.ca.hierarchy import Hierarchy
+from birthmark.ca.rollover import Rollovers
 from birthmark.clock import Clock, Entropy
 from birthmark.errors import UnavailableError
 from birthmark.net.http import HttpService
@@ -63,15 +64,18 @@ class Server:
         self._data.prepare()
         self._closers.append(self._data.release)
         self._data.forget("endpoints.json")  # of a run that was killed: it appears again when everything is bound
-        database, hierarchy, signer = await self._open()
+        database, rollovers, signer = await self._open()
         bus = LocalBus(database)
-        rooms = await open_rooms(settings, hierarchy, database, bus, clock, entropy)
+        rooms = await open_rooms(settings, rollovers, database, bus, clock, entropy)
+        await rollovers.load()
+        self._data.trust(rollovers.hierarchy)
         self._closers.append(rooms.settled)
         rooms.est.callers.presented_by = partial(presented_by, rooms)
         rooms.subscribe(bus)
         self._closers.append(bus.stop)
         doors = Applications(rooms, settings, clock, entropy)
-        context = self._context(hierarchy)
+        context = self._context(rollovers.hierarchy)
+        rollovers.changed = partial(self._follow, rollovers.hierarchy)
         limits = fit_to_descriptors(settings.bounds())
         listeners = Listeners(clock, limits, doors.report)
         self._closers += [listeners.close, rooms.end_connections]
@@ -111,7 +115,7 @@ class Server:
         log.info("server.ready", extra={"host": settings.host_name})
         return self.endpoints
 
-    async def _open(self) -> tuple[Database, Hierarchy, AuditKey]:
+    async def _open(self) -> tuple[Database, Rollovers, AuditKey]:
         """Open what lasts: the records, checked for a break of the audit chain, and the CA that belongs to them."""
         settings = self.settings
         self._closers.append(await hold_database(settings.database_url))
@@ -127,7 +131,13 @@ class Server:
             log.error("audit.break", extra={"reason": found})
         hierarchy = self._data.hierarchy(root, settings.ca.places, settings.ca.passphrase)
         await installed.note_root(database, hierarchy.anchor)
-        return database, hierarchy, signer
+        roots = self._data.generations(hierarchy, settings.ca.places)
+        return database, Rollovers(hierarchy, roots, database, self._clock), signer
+
+    def _follow(self, hierarchy: Hierarchy) -> None:
+        """Serve and hand out what the hierarchy has become."""
+        self._data.trust(hierarchy)
+        self.reload()
 
     def _hosts(self, rooms: Rooms) -> set[str]:
         """Return the names that devices are told."""

@@ -17,6 +17,7 @@ from fixes.key_scenarios import KEYS
 from fixes.limit_scenarios import LIMITS
 from fixes.link_scenarios import LINKS
 from fixes.pki_scenarios import PKI
+from fixes.rollover_scenarios import ROLLOVER
 from fixes.scenario import REGISTER, Scenario, after, device, typed
 from fixes.scene import Scene
 from fixes.server_scenarios import SERVER
@@ -120,6 +121,7 @@ SCENARIOS: Mapping[str, Scenario] = {
     **EST,
     **EST_WIRE,
     **EST_DOORS,
+    **ROLLOVER,
     **LIMITS,
     **LINKS,
     **PKI,

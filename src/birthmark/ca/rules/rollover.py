@@ -45,9 +45,10 @@ class Progress:
     fetched: int
     """Of them, those that were handed both roots since the start, by a connection that proved who they are."""
     below_old: int
+    """Devices whose latest certificate is below the old root."""
     below_new: int
     last_below_old: datetime | None = None
-    """When the last certificate below the old root ends."""
+    """When the last certificate of those below the old root ends."""
     missing: Sequence[str] = ()
     """Some of those that did not fetch."""
     groups: Sequence[str] = ()
@@ -111,10 +112,10 @@ class OldStillUsedError(PolicyError):
     """Certificates below the old root are alive."""
 
     code = "ca.rollover_old_used"
-    message = "{count} certificates below the old root are alive"
-    cause = "{count} certificates below the old root are alive, the last until {until}: they would not count any more."
+    message = "The certificates of {count} devices are below the old root"
+    cause = "The certificates of {count} devices are below the old root, the last until {until}; it is needed for them."
     fix = (
-        f"Wait until they are renewed or end. {STATUS} What shall not be waited for is taken back: "
+        f"Wait until they have renewed. {STATUS} What shall not be waited for is taken back: "
         "`birthmark est revoke --device {device}`"
     )
     count: int
@@ -126,19 +127,10 @@ class NewStillUsedError(PolicyError):
     """Certificates below the new root are alive."""
 
     code = "ca.rollover_new_used"
-    message = "{count} certificates below the new root are alive"
-    cause = "{count} certificates below the new root are alive: without it they would not count any more."
-    fix = f"Wait until they were renewed by the old one, which signs now. {STATUS}"
-    for_a_person = "devices have to renew first"
+    message = "The certificates of {count} devices are below the new root"
+    cause = "The certificates of {count} devices are below the new root, which is needed for them."
+    fix = f"Wait until they have renewed by the old one, which signs now. {STATUS}"
     count: int
-
-
-class RolloverMovedError(ConflictError):
-    """Another took a step at this moment."""
-
-    code = "ca.rollover_moved"
-    cause = "Another step of the exchange was taken at this moment."
-    fix = "`birthmark ca rollover status` shows how it stands now."
 
 
 def step_forward(rollover: Rollover, progress: Progress, share: float, now: datetime) -> Rollover:

@@ -1,6 +1,7 @@
 """EST at work: find out who asks, then have the CA issue."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -12,7 +13,7 @@ from birthmark.auth.principals import PrincipalKind
 from birthmark.ca.model import key_digest
 from birthmark.ca.rules.issuance import check_speaks_for
 from birthmark.ca.service import CertificateAuthority
-from birthmark.errors import ConflictError, ForbiddenError, NotFoundError
+from birthmark.errors import BirthmarkError, ConflictError, ForbiddenError, NotFoundError
 from birthmark.est import store, wire
 from birthmark.est.model import Caller, Door, EstSettings, Proof, User
 from birthmark.est.rules.keygen import request_for_key
@@ -68,6 +69,8 @@ class EstService:
     settings: EstSettings = field(default_factory=EstSettings)
     requests: Limiter = field(default_factory=lambda: Limiter(burst=20, every_s=1.0))
     """Per proof and device name: a first issue makes two requests, a renewal one."""
+    note_fetched: Callable[[str], Awaitable[None]] | None = field(default=None, repr=False)
+    """Is told which device was handed the anchors."""
     pace: Pace = field(init=False, repr=False)
     callers: Callers = field(init=False, repr=False)
     approvals: Approvals = field(init=False, repr=False)
@@ -81,6 +84,15 @@ class EstService:
     def cacerts(self, label: str | None = None) -> tuple[Certificate, ...]:
         """Return what a device needs above its own certificate, and nothing more: Azure's agent sends it all in TLS."""
         return self.ca.certificates_for(self._door(label).profile)
+
+    async def handed(self, caller: Caller) -> None:
+        """Take note that the anchors were handed out, if the caller proves to be a device; anybody may have them."""
+        if self.note_fetched is None or (caller.peer.leaf is None and caller.authorization is None):
+            return
+        with suppress(BirthmarkError):
+            for proof in await self.callers.proofs(caller):
+                if proof.principal.device_id is not None:
+                    await self.note_fetched(proof.principal.device_id)
 
     def csr_attributes(self, label: str | None = None) -> bytes | None:
         return self._door(label).csr_attributes

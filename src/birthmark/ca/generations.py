@@ -1,0 +1,98 @@
+"""The generations of a data directory: `ca`, and `ca-TAG` for each root that was made to replace another.
+
+Beside its own files the newer one has `new-with-old.pem`, its root's key certified by the root before, and
+`old-with-new.pem`, the other way round (RFC 4210 section 4.4).
+"""
+
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from birthmark.ca import directory as ca_directory
+from birthmark.ca.directory import CaLostError
+from birthmark.ca.hierarchy import Generation
+from birthmark.ca.kept import alone_in, organization_of, read_certificate
+from birthmark.ca.keyfile import replace_durable
+from birthmark.ca.passphrase import Passphrase
+from birthmark.clock import Clock, Entropy
+from birthmark.errors import BirthmarkError
+from birthmark.pki.certificates import Certificate, Thumbprint
+from birthmark.pki.issue import Issuer, issue, new_serial
+from birthmark.pki.places import Places
+from birthmark.pki.profiles import ROOT, Profile, Purpose
+
+FIRST = "ca"
+NEW_WITH_OLD, OLD_WITH_NEW = "new-with-old", "old-with-new"
+_LINK: Profile = replace(ROOT, name="root_link")
+
+
+def directory_of(data: Path, root: str | None) -> Path:
+    """Return the directory with the root of this thumbprint (hex); the first one where none has it."""
+    for directory in (data / FIRST, *sorted(data.glob(f"{FIRST}-*"))):
+        with suppress(BirthmarkError):
+            if read_certificate(directory, Purpose.ROOT).thumbprint.hex() == root:
+                return directory
+    return data / FIRST
+
+
+@dataclass(slots=True)
+class Generations:
+    """Opens and makes them. `first` is the one that was open already, with its passphrase."""
+
+    data: Path
+    first: Generation
+    passphrase: Passphrase = field(repr=False)
+    clock: Clock = field(repr=False)
+    entropy: Entropy = field(repr=False)
+    places: Places | None = None
+    _open: dict[Thumbprint, Generation] = field(default_factory=dict, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self._open[self.first.anchor.thumbprint] = self.first
+
+    def generation(self, root: Thumbprint) -> Generation:
+        """Return the one with this root. Raise `CaLostError`."""
+        if (known := self._open.get(root)) is None:
+            directory = directory_of(self.data, root.hex())
+            found = self._load(directory) if (directory / "root.pem").exists() else None
+            if found is None or found.anchor.thumbprint != root:
+                raise CaLostError(path=directory, data=self.data, root=root.hex())
+            known = self._open[root] = found
+        return known
+
+    def make(self, old: Generation) -> Generation:
+        """Return one to replace `old`: one that an earlier start left, else a new one. Raise `RootAwayError`."""
+        root, found = old.root, None
+        for directory in sorted(self.data.glob(f"{FIRST}-*")):
+            with suppress(BirthmarkError):
+                later = read_certificate(directory, Purpose.ROOT)
+                if later.not_before >= old.anchor.not_before and later != old.anchor:
+                    found = directory
+        if found is None:
+            found = self.data / f"{FIRST}-{self.entropy.token(3).hex()}"
+            name, now = organization_of(old.anchor.subject), self.clock.now()
+            passphrase = self.passphrase.of(found)
+            ca_directory.create(found, name, now=now, entropy=self.entropy, places=self.places, passphrase=passphrase)
+        made = self._open[self._load(found).anchor.thumbprint] = self._load(found)
+        with alone_in(found):
+            self._link(found, NEW_WITH_OLD, made.anchor, root)
+            self._link(found, OLD_WITH_NEW, old.anchor, made.root)
+        return made
+
+    def links(self, new: Generation) -> tuple[Certificate, Certificate]:
+        """Return the new root's key certified by the old root, and the old one's by the new."""
+        directory = directory_of(self.data, new.anchor.thumbprint.hex())
+        return read_certificate(directory, NEW_WITH_OLD), read_certificate(directory, OLD_WITH_NEW)
+
+    def _link(self, directory: Path, name: str, of: Certificate, by: Issuer) -> None:
+        with suppress(BirthmarkError):
+            if read_certificate(directory, name).issuer_der == by.certificate.subject_der:
+                return
+        now, serial = self.clock.now(), new_serial(self.entropy)
+        lifetime = min(of.not_after, by.certificate.not_after) - now
+        made = issue(_LINK, of.subject, of.public_key(), issuer=by, serial=serial, now=now, lifetime=lifetime)
+        replace_durable(directory / f"{name}.pem", made.pem().encode(), mode=0o644)
+
+    def _load(self, directory: Path) -> Generation:
+        (generation,) = ca_directory.load(directory, self.passphrase.of(directory)).generations
+        return generation

@@ -1,0 +1,117 @@
+"""`birthmark ca rollover`: exchange the root of a running server, step by step."""
+
+from typing import Annotated, Any
+
+import typer
+
+from birthmark.cli.asking import agree
+from birthmark.cli.common import emit
+from birthmark.cli.operator import ServerOutputOptions, at
+from birthmark.cli.options import command, commands
+
+app = commands("Exchange the root of a running server, with nobody cut off.", "birthmark ca rollover plan")
+_AT = at("ca", "rollover")
+_NOW = {
+    "one root": "Nothing is going on. `birthmark ca rollover start` makes a new root and trusts both.",
+    "both trusted, the old signs": (
+        "Devices fetch the new root when they renew. `birthmark ca rollover next` lets the new root sign, as soon as "
+        "all devices and enrollment groups know it; `back` ends the exchange."
+    ),
+    "both trusted, the new signs": (
+        "Devices get certificates below the new root when they renew. `birthmark ca rollover next` ends the trust in "
+        "the old root, as soon as nothing below it is alive; `back` lets the old root sign again."
+    ),
+    "the new alone": "The exchange is over. `birthmark ca rollover back` trusts the old root again.",
+}
+_STEPS = (
+    ("start", "a new root is made; both are handed out and trusted, the old one signs"),
+    ("next", "the new root signs; refused until all devices (--share: some) and enrollment groups know it"),
+    ("next", "the old root is trusted no more; refused until nothing below it is alive"),
+)
+
+
+@command(app, "birthmark ca rollover plan", "plan")
+def plan(server: ServerOutputOptions) -> None:
+    """Tell which steps an exchange takes, and how many devices each waits for."""
+    row = server.client.get(_AT)
+    if server.as_json:
+        emit(True, {**_shown(row), "steps": [what for _, what in _STEPS]})
+        return
+    _tell(row, server)
+    typer.echo()
+    for name, what in _STEPS:
+        typer.echo(f"birthmark ca rollover {name}: {what}")
+    typer.echo("birthmark ca rollover back: undoes the last step, unless a certificate would lose its root by that")
+
+
+@command(app, "birthmark ca rollover status", "status")
+def status(server: ServerOutputOptions) -> None:
+    """Show how the exchange stands, and who is missing."""
+    _tell(server.client.get(_AT), server)
+
+
+@command(app, "birthmark ca rollover start --yes", "start")
+def start(
+    server: ServerOutputOptions,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Make a new root, hand out both, and trust both; the old one signs on."""
+    agree("A new root is made and handed out beside the old one. Go on?", yes=yes)
+    _tell(server.client.post(f"{_AT}/start", {}), server)
+
+
+def parse_share(text: str) -> float:
+    """Return the part of a whole in `90%` or `0.9`."""
+    try:
+        share = float(text.rstrip("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= 1:
+        raise typer.BadParameter("give a part of the devices: 90% or 0.9")
+    return share
+
+
+@command(app, "birthmark ca rollover next --share 90%", "next")
+def step_forward(
+    server: ServerOutputOptions,
+    share: Annotated[
+        float | None,
+        typer.Option(
+            parser=parse_share, metavar="PART", help="Part of the devices that must know the new root (default: 100%)."
+        ),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Take the next step, if what it waits for has come."""
+    row = server.client.get(_AT)
+    agree(f"Now: {row['state']}. Take the next step?", yes=yes)
+    _tell(server.client.post(f"{_AT}/next", {"share": 1.0 if share is None else share}), server)
+
+
+@command(app, "birthmark ca rollover back", "back")
+def step_back(
+    server: ServerOutputOptions,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Undo the last step, if no certificate would lose its root by that."""
+    row = server.client.get(_AT)
+    agree(f"Now: {row['state']}. Undo the last step?", yes=yes)
+    _tell(server.client.post(f"{_AT}/back", {}), server)
+
+
+@command(app, "birthmark ca rollover groups", "groups")
+def groups(server: ServerOutputOptions) -> None:
+    """Put the new CA into the second place of the enrollment groups that know the old one alone."""
+    emit(server.as_json, server.client.post(f"{_AT}/groups", {}))
+
+
+def _shown(row: dict[str, Any]) -> dict[str, Any]:
+    return {**row, "now": _NOW[row["state"]]}
+
+
+def _tell(row: dict[str, Any], server: ServerOutputOptions) -> None:
+    if server.as_json:
+        emit(True, _shown(row))
+        return
+    emit(False, {name: ", ".join(value) if isinstance(value, list) else value for name, value in row.items()})
+    typer.echo(_NOW[row["state"]], err=True)

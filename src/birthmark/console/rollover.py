@@ -1,0 +1,85 @@
+"""The operator interface of an exchange of the root: how it stands, and its steps."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Annotated, Any
+
+import msgspec
+
+from birthmark.ca.hierarchy import Generation
+from birthmark.ca.rollover import Rollovers
+from birthmark.ca.rules.rollover import NoRolloverError, Progress, Rollover
+from birthmark.console.names import OPERATOR
+from birthmark.console.routing import Asked, Endpoint, Role
+
+Teach = Callable[[Generation, Generation, str], Awaitable[Sequence[str]]]
+
+
+class NextStep(msgspec.Struct):
+    """The part of the devices that must know both roots before the new one signs."""
+
+    share: Annotated[float, msgspec.Meta(ge=0, le=1)] = 1.0
+
+
+def rollover_endpoints(rollovers: Rollovers, teach: Teach) -> Sequence[Endpoint]:
+    """Return the routes of `birthmark ca rollover`. `teach` lets enrollment groups know the new CA."""
+
+    async def status(_asked: Asked) -> Any:
+        return await shown()
+
+    async def shown() -> Any:
+        current, progress = await rollovers.status()
+        return _view(rollovers, current, progress)
+
+    async def start(_asked: Asked) -> Any:
+        await rollovers.start(OPERATOR.actor)
+        return await shown()
+
+    async def forward(asked: Asked) -> Any:
+        body: NextStep = asked.body
+        await rollovers.step_forward(body.share, OPERATOR.actor)
+        return await shown()
+
+    async def back(_asked: Asked) -> Any:
+        await rollovers.step_back(OPERATOR.actor)
+        return await shown()
+
+    async def groups(_asked: Asked) -> Any:
+        current, _ = await rollovers.status()
+        if current is None:
+            raise NoRolloverError
+        old, new = (rollovers.roots.generation(root) for root in (current.old, current.new))
+        return {"groups": list(await teach(old, new, OPERATOR.actor))}
+
+    at, admin = "/ca/rollover", Role.ADMIN
+    return [
+        Endpoint("GET", at, Role.VIEWER, "How an exchange of the root stands.", status),
+        Endpoint("POST", f"{at}/start", admin, "Make the new root, and trust both.", start),
+        Endpoint("POST", f"{at}/next", admin, "Take the next step.", forward, NextStep),
+        Endpoint("POST", f"{at}/back", admin, "Take the last step back.", back),
+        Endpoint("POST", f"{at}/groups", admin, "Let enrollment groups know both CAs.", groups),
+    ]
+
+
+def _view(rollovers: Rollovers, current: Rollover | None, progress: Progress) -> dict[str, Any]:
+    signing = rollovers.hierarchy.anchor
+    view: dict[str, Any] = {
+        "state": "one root" if current is None else current.phase.value,
+        "signs": signing.subject_text,
+        "signs_until": signing.not_after.isoformat(),
+        "trusted": [one.thumbprint.hex() for one in rollovers.hierarchy.anchors],
+        "devices": progress.devices,
+        "fetched": progress.fetched,
+        "below_old": progress.below_old,
+        "below_new": progress.below_new,
+        "last_below_old": None if progress.last_below_old is None else progress.last_below_old.isoformat(),
+        "missing": list(progress.missing),
+        "groups": list(progress.groups),
+    }
+    if current is not None:
+        view |= {
+            "old": current.old.hex(),
+            "new": current.new.hex(),
+            "started_at": current.started_at.isoformat(),
+            "changed_at": current.changed_at.isoformat(),
+        }
+    return view

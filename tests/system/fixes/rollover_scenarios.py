@@ -1,0 +1,48 @@
+"""Exchanging the root of a server of its own."""
+
+from collections.abc import Mapping
+
+from fixes.est_scenarios import ANY, POST, asking
+from fixes.est_wire_scenarios import OWN_SERVER
+from fixes.scenario import Scenario, after, typed
+from fixes.scene import Scene, commands_in
+
+START, NEXT, BACK = (f"birthmark ca rollover {word} --yes" for word in ("start", "next", "back"))
+
+
+def agreed(scene: Scene, fix: str) -> None:
+    """Type the fix's last command, and say yes."""
+    scene.must(f"{commands_in(fix)[-1]} --yes")
+
+
+ROLLOVER: Mapping[str, Scenario] = {
+    "ca.no_rollover": Scenario(NEXT, is_instead=True, config=OWN_SERVER),
+    "ca.rollover_running": Scenario(START, typed(START), is_instead=True, config=OWN_SERVER),
+    "ca.rollover_anchors_missing": Scenario(
+        "birthmark ca rollover status --json | grep -q 'the new signs' || " + NEXT,
+        after(asking, ANY, POST, START),
+        apply=agreed,
+        config=OWN_SERVER,
+    ),
+    "ca.rollover_groups_missing": Scenario(
+        NEXT,
+        typed(
+            'birthmark dps ca add root "$BIRTHMARK_DATA/trust.pem" --verified',
+            "birthmark enroll group all --ca-name root",
+            START,
+        ),
+        config=OWN_SERVER,
+    ),
+    "ca.rollover_old_used": Scenario(
+        NEXT,
+        after(asking, ANY, POST, START, f"{NEXT} --share 0"),
+        apply=lambda scene, fix: scene.must(commands_in(fix)[-1]),
+        config=OWN_SERVER,
+    ),
+    "ca.rollover_new_used": Scenario(
+        BACK,
+        after(asking, START, NEXT, ANY, POST, BACK),
+        is_instead=True,
+        config=OWN_SERVER,
+    ),
+}

@@ -1,0 +1,125 @@
+"""Exchanging the root under devices that keep their own trust: nobody who is online is cut off, in any phase."""
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from rollover_fleet import Fleet
+from servers import RunningServer, a_server
+
+pytestmark = pytest.mark.system
+DEVICES = int(os.environ.get("BIRTHMARK_ROLLOVER_DEVICES", "60"))
+CONFIG = "est.renewals_per_s = 100000\n[limits]\nmax_strangers_per_peer = 4096\n"
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[RunningServer]:
+    with a_server(tmp_path, CONFIG) as running:
+        yield running
+
+
+def step(server: RunningServer, *words: str) -> dict[str, object]:
+    (row,) = server.rows("ca", "rollover", *words, "--yes")
+    return row
+
+
+def refused(server: RunningServer, *words: str) -> str:
+    done = server.attempt("ca", "rollover", *words, "--yes")
+    assert done.returncode != 0, done.stdout
+    return done.stderr
+
+
+def test_nobody_who_is_online_is_cut_off_on_the_way_there_and_back(server: RunningServer, tmp_path: Path) -> None:
+    fleet = Fleet.enrolled(server, tmp_path / "devices", DEVICES)
+    online, offline = fleet.devices[DEVICES // 10 :], fleet.devices[: DEVICES // 10]
+    before = fleet.devices[0].anchors
+
+    assert step(server, "start")["devices"] == DEVICES
+    fleet.renew(online)
+    assert {len(device.anchors) for device in online} == {2}
+    assert "ca.rollover_anchors_missing" in refused(server, "next")
+    assert offline[0].name in refused(server, "next")
+
+    assert step(server, "next", "--share", "90%")["state"] == "both trusted, the new signs"
+    fleet.renew(online)
+    assert "ca.rollover_old_used" in refused(server, "next")  # those that are offline
+
+    assert step(server, "back")["state"] == "both trusted, the old signs"
+    fleet.renew(online[1:])
+    assert "ca.rollover_new_used" in refused(server, "back")  # one has not renewed by the old root again
+    fleet.renew(online[:1])
+    assert step(server, "back")["state"] == "one root"
+    fleet.renew(online)
+    assert {device.anchors for device in online} == {before}
+
+    step(server, "start")
+    fleet.renew(online)
+    step(server, "next", "--share", "90%")
+    fleet.renew(online)
+    fleet.renew(offline)  # they know the old root alone until now
+    assert {len(device.anchors) for device in fleet.devices} == {2}
+
+    assert step(server, "next")["state"] == "the new alone"
+    fleet.renew(fleet.devices)
+    assert {device.anchors for device in fleet.devices} == {(fleet.devices[0].anchors[0],)}
+    assert fleet.devices[0].anchors != before
+
+    assert step(server, "back")["state"] == "both trusted, the new signs"
+    fleet.renew(fleet.devices)
+    step(server, "next")
+    fleet.renew(fleet.devices)
+    assert fleet.failures == []
+    assert all(device.is_verified() for device in fleet.devices)
+
+
+def test_the_state_outlives_kill_9_in_every_phase(tmp_path: Path) -> None:
+    with a_server(tmp_path, CONFIG, is_warm=False) as server:
+        fleet = Fleet.enrolled(server, tmp_path / "devices", 3)
+        for words in (("start",), ("next", "--share", "0"), ("back",), ("next", "--share", "0")):
+            state = step(server, *words)["state"]
+            server.kill()
+            server.start()
+            assert server.rows("ca", "rollover", "status")[0]["state"] == state
+            fleet.renew(fleet.devices)
+        step(server, "next")
+        server.kill()
+        server.start()
+        fleet.renew(fleet.devices)
+        assert fleet.failures == []
+
+
+def test_who_has_the_old_root_alone_verifies_a_server_of_the_new(server: RunningServer, tmp_path: Path) -> None:
+    old = tmp_path / "old.pem"
+    old.write_text(Path(server.endpoints["trust_bundle"]).read_text())
+    step(server, "start")
+    step(server, "next")
+    new = min(server.data.glob("ca-*/root.pem"))
+    for anchor in (old, new):
+        done = subprocess.run(
+            [
+                "openssl",
+                "s_client",
+                "-connect",
+                f"{server.address}:8085",
+                "-CAfile",
+                str(anchor),
+                "-verify_return_error",
+            ],
+            input="",
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert "Verify return code: 0 (ok)" in done.stdout
+
+
+def test_enrollment_groups_are_taught_the_new_ca(server: RunningServer) -> None:
+    server.run("dps", "ca", "add", "est-root", server.endpoints["trust_bundle"], "--verified")
+    server.run("enroll", "group", "edge", "--ca-name", "est-root")
+    step(server, "start")
+    assert "birthmark ca rollover groups" in refused(server, "next")
+    assert server.rows("ca", "rollover", "groups") == [{"groups": ["edge"]}]
+    assert step(server, "next")["groups"] == []

@@ -14,6 +14,7 @@ from birthmark.ca.offline import ask
 from birthmark.ca.passphrase import FORMS, Passphrase
 from birthmark.ca.rekey import move
 from birthmark.ca.revocation import CertificateUnknownError
+from birthmark.ca.token_keys import TokenPlace
 from birthmark.cli.ca.common import (
     AuthorityOptions,
     Out,
@@ -47,12 +48,19 @@ def init(
     authority: AuthorityOptions,
     name: Annotated[str, typer.Option(help="Your organization's name.")],
     flat: Annotated[bool, typer.Option(help="A root that signs devices itself, without an issuing CA.")] = False,
+    token: Annotated[str | None, typer.Option(help="Label of the PKCS#11 token that makes the keys.")] = None,
+    module: Annotated[
+        Path | None, typer.Option(envvar="BIRTHMARK_PKCS11_MODULE", help="The token's library (default: SoftHSM).")
+    ] = None,
+    pin_file: Annotated[
+        Path | None, typer.Option(envvar="BIRTHMARK_PIN_FILE", help="File of mode 0600 with the PIN.")
+    ] = None,
     offline_root: Annotated[
         bool, typer.Option("--offline-root", help="No root here: write a request for one on another machine.")
     ] = False,
     out: Annotated[Path, typer.Option("--out", "-o", help="Where that request goes.")] = Path("issuing.csr"),
 ) -> None:
-    """Make a root (20 years) and an issuing CA below it. Keys are encrypted files of mode 0600.
+    """Make a root (20 years) and an issuing CA below it. Keys are encrypted files of mode 0600, or in a PKCS#11 token.
 
     CAs for other purposes (servers, EST identities, edge CAs) are made below the root when they are first needed.
     """
@@ -71,8 +79,14 @@ def init(
         )
         typer.echo(f"Where the root is: `birthmark ca root sign {out.name} --out issuing.answer`", err=True)
         return
+    if token is not None and pin_file is None:
+        raise typer.BadParameter(
+            "name the file of its PIN too: --pin-file FILE, which the CA opens it by", param_hint="--token"
+        )
+    place = None if token is None or pin_file is None else TokenPlace.of(token, pin_file, module)
+    secret = authority.passphrase
     made = ca_directory.create(
-        authority.directory, name, now=now, entropy=entropy, flat=flat, passphrase=authority.passphrase
+        authority.directory, name, now=now, entropy=entropy, flat=flat, passphrase=secret, token=place
     )
     show_hierarchy(authority, made)
 

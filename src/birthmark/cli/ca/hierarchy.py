@@ -1,6 +1,7 @@
 """`birthmark ca init`, `show` and `verify-possession`: the CAs themselves."""
 
 import shlex
+from dataclasses import replace
 from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
@@ -10,11 +11,13 @@ import typer
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from birthmark.ca import directory as ca_directory
+from birthmark.ca.inventory import Inventory, Wanted
 from birthmark.ca.offline import ask
 from birthmark.ca.passphrase import FORMS, Passphrase
 from birthmark.ca.rekey import move
 from birthmark.ca.revocation import CertificateUnknownError
 from birthmark.ca.token_keys import TokenPlace
+from birthmark.cli.asking import only
 from birthmark.cli.ca.common import (
     AuthorityOptions,
     Out,
@@ -26,8 +29,11 @@ from birthmark.cli.ca.common import (
     write_chain,
 )
 from birthmark.cli.common import emit, write_result
+from birthmark.cli.inventory import INVENTORY_COLUMNS, InventoryOptions, export
+from birthmark.cli.operator import show as show_rows
 from birthmark.cli.options import command
 from birthmark.clock import SystemClock, SystemEntropy
+from birthmark.console.inventory import inventory_view, issuer_of
 from birthmark.console.lock import DirectoryInUseError, is_served
 from birthmark.pki.issue import new_serial
 from birthmark.pki.possession import prove_possession
@@ -94,11 +100,16 @@ def init(
 @command(app, "birthmark ca show device-1 --dir ca")
 async def show(
     authority: AuthorityOptions,
+    which: InventoryOptions,
     wanted: Annotated[
         str | None, typer.Argument(metavar="[ID]", help="Thumbprint, serial number or device id.")
     ] = None,
 ) -> None:
-    """Show the CA's certificates and what it issued, or what it issued to ID."""
+    """Show the CA's certificates and what it issued, or what it issued to ID, or all that the options say."""
+    if which.is_asked:
+        only(wanted is None, "without ID", **which.said)
+        await _export(authority, which)
+        return
     async with opened(authority) as ca:
         found = await ca.latest() if wanted is None else await ca.search(wanted)
         if wanted is not None and not found:
@@ -114,6 +125,18 @@ async def show(
         if not authority.as_json:
             typer.echo()
         emit(authority.as_json, issued_row(one))
+
+
+async def _export(authority: AuthorityOptions, which: InventoryOptions) -> None:
+    async with opened(authority) as ca:
+        wanted = Wanted(which.expiring, which.expired, which.revoked, which.of_profile)
+        if which.of_issuer is not None:
+            wanted = replace(wanted, issuer=issuer_of(ca, which.of_issuer))
+        rows = [inventory_view(one) for one in await Inventory(ca.database, ca.clock).every(wanted)]
+    if authority.as_json or which.as_csv:
+        export(rows, as_csv=which.as_csv)
+    else:
+        show_rows(rows, INVENTORY_COLUMNS, as_json=False, nothing="No such certificate was issued.")
 
 
 @command(app, "birthmark ca passphrase --to file:$HOME/ca.passphrase --dir ca")

@@ -26,6 +26,7 @@ from birthmark.ca.keyfile import (
 )
 from birthmark.ca.passphrase import BESIDE, Passphrase
 from birthmark.ca.rekey import finish
+from birthmark.ca.token_keys import TokenPlace
 from birthmark.clock import Entropy
 from birthmark.errors import ConflictError, NotFoundError, UnavailableError
 from birthmark.pki.certificates import Certificate
@@ -94,20 +95,21 @@ def create(
     lifetime: timedelta | None = None,
     places: Places | None = None,
     passphrase: Passphrase | None = None,
+    token: TokenPlace | None = None,
 ) -> Hierarchy:
-    """Make a hierarchy named after `name` in `directory`. Raise `CaExistsError`."""
+    """Make a hierarchy named after `name` in `directory`, its keys in files or `token`. Raise `CaExistsError`."""
     if (directory / "root.pem").exists():
         raise CaExistsError(path=directory)
     parse_common_name(name)
     tag = entropy.token(3).hex().upper()  # a CA made again under the same name must not be mistaken for this one
-    root_key = ec.generate_private_key(ec.SECP256R1())
+    root_key = ec.generate_private_key(ec.SECP256R1()) if token is None else token.make(f"root-{tag}")
     root = self_signed(
         ROOT, name_below(name, f"Root CA {tag}"), root_key, serial=new_serial(entropy), now=now, lifetime=lifetime
     )
     parts: list[tuple[Purpose, Certificate, SigningKey]] = [(Purpose.ROOT, root, root_key)]
     if not flat:
         above = Issuer(root, root_key)
-        below = below_root(Purpose.DEVICES, name, tag, root=above, now=now, entropy=entropy, places=places)
+        below = below_root(Purpose.DEVICES, name, tag, root=above, now=now, entropy=entropy, places=places, token=token)
         parts.append((Purpose.DEVICES, *below))
     passphrase = passphrase or Passphrase(directory)
     _write(directory, parts, passphrase, entropy)

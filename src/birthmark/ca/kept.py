@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
+from typing import cast
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -22,8 +23,10 @@ from birthmark.ca.keyfile import (
     write_key,
 )
 from birthmark.ca.passphrase import Passphrase
+from birthmark.ca.token_keys import TokenPlace, place_of
 from birthmark.clock import Entropy
 from birthmark.errors import InvalidRequestError, UnavailableError
+from birthmark.keys.scheme import PublicKey
 from birthmark.pki.certificates import Certificate, parse_pem
 from birthmark.pki.issue import Issuer, SigningKey, issue, new_serial
 from birthmark.pki.names import name_of
@@ -63,10 +66,11 @@ def below_root(
     now: datetime,
     entropy: Entropy,
     places: Places | None,
+    token: TokenPlace | None = None,
 ) -> tuple[Certificate, SigningKey]:
     """Return the certificate and the key of a new CA below the root."""
     title, profile = BELOW[purpose]
-    key = ec.generate_private_key(ec.SECP256R1())
+    key = ec.generate_private_key(ec.SECP256R1()) if token is None else token.make(f"{purpose}-{tag}")
     subject, serial = name_below(organization, f"{title} {tag}"), new_serial(entropy)
     return issue(profile, subject, key.public_key(), issuer=root, serial=serial, now=now, places=places), key
 
@@ -89,7 +93,10 @@ class Kept:
                 if root is None:
                     raise PurposeMissingError(path=directory, purpose=purpose)
                 tag, name = entropy.token(3).hex().upper(), organization_of(root.certificate.subject)
-                certificate, key = below_root(purpose, name, tag, root=root, now=now, entropy=entropy, places=places)
+                place = place_of(root.private_key)
+                certificate, key = below_root(
+                    purpose, name, tag, root=root, now=now, entropy=entropy, places=places, token=place
+                )
                 (directory / f"{purpose}.key").unlink(missing_ok=True)  # of a process that was killed before its use
                 write_key(directory / f"{purpose}.key", key, passphrase)
                 write_durable(directory / f"{purpose}.pem", certificate.pem().encode(), mode=0o644)
@@ -150,7 +157,7 @@ def read_certificate(directory: Path, role: str) -> Certificate:
 def read_issuer(directory: Path, role: str, passphrase: bytes) -> Issuer:
     """Return a CA with its key. Raise `SecretUnreadableError`, `SecretExposedError`."""
     certificate = read_certificate(directory, role)
-    key = read_key(directory / f"{role}.key", passphrase)
+    key = read_key(directory / f"{role}.key", passphrase, cast("PublicKey", certificate.public_key()))
     if key.public_key() != certificate.public_key():
         raise SecretUnreadableError(path=directory / f"{role}.pem", reason="it belongs to another key")
     return Issuer(certificate, key)

@@ -16,8 +16,11 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
+from birthmark.ca import token_keys
 from birthmark.clock import Entropy
 from birthmark.errors import InvalidRequestError, PolicyError, UnavailableError
+from birthmark.keys.handles import uri_in
+from birthmark.keys.scheme import PublicKey
 from birthmark.pki.certificates import parse_pem
 from birthmark.pki.issue import Issuer, SigningKey
 
@@ -141,7 +144,9 @@ def new_passphrase(entropy: Entropy) -> bytes:
 
 
 def key_pem(key: SigningKey, passphrase: bytes) -> bytes:
-    """Return `key` encrypted (PBES2, AES-256)."""
+    """Return `key` encrypted (PBES2, AES-256); of one in a token only its name."""
+    if (name := token_keys.render(key)) is not None:
+        return name
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(passphrase))
 
 
@@ -150,9 +155,17 @@ def write_key(path: Path, key: SigningKey, passphrase: bytes) -> None:
     write_private(path, key_pem(key, passphrase))
 
 
-def read_key(path: Path, passphrase: bytes) -> SigningKey:
-    """Return the key. Raise `SecretExposedError` or `SecretUnreadableError`."""
-    return _key_in(read_private(path), path, passphrase)
+def read_key(path: Path, passphrase: bytes, public_key: PublicKey | None = None) -> SigningKey:
+    """Return the key; that of `public_key` may be in a token. Raise `SecretExposedError` or `SecretUnreadableError`."""
+    content = read_private(path)
+    if public_key is not None and (in_token := token_keys.parse(content, public_key)) is not None:
+        return in_token
+    return _key_in(content, path, passphrase)
+
+
+def is_in_file(path: Path) -> bool:
+    """Say whether the key itself is in its file, and not its name in a token."""
+    return uri_in(read_private(path)) is None
 
 
 def read_pair(path: Path, passphrase: bytes) -> Issuer:

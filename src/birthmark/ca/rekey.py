@@ -8,6 +8,7 @@ from pathlib import Path
 
 from birthmark.ca.kept import alone_in
 from birthmark.ca.keyfile import (
+    is_in_file,
     key_pem,
     new_passphrase,
     read_key,
@@ -34,7 +35,7 @@ def move(directory: Path, old: Passphrase, new: Passphrase, entropy: Entropy) ->
             stale.unlink()
         made = _made(new, entropy)
         before, after = old.reveal(), new.reveal() if made is None else made
-        keys = [path for pattern in ("*.key", "*.pending") for path in directory.glob(pattern)]
+        keys = [path for pattern in ("*.key", "*.pending") for path in directory.glob(pattern) if is_in_file(path)]
         pairs = list(directory.glob("ocsp-*.pem"))
         for path in keys:
             _keep(path, key_pem(read_key(path, before), after))

@@ -11,6 +11,7 @@ import typer
 from birthmark.cli import est_doors
 from birthmark.cli.asking import agree, only
 from birthmark.cli.common import emit, read_certificate, write_result
+from birthmark.cli.inventory import INVENTORY_COLUMNS, InventoryOptions, export
 from birthmark.cli.operator import ServerOptions, ServerOutputOptions, at, show
 from birthmark.cli.options import command, commands
 from birthmark.clock import SystemEntropy
@@ -138,11 +139,23 @@ def remove_ca(
 @command(app, "birthmark est certificates edge-0001")
 def certificates(
     server: ServerOutputOptions,
+    which: InventoryOptions,
     subject: Annotated[
         str | None, typer.Argument(metavar="ID", help="Device id, thumbprint or serial number; default: the latest.")
     ] = None,
 ) -> None:
-    """List the certificates that the server's CA issued."""
+    """List the certificates that the server's CAs issued: of ID, the 100 that live longest, or all that fit.
+
+    With one of the options those that end first come first, our own CAs' and servers' among them.
+    """
+    if which.is_asked:
+        only(subject is None, "without ID", **which.said)
+        rows = server.client.rows("/inventory", **which.query)
+        if server.as_json or which.as_csv:
+            export(rows, as_csv=which.as_csv)
+        else:
+            show(rows, INVENTORY_COLUMNS, as_json=False, nothing="No such certificate was issued.")
+        return
     server.show("certificates", columns=_ISSUED_COLUMNS, nothing="No such certificate was issued.", subject=subject)
 
 

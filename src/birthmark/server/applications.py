@@ -16,6 +16,7 @@ from birthmark.ca import http as ca_http
 from birthmark.clock import Clock, Entropy, new_uuid
 from birthmark.console import audit, aws, dps, est, hub, refusals, rollover, todevices
 from birthmark.console.client import NotServedError
+from birthmark.console.inventory import inventory_endpoints
 from birthmark.console.lists import list_endpoints
 from birthmark.console.openapi import openapi
 from birthmark.console.routing import Endpoint, Role, operator_mount
@@ -157,6 +158,7 @@ class Applications:
             *est.door_endpoints(rooms.tokens, rooms.registrars, rooms.est.approvals),
             *est.certificate_endpoints(rooms.authority, partial(presented_by, rooms)),
             *list_endpoints(rooms.authority),
+            *inventory_endpoints(rooms.authority),
             *rollover.rollover_endpoints(rooms.rollovers, rooms.groups.teach),
             *audit.endpoints(rooms.database, audit_key),
         ]

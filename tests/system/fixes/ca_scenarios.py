@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 from fixes.agent_scenarios import ON_RECORD
 from fixes.applied import by_itself
+from fixes.element_scenarios import chip
 from fixes.est_scenarios import ASK, FREE, LEAF, POST, asking, with_password
 from fixes.scenario import Scenario, after, typed
 from fixes.scene import Scene, commands_in
@@ -70,6 +71,15 @@ CA: Mapping[str, Scenario] = {
     ),
     "ca.key_kind_refused": profiled('keys = [\\"RSA-3072\\"]'),
     "ca.names_refused": profiled('san = \\"keep\\"\\nsan_dns = [\\"example.org\\"]'),
+    "ca.token_away": Scenario(
+        "birthmark ca issue web --dir ca",
+        chip(
+            'cp "$BIRTHMARK_PIN_FILE" ca.pin && chmod 600 ca.pin',
+            'birthmark ca init --name Fixes --dir ca --token "$BIRTHMARK_TOKEN" --pin-file ca.pin',
+            "rm ca.pin",
+        ),
+        is_instead=True,
+    ),
     "ca.profile_unknown": Scenario(
         "birthmark ca issue device-1 --profile gatewy",
         typed("birthmark ca init --name Fixes --dir ca"),

@@ -128,3 +128,20 @@ def test_an_address_of_a_server_is_an_address_to_its_clients(ca: Path, tmp_path:
         leaf,
     ]
     assert subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip().endswith("OK")
+
+
+def test_the_inventory_is_exported_and_no_name_is_a_formula(tmp_path: Path) -> None:
+    ca = tmp_path / "ca"
+    run("init", ca, "--name", "Example")
+    for name, lifetime in (("=cmd|' /C calc'!A0", "20d"), ("second", "40d")):
+        assert run("issue", ca, name, "--out-dir", str(tmp_path), "--lifetime", lifetime).exit_code == 0
+    lines = run("show", ca, "--csv").stdout.splitlines()
+    assert lines[0].startswith("device,profile,issuer,serial")
+    assert [line.split(",")[1] for line in lines[1:]] == ["device", "device", "issuing_ca"]
+    assert lines[1].startswith("'=cmd")
+    rows = [json.loads(line) for line in run("show", ca, "--expiring", "30d", "--json").stdout.splitlines()]
+    assert [row["device"] for row in rows] == ["=cmd|' /C calc'!A0"]
+    assert run("show", ca, "--issuer", "root", "--json").stdout.count("issuing_ca") == 1
+    assert run("show", ca, "--issuer", "nobody").exit_code == 1
+    assert run("show", ca, "second", "--revoked").exit_code == 2
+    assert "No such certificate" in run("show", ca, "--revoked").stderr

@@ -1,6 +1,7 @@
 """`birthmark ca init`, `show` and `verify-possession`: the CAs themselves."""
 
 import shlex
+from dataclasses import replace
 from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
@@ -10,10 +11,13 @@ import typer
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from birthmark.ca import directory as ca_directory
+from birthmark.ca.inventory import Inventory, Wanted
 from birthmark.ca.offline import ask
 from birthmark.ca.passphrase import FORMS, Passphrase
 from birthmark.ca.rekey import move
 from birthmark.ca.revocation import CertificateUnknownError
+from birthmark.ca.token_keys import TokenPlace
+from birthmark.cli.asking import only
 from birthmark.cli.ca.common import (
     AuthorityOptions,
     Out,
@@ -25,8 +29,11 @@ from birthmark.cli.ca.common import (
     write_chain,
 )
 from birthmark.cli.common import emit, write_result
+from birthmark.cli.inventory import INVENTORY_COLUMNS, InventoryOptions, export
+from birthmark.cli.operator import show as show_rows
 from birthmark.cli.options import command
 from birthmark.clock import SystemClock, SystemEntropy
+from birthmark.console.inventory import inventory_view, issuer_of
 from birthmark.console.lock import DirectoryInUseError, is_served
 from birthmark.pki.issue import new_serial
 from birthmark.pki.possession import prove_possession
@@ -47,12 +54,19 @@ def init(
     authority: AuthorityOptions,
     name: Annotated[str, typer.Option(help="Your organization's name.")],
     flat: Annotated[bool, typer.Option(help="A root that signs devices itself, without an issuing CA.")] = False,
+    token: Annotated[str | None, typer.Option(help="Label of the PKCS#11 token that makes the keys.")] = None,
+    module: Annotated[
+        Path | None, typer.Option(envvar="BIRTHMARK_PKCS11_MODULE", help="The token's library (default: SoftHSM).")
+    ] = None,
+    pin_file: Annotated[
+        Path | None, typer.Option(envvar="BIRTHMARK_PIN_FILE", help="File of mode 0600 with the PIN.")
+    ] = None,
     offline_root: Annotated[
         bool, typer.Option("--offline-root", help="No root here: write a request for one on another machine.")
     ] = False,
     out: Annotated[Path, typer.Option("--out", "-o", help="Where that request goes.")] = Path("issuing.csr"),
 ) -> None:
-    """Make a root (20 years) and an issuing CA below it. Keys are encrypted files of mode 0600.
+    """Make a root (20 years) and an issuing CA below it. Keys are encrypted files of mode 0600, or in a PKCS#11 token.
 
     CAs for other purposes (servers, EST identities, edge CAs) are made below the root when they are first needed.
     """
@@ -71,8 +85,14 @@ def init(
         )
         typer.echo(f"Where the root is: `birthmark ca root sign {out.name} --out issuing.answer`", err=True)
         return
+    if token is not None and pin_file is None:
+        raise typer.BadParameter(
+            "name the file of its PIN too: --pin-file FILE, which the CA opens it by", param_hint="--token"
+        )
+    place = None if token is None or pin_file is None else TokenPlace.of(token, pin_file, module)
+    secret = authority.passphrase
     made = ca_directory.create(
-        authority.directory, name, now=now, entropy=entropy, flat=flat, passphrase=authority.passphrase
+        authority.directory, name, now=now, entropy=entropy, flat=flat, passphrase=secret, token=place
     )
     show_hierarchy(authority, made)
 
@@ -80,11 +100,16 @@ def init(
 @command(app, "birthmark ca show device-1 --dir ca")
 async def show(
     authority: AuthorityOptions,
+    which: InventoryOptions,
     wanted: Annotated[
         str | None, typer.Argument(metavar="[ID]", help="Thumbprint, serial number or device id.")
     ] = None,
 ) -> None:
-    """Show the CA's certificates and what it issued, or what it issued to ID."""
+    """Show the CA's certificates and what it issued, or what it issued to ID, or all that the options say."""
+    if which.is_asked:
+        only(wanted is None, "without ID", **which.said)
+        await _export(authority, which)
+        return
     async with opened(authority) as ca:
         found = await ca.latest() if wanted is None else await ca.search(wanted)
         if wanted is not None and not found:
@@ -100,6 +125,18 @@ async def show(
         if not authority.as_json:
             typer.echo()
         emit(authority.as_json, issued_row(one))
+
+
+async def _export(authority: AuthorityOptions, which: InventoryOptions) -> None:
+    async with opened(authority) as ca:
+        wanted = Wanted(which.expiring, which.expired, which.revoked, which.of_profile)
+        if which.of_issuer is not None:
+            wanted = replace(wanted, issuer=issuer_of(ca, which.of_issuer))
+        rows = [inventory_view(one) for one in await Inventory(ca.database, ca.clock).every(wanted)]
+    if authority.as_json or which.as_csv:
+        export(rows, as_csv=which.as_csv)
+    else:
+        show_rows(rows, INVENTORY_COLUMNS, as_json=False, nothing="No such certificate was issued.")
 
 
 @command(app, "birthmark ca passphrase --to file:$HOME/ca.passphrase --dir ca")

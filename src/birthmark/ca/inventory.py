@@ -1,0 +1,104 @@
+"""What was issued, page by page, however much there is: by its end, its profile, its issuer, and whether it is revoked.
+
+Each question is one walk along an index, in the order in which certificates end; a page begins where another ends.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import lru_cache
+from typing import Any
+
+from sqlalchemy import BigInteger, LargeBinary, bindparam, select, tuple_
+
+from birthmark.ca.model import Issued
+from birthmark.ca.store import INVENTORY, certificates
+from birthmark.clock import Clock
+from birthmark.pki.certificates import Thumbprint
+from birthmark.store import Database, Statement, statement, to_micros
+from birthmark.store.paging import Page, PageInvalidError
+
+_DIGITS = 18
+_ENDLESS = 2**62
+"""After every certificate's end, as the database counts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which certificates; all that is said must hold."""
+
+    expiring: timedelta | None = None
+    """Alive, and ending within this time."""
+    is_expired: bool = False
+    is_revoked: bool = False
+    profile: str | None = None
+    issuer: Thumbprint | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """The certificates of a database, those of our own CAs and servers too."""
+
+    database: Database = field(repr=False)
+    clock: Clock = field(repr=False)
+
+    async def page(self, wanted: Wanted, *, after: str | None = None, limit: int = 250) -> Page[Issued]:
+        """Return those that end first, or that follow `after`. Raise `PageInvalidError`."""
+        now = to_micros(self.clock.now())
+        asked: dict[str, Any] = {"limit": limit + 1, "upto": _ENDLESS}
+        asked["after_end"], asked["after"] = _parsed(after) if after else (-1, b"")
+        if wanted.expiring is not None:
+            asked["upto"] = now + wanted.expiring // timedelta(microseconds=1)
+            asked |= {"after_end": now, "after": b""} if not after else {}
+        elif wanted.is_expired:
+            asked["upto"] = now
+        if wanted.profile is not None:
+            asked["profile"] = wanted.profile
+        if wanted.issuer is not None:
+            asked["issuer"] = wanted.issuer
+        rows = await self.database.all(statement_for(wanted), **asked)
+        found = [INVENTORY.of(row) for row in rows[:limit]]
+        last = rows[limit - 1] if len(rows) > limit else None
+        return Page(found, None if last is None else f"{last['not_after']}.{last['thumbprint'].hex()}")
+
+    async def every(self, wanted: Wanted) -> Sequence[Issued]:
+        """Return them all; for as many as a person reads."""
+        found: list[Issued] = []
+        page = await self.page(wanted)
+        found += page.items
+        while page.last is not None:
+            page = await self.page(wanted, after=page.last)
+            found += page.items
+        return found
+
+
+def statement_for(wanted: Wanted) -> Statement:
+    """Return the question's statement; there are a few, each compiled once."""
+    revoked: bool | None = True if wanted.is_revoked else None
+    if revoked is None and wanted.expiring is not None:
+        revoked = False
+    return _statement(revoked, wanted.profile is not None, wanted.issuer is not None)
+
+
+@lru_cache
+def _statement(revoked: bool | None, by_profile: bool, by_issuer: bool) -> Statement:  # noqa: FBT001 - what it is kept by
+    columns = certificates.c
+    place = tuple_(columns.not_after, columns.thumbprint)
+    begin = tuple_(bindparam("after_end", type_=BigInteger), bindparam("after", type_=LargeBinary))
+    question = select(certificates).where(place > begin, columns.not_after <= bindparam("upto"))
+    if revoked is not None:
+        question = question.where(columns.revoked_at.is_not(None) if revoked else columns.revoked_at.is_(None))
+    if by_profile:
+        question = question.where(columns.profile == bindparam("profile"))
+    if by_issuer:
+        question = question.where(columns.issuer == bindparam("issuer"))
+    return statement(question.order_by(columns.not_after, columns.thumbprint).limit(bindparam("limit")))
+
+
+def _parsed(after: str) -> tuple[int, bytes]:
+    end, _, thumbprint = after.partition(".")
+    try:
+        place = int(end[:_DIGITS]), bytes.fromhex(thumbprint)
+    except ValueError as error:
+        raise PageInvalidError(detail="the marker is not one of ours") from error
+    return place

@@ -1,0 +1,150 @@
+"""CA keys in a PKCS#11 token: made there, for signing only, and never read.
+
+What lies in the CA's directory in a key's place is its name (a URI, in pkcs11-provider's PEM form) with the library and
+the file of the PIN. The token is opened when something is signed, and again after it was away: a server starts without
+it, refuses what needs it, and goes on when it is back.
+"""
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import cast
+
+from pkcs11 import MechanismFlag
+from pkcs11.constants import Attribute
+from pkcs11.mechanisms import KeyType
+from pkcs11.util.ec import encode_named_curve_parameters
+
+from birthmark.errors import BirthmarkError, UnavailableError
+from birthmark.keys.handles import render_uri_pem, uri_in
+from birthmark.keys.library import LOCK, find_softhsm, stop_library
+from birthmark.keys.pin import Pin
+from birthmark.keys.private_key import as_private_key
+from birthmark.keys.scheme import PublicKey, Scheme
+from birthmark.keys.token import Token
+from birthmark.keys.token_key import TokenKey
+from birthmark.keys.uri import Pkcs11Uri, parse_pkcs11_uri
+from birthmark.pki.issue import SigningKey
+
+# Sensitive and not extractable: said in so many words, because tokens differ in what they assume.
+_GUARDED = {Attribute.SENSITIVE: True, Attribute.EXTRACTABLE: False, Attribute.PRIVATE: True}
+_SIGN = MechanismFlag.SIGN | MechanismFlag.VERIFY
+
+
+class TokenAwayError(UnavailableError):
+    """The token with the CA's key does not answer."""
+
+    code = "ca.token_away"
+    cause = "The key '{label}' in the token '{token}' cannot sign: {reason}."
+    fix = (
+        "Bring the token back; this shows what the library sees: `birthmark element list --module {module}`. Nothing "
+        "has to be started again."
+    )
+    label: str
+    module: Path
+    reason: str
+    token: str
+
+
+@dataclass(slots=True)
+class TokenSigner:
+    """A key in a token, opened when it is needed."""
+
+    uri: Pkcs11Uri
+    public_key: PublicKey
+    _open: TokenKey | None = field(default=None, init=False, repr=False)
+
+    def sign(self, data: bytes, scheme: Scheme) -> bytes:
+        """Raise `TokenAwayError`."""
+        with LOCK:
+            try:
+                return self._key().sign(data, scheme)
+            except BirthmarkError:
+                self.close()
+                stop_library()  # only one that starts anew sees a token that came back
+            try:
+                return self._key().sign(data, scheme)
+            except BirthmarkError as error:
+                self.close()
+                raise self._away(error.explain_cause().rstrip(".")) from error
+
+    def _key(self) -> TokenKey:
+        if self._open is None:
+            key = TokenKey.find(_opened(self.uri), label=self.uri.object)
+            if key.public_key != self.public_key:
+                key.close()
+                raise self._away("it is another key than the CA's certificate has")
+            self._open = key
+        return self._open
+
+    def describe(self) -> str:
+        return str(replace(self.uri, pin_source=None))
+
+    def close(self) -> None:
+        if self._open is not None:
+            self._open.close()
+            self._open = None
+
+    def _away(self, reason: str) -> TokenAwayError:
+        module = self.uri.module_path or Path("?")
+        return TokenAwayError(label=self.uri.object or "?", token=self.uri.token or "?", module=module, reason=reason)
+
+
+@dataclass(frozen=True, slots=True)
+class TokenPlace:
+    """Where a CA's keys are to be made."""
+
+    module: Path
+    token: str
+    pin_file: Path
+
+    @classmethod
+    def of(cls, token: str, pin_file: Path, module: Path | None) -> "TokenPlace":
+        return cls((module or find_softhsm()).resolve(), token, pin_file.expanduser().absolute())
+
+    def make(self, label: str) -> SigningKey:
+        """Make a P-256 key that never leaves the token. Raise what opening a token raises."""
+        uri = Pkcs11Uri(
+            token=self.token, object=label, type="private", module_path=self.module, pin_source=self.pin_file
+        )
+        with _opened(uri) as token:
+            with token.session() as session:
+                curve = {Attribute.EC_PARAMS: encode_named_curve_parameters("secp256r1")}
+                parameters = session.create_domain_parameters(KeyType.EC, curve, local=True)
+                parameters.generate_keypair(store=True, label=label, capabilities=_SIGN, private_template=_GUARDED)
+            public_key = TokenKey.find(token, label=label).public_key
+        return _key(uri, public_key)
+
+
+def place_of(key: SigningKey) -> TokenPlace | None:
+    """Return the token that a key is in; None for one in a file."""
+    signer = _signer(key)
+    if signer is None:
+        return None
+    uri = signer.uri
+    return TokenPlace(uri.module_path or Path(), uri.token or "", uri.pin_source or Path())
+
+
+def render(key: SigningKey) -> bytes | None:
+    """Return what lies in a file in the key's place; None for a key that is in a file itself."""
+    signer = _signer(key)
+    return None if signer is None else render_uri_pem(signer.uri).encode()
+
+
+def parse(content: bytes, public_key: PublicKey) -> SigningKey | None:
+    """Return the key that a file names; None for other files. The token is not asked yet. Raise `UriInvalidError`."""
+    text = uri_in(content)
+    return None if text is None else _key(parse_pkcs11_uri(text), public_key)
+
+
+def _key(uri: Pkcs11Uri, public_key: PublicKey) -> SigningKey:
+    return as_private_key(TokenSigner(uri, public_key))
+
+
+def _signer(key: SigningKey) -> TokenSigner | None:
+    handle = getattr(key, "_handle", None)
+    return handle if isinstance(handle, TokenSigner) else None
+
+
+def _opened(uri: Pkcs11Uri) -> Token:
+    pin = None if uri.pin_source is None else Pin.from_file(uri.pin_source)
+    return Token.open(cast("Path", uri.module_path), label=uri.token, pin=pin)

@@ -1,0 +1,95 @@
+"""Options and output of commands that list what a CA issued, one certificate after the other."""
+
+import csv
+import json
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Annotated, Any
+
+import typer
+
+from birthmark.pki.lifetimes import FORMS, lifetime_of
+
+COLUMNS = (
+    "device",
+    "profile",
+    "issuer",
+    "serial",
+    "thumbprint",
+    "not_before",
+    "not_after",
+    "requested_by",
+    "revoked",
+    "reason",
+)
+INVENTORY_COLUMNS = ("device", "profile", "not_after", "revoked", "thumbprint")
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def parse_within(text: str) -> timedelta:
+    """Return the duration."""
+    try:
+        return lifetime_of(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+@dataclass(frozen=True, slots=True)
+class InventoryOptions:
+    """Which certificates, and as what."""
+
+    expiring: Annotated[
+        timedelta | None,
+        typer.Option(parser=parse_within, metavar="TIME", help=f"Alive, and ending within {FORMS}."),
+    ] = None
+    expired: Annotated[bool, typer.Option("--expired", help="Ended.")] = False
+    revoked: Annotated[bool, typer.Option("--revoked", help="Taken back.")] = False
+    of_profile: Annotated[str | None, typer.Option("--profile", metavar="NAME", help="Of this profile.")] = None
+    of_issuer: Annotated[
+        str | None, typer.Option("--issuer", metavar="NAME", help="Of this CA: issuing, est, edge, servers, root.")
+    ] = None
+    everything: Annotated[bool, typer.Option("--all", help="Every one, those that end first at the top.")] = False
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print comma-separated values with a header.")] = False
+
+    @property
+    def is_asked(self) -> bool:
+        """Something of this was said."""
+        told = (self.expiring, self.of_profile, self.of_issuer)
+        flags = (self.expired, self.revoked, self.everything, self.as_csv)
+        return any(one is not None for one in told) or any(flags)
+
+    @property
+    def said(self) -> dict[str, object]:
+        """The options by name, as far as they were given."""
+        return {"expiring": self.expiring, "expired": self.expired, "revoked": self.revoked, "profile": self.of_profile}
+
+    @property
+    def query(self) -> dict[str, object]:
+        """The question as the operator interface takes it."""
+        within = None if self.expiring is None else int(self.expiring.total_seconds())
+        words: dict[str, object] = {"expiring_s": within, "profile": self.of_profile, "issuer": self.of_issuer}
+        flags = {"expired": self.expired, "revoked": self.revoked}
+        return words | {name: "true" for name, is_set in flags.items() if is_set}
+
+
+def export(rows: Iterable[Mapping[str, Any]], *, as_csv: bool) -> int:
+    """Print each row as it comes, and return how many there were."""
+    count = 0
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    if as_csv:
+        writer.writerow(COLUMNS)
+    for row in rows:
+        count += 1
+        if as_csv:
+            writer.writerow(_cell(row.get(name)) for name in COLUMNS)
+        else:
+            typer.echo(json.dumps(row))
+    return count
+
+
+def _cell(value: object) -> str:
+    """Return a value that no spreadsheet takes for a formula: names are what devices asked for."""
+    text = "" if value is None else str(value)
+    return f"'{text}" if text.startswith(_FORMULA) else text

@@ -1,0 +1,72 @@
+"""The operator interface of the inventory: every certificate that was issued, page by page."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Annotated, Any
+
+import msgspec
+
+from birthmark.ca.inventory import Inventory, Wanted
+from birthmark.ca.model import Issued
+from birthmark.ca.service import CertificateAuthority
+from birthmark.console.routing import Asked, Endpoint, OperatorRequestError, Role, Rows
+from birthmark.pki.certificates import CertificateInvalidError, Thumbprint, parse_thumbprint
+
+
+class InventoryQuery(msgspec.Struct, forbid_unknown_fields=True):
+    """Which certificates: alive and ending within some seconds, expired, revoked, of a profile or a CA."""
+
+    expiring_s: Annotated[int, msgspec.Meta(ge=1, le=10**10)] | None = None
+    expired: bool = False
+    revoked: bool = False
+    profile: str | None = None
+    issuer: str | None = None
+    after: str | None = None
+    limit: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 250
+
+
+def inventory_endpoints(authority: CertificateAuthority) -> Sequence[Endpoint]:
+    """Return the route of `birthmark est certificates` with its questions."""
+    inventory = Inventory(authority.database, authority.clock)
+
+    async def listing(asked: Asked) -> Rows:
+        query: InventoryQuery = asked.query
+        wanted = Wanted(
+            expiring=None if query.expiring_s is None else timedelta(seconds=query.expiring_s),
+            is_expired=query.expired,
+            is_revoked=query.revoked,
+            profile=query.profile,
+            issuer=None if query.issuer is None else issuer_of(authority, query.issuer),
+        )
+        page = await inventory.page(wanted, after=query.after, limit=query.limit)
+        return Rows([inventory_view(one) for one in page.items], page.last)
+
+    return [Endpoint("GET", "/inventory", Role.VIEWER, "What was issued.", listing, query=InventoryQuery)]
+
+
+def issuer_of(authority: CertificateAuthority, name: str) -> Thumbprint:
+    """Return the CA that is meant by a purpose, a key identifier or a thumbprint. Raise `OperatorRequestError`."""
+    if (known := authority.hierarchy.named(name)) is not None:
+        return known.thumbprint
+    try:
+        return parse_thumbprint(name)
+    except CertificateInvalidError as error:
+        there = ", ".join(authority.hierarchy.issuers)
+        raise OperatorRequestError(detail=f"the issuer must be one of {there}, or a thumbprint") from error
+
+
+def inventory_view(issued: Issued) -> dict[str, Any]:
+    """Return how a certificate is shown and exported."""
+    certificate = issued.certificate
+    return {
+        "device": issued.device_id,
+        "profile": issued.profile,
+        "issuer": certificate.issuer_text,
+        "serial": f"{certificate.serial:x}",
+        "thumbprint": certificate.thumbprint.hex(),
+        "not_before": certificate.not_before.isoformat(),
+        "not_after": certificate.not_after.isoformat(),
+        "requested_by": issued.requested_by,
+        "revoked": None if issued.revoked_at is None else issued.revoked_at.isoformat(),
+        "reason": None if issued.revocation_reason is None else issued.revocation_reason.value,
+    }

@@ -1,0 +1,145 @@
+"""CA keys in a real PKCS#11 token: made there, never read, and back after the token was away."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+
+from birthmark.ca import directory as ca_directory
+from birthmark.ca.answers import Answers
+from birthmark.ca.hierarchy import Hierarchy
+from birthmark.ca.passphrase import Passphrase
+from birthmark.ca.rekey import move
+from birthmark.ca.service import CertificateAuthority
+from birthmark.ca.token_keys import TokenAwayError, TokenPlace
+from birthmark.elements.element import Element
+from birthmark.elements.softhsm import initialize_token
+from birthmark.keys.library import stop_library
+from birthmark.keys.pin import Pin
+from birthmark.keys.token import Token
+from birthmark.pki.chains import build_chain
+from birthmark.pki.csr import parse_csr
+from birthmark.pki.ocsp import Answer
+from birthmark.pki.profiles import EST_IDENTITY, Purpose
+from birthmark.store import open_database
+from ca_world import OPERATOR
+from fakes import NOON, FakeClock, SeededEntropy
+from ocsp_requests import a_request
+from pki_builders import a_csr
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[TokenPlace]:
+    monkeypatch.setenv("SOFTHSM2_CONF", "")
+    module = initialize_token(tmp_path / "chip", "CA", "123456")
+    pin = tmp_path / "pin"
+    pin.write_text("123456\n")
+    pin.chmod(0o600)
+    yield TokenPlace.of("CA", pin, module)
+    stop_library()
+    os.environ.pop("SOFTHSM2_CONF", None)
+
+
+def made(path: Path, place: TokenPlace) -> Hierarchy:
+    return ca_directory.create(path / "ca", "Test", now=NOON, entropy=SeededEntropy(), token=place)
+
+
+def taken_away(path: Path) -> None:
+    (path / "chip" / "tokens").rename(path / "chip" / "away")
+    (path / "chip" / "tokens").mkdir()
+    stop_library()
+
+
+def brought_back(path: Path) -> None:
+    shutil.rmtree(path / "chip" / "tokens")
+    (path / "chip" / "away").rename(path / "chip" / "tokens")
+
+
+async def test_everything_is_signed_in_the_token(tmp_path: Path, place: TokenPlace) -> None:
+    made(tmp_path, place)
+    database = await open_database(f"sqlite:///{tmp_path}/x.db", FakeClock())
+    ca = CertificateAuthority(ca_directory.load(tmp_path / "ca"), database, FakeClock(), SeededEntropy(3))
+    leaf, *above = await ca.issue(parse_csr(a_csr()), OPERATOR)
+    assert build_chain(leaf, above, ca.hierarchy.anchors, NOON) == (leaf, *above)
+    identity, *_ = await ca.issue(parse_csr(a_csr("est-1")), OPERATOR, EST_IDENTITY)
+    issuer = ca.hierarchy.issuers[Purpose.EST].certificate
+    for one in (ca.hierarchy.root, ca.hierarchy.issuing):
+        key = one.certificate.public_key()
+        assert x509.load_der_x509_crl(await ca.crl(one)).is_signature_valid(key)  # type: ignore[arg-type]  # an EC key
+    answer = await Answers(ca, lambda _: True).answer(a_request(identity, issuer), "192.0.2.1")
+    assert isinstance(answer, Answer)
+    await database.close()
+
+
+def test_keys_are_sensitive_not_extractable_and_only_sign(tmp_path: Path, place: TokenPlace) -> None:
+    hierarchy = made(tmp_path, place)
+    hierarchy.issuer(Purpose.EDGE, now=NOON, entropy=SeededEntropy(9))
+    with Element(Token.open(place.module, label="CA", pin=Pin("123456"))) as element:
+        private = [one for one in element.objects() if one.kind == "private key"]
+    assert len(private) == 3
+    assert all(one.is_guarded for one in private)
+    for name in ("root.key", "issuing.key", "edge.key"):
+        text = (tmp_path / "ca" / name).read_text()
+        assert "PKCS#11 PROVIDER URI" in text
+        assert "PRIVATE KEY" not in text.replace("PKCS#11 PROVIDER URI", "")
+        assert "123456" not in text
+
+
+async def test_a_token_that_is_away_is_told_and_found_again(tmp_path: Path, place: TokenPlace) -> None:
+    made(tmp_path, place)
+    taken_away(tmp_path)
+    database = await open_database(f"sqlite:///{tmp_path}/x.db", FakeClock())
+    ca = CertificateAuthority(ca_directory.load(tmp_path / "ca"), database, FakeClock(), SeededEntropy(3))
+    with pytest.raises(TokenAwayError) as refused:
+        await ca.issue(parse_csr(a_csr()), OPERATOR)
+    assert "in the token 'CA' cannot sign" in refused.value.explain_cause()
+    assert "123456" not in refused.value.explain_cause()
+    brought_back(tmp_path)
+    assert await ca.issue(parse_csr(a_csr()), OPERATOR)
+    taken_away(tmp_path)  # while it is open
+    with pytest.raises(TokenAwayError):
+        await ca.issue(parse_csr(a_csr("device-2")), OPERATOR)
+    brought_back(tmp_path)
+    assert await ca.issue(parse_csr(a_csr("device-2")), OPERATOR)
+    await database.close()
+
+
+def test_another_key_under_the_same_name_is_not_used(tmp_path: Path, place: TokenPlace) -> None:
+    made(tmp_path, place)
+    other = ca_directory.create(tmp_path / "other", "Other", now=NOON, entropy=SeededEntropy(4), token=place)
+    (tmp_path / "ca" / "root.key").write_bytes((tmp_path / "other" / "root.key").read_bytes())
+    with pytest.raises(TokenAwayError) as refused:
+        ca_directory.load(tmp_path / "ca").issuer(Purpose.EST, now=NOON, entropy=SeededEntropy(5))
+    assert "it is another key" in refused.value.explain_cause()
+    assert other.has_root
+
+
+def test_the_passphrase_moves_without_the_token(tmp_path: Path, place: TokenPlace) -> None:
+    before = made(tmp_path, place)
+    taken_away(tmp_path)
+    new = Passphrase(tmp_path / "ca", f"file:{tmp_path}/secret")
+    assert move(tmp_path / "ca", Passphrase(tmp_path / "ca"), new, SeededEntropy(5)) == 0
+    assert ca_directory.load(tmp_path / "ca", new).certificates == before.certificates
+
+
+def test_the_command_makes_them_and_openssl_agrees(tmp_path: Path, place: TokenPlace) -> None:
+    from typer.testing import CliRunner
+
+    from birthmark.cli.ca import app
+
+    ca = str(tmp_path / "ca")
+    options = ["--token", "CA", "--module", str(place.module), "--pin-file", str(place.pin_file)]
+    for command in (["init", "--name", "Example", *options], ["issue", "device-1", "--out-dir", str(tmp_path)]):
+        done = CliRunner().invoke(app, [*command, "--dir", ca], catch_exceptions=False)
+        assert done.exit_code == 0, done.stderr
+    leaf = tmp_path / "device-1.cert.pem"
+    verify = ["openssl", "verify", "-x509_strict", "-CAfile", f"{ca}/root.pem", "-untrusted", str(leaf), str(leaf)]
+    assert subprocess.run(verify, check=True, capture_output=True, text=True).stdout.strip().endswith("OK")
+    without = CliRunner().invoke(app, ["init", "--name", "X", "--token", "CA", "--dir", f"{ca}2"])
+    assert without.exit_code == 2

@@ -20,7 +20,8 @@ from birthmark.agent.config import (
 from birthmark.agent.control import AgentRunningError, locked
 from birthmark.agent.files import Places, StateNotWritableError
 from birthmark.agent.lastgood import recall
-from birthmark.agent.service import Agent, open_agent
+from birthmark.agent.opening import open_agent
+from birthmark.agent.service import Agent
 from birthmark.cli.agent_status import status_row
 from birthmark.cli.common import emit
 from birthmark.cli.options import JsonOption

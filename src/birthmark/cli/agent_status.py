@@ -25,6 +25,7 @@ def status_row(agent: Agent, places: Places) -> dict[str, Any]:
         renew_at = agent.renew_at(held)
     row["renew_at"] = None if renew_at is None else renew_at.isoformat()
     row["renewals"] = state.renewals
+    row["clock"] = agent.clock.why or None
     row["configuration"] = agent.instead_of_config or _configuration(agent)
     if state.error is not None:
         row |= {"error": state.error.code, "cause": state.error.cause, "fix": state.error.fix}

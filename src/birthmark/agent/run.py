@@ -189,12 +189,13 @@ class Loop:
         try:
             fresh, fresh_hub = await self.agent.renew(held)
         except BirthmarkError as error:
-            self._note(error)
+            self._note(error, DEVICE_ID)
             lifetime = held.leaf.not_after - held.leaf.not_before if isinstance(held, HeldIdentity) else timedelta(1)
             pause = self._renewal.failed(self.agent, error, self.agent.renewal, lifetime)
             self.tell("not renewed", {**_words(error), "again_in_s": round(pause.total_seconds(), 1)})
             return held, hub
         self._renewal.worked()
+        self.agent.works(DEVICE_ID)
         await hub.close()
         self.tell("renewed", self._about(fresh))
         return fresh, fresh_hub
@@ -211,8 +212,8 @@ class Loop:
             self._next_telemetry = now + self.telemetry_s
         return self._next_telemetry - now
 
-    def _note(self, problem: BirthmarkError) -> None:
-        self.agent.note(problem)
+    def _note(self, problem: BirthmarkError, certificate_id: str | None = None) -> None:
+        self.agent.note(problem, certificate_id)
         if self.journal is not None and problem.code != self._journaled:
             # So that `why` finds it by the device's name, whatever the refusal itself is about.
             problem.add_facts(registration_id=self.agent.name)

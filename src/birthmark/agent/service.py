@@ -285,12 +285,18 @@ class Agent:
             else:
                 self.unwritten = None
 
-    def note(self, problem: BirthmarkError) -> None:
-        """Remember the latest trouble for `status` and `why`."""
+    def note(self, problem: BirthmarkError, certificate_id: str | None = None) -> None:
+        """Remember the latest trouble for `status` and `why`, and which certificate it keeps from being renewed."""
         cause, now = problem.explain_cause(), self.clock.now()
         error = LastError(now, problem.code, str(problem), cause, problem.explain_fix())
-        self.update(error=error, failures=self.state.failures + 1)
+        failing = self.state.failing if certificate_id is None else self.state.failing | {certificate_id: error}
+        self.update(error=error, failures=self.state.failures + 1, failing=failing)
         log.warning("agent.failed", extra={"code": problem.code, "cause": cause})
+
+    def works(self, certificate_id: str) -> None:
+        """Forget what kept a certificate from being renewed."""
+        failing = {name: error for name, error in self.state.failing.items() if name != certificate_id}
+        self.update(failing=failing)
 
     # ---- inside
 

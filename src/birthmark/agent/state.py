@@ -50,6 +50,7 @@ class State(msgspec.Struct, frozen=True, forbid_unknown_fields=False):
     seen_at: datetime | None = None  # the latest time that an authenticated server told
     planned: dict[str, Planned] = {}  # renewals by certificate id, where the issuer gave a window
     error: LastError | None = None
+    failing: dict[str, LastError] = {}  # what keeps a certificate from being renewed, by its id
 
 
 def read_state(path: Path) -> State:

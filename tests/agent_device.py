@@ -43,10 +43,10 @@ class AgentOnDevice:
         (line,) = self.run(*arguments, "--json").stdout.splitlines()
         return dict(json.loads(line))
 
-    def start(self) -> "subprocess.Popen[str]":
+    def start(self, **environment: str) -> "subprocess.Popen[str]":
         command = [BIRTHMARK, "agent", "run", "--root", str(self.root), "--json", "--telemetry", "1"]
-        environment = clean_environment(HOME=str(self.root), **self.environment)
-        return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+        whole = clean_environment(HOME=str(self.root), **self.environment, **environment)
+        return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=whole)
 
     def thumbprint_at_hub(self) -> str | None:
         rows = [row for row in self.server.rows("hub", "devices") if row["device"] == self.name]

@@ -10,13 +10,15 @@ from typing import Any
 
 from birthmark.agent.config import AgentConfig, parse_config
 from birthmark.agent.files import DEVICE_ID, EST_ID, Places, file_name, next_of
-from birthmark.agent.service import Agent, open_agent
+from birthmark.agent.opening import open_agent
+from birthmark.agent.service import Agent
 from birthmark.agent.slots import HeldIdentity
 from birthmark.errors import UnavailableError
 from birthmark.est import wire as est_wire
 from birthmark.keys.file_key import FileKey
 from birthmark.links.errors import LinkLostError, MqttRefusedError
 from birthmark.links.identity import Identity, Trust
+from birthmark.links.openssl.validity import StatedTime
 from birthmark.links.ports import HttpAnswer, Message
 from birthmark.mqtt.packets import Connect
 from birthmark.pki import profiles
@@ -67,6 +69,10 @@ class World:
     failing_for: set[str] = field(default_factory=set)
     requests: list[bytes] = field(default_factory=list)
     losing_answers: int = 0
+    boot: str = "this"
+    answers: dict[str, str] = field(default_factory=dict)
+    busy: HttpAnswer | None = None
+    tells_time: bool = True
     passwords: list[str] = field(default_factory=list)
     issues_cas: bool = True
     is_individual: bool = False
@@ -97,9 +103,16 @@ class World:
             places,
             make_links=self.links,
             environment={},
+            ask_time=self.tell_time,
+            boot=self.boot,
             clock=self.clock,
             entropy=self.entropy,
         )
+
+    async def tell_time(self, url: str, trust: Trust) -> StatedTime | None:
+        self.asked.append("time")
+        now = self.clock.now() + self.server_offset
+        return StatedTime(now, now - timedelta(days=10), now + timedelta(days=10)) if self.tells_time else None
 
     def links(self, identity: Identity | None, trust: Trust) -> "FakeLinks":
         return FakeLinks(self, identity, trust)
@@ -166,6 +179,9 @@ class FakeLinks:
             if who in world.failing_for:
                 raise UnavailableError
             world.shown.append(who)
+            if world.busy is not None:
+                world.requests.append(body)
+                return world.busy
             world.requests.append(body)
             world.asked.append("est with certificate" if self.identity else "est with password")
             if self.identity is not None and not world.believes(self.identity.chain[0]):
@@ -176,7 +192,7 @@ class FakeLinks:
                 world.losing_answers -= 1
                 world.issued(body)
                 raise UnavailableError
-            return HttpAnswer(200, {}, world.issued(body))
+            return HttpAnswer(200, world.answers, world.issued(body))
         world.check("dps")
         world.asked.append("dps")
         world.registered.append({"authorization": headers.get("Authorization"), **json.loads(body)})

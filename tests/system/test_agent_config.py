@@ -1,6 +1,7 @@
 """The agent's configuration against a real server: shared keys, files over files, the last good one, the edge CA."""
 
 import json
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -37,7 +38,12 @@ def shared(server: RunningServer, root: Path, name: str) -> AgentOnDevice:
 def test_a_connection_string_is_all_a_device_needs(server: RunningServer, tmp_path: Path) -> None:
     device = shared(server, tmp_path, "shared-1")
     device.row("apply")
-    running = device.start()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(10)
+        running = device.start(NOTIFY_SOCKET=str(tmp_path / "notify"), WATCHDOG_USEC="1000000")
+        heard = {manager.recv(4096).decode().split("\n")[0] for _ in range(4)}
+        assert {"WATCHDOG=1", "READY=1"} <= heard
     try:
         assert until(running, "connected")["device_id"] == "shared-1"
         status = device.row("status")

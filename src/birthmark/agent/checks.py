@@ -10,13 +10,15 @@ import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from typing import TypeAlias
 
+from birthmark import __version__
 from birthmark.agent.config.model import DpsSource, EstIssuance, Issued, LocalIssuance, Preloaded
 from birthmark.agent.control import running_pid
+from birthmark.agent.files import EDGE_CA, LOCAL_CA
 from birthmark.agent.issuing import est_trust, subject_of
+from birthmark.agent.managed import Managed
 from birthmark.agent.renewal import Renewal, warn_at
 from birthmark.agent.service import Agent
 from birthmark.agent.slots import HeldIdentity
@@ -25,6 +27,7 @@ from birthmark.est.client import EstClient
 from birthmark.keys.scheme import default_scheme
 from birthmark.links.identity import Trust
 from birthmark.links.openssl.tls import client_context, explained
+from birthmark.links.openssl.validity import check_dates
 from birthmark.pki.certificates import parse_bundle
 
 _HUB_PORT = 8883
@@ -72,10 +75,15 @@ class Checks:
             "identityd-config-well-formed": self._warnings,
             "configs-up-to-date": self._up_to_date,
             "hostname": self._hostname,
+            "aziot-version": lambda: (Result.OK, f"birthmark {__version__}, in the place of aziot's services"),
             "identity-certificate-expiry": self._identity_expiry,
             "est-identity-and-bootstrap-certificate-expiry": self._bootstrap_expiry,
             "local-ca-certificate-expiry": self._local_ca_expiry,
+            "edge-ca-certificate-expiry": self._edge_ca_expiry,
             "certs-preloaded": self._preloaded,
+            "keyd-running": self._running,
+            "certd-running": self._running,
+            "tpmd-running": lambda: (Result.SKIPPED, "this agent has no TPM service"),
             "identityd-running": self._running,
             "certs-read": self._certs_read,
             "key-pairs-read": self._key_pairs,
@@ -144,15 +152,35 @@ class Checks:
     def _bootstrap_expiry(self) -> Answer:
         est = self._est()
         pair = None if est is None else est.auth.pair
-        if pair is None:
+        if est is None or pair is None:
             return Result.SKIPPED, "no certificate introduces this device to the EST server"
-        return self._expiry(self.agent.identities.preloaded(pair), None)
+        answers = [self._expiry(self.agent.identities.preloaded(pair), None)]
+        if (held := self.agent.identities.slot(est.identity_id).current()) is not None:
+            answers.append(self._expiry(held, est.identity_renewal))
+        worst = max(answers, key=lambda answer: list(Result).index(answer[0]))
+        return worst[0], "; ".join(details for _, details in answers)
 
     def _local_ca_expiry(self) -> Answer:
+        if (issued := self.agent.managed.get(LOCAL_CA)) is not None:
+            return self._kept_expiry(issued)
         identity = self.agent.config.source.identity
         if not isinstance(identity, Issued) or not isinstance(identity.by, LocalIssuance) or identity.by.ca is None:
             return Result.SKIPPED, "no local CA is used"
         return self._expiry(self.agent.identities.preloaded(Preloaded(*identity.by.ca)), None)
+
+    def _edge_ca_expiry(self) -> Answer:
+        if (issued := self.agent.managed.get(EDGE_CA)) is not None:
+            return self._kept_expiry(issued)
+        given = self.agent.config.edge_ca
+        if not isinstance(given, Preloaded):
+            return Result.SKIPPED, "no edge CA is configured"
+        return self._expiry(self.agent.identities.preloaded(given), None)
+
+    def _kept_expiry(self, managed: Managed) -> Answer:
+        held = self.agent.identities.slot(managed.id).current()
+        if held is None:
+            return Result.WARNING, "there is none yet: birthmark agent apply"
+        return self._expiry(held, managed.renewal)
 
     def _preloaded(self) -> Answer:
         for name, files in self.agent.config.preloaded_certs.items():
@@ -184,6 +212,11 @@ class Checks:
         if held is None:
             return Result.SKIPPED, "there is no certificate yet"
         held.for_links()  # raises when they are no pair
+        for managed in self.agent.others:
+            if (other := self.agent.identities.slot(managed.id).current()) is not None:
+                other.for_links()
+        if isinstance(given := self.agent.config.edge_ca, Preloaded):
+            self.agent.identities.preloaded(given).for_links()
         return _FINE
 
     # ---- the network
@@ -193,29 +226,22 @@ class Checks:
         stated = await self._stated_time()
         if stated is None:
             return Result.SKIPPED, "no server told the time"
-        offset = self.agent.clock.now() - stated
+        offset = self.agent.clock.machine.now() - stated
         if abs(offset) >= _MAX_CLOCK_OFFSET:
             return Result.ERROR, f"this clock differs from the server's by {offset.total_seconds():.0f} s"
         return _FINE
 
     async def _stated_time(self) -> datetime | None:
-        source, est = self.agent.config.source, self._est()
-        if est is not None:
-            trust, url = est_trust(est, self.agent.cloud_trust), f"{est.url.rstrip('/')}/cacerts"
-        elif isinstance(source, DpsSource):
-            trust, url = self.agent.cloud_trust, f"https://{source.host}:{source.port}/"
-        else:
-            return None
-        answer = await self.agent.make_links(None, trust).https().request("GET", url, headers={})
-        with contextlib.suppress(ValueError, TypeError):
-            return parsedate_to_datetime(answer.headers.get("date", ""))
+        for url, trust in self.agent.time_servers.urls:
+            if (stated := await self.agent.ask_time(url, trust())) is not None:
+                return stated.at
         return None
 
     async def _est_answers(self) -> Answer:
         est = self._est()
         if est is None:
             return Result.SKIPPED, "no EST server is configured"
-        links = self.agent.make_links(None, est_trust(est, self.agent.cloud_trust))
+        links = self.agent.links_for(None, est_trust(est, self.agent.cloud_trust))
         cas = await EstClient(est.url, links.https()).cacerts()
         return Result.OK, ", ".join(one.subject_text for one in cas)
 
@@ -223,13 +249,17 @@ class Checks:
         source = self.agent.config.source
         if not isinstance(source, DpsSource):
             return Result.SKIPPED, "no provisioning service is used"
-        return await _handshake(source.host, source.port, self.agent.cloud_trust)
+        return await _handshake(source.host, source.port, self._trust())
 
     async def _hub_connects(self) -> Answer:
         hub = self.agent.state.hub
         if hub is None:
             return Result.SKIPPED, "no hub is assigned yet"
-        return await _handshake(hub, _HUB_PORT, self.agent.cloud_trust)
+        return await _handshake(hub, _HUB_PORT, self._trust())
+
+    def _trust(self) -> Trust:
+        time, trust = self.agent.clock, self.agent.cloud_trust
+        return trust.dated(time.now()) if time.is_off else trust
 
     def _est(self) -> EstIssuance | None:
         identity = self.agent.config.source.identity
@@ -244,6 +274,7 @@ async def _handshake(host: str, port: int, trust: Trust) -> Answer:
             _reader, writer = await asyncio.open_connection(host, port, ssl=context, server_hostname=host)
     except OSError as error:
         raise explained(error, host, port) from error
+    check_dates(writer.get_extra_info("ssl_object"), trust, host, port)
     writer.close()
     with contextlib.suppress(OSError):
         await writer.wait_closed()

@@ -9,6 +9,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
 from typing import assert_never
@@ -134,6 +135,14 @@ class Proof:
     is_expired: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A chain, leaf first, without the root; and when its issuer would like the renewal, where it says so."""
+
+    chain: tuple[Certificate, ...]
+    window: tuple[datetime, datetime] | None = None
+
+
 Proofs = Callable[[Managed, EstIssuance, HeldIdentity | None], AsyncIterator[Proof]]
 
 
@@ -149,17 +158,17 @@ class CertificateSource:
 
     async def issue(
         self, managed: Managed, key: HeldKey, request: bytes, current: HeldIdentity | None, proofs: Proofs
-    ) -> tuple[Certificate, ...]:
-        """Return a chain for `key`, leaf first, without the root. `current` proves who renews."""
+    ) -> Answered:
+        """Have a certificate issued for `key`. `current` proves who renews."""
         match managed.issued.by:
             case EstIssuance() as est:
                 return await self._by_est(managed, request, proofs(managed, est, current))
             case LocalIssuance() as local:
-                return self._locally(managed, local, key)
+                return Answered(self._locally(managed, local, key))
             case _:
                 assert_never(managed.issued.by)
 
-    async def ask(self, managed: Managed, request: bytes, identity: Identity | None) -> tuple[Certificate, ...]:
+    async def ask(self, managed: Managed, request: bytes, identity: Identity | None) -> Answered:
         """Ask the EST server once, as `identity`."""
         est = managed.issued.by
         assert isinstance(est, EstIssuance)  # noqa: S101 (who else has somebody to ask)
@@ -171,9 +180,9 @@ class CertificateSource:
         if managed.kind is not Kind.EST and got.leaf.subject_cn != managed.issued.common_name:
             name = got.leaf.subject_cn or got.leaf.subject_text
             raise CertificateNameError(got=name, wanted=managed.issued.common_name, url=est.url)
-        return got.chain
+        return Answered(got.chain, got.window)
 
-    async def _by_est(self, managed: Managed, request: bytes, proofs: AsyncIterator[Proof]) -> tuple[Certificate, ...]:
+    async def _by_est(self, managed: Managed, request: bytes, proofs: AsyncIterator[Proof]) -> Answered:
         """Show one proof after the other until one is believed. Raise what the last was told."""
         refusal: BirthmarkError | None = None
         async with contextlib.aclosing(proofs) as each:  # type: ignore[type-var]  # they are async generators

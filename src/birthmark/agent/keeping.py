@@ -10,17 +10,17 @@ server that has answered already, or lets somebody approve first, then finds it 
 
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
 from birthmark.agent.config.model import EstIssuance
 from birthmark.agent.files import DEVICE_ID, next_of
 from birthmark.agent.identities import IdentityStore
-from birthmark.agent.issuing import CertificateSource, Proof, request_for, subject_of
+from birthmark.agent.issuing import Answered, CertificateSource, Proof, request_for, subject_of
 from birthmark.agent.keys import HeldKey
 from birthmark.agent.managed import Kind, Managed, est_identity_of
-from birthmark.agent.renewal import Renewal, renew_at
+from birthmark.agent.renewal import Renewal, chance_of, renew_at, spread
 from birthmark.agent.slots import HeldIdentity, Slot
 from birthmark.errors import BirthmarkError, ForbiddenError, UnauthenticatedError, UnavailableError
 from birthmark.est.client import EstServerBusyError
@@ -40,7 +40,10 @@ class Keeper:
     source: CertificateSource
     managed: Mapping[str, Managed]
     now_for: Callable[[HeldIdentity], datetime]
-    on_issued: Callable[[Certificate], None]
+    on_issued: Callable[[Managed, Answered], None]
+    planned: Callable[[Managed, Certificate], datetime | None]
+    """When a certificate shall be renewed because its issuer said so."""
+    confirm_time: Callable[[], Awaitable[None]]
 
     def slot(self, certificate_id: str) -> Slot:
         return self.identities.slot(certificate_id)
@@ -57,8 +60,11 @@ class Keeper:
         """Return a usable certificate, issuing one where there is none, or it has expired, or is for another name."""
         slot = self.slot(managed.id)
         current = slot.current()
-        if current is not None and self._is_named(managed, current) and not self.is_expired(current):
-            return current
+        if current is not None and self._is_named(managed, current):
+            if self.is_expired(current):
+                await self.confirm_time()
+            if not self.is_expired(current):
+                return current
         return self._put_to_use(slot, await self.fresh(managed, current))
 
     async def renew(self, managed: Managed) -> HeldIdentity:
@@ -78,16 +84,16 @@ class Keeper:
             return pending
         key, request = self._next_request(managed, slot, current)
         try:
-            chain = await self.source.issue(managed, key, request, current, self.proofs)
+            answered = await self.source.issue(managed, key, request, current, self.proofs)
         except BirthmarkError as error:
             if not isinstance(error, UnavailableError):  # asking again the same way cannot help
                 with contextlib.suppress(BirthmarkError):
                     slot.drop_pending()
             raise
-        slot.save(chain)
-        log.info("certificate.issued", extra={"id": managed.id, "thumbprint": chain[0].thumbprint.hex()})
-        self.on_issued(chain[0])
-        return HeldIdentity(chain, key)
+        slot.save(answered.chain)
+        log.info("certificate.issued", extra={"id": managed.id, "thumbprint": answered.chain[0].thumbprint.hex()})
+        self.on_issued(managed, answered)
+        return HeldIdentity(answered.chain, key)
 
     async def proofs(self, managed: Managed, est: EstIssuance, current: HeldIdentity | None) -> AsyncIterator[Proof]:
         """Say who asks an EST server for a certificate, the best proof first."""
@@ -141,7 +147,12 @@ class Keeper:
     def renew_at(self, managed: Managed, held: HeldIdentity) -> datetime | None:
         """Return when a certificate should be renewed; None for never."""
         leaf, renewal = held.leaf, managed.renewal
-        return None if renewal is None else renew_at(leaf.not_before, leaf.not_after, renewal.threshold)
+        if renewal is None:
+            return None
+        if (planned := self.planned(managed, leaf)) is not None:
+            return planned
+        at = renew_at(leaf.not_before, leaf.not_after, renewal.threshold)
+        return spread(at, renewal.retry.of(leaf.not_after - leaf.not_before), chance_of(leaf.thumbprint))
 
     # ---- inside
 
@@ -179,7 +190,7 @@ class Keeper:
     async def _believed(self, managed: Managed, fresh: HeldIdentity) -> HeldIdentity:
         """Have the EST server believe a new identity: it enrolls, for the same key. Raise when it is refused."""
         try:
-            chain = await self.source.ask(managed, request_for(managed, fresh.key), fresh.for_links())
+            answered = await self.source.ask(managed, request_for(managed, fresh.key), fresh.for_links())
         except EstServerBusyError as error:
             if error.status == _ACCEPTED:  # it was believed, and somebody shall approve
                 return fresh
@@ -188,8 +199,9 @@ class Keeper:
             with contextlib.suppress(BirthmarkError):
                 self.slot(managed.id).drop_pending()
             raise
-        self.slot(managed.id).save(chain)
-        return HeldIdentity(chain, fresh.key)
+        self.slot(managed.id).save(answered.chain)
+        self.on_issued(managed, answered)
+        return HeldIdentity(answered.chain, fresh.key)
 
     def _put_to_use(self, slot: Slot, fresh: HeldIdentity) -> HeldIdentity:
         slot.commit()

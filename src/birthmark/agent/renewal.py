@@ -79,6 +79,22 @@ def renew_at(not_before: datetime, not_after: datetime, threshold: Span) -> date
     return max(not_before, not_after - threshold.of(lifetime))
 
 
+def spread(at: datetime, retry: timedelta, chance: float) -> datetime:
+    """Return a moment soon after `at`: what was issued to a fleet at once is not renewed at once."""
+    return at + retry / 2 * chance
+
+
+def moment_in(window: tuple[datetime, datetime], not_before: datetime, not_after: datetime, chance: float) -> datetime:
+    """Return a moment of a window, as far as the certificate is alive in it; its end where it never is."""
+    start, end = max(window[0], not_before), min(window[1], not_after)
+    return start + max(end - start, timedelta(0)) * chance
+
+
+def overdue_pause(left: timedelta, retry: timedelta, chance: float) -> timedelta:
+    """Return how long to wait with a renewal that was due while nobody could be asked: others waited too."""
+    return max(timedelta(0), min(retry, left / 4)) * chance
+
+
 def retry_pause(failures: int, retry: timedelta, chance: float) -> timedelta:
     """Return the pause after so many failures: 1, 2, 4 … minutes up to `retry`, give or take a tenth of `retry`.
 
@@ -103,19 +119,3 @@ def warn_at(not_before: datetime, not_after: datetime, renewal: Renewal) -> date
 def chance_of(token: bytes) -> float:
     """Return 0 to 1 from entropy."""
     return int.from_bytes(token[:4], "big") / 0xFFFFFFFF
-
-
-def clock_offset(now: datetime, not_before: datetime, not_after: datetime) -> timedelta:
-    """Return what to add to the clock, judged by a certificate that was issued this very moment.
-
-    Within its validity the clock is believed. Outside, it cannot be right: the certificate began about now.
-    """
-    return timedelta(0) if not_before <= now <= not_after else not_before - now
-
-
-def trusted_now(now: datetime, offset: timedelta, not_before: datetime, not_after: datetime) -> datetime:
-    """Return the time to judge a certificate by: the clock's, unless it is outside the validity and was wrong before.
-
-    So an offset is forgotten when somebody sets the clock right.
-    """
-    return now if not_before <= now <= not_after else now + offset

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from birthmark.agent.control import Order
+from birthmark.agent.files import DEVICE_ID
 from birthmark.agent.lastgood import keep
-from birthmark.agent.renewal import chance_of, pause_as_asked
+from birthmark.agent.renewal import chance_of, overdue_pause, pause_as_asked
 from birthmark.agent.service import Agent, Held
 from birthmark.agent.slots import HeldIdentity
 from birthmark.agent.upkeep import Pace, Upkeep
@@ -69,6 +70,7 @@ class Loop:
     journal: Callable[[BirthmarkError], None] | None = None  # hears of each new kind of trouble, not of each repetition
     _journaled: str | None = None
     _failures: int = 0
+    _seen: str = ""  # the mark of an identity whose renewal was not overdue, or is being waited with
     _renewal: Pace = field(default_factory=Pace)
     _upkeep: Upkeep = field(init=False)
     _next_telemetry: float = 0.0
@@ -158,9 +160,28 @@ class Loop:
 
     def _renewal_due_s(self, held: Held) -> float:
         due = self.agent.renewal_due_in(held)
+        if due is None or due > timedelta(0):
+            self._seen = held.mark
         if due is None:
             return _LOOK_S
+        if due <= timedelta(0) and self._is_overdue_new(held):
+            self._renewal.not_before = self.agent.clock.monotonic() + self._overdue_pause_s(held)
         return max(due.total_seconds(), self._renewal.not_before - self.agent.clock.monotonic())
+
+    def _is_overdue_new(self, held: Held) -> bool:
+        """Say, once for each certificate, whether its renewal was due before there was a connection."""
+        is_new = self._seen != held.mark
+        self._seen = held.mark
+        return is_new
+
+    def _overdue_pause_s(self, held: Held) -> float:
+        renewal = self.agent.renewal
+        if renewal is None or not isinstance(held, HeldIdentity) or self.agent.keeper.is_unfinished(DEVICE_ID):
+            return 0.0
+        leaf = held.leaf
+        left = leaf.not_after - self.agent.clock.now()
+        retry = renewal.retry.of(leaf.not_after - leaf.not_before)
+        return overdue_pause(left, retry, self._chance()).total_seconds()
 
     async def _renew(self, held: Held, hub: HubClient) -> tuple[Held, HubClient | None]:
         """Renew; whether the old connection still stands after a failure, the next look at it tells."""
@@ -168,12 +189,13 @@ class Loop:
         try:
             fresh, fresh_hub = await self.agent.renew(held)
         except BirthmarkError as error:
-            self._note(error)
+            self._note(error, DEVICE_ID)
             lifetime = held.leaf.not_after - held.leaf.not_before if isinstance(held, HeldIdentity) else timedelta(1)
             pause = self._renewal.failed(self.agent, error, self.agent.renewal, lifetime)
             self.tell("not renewed", {**_words(error), "again_in_s": round(pause.total_seconds(), 1)})
             return held, hub
         self._renewal.worked()
+        self.agent.works(DEVICE_ID)
         await hub.close()
         self.tell("renewed", self._about(fresh))
         return fresh, fresh_hub
@@ -190,8 +212,8 @@ class Loop:
             self._next_telemetry = now + self.telemetry_s
         return self._next_telemetry - now
 
-    def _note(self, problem: BirthmarkError) -> None:
-        self.agent.note(problem)
+    def _note(self, problem: BirthmarkError, certificate_id: str | None = None) -> None:
+        self.agent.note(problem, certificate_id)
         if self.journal is not None and problem.code != self._journaled:
             # So that `why` finds it by the device's name, whatever the refusal itself is about.
             problem.add_facts(registration_id=self.agent.name)

@@ -13,26 +13,34 @@ from typing import TypeAlias
 
 import msgspec
 
-from birthmark.agent.config.model import AgentConfig, DpsSource, Issued, ManualSource, Preloaded, SymmetricKey
+from birthmark.agent.config.model import (
+    AgentConfig,
+    DpsSource,
+    Issued,
+    ManualSource,
+    Preloaded,
+    SymmetricKey,
+)
 from birthmark.agent.files import DEVICE_ID, LOCAL_CA, Places, StateNotWritableError
 from birthmark.agent.identities import IdentityStore
-from birthmark.agent.issuing import TRUST_BUNDLE, CertificateSource, MakeLinks, cloud_trust, trusting_by
+from birthmark.agent.issuing import TRUST_BUNDLE, Answered, CertificateSource, MakeLinks, trusting_by
 from birthmark.agent.keeping import Keeper
-from birthmark.agent.keys import KeyStore
 from birthmark.agent.lastgood import keep
 from birthmark.agent.managed import Managed, managed_by
-from birthmark.agent.renewal import Renewal, clock_offset, trusted_now
+from birthmark.agent.payload import payload_of
+from birthmark.agent.renewal import Renewal, chance_of, moment_in
 from birthmark.agent.shared_key import SharedIdentity, open_shared
 from birthmark.agent.slots import HeldIdentity
-from birthmark.agent.state import LastError, State, read_state, write_state
-from birthmark.clock import Clock, Entropy
+from birthmark.agent.state import LastError, Planned, State, write_state
+from birthmark.agent.timekeeping import Timekeeper
+from birthmark.agent.timely import AskTime, TimelyLinks, TimeServers, time_urls
+from birthmark.clock import Entropy
 from birthmark.dps.client import Assigned, DpsTarget, register_by_https
-from birthmark.errors import BirthmarkError, InvalidRequestError, PolicyError
+from birthmark.errors import BirthmarkError, PolicyError
 from birthmark.iothub.client import HubClient, connect_hub
-from birthmark.links.identity import Trust
+from birthmark.links.identity import Identity, Trust
 from birthmark.links.ports import Links
 from birthmark.pki.certificates import Certificate
-from birthmark.text import reason_of
 
 log = logging.getLogger(__name__)
 
@@ -46,19 +54,9 @@ class NotIssuedHereError(PolicyError):
     path: Path | str
 
 
-class PayloadInvalidError(InvalidRequestError):
-    """The payload of the registration cannot be sent."""
-
-    code = "agent.payload_invalid"
-    cause = "{path}, which provisioning.payload names, cannot be sent along: {reason}."
-    fix = "Put JSON of at most 64 KiB there, such as nothing in particular: `echo '{{}}' > {path}`"
-    path: Path
-    reason: str
-
-
 Held: TypeAlias = HeldIdentity | SharedIdentity
-_MAX_PAYLOAD_BYTES = 64 * 1024
-_MAX_REASON = 200
+_SEEN_EVERY = timedelta(hours=1)
+_OFFSET_S = 60.0
 
 
 @dataclass(slots=True)
@@ -70,11 +68,14 @@ class Agent:
     identities: IdentityStore
     make_links: MakeLinks
     cloud_trust: Trust
-    clock: Clock
+    clock: Timekeeper
     entropy: Entropy
+    ask_time: AskTime
+    boot: str
     state: State = field(default_factory=State)
     managed: Mapping[str, Managed] = field(init=False)
     keeper: Keeper = field(init=False)
+    time_servers: TimeServers = field(init=False)
     unwritten: StateNotWritableError | None = field(default=None, init=False)
     """Why the state could not be written down; it is kept in memory then, and nothing stops for it."""
 
@@ -82,9 +83,19 @@ class Agent:
     """Why the configuration in use is the last good one and not the file's."""
 
     def __post_init__(self) -> None:
-        source = CertificateSource(self.identities, self.make_links, self.cloud_trust, self.clock, self.entropy)
         self.managed = managed_by(self.config)
-        self.keeper = Keeper(self.identities, source, self.managed, self.now_for, self._learn_time)
+        urls = time_urls(self.config, self.managed.values(), self.cloud_trust)
+        self.time_servers = TimeServers(self.clock, self.ask_time, self._keep_time, urls)
+        source = CertificateSource(self.identities, self.links_for, self.cloud_trust, self.clock, self.entropy)
+        self.keeper = Keeper(
+            self.identities,
+            source,
+            self.managed,
+            self.now_for,
+            self._on_issued,
+            self._planned,
+            self.time_servers.confirm,
+        )
 
     # ---- the steps
 
@@ -195,11 +206,16 @@ class Agent:
         return is_here and self.state.thumbprint == held.mark
 
     def now_for(self, held: Held) -> datetime:
-        """Return the time to judge this certificate by."""
-        offset = timedelta(seconds=self.state.clock_offset_s)
-        if isinstance(held, SharedIdentity):
-            return self.clock.now() + offset
-        return trusted_now(self.clock.now(), offset, held.leaf.not_before, held.leaf.not_after)
+        """Return the time to judge this certificate by: never before it was issued."""
+        now = self.clock.now()
+        if isinstance(held, HeldIdentity) and now < held.leaf.not_before:
+            self.clock.raise_floor(held.leaf.not_before)
+            now = self.clock.now()
+        return now
+
+    def links_for(self, identity: Identity | None, trust: Trust) -> Links:
+        """Return links that know the time."""
+        return TimelyLinks(self.make_links, identity, trust, self.time_servers)
 
     @property
     def renewal(self) -> Renewal | None:
@@ -269,21 +285,44 @@ class Agent:
             else:
                 self.unwritten = None
 
-    def note(self, problem: BirthmarkError) -> None:
-        """Remember the latest trouble for `status` and `why`."""
+    def note(self, problem: BirthmarkError, certificate_id: str | None = None) -> None:
+        """Remember the latest trouble for `status` and `why`, and which certificate it keeps from being renewed."""
         cause, now = problem.explain_cause(), self.clock.now()
         error = LastError(now, problem.code, str(problem), cause, problem.explain_fix())
-        self.update(error=error, failures=self.state.failures + 1)
+        failing = self.state.failing if certificate_id is None else self.state.failing | {certificate_id: error}
+        self.update(error=error, failures=self.state.failures + 1, failing=failing)
         log.warning("agent.failed", extra={"code": problem.code, "cause": cause})
+
+    def works(self, certificate_id: str) -> None:
+        """Forget what kept a certificate from being renewed."""
+        failing = {name: error for name, error in self.state.failing.items() if name != certificate_id}
+        self.update(failing=failing)
 
     # ---- inside
 
-    def _learn_time(self, leaf: Certificate) -> None:
-        """A certificate that was issued this very moment tells whether the clock can be right."""
-        offset = clock_offset(self.clock.now(), leaf.not_before, leaf.not_after)
-        if offset:
-            log.warning("clock.wrong", extra={"offset_s": round(offset.total_seconds())})
-        self.update(clock_offset_s=offset.total_seconds())
+    def _planned(self, managed: Managed, leaf: Certificate) -> datetime | None:
+        found = self.state.planned.get(managed.id)
+        return found.at if found is not None and found.thumbprint == leaf.thumbprint.hex() else None
+
+    def _on_issued(self, managed: Managed, answered: Answered) -> None:
+        """Learn the time from a certificate that was issued this very moment, and keep its renewal's window."""
+        leaf = answered.chain[0]
+        if answered.window is not None:
+            chance = chance_of(self.entropy.token(4))
+            at = moment_in(answered.window, leaf.not_before, leaf.not_after, chance)
+            self.update(planned=self.state.planned | {managed.id: Planned(leaf.thumbprint.hex(), at)})
+        self.clock.raise_floor(leaf.not_before)
+        if self.clock.now() > leaf.not_after:
+            self.clock.learn(leaf.not_before, "a certificate that was issued just now")
+        self._keep_time()
+
+    def _keep_time(self) -> None:
+        """Write down what was learnt of the time; not each minute, for the sake of the flash."""
+        floor, offset = self.clock.floor, self.clock.offset.total_seconds()
+        seen, state = self.state.seen_at, self.state
+        is_later = seen is None or floor - seen > _SEEN_EVERY
+        if is_later or abs(state.clock_offset_s - offset) > _OFFSET_S or bool(offset) != bool(state.clock_offset_s):
+            self.update(seen_at=floor, clock_offset_s=offset, clock_why=self.clock.why, clock_boot=self.boot)
 
     async def _take_back(self, held: HeldIdentity) -> None:
         """The new certificate did not work; DPS may have told the hub of it already, so register the old one again."""
@@ -296,37 +335,8 @@ class Agent:
 
     def _links(self, held: Held) -> Links:
         identity = None if isinstance(held, SharedIdentity) else held.for_links()
-        return self.make_links(identity, self.cloud_trust)
-
-
-def payload_of(source: DpsSource) -> object:
-    """Return what is sent along with a registration. Raise `PayloadInvalidError`."""
-    if source.payload is None:
-        return None
-    try:
-        with source.payload.open("rb") as file:
-            return msgspec.json.decode(file.read(_MAX_PAYLOAD_BYTES))
-    except OSError as error:
-        raise PayloadInvalidError(path=source.payload, reason=reason_of(error)) from error
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise PayloadInvalidError(path=source.payload, reason=f"no JSON: {str(error)[:_MAX_REASON]}") from error
+        return self.links_for(identity, self.cloud_trust)
 
 
 def endpoint_of(source: DpsSource) -> str:
     return f"{source.host}:{source.port}/{source.id_scope}"
-
-
-def open_agent(
-    config: AgentConfig,
-    places: Places,
-    *,
-    make_links: MakeLinks,
-    environment: Mapping[str, str],
-    clock: Clock,
-    entropy: Entropy,
-) -> Agent:
-    """Return the agent of this configuration and root; close `identities.keys` when done."""
-    keys = KeyStore(places, config.keys, config.preloaded_keys, entropy)
-    trust = cloud_trust(environment, config.trust_bundle)
-    state = read_state(places.state)
-    return Agent(config, places, IdentityStore(places, keys), make_links, trust, clock, entropy, state)

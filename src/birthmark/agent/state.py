@@ -8,6 +8,7 @@ import msgspec
 
 from birthmark.agent.files import write_file
 
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 MAX_STATE_BYTES = 256 * 1024
 
 
@@ -19,6 +20,13 @@ class LastError(msgspec.Struct, frozen=True):
     message: str
     cause: str
     fix: str
+
+
+class Planned(msgspec.Struct, frozen=True):
+    """When a certificate is renewed; chosen once, so that a restart does not choose again."""
+
+    thumbprint: str
+    at: datetime
 
 
 class State(msgspec.Struct, frozen=True, forbid_unknown_fields=False):
@@ -37,7 +45,12 @@ class State(msgspec.Struct, frozen=True, forbid_unknown_fields=False):
     renewed_at: datetime | None = None
     failures: int = 0
     clock_offset_s: float = 0.0
+    clock_why: str = ""
+    clock_boot: str = ""  # the offset counts until the machine starts anew
+    seen_at: datetime | None = None  # the latest time that an authenticated server told
+    planned: dict[str, Planned] = {}  # renewals by certificate id, where the issuer gave a window
     error: LastError | None = None
+    failing: dict[str, LastError] = {}  # what keeps a certificate from being renewed, by its id
 
 
 def read_state(path: Path) -> State:
@@ -49,3 +62,11 @@ def read_state(path: Path) -> State:
 
 def write_state(path: Path, state: State) -> None:
     write_file(path, msgspec.json.format(msgspec.json.encode(state)) + b"\n")
+
+
+def boot_id() -> str:
+    """Return what is another after each start of the machine; empty where it does not tell."""
+    try:
+        return _BOOT_ID.read_text(encoding="ascii").strip()
+    except OSError:
+        return ""

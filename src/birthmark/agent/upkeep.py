@@ -17,7 +17,7 @@ from birthmark.est.client import EstServerBusyError
 NEVER_S = 3600.0
 _DAY = timedelta(days=1)
 
-Note = Callable[[BirthmarkError], None]
+Note = Callable[[BirthmarkError, str], None]
 Tell = Callable[[str, dict[str, object]], None]
 
 
@@ -78,11 +78,12 @@ class Upkeep:
             made = await self.agent.keeper.renew(managed)
         except BirthmarkError as error:
             pause = pace.failed(self.agent, error, managed.renewal, _DAY)
-            self.note(error)
+            self.note(error, managed.id)
             told = {"id": managed.id, "error": error.code, "cause": error.explain_cause(), "fix": error.explain_fix()}
             self.tell("certificate not renewed", {**told, "again_in_s": round(pause.total_seconds(), 1)})
             return
         pace.worked()
+        self.agent.works(managed.id)
         self.tell("certificate renewed", _about(managed, made))
 
 

@@ -14,9 +14,10 @@ import typer
 from birthmark.agent.checks import Checks, Result
 from birthmark.agent.control import AgentNotRunningError, Order, running_pid, tell
 from birthmark.agent.control import stop as stop_running
+from birthmark.agent.notify import notifier
 from birthmark.agent.run import Loop, Orders
 from birthmark.agent.service import Agent
-from birthmark.cli import agent_config
+from birthmark.cli import agent_config, install
 from birthmark.cli.agent_options import AgentOptions
 from birthmark.cli.asking import only_typed
 from birthmark.cli.common import FAILED, emit, say
@@ -29,6 +30,7 @@ app = commands(
     "Keep a device's identity: get a certificate, register, stay connected, renew.", "birthmark agent check --offline"
 )
 app.add_typer(agent_config.app, name="config")
+install.add_to(app)
 _WAIT_S = 60.0
 logging.getLogger("birthmark").addHandler(logging.NullHandler())  # what matters is printed; BIRTHMARK_LOG shows more
 _SIGNS = {Result.OK: "ok", Result.WARNING: "warning", Result.ERROR: "ERROR", Result.SKIPPED: "-"}
@@ -76,12 +78,18 @@ def run(
         typer.get_text_stream("stdout").flush()
 
     async def body(agent: Agent) -> None:
-        orders = Orders()
+        orders, manager = Orders(), notifier()
+
+        def heard(event: str, facts: dict[str, object]) -> None:
+            told(event, facts)
+            manager.status(event, facts)
+
         loop = asyncio.get_running_loop()
         for order in Order:
             loop.add_signal_handler(order.value, orders.give, order)
         loop.add_signal_handler(2, orders.give, Order.STOP)  # SIGINT: somebody pressed Ctrl-C
-        await Loop(agent, orders, told, telemetry, note).run()
+        async with manager.watched():
+            await Loop(agent, orders, heard, telemetry, note).run()
 
     with options.working(takes_last_good=True) as agent:
         asyncio.run(body(agent))

@@ -20,8 +20,9 @@ from birthmark.agent.config import (
 from birthmark.agent.control import AgentRunningError, locked
 from birthmark.agent.files import Places, StateNotWritableError
 from birthmark.agent.lastgood import recall
-from birthmark.agent.service import Agent, open_agent
-from birthmark.cli.agent_status import status_row
+from birthmark.agent.opening import open_agent
+from birthmark.agent.service import Agent
+from birthmark.cli.agent_status import status_row, told
 from birthmark.cli.common import emit
 from birthmark.cli.options import JsonOption
 from birthmark.clock import SystemClock, SystemEntropy
@@ -100,7 +101,7 @@ class AgentOptions:
     def show(self, agent: Agent) -> dict[str, Any]:
         """Print the agent's status, and return it."""
         row = status_row(agent, self.places)
-        emit(self.as_json, row)
+        emit(self.as_json, row if self.as_json else row | {"certificates": told(row["certificates"])})
         return row
 
     def do(self, work: Callable[[Agent], Coroutine[Any, Any, object]]) -> None:

@@ -21,6 +21,7 @@ from birthmark.errors import UnavailableError
 COMMANDS = (
     "demo",
     "serve",
+    "server",
     "env",
     "element",
     "manifest",

@@ -6,7 +6,9 @@ believed only as far as they check: the certificate must carry the key that was 
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from email.utils import parsedate_to_datetime
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
@@ -16,14 +18,15 @@ from birthmark.pki.certificates import Certificate
 from birthmark.pki.chains import walk_up
 from birthmark.pki.cms import CmsInvalidError
 from birthmark.pki.csr import parse_csr
-from birthmark.text import printable
+from birthmark.text import printable, whole_number
 
 _OK, _ACCEPTED, _UNAUTHORIZED, _FORBIDDEN, _TOO_MANY, _SERVER_ERROR = 200, 202, 401, 403, 429, 500
 _RETRY_S = 30
 _REFERENCE = re.compile(r"Reference: ([0-9A-Za-z][0-9A-Za-z-]{0,99})")
 _NO_CONTENT, _NOT_FOUND = 204, 404
 _MAX_SHOWN = 300
-_MAX_RETRY_AFTER_S = 24 * 3600
+_MAX_RETRY_AFTER_S = 7 * 24 * 3600
+_MAX_WINDOW_CHARS = 100
 
 
 class EstServerAnswerError(InvalidRequestError):
@@ -110,6 +113,8 @@ class Issued:
     leaf: Certificate
     intermediates: tuple[Certificate, ...]
     anchors: tuple[Certificate, ...]
+    window: tuple[datetime, datetime] | None = None
+    """When the server would like the renewal, where it says so (`Renewal-Window`)."""
 
     @property
     def chain(self) -> tuple[Certificate, ...]:
@@ -151,7 +156,8 @@ class EstClient:
         leaf = next((one for one in received if one.spki_der == wanted), None)
         if leaf is None:
             raise EstWrongCertificateError(url=self._url(operation))
-        return _sorted(leaf, [*received, *await self.cacerts()])
+        found = _sorted(leaf, [*received, *await self.cacerts()])
+        return replace(found, window=_window(answer.headers.get("renewal-window")))
 
     def _certificates(self, answer: HttpAnswer) -> tuple[Certificate, ...]:
         wanted = f"https://{urlsplit(self.url).hostname}:8085{wire.BASE_PATH}"
@@ -188,7 +194,7 @@ class EstClient:
         if answer.status == _FORBIDDEN:
             raise EstServerForbiddenError(**facts)
         if answer.status in {_ACCEPTED, _TOO_MANY} or answer.status >= _SERVER_ERROR:
-            later = _retry_after_s(answer.headers.get("retry-after"))
+            later = _retry_after_s(answer.headers)
             raise EstServerBusyError(retry_after_s=later, wait_s=later or _RETRY_S, **facts)
         raise EstServerAnswerError(**facts)
 
@@ -209,8 +215,24 @@ def _wanted(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc}{wire.BASE_PATH}"
 
 
-def _retry_after_s(header: str | None) -> int | None:
-    """Return the seconds form; a date needs a clock that a device may not have, and the agent's own pace will do."""
-    if header is None or not header.isascii() or not header.isdigit() or len(header) > len(str(_MAX_RETRY_AFTER_S)):
+def _retry_after_s(headers: Mapping[str, str]) -> int | None:
+    """Return how long to wait. A date is counted from the answer's own, for the device's clock may be wrong."""
+    header = headers.get("retry-after", "")
+    if (seconds := whole_number(header)) is None:
+        try:
+            apart = parsedate_to_datetime(header) - parsedate_to_datetime(headers.get("date", ""))
+        except (ValueError, TypeError):
+            return None
+        seconds = max(0, int(apart.total_seconds()))
+    return seconds if seconds <= _MAX_RETRY_AFTER_S else None
+
+
+def _window(header: str | None) -> tuple[datetime, datetime] | None:
+    """Return `START/END` (RFC 3339 times); None for anything else."""
+    start, _, end = (header or "")[:_MAX_WINDOW_CHARS].partition("/")
+    try:
+        found = datetime.fromisoformat(start.strip()), datetime.fromisoformat(end.strip())
+    except ValueError:
         return None
-    return min(int(header), _MAX_RETRY_AFTER_S)
+    is_usable = found[0].tzinfo is not None and found[1].tzinfo is not None and found[0] <= found[1]
+    return found if is_usable else None

@@ -1,6 +1,7 @@
 """Why a connection failed, for people."""
 
 from collections.abc import Callable, Mapping
+from typing import ClassVar
 
 from birthmark.errors import BirthmarkError, InvalidRequestError, UnauthenticatedError, UnavailableError
 
@@ -82,8 +83,10 @@ class ServerUntrustedError(UnauthenticatedError):
         "`trusted_certs` of `[cert_issuance.est]` for the EST server."
     )
     host: str
-    port: str
+    port: object
     reason: str
+    is_about_time: ClassVar[bool] = False
+    """Set on one that would be believed at another time: the clock may be wrong."""
 
 
 class ServerNameMismatchError(ServerUntrustedError):

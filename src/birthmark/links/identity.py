@@ -1,7 +1,8 @@
 """Who a device shows itself to be, and whom it believes."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import TypeAlias
 
@@ -56,9 +57,17 @@ _SYSTEM_BUNDLES = (
 
 @dataclass(frozen=True, slots=True)
 class Trust:
-    """The CAs whose servers are believed, as PEM; None means the system's own."""
+    """The CAs whose servers are believed, as PEM; None means the system's own.
+
+    Certificates must be valid at the time `at`; None means the machine's clock.
+    """
 
     pem: str | None = None
+    at: datetime | None = None
+
+    def dated(self, at: datetime) -> "Trust":
+        """Trust the same CAs at another time than the machine's clock shows."""
+        return replace(self, at=at)
 
     @classmethod
     def of(cls, files: Iterable[Path]) -> "Trust":

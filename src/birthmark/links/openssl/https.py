@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from birthmark.links.errors import LinkAnswerError, LinkTimeoutError
 from birthmark.links.identity import FileIdentity, Trust
 from birthmark.links.openssl.tls import client_context, explained
+from birthmark.links.openssl.validity import check_dates
 from birthmark.links.ports import HttpAnswer
 from birthmark.links.urls import MAX_ANSWER_BYTES, TIMEOUT_S, Target, parse_url
 
@@ -32,6 +33,8 @@ class OpensslHttps:
         context = client_context(self.identity, self.trust)
         connection = http.client.HTTPSConnection(target.host, target.port, timeout=self.timeout_s, context=context)
         try:
+            connection.connect()
+            check_dates(connection.sock, self.trust, target.host, target.port)
             connection.request(method, target.path, body or None, {**headers, "Connection": "close"})
             response = connection.getresponse()
             content = response.read(MAX_ANSWER_BYTES + 1)

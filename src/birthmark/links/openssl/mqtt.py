@@ -15,6 +15,7 @@ from birthmark.links.errors import (
 )
 from birthmark.links.identity import FileIdentity, Trust
 from birthmark.links.openssl.tls import client_context, explained
+from birthmark.links.openssl.validity import check_dates
 from birthmark.links.ports import Message
 from birthmark.links.urls import TIMEOUT_S
 from birthmark.mqtt.engine import Engine, Role
@@ -52,6 +53,11 @@ class OpensslMqtt:
                 self._reader, self._writer = await opening
         except OSError as error:  # TimeoutError is one too
             raise explained(error, host, port) from error
+        try:
+            check_dates(self._writer.get_extra_info("ssl_object"), self._trust, host, port)
+        except BirthmarkError:
+            await self.close()
+            raise
         self._engine.send(connect)
         answer = self._expect(ConnAck)
         self._task = asyncio.create_task(self._run())

@@ -19,6 +19,8 @@ from birthmark.links.identity import FileIdentity, Trust
 from birthmark.links.urls import TIMEOUT_S
 
 _NAME_MISMATCH = frozenset({62, 64})  # X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH
+_WRONG_TIME = frozenset({9, 10})  # X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_HAS_EXPIRED
+NO_CHECK_TIME = 0x200000  # X509_V_FLAG_NO_CHECK_TIME, which the standard library has no name for
 
 
 def client_context(identity: FileIdentity | None, trust: Trust) -> ssl.SSLContext:
@@ -28,6 +30,8 @@ def client_context(identity: FileIdentity | None, trust: Trust) -> ssl.SSLContex
     except ssl.SSLError as error:
         raise ServerUntrustedError(host="any server", port="any", reason="the CA file holds no certificate") from error
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if trust.at is not None:  # the dates are checked by `validity`
+        context.verify_flags = ssl.VerifyFlags(int(context.verify_flags) | NO_CHECK_TIME)
     if identity is None:
         return context
     passphrase = None if identity.passphrase is None else identity.passphrase.reveal()
@@ -50,7 +54,9 @@ def explained(problem: OSError, host: str, port: int) -> BirthmarkError:
         reason = problem.verify_message
         if problem.verify_code in _NAME_MISMATCH:
             return ServerNameMismatchError(**facts, reason=reason)
-        return ServerUntrustedError(**facts, reason=reason)
+        error = ServerUntrustedError(**facts, reason=reason)
+        vars(error)["is_about_time"] = problem.verify_code in _WRONG_TIME
+        return error
     if isinstance(problem, ssl.SSLError):
         reason = (problem.reason or str(problem)).lower().replace("_", " ")
         if "alert" in reason:

@@ -1,0 +1,43 @@
+"""An agent from its configuration and root: what it remembers, its keys, its clock."""
+
+from collections.abc import Mapping
+from datetime import timedelta
+
+from birthmark.agent.config.model import AgentConfig
+from birthmark.agent.files import Places
+from birthmark.agent.identities import IdentityStore
+from birthmark.agent.issuing import MakeLinks, cloud_trust
+from birthmark.agent.keys import KeyStore
+from birthmark.agent.service import Agent
+from birthmark.agent.state import State, boot_id, read_state
+from birthmark.agent.timekeeping import BUILT, Timekeeper
+from birthmark.agent.timely import AskTime
+from birthmark.clock import Clock, Entropy
+from birthmark.links.openssl.validity import ask_time
+
+
+def open_agent(
+    config: AgentConfig,
+    places: Places,
+    *,
+    make_links: MakeLinks,
+    environment: Mapping[str, str],
+    clock: Clock,
+    entropy: Entropy,
+    ask_time: AskTime = ask_time,
+    boot: str | None = None,
+) -> Agent:
+    """Return the agent of this configuration and root; close `identities.keys` when done."""
+    keys = KeyStore(places, config.keys, config.preloaded_keys, entropy)
+    trust = cloud_trust(environment, config.trust_bundle)
+    state = read_state(places.state)
+    boot = boot_id() if boot is None else boot
+    time = timekeeper_of(state, clock, boot)
+    return Agent(config, places, IdentityStore(places, keys), make_links, trust, time, entropy, ask_time, boot, state)
+
+
+def timekeeper_of(state: State, clock: Clock, boot: str) -> Timekeeper:
+    """Return the clock of an agent that remembers `state`; an offset counts until the machine starts anew."""
+    is_same_boot = state.clock_boot == boot != ""
+    offset = timedelta(seconds=state.clock_offset_s if is_same_boot else 0)
+    return Timekeeper(clock, max(BUILT, state.seen_at or BUILT), offset, state.clock_why if offset else "")

@@ -1,0 +1,35 @@
+"""What is sent along with a registration: a file of JSON that the configuration names."""
+
+from pathlib import Path
+
+import msgspec
+
+from birthmark.agent.config.model import DpsSource
+from birthmark.errors import InvalidRequestError
+from birthmark.text import reason_of
+
+_MAX_PAYLOAD_BYTES = 64 * 1024
+_MAX_REASON = 200
+
+
+class PayloadInvalidError(InvalidRequestError):
+    """The payload of the registration cannot be sent."""
+
+    code = "agent.payload_invalid"
+    cause = "{path}, which provisioning.payload names, cannot be sent along: {reason}."
+    fix = "Put JSON of at most 64 KiB there, such as nothing in particular: `echo '{{}}' > {path}`"
+    path: Path
+    reason: str
+
+
+def payload_of(source: DpsSource) -> object:
+    """Return what is sent along with a registration. Raise `PayloadInvalidError`."""
+    if source.payload is None:
+        return None
+    try:
+        with source.payload.open("rb") as file:
+            return msgspec.json.decode(file.read(_MAX_PAYLOAD_BYTES))
+    except OSError as error:
+        raise PayloadInvalidError(path=source.payload, reason=reason_of(error)) from error
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise PayloadInvalidError(path=source.payload, reason=f"no JSON: {str(error)[:_MAX_REASON]}") from error

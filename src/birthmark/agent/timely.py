@@ -1,0 +1,159 @@
+"""Links that learn the time from the servers they talk to, and ask for it when a certificate's dates do not fit.
+
+A refusal of a server's certificate for its dates alone may be the clock's fault. Then the configured servers are asked
+for the time: chain, name and trust are checked as ever, and the time that one states counts only when every certificate
+of its chain is valid then and it is not earlier than what was known before (see `timekeeping`). Then it is tried again.
+"""
+
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from email.utils import parsedate_to_datetime
+from functools import partial
+
+from birthmark.agent.config.model import AgentConfig, DpsSource, EstIssuance
+from birthmark.agent.issuing import MakeLinks, est_trust
+from birthmark.agent.managed import Managed
+from birthmark.agent.timekeeping import Timekeeper
+from birthmark.errors import BirthmarkError
+from birthmark.links.errors import ServerUntrustedError
+from birthmark.links.identity import Identity, TokenIdentity, Trust
+from birthmark.links.openssl.validity import StatedTime
+from birthmark.links.ports import HttpAnswer, HttpsClient, Links, Message, MqttClient
+from birthmark.links.urls import parse_url
+from birthmark.mqtt.packets import Connect
+
+log = logging.getLogger(__name__)
+
+AskTime = Callable[[str, Trust], Awaitable[StatedTime | None]]
+
+
+@dataclass(slots=True)
+class TimeServers:
+    """Who may be asked for the time: URLs with whom to trust there."""
+
+    time: Timekeeper
+    ask: AskTime
+    on_learnt: Callable[[], None]
+    urls: Sequence[tuple[str, Callable[[], Trust]]] = ()
+
+    async def confirm(self) -> None:
+        """Have the time told, unless it was in this run: before something is given up because its time is over."""
+        if not self.time.is_confirmed:
+            await self.inquire()
+
+    async def inquire(self) -> bool:
+        """Ask one after the other; say whether the time is another than was thought."""
+        for url, trust in self.urls:
+            with contextlib.suppress(BirthmarkError):
+                stated = await self.ask(url, trust())
+                if stated is None or not self.time.may_be(stated.at, stated.valid_from, stated.valid_until):
+                    continue
+                return self._learn(stated.at, parse_url(url).host)
+        return False
+
+    def heard(self, answer: HttpAnswer, url: str) -> None:
+        """Take the time from an answer of a server that proved who it is."""
+        with contextlib.suppress(ValueError, TypeError):
+            stated = parsedate_to_datetime(answer.headers.get("date", ""))
+            if stated.tzinfo is not None and stated >= self.time.floor:
+                self._learn(stated, parse_url(url).host)
+
+    def _learn(self, stated: datetime, source: str) -> bool:
+        is_news = self.time.learn(stated, source)
+        if is_news:
+            log.warning("clock.learnt", extra={"stated": stated.isoformat(), "source": source, "why": self.time.why})
+        self.on_learnt()
+        return is_news
+
+
+@dataclass(slots=True)
+class TimelyLinks:
+    """See `links.ports.Links`."""
+
+    make: MakeLinks
+    identity: Identity | None
+    trust: Trust
+    servers: TimeServers
+
+    def https(self) -> HttpsClient:
+        return _Https(self)
+
+    def mqtt(self) -> MqttClient:
+        return _Mqtt(self)
+
+    def inner(self) -> Links:
+        """Return links that check certificates at the time it is now."""
+        time = self.servers.time
+        return self.make(self.identity, self.trust.dated(time.now()) if time.is_off else self.trust)
+
+    async def is_to_try_again(self, error: ServerUntrustedError) -> bool:
+        """Say whether the time is another now. Libraries that sign in a token know the machine's clock alone."""
+        is_another = error.is_about_time and await self.servers.inquire()
+        time = self.servers.time
+        if isinstance(self.identity, TokenIdentity) and time.is_off:
+            error.reason += f"; {time.why}, and with a key in a token only the machine's own clock counts: set it"
+            return False
+        return is_another
+
+
+@dataclass(slots=True)
+class _Https:
+    links: TimelyLinks
+
+    async def request(self, method: str, url: str, *, headers: Mapping[str, str], body: bytes = b"") -> HttpAnswer:
+        try:
+            answer = await self.links.inner().https().request(method, url, headers=headers, body=body)
+        except ServerUntrustedError as error:
+            if not await self.links.is_to_try_again(error):
+                raise
+            answer = await self.links.inner().https().request(method, url, headers=headers, body=body)
+        self.links.servers.heard(answer, url)
+        return answer
+
+
+@dataclass(slots=True)
+class _Mqtt:
+    links: TimelyLinks
+    _inner: MqttClient = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._inner = self.links.inner().mqtt()
+
+    async def connect(self, host: str, port: int, connect: Connect) -> bool:
+        try:
+            return await self._inner.connect(host, port, connect)
+        except ServerUntrustedError as error:
+            if not await self.links.is_to_try_again(error):
+                raise
+        self._inner = self.links.inner().mqtt()
+        return await self._inner.connect(host, port, connect)
+
+    async def subscribe(self, topic_filter: str, qos: int = 1) -> None:
+        await self._inner.subscribe(topic_filter, qos)
+
+    async def publish(self, topic: str, payload: bytes, qos: int = 1) -> None:
+        await self._inner.publish(topic, payload, qos)
+
+    async def next_message(self) -> Message:
+        return await self._inner.next_message()
+
+    async def lost(self) -> Exception:
+        return await self._inner.lost()
+
+    async def close(self) -> None:
+        await self._inner.close()
+
+
+def time_urls(config: AgentConfig, every: Iterable[Managed], cloud: Trust) -> list[tuple[str, Callable[[], Trust]]]:
+    """Return who can be asked for the time: the EST servers, and the provisioning service."""
+    found: dict[str, Callable[[], Trust]] = {}
+    for managed in every:
+        if isinstance(est := managed.issued.by, EstIssuance):
+            found.setdefault(f"{est.url.rstrip('/')}/cacerts", partial(est_trust, est, cloud))
+    if isinstance(source := config.source, DpsSource):
+        host = f"[{source.host}]" if ":" in source.host else source.host
+        found.setdefault(f"https://{host}:{source.port}/", lambda: cloud)
+    return list(found.items())

@@ -1,0 +1,205 @@
+"""Putting a service onto a machine or into an image, and taking back exactly what was put there.
+
+What was made is written down in `var/lib/birthmark-install/NAME.json`. Installing again changes only what differs;
+uninstalling removes only what was made, and leaves files that somebody changed since, data and configuration.
+"""
+
+import contextlib
+import hashlib
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import msgspec
+
+from birthmark.cli.common import FileUnusableError
+from birthmark.cli.units import Service
+from birthmark.text import reason_of
+
+
+class Made(msgspec.Struct, frozen=True):
+    """What an installation made: files with their digests, a link, directories, the user."""
+
+    files: dict[str, str] = {}
+    links: tuple[str, ...] = ()
+    directories: tuple[str, ...] = ()
+    user: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One thing to do, as it is told; `do` does it."""
+
+    what: str
+    do: Callable[[], None] = field(repr=False)
+
+
+@dataclass(slots=True)
+class Installer:
+    """Installs one service below a root; / is this machine."""
+
+    service: Service
+    root: Path
+    _made: Made = field(default_factory=Made)
+
+    @property
+    def record(self) -> Path:
+        return self.root / "var/lib/birthmark-install" / f"{self.service.name}.json"
+
+    @property
+    def is_here(self) -> bool:
+        return self.root == Path("/")
+
+    # ---- install
+
+    def install(self) -> Iterator[Step]:
+        """Yield what has to be done; nothing where everything is as it shall be."""
+        self._made = self._recorded()
+        different = [name for name, text in self.service.files.items() if _text(self.root / name) != text]
+        for name in different:
+            yield Step(f"write /{name}", self._writer(name, self.service.files[name]))
+        if not self._has_user() and (self.root / "etc/passwd").exists():
+            yield Step(f"make the system user {self.service.user}", self._make_user)
+        missing = [name for name in self.service.directories if not (self.root / name).is_dir()]
+        for name in missing:
+            yield Step(f"make /{name}", partial(self._make_directory, name))
+        if different or missing:
+            yield from self._tool("systemd-tmpfiles", "--create", self._place("tmpfiles.d"))
+        wants = self.root / self.service.wants
+        if not wants.is_symlink():
+            yield Step(f"start it with the machine: /{self.service.wants}", self._enable)
+        if self.is_here and different:
+            yield from self._systemctl("daemon-reload")
+
+    def uninstall(self) -> Iterator[Step]:
+        """Yield what has to be done to take it back."""
+        made = self._made = self._recorded()
+        if self.is_here and made.files:
+            yield from self._systemctl("stop", f"{self.service.name}.service")
+        yield from self._files_back(made)
+        if made.user is not None and self._has_user():
+            yield from self._user_back(made.user)
+        if self.record.exists():
+            yield Step("forget the installation", self._forget)
+        for name in reversed(made.directories):
+            yield Step(f"remove /{name}, if it is empty", partial(_rmdir, self.root / name))
+        if self.is_here and made.files:
+            yield from self._systemctl("daemon-reload")
+
+    # ---- inside
+
+    def _files_back(self, made: Made) -> Iterator[Step]:
+        for name in made.links:
+            yield Step(f"remove /{name}", partial(_remove, self.root / name))
+        for name, digest in made.files.items():
+            found = _text(self.root / name)
+            if found is not None and _digest(found) == digest:
+                yield Step(f"remove /{name}", partial(_remove, self.root / name))
+            elif found is not None:
+                yield Step(f"leave /{name}, which was changed since", lambda: None)
+
+    def _user_back(self, user: str) -> Iterator[Step]:
+        yield from self._tool("userdel", user, option="--prefix")
+        if f"\n{user}:" in (_text(self.root / "etc/group") or ""):
+            yield from self._tool("groupdel", user, option="--prefix")
+
+    def _recorded(self) -> Made:
+        with contextlib.suppress(OSError, msgspec.MsgspecError):
+            return msgspec.json.decode(self.record.read_bytes(), type=Made)
+        return Made()
+
+    def _remember(self, **changes: object) -> None:
+        self._made = msgspec.structs.replace(self._made, **changes)
+        self._directories(self.record.parent)
+        self.record.write_bytes(msgspec.json.encode(self._made))
+
+    def _directories(self, directory: Path) -> None:
+        """Make directories, and remember which were not there."""
+        missing: list[Path] = []
+        while not directory.exists():
+            missing.append(directory)
+            directory = directory.parent
+        for one in reversed(missing):
+            one.mkdir(mode=0o755)
+        names = tuple(str(one.relative_to(self.root)) for one in reversed(missing))
+        self._made = msgspec.structs.replace(self._made, directories=(*self._made.directories, *names))
+
+    def _writer(self, name: str, text: str) -> Callable[[], None]:
+        def write() -> None:
+            path = self.root / name
+            self._directories(path.parent)
+            path.write_text(text)
+            path.chmod(0o644)
+            self._remember(files=self._made.files | {name: _digest(text)})
+
+        return write
+
+    def _has_user(self) -> bool:
+        users = _text(self.root / "etc/passwd") or ""
+        return any(line.startswith(f"{self.service.user}:") for line in users.splitlines())
+
+    def _make_directory(self, name: str) -> None:
+        self._directories(self.root / name)
+        self._remember()
+
+    def _make_user(self) -> None:
+        for step in self._tool("systemd-sysusers", self._place("sysusers.d")):
+            step.do()
+        if self._has_user():
+            self._remember(user=self.service.user)
+
+    def _enable(self) -> None:
+        link = self.root / self.service.wants
+        self._directories(link.parent)
+        link.symlink_to(f"/etc/systemd/system/{self.service.name}.service")
+        self._remember(links=(*(one for one in self._made.links if one != self.service.wants), self.service.wants))
+
+    def _forget(self) -> None:
+        _remove(self.record)
+        _rmdir(self.record.parent)
+
+    def _place(self, directory: str) -> str:
+        return str(self.root / f"etc/{directory}/{self.service.name}.conf")
+
+    def _tool(self, tool: str, *arguments: str, option: str = "--root") -> Iterator[Step]:
+        """Yield a call of a program that works on images too; without it the image's first start does the same."""
+        if (path := shutil.which(tool, path="/usr/sbin:/usr/bin:/sbin:/bin")) is None:
+            return
+        roots = [] if self.is_here else [option, str(self.root)]
+        command = [path, *roots, *arguments]
+        yield Step(" ".join(command), partial(_run, command))
+
+    def _systemctl(self, *arguments: str) -> Iterator[Step]:
+        if Path("/run/systemd/system").is_dir():  # systemd is what runs this machine
+            yield Step(f"systemctl {' '.join(arguments)}", partial(_run, ["systemctl", *arguments]))
+
+
+def _run(command: list[str]) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 (tools by their whole paths)
+    if done.returncode:
+        raise FileUnusableError(path=command[-1], reason=" ".join(done.stderr.split()) or f"{command[0]} failed")
+
+
+def _text(path: Path) -> str | None:
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        return path.read_text(encoding="utf-8")
+    return None
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise FileUnusableError(path=str(path), reason=reason_of(error)) from error
+
+
+def _rmdir(path: Path) -> None:
+    with contextlib.suppress(OSError):  # not empty: somebody else's
+        path.rmdir()

@@ -1,0 +1,142 @@
+"""systemd units of the agent and the server: hardened, with a user of their own. Pure: texts and where they belong."""
+
+import shlex
+from dataclasses import dataclass
+
+AGENT_USER = "birthmark-agent"
+SERVER_USER = "birthmark"
+
+_HARDENED = """\
+UMask=0077
+NoNewPrivileges=yes
+ProtectSystem=strict
+ProtectHome=yes
+PrivateTmp=yes
+ProtectClock=yes
+ProtectControlGroups=yes
+ProtectHostname=yes
+ProtectKernelLogs=yes
+ProtectKernelModules=yes
+ProtectKernelTunables=yes
+ProtectProc=invisible
+ProcSubset=pid
+RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX
+RestrictNamespaces=yes
+RestrictRealtime=yes
+RestrictSUIDSGID=yes
+LockPersonality=yes
+MemoryDenyWriteExecute=yes
+RemoveIPC=yes
+SystemCallArchitectures=native
+SystemCallFilter=@system-service
+SystemCallFilter=~@privileged @resources
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """One service: its unit, its user and what that user owns, as sysusers.d(5) and tmpfiles.d(5) say it."""
+
+    name: str
+    user: str
+    unit: str
+    sysusers: str
+    tmpfiles: str
+    directories: tuple[str, ...]
+    """Made by the installation; modes and owners are for tmpfiles."""
+
+    @property
+    def files(self) -> dict[str, str]:
+        """Return every file by its place below the root."""
+        return {
+            f"etc/systemd/system/{self.name}.service": self.unit,
+            f"etc/sysusers.d/{self.name}.conf": self.sysusers,
+            f"etc/tmpfiles.d/{self.name}.conf": self.tmpfiles,
+        }
+
+    @property
+    def wants(self) -> str:
+        """Where the link stands that starts it with the machine."""
+        return f"etc/systemd/system/multi-user.target.wants/{self.name}.service"
+
+
+def agent_service(program: str) -> Service:
+    """Return the agent's service. It reads /etc/aziot, and writes below /var/lib/aziot alone."""
+    unit = f"""\
+[Unit]
+Description=Birthmark agent: this device's identity
+Documentation=https://github.com/birthmark/birthmark
+After=network-online.target
+Wants=network-online.target
+ConditionPathExists=/etc/aziot/config.toml
+StartLimitIntervalSec=0
+
+[Service]
+Type=notify
+NotifyAccess=main
+ExecStart={shlex.quote(program)} agent run
+User={AGENT_USER}
+Environment=HOME=/var/lib/aziot/identityd
+Restart=always
+RestartSec=5
+TimeoutStartSec=infinity
+WatchdogSec=120
+StateDirectory=aziot/certd aziot/keyd aziot/identityd
+StateDirectoryMode=0700
+CapabilityBoundingSet=
+DevicePolicy=closed
+DeviceAllow=char-i2c rw
+DeviceAllow=char-tpm rw
+{_HARDENED}
+[Install]
+WantedBy=multi-user.target
+"""
+    tmpfiles = f"""\
+d /etc/aziot 0755 root root -
+d /etc/aziot/config.d 0750 root {AGENT_USER} -
+z /etc/aziot/config.toml 0640 root {AGENT_USER} -
+d /var/lib/aziot 0755 root root -
+Z /var/lib/aziot/certd 0700 {AGENT_USER} {AGENT_USER} -
+Z /var/lib/aziot/keyd 0700 {AGENT_USER} {AGENT_USER} -
+Z /var/lib/aziot/identityd 0700 {AGENT_USER} {AGENT_USER} -
+"""
+    home = "/var/lib/aziot"
+    sysusers = _user(AGENT_USER, "Birthmark agent", home)
+    directories = ("etc/aziot", "etc/aziot/config.d", "var/lib/aziot")
+    return Service("birthmark-agent", AGENT_USER, unit, sysusers, tmpfiles, directories)
+
+
+def server_service(program: str, host: str | None) -> Service:
+    """Return the server's service; ports below 1024 are its only privilege."""
+    options = "" if host is None else f" --host {shlex.quote(host)}"
+    unit = f"""\
+[Unit]
+Description=Birthmark server: device identities and a local cloud
+Documentation=https://github.com/birthmark/birthmark
+After=network-online.target
+Wants=network-online.target
+
+[Service]
+Type=exec
+ExecStart={shlex.quote(program)} serve --data /var/lib/birthmark{options}
+User={SERVER_USER}
+Environment=HOME=/var/lib/birthmark
+Restart=on-failure
+RestartSec=2
+StateDirectory=birthmark
+StateDirectoryMode=0700
+CapabilityBoundingSet=CAP_NET_BIND_SERVICE
+AmbientCapabilities=CAP_NET_BIND_SERVICE
+PrivateDevices=yes
+LimitNOFILE=65536
+{_HARDENED}
+[Install]
+WantedBy=multi-user.target
+"""
+    tmpfiles = f"d /var/lib/birthmark 0700 {SERVER_USER} {SERVER_USER} -\n"
+    sysusers = _user(SERVER_USER, "Birthmark server", "/var/lib/birthmark")
+    return Service("birthmark-server", SERVER_USER, unit, sysusers, tmpfiles, ("var/lib/birthmark",))
+
+
+def _user(name: str, what: str, home: str) -> str:
+    return f'u {name} - "{what}" {home} /usr/sbin/nologin\n'

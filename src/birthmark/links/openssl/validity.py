@@ -1,0 +1,80 @@
+"""Certificates judged at another time than the machine's clock shows, and servers asked what time it is.
+
+OpenSSL checks chain, name and trust as always and leaves the dates out; they are checked here, of every certificate of
+the chain that it found, at the time that is given. The standard library tells that chain from Python 3.13 on, and
+before by a call without a promise, which is why it is made in one place.
+"""
+
+import asyncio
+import http.client
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+from birthmark.links.errors import ServerUntrustedError
+from birthmark.links.identity import Trust
+from birthmark.links.openssl.tls import client_context, explained
+from birthmark.links.urls import parse_url
+from birthmark.pki.certificates import Certificate, parse_der
+
+_DER = 2
+_TIMEOUT_S = 10.0
+_MAX_BODY_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class StatedTime:
+    """What a server says the time is, and when all certificates of the chain by which it proved its name are valid."""
+
+    at: datetime
+    valid_from: datetime
+    valid_until: datetime
+
+
+def verified_chain(connection: Any) -> list[Certificate]:
+    """Return the chain that was verified, leaf and anchor included; `connection` is a TLS socket or object."""
+    found: list[Any]
+    if hasattr(connection, "get_verified_chain"):
+        found = connection.get_verified_chain()
+    else:
+        found = [one.public_bytes(_DER) for one in connection._sslobj.get_verified_chain()]  # noqa: SLF001 (see above)
+    return [parse_der(bytes(one)) for one in found]
+
+
+def check_dates(connection: Any, trust: Trust, host: str, port: int) -> None:
+    """Check the dates of a server's chain where the clock's time does not count. Raise `ServerUntrustedError`."""
+    if trust.at is None:
+        return
+    for one in verified_chain(connection):
+        if not one.not_before <= trust.at <= one.not_after:
+            valid = f"{one.not_before:%Y-%m-%d %H:%M} to {one.not_after:%Y-%m-%d %H:%M} UTC"
+            reason = f"'{one.subject_text}' is valid from {valid}, and it is taken to be {trust.at:%Y-%m-%d %H:%M}"
+            error = ServerUntrustedError(host=host, port=port, reason=reason)
+            vars(error)["is_about_time"] = True
+            raise error
+
+
+async def ask_time(url: str, trust: Trust) -> StatedTime | None:
+    """Ask a server for the time, its certificates' dates left to the caller to judge; None when it says nothing."""
+    return await asyncio.to_thread(_ask, url, trust)
+
+
+def _ask(url: str, trust: Trust) -> StatedTime | None:
+    target = parse_url(url)
+    context = client_context(None, trust.dated(datetime.max.replace(tzinfo=UTC)))  # any: the caller judges
+    connection = http.client.HTTPSConnection(target.host, target.port, timeout=_TIMEOUT_S, context=context)
+    try:
+        connection.connect()
+        chain = verified_chain(connection.sock)
+        connection.request("GET", target.path, headers={"Connection": "close"})
+        response = connection.getresponse()
+        response.read(_MAX_BODY_BYTES)
+        stated = parsedate_to_datetime(response.getheader("Date") or "")
+    except (http.client.HTTPException, ValueError, TypeError):
+        return None
+    except OSError as error:
+        raise explained(error, target.host, target.port) from error
+    finally:
+        connection.close()
+    return StatedTime(stated, max(one.not_before for one in chain), min(one.not_after for one in chain))

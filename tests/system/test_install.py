@@ -1,0 +1,101 @@
+"""The services: installed into an image, judged by systemd's own tools, and taken back exactly."""
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from servers import BIRTHMARK, clean_environment
+
+pytestmark = [
+    pytest.mark.system,
+    pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd's tools are not here"),
+    pytest.mark.skipif(os.geteuid() != 0, reason="an image belongs to root"),
+]
+ABOUT = pytest.mark.parametrize("which", ["agent", "server"])
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    root = tmp_path / "image"
+    (root / "etc").mkdir(parents=True)
+    (root / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/sh\n")
+    (root / "etc/group").write_text("root:x:0:\n")
+    return root
+
+
+def do(image: Path, *arguments: str) -> list[str]:
+    command = [BIRTHMARK, *arguments, "--root", str(image), "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, env=clean_environment(), timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line)["step"] for line in done.stdout.splitlines()]
+
+
+def tree(image: Path) -> dict[str, tuple[int, bytes]]:
+    """Every file with mode and content, but for the copies that the tools for users leave."""
+    found = {}
+    for path in sorted(image.rglob("*")):
+        name = str(path.relative_to(image))
+        if not name.endswith("-") and ".pwd.lock" not in name and "shadow" not in name:
+            found[name] = (path.lstat().st_mode, path.read_bytes() if path.is_file() else b"")
+    return found
+
+
+@ABOUT
+def test_it_is_installed_once_and_taken_back_exactly(image: Path, which: str) -> None:
+    before = tree(image)
+    assert do(image, which, "install", "--dry-run")
+    assert tree(image) == before
+    assert do(image, which, "install")
+    assert f"birthmark-{which}.service" in str(sorted(tree(image)))
+    assert do(image, which, "install") == []
+    user = "birthmark-agent" if which == "agent" else "birthmark"
+    assert f"\n{user}:" in (image / "etc/passwd").read_text()
+    do(image, which, "uninstall")
+    assert tree(image) == before
+    assert do(image, which, "uninstall") == []
+
+
+@ABOUT
+def test_what_somebody_changed_or_put_there_stays(image: Path, which: str) -> None:
+    do(image, which, "install")
+    unit = image / f"etc/systemd/system/birthmark-{which}.service"
+    unit.write_text(unit.read_text() + "# mine\n")
+    state = image / ("var/lib/aziot/certd" if which == "agent" else "var/lib/birthmark/ca")
+    state.mkdir(parents=True)
+    steps = do(image, which, "uninstall")
+    assert any("which was changed since" in step for step in steps)
+    assert unit.exists()
+    assert state.exists()
+
+
+@ABOUT
+def test_the_unit_is_valid_and_hardened(image: Path, which: str) -> None:
+    do(image, which, "install", "--program", "/bin/true")
+    (image / "bin").mkdir()
+    shutil.copy("/bin/true", image / "bin/true")
+    unit = str(image / f"etc/systemd/system/birthmark-{which}.service")
+    verified = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", unit], capture_output=True, text=True, check=False
+    )
+    assert f"birthmark-{which}.service:" not in verified.stderr, verified.stderr
+    judged = subprocess.run(
+        ["systemd-analyze", "security", "--offline=true", "--threshold=20", "--no-pager", unit],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert judged.returncode == 0, judged.stdout[-600:] + judged.stderr
+
+
+def test_the_agent_may_read_its_configuration_and_nobody_else(image: Path) -> None:
+    config = image / "etc/aziot/config.toml"
+    config.parent.mkdir(parents=True)
+    config.write_text("")
+    do(image, "agent", "install")
+    assert config.stat().st_mode & 0o777 == 0o640
+    (entry,) = [line for line in (image / "etc/group").read_text().splitlines() if line.startswith("birthmark-agent:")]
+    assert config.stat().st_gid == int(entry.split(":")[2])

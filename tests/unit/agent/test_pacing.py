@@ -1,0 +1,95 @@
+"""When the agent renews and comes back: as the server says, and not all at once."""
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from agent_world import BOOTSTRAP, LIFETIME, World, certified
+from birthmark.agent.files import DEVICE_ID
+from birthmark.agent.renewal import moment_in, overdue_pause, pause_as_asked, spread
+from birthmark.agent.service import Agent
+from birthmark.agent.upkeep import Pace
+from birthmark.est.client import EstServerBusyError
+from birthmark.links.ports import HttpAnswer
+from fakes import NOON
+
+HOUR = timedelta(hours=1)
+
+
+async def test_a_window_is_kept_and_a_moment_in_it_chosen_once(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    start, end = NOON + 10 * HOUR, NOON + 12 * HOUR
+    world.answers = {"renewal-window": f"{start.isoformat()}/{end.isoformat()}"}
+    agent = world.agent()
+    held = await certified(agent)
+    at = agent.renew_at(held)
+    assert at is not None
+    assert start <= at <= end
+    assert world.agent().renew_at(held) == at
+
+
+async def test_devices_of_one_hour_choose_different_moments(tmp_path: Path) -> None:
+    moments = set()
+    for number in range(5):
+        world = World(tmp_path / str(number))
+        world.directory.mkdir()
+        world.answers = {"renewal-window": f"{NOON.isoformat()}/{(NOON + 20 * HOUR).isoformat()}"}
+        world.entropy._seed = number
+        agent = world.agent()
+        moments.add(agent.renew_at(await certified(agent)))
+    assert len(moments) == 5
+
+
+def test_a_window_outside_the_life_of_a_certificate_counts_as_far_as_it_reaches() -> None:
+    after = (NOON + 30 * HOUR, NOON + 40 * HOUR)
+    assert moment_in(after, NOON, NOON + LIFETIME, 0.5) == NOON + 30 * HOUR
+    around = (NOON - 5 * HOUR, NOON + 100 * HOUR)
+    assert NOON <= moment_in(around, NOON, NOON + LIFETIME, 1.0) <= NOON + LIFETIME
+
+
+def test_what_was_issued_at_once_is_renewed_over_half_a_retry() -> None:
+    assert spread(NOON, HOUR, 0) == NOON
+    assert spread(NOON, HOUR, 1) == NOON + HOUR / 2
+
+
+def test_an_overdue_renewal_waits_within_what_is_left() -> None:
+    assert overdue_pause(20 * HOUR, HOUR, 1.0) == HOUR
+    assert overdue_pause(2 * HOUR, HOUR, 1.0) == HOUR / 2
+    assert overdue_pause(-HOUR, HOUR, 1.0) == timedelta(0)
+
+
+@pytest.mark.parametrize("status", [202, 429, 503])
+async def test_a_server_that_says_when_is_asked_then_with_the_same_request(tmp_path: Path, status: int) -> None:
+    world = World(tmp_path)
+    agent = world.agent()
+    held = await certified(agent)
+    world.busy = HttpAnswer(status, {"retry-after": "120"}, b"later")
+    with pytest.raises(EstServerBusyError) as refused:
+        await agent.renew(held)
+    pause = Pace().failed(agent, refused.value, None, LIFETIME).total_seconds()
+    assert 120 <= pause <= 132
+    world.busy = None
+    again = world.agent()
+    again.keeper.recover()
+    await again.renew(held)
+    assert world.requests[-1] == world.requests[-2]
+
+
+async def test_a_first_certificate_that_somebody_must_approve_is_asked_for_again(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.busy = HttpAnswer(202, {"retry-after": "60"}, b"")
+    agent: Agent = world.agent(BOOTSTRAP)
+    with pytest.raises(EstServerBusyError):
+        await agent.apply()
+    world.busy = None
+    again = world.agent(BOOTSTRAP)
+    again.keeper.recover()
+    await again.apply()
+    assert world.requests[0] == world.requests[1]
+    assert not again.keeper.is_unfinished(DEVICE_ID)
+
+
+def test_a_server_that_asks_for_a_pause_gets_it_and_up_to_a_tenth_more() -> None:
+    assert pause_as_asked(100, 0.0) == timedelta(seconds=100)
+    assert pause_as_asked(100, 1.0) == timedelta(seconds=110)

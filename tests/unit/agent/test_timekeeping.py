@@ -1,0 +1,127 @@
+"""What time it is, on a device whose clock may be years off."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent_world import CONFIG, LIFETIME, World, certified
+from birthmark.agent.timekeeping import BUILT, Timekeeper
+from fakes import NOON, FakeClock
+
+YEAR = timedelta(days=365)
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+
+
+def test_a_clock_that_may_be_right_is_believed() -> None:
+    time = Timekeeper(FakeClock(NOON))
+    assert (time.now(), time.is_off, time.why) == (NOON, False, "")
+
+
+def test_a_clock_that_starts_in_1970_shows_the_latest_time_that_was_learnt() -> None:
+    time = Timekeeper(FakeClock(EPOCH), floor=NOON)
+    assert time.now() == NOON
+    assert "1970-01-01" in time.why
+
+
+def test_it_is_never_earlier_than_the_program() -> None:
+    assert Timekeeper(FakeClock(EPOCH)).now() == BUILT
+
+
+@pytest.mark.parametrize("wrong", [-56 * YEAR, -2 * HOUR, 2 * HOUR, 10 * YEAR])
+def test_a_learnt_time_counts_until_the_clock_is_set_right(wrong: timedelta) -> None:
+    machine = FakeClock(NOON + wrong)
+    time = Timekeeper(machine)
+    assert time.learn(NOON, "est.test")
+    assert time.now() == NOON
+    assert "est.test" in time.why
+    machine.move(HOUR)
+    assert time.now() == NOON + HOUR
+    machine._now = NOON + HOUR  # by NTP, or by hand
+    assert time.now() == NOON + HOUR
+    assert not time.is_off
+
+
+def test_a_machine_that_slept_is_no_clock_that_was_set() -> None:
+    machine = FakeClock(NOON + 10 * YEAR)
+    time = Timekeeper(machine)
+    time.learn(NOON, "est.test")
+    machine._now += 8 * HOUR  # the monotonic clock stood still
+    assert time.now() == NOON + 8 * HOUR
+
+
+def test_a_few_minutes_are_no_reason_to_doubt_a_clock() -> None:
+    time = Timekeeper(FakeClock(NOON + timedelta(minutes=4)))
+    assert not time.learn(NOON, "est.test")
+    assert not time.is_off
+
+
+@pytest.mark.parametrize(
+    ("stated", "believed"),
+    [(NOON, True), (NOON - 2 * HOUR, False), (NOON + 20 * HOUR, False), (NOON.replace(tzinfo=None), False)],
+    ids=["within", "before what was known", "after the chain", "without a zone"],
+)
+def test_a_stated_time_counts_within_the_chain_that_states_it_and_not_before_the_floor(
+    stated: datetime, believed: bool
+) -> None:
+    time = Timekeeper(FakeClock(EPOCH), floor=NOON - HOUR)
+    assert time.may_be(stated, NOON - YEAR, NOON + 10 * HOUR) is believed
+
+
+def test_a_chain_that_begins_later_states_no_earlier_time() -> None:
+    assert not Timekeeper(FakeClock(EPOCH), floor=BUILT).may_be(NOON, NOON + HOUR, NOON + YEAR)
+
+
+@given(st.lists(st.integers(-10_000, 10_000), max_size=20))
+def test_the_time_never_goes_back_behind_what_was_learnt(hours: list[int]) -> None:
+    machine = FakeClock(NOON)
+    time = Timekeeper(machine)
+    for number, amount in enumerate(hours):
+        if number % 2 and NOON + amount * HOUR >= time.floor:
+            time.learn(NOON + amount * HOUR, "server")
+        machine._now = NOON + amount * HOUR
+        assert time.now() >= time.floor
+
+
+@pytest.mark.parametrize("wrong", [-56 * YEAR, 10 * YEAR])
+async def test_a_device_starts_with_a_clock_years_off_and_keeps_its_identity(tmp_path: Path, wrong: timedelta) -> None:
+    world = World(tmp_path)
+    agent = world.agent()
+    await agent.apply()
+    before = await certified(agent)
+    world.clock._now += wrong
+    world.server_offset = -wrong
+    world.boot = "another"
+    again = world.agent()
+    held = await certified(again)
+    assert held.leaf == before.leaf
+    await again.connect(held)
+    due = again.renewal_due_in(held)
+    assert due is not None
+    assert HOUR < due <= LIFETIME
+
+
+async def test_a_clock_ahead_with_nobody_to_ask_is_told_the_time_by_a_new_certificate(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    agent = world.agent()
+    await agent.apply()
+    before = await certified(agent)
+    world.clock._now += 10 * YEAR
+    world.server_offset = -10 * YEAR
+    world.tells_time = False
+    again = world.agent()
+    assert (await certified(again)).leaf != before.leaf
+    assert abs(again.clock.now() - NOON) < HOUR
+
+
+async def test_the_offset_is_kept_for_this_start_of_the_machine_and_the_floor_for_good(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    agent = world.agent(CONFIG)
+    agent.clock.learn(NOON + YEAR, "est.test")
+    agent._keep_time()
+    assert world.agent().clock.now() == NOON + YEAR
+    world.boot = "another"
+    assert world.agent().clock.floor > NOON + YEAR - HOUR

@@ -18,6 +18,8 @@ class AgentOnDevice:
     server: RunningServer
     root: Path
     name: str
+    trusted: Path | None = None
+    """Whom it trusts; the server's bundle as it is when it is None."""
 
     @property
     def config(self) -> Path:
@@ -25,7 +27,7 @@ class AgentOnDevice:
 
     @property
     def environment(self) -> dict[str, str]:
-        return {"SSL_CERT_FILE": self.server.endpoints["trust_bundle"]}
+        return {"SSL_CERT_FILE": str(self.trusted or self.server.endpoints["trust_bundle"])}
 
     def configure(self, change: Callable[[str], str] = str) -> "AgentOnDevice":
         text = self.server.run("env", "--format", "aziot", "--registration-id", self.name).stdout

@@ -1,5 +1,6 @@
 """Exchanging the root under devices that keep their own trust: nobody who is online is cut off, in any phase."""
 
+import json
 import os
 import subprocess
 from collections.abc import Iterator
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from agent_device import AgentOnDevice
 from rollover_fleet import Fleet
 from servers import RunningServer, a_server
 
@@ -123,3 +125,24 @@ def test_enrollment_groups_are_taught_the_new_ca(server: RunningServer) -> None:
     assert "birthmark ca rollover groups" in refused(server, "next")
     assert server.rows("ca", "rollover", "groups") == [{"groups": ["edge"]}]
     assert step(server, "next")["groups"] == []
+
+
+def test_an_agent_follows_the_new_root_for_est_and_for_its_hub(server: RunningServer, tmp_path: Path) -> None:
+    anchor = tmp_path / "anchor.pem"
+    anchor.write_text(Path(server.endpoints["trust_bundle"]).read_text())
+    server.run("dps", "ca", "add", "est-root", str(anchor), "--verified")
+    server.run("enroll", "group", "edge", "--ca-name", "est-root")
+    device = AgentOnDevice(server, tmp_path / "device", "edge-1", anchor).configure(
+        lambda text: text.replace(server.endpoints["trust_bundle"], str(anchor))
+    )
+    device.row("apply")
+    step(server, "start")
+    server.run("ca", "rollover", "groups")
+    device.row("renew")
+    step(server, "next")  # every device was handed both, without a share
+    renewed = device.row("renew")
+    step(server, "next")
+    again = device.row("renew")
+    assert (again["connected"], again["renewals"]) == (False, 3)
+    assert device.thumbprint_at_hub() == again["thumbprint"] != renewed["thumbprint"]
+    assert "error" not in {row["result"] for row in map(json.loads, device.run("check", "--json").stdout.splitlines())}

@@ -258,7 +258,7 @@ class Checks:
         return await _handshake(hub, _HUB_PORT, self._trust())
 
     def _trust(self) -> Trust:
-        time, trust = self.agent.clock, self.agent.cloud_trust
+        time, trust = self.agent.clock, self.agent.anchors.beyond(self.agent.cloud_trust)
         return trust.dated(time.now()) if time.is_off else trust
 
     def _est(self) -> EstIssuance | None:

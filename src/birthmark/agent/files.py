@@ -60,6 +60,11 @@ class Places:
     def lock(self) -> Path:
         return self.root / "var/lib/aziot/identityd/birthmark.lock"
 
+    @property
+    def anchors(self) -> Path:
+        """Roots that were followed (`anchors`)."""
+        return self.certs / "birthmark-anchors.pem"
+
     def certificate(self, certificate_id: str) -> Path:
         return self.certs / file_name(certificate_id, ".cer")
 

@@ -18,6 +18,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
+from birthmark.agent.anchors import FollowedAnchors
 from birthmark.agent.config.issuance import ATTRIBUTES
 from birthmark.agent.config.model import EstIssuance, Issued, LocalIssuance, Preloaded
 from birthmark.agent.files import LOCAL_CA
@@ -155,6 +156,7 @@ class CertificateSource:
     system_trust: Trust
     clock: Clock
     entropy: Entropy
+    anchors: FollowedAnchors
 
     async def issue(
         self, managed: Managed, key: HeldKey, request: bytes, current: HeldIdentity | None, proofs: Proofs
@@ -172,9 +174,12 @@ class CertificateSource:
         """Ask the EST server once, as `identity`."""
         est = managed.issued.by
         assert isinstance(est, EstIssuance)  # noqa: S101 (who else has somebody to ask)
-        https = self.make_links(identity, est_trust(est, self.system_trust)).https()
+        trust = est_trust(est, self.system_trust)
+        https = self.make_links(identity, trust).https()
         with trusting_by(TRUST_BUNDLE if est.trusted is None else "cert_issuance.est.trusted_certs"):
             got = await EstClient(est.url, https, est.auth.username, est.auth.password).enroll(request)
+        for one in (trust, self.system_trust):
+            self.anchors.learn(one, got.bag, self.clock.now())
         if managed.kind is Kind.CA:
             _check_authority(managed, got, est.url)
         if managed.kind is not Kind.EST and got.leaf.subject_cn != managed.issued.common_name:

@@ -13,6 +13,7 @@ from typing import TypeAlias
 
 import msgspec
 
+from birthmark.agent.anchors import FollowedAnchors
 from birthmark.agent.config.model import (
     AgentConfig,
     DpsSource,
@@ -76,6 +77,7 @@ class Agent:
     managed: Mapping[str, Managed] = field(init=False)
     keeper: Keeper = field(init=False)
     time_servers: TimeServers = field(init=False)
+    anchors: FollowedAnchors = field(init=False)
     unwritten: StateNotWritableError | None = field(default=None, init=False)
     """Why the state could not be written down; it is kept in memory then, and nothing stops for it."""
 
@@ -84,9 +86,12 @@ class Agent:
 
     def __post_init__(self) -> None:
         self.managed = managed_by(self.config)
-        urls = time_urls(self.config, self.managed.values(), self.cloud_trust)
+        self.anchors = FollowedAnchors(self.places.anchors)
+        urls = time_urls(self.config, self.managed.values(), self.cloud_trust, self.anchors.beyond)
         self.time_servers = TimeServers(self.clock, self.ask_time, self._keep_time, urls)
-        source = CertificateSource(self.identities, self.links_for, self.cloud_trust, self.clock, self.entropy)
+        source = CertificateSource(
+            self.identities, self.links_for, self.cloud_trust, self.clock, self.entropy, self.anchors
+        )
         self.keeper = Keeper(
             self.identities,
             source,
@@ -214,8 +219,8 @@ class Agent:
         return now
 
     def links_for(self, identity: Identity | None, trust: Trust) -> Links:
-        """Return links that know the time."""
-        return TimelyLinks(self.make_links, identity, trust, self.time_servers)
+        """Return links that know the time, and the roots to which those that are trusted have led."""
+        return TimelyLinks(self.make_links, identity, self.anchors.beyond(trust), self.time_servers)
 
     @property
     def renewal(self) -> Renewal | None:

@@ -147,13 +147,19 @@ class _Mqtt:
         await self._inner.close()
 
 
-def time_urls(config: AgentConfig, every: Iterable[Managed], cloud: Trust) -> list[tuple[str, Callable[[], Trust]]]:
+def time_urls(
+    config: AgentConfig, every: Iterable[Managed], cloud: Trust, beyond: Callable[[Trust], Trust]
+) -> list[tuple[str, Callable[[], Trust]]]:
     """Return who can be asked for the time: the EST servers, and the provisioning service."""
     found: dict[str, Callable[[], Trust]] = {}
     for managed in every:
         if isinstance(est := managed.issued.by, EstIssuance):
-            found.setdefault(f"{est.url.rstrip('/')}/cacerts", partial(est_trust, est, cloud))
+            found.setdefault(f"{est.url.rstrip('/')}/cacerts", partial(_trusting, est, cloud, beyond))
     if isinstance(source := config.source, DpsSource):
         host = f"[{source.host}]" if ":" in source.host else source.host
-        found.setdefault(f"https://{host}:{source.port}/", lambda: cloud)
+        found.setdefault(f"https://{host}:{source.port}/", lambda: beyond(cloud))
     return list(found.items())
+
+
+def _trusting(est: EstIssuance, cloud: Trust, beyond: Callable[[Trust], Trust]) -> Trust:
+    return beyond(est_trust(est, cloud))

@@ -115,6 +115,8 @@ class Issued:
     anchors: tuple[Certificate, ...]
     window: tuple[datetime, datetime] | None = None
     """When the server would like the renewal, where it says so (`Renewal-Window`)."""
+    bag: tuple[Certificate, ...] = field(default=(), repr=False)
+    """Everything the server handed out, in no meaningful order."""
 
     @property
     def chain(self) -> tuple[Certificate, ...]:
@@ -156,8 +158,8 @@ class EstClient:
         leaf = next((one for one in received if one.spki_der == wanted), None)
         if leaf is None:
             raise EstWrongCertificateError(url=self._url(operation))
-        found = _sorted(leaf, [*received, *await self.cacerts()])
-        return replace(found, window=_window(answer.headers.get("renewal-window")))
+        bag = (*received, *await self.cacerts())
+        return replace(_sorted(leaf, bag), bag=bag, window=_window(answer.headers.get("renewal-window")))
 
     def _certificates(self, answer: HttpAnswer) -> tuple[Certificate, ...]:
         wanted = f"https://{urlsplit(self.url).hostname}:8085{wire.BASE_PATH}"

@@ -90,6 +90,10 @@ class Trust:
         roots = next((path.read_text(encoding="utf-8") for path in present), "") if self.pem is None else self.pem
         return Trust(roots.rstrip() + "\n" + (Trust.of(files).pem or ""))
 
+    def including(self, pem: str) -> "Trust":
+        """Trust these CAs too, where it is not the system's that are trusted."""
+        return self if self.pem is None else replace(self, pem=self.pem.rstrip() + "\n" + pem)
+
     @classmethod
     def default(cls, environment: Mapping[str, str]) -> "Trust":
         """Trust SSL_CERT_FILE where it is set, as OpenSSL does, else the system's CAs."""

@@ -1,0 +1,93 @@
+"""New roots of those whom the configuration trusts: followed when a trusted root has certified the new one's key.
+
+An EST server hands out such a link (NewWithOld, RFC 4210 section 4.4) while its root is exchanged. What was followed is
+kept with the root that led to it, and counts wherever that one is trusted, and nowhere else: whoever issues this
+device's certificates does not thereby choose whom it believes to be its hub.
+"""
+
+import base64
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from birthmark.agent.files import write_file
+from birthmark.errors import BirthmarkError
+from birthmark.links.identity import Trust
+from birthmark.pki.certificates import MAX_BUNDLE_BYTES, Certificate, is_signed_by, parse_bundle
+
+log = logging.getLogger(__name__)
+MAX_STEPS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A root that is trusted, what it certified, and the root that is trusted by that."""
+
+    known: Certificate
+    link: Certificate
+    root: Certificate
+
+
+def steps_in(bag: Sequence[Certificate], now: datetime) -> Iterator[Step]:
+    """Yield every step that the certificates of an EST server take, whether it starts at anything trusted or not."""
+    roots = [one for one in bag if one.is_ca and one.is_self_signed and now <= one.not_after]
+    links = [one for one in bag if one.is_ca and not one.is_self_signed and now <= one.not_after]
+    for root in roots:
+        for link in links:
+            if (link.spki_der, link.subject_der) != (root.spki_der, root.subject_der):
+                continue
+            yield from (Step(known, link, root) for known in roots if known != root and is_signed_by(link, known))
+
+
+def reached(trust: Trust, steps: Sequence[Step]) -> list[Certificate]:
+    """Return the roots to which the steps lead from `trust`, which does not have them itself."""
+    told = "".join((trust.pem or "").split())
+    found: list[Certificate] = []
+    for _ in steps:  # in whatever order they were learnt
+        for step in steps:
+            is_known = _is_in(step.known, told) or step.known in found
+            if is_known and step.root not in found and not _is_in(step.root, told):
+                found.append(step.root)
+    return found
+
+
+@dataclass(slots=True)
+class FollowedAnchors:
+    """The steps that were taken, in a file."""
+
+    path: Path
+
+    def beyond(self, trust: Trust) -> Trust:
+        """Return `trust` with the roots it leads to."""
+        roots = reached(trust, self._read())
+        return trust.including("".join(root.pem() for root in roots)) if roots else trust
+
+    def learn(self, trust: Trust, bag: Sequence[Certificate], now: datetime) -> None:
+        """Keep the steps that start at what is trusted. Raise `StateNotWritableError`."""
+        before = self._read()
+        steps = list(dict.fromkeys([*before, *steps_in(bag, now)]))
+        wanted = reached(trust, steps)
+        kept = [step for step in steps if step in before or step.root in wanted][-MAX_STEPS:]
+        if kept == before:
+            return
+        for step in kept:
+            if step not in before:
+                facts = {"root": step.root.thumbprint.hex(), "by": step.known.thumbprint.hex()}
+                log.warning("anchor.followed", extra=facts)
+        every = (one for step in kept for one in (step.known, step.link, step.root))
+        write_file(self.path, "".join(one.pem() for one in every).encode())
+
+    def _read(self) -> list[Step]:
+        """Return what was kept; what cannot be read counts as nothing, and is learnt again."""
+        with suppress(OSError, BirthmarkError), self.path.open("rb") as file:
+            found = parse_bundle(file.read(MAX_BUNDLE_BYTES))
+            return [Step(*found[n : n + 3]) for n in range(0, len(found) - 2, 3)]
+        return []
+
+
+def _is_in(certificate: Certificate, told: str) -> bool:
+    """Say whether a PEM text without white space has the certificate; a bundle of all the world's is not parsed."""
+    return base64.b64encode(certificate.der).decode() in told

@@ -214,8 +214,8 @@ class Hierarchy:
         """Return what a holder of a certificate needs: its issuer first, then the roots and what leads between them."""
         return tuple(dict.fromkeys((issuer.certificate, *self.anchors, *self.links)))
 
-    def shown(self, issuer: Issuer) -> tuple[Certificate, ...]:
-        """Return what a server shows above its own certificate, the end of the chain last.
+    def presented(self, issuer: Issuer) -> tuple[Certificate, ...]:
+        """Return what a server presents above its own certificate, the end of the chain last.
 
         Not the new root where the bridge to it is shown: who knows the old one alone would take that for the end.
         """

@@ -24,30 +24,30 @@ def rollover_endpoints(rollovers: Rollovers, teach: Teach) -> Sequence[Endpoint]
     """Return the routes of `birthmark ca rollover`. `teach` lets enrollment groups know the new CA."""
 
     async def status(_asked: Asked) -> Any:
-        return await shown()
+        return await current()
 
-    async def shown() -> Any:
-        current, progress = await rollovers.status()
-        return _view(rollovers, current, progress)
+    async def current() -> Any:
+        rollover, progress = await rollovers.status()
+        return _view(rollovers, rollover, progress)
 
     async def start(_asked: Asked) -> Any:
         await rollovers.start(OPERATOR.actor)
-        return await shown()
+        return await current()
 
     async def forward(asked: Asked) -> Any:
         body: NextStep = asked.body
         await rollovers.step_forward(body.share, OPERATOR.actor)
-        return await shown()
+        return await current()
 
     async def back(_asked: Asked) -> Any:
         await rollovers.step_back(OPERATOR.actor)
-        return await shown()
+        return await current()
 
     async def groups(_asked: Asked) -> Any:
-        current, _ = await rollovers.status()
-        if current is None:
+        rollover, _ = await rollovers.status()
+        if rollover is None:
             raise NoRolloverError
-        old, new = (rollovers.roots.generation(root) for root in (current.old, current.new))
+        old, new = (rollovers.roots.generation(root) for root in (rollover.old, rollover.new))
         return {"groups": list(await teach(old, new, OPERATOR.actor))}
 
     at, admin = "/ca/rollover", Role.ADMIN

@@ -205,7 +205,7 @@ class DataDirectory:
             serial, now = new_serial(self._entropy), self._clock.now()
             public, issuer = key.public_key(), self._signer(hierarchy)
             leaf = issue_server(issuer, list(wanted), public, serial=serial, now=now, lifetime=_LIFETIME, places=places)
-            chain = (leaf, *hierarchy.shown(issuer))
+            chain = (leaf, *hierarchy.presented(issuer))
             directory.mkdir(exist_ok=True, mode=0o700)
             (directory / "server.key").unlink(missing_ok=True)
             write_key(directory / "server.key", key, passphrase)
@@ -261,7 +261,7 @@ class DataDirectory:
             return False
         if leaf.not_after - leaf.not_before > _LONGEST:
             return False
-        if self._clock.now() > leaf.not_after - _RENEW_BEFORE or tuple(chain[1:]) != hierarchy.shown(
+        if self._clock.now() > leaf.not_after - _RENEW_BEFORE or tuple(chain[1:]) != hierarchy.presented(
             self._signer(hierarchy)
         ):
             return False

@@ -101,7 +101,11 @@ AGENT: Mapping[str, Scenario] = {
     ),
     "agent.not_a_ca": Scenario(APPLY, with_edge_ca_of_another, apply=lines_into(CONFIG)),
     "agent.payload_invalid": Scenario(
-        APPLY, configured("fix-payload", 's|^id_scope.*|&\\npayload = { uri = "file:///tmp/birthmark-fix-payload" }|')
+        APPLY,
+        after(
+            configured("fix-payload", 's|^id_scope.*|&\\npayload = { uri = "file://HERE/payload" }|'),
+            f'sed -i "s|HERE|$PWD|" {CONFIG}',
+        ),
     ),
     "agent.not_issued_here": Scenario("birthmark agent renew --root root", given, apply=lines_into(CONFIG)),
     "agent.token_unusable": Scenario(

@@ -21,7 +21,7 @@ from pki_builders import Holder, a_ca, a_device
 def issuing_for(scene: Scene, name: str, config: Path) -> None:
     """Have a configuration ask such a server, whose CA the Birthmark server trusts."""
     now = datetime.now(UTC)
-    ca, entropy = a_ca("Other EST", now=now), SeededEntropy(3)
+    ca, entropy = a_ca(f"Other EST of {name}", now=now), SeededEntropy(3)
     (scene.directory / "other.pem").write_text(ca.certificate.pem())
 
     class Handler(BaseHTTPRequestHandler):
@@ -54,7 +54,8 @@ def issuing_for(scene: Scene, name: str, config: Path) -> None:
     threading.Thread(target=server.serve_forever, daemon=True).start()
     scene.closing.callback(server.server_close)
     scene.closing.callback(server.shutdown)
-    scene.must("birthmark dps ca add other-est other.pem --verified; birthmark enroll group other --ca-name other-est")
+    scene.must(f"birthmark dps ca add of-{name} other.pem --verified")
+    scene.must(f"birthmark enroll group of-{name} --ca-name of-{name}")
     url = f"https://127.0.0.1:{server.server_port}/.well-known/est"
     scene.must(
         f'sed -i \'s|^default = .*|default = "{url}"|; '

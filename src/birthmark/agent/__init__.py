@@ -12,8 +12,24 @@ Configured by an aziot-style `config.toml` (Azure's "super-config"), state where
 A new certificate is first proven (registered at DPS, connected to the hub) and only then takes the old one's place. A
 device that was off for longer than its certificate lived comes back by its bootstrap identity or password.
 
-Different from aziot: one process instead of four; no EST identity beside the device identity (renewals show the device
-certificate itself); keys are EC P-256. Not here: modules, workload sockets, the edge runtime, symmetric keys, TPM.
+Different from aziot: one process instead of four; keys are EC P-256. Not here: modules, workload sockets, the edge
+runtime, TPM attestation. A program that keeps its own connection has the agent inside: `birthmark.agent.connect`.
 
 This room imports no server framework and no database: it runs on small devices.
 """
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from birthmark.agent.library import Device, Identity, connect
+
+__all__ = ["Device", "Identity", "connect"]
+
+
+def __getattr__(name: str) -> Any:
+    """Load the library when a program asks for it: the commands do not."""
+    if name not in __all__:
+        raise AttributeError(name)
+    from birthmark.agent import library
+
+    return getattr(library, name)

@@ -5,7 +5,7 @@ a new certificate is registered and has connected to the hub before it takes the
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -81,6 +81,7 @@ class Agent:
     unwritten: StateNotWritableError | None = field(default=None, init=False)
     """Why the state could not be written down; it is kept in memory then, and nothing stops for it."""
 
+    prove: Callable[[HeldIdentity], Awaitable[None]] | None = field(default=None, init=False)
     instead_of_config: str | None = field(default=None, init=False)
     """Why the configuration in use is the last good one and not the file's."""
 
@@ -176,8 +177,11 @@ class Agent:
         with trusting_by(TRUST_BUNDLE):
             return await connect_hub(self._links(held).mqtt(), hub, device_id, password=password)
 
-    async def renew(self, held: Held) -> tuple[HeldIdentity, HubClient]:
-        """Renew and prove it: return the new identity and its hub connection. On failure the old identity stays."""
+    async def renew(self, held: Held) -> tuple[HeldIdentity, HubClient | None]:
+        """Renew and prove it: return the new identity and its hub connection. On failure the old identity stays.
+
+        Where a program proves it by itself (`prove`) there is no connection.
+        """
         identity = self.config.source.identity
         if not isinstance(identity, Issued) or isinstance(held, SharedIdentity):
             what = identity.certificate if isinstance(identity, Preloaded) else "by a symmetric key"
@@ -187,7 +191,10 @@ class Agent:
         hub: HubClient | None = None
         try:
             await self.register(fresh)
-            hub = await self.connect(fresh)
+            if self.prove is None:
+                hub = await self.connect(fresh)
+            else:
+                await self.prove(fresh)
             slot.commit()
         except BirthmarkError:
             if hub is not None:

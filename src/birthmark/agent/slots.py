@@ -7,6 +7,7 @@ anything, and `recover`, called by whoever holds the lock, finishes or takes awa
 
 import contextlib
 from dataclasses import dataclass
+from pathlib import Path
 
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
@@ -99,6 +100,12 @@ class Slot:
         remove_file(self.places.certificate(following))
         self.keys.remove(following)
         self.keys.sweep(self.id)
+
+    def file_of(self, held: HeldIdentity) -> Path:
+        """Return the file in which a certificate of this slot stands: the one in use, or the next one's."""
+        current = self._certificate(self.id)
+        is_current = current is not None and current[0] == held.leaf
+        return self.places.certificate(self.id if is_current else next_of(self.id))
 
     def recover(self) -> None:
         """Finish what an interruption left, and take away what nobody will ever use. Raise when it cannot be done."""

@@ -134,7 +134,8 @@ def stop(options: AgentOptions) -> None:
 async def _renew_once(agent: Agent) -> None:
     held = await agent.ensure()
     _fresh, hub = await agent.renew(held)
-    await hub.close()
+    if hub is not None:
+        await hub.close()
     agent.update(is_connected=False)
 
 

@@ -14,9 +14,12 @@ _PAGE = 1000
 
 def report(verified: Sequence[Verified]) -> dict[str, Any]:
     """Return the stable JSON form: all rows, the head of the chain that a server alone writes, and each chain."""
-    chains = [{"chain": one.chain, "rows": one.rows, "head": one.head and one.head.as_json()} for one in verified]
+    chains = [
+        {"chain": one.chain, "rows": one.rows - one.left_out, "head": one.head and one.head.as_json()}
+        for one in verified
+    ]
     main = next((one for one in chains if one["chain"] == MAIN), chains[0])
-    return {"rows": sum(one.rows for one in verified), "head": main["head"], "chains": chains}
+    return {"rows": sum(one.rows - one.left_out for one in verified), "head": main["head"], "chains": chains}
 
 
 async def entries(database: Reader, verified: Sequence[Verified]) -> AsyncIterator[dict[str, Any]]:

@@ -1,5 +1,6 @@
 """Are the audit chains whole, and the ones that were signed? Names the first row that says no."""
 
+import json
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from birthmark.store.opening import MAIN
 from birthmark.store.schema import audit, audit_heads
 
 BREAK = "audit.break"
+RESTORED = "server.restored"
+"""The row after a gap: a backup was restored, and the places that the lost server may have told of are left out."""
 _PAGE = 1000
 ROWS = page(audit, "seq", "chain")
 LAST_ROW = find(audit, "chain", of=("seq", "digest"), order=audit.c.seq.desc(), limit=1)
@@ -99,7 +102,10 @@ class Verified:
 
     chain: str
     rows: int
+    """The place of the last."""
     head: Head | None
+    left_out: int = 0
+    """Places that a restored backup left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +154,7 @@ async def verify_chain(
     if walk.broken_at is not None:
         seq, detail = walk.broken_at
         raise AuditBreakFoundError(seq=seq, chain=chain, detail=detail)
-    return Verified(chain, walk.seq, head)
+    return Verified(chain, walk.seq, head, walk.left_out)
 
 
 class _Walk:
@@ -160,20 +166,21 @@ class _Walk:
         for claim in claims:
             if claim.chain == chain:
                 self._wanted[claim.seq].append(claim)
-        self.seq, self.digest = 0, GENESIS
+        self.seq, self.digest, self.left_out = 0, GENESIS, 0
         self.broken_at: tuple[int, str] | None = None
 
     def follow(self, row: Row) -> None:
         """Go on to a row. Raise `AuditBrokenError` or `AuditContradictedError`."""
         written = AuditRow(row["actor"], row["action"], row["subject"], row["detail"])
-        expected = link(self.digest, self._chain, self.seq + 1, row["at"], written)
-        if row["seq"] != self.seq + 1:
+        expected = link(self.digest, self._chain, row["seq"], row["at"], written)
+        if row["seq"] != self.seq + 1 and not (row["seq"] > self.seq and _is_restored(row, self.seq)):
             missing = f"rows {self.seq + 1} to {row['seq'] - 1} are missing"
             raise AuditBrokenError(seq=row["seq"], chain=self._chain, detail=missing)
         if row["digest"] != expected:
             changed = "it, or its digest, was changed"
             raise AuditBrokenError(seq=row["seq"], chain=self._chain, detail=changed)
-        self.seq, self.digest = self.seq + 1, expected
+        self.left_out += row["seq"] - self.seq - 1
+        self.seq, self.digest = row["seq"], expected
         for claim in self._wanted.pop(self.seq, ()):
             if claim.digest != expected:
                 raise AuditContradictedError(seq=self.seq, chain=self._chain, source=claim.source)
@@ -185,6 +192,16 @@ class _Walk:
         if self._wanted:
             last = max(self._wanted)
             raise AuditCutError(seq=self.seq, signed=last, chain=self._chain, source=self._wanted[last][0].source)
+
+
+def _is_restored(row: Row, last: int) -> bool:
+    """Say whether a row tells of a backup that ended at row `last`."""
+    if row["action"] != RESTORED:
+        return False
+    try:
+        return bool(json.loads(row["detail"]).get("from") == last)
+    except (ValueError, AttributeError):
+        return False
 
 
 def _claims_of(head: Head, source: str, *, of_itself: bool = True) -> list[Claim]:

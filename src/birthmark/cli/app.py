@@ -35,6 +35,8 @@ COMMANDS = (
     "agent",
     "why",
     "audit",
+    "backup",
+    "restore",
     "completion",
 )
 

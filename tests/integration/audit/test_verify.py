@@ -11,6 +11,8 @@ from birthmark.audit.heads import HEADS, AuditKey, Head, parse_head, parse_heads
 from birthmark.audit.report import entries, report
 from birthmark.audit.verify import (
     HEADS_OF_ALL,
+    LAST_ROW,
+    RESTORED,
     AuditBreakFoundError,
     AuditBrokenError,
     AuditContradictedError,
@@ -22,8 +24,9 @@ from birthmark.audit.verify import (
 )
 from birthmark.audit.verify import ROWS as ROWS_OF_CHAIN
 from birthmark.errors import BirthmarkError
-from birthmark.store import AuditRow, Changes, Database, Statement, open_database
+from birthmark.store import AuditRow, Changes, Database, Statement, insert, open_database, upsert
 from birthmark.store.chain import GENESIS, head_body, link
+from birthmark.store.schema import audit, audit_heads
 from birthmark.store.statements import Compiled
 from fakes import FakeClock
 
@@ -406,4 +409,30 @@ async def test_a_chain_that_a_server_writes_meanwhile_is_verified_up_to_its_end(
     patched.all = all_and_write
     (verified,) = await verify_chains(database, key=KEY.public_key)
     assert verified.rows == ROWS + 2
+    await database.close()
+
+
+async def test_a_gap_is_whole_where_a_restored_backup_says_so(database_url: str) -> None:
+    database = await open_database(database_url, FakeClock(), signer=KEY)
+    await write(database)
+    before = await database.one(LAST_ROW, chain="main")
+    assert before is not None
+    for told_from, action, is_whole in ((ROWS, RESTORED, True), (ROWS - 1, RESTORED, False), (ROWS, "x", False)):
+        detail = json.dumps({"from": told_from}, separators=(",", ":"))
+        row, seq = AuditRow("restore", action, "server", detail), ROWS + 100
+        digest = link(bytes(before["digest"]), "main", seq, 1, row)
+        signed = KEY.sign(head_body("main", seq, 1, digest, "[]"))
+        facts = {"actor": row.actor, "action": row.action, "subject": row.subject, "detail": row.detail}
+        head = {"key": KEY.public_key, "signature": signed, "others": "[]"}
+        changes = Changes().run(insert(audit), chain="main", seq=seq, at=1, digest=digest, **facts)  # type: ignore[arg-type]  # columns by name
+        changes.run(upsert(audit_heads), chain="main", seq=seq, at=1, digest=digest, **head)  # type: ignore[arg-type]  # as above
+        await database.commit(changes)
+        if is_whole:
+            (verified,) = await verify_chains(database, key=KEY.public_key)
+            assert (verified.rows, verified.left_out) == (seq, 99)
+            assert report([verified])["rows"] == ROWS + 1
+        else:
+            with pytest.raises(AuditBrokenError):
+                await verify_chains(database, key=KEY.public_key)
+        await sql(database, f"DELETE FROM audit WHERE seq = {seq}")
     await database.close()

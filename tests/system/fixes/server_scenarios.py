@@ -20,6 +20,13 @@ CURL = (
 URL = """python3 -c 'import json, sys; print(json.load(sys.stdin)["health_url"].removesuffix("/healthz"))'"""
 
 
+PASSPHRASE = (
+    "(umask 077; echo correct horse battery > backup.passphrase); "
+    "export BIRTHMARK_BACKUP_PASSPHRASE_FILE=backup.passphrase"
+)
+BACKED_UP = (PASSPHRASE, "birthmark backup --out x.birthmark")
+
+
 def serve(directory: str, more: str = "") -> str:
     """A server that runs for a while and ends in order."""
     return f"timeout --preserve-status 5 birthmark serve --data {directory} --listen {ADDRESS} {more}"
@@ -62,6 +69,35 @@ SERVER: Mapping[str, Scenario] = {
         "birthmark ca issue gateway --dir ca",
         typed("birthmark ca init --name Fixes --dir ca", "chown 12345 ca/root.key"),
         needs_root=True,
+    ),
+    "cli.passphrase_wanted": Scenario(
+        "birthmark backup --out x.birthmark", typed("unset BIRTHMARK_BACKUP_PASSPHRASE_FILE")
+    ),
+    "server.backup_unreadable": Scenario(
+        "birthmark restore x.birthmark --data new",
+        typed(
+            *BACKED_UP,
+            "(umask 077; echo another > wrong.passphrase)",
+            "export BIRTHMARK_BACKUP_PASSPHRASE_FILE=wrong.passphrase",
+        ),
+    ),
+    "server.database_not_empty": Scenario(
+        "birthmark restore x.birthmark --data new --database sqlite:///old/birthmark.db",
+        typed(*BACKED_UP, "birthmark restore x.birthmark --data old"),
+        is_instead=True,
+    ),
+    "server.nothing_to_back_up": Scenario(
+        "birthmark backup --out x.birthmark",
+        typed(
+            'mkdir -p "$HOME/.local/share"; ln -s "$BIRTHMARK_DATA" "$HOME/.local/share/birthmark"',
+            "export BIRTHMARK_DATA=nowhere",
+            PASSPHRASE,
+        ),
+    ),
+    "server.restore_target": Scenario(
+        "birthmark restore x.birthmark --data full",
+        typed(*BACKED_UP, "mkdir full; touch full/precious"),
+        is_instead=True,
     ),
     "operator.file_foreign": Scenario(
         "birthmark hub show",

@@ -1,0 +1,83 @@
+"""`birthmark backup`: everything of a server in one encrypted file."""
+
+import asyncio
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from birthmark.cli.common import FileExistsAlreadyError, UsageError, emit
+from birthmark.cli.options import JsonOption, command
+from birthmark.clock import SystemClock
+from birthmark.keys.pin import Pin
+
+app = typer.Typer(add_completion=False)
+Database = Annotated[
+    str | None, typer.Option(envvar="BIRTHMARK_DATABASE", help="postgresql://… where it is none of the directory's.")
+]
+
+
+class PassphraseWantedError(UsageError):
+    """A backup needs a passphrase."""
+
+    code = "cli.passphrase_wanted"
+    cause = "A backup holds every secret of the server, so it is encrypted, and nobody is at a terminal to be asked."
+    fix = (
+        "Name a file of mode 0600 with a passphrase, such as this makes: "
+        "`(umask 077; openssl rand -base64 32 > backup.passphrase); "
+        "export BIRTHMARK_BACKUP_PASSPHRASE_FILE=backup.passphrase`"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class PassphraseOptions:
+    """What the backup is encrypted by; without an option it is asked for."""
+
+    passphrase_file: Annotated[
+        Path | None,
+        typer.Option(envvar="BIRTHMARK_BACKUP_PASSPHRASE_FILE", help="File of mode 0600 with the backup's passphrase."),
+    ] = None
+    passphrase_fd: Annotated[int | None, typer.Option(help="Open descriptor to read it from.")] = None
+
+    def read(self, *, is_new: bool) -> str:
+        """Return it. Raise `PassphraseWantedError`."""
+        if self.passphrase_fd is not None:
+            return Pin.from_descriptor(self.passphrase_fd).reveal()
+        if self.passphrase_file is not None:
+            return Pin.from_file(self.passphrase_file).reveal()
+        if not sys.stdin.isatty():
+            raise PassphraseWantedError
+        return str(typer.prompt("Passphrase of the backup", hide_input=True, confirmation_prompt=is_new, err=True))
+
+
+@command(app, "birthmark backup --out server.birthmark --passphrase-file backup.passphrase")
+def backup(
+    passphrase: PassphraseOptions,
+    out: Annotated[Path, typer.Option("--out", "-o", help="File to write.")],
+    data: Annotated[
+        Path, typer.Option("--data", envvar="BIRTHMARK_DATA", help="The server's data directory.", readable=False)
+    ] = Path("~/.local/share/birthmark"),
+    config: Annotated[Path | None, typer.Option(help="The configuration file, to have it in the backup too.")] = None,
+    database: Database = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write everything of a server into one encrypted file: database, CA, seeds, credentials. It may run meanwhile.
+
+    `birthmark restore` reads it; so do tar and age (key.age, then backup.tar.gz.age). What a passphrase of CA keys that
+    is kept elsewhere opens, needs that still.
+    """
+    from birthmark.server.backup.making import make_backup
+    from birthmark.server.settings import read_settings
+
+    settings = read_settings(config, os.environ, data=str(data), database=database)
+    if out.exists():
+        raise FileExistsAlreadyError(path=out)
+    secret = passphrase.read(is_new=True)
+    making = make_backup(
+        settings.directory, out, secret, url=settings.database_url, now=SystemClock().now(), config=config
+    )
+    made = asyncio.run(making)
+    emit(as_json, {"file": str(out), "files": made.files, "bytes": made.size_bytes})

@@ -1,0 +1,63 @@
+"""`birthmark restore`: a server from its backup, in an empty directory."""
+
+import asyncio
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from birthmark.cli.backup import Database, PassphraseOptions
+from birthmark.cli.common import emit, read_file
+from birthmark.cli.options import JsonOption, command
+from birthmark.clock import SystemClock
+
+app = typer.Typer(add_completion=False)
+_MAX_AUDIT_BYTES = 1 << 30
+
+
+@command(app, "birthmark restore server.birthmark --data restored --passphrase-file backup.passphrase")
+def restore(
+    passphrase: PassphraseOptions,
+    file: Annotated[Path, typer.Argument(help="As `birthmark backup` wrote it.")],
+    data: Annotated[
+        Path, typer.Option("--data", envvar="BIRTHMARK_DATA", help="The server's data directory.", readable=False)
+    ],
+    database: Database = None,
+    replay: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Audit rows exported later (`audit export --rows`): revoke again by them."),
+    ] = None,
+    keep_tokens: Annotated[
+        bool, typer.Option("--keep-tokens", help="Keep tokens for one use that may have been used since.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Restore a backup into a directory that is empty or not there, and say what it left behind.
+
+    The lost server must never run again. Revocation lists and audit rows go on beyond those it may have given out;
+    tokens for one use that were unused are taken away; what was revoked later is revoked again by --replay only.
+    """
+    from birthmark.server.backup.restoring import restore_backup
+
+    read_file(file, 0)  # told as any missing file is
+    rows = [] if replay is None else read_file(replay, _MAX_AUDIT_BYTES).splitlines()
+    done = asyncio.run(
+        restore_backup(
+            file,
+            data.expanduser(),
+            passphrase.read(is_new=False),
+            SystemClock(),
+            url=database,
+            keep_tokens=keep_tokens,
+            replay=rows,
+        )
+    )
+    row = {
+        "data": str(data),
+        "backup_of": done.made_at,
+        "tokens_dropped": len(done.tokens_dropped),
+        "revoked_again": done.revoked_again,
+    }
+    emit(as_json, row)
+    if not as_json:
+        typer.echo(f"Start it: `birthmark serve --data {data}`. The lost server must never run again.", err=True)

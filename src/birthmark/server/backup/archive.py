@@ -1,0 +1,172 @@
+"""The backup's file: a tar of two files of the age format, which `age` and `tar` open without us.
+
+    key.age            an age identity made for this file, encrypted by the passphrase (scrypt)
+    backup.tar.gz.age  what is backed up, encrypted to that identity, as a stream of any length
+
+Nothing of the content is on disk unencrypted while it is written or read; where it goes in the end is the caller's.
+"""
+
+import contextlib
+import os
+import tarfile
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+import pyrage
+
+from birthmark.errors import BirthmarkError, InvalidRequestError
+
+KEY, CONTENT = "key.age", "backup.tar.gz.age"
+_MAX_KEY_BYTES = 64 * 1024
+_CHUNK = 1 << 20
+
+
+class BackupUnreadableError(InvalidRequestError):
+    """This backup cannot be opened."""
+
+    code = "server.backup_unreadable"
+    cause = "{path} cannot be opened as a backup: {detail}."
+    fix = (
+        "Name the file with the passphrase it was made with: "
+        "`export BIRTHMARK_BACKUP_PASSPHRASE_FILE=backup.passphrase`. `tar tf {path}` lists key.age and "
+        "backup.tar.gz.age of a whole one."
+    )
+    detail: str
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A file of the backup: its name there, and its bytes or where they are."""
+
+    name: str
+    source: Path | bytes
+
+
+def write_archive(out: Path, passphrase: str, parts: Sequence[Part]) -> None:
+    """Write a new file, whole or not at all. Raise `FileExistsError`, `OSError`."""
+    identity = pyrage.x25519.Identity.generate()
+    building, content = out.with_name(f".{out.name}.new"), out.with_name(f".{out.name}.content")
+    try:
+        with _private(content) as encrypted, _fed(lambda pipe: _pack(pipe, parts)) as plain:
+            pyrage.encrypt_io(plain, encrypted, [identity.to_public()])
+        with _private(building) as file, tarfile.open(fileobj=file, mode="w") as outer:
+            key = pyrage.passphrase.encrypt(str(identity).encode(), passphrase)
+            _add(outer, Part(KEY, key))
+            _add(outer, Part(CONTENT, content))
+            file.flush()
+            os.fsync(file.fileno())
+        os.link(building, out)  # unlike a rename it never replaces
+    finally:
+        building.unlink(missing_ok=True)
+        content.unlink(missing_ok=True)
+
+
+def read_archive(path: Path, passphrase: str, into: Path) -> None:
+    """Put the content into an existing directory. Raise `BackupUnreadableError`, `OSError`."""
+    try:
+        with tarfile.open(path, mode="r:") as outer:
+            identity = pyrage.x25519.Identity.from_str(_decrypted_key(outer, passphrase))
+            content = outer.extractfile(CONTENT)
+            if content is None:
+                raise BackupUnreadableError(path=path, detail=f"there is no {CONTENT} in it")
+            with _drained(lambda pipe: _unpack(pipe, into)) as plain:
+                pyrage.decrypt_io(content, plain, [identity])
+    except (pyrage.DecryptError, pyrage.IdentityError) as error:
+        raise BackupUnreadableError(path=path, detail="the passphrase is another, or it is damaged") from error
+    except (tarfile.TarError, EOFError, KeyError, ValueError) as error:
+        raise BackupUnreadableError(path=path, detail="it is none, or it is damaged") from error
+
+
+def _decrypted_key(outer: tarfile.TarFile, passphrase: str) -> str:
+    file = outer.extractfile(KEY)
+    data = b"" if file is None else file.read(_MAX_KEY_BYTES)
+    return bytes(pyrage.passphrase.decrypt(data, passphrase)).decode("ascii")
+
+
+def _pack(pipe: IO[bytes], parts: Sequence[Part]) -> None:
+    with tarfile.open(fileobj=pipe, mode="w|gz") as inner:
+        for part in parts:
+            _add(inner, part)
+
+
+def _unpack(pipe: IO[bytes], into: Path) -> None:
+    """Write files only, below `into` only, each for its owner; certificates also for others to read."""
+    with tarfile.open(fileobj=pipe, mode="r|gz") as inner:
+        for member in inner:
+            name = PurePosixPath(member.name)
+            file = inner.extractfile(member)
+            if file is None or not member.isreg() or name.is_absolute() or ".." in name.parts:
+                raise ValueError(member.name)
+            path = into / name
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            mode = 0o644 if name.suffix == ".pem" and not name.name.startswith("ocsp-") else 0o600
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+            with os.fdopen(descriptor, "wb") as target:
+                while chunk := file.read(_CHUNK):
+                    target.write(chunk)
+                target.flush()
+                os.fsync(target.fileno())
+
+
+def _add(archive: tarfile.TarFile, part: Part) -> None:
+    member = tarfile.TarInfo(part.name)
+    member.mode = 0o600
+    if isinstance(part.source, bytes):
+        member.size = len(part.source)
+        archive.addfile(member, BytesIO(part.source))
+        return
+    with part.source.open("rb") as file:
+        member.size = os.fstat(file.fileno()).st_size
+        archive.addfile(member, file)
+
+
+def _private(path: Path) -> IO[bytes]:
+    path.unlink(missing_ok=True)  # of a run that was killed
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
+
+
+@contextlib.contextmanager
+def _fed(write: Callable[[IO[bytes]], None]) -> Iterator[IO[bytes]]:
+    """Return the end to read of what `write` writes meanwhile."""
+    reading, writing = os.pipe()
+    with _beside(write, os.fdopen(writing, "wb")), os.fdopen(reading, "rb") as pipe:
+        yield pipe
+
+
+@contextlib.contextmanager
+def _drained(read: Callable[[IO[bytes]], None]) -> Iterator[IO[bytes]]:
+    """Return the end to write of what `read` reads meanwhile."""
+    reading, writing = os.pipe()
+    with _beside(read, os.fdopen(reading, "rb")), os.fdopen(writing, "wb") as pipe:
+        yield pipe
+
+
+@contextlib.contextmanager
+def _beside(work: Callable[[IO[bytes]], None], pipe: IO[bytes]) -> Iterator[None]:
+    """Do `work` in a thread of its own; its trouble comes out here, and counts before what it led to."""
+    trouble: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            with pipe:
+                work(pipe)
+        except BaseException as error:  # noqa: BLE001 - told below, in the thread that waits
+            trouble.append(error)
+
+    thread = threading.Thread(target=run, name="backup")
+    thread.start()
+    try:
+        yield
+    except BrokenPipeError:
+        thread.join()
+        if not trouble:
+            raise
+    finally:
+        thread.join()
+    if trouble and not isinstance(trouble[0], BirthmarkError):
+        raise trouble[0]

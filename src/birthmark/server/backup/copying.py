@@ -1,0 +1,125 @@
+"""A database as it is at one moment, while others write it, and back into an empty one of either engine.
+
+SQLite is copied as a file, by its online backup. Of PostgreSQL every table is read in one snapshot: rows as arrays of
+their columns, which are text, numbers and bytes, in pieces that each fit into memory.
+"""
+
+import sqlite3
+from collections.abc import AsyncIterator, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from sqlalchemy import Table
+
+from birthmark.errors import ConflictError
+from birthmark.store import Changes, Database, insert, metadata
+from birthmark.store.keyed import find
+from birthmark.store.schema import audit, server_facts
+from birthmark.store.statements import Statement
+
+SQLITE = "sqlite:///"
+_ROWS = 500
+_LENGTH_BYTES = 8
+_REVISION = "SELECT version_num FROM alembic_version"
+
+
+class DatabaseNotEmptyError(ConflictError):
+    """There is something in that database already."""
+
+    code = "server.database_not_empty"
+    cause = "The database to restore into is in use, or was: it has rows."
+    fix = "Restore into a file of the new data directory: `birthmark restore {file} --data {data}`."
+    data: Path = Path("restored")
+    file: Path = Path("backup.birthmark")
+
+
+def copy_sqlite(path: Path, to: Path) -> str:
+    """Copy the database file to a new one, as it is at one moment; return its revision."""
+    to.touch(mode=0o600)
+    source = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
+    target = sqlite3.connect(to)
+    try:
+        source.backup(target)
+        target.execute("PRAGMA journal_mode=DELETE")
+        return str(target.execute(_REVISION).fetchone()[0])
+    finally:
+        target.close()
+        source.close()
+
+
+async def dump_postgresql(url: str, folder: Path) -> str:
+    """Write a file for each table, all of one moment; return the revision."""
+    import asyncpg
+
+    connection = await asyncpg.connect(url)
+    try:
+        async with connection.transaction(isolation="repeatable_read", readonly=True):
+            for table in metadata.sorted_tables:
+                columns = [str(column.name) for column in table.columns]
+                listed = ", ".join(f'"{name}"' for name in columns)
+                with (folder / f"{table.name}.rows").open("xb") as file:
+                    _write(file, columns)
+                    rows: list[list[Any]] = []
+                    async for record in connection.cursor(f'SELECT {listed} FROM "{table.name}"'):  # noqa: S608 - our own names
+                        rows.append(list(record))
+                        if len(rows) == _ROWS:
+                            _write(file, rows)
+                            rows = []
+                    _write(file, rows)
+            return str(await connection.fetchval(_REVISION))
+    finally:
+        await connection.close()
+
+
+async def load(database: Database, folder: Path, sqlite_file: Path | None) -> None:
+    """Put every row into an empty database, from the files of `dump_postgresql` or from a SQLite file.
+
+    Raise `DatabaseNotEmptyError`.
+    """
+    for table in (audit, server_facts):
+        if await database.all(find(table, *_ANY, limit=1)):
+            raise DatabaseNotEmptyError
+    for table in metadata.sorted_tables:
+        into = insert(table)
+        source = _rows_of_file(folder / f"{table.name}.rows") if sqlite_file is None else _rows_of(sqlite_file, table)
+        async for columns, rows in source:
+            await _insert(database, into, columns, rows)
+
+
+_ANY = (audit.c.seq.is_not(None),)
+
+
+async def _insert(database: Database, into: Statement, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    changes = Changes()
+    for row in rows:
+        changes.run(into, **dict(zip(columns, row, strict=True)))
+    if rows:
+        await database.commit(changes)
+
+
+async def _rows_of_file(path: Path) -> AsyncIterator[tuple[list[str], list[list[Any]]]]:
+    with path.open("rb") as file:
+        columns: list[str] = _read(file)
+        while rows := _read(file):
+            yield columns, rows
+
+
+async def _rows_of(path: Path, table: Table) -> AsyncIterator[tuple[list[str], list[tuple[Any, ...]]]]:
+    columns = [str(column.name) for column in table.columns]
+    listed = ", ".join(f'"{name}"' for name in columns)
+    with closing(sqlite3.connect(path)) as connection:
+        cursor = connection.execute(f'SELECT {listed} FROM "{table.name}"')  # noqa: S608 - our own names
+        while rows := cursor.fetchmany(_ROWS):
+            yield columns, rows
+
+
+def _write(file: Any, value: object) -> None:
+    data = msgspec.msgpack.encode(value)
+    file.write(len(data).to_bytes(_LENGTH_BYTES) + data)
+
+
+def _read(file: Any) -> Any:
+    head = file.read(_LENGTH_BYTES)
+    return msgspec.msgpack.decode(file.read(int.from_bytes(head))) if head else []

@@ -1,0 +1,85 @@
+"""Make a backup, of a server that runs or of one that is stopped: first the database, then the files beside it.
+
+In that order: what the database tells of (a CA that was made a moment ago) is then among the files too.
+"""
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import msgspec
+
+from birthmark import __version__
+from birthmark.errors import NotFoundError
+from birthmark.server.backup.archive import Part, write_archive
+from birthmark.server.backup.copying import SQLITE, copy_sqlite, dump_postgresql
+
+MANIFEST, DATABASE, TABLES, FILES, CONFIG = "manifest.json", "birthmark.db", "tables", "data", "server.toml"
+FORMAT = 1
+# Of a run, not of the server: they are made anew.
+_LEFT_OUT = frozenset({"birthmark.db", "birthmark.db-wal", "birthmark.db-shm", "endpoints.json"})
+
+
+class NothingToBackUpError(NotFoundError):
+    """No server has its data there."""
+
+    code = "server.nothing_to_back_up"
+    cause = "{path} is not the data directory of a server."
+    fix = 'Say which it is: `export BIRTHMARK_DATA="$HOME/.local/share/birthmark"`.'
+    path: Path
+
+
+class Manifest(msgspec.Struct, frozen=True):
+    """What a backup says of itself."""
+
+    format: int
+    made_at: datetime
+    revision: str
+    version: str = __version__
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What a backup holds."""
+
+    files: int
+    size_bytes: int
+
+
+async def make_backup(
+    data: Path, out: Path, passphrase: str, *, url: str, now: datetime, config: Path | None = None
+) -> Made:
+    """Write the backup. Raise `NothingToBackUpError`, `FileExistsError`."""
+    if not (data / "ca" / "root.pem").exists():
+        raise NothingToBackUpError(path=data)
+    copies = data / f".backup-{now:%Y%m%dT%H%M%S%f}"
+    copies.mkdir(mode=0o700)
+    try:
+        if url.startswith(SQLITE):
+            revision = copy_sqlite(Path(url.removeprefix(SQLITE)), copies / DATABASE)
+        else:
+            (copies / TABLES).mkdir()
+            revision = await dump_postgresql(url, copies / TABLES)
+        manifest = Manifest(FORMAT, now, revision)
+        parts = [Part(MANIFEST, msgspec.json.encode(manifest)), *_below(copies, ""), *_below(data, f"{FILES}/")]
+        return _written(out, passphrase, parts, config)
+    finally:
+        shutil.rmtree(copies)
+
+
+def _written(out: Path, passphrase: str, parts: list[Part], config: Path | None) -> Made:
+    if config is not None:
+        parts.append(Part(CONFIG, config.read_bytes()))
+    write_archive(out, passphrase, parts)
+    return Made(len(parts), out.stat().st_size)
+
+
+def _below(folder: Path, prefix: str) -> Iterator[Part]:
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder)
+        is_hidden = any(part.startswith(".") for part in name.parts)
+        is_of_a_run = prefix and (name.name in _LEFT_OUT or name.suffix == ".lock")
+        if path.is_file() and not path.is_symlink() and not is_hidden and not is_of_a_run:
+            yield Part(f"{prefix}{name}", path)

@@ -1,0 +1,208 @@
+"""Restore a backup into an empty directory, and keep the restored server from saying again what the lost one said.
+
+The state of a backup is older than the last words of the server that was lost. So:
+
+- numbers of revocation lists go on far beyond those that were given out, and every list is made anew;
+- each audit chain goes on after a gap, with a row that says so: a place in it is never told of twice;
+- tokens for one use that were still unused are taken away, as they may have been used since; `keep_tokens` keeps them;
+- what was revoked since is revoked again from audit rows that were exported (`replay`), before the server starts.
+
+Serial numbers are random, and the passphrase of CA keys that was kept elsewhere is not in the backup.
+"""
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from sqlalchemy import select, update
+
+from birthmark.audit.heads import AuditKey
+from birthmark.audit.verify import CHAINS, LAST_ROW, RESTORED
+from birthmark.ca import store as ca_store
+from birthmark.ca.kept import BELOW, read_certificate
+from birthmark.ca.keyfile import sync_directory
+from birthmark.clock import Clock
+from birthmark.errors import ConflictError
+from birthmark.est import store as est_store
+from birthmark.pki.profiles import Purpose
+from birthmark.server.backup import making
+from birthmark.server.backup.archive import BackupUnreadableError, read_archive
+from birthmark.server.backup.copying import SQLITE, DatabaseNotEmptyError, load
+from birthmark.store import AuditRow, Changes, Database, insert, open_database, statement, to_micros, upsert
+from birthmark.store.chain import head_body, link, render_seen
+from birthmark.store.keyed import remove
+from birthmark.store.schema import audit, audit_heads
+
+STEP = 1_000_000
+"""How far numbers go on beyond those of the backup: more than any server gives out between two backups."""
+
+_BEYOND = statement(update(ca_store.crls).values(number=ca_store.crls.c.number + STEP, covers=-1))
+_UNUSED = (est_store.users.c.is_one_time == 1, est_store.users.c.used_by.is_(None))
+_TOKENS = statement(select(est_store.users.c.name).where(*_UNUSED).limit(100_000))
+_DROP_TOKENS = remove(est_store.users, *_UNUSED)
+_ADD_AUDIT, _SET_HEAD = insert(audit), upsert(audit_heads)
+_REPLAYED = frozenset({"certificate.revoke", "key.revoke"})
+
+
+class RestoreTargetError(ConflictError):
+    """There is something in that directory already."""
+
+    code = "server.restore_target"
+    cause = "{path} is not empty: a backup is restored into a new directory, never over another server's."
+    fix = "Name another: `birthmark restore {file} --data {path}.restored`."
+    file: Path
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """What was restored, and what it had to leave behind."""
+
+    made_at: str
+    tokens_dropped: Sequence[str]
+    revoked_again: int
+
+
+async def restore_backup(
+    file: Path,
+    data: Path,
+    passphrase: str,
+    clock: Clock,
+    *,
+    url: str | None = None,
+    keep_tokens: bool = False,
+    replay: Sequence[bytes] = (),
+) -> Restored:
+    """Restore into `data`, and the database into `url` where it is none of that directory.
+
+    Raise `RestoreTargetError`, `BackupUnreadableError`, `DatabaseNotEmptyError`; then nothing is in `data`.
+    """
+    building = _begun(data, file)
+    try:
+        read_archive(file, passphrase, building)
+        manifest = _manifest(file, building)
+        files, database_file = building / making.FILES, building / making.DATABASE
+        if url is None and database_file.exists():
+            database_file.rename(files / making.DATABASE)
+        database = await open_database(url or f"{SQLITE}{files / making.DATABASE}", clock, worker="restore")
+        try:
+            if url is not None or not (files / making.DATABASE).exists() or (building / making.TABLES).exists():
+                await load(database, building / making.TABLES, database_file if database_file.exists() else None)
+            done = await _amended(database, files, manifest, clock, keep_tokens=keep_tokens, replay=replay)
+        finally:
+            await database.close()
+        _ended(building, files, data)
+    except DatabaseNotEmptyError as error:
+        error.add_facts(file=file, data=data)
+        raise
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+    return done
+
+
+def _begun(data: Path, file: Path) -> Path:
+    """Return the directory to build in, beside the one that is wanted. Raise `RestoreTargetError`."""
+    if data.exists() and (not data.is_dir() or any(data.iterdir())):
+        raise RestoreTargetError(path=data, file=file)
+    building = data.with_name(f".{data.name}.restoring")
+    shutil.rmtree(building, ignore_errors=True)  # of a run that was killed
+    building.mkdir(mode=0o700, parents=True)
+    return building
+
+
+def _ended(building: Path, files: Path, data: Path) -> None:
+    """Put what was built in its place, in one step."""
+    if (building / making.CONFIG).exists():
+        (building / making.CONFIG).rename(files / making.CONFIG)
+    files.chmod(0o700)
+    if data.exists():
+        data.rmdir()
+    files.replace(data)
+    sync_directory(data.parent)
+
+
+def _manifest(file: Path, building: Path) -> making.Manifest:
+    try:
+        manifest = msgspec.json.decode((building / making.MANIFEST).read_bytes(), type=making.Manifest)
+    except (OSError, msgspec.MsgspecError) as error:
+        raise BackupUnreadableError(path=file, detail="it does not say what it is") from error
+    if manifest.format != making.FORMAT:
+        raise BackupUnreadableError(path=file, detail=f"its format is {manifest.format}, of version {manifest.version}")
+    return manifest
+
+
+async def _amended(
+    database: Database,
+    files: Path,
+    manifest: making.Manifest,
+    clock: Clock,
+    *,
+    keep_tokens: bool,
+    replay: Sequence[bytes],
+) -> Restored:
+    changes, now = Changes(), to_micros(clock.now())
+    changes.run(_BEYOND)
+    nothing: dict[str, Any] = {"made_at": 0, "next_update": 0, "der": b"", "revocations": 0, "covers": -1}
+    for thumbprint in _cas(files):
+        changes.run(ca_store.BEGIN_CRL, issuer=thumbprint, number=STEP, **nothing)
+    tokens = [] if keep_tokens else [str(row["name"]) for row in await database.all(_TOKENS)]
+    if tokens:
+        changes.run(_DROP_TOKENS)
+    again = _replayed(changes, replay, now)
+    signer = AuditKey((files / "audit.seed").read_text(encoding="ascii").strip())
+    told = {"made_at": manifest.made_at.isoformat(), "tokens_dropped": tokens, "revoked_again": again}
+    for chain in [row["chain"] for row in await database.all(CHAINS)] or ["main"]:
+        last = await database.one(LAST_ROW, chain=chain)
+        before, digest = (0, bytes(32)) if last is None else (last["seq"], bytes(last["digest"]))
+        detail = json.dumps({**told, "from": before}, sort_keys=True, separators=(",", ":"))
+        row, seq = AuditRow("restore", RESTORED, "server", detail), before + STEP
+        digest = link(digest, chain, seq, now, row)
+        facts: dict[str, Any] = {"actor": row.actor, "action": row.action, "subject": row.subject, "detail": row.detail}
+        changes.run(_ADD_AUDIT, chain=chain, seq=seq, at=now, digest=digest, **facts)
+        others = render_seen(())
+        signature = signer.sign(head_body(chain, seq, now, digest, others))
+        signed: dict[str, Any] = {"key": signer.public_key, "signature": signature, "others": others}
+        changes.run(_SET_HEAD, chain=chain, seq=seq, at=now, digest=digest, **signed)
+    await database.commit(changes)
+    return Restored(manifest.made_at.isoformat(), tokens, again)
+
+
+def _cas(files: Path) -> list[bytes]:
+    """Return the CAs of the directory, by thumbprint: each may have given out lists that the backup has no row of."""
+    roles = [one for one in (Purpose.ROOT, *BELOW) if (files / "ca" / f"{one}.pem").exists()]
+    return [read_certificate(files / "ca", one).thumbprint for one in roles]
+
+
+def _replayed(changes: Changes, rows: Sequence[bytes], now: int) -> int:
+    """Revoke again what exported audit rows say; what is revoked already stays as it is."""
+    count = 0
+    for line in rows:
+        row = _row(line)
+        if row.get("action") not in _REPLAYED:
+            continue
+        detail = row["detail"] if isinstance(row["detail"], dict) else json.loads(row["detail"])
+        reason = str(detail.get("reason", "unspecified"))
+        facts: dict[str, Any] = {"revoked_at": now, "revocation_reason": reason}
+        name = str(row.get("subject", ""))
+        if row["action"] == "certificate.revoke":
+            digest = bytes.fromhex(detail["thumbprint"])
+            changes.run(ca_store.REVOKE, key_thumbprint=digest, **facts)
+        else:
+            digest = bytes.fromhex(detail["key"])
+        # Of a certificate that was issued after the backup only this is known; a key is revoked by it too.
+        changes.run(ca_store.ADD_KEY, key_digest=digest, name=name, revoked_at=None, revocation_reason=None)
+        changes.run(ca_store.REVOKE_KEY, key_key_digest=digest, **facts)
+        count += 1
+    return count
+
+
+def _row(line: bytes) -> dict[str, Any]:
+    try:
+        found = json.loads(line)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}

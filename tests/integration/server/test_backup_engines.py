@@ -1,0 +1,145 @@
+"""A backup of either engine goes back into either; what is no whole backup is refused and leaves nothing."""
+
+import tarfile
+from io import BytesIO
+from pathlib import Path
+
+import pyrage
+import pytest
+
+from birthmark.audit.heads import AuditKey
+from birthmark.audit.verify import verify_chains
+from birthmark.ca import directory as ca_directory
+from birthmark.ca.service import CertificateAuthority
+from birthmark.clock import SystemClock
+from birthmark.pki.csr import parse_csr
+from birthmark.server.backup.archive import BackupUnreadableError, read_archive
+from birthmark.server.backup.copying import DatabaseNotEmptyError
+from birthmark.server.backup.making import NothingToBackUpError, make_backup
+from birthmark.server.backup.restoring import STEP, RestoreTargetError, restore_backup
+from birthmark.store import open_database
+from ca_world import OPERATOR
+from fakes import NOON, SeededEntropy
+from pki_builders import a_csr
+
+pytestmark = pytest.mark.integration
+SECRET = "correct horse battery staple"
+
+
+async def a_data_directory(path: Path, url: str) -> Path:
+    """A server's directory with some rows, as far as a backup looks."""
+    data, clock = path / "data", SystemClock()
+    data.mkdir(mode=0o700)
+    made = ca_directory.create(data / "ca", "Test", now=clock.now(), entropy=SeededEntropy())
+    (data / "audit.seed").write_text("seed\n")
+    (data / "endpoints.json").write_text("{}")
+    database = await open_database(url, clock, signer=AuditKey("seed"))
+    ca = CertificateAuthority(made, database, clock, SeededEntropy(2))
+    for number in range(3):
+        leaf, *_ = await ca.issue(parse_csr(a_csr(f"d-{number}")), OPERATOR)
+    await ca.revocations.certificate(leaf.thumbprint, OPERATOR)
+    await ca.crl()
+    await database.close()
+    return data
+
+
+async def contents(data: Path, url: str) -> tuple[list[str], int, int]:
+    """Return the devices, the rows of the verified audit chain's end, and the number of the next list."""
+    clock = SystemClock()
+    database = await open_database(url, clock, signer=AuditKey("seed"))
+    ca = CertificateAuthority(ca_directory.load(data / "ca"), database, clock, SeededEntropy(3))
+    (verified,) = await verify_chains(database, key=AuditKey("seed").public_key)
+    found = sorted(f"{one.device_id} {one.is_revoked}" for one in await ca.latest())
+    number = (await ca.lists.of(ca.hierarchy.issuing)).number
+    await database.close()
+    return found, verified.rows, number
+
+
+async def test_it_goes_back_into_either_engine(database_url: str, postgres_url: str, tmp_path: Path) -> None:
+    from_sqlite = database_url.startswith("sqlite")
+    data = await a_data_directory(tmp_path, database_url)
+    before, rows, _ = await contents(data, database_url)
+    out = tmp_path / "b.birthmark"
+    await make_backup(data, out, SECRET, url=database_url, now=NOON)
+    targets = [None, postgres_url] if from_sqlite else [None]
+    for number, url in enumerate(targets):
+        new = tmp_path / f"new-{number}"
+        await restore_backup(out, new, SECRET, SystemClock(), url=url)
+        after, end, crl = await contents(new, url or f"sqlite:///{new}/birthmark.db")
+        assert after == before == ["d-0 False", "d-1 False", "d-2 True"]
+        assert end == rows + STEP
+        assert crl > STEP
+        assert not (new / "endpoints.json").exists()
+
+
+async def test_nothing_is_restored_over_something(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/data/birthmark.db"
+    data = await a_data_directory(tmp_path, url)
+    out = tmp_path / "b.birthmark"
+    await make_backup(data, out, SECRET, url=url, now=NOON)
+    with pytest.raises(RestoreTargetError):
+        await restore_backup(out, data, SECRET, SystemClock())
+    with pytest.raises(DatabaseNotEmptyError):
+        await restore_backup(out, tmp_path / "new", SECRET, SystemClock(), url=url)
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["b.birthmark", "data"]
+    with pytest.raises(FileExistsError):
+        await make_backup(data, out, SECRET, url=url, now=NOON)
+    with pytest.raises(NothingToBackUpError):
+        await make_backup(tmp_path, tmp_path / "c", SECRET, url=url, now=NOON)
+
+
+def an_archive(path: Path, *members: tarfile.TarInfo) -> Path:
+    """A file that is a backup in all but its content."""
+    identity = pyrage.x25519.Identity.generate()
+    inner = BytesIO()
+    with tarfile.open(fileobj=inner, mode="w:gz") as archive:
+        for member in members:
+            archive.addfile(member, BytesIO(b"x" * member.size))
+    key = pyrage.passphrase.encrypt(str(identity).encode(), SECRET)
+    content = pyrage.encrypt(inner.getvalue(), [identity.to_public()])
+    with tarfile.open(path, mode="w") as outer:
+        for name, data in (("key.age", key), ("backup.tar.gz.age", content)):
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            outer.addfile(info, BytesIO(data))
+    return path
+
+
+def a_member(name: str, kind: bytes = tarfile.REGTYPE) -> tarfile.TarInfo:
+    member = tarfile.TarInfo(name)
+    member.type, member.linkname = kind, "/etc/passwd" if kind == tarfile.SYMTYPE else ""
+    member.size = 1 if kind == tarfile.REGTYPE else 0
+    return member
+
+
+@pytest.mark.parametrize(
+    "member",
+    [
+        a_member("/etc/evil"),
+        a_member("../evil"),
+        a_member("a/../../evil"),
+        a_member("link", tarfile.SYMTYPE),
+        a_member("pipe", tarfile.FIFOTYPE),
+    ],
+    ids=lambda member: member.name,
+)
+def test_only_files_below_the_directory_are_written(tmp_path: Path, member: tarfile.TarInfo) -> None:
+    into = tmp_path / "into"
+    into.mkdir()
+    with pytest.raises(BackupUnreadableError):
+        read_archive(an_archive(tmp_path / "b", a_member("good"), member), SECRET, into)
+    assert [one.name for one in into.iterdir()] == ["good"]
+    assert not (tmp_path / "evil").exists()
+
+
+async def test_a_file_that_was_cut_or_changed_is_refused(tmp_path: Path) -> None:
+    whole = an_archive(tmp_path / "b", a_member("manifest.json")).read_bytes()
+    for number, data in enumerate((b"junk", whole[: len(whole) // 2], whole[:3000] + b"!" + whole[3001:])):
+        broken = tmp_path / f"broken-{number}"
+        broken.write_bytes(data)
+        with pytest.raises(BackupUnreadableError):
+            await restore_backup(broken, tmp_path / "new", SECRET, SystemClock())
+    with pytest.raises(BackupUnreadableError):
+        await restore_backup(tmp_path / "b", tmp_path / "new", "another", SystemClock())
+    assert not (tmp_path / "new").exists()
+    assert not (tmp_path / ".new.restoring").exists()

@@ -1,0 +1,116 @@
+"""A backup of a server under load, restored on an empty machine: it verifies, issues, revokes, and repeats nothing."""
+
+import json
+import shutil
+import subprocess
+import threading
+from pathlib import Path
+from typing import Self
+
+import pytest
+from cryptography import x509
+
+from birthmark.pki.certificates import Certificate
+from est_curl import enroll_by_curl
+from servers import RunningServer, a_server
+
+pytestmark = pytest.mark.system
+PASSPHRASE = "correct horse battery staple"
+
+
+@pytest.fixture
+def secret(tmp_path: Path) -> Path:
+    path = tmp_path / "backup.passphrase"
+    path.write_text(PASSPHRASE + "\n")
+    path.chmod(0o600)
+    return path
+
+
+class Load:
+    """Devices that enroll one after the other for as long as it goes on."""
+
+    def __init__(self, server: RunningServer, directory: Path) -> None:
+        self._server, self._directory = server, directory
+        self._is_over = threading.Event()
+        self.issued: list[Certificate] = []
+        self._thread = threading.Thread(target=self._enroll)
+
+    def __enter__(self) -> Self:
+        self._directory.mkdir()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._is_over.set()
+        self._thread.join()
+
+    def _enroll(self) -> None:
+        while not self._is_over.is_set():
+            self.issued.append(enroll_by_curl(self._server, self._directory, f"load-{len(self.issued)}"))
+
+
+def crl_number(pem: str) -> int:
+    listed = x509.load_pem_x509_crl(pem.encode())
+    return listed.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
+
+
+def test_a_server_backed_up_under_load_comes_back_whole(tmp_path: Path, secret: Path) -> None:
+    with a_server(tmp_path) as server:
+        first = enroll_by_curl(server, tmp_path, "device-1")
+        server.run("est", "revoke", first.thumbprint.hex())
+        number = crl_number(server.run("est", "crl").stdout)
+        token = server.rows("est", "token", "add", "device-9")[0]
+        with Load(server, tmp_path / "load") as load:
+            enough = threading.Event()
+            while len(load.issued) < 2:
+                enough.wait(0.05)
+            out = str(tmp_path / "server.birthmark")
+            before = len(load.issued)
+            server.run("backup", "--out", out, "--passphrase-file", str(secret))
+        later = enroll_by_curl(server, tmp_path, "device-later")
+        server.run("est", "revoke", "--device", "load-0", "--reason", "keyCompromise")
+        server.run("est", "crl")
+        told = server.run("audit", "export", "--rows").stdout
+        (tmp_path / "audit.jsonl").write_text(told)
+        server.stop()
+
+        new = tmp_path / "restored"
+        options = ["--data", str(new), "--passphrase-file", str(secret), "--replay", str(tmp_path / "audit.jsonl")]
+        done = json.loads(server.run("restore", out, *options, "--json").stdout)
+        assert (done["tokens_dropped"], done["revoked_again"]) == (1, 2)
+        assert not {"endpoints.json", "server.lock"} & {one.name for one in new.iterdir()}
+        assert (new / "ca" / "root.key").stat().st_mode & 0o777 == 0o600
+        shutil.rmtree(server.data)
+        shutil.move(new, server.data)
+        server.start()
+
+        assert server.rows("audit", "verify")[0]["rows"] > 3
+        known = {row["device"]: row for row in server.rows("est", "certificates", "--all")}
+        assert {f"load-{number}" for number in range(before)} <= known.keys()
+        assert known["device-1"]["revoked"]
+        assert known["load-0"]["revoked"]
+        assert later.subject_cn not in known
+        assert crl_number(server.run("est", "crl").stdout) > number + 1000
+        assert (
+            token["user"] not in {row["name"] for row in server.rows("est", "user", "list")}
+            if "user" in token
+            else True
+        )
+        again = enroll_by_curl(server, tmp_path, "device-2")
+        server.run("est", "revoke", again.thumbprint.hex())
+        assert server.rows("audit", "verify")
+
+
+def test_the_file_opens_by_its_passphrase_alone_and_by_common_tools(tmp_path: Path, secret: Path) -> None:
+    with a_server(tmp_path) as server:
+        out = tmp_path / "server.birthmark"
+        server.run("backup", "--out", str(out), "--passphrase-file", str(secret))
+        listed = subprocess.run(["tar", "tf", out], check=True, capture_output=True, text=True).stdout.split()
+        assert listed == ["key.age", "backup.tar.gz.age"]
+        assert out.stat().st_mode & 0o777 == 0o600
+        assert not list(server.data.glob(".backup-*"))
+        assert server.attempt("backup", "--out", str(out), "--passphrase-file", str(secret)).returncode == 1
+        secret.write_text("another\n")
+        refused = server.attempt("restore", str(out), "--data", str(tmp_path / "x"), "--passphrase-file", str(secret))
+        assert "server.backup_unreadable" in refused.stderr
+        assert not (tmp_path / "x").exists()

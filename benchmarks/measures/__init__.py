@@ -9,7 +9,7 @@ from measures.ingest import AgainstPythonOne, AgainstPythonTen, IngestOneInFligh
 from measures.manifest import ManifestEntry
 from measures.measure import Measure
 from measures.registration import Registration, RegistrationAmongMany
-from measures.renewal import Renewal
+from measures.renewal import KeptRenewal, Renewal
 from measures.revocation import RevocationAnswer
 from measures.sigv4 import RegisterCertificate
 from measures.stored import Matching, MemoryWithSessions, StartWithSessions
@@ -39,4 +39,5 @@ ALL: tuple[type[Measure], ...] = (
     MemoryWithSessions,
     Matching,
     RevocationAnswer,
+    KeptRenewal,
 )

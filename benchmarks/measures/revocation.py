@@ -8,7 +8,7 @@ from rig import Rig, cpu_us_each
 
 from birthmark.pki.certificates import parse_pem
 from measures.measure import Measure, Sample
-from measures.renewal import Renewal
+from measures.renewal import devices_of_est
 from ocsp_requests import a_request
 
 DEVICES, OPERATIONS = 40, 2000
@@ -25,8 +25,7 @@ class RevocationAnswer(Measure):
         self._rig = rig
         ca = rig.server.data / "ca"
         issuer = parse_pem((ca / "issuing.pem").read_text())
-        renewal = Renewal(rig)
-        self._asked = [a_request(leaf, issuer) for leaf in renewal.certificates]
+        self._asked = [a_request(device.certificate, issuer) for device in devices_of_est(rig)]
         context = ssl.create_default_context(cafile=rig.server.endpoints["trust_bundle"])
         context.check_hostname = False
         self._connection = HTTPSConnection(rig.server.address, 8085, context=context)

@@ -102,7 +102,7 @@ class EstSettings:
     """By path segment before the operation."""
     comeback: Mapping[str, Comeback] = field(default_factory=dict)
     """By the profile of the certificate that expired: nobody chooses a laxer one by a label."""
-    renewals_per_s: float = 200.0
+    renewals_per_s: float = 400.0
     """How many certificates are issued in a second, before who asks is given a turn."""
     renewal_window: tuple[float, float] = (0.6, 0.8)
     """When a certificate is to be renewed, as parts of its life: devices choose a moment in it, each its own."""

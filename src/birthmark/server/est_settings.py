@@ -53,7 +53,7 @@ class Est(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     approval: bool = False
     serverkeygen: bool = False
     csr_attributes: CsrAttributes | None = None
-    renewals_per_s: Annotated[float, msgspec.Meta(ge=0.1, le=1e6)] = 200.0
+    renewals_per_s: Annotated[float, msgspec.Meta(ge=0.1, le=1e6)] = 400.0
     renewal_window: tuple[_Percent, _Percent] = (60, 80)
     labels: dict[str, Label] = {}
     comeback: dict[str, ComebackTable] = {}

@@ -31,7 +31,7 @@ class EstBusyError(ThrottledError):
 class Pace:
     """`per_s` turns a second, of which `burst_s` seconds' worth may be taken at once. Times are monotonic seconds."""
 
-    per_s: float = 200.0
+    per_s: float = 400.0
     burst_s: float = 2.0
     max_waiting: int = 262_144
     """Whom it remembers; who comes when it is full gets a turn by the same queue, and another when it comes back."""

@@ -1,5 +1,6 @@
 """What is measured, a module each; `ALL` has them in the order of the table."""
 
+from measures.agent import AgentMemory, AgentMemoryWithToken, AgentStart
 from measures.connect import HubConnect
 from measures.documents import MethodCall, ShadowUpdate, TwinPatch
 from measures.fan_out import LiveOne, LiveTen, OneToMany, StoredOne, StoredTen
@@ -39,4 +40,7 @@ ALL: tuple[type[Measure], ...] = (
     MemoryWithSessions,
     Matching,
     RevocationAnswer,
+    AgentMemory,
+    AgentMemoryWithToken,
+    AgentStart,
 )

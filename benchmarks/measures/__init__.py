@@ -1,5 +1,6 @@
 """What is measured, a module each; `ALL` has them in the order of the table."""
 
+from measures.agent import AgentMemory, AgentMemoryWithToken, AgentStart
 from measures.connect import HubConnect
 from measures.documents import MethodCall, ShadowUpdate, TwinPatch
 from measures.fan_out import LiveOne, LiveTen, OneToMany, StoredOne, StoredTen
@@ -40,4 +41,7 @@ ALL: tuple[type[Measure], ...] = (
     Matching,
     RevocationAnswer,
     KeptRenewal,
+    AgentMemory,
+    AgentMemoryWithToken,
+    AgentStart,
 )

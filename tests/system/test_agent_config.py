@@ -46,6 +46,8 @@ def test_a_connection_string_is_all_a_device_needs(server: RunningServer, tmp_pa
         assert {"WATCHDOG=1", "READY=1"} <= heard
     try:
         assert until(running, "connected")["device_id"] == "shared-1"
+        memory = Path(f"/proc/{running.pid}/smaps_rollup").read_text().splitlines()
+        assert next(int(line.split()[1]) for line in memory if line.startswith("Rss:")) < 60 * 1024
         status = device.row("status")
         assert (status["connected"], status["configuration"]) == (True, "applied")
         device.run("stop")

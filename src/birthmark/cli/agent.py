@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import os
 import shlex
 import sys
 import time
@@ -14,14 +13,12 @@ import typer
 from birthmark.agent.checks import Checks, Result
 from birthmark.agent.control import AgentNotRunningError, Order, running_pid, tell
 from birthmark.agent.control import stop as stop_running
-from birthmark.agent.notify import notifier
-from birthmark.agent.run import Loop, Orders
 from birthmark.agent.service import Agent
 from birthmark.cli import agent_config, install
+from birthmark.cli.agent_daemon import become
 from birthmark.cli.agent_options import AgentOptions
 from birthmark.cli.asking import only_typed
 from birthmark.cli.common import FAILED, emit, say
-from birthmark.cli.journal import note
 from birthmark.cli.options import command, commands
 from birthmark.clock import SystemClock
 from birthmark.text import printable
@@ -43,7 +40,7 @@ def check(
     warnings_as_errors: Annotated[bool, typer.Option("--warnings-as-errors", help="Fail on warnings too.")] = False,
 ) -> None:
     """Check the configuration, certificates, keys, clock and servers. Changes nothing."""
-    with options.opened() as agent:
+    with options.place.opened() as agent:
         found = asyncio.run(Checks(agent, offline).run())
     for one in found:
         line = f"{_SIGNS[one.result]:<8} {one.id}" + (f": {one.details}" if one.details else "")
@@ -69,36 +66,14 @@ def run(
     ] = None,
 ) -> None:
     """Stay connected to the hub and renew in time, until stopped."""
-    logging.basicConfig(level=os.environ.get("BIRTHMARK_LOG", "ERROR").upper(), stream=sys.stderr)
-
-    def told(event: str, facts: dict[str, object]) -> None:
-        now = SystemClock().now().isoformat(timespec="seconds")
-        line = f"{now[11:19]}  {event}" + "".join(f"  {name} {value}" for name, value in facts.items())
-        say(options.as_json, {"at": now, "event": event, **facts}, line)
-        typer.get_text_stream("stdout").flush()
-
-    async def body(agent: Agent) -> None:
-        orders, manager = Orders(), notifier()
-
-        def heard(event: str, facts: dict[str, object]) -> None:
-            told(event, facts)
-            manager.status(event, facts)
-
-        loop = asyncio.get_running_loop()
-        for order in Order:
-            loop.add_signal_handler(order.value, orders.give, order)
-        loop.add_signal_handler(2, orders.give, Order.STOP)  # SIGINT: somebody pressed Ctrl-C
-        async with manager.watched():
-            await Loop(agent, orders, heard, telemetry, note).run()
-
-    with options.working(takes_last_good=True) as agent:
-        asyncio.run(body(agent))
+    options.place.read(takes_last_good=True)  # a mistake in it is told before anything is done
+    become(options.place, as_json=options.as_json, telemetry_s=telemetry)
 
 
 @command(app, "birthmark agent status --json")
 def status(options: AgentOptions) -> None:
     """Show the certificate, when it is renewed, the hub, and the latest trouble. Asks nobody. 1 when not connected."""
-    with options.opened(takes_last_good=True) as agent:
+    with options.place.opened(takes_last_good=True) as agent:
         row = options.show(agent)
     if not row["connected"]:
         raise typer.Exit(FAILED)
@@ -145,7 +120,7 @@ def _told(options: AgentOptions, order: Order, sign: str) -> bool:
     if running_pid(lock) is None:
         return False
     clock = SystemClock()
-    with options.opened(takes_last_good=True) as agent:
+    with options.place.opened(takes_last_good=True) as agent:
         before = agent.state
     try:
         tell(lock, order)
@@ -153,7 +128,7 @@ def _told(options: AgentOptions, order: Order, sign: str) -> bool:
         return False
     deadline = clock.monotonic() + _WAIT_S
     while clock.monotonic() < deadline:
-        with options.opened(takes_last_good=True) as agent:
+        with options.place.opened(takes_last_good=True) as agent:
             if getattr(agent.state, sign) != getattr(before, sign):
                 options.show(agent)
                 return True

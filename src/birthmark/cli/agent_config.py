@@ -25,7 +25,7 @@ def list_settings(
             known = {"key": one.key, "takes": one.takes, "default": one.default or None, "meaning": one.means}
             say(options.as_json, known, f"{one.key} ({one.takes}){default}\n    {one.means}")
         return
-    config, _ = options.read()
+    config, _ = options.place.read()
     for found in effective(config.texts):
         row: dict[str, str | int | None] = {
             "key": found.key,

@@ -1,0 +1,83 @@
+"""Where an agent is, how it is opened to look and to work. Without the command line's library: `agent_daemon` stays."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from birthmark.agent.config import (
+    AgentConfig,
+    ConfigInvalidError,
+    ConfigMissingError,
+    ConfigUnsupportedError,
+    read_config,
+)
+from birthmark.agent.control import AgentRunningError, locked
+from birthmark.agent.files import Places, StateNotWritableError
+from birthmark.agent.lastgood import recall
+from birthmark.agent.opening import open_agent
+from birthmark.agent.service import Agent
+from birthmark.clock import SystemClock, SystemEntropy
+from birthmark.links.choose import open_links
+from birthmark.text import printable
+
+
+@dataclass(frozen=True, slots=True)
+class AgentPlace:
+    """One root and one configuration file."""
+
+    root: Path
+    file: Path
+
+    @property
+    def places(self) -> Places:
+        return Places(self.root)
+
+    def read(self, *, takes_last_good: bool = False) -> tuple[AgentConfig, str | None]:
+        """Return the configuration, or the last good one in its place and why. Raise one of the config errors."""
+        try:
+            return read_config(self.file), None
+        except (ConfigInvalidError, ConfigUnsupportedError, ConfigMissingError) as error:
+            found = recall(self.places, self.file) if takes_last_good else None
+            if found is None:
+                raise
+            config, at = found
+            return config, f"the last good one, of {at:%Y-%m-%d %H:%M} UTC, is in use. {error.explain_cause()}"
+
+    @contextmanager
+    def opened(self, *, takes_last_good: bool = False) -> Iterator[Agent]:
+        """Open the agent to look at it; nothing is written before the lock is taken."""
+        config, instead = self.read(takes_last_good=takes_last_good)
+        agent = open_agent(
+            config,
+            self.places,
+            make_links=lambda identity, trust: open_links(identity, trust, SystemClock()),
+            environment=os.environ,
+            clock=SystemClock(),
+            entropy=SystemEntropy(),
+        )
+        agent.instead_of_config = instead
+        with closing(agent.identities.keys):
+            yield agent
+
+    @contextmanager
+    def working(self, *, takes_last_good: bool = False) -> Iterator[Agent]:
+        """Open the agent to work with it, alone."""
+        self.read(takes_last_good=takes_last_good)  # a mistake in it is told before anything is made
+        try:
+            self.places.prepare()
+            with locked(self.places.lock), self.opened(takes_last_good=takes_last_good) as agent:
+                for warning in agent.config.warnings:
+                    told = f"{warning.file or agent.config.file}:{warning.line}: {warning.key} {warning.detail}"
+                    sys.stderr.write(f"{printable(told)}\n")
+                if agent.instead_of_config is not None:
+                    told = f"{self.file} cannot be used: {agent.instead_of_config}"
+                    sys.stderr.write(f"{printable(told)}\n")
+                agent.keeper.recover()
+                yield agent
+        except (AgentRunningError, StateNotWritableError) as error:
+            # Which root, and where the configuration is: that stays when the state goes elsewhere.
+            error.add_facts(config=self.file, root=self.root)
+            raise

@@ -33,13 +33,13 @@ class Renewal(Measure):
     name, title, peer = "P8", "EST simplereenroll, durable", "nginx's handshake"
     unit, gate, aim = "us", 1.7, 1.3
 
-    def __init__(self, rig: Rig) -> None:
+    def __init__(self, rig: Rig, tag: str = "renew") -> None:
         self._rig = rig
         self._nginx = rig.once("nginx", peers.nginx)
-        made = rig.server.rows("est", "user", "add", "bench", "--any-name")[0]
-        word = base64.b64encode(f"bench:{made['password']}".encode()).decode()
+        made = rig.server.rows("est", "user", "add", f"bench-{tag}", "--any-name")[0]
+        word = base64.b64encode(f"bench-{tag}:{made['password']}".encode()).decode()
         self.certificates: list[Certificate] = []
-        self._devices = [self._enrolled(f"renew-{number}", word) for number in range(DEVICES)]
+        self._devices = [self._enrolled(f"{tag}-{number}", word) for number in range(DEVICES)]
         self._runs = count()
 
     def round(self) -> Sample:

@@ -25,7 +25,7 @@ class RevocationAnswer(Measure):
         self._rig = rig
         ca = rig.server.data / "ca"
         issuer = parse_pem((ca / "issuing.pem").read_text())
-        renewal = Renewal(rig)
+        renewal = Renewal(rig, "revocation")
         self._asked = [a_request(leaf, issuer) for leaf in renewal.certificates]
         context = ssl.create_default_context(cafile=rig.server.endpoints["trust_bundle"])
         context.check_hostname = False

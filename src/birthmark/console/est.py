@@ -164,7 +164,10 @@ def certificate_endpoints(
     async def listing(asked: Asked) -> Rows:
         wanted = asked.query.subject
         found = await authority.search(wanted) if wanted else await authority.latest()
-        return Rows([_issued_view(issued) for issued in found])
+        views = [_issued_view(issued) for issued in found]
+        known = {one.certificate.thumbprint for one in found}
+        others = set(await presented_by(wanted)) - known if wanted else ()
+        return Rows([*views, *[_registered_view(wanted or "", one) for one in sorted(others)]])
 
     async def after(revoked: Sequence[Issued]) -> Any:
         """What is on record of them now."""
@@ -239,6 +242,12 @@ def _other_view(name: str, thumbprint: Thumbprint, at: datetime, reason: Revocat
     unknown = dict.fromkeys(("serial", "not_after", "requested_by"))
     known = {"device": name, "profile": "of another CA", "thumbprint": thumbprint.hex(), "revoked": at.isoformat()}
     return unknown | known | {"reason": reason.value}
+
+
+def _registered_view(name: str, thumbprint: Thumbprint) -> dict[str, Any]:
+    """A certificate that another CA issued, by which a device is on record: its thumbprint is all that is known."""
+    unknown = dict.fromkeys(("serial", "not_after", "requested_by", "revoked", "reason"))
+    return {"device": name, "profile": "of another CA", "thumbprint": thumbprint.hex()} | unknown
 
 
 def _user_view(user: User) -> dict[str, Any]:

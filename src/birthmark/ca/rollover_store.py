@@ -51,7 +51,7 @@ _LATEST_BELOW = and_(
     not_(
         exists().where(
             _next.c.name == certificates.c.name,
-            _next.c.profile == certificates.c.profile,
+            _next.c.profile + "" == certificates.c.profile,  # not by its index: a name has few, a profile has all
             or_(_next.c.parent == certificates.c.thumbprint, _next.c.not_after > certificates.c.not_after),
             _next.c.not_after > bindparam("after"),
             _next.c.revoked_at.is_(None),

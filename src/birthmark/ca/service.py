@@ -18,6 +18,7 @@ from birthmark.ca.revocation import ATTEMPTS, NameMovedError, Revocations
 from birthmark.ca.rules.issuance import decide, name_asked_for
 from birthmark.ca.rules.names import granted_names, names_in
 from birthmark.ca.rules.subject import ca_subject, granted_serial_number, granted_subject
+from birthmark.ca.upstream import Upstream, issuer_of
 from birthmark.clock import Clock, Entropy
 from birthmark.errors import ConflictError, NotFoundError
 from birthmark.pki.certificates import Certificate, Thumbprint, is_signed_by
@@ -75,6 +76,8 @@ class CertificateAuthority:
     told_beyond: timedelta = timedelta(days=7)
     """Certificates that live longer say these places, where their profile does not say otherwise."""
     _noted: set[Thumbprint] = field(default_factory=set, init=False, repr=False)
+    upstream: Upstream | None = None
+    """A CA elsewhere that signs instead of our own, but for servers."""
     revocations: Revocations = field(init=False, repr=False)
     lists: RevocationLists = field(init=False, repr=False)
 
@@ -98,6 +101,8 @@ class CertificateAuthority:
 
     def certificates_for(self, profile: Profile) -> tuple[Certificate, ...]:
         """Return what is needed above a certificate of a profile and nothing more, closest first and the root last."""
+        if self.upstream is not None and profile.purpose is not Purpose.SERVERS:
+            return self.upstream.certificates()
         return self.hierarchy.above(self.issuer_for(profile))
 
     async def issue(
@@ -116,17 +121,25 @@ class CertificateAuthority:
         part of the same commit. Raise `PolicyError`, `ForbiddenError` or `ConflictError` from `rules`.
         """
 
+        made: list[Certificate] = []  # by a CA elsewhere, which is asked once
+
         async def attempt() -> tuple[Certificate, ...]:
             standing = await self._standing(request, name_asked_for(request, principal, profile))
             device_id = decide(request, principal, profile, standing)
             held = None if principal.thumbprint is None else await self.find(principal.thumbprint)
             if held is not None:
                 await self.revocations.check(held.certificate)  # taken back since the caller was identified?
+            lives = lifetime or self.lifetimes.get(profile.name) or profile.lifetime
+            if self.upstream is not None and profile.purpose is not Purpose.SERVERS:
+                if not made:
+                    made.append(await self.upstream.issue(request, profile, lives))
+                above = self.upstream.certificates()
+                await record(made[0], device_id, issuer_of(made[0], above), standing)
+                return (made[0], *above)
             issuer = self.issuer_for(profile)
             if issuer.certificate.thumbprint not in self._noted:
                 await self.note_issuers()
             await self.revocations.check_issuer(issuer.certificate)
-            lives = lifetime or self.lifetimes.get(profile.name) or profile.lifetime
             certificate = issue(
                 profile,
                 self._subject(request, device_id, principal, profile, held),
@@ -138,10 +151,13 @@ class CertificateAuthority:
                 san=san or _names(request, principal, profile, held),
                 places=self.places_for(profile, lives),
             )
-            issued = Issued(certificate, device_id, profile.name, principal.actor, parent=principal.thumbprint)
-            row = store.row_of(issued, issuer=issuer.certificate.thumbprint, key_digest=key_digest(request.spki_der))
-            await self.database.commit(_changes(row, issued, standing.version).merge(also(certificate)))
+            await record(certificate, device_id, issuer.certificate, standing)
             return (certificate, *self.hierarchy.above(issuer))
+
+        async def record(certificate: Certificate, device_id: str, issuer: Certificate, standing: Standing) -> None:
+            issued = Issued(certificate, device_id, profile.name, principal.actor, parent=principal.thumbprint)
+            row = store.row_of(issued, issuer=issuer.thumbprint, key_digest=key_digest(request.spki_der))
+            await self.database.commit(_changes(row, issued, standing.version).merge(also(certificate)))
 
         return await decided_again(attempt, after=NameMovedError, attempts=ATTEMPTS)
 

@@ -37,7 +37,6 @@ Index("ca_certificates_serial", certificates.c.issuer, certificates.c.serial, un
 Index("ca_certificates_device", certificates.c.device_id)
 Index("ca_certificates_name", certificates.c.name, certificates.c.not_after)
 Index("ca_certificates_key", certificates.c.key_digest)
-Index("ca_certificates_live", certificates.c.issuer, certificates.c.not_after)
 _ENDS = (certificates.c.not_after, certificates.c.thumbprint)
 _TAKEN_BACK = certificates.c.revoked_at.is_not(None)
 Index("ca_certificates_end", *_ENDS)

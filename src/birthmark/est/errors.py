@@ -4,8 +4,9 @@ from collections.abc import Mapping
 
 from birthmark import errors
 from birthmark.ca import revocation
+from birthmark.ca import upstream as ca_upstream
 from birthmark.ca.rules import issuance
-from birthmark.est import wire
+from birthmark.est import upstream, wire
 from birthmark.est.rules import comeback, identity, keygen, limits, pace, possession, reenrollment
 from birthmark.est.service import approvals, authorities, callers, credentials, operations, tokens
 
@@ -29,6 +30,11 @@ STATUS: Mapping[type[errors.BirthmarkError], int] = {
     reenrollment.ReenrollWithoutCertificateError: 403,
     reenrollment.ReenrollIdentityChangedError: 403,
     wire.FullCmcError: 501,
+    upstream.UpstreamPendingError: 202,
+    upstream.UpstreamBusyError: 503,
+    upstream.UpstreamRefusedError: 403,
+    ca_upstream.UpstreamUnknownError: 503,
+    ca_upstream.UpstreamAnswerError: 503,
     wire.MethodWrongError: 405,
     callers.CredentialsMissingError: 401,
     callers.PasswordWrongError: 401,

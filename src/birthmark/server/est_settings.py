@@ -42,6 +42,18 @@ class ComebackTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     approval: bool = False
 
 
+class UpstreamTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An EST server that signs for this one; who this server is there: a certificate with its key, a user, or both."""
+
+    url: Annotated[str, msgspec.Meta(pattern="^https://")]
+    trusted_certs: tuple[str, ...] = ()
+    certificate: str | None = None
+    key: str | None = None
+    username: str | None = None
+    password_file: str | None = None
+    labels: dict[str, str] = {}
+
+
 class Est(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """EST: how long device certificates live, what their subjects say besides the name, and the rules of each door."""
 
@@ -57,6 +69,7 @@ class Est(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     renewal_window: tuple[_Percent, _Percent] = (60, 80)
     labels: dict[str, Label] = {}
     comeback: dict[str, ComebackTable] = {}
+    upstream: UpstreamTable | None = None
 
 
 def mistakes_of_est(est: Est, profiles: Mapping[str, Profile]) -> Iterator[tuple[str, str]]:
@@ -71,6 +84,8 @@ def mistakes_of_est(est: Est, profiles: Mapping[str, Profile]) -> Iterator[tuple
             yield f"est.labels.{name}", "is no label: 1 to 64 of A-Z a-z 0-9 . _ ~ -, and no operation of EST"
         if label.profile not in profiles:
             yield f"est.labels.{name}.profile", f"is '{label.profile}', and there are {known}"
+    if est.upstream is not None:
+        yield from _mistakes_of_upstream(est.upstream, profiles)
     for name, rule in est.comeback.items():
         if name not in profiles:
             yield f"est.comeback.{name}", f"is no profile; there are {known}"
@@ -78,6 +93,17 @@ def mistakes_of_est(est: Est, profiles: Mapping[str, Profile]) -> Iterator[tuple
             lifetime_of(rule.window)
         except ValueError:
             yield f"est.comeback.{name}.window", f"must be like {FORMS}"
+
+
+def _mistakes_of_upstream(table: UpstreamTable, profiles: Mapping[str, Profile]) -> Iterator[tuple[str, str]]:
+    for one, other in (("certificate", "key"), ("username", "password_file")):
+        if (getattr(table, one) is None) != (getattr(table, other) is None):
+            yield f"est.upstream.{one}", f"and est.upstream.{other} belong together: give both or none"
+    if table.certificate is None and table.username is None:
+        yield "est.upstream", "needs certificate and key, or username and password_file: who this server is there"
+    for name in table.labels:
+        if name not in profiles:
+            yield f"est.upstream.labels.{name}", f"is no profile; there are {', '.join(sorted(profiles))}"
 
 
 def est_settings(est: Est, profiles: Mapping[str, Profile]) -> EstSettings:

@@ -36,6 +36,7 @@ from birthmark.server.own_certificate import OwnCertificate
 from birthmark.server.plain_http import serve_plain
 from birthmark.server.rooms import Rooms, open_rooms
 from birthmark.server.settings import Service, Settings
+from birthmark.server.upstream import keep_known, upstream_of
 from birthmark.store import Database, hold_database, open_database
 
 log = logging.getLogger(__name__)
@@ -68,6 +69,9 @@ class Server:
         bus = LocalBus(database)
         rooms = await open_rooms(settings, rollovers, database, bus, clock, entropy)
         await rollovers.load()
+        if settings.est.upstream is not None:
+            rooms.authority.upstream = upstream = upstream_of(settings.est.upstream, self._data, clock)
+            self._closers.append(_running(keep_known(upstream)))
         self._data.trust(rollovers.hierarchy)
         self._closers.append(rooms.settled)
         rooms.est.callers.presented_by = partial(presented_by, rooms)

@@ -20,6 +20,17 @@ from pki_builders import Holder, a_ca, a_device
 
 def issuing_for(scene: Scene, name: str, config: Path) -> None:
     """Have a configuration ask such a server, whose CA the Birthmark server trusts."""
+    url = an_est_server_for(scene, name)
+    scene.must(f"birthmark dps ca add of-{name} other.pem --verified")
+    scene.must(f"birthmark enroll group of-{name} --ca-name of-{name}")
+    scene.must(
+        f'sed -i \'s|^default = .*|default = "{url}"|; '
+        f's|^trusted_certs = .*|trusted_certs = ["file://{scene.directory}/other.pem"]|\' {config}'
+    )
+
+
+def an_est_server_for(scene: Scene, name: str) -> str:
+    """Return the URL of such a server, whose CA is in `other.pem`."""
     now = datetime.now(UTC)
     ca, entropy = a_ca(f"Other EST of {name}", now=now), SeededEntropy(3)
     (scene.directory / "other.pem").write_text(ca.certificate.pem())
@@ -54,13 +65,7 @@ def issuing_for(scene: Scene, name: str, config: Path) -> None:
     threading.Thread(target=server.serve_forever, daemon=True).start()
     scene.closing.callback(server.server_close)
     scene.closing.callback(server.shutdown)
-    scene.must(f"birthmark dps ca add of-{name} other.pem --verified")
-    scene.must(f"birthmark enroll group of-{name} --ca-name of-{name}")
-    url = f"https://127.0.0.1:{server.server_port}/.well-known/est"
-    scene.must(
-        f'sed -i \'s|^default = .*|default = "{url}"|; '
-        f's|^trusted_certs = .*|trusted_certs = ["file://{scene.directory}/other.pem"]|\' {config}'
-    )
+    return f"https://127.0.0.1:{server.server_port}/.well-known/est"
 
 
 def _context(scene: Scene, ca: Holder, now: datetime) -> ssl.SSLContext:

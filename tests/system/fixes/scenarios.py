@@ -23,6 +23,7 @@ from fixes.scene import Scene
 from fixes.server_scenarios import SERVER
 from fixes.session_scenarios import SESSIONS
 from fixes.store_scenarios import STORE
+from fixes.upstream_scenarios import UPSTREAM
 
 from pki_builders import a_device
 from servers import free_address
@@ -122,6 +123,7 @@ SCENARIOS: Mapping[str, Scenario] = {
     **EST_WIRE,
     **EST_DOORS,
     **ROLLOVER,
+    **UPSTREAM,
     **LIMITS,
     **LINKS,
     **PKI,

@@ -25,4 +25,3 @@ def upgrade() -> None:
         sa.Column("at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("new", "name"),
     )
-    op.create_index("ca_certificates_live", "ca_certificates", ["issuer", "not_after"], unique=False)

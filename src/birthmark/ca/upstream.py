@@ -1,0 +1,68 @@
+"""A CA elsewhere that signs what was decided here: the port, and what is asked of its answer.
+
+Everything else stays as it is: who may ask, who holds a name and a key, the inventory. What an upstream issues is
+checked before it is believed: it is for the key and the name that were asked for, and one of its CAs has signed it.
+"""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Protocol
+
+from birthmark.errors import UnavailableError
+from birthmark.pki.certificates import Certificate, is_signed_by
+from birthmark.pki.csr import CertificateRequest
+from birthmark.pki.profiles import Profile
+
+
+class Upstream(Protocol):
+    """Issues in the place of our own CAs."""
+
+    async def issue(self, request: CertificateRequest, profile: Profile, lifetime: timedelta) -> Certificate:
+        """Return a certificate for the request, which is handed on as it is. Raise why there is none."""
+        ...
+
+    def certificates(self) -> tuple[Certificate, ...]:
+        """Return its CAs, closest first and the root last. Raise `UpstreamUnknownError` before they were learnt."""
+        ...
+
+
+class UpstreamUnknownError(UnavailableError):
+    """The CA elsewhere has not answered yet."""
+
+    code = "ca.upstream_unknown"
+    cause = "The CA at {url}, which signs for this server, has not told its certificates yet: {reason}."
+    fix = "See that it answers: `curl -ksSf -o cacerts.p7 {url}/cacerts`. This server asks again by itself."
+    reason: str
+    url: str
+
+
+class UpstreamAnswerError(UnavailableError):
+    """The CA elsewhere answered with a wrong certificate."""
+
+    code = "ca.upstream_answer"
+    cause = "The CA at {url} was asked for '{asked}' and answered with a certificate that {detail}."
+    fix = (
+        "It must keep a request's key and common name, and sign by the CAs it names; if it is a Birthmark server, this "
+        "tells there what it issued: `birthmark est certificates {asked}`."
+    )
+    asked: str
+    detail: str
+    url: str
+
+
+def check_answer(
+    issued: Certificate, request: CertificateRequest, asked: str, above: Sequence[Certificate]
+) -> str | None:
+    """Return what is wrong with a certificate; None when nothing is."""
+    if issued.spki_der != request.spki_der:
+        return "is for another key"
+    if issued.subject_cn != asked:
+        return f"is for '{issued.subject_cn}'"
+    if not any(is_signed_by(issued, one) for one in above):
+        return "none of its CAs has signed"
+    return None
+
+
+def issuer_of(issued: Certificate, above: Sequence[Certificate]) -> Certificate:
+    """Return the one that has signed."""
+    return next(one for one in above if is_signed_by(issued, one))

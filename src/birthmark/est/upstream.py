@@ -1,0 +1,107 @@
+"""This server as a registration authority in front of another EST server; a chain of them, one for each ISA-95 layer.
+
+The device is identified here, by this server's own rules; its request goes on unchanged, under this server's
+certificate or password. What the other says goes back to the device: wait (202), later (503), no (403).
+"""
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from birthmark.ca.upstream import UpstreamAnswerError, UpstreamUnknownError, check_answer
+from birthmark.errors import BirthmarkError, ForbiddenError, ThrottledError, UnavailableError
+from birthmark.est.client import EstClient, EstServerBusyError, Https
+from birthmark.pki.certificates import Certificate
+from birthmark.pki.csr import CertificateRequest
+from birthmark.pki.profiles import Profile
+
+log = logging.getLogger(__name__)
+_ACCEPTED = 202
+_RETRY_S = 30
+
+
+class UpstreamPendingError(ThrottledError):
+    """The request waits at the server above."""
+
+    code = "est.upstream_pending"
+    cause = "{url} wants its operator to approve the request of '{device_id}'."
+    fix = "Approve it there: `birthmark est request list` on that machine shows it."
+    device_id: str
+    url: str
+
+
+class UpstreamBusyError(ThrottledError):
+    """The server above is busy."""
+
+    code = "est.upstream_busy"
+    cause = "{url}, which signs for this server, said to come back in {retry_after_s} s."
+    fix = "Wait {retry_after_s} s: the device comes back by itself."
+    url: str
+
+
+class UpstreamRefusedError(ForbiddenError):
+    """The server above refuses."""
+
+    code = "est.upstream_refused"
+    cause = "{url}, which signs for this server, refuses the request of '{device_id}': {reason}"
+    fix = (
+        "There, `birthmark why {device_id}` tells why; this server must be on its list: `birthmark est authority list`."
+    )
+    device_id: str
+    reason: str
+    url: str
+
+
+@dataclass(slots=True)
+class EstUpstream:
+    """An EST server that signs for this one. `links` opens a connection as this server, its files read anew."""
+
+    url: str
+    links: Callable[[], Https] = field(repr=False)
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """Where certificates of a profile are issued, by path segment; others without one."""
+    keep: Callable[[tuple[Certificate, ...]], Awaitable[None]] | None = None
+    """Is handed its CAs when they are others than before."""
+    known: tuple[Certificate, ...] = ()
+
+    def certificates(self) -> tuple[Certificate, ...]:
+        """Return its CAs, closest first and the root last. Raise `UpstreamUnknownError`."""
+        if not self.known:
+            raise UpstreamUnknownError(url=self.url, reason="it has not answered since this server started")
+        return self.known
+
+    async def refresh(self) -> None:
+        """Ask for its CAs. Raise what the connection raises."""
+        bag = await self._client(self.url).cacerts()
+        found = tuple(sorted(bag, key=lambda one: (one.is_self_signed, one.subject_der)))
+        if found != self.known:
+            self.known = found
+            if self.keep is not None:
+                await self.keep(found)
+
+    async def issue(self, request: CertificateRequest, profile: Profile, lifetime: timedelta) -> Certificate:
+        """Return a certificate for the request; its lifetime is the other's to say."""
+        del lifetime
+        label = self.labels.get(profile.name)
+        url, asked = self.url if label is None else f"{self.url.rstrip('/')}/{label}", request.subject_cn or ""
+        try:
+            got = await self._client(url).enroll(request.der)
+        except EstServerBusyError as error:
+            wait = error.retry_after_s or _RETRY_S
+            if error.status == _ACCEPTED:
+                raise UpstreamPendingError(url=url, device_id=asked, retry_after_s=wait) from error
+            raise UpstreamBusyError(url=url, retry_after_s=wait) from error
+        except UnavailableError:
+            raise
+        except BirthmarkError as error:
+            raise UpstreamRefusedError(url=url, device_id=asked, reason=error.explain_cause()) from error
+        above = [one for one in got.bag if one != got.leaf]
+        if not profile.is_ca and (wrong := check_answer(got.leaf, request, asked, above)) is not None:
+            raise UpstreamAnswerError(url=url, asked=asked, detail=wrong)
+        return got.leaf
+
+    def _client(self, url: str) -> EstClient:
+        return EstClient(url, self.links(), self.username, self.password)

@@ -1,5 +1,8 @@
 """The agent's configuration against a real server: shared keys, files over files, the last good one, the edge CA."""
 
+import base64
+import hashlib
+import hmac
 import json
 import socket
 import subprocess
@@ -8,10 +11,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pkcs11.constants import Attribute, ObjectClass
+from pkcs11.mechanisms import KeyType
 
 from agent_device import AgentOnDevice, until
+from azure_clients import run_python
 from birthmark.agent.files import EDGE_CA, Places
-from servers import RunningServer, a_server, clean_environment
+from birthmark.elements.softhsm import initialize_token
+from birthmark.keys.library import stop_library
+from birthmark.keys.pin import Pin
+from birthmark.keys.token import Token
+from servers import BIRTHMARK, RunningServer, a_server, clean_environment
 
 pytestmark = pytest.mark.system
 
@@ -58,6 +68,64 @@ def test_a_connection_string_is_all_a_device_needs(server: RunningServer, tmp_pa
         assert running.stdout is not None
         running.stdout.close()
     assert server.rows("hub", "messages", "shared-1")
+
+
+GROUP_KEY = """
+import os
+from provisioningserviceclient import ProvisioningServiceClient
+from provisioningserviceclient.models import AttestationMechanism, EnrollmentGroup
+from provisioningserviceclient.protocol.models import AttestationMechanism as Raw, SymmetricKeyAttestation
+client = ProvisioningServiceClient.create_from_connection_string(os.environ["PROVISIONING_CONNECTION_STRING"])
+raw = Raw(type="symmetricKey", symmetric_key=SymmetricKeyAttestation())
+client.create_or_update(EnrollmentGroup.create("keys", raw))
+print(client.get_enrollment_group_attestation_mechanism("keys").symmetric_key.primary_key)
+"""
+
+
+@pytest.mark.parametrize("kind", ["file", "token"])
+def test_a_shared_key_registers_at_dps_from_a_file_or_a_token(
+    server: RunningServer, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = run_python(GROUP_KEY, dict(server.environment))
+    assert made.returncode == 0, made.stderr
+    name = f"by-key-{kind}"
+    key = hmac.digest(base64.b64decode(made.stdout.strip()), name.encode(), hashlib.sha256)
+    device = AgentOnDevice(server, tmp_path, name)
+    uri, keys, environment = a_place_for(key, tmp_path, kind, monkeypatch)
+    endpoint = f"https://{server.address}:8443"
+    device.config.parent.mkdir(parents=True)
+    device.config.touch(mode=0o600)
+    device.config.write_text(
+        f'{keys}[provisioning]\nsource = "dps"\nglobal_endpoint = "{endpoint}"\n'
+        f'id_scope = "{server.endpoints["dps"]["id_scope"]}"\n[provisioning.attestation]\n'
+        f'method = "symmetric_key"\nregistration_id = "{name}"\nsymmetric_key = {{ uri = "{uri}" }}\n'
+    )
+    command = [BIRTHMARK, "agent", "apply", "--root", str(tmp_path), "--json"]
+    whole = clean_environment(HOME=str(tmp_path), **device.environment, **environment)
+    applied = subprocess.run(command, capture_output=True, text=True, env=whole, timeout=60, check=False)
+    assert applied.returncode == 0, applied.stderr
+    assert json.loads(applied.stdout)["device_id"] == name
+
+
+def a_place_for(
+    key: bytes, directory: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> tuple[str, str, dict[str, str]]:
+    """Put a shared key into a file, or into a token that signs with it and does not give it away."""
+    if kind == "file":
+        path = directory / "shared"
+        path.touch(mode=0o600)
+        path.write_text(base64.b64encode(key).decode())
+        return f"file://{path}", "", {}
+    monkeypatch.setenv("SOFTHSM2_CONF", "")
+    module = initialize_token(directory / "chip", "device", "1234")
+    with Token.open(module, label="device", pin=Pin("1234")) as token, token.session() as session:
+        wanted = {Attribute.CLASS: ObjectClass.SECRET_KEY, Attribute.KEY_TYPE: KeyType.GENERIC_SECRET}
+        more = {Attribute.LABEL: "shared", Attribute.SENSITIVE: True, Attribute.SIGN: True, Attribute.TOKEN: True}
+        session.create_object({**wanted, **more, Attribute.VALUE: key})
+    stop_library()
+    keys = f'[aziot_keys]\npkcs11_lib_path = "{module}"\n\n'
+    conf = {"SOFTHSM2_CONF": str(directory / "chip/softhsm2.conf")}
+    return "pkcs11:token=device;object=shared?pin-value=1234", keys, conf
 
 
 def test_a_device_comes_up_on_the_last_good_configuration_and_says_so(server: RunningServer, tmp_path: Path) -> None:

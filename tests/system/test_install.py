@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from birthmark.agent.files import write_file
 from servers import BIRTHMARK, clean_environment
 
 pytestmark = [
@@ -64,8 +65,8 @@ def test_what_somebody_changed_or_put_there_stays(image: Path, which: str) -> No
     do(image, which, "install")
     unit = image / f"etc/systemd/system/birthmark-{which}.service"
     unit.write_text(unit.read_text() + "# mine\n")
-    state = image / ("var/lib/aziot/certd" if which == "agent" else "var/lib/birthmark/ca")
-    state.mkdir(parents=True)
+    state = image / ("var/lib/aziot/certd/certs/device.cer" if which == "agent" else "var/lib/birthmark/ca.pem")
+    state.write_text("kept")
     steps = do(image, which, "uninstall")
     assert any("which was changed since" in step for step in steps)
     assert unit.exists()
@@ -99,3 +100,10 @@ def test_the_agent_may_read_its_configuration_and_nobody_else(image: Path) -> No
     assert config.stat().st_mode & 0o777 == 0o640
     (entry,) = [line for line in (image / "etc/group").read_text().splitlines() if line.startswith("birthmark-agent:")]
     assert config.stat().st_gid == int(entry.split(":")[2])
+
+
+def test_what_root_applies_belongs_to_the_service(tmp_path: Path) -> None:
+    os.chown(tmp_path, 12345, 12345)
+    write_file(tmp_path / "key", b"secret")
+    found = (tmp_path / "key").stat()
+    assert (found.st_uid, found.st_gid, found.st_mode & 0o777) == (12345, 12345, 0o600)

@@ -102,6 +102,7 @@ def write_file(path: Path, data: bytes) -> None:
         building.unlink(missing_ok=True)
         descriptor = os.open(building, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "wb") as file:
+            _give_to_the_service(descriptor, path.parent)
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
@@ -129,6 +130,12 @@ def remove_file(path: Path) -> None:
             _sync(path.parent)
     except OSError as error:
         raise StateNotWritableError(path=path, reason=reason_of(error)) from error
+
+
+def _give_to_the_service(descriptor: int, directory: Path) -> None:
+    """What root writes into a service's directory belongs to the service, which could not read it else."""
+    if os.geteuid() == 0 and (owner := directory.stat()).st_uid:
+        os.fchown(descriptor, owner.st_uid, owner.st_gid)
 
 
 def _building(path: Path) -> Path:

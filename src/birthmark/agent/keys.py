@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from pkcs11.constants import Attribute, ObjectClass
 from pkcs11.mechanisms import Mechanism
@@ -35,6 +35,7 @@ from birthmark.keys.errors import (
 from birthmark.keys.file_key import FileKey, read_key_file
 from birthmark.keys.handles import uri_in
 from birthmark.keys.pin import Pin
+from birthmark.keys.scheme import PrivateKey
 from birthmark.keys.token import Token
 from birthmark.keys.token_key import TokenKey
 from birthmark.keys.uri import SCHEME, Pkcs11Uri, parse_pkcs11_uri
@@ -57,6 +58,7 @@ class AgentTokenError(UnavailableError):
 _LABEL_BYTES = 4
 _ID_BYTES = 8
 _MAX_DOOMED = 16
+_RSA_BITS = {Algorithm.RSA2048: 2048, Algorithm.RSA3072: 3072}
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,7 @@ class KeyStore:
     settings: TokenSettings | None
     preloaded: Mapping[str, KeyLocation]
     entropy: Entropy
+    algorithm: Algorithm = Algorithm.P256
     _open: dict[str, HeldKey] = field(default_factory=dict, init=False)
 
     def is_preloaded(self, key_id: str) -> bool:
@@ -146,7 +149,7 @@ class KeyStore:
         self.sweep(key_id)
         path = self.places.key(key_id)
         if self.settings is None or self.settings.base_slot is None:
-            key = ec.generate_private_key(ec.SECP256R1())
+            key = _made(self.algorithm)
             write_file(path, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
             return HeldKey(FileKey.load(path))
         label = f"{_owner(key_id)}-{self.entropy.token(_LABEL_BYTES).hex()}"
@@ -155,7 +158,7 @@ class KeyStore:
             uri = Pkcs11Uri(token=token.info.label, serial=token.info.serial, object=label, type="private")
             write_file(path, f"{uri}\n".encode())
             with token.session() as session:
-                generate(session, label, Algorithm.P256, self.entropy.token(_ID_BYTES))
+                generate(session, label, self.algorithm, self.entropy.token(_ID_BYTES))
         return self.open_at(TokenLocation(uri, pin))
 
     def move(self, source: str, target: str) -> None:
@@ -255,6 +258,12 @@ class KeyStore:
         except (ModuleMissingError, PinMissingError, TokenNotFoundError) as error:
             told = error.explain_cause()
             raise AgentTokenError(module=module, detail=told) from error
+
+
+def _made(algorithm: Algorithm) -> PrivateKey:
+    if algorithm in _RSA_BITS:
+        return rsa.generate_private_key(65537, _RSA_BITS[algorithm])
+    return ec.generate_private_key(ec.SECP384R1() if algorithm is Algorithm.P384 else ec.SECP256R1())
 
 
 def _owner(key_id: str) -> str:

@@ -28,7 +28,7 @@ def open_agent(
     boot: str | None = None,
 ) -> Agent:
     """Return the agent of this configuration and root; close `identities.keys` when done."""
-    keys = KeyStore(places, config.keys, config.preloaded_keys, entropy)
+    keys = KeyStore(places, config.keys, config.preloaded_keys, entropy, config.key_algorithm)
     trust = cloud_trust(environment, config.trust_bundle)
     state = read_state(places.state)
     boot = boot_id() if boot is None else boot

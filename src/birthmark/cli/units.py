@@ -31,6 +31,8 @@ SystemCallArchitectures=native
 SystemCallFilter=@system-service
 SystemCallFilter=~@privileged @resources
 """
+_STATE = tuple(f"var/lib/aziot/{name}" for name in ("certd", "certd/certs", "keyd", "keyd/keys", "identityd"))
+_OWNED = (("d", "0700"), ("Z", "-"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,18 +93,17 @@ DeviceAllow=char-tpm rw
 [Install]
 WantedBy=multi-user.target
 """
+    # Files of an agent that ran as root before become the service's too; their modes stay.
+    owned = "".join(f"{kind} /{name} {mode} {AGENT_USER} {AGENT_USER} -\n" for name in _STATE for kind, mode in _OWNED)
     tmpfiles = f"""\
 d /etc/aziot 0755 root root -
 d /etc/aziot/config.d 0750 root {AGENT_USER} -
 z /etc/aziot/config.toml 0640 root {AGENT_USER} -
 d /var/lib/aziot 0755 root root -
-Z /var/lib/aziot/certd 0700 {AGENT_USER} {AGENT_USER} -
-Z /var/lib/aziot/keyd 0700 {AGENT_USER} {AGENT_USER} -
-Z /var/lib/aziot/identityd 0700 {AGENT_USER} {AGENT_USER} -
-"""
+{owned}"""
     home = "/var/lib/aziot"
     sysusers = _user(AGENT_USER, "Birthmark agent", home)
-    directories = ("etc/aziot", "etc/aziot/config.d", "var/lib/aziot")
+    directories = ("etc/aziot", "etc/aziot/config.d", "var/lib/aziot", *_STATE)
     return Service("birthmark-agent", AGENT_USER, unit, sysusers, tmpfiles, directories)
 
 

@@ -208,3 +208,10 @@ async def test_a_key_that_the_configuration_gives_is_certified_again_and_never_r
         assert (await certified(agent)).leaf == new.leaf != old.leaf
         assert path.read_bytes() == before
         assert list(agent.places.keys.iterdir()) == []
+
+
+@pytest.mark.parametrize(("written", "bits"), [("ec-p256", 256), ("ec-p384", 384), ("rsa-2048", 2048)])
+async def test_new_keys_are_of_the_kind_that_is_configured(tmp_path: Path, written: str, bits: int) -> None:
+    async with a_world(tmp_path, CONFIG + f'[aziot_keys]\nkey_algorithm = "{written}"\n') as (_world, agent):
+        await agent.apply()
+        assert (await certified(agent)).key.handle.public_key.key_size == bits

@@ -8,6 +8,7 @@ from typing import TypeAlias
 
 from birthmark.agent.files import EST_ID
 from birthmark.agent.renewal import Renewal
+from birthmark.elements.profiles import Algorithm
 from birthmark.keys.pin import Pin
 from birthmark.keys.uri import Pkcs11Uri
 
@@ -151,6 +152,7 @@ class AgentConfig:
     preloaded_certs: Mapping[str, tuple[Path, ...]]
     trust_bundle: Path | None
     digest: str
+    key_algorithm: Algorithm = Algorithm.P256
     local_ca: Issued | None = None
     edge_ca: Issued | Preloaded | None = None
     localid: LocalId | None = None

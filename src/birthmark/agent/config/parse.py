@@ -8,8 +8,9 @@ from pathlib import Path
 from birthmark.agent.config import model
 from birthmark.agent.config.issuance import parse_edge_ca, parse_issuers
 from birthmark.agent.config.locations import file_of, key_of, take_key, token_of
-from birthmark.agent.config.reader import ANY, TEXT, Table, number_from, parse_files
+from birthmark.agent.config.reader import ANY, TEXT, MistakeError, Table, number_from, parse_files
 from birthmark.agent.config.sources import parse_source
+from birthmark.elements.profiles import Algorithm
 
 IGNORED = (
     "agent",
@@ -28,6 +29,12 @@ IGNORED = (
 )
 _MIN_CLOUD_TIMEOUT_S = 70
 _LOCAL_DAYS = 365
+_ALGORITHMS = {
+    "ec-p256": Algorithm.P256,
+    "ec-p384": Algorithm.P384,
+    "rsa-2048": Algorithm.RSA2048,
+    "rsa-3072": Algorithm.RSA3072,
+}
 _LIBRARY = '`pkcs11_lib_path = "/usr/lib/softhsm/libsofthsm2.so"`, or the chip\'s own library'
 
 
@@ -39,7 +46,7 @@ def parse_config(file: Path, text: str, further: Sequence[tuple[Path, str]] = ()
     texts = ((file, text), *further)
     top = parse_files(texts)
     source = top.source
-    keys = _token_settings(top.table("aziot_keys"))
+    keys, algorithm = _token_settings(top.table("aziot_keys"))
     issuers = parse_issuers(top.table("cert_issuance"))
     preloaded_keys = _preloaded_keys(top.table("preloaded_keys"))
     for name, least in (("cloud_timeout_sec", _MIN_CLOUD_TIMEOUT_S), ("cloud_retries", 0)):
@@ -49,6 +56,7 @@ def parse_config(file: Path, text: str, further: Sequence[tuple[Path, str]] = ()
         hostname=top.take("hostname", TEXT),
         source=parse_source(top, issuers),
         keys=keys,
+        key_algorithm=algorithm,
         preloaded_keys=preloaded_keys,
         preloaded_certs=_preloaded_certs(top.table("preloaded_certs")),
         trust_bundle=top.take("trust_bundle_cert", file_of),
@@ -70,12 +78,19 @@ def parse_config(file: Path, text: str, further: Sequence[tuple[Path, str]] = ()
     return replace(config, warnings=tuple(source.warnings))
 
 
-def _token_settings(table: Table) -> model.TokenSettings | None:
+def _token_settings(table: Table) -> tuple[model.TokenSettings | None, Algorithm]:
     module, base = table.take("pkcs11_lib_path", TEXT), take_key(table, "pkcs11_base_slot", token_of)
+    algorithm = table.take("key_algorithm", _algorithm_of) or Algorithm.P256
     table.finish()
     if module is None and base is not None:
         table.wrong("pkcs11_lib_path", "is missing", _LIBRARY)
-    return None if module is None else model.TokenSettings(Path(module), base)
+    return None if module is None else model.TokenSettings(Path(module), base), algorithm
+
+
+def _algorithm_of(value: object) -> Algorithm:
+    if (found := _ALGORITHMS.get(TEXT(value))) is None:
+        raise MistakeError("is not known", " or ".join(f'`{{name}} = "{one}"`' for one in _ALGORITHMS))
+    return found
 
 
 def _preloaded_keys(table: Table) -> Mapping[str, model.KeyLocation]:

@@ -148,6 +148,12 @@ SECTIONS = (
         (
             Setting("aziot_keys.pkcs11_lib_path", "path", "PKCS#11 library; needed for any pkcs11 URI"),
             Setting("aziot_keys.pkcs11_base_slot", "pkcs11 URI", "the token in which new keys are made", "files"),
+            Setting(
+                "aziot_keys.key_algorithm",
+                '"ec-p256", "ec-p384", "rsa-2048" or "rsa-3072"',
+                "of new keys; aziot has no such setting and chooses rsa-2048 for devices",
+                "ec-p256",
+            ),
             Setting("preloaded_keys.NAME", _KEY, "a key; `device-id` is certified and never replaced"),
             Setting("preloaded_certs.NAME", "file URI, or a list of names", "a certificate, or several"),
             Setting("localid.domain", _TEXT, "read: this agent has no modules"),

@@ -1,0 +1,73 @@
+"""The agent inside a program: who may have it, and what its proof decides."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from agent_world import CONFIG, World, certified
+from birthmark.agent import connect
+from birthmark.agent.control import AgentRunningError, locked
+from birthmark.agent.files import Places
+from birthmark.agent.library import Device, Identity, _proving, identity_of
+from birthmark.errors import UnavailableError
+from birthmark.links.errors import MqttRefusedError
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    yield World(tmp_path)
+
+
+async def test_one_root_has_one_agent(world: World) -> None:
+    agent = world.agent()
+    config = world.directory / "config.toml"
+    config.touch(mode=0o600)
+    config.write_text(CONFIG.replace("TRUST", str(world.directory / "trust.pem")))
+    with locked(agent.places.lock), pytest.raises(AgentRunningError):
+        async with connect(config, root=agent.places.root):
+            pass
+
+
+async def test_callbacks_hear_of_each_renewal_with_the_files_in_place(world: World) -> None:
+    agent = world.agent()
+    device = Device(agent, identity_of(agent, await certified(agent)))
+    heard: list[Identity] = []
+    device.on_renewed(heard.append)
+    fresh = await device.renew()
+    assert heard == [fresh]
+    assert fresh.certificate_file == Places(agent.places.root).certificate("device-id")
+    assert fresh.key_file is not None
+    assert fresh.key_file.exists()
+
+
+@pytest.mark.parametrize("problem", [OSError("no route"), RuntimeError("broken"), None])
+async def test_what_the_programs_proof_raises_leaves_the_old_identity(world: World, problem: Exception | None) -> None:
+    agent = world.agent()
+    device = Device(agent, identity_of(agent, await certified(agent)))
+    before, shown = device.identity, []
+
+    async def prove(identity: Identity) -> None:
+        shown.append(identity.certificate_file)
+        if problem is not None:
+            raise problem
+
+    agent.prove = _proving(agent, prove)
+    with pytest.raises(UnavailableError) if problem else contextlib.nullcontext():
+        await device.renew()
+    assert (device.identity == before) is (problem is not None)
+    assert shown != [before.certificate_file]
+    assert world.connections == []  # the program has its own
+
+
+async def test_a_refusal_of_ours_in_a_proof_keeps_its_words(world: World) -> None:
+    agent = world.agent()
+    device = Device(agent, identity_of(agent, await certified(agent)))
+
+    async def prove(identity: Identity) -> None:
+        raise MqttRefusedError(host="broker", client_id=identity.device_id, return_code="5")
+
+    agent.prove = _proving(agent, prove)
+    with pytest.raises(MqttRefusedError):
+        await device.renew()

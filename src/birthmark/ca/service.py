@@ -114,19 +114,22 @@ class CertificateAuthority:
         san: Sequence[x509.GeneralName] = (),
         lifetime: timedelta | None = None,
         also: Callable[[Certificate], Changes] = lambda _issued: Changes(),
+        held: Issued | None = None,
     ) -> tuple[Certificate, ...]:
         """Return the new certificate and the CAs above it, root last, once all of it is on record.
 
         `san` is what an operator says; what the request asks for is for the profile to take. What `also` returns is
-        part of the same commit. Raise `PolicyError`, `ForbiddenError` or `ConflictError` from `rules`.
+        part of the same commit. `held` is the certificate that was shown, where it was looked up already. Raise
+        `PolicyError`, `ForbiddenError` or `ConflictError` from `rules`.
         """
 
         made: list[Certificate] = []  # by a CA elsewhere, which is asked once
+        if held is None and principal.thumbprint is not None:
+            held = await self.find(principal.thumbprint)
 
         async def attempt() -> tuple[Certificate, ...]:
             standing = await self._standing(request, name_asked_for(request, principal, profile))
             device_id = decide(request, principal, profile, standing)
-            held = None if principal.thumbprint is None else await self.find(principal.thumbprint)
             if held is not None:
                 await self.revocations.check(held.certificate)  # taken back since the caller was identified?
             lives = lifetime or self.lifetimes.get(profile.name) or profile.lifetime

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from birthmark.auth.principals import Principal
+from birthmark.ca.model import Issued
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.profiles import DEVICE, Profile
 
@@ -64,6 +65,8 @@ class Proof:
     authority: Authority | None = None
     comeback: Comeback | None = None
     """The rule by which a certificate counted that had expired."""
+    issued: Issued | None = None
+    """The certificate that was shown, as the inventory has it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from birthmark.est.rules.limits import Limiter
 from birthmark.net.share import share_of
 from birthmark.pki.certificates import Certificate, Thumbprint
 from birthmark.pki.chains import SignatureCache
+from birthmark.pki.extensions import CMC_RA
 
 PresentedBy = Callable[[str], Awaitable[Collection[Thumbprint]]]
 
@@ -96,12 +97,14 @@ class Callers:
     async def by_certificate(self, caller: Caller, leaf: Certificate) -> Proof:
         """Return whom a certificate proves, which the handshake showed the key of."""
         database, now, bag = self.ca.database, self.ca.clock.now(), caller.peer.chain
-        row = await database.one(store.AUTHORITY, thumbprint=leaf.thumbprint)
+        row = None
+        if CMC_RA in (leaf.extensions.extended_key_usage or ()):
+            row = await database.one(store.AUTHORITY, thumbprint=leaf.thumbprint)
         if row is not None:
             authority = store.AUTHORITY_RECORDS.of(row)
             found = Proof(identify_authority(leaf, authority, now), authority=authority)
         elif (issued := await self.ca.find(leaf.thumbprint)) is not None:
-            found = Proof(identify_issued(issued), comeback=await self._comeback(issued))
+            found = Proof(identify_issued(issued), comeback=await self._comeback(issued), issued=issued)
         else:
             makers = [store.BOOTSTRAP_RECORDS.of(row) for row in await database.all(store.BOOTSTRAP_CAS)]
             found = Proof(identify_introduced(leaf, bag, makers, now, self._signatures))

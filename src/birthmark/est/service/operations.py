@@ -137,7 +137,7 @@ class EstService:
         self.requests.take(name, now)
         also = await self._decided(request, proof, caller, door)
         self.pace.take(name, now, self._ends_in_s(proof, caller))
-        return (await self.ca.issue(request, principal, door.profile, also=also))[0]
+        return (await self.ca.issue(request, principal, door.profile, also=also, held=proof.issued))[0]
 
     def renewal_window(self, issued: Certificate) -> tuple[datetime, datetime]:
         """Return when a certificate is to be renewed: its device chooses a moment between the two."""

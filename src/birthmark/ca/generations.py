@@ -14,6 +14,7 @@ from birthmark.ca.hierarchy import Generation
 from birthmark.ca.kept import alone_in, organization_of, read_certificate
 from birthmark.ca.keyfile import replace_durable
 from birthmark.ca.passphrase import Passphrase
+from birthmark.ca.token_keys import place_of
 from birthmark.clock import Clock, Entropy
 from birthmark.errors import BirthmarkError
 from birthmark.pki.certificates import Certificate, Thumbprint
@@ -72,7 +73,15 @@ class Generations:
             found = self.data / f"{FIRST}-{self.entropy.token(3).hex()}"
             name, now = organization_of(old.anchor.subject), self.clock.now()
             passphrase = self.passphrase.of(found)
-            ca_directory.create(found, name, now=now, entropy=self.entropy, places=self.places, passphrase=passphrase)
+            ca_directory.create(
+                found,
+                name,
+                now=now,
+                entropy=self.entropy,
+                places=self.places,
+                passphrase=passphrase,
+                token=place_of(root.private_key),
+            )
         made = self._open[self._load(found).anchor.thumbprint] = self._load(found)
         with alone_in(found):
             self._link(found, NEW_WITH_OLD, made.anchor, root)

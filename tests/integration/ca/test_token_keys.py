@@ -11,6 +11,7 @@ from cryptography import x509
 
 from birthmark.ca import directory as ca_directory
 from birthmark.ca.answers import Answers
+from birthmark.ca.generations import Generations
 from birthmark.ca.hierarchy import Hierarchy
 from birthmark.ca.passphrase import Passphrase
 from birthmark.ca.rekey import move
@@ -143,3 +144,12 @@ def test_the_command_makes_them_and_openssl_agrees(tmp_path: Path, place: TokenP
     assert subprocess.run(verify, check=True, capture_output=True, text=True).stdout.strip().endswith("OK")
     without = CliRunner().invoke(app, ["init", "--name", "X", "--token", "CA", "--dir", f"{ca}2"])
     assert without.exit_code == 2
+
+
+def test_a_root_that_replaces_one_in_a_token_is_made_there_too(tmp_path: Path, place: TokenPlace) -> None:
+    (first,) = made(tmp_path, place).generations
+    generations = Generations(tmp_path, first, Passphrase(tmp_path / "ca"), FakeClock(), SeededEntropy(8))
+    newer = generations.make(first)
+    (directory,) = tmp_path.glob("ca-*")
+    assert "PKCS#11 PROVIDER URI" in (directory / "root.key").read_text()
+    assert newer.anchor != first.anchor

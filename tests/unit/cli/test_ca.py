@@ -9,6 +9,7 @@ from typer.testing import CliRunner, Result
 
 from birthmark.ca import directory as ca_directory
 from birthmark.cli.ca import app
+from birthmark.cli.ca.common import _passphrase
 from birthmark.clock import SystemClock
 from birthmark.pki.certificates import parse_bundle, parse_pem
 from birthmark.pki.chains import build_chain
@@ -24,6 +25,7 @@ def ca(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(command: str, directory: Path, *arguments: str) -> Result:
+    _passphrase.cache_clear()  # as in a process of its own
     return CliRunner().invoke(app, [command, *arguments, "--dir", str(directory)], catch_exceptions=False)
 
 
@@ -145,3 +147,18 @@ def test_the_inventory_is_exported_and_no_name_is_a_formula(tmp_path: Path) -> N
     assert run("show", ca, "--issuer", "nobody").exit_code == 1
     assert run("show", ca, "second", "--revoked").exit_code == 2
     assert "No such certificate" in run("show", ca, "--revoked").stderr
+
+
+def test_the_passphrase_of_every_generation_moves_together_and_again_after_a_stop(tmp_path: Path) -> None:
+    ca, newer = tmp_path / "ca", tmp_path / "ca-0a1b2c"
+    for directory in (ca, newer):
+        run("init", directory, "--name", "Example")
+    told = run("passphrase", ca, "--to", f"file:{tmp_path}/secret", "--json")
+    assert json.loads(told.stdout)["keys"] == 4, told.stderr
+    source = ("--passphrase", f"file:{tmp_path}/secret")
+    for directory in (ca, newer):
+        assert run("show", directory).exit_code == 5
+        assert run("show", directory, *source).exit_code == 0
+    back = run("passphrase", newer, "--to", "beside", *source)  # as when a run was stopped between the two
+    assert back.exit_code == 0, back.stderr
+    assert run("show", newer).exit_code == 0

@@ -1,6 +1,7 @@
 """`birthmark ca init`, `show` and `verify-possession`: the CAs themselves."""
 
 import shlex
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from enum import StrEnum
@@ -11,6 +12,7 @@ import typer
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from birthmark.ca import directory as ca_directory
+from birthmark.ca.generations import FIRST
 from birthmark.ca.inventory import Inventory, Wanted
 from birthmark.ca.offline import ask
 from birthmark.ca.passphrase import FORMS, Passphrase
@@ -35,6 +37,7 @@ from birthmark.cli.options import command
 from birthmark.clock import SystemClock, SystemEntropy
 from birthmark.console.inventory import inventory_view, issuer_of
 from birthmark.console.lock import DirectoryInUseError, is_served
+from birthmark.errors import BirthmarkError
 from birthmark.pki.issue import new_serial
 from birthmark.pki.possession import prove_possession
 from birthmark.pki.profiles import Purpose
@@ -150,10 +153,24 @@ def passphrase(
     """
     if is_served(authority.directory.parent):
         raise DirectoryInUseError(path=authority.directory.parent)
-    authority.load()
     new = Passphrase(authority.directory, None if to == "beside" else parse_source(to))
-    count = move(authority.directory, authority.passphrase, new, SystemEntropy())
+    count = 0
+    for directory in _generations(authority.directory):
+        old = authority.passphrase.of(directory)
+        later = new if directory == authority.directory else new.of(directory)  # made with the first, if it is a file
+        with suppress(BirthmarkError):  # a run before this one came so far
+            ca_directory.load(directory, later)
+            continue
+        ca_directory.load(directory, old)
+        count += move(directory, old, later, SystemEntropy())
     emit(authority.as_json, {"keys": count, "passphrase": to})
+
+
+def _generations(directory: Path) -> list[Path]:
+    """Return the directories whose keys one passphrase opens: those of a server that exchanges its root are two."""
+    if directory.name != FIRST:
+        return [directory]
+    return [directory, *(one for one in sorted(directory.parent.glob(f"{FIRST}-*")) if (one / "root.pem").exists())]
 
 
 @command(app, "birthmark ca verify-possession 3F9C…A1 --dir ca --out proof.pem", "verify-possession")

@@ -23,6 +23,7 @@ from sqlalchemy import select, update
 from birthmark.audit.heads import AuditKey
 from birthmark.audit.verify import CHAINS, LAST_ROW, RESTORED
 from birthmark.ca import store as ca_store
+from birthmark.ca.generations import FIRST
 from birthmark.ca.kept import BELOW, read_certificate
 from birthmark.ca.keyfile import sync_directory
 from birthmark.clock import Clock
@@ -172,9 +173,10 @@ async def _amended(
 
 
 def _cas(files: Path) -> list[bytes]:
-    """Return the CAs of the directory, by thumbprint: each may have given out lists that the backup has no row of."""
-    roles = [one for one in (Purpose.ROOT, *BELOW) if (files / "ca" / f"{one}.pem").exists()]
-    return [read_certificate(files / "ca", one).thumbprint for one in roles]
+    """Return every CA of every generation, by thumbprint: it may have given out lists that the backup has no row of."""
+    generations = [files / FIRST, *sorted(files.glob(f"{FIRST}-*"))]
+    found = [(ca, one) for ca in generations for one in (Purpose.ROOT, *BELOW) if (ca / f"{one}.pem").exists()]
+    return [read_certificate(ca, one).thumbprint for ca, one in found]
 
 
 def _replayed(changes: Changes, rows: Sequence[bytes], now: int) -> int:

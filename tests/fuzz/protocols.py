@@ -24,6 +24,8 @@ from birthmark.dps import wire as dps
 from birthmark.dps.rules import enrollment as enrollments
 from birthmark.elements.possession import Proof, check_proof
 from birthmark.errors import BirthmarkError
+from birthmark.est.client import _retry_after_s as pacing_retry_after
+from birthmark.est.client import _window as pacing_window
 from birthmark.iothub import wire as hub
 from birthmark.keys.handles import uri_in
 from birthmark.keys.reference import parse_reference_key
@@ -313,6 +315,13 @@ def dps_json(data: bytes) -> None:
 
 def hub_json(data: bytes) -> None:
     hub.parse_device_body(data)
+
+
+def est_pacing(data: bytes) -> None:
+    """What an EST server says about when, in its headers."""
+    first, _, second = data.decode("latin-1").partition("\n")
+    pacing_window(first)
+    pacing_retry_after({"retry-after": first, "date": second})
 
 
 def agent_config(data: bytes) -> None:

@@ -273,6 +273,15 @@ _ALL = (
         protocols.text(parse_url, parse_thumbprint),
     ),
     Target("reference-key", mutate_text, corpus.read("reference"), protocols.reference_key),
+    Target(
+        "est-pacing",
+        mutate_text,
+        (
+            b"2026-10-21T07:00:00Z/2026-10-21T09:00:00+00:00\n",
+            b"Wed, 21 Oct 2026 07:28:00 GMT\nWed, 21 Oct 2026 07:30:00 GMT",
+        ),
+        protocols.est_pacing,
+    ),
     Target("agent-config", mutate_text, _TOML, protocols.agent_config),
     Target("manifest", mutate_json, manifest.file_seeds(), manifest.read_file),
     Target("manifest-signed", mutate_json, (manifest.PAYLOAD,), manifest.signed_payload),

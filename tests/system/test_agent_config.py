@@ -28,7 +28,8 @@ pytestmark = pytest.mark.system
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    with a_server(tmp_path_factory.mktemp("agent-config")) as running:
+    config = '[est.labels.edge-ca]\nprofile = "edge_ca"\n'
+    with a_server(tmp_path_factory.mktemp("agent-config"), config) as running:
         root = running.data / "ca/root.pem"
         running.run("dps", "ca", "add", "est-root", str(root), "--verified")
         yield running
@@ -173,6 +174,34 @@ def test_the_settings_are_listed_with_their_places_and_the_password_hidden(
     assert rows["hostname"] == {"key": "hostname", "value": '"listed-1"', "file": str(device.config), "line": 1}
     assert rows["cert_issuance.est.auth.password"]["value"] == "(hidden)"
     assert "cert_issuance.est.identity_auto_renew.threshold" in device.run("config", "list", "--doc").stdout
+
+
+def test_an_edge_ca_is_issued_at_its_own_door_and_openssl_verifies_its_chain(
+    server: RunningServer, tmp_path: Path
+) -> None:
+    url = f"https://{server.address}:8085/.well-known/est/edge-ca"
+    device = AgentOnDevice(server, tmp_path, "edge-ca-2").configure(
+        lambda text: text + f'"aziot-edged-ca" = "{url}"\n[edge_ca]\nmethod = "est"\n'
+    )
+    device.attempt("apply")  # nobody has put it on record: its CA is asked for all the same when somebody has
+    device.server.run("enroll", "device", "--cert", str(Places(tmp_path).certificate("device-id")))
+    device.run("apply")
+    certificate = str(Places(tmp_path).certificate(EDGE_CA))
+    root = server.endpoints["trust_bundle"]
+    verified = subprocess.run(
+        ["openssl", "verify", "-CAfile", root, "-untrusted", certificate, certificate],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert verified.returncode == 0, verified.stderr
+    assert edge_ca_of(device)["renew_at"] is not None
+
+
+def edge_ca_of(device: AgentOnDevice) -> dict[str, object]:
+    """What `status` says of the edge CA."""
+    shown = json.loads(device.attempt("status", "--json").stdout)
+    return next(one for one in shown["certificates"] if one["id"] == EDGE_CA)
 
 
 def test_the_quickstart_edge_ca_is_made_and_openssl_believes_it_is_one(server: RunningServer, tmp_path: Path) -> None:

@@ -182,7 +182,7 @@ class CertificateSource:
             self.anchors.learn(one, got.bag, self.clock.now())
         if managed.kind is Kind.CA:
             _check_authority(managed, got, est.url)
-        if managed.kind is not Kind.EST and got.leaf.subject_cn != managed.issued.common_name:
+        if managed.kind is Kind.DEVICE and got.leaf.subject_cn != managed.issued.common_name:
             name = got.leaf.subject_cn or got.leaf.subject_text
             raise CertificateNameError(got=name, wanted=managed.issued.common_name, url=est.url)
         return Answered(got.chain, got.window)

@@ -160,7 +160,8 @@ class Keeper:
         return renew_at(held.leaf.not_before, held.leaf.not_after, Renewal().threshold)
 
     def _is_named(self, managed: Managed, held: HeldIdentity) -> bool:
-        return managed.kind is Kind.EST or held.leaf.subject_cn == managed.issued.common_name
+        """Only a device's name counts: DPS goes by it. What an EST server calls the others is its own affair."""
+        return managed.kind is not Kind.DEVICE or held.leaf.subject_cn == managed.issued.common_name
 
     def _proof(self, held: HeldIdentity) -> Proof:
         return Proof(held.for_links(), self.is_expired(held))

@@ -88,6 +88,7 @@ class Slot:
     def commit(self) -> None:
         """Let the next pair take the place of the old one."""
         following = next_of(self.id)
+        remove_file(self.places.request(self.id))  # answered; else it would be asked again, by a key in use
         if self.keys.exists(following):
             self.keys.move(following, self.id)
         move_file(self.places.certificate(following), self.places.certificate(self.id))

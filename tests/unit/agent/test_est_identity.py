@@ -141,3 +141,17 @@ async def test_the_est_identity_is_renewed_by_its_own_rule(tmp_path: Path) -> No
     assert held is not None
     assert agent.renewal_due_in(held) > timedelta(0)  # type: ignore[operator]  # it is renewed at all
     assert list(agent.managed) == [EST_ID, DEVICE_ID]
+
+
+async def test_a_request_that_was_answered_is_not_asked_again_after_a_crash(tmp_path: Path) -> None:
+    world, agent = a_device(tmp_path)
+    await agent.apply()
+    held = await certified(agent)
+    world.failing = {"dps"}
+    with pytest.raises(UnavailableError):
+        await agent.renew(held)
+    slot = agent.identities.slot(DEVICE_ID)
+    slot.keep_request(world.requests[-1])  # as if killed between the certificate's writing and this one's end
+    world.failing = set()
+    await agent.renew(held)
+    assert not agent.keeper.is_unfinished(DEVICE_ID)

@@ -3,6 +3,8 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from birthmark.est.client import _retry_after_s, _window
 
@@ -33,6 +35,14 @@ def test_a_window_is_two_times_with_a_slash() -> None:
 @pytest.mark.parametrize("text", [None, "", "/", "2026-10-21T07:00:00Z", "2026-10-21/2026-10-22", "b/a" * 100])
 def test_anything_else_is_no_window(text: str | None) -> None:
     assert _window(text) is None
+
+
+@given(st.text(), st.text())
+def test_any_header_is_read_or_left(text: str, other: str) -> None:
+    window = _window(f"{text}/{other}")
+    assert window is None or window[0] <= window[1]
+    seconds = _retry_after_s({"retry-after": text, "date": other})
+    assert seconds is None or seconds >= 0
 
 
 def test_a_window_that_ends_before_it_begins_is_none() -> None:

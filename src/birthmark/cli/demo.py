@@ -23,6 +23,7 @@ class Journey(StrEnum):
     AWS = "aws"
     EST = "est"
     TWIN = "twin"
+    RENEW = "renew"
     ALL = "all"
 
 
@@ -39,6 +40,7 @@ def demo(
 
     azure: SE050, individual enrollment. group: ATECC608, own CA. manifest: a Trust&GO shipment. aws: SE050 by PKCS#11.
     est: a device agent that renews its certificate. twin: a hub that talks back.
+    renew: no password, a certificate that expired, a new root.
     """
     from birthmark.cli.app import check_extra
 

@@ -60,24 +60,33 @@ def test_what_is_not_valid_yet_does_not_come_back() -> None:
         check_comeback(one, BY_ITSELF, one.certificate.not_before - DAY)
 
 
-OLD, LATER = issued(DAY), issued(DAY, NOON + DAY)
+OLD = issued(DAY)
+CHILD = replace(issued(DAY, NOON + DAY), parent=OLD.certificate.thumbprint)
+GRANDCHILD = replace(issued(DAY, NOON + 2 * DAY), parent=CHILD.certificate.thumbprint)
 AFTER = NOON + 5 * DAY
 
 
 def test_a_device_whose_renewal_was_answered_and_never_stored_comes_back() -> None:
-    assert check_comeback(OLD, BY_ITSELF, AFTER, newer=[LATER]) is not None
+    assert check_comeback(OLD, BY_ITSELF, AFTER, newer=[CHILD]) is not None
 
 
 def test_a_certificate_whose_successor_renewed_does_not_come_back() -> None:
-    grandchild = replace(issued(DAY, NOON + 2 * DAY), parent=LATER.certificate.thumbprint)
     with pytest.raises(CloneSuspectedError):
-        check_comeback(OLD, BY_ITSELF, AFTER, newer=[LATER, grandchild])
+        check_comeback(OLD, BY_ITSELF, AFTER, newer=[CHILD, GRANDCHILD])
 
 
-def test_a_certificate_whose_successor_registered_does_not_come_back() -> None:
+def test_a_device_certificate_whose_successor_by_the_same_identity_registered_does_not_come_back() -> None:
+    identity = a_device(CA).certificate.thumbprint
+    one, other = replace(OLD, parent=identity), replace(CHILD, parent=identity)
     with pytest.raises(CloneSuspectedError):
-        check_comeback(OLD, BY_ITSELF, AFTER, newer=[LATER], in_use=[LATER.certificate.thumbprint])
+        check_comeback(one, BY_ITSELF, AFTER, newer=[other], in_use=[other.certificate.thumbprint])
+
+
+def test_an_est_identity_is_not_replaced_by_the_device_certificates_it_asked_for() -> None:
+    assert check_comeback(OLD, BY_ITSELF, AFTER, newer=[CHILD], in_use=[CHILD.certificate.thumbprint]) is not None
+    registered = [CHILD.certificate.thumbprint]
+    assert check_comeback(OLD, BY_ITSELF, AFTER, newer=[CHILD, GRANDCHILD], in_use=registered) is not None
 
 
 def test_what_is_on_record_under_the_expired_certificate_itself_is_no_clone() -> None:
-    assert check_comeback(OLD, BY_ITSELF, AFTER, newer=[LATER], in_use=[OLD.certificate.thumbprint]) is not None
+    assert check_comeback(OLD, BY_ITSELF, AFTER, newer=[CHILD], in_use=[OLD.certificate.thumbprint]) is not None

@@ -70,12 +70,27 @@ def check_comeback(
             profile=issued.profile,
             window_s=int(rule.window.total_seconds()),
         )
-    shown = {one.parent for one in newer} | set(in_use)
-    for one in newer:
-        if one.certificate.thumbprint in shown:
-            raise CloneSuspectedError(
-                device_id=issued.device_id,
-                thumbprint=certificate.thumbprint.hex(),
-                successor=one.certificate.thumbprint.hex(),
-            )
+    if (successor := _successor(issued, newer, in_use)) is not None:
+        raise CloneSuspectedError(
+            device_id=issued.device_id,
+            thumbprint=certificate.thumbprint.hex(),
+            successor=successor.certificate.thumbprint.hex(),
+        )
     return rule
+
+
+def _successor(issued: Issued, newer: Sequence[Issued], in_use: Sequence[Thumbprint]) -> Issued | None:
+    """Return a certificate that took this one's place and was used.
+
+    What was asked for by this one is its successor when it has asked for others itself; an EST identity asks for device
+    certificates too, which take nobody's place and are on record in the clouds. Of certificates that one other asked
+    for, the one on record there is the successor.
+    """
+    own, parents = issued.certificate.thumbprint, {one.parent for one in newer}
+    for one in newer:
+        thumbprint = one.certificate.thumbprint
+        is_child = one.parent == own and thumbprint in parents and thumbprint not in in_use
+        is_sibling = one.parent is not None and one.parent == issued.parent and thumbprint in in_use
+        if is_child or is_sibling:
+            return one
+    return None

@@ -1,0 +1,93 @@
+"""A gateway without any password: introduced by its chip, away for too long, back again; then the root is exchanged."""
+
+import json
+import time
+from typing import Any
+
+from birthmark.demo.stage import Stage
+from birthmark.pki.certificates import parse_pem
+
+TITLE = "A device that cannot be lost: chip, comeback, a new root"
+ABOUT = "No password anywhere; a certificate expires in a warehouse; the root is exchanged under the device."
+_LIFETIME_S = 20
+_MARGIN_S = 2
+
+
+def play(stage: Stage) -> None:
+    """Run the journey."""
+    stage.say("A gateway leaves the factory: a key locked in its chip, and the maker's certificate for it.")
+    stage.source("birthmark", "element", "simulate", "chip", "--profile", "se050")
+    stage.birthmark("element", "cert", "0xF0000100", "--out", "born.pem")
+    name = parse_pem(stage.path("born.pem").read_bytes()).subject_cn or ""
+    stage.note(f"{name}, which is all anybody knows of it")
+
+    stage.say(
+        f"A server that believes the maker. Certificates live {_LIFETIME_S} seconds here, and come back within an hour."
+    )
+    stage.serve(f'[est]\ndevice_lifetime_s = {_LIFETIME_S}\n\n[est.comeback.device]\nwindow = "1h"\n')
+    stage.run("sh", "-c", "openssl x509 -in chip/maker-ca.pem -out maker.pem && cat chip/maker-ca.pem >> born.pem")
+    stage.birthmark("est", "bootstrap", "add", "maker.pem")
+    stage.run("cp", str(stage.endpoints["trust_bundle"]), "anchor.pem")
+    stage.birthmark("dps", "ca", "add", "devices", "anchor.pem", "--verified")
+    stage.birthmark("enroll", "group", "gateways", "--ca-name", "devices")
+
+    stage.say("The device's configuration: the chip's certificate introduces it, and its keys are made in the chip.")
+    _configure(stage, name)
+    root = ("--root", "device")
+    first = stage.row("agent", "apply", *root)
+    stage.note(f"certificate {str(first['thumbprint'])[:16]}…, key: {first['key']}")
+
+    stage.say("It lies in a warehouse, and its certificate expires.")
+    with stage.console.status("   waiting for the end of the certificate"):
+        time.sleep(_LIFETIME_S + _MARGIN_S)
+    stage.birthmark("agent", "check", *root, "--offline", may_fail=True)
+
+    stage.say("Switched on again: it proves its key by the expired certificate, and the rule lets it come back.")
+    back = stage.row("agent", "apply", *root)
+    _differs(stage, back, first)
+    told = [json.loads(line) for line in stage.birthmark("audit", "export", "--rows").stdout.splitlines()]
+    comebacks = [row for row in told if row.get("action") == "certificate.comeback"]
+    stage.expect(bool(comebacks), True, "the comeback is in the audit chain")
+
+    stage.say("The root is exchanged. Both are trusted first, and handed out when a device renews.")
+    stage.birthmark("ca", "rollover", "start", "--yes")
+    stage.birthmark("ca", "rollover", "groups")
+    _renewed(stage, root)
+    stage.say("Everybody knows both: the new root signs. The device's next certificate is below it.")
+    stage.birthmark("ca", "rollover", "next", "--yes")
+    _renewed(stage, root)
+    stage.say("Nothing is below the old root any more: it is trusted no longer, and the device did not notice.")
+    over = stage.row("ca", "rollover", "next", "--yes")
+    stage.expect(over["state"], "the new alone", "state of the exchange")
+    last = _renewed(stage, root)
+    stage.prove_at_hub(name, str(last["thumbprint"]), stage.endpoints["dps"]["host"])
+
+
+def _configure(stage: Stage, name: str) -> None:
+    """Write the configuration, with the chip's certificate and keys in the place of a password."""
+    printed = stage.birthmark("env", "--format", "aziot", "--registration-id", name).stdout
+    start, end = printed.index('username = "'), printed.index("[cert_issuance.est.urls]")
+    token = f"pkcs11:token={stage.environment['BIRTHMARK_TOKEN']}"
+    pin = f"pin-source=file:{stage.environment['BIRTHMARK_PIN_FILE']}"
+    chip = (
+        f'bootstrap_identity_cert = "file://{stage.path("born.pem")}"\n'
+        f'bootstrap_identity_pk = "{token};object=sss:F0000100?{pin}"\n\n'
+        f'[aziot_keys]\npkcs11_lib_path = "{stage.environment["BIRTHMARK_PKCS11_MODULE"]}"\n'
+        f'pkcs11_base_slot = "{token}?{pin}"\n\n'
+    )
+    text = (printed[:start] + chip + printed[end:]).replace(
+        str(stage.endpoints["trust_bundle"]), str(stage.path("anchor.pem"))
+    )
+    config = stage.path("device/etc/aziot/config.toml")
+    config.parent.mkdir(parents=True)
+    config.write_text(text)
+
+
+def _renewed(stage: Stage, root: tuple[str, str]) -> dict[str, Any]:
+    row = stage.row("agent", "renew", *root)
+    stage.note(f"renewed and proven at the hub: {str(row['thumbprint'])[:16]}…, issued by {row['issuer']}")
+    return row
+
+
+def _differs(stage: Stage, now: dict[str, Any], before: dict[str, Any]) -> None:
+    stage.expect(now["thumbprint"] != before["thumbprint"], True, "a new certificate")

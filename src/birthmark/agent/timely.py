@@ -56,7 +56,7 @@ class TimeServers:
 
     def heard(self, answer: HttpAnswer, url: str) -> None:
         """Take the time from an answer of a server that proved who it is."""
-        with contextlib.suppress(ValueError, TypeError):
+        with contextlib.suppress(ValueError, TypeError, OverflowError):
             stated = parsedate_to_datetime(answer.headers.get("date", ""))
             if stated.tzinfo is not None and stated >= self.time.floor:
                 self._learn(stated, parse_url(url).host)

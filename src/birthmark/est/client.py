@@ -223,7 +223,7 @@ def _retry_after_s(headers: Mapping[str, str]) -> int | None:
     if (seconds := whole_number(header)) is None:
         try:
             apart = parsedate_to_datetime(header) - parsedate_to_datetime(headers.get("date", ""))
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, OverflowError):  # a year of fifty digits, too
             return None
         seconds = max(0, int(apart.total_seconds()))
     return seconds if seconds <= _MAX_RETRY_AFTER_S else None

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -22,7 +22,10 @@ from birthmark.pki.names import name_of
 from birthmark.pki.profiles import Purpose
 from pki_builders import a_csr, a_key
 
-NOW = SystemClock().now()
+
+def now() -> datetime:
+    """Return the time; what is made here begins only a little earlier."""
+    return SystemClock().now()
 
 
 def run(*arguments: str | Path) -> Result:
@@ -57,14 +60,14 @@ def root_of(places: Path) -> Certificate:
 
 def refusal(places: Path, data: bytes) -> str:
     with pytest.raises(RequestRefusedError) as refused:
-        read_request(data, root_of(places), NOW)
+        read_request(data, root_of(places), now())
     return str(refused.value)
 
 
 def answered(places: Path, data: bytes, root: str | None = None) -> str:
     before = sorted((one.name, one.read_bytes()) for one in (places / "ca").iterdir())
     with pytest.raises(AnswerRefusedError) as refused:
-        install(places / "ca", data, NOW, root=root)
+        install(places / "ca", data, now(), root=root)
     assert sorted((one.name, one.read_bytes()) for one in (places / "ca").iterdir()) == before
     return str(refused.value)
 
@@ -74,7 +77,7 @@ def test_a_ca_below_a_root_elsewhere_comes_by_request_and_answer(places: Path, p
     done("install", signed(places, purpose), "--dir", places / "ca")
     made = ca_directory.load(places / "ca")
     below = made.issuers[Purpose(purpose)].certificate
-    assert build_chain(below, [], made.anchors, NOW) == (below, made.anchor)
+    assert build_chain(below, [], made.anchors, now()) == (below, made.anchor)
     assert below.extensions.path_length == (1 if purpose == "edge" else 0)
     assert not made.has_root
     assert {one.suffix for one in (places / "ca").iterdir()} == {".pem", ".key", ".crl", ""}
@@ -93,7 +96,7 @@ def test_a_new_installation_may_never_have_had_a_root(tmp_path: Path) -> None:
     done("issue", "device-1", "--dir", tmp_path / "ca", "--out-dir", tmp_path)
     (leaf, above) = parse_bundle((tmp_path / "device-1.cert.pem").read_text())
     assert "Plant" in above.subject_text
-    assert build_chain(leaf, [above], [root_of(tmp_path)], NOW)[-1] == root_of(tmp_path)
+    assert build_chain(leaf, [above], [root_of(tmp_path)], now())[-1] == root_of(tmp_path)
 
 
 def test_what_only_the_root_can_do_says_where(places: Path) -> None:
@@ -106,12 +109,12 @@ def test_what_only_the_root_can_do_says_where(places: Path) -> None:
 
 def test_a_request_for_another_root_is_refused(places: Path) -> None:
     done("init", "--name", "Other", "--dir", places / "other")
-    text = ask(places / "other", Purpose.EST, now=NOW, entropy=SystemEntropy())
+    text = ask(places / "other", Purpose.EST, now=now(), entropy=SystemEntropy())
     assert "it is for the root" in refusal(places, text.encode())
 
 
 def test_a_request_is_good_for_thirty_days_and_answered_once(places: Path) -> None:
-    text = ask(places / "ca", Purpose.EST, now=NOW - timedelta(days=31), entropy=SystemEntropy())
+    text = ask(places / "ca", Purpose.EST, now=now() - timedelta(days=31), entropy=SystemEntropy())
     assert "it was good until" in refusal(places, text.encode())
     signed(places)
     again = run("root", "sign", places / "one.csr", "--dir", places / "root-ca")
@@ -144,14 +147,14 @@ def test_what_is_no_request_of_ours_is_refused(places: Path, data: bytes) -> Non
 
 def test_an_answer_is_installed_once_and_by_whoever_asked(places: Path) -> None:
     answer = signed(places).read_bytes()
-    install(places / "ca", answer, NOW)
+    install(places / "ca", answer, now())
     assert "no request that waits here" in answered(places, answer)
     assert run("request", "--purpose", "edge", "--dir", places / "ca").exit_code == 1
 
 
 def test_an_answer_to_an_earlier_request_is_refused(places: Path) -> None:
     answer = signed(places).read_bytes()
-    ask(places / "ca", Purpose.EDGE, now=NOW, entropy=SystemEntropy())
+    ask(places / "ca", Purpose.EDGE, now=now(), entropy=SystemEntropy())
     assert "no request that waits here" in answered(places, answer)
 
 
@@ -170,7 +173,7 @@ def test_an_answer_for_another_purpose_or_time_is_refused(places: Path) -> None:
     assert "is not that of a CA for est" in answered(places, answer)
     (places / "ca" / "est.pending").rename(places / "ca" / "edge.pending")
     with pytest.raises(AnswerRefusedError, match="expired"):
-        install(places / "ca", answer, NOW + timedelta(days=6 * 365))
+        install(places / "ca", answer, now() + timedelta(days=6 * 365))
 
 
 def test_junk_is_no_answer(places: Path) -> None:
@@ -180,13 +183,13 @@ def test_junk_is_no_answer(places: Path) -> None:
 
 
 def test_the_list_of_the_root_comes_with_the_answer(places: Path) -> None:
-    install(places / "ca", signed(places).read_bytes(), NOW)
+    install(places / "ca", signed(places).read_bytes(), now())
     listed = x509.load_der_x509_crl((places / "ca" / "root.crl").read_bytes())
     assert listed.is_signature_valid(root_of(places).public_key())  # type: ignore[arg-type]  # an EC key
 
 
 def test_a_newer_list_of_the_root_is_installed_by_itself(places: Path) -> None:
-    install(places / "ca", signed(places).read_bytes(), NOW)
+    install(places / "ca", signed(places).read_bytes(), now())
     listed = places / "root.crl.pem"
     done("crl", "--of", "root", "--dir", places / "root-ca", "--out", listed)
     assert "a list as new as this one" in answered(places, listed.read_bytes())
@@ -194,8 +197,8 @@ def test_a_newer_list_of_the_root_is_installed_by_itself(places: Path) -> None:
     done("revoke", f"{edge.serial:x}", "--dir", places / "root-ca")
     done("crl", "--of", "root", "--dir", places / "root-ca", "--out", listed)
     done("install", listed, "--dir", places / "ca")
-    now = x509.load_der_x509_crl((places / "ca" / "root.crl").read_bytes())
-    assert now.get_revoked_certificate_by_serial_number(edge.serial) is not None
+    installed = x509.load_der_x509_crl((places / "ca" / "root.crl").read_bytes())
+    assert installed.get_revoked_certificate_by_serial_number(edge.serial) is not None
     done("init", "--name", "Other", "--dir", places / "other")
     done("crl", "--of", "root", "--dir", places / "other", "--out", listed)
     assert "not of the root here" in answered(places, listed.read_bytes())

@@ -20,9 +20,18 @@ START, END = datetime(2026, 10, 21, 7, tzinfo=UTC), datetime(2026, 10, 21, 9, tz
         ({"retry-after": "Wed, 21 Oct 2026 07:00:00 GMT", "date": DATE}, 0),
         ({"retry-after": DATE}, None),
         ({"retry-after": "soon", "date": DATE}, None),
+        ({"retry-after": f"Wed, 21 Oct {'2' * 50} 07:28:00 GMT", "date": DATE}, None),
         ({}, None),
     ],
-    ids=["seconds", "a date", "a date that is over", "a date without a now", "nonsense", "nothing"],
+    ids=[
+        "seconds",
+        "a date",
+        "a date that is over",
+        "a date without a now",
+        "nonsense",
+        "a year of fifty digits",
+        "nothing",
+    ],
 )
 def test_a_date_is_counted_by_the_servers_own_clock(headers: dict[str, str], seconds: int | None) -> None:
     assert _retry_after_s(headers) == seconds

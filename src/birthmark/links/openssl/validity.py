@@ -71,7 +71,7 @@ def _ask(url: str, trust: Trust) -> StatedTime | None:
         response = connection.getresponse()
         response.read(_MAX_BODY_BYTES)
         stated = parsedate_to_datetime(response.getheader("Date") or "")
-    except (http.client.HTTPException, ValueError, TypeError):
+    except (http.client.HTTPException, ValueError, TypeError, OverflowError):
         return None
     except OSError as error:
         raise explained(error, target.host, target.port) from error

@@ -25,7 +25,7 @@ from birthmark.dps.rules import enrollment as enrollments
 from birthmark.elements.possession import Proof, check_proof
 from birthmark.errors import BirthmarkError
 from birthmark.est.client import _retry_after_s as pacing_retry_after
-from birthmark.est.client import _window as pacing_window
+from birthmark.est.wire import parse_window as pacing_window
 from birthmark.iothub import wire as hub
 from birthmark.keys.handles import uri_in
 from birthmark.keys.reference import parse_reference_key

@@ -26,7 +26,6 @@ _REFERENCE = re.compile(r"Reference: ([0-9A-Za-z][0-9A-Za-z-]{0,99})")
 _NO_CONTENT, _NOT_FOUND = 204, 404
 _MAX_SHOWN = 300
 _MAX_RETRY_AFTER_S = 7 * 24 * 3600
-_MAX_WINDOW_CHARS = 100
 
 
 class EstServerAnswerError(InvalidRequestError):
@@ -159,7 +158,7 @@ class EstClient:
         if leaf is None:
             raise EstWrongCertificateError(url=self._url(operation))
         bag = (*received, *await self.cacerts())
-        return replace(_sorted(leaf, bag), bag=bag, window=_window(answer.headers.get("renewal-window")))
+        return replace(_sorted(leaf, bag), bag=bag, window=wire.parse_window(answer.headers.get("renewal-window")))
 
     def _certificates(self, answer: HttpAnswer) -> tuple[Certificate, ...]:
         wanted = f"https://{urlsplit(self.url).hostname}:8085{wire.BASE_PATH}"
@@ -227,14 +226,3 @@ def _retry_after_s(headers: Mapping[str, str]) -> int | None:
             return None
         seconds = max(0, int(apart.total_seconds()))
     return seconds if seconds <= _MAX_RETRY_AFTER_S else None
-
-
-def _window(header: str | None) -> tuple[datetime, datetime] | None:
-    """Return `START/END` (RFC 3339 times); None for anything else."""
-    start, _, end = (header or "")[:_MAX_WINDOW_CHARS].partition("/")
-    try:
-        found = datetime.fromisoformat(start.strip()), datetime.fromisoformat(end.strip())
-    except ValueError:
-        return None
-    is_usable = found[0].tzinfo is not None and found[1].tzinfo is not None and found[0] <= found[1]
-    return found if is_usable else None

@@ -13,7 +13,7 @@ import binascii
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import ClassVar
 
 from asn1crypto import core
@@ -38,7 +38,7 @@ RENEWAL_WINDOW = "Renewal-Window"
 MAX_BODY_BYTES = 64 * 1024
 MAX_ANSWER_BYTES = 512 * 1024
 _LINE = 64
-_MAX_WINDOW = 64
+_MAX_WINDOW = 100
 _ARMOR = re.compile(rb"-----(BEGIN|END) [A-Z0-9 ]{1,40}-----")
 _SEQUENCE = b"\x30"
 ENCODE_REQUEST = "`openssl req -in device.csr -outform DER | openssl base64 -out device.b64`"
@@ -160,10 +160,11 @@ def parse_window(header: str | None) -> tuple[datetime, datetime] | None:
     """Return start and end of a `Renewal-Window`; None where there is none, or none that makes sense."""
     start, _, end = (header or "")[:_MAX_WINDOW].partition("/")
     try:
-        first, last = (datetime.strptime(one, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC) for one in (start, end))
+        first, last = (datetime.fromisoformat(one.strip()) for one in (start, end))
     except ValueError:
         return None
-    return (first, last) if first <= last else None
+    is_usable = first.tzinfo is not None and last.tzinfo is not None and first <= last
+    return (first, last) if is_usable else None
 
 
 def check_media_type(found: str | None) -> None:

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from birthmark.est.client import _retry_after_s, _window
+from birthmark.est.client import _retry_after_s
+from birthmark.est.wire import parse_window
 
 DATE = "Wed, 21 Oct 2026 07:28:00 GMT"
 START, END = datetime(2026, 10, 21, 7, tzinfo=UTC), datetime(2026, 10, 21, 9, tzinfo=UTC)
@@ -38,21 +39,21 @@ def test_a_date_is_counted_by_the_servers_own_clock(headers: dict[str, str], sec
 
 
 def test_a_window_is_two_times_with_a_slash() -> None:
-    assert _window("2026-10-21T07:00:00Z/2026-10-21T09:00:00+00:00") == (START, END)
+    assert parse_window("2026-10-21T07:00:00Z/2026-10-21T09:00:00+00:00") == (START, END)
 
 
 @pytest.mark.parametrize("text", [None, "", "/", "2026-10-21T07:00:00Z", "2026-10-21/2026-10-22", "b/a" * 100])
 def test_anything_else_is_no_window(text: str | None) -> None:
-    assert _window(text) is None
+    assert parse_window(text) is None
 
 
 @given(st.text(), st.text())
 def test_any_header_is_read_or_left(text: str, other: str) -> None:
-    window = _window(f"{text}/{other}")
+    window = parse_window(f"{text}/{other}")
     assert window is None or window[0] <= window[1]
     seconds = _retry_after_s({"retry-after": text, "date": other})
     assert seconds is None or seconds >= 0
 
 
 def test_a_window_that_ends_before_it_begins_is_none() -> None:
-    assert _window(f"{END.isoformat()}/{(END - timedelta(1)).isoformat()}") is None
+    assert parse_window(f"{END.isoformat()}/{(END - timedelta(1)).isoformat()}") is None

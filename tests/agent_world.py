@@ -76,6 +76,8 @@ class World:
     passwords: list[str] = field(default_factory=list)
     issues_cas: bool = True
     is_individual: bool = False
+    refuses_passwords: bool = False
+    wants_both: bool = False
     registered: list[dict[str, Any]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -135,6 +137,32 @@ class World:
         if what in self.failing:
             raise UnavailableError
 
+    def est_answer(self, identity: Identity | None, headers: Mapping[str, str], body: bytes) -> HttpAnswer:
+        """Return what the EST server says to who asks for a certificate."""
+        who, has_password = self.who(identity), "Authorization" in headers
+        if who in self.failing_for:
+            raise UnavailableError
+        self.shown.append(who)
+        self.requests.append(body)
+        if self.busy is not None:
+            return self.busy
+        both = " and password" if has_password else ""
+        self.asked.append("est with password" if identity is None else f"est with certificate{both}")
+        if not self._is_welcome(identity, who, has_password=has_password):
+            return HttpAnswer(401, {}, b"who are you")
+        if self.losing_answers:
+            self.losing_answers -= 1
+            self.issued(body)
+            raise UnavailableError
+        return HttpAnswer(200, self.answers, self.issued(body))
+
+    def _is_welcome(self, identity: Identity | None, who: str, *, has_password: bool) -> bool:
+        if who in self.disbelieved or (has_password and self.refuses_passwords):
+            return False
+        if identity is None:
+            return True
+        return self.believes(identity.chain[0]) and (has_password or not self.wants_both)
+
     def issued(self, body: bytes) -> bytes:
         request = est_wire.parse_csr(body)
         made = issue(
@@ -175,24 +203,7 @@ class FakeLinks:
             return HttpAnswer(200, {}, est_wire.render_certs_only(certificates))
         if "est.test" in url:
             world.check("est")
-            who = world.who(self.identity)
-            if who in world.failing_for:
-                raise UnavailableError
-            world.shown.append(who)
-            if world.busy is not None:
-                world.requests.append(body)
-                return world.busy
-            world.requests.append(body)
-            world.asked.append("est with certificate" if self.identity else "est with password")
-            if self.identity is not None and not world.believes(self.identity.chain[0]):
-                return HttpAnswer(401, {}, b"who are you")
-            if who in world.disbelieved:
-                return HttpAnswer(401, {}, b"not you")
-            if world.losing_answers:
-                world.losing_answers -= 1
-                world.issued(body)
-                raise UnavailableError
-            return HttpAnswer(200, world.answers, world.issued(body))
+            return world.est_answer(self.identity, headers, body)
         world.check("dps")
         world.asked.append("dps")
         world.registered.append({"authorization": headers.get("Authorization"), **json.loads(body)})

@@ -76,6 +76,8 @@ class RunningServer:
     log_level: str = "INFO"
     descriptors: int | None = None
     """How many the process may hold."""
+    clock: str = ""
+    """What time it believes it is, as faketime is told it; the machine's where empty."""
     is_warm: bool = False
     """Whether it starts from a warm interpreter: `process` then stands in for the server's own."""
 
@@ -95,9 +97,11 @@ class RunningServer:
         if self.descriptors is not None:
             command = ["prlimit", f"--nofile={self.descriptors}:{self.descriptors}", *command]
         log = (self.data.parent / f"{self.data.name}.log").open("a")
-        self.process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=log, text=True, env=clean_environment(BIRTHMARK_LOG=self.log_level)
-        )
+        environment = clean_environment(BIRTHMARK_LOG=self.log_level)
+        if self.clock:  # not by the program faketime, which would keep our signals for itself
+            (library,) = Path("/usr/lib").glob("*/faketime/libfaketime.so.1")
+            environment |= {"LD_PRELOAD": str(library), "FAKETIME": self.clock, "DONT_FAKE_MONOTONIC": "1"}
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, env=environment)
         log.close()
         assert self.process.stdout is not None
         line = self.process.stdout.readline()

@@ -8,7 +8,7 @@ said to wait for is waited for.
 import contextlib
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
@@ -170,11 +170,23 @@ class CertificateSource:
             case _:
                 assert_never(managed.issued.by)
 
-    async def ask(self, managed: Managed, request: bytes, identity: Identity | None) -> Answered:
-        """Ask the EST server once, as `identity`."""
+    async def ask(self, managed: Managed, request: bytes, proof: Proof) -> Answered:
+        """Ask the EST server by one proof.
+
+        A certificate is shown without the password first: one that was for once, or was taken back, would spoil it.
+        """
         est = managed.issued.by
         assert isinstance(est, EstIssuance)  # noqa: S101 (who else has somebody to ask)
-        trust = est_trust(est, self.system_trust)
+        if proof.identity is not None and est.auth.username is not None:
+            try:
+                return await self._asked(managed, request, proof, replace(est, auth=replace(est.auth, username=None)))
+            except (UnauthenticatedError, ForbiddenError):
+                if proof.is_expired:
+                    raise
+        return await self._asked(managed, request, proof, est)
+
+    async def _asked(self, managed: Managed, request: bytes, proof: Proof, est: EstIssuance) -> Answered:
+        trust, identity = est_trust(est, self.system_trust), proof.identity
         https = self.make_links(identity, trust).https()
         with trusting_by(TRUST_BUNDLE if est.trusted is None else "cert_issuance.est.trusted_certs"):
             got = await EstClient(est.url, https, est.auth.username, est.auth.password).enroll(request)
@@ -193,7 +205,7 @@ class CertificateSource:
         async with contextlib.aclosing(proofs) as each:  # type: ignore[type-var]  # they are async generators
             async for proof in each:
                 try:
-                    return await self.ask(managed, request, proof.identity)
+                    return await self.ask(managed, request, proof)
                 except (UnauthenticatedError, ForbiddenError) as error:
                     refusal = error
                 except EstServerBusyError:

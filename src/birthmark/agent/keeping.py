@@ -10,9 +10,10 @@ server that has answered already, or lets somebody approve first, then finds it 
 
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Protocol
 
 from birthmark.agent.config.model import EstIssuance
 from birthmark.agent.files import DEVICE_ID, next_of
@@ -32,6 +33,12 @@ log = logging.getLogger(__name__)
 _ACCEPTED = 202
 
 
+class ConfirmTime(Protocol):
+    """See `timely.TimeServers.confirm`."""
+
+    async def __call__(self, *, is_over: bool) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Keeper:
     """Keeps the certificates of one agent. `now_for` says what time it is, judged by a certificate."""
@@ -43,7 +50,7 @@ class Keeper:
     on_issued: Callable[[Managed, Answered], None]
     planned: Callable[[Managed, Certificate], datetime | None]
     """When a certificate shall be renewed because its issuer said so."""
-    confirm_time: Callable[[], Awaitable[None]]
+    confirm_time: ConfirmTime
 
     def slot(self, certificate_id: str) -> Slot:
         return self.identities.slot(certificate_id)
@@ -61,8 +68,7 @@ class Keeper:
         slot = self.slot(managed.id)
         current = slot.current()
         if current is not None and self._is_named(managed, current):
-            if self.is_expired(current):
-                await self.confirm_time()
+            await self.confirm_time(is_over=self.is_expired(current))
             if not self.is_expired(current):
                 return current
         return self._put_to_use(slot, await self.fresh(managed, current))
@@ -191,7 +197,7 @@ class Keeper:
     async def _believed(self, managed: Managed, fresh: HeldIdentity) -> HeldIdentity:
         """Have the EST server believe a new identity: it enrolls, for the same key. Raise when it is refused."""
         try:
-            answered = await self.source.ask(managed, request_for(managed, fresh.key), fresh.for_links())
+            answered = await self.source.ask(managed, request_for(managed, fresh.key), Proof(fresh.for_links()))
         except EstServerBusyError as error:
             if error.status == _ACCEPTED:  # it was believed, and somebody shall approve
                 return fresh

@@ -39,9 +39,13 @@ class TimeServers:
     on_learnt: Callable[[], None]
     urls: Sequence[tuple[str, Callable[[], Trust]]] = ()
 
-    async def confirm(self) -> None:
-        """Have the time told, unless it was in this run: before something is given up because its time is over."""
-        if not self.time.is_confirmed:
+    async def confirm(self, *, is_over: bool) -> None:
+        """Have the time told, unless it was in this run.
+
+        That is asked before something is given up because its time `is_over`, and before something is used by a machine
+        whose clock cannot be right: what lay in a warehouse may be over by then.
+        """
+        if not self.time.is_confirmed and (is_over or self.time.is_off):
             await self.inquire()
 
     async def inquire(self) -> bool:

@@ -21,6 +21,8 @@ class Issued:
     revocation_reason: RevocationReason | None = None
     parent: Thumbprint | None = None
     """The certificate that was shown to get this one, when it was one."""
+    registered_at: datetime | None = None
+    """When it first was a device's proof at a provisioning service of this installation."""
 
     @property
     def is_revoked(self) -> bool:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from cryptography import x509
@@ -168,6 +168,16 @@ class CertificateAuthority:
         """Return what was issued under this thumbprint, if it was."""
         row = await self.database.one(store.BY_THUMBPRINT, thumbprint=thumbprint)
         return None if row is None else store.INVENTORY.of(row)
+
+    async def is_devices_own(self, ca: Certificate) -> bool:
+        """Say whether a CA was issued here to a device, such as an IoT Edge gateway, whose word is its own."""
+        found = await self.find(ca.thumbprint)
+        return found is not None and ca.is_ca and found.profile not in {ISSUING_CA.name, EDGE_ISSUING_CA.name}
+
+    def registered(self, certificate: Certificate, now: datetime) -> Changes:
+        """Return what notes that a certificate, if it is one of ours, was a device's proof where devices register."""
+        at, thumbprint = to_micros(now), certificate.thumbprint
+        return Changes().run(store.REGISTERED, key_thumbprint=thumbprint, registered_at=at)
 
     async def newer(self, than: Issued) -> list[Issued]:
         """Return what was issued to the same name after it, and is not revoked."""

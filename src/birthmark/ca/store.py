@@ -32,6 +32,7 @@ certificates = Table(
     number("revoked_at", optional=True),
     text("revocation_reason", optional=True),
     blob("parent", optional=True),
+    number("registered_at", optional=True),
 )
 Index("ca_certificates_serial", certificates.c.issuer, certificates.c.serial, unique=True)
 Index("ca_certificates_device", certificates.c.device_id)
@@ -138,6 +139,7 @@ REVOCATION = statement(
 ADD_REVOKED_CA = insert(revoked_cas, ignore_existing=True)
 REVOKED_CAS = statement(select(revoked_cas).limit(1000))
 REVOKE = change(certificates, _REVOCATION, "thumbprint", certificates.c.revoked_at.is_(None))
+REGISTERED = change(certificates, ("registered_at",), "thumbprint", certificates.c.registered_at.is_(None))
 REVOKED = find(
     certificates,
     "issuer",

@@ -21,6 +21,7 @@ HTTP: Mapping[type[errors.BirthmarkError], tuple[int, int]] = {
     attestation.CertificateMismatchError: (401, 401002),
     attestation.CaUnverifiedError: (401, 401002),
     attestation.CaNotOnRecordError: (401, 401002),
+    attestation.DevicesOwnCaError: (401, 401002),
     attestation.EnrollmentDisabledError: (401, 401002),
     enrollment.EnrollmentInvalidError: (400, 400004),
     enrollment.AttestationNotServedError: (400, 400004),

@@ -1,6 +1,6 @@
-"""What DPS needs of a hub: a device identity, in the same unit of work as the registration."""
+"""What DPS needs of others in the same unit of work: a device identity of a hub, a note in the CA's inventory."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
@@ -8,8 +8,21 @@ from typing import Protocol
 from birthmark.pki.certificates import Certificate, Thumbprint
 from birthmark.store import Changes
 
-RevocationCheck = Callable[[Certificate, Sequence[Certificate]], Awaitable[None]]
-"""Returns for a certificate, shown with others, that was not revoked as far as this installation knows; else raises."""
+
+class CertificateInventory(Protocol):
+    """What this installation's own CA has issued, and taken back of any."""
+
+    async def check(self, leaf: Certificate, bag: Sequence[Certificate]) -> None:
+        """Return for a certificate, shown with others, that was not revoked as far as is known; else raise."""
+        ...
+
+    async def is_devices_own(self, ca: Certificate) -> bool:
+        """Say whether a CA was issued to a device, which may not speak for others by it."""
+        ...
+
+    def registered(self, certificate: Certificate, now: datetime) -> Changes:
+        """Return the changes that note a certificate by which a device registered."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

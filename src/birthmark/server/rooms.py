@@ -29,6 +29,7 @@ from birthmark.pki.certificates import Certificate
 from birthmark.refusals import Ledger
 from birthmark.server.est_settings import est_settings
 from birthmark.server.hubs import HubsForDps
+from birthmark.server.inventory import InventoryForDps
 from birthmark.server.revoked import EndRevoked
 from birthmark.server.rolling import GroupsOfRoots
 from birthmark.server.settings import Settings
@@ -125,7 +126,7 @@ async def open_rooms(
         instances=instances,
         enrollments=enrollments,
         hubs=HubsForDps(iothub.registry),
-        revocations=authority.revocations.check,
+        inventory=InventoryForDps(authority),
     )
     account = Account(settings.aws.account_id, settings.aws.region, settings.host_name)
     aws = AwsIot(account, database, clock, entropy, lambda: hierarchy.issuing, revocations=authority.revocations.check)

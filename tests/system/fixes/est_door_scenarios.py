@@ -4,9 +4,9 @@ import json
 from collections.abc import Mapping
 
 from fixes.applied import configured, into, waited
-from fixes.est_scenarios import ANY, ASK, LEAF, POST, asking, with_password
+from fixes.est_scenarios import ANY, ASK, LEAF, OWN, POST, asking, with_password
 from fixes.est_wire_scenarios import ENCODE, FREE, OWN_SERVER, SEND
-from fixes.scenario import Scenario, after, typed
+from fixes.scenario import REGISTER, Scenario, after, typed
 from fixes.scene import Scene, commands_in
 
 TOKEN = (
@@ -29,6 +29,17 @@ ID = "import json,sys; print(json.loads(sys.stdin.readline())['id'])"
 WAITING = f'$(birthmark est request list --json | python3 -c "{ID}")'
 GOT = f"{POST} && openssl base64 -d -in issued.b64 | openssl pkcs7 -inform DER -noout"
 
+BY_A_GATEWAY = (
+    ASK.replace("device-1", "fix-below").replace("old.key", "own.key").replace("device.csr", "own.csr"),
+    "printf 'keyUsage=critical,digitalSignature\\nextendedKeyUsage=clientAuth\\n' > own.ext",
+    "openssl x509 -req -in own.csr -CA leaf.pem -CAkey old.key -days 1 -extfile own.ext -out own.pem",
+    'cat own.pem leaf.pem "$BIRTHMARK_DATA/ca/edge.pem" > shown.pem',
+    "export X509_CERT_FILE=shown.pem X509_KEY_FILE=own.key",
+    'birthmark dps ca add fix-root "$BIRTHMARK_DATA/trust.pem" --verified',
+    "birthmark enroll group fix-gateways --ca-name fix-root",
+)
+"""A gateway that has a CA of its own makes a certificate for somebody else."""
+
 
 def by_token(scene: Scene, fix: str) -> None:
     """Type the fix's command, and show the token from now on."""
@@ -48,6 +59,11 @@ EST_DOORS: Mapping[str, Scenario] = {
         after(asking, ANY, f"for n in $(seq 8); do {ASK}; {POST}; done; true"),
         is_instead=True,
         config=APPROVAL,
+    ),
+    "dps.devices_own_ca": Scenario(
+        REGISTER,
+        after(asking, OWN, POST.replace("simpleenroll", "edge/simpleenroll"), LEAF, *BY_A_GATEWAY),
+        config='est.labels.edge.profile = "edge_ca"\n',
     ),
     "est.request_unknown": Scenario("birthmark est request approve 0123456789abcdef", is_instead=True),
     "est.authority_unknown": Scenario(f"birthmark est authority remove {'0' * 64}", is_instead=True),

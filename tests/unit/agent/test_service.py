@@ -117,7 +117,24 @@ async def test_a_server_that_does_not_believe_the_certificate_gets_the_password(
         await agent.apply()
         world.believes_certificates = False
         await agent.renew(await certified(agent))
-        assert world.asked[-3:] == ["est with certificate", "est with password", "dps"]
+        both = "est with certificate and password"
+        assert world.asked[-4:] == ["est with certificate", both, "est with password", "dps"]
+
+
+async def test_a_renewal_shows_the_certificate_alone_for_the_password_may_have_ended(tmp_path: Path) -> None:
+    async with a_world(tmp_path) as (world, agent):
+        await agent.apply()
+        world.refuses_passwords = True
+        await agent.renew(await certified(agent))
+        assert world.asked[-2:] == ["est with certificate", "dps"]
+
+
+async def test_a_server_that_wants_both_gets_the_certificate_with_the_password(tmp_path: Path) -> None:
+    async with a_world(tmp_path) as (world, agent):
+        await agent.apply()
+        world.wants_both = True
+        await agent.renew(await certified(agent))
+        assert world.asked[-3:] == ["est with certificate", "est with certificate and password", "dps"]
 
 
 async def test_another_name_in_the_configuration_is_another_certificate(tmp_path: Path) -> None:

@@ -104,6 +104,16 @@ async def test_a_device_starts_with_a_clock_years_off_and_keeps_its_identity(tmp
     assert HOUR < due <= LIFETIME
 
 
+async def test_a_clock_in_1970_does_not_keep_a_certificate_that_is_over_alive(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    await world.agent().apply()
+    world.clock._now -= 56 * YEAR
+    world.server_offset = 56 * YEAR + 10 * LIFETIME
+    world.boot = "another"
+    held = await certified(world.agent())
+    assert held.leaf.not_after > NOON + 10 * LIFETIME
+
+
 async def test_a_clock_ahead_with_nobody_to_ask_is_told_the_time_by_a_new_certificate(tmp_path: Path) -> None:
     world = World(tmp_path)
     agent = world.agent()

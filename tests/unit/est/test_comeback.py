@@ -75,18 +75,38 @@ def test_a_certificate_whose_successor_renewed_does_not_come_back() -> None:
         check_comeback(OLD, BY_ITSELF, AFTER, newer=[CHILD, GRANDCHILD])
 
 
+def test_a_device_certificate_whose_successor_registered_does_not_come_back() -> None:
+    one, other = replace(OLD, registered_at=NOON), replace(CHILD, registered_at=NOON)
+    with pytest.raises(CloneSuspectedError):
+        check_comeback(one, BY_ITSELF, AFTER, newer=[other])
+    with pytest.raises(CloneSuspectedError):
+        check_comeback(one, BY_ITSELF, AFTER, newer=[CHILD], in_use=[CHILD.certificate.thumbprint])
+
+
 def test_a_device_certificate_whose_successor_by_the_same_identity_registered_does_not_come_back() -> None:
     identity = a_device(CA).certificate.thumbprint
     one, other = replace(OLD, parent=identity), replace(CHILD, parent=identity)
     with pytest.raises(CloneSuspectedError):
         check_comeback(one, BY_ITSELF, AFTER, newer=[other], in_use=[other.certificate.thumbprint])
+    with pytest.raises(CloneSuspectedError):
+        check_comeback(one, BY_ITSELF, AFTER, newer=[replace(other, registered_at=NOON)])
 
 
 def test_an_est_identity_is_not_replaced_by_the_device_certificates_it_asked_for() -> None:
-    assert check_comeback(OLD, BY_ITSELF, AFTER, newer=[CHILD], in_use=[CHILD.certificate.thumbprint]) is not None
-    registered = [CHILD.certificate.thumbprint]
-    assert check_comeback(OLD, BY_ITSELF, AFTER, newer=[CHILD, GRANDCHILD], in_use=registered) is not None
+    registered = replace(CHILD, registered_at=NOON)
+    assert check_comeback(OLD, BY_ITSELF, AFTER, newer=[registered]) is not None
+    assert check_comeback(OLD, BY_ITSELF, AFTER, newer=[registered, GRANDCHILD]) is not None
+    by_hub = [CHILD.certificate.thumbprint]
+    assert check_comeback(OLD, BY_ITSELF, AFTER, newer=[CHILD, GRANDCHILD], in_use=by_hub) is not None
+
+
+def test_an_est_identity_is_not_replaced_by_a_device_certificate_of_the_same_birth_certificate() -> None:
+    birth = a_device(CA).certificate.thumbprint
+    identity, device = replace(OLD, parent=birth), replace(CHILD, parent=birth, registered_at=NOON)
+    others = [device, replace(GRANDCHILD, parent=OLD.certificate.thumbprint)]
+    assert check_comeback(identity, BY_ITSELF, AFTER, newer=others) is not None
 
 
 def test_what_is_on_record_under_the_expired_certificate_itself_is_no_clone() -> None:
-    assert check_comeback(OLD, BY_ITSELF, AFTER, newer=[CHILD], in_use=[OLD.certificate.thumbprint]) is not None
+    one = replace(OLD, registered_at=NOON)
+    assert check_comeback(one, BY_ITSELF, AFTER, newer=[CHILD], in_use=[OLD.certificate.thumbprint]) is not None

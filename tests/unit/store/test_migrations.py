@@ -15,7 +15,7 @@ from birthmark.store import metadata, migrate
 
 def load_every_rooms_tables() -> None:
     root = Path(birthmark.__file__).parent
-    for module in [*root.glob("*/store.py"), *root.glob("*/store/__init__.py")]:
+    for module in [*root.glob("*/*store.py"), *root.glob("*/store/__init__.py")]:
         parts = module.relative_to(root).with_suffix("").parts
         importlib.import_module(".".join(["birthmark", *parts]).removesuffix(".__init__"))
 

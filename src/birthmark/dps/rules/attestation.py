@@ -140,6 +140,20 @@ class CaNotOnRecordError(AttestationError):
     subject: str
 
 
+class DevicesOwnCaError(AttestationError):
+    """A device issued this certificate."""
+
+    code = "dps.devices_own_ca"
+    cause = (
+        "The certificate of {registration_id} was issued by '{subject}', the CA of a device, which speaks for nobody "
+        "in the group {group}, whose CA is above it."
+    )
+    fix = 'If you know the device, enroll it by its certificate: `birthmark enroll device --cert "$X509_CERT_FILE"`'
+    group: str
+    registration_id: str
+    subject: str
+
+
 class EnrollmentDisabledError(ForbiddenError):
     """The operator has switched this enrollment off."""
 
@@ -160,6 +174,8 @@ class GroupHit:
 
     group_id: str
     signer: Certificate
+    through: tuple[Certificate, ...] = ()
+    """The CAs between the leaf and it, closest first."""
 
 
 def check_common_name(claim: Claim) -> Certificate:
@@ -232,7 +248,7 @@ def find_group(
     """
     leaf = check_common_name(claim)
     check_client(leaf)
-    current, bag = leaf, claim.chain[:MAX_BAG]
+    current, bag, through = leaf, claim.chain[:MAX_BAG], list[Certificate]()
     for _ in range(MAX_DEPTH):
         check_dates(current, now)
         for signer in signers:
@@ -240,11 +256,12 @@ def find_group(
                 # The walk only finds the group; that the chain holds (CA:TRUE, path length …) is this call's verdict.
                 build_chain(leaf, bag, [signer.certificate], now, allow_partial=True, cache=cache)
                 check_verified(signer, bag, authorities, cache, now)
-                return GroupHit(signer.group_id, signer.certificate)
+                return GroupHit(signer.group_id, signer.certificate, tuple(through))
         above = _issuer_in(bag, current, cache)
         if above is None:
             break
         current = above
+        through.append(above)
     namesakes = [*(s.certificate for s in signers), *(a.certificate for a in authorities)]
     if any(c.subject == current.issuer and not cache.is_signed_by(current, c) for c in namesakes):
         raise SignatureBrokenError(

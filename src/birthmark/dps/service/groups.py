@@ -9,6 +9,7 @@ from datetime import datetime
 from birthmark.dps import store
 from birthmark.dps.events import AuthorityChanged, GroupChanged
 from birthmark.dps.model import Authority, Claim, Enrollment, IdScope, Signer, SymmetricKey
+from birthmark.dps.ports import CertificateInventory
 from birthmark.dps.rules import attestation
 from birthmark.dps.rules.enrollment import enrollment_of
 from birthmark.dps.service.enrollments import EnrollmentNotFoundError
@@ -22,7 +23,8 @@ from birthmark.store.remembered import Remembered
 class Groups:
     """The enrollment groups of all instances, as devices meet them."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, inventory: CertificateInventory | None = None) -> None:
+        self._inventory = inventory
         self._remembered = Remembered(database, GroupChanged, AuthorityChanged)
         self._signatures = SignatureCache()
 
@@ -34,6 +36,11 @@ class Groups:
         except attestation.IntermediateNotSentError as missing:
             some = await self._remembered.all(store.SOME_SIGNERS, store.SIGNERS.of, scope=scope)
             raise attestation.judge_missing_issuer(missing, claim, some) from missing
+        for ca in hit.through:
+            if self._inventory is not None and await self._inventory.is_devices_own(ca):
+                raise attestation.DevicesOwnCaError(
+                    registration_id=claim.registration_id, subject=ca.subject_text, group=hit.group_id
+                )
         asked = {"scope": scope, "kind": "group", "id": hit.group_id}
         found = await self._remembered.all(store.GET_ENROLLMENT, _enrollment_of, **asked)
         if not found:  # it went this moment

@@ -8,7 +8,7 @@ from birthmark.auth.sas import derive_device_key
 from birthmark.clock import Clock, Entropy, new_uuid
 from birthmark.dps import store
 from birthmark.dps.model import Claim, Enrollment, Instance, Registration, SymmetricKey, X509Individual
-from birthmark.dps.ports import HubIdentity, HubRegistry, RevocationCheck
+from birthmark.dps.ports import CertificateInventory, HubIdentity, HubRegistry
 from birthmark.dps.rules import attestation
 from birthmark.dps.rules.registration import NoHubError, decide
 from birthmark.dps.service.enrollments import Enrollments
@@ -82,7 +82,7 @@ class Registrations:
         instances: Instances,
         enrollments: Enrollments,
         hubs: HubRegistry,
-        revocations: RevocationCheck | None = None,
+        inventory: CertificateInventory | None = None,
     ) -> None:
         self._database = database
         self._clock = clock
@@ -90,8 +90,8 @@ class Registrations:
         self._instances = instances
         self._enrollments = enrollments
         self._hubs = hubs
-        self._revocations = revocations
-        self._groups = Groups(database)
+        self._inventory = inventory
+        self._groups = Groups(database, inventory)
         self.count = 0  # of those that were made or made again
         # Per scope and name, once proven.
         self._limits = RateLimits(burst=BURST, per_s=1 / EVERY_S, max_addresses=16384)
@@ -110,8 +110,8 @@ class Registrations:
         return await self._attested(instance, await find(instance.id_scope, claim, now), claim)
 
     async def _attested(self, instance: Instance, enrollment: Enrollment, claim: Claim) -> Attested:
-        if self._revocations is not None and claim.leaf is not None:
-            await self._revocations(claim.leaf, claim.chain)
+        if self._inventory is not None and claim.leaf is not None:
+            await self._inventory.check(claim.leaf, claim.chain)
         return Attested(instance, enrollment, claim, self._clock.monotonic())
 
     async def register(self, claim: Claim, verdict: Attested | None = None) -> Registration:
@@ -149,6 +149,8 @@ class Registrations:
             identity = replace(_identity(enrollment, claim), maker=_maker(instance, registration_id))
             changes = _written(instance, registration, present)
             changes.merge(await self._hubs.provision(registration.hub, registration.device_id, identity, now))
+            if self._inventory is not None and claim.leaf is not None:
+                changes.merge(self._inventory.registered(claim.leaf, now))
             changes.audit(
                 "device",
                 "dps.register",

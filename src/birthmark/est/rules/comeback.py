@@ -82,15 +82,18 @@ def check_comeback(
 def _successor(issued: Issued, newer: Sequence[Issued], in_use: Sequence[Thumbprint]) -> Issued | None:
     """Return a certificate that took this one's place and was used.
 
-    What was asked for by this one is its successor when it has asked for others itself; an EST identity asks for device
-    certificates too, which take nobody's place and are on record in the clouds. Of certificates that one other asked
-    for, the one on record there is the successor.
+    An EST identity asks for device certificates, which register and take nobody's place; so what this one asked for is
+    its successor only when it is of the same kind: one that registers too, or one that asks for others itself. Of
+    certificates that one other asked for, the one that registered is the successor, but not of one that asks itself.
     """
     own, parents = issued.certificate.thumbprint, {one.parent for one in newer}
+    registers = issued.registered_at is not None or own in in_use
+    can_have_siblings = issued.parent is not None and (registers or own not in parents)
     for one in newer:
         thumbprint = one.certificate.thumbprint
-        is_child = one.parent == own and thumbprint in parents and thumbprint not in in_use
-        is_sibling = one.parent is not None and one.parent == issued.parent and thumbprint in in_use
+        is_registered = one.registered_at is not None or thumbprint in in_use
+        is_child = one.parent == own and (registers if is_registered else thumbprint in parents)
+        is_sibling = can_have_siblings and one.parent == issued.parent and is_registered
         if is_child or is_sibling:
             return one
     return None

@@ -13,8 +13,6 @@ from birthmark.pki.certificates import Certificate, is_signed_by, parse_bundle
 from pki_builders import a_csr, a_key, key_pem
 from servers import RunningServer
 
-_THREADS = 8
-
 
 @dataclass
 class Device:
@@ -96,22 +94,23 @@ class Fleet:
 
     server: RunningServer
     devices: list[Device]
+    at_once: int = 8
 
     @classmethod
-    def enrolled(cls, server: RunningServer, directory: Path, count: int) -> "Fleet":
+    def enrolled(cls, server: RunningServer, directory: Path, count: int, at_once: int = 8) -> "Fleet":
         """Make devices that know the server's root, each with its first certificate."""
         directory.mkdir()
         anchors = parse_bundle(Path(server.endpoints["trust_bundle"]).read_text())
         devices = [Device(f"device-{n}", directory, anchors) for n in range(count)]
         made = server.rows("est", "user", "add", "factory", "--any-name")[0]
         basic = base64.b64encode(f"factory:{made['password']}".encode()).decode()
-        fleet = cls(server, devices)
+        fleet = cls(server, devices, at_once)
         fleet.renew(devices, f"Basic {basic}")
         return fleet
 
     def renew(self, devices: Sequence[Device], authorization: str | None = None) -> None:
-        """Have them renew, eight at a time."""
-        with ThreadPoolExecutor(_THREADS) as pool:
+        """Have them renew, some at a time."""
+        with ThreadPoolExecutor(self.at_once) as pool:
             list(pool.map(lambda device: device.renew(self.server, authorization), devices))
 
     @property

@@ -1,0 +1,34 @@
+"""A whole fleet behind one address (NAT), with the limits as they come: nobody is in anybody's way."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from est_curl import EstByCurl
+from rollover_fleet import Fleet
+from servers import RunningServer, a_server
+
+pytestmark = pytest.mark.system
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[RunningServer]:
+    with a_server(tmp_path) as running:
+        yield running
+
+
+def test_a_fleet_enrolls_and_renews_at_once(server: RunningServer, tmp_path: Path) -> None:
+    fleet = Fleet.enrolled(server, tmp_path / "devices", 300, at_once=100)
+    fleet.renew(fleet.devices)
+    fleet.renew(fleet.devices)
+    assert fleet.failures == []
+    assert all(device.is_verified() for device in fleet.devices)
+
+
+def test_a_device_that_guesses_passwords_keeps_no_other_from_renewing(server: RunningServer, tmp_path: Path) -> None:
+    fleet = Fleet.enrolled(server, tmp_path / "devices", 10)
+    guessing = EstByCurl(server, tmp_path)
+    assert {guessing.status("device-1", "device-1:wrong") for _ in range(12)} >= {429}
+    fleet.renew(fleet.devices)
+    assert fleet.failures == []

@@ -279,8 +279,10 @@ class CertificateAuthority:
         is_operator = principal.kind is PrincipalKind.OPERATOR
         if profile.is_ca and not is_operator:
             return ca_subject(device_id, {**self.subject, **profile.subject})
-        before = None if held is None or held.device_id != device_id else held.certificate.subject
-        number = granted_serial_number(profile, device_id, request.subject, before, by_operator=is_operator)
+        number = None
+        if profile.has_serial_number:
+            before = None if held is None or held.device_id != device_id else held.certificate.subject
+            number = granted_serial_number(profile, device_id, request.subject, before, by_operator=is_operator)
         return granted_subject(request.subject, {**self.subject, **profile.subject}, serial_number=number)
 
 
@@ -288,6 +290,8 @@ def _names(
     request: CertificateRequest, principal: Principal, profile: Profile, held: Issued | None
 ) -> Sequence[x509.GeneralName]:
     """Return the names of the request that the profile lets in; a renewal keeps those it has."""
+    if profile.names is None:
+        return ()
     is_renewal = held is not None and held.device_id == request.subject_cn and held.profile == profile.name
     return granted_names(
         request.names,

@@ -5,9 +5,10 @@ other certificate, with a key that is thrown away: so what is cast has the same 
 """
 
 import hashlib
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
 from datetime import datetime
+from typing import Any
 
 from birthmark.pki.certificates import Certificate, thumbprint_of
 from birthmark.pki.der import BIT_STRING, EXPLICIT_0, SEQUENCE, element, positive, wrap
@@ -28,7 +29,8 @@ class Mold:
     issuer_der: bytes
     above_key_id: bytes
     below_key_id: bytes
-    extensions: Extensions
+    says: Mapping[str, Any]
+    """What `Extensions` holds, but for the key."""
 
     def cast(
         self,
@@ -56,7 +58,7 @@ class Mold:
             self.below_key_id,
         )
         der = wrap(SEQUENCE, signed, self.algorithm, wrap(BIT_STRING, b"\0", sign(signed)))
-        says = replace(self.extensions, subject_key_id=key_id)
+        says = Extensions(**self.says, subject_key_id=key_id)
         return Certificate(
             der, thumbprint_of(der), says, subject_der, self.issuer_der, spki_der, serial, not_before, not_after
         )
@@ -73,7 +75,9 @@ def mold_of(model: Certificate) -> Mold:
     serial_end, algorithm_end = ends[_ONE_SERIAL], ends[_ONE_SERIAL + 1]
     extensions = der[ends[-1] : element(der, ends[-1])[1]]
     above, _, below = extensions.partition(key_id_of(model.spki_der))
-    return Mold(der[serial_end:algorithm_end], model.issuer_der, above, below, model.extensions)
+    says = {one.name: getattr(model.extensions, one.name) for one in fields(Extensions)}
+    del says["subject_key_id"]
+    return Mold(der[serial_end:algorithm_end], model.issuer_der, above, below, says)
 
 
 def key_id_of(spki_der: bytes) -> bytes:

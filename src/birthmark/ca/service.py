@@ -169,9 +169,9 @@ class CertificateAuthority:
         row = await self.database.one(store.BY_THUMBPRINT, thumbprint=thumbprint)
         return None if row is None else store.INVENTORY.of(row)
 
-    async def shown(self, leaf: Certificate) -> tuple[Issued, int | None] | None:
+    async def presented(self, leaf: Certificate) -> tuple[Issued, int | None] | None:
         """Return what was issued as `leaf`, if it was, and when its key was taken back, if it was."""
-        row = await self.database.one(store.SHOWN, thumbprint=leaf.thumbprint, key_digest=digest_of(leaf))
+        row = await self.database.one(store.PRESENTED, thumbprint=leaf.thumbprint, key_digest=digest_of(leaf))
         return None if row is None else (store.INVENTORY.of(row, certificate=leaf), row["key_revoked_at"])
 
     async def newer(self, than: Issued) -> list[Issued]:

@@ -150,7 +150,7 @@ REVOCATION = statement(
     .union_all(select(keys.c.name, keys.c.revoked_at).where(*_KEY_TAKEN_BACK))
     .limit(1)
 )
-SHOWN = statement(
+PRESENTED = statement(
     select(
         certificates,
         select(keys.c.revoked_at).where(*_KEY_TAKEN_BACK).limit(1).scalar_subquery().label("key_revoked_at"),

@@ -230,10 +230,11 @@ def _is_signed(request: x509.CertificateSigningRequest, key: PublicKey) -> bool:
 
 def _check_subject(subject: x509.Name) -> str | None:
     """Return the one common name, if there is one."""
-    text_of(subject)  # cryptography reads names lazily
-    if not list(subject):
-        raise CsrSubjectInvalidError(detail="it is empty")
     common_name = common_name_of(subject)
+    if common_name is None or len(list(subject)) != 1:
+        text_of(subject)  # cryptography reads names lazily
+    if not subject.rdns:
+        raise CsrSubjectInvalidError(detail="it is empty")
     if common_name is None:
         return None
     if not 0 < len(common_name.encode()) <= MAX_COMMON_NAME_BYTES:

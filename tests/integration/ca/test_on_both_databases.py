@@ -45,7 +45,7 @@ async def test_a_certificate_renews_until_it_or_its_key_is_taken_back(database_u
         one = parse_csr(a_csr(name))
         leaf, *_ = await ca.issue(one, OPERATOR)
         holder = Principal(PrincipalKind.DEVICE, name, name, leaf.thumbprint)
-        shown = await ca.shown(leaf)
+        shown = await ca.presented(leaf)
         assert shown is not None
         held, key_revoked_at = shown
         assert (held.certificate, key_revoked_at) == (leaf, None)
@@ -59,7 +59,7 @@ async def test_a_certificate_renews_until_it_or_its_key_is_taken_back(database_u
             await ca.issue(one, holder, held=held)
         with pytest.raises(CertificateRevokedError):  # also with a key of which nothing is known
             await ca.issue(parse_csr(a_csr(name)), holder, held=held)
-    assert await ca.shown(made.root.certificate) is None
+    assert await ca.presented(made.root.certificate) is None
     await database.close()
 
 

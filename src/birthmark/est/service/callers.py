@@ -103,8 +103,8 @@ class Callers:
         if row is not None:
             authority = store.AUTHORITY_RECORDS.of(row)
             found = Proof(identify_authority(leaf, authority, now), authority=authority)
-        elif (shown := await self.ca.shown(leaf)) is not None:
-            issued, key_revoked_at = shown
+        elif (known := await self.ca.presented(leaf)) is not None:
+            issued, key_revoked_at = known
             found = Proof(identify_issued(issued), comeback=await self._comeback(issued), issued=issued)
             await self.ca.revocations.check_found(leaf, key_revoked_at, bag)
             return found

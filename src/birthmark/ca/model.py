@@ -4,9 +4,12 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 
 from birthmark.pki.certificates import Certificate, Thumbprint
 from birthmark.pki.crl import RevocationReason
+
+_MAX_KEPT_BYTES = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,4 +56,11 @@ class Standing:
 
 def key_digest(spki_der: bytes) -> bytes:
     """Return the SHA-256 by which a public key (SubjectPublicKeyInfo, DER) is known here."""
+    return _digest(spki_der) if len(spki_der) <= _MAX_KEPT_BYTES else _digest_anew(spki_der)
+
+
+def _digest_anew(spki_der: bytes) -> bytes:
     return hashlib.sha256(spki_der).digest()
+
+
+_digest = lru_cache(maxsize=256)(_digest_anew)  # a key is asked for again and again while its request is decided

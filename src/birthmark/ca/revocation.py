@@ -116,8 +116,12 @@ class Revocations:
         for a bag with more look-alikes than an honest one has. Costs one look-up while no CA was taken back.
         """
         row = await self.database.one(store.REVOCATION, thumbprint=leaf.thumbprint, key_digest=digest_of(leaf))
-        if row is not None:
-            raise _revoked(leaf, "it or its key", row["revoked_at"])
+        await self.check_found(leaf, None if row is None else row["revoked_at"], bag)
+
+    async def check_found(self, leaf: Certificate, revoked_at: int | None, bag: Sequence[Certificate] = ()) -> None:
+        """Raise as `check` does, by what was read of it before: when it or its key was taken back, if so."""
+        if revoked_at is not None:
+            raise _revoked(leaf, "it or its key", revoked_at)
         await self._check_above(leaf, bag)
 
     async def _check_above(self, leaf: Certificate, bag: Sequence[Certificate]) -> None:

@@ -14,7 +14,7 @@ from birthmark.ca.events import CertificateIssued
 from birthmark.ca.hierarchy import Hierarchy
 from birthmark.ca.lists import RevocationLists
 from birthmark.ca.model import Issued, LiveCertificate, Standing, key_digest
-from birthmark.ca.revocation import ATTEMPTS, NameMovedError, Revocations
+from birthmark.ca.revocation import ATTEMPTS, NameMovedError, Revocations, digest_of
 from birthmark.ca.rules.issuance import decide, name_asked_for
 from birthmark.ca.rules.names import granted_names, names_in
 from birthmark.ca.rules.subject import ca_subject, granted_serial_number, granted_subject
@@ -128,10 +128,10 @@ class CertificateAuthority:
             held = await self.find(principal.thumbprint)
 
         async def attempt() -> tuple[Certificate, ...]:
-            standing = await self._standing(request, name_asked_for(request, principal, profile))
+            standing, taken_back_at = await self._standing(request, name_asked_for(request, principal, profile), held)
             device_id = decide(request, principal, profile, standing)
-            if held is not None:
-                await self.revocations.check(held.certificate)  # taken back since the caller was identified?
+            if held is not None:  # taken back since the caller was identified?
+                await self.revocations.check_found(held.certificate, taken_back_at)
             lives = lifetime or self.lifetimes.get(profile.name) or profile.lifetime
             if self.upstream is not None and profile.purpose is not Purpose.SERVERS:
                 if not made:
@@ -160,7 +160,7 @@ class CertificateAuthority:
         async def record(certificate: Certificate, device_id: str, issuer: Certificate, standing: Standing) -> None:
             issued = Issued(certificate, device_id, profile.name, principal.actor, parent=principal.thumbprint)
             row = store.row_of(issued, issuer=issuer.thumbprint, key_digest=key_digest(request.spki_der))
-            await self.database.commit(_changes(row, issued, standing.version).merge(also(certificate)))
+            await self.database.commit(_changes(row, issued, standing).merge(also(certificate)))
 
         return await decided_again(attempt, after=NameMovedError, attempts=ATTEMPTS)
 
@@ -178,6 +178,11 @@ class CertificateAuthority:
         """Return what notes that a certificate, if it is one of ours, was a device's proof where devices register."""
         at, thumbprint = to_micros(now), certificate.thumbprint
         return Changes().run(store.REGISTERED, key_thumbprint=thumbprint, registered_at=at)
+
+    async def presented(self, leaf: Certificate) -> tuple[Issued, int | None] | None:
+        """Return what was issued as `leaf`, if it was, and when its key was taken back, if it was."""
+        row = await self.database.one(store.PRESENTED, thumbprint=leaf.thumbprint, key_digest=digest_of(leaf))
+        return None if row is None else (store.INVENTORY.of(row, certificate=leaf), row["key_revoked_at"])
 
     async def newer(self, than: Issued) -> list[Issued]:
         """Return what was issued to the same name after it, and is not revoked."""
@@ -248,20 +253,35 @@ class CertificateAuthority:
             with suppress(ConflictError):  # another process was faster
                 await self.database.commit(changes)
 
-    async def _standing(self, request: CertificateRequest, asked: str | None) -> Standing:
-        """Return what is on record about the key of a request and the name it asks for."""
-        name = fold(asked or "")
-        # The version first: what changes after this look makes the commit fail, and the next look sees it.
-        version = await self.database.one(store.NAME, name=name)
-        key = await self.database.one(store.KEY, key_digest=key_digest(request.spki_der))
-        rows = await self.database.all(store.HOLDERS, name=name, after=to_micros(self.clock.now()))
-        revoked_at = None if key is None else key["revoked_at"]
-        return Standing(
-            key_holder=None if key is None else key["name"],
-            key_revoked_at=None if revoked_at is None else from_micros(revoked_at),
-            live=[LiveCertificate(Thumbprint(row["thumbprint"]), row["device_id"], row["key_digest"]) for row in rows],
-            version=0 if version is None else version["version"],
+    async def _standing(
+        self, request: CertificateRequest, asked: str | None, held: Issued | None
+    ) -> tuple[Standing, int | None]:
+        """Return what is on record about the key of a request and the name it asks for, and when `held` was taken back.
+
+        It is read in one statement: what changes after that look makes the commit fail, and the next look sees it.
+        """
+        rows = await self.database.all(
+            store.STANDING,
+            name=fold(asked or ""),
+            asked_digest=key_digest(request.spki_der),
+            after=to_micros(self.clock.now()),
+            thumbprint=b"" if held is None else held.certificate.thumbprint,
+            key_digest=b"" if held is None else digest_of(held.certificate),
         )
+        version, taken_back_at, holder, revoked_at = 0, None, None, None
+        live = []
+        for row in rows:
+            match row["about"]:
+                case "name":
+                    version = row["number"]
+                case "key":
+                    holder, revoked_at = row["name"], row["number"]
+                case "live":
+                    live.append(LiveCertificate(Thumbprint(row["thumbprint"]), row["name"], row["key_digest"]))
+                case _:
+                    taken_back_at = row["number"]
+        key_revoked_at = None if revoked_at is None else from_micros(revoked_at)
+        return Standing(holder, key_revoked_at, live, version), taken_back_at
 
     def _subject(
         self, request: CertificateRequest, device_id: str, principal: Principal, profile: Profile, held: Issued | None
@@ -269,8 +289,10 @@ class CertificateAuthority:
         is_operator = principal.kind is PrincipalKind.OPERATOR
         if profile.is_ca and not is_operator:
             return ca_subject(device_id, {**self.subject, **profile.subject})
-        before = None if held is None or held.device_id != device_id else held.certificate.subject
-        number = granted_serial_number(profile, device_id, request.subject, before, by_operator=is_operator)
+        number = None
+        if profile.has_serial_number:
+            before = None if held is None or held.device_id != device_id else held.certificate.subject
+            number = granted_serial_number(profile, device_id, request.subject, before, by_operator=is_operator)
         return granted_subject(request.subject, {**self.subject, **profile.subject}, serial_number=number)
 
 
@@ -278,6 +300,8 @@ def _names(
     request: CertificateRequest, principal: Principal, profile: Profile, held: Issued | None
 ) -> Sequence[x509.GeneralName]:
     """Return the names of the request that the profile lets in; a renewal keeps those it has."""
+    if profile.names is None:
+        return ()
     is_renewal = held is not None and held.device_id == request.subject_cn and held.profile == profile.name
     return granted_names(
         request.names,
@@ -287,14 +311,16 @@ def _names(
     )
 
 
-def _changes(row: Mapping[str, Any], issued: Issued, version: int) -> Changes:
+def _changes(row: Mapping[str, Any], issued: Issued, standing: Standing) -> Changes:
     name, digest, thumbprint = row["name"], row["key_digest"], issued.certificate.thumbprint.hex()
     moved = NameMovedError(name=issued.device_id)
+    changes = Changes()
+    if not standing.version:
+        changes.run(store.ADD_NAME, name=name, version=0)
+    if standing.key_holder is None:
+        changes.run(store.ADD_KEY, key_digest=digest, name=name, revoked_at=None, revocation_reason=None)
     return (
-        Changes()
-        .run(store.ADD_NAME, name=name, version=0)
-        .run(store.MOVE_NAME, expect=1, otherwise=moved, key_name=name, key_version=version)
-        .run(store.ADD_KEY, key_digest=digest, name=name, revoked_at=None, revocation_reason=None)
+        changes.run(store.MOVE_NAME, expect=1, otherwise=moved, key_name=name, key_version=standing.version)
         # Taken or revoked since the look: the next look says which.
         .run(store.HOLD_KEY, expect=1, otherwise=moved, key_key_digest=digest, key_name=name)
         .run(store.ADD, **row)

@@ -5,7 +5,22 @@ A serial number overflows a 64-bit column and is kept in hexadecimal.
 
 from typing import Any
 
-from sqlalchemy import Index, Table, bindparam, or_, select, update
+from sqlalchemy import (
+    BigInteger,
+    Index,
+    LargeBinary,
+    Select,
+    String,
+    Table,
+    bindparam,
+    cast,
+    literal_column,
+    null,
+    or_,
+    select,
+    union_all,
+    update,
+)
 
 from birthmark.ca.model import Issued
 from birthmark.pki.certificates import Thumbprint
@@ -119,23 +134,60 @@ HOLD_KEY = statement(
         keys.c.name == bindparam("key_name"),
         keys.c.revoked_at.is_(None),
     )
-    .values(name=keys.c.name)
+    .values(revocation_reason=keys.c.revocation_reason)  # changes nothing, and no index stands on it
 )
 _REVOCATION = ("revoked_at", "revocation_reason")
 REVOKE_KEY = change(keys, _REVOCATION, "key_digest", keys.c.revoked_at.is_(None))
 LIVE_OF_KEY = find(certificates, "key_digest", *_IS_LIVE, limit=1000)
+# A certificate of another CA that was taken back without its key being known stands here by its thumbprint.
+_KEY_TAKEN_BACK = (
+    or_(keys.c.key_digest == bindparam("key_digest"), keys.c.key_digest == bindparam("thumbprint")),
+    keys.c.revoked_at.is_not(None),
+)
+_IT_TAKEN_BACK = (certificates.c.thumbprint == bindparam("thumbprint"), certificates.c.revoked_at.is_not(None))
 REVOCATION = statement(
     select(certificates.c.device_id, certificates.c.revoked_at)
-    .where(certificates.c.thumbprint == bindparam("thumbprint"), certificates.c.revoked_at.is_not(None))
-    .union_all(
-        # A certificate of another CA that was taken back without its key being known stands here by its thumbprint.
-        select(keys.c.name, keys.c.revoked_at).where(
-            or_(keys.c.key_digest == bindparam("key_digest"), keys.c.key_digest == bindparam("thumbprint")),
-            keys.c.revoked_at.is_not(None),
-        )
-    )
+    .where(*_IT_TAKEN_BACK)
+    .union_all(select(keys.c.name, keys.c.revoked_at).where(*_KEY_TAKEN_BACK))
     .limit(1)
 )
+PRESENTED = statement(
+    select(
+        certificates,
+        select(keys.c.revoked_at).where(*_KEY_TAKEN_BACK).limit(1).scalar_subquery().label("key_revoked_at"),
+    ).where(certificates.c.thumbprint == bindparam("thumbprint"))
+)
+"""The row of a certificate, and when its key was taken back."""
+
+
+def _about(kind: str, name: Any, at: Any, digest: Any = None, thumbprint: Any = None) -> Select[Any]:
+    nothing = cast(null(), LargeBinary())
+    return select(
+        literal_column(f"'{kind}'").label("about"),
+        (cast(null(), String()) if name is None else name).label("name"),
+        (cast(null(), BigInteger()) if at is None else at).label("number"),
+        (nothing if digest is None else digest).label("key_digest"),
+        (nothing if thumbprint is None else thumbprint).label("thumbprint"),
+    )
+
+
+_LIVE = (
+    select(certificates.c.device_id, certificates.c.key_digest, certificates.c.thumbprint)
+    .where(certificates.c.name == bindparam("name"), certificates.c.holds_name == 1, *_IS_LIVE)
+    .limit(1000)
+    .subquery()
+)
+STANDING = statement(
+    union_all(
+        _about("name", None, names.c.version).where(names.c.name == bindparam("name")),
+        _about("key", keys.c.name, keys.c.revoked_at).where(keys.c.key_digest == bindparam("asked_digest")),
+        _about("live", _LIVE.c.device_id, None, _LIVE.c.key_digest, _LIVE.c.thumbprint),
+        _about("held", None, certificates.c.revoked_at).where(*_IT_TAKEN_BACK),
+        _about("held", None, keys.c.revoked_at).where(*_KEY_TAKEN_BACK),
+    )
+)
+"""All that a request is decided by, of one moment: the name's version, the key, who holds the name, and whether the
+certificate that was shown was taken back."""
 ADD_REVOKED_CA = insert(revoked_cas, ignore_existing=True)
 REVOKED_CAS = statement(select(revoked_cas).limit(1000))
 REVOKE = change(certificates, _REVOCATION, "thumbprint", certificates.c.revoked_at.is_(None))

@@ -27,16 +27,14 @@ def routes(service: EstService, ledger: Ledger) -> list[Route]:
     """Return the EST routes, with and without a label; refusals go to `ledger`."""
 
     def issued(certificate: Certificate) -> Response:
-        answer = _certs_only(wire.render_certs_only([certificate]))
-        answer.headers[wire.RENEWAL_WINDOW] = wire.render_window(*service.renewal_window(certificate))
-        return answer
+        window = wire.render_window(*service.renewal_window(certificate))
+        return _certs_only(wire.render_certs_only([certificate]), {wire.RENEWAL_WINDOW: window})
 
     async def cacerts(request: Request) -> Response:
-        answer = _certs_only(wire.render_certs_only(service.cacerts(_label(request))))
+        body = wire.render_certs_only(service.cacerts(_label(request)))
         await service.handed(_caller(request))
         # A device without a clock of its own learns the time here, before it judges any certificate.
-        answer.headers["Date"] = format_datetime(service.ca.clock.now(), usegmt=True)
-        return answer
+        return _certs_only(body, {"Date": format_datetime(service.ca.clock.now(), usegmt=True)})
 
     async def csrattrs(request: Request) -> Response:
         der = service.csr_attributes(_label(request))
@@ -105,8 +103,8 @@ def _refusal(error: BirthmarkError, reference: str) -> Response:
     return Response(text, status, headers, media_type="text/plain")
 
 
-def _certs_only(body: bytes) -> Response:
-    return Response(body, headers={"Content-Type": wire.CERTS_ONLY, **_BASE64})
+def _certs_only(body: bytes, headers: dict[str, str]) -> Response:
+    return Response(body, headers={"Content-Type": wire.CERTS_ONLY, **_BASE64, **headers})
 
 
 async def _body(request: Request) -> bytes:

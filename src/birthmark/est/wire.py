@@ -119,7 +119,8 @@ def decode_body(body: bytes, limit: int = MAX_BODY_BYTES) -> bytes:
 def encode_body(der: bytes) -> bytes:
     """Return base64 in lines of 64 characters, each ended by LF."""
     text = base64.b64encode(der)
-    return b"".join(text[start : start + _LINE] + b"\n" for start in range(0, len(text), _LINE))
+    lines = [text[start : start + _LINE] for start in range(0, len(text), _LINE)]
+    return b"\n".join([*lines, b""])
 
 
 def parse_csr(body: bytes) -> CertificateRequest:

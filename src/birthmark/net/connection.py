@@ -433,6 +433,11 @@ class PlainTransport(asyncio.Transport):
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         if name == "sslcontext":
             return self._connection.is_tls or default  # uvicorn asks this to learn that the scheme is https
+        if name == "socket":  # uvicorn asks the kernel by it for what is known, twice for each connection
+            return default
+        if name in {"peername", "sockname"}:
+            found = self._connection.raw.get_extra_info(name)
+            return found[:2] if isinstance(found, tuple) else found or default
         if name == "birthmark.peer":
             return self._connection.peer
         return self._connection.raw.get_extra_info(name, default)

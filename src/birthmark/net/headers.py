@@ -1,5 +1,6 @@
 """HTTP header names in their customary capitals: some embedded clients compare them letter by letter."""
 
+import asyncio
 from functools import lru_cache
 from typing import Any
 
@@ -13,6 +14,7 @@ _AS_WRITTEN = {
     b"x-amzn-errortype": b"x-amzn-ErrorType",
     b"iothub-errorcode": b"iothub-errorcode",
 }
+_LENGTH = b"Content-Length"
 _VENDORS = (b"x-ms-", b"x-amz")
 _LINES = frozenset(STATUS_LINE.values())
 
@@ -25,26 +27,50 @@ def capitals(name: bytes) -> bytes:
 
 
 class Capitals:
-    """The transport of one response: its head leaves with capitals, everything else as it is."""
+    """The transport of one response: its head leaves with capitals, and in one write with a body that follows at once.
 
-    __slots__ = ("_has_head", "_transport")
+    Two writes are two records of TLS and two packets, the second of which some clients' kernels hold back.
+    """
+
+    __slots__ = ("_has_head", "_held", "_transport")
 
     def __init__(self, transport: Any) -> None:
         self._transport = transport
         self._has_head = False
+        self._held = b""
 
     def write(self, data: bytes) -> None:
         if not self._has_head:
             line, _, rest = data.partition(b"\r\n")
             if line + b"\r\n" in _LINES and not line.startswith(b"HTTP/1.1 1"):
                 self._has_head = True
-                head, end, body = rest.partition(b"\r\n\r\n")
-                fields = [field.partition(b":") for field in head.split(b"\r\n")]
-                data = b"\r\n".join([line, *(capitals(n) + colon + v for n, colon, v in fields)]) + end + body
+                self._begin(line, rest)
+                return
+        elif self._held:
+            data, self._held = self._held + data, b""
         self._transport.write(data)
 
     def close(self) -> None:
+        self._let_go()
         self._transport.close()
 
     def is_closing(self) -> bool:
         return bool(self._transport.is_closing())
+
+    def _begin(self, line: bytes, rest: bytes) -> None:
+        head, end, body = rest.partition(b"\r\n\r\n")
+        fields = [
+            (capitals(name), colon, value) for name, colon, value in (f.partition(b":") for f in head.split(b"\r\n"))
+        ]
+        data = b"\r\n".join([line, *(name + colon + value for name, colon, value in fields)]) + end + body
+        # What comes in pieces is a stream: its reader waits for the head.
+        if any(name == _LENGTH for name, _, _ in fields):
+            self._held = data
+            asyncio.get_running_loop().call_soon(self._let_go)
+        else:
+            self._transport.write(data)
+
+    def _let_go(self) -> None:
+        if self._held:
+            data, self._held = self._held, b""
+            self._transport.write(data)

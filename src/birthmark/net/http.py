@@ -147,6 +147,8 @@ class BoundedHttp(HttpToolsProtocol):
             self.connection.when_crowded_out(None)
         # Until it has authenticated; MQTT's own clock is first, and explains itself.
         self._set_deadline(self._limits.mqtt_connect_s + _BACKSTOP_S, self.transport.abort)
+        self.config = copy.copy(self.config)  # which is where the next protocol looks for its application
+        self.config.loaded_app = self.app
         super().handle_websocket_upgrade()
 
     def send_400_response(self, msg: str) -> None:
@@ -238,10 +240,9 @@ class HttpService:
 
     def protocol(self, peer: TlsPeer) -> asyncio.Protocol:
         """Return the protocol for a connection of `peer`."""
-        config = copy.copy(self._config)
-        guard = config.loaded_app = _Guard(self._app, peer)
-        guard.protocol = BoundedHttp(config, self._state, self._limits, self._body_limit)
-        return guard.protocol
+        made = BoundedHttp(self._config, self._state, self._limits, self._body_limit)
+        made.app = _Guard(self._app, peer, made)
+        return made
 
 
 class _Guard:
@@ -249,10 +250,10 @@ class _Guard:
 
     __slots__ = ("_app", "_peer", "protocol")
 
-    def __init__(self, app: ASGIApp, peer: TlsPeer) -> None:
+    def __init__(self, app: ASGIApp, peer: TlsPeer, protocol: BoundedHttp) -> None:
         self._app = app
         self._peer = peer
-        self.protocol: BoundedHttp
+        self.protocol = protocol
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         extensions = {"tls": self._peer, "connection": self.protocol.connection}

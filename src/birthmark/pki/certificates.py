@@ -26,6 +26,7 @@ from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from birthmark.errors import InvalidRequestError
+from birthmark.pki.der import EXPLICIT_0, INTEGER, SEQUENCE, element
 from birthmark.pki.extensions import Extensions, read_extensions
 from birthmark.pki.names import MAKE_CERTIFICATE, common_name_of, text_of
 
@@ -51,7 +52,6 @@ UNREADABLE = (
     x509.InvalidVersion,
     x509.UnsupportedGeneralNameType,
 )
-_SEQUENCE, _INTEGER, _EXPLICIT_0 = 0x30, 0x02, 0xA0
 P256_SPKI = bytes.fromhex("3059301306072a8648ce3d020106082a8648ce3d03010703420004")
 """What stands before X and Y in a SubjectPublicKeyInfo (RFC 5480): ecPublicKey, prime256v1, an uncompressed point."""
 # AlgorithmIdentifier of ecdsa-with-SHA256, -SHA384 and -SHA512 (RFC 5758 section 3.2).
@@ -98,7 +98,7 @@ class CertificateIsRequestError(CertificateInvalidError):
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """One X.509 certificate; equal when the bytes are equal. Made by the parsers of this module."""
+    """One X.509 certificate; equal when the bytes are equal. Made by the parsers of this module, and by `issue`."""
 
     der: bytes = field(repr=False)
     thumbprint: Thumbprint
@@ -108,6 +108,9 @@ class Certificate:
     """The names as DER: what names are compared by. Kept, as a chain asks for them again and again."""
     spki_der: bytes = field(repr=False, compare=False)
     """The public key as SubjectPublicKeyInfo, in its one form."""
+    serial: int = field(repr=False, compare=False)
+    not_before: datetime = field(repr=False, compare=False)
+    not_after: datetime = field(repr=False, compare=False)
 
     @property
     def parsed(self) -> x509.Certificate:
@@ -138,18 +141,6 @@ class Certificate:
     @property
     def issuer_text(self) -> str:
         return text_of(self.parsed.issuer)
-
-    @property
-    def serial(self) -> int:
-        return self.parsed.serial_number
-
-    @property
-    def not_before(self) -> datetime:
-        return self.parsed.not_valid_before_utc
-
-    @property
-    def not_after(self) -> datetime:
-        return self.parsed.not_valid_after_utc
 
     @property
     def version(self) -> int:
@@ -184,12 +175,13 @@ def parse_der(der: bytes) -> Certificate:
         # cryptography reads lazily; touch what a Certificate promises, so that it fails here or never.
         parsed = _load(der)
         names = parsed.subject.public_bytes(), parsed.issuer.public_bytes()
-        _ = (parsed.not_valid_before_utc, parsed.not_valid_after_utc, parsed.version)
+        dates = parsed.not_valid_before_utc, parsed.not_valid_after_utc
+        _ = parsed.version
         spki = parsed.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
         extensions = read_extensions(der, parsed)
     except UNREADABLE as error:
         raise _what_is_it(der, error) from error
-    return Certificate(der, thumbprint_of(der), extensions, *names, spki)
+    return Certificate(der, thumbprint_of(der), extensions, *names, spki, parsed.serial_number, *dates)
 
 
 def _load(der: bytes) -> x509.Certificate:
@@ -276,20 +268,11 @@ def _signed_by_ecdsa(der: bytes) -> tuple[bytes, ec.ECDSA] | None:
 
 def _parts_of(der: bytes) -> tuple[int, int, int]:
     """Return where the signed part begins, where its signature algorithm does, and where the signed part ends."""
-    start, _ = _element(der, 0)
-    at, end = _element(der, start)
-    if der[at] == _EXPLICIT_0:  # the version, which a certificate of version 1 leaves out
-        at = _element(der, at)[1]
-    return start, _element(der, at)[1], end
-
-
-def _element(der: bytes, at: int) -> tuple[int, int]:
-    """Return where the content of the DER element at `at` begins, and where it ends; the library has read it."""
-    length, content = der[at + 1], at + 2
-    if length & 0x80:
-        content += length & 0x7F
-        length = int.from_bytes(der[at + 2 : content])
-    return content, content + length
+    start, _ = element(der, 0)
+    at, end = element(der, start)
+    if der[at] == EXPLICIT_0:  # the version, which a certificate of version 1 leaves out
+        at = element(der, at)[1]
+    return start, element(der, at)[1], end
 
 
 def _bounded(data: str | bytes) -> bytes:
@@ -330,10 +313,10 @@ def _what_is_it(raw: bytes, problem: Exception | None) -> CertificateInvalidErro
 
 def _starts_with_version(raw: bytes) -> bool:
     """PKCS#8, PKCS#1 and SEC1 keys begin with a small INTEGER, a certificate with another SEQUENCE."""
-    if len(raw) < 8 or raw[0] != _SEQUENCE:  # noqa: PLR2004 - shorter than any key
+    if len(raw) < 8 or raw[0] != SEQUENCE:  # noqa: PLR2004 - shorter than any key
         return False
     header = 2 + (raw[1] & 0x7F if raw[1] & 0x80 else 0)
-    return raw[header : header + 2] == bytes((_INTEGER, 1))
+    return raw[header : header + 2] == bytes((INTEGER, 1))
 
 
 def _is_request(raw: bytes) -> bool:

@@ -6,14 +6,18 @@ DER sorts a SET OF, so the order of certificates means nothing: a client finds i
 from collections.abc import Iterable
 
 from asn1crypto import cms
-from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 
 from birthmark.errors import InvalidRequestError
 from birthmark.pki.certificates import Certificate, parse_der
+from birthmark.pki.der import EXPLICIT_0, SEQUENCE, wrap
 from birthmark.pki.extensions import ASN1_TROUBLE
 
 MAX_CMS_BYTES = 256 * 1024
 MAX_CMS_CERTIFICATES = 64
+_SIGNED_DATA = bytes.fromhex("06092a864886f70d010702")
+_OF_NOTHING = bytes.fromhex("0201013100300b06092a864886f70d010701")
+"""Version 1, no digest algorithms, data without content."""
+_BY_NOBODY = bytes.fromhex("3100")
 
 
 class CmsInvalidError(InvalidRequestError):
@@ -29,7 +33,8 @@ class CmsInvalidError(InvalidRequestError):
 
 def render_certs_only(certificates: Iterable[Certificate]) -> bytes:
     """Return the DER of a certs-only message."""
-    return pkcs7.serialize_certificates([certificate.parsed for certificate in certificates], Encoding.DER)
+    bag = wrap(EXPLICIT_0, *sorted(certificate.der for certificate in certificates))
+    return wrap(SEQUENCE, _SIGNED_DATA, wrap(EXPLICIT_0, wrap(SEQUENCE, _OF_NOTHING, bag, _BY_NOBODY)))
 
 
 def parse_certs_only(der: bytes) -> tuple[Certificate, ...]:

@@ -9,9 +9,11 @@ import warnings
 from dataclasses import dataclass, field
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from cryptography.x509.oid import AttributeOID, ExtensionOID, ObjectIdentifier
+from cryptography.x509.oid import AttributeOID, ExtensionOID, ObjectIdentifier, SignatureAlgorithmOID
 
 from birthmark.errors import InvalidRequestError
 from birthmark.pki.certificates import UNREADABLE
@@ -26,6 +28,11 @@ PublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey
 _KEY_ENCRYPTION = {
     ObjectIdentifier("1.2.840.113549.1.9.16.2.37"): "DecryptKeyIdentifier",
     ObjectIdentifier("1.2.840.113549.1.9.16.2.54"): "AsymmetricDecryptKeyIdentifier",
+}
+_ECDSA = {
+    SignatureAlgorithmOID.ECDSA_WITH_SHA256: ec.ECDSA(hashes.SHA256()),
+    SignatureAlgorithmOID.ECDSA_WITH_SHA384: ec.ECDSA(hashes.SHA384()),
+    SignatureAlgorithmOID.ECDSA_WITH_SHA512: ec.ECDSA(hashes.SHA512()),
 }
 _ACCEPTED_HASHES = frozenset({"sha256", "sha384", "sha512"})
 _UNDERSTOOD = frozenset(
@@ -131,6 +138,8 @@ class CertificateRequest:
 
     der: bytes = field(repr=False)
     subject: x509.Name
+    subject_der: bytes = field(repr=False, compare=False)
+    subject_cn: str | None = field(repr=False, compare=False)
     public_key: PublicKey = field(repr=False, compare=False)
     spki_der: bytes = field(repr=False)
     challenge_password: str | None = field(repr=False)
@@ -144,10 +153,6 @@ class CertificateRequest:
     wants_ca: bool
     key_encryption: str | None = None
     """The attribute by which a server-made key shall be encrypted (RFC 7030 section 4.4.1.1), by name."""
-
-    @property
-    def subject_cn(self) -> str | None:
-        return common_name_of(self.subject)
 
     @property
     def subject_text(self) -> str:
@@ -164,7 +169,7 @@ def parse_csr(der: bytes) -> CertificateRequest:
             warnings.simplefilter("ignore", UserWarning)
             subject = parsed.subject
         public_key = _accepted_key(parsed.public_key())
-        _check_subject(subject)
+        common_name, subject_der = _check_subject(subject), subject.public_bytes()
         hash_name = parsed.signature_hash_algorithm.name if parsed.signature_hash_algorithm else "no hash"
         attributes = {attribute.oid: attribute.value for attribute in parsed.attributes}
         extensions = parsed.extensions
@@ -172,7 +177,7 @@ def parse_csr(der: bytes) -> CertificateRequest:
         raise CsrMalformedError(detail=type(error).__name__) from error
     if hash_name not in _ACCEPTED_HASHES:
         raise CsrHashRefusedError(hash=hash_name)
-    if not parsed.is_signature_valid:
+    if not _is_signed(parsed, public_key):
         raise CsrSignatureInvalidError
     challenge = attributes.get(AttributeOID.CHALLENGE_PASSWORD)
     _check_understood(extensions)
@@ -181,6 +186,8 @@ def parse_csr(der: bytes) -> CertificateRequest:
     return CertificateRequest(
         der=der,
         subject=subject,
+        subject_der=subject_der,
+        subject_cn=common_name,
         public_key=public_key,
         spki_der=public_key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo),
         challenge_password=None if challenge is None else challenge.decode("utf-8", "replace"),
@@ -209,17 +216,34 @@ def _accepted_key(key: object) -> PublicKey:
             raise CsrKeyTypeRefusedError(key=type(key).__name__)
 
 
-def _check_subject(subject: x509.Name) -> None:
-    text_of(subject)  # cryptography reads names lazily
-    if not list(subject):
-        raise CsrSubjectInvalidError(detail="it is empty")
+def _is_signed(request: x509.CertificateSigningRequest, key: PublicKey) -> bool:
+    """Say whether the key of the request made its signature; the library would read the key once more."""
+    algorithm = _ECDSA.get(request.signature_algorithm_oid)
+    if algorithm is None or not isinstance(key, ec.EllipticCurvePublicKey):
+        return request.is_signature_valid
+    try:
+        key.verify(request.signature, request.tbs_certrequest_bytes, algorithm)
+    except InvalidSignature:
+        return False
+    return True
+
+
+def _check_subject(subject: x509.Name) -> str | None:
+    """Return the one common name, if there is one."""
     common_name = common_name_of(subject)
-    if common_name is not None and not 0 < len(common_name.encode()) <= MAX_COMMON_NAME_BYTES:
+    if common_name is None or len(list(subject)) != 1:
+        text_of(subject)  # cryptography reads names lazily
+    if not subject.rdns:
+        raise CsrSubjectInvalidError(detail="it is empty")
+    if common_name is None:
+        return None
+    if not 0 < len(common_name.encode()) <= MAX_COMMON_NAME_BYTES:
         raise CsrSubjectInvalidError(detail=f"the common name has {len(common_name)} characters")
-    if common_name is not None and not common_name.isprintable():
+    if not common_name.isprintable():
         raise CsrSubjectInvalidError(detail="control characters in the name")
-    if common_name is not None and common_name != common_name.strip():  # two names that look alike are a trap
+    if common_name != common_name.strip():  # two names that look alike are a trap
         raise CsrSubjectInvalidError(detail="spaces around the common name")
+    return common_name
 
 
 def _check_understood(extensions: x509.Extensions) -> None:

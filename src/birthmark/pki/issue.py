@@ -7,18 +7,21 @@ Out:  the certificate. Whether it should exist at all was decided before, in `ca
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import TypeAlias
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from birthmark.clock import Entropy
 from birthmark.errors import PolicyError
 from birthmark.pki.certificates import Certificate, parse_der
 from birthmark.pki.extensions import USAGES
+from birthmark.pki.mold import Mold, mold_of
+from birthmark.pki.names import name_of
 from birthmark.pki.places import Places
 from birthmark.pki.profiles import Profile
 
@@ -29,6 +32,8 @@ BACKDATING = timedelta(minutes=5)
 NO_END = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
 """Says that a certificate has no end (RFC 5280 section 4.1.2.5)."""
 _SERIAL_BYTES = 16
+_FIRST_DAY = datetime(1950, 1, 1, tzinfo=UTC)
+_NOBODY = name_of("-")
 
 
 class IssuerExpiredError(PolicyError):
@@ -74,16 +79,55 @@ def issue(
     if now > above.not_after:
         raise IssuerExpiredError(issuer=above.subject_text, not_after=above.not_after.isoformat())
     not_before, not_after = _validity(now, lifetime or profile.lifetime)
+    not_before = max(not_before, above.not_before)
     not_after = NO_END if profile.is_endless and lifetime is None else min(not_after, above.not_after)
-    builder = (
-        x509.CertificateBuilder(above.subject, subject, public_key, serial)
-        .not_valid_before(max(not_before, above.not_before))
-        .not_valid_after(not_after)
-        .add_extension(authority_key_id(issuer), critical=False)
-    )
+    not_before, not_after = (one.astimezone(UTC).replace(microsecond=0) for one in (not_before, not_after))
+    key, named = issuer.private_key, authority_key_id(issuer)
+    has_names = bool(san) and _takes_names(profile)
+    # The builder refuses what no certificate can say: dates in the wrong order, or before its calendar begins.
+    if isinstance(key, ec.EllipticCurvePrivateKey) and not has_names and _FIRST_DAY <= not_before <= not_after:
+        algorithm = hash_for(key)
+        return _mold(above, named, profile, places, is_strong=isinstance(algorithm, hashes.SHA384)).cast(
+            subject.public_bytes(),
+            public_key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo),
+            serial=serial,
+            not_before=not_before,
+            not_after=not_after,
+            sign=lambda signed: key.sign(signed, ec.ECDSA(algorithm)),
+        )
+    builder = _below(above, named, profile, places, subject=subject, public_key=public_key, san=san)
+    return _sign(builder.serial_number(serial).not_valid_before(not_before).not_valid_after(not_after), key)
+
+
+def _below(
+    above: Certificate,
+    named: x509.AuthorityKeyIdentifier,
+    profile: Profile,
+    places: Places | None,
+    *,
+    subject: x509.Name,
+    public_key: CertificatePublicKeyTypes,
+    san: Sequence[x509.GeneralName] = (),
+) -> x509.CertificateBuilder:
+    builder = x509.CertificateBuilder(above.subject, subject, public_key).add_extension(named, critical=False)
     for extension in places.extensions(above) if places is not None else ():
         builder = builder.add_extension(extension, critical=False)
-    return _sign(_with_profile(builder, profile, public_key, san), issuer.private_key)
+    return _with_profile(builder, profile, public_key, san)
+
+
+@lru_cache(maxsize=64)
+def _mold(
+    above: Certificate,
+    named: x509.AuthorityKeyIdentifier,
+    profile: Profile,
+    places: Places | None,
+    *,
+    is_strong: bool,
+) -> Mold:
+    """Return what certificates of a profile share that `above` issues, from a model that its key never signed."""
+    key = ec.generate_private_key(ec.SECP384R1() if is_strong else ec.SECP256R1())
+    model = _below(above, named, profile, places, subject=_NOBODY, public_key=key.public_key())
+    return mold_of(_sign(model.serial_number(1).not_valid_before(_FIRST_DAY).not_valid_after(NO_END), key))
 
 
 def self_signed(
@@ -140,9 +184,13 @@ def _with_profile(
         builder = builder.add_extension(x509.ExtendedKeyUsage(profile.extended_key_usage), critical=False)
     if profile.ocsp_no_check:
         builder = builder.add_extension(x509.OCSPNoCheck(), critical=False)
-    if san and (profile.takes_subject_alt_name or profile.names is not None):
+    if san and _takes_names(profile):
         builder = builder.add_extension(x509.SubjectAlternativeName(san), critical=False)
     return builder
+
+
+def _takes_names(profile: Profile) -> bool:
+    return profile.takes_subject_alt_name or profile.names is not None
 
 
 def _sign(builder: x509.CertificateBuilder, key: SigningKey) -> Certificate:

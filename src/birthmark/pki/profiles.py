@@ -57,7 +57,7 @@ class Profile:
     """Valid until 99991231235959Z, whatever its issuer's end (IEEE 802.1AR section 8.7; RFC 5280 section 4.1.2.5)."""
     key_kinds: frozenset[str] = frozenset()
     """As `kind_of_key` names them, or RSA for any size; none is every kind that is accepted at all."""
-    subject: Mapping[str, str] = field(default_factory=dict)
+    subject: Mapping[str, str] = field(default_factory=dict, hash=False)
     """What the subject says besides the name, by short name."""
     has_serial_number: bool = False
     """The subject has a serialNumber: an operator's request says which, else it is the device's name."""

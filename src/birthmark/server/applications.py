@@ -31,6 +31,7 @@ from birthmark.mqtt.packets import Connect
 from birthmark.mqtt.reasons import ReasonCode
 from birthmark.net.admission import Admission, MqttRefusedError
 from birthmark.net.authority import RequireAuthority
+from birthmark.net.direct import Direct
 from birthmark.net.errors import WebSocketPathError
 from birthmark.net.http import ASGIApp
 from birthmark.net.pump import MqttPump
@@ -90,8 +91,8 @@ class Applications:
 
         registrations, record, serves = rooms.registrations, self._record, self._settings.serves
         routes: list[BaseRoute] = self._pki_routes()
-        if serves(Service.EST):
-            routes += est_http.routes(rooms.est, rooms.ledger)
+        devices = est_http.routes(rooms.est, rooms.ledger) if serves(Service.EST) else []
+        routes += devices
         if serves(Service.IOTHUB):
             routes += hub_http.routes(rooms.iothub, rooms.devices, record)
             routes.append(WebSocketRoute("/$iothub/websocket", websocket))
@@ -102,17 +103,16 @@ class Applications:
             routes.append(WebSocketRoute("/mqtt", websocket))
         routes.append(WebSocketRoute("/{path:path}", no_websocket))
         if not serves(Service.AWS):
-            return RequireAuthority(_application(routes), self.report)
+            return RequireAuthority(Direct(devices, _application(routes)), self.report)
         aws_side = rooms.aws_connections
-        clouds = AwsHttp(
-            rooms.aws, aws_side.space, aws_side.reserved.ask, record, self._entropy, otherwise=_application(routes)
-        )
+        others = Direct(devices, _application(routes))
+        clouds = AwsHttp(rooms.aws, aws_side.space, aws_side.reserved.ask, record, self._entropy, otherwise=others)
         return RequireAuthority(clouds, self.report)
 
     def est(self) -> ASGIApp:
         """Return EST and what is said of revocation, for its own port."""
-        routes = [*est_http.routes(self._rooms.est, self._rooms.ledger), *self._pki_routes()]
-        return RequireAuthority(_application(routes), self.report)
+        devices = est_http.routes(self._rooms.est, self._rooms.ledger)
+        return RequireAuthority(Direct(devices, _application([*devices, *self._pki_routes()])), self.report)
 
     def pki(self) -> ASGIApp:
         """Return what relying parties ask for, for plain HTTP: nothing of it hangs on who asks, or by which name."""

@@ -19,6 +19,7 @@ GENESIS = bytes(32)
 LOOK_AGAIN_S = 1.0
 """How old what a worker knows of other chains may be when it signs."""
 
+_compact = json.JSONEncoder(ensure_ascii=True, separators=(",", ":")).encode
 _HEAD = b"birthmark audit head 1\0"
 _HEAD_WITH_OTHERS = b"birthmark audit head 2\0"
 
@@ -51,13 +52,13 @@ def head_body(chain: str, seq: int, at_micros: int, digest: bytes, others: str |
     """
     fields: list[str | int] = [chain, seq, at_micros, digest.hex()]
     if others is None:
-        return _HEAD + json.dumps(fields, separators=(",", ":")).encode()
-    return _HEAD_WITH_OTHERS + json.dumps([*fields, others], separators=(",", ":")).encode()
+        return _HEAD + _compact(fields).encode()
+    return _HEAD_WITH_OTHERS + _compact([*fields, others]).encode()
 
 
 def render_seen(seen: Iterable[Seen]) -> str:
     """Return ends of chains as text, in the order of their names."""
-    return json.dumps([[one.chain, one.seq, one.digest.hex()] for one in sorted(seen)], separators=(",", ":"))
+    return _compact([[one.chain, one.seq, one.digest.hex()] for one in sorted(seen)])
 
 
 def parse_seen(text: str) -> tuple[Seen, ...]:
@@ -110,9 +111,5 @@ class Others:
 
 def link(previous: bytes, chain: str, seq: int, at_micros: int, row: AuditRow) -> bytes:
     """Return the digest of `row` at place `seq` (1 is the first) of `chain`."""
-    body = json.dumps(
-        [chain, seq, at_micros, row.actor, row.action, row.subject, row.detail],
-        ensure_ascii=True,
-        separators=(",", ":"),
-    )
+    body = _compact([chain, seq, at_micros, row.actor, row.action, row.subject, row.detail])
     return hashlib.sha256(previous + body.encode()).digest()

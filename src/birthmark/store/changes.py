@@ -9,6 +9,8 @@ from birthmark.errors import BirthmarkError
 from birthmark.store.events import Event
 from birthmark.store.statements import Statement
 
+_canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
+
 
 @dataclass(frozen=True, slots=True)
 class AuditRow:
@@ -55,7 +57,7 @@ class Changes:
 
     def audit(self, actor: str, action: str, subject: str, **detail: object) -> Self:
         """Add an audit row; `detail` must be JSON-able and hold no secret."""
-        text = json.dumps(detail, sort_keys=True, separators=(",", ":"))
+        text = _canonical(detail)
         self.audits.append(AuditRow(actor, action, subject, text))
         return self
 

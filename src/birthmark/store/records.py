@@ -64,9 +64,10 @@ class Records(Generic[T]):
         """Return the table of these rows: `keys` name one, and `more` is what no field has: columns, constraints."""
         return Table(name, metadata, *(_column(one, hint, keys) for one, hint in self._hints.items()), *more)
 
-    def of(self, row: Row) -> T:
-        """Return the value of a row."""
-        return self._kind(**{name: read(row[column]) for name, column, (read, _) in self._fields})
+    def of(self, row: Row, **known: Any) -> T:
+        """Return the value of a row; fields that are `known` are not read."""
+        read_too = {name: read(row[column]) for name, column, (read, _) in self._fields if name not in known}
+        return self._kind(**known, **read_too)
 
     def row(self, value: T) -> dict[str, Any]:
         """Return the row of a value."""

@@ -4,10 +4,9 @@ Reads run in the loop: they are indexed look-ups of tens of microseconds, cheape
 """
 
 import asyncio
-import contextlib
 import logging
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
@@ -34,6 +33,7 @@ _HEAD = (
 )
 _HEADS = "SELECT chain, seq, at, digest, signature, others FROM audit_heads"
 _UNKEEPABLE = (UnicodeEncodeError, OverflowError, sqlite3.DataError)
+_UNREADABLE = (*_UNKEEPABLE, sqlite3.Error)
 _REFUSED = (BirthmarkError, sqlite3.IntegrityError, *_UNKEEPABLE)
 
 
@@ -99,18 +99,24 @@ class SqliteDatabase:
 
     async def one(self, statement: Statement, /, **params: Any) -> Row | None:
         compiled = statement.compiled("sqlite")
-        with _translated(self._path):
+        try:
             return self._reader.execute(compiled.sql, compiled.arguments(params)).fetchone()
+        except _UNREADABLE as error:
+            raise self._refusal(error) from error
 
     async def all(self, statement: Statement, /, **params: Any) -> Sequence[Row]:
         compiled = statement.compiled("sqlite")
-        with _translated(self._path):
+        try:
             return self._reader.execute(compiled.sql, compiled.arguments(params)).fetchall()
+        except _UNREADABLE as error:
+            raise self._refusal(error) from error
 
     async def events_after(self, last: int, limit: int) -> Sequence[Row]:
         sql = "SELECT seq, kind, body FROM outbox WHERE worker = ? AND seq > ? ORDER BY seq LIMIT ?"
-        with _translated(self._path):
+        try:
             return self._reader.execute(sql, (self.worker, last, limit)).fetchall()
+        except _UNREADABLE as error:
+            raise self._refusal(error) from error
 
     def discard_events(self, upto: int) -> None:
         self._discard = upto
@@ -128,6 +134,11 @@ class SqliteDatabase:
     async def durability(self) -> str:
         level: int = await self._thread.do(lambda: self._writer.execute("PRAGMA synchronous").fetchone()[0])
         return {0: "OFF", 1: "NORMAL", 2: "FULL", 3: "EXTRA"}[level]
+
+    def _refusal(self, error: Exception) -> BirthmarkError:
+        if isinstance(error, _UNKEEPABLE):
+            return ValueRefusedError(reason=type(error).__name__)
+        return DatabaseUnavailableError(where=self._path, reason=error)
 
     async def close(self) -> None:
         await self._group.settled()
@@ -229,16 +240,6 @@ def _meaning_of(error: Exception) -> BirthmarkError:
     if isinstance(error, _UNKEEPABLE):
         return ValueRefusedError(reason=type(error).__name__)
     return ChangedMeanwhileError(what="A record, or one that it needs,")
-
-
-@contextlib.contextmanager
-def _translated(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except _UNKEEPABLE as error:
-        raise ValueRefusedError(reason=type(error).__name__) from error
-    except sqlite3.Error as error:
-        raise DatabaseUnavailableError(where=path, reason=error) from error
 
 
 def _connect(path: Path) -> sqlite3.Connection:

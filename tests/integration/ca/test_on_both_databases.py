@@ -6,6 +6,8 @@ import pytest
 
 from birthmark.auth.principals import Principal, PrincipalKind
 from birthmark.ca import directory as ca_directory
+from birthmark.ca.revocation import CertificateRevokedError
+from birthmark.ca.rules.issuance import KeyRevokedError
 from birthmark.ca.service import CertificateAuthority
 from birthmark.est.service import credentials
 from birthmark.pki.crl import RevocationReason
@@ -31,6 +33,33 @@ async def test_issue_find_revoke_and_list(database_url: str, tmp_path: Path) -> 
     assert (found.revoked_at, found.revocation_reason) == (NOON, RevocationReason.SUPERSEDED)
     assert await ca.crl()
     assert await ca.crl(made.root)
+    await database.close()
+
+
+async def test_a_certificate_renews_until_it_or_its_key_is_taken_back(database_url: str, tmp_path: Path) -> None:
+    clock, entropy = FakeClock(), SeededEntropy()
+    made = ca_directory.create(tmp_path / "ca", "Test", now=NOON, entropy=entropy)
+    database = await open_database(database_url, clock)
+    ca = CertificateAuthority(made, database, clock, entropy)
+    for name in ("device-1", "device-2"):
+        one = parse_csr(a_csr(name))
+        leaf, *_ = await ca.issue(one, OPERATOR)
+        holder = Principal(PrincipalKind.DEVICE, name, name, leaf.thumbprint)
+        shown = await ca.presented(leaf)
+        assert shown is not None
+        held, key_revoked_at = shown
+        assert (held.certificate, key_revoked_at) == (leaf, None)
+        await ca.issue(one, holder, held=held)
+        await ca.issue(parse_csr(a_csr(name)), holder, held=held)
+        if name == "device-1":
+            await ca.revocations.certificate(leaf.thumbprint, OPERATOR, RevocationReason.SUPERSEDED)
+        else:
+            await ca.revocations.key(leaf, OPERATOR, RevocationReason.KEY_COMPROMISE)
+        with pytest.raises((CertificateRevokedError, KeyRevokedError)):
+            await ca.issue(one, holder, held=held)
+        with pytest.raises(CertificateRevokedError):  # also with a key of which nothing is known
+            await ca.issue(parse_csr(a_csr(name)), holder, held=held)
+    assert await ca.presented(made.root.certificate) is None
     await database.close()
 
 

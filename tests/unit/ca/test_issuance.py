@@ -1,7 +1,7 @@
-import dataclasses
-
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from birthmark.auth.principals import Principal, PrincipalKind
 from birthmark.ca.model import LiveCertificate, Standing, key_digest
@@ -19,7 +19,7 @@ from birthmark.pki.csr import parse_csr
 from birthmark.pki.names import name_of
 from birthmark.pki.profiles import DEVICE, EDGE_CA
 from fakes import NOON
-from pki_builders import a_csr
+from pki_builders import a_csr, a_key
 
 USER = Principal(PrincipalKind.EST_USER, "factory")
 OPERATOR = Principal(PrincipalKind.OPERATOR, "local")
@@ -53,7 +53,9 @@ def test_a_key_belongs_to_one_device() -> None:
 
 
 def test_a_request_without_a_common_name_is_refused() -> None:
-    nameless = dataclasses.replace(REQUEST, subject=x509.Name([*name_of("a"), *name_of("b")]))
+    two = x509.Name([*name_of("a"), *name_of("b")])
+    builder = x509.CertificateSigningRequestBuilder(subject_name=two)
+    nameless = parse_csr(builder.sign(a_key(), SHA256()).public_bytes(Encoding.DER))
     with pytest.raises(NoCommonNameError):
         decide(nameless, USER, DEVICE, NOTHING)
 

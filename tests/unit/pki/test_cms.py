@@ -34,3 +34,9 @@ def test_more_certificates_than_any_chain_has_are_refused() -> None:
     many = [a_device(common_name=f"d{n}").certificate.parsed for n in range(MAX_CMS_CERTIFICATES + 1)]
     with pytest.raises(CmsInvalidError, match=f"{len(many)} certificates"):
         parse_certs_only(pkcs7.serialize_certificates(many, Encoding.DER))
+
+
+def test_a_message_has_the_same_bytes_as_the_librarys() -> None:
+    every = [LEAF.certificate, ROOT.certificate, a_device(ROOT, "d2").certificate]
+    for some in (every[:1], every[:2], every, every[::-1]):
+        assert render_certs_only(some) == pkcs7.serialize_certificates([one.parsed for one in some], Encoding.DER)

@@ -134,6 +134,8 @@ def check_speaks_for(principal: Principal, asked: str | None) -> None:
 
 
 def _check_kind(request: CertificateRequest, asked: str, profile: Profile) -> None:
+    if not profile.key_kinds:
+        return
     kind = kind_of_key(request.public_key)
     if takes_key(profile, kind):
         return

@@ -38,6 +38,8 @@ def granted_subject(
         for attribute in asked
         if attribute.oid == NameOID.COMMON_NAME or (attribute.oid in _PLACE and attribute.oid not in fixed)
     ]
+    if not fixed and serial_number is None and len(kept) == len(asked.rdns) == len(list(asked)):
+        return asked
     numbered = [] if serial_number is None else [x509.NameAttribute(NameOID.SERIAL_NUMBER, serial_number)]
     return x509.Name([*(x509.NameAttribute(oid, value) for oid, value in fixed.items()), *kept, *numbered])
 

@@ -103,8 +103,11 @@ class Callers:
         if row is not None:
             authority = store.AUTHORITY_RECORDS.of(row)
             found = Proof(identify_authority(leaf, authority, now), authority=authority)
-        elif (issued := await self.ca.find(leaf.thumbprint)) is not None:
+        elif (known := await self.ca.presented(leaf)) is not None:
+            issued, key_revoked_at = known
             found = Proof(identify_issued(issued), comeback=await self._comeback(issued), issued=issued)
+            await self.ca.revocations.check_found(leaf, key_revoked_at, bag)
+            return found
         else:
             makers = [store.BOOTSTRAP_RECORDS.of(row) for row in await database.all(store.BOOTSTRAP_CAS)]
             found = Proof(identify_introduced(leaf, bag, makers, now, self._signatures))

@@ -1,0 +1,32 @@
+"""DER by hand, where the library would make objects of what is only cut out or put together (X.690 section 8.1).
+
+What is cut was read by the library before: nothing here checks anything.
+"""
+
+SEQUENCE, SET, INTEGER, BIT_STRING, OID, UTF8_STRING, PRINTABLE_STRING = 0x30, 0x31, 0x02, 0x03, 0x06, 0x0C, 0x13
+EXPLICIT_0 = 0xA0
+_SHORT, _LONG = 0x80, 0x7F
+
+
+def element(der: bytes, at: int) -> tuple[int, int]:
+    """Return where the content of the element at `at` begins, and where it ends."""
+    length, content = der[at + 1], at + 2
+    if length & _SHORT:
+        content += length & _LONG
+        length = int.from_bytes(der[at + 2 : content])
+    return content, content + length
+
+
+def wrap(tag: int, *contents: bytes) -> bytes:
+    """Return an element of these contents, one after the other."""
+    content = b"".join(contents)
+    size = len(content)
+    if size < _SHORT:
+        return bytes((tag, size)) + content
+    length = size.to_bytes((size.bit_length() + 7) // 8)
+    return bytes((tag, _SHORT | len(length))) + length + content
+
+
+def positive(number: int) -> bytes:
+    """Return an INTEGER."""
+    return wrap(INTEGER, number.to_bytes(number.bit_length() // 8 + 1))

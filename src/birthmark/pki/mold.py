@@ -1,0 +1,92 @@
+"""Certificates put together from what all of their kind share, cut from one that the library made.
+
+Building each anew by the library's objects costs four times its signature. A mold is made by the same builder as every
+other certificate, with a key that is thrown away: so what is cast has the same bytes as what would be built.
+"""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from datetime import datetime
+from typing import Any
+
+from birthmark.pki.certificates import Certificate, thumbprint_of
+from birthmark.pki.der import BIT_STRING, EXPLICIT_0, SEQUENCE, element, positive, wrap
+from birthmark.pki.extensions import Extensions
+
+_VERSION_3 = bytes.fromhex("a003020102")
+_EXPLICIT_3 = 0xA3
+_UTC_TIME, _GENERALIZED_TIME = 0x17, 0x18
+_FIRST_GENERALIZED = 2050  # RFC 5280 section 4.1.2.5
+_ONE_SERIAL = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Mold:
+    """What certificates of one issuer and profile share; the subject key identifier stands between two parts."""
+
+    algorithm: bytes
+    issuer_der: bytes
+    above_key_id: bytes
+    below_key_id: bytes
+    says: Mapping[str, Any]
+    """What `Extensions` holds, but for the key."""
+
+    def cast(
+        self,
+        subject_der: bytes,
+        spki_der: bytes,
+        *,
+        serial: int,
+        not_before: datetime,
+        not_after: datetime,
+        sign: Callable[[bytes], bytes],
+    ) -> Certificate:
+        """Return a certificate that `sign` has signed; times in UTC, of whole seconds."""
+        key_id = key_id_of(spki_der)
+        signed = wrap(
+            SEQUENCE,
+            _VERSION_3,
+            positive(serial),
+            self.algorithm,
+            self.issuer_der,
+            wrap(SEQUENCE, _time(not_before), _time(not_after)),
+            subject_der,
+            spki_der,
+            self.above_key_id,
+            key_id,
+            self.below_key_id,
+        )
+        der = wrap(SEQUENCE, signed, self.algorithm, wrap(BIT_STRING, b"\0", sign(signed)))
+        says = Extensions(**self.says, subject_key_id=key_id)
+        return Certificate(
+            der, thumbprint_of(der), says, subject_der, self.issuer_der, spki_der, serial, not_before, not_after
+        )
+
+
+def mold_of(model: Certificate) -> Mold:
+    """Return the mold of certificates that differ from `model` in serial number, dates, subject and key alone."""
+    der = model.der
+    at, _ = element(der, element(der, 0)[0])
+    assert der[at] == EXPLICIT_0  # noqa: S101 - what has extensions has a version
+    ends = [element(der, at)[1]]
+    while der[ends[-1]] != _EXPLICIT_3:
+        ends.append(element(der, ends[-1])[1])
+    serial_end, algorithm_end = ends[_ONE_SERIAL], ends[_ONE_SERIAL + 1]
+    extensions = der[ends[-1] : element(der, ends[-1])[1]]
+    above, _, below = extensions.partition(key_id_of(model.spki_der))
+    says = {one.name: getattr(model.extensions, one.name) for one in fields(Extensions)}
+    del says["subject_key_id"]
+    return Mold(der[serial_end:algorithm_end], model.issuer_der, above, below, says)
+
+
+def key_id_of(spki_der: bytes) -> bytes:
+    """Return the identifier of a key by method 1 of RFC 5280 section 4.2.1.2."""
+    inside, _ = element(spki_der, 0)
+    bits, end = element(spki_der, element(spki_der, inside)[1])
+    return hashlib.sha1(spki_der[bits + 1 : end], usedforsecurity=False).digest()
+
+
+def _time(moment: datetime) -> bytes:
+    text = f"{moment:%Y%m%d%H%M%SZ}".encode()
+    return wrap(_UTC_TIME, text[2:]) if moment.year < _FIRST_GENERALIZED else wrap(_GENERALIZED_TIME, text)

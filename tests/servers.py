@@ -76,6 +76,8 @@ class RunningServer:
     log_level: str = "INFO"
     descriptors: int | None = None
     """How many the process may hold."""
+    environment_of_server: Mapping[str, str] = field(default_factory=dict)
+    """More variables of its process."""
     clock: str = ""
     """What time it believes it is, as faketime is told it; the machine's where empty."""
     is_warm: bool = False
@@ -97,7 +99,7 @@ class RunningServer:
         if self.descriptors is not None:
             command = ["prlimit", f"--nofile={self.descriptors}:{self.descriptors}", *command]
         log = (self.data.parent / f"{self.data.name}.log").open("a")
-        environment = clean_environment(BIRTHMARK_LOG=self.log_level)
+        environment = clean_environment(BIRTHMARK_LOG=self.log_level, **self.environment_of_server)
         if self.clock:  # not by the program faketime, which would keep our signals for itself
             (library,) = Path("/usr/lib").glob("*/faketime/libfaketime.so.1")
             environment |= {"LD_PRELOAD": str(library), "FAKETIME": self.clock, "DONT_FAKE_MONOTONIC": "1"}
@@ -182,7 +184,7 @@ class RunningServer:
 
 @contextlib.contextmanager
 def a_server(
-    directory: Path, config: str = "", *, is_warm: bool = True, address: str | None = None
+    directory: Path, config: str = "", *, is_warm: bool = True, address: str | None = None, **environment: str
 ) -> Iterator[RunningServer]:
     """Run a server with its data under `directory`; `config` is the text of its TOML file.
 
@@ -192,7 +194,9 @@ def a_server(
     if config:
         path = directory / "server.toml"
         path.write_text(config)
-    server = RunningServer(directory / "data", address or free_address(), path, is_warm=is_warm).start()
+    server = RunningServer(
+        directory / "data", address or free_address(), path, is_warm=is_warm, environment_of_server=environment
+    ).start()
     try:
         yield server
     finally:

@@ -133,9 +133,11 @@ class CertificateAuthority:
             if held is not None:  # taken back since the caller was identified?
                 await self.revocations.check_found(held.certificate, taken_back_at)
             lives = lifetime or self.lifetimes.get(profile.name) or profile.lifetime
+            subject = self._subject(request, device_id, principal, profile, held)
+            names = san or _names(request, principal, profile, held)
             if self.upstream is not None and profile.purpose is not Purpose.SERVERS:
                 if not made:
-                    made.append(await self.upstream.issue(request, profile, lives))
+                    made.append(await self.upstream.issue(request, subject, profile, lives))
                 above = self.upstream.certificates()
                 await record(made[0], device_id, issuer_of(made[0], above), standing)
                 return (made[0], *above)
@@ -145,13 +147,13 @@ class CertificateAuthority:
             await self.revocations.check_issuer(issuer.certificate)
             certificate = issue(
                 profile,
-                self._subject(request, device_id, principal, profile, held),
+                subject,
                 request.public_key,
                 issuer=issuer,
                 serial=new_serial(self.entropy),
                 now=self.clock.now(),
                 lifetime=None if profile.is_endless and lives == profile.lifetime else lives,
-                san=san or _names(request, principal, profile, held),
+                san=names,
                 places=self.places_for(profile, lives),
             )
             await record(certificate, device_id, issuer.certificate, standing)

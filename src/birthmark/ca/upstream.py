@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Protocol
 
+from cryptography import x509
+
 from birthmark.errors import UnavailableError
 from birthmark.pki.certificates import Certificate, is_signed_by
 from birthmark.pki.csr import CertificateRequest
@@ -17,8 +19,13 @@ from birthmark.pki.profiles import Profile
 class Upstream(Protocol):
     """Issues in the place of our own CAs."""
 
-    async def issue(self, request: CertificateRequest, profile: Profile, lifetime: timedelta) -> Certificate:
-        """Return a certificate for the request, which is handed on as it is. Raise why there is none."""
+    async def issue(
+        self, request: CertificateRequest, subject: x509.Name, profile: Profile, lifetime: timedelta
+    ) -> Certificate:
+        """Return a certificate for the request, whose other names were found good here. Raise why there is none.
+
+        `subject` is what our own CA would have it say.
+        """
         ...
 
     def certificates(self) -> tuple[Certificate, ...]:

@@ -9,6 +9,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 
+from cryptography import x509
+
 from birthmark.ca.upstream import UpstreamAnswerError, UpstreamUnknownError, check_answer
 from birthmark.errors import BirthmarkError, ForbiddenError, ThrottledError, UnavailableError
 from birthmark.est.client import EstClient, EstServerBusyError, Https
@@ -82,9 +84,11 @@ class EstUpstream:
             if self.keep is not None:
                 await self.keep(found)
 
-    async def issue(self, request: CertificateRequest, profile: Profile, lifetime: timedelta) -> Certificate:
-        """Return a certificate for the request; its lifetime is the other's to say."""
-        del lifetime
+    async def issue(
+        self, request: CertificateRequest, subject: x509.Name, profile: Profile, lifetime: timedelta
+    ) -> Certificate:
+        """Return a certificate for the request, handed on as it is: subject and lifetime are the other's to say."""
+        del subject, lifetime
         label = self.labels.get(profile.name)
         url, asked = self.url if label is None else f"{self.url.rstrip('/')}/{label}", request.subject_cn or ""
         try:

@@ -19,6 +19,7 @@ from birthmark.pki.profiles import FOR_REQUESTS, AllowedNames, Profile
 _Text = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
 _MAX_PROFILES = 64
 _URL = re.compile(r"https?://[A-Za-z0-9._:\[\]-]{1,253}(/[A-Za-z0-9._~/-]{0,200})?")
+_ARN = "^arn:aws[a-z-]*:acm-pca:[a-z0-9-]{1,32}:[0-9]{12}:certificate-authority/[0-9a-f-]{1,64}$"
 _PURPOSES = {"clientAuth": ExtendedKeyUsageOID.CLIENT_AUTH, "serverAuth": ExtendedKeyUsageOID.SERVER_AUTH}
 _USAGES = {
     "digitalSignature": "digital_signature",
@@ -59,6 +60,16 @@ class ProfileTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     revocation: bool | None = None
 
 
+class PrivateCaTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A certificate authority of AWS Private CA, which signs for this server."""
+
+    arn: Annotated[str, msgspec.Meta(pattern=_ARN)]
+
+    @property
+    def region(self) -> str:
+        return self.arn.split(":")[3]
+
+
 class Ca(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The CA of this server, where relying parties ask it for revocation, and of which certificates they can."""
 
@@ -66,6 +77,7 @@ class Ca(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     public_url: str | None = None
     revocation_beyond: str = "7d"
     profiles: dict[str, ProfileTable] = {}
+    private_ca: PrivateCaTable | None = None
 
     @property
     def places(self) -> Places | None:

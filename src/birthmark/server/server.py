@@ -69,8 +69,8 @@ class Server:
         bus = LocalBus(database)
         rooms = await open_rooms(settings, rollovers, database, bus, clock, entropy)
         await rollovers.load()
-        if settings.est.upstream is not None:
-            rooms.authority.upstream = upstream = upstream_of(settings.est.upstream, self._data, clock)
+        if (upstream := upstream_of(settings, self._data, clock, entropy)) is not None:
+            rooms.authority.upstream = upstream
             self._closers.append(_running(keep_known(upstream)))
         self._data.trust(rollovers.hierarchy)
         self._closers.append(rooms.settled)

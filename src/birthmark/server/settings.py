@@ -231,6 +231,8 @@ def _contradictions(settings: Settings, text: str) -> list[str]:
     if settings.database is not None and not settings.database.startswith(_DATABASES):
         # The URL itself may hold a password.
         found.append("the database must begin with sqlite:/// or postgresql://")
+    if settings.ca.private_ca is not None and settings.est.upstream is not None:
+        found.append("ca.private_ca and est.upstream exclude each other: one CA signs")
     lines = lines_of(text)
     for key, wrong in [*mistakes_of(settings.ca)] or [*mistakes_of_est(settings.est, settings.profiles)]:
         line = lines.get(tuple(key.split(".")))

@@ -1,11 +1,14 @@
-"""The EST server that signs for this one: connections to it, as the configuration says, and its CAs over a restart."""
+"""Who signs for this server, an EST server or AWS Private CA: connections to it, and its CAs over a restart."""
 
 import asyncio
 import logging
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Protocol
 
-from birthmark.clock import Clock
+from birthmark.ca.upstream import Upstream
+from birthmark.clock import Clock, Entropy
 from birthmark.errors import BirthmarkError
 from birthmark.est.client import Https
 from birthmark.est.upstream import EstUpstream
@@ -16,14 +19,43 @@ from birthmark.links.identity import Trust, identity_of
 from birthmark.pki.certificates import MAX_BUNDLE_BYTES, Certificate, parse_bundle
 from birthmark.server.data_dir import DataDirectory
 from birthmark.server.est_settings import UpstreamTable
+from birthmark.server.private_ca import private_ca_of
+from birthmark.server.settings import Settings
 
 log = logging.getLogger(__name__)
 _FILE = "upstream.pem"
 _AGAIN_S, _EVERY_S = 10.0, 900.0
 
 
-def upstream_of(table: UpstreamTable, data: DataDirectory, clock: Clock) -> EstUpstream:
-    """Return the upstream, with what it told before the last stop. Raise what its files are refused for."""
+class KeptUpstream(Upstream, Protocol):
+    """One whose CAs are asked for now and then."""
+
+    url: str
+
+    async def refresh(self) -> None: ...
+
+
+def upstream_of(settings: Settings, data: DataDirectory, clock: Clock, entropy: Entropy) -> KeptUpstream | None:
+    """Return who signs for this server, with what was told before the last stop; None when it signs itself.
+
+    Raise what the files of the configuration are refused for.
+    """
+
+    async def keep(found: tuple[Certificate, ...]) -> None:
+        data.write(_FILE, "".join(one.pem() for one in found).encode(), is_secret=False)
+
+    known: tuple[Certificate, ...] = ()
+    with suppress(OSError, BirthmarkError):
+        known = parse_bundle((data.path / _FILE).read_bytes()[:MAX_BUNDLE_BYTES])
+    if (private := settings.ca.private_ca) is not None:
+        return private_ca_of(private.arn, private.region, clock, entropy, keep=keep, known=known)
+    if (table := settings.est.upstream) is None:
+        return None
+    password = None if table.password_file is None else Pin.from_file(Path(table.password_file).expanduser()).reveal()
+    return EstUpstream(table.url, _links_of(table, clock), table.username, password, table.labels, keep, known)
+
+
+def _links_of(table: UpstreamTable, clock: Clock) -> Callable[[], Https]:
     files = [Path(one).expanduser() for one in table.trusted_certs]
 
     def links() -> Https:
@@ -34,18 +66,11 @@ def upstream_of(table: UpstreamTable, data: DataDirectory, clock: Clock) -> EstU
             identity = identity_of(FileKey.load(Path(table.key).expanduser()), chain)
         return open_links(identity, trust, clock).https()
 
-    async def keep(found: tuple[Certificate, ...]) -> None:
-        data.write(_FILE, "".join(one.pem() for one in found).encode(), is_secret=False)
-
     links()  # what is wrong with the files is said at the start
-    password = None if table.password_file is None else Pin.from_file(Path(table.password_file).expanduser()).reveal()
-    known: tuple[Certificate, ...] = ()
-    with suppress(OSError, BirthmarkError):
-        known = parse_bundle((data.path / _FILE).read_bytes()[:MAX_BUNDLE_BYTES])
-    return EstUpstream(table.url, links, table.username, password, table.labels, keep, known)
+    return links
 
 
-async def keep_known(upstream: EstUpstream) -> None:
+async def keep_known(upstream: KeptUpstream) -> None:
     """Ask for the CAs of the upstream, now and then again. Never ends by itself."""
     while True:
         pause = _EVERY_S

@@ -9,6 +9,7 @@ from fixes.est_scenarios import ANY, ASK, POST, asking
 from fixes.scenario import Scenario
 from fixes.scene import Scene, commands_in
 
+from moto_pca import private_cas
 from servers import RunningServer, a_server
 
 
@@ -62,9 +63,22 @@ def of_another(scene: Scene) -> None:
     in_front(scene, url, str(scene.directory / "other.pem"), "front:secret")
 
 
+def by_private_ca(scene: Scene) -> None:
+    """A server for which AWS Private CA shall sign, where the CA has no certificate yet."""
+    cas = scene.closing.enter_context(private_cas())
+    (scene.directory / "front").mkdir()
+    config = f'[ca.private_ca]\narn = "{cas.made(is_active=False)}"\n'
+    scene.server = scene.closing.enter_context(a_server(scene.directory / "front", config, **cas.environment))
+    scene.environment["BIRTHMARK_DATA"] = str(scene.server.data)
+    asking(scene)
+    scene.must(ANY)
+    scene.environment |= cas.environment
+
+
 CACERTS = 'curl -sSf --cacert "$SSL_CERT_FILE" -o cas "https://$PROVISIONING_HOST:8085/.well-known/est/cacerts"'
 GOT = f"{POST} && openssl base64 -d -in issued.b64 | openssl pkcs7 -inform DER -noout"
 UPSTREAM: Mapping[str, Scenario] = {
+    "ca.private_ca": Scenario(POST, by_private_ca, is_instead=True),
     "ca.upstream_answer": Scenario(POST, of_another, is_instead=True),
     "ca.upstream_unknown": Scenario(CACERTS, below("", stops=True), apply=started),
     "est.upstream_busy": Scenario(

@@ -184,7 +184,12 @@ class RunningServer:
 
 @contextlib.contextmanager
 def a_server(
-    directory: Path, config: str = "", *, is_warm: bool = True, address: str | None = None, **environment: str
+    directory: Path,
+    config: str = "",
+    *,
+    is_warm: bool = True,
+    address: str | None = None,
+    environment: Mapping[str, str] | None = None,
 ) -> Iterator[RunningServer]:
     """Run a server with its data under `directory`; `config` is the text of its TOML file.
 
@@ -195,7 +200,7 @@ def a_server(
         path = directory / "server.toml"
         path.write_text(config)
     server = RunningServer(
-        directory / "data", address or free_address(), path, is_warm=is_warm, environment_of_server=environment
+        directory / "data", address or free_address(), path, is_warm=is_warm, environment_of_server=environment or {}
     ).start()
     try:
         yield server

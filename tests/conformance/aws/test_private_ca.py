@@ -28,7 +28,7 @@ def arn(cas: PrivateCas) -> str:
 
 @pytest.fixture
 def server(cas: PrivateCas, arn: str, tmp_path: Path) -> Iterator[RunningServer]:
-    with a_server(tmp_path, config(arn), **cas.environment) as running:
+    with a_server(tmp_path, config(arn), environment=cas.environment) as running:
         yield running
 
 
@@ -56,16 +56,16 @@ def test_who_may_have_which_name_is_decided_here(server: RunningServer, tmp_path
 
 
 def test_its_cas_are_handed_out_while_it_is_away(cas: PrivateCas, arn: str, tmp_path: Path) -> None:
-    with a_server(tmp_path, config(arn), **cas.environment) as server:
+    with a_server(tmp_path, config(arn), environment=cas.environment) as server:
         bag = EstByCurl(server, tmp_path).cacerts()
     away = {**cas.environment, "AWS_ENDPOINT_URL_ACM_PCA": "http://127.0.0.1:9"}
-    with a_server(tmp_path, config(arn), **away) as server:
+    with a_server(tmp_path, config(arn), environment=away) as server:
         device = EstByCurl(server, tmp_path)
         assert device.cacerts() == bag
         assert device.status("sensor-1") == 503
 
 
 def test_one_that_is_not_active_is_told_to_the_operator(cas: PrivateCas, tmp_path: Path) -> None:
-    with a_server(tmp_path, config(cas.made(is_active=False)), **cas.environment) as server:
+    with a_server(tmp_path, config(cas.made(is_active=False)), environment=cas.environment) as server:
         assert EstByCurl(server, tmp_path).status("sensor-1") == 503
         assert server.why("sensor-1")["code"] == "ca.private_ca"

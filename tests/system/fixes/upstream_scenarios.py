@@ -68,7 +68,7 @@ def by_private_ca(scene: Scene) -> None:
     cas = scene.closing.enter_context(private_cas())
     (scene.directory / "front").mkdir()
     config = f'[ca.private_ca]\narn = "{cas.made(is_active=False)}"\n'
-    scene.server = scene.closing.enter_context(a_server(scene.directory / "front", config, **cas.environment))
+    scene.server = scene.closing.enter_context(a_server(scene.directory / "front", config, environment=cas.environment))
     scene.environment["BIRTHMARK_DATA"] = str(scene.server.data)
     asking(scene)
     scene.must(ANY)

@@ -11,7 +11,7 @@ from birthmark.net.errors import ChainTooLargeError
 from birthmark.net.pipe import TlsPipe
 from birthmark.net.tls import WAY, peer_of, server_context
 from birthmark.pki.certificates import CertificateInvalidError
-from birthmark.pki.profiles import SERVER
+from birthmark.pki.profiles import EDGE_ISSUING_CA, SERVER
 from pki_builders import Holder, a_ca, a_device
 
 
@@ -110,3 +110,14 @@ def test_whatever_the_parser_trips_over_is_a_refusal(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(tls, "_parse_again", trip)
     with pytest.raises(CertificateInvalidError):
         peer_of(shown)
+
+
+def test_the_signatures_of_a_chain_are_left_to_those_who_judge_it() -> None:
+    server = a_device()
+    context = server_context([server.certificate.parsed], server.private_key)
+    assert context.get_verify_depth() == 0
+    above = [a_ca("top")]
+    for number in range(3):
+        above.append(a_ca(f"below {number}", parent=above[-1], profile=EDGE_ISSUING_CA))
+    device = a_device(above[-1])
+    assert peer_of(a_handshake(device, *above)).chain == tuple(one.certificate for one in above)

@@ -4,6 +4,7 @@ The SDKs parse the response topic by splitting at `$`, so nothing after `?$rid=`
 must be a whole number or the Python SDK hangs.
 """
 
+import base64
 import re
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,9 +13,10 @@ from urllib.parse import parse_qs, quote, unquote
 
 import msgspec
 
-from birthmark.dps.model import Registration
+from birthmark.dps.model import Registration, TpmKeys
 from birthmark.errors import InvalidRequestError
 from birthmark.pki.certificates import Certificate
+from birthmark.pki.tpm_public import TpmKeyInvalidError, TpmPublic, parse_tpm_public
 from birthmark.text import read_json, whole_number
 
 RESPONSES = "$dps/registrations/res/#"
@@ -88,12 +90,19 @@ class StatusRequest:
     operation_id: str
 
 
+class TpmAttestation(msgspec.Struct, rename="camel", frozen=True, omit_defaults=True):
+    """The public keys of a TPM, each TPM2B_PUBLIC in base64."""
+
+    endorsement_key: str | None = None
+    storage_root_key: str | None = None
+
+
 class DeviceRegistration(msgspec.Struct, rename="camel", frozen=True):
-    """The body of register. `tpm` and `csr` are read only to refuse them."""
+    """The body of register. `csr` is read only to refuse it."""
 
     registration_id: str | None = None
     payload: Any = None
-    tpm: Any = None
+    tpm: TpmAttestation | None = None
     csr: str | None = None
 
 
@@ -137,9 +146,23 @@ def parse_registration(body: bytes) -> DeviceRegistration:
     if len(body) > MAX_PAYLOAD_BYTES:
         raise BodyInvalidError(detail=f"more than {MAX_PAYLOAD_BYTES} bytes")
     parsed = read_json(body.strip() or b"{}", DeviceRegistration, BodyInvalidError)
-    if parsed.tpm is not None or parsed.csr is not None:
-        raise BodyInvalidError(detail="tpm or csr given")
+    if parsed.csr is not None:
+        raise BodyInvalidError(detail="csr given")
     return parsed
+
+
+def parse_tpm(given: TpmAttestation) -> TpmKeys:
+    """Return the keys of a TPM. Raise `TpmKeyInvalidError`."""
+    root = given.storage_root_key
+    endorsement = _tpm_key(given.endorsement_key or "", "endorsement key")
+    return TpmKeys(endorsement, _tpm_key(root, "storage root key") if root else None)
+
+
+def _tpm_key(text: str, what: str) -> TpmPublic:
+    try:
+        return parse_tpm_public(base64.b64decode(text, validate=True), what)
+    except ValueError as error:
+        raise TpmKeyInvalidError(what=what, detail="it is not base64") from error
 
 
 class CertificateInfo(msgspec.Struct, rename="camel", frozen=True):
@@ -194,9 +217,17 @@ def state_json(registration: Registration, leaf: Certificate | None = None) -> d
     return state
 
 
-def status_json(registration: Registration, leaf: Certificate | None) -> dict[str, Any]:
-    """Return RegistrationOperationStatus of a finished registration."""
+def device_state_json(registration: Registration, leaf: Certificate | None) -> dict[str, Any]:
+    """Return DeviceRegistrationState for the device itself: with its key at the hub, where a TPM shall keep that."""
     state = state_json(registration, leaf)
+    if registration.authentication_key is not None:
+        state["tpm"] = {"authenticationKey": base64.b64encode(registration.authentication_key).decode()}
+    return state
+
+
+def status_json(registration: Registration, leaf: Certificate | None) -> dict[str, Any]:
+    """Return RegistrationOperationStatus of a finished registration, for the device itself."""
+    state = device_state_json(registration, leaf)
     return {"operationId": registration.operation_id, "status": "assigned", "registrationState": state}
 
 
@@ -212,6 +243,11 @@ def assigning_json(operation_id: str, registration_id: str) -> dict[str, Any]:
 def error_json(code: int, message: str, tracking_id: str, now: datetime) -> dict[str, Any]:
     """Return Azure's error body."""
     return {"errorCode": code, "trackingId": tracking_id, "message": message, "timestampUtc": dps_time(now)}
+
+
+def challenge_json(sealed: bytes, error: dict[str, Any]) -> dict[str, Any]:
+    """Return the body of the 401 that a TPM answers: Azure's error, and the key to sign the next request with."""
+    return error | {"authenticationKey": base64.b64encode(sealed).decode(), "keyName": "registration"}
 
 
 # ---- the device's side

@@ -5,6 +5,7 @@ must be a whole number or the Python SDK hangs.
 """
 
 import base64
+import hashlib
 import re
 from dataclasses import dataclass
 from datetime import datetime
@@ -158,6 +159,11 @@ def parse_tpm(given: TpmAttestation) -> TpmKeys:
     return TpmKeys(endorsement, _tpm_key(root, "storage root key") if root else None)
 
 
+def registration_id_of(endorsement: TpmPublic) -> str:
+    """Return the registration id that Azure's SDKs take for a TPM when none is given."""
+    return base64.b32encode(hashlib.sha256(endorsement.tpm2b).digest()).decode().rstrip("=").lower()
+
+
 def _tpm_key(text: str, what: str) -> TpmPublic:
     try:
         return parse_tpm_public(base64.b64decode(text, validate=True), what)
@@ -283,6 +289,12 @@ class X509Result(msgspec.Struct, rename="camel", frozen=True):
     enrollment_group_id: str | None = None
 
 
+class TpmResult(msgspec.Struct, rename="camel", frozen=True):
+    """The key that a TPM shall keep, sealed for it."""
+
+    authentication_key: str | None = None
+
+
 class RegistrationState(msgspec.Struct, rename="camel", frozen=True):
     """What of DeviceRegistrationState a device needs."""
 
@@ -294,6 +306,7 @@ class RegistrationState(msgspec.Struct, rename="camel", frozen=True):
     error_code: int | None = None
     error_message: str | None = None
     x509: X509Result | None = None
+    tpm: TpmResult | None = None
 
 
 class OperationStatus(msgspec.Struct, rename="camel", frozen=True):
@@ -310,6 +323,8 @@ class ErrorAnswer(msgspec.Struct, rename="camel", frozen=True):
     error_code: int = 0
     tracking_id: str = ""
     message: str = ""
+    authentication_key: str | None = None
+    """Where it is a challenge: what a TPM has to open."""
 
 
 def render_username(id_scope: str, registration_id: str, agent: str) -> str:
@@ -332,6 +347,20 @@ def registration_path(id_scope: str, registration_id: str, operation_id: str | N
     scope, device = quote(id_scope, safe=""), quote(registration_id, safe="")
     rest = "register" if operation_id is None else f"operations/{quote(operation_id, safe='')}"
     return f"/{scope}/registrations/{device}/{rest}?api-version={API_VERSION}"
+
+
+def tpm_json(endorsement_key: bytes, storage_root_key: bytes) -> dict[str, str]:
+    """Return TpmAttestation; both keys are TPM2B_PUBLIC."""
+    keys = {"endorsementKey": endorsement_key, "storageRootKey": storage_root_key}
+    return {name: base64.b64encode(key).decode() for name, key in keys.items()}
+
+
+def parse_authentication_key(text: str) -> bytes:
+    """Return what is sealed for a TPM. Raise `AnswerInvalidError`."""
+    try:
+        return base64.b64decode(text, validate=True)
+    except ValueError as error:
+        raise AnswerInvalidError(detail="its authenticationKey is not base64") from error
 
 
 def parse_response_topic(topic: str) -> ResponseTopic:

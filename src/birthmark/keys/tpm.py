@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from birthmark.errors import NotFoundError, UnavailableError
+from birthmark.errors import UnavailableError
 from birthmark.pki.tpm_sealing import parse_sealed
 from birthmark.text import printable
 
@@ -25,20 +25,10 @@ class TpmUnavailableError(UnavailableError):
     code = "keys.tpm_unavailable"
     cause = "The TPM at {tcti} cannot be used: {detail}."
     fix = (
-        "Look which there is: `ls -l /dev/tpmrm0`. The agent's user needs the group tss; another place is named by "
-        '`tcti` under `[tpm]`; the library comes with `pip install "birthmark[tpm]"`.'
+        "Look which there is, tpmrm0 as a rule: `ls -l /dev`. The agent's user needs the group tss; another place is "
+        'named by `tcti` under `[tpm]`; the library comes with `pip install "birthmark[tpm]"`.'
     )
     detail: str
-    tcti: str
-
-
-class TpmKeyMissingError(NotFoundError):
-    """The TPM has no key of a cloud yet."""
-
-    code = "keys.tpm_key_missing"
-    cause = "The TPM at {tcti} has no key at {handle}: this device has not registered, or the TPM was cleared since."
-    fix = "Register again, which brings a new one: `birthmark agent reprovision`"
-    handle: str
     tcti: str
 
 
@@ -82,10 +72,10 @@ class Tpm:
             tss.keep(tpm, key, self.handle)
 
     def sign(self, data: bytes) -> bytes:
-        """Return HMAC-SHA-256 of `data` under the key that is kept. Raise `TpmKeyMissingError`."""
+        """Return HMAC-SHA-256 of `data` under the key that is kept."""
         with self._opened() as (tss, tpm):
             if (key := tss.at(tpm, self.handle)) is None:
-                raise TpmKeyMissingError(tcti=printable(self.settings.tcti), handle=f"{self.handle:#x}")
+                raise self._unavailable(f"it has no key at {self.handle:#x}, and the device has to register again")
             return bytes(tss.hmac(tpm, key, data))
 
     def has_key(self) -> bool:

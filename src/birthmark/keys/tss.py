@@ -1,6 +1,7 @@
 """What is asked of a TPM 2.0, by the library of the TPM2 software stack; imported only where there is a TPM."""
 
 import contextlib
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -37,6 +38,7 @@ REFUSALS: tuple[type[Exception], ...] = (TSS2_Exception, ValueError, RuntimeErro
 @contextlib.contextmanager
 def opened(tcti: str, endorsement: bytes, owner: bytes) -> Iterator[ESAPI]:
     """Open the TPM with the passwords of its two hierarchies."""
+    os.environ.setdefault("TSS2_LOG", "all+NONE")  # what goes wrong is raised; the library would print it too
     with ESAPI(tcti) as tpm:
         tpm.tr_set_auth(ESYS_TR.ENDORSEMENT, endorsement)
         tpm.tr_set_auth(ESYS_TR.OWNER, owner)

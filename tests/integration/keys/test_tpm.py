@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from birthmark.keys.tpm import Tpm, TpmKeyMissingError, TpmSettings, TpmUnavailableError
+from birthmark.keys.tpm import Tpm, TpmSettings, TpmUnavailableError
 from birthmark.pki.tpm_public import TpmKeyInvalidError
 from birthmark.pki.tpm_sealing import seal_hmac_key
 from fakes import SeededEntropy
@@ -62,8 +62,9 @@ def test_a_sealed_key_that_was_changed_on_its_way_is_refused_and_the_one_kept_st
 
 
 def test_a_tpm_without_a_key_says_so(tpm: SoftwareTpm) -> None:
-    with pytest.raises(TpmKeyMissingError):
+    with pytest.raises(TpmUnavailableError) as refused:
         tpm.device.sign(b"data")
+    assert "has no key at 0x81000100" in refused.value.explain_cause()
 
 
 @pytest.mark.parametrize("tcti", ["device:/dev/nowhere", "nothing", "swtpm:host=127.0.0.1,port=1", ""])

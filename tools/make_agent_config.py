@@ -55,7 +55,6 @@ Exit code 6, "not supported by this agent":
 | key | use instead |
 |---|---|
 | `provisioning.source = "none"` | `"dps"` or `"manual"` |
-| `attestation.method = "tpm"` | `"x509"` with a key in the TPM, or `"symmetric_key"` |
 | `parent_hostname` or `local_gateway_hostname` with `source = "manual"` | connect to the hub itself |
 
 Exit code 2, a mistake: TOML that cannot be read, a missing or mistyped key, `parent_hostname` beside `source = "dps"`,

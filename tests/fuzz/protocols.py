@@ -47,9 +47,12 @@ from birthmark.mqtt.packets import (
 )
 from birthmark.mqtt.properties import Properties, PropertyId
 from birthmark.net.authority import RequireAuthority
+from birthmark.pki.tpm_public import parse_tpm_public
+from birthmark.pki.tpm_sealing import seal_hmac_key
 from fakes import NOON, SeededEntropy
 from fuzz.certificates import DEVICE_CERTIFICATE
 from sas_tokens import make_sas
+from tpm_vectors import ECC_EK, ECC_SRK, RSA_EK, RSA_SRK
 
 KEY = b"k" * 32
 SECRET = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"
@@ -311,6 +314,15 @@ def dps_json(data: bytes) -> None:
     enrollments.certificates_of(known)
     enrollments.enrollment_of(known)
     document.document_view(known)
+
+
+def sealed_keys() -> tuple[bytes, ...]:
+    """Keys sealed for TPMs of both kinds."""
+    pairs = ((RSA_EK, RSA_SRK), (ECC_EK, ECC_SRK))
+    return tuple(
+        seal_hmac_key(KEY, parse_tpm_public(endorsement, "key"), parse_tpm_public(root, "key"), SeededEntropy(9))
+        for endorsement, root in pairs
+    )
 
 
 def hub_json(data: bytes) -> None:

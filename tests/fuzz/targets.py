@@ -16,9 +16,12 @@ from birthmark.keys.uri import parse_pkcs11_uri
 from birthmark.links.urls import parse_url
 from birthmark.pki.certificates import parse_thumbprint
 from birthmark.pki.names import parse_registration_id
+from birthmark.pki.tpm_public import parse_tpm_public
+from birthmark.pki.tpm_sealing import parse_sealed
 from fuzz import certificates, corpus, manifest, protocols
 from fuzz.mutate import Mutate, mutate_bytes, mutate_der, mutate_json, mutate_text, tlv
 from sas_tokens import make_sas
+from tpm_vectors import ECC_EK, RSA_EK, RSA_SRK
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,7 @@ _AWS = (
     {"caCertificate": "x", "certificateMode": "SNI_ONLY", "registrationConfig": {"roleArn": "r"}},
     {"policyDocument": json.dumps(_POLICY), "target": "arn:aws:iot:r:0:cert/ab", "principal": "p"},
 )
+_EK = base64.b64encode(RSA_EK).decode()
 _ENROLLMENTS = (
     {"registrationId": "d", "payload": {"a": [1]}},
     {
@@ -115,6 +119,8 @@ _ENROLLMENTS = (
     },
     {"enrollmentGroupId": "g", "attestation": {"type": "symmetricKey", "symmetricKey": {"primaryKey": "a2V5"}}},
     {"enrollmentGroupId": "g", "attestation": {"type": "x509", "x509": {"caReferences": {"primary": "ca"}}}},
+    {"registrationId": "d", "attestation": {"type": "tpm", "tpm": {"endorsementKey": _EK, "storageRootKey": None}}},
+    {"registrationId": "d", "tpm": {"endorsementKey": _EK, "storageRootKey": _EK}},
     {"operationId": "o", "status": "assigned", "registrationState": {"assignedHub": "h", "deviceId": "d"}},
     {"errorCode": 401002, "trackingId": "t", "message": "m"},
 )
@@ -216,6 +222,8 @@ _ALL = (
     ),
     Target("est-csrattrs", mutate_der, _CSR_ATTRIBUTES, certificates.csr_attributes),
     Target("est-basic", mutate_text, (b"Basic ZGV2aWNlOnNlY3JldA==", b"application/pkcs10; a=b"), certificates.basic),
+    Target("tpm-public", mutate_bytes, (RSA_EK, RSA_SRK, ECC_EK), lambda data: parse_tpm_public(data, "key").name),
+    Target("tpm-sealed", mutate_bytes, protocols.sealed_keys(), parse_sealed),
     Target("sas", mutate_text, (_SAS, _SAS.replace(b"&skn", b"&sig")), protocols.sas_token),
     Target("sigv4", mutate_text, _SIGNED, protocols.signature_v4),
     Target(

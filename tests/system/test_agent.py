@@ -178,7 +178,7 @@ def test_a_mistake_in_the_configuration_is_wrong_usage_and_changes_nothing(
     assert "identity_cert.auto_renew.threshold: is outside the grammar" in refused.stderr
     assert not (tmp_path / "var").exists()
     other = AgentOnDevice(server, tmp_path / "other", "edge-4").configure(
-        lambda text: text.replace('method = "x509"', 'method = "tpm"')
+        lambda text: text.replace('source = "dps"', 'source = "none"')
     )
     assert other.attempt("apply").returncode == 6
 

@@ -13,7 +13,7 @@ A new certificate is first proven (registered at DPS, connected to the hub) and 
 device that was off for longer than its certificate lived comes back by its bootstrap identity or password.
 
 Different from aziot: one process instead of four; keys are EC P-256. Not here: modules, workload sockets, the edge
-runtime, TPM attestation. A program that keeps its own connection has the agent inside: `birthmark.agent.connect`.
+runtime. A program that keeps its own connection has the agent inside: `birthmark.agent.connect`.
 
 This room imports no server framework and no database: it runs on small devices.
 """

@@ -22,9 +22,11 @@ from birthmark.agent.managed import Managed
 from birthmark.agent.renewal import Renewal, warn_at
 from birthmark.agent.service import Agent
 from birthmark.agent.slots import HeldIdentity
+from birthmark.agent.tpm_identity import open_tpm
 from birthmark.errors import BirthmarkError
 from birthmark.est.client import EstClient
 from birthmark.keys.scheme import default_scheme
+from birthmark.keys.tpm import Tpm, TpmSettings
 from birthmark.links.identity import Trust
 from birthmark.links.openssl.tls import client_context, explained
 from birthmark.links.openssl.validity import check_dates
@@ -71,7 +73,7 @@ class Checks:
         here: dict[str, Look] = {
             "keyd-config-well-formed": lambda: _FINE,
             "certd-config-well-formed": lambda: _FINE,
-            "tpmd-config-well-formed": lambda: (Result.SKIPPED, "this agent has no TPM service"),
+            "tpmd-config-well-formed": lambda: _FINE,
             "identityd-config-well-formed": self._warnings,
             "configs-up-to-date": self._up_to_date,
             "hostname": self._hostname,
@@ -83,7 +85,7 @@ class Checks:
             "certs-preloaded": self._preloaded,
             "keyd-running": self._running,
             "certd-running": self._running,
-            "tpmd-running": lambda: (Result.SKIPPED, "this agent has no TPM service"),
+            "tpmd-running": self._tpm,
             "identityd-running": self._running,
             "certs-read": self._certs_read,
             "key-pairs-read": self._key_pairs,
@@ -126,6 +128,17 @@ class Checks:
     def _running(self) -> Answer:
         pid = running_pid(self.agent.places.lock)
         return _FINE if pid is not None else (Result.WARNING, "no agent is running here: birthmark agent run")
+
+    def _tpm(self) -> Answer:
+        """Look at the TPM, for which aziot has a service of its own; it is asked for nothing that it has not yet."""
+        given = self.agent.config.source.identity
+        if not isinstance(given, TpmSettings):
+            return Result.SKIPPED, "no TPM is used"
+        tpm = Tpm(given)
+        if not tpm.has_key():
+            return Result.WARNING, f"the TPM {given.tcti} has no key for the hub yet: birthmark agent apply"
+        tpm.sign(b"birthmark agent check")
+        return Result.OK, f"signs with {open_tpm(given).describe}"
 
     def _est_is_https(self) -> Answer:
         return _FINE if self._est() is not None else (Result.SKIPPED, "no EST server is configured")

@@ -35,10 +35,12 @@ from birthmark.agent.slots import HeldIdentity
 from birthmark.agent.state import LastError, Planned, State, write_state
 from birthmark.agent.timekeeping import Timekeeper
 from birthmark.agent.timely import AskTime, TimelyLinks, TimeServers, time_urls
+from birthmark.agent.tpm_identity import open_tpm
 from birthmark.clock import Entropy
 from birthmark.dps.client import Assigned, DpsTarget, register_by_https
 from birthmark.errors import BirthmarkError, PolicyError
 from birthmark.iothub.client import HubClient, connect_hub
+from birthmark.keys.tpm import TpmSettings
 from birthmark.links.identity import Identity, Trust
 from birthmark.links.ports import Links
 from birthmark.pki.certificates import Certificate
@@ -120,6 +122,8 @@ class Agent:
         identity = self.config.source.identity
         if isinstance(identity, SymmetricKey):
             return open_shared(identity, self.identities.keys)
+        if isinstance(identity, TpmSettings):
+            return open_tpm(identity)
         return await self.certified(identity)
 
     async def certified(self, identity: Preloaded | Issued) -> HeldIdentity:
@@ -144,16 +148,14 @@ class Agent:
         if isinstance(source, ManualSource):
             self.update(hub=source.hub, device_id=source.device_id, endpoint=None, thumbprint=held.mark)
             return None
-        name, authorization = source.registration_id or "", None
-        if isinstance(held, SharedIdentity):
-            authorization = held.for_dps(source.id_scope, name, self.now_for(held))
-        else:
-            name = name or held.leaf.subject_cn or ""
+        name = source.registration_id or (held.leaf.subject_cn if isinstance(held, HeldIdentity) else None) or ""
         target = DpsTarget(source.host, source.id_scope, name, https_port=source.port)
+        https, payload = self._links(held).https(), payload_of(source)
         with trusting_by(TRUST_BUNDLE):
-            assigned = await register_by_https(
-                self._links(held).https(), target, authorization=authorization, payload=payload_of(source)
-            )
+            if isinstance(held, SharedIdentity):
+                assigned = await held.register(https, target, payload, self.now_for(held))
+            else:
+                assigned = await register_by_https(https, target, payload=payload)
         self.update(
             hub=assigned.hub,
             device_id=assigned.device_id,
@@ -184,7 +186,7 @@ class Agent:
         """
         identity = self.config.source.identity
         if not isinstance(identity, Issued) or isinstance(held, SharedIdentity):
-            what = identity.certificate if isinstance(identity, Preloaded) else "by a symmetric key"
+            what = identity.certificate if isinstance(identity, Preloaded) else f"by {held.mark}"
             raise NotIssuedHereError(path=what)
         fresh = await self.keeper.fresh(self.managed[DEVICE_ID], held)
         slot = self.identities.slot(DEVICE_ID)
@@ -215,7 +217,9 @@ class Agent:
         if isinstance(source, ManualSource):
             return (self.state.hub, self.state.device_id) == (source.hub, source.device_id)
         is_here = self.state.endpoint == endpoint_of(source) and self.state.hub is not None
-        return is_here and self.state.thumbprint == held.mark
+        if not is_here or self.state.thumbprint != held.mark:
+            return False
+        return not isinstance(held, SharedIdentity) or held.is_ready
 
     def now_for(self, held: Held) -> datetime:
         """Return the time to judge this certificate by: never before it was issued."""
@@ -276,7 +280,7 @@ class Agent:
     def held(self) -> HeldIdentity | None:
         """Return the certificate there is with its key, asking nobody; None too where a shared key stands for it."""
         identity = self.config.source.identity
-        if isinstance(identity, SymmetricKey):
+        if isinstance(identity, SymmetricKey | TpmSettings):
             return None
         return (
             self.identities.preloaded(identity)

@@ -13,8 +13,10 @@ from birthmark.agent.config.model import SymmetricKey
 from birthmark.agent.config.sources import secret_of
 from birthmark.agent.keys import KeyStore
 from birthmark.auth.sas import hmac_sha256, render_sas
+from birthmark.dps.client import Assigned, DpsTarget, register_by_https
 from birthmark.keys.errors import KeyFileInvalidError
 from birthmark.keys.file_key import read_key_file
+from birthmark.links.ports import HttpsClient
 
 LIFETIME = timedelta(hours=1)
 _POLICY = "registration"
@@ -29,6 +31,18 @@ class SharedIdentity:
     mark: str = "symmetric key"
     """What stands in the state in the place of a certificate's thumbprint."""
 
+    lifetime: timedelta = LIFETIME
+
+    async def register(self, client: HttpsClient, target: DpsTarget, payload: object, now: datetime) -> Assigned:
+        """Register at DPS by a token."""
+        authorization = self.for_dps(target.id_scope, target.registration_id, now)
+        return await register_by_https(client, target, authorization=authorization, payload=payload)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the key is there to sign with; one that is not says so when it is asked to."""
+        return True
+
     def for_dps(self, id_scope: str, registration_id: str, now: datetime) -> str:
         """Return what shows DPS that this is the device."""
         return self._token(f"{id_scope}/registrations/{registration_id}", now, _POLICY)
@@ -38,7 +52,7 @@ class SharedIdentity:
         return self._token(f"{hub}/devices/{device_id}", now)
 
     def _token(self, resource: str, now: datetime, policy: str | None = None) -> str:
-        return render_sas(resource, self.sign, now + LIFETIME, policy)
+        return render_sas(resource, self.sign, now + self.lifetime, policy)
 
 
 def open_shared(given: SymmetricKey, keys: KeyStore) -> SharedIdentity:

@@ -14,7 +14,7 @@ from birthmark.agent.checks import Checks, Result
 from birthmark.agent.control import AgentNotRunningError, Order, running_pid, tell
 from birthmark.agent.control import stop as stop_running
 from birthmark.agent.service import Agent
-from birthmark.cli import agent_config, install
+from birthmark.cli import agent_config, agent_tpm, install
 from birthmark.cli.agent_daemon import become
 from birthmark.cli.agent_options import AgentOptions
 from birthmark.cli.asking import only_typed
@@ -28,6 +28,7 @@ app = commands(
 )
 app.add_typer(agent_config.app, name="config")
 install.add_to(app)
+agent_tpm.add_to(app)
 _WAIT_S = 60.0
 logging.getLogger("birthmark").addHandler(logging.NullHandler())  # what matters is printed; BIRTHMARK_LOG shows more
 _SIGNS = {Result.OK: "ok", Result.WARNING: "warning", Result.ERROR: "ERROR", Result.SKIPPED: "-"}

@@ -7,7 +7,9 @@ from birthmark.agent.control import running_pid
 from birthmark.agent.files import Places
 from birthmark.agent.managed import Managed
 from birthmark.agent.service import Agent
+from birthmark.agent.tpm_identity import open_tpm
 from birthmark.cli.common import certificate_row
+from birthmark.keys.tpm import TpmSettings
 
 
 def status_row(agent: Agent, places: Places) -> dict[str, Any]:
@@ -24,6 +26,8 @@ def status_row(agent: Agent, places: Places) -> dict[str, Any]:
         row |= certificate_row(held.leaf)
         row["key"] = held.key.handle.describe()
         renew_at = agent.renew_at(held)
+    elif isinstance(given := agent.config.source.identity, TpmSettings):
+        row["key"] = open_tpm(given).describe
     row["renew_at"] = None if renew_at is None else renew_at.isoformat()
     row["renewals"] = state.renewals
     row["certificates"] = [_kept(agent, managed) for managed in agent.managed.values()]

@@ -75,6 +75,7 @@ EXTRAS = {
     **dict.fromkeys(("provisioningserviceclient", "boto3", "botocore"), "fleet"),
     **dict.fromkeys(("azure", "awsiot"), "demo"),
     "awscrt": "token",
+    "tpm2_pytss": "tpm",
 }
 
 

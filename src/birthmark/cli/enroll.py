@@ -15,6 +15,7 @@ from birthmark.cli.manifest import ManifestOptions, count_entries
 from birthmark.cli.operator import DataOption, ServerOptions, show
 from birthmark.cli.options import JsonOption, command, commands
 from birthmark.cli.printable import counted
+from birthmark.cli.tpm_record import TpmOptions, enroll_tpm
 from birthmark.clock import SystemClock
 from birthmark.console.client import DEFAULT_DATA
 from birthmark.errors import InvalidRequestError
@@ -169,17 +170,26 @@ def device(
     how: DeviceOptions,
     where: TargetOptions,
     writing: WriteOptions,
+    tpm: TpmOptions,
     device_id: Annotated[
         str | None, typer.Argument(help="What the device is called at its hub; default: the certificate's common name.")
     ] = None,
     cert: Annotated[Path | None, typer.Option(help="The device's certificate, PEM or DER.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Put one device on record by its certificate; at Azure its common name is the registration id."""
+    """Put one device on record by its certificate, whose common name is the registration id at Azure; or by its TPM."""
     from birthmark.fleet.doubts import doubts_of
     from birthmark.fleet.target import EnrollmentRequest
 
     how.check(where)
+    if (keys := tpm.keys()) is not None:
+        only(where.is_azure, "with --to azure", endorsement_key=tpm.endorsement_key)
+        only(cert is None, "without --endorsement-key", cert=cert)
+        target = where.open()
+        writing.confirm(target, where.profile, 1)
+        row = enroll_tpm(target, keys, device_id, is_edge=how.edge, update=how.update, dry_run=writing.dry_run)
+        emit(as_json, row if as_json else row | {"at": target.description})
+        return
     if cert is None:
         raise CertificateNotNamedError
     certificate = read_certificate(cert)

@@ -6,9 +6,9 @@ other versions are accepted.
 | endpoint | served |
 |---|---|
 | MQTT `$dps/registrations/…` | register and operation status; X.509 individual and group, symmetric keys |
-| HTTPS `/{scope}/registrations/{id}/register`, `/operations/{op}`, lookup | the same |
+| HTTPS `/{scope}/registrations/{id}/register`, `/operations/{op}`, lookup | the same, and TPM |
 | HTTPS `/enrollments`, `/enrollmentGroups`, `/registrations` | create, read, update, delete, query, bulk |
 
-Deliberately not: TPM and custom allocation (later), AMQP, the resource-manager paths (CA certificates are put on record
+Deliberately not: custom allocation (later), AMQP, the resource-manager paths (CA certificates are put on record
 by the operator's interface).
 """

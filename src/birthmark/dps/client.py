@@ -113,6 +113,16 @@ class DpsTarget:
     mqtt_port: int = MQTT_PORT
     https_port: int = 443
 
+    @property
+    def resource(self) -> str:
+        """What a token is for that registers."""
+        return f"{self.id_scope}/registrations/{self.registration_id}"
+
+    @property
+    def base_url(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"https://{host}:{self.https_port}"
+
 
 @dataclass(frozen=True, slots=True)
 class Assigned:
@@ -124,6 +134,8 @@ class Assigned:
     substatus: str | None = None
     is_individual: bool | None = None
     """Whether the enrollment is an individual one, which knows one certificate; None when the service did not say."""
+    authentication_key: bytes | None = None
+    """The key for the hub, which only the device's TPM can open."""
 
 
 async def register_by_mqtt(
@@ -165,8 +177,7 @@ async def register_by_https(
     pause: Pause = asyncio.sleep,
 ) -> Assigned:
     """Register over HTTPS, which also passes where only port 443 does; without a certificate by `authorization`."""
-    host = f"[{target.host}]" if ":" in target.host else target.host
-    base = f"https://{host}:{target.https_port}"
+    base = target.base_url
     headers = {"Accept": "application/json", "User-Agent": AGENT}
     if authorization is not None:
         headers["Authorization"] = authorization
@@ -183,6 +194,23 @@ async def register_by_https(
         return answer.status, wire.parse_retry_after(answer.headers.get("retry-after")), answer.body
 
     return await _until_assigned(ask, target, pause)
+
+
+async def challenge_by_https(
+    client: HttpsClient, target: DpsTarget, endorsement_key: bytes, storage_root_key: bytes, *, payload: object = None
+) -> bytes:
+    """Return what the service seals for a TPM, and the TPM has to sign the registration with; the keys are public."""
+    url = target.base_url + wire.registration_path(target.id_scope, target.registration_id)
+    headers = {"Accept": "application/json", "User-Agent": AGENT, "Content-Type": "application/json; charset=utf-8"}
+    tpm = wire.tpm_json(endorsement_key, storage_root_key)
+    asked = {"registrationId": target.registration_id, "tpm": tpm} | ({} if payload is None else {"payload": payload})
+    answer = await client.request("PUT", url, headers=headers, body=json.dumps(asked).encode())
+    told = wire.parse_error(answer.body)
+    if answer.status == _UNAUTHORIZED and told.authentication_key:
+        return wire.parse_authentication_key(told.authentication_key)
+    if answer.status >= _FAILED:
+        raise _error_of(answer.status, answer.body, target)
+    raise wire.AnswerInvalidError(detail="it asks a TPM for no proof")
 
 
 Ask = Callable[[str | None], Awaitable[tuple[int, int | None, bytes]]]
@@ -216,7 +244,9 @@ def _assigned(answer: wire.OperationStatus, target: DpsTarget) -> Assigned | Non
     if answer.status == "assigned" and state.assigned_hub and state.device_id:
         is_individual = None if state.x509 is None else state.x509.enrollment_group_id is None
         name = state.registration_id or target.registration_id
-        return Assigned(state.assigned_hub, state.device_id, name, state.substatus, is_individual)
+        sealed = state.tpm and state.tpm.authentication_key
+        key = wire.parse_authentication_key(sealed) if sealed else None
+        return Assigned(state.assigned_hub, state.device_id, name, state.substatus, is_individual, key)
     raise DpsFailedError(
         host=target.host,
         registration_id=target.registration_id,

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from birthmark.dps.wire import BodyInvalidError, CertificateInfo
+from birthmark.dps.wire import BodyInvalidError, CertificateInfo, TpmAttestation
 from birthmark.text import read_json
 
 
@@ -69,6 +69,7 @@ class AttestationMechanism(msgspec.Struct, rename="camel", frozen=True, omit_def
     type: str
     x509: X509Attestation | None = None
     symmetric_key: SymmetricKeys | None = None
+    tpm: TpmAttestation | None = None
 
 
 class Capabilities(msgspec.Struct, rename="camel", frozen=True):

@@ -5,11 +5,12 @@ from http import HTTPStatus
 
 from birthmark import errors
 from birthmark.dps import model, wire
-from birthmark.dps.rules import attestation, enrollment, registration
+from birthmark.dps.rules import attestation, enrollment, registration, tpm
 from birthmark.dps.service import authorities, enrollments, instances, registrations
 from birthmark.mqtt.reasons import ReasonCode
 from birthmark.pki.certificates import CertificateInvalidError
 from birthmark.pki.checks import ChainError
+from birthmark.pki.tpm_public import TpmKeyInvalidError
 
 HTTP: Mapping[type[errors.BirthmarkError], tuple[int, int]] = {
     attestation.AttestationError: (401, 401002),
@@ -17,6 +18,8 @@ HTTP: Mapping[type[errors.BirthmarkError], tuple[int, int]] = {
     attestation.RegistrationIdMismatchError: (401, 401002),
     attestation.NoNameError: (401, 401002),
     attestation.NotEnrolledError: (401, 401002),
+    tpm.TpmNotEnrolledError: (401, 401002),
+    tpm.TpmMismatchError: (401, 401002),
     attestation.IntermediateNotSentError: (401, 401002),
     attestation.CertificateMismatchError: (401, 401002),
     attestation.CaUnverifiedError: (401, 401002),
@@ -48,6 +51,7 @@ HTTP: Mapping[type[errors.BirthmarkError], tuple[int, int]] = {
     wire.TopicError: (400, 400004),
     wire.BodyInvalidError: (400, 400004),
     wire.AnswerInvalidError: (400, 400004),
+    TpmKeyInvalidError: (400, 400004),
     CertificateInvalidError: (400, 400004),
     ChainError: (401, 401002),
     errors.InvalidRequestError: (400, 400004),

@@ -5,9 +5,12 @@ signed the call.
 """
 
 import asyncio
+import hashlib
 import itertools
+import uuid
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from http import HTTPStatus
 from typing import Any
 
@@ -28,6 +31,7 @@ from birthmark.net.refusing import Handler, refusing
 from birthmark.text import read_json, whole_number
 
 _MAX_BULK = 10
+_UNAUTHORIZED = 401002
 _MAX_ITEMS = 100
 Record = Callable[[BirthmarkError, Request], str]
 
@@ -54,10 +58,21 @@ def _guarded(handler: Handler, record: Record, clock: Clock) -> Handler:
 def device_routes(registrations: Registrations, record: Record, clock: Clock) -> list[Route]:
     """Return the routes devices use."""
 
+    def challenged(sealed: bytes) -> Response:
+        """Answer the first request of a TPM. It is no refusal, and no ledger hears of it."""
+        tracking_id, number = str(uuid.UUID(bytes=hashlib.sha256(sealed).digest()[:16], version=4)), _UNAUTHORIZED
+        error = wire.error_json(number, "Unauthorized", tracking_id, clock.now())
+        headers = {"x-ms-error-code": str(number), "x-ms-request-id": tracking_id}
+        return JSONResponse(wire.challenge_json(sealed, error), HTTPStatus.UNAUTHORIZED, headers)
+
     async def register(request: Request) -> Response:
         claim = _claim(request)
         body = wire.parse_registration(await request.body())
         _check_same(claim, body.registration_id)
+        if body.tpm is not None:
+            claim = replace(claim, tpm=wire.parse_tpm(body.tpm))
+        if (sealed := await registrations.challenge(claim)) is not None:
+            return challenged(sealed)
         registration = await registrations.register(claim)
         headers = {"retry-after": str(wire.RETRY_AFTER_S), "location": str(request.url).partition("?")[0]}
         return JSONResponse(wire.assigning_json(registration.operation_id, registration.registration_id), 202, headers)
@@ -73,7 +88,7 @@ def device_routes(registrations: Registrations, record: Record, clock: Clock) ->
         _check_same(claim, body.registration_id)
         attested = await registrations.attest(claim)
         registration = await registrations.get(attested.instance, claim.registration_id)
-        return JSONResponse(wire.state_json(registration, claim.leaf))
+        return JSONResponse(wire.device_state_json(registration, claim.leaf))
 
     base = "/{id_scope}/registrations/{registration_id}"
     return [

@@ -8,6 +8,7 @@ from typing import NewType
 from birthmark.errors import InvalidRequestError
 from birthmark.pki.certificates import Certificate, Thumbprint
 from birthmark.pki.names import RegistrationId
+from birthmark.pki.tpm_public import TpmPublic
 
 IdScope = NewType("IdScope", str)
 _DEVICE_ID = re.compile(r"[A-Za-z0-9\-.+%_#*?!(),:=@$']{1,128}")
@@ -66,11 +67,22 @@ class SymmetricKey:
 
 
 @dataclass(frozen=True, slots=True)
+class TpmKeys:
+    """The public keys of a TPM: on record, or as a device sends them.
+
+    Where no root key is on record, the first that proves itself counts.
+    """
+
+    endorsement: TpmPublic
+    storage_root: TpmPublic | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Enrollment:
     """Who may register, an individual or a group, as far as it is decided on."""
 
     id: str
-    attestation: X509Individual | X509Group | SymmetricKey
+    attestation: X509Individual | X509Group | SymmetricKey | TpmKeys
     is_group: bool = False
     is_enabled: bool = True
     device_id: str | None = None
@@ -137,6 +149,11 @@ class Registration:
     """The name as it was spelled by who registered first; other spellings are other devices."""
     group_made: str | None = None
     """When the group was put on record: one that is removed and made again by the same name is another."""
+    endorsement_key: bytes | None = None
+    storage_root_key: bytes | None = None
+    """The keys of the TPM that proved itself, each as TPM2B_PUBLIC."""
+    authentication_key: bytes | None = None
+    """The device's key at its hub, which only that TPM can open."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,3 +165,5 @@ class Claim:
     leaf: Certificate | None
     chain: tuple[Certificate, ...]
     token: str | None = field(default=None, repr=False)
+    tpm: TpmKeys | None = None
+    """What TPM it says it has; only a token that was signed in it proves that."""

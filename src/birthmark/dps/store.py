@@ -21,6 +21,18 @@ ADD_INSTANCE = insert(instances)
 REPLACE_INSTANCE = change(instances, ("host", "hubs"), "id_scope", "host", "hubs")
 ALL_INSTANCES = statement(select(instances).order_by(instances.c.name).limit(1000))
 
+tpm_roots = Table(
+    "dps_tpm_roots",
+    metadata,
+    text("scope", key=True),
+    text("registration_id", key=True),
+    text("storage_root_keys"),
+)
+ADD_ROOTS = insert(tpm_roots)
+REPLACE_ROOTS = change(tpm_roots, ("storage_root_keys",), "scope", "registration_id", "storage_root_keys")
+GET_ROOTS = find(tpm_roots)
+DROP_ROOTS = remove(tpm_roots)
+
 _KEY = ("scope", "kind", "id")
 enrollments = Table(
     "dps_enrollments", metadata, *(text(name, key=True) for name in _KEY), text("document"), text("etag")

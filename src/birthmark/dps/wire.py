@@ -4,6 +4,8 @@ The SDKs parse the response topic by splitting at `$`, so nothing after `?$rid=`
 must be a whole number or the Python SDK hangs.
 """
 
+import base64
+import hashlib
 import re
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,9 +14,10 @@ from urllib.parse import parse_qs, quote, unquote
 
 import msgspec
 
-from birthmark.dps.model import Registration
+from birthmark.dps.model import Registration, TpmKeys
 from birthmark.errors import InvalidRequestError
 from birthmark.pki.certificates import Certificate
+from birthmark.pki.tpm_public import TpmKeyInvalidError, TpmPublic, parse_tpm_public
 from birthmark.text import read_json, whole_number
 
 RESPONSES = "$dps/registrations/res/#"
@@ -88,12 +91,19 @@ class StatusRequest:
     operation_id: str
 
 
+class TpmAttestation(msgspec.Struct, rename="camel", frozen=True, omit_defaults=True):
+    """The public keys of a TPM, each TPM2B_PUBLIC in base64."""
+
+    endorsement_key: str | None = None
+    storage_root_key: str | None = None
+
+
 class DeviceRegistration(msgspec.Struct, rename="camel", frozen=True):
-    """The body of register. `tpm` and `csr` are read only to refuse them."""
+    """The body of register. `csr` is read only to refuse it."""
 
     registration_id: str | None = None
     payload: Any = None
-    tpm: Any = None
+    tpm: TpmAttestation | None = None
     csr: str | None = None
 
 
@@ -137,9 +147,28 @@ def parse_registration(body: bytes) -> DeviceRegistration:
     if len(body) > MAX_PAYLOAD_BYTES:
         raise BodyInvalidError(detail=f"more than {MAX_PAYLOAD_BYTES} bytes")
     parsed = read_json(body.strip() or b"{}", DeviceRegistration, BodyInvalidError)
-    if parsed.tpm is not None or parsed.csr is not None:
-        raise BodyInvalidError(detail="tpm or csr given")
+    if parsed.csr is not None:
+        raise BodyInvalidError(detail="csr given")
     return parsed
+
+
+def parse_tpm(given: TpmAttestation) -> TpmKeys:
+    """Return the keys of a TPM. Raise `TpmKeyInvalidError`."""
+    root = given.storage_root_key
+    endorsement = _tpm_key(given.endorsement_key or "", "endorsement key")
+    return TpmKeys(endorsement, _tpm_key(root, "storage root key") if root else None)
+
+
+def registration_id_of(endorsement: TpmPublic) -> str:
+    """Return the registration id that Azure's SDKs take for a TPM when none is given."""
+    return base64.b32encode(hashlib.sha256(endorsement.tpm2b).digest()).decode().rstrip("=").lower()
+
+
+def _tpm_key(text: str, what: str) -> TpmPublic:
+    try:
+        return parse_tpm_public(base64.b64decode(text, validate=True), what)
+    except ValueError as error:
+        raise TpmKeyInvalidError(what=what, detail="it is not base64") from error
 
 
 class CertificateInfo(msgspec.Struct, rename="camel", frozen=True):
@@ -194,9 +223,17 @@ def state_json(registration: Registration, leaf: Certificate | None = None) -> d
     return state
 
 
-def status_json(registration: Registration, leaf: Certificate | None) -> dict[str, Any]:
-    """Return RegistrationOperationStatus of a finished registration."""
+def device_state_json(registration: Registration, leaf: Certificate | None) -> dict[str, Any]:
+    """Return DeviceRegistrationState for the device itself: with its key at the hub, where a TPM shall keep that."""
     state = state_json(registration, leaf)
+    if registration.authentication_key is not None:
+        state["tpm"] = {"authenticationKey": base64.b64encode(registration.authentication_key).decode()}
+    return state
+
+
+def status_json(registration: Registration, leaf: Certificate | None) -> dict[str, Any]:
+    """Return RegistrationOperationStatus of a finished registration, for the device itself."""
+    state = device_state_json(registration, leaf)
     return {"operationId": registration.operation_id, "status": "assigned", "registrationState": state}
 
 
@@ -212,6 +249,11 @@ def assigning_json(operation_id: str, registration_id: str) -> dict[str, Any]:
 def error_json(code: int, message: str, tracking_id: str, now: datetime) -> dict[str, Any]:
     """Return Azure's error body."""
     return {"errorCode": code, "trackingId": tracking_id, "message": message, "timestampUtc": dps_time(now)}
+
+
+def challenge_json(sealed: bytes, error: dict[str, Any]) -> dict[str, Any]:
+    """Return the body of the 401 that a TPM answers: Azure's error, and the key to sign the next request with."""
+    return error | {"authenticationKey": base64.b64encode(sealed).decode(), "keyName": "registration"}
 
 
 # ---- the device's side
@@ -247,6 +289,12 @@ class X509Result(msgspec.Struct, rename="camel", frozen=True):
     enrollment_group_id: str | None = None
 
 
+class TpmResult(msgspec.Struct, rename="camel", frozen=True):
+    """The key that a TPM shall keep, sealed for it."""
+
+    authentication_key: str | None = None
+
+
 class RegistrationState(msgspec.Struct, rename="camel", frozen=True):
     """What of DeviceRegistrationState a device needs."""
 
@@ -258,6 +306,7 @@ class RegistrationState(msgspec.Struct, rename="camel", frozen=True):
     error_code: int | None = None
     error_message: str | None = None
     x509: X509Result | None = None
+    tpm: TpmResult | None = None
 
 
 class OperationStatus(msgspec.Struct, rename="camel", frozen=True):
@@ -274,6 +323,8 @@ class ErrorAnswer(msgspec.Struct, rename="camel", frozen=True):
     error_code: int = 0
     tracking_id: str = ""
     message: str = ""
+    authentication_key: str | None = None
+    """Where it is a challenge: what a TPM has to open."""
 
 
 def render_username(id_scope: str, registration_id: str, agent: str) -> str:
@@ -296,6 +347,20 @@ def registration_path(id_scope: str, registration_id: str, operation_id: str | N
     scope, device = quote(id_scope, safe=""), quote(registration_id, safe="")
     rest = "register" if operation_id is None else f"operations/{quote(operation_id, safe='')}"
     return f"/{scope}/registrations/{device}/{rest}?api-version={API_VERSION}"
+
+
+def tpm_json(endorsement_key: bytes, storage_root_key: bytes) -> dict[str, str]:
+    """Return TpmAttestation; both keys are TPM2B_PUBLIC."""
+    keys = {"endorsementKey": endorsement_key, "storageRootKey": storage_root_key}
+    return {name: base64.b64encode(key).decode() for name, key in keys.items()}
+
+
+def parse_authentication_key(text: str) -> bytes:
+    """Return what is sealed for a TPM. Raise `AnswerInvalidError`."""
+    try:
+        return base64.b64decode(text, validate=True)
+    except ValueError as error:
+        raise AnswerInvalidError(detail="its authenticationKey is not base64") from error
 
 
 def parse_response_topic(topic: str) -> ResponseTopic:

@@ -9,7 +9,7 @@ from http import HTTPStatus
 from typing import Any
 
 from birthmark.auth.connection_strings import parse_connection_string
-from birthmark.dps.model import parse_group_id
+from birthmark.dps.model import TpmKeys, parse_group_id
 from birthmark.errors import BirthmarkError
 from birthmark.fleet.errors import (
     DifferentRecordError,
@@ -126,6 +126,32 @@ class AzureTarget:
             device_capabilities=models.DeviceCapabilities.create(iot_edge=wish.is_edge),
         )
 
+    def enroll_tpm(self, registration_id: str, keys: TpmKeys, *, is_edge: bool, update: bool, dry_run: bool) -> Done:
+        """Put a device on record by its TPM. Raise `DifferentRecordError` as `enroll` does."""
+        models = self._models
+        parse_registration_id(registration_id)
+        root = None if keys.storage_root is None else keys.storage_root.base64
+        present = self._found(self._sdk.get_individual_enrollment, registration_id)
+        if present is not None and _has_tpm(present, keys.endorsement.base64, root) and _is_edge(present) == is_edge:
+            return Done.UNCHANGED
+        if present is not None and not update:
+            raise DifferentRecordError(
+                device=registration_id,
+                target=self.description,
+                present=_told(_thumbprints(present), present.device_id or registration_id, is_edge=_is_edge(present)),
+                wanted=f"this TPM as {'IoT Edge ' if is_edge else ''}device {registration_id}",
+            )
+        if dry_run:
+            return Done.WOULD_CREATE if present is None else Done.WOULD_UPDATE
+        attestation = models.AttestationMechanism(
+            type="tpm", tpm=models.TpmAttestation(endorsement_key=keys.endorsement.base64, storage_root_key=root)
+        )
+        capabilities = models.DeviceCapabilities.create(iot_edge=is_edge)
+        made = models.IndividualEnrollment.create(
+            registration_id=registration_id, attestation=attestation, device_capabilities=capabilities
+        )
+        return self._put(made, present)
+
     def enroll_group(
         self, group_id: str, *, ca_name: str | None, certificate: Certificate | None, is_edge: bool, dry_run: bool
     ) -> Done:
@@ -223,6 +249,14 @@ class AzureTarget:
 
 def _is_edge(enrollment: Any) -> bool:
     return bool(enrollment.capabilities and enrollment.capabilities.iot_edge)
+
+
+def _has_tpm(enrollment: Any, endorsement_key: str, storage_root_key: str | None) -> bool:
+    """Say whether this TPM may register by the enrollment as it is."""
+    tpm = enrollment.attestation.tpm if enrollment.attestation else None
+    if tpm is None or enrollment.provisioning_status == "disabled":
+        return False
+    return tpm.endorsement_key == endorsement_key and storage_root_key in {None, tpm.storage_root_key}
 
 
 def _registration_id(wish: EnrollmentRequest) -> str:

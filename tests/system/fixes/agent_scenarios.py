@@ -96,7 +96,7 @@ AGENT: Mapping[str, Scenario] = {
     ),
     "agent.config_unsupported": Scenario(
         APPLY,
-        configured("fix-unsupported", *inline('{ method = "est" }'), 's|^method = "x509"|method = "tpm"|'),
+        configured("fix-unsupported", 's|^source = "dps"|source = "none"|'),
         apply=lines_into(CONFIG),
     ),
     "agent.not_a_ca": Scenario(APPLY, with_edge_ca_of_another, apply=lines_into(CONFIG)),

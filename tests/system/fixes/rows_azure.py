@@ -158,12 +158,12 @@ DPS: Mapping[str, Row] = {
         put("fix-allocation", allocationPolicy="custom"), device("fix-allocation"), is_instead=True
     ),
     "dps.attestation_not_served": Row(
-        put("fix-attestation", attestation={"type": "tpm", "tpm": {"endorsementKey": "AAAA"}}),
+        put("fix-attestation", attestation={"type": "none"}),
         device("fix-attestation"),
         is_instead=True,
     ),
     "dps.body_invalid": Row(
-        register("fix-body", body={"registrationId": "fix-body", "tpm": {}}), enrolled("fix-body"), is_instead=True
+        register("fix-body", body={"registrationId": "fix-body", "csr": "x"}), enrolled("fix-body"), is_instead=True
     ),
     "dps.ca_not_a_ca": Row(
         lambda desk: desk.type('birthmark dps ca add fix-leaf "$X509_CERT_FILE"'),

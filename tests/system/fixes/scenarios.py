@@ -23,6 +23,7 @@ from fixes.scene import Scene
 from fixes.server_scenarios import SERVER
 from fixes.session_scenarios import SESSIONS
 from fixes.store_scenarios import STORE
+from fixes.tpm_scenarios import TPM
 from fixes.upstream_scenarios import UPSTREAM
 
 from pki_builders import a_device
@@ -129,6 +130,7 @@ SCENARIOS: Mapping[str, Scenario] = {
     **PKI,
     **SESSIONS,
     **STORE,
+    **TPM,
     **FILES,
     **FLEET,
     **KEYS,

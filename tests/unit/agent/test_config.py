@@ -252,7 +252,7 @@ def test_both_pairs_are_one_too_many() -> None:
 
 
 def test_other_attestations_are_told_apart_from_mistakes() -> None:
-    text = TUTORIAL.replace('method = "x509"', 'method = "tpm"')
+    text = TUTORIAL.replace('source = "dps"', 'source = "none"')
     assert "not supported by this agent" in refused(text, ConfigUnsupportedError).explain_cause()
 
 
@@ -392,7 +392,7 @@ def test_one_mistake_alone_says_nothing_of_others() -> None:
         ("[cert_issuance.est.auth]", '[cert_issuance.est.auth]\nidentity_cert = "file:///a"'),
         ('registration_id = "my-device"', "registration_id = 1"),
         ('registration_id = "my-device"', 'registration_id = "my device"'),
-        ('method = "x509"', 'method = "tpm"'),
+        ('method = "x509"', 'method = "sas"'),
         ('source = "dps"', 'source = "none"'),
     ],
 )
@@ -405,7 +405,7 @@ def test_a_mistake_is_told_once_and_not_by_what_follows_from_it(old: str, new: s
 
 
 def test_what_is_not_supported_is_told_beside_what_is_wrong() -> None:
-    text = TUTORIAL.replace('method = "x509"', 'method = "tpm"').replace('id_scope = "0ne00ABCDEF"', "id_scope = 7")
+    text = TUTORIAL.replace('source = "dps"', 'source = "none"').replace('hostname = "my-device"', "hostname = 7")
     assert "is not supported by this agent" in refused(text).facts["others"]
 
 

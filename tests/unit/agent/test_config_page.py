@@ -70,6 +70,10 @@ FILES = (
     DPS
     + '[provisioning.attestation]\nmethod = "symmetric_key"\nregistration_id = "r"\n'
     + 'symmetric_key = { value = "AAAA" }\n',
+    DPS
+    + '[provisioning.attestation]\nmethod = "tpm"\nregistration_id = "r"\n'
+    + '[tpm]\ntcti = "swtpm"\nauth_key_index = 0x10_10_10\n'
+    + '[tpm.hierarchy_authorization]\nendorsement = "a"\nowner = "b"\n',
     MANUAL + 'method = "sas"\ndevice_id_pk = { uri = "file:///k" }\n[edge_ca]\ncert = "file:///c"\npk = "file:///k"\n',
     MANUAL + 'method = "x509"\n' + issued("provisioning.authentication.identity_cert") + EST,
     '[provisioning]\nsource = "manual"\nconnection_string = "HostName=h;DeviceId=d;SharedAccessKey=AAAA"\n[edge_ca]\n'

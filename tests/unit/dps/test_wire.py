@@ -42,7 +42,7 @@ def test_a_response_topic_has_one_dollar_after_the_question_mark_and_a_whole_ret
     assert topic == "$dps/registrations/res/202/?$rid=a%24b&retry-after=3"
 
 
-@pytest.mark.parametrize("body", [b'{"tpm": {}}', b'{"csr": "x"}', b"[1]", b"\xff", b'{"registrationId": 5}'])
+@pytest.mark.parametrize("body", [b'{"tpm": []}', b'{"csr": "x"}', b"[1]", b"\xff", b'{"registrationId": 5}'])
 def test_bodies_that_are_not_served_are_refused(body: bytes) -> None:
     with pytest.raises(wire.BodyInvalidError):
         wire.parse_registration(body)

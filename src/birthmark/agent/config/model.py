@@ -10,6 +10,7 @@ from birthmark.agent.files import EST_ID
 from birthmark.agent.renewal import Renewal
 from birthmark.elements.profiles import Algorithm
 from birthmark.keys.pin import Pin
+from birthmark.keys.tpm import TpmSettings
 from birthmark.keys.uri import Pkcs11Uri
 
 
@@ -97,7 +98,7 @@ class SymmetricKey:
     location: KeyLocation | None = None
 
 
-DeviceIdentity: TypeAlias = Preloaded | Issued | SymmetricKey
+DeviceIdentity: TypeAlias = Preloaded | Issued | SymmetricKey | TpmSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +157,7 @@ class AgentConfig:
     local_ca: Issued | None = None
     edge_ca: Issued | Preloaded | None = None
     localid: LocalId | None = None
+    tpm: TpmSettings = field(default_factory=TpmSettings)
     texts: tuple[tuple[Path, str], ...] = field(default=(), repr=False)
     """The files as they were read; they may hold secrets."""
     warnings: tuple[ConfigWarning, ...] = ()

@@ -10,7 +10,9 @@ from birthmark.agent.config.issuance import parse_edge_ca, parse_issuers
 from birthmark.agent.config.locations import file_of, key_of, take_key, token_of
 from birthmark.agent.config.reader import ANY, TEXT, MistakeError, Table, number_from, parse_files
 from birthmark.agent.config.sources import parse_source
+from birthmark.agent.config.tpm import parse_tpm
 from birthmark.elements.profiles import Algorithm
+from birthmark.keys.tpm import TpmSettings
 
 IGNORED = (
     "agent",
@@ -25,7 +27,6 @@ IGNORED = (
     "auto_reprovisioning_mode",
     "aziot_max_requests",
     "prefer_module_identity_cache",
-    "tpm",
 )
 _MIN_CLOUD_TIMEOUT_S = 70
 _LOCAL_DAYS = 365
@@ -51,10 +52,12 @@ def parse_config(file: Path, text: str, further: Sequence[tuple[Path, str]] = ()
     preloaded_keys = _preloaded_keys(top.table("preloaded_keys"))
     for name, least in (("cloud_timeout_sec", _MIN_CLOUD_TIMEOUT_S), ("cloud_retries", 0)):
         top.take(name, number_from(least))  # known, and of no effect yet
+    tpm = parse_tpm(top.table("tpm"))
     config = model.AgentConfig(
         file=file,
         hostname=top.take("hostname", TEXT),
-        source=parse_source(top, issuers),
+        source=parse_source(top, issuers, tpm),
+        tpm=tpm,
         keys=keys,
         key_algorithm=algorithm,
         preloaded_keys=preloaded_keys,
@@ -70,6 +73,8 @@ def parse_config(file: Path, text: str, further: Sequence[tuple[Path, str]] = ()
         table, name = source.token_keys[0]
         detail = "is a key in a token, and [aziot_keys] names no library for it"
         table.wrong(name, detail, f"Under `[aziot_keys]`: {_LIBRARY}")
+    if "tpm" in top and not isinstance(config.source.identity, TpmSettings):
+        top.warn("tpm", "is of effect with the attestation method tpm alone")
     for ignored in IGNORED:
         if ignored in top:
             top.warn(ignored, "is accepted and has no effect here")

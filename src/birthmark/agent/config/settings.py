@@ -81,9 +81,12 @@ SECTIONS = (
             Setting("global_endpoint", "https URL", "dps: `https://HOST` or `https://HOST:PORT`"),
             Setting("id_scope", _TEXT, "dps: the ID scope"),
             Setting("payload.uri", _FILE, "dps: a file of JSON that is sent with each registration"),
-            Setting("attestation.method", '"x509" or "symmetric_key"', "dps: how the device proves itself"),
+            Setting("attestation.method", '"x509", "symmetric_key" or "tpm"', "dps: how the device proves itself"),
             Setting(
-                "attestation.registration_id", _TEXT, "dps: needed with symmetric_key", "the certificate's common name"
+                "attestation.registration_id",
+                _TEXT,
+                "dps: needed with symmetric_key and tpm",
+                "the certificate's common name",
             ),
             Setting("attestation.identity_cert", "file URI, or a table", "a certificate that is there, or issued"),
             Setting("attestation.identity_pk", _KEY, "the key of a certificate that is there"),
@@ -158,6 +161,23 @@ SECTIONS = (
             Setting("preloaded_certs.NAME", "file URI, or a list of names", "a certificate, or several"),
             Setting("localid.domain", _TEXT, "read: this agent has no modules"),
             Setting("localid.days", "1 or more", "read: this agent has no modules", "365"),
+        ),
+    ),
+    Section(
+        "TPM",
+        ("tpm",),
+        (
+            Setting(
+                "tcti",
+                _TEXT,
+                "how the TPM is reached: `device`, `device:/dev/tpm0`, `tabrmd`, `swtpm:port=2321`",
+                "device",
+            ),
+            Setting(
+                "auth_key_index", "0 to 0x7fffff", "where it keeps the key for the hub: 0x81000000 and this", "0x100"
+            ),
+            Setting("hierarchy_authorization.endorsement", _TEXT, "the endorsement hierarchy's password", "none"),
+            Setting("hierarchy_authorization.owner", _TEXT, "the owner hierarchy's password", "none"),
         ),
     ),
     Section(

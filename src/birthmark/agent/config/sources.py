@@ -11,11 +11,11 @@ from birthmark.agent.config.locations import file_of, key_of, take_key, take_pai
 from birthmark.agent.config.reader import ANY, TEXT, MistakeError, Table, kind_of
 from birthmark.agent.files import DEVICE_ID
 from birthmark.errors import BirthmarkError
+from birthmark.keys.tpm import TpmSettings
 from birthmark.links.urls import Target, UrlInvalidError, meant_url, parse_url
 from birthmark.pki.names import parse_registration_id
 
 _AZURE = "https://global.azure-devices-provisioning.net"
-_TPM = 'Use `method = "x509"`, with the key in the TPM by tpm2-pkcs11'
 _KEY = '`{name} = { value = "BASE64" }` or `{name} = { uri = "file:///path/of/a/0600/file" }`'
 _STRING = '`connection_string = "HostName=HUB;DeviceId=NAME;SharedAccessKey=BASE64"`'
 _BASE64 = re.compile("[A-Za-z0-9+/]+={0,2}")
@@ -26,7 +26,7 @@ _NO_IDENTITY = model.Preloaded(Path(), Path())
 _NO_SOURCE = model.ManualSource("", "", _NO_IDENTITY)
 
 
-def parse_source(top: Table, issuers: Issuers) -> model.DpsSource | model.ManualSource:
+def parse_source(top: Table, issuers: Issuers, tpm: TpmSettings) -> model.DpsSource | model.ManualSource:
     """Return what `[provisioning]` says."""
     parent = top.take("parent_hostname", TEXT) or top.take("local_gateway_hostname", TEXT)
     table = top.need_table("provisioning")
@@ -35,20 +35,20 @@ def parse_source(top: Table, issuers: Issuers) -> model.DpsSource | model.Manual
         case "dps":
             if parent is not None:
                 top.wrong("parent_hostname", "cannot stand beside source dps", "Remove it")
-            found = _dps(table, issuers)
+            found = _dps(table, issuers, tpm)
         case "manual":
             if parent is not None:
                 top.unsupported("parent_hostname", "a parent device", "Remove it: connect to the hub itself")
             found = _manual(table, issuers)
         case "none":
-            table.unsupported("source", 'source "none"', '`source = "dps"` or `source = "manual"`')
+            table.unsupported("source", 'source "none"', '`source = "dps"`, or "manual" where the hub is known')
         case _:
             table.wrong("source", "is not known", '`source = "dps"` or `source = "manual"`')
     table.finish()
     return found
 
 
-def _dps(table: Table, issuers: Issuers) -> model.DpsSource:
+def _dps(table: Table, issuers: Issuers, tpm: TpmSettings) -> model.DpsSource:
     target = _target(table, table.need("global_endpoint", f'"{_AZURE}"'))
     scope = table.need("id_scope", '"0ne00ABCDEF"')
     payload = table.table("payload")
@@ -59,8 +59,8 @@ def _dps(table: Table, issuers: Issuers) -> model.DpsSource:
     attestation = table.need_table("attestation")
     registration_id = attestation.take("registration_id", _registration_id_of)
     name = "?" if registration_id is None and "registration_id" in attestation else registration_id
-    identity = _identity(attestation, name, issuers, "symmetric_key", "symmetric_key")
-    if isinstance(identity, model.SymmetricKey) and name is None:
+    identity = _identity(attestation, name, issuers, "symmetric_key", "symmetric_key", tpm)
+    if isinstance(identity, model.SymmetricKey | TpmSettings) and name is None:
         attestation.wrong("registration_id", "is missing", '`registration_id = "my-device"`')
     return model.DpsSource(target.host, target.port, scope, registration_id, identity, sent)
 
@@ -97,19 +97,25 @@ def _connection_string_of(value: object) -> model.ManualSource:
 
 
 def _identity(
-    table: Table, registration_id: str | None, issuers: Issuers, shared_method: str, shared_key: str
+    table: Table,
+    registration_id: str | None,
+    issuers: Issuers,
+    shared_method: str,
+    shared_key: str,
+    tpm: TpmSettings | None = None,
 ) -> model.DeviceIdentity:
-    """Return the identity in `table`: of `attestation`, or of `authentication`."""
+    """Return the identity in `table`: of `attestation`, which has `tpm` too, or of `authentication`."""
     method = table.need("method", '"x509"')
     found: model.DeviceIdentity = _NO_IDENTITY
     if method == shared_method:
         found = _symmetric_key(table, shared_key)
-    elif method == "tpm" and shared_method == "symmetric_key":
-        table.unsupported("method", 'attestation "tpm"', _TPM)
-        return found
+    elif method == "tpm" and tpm is not None:
+        found = tpm
     else:
         if method != "x509":
-            table.wrong("method", "is not known", f'`method = "x509"` or `method = "{shared_method}"`')
+            others = (shared_method,) if tpm is None else (shared_method, "tpm")
+            accepted = " or ".join(f'`method = "{one}"`' for one in ("x509", *others))
+            table.wrong("method", "is not known", accepted)
         found = _issued_or_preloaded(table, registration_id, issuers)
     table.finish()
     return found

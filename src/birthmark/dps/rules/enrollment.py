@@ -14,9 +14,17 @@ from birthmark.dps.document import (
     SymmetricKeys,
     X509Attestation,
 )
-from birthmark.dps.model import Enrollment, SymmetricKey, X509Group, X509Individual, parse_device_id, parse_group_id
+from birthmark.dps.model import (
+    Enrollment,
+    SymmetricKey,
+    TpmKeys,
+    X509Group,
+    X509Individual,
+    parse_device_id,
+    parse_group_id,
+)
 from birthmark.dps.rules.registration import AllocationNotServedError
-from birthmark.dps.wire import info_of
+from birthmark.dps.wire import info_of, parse_tpm
 from birthmark.errors import InvalidRequestError
 from birthmark.pki.certificates import Certificate, Thumbprint, parse_any
 from birthmark.pki.names import parse_registration_id
@@ -41,7 +49,10 @@ class AttestationNotServedError(EnrollmentInvalidError):
 
     code = "dps.attestation_not_served"
     cause = "The enrollment {enrollment} asks for {detail} attestation."
-    fix = 'Use x509 or symmetricKey; this uses x509: `birthmark enroll device --cert "$X509_CERT_FILE"`'
+    fix = (
+        "Use x509, symmetricKey or, for one device, tpm; this uses x509: "
+        '`birthmark enroll device --cert "$X509_CERT_FILE"`'
+    )
 
 
 def complete(
@@ -81,6 +92,9 @@ def _attestation(
         return AttestationMechanism(
             "symmetricKey", symmetric_key=_keys(enrollment.id, given.symmetric_key, old, entropy)
         )
+    if given.type == "tpm" and given.tpm is not None and not enrollment.is_group:
+        parse_tpm(given.tpm)
+        return AttestationMechanism("tpm", tpm=given.tpm)
     if given.type != "x509":
         raise AttestationNotServedError(enrollment=enrollment.id, detail=given.type)
     x509 = given.x509 or X509Attestation()
@@ -129,9 +143,11 @@ def _keys(name: str, given: SymmetricKeys | None, old: SymmetricKeys | None, ent
 def enrollment_of(document: EnrollmentDocument) -> Enrollment:
     """Return what is decided on of a document that is complete."""
     given, policy = document.attestation, document.reprovision_policy
-    attestation: X509Individual | X509Group | SymmetricKey
+    attestation: X509Individual | X509Group | SymmetricKey | TpmKeys
     if given.symmetric_key is not None:
         attestation = SymmetricKey(tuple(given.symmetric_key.raw()))
+    elif given.tpm is not None:
+        attestation = parse_tpm(given.tpm)
     elif document.is_group:
         attestation = X509Group()
     else:

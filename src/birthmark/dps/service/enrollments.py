@@ -184,6 +184,7 @@ class Enrollments:
             changes.run(store.DROP_SIGNERS, scope=scope, group_id=found.id)
         else:
             changes.run(store.DELETE_OWN_REGISTRATION, scope=scope, registration_id=found.id)
+            changes.run(store.DROP_ROOTS, scope=scope, registration_id=found.id)
         changes.audit(actor, "dps.enrollment_delete", found.id, scope=scope, kind=kind)
         await self._database.commit(changes.event(_changed(scope, found.id, is_group=is_group)))
 

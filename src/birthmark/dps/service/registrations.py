@@ -7,13 +7,15 @@ from typing import Any
 from birthmark.auth.sas import derive_device_key
 from birthmark.clock import Clock, Entropy, new_uuid
 from birthmark.dps import store
-from birthmark.dps.model import Claim, Enrollment, Instance, Registration, SymmetricKey, X509Individual
+from birthmark.dps.model import Claim, Enrollment, Instance, Registration, SymmetricKey, TpmKeys, X509Individual
 from birthmark.dps.ports import CertificateInventory, HubIdentity, HubRegistry
 from birthmark.dps.rules import attestation
 from birthmark.dps.rules.registration import NoHubError, decide
+from birthmark.dps.rules.tpm import TpmNotEnrolledError
 from birthmark.dps.service.enrollments import Enrollments
 from birthmark.dps.service.groups import Groups
 from birthmark.dps.service.instances import Instances
+from birthmark.dps.service.tpms import Tpms
 from birthmark.errors import ChangedMeanwhileError, ConflictError, NotFoundError, ThrottledError
 from birthmark.pki.names import parse_registration_id
 from birthmark.refusals.rate_limits import RateLimits
@@ -68,6 +70,8 @@ class Attested:
     enrollment: Enrollment
     claim: Claim
     at: float
+    tpm: TpmKeys | None = None
+    """The TPM that signed the token."""
 
 
 class Registrations:
@@ -92,6 +96,7 @@ class Registrations:
         self._hubs = hubs
         self._inventory = inventory
         self._groups = Groups(database, inventory)
+        self._tpms = Tpms(database, clock, entropy)
         self.count = 0  # of those that were made or made again
         # Per scope and name, once proven.
         self._limits = RateLimits(burst=BURST, per_s=1 / EVERY_S, max_addresses=16384)
@@ -102,12 +107,45 @@ class Registrations:
         registration_id = parse_registration_id(claim.registration_id)
         now = self._clock.now()
         individual = await self._enrollments.find(instance.id_scope, registration_id, is_group=False)
+        if individual is not None and isinstance(individual.attestation, TpmKeys):
+            attestation.check_enabled(individual, claim)
+            present = await self.find(instance, registration_id)
+            proven = await self._tpms.check(instance, individual.attestation, present, claim)
+            return replace(await self._attested(instance, individual, claim), tpm=proven)
         if individual is not None:
             attestation.check_individual(individual, claim, now)
             return await self._attested(instance, individual, claim)
         is_by_token = claim.leaf is None and bool(claim.token)
         find = self._groups.of_token if is_by_token else self._groups.of_certificate
         return await self._attested(instance, await find(instance.id_scope, claim, now), claim)
+
+    async def challenge(self, claim: Claim) -> bytes | None:
+        """Return what the TPM of `claim` has to open before it registers; None where it need not.
+
+        Raise `AttestationError` for a TPM that is not on record.
+        """
+        if claim.tpm is None or claim.token or claim.leaf is not None:
+            return None
+        instance = self._instances.by_scope(claim.id_scope)
+        registration_id = parse_registration_id(claim.registration_id)
+        found = await self._enrollments.find(instance.id_scope, registration_id, is_group=False)
+        if found is None:
+            raise TpmNotEnrolledError(
+                registration_id=claim.registration_id,
+                scope=instance.id_scope,
+                endorsement_key=claim.tpm.endorsement.base64,
+            )
+        if not isinstance(found.attestation, TpmKeys):
+            return None
+        attestation.check_enabled(found, claim)
+        present = await self.find(instance, registration_id)
+        return await self._tpms.challenge(
+            instance,
+            found.attestation,
+            present,
+            claim,
+            before_writing=lambda: self._take_room(instance, registration_id, "tpm"),
+        )
 
     async def _attested(self, instance: Instance, enrollment: Enrollment, claim: Claim) -> Attested:
         if self._inventory is not None and claim.leaf is not None:
@@ -124,9 +162,7 @@ class Registrations:
         attested = verdict
         instance, enrollment = attested.instance, attested.enrollment
         registration_id = parse_registration_id(claim.registration_id)
-        if not self._limits.has_room(f"{instance.id_scope} {registration_id.lower()}", self._clock.monotonic()):
-            facts: dict[str, Any] = {"registration_id": registration_id, "burst": BURST, "wait_s": EVERY_S}
-            raise RegistrationThrottledError(retry_after_s=EVERY_S, **facts)
+        self._take_room(instance, registration_id, "")
         problem: ConflictError | None = None
         for _ in range(_ATTEMPTS):
             present = await self.find(instance, registration_id)
@@ -146,8 +182,12 @@ class Registrations:
             except NoHubError as error:
                 error.add_facts(instance=instance.name)
                 raise
-            identity = replace(_identity(enrollment, claim), maker=_maker(instance, registration_id))
+            identity, kept = self._identity(attested)
+            registration = replace(registration, **kept)
+            identity = replace(identity, maker=_maker(instance, registration_id))
             changes = _written(instance, registration, present)
+            if attested.tpm is not None:
+                changes.merge(self._tpms.forgetting(instance, registration_id))
             changes.merge(await self._hubs.provision(registration.hub, registration.device_id, identity, now))
             if self._inventory is not None and claim.leaf is not None:
                 changes.merge(self._inventory.registered(claim.leaf, now))
@@ -168,6 +208,19 @@ class Registrations:
             self.count += 1
             return registration
         raise RegistrationBusyError(retry_after_s=1) from problem
+
+    def _take_room(self, instance: Instance, registration_id: str, what: str) -> None:
+        name = f"{instance.id_scope} {registration_id.lower()} {what}"
+        if not self._limits.has_room(name, self._clock.monotonic()):
+            facts: dict[str, Any] = {"registration_id": registration_id, "burst": BURST, "wait_s": EVERY_S}
+            raise RegistrationThrottledError(retry_after_s=EVERY_S, **facts)
+
+    def _identity(self, attested: Attested) -> tuple[HubIdentity, Mapping[str, Any]]:
+        """Return how the device proves itself at its hub, and what the registration keeps of its TPM."""
+        if attested.tpm is None:
+            return _identity(attested.enrollment, attested.claim), _NO_TPM
+        key, kept = self._tpms.hub_key(attested.tpm)
+        return HubIdentity(keys=(key,), iot_edge=attested.enrollment.is_edge), kept
 
     async def operation(self, claim: Claim, operation_id: str) -> Registration:
         """Return the registration that `operation_id` made. Raise `RegistrationNotFoundError`."""
@@ -264,6 +317,9 @@ def _written(instance: Instance, registration: Registration, present: Registrati
         key_etag=present.etag,
         **row,
     )
+
+
+_NO_TPM: Mapping[str, Any] = dict.fromkeys(("endorsement_key", "storage_root_key", "authentication_key"))
 
 
 def _identity(enrollment: Enrollment, claim: Claim) -> HubIdentity:

@@ -1,0 +1,51 @@
+"""A device that proves itself by its TPM: DPS asks what only this TPM can open, and gives it the key for the hub.
+
+That key is kept in the TPM and signs there, also after a restart. Where it is gone the device registers again.
+"""
+
+import asyncio
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from birthmark.agent.shared_key import SharedIdentity
+from birthmark.auth.sas import render_sas
+from birthmark.dps.client import Assigned, DpsTarget, challenge_by_https, register_by_https
+from birthmark.dps.wire import AnswerInvalidError
+from birthmark.keys.tpm import Tpm, TpmSettings
+from birthmark.links.ports import HttpsClient
+
+
+@dataclass(frozen=True, slots=True)
+class TpmIdentity(SharedIdentity):
+    """Signs in a TPM."""
+
+    tpm: Tpm = field(kw_only=True)
+
+    async def register(self, client: HttpsClient, target: DpsTarget, payload: object, now: datetime) -> Assigned:
+        """Answer DPS's challenge, register, and keep the key it gives. Raise `TpmUnavailableError` too."""
+        keys = await asyncio.to_thread(self.tpm.public_keys)
+        sealed = await challenge_by_https(client, target, *keys, payload=payload)
+
+        def sign(data: bytes) -> bytes:
+            return self.tpm.sign_with(sealed, data)
+
+        def token() -> str:
+            return render_sas(target.resource, sign, now + self.lifetime, "registration")
+
+        authorization = await asyncio.to_thread(token)
+        assigned = await register_by_https(client, target, authorization=authorization, payload=payload)
+        if assigned.authentication_key is None:
+            raise AnswerInvalidError(detail="it assigned a hub to a TPM and gave no key for it")
+        await asyncio.to_thread(self.tpm.keep, assigned.authentication_key)
+        return assigned
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the key for the hub is there; a TPM that was cleared has none any more."""
+        return self.tpm.has_key()
+
+
+def open_tpm(given: TpmSettings) -> TpmIdentity:
+    """Return the identity of a TPM, which is asked for nothing yet."""
+    tpm = Tpm(given)
+    return TpmIdentity(tpm.sign, f"the key at {tpm.handle:#x} of the TPM {given.tcti}", "tpm", tpm=tpm)

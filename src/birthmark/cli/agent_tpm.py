@@ -1,0 +1,48 @@
+"""`birthmark agent tpm`: the public keys of this device's TPM, as a provisioning service has to know them."""
+
+import shlex
+from typing import Annotated, Any
+
+import typer
+
+from birthmark.agent.config.model import DpsSource
+from birthmark.cli.agent_options import AgentOptions
+from birthmark.cli.common import emit
+from birthmark.cli.options import command
+from birthmark.dps.wire import registration_id_of, tpm_json
+from birthmark.keys.tpm import Tpm, TpmSettings
+from birthmark.pki.tpm_public import parse_tpm_public
+
+
+def add_to(app: typer.Typer) -> None:
+    """Mount the command."""
+    command(app, "birthmark agent tpm --tcti device", "tpm")(show)
+
+
+def show(
+    options: AgentOptions,
+    tcti: Annotated[
+        str | None, typer.Option(metavar="TCTI", help="How the TPM is reached; default: as configured.")
+    ] = None,
+) -> None:
+    """Show the TPM's endorsement key and storage root key, made there if missing; with them the device is enrolled."""
+    settings, name = _asked(options, tcti)
+    endorsement, root = Tpm(settings).public_keys()
+    told = tpm_json(endorsement, root)
+    name = name or registration_id_of(parse_tpm_public(endorsement, "endorsement key"))
+    row: dict[str, Any] = {
+        "registration_id": name,
+        "endorsement_key": told["endorsementKey"],
+        "storage_root_key": told["storageRootKey"],
+    }
+    emit(options.as_json, row)
+    words = ["birthmark", "enroll", "device", name, "--endorsement-key", row["endorsement_key"]]
+    typer.echo(f"Put it on record: {shlex.join([*words, '--storage-root-key', row['storage_root_key']])}", err=True)
+
+
+def _asked(options: AgentOptions, tcti: str | None) -> tuple[TpmSettings, str | None]:
+    """Return which TPM is meant, and the registration id where one is configured."""
+    if tcti is not None:
+        return TpmSettings(tcti), None
+    config, _ = options.place.read()
+    return config.tpm, config.source.registration_id if isinstance(config.source, DpsSource) else None

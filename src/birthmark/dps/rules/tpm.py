@@ -1,0 +1,100 @@
+"""TPM attestation: a challenge that only the enrolled TPM can open, and the token that it signs in answer.
+
+The challenge is a key, and it is derived: from a secret of the service, who is asked, the TPM's two keys, and the time.
+So nothing of it is kept, whoever asks as often as they like, and any worker may take the answer.
+"""
+
+import contextlib
+import hashlib
+import hmac
+from collections.abc import Sequence
+from datetime import datetime
+
+from birthmark.auth.sas import SasSignatureError, check_resource, check_sas, parse_sas
+from birthmark.dps.model import Claim, Instance, TpmKeys
+from birthmark.dps.rules.attestation import AttestationError, NoProofError, NotEnrolledError
+from birthmark.pki.tpm_public import TpmPublic
+
+CHALLENGE_S = 600
+MAX_ROOTS = 8
+_POLICY = "provisioningserviceowner"
+
+
+class TpmNotEnrolledError(NotEnrolledError):
+    """Nobody put this TPM on record."""
+
+    code = "dps.tpm_not_enrolled"
+    cause = "No individual enrollment is named {registration_id} in scope {scope}; the device came with a TPM."
+    fix = "If that TPM is yours: `birthmark enroll device {registration_id} --endorsement-key {endorsement_key}`"
+    endorsement_key: str
+    issuer: str = "-"
+
+
+class TpmMismatchError(AttestationError):
+    """The device has another TPM than the enrolled one."""
+
+    code = "dps.tpm_mismatch"
+    cause = (
+        "{registration_id} came with another {what} than the one on record: it has another TPM, its TPM was cleared, "
+        "or it is another device."
+    )
+    fix = (
+        "If the device was repaired, put what it has now on record: `birthmark enroll device {registration_id} "
+        "--endorsement-key {endorsement_key} --storage-root-key {storage_root_key} --update`"
+    )
+    endorsement_key: str
+    registration_id: str
+    storage_root_key: str
+    what: str
+
+
+def challenge_key(
+    instance: Instance, registration_id: str, endorsement: TpmPublic, root: TpmPublic, moment_s: float
+) -> bytes:
+    """Return the key that a TPM signs with, from some `moment_s` on until the period after it is over."""
+    secret, _ = instance.policies[_POLICY]
+    who = f"tpm challenge {instance.id_scope} {registration_id.lower()} {int(moment_s) // CHALLENGE_S} ".encode()
+    return hmac.digest(secret, who + endorsement.name + root.name, hashlib.sha256)
+
+
+def check_claimed(on_record: TpmKeys, claim: Claim) -> TpmPublic:
+    """Return the storage root key of a TPM that may be challenged. Raise `TpmMismatchError`."""
+    told = claim.tpm
+    if told is None or told.storage_root is None:
+        raise NoProofError(
+            registration_id=claim.registration_id, presented="no storage root key", wanted="both keys of a TPM"
+        )
+    for ours, theirs, what in (
+        (on_record.endorsement, told.endorsement, "endorsement key"),
+        (on_record.storage_root, told.storage_root, "storage root key"),
+    ):
+        if ours is not None and ours.area != theirs.area:
+            raise TpmMismatchError(
+                registration_id=claim.registration_id,
+                what=what,
+                endorsement_key=told.endorsement.base64,
+                storage_root_key=told.storage_root.base64,
+            )
+    return told.storage_root
+
+
+def check_answer(
+    instance: Instance, endorsement: TpmPublic, roots: Sequence[TpmPublic], claim: Claim, now: datetime
+) -> TpmPublic:
+    """Return the storage root key of the TPM that signed the claim's token; `roots` are those that it may have.
+
+    Raise `UnauthenticatedError`.
+    """
+    if not claim.token:
+        raise NoProofError(
+            registration_id=claim.registration_id, presented="no token", wanted="a token signed by its TPM"
+        )
+    token, seconds = parse_sas(claim.token), now.timestamp()
+    check_resource(token, [f"{claim.id_scope}/registrations/{claim.registration_id}"])
+    for root in roots:
+        moments = (seconds, seconds - CHALLENGE_S)
+        keys = [challenge_key(instance, claim.registration_id, endorsement, root, moment) for moment in moments]
+        with contextlib.suppress(SasSignatureError):
+            check_sas(token, keys, now)
+            return root
+    raise SasSignatureError(resource=token.resource)

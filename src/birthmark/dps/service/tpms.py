@@ -1,0 +1,116 @@
+"""TPMs that register: whom to challenge, and which storage root keys may answer.
+
+A client sends its keys when it asks for the challenge, and not with the answer. Where no root key is on record yet, the
+last few that came with the enrolled endorsement key are kept until one of them has proven itself.
+"""
+
+import base64
+from collections.abc import Callable
+from typing import Any
+
+from birthmark.clock import Clock, Entropy
+from birthmark.dps import store
+from birthmark.dps.model import Claim, Instance, Registration, TpmKeys
+from birthmark.dps.rules import tpm
+from birthmark.errors import ConflictError
+from birthmark.pki.tpm_public import TpmPublic, parse_tpm_public
+from birthmark.pki.tpm_sealing import seal_hmac_key
+from birthmark.store import Changes, Database, decided_again
+
+_ROOT = "storage root key"
+_HUB_KEY_BYTES = 32
+
+
+class Tpms:
+    """The TPMs of all instances."""
+
+    def __init__(self, database: Database, clock: Clock, entropy: Entropy) -> None:
+        self._database = database
+        self._clock = clock
+        self._entropy = entropy
+
+    async def challenge(
+        self,
+        instance: Instance,
+        keys: TpmKeys,
+        present: Registration | None,
+        claim: Claim,
+        *,
+        before_writing: Callable[[], None],
+    ) -> bytes:
+        """Return a key that only the TPM on record can open, and sign its next request with.
+
+        Raise `AttestationError`.
+        """
+        known = _on_record(keys, present)
+        root = tpm.check_claimed(known, claim)
+        if known.storage_root is None:
+            await decided_again(
+                lambda: self._remember(instance, claim, root, before_writing), after=ConflictError, attempts=4
+            )
+        now_s = self._clock.now().timestamp()
+        key = tpm.challenge_key(instance, claim.registration_id, keys.endorsement, root, now_s)
+        return seal_hmac_key(key, keys.endorsement, root, self._entropy)
+
+    async def check(self, instance: Instance, keys: TpmKeys, present: Registration | None, claim: Claim) -> TpmKeys:
+        """Return the keys of the TPM that signed the claim's token. Raise `UnauthenticatedError`."""
+        known = _on_record(keys, present)
+        roots = [known.storage_root] if known.storage_root else await self._roots(instance, claim)
+        found = tpm.check_answer(instance, keys.endorsement, roots, claim, self._clock.now())
+        return TpmKeys(keys.endorsement, found)
+
+    def hub_key(self, proven: TpmKeys) -> tuple[bytes, dict[str, Any]]:
+        """Return a new key for the hub, and what the registration keeps of the TPM that alone can open it."""
+        assert proven.storage_root is not None  # noqa: S101 (what was proven has one)
+        key = self._entropy.token(_HUB_KEY_BYTES)
+        sealed = seal_hmac_key(key, proven.endorsement, proven.storage_root, self._entropy)
+        kept = {"endorsement_key": proven.endorsement.tpm2b, "storage_root_key": proven.storage_root.tpm2b}
+        return key, kept | {"authentication_key": sealed}
+
+    def forgetting(self, instance: Instance, registration_id: str) -> Changes:
+        """Return the changes that forget which root keys came, once one has proven itself."""
+        return Changes().run(store.DROP_ROOTS, scope=instance.id_scope, registration_id=registration_id.lower())
+
+    async def _roots(self, instance: Instance, claim: Claim) -> list[TpmPublic]:
+        return [_parsed(text) for text in await self._remembered(instance, claim) or ()]
+
+    async def _remembered(self, instance: Instance, claim: Claim) -> tuple[str, ...] | None:
+        row = await self._database.one(
+            store.GET_ROOTS, scope=instance.id_scope, registration_id=claim.registration_id.lower()
+        )
+        return None if row is None else tuple(row["storage_root_keys"].split())
+
+    async def _remember(
+        self, instance: Instance, claim: Claim, root: TpmPublic, before_writing: Callable[[], None]
+    ) -> None:
+        text, before = root.base64, await self._remembered(instance, claim)
+        if before is not None and text in before:
+            return
+        before_writing()
+        after = " ".join([*(before or ()), text][-tpm.MAX_ROOTS :])
+        whose: dict[str, Any] = {"scope": instance.id_scope, "registration_id": claim.registration_id.lower()}
+        if before is None:
+            changes = Changes().run(store.ADD_ROOTS, **whose, storage_root_keys=after)
+        else:
+            as_read: dict[str, Any] = {f"key_{name}": value for name, value in whose.items()}
+            changes = Changes().run(
+                store.REPLACE_ROOTS,
+                expect=1,
+                key_storage_root_keys=" ".join(before),
+                storage_root_keys=after,
+                **as_read,
+            )
+        await self._database.commit(changes)
+
+
+def _on_record(keys: TpmKeys, present: Registration | None) -> TpmKeys:
+    """Return the keys of the enrollment, with the root key that proved itself before where it names none."""
+    if keys.storage_root is not None or present is None or present.storage_root_key is None:
+        return keys
+    if present.endorsement_key != keys.endorsement.tpm2b:  # the operator put another TPM on record since
+        return keys
+    return TpmKeys(keys.endorsement, parse_tpm_public(present.storage_root_key, _ROOT))
+
+
+def _parsed(text: str) -> TpmPublic:
+    return parse_tpm_public(base64.b64decode(text), _ROOT)

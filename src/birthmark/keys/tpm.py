@@ -1,0 +1,102 @@
+"""A device's TPM 2.0: the two keys that name it, and the key its cloud gave it, which signs and is never read.
+
+What is called here takes some milliseconds, and some seconds where the TPM has to make its keys first. Each call opens
+the TPM and closes it again, so that others get their turn where no resource manager stands in between.
+"""
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from birthmark.errors import UnavailableError
+from birthmark.pki.tpm_sealing import parse_sealed
+from birthmark.text import printable
+
+PERSISTENT = 0x81000000
+MAX_KEY_INDEX = 0x7FFFFF
+_LOCK = threading.Lock()
+
+
+class TpmUnavailableError(UnavailableError):
+    """The TPM does not answer."""
+
+    code = "keys.tpm_unavailable"
+    cause = "The TPM at {tcti} cannot be used: {detail}."
+    fix = (
+        "Look which there is, tpmrm0 as a rule: `ls -l /dev`. The agent's user needs the group tss; another place is "
+        'named by `tcti` under `[tpm]`; the library comes with `pip install "birthmark[tpm]"`.'
+    )
+    detail: str
+    tcti: str
+
+
+@dataclass(frozen=True, slots=True)
+class TpmSettings:
+    """`[tpm]`: how the TPM is reached, where its key is kept, and the passwords of its hierarchies."""
+
+    tcti: str = "device"
+    key_index: int = 0x000100
+    endorsement: str = field(default="", repr=False)
+    owner: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Tpm:
+    """One TPM. Every method raises `TpmUnavailableError`."""
+
+    settings: TpmSettings
+
+    @property
+    def handle(self) -> int:
+        """Where the key of the cloud is kept."""
+        return PERSISTENT + self.settings.key_index
+
+    def public_keys(self) -> tuple[bytes, bytes]:
+        """Return endorsement key and storage root key, each as TPM2B_PUBLIC; those that are missing are made."""
+        with self._opened() as (tss, tpm):
+            endorsement, root = tss.primaries(tpm)
+            return tss.public_of(tpm, endorsement), tss.public_of(tpm, root)
+
+    def sign_with(self, sealed: bytes, data: bytes) -> bytes:
+        """Return HMAC-SHA-256 of `data` under a key that is forgotten again. Raise `TpmKeyInvalidError`."""
+        parsed = parse_sealed(sealed)
+        with self._opened() as (tss, tpm), tss.loaded(tpm, parsed) as key:
+            return bytes(tss.hmac(tpm, key, data))
+
+    def keep(self, sealed: bytes) -> None:
+        """Keep the key from now on, in the place of the one before. Raise `TpmKeyInvalidError`."""
+        parsed = parse_sealed(sealed)
+        with self._opened() as (tss, tpm), tss.loaded(tpm, parsed) as key:
+            tss.keep(tpm, key, self.handle)
+
+    def sign(self, data: bytes) -> bytes:
+        """Return HMAC-SHA-256 of `data` under the key that is kept."""
+        with self._opened() as (tss, tpm):
+            if (key := tss.at(tpm, self.handle)) is None:
+                raise self._unavailable(f"it has no key at {self.handle:#x}, and the device has to register again")
+            return bytes(tss.hmac(tpm, key, data))
+
+    def has_key(self) -> bool:
+        """Say whether a key is kept."""
+        with self._opened() as (tss, tpm):
+            return tss.at(tpm, self.handle) is not None
+
+    @contextlib.contextmanager
+    def _opened(self) -> Iterator[tuple[Any, Any]]:
+        """Open the TPM: yield what is asked of it, and whom."""
+        given = self.settings
+        try:
+            from birthmark.keys import tss  # noqa: PLC0415 - an extra, not on every machine
+        except (ImportError, OSError, NotImplementedError) as error:
+            raise self._unavailable(f"its library tpm2-pytss is missing ({error})") from error
+        with _LOCK:
+            try:
+                with tss.opened(given.tcti, given.endorsement.encode(), given.owner.encode()) as tpm:
+                    yield tss, tpm
+            except tss.REFUSALS as error:
+                raise self._unavailable(str(error)) from error
+
+    def _unavailable(self, detail: str) -> TpmUnavailableError:
+        return TpmUnavailableError(tcti=printable(self.settings.tcti), detail=printable(detail).rstrip("."))

@@ -1,0 +1,120 @@
+"""A signing key that only one TPM 2.0 can open and use (TPM 2.0 Library, part 1, sections 23 and 24).
+
+The key travels as an HMAC key to import below the storage root key; what unwraps it is a credential that only the TPM
+with that endorsement key activates, and only beside that storage root key. This is what DPS sends as
+`authenticationKey`: six sized fields, of which the last, encrypted text of its own, is empty here.
+"""
+
+import hashlib
+import hmac
+from dataclasses import dataclass
+from typing import Protocol
+
+from cryptography.hazmat.decrepit.ciphers.modes import CFB
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
+
+from birthmark.pki.tpm_public import SIGN, TpmPublic, TpmReader, sized
+
+_KEYED_HASH, _HMAC, _SHA256 = b"\x00\x08", b"\x00\x05", b"\x00\x0b"
+_USER_WITH_AUTH, _NO_DICTIONARY_ATTACK = 1 << 6, 1 << 10
+_WRAP_BYTES = 16  # AES-128-CFB is what the vendors' clients import by
+_MAX_KEY_BYTES = 64
+MAX_SEALED_BYTES = 8 * 1024
+_HASHES: dict[str, type[hashes.HashAlgorithm]] = {
+    "sha256": hashes.SHA256,
+    "sha384": hashes.SHA384,
+    "sha512": hashes.SHA512,
+}
+
+
+class Chance(Protocol):
+    """Where unpredictable bytes come from."""
+
+    def token(self, n: int) -> bytes: ...
+
+
+@dataclass(frozen=True, slots=True)
+class SealedKey:
+    """The fields of a sealed key, as the TPM takes them."""
+
+    credential: bytes
+    """What the endorsement key authenticates and encrypts: the key of the inner wrapping."""
+
+    credential_secret: bytes
+    duplicate: bytes
+    duplicate_secret: bytes
+    public: bytes
+    """TPMT_PUBLIC of the key inside."""
+
+
+def parse_sealed(data: bytes) -> SealedKey:
+    """Return the fields of what a provisioning service sent. Raise `TpmKeyInvalidError`.
+
+    Whether they fit, only the TPM says. Real services append a sixth field, which is of no use here.
+    """
+    fields = TpmReader(data, "authentication key", MAX_SEALED_BYTES)
+    found = SealedKey(*(fields.sized() for _ in range(5)))
+    if not fields.is_at_end:
+        fields.sized()
+    return found
+
+
+def seal_hmac_key(key: bytes, endorsement: TpmPublic, storage_root: TpmPublic, chance: Chance) -> bytes:
+    """Return `key` as only the TPM that has both keys can import it, for HMAC-SHA-256."""
+    if not 0 < len(key) <= _MAX_KEY_BYTES:
+        raise ValueError(len(key))
+    wrapping = chance.token(_WRAP_BYTES)
+    blinding = chance.token(hashlib.sha256().digest_size)
+    public = _hmac_public(hashlib.sha256(blinding + key).digest())
+    name = _SHA256 + hashlib.sha256(public).digest()
+    sensitive = sized(_KEYED_HASH + sized(b"") + sized(blinding) + sized(key))
+    inner = _cfb(wrapping, sized(hashlib.sha256(sensitive + name).digest()) + sensitive)
+    credential = _protect(sized(wrapping), endorsement, b"IDENTITY\0", storage_root.name, chance)
+    duplicate = _protect(inner, storage_root, b"DUPLICATE\0", name, chance)
+    return b"".join(map(sized, (*credential, *duplicate, public, b"")))
+
+
+def _hmac_public(unique: bytes) -> bytes:
+    """Return TPMT_PUBLIC of an HMAC key."""
+    attributes = SIGN | _USER_WITH_AUTH | _NO_DICTIONARY_ATTACK
+    no_policy = sized(b"")
+    return _KEYED_HASH + _SHA256 + attributes.to_bytes(4, "big") + no_policy + _HMAC + _SHA256 + sized(unique)
+
+
+def _protect(data: bytes, parent: TpmPublic, label: bytes, name: bytes, chance: Chance) -> tuple[bytes, bytes]:
+    """Return `data` encrypted and authenticated for `parent`, and the secret that only `parent` reads."""
+    seed, secret = _seed(parent, label, chance)
+    hash_bits = hashlib.new(parent.hash_name).digest_size * 8
+    encrypted = _cfb(_kdfa(parent.hash_name, seed, b"STORAGE\0", name, parent.aes_bits), data)
+    integrity = _kdfa(parent.hash_name, seed, b"INTEGRITY\0", b"", hash_bits)
+    return sized(hmac.digest(integrity, encrypted + name, parent.hash_name)) + encrypted, secret
+
+
+def _seed(parent: TpmPublic, label: bytes, chance: Chance) -> tuple[bytes, bytes]:
+    """Return a seed and how it is told to `parent` (part 1, annexes B.10 and C.6)."""
+    size = hashlib.new(parent.hash_name).digest_size
+    if isinstance(parent.key, rsa.RSAPublicKey):
+        algorithm = _HASHES[parent.hash_name]()
+        seed = chance.token(size)
+        return seed, parent.key.encrypt(seed, padding.OAEP(padding.MGF1(algorithm), algorithm, label))
+    once = ec.generate_private_key(parent.key.curve)
+    shared = once.exchange(ec.ECDH(), parent.key)
+    width = (parent.key.curve.key_size + 7) // 8
+    ours, theirs = once.public_key().public_numbers(), parent.key.public_numbers()
+    x, y = (coordinate.to_bytes(width, "big") for coordinate in (ours.x, ours.y))
+    counter = (1).to_bytes(4, "big")  # one round, since the seed is as long as the hash
+    seed = hashlib.new(parent.hash_name, counter + shared + label + x + theirs.x.to_bytes(width, "big")).digest()
+    return seed, sized(x) + sized(y)
+
+
+def _kdfa(hash_name: str, key: bytes, label: bytes, context: bytes, bits: int) -> bytes:
+    """Return key material in counter mode (part 1, section 11.4.10.2); one round is enough for every key here."""
+    told = (1).to_bytes(4, "big") + label + context + bits.to_bytes(4, "big")
+    return hmac.digest(key, told, hash_name)[: bits // 8]
+
+
+def _cfb(key: bytes, data: bytes) -> bytes:
+    """Return `data` encrypted under a key of one use, so that the vector may be zero."""
+    return Cipher(algorithms.AES(key), CFB(bytes(16))).encryptor().update(data)

@@ -1,0 +1,97 @@
+"""The unmodified Node SDK with a TPM: azure-iot-security-tpm and its provisioning client, then a device client.
+
+Its TPM library speaks to a simulator of its own protocol; here its commands go to swtpm as they are.
+"""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from azure_clients import needs_443
+from servers import RunningServer
+from tpms import a_tpm
+
+pytestmark = pytest.mark.system
+NODE = Path(__file__).parents[2] / "node"
+
+PRELUDE = """
+const assert = require('node:assert');
+const net = require('node:net');
+const {Tpm} = require('tss.js');
+const {TpmSecurityClient, TpmAuthenticationProvider} = require('azure-iot-security-tpm');
+const {ProvisioningDeviceClient} = require('azure-iot-provisioning-device');
+const {Http} = require('azure-iot-provisioning-device-http');
+const {Client, Message} = require('azure-iot-device');
+const {Mqtt} = require('azure-iot-device-mqtt');
+const told = (call) => new Promise((done, failed) => call((error, found) => error ? failed(error) : done(found)));
+
+class Swtpm {
+  connect(then) { this.socket = net.connect(process.env.TPM_PORT, '127.0.0.1', () => then()); }
+  dispatchCommand(command, then) {
+    let answer = Buffer.alloc(0);
+    const take = (data) => {
+      answer = Buffer.concat([answer, data]);
+      if (answer.length < 10 || answer.length < answer.readUInt32BE(2)) return;
+      this.socket.off('data', take);
+      setImmediate(then, null, answer);
+    };
+    this.socket.on('data', take);
+    this.socket.write(command);
+  }
+  close() { this.socket.end(); }
+}
+const tpm = new Tpm(true);
+tpm.device = new Swtpm();
+const security = new TpmSecurityClient(process.env.NAME, tpm);
+"""
+SHOW = """
+(async () => {
+  const key = await told((then) => security.getEndorsementKey(then));
+  const name = await told((then) => security.getRegistrationId(then));
+  console.log(name, key.toString('base64'));
+  tpm.close();
+})();
+"""
+REGISTER = """
+(async () => {
+  const {PROVISIONING_HOST, PROVISIONING_IDSCOPE} = process.env;
+  const client = ProvisioningDeviceClient.create(PROVISIONING_HOST, PROVISIONING_IDSCOPE, new Http(), security);
+  const {registrationState} = await client.register();
+  console.log(registrationState.deviceId, registrationState.status);
+  const provider = TpmAuthenticationProvider.fromTpmSecurityClient(
+    registrationState.deviceId, registrationState.assignedHub, security);
+  const device = Client.fromAuthenticationProvider(provider, Mqtt);
+  await device.open();
+  await device.sendEvent(new Message('hello'));
+  console.log('sent');
+  await device.close();
+  provider.stop();
+  tpm.close();
+})().catch((error) => { console.error(error); process.exit(1); });
+"""
+
+
+def run_node(script: str, server: RunningServer, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [shutil.which("node") or "node", "-e", PRELUDE + script],
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+        cwd=NODE,
+        env={**server.environment, **environment},
+    )
+
+
+def test_a_device_of_the_sdk_registers_by_its_tpm_and_sends_by_the_key_that_the_tpm_was_given(
+    server: RunningServer,
+) -> None:
+    needs_443(server)
+    with a_tpm() as tpm:
+        port = str(tpm.port)
+        name, key = run_node(SHOW, server, TPM_PORT=port).stdout.split()
+        server.run("enroll", "device", "--endorsement-key", key)  # the name is what the SDK makes of the key
+        done = run_node(REGISTER, server, TPM_PORT=port)
+        assert done.stdout.splitlines() == [f"{name} assigned", "sent"], done.stderr

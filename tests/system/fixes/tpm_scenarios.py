@@ -1,0 +1,42 @@
+"""Devices that prove themselves by a TPM."""
+
+import base64
+from collections.abc import Callable, Mapping
+
+from fixes.agent_scenarios import APPLY, CONFIG
+from fixes.scenario import Scenario
+from fixes.scene import Scene
+
+from tpm_vectors import RSA_EK
+from tpms import a_tpm
+
+_ANOTHER = base64.b64encode(RSA_EK).decode()
+
+
+def with_tpm(name: str, *lines: str) -> Callable[[Scene], None]:
+    """A device with a TPM and a configuration for it; then these lines are typed."""
+
+    def prepare(scene: Scene) -> None:
+        tpm = scene.closing.enter_context(a_tpm())
+        scene.must('eval "$(birthmark env)"')
+        scene.must(f"mkdir -p root/etc/aziot; birthmark env --format aziot --registration-id {name} > {CONFIG}")
+        scene.must(f"sed -i '/^.provisioning.attestation./,$d' {CONFIG}; export BIRTHMARK_AGENT_ROOT=root")
+        with (scene.directory / CONFIG).open("a") as config:
+            config.write(f'[provisioning.attestation]\nmethod = "tpm"\nregistration_id = "{name}"\n')
+            config.write(f'[tpm]\ntcti = "{tpm.tcti}"\n')
+        for line in lines:
+            scene.must(line)
+
+    return prepare
+
+
+TPM: Mapping[str, Scenario] = {
+    "dps.tpm_mismatch": Scenario(
+        APPLY, with_tpm("fix-tpm-other", f"birthmark enroll device fix-tpm-other --endorsement-key {_ANOTHER}")
+    ),
+    "dps.tpm_not_enrolled": Scenario(APPLY, with_tpm("fix-tpm-new")),
+    "keys.tpm_unavailable": Scenario("birthmark agent tpm --tcti device:/dev/nowhere", is_instead=True),
+    "pki.tpm_key_invalid": Scenario(
+        "birthmark enroll device fix-tpm-key --endorsement-key AAAA", with_tpm("fix-tpm-key"), is_instead=True
+    ),
+}

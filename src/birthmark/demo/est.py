@@ -1,11 +1,8 @@
 """IoT Edge style agent with EST: a certificate by password, then renewal that proves itself."""
 
-import json
-import subprocess
 from pathlib import Path
-from typing import Any
 
-from birthmark.demo.stage import NotProvenError, Stage
+from birthmark.demo.stage import NotProvenError, Stage, told
 
 TITLE = "EST → a device that renews itself"
 ABOUT = "An aziot-style config.toml; certificates that live seconds here, a day by default."
@@ -43,10 +40,10 @@ def play(stage: Stage) -> None:
 
     stage.say("run: the agent stays connected and renews by itself before the certificate runs out.")
     agent = stage.start("birthmark", "agent", "run", *root, "--telemetry", "1", "--json", log="agent.log")
-    connected = _told(agent, "connected")
+    connected = told(agent, "connected")
     stage.note(f"connected with {str(connected['thumbprint'])[:16]}…")
     with stage.console.status("   waiting for the renewal"):
-        renewed = _told(agent, "renewed")
+        renewed = told(agent, "renewed")
     stage.note(f"renewed, and reconnected with {str(renewed['thumbprint'])[:16]}…")
     if renewed["thumbprint"] == connected["thumbprint"]:
         raise NotProvenError(expected="a new certificate", found=renewed["thumbprint"])
@@ -70,15 +67,6 @@ def _files(device: Path) -> list[Path]:
     """Return the certificates and keys that the agent keeps, named as aziot names them."""
     state = device / "var" / "lib" / "aziot"
     return sorted([*state.glob("certd/certs/*"), *state.glob("keyd/keys/*")])
-
-
-def _told(agent: "subprocess.Popen[str]", event: str) -> dict[str, Any]:
-    """Return the next event of this name that the agent tells."""
-    for line in agent.stdout or ():
-        row: dict[str, Any] = json.loads(line)
-        if row.get("event") == event:
-            return row
-    raise NotProvenError(expected=f"the event {event}", found="the agent's end")
 
 
 def _thumbprint_at_hub(stage: Stage) -> str:

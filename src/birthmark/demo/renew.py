@@ -4,13 +4,14 @@ import json
 import time
 from typing import Any
 
-from birthmark.demo.stage import Stage
+from birthmark.demo.stage import Stage, told
 from birthmark.pki.certificates import parse_pem
 
 TITLE = "A device that cannot be lost: chip, comeback, a new root"
 ABOUT = "No password anywhere; a certificate expires in a warehouse; the root is exchanged under the device."
 _LIFETIME_S = 20
 _MARGIN_S = 2
+_MESSAGES_S = 3
 
 
 def play(stage: Stage) -> None:
@@ -45,8 +46,8 @@ def play(stage: Stage) -> None:
     stage.say("Switched on again: it proves its key by the expired certificate, and the rule lets it come back.")
     back = stage.row("agent", "apply", *root)
     _differs(stage, back, first)
-    told = [json.loads(line) for line in stage.birthmark("audit", "export", "--rows").stdout.splitlines()]
-    comebacks = [row for row in told if row.get("action") == "certificate.comeback"]
+    rows = [json.loads(line) for line in stage.birthmark("audit", "export", "--rows").stdout.splitlines()]
+    comebacks = [row for row in rows if row.get("action") == "certificate.comeback"]
     stage.expect(bool(comebacks), True, "the comeback is in the audit chain")
 
     stage.say("The root is exchanged. Both are trusted first, and handed out when a device renews.")
@@ -59,8 +60,14 @@ def play(stage: Stage) -> None:
     stage.say("Nothing is below the old root any more: it is trusted no longer, and the device did not notice.")
     over = stage.row("ca", "rollover", "next", "--yes")
     stage.expect(over["state"], "the new alone", "state of the exchange")
-    last = _renewed(stage, root)
-    stage.prove_at_hub(name, str(last["thumbprint"]), stage.endpoints["dps"]["host"])
+    _renewed(stage, root)
+    agent = stage.start("birthmark", "agent", "run", *root, "--telemetry", "1", "--json", log="agent.log")
+    connected = told(agent, "connected")
+    with stage.console.status("   waiting for its messages"):
+        time.sleep(_MESSAGES_S)
+    stage.birthmark("agent", "stop", *root)
+    messages = stage.prove_at_hub(name, str(connected["thumbprint"]), stage.endpoints["dps"]["host"])
+    stage.expect(messages > 0, True, "messages at the hub")
 
 
 def _configure(stage: Stage, name: str) -> None:

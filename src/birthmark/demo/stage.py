@@ -325,3 +325,12 @@ def _resolve(program: str) -> str:
     """Return the program beside this interpreter, else as it is."""
     beside = Path(sys.executable).with_name(program)
     return str(beside) if beside.exists() else program
+
+
+def told(agent: "subprocess.Popen[str]", event: str) -> dict[str, Any]:
+    """Return the next event of this name that the agent tells."""
+    for line in agent.stdout or ():
+        row: dict[str, Any] = json.loads(line)
+        if row.get("event") == event:
+            return row
+    raise NotProvenError(expected=f"the event {event}", found="the agent's end")

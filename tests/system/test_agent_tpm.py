@@ -28,13 +28,13 @@ def tpm(tmp_path: Path) -> Iterator[SoftwareTpm]:
         yield running
 
 
-def by_tpm(server: RunningServer, root: Path, name: str, tpm: SoftwareTpm) -> AgentOnDevice:
+def by_tpm(server: RunningServer, root: Path, name: str, tpm: SoftwareTpm, index: int = 0x101010) -> AgentOnDevice:
     """A device that has a TPM and nothing else."""
 
     def change(text: str) -> str:
         head = text[: text.index("[provisioning.attestation]")]
         attestation = f'[provisioning.attestation]\nmethod = "tpm"\nregistration_id = "{name}"\n'
-        return f'{head}{attestation}\n[tpm]\ntcti = "{tpm.tcti}"\nauth_key_index = 0x10_10_10\n'
+        return f'{head}{attestation}\n[tpm]\ntcti = "{tpm.tcti}"\nauth_key_index = {index:#x}\n'
 
     return AgentOnDevice(server, root, name).configure(change)
 
@@ -83,6 +83,19 @@ def test_a_device_whose_key_is_gone_from_the_tpm_registers_again(
     environment = {**os.environ, "TPM2TOOLS_TCTI": tpm.tcti}
     subprocess.run(["tpm2_evictcontrol", "-C", "o", "-c", "0x81101010"], env=environment, check=True)
     with device.start() as running:
+        until(running, "connected")
+        running.terminate()
+
+
+def test_a_registration_that_was_cut_before_its_key_was_kept_is_made_again(
+    server: RunningServer, tmp_path: Path, tpm: SoftwareTpm
+) -> None:
+    device = by_tpm(server, tmp_path / "one", "tpm-cut", tpm)
+    on_record(device)
+    device.row("apply")
+    by_tpm(server, tmp_path / "two", "tpm-cut", tpm, 0x202020).row("apply")  # a newer key, which went elsewhere
+    with device.start() as running:
+        assert until(running, "failed")["error"]
         until(running, "connected")
         running.terminate()
 

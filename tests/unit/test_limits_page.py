@@ -21,6 +21,7 @@ from birthmark.broker import attached, space, stream, viewing
 from birthmark.ca import answers
 from birthmark.dps import mqtt as dps_mqtt
 from birthmark.dps import wire as dps_wire
+from birthmark.dps.rules import tpm
 from birthmark.dps.service import registrations
 from birthmark.est import wire as est_wire
 from birthmark.iothub import wire as hub_wire
@@ -92,6 +93,10 @@ EXPECTED: dict[tuple[str, str], str] = {
     ("MQTT", "IoT Hub messages of one connection waiting for the database"): (
         f"{hub_telemetry.WINDOW}, or {size(hub_telemetry.WINDOW_BYTES)}"
     ),
+    ("DPS", "storage root keys that came for a TPM and did not prove themselves"): (
+        f"the last {tpm.MAX_ROOTS}, new ones as registrations below"
+    ),
+    ("DPS", "a challenge to a TPM"): f"answered within {tpm.CHALLENGE_S // 60} min",
     ("DPS", "registrations of one device"): f"{registrations.BURST} in a row, then one in {registrations.EVERY_S} s",
     ("AWS IoT", "client id"): f"{topics.MAX_CLIENT_ID_BYTES} bytes",
     ("AWS IoT", "topic or filter"): f"{topics.MAX_TOPIC_BYTES} bytes, {topics.MAX_SLASHES} slashes",

@@ -148,7 +148,7 @@ class Checks:
     def _identity_expiry(self) -> Answer:
         held = self.agent.held()
         if held is None:
-            return Result.SKIPPED, "there is no certificate yet: birthmark agent apply"
+            return Result.SKIPPED, self._without or "there is no certificate yet: birthmark agent apply"
         return self._expiry(held, self.agent.renewal)
 
     def _expiry(self, held: HeldIdentity, renewal: Renewal | None) -> Answer:
@@ -215,7 +215,7 @@ class Checks:
         seen = self.agent.identities.keys.look()
         held = self.agent.held()
         if held is None:
-            return (Result.OK, seen) if seen else (Result.SKIPPED, "there is no key yet")
+            return (Result.OK, seen) if seen else (Result.SKIPPED, self._without or "there is no key yet")
         key = held.key.handle
         key.sign(b"birthmark agent check", default_scheme(key.public_key))
         return Result.OK, key.describe()
@@ -223,7 +223,7 @@ class Checks:
     def _match(self) -> Answer:
         held = self.agent.held()
         if held is None:
-            return Result.SKIPPED, "there is no certificate yet"
+            return Result.SKIPPED, self._without or "there is no certificate yet"
         held.for_links()  # raises when they are no pair
         for managed in self.agent.others:
             if (other := self.agent.identities.slot(managed.id).current()) is not None:
@@ -269,6 +269,12 @@ class Checks:
         if hub is None:
             return Result.SKIPPED, "no hub is assigned yet"
         return await _handshake(hub, _HUB_PORT, self._trust())
+
+    @property
+    def _without(self) -> str:
+        """Why there will be no certificate of the device; empty where there will be one."""
+        identity = self.agent.config.source.identity
+        return "" if isinstance(identity, Issued | Preloaded) else "the device proves itself without a certificate"
 
     def _trust(self) -> Trust:
         time, trust = self.agent.clock, self.agent.anchors.beyond(self.agent.cloud_trust)

@@ -1,5 +1,6 @@
 """Registering by TPM, as a device of any maker does: the challenge, the answer, the key for the hub."""
 
+import asyncio
 from dataclasses import replace
 from datetime import timedelta
 
@@ -133,6 +134,15 @@ async def test_root_keys_that_come_and_never_answer_are_few(database_url: str) -
 async def registered_after(world: DpsWorld, tpm: SoftwareTpm) -> None:
     world.clock.move(timedelta(seconds=10))
     await registered(world, tpm)
+
+
+async def test_root_keys_that_come_at_the_same_moment_are_all_remembered(database_url: str) -> None:
+    async with a_dps(database_url) as world:
+        with a_tpm() as tpm:
+            await enrolled(world, tpm.keys)
+            claims = [replace(tpm.keys, storage_root=_another(n)) for n in range(3)]
+            await asyncio.gather(*(challenge(world, keys) for keys in claims))
+            assert len(await _roots(world)) == len(claims)
 
 
 async def test_a_challenge_ends(database_url: str) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from agent_world import CONFIG
-from birthmark.agent.config import ConfigInvalidError, parse_config
+from birthmark.agent.config import ConfigInvalidError, parse_config, read_config
 from birthmark.keys.tpm import Tpm, TpmSettings
 
 FILE = Path("/etc/aziot/config.toml")
@@ -70,3 +70,10 @@ def test_a_hub_that_is_given_takes_no_tpm() -> None:
     with pytest.raises(ConfigInvalidError) as refused:
         parse_config(FILE, text + 'method = "tpm"\n')
     assert refused.value.facts["key"] == "provisioning.authentication.method"
+
+
+def test_a_password_of_a_hierarchy_that_others_can_read_is_remarked_upon(tmp_path: Path) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text(DPS + '[tpm.hierarchy_authorization]\nowner = "world"\n')
+    file.chmod(0o644)
+    assert [warning.key for warning in read_config(file).warnings] == ["owner"]

@@ -16,7 +16,8 @@ from birthmark.text import reason_of
 MAX_CONFIG_BYTES = 1024 * 1024
 MAX_FILES = 100
 _OTHERS_READ = 0o044
-_SECRET = re.compile(r"(?m)^[ \t]*(password|connection_string|symmetric_key|device_id_pk)[ \t]*=(?!.*uri *=)")
+_SECRETS = "password|connection_string|symmetric_key|device_id_pk|endorsement|owner|hierarchy_authorization"
+_SECRET = re.compile(rf"(?m)^[ \t]*({_SECRETS})[ \t]*=(?!.*uri *=)")
 
 
 def read_config(file: Path) -> model.AgentConfig:

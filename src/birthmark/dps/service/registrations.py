@@ -124,18 +124,18 @@ class Registrations:
 
         Raise `AttestationError` for a TPM that is not on record.
         """
-        if claim.tpm is None or claim.token or claim.leaf is not None:
+        if claim.tpm is None or claim.token:
             return None
         instance = self._instances.by_scope(claim.id_scope)
         registration_id = parse_registration_id(claim.registration_id)
         found = await self._enrollments.find(instance.id_scope, registration_id, is_group=False)
-        if found is None:
+        if found is None and claim.leaf is None:
             raise TpmNotEnrolledError(
                 registration_id=claim.registration_id,
                 scope=instance.id_scope,
                 endorsement_key=claim.tpm.endorsement.base64,
             )
-        if not isinstance(found.attestation, TpmKeys):
+        if found is None or not isinstance(found.attestation, TpmKeys):
             return None
         attestation.check_enabled(found, claim)
         present = await self.find(instance, registration_id)

@@ -50,6 +50,7 @@ class Standing:
     """The name that holds the key, folded."""
     key_revoked_at: datetime | None = None
     live: Sequence[LiveCertificate] = ()
+    """Those of the name; of the same key and spelling none need be told."""
     version: int = 0
     """Of the name; the commit asks that it is still this one."""
 

@@ -265,6 +265,7 @@ class CertificateAuthority:
         rows = await self.database.all(
             store.STANDING,
             name=fold(asked or ""),
+            asked=asked or "",
             asked_digest=key_digest(request.spki_der),
             after=to_micros(self.clock.now()),
             thumbprint=b"" if held is None else held.certificate.thumbprint,

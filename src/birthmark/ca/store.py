@@ -173,7 +173,13 @@ def _about(kind: str, name: Any, at: Any, digest: Any = None, thumbprint: Any = 
 
 _LIVE = (
     select(certificates.c.device_id, certificates.c.key_digest, certificates.c.thumbprint)
-    .where(certificates.c.name == bindparam("name"), certificates.c.holds_name == 1, *_IS_LIVE)
+    .where(
+        certificates.c.name == bindparam("name"),
+        certificates.c.holds_name == 1,
+        *_IS_LIVE,
+        # Nothing hangs on those of the same key and spelling, and a device that renews often has many.
+        or_(certificates.c.device_id != bindparam("asked"), certificates.c.key_digest != bindparam("asked_digest")),
+    )
     .limit(1000)
     .subquery()
 )

@@ -60,6 +60,16 @@ def test_it_is_installed_once_and_taken_back_exactly(image: Path, which: str) ->
     assert do(image, which, "uninstall") == []
 
 
+def test_the_agents_user_may_open_a_tpm_where_the_machine_has_a_group_for_that(image: Path) -> None:
+    group = image / "etc/group"
+    group.write_text(group.read_text() + "tss:x:108:\n")
+    before = tree(image)
+    do(image, "agent", "install")
+    assert "tss:x:108:birthmark-agent" in group.read_text().splitlines()
+    do(image, "agent", "uninstall")
+    assert tree(image) == before
+
+
 @ABOUT
 def test_what_somebody_changed_or_put_there_stays(image: Path, which: str) -> None:
     do(image, which, "install")

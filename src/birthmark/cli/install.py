@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from birthmark.cli.common import FileUnusableError, say
-from birthmark.cli.installing import Installer, Step
+from birthmark.cli.installing import Installer, Step, groups_of
 from birthmark.cli.options import JsonOption, command, commands
 from birthmark.cli.units import Service, agent_service, server_service
 from birthmark.text import reason_of
@@ -36,12 +36,12 @@ def install_agent(
     as_json: JsonOption = False,
 ) -> None:
     """Install the agent as a service: user, modes, unit. Again is harmless; `uninstall` takes it back."""
-    _do(agent_service(_program(program)), root, Installer.install, dry_run=dry_run, as_json=as_json)
+    _do(agent_service(_program(program), groups_of(root)), root, Installer.install, dry_run=dry_run, as_json=as_json)
 
 
 def uninstall_agent(root: RootOption = Path("/"), dry_run: DryRunOption = False, as_json: JsonOption = False) -> None:
     """Take back what `install` made; identity and configuration stay."""
-    _do(agent_service(_program(None)), root, Installer.uninstall, dry_run=dry_run, as_json=as_json)
+    _do(agent_service(_program(None), groups_of(root)), root, Installer.uninstall, dry_run=dry_run, as_json=as_json)
 
 
 @command(app, "birthmark server install --host cloud.example", "install")

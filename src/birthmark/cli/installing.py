@@ -177,6 +177,11 @@ class Installer:
             yield Step(f"systemctl {' '.join(arguments)}", partial(_run, ["systemctl", *arguments]))
 
 
+def groups_of(root: Path) -> set[str]:
+    """Return the names of the groups of a machine or image."""
+    return {line.partition(":")[0] for line in (_text(root / "etc/group") or "").splitlines()}
+
+
 def _run(command: list[str]) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 (tools by their whole paths)
     if done.returncode:

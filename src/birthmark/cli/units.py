@@ -1,6 +1,7 @@
 """systemd units of the agent and the server: hardened, with a user of their own. Pure: texts and where they belong."""
 
 import shlex
+from collections.abc import Collection
 from dataclasses import dataclass
 
 AGENT_USER = "birthmark-agent"
@@ -31,6 +32,7 @@ SystemCallArchitectures=native
 SystemCallFilter=@system-service
 SystemCallFilter=~@privileged @resources
 """
+_CHIP_GROUPS = ("i2c", "tss")
 _STATE = tuple(f"var/lib/aziot/{name}" for name in ("certd", "certd/certs", "keyd", "keyd/keys", "identityd"))
 _OWNED = (("d", "0700"), ("Z", "-"))
 
@@ -62,8 +64,11 @@ class Service:
         return f"etc/systemd/system/multi-user.target.wants/{self.name}.service"
 
 
-def agent_service(program: str) -> Service:
-    """Return the agent's service. It reads /etc/aziot, and writes below /var/lib/aziot alone."""
+def agent_service(program: str, groups: Collection[str] = ()) -> Service:
+    """Return the agent's service. It reads /etc/aziot, and writes below /var/lib/aziot alone.
+
+    Its user joins those of the machine's `groups` that may open secure elements and TPMs.
+    """
     unit = f"""\
 [Unit]
 Description=Birthmark agent: this device's identity
@@ -102,7 +107,9 @@ z /etc/aziot/config.toml 0640 root {AGENT_USER} -
 d /var/lib/aziot 0755 root root -
 {owned}"""
     home = "/var/lib/aziot"
-    sysusers = _user(AGENT_USER, "Birthmark agent", home)
+    sysusers = _user(AGENT_USER, "Birthmark agent", home) + "".join(
+        f"m {AGENT_USER} {one}\n" for one in _CHIP_GROUPS if one in groups
+    )
     directories = ("etc/aziot", "etc/aziot/config.d", "var/lib/aziot", *_STATE)
     return Service("birthmark-agent", AGENT_USER, unit, sysusers, tmpfiles, directories)
 

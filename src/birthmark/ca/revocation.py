@@ -235,7 +235,8 @@ class Revocations:
         is_ca = certificate.is_ca and reason is not RevocationReason.SUPERSEDED
         if is_ca:
             changes.run(store.ADD_REVOKED_CA, key_digest=digest, der=certificate.der, revoked_at=now)
-        changes.audit(principal.actor, "key.revoke", name, key=digest.hex(), reason=reason.value)
+        told = {"ca": certificate.der.hex()} if is_ca else {}  # by which it can be taken back again
+        changes.audit(principal.actor, "key.revoke", name, key=digest.hex(), reason=reason.value, **told)
         await self.database.commit(changes.event(CertificateRevoked(name, key=digest, is_ca=is_ca)))
         return await self._revoke(lambda: self._live(store.LIVE_OF_KEY, key_digest=digest), principal, reason)
 
@@ -275,8 +276,9 @@ class Revocations:
                 changes.run(store.REVOKE_KEY, key_key_digest=digest, **facts)
             if is_ca:
                 changes.run(store.ADD_REVOKED_CA, key_digest=digest, der=one.certificate.der, revoked_at=now)
-            wanted = thumbprint.hex()
-            changes.audit(principal.actor, "certificate.revoke", one.device_id, thumbprint=wanted, reason=reason.value)
+            told = {"thumbprint": thumbprint.hex(), "reason": reason.value}
+            told |= {"ca": one.certificate.der.hex()} if is_ca else {}
+            changes.audit(principal.actor, "certificate.revoke", one.device_id, **told)
             key = b"" if reason is RevocationReason.SUPERSEDED else digest
             changes.event(CertificateRevoked(one.device_id, thumbprint, key, is_ca))
         return changes

@@ -6,13 +6,14 @@ that fails leaves the old state. The version is kept where Alembic's own command
 
 import io
 import sqlite3
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from alembic.config import Config
 from alembic.operations import Operations
 from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
+from alembic.script import Script, ScriptDirectory
 
 from birthmark.errors import ConflictError
 
@@ -31,14 +32,14 @@ class SchemaTooNewError(ConflictError):
     revision: str
 
 
+def newest() -> str:
+    """Return the revision of this version's schema."""
+    return str(_revisions()[-1].revision)
+
+
 def script_for(engine: str, current: str | None) -> str | None:
     """Return the SQL that leads from `current` to the newest revision, or None when there is nothing to do."""
-    config = Config()
-    config.set_main_option("script_location", str(_HERE))
-    config.set_main_option("version_locations", str(_HERE))
-    config.set_main_option("path_separator", "os")
-    directory = ScriptDirectory.from_config(config)
-    revisions = list(reversed(list(directory.walk_revisions())))
+    revisions = _revisions()
     known = [r.revision for r in revisions]
     if current is not None and current not in known:
         raise SchemaTooNewError(revision=current)
@@ -51,9 +52,18 @@ def script_for(engine: str, current: str | None) -> str | None:
     with Operations.context(context):
         for revision in todo:
             revision.module.upgrade()
-    newest = todo[-1].revision
-    buffer.write(f"DELETE FROM alembic_version;\nINSERT INTO alembic_version VALUES ('{newest}');\n")  # noqa: S608 - a revision id of ours
+    last = todo[-1].revision
+    buffer.write(f"DELETE FROM alembic_version;\nINSERT INTO alembic_version VALUES ('{last}');\n")  # noqa: S608 - a revision id of ours
     return buffer.getvalue()
+
+
+def _revisions() -> Sequence[Script]:
+    """Return them all, the oldest first."""
+    config = Config()
+    config.set_main_option("script_location", str(_HERE))
+    config.set_main_option("version_locations", str(_HERE))
+    config.set_main_option("path_separator", "os")
+    return list(reversed(list(ScriptDirectory.from_config(config).walk_revisions())))
 
 
 def upgrade_sqlite(connection: sqlite3.Connection) -> None:

@@ -1,26 +1,31 @@
 """A backup of either engine goes back into either; what is no whole backup is refused and leaves nothing."""
 
+import json
 import tarfile
 from io import BytesIO
 from pathlib import Path
 
+import asyncpg
 import pyrage
 import pytest
 
 from birthmark.audit.heads import AuditKey
-from birthmark.audit.verify import verify_chains
+from birthmark.audit.verify import ROWS, verify_chains
 from birthmark.ca import directory as ca_directory
+from birthmark.ca.revocation import CertificateRevokedError
 from birthmark.ca.service import CertificateAuthority
 from birthmark.clock import SystemClock
+from birthmark.pki.crl import RevocationReason
 from birthmark.pki.csr import parse_csr
 from birthmark.server.backup.archive import BackupUnreadableError, read_archive
 from birthmark.server.backup.copying import DatabaseNotEmptyError
 from birthmark.server.backup.making import NothingToBackUpError, make_backup
 from birthmark.server.backup.restoring import STEP, RestoreTargetError, restore_backup
 from birthmark.store import open_database
+from birthmark.store.opening import MAIN
 from ca_world import OPERATOR
 from fakes import NOON, SeededEntropy
-from pki_builders import a_csr
+from pki_builders import a_ca, a_csr, a_device
 
 pytestmark = pytest.mark.integration
 SECRET = "correct horse battery staple"
@@ -86,6 +91,41 @@ async def test_nothing_is_restored_over_something(tmp_path: Path) -> None:
         await make_backup(data, out, SECRET, url=url, now=NOON)
     with pytest.raises(NothingToBackUpError):
         await make_backup(tmp_path, tmp_path / "c", SECRET, url=url, now=NOON)
+
+
+async def test_tables_of_another_schema_are_refused(postgres_url: str, tmp_path: Path) -> None:
+    data = await a_data_directory(tmp_path, postgres_url)
+    connection = await asyncpg.connect(postgres_url)
+    await connection.execute("UPDATE alembic_version SET version_num = '0013'")
+    await connection.close()
+    out = tmp_path / "b.birthmark"
+    await make_backup(data, out, SECRET, url=postgres_url, now=NOON)
+    with pytest.raises(BackupUnreadableError) as refused:
+        await restore_backup(out, tmp_path / "new", SECRET, SystemClock())
+    assert "schema 0013" in refused.value.explain_cause()
+    assert not (tmp_path / "new").exists()
+
+
+async def test_a_makers_ca_that_was_taken_back_since_is_taken_back_again(tmp_path: Path) -> None:
+    url, maker = f"sqlite:///{tmp_path}/data/birthmark.db", a_ca("Maker")
+    data = await a_data_directory(tmp_path, url)
+    out = tmp_path / "b.birthmark"
+    await make_backup(data, out, SECRET, url=url, now=NOON)
+    database = await open_database(url, SystemClock(), signer=AuditKey("seed"))
+    ca = CertificateAuthority(ca_directory.load(data / "ca"), database, SystemClock(), SeededEntropy(4))
+    await ca.revocations.key(maker.certificate, OPERATOR, RevocationReason.KEY_COMPROMISE)
+    rows = [
+        json.dumps(dict(row), default=bytes.hex).encode()
+        for row in await database.all(ROWS, chain=MAIN, after=0, limit=100)
+    ]
+    await database.close()
+
+    await restore_backup(out, tmp_path / "new", SECRET, SystemClock(), replay=rows)
+    restored = await open_database(f"sqlite:///{tmp_path}/new/birthmark.db", SystemClock(), signer=AuditKey("seed"))
+    ca = CertificateAuthority(ca_directory.load(tmp_path / "new/ca"), restored, SystemClock(), SeededEntropy(5))
+    with pytest.raises(CertificateRevokedError):
+        await ca.revocations.check(a_device(maker).certificate)
+    await restored.close()
 
 
 def an_archive(path: Path, *members: tarfile.TarInfo) -> Path:

@@ -12,7 +12,9 @@ Serial numbers are random, and the passphrase of CA keys that was kept elsewhere
 
 import json
 import shutil
+import sqlite3
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,14 +28,16 @@ from birthmark.ca import store as ca_store
 from birthmark.ca.generations import FIRST
 from birthmark.ca.kept import BELOW, read_certificate
 from birthmark.ca.keyfile import sync_directory
+from birthmark.ca.revocation import digest_of
 from birthmark.clock import Clock
 from birthmark.errors import ConflictError
 from birthmark.est import store as est_store
+from birthmark.pki.certificates import parse_der
 from birthmark.pki.profiles import Purpose
 from birthmark.server.backup import making
 from birthmark.server.backup.archive import BackupUnreadableError, read_archive
 from birthmark.server.backup.copying import SQLITE, DatabaseNotEmptyError, load
-from birthmark.store import AuditRow, Changes, Database, insert, open_database, statement, to_micros, upsert
+from birthmark.store import AuditRow, Changes, Database, insert, migrate, open_database, statement, to_micros, upsert
 from birthmark.store.chain import head_body, link, render_seen
 from birthmark.store.keyed import remove
 from birthmark.store.schema import audit, audit_heads
@@ -86,6 +90,7 @@ async def restore_backup(
     try:
         read_archive(file, passphrase, building)
         manifest = _manifest(file, building)
+        _check_revision(file, building, manifest)
         files, database_file = building / making.FILES, building / making.DATABASE
         if url is None and database_file.exists():
             database_file.rename(files / making.DATABASE)
@@ -134,6 +139,20 @@ def _manifest(file: Path, building: Path) -> making.Manifest:
     if manifest.format != making.FORMAT:
         raise BackupUnreadableError(path=file, detail=f"its format is {manifest.format}, of version {manifest.version}")
     return manifest
+
+
+def _check_revision(file: Path, building: Path, manifest: making.Manifest) -> None:
+    """Bring a copied SQLite file up to date; refuse tables of another schema, which the rows would not fit."""
+    copied = building / making.DATABASE
+    if copied.exists():
+        with closing(sqlite3.connect(copied, isolation_level=None)) as connection:
+            migrate.upgrade_sqlite(connection)
+    elif manifest.revision != (newest := migrate.newest()):
+        detail = (
+            f"it has PostgreSQL tables of schema {manifest.revision}, and this version has {newest}: restore it with "
+            f"version {manifest.version}, and let this one upgrade the database at its start"
+        )
+        raise BackupUnreadableError(path=file, detail=detail)
 
 
 async def _amended(
@@ -198,6 +217,9 @@ def _replayed(changes: Changes, rows: Sequence[bytes], now: int) -> int:
         # Of a certificate that was issued after the backup only this is known; a key is revoked by it too.
         changes.run(ca_store.ADD_KEY, key_digest=digest, name=name, revoked_at=None, revocation_reason=None)
         changes.run(ca_store.REVOKE_KEY, key_key_digest=digest, **facts)
+        if "ca" in detail:
+            ca = parse_der(bytes.fromhex(detail["ca"]))
+            changes.run(ca_store.ADD_REVOKED_CA, key_digest=digest_of(ca), der=ca.der, revoked_at=now)
         count += 1
     return count
 

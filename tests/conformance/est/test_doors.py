@@ -228,6 +228,15 @@ async def test_who_may_ask_for_any_name_gets_no_ca(server: EstServer) -> None:
     assert (await server.post("edge/simpleenroll", a_csr("anything"))).status == 403
 
 
+@est(EstSettings(labels={"edge": Door(EDGE_CA)}))
+async def test_a_device_has_one_share_of_requests_whatever_it_calls_its_ca(server: EstServer) -> None:
+    first, key = await server.issued(a_csr("edge-1")), a_key()
+    share = server.service.requests.burst
+    asked = [a_csr(f"CA {number}", key=key) for number in range(share + 1)]
+    answers = [await server.post("edge/simpleenroll", csr, headers={}, peer=shown(first)) for csr in asked]
+    assert [answer.status for answer in answers] == [200] * share + [429]
+
+
 BACK = est(EstSettings(comeback={"device": Comeback(30 * DAY)}))
 
 

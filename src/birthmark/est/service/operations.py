@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from birthmark.auth.passwords import PasswordCheck
 from birthmark.auth.principals import PrincipalKind
 from birthmark.ca.model import key_digest
-from birthmark.ca.rules.issuance import check_speaks_for
+from birthmark.ca.rules.issuance import check_speaks_for, name_asked_for
 from birthmark.ca.service import CertificateAuthority
 from birthmark.errors import BirthmarkError, ConflictError, ForbiddenError, NotFoundError
 from birthmark.est import store, wire
@@ -133,7 +133,8 @@ class EstService:
         if principal.kind is not PrincipalKind.AUTHORITY:  # what it hands on was made on another connection
             check_channel_binding(request, caller.peer)
         # Each proof has its own share: who may ask for any name cannot use up what the name's holder needs.
-        now, name = self.ca.clock.monotonic(), f"{principal.actor} {request.subject_cn}"
+        name = f"{principal.actor} {name_asked_for(request, principal, door.profile)}"
+        now = self.ca.clock.monotonic()
         self.requests.take(name, now)
         also = await self._decided(request, proof, caller, door)
         self.pace.take(name, now, self._ends_in_s(proof, caller))

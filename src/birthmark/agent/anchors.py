@@ -34,7 +34,7 @@ class Step:
 def steps_in(bag: Sequence[Certificate], now: datetime) -> Iterator[Step]:
     """Yield every step that the certificates of an EST server take, whether it starts at anything trusted or not."""
     roots = [one for one in bag if one.is_ca and one.is_self_signed and now <= one.not_after]
-    links = [one for one in bag if one.is_ca and not one.is_self_signed and now <= one.not_after]
+    links = [one for one in bag if one.is_ca and not one.is_self_signed and now <= one.not_after and _is_unbound(one)]
     for root in roots:
         for link in links:
             if (link.spki_der, link.subject_der) != (root.spki_der, root.subject_der):
@@ -86,6 +86,11 @@ class FollowedAnchors:
             found = parse_bundle(file.read(MAX_BUNDLE_BYTES))
             return [Step(*found[n : n + 3]) for n in range(0, len(found) - 2, 3)]
         return []
+
+
+def _is_unbound(link: Certificate) -> bool:
+    """Say whether it may be a root's: who has the key of a CA below a root is not to become one by its certificate."""
+    return link.extensions.path_length is None and link.extensions.name_constraints is None
 
 
 def _is_in(certificate: Certificate, told: str) -> bool:

@@ -195,6 +195,22 @@ async def test_rfc7030_4_4_1_1_a_key_that_shall_be_encrypted_is_refused_and_not_
     assert (await server.post("serverkeygen", a_csr("device-1", attributes=wanted))).status == 400
 
 
+@est(EstSettings(Door(approval=True, key_generation=True)))
+async def test_a_key_is_made_here_once_an_operator_approved(server: EstServer) -> None:
+    csr = a_csr("device-1")
+    assert [(await server.post("serverkeygen", csr)).status for _ in range(2)] == [202, 202]
+    (waiting,) = await server.service.approvals.page("", 10)
+    await server.service.approvals.decide(waiting.id, is_approved=True, actor="operator:test")
+    assert [(await server.post("serverkeygen", csr)).status for _ in range(2)] == [200, 202]
+
+
+@est(EstSettings(Door(key_generation=True)))
+async def test_a_token_gives_another_made_key_to_who_lost_the_first_and_to_nobody_else(server: EstServer) -> None:
+    token, csr = {"Authorization": await a_token(server)}, a_csr("device-1")
+    assert [(await server.post("serverkeygen", csr, headers=token)).status for _ in range(2)] == [200, 200]
+    assert (await server.post("serverkeygen", a_csr("device-1"), headers=token)).status == 403
+
+
 async def test_no_key_is_made_here_unless_the_operator_says_so(server: EstServer) -> None:
     assert (await server.post("serverkeygen", a_csr("device-1"))).status == 403
 
@@ -226,6 +242,15 @@ async def test_a_device_gets_a_ca_of_its_own_where_a_label_says_so(server: EstSe
 @est(EstSettings(labels={"edge": Door(EDGE_CA)}))
 async def test_who_may_ask_for_any_name_gets_no_ca(server: EstServer) -> None:
     assert (await server.post("edge/simpleenroll", a_csr("anything"))).status == 403
+
+
+@est(EstSettings(labels={"edge": Door(EDGE_CA)}))
+async def test_a_device_has_one_share_of_requests_whatever_it_calls_its_ca(server: EstServer) -> None:
+    first, key = await server.issued(a_csr("edge-1")), a_key()
+    share = server.service.requests.burst
+    asked = [a_csr(f"CA {number}", key=key) for number in range(share + 1)]
+    answers = [await server.post("edge/simpleenroll", csr, headers={}, peer=shown(first)) for csr in asked]
+    assert [answer.status for answer in answers] == [200] * share + [429]
 
 
 BACK = est(EstSettings(comeback={"device": Comeback(30 * DAY)}))

@@ -9,7 +9,7 @@ import pytest
 from birthmark.agent.anchors import MAX_STEPS, FollowedAnchors
 from birthmark.links.identity import Trust
 from birthmark.pki.certificates import Certificate
-from birthmark.pki.profiles import ROOT
+from birthmark.pki.profiles import EDGE_ISSUING_CA, ISSUING_CA, ROOT, Profile
 from fakes import NOON
 from pki_builders import Holder, a_ca
 
@@ -48,6 +48,14 @@ def test_a_root_that_a_trusted_one_certified_is_followed(followed: FollowedAncho
 
 def test_a_root_that_comes_without_a_link_is_not(followed: FollowedAnchors) -> None:
     followed.learn(trust(OLD), [OLD.certificate, NEW.certificate, link(NEW, OTHER), OTHER.certificate], NOON)
+    assert followed.beyond(trust(OLD)) == trust(OLD)
+
+
+@pytest.mark.parametrize("profile", [ISSUING_CA, EDGE_ISSUING_CA], ids=lambda one: one.name)
+def test_a_ca_below_a_trusted_root_does_not_become_a_root(followed: FollowedAnchors, profile: Profile) -> None:
+    issuing = a_ca("Issuing", parent=OLD, profile=profile)
+    as_root = a_ca("Issuing", key=issuing.private_key)
+    followed.learn(trust(OLD), [OLD.certificate, issuing.certificate, as_root.certificate], NOON)
     assert followed.beyond(trust(OLD)) == trust(OLD)
 
 

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from birthmark.auth.passwords import PasswordCheck
 from birthmark.auth.principals import PrincipalKind
 from birthmark.ca.model import key_digest
-from birthmark.ca.rules.issuance import check_speaks_for
+from birthmark.ca.rules.issuance import check_speaks_for, name_asked_for
 from birthmark.ca.service import CertificateAuthority
 from birthmark.errors import BirthmarkError, ConflictError, ForbiddenError, NotFoundError
 from birthmark.est import store, wire
@@ -124,18 +124,29 @@ class EstService:
         key = ec.generate_private_key(ec.SECP256R1())
         asked = wire.parse_csr(body)
         check_channel_binding(asked, caller.peer)
-        certificate = await self._issue(request_for_key(asked, key.public_key()), proofs, caller, door)
+        made = request_for_key(asked, key.public_key())
+        certificate = await self._issue(made, proofs, caller, door, known_by=asked)
         return key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption()), certificate
 
-    async def _issue(self, request: CertificateRequest, proofs: list[Proof], caller: Caller, door: Door) -> Certificate:
+    async def _issue(
+        self,
+        request: CertificateRequest,
+        proofs: list[Proof],
+        caller: Caller,
+        door: Door,
+        *,
+        known_by: CertificateRequest | None = None,
+    ) -> Certificate:
+        """Issue for `request`; `known_by` is what the client made of it, by whose key it asks again."""
         proof = _proof_for(proofs, request.subject_cn, door)
         principal = proof.principal
         if principal.kind is not PrincipalKind.AUTHORITY:  # what it hands on was made on another connection
             check_channel_binding(request, caller.peer)
         # Each proof has its own share: who may ask for any name cannot use up what the name's holder needs.
-        now, name = self.ca.clock.monotonic(), f"{principal.actor} {request.subject_cn}"
+        name = f"{principal.actor} {name_asked_for(request, principal, door.profile)}"
+        now = self.ca.clock.monotonic()
         self.requests.take(name, now)
-        also = await self._decided(request, proof, caller, door)
+        also = await self._decided(known_by or request, proof, caller, door)
         self.pace.take(name, now, self._ends_in_s(proof, caller))
         return (await self.ca.issue(request, principal, door.profile, also=also, held=proof.issued))[0]
 

@@ -5,26 +5,25 @@ Beside its own files the newer one has `new-with-old.pem`, its root's key certif
 """
 
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from birthmark.ca import directory as ca_directory
 from birthmark.ca.directory import CaLostError
-from birthmark.ca.hierarchy import Generation
-from birthmark.ca.kept import alone_in, organization_of, read_certificate
+from birthmark.ca.hierarchy import Generation, RootAwayError
+from birthmark.ca.kept import PurposeMissingError, alone_in, organization_of, read_certificate
 from birthmark.ca.keyfile import replace_durable
+from birthmark.ca.links import NEW_WITH_OLD, OLD_WITH_NEW, link
 from birthmark.ca.passphrase import Passphrase
 from birthmark.ca.token_keys import place_of
 from birthmark.clock import Clock, Entropy
 from birthmark.errors import BirthmarkError
 from birthmark.pki.certificates import Certificate, Thumbprint
-from birthmark.pki.issue import Issuer, issue, new_serial
+from birthmark.pki.issue import Issuer
 from birthmark.pki.places import Places
-from birthmark.pki.profiles import ROOT, Profile, Purpose
+from birthmark.pki.profiles import Purpose
 
 FIRST = "ca"
-NEW_WITH_OLD, OLD_WITH_NEW = "new-with-old", "old-with-new"
-_LINK: Profile = replace(ROOT, name="root_link")
 
 
 def directory_of(data: Path, root: str | None) -> Path:
@@ -62,14 +61,18 @@ class Generations:
         return known
 
     def make(self, old: Generation) -> Generation:
-        """Return one to replace `old`: one that an earlier start left, else a new one. Raise `RootAwayError`."""
-        root, found = old.root, None
+        """Return one to replace `old`: one that was prepared or an earlier start left, else a new one.
+
+        Raise `RootAwayError`, and `PurposeMissingError` for one whose root is away and that lacks what will be needed.
+        """
+        found = None
         for directory in sorted(self.data.glob(f"{FIRST}-*")):
             with suppress(BirthmarkError):
                 later = read_certificate(directory, Purpose.ROOT)
                 if later.not_before >= old.anchor.not_before and later != old.anchor:
                     found = directory
         if found is None:
+            root = _with_key(old)
             found = self.data / f"{FIRST}-{self.entropy.token(3).hex()}"
             name, now = organization_of(old.anchor.subject), self.clock.now()
             passphrase = self.passphrase.of(found)
@@ -84,8 +87,11 @@ class Generations:
             )
         made = self._open[self._load(found).anchor.thumbprint] = self._load(found)
         with alone_in(found):
-            self._link(found, NEW_WITH_OLD, made.anchor, root)
-            self._link(found, OLD_WITH_NEW, old.anchor, made.root)
+            self._link(found, NEW_WITH_OLD, made.anchor, old)
+            self._link(found, OLD_WITH_NEW, old.anchor, made)
+        if not made.has_root:  # what it cannot make when it signs has to be there before
+            for purpose in {*old.issuers, Purpose.SERVERS} - {*made.issuers, Purpose.ROOT}:
+                raise PurposeMissingError(path=found, purpose=purpose)
         return made
 
     def links(self, new: Generation) -> tuple[Certificate, Certificate]:
@@ -93,15 +99,22 @@ class Generations:
         directory = directory_of(self.data, new.anchor.thumbprint.hex())
         return read_certificate(directory, NEW_WITH_OLD), read_certificate(directory, OLD_WITH_NEW)
 
-    def _link(self, directory: Path, name: str, of: Certificate, by: Issuer) -> None:
+    def _link(self, directory: Path, name: str, of: Certificate, by: Generation) -> None:
         with suppress(BirthmarkError):
-            if read_certificate(directory, name).issuer_der == by.certificate.subject_der:
+            if read_certificate(directory, name).issuer_der == by.anchor.subject_der:
                 return
-        now, serial = self.clock.now(), new_serial(self.entropy)
-        lifetime = min(of.not_after, by.certificate.not_after) - now
-        made = issue(_LINK, of.subject, of.public_key(), issuer=by, serial=serial, now=now, lifetime=lifetime)
+        made = link(of, _with_key(by), now=self.clock.now(), entropy=self.entropy)
         replace_durable(directory / f"{name}.pem", made.pem().encode(), mode=0o644)
 
     def _load(self, directory: Path) -> Generation:
         (generation,) = ca_directory.load(directory, self.passphrase.of(directory)).generations
         return generation
+
+
+def _with_key(generation: Generation) -> Issuer:
+    """Return its root. Raise `RootAwayError`, which says what has to be done where the key is."""
+    try:
+        return generation.root
+    except RootAwayError as error:
+        error.add_facts(again="birthmark ca root link root-ca --dir next-root-ca --out links.pem")
+        raise

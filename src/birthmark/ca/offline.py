@@ -34,6 +34,7 @@ from birthmark.ca.keyfile import (
     replace_durable,
     write_private,
 )
+from birthmark.ca.links import install_links, links_in
 from birthmark.ca.passphrase import BESIDE, Passphrase
 from birthmark.clock import Entropy
 from birthmark.errors import BirthmarkError, InvalidRequestError, PolicyError
@@ -150,9 +151,10 @@ def render_answer(certificate: Certificate, root: Certificate, crl: bytes) -> st
 def install(
     directory: Path, data: bytes, now: datetime, *, root: str | None = None, passphrase: Passphrase | None = None
 ) -> Purpose:
-    """Take over what the root has signed: a CA, or its newest list alone. `root` is its thumbprint, known to a person.
+    """Take over what the root has signed: a CA, its newest list alone, or the links between two roots.
 
-    Raise `AnswerRefusedError`; then nothing has changed.
+    `root` is its thumbprint, known to a person. Raise `AnswerRefusedError` or `LinksRefusedError`; then nothing has
+    changed.
     """
     waiting = _waiting(directory, _secret(directory, passphrase))
     last = next(iter(waiting), "issuing")
@@ -160,9 +162,13 @@ def install(
         listed = x509.load_pem_x509_crl(data) if _LIST in data else None
         if listed is not None and b"-----BEGIN CERTIFICATE-----" not in data:
             return _install_list(directory, listed, last)
-        certificate, *above = parse_bundle(data)
+        bundle = parse_bundle(data)
     except (InvalidRequestError, ValueError) as error:
         raise AnswerRefusedError(detail="it is not an answer of `birthmark ca root sign`", purpose=last) from error
+    if (links := links_in(bundle)) is not None:
+        install_links(directory, links)
+        return Purpose.ROOT
+    certificate, *above = bundle
     purpose = next((one for one, key in waiting.items() if key.public_key() == certificate.public_key()), None)
     if purpose is None:
         raise AnswerRefusedError(detail="no request that waits here is what it answers", purpose=last)

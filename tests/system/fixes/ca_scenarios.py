@@ -53,6 +53,17 @@ CA: Mapping[str, Scenario] = {
             "birthmark ca request --purpose servers --dir ca --out servers.csr",
         ),
     ),
+    "ca.links_refused": Scenario(
+        "birthmark ca install links.pem --dir ca-next",
+        typed(
+            *AWAY,
+            "birthmark ca init --name Next --dir next-root-ca; birthmark ca init --name Other --dir other-ca",
+            "birthmark ca init --name Next --offline-root --dir ca-next --out issuing.csr",
+            "birthmark ca root sign issuing.csr --dir next-root-ca --out issuing.answer",
+            "birthmark ca install issuing.answer --dir ca-next",
+            "birthmark ca root link other-ca --dir next-root-ca --out links.pem",
+        ),
+    ),
     "ca.purpose_missing": Scenario("birthmark ca issue web --profile server --dir ca", typed(*AWAY), types_all=True),
     "ca.passphrase_missing": Scenario(
         "birthmark ca issue web --dir ca",

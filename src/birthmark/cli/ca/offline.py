@@ -6,10 +6,13 @@ from typing import Annotated
 
 import typer
 
+from birthmark.ca import directory as ca_directory
 from birthmark.ca.directory import CaMissingError
 from birthmark.ca.kept import BELOW
+from birthmark.ca.links import make_links
 from birthmark.ca.offline import MAX_ANSWER_BYTES, RequestRefusedError, ask, install, read_request, render_answer
-from birthmark.cli.ca.common import AuthorityOptions, Out, app, opened, show_hierarchy, write
+from birthmark.ca.passphrase import FORMS, Passphrase
+from birthmark.cli.ca.common import AuthorityOptions, Out, app, opened, parse_source, show_hierarchy, write
 from birthmark.cli.common import about, certificate_row, read_file, write_result
 from birthmark.cli.options import command, commands
 from birthmark.clock import SystemClock, SystemEntropy
@@ -76,6 +79,26 @@ async def sign(
     write(text, out, row, {**row, "pem": text}, authority.as_json)
 
 
+@command(root, "birthmark ca root link root-ca --dir next-root-ca --out links.pem", "link")
+def link_roots(
+    authority: AuthorityOptions,
+    old: Annotated[Path, typer.Argument(help="The directory with the root that shall be replaced.", file_okay=False)],
+    old_source: Annotated[
+        str | None,
+        typer.Option("--old-passphrase", parser=parse_source, metavar="SOURCE", help=f"Of its keys, as {FORMS}."),
+    ] = None,
+    out: Out = None,
+) -> None:
+    """Certify a new root by the old one and the other way round, so that who knows one comes to trust the other.
+
+    The new one is that in --dir. Bring the file to the server: `birthmark ca install`, beside the new root's CAs.
+    """
+    before = ca_directory.load(old, Passphrase(old, old_source)).root
+    made = make_links(before, authority.load().root, now=SystemClock().now(), entropy=SystemEntropy())
+    row = {"old": before.certificate.subject_text, **certificate_row(made.new), "file": str(out) if out else None}
+    write(made.pem(), out, row, {**row, "pem": made.pem()}, authority.as_json)
+
+
 @command(app, "birthmark ca install edge.answer --dir ca", "install")
 def install_answer(
     authority: AuthorityOptions,
@@ -84,7 +107,10 @@ def install_answer(
         str | None, typer.Option("--root", metavar="THUMBPRINT", help="The root's, to be sure of it the first time.")
     ] = None,
 ) -> None:
-    """Take over a CA that the root has signed. A server that runs sees it when it starts again."""
+    """Take over a CA that the root has signed, its newest list, or the links to another root.
+
+    A server that runs sees it when it starts again.
+    """
     with about(file):
         install(
             authority.directory,

@@ -1,0 +1,97 @@
+"""A root's key certified by another root: how those that know one come to trust the other (RFC 4210 section 4.4).
+
+Made where both keys are. When that is another machine, they come from there as a file: both links, then both roots.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+
+from birthmark.ca.kept import alone_in, read_certificate
+from birthmark.ca.keyfile import replace_durable
+from birthmark.clock import Entropy
+from birthmark.errors import PolicyError
+from birthmark.pki.certificates import Certificate, is_signed_by
+from birthmark.pki.issue import Issuer, issue, new_serial
+from birthmark.pki.profiles import ROOT, Profile, Purpose
+
+NEW_WITH_OLD, OLD_WITH_NEW = "new-with-old", "old-with-new"
+_LINK: Profile = replace(ROOT, name="root_link")
+_IN_A_FILE = 4
+
+
+class LinksRefusedError(PolicyError):
+    """These are not the links between the two roots."""
+
+    code = "ca.links_refused"
+    message = "The links cannot be installed: {detail}."
+    fix = (
+        "Have them made where the keys of both roots are, of this server's root and of the one in {path}: "
+        "`birthmark ca root link root-ca --dir next-root-ca --out links.pem`."
+    )
+    detail: str
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Links:
+    """Both certificates, and the roots between which they lead."""
+
+    new_with_old: Certificate
+    old_with_new: Certificate
+    new: Certificate
+    old: Certificate
+
+    def pem(self) -> str:
+        return "".join(one.pem() for one in (self.new_with_old, self.old_with_new, self.new, self.old))
+
+
+def link(of: Certificate, by: Issuer, *, now: datetime, entropy: Entropy) -> Certificate:
+    """Return a root's key certified by another root, for as long as both live."""
+    lifetime = min(of.not_after, by.certificate.not_after) - now
+    serial = new_serial(entropy)
+    return issue(_LINK, of.subject, of.public_key(), issuer=by, serial=serial, now=now, lifetime=lifetime)
+
+
+def make_links(old: Issuer, new: Issuer, *, now: datetime, entropy: Entropy) -> Links:
+    """Return both links."""
+    there = link(new.certificate, old, now=now, entropy=entropy)
+    back = link(old.certificate, new, now=now, entropy=entropy)
+    return Links(there, back, new.certificate, old.certificate)
+
+
+def links_in(bundle: Sequence[Certificate]) -> Links | None:
+    """Return what a file of certificates holds if it looks like one of links."""
+    if len(bundle) != _IN_A_FILE or not all(one.is_ca for one in bundle):
+        return None
+    found = Links(*bundle)
+    is_both = found.new_with_old.spki_der == found.new.spki_der and found.old_with_new.spki_der == found.old.spki_der
+    return found if is_both and found.new.spki_der != found.old.spki_der else None
+
+
+def install_links(directory: Path, links: Links) -> None:
+    """Keep them beside the new root's CAs in `directory`. Raise `LinksRefusedError`; then nothing has changed."""
+    if (wrong := _wrong(directory, links)) is not None:
+        raise LinksRefusedError(path=directory, detail=wrong)
+    with alone_in(directory):
+        for name, one in ((NEW_WITH_OLD, links.new_with_old), (OLD_WITH_NEW, links.old_with_new)):
+            replace_durable(directory / f"{name}.pem", one.pem().encode(), mode=0o644)
+
+
+def _wrong(directory: Path, links: Links) -> str | None:
+    here = read_certificate(directory, Purpose.ROOT) if (directory / "root.pem").exists() else None
+    if here is None:
+        return "there is no root here yet: install what the new one has signed first"
+    if links.new != here:
+        return f"they lead to the root {_short(links.new)}, and the one here is {_short(here)}"
+    others = [one for one in directory.parent.glob("ca*/root.pem") if one.parent != directory]
+    if links.old not in [read_certificate(one.parent, Purpose.ROOT) for one in others]:
+        return f"they lead from the root {_short(links.old)}, which none of the directories beside it has"
+    if not (is_signed_by(links.new_with_old, links.old) and is_signed_by(links.old_with_new, links.new)):
+        return "one is not signed by the root that it names"
+    return None
+
+
+def _short(root: Certificate) -> str:
+    return f"{root.thumbprint.hex()[:16]}…"

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import cast
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -25,6 +26,7 @@ from birthmark.ca.kept import (
     name_below,
     organization_of,
     read_certificate,
+    read_issuer,
 )
 from birthmark.ca.keyfile import (
     key_pem,
@@ -36,11 +38,14 @@ from birthmark.ca.keyfile import (
 )
 from birthmark.ca.links import install_links, links_in
 from birthmark.ca.passphrase import BESIDE, Passphrase
+from birthmark.ca.token_keys import TokenPlace, place_of
 from birthmark.clock import Entropy
 from birthmark.errors import BirthmarkError, InvalidRequestError, PolicyError
+from birthmark.keys.scheme import PublicKey
 from birthmark.pki.certificates import Certificate, is_signed_by, parse_bundle, parse_thumbprint
 from birthmark.pki.chains import check_dates
 from birthmark.pki.csr import CertificateRequest, parse_csr
+from birthmark.pki.issue import SigningKey
 from birthmark.pki.names import text_of
 from birthmark.pki.pem import unarmor
 from birthmark.pki.profiles import Purpose
@@ -97,18 +102,22 @@ def ask(
     entropy: Entropy,
     organization: str | None = None,
     passphrase: Passphrase | None = None,
+    token: TokenPlace | None = None,
 ) -> str:
     """Return a request (PEM) for the CA of a purpose; one that waited before counts no more.
 
-    With `organization` the directory is a new one, without a root. Raise `CaExistsError`.
+    The key is made in `token`, or where the keys are that the directory has. With `organization` the directory is a new
+    one, without a root. Raise `CaExistsError`.
     """
     if organization is not None:
         _begin(directory, entropy, passphrase)
     if (directory / f"{purpose}.pem").exists():
         raise CaExistsError(path=directory)
     root = "" if organization is not None or not _has_root(directory) else _root_of(directory).thumbprint.hex()
-    key = ec.generate_private_key(ec.SECP256R1())
+    secret = _secret(directory, passphrase)
     title, tag = BELOW[purpose][0], entropy.token(3).hex().upper()
+    place = token or _place(directory, secret)
+    key = ec.generate_private_key(ec.SECP256R1()) if place is None else place.make(f"{purpose}-{tag}")
     name = organization or _organization(directory)
     says = {"is": _VERSION, "purpose": purpose, "root": root, "until": (now + VALID).isoformat(timespec="seconds")}
     request = (
@@ -116,9 +125,11 @@ def ask(
         .add_attribute(AttributeOID.UNSTRUCTURED_NAME, json.dumps(says).encode())
         .sign(key, hashes.SHA256())
     )
+    text = request.public_bytes(Encoding.PEM)
     with alone_in(directory):
-        replace_durable(directory / f"{purpose}.pending", key_pem(key, _secret(directory, passphrase)))
-    return request.public_bytes(Encoding.PEM).decode()
+        replace_durable(directory / f"{purpose}.asked", text)
+        replace_durable(directory / f"{purpose}.pending", key_pem(key, secret))
+    return text.decode()
 
 
 def read_request(data: bytes, root: Certificate, now: datetime) -> CaRequest:
@@ -188,6 +199,7 @@ def install(
         replace_durable(directory / f"{purpose}.key", read_private(directory / f"{purpose}.pending"))
         replace_durable(directory / f"{purpose}.pem", certificate.pem().encode(), mode=0o644)
         replace_durable(directory / "root.pem", anchor.pem().encode(), mode=0o644)
+        (directory / f"{purpose}.asked").unlink(missing_ok=True)
         (directory / f"{purpose}.pending").unlink()
     return purpose
 
@@ -232,10 +244,23 @@ def _told(request: CertificateRequest) -> Mapping[str, str]:
     return says
 
 
-def _waiting(directory: Path, secret: bytes) -> dict[Purpose, ec.EllipticCurvePrivateKey]:
-    """Return the keys that wait for an answer."""
-    found = {one: directory / f"{one}.pending" for one in BELOW}
-    return {one: read_key(path, secret) for one, path in found.items() if path.exists()}  # type: ignore[misc]  # made by `ask`
+def _waiting(directory: Path, secret: bytes) -> dict[Purpose, SigningKey]:
+    """Return the keys that wait for an answer. One in a token is known by the request that it signed."""
+    found = {}
+    for purpose in BELOW:
+        if (path := directory / f"{purpose}.pending").exists():
+            asked = directory / f"{purpose}.asked"
+            request = x509.load_pem_x509_csr(asked.read_bytes()) if asked.exists() else None
+            found[purpose] = read_key(
+                path, secret, None if request is None else cast("PublicKey", request.public_key())
+            )
+    return found
+
+
+def _place(directory: Path, secret: bytes) -> TokenPlace | None:
+    """Return the token with the keys that the directory has; None for files."""
+    there = next((one for one in BELOW if (directory / f"{one}.pem").exists()), None)
+    return None if there is None else place_of(read_issuer(directory, there, secret).private_key)
 
 
 def _begin(directory: Path, entropy: Entropy, passphrase: Passphrase | None) -> None:

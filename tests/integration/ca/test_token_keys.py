@@ -1,5 +1,6 @@
 """CA keys in a real PKCS#11 token: made there, never read, and back after the token was away."""
 
+import base64
 import os
 import shutil
 import subprocess
@@ -13,10 +14,12 @@ from birthmark.ca import directory as ca_directory
 from birthmark.ca.answers import Answers
 from birthmark.ca.generations import Generations
 from birthmark.ca.hierarchy import Hierarchy
+from birthmark.ca.kept import BELOW
+from birthmark.ca.offline import ask, install, read_request
 from birthmark.ca.passphrase import Passphrase
 from birthmark.ca.rekey import move
 from birthmark.ca.service import CertificateAuthority
-from birthmark.ca.token_keys import TokenAwayError, TokenPlace
+from birthmark.ca.token_keys import TokenAwayError, TokenPlace, place_of
 from birthmark.elements.element import Element
 from birthmark.elements.softhsm import initialize_token
 from birthmark.keys.library import stop_library
@@ -24,6 +27,7 @@ from birthmark.keys.pin import Pin
 from birthmark.keys.token import Token
 from birthmark.pki.chains import build_chain
 from birthmark.pki.csr import parse_csr
+from birthmark.pki.issue import issue, new_serial
 from birthmark.pki.ocsp import Answer
 from birthmark.pki.profiles import EST_IDENTITY, Purpose
 from birthmark.store import open_database
@@ -153,3 +157,20 @@ def test_a_root_that_replaces_one_in_a_token_is_made_there_too(tmp_path: Path, p
     (directory,) = tmp_path.glob("ca-*")
     assert "PKCS#11 PROVIDER URI" in (directory / "root.key").read_text()
     assert newer.anchor != first.anchor
+
+
+def test_what_a_root_elsewhere_signs_has_its_key_in_the_token_too(tmp_path: Path, place: TokenPlace) -> None:
+    root = ca_directory.create(tmp_path / "root-ca", "Root", now=NOON, entropy=SeededEntropy(7), flat=True)
+    here = tmp_path / "ca"
+    for number, (purpose, organization) in enumerate([(Purpose.DEVICES, "Test"), (Purpose.SERVERS, None)]):
+        with_token = place if organization else None  # then it is where the first one is
+        asked = ask(here, purpose, now=NOON, entropy=SeededEntropy(number), organization=organization, token=with_token)
+        request = read_request(asked.encode(), root.anchor, NOON).request
+        profile, serial = BELOW[purpose][1], new_serial(SeededEntropy(number))
+        made = issue(profile, request.subject, request.public_key, issuer=root.root, serial=serial, now=NOON)
+        install(here, f"{made.pem()}{root.anchor.pem()}".encode(), NOON)
+        assert b"pkcs11:" in base64.b64decode((here / f"{purpose}.key").read_text().split("-----")[2])
+    loaded = ca_directory.load(here)
+    assert not loaded.has_root
+    assert {place_of(one.private_key) for one in loaded.issuers.values()} == {place}
+    assert sorted(one.suffix for one in here.iterdir() if one.suffix in {".pending", ".asked"}) == []

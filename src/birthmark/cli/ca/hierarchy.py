@@ -74,6 +74,11 @@ def init(
     CAs for other purposes (servers, EST identities, edge CAs) are made below the root when they are first needed.
     """
     now, entropy = SystemClock().now(), SystemEntropy()
+    if token is not None and pin_file is None:
+        raise typer.BadParameter(
+            "name the file of its PIN too: --pin-file FILE, which the CA opens it by", param_hint="--token"
+        )
+    place = None if token is None or pin_file is None else TokenPlace.of(token, pin_file, module)
     if offline_root:
         write_result(
             out,
@@ -84,15 +89,11 @@ def init(
                 entropy=entropy,
                 organization=name,
                 passphrase=authority.passphrase,
+                token=place,
             ),
         )
         typer.echo(f"Where the root is: `birthmark ca root sign {out.name} --out issuing.answer`", err=True)
         return
-    if token is not None and pin_file is None:
-        raise typer.BadParameter(
-            "name the file of its PIN too: --pin-file FILE, which the CA opens it by", param_hint="--token"
-        )
-    place = None if token is None or pin_file is None else TokenPlace.of(token, pin_file, module)
     secret = authority.passphrase
     made = ca_directory.create(
         authority.directory, name, now=now, entropy=entropy, flat=flat, passphrase=secret, token=place

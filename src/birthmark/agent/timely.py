@@ -16,7 +16,7 @@ from functools import partial
 from birthmark.agent.config.model import AgentConfig, DpsSource, EstIssuance
 from birthmark.agent.issuing import MakeLinks, est_trust
 from birthmark.agent.managed import Managed
-from birthmark.agent.timekeeping import Timekeeper
+from birthmark.agent.timekeeping import TOLERANCE, Timekeeper
 from birthmark.errors import BirthmarkError
 from birthmark.links.errors import ServerUntrustedError
 from birthmark.links.identity import Identity, TokenIdentity, Trust
@@ -58,12 +58,19 @@ class TimeServers:
                 return self._learn(stated.at, parse_url(url).host)
         return False
 
-    def heard(self, answer: HttpAnswer, url: str) -> None:
-        """Take the time from an answer of a server that proved who it is."""
+    async def heard(self, answer: HttpAnswer, url: str) -> None:
+        """Take the time from an answer of a server that proved who it is.
+
+        One that is far from what was thought has to be within the chain by which it is stated: so it is asked for anew.
+        """
         with contextlib.suppress(ValueError, TypeError, OverflowError):
             stated = parsedate_to_datetime(answer.headers.get("date", ""))
-            if stated.tzinfo is not None and stated >= self.time.floor:
+            if stated.tzinfo is None or stated < self.time.floor:
+                return
+            if abs(stated - self.time.now()) <= TOLERANCE:
                 self._learn(stated, parse_url(url).host)
+            else:
+                await self.inquire()
 
     def _learn(self, stated: datetime, source: str) -> bool:
         is_news = self.time.learn(stated, source)
@@ -114,7 +121,7 @@ class _Https:
             if not await self.links.is_to_try_again(error):
                 raise
             answer = await self.links.inner().https().request(method, url, headers=headers, body=body)
-        self.links.servers.heard(answer, url)
+        await self.links.servers.heard(answer, url)
         return answer
 
 

@@ -1,6 +1,7 @@
 """What time it is, on a device whose clock may be years off."""
 
 from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,10 @@ from hypothesis import strategies as st
 
 from agent_world import CONFIG, LIFETIME, World, certified
 from birthmark.agent.timekeeping import BUILT, Timekeeper
+from birthmark.agent.timely import TimeServers
+from birthmark.links.identity import Trust
+from birthmark.links.openssl.validity import StatedTime
+from birthmark.links.ports import HttpAnswer
 from fakes import NOON, FakeClock
 
 YEAR = timedelta(days=365)
@@ -84,6 +89,29 @@ def test_the_time_never_goes_back_behind_what_was_learnt(hours: list[int]) -> No
             time.learn(NOON + amount * HOUR, "server")
         machine._now = NOON + amount * HOUR
         assert time.now() >= time.floor
+
+
+async def told(time: Timekeeper, stated: datetime, chain_ends: datetime) -> None:
+    """A server whose chain ends then says what time it is, beside an answer, and whenever it is asked."""
+
+    async def ask(_url: str, _trust: Trust) -> StatedTime:
+        return StatedTime(stated, NOON - YEAR, chain_ends)
+
+    servers = TimeServers(time, ask, lambda: None, [("https://est.test/cacerts", Trust)])
+    await servers.heard(HttpAnswer(200, {"date": format_datetime(stated, usegmt=True)}, b""), "https://est.test/x")
+
+
+async def test_no_answer_moves_the_time_beyond_the_chain_of_who_answers() -> None:
+    time = Timekeeper(FakeClock(NOON))
+    await told(time, NOON + 10 * YEAR, chain_ends=NOON + YEAR)
+    assert (time.now(), time.floor < NOON) == (NOON, True)
+
+
+@pytest.mark.parametrize("wrong", [-56 * YEAR, 0 * YEAR, 2 * HOUR, 10 * YEAR])
+async def test_an_answer_puts_a_wrong_clock_right(wrong: timedelta) -> None:
+    time = Timekeeper(FakeClock(NOON + wrong))
+    await told(time, NOON, chain_ends=NOON + YEAR)
+    assert (time.now(), time.is_confirmed) == (NOON, True)
 
 
 @pytest.mark.parametrize("wrong", [-56 * YEAR, 10 * YEAR])

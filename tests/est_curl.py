@@ -50,11 +50,11 @@ class EstByCurl:
         assert status == 200, body
         return self._kept(name, body)
 
-    def status(self, name: str, password: str | None = None) -> int:
-        """Return how a first request ends."""
+    def status(self, name: str, password: str | None = None, *, san: str | None = None) -> int:
+        """Return how a first request ends; `san` as openssl writes it."""
         if password is None:
             password = ":".join(self.server.est_credential(name))
-        return self._post("simpleenroll", name, "-u", password)[0]
+        return self._post("simpleenroll", name, "-u", password, san=san)[0]
 
     def renewal_status(self, name: str) -> int:
         """Return how a renewal ends."""
@@ -74,9 +74,10 @@ class EstByCurl:
     def _pair(self, name: str) -> tuple[str, ...]:
         return ("--cert", str(self.directory / f"{name}.pem"), "--key", str(self.directory / f"{name}.key"))
 
-    def _post(self, operation: str, name: str, *proof: str) -> tuple[int, bytes]:
+    def _post(self, operation: str, name: str, *proof: str, san: str | None = None) -> tuple[int, bytes]:
         key, csr, out = (self.directory / f"{name}.{kind}" for kind in ("key", "csr", "answer"))
         made = ["openssl", "req", "-new", "-subj", f"/CN={name}", "-outform", "DER", "-out", str(csr)]
+        made += [] if san is None else ["-addext", f"subjectAltName={san}"]
         fresh = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", str(key)]
         subprocess.run([*made, *(["-key", str(key)] if key.exists() else fresh)], check=True, capture_output=True)
         encoded = subprocess.run(["openssl", "base64", "-in", str(csr)], check=True, capture_output=True).stdout

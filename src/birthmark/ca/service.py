@@ -16,7 +16,7 @@ from birthmark.ca.lists import RevocationLists
 from birthmark.ca.model import Issued, LiveCertificate, Standing, key_digest
 from birthmark.ca.revocation import ATTEMPTS, NameMovedError, Revocations, digest_of
 from birthmark.ca.rules.issuance import decide, name_asked_for
-from birthmark.ca.rules.names import granted_names, names_in
+from birthmark.ca.rules.names import check_taken_over, granted_names, names_in
 from birthmark.ca.rules.subject import ca_subject, granted_serial_number, granted_subject
 from birthmark.ca.upstream import Upstream, issuer_of
 from birthmark.clock import Clock, Entropy
@@ -138,6 +138,7 @@ class CertificateAuthority:
             if self.upstream is not None and profile.purpose is not Purpose.SERVERS:
                 if not made:
                     made.append(await self.upstream.issue(request, subject, profile, lives))
+                check_taken_over(made[0], request.names, names, profile)
                 above = self.upstream.certificates()
                 await record(made[0], device_id, issuer_of(made[0], above), standing)
                 return (made[0], *above)

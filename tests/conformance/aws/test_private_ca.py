@@ -55,6 +55,15 @@ def test_who_may_have_which_name_is_decided_here(server: RunningServer, tmp_path
     assert device.renewal_status("sensor-1") == 403
 
 
+def test_a_device_gets_no_name_beside_its_own_by_what_it_writes_in_its_request(
+    server: RunningServer, tmp_path: Path
+) -> None:
+    device = EstByCurl(server, tmp_path)
+    assert device.status("sensor-1", san="DNS:gateway.example.org") == 403
+    assert server.rows("est", "certificates", "sensor-1") == []
+    assert device.status("sensor-1") == 200
+
+
 def test_its_cas_are_handed_out_while_it_is_away(cas: PrivateCas, arn: str, tmp_path: Path) -> None:
     with a_server(tmp_path, config(arn), environment=cas.environment) as server:
         bag = EstByCurl(server, tmp_path).cacerts()

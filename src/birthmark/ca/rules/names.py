@@ -101,6 +101,18 @@ def _refusal(name: str, profile: Profile) -> NamesRefusedError:
     return NamesRefusedError(name=name, profile=profile.name, allowed=", ".join(words) or "none")
 
 
+def check_taken_over(
+    issued: Certificate, asked: Sequence[x509.GeneralName], granted: Sequence[x509.GeneralName], profile: Profile
+) -> None:
+    """Raise `NamesRefusedError` for what a CA elsewhere took over from a request that it should have left out.
+
+    What such a CA says of its own is its own to say.
+    """
+    beyond = [one for one in asked if one not in granted]
+    if beyond and any(one not in granted for one in names_in(issued)):
+        raise _refusal(printable(str(getattr(beyond[0], "value", beyond[0])))[:80], profile)
+
+
 def names_in(certificate: Certificate) -> tuple[x509.GeneralName, ...]:
     """Return the names in a certificate's subjectAltName, none where it has no such extension."""
     try:

@@ -250,10 +250,8 @@ def _waiting(directory: Path, secret: bytes) -> dict[Purpose, SigningKey]:
     for purpose in BELOW:
         if (path := directory / f"{purpose}.pending").exists():
             asked = directory / f"{purpose}.asked"
-            request = x509.load_pem_x509_csr(asked.read_bytes()) if asked.exists() else None
-            found[purpose] = read_key(
-                path, secret, None if request is None else cast("PublicKey", request.public_key())
-            )
+            known = x509.load_pem_x509_csr(asked.read_bytes()).public_key() if asked.exists() else None
+            found[purpose] = read_key(path, secret, cast("PublicKey | None", known))
     return found
 
 

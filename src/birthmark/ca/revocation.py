@@ -43,7 +43,7 @@ class DeviceNotAliveError(NotFoundError):
     """No certificate of that device is alive."""
 
     code = "ca.device_not_alive"
-    cause = "No certificate of '{name}' is alive or on record: none was issued, or all have ended or were revoked."
+    cause = "No certificate of '{name}' is alive or on record: none was issued, or the last was revoked."
     fix = "`birthmark est certificates {name}` lists what was issued for it, `birthmark hub devices` who is on record."
     name: str
 
@@ -190,7 +190,7 @@ class Revocations:
     async def device(
         self, name: str, principal: Principal, reason: RevocationReason, presented: Iterable[Thumbprint] = ()
     ) -> tuple[tuple[Issued, ...], list[Thumbprint]]:
-        """Revoke every live certificate of a name, in any spelling, and their keys; those of other CAs in `presented`.
+        """Revoke every live certificate of a name, in any spelling, or the last, and their keys; others in `presented`.
 
         Return the former, and which of the latter were taken back. Raise `DeviceNotAliveError` when there are none.
         """
@@ -198,7 +198,7 @@ class Revocations:
         await self._certificates(others, fold(name), principal, reason)
 
         async def targets() -> list[Issued]:
-            found = await self._live(store.LIVE_OF_NAME, name=fold(name))
+            found = await self._live(store.LIVE_OF_NAME, name=fold(name)) or await self._last(name)
             if not found and not others:
                 raise DeviceNotAliveError(name=name)
             more = await self._of_keys(found, reason)
@@ -294,6 +294,11 @@ class Revocations:
     async def _live(self, statement: Statement, **key: object) -> list[Issued]:
         rows = await self.database.all(statement, after=to_micros(self.clock.now()), **key)
         return [store.INVENTORY.of(row) for row in rows]
+
+    async def _last(self, name: str) -> list[Issued]:
+        """Return what ended last of a name, if it was not revoked: a device that is off may come back by it."""
+        rows = await self.database.all(store.BY_DEVICE, name=fold(name))
+        return [one for one in map(store.INVENTORY.of, rows[:1]) if not one.is_revoked]
 
     async def _find(self, thumbprint: Thumbprint) -> Issued | None:
         row = await self.database.one(store.BY_THUMBPRINT, thumbprint=thumbprint)

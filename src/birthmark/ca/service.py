@@ -1,6 +1,6 @@
 """The certificate authority at work: decide, sign, record, and only then hand out."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -23,7 +23,7 @@ from birthmark.clock import Clock, Entropy
 from birthmark.errors import ConflictError, NotFoundError
 from birthmark.pki.certificates import Certificate, Thumbprint, is_signed_by
 from birthmark.pki.csr import CertificateRequest
-from birthmark.pki.issue import Issuer, issue, new_serial
+from birthmark.pki.issue import BACKDATING, Issuer, issue, new_serial
 from birthmark.pki.names import fold
 from birthmark.pki.places import Places
 from birthmark.pki.profiles import DEVICE, EDGE_ISSUING_CA, FOR_REQUESTS, ISSUING_CA, Profile, Purpose
@@ -187,16 +187,31 @@ class CertificateAuthority:
         row = await self.database.one(store.PRESENTED, thumbprint=leaf.thumbprint, key_digest=digest_of(leaf))
         return None if row is None else (store.INVENTORY.of(row, certificate=leaf), row["key_revoked_at"])
 
-    async def newer(self, than: Issued) -> list[Issued]:
-        """Return what was issued to the same name after it, and is not revoked."""
-        rows = await self.database.all(store.BY_DEVICE, name=fold(than.device_id))
-        found = [store.INVENTORY.of(row) for row in rows]
-        before = than.certificate.not_before
-        return [
+    async def newer(self, than: Issued, in_use: Collection[Thumbprint]) -> tuple[list[Issued], frozenset[Thumbprint]]:
+        """Return what was issued to the same name after it and was used, and which certificates asked for others.
+
+        `in_use` are certificates by which the device is on record elsewhere. What is revoked does not count.
+        """
+        name, own = fold(than.device_id), than.certificate
+        rows = [row for one in in_use for row in await self.database.all(store.BY_THUMBPRINT, thumbprint=one)]
+        for parent in (own.thumbprint, than.parent):
+            if parent is not None:
+                rows += await self.database.all(store.USED_BELOW, name=name, parent=parent)
+        found = [store.INVENTORY.of(row) for row in rows if row["name"] == name]
+        newer = [
             one
             for one in found
-            if one.certificate.not_before >= before and one.certificate != than.certificate and not one.is_revoked
+            if one.certificate.not_before >= own.not_before and one.certificate != own and not one.is_revoked
         ]
+        parents = await self.database.all(store.PARENTS, name=name)
+        return newer, frozenset(Thumbprint(row["parent"]) for row in parents)
+
+    async def taken_back_since(self, issued: Issued) -> datetime | None:
+        """Return when something of the same name was revoked after this was issued, but for what was only replaced."""
+        certificate = issued.certificate
+        began = certificate.not_before + min(BACKDATING, (certificate.not_after - certificate.not_before) / 11)
+        row = await self.database.one(store.TAKEN_BACK_SINCE, name=fold(issued.device_id), since=to_micros(began))
+        return None if row is None else from_micros(row["revoked_at"])
 
     async def search(self, wanted: str) -> list[Issued]:
         """Return what fits a thumbprint, a serial number (both in hex) or a device id in any case, newest first."""

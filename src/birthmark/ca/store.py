@@ -198,6 +198,29 @@ ADD_REVOKED_CA = insert(revoked_cas, ignore_existing=True)
 REVOKED_CAS = statement(select(revoked_cas).limit(1000))
 REVOKE = change(certificates, _REVOCATION, "thumbprint", certificates.c.revoked_at.is_(None))
 REGISTERED = change(certificates, ("registered_at",), "thumbprint", certificates.c.registered_at.is_(None))
+_PARENTS = select(certificates.c.parent).where(
+    certificates.c.name == bindparam("name"), certificates.c.parent.is_not(None), certificates.c.revoked_at.is_(None)
+)
+PARENTS = statement(_PARENTS.distinct())
+USED_BELOW = find(
+    certificates,
+    "name",
+    "parent",
+    certificates.c.revoked_at.is_(None),
+    or_(certificates.c.registered_at.is_not(None), certificates.c.thumbprint.in_(_PARENTS)),
+    order=certificates.c.not_after.desc(),
+    limit=100,
+)
+"""What one certificate asked for and was seen in use: it registered, or asked for others itself."""
+TAKEN_BACK_SINCE = statement(
+    select(certificates.c.revoked_at)
+    .where(
+        certificates.c.name == bindparam("name"),
+        certificates.c.revoked_at > bindparam("since"),
+        certificates.c.revocation_reason != "superseded",
+    )
+    .limit(1)
+)
 REVOKED = find(
     certificates,
     "issuer",

@@ -16,6 +16,7 @@ from cryptography.x509.oid import AttributeOID, ExtendedKeyUsageOID, ObjectIdent
 
 from asgi import Answer
 from birthmark.audit.verify import ROWS
+from birthmark.ca.revocation import DeviceNotAliveError
 from birthmark.est import wire
 from birthmark.est.model import Comeback, Door, EstSettings
 from birthmark.est.service import Credentials, RegistrationAuthorities, Tokens
@@ -296,6 +297,40 @@ async def test_a_copy_of_an_old_key_does_not_come_back(server: EstServer) -> Non
     server.clock.move(2 * DAY)
     answer = await enroll(server, a_csr("device-1"), first)
     assert (answer.status, answer.text.splitlines()[0]) == (403, "This certificate was replaced")
+
+
+@BACK
+async def test_a_copy_of_an_old_key_does_not_come_back_after_however_many_renewals(server: EstServer) -> None:
+    key = a_key()
+    first = last = await server.issued(a_csr("device-1", key=key))
+    for _ in range(104):
+        server.clock.move(timedelta(hours=4))
+        last = await server.issued(a_csr("device-1", key=key), headers={}, peer=shown(last))
+    assert (await enroll(server, a_csr("device-1"), first)).text.startswith("This certificate was replaced")
+
+
+@BACK
+async def test_no_certificate_comes_back_of_a_device_that_was_revoked_since(server: EstServer) -> None:
+    first = await server.issued(a_csr("device-1"))
+    server.clock.move(DAY / 2)
+    await server.issued(a_csr("device-1"), headers={}, peer=shown(first))
+    server.clock.move(DAY)
+    await server.ca.revocations.device("device-1", OPERATOR, RevocationReason.KEY_COMPROMISE)
+    assert (await enroll(server, a_csr("device-1"), first)).status == 403
+    # By a credential of its own it is another one from then on.
+    again = await server.issued(a_csr("device-1"), headers={"Authorization": await a_token(server)})
+    server.clock.move(2 * DAY)
+    assert (await enroll(server, a_csr("device-1"), again)).status == 200
+
+
+@BACK
+async def test_a_device_that_is_off_can_be_revoked(server: EstServer) -> None:
+    first = await server.issued(a_csr("device-1"))
+    server.clock.move(2 * DAY)
+    await server.ca.revocations.device("device-1", OPERATOR, RevocationReason.KEY_COMPROMISE)
+    assert (await enroll(server, a_csr("device-1"), first)).status == 403
+    with pytest.raises(DeviceNotAliveError):
+        await server.ca.revocations.device("device-1", OPERATOR, RevocationReason.KEY_COMPROMISE)
 
 
 @BACK

@@ -1,5 +1,6 @@
 """The CA's and EST's statements on each real engine."""
 
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,30 @@ async def test_a_certificate_renews_until_it_or_its_key_is_taken_back(database_u
         with pytest.raises(CertificateRevokedError):  # also with a key of which nothing is known
             await ca.issue(parse_csr(a_csr(name)), holder, held=held)
     assert await ca.presented(made.root.certificate) is None
+    await database.close()
+
+
+async def test_what_came_after_a_certificate_and_was_used_is_found(database_url: str, tmp_path: Path) -> None:
+    clock, entropy = FakeClock(), SeededEntropy()
+    made = ca_directory.create(tmp_path / "ca", "Test", now=NOON, entropy=entropy)
+    database = await open_database(database_url, clock)
+    ca = CertificateAuthority(made, database, clock, entropy)
+    chain = [(await ca.issue(parse_csr(a_csr("device-1")), OPERATOR))[0]]
+    for _ in range(2):
+        holder = Principal(PrincipalKind.DEVICE, "device-1", "device-1", chain[-1].thumbprint)
+        chain += [(await ca.issue(parse_csr(a_csr("device-1")), holder))[0]]
+    first, second, third = [await ca.find(one.thumbprint) for one in chain]
+    assert first is not None
+    assert second is not None
+    parents = frozenset(one.thumbprint for one in chain[:2])
+    assert await ca.newer(first, ()) == ([second], parents)
+    assert await ca.newer(second, ()) == ([], parents)
+    assert (await ca.newer(second, [chain[2].thumbprint]))[0] == [third]
+    clock.move(timedelta(seconds=1))
+    await ca.revocations.certificate(chain[2].thumbprint, OPERATOR, RevocationReason.SUPERSEDED)
+    assert await ca.taken_back_since(first) is None
+    await ca.revocations.certificate(chain[1].thumbprint, OPERATOR, RevocationReason.KEY_COMPROMISE)
+    assert await ca.taken_back_since(first) == clock.now()
     await database.close()
 
 

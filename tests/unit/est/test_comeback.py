@@ -1,5 +1,6 @@
 """Which expired certificate still proves who a device is: the whole table of allow and deny."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -8,6 +9,7 @@ import pytest
 from birthmark.ca.model import Issued
 from birthmark.est.model import Comeback
 from birthmark.est.rules.comeback import CloneSuspectedError, ComebackTooLateError, check_comeback
+from birthmark.pki.certificates import Thumbprint
 from birthmark.pki.chains import CertificateExpiredError, CertificateNotYetValidError
 from fakes import NOON
 from pki_builders import a_ca, a_device
@@ -19,6 +21,17 @@ NEVER: dict[str, Comeback] = {}
 BY_ITSELF = {"device": Comeback(30 * DAY)}
 BY_A_WORD = {"device": Comeback(30 * DAY, approval=True)}
 OF_ANOTHER_PROFILE = {"gateway": Comeback(30 * DAY)}
+
+
+def came_back(
+    one: Issued,
+    rules: dict[str, Comeback],
+    now: datetime,
+    newer: Sequence[Issued] = (),
+    in_use: Sequence[Thumbprint] = (),
+) -> Comeback | None:
+    parents = {other.parent for other in newer if other.parent is not None}
+    return check_comeback(one, rules, now, newer=newer, parents=parents, in_use=in_use)
 
 
 def issued(lifetime: timedelta, now: datetime = NOON) -> Issued:
@@ -48,16 +61,16 @@ def test_the_rule_of_the_certificates_profile_decides(
     now = one.certificate.not_after + days_after * DAY
     if isinstance(comes_back, type):
         with pytest.raises(comes_back):
-            check_comeback(one, rules, now)
+            came_back(one, rules, now)
         return
-    rule = check_comeback(one, rules, now)
+    rule = came_back(one, rules, now)
     assert {"alive": None, "by itself": False, "by a word": True}[str(comes_back)] == (rule and rule.approval)
 
 
 def test_what_is_not_valid_yet_does_not_come_back() -> None:
     one = issued(DAY)
     with pytest.raises(CertificateNotYetValidError):
-        check_comeback(one, BY_ITSELF, one.certificate.not_before - DAY)
+        came_back(one, BY_ITSELF, one.certificate.not_before - DAY)
 
 
 OLD = issued(DAY)
@@ -67,46 +80,46 @@ AFTER = NOON + 5 * DAY
 
 
 def test_a_device_whose_renewal_was_answered_and_never_stored_comes_back() -> None:
-    assert check_comeback(OLD, BY_ITSELF, AFTER, newer=[CHILD]) is not None
+    assert came_back(OLD, BY_ITSELF, AFTER, newer=[CHILD]) is not None
 
 
 def test_a_certificate_whose_successor_renewed_does_not_come_back() -> None:
     with pytest.raises(CloneSuspectedError):
-        check_comeback(OLD, BY_ITSELF, AFTER, newer=[CHILD, GRANDCHILD])
+        came_back(OLD, BY_ITSELF, AFTER, newer=[CHILD, GRANDCHILD])
 
 
 def test_a_device_certificate_whose_successor_registered_does_not_come_back() -> None:
     one, other = replace(OLD, registered_at=NOON), replace(CHILD, registered_at=NOON)
     with pytest.raises(CloneSuspectedError):
-        check_comeback(one, BY_ITSELF, AFTER, newer=[other])
+        came_back(one, BY_ITSELF, AFTER, newer=[other])
     with pytest.raises(CloneSuspectedError):
-        check_comeback(one, BY_ITSELF, AFTER, newer=[CHILD], in_use=[CHILD.certificate.thumbprint])
+        came_back(one, BY_ITSELF, AFTER, newer=[CHILD], in_use=[CHILD.certificate.thumbprint])
 
 
 def test_a_device_certificate_whose_successor_by_the_same_identity_registered_does_not_come_back() -> None:
     identity = a_device(CA).certificate.thumbprint
     one, other = replace(OLD, parent=identity), replace(CHILD, parent=identity)
     with pytest.raises(CloneSuspectedError):
-        check_comeback(one, BY_ITSELF, AFTER, newer=[other], in_use=[other.certificate.thumbprint])
+        came_back(one, BY_ITSELF, AFTER, newer=[other], in_use=[other.certificate.thumbprint])
     with pytest.raises(CloneSuspectedError):
-        check_comeback(one, BY_ITSELF, AFTER, newer=[replace(other, registered_at=NOON)])
+        came_back(one, BY_ITSELF, AFTER, newer=[replace(other, registered_at=NOON)])
 
 
 def test_an_est_identity_is_not_replaced_by_the_device_certificates_it_asked_for() -> None:
     registered = replace(CHILD, registered_at=NOON)
-    assert check_comeback(OLD, BY_ITSELF, AFTER, newer=[registered]) is not None
-    assert check_comeback(OLD, BY_ITSELF, AFTER, newer=[registered, GRANDCHILD]) is not None
+    assert came_back(OLD, BY_ITSELF, AFTER, newer=[registered]) is not None
+    assert came_back(OLD, BY_ITSELF, AFTER, newer=[registered, GRANDCHILD]) is not None
     by_hub = [CHILD.certificate.thumbprint]
-    assert check_comeback(OLD, BY_ITSELF, AFTER, newer=[CHILD, GRANDCHILD], in_use=by_hub) is not None
+    assert came_back(OLD, BY_ITSELF, AFTER, newer=[CHILD, GRANDCHILD], in_use=by_hub) is not None
 
 
 def test_an_est_identity_is_not_replaced_by_a_device_certificate_of_the_same_birth_certificate() -> None:
     birth = a_device(CA).certificate.thumbprint
     identity, device = replace(OLD, parent=birth), replace(CHILD, parent=birth, registered_at=NOON)
     others = [device, replace(GRANDCHILD, parent=OLD.certificate.thumbprint)]
-    assert check_comeback(identity, BY_ITSELF, AFTER, newer=others) is not None
+    assert came_back(identity, BY_ITSELF, AFTER, newer=others) is not None
 
 
 def test_what_is_on_record_under_the_expired_certificate_itself_is_no_clone() -> None:
     one = replace(OLD, registered_at=NOON)
-    assert check_comeback(one, BY_ITSELF, AFTER, newer=[CHILD], in_use=[OLD.certificate.thumbprint]) is not None
+    assert came_back(one, BY_ITSELF, AFTER, newer=[CHILD], in_use=[OLD.certificate.thumbprint]) is not None

@@ -4,7 +4,7 @@ What expired was not compromised: the key is still in its chip. But a certificat
 not come back: somebody may have a copy of the old one.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
 from birthmark.ca.model import Issued
@@ -52,11 +52,13 @@ def check_comeback(
     now: datetime,
     *,
     newer: Sequence[Issued] = (),
-    in_use: Sequence[Thumbprint] = (),
+    parents: Collection[Thumbprint] = (),
+    in_use: Collection[Thumbprint] = (),
 ) -> Comeback | None:
     """Return the rule by which an expired certificate counts, None for one that is alive. Raise why it does not count.
 
-    `newer` are the name's later certificates, `in_use` the thumbprints by which the device is on record elsewhere.
+    `newer` are the name's later certificates that were used, `parents` those that asked for others, `in_use` the
+    thumbprints by which the device is on record elsewhere.
     """
     certificate = issued.certificate
     rule = rules.get(issued.profile)
@@ -70,7 +72,7 @@ def check_comeback(
             profile=issued.profile,
             window_s=int(rule.window.total_seconds()),
         )
-    if (successor := _successor(issued, newer, in_use)) is not None:
+    if (successor := _successor(issued, newer, parents, in_use)) is not None:
         raise CloneSuspectedError(
             device_id=issued.device_id,
             thumbprint=certificate.thumbprint.hex(),
@@ -79,14 +81,16 @@ def check_comeback(
     return rule
 
 
-def _successor(issued: Issued, newer: Sequence[Issued], in_use: Sequence[Thumbprint]) -> Issued | None:
+def _successor(
+    issued: Issued, newer: Sequence[Issued], parents: Collection[Thumbprint], in_use: Collection[Thumbprint]
+) -> Issued | None:
     """Return a certificate that took this one's place and was used.
 
     An EST identity asks for device certificates, which register and take nobody's place; so what this one asked for is
     its successor only when it is of the same kind: one that registers too, or one that asks for others itself. Of
     certificates that one other asked for, the one that registered is the successor, but not of one that asks itself.
     """
-    own, parents = issued.certificate.thumbprint, {one.parent for one in newer}
+    own = issued.certificate.thumbprint
     registers = issued.registered_at is not None or own in in_use
     can_have_siblings = issued.parent is not None and (registers or own not in parents)
     for one in newer:

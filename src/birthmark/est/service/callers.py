@@ -13,7 +13,12 @@ from birthmark.errors import BirthmarkError, UnauthenticatedError
 from birthmark.est import store, wire
 from birthmark.est.model import Caller, Comeback, EstSettings, Proof, User
 from birthmark.est.rules.comeback import check_comeback
-from birthmark.est.rules.identity import identify_authority, identify_introduced, identify_issued
+from birthmark.est.rules.identity import (
+    ClientCertificateRevokedError,
+    identify_authority,
+    identify_introduced,
+    identify_issued,
+)
 from birthmark.est.rules.limits import Limiter
 from birthmark.net.share import share_of
 from birthmark.pki.certificates import Certificate, Thumbprint
@@ -118,9 +123,11 @@ class Callers:
         now, rules = self.ca.clock.now(), self.settings.comeback
         if now <= issued.certificate.not_after:
             return check_comeback(issued, rules, now)
-        newer = await self.ca.newer(issued)
-        in_use = await self.presented_by(issued.device_id) if newer else ()
-        return check_comeback(issued, rules, now, newer=newer, in_use=list(in_use))
+        if (at := await self.ca.taken_back_since(issued)) is not None:  # with a certificate after this one, all are
+            raise ClientCertificateRevokedError(device_id=issued.device_id, revoked_at=at)
+        in_use = await self.presented_by(issued.device_id)
+        newer, parents = await self.ca.newer(issued, in_use)
+        return check_comeback(issued, rules, now, newer=newer, parents=parents, in_use=in_use)
 
     async def _by_password(self, caller: Caller, authorization: str) -> Proof:
         name, password = wire.parse_basic(authorization)

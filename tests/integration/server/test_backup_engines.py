@@ -17,7 +17,7 @@ from birthmark.ca.service import CertificateAuthority
 from birthmark.clock import SystemClock
 from birthmark.pki.crl import RevocationReason
 from birthmark.pki.csr import parse_csr
-from birthmark.server.backup.archive import BackupUnreadableError, read_archive
+from birthmark.server.backup.archive import BackupUnreadableError, Part, read_archive, write_archive
 from birthmark.server.backup.copying import DatabaseNotEmptyError
 from birthmark.server.backup.making import NothingToBackUpError, make_backup
 from birthmark.server.backup.restoring import STEP, RestoreTargetError, restore_backup
@@ -170,6 +170,26 @@ def test_only_files_below_the_directory_are_written(tmp_path: Path, member: tarf
         read_archive(an_archive(tmp_path / "b", a_member("good"), member), SECRET, into)
     assert [one.name for one in into.iterdir()] == ["good"]
     assert not (tmp_path / "evil").exists()
+
+
+def test_a_bit_that_changed_in_the_content_is_told_as_damage(tmp_path: Path) -> None:
+    whole, damaged, into = tmp_path / "whole", tmp_path / "damaged", tmp_path / "into"
+    into.mkdir()
+    write_archive(whole, SECRET, [Part("data/x", SeededEntropy().token(200_000))])
+    changed = bytearray(whole.read_bytes())
+    changed[len(changed) // 2] ^= 1
+    damaged.write_bytes(changed)
+    with pytest.raises(BackupUnreadableError):
+        read_archive(damaged, SECRET, into)
+
+
+def test_a_key_that_is_a_link_to_itself_is_told_as_damage(tmp_path: Path) -> None:
+    member = tarfile.TarInfo("key.age")
+    member.type, member.linkname = tarfile.SYMTYPE, "key.age"
+    with tarfile.open(tmp_path / "b", mode="w") as outer:
+        outer.addfile(member)
+    with pytest.raises(BackupUnreadableError):
+        read_archive(tmp_path / "b", SECRET, tmp_path)
 
 
 async def test_a_file_that_was_cut_or_changed_is_refused(tmp_path: Path) -> None:

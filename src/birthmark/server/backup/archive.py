@@ -78,8 +78,12 @@ def read_archive(path: Path, passphrase: str, into: Path) -> None:
                 pyrage.decrypt_io(content, plain, [identity])
     except (pyrage.DecryptError, pyrage.IdentityError) as error:
         raise BackupUnreadableError(path=path, detail="the passphrase is another, or it is damaged") from error
-    except (tarfile.TarError, EOFError, KeyError, ValueError) as error:
+    except (tarfile.TarError, EOFError, KeyError, ValueError, RecursionError) as error:
         raise BackupUnreadableError(path=path, detail="it is none, or it is damaged") from error
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        raise BackupUnreadableError(path=path, detail="it is damaged") from error  # what the stream's reader says
 
 
 def _decrypted_key(outer: tarfile.TarFile, passphrase: str) -> str:

@@ -15,11 +15,12 @@ HEAD = """# Agent configuration
 `BIRTHMARK_AGENT_CONFIG` names. The files of `config.d` beside it (`config.d/*.toml`, by name) are put over it:
 tables are merged, other values replaced. `birthmark env --format aziot` prints one filled in for a Birthmark server;
 `birthmark agent check` tells all that is wrong with yours at once, each with file, line, key and what would be
-accepted, and `birthmark agent config list` what is in effect.
+accepted (below a `source` or `method` that is not known, when that is right), and `birthmark agent config list` what
+is in effect.
 
 Paths are `file:` URIs with an absolute path. Keys are `file:` URIs or `pkcs11:` URIs; a PIN comes by
 `pin-source=file:/path` (mode 0600), and aziot's `pin-value` is read too. This page is written by
-`tools/make_agent_config.py`; `birthmark agent config list --doc` prints the same.
+`tools/make_agent_config.py`; `birthmark agent config list --doc` prints the same settings.
 """
 TAIL = """
 ## How it is acted on

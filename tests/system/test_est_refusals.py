@@ -15,19 +15,23 @@ pytestmark = pytest.mark.system
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    with a_server(tmp_path_factory.mktemp("est")) as running:
+    with a_server(tmp_path_factory.mktemp("est"), '[est.labels.line-7]\nprofile = "device"\n') as running:
         yield running
 
 
-def enroll(server: RunningServer, directory: Path, csr: bytes, password: str | None = None) -> tuple[int, str]:
+def enroll(
+    server: RunningServer, directory: Path, csr: bytes, password: str | None = None, *, user: str = "", label: str = ""
+) -> tuple[int, str]:
     """POST a request with curl; return the status and the body."""
     est, credential = server.endpoints["est"], server.est_credential("est-1")
     netrc, body = directory / "netrc", directory / "csr.b64"
     netrc.touch(mode=0o600)
-    netrc.write_text(f"machine {server.address} login {credential.name} password {password or credential.password}\n")
+    netrc.write_text(
+        f"machine {server.address} login {user or credential.name} password {password or credential.password}\n"
+    )
     body.write_bytes(base64.encodebytes(csr))
     command = ["curl", "-sS", "--netrc-file", str(netrc), "-H", "Content-Type: application/pkcs10"]
-    command += ["--data-binary", f"@{body}", "-w", "\n%{http_code}", est["url"] + "/simpleenroll"]
+    command += ["--data-binary", f"@{body}", "-w", "\n%{http_code}", f"{est['url']}{label}/simpleenroll"]
     done = subprocess.run(command, capture_output=True, text=True, env=dict(server.environment), check=True)
     text, _, status = done.stdout.rpartition("\n")
     return int(status), text
@@ -57,3 +61,17 @@ def test_a_wrong_password(server: RunningServer, tmp_path: Path) -> None:
     assert status == 401
     assert server.why(reference_in(text))["code"] == "est.password_wrong"
     assert "wrong\n" not in server.log()
+
+
+def test_a_tokens_wrong_password_is_mended_by_a_password_of_its_device(server: RunningServer, tmp_path: Path) -> None:
+    (token,) = server.rows("est", "token", "add", "est-2")
+    _, text = enroll(server, tmp_path, a_csr("est-2"), password="wrong", user=token["name"])
+    explained = server.why(reference_in(text))
+    assert token["name"] in explained["cause"]
+    assert explained["fix"].endswith("`birthmark env --format aziot --registration-id est-2`")
+
+
+def test_a_label_that_is_not_there_is_told_with_those_that_are(server: RunningServer, tmp_path: Path) -> None:
+    status, text = enroll(server, tmp_path, a_csr("est-1"), label="/line7")
+    assert (status, "line-7" in text) == (404, False)
+    assert server.why(reference_in(text))["cause"] == "This server has no EST label 'line7'. Its labels: line-7."

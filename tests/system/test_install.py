@@ -46,6 +46,16 @@ def tree(image: Path) -> dict[str, tuple[int, bytes]]:
 
 
 @ABOUT
+def test_a_tree_without_users_gets_the_files_and_makes_the_user_at_its_first_start(tmp_path: Path, which: str) -> None:
+    (tmp_path / "tree").mkdir()
+    do(tmp_path / "tree", which, "install")
+    assert (tmp_path / "tree/etc/systemd/system/multi-user.target.wants").is_dir()
+    assert list((tmp_path / "tree/etc/sysusers.d").iterdir())
+    do(tmp_path / "tree", which, "uninstall")
+    assert list((tmp_path / "tree").iterdir()) == []
+
+
+@ABOUT
 def test_it_is_installed_once_and_taken_back_exactly(image: Path, which: str) -> None:
     before = tree(image)
     assert do(image, which, "install", "--dry-run")

@@ -127,6 +127,20 @@ def test_enrollment_groups_are_taught_the_new_ca(server: RunningServer) -> None:
     assert step(server, "next")["groups"] == []
 
 
+def test_a_group_that_carries_its_ca_goes_on_to_let_devices_in(server: RunningServer, tmp_path: Path) -> None:
+    issuing = Path(server.endpoints["trust_bundle"]).parent / "ca" / "issuing.pem"
+    server.run("enroll", "group", "Gate.ways", "--cert", str(issuing))
+    server.run("dps", "ca", "add", "gateways", "--of-group", "Gate.ways", "--verified")
+    device = AgentOnDevice(server, tmp_path / "device", "edge-1", Path(server.endpoints["trust_bundle"])).configure()
+    before = device.row("apply")
+    step(server, "start")
+    server.run("ca", "rollover", "groups")
+    step(server, "next", "--share", "0%")
+    after = device.row("renew")
+    assert after["issuer"] != before["issuer"]
+    assert device.thumbprint_at_hub() == after["thumbprint"]
+
+
 def test_an_agent_follows_the_new_root_for_est_and_for_its_hub(server: RunningServer, tmp_path: Path) -> None:
     anchor = tmp_path / "anchor.pem"
     anchor.write_text(Path(server.endpoints["trust_bundle"]).read_text())

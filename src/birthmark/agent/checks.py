@@ -6,11 +6,13 @@ Each check stands alone and says ok, warning, error or skipped, with what to do.
 import asyncio
 import contextlib
 import re
+import shlex
 import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from pathlib import Path
 from typing import TypeAlias
 
 from birthmark import __version__
@@ -102,6 +104,13 @@ class Checks:
             over = dict.fromkeys(over, lambda: (Result.SKIPPED, "offline"))
         return [Check(name, *await _guarded(look)) for name, look in (here | over).items()]
 
+    def _command(self, verb: str) -> str:
+        """Return what is typed for this very agent."""
+        places, file = self.agent.places, Path(self.agent.config.file)
+        root = [] if places.root == Path("/") else ["--root", str(places.root)]
+        config = [] if file == places.config else ["--config", str(file)]
+        return shlex.join(["birthmark", "agent", verb, *root, *config])
+
     # ---- configuration
 
     def _warnings(self) -> Answer:
@@ -114,9 +123,9 @@ class Checks:
     def _up_to_date(self) -> Answer:
         applied = self.agent.state.config_digest
         if applied is None:
-            return Result.WARNING, "not applied yet: birthmark agent apply"
+            return Result.WARNING, f"not applied yet: {self._command('apply')}"
         if applied != self.agent.config.digest:
-            return Result.WARNING, "the configuration was changed after it was applied: birthmark agent apply"
+            return Result.WARNING, f"the configuration was changed after it was applied: {self._command('apply')}"
         return _FINE
 
     def _hostname(self) -> Answer:
@@ -127,7 +136,7 @@ class Checks:
 
     def _running(self) -> Answer:
         pid = running_pid(self.agent.places.lock)
-        return _FINE if pid is not None else (Result.WARNING, "no agent is running here: birthmark agent run")
+        return _FINE if pid is not None else (Result.WARNING, f"no agent is running here: {self._command('run')}")
 
     def _tpm(self) -> Answer:
         """Look at the TPM, for which aziot has a service of its own; it is asked for nothing that it has not yet."""
@@ -136,7 +145,7 @@ class Checks:
             return Result.SKIPPED, "no TPM is used"
         tpm = Tpm(given)
         if not tpm.has_key():
-            return Result.WARNING, f"the TPM {given.tcti} has no key for the hub yet: birthmark agent apply"
+            return Result.WARNING, f"the TPM {given.tcti} has no key for the hub yet: {self._command('apply')}"
         tpm.sign(b"birthmark agent check")
         return Result.OK, f"signs with {open_tpm(given).describe}"
 
@@ -148,7 +157,7 @@ class Checks:
     def _identity_expiry(self) -> Answer:
         held = self.agent.held()
         if held is None:
-            return Result.SKIPPED, self._without or "there is no certificate yet: birthmark agent apply"
+            return Result.SKIPPED, self._without or f"there is no certificate yet: {self._command('apply')}"
         return self._expiry(held, self.agent.renewal)
 
     def _expiry(self, held: HeldIdentity, renewal: Renewal | None) -> Answer:
@@ -192,7 +201,7 @@ class Checks:
     def _kept_expiry(self, managed: Managed) -> Answer:
         held = self.agent.identities.slot(managed.id).current()
         if held is None:
-            return Result.WARNING, "there is none yet: birthmark agent apply"
+            return Result.WARNING, f"there is none yet: {self._command('apply')}"
         return self._expiry(held, managed.renewal)
 
     def _preloaded(self) -> Answer:

@@ -74,6 +74,8 @@ class Device:
     _callbacks: list[Renewed] = field(default_factory=list)
     _news: asyncio.Condition = field(default_factory=asyncio.Condition)
     _pace: Pace = field(default_factory=Pace)
+    _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """One renewal at a time: of two registrations the later ends the earlier."""
 
     def on_renewed(self, callback: Renewed) -> None:
         """Have a function, or a coroutine function, called with each new identity."""
@@ -90,6 +92,10 @@ class Device:
 
     async def renew(self) -> Identity:
         """Renew now. On failure the old identity stays, and the reason is raised."""
+        async with self._turn:
+            return await self._renewed()
+
+    async def _renewed(self) -> Identity:
         held, hub = await self.agent.renew(self.identity.held)
         if hub is not None:
             await hub.close()
@@ -105,12 +111,13 @@ class Device:
         """Renew what is due, for as long as the program runs; `connect` has it done."""
         upkeep = Upkeep(self.agent, lambda event, _facts: log.info(event), self.agent.note)
         while True:
-            if (upkeep_s := upkeep.due_s()) <= 0:
-                await upkeep.work()
-                continue
-            if (due_s := self._due_s()) <= 0:
-                await self._renew_once()
-                continue
+            async with self._turn:
+                if (upkeep_s := upkeep.due_s()) <= 0:
+                    await upkeep.work()
+                    continue
+                if (due_s := self._due_s()) <= 0:
+                    await self._renew_once()
+                    continue
             await asyncio.sleep(min(due_s, upkeep_s, _LOOK_S))
 
     def _due_s(self) -> float:
@@ -125,7 +132,7 @@ class Device:
 
     async def _renew_once(self) -> None:
         try:
-            await self.renew()
+            await self._renewed()
         except BirthmarkError as error:
             leaf = self.identity.held.leaf
             self._pace.failed(self.agent, error, self.agent.renewal, leaf.not_after - leaf.not_before)

@@ -54,7 +54,10 @@ class SecretUnreadableError(UnavailableError):
 
     code = "ca.secret_unreadable"
     cause = "{path} cannot be used: {reason}."
-    fix = "Restore it from the backup of the data directory: key and passphrase belong together."
+    fix = (
+        "If the passphrase was put elsewhere, BIRTHMARK_CA_PASSPHRASE or `ca.passphrase` has to name that place. Else "
+        "restore it from the backup of the data directory: key and passphrase belong together."
+    )
     for_a_person = "a backup has to be found"
     path: Path
     reason: object

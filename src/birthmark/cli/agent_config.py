@@ -9,6 +9,7 @@ from birthmark.agent.config.settings import every_setting
 from birthmark.cli.agent_options import AgentOptions
 from birthmark.cli.common import say
 from birthmark.cli.options import command, commands
+from birthmark.text import printable
 
 app = commands("The agent's configuration.", "birthmark agent config list")
 
@@ -23,7 +24,9 @@ def list_settings(
         for one in every_setting():
             default = f" [default: {one.default}]" if one.default else ""
             known = {"key": one.key, "takes": one.takes, "default": one.default or None, "meaning": one.means}
-            say(options.as_json, known, f"{one.key} ({one.takes}){default}\n    {one.means}")
+            say(options.as_json, known, f"{one.key} ({one.takes}){default}")
+            if not options.as_json:
+                typer.echo(f"    {printable(one.means)}")
         return
     config, _ = options.place.read()
     for found in effective(config.texts):

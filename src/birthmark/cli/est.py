@@ -140,9 +140,7 @@ def remove_ca(
 def certificates(
     server: ServerOutputOptions,
     which: InventoryOptions,
-    subject: Annotated[
-        str | None, typer.Argument(metavar="ID", help="Device id, thumbprint or serial number; default: the latest.")
-    ] = None,
+    subject: Annotated[str | None, typer.Argument(metavar="ID", help="Device id, thumbprint or serial number.")] = None,
 ) -> None:
     """List the certificates that the server's CAs issued: of ID, the 100 that live longest, or all that fit.
 

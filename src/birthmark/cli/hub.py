@@ -70,7 +70,10 @@ def create_device(
     cert: Annotated[Path | None, typer.Option(help="Its certificate, PEM or DER; without one, keys are made.")] = None,
     hub: HubOption = "birthmark",
 ) -> None:
-    """Make a device in a hub, without a provisioning service. A key is shown this once."""
+    """Make a device in a hub, without a provisioning service. A key is shown this once.
+
+    With the key its connection string is HostName=HUB;DeviceId=NAME;SharedAccessKey=KEY.
+    """
     thumbprint = None if cert is None else read_certificate(cert).thumbprint.hex()
     server.do("hubs", hub, "devices", device_id=name, thumbprint=thumbprint)
 

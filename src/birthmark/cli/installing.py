@@ -61,12 +61,13 @@ class Installer:
         different = [name for name, text in self.service.files.items() if _text(self.root / name) != text]
         for name in different:
             yield Step(f"write /{name}", self._writer(name, self.service.files[name]))
-        if not self._has_user() and (self.root / "etc/passwd").exists():
+        has_users = (self.root / "etc/passwd").exists()  # without, the image's first start makes user and modes
+        if not self._has_user() and has_users:
             yield Step(f"make the system user {self.service.user}", self._make_user)
         missing = [name for name in self.service.directories if not (self.root / name).is_dir()]
         for name in missing:
             yield Step(f"make /{name}", partial(self._make_directory, name))
-        if different or missing:
+        if (different or missing) and has_users:
             yield from self._tool("systemd-tmpfiles", "--create", self._place("tmpfiles.d"))
         wants = self.root / self.service.wants
         if not wants.is_symlink():

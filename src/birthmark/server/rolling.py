@@ -8,6 +8,7 @@ import msgspec
 from birthmark.ca.hierarchy import Generation
 from birthmark.dps.document import CaReferences, CertificateEntry, EnrollmentDocument, X509Attestation
 from birthmark.dps.model import Instance
+from birthmark.dps.rules.attestation import ca_name_for
 from birthmark.dps.rules.enrollment import certificates_of
 from birthmark.dps.service import Authorities, Enrollments, Instances
 from birthmark.pki.certificates import Certificate
@@ -41,6 +42,8 @@ class GroupsOfRoots:
                 await self.authorities.add(instance.id_scope, name, successor, is_verified=True, actor=actor)
                 both = msgspec.structs.replace(x509, ca_references=CaReferences(x509.ca_references.primary, name))
             elif x509.signing_certificates is not None and x509.signing_certificates.secondary is None:
+                name = ca_name_for(group.id, f"-{name_of_key(successor)[:8]}")  # none is let in by a CA off the record
+                await self.authorities.add(instance.id_scope, name, successor, is_verified=True, actor=actor)
                 pair = msgspec.structs.replace(
                     x509.signing_certificates, secondary=CertificateEntry(certificate=successor.pem())
                 )

@@ -73,3 +73,9 @@ async def test_the_machines_own_clock_is_compared_with_a_servers(tmp_path: Path)
     found = {one.id: one for one in [Check("x", *await Checks(agent)._local_time())]}
     assert found["x"].result is Result.ERROR
     assert "30 s" in found["x"].details
+
+
+async def test_what_a_check_says_to_type_is_about_this_very_agent(tmp_path: Path) -> None:
+    agent = World(tmp_path).agent()
+    details = (await checked(agent))["configs-up-to-date"].details
+    assert details.startswith(f"not applied yet: birthmark agent apply --root {agent.places.root}")

@@ -1,5 +1,6 @@
 """The agent inside a program: who may have it, and what its proof decides."""
 
+import asyncio
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -71,3 +72,18 @@ async def test_a_refusal_of_ours_in_a_proof_keeps_its_words(world: World) -> Non
     agent.prove = _proving(agent, prove)
     with pytest.raises(MqttRefusedError):
         await device.renew()
+
+
+async def test_renewals_take_turns(world: World) -> None:
+    agent = world.agent()
+    device = Device(agent, identity_of(agent, await certified(agent)))
+    steps = []
+
+    async def prove(_identity: Identity) -> None:
+        steps.append("begin")
+        await asyncio.sleep(0.01)
+        steps.append("end")
+
+    agent.prove = _proving(agent, prove)
+    await asyncio.gather(device.renew(), device.renew())
+    assert steps == ["begin", "end"] * 2

@@ -90,6 +90,8 @@ def test_a_new_installation_may_never_have_had_a_root(tmp_path: Path) -> None:
     done("root", "sign", tmp_path / "issuing.csr", "--dir", tmp_path / "root-ca", "--out", tmp_path / "answer")
     thumbprint = root_of(tmp_path).thumbprint.hex()
     assert run("install", tmp_path / "answer", "--dir", tmp_path / "ca", "--root", "0" * 64).exit_code == 1
+    cut = run("install", tmp_path / "answer", "--dir", tmp_path / "ca", "--root", thumbprint[:32])
+    assert (cut.exit_code, "64 hex digits" in cut.stderr) == (2, True)
     done("install", tmp_path / "answer", "--dir", tmp_path / "ca", "--root", thumbprint)
     shown = [json.loads(line) for line in done("show", "--dir", tmp_path / "ca", "--json").splitlines()]
     assert [row["ca"] for row in shown] == ["root", "issuing"]

@@ -16,6 +16,7 @@ from birthmark.cli.ca.common import AuthorityOptions, Out, app, opened, parse_so
 from birthmark.cli.common import about, certificate_row, read_file, write_result
 from birthmark.cli.options import command, commands
 from birthmark.clock import SystemClock, SystemEntropy
+from birthmark.pki.certificates import CertificateInvalidError, parse_thumbprint
 from birthmark.pki.csr import MAX_CSR_BYTES
 from birthmark.pki.issue import issue, new_serial
 from birthmark.pki.profiles import Purpose
@@ -99,12 +100,22 @@ def link_roots(
     write(made.pem(), out, row, {**row, "pem": made.pem()}, authority.as_json)
 
 
+def _parse_root(text: str) -> str:
+    try:
+        return parse_thumbprint(text).hex()
+    except CertificateInvalidError as error:
+        raise typer.BadParameter("a thumbprint has 64 hex digits; `birthmark ca show` prints it where it is") from error
+
+
 @command(app, "birthmark ca install edge.answer --dir ca", "install")
 def install_answer(
     authority: AuthorityOptions,
     file: Annotated[Path, typer.Argument(help="As `birthmark ca root sign` wrote it.")],
     thumbprint: Annotated[
-        str | None, typer.Option("--root", metavar="THUMBPRINT", help="The root's, to be sure of it the first time.")
+        str | None,
+        typer.Option(
+            "--root", metavar="THUMBPRINT", parser=_parse_root, help="The root's, to be sure of it the first time."
+        ),
     ] = None,
 ) -> None:
     """Take over a CA that the root has signed, its newest list, or the links to another root.

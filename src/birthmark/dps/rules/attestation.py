@@ -332,8 +332,14 @@ def check_verified(
     raise CaNotOnRecordError(
         group=signer.group_id,
         subject=signer.certificate.subject_text,
-        name=re.sub(r"[^a-z0-9\-._]", "-", signer.group_id).lstrip("-._")[:_MAX_CA_NAME] or "group-ca",
+        name=ca_name_for(signer.group_id),
     )
+
+
+def ca_name_for(group_id: str, tail: str = "") -> str:
+    """Return under which name a group's CA may be put on record."""
+    name = re.sub(r"[^a-z0-9\-._]", "-", group_id).lstrip("-._")[: _MAX_CA_NAME - len(tail)]
+    return f"{name or 'group-ca'}{tail}"
 
 
 def _issuer_in(candidates: Sequence[Certificate], certificate: Certificate, cache: Signatures) -> Certificate | None:

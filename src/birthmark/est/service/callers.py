@@ -46,8 +46,10 @@ class PasswordWrongError(UnauthenticatedError):
     cause = "There is no EST user '{user}' with this password."
     fix = (
         "A device's own user and password are printed, and made at the first call: "
-        "`birthmark env --format aziot --registration-id {user}`"
+        "`birthmark env --format aziot --registration-id {device_id}`"
     )
+    device_id: str
+    """Whose password it would be: the user's device, or a name like the user's own."""
     user: str
 
 
@@ -145,7 +147,7 @@ class Callers:
             is_right = await self.passwords.matches(password, stored)
             if not is_right or user is None:
                 self.failures.take(address, self.ca.clock.monotonic())
-                raise PasswordWrongError(user=name)
+                raise PasswordWrongError(user=name, device_id=(user and user.device_id) or name)
         return self._proof(user)
 
     def _proof(self, user: User) -> Proof:

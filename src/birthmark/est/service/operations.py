@@ -28,14 +28,18 @@ from birthmark.pki.certificates import Certificate
 from birthmark.pki.csr import CertificateRequest
 from birthmark.store import Changes
 
+_NAMED = 10
+"""Labels, in a cause."""
+
 
 class LabelUnknownError(NotFoundError):
     """There is no such label."""
 
     code = "est.label_unknown"
-    cause = "This server has no EST label '{label}'."
-    fix = "Leave the label out of the URL's path: `/.well-known/est/{operation}`."
+    cause = "This server has no EST label '{label}'. Its labels: {labels}."
+    fix = "Write one of those into the URL's path, or leave the label out: `/.well-known/est/{operation}`."
     label: str
+    labels: str
     operation: str = "?"
 
 
@@ -46,7 +50,7 @@ class KeyGenerationOffError(ForbiddenError):
     cause = "A client asked for a key made here (serverkeygen), and that is off: keys belong in their chips."
     fix = (
         "Have the device make its key. If it cannot: `est.serverkeygen = true`, a line above the tables of the "
-        "server's configuration."
+        "server's configuration; `serverkeygen = true` in the table where it has one for `[est]` or the label."
     )
 
 
@@ -188,7 +192,7 @@ class EstService:
         if label is None:
             return self.settings.door
         if (door := self.settings.labels.get(label)) is None:
-            raise LabelUnknownError(label=label)
+            raise LabelUnknownError(label=label, labels=", ".join(sorted(self.settings.labels)[:_NAMED]) or "none")
         return door
 
 

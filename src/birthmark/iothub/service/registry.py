@@ -40,7 +40,7 @@ class UnknownDeviceError(NotFoundError):
     cause = "Hub {hub} has no device {device_id}. Letter case counts."
     fix = (
         "Those there are: `birthmark hub devices --hub {hub}`. Let the device register at DPS first, or make it here: "
-        '`birthmark hub device create {device_id} --hub {hub} --cert "$X509_CERT_FILE"`'
+        '`birthmark hub device create {device_id} --hub {hub} --cert "$X509_CERT_FILE"`; without --cert it gets a key'
     )
     device_id: str
     hub: str

@@ -14,6 +14,7 @@ from servers import RunningServer, clean_environment
 
 pytestmark = pytest.mark.system
 ARCHIVE = Path(__file__).with_name("0.1.0.tar.gz")
+LONG_S = 10**9
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +28,9 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def server(directory: Path) -> Iterator[RunningServer]:
     address = json.loads((directory / "facts.json").read_text())["address"]
-    running = RunningServer(directory / "data", address).start()
+    config = directory / "birthmark.toml"  # the archive is older than the day that messages are kept
+    config.write_text(f"[telemetry]\nkeep_s = {LONG_S}\n")
+    running = RunningServer(directory / "data", address, config).start()
     yield running
     running.stop()
 

@@ -164,7 +164,7 @@ async def connect(
         agent.keeper.recover()
         if prove is not None:
             agent.prove = _proving(agent, prove)
-        await agent.apply()
+        await agent.prepare()
         held = agent.held()
         if held is None:
             raise UnavailableError

@@ -108,14 +108,28 @@ class Agent:
     # ---- the steps
 
     async def apply(self) -> Assigned | None:
-        """Get a certificate where one is needed, and register. Return the assignment; None where the hub is given."""
+        """Do what the configuration asks for. Return the assignment.
+
+        None where the hub is given: then it is asked whether it knows the device, as nobody else has said so.
+        """
         held = await self.ensure()
         assigned = await self.register(held)
+        if assigned is None:
+            await (await self.connect(held)).close()
+        await self._accept()
+        return assigned
+
+    async def prepare(self) -> None:
+        """Get a certificate where one is needed, and register; whoever calls connects by itself."""
+        await self.register(await self.ensure())
+        await self._accept()
+
+    async def _accept(self) -> None:
+        """Keep the other certificates, and the configuration as one that works."""
         for managed in self.others:
             await self.keeper.ensure(managed)
         self.update(config_digest=self.config.digest, error=None)
         keep(self.places, self.config, self.clock.now())
-        return assigned
 
     async def ensure(self) -> Held:
         """Return a usable identity, issuing one when there is none, or it has expired, or is for another name."""

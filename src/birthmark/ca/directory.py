@@ -56,6 +56,18 @@ class CaMissingError(NotFoundError):
     path: Path
 
 
+class CaWaitingError(NotFoundError):
+    """This CA waits for its root."""
+
+    code = "ca.waiting"
+    cause = "{path} asked a root on another machine for its CA, and the answer was not installed yet."
+    fix = (
+        "Install it: `birthmark ca install issuing.answer --dir {path}`. Where the root is, this makes it: "
+        "`birthmark ca root sign issuing.csr --dir root-ca --out issuing.answer`."
+    )
+    path: Path
+
+
 class CaLostError(UnavailableError):
     """The CA is lost."""
 
@@ -119,10 +131,10 @@ def create(
 def load(directory: Path, passphrase: Passphrase | None = None) -> Hierarchy:
     """Read a hierarchy, whose passphrase lies in the directory unless said otherwise.
 
-    Raise `CaMissingError`, `PassphraseMissingError`, `SecretExposedError`, `SecretUnreadableError`.
+    Raise `CaMissingError`, `CaWaitingError`, `PassphraseMissingError`, `SecretExposedError`, `SecretUnreadableError`.
     """
     if not (directory / "root.pem").exists():
-        raise CaMissingError(path=directory)
+        raise missing(directory)
     opened = passphrase or Passphrase(directory)
     with alone_in(directory):
         finish(directory)
@@ -148,7 +160,7 @@ def load_or_create(
     """Read the hierarchy, or make it at the first start.
 
     `root` is the thumbprint (hex) that the database remembers, or a word for one that was never noted: then nothing is
-    made, only found. Raise `CaLostError`, `CaForeignError`.
+    made, only found. Raise `CaLostError`, `CaForeignError`, `CaWaitingError`.
     """
     if (directory / "root.pem").exists():
         check_directory(directory)
@@ -162,7 +174,19 @@ def load_or_create(
         return found
     if root is not None:
         raise CaLostError(path=directory, data=directory.parent, root=root)
+    if is_waiting(directory):
+        raise CaWaitingError(path=directory)
     return create(directory, name, now=now(), entropy=entropy, places=places, passphrase=passphrase)
+
+
+def is_waiting(directory: Path) -> bool:
+    """Say whether a root on another machine was asked for what is to be here."""
+    return any((directory / f"{one}.pending").exists() for one in BELOW)
+
+
+def missing(directory: Path) -> NotFoundError:
+    """Return what says why there is no CA."""
+    return CaWaitingError(path=directory) if is_waiting(directory) else CaMissingError(path=directory)
 
 
 def _write(

@@ -23,7 +23,7 @@ from birthmark.pki.issue import Issuer
 from birthmark.pki.places import Places
 from birthmark.pki.profiles import Purpose
 
-FIRST = "ca"
+FIRST, ABANDONED = "ca", "abandoned"
 
 
 def directory_of(data: Path, root: str | None) -> Path:
@@ -69,7 +69,8 @@ class Generations:
         for directory in sorted(self.data.glob(f"{FIRST}-*")):
             with suppress(BirthmarkError):
                 later = read_certificate(directory, Purpose.ROOT)
-                if later.not_before >= old.anchor.not_before and later != old.anchor:
+                is_left = (directory / ABANDONED).exists()
+                if later.not_before >= old.anchor.not_before and later != old.anchor and not is_left:
                     found = directory
         if found is None:
             root = _with_key(old)
@@ -93,6 +94,12 @@ class Generations:
             for purpose in {*old.issuers, Purpose.SERVERS} - {*made.issuers, Purpose.ROOT}:
                 raise PurposeMissingError(path=found, purpose=purpose)
         return made
+
+    def abandon(self, root: Thumbprint) -> None:
+        """Take note that this one was given up: the next start makes another, whatever the reason was."""
+        directory = directory_of(self.data, root.hex())
+        if directory.name != FIRST:
+            replace_durable(directory / ABANDONED, b"")
 
     def links(self, new: Generation) -> tuple[Certificate, Certificate]:
         """Return the new root's key certified by the old root, and the old one's by the new."""

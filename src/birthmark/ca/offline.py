@@ -55,6 +55,8 @@ MAX_ANSWER_BYTES = 8 * 1024 * 1024
 _VERSION = "birthmark-ca-1"
 _NOT_OURS = "it is not one of `birthmark ca request`"
 _LIST = b"-----BEGIN X509 CRL-----"
+_MALFORMED = (ValueError, KeyError, TypeError, OverflowError, RecursionError)
+"""What reading a text that somebody made up may raise."""
 
 
 class RequestRefusedError(PolicyError):
@@ -138,7 +140,7 @@ def read_request(data: bytes, root: Certificate, now: datetime) -> CaRequest:
         request = parse_csr(unarmor(data))
         says = _told(request)
         purpose, until = Purpose(says["purpose"]), datetime.fromisoformat(says["until"]).astimezone(UTC)
-    except (InvalidRequestError, x509.AttributeNotFound, ValueError, KeyError, TypeError) as error:
+    except (InvalidRequestError, x509.AttributeNotFound, *_MALFORMED) as error:
         reason = (
             error.explain_cause() if isinstance(error, BirthmarkError) else "it is not one of `birthmark ca request`"
         )

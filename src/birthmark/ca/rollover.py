@@ -45,6 +45,10 @@ class Roots(Protocol):
         """Return a new one, and certificates of each root's key by the other; one that nobody took up is used."""
         ...
 
+    def abandon(self, root: Thumbprint) -> None:
+        """Do not take this one up again."""
+        ...
+
     def links(self, new: Generation) -> tuple[Certificate, Certificate]:
         """Return the new root's key certified by the old root, and the old one's by the new."""
         ...
@@ -125,6 +129,7 @@ class Rollovers:
         changes = Changes().run(store.END, expect=1, otherwise=_moved(), key_version=current.version)
         changes.run(store.FORGET, new=current.new).audit(actor, "ca.rollover.back", current.new.hex(), phase="none")
         await self.database.commit(changes)
+        self.roots.abandon(current.new)
         self._take_over(None)
         return None
 

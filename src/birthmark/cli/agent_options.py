@@ -12,7 +12,7 @@ from birthmark.agent.files import Places
 from birthmark.agent.service import Agent
 from birthmark.cli.agent_place import AgentPlace
 from birthmark.cli.agent_status import status_row, told
-from birthmark.cli.common import emit
+from birthmark.cli.common import emit, working
 from birthmark.cli.options import JsonOption
 from birthmark.errors import BirthmarkError
 
@@ -51,6 +51,7 @@ class AgentOptions:
     def do(self, work: Callable[[Agent], Coroutine[Any, Any, object]]) -> None:
         """Work as the agent, alone, and show its status; a failure is remembered for `status`."""
         with self.place.working() as agent:
+            working("Asking the servers")
             try:
                 asyncio.run(work(agent))
             except BirthmarkError as error:

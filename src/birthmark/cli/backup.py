@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from birthmark.cli.common import FileExistsAlreadyError, UsageError, emit
+from birthmark.cli.common import FileExistsAlreadyError, UsageError, emit, working
 from birthmark.cli.options import JsonOption, command
 from birthmark.clock import SystemClock
 from birthmark.keys.pin import Pin
@@ -79,5 +79,6 @@ def backup(
     making = make_backup(
         settings.directory, out, secret, url=settings.database_url, now=SystemClock().now(), config=config
     )
+    working(f"Backing up {settings.directory}")
     made = asyncio.run(making)
     emit(as_json, {"file": str(out), "files": made.files, "bytes": made.size_bytes})

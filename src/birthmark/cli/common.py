@@ -213,6 +213,12 @@ def emit(as_json: bool, row: Mapping[str, Any]) -> None:
             typer.echo(f"{name.replace('_', ' '):<{width}}  " + f"\n{'':<{width}}  ".join(lines))
 
 
+def working(what: str) -> None:
+    """Tell a person at a terminal what is about to take some seconds; programs and files are told nothing."""
+    if sys.stderr.isatty():
+        typer.echo(f"{what} …", err=True)
+
+
 def say(as_json: bool, row: Mapping[str, Any], line: str) -> None:
     """Print one of several results: a JSON object, or a line for people."""
     typer.echo(json.dumps(row) if as_json else printable(line))

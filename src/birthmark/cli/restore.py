@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from birthmark.cli.backup import Database, PassphraseOptions
-from birthmark.cli.common import emit, read_file
+from birthmark.cli.common import emit, read_file, working
 from birthmark.cli.options import JsonOption, command
 from birthmark.clock import SystemClock
 
@@ -41,11 +41,13 @@ def restore(
 
     read_file(file, 0)  # told as any missing file is
     rows = [] if replay is None else read_file(replay, _MAX_AUDIT_BYTES).splitlines()
+    secret = passphrase.read(is_new=False)
+    working(f"Restoring into {data}")
     done = asyncio.run(
         restore_backup(
             file,
             data.expanduser(),
-            passphrase.read(is_new=False),
+            secret,
             SystemClock(),
             url=database,
             keep_tokens=keep_tokens,

@@ -159,6 +159,15 @@ def test_a_root_that_replaces_one_in_a_token_is_made_there_too(tmp_path: Path, p
     assert newer.anchor != first.anchor
 
 
+def test_a_root_that_was_given_up_is_not_taken_up_again(tmp_path: Path) -> None:
+    (first,) = ca_directory.create(tmp_path / "ca", "Test", now=NOON, entropy=SeededEntropy()).generations
+    generations = Generations(tmp_path, first, Passphrase(tmp_path / "ca"), FakeClock(), SeededEntropy(8))
+    given_up = generations.make(first)
+    assert generations.make(first).anchor == given_up.anchor  # a start that was interrupted
+    generations.abandon(given_up.anchor.thumbprint)
+    assert generations.make(first).anchor != given_up.anchor
+
+
 def test_what_a_root_elsewhere_signs_has_its_key_in_the_token_too(tmp_path: Path, place: TokenPlace) -> None:
     root = ca_directory.create(tmp_path / "root-ca", "Root", now=NOON, entropy=SeededEntropy(7), flat=True)
     here = tmp_path / "ca"

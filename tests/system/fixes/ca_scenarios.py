@@ -53,6 +53,14 @@ CA: Mapping[str, Scenario] = {
             "birthmark ca request --purpose servers --dir ca --out servers.csr",
         ),
     ),
+    "ca.waiting": Scenario(
+        "birthmark ca issue web --dir ca",
+        typed(
+            "birthmark ca init --name Root --flat --dir root-ca",
+            "birthmark ca init --name Fixes --offline-root --dir ca --out issuing.csr",
+            "birthmark ca root sign issuing.csr --dir root-ca --out issuing.answer",
+        ),
+    ),
     "ca.links_refused": Scenario(
         "birthmark ca install links.pem --dir ca-next",
         typed(

@@ -9,6 +9,7 @@ import pytest
 from agent_world import CONFIG, World
 from birthmark.agent.config import ConfigInvalidError, DpsSource, ManualSource, SymmetricKey, parse_config
 from birthmark.auth.sas import check_sas, parse_sas
+from birthmark.errors import UnavailableError
 from fakes import NOON
 
 KEY = b"a key of thirty-two bytes, shared"
@@ -97,3 +98,13 @@ async def test_a_payload_is_sent_along(tmp_path: Path) -> None:
     assert isinstance(agent.config.source, DpsSource)
     await agent.apply()
     assert world.registered[0]["payload"] == {"modelId": "dtmi:x;1"}
+
+
+async def test_apply_asks_the_hub_where_nobody_else_says_that_it_knows_the_device(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    text = MANUAL + f'connection_string = "HostName=hub.test;DeviceId=device-1;SharedAccessKey={TEXT}"\n'
+    await world.agent(text).apply()
+    assert len(world.connections) == 1
+    world.failing = {"hub"}
+    with pytest.raises(UnavailableError):
+        await world.agent(text).apply()

@@ -86,7 +86,9 @@ def test_a_ca_below_a_root_elsewhere_comes_by_request_and_answer(places: Path, p
 def test_a_new_installation_may_never_have_had_a_root(tmp_path: Path) -> None:
     done("init", "--name", "Root Holder", "--flat", "--dir", tmp_path / "root-ca")
     done("init", "--name", "Plant", "--offline-root", "--dir", tmp_path / "ca", "--out", tmp_path / "issuing.csr")
-    assert run("show", "--dir", tmp_path / "ca").exit_code == 3
+    for words in (("show",), ("request", "--purpose", "issuing")):
+        waiting = run(*words, "--dir", tmp_path / "ca")
+        assert (waiting.exit_code, "birthmark ca install" in waiting.stderr) == (3, True)
     done("root", "sign", tmp_path / "issuing.csr", "--dir", tmp_path / "root-ca", "--out", tmp_path / "answer")
     thumbprint = root_of(tmp_path).thumbprint.hex()
     assert run("install", tmp_path / "answer", "--dir", tmp_path / "ca", "--root", "0" * 64).exit_code == 1
@@ -204,3 +206,13 @@ def test_a_newer_list_of_the_root_is_installed_by_itself(places: Path) -> None:
     done("init", "--name", "Other", "--dir", places / "other")
     done("crl", "--of", "root", "--dir", places / "other", "--out", listed)
     assert "not of the root here" in answered(places, listed.read_bytes())
+
+
+@pytest.mark.parametrize("said", ["[" * 100_000, '{"is": 1}', '{"until": "0001-01-01T00:00:00+14:00"}', "x"])
+def test_a_request_that_says_nonsense_is_refused(places: Path, said: str) -> None:
+    whole = said
+    if said.startswith('{"until"'):
+        whole = json.dumps({"is": "birthmark-ca-1", "purpose": "est", "root": "", "until": json.loads(said)["until"]})
+    builder = x509.CertificateSigningRequestBuilder(name_of("x"))
+    request = builder.add_attribute(AttributeOID.UNSTRUCTURED_NAME, whole.encode()).sign(a_key(), hashes.SHA256())
+    assert refusal(places, request.public_bytes(Encoding.PEM))

@@ -7,7 +7,6 @@ from typing import Annotated
 import typer
 
 from birthmark.ca import directory as ca_directory
-from birthmark.ca.directory import CaMissingError
 from birthmark.ca.kept import BELOW
 from birthmark.ca.links import make_links
 from birthmark.ca.offline import MAX_ANSWER_BYTES, RequestRefusedError, ask, install, read_request, render_answer
@@ -45,7 +44,7 @@ def request(
     Bring the file to that machine: `birthmark ca root sign FILE`, and its answer back: `birthmark ca install`.
     """
     if not (authority.directory / "root.pem").exists():
-        raise CaMissingError(path=authority.directory)
+        raise ca_directory.missing(authority.directory)
     write_result(
         out,
         ask(

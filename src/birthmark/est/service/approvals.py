@@ -23,7 +23,7 @@ from birthmark.text import printable
 MAX_WAITING = 10_000
 RETRY_S = 60
 _KEPT = timedelta(days=30)
-_ID_CHARS = 16
+_ID_CHARS = 32  # 128 bits: two requests of one id would be approved together
 
 
 class ApprovalPendingError(ThrottledError):

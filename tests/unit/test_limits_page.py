@@ -30,7 +30,7 @@ from birthmark.iothub.mqtt import connections as hub_connections
 from birthmark.iothub.mqtt import telemetry as hub_telemetry
 from birthmark.iothub.rules import messages
 from birthmark.iothub.service import telemetry
-from birthmark.manifests import microchip
+from birthmark.manifests import splitting
 from birthmark.mqtt import aliases, engine, properties, receipts
 from birthmark.mqtt.engine import Limits as MqttLimits
 from birthmark.mqtt.session import EACH_BYTES
@@ -147,7 +147,7 @@ EXPECTED: dict[tuple[str, str], str] = {
         f"{certificates.MAX_BUNDLE_CERTIFICATES} certificates"
     ),
     ("Parsers", "chain shown by a device"): f"{chains.MAX_BAG} certificates, depth {chains.MAX_DEPTH}",
-    ("Parsers", "manifest entry"): size(microchip.MAX_ENTRY_BYTES),
+    ("Parsers", "manifest entry"): size(splitting.MAX_ENTRY_BYTES),
     ("Parsers", "shared access signature"): f"{sas.MAX_TOKEN_CHARS} characters",
     ("Parsers", "properties of a message"): number(hub_wire._MAX_PROPERTIES),
     ("Kept for a time", "refusals"): f"{ledger.KEEP.days} days",

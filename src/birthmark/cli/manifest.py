@@ -73,7 +73,8 @@ class ManifestOptions:
 
 def entries_of(file: Path, trust: Any, *, quiet: bool) -> Iterator[Any]:
     """Yield verified entries and refusals, with a progress bar for people."""
-    from birthmark.manifests.microchip import verify_all
+    from birthmark.clock import SystemEntropy
+    from birthmark.manifests.verifying import verify_all
 
     with ExitStack() as stack:
         raw: BinaryIO = stack.enter_context(open_file(file))
@@ -82,15 +83,15 @@ def entries_of(file: Path, trust: Any, *, quiet: bool) -> Iterator[Any]:
             size = file.stat().st_size
             bar = wrap_file(raw, size, description="Verifying", console=console, transient=True)
             raw = stack.enter_context(bar)
-        yield from verify_all(raw, trust)
+        yield from verify_all(raw, trust, SystemEntropy())
 
 
 def count_entries(file: Path) -> int:
     """Return how many entries there are, good or not; nothing is verified."""
-    from birthmark.manifests.microchip import raw_entries
+    from birthmark.manifests.splitting import count_of
 
     with open_file(file) as raw:
-        return sum(1 for _ in raw_entries(raw))
+        return count_of(raw)
 
 
 @command(app, "birthmark manifest verify shipment.json")
@@ -141,11 +142,12 @@ def extract(
     written, without = 0, 0
     out.mkdir(parents=True, exist_ok=True)
     for entry in shipped.verified(refused):
-        if entry.certificate is None:
+        certificate = entry.certificate
+        if certificate is None:
             without += 1
             continue
         path = out / f"{entry.device_id}.pem"
-        path.write_text(entry.certificate.pem() + (entry.issuer.pem() if chain else ""), encoding="ascii")
+        path.write_text(certificate.pem() + (entry.issuer.pem() if chain else ""), encoding="ascii")
         written += 1
         if shipped.as_json:
             typer.echo(json.dumps(_row(entry) | {"file": str(path)}))
@@ -211,6 +213,6 @@ def _row(entry: Any) -> dict[str, Any]:
         "part": entry.part_number,
         "provisioned": entry.provisioned_at.isoformat(),
         "signer": entry.signer,
-        "thumbprint": entry.certificate.thumbprint.hex() if entry.certificate else None,
+        "thumbprint": entry.thumbprint.hex() if entry.thumbprint else None,
         "unchecked": entry.unchecked,
     }

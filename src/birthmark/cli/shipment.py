@@ -18,8 +18,10 @@ from birthmark.clock import SystemClock
 from birthmark.errors import BirthmarkError, InvalidRequestError
 from birthmark.fleet.bulk import enroll_all
 from birthmark.fleet.doubts import doubts_of
-from birthmark.fleet.journal import Journal, Outcome, refused
+from birthmark.fleet.journal import Journal, refused
 from birthmark.fleet.target import EnrollmentRequest, EnrollmentTarget
+from birthmark.manifests.model import Entry
+from birthmark.pki.certificates import Certificate
 
 
 class NoCertificateError(InvalidRequestError):
@@ -50,25 +52,28 @@ class Shipment:
         console = Console(stderr=True)
         hidden = tally.as_json or not console.is_terminal
         for entry in track(entries, "Enrolling", total=self.total, console=console, transient=True, disable=hidden):
-            refusal = self._refusal_of(entry)
-            if refusal is None:
-                yield EnrollmentRequest(entry.device_id, entry.certificate, is_edge=edge, policy=policy)
+            try:
+                certificate = self._certificate_of(entry)
+            except BirthmarkError as error:
+                name = error.facts.get("unique_id") or f"entry {error.facts.get('place')}"
+                thumbprint = None
+                if isinstance(entry, Entry):
+                    name, thumbprint = entry.device_id, entry.thumbprint
+                tally.add(refused(name, thumbprint.hex() if thumbprint else None, error, again()))
             else:
-                tally.add(refusal)
+                yield EnrollmentRequest(entry.device_id, certificate, is_edge=edge, policy=policy)
 
-    def _refusal_of(self, entry: Any) -> Outcome | None:
+    def _certificate_of(self, entry: Entry | BirthmarkError) -> Certificate:
+        """Return what an entry is enrolled by. Raise why it is not."""
         if isinstance(entry, BirthmarkError):
-            name = entry.facts.get("unique_id") or f"entry {entry.facts.get('place')}"
-            return refused(name, None, entry, again())
-        if entry.certificate is None:
-            missing = NoCertificateError(unique_id=entry.unique_id)
-            return refused(entry.device_id, None, missing, again())
-        doubts = doubts_of(entry.certificate, SystemClock().now(), needs_common_name=self.needs_common_name)
-        if not doubts or self.force:
-            return None
-        who, detail = device_with(entry.certificate), " and ".join(doubts)
-        never = CannotWorkError(who=who, detail=detail)
-        return refused(entry.device_id, entry.certificate.thumbprint.hex(), never, again())
+            raise entry
+        certificate = entry.certificate
+        if certificate is None:
+            raise NoCertificateError(unique_id=entry.unique_id)
+        doubts = doubts_of(certificate, SystemClock().now(), needs_common_name=self.needs_common_name)
+        if doubts and not self.force:
+            raise CannotWorkError(who=device_with(certificate), detail=" and ".join(doubts))
+        return certificate
 
 
 def enroll_shipment(

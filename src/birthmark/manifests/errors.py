@@ -24,6 +24,19 @@ class MalformedEntryError(ManifestError):
     detail: str
 
 
+class PackedManifestError(ManifestError):
+    """The file is an archive or compressed."""
+
+    code = "manifest.packed"
+    message = "The file is packed by {form}"
+    cause = "{file} is packed by {form}; how much it unpacks to is nobody's promise, so that is left to you."
+    fix = "Unpack it, and name what came out: `{unpack} {file}`"
+    for_a_person = None
+    form: str
+    file: str
+    unpack: str
+
+
 class UnknownSignerError(ManifestError):
     """Signed by nobody who is trusted."""
 
@@ -73,8 +86,9 @@ class DuplicateEntryError(ManifestError):
 
     code = "manifest.duplicate"
     message = "Entry {place}: chip seen before"
-    cause = "Entry {place} repeats the chip {unique_id}."
+    cause = "Entry {place}, chip {unique_id}: {detail}."
     fix = "Remove one of them; if they differ, ask the supplier."
+    detail: str = "an entry before it names the same one"
     unique_id: str
 
 

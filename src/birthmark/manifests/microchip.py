@@ -1,20 +1,20 @@
-"""Read and verify Microchip's Trust&GO manifests, entry by entry.
+"""Verify Microchip's Trust&GO manifests, entry by entry.
 
 Per entry: the JWS signature by an accepted signer (chosen by `x5t#S256`, never by trial), the signer valid when the
-chip was provisioned, the unprotected header against the payload, no chip twice, the certificate's name and key
+chip was provisioned, the unprotected header against the payload, the certificate's name and key
 against the entry, device certificate → signer certificate → accepted root. Certificates of real parts hold characters
-their string type forbids, so extensions are not looked at here.
+their string type forbids, so extensions are hardly looked at here. That no chip and no key comes twice is for who sees
+them all (`verifying`).
 """
 
 import binascii
-import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any, BinaryIO
+from typing import NamedTuple
 
-import ijson
 import msgspec
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
@@ -23,7 +23,6 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 from birthmark.manifests.errors import (
     ChainBrokenError,
-    DuplicateEntryError,
     KeyMismatchError,
     MalformedEntryError,
     ManifestError,
@@ -35,12 +34,15 @@ from birthmark.manifests.errors import (
     UnknownSignerError,
 )
 from birthmark.manifests.model import Entry, Root, Signer
+from birthmark.manifests.splitting import MAX_ENTRY_BYTES, TOO_LARGE
 from birthmark.pki.certificates import P256_SPKI, Certificate, CertificateInvalidError, is_signed_by, parse_der
+from birthmark.pki.glance import Glance, glance, is_signed_with
 from birthmark.text import read_json
 
-MAX_ENTRY_BYTES = 64 * 1024
 _MAX_KEYS = 32
 _POINT_BYTES = 32
+_COORDINATE = re.compile("[A-Za-z0-9_-]{43}=?")  # 32 bytes in base64url
+_MAX_ISSUERS = 1000
 _ES256 = ec.ECDSA(hashes.SHA256())
 
 
@@ -82,6 +84,29 @@ class _Payload(msgspec.Struct, rename="camel"):
     public_key_set: _KeySet | None = None
 
 
+class _ChipSigner(NamedTuple):
+    """A CA below an accepted root, with its key ready for use."""
+
+    certificate: Certificate
+    key: ec.EllipticCurvePublicKey | None
+
+
+class _Device(NamedTuple):
+    """A chip's certificate, of which `seen` was cut out, or which `parsed` the library read."""
+
+    der: bytes
+    common_name: str
+    point: bytes
+    seen: Glance | None
+    parsed: Certificate | None
+
+    def is_signed_by(self, issuer: _ChipSigner) -> bool:
+        if self.seen is not None and issuer.key is not None:
+            is_named = self.seen.issuer_der == issuer.certificate.subject_der
+            return is_named and is_signed_with(self.seen, issuer.key)
+        return is_signed_by(self.parsed or _parse(self.der), issuer.certificate)
+
+
 @dataclass(frozen=True, slots=True)
 class Trust:
     """Whose manifests and whose chips are believed."""
@@ -90,25 +115,25 @@ class Trust:
     roots: tuple[Root, ...]
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Verifier:
-    """Checks entries one after the other; remembers which chips it has seen (32 bytes each)."""
+    """Checks entries, each by itself, in any order and in several threads; what the same few signers say is kept."""
 
     trust: Trust
-    _seen: set[bytes] = field(default_factory=set)
     _keys: dict[bytes, ec.EllipticCurvePublicKey] = field(default_factory=dict)
-    _issuers: dict[bytes, Certificate] = field(default_factory=dict)
+    _issuers: dict[str, _ChipSigner] = field(default_factory=dict)
 
-    def verify(self, place: int, raw: Mapping[str, Any]) -> Entry:
+    def verify(self, place: int, raw: bytes) -> Entry:
         """Return what entry number `place` (1 is the first) says, or raise the `ManifestError` that says why not."""
         try:
-            return self._verify(raw)
+            if len(raw) > MAX_ENTRY_BYTES:
+                raise MalformedEntryError(detail=TOO_LARGE)
+            return self._verify(read_json(raw, _RawEntry, MalformedEntryError))
         except ManifestError as error:
             error.add_facts(place=place)
             raise
 
-    def _verify(self, raw: Mapping[str, Any]) -> Entry:
-        given = _convert(raw, _RawEntry)
+    def _verify(self, given: _RawEntry) -> Entry:
         signer = self._check_signature(given)
         payload = read_json(_unbase64url(given.payload), _Payload, MalformedEntryError)
         unique_id = payload.unique_id
@@ -117,15 +142,17 @@ class Verifier:
             raise SignerNotValidError(provisioned_at=provisioned_at.isoformat(), signer=signer.name)
         if given.header.uniqueId.lower() != unique_id.lower():
             raise UniqueIdChangedError(header_id=given.header.uniqueId[:64] or "nothing", unique_id=unique_id)
-        self._check_new(unique_id)
         keys = payload.public_key_set.keys if payload.public_key_set else []
         if len(keys) > _MAX_KEYS:
             raise MalformedEntryError(detail=f"over {_MAX_KEYS} keys")
-        points = [_point_in(unique_id, key) for key in keys]
-        holder = next((number for number, key in enumerate(keys) if key.x5c), None)
-        certificate, issuer = None, None
-        if holder is not None:
-            certificate, issuer = self._check_certificate(unique_id, keys[holder].x5c, points[holder])
+        for key in keys:
+            _check_point(unique_id, key)
+        holder = next((key for key in keys if key.x5c), None)
+        main = holder or next(iter(keys), None)
+        point = None if main is None else _unbase64url(main.x) + _unbase64url(main.y)
+        device, name, issuer = None, None, None
+        if holder is not None and point is not None:
+            device, name, issuer = self._check_certificate(unique_id, holder.x5c, point)
         return Entry(
             unique_id.lower(),
             payload.model,
@@ -133,9 +160,11 @@ class Verifier:
             payload.group_id,
             provisioned_at,
             signer.name,
-            certificate,
+            device,
+            name,
             issuer,
             tuple([key.kid for key in keys]),
+            point,
         )
 
     def _check_signature(self, given: _RawEntry) -> Signer:
@@ -161,69 +190,33 @@ class Verifier:
             key = self._keys[signer.thumbprint] = _key_at(signer.public_point)
         return key
 
-    def _check_new(self, unique_id: str) -> None:
-        mark = hashlib.sha256(unique_id.lower().encode()).digest()
-        if mark in self._seen:
-            raise DuplicateEntryError(unique_id=unique_id)
-        self._seen.add(mark)
-
-    def _check_certificate(self, unique_id: str, x5c: list[str], point: bytes) -> tuple[Certificate, Certificate]:
+    def _check_certificate(self, unique_id: str, x5c: list[str], point: bytes) -> tuple[bytes, str, bytes]:
+        """Return the device's certificate, its common name, and its issuer's certificate, both as DER."""
         if len(x5c) < 2:  # noqa: PLR2004 - device and signer
             raise ChainBrokenError(detail="the signer certificate is missing", unique_id=unique_id)
-        device = _certificate(x5c[0])
-        common_name = device.subject_cn or ""
-        if common_name.lower() != f"sn{unique_id}".lower():
-            raise NameMismatchError(common_name=common_name, unique_id=unique_id)
-        if _point_of(device) != point:
+        device = _device(_unbase64(x5c[0]))
+        if device.common_name.lower() != f"sn{unique_id}".lower():
+            raise NameMismatchError(common_name=device.common_name, unique_id=unique_id)
+        if device.point != point:
             raise KeyMismatchError(unique_id=unique_id)
         issuer = self._issuer(x5c[1], unique_id)
-        if not is_signed_by(device, issuer):
+        if not device.is_signed_by(issuer):
             raise ChainBrokenError(detail="not signed by x5c[1]", unique_id=unique_id)
-        return device, issuer
+        return device.der, device.common_name, issuer.certificate.der
 
-    def _issuer(self, text: str, unique_id: str) -> Certificate:
+    def _issuer(self, text: str, unique_id: str) -> _ChipSigner:
         """Return the signer certificate of a chip; the same few sign all, so each is checked once."""
-        mark = hashlib.sha256(text.encode()).digest()
-        if (known := self._issuers.get(mark)) is not None:
+        if (known := self._issuers.get(text)) is not None:
             return known
-        issuer = _certificate(text)
+        issuer = _parse(_unbase64(text))
         if not any(_is_below(issuer, root) for root in self.trust.roots):
             detail = f"'{issuer.issuer_text}' is not an accepted root, or did not sign '{issuer.subject_text}'"
             raise ChainBrokenError(detail=detail, unique_id=unique_id)
-        self._issuers[mark] = issuer
-        return issuer
-
-
-def raw_entries(file: BinaryIO) -> Iterator[Mapping[str, Any]]:
-    """Yield the entries of a manifest as parsed JSON. Raise `MalformedEntryError` where the file stops being one."""
-    bounded = _Bounded(file)
-    place = 0
-    try:
-        for place, raw in enumerate(ijson.items(bounded, "item", use_float=True), 1):
-            bounded.next_entry()
-            if not isinstance(raw, dict):
-                raise MalformedEntryError(place=place, detail="it is not an object")
-            yield raw
-    except (ijson.JSONError, UnicodeDecodeError, ValueError) as error:
-        at = place + 1
-        raise MalformedEntryError(place=at, detail=_first_line(error)) from error
-
-
-def _first_line(error: Exception) -> str:
-    """Return what the JSON parser says, without the piece of the file that it quotes."""
-    told = error.args[0] if error.args else ""
-    text = told.decode("utf-8", "replace") if isinstance(told, bytes) else str(told)
-    return (text.splitlines() or ["not JSON"])[0].strip()[:200]
-
-
-def verify_all(file: BinaryIO, trust: Trust) -> Iterator[Entry | ManifestError]:
-    """Yield each entry verified, or what is wrong with it. Raise only where the file itself ends to be readable."""
-    verifier = Verifier(trust)
-    for place, raw in enumerate(raw_entries(file), 1):
-        try:
-            yield verifier.verify(place, raw)
-        except ManifestError as error:
-            yield error
+        key = issuer.public_key()
+        found = _ChipSigner(issuer, key if isinstance(key, ec.EllipticCurvePublicKey) else None)
+        if len(self._issuers) < _MAX_ISSUERS:
+            self._issuers[text] = found
+        return found
 
 
 def signer_of(certificate: Certificate) -> Signer:
@@ -247,24 +240,6 @@ def trust_of(signers: Iterable[Signer], roots: Iterable[Root]) -> Trust:
     return Trust({signer.thumbprint: signer for signer in signers}, tuple(roots))
 
 
-class _Bounded:
-    """A file that refuses to be read on when one entry is too large."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self._since = 0
-
-    def read(self, size: int = -1) -> bytes:
-        data = self._file.read(MAX_ENTRY_BYTES if size < 0 else min(size, MAX_ENTRY_BYTES))
-        self._since += len(data)
-        if self._since > 4 * MAX_ENTRY_BYTES:  # the parser reads ahead by up to one chunk
-            raise ValueError(f"an entry is larger than {MAX_ENTRY_BYTES} bytes")
-        return data
-
-    def next_entry(self) -> None:
-        self._since = 0
-
-
 def _is_below(issuer: Certificate, root: Root) -> bool:
     parsed = issuer.parsed
     try:
@@ -277,15 +252,13 @@ def _is_below(issuer: Certificate, root: Root) -> bool:
     return True
 
 
-def _point_in(unique_id: str, key: _Key) -> bytes:
-    """Return X and Y of a key. Raise `NotCheckedError` for one that no certificate can be compared with."""
+def _check_point(unique_id: str, key: _Key) -> None:
+    """Raise `NotCheckedError` for a key that no certificate can be compared with."""
     if key.kty != "EC" or key.crv != "P-256":
         detail = f"key {key.kid[:20]} is of {key.kty[:20]} {key.crv[:20]}"
         raise NotCheckedError(unique_id=unique_id, detail=detail)
-    x, y = _unbase64url(key.x), _unbase64url(key.y)
-    if len(x) != _POINT_BYTES or len(y) != _POINT_BYTES:
+    if not (_COORDINATE.fullmatch(key.x) and _COORDINATE.fullmatch(key.y)):
         raise MalformedEntryError(detail=f"key {key.kid[:20]} is no point")
-    return x + y
 
 
 def _key_at(point: bytes) -> ec.EllipticCurvePublicKey:
@@ -298,10 +271,27 @@ def _point_of(certificate: Certificate) -> bytes:
     return point if prefix == P256_SPKI else b""
 
 
-def _certificate(text: str) -> Certificate:
+def _device(der: bytes) -> _Device:
+    seen = glance(der)
+    if seen is not None:
+        return _Device(der, seen.common_name, seen.point, seen, None)
+    parsed = _parse(der)
+    if parsed.is_ca:
+        raise MalformedEntryError(detail="its device certificate is a CA's")
+    return _Device(der, parsed.subject_cn or "", _point_of(parsed), None, parsed)
+
+
+def _unbase64(text: str) -> bytes:
     try:
-        return parse_der(binascii.a2b_base64(text, strict_mode=True))
-    except (ValueError, CertificateInvalidError) as error:  # also for what is no ASCII
+        return binascii.a2b_base64(text, strict_mode=True)
+    except ValueError as error:  # also for what is no ASCII
+        raise MalformedEntryError(detail="x5c cannot be read") from error
+
+
+def _parse(der: bytes) -> Certificate:
+    try:
+        return parse_der(der)
+    except CertificateInvalidError as error:
         raise MalformedEntryError(detail="x5c cannot be read") from error
 
 
@@ -332,10 +322,3 @@ _URL_SAFE = bytes.maketrans(b"-_+/", b"+/!!")
 def _protected(text: str) -> _Protected:
     """Return a protected header; one signer writes the same into every entry."""
     return read_json(_unbase64url(text), _Protected, MalformedEntryError)
-
-
-def _convert(raw: Mapping[str, Any], kind: type[Any]) -> Any:
-    try:
-        return msgspec.convert(raw, kind)
-    except msgspec.ValidationError as error:
-        raise MalformedEntryError(detail=str(error)[:200]) from error

@@ -3,14 +3,14 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from birthmark.pki.certificates import Certificate
+from birthmark.pki.certificates import Certificate, Thumbprint, parse_der, thumbprint_of
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One chip that a trusted signer vouched for.
 
-    `certificate` is the device's; parts without one (TrustMANAGER) have None, and so less of them is checked.
+    Parts without a certificate (TrustMANAGER) have no `device_der`, and so less of them is checked.
     """
 
     unique_id: str
@@ -19,23 +19,39 @@ class Entry:
     group_id: str | None
     provisioned_at: datetime
     signer: str
-    certificate: Certificate | None
-    issuer: Certificate | None
+    device_der: bytes | None
+    common_name: str | None
+    """The device certificate's; None where there is none."""
+    issuer_der: bytes | None
     key_ids: tuple[str, ...]
+    point: bytes | None = None
+    """X and Y of the key that the certificate is for, else of the first one."""
+
+    @property
+    def certificate(self) -> Certificate | None:
+        """The device's, read when asked for. Raise `CertificateInvalidError` for what only its issuer reads."""
+        return None if self.device_der is None else parse_der(self.device_der)
+
+    @property
+    def issuer(self) -> Certificate | None:
+        """The CA's that signed it."""
+        return None if self.issuer_der is None else parse_der(self.issuer_der)
+
+    @property
+    def thumbprint(self) -> Thumbprint | None:
+        return None if self.device_der is None else thumbprint_of(self.device_der)
 
     @property
     def unchecked(self) -> str | None:
         """Why name, key and chain could not be checked; None when everything was."""
-        if self.certificate is not None:
+        if self.device_der is not None:
             return None
         return "it has no certificate" if self.key_ids else "it lists no public keys"
 
     @property
     def device_id(self) -> str:
         """The certificate's common name, else `sn` and the serial number as the certificate would have it."""
-        if self.certificate is not None and self.certificate.subject_cn:
-            return self.certificate.subject_cn
-        return "sn" + self.unique_id.upper()
+        return self.common_name or "sn" + self.unique_id.upper()
 
 
 @dataclass(frozen=True, slots=True)

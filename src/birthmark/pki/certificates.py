@@ -54,12 +54,12 @@ UNREADABLE = (
 )
 P256_SPKI = bytes.fromhex("3059301306072a8648ce3d020106082a8648ce3d03010703420004")
 """What stands before X and Y in a SubjectPublicKeyInfo (RFC 5480): ecPublicKey, prime256v1, an uncompressed point."""
-# AlgorithmIdentifier of ecdsa-with-SHA256, -SHA384 and -SHA512 (RFC 5758 section 3.2).
 _ALGORITHM_BYTES = 12
-_ECDSA = {
+ECDSA = {
     bytes.fromhex(f"300a06082a8648ce3d0403{last:02x}"): ec.ECDSA(algorithm)
     for last, algorithm in ((2, hashes.SHA256()), (3, hashes.SHA384()), (4, hashes.SHA512()))
 }
+"""AlgorithmIdentifier of ecdsa-with-SHA256, -SHA384 and -SHA512 (RFC 5758 section 3.2)."""
 
 
 class CertificateInvalidError(InvalidRequestError):
@@ -262,7 +262,7 @@ def _signed_by_ecdsa(der: bytes) -> tuple[bytes, ec.ECDSA] | None:
     """Return what was signed and how, where the certificate says ECDSA the same way inside and out."""
     inside, algorithm_at, end = _parts_of(der)
     algorithm = der[algorithm_at : algorithm_at + _ALGORITHM_BYTES]
-    known = _ECDSA.get(algorithm)
+    known = ECDSA.get(algorithm)
     return None if known is None or not der.startswith(algorithm, end) else (der[inside:end], known)
 
 

@@ -3,7 +3,8 @@
 What is cut was read by the library before: nothing here checks anything.
 """
 
-SEQUENCE, SET, INTEGER, BIT_STRING, OID, UTF8_STRING, PRINTABLE_STRING = 0x30, 0x31, 0x02, 0x03, 0x06, 0x0C, 0x13
+SEQUENCE, SET, INTEGER, BIT_STRING, OCTET_STRING, OID = 0x30, 0x31, 0x02, 0x03, 0x04, 0x06
+UTF8_STRING, PRINTABLE_STRING = 0x0C, 0x13
 EXPLICIT_0 = 0xA0
 _SHORT, _LONG = 0x80, 0x7F
 

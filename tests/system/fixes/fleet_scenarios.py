@@ -77,6 +77,11 @@ FLEET: Mapping[str, Scenario] = {
         apply=with_file("shipment/root.pem", "ROOT"),
     ),
     "manifest.no_certificate": Scenario(MANIFEST, delivered("P-256"), is_instead=True),
+    "manifest.packed": Scenario(
+        "birthmark manifest verify rehearsal/manifest.json.gz --signer rehearsal/signer.pem --root rehearsal/root.pem",
+        typed("birthmark manifest create --out rehearsal --count 3", "gzip rehearsal/manifest.json"),
+        is_instead=True,
+    ),
     "manifest.not_checked": Scenario(MANIFEST, delivered("P-384"), is_instead=True),
     "manifest.signer_unknown": Scenario(
         "birthmark manifest verify shipment/manifest.json --root shipment/root.pem --signer other/signer.pem $SIGNER",

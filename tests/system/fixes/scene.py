@@ -18,6 +18,7 @@ _PROGRAMS = (
     "chown ",
     "df ",
     "echo ",
+    "gunzip ",
     "hostname ",
     "ls ",
     "export ",

@@ -1,0 +1,115 @@
+"""Cut a manifest into its entries, without reading what is in them.
+
+A manifest is a JSON array of objects whose strings are base64 or short ids, so `}`, a comma and `{` stand between two
+entries and nowhere else. What a broken entry says cannot reach beyond the next such place: the others are read.
+
+In:   a file of any size, at most MAX_ENTRY_BYTES an entry.
+Out:  pieces: the bytes of some entries, one after the other, that `entries_in` cuts.
+Raises `MalformedEntryError` where the file stops being a manifest.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from birthmark.manifests.errors import MalformedEntryError, PackedManifestError
+
+MAX_ENTRY_BYTES = 64 * 1024
+_PIECE_BYTES = 256 * 1024
+_BETWEEN = re.compile(rb"\}\s*+,\s*+(?=\{)")
+_AT_THE_END = re.compile(rb"\}\s*+,\s*+\Z")
+_MAX_BETWEEN_BYTES = 64
+_BEGIN = re.compile(rb"\s*+\[\s*+")
+_PACKED = {b"\x1f\x8b": ("gzip", "gunzip"), b"PK": ("ZIP", "unzip"), b"BZ": ("bzip2", "bunzip2")}
+_PACKED |= {b"\xfd7": ("xz", "unxz"), b"(\xb5": ("zstd", "unzstd")}
+_ENCODED = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16", b"\xef\xbb": "UTF-8 with a byte order mark"}
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """The bytes of some entries: the first one's number, from 1, and where it stands in the file."""
+
+    place: int
+    offset: int
+    data: bytes
+
+    def entries(self) -> Iterator[bytes]:
+        """Yield the bytes of each entry."""
+        at = 0
+        for between in _BETWEEN.finditer(self.data):
+            yield self.data[at : between.start() + 1]
+            at = between.end()
+        yield self.data[at:]
+
+    @property
+    def count(self) -> int:
+        return len(_BETWEEN.findall(self.data)) + 1
+
+
+def pieces_of(file: BinaryIO) -> Iterator[Piece]:
+    """Yield the entries of a manifest, many at once, in order."""
+    held, place = _begin(file), 1
+    read = len(held)
+    held = held[_BEGIN.match(held).end() :]  # type: ignore[union-attr]  # _begin has looked
+    while chunk := file.read(_PIECE_BYTES):
+        held += chunk
+        read += len(chunk)
+        if (found := _last_between(held)) is not None:
+            piece = Piece(place, read - len(held), held[: found[0]])
+            yield piece
+            held, place = held[found[1] :], place + piece.count
+        if len(held) > MAX_ENTRY_BYTES + _PIECE_BYTES:
+            raise MalformedEntryError(place=place, detail=TOO_LARGE)
+    yield from _end(held, place, read - len(held))
+
+
+def count_of(file: BinaryIO) -> int:
+    """Return how many entries a manifest has, good or not."""
+    return sum(piece.count for piece in pieces_of(file))
+
+
+TOO_LARGE = f"an entry is larger than {MAX_ENTRY_BYTES} bytes"
+
+
+def _begin(file: BinaryIO) -> bytes:
+    """Return the first bytes, which begin as a list does."""
+    held = file.read(_PIECE_BYTES)
+    if (packed := _PACKED.get(held[:2])) is not None:
+        name = str(getattr(file, "name", "FILE"))
+        raise PackedManifestError(form=packed[0], unpack=packed[1], file=name)
+    if (encoding := _ENCODED.get(held[:2])) is not None:
+        raise MalformedEntryError(place=1, detail=f"the file is written in {encoding}, not in plain UTF-8")
+    if _BEGIN.match(held) is None:
+        raise MalformedEntryError(place=1, detail="the file does not begin as a list does, with [")
+    return held
+
+
+def _end(held: bytes, place: int, offset: int) -> Iterator[Piece]:
+    """Yield what stands before the closing bracket."""
+    last = held.rstrip()
+    is_closed = last.endswith(b"]")
+    last = last.removesuffix(b"]").rstrip()
+    if not is_closed:  # what may be half an entry is none
+        found = _last_between(held)
+        if found is not None:
+            piece = Piece(place, offset, held[: found[0]])
+            yield piece
+            place += piece.count
+        raise MalformedEntryError(place=place, detail="the file does not end as a list does, with ]; it may be cut off")
+    if last:
+        piece = Piece(place, offset, last.removesuffix(b","))
+        yield piece
+        if last.endswith(b","):
+            raise MalformedEntryError(place=place + piece.count, detail="there is a comma and no entry after it")
+
+
+def _last_between(held: bytes) -> tuple[int, int] | None:
+    """Return where the last whole entry ends, and where the one after it begins."""
+    begin = held.rfind(b"{")
+    while begin > 0:
+        window = max(0, begin - _MAX_BETWEEN_BYTES)
+        if (between := _AT_THE_END.search(held, window, begin)) is not None:
+            return between.start() + 1, begin
+        begin = held.rfind(b"{", 0, begin)
+    return None

@@ -1,0 +1,122 @@
+"""What a list of a million chips asks of each certificate, cut out of its DER without making an object of anything.
+
+In:   the DER of one certificate that an issuer at hand is said to have signed.
+Out:  a `Glance`, or None for anything but the plain case: a P-256 device signed by ECDSA, with one common name. Then
+      the library's reader decides (`certificates.parse_der`), which is several times slower.
+
+What was cut is worth nothing until the signature over it has verified (`is_signed_with`).
+"""
+
+from typing import NamedTuple
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from birthmark.pki.certificates import ECDSA, MAX_CERTIFICATE_BYTES, P256_SPKI
+from birthmark.pki.der import (
+    BIT_STRING,
+    EXPLICIT_0,
+    INTEGER,
+    OCTET_STRING,
+    PRINTABLE_STRING,
+    SEQUENCE,
+    UTF8_STRING,
+    element,
+)
+
+_POINT_BYTES = 64
+_ALGORITHM_BYTES = 12
+_EXPLICIT_3 = 0xA3
+_COMMON_NAME = bytes.fromhex("0603550403")
+_BASIC_CONSTRAINTS = bytes.fromhex("0603551d13")
+_CRITICAL = bytes.fromhex("0101ff")
+_MAX_NAME_BYTES = 64  # RFC 5280 appendix A: ub-common-name
+
+
+class Glance(NamedTuple):
+    """Of a certificate that is no CA's: the subject's common name, its key as X and Y, and what its issuer signed."""
+
+    common_name: str
+    point: bytes
+    issuer_der: bytes
+    signed: bytes
+    algorithm: ec.ECDSA
+    signature: bytes
+
+
+def glance(der: bytes) -> Glance | None:
+    """Return what is needed, None where the library has to read it."""
+    try:
+        return _glance(der) if len(der) <= MAX_CERTIFICATE_BYTES else None
+    except (IndexError, UnicodeDecodeError):
+        return None
+
+
+def is_signed_with(certificate: Glance, key: ec.EllipticCurvePublicKey) -> bool:
+    """Say whether this key made the signature."""
+    try:
+        key.verify(certificate.signature, certificate.signed, certificate.algorithm)
+    except InvalidSignature:
+        return False
+    return True
+
+
+def _glance(der: bytes) -> Glance | None:
+    start, end = element(der, 0)
+    tbs, tbs_end = element(der, start)
+    at = element(der, tbs)[1]  # the version, which one without extensions leaves out
+    serial_end = element(der, at)[1]
+    issuer_at = serial_end + _ALGORITHM_BYTES
+    algorithm = der[serial_end:issuer_at]
+    validity_at = element(der, issuer_at)[1]
+    subject_at = element(der, validity_at)[1]
+    spki_at = element(der, subject_at)[1]
+    point_at = spki_at + len(P256_SPKI)
+    extensions_at = point_at + _POINT_BYTES
+    bits_at = tbs_end + _ALGORITHM_BYTES
+    bits, bits_end = element(der, bits_at)
+    tags = der[0], der[start], der[tbs], der[at], der[issuer_at], der[validity_at], der[subject_at], der[extensions_at]
+    name = _only_name(der[subject_at:spki_at])
+    is_plain = (
+        tags == _TAGS
+        and der[bits_at] == BIT_STRING
+        and der[bits] == 0
+        and algorithm in ECDSA
+        and der.startswith(algorithm, tbs_end)
+        and der.startswith(P256_SPKI, spki_at)
+        and end == bits_end == len(der)
+        and element(der, extensions_at)[1] == tbs_end
+        and _is_no_ca(der[extensions_at:tbs_end])
+    )
+    if name is None or not is_plain:
+        return None
+    point, issuer = der[point_at:extensions_at], der[issuer_at:validity_at]
+    return Glance(name, point, issuer, der[start:tbs_end], ECDSA[algorithm], der[bits + 1 : end])
+
+
+_TAGS = (SEQUENCE, SEQUENCE, EXPLICIT_0, INTEGER, SEQUENCE, SEQUENCE, SEQUENCE, _EXPLICIT_3)
+
+
+def _only_name(subject: bytes) -> str | None:
+    if subject.count(_COMMON_NAME) != 1:
+        return None
+    at = subject.index(_COMMON_NAME) + len(_COMMON_NAME)
+    begin, end = element(subject, at)
+    if subject[at] not in {UTF8_STRING, PRINTABLE_STRING} or not begin < end <= min(
+        begin + _MAX_NAME_BYTES, len(subject)
+    ):
+        return None
+    return subject[begin:end].decode()
+
+
+def _is_no_ca(extensions: bytes) -> bool:
+    """Say whether BasicConstraints stands there once and is empty, or not at all."""
+    count = extensions.count(_BASIC_CONSTRAINTS)
+    if count != 1:
+        return count == 0
+    at = extensions.index(_BASIC_CONSTRAINTS) + len(_BASIC_CONSTRAINTS)
+    at += len(_CRITICAL) if extensions.startswith(_CRITICAL, at) else 0
+    return extensions.startswith(_EMPTY, at)
+
+
+_EMPTY = bytes((OCTET_STRING, 2, SEQUENCE, 0))

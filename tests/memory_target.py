@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 
-from birthmark.fleet.target import Done, EnrollmentRequest, Record
+from birthmark.fleet.errors import NotTakenBackError
+from birthmark.fleet.target import Done, EnrollmentRequest, Note, Record, WayBack, unnoted
 
 
 class MemoryTarget:
@@ -20,8 +21,10 @@ class MemoryTarget:
     def survey(self, count: int) -> None:
         del count
 
-    def enroll_new(self, wishes: Sequence[EnrollmentRequest]) -> Sequence[bool]:
+    def enroll_new(self, wishes: Sequence[EnrollmentRequest], note: Note = unnoted) -> Sequence[bool]:
         self.batches.append(len(wishes))
+        for wish in wishes:
+            note(wish.device_id, {"thumbprint": wish.certificate.thumbprint.hex()})
         created = [wish.device_id not in self.on_record for wish in wishes]
         self.on_record |= {
             wish.device_id: wish.certificate.thumbprint.hex()
@@ -30,7 +33,7 @@ class MemoryTarget:
         }
         return created
 
-    def enroll(self, wish: EnrollmentRequest, *, update: bool, dry_run: bool) -> Done:
+    def enroll(self, wish: EnrollmentRequest, note: Note = unnoted, *, update: bool, dry_run: bool) -> Done:
         del update
         self.alone.append(wish.device_id)
         thumbprint = wish.certificate.thumbprint.hex()
@@ -38,8 +41,19 @@ class MemoryTarget:
             return Done.UNCHANGED
         if dry_run:
             return Done.WOULD_CREATE
+        note(wish.device_id, {"thumbprint": thumbprint})
         self.on_record[wish.device_id] = thumbprint
         return Done.CREATED
+
+    def take_back(self, device_id: str, way: WayBack, *, dry_run: bool) -> Done:
+        if device_id not in self.on_record:
+            return Done.GONE
+        if self.on_record[device_id] != way["thumbprint"]:
+            raise NotTakenBackError(device=device_id, target=self.description, detail="it has another certificate now")
+        if dry_run:
+            return Done.WOULD_TAKE_BACK
+        del self.on_record[device_id]
+        return Done.TAKEN_BACK
 
     def records(self) -> Iterator[Record]:
         raise NotImplementedError

@@ -14,7 +14,7 @@ from azure_clients import a_file_device
 from birthmark.fleet.azure import AzureTarget
 from birthmark.fleet.errors import DifferentRecordError
 from birthmark.fleet.profiles import azure_profile
-from birthmark.fleet.target import Done, EnrollmentRequest
+from birthmark.fleet.target import Done, EnrollmentRequest, unnoted
 from est_curl import enroll_by_curl
 from pki_builders import a_device
 from servers import RunningServer, a_server
@@ -55,8 +55,8 @@ def test_what_another_enrolled_since_the_look_is_not_called_created(tmp_path: Pa
         theirs = [mine[0], EnrollmentRequest("other", a_device(common_name="other").certificate)]
         first.survey(3)
         second.survey(2)
-        assert second.enroll_new(theirs) == [True, True]
-        assert first.enroll_new(mine) == [False, False, True]
+        assert second.enroll_new(theirs, unnoted) == [True, True]
+        assert first.enroll_new(mine, unnoted) == [False, False, True]
         assert first.enroll(mine[0], update=False, dry_run=False) is Done.UNCHANGED
         with pytest.raises(DifferentRecordError):
             first.enroll(mine[1], update=False, dry_run=False)
@@ -73,11 +73,11 @@ def test_a_run_that_cannot_look_at_all_leaves_no_refusal_and_tells_each_as_it_is
         wishes = [EnrollmentRequest(n, a_device(common_name=n).certificate) for n in ("one", "two", "one")]
         wishes[2] = wishes[0]
         target.survey(1)  # nothing is there, and that is known
-        assert target.enroll_new(wishes) == [True, True, False]
+        assert target.enroll_new(wishes, unnoted) == [True, True, False]
         again = AzureTarget(azure_profile("local", fresh.data))
         again.survey(1)
         more = EnrollmentRequest("three", a_device(common_name="three").certificate)
-        assert again.enroll_new([*wishes, more]) == [False] * 4
+        assert again.enroll_new([*wishes, more], unnoted) == [False] * 4
         done = [again.enroll(wish, update=False, dry_run=False) for wish in (*wishes, more)]
         assert done == [Done.UNCHANGED] * 3 + [Done.CREATED]
         assert "enrollment_exists" not in fresh.attempt("why", "--json").stdout

@@ -248,17 +248,26 @@ def manifest(
     writing: WriteOptions,
     shipped: ManifestOptions,
     journal: Annotated[
-        Path | None, typer.Option(help="Keep every outcome in this file, which belongs to one target.")
+        Path | None,
+        typer.Option(help="Keep every outcome in this file, which belongs to one target, and the way back."),
     ] = None,
+    undo: Annotated[
+        bool, typer.Option("--undo", help="Take back what the journal's runs did, and nothing else.")
+    ] = False,
 ) -> None:
     """Put every verified chip of a supplier's manifest on record; device id is the certificate's common name.
 
-    The target is asked what is on record already: a run that was cut off is simply run again.
+    The target is asked what is on record already: a run that was cut off is simply run again. With --undo, the same
+    command takes back what the runs of its --journal wrote; what changed since is left and named.
     """
-    from birthmark.cli.shipment import Shipment, enroll_shipment
+    from birthmark.cli.shipment import Shipment, enroll_shipment, take_back_shipment
     from birthmark.cli.tally import Tally
 
     how.check(where)
+    tally = Tally(as_json=shipped.as_json)
+    if undo:
+        take_back_shipment(where, writing, journal, tally)
+        return
     only(not writing.dry_run, "where something is written, which --dry-run does not", journal=journal)
     trust = shipped.trust()
     target = where.open()
@@ -267,7 +276,6 @@ def manifest(
         raise NothingInManifestError(path=shipped.file)
     writing.confirm(target, where.profile, total)
     shipment = Shipment(shipped.file, trust, total, needs_common_name=where.is_azure, force=how.force)
-    tally = Tally(as_json=shipped.as_json)
     enroll_shipment(
         target,
         shipment,

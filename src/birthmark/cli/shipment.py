@@ -1,27 +1,41 @@
 """Enroll a supplier's shipment: entries to wishes, with every outcome in a tally, also when the run is cut off."""
 
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console
 from rich.progress import track
 
 from birthmark.cli.asking import CannotWorkError, device_with
-from birthmark.cli.common import INTERRUPTED, again, without
+from birthmark.cli.common import INTERRUPTED, SOME_ROWS_REFUSED, again, open_file, without
 from birthmark.cli.manifest import entries_of
 from birthmark.cli.printable import counted
 from birthmark.cli.tally import Tally
 from birthmark.clock import SystemClock
 from birthmark.errors import BirthmarkError, InvalidRequestError
-from birthmark.fleet.bulk import enroll_all
+from birthmark.fleet.bulk import enroll_all, take_back_all
 from birthmark.fleet.doubts import doubts_of
-from birthmark.fleet.journal import Journal, refused
-from birthmark.fleet.target import EnrollmentRequest, EnrollmentTarget
+from birthmark.fleet.journal import TAKEN_BACK, Journal, Outcome, refused
+from birthmark.fleet.target import Done, EnrollmentRequest, EnrollmentTarget
 from birthmark.manifests.model import Entry
 from birthmark.pki.certificates import Certificate
+
+if TYPE_CHECKING:
+    from birthmark.cli.enroll import TargetOptions, WriteOptions
+
+
+class JournalNotNamedError(InvalidRequestError):
+    """Nothing says what was done."""
+
+    code = "enroll.journal_not_named"
+    cause = "What --undo takes back stands in a journal, and no journal is named."
+    fix = "Name the one that the run had: `{again} --journal run.journal`. Without one: `birthmark enroll remove NAME`"
+    again: str = "?"
 
 
 class NoCertificateError(InvalidRequestError):
@@ -108,3 +122,35 @@ def enroll_shipment(
             raise
     tally.show_refusals()
     typer.echo(f"{target.description}: {tally.summary()}.", err=True)
+
+
+def take_back_shipment(where: "TargetOptions", writing: "WriteOptions", path: Path | None, tally: Tally) -> None:
+    """Take back what the runs of a journal did, and say what became of it."""
+    if path is None:
+        raise JournalNotNamedError(again=again())
+    open_file(path).close()
+    target = where.open()
+    with Journal(path, target.identity, again=without("--journal", takes_value=True)) as kept:
+        kept.ending = None
+        count = sum(1 for _ in kept.written())
+        writing.confirm(target, where.profile, count)
+        tell = partial(_tell_taken_back, tally, where)
+        take_back_all(target, kept, tell, dry_run=writing.dry_run, again=again())
+        if not (writing.dry_run or tally.has_refusals):
+            kept.ending = TAKEN_BACK
+    tally.show_refusals()
+    typer.echo(f"{target.description}: {tally.summary()}.", err=True)
+    if where.is_azure and where.profile.is_local and tally.counts[Done.TAKEN_BACK]:
+        typer.echo(
+            "A device that registered meanwhile is still its hub's: `birthmark hub devices` shows them.", err=True
+        )
+    if tally.has_refusals:
+        raise typer.Exit(SOME_ROWS_REFUSED)
+
+
+def _tell_taken_back(tally: Tally, where: "TargetOptions", outcome: Outcome) -> None:
+    if outcome.refusal is not None:
+        profile = where.profile.profile_name
+        to = "" if where.is_azure else " --to aws"
+        outcome.refusal.add_facts(options=to if where.profile.is_local else f"{to} --profile {shlex.quote(profile)}")
+    tally.add(outcome)

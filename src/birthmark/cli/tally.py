@@ -14,7 +14,11 @@ from birthmark.fleet.target import Done
 from birthmark.text import printable
 
 _NAMED = 3
-_SAID = {Done.WOULD_CREATE: "would be created", Done.WOULD_UPDATE: "would be updated"}
+_SAID = {
+    Done.WOULD_CREATE: "would be created",
+    Done.WOULD_UPDATE: "would be updated",
+    Done.WOULD_TAKE_BACK: "would be taken back",
+}
 
 
 @dataclass(slots=True)

@@ -9,12 +9,14 @@ from typing import Any
 from birthmark.fleet.errors import (
     DifferentRecordError,
     NoSuchRecordError,
+    NotTakenBackError,
+    ReferenceMissingError,
     SdkMissingError,
     TargetUnreachableError,
     refusal,
 )
 from birthmark.fleet.profiles import AwsProfile
-from birthmark.fleet.target import Done, EnrollmentRequest, Record
+from birthmark.fleet.target import Done, EnrollmentRequest, Note, Record, WayBack, unnoted
 
 _SURVEY_AT_LEAST = 1000
 _HOW = (
@@ -76,10 +78,11 @@ class AwsTarget:
     def most_at_once(self) -> int:
         return 1
 
-    def enroll_new(self, wishes: Sequence[EnrollmentRequest]) -> Sequence[bool]:
+    def enroll_new(self, wishes: Sequence[EnrollmentRequest], note: Note) -> Sequence[bool]:
+        del note
         return [False] * len(wishes)
 
-    def enroll(self, wish: EnrollmentRequest, *, update: bool, dry_run: bool) -> Done:
+    def enroll(self, wish: EnrollmentRequest, note: Note = unnoted, *, update: bool, dry_run: bool) -> Done:
         certificate_id = wish.certificate.thumbprint.hex()
         is_new = self._known is not None and wish.device_id not in self._known
         present = None if is_new else self._principals(wish.device_id)
@@ -96,14 +99,21 @@ class AwsTarget:
         self._check_policy(wish.policy)
         if dry_run:
             return Done.WOULD_CREATE if present is None else Done.WOULD_UPDATE
+        known = attached or (None if present is None else self._registered(certificate_id))
+        way = {"certificate": certificate_id, "is_new_thing": present is None, "is_attached": bool(attached)}
+        way |= {"is_registered": bool(known), "policy": wish.policy}
+        if known and not attached and wish.policy and wish.policy in self._policies_of(known):
+            way["policy"] = None
+        note(wish.device_id, way)
         with self._translated(), ExitStack() as undo:
             self._iot.create_thing(thingName=wish.device_id)
             if present is None:
                 undo.callback(self._iot.delete_thing, thingName=wish.device_id)
-            known = attached or (None if present is None else self._registered(certificate_id))
             if known:  # to register it again would be refused, and `birthmark why` would tell of it
                 self._iot.update_certificate(certificateId=certificate_id, newStatus="ACTIVE")
             arn, is_ours = (known, False) if known else self._register(wish)
+            if not known and not is_ours:
+                note(wish.device_id, way | {"is_registered": True})
             if is_ours:
                 undo.callback(self._iot.delete_certificate, certificateId=certificate_id)
                 inactive = {"certificateId": certificate_id, "newStatus": "INACTIVE"}
@@ -114,6 +124,46 @@ class AwsTarget:
             self._iot.attach_thing_principal(thingName=wish.device_id, principal=arn)
             undo.pop_all()  # all of it is there; until now, what failed took back what was made
         return Done.CREATED if present is None else Done.UPDATED
+
+    def take_back(self, device_id: str, way: WayBack, *, dry_run: bool) -> Done:
+        certificate_id = way["certificate"]
+        principals, arn = self._principals(device_id), self._arn_of(certificate_id)
+        others = [one for one in principals or () if not one.endswith(certificate_id)]
+        is_attached = len(others) != len(principals or ())
+        if way["is_new_thing"] and others:
+            detail = f"it has another certificate now, {others[0].rpartition('/')[2]}"
+            raise NotTakenBackError(device=device_id, target=self.description, detail=detail)
+        ends_thing, detaches = way["is_new_thing"] and principals is not None, is_attached and not way["is_attached"]
+        ends_certificate = arn is not None and not way["is_registered"] and self._is_of(arn, device_id)
+        if not (ends_thing or detaches or ends_certificate):
+            return Done.GONE
+        if dry_run:
+            return Done.WOULD_TAKE_BACK
+        with self._translated(device_id):
+            if detaches:
+                self._iot.detach_thing_principal(thingName=device_id, principal=arn)
+            if arn is not None and way["policy"] and (ends_certificate or not way["is_attached"]):
+                self._iot.detach_policy(policyName=way["policy"], target=arn)
+            if ends_certificate:
+                self._iot.update_certificate(certificateId=certificate_id, newStatus="INACTIVE")
+                self._iot.delete_certificate(certificateId=certificate_id)
+            if ends_thing:
+                self._iot.delete_thing(thingName=device_id)
+        return Done.TAKEN_BACK
+
+    def _arn_of(self, certificate_id: str) -> str | None:
+        """Return the ARN of a certificate, None where the account has none of this id."""
+        try:
+            with self._translated():
+                found = self._iot.describe_certificate(certificateId=certificate_id)
+        except ReferenceMissingError:
+            return None
+        return str(found["certificateDescription"]["certificateArn"])
+
+    def _is_of(self, arn: str, thing: str) -> bool:
+        """Say whether a certificate is attached to this thing alone, or to none."""
+        with self._translated():
+            return set(self._iot.list_principal_things(principal=arn)["things"]) <= {thing}
 
     def records(self) -> Iterator[Record]:
         with self._translated():
@@ -177,9 +227,11 @@ class AwsTarget:
         if wish.policy is None:
             return True
         arn = next(a for a in principals if a.endswith(wish.certificate.thumbprint.hex()))
+        return wish.policy in self._policies_of(arn)
+
+    def _policies_of(self, arn: str) -> set[str]:
         with self._translated():
-            attached = self._iot.list_attached_policies(target=arn)["policies"]
-        return any(policy["policyName"] == wish.policy for policy in attached)
+            return {policy["policyName"] for policy in self._iot.list_attached_policies(target=arn)["policies"]}
 
     @contextmanager
     def _translated(self, name: str = "", how: str = "") -> Iterator[None]:

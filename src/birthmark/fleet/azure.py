@@ -3,7 +3,7 @@
 import hashlib
 import os
 import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from http import HTTPStatus
 from typing import Any
@@ -14,12 +14,13 @@ from birthmark.errors import BirthmarkError
 from birthmark.fleet.errors import (
     DifferentRecordError,
     NoSuchRecordError,
+    NotTakenBackError,
     SdkMissingError,
     TargetUnreachableError,
     refusal,
 )
 from birthmark.fleet.profiles import AzureProfile
-from birthmark.fleet.target import Done, EnrollmentRequest, Record
+from birthmark.fleet.target import Done, EnrollmentRequest, Note, Record, WayBack, unnoted
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.names import parse_registration_id
 
@@ -75,7 +76,7 @@ class AzureTarget:
     def most_at_once(self) -> int:
         return _BULK
 
-    def enroll_new(self, wishes: Sequence[EnrollmentRequest]) -> Sequence[bool]:
+    def enroll_new(self, wishes: Sequence[EnrollmentRequest], note: Note) -> Sequence[bool]:
         fresh: dict[str, int] = {}
         for place, wish in enumerate(wishes):
             # Whoever could not look asks for each: a refusal for every record that is there would fill the ledger.
@@ -84,6 +85,8 @@ class AzureTarget:
         if not fresh:
             return [False] * len(wishes)
         records = [self._record_of(wishes[place]) for place in fresh.values()]
+        for place in fresh.values():
+            note(wishes[place].device_id, _way_back(wishes[place]))
         with self._translated():
             wanted = self._models.BulkEnrollmentOperation(mode="create", enrollments=records)
             told = self._sdk.run_bulk_operation(wanted)
@@ -92,7 +95,7 @@ class AzureTarget:
         created = set(fresh.values())
         return [place in created for place in range(len(wishes))]
 
-    def enroll(self, wish: EnrollmentRequest, *, update: bool, dry_run: bool) -> Done:
+    def enroll(self, wish: EnrollmentRequest, note: Note = unnoted, *, update: bool, dry_run: bool) -> Done:
         registration_id, known = _registration_id(wish), self._known
         is_there = known is not None and _key(wish) in known
         if known is not None and is_there and _mark_of(wish) in known[_key(wish)]:
@@ -115,7 +118,33 @@ class AzureTarget:
             )
         if dry_run:
             return Done.WOULD_CREATE if present is None else Done.WOULD_UPDATE
+        note(wish.device_id, _way_back(wish) | ({} if present is None else {"before": present.serialize()}))
         return self._put(self._record_of(wish), present)
+
+    def take_back(self, device_id: str, way: WayBack, *, dry_run: bool) -> Done:
+        present = self._found(self._sdk.get_individual_enrollment, way["registration_id"])
+        if present is None:
+            return Done.GONE
+        before = way.get("before")
+        if way["thumbprint"] not in _thumbprints(present):
+            if before is not None and self._earlier(before) == _thumbprints(present):
+                return Done.GONE
+            detail = "it has another certificate now"
+            raise NotTakenBackError(device=way["registration_id"], target=self.description, detail=detail)
+        if before is not None and not _has_certificate(before):
+            detail = "the service did not tell the certificate that it had before"
+            raise NotTakenBackError(device=device_id, target=self.description, detail=detail)
+        if dry_run:
+            return Done.WOULD_TAKE_BACK
+        if before is not None:
+            self._put(self._models.IndividualEnrollment.deserialize(before), present)
+            return Done.TAKEN_BACK
+        with self._translated(way["registration_id"]):
+            self._sdk.delete(present)  # by its etag: as it was just seen, or not at all
+        return Done.TAKEN_BACK
+
+    def _earlier(self, before: Mapping[str, Any]) -> list[str]:
+        return _thumbprints(self._models.IndividualEnrollment.deserialize(before))
 
     def _record_of(self, wish: EnrollmentRequest) -> Any:
         models = self._models
@@ -265,6 +294,15 @@ def _registration_id(wish: EnrollmentRequest) -> str:
 
 def _key(wish: EnrollmentRequest) -> str:
     return parse_registration_id(_registration_id(wish))
+
+
+def _way_back(wish: EnrollmentRequest) -> dict[str, Any]:
+    return {"registration_id": _registration_id(wish), "thumbprint": wish.certificate.thumbprint.hex()}
+
+
+def _has_certificate(before: Mapping[str, Any]) -> bool:
+    pair = ((before.get("attestation") or {}).get("x509") or {}).get("clientCertificates") or {}
+    return bool((pair.get("primary") or {}).get("certificate"))
 
 
 def _mark(thumbprint: str, device_id: str, *, is_edge: bool) -> bytes:

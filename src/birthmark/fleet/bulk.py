@@ -9,7 +9,7 @@ from queue import SimpleQueue
 
 from birthmark.errors import BirthmarkError, ThrottledError, UnauthenticatedError, UnavailableError
 from birthmark.fleet.journal import Journal, Outcome, refused
-from birthmark.fleet.target import Done, EnrollmentRequest, EnrollmentTarget
+from birthmark.fleet.target import Done, EnrollmentRequest, EnrollmentTarget, WayBack
 
 _ENDS = (UnavailableError, UnauthenticatedError, ThrottledError)
 
@@ -33,8 +33,8 @@ def enroll_all(
     told: SimpleQueue[Outcome] = SimpleQueue()
 
     def some(together: Sequence[EnrollmentRequest]) -> None:
-        for wish in _created(target, together, told) if len(together) > 1 and not dry_run else together:
-            told.put(_one(target, wish, update=update, dry_run=dry_run, again=again))
+        for wish in _created(target, together, told, journal) if len(together) > 1 and not dry_run else together:
+            told.put(_one(target, wish, journal, update=update, dry_run=dry_run, again=again))
 
     def take() -> None:
         with _uninterrupted():  # an outcome that left the queue is journaled and told
@@ -63,6 +63,48 @@ def enroll_all(
         take()
 
 
+def take_back_all(
+    target: EnrollmentTarget,
+    journal: Journal,
+    tell: Callable[[Outcome], None],
+    *,
+    dry_run: bool,
+    again: str = "birthmark enroll manifest FILE --undo",
+    workers: int = 8,
+) -> None:
+    """Take back what the journal's runs wrote, the latest first, and `tell` of each. Raise what stops everything."""
+
+    def one(written: tuple[str, WayBack]) -> Outcome:
+        device_id, way = written
+        thumbprint = way.get("thumbprint") or way.get("certificate")
+        try:
+            return Outcome(device_id, thumbprint, target.take_back(device_id, way, dry_run=dry_run))
+        except _ENDS:
+            raise
+        except BirthmarkError as error:
+            return refused(device_id, thumbprint, error, again)
+
+    with ThreadPoolExecutor(workers, thread_name_prefix="take-back") as pool:
+        for several in _distinct(journal.written(), 4 * workers):
+            for outcome in pool.map(one, several):
+                with _uninterrupted():
+                    if outcome.refusal is None:  # what was refused is tried again by the next
+                        journal.add(outcome)
+                    tell(outcome)
+
+
+def _distinct(written: Iterable[tuple[str, WayBack]], most: int) -> Iterator[list[tuple[str, WayBack]]]:
+    """Yield some at a time, none of them of one device: what was done to it later is taken back before."""
+    several: dict[str, WayBack] = {}
+    for device_id, way in written:
+        if device_id in several or len(several) == most:
+            yield list(several.items())
+            several = {}
+        several[device_id] = way
+    if several:
+        yield list(several.items())
+
+
 def _finished(running: Iterable[Future[None]]) -> set[Future[None]]:
     """Wait for one at least. Raise what ended it."""
     done = wait(running, return_when=FIRST_COMPLETED).done
@@ -72,11 +114,14 @@ def _finished(running: Iterable[Future[None]]) -> set[Future[None]]:
 
 
 def _created(
-    target: EnrollmentTarget, together: Sequence[EnrollmentRequest], told: "SimpleQueue[Outcome]"
+    target: EnrollmentTarget,
+    together: Sequence[EnrollmentRequest],
+    told: "SimpleQueue[Outcome]",
+    journal: Journal,
 ) -> list[EnrollmentRequest]:
     """Put on record what is new, tell it, and return what has to be enrolled by itself."""
     try:
-        created = target.enroll_new(together)
+        created = target.enroll_new(together, journal.begin)
     except _ENDS:
         raise
     except BirthmarkError:  # of them all, for what is wrong with one
@@ -98,10 +143,13 @@ def _uninterrupted() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _one(target: EnrollmentTarget, wish: EnrollmentRequest, *, update: bool, dry_run: bool, again: str) -> Outcome:
+def _one(
+    target: EnrollmentTarget, wish: EnrollmentRequest, journal: Journal, *, update: bool, dry_run: bool, again: str
+) -> Outcome:
     thumbprint = wish.certificate.thumbprint.hex()
     try:
-        return Outcome(wish.device_id, thumbprint, target.enroll(wish, update=update, dry_run=dry_run))
+        done = target.enroll(wish, journal.begin, update=update, dry_run=dry_run)
+        return Outcome(wish.device_id, thumbprint, done)
     except _ENDS:
         raise
     except BirthmarkError as error:

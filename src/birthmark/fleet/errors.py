@@ -38,6 +38,22 @@ class TargetUnreachableError(errors.UnavailableError):
     target: str
 
 
+class NotTakenBackError(errors.ConflictError):
+    """It is no longer as it was left."""
+
+    code = "fleet.not_taken_back"
+    message = "{device} was not taken back: {detail}"
+    cause = "{device} at {target} was not taken back: {detail}."
+    fix = (
+        "What is on record: `birthmark enroll list{options}`. To remove it, whatever it is: "
+        "`birthmark enroll remove {device}{options}`"
+    )
+    detail: str
+    device: str
+    options: str = ""
+    target: str
+
+
 class TargetRefusedError(errors.InvalidRequestError):
     """The cloud answered with a refusal."""
 

@@ -1,21 +1,28 @@
 """The journal of an enrollment: what became of each device, one JSON object a line, for whoever keeps records.
 
+Before a device is written the way back is kept, so that a run that is killed can be taken back like any other.
+
 The first line says what the file is and to which target, account and scope it belongs; another file, or the journal of
 another target, is never written to. It tells how far a run came that was cut off. It never stands in for the target:
 what is on record there, only the target says.
 """
 
 import json
+import threading
+from array import array
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
 from birthmark.errors import BirthmarkError, ConflictError, InvalidRequestError
-from birthmark.fleet.target import Done
+from birthmark.fleet.target import Done, WayBack
 
 FORMAT = "birthmark-enroll-journal/1"
+COMPLETE, TAKEN_BACK = "complete", "taken back"
 _MAX_HEADER_BYTES = 4096
-KEPT = frozenset({Done.CREATED, Done.UPDATED, Done.UNCHANGED, Done.REFUSED})
+KEPT = frozenset({Done.CREATED, Done.UPDATED, Done.UNCHANGED, Done.REFUSED, Done.TAKEN_BACK, Done.GONE})
+_WRITTEN = frozenset({Done.CREATED.value, Done.UPDATED.value})
 
 
 class NoJournalError(InvalidRequestError):
@@ -69,6 +76,9 @@ class Journal:
         self._path = path
         self._target = target
         self._again = again
+        self.ending: str | None = COMPLETE
+        """What its last line will say where nothing goes wrong."""
+        self._lock = threading.Lock()
         self.before = 0
         """How many outcomes a run wrote that never came to its end."""
 
@@ -89,9 +99,24 @@ class Journal:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if self._path is None:
             return
-        if kind is None:
-            self._write({"end": "complete"})
+        if kind is None and self.ending is not None:
+            self._write({"end": self.ending})
         self._file.close()
+
+    def begin(self, device_id: str, way: WayBack) -> None:
+        """Keep how a device is taken back that is about to be written. Any thread may call it."""
+        if self._path is not None:
+            self._write({"begun": device_id, "way_back": way})
+
+    def written(self) -> Iterator[tuple[str, WayBack]]:
+        """Yield what was written and not yet taken back, the latest first: also what a kill left without an outcome."""
+        if self._path is None:
+            return
+        with self._path.open("rb") as file:
+            for offset in reversed(_written(file)):
+                file.seek(offset)
+                row = _object(file.readline())
+                yield row["begun"], row["way_back"]
 
     def add(self, outcome: Outcome) -> None:
         """Keep an outcome, also over a kill."""
@@ -99,8 +124,9 @@ class Journal:
             self._write(outcome.as_row())
 
     def _write(self, row: dict[str, Any]) -> None:
-        self._file.write(json.dumps(row) + "\n")
-        self._file.flush()
+        with self._lock:
+            self._file.write(json.dumps(row) + "\n")
+            self._file.flush()
 
     def _check(self, path: Path) -> None:
         with path.open("rb") as file:
@@ -113,6 +139,25 @@ class Journal:
             for line in file:
                 row = _object(line)
                 self.before = 0 if "end" in row else self.before + ("outcome" in row)
+
+
+def _written(file: BinaryIO) -> "array[int]":
+    """Return where the ways back stand that still lead somewhere."""
+    found, begun, at = array("Q"), dict[str, int](), 0
+    for line in file:
+        row = _object(line)
+        if "begun" in row and "way_back" in row:
+            begun[row["begun"]] = at
+        elif row.get("outcome") in _WRITTEN:
+            if (place := begun.pop(str(row.get("device")), None)) is not None:
+                found.append(place)
+        elif "outcome" in row:
+            begun.pop(str(row.get("device")), None)
+        elif row.get("end") == TAKEN_BACK:
+            found, begun = array("Q"), {}
+        at += len(line)
+    found.extend(begun.values())
+    return found
 
 
 def _object(line: bytes) -> dict[str, Any]:

@@ -1,11 +1,20 @@
 """The port `EnrollmentTarget`, and what goes over it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import Any, Protocol, TypeAlias
 
 from birthmark.pki.certificates import Certificate
+
+WayBack: TypeAlias = Mapping[str, Any]
+"""What a target needs to take one device back, as it is before anything is written: JSON, for the journal."""
+Note: TypeAlias = Callable[[str, WayBack], None]
+"""Told of each device before it is written: its id, and the way back."""
+
+
+def unnoted(_device_id: str, _way: WayBack) -> None:
+    """Keep nothing: there is no way back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +39,9 @@ class Done(StrEnum):
     WOULD_CREATE = "would create"
     WOULD_UPDATE = "would update"
     REFUSED = "refused"
+    TAKEN_BACK = "taken back"
+    WOULD_TAKE_BACK = "would take back"
+    GONE = "gone already"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,15 +80,19 @@ class EnrollmentTarget(Protocol):
         """How many devices one `enroll_new` takes; 1 where the cloud has no way to write several."""
         ...
 
-    def enroll_new(self, wishes: Sequence[EnrollmentRequest]) -> Sequence[bool]:
+    def enroll_new(self, wishes: Sequence[EnrollmentRequest], note: Note) -> Sequence[bool]:
         """Put devices on record in one request and say of each whether it was created.
 
         False is no refusal: the device is to be enrolled by itself, which says what is there or what was wrong.
         """
         ...
 
-    def enroll(self, wish: EnrollmentRequest, *, update: bool, dry_run: bool) -> Done:
+    def enroll(self, wish: EnrollmentRequest, note: Note = unnoted, *, update: bool, dry_run: bool) -> Done:
         """Put a device on record. Raise `DifferentRecordError` when it is there otherwise and not to be updated."""
+        ...
+
+    def take_back(self, device_id: str, way: WayBack, *, dry_run: bool) -> Done:
+        """Undo what was done to a device, and nothing else. Raise `NotTakenBackError` where it changed since."""
         ...
 
     def records(self) -> Iterator[Record]:

@@ -51,7 +51,25 @@ def _text(data: bytes) -> str:
 
 OTHERS = typed(*(f"birthmark manifest create --out {name} --count 1" for name in ("shipment", "other")))
 
+SHIPMENT = "shipment/manifest.json --signer shipment/signer.pem --root shipment/root.pem"
+RUN = (
+    "birthmark manifest create --out shipment --count 1",
+    f"birthmark enroll manifest {SHIPMENT} --journal run.journal",
+)
+UNDO = "birthmark enroll manifest shipment/manifest.json --undo"
+
 FLEET: Mapping[str, Scenario] = {
+    "enroll.journal_not_named": Scenario(UNDO, typed(*RUN), is_instead=True),
+    "fleet.not_taken_back": Scenario(
+        f"{UNDO} --journal run.journal",
+        typed(
+            *RUN,
+            f"birthmark manifest extract {SHIPMENT} --out .",
+            f'openssl req -x509 -nodes {_KEY} -subj "/CN=$(basename sn*.pem .pem)" -days 9 -out other.pem',
+            "birthmark enroll device --cert other.pem --update --force",
+        ),
+        types_all=True,
+    ),
     "enroll.device_not_named": Scenario(
         "birthmark enroll device --to aws --cert nameless.pem",
         typed(f"openssl req -x509 -nodes {_KEY} -subj /O=Fixes -days 1 -out nameless.pem"),

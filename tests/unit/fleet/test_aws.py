@@ -13,12 +13,13 @@ from birthmark.fleet.errors import (
     CredentialsRefusedError,
     DifferentRecordError,
     NoSuchRecordError,
+    NotTakenBackError,
     ReferenceMissingError,
     TargetRefusedError,
     TargetUnreachableError,
 )
 from birthmark.fleet.profiles import AwsProfile
-from birthmark.fleet.target import Done, EnrollmentRequest, Record
+from birthmark.fleet.target import Done, EnrollmentRequest, Record, WayBack
 from pki_builders import a_device
 
 CERTIFICATE = a_device(common_name="gateway").certificate
@@ -129,8 +130,8 @@ def test_another_certificate_is_left_unless_it_is_to_be_updated(aws: Stubber, ta
     listed = {"certificates": [{"certificateId": ID, "certificateArn": ARN}]}
     answers(
         aws,
-        ("create_thing", {}, {"thingName": "gateway"}),
         ("list_certificates", listed, {"pageSize": 250}),
+        ("create_thing", {}, {"thingName": "gateway"}),
         ("update_certificate", {}, {"certificateId": ID, "newStatus": "ACTIVE"}),
         ATTACH,
     )
@@ -244,3 +245,57 @@ def test_a_thing_that_is_not_there_cannot_be_removed(aws: Stubber, target: AwsTa
     missing(aws)
     with pytest.raises(NoSuchRecordError):
         target.remove("gateway", is_group=False)
+
+
+WAY = {"certificate": ID, "is_new_thing": True, "is_attached": False, "is_registered": False, "policy": "p"}
+DESCRIBED: Told = (
+    "describe_certificate",
+    {"certificateDescription": {"certificateArn": ARN, "certificateId": ID}},
+    {"certificateId": ID},
+)
+ALONE: Told = ("list_principal_things", {"things": ["gateway"]}, {"principal": ARN})
+DETACHED: Told = ("detach_thing_principal", {}, {"thingName": "gateway", "principal": ARN})
+
+
+def test_what_was_made_for_a_device_is_taken_back(aws: Stubber, target: AwsTarget) -> None:
+    principals(aws, ARN)
+    answers(
+        aws,
+        DESCRIBED,
+        ALONE,
+        DETACHED,
+        ("detach_policy", {}, {"policyName": "p", "target": ARN}),
+        ("update_certificate", {}, {"certificateId": ID, "newStatus": "INACTIVE"}),
+        ("delete_certificate", {}, {"certificateId": ID}),
+        ("delete_thing", {}, {"thingName": "gateway"}),
+    )
+    assert target.take_back("gateway", WAY, dry_run=False) is Done.TAKEN_BACK
+
+
+def test_what_was_there_before_stays_when_a_device_is_taken_back(aws: Stubber, target: AwsTarget) -> None:
+    principals(aws, ARN, OTHER_ARN)
+    answers(aws, DESCRIBED, DETACHED)
+    way = WAY | {"is_new_thing": False, "is_registered": True, "policy": None}
+    assert target.take_back("gateway", way, dry_run=False) is Done.TAKEN_BACK
+
+
+def test_a_thing_that_has_another_certificate_since_is_left(aws: Stubber, target: AwsTarget) -> None:
+    principals(aws, ARN, OTHER_ARN)
+    answers(aws, DESCRIBED)
+    with pytest.raises(NotTakenBackError, match="gateway"):
+        target.take_back("gateway", WAY, dry_run=False)
+
+
+def test_what_is_gone_is_said_to_be(aws: Stubber, target: AwsTarget) -> None:
+    missing(aws)
+    missing(aws, "describe_certificate")
+    assert target.take_back("gateway", WAY, dry_run=False) is Done.GONE
+
+
+def test_the_way_back_is_noted_before_anything_is_written(aws: Stubber, target: AwsTarget) -> None:
+    missing(aws)
+    aws.add_client_error("create_thing", "ThrottlingException", "slowly")
+    noted: list[WayBack] = []
+    with pytest.raises(TargetRefusedError):
+        target.enroll(WISH, lambda _device, way: noted.append(way), update=False, dry_run=False)
+    assert noted == [WAY | {"policy": None}]

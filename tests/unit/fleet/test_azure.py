@@ -14,13 +14,15 @@ from birthmark.fleet.errors import (
     CredentialsRefusedError,
     DifferentRecordError,
     NoSuchRecordError,
+    NotTakenBackError,
     ReferenceMissingError,
     TargetRefusedError,
     TargetUnreachableError,
 )
 from birthmark.fleet.profiles import AzureProfile
-from birthmark.fleet.target import Done, EnrollmentRequest, Record
+from birthmark.fleet.target import Done, EnrollmentRequest, Record, WayBack
 from birthmark.pki.certificates import parse_any
+from fakes import NOON
 from pki_builders import a_ca, a_device
 
 STRING = "HostName=dps.test;SharedAccessKeyName=owner;SharedAccessKey=a2V5"
@@ -51,6 +53,9 @@ class Service:
     def delete_individual_enrollment_by_param(self, name: str) -> None:
         del self.individuals[self._get(self.individuals, name).registration_id]
 
+    def delete(self, seen: Any) -> None:
+        assert self.individuals.pop(seen.registration_id.lower()).etag == seen.etag
+
     def delete_enrollment_group_by_param(self, name: str) -> None:
         del self.groups[self._get(self.groups, name).enrollment_group_id]
 
@@ -62,7 +67,7 @@ class Service:
             self.groups[made.enrollment_group_id] = made
             return
         primary = made.attestation.x509.client_certificates.primary
-        primary.info = SimpleNamespace(sha256_thumbprint=parse_any(primary.certificate).thumbprint.hex().upper())
+        primary.info = info_of(primary.certificate)
         made.registration_state = None
         self.individuals[made.registration_id.lower()] = made
 
@@ -79,6 +84,15 @@ class Service:
         if name.lower() not in records:
             raise refusal(404)
         return records[name.lower()]
+
+
+def info_of(certificate: str) -> Any:
+    """What the service tells of a certificate."""
+    names = dict.fromkeys(("subject_name", "issuer_name", "sha1_thumbprint", "serial_number"), "told")
+    dates = dict.fromkeys(("not_before_utc", "not_after_utc"), NOON)
+    return models.X509CertificateInfo(
+        **names, **dates, version=3, sha256_thumbprint=parse_any(certificate).thumbprint.hex().upper()
+    )
 
 
 class Pages:
@@ -285,3 +299,43 @@ def test_a_record_is_removed_or_is_not_there(target: AzureTarget, service: Servi
     for one in remove:
         with pytest.raises(NoSuchRecordError):
             one()
+
+
+def enrolled(target: AzureTarget, wish: EnrollmentRequest = WISH, *, update: bool = False) -> WayBack:
+    """Put it on record, and return the way back that was noted before."""
+    noted: dict[str, WayBack] = {}
+    target.enroll(wish, noted.__setitem__, update=update, dry_run=False)
+    return noted[wish.device_id]
+
+
+def test_what_was_created_is_taken_back(target: AzureTarget, service: Service) -> None:
+    way = enrolled(target)
+    assert target.take_back("device-1", way, dry_run=True) is Done.WOULD_TAKE_BACK
+    assert target.take_back("device-1", way, dry_run=False) is Done.TAKEN_BACK
+    assert service.individuals == {}
+    assert target.take_back("device-1", way, dry_run=False) is Done.GONE
+
+
+def test_what_was_updated_is_put_back_as_it_was(target: AzureTarget, service: Service) -> None:
+    enrolled(target)
+    way = enrolled(target, EnrollmentRequest("device-1", OTHER), update=True)
+    assert target.take_back("device-1", way, dry_run=False) is Done.TAKEN_BACK
+    assert service.individuals["device-1"].attestation.x509.client_certificates.primary.certificate == DEVICE.pem()
+    assert target.take_back("device-1", way, dry_run=False) is Done.GONE
+
+
+def test_what_has_another_certificate_since_is_left(target: AzureTarget, service: Service) -> None:
+    way = enrolled(target)
+    enrolled(target, EnrollmentRequest("device-1", OTHER), update=True)
+    with pytest.raises(NotTakenBackError, match="device-1"):
+        target.take_back("device-1", way, dry_run=False)
+    assert "device-1" in service.individuals
+
+
+def test_a_record_whose_certificate_the_service_keeps_to_itself_cannot_be_put_back(target: AzureTarget) -> None:
+    enrolled(target)
+    way = dict(enrolled(target, EnrollmentRequest("device-1", OTHER), update=True))
+    way["before"]["attestation"]["x509"]["clientCertificates"]["primary"].pop("certificate")
+    with pytest.raises(NotTakenBackError) as refused:
+        target.take_back("device-1", way, dry_run=False)
+    assert "did not tell the certificate" in refused.value.explain_cause()

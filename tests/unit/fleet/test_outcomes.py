@@ -7,8 +7,8 @@ import pytest
 from birthmark.errors import BirthmarkError, ConflictError
 from birthmark.fleet.bulk import enroll_all
 from birthmark.fleet.errors import CredentialsRefusedError, DifferentRecordError, TargetUnreachableError
-from birthmark.fleet.journal import Journal, Outcome
-from birthmark.fleet.target import Done, EnrollmentRequest
+from birthmark.fleet.journal import KEPT, Journal, Outcome
+from birthmark.fleet.target import Done, EnrollmentRequest, Note, unnoted
 from memory_target import MemoryTarget
 from pki_builders import a_device
 
@@ -24,7 +24,7 @@ class Failing(MemoryTarget):
         self._name, self._error = name, error
         self.asked: list[str] = []
 
-    def enroll(self, wish: EnrollmentRequest, *, update: bool, dry_run: bool) -> Done:
+    def enroll(self, wish: EnrollmentRequest, note: Note = unnoted, *, update: bool, dry_run: bool) -> Done:
         del update, dry_run
         self.asked.append(wish.device_id)
         if wish.device_id == self._name:
@@ -76,4 +76,4 @@ def test_a_rehearsals_outcomes_are_not_journaled(tmp_path: Path) -> None:
     with Journal(path, "here") as journal:
         for done in Done:
             journal.add(Outcome("device", None, done))
-    assert path.read_text().count('"outcome"') == 4
+    assert path.read_text().count('"outcome"') == len(KEPT)

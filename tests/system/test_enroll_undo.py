@@ -1,0 +1,71 @@
+"""A run is taken back at a real server by the command that it was: what it made, and nothing that was there before."""
+
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from servers import BIRTHMARK, RunningServer, a_server, clean_environment
+
+pytestmark = pytest.mark.system
+COUNT = 40
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    with a_server(tmp_path_factory.mktemp("undo")) as running:
+        yield running
+
+
+@pytest.fixture(params=["azure", "aws"])
+def line(request: pytest.FixtureRequest, server: RunningServer, tmp_path: Path) -> list[str]:
+    """Enroll a shipment of its own, with a journal."""
+    server.run("manifest", "create", "--out", str(tmp_path / "shipment"), "--count", str(COUNT))
+    at = tmp_path / "shipment"
+    trust = ["--signer", str(at / "signer.pem"), "--root", str(at / "root.pem")]
+    journal = ["--journal", str(tmp_path / "run.journal")]
+    return ["enroll", "manifest", str(at / "manifest.json"), *trust, "--to", str(request.param), *journal]
+
+
+def on_record(server: RunningServer, line: list[str]) -> set[str]:
+    """Everything that such a run makes: records, and at AWS certificates."""
+    to = line[line.index("--to") + 1]
+    names = {row["name"] for row in server.rows("enroll", "list", "--to", to)}
+    return names if to == "azure" else names | {row["certificate"] for row in server.rows("aws", "certificates")}
+
+
+def test_a_run_is_taken_back_and_nothing_else(server: RunningServer, line: list[str], tmp_path: Path) -> None:
+    (tmp_path / "few").mkdir()
+    server.run("manifest", "extract", *line[2:7], "--out", str(tmp_path / "few"))
+    for certificate in sorted((tmp_path / "few").iterdir())[:3]:
+        server.run("enroll", "device", "--cert", str(certificate), *line[7:9])
+    before = on_record(server, line)
+    assert "37 created, 3 unchanged" in server.run(*line).stderr
+    assert "37 would be taken back" in server.run(*line, "--undo", "--dry-run").stderr
+    assert len(on_record(server, line)) > len(before)
+    assert "37 taken back" in server.run(*line, "--undo").stderr
+    assert on_record(server, line) == before
+    assert "nothing to do" in server.run(*line, "--undo").stderr
+
+
+def test_a_run_that_was_killed_is_taken_back_like_any_other(server: RunningServer, line: list[str]) -> None:
+    before, journal = on_record(server, line), Path(line[-1])
+    environment = clean_environment(BIRTHMARK_DATA=str(server.data), HOME=str(server.data.parent))
+    with subprocess.Popen([BIRTHMARK, *line], env=environment, stderr=subprocess.DEVNULL) as running:
+        deadline = time.monotonic() + 60
+        while not (journal.exists() and journal.read_text().count("begun") > COUNT // 4):
+            assert time.monotonic() < deadline
+            time.sleep(0.002)
+        running.kill()
+    server.run(*line, "--undo")
+    assert on_record(server, line) == before
+
+
+def test_the_journal_of_another_target_takes_nothing_back(server: RunningServer, line: list[str]) -> None:
+    server.run(*line)
+    there = ["aws", "azure"][line[8] == "aws"]
+    refused = server.attempt(*line[:8], there, *line[9:], "--undo")
+    assert (refused.returncode, "enroll.journal_of_another_target" in refused.stderr) == (1, True)
+    server.run(*line, "--undo")

@@ -1,0 +1,84 @@
+"""What a journal's runs wrote is taken back: all of it, also what a kill left without an outcome, and nothing else."""
+
+import json
+from pathlib import Path
+
+from birthmark.fleet.bulk import enroll_all, take_back_all
+from birthmark.fleet.journal import COMPLETE, TAKEN_BACK, Journal, Outcome
+from birthmark.fleet.target import Done, EnrollmentRequest
+from memory_target import MemoryTarget
+from pki_builders import a_device
+
+WISHES = [EnrollmentRequest(name, a_device(common_name=name).certificate) for name in ("a", "b", "c")]
+
+
+def enroll(target: MemoryTarget, path: Path) -> None:
+    with Journal(path, target.identity) as kept:
+        enroll_all(target, WISHES, kept, lambda _outcome: None, update=False, dry_run=False)
+
+
+def take_back(target: MemoryTarget, path: Path, *, dry_run: bool = False, ending: str = TAKEN_BACK) -> dict[str, Done]:
+    told: list[Outcome] = []
+    with Journal(path, target.identity) as kept:
+        kept.ending = None if dry_run else ending
+        take_back_all(target, kept, told.append, dry_run=dry_run)
+    return {outcome.device_id: outcome.done for outcome in told}
+
+
+def test_what_a_run_created_is_gone_and_what_was_there_before_stays(tmp_path: Path) -> None:
+    target = MemoryTarget(most_at_once=3)
+    target.on_record["a"] = WISHES[0].certificate.thumbprint.hex()
+    enroll(target, tmp_path / "journal")
+    assert take_back(target, tmp_path / "journal") == {"c": Done.TAKEN_BACK, "b": Done.TAKEN_BACK}
+    assert list(target.on_record) == ["a"]
+
+
+def test_several_runs_of_one_journal_are_taken_back_together(tmp_path: Path) -> None:
+    target = MemoryTarget()
+    enroll(target, tmp_path / "journal")
+    target.remove("b", is_group=False)
+    enroll(target, tmp_path / "journal")
+    assert set(take_back(target, tmp_path / "journal")) == {"a", "b", "c"}
+    assert target.on_record == {}
+
+
+def test_what_changed_since_is_left_and_told(tmp_path: Path) -> None:
+    target = MemoryTarget()
+    enroll(target, tmp_path / "journal")
+    target.on_record["b"] = "another"
+    assert take_back(target, tmp_path / "journal")["b"] is Done.REFUSED
+    assert target.on_record == {"b": "another"}
+
+
+def test_what_a_killed_run_had_begun_is_taken_back_too(tmp_path: Path) -> None:
+    target, path = MemoryTarget(), tmp_path / "journal"
+    enroll(target, path)
+    lines = path.read_text().splitlines()
+    last = max(number for number, line in enumerate(lines) if json.loads(line).get("outcome") == "created")
+    path.write_text("\n".join(lines[:last]) + "\n" + '{"devi')
+    assert len(take_back(target, path)) == 3
+    assert target.on_record == {}
+
+
+def test_a_rehearsal_takes_nothing_back_and_leaves_the_journal(tmp_path: Path) -> None:
+    target, path = MemoryTarget(), tmp_path / "journal"
+    enroll(target, path)
+    before = path.read_bytes()
+    assert set(take_back(target, path, dry_run=True).values()) == {Done.WOULD_TAKE_BACK}
+    assert (len(target.on_record), path.read_bytes()) == (3, before)
+
+
+def test_what_was_taken_back_and_made_anew_by_others_is_theirs(tmp_path: Path) -> None:
+    target, path = MemoryTarget(), tmp_path / "journal"
+    enroll(target, path)
+    take_back(target, path)
+    enroll(target, tmp_path / "other")
+    assert take_back(target, path) == {}
+    assert len(target.on_record) == 3
+
+
+def test_one_that_did_not_come_to_its_end_begins_again(tmp_path: Path) -> None:
+    target, path = MemoryTarget(), tmp_path / "journal"
+    enroll(target, path)
+    take_back(target, path, ending=COMPLETE)
+    assert set(take_back(target, path).values()) == {Done.GONE}

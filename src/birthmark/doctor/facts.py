@@ -1,0 +1,208 @@
+"""What was seen, as values. No rule looks for itself; no secret is in here, only whether there is one."""
+
+import shlex
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Kind(StrEnum):
+    """Where a value was said."""
+
+    VARIABLE = "variable"
+    OPTION = "option"
+    FILE = "file"
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """A value and where it was said, so that it can be said otherwise.
+
+    `name` is a variable, an option of this command (`command` is all of it) or a key in the file `file`, where
+    `written` is the text around the value, `{}` in its place.
+    """
+
+    kind: Kind
+    name: str
+    value: str
+    command: tuple[str, ...] = ()
+    file: str = ""
+    written: str = "{}"
+
+    def __str__(self) -> str:
+        match self.kind:
+            case Kind.VARIABLE:
+                return f"{self.name}={self.value}"
+            case Kind.OPTION:
+                return f"{self.name} {self.value}"
+            case Kind.FILE:
+                return f"{self.written.format(self.value)} in {self.file}"
+
+    def to(self, value: str) -> str:
+        """Return the command that says another value."""
+        match self.kind:
+            case Kind.VARIABLE:
+                return f"export {self.name}={shlex.quote(value)}"
+            case Kind.OPTION:
+                return shlex.join(_replaced(self.command, self.name, value))
+            case Kind.FILE:
+                return replacing(self.file, self.written.format(self.value), self.written.format(value))
+
+    def away(self) -> str:
+        """Return the command that says nothing of it any more."""
+        if self.kind is Kind.VARIABLE:
+            return f"unset {self.name}"
+        return shlex.join(_replaced(self.command, self.name, None))
+
+
+def replacing(file: str, old: str, new: str) -> str:
+    """Return the command that writes `new` in the place of `old` in a file."""
+    pattern = "".join(f"\\{char}" if char in r"\.*[]^$|" else char for char in old)
+    text = "".join(f"\\{char}" if char in r"\&|" else char for char in new)
+    return shlex.join(["sed", "-i", f"s|{pattern}|{text}|", file])
+
+
+def _replaced(command: tuple[str, ...], option: str, value: str | None) -> list[str]:
+    kept: list[str] = []
+    words = iter(command)
+    for word in words:
+        if word == option:
+            next(words, None)
+        elif not word.startswith(f"{option}="):
+            kept.append(word)
+    return kept if value is None else [*kept, option, value]
+
+
+@dataclass(frozen=True, slots=True)
+class FileSeen:
+    """A path. `mode` is its permission bits; `reason` is why it cannot be read, empty where it can."""
+
+    path: str
+    exists: bool = False
+    is_directory: bool = False
+    mode: int = 0
+    reason: str = ""
+
+
+# ---- the chip
+
+
+class Ending(StrEnum):
+    """How the process that used the library ended."""
+
+    FINE = "fine"
+    CRASHED = "crashed"
+    HUNG = "hung"
+
+
+@dataclass(frozen=True, slots=True)
+class TokenSeen:
+    """A token, as it says without a login."""
+
+    label: str
+    slot_id: int
+    manufacturer: str = ""
+    needs_pin: bool = False
+    is_last_try: bool = False
+    is_locked: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class KeySeen:
+    """A private key in the token: its label and id, and the SHA-256 of its public half, empty where it is not told."""
+
+    label: str
+    key_id: str = ""
+    public: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ChipAsked:
+    """What was asked for, and where it was said; None is not said."""
+
+    module: Setting | None = None
+    token: Setting | None = None
+    slot: Setting | None = None
+    pin_file: Setting | None = None
+    key: Setting | None = None
+    has_inline_pin: bool = False
+    config: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SoftHsmSeen:
+    """SoftHSM's settings: the file, the directory of tokens it names, and what stands beside other files of ours."""
+
+    conf: FileSeen
+    setting: Setting | None = None
+    tokens: FileSeen | None = None
+    tokens_beside: str = ""
+    conf_beside_pin: str = ""
+    pin_beside: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ChipSeen:
+    """A library, and what came of using it. `code`, `cause` and `detail` are those of the refusal, if any."""
+
+    asked: ChipAsked
+    module: str
+    library: FileSeen
+    built_for: str = ""
+    here: str = ""
+    others: tuple[str, ...] = ()
+    ending: Ending = Ending.FINE
+    tokens: tuple[TokenSeen, ...] = ()
+    opened: str = ""
+    keys: tuple[KeySeen, ...] = ()
+    code: str = ""
+    cause: str = ""
+    detail: str = ""
+    pin: FileSeen | None = None
+    has_spaces: bool = False
+    softhsm: SoftHsmSeen | None = None
+
+
+# ---- servers and the environment
+
+
+@dataclass(frozen=True, slots=True)
+class TrustSeen:
+    """A file or directory of CAs that a variable names; `certificates` is how many it has."""
+
+    setting: Setting
+    file: FileSeen
+    certificates: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Foreign:
+    """A variable that does not fit the server that is meant. `value` is empty where it is a secret."""
+
+    name: str
+    value: str = ""
+    whose: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSeen:
+    """A Birthmark server of this machine, by its data directory: one that was named, or that the environment is about.
+
+    `is_ready` says that its own health address answers; None is not asked.
+    """
+
+    data: str
+    setting: Setting | None = None
+    directory: FileSeen | None = None
+    has_run: bool = False
+    is_served: bool = False
+    is_ready: bool | None = None
+    foreign: tuple[Foreign, ...] = ()
+    exposed: tuple[FileSeen, ...] = ()
+    others: tuple[str, ...] = ()
+
+    @property
+    def env(self) -> str:
+        """The command that sets its environment."""
+        is_known = self.setting is not None and self.setting.kind is Kind.VARIABLE
+        data = "" if is_known else f" --data {shlex.quote(self.data)}"
+        return f'eval "$(birthmark env{data})"'

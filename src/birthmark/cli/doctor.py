@@ -12,6 +12,7 @@ import typer
 
 from birthmark.cli.common import ACTION_NEEDED, FAILED, say, working
 from birthmark.cli.options import JsonOption, command
+from birthmark.clock import SystemClock
 from birthmark.doctor.examine import Patient, examine
 from birthmark.doctor.facts import Kind, Setting
 from birthmark.doctor.model import Finding, Severity, told
@@ -57,7 +58,7 @@ def doctor(
     given = {"config": config, "data": data, "module": module, "token": token, "slot": slot}
     given |= {"pin_file": pin_file, "key": key}
     said = {name: None if value is None else str(value) for name, value in given.items()}
-    patient = Patient(os.environ, dict(_settings(said)), root, is_offline=offline)
+    patient = Patient(os.environ, SystemClock().now(), dict(_settings(said)), root, is_offline=offline)
     found = told(examine(patient, working))
     for one in found:
         if verbose or as_json or one.severity is not Severity.OK:

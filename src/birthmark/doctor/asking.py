@@ -6,10 +6,11 @@ from pathlib import Path
 from birthmark.doctor.facts import ChipAsked, Setting
 from birthmark.doctor.probe import Question
 from birthmark.keys.errors import SoftHsmMissingError
-from birthmark.keys.library import find_softhsm
+from birthmark.keys.library import find_libraries, find_softhsm
 from birthmark.text import whole_number
 
 _DEBIAN = Path("/usr/lib/softhsm/libsofthsm2.so")  # named in the finding that there is none
+_MADE_FOR_A_CHIP = ("libsss_pkcs11", "libcryptoauth")
 _SAID = ("module", "token", "slot", "pin_file", "key")
 
 
@@ -29,6 +30,13 @@ def chips_asked(
     else:
         path = Path(module.value)
     yield _asked(said), _question(said, path)
+
+
+def not_named(settings: Mapping[str, Setting], environment: Mapping[str, str], root: Path) -> list[Path]:
+    """Return the libraries of chips that this machine has, where no library is named at all."""
+    if settings.get("module") is not None or environment.get("SOFTHSM2_CONF"):
+        return []
+    return [path for path in find_libraries(root) if path.name.startswith(_MADE_FOR_A_CHIP)]
 
 
 def _asked(said: Mapping[str, Setting | None]) -> ChipAsked:

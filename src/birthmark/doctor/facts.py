@@ -206,3 +206,82 @@ class ServerSeen:
         is_known = self.setting is not None and self.setting.kind is Kind.VARIABLE
         data = "" if is_known else f" --data {shlex.quote(self.data)}"
         return f'eval "$(birthmark env{data})"'
+
+
+# ---- the device's files
+
+
+@dataclass(frozen=True, slots=True)
+class LeafSeen:
+    """A certificate in a file; `public` is the SHA-256 of its key."""
+
+    subject: str
+    common_name: str
+    public: str
+    not_before: str
+    not_after: str
+    is_expired: bool = False
+    is_early: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class IdentitySeen:
+    """Certificate and key in files. `code` and `cause` are those of a file's refusal.
+
+    `matching_*` are files beside them that do belong together; `issuer` is the file of a CA that issued the last
+    certificate of the chain and is not in it; `ca` is a directory from which it can be issued anew.
+    """
+
+    certificate: Setting | None = None
+    key: Setting | None = None
+    certificate_file: FileSeen | None = None
+    key_file: FileSeen | None = None
+    leaf: LeafSeen | None = None
+    certificate_code: str = ""
+    certificate_cause: str = ""
+    is_der: bool = False
+    key_public: str = ""
+    key_code: str = ""
+    key_cause: str = ""
+    is_certificate_in_key: bool = False
+    is_key_in_certificate: bool = False
+    object_id: int | None = None
+    reference_public: str = ""
+    matching_certificate: str = ""
+    matching_key: str = ""
+    issuer: str = ""
+    ca: str = ""
+    registration_id: Setting | None = None
+
+
+# ---- OpenSSL's configuration, and the way to a chip on a bus
+
+
+@dataclass(frozen=True, slots=True)
+class OpensslSeen:
+    """OPENSSL_CONF's file. `sections` is its content, `missing` what it names by a path and is not there."""
+
+    setting: Setting
+    file: FileSeen
+    sections: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = ()
+    missing: tuple[str, ...] = ()
+    libraries: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class BusSeen:
+    """How NXP's middleware and Microchip's library are told where the chip is.
+
+    `devices` are the buses beside the one that is named; `factory` is the variant whose published keys the file of
+    SCP03 keys holds; `has_nxp_library` says that the chip's library is NXP's own.
+    """
+
+    port: Setting | None = None
+    device: FileSeen | None = None
+    devices: tuple[str, ...] = ()
+    scp03: Setting | None = None
+    scp03_file: FileSeen | None = None
+    factory: str = ""
+    has_nxp_library: bool = False
+    microchip: tuple[tuple[str, str], ...] = ()
+    filestore: FileSeen | None = None

@@ -20,7 +20,7 @@ class Fault:
 
     The fix's command is typed as it stands, with the file `stdin` for what a person types into it, and doctor then
     finds nothing to do, but for the codes in `leaves`. With `is_instead` the command is that of doctor itself. Where
-    only a person can mend it, `for_a_person` says why.
+    only a person can mend it, `for_a_person` says why. What comes to light then is in `then`, and mended in turn.
     """
 
     prepare: Callable[[Scene], None]
@@ -31,6 +31,7 @@ class Fault:
     is_instead: bool = False
     for_a_person: str = ""
     leaves: tuple[str, ...] = ()
+    then: tuple[str, ...] = ()
 
 
 def diagnosed(scene: Scene, options: str) -> tuple[subprocess.CompletedProcess[str], list[dict[str, Any]]]:
@@ -49,5 +50,10 @@ def mended(scene: Scene, fault: Fault, command: str) -> None:
     if fault.is_instead:
         return
     again, left = diagnosed(scene, fault.options)
+    for code in fault.then:
+        (found,) = [row for row in left if row["code"] == code]
+        done = scene.type(found["command"])
+        assert done.returncode == 0, f"{found['command']}\n{done.stdout}{done.stderr}"
+        again, left = diagnosed(scene, fault.options)
     assert {row["code"] for row in left} <= set(fault.leaves), left
     assert again.returncode == (6 if left else 0)

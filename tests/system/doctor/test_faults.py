@@ -7,13 +7,15 @@ import pytest
 from doctor.chip_faults import CHIPS
 from doctor.environment_faults import ENVIRONMENT
 from doctor.fault import Fault, diagnosed, mended
+from doctor.identity_faults import IDENTITY
+from doctor.wiring_faults import WIRING
 from fixes.scene import Scene, a_scene
 
 from servers import RunningServer, a_server
 
 pytestmark = pytest.mark.system
 
-FAULTS: Mapping[str, Fault] = {**CHIPS, **ENVIRONMENT}
+FAULTS: Mapping[str, Fault] = {**CHIPS, **WIRING, **IDENTITY, **ENVIRONMENT}
 LEFT_TO_PEOPLE = 3
 
 

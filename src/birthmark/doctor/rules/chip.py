@@ -1,7 +1,7 @@
 """A chip's library, its token, PIN and key."""
 
 import shlex
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 
 from birthmark.doctor.facts import ChipSeen, Ending, KeySeen, SoftHsmSeen
@@ -20,6 +20,20 @@ def findings(seen: ChipSeen) -> Iterator[Finding]:
     if not found and seen.opened:
         labels = ", ".join(f"'{one.label}'" for one in seen.keys) or "no private key"
         yield Finding("doctor.chip", Topic.TOKEN, Severity.OK, f"{seen.module}: token '{seen.opened}' opens; {labels}")
+
+
+def not_named(libraries: Sequence[str]) -> Iterator[Finding]:
+    """Return that a chip's library is here and nobody says so."""
+    if libraries:
+        yield Finding(
+            "doctor.library_not_named",
+            Topic.LIBRARY,
+            Severity.WARNING,
+            f"{', '.join(libraries)}; neither --module nor BIRTHMARK_PKCS11_MODULE names it",
+            cause="This machine has a chip's library, and commands take SoftHSM while none is named.",
+            command=f"export BIRTHMARK_PKCS11_MODULE={shlex.quote(libraries[0])}",
+            advice="Name it",
+        )
 
 
 # ---- SoftHSM's settings
@@ -152,10 +166,11 @@ def _no_token(seen: ChipSeen) -> Finding:
 
 
 def _naming(seen: ChipSeen) -> str:
-    """Return the command that names a token that is there: by slot where that was asked, else by its label."""
+    """Return the command that names a token that is there: by its slot where the label is right, else by its label."""
     token, slot = seen.asked.token, seen.asked.slot
-    if token is None and slot is not None:
-        return slot.to(str(seen.tokens[0].slot_id))
+    same = [one for one in seen.tokens if token is None or one.label == token.value]
+    if slot is not None and same:
+        return slot.to(str(same[0].slot_id))
     return "" if token is None else token.to(seen.tokens[0].label)
 
 

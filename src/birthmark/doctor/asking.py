@@ -15,16 +15,16 @@ _SAID = ("module", "token", "slot", "pin_file", "key")
 
 
 def chips_asked(
-    settings: Mapping[str, Setting], environment: Mapping[str, str], root: Path
+    settings: Mapping[str, Setting], environment: Mapping[str, str], *, has_other: bool
 ) -> Iterator[tuple[ChipAsked, Question]]:
-    """Yield the chip that options and variables name; SoftHSM where it is settled by a variable alone."""
+    """Yield the chip that is named; SoftHSM, unless there is another, where a variable names its settings."""
     said = {name: settings.get(name) for name in _SAID}
-    if not any(said.values()) and not environment.get("SOFTHSM2_CONF"):
+    if not any(said.values()) and (has_other or not environment.get("SOFTHSM2_CONF")):
         return
     module = said["module"]
     if module is None:
         try:
-            path = find_softhsm(root)
+            path = find_softhsm()
         except SoftHsmMissingError:
             path = _DEBIAN
     else:

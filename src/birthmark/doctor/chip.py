@@ -11,9 +11,8 @@ from pathlib import Path
 import msgspec
 
 from birthmark.doctor.facts import ChipAsked, ChipSeen, Ending, FileSeen, Kind, Setting, SoftHsmSeen
-from birthmark.doctor.looking import machine_of, seen, text_of, this_machine
+from birthmark.doctor.looking import libraries, machine_of, seen, text_of, this_machine
 from birthmark.doctor.probe import Answer, Question
-from birthmark.keys.library import find_libraries
 
 PATIENCE_S = 10.0
 _TOKENS = re.compile(r"^\s*directories\.tokendir\s*=\s*(.+?)\s*$", re.MULTILINE)
@@ -31,7 +30,7 @@ def look(asked: ChipAsked, question: Question, environment: Mapping[str, str], r
         seen(path),
         built_for=machine_of(path),
         here=this_machine(),
-        others=tuple(str(one) for one in find_libraries(root) if one.resolve() != path.resolve()),
+        others=tuple(one for one in libraries(root) if Path(one).resolve() != path.resolve()),
         pin=pin,
         has_spaces=pin_path is not None and _has_spaces(pin_path),
         softhsm=_softhsm(environment, pin_path),

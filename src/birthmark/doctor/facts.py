@@ -285,3 +285,75 @@ class BusSeen:
     has_nxp_library: bool = False
     microchip: tuple[tuple[str, str], ...] = ()
     filestore: FileSeen | None = None
+
+
+# ---- the agent
+
+
+@dataclass(frozen=True, slots=True)
+class Reachable:
+    """How a server of this machine is reached, for who writes a configuration: no secret is in it."""
+
+    trust: str
+    dps_host: str = ""
+    dps_port: int = 0
+    est_host: str = ""
+    est_port: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class CheckSeen:
+    """One check of `birthmark agent check` that did not come out well. `facts` are the refusal's; `command` mends it.
+
+    `lines` are the places of the configuration that name a host, a port or a file of CAs: text -> file.
+    """
+
+    id: str
+    config: str
+    is_error: bool
+    details: str
+    command: str = ""
+    code: str = ""
+    cause: str = ""
+    fix: str = ""
+    facts: tuple[tuple[str, str], ...] = ()
+    for_a_person: str = ""
+
+
+# ---- the network
+
+
+@dataclass(frozen=True, slots=True)
+class ProxySeen:
+    """Variables that name a proxy. `local` are hosts of this machine's server that they would be asked for.
+
+    `trouble` is why the proxy does not answer; empty where it does, or was not asked.
+    """
+
+    settings: tuple[Setting, ...]
+    address: str
+    local: tuple[str, ...] = ()
+    trouble: str = ""
+    is_malformed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PlaceSeen:
+    """A server that a variable names. `code` and `cause` are why it cannot be used; `fix` what is said of that."""
+
+    setting: Setting
+    host: str
+    port: int
+    code: str = ""
+    cause: str = ""
+    fix: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ClockSeen:
+    """This machine's clock, and how far it is from what a server stated; None is not asked."""
+
+    now: str
+    is_before_build: bool = False
+    offset_s: float | None = None
+    by: str = ""

@@ -7,6 +7,7 @@ import stat
 from pathlib import Path
 
 from birthmark.doctor.facts import FileSeen
+from birthmark.keys.library import find_libraries
 from birthmark.text import reason_of
 
 MAX_TEXT_BYTES = 1024 * 1024
@@ -29,6 +30,11 @@ def seen(path: Path) -> FileSeen:
         mode=stat.S_IMODE(status.st_mode),
         reason="" if is_readable else "permission denied",
     )
+
+
+def libraries(root: Path) -> list[str]:
+    """Return the PKCS#11 libraries of this machine, and of what is mounted at `root`."""
+    return list(dict.fromkeys(str(path) for place in (root, Path("/")) for path in find_libraries(place)))
 
 
 def text_of(path: Path) -> str:

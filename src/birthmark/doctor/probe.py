@@ -39,6 +39,9 @@ class Question(msgspec.Struct, frozen=True):
     pin_file: str | None = None
     pin: str | None = None
 
+    def __repr__(self) -> str:
+        return f"Question({self.module!r}, {self.token!r})"
+
 
 class Answer(msgspec.Struct, frozen=True):
     """What came of it: the tokens, which one was opened, its keys; and the refusal, if any."""

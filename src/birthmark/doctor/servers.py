@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from birthmark.console.client import DEFAULT_DATA, others_served, read_endpoints
 from birthmark.console.lock import is_served
 from birthmark.console.variables import variables
-from birthmark.doctor.facts import FileSeen, Foreign, ServerSeen, Setting
+from birthmark.doctor.facts import FileSeen, Foreign, Reachable, ServerSeen, Setting
 from birthmark.doctor.looking import seen
 from birthmark.errors import BirthmarkError
 
@@ -59,8 +59,18 @@ def _server(data: Path, named: Setting | None, environment: Mapping[str, str]) -
         is_served=is_running,
         foreign=tuple(_foreign(data, theirs, environment)) if is_running else (),
         exposed=tuple(_exposed(data)),
-        others=tuple(str(one) for one in sorted(others_served(data))) if not is_running else (),
+        others=() if is_running else tuple(_others(data, environment)),
     )
+
+
+def _others(data: Path, environment: Mapping[str, str]) -> list[str]:
+    """Return the directories of other running servers, the one that the environment is about first."""
+
+    def is_meant(other: Path) -> bool:
+        theirs = _variables(other)
+        return any(environment.get(name) and environment[name] == theirs.get(name) for name in _HOSTS)
+
+    return [str(one) for one in sorted(others_served(data), key=lambda one: (not is_meant(one), one))]
 
 
 def _variables(data: Path) -> Mapping[str, str]:
@@ -116,3 +126,15 @@ def is_ready(data: str) -> bool:
         with opener.open(url, timeout=_PATIENCE_S) as answer:
             return bool(answer.status == HTTPStatus.OK)
     return False
+
+
+def reachable(data: str) -> Reachable | None:
+    """Return how the running server of a data directory is reached; None where none runs."""
+    if not is_served(Path(data)):
+        return None
+    with contextlib.suppress(BirthmarkError, OSError, KeyError, TypeError, ValueError):
+        endpoints = read_endpoints(Path(data))
+        dps, est = endpoints["dps"] or {}, urlsplit((endpoints["est"] or {}).get("url", ""))
+        host, port = dps.get("host", ""), dps.get("https_port", 0)
+        return Reachable(endpoints["trust_bundle"], host, port, est.hostname or "", est.port or 443)
+    return None

@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from birthmark.doctor.facts import BusSeen, OpensslSeen, Setting
-from birthmark.doctor.looking import seen, text_of
+from birthmark.doctor.looking import libraries, seen, text_of
 from birthmark.doctor.rules import bus, openssl
-from birthmark.keys.library import find_libraries
 
 _ENC = re.compile(r"^\s*ENC\s+([0-9A-Fa-f]{32})\s*$", re.MULTILINE)
 _FILESTORE = re.compile(r"^\s*filestore\s*=\s*(\S+)", re.MULTILINE)
@@ -42,7 +41,7 @@ def look_at_openssl(setting: Setting | None, root: Path) -> OpensslSeen | None:
     path = Path(setting.value)
     sections = openssl.parse(text_of(path))
     missing = tuple(one for one in openssl.paths_in(sections) if not Path(one).exists())
-    return OpensslSeen(setting, seen(path), sections, missing, tuple(str(one) for one in find_libraries(root)))
+    return OpensslSeen(setting, seen(path), sections, missing, tuple(libraries(root)))
 
 
 def look_at_bus(settings: Mapping[str, Setting], root: Path) -> BusSeen:

@@ -4,10 +4,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
+from doctor.agent_faults import AGENT
 from doctor.chip_faults import CHIPS
 from doctor.environment_faults import ENVIRONMENT
 from doctor.fault import Fault, diagnosed, mended
 from doctor.identity_faults import IDENTITY
+from doctor.network_faults import NETWORK
 from doctor.wiring_faults import WIRING
 from fixes.scene import Scene, a_scene
 
@@ -15,7 +17,7 @@ from servers import RunningServer, a_server
 
 pytestmark = pytest.mark.system
 
-FAULTS: Mapping[str, Fault] = {**CHIPS, **WIRING, **IDENTITY, **ENVIRONMENT}
+FAULTS: Mapping[str, Fault] = {**CHIPS, **WIRING, **IDENTITY, **ENVIRONMENT, **AGENT, **NETWORK}
 LEFT_TO_PEOPLE = 3
 
 

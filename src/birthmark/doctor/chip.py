@@ -1,9 +1,11 @@
 """Look at a chip: its library in a process of its own, which may crash or hang without harm."""
 
+import os
 import re
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -44,20 +46,24 @@ def look(asked: ChipAsked, question: Question, environment: Mapping[str, str], r
 
 def _used(found: ChipSeen, question: Question) -> ChipSeen:
     """Ask the library."""
-    try:
-        done = subprocess.run(
-            [sys.executable, "-P", "-m", "birthmark.doctor.probe"],
-            input=msgspec.json.encode(question),
-            capture_output=True,
-            timeout=PATIENCE_S,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        return replace(found, ending=Ending.HUNG, detail=f"no answer within {PATIENCE_S:g} s")
+    with tempfile.TemporaryFile() as printed:  # a file has an end: a library may print without one
+        try:
+            done = subprocess.run(
+                [sys.executable, "-P", "-m", "birthmark.doctor.probe"],
+                input=msgspec.json.encode(question),
+                stdout=subprocess.PIPE,
+                stderr=printed,
+                timeout=PATIENCE_S,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            return replace(found, ending=Ending.HUNG, detail=f"no answer within {PATIENCE_S:g} s")
+        printed.seek(max(0, printed.seek(0, os.SEEK_END) - _MAX_DETAIL_CHARS))
+        last = printed.read().decode("utf-8", "replace").strip().rpartition("\n")[2]
     try:
         answer = msgspec.json.decode(done.stdout, type=Answer)
     except msgspec.DecodeError:
-        return replace(found, ending=Ending.CRASHED, detail=_how_it_ended(done))
+        return replace(found, ending=Ending.CRASHED, detail=_how_it_ended(done.returncode, last))
     return replace(
         found,
         tokens=answer.tokens,
@@ -69,11 +75,10 @@ def _used(found: ChipSeen, question: Question) -> ChipSeen:
     )
 
 
-def _how_it_ended(done: subprocess.CompletedProcess[bytes]) -> str:
-    if done.returncode < 0:
-        return f"the process that used it was ended by {signal.Signals(-done.returncode).name}"
-    last = done.stderr.decode("utf-8", "replace").strip().rpartition("\n")[2]
-    return f"the process that used it ended with {done.returncode}: {last}"[:_MAX_DETAIL_CHARS]
+def _how_it_ended(code: int, last: str) -> str:
+    if code < 0:
+        return f"the process that used it was ended by {signal.Signals(-code).name}"
+    return f"the process that used it ended with {code}: {last}"[:_MAX_DETAIL_CHARS]
 
 
 def _has_spaces(path: Path) -> bool:

@@ -55,7 +55,9 @@ def examine(patient: Patient, progress: Callable[[str], None]) -> Iterator[Findi
     if held is not None:
         yield from identity_rules.findings(held, tuple(chips))
     known = None if server is None else servers.reachable(server.data)
-    if device is not None and all(one.ending is Ending.FINE for one in chips):  # else it would end this process too
+    if device is not None and any(one.ending is not Ending.FINE for one in chips):
+        yield agent_rules.not_checked(str(device.file))
+    elif device is not None:
         progress(f"Checking the agent of {device.file}")
         checks = agent.checks_of(device, patient.environment, is_offline=patient.is_offline)
         yield from agent_rules.findings(checks, device.texts, known)

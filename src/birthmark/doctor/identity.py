@@ -3,9 +3,11 @@
 import contextlib
 import hashlib
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
+from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from birthmark.doctor.facts import IdentitySeen, LeafSeen, Setting
@@ -28,41 +30,48 @@ def look(
     certificate, key = settings.get("X509_CERT_FILE"), settings.get("X509_KEY_FILE")
     if certificate is None and key is None:
         return None
-    facts: dict[str, object] = {"certificate": certificate, "key": key}
-    facts["registration_id"] = settings.get("DPS_X509_REGISTRATION_ID")
+    found = IdentitySeen(certificate, key, registration_id=settings.get("DPS_X509_REGISTRATION_ID"))
     chain: tuple[Certificate, ...] = ()
     if certificate is not None:
-        chain = _read_certificate(Path(certificate.value), facts, now)
+        found, chain = _with_certificate(found, Path(certificate.value), now)
     if key is not None:
-        _read_key(Path(key.value), facts, environment)
-    public = facts.get("key_public")
-    if certificate is not None and public and (not chain or facts["leaf"].public != public):  # type: ignore[attr-defined] # a LeafSeen
-        facts["matching_certificate"] = _certificate_of(str(public), _beside(certificate, key))
-    if key is not None and chain and not public:
-        facts["matching_key"] = _key_of(chain[0], _beside(key, certificate), environment)
+        found = _with_key(found, Path(key.value), environment)
+    return _with_what_is_beside(found, chain, environment, data)
+
+
+def _with_what_is_beside(
+    found: IdentitySeen, chain: tuple[Certificate, ...], environment: Mapping[str, str], data: Path | None
+) -> IdentitySeen:
+    paths = _beside(found.certificate, found.key)
+    if found.key_public and (found.leaf is None or found.leaf.public != found.key_public):
+        found = replace(found, matching_certificate=_certificate_of(found.key_public, paths))
+    if chain and not found.key_public:
+        found = replace(found, matching_key=_key_of(chain[0], paths, environment))
     if chain:
-        facts |= _above(chain[-1], _beside(certificate, key), data)
-    return IdentitySeen(**facts)  # type: ignore[arg-type] # by name
+        issuer, ca = _above(chain[-1], paths, data)
+        found = replace(found, issuer=issuer, ca=ca)
+    return found
 
 
-def _read_certificate(path: Path, facts: dict[str, object], now: datetime) -> tuple[Certificate, ...]:
-    facts["certificate_file"] = seen(path)
+def _with_certificate(found: IdentitySeen, path: Path, now: datetime) -> tuple[IdentitySeen, tuple[Certificate, ...]]:
+    found = replace(found, certificate_file=seen(path))
     raw = bytes_of(path, MAX_BUNDLE_BYTES)
     if not raw:
-        return ()
-    facts["is_key_in_certificate"] = b"PRIVATE KEY-----" in raw and b"BEGIN CERTIFICATE" not in raw
+        return found, ()
+    found = replace(found, is_key_in_certificate=b"PRIVATE KEY-----" in raw and b"BEGIN CERTIFICATE" not in raw)
     if raw.startswith(_DER):
         with contextlib.suppress(BirthmarkError):
             parse_der(raw)
-            facts["is_der"] = True
-            return ()
+            return replace(found, is_der=True), ()
     try:
         chain = parse_bundle(raw)
     except BirthmarkError as error:
-        facts |= {"certificate_code": error.code, "certificate_cause": error.explain_cause()}
-        return ()
-    leaf = chain[0]
-    facts["leaf"] = LeafSeen(
+        return replace(found, certificate_code=error.code, certificate_cause=error.explain_cause()), ()
+    return replace(found, leaf=_leaf(chain[0], now)), chain
+
+
+def _leaf(leaf: Certificate, now: datetime) -> LeafSeen:
+    return LeafSeen(
         leaf.subject_text,
         leaf.subject_cn or "",
         _digest_of(leaf.public_key()),
@@ -71,22 +80,21 @@ def _read_certificate(path: Path, facts: dict[str, object], now: datetime) -> tu
         is_expired=now > leaf.not_after,
         is_early=now < leaf.not_before,
     )
-    return chain
 
 
-def _read_key(path: Path, facts: dict[str, object], environment: Mapping[str, str]) -> None:
+def _with_key(found: IdentitySeen, path: Path, environment: Mapping[str, str]) -> IdentitySeen:
     raw = bytes_of(path, MAX_KEY_FILE_BYTES)
     if raw and uri_in(raw) is not None:
-        return  # a key in a token: looked at with the chip
-    facts["key_file"] = seen(path)
-    facts["is_certificate_in_key"] = b"BEGIN CERTIFICATE" in raw and b"PRIVATE KEY-----" not in raw
-    try:
-        facts["key_public"] = _digest_of(FileKey.load(path, _passphrase(environment)).public_key)
-    except BirthmarkError as error:
-        facts |= {"key_code": error.code, "key_cause": error.explain_cause()}
+        return found  # a key in a token: looked at with the chip
+    is_certificate = b"BEGIN CERTIFICATE" in raw and b"PRIVATE KEY-----" not in raw
+    found = replace(found, key_file=seen(path), is_certificate_in_key=is_certificate)
     if (object_id := parse_reference_key(raw)) is not None:
         real = reference_public_key(raw)
-        facts |= {"object_id": object_id, "reference_public": "" if real is None else _digest_of(real)}
+        found = replace(found, object_id=object_id, reference_public="" if real is None else _digest_of(real))
+    try:
+        return replace(found, key_public=_digest_of(FileKey.load(path, _passphrase(environment)).public_key))
+    except BirthmarkError as error:
+        return replace(found, key_code=error.code, key_cause=error.explain_cause())
 
 
 def _passphrase(environment: Mapping[str, str]) -> Pin | None:
@@ -94,9 +102,8 @@ def _passphrase(environment: Mapping[str, str]) -> Pin | None:
     return Pin(phrase) if phrase else None
 
 
-def _digest_of(key: object) -> str:
-    der: bytes = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)  # type: ignore[attr-defined] # any public key
-    return hashlib.sha256(der).hexdigest()
+def _digest_of(key: CertificatePublicKeyTypes) -> str:
+    return hashlib.sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest()
 
 
 def _beside(*settings: Setting | None) -> list[Path]:
@@ -124,21 +131,16 @@ def _key_of(leaf: Certificate, paths: list[Path], environment: Mapping[str, str]
     return ""
 
 
-def _above(last: Certificate, paths: list[Path], data: Path | None) -> dict[str, object]:
-    """Return the issuer of a chain's end, where that is no root, and the directory of a CA that has its key."""
+def _above(last: Certificate, paths: list[Path], data: Path | None) -> tuple[str, str]:
+    """Return the file of a chain's issuer, where that is no root, and the directory of the CA where its key is too."""
+    if last.is_self_signed:
+        return "", ""
     directories = [path for path in {one.parent / "ca" for one in paths} if path.is_dir()]
     directories += [] if data is None else [data / "ca"]
     known = [one for directory in directories for one in sorted(directory.glob("*.pem"))]
-    facts: dict[str, object] = {}
     for path, chain in _chains([*paths, *known]):
-        if (
-            not last.is_self_signed
-            and chain[0].is_ca
-            and is_signed_by(last, chain[0])
-            and chain[0].subject == last.issuer
-        ):
-            is_root = chain[0].is_self_signed
-            facts.setdefault("issuer", "" if is_root else str(path))
-            if path.with_suffix(".key").exists():
-                facts["ca"] = str(path.parent)
-    return facts
+        above = chain[0]
+        if above.is_ca and above.subject == last.issuer and is_signed_by(last, above):
+            ca = str(path.parent) if path.with_suffix(".key").exists() else ""
+            return "" if above.is_self_signed else str(path), ca
+    return "", ""

@@ -7,6 +7,7 @@ standard output that the process began with; what the library prints goes elsewh
 import contextlib
 import hashlib
 import os
+import resource
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,6 +28,7 @@ from birthmark.keys.token_key import TokenKey
 
 MAX_QUESTION_BYTES = 64 * 1024
 _MAX_KEYS = 64
+_MAX_PRINTED_BYTES = 4 * 1024 * 1024
 
 
 class Question(msgspec.Struct, frozen=True):
@@ -136,6 +138,7 @@ def _root_of(error: BaseException) -> str:
 
 def main() -> None:
     """Answer the question on standard input."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (_MAX_PRINTED_BYTES, _MAX_PRINTED_BYTES))
     answer_to = os.dup(1)
     os.dup2(2, 1)
     question: Any = msgspec.json.decode(sys.stdin.buffer.read(MAX_QUESTION_BYTES), type=Question)

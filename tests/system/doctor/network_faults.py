@@ -35,7 +35,7 @@ NETWORK: Mapping[str, Fault] = {
     "name that is not known": Fault(
         typed(ENV, "export PROVISIONING_HOST=nowhere.invalid"), "links.host_unknown", "nowhere.invalid", options=""
     ),
-    "port at which nobody answers": Fault(
+    "endpoint of another server": Fault(
         typed(ENV, 'export AWS_ENDPOINT_URL_IOT="https://localhost:9"'),
         "doctor.environment_of_another_server",
         "localhost:9",

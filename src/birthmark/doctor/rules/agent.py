@@ -1,6 +1,7 @@
 """What `birthmark agent check` found, with commands that change the configuration where the server is known."""
 
 import re
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from birthmark.doctor.facts import CheckSeen, Reachable, replacing
@@ -12,6 +13,7 @@ Texts = Sequence[tuple[str, str]]
 _LITERAL = re.compile(r"`([^`]+)`")
 _TYPED = ("birthmark ", "chmod ", "eval ", "mkdir ", "openssl ", "rm ", "mv ")
 _TRUST = re.compile(r'^\s*(?:trust_bundle_cert|trusted_certs)\s*=.*?"file:/{0,2}(/[^"]+)"', re.MULTILINE)
+_EXAMPLE = re.compile("…|BASE64|/path/|file:///device|my-|ABCDEF")  # it stands for what only its owner knows
 _CODES = {
     "keyd-running": "doctor.agent_not_running",
     "certd-running": "doctor.agent_not_running",
@@ -32,6 +34,17 @@ def findings(checks: Sequence[CheckSeen], texts: Texts, server: Reachable | None
             yield found
     if not told:
         yield Finding("doctor.agent", Topic.AGENT, Severity.OK, "the agent's checks are passed")
+
+
+def not_checked(config: str) -> Finding:
+    """Return that the agent was not looked at: the library would end this process, or hold it."""
+    return Finding(
+        "doctor.agent_not_checked",
+        Topic.CONFIGURATION,
+        Severity.UNKNOWN,
+        f"{config}: the library of the chip crashes or hangs, and the agent uses it",
+        advice="Mend the library first",
+    )
 
 
 def _finding(one: CheckSeen, texts: Texts, server: Reachable | None) -> Finding:
@@ -82,14 +95,15 @@ def _mistake(facts: Mapping[str, str], texts: Texts, _server: Reachable | None) 
     """A mistake at a line, and how the line would be accepted."""
     key, line = facts.get("key", "").rpartition(".")[2], facts.get("line", "")
     accepted = [one for one in _LITERAL.findall(facts.get("accepted", "")) if re.match(rf"{re.escape(key)} *= ", one)]
-    text = dict(texts).get(facts.get("file", ""), "")
-    lines = text.splitlines()
+    lines = dict(texts).get(facts.get("file", ""), "").splitlines()
     is_there = (
         line.isdecimal() and 0 < int(line) <= len(lines) and re.match(rf"\s*{re.escape(key)}\s*=", lines[int(line) - 1])
     )
-    if not is_there or not accepted:
+    if not is_there or not accepted or _EXAMPLE.search(accepted[0]):
         return ""
-    return replacing(facts["file"], lines[int(line) - 1].strip(), accepted[0])
+    value = accepted[0].partition("=")[2].strip()  # by the line's number: what stands there may be a secret
+    escaped = "".join(f"\\{char}" if char in r"\&|" else char for char in value)
+    return shlex.join(["sed", "-i", f"{line}s|=.*|= {escaped}|", facts["file"]])
 
 
 def _trusted(_facts: Mapping[str, str], texts: Texts, server: Reachable | None) -> str:

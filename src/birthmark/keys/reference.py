@@ -55,7 +55,7 @@ def reference_public_key(text: bytes) -> ec.EllipticCurvePublicKey | rsa.RSAPubl
     for block in _BLOCK.finditer(text):
         try:
             return _public_key(block[1], b64decode(block[2]))
-        except (*ASN1_TROUBLE, KeyError):
+        except ASN1_TROUBLE:
             continue
     return None
 

@@ -33,6 +33,7 @@ def in_a_chip(uri: str) -> tuple[str, ...]:
     )
 
 
+APPLY = "birthmark agent apply --root root"
 GOOD = "pkcs11:token=SSS_PKCS11;object=sss:F0000100?pin-source=file:$PWD/chip/pin"
 AGENT: Mapping[str, Fault] = {
     "mistake in the configuration": Fault(
@@ -41,6 +42,7 @@ AGENT: Mapping[str, Fault] = {
         "source",
         options=OFFLINE,
         leaves=APPLIED,
+        works=APPLY,
     ),
     "not applied": Fault(
         typed(*configured()),
@@ -86,6 +88,7 @@ AGENT: Mapping[str, Fault] = {
         "/gone.pem",
         options=OFFLINE,
         leaves=APPLIED,
+        works=APPLY,
     ),
     "configured CAs of another server": Fault(
         after(
@@ -98,6 +101,7 @@ AGENT: Mapping[str, Fault] = {
         "not trusted",
         options=ROOT,
         leaves=APPLIED,
+        works=APPLY,
     ),
     "configured host that is not known": Fault(
         typed(*configured('s|^global_endpoint.*|global_endpoint = "https://nowhere.invalid:8443"|')),
@@ -105,6 +109,7 @@ AGENT: Mapping[str, Fault] = {
         "nowhere.invalid",
         options=ROOT,
         leaves=APPLIED,
+        works=APPLY,
     ),
     "configured port at which nobody answers": Fault(
         typed(*configured("s|:8085/|:8084/|")),
@@ -112,5 +117,6 @@ AGENT: Mapping[str, Fault] = {
         "8084",
         options=ROOT,
         leaves=APPLIED,
+        works=APPLY,
     ),
 }

@@ -23,6 +23,7 @@ ENVIRONMENT: Mapping[str, Fault] = {
         typed(ENV, "export AWS_ACCESS_KEY_ID=AKIAELSEWHERE000000"),
         "doctor.environment_of_another_server",
         "AWS_ACCESS_KEY_ID",
+        works="AWS_MAX_ATTEMPTS=1 aws iot list-things",
     ),
     "CAs that are gone": Fault(
         typed("unset BIRTHMARK_DATA; export REQUESTS_CA_BUNDLE=/gone/bundle.pem"),

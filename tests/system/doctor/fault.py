@@ -21,6 +21,7 @@ class Fault:
     The fix's command is typed as it stands, with the file `stdin` for what a person types into it, and doctor then
     finds nothing to do, but for the codes in `leaves`. With `is_instead` the command is that of doctor itself. Where
     only a person can mend it, `for_a_person` says why. What comes to light then is in `then`, and mended in turn.
+    `works` is what a user wanted to do: it fails before the fix, and passes after it.
     """
 
     prepare: Callable[[Scene], None]
@@ -32,6 +33,7 @@ class Fault:
     for_a_person: str = ""
     leaves: tuple[str, ...] = ()
     then: tuple[str, ...] = ()
+    works: str = ""
 
 
 def diagnosed(scene: Scene, options: str) -> tuple[subprocess.CompletedProcess[str], list[dict[str, Any]]]:

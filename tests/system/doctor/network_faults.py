@@ -10,6 +10,7 @@ from doctor.fault import Fault, typed
 COLD = f'export PATH="{Path(sys.executable).parent}:$PATH"'  # a warm interpreter has started by the right time
 LATER = "export LD_PRELOAD=$(echo /usr/lib/*/faketime/libfaketime.so.1); export FAKETIME=+2h DONT_FAKE_MONOTONIC=1"
 DEAD_PROXY = "export https_proxy=http://127.0.0.1:9"
+ASK = "AWS_MAX_ATTEMPTS=1 aws iot describe-endpoint"
 NEW_DATA = 'mkdir -m 0700 data; touch data/server.lock; export BIRTHMARK_DATA="$PWD/data"'
 
 NETWORK: Mapping[str, Fault] = {
@@ -20,12 +21,17 @@ NETWORK: Mapping[str, Fault] = {
         options="",
         for_a_person="a test does not set the machine's clock, and only its administrator may",
     ),
-    "proxy that is not there": Fault(typed(ENV, DEAD_PROXY), "doctor.proxy_unreachable", "127.0.0.1:9", options=""),
+    "proxy that is not there": Fault(
+        typed(ENV, DEAD_PROXY), "doctor.proxy_unreachable", "127.0.0.1:9", options="", works=ASK
+    ),
     "proxy that is no address": Fault(
         typed(ENV, "export HTTPS_PROXY=proxy.example"), "doctor.proxy_malformed", "HTTPS_PROXY", options=""
     ),
     "proxy in front of the server of this machine": Fault(
-        typed(ENV, "export https_proxy=http://proxy.example:3128"), "doctor.proxy_for_local_server", "no_proxy"
+        typed(ENV, "export https_proxy=http://proxy.example:3128"),
+        "doctor.proxy_for_local_server",
+        "no_proxy",
+        works=ASK,
     ),
     "hub in the place of the provisioning service": Fault(
         typed("unset BIRTHMARK_DATA; export PROVISIONING_HOST=my-hub.azure-devices.net"),
@@ -40,6 +46,7 @@ NETWORK: Mapping[str, Fault] = {
         "doctor.environment_of_another_server",
         "localhost:9",
         options="",
+        works=ASK,
     ),
     "server that is not believed": Fault(
         typed(ENV, "birthmark ca init --name Other --dir other", 'export SSL_CERT_FILE="$PWD/other/root.pem"'),

@@ -44,7 +44,11 @@ def test_the_fault_is_named_and_its_fix_works_as_it_is_typed(scene: Scene, fault
     if fault.for_a_person:
         assert named[0]["for_a_person"]
         return
+    if fault.works:
+        assert scene.type(fault.works).returncode != 0
     mended(scene, fault, named[0]["command"])
+    if fault.works:
+        scene.must(fault.works)
 
 
 def test_few_fixes_are_left_to_people() -> None:

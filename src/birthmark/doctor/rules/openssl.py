@@ -70,7 +70,7 @@ def _providers(seen: OpensslSeen) -> Iterator[Finding]:
     """PKCS#11 by a provider: `default` stays active beside it, and keys are not shared between loads."""
     tables: Mapping[str, Mapping[str, str]] = {name: dict(entries) for name, entries in seen.sections}
     listing = next((table["providers"] for table in tables.values() if "providers" in table), "")
-    providers = tables.get(listing, {})
+    providers = tables.get(listing, {}) if listing else {}
     for name, section in providers.items():
         table = tables.get(section, {})
         is_pkcs11 = any(key.startswith("pkcs11-module") for key in table)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from birthmark.doctor import agent, chip, identity, network, servers, wiring
 from birthmark.doctor.asking import chips_asked, not_named
-from birthmark.doctor.facts import ChipAsked, ChipSeen, Ending, Reachable, ServerSeen, Setting, TrustSeen
-from birthmark.doctor.looking import bytes_of, seen
+from birthmark.doctor.facts import ChipAsked, ChipSeen, Ending, PathSeen, Reachable, ServerSeen, Setting, TrustSeen
+from birthmark.doctor.looking import bytes_of, libraries, seen
 from birthmark.doctor.model import Finding
 from birthmark.doctor.probe import Question
 from birthmark.doctor.rules import agent as agent_rules
@@ -93,6 +93,7 @@ def _surroundings(patient: Patient, server: ServerSeen | None) -> Iterator[Findi
     openssl = wiring.look_at_openssl(patient.get("OPENSSL_CONF"), patient.root)
     if openssl is not None:
         yield from openssl_rules.findings(openssl)
+    yield from environment_rules.paths([*_paths(patient)])
     yield from bus_rules.findings(wiring.look_at_bus(patient.settings, patient.root))
     unnamed = not_named(patient.settings, patient.environment, patient.root)
     yield from chip_rules.not_named([str(path) for path in unnamed])
@@ -100,6 +101,13 @@ def _surroundings(patient: Patient, server: ServerSeen | None) -> Iterator[Findi
 
 def _chips_of(device: agent.AgentSeen | None) -> Iterator[tuple[ChipAsked, Question]]:
     return iter(()) if device is None else agent.chips_in(device)
+
+
+def _paths(patient: Patient) -> Iterator[PathSeen]:
+    for name in ("PKCS11_PROVIDER_MODULE", "TPM2_PKCS11_STORE", "SSL_CERT_DIR"):
+        if (setting := patient.get(name)) is not None:
+            instead = libraries(patient.root) if name == "PKCS11_PROVIDER_MODULE" else []
+            yield PathSeen(setting, seen(Path(setting.value)), next(iter(instead), ""))
 
 
 def _trust(patient: Patient) -> Iterator[TrustSeen]:

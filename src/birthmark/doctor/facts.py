@@ -175,6 +175,15 @@ class TrustSeen:
 
 
 @dataclass(frozen=True, slots=True)
+class PathSeen:
+    """A path that a variable names; `instead` is one that would do, empty where there is none."""
+
+    setting: Setting
+    file: FileSeen
+    instead: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Foreign:
     """A variable that does not fit the server that is meant. `value` is empty where it is a secret."""
 

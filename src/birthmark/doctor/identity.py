@@ -83,6 +83,8 @@ def _leaf(leaf: Certificate, now: datetime) -> LeafSeen:
 
 
 def _with_key(found: IdentitySeen, path: Path, environment: Mapping[str, str]) -> IdentitySeen:
+    if path.is_fifo():
+        return replace(found, key_file=seen(path))
     raw = bytes_of(path, MAX_KEY_FILE_BYTES)
     if raw and uri_in(raw) is not None:
         return found  # a key in a token: looked at with the chip

@@ -22,13 +22,15 @@ def seen(path: Path) -> FileSeen:
         status = path.stat()
     except OSError as error:
         return FileSeen(str(path), exists=error.errno not in (errno.ENOENT, errno.ENOTDIR), reason=reason_of(error))
-    is_readable = os.access(path, os.R_OK)
+    reason = "" if os.access(path, os.R_OK) else "permission denied"
+    if stat.S_ISFIFO(status.st_mode):
+        reason = "a pipe, which is read once and not looked into"
     return FileSeen(
         str(path),
         exists=True,
         is_directory=stat.S_ISDIR(status.st_mode),
         mode=stat.S_IMODE(status.st_mode),
-        reason="" if is_readable else "permission denied",
+        reason=reason,
     )
 
 

@@ -44,6 +44,13 @@ AGENT: Mapping[str, Fault] = {
         leaves=APPLIED,
         works=APPLY,
     ),
+    "password in a file that others read": Fault(
+        typed(*configured(), f"chmod 0644 {CONFIG}"),
+        "doctor.configuration_warning",
+        "password",
+        options=OFFLINE,
+        leaves=APPLIED,
+    ),
     "not applied": Fault(
         typed(*configured()),
         "doctor.configuration_not_applied",

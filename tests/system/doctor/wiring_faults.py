@@ -81,6 +81,10 @@ WIRING: Mapping[str, Fault] = {
     "OpenSSL's configuration is gone": Fault(
         typed("export OPENSSL_CONF=/gone/openssl.cnf"), "doctor.openssl_conf_missing", "/gone/openssl.cnf"
     ),
+    "chip's library of PKCS11_PROVIDER_MODULE is gone": Fault(
+        typed("export PKCS11_PROVIDER_MODULE=/gone/libchip.so"), "doctor.path_missing", "/gone/libchip.so"
+    ),
+    "TPM's store is gone": Fault(typed("export TPM2_PKCS11_STORE=/gone/store"), "doctor.path_missing", "/gone/store"),
     "provider that shares keys": Fault(
         typed(with_openssl("/cache-keys/d"), CONF), "doctor.provider_caches_keys", "cache-keys"
     ),

@@ -18,9 +18,11 @@ _CODES = {
     "keyd-running": "doctor.agent_not_running",
     "certd-running": "doctor.agent_not_running",
     "identityd-running": "doctor.agent_not_running",
+    "identityd-config-well-formed": "doctor.configuration_warning",
     "configs-up-to-date": "doctor.configuration_not_applied",
     "host-local-time": "doctor.clock_wrong",
 }
+_CLOSING = re.compile(r"chmod 0600 [^\s;]+")
 _CLOCK = "a machine's clock is set by its administrator: `timedatectl set-ntp true`"
 
 
@@ -53,7 +55,7 @@ def _finding(one: CheckSeen, texts: Texts, server: Reachable | None) -> Finding:
     command = one.command
     if (rule := _BY_CODE.get(code)) is not None:
         command = rule(facts, texts, server) or command
-    command = command or _typed_in(one.fix)
+    command = command or _typed_in(one.fix) or "".join(_CLOSING.findall(one.details)[:1])
     advice = "Type" if command == one.command else "Mend the configuration"
     is_clock = code == "doctor.clock_wrong" or "certificate is not yet valid" in one.details
     return Finding(

@@ -110,7 +110,7 @@ def _pin_file(seen: ChipSeen) -> Iterator[Finding]:
         return
     fault = partial(Finding, topic=Topic.PIN_FILE, severity=Severity.FAULT)
     beside = "" if seen.softhsm is None else seen.softhsm.pin_beside
-    if not file.exists:
+    if not file.exists or file.reason:
         yield fault(
             "keys.pin_file_missing",
             seen=f"{asked}: {file.reason or 'no such file'}",

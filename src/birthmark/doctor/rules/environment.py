@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from functools import partial
 
-from birthmark.doctor.facts import ServerSeen, TrustSeen
+from birthmark.doctor.facts import PathSeen, ServerSeen, TrustSeen
 from birthmark.doctor.model import Finding, Severity, Topic
 
 
@@ -21,6 +21,22 @@ def of_another_server(server: ServerSeen) -> Iterator[Finding]:
         command=server.env,
         advice="Set them all anew",
     )
+
+
+def paths(every: Sequence[PathSeen]) -> Iterator[Finding]:
+    """Return which variables name a library, a store or a directory that is not there."""
+    for one in every:
+        if one.file.exists:
+            continue
+        yield Finding(
+            "doctor.path_missing",
+            Topic.OPENSSL,
+            Severity.FAULT,
+            f"{one.setting}: {one.file.reason or 'no such file'}",
+            cause=f"{one.setting.name} names what is not there, and programs that read it find nothing.",
+            command=one.setting.to(one.instead) if one.instead else one.setting.away(),
+            advice="Name one that is there" if one.instead else "Take the program's own default",
+        )
 
 
 def trust(seen: Sequence[TrustSeen], server: ServerSeen | None) -> Iterator[Finding]:

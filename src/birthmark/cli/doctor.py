@@ -14,8 +14,8 @@ from birthmark.cli.common import ACTION_NEEDED, FAILED, say, working
 from birthmark.cli.options import JsonOption, command
 from birthmark.clock import SystemClock
 from birthmark.doctor.examine import Patient, examine
-from birthmark.doctor.facts import Kind, Setting
 from birthmark.doctor.model import Finding, Severity, told
+from birthmark.doctor.settings import Kind, Setting
 from birthmark.text import printable
 
 app = typer.Typer(add_completion=False)

@@ -12,9 +12,10 @@ from birthmark.agent.config.model import KeyLocation, TokenLocation
 from birthmark.agent.files import Places
 from birthmark.agent.opening import open_agent
 from birthmark.clock import SystemClock, SystemEntropy
-from birthmark.doctor.facts import CheckSeen, ChipAsked, Kind, Setting
+from birthmark.doctor.facts import CheckSeen, ChipAsked
 from birthmark.doctor.looking import text_of
 from birthmark.doctor.probe import Question
+from birthmark.doctor.settings import Kind, Setting
 from birthmark.errors import BirthmarkError
 from birthmark.links.choose import open_links
 

@@ -3,8 +3,9 @@
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from birthmark.doctor.facts import ChipAsked, Setting
+from birthmark.doctor.facts import ChipAsked
 from birthmark.doctor.probe import Question
+from birthmark.doctor.settings import Setting
 from birthmark.keys.errors import SoftHsmMissingError
 from birthmark.keys.library import find_libraries, find_softhsm
 from birthmark.text import whole_number

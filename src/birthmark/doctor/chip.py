@@ -12,9 +12,10 @@ from pathlib import Path
 
 import msgspec
 
-from birthmark.doctor.facts import ChipAsked, ChipSeen, Ending, FileSeen, Kind, Setting, SoftHsmSeen
+from birthmark.doctor.facts import ChipAsked, ChipSeen, Ending, FileSeen, SoftHsmSeen
 from birthmark.doctor.looking import libraries, machine_of, seen, text_of, this_machine
 from birthmark.doctor.probe import Answer, Question
+from birthmark.doctor.settings import Kind, Setting
 
 PATIENCE_S = 10.0
 _TOKENS = re.compile(r"^\s*directories\.tokendir\s*=\s*(.+?)\s*$", re.MULTILINE)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from birthmark.doctor import agent, chip, identity, network, servers, wiring
 from birthmark.doctor.asking import chips_asked, not_named
-from birthmark.doctor.facts import ChipAsked, ChipSeen, Ending, PathSeen, Reachable, ServerSeen, Setting, TrustSeen
+from birthmark.doctor.facts import ChipAsked, ChipSeen, Ending, PathSeen, Reachable, ServerSeen, TrustSeen
 from birthmark.doctor.looking import bytes_of, libraries, seen
 from birthmark.doctor.model import Finding
 from birthmark.doctor.probe import Question
@@ -20,6 +20,7 @@ from birthmark.doctor.rules import identity as identity_rules
 from birthmark.doctor.rules import network as network_rules
 from birthmark.doctor.rules import openssl as openssl_rules
 from birthmark.doctor.rules import server as server_rules
+from birthmark.doctor.settings import Setting
 
 _CAS = ("SSL_CERT_FILE", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "AWS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS")
 _MAX_BUNDLE_BYTES = 4 * 1024 * 1024

@@ -10,8 +10,9 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from birthmark.doctor.facts import IdentitySeen, LeafSeen, Setting
+from birthmark.doctor.facts import IdentitySeen, LeafSeen
 from birthmark.doctor.looking import bytes_of, seen
+from birthmark.doctor.settings import Setting
 from birthmark.errors import BirthmarkError
 from birthmark.keys.file_key import FileKey
 from birthmark.keys.handles import uri_in

@@ -8,8 +8,9 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from birthmark.agent.timekeeping import BUILT
-from birthmark.doctor.facts import ClockSeen, PlaceSeen, ProxySeen, Reachable, ServerSeen, Setting
+from birthmark.doctor.facts import ClockSeen, PlaceSeen, ProxySeen, Reachable, ServerSeen
 from birthmark.doctor.rules.network import is_bypassed
+from birthmark.doctor.settings import Setting
 from birthmark.errors import BirthmarkError
 from birthmark.links.identity import Trust
 from birthmark.links.openssl.tls import client_context, explained

@@ -12,8 +12,9 @@ from urllib.parse import urlsplit
 from birthmark.console.client import DEFAULT_DATA, others_served, read_endpoints
 from birthmark.console.lock import is_served
 from birthmark.console.variables import variables
-from birthmark.doctor.facts import FileSeen, Foreign, Reachable, ServerSeen, Setting
+from birthmark.doctor.facts import FileSeen, Foreign, Reachable, ServerSeen
 from birthmark.doctor.looking import seen
+from birthmark.doctor.settings import Setting
 from birthmark.errors import BirthmarkError
 
 _CAS = ("SSL_CERT_FILE", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "AWS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS")

@@ -5,9 +5,10 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from birthmark.doctor.facts import BusSeen, OpensslSeen, Setting
+from birthmark.doctor.facts import BusSeen, OpensslSeen
 from birthmark.doctor.looking import libraries, seen, text_of
 from birthmark.doctor.rules import bus, openssl
+from birthmark.doctor.settings import Setting
 
 _ENC = re.compile(r"^\s*ENC\s+([0-9A-Fa-f]{32})\s*$", re.MULTILINE)
 _FILESTORE = re.compile(r"^\s*filestore\s*=\s*(\S+)", re.MULTILINE)

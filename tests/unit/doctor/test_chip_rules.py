@@ -1,9 +1,10 @@
 """What is said of a chip that hardware alone can show."""
 
-from birthmark.doctor.facts import BusSeen, ChipAsked, ChipSeen, FileSeen, KeySeen, Kind, Setting, TokenSeen
+from birthmark.doctor.facts import BusSeen, ChipAsked, ChipSeen, FileSeen, KeySeen, TokenSeen
 from birthmark.doctor.model import Severity
 from birthmark.doctor.probe import _held_back
 from birthmark.doctor.rules import bus, chip
+from birthmark.doctor.settings import Kind, Setting
 
 PORT = Setting(Kind.VARIABLE, "EX_SSS_BOOT_SSS_PORT", "/dev/i2c-1:0x48")
 TOKEN = TokenSeen("SSS_PKCS11", 1, needs_pin=True)

@@ -1,5 +1,6 @@
 """Commands that say a value otherwise, where it was said."""
 
+import shlex
 import subprocess
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from birthmark.doctor.facts import Kind, Setting, replacing
+from birthmark.doctor.settings import Kind, Setting, replacing
 
 WORDS = st.text(st.characters(min_codepoint=32, max_codepoint=126), min_size=1, max_size=20)
 
@@ -24,6 +25,11 @@ def test_an_option_stands_once_in_the_command_as_it_was_typed() -> None:
 def test_an_option_with_an_equals_sign_is_replaced_too() -> None:
     typed = ("birthmark", "doctor", "--token=x")
     assert Setting(Kind.OPTION, "--token", "x", typed).to("y") == "birthmark doctor --token y"
+
+
+@given(value=WORDS)
+def test_what_a_chip_or_a_server_calls_itself_is_one_word(value: str) -> None:
+    assert shlex.split(Setting(Kind.VARIABLE, "NAME", "x").to(value)) == ["export", f"NAME={value}"]
 
 
 @settings(max_examples=40, deadline=None)

@@ -4,8 +4,9 @@ import re
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from birthmark.doctor.facts import CheckSeen, Reachable, replacing
+from birthmark.doctor.facts import CheckSeen, Reachable
 from birthmark.doctor.model import Finding, Severity, Topic
+from birthmark.doctor.settings import replacing
 
 Texts = Sequence[tuple[str, str]]
 """The configuration's files and what is in them."""

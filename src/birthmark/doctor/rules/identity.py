@@ -4,8 +4,9 @@ import shlex
 from collections.abc import Iterator
 from functools import partial
 
-from birthmark.doctor.facts import ChipSeen, FileSeen, IdentitySeen, KeySeen, LeafSeen, Setting
+from birthmark.doctor.facts import ChipSeen, FileSeen, IdentitySeen, KeySeen, LeafSeen
 from birthmark.doctor.model import Finding, Severity, Topic
+from birthmark.doctor.settings import Setting
 from birthmark.keys.labels import object_id_of
 
 _EXCHANGE = 'export X509_CERT_FILE="$X509_KEY_FILE" X509_KEY_FILE="$X509_CERT_FILE"'

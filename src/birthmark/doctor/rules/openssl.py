@@ -5,8 +5,9 @@ import shlex
 from collections.abc import Iterator, Mapping
 from functools import partial
 
-from birthmark.doctor.facts import OpensslSeen, replacing
+from birthmark.doctor.facts import OpensslSeen
 from birthmark.doctor.model import Finding, Severity, Topic
+from birthmark.doctor.settings import replacing
 
 Sections = tuple[tuple[str, tuple[tuple[str, str], ...]], ...]
 

@@ -28,7 +28,7 @@ from birthmark.est.client import _retry_after_s as pacing_retry_after
 from birthmark.est.wire import parse_window as pacing_window
 from birthmark.iothub import wire as hub
 from birthmark.keys.handles import uri_in
-from birthmark.keys.reference import parse_reference_key
+from birthmark.keys.reference import parse_reference_key, reference_public_key
 from birthmark.links.urls import UrlInvalidError
 from birthmark.mqtt import codec
 from birthmark.mqtt.engine import Engine, Limits, Role
@@ -342,6 +342,7 @@ def agent_config(data: bytes) -> None:
 
 def reference_key(data: bytes) -> None:
     parse_reference_key(data)
+    reference_public_key(data)
     uri_in(data)
 
 

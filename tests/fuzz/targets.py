@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from birthmark.audit.heads import parse_head
 from birthmark.auth.connection_strings import parse_connection_string
+from birthmark.doctor.rules import openssl
 from birthmark.dps import wire as dps
 from birthmark.iothub import wire as hub
 from birthmark.keys.uri import parse_pkcs11_uri
@@ -50,6 +51,10 @@ _SAS = make_sas("0ne00ABCDEF/registrations/d", protocols.KEY, 1780315200, "regis
 _URIS = (
     b"pkcs11:token=t;object=o;type=private?pin-source=file:///run/pin&module-path=/usr/lib/x.so",
     b"pkcs11:id=%01%02;serial=12;slot-id=3;x-a=b",
+)
+_OPENSSL = (
+    b"openssl_conf = a\n[a]\nproviders = b\n[b]\ndefault = c\n[c]\nactivate = 1 # comment\n",
+    b"[ p ]\npkcs11-module-path = /usr/lib/x.so\npkcs11-module-token-pin = file:/pin\n",
 )
 _SIGNED = (
     b"GET /things?maxResults=5&a=b%20c HTTP/1.1\nauthorization: AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE123456789/"
@@ -290,6 +295,7 @@ _ALL = (
         ),
         protocols.est_pacing,
     ),
+    Target("openssl-conf", mutate_text, _OPENSSL, protocols.text(openssl.parse)),
     Target("agent-config", mutate_text, _TOML, protocols.agent_config),
     Target("manifest", mutate_json, manifest.file_seeds(), manifest.read_file),
     Target("manifest-signed", mutate_json, (manifest.PAYLOAD,), manifest.signed_payload),

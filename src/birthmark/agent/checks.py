@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from birthmark import __version__
 from birthmark.agent.config.model import DpsSource, EstIssuance, Issued, LocalIssuance, Preloaded
@@ -36,7 +36,7 @@ from birthmark.pki.certificates import parse_bundle
 
 _HUB_PORT = 8883
 _CONNECT_S = 10.0
-_MAX_CLOCK_OFFSET = timedelta(seconds=10)
+MAX_CLOCK_OFFSET = timedelta(seconds=10)
 _HOST_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9\-.]{0,252}[A-Za-z0-9])?")
 
 
@@ -49,18 +49,28 @@ class Result(StrEnum):
     SKIPPED = "skipped"
 
 
+class Answer(NamedTuple):
+    """How it came out, what there is to say, the command that mends it, and the refusal behind it."""
+
+    result: Result
+    details: str = ""
+    command: str = ""
+    error: BirthmarkError | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One line of the report."""
+    """One line of the report; `details` has the command too."""
 
     id: str
     result: Result
     details: str = ""
+    command: str = ""
+    error: BirthmarkError | None = None
 
 
-Answer: TypeAlias = tuple[Result, str]
 Look: TypeAlias = Callable[[], Answer | Awaitable[Answer]]
-_FINE: Answer = (Result.OK, "")
+_FINE = Answer(Result.OK)
 
 
 @dataclass(slots=True)
@@ -79,7 +89,7 @@ class Checks:
             "identityd-config-well-formed": self._warnings,
             "configs-up-to-date": self._up_to_date,
             "hostname": self._hostname,
-            "aziot-version": lambda: (Result.OK, f"birthmark {__version__}, in the place of aziot's services"),
+            "aziot-version": lambda: Answer(Result.OK, f"birthmark {__version__}, in the place of aziot's services"),
             "identity-certificate-expiry": self._identity_expiry,
             "est-identity-and-bootstrap-certificate-expiry": self._bootstrap_expiry,
             "local-ca-certificate-expiry": self._local_ca_expiry,
@@ -101,7 +111,7 @@ class Checks:
             "host-connect-iothub-mqtt": self._hub_connects,
         }
         if self.is_offline:
-            over = dict.fromkeys(over, lambda: (Result.SKIPPED, "offline"))
+            over = dict.fromkeys(over, lambda: Answer(Result.SKIPPED, "offline"))
         return [Check(name, *await _guarded(look)) for name, look in (here | over).items()]
 
     def _command(self, verb: str) -> str:
@@ -111,6 +121,10 @@ class Checks:
         config = [] if file == places.config else ["--config", str(file)]
         return shlex.join(["birthmark", "agent", verb, *root, *config])
 
+    def _advised(self, result: Result, words: str, verb: str) -> Answer:
+        command = self._command(verb)
+        return Answer(result, f"{words}: {command}", command)
+
     # ---- configuration
 
     def _warnings(self) -> Answer:
@@ -118,76 +132,80 @@ class Checks:
         told = [f"{one.file or config.file}:{one.line}: {one.key} {one.detail}" for one in config.warnings]
         if (warning := self.agent.enrollment_warning()) is not None:
             told.append(warning)
-        return (Result.WARNING, "; ".join(told)) if told else _FINE
+        return Answer(Result.WARNING, "; ".join(told)) if told else _FINE
 
     def _up_to_date(self) -> Answer:
         applied = self.agent.state.config_digest
         if applied is None:
-            return Result.WARNING, f"not applied yet: {self._command('apply')}"
+            return self._advised(Result.WARNING, "not applied yet", "apply")
         if applied != self.agent.config.digest:
-            return Result.WARNING, f"the configuration was changed after it was applied: {self._command('apply')}"
+            return self._advised(Result.WARNING, "the configuration was changed after it was applied", "apply")
         return _FINE
 
     def _hostname(self) -> Answer:
         name = self.agent.config.hostname or socket.gethostname()
         if _HOST_NAME.fullmatch(name) is None:
-            return Result.ERROR, f"'{name[:64]}' is no host name"
+            return Answer(Result.ERROR, f"'{name[:64]}' is no host name")
         return _FINE
 
     def _running(self) -> Answer:
         pid = running_pid(self.agent.places.lock)
-        return _FINE if pid is not None else (Result.WARNING, f"no agent is running here: {self._command('run')}")
+        return _FINE if pid is not None else self._advised(Result.WARNING, "no agent is running here", "run")
 
     def _tpm(self) -> Answer:
         """Look at the TPM, for which aziot has a service of its own; it is asked for nothing that it has not yet."""
         given = self.agent.config.source.identity
         if not isinstance(given, TpmSettings):
-            return Result.SKIPPED, "no TPM is used"
+            return Answer(Result.SKIPPED, "no TPM is used")
         tpm = Tpm(given)
         if not tpm.has_key():
-            return Result.WARNING, f"the TPM {given.tcti} has no key for the hub yet: {self._command('apply')}"
+            return self._advised(Result.WARNING, f"the TPM {given.tcti} has no key for the hub yet", "apply")
         tpm.sign(b"birthmark agent check")
-        return Result.OK, f"signs with {open_tpm(given).describe}"
+        return Answer(Result.OK, f"signs with {open_tpm(given).describe}")
 
     def _est_is_https(self) -> Answer:
-        return _FINE if self._est() is not None else (Result.SKIPPED, "no EST server is configured")
+        return _FINE if self._est() is not None else Answer(Result.SKIPPED, "no EST server is configured")
 
     # ---- certificates and keys
 
     def _identity_expiry(self) -> Answer:
         held = self.agent.held()
         if held is None:
-            return Result.SKIPPED, self._without or f"there is no certificate yet: {self._command('apply')}"
-        return self._expiry(held, self.agent.renewal)
+            if self._without:
+                return Answer(Result.SKIPPED, self._without)
+            return self._advised(Result.SKIPPED, "there is no certificate yet", "apply")
+        found = self._expiry(held, self.agent.renewal)
+        is_issued = isinstance(self.agent.config.source.identity, Issued)
+        return found._replace(command=self._command("apply")) if is_issued and found.result is not Result.OK else found
 
     def _expiry(self, held: HeldIdentity, renewal: Renewal | None) -> Answer:
         now, leaf = self.agent.now_for(held), held.leaf
         until = f"{leaf.subject_text} until {leaf.not_after:%Y-%m-%d %H:%M:%S} UTC"
         if now > leaf.not_after:
-            return Result.ERROR, f"expired: {until}"
+            return Answer(Result.ERROR, f"expired: {until}")
         if now < leaf.not_before:
-            return Result.ERROR, f"not valid yet: {until}; check the clock"
+            return Answer(Result.ERROR, f"not valid yet: {until}; check the clock")
         if now >= warn_at(leaf.not_before, leaf.not_after, renewal or Renewal()):
-            return Result.WARNING, f"expires soon and was not renewed: {until}"
-        return Result.OK, until
+            return Answer(Result.WARNING, f"expires soon and was not renewed: {until}")
+        return Answer(Result.OK, until)
 
     def _bootstrap_expiry(self) -> Answer:
         est = self._est()
         pair = None if est is None else est.auth.pair
         if est is None or pair is None:
-            return Result.SKIPPED, "no certificate introduces this device to the EST server"
+            return Answer(Result.SKIPPED, "no certificate introduces this device to the EST server")
         answers = [self._expiry(self.agent.identities.preloaded(pair), None)]
         if (held := self.agent.identities.slot(est.identity_id).current()) is not None:
             answers.append(self._expiry(held, est.identity_renewal))
-        worst = max(answers, key=lambda answer: list(Result).index(answer[0]))
-        return worst[0], "; ".join(details for _, details in answers)
+        worst = max(answers, key=lambda answer: list(Result).index(answer.result))
+        return worst._replace(details="; ".join(answer.details for answer in answers))
 
     def _local_ca_expiry(self) -> Answer:
         if (issued := self.agent.managed.get(LOCAL_CA)) is not None:
             return self._kept_expiry(issued)
         identity = self.agent.config.source.identity
         if not isinstance(identity, Issued) or not isinstance(identity.by, LocalIssuance) or identity.by.ca is None:
-            return Result.SKIPPED, "no local CA is used"
+            return Answer(Result.SKIPPED, "no local CA is used")
         return self._expiry(self.agent.identities.preloaded(Preloaded(*identity.by.ca)), None)
 
     def _edge_ca_expiry(self) -> Answer:
@@ -195,20 +213,20 @@ class Checks:
             return self._kept_expiry(issued)
         given = self.agent.config.edge_ca
         if not isinstance(given, Preloaded):
-            return Result.SKIPPED, "no edge CA is configured"
+            return Answer(Result.SKIPPED, "no edge CA is configured")
         return self._expiry(self.agent.identities.preloaded(given), None)
 
     def _kept_expiry(self, managed: Managed) -> Answer:
         held = self.agent.identities.slot(managed.id).current()
         if held is None:
-            return Result.WARNING, f"there is none yet: {self._command('apply')}"
+            return self._advised(Result.WARNING, "there is none yet", "apply")
         return self._expiry(held, managed.renewal)
 
     def _preloaded(self) -> Answer:
         for name, files in self.agent.config.preloaded_certs.items():
             for path in files:
                 if not path.exists():
-                    return Result.ERROR, f"{name}: {path} does not exist"
+                    return Answer(Result.ERROR, f"{name}: {path} does not exist")
                 parse_bundle(path.read_bytes())
         return _FINE
 
@@ -224,15 +242,15 @@ class Checks:
         seen = self.agent.identities.keys.look()
         held = self.agent.held()
         if held is None:
-            return (Result.OK, seen) if seen else (Result.SKIPPED, self._without or "there is no key yet")
+            return Answer(Result.OK, seen) if seen else Answer(Result.SKIPPED, self._without or "there is no key yet")
         key = held.key.handle
         key.sign(b"birthmark agent check", default_scheme(key.public_key))
-        return Result.OK, key.describe()
+        return Answer(Result.OK, key.describe())
 
     def _match(self) -> Answer:
         held = self.agent.held()
         if held is None:
-            return Result.SKIPPED, self._without or "there is no certificate yet"
+            return Answer(Result.SKIPPED, self._without or "there is no certificate yet")
         held.for_links()  # raises when they are no pair
         for managed in self.agent.others:
             if (other := self.agent.identities.slot(managed.id).current()) is not None:
@@ -247,10 +265,10 @@ class Checks:
         """Compare the clock with the servers' own, which an answer's Date tells; no time server is needed."""
         stated = await self._stated_time()
         if stated is None:
-            return Result.SKIPPED, "no server told the time"
+            return Answer(Result.SKIPPED, "no server told the time")
         offset = self.agent.clock.machine.now() - stated
-        if abs(offset) >= _MAX_CLOCK_OFFSET:
-            return Result.ERROR, f"this clock differs from the server's by {offset.total_seconds():.0f} s"
+        if abs(offset) >= MAX_CLOCK_OFFSET:
+            return Answer(Result.ERROR, f"this clock differs from the server's by {offset.total_seconds():.0f} s")
         return _FINE
 
     async def _stated_time(self) -> datetime | None:
@@ -262,21 +280,21 @@ class Checks:
     async def _est_answers(self) -> Answer:
         est = self._est()
         if est is None:
-            return Result.SKIPPED, "no EST server is configured"
+            return Answer(Result.SKIPPED, "no EST server is configured")
         links = self.agent.links_for(None, est_trust(est, self.agent.cloud_trust))
         cas = await EstClient(est.url, links.https()).cacerts()
-        return Result.OK, ", ".join(one.subject_text for one in cas)
+        return Answer(Result.OK, ", ".join(one.subject_text for one in cas))
 
     async def _dps_connects(self) -> Answer:
         source = self.agent.config.source
         if not isinstance(source, DpsSource):
-            return Result.SKIPPED, "no provisioning service is used"
+            return Answer(Result.SKIPPED, "no provisioning service is used")
         return await _handshake(source.host, source.port, self._trust())
 
     async def _hub_connects(self) -> Answer:
         hub = self.agent.state.hub
         if hub is None:
-            return Result.SKIPPED, "no hub is assigned yet"
+            return Answer(Result.SKIPPED, "no hub is assigned yet")
         return await _handshake(hub, _HUB_PORT, self._trust())
 
     @property
@@ -306,7 +324,7 @@ async def _handshake(host: str, port: int, trust: Trust) -> Answer:
     writer.close()
     with contextlib.suppress(OSError):
         await writer.wait_closed()
-    return Result.OK, f"{host}:{port}"
+    return Answer(Result.OK, f"{host}:{port}")
 
 
 async def _guarded(look: Look) -> Answer:
@@ -314,4 +332,4 @@ async def _guarded(look: Look) -> Answer:
         answer = look()
         return await answer if isinstance(answer, Awaitable) else answer
     except BirthmarkError as error:
-        return Result.ERROR, f"{error.explain_cause()} {error.explain_fix()}"
+        return Answer(Result.ERROR, f"{error.explain_cause()} {error.explain_fix()}", error=error)

@@ -5,7 +5,6 @@ import logging
 import shlex
 import sys
 import time
-from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -45,7 +44,7 @@ def check(
         found = asyncio.run(Checks(agent, offline).run())
     for one in found:
         line = f"{_SIGNS[one.result]:<8} {one.id}" + (f": {one.details}" if one.details else "")
-        say(options.as_json, asdict(one), line)
+        say(options.as_json, {"id": one.id, "result": one.result, "details": one.details}, line)
     bad = {Result.ERROR, Result.WARNING} if warnings_as_errors else {Result.ERROR}
     if any(one.result in bad for one in found):
         raise typer.Exit(FAILED)

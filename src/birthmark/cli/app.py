@@ -33,6 +33,7 @@ COMMANDS = (
     "est",
     "device",
     "agent",
+    "doctor",
     "why",
     "audit",
     "backup",

@@ -48,7 +48,8 @@ def env(
     """
     from birthmark.console.client import not_running, read_endpoints, served
     from birthmark.console.lock import is_served
-    from birthmark.server.endpoints import DpsPlace, as_aziot, as_shell
+    from birthmark.console.variables import as_shell
+    from birthmark.server.endpoints import DpsPlace, as_aziot
 
     if form is Format.AZIOT and registration_id is None:
         raise typer.BadParameter("--format aziot needs --registration-id NAME")

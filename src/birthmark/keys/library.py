@@ -26,6 +26,20 @@ _SOFTHSM = (
     "usr/lib64/pkcs11/libsofthsm2.so",
     "usr/local/lib/softhsm/libsofthsm2.so",
 )
+# Chips' libraries by where their packages and their makers' instructions put them.
+_CHIPS = (
+    "usr/lib/plug-and-trust/libsss_pkcs11.so",  # NXP's middleware, as Debian and Alpine packages have it
+    "usr/local/lib/libsss_pkcs11.so",
+    "usr/lib/libsss_pkcs11.so",
+    "usr/lib/*/libsss_pkcs11.so",
+    "usr/lib/libcryptoauth.so",
+    "usr/local/lib/libcryptoauth.so",
+    "usr/lib/*/libcryptoauth.so",
+    "usr/lib/*/libtpm2_pkcs11.so.1",
+    "usr/lib/*/pkcs11/libtpm2_pkcs11.so",
+    "usr/lib/libtpm2_pkcs11.so*",
+    "usr/lib/pkcs11/libtpm2_pkcs11.so",
+)
 
 
 class _Loaded:
@@ -46,6 +60,12 @@ def find_softhsm(root: Path = Path("/")) -> Path:
         for path in sorted(root.glob(pattern)):
             return path
     raise SoftHsmMissingError(looked_in=", ".join("/" + pattern.rsplit("/", 1)[0] for pattern in _SOFTHSM))
+
+
+def find_libraries(root: Path = Path("/")) -> list[Path]:
+    """Return every PKCS#11 library of a known name, the chips' before SoftHSM's; a file under two names counts once."""
+    found = [path for pattern in (*_CHIPS, *_SOFTHSM) for path in sorted(root.glob(pattern))]
+    return list({path.resolve(): path for path in reversed(found)}.values())[::-1]
 
 
 def load_library(path: Path) -> Library:

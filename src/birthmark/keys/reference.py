@@ -20,6 +20,7 @@ MAX_KEY_FILE_BYTES = 64 * 1024
 _MAGIC = bytes.fromhex("A5A6B5B6A5A6B5B6")
 _RSA_MAGIC = 0xA5A6B5B6
 _KEY_PAIR = 0x10
+_CURVES = {"secp256r1": ec.SECP256R1(), "secp384r1": ec.SECP384R1(), "secp521r1": ec.SECP521R1()}
 _TAIL_BYTES = 4 + len(_MAGIC) + 2
 _BLOCK = re.compile(rb"-----BEGIN ((?:EC |RSA )?PRIVATE KEY)-----([A-Za-z0-9+/=\s]*)-----END \1-----")
 
@@ -44,6 +45,18 @@ def parse_reference_key(text: bytes) -> int | None:
             continue
         if object_id is not None:
             return object_id
+    return None
+
+
+def reference_public_key(text: bytes) -> ec.EllipticCurvePublicKey | rsa.RSAPublicKey | None:
+    """Return the public half of a PEM file of a reference key, which is real; None for anything else."""
+    if parse_reference_key(text) is None:
+        return None
+    for block in _BLOCK.finditer(text):
+        try:
+            return _public_key(block[1], b64decode(block[2]))
+        except ASN1_TROUBLE:
+            continue
     return None
 
 
@@ -82,12 +95,28 @@ def _rsa(public_key: rsa.RSAPublicKey, object_id: int) -> bytes:
     return bytes(key.dump())
 
 
-def _object_id(label: bytes, der: bytes) -> int | None:
+def _public_key(label: bytes, der: bytes) -> ec.EllipticCurvePublicKey | rsa.RSAPublicKey:
+    algorithm, body = _unwrapped(label, der)
+    if algorithm == "rsa":
+        key = keys.RSAPrivateKey.load(body)
+        return rsa.RSAPublicNumbers(key["public_exponent"].native, key["modulus"].native).public_key()
+    inner = keys.ECPrivateKey.load(body)
+    # PKCS#8 has the curve outside, and may leave the point out: such a file tells no public half.
+    outer = keys.PrivateKeyInfo.load(der)["private_key_algorithm"]["parameters"] if label == b"PRIVATE KEY" else None
+    curve = _CURVES[(inner["parameters"] if outer is None else outer).native]
+    return ec.EllipticCurvePublicKey.from_encoded_point(curve, inner["public_key"].native)
+
+
+def _unwrapped(label: bytes, der: bytes) -> tuple[str, bytes]:
+    """Return which kind of key it is, and the key without what PKCS#8 puts around it."""
     if label == b"PRIVATE KEY":
         inner = keys.PrivateKeyInfo.load(der)
-        algorithm, der = inner["private_key_algorithm"]["algorithm"].native, inner["private_key"].contents
-    else:
-        algorithm = "ec" if label.startswith(b"EC") else "rsa"
+        return inner["private_key_algorithm"]["algorithm"].native, inner["private_key"].contents
+    return "ec" if label.startswith(b"EC") else "rsa", der
+
+
+def _object_id(label: bytes, der: bytes) -> int | None:
+    algorithm, der = _unwrapped(label, der)
     if algorithm == "ec":
         scalar: bytes = keys.ECPrivateKey.load(der)["private_key"].contents
         tail = scalar[-_TAIL_BYTES:]

@@ -1,9 +1,7 @@
-"""How to reach this server: `endpoints.json`, and the forms of `birthmark env`."""
+"""How to reach this server: `endpoints.json`, and the configuration file of a device of its own."""
 
-import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from birthmark.auth.connection_strings import ConnectionString
@@ -64,43 +62,6 @@ def describe(
         **{name: part if settings.serves(name) else None for name, part in parts.items()},
         "health_url": f"http://{settings.health_address}:{settings.ports.health}/healthz",
     }
-
-
-def variables(endpoints: Mapping[str, Any]) -> dict[str, str]:
-    """Return the environment that the vendors' tools read."""
-    # These replace a program's own list of roots, so they carry the system's too.
-    bundle = str(Path(endpoints["trust_bundle"]).with_name("bundle.pem"))
-    found: dict[str, str] = {}
-    if (dps := endpoints["dps"]) is not None:
-        found |= {
-            "PROVISIONING_HOST": dps["host"],
-            "PROVISIONING_IDSCOPE": dps["id_scope"],
-            "PROVISIONING_CONNECTION_STRING": dps["service_connection_string"],
-        }
-    if (hub := endpoints["iothub"]) is not None:
-        found["IOTHUB_CONNECTION_STRING"] = hub["service_connection_string"]
-    if (aws := endpoints["aws"]) is not None:
-        found |= {
-            "AWS_ENDPOINT_URL_IOT": aws["endpoint_url"],
-            "AWS_ENDPOINT_URL_IOT_DATA_PLANE": aws["endpoint_url"],
-            "AWS_ENDPOINT_URL_IOT_JOBS_DATA_PLANE": aws["endpoint_url"],
-            "AWS_REGION": aws["region"],
-            "AWS_DEFAULT_REGION": aws["region"],  # the only one that awscli 1 reads
-            "AWS_ACCESS_KEY_ID": aws["access_key_id"],
-            "AWS_SECRET_ACCESS_KEY": aws["secret_access_key"],
-            "AWS_CA_BUNDLE": bundle,
-        }
-    return found | {
-        "CURL_CA_BUNDLE": bundle,
-        "SSL_CERT_FILE": bundle,
-        "REQUESTS_CA_BUNDLE": bundle,
-        "NODE_EXTRA_CA_CERTS": endpoints["trust_bundle"],
-    }
-
-
-def as_shell(endpoints: Mapping[str, Any]) -> str:
-    """Return `export` lines for `eval "$(birthmark env)"`."""
-    return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in variables(endpoints).items())
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,110 @@
+"""`birthmark doctor`: what is wrong here, with what was seen and what to type."""
+
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from birthmark.cli.common import ACTION_NEEDED, FAILED, say, working
+from birthmark.cli.options import JsonOption, command
+from birthmark.clock import SystemClock
+from birthmark.doctor.examine import Patient, examine
+from birthmark.doctor.model import Finding, Severity, told
+from birthmark.doctor.settings import Kind, Setting
+from birthmark.text import printable
+
+app = typer.Typer(add_completion=False)
+
+# What an option says, and the variable that says it where the option is not given.
+_SETTINGS = {
+    "config": ("--config", "BIRTHMARK_AGENT_CONFIG"),
+    "data": ("--data", "BIRTHMARK_DATA"),
+    "module": ("--module", "BIRTHMARK_PKCS11_MODULE"),
+    "token": ("--token", "BIRTHMARK_TOKEN"),
+    "slot": ("--slot", "BIRTHMARK_SLOT"),
+    "pin_file": ("--pin-file", "BIRTHMARK_PIN_FILE"),
+    "key": ("--key", ""),
+}
+
+
+@command(app, "birthmark doctor --offline")
+def doctor(
+    config: Annotated[
+        Path | None, typer.Option("--config", "-c", help="An agent's configuration (BIRTHMARK_AGENT_CONFIG).")
+    ] = None,
+    root: Annotated[
+        Path, typer.Option(envvar="BIRTHMARK_AGENT_ROOT", help="Where etc/aziot, var/lib/aziot and usr/lib are.")
+    ] = Path("/"),
+    data: Annotated[Path | None, typer.Option(help="The server's data directory.")] = None,
+    module: Annotated[Path | None, typer.Option(help="A chip's library (BIRTHMARK_PKCS11_MODULE).")] = None,
+    token: Annotated[str | None, typer.Option(help="Label of its token (BIRTHMARK_TOKEN).")] = None,
+    slot: Annotated[str | None, typer.Option(help="Number of the slot (BIRTHMARK_SLOT).")] = None,
+    pin_file: Annotated[Path | None, typer.Option(help="File of mode 0600 with the PIN.")] = None,
+    key: Annotated[str | None, typer.Option(help="Label of the key in it, as your program writes it.")] = None,
+    offline: Annotated[bool, typer.Option("--offline", help="Ask nobody: only what this machine can tell.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show what is right too.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Find what is wrong: library, token, PIN, key, files, clock, trust, proxy, name, port. Changes nothing.
+
+    Looks at what options and variables name. Each finding has what was seen, and a command that mends it. The exit code
+    is 0 where nothing is wrong, 6 where something is to be done, 1 where something could not be looked at.
+    """
+    given = {"config": config, "data": data, "module": module, "token": token, "slot": slot}
+    given |= {"pin_file": pin_file, "key": key}
+    said = {name: None if value is None else str(value) for name, value in given.items()}
+    patient = Patient(os.environ, SystemClock().now(), dict(_settings(said)), root, is_offline=offline)
+    found = told(examine(patient, working))
+    for one in found:
+        if verbose or as_json or one.severity is not Severity.OK:
+            say_finding(one, as_json=as_json)
+    if not as_json:
+        typer.echo(_summary(found))
+    raise typer.Exit(_exit_code(found))
+
+
+def _settings(given: dict[str, str | None]) -> Iterator[tuple[str, Setting]]:
+    typed = ("birthmark", *sys.argv[1:])
+    for name, (option, variable) in _SETTINGS.items():
+        if (value := given[name]) is not None:
+            yield name, Setting(Kind.OPTION, option, value, command=typed)
+        elif variable and os.environ.get(variable):
+            yield name, Setting(Kind.VARIABLE, variable, os.environ[variable])
+    for variable, value in os.environ.items():
+        if value:
+            yield variable, Setting(Kind.VARIABLE, variable, value)
+
+
+def say_finding(one: Finding, *, as_json: bool) -> None:
+    """Print a finding: an object, or what people read of it."""
+    if as_json:
+        say(True, asdict(one) | {"fix": one.fix}, "")
+        return
+    typer.echo(printable(f"{one.severity}: {one.cause or one.seen}"))
+    if one.cause:
+        typer.echo(printable(f"  Seen: {one.seen}"))
+    if one.fix:
+        person = f" (For a person: {one.for_a_person}.)" if one.for_a_person else ""
+        typer.echo(printable(f"  Fix: {one.fix}{person}"))
+    if one.severity is not Severity.OK:
+        typer.echo(printable(f"  Code: {one.code}"))
+
+
+def _summary(found: list[Finding]) -> str:
+    counted = Counter(one.severity for one in found)
+    parts = [f"{counted[one]} {one}" for one in Severity if counted[one]]
+    if not parts:
+        return "Nothing is named that could be looked at: see `birthmark doctor --help`."
+    return f"Looked at: {', '.join(parts)}."
+
+
+def _exit_code(found: list[Finding]) -> int:
+    severities = {one.severity for one in found}
+    if severities & {Severity.FAULT, Severity.WARNING}:
+        return ACTION_NEEDED
+    return FAILED if Severity.UNKNOWN in severities else 0

@@ -1,0 +1,143 @@
+"""Look at the agent: its configuration, the chips it names, and what `birthmark agent check` finds."""
+
+import asyncio
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from birthmark.agent.checks import Check, Checks, Result
+from birthmark.agent.config import AgentConfig, Preloaded, read_config
+from birthmark.agent.config.model import KeyLocation, TokenLocation
+from birthmark.agent.files import Places
+from birthmark.agent.opening import open_agent
+from birthmark.clock import SystemClock, SystemEntropy
+from birthmark.doctor.facts import CheckSeen, ChipAsked
+from birthmark.doctor.looking import text_of
+from birthmark.doctor.probe import Question
+from birthmark.doctor.settings import Kind, Setting
+from birthmark.errors import BirthmarkError
+from birthmark.links.choose import open_links
+
+
+@dataclass(frozen=True, slots=True)
+class AgentSeen:
+    """A configuration, understood or refused; `texts` are its files, which may hold secrets: for looking things up."""
+
+    file: Path
+    root: Path
+    config: AgentConfig | None
+    refused: CheckSeen | None = None
+
+    @property
+    def texts(self) -> list[tuple[str, str]]:
+        if self.config is None:
+            return [(str(self.file), text_of(self.file))]
+        return [(str(path), text) for path, text in self.config.texts]
+
+
+def look(named: Setting | None, root: Path) -> AgentSeen | None:
+    """Return the agent's configuration; None where none is named and none is in its place."""
+    file = Path(named.value) if named is not None else Places(root).config
+    if named is None and not file.exists():
+        return None
+    file = file.absolute()  # it is written into commands, and its directory into the file
+    try:
+        return AgentSeen(file, root.absolute(), read_config(file))
+    except BirthmarkError as error:
+        return AgentSeen(file, root, None, _seen("identityd-config-well-formed", file, error))
+
+
+def checks_of(agent: AgentSeen, environment: Mapping[str, str], *, is_offline: bool) -> list[CheckSeen]:
+    """Return what `birthmark agent check` finds wrong."""
+    if agent.config is None:
+        return [] if agent.refused is None else [agent.refused]
+    clock = SystemClock()
+    try:
+        opened = open_agent(
+            agent.config,
+            Places(agent.root),
+            make_links=lambda identity, trust: open_links(identity, trust, clock),
+            environment=environment,
+            clock=clock,
+            entropy=SystemEntropy(),
+        )
+    except (BirthmarkError, OSError) as error:
+        return [_seen("certs-read", agent.file, error)] if isinstance(error, BirthmarkError) else []
+    with closing(opened.identities.keys):
+        found = asyncio.run(Checks(opened, is_offline).run())
+    return [_of(one, agent.file) for one in found if one.result in {Result.ERROR, Result.WARNING}]
+
+
+def _of(one: Check, file: Path) -> CheckSeen:
+    if one.error is not None:
+        return _seen(one.id, file, one.error)
+    return CheckSeen(one.id, str(file), one.result is Result.ERROR, one.details, one.command)
+
+
+def _seen(name: str, file: Path, error: BirthmarkError) -> CheckSeen:
+    return CheckSeen(
+        name,
+        str(file),
+        is_error=True,
+        details=str(error),
+        code=error.code,
+        cause=error.explain_cause(),
+        fix=error.explain_fix(),
+        facts=tuple(error.facts.items()),
+        for_a_person=error.for_a_person or "",
+    )
+
+
+# ---- the chips that the configuration names
+
+
+def has_token(agent: AgentSeen | None) -> bool:
+    """Say whether the configuration has a chip of its own."""
+    return agent is not None and agent.config is not None and agent.config.keys is not None
+
+
+def chips_in(agent: AgentSeen) -> Iterator[tuple[ChipAsked, Question]]:
+    """Yield each key in a token, and the token of new keys."""
+    config = agent.config
+    if config is None or config.keys is None:
+        return
+    identity = config.source.identity
+    given: list[KeyLocation | None] = [identity.key] if isinstance(identity, Preloaded) else []
+    given += [*config.preloaded_keys.values(), config.keys.base_slot]
+    asked = dict.fromkeys(one for one in given if isinstance(one, TokenLocation))
+    for location in asked:
+        yield _asked(agent, config.keys.module, location), _question(config.keys.module, location)
+
+
+def _asked(agent: AgentSeen, module: Path, location: TokenLocation) -> ChipAsked:
+    uri = location.uri
+
+    def said(name: str, value: object, *written: str) -> Setting | None:
+        if value is None:
+            return None
+        every = [(file, form) for form in written for file, text in agent.texts if form.format(value) in text]
+        file, form = every[0] if every else (str(agent.file), written[0])
+        return Setting(Kind.FILE, name, str(value), file=file, written=form)
+
+    return ChipAsked(
+        module=said("pkcs11_lib_path", uri.module_path or module, '"{}"', "{}"),
+        token=said("token", uri.token, "token={}"),
+        slot=said("slot-id", uri.slot_id, "slot-id={}"),
+        pin_file=said("pin-source", uri.pin_source, "pin-source=file:{}", "pin-source=file://{}", "pin-source={}"),
+        key=said("object", uri.object, "object={}"),
+        has_inline_pin=location.pin is not None,
+        config=str(agent.file),
+    )
+
+
+def _question(module: Path, location: TokenLocation) -> Question:
+    uri = location.uri
+    return Question(
+        str(uri.module_path or module),
+        token=None if uri.slot_id is not None else uri.token,
+        serial=uri.serial,
+        slot=uri.slot_id,
+        pin_file=None if uri.pin_source is None else str(uri.pin_source),
+        pin=None if location.pin is None else location.pin.reveal(),
+    )

@@ -1,0 +1,107 @@
+"""Look at a chip: its library in a process of its own, which may crash or hang without harm."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+
+from birthmark.doctor.facts import ChipAsked, ChipSeen, Ending, FileSeen, SoftHsmSeen
+from birthmark.doctor.looking import libraries, machine_of, seen, text_of, this_machine
+from birthmark.doctor.probe import Answer, Question
+from birthmark.doctor.settings import Kind, Setting
+
+PATIENCE_S = 10.0
+_TOKENS = re.compile(r"^\s*directories\.tokendir\s*=\s*(.+?)\s*$", re.MULTILINE)
+_MAX_DETAIL_CHARS = 200
+
+
+def look(asked: ChipAsked, question: Question, environment: Mapping[str, str], root: Path) -> ChipSeen:
+    """Return what the library named in `question` says, and what stands around it."""
+    path = Path(question.module)
+    pin_path = None if asked.pin_file is None else Path(asked.pin_file.value)
+    pin = None if pin_path is None else seen(pin_path)
+    found = ChipSeen(
+        asked,
+        question.module,
+        seen(path),
+        built_for=machine_of(path),
+        here=this_machine(),
+        others=tuple(one for one in libraries(root) if Path(one).resolve() != path.resolve()),
+        pin=pin,
+        has_spaces=pin_path is not None and _has_spaces(pin_path),
+        softhsm=_softhsm(environment, pin_path),
+    )
+    if not found.library.exists or found.built_for != found.here:
+        return found
+    if pin is not None and (not pin.exists or pin.reason or pin.mode & 0o077):  # told by itself
+        question = msgspec.structs.replace(question, pin_file=None)
+    return _used(found, question)
+
+
+def _used(found: ChipSeen, question: Question) -> ChipSeen:
+    """Ask the library."""
+    with tempfile.TemporaryFile() as printed:  # a file has an end: a library may print without one
+        try:
+            done = subprocess.run(
+                [sys.executable, "-P", "-m", "birthmark.doctor.probe"],
+                input=msgspec.json.encode(question),
+                stdout=subprocess.PIPE,
+                stderr=printed,
+                timeout=PATIENCE_S,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            return replace(found, ending=Ending.HUNG, detail=f"no answer within {PATIENCE_S:g} s")
+        printed.seek(max(0, printed.seek(0, os.SEEK_END) - _MAX_DETAIL_CHARS))
+        last = printed.read().decode("utf-8", "replace").strip().rpartition("\n")[2]
+    try:
+        answer = msgspec.json.decode(done.stdout, type=Answer)
+    except msgspec.DecodeError:
+        return replace(found, ending=Ending.CRASHED, detail=_how_it_ended(done.returncode, last))
+    return replace(
+        found,
+        tokens=answer.tokens,
+        opened=answer.opened,
+        keys=answer.keys,
+        code=answer.code,
+        cause=answer.cause,
+        detail=answer.detail[:_MAX_DETAIL_CHARS],
+    )
+
+
+def _how_it_ended(code: int, last: str) -> str:
+    if code < 0:
+        return f"the process that used it was ended by {signal.Signals(-code).name}"
+    return f"the process that used it ended with {code}: {last}"[:_MAX_DETAIL_CHARS]
+
+
+def _has_spaces(path: Path) -> bool:
+    line = text_of(path).removesuffix("\n").removesuffix("\r")
+    return line != line.strip()
+
+
+def _softhsm(environment: Mapping[str, str], pin: Path | None) -> SoftHsmSeen | None:
+    """Return SoftHSM's settings where a variable names them: those of the user and the system are SoftHSM's own."""
+    named = environment.get("SOFTHSM2_CONF")
+    if not named:
+        return None
+    conf = Path(named)
+    directories = _TOKENS.findall(text_of(conf))
+    tokens: FileSeen | None = seen(Path(directories[-1])) if directories else None
+    beside, own_pin = conf.parent / "tokens", conf.parent / "pin"
+    of_pin = None if pin is None else pin.parent / "softhsm2.conf"
+    return SoftHsmSeen(
+        seen(conf),
+        Setting(Kind.VARIABLE, "SOFTHSM2_CONF", named),
+        tokens,
+        tokens_beside=str(beside.absolute()) if beside.is_dir() else "",
+        conf_beside_pin=str(of_pin.absolute()) if of_pin is not None and of_pin.is_file() else "",
+        pin_beside=str(own_pin.absolute()) if own_pin.is_file() else "",
+    )

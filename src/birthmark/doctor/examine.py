@@ -1,0 +1,119 @@
+"""The examination: what is looked at, in which order, offline first."""
+
+import asyncio
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+from birthmark.doctor import agent, chip, identity, network, servers, wiring
+from birthmark.doctor.asking import chips_asked, not_named
+from birthmark.doctor.facts import ChipAsked, ChipSeen, Ending, PathSeen, Reachable, ServerSeen, TrustSeen
+from birthmark.doctor.looking import bytes_of, libraries, seen
+from birthmark.doctor.model import Finding
+from birthmark.doctor.probe import Question
+from birthmark.doctor.rules import agent as agent_rules
+from birthmark.doctor.rules import bus as bus_rules
+from birthmark.doctor.rules import chip as chip_rules
+from birthmark.doctor.rules import environment as environment_rules
+from birthmark.doctor.rules import identity as identity_rules
+from birthmark.doctor.rules import network as network_rules
+from birthmark.doctor.rules import openssl as openssl_rules
+from birthmark.doctor.rules import server as server_rules
+from birthmark.doctor.settings import Setting
+
+_CAS = ("SSL_CERT_FILE", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "AWS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS")
+_MAX_BUNDLE_BYTES = 4 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Patient:
+    """What is examined: settings by name, as options, variables or the agent's configuration say them."""
+
+    environment: Mapping[str, str]
+    now: datetime
+    settings: Mapping[str, Setting] = field(default_factory=dict)
+    root: Path = Path("/")
+    is_offline: bool = False
+
+    def get(self, name: str) -> Setting | None:
+        return self.settings.get(name)
+
+
+def examine(patient: Patient, progress: Callable[[str], None]) -> Iterator[Finding]:
+    """Yield what is found, causes before consequences; `told` takes the consequences out."""
+    server = servers.look(patient.get("data"), patient.environment)
+    device = agent.look(patient.get("config"), patient.root)
+    yield from _surroundings(patient, server)
+    chips: list[ChipSeen] = []
+    named = chips_asked(patient.settings, patient.environment, has_other=agent.has_token(device))
+    for asked, question in [*named, *_chips_of(device)]:
+        progress(f"Asking {question.module}")
+        chips.append(chip.look(asked, question, patient.environment, patient.root))
+        yield from chip_rules.findings(chips[-1])
+    data = None if server is None else Path(server.data)
+    held = identity.look(patient.settings, patient.environment, data, patient.now)
+    if held is not None:
+        yield from identity_rules.findings(held, tuple(chips))
+    known = None if server is None else servers.reachable(server.data)
+    if device is not None and any(one.ending is not Ending.FINE for one in chips):
+        yield agent_rules.not_checked(str(device.file))
+    elif device is not None:
+        progress(f"Checking the agent of {device.file}")
+        checks = agent.checks_of(device, patient.environment, is_offline=patient.is_offline)
+        yield from agent_rules.findings(checks, device.texts, known)
+    yield from _network(patient, server, known, progress)
+
+
+def _network(
+    patient: Patient, server: ServerSeen | None, known: Reachable | None, progress: Callable[[str], None]
+) -> Iterator[Finding]:
+    """Yield what can be told of clock, proxy and names; the servers themselves are asked last, unless offline."""
+    if server is not None:
+        yield from server_rules.findings(server)
+    yield from network_rules.clock(asyncio.run(network.clock(patient.now, known, is_offline=patient.is_offline)))
+    hosts = network.hosts_of(server, known)
+    proxy = network.proxy_of(patient.settings, hosts, is_offline=patient.is_offline)
+    if proxy is not None:
+        yield from network_rules.proxy(proxy)
+    asked = []
+    for place in network.places(patient.settings):
+        told = list(network_rules.named(place))
+        yield from told
+        if not told and not patient.is_offline:
+            progress(f"Connecting to {place.host}")
+            asked.append(network.ask(place, patient.environment))
+    yield from network_rules.places(asked, server)
+
+
+def _surroundings(patient: Patient, server: ServerSeen | None) -> Iterator[Finding]:
+    """Yield what is wrong with the environment, and on the way to a chip."""
+    if server is not None:
+        yield from environment_rules.of_another_server(server)
+    yield from environment_rules.trust([*_trust(patient)], server)
+    openssl = wiring.look_at_openssl(patient.get("OPENSSL_CONF"), patient.root)
+    if openssl is not None:
+        yield from openssl_rules.findings(openssl)
+    yield from environment_rules.paths([*_paths(patient)])
+    yield from bus_rules.findings(wiring.look_at_bus(patient.settings, patient.root))
+    unnamed = not_named(patient.settings, patient.environment, patient.root)
+    yield from chip_rules.not_named([str(path) for path in unnamed])
+
+
+def _chips_of(device: agent.AgentSeen | None) -> Iterator[tuple[ChipAsked, Question]]:
+    return iter(()) if device is None else agent.chips_in(device)
+
+
+def _paths(patient: Patient) -> Iterator[PathSeen]:
+    for name in ("PKCS11_PROVIDER_MODULE", "TPM2_PKCS11_STORE", "SSL_CERT_DIR"):
+        if (setting := patient.get(name)) is not None:
+            instead = libraries(patient.root) if name == "PKCS11_PROVIDER_MODULE" else []
+            yield PathSeen(setting, seen(Path(setting.value)), next(iter(instead), ""))
+
+
+def _trust(patient: Patient) -> Iterator[TrustSeen]:
+    for name in _CAS:
+        if (setting := patient.get(name)) is not None:
+            path = Path(setting.value)
+            count = bytes_of(path, _MAX_BUNDLE_BYTES).count(b"-----BEGIN CERTIFICATE-----")
+            yield TrustSeen(setting, seen(path), count)

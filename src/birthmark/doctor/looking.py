@@ -1,0 +1,72 @@
+"""Look at files: whether they are there, who may read them, what kind of machine a library is for."""
+
+import errno
+import os
+import platform
+import stat
+from pathlib import Path
+
+from birthmark.doctor.facts import FileSeen
+from birthmark.keys.library import find_libraries
+from birthmark.text import reason_of
+
+MAX_TEXT_BYTES = 1024 * 1024
+_ELF = b"\x7fELF"
+_MACHINES = {3: "x86", 40: "arm", 62: "x86_64", 183: "aarch64", 243: "riscv64"}  # e_machine, ELF specification
+_HERE = {"i686": "x86", "i386": "x86", "armv7l": "arm", "armv6l": "arm", "arm64": "aarch64", "amd64": "x86_64"}
+
+
+def seen(path: Path) -> FileSeen:
+    """Return what is at a path, and whether this user can read it."""
+    try:
+        status = path.stat()
+    except OSError as error:
+        return FileSeen(str(path), exists=error.errno not in (errno.ENOENT, errno.ENOTDIR), reason=reason_of(error))
+    reason = "" if os.access(path, os.R_OK) else "permission denied"
+    if stat.S_ISFIFO(status.st_mode):
+        reason = "a pipe, which is read once and not looked into"
+    return FileSeen(
+        str(path),
+        exists=True,
+        is_directory=stat.S_ISDIR(status.st_mode),
+        mode=stat.S_IMODE(status.st_mode),
+        reason=reason,
+    )
+
+
+def libraries(root: Path) -> list[str]:
+    """Return the PKCS#11 libraries of this machine, and of what is mounted at `root`."""
+    return list(dict.fromkeys(str(path) for place in (root, Path("/")) for path in find_libraries(place)))
+
+
+def text_of(path: Path) -> str:
+    """Return a text file's beginning; empty where it cannot be read or is no file."""
+    return bytes_of(path, MAX_TEXT_BYTES).decode("utf-8", "replace")
+
+
+def bytes_of(path: Path, limit: int) -> bytes:
+    """Return at most `limit` bytes of a regular file; none where it cannot be read."""
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):  # a pipe would wait for a writer
+            return b""
+        with path.open("rb") as file:
+            return file.read(limit)
+    except OSError:
+        return b""
+
+
+def machine_of(path: Path) -> str:
+    """Return what a library is built for, or that it is no library; empty where it cannot be read."""
+    head = bytes_of(path, 20)
+    if not head:
+        return ""
+    if not head.startswith(_ELF):
+        return "no machine: it is not a library"
+    number = int.from_bytes(head[18:20], "big" if head[5:6] == b"\2" else "little")  # its byte order: EI_DATA
+    return _MACHINES.get(number, f"machine {number}")
+
+
+def this_machine() -> str:
+    """Return what this interpreter is built for, by the same names."""
+    name = platform.machine()
+    return _HERE.get(name, name)

@@ -1,0 +1,153 @@
+"""Use a PKCS#11 library in a process of its own: `python -m birthmark.doctor.probe` with a question on standard input.
+
+One login is tried, and none where the token says that it would be the last one. The answer is one line of JSON on the
+standard output that the process began with; what the library prints goes elsewhere.
+"""
+
+import contextlib
+import hashlib
+import os
+import resource
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pkcs11
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from pkcs11 import exceptions as p11
+from pkcs11.constants import Attribute, ObjectClass, TokenFlag
+
+from birthmark.doctor.facts import KeySeen, TokenSeen
+from birthmark.errors import BirthmarkError
+from birthmark.keys.library import load_library, stop_library
+from birthmark.keys.pin import Pin
+from birthmark.keys.token import Token, bytes_of, text_of
+from birthmark.keys.token_key import TokenKey
+
+MAX_QUESTION_BYTES = 64 * 1024
+_MAX_KEYS = 64
+_MAX_PRINTED_BYTES = 4 * 1024 * 1024
+
+
+class Question(msgspec.Struct, frozen=True):
+    """Which library and token, and by which PIN."""
+
+    module: str
+    token: str | None = None
+    serial: str | None = None
+    slot: int | None = None
+    pin_file: str | None = None
+    pin: str | None = None
+
+    def __repr__(self) -> str:
+        return f"Question({self.module!r}, {self.token!r})"
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What came of it: the tokens, which one was opened, its keys; and the refusal, if any."""
+
+    tokens: tuple[TokenSeen, ...] = ()
+    opened: str = ""
+    keys: tuple[KeySeen, ...] = ()
+    code: str = ""
+    cause: str = ""
+    detail: str = ""
+
+
+def ask(question: Question) -> Answer:
+    """Look at the tokens, open the one that is meant, and list its keys."""
+    tokens: tuple[TokenSeen, ...] = ()
+    opened = ""
+    keys: tuple[KeySeen, ...] = ()
+    try:
+        tokens = tuple(_tokens(Path(question.module)))
+        chosen = [one for one in tokens if _is_meant(one, question)]
+        if len(chosen) == 1 and (held := _held_back(chosen[0])) is not None:
+            return msgspec.structs.replace(held, tokens=tokens)
+        with _open(question) as token:
+            opened, keys = token.info.label, tuple(_keys(token))
+    except BirthmarkError as error:
+        detail = _root_of(error) or error.facts.get("detail", "")
+        return Answer(tokens, opened, keys, error.code, error.explain_cause(), detail)
+    except p11.PKCS11Error as error:
+        return Answer(
+            tokens, opened, keys, "keys.token_failed", f"The token failed: {type(error).__name__}.", str(error)
+        )
+    return Answer(tokens, opened, keys)
+
+
+def _is_meant(token: TokenSeen, question: Question) -> bool:
+    return question.token in {None, token.label} and question.slot in {None, token.slot_id}
+
+
+def _held_back(token: TokenSeen) -> Answer | None:
+    if token.is_locked:
+        cause = f"Token {token.label} is locked after too many wrong PINs."
+        return Answer(code="keys.pin_locked", cause=cause, detail="the token says that its PIN is locked")
+    if token.is_last_try:
+        return Answer(code="doctor.pin_last_try", cause="One more wrong PIN locks the token.")
+    return None
+
+
+def _tokens(module: Path) -> Iterator[TokenSeen]:
+    for slot in load_library(module).get_slots(token_present=True):
+        with contextlib.suppress(p11.TokenNotPresent, p11.TokenNotRecognised, p11.DeviceRemoved):
+            token = slot.get_token()
+            if token.flags & TokenFlag.TOKEN_INITIALIZED:
+                yield TokenSeen(
+                    token.label,
+                    slot.slot_id,
+                    token.manufacturer_id,
+                    needs_pin=bool(token.flags & TokenFlag.LOGIN_REQUIRED),
+                    is_last_try=bool(token.flags & TokenFlag.USER_PIN_FINAL_TRY),
+                    is_locked=bool(token.flags & TokenFlag.USER_PIN_LOCKED),
+                )
+
+
+def _open(question: Question) -> Token:
+    pin = None if question.pin is None else Pin(question.pin)
+    if question.pin_file is not None:
+        pin = Pin.from_file(Path(question.pin_file))
+    place = {"label": question.token, "serial": question.serial, "slot_id": question.slot}
+    return Token.open(Path(question.module), **place, pin=pin)  # type: ignore[arg-type] # one table for three types
+
+
+def _keys(token: Token) -> Iterator[KeySeen]:
+    with token.session() as session:
+        items = list(session.get_objects({Attribute.CLASS: ObjectClass.PRIVATE_KEY}))[:_MAX_KEYS]
+        named = [(text_of(item, Attribute.LABEL), bytes_of(item, Attribute.ID)) for item in items]
+    for label, key_id in named:
+        yield KeySeen(label, key_id.hex(), _public_of(token, label, key_id))
+
+
+def _public_of(token: Token, label: str, key_id: bytes) -> str:
+    """Return the SHA-256 of the public half; empty where the chip does not tell it."""
+    with contextlib.suppress(BirthmarkError, p11.PKCS11Error, ValueError):
+        key = TokenKey.find(token, label=label or None, key_id=key_id or None).public_key
+        return hashlib.sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest()
+    return ""
+
+
+def _root_of(error: BaseException) -> str:
+    """Return what the library itself said."""
+    cause = error.__cause__
+    return "" if not isinstance(cause, pkcs11.PKCS11Error) else f"{type(cause).__name__} {cause}".strip()
+
+
+def main() -> None:
+    """Answer the question on standard input."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (_MAX_PRINTED_BYTES, _MAX_PRINTED_BYTES))
+    answer_to = os.dup(1)
+    os.dup2(2, 1)
+    question: Any = msgspec.json.decode(sys.stdin.buffer.read(MAX_QUESTION_BYTES), type=Question)
+    answer = msgspec.json.encode(ask(question))
+    stop_library()
+    os.write(answer_to, answer + b"\n")
+    os.close(answer_to)
+    os._exit(0)  # some libraries crash at exit, after all was said
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,156 @@
+"""What `birthmark agent check` found, with commands that change the configuration where the server is known."""
+
+import re
+import shlex
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from birthmark.doctor.facts import CheckSeen, Reachable
+from birthmark.doctor.model import Finding, Severity, Topic
+from birthmark.doctor.settings import replacing
+
+Texts = Sequence[tuple[str, str]]
+"""The configuration's files and what is in them."""
+
+_LITERAL = re.compile(r"`([^`]+)`")
+_TYPED = ("birthmark ", "chmod ", "eval ", "mkdir ", "openssl ", "rm ", "mv ")
+_TRUST = re.compile(r'^\s*(?:trust_bundle_cert|trusted_certs)\s*=.*?"file:/{0,2}(/[^"]+)"', re.MULTILINE)
+_EXAMPLE = re.compile("…|BASE64|/path/|file:///device|my-|ABCDEF")  # it stands for what only its owner knows
+_CODES = {
+    "keyd-running": "doctor.agent_not_running",
+    "certd-running": "doctor.agent_not_running",
+    "identityd-running": "doctor.agent_not_running",
+    "identityd-config-well-formed": "doctor.configuration_warning",
+    "configs-up-to-date": "doctor.configuration_not_applied",
+    "host-local-time": "doctor.clock_wrong",
+}
+_CLOSING = re.compile(r"chmod 0600 [^\s;]+")
+_CLOCK = "a machine's clock is set by its administrator: `timedatectl set-ntp true`"
+
+
+def findings(checks: Sequence[CheckSeen], texts: Texts, server: Reachable | None) -> Iterator[Finding]:
+    """Return each trouble once, by the first check that found it."""
+    told: set[str] = set()
+    for one in checks:
+        found = _finding(one, texts, server)
+        if found.code not in told:
+            told.add(found.code)
+            yield found
+    if not told:
+        yield Finding("doctor.agent", Topic.AGENT, Severity.OK, "the agent's checks are passed")
+
+
+def not_checked(config: str) -> Finding:
+    """Return that the agent was not looked at: the library would end this process, or hold it."""
+    return Finding(
+        "doctor.agent_not_checked",
+        Topic.CONFIGURATION,
+        Severity.UNKNOWN,
+        f"{config}: the library of the chip crashes or hangs, and the agent uses it",
+        advice="Mend the library first",
+    )
+
+
+def _finding(one: CheckSeen, texts: Texts, server: Reachable | None) -> Finding:
+    code = one.code or _CODES.get(one.id) or f"doctor.{one.id.replace('-', '_')}"
+    facts = dict(one.facts)
+    command = one.command
+    if (rule := _BY_CODE.get(code)) is not None:
+        command = rule(facts, texts, server) or command
+    command = command or _typed_in(one.fix) or "".join(_CLOSING.findall(one.details)[:1])
+    advice = "Type" if command == one.command else "Mend the configuration"
+    is_clock = code == "doctor.clock_wrong" or "certificate is not yet valid" in one.details
+    return Finding(
+        code,
+        _topic(one, code),
+        Severity.FAULT if one.is_error else Severity.WARNING,
+        f"{one.config}: {one.id}: {one.details if not one.code else one.cause}",
+        cause=one.cause or one.details,
+        command=command,
+        advice=advice if command else one.fix or "See `birthmark agent check`",
+        for_a_person=_CLOCK if is_clock and not command else one.for_a_person,
+    )
+
+
+def _topic(one: CheckSeen, code: str) -> Topic:
+    if code == "doctor.clock_wrong":
+        return Topic.CLOCK
+    if code.startswith("agent.config"):
+        return Topic.CONFIGURATION
+    return Topic.NETWORK if code.startswith("links.") or one.id.startswith("host-connect") else Topic.AGENT
+
+
+def _typed_in(fix: str) -> str:
+    """Return the one command of a fix; empty where there are several, or none."""
+    found = [literal for literal in _LITERAL.findall(fix) if literal.startswith(_TYPED)]
+    return found[0] if len(found) == 1 else ""
+
+
+# ---- by code: commands that change the configuration
+
+
+def _in_texts(texts: Texts, old: str, new: str) -> str:
+    """Return the command that replaces a text in the file of the configuration that has it."""
+    file = next((file for file, text in texts if old in text), None)
+    return "" if file is None or old == new else replacing(file, old, new)
+
+
+def _mistake(facts: Mapping[str, str], texts: Texts, _server: Reachable | None) -> str:
+    """A mistake at a line, and how the line would be accepted."""
+    key, line = facts.get("key", "").rpartition(".")[2], facts.get("line", "")
+    accepted = [one for one in _LITERAL.findall(facts.get("accepted", "")) if re.match(rf"{re.escape(key)} *= ", one)]
+    lines = dict(texts).get(facts.get("file", ""), "").splitlines()
+    is_there = (
+        line.isdecimal() and 0 < int(line) <= len(lines) and re.match(rf"\s*{re.escape(key)}\s*=", lines[int(line) - 1])
+    )
+    if not is_there or not accepted or _EXAMPLE.search(accepted[0]):
+        return ""
+    value = accepted[0].partition("=")[2].strip()  # by the line's number: what stands there may be a secret
+    escaped = "".join(f"\\{char}" if char in r"\&|" else char for char in value)
+    return shlex.join(["sed", "-i", f"{line}s|=.*|= {escaped}|", facts["file"]])
+
+
+def _trusted(_facts: Mapping[str, str], texts: Texts, server: Reachable | None) -> str:
+    """Trust the server's CA in each place that names one."""
+    if server is None:
+        return ""
+    named = dict.fromkeys(path for _file, text in texts for path in _TRUST.findall(text))
+    return " && ".join(filter(None, (_in_texts(texts, path, server.trust) for path in named)))
+
+
+def _missing(facts: Mapping[str, str], texts: Texts, server: Reachable | None) -> str:
+    """A file of CAs that is not there; a missing certificate of the device is another matter."""
+    path = facts.get("path", "")
+    is_trust = any(path in found for _file, text in texts for found in _TRUST.findall(text))
+    return _trusted(facts, texts, server) if path and is_trust else ""
+
+
+def _host(facts: Mapping[str, str], texts: Texts, server: Reachable | None) -> str:
+    host = facts.get("host", "")
+    if server is None or not host:
+        return ""
+    is_est = any(
+        f"://{host}" in text and "/.well-known/est" in text.partition(f"://{host}")[2][:80] for _, text in texts
+    )
+    return _in_texts(texts, f"//{host}", f"//{server.est_host if is_est else server.dps_host}")
+
+
+def _port(facts: Mapping[str, str], texts: Texts, server: Reachable | None) -> str:
+    """A port at which nobody answers, of a host that is the server's."""
+    host, port = facts.get("host", ""), facts.get("port", "")
+    if server is None or host not in {server.dps_host, server.est_host}:
+        return _host(facts, texts, server)
+    is_est = any(f"{host}:{port}/.well-known/est" in text for _file, text in texts)
+    return _in_texts(texts, f"{host}:{port}", f"{host}:{server.est_port if is_est else server.dps_port}")
+
+
+_BY_CODE: Mapping[str, Callable[[Mapping[str, str], Texts, Reachable | None], str]] = {
+    "agent.config_invalid": _mistake,
+    "agent.config_unsupported": _mistake,
+    "agent.certificate_missing": _missing,
+    "links.host_unknown": _host,
+    "links.server_name_mismatch": _host,
+    "links.server_untrusted": _trusted,
+    "links.unreachable": _port,
+    "links.timeout": _port,
+    "links.tls_failed": _port,
+}

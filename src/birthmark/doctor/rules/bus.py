@@ -1,0 +1,131 @@
+"""Where the chip is: NXP's middleware by variables, Microchip's library by files. And who can listen in between."""
+
+import re
+import shlex
+from collections.abc import Iterator
+from functools import partial
+
+from birthmark.doctor.facts import BusSeen
+from birthmark.doctor.model import Finding, Severity, Topic
+
+SE050_ADDRESS = 0x48
+_DEVICE = re.compile(r"(/[^:]+)(?::(0[xX][0-9A-Fa-f]{1,2}|[0-9]{1,3}))?")
+_INTERFACE = re.compile(r"^(\s*interface\s*=\s*i2c\s*,\s*)(0[xX][0-9A-Fa-f]{2})", re.MULTILINE)
+_SEVEN_BITS = {0x35: 0x6A, 0x36: 0x6C, 0x60: 0xC0}
+"""Microchip's parts by their address: on the bus (7 bits), and as cryptoauthlib writes it (8 bits)."""
+_PAGE = "docs/howto/se050.md, Keep the channel to the chip closed"
+_fault = partial(Finding, topic=Topic.BUS, severity=Severity.FAULT)
+_warning = partial(Finding, topic=Topic.BUS, severity=Severity.WARNING)
+
+
+def device_in(port: str) -> str:
+    """Return the bus that NXP's variable names; empty where it names an access manager."""
+    found = _DEVICE.fullmatch(port)
+    return "" if found is None else found[1]
+
+
+def findings(seen: BusSeen) -> Iterator[Finding]:
+    """Return what is wrong on the way to the chip."""
+    yield from _nxp_port(seen)
+    yield from _channel(seen)
+    yield from _microchip(seen)
+
+
+def _nxp_port(seen: BusSeen) -> Iterator[Finding]:
+    port, device = seen.port, seen.device
+    if port is None or device is None:
+        return
+    named = _DEVICE.fullmatch(port.value)
+    address = None if named is None or named[2] is None else int(named[2], 0)
+    suffix = f":0x{SE050_ADDRESS:02x}"
+    if not device.exists:
+        other = seen.devices[0] if seen.devices else ""
+        yield _fault(
+            "doctor.bus_missing",
+            seen=f"{port}: no such device; there are: {', '.join(seen.devices) or 'none'}",
+            cause="The I2C bus that is named is not there.",
+            command=port.to(f"{other}{suffix}") if other else "",
+            advice="Name one that is there" if other else "Switch I2C on in the device tree, as `raspi-config` does",
+            for_a_person="" if other else "the board has to be configured",
+        )
+    elif device.reason:
+        yield _fault(
+            "doctor.bus_closed",
+            seen=f"{port}: {device.reason}, mode {device.mode:04o}",
+            cause="This user may not use the I2C bus.",
+            command='sudo usermod -aG i2c "$(id -un)"',
+            advice="Log in again after it",
+            for_a_person="who may use a bus is the administrator's to say, and counts from the next login",
+        )
+    elif address is not None and address != SE050_ADDRESS:
+        yield _fault(
+            "doctor.bus_address",
+            seen=f"{port}: address 0x{address:02x}; an SE050 answers at 0x{SE050_ADDRESS:02x}",
+            cause="The address is not the chip's; 0x90 is the same written with eight bits.",
+            command=port.to(f"{device.path}{suffix}"),
+            advice="Write it with seven bits",
+        )
+    else:
+        yield Finding("doctor.bus", Topic.BUS, Severity.OK, str(port))
+
+
+def _channel(seen: BusSeen) -> Iterator[Finding]:
+    """Whether commands to an SE050 can be read and changed on the wire."""
+    said, file = seen.scp03, seen.scp03_file
+    if said is None:
+        if seen.port is not None or seen.has_nxp_library:
+            yield _warning(
+                "doctor.channel_plain",
+                seen="EX_SSS_BOOT_SCP03_PATH is not set",
+                cause="The channel to the chip is in plain, or under the keys that NXP publishes for each variant.",
+                advice=f"Give the chip keys of its own: {_PAGE}",
+                for_a_person="the vendor's tool writes keys into the chip, once and for good",
+            )
+    elif file is None or not file.exists:
+        yield _fault(
+            "doctor.channel_keys_missing",
+            seen=f"{said}: no such file",
+            cause="The file of the channel's keys is not there: the middleware takes those it was built with.",
+            advice=f"Put the file back, of mode 0600: {_PAGE}",
+            for_a_person="only their keeper has the keys",
+        )
+    elif file.mode & 0o077:
+        yield _fault(
+            "doctor.channel_keys_exposed",
+            seen=f"{said}: mode {file.mode:04o}",
+            cause="Others can read the keys of the channel to the chip.",
+            command=shlex.join(["chmod", "0600", file.path]),
+            advice="Close it",
+        )
+    elif seen.factory:
+        yield _warning(
+            "doctor.channel_factory_keys",
+            seen=f"{said}: the key ENC is the one that NXP publishes for the {seen.factory}",
+            cause="Everybody knows these keys: who is on the wire reads and changes what is said to the chip.",
+            advice=f"Exchange them before you ship: {_PAGE}",
+            for_a_person="the vendor's tool writes keys into the chip, once and for good",
+        )
+    else:
+        yield Finding("doctor.channel", Topic.BUS, Severity.OK, f"{said}: keys of one's own")
+
+
+def _microchip(seen: BusSeen) -> Iterator[Finding]:
+    for path, text in seen.microchip:
+        for _start, written in _INTERFACE.findall(text):
+            if (eight := _SEVEN_BITS.get(int(written, 16))) is not None:
+                yield _fault(
+                    "doctor.bus_address",
+                    seen=f"{path}: interface = i2c,{written}; cryptoauthlib writes it 0x{eight:02x}",
+                    cause="The address is written with seven bits, and the library takes it with eight.",
+                    command=shlex.join(["sed", "-i", f"/interface/s/{written}/0x{eight:02x}/", path]),
+                    advice="Write it with eight",
+                )
+    store = seen.filestore
+    if store is not None and not store.exists:
+        yield _fault(
+            "doctor.filestore_missing",
+            seen=f"filestore = {store.path}: no such directory",
+            cause="cryptoauthlib keeps the description of its slots there, and finds no token without it.",
+            command=shlex.join(["mkdir", "-p", store.path]),
+            advice="Make it, and put the slot's description (0.conf) there",
+        )

@@ -1,0 +1,307 @@
+"""A chip's library, its token, PIN and key."""
+
+import shlex
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+
+from birthmark.doctor.facts import ChipSeen, Ending, KeySeen, SoftHsmSeen
+from birthmark.doctor.model import Finding, Severity, Topic
+from birthmark.keys.labels import is_same_label, object_id_of
+
+_EXPOSED = 0o077
+_SIMULATE = 'eval "$(birthmark element simulate chip)"'
+_INTO = "Type the PIN, Enter and Ctrl-D after it"
+
+
+def findings(seen: ChipSeen) -> Iterator[Finding]:
+    """Return what is wrong with a chip, the cause before what follows from it; else what is right."""
+    found = [*_store(seen), *_library(seen), *_pin_file(seen), *_refused(seen), *_key(seen)]
+    yield from found
+    if not found and seen.opened:
+        labels = ", ".join(f"'{one.label}'" for one in seen.keys) or "no private key"
+        yield Finding("doctor.chip", Topic.TOKEN, Severity.OK, f"{seen.module}: token '{seen.opened}' opens; {labels}")
+
+
+def not_named(libraries: Sequence[str]) -> Iterator[Finding]:
+    """Return that a chip's library is here and nobody says so."""
+    if libraries:
+        yield Finding(
+            "doctor.library_not_named",
+            Topic.LIBRARY,
+            Severity.WARNING,
+            f"{', '.join(libraries)}; neither --module nor BIRTHMARK_PKCS11_MODULE names it",
+            cause="This machine has a chip's library, and commands take SoftHSM while none is named.",
+            command=f"export BIRTHMARK_PKCS11_MODULE={shlex.quote(libraries[0])}",
+            advice="Name it",
+        )
+
+
+# ---- SoftHSM's settings
+
+
+def _store(seen: ChipSeen) -> Iterator[Finding]:
+    hsm = seen.softhsm
+    if hsm is None or hsm.setting is None:
+        return
+    fault = partial(Finding, topic=Topic.STORE, severity=Severity.FAULT)
+    if not hsm.conf.exists:
+        other = hsm.conf_beside_pin
+        yield fault(
+            "doctor.softhsm_settings_missing",
+            seen=f"{hsm.setting}: {hsm.conf.reason or 'no such file'}",
+            cause="SoftHSM's settings are not where SOFTHSM2_CONF says, so it knows no token.",
+            command=hsm.setting.to(other) if other else _SIMULATE,
+            advice="They stand beside the PIN file" if other else "Name the right file, or make a software chip",
+        )
+    elif hsm.tokens is None or not hsm.tokens.exists:
+        yield _moved(hsm)
+
+
+def _moved(hsm: SoftHsmSeen) -> Finding:
+    named = "no directory" if hsm.tokens is None else hsm.tokens.path
+    line = f"/^directories.tokendir/c directories.tokendir = {hsm.tokens_beside}"
+    return Finding(
+        "doctor.softhsm_tokens_missing",
+        Topic.STORE,
+        Severity.FAULT,
+        f"directories.tokendir of {hsm.conf.path}: {named} is not there",
+        cause="The directory of SoftHSM's tokens was moved, or removed.",
+        command=shlex.join(["sed", "-i", line, hsm.conf.path]) if hsm.tokens_beside else _SIMULATE,
+        advice="They stand beside the settings now" if hsm.tokens_beside else "Make a software chip",
+    )
+
+
+# ---- the library
+
+
+def _library(seen: ChipSeen) -> Iterator[Finding]:
+    """Return why the library cannot be used, if so."""
+    if not seen.library.exists or seen.library.is_directory:
+        what = "a directory" if seen.library.is_directory else seen.library.reason or "no such file"
+        yield _unusable(seen, "keys.module_missing", what, f"There is no PKCS#11 library {seen.module}.")
+    elif seen.built_for and seen.built_for != seen.here:
+        what = f"built for {seen.built_for}, this is {seen.here}"
+        cause = "The library is for another kind of machine, so it cannot be loaded."
+        yield _unusable(seen, "doctor.library_foreign", what, cause)
+    elif seen.ending is Ending.CRASHED:
+        cause = "The library breaks down when it is used. Mostly its own settings, or the chip, are not as it wants."
+        yield _unusable(seen, "doctor.library_crashes", seen.detail, cause)
+    elif seen.ending is Ending.HUNG:
+        cause = "The library does not answer: another process holds the chip, or the chip does not answer it."
+        yield _unusable(seen, "doctor.library_hangs", seen.detail, cause)
+    elif seen.code in {"keys.module_broken", "keys.token_failed"} and not seen.tokens:
+        yield _unusable(seen, "keys.module_broken", seen.detail, seen.cause)
+
+
+def _unusable(seen: ChipSeen, code: str, what: str, cause: str) -> Finding:
+    command, advice = _SIMULATE, "Install the chip's own library and name it. Or take a software chip"
+    if seen.others and seen.asked.module is not None:
+        command, advice = seen.asked.module.to(seen.others[0]), "Name a library that this machine has"
+    where = f"{seen.asked.module or seen.module}: {what}"
+    return Finding(code, Topic.LIBRARY, Severity.FAULT, where, cause=cause, command=command, advice=advice)
+
+
+# ---- the PIN's file
+
+
+def _pin_file(seen: ChipSeen) -> Iterator[Finding]:
+    file, asked = seen.pin, seen.asked.pin_file
+    if file is None or asked is None:
+        return
+    fault = partial(Finding, topic=Topic.PIN_FILE, severity=Severity.FAULT)
+    beside = "" if seen.softhsm is None else seen.softhsm.pin_beside
+    if not file.exists or file.reason:
+        yield fault(
+            "keys.pin_file_missing",
+            seen=f"{asked}: {file.reason or 'no such file'}",
+            cause="The file that should hold the PIN cannot be read.",
+            command=asked.to(beside) if beside else _writing(file.path),
+            advice="The software chip's own stands beside its settings" if beside else _INTO,
+        )
+    elif file.mode & _EXPOSED:
+        yield fault(
+            "keys.pin_file",
+            seen=f"{asked}: mode {file.mode:04o}",
+            cause="Others can read the PIN, so it is not used.",
+            command=shlex.join(["chmod", "0600", file.path]),
+            advice="Close it",
+        )
+    elif seen.has_spaces and seen.code == "keys.pin_wrong":
+        yield fault(
+            "doctor.pin_has_spaces",
+            seen=f"{asked}: the line begins or ends with white space, and the token refused it",
+            cause="The white space counts as part of the PIN.",
+            command=shlex.join(["sed", "-i", r"s/^[[:space:]]*//; s/[[:space:]]*$//", file.path]),
+            advice="Take it away",
+        )
+
+
+def _writing(path: str) -> str:
+    return f"(umask 077; cat > {shlex.quote(path)})"
+
+
+# ---- what the token said
+
+
+def _refused(seen: ChipSeen) -> Iterator[Finding]:
+    if (rule := _BY_CODE.get(seen.code)) is not None:
+        yield rule(seen)
+    elif seen.code and seen.tokens:
+        yield Finding(seen.code, Topic.TOKEN, Severity.FAULT, seen.detail or seen.module, cause=seen.cause)
+
+
+def _listed(seen: ChipSeen) -> str:
+    return ", ".join(f"'{one.label}' in slot {one.slot_id}" for one in seen.tokens) or "no token"
+
+
+def _no_token(seen: ChipSeen) -> Finding:
+    asked = seen.asked.token or seen.asked.slot
+    fault = partial(Finding, seen.code, Topic.TOKEN, Severity.FAULT, cause=seen.cause)
+    where = f"{asked or 'no name'}; {seen.module} sees {_listed(seen)}"
+    if not seen.tokens:
+        return fault(where, command=_SIMULATE, advice="Connect the chip and see that it has power. Or a software chip")
+    if asked is None:
+        return fault(where, command="birthmark element list", advice="See what there is, and name one")
+    return fault(where, command=_naming(seen), advice="Name one of those")
+
+
+def _naming(seen: ChipSeen) -> str:
+    """Return the command that names a token that is there: by its slot where the label is right, else by its label."""
+    token, slot = seen.asked.token, seen.asked.slot
+    same = [one for one in seen.tokens if token is None or one.label == token.value]
+    if slot is not None and same:
+        return slot.to(str(same[0].slot_id))
+    return "" if token is None else token.to(seen.tokens[0].label)
+
+
+def _several(seen: ChipSeen) -> Finding:
+    labels = [one.label for one in seen.tokens]
+    single = next((one for one in seen.tokens if labels.count(one.label) == 1), None)
+    if single is None:
+        command = f"export BIRTHMARK_SLOT={seen.tokens[0].slot_id}"
+    elif seen.asked.token is not None:
+        command = seen.asked.token.to(single.label)
+    else:
+        command = f"export BIRTHMARK_TOKEN={shlex.quote(single.label)}"
+    where = f"{seen.asked.token or 'no name'}; {seen.module} sees {_listed(seen)}"
+    return Finding(
+        seen.code, Topic.TOKEN, Severity.FAULT, where, cause=seen.cause, command=command, advice="Name the one you mean"
+    )
+
+
+def _no_pin(seen: ChipSeen) -> Finding:
+    beside = "" if seen.softhsm is None else seen.softhsm.pin_beside
+    export = f"export BIRTHMARK_PIN_FILE={shlex.quote(beside)}"
+    return Finding(
+        seen.code,
+        Topic.PIN,
+        Severity.FAULT,
+        f"{seen.module}: the token wants a PIN; neither --pin-file nor BIRTHMARK_PIN_FILE is set",
+        cause=seen.cause,
+        command=export if beside else '(umask 077; cat > pin); export BIRTHMARK_PIN_FILE="$PWD/pin"',
+        advice="The software chip's own stands beside its settings" if beside else _INTO,
+    )
+
+
+def _wrong_pin(seen: ChipSeen) -> Finding:
+    asked, file = seen.asked.pin_file, seen.pin
+    beside = "" if seen.softhsm is None else seen.softhsm.pin_beside
+    if asked is not None and beside and beside != asked.value:
+        command, advice = asked.to(beside), "The software chip's own stands beside its settings"
+    elif file is not None:
+        command, advice = _writing(file.path), _INTO
+    else:
+        command, advice = _writing("pin"), f"{_INTO}, and name that file as the PIN's"
+    if seen.asked.has_inline_pin:
+        path = f"{seen.asked.config.rpartition('/')[0] or '.'}/pin"
+        inline = r's|pin-value=[^"&]*|pin-source=file:' + path + "|"
+        command = f"{_writing(path)} && {shlex.join(['sed', '-i', inline, seen.asked.config])}"
+        advice = f"{_INTO}; the configuration then names its file"
+    return Finding(
+        "keys.pin_wrong",
+        Topic.PIN,
+        Severity.FAULT,
+        f"{asked or 'the PIN of the configuration'}: the token answered {seen.detail}",
+        cause=seen.cause,
+        command=command,
+        advice=f"Hardware locks after a few wrong tries: do not guess. {advice}",
+    )
+
+
+def _locked(seen: ChipSeen) -> Finding:
+    return Finding(
+        "keys.pin_locked",
+        Topic.PIN,
+        Severity.FAULT,
+        f"{seen.module}: {seen.detail}",
+        cause=seen.cause,
+        advice="Unlock it with its security officer's PIN, by the vendor's tool",
+        for_a_person="the security officer's PIN",
+    )
+
+
+def _last_try(seen: ChipSeen) -> Finding:
+    return Finding(
+        "doctor.pin_last_try",
+        Topic.PIN,
+        Severity.FAULT,
+        f"{seen.module}: token '{seen.opened or seen.tokens[0].label}' has one try left, so none was made",
+        cause="One more wrong PIN locks the token.",
+        advice="Make sure of the PIN. `birthmark element list` tries it; a right one sets the count back",
+        for_a_person="only its owner knows the PIN",
+    )
+
+
+def _no_key(seen: ChipSeen) -> Finding:
+    wanted = seen.asked.key
+    labels = [one.label for one in seen.keys if one.label]
+    has_one = bool(labels) and wanted is not None
+    return Finding(
+        "keys.key_not_found",
+        Topic.KEY,
+        Severity.FAULT,
+        f"{wanted}; token '{seen.opened}' has {', '.join(labels) or 'no private key'}",
+        cause=f"The token has no private key {'' if wanted is None else wanted.value}.",
+        command=wanted.to(labels[0]) if wanted is not None and labels else "birthmark element list",
+        advice="Name the one that is there" if has_one else "See what there is",
+    )
+
+
+_BY_CODE: Mapping[str, Callable[[ChipSeen], Finding]] = {
+    "keys.token_not_found": _no_token,
+    "keys.token_ambiguous": _several,
+    "keys.pin_missing": _no_pin,
+    "keys.pin_wrong": _wrong_pin,
+    "keys.pin_locked": _locked,
+    "doctor.pin_last_try": _last_try,
+}
+
+
+# ---- the key
+
+
+def _key(seen: ChipSeen) -> Iterator[Finding]:
+    wanted = seen.asked.key
+    if wanted is None or not seen.opened or seen.code:
+        return
+    if any(one.label == wanted.value or one.key_id == wanted.value.removeprefix("id:") for one in seen.keys):
+        return
+    same = next((one for one in seen.keys if is_same_label(wanted.value, one.label)), None)
+    yield _no_key(seen) if same is None else _swapped(seen, same)
+
+
+def _swapped(seen: ChipSeen, same: KeySeen) -> Finding:
+    wanted = seen.asked.key
+    assert wanted is not None  # noqa: S101 (the caller looked)
+    return Finding(
+        "doctor.label_byte_order",
+        Topic.KEY,
+        Severity.WARNING,
+        f"{wanted}; the library says '{same.label}' for object 0x{object_id_of(same.label) or 0:08X}",
+        cause=(
+            "NXP's middleware up to 4.3 turns the bytes of a label around. Birthmark finds the key by either; "
+            "aziot and the vendors' SDKs compare letter by letter."
+        ),
+        command=wanted.to(same.label),
+        advice="Write it as this library does",
+    )

@@ -1,0 +1,66 @@
+"""Variables left from another server, and CAs that are not where a variable says."""
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+
+from birthmark.doctor.facts import PathSeen, ServerSeen, TrustSeen
+from birthmark.doctor.model import Finding, Severity, Topic
+
+
+def of_another_server(server: ServerSeen) -> Iterator[Finding]:
+    """Return that variables do not fit the server that is meant."""
+    if not server.foreign:
+        return
+    told = "; ".join(f"{one.name}{f'={one.value}' if one.value else ''}{one.whose}" for one in server.foreign)
+    yield Finding(
+        "doctor.environment_of_another_server",
+        Topic.ENVIRONMENT,
+        Severity.FAULT,
+        f"{told}; the server meant is that of {server.data}",
+        cause="Variables are left from another server: programs ask this one by another's names, secrets or CAs.",
+        command=server.env,
+        advice="Set them all anew",
+    )
+
+
+def paths(every: Sequence[PathSeen]) -> Iterator[Finding]:
+    """Return which variables name a library, a store or a directory that is not there."""
+    for one in every:
+        if one.file.exists:
+            continue
+        yield Finding(
+            "doctor.path_missing",
+            Topic.OPENSSL,
+            Severity.FAULT,
+            f"{one.setting}: {one.file.reason or 'no such file'}",
+            cause=f"{one.setting.name} names what is not there, and programs that read it find nothing.",
+            command=one.setting.to(one.instead) if one.instead else one.setting.away(),
+            advice="Name one that is there" if one.instead else "Take the program's own default",
+        )
+
+
+def trust(seen: Sequence[TrustSeen], server: ServerSeen | None) -> Iterator[Finding]:
+    """Return which variables name CAs that are not there. Many programs then trust nobody, and do not say why."""
+    for one in seen:
+        fault = partial(Finding, topic=Topic.TRUST, severity=Severity.FAULT)
+        by_server = server is not None and server.is_served
+        command = server.env if server is not None and by_server else one.setting.away()
+        advice = "Set it to the server's own" if by_server else "Trust the system's CAs again"
+        if not one.file.exists or one.file.reason:
+            yield fault(
+                "doctor.trust_missing",
+                seen=f"{one.setting}: {one.file.reason or 'no such file'}",
+                cause="The CAs to trust cannot be read: no server is believed.",
+                command=command,
+                advice=advice,
+            )
+        elif not one.certificates:
+            yield fault(
+                "doctor.trust_empty",
+                seen=f"{one.setting}: it holds no certificate",
+                cause="The file of CAs to trust has none: no server is believed.",
+                command=command,
+                advice=advice,
+            )
+        else:
+            yield Finding("doctor.trust", Topic.TRUST, Severity.OK, f"{one.setting}: {one.certificates} certificates")

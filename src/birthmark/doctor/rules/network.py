@@ -1,0 +1,120 @@
+"""Clock, proxy, names, ports and trust of the servers that variables name."""
+
+import ipaddress
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+
+from birthmark.doctor.facts import ClockSeen, PlaceSeen, ProxySeen, ServerSeen
+from birthmark.doctor.model import Finding, Severity, Topic
+
+_HUB = re.compile(r"[\w\-]+\.azure-devices\.(net|cn|us)")
+_GLOBAL: Mapping[str, str] = {
+    "net": "global.azure-devices-provisioning.net",
+    "cn": "global.azure-devices-provisioning.cn",
+    "us": "global.azure-devices-provisioning.us",
+}
+_ALLOWED_S = 10.0
+_ADMINISTRATOR = "a machine's clock is set by its administrator"
+
+
+def clock(seen: ClockSeen) -> Iterator[Finding]:
+    """Return that the clock cannot be right, or differs from a server's."""
+    fix = "Set it, and let it be kept: `timedatectl set-ntp true`"
+    if seen.is_before_build:
+        told, cause = f"it is {seen.now} by this clock", "This program was built later than that: the clock is wrong."
+    elif seen.offset_s is not None and abs(seen.offset_s) > _ALLOWED_S:
+        told = f"it is {seen.now} by this clock; {seen.by} says {-seen.offset_s:+.0f} s"
+        cause = "The clock is wrong: certificates are judged by it, and signatures that carry the time are refused."
+    else:
+        yield Finding(
+            "doctor.clock", Topic.CLOCK, Severity.OK, f"{seen.now}{f', as {seen.by} says' if seen.by else ''}"
+        )
+        return
+    yield Finding(
+        "doctor.clock_wrong", Topic.CLOCK, Severity.FAULT, told, cause=cause, advice=fix, for_a_person=_ADMINISTRATOR
+    )
+
+
+def is_bypassed(host: str, no_proxy: str) -> bool:
+    """Say whether programs ask a host without the proxy: itself, a domain above it, or a network it is in."""
+    for one in filter(None, (part.strip().lower() for part in no_proxy.split(","))):
+        if one == "*" or host == one.lstrip(".") or host.endswith(f".{one.lstrip('.')}"):
+            return True
+        with suppress(ValueError):
+            if "/" in one and ipaddress.ip_address(host) in ipaddress.ip_network(one, strict=False):
+                return True
+    return False
+
+
+def proxy(seen: ProxySeen) -> Iterator[Finding]:
+    """Return what is wrong with the proxy that variables name."""
+    said = ", ".join(one.name for one in seen.settings)
+    unset = f"unset {' '.join(one.name for one in seen.settings)}"
+    if seen.is_malformed:
+        yield Finding(
+            "doctor.proxy_malformed",
+            Topic.PROXY,
+            Severity.FAULT,
+            f"{said}: not http://HOST:PORT",
+            cause="The proxy that is named is no address; each program makes something else of it.",
+            command=unset,
+            advice="Name none, or write http://HOST:PORT",
+        )
+    elif seen.trouble:
+        yield Finding(
+            "doctor.proxy_unreachable",
+            Topic.PROXY,
+            Severity.FAULT,
+            f"{said}: {seen.address}: {seen.trouble}",
+            cause="The proxy does not answer, and SDKs, curl and the vendors' tools ask nobody without it.",
+            command=unset,
+            advice="Leave it out where there is none",
+        )
+    elif seen.local:
+        hosts = ",".join(seen.local)
+        rest = "${no_proxy:+,$no_proxy}"
+        yield Finding(
+            "doctor.proxy_for_local_server",
+            Topic.PROXY,
+            Severity.WARNING,
+            f"{said} is set; no_proxy has not {hosts}, the server of this machine",
+            cause="Programs ask the proxy for a server that is here, which it cannot reach.",
+            command=f'export no_proxy="{hosts}{rest}" NO_PROXY="{hosts}{rest}"',
+            advice="Ask this server without it",
+        )
+    else:
+        yield Finding("doctor.proxy", Topic.PROXY, Severity.OK, f"{said}: {seen.address}")
+
+
+def named(seen: PlaceSeen) -> Iterator[Finding]:
+    """Return that a name cannot be what it is taken for, without asking anybody."""
+    hub = _HUB.fullmatch(seen.host.lower())
+    if hub is not None and seen.setting.name == "PROVISIONING_HOST":
+        yield Finding(
+            "doctor.endpoint_is_hub",
+            Topic.ENVIRONMENT,
+            Severity.FAULT,
+            f"{seen.setting}: the name of an IoT hub",
+            cause="Devices register at the provisioning service, which tells them their hub.",
+            command=seen.setting.to(_GLOBAL[hub[1]]),
+            advice="Name the provisioning service",
+        )
+
+
+def places(every: Sequence[PlaceSeen], server: ServerSeen | None) -> Iterator[Finding]:
+    """Return why servers cannot be reached or believed; what is the same for several is told once."""
+    by_code: dict[str, list[PlaceSeen]] = {}
+    for one in every:
+        by_code.setdefault(one.code, []).append(one)
+    for code, same in by_code.items():
+        told = "; ".join(
+            f"{one.setting}: {one.cause or f'{one.host}:{one.port} answers and is trusted'}" for one in same
+        )
+        if not code:
+            yield Finding("doctor.place", Topic.NETWORK, Severity.OK, told)
+            continue
+        command = server.env if server is not None and server.is_served else ""
+        advice = "Set what is this machine's server's" if command else same[0].fix
+        cause = same[0].cause
+        yield Finding(code, Topic.NETWORK, Severity.FAULT, told, cause=cause, command=command, advice=advice)

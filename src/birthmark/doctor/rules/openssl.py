@@ -1,0 +1,126 @@
+"""OPENSSL_CONF: engines and providers that programs load by it, and how they go wrong."""
+
+import re
+import shlex
+from collections.abc import Iterator, Mapping
+from functools import partial
+
+from birthmark.doctor.facts import OpensslSeen
+from birthmark.doctor.model import Finding, Severity, Topic
+from birthmark.doctor.settings import replacing
+
+Sections = tuple[tuple[str, tuple[tuple[str, str], ...]], ...]
+
+_SECTION = re.compile(r"\s*\[\s*([^\]]+?)\s*\]")
+_ENTRY = re.compile(r"\s*([\w.\-]+)\s*=\s*(.*?)\s*$")
+_PATHS = ("module", "dynamic_path", "pkcs11-module-path", "MODULE_PATH")
+_PIN = "pkcs11-module-token-pin"
+_MAX_LINES = 5_000
+_fault = partial(Finding, topic=Topic.OPENSSL, severity=Severity.FAULT)
+
+
+def parse(text: str) -> Sections:
+    """Return the sections of a configuration and their entries, in order; comments are left out."""
+    found: list[tuple[str, list[tuple[str, str]]]] = [("", [])]
+    for line in text.splitlines()[:_MAX_LINES]:
+        bare = line.partition("#")[0]
+        if (section := _SECTION.match(bare)) is not None:
+            found.append((section[1], []))
+        elif (entry := _ENTRY.match(bare)) is not None:
+            found[-1][1].append((entry[1], entry[2]))
+    return tuple((name, tuple(entries)) for name, entries in found)
+
+
+def paths_in(sections: Sections) -> list[str]:
+    """Return the files that a configuration loads."""
+    return [value for _name, entries in sections for key, value in entries if key in _PATHS and value.startswith("/")]
+
+
+def findings(seen: OpensslSeen) -> Iterator[Finding]:
+    """Return what is wrong with the configuration."""
+    if not seen.file.exists or seen.file.reason:
+        yield _fault(
+            "doctor.openssl_conf_missing",
+            seen=f"{seen.setting}: {seen.file.reason or 'no such file'}",
+            cause="OpenSSL's configuration is not there: it loads no engine and no provider, and says nothing.",
+            command=seen.setting.away(),
+            advice="Let OpenSSL read its own",
+        )
+        return
+    found = [*_missing(seen), *_providers(seen), *_pin(seen)]
+    yield from found
+    if not found:
+        yield Finding("doctor.openssl_conf", Topic.OPENSSL, Severity.OK, str(seen.setting))
+
+
+def _missing(seen: OpensslSeen) -> Iterator[Finding]:
+    keys = {value: key for _name, entries in seen.sections for key, value in entries}
+    for path in seen.missing:
+        is_token = keys.get(path) in {"pkcs11-module-path", "MODULE_PATH"}
+        other = seen.libraries[0] if is_token and seen.libraries else ""
+        yield _fault(
+            "doctor.openssl_module_missing",
+            seen=f"{seen.setting}: {keys.get(path, 'module')} = {path}, and there is no such file",
+            cause="An engine or provider, or the chip's library under it, is not there: keys in the chip do not load.",
+            command=replacing(seen.file.path, path, other) if other else seen.setting.away(),
+            advice="Name a library that this machine has" if other else "Leave the configuration out",
+        )
+
+
+def _providers(seen: OpensslSeen) -> Iterator[Finding]:
+    """PKCS#11 by a provider: `default` stays active beside it, and keys are not shared between loads."""
+    tables: Mapping[str, Mapping[str, str]] = {name: dict(entries) for name, entries in seen.sections}
+    listing = next((table["providers"] for table in tables.values() if "providers" in table), "")
+    providers = tables.get(listing, {}) if listing else {}
+    for name, section in providers.items():
+        table = tables.get(section, {})
+        is_pkcs11 = any(key.startswith("pkcs11-module") for key in table)
+        if is_pkcs11 and table.get("pkcs11-module-cache-keys", "true") != "false":
+            yield Finding(
+                "doctor.provider_caches_keys",
+                Topic.OPENSSL,
+                Severity.WARNING,
+                f"[{section}] of {seen.file.path}: pkcs11-module-cache-keys is not false",
+                cause="The provider shares one copy of a key between loads: a program that reconnects fails at last.",
+                command=_into(seen, section, "pkcs11-module-cache-keys = false"),
+                advice="Switch it off",
+            )
+        if name != "default":
+            continue
+        if table.get("activate") not in {"1", "yes", "true", "on"}:
+            yield _no_default(seen, _into(seen, section, "activate = 1"))
+    if providers and "default" not in providers:
+        own = "birthmark_default"
+        add = f"printf '\\n[{own}]\\nactivate = 1\\n' >> {shlex.quote(seen.file.path)}"
+        yield _no_default(seen, f"{_into(seen, listing, f'default = {own}')} && {add}")
+
+
+def _no_default(seen: OpensslSeen, command: str) -> Finding:
+    return _fault(
+        "doctor.provider_default_missing",
+        seen=f"{seen.setting}: providers are listed, and default is not active among them",
+        cause="Without the default provider OpenSSL has no algorithms left: no TLS at all.",
+        command=command,
+        advice="Activate it",
+    )
+
+
+def _into(seen: OpensslSeen, section: str, line: str) -> str:
+    escaped = re.sub(r"([\\.*^$/\[\]])", r"\\\1", section)
+    return shlex.join(["sed", "-i", rf"/^[[:space:]]*\[[[:space:]]*{escaped}[[:space:]]*\]/a {line}", seen.file.path])
+
+
+def _pin(seen: OpensslSeen) -> Iterator[Finding]:
+    has_pin = any(
+        key == _PIN and value and not value.startswith("file:")
+        for _name, entries in seen.sections
+        for key, value in entries
+    )
+    if has_pin and seen.file.mode & 0o077:
+        yield _fault(
+            "doctor.pin_exposed",
+            seen=f"{seen.file.path}: holds a PIN, mode {seen.file.mode:04o}",
+            cause="Others can read the PIN in the configuration.",
+            command=shlex.join(["chmod", "0600", seen.file.path]),
+            advice="Close it",
+        )

@@ -1,0 +1,141 @@
+"""Look at the Birthmark servers of this machine, and at what the environment has from them."""
+
+import contextlib
+import ipaddress
+import urllib.request
+from collections.abc import Iterator, Mapping
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from birthmark.console.client import DEFAULT_DATA, others_served, read_endpoints
+from birthmark.console.lock import is_served
+from birthmark.console.variables import variables
+from birthmark.doctor.facts import FileSeen, Foreign, Reachable, ServerSeen
+from birthmark.doctor.looking import seen
+from birthmark.doctor.settings import Setting
+from birthmark.errors import BirthmarkError
+
+_CAS = ("SSL_CERT_FILE", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "AWS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS")
+_HOSTS = (
+    "PROVISIONING_HOST",
+    "AWS_ENDPOINT_URL_IOT",
+    "AWS_ENDPOINT_URL_IOT_DATA_PLANE",
+    "AWS_ENDPOINT_URL_IOT_JOBS_DATA_PLANE",
+)
+# What counts only beside the host that it is for: name -> that host's variable. These are secrets, but for the scope.
+_BESIDE = {
+    "PROVISIONING_IDSCOPE": "PROVISIONING_HOST",
+    "PROVISIONING_CONNECTION_STRING": "PROVISIONING_HOST",
+    "AWS_ACCESS_KEY_ID": "AWS_ENDPOINT_URL_IOT",
+    "AWS_SECRET_ACCESS_KEY": "AWS_ENDPOINT_URL_IOT",
+}
+_SHOWN = frozenset({*_CAS, *_HOSTS, "PROVISIONING_IDSCOPE"})
+_OTHERS = 0o077
+_PATIENCE_S = 3.0
+
+
+def look(named: Setting | None, environment: Mapping[str, str]) -> ServerSeen | None:
+    """Return the server that is meant: the one that is named, else the one whose host the environment has."""
+    if named is not None:
+        return _server(Path(named.value).expanduser(), named, environment)
+    default = Path(DEFAULT_DATA).expanduser()
+    running = sorted(one for one in {*others_served(default), default} if is_served(one))
+    for data in running:
+        theirs = _variables(data)
+        if any(environment.get(name) and environment[name] == theirs.get(name) for name in _HOSTS):
+            return _server(data, None, environment)
+    return _server(default, None, environment) if (default / "server.lock").exists() else None
+
+
+def _server(data: Path, named: Setting | None, environment: Mapping[str, str]) -> ServerSeen:
+    is_running = is_served(data)
+    theirs = _variables(data)
+    return ServerSeen(
+        str(data),
+        named,
+        seen(data),
+        has_run=(data / "endpoints.json").exists(),
+        is_served=is_running,
+        foreign=tuple(_foreign(data, theirs, environment)) if is_running else (),
+        exposed=tuple(_exposed(data)),
+        others=() if is_running else tuple(_others(data, environment)),
+    )
+
+
+def _others(data: Path, environment: Mapping[str, str]) -> list[str]:
+    """Return the directories of other running servers, the one that the environment is about first."""
+
+    def is_meant(other: Path) -> bool:
+        theirs = _variables(other)
+        return any(environment.get(name) and environment[name] == theirs.get(name) for name in _HOSTS)
+
+    return [str(one) for one in sorted(others_served(data), key=lambda one: (not is_meant(one), one))]
+
+
+def _variables(data: Path) -> Mapping[str, str]:
+    with contextlib.suppress(BirthmarkError, OSError, KeyError, TypeError):
+        return variables(read_endpoints(data))
+    return {}
+
+
+def _foreign(data: Path, theirs: Mapping[str, str], environment: Mapping[str, str]) -> Iterator[Foreign]:
+    """Yield the variables that another server set; what is a cloud's own, or the user's, is left alone."""
+    for name in (*_CAS, *_HOSTS, *_BESIDE):
+        value = environment.get(name)
+        if not value or name not in theirs or value == theirs[name]:
+            continue
+        whose = _whose(name, value, data, theirs, environment)
+        if whose is not None:
+            yield Foreign(name, value if name in _SHOWN else "", whose)
+
+
+def _whose(name: str, value: str, data: Path, theirs: Mapping[str, str], environment: Mapping[str, str]) -> str | None:
+    """Return whose a value is, in words; None where it may well be meant."""
+    if name in _CAS:
+        other = Path(value).parent
+        is_data = other.resolve() != data.resolve() and (other / "server.lock").exists()
+        return f" (of the server of {other})" if is_data else None
+    if name in _HOSTS:
+        return " (another address of this machine)" if _is_loopback(value) else None
+    host = _BESIDE[name]
+    return f" (not {host}'s)" if environment.get(host) == theirs.get(host) else None
+
+
+def _is_loopback(value: str) -> bool:
+    host = (urlsplit(value).hostname if "//" in value else value.partition(":")[0]) or ""
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_address(host).is_loopback
+    return host == "localhost"
+
+
+def _exposed(data: Path) -> Iterator[FileSeen]:
+    """Yield private files of the directory that others can read."""
+    for path in (*sorted((data / "ca").glob("*.key")), data / "operator.token", data / "endpoints.json"):
+        found = seen(path)
+        if found.exists and found.mode & _OTHERS:
+            yield found
+
+
+def is_ready(data: str) -> bool:
+    """Say whether the server's own health address answers."""
+    with contextlib.suppress(BirthmarkError, OSError, ValueError, KeyError):
+        endpoints: Mapping[str, Any] = read_endpoints(Path(data))
+        url = endpoints["health_url"].rsplit("/", 1)[0] + "/readyz"
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with opener.open(url, timeout=_PATIENCE_S) as answer:
+            return bool(answer.status == HTTPStatus.OK)
+    return False
+
+
+def reachable(data: str) -> Reachable | None:
+    """Return how the running server of a data directory is reached; None where none runs."""
+    if not is_served(Path(data)):
+        return None
+    with contextlib.suppress(BirthmarkError, OSError, KeyError, TypeError, ValueError):
+        endpoints = read_endpoints(Path(data))
+        dps, est = endpoints["dps"] or {}, urlsplit((endpoints["est"] or {}).get("url", ""))
+        host, port = dps.get("host", ""), dps.get("https_port", 0)
+        return Reachable(endpoints["trust_bundle"], host, port, est.hostname or "", est.port or 443)
+    return None

@@ -1,0 +1,39 @@
+"""OpenSSL's configuration, as text of anybody's."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from birthmark.doctor.facts import FileSeen, OpensslSeen
+from birthmark.doctor.rules import openssl
+from birthmark.doctor.settings import Kind, Setting
+
+CONF = Setting(Kind.VARIABLE, "OPENSSL_CONF", "/openssl.cnf")
+ENGINE = "openssl_conf = a\n[a]\nengines = b\n[b]\ne4sss = c\n[c]\ndynamic_path = /usr/lib/libsss_engine.so # NXP's\n"
+
+
+def found_in(text: str, *missing: str) -> list[str]:
+    seen = OpensslSeen(CONF, FileSeen("/openssl.cnf", exists=True, mode=0o600), openssl.parse(text), missing)
+    return [one.code for one in openssl.findings(seen)]
+
+
+def test_an_engine_that_is_there_is_right() -> None:
+    assert found_in(ENGINE) == ["doctor.openssl_conf"]
+
+
+def test_an_engine_that_is_not_there_is_told() -> None:
+    (path,) = openssl.paths_in(openssl.parse(ENGINE))
+    assert found_in(ENGINE, path) == ["doctor.openssl_module_missing"]
+
+
+def test_providers_without_default_leave_openssl_without_algorithms() -> None:
+    text = "openssl_conf = a\n[a]\nproviders = b\n[b]\nnxp = c\n[c]\nactivate = 1\n"
+    assert found_in(text) == ["doctor.provider_default_missing"]
+
+
+def test_no_providers_at_all_are_right() -> None:
+    assert found_in("[a]\nb = c\n") == ["doctor.openssl_conf"]
+
+
+@given(st.text(max_size=2000))
+def test_any_text_is_understood_somehow(text: str) -> None:
+    found_in(text, *openssl.paths_in(openssl.parse(text)))

@@ -1,5 +1,7 @@
 """A run is taken back at a real server by the command that it was: what it made, and nothing that was there before."""
 
+import csv
+import json
 import subprocess
 import time
 from collections.abc import Iterator
@@ -69,3 +71,15 @@ def test_the_journal_of_another_target_takes_nothing_back(server: RunningServer,
     refused = server.attempt(*line[:8], there, *line[9:], "--undo")
     assert (refused.returncode, "enroll.journal_of_another_target" in refused.stderr) == (1, True)
     server.run(*line, "--undo")
+
+
+def test_reports_of_a_run_say_what_the_target_said(server: RunningServer, line: list[str], tmp_path: Path) -> None:
+    forms = [tmp_path / f"run.{suffix}" for suffix in ("csv", "json", "html")]
+    told = server.rows(*line, *(word for form in forms for word in ("--report", str(form))))
+    with forms[0].open(newline="") as table:
+        rows = list(csv.DictReader(table))
+    assert [(row["device"], row["outcome"]) for row in rows] == [(row["device"], "created") for row in told]
+    assert json.loads(forms[1].read_text().splitlines()[-1])["counts"] == {"created": COUNT}
+    assert f"{COUNT} devices" in forms[2].read_text()
+    server.run(*line, "--undo", "--report", str(forms[0]))
+    assert forms[0].read_text().count("taken back") == COUNT

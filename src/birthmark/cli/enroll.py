@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from birthmark.cli.asking import CannotWorkError, agree, device_with, only, only_typed
-from birthmark.cli.common import SOME_ROWS_REFUSED, UsageError, emit, read_certificate
+from birthmark.cli.common import SOME_ROWS_REFUSED, UsageError, emit, read_certificate, without
 from birthmark.cli.manifest import ManifestOptions, count_entries
 from birthmark.cli.operator import DataOption, ServerOptions, show
 from birthmark.cli.options import JsonOption, command, commands
@@ -241,19 +241,26 @@ def group(
     emit(as_json, {"group": group_id, "outcome": done.value})
 
 
-@command(app, "birthmark enroll manifest shipment.json --dry-run")
-def manifest(
-    how: DeviceOptions,
-    where: TargetOptions,
-    writing: WriteOptions,
-    shipped: ManifestOptions,
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """What is kept of a run, and whether it is to be taken back."""
+
     journal: Annotated[
         Path | None,
         typer.Option(help="Keep every outcome in this file, which belongs to one target, and the way back."),
-    ] = None,
-    undo: Annotated[
-        bool, typer.Option("--undo", help="Take back what the journal's runs did, and nothing else.")
-    ] = False,
+    ] = None
+    undo: Annotated[bool, typer.Option("--undo", help="Take back what the journal's runs did, and nothing else.")] = (
+        False
+    )
+    report: Annotated[
+        list[Path] | None,
+        typer.Option(help="Write what became of each device here: a .csv, .json or .html file; may be given again."),
+    ] = None
+
+
+@command(app, "birthmark enroll manifest shipment.json --dry-run")
+def manifest(
+    how: DeviceOptions, where: TargetOptions, writing: WriteOptions, shipped: ManifestOptions, run: RunOptions
 ) -> None:
     """Put every verified chip of a supplier's manifest on record; device id is the certificate's common name.
 
@@ -262,30 +269,25 @@ def manifest(
     """
     from birthmark.cli.shipment import Shipment, enroll_shipment, take_back_shipment
     from birthmark.cli.tally import Tally
+    from birthmark.fleet.report import check_form
 
     how.check(where)
+    for path in run.report or ():
+        check_form(path, again=without("--report", takes_value=True))
     tally = Tally(as_json=shipped.as_json)
-    if undo:
-        take_back_shipment(where, writing, journal, tally)
+    if run.undo:
+        take_back_shipment(where, writing, run, tally)
         return
-    only(not writing.dry_run, "where something is written, which --dry-run does not", journal=journal)
+    only(not writing.dry_run, "where something is written, which --dry-run does not", journal=run.journal)
     trust = shipped.trust()
     target = where.open()
     total = count_entries(shipped.file)
     if total == 0:
         raise NothingInManifestError(path=shipped.file)
     writing.confirm(target, where.profile, total)
-    shipment = Shipment(shipped.file, trust, total, needs_common_name=where.is_azure, force=how.force)
-    enroll_shipment(
-        target,
-        shipment,
-        tally,
-        edge=how.edge,
-        policy=how.policy,
-        journal=journal,
-        update=how.update,
-        dry_run=writing.dry_run,
-    )
+    judged = {"needs_common_name": where.is_azure, "force": how.force, "quiet": shipped.as_json}
+    shipment = Shipment(shipped.file, trust, total, **judged)
+    enroll_shipment(target, shipment, tally, how, run, dry_run=writing.dry_run)
     if tally.has_refusals:
         raise typer.Exit(SOME_ROWS_REFUSED)
 

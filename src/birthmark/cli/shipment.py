@@ -1,11 +1,12 @@
 """Enroll a supplier's shipment: entries to wishes, with every outcome in a tally, also when the run is cut off."""
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import typer
 from rich.console import Console
@@ -21,12 +22,15 @@ from birthmark.errors import BirthmarkError, InvalidRequestError
 from birthmark.fleet.bulk import enroll_all, take_back_all
 from birthmark.fleet.doubts import doubts_of
 from birthmark.fleet.journal import TAKEN_BACK, Journal, Outcome, refused
+from birthmark.fleet.report import Report, Run
 from birthmark.fleet.target import Done, EnrollmentRequest, EnrollmentTarget
 from birthmark.manifests.model import Entry
 from birthmark.pki.certificates import Certificate
 
 if TYPE_CHECKING:
-    from birthmark.cli.enroll import TargetOptions, WriteOptions
+    from birthmark.cli.enroll import DeviceOptions, RunOptions, TargetOptions, WriteOptions
+
+Tell: TypeAlias = Callable[[Outcome], None]
 
 
 class JournalNotNamedError(InvalidRequestError):
@@ -59,12 +63,13 @@ class Shipment:
     total: int
     needs_common_name: bool
     force: bool
+    quiet: bool
 
-    def wishes(self, tally: Tally, *, edge: bool, policy: str | None) -> Iterator[EnrollmentRequest]:
-        """Yield what is to be enrolled; what is not goes into the tally at once."""
+    def wishes(self, tell: Tell, *, edge: bool, policy: str | None) -> Iterator[EnrollmentRequest]:
+        """Yield what is to be enrolled; what is not is told at once."""
         entries = entries_of(self.file, self.trust, quiet=True)
         console = Console(stderr=True)
-        hidden = tally.as_json or not console.is_terminal
+        hidden = self.quiet or not console.is_terminal
         for entry in track(entries, "Enrolling", total=self.total, console=console, transient=True, disable=hidden):
             try:
                 certificate = self._certificate_of(entry)
@@ -73,7 +78,7 @@ class Shipment:
                 thumbprint = None
                 if isinstance(entry, Entry):
                     name, thumbprint = entry.device_id, entry.thumbprint
-                tally.add(refused(name, thumbprint.hex() if thumbprint else None, error, again()))
+                tell(refused(name, thumbprint.hex() if thumbprint else None, error, again()))
             else:
                 yield EnrollmentRequest(entry.device_id, certificate, is_edge=edge, policy=policy)
 
@@ -94,29 +99,30 @@ def enroll_shipment(
     target: EnrollmentTarget,
     shipment: Shipment,
     tally: Tally,
+    how: "DeviceOptions",
+    run: "RunOptions",
     *,
-    edge: bool,
-    policy: str | None,
-    journal: Path | None,
-    update: bool,
     dry_run: bool,
 ) -> None:
     """Enroll all of it and say what became of it, whatever ends the run."""
-    wishes = shipment.wishes(tally, edge=edge, policy=policy)
-    belongs_to = target.identity if journal else ""
-    with Journal(journal, belongs_to, again=without("--journal", takes_value=True)) as kept:
+    belongs_to = target.identity if run.journal else ""
+    with (
+        Journal(run.journal, belongs_to, again=without("--journal", takes_value=True)) as kept,
+        _told(tally, run, target, dry_run=dry_run) as tell,
+    ):
         if kept.before:
             done = counted(kept.before, "outcome")
             typer.echo(f"An earlier run was cut off after {done}; the target says what is there.", err=True)
+        wishes = shipment.wishes(tell, edge=how.edge, policy=how.policy)
         try:
             target.survey(shipment.total)
-            enroll_all(target, wishes, kept, tally.add, update=update, dry_run=dry_run, again=again())
+            enroll_all(target, wishes, kept, tell, update=how.update, dry_run=dry_run, again=again())
         except BaseException as ending:
             is_stopped = isinstance(ending, KeyboardInterrupt)
-            how = "Stopped" if is_stopped else "Cut off"
-            how += f" after {tally.counts.total()} of {counted(shipment.total, 'entry')}: {tally.summary()}"
+            said = "Stopped" if is_stopped else "Cut off"
+            said += f" after {tally.counts.total()} of {counted(shipment.total, 'entry')}: {tally.summary()}"
             tally.show_refusals()
-            typer.echo(f"{target.description}: {how}. Run it again to go on.", err=True)
+            typer.echo(f"{target.description}: {said}. Run it again to go on.", err=True)
             if is_stopped:
                 raise typer.Exit(INTERRUPTED) from ending
             raise
@@ -124,18 +130,34 @@ def enroll_shipment(
     typer.echo(f"{target.description}: {tally.summary()}.", err=True)
 
 
-def take_back_shipment(where: "TargetOptions", writing: "WriteOptions", path: Path | None, tally: Tally) -> None:
+@contextmanager
+def _told(tally: Tally, run: "RunOptions", target: EnrollmentTarget, *, dry_run: bool) -> Iterator[Tell]:
+    """Give what takes an outcome to the one who reads and into the reports."""
+    now = SystemClock().now
+    of = Run(target.description, now(), dry_run=dry_run)
+    with ExitStack() as files:
+        takers = [tally.add, *(files.enter_context(Report(path, of, now)).add for path in run.report or ())]
+
+        def tell(outcome: Outcome) -> None:
+            for take in takers:
+                take(outcome)
+
+        yield tell
+
+
+def take_back_shipment(where: "TargetOptions", writing: "WriteOptions", run: "RunOptions", tally: Tally) -> None:
     """Take back what the runs of a journal did, and say what became of it."""
-    if path is None:
+    if run.journal is None:
         raise JournalNotNamedError(again=again())
-    open_file(path).close()
+    open_file(run.journal).close()
     target = where.open()
-    with Journal(path, target.identity, again=without("--journal", takes_value=True)) as kept:
+    with Journal(run.journal, target.identity, again=without("--journal", takes_value=True)) as kept:
         kept.ending = None
         count = sum(1 for _ in kept.written())
         writing.confirm(target, where.profile, count)
-        tell = partial(_tell_taken_back, tally, where)
-        take_back_all(target, kept, tell, dry_run=writing.dry_run, again=again())
+        with _told(tally, run, target, dry_run=writing.dry_run) as tell:
+            there = partial(_tell_taken_back, tell, where)
+            take_back_all(target, kept, there, dry_run=writing.dry_run, again=again())
         if not (writing.dry_run or tally.has_refusals):
             kept.ending = TAKEN_BACK
     tally.show_refusals()
@@ -148,9 +170,9 @@ def take_back_shipment(where: "TargetOptions", writing: "WriteOptions", path: Pa
         raise typer.Exit(SOME_ROWS_REFUSED)
 
 
-def _tell_taken_back(tally: Tally, where: "TargetOptions", outcome: Outcome) -> None:
+def _tell_taken_back(tell: Tell, where: "TargetOptions", outcome: Outcome) -> None:
     if outcome.refusal is not None:
         profile = where.profile.profile_name
         to = "" if where.is_azure else " --to aws"
         outcome.refusal.add_facts(options=to if where.profile.is_local else f"{to} --profile {shlex.quote(profile)}")
-    tally.add(outcome)
+    tell(outcome)

@@ -60,6 +60,9 @@ UNDO = "birthmark enroll manifest shipment/manifest.json --undo"
 
 FLEET: Mapping[str, Scenario] = {
     "enroll.journal_not_named": Scenario(UNDO, typed(*RUN), is_instead=True),
+    "enroll.report_form": Scenario(
+        f"birthmark enroll manifest {SHIPMENT} --report run.xls", typed(RUN[0]), is_instead=True
+    ),
     "fleet.not_taken_back": Scenario(
         f"{UNDO} --journal run.journal",
         typed(

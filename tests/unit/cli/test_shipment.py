@@ -6,6 +6,7 @@ import pytest
 import typer
 
 from birthmark.cli.common import telling_refusals
+from birthmark.cli.enroll import DeviceOptions, RunOptions
 from birthmark.cli.shipment import Shipment, enroll_shipment
 from birthmark.cli.tally import Tally
 from birthmark.fleet.journal import Outcome
@@ -23,18 +24,10 @@ def test_a_journal_that_cannot_be_used_is_the_only_complaint_and_is_replaced_in_
     journal.write_text(content)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     monkeypatch.setattr("sys.argv", ["birthmark", "enroll", "manifest", "m", "--journal", str(journal), "--update"])
-    shipment = Shipment(Path("m"), None, 3, needs_common_name=True, force=False)
+    shipment = Shipment(Path("m"), None, 3, needs_common_name=True, force=False, quiet=True)
+    how, run = DeviceOptions(update=True), RunOptions(journal=journal)
     with pytest.raises(typer.Exit), telling_refusals():
-        enroll_shipment(
-            MemoryTarget(),
-            shipment,
-            Tally(as_json=False),
-            edge=False,
-            policy=None,
-            journal=journal,
-            update=True,
-            dry_run=False,
-        )
+        enroll_shipment(MemoryTarget(), shipment, Tally(as_json=False), how, run, dry_run=False)
     told = capsys.readouterr().err
     assert "Cut off" not in told
     assert f"`birthmark enroll manifest m --update --journal {journal}{other}`" in told

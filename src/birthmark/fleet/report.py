@@ -1,0 +1,185 @@
+"""What became of each device, as a file for whoever keeps records: CSV for tables, JSON lines for programs, HTML.
+
+The suffix of its name says which. A report is written beside its name and takes it when the run ends, also one that was
+cut off; a million rows take no more memory than a few, and a page shows the first of them.
+"""
+
+import csv
+import html
+import json
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Protocol, Self, TextIO
+
+from birthmark.errors import InvalidRequestError
+from birthmark.fleet.journal import Outcome
+
+FIELDS = ("device", "thumbprint", "outcome", "code", "message", "cause", "fix")
+_MOST_ROWS = 5000
+_MOST_REFUSALS = 50
+_FORMULA = tuple("=+-@\t\r")
+_COLOURS = {"created": "#2e7d32", "updated": "#1565c0", "unchanged": "#757575", "refused": "#c62828"}
+
+
+class ReportFormError(InvalidRequestError):
+    """No such form of a report."""
+
+    code = "enroll.report_form"
+    cause = "{path} could be any form of a report; its suffix says which: .csv, .json or .html."
+    fix = "Say which: `{again} --report {path}.csv`"
+    again: str = "?"
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What the report is of."""
+
+    target: str
+    begun: datetime
+    dry_run: bool
+
+
+class _Form(Protocol):
+    def row(self, row: Mapping[str, Any]) -> None: ...
+
+    def end(self, counts: Counter[str], refusals: Mapping[str, int], ended: datetime) -> None: ...
+
+
+@dataclass(slots=True)
+class Report:
+    """One file; use it in a `with`."""
+
+    path: Path
+    run: Run
+    now: Callable[[], datetime]
+    counts: Counter[str] = field(default_factory=Counter)
+    _refusals: Counter[str] = field(default_factory=Counter)
+    _file: TextIO = field(init=False, repr=False)
+    _form: _Form = field(init=False, repr=False)
+
+    def __enter__(self) -> Self:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = _part_of(self.path).open("w", encoding="utf-8", newline="")
+        self._form = _FORMS[self.path.suffix](self._file, self.run)
+        return self
+
+    def add(self, outcome: Outcome) -> None:
+        """Take an outcome in."""
+        row = outcome.as_row()
+        self.counts[row["outcome"]] += 1
+        if (cause := row.get("code")) is not None and (cause in self._refusals or len(self._refusals) < _MOST_REFUSALS):
+            self._refusals[cause] += 1
+        self._form.row(row)
+
+    def __exit__(self, *_: object) -> None:
+        self._form.end(self.counts, self._refusals, self.now())
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+        _part_of(self.path).replace(self.path)
+
+
+def check_form(path: Path, again: str) -> None:
+    """Raise `ReportFormError` for a name whose suffix says nothing."""
+    if path.suffix not in _FORMS:
+        raise ReportFormError(path=path, again=again)
+
+
+def _part_of(path: Path) -> Path:
+    return path.with_name(path.name + ".part")
+
+
+class _Csv:
+    def __init__(self, file: TextIO, run: Run) -> None:
+        del run
+        self._writer = csv.DictWriter(file, FIELDS, restval="", extrasaction="ignore")
+        self._writer.writeheader()
+
+    def row(self, row: Mapping[str, Any]) -> None:
+        self._writer.writerow({name: _as_text(value) for name, value in row.items()})
+
+    def end(self, counts: Counter[str], refusals: Mapping[str, int], ended: datetime) -> None:
+        """A table has rows alone."""
+
+
+def _as_text(value: object) -> str:
+    """Return a cell that no table calculator takes for a formula."""
+    text = "" if value is None else str(value)
+    return f"'{text}" if text.startswith(_FORMULA) else text
+
+
+class _Json:
+    def __init__(self, file: TextIO, run: Run) -> None:
+        self._file = file
+        self._write({"target": run.target, "begun": run.begun.isoformat(), "dry_run": run.dry_run})
+
+    def row(self, row: Mapping[str, Any]) -> None:
+        self._write(row)
+
+    def end(self, counts: Counter[str], refusals: Mapping[str, int], ended: datetime) -> None:
+        self._write({"ended": ended.isoformat(), "counts": dict(counts), "refusals": dict(refusals)})
+
+    def _write(self, row: Mapping[str, Any]) -> None:
+        self._file.write(json.dumps(row) + "\n")
+
+
+class _Html:
+    def __init__(self, file: TextIO, run: Run) -> None:
+        self._file, self._run, self._shown = file, run, 0
+        what = "Enrollment, rehearsed" if run.dry_run else "Enrollment"
+        head = f"<!doctype html><meta charset=utf-8><title>{what}</title><style>{_STYLE}</style><main>"
+        told = f"<h1>{what}</h1><p>{html.escape(run.target)}</p><table><thead>{_cells('th', _SHOWN)}</thead><tbody>"
+        file.write(f"{head}{told}\n")
+
+    def row(self, row: Mapping[str, Any]) -> None:
+        self._shown += 1
+        if self._shown <= _MOST_ROWS:
+            self._file.write(_cells("td", (row.get(name) for name in _SHOWN), row["outcome"]))
+
+    def end(self, counts: Counter[str], refusals: Mapping[str, int], ended: datetime) -> None:
+        total = counts.total()
+        shown = f"<p>The first {_MOST_ROWS} of {total}.</p>" if total > _MOST_ROWS else ""
+        took = (ended - self._run.begun).total_seconds()
+        rate = f"{total / took:.0f} a second" if took else "at once"
+        span = f"{self._run.begun:%Y-%m-%d %H:%M:%S} to {ended:%H:%M:%S} UTC"
+        self._file.write(f"</tbody></table>{shown}<header><p>{total} devices, {rate}, {span}</p>")
+        self._file.write(_bars("What became of them", counts))
+        if refusals:
+            self._file.write(_bars("Why some were refused", refusals))
+        self._file.write("</header></main>\n")
+
+
+_SHOWN = ("device", "outcome", "thumbprint", "cause", "fix")
+# What is known only at the end stands at the top: the order is the style's.
+_STYLE = (
+    "body{font:15px/1.4 system-ui,sans-serif;margin:2em;color:#222}main{display:flex;flex-direction:column}"
+    "h1,h1+p{order:0;margin:.2em 0}header{order:1}table{order:2;border-collapse:collapse}main>p:last-of-type{order:3}"
+    "th,td{text-align:left;padding:.3em .6em;border-bottom:1px solid #ddd;vertical-align:top;overflow-wrap:anywhere}"
+    "tr.refused td:nth-child(2){color:#c62828;font-weight:bold}svg{display:block;margin:.5em 0 1.5em}"
+)
+
+
+def _cells(kind: str, values: Iterable[object], outcome: str = "") -> str:
+    cells = "".join(f"<{kind}>{html.escape('' if value is None else str(value))}</{kind}>" for value in values)
+    return f'<tr class="{html.escape(outcome)}">{cells}</tr>\n'
+
+
+def _bars(title: str, counts: Mapping[str, int]) -> str:
+    """Return a chart: a bar for each, as long as its share."""
+    most, rows = max(counts.values(), default=1), []
+    for place, (name, count) in enumerate(sorted(counts.items(), key=lambda one: -one[1])):
+        y, colour = place * 28, _COLOURS.get(name, "#c62828")
+        rows.append(
+            f'<text x="0" y="{y + 17}">{html.escape(name)}</text>'
+            f'<rect x="260" y="{y + 2}" width="{max(2, 400 * count // most)}" height="20" fill="{colour}"/>'
+            f'<text x="{270 + 400 * count // most}" y="{y + 17}">{count}</text>'
+        )
+    return f'<h2>{html.escape(title)}</h2><svg width="760" height="{28 * len(rows)}" role="img">{"".join(rows)}</svg>'
+
+
+_FORMS: Mapping[str, Callable[[TextIO, Run], _Form]] = {".csv": _Csv, ".json": _Json, ".html": _Html}

@@ -1,0 +1,85 @@
+"""A report says of each device what the target said, in a form that its reader knows."""
+
+import csv
+import json
+import re
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from birthmark.fleet import report as module
+from birthmark.fleet.errors import DifferentRecordError
+from birthmark.fleet.journal import Outcome
+from birthmark.fleet.report import Report, ReportFormError, Run, check_form
+from birthmark.fleet.target import Done
+from fakes import NOON
+
+DIFFERENT = DifferentRecordError(device="b<script>", target="here", present="an old one", wanted="a new one")
+OUTCOMES = [
+    Outcome("a", "00ff", Done.CREATED),
+    Outcome("b<script>", None, Done.REFUSED, DIFFERENT),
+    Outcome("=1+1", "11ff", Done.CREATED),
+]
+
+
+def written(path: Path, outcomes: list[Outcome] = OUTCOMES) -> str:
+    run = Run("AWS IoT & others", NOON, dry_run=False)
+    with Report(path, run, lambda: NOON + timedelta(seconds=2)) as report:
+        for outcome in outcomes:
+            report.add(outcome)
+    return path.read_text()
+
+
+def test_a_table_has_a_row_a_device_and_no_formula(tmp_path: Path) -> None:
+    rows = list(csv.DictReader(written(tmp_path / "run.csv").splitlines()))
+    assert [(row["device"], row["outcome"]) for row in rows] == [
+        ("a", "created"),
+        ("b<script>", "refused"),
+        ("'=1+1", "created"),
+    ]
+    assert rows[1]["cause"] == DIFFERENT.explain_cause()
+    assert rows[1]["fix"] == DIFFERENT.explain_fix()
+
+
+def test_json_lines_begin_with_the_run_and_end_with_its_counts(tmp_path: Path) -> None:
+    first, *rows, last = map(json.loads, written(tmp_path / "run.json").splitlines())
+    assert first == {"target": "AWS IoT & others", "begun": NOON.isoformat(), "dry_run": False}
+    assert rows == [outcome.as_row() for outcome in OUTCOMES]
+    assert last["counts"] == {"created": 2, "refused": 1}
+    assert last["refusals"] == {DIFFERENT.code: 1}
+
+
+def test_a_page_shows_charts_and_each_device_with_nothing_of_theirs_as_markup(tmp_path: Path) -> None:
+    page = written(tmp_path / "run.html")
+    assert "<script>" not in page
+    assert "b&lt;script&gt;" in page
+    assert "3 devices, 2 a second" in page
+    assert len(re.findall("<rect ", page)) == 3
+    assert page.count("<tr") == 1 + len(OUTCOMES)
+
+
+def test_a_page_of_very_many_shows_the_first_and_counts_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_MOST_ROWS", 10)
+    page = written(tmp_path / "run.html", [Outcome(f"d{n}", None, Done.UNCHANGED) for n in range(12)])
+    assert (page.count("<tr"), "The first 10 of 12" in page) == (11, True)
+
+
+def test_a_run_that_is_cut_off_leaves_what_is_known(tmp_path: Path) -> None:
+    path, run = tmp_path / "run.csv", Run("here", NOON, dry_run=True)
+
+    def cut_off() -> None:
+        with Report(path, run, lambda: NOON) as report:
+            report.add(OUTCOMES[0])
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        cut_off()
+    assert [line.split(",")[0] for line in path.read_text().splitlines()] == ["device", "a"]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_suffix_that_says_nothing_is_refused() -> None:
+    with pytest.raises(ReportFormError) as refused:
+        check_form(Path("run.xls"), "birthmark enroll manifest shipment.json")
+    assert "`birthmark enroll manifest shipment.json --report run.xls.csv`" in refused.value.explain_fix()

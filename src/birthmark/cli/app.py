@@ -35,6 +35,7 @@ COMMANDS = (
     "agent",
     "why",
     "audit",
+    "provenance",
     "backup",
     "restore",
     "completion",

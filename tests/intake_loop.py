@@ -1,4 +1,4 @@
-"""A process that takes chips of plain keys in until it is killed, and says each board that was taken in."""
+"""A process that takes chips of plain keys in, so many or until it is killed, and says each board that was taken in."""
 
 import itertools
 import os
@@ -13,7 +13,7 @@ from birthmark.manifests.bundle.station import open_station
 from pki_builders import a_device
 
 with open_station(Path(sys.argv[1]), clock=SystemClock(), entropy=SystemEntropy(), name="north") as station:
-    for number in itertools.count():
+    for number in itertools.islice(itertools.count(), int(sys.argv[2]) if sys.argv[2:] else None):
         chip = a_device(None, "chip")
         wish = Wish(f"B-{os.getpid()}-{number}", "ann", (chip.certificate,))
         asked = station.ask(wish)

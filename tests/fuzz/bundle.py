@@ -56,11 +56,11 @@ _CHIP = wire.Chip(
     ),
 )
 _CHIP_LINE = wire.render_line(_CHIP, _sign)
-_SEAL = wire.render_line(wire.Seal(seq=2, at=AT, previous=wire.digest(_CHIP_LINE), chips=1), _sign)
+_SEAL = wire.render_line(wire.Seal(seq=2, at=AT, previous=wire.digest(_CHIP_LINE), bundle=BUNDLE, chips=1), _sign)
 WHOLE = b"\n".join((OPENING, _CHIP_LINE, _SEAL)) + b"\n"
 SAID = (
     msgspec.json.encode(_CHIP),
-    msgspec.json.encode(wire.Seal(seq=1, at=AT, previous=wire.digest(OPENING), chips=0)),
+    msgspec.json.encode(wire.Seal(seq=1, at=AT, previous=wire.digest(OPENING), bundle=BUNDLE, chips=0)),
 )
 
 

@@ -5,6 +5,7 @@ import os
 import random
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -129,7 +130,7 @@ def test_what_was_told_as_taken_outlives_a_kill_at_any_moment(tmp_path: Path) ->
     dice, told = random.Random(9), []
     for _ in range(12):
         with subprocess.Popen(
-            ["python", str(Path(__file__).parents[1] / "intake_loop.py"), str(tmp_path / "north")],
+            [sys.executable, str(Path(__file__).parents[1] / "intake_loop.py"), str(tmp_path / "north")],
             env=warm_environment(HOME=str(tmp_path)),
             stdout=subprocess.PIPE,
             text=True,
@@ -149,3 +150,19 @@ def test_what_was_told_as_taken_outlives_a_kill_at_any_moment(tmp_path: Path) ->
     assert len(told) > 20
     assert set(told) <= set(boards)
     assert len(boards) == len(set(boards)) <= len(told) + 12
+
+
+def test_two_processes_at_one_station_write_one_after_the_other(tmp_path: Path) -> None:
+    loop = [sys.executable, str(Path(__file__).parents[1] / "intake_loop.py"), str(tmp_path / "north"), "40"]
+    lines = [subprocess.Popen(loop, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    told = [board for line in lines for board in line.communicate()[0].split()]
+    assert [line.returncode for line in lines] == [0, 0, 0]
+    done = shell(
+        tmp_path,
+        "birthmark element intake --seal --station north",
+        "birthmark manifest verify north/intake-0001.jsonl --station north/station.pem --json",
+    )
+    assert done.returncode == 0, done.stderr
+    boards = [json.loads(line)["board"] for line in done.stdout.splitlines() if '"board"' in line]
+    assert len(boards) == 120
+    assert set(boards) == set(told)

@@ -61,12 +61,13 @@ class StationOptions:
 
     def opened(self, *, may_begin: bool) -> AbstractContextManager[Station]:
         """Open the station, and say what a power loss took."""
-        name = self.name or self.directory.resolve().name
-        check_names(station=name, operator=self.who)
+        check_names(operator=self.who)
         if (self.directory / "station.pem").exists():
             only_typed(False, f"for a new station, and {self.directory} has its name", "--name")
+        elif may_begin:
+            check_names(station=self.name or self.directory.resolve().name)
         return open_station(
-            self.directory, clock=SystemClock(), entropy=SystemEntropy(), name=name, may_begin=may_begin
+            self.directory, clock=SystemClock(), entropy=SystemEntropy(), name=self.name, may_begin=may_begin
         )
 
 

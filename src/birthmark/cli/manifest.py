@@ -30,6 +30,8 @@ from birthmark.errors import BirthmarkError
 
 _NOT_IN_NAMES = re.compile(r"^\.|[^A-Za-z0-9._:@+-]")
 _MAX_NAME_CHARS = 200
+_COLUMNS = ("device", "part", "provisioned", "signer", "thumbprint", "unchecked")
+_COLUMNS_OF_BUNDLES = ("board", "device", "operator", "signer", "provisioned", "root", "thumbprint")
 
 app = commands("Supplier manifests: verify, extract certificates.", "birthmark manifest verify shipment.json")
 
@@ -132,7 +134,7 @@ def show_all(shipped: ManifestOptions) -> None:
     """List the chips of a manifest with what was verified of each."""
     refused: list[BirthmarkError] = []
     rows = [_row(entry) for entry in shipped.verified(refused)]
-    columns = ("device", "part", "provisioned", "signer", "thumbprint", "unchecked")
+    columns = _COLUMNS_OF_BUNDLES if is_bundle(shipped.file) else _COLUMNS
     show(rows, columns, as_json=shipped.as_json, nothing="No entry could be verified.")
     if refused:
         raise typer.Exit(SOME_ROWS_REFUSED)

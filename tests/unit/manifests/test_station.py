@@ -94,6 +94,15 @@ def test_a_sealed_bundle_stays_and_the_next_chip_begins_another(line: Line) -> N
     assert verified([*first.splitlines(), *line.lines], line.trust) == ["FIRST-0", "SECOND-0"]
 
 
+def test_bundles_are_counted_and_copies_are_not_among_them(line: Line) -> None:
+    line.sealed(1, "first")
+    first = line.directory / "intake-0001.jsonl"
+    first.rename(line.directory / "intake-9999.jsonl")
+    (line.directory / "intake-9999 (copy).jsonl").write_bytes(b"whatever")
+    assert line.sealed(1, "second").name == "intake-10000.jsonl"
+    assert line.sealed(1, "third").name == "intake-10001.jsonl"
+
+
 def test_sealing_twice_is_sealing_once(line: Line) -> None:
     line.take(a_chip())
     assert line.seal() == line.seal()

@@ -7,6 +7,7 @@ that is not as it was written ends the work, and nothing is taken away then.
 
 import itertools
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -38,6 +39,7 @@ from birthmark.pki.certificates import CertificateTooLargeError
 from birthmark.pki.chains import ChainTooLongError
 
 _PATIENCE = 100
+_NAME = re.compile("intake-[0-9]{4,9}\\.jsonl")
 _CHALLENGE_BYTES = 32
 
 
@@ -131,7 +133,9 @@ class Station:
             raise NothingTakenError(directory=self.directory)
         if not tail.is_sealed:
             at = wire.render_time(self._clock.now())
-            self._append(tail, wire.Seal(seq=tail.next_seq, at=at, previous=tail.head, chips=tail.chips))
+            self._append(
+                tail, wire.Seal(seq=tail.next_seq, at=at, previous=tail.head, bundle=tail.bundle, chips=tail.chips)
+            )
             tail.is_sealed = True
         return tail.path, tail.chips
 
@@ -139,7 +143,7 @@ class Station:
 
     def load(self) -> None:
         """Read every bundle. Raise `BundleDamagedError`."""
-        paths = sorted(self.directory.glob("intake-*.jsonl"))
+        paths = _bundles_in(self.directory)
         for path in paths:
             with path.open("r+b" if path == paths[-1] else "rb") as file:
                 if path == paths[-1]:
@@ -216,8 +220,8 @@ class Station:
         self._marks.add("board", board, self._chips)
 
     def _next_path(self) -> Path:
-        last = self._files[-1][1].stem.removeprefix("intake-") if self._files else "0"
-        return self.directory / f"intake-{int(last) + 1:04}.jsonl"
+        last = _number_of(self._files[-1][1]) if self._files else 0
+        return self.directory / f"intake-{last + 1:04}.jsonl"
 
     def _going_on(self) -> _Tail:
         """Return the bundle that the next line goes to; it may not be written yet."""
@@ -256,6 +260,15 @@ class Station:
         return station_key(self.identity.certificate)
 
 
+def _bundles_in(directory: Path) -> list[Path]:
+    """Return the station's own bundles in their order; copies by another name are none."""
+    return sorted((path for path in directory.glob("intake-*.jsonl") if _NAME.fullmatch(path.name)), key=_number_of)
+
+
+def _number_of(path: Path) -> int:
+    return int(path.stem.removeprefix("intake-"))
+
+
 @contextmanager
 def open_station(
     directory: Path, *, clock: Clock, entropy: Entropy, name: str | None = None, may_begin: bool = True
@@ -265,15 +278,15 @@ def open_station(
     Raise `StationBusyError`, `StationUnusableError`, `BundleDamagedError`, or `NothingTakenError` where there is none
     and none `may_begin`.
     """
-    has_bundles = any(directory.glob("intake-*.jsonl"))
-    if not (may_begin or has_bundles):
+    if not (may_begin or _bundles_in(directory)):
         raise NothingTakenError(directory=directory)
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     lock = flock.take(directory / ".lock", _PATIENCE)
     if lock is None:
         raise StationBusyError(directory=directory)
     try:
-        identity = open_identity(directory, name or "", clock.now(), entropy, is_new=not has_bundles)
+        is_new = not _bundles_in(directory)
+        identity = open_identity(directory, name or directory.resolve().name, clock.now(), entropy, is_new=is_new)
         station = Station(directory, identity, clock, entropy)
         station.load()
         yield station

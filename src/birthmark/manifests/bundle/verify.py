@@ -39,21 +39,30 @@ class _Section:
     key: ec.EllipticCurvePublicKey
     name: str
     bundle: str
-    next_seq: int = 1
-    head: str | None = None
-    """What the next line has to call the one before; None where that one was refused already."""
-    chips: int = 0
+    head: str | None
+    """What the next line has to call the one before; None where that one could not be read."""
+    last_seq: int = 0
+    signed: int = 0
+    spoilt: int = 0
+    """How many lines of chips the station signed, and how many it did not, or nobody can read."""
     trouble: ManifestError | None = None
     """Why no line of it is believed."""
 
     def skip(self) -> None:
         """Pass over a line that is refused by itself: the next one cannot be asked to name it."""
-        self.follow(self.next_seq, None)
+        self.spoilt += 1
+        self.head = None
 
-    def follow(self, seq: int, head: str | None) -> None:
-        """Go on after the line `seq`."""
-        self.next_seq, self.head = seq + 1, head
-        self.chips += 1
+    def is_followed_by(self, line: wire.Chip | wire.Seal) -> bool:
+        """Say whether nothing is missing before the line; after what cannot be read that is for the seal to say."""
+        if self.head is None:
+            return line.seq > self.last_seq
+        return line.seq == self.last_seq + 1 and line.previous == self.head
+
+    def follow(self, line: wire.Chip, head: str) -> None:
+        """Go on after a line that the station signed."""
+        self.last_seq, self.head = line.seq, head
+        self.signed += 1
 
 
 @dataclass(slots=True)
@@ -99,7 +108,7 @@ class Verifier:
         """End a file, or a bundle in it; yield what it lacks."""
         section, self._section = self._section, None
         if section is not None:
-            if section.trouble is not None and not section.chips:
+            if section.trouble is not None and not section.spoilt:
                 yield self._placed(section.trouble)
             yield self._placed(NotWholeError(station=section.name, detail="it has no seal"))
 
@@ -133,8 +142,8 @@ class Verifier:
         if not is_signed(signed, section.key):
             section.skip()
             raise SignatureBrokenError(signer=section.name, unique_id=line.board[: wire.MAX_NAME_CHARS])
-        is_next = line.seq == section.next_seq and section.head in (None, line.previous)
-        section.follow(line.seq, head)
+        is_next = section.is_followed_by(line)
+        section.follow(line, head)
         if not is_next:
             raise MalformedEntryError(detail="it does not follow the line before: one was taken out, added or moved")
         wish, intake = believe(line, section.bundle, section.name, self.trust, self._cache)
@@ -159,13 +168,16 @@ class Verifier:
             yield self._placed(MalformedEntryError(detail="a seal without a bundle before it"))
             return
         if section.trouble is not None:
-            if not section.chips:
+            if not section.spoilt:
                 yield self._placed(section.trouble)
             return
         if not is_signed(signed, section.key):
             yield self._placed(NotWholeError(station=section.name, detail="the signature of its seal is broken"))
-        elif line.chips != section.chips or line.seq != section.next_seq or section.head not in (None, line.previous):
-            detail = f"its seal counts {line.chips} chips, and there are {section.chips} of that chain"
+        elif line.bundle != section.bundle:
+            yield self._placed(NotWholeError(station=section.name, detail="its seal is another bundle's"))
+        elif not section.is_followed_by(line) or line.chips - section.signed > section.spoilt:
+            there = section.signed + section.spoilt
+            detail = f"its seal counts {line.chips} chips, and {there} lines stand before it"
             yield self._placed(NotWholeError(station=section.name, detail=detail))
 
     def _placed(self, error: ManifestError) -> ManifestError:

@@ -66,9 +66,10 @@ class Chip(_Line, frozen=True, tag=f"{FORMAT} chip", kw_only=True):
 
 
 class Seal(_Line, frozen=True, tag=f"{FORMAT} seal", kw_only=True):
-    """The last line: how many chips there are."""
+    """The last line: of which bundle, and how many chips there are."""
 
     previous: str
+    bundle: str
     chips: int
 
 

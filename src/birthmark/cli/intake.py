@@ -143,6 +143,8 @@ def intake(
     only_typed(not seal, "where a chip signs; --seal needs none", *CHIP_OPTIONS)
     if (board is not None) + loop + seal != 1:
         raise typer.BadParameter("give a board's serial number, or --loop, or --seal", param_hint="BOARD")
+    if board is not None:
+        check_names(board=board)
     with where.opened(may_begin=not seal) as station:
         if station.lost_bytes:
             lost = counted(station.lost_bytes, "byte")

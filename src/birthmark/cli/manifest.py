@@ -50,7 +50,7 @@ class ManifestOptions:
     def trust(self) -> Any:
         """Return whose manifests are believed: the files given, and without any, Microchip's own."""
         if is_bundle(self.file):
-            only(False, "for a supplier's manifest, and this is a bundle: name its --station", signer=self.signer)
+            only(False, "for a supplier's manifest; a bundle has --station instead", signer=self.signer)
             return self.stations.trust()
         from birthmark.manifests.anchors import MICROCHIP_ROOTS, MICROCHIP_SIGNERS
         from birthmark.manifests.microchip import root_of, signer_of, trust_of

@@ -8,7 +8,7 @@ import typer
 
 from birthmark.cli.bundles import StationsOptions, merge
 from birthmark.cli.common import FileExistsAlreadyError
-from birthmark.cli.manifest import ManifestOptions, count_entries
+from birthmark.cli.manifest import ManifestOptions, count_entries, extract
 from intake_world import Line, a_chip, verified
 
 
@@ -88,3 +88,11 @@ def test_a_station_that_nobody_named_is_not_merged(
 def test_an_existing_file_is_not_overwritten(stations: StationsOptions) -> None:
     with pytest.raises(FileExistsAlreadyError):
         merge(stations, [NORTH], SOUTH, as_json=True)
+
+
+def test_a_name_that_a_maker_chose_leads_out_of_no_directory(stations: StationsOptions) -> None:
+    Line(Path("north")).take(a_chip("../../evil/.x"), "N-9")
+    Line(Path("north")).seal()
+    shipped = ManifestOptions(NORTH.with_name("intake-0002.jsonl"), stations=stations)
+    extract(shipped, Path("out"))
+    assert [path.name for path in Path("out").iterdir()] == ["_._.._evil_.x.pem"]

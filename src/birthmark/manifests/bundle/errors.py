@@ -117,7 +117,7 @@ class StationBusyError(ConflictError):
 
 
 class NothingTakenError(NotFoundError):
-    """No chip was taken in since the last seal."""
+    """No chip was taken in yet."""
 
     code = "intake.nothing_taken"
     cause = "The station in {directory} has taken in no chip since it was begun: there is nothing to hand over."

@@ -19,7 +19,7 @@ from birthmark.pki.certificates import parse_thumbprint
 from birthmark.pki.names import parse_registration_id
 from birthmark.pki.tpm_public import parse_tpm_public
 from birthmark.pki.tpm_sealing import parse_sealed
-from fuzz import certificates, corpus, manifest, protocols
+from fuzz import bundle, certificates, corpus, manifest, protocols
 from fuzz.mutate import Mutate, mutate_bytes, mutate_der, mutate_json, mutate_text, tlv
 from sas_tokens import make_sas
 from tpm_vectors import ECC_EK, RSA_EK, RSA_SRK
@@ -300,6 +300,8 @@ _ALL = (
     Target("manifest", mutate_json, manifest.file_seeds(), manifest.read_file),
     Target("manifest-signed", mutate_json, (manifest.PAYLOAD,), manifest.signed_payload),
     Target("manifest-chain", mutate_der, (tlv(0x30, _CHIP + _ISSUING),), manifest.signed_certificates),
+    Target("bundle", mutate_text, (bundle.WHOLE,), bundle.read_file),
+    Target("bundle-signed", mutate_json, bundle.SAID, bundle.signed_line),
     Target("host", mutate_text, (b"localhost:8443", b"[::1]:443", b"a.example\nb.example"), protocols.host),
     Target("audit-head", mutate_json, _json(_HEAD), parse_head),
     Target("possession-proof", mutate_json, _json(_PROOF), protocols.proof),

@@ -29,7 +29,9 @@ def test_a_parser_answers_whatever_it_is_given_with_a_documented_error(name: str
     assert result.growth_mib <= MAX_GROWTH_MIB
 
 
-@pytest.mark.parametrize("name", ["certificate", "csr", "cms", "chain", "aws-policy", "agent-config", "manifest"])
+@pytest.mark.parametrize(
+    "name", ["certificate", "csr", "cms", "chain", "aws-policy", "agent-config", "manifest", "bundle"]
+)
 def test_what_mutation_begins_with_is_taken(name: str) -> None:
     target = TARGETS[name]
     assert [try_one(target, seed) for seed in target.seeds] == [True] * len(target.seeds)

@@ -31,6 +31,7 @@ from birthmark.iothub.mqtt import telemetry as hub_telemetry
 from birthmark.iothub.rules import messages
 from birthmark.iothub.service import telemetry
 from birthmark.manifests import splitting
+from birthmark.manifests.bundle import wire as bundle
 from birthmark.mqtt import aliases, engine, properties, receipts
 from birthmark.mqtt.engine import Limits as MqttLimits
 from birthmark.mqtt.session import EACH_BYTES
@@ -148,6 +149,8 @@ EXPECTED: dict[tuple[str, str], str] = {
     ),
     ("Parsers", "chain shown by a device"): f"{chains.MAX_BAG} certificates, depth {chains.MAX_DEPTH}",
     ("Parsers", "manifest entry"): size(splitting.MAX_ENTRY_BYTES),
+    ("Parsers", "line of an intake bundle"): f"{size(bundle.MAX_LINE_BYTES)}, {bundle.MAX_CHAIN} certificates",
+    ("Parsers", "a board's, an operator's or a station's name"): f"{bundle.MAX_NAME_CHARS} characters",
     ("Parsers", "shared access signature"): f"{sas.MAX_TOKEN_CHARS} characters",
     ("Parsers", "properties of a message"): number(hub_wire._MAX_PROPERTIES),
     ("Kept for a time", "refusals"): f"{ledger.KEEP.days} days",

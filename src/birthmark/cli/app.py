@@ -36,6 +36,7 @@ COMMANDS = (
     "doctor",
     "why",
     "audit",
+    "provenance",
     "backup",
     "restore",
     "completion",

@@ -27,7 +27,7 @@ def verify(server: ServerOutputOptions, head: Heads = None) -> None:
 
     Each worker of a server has a chain of its own, and what it signs tells of the others.
     """
-    told = _asked(server, [read_file(path, _MAX_FILE) for path in head or ()], rows=None)
+    told = ask_chains(server, [read_file(path, _MAX_FILE) for path in head or ()], rows=None)
     if server.as_json:
         emit(server.as_json, told)
         return
@@ -47,7 +47,7 @@ def export(
     Kept elsewhere, it shows later that nothing before it was changed.
     """
     lines: list[str] = []
-    told = _asked(server, [], rows=lines.append if rows else None)
+    told = ask_chains(server, [], rows=lines.append if rows else None)
     heads = [json.dumps(one["head"]) for one in told["chains"]]
     text = "".join(f"{line}\n" for line in [*lines, *heads])
     if out is None:
@@ -57,7 +57,7 @@ def export(
         typer.echo(f"Wrote {out}: {told['rows']} rows up to now are confirmed by it.", err=True)
 
 
-def _asked(server: ServerOptions, heads: list[bytes], rows: Callable[[str], None] | None) -> dict[str, Any]:
+def ask_chains(server: ServerOptions, heads: list[bytes], rows: Callable[[str], None] | None) -> dict[str, Any]:
     """Verify the file of the data directory, or let its server verify another database."""
     if (server.directory / "birthmark.db").exists():
         return asyncio.run(_read(server.directory, heads, rows))

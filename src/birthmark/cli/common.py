@@ -162,6 +162,18 @@ def in_words(error: errors.BirthmarkError) -> str:
     return "{}\n  Why: {}\n  Fix: {}\n  Code: {}".format(*told, error.code)
 
 
+def tell_row(error: errors.BirthmarkError, row: Mapping[str, Any], *, as_json: bool) -> None:
+    """Show the refusal of one of many rows, which ends nothing, and keep it for `birthmark why`."""
+    error.add_facts(again=again(), options=chosen())
+    note(error)
+    if as_json:
+        told = {"error": error.code, "cause": error.explain_cause(), "fix": error.explain_fix()}
+        typer.echo(json.dumps({**row, **told}))
+    else:
+        typer.echo(printable(f"Refused {error.code}: {error.explain_cause()}"), err=True)
+        typer.echo(printable(f"  Fix: {error.explain_fix()}"), err=True)
+
+
 def file_trouble(problem: OSError) -> FileUnusableError | None:
     """Return as a refusal what the system refused of a file; None for what is no file's trouble."""
     if problem.filename is None and problem.errno not in _OUTPUT_LOST:

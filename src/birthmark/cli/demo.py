@@ -24,6 +24,7 @@ class Journey(StrEnum):
     EST = "est"
     TWIN = "twin"
     RENEW = "renew"
+    FACTORY = "factory"
     ALL = "all"
 
 
@@ -40,7 +41,7 @@ def demo(
 
     azure: SE050, individual enrollment. group: ATECC608, own CA. manifest: a Trust&GO shipment. aws: SE050 by PKCS#11.
     est: a device agent that renews its certificate. twin: a hub that talks back.
-    renew: no password, a certificate that expired, a new root.
+    renew: no password, a certificate that expired, a new root. factory: twenty chips at two stations of a line.
     """
     from birthmark.cli.app import check_extra
 

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from birthmark.cli.asking import only, only_typed
 from birthmark.cli.chip import CHIP_OPTIONS, ChipOptions, ChipOutputOptions
 from birthmark.cli.common import FileMissingError, about, certificate_row, emit, read_file, say
+from birthmark.cli.intake import intake
 from birthmark.cli.options import JsonOption, command, commands
 from birthmark.clock import SystemClock, SystemEntropy
 from birthmark.elements import exec as element_exec
@@ -202,6 +203,9 @@ def prove_(
         return
     with chip.open() as element:
         typer.echo(msgspec.json.encode(prove(element.key(key), nonce.encode())).decode())
+
+
+command(app, "birthmark element intake BOARD-0001 --root maker-ca.pem", "intake")(intake)
 
 
 @command(app, "birthmark element exec -- python app.py", "exec")

@@ -1,9 +1,10 @@
 """`birthmark manifest`: supplier manifests of secure elements."""
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO
 
@@ -11,22 +12,26 @@ import typer
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, wrap_file
 
+from birthmark.cli.asking import only
+from birthmark.cli.bundles import StationsOptions, is_bundle, merge
 from birthmark.cli.common import (
     SOME_ROWS_REFUSED,
     FileExistsAlreadyError,
-    about,
-    again,
     open_file,
     read_certificate,
     read_file,
     say,
+    tell_row,
 )
-from birthmark.cli.journal import note
 from birthmark.cli.operator import show
 from birthmark.cli.options import JsonOption, command, commands
 from birthmark.cli.printable import counted
 from birthmark.errors import BirthmarkError
-from birthmark.text import printable
+
+_NOT_IN_NAMES = re.compile(r"^\.|[^A-Za-z0-9._:@+-]")
+_MAX_NAME_CHARS = 200
+_COLUMNS = ("device", "part", "provisioned", "signer", "thumbprint", "unchecked")
+_COLUMNS_OF_BUNDLES = ("board", "device", "operator", "signer", "provisioned", "root", "thumbprint")
 
 app = commands("Supplier manifests: verify, extract certificates.", "birthmark manifest verify shipment.json")
 
@@ -35,24 +40,24 @@ app = commands("Supplier manifests: verify, extract certificates.", "birthmark m
 class ManifestOptions:
     """A manifest, and whose word counts."""
 
-    file: Annotated[Path, typer.Argument(help="The manifest as delivered (JSON).")]
+    file: Annotated[Path, typer.Argument(help="The manifest as delivered (JSON), or a bundle of our own.")]
     signer: Annotated[list[Path] | None, typer.Option(help="A signer certificate to accept; may be given again.")] = (
         None
     )
-    root: Annotated[list[Path] | None, typer.Option(help="Roots of device certificates to accept, PEM.")] = None
+    stations: StationsOptions = field(default_factory=StationsOptions)
     as_json: JsonOption = False
 
     def trust(self) -> Any:
         """Return whose manifests are believed: the files given, and without any, Microchip's own."""
+        if is_bundle(self.file):
+            only(False, "for a supplier's manifest; a bundle has --station instead", signer=self.signer)
+            return self.stations.trust()
         from birthmark.manifests.anchors import MICROCHIP_ROOTS, MICROCHIP_SIGNERS
         from birthmark.manifests.microchip import root_of, signer_of, trust_of
-        from birthmark.pki.certificates import parse_bundle
 
+        only(False, "for a bundle of our own, and this is none", station=self.stations.station)
         own_signers = [signer_of(read_certificate(path)) for path in self.signer or ()]
-        own_roots = []
-        for path in self.root or ():
-            with about(path):
-                own_roots += [root_of(root) for root in parse_bundle(read_file(path))]
+        own_roots = [root_of(root) for root in self.stations.roots()]
         return trust_of(own_signers or MICROCHIP_SIGNERS.values(), own_roots or MICROCHIP_ROOTS)
 
     def verified(self, refused: list[BirthmarkError]) -> Iterator[Any]:
@@ -62,18 +67,14 @@ class ManifestOptions:
                 yield entry
                 continue
             refused.append(entry)
-            entry.add_facts(again=again())
-            note(entry)
-            if self.as_json:
-                typer.echo(json.dumps({"entry": place, "error": entry.code, "cause": entry.explain_cause()}))
-            else:
-                typer.echo(printable(f"Refused {entry.code}: {entry.explain_cause()}"), err=True)
-                typer.echo(printable(f"  Fix: {entry.explain_fix()}"), err=True)
+            tell_row(entry, {"entry": place}, as_json=self.as_json)
 
 
 def entries_of(file: Path, trust: Any, *, quiet: bool) -> Iterator[Any]:
     """Yield verified entries and refusals, with a progress bar for people."""
     from birthmark.clock import SystemEntropy
+    from birthmark.manifests.bundle import verify as bundle
+    from birthmark.manifests.bundle.model import Trust
     from birthmark.manifests.verifying import verify_all
 
     with ExitStack() as stack:
@@ -83,15 +84,19 @@ def entries_of(file: Path, trust: Any, *, quiet: bool) -> Iterator[Any]:
             size = file.stat().st_size
             bar = wrap_file(raw, size, description="Verifying", console=console, transient=True)
             raw = stack.enter_context(bar)
-        yield from verify_all(raw, trust, SystemEntropy())
+        if isinstance(trust, Trust):
+            yield from bundle.verify_all(raw, trust)
+        else:
+            yield from verify_all(raw, trust, SystemEntropy())
 
 
 def count_entries(file: Path) -> int:
     """Return how many entries there are, good or not; nothing is verified."""
+    from birthmark.manifests.bundle.verify import count_chips
     from birthmark.manifests.splitting import count_of
 
     with open_file(file) as raw:
-        return count_of(raw)
+        return count_chips(raw) if is_bundle(file) else count_of(raw)
 
 
 @command(app, "birthmark manifest verify shipment.json")
@@ -101,10 +106,11 @@ def verify(shipped: ManifestOptions) -> None:
     An entry without a certificate can be checked only in part, and counts as such.
     """
     refused: list[BirthmarkError] = []
-    good, partly, parts = 0, 0, set()
+    good, partly, unrooted, parts = 0, 0, 0, set()
     for entry in shipped.verified(refused):
         good += entry.unchecked is None
         partly += entry.unchecked is not None
+        unrooted += entry.intake is not None and entry.intake.checked_now is None
         parts.add(entry.part_number)
         if shipped.as_json:
             typer.echo(json.dumps(_row(entry)))
@@ -116,6 +122,9 @@ def verify(shipped: ManifestOptions) -> None:
             "key or chain. They cannot be enrolled by this manifest.",
             err=True,
         )
+    if unrooted:
+        entries = counted(unrooted, "entry")
+        typer.echo(f"Of {entries} the maker's chain was not checked: give its root with --root FILE.", err=True)
     if refused or partly or not good:
         raise typer.Exit(SOME_ROWS_REFUSED)
 
@@ -125,7 +134,7 @@ def show_all(shipped: ManifestOptions) -> None:
     """List the chips of a manifest with what was verified of each."""
     refused: list[BirthmarkError] = []
     rows = [_row(entry) for entry in shipped.verified(refused)]
-    columns = ("device", "part", "provisioned", "signer", "thumbprint", "unchecked")
+    columns = _COLUMNS_OF_BUNDLES if is_bundle(shipped.file) else _COLUMNS
     show(rows, columns, as_json=shipped.as_json, nothing="No entry could be verified.")
     if refused:
         raise typer.Exit(SOME_ROWS_REFUSED)
@@ -146,8 +155,9 @@ def extract(
         if certificate is None:
             without += 1
             continue
-        path = out / f"{entry.device_id}.pem"
-        path.write_text(certificate.pem() + (entry.issuer.pem() if chain else ""), encoding="ascii")
+        path = out / f"{_file_name(entry.device_id)}.pem"
+        above = entry.issuer.pem() if chain and entry.issuer_der is not None else ""
+        path.write_text(certificate.pem() + above, encoding="ascii")
         written += 1
         if shipped.as_json:
             typer.echo(json.dumps(_row(entry) | {"file": str(path)}))
@@ -155,6 +165,11 @@ def extract(
     typer.echo(f"{certificates} written to {out}, {entries} refused, {without} without one.", err=True)
     if refused:
         raise typer.Exit(SOME_ROWS_REFUSED)
+
+
+command(app, "birthmark manifest merge north.jsonl south.jsonl --station north.pem --out shipment.jsonl", "merge")(
+    merge
+)
 
 
 @command(app, "birthmark manifest create --out rehearsal --count 50")
@@ -206,8 +221,13 @@ def _chip_at_hand() -> Any:
     return Chip(name[2:].lower(), [key], (device, issuers[0]))
 
 
+def _file_name(device_id: str) -> str:
+    """Return a name as a file's, in its directory: the chip's maker chose it."""
+    return _NOT_IN_NAMES.sub("_", device_id)[:_MAX_NAME_CHARS]
+
+
 def _row(entry: Any) -> dict[str, Any]:
-    return {
+    row = {
         "device": entry.device_id,
         "unique_id": entry.unique_id,
         "part": entry.part_number,
@@ -216,3 +236,8 @@ def _row(entry: Any) -> dict[str, Any]:
         "thumbprint": entry.thumbprint.hex() if entry.thumbprint else None,
         "unchecked": entry.unchecked,
     }
+    if entry.intake is None:
+        return row
+    at = {"bundle": entry.intake.place.bundle, "seq": entry.intake.place.seq}
+    checked = {"root": entry.intake.checked_now, "root_then": entry.intake.checked_then}
+    return row | {"board": entry.intake.board, "operator": entry.intake.operator} | checked | at

@@ -177,19 +177,29 @@ class Stage:
     ) -> subprocess.CompletedProcess[str]:
         """Show and run a command in the journey's directory. Raise `StepFailedError` unless it `may_fail`."""
         self.console.print(f"   [dim]$ {escape(shown or shlex.join(command))}", soft_wrap=True)
-        env = {name: value for name, value in self.environment.items() if name not in without}
-        env |= environment or {}
         with self.console.status(f"   {escape(command[0])} {escape(' '.join(command[1:3]))}"):
-            done = subprocess.run(  # noqa: S603 - the commands are ours
-                [_resolve(command[0]), *command[1:]],
-                input=stdin,
-                capture_output=True,
-                text=True,
-                cwd=self.directory,
-                env=env,
-                timeout=_TIMEOUT_S,
-                check=False,
-            )
+            return self.call(*command, environment=environment, without=without, may_fail=may_fail, stdin=stdin)
+
+    def call(
+        self,
+        *command: str,
+        environment: Mapping[str, str] | None = None,
+        without: Sequence[str] = (),
+        may_fail: bool = False,
+        stdin: str = "",
+    ) -> subprocess.CompletedProcess[str]:
+        """Do the same without showing it; several may run at a time."""
+        env = {name: value for name, value in self.environment.items() if name not in without}
+        done = subprocess.run(  # noqa: S603 - the commands are ours
+            [_resolve(command[0]), *command[1:]],
+            input=stdin,
+            capture_output=True,
+            text=True,
+            cwd=self.directory,
+            env=env | dict(environment or {}),
+            timeout=_TIMEOUT_S,
+            check=False,
+        )
         if done.returncode != 0 and not may_fail:
             output = (done.stderr or done.stdout).strip()[-1500:]
             raise StepFailedError(
@@ -225,18 +235,20 @@ class Stage:
             self.note(line)
         return done
 
-    def start(self, *command: str, log: str) -> subprocess.Popen[str]:
-        """Start a program that runs on; it is ended with the journey."""
+    def start(
+        self, *command: str, log: str, environment: Mapping[str, str] | None = None, is_told: bool = False
+    ) -> subprocess.Popen[str]:
+        """Start a program that runs on; it is ended with the journey. What `is_told` something reads its input."""
         self.console.print(f"   [dim]$ {escape(shlex.join(command))} &", soft_wrap=True)
         with self.path(log).open("a") as file:
             process = subprocess.Popen(  # noqa: S603 - the commands are ours
                 [_resolve(command[0]), *command[1:]],
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE if is_told else subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=file,
                 text=True,
                 cwd=self.directory,
-                env=self.environment,
+                env=self.environment | dict(environment or {}),
             )
         self._processes.append(process)
         return process
@@ -276,8 +288,9 @@ class Stage:
                 except subprocess.TimeoutExpired:
                     process.kill()
                     process.wait()
-            if process.stdout is not None:
-                process.stdout.close()
+            for pipe in (process.stdin, process.stdout):
+                if pipe is not None:
+                    pipe.close()
 
     def _free_address(self) -> str:
         for _ in range(_TRIES):

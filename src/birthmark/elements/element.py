@@ -92,9 +92,24 @@ class Element:
             return of_key[0][1]
         raise ElementCertificateMissingError(token=self.info.label, key=key.label or f"id:{key.key_id.hex()}")
 
+    def certificate_beside(self, selector: str | None = None) -> Certificate:
+        """Return what stands in the place of the key's certificate, also when it is of another key.
+
+        So reads who goes by labels, and so an exchanged certificate is seen. Raise `ElementCertificateMissingError`.
+        """
+        wanted = certificate_label(self.key(selector))
+        for label, found in self._certificates():
+            if is_same_label(wanted, label):
+                return found
+        return self.certificate(selector)
+
     def chain(self, selector: str | None = None) -> tuple[Certificate, ...]:
         """Return the key's certificate and, above it, those of its issuers that the chip holds too."""
-        chain = [self.certificate(selector)]
+        return self.with_issuers(self.certificate(selector))
+
+    def with_issuers(self, certificate: Certificate) -> tuple[Certificate, ...]:
+        """Return a certificate and, above it, those of its issuers that the chip holds."""
+        chain = [certificate]
         others = [found for _label, found in self._certificates()]
         while not chain[-1].is_self_signed:
             above = [found for found in others if found.subject == chain[-1].issuer and found not in chain]

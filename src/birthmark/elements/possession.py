@@ -1,23 +1,22 @@
 """Proof that a chip has the private key: a signature over a nonce that the asker chose.
 
-What is signed begins with a fixed line, so that nobody can have a handshake or a certificate signed in the guise of a
-proof. The proof is one JSON object; checking it needs no chip.
+The proof is one JSON object; checking it needs no chip. What exactly is signed: `keys.possession`.
 """
 
 import base64
 
 import msgspec
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
 
 from birthmark.elements.errors import ElementProofInvalidError
 from birthmark.keys.handles import KeyHandle
+from birthmark.keys.possession import check_nonce, sign_nonce
 from birthmark.keys.scheme import PublicKey, default_scheme
 
 MAX_NONCE_BYTES = 1024
 MIN_NONCE_BYTES = 8
-_CONTEXT = b"birthmark proof of possession v1\0"
 
 
 class Proof(msgspec.Struct, frozen=True):
@@ -34,7 +33,7 @@ def prove(key: KeyHandle, nonce: bytes) -> Proof:
     if not MIN_NONCE_BYTES <= len(nonce) <= MAX_NONCE_BYTES:
         raise ElementProofInvalidError(detail="the nonce must have 8 to 1024 bytes")
     scheme = default_scheme(key.public_key)
-    signature = key.sign(_CONTEXT + nonce, scheme)
+    signature = sign_nonce(key, nonce)
     pem = key.public_key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
     return Proof(base64.b64encode(nonce).decode(), scheme.value, base64.b64encode(signature).decode(), pem)
 
@@ -48,17 +47,9 @@ def check_proof(proof: Proof, nonce: bytes) -> PublicKey:
         public_key = load_pem_public_key(proof.public_key.encode())
         if not isinstance(public_key, ec.EllipticCurvePublicKey | rsa.RSAPublicKey):
             raise ElementProofInvalidError(detail="the key is neither EC nor RSA")
-        _verify(public_key, signature, _CONTEXT + nonce)
+        check_nonce(public_key, nonce, signature)
     except ValueError as error:
         raise ElementProofInvalidError(detail="it cannot be read") from error
     except InvalidSignature as error:
         raise ElementProofInvalidError(detail="the signature is wrong") from error
     return public_key
-
-
-def _verify(public_key: PublicKey, signature: bytes, data: bytes) -> None:
-    algorithm = default_scheme(public_key).hash
-    if isinstance(public_key, ec.EllipticCurvePublicKey):
-        public_key.verify(signature, data, ec.ECDSA(algorithm))
-    else:
-        public_key.verify(signature, data, padding.PKCS1v15(), algorithm)

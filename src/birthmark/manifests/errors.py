@@ -19,8 +19,8 @@ class MalformedEntryError(ManifestError):
 
     code = "manifest.malformed"
     message = "Entry {place}: {detail}"
-    cause = "Entry {place} is not a Trust&GO manifest entry: {detail}."
-    fix = "Use the JSON file as the supplier delivered it."
+    cause = "Entry {place} is not one of a manifest: {detail}."
+    fix = "Use the file as the supplier delivered it."
     detail: str
 
 
@@ -46,6 +46,33 @@ class UnknownSignerError(ManifestError):
     fix = "If you trust the supplier, give its signer certificate with `--signer FILE`."
     for_a_person = None
     thumbprint: str
+
+
+class StationUnknownError(ManifestError):
+    """Signed by a station that nobody named."""
+
+    code = "manifest.station_unknown"
+    message = "Entry {place}: unknown station"
+    cause = "Entry {place} is of station '{station}' (certificate {thumbprint}), which is not among the accepted ones."
+    fix = (
+        "If it is yours, compare that with the station's own certificate "
+        "(`openssl x509 -in station.pem -outform DER | sha256sum`) and give it with `--station FILE`."
+    )
+    for_a_person = None
+    station: str
+    thumbprint: str
+
+
+class NotWholeError(ManifestError):
+    """A bundle without its end."""
+
+    code = "manifest.not_whole"
+    message = "After entry {place}: the bundle of station '{station}' is not whole"
+    cause = "The bundle of station '{station}' is not whole after entry {place}: {detail}."
+    fix = "Have it sealed at the station, and handed over again: `birthmark element intake --seal`"
+    for_a_person = None
+    detail: str
+    station: str
 
 
 class SignatureBrokenError(ManifestError):
@@ -86,10 +113,11 @@ class DuplicateEntryError(ManifestError):
 
     code = "manifest.duplicate"
     message = "Entry {place}: chip seen before"
-    cause = "Entry {place}, chip {unique_id}: {detail}."
+    cause = "Entry {place}, {what} {unique_id}: {detail}."
     fix = "Remove one of them; if they differ, ask the supplier."
     detail: str = "an entry before it names the same one"
     unique_id: str
+    what: str = "chip"
 
 
 class NameMismatchError(ManifestError):
@@ -108,8 +136,9 @@ class KeyMismatchError(ManifestError):
 
     code = "manifest.key_mismatch"
     message = "Entry {place}: another key"
-    cause = "The key in the certificate of entry {place} ({unique_id}) is not the key the entry lists for slot 0."
+    cause = "The key in the certificate of entry {place} ({unique_id}) is not the key {of}."
     fix = "Ask the supplier: entry and certificate were mixed up."
+    of: str = "the entry lists for slot 0"
     unique_id: str
 
 

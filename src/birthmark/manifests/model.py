@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
+from birthmark.manifests.bundle.model import Intake
 from birthmark.pki.certificates import Certificate, Thumbprint, parse_der, thumbprint_of
 
 
@@ -26,6 +27,8 @@ class Entry:
     key_ids: tuple[str, ...]
     point: bytes | None = None
     """X and Y of the key that the certificate is for, else of the first one."""
+    intake: Intake | None = None
+    """What a production line adds, in a bundle of ours; `unique_id` is the board's serial number then."""
 
     @property
     def certificate(self) -> Certificate | None:
@@ -50,8 +53,10 @@ class Entry:
 
     @property
     def device_id(self) -> str:
-        """The certificate's common name, else `sn` and the serial number as the certificate would have it."""
-        return self.common_name or "sn" + self.unique_id.upper()
+        """The certificate's common name, else the board's, else `sn` and the serial number as certificates have it."""
+        if self.common_name:
+            return self.common_name
+        return "sn" + self.unique_id.upper() if self.intake is None else self.intake.board
 
 
 @dataclass(frozen=True, slots=True)

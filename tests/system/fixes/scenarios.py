@@ -13,6 +13,7 @@ from fixes.est_scenarios import EST
 from fixes.est_wire_scenarios import EST_WIRE
 from fixes.file_scenarios import FILES
 from fixes.fleet_scenarios import FLEET
+from fixes.intake_scenarios import INTAKE
 from fixes.key_scenarios import KEYS
 from fixes.limit_scenarios import LIMITS
 from fixes.link_scenarios import LINKS
@@ -133,6 +134,7 @@ SCENARIOS: Mapping[str, Scenario] = {
     **TPM,
     **FILES,
     **FLEET,
+    **INTAKE,
     **KEYS,
     **PKI,
     **SERVER,

@@ -1,0 +1,98 @@
+"""Bundles of our own stations: whom to believe, and several of them as one."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from birthmark.cli.common import (
+    SOME_ROWS_REFUSED,
+    FileExistsAlreadyError,
+    about,
+    emit,
+    open_file,
+    read_certificate,
+    read_file,
+    tell_row,
+)
+from birthmark.cli.options import JsonOption
+from birthmark.cli.printable import counted
+from birthmark.errors import BirthmarkError
+
+if TYPE_CHECKING:
+    from birthmark.manifests.bundle.model import Trust
+    from birthmark.pki.certificates import Certificate
+
+
+@dataclass(frozen=True, slots=True)
+class StationsOptions:
+    """Whose bundles, and whose chips, are believed."""
+
+    station: Annotated[
+        list[Path] | None, typer.Option(help="Certificate of a station whose bundles to accept; may be given again.")
+    ] = None
+    root: Annotated[list[Path] | None, typer.Option(help="Roots of device certificates to accept, PEM.")] = None
+
+    def trust(self) -> "Trust":
+        from birthmark.manifests.bundle.model import Trust
+
+        return Trust(tuple(read_certificate(path) for path in self.station or ()), tuple(self.roots()))
+
+    def roots(self) -> Iterator["Certificate"]:
+        """Yield the certificates of every file."""
+        from birthmark.pki.certificates import parse_bundle
+
+        for path in self.root or ():
+            with about(path):
+                yield from parse_bundle(read_file(path))
+
+
+def is_bundle(file: Path) -> bool:
+    """Say whether a file is a bundle of our own, by how it begins."""
+    from birthmark.manifests.bundle import wire
+
+    with open_file(file) as raw:
+        return wire.is_bundle(raw.read(len(wire.BEGINNING)))
+
+
+def merge(
+    stations: StationsOptions,
+    files: Annotated[list[Path], typer.Argument(help="Sealed bundles, each of one station or merged before.")],
+    out: Annotated[Path, typer.Option("--out", "-o", dir_okay=False, help="File to write; it must not exist.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Make one bundle of several: every line is verified and stays as its station wrote it.
+
+    A chip or a board that is in two of them is refused, and both places are named; nothing is written then.
+    """
+    from birthmark.manifests.bundle.verify import Verifier, verify_file
+
+    if out.exists():
+        raise FileExistsAlreadyError(path=out)
+    for path in files:
+        if not is_bundle(path):
+            raise typer.BadParameter(f"{path} is no bundle of our own", param_hint="FILES")
+    verifier, draft = Verifier(stations.trust()), out.with_name(f".{out.name}.draft")
+    refused = 0
+    try:
+        with draft.open("wb") as written:
+            for path in files:
+                verifier.begin(str(path))
+                with open_file(path) as raw:
+                    for entry in verify_file(raw, verifier, written):
+                        if isinstance(entry, BirthmarkError):
+                            refused += 1
+                            tell_row(entry, {"file": str(path)}, as_json=as_json)
+            written.flush()
+            os.fsync(written.fileno())
+        if not refused:
+            draft.rename(out)
+    finally:
+        draft.unlink(missing_ok=True)
+    if refused:
+        typer.echo(f"{counted(refused, 'entry')} refused; nothing was written.", err=True)
+        raise typer.Exit(SOME_ROWS_REFUSED)
+    emit(as_json, {"bundle": str(out), "chips": verifier.place, "merged": len(files)})

@@ -1,0 +1,209 @@
+"""A production line: twenty chips at two stations, and what somebody tries between the line and the cloud."""
+
+import json
+import shlex
+import subprocess
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from rich.markup import escape
+
+from birthmark.demo.stage import IN_CHIP, Proof, Stage, app_path
+
+TITLE = "A production line → Azure and AWS"
+ABOUT = "Twenty chips, two stations without a network, one list that proves itself; both clouds know every board."
+_CHIPS = 20
+_AT_ONCE = 4
+_MESSAGES = 10
+_LABEL = "sss:F0000100"
+_Job: TypeAlias = tuple[tuple[str, ...], Mapping[str, str]]
+_POLICY = {
+    "Version": "2012-10-17",
+    "Statement": [
+        {
+            "Effect": "Allow",
+            "Action": ["iot:Connect", "iot:Publish", "iot:Receive", "iot:Subscribe"],
+            "Resource": "*",
+        }
+    ],
+}
+
+
+@dataclass
+class _Chip:
+    """A chip on its board."""
+
+    board: str
+    directory: str
+    variables: dict[str, str]
+    name: str = ""
+    thumbprint: str = ""
+
+
+def play(stage: Stage) -> None:
+    """Run the journey."""
+    stage.say(
+        f"{_CHIPS} boards come down the line, each with an SE050. Here: {_CHIPS} software chips of one maker each."
+    )
+    chips = _chips(stage)
+    north, south = chips[: _CHIPS // 2], chips[_CHIPS // 2 :]
+
+    stage.say("Somebody put the certificate of one chip into another. The station asks the chip itself: it is caught.")
+    _exchange(stage, north[4], north[3])
+
+    stage.say("Station north, by scanner: the next board into the holder, its serial number, ten times.")
+    _take_in(stage, "north", north)
+    stage.say("Station south does the same at the same time; neither has a network.")
+    _take_in(stage, "south", south)
+
+    stage.say("At night a chip of north's is taken in again, on another board. That station cannot know; the list can.")
+    stage.birthmark("element", "intake", "BOARD-9999", "--station", "night", environment=north[0].variables)
+
+    stage.say("Hand-over: the bundles are sealed and become one file.")
+    trust = _hand_over(stage)
+
+    stage.say("Start the local cloud, and put the whole list on record: at Azure, and at AWS.")
+    stage.serve()
+    stage.path("policy.json").write_text(json.dumps(_POLICY))
+    document = ("--policy-document", "file://policy.json")
+    stage.run("aws", "iot", "create-policy", "--policy-name", "line", *document)
+    for to in (("--to", "azure"), ("--to", "aws", "--policy", "line")):
+        rows = stage.rows("enroll", "manifest", "shipment.jsonl", *trust, *to)
+        stage.expect(dict(Counter(row["outcome"] for row in rows)), {"created": _CHIPS}, to[1])
+
+    stage.say("Every device is switched on: ten with Microsoft's SDK, ten with Amazon's; the keys stay in the chips.")
+    _connect_azure(stage, north)
+    _connect_aws(stage, south)
+
+
+def _chips(stage: Stage) -> list[_Chip]:
+    made_by = ("birthmark", "element", "simulate", "--profile", "se050", "--json")
+    jobs: list[_Job] = [((*made_by, f"chip-{n:02}"), {}) for n in range(1, _CHIPS + 1)]
+    chips = []
+    for n, done in enumerate(_together(stage, jobs), 1):
+        made: dict[str, str] = json.loads(done.stdout)
+        variables = {name: value for name, value in made.items() if name.isupper()}
+        chips.append(_Chip(f"BOARD-{n:04}", f"chip-{n:02}", variables))
+    roots = [stage.path(f"{chip.directory}/maker-ca.pem").read_text() for chip in chips]
+    stage.path("maker-ca.pem").write_text("".join(roots))
+    return chips
+
+
+def _exchange(stage: Stage, victim: _Chip, other: _Chip) -> None:
+    """Put the other's certificate into a chip, see it refused, and put its own back."""
+    stage.birthmark("element", "cert", "--out", "own.pem", environment=victim.variables)
+    stage.birthmark("element", "cert", "--out", "others.pem", environment=other.variables)
+    label = ("--label", "sss:F0000101")
+    stage.birthmark("element", "write", "others.pem", *label, environment=victim.variables)
+    intake = ("element", "intake", victim.board, "--station", "north", "--operator", "ann", "--json")
+    refused = stage.birthmark(*intake, environment=victim.variables, may_fail=True)
+    stage.expect(json.loads(refused.stderr.splitlines()[-1])["error"], "intake.not_this_chip", "refused")
+    stage.birthmark("element", "write", "own.pem", *label, environment=victim.variables)
+
+
+def _take_in(stage: Stage, station: str, chips: Sequence[_Chip]) -> None:
+    """Let a station take one chip after the other: what changes between two scans is what lies in the holder."""
+    holder = stage.path(f"holder-{station}")
+    command = ("birthmark", "element", "intake", "--loop", "--station", station, "--operator", "ann", "--json")
+    line = stage.start(
+        *command,
+        "--root",
+        "maker-ca.pem",
+        log=f"{station}.log",
+        environment={
+            name: value.replace(chips[0].directory, holder.name) for name, value in chips[0].variables.items()
+        },
+        is_told=True,
+    )
+    for chip in chips:
+        holder.unlink(missing_ok=True)
+        holder.symlink_to(chip.directory)
+        row = _scanned(line, chip.board)
+        chip.name, chip.thumbprint = row.get("device", "?"), row.get("thumbprint", "?")
+    ended = line.communicate()[0] or line.returncode
+    stage.expect(ended, 0, f"exit code after {len(chips)} boards, from {chips[0].board} to {chips[-1].board}")
+
+
+def _scanned(line: "subprocess.Popen[str]", board: str) -> dict[str, Any]:
+    """Type a serial number as a scanner does, and return what is said of it."""
+    with suppress(BrokenPipeError):  # then there is no answer either
+        print(board, file=line.stdin, flush=True)
+    told: dict[str, Any] = json.loads(next(iter(line.stdout or ()), "{}"))
+    return told
+
+
+def _hand_over(stage: Stage) -> tuple[str, ...]:
+    for station in ("north", "south", "night"):
+        stage.birthmark("element", "intake", "--seal", "--station", station)
+    trust = ("--root", "maker-ca.pem", "--station", "north/station.pem", "--station", "south/station.pem")
+    north, south, night = (f"{station}/intake-0001.jsonl" for station in ("north", "south", "night"))
+    merged = ("manifest", "merge", north, south)
+    third = ("--station", "night/station.pem")
+    refused = stage.birthmark(*merged, night, *trust, *third, "--out", "shipment.jsonl", "--json", may_fail=True)
+    stage.note(json.loads(refused.stdout.splitlines()[0]).get("cause", "nothing was refused"))
+    stage.expect(stage.path("shipment.jsonl").exists(), False, "written all the same")
+    stage.birthmark(*merged, *trust, "--out", "shipment.jsonl")
+
+    stage.say("A line that is taken out of the file on its way is missed.")
+    lines = stage.path("shipment.jsonl").read_bytes().splitlines(keepends=True)
+    stage.path("cut.jsonl").write_bytes(b"".join(lines[:7] + lines[8:]))
+    told = stage.birthmark("manifest", "verify", "cut.jsonl", *trust, "--json", may_fail=True).stdout
+    found = [row["error"] for line in told.splitlines() if "error" in (row := json.loads(line))]
+    stage.expect(found, ["manifest.malformed", "manifest.not_whole"], "refused")
+    rows = stage.rows("manifest", "verify", "shipment.jsonl", *trust)
+    stage.expect(len({row["board"] for row in rows}), _CHIPS, "boards verified, each with its chip's own proof")
+    stage.birthmark("manifest", "extract", "shipment.jsonl", *trust, "--out", "certificates")
+    return trust
+
+
+def _connect_azure(stage: Stage, chips: Sequence[_Chip]) -> None:
+    program = ("birthmark", "element", "exec", "--", "python", str(app_path("azure_device.py")))
+    jobs = []
+    for chip in chips:
+        stage.path(f"{chip.board}.key").write_text(
+            f"pkcs11:token={chip.variables['BIRTHMARK_TOKEN']};object={_LABEL};type=private\n"
+        )
+        identity = {"DPS_X509_REGISTRATION_ID": chip.name, "X509_CERT_FILE": f"certificates/{chip.name}.pem"}
+        jobs.append((program, {**chip.variables, **identity, "X509_KEY_FILE": f"{chip.board}.key"}))
+    _together(stage, jobs)
+    on_record = {row["name"]: row["state"] for row in stage.rows("enroll", "list")}
+    states = Counter(on_record[chip.name.lower()] for chip in chips)
+    stage.expect(dict(states), {"assigned": len(chips)}, "state on record")
+    hub = stage.endpoints["iothub"]["host"]
+    received = Counter(row["device"] for row in stage.rows("hub", "messages", "--limit", "1000"))
+    for chip in chips:
+        count = received[chip.name.lower()]
+        stage.prove(Proof(f"{chip.board} {chip.name}", IN_CHIP, chip.thumbprint, f"hub {hub}", f"{count} received"))
+    stage.expect({received[chip.name.lower()] for chip in chips}, {_MESSAGES}, "messages of each at the hub")
+
+
+def _connect_aws(stage: Stage, chips: Sequence[_Chip]) -> None:
+    jobs = []
+    for chip in chips:
+        identity = {
+            "AWS_IOT_ENDPOINT": stage.endpoints["aws"]["data_endpoint"],
+            "THING_NAME": chip.name,
+            "CERT_FILE": f"certificates/{chip.name}.pem",
+            "PKCS11_LIB": chip.variables["BIRTHMARK_PKCS11_MODULE"],
+            "TOKEN_LABEL": chip.variables["BIRTHMARK_TOKEN"],
+            "PIN_FILE": chip.variables["BIRTHMARK_PIN_FILE"],
+            "KEY_LABEL": _LABEL,
+            "CA_FILE": stage.endpoints["trust_bundle"],
+        }
+        jobs.append((("python", str(app_path("aws_device.py"))), {**chip.variables, **identity}))
+    for chip, done in zip(chips, _together(stage, jobs), strict=True):
+        told = done.stdout.splitlines()[-1]
+        stage.prove(Proof(f"{chip.board} {chip.name}", IN_CHIP, chip.thumbprint, f"thing {chip.name}", told))
+    stage.note(f"{len(chips)} things, each with its messages sent and received")
+
+
+def _together(stage: Stage, jobs: Sequence[_Job]) -> list[subprocess.CompletedProcess[str]]:
+    """Run commands that are alike, some at a time; the first is shown."""
+    first = jobs[0][0]
+    stage.console.print(f"   [dim]$ {escape(shlex.join(first))}   (and {len(jobs) - 1} more)", soft_wrap=True)
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        return list(pool.map(lambda job: stage.call(*job[0], environment=job[1]), jobs))

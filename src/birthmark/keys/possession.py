@@ -1,0 +1,26 @@
+"""Proof that a private key is at hand: its signature over a nonce that the asker chose.
+
+What is signed begins with a fixed line, so that nobody can have a handshake or a certificate signed in the guise of a
+proof.
+"""
+
+from cryptography.hazmat.primitives.asymmetric import ec, padding
+
+from birthmark.keys.handles import KeyHandle
+from birthmark.keys.scheme import PublicKey, default_scheme
+
+CONTEXT = b"birthmark proof of possession v1\0"
+
+
+def sign_nonce(key: KeyHandle, nonce: bytes) -> bytes:
+    """Return the signature of the nonce by the usual scheme of the key's kind."""
+    return key.sign(CONTEXT + nonce, default_scheme(key.public_key))
+
+
+def check_nonce(public_key: PublicKey, nonce: bytes, signature: bytes) -> None:
+    """Raise `InvalidSignature` unless the private half of `public_key` signed the nonce."""
+    algorithm = default_scheme(public_key).hash
+    if isinstance(public_key, ec.EllipticCurvePublicKey):
+        public_key.verify(signature, CONTEXT + nonce, ec.ECDSA(algorithm))
+    else:
+        public_key.verify(signature, CONTEXT + nonce, padding.PKCS1v15(), algorithm)

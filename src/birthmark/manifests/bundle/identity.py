@@ -1,0 +1,113 @@
+"""A station's key and certificate: made at its first use, or put there before by its owner.
+
+The key is a file of mode 0600, or a file with the `pkcs11:` URI of a P-256 key in a token. The certificate is signed by
+the key itself, or by anybody's CA.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from birthmark.clock import Entropy
+from birthmark.keys.file_key import FileKey, read_key_file
+from birthmark.keys.handles import uri_in
+from birthmark.keys.library import find_softhsm
+from birthmark.keys.pin import Pin
+from birthmark.keys.private_key import as_private_key
+from birthmark.keys.scheme import PublicKey, Scheme
+from birthmark.keys.token import Token
+from birthmark.keys.token_key import TokenKey
+from birthmark.keys.uri import Pkcs11Uri, parse_pkcs11_uri
+from birthmark.manifests.bundle.errors import StationUnusableError
+from birthmark.manifests.bundle.files import write_new
+from birthmark.manifests.bundle.rules import station_name
+from birthmark.manifests.bundle.wire import is_name
+from birthmark.pki.certificates import P256_SPKI, Certificate, parse_pem
+from birthmark.pki.issue import new_serial, self_signed
+from birthmark.pki.names import name_of
+from birthmark.pki.profiles import Profile
+
+_STATION = Profile("intake_station", timedelta(days=20 * 365))
+
+
+@dataclass(frozen=True, slots=True)
+class StationIdentity:
+    """Who signs."""
+
+    name: str
+    certificate: Certificate
+    sign: Callable[[bytes], bytes] = field(repr=False)
+    """Returns an ES256 signature as DER."""
+
+
+def open_identity(directory: Path, name: str, now: datetime, entropy: Entropy, *, is_new: bool) -> StationIdentity:
+    """Return the identity in a directory; make what is missing of it when the station `is_new`.
+
+    Raise `StationUnusableError`, or a key file's or token's error.
+    """
+    key_file, certificate_file = directory / "station.key", directory / "station.pem"
+    if not key_file.exists():
+        if not is_new or certificate_file.exists():
+            raise StationUnusableError(directory=directory, detail="station.key is missing")
+        made = ec.generate_private_key(ec.SECP256R1())
+        write_new(key_file, made.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), 0o600)
+    if not certificate_file.exists():
+        if not is_new:
+            raise StationUnusableError(directory=directory, detail="station.pem is missing")
+        with_key = as_private_key(_handle(key_file))
+        own = self_signed(_STATION, name_of(name), with_key, serial=new_serial(entropy), now=now)
+        write_new(certificate_file, own.pem().encode(), 0o644)
+    certificate = parse_pem(certificate_file.read_bytes())
+    handle = _handle(key_file)
+    if not certificate.spki_der.startswith(P256_SPKI):
+        raise StationUnusableError(directory=directory, detail="its key is not of the curve P-256")
+    if handle.public_key != certificate.public_key():
+        raise StationUnusableError(directory=directory, detail="station.key is not the key of station.pem")
+    called = station_name(certificate)
+    if not is_name(called):
+        raise StationUnusableError(directory=directory, detail=f"'{called[:80]}' cannot stand for it in a bundle")
+    return StationIdentity(called, certificate, lambda data: handle.sign(data, Scheme.ECDSA_SHA256))
+
+
+def _handle(path: Path) -> "FileKey | _InToken":
+    uri = uri_in(read_key_file(path)[0])
+    return FileKey.load(path) if uri is None else _InToken.of(parse_pkcs11_uri(uri))
+
+
+@dataclass(frozen=True, slots=True)
+class _InToken:
+    """A key in a token that is opened for each signature: the chips' library is another one, most of the time."""
+
+    uri: Pkcs11Uri
+    public_key: PublicKey
+
+    @classmethod
+    def of(cls, uri: Pkcs11Uri) -> "_InToken":
+        key = _find(uri)
+        try:
+            return cls(uri, key.public_key)
+        finally:
+            key.close()
+
+    def sign(self, data: bytes, scheme: Scheme) -> bytes:
+        key = _find(self.uri)
+        try:
+            return key.sign(data, scheme)
+        finally:
+            key.close()
+
+    def describe(self) -> str:
+        return str(self.uri)
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+
+def _find(uri: Pkcs11Uri) -> TokenKey:
+    pin = None if uri.pin_source is None else Pin.from_file(uri.pin_source)
+    token = Token.open(uri.module_path or find_softhsm(), label=uri.token, slot_id=uri.slot_id, pin=pin)
+    return TokenKey.find(token, label=uri.object, key_id=uri.id)

@@ -1,0 +1,124 @@
+"""Decisions: what a chip signs, whether it may be taken in, whether a chip's line is believed."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from functools import lru_cache
+
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+
+from birthmark.keys.possession import check_nonce
+from birthmark.manifests.bundle.errors import NameUnusableError
+from birthmark.manifests.bundle.model import Intake, Place, Trust, Wish
+from birthmark.manifests.bundle.wire import (
+    FORMAT,
+    MAX_CHAIN,
+    Chip,
+    Signed,
+    is_digest,
+    is_name,
+    key_digest,
+    parse_certificate,
+    parse_issuer,
+    parse_time,
+    unbase64,
+)
+from birthmark.manifests.errors import ChainBrokenError, KeyMismatchError, MalformedEntryError
+from birthmark.pki.certificates import P256_SPKI, Certificate
+from birthmark.pki.chains import SignatureCache, build_chain
+from birthmark.pki.checks import ChainError
+
+ES256 = ec.ECDSA(hashes.SHA256())
+
+
+def nonce_of(wish: Wish, place: Place, challenge: str) -> bytes:
+    """Return what the chip signs: good for this chip on this board by this operator in this line, once."""
+    thumbprint = wish.chain[0].thumbprint.hex()
+    said = (FORMAT, place.bundle, str(place.seq), challenge, thumbprint, wish.board, wish.operator)
+    return "\n".join(said).encode()
+
+
+def check_names(**names: str) -> None:
+    """Raise `NameUnusableError` for the first that cannot stand in a bundle."""
+    for what, text in names.items():
+        if not is_name(text):
+            raise NameUnusableError(what=what, text=text)
+
+
+def check_proof(wish: Wish, nonce: bytes, proof: bytes) -> bool:
+    """Say whether the key of the chip's certificate signed the nonce."""
+    key = wish.chain[0].public_key()
+    if not isinstance(key, ec.EllipticCurvePublicKey | rsa.RSAPublicKey):
+        return False
+    try:
+        check_nonce(key, nonce, proof)
+    except (InvalidSignature, UnsupportedAlgorithm, ValueError):
+        return False
+    return True
+
+
+def station_key(certificate: Certificate) -> ec.EllipticCurvePublicKey | None:
+    """Return the P-256 key of a station's certificate; None for another."""
+    key = certificate.public_key()
+    is_p256 = certificate.spki_der.startswith(P256_SPKI)
+    return key if is_p256 and isinstance(key, ec.EllipticCurvePublicKey) else None
+
+
+def station_name(certificate: Certificate) -> str:
+    """Return what a station is called: as its certificate says, and nothing else."""
+    return certificate.subject_cn or certificate.thumbprint.hex()
+
+
+def is_signed(signed: Signed, key: ec.EllipticCurvePublicKey | None) -> bool:
+    """Say whether the station's key signed the line."""
+    try:
+        if key is None:
+            return False
+        key.verify(signed.signature, signed.signed, ES256)
+    except (InvalidSignature, ValueError):
+        return False
+    return True
+
+
+def path_above(
+    chain: Sequence[Certificate], roots: Sequence[Certificate], at: datetime, cache: SignatureCache
+) -> tuple[Certificate, ...]:
+    """Return the chain up to one of the roots, which may come with CAs between. Raise a `ChainError`."""
+    anchors, between = _parted(tuple(roots))
+    return build_chain(chain[0], [*chain[1:], *between], anchors, at, allow_partial=True, cache=cache)
+
+
+@lru_cache(maxsize=4)
+def _parted(roots: tuple[Certificate, ...]) -> tuple[tuple[Certificate, ...], tuple[Certificate, ...]]:
+    """Return what a chain may end at, and the CAs between; where none vouches for itself, each may be the end."""
+    tops = tuple([one for one in roots if one.is_self_signed])
+    return (tops, tuple([one for one in roots if one not in tops])) if tops else (roots, ())
+
+
+def root_name(path: Sequence[Certificate]) -> str:
+    """Return what people call the end of a path."""
+    return path[-1].subject_cn or path[-1].subject_text
+
+
+def believe(chip: Chip, bundle: str, station: str, trust: Trust, cache: SignatureCache) -> tuple[Wish, Intake]:
+    """Return what a line says that its station signed, having looked at the chip's part of it.
+
+    Raise `MalformedEntryError`, `KeyMismatchError` where the chip did not prove that it has the certificate's key, or
+    `ChainBrokenError`.
+    """
+    if not (is_name(chip.board) and is_name(chip.operator) and is_digest(chip.challenge)):
+        raise MalformedEntryError(detail="board, operator or challenge are none")
+    if not 1 <= len(chip.chain) <= MAX_CHAIN:
+        raise MalformedEntryError(detail=f"{len(chip.chain)} certificates")
+    at = parse_time(chip.at)
+    chain = (parse_certificate(chip.chain[0]), *map(parse_issuer, chip.chain[1:]))
+    wish, place = Wish(chip.board, chip.operator, chain, chip.root), Place(bundle, chip.seq)
+    is_proven = check_proof(wish, nonce_of(wish, place, chip.challenge), unbase64(chip.proof))
+    if not is_proven or key_digest(chain[0]) != chip.key:
+        raise KeyMismatchError(unique_id=chip.board, of="that the chip proved to have")
+    try:
+        root = root_name(path_above(chain, trust.roots, at, cache)) if trust.roots else None
+    except ChainError as error:
+        raise ChainBrokenError(detail=error.explain_cause().rstrip("."), unique_id=chip.board) from error
+    return wish, Intake(chip.board, chip.operator, station, at, place, chip.root, root)

@@ -1,0 +1,294 @@
+"""A station: a directory with its key, its certificate and its bundles, and one process at a time that writes.
+
+The bundles are `intake-0001.jsonl` and so on; all but the last are sealed. What is told as taken in lasts: each line is
+written whole and synced before. A last line that the power was lost in is taken away at the next start; anything else
+that is not as it was written ends the work, and nothing is taken away then.
+"""
+
+import itertools
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import cast
+
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from birthmark import flock
+from birthmark.clock import Clock, Entropy
+from birthmark.manifests.bundle import wire
+from birthmark.manifests.bundle.errors import (
+    BoardOfAnotherChipError,
+    BundleDamagedError,
+    ChipOfAnotherBoardError,
+    NothingTakenError,
+    NotThisChipError,
+    StationBusyError,
+    TakenAlreadyError,
+)
+from birthmark.manifests.bundle.files import append_line, cut_torn_line, write_new
+from birthmark.manifests.bundle.identity import StationIdentity, open_identity
+from birthmark.manifests.bundle.marks import Marks
+from birthmark.manifests.bundle.model import Place, Wish
+from birthmark.manifests.bundle.rules import check_names, check_proof, is_signed, nonce_of, station_key
+from birthmark.manifests.bundle.verify import raw_lines
+from birthmark.manifests.errors import MalformedEntryError
+from birthmark.pki.certificates import CertificateTooLargeError
+from birthmark.pki.chains import ChainTooLongError
+
+_PATIENCE = 100
+_NAME = re.compile("intake-[0-9]{4,9}\\.jsonl")
+_CHALLENGE_BYTES = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """Where a chip's line is."""
+
+    bundle: Path
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a chip is to sign: `nonce` binds the line that comes next, and the challenge makes it good for once."""
+
+    challenge: str
+    nonce: bytes
+
+
+@dataclass(slots=True)
+class _Tail:
+    """Where a bundle goes on."""
+
+    path: Path
+    bundle: str
+    after: str | None = None
+    next_seq: int = 0
+    head: str = ""
+    chips: int = 0
+    is_sealed: bool = False
+
+    @property
+    def place(self) -> Place:
+        """Where the next chip comes; the opening is line 0."""
+        return Place(self.bundle, max(1, self.next_seq))
+
+
+@dataclass(slots=True)
+class Station:
+    """A station that is open; use `open_station`."""
+
+    directory: Path
+    identity: StationIdentity
+    _clock: Clock
+    _entropy: Entropy
+    lost_bytes: int = 0
+    """How much of a line was taken away that the power was lost in."""
+    _tail: _Tail | None = None
+    _marks: Marks = field(default_factory=Marks)
+    _files: list[tuple[int, Path]] = field(default_factory=list)
+    """How many chips there were before each bundle."""
+    _chips: int = 0
+
+    def ask(self, wish: Wish) -> Asked:
+        """Return what the chip has to sign. Raise `NameUnusableError`, `ChainTooLongError`, or a `TakenBeforeError`."""
+        check_names(board=wish.board, operator=wish.operator)
+        if len(wish.chain) > wire.MAX_CHAIN:
+            raise ChainTooLongError(count=len(wish.chain))
+        self._refuse_known(wish)
+        challenge = self._entropy.token(_CHALLENGE_BYTES).hex()
+        return Asked(challenge, nonce_of(wish, self._going_on().place, challenge))
+
+    def take(self, wish: Wish, asked: Asked, proof: bytes) -> Taken:
+        """Add the chip's line; it lasts when this returns. Raise `NotThisChipError` for a proof by another key."""
+        tail = self._going_on()
+        if not check_proof(wish, nonce_of(wish, tail.place, asked.challenge), proof):
+            raise NotThisChipError(subject=wish.chain[0].subject_text, board=wish.board)
+        self._open(tail)
+        key = wire.key_digest(wish.chain[0])
+        line = wire.Chip(
+            seq=tail.next_seq,
+            at=wire.render_time(self._clock.now()),
+            previous=tail.head,
+            board=wish.board,
+            operator=wish.operator,
+            key=key,
+            chain=tuple([wire.render_certificate(one) for one in wish.chain]),
+            root=wish.root,
+            challenge=asked.challenge,
+            proof=wire.base64(proof),
+        )
+        self._append(tail, line)
+        self._remember(key, wish.board)
+        tail.chips += 1
+        return Taken(tail.path, tail.next_seq)
+
+    def seal(self) -> tuple[Path, int]:
+        """End the bundle and return it with the number of its chips; one that is sealed already is returned so."""
+        tail = self._tail
+        if tail is None or not tail.chips:
+            raise NothingTakenError(directory=self.directory)
+        if not tail.is_sealed:
+            at = wire.render_time(self._clock.now())
+            self._append(
+                tail, wire.Seal(seq=tail.next_seq, at=at, previous=tail.head, bundle=tail.bundle, chips=tail.chips)
+            )
+            tail.is_sealed = True
+        return tail.path, tail.chips
+
+    # ---- inside
+
+    def load(self) -> None:
+        """Read every bundle. Raise `BundleDamagedError`."""
+        paths = _bundles_in(self.directory)
+        for path in paths:
+            with path.open("r+b" if path == paths[-1] else "rb") as file:
+                if path == paths[-1]:
+                    self.lost_bytes = cut_torn_line(file)
+                    if not file.read(1):
+                        path.unlink()  # the power was lost in its first line
+                        continue
+                    file.seek(0)
+                self._files.append((self._chips, path))
+                self._tail = self._read(path, raw_lines(file), may_be_open=path == paths[-1])
+
+    def _read(self, path: Path, lines: Iterator[bytes], *, may_be_open: bool) -> _Tail:
+        tail, last = _Tail(path, ""), None
+        try:
+            for raw in lines:
+                last = wire.parse_line(raw)
+                self._follow(tail, last)
+                tail.head, tail.next_seq = wire.digest(raw), tail.next_seq + 1
+            self._check_end(tail, last, may_be_open=may_be_open)
+        except MalformedEntryError as error:
+            raise BundleDamagedError(bundle=path, line=tail.next_seq + 1, detail=error.detail) from error
+        return tail
+
+    def _check_end(self, tail: _Tail, last: wire.Signed | None, *, may_be_open: bool) -> None:
+        if last is None or not is_signed(last, self._key):  # it names all before it
+            raise MalformedEntryError(detail="before which a line is not of this station")
+        if not (tail.is_sealed or may_be_open):
+            raise MalformedEntryError(detail="where the seal is missing")
+
+    def _follow(self, tail: _Tail, signed: wire.Signed) -> None:
+        """Raise `MalformedEntryError` for a line that this station cannot have written here."""
+        line = signed.line
+        if line.seq != tail.next_seq or tail.is_sealed:
+            raise MalformedEntryError(detail="it does not follow the line before")
+        if isinstance(line, wire.Opening):
+            is_ours = wire.parse_certificate(line.certificate).spki_der == self.identity.certificate.spki_der
+            if line.seq or not (is_ours and is_signed(signed, self._key)):
+                raise MalformedEntryError(detail="which another station wrote")
+            tail.bundle = line.bundle
+            return
+        if line.previous != tail.head:
+            raise MalformedEntryError(detail="before which a line was changed, taken out or added")
+        if isinstance(line, wire.Seal):
+            tail.is_sealed = True
+            return
+        self._remember(line.key, line.board)
+        tail.chips += 1
+
+    def _refuse_known(self, wish: Wish) -> None:
+        with_chip = self._marks.place_of("chip", wire.key_digest(wish.chain[0]))
+        with_board = self._marks.place_of("board", wish.board)
+        if with_chip is None and with_board is None:
+            return
+        bundle, line, before = self._line_at(with_chip or with_board or 0)
+        board, at = before.board, before.at
+        if with_chip == with_board:
+            raise TakenAlreadyError(bundle=bundle, line=line, board=board, at=at)
+        if with_chip is None:
+            raise BoardOfAnotherChipError(bundle=bundle, line=line, board=board, at=at)
+        subject = wish.chain[0].subject_text
+        raise ChipOfAnotherBoardError(bundle=bundle, line=line, board=board, at=at, subject=subject, wanted=wish.board)
+
+    def _line_at(self, chip: int) -> tuple[Path, int, wire.Chip]:
+        """Return the line of the chip with this number, of all that were taken in here."""
+        before, path = next(one for one in reversed(self._files) if one[0] < chip)
+        number = chip - before + 1  # the first line opens the bundle
+        with path.open("rb") as file:
+            raw = next(itertools.islice(raw_lines(file), number - 1, None))
+        return path, number, cast(wire.Chip, wire.parse_line(raw).line)  # it was read as one
+
+    def _remember(self, key: str, board: str) -> None:
+        self._chips += 1
+        self._marks.add("chip", key, self._chips)
+        self._marks.add("board", board, self._chips)
+
+    def _next_path(self) -> Path:
+        last = _number_of(self._files[-1][1]) if self._files else 0
+        return self.directory / f"intake-{last + 1:04}.jsonl"
+
+    def _going_on(self) -> _Tail:
+        """Return the bundle that the next line goes to; it may not be written yet."""
+        if self._tail is None or self._tail.is_sealed:
+            before = None if self._tail is None else self._tail.head
+            self._tail = _Tail(self._next_path(), self._entropy.token(wire.BUNDLE_ID_BYTES).hex(), before)
+        return self._tail
+
+    def _open(self, tail: _Tail) -> None:
+        """Write the first line, where that is not there yet."""
+        if tail.next_seq:
+            return
+        line = wire.Opening(
+            seq=0,
+            at=wire.render_time(self._clock.now()),
+            after=tail.after,
+            bundle=tail.bundle,
+            station=self.identity.name,
+            certificate=wire.render_certificate(self.identity.certificate),
+        )
+        raw = wire.render_line(line, self.identity.sign)
+        write_new(tail.path, raw + b"\n", 0o644)
+        self._files.append((self._chips, tail.path))
+        tail.head, tail.next_seq = wire.digest(raw), 1
+
+    def _append(self, tail: _Tail, line: wire.Line) -> None:
+        raw = wire.render_line(line, self.identity.sign)
+        if len(raw) > wire.MAX_LINE_BYTES:  # nobody would read it
+            raise CertificateTooLargeError(limit=f"{wire.MAX_LINE_BYTES} bytes with its issuers")
+        with tail.path.open("r+b") as file:
+            append_line(file, raw)
+        tail.head, tail.next_seq = wire.digest(raw), tail.next_seq + 1
+
+    @property
+    def _key(self) -> ec.EllipticCurvePublicKey | None:
+        return station_key(self.identity.certificate)
+
+
+def _bundles_in(directory: Path) -> list[Path]:
+    """Return the station's own bundles in their order; copies by another name are none."""
+    return sorted((path for path in directory.glob("intake-*.jsonl") if _NAME.fullmatch(path.name)), key=_number_of)
+
+
+def _number_of(path: Path) -> int:
+    return int(path.stem.removeprefix("intake-"))
+
+
+@contextmanager
+def open_station(
+    directory: Path, *, clock: Clock, entropy: Entropy, name: str | None = None, may_begin: bool = True
+) -> Iterator[Station]:
+    """Open a station, and begin one where there is none; it is this process's until the block ends.
+
+    Raise `StationBusyError`, `StationUnusableError`, `BundleDamagedError`, or `NothingTakenError` where there is none
+    and none `may_begin`.
+    """
+    if not (may_begin or _bundles_in(directory)):
+        raise NothingTakenError(directory=directory)
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    lock = flock.take(directory / ".lock", _PATIENCE)
+    if lock is None:
+        raise StationBusyError(directory=directory)
+    try:
+        is_new = not _bundles_in(directory)
+        identity = open_identity(directory, name or directory.resolve().name, clock.now(), entropy, is_new=is_new)
+        station = Station(directory, identity, clock, entropy)
+        station.load()
+        yield station
+    finally:
+        os.close(lock)

@@ -1,0 +1,242 @@
+"""Read and verify bundles, line by line.
+
+In:   the lines of a file as they are read; whom to believe.
+Out:  of each chip's line its `Entry`, or the `ManifestError` that says why not. A line that is wrong by itself is
+refused by itself; one that is missing, moved or added is found by the next, which names the line before it.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import BinaryIO
+
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from birthmark.manifests.bundle import wire
+from birthmark.manifests.bundle.marks import Marks
+from birthmark.manifests.bundle.model import Intake, Trust, Wish
+from birthmark.manifests.bundle.rules import believe, is_signed, station_key, station_name
+from birthmark.manifests.errors import (
+    DuplicateEntryError,
+    MalformedEntryError,
+    ManifestError,
+    NotWholeError,
+    SignatureBrokenError,
+    SignerNotValidError,
+    StationUnknownError,
+)
+from birthmark.manifests.model import Entry
+from birthmark.pki.certificates import Certificate
+from birthmark.pki.chains import SignatureCache
+
+_MODEL = "chip on a board"
+
+
+@dataclass(slots=True)
+class _Section:
+    """One bundle of the file, from its opening to its seal."""
+
+    certificate: Certificate
+    key: ec.EllipticCurvePublicKey
+    name: str
+    bundle: str
+    head: str | None
+    """What the next line has to call the one before; None where that one could not be read."""
+    last_seq: int = 0
+    signed: int = 0
+    spoilt: int = 0
+    """How many lines of chips the station signed, and how many it did not, or nobody can read."""
+    trouble: ManifestError | None = None
+    """Why no line of it is believed."""
+
+    def skip(self) -> None:
+        """Pass over a line that is refused by itself: the next one cannot be asked to name it."""
+        self.spoilt += 1
+        self.head = None
+
+    def is_followed_by(self, line: wire.Chip | wire.Seal) -> bool:
+        """Say whether nothing is missing before the line; after what cannot be read that is for the seal to say."""
+        if self.head is None:
+            return line.seq > self.last_seq
+        return line.seq == self.last_seq + 1 and line.previous == self.head
+
+    def follow(self, line: wire.Chip, head: str) -> None:
+        """Go on after a line that the station signed."""
+        self.last_seq, self.head = line.seq, head
+        self.signed += 1
+
+
+@dataclass(slots=True)
+class Verifier:
+    """Takes lines of one file after the other; remembers which chips and boards it has seen."""
+
+    trust: Trust
+    place: int = 0
+    """How many chips' lines there were, in all files."""
+    _files: list[tuple[int, str]] = field(default_factory=lambda: [(0, "")])
+    _section: _Section | None = None
+    _marks: Marks = field(default_factory=Marks)
+    _cache: SignatureCache = field(default_factory=SignatureCache)
+
+    def begin(self, name: str) -> None:
+        """Begin a file, named as people will read it."""
+        self._files.append((self.place, name))
+
+    def read(self, raw: bytes) -> Iterator[Entry | ManifestError]:
+        """Take a line; yield what is known by it: of a chip always one thing, of others what is wrong."""
+        try:
+            signed = wire.parse_line(raw)
+        except MalformedEntryError as error:
+            self.place += 1
+            yield self._placed(error)
+            if self._section is not None:
+                self._section.skip()
+            return
+        match signed.line:
+            case wire.Opening():
+                yield from self.end()
+                self._section = self._opened(signed, signed.line, wire.digest(raw))
+            case wire.Seal():
+                yield from self._sealed(signed, signed.line)
+            case wire.Chip():
+                self.place += 1
+                try:
+                    yield self._chip(signed, signed.line, wire.digest(raw))
+                except ManifestError as error:
+                    yield self._placed(error)
+
+    def end(self) -> Iterator[ManifestError]:
+        """End a file, or a bundle in it; yield what it lacks."""
+        section, self._section = self._section, None
+        if section is not None:
+            if section.trouble is not None and not section.spoilt:
+                yield self._placed(section.trouble)
+            yield self._placed(NotWholeError(station=section.name, detail="it has no seal"))
+
+    # ---- inside
+
+    def _opened(self, signed: wire.Signed, line: wire.Opening, head: str) -> _Section | None:
+        try:
+            certificate, at = wire.parse_certificate(line.certificate), wire.parse_time(line.at)
+        except MalformedEntryError:
+            return None
+        key = station_key(certificate)
+        if key is None or line.seq or line.station != station_name(certificate) or not wire.is_bundle_id(line.bundle):
+            return None
+        section = _Section(certificate, key, line.station, line.bundle, head=head)
+        if certificate not in self.trust.stations:
+            thumbprint = certificate.thumbprint.hex()
+            section.trouble = StationUnknownError(station=line.station, thumbprint=thumbprint)
+        elif not is_signed(signed, section.key):
+            section.trouble = SignatureBrokenError(signer=line.station, unique_id="its opening line")
+        elif not certificate.not_before <= at <= certificate.not_after:
+            section.trouble = SignerNotValidError(provisioned_at=at.isoformat(), signer=line.station)
+        return section
+
+    def _chip(self, signed: wire.Signed, line: wire.Chip, head: str) -> Entry:
+        section = self._section
+        if section is None:
+            raise MalformedEntryError(detail="no opening line of its bundle stands before it")
+        if section.trouble is not None:
+            section.skip()
+            raise _again(section.trouble)
+        if not is_signed(signed, section.key):
+            section.skip()
+            raise SignatureBrokenError(signer=section.name, unique_id=line.board[: wire.MAX_NAME_CHARS])
+        is_next = section.is_followed_by(line)
+        section.follow(line, head)
+        if not is_next:
+            raise MalformedEntryError(detail="it does not follow the line before: one was taken out, added or moved")
+        wish, intake = believe(line, section.bundle, section.name, self.trust, self._cache)
+        if not section.certificate.not_before <= intake.at <= section.certificate.not_after:
+            raise SignerNotValidError(provisioned_at=line.at, signer=section.name)
+        self._check_new(line)
+        return _entry(wish, intake)
+
+    def _check_new(self, line: wire.Chip) -> None:
+        before = {
+            what: self._marks.add(what, said, self.place) for what, said in (("board", line.board), ("chip", line.key))
+        }
+        for what, place in before.items():
+            if place is not None:
+                detail = f"entry {self._told(place)} has the same {what}"
+                raise DuplicateEntryError(what="board", unique_id=line.board, detail=detail)
+
+    def _sealed(self, signed: wire.Signed, line: wire.Seal) -> Iterator[ManifestError]:
+        section = self._section
+        self._section = None
+        if section is None:
+            yield self._placed(MalformedEntryError(detail="a seal without a bundle before it"))
+            return
+        if section.trouble is not None:
+            if not section.spoilt:
+                yield self._placed(section.trouble)
+            return
+        if not is_signed(signed, section.key):
+            yield self._placed(NotWholeError(station=section.name, detail="the signature of its seal is broken"))
+        elif line.bundle != section.bundle:
+            yield self._placed(NotWholeError(station=section.name, detail="its seal is another bundle's"))
+        elif not section.is_followed_by(line) or line.chips - section.signed > section.spoilt:
+            there = section.signed + section.spoilt
+            detail = f"its seal counts {line.chips} chips, and {there} lines stand before it"
+            yield self._placed(NotWholeError(station=section.name, detail=detail))
+
+    def _placed(self, error: ManifestError) -> ManifestError:
+        error.add_facts(place=self._told(self.place))
+        return error
+
+    def _told(self, place: int) -> str:
+        """Return the number of a chip's line as people find it: in its file, which is named where there are several."""
+        before, name = next((one for one in reversed(self._files) if one[0] < place), (0, self._files[-1][1]))
+        return f"{place - before} of {name}" if name else str(place - before)
+
+
+def _again(error: ManifestError) -> ManifestError:
+    """Return the same refusal for another entry."""
+    facts = {name: getattr(error, name) for name in error.facts if hasattr(error, name) and name != "place"}
+    return type(error)(**facts)
+
+
+def _entry(wish: Wish, intake: Intake) -> Entry:
+    return Entry(
+        unique_id=wish.board,
+        model=_MODEL,
+        part_number=f"intake at {intake.station}",
+        group_id=None,
+        provisioned_at=intake.at,
+        signer=intake.station,
+        device_der=wish.chain[0].der,
+        common_name=wish.chain[0].subject_cn,
+        issuer_der=wish.chain[1].der if wish.chain[1:] else None,
+        key_ids=("0",),
+        intake=intake,
+    )
+
+
+def raw_lines(file: BinaryIO) -> Iterator[bytes]:
+    """Yield the lines of a bundle without their ends; of one that is too long only so much that it shows."""
+    while line := file.readline(wire.MAX_LINE_BYTES + 2):
+        whole = line.endswith(b"\n")
+        yield line.removesuffix(b"\n")
+        while not whole and len(line) > wire.MAX_LINE_BYTES:
+            rest = file.readline(wire.MAX_LINE_BYTES)
+            whole = rest.endswith(b"\n") or not rest
+
+
+def verify_all(file: BinaryIO, trust: Trust) -> Iterator[Entry | ManifestError]:
+    """Yield of each chip's line what it says, or what is wrong with it; at the end what the file lacks."""
+    yield from verify_file(file, Verifier(trust))
+
+
+def verify_file(file: BinaryIO, verifier: Verifier, out: BinaryIO | None = None) -> Iterator[Entry | ManifestError]:
+    """Do the same for one of several files, copying its lines as they are."""
+    for raw in raw_lines(file):
+        if out is not None:
+            out.write(raw + b"\n")
+        yield from verifier.read(raw)
+    yield from verifier.end()
+
+
+def count_chips(file: BinaryIO) -> int:
+    """Return how many lines are none of an opening or a seal; nothing is verified."""
+    others = (f'{{"format":"{wire.FORMAT} open"'.encode(), f'{{"format":"{wire.FORMAT} seal"'.encode())
+    return sum(not raw.startswith(others) for raw in raw_lines(file))

@@ -1,0 +1,98 @@
+"""Several stations' bundles as one."""
+
+import json
+from pathlib import Path
+
+import pytest
+import typer
+
+from birthmark.cli.bundles import StationsOptions, merge
+from birthmark.cli.common import FileExistsAlreadyError
+from birthmark.cli.manifest import ManifestOptions, count_entries, extract
+from intake_world import Line, a_chip, verified
+
+
+@pytest.fixture
+def stations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StationsOptions:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    monkeypatch.setattr("sys.argv", ["birthmark", "manifest", "merge"])
+    Line(Path("north")).sealed(2, "north")
+    Line(Path("south")).sealed(3, "south")
+    return StationsOptions([Path("north/station.pem"), Path("south/station.pem")])
+
+
+NORTH, SOUTH = Path("north/intake-0001.jsonl"), Path("south/intake-0001.jsonl")
+
+
+def test_each_line_stays_as_its_station_wrote_it(stations: StationsOptions) -> None:
+    merge(stations, [NORTH, SOUTH], Path("all.jsonl"), as_json=True)
+    assert Path("all.jsonl").read_bytes() == NORTH.read_bytes() + SOUTH.read_bytes()
+    found = ManifestOptions(Path("all.jsonl"), stations=stations).verified([])
+    assert [one.unique_id for one in found] == ["NORTH-0", "NORTH-1", "SOUTH-0", "SOUTH-1", "SOUTH-2"]
+    assert count_entries(Path("all.jsonl")) == 5
+
+
+def test_what_was_merged_is_merged_again(stations: StationsOptions) -> None:
+    merge(stations, [NORTH], Path("some.jsonl"), as_json=True)
+    merge(stations, [Path("some.jsonl"), SOUTH], Path("all.jsonl"), as_json=True)
+    assert verified(Path("all.jsonl").read_bytes().splitlines(), stations.trust()).count("manifest.malformed") == 0
+
+
+def refused(stations: StationsOptions, capsys: pytest.CaptureFixture[str], *files: Path) -> list[dict[str, str]]:
+    with pytest.raises(typer.Exit) as ended:
+        merge(stations, list(files), Path("all.jsonl"), as_json=True)
+    assert ended.value.exit_code == 7
+    assert [path.name for path in Path().iterdir() if "all" in path.name] == []
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+def test_a_chip_that_is_at_two_stations_is_named_in_both(
+    stations: StationsOptions, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chip = a_chip("traveller")
+    Line(Path("north")).take(chip, "N-9")
+    Line(Path("north")).seal()
+    Line(Path("south")).take(chip, "S-9")
+    Line(Path("south")).seal()
+    second = [path.with_name("intake-0002.jsonl") for path in (NORTH, SOUTH)]
+    (row,) = refused(stations, capsys, NORTH, *second)
+    assert row["cause"] == f"Entry 1 of {second[1]}, board S-9: entry 1 of {second[0]} has the same chip."
+
+
+def test_a_board_that_is_at_two_stations_is_named_in_both(
+    stations: StationsOptions, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for place in ("north", "south"):
+        Line(Path(place)).take(a_chip(place), "X-1")
+        Line(Path(place)).seal()
+    second = [path.with_name("intake-0002.jsonl") for path in (NORTH, SOUTH)]
+    (row,) = refused(stations, capsys, *second)
+    assert row["cause"] == f"Entry 1 of {second[1]}, board X-1: entry 1 of {second[0]} has the same board."
+
+
+def test_an_open_bundle_is_not_merged(stations: StationsOptions, capsys: pytest.CaptureFixture[str]) -> None:
+    Line(Path("south")).take(a_chip("late"), "S-9")
+    (row,) = refused(stations, capsys, NORTH, SOUTH.with_name("intake-0002.jsonl"))
+    assert row["error"] == "manifest.not_whole"
+
+
+def test_a_station_that_nobody_named_is_not_merged(
+    stations: StationsOptions, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert stations.station is not None
+    known = StationsOptions(stations.station[:1])
+    assert {row["error"] for row in refused(known, capsys, NORTH, SOUTH)} == {"manifest.station_unknown"}
+
+
+def test_an_existing_file_is_not_overwritten(stations: StationsOptions) -> None:
+    with pytest.raises(FileExistsAlreadyError):
+        merge(stations, [NORTH], SOUTH, as_json=True)
+
+
+def test_a_name_that_a_maker_chose_leads_out_of_no_directory(stations: StationsOptions) -> None:
+    Line(Path("north")).take(a_chip("../../evil/.x"), "N-9")
+    Line(Path("north")).seal()
+    shipped = ManifestOptions(NORTH.with_name("intake-0002.jsonl"), stations=stations)
+    extract(shipped, Path("out"))
+    assert [path.name for path in Path("out").iterdir()] == ["_._.._evil_.x.pem"]

@@ -10,7 +10,6 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
-from birthmark.clock import SystemEntropy
 from birthmark.manifests.errors import ManifestError
 from birthmark.manifests.microchip import root_of, signer_of, trust_of
 from birthmark.manifests.verifying import verify_all
@@ -45,7 +44,7 @@ def file_seeds() -> tuple[bytes, ...]:
 
 def read_file(data: bytes) -> None:
     """Whatever is in the file: refused rows, or the one error that says where it ends."""
-    for entry in verify_all(io.BytesIO(data), TRUST, SystemEntropy()):
+    for entry in verify_all(io.BytesIO(data), TRUST):
         if not isinstance(entry, ManifestError):
             _ = (entry.device_id, entry.key_ids)
             with suppress(CertificateInvalidError):  # its issuer signed what nobody reads

@@ -1,4 +1,4 @@
-"""Verify a whole manifest: in order, by all cores where it is long, in memory that grows by 16 bytes a chip.
+"""Verify a whole manifest: in order, by all cores where it is long, in memory that grows by 24 bytes a chip.
 
 By processes and not threads: the library verifies without holding the interpreter, but so little is left of an entry's
 work that two threads spend half as much again on handing the interpreter over.
@@ -15,11 +15,10 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
 
-from birthmark.clock import Entropy
 from birthmark.manifests.errors import DuplicateEntryError, ManifestError
+from birthmark.manifests.marks import Marks
 from birthmark.manifests.microchip import Trust, Verifier
 from birthmark.manifests.model import Entry
-from birthmark.manifests.seen import Seen
 from birthmark.manifests.splitting import Piece, pieces_of
 
 Verdict: TypeAlias = Entry | ManifestError
@@ -29,12 +28,11 @@ _Told: TypeAlias = tuple[type[ManifestError], dict[str, str]] | tuple[Any, ...]
 _FEW = 16
 """So many pieces (4 MiB, a thousand chips) are verified sooner than another process is there."""
 _AHEAD = 3
-_KEY_BYTES = 16
 
 
-def verify_all(file: BinaryIO, trust: Trust, entropy: Entropy) -> Iterator[Verdict]:
+def verify_all(file: BinaryIO, trust: Trust) -> Iterator[Verdict]:
     """Yield each entry verified, or what is wrong with it. Raise only where the file itself ends to be readable."""
-    once, pieces = _Once(entropy.token(_KEY_BYTES)), _up_to_the_end(pieces_of(file))
+    once, pieces = _Once(), _up_to_the_end(pieces_of(file))
     first = list(islice(pieces, _FEW))
     path = getattr(file, "name", None)
     is_long = len(first) == _FEW and isinstance(path, str) and Path(path).is_file()
@@ -136,18 +134,18 @@ def _verdict(verifier: Verifier, place: int, raw: bytes) -> Verdict:
 class _Once:
     """Refuses a chip, and a key, that an entry before had."""
 
-    def __init__(self, key: bytes) -> None:
-        self._chips, self._points = Seen(key), Seen(key)
+    def __init__(self) -> None:
+        self._marks = Marks()
         self._place = 0
 
     def check(self, verdict: Verdict) -> Verdict:
         self._place += 1
         if isinstance(verdict, ManifestError):
             return verdict
-        name = verdict.unique_id
-        if not self._chips.add(name.encode()):
-            return DuplicateEntryError(place=self._place, unique_id=name)
-        if verdict.point is not None and not self._points.add(verdict.point):
-            detail = "an entry before it has the same key, which one chip alone can hold"
-            return DuplicateEntryError(place=self._place, unique_id=name, detail=detail)
+        chip = ("chip", verdict.unique_id)
+        marks = (chip,) if verdict.point is None else (chip, ("key", verdict.point))
+        for kind, value in marks:
+            if (before := self._marks.add(kind, value, self._place)) is not None:
+                detail = f"entry {before} has the same {kind}"
+                return DuplicateEntryError(place=self._place, unique_id=verdict.unique_id, detail=detail)
         return verdict

@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from birthmark.errors import BirthmarkError
 from birthmark.keys.possession import sign_nonce
 from birthmark.manifests.bundle import wire
-from birthmark.manifests.bundle.marks import Marks
 from birthmark.manifests.bundle.model import Place, Trust, Wish
 from birthmark.manifests.bundle.rules import nonce_of
 from birthmark.manifests.bundle.verify import count_chips, verify_all
@@ -320,14 +319,6 @@ def test_what_may_name_a_board(name: str) -> None:
 def test_a_time_has_one_form(time: str) -> None:
     with pytest.raises(MalformedEntryError):
         wire.parse_time(time)
-
-
-def test_marks_remember_the_first_place_of_many() -> None:
-    marks = Marks()
-    assert [marks.add("board", f"B-{n}", n) for n in range(1, 5001)] == [None] * 5000
-    assert marks.add("board", "B-4999", 6000) == 4999
-    assert marks.place_of("board", "B-17") == 17
-    assert marks.place_of("chip", "B-17") is None
 
 
 def test_take_is_said_where(tmp_path: Path) -> None:

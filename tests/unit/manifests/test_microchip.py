@@ -23,14 +23,13 @@ from birthmark.manifests.model import Entry
 from birthmark.manifests.verifying import verify_all
 from birthmark.manifests.writer import Chip, ManifestKey, render_entry, write_manifest
 from birthmark.pki import profiles
-from fakes import NOON, SeededEntropy
+from fakes import NOON
 from pki_builders import Holder, a_ca, a_device, a_key
 
 ROOT = a_ca("Rehearsal Root")
 ISSUER = a_ca("Crypto Authentication Signer 0001", parent=ROOT, profile=profiles.ISSUING_CA)
 LOG = a_ca("Manifest Signer")
 SIGNER = ManifestKey(LOG.certificate, LOG.private_key)  # type: ignore[arg-type]  # the builders make P-256 and both certificates
-ENTROPY = SeededEntropy()
 TRUST = trust_of([signer_of(LOG.certificate)], [root_of(ROOT.certificate)])
 
 
@@ -46,7 +45,7 @@ def a_chip(
 
 
 def outcome(entry: dict[str, Any], trust: Trust = TRUST) -> Entry | errors.ManifestError:
-    (only,) = verify_all(io.BytesIO(json.dumps([entry]).encode()), trust, ENTROPY)
+    (only,) = verify_all(io.BytesIO(json.dumps([entry]).encode()), trust)
     return only
 
 
@@ -61,7 +60,7 @@ def test_a_good_entry_tells_the_device_its_certificate_and_its_keys() -> None:
 def test_a_written_manifest_of_many_is_read_back() -> None:
     text = io.StringIO()
     count = write_manifest(text, (a_chip(f"0123{n:012x}01") for n in range(5)), SIGNER, NOON)
-    entries = list(verify_all(io.BytesIO(text.getvalue().encode()), TRUST, ENTROPY))
+    entries = list(verify_all(io.BytesIO(text.getvalue().encode()), TRUST))
     assert count == 5
     assert all(isinstance(entry, Entry) for entry in entries)
 
@@ -125,14 +124,14 @@ def test_one_changed_bit_of_what_is_signed_is_one_refused_row_and_no_other(row: 
     changed[changed.index(signed.encode()) + at] ^= (
         1 << bit
     )  # a quote, a brace, a comma, no UTF-8: whatever comes of it
-    found = list(verify_all(io.BytesIO(changed), TRUST, ENTROPY))
+    found = list(verify_all(io.BytesIO(changed), TRUST))
     assert [isinstance(one, Entry) for one in found] == [number != row for number in range(6)]
     assert found[row].facts["place"] == str(row + 1)  # type: ignore[union-attr]  # the assertion before says so
 
 
 def test_the_same_chip_twice_is_found() -> None:
     entry = render_entry(a_chip(), SIGNER, NOON)
-    first, second = verify_all(io.BytesIO(json.dumps([entry, entry]).encode()), TRUST, ENTROPY)
+    first, second = verify_all(io.BytesIO(json.dumps([entry, entry]).encode()), TRUST)
     assert isinstance(first, Entry)
     assert isinstance(second, errors.DuplicateEntryError)
 
@@ -140,7 +139,7 @@ def test_the_same_chip_twice_is_found() -> None:
 def test_one_key_under_two_names_is_found() -> None:
     key = a_key()
     entries = [render_entry(a_chip(f"0123{n:012x}01", key=key), SIGNER, NOON) for n in range(2)]
-    first, second = verify_all(io.BytesIO(json.dumps(entries).encode()), TRUST, ENTROPY)
+    first, second = verify_all(io.BytesIO(json.dumps(entries).encode()), TRUST)
     assert isinstance(first, Entry)
     assert isinstance(second, errors.DuplicateEntryError)
     assert "the same key" in second.explain_cause()
@@ -171,7 +170,7 @@ def test_another_algorithm_is_refused_before_any_key_is_used() -> None:
 def test_a_file_that_ends_in_the_middle_says_where() -> None:
     text = json.dumps([render_entry(a_chip(), SIGNER, NOON)])
     with pytest.raises(errors.MalformedEntryError) as refusal:
-        list(verify_all(io.BytesIO(text.encode()[:-20]), TRUST, ENTROPY))
+        list(verify_all(io.BytesIO(text.encode()[:-20]), TRUST))
     assert refusal.value.facts["place"] == "1"
 
 
@@ -179,7 +178,7 @@ def test_a_file_that_ends_in_the_middle_says_where() -> None:
 def test_any_bytes_are_read_or_refused(data: bytes) -> None:
     for candidate in (data, b"[" + data + b"]", b'[{"payload":"' + base64.b64encode(data) + b'","protected":"e30"}]'):
         try:
-            for entry in verify_all(io.BytesIO(candidate), TRUST, ENTROPY):
+            for entry in verify_all(io.BytesIO(candidate), TRUST):
                 assert isinstance(entry, errors.ManifestError)
         except errors.ManifestError as error:
             assert error.explain_cause()
@@ -225,7 +224,7 @@ BAD_UNDER_A_GOOD_SIGNATURE = {
 @pytest.mark.parametrize("change", BAD_UNDER_A_GOOD_SIGNATURE.values(), ids=BAD_UNDER_A_GOOD_SIGNATURE)
 def test_a_bad_entry_under_a_good_signature_is_one_refused_row_and_the_others_are_read(change: Change) -> None:
     bad, good = signed_anew(change), render_entry(a_chip("0123000000000000ff"), SIGNER, NOON)
-    first, second = verify_all(io.BytesIO(json.dumps([bad, good]).encode()), TRUST, ENTROPY)
+    first, second = verify_all(io.BytesIO(json.dumps([bad, good]).encode()), TRUST)
     assert isinstance(first, errors.ManifestError)
     assert first.explain_cause()
     assert isinstance(second, Entry)
@@ -271,6 +270,6 @@ def test_real_manifests_verify_with_the_facts_we_ship(number: int, tmp_path: Pat
         with file.open("w") as text:
             write_manifest(text, (a_chip(f"0123{n:012x}01") for n in range(10)), SIGNER, NOON)
     with file.open("rb") as raw:
-        entries = list(verify_all(raw, trust, ENTROPY))
+        entries = list(verify_all(raw, trust))
     assert len(entries) == 10
     assert all(isinstance(entry, Entry) for entry in entries)

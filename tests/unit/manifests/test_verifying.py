@@ -9,17 +9,14 @@ from pathlib import Path
 from typing import TypeAlias
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from birthmark.manifests.errors import MalformedEntryError, ManifestError
 from birthmark.manifests.microchip import root_of, signer_of, trust_of
 from birthmark.manifests.model import Entry
-from birthmark.manifests.seen import Seen
 from birthmark.manifests.verifying import Verdict, verify_all
 from birthmark.manifests.writer import Chip, ManifestKey, render_entry
 from birthmark.pki import profiles
-from fakes import NOON, SeededEntropy
+from fakes import NOON
 from pki_builders import a_ca, a_device, a_key
 
 Verified: TypeAlias = Callable[[bytes], Iterator[Verdict]]
@@ -60,7 +57,7 @@ def verified(tmp_path: Path) -> Iterator[Verified]:
         def verify(data: bytes) -> Iterator[Verdict]:
             path = tmp_path / "manifest.json"
             path.write_bytes(data)
-            return verify_all(files.enter_context(path.open("rb")), TRUST, SeededEntropy())
+            return verify_all(files.enter_context(path.open("rb")), TRUST)
 
         yield verify
 
@@ -87,11 +84,3 @@ def test_a_long_manifest_that_is_cut_off_says_so_after_all_that_is_whole(verifie
     assert len(whole) == COUNT - 1
     with pytest.raises(MalformedEntryError, match=f"Entry {COUNT}: the file does not end"):
         next(found)
-
-
-@given(st.lists(st.binary(max_size=3)))
-def test_what_was_seen_is_known_again(marks: list[bytes]) -> None:
-    seen, known = Seen(b"key"), set[bytes]()
-    for one in marks:
-        assert seen.add(one) is (one not in known)
-        known.add(one)

@@ -30,11 +30,11 @@ from birthmark.manifests.bundle.errors import (
 )
 from birthmark.manifests.bundle.files import append_line, cut_torn_line, write_new
 from birthmark.manifests.bundle.identity import StationIdentity, open_identity
-from birthmark.manifests.bundle.marks import Marks
 from birthmark.manifests.bundle.model import Place, Wish
 from birthmark.manifests.bundle.rules import check_names, check_proof, is_signed, nonce_of, station_key
 from birthmark.manifests.bundle.verify import raw_lines
 from birthmark.manifests.errors import MalformedEntryError
+from birthmark.manifests.marks import Marks
 from birthmark.pki.certificates import CertificateTooLargeError
 from birthmark.pki.chains import ChainTooLongError
 

@@ -12,7 +12,6 @@ from typing import BinaryIO
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from birthmark.manifests.bundle import wire
-from birthmark.manifests.bundle.marks import Marks
 from birthmark.manifests.bundle.model import Intake, Trust, Wish
 from birthmark.manifests.bundle.rules import believe, is_signed, station_key, station_name
 from birthmark.manifests.errors import (
@@ -24,6 +23,7 @@ from birthmark.manifests.errors import (
     SignerNotValidError,
     StationUnknownError,
 )
+from birthmark.manifests.marks import Marks
 from birthmark.manifests.model import Entry
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.chains import SignatureCache

@@ -54,6 +54,8 @@ def is_bundle(file: Path) -> bool:
     """Say whether a file is a bundle of our own, by how it begins."""
     from birthmark.manifests.bundle import wire
 
+    if file.is_dir():
+        return False
     with open_file(file) as raw:
         return wire.is_bundle(raw.read(len(wire.BEGINNING)))
 

@@ -17,6 +17,7 @@ from birthmark.cli.bundles import StationsOptions, is_bundle, merge
 from birthmark.cli.common import (
     SOME_ROWS_REFUSED,
     FileExistsAlreadyError,
+    again,
     open_file,
     read_certificate,
     read_file,
@@ -26,6 +27,7 @@ from birthmark.cli.common import (
 from birthmark.cli.operator import show
 from birthmark.cli.options import JsonOption, command, commands
 from birthmark.cli.printable import counted
+from birthmark.clock import SystemClock
 from birthmark.errors import BirthmarkError
 
 _NOT_IN_NAMES = re.compile(r"^\.|[^A-Za-z0-9._:@+-]")
@@ -40,7 +42,12 @@ app = commands("Supplier manifests: verify, extract certificates.", "birthmark m
 class ManifestOptions:
     """A manifest, and whose word counts."""
 
-    file: Annotated[Path, typer.Argument(help="The manifest as delivered (JSON), or a bundle of our own.")]
+    file: Annotated[
+        Path,
+        typer.Argument(
+            help="The manifest as delivered (JSON), a bundle of our own, or certificates: a directory, ZIP or CSV."
+        ),
+    ]
     signer: Annotated[list[Path] | None, typer.Option(help="A signer certificate to accept; may be given again.")] = (
         None
     )
@@ -49,6 +56,15 @@ class ManifestOptions:
 
     def trust(self) -> Any:
         """Return whose manifests are believed: the files given, and without any, Microchip's own."""
+        from birthmark.manifests.errors import ListUnsignedError
+        from birthmark.manifests.listed import ListTrust
+
+        if is_listed(self.file):
+            whose = {"signer": self.signer, "station": self.stations.station}
+            only(False, "for a signed list, and this one nobody signed", **whose)
+            if not (roots := tuple(self.stations.roots())):
+                raise ListUnsignedError(file=str(self.file), again=again())
+            return ListTrust(roots)
         if is_bundle(self.file):
             only(False, "for a supplier's manifest; a bundle has --station instead", signer=self.signer)
             return self.stations.trust()
@@ -70,12 +86,26 @@ class ManifestOptions:
             tell_row(entry, {"entry": place}, as_json=self.as_json)
 
 
+def is_listed(file: Path) -> bool:
+    """Say whether this is a list of certificates that nobody signed: a directory, a ZIP, a table."""
+    from birthmark.manifests.listed import is_list
+
+    if file.is_dir():
+        return True
+    with open_file(file) as raw:
+        return is_list(file, raw.read(4))
+
+
 def entries_of(file: Path, trust: Any, *, quiet: bool) -> Iterator[Any]:
     """Yield verified entries and refusals, with a progress bar for people."""
     from birthmark.manifests.bundle import verify as bundle
     from birthmark.manifests.bundle.model import Trust
+    from birthmark.manifests.listed import ListTrust, verify_list
     from birthmark.manifests.verifying import verify_all
 
+    if isinstance(trust, ListTrust):
+        yield from verify_list(file, trust, SystemClock().now())
+        return
     with ExitStack() as stack:
         raw: BinaryIO = stack.enter_context(open_file(file))
         console = Console(stderr=True)
@@ -92,8 +122,11 @@ def entries_of(file: Path, trust: Any, *, quiet: bool) -> Iterator[Any]:
 def count_entries(file: Path) -> int:
     """Return how many entries there are, good or not; nothing is verified."""
     from birthmark.manifests.bundle.verify import count_chips
+    from birthmark.manifests.listed import count_listed
     from birthmark.manifests.splitting import count_of
 
+    if is_listed(file):
+        return count_listed(file)
     with open_file(file) as raw:
         return count_chips(raw) if is_bundle(file) else count_of(raw)
 

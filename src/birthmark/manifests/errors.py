@@ -24,6 +24,18 @@ class MalformedEntryError(ManifestError):
     detail: str
 
 
+class ListUnsignedError(ManifestError):
+    """Nobody says that the list is genuine."""
+
+    code = "manifest.list_unsigned"
+    message = "Nobody signed this list"
+    cause = "Nobody signed {file}: that a certificate in it is genuine, only its maker's root can say."
+    fix = "Name the maker's CA certificates, PEM: `{again} --root maker-ca.pem`"
+    for_a_person = None
+    again: str = "?"
+    file: str
+
+
 class PackedManifestError(ManifestError):
     """The file is an archive or compressed."""
 

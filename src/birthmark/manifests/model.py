@@ -26,7 +26,7 @@ class Entry:
     issuer_der: bytes | None
     key_ids: tuple[str, ...]
     point: bytes | None = None
-    """X and Y of the key that the certificate is for, else of the first one."""
+    """X and Y of the key that the certificate is for, else of the first one; of another kind of key all of it."""
     intake: Intake | None = None
     """What a production line adds, in a bundle of ours; `unique_id` is the board's serial number then."""
 

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from itertools import chain, islice
+from itertools import chain, count, islice
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
 
@@ -32,12 +32,13 @@ _AHEAD = 3
 
 def verify_all(file: BinaryIO, trust: Trust) -> Iterator[Verdict]:
     """Yield each entry verified, or what is wrong with it. Raise only where the file itself ends to be readable."""
-    once, pieces = _Once(), _up_to_the_end(pieces_of(file))
+    once, pieces = Once(), _up_to_the_end(pieces_of(file))
     first = list(islice(pieces, _FEW))
     path = getattr(file, "name", None)
     is_long = len(first) == _FEW and isinstance(path, str) and Path(path).is_file()
     every, verifier = chain(first, pieces), Verifier(trust)
-    return map(once.check, _by_all_cores(verifier, every, str(path)) if is_long else _here(verifier, every))
+    verdicts = _by_all_cores(verifier, every, str(path)) if is_long else _here(verifier, every)
+    return map(once.check, verdicts, count(1))
 
 
 def _up_to_the_end(pieces: Iterator[Piece]) -> Iterator[Piece | ManifestError]:
@@ -131,21 +132,20 @@ def _verdict(verifier: Verifier, place: int, raw: bytes) -> Verdict:
         return error
 
 
-class _Once:
+class Once:
     """Refuses a chip, and a key, that an entry before had."""
 
     def __init__(self) -> None:
         self._marks = Marks()
-        self._place = 0
 
-    def check(self, verdict: Verdict) -> Verdict:
-        self._place += 1
+    def check(self, verdict: Verdict, place: int) -> Verdict:
+        """Return the verdict, or the refusal of a second one."""
         if isinstance(verdict, ManifestError):
             return verdict
         chip = ("chip", verdict.unique_id)
         marks = (chip,) if verdict.point is None else (chip, ("key", verdict.point))
         for kind, value in marks:
-            if (before := self._marks.add(kind, value, self._place)) is not None:
+            if (before := self._marks.add(kind, value, place)) is not None:
                 detail = f"entry {before} has the same {kind}"
-                return DuplicateEntryError(place=self._place, unique_id=verdict.unique_id, detail=detail)
+                return DuplicateEntryError(place=place, unique_id=verdict.unique_id, detail=detail)
         return verdict

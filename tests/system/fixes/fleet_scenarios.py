@@ -98,6 +98,15 @@ FLEET: Mapping[str, Scenario] = {
         apply=with_file("shipment/root.pem", "ROOT"),
     ),
     "manifest.no_certificate": Scenario(MANIFEST, delivered("P-256"), is_instead=True),
+    "manifest.list_unsigned": Scenario(
+        "birthmark manifest verify certificates",
+        typed(
+            RUN[0],
+            f"birthmark manifest extract {SHIPMENT} --out certificates --chain",
+            "cp shipment/root.pem maker-ca.pem",
+        ),
+        is_instead=True,
+    ),
     "manifest.packed": Scenario(
         "birthmark manifest verify rehearsal/manifest.json.gz --signer rehearsal/signer.pem --root rehearsal/root.pem",
         typed("birthmark manifest create --out rehearsal --count 3", "gzip rehearsal/manifest.json"),

@@ -42,7 +42,7 @@ def test_its_row_says_what_was_not_checked(arguments: list[str]) -> None:
         ("verify", "missing.json"),
         ("verify", "there.json", "--signer", "missing.pem"),
         ("verify", "there.json", "--root", "missing.pem"),
-        ("verify", "."),
+        ("verify", ".", "--root", "missing.pem"),
     ],
     ids=" ".join,
 )

@@ -1,0 +1,163 @@
+"""Certificates on a list that nobody signed: a directory of files, a ZIP of them, a table (CSV).
+
+What a chip's maker or one's own reader hands out. That a certificate is genuine, only the maker's root says; so a list
+is believed by roots alone. A table names its columns in its first line: one of `certificate`, `cert`, `pem` has the
+certificate as PEM or base64, one of `uid`, `unique_id`, `serial`, `device` may have a name, as the chip's UID in an
+export of EdgeLock 2GO. Nothing of a ZIP is unpacked to disk, and of each file no more is read than a certificate may
+have.
+"""
+
+import csv
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple, TextIO
+
+from birthmark.errors import BirthmarkError
+from birthmark.manifests.bundle.rules import path_above
+from birthmark.manifests.errors import ChainBrokenError, MalformedEntryError, ManifestError
+from birthmark.manifests.model import Entry
+from birthmark.manifests.verifying import Once
+from birthmark.pki.certificates import Certificate, CertificateInvalidError, parse_any, parse_bundle
+from birthmark.pki.chains import SignatureCache
+
+MAX_FILE_BYTES = 64 * 1024
+MAX_ZIP_FILES = 100_000
+_SUFFIXES = frozenset({".pem", ".crt", ".cer", ".der"})
+_CERTIFICATES = ("certificate", "cert", "pem", "device_certificate")
+_NAMES = ("uid", "unique_id", "uniqueid", "serial", "device", "device_id", "id")
+_MAX_NAME_CHARS = 128
+_ZIP = b"PK"
+
+
+@dataclass(frozen=True, slots=True)
+class ListTrust:
+    """The roots, and CAs between, that a listed certificate must come from."""
+
+    roots: tuple[Certificate, ...]
+
+
+class _Listed(NamedTuple):
+    """A file or a line: what it is called, the name it gives, its bytes; or why it has none."""
+
+    name: str | None
+    data: bytes | ManifestError
+
+
+def is_list(path: Path, begin: bytes) -> bool:
+    """Say whether a file, by its name and how it begins, or a directory is such a list."""
+    return path.is_dir() or begin.startswith(_ZIP) or path.suffix.lower() == ".csv"
+
+
+def count_listed(path: Path) -> int:
+    """Return how many there are, good or not."""
+    return sum(1 for _ in _read(path))
+
+
+def verify_list(path: Path, trust: ListTrust, now: datetime) -> Iterator[Entry | ManifestError]:
+    """Yield each certificate as an entry, or what is wrong with it. Raise where the list itself cannot be read."""
+    cache, once = SignatureCache(), Once()
+    for place, listed in enumerate(_read(path), 1):
+        try:
+            yield once.check(_verify(listed, trust, now, cache), place)
+        except ManifestError as error:
+            error.add_facts(place=place)
+            yield error
+
+
+def _verify(listed: _Listed, trust: ListTrust, now: datetime, cache: SignatureCache) -> Entry:
+    if isinstance(listed.data, ManifestError):
+        raise listed.data
+    try:
+        chain = parse_bundle(listed.data) if b"-----BEGIN" in listed.data else (parse_any(listed.data),)
+    except CertificateInvalidError as error:
+        raise MalformedEntryError(detail=f"{listed.name or 'it'} holds no certificate: {error}") from error
+    leaf = chain[0]
+    name = (listed.name or leaf.subject_cn or leaf.thumbprint.hex())[:_MAX_NAME_CHARS]
+    if leaf.is_ca:
+        raise MalformedEntryError(detail=f"{name} is a CA's certificate, not a device's")
+    try:
+        path = path_above(chain, trust.roots, now, cache)
+    except BirthmarkError as error:
+        raise ChainBrokenError(detail=error.explain_cause().rstrip("."), unique_id=name) from error
+    return Entry(
+        unique_id=leaf.subject_cn or name,
+        model="listed",
+        part_number="a list of certificates",
+        group_id=None,
+        provisioned_at=leaf.not_before,
+        signer=f"nobody; root {path[-1].subject_cn or path[-1].subject_text}",
+        device_der=leaf.der,
+        common_name=leaf.subject_cn,
+        issuer_der=path[1].der if path[1:] else None,
+        key_ids=("0",),
+        point=leaf.spki_der,
+    )
+
+
+def _read(path: Path) -> Iterator[_Listed]:
+    if path.is_dir():
+        names = sorted(one.name for one in path.iterdir() if one.suffix.lower() in _SUFFIXES and one.is_file())
+        return (_of_file(path / name) for name in names)
+    with path.open("rb") as file:
+        is_zip = file.read(len(_ZIP)) == _ZIP
+    return _of_zip(path) if is_zip else _of_table(path)
+
+
+def _of_file(path: Path) -> _Listed:
+    with path.open("rb") as file:
+        return _Listed(None, _bounded(file.read(MAX_FILE_BYTES + 1), path.name))
+
+
+def _of_zip(path: Path) -> Iterator[_Listed]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            files = [one for one in archive.infolist() if PurePosixPath(one.filename).suffix.lower() in _SUFFIXES]
+            if len(files) > MAX_ZIP_FILES:
+                raise MalformedEntryError(place=1, detail=f"the ZIP has over {MAX_ZIP_FILES} files; unpack it")
+            for one in files:
+                with archive.open(one) as file:
+                    yield _Listed(None, _bounded(file.read(MAX_FILE_BYTES + 1), one.filename[:_MAX_NAME_CHARS]))
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError) as error:
+        raise MalformedEntryError(place=1, detail=f"the ZIP cannot be read: {str(error)[:200]}") from error
+
+
+def _bounded(data: bytes, name: str) -> bytes | ManifestError:
+    if len(data) <= MAX_FILE_BYTES:
+        return data
+    return MalformedEntryError(detail=f"{name} is larger than {MAX_FILE_BYTES} bytes")
+
+
+def _of_table(path: Path) -> Iterator[_Listed]:
+    place = 0
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        try:
+            rows = csv.reader(_bounded_lines(file))
+            columns = [name.strip().lower().replace(" ", "_") for name in next(rows, [])]
+            holder = next((columns.index(name) for name in _CERTIFICATES if name in columns), None)
+            if holder is None:
+                detail = f"the first line of the table names no column {', '.join(_CERTIFICATES[:3])}"
+                raise MalformedEntryError(place=1, detail=detail)
+            named = next((columns.index(name) for name in _NAMES if name in columns), None)
+            for place, row in enumerate(rows, 1):  # noqa: B007 (told by what ends the loop)
+                if row:
+                    yield _of_row(row, holder, named)
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise MalformedEntryError(place=place + 1, detail=f"the table cannot be read: {error}") from error
+
+
+def _of_row(row: list[str], holder: int, named: int | None) -> _Listed:
+    name = row[named].strip() if named is not None and named < len(row) else ""
+    if holder >= len(row) or not row[holder].strip():
+        return _Listed(name, MalformedEntryError(detail=f"{name[:_MAX_NAME_CHARS] or 'the line'} has no certificate"))
+    text = row[holder].replace("\\n", "\n").strip()
+    return _Listed(name or None, _bounded(text.encode(), name[:_MAX_NAME_CHARS] or "the line"))
+
+
+def _bounded_lines(file: TextIO) -> Iterator[str]:
+    while line := file.readline(MAX_FILE_BYTES + 1):
+        if len(line) > MAX_FILE_BYTES:
+            raise csv.Error(f"a line is longer than {MAX_FILE_BYTES} characters")
+        yield line

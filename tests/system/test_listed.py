@@ -1,0 +1,40 @@
+"""Certificates in a directory, a ZIP or a table are verified and enrolled by the commands for a supplier's manifest."""
+
+import csv
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from servers import RunningServer, a_server
+
+pytestmark = pytest.mark.system
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    with a_server(tmp_path_factory.mktemp("server")) as running:
+        yield running
+
+
+@pytest.mark.parametrize("form", ["directory", "zip", "csv"])
+def test_a_list_of_certificates_is_enrolled_like_a_manifest(server: RunningServer, tmp_path: Path, form: str) -> None:
+    made, files = tmp_path / "made", tmp_path / "files"
+    server.run("manifest", "create", "--out", str(made), "--count", "4")
+    root = ["--root", str(made / "root.pem")]
+    trust = ["--signer", str(made / "signer.pem"), *root]
+    server.run("manifest", "extract", str(made / "manifest.json"), *trust, "--out", str(files), "--chain")
+    listed = files
+    if form == "zip":
+        listed = Path(shutil.make_archive(str(tmp_path / "list"), "zip", files))
+    if form == "csv":
+        listed = tmp_path / "list.csv"
+        with listed.open("w", newline="") as file:
+            rows = [(one.stem, one.read_text()) for one in files.iterdir()]
+            csv.writer(file).writerows([("uid", "certificate"), *rows])
+    assert len(server.rows("manifest", "verify", str(listed), *root)) == 4
+    assert len(server.rows("manifest", "show", str(listed), *root)) == 4
+    outcomes = server.rows("enroll", "manifest", str(listed), *root)
+    assert {row["outcome"] for row in outcomes} == {"created"}
+    assert {row["device"] for row in outcomes} == {one.stem for one in files.iterdir()}

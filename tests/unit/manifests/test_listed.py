@@ -1,0 +1,135 @@
+"""Certificates that come in a directory, a ZIP or a table are believed by their maker's root, each by itself."""
+
+import base64
+import zipfile
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from birthmark.manifests.errors import ManifestError
+from birthmark.manifests.listed import MAX_FILE_BYTES, ListTrust, count_listed, verify_list
+from birthmark.manifests.model import Entry
+from birthmark.pki import profiles
+from birthmark.pki.certificates import Certificate
+from fakes import NOON
+from pki_builders import a_ca, a_device, a_key
+
+ROOT = a_ca("Maker Root")
+SIGNER = a_ca("Maker Signer", parent=ROOT, profile=profiles.ISSUING_CA)
+DEVICES = [a_device(SIGNER, f"chip-{number}", key=a_key()).certificate for number in range(3)]
+TRUST = ListTrust((ROOT.certificate, SIGNER.certificate))
+Write = Callable[[Path, list[tuple[str, bytes]]], Path]
+
+
+def a_directory(at: Path, files: list[tuple[str, bytes]]) -> Path:
+    directory = at / "certificates"
+    directory.mkdir()
+    for name, data in files:
+        (directory / name).write_bytes(data)
+    (directory / "README.txt").write_text("not a certificate, and not looked at")
+    return directory
+
+
+def a_zip(at: Path, files: list[tuple[str, bytes]]) -> Path:
+    with zipfile.ZipFile(at / "certificates.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in files:
+            archive.writestr(f"../anywhere/{name}", data)
+    return at / "certificates.zip"
+
+
+def a_table(at: Path, files: list[tuple[str, bytes]]) -> Path:
+    lines = ["UID,Object ID,Certificate"]
+    lines += [f'{name},0xF0000100,"{data.decode()}"' for name, data in files]
+    (at / "export.csv").write_text("\n".join(lines) + "\n")
+    return at / "export.csv"
+
+
+def pem(certificate: Certificate) -> bytes:
+    return certificate.pem().encode()
+
+
+def verified(path: Path, trust: ListTrust = TRUST) -> list[Entry | ManifestError]:
+    return list(verify_list(path, trust, NOON))
+
+
+@pytest.mark.parametrize("write", [a_directory, a_zip, a_table])
+def test_each_certificate_is_an_entry_with_its_root(tmp_path: Path, write: Write) -> None:
+    path = write(tmp_path, [(f"chip-{number}.pem", pem(one)) for number, one in enumerate(DEVICES)])
+    found = verified(path)
+    assert [entry.device_id for entry in found if isinstance(entry, Entry)] == ["chip-0", "chip-1", "chip-2"]
+    assert [entry.certificate for entry in found if isinstance(entry, Entry)] == DEVICES
+    assert count_listed(path) == 3
+
+
+@pytest.mark.parametrize("write", [a_directory, a_zip, a_table])
+def test_what_is_wrong_with_one_is_told_and_the_others_are_read(tmp_path: Path, write: Write) -> None:
+    foreign = a_device(a_ca("Another Maker"), "chip-9", key=a_key()).certificate
+    bad = {
+        "b.pem": (pem(foreign), "manifest.chain_broken"),
+        "c.pem": (b"no certificate", "manifest.malformed"),
+        "d.pem": (pem(SIGNER.certificate), "manifest.malformed"),
+        "e.pem": (pem(DEVICES[0]), "manifest.duplicate"),
+        "f.pem": (b"A" * (MAX_FILE_BYTES + 1), "manifest.malformed"),
+    }
+    if write is a_table:
+        bad.pop("f.pem")  # a table ends where a line is too long
+    files = [("a.pem", pem(DEVICES[0])), *((name, data) for name, (data, _) in bad.items()), ("z.pem", pem(DEVICES[1]))]
+    first, *others, last = verified(write(tmp_path, files))
+    assert isinstance(first, Entry)
+    assert isinstance(last, Entry)
+    assert [one.code for one in others if isinstance(one, ManifestError)] == [code for _, code in bad.values()]
+    assert [one.facts["place"] for one in others if isinstance(one, ManifestError)] == [
+        str(place) for place in range(2, 2 + len(bad))
+    ]
+
+
+def test_an_expired_certificate_is_refused(tmp_path: Path) -> None:
+    path = a_directory(tmp_path, [("a.pem", pem(DEVICES[0]))])
+    (found,) = verify_list(path, TRUST, NOON + timedelta(days=100 * 365))
+    assert isinstance(found, ManifestError)
+
+
+def test_a_chain_in_the_file_needs_the_root_alone(tmp_path: Path) -> None:
+    path = a_directory(tmp_path, [("a.pem", pem(DEVICES[0]) + pem(SIGNER.certificate))])
+    (found,) = verified(path, ListTrust((ROOT.certificate,)))
+    assert isinstance(found, Entry)
+    assert found.issuer == SIGNER.certificate
+
+
+def test_a_table_may_have_base64_instead_of_pem(tmp_path: Path) -> None:
+    path = tmp_path / "export.csv"
+    path.write_text(f"\ufeffcert\n{base64.b64encode(DEVICES[0].der).decode()}\n")
+    assert [entry.device_id for entry in verified(path) if isinstance(entry, Entry)] == ["chip-0"]
+
+
+def test_a_zip_bomb_is_read_no_further_than_a_certificate_may_go(tmp_path: Path) -> None:
+    path = a_zip(tmp_path, [("bomb.pem", bytes(200 * 1024 * 1024)), ("a.pem", pem(DEVICES[0]))])
+    first, second = verified(path)
+    assert isinstance(first, ManifestError)
+    assert "larger than" in first.explain_cause()
+    assert isinstance(second, Entry)
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [("a.csv", b"x,y\n1,2\n"), ("b.csv", b"\xff\xfe\x00"), ("c.zip", b"PK\x03\x04broken"), ("d.csv", b"")],
+)
+def test_a_list_that_cannot_be_read_says_so(tmp_path: Path, name: str, data: bytes) -> None:
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(ManifestError):
+        verified(tmp_path / name)
+
+
+@given(st.binary(max_size=400))
+def test_any_bytes_are_read_or_refused(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
+    path = tmp_path_factory.getbasetemp() / "any.csv"
+    for candidate in (data, b"cert\n" + data, b"PK\x03\x04" + data):
+        path.write_bytes(candidate)
+        try:
+            assert all(isinstance(one, Entry | ManifestError) for one in verified(path))
+        except ManifestError as error:
+            assert error.explain_cause()

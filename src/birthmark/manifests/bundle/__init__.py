@@ -11,7 +11,6 @@ another.
 | model | values: what an intake is, whom to believe |
 | wire | lines <-> values, for who writes and who reads |
 | rules | what is signed by a chip; whether it may be taken in; whether a line is believed |
-| marks | which keys and boards were seen, and where, in little memory |
 | verify | a file, line by line |
 | station | the writing side: the open bundle, what was taken in before |
 | identity | a station's key and certificate |

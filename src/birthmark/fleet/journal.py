@@ -90,6 +90,7 @@ class Journal:
         if not is_new:
             self._check(self._path)
         self._file = self._path.open("a", encoding="utf-8")
+        self._is_marked = is_new
         if is_new:
             self._write({"format": FORMAT, "target": self._target})
         elif self._path.read_bytes()[-1:] != b"\n":
@@ -125,6 +126,9 @@ class Journal:
 
     def _write(self, row: dict[str, Any]) -> None:
         with self._lock:
+            if not self._is_marked:  # what stands before without an outcome was a killed run's
+                self._is_marked = True
+                self._file.write(json.dumps({"run": "another"}) + "\n")
             self._file.write(json.dumps(row) + "\n")
             self._file.flush()
 
@@ -153,6 +157,9 @@ def _written(file: BinaryIO) -> "array[int]":
                 found.append(place)
         elif "outcome" in row:
             begun.pop(str(row.get("device")), None)
+        elif "run" in row:  # that a run was killed before it heard does not mean that nothing was made
+            found.extend(begun.values())
+            begun = {}
         elif row.get("end") == TAKEN_BACK:
             found, begun = array("Q"), {}
         at += len(line)

@@ -64,8 +64,9 @@ def test_the_journal_tells_how_far_a_run_came_that_was_cut_off(tmp_path: Path) -
         journal.add(Outcome("b", "00", Done.CREATED))
     with Journal(path, HERE) as journal:
         assert journal.before == 0
-    rows = [line for line in path.read_text().splitlines() if line != '{"device": "b", "outc']
-    assert [json.loads(row).get("device") for row in rows] == [None, "a", "b", None, None]
+    rows = [json.loads(line) for line in path.read_text().splitlines() if line != '{"device": "b", "outc']
+    said = [row.get("device") or row.get("end") or row.get("run") for row in rows]
+    assert said == [None, "a", "another", "b", "complete", "another", "complete"]
 
 
 def test_what_was_under_way_when_the_run_is_stopped_is_told_and_journaled(tmp_path: Path) -> None:

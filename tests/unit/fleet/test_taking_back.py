@@ -1,11 +1,12 @@
 """What a journal's runs wrote is taken back: all of it, also what a kill left without an outcome, and nothing else."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from birthmark.fleet.bulk import enroll_all, take_back_all
 from birthmark.fleet.journal import COMPLETE, TAKEN_BACK, Journal, Outcome
-from birthmark.fleet.target import Done, EnrollmentRequest
+from birthmark.fleet.target import Done, EnrollmentRequest, Note, unnoted
 from memory_target import MemoryTarget
 from pki_builders import a_device
 
@@ -58,6 +59,30 @@ def test_what_a_killed_run_had_begun_is_taken_back_too(tmp_path: Path) -> None:
     path.write_text("\n".join(lines[:last]) + "\n" + '{"devi')
     assert len(take_back(target, path)) == 3
     assert target.on_record == {}
+
+
+def test_what_a_killed_run_made_and_the_next_found_unchanged_is_taken_back(tmp_path: Path) -> None:
+    target, path = MemoryTarget(), tmp_path / "journal"
+    enroll(target, path)
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join(line for line in lines if "outcome" not in line and "end" not in line) + "\n")
+    enroll(target, path)
+    take_back(target, path)
+    assert target.on_record == {}
+
+
+def test_what_somebody_else_made_while_a_run_began_is_theirs(tmp_path: Path) -> None:
+    class Late(MemoryTarget):
+        def enroll_new(self, wishes: Sequence[EnrollmentRequest], note: Note = unnoted) -> Sequence[bool]:
+            for wish in wishes:
+                note(wish.device_id, {"thumbprint": wish.certificate.thumbprint.hex()})
+            self.on_record |= {wish.device_id: wish.certificate.thumbprint.hex() for wish in wishes}
+            return [False] * len(wishes)
+
+    target = Late(most_at_once=3)
+    enroll(target, tmp_path / "journal")
+    assert take_back(target, tmp_path / "journal") == {}
+    assert len(target.on_record) == 3
 
 
 def test_a_rehearsal_takes_nothing_back_and_leaves_the_journal(tmp_path: Path) -> None:

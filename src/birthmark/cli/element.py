@@ -23,6 +23,7 @@ from birthmark.clock import SystemClock, SystemEntropy
 from birthmark.elements import exec as element_exec
 from birthmark.elements.element import Element
 from birthmark.elements.errors import ElementDataTooLargeError, ElementMemoryInvalidError, ElementProofInvalidError
+from birthmark.elements.memory import Layout
 from birthmark.elements.possession import MAX_NONCE_BYTES, MIN_NONCE_BYTES, Proof, check_proof, prove
 from birthmark.elements.profiles import PROFILES, Algorithm, profile_of
 from birthmark.elements.software import create_software_element, open_software_element
@@ -78,9 +79,11 @@ def show(
     chip: ChipOutputOptions,
     key: Key = None,
     data: Annotated[str | None, typer.Option("--object", help="Print this data object's bytes instead.")] = None,
+    layout: Annotated[Layout | None, typer.Option(help="Read its memory in this layout only; default: any.")] = None,
 ) -> None:
     """Show a key: where it lives, its public half, its certificate, and what the chip remembers."""
     only(key is None, "without a KEY: it names another object", object=data)
+    only(data is None, "for what the chip remembers, not for the bytes of --object", layout=layout)
     with chip.open() as element:
         if data is not None:
             typer.echo(element.read_data(data), nl=False)
@@ -97,7 +100,7 @@ def show(
         except NotFoundError:
             row["subject"] = None
         if element.profile.memory_label is not None:
-            row["remembers"] = _remembered(element)
+            row["remembers"] = _remembered(element, layout)
         emit(chip.as_json, row)
 
 
@@ -163,15 +166,17 @@ def write(
     key: Annotated[str | None, typer.Option(help="Whose certificate; default: the identity key's.")] = None,
     label: Annotated[str | None, typer.Option(help="Store a CA's certificate under this label.")] = None,
     data: Annotated[str | None, typer.Option("--object", help="Store the file's bytes as this data object.")] = None,
+    replace_data: Annotated[bool, typer.Option("--replace-data", help="Overwrite what the data object holds.")] = False,
 ) -> None:
     """Write a certificate back to the chip, beside its key; of a chain, the issuer too where the chip has a place."""
     only(data is None, "for a certificate, which --object is not", key=key, label=label)
+    only(data is not None, "with --object", replace_data=replace_data)
     only(label is None, "for the certificate of a key, not for a CA's under --label", key=key)
     with chip.open() as element:
         raw = read_file(file, missing=ElementFileMissingError)
         if data is not None:
             try:
-                element.write_data(data, raw)
+                element.write_data(data, raw, may_replace=replace_data)
             except ElementDataTooLargeError as error:
                 error.add_facts(file=file)
                 raise
@@ -277,11 +282,16 @@ def _list_one(chip: ChipOutputOptions, info: TokenInfo, pin: Pin | None) -> None
             say(chip.as_json, {**row, "detail": item.detail, "guarded": item.is_guarded, **about}, line)
 
 
-def _remembered(element: Element) -> Any:
+def _remembered(element: Element, layout: Layout | None) -> Any:
     try:
-        return msgspec.to_builtins(element.recall())
+        found = element.memory()
     except ElementMemoryInvalidError as foreign:
         return foreign.explain_cause()
+    if layout is not None and found.layout not in (None, layout):
+        return ElementMemoryInvalidError(detail=f"its layout is '{found.layout}'").explain_cause()
+    if found.layout is None:
+        return None
+    return {"hub": found.hub or None, "device": found.device, "scope": found.scope, "layout": found.layout.value}
 
 
 def _hex(text: str | None) -> bytes | None:

@@ -236,22 +236,34 @@ def exec_(
 def simulate(
     directory: Annotated[Path, typer.Argument(help="Where the chip's files go.", file_okay=False)],
     profile: Annotated[str, typer.Option(help="se050, atecc608 or generic.")] = "se050",
+    variant: Annotated[
+        str | None, typer.Option(help="With all keys of this SE050: A, B, C, E, F; default: one of each kind.")
+    ] = None,
     swapped_labels: Annotated[bool, typer.Option(help="Labels as SE050 middleware up to 4.3 gives them.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Make a software chip (SoftHSM2) with a real one's objects, and print the environment to use it."""
     if profile not in PROFILES:
         raise typer.BadParameter(f"there are {', '.join(PROFILES)}", param_hint="--profile")
+    variants = PROFILES[profile].variants
+    only(bool(variants), "with --profile se050", variant=variant)
+    if variant not in (None, *variants):
+        raise typer.BadParameter(f"there are {', '.join(variants)}", param_hint="--variant")
     if (directory / "profile").exists():
         made = open_software_element(directory)
         is_same = made.profile.name == profile
         only_typed(is_same, f"for a new chip, and {directory} holds a {made.profile.name}", "--profile")
-        only(False, f"for a new chip, and {directory} holds one", swapped_labels=swapped_labels)
+        only(False, f"for a new chip, and {directory} holds one", swapped_labels=swapped_labels, variant=variant)
         typer.echo(f"{directory} holds a software {made.profile.name} already; it is left as it is.", err=True)
     else:
         now, entropy = SystemClock().now(), SystemEntropy()
         made = create_software_element(
-            directory, PROFILES[profile], now=now, entropy=entropy, has_swapped_labels=swapped_labels
+            directory,
+            PROFILES[profile],
+            now=now,
+            entropy=entropy,
+            variant=None if variant is None else variants[variant],
+            has_swapped_labels=swapped_labels,
         )
     if as_json:
         emit(as_json, dict(made.environment) | {"maker_certificates": str(made.maker_certificates)})

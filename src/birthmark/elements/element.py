@@ -25,7 +25,15 @@ from birthmark.elements.errors import (
     ElementNotReferableError,
 )
 from birthmark.elements.memory import Assignment, Layout, Memory, is_blank, read_memory, write_memory
-from birthmark.elements.objects import KINDS, ElementObject, certificate_label, class_of, describe, generate
+from birthmark.elements.objects import (
+    KINDS,
+    ElementObject,
+    certificate_label,
+    class_of,
+    describe,
+    generate,
+    identity_label,
+)
 from birthmark.elements.profiles import Algorithm, Profile, profile_of
 from birthmark.elements.selectors import Selector, parse_selector
 from birthmark.keys.errors import KeyNotFoundError
@@ -257,10 +265,12 @@ class Element:
     # ---- inside
 
     def _wanted(self, selector: str | None) -> Selector:
-        wanted = parse_selector(selector)
-        if selector is None and self.profile.keys:
+        if selector is not None or not self.profile.keys:
+            return parse_selector(selector)
+        if not self.profile.identities:
             return Selector(label=self.profile.keys[0].label)
-        return wanted
+        with self.token.session() as session:
+            return Selector(label=identity_label(session, self.profile.identities))
 
     def _certificates(self) -> tuple[tuple[str, Certificate], ...]:
         out = []

@@ -42,6 +42,17 @@ def test_simulate_prints_lines_for_the_shell_and_keeps_what_is_there(tmp_path: P
     assert run("simulate", str(tmp_path / "x"), "--profile", "nothing").exit_code == 2
 
 
+def test_simulate_makes_a_variant_of_the_se050(tmp_path: Path) -> None:
+    (made,) = rows(run("simulate", str(tmp_path / "chip"), "--variant", "A", "--json"))
+    assert made["BIRTHMARK_TOKEN"] == "SSS_PKCS11"
+    again = run("simulate", str(tmp_path / "chip"), "--variant", "B")
+    assert "cli.option_not_applicable" in again.stderr
+    assert run("simulate", str(tmp_path / "x"), "--variant", "X").exit_code == 2
+    other = run("simulate", str(tmp_path / "x"), "--profile", "generic", "--variant", "A")
+    assert "cli.option_not_applicable" in other.stderr
+    assert not (tmp_path / "x").exists()
+
+
 def test_list_shows_tokens_and_objects(se050: SoftwareElement) -> None:
     env = dict(se050.environment)
     found = rows(run("list", "--json", env=env))

@@ -2,6 +2,7 @@
 
 import base64
 import contextlib
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -15,9 +16,10 @@ from birthmark.elements.errors import (
     SelectorInvalidError,
 )
 from birthmark.elements.possession import Proof, check_proof, prove
-from birthmark.elements.profiles import ATECC608, GENERIC, SE050, profile_of
+from birthmark.elements.profiles import ATECC608, GENERIC, SE050, KeySlot, profile_of
 from birthmark.elements.selectors import parse_selector
 from birthmark.keys.file_key import FileKey
+from birthmark.keys.labels import is_same_label, label_of, object_id_of, swapped
 
 
 def test_a_token_label_tells_the_chip() -> None:
@@ -25,6 +27,21 @@ def test_a_token_label_tells_the_chip() -> None:
     assert profile_of("00ABC") is ATECC608
     assert profile_of("0FABC") is ATECC608
     assert profile_of("anything") is GENERIC
+
+
+@pytest.mark.parametrize("slot", SE050.identities, ids=lambda slot: slot.label)
+def test_each_identity_of_the_se050_family_is_known_by_its_label_in_either_byte_order(slot: KeySlot) -> None:
+    assert slot.object_id is not None
+    for label in (label_of(slot.object_id), label_of(swapped(slot.object_id))):
+        assert object_id_of(label) == slot.object_id
+        assert is_same_label(slot.label, label)
+
+
+def test_the_page_names_each_configuration_of_the_family() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "howto" / "se050.md").read_text()
+    for variant in SE050.variants.values():
+        assert all(oef in page for oef in variant.oef_ids)
+        assert all(f"0x{slot.object_id:08X}" in page for slot in variant.keys)
 
 
 @pytest.mark.parametrize("text", ["0xF0000100", "F0000100", "sss:F0000100", "sss:000100F0"])

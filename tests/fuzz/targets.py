@@ -12,6 +12,8 @@ from birthmark.audit.heads import parse_head
 from birthmark.auth.connection_strings import parse_connection_string
 from birthmark.doctor.rules import openssl
 from birthmark.dps import wire as dps
+from birthmark.elements.contents import guess
+from birthmark.elements.memory import read_memory
 from birthmark.iothub import wire as hub
 from birthmark.keys.uri import parse_pkcs11_uri
 from birthmark.links.urls import parse_url
@@ -196,6 +198,10 @@ _HEAD = {
     "signature": "ef" * 64,
     "others": '[["worker-2",7,"' + "ab" * 32 + '"]]',
 }
+_MEMORIES = (
+    b'{"v":1,"n":3,"h":"hub.example","d":"dev-001","s":"0ne00ABCDEF"}'.ljust(416, b"\0"),
+    b"sn0123456789ABCDEF01" + b"hub.example".ljust(48, b"\0") + b"theirs",
+)
 _PROOF = {
     "nonce": base64.b64encode(b"12345678").decode(),
     "scheme": "ecdsa-sha256",
@@ -285,6 +291,8 @@ _ALL = (
         (b"https://user@h.example:8443/a?b=c", b"https://[::1]/"),
         protocols.text(parse_url, parse_thumbprint),
     ),
+    Target("chip-memory", mutate_bytes, _MEMORIES, read_memory),
+    Target("chip-data", mutate_bytes, (*_MEMORIES, b'{"a": 1}', _DEVICE), guess),
     Target("reference-key", mutate_text, corpus.read("reference"), protocols.reference_key),
     Target(
         "est-pacing",

@@ -72,6 +72,13 @@ def test_a_chip_in_a_group_registers_once_and_then_remembers(
     messages = server.rows("hub", "messages", "gateway-7")
     assert [message["body"] for message in messages] == ['{"n": 1}', '{"n": 2}', '{"n": 3}']
 
+    how_to = ("--remember", "--layout", "howto")
+    refused = server.attempt("device", "register", *options, *how_to, **here, **dps_of(server))
+    assert "elements.data_occupied" in refused.stderr
+    one_row(server, "device", "register", *options, *how_to, "--replace-data", **here, **dps_of(server))
+    assert server.run("element", "show", "--object", "slot8", **here).stdout.startswith("gateway-7\0")
+    assert one_row(server, "device", "connect", *options, **here, **trust)["how"] == "remembered"
+
 
 def test_a_file_key_registers_over_https_and_is_refused_with_a_reason(server: RunningServer, tmp_path: Path) -> None:
     from birthmark.clock import SystemClock

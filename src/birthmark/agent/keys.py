@@ -58,7 +58,7 @@ class AgentTokenError(UnavailableError):
 _LABEL_BYTES = 4
 _ID_BYTES = 8
 _MAX_DOOMED = 16
-_RSA_BITS = {Algorithm.RSA2048: 2048, Algorithm.RSA3072: 3072}
+_RSA_BITS = {Algorithm.RSA2048: 2048, Algorithm.RSA3072: 3072, Algorithm.RSA4096: 4096}
 
 
 @dataclass(frozen=True, slots=True)

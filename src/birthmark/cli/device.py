@@ -5,7 +5,7 @@ Where the hub is comes from --hub, else from what the chip remembers, else from 
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -19,8 +19,9 @@ from birthmark.cli.identity import IdentityOptions, OpenedIdentity
 from birthmark.cli.options import JsonOption, command, commands
 from birthmark.clock import SystemClock, SystemEntropy
 from birthmark.dps.client import Assigned, DpsTarget, register_by_https, register_by_mqtt
-from birthmark.elements.errors import ElementNoMemoryError
-from birthmark.elements.memory import Assignment
+from birthmark.elements.element import Element
+from birthmark.elements.errors import ElementLayoutTooSmallError, ElementNoMemoryError
+from birthmark.elements.memory import Assignment, Layout
 from birthmark.iothub.client import HubClient, connect_hub
 from birthmark.links.choose import open_links
 from birthmark.links.errors import MqttRefusedError
@@ -88,6 +89,15 @@ class DpsOptions:
     remember: Annotated[bool, typer.Option("--remember", help="Write the assigned hub into the secure element.")] = (
         False
     )
+    layout: Annotated[
+        Layout | None, typer.Option(help="How to write it: as Birthmark or as the how-to; default: as what is there.")
+    ] = None
+    replace_data: Annotated[
+        bool, typer.Option("--replace-data", help="Overwrite what another program keeps in its place.")
+    ] = False
+
+    def only_what_counts(self) -> None:
+        only(self.remember, "with --remember", layout=self.layout, replace_data=self.replace_data)
 
     def target(self, who: OpenedIdentity) -> DpsTarget:
         """Return whom to ask as whom. Raise `DpsNotNamedError`."""
@@ -107,6 +117,7 @@ class DpsOptions:
 async def _register(who: OpenedIdentity, asked: DpsOptions) -> Assigned:
     if asked.remember and who.element is None:
         raise RememberWithoutElementError
+    _check_memory(who, asked)
     links = open_links(who.identity, who.trust, SystemClock())
     target = asked.target(who)
     match asked.transport:
@@ -117,12 +128,33 @@ async def _register(who: OpenedIdentity, asked: DpsOptions) -> Assigned:
         case _:
             assert_never(asked.transport)
     if asked.remember and who.element is not None:
-        try:
-            who.element.remember(Assignment(assigned.hub, assigned.device_id, target.id_scope))
-        except ElementNoMemoryError as error:
-            error.add_facts(without=without("--remember", takes_value=False))
-            raise
+        _remember(who.element, Assignment(assigned.hub, assigned.device_id, target.id_scope), asked)
     return assigned
+
+
+def _check_memory(who: OpenedIdentity, asked: DpsOptions) -> None:
+    """Refuse before anything is registered what could not be remembered."""
+    if asked.remember and not asked.replace_data and who.element is not None:
+        with _saying_how():
+            who.element.check_memory(asked.layout)
+
+
+def _remember(element: Element, assignment: Assignment, asked: DpsOptions) -> None:
+    with _saying_how():
+        element.remember(assignment, asked.layout, may_replace=asked.replace_data)
+
+
+@contextlib.contextmanager
+def _saying_how() -> Iterator[None]:
+    """Let a refusal of the memory name the command that does without what was asked."""
+    try:
+        yield
+    except ElementNoMemoryError as error:
+        error.add_facts(without=without("--remember", takes_value=False))
+        raise
+    except ElementLayoutTooSmallError as error:
+        error.add_facts(without=without("--layout", takes_value=True))
+        raise
 
 
 def _assigned_row(assigned: Assigned, how: str) -> dict[str, Any]:
@@ -140,6 +172,7 @@ def _assigned_row(assigned: Assigned, how: str) -> dict[str, Any]:
 )
 async def register(asked: DpsOptions, options: IdentityOptions, as_json: JsonOption = False) -> None:
     """Register at DPS and print the assigned hub."""
+    asked.only_what_counts()
     with options.opened() as who:
         emit(as_json, _assigned_row(await _register(who, asked), "registered"))
 
@@ -158,6 +191,7 @@ class HubOptions:
 async def _at_hub(place: HubOptions) -> AsyncIterator[tuple[HubClient, dict[str, Any]]]:
     """Connect to the hub, wherever its name comes from; what the chip remembers is tried first and replaced if old."""
     hub, asked = place.hub, place.asked
+    asked.only_what_counts()
     with place.options.opened() as who:
         only(hub is not None, "with --hub: else the provisioning service names the device", device_id=place.device_id)
         when = "when registering, which --hub makes unnecessary"

@@ -23,6 +23,7 @@ from birthmark.clock import SystemClock, SystemEntropy
 from birthmark.elements import exec as element_exec
 from birthmark.elements.element import Element
 from birthmark.elements.errors import ElementDataTooLargeError, ElementMemoryInvalidError, ElementProofInvalidError
+from birthmark.elements.memory import Layout
 from birthmark.elements.possession import MAX_NONCE_BYTES, MIN_NONCE_BYTES, Proof, check_proof, prove
 from birthmark.elements.profiles import PROFILES, Algorithm, profile_of
 from birthmark.elements.software import create_software_element, open_software_element
@@ -78,9 +79,11 @@ def show(
     chip: ChipOutputOptions,
     key: Key = None,
     data: Annotated[str | None, typer.Option("--object", help="Print this data object's bytes instead.")] = None,
+    layout: Annotated[Layout | None, typer.Option(help="Read its memory in this layout only; default: any.")] = None,
 ) -> None:
     """Show a key: where it lives, its public half, its certificate, and what the chip remembers."""
     only(key is None, "without a KEY: it names another object", object=data)
+    only(data is None, "for what the chip remembers, not for the bytes of --object", layout=layout)
     with chip.open() as element:
         if data is not None:
             typer.echo(element.read_data(data), nl=False)
@@ -97,7 +100,7 @@ def show(
         except NotFoundError:
             row["subject"] = None
         if element.profile.memory_label is not None:
-            row["remembers"] = _remembered(element)
+            row["remembers"] = _remembered(element, layout)
         emit(chip.as_json, row)
 
 
@@ -163,15 +166,17 @@ def write(
     key: Annotated[str | None, typer.Option(help="Whose certificate; default: the identity key's.")] = None,
     label: Annotated[str | None, typer.Option(help="Store a CA's certificate under this label.")] = None,
     data: Annotated[str | None, typer.Option("--object", help="Store the file's bytes as this data object.")] = None,
+    replace_data: Annotated[bool, typer.Option("--replace-data", help="Overwrite what the data object holds.")] = False,
 ) -> None:
     """Write a certificate back to the chip, beside its key; of a chain, the issuer too where the chip has a place."""
     only(data is None, "for a certificate, which --object is not", key=key, label=label)
+    only(data is not None, "with --object", replace_data=replace_data)
     only(label is None, "for the certificate of a key, not for a CA's under --label", key=key)
     with chip.open() as element:
         raw = read_file(file, missing=ElementFileMissingError)
         if data is not None:
             try:
-                element.write_data(data, raw)
+                element.write_data(data, raw, may_replace=replace_data)
             except ElementDataTooLargeError as error:
                 error.add_facts(file=file)
                 raise
@@ -231,22 +236,34 @@ def exec_(
 def simulate(
     directory: Annotated[Path, typer.Argument(help="Where the chip's files go.", file_okay=False)],
     profile: Annotated[str, typer.Option(help="se050, atecc608 or generic.")] = "se050",
+    variant: Annotated[
+        str | None, typer.Option(help="With all keys of this SE050: A, B, C, E, F; default: one of each kind.")
+    ] = None,
     swapped_labels: Annotated[bool, typer.Option(help="Labels as SE050 middleware up to 4.3 gives them.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Make a software chip (SoftHSM2) with a real one's objects, and print the environment to use it."""
     if profile not in PROFILES:
         raise typer.BadParameter(f"there are {', '.join(PROFILES)}", param_hint="--profile")
+    variants = PROFILES[profile].variants
+    only(bool(variants), "with --profile se050", variant=variant)
+    if variant not in (None, *variants):
+        raise typer.BadParameter(f"there are {', '.join(variants)}", param_hint="--variant")
     if (directory / "profile").exists():
         made = open_software_element(directory)
         is_same = made.profile.name == profile
         only_typed(is_same, f"for a new chip, and {directory} holds a {made.profile.name}", "--profile")
-        only(False, f"for a new chip, and {directory} holds one", swapped_labels=swapped_labels)
+        only(False, f"for a new chip, and {directory} holds one", swapped_labels=swapped_labels, variant=variant)
         typer.echo(f"{directory} holds a software {made.profile.name} already; it is left as it is.", err=True)
     else:
         now, entropy = SystemClock().now(), SystemEntropy()
         made = create_software_element(
-            directory, PROFILES[profile], now=now, entropy=entropy, has_swapped_labels=swapped_labels
+            directory,
+            PROFILES[profile],
+            now=now,
+            entropy=entropy,
+            variant=None if variant is None else variants[variant],
+            has_swapped_labels=swapped_labels,
         )
     if as_json:
         emit(as_json, dict(made.environment) | {"maker_certificates": str(made.maker_certificates)})
@@ -277,11 +294,16 @@ def _list_one(chip: ChipOutputOptions, info: TokenInfo, pin: Pin | None) -> None
             say(chip.as_json, {**row, "detail": item.detail, "guarded": item.is_guarded, **about}, line)
 
 
-def _remembered(element: Element) -> Any:
+def _remembered(element: Element, layout: Layout | None) -> Any:
     try:
-        return msgspec.to_builtins(element.recall())
+        found = element.memory()
     except ElementMemoryInvalidError as foreign:
         return foreign.explain_cause()
+    if layout is not None and found.layout not in (None, layout):
+        return ElementMemoryInvalidError(detail=f"its layout is '{found.layout}'").explain_cause()
+    if found.layout is None:
+        return None
+    return {"hub": found.hub or None, "device": found.device, "scope": found.scope, "layout": found.layout.value}
 
 
 def _hex(text: str | None) -> bytes | None:

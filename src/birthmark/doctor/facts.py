@@ -217,7 +217,8 @@ class BusSeen:
     """How NXP's middleware and Microchip's library are told where the chip is.
 
     `devices` are the buses beside the one that is named; `factory` is the variant whose published keys the file of
-    SCP03 keys holds; `has_nxp_library` says that the chip's library is NXP's own.
+    SCP03 keys holds; `has_nxp_library` says that the chip's library is NXP's own,
+    `lacks_middleware` that no library is named and NXP's is nowhere.
     """
 
     port: Setting | None = None
@@ -227,6 +228,7 @@ class BusSeen:
     scp03_file: FileSeen | None = None
     factory: str = ""
     has_nxp_library: bool = False
+    lacks_middleware: bool = False
     microchip: tuple[tuple[str, str], ...] = ()
     filestore: FileSeen | None = None
 

@@ -8,11 +8,11 @@ from pathlib import Path
 from birthmark.doctor.facts import BusSeen, OpensslSeen
 from birthmark.doctor.looking import libraries, seen, text_of
 from birthmark.doctor.rules import bus, openssl
+from birthmark.doctor.rules.chip import NXP_LIBRARY
 from birthmark.doctor.settings import Setting
 
 _ENC = re.compile(r"^\s*ENC\s+([0-9A-Fa-f]{32})\s*$", re.MULTILINE)
 _FILESTORE = re.compile(r"^\s*filestore\s*=\s*(\S+)", re.MULTILINE)
-_NXP = "libsss_pkcs11"
 _MAX_SLOTS = 16
 
 # The platform SCP keys ENC that NXP publishes for each variant (AN12436): SHA-256, first half -> variant.
@@ -61,7 +61,8 @@ def look_at_bus(settings: Mapping[str, Setting], root: Path) -> BusSeen:
         scp03,
         None if keys is None else seen(keys),
         "" if keys is None else _variant(text_of(keys)),
-        has_nxp_library=module is not None and _NXP in module.value,
+        has_nxp_library=module is not None and NXP_LIBRARY in module.value,
+        lacks_middleware=module is None and not any(NXP_LIBRARY in one for one in libraries(root)),
         microchip=tuple((str(path), text_of(path)) for path in slots),
         filestore=seen(Path(store[0])) if store else None,
     )

@@ -12,20 +12,30 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from pkcs11.constants import Attribute, ObjectClass
 from pkcs11.util.x509 import decode_x509_certificate
 
+from birthmark.elements.contents import guess
 from birthmark.elements.errors import (
     ElementCertificateMismatchError,
     ElementCertificateMissingError,
     ElementDataMissingError,
+    ElementDataOccupiedError,
     ElementDataTooLargeError,
     ElementKeyExistsError,
+    ElementMemoryInvalidError,
     ElementNoMemoryError,
     ElementNotReferableError,
 )
-from birthmark.elements.memory import Assignment, decode_assignment, encode_assignment
-from birthmark.elements.objects import KINDS, ElementObject, certificate_label, describe, generate
+from birthmark.elements.memory import Assignment, Layout, Memory, is_blank, read_memory, write_memory
+from birthmark.elements.objects import (
+    KINDS,
+    ElementObject,
+    certificate_label,
+    class_of,
+    describe,
+    generate,
+    identity_label,
+)
 from birthmark.elements.profiles import Algorithm, Profile, profile_of
 from birthmark.elements.selectors import Selector, parse_selector
-from birthmark.errors import BirthmarkError
 from birthmark.keys.errors import KeyNotFoundError
 from birthmark.keys.labels import ids_of, is_same_label, label_of, object_id_of
 from birthmark.keys.private_key import as_private_key
@@ -64,7 +74,8 @@ class Element:
         """Return everything this PIN shows, keys first."""
         order = list(KINDS.values())
         with self.token.session() as session:
-            found = [describe(item) for item in session.get_objects() if item.object_class in KINDS]
+            classes = [(item, class_of(item)) for item in session.get_objects()]
+            found = [describe(item, of_class) for item, of_class in classes if of_class in KINDS]
         return tuple(sorted(found, key=lambda item: (order.index(item.kind), item.label, item.key_id)))
 
     def key(self, selector: str | None = None) -> TokenKey:
@@ -176,11 +187,17 @@ class Element:
             raise ElementDataMissingError(token=self.info.label, label=label)
         return values[-1]
 
-    def write_data(self, label: str, value: bytes) -> None:
-        """Store a data object; one with the same label is replaced. Raise `ElementDataTooLargeError`."""
+    def write_data(self, label: str, value: bytes, *, may_replace: bool = False) -> None:
+        """Store a data object, in place of a blank one or, where it `may_replace`, of any with the same label.
+
+        Raise `ElementDataTooLargeError` or `ElementDataOccupiedError`.
+        """
         limit = self.profile.memory_bytes or len(value)
         if len(value) > limit:
             raise ElementDataTooLargeError(size=len(value), limit=limit, label=label)
+        for before in self._data(label):
+            if not may_replace and before != value and not is_blank(before):
+                raise self._occupied(label, before)
         template = {
             Attribute.CLASS: ObjectClass.DATA,
             Attribute.TOKEN: True,
@@ -195,25 +212,50 @@ class Element:
 
     def recall(self) -> Assignment | None:
         """Return what the chip remembers, or None. Raise `ElementMemoryInvalidError` for somebody else's data."""
-        remembered = self._recall()
-        return None if remembered is None else remembered[1]
+        return self.memory().assignment
 
-    def remember(self, assignment: Assignment) -> None:
-        """Write the assignment into the chip; what was there is overwritten, whoever wrote it."""
+    def memory(self) -> Memory:
+        """Return what the chip remembers and how it is written. Raise `ElementMemoryInvalidError`."""
+        copies = [read_memory(raw) for raw in self._data(self._memory_label())]
+        return max(copies, key=lambda copy: (copy.layout is not None, copy.counter), default=Memory())
+
+    def check_memory(self, layout: Layout | None = None, device: str | None = None) -> Memory:
+        """Return what may be written over as `device`, in the layout that is there or the one that is wanted.
+
+        Raise `ElementDataOccupiedError` for bytes of anybody else: of another layout, or a how-to's firmware that goes
+        by another name, which is how it registers.
+        """
         label = self._memory_label()
-        counter = 0
-        with contextlib.suppress(BirthmarkError):
-            remembered = self._recall()
-            counter = 0 if remembered is None else remembered[0]
+        copies = self._data(label)
         try:
-            raw = encode_assignment(assignment, counter + 1, self.profile.memory_bytes, label)
+            found = self.memory()
+        except ElementMemoryInvalidError as error:
+            raise self._occupied(label, copies[-1]) from error
+        is_other_layout = found.layout is not None and layout not in (None, found.layout)
+        if is_other_layout or (found.layout is Layout.HOWTO and device not in (None, found.device)):
+            raise self._occupied(label, copies[-1])
+        return found
+
+    def remember(self, assignment: Assignment, layout: Layout | None = None, *, may_replace: bool = False) -> None:
+        """Write the assignment into the chip, in this layout, else in that of what is there, else in Birthmark's.
+
+        Raise `ElementDataOccupiedError` for somebody else's data, unless it `may_replace` that.
+        """
+        label, before = self._memory_label(), Memory()
+        if not may_replace:
+            before = self.check_memory(layout, assignment.device)
+        else:
+            with contextlib.suppress(ElementMemoryInvalidError):
+                before = self.memory()
+        limit = self.profile.memory_bytes
+        try:
+            raw = write_memory(assignment, layout or before.layout or Layout.BIRTHMARK, before, limit, label)
         except ElementDataTooLargeError as error:
             raise ElementNoMemoryError(profile=self.profile.name) from error
-        self.write_data(label, raw)
+        self.write_data(label, raw, may_replace=True)
 
-    def _recall(self) -> tuple[int, Assignment] | None:
-        copies = [found for raw in self._data(self._memory_label()) if (found := decode_assignment(raw)) is not None]
-        return max(copies, key=lambda copy: copy[0], default=None)
+    def _occupied(self, label: str, held: bytes) -> ElementDataOccupiedError:
+        return ElementDataOccupiedError(token=self.info.label, label=label, held=guess(held), size=len(held))
 
     def _memory_label(self) -> str:
         if self.profile.memory_label is None:
@@ -223,10 +265,12 @@ class Element:
     # ---- inside
 
     def _wanted(self, selector: str | None) -> Selector:
-        wanted = parse_selector(selector)
-        if selector is None and self.profile.keys:
+        if selector is not None or not self.profile.keys:
+            return parse_selector(selector)
+        if not self.profile.identities:
             return Selector(label=self.profile.keys[0].label)
-        return wanted
+        with self.token.session() as session:
+            return Selector(label=identity_label(session, self.profile.identities))
 
     def _certificates(self) -> tuple[tuple[str, Certificate], ...]:
         out = []

@@ -55,7 +55,7 @@ class ElementMemoryInvalidError(InvalidRequestError):
     cause = "The data in the chip's memory is not an assignment of ours: {detail}."
     fix = (
         "Unless another program needs what it wrote there, register again to overwrite it: "
-        "`birthmark device register --element --remember{options}`."
+        "`birthmark device register --element --remember --replace-data{options}`. Else name the hub with --hub."
     )
     detail: str
     options: str = ""
@@ -119,6 +119,35 @@ class SelectorInvalidError(InvalidRequestError):
     cause = "'{text}' names no object: use an object id (0xF0000100), a label, or id: with hex digits."
     fix = "See `birthmark element list`."
     text: str
+
+
+class ElementDataOccupiedError(ConflictError):
+    """Somebody else's data is not overwritten unasked."""
+
+    code = "elements.data_occupied"
+    cause = "Data object '{label}' of token {token} holds {held}: {size} bytes, which nobody said may go."
+    fix = (
+        "See what it is: `birthmark element show --object {label}{options}`. Where nothing needs it, overwrite it: "
+        "`{again} --replace-data`"
+    )
+    again: str = "?"
+    held: str
+    label: str
+    options: str = ""
+    size: int
+    token: str
+
+
+class ElementLayoutTooSmallError(InvalidRequestError):
+    """The how-to's layout has no room for it."""
+
+    code = "elements.layout_too_small"
+    cause = "The {what} '{text}' is none that the how-to's layout has room for: {limit} characters of plain ASCII."
+    fix = "Use the layout that takes any: `{without} --layout birthmark`"
+    limit: int
+    text: str
+    what: str
+    without: str = "?"
 
 
 class ElementExistsError(ConflictError):

@@ -1,5 +1,6 @@
 """Objects in a chip: how they are made, named and described."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,27 +10,29 @@ from pkcs11.constants import Attribute, ObjectClass
 from pkcs11.mechanisms import KeyType
 from pkcs11.util.ec import encode_named_curve_parameters
 
-from birthmark.elements.profiles import Algorithm
+from birthmark.elements.contents import guess
+from birthmark.elements.profiles import Algorithm, KeySlot
 from birthmark.keys.labels import label_of, object_id_of, swapped
 from birthmark.keys.token import bytes_of, text_of
 from birthmark.keys.token_key import TokenKey, cut_der
 from birthmark.pki.certificates import CertificateInvalidError, parse_der
 
 _CURVES = {Algorithm.P256: "secp256r1", Algorithm.P384: "secp384r1"}
-_RSA_BITS = {Algorithm.RSA2048: 2048, Algorithm.RSA3072: 3072}
+_RSA_BITS = {Algorithm.RSA2048: 2048, Algorithm.RSA3072: 3072, Algorithm.RSA4096: 4096}
 KINDS = {
     ObjectClass.PRIVATE_KEY: "private key",
     ObjectClass.PUBLIC_KEY: "public key",
     ObjectClass.CERTIFICATE: "certificate",
     ObjectClass.DATA: "data",
 }
+_IDENTITY_KINDS = (KeyType.EC, KeyType.RSA)
 # Sensitive and not extractable: said in so many words, because tokens differ in what they assume.
 _GUARDED = {Attribute.SENSITIVE: True, Attribute.EXTRACTABLE: False, Attribute.PRIVATE: True}
 
 
 @dataclass(frozen=True, slots=True)
 class ElementObject:
-    """What the chip says of one object; `detail` is a key's kind, a certificate's subject, the size of data."""
+    """What the chip says of one object; `detail` is a key's kind, a certificate's subject, data's size and a guess."""
 
     kind: str
     label: str
@@ -71,29 +74,53 @@ def has_key(session: pkcs11.Session, label: str) -> bool:
     return bool(list(session.get_objects(wanted)))
 
 
-def describe(item: Any) -> ElementObject:
+def identity_label(session: pkcs11.Session, candidates: Sequence[KeySlot]) -> str | None:
+    """Return the label of the identity key that is there, an EC key before an RSA key; None where none of them is.
+
+    What kind of key it is, the chip says: an object id promises nothing.
+    """
+    places = [slot.object_id for slot in candidates]
+    found = []
+    keys: list[Any] = list(session.get_objects({Attribute.CLASS: ObjectClass.PRIVATE_KEY}))
+    for item in keys:
+        label = text_of(item, Attribute.LABEL)
+        if (object_id := object_id_of(label)) in places and item.key_type in _IDENTITY_KINDS:
+            found.append((_IDENTITY_KINDS.index(item.key_type), places.index(object_id), label))
+    return min(found, default=(0, 0, None))[2]
+
+
+def class_of(item: Any) -> ObjectClass | None:
+    """Return its class, which the library tells of keys and certificates alone; None where the token tells none."""
+    try:
+        return ObjectClass(item.object_class or item[Attribute.CLASS])
+    except (p11.PKCS11Error, ValueError):
+        return None
+
+
+def describe(item: Any, of_class: ObjectClass) -> ElementObject:
     label, key_id = text_of(item, Attribute.LABEL), bytes_of(item, Attribute.ID)
     object_id = object_id_of(label)
-    kind = KINDS[item.object_class]
+    kind = KINDS[of_class]
     return ElementObject(
         kind=kind,
         label=label,
         key_id=key_id.hex(),
         object_id=None if object_id is None else f"0x{object_id:08X}",
-        detail=_detail(item),
+        detail=_detail(item, of_class),
         is_guarded=_is_guarded(item) if kind == "private key" else None,
     )
 
 
-def _detail(item: Any) -> str:
-    match item.object_class:
+def _detail(item: Any, of_class: ObjectClass) -> str:
+    match of_class:
         case ObjectClass.CERTIFICATE:
             try:
                 return parse_der(cut_der(bytes_of(item, Attribute.VALUE))).subject_text
             except (CertificateInvalidError, ValueError):
                 return "not readable"
         case ObjectClass.DATA:
-            return f"{len(bytes_of(item, Attribute.VALUE))} bytes"
+            raw = bytes_of(item, Attribute.VALUE)
+            return f"{len(raw)} bytes, {guess(raw)}"
         case _:
             return _key_kind(item)
 

@@ -5,7 +5,7 @@ Sources: NXP's SE05x middleware (object ids, labels) and Microchip's cryptoauthl
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 
@@ -16,6 +16,7 @@ class Algorithm(StrEnum):
     P384 = "p384"
     RSA2048 = "rsa2048"
     RSA3072 = "rsa3072"
+    RSA4096 = "rsa4096"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +29,19 @@ class KeySlot:
 
 
 @dataclass(frozen=True, slots=True)
+class Variant:
+    """A chip of the family as NXP delivers it: its configurations by OEF id, and the keys it is born with."""
+
+    title: str
+    oef_ids: tuple[str, ...]
+    keys: tuple[KeySlot, ...]
+    is_presumed: bool = False
+    """NXP's public documents do not say which keys it has."""
+
+
+@dataclass(frozen=True, slots=True)
 class Profile:
-    """One kind of chip. `keys` has the identity key first."""
+    """One kind of chip. `keys` has the identity key first, unless there are `variants`: then one has to look."""
 
     name: str
     title: str
@@ -38,16 +50,40 @@ class Profile:
     signer_label: str | None = None
     memory_label: str | None = None
     memory_bytes: int = 0
+    identities: tuple[KeySlot, ...] = ()
+    """Where a chip of some variant may have its identity, in the order of looking."""
+    variants: Mapping[str, Variant] = field(default_factory=dict)
 
+
+def _slot(object_id: int, algorithm: Algorithm) -> KeySlot:
+    return KeySlot(f"sss:{object_id:08X}", algorithm, object_id)
+
+
+# Each is a device's key and a gateway's; certificates stand at the next id.
+_EC = (_slot(0xF0000100, Algorithm.P256), _slot(0xF0000102, Algorithm.P256))
+_RSA = (
+    _slot(0xF0000110, Algorithm.RSA2048),
+    _slot(0xF0000112, Algorithm.RSA2048),
+    _slot(0xF0000120, Algorithm.RSA4096),
+    _slot(0xF0000122, Algorithm.RSA4096),
+)
 
 SE050 = Profile(
     name="se050",
     title="NXP EdgeLock SE050",
     token_label="SSS_PKCS11",  # noqa: S106 (a label)
-    keys=(
-        KeySlot("sss:F0000100", Algorithm.P256, 0xF0000100),
-        KeySlot("sss:F0000110", Algorithm.RSA2048, 0xF0000110),
-    ),
+    keys=(_EC[0], _RSA[0]),
+    identities=(*_EC, *_RSA),
+    variants={
+        "A": Variant("SE050A1, A2", ("A204", "A205"), _EC),
+        "B": Variant("SE050B1, B2", ("A202", "A203"), _RSA),
+        "C": Variant("SE050C1, C2", ("A200", "A201"), _EC + _RSA),
+        "E": Variant("SE050E", ("A921",), _EC, is_presumed=True),
+        "F": Variant("SE050F2", ("A77E", "A92A"), _EC + _RSA, is_presumed=True),
+        "SE051A": Variant("SE051A", ("A920",), _EC, is_presumed=True),
+        "SE051C": Variant("SE051C", ("A8FA",), _EC + _RSA, is_presumed=True),
+        "SE052F": Variant("SE052F", ("B501",), _EC + _RSA, is_presumed=True),
+    },
 )
 ATECC608 = Profile(
     name="atecc608",

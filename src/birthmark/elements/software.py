@@ -21,7 +21,7 @@ from birthmark.clock import Entropy
 from birthmark.elements.element import Element
 from birthmark.elements.errors import ElementExistsError
 from birthmark.elements.objects import certificate_label, generate
-from birthmark.elements.profiles import ATECC608, GENERIC, PROFILES, SE050, KeySlot, Profile
+from birthmark.elements.profiles import ATECC608, GENERIC, PROFILES, SE050, KeySlot, Profile, Variant
 from birthmark.elements.softhsm import initialize_token, select
 from birthmark.keys.labels import ids_of, label_of, swapped
 from birthmark.keys.library import find_softhsm
@@ -35,7 +35,7 @@ from birthmark.pki.profiles import DEVICE, ISSUING_CA, ROOT
 
 _ORGANIZATION = "Software element (tests only)"
 _LIFETIME = timedelta(days=25 * 365)
-_PADDED_BYTES = 1024  # certificates in an SE050 stand in a larger file
+_PADDED_BYTES = 2048  # certificates in an SE050 stand in a larger file
 _MAKERS = {
     SE050.name: ("NXP-like test root", "NXP-like test intermediate SE050"),
     ATECC608.name: ("Crypto Authentication test root", "Crypto Authentication test signer F600"),
@@ -93,11 +93,18 @@ def open_software_element(directory: Path) -> SoftwareElement:
 
 
 def create_software_element(
-    directory: Path, profile: Profile, *, now: datetime, entropy: Entropy, has_swapped_labels: bool = False
+    directory: Path,
+    profile: Profile,
+    *,
+    now: datetime,
+    entropy: Entropy,
+    variant: Variant | None = None,
+    has_swapped_labels: bool = False,
 ) -> SoftwareElement:
     """Make a chip of this kind as it leaves the factory. Raise `ElementExistsError` or `SoftHsmMissingError`.
 
-    `has_swapped_labels` imitates the SE050's middleware up to 4.3.
+    With a `variant` it has all the keys of that one, else one of each kind. `has_swapped_labels` imitates the SE050's
+    middleware up to 4.3.
     """
     find_softhsm()
     if (directory / "softhsm2.conf").exists():
@@ -114,7 +121,7 @@ def create_software_element(
     maker = _Maker(profile, now, entropy)
     with made.open() as element:
         chip_id = entropy.token(_CHIP_ID_BYTES[profile.name]).hex()
-        for slot in profile.keys:
+        for slot in profile.keys if variant is None else variant.keys:
             _make_key(element, slot, maker, chip_id, has_swapped_labels=has_swapped_labels)
         if profile.signer_label is not None:
             element.write_certificate(maker.issuer.certificate, label=profile.signer_label)

@@ -123,6 +123,7 @@ def _object_id(label: bytes, der: bytes) -> int | None:
         return int.from_bytes(tail[:4], "big") if tail[4:-2] == _MAGIC else None
     if algorithm == "rsa":
         key = keys.RSAPrivateKey.load(der)
-        is_reference = key["coefficient"].native == _RSA_MAGIC and 1 in (key["prime1"].native, key["prime2"].native)
-        return int(key["prime2"].native) & 0xFFFFFFFF if is_reference else None
+        first, second = (int(key[name].native) for name in ("prime1", "prime2"))  # some writers turn them around
+        is_reference = key["coefficient"].native == _RSA_MAGIC and 1 in (first, second)
+        return (second if first == 1 else first) & 0xFFFFFFFF if is_reference else None
     return None

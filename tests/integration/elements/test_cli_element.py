@@ -42,6 +42,17 @@ def test_simulate_prints_lines_for_the_shell_and_keeps_what_is_there(tmp_path: P
     assert run("simulate", str(tmp_path / "x"), "--profile", "nothing").exit_code == 2
 
 
+def test_simulate_makes_a_variant_of_the_se050(tmp_path: Path) -> None:
+    (made,) = rows(run("simulate", str(tmp_path / "chip"), "--variant", "A", "--json"))
+    assert made["BIRTHMARK_TOKEN"] == "SSS_PKCS11"
+    again = run("simulate", str(tmp_path / "chip"), "--variant", "B")
+    assert "cli.option_not_applicable" in again.stderr
+    assert run("simulate", str(tmp_path / "x"), "--variant", "X").exit_code == 2
+    other = run("simulate", str(tmp_path / "x"), "--profile", "generic", "--variant", "A")
+    assert "cli.option_not_applicable" in other.stderr
+    assert not (tmp_path / "x").exists()
+
+
 def test_list_shows_tokens_and_objects(se050: SoftwareElement) -> None:
     env = dict(se050.environment)
     found = rows(run("list", "--json", env=env))
@@ -101,6 +112,34 @@ def test_data_is_written_and_read(chip: dict[str, str], tmp_path: Path) -> None:
     assert run("show", "--object", "slot8", env=chip).stdout_bytes == b"\x00\x01binary"
     (shown,) = rows(run("show", "--json", env=chip))
     assert "not an assignment of ours" in str(shown["remembers"])
+
+
+def test_another_programs_data_is_overwritten_by_the_command_that_the_refusal_names(
+    chip: dict[str, str], tmp_path: Path
+) -> None:
+    write = ["write", str(tmp_path / "data"), "--object", "slot8"]
+    (tmp_path / "data").write_bytes(b"theirs")
+    assert run(*write, env=chip).exit_code == 0
+    (tmp_path / "data").write_bytes(b"ours")
+    refused = run(*write, env=chip)
+    assert refused.exit_code != 0
+    assert "elements.data_occupied" in refused.stderr
+    assert run("show", "--object", "slot8", env=chip).stdout_bytes == b"theirs"
+    assert run(*write, "--replace-data", env=chip).exit_code == 0
+    assert run("show", "--object", "slot8", env=chip).stdout_bytes == b"ours"
+
+
+def test_a_how_tos_memory_is_shown_in_its_layout_only(chip: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "data").write_bytes(b"gateway-7".ljust(20, b"\0") + b"hub.example".ljust(48, b"\0"))
+    assert run("write", str(tmp_path / "data"), "--object", "slot8", env=chip).exit_code == 0
+    remembered = {"hub": "hub.example", "device": "gateway-7", "scope": "", "layout": "howto"}
+    for layout in ([], ["--layout", "howto"]):
+        (shown,) = rows(run("show", "--json", *layout, env=chip))
+        assert shown["remembers"] == remembered
+    (shown,) = rows(run("show", "--json", "--layout", "birthmark", env=chip))
+    assert "its layout is 'howto'" in str(shown["remembers"])
+    (listed,) = [row for row in rows(run("list", "--json", env=chip)) if row["kind"] == "data"]
+    assert listed["detail"] == "68 bytes, the how-to's layout: serial gateway-7, hub hub.example"
 
 
 def test_a_new_key_proves_its_possession(chip: dict[str, str], tmp_path: Path) -> None:

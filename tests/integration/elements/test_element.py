@@ -15,6 +15,7 @@ from birthmark.elements.element import Element
 from birthmark.elements.errors import (
     ElementCertificateMismatchError,
     ElementCertificateMissingError,
+    ElementDataOccupiedError,
     ElementDataTooLargeError,
     ElementExistsError,
     ElementKeyExistsError,
@@ -23,7 +24,7 @@ from birthmark.elements.errors import (
     ElementNotReferableError,
     ElementProofInvalidError,
 )
-from birthmark.elements.memory import Assignment
+from birthmark.elements.memory import Assignment, Layout
 from birthmark.elements.possession import check_proof, prove
 from birthmark.elements.profiles import Algorithm
 from birthmark.elements.software import SoftwareElement, create_software_element
@@ -202,8 +203,40 @@ def test_memory_is_bounded_and_foreign_data_is_told_apart(atecc608: SoftwareElem
         element.write_data("slot8", b"somebody else's")
         with pytest.raises(ElementMemoryInvalidError):
             element.recall()
-        element.remember(Assignment("hub1.example", "d1"))
+
+
+def test_foreign_bytes_are_overwritten_only_when_asked(atecc608: SoftwareElement) -> None:
+    with atecc608.open() as element:
+        element.write_data("slot8", b"somebody else's")
+        for write in (
+            element.check_memory,
+            lambda: element.remember(Assignment("hub1.example", "d1")),
+            lambda: element.write_data("slot8", b"mine"),
+        ):
+            with pytest.raises(ElementDataOccupiedError):
+                write()
+        assert element.read_data("slot8") == b"somebody else's"
+        element.remember(Assignment("hub1.example", "d1"), may_replace=True)
         assert element.recall() == Assignment("hub1.example", "d1")
+
+
+def test_a_firmware_of_the_how_to_goes_on_reading_its_fields(atecc608: SoftwareElement) -> None:
+    theirs = b"sn0123456789ABCDEF01".ljust(68, b"\0") + b"theirs"
+    with atecc608.open() as element:
+        element.write_data("slot8", theirs)
+        with pytest.raises(ElementDataOccupiedError):
+            element.remember(Assignment("hub1.example", "sn0123456789ABCDEF01"), Layout.BIRTHMARK)
+        with pytest.raises(ElementDataOccupiedError):
+            element.remember(Assignment("hub1.example", "another-name"))
+        element.remember(Assignment("hub1.example", "sn0123456789ABCDEF01"))
+        assert element.read_data("slot8").rstrip(b"\0") == (
+            b"sn0123456789ABCDEF01" + b"hub1.example".ljust(48, b"\0") + b"theirs"
+        )
+        assert element.recall() == Assignment("hub1.example", "sn0123456789ABCDEF01")
+        (data,) = [item for item in element.objects() if item.kind == "data"]
+        assert data.detail == "416 bytes, the how-to's layout: serial sn0123456789ABCDEF01, hub hub1.example"
+        element.remember(Assignment("hub1.example", "d1", "0ne1"), Layout.BIRTHMARK, may_replace=True)
+        assert element.recall() == Assignment("hub1.example", "d1", "0ne1")
 
 
 def test_a_certificate_of_ones_own_ca_is_written_back_and_replaces_the_makers(atecc608: SoftwareElement) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from doctor.fault import Fault, typed
 
-PLAIN = ("doctor.channel_plain",)
+PLAIN = ("doctor.channel_plain", "doctor.middleware_missing")  # of a machine without a chip
 BUS = "mkdir dev; touch dev/i2c-2; chmod 0600 dev/i2c-2"
 ENC = "852b5962e9cce5d0be746b833bcc6287"  # the SE050C1's, as NXP publishes it
 KEYS = f"(umask 077; printf 'ENC {ENC}\\nMAC {ENC}\\nDEK {ENC}\\n' > scp.txt)"
@@ -34,6 +34,12 @@ CONF = 'export OPENSSL_CONF="$PWD/openssl.cnf"'
 WIRING: Mapping[str, Fault] = {
     "bus that is not there": Fault(
         typed(BUS, 'export EX_SSS_BOOT_SSS_PORT="$PWD/dev/i2c-1:0x48"'), "doctor.bus_missing", "i2c-2", leaves=PLAIN
+    ),
+    "middleware that is not there": Fault(
+        typed(BUS, 'export EX_SSS_BOOT_SSS_PORT="$PWD/dev/i2c-2:0x48"'),
+        "doctor.middleware_missing",
+        "libsss_pkcs11",
+        leaves=("doctor.channel_plain",),
     ),
     "address with eight bits": Fault(
         typed(BUS, 'export EX_SSS_BOOT_SSS_PORT="$PWD/dev/i2c-2:0x90"'), "doctor.bus_address", "0x90", leaves=PLAIN

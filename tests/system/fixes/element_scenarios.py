@@ -34,9 +34,23 @@ ELEMENTS: Mapping[str, Scenario] = {
             "unset BIRTHMARK_TOKEN BIRTHMARK_PIN_FILE",
         ),
     ),
+    "elements.data_occupied": Scenario(
+        "birthmark device register --element --remember",
+        chip("echo another > foreign; birthmark element write foreign --object slot8", profile="atecc608"),
+        types_all=True,
+    ),
     "elements.data_too_large": Scenario(
         "birthmark element write large.bin --object slot8",
         chip("head -c 500 /dev/urandom > large.bin", profile="atecc608"),
+        is_instead=True,
+    ),
+    "elements.layout_too_small": Scenario(
+        "birthmark device register --element --remember --layout howto",
+        typed(
+            ENV,
+            'eval "$(birthmark element simulate chip --profile atecc608)"; birthmark element cert --out chip.pem',
+            "birthmark enroll device a-device-of-many-letters --cert chip.pem",
+        ),
         is_instead=True,
     ),
     "elements.memory_invalid": Scenario(

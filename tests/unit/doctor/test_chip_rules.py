@@ -1,6 +1,8 @@
 """What is said of a chip that hardware alone can show."""
 
-from birthmark.doctor.facts import BusSeen, ChipAsked, ChipSeen, FileSeen, KeySeen, TokenSeen
+import pytest
+
+from birthmark.doctor.facts import BusSeen, ChipAsked, ChipSeen, Ending, FileSeen, KeySeen, TokenSeen
 from birthmark.doctor.model import Severity
 from birthmark.doctor.probe import _held_back
 from birthmark.doctor.rules import bus, chip
@@ -11,7 +13,8 @@ TOKEN = TokenSeen("SSS_PKCS11", 1, needs_pin=True)
 
 
 def a_chip(**facts: object) -> ChipSeen:
-    return ChipSeen(ChipAsked(), "/lib.so", FileSeen("/lib.so", exists=True), **facts)  # type: ignore[arg-type] # by name
+    module = str(facts.pop("module", "/lib.so"))
+    return ChipSeen(ChipAsked(), module, FileSeen(module, exists=True), **facts)  # type: ignore[arg-type] # by name
 
 
 def test_no_login_is_tried_where_it_would_be_the_last() -> None:
@@ -35,6 +38,23 @@ def test_another_token_is_tried() -> None:
 def test_a_library_that_sees_no_token_is_told_with_its_name() -> None:
     (found,) = chip.findings(a_chip(code="keys.token_not_found", cause="none"))
     assert "/lib.so sees no token" in found.seen
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"code": "keys.token_not_found", "cause": "none"},
+        {"ending": Ending.HUNG, "detail": "no answer within 10 s"},
+        {"code": "keys.token_failed", "cause": "it failed", "detail": "DeviceError"},
+    ],
+    ids=["no token", "hangs", "fails"],
+)
+def test_an_se050_that_is_silent_may_be_in_deep_power_down(facts: dict[str, object]) -> None:
+    path = "/usr/lib/plug-and-trust/libsss_pkcs11.so"
+    (found,) = chip.findings(a_chip(**facts, module=path, others=("/usr/lib/another.so",)))
+    assert "deep power-down" in found.advice
+    (found,) = chip.findings(a_chip(**facts))
+    assert "deep power-down" not in found.advice
 
 
 def test_a_chip_that_opens_is_right() -> None:

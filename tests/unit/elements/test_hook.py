@@ -4,6 +4,8 @@ import importlib.util
 from types import ModuleType
 
 import pytest
+from asn1crypto import keys as asn1_keys
+from asn1crypto import pem as asn1_pem
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from hypothesis import given
@@ -40,6 +42,13 @@ def test_a_reference_key_is_looked_up_under_both_labels(
     plain, turned = hook._uris(render_reference_key(key.public_key(), object_id).encode())
     assert plain == f"pkcs11:object=sss%3A{object_id:08X};type=private"
     assert turned == f"pkcs11:object=sss%3A{object_id.to_bytes(4, 'little').hex().upper()};type=private"
+
+
+def test_an_rsa_reference_key_with_its_primes_turned_around_is_looked_up_too() -> None:
+    pem = render_reference_key(KEYS[2].public_key(), 0xF0000110).encode()
+    key = asn1_keys.RSAPrivateKey.load(asn1_pem.unarmor(pem)[2])
+    turned = asn1_keys.RSAPrivateKey(key.native | {"prime1": key["prime2"].native, "prime2": 1})
+    assert hook._uris(asn1_pem.armor("RSA PRIVATE KEY", turned.dump())) == hook._uris(pem)
 
 
 def test_known_labels_and_the_token_come_by_environment(monkeypatch: pytest.MonkeyPatch) -> None:

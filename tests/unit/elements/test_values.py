@@ -1,7 +1,8 @@
-"""Selectors, memory and proofs, without a chip."""
+"""Selectors and proofs, without a chip."""
 
 import base64
 import contextlib
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -11,18 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from birthmark.elements.errors import (
-    ElementDataTooLargeError,
-    ElementMemoryInvalidError,
     ElementProofInvalidError,
     SelectorInvalidError,
 )
-from birthmark.elements.memory import Assignment, decode_assignment, encode_assignment
 from birthmark.elements.possession import Proof, check_proof, prove
-from birthmark.elements.profiles import ATECC608, GENERIC, SE050, profile_of
+from birthmark.elements.profiles import ATECC608, GENERIC, SE050, KeySlot, profile_of
 from birthmark.elements.selectors import parse_selector
 from birthmark.keys.file_key import FileKey
-
-words = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=30)
+from birthmark.keys.labels import is_same_label, label_of, object_id_of, swapped
 
 
 def test_a_token_label_tells_the_chip() -> None:
@@ -30,6 +27,21 @@ def test_a_token_label_tells_the_chip() -> None:
     assert profile_of("00ABC") is ATECC608
     assert profile_of("0FABC") is ATECC608
     assert profile_of("anything") is GENERIC
+
+
+@pytest.mark.parametrize("slot", SE050.identities, ids=lambda slot: slot.label)
+def test_each_identity_of_the_se050_family_is_known_by_its_label_in_either_byte_order(slot: KeySlot) -> None:
+    assert slot.object_id is not None
+    for label in (label_of(slot.object_id), label_of(swapped(slot.object_id))):
+        assert object_id_of(label) == slot.object_id
+        assert is_same_label(slot.label, label)
+
+
+def test_the_page_names_each_configuration_of_the_family() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "howto" / "se050.md").read_text()
+    for variant in SE050.variants.values():
+        assert all(oef in page for oef in variant.oef_ids)
+        assert all(f"0x{slot.object_id:08X}" in page for slot in variant.keys)
 
 
 @pytest.mark.parametrize("text", ["0xF0000100", "F0000100", "sss:F0000100", "sss:000100F0"])
@@ -47,34 +59,6 @@ def test_other_names_are_labels_or_ids() -> None:
 def test_any_text_is_a_selector_or_a_refusal(text: str) -> None:
     with contextlib.suppress(SelectorInvalidError):
         parse_selector(text)
-
-
-@given(words, words, st.text(st.characters(exclude_categories=["Cs"]), max_size=20), st.integers(0, 2**31))
-def test_an_assignment_comes_back_as_it_was(hub: str, device: str, scope: str, counter: int) -> None:
-    assignment = Assignment(hub, device, scope)
-    raw = encode_assignment(assignment, counter, 2000, "slot8")
-    assert len(raw) == 2000
-    assert decode_assignment(raw) == (counter, assignment)
-    assert decode_assignment(raw.rstrip(b"\0").ljust(2000, b"\xff")) == (counter, assignment)
-
-
-def test_a_blank_object_remembers_nothing_and_a_full_one_refuses() -> None:
-    assert decode_assignment(bytes(416)) is None
-    assert decode_assignment(b"\xff" * 416) is None
-    with pytest.raises(ElementDataTooLargeError):
-        encode_assignment(Assignment("h" * 416, "d"), 1, 416, "slot8")
-
-
-@given(st.binary(max_size=80))
-def test_any_bytes_are_an_assignment_or_a_refusal(raw: bytes) -> None:
-    with contextlib.suppress(ElementMemoryInvalidError):
-        decode_assignment(raw)
-
-
-@pytest.mark.parametrize("raw", [b'{"v":2,"n":1,"h":"h","d":"d"}', b'{"v":1,"n":1,"h":"","d":"d"}', b"[]", b"x" * 5000])
-def test_memory_of_another_kind_is_told_apart(raw: bytes) -> None:
-    with pytest.raises(ElementMemoryInvalidError):
-        decode_assignment(raw)
 
 
 @pytest.fixture

@@ -176,6 +176,14 @@ def test_a_reference_key_in_pkcs8_or_behind_parameters_is_known() -> None:
     assert parse_reference_key(parameters + render_reference_key(EC_KEY.public_key(), 7).encode()) == 7
 
 
+@given(st.integers(0, 2**32 - 1))
+def test_an_rsa_reference_key_whose_writer_turned_the_primes_around_names_the_same_object(object_id: int) -> None:
+    pem = render_reference_key(RSA_KEY.public_key(), object_id)
+    key = asn1_keys.RSAPrivateKey.load(asn1_pem.unarmor(pem.encode())[2])
+    turned = asn1_keys.RSAPrivateKey(key.native | {"prime1": object_id, "prime2": 1})
+    assert parse_reference_key(asn1_pem.armor("RSA PRIVATE KEY", turned.dump())) == object_id
+
+
 def test_ordinary_keys_are_no_reference_keys(tmp_path: Path) -> None:
     for key in (EC_KEY, P384_KEY, RSA_KEY):
         for form in (PrivateFormat.PKCS8, PrivateFormat.TraditionalOpenSSL):

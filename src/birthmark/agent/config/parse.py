@@ -35,6 +35,7 @@ _ALGORITHMS = {
     "ec-p384": Algorithm.P384,
     "rsa-2048": Algorithm.RSA2048,
     "rsa-3072": Algorithm.RSA3072,
+    "rsa-4096": Algorithm.RSA4096,
 }
 _LIBRARY = '`pkcs11_lib_path = "/usr/lib/softhsm/libsofthsm2.so"`, or the chip\'s own library'
 

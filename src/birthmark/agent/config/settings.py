@@ -153,7 +153,7 @@ SECTIONS = (
             Setting("aziot_keys.pkcs11_base_slot", "pkcs11 URI", "the token in which new keys are made", "files"),
             Setting(
                 "aziot_keys.key_algorithm",
-                '"ec-p256", "ec-p384", "rsa-2048" or "rsa-3072"',
+                '"ec-p256", "ec-p384", "rsa-2048", "rsa-3072" or "rsa-4096"',
                 "of new keys; aziot has no such setting and chooses rsa-2048 for devices",
                 "ec-p256",
             ),

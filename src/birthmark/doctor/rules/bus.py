@@ -7,6 +7,7 @@ from functools import partial
 
 from birthmark.doctor.facts import BusSeen
 from birthmark.doctor.model import Finding, Severity, Topic
+from birthmark.doctor.rules.chip import NXP_LIBRARY
 
 SE050_ADDRESS = 0x48
 _DEVICE = re.compile(r"(/[^:]+)(?::(0[xX][0-9A-Fa-f]{1,2}|[0-9]{1,3}))?")
@@ -27,6 +28,7 @@ def device_in(port: str) -> str:
 def findings(seen: BusSeen) -> Iterator[Finding]:
     """Return what is wrong on the way to the chip."""
     yield from _nxp_port(seen)
+    yield from _middleware(seen)
     yield from _channel(seen)
     yield from _microchip(seen)
 
@@ -67,6 +69,17 @@ def _nxp_port(seen: BusSeen) -> Iterator[Finding]:
         )
     else:
         yield Finding("doctor.bus", Topic.BUS, Severity.OK, str(port))
+
+
+def _middleware(seen: BusSeen) -> Iterator[Finding]:
+    if seen.port is not None and seen.lacks_middleware:
+        yield _warning(
+            "doctor.middleware_missing",
+            seen=f"{seen.port}; no {NXP_LIBRARY}.so in /usr/lib, /usr/local/lib or /usr/lib/plug-and-trust",
+            cause="The variable is for NXP's middleware, whose PKCS#11 library is not here and not named.",
+            command='eval "$(birthmark element simulate chip)"',
+            advice="Build it with PKCS#11 on and name it with BIRTHMARK_PKCS11_MODULE. Or take a software chip",
+        )
 
 
 def _channel(seen: BusSeen) -> Iterator[Finding]:

@@ -10,6 +10,8 @@ from birthmark.keys.labels import is_same_label, object_id_of
 
 _EXPOSED = 0o077
 _SIMULATE = 'eval "$(birthmark element simulate chip)"'
+NXP_LIBRARY = "libsss_pkcs11"
+_ENA = "An SE050 in deep power-down says nothing: drive its pin ENA high, and let no other program hold the chip. "
 _INTO = "Type the PIN, Enter and Ctrl-D after it"
 
 
@@ -95,10 +97,18 @@ def _library(seen: ChipSeen) -> Iterator[Finding]:
 
 def _unusable(seen: ChipSeen, code: str, what: str, cause: str) -> Finding:
     command, advice = _SIMULATE, "Install the chip's own library and name it. Or take a software chip"
-    if seen.others and seen.asked.module is not None:
+    if silent := _of_silence(seen):
+        advice = f"{silent}Or take a software chip"
+    elif seen.others and seen.asked.module is not None:
         command, advice = seen.asked.module.to(seen.others[0]), "Name a library that this machine has"
     where = f"{seen.asked.module or seen.module}: {what}"
     return Finding(code, Topic.LIBRARY, Severity.FAULT, where, cause=cause, command=command, advice=advice)
+
+
+def _of_silence(seen: ChipSeen) -> str:
+    """Return what a chip may want whose library is in order and does not reach it; empty where that is not so."""
+    is_silent = seen.ending is Ending.HUNG or (seen.ending is Ending.FINE and bool(seen.code) and not seen.tokens)
+    return _ENA if is_silent and NXP_LIBRARY in seen.module else ""
 
 
 # ---- the PIN's file
@@ -159,7 +169,8 @@ def _no_token(seen: ChipSeen) -> Finding:
     fault = partial(Finding, seen.code, Topic.TOKEN, Severity.FAULT, cause=seen.cause)
     where = f"{asked or 'no name'}; {seen.module} sees {_listed(seen)}"
     if not seen.tokens:
-        return fault(where, command=_SIMULATE, advice="Connect the chip and see that it has power. Or a software chip")
+        power = _of_silence(seen) or "Connect the chip and see that it has power. "
+        return fault(where, command=_SIMULATE, advice=f"{power}Or a software chip")
     if asked is None:
         return fault(where, command="birthmark element list", advice="See what there is, and name one")
     return fault(where, command=_naming(seen), advice="Name one of those")

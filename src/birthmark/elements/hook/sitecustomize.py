@@ -68,8 +68,9 @@ def _object_id(label: bytes, der: bytes) -> "int | None":
         scalar = fields[1][1]
         return int.from_bytes(scalar[-14:-10], "big") if scalar[-10:-2] == _MAGIC else None
     numbers = [int.from_bytes(value, "big") for tag, value in fields if tag == _INTEGER]
-    is_reference = numbers[8:9] == [_RSA_MAGIC] and 1 in numbers[4:6]
-    return numbers[5] & 0xFFFFFFFF if is_reference else None
+    if numbers[8:9] != [_RSA_MAGIC] or 1 not in numbers[4:6]:
+        return None
+    return numbers[5 if numbers[4] == 1 else 4] & 0xFFFFFFFF
 
 
 def _uris(text: bytes) -> "list[str]":

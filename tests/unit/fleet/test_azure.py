@@ -9,7 +9,7 @@ from provisioningserviceclient import models
 from provisioningserviceclient.client import ProvisioningServiceError
 
 from birthmark.errors import BirthmarkError
-from birthmark.fleet.azure import AzureTarget
+from birthmark.fleet.azure import AzureTarget, _json_of
 from birthmark.fleet.errors import (
     CredentialsRefusedError,
     DifferentRecordError,
@@ -141,6 +141,13 @@ def test_the_registration_id_is_the_common_name_whatever_the_device_is_called(
     assert enroll(target, EnrollmentRequest("pump", DEVICE, is_edge=True)) is Done.CREATED
     made = service.individuals["device-1"]
     assert (made.device_id, made.capabilities.iot_edge) == ("pump", True)
+
+
+@pytest.mark.parametrize("is_edge", [True, False])
+def test_what_goes_in_bulk_is_written_as_the_sdk_writes_it(target: AzureTarget, *, is_edge: bool) -> None:
+    wish = EnrollmentRequest("at-its-hub", DEVICE, is_edge=is_edge)
+    written = target._record_of(wish).serialize()
+    assert _json_of(wish) == written
 
 
 def test_a_rehearsal_changes_nothing(target: AzureTarget, service: Service) -> None:

@@ -20,6 +20,7 @@ from birthmark.pki.der import (
     OCTET_STRING,
     PRINTABLE_STRING,
     SEQUENCE,
+    SET,
     UTF8_STRING,
     element,
 )
@@ -98,15 +99,26 @@ _TAGS = (SEQUENCE, SEQUENCE, EXPLICIT_0, INTEGER, SEQUENCE, SEQUENCE, SEQUENCE, 
 
 
 def _only_name(subject: bytes) -> str | None:
-    if subject.count(_COMMON_NAME) != 1:
-        return None
-    at = subject.index(_COMMON_NAME) + len(_COMMON_NAME)
-    begin, end = element(subject, at)
-    if subject[at] not in {UTF8_STRING, PRINTABLE_STRING} or not begin < end <= min(
-        begin + _MAX_NAME_BYTES, len(subject)
-    ):
-        return None
-    return subject[begin:end].decode()
+    """Return the common name, where each attribute stands alone in its set and one of them is of this type.
+
+    From attribute to attribute: what another one's type or value holds may read like a common name.
+    """
+    found: bytes | None = None
+    at, end = element(subject, 0)
+    while at < end:
+        in_set, set_end = element(subject, at)
+        in_pair, pair_end = element(subject, in_set)
+        if (subject[at], subject[in_set], pair_end) != (SET, SEQUENCE, set_end):
+            return None
+        if subject.startswith(_COMMON_NAME, in_pair):
+            value = in_pair + len(_COMMON_NAME)
+            begin, value_end = element(subject, value)
+            is_plain = subject[value] in {UTF8_STRING, PRINTABLE_STRING} and value_end == set_end
+            if found is not None or not is_plain or not begin < value_end <= begin + _MAX_NAME_BYTES:
+                return None
+            found = subject[begin:value_end]
+        at = set_end
+    return found.decode() if found is not None and at == end == len(subject) else None
 
 
 def _is_no_ca(extensions: bytes) -> bool:

@@ -1,11 +1,16 @@
 """What is cut out of a certificate is what the library reads, or nothing."""
 
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given
 from hypothesis import strategies as st
 
 from birthmark.pki import profiles
 from birthmark.pki.certificates import P256_SPKI, CertificateInvalidError, parse_der
 from birthmark.pki.glance import glance, is_signed_with
+from fakes import NOON
 from pki_builders import a_ca, a_device, a_key
 
 ISSUER = a_ca("Signer")
@@ -25,6 +30,37 @@ def test_the_plain_case_is_cut_as_the_library_reads_it() -> None:
 def test_a_ca_is_left_to_the_library() -> None:
     assert glance(ISSUER.certificate.der) is None
     assert glance(a_ca("Below", parent=ISSUER, profile=profiles.ISSUING_CA).certificate.der) is None
+
+
+def a_certificate_of(*subject: tuple[str, str]) -> bytes:
+    """A certificate of the signer's whose subject has these attributes, by OID."""
+    name = x509.Name([x509.NameAttribute(x509.ObjectIdentifier(oid), text) for oid, text in subject])
+    made = x509.CertificateBuilder(
+        ISSUER.certificate.subject, name, a_key().public_key(), 5, NOON, NOON.replace(year=2040)
+    )
+    made = made.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+    return made.sign(ISSUER.private_key, hashes.SHA256()).public_bytes(Encoding.DER)
+
+
+@pytest.mark.parametrize(
+    "subject",
+    [
+        pytest.param([("1.2.6.3.85.4.3", "sn0123")], id="a type that ends like the one of common names"),
+        pytest.param([("2.5.4.10", "\x06\x03U\x04\x03\x0c\x06sn0123")], id="a value that reads like type and name"),
+        pytest.param(
+            [("2.5.4.10", "1\x0f0\r\x06\x03U\x04\x03\x0c\x06sn0123")], id="a value that reads like a whole one"
+        ),
+        pytest.param([("2.5.4.3", "sn0123"), ("2.5.4.3", "sn0124")], id="two common names"),
+    ],
+)
+def test_what_only_reads_like_a_common_name_is_left_to_the_library(subject: list[tuple[str, str]]) -> None:
+    assert glance(a_certificate_of(*subject)) is None
+
+
+def test_a_common_name_is_found_among_other_attributes() -> None:
+    seen = glance(a_certificate_of(("2.5.4.10", "\x06\x03U\x04\x03\x0c\x06sn0123"), ("2.5.4.3", "sn0124")))
+    assert seen is not None
+    assert seen.common_name == "sn0124"
 
 
 @given(st.integers(min_value=0, max_value=len(DEVICE.der) - 1), st.integers(min_value=1, max_value=255))

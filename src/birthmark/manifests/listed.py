@@ -8,7 +8,10 @@ have.
 """
 
 import csv
+import lzma
+import struct
 import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -120,8 +123,22 @@ def _of_zip(path: Path) -> Iterator[_Listed]:
             for one in files:
                 with archive.open(one) as file:
                     yield _Listed(None, _bounded(file.read(MAX_FILE_BYTES + 1), one.filename[:_MAX_NAME_CHARS]))
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError) as error:
+    except _ZIP_BROKEN as error:
         raise MalformedEntryError(place=1, detail=f"the ZIP cannot be read: {str(error)[:200]}") from error
+
+
+# What the library raises for a broken archive, and its ways to pack for broken data.
+_ZIP_BROKEN = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    NotImplementedError,
+    RuntimeError,
+    ValueError,
+    EOFError,
+    OSError,
+)
 
 
 def _bounded(data: bytes, name: str) -> bytes | ManifestError:

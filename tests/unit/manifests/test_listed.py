@@ -106,6 +106,19 @@ def test_a_table_may_have_base64_instead_of_pem(tmp_path: Path) -> None:
     assert [entry.device_id for entry in verified(path) if isinstance(entry, Entry)] == ["chip-0"]
 
 
+@pytest.mark.parametrize("how", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_zip_whose_packed_data_is_broken_cannot_be_read(tmp_path: Path, how: int) -> None:
+    path, name = tmp_path / "certificates.zip", b"a.pem"
+    with zipfile.ZipFile(path, "w", how) as archive:
+        archive.writestr(name.decode(), pem(DEVICES[0]))
+    raw = bytearray(path.read_bytes())
+    at = raw.index(name) + len(name) + (12 if how == zipfile.ZIP_LZMA else 0)
+    raw[at : at + 20] = b"\xff" * 20
+    path.write_bytes(raw)
+    with pytest.raises(ManifestError, match="the ZIP cannot be read"):
+        list(verify_list(path, TRUST, NOON))
+
+
 def test_a_zip_bomb_is_read_no_further_than_a_certificate_may_go(tmp_path: Path) -> None:
     path = a_zip(tmp_path, [("bomb.pem", bytes(200 * 1024 * 1024)), ("a.pem", pem(DEVICES[0]))])
     first, second = verified(path)

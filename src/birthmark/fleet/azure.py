@@ -134,6 +134,10 @@ class AzureTarget:
                 return Done.GONE
             detail = "it has another certificate now"
             raise NotTakenBackError(device=way["registration_id"], target=self.description, detail=detail)
+        is_edge = way.get("is_edge", _is_edge(present))  # an older journal does not say
+        if _marks_of(present) != _mark(way["thumbprint"], device_id, is_edge=is_edge):
+            detail = "it was disabled, or has other settings now"
+            raise NotTakenBackError(device=way["registration_id"], target=self.description, detail=detail)
         if before is not None and not _has_certificate(before):
             detail = "the service did not tell the certificate that it had before"
             raise NotTakenBackError(device=device_id, target=self.description, detail=detail)
@@ -327,7 +331,8 @@ def _key(wish: EnrollmentRequest) -> str:
 
 
 def _way_back(wish: EnrollmentRequest) -> dict[str, Any]:
-    return {"registration_id": _registration_id(wish), "thumbprint": wish.certificate.thumbprint.hex()}
+    thumbprint = wish.certificate.thumbprint.hex()
+    return {"registration_id": _registration_id(wish), "thumbprint": thumbprint, "is_edge": wish.is_edge}
 
 
 def _has_certificate(before: Mapping[str, Any]) -> bool:

@@ -339,6 +339,39 @@ def test_what_has_another_certificate_since_is_left(target: AzureTarget, service
     assert "device-1" in service.individuals
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(lambda record: setattr(record, "provisioning_status", "disabled"), id="disabled"),
+        pytest.param(lambda record: setattr(record, "device_id", "pump"), id="another device of its hub"),
+        pytest.param(lambda record: setattr(record.capabilities, "iot_edge", True), id="made an edge device"),
+    ],
+)
+def test_what_was_changed_since_is_left(
+    target: AzureTarget, service: Service, change: Callable[[models.IndividualEnrollment], None]
+) -> None:
+    way = enrolled(target)
+    change(service.individuals["device-1"])
+    for dry_run in (True, False):
+        with pytest.raises(NotTakenBackError, match="device-1"):
+            target.take_back("device-1", way, dry_run=dry_run)
+    assert "device-1" in service.individuals
+
+
+def test_what_has_somebody_else_s_certificate_before_this_one_since_is_left(
+    target: AzureTarget, service: Service
+) -> None:
+    way = enrolled(target)
+    later = enrolled(target, EnrollmentRequest("device-1", OTHER), update=True)
+    pair = service.individuals["device-1"].attestation.x509.client_certificates
+    pair.secondary = models.IndividualEnrollment.deserialize(
+        later["before"]
+    ).attestation.x509.client_certificates.primary
+    with pytest.raises(NotTakenBackError, match="device-1"):
+        target.take_back("device-1", way, dry_run=False)
+    assert "device-1" in service.individuals
+
+
 def test_a_record_whose_certificate_the_service_keeps_to_itself_cannot_be_put_back(target: AzureTarget) -> None:
     enrolled(target)
     way = dict(enrolled(target, EnrollmentRequest("device-1", OTHER), update=True))

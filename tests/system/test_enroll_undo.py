@@ -83,3 +83,18 @@ def test_reports_of_a_run_say_what_the_target_said(server: RunningServer, line: 
     assert f"{COUNT} devices" in forms[2].read_text()
     server.run(*line, "--undo", "--report", str(forms[0]))
     assert forms[0].read_text().count("taken back") == COUNT
+
+
+def test_a_report_takes_the_place_of_no_other_file_of_the_run(
+    server: RunningServer, line: list[str], tmp_path: Path
+) -> None:
+    before = on_record(server, line)
+    journal = [*line[:-1], str(tmp_path / "run.json")]
+    (tmp_path / "a.html").mkdir()
+    for wrong in ("run.json", "shipment/manifest.json", "shipment/../run.json", "a.html"):
+        refused = server.attempt(*journal, "--report", str(tmp_path / wrong))
+        assert (refused.returncode, "another file of this run" in " ".join(refused.stderr.split())) == (2, True)
+    twice = ["--report", str(tmp_path / "b.csv")] * 2
+    assert server.attempt(*journal, *twice).returncode == 2
+    assert on_record(server, line) == before
+    assert not (tmp_path / "run.json").exists()

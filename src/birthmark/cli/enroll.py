@@ -257,6 +257,14 @@ class RunOptions:
         typer.Option(help="Write what became of each device here: a .csv, .json or .html file; may be given again."),
     ] = None
 
+    def check_reports(self, shipped: Path) -> None:
+        """Raise `BadParameter` for a report in the place of another file of the run, which would be lost."""
+        taken = {one.resolve() for one in (shipped, self.journal) if one is not None}
+        for path in self.report or ():
+            if path.resolve() in taken or path.is_dir():
+                raise typer.BadParameter(f"{path} is another file of this run, or a directory", param_hint="--report")
+            taken.add(path.resolve())
+
 
 @command(app, "birthmark enroll manifest shipment.json --dry-run")
 def manifest(
@@ -274,6 +282,7 @@ def manifest(
     how.check(where)
     for path in run.report or ():
         check_form(path, again=without("--report", takes_value=True))
+    run.check_reports(shipped.file)
     tally = Tally(as_json=shipped.as_json)
     if run.undo:
         take_back_shipment(where, writing, run, tally)

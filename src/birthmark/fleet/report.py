@@ -64,7 +64,9 @@ class Report:
 
     def __enter__(self) -> Self:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = _part_of(self.path).open("w", encoding="utf-8", newline="")
+        part = _part_of(self.path)
+        part.unlink(missing_ok=True)  # whatever stands there, a link to another file too, is not written through
+        self._file = part.open("x", encoding="utf-8", newline="")
         self._form = _FORMS[self.path.suffix](self._file, self.run)
         return self
 

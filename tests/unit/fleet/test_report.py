@@ -83,3 +83,11 @@ def test_a_suffix_that_says_nothing_is_refused() -> None:
     with pytest.raises(ReportFormError) as refused:
         check_form(Path("run.xls"), "birthmark enroll manifest shipment.json")
     assert "`birthmark enroll manifest shipment.json --report run.xls.csv`" in refused.value.explain_fix()
+
+
+def test_a_link_that_stands_where_a_report_grows_is_not_written_through(tmp_path: Path) -> None:
+    (tmp_path / "precious").write_text("precious")
+    (tmp_path / "run.csv.part").symlink_to("precious")
+    assert "created" in written(tmp_path / "run.csv")
+    assert (tmp_path / "precious").read_text() == "precious"
+    assert not (tmp_path / "run.csv").is_symlink()

@@ -50,6 +50,11 @@ def links_of_list(found: Sequence[Entry | ManifestError]) -> list[Link]:
     good = [one for one in found if isinstance(one, Entry)]
     if not found:
         return [Link("manifest", State.MISSING, "no entry of the list is about it", "the list")]
+    if len(good) > 1:  # a board may be called like another one's device, or like another one in other letters
+        called = ", ".join(
+            f"{one.unique_id} ({one.thumbprint.hex() if one.thumbprint else one.device_id})" for one in good
+        )
+        links.append(Link("manifest", State.BROKEN, f"several entries are called so: {called}", "the list"))
     return links + [link for one in good[:1] for link in _links_of_entry(one)]
 
 
@@ -81,24 +86,35 @@ def links_of_server(
     own = [row for row in audited if str(row["subject"]).lower() == device.lower()]
     issued = [row for row in certificates if row["profile"] != _OF_ANOTHER_CA]
     tied, renewals = _renewals(issued, factory)
-    return [*_enrollments(own, factory), *_registrations(own, tied, factory), *renewals]
+    return [*_enrollments(own, tied, factory), *_registrations(own, tied, factory), *renewals]
 
 
 _OF_ANOTHER_CA = "of another CA"
 
 
-def _enrollments(own: Iterable[Row], factory: str | None) -> list[Link]:
+def _enrollments(own: Iterable[Row], tied: set[str], factory: str | None) -> list[Link]:
     links = []
     for row in own:
         detail, by = row["detail"], f"audit row {row['seq']} of chain {row['chain']}, by {row['actor']}"
         if row["action"] == "dps.enrollment_put":
+            shown = detail.get("thumbprints")
             what = f"{detail.get('kind')} enrollment at {detail.get('scope')}, {row['at']}"
-            links.append(Link("enrollment", State.HOLDS, what, by))
+            what += "" if shown is None else f", with certificate {', '.join(shown)}"
+            links.append(Link("enrollment", _state_of_enrollment(shown, tied, factory), what, by))
         elif row["action"] == "awsiot.thing_attach":
             shown = detail.get("certificate_id")
             state = State.HOLDS if factory in (None, shown) else State.BROKEN
             links.append(Link("enrollment", state, f"thing with certificate {shown}, {row['at']}", by))
     return links
+
+
+def _state_of_enrollment(shown: Sequence[str] | None, tied: set[str], factory: str | None) -> State:
+    """Say whether a record takes this device's certificates alone; an older row of the chain does not tell them."""
+    if factory is None:
+        return State.HOLDS
+    if shown is None:
+        return State.NOT_CHECKED
+    return State.HOLDS if shown and set(shown) <= tied else State.BROKEN
 
 
 def _registrations(own: Iterable[Row], tied: set[str], factory: str | None) -> list[Link]:

@@ -2,8 +2,10 @@
 
 from typing import Any
 
-from birthmark.fleet.provenance import Link, links_of_list, links_of_server
+from birthmark.fleet.provenance import Link, is_about, links_of_list, links_of_server
 from birthmark.manifests.errors import SignatureBrokenError
+from birthmark.manifests.model import Entry
+from fakes import NOON
 
 FACTORY, FIRST, SECOND, OTHER = ("aa" * 32, "bb" * 32, "cc" * 32, "dd" * 32)
 
@@ -46,6 +48,31 @@ def test_a_registration_counts_with_any_certificate_of_the_chain() -> None:
 def test_a_thing_with_another_certificate_is_a_broken_link() -> None:
     rows = [a_row("awsiot.thing_attach", certificate_id=one) for one in (FACTORY, OTHER)]
     assert told(links_of_server("pump-1", FACTORY, rows, [])) == [("enrollment", "holds"), ("enrollment", "broken")]
+
+
+def test_an_enrollment_counts_with_the_chain_s_certificates_alone() -> None:
+    shown: tuple[list[str], ...] = ([FACTORY], [FACTORY, FIRST], [OTHER], [FACTORY, OTHER], [])
+    rows = [a_row("dps.enrollment_put") | {"detail": {"kind": "individual", "thumbprints": one}} for one in shown]
+    found = told(links_of_server("pump-1", FACTORY, rows, [a_certificate(FIRST, FACTORY)]))
+    assert [state for _, state in found[:5]] == ["holds", "holds", "broken", "broken", "broken"]
+
+
+def test_an_older_row_that_does_not_tell_the_certificate_is_not_checked_against_a_list() -> None:
+    rows = [a_row("dps.enrollment_put", kind="individual", scope="0ne1")]
+    assert told(links_of_server("pump-1", FACTORY, rows, [])) == [("enrollment", "not checked")]
+    assert told(links_of_server("pump-1", None, rows, [])) == [("enrollment", "holds")]
+
+
+def an_entry(board: str, device: str) -> Entry:
+    return Entry(board, "chip", "part", None, NOON, "north", None, device, None, ("0",))
+
+
+def test_two_entries_that_are_called_so_are_a_broken_link() -> None:
+    entries = [an_entry("pump-1", "chip-b"), an_entry("BOARD-1", "Pump-1")]
+    assert all(is_about(one, "PUMP-1") for one in entries)
+    links = links_of_list(entries)
+    assert told(links)[0] == ("manifest", "broken")
+    assert "pump-1 (chip-b), BOARD-1 (Pump-1)" in links[0].what
 
 
 def test_rows_of_another_device_are_left_out() -> None:

@@ -9,7 +9,7 @@ from birthmark.clock import Clock, Entropy
 from birthmark.dps import store, wire
 from birthmark.dps.document import EnrollmentDocument
 from birthmark.dps.events import EnrollmentChanged, GroupChanged
-from birthmark.dps.model import Authority, Enrollment, IdScope, Instance
+from birthmark.dps.model import Authority, Enrollment, IdScope, Instance, X509Individual
 from birthmark.dps.rules.enrollment import EnrollmentInvalidError, certificates_of, complete, enrollment_of
 from birthmark.errors import ChangedMeanwhileError, ConflictError, NotFoundError
 from birthmark.pki.certificates import Certificate
@@ -129,7 +129,7 @@ class Enrollments:
         )
         document = msgspec.json.encode(done).decode()
         kind = _kind(done.is_group)
-        changes = Changes().audit(actor, "dps.enrollment_put", done.id, scope=scope, kind=kind)
+        changes = Changes().audit(actor, "dps.enrollment_put", done.id, scope=scope, kind=kind, **_shown(done))
         if previous is None:
             changes.run(store.ADD_ENROLLMENT, scope=scope, kind=kind, id=done.id, document=document, etag=done.etag)
         else:
@@ -209,3 +209,11 @@ def _kind(is_group: bool) -> str:  # noqa: FBT001 - the two kinds as the databas
 
 def _changed(scope: IdScope, name: str, *, is_group: bool) -> EnrollmentChanged | GroupChanged:
     return GroupChanged(scope, name) if is_group else EnrollmentChanged(scope, name)
+
+
+def _shown(document: EnrollmentDocument) -> dict[str, list[str]]:
+    """Return what the audit chain keeps of an individual's certificates, for who asks whether they were its own."""
+    attestation = enrollment_of(document).attestation
+    if not isinstance(attestation, X509Individual):
+        return {}
+    return {"thumbprints": [one.hex() for one in attestation.thumbprints]}

@@ -135,14 +135,19 @@ class AwsTarget:
             raise NotTakenBackError(device=device_id, target=self.description, detail=detail)
         ends_thing, detaches = way["is_new_thing"] and principals is not None, is_attached and not way["is_attached"]
         ends_certificate = arn is not None and not way["is_registered"] and self._is_of(arn, device_id)
-        if not (ends_thing or detaches or ends_certificate):
+        policies = self._policies_of(arn) if arn is not None and (way["policy"] or ends_certificate) else set()
+        ends_policy = way["policy"] in policies
+        if not (ends_thing or detaches or ends_certificate or ends_policy):
             return Done.GONE
+        if ends_certificate and (since := policies - {way["policy"]}):
+            detail = f"its certificate has another policy now, {min(since)}"
+            raise NotTakenBackError(device=device_id, target=self.description, detail=detail)
         if dry_run:
             return Done.WOULD_TAKE_BACK
         with self._translated(device_id):
             if detaches:
                 self._iot.detach_thing_principal(thingName=device_id, principal=arn)
-            if arn is not None and way["policy"] and (ends_certificate or not way["is_attached"]):
+            if ends_policy:
                 self._iot.detach_policy(policyName=way["policy"], target=arn)
             if ends_certificate:
                 self._iot.update_certificate(certificateId=certificate_id, newStatus="INACTIVE")

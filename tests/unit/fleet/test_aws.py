@@ -257,12 +257,18 @@ ALONE: Told = ("list_principal_things", {"things": ["gateway"]}, {"principal": A
 DETACHED: Told = ("detach_thing_principal", {}, {"thingName": "gateway", "principal": ARN})
 
 
+def attached(*policies: str) -> Told:
+    """What is told of the policies of the certificate."""
+    return ("list_attached_policies", {"policies": [{"policyName": name} for name in policies]}, {"target": ARN})
+
+
 def test_what_was_made_for_a_device_is_taken_back(aws: Stubber, target: AwsTarget) -> None:
     principals(aws, ARN)
     answers(
         aws,
         DESCRIBED,
         ALONE,
+        attached("p"),
         DETACHED,
         ("detach_policy", {}, {"policyName": "p", "target": ARN}),
         ("update_certificate", {}, {"certificateId": ID, "newStatus": "INACTIVE"}),
@@ -270,6 +276,26 @@ def test_what_was_made_for_a_device_is_taken_back(aws: Stubber, target: AwsTarge
         ("delete_thing", {}, {"thingName": "gateway"}),
     )
     assert target.take_back("gateway", WAY, dry_run=False) is Done.TAKEN_BACK
+
+
+def test_a_certificate_that_has_another_policy_since_is_left_as_it_is(aws: Stubber, target: AwsTarget) -> None:
+    for dry_run in (True, False):
+        principals(aws, ARN)
+        answers(aws, DESCRIBED, ALONE, attached("p", "theirs"))
+        with pytest.raises(NotTakenBackError, match="gateway") as refused:
+            target.take_back("gateway", WAY, dry_run=dry_run)
+        assert "theirs" in refused.value.explain_cause()
+
+
+def test_a_policy_that_was_added_to_an_enrolled_device_is_taken_back(aws: Stubber, target: AwsTarget) -> None:
+    way = WAY | {"is_new_thing": False, "is_attached": True, "is_registered": True}
+    for policies in (["p", "theirs"], ["theirs"]):
+        principals(aws, ARN)
+        answers(aws, DESCRIBED, attached(*policies))
+        if "p" in policies:
+            answers(aws, ("detach_policy", {}, {"policyName": "p", "target": ARN}))
+        done = Done.TAKEN_BACK if "p" in policies else Done.GONE
+        assert target.take_back("gateway", way, dry_run=False) is done
 
 
 def test_what_was_there_before_stays_when_a_device_is_taken_back(aws: Stubber, target: AwsTarget) -> None:

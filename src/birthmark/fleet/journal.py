@@ -150,9 +150,9 @@ def _written(file: BinaryIO) -> "array[int]":
     found, begun, at = array("Q"), dict[str, int](), 0
     for line in file:
         row = _object(line)
-        if "begun" in row and "way_back" in row:
+        if isinstance(row.get("begun"), str) and isinstance(row.get("way_back"), dict):
             begun[row["begun"]] = at
-        elif row.get("outcome") in _WRITTEN:
+        elif str(row.get("outcome")) in _WRITTEN:
             if (place := begun.pop(str(row.get("device")), None)) is not None:
                 found.append(place)
         elif "outcome" in row:

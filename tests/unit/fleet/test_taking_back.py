@@ -4,6 +4,8 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
+
 from birthmark.fleet.bulk import enroll_all, take_back_all
 from birthmark.fleet.journal import COMPLETE, TAKEN_BACK, Journal, Outcome
 from birthmark.fleet.target import Done, EnrollmentRequest, Note, unnoted
@@ -58,6 +60,23 @@ def test_what_a_killed_run_had_begun_is_taken_back_too(tmp_path: Path) -> None:
     last = max(number for number, line in enumerate(lines) if json.loads(line).get("outcome") == "created")
     path.write_text("\n".join(lines[:last]) + "\n" + '{"devi')
     assert len(take_back(target, path)) == 3
+    assert target.on_record == {}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"begun": ["a"], "way_back": {}}',
+        '{"begun": "a", "way_back": "b"}',
+        '{"outcome": {}, "device": []}',
+        '{"begun": null, "way_back": {}}',
+    ],
+)
+def test_a_line_that_no_run_wrote_leads_nowhere(tmp_path: Path, line: str) -> None:
+    target, path = MemoryTarget(), tmp_path / "journal"
+    enroll(target, path)
+    path.write_text(path.read_text() + line + "\n")
+    assert set(take_back(target, path).values()) == {Done.TAKEN_BACK}
     assert target.on_record == {}
 
 

@@ -212,6 +212,8 @@ class Verifier:
         if not any(_is_below(issuer, root) for root in self.trust.roots):
             detail = f"'{issuer.issuer_text}' is not an accepted root, or did not sign '{issuer.subject_text}'"
             raise ChainBrokenError(detail=detail, unique_id=unique_id)
+        if not issuer.is_ca:  # a device of the root's may sign for none
+            raise ChainBrokenError(detail=f"'{issuer.subject_text}' is no CA", unique_id=unique_id)
         key = issuer.public_key()
         found = _ChipSigner(issuer, key if isinstance(key, ec.EllipticCurvePublicKey) else None)
         if len(self._issuers) < _MAX_ISSUERS:

@@ -113,6 +113,15 @@ def test_a_device_that_its_signer_did_not_issue_is_found() -> None:
     assert isinstance(outcome(render_entry(mixed, SIGNER, NOON)), errors.ChainBrokenError)
 
 
+def test_a_device_of_the_root_s_signs_for_no_other() -> None:
+    leaf, unique_id = a_device(ROOT, "a-device"), "0123456789abcdef01"
+    device = a_device(leaf, "sn" + unique_id.upper())
+    chip = Chip(unique_id, [device.certificate.public_key()], (device.certificate, leaf.certificate))  # type: ignore[list-item]  # the builders make P-256
+    found = outcome(render_entry(chip, SIGNER, NOON))
+    assert isinstance(found, errors.ChainBrokenError)
+    assert "no CA" in found.explain_cause()
+
+
 FEW = [render_entry(a_chip(f"0123{number:012x}01"), SIGNER, NOON) for number in range(6)]
 
 

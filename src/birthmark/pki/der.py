@@ -1,12 +1,13 @@
 """DER by hand, where the library would make objects of what is only cut out or put together (X.690 section 8.1).
 
-What is cut was read by the library before: nothing here checks anything.
+What is cut was read by the library before, so that hardly anything is checked here.
 """
 
 SEQUENCE, SET, INTEGER, BIT_STRING, OCTET_STRING, OID = 0x30, 0x31, 0x02, 0x03, 0x04, 0x06
 UTF8_STRING, PRINTABLE_STRING = 0x0C, 0x13
 EXPLICIT_0 = 0xA0
 _SHORT, _LONG = 0x80, 0x7F
+_HEADER = 2  # tag and length, where the length is short
 
 
 def element(der: bytes, at: int) -> tuple[int, int]:
@@ -16,6 +17,14 @@ def element(der: bytes, at: int) -> tuple[int, int]:
         content += length & _LONG
         length = int.from_bytes(der[at + 2 : content])
     return content, content + length
+
+
+def shortest_element(der: bytes, at: int) -> tuple[int, int]:
+    """Return the same of what nobody read before. Raise `ValueError` for a length that is not in its shortest form."""
+    content, end = element(der, at)
+    if end - content < (_SHORT if content - at > _HEADER else 0) or (content - at > _HEADER and not der[at + 2]):
+        raise ValueError("a length in more bytes than it needs")
+    return content, end
 
 
 def wrap(tag: int, *contents: bytes) -> bytes:

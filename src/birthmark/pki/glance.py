@@ -7,6 +7,7 @@ Out:  a `Glance`, or None for anything but the plain case: a P-256 device signed
 What was cut is worth nothing until the signature over it has verified (`is_signed_with`).
 """
 
+import re
 from typing import NamedTuple
 
 from cryptography.exceptions import InvalidSignature
@@ -22,7 +23,7 @@ from birthmark.pki.der import (
     SEQUENCE,
     SET,
     UTF8_STRING,
-    element,
+    shortest_element,
 )
 
 _POINT_BYTES = 64
@@ -32,6 +33,13 @@ _COMMON_NAME = bytes.fromhex("0603550403")
 _BASIC_CONSTRAINTS = bytes.fromhex("0603551d13")
 _CRITICAL = bytes.fromhex("0101ff")
 _MAX_NAME_BYTES = 64  # RFC 5280 appendix A: ub-common-name
+_SERIAL = re.compile(rb"[\x01-\x7f]|\x00[\x80-\xff]")  # positive, in the fewest bytes
+_DAY = rb"(?:(?:0[1-9]|1[0-2])(?:0[1-9]|1\d|2[0-8])|(?:0[13-9]|1[0-2])(?:29|30)|(?:0[13578]|1[02])31)"
+_TIME = _DAY + rb"(?:[01]\d|2[0-3])[0-5]\d[0-5]\dZ"
+_DATE = rb"(?:\x17\x0d\d\d" + _TIME + rb"|\x18\x0f(?:20[5-9]|2[1-9]\d|[3-9]\d\d)\d" + _TIME + rb")"
+_DATES = re.compile(rb"\x30." + _DATE + _DATE, re.DOTALL)
+"""A Validity that every reader takes alike (RFC 5280 section 4.1.2.5); February's last day is left to the library."""
+_P, _B = 2**256 - 2**224 + 2**192 + 2**96 - 1, 0x5AC635D8AA3A93E7B3EBBD55769886BC651D06B0CC53B0F63BCE3C3E27D2604B
 
 
 class Glance(NamedTuple):
@@ -49,7 +57,7 @@ def glance(der: bytes) -> Glance | None:
     """Return what is needed, None where the library has to read it."""
     try:
         return _glance(der) if len(der) <= MAX_CERTIFICATE_BYTES else None
-    except (IndexError, UnicodeDecodeError):
+    except (IndexError, ValueError):
         return None
 
 
@@ -63,19 +71,19 @@ def is_signed_with(certificate: Glance, key: ec.EllipticCurvePublicKey) -> bool:
 
 
 def _glance(der: bytes) -> Glance | None:
-    start, end = element(der, 0)
-    tbs, tbs_end = element(der, start)
-    at = element(der, tbs)[1]  # the version, which one without extensions leaves out
-    serial_end = element(der, at)[1]
+    start, end = shortest_element(der, 0)
+    tbs, tbs_end = shortest_element(der, start)
+    at = shortest_element(der, tbs)[1]  # the version, which one without extensions leaves out
+    serial, serial_end = shortest_element(der, at)
     issuer_at = serial_end + _ALGORITHM_BYTES
     algorithm = der[serial_end:issuer_at]
-    validity_at = element(der, issuer_at)[1]
-    subject_at = element(der, validity_at)[1]
-    spki_at = element(der, subject_at)[1]
+    validity_at = shortest_element(der, issuer_at)[1]
+    subject_at = shortest_element(der, validity_at)[1]
+    spki_at = shortest_element(der, subject_at)[1]
     point_at = spki_at + len(P256_SPKI)
     extensions_at = point_at + _POINT_BYTES
     bits_at = tbs_end + _ALGORITHM_BYTES
-    bits, bits_end = element(der, bits_at)
+    bits, bits_end = shortest_element(der, bits_at)
     tags = der[0], der[start], der[tbs], der[at], der[issuer_at], der[validity_at], der[subject_at], der[extensions_at]
     name = _only_name(der[subject_at:spki_at])
     is_plain = (
@@ -86,8 +94,11 @@ def _glance(der: bytes) -> Glance | None:
         and der.startswith(algorithm, tbs_end)
         and der.startswith(P256_SPKI, spki_at)
         and end == bits_end == len(der)
-        and element(der, extensions_at)[1] == tbs_end
+        and shortest_element(der, extensions_at)[1] == tbs_end
         and _is_no_ca(der[extensions_at:tbs_end])
+        and _SERIAL.match(der, serial, serial_end)
+        and _DATES.fullmatch(der, validity_at, subject_at)
+        and _is_on_the_curve(der[point_at:extensions_at])
     )
     if name is None or not is_plain:
         return None
@@ -104,15 +115,15 @@ def _only_name(subject: bytes) -> str | None:
     From attribute to attribute: what another one's type or value holds may read like a common name.
     """
     found: bytes | None = None
-    at, end = element(subject, 0)
+    at, end = shortest_element(subject, 0)
     while at < end:
-        in_set, set_end = element(subject, at)
-        in_pair, pair_end = element(subject, in_set)
+        in_set, set_end = shortest_element(subject, at)
+        in_pair, pair_end = shortest_element(subject, in_set)
         if (subject[at], subject[in_set], pair_end) != (SET, SEQUENCE, set_end):
             return None
         if subject.startswith(_COMMON_NAME, in_pair):
             value = in_pair + len(_COMMON_NAME)
-            begin, value_end = element(subject, value)
+            begin, value_end = shortest_element(subject, value)
             is_plain = subject[value] in {UTF8_STRING, PRINTABLE_STRING} and value_end == set_end
             if found is not None or not is_plain or not begin < value_end <= begin + _MAX_NAME_BYTES:
                 return None
@@ -132,3 +143,9 @@ def _is_no_ca(extensions: bytes) -> bool:
 
 
 _EMPTY = bytes((OCTET_STRING, 2, SEQUENCE, 0))
+
+
+def _is_on_the_curve(point: bytes) -> bool:
+    """Say whether X and Y are a point of P-256 (FIPS 186-4 appendix D.1.2.3)."""
+    x, y = int.from_bytes(point[:32]), int.from_bytes(point[32:])
+    return x < _P and y < _P and (y * y - x * (x * x - 3) - _B) % _P == 0

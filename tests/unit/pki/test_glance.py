@@ -63,6 +63,36 @@ def test_a_common_name_is_found_among_other_attributes() -> None:
     assert seen.common_name == "sn0124"
 
 
+def replaced(place: str, by: bytes) -> bytes:
+    """The device's certificate with other bytes in a place, where no length changes."""
+    parsed, der = x509.load_der_x509_certificate(DEVICE.der), DEVICE.der
+    serial = parsed.serial_number.to_bytes((parsed.serial_number.bit_length() + 8) // 8)
+    at = {"serial": der.index(serial), "date": der.index(b"\x17\x0d") + 4, "key": der.index(P256_SPKI) + len(P256_SPKI)}
+    return der[: at[place]] + by + der[at[place] + len(by) :]
+
+
+@pytest.mark.parametrize(
+    ("place", "by"),
+    [
+        ("serial", b"\x80"),
+        ("serial", b"\x00\x01"),
+        ("date", b"1301"),
+        ("date", b"0230"),
+        ("date", b"ab"),
+        ("key", bytes(9)),
+    ],
+)
+def test_what_the_library_refuses_is_left_to_it(place: str, by: bytes) -> None:
+    assert replaced(place, DEVICE.der[:0]) == DEVICE.der
+    assert glance(replaced(place, by)) is None
+
+
+def test_a_length_in_more_bytes_than_it_needs_is_left_to_the_library() -> None:
+    der = DEVICE.der
+    longer = (int.from_bytes(der[2:4]) + 1).to_bytes(3)
+    assert glance(der[:1] + b"\x83" + longer + der[4:]) is None
+
+
 @given(st.integers(min_value=0, max_value=len(DEVICE.der) - 1), st.integers(min_value=1, max_value=255))
 def test_a_changed_byte_is_seen_by_the_signature_or_by_the_reader(place: int, change: int) -> None:
     changed = bytearray(DEVICE.der)

@@ -183,7 +183,12 @@ def extract(
     written, without = 0, 0
     out.mkdir(parents=True, exist_ok=True)
     for entry in shipped.verified(refused):
-        certificate = entry.certificate
+        try:
+            certificate = entry.certificate
+        except BirthmarkError as error:  # its maker vouched for bytes that nobody else can read
+            refused.append(error)
+            tell_row(error, {"device": entry.device_id}, as_json=shipped.as_json)
+            continue
         if certificate is None:
             without += 1
             continue

@@ -2,10 +2,15 @@
 
 import os
 import shlex
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from datetime import datetime, timedelta
+from email.utils import parsedate_to_datetime
 from typing import Any
 
+import msgspec
+
+from birthmark.clock import Clock, SystemClock
 from birthmark.fleet.errors import (
     DifferentRecordError,
     NoSuchRecordError,
@@ -14,6 +19,7 @@ from birthmark.fleet.errors import (
     SdkMissingError,
     TargetUnreachableError,
     refusal,
+    way_of,
 )
 from birthmark.fleet.profiles import AwsProfile
 from birthmark.fleet.target import Done, EnrollmentRequest, Note, Record, WayBack, unnoted
@@ -27,10 +33,26 @@ _HOW = (
 _REFUSED_KEYS = {"UnrecognizedClientException", "InvalidSignatureException", "MissingAuthenticationTokenException"}
 
 
+_CLOCK = SystemClock()
+_COARSE = timedelta(seconds=2)  # an HTTP date is cut to the second, and so may be a certificate's
+
+
+class _Way(msgspec.Struct, frozen=True):
+    """What the journal keeps of a device."""
+
+    certificate: str
+    is_new_thing: bool
+    is_attached: bool
+    is_registered: bool
+    policy: str | None = None
+    since: datetime | None = None
+    """When the service's clock had it, just before; an older journal does not say."""
+
+
 class AwsTarget:
     """One account in one region."""
 
-    def __init__(self, profile: AwsProfile) -> None:
+    def __init__(self, profile: AwsProfile, clock: Clock = _CLOCK) -> None:
         try:
             import boto3
             import botocore.exceptions
@@ -51,6 +73,8 @@ class AwsTarget:
         self._policies: set[str] = set()
         verify = str(profile.ca_file) if profile.ca_file else None
         self._iot: Any = session.client("iot", endpoint_url=profile.endpoint_url, verify=verify)
+        self._clock, self._ahead = clock, timedelta()
+        self._iot.meta.events.register("after-call.iot", self._hear)
 
     @property
     def description(self) -> str:
@@ -101,7 +125,7 @@ class AwsTarget:
             return Done.WOULD_CREATE if present is None else Done.WOULD_UPDATE
         known = attached or (None if present is None else self._registered(certificate_id))
         way = {"certificate": certificate_id, "is_new_thing": present is None, "is_attached": bool(attached)}
-        way |= {"is_registered": bool(known), "policy": wish.policy}
+        way |= {"is_registered": bool(known), "policy": wish.policy, "since": self._now().isoformat()}
         if known and not attached and wish.policy and wish.policy in self._policies_of(known):
             way["policy"] = None
         note(wish.device_id, way)
@@ -126,29 +150,34 @@ class AwsTarget:
         return Done.CREATED if present is None else Done.UPDATED
 
     def take_back(self, device_id: str, way: WayBack, *, dry_run: bool) -> Done:
-        certificate_id = way["certificate"]
-        principals, arn = self._principals(device_id), self._arn_of(certificate_id)
+        known = way_of(way, _Way, device_id, self.description)
+        certificate_id = known.certificate
+        principals, described = self._principals(device_id), self._described(certificate_id)
+        arn = None if described is None else str(described["certificateArn"])
         others = [one for one in principals or () if not one.endswith(certificate_id)]
         is_attached = len(others) != len(principals or ())
-        if way["is_new_thing"] and others:
+        if known.is_new_thing and others:
             detail = f"it has another certificate now, {others[0].rpartition('/')[2]}"
             raise NotTakenBackError(device=device_id, target=self.description, detail=detail)
-        ends_thing, detaches = way["is_new_thing"] and principals is not None, is_attached and not way["is_attached"]
-        ends_certificate = arn is not None and not way["is_registered"] and self._is_of(arn, device_id)
-        policies = self._policies_of(arn) if arn is not None and (way["policy"] or ends_certificate) else set()
-        ends_policy = way["policy"] in policies
+        ends_thing, detaches = known.is_new_thing and principals is not None, is_attached and not known.is_attached
+        is_made = described is not None and not known.is_registered and _is_since(described, known.since)
+        ends_certificate = arn is not None and is_made and self._is_of(arn, device_id)
+        policies = self._policies_of(arn) if arn is not None and (known.policy or ends_certificate) else set()
+        ends_policy = known.policy in policies
         if not (ends_thing or detaches or ends_certificate or ends_policy):
             return Done.GONE
-        if ends_certificate and (since := policies - {way["policy"]}):
+        if ends_certificate and (since := policies - {known.policy}):
             detail = f"its certificate has another policy now, {min(since)}"
             raise NotTakenBackError(device=device_id, target=self.description, detail=detail)
+        if ends_thing:
+            self._check_unchanged(device_id)
         if dry_run:
             return Done.WOULD_TAKE_BACK
         with self._translated(device_id):
             if detaches:
                 self._iot.detach_thing_principal(thingName=device_id, principal=arn)
             if ends_policy:
-                self._iot.detach_policy(policyName=way["policy"], target=arn)
+                self._iot.detach_policy(policyName=known.policy, target=arn)
             if ends_certificate:
                 self._iot.update_certificate(certificateId=certificate_id, newStatus="INACTIVE")
                 self._iot.delete_certificate(certificateId=certificate_id)
@@ -156,14 +185,32 @@ class AwsTarget:
                 self._iot.delete_thing(thingName=device_id)
         return Done.TAKEN_BACK
 
-    def _arn_of(self, certificate_id: str) -> str | None:
-        """Return the ARN of a certificate, None where the account has none of this id."""
+    def _check_unchanged(self, thing: str) -> None:
+        """Raise `NotTakenBackError` for a thing that somebody changed since it was made."""
+        with self._translated(thing):
+            version = self._iot.describe_thing(thingName=thing)["version"]
+        if version != 1:
+            detail = f"it was changed since, and is at version {version}"
+            raise NotTakenBackError(device=thing, target=self.description, detail=detail)
+
+    def _described(self, certificate_id: str) -> dict[str, Any] | None:
+        """Return what the account says of a certificate, None where it has none of this id."""
         try:
             with self._translated():
                 found = self._iot.describe_certificate(certificateId=certificate_id)
         except ReferenceMissingError:
             return None
-        return str(found["certificateDescription"]["certificateArn"])
+        return dict(found["certificateDescription"])
+
+    def _hear(self, http_response: Any, **_: Any) -> None:
+        """Keep how far the service's clock is ahead of ours."""
+        if told := http_response.headers.get("date"):
+            with suppress(ValueError):
+                self._ahead = parsedate_to_datetime(told) - self._clock.now()
+
+    def _now(self) -> datetime:
+        """Return the service's time, or a little less."""
+        return self._clock.now() + self._ahead - _COARSE
 
     def _is_of(self, arn: str, thing: str) -> bool:
         """Say whether a certificate is attached to this thing alone, or to none."""
@@ -252,3 +299,8 @@ class AwsTarget:
             raise refusal(self.description, told, is_missing=is_missing, is_unknown=is_unknown, **facts) from error
         except self._errors.BotoCoreError as error:
             raise TargetUnreachableError(target=self.description, reason=error) from error
+
+
+def _is_since(described: Mapping[str, Any], since: datetime | None) -> bool:
+    """Say whether a certificate was registered after the run had noted it: what was there before is somebody else's."""
+    return since is None or described["creationDate"] >= since

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
+import msgspec
+
 from birthmark.auth.connection_strings import parse_connection_string
 from birthmark.dps.model import TpmKeys, parse_group_id
 from birthmark.errors import BirthmarkError
@@ -20,6 +22,7 @@ from birthmark.fleet.errors import (
     SdkMissingError,
     TargetUnreachableError,
     refusal,
+    way_of,
 )
 from birthmark.fleet.profiles import AzureProfile
 from birthmark.fleet.target import Done, EnrollmentRequest, Note, Record, WayBack, unnoted
@@ -125,19 +128,19 @@ class AzureTarget:
         return self._put(self._record_of(wish), present)
 
     def take_back(self, device_id: str, way: WayBack, *, dry_run: bool) -> Done:
-        present = self._found(self._sdk.get_individual_enrollment, way["registration_id"])
-        if present is None:
+        known = way_of(way, _Way, device_id, self.description)
+        name, before = known.registration_id, known.before
+        if (present := self._found(self._sdk.get_individual_enrollment, name)) is None:
             return Done.GONE
-        before = way.get("before")
-        if way["thumbprint"] not in _thumbprints(present):
+        if known.thumbprint not in _thumbprints(present):
             if before is not None and self._earlier(before) == _thumbprints(present):
                 return Done.GONE
             detail = "it has another certificate now"
-            raise NotTakenBackError(device=way["registration_id"], target=self.description, detail=detail)
-        is_edge = way.get("is_edge", _is_edge(present))  # an older journal does not say
-        if _marks_of(present) != _mark(way["thumbprint"], device_id, is_edge=is_edge):
+            raise NotTakenBackError(device=name, target=self.description, detail=detail)
+        is_edge = _is_edge(present) if known.is_edge is None else known.is_edge
+        if _marks_of(present) != _mark(known.thumbprint, device_id, is_edge=is_edge):
             detail = "it was disabled, or has other settings now"
-            raise NotTakenBackError(device=way["registration_id"], target=self.description, detail=detail)
+            raise NotTakenBackError(device=name, target=self.description, detail=detail)
         if before is not None and not _has_certificate(before):
             detail = "the service did not tell the certificate that it had before"
             raise NotTakenBackError(device=device_id, target=self.description, detail=detail)
@@ -146,7 +149,7 @@ class AzureTarget:
         if before is not None:
             self._put(self._models.IndividualEnrollment.deserialize(before), present)
             return Done.TAKEN_BACK
-        with self._translated(way["registration_id"]):
+        with self._translated(name):
             self._sdk.delete(present)  # by its etag: as it was just seen, or not at all
         return Done.TAKEN_BACK
 
@@ -281,6 +284,15 @@ class AzureTarget:
             reason = str(error)
         is_missing, is_unknown = status == HTTPStatus.NOT_FOUND, status in {401, 403}
         return refusal(self.description, reason, is_missing=is_missing, is_unknown=is_unknown, name=name, how=how)
+
+
+class _Way(msgspec.Struct, frozen=True):
+    """What the journal keeps of a record."""
+
+    registration_id: str
+    thumbprint: str
+    is_edge: bool | None = None  # an older journal does not say
+    before: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,10 @@
 """What goes wrong between an operator and a cloud."""
 
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import msgspec
+
 from birthmark import errors
 
 
@@ -127,3 +132,15 @@ def refusal(
         return ReferenceMissingError(reason=reason, how=how, target=target)
     kind = CredentialsRefusedError if is_unknown else TargetRefusedError
     return kind(reason=reason, target=target)
+
+
+Way = TypeVar("Way", bound=msgspec.Struct)
+
+
+def way_of(way: Mapping[str, Any], kind: type[Way], device: str, target: str) -> Way:
+    """Return what the journal keeps of a device. Raise `NotTakenBackError` where that is not what a run wrote."""
+    try:
+        return msgspec.convert(way, kind)
+    except msgspec.ValidationError as error:
+        detail = "its line in the journal is not as a run wrote it"
+        raise NotTakenBackError(device=device, target=target, detail=detail) from error

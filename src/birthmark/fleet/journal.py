@@ -8,19 +8,23 @@ what is on record there, only the target says.
 """
 
 import json
+import os
 import threading
 from array import array
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 
 from birthmark.errors import BirthmarkError, ConflictError, InvalidRequestError
 from birthmark.fleet.target import Done, WayBack
+from birthmark.flock import take
 
 FORMAT = "birthmark-enroll-journal/1"
 COMPLETE, TAKEN_BACK = "complete", "taken back"
 _MAX_HEADER_BYTES = 4096
+_PATIENCE = 3
 KEPT = frozenset({Done.CREATED, Done.UPDATED, Done.UNCHANGED, Done.REFUSED, Done.TAKEN_BACK, Done.GONE})
 _WRITTEN = frozenset({Done.CREATED.value, Done.UPDATED.value})
 
@@ -46,6 +50,16 @@ class OtherTargetsJournalError(ConflictError):
     belongs_to: str
     path: Path
     target: str
+
+
+class JournalInUseError(ConflictError):
+    """Another run writes to the journal."""
+
+    code = "enroll.journal_in_use"
+    cause = "Another run writes to {path} now; two runs in one journal could not be told from each other."
+    fix = "Wait until it ended, or keep another journal for this run: `{again} --journal {path}.second`"
+    again: str = "?"
+    path: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,23 +100,27 @@ class Journal:
         if self._path is None:
             return self
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        is_new = not self._path.exists() or self._path.stat().st_size == 0
-        if not is_new:
-            self._check(self._path)
-        self._file = self._path.open("a", encoding="utf-8")
-        self._is_marked = is_new
-        if is_new:
-            self._write({"format": FORMAT, "target": self._target})
-        elif self._path.read_bytes()[-1:] != b"\n":
-            self._file.write("\n")  # after the line that a kill cut off
+        with ExitStack() as opened:
+            if (lock := take(self._path, patience=_PATIENCE)) is None:
+                raise JournalInUseError(path=self._path, again=self._again)
+            opened.callback(os.close, lock)
+            is_new = self._path.stat().st_size == 0
+            is_whole = is_new or self._check(self._path)
+            self._file = opened.enter_context(self._path.open("a", encoding="utf-8"))
+            self._is_marked = is_new
+            if is_new:
+                self._write({"format": FORMAT, "target": self._target})
+            elif not is_whole:
+                self._file.write("\n")  # after the line that a kill cut off
+            self._opened = opened.pop_all()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if self._path is None:
             return
-        if kind is None and self.ending is not None:
-            self._write({"end": self.ending})
-        self._file.close()
+        with self._opened:
+            if kind is None and self.ending is not None:
+                self._write({"end": self.ending})
 
     def begin(self, device_id: str, way: WayBack) -> None:
         """Keep how a device is taken back that is about to be written. Any thread may call it."""
@@ -132,8 +150,10 @@ class Journal:
             self._file.write(json.dumps(row) + "\n")
             self._file.flush()
 
-    def _check(self, path: Path) -> None:
+    def _check(self, path: Path) -> bool:
+        """Say whether its last line is whole. Raise for what is no journal, or another target's."""
         with path.open("rb") as file:
+            line = b"\n"
             header = _object(file.readline(_MAX_HEADER_BYTES))
             if header.get("format") != FORMAT:
                 raise NoJournalError(path=path, again=self._again)
@@ -143,6 +163,7 @@ class Journal:
             for line in file:
                 row = _object(line)
                 self.before = 0 if "end" in row else self.before + ("outcome" in row)
+        return line.endswith(b"\n")
 
 
 def _written(file: BinaryIO) -> "array[int]":

@@ -61,7 +61,10 @@ def links_of_list(found: Sequence[Entry | ManifestError]) -> list[Link]:
 def _links_of_entry(entry: Entry) -> list[Link]:
     intake, thumbprint = entry.intake, entry.thumbprint
     told = f"{entry.device_id}, {entry.part_number}, {entry.provisioned_at.isoformat()}"
-    signed = Link("manifest", State.HOLDS, told, f"signature of {entry.signer}")
+    vouched = (
+        f"signature of {entry.signer}" if entry.is_signed else f"the certificate; the list was signed by {entry.signer}"
+    )
+    signed = Link("manifest", State.HOLDS, told, vouched)
     if intake is None:
         proof = Link("proof", State.NOT_CHECKED, "a supplier's manifest holds no proof of the chip", "nobody")
     else:

@@ -21,7 +21,7 @@ from typing import NamedTuple, TextIO
 from birthmark.errors import BirthmarkError
 from birthmark.manifests.bundle.rules import path_above
 from birthmark.manifests.errors import ChainBrokenError, MalformedEntryError, ManifestError
-from birthmark.manifests.model import Entry
+from birthmark.manifests.model import UNSIGNED, Entry
 from birthmark.manifests.verifying import Once
 from birthmark.pki.certificates import Certificate, CertificateInvalidError, parse_any, parse_bundle
 from birthmark.pki.chains import SignatureCache
@@ -31,6 +31,7 @@ MAX_ZIP_FILES = 100_000
 _SUFFIXES = frozenset({".pem", ".crt", ".cer", ".der"})
 _CERTIFICATES = ("certificate", "cert", "pem", "device_certificate")
 _NAMES = ("uid", "unique_id", "uniqueid", "serial", "device", "device_id", "id")
+_NO_COLUMN = f"names no column {', '.join(_CERTIFICATES[:3])}"
 _MAX_NAME_CHARS = 128
 _ZIP = b"PK"
 
@@ -77,17 +78,20 @@ def _verify(listed: _Listed, trust: ListTrust, now: datetime, cache: SignatureCa
         chain = parse_bundle(listed.data) if b"-----BEGIN" in listed.data else (parse_any(listed.data),)
     except CertificateInvalidError as error:
         raise MalformedEntryError(detail=f"{listed.name or 'it'} holds no certificate: {error}") from error
-    leaf = chain[0]
+    leaf, others = chain[0], [one for one in chain[1:] if not one.is_ca]
     name = (listed.name or leaf.subject_cn or leaf.thumbprint.hex())[:_MAX_NAME_CHARS]
     if leaf.is_ca:
         raise MalformedEntryError(detail=f"{name} is a CA's certificate, not a device's")
+    if others:
+        detail = f"{name} stands in one file with another device, {others[0].subject_text}: give each a file of its own"
+        raise MalformedEntryError(detail=detail)
     try:
         path = path_above(chain, trust.roots, now, cache)
     except BirthmarkError as error:
         raise ChainBrokenError(detail=error.explain_cause().rstrip("."), unique_id=name) from error
     return Entry(
         unique_id=leaf.subject_cn or name,
-        model="listed",
+        model=UNSIGNED,
         part_number="a list of certificates",
         group_id=None,
         provisioned_at=leaf.not_before,
@@ -153,14 +157,15 @@ def _of_table(path: Path) -> Iterator[_Listed]:
         try:
             rows = csv.reader(_bounded_lines(file))
             columns = [name.strip().lower().replace(" ", "_") for name in next(rows, [])]
-            holder = next((columns.index(name) for name in _CERTIFICATES if name in columns), None)
-            if holder is None:
-                detail = f"the first line of the table names no column {', '.join(_CERTIFICATES[:3])}"
-                raise MalformedEntryError(place=1, detail=detail)
-            named = next((columns.index(name) for name in _NAMES if name in columns), None)
+            holders = [at for at, name in enumerate(columns) if name in _CERTIFICATES]
+            if len(holders) != 1:
+                named = ", ".join(columns[at] for at in holders)
+                detail = f"names {len(holders)} columns of certificates, {named}" if holders else _NO_COLUMN
+                raise MalformedEntryError(place=1, detail=f"the first line of the table {detail}")
+            called = next((columns.index(name) for name in _NAMES if name in columns), None)
             for place, row in enumerate(rows, 1):  # noqa: B007 (told by what ends the loop)
                 if row:
-                    yield _of_row(row, holder, named)
+                    yield _of_row(row, holders[0], called)
         except (csv.Error, UnicodeDecodeError) as error:
             raise MalformedEntryError(place=place + 1, detail=f"the table cannot be read: {error}") from error
 

@@ -31,7 +31,7 @@ class Marks:
         return _place_in(*self._bucket(kind, value))
 
     def _bucket(self, kind: str, value: str | bytes) -> tuple[bytearray, bytes]:
-        raw = value.encode() if isinstance(value, str) else value
+        raw = value.casefold().encode() if isinstance(value, str) else value
         digest = hashlib.blake2b(kind.encode() + b"\0" + raw, digest_size=_MARK_BYTES + 2).digest()
         return self._buckets[int.from_bytes(digest[_MARK_BYTES:]) % _BUCKETS], digest[:_MARK_BYTES]
 

@@ -6,6 +6,9 @@ from datetime import datetime
 from birthmark.manifests.bundle.model import Intake
 from birthmark.pki.certificates import Certificate, Thumbprint, parse_der, thumbprint_of
 
+UNSIGNED = "listed"
+"""The model of what stands on a list that nobody signed."""
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -43,6 +46,11 @@ class Entry:
     @property
     def thumbprint(self) -> Thumbprint | None:
         return None if self.device_der is None else thumbprint_of(self.device_der)
+
+    @property
+    def is_signed(self) -> bool:
+        """Whether somebody vouched for the entry; a list of certificates has only what each of them says."""
+        return self.model != UNSIGNED
 
     @property
     def unchecked(self) -> str | None:

@@ -27,6 +27,7 @@ from fixes.store_scenarios import STORE
 from fixes.tpm_scenarios import TPM
 from fixes.upstream_scenarios import UPSTREAM
 
+from birthmark.flock import take
 from pki_builders import a_device
 from servers import free_address
 
@@ -94,6 +95,11 @@ def a_shipment(scene: Scene) -> None:
 def another_servers_journal(scene: Scene) -> None:
     a_shipment(scene)
     (scene.directory / "journal").write_text('{"format": "birthmark-enroll-journal/1", "target": "another"}\n')
+
+
+def a_journal_in_use(scene: Scene) -> None:
+    a_shipment(scene)
+    assert take(scene.directory / "journal", patience=1) is not None  # held as long as this process is there
 
 
 def a_far_profile(scene: Scene) -> None:
@@ -178,6 +184,7 @@ SCENARIOS: Mapping[str, Scenario] = {
         is_instead=True,
     ),
     "enroll.cannot_work": Scenario("birthmark enroll device --cert old.pem", an_expired_device, is_instead=True),
+    "enroll.journal_in_use": Scenario(f"{MANIFEST} --journal journal", a_journal_in_use, is_instead=True),
     "enroll.journal_of_another_target": Scenario(
         f"{MANIFEST} --journal journal", another_servers_journal, is_instead=True
     ),

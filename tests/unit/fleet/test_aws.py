@@ -1,9 +1,11 @@
 """Enrollment at AWS: what is made, what is taken back, what is refused, with Amazon's own client and its stubs."""
 
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
+from botocore.awsrequest import AWSResponse
 from botocore.exceptions import EndpointConnectionError
 from botocore.stub import Stubber
 
@@ -20,6 +22,7 @@ from birthmark.fleet.errors import (
 )
 from birthmark.fleet.profiles import AwsProfile
 from birthmark.fleet.target import Done, EnrollmentRequest, Record, WayBack
+from fakes import NOON, FakeClock
 from pki_builders import a_device
 
 CERTIFICATE = a_device(common_name="gateway").certificate
@@ -250,9 +253,10 @@ def test_a_thing_that_is_not_there_cannot_be_removed(aws: Stubber, target: AwsTa
 WAY = {"certificate": ID, "is_new_thing": True, "is_attached": False, "is_registered": False, "policy": "p"}
 DESCRIBED: Told = (
     "describe_certificate",
-    {"certificateDescription": {"certificateArn": ARN, "certificateId": ID}},
+    {"certificateDescription": {"certificateArn": ARN, "certificateId": ID, "creationDate": NOON}},
     {"certificateId": ID},
 )
+AS_MADE: Told = ("describe_thing", {"version": 1}, {"thingName": "gateway"})
 ALONE: Told = ("list_principal_things", {"things": ["gateway"]}, {"principal": ARN})
 DETACHED: Told = ("detach_thing_principal", {}, {"thingName": "gateway", "principal": ARN})
 
@@ -269,6 +273,7 @@ def test_what_was_made_for_a_device_is_taken_back(aws: Stubber, target: AwsTarge
         DESCRIBED,
         ALONE,
         attached("p"),
+        AS_MADE,
         DETACHED,
         ("detach_policy", {}, {"policyName": "p", "target": ARN}),
         ("update_certificate", {}, {"certificateId": ID, "newStatus": "INACTIVE"}),
@@ -276,6 +281,37 @@ def test_what_was_made_for_a_device_is_taken_back(aws: Stubber, target: AwsTarge
         ("delete_thing", {}, {"thingName": "gateway"}),
     )
     assert target.take_back("gateway", WAY, dry_run=False) is Done.TAKEN_BACK
+
+
+def test_a_certificate_that_was_there_before_the_run_is_left_whatever_the_journal_knows(
+    aws: Stubber, target: AwsTarget
+) -> None:
+    """A run that is killed between its question and its note does not know that another had registered it."""
+    principals(aws, ARN)
+    answers(aws, DESCRIBED, attached("p"), AS_MADE, DETACHED, ("detach_policy", {}, {"policyName": "p", "target": ARN}))
+    answers(aws, ("delete_thing", {}, {"thingName": "gateway"}))
+    way = WAY | {"since": (NOON + timedelta(seconds=1)).isoformat()}
+    assert target.take_back("gateway", way, dry_run=False) is Done.TAKEN_BACK
+
+
+def test_a_thing_that_was_changed_since_is_left(aws: Stubber, target: AwsTarget) -> None:
+    principals(aws, ARN)
+    answers(aws, DESCRIBED, ALONE, attached("p"), ("describe_thing", {"version": 2}, {"thingName": "gateway"}))
+    with pytest.raises(NotTakenBackError) as refused:
+        target.take_back("gateway", WAY, dry_run=False)
+    assert "version 2" in refused.value.explain_cause()
+
+
+@pytest.mark.parametrize("way", [{}, {"certificate": 1}, WAY | {"since": "yesterday"}])
+def test_a_way_back_that_no_run_wrote_is_refused(target: AwsTarget, way: WayBack) -> None:
+    with pytest.raises(NotTakenBackError):
+        target.take_back("gateway", way, dry_run=False)
+
+
+def test_the_services_clock_counts_and_not_this_machines(aws: Stubber) -> None:
+    target = AwsTarget(PROFILE, FakeClock(NOON))
+    target._hear(AWSResponse("https://aws.test", 200, {"date": "Mon, 01 Jun 2026 13:00:00 GMT"}, None))
+    assert target._now() == NOON + timedelta(minutes=60) - timedelta(seconds=2)
 
 
 def test_a_certificate_that_has_another_policy_since_is_left_as_it_is(aws: Stubber, target: AwsTarget) -> None:
@@ -324,4 +360,4 @@ def test_the_way_back_is_noted_before_anything_is_written(aws: Stubber, target: 
     noted: list[WayBack] = []
     with pytest.raises(TargetRefusedError):
         target.enroll(WISH, lambda _device, way: noted.append(way), update=False, dry_run=False)
-    assert noted == [WAY | {"policy": None}]
+    assert noted == [WAY | {"policy": None, "since": noted[0]["since"]}]

@@ -379,3 +379,9 @@ def test_a_record_whose_certificate_the_service_keeps_to_itself_cannot_be_put_ba
     with pytest.raises(NotTakenBackError) as refused:
         target.take_back("device-1", way, dry_run=False)
     assert "did not tell the certificate" in refused.value.explain_cause()
+
+
+@pytest.mark.parametrize("way", [{}, {"registration_id": 7, "thumbprint": "00"}])
+def test_a_way_back_that_no_run_wrote_is_refused(target: AzureTarget, way: dict[str, Any]) -> None:
+    with pytest.raises(NotTakenBackError):
+        target.take_back("gateway", way, dry_run=False)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from birthmark.fleet.bulk import enroll_all
-from birthmark.fleet.journal import Journal, NoJournalError, OtherTargetsJournalError, Outcome
+from birthmark.fleet.journal import Journal, JournalInUseError, NoJournalError, OtherTargetsJournalError, Outcome
 from birthmark.fleet.target import Done, EnrollmentRequest
 from memory_target import MemoryTarget
 from pki_builders import a_device
@@ -81,3 +81,14 @@ def test_what_was_under_way_when_the_run_is_stopped_is_told_and_journaled(tmp_pa
         enroll_all(target, wishes(), journal, told.append, update=False, dry_run=False, workers=1)
     assert {outcome.device_id for outcome in told} == set(target.on_record)
     assert (tmp_path / "journal").read_text().count('"outcome"') == len(told)
+
+
+def test_a_second_run_in_one_journal_is_refused_while_the_first_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    with Journal(path, "here"):
+        with pytest.raises(JournalInUseError), Journal(path, "here"):
+            pass
+        with Journal(tmp_path / "second", "here"):
+            pass
+    with Journal(path, "here"):
+        pass

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from birthmark.manifests.errors import ManifestError
+from birthmark.manifests.errors import DuplicateEntryError, ManifestError
 from birthmark.manifests.listed import MAX_FILE_BYTES, ListTrust, count_listed, verify_list
 from birthmark.manifests.model import Entry
 from birthmark.pki import profiles
@@ -73,6 +73,7 @@ def test_what_is_wrong_with_one_is_told_and_the_others_are_read(tmp_path: Path, 
         "c.pem": (b"no certificate", "manifest.malformed"),
         "d.pem": (pem(SIGNER.certificate), "manifest.malformed"),
         "e.pem": (pem(DEVICES[0]), "manifest.duplicate"),
+        "g.pem": (pem(DEVICES[1]) + pem(DEVICES[2]), "manifest.malformed"),
         "f.pem": (b"A" * (MAX_FILE_BYTES + 1), "manifest.malformed"),
     }
     if write is a_table:
@@ -85,6 +86,21 @@ def test_what_is_wrong_with_one_is_told_and_the_others_are_read(tmp_path: Path, 
     assert [one.facts["place"] for one in others if isinstance(one, ManifestError)] == [
         str(place) for place in range(2, 2 + len(bad))
     ]
+
+
+def test_a_chip_whose_name_differs_in_letter_case_alone_is_the_same_one(tmp_path: Path) -> None:
+    again = a_device(SIGNER, "CHIP-0", key=a_key()).certificate
+    first, second = verified(a_directory(tmp_path, [("a.pem", pem(DEVICES[0])), ("b.pem", pem(again))]))
+    assert isinstance(first, Entry)
+    assert isinstance(second, DuplicateEntryError)
+
+
+def test_a_table_with_two_columns_of_certificates_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "list.csv"
+    path.write_text("certificate,pem\na,b\n")
+    with pytest.raises(ManifestError) as refused:
+        verified(path)
+    assert "certificate, pem" in refused.value.explain_cause()
 
 
 def test_an_expired_certificate_is_refused(tmp_path: Path) -> None:

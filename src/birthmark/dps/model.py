@@ -1,9 +1,10 @@
 """DPS's values, as decisions need them."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import NewType
+from typing import Any, NewType
 
 from birthmark.errors import InvalidRequestError
 from birthmark.pki.certificates import Certificate, Thumbprint
@@ -91,6 +92,8 @@ class Enrollment:
     """The hosts it may be assigned to; empty: all that are linked."""
     keeps_hub: bool = False
     """Whether registering again leaves the hub as it is."""
+    twin: Mapping[str, Any] | None = None
+    """What a device's twin begins with, as its hub takes it: `tags`, and `desired` below `properties`."""
     made_at: str | None = None
     """When it was put on record, as its document has it."""
 

@@ -1,9 +1,9 @@
 """What DPS needs of others in the same unit of work: a device identity of a hub, a note in the CA's inventory."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Protocol
+from typing import Any, Protocol
 
 from birthmark.pki.certificates import Certificate, Thumbprint
 from birthmark.store import Changes
@@ -32,6 +32,8 @@ class HubIdentity:
     thumbprints: tuple[Thumbprint, ...] = ()
     keys: tuple[bytes, ...] = field(default=(), repr=False)
     iot_edge: bool = False
+    twin: Mapping[str, Any] | None = None
+    """What its twin begins with, where it is new to the hub."""
     maker: str = ""
     """The registration it comes from, `dps:{scope}/{registration id}`; nobody else may take the identity over."""
 
@@ -44,6 +46,10 @@ class HubRegistry(Protocol):
 
         Raise `NotFoundError`, or `ForbiddenError` for a device that another made.
         """
+        ...
+
+    def check_twin(self, name: str, twin: Mapping[str, Any]) -> None:
+        """Return for what a twin may begin with; raise `InvalidRequestError`. `name` is whose it is."""
         ...
 
     async def forget(self, host: str, device_id: str, maker: str) -> Changes:

@@ -1,9 +1,13 @@
 """Fills DPS's port `HubRegistry` with the hubs of this server."""
 
+from collections.abc import Mapping
 from datetime import datetime
+from typing import Any
 
 from birthmark.dps.ports import HubIdentity
-from birthmark.iothub.model import AuthenticationType, DeviceAuthentication
+from birthmark.dps.wire import BodyInvalidError
+from birthmark.iothub.model import AuthenticationType, DeviceAuthentication, DeviceId, Twin
+from birthmark.iothub.rules.twins import TwinInvalidError, begun
 from birthmark.iothub.service import Registry
 from birthmark.store import Changes
 
@@ -25,5 +29,12 @@ class HubsForDps:
         kind = AuthenticationType.SELF_SIGNED if identity.thumbprints else AuthenticationType.SAS
         wanted = DeviceAuthentication(kind, first, second, key, other)
         return await self._registry.provision(
-            host, device_id, wanted, iot_edge=identity.iot_edge, maker=identity.maker, now=now
+            host, device_id, wanted, iot_edge=identity.iot_edge, twin=identity.twin, maker=identity.maker, now=now
         )
+
+    def check_twin(self, name: str, twin: Mapping[str, Any]) -> None:
+        """Raise `BodyInvalidError` for what no twin may begin with."""
+        try:
+            begun(Twin("", DeviceId(name)), twin, 0)
+        except TwinInvalidError as error:
+            raise BodyInvalidError(detail=f"initialTwin: {error.facts['detail']}") from error

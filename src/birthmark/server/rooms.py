@@ -110,7 +110,8 @@ async def open_rooms(
     instances = Instances(database, clock, entropy)
     kept = {"keep_s": settings.telemetry.keep_s, "keep_bytes": settings.telemetry.keep_bytes}
     iothub = IotHub.of(database, clock, entropy, authority.revocations.check, **kept)
-    enrollments, authorities = Enrollments(database, clock, entropy), Authorities(database, clock, entropy)
+    hubs = HubsForDps(iothub.registry)
+    enrollments, authorities = Enrollments(database, clock, entropy, hubs), Authorities(database, clock, entropy)
 
     async def on_record(subject: bytes) -> Sequence[Certificate]:
         scopes = [instance.id_scope for instance in instances.all()]
@@ -125,7 +126,7 @@ async def open_rooms(
         entropy,
         instances=instances,
         enrollments=enrollments,
-        hubs=HubsForDps(iothub.registry),
+        hubs=hubs,
         inventory=InventoryForDps(authority),
     )
     account = Account(settings.aws.account_id, settings.aws.region, settings.host_name)

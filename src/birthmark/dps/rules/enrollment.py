@@ -164,5 +164,6 @@ def enrollment_of(document: EnrollmentDocument) -> Enrollment:
         is_edge=bool(document.capabilities and document.capabilities.iot_edge),
         hubs=(only,) if only else tuple(sorted(document.iot_hubs or ())),
         keeps_hub=policy is not None and not policy.update_hub_assignment,
+        twin=document.initial_twin,
         made_at=document.created_date_time_utc,
     )

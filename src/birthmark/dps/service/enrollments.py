@@ -10,6 +10,7 @@ from birthmark.dps import store, wire
 from birthmark.dps.document import EnrollmentDocument
 from birthmark.dps.events import EnrollmentChanged, GroupChanged
 from birthmark.dps.model import Authority, Enrollment, IdScope, Instance, X509Individual
+from birthmark.dps.ports import HubRegistry
 from birthmark.dps.rules.enrollment import EnrollmentInvalidError, certificates_of, complete, enrollment_of
 from birthmark.errors import ChangedMeanwhileError, ConflictError, NotFoundError
 from birthmark.pki.certificates import Certificate
@@ -53,7 +54,8 @@ class EnrollmentChangedError(ConflictError):
 class Enrollments:
     """Individual enrollments and groups of all instances."""
 
-    def __init__(self, database: Database, clock: Clock, entropy: Entropy) -> None:
+    def __init__(self, database: Database, clock: Clock, entropy: Entropy, hubs: HubRegistry) -> None:
+        self._hubs = hubs
         self._database = database
         self._clock = clock
         self._entropy = entropy
@@ -120,6 +122,8 @@ class Enrollments:
         if etag and (previous is None or etag not in {"*", (previous.etag or "").strip('"')}):
             raise EnrollmentChangedError(enrollment=given.id, etag=etag)
         done = complete(given, previous, self._entropy)
+        if done.initial_twin:
+            self._hubs.check_twin(done.id, done.initial_twin)
         now = wire.dps_time(self._clock.now())
         done = msgspec.structs.replace(
             done,

@@ -184,7 +184,7 @@ class Registrations:
                 raise
             identity, kept = self._identity(attested)
             registration = replace(registration, **kept)
-            identity = replace(identity, maker=_maker(instance, registration_id))
+            identity = replace(identity, twin=enrollment.twin, maker=_maker(instance, registration_id))
             changes = _written(instance, registration, present)
             if attested.tpm is not None:
                 changes.merge(self._tpms.forgetting(instance, registration_id))

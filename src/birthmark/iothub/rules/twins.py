@@ -82,6 +82,11 @@ def replace(twin: Twin, body: Mapping[str, Any], at: int) -> Twin:
     return msgspec.structs.replace(twin, desired=section, tags=tags_kept, version=twin.version + 1)
 
 
+def begun(twin: Twin, body: Mapping[str, Any], at: int) -> Twin:
+    """Return a device's first twin with what its enrollment says. Raise `TwinInvalidError`."""
+    return msgspec.structs.replace(replace(twin, body, at), version=twin.version)
+
+
 def _parts(twin: Twin, body: Mapping[str, Any]) -> tuple[object, object]:
     properties = body.get("properties")
     if not isinstance(properties, Mapping | None):

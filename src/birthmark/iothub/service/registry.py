@@ -1,7 +1,7 @@
 """A hub's identity registry: which devices there are, and how they prove themselves."""
 
 import base64
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any, Protocol
@@ -18,15 +18,18 @@ from birthmark.iothub.model import (
     DeviceAuthentication,
     DeviceId,
     Hub,
+    Twin,
     parse_device_id,
     space_of,
 )
 from birthmark.iothub.rules.authentication import authenticate
 from birthmark.iothub.rules.provisioning import check_maker
+from birthmark.iothub.rules.twins import begun
 from birthmark.iothub.service.hubs import Hubs
 from birthmark.iothub.wire import DeviceBody, HubUser
 from birthmark.pki.certificates import Certificate
 from birthmark.store import Changes, Database, Statement, decided_again
+from birthmark.store.values import to_micros
 
 _PAGE = 100
 RevocationCheck = Callable[[Certificate, Sequence[Certificate]], Awaitable[None]]
@@ -174,6 +177,7 @@ class Registry:
         authentication: DeviceAuthentication,
         *,
         iot_edge: bool,
+        twin: Mapping[str, Any] | None = None,
         maker: str,
         now: datetime,
     ) -> Changes:
@@ -188,7 +192,8 @@ class Registry:
         if row is None:
             made = self._device(hub, parse_device_id(device_id), authentication, now, is_iot_edge=iot_edge)
             made = replace(made, maker=maker)
-            return Changes().run(store.ADD_DEVICE, **store.device_row(made))
+            changes = Changes().run(store.ADD_DEVICE, **store.device_row(made))
+            return changes if not twin else _with_twin(changes, made, twin, now)
         present = store.device_of(row)
         check_maker(present, maker)
         if present.authentication == authentication and present.is_iot_edge == iot_edge:
@@ -232,3 +237,11 @@ def _removing(device: Device) -> Changes:
     removed = _if_as_read(store.DELETE_DEVICE, device).merge(drop_client(space_of(device.hub), device.device_id))
     removed.run(store.DELETE_TWIN, hub=device.hub, device_id=device.device_id)
     return removed.event(DeviceChanged(device.hub, device.device_id))
+
+
+def _with_twin(changes: Changes, device: Device, body: Mapping[str, Any], now: datetime) -> Changes:
+    """Add what the twin of a new device begins with."""
+    at = to_micros(now)
+    twin = begun(Twin(device.hub, device.device_id), body, at)
+    values = {"version": twin.version, "body": store.twin_body(twin), "updated_at": at}
+    return changes.run(store.ADD_TWIN, hub=device.hub, device_id=device.device_id, **values)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from birthmark.fleet.errors import NotTakenBackError
-from birthmark.fleet.target import Done, EnrollmentRequest, Note, Record, WayBack, unnoted
+from birthmark.fleet.target import Done, Enrolled, EnrollmentRequest, Note, Record, WayBack, unnoted
 
 
 class MemoryTarget:
@@ -33,17 +33,17 @@ class MemoryTarget:
         }
         return created
 
-    def enroll(self, wish: EnrollmentRequest, note: Note = unnoted, *, update: bool, dry_run: bool) -> Done:
+    def enroll(self, wish: EnrollmentRequest, note: Note = unnoted, *, update: bool, dry_run: bool) -> Enrolled:
         del update
         self.alone.append(wish.device_id)
         thumbprint = wish.certificate.thumbprint.hex()
         if self.on_record.get(wish.device_id) == thumbprint:
-            return Done.UNCHANGED
+            return Enrolled(Done.UNCHANGED)
         if dry_run:
-            return Done.WOULD_CREATE
+            return Enrolled(Done.WOULD_CREATE)
         note(wish.device_id, {"thumbprint": thumbprint})
         self.on_record[wish.device_id] = thumbprint
-        return Done.CREATED
+        return Enrolled(Done.CREATED)
 
     def take_back(self, device_id: str, way: WayBack, *, dry_run: bool) -> Done:
         if device_id not in self.on_record:

@@ -57,11 +57,13 @@ def test_what_another_enrolled_since_the_look_is_not_called_created(tmp_path: Pa
         second.survey(2)
         assert second.enroll_new(theirs, unnoted) == [True, True]
         assert first.enroll_new(mine, unnoted) == [False, False, True]
-        assert first.enroll(mine[0], update=False, dry_run=False) is Done.UNCHANGED
+        assert first.enroll(mine[0], update=False, dry_run=False).done is Done.UNCHANGED
         with pytest.raises(DifferentRecordError):
             first.enroll(mine[1], update=False, dry_run=False)
         second.survey(3)
-        assert [second.enroll(wish, update=False, dry_run=False) for wish in (mine[0], mine[2])] == [Done.UNCHANGED] * 2
+        assert [second.enroll(wish, update=False, dry_run=False).done for wish in (mine[0], mine[2])] == [
+            Done.UNCHANGED
+        ] * 2
 
 
 def test_a_run_that_cannot_look_at_all_leaves_no_refusal_and_tells_each_as_it_is(
@@ -78,7 +80,7 @@ def test_a_run_that_cannot_look_at_all_leaves_no_refusal_and_tells_each_as_it_is
         again.survey(1)
         more = EnrollmentRequest("three", a_device(common_name="three").certificate)
         assert again.enroll_new([*wishes, more], unnoted) == [False] * 4
-        done = [again.enroll(wish, update=False, dry_run=False) for wish in (*wishes, more)]
+        done = [again.enroll(wish, update=False, dry_run=False).done for wish in (*wishes, more)]
         assert done == [Done.UNCHANGED] * 3 + [Done.CREATED]
         assert "enrollment_exists" not in fresh.attempt("why", "--json").stdout
 

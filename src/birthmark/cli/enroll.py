@@ -5,12 +5,12 @@ import sys
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from birthmark.cli.asking import CannotWorkError, agree, device_with, only, only_typed
-from birthmark.cli.common import SOME_ROWS_REFUSED, UsageError, emit, read_certificate, without
+from birthmark.cli.common import UsageError, emit, read_certificate, without
 from birthmark.cli.manifest import ManifestOptions, count_entries
 from birthmark.cli.operator import DataOption, ServerOptions, show
 from birthmark.cli.options import JsonOption, command, commands
@@ -130,6 +130,24 @@ class TargetOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class TargetsOptions:
+    """Where a shipment goes: one cloud, or several by the same command."""
+
+    to: Annotated[
+        list[Cloud] | None, typer.Option(help="Which cloud's interface; may be given again for both. Default: azure.")
+    ] = None
+    profile: ProfileOptions = field(default_factory=ProfileOptions)
+
+    def each(self) -> list[TargetOptions]:
+        """Return each of them once, in the order given."""
+        return [TargetOptions(to, self.profile) for to in dict.fromkeys(self.to or [Cloud.AZURE])]
+
+    def goes(self, to: Cloud) -> bool:
+        """Say whether it is one of them."""
+        return to in (self.to or [Cloud.AZURE])
+
+
+@dataclass(frozen=True, slots=True)
 class WriteOptions:
     """Before something is written."""
 
@@ -159,10 +177,10 @@ class DeviceOptions:
     )
     force: Force = False
 
-    def check(self, where: TargetOptions) -> None:
-        """Refuse what the other cloud has."""
-        only(where.is_azure, "with --to azure", edge=self.edge)
-        only(not where.is_azure, "with --to aws", policy=self.policy)
+    def check(self, *, azure: bool, aws: bool) -> None:
+        """Refuse what another cloud has."""
+        only(azure, "with --to azure", edge=self.edge)
+        only(aws, "with --to aws", policy=self.policy)
 
 
 @command(app, "birthmark enroll device --cert se050.pem --edge")
@@ -181,13 +199,15 @@ def device(
     from birthmark.fleet.doubts import doubts_of
     from birthmark.fleet.target import EnrollmentRequest
 
-    how.check(where)
+    how.check(azure=where.is_azure, aws=not where.is_azure)
     if (keys := tpm.keys()) is not None:
         only(where.is_azure, "with --to azure", endorsement_key=tpm.endorsement_key)
         only(cert is None, "without --endorsement-key", cert=cert)
         target = where.open()
         writing.confirm(target, where.profile, 1)
-        row = enroll_tpm(target, keys, device_id, is_edge=how.edge, update=how.update, dry_run=writing.dry_run)
+        row: dict[str, Any] = enroll_tpm(
+            target, keys, device_id, is_edge=how.edge, update=how.update, dry_run=writing.dry_run
+        )
         emit(as_json, row if as_json else row | {"at": target.description})
         return
     if cert is None:
@@ -201,8 +221,10 @@ def device(
         raise DeviceNotNamedError(thumbprint=certificate.thumbprint.hex())
     writing.confirm(target, where.profile, 1)
     wish = EnrollmentRequest(name, certificate, is_edge=how.edge, policy=how.policy)
-    done = target.enroll(wish, update=how.update, dry_run=writing.dry_run)
+    done, difference = target.enroll(wish, update=how.update, dry_run=writing.dry_run)
     row = {"device": name, "thumbprint": certificate.thumbprint.hex(), "outcome": done.value}
+    if difference:
+        row["difference"] = [change._asdict() for change in difference]
     if where.is_azure:
         row["registration_id"] = certificate.subject_cn or name
     emit(as_json, row if as_json else row | {"at": target.description})
@@ -265,40 +287,60 @@ class RunOptions:
                 raise typer.BadParameter(f"{path} is another file of this run, or a directory", param_hint="--report")
             taken.add(path.resolve())
 
+    def for_target(self, to: Cloud, *, among: int) -> "RunOptions":
+        """Return the same for one of several targets: each has files of its own, `run.azure.journal`, `run.aws.csv`."""
+        if among == 1:
+            return self
+        reports = [path.with_suffix(f".{to.value}{path.suffix}") for path in self.report or ()]
+        journal = self.journal and self.journal.with_suffix(f".{to.value}{self.journal.suffix}")
+        return RunOptions(journal, self.undo, reports)
+
 
 @command(app, "birthmark enroll manifest shipment.json --dry-run")
 def manifest(
-    how: DeviceOptions, where: TargetOptions, writing: WriteOptions, shipped: ManifestOptions, run: RunOptions
+    how: DeviceOptions,
+    where: TargetsOptions,
+    writing: WriteOptions,
+    shipped: ManifestOptions,
+    run: RunOptions,
+    template: Annotated[
+        Path | None, typer.Option(help="What each device gets, as `birthmark enroll template` shows: names, tags, …")
+    ] = None,
 ) -> None:
     """Put every verified chip of a supplier's manifest on record; device id is the certificate's common name.
 
-    The target is asked what is on record already: a run that was cut off is simply run again. With --undo, the same
-    command takes back what the runs of its --journal wrote; what changed since is left and named.
+    The target is asked what is on record already: a run that was cut off is simply run again, and --dry-run says what
+    differs. With --undo, the same command takes back what the runs of its --journal wrote; what changed since is left
+    and named. With --to twice, each target has a journal and reports of its own: run.azure.journal, run.aws.journal.
     """
-    from birthmark.cli.shipment import Shipment, enroll_shipment, take_back_shipment
-    from birthmark.cli.tally import Tally
+    from birthmark.cli.shipment import EachTarget, Shipment, template_of
     from birthmark.fleet.report import check_form
 
-    how.check(where)
+    how.check(azure=where.goes(Cloud.AZURE), aws=where.goes(Cloud.AWS))
     for path in run.report or ():
         check_form(path, again=without("--report", takes_value=True))
     run.check_reports(shipped.file)
-    tally = Tally(as_json=shipped.as_json)
+    targets = EachTarget(where, writing, run, as_json=shipped.as_json)
     if run.undo:
-        take_back_shipment(where, writing, run, tally)
+        targets.take_back()
         return
     only(not writing.dry_run, "where something is written, which --dry-run does not", journal=run.journal)
+    wanted = template_of(template, how)
     trust = shipped.trust()
-    target = where.open()
+    opened = targets.opened()
     total = count_entries(shipped.file)
     if total == 0:
         raise NothingInManifestError(path=shipped.file)
-    writing.confirm(target, where.profile, total)
-    judged = {"needs_common_name": where.is_azure, "force": how.force, "quiet": shipped.as_json}
-    shipment = Shipment(shipped.file, trust, total, **judged)
-    enroll_shipment(target, shipment, tally, how, run, dry_run=writing.dry_run)
-    if tally.has_refusals:
-        raise typer.Exit(SOME_ROWS_REFUSED)
+    shipment = Shipment(shipped.file, trust, total, wanted, quiet=shipped.as_json, force=how.force)
+    targets.enroll(opened, shipment, update=how.update)
+
+
+@command(app, "birthmark enroll template > template.toml", "template")
+def show_template() -> None:
+    """Print a template with every key and what its texts may name, for `enroll manifest --template`."""
+    from birthmark.fleet.template import example
+
+    typer.echo(example(), nl=False)
 
 
 @command(app, "birthmark enroll list", "list")

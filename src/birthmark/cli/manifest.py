@@ -96,15 +96,16 @@ def is_listed(file: Path) -> bool:
         return is_list(file, raw.read(4))
 
 
-def entries_of(file: Path, trust: Any, *, quiet: bool) -> Iterator[Any]:
-    """Yield verified entries and refusals, with a progress bar for people."""
+def entries_of(file: Path, trust: Any, judge: Any = None, *, quiet: bool) -> Iterator[Any]:
+    """Yield verified entries and refusals, with a progress bar for people; with a `judge`, doubts stand with each."""
     from birthmark.manifests.bundle import verify as bundle
     from birthmark.manifests.bundle.model import Trust
     from birthmark.manifests.listed import ListTrust, verify_list
+    from birthmark.manifests.model import judged
     from birthmark.manifests.verifying import verify_all
 
     if isinstance(trust, ListTrust):
-        yield from verify_list(file, trust, SystemClock().now())
+        yield from (judged(one, judge) for one in verify_list(file, trust, SystemClock().now()))
         return
     with ExitStack() as stack:
         raw: BinaryIO = stack.enter_context(open_file(file))
@@ -114,9 +115,9 @@ def entries_of(file: Path, trust: Any, *, quiet: bool) -> Iterator[Any]:
             bar = wrap_file(raw, size, description="Verifying", console=console, transient=True)
             raw = stack.enter_context(bar)
         if isinstance(trust, Trust):
-            yield from bundle.verify_all(raw, trust)
+            yield from (judged(one, judge) for one in bundle.verify_all(raw, trust))
         else:
-            yield from verify_all(raw, trust)
+            yield from verify_all(raw, trust, judge)
 
 
 def count_entries(file: Path) -> int:

@@ -3,32 +3,34 @@
 import shlex
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+import msgspec
 import typer
 from rich.console import Console
 from rich.progress import track
 
-from birthmark.cli.asking import CannotWorkError, device_with
-from birthmark.cli.common import INTERRUPTED, SOME_ROWS_REFUSED, again, open_file, without
+from birthmark.cli.asking import CannotWorkError
+from birthmark.cli.common import INTERRUPTED, SOME_ROWS_REFUSED, again, open_file, read_file, without
 from birthmark.cli.manifest import entries_of
 from birthmark.cli.printable import counted
 from birthmark.cli.tally import Tally
 from birthmark.clock import SystemClock
 from birthmark.errors import BirthmarkError, InvalidRequestError
 from birthmark.fleet.bulk import enroll_all, take_back_all
-from birthmark.fleet.doubts import doubts_of
+from birthmark.fleet.doubts import Judge
 from birthmark.fleet.journal import TAKEN_BACK, Journal, Outcome, refused
 from birthmark.fleet.report import Report, Run
 from birthmark.fleet.target import Done, EnrollmentRequest, EnrollmentTarget
+from birthmark.fleet.template import NameTakenTwiceError, Template, parse_template
+from birthmark.manifests.marks import Marks
 from birthmark.manifests.model import Entry
-from birthmark.pki.certificates import Certificate
 
 if TYPE_CHECKING:
-    from birthmark.cli.enroll import DeviceOptions, RunOptions, TargetOptions, WriteOptions
+    from birthmark.cli.enroll import DeviceOptions, RunOptions, TargetOptions, TargetsOptions, WriteOptions
 
 Tell: TypeAlias = Callable[[Outcome], None]
 
@@ -56,23 +58,27 @@ class NoCertificateError(InvalidRequestError):
 
 @dataclass(frozen=True, slots=True)
 class Shipment:
-    """A manifest and how its entries are judged."""
+    """A list of chips and how its entries are judged; `template` says what each becomes."""
 
     file: Path
     trust: Any
     total: int
-    needs_common_name: bool
-    force: bool
+    template: Template
     quiet: bool
+    needs_common_name: bool = True
+    force: bool = False
 
-    def wishes(self, tell: Tell, *, edge: bool, policy: str | None) -> Iterator[EnrollmentRequest]:
+    def wishes(self, tell: Tell) -> Iterator[EnrollmentRequest]:
         """Yield what is to be enrolled; what is not is told at once."""
-        entries = entries_of(self.file, self.trust, quiet=True)
+        judge = None if self.force else Judge(SystemClock().now(), self.needs_common_name)
+        entries = entries_of(self.file, self.trust, judge, quiet=True)
         console = Console(stderr=True)
         hidden = self.quiet or not console.is_terminal
-        for entry in track(entries, "Enrolling", total=self.total, console=console, transient=True, disable=hidden):
+        shown = track(entries, "Enrolling", total=self.total, console=console, transient=True, disable=hidden)
+        names = Marks()
+        for number, entry in enumerate(shown, 1):
             try:
-                certificate = self._certificate_of(entry)
+                wish = self._wish(entry, number, names)
             except BirthmarkError as error:
                 name = error.facts.get("unique_id") or f"entry {error.facts.get('place')}"
                 thumbprint = None
@@ -80,29 +86,85 @@ class Shipment:
                     name, thumbprint = entry.device_id, entry.thumbprint
                 tell(refused(name, thumbprint.hex() if thumbprint else None, error, again()))
             else:
-                yield EnrollmentRequest(entry.device_id, certificate, is_edge=edge, policy=policy)
+                yield wish
 
-    def _certificate_of(self, entry: Entry | BirthmarkError) -> Certificate:
-        """Return what an entry is enrolled by. Raise why it is not."""
+    def _wish(self, entry: Entry | BirthmarkError, number: int, names: Marks) -> EnrollmentRequest:
+        """Return what an entry is enrolled by. Raise why it is not; `names` are those given before."""
         if isinstance(entry, BirthmarkError):
             raise entry
-        certificate = entry.certificate
-        if certificate is None:
+        if (certificate := entry.unread) is None:
             raise NoCertificateError(unique_id=entry.unique_id)
-        doubts = doubts_of(certificate, SystemClock().now(), needs_common_name=self.needs_common_name)
-        if doubts and not self.force:
-            raise CannotWorkError(who=device_with(certificate), detail=" and ".join(doubts))
-        return certificate
+        if entry.doubts:
+            who = f"A device with the certificate of {entry.device_id}"
+            raise CannotWorkError(who=who, detail=" and ".join(entry.doubts))
+        wish = self.template.wish(entry, number, certificate)
+        if self.template.device_id is not None:
+            before = names.add("device", wish.device_id, number)
+            if before is not None:
+                raise NameTakenTwiceError(device=entry.device_id, name=wish.device_id, before=before)
+        return wish
+
+
+def template_of(path: Path | None, how: "DeviceOptions") -> Template:
+    """Return what each device gets: what the file says, and what options say in its place."""
+    text = "" if path is None else read_file(path).decode("utf-8", "replace")
+    template = parse_template(text, path or Path("template.toml"))
+    azure = msgspec.structs.replace(template.azure, edge=how.edge or template.azure.edge)
+    aws = msgspec.structs.replace(template.aws, policy=how.policy or template.aws.policy)
+    return msgspec.structs.replace(template, azure=azure, aws=aws)
+
+
+@dataclass(frozen=True, slots=True)
+class EachTarget:
+    """A run at one target after the other. One that cannot be reached leaves the others theirs."""
+
+    where: "TargetsOptions"
+    writing: "WriteOptions"
+    run: "RunOptions"
+    as_json: bool
+
+    def opened(self) -> list[EnrollmentTarget]:
+        """Return the targets."""
+        return [where.open() for where in self.where.each()]
+
+    def enroll(self, targets: list[EnrollmentTarget], shipment: "Shipment", *, update: bool) -> None:
+        """Enroll a shipment at each. Raise `typer.Exit` where a row was refused."""
+        for where, target in zip(self.where.each(), targets, strict=True):
+            self.writing.confirm(target, where.profile, shipment.total)
+
+        def one(where: "TargetOptions", tally: Tally) -> None:
+            target, run = targets[wheres.index(where)], self._run_of(where)
+            judged = replace(shipment, needs_common_name=where.is_azure)
+            enroll_shipment(target, judged, tally, run, update=update, dry_run=self.writing.dry_run)
+
+        wheres = self.where.each()
+        self._each(one)
+
+    def take_back(self) -> None:
+        """Take back what the runs of each one's journal wrote. Raise `typer.Exit` where something was left."""
+        self._each(lambda where, tally: take_back_shipment(where, self.writing, self._run_of(where), tally))
+
+    def _run_of(self, where: "TargetOptions") -> "RunOptions":
+        return self.run.for_target(where.to, among=len(self.where.each()))
+
+    def _each(self, one: Callable[["TargetOptions", Tally], None]) -> None:
+        problem: BirthmarkError | None = None
+        has_refusals = False
+        for where in self.where.each():
+            tally = Tally(as_json=self.as_json, to=where.to.value if len(self.where.each()) > 1 else None)
+            try:
+                one(where, tally)
+            except BirthmarkError as error:
+                problem = problem or error
+            has_refusals |= tally.has_refusals
+        if problem is not None:
+            raise problem
+        if has_refusals:
+            raise typer.Exit(SOME_ROWS_REFUSED)
 
 
 def enroll_shipment(
-    target: EnrollmentTarget,
-    shipment: Shipment,
-    tally: Tally,
-    how: "DeviceOptions",
-    run: "RunOptions",
-    *,
-    dry_run: bool,
+    target: EnrollmentTarget, shipment: Shipment, tally: Tally, run: "RunOptions", *, update: bool, dry_run: bool
 ) -> None:
     """Enroll all of it and say what became of it, whatever ends the run."""
     belongs_to = target.identity if run.journal else ""
@@ -113,10 +175,10 @@ def enroll_shipment(
         if kept.before:
             done = counted(kept.before, "outcome")
             typer.echo(f"An earlier run was cut off after {done}; the target says what is there.", err=True)
-        wishes = shipment.wishes(tell, edge=how.edge, policy=how.policy)
+        wishes = shipment.wishes(tell)
         try:
             target.survey(shipment.total)
-            enroll_all(target, wishes, kept, tell, update=how.update, dry_run=dry_run, again=again())
+            enroll_all(target, wishes, kept, tell, update=update, dry_run=dry_run, again=again())
         except BaseException as ending:
             is_stopped = isinstance(ending, KeyboardInterrupt)
             said = "Stopped" if is_stopped else "Cut off"
@@ -127,6 +189,7 @@ def enroll_shipment(
                 raise typer.Exit(INTERRUPTED) from ending
             raise
     tally.show_refusals()
+    tally.show_differences()
     typer.echo(f"{target.description}: {tally.summary()}.", err=True)
 
 
@@ -166,8 +229,6 @@ def take_back_shipment(where: "TargetOptions", writing: "WriteOptions", run: "Ru
         typer.echo(
             "A device that registered meanwhile is still its hub's: `birthmark hub devices` shows them.", err=True
         )
-    if tally.has_refusals:
-        raise typer.Exit(SOME_ROWS_REFUSED)
 
 
 def _tell_taken_back(tell: Tell, where: "TargetOptions", outcome: Outcome) -> None:

@@ -2,15 +2,14 @@
 
 import os
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-import msgspec
-
 from birthmark.clock import Clock, SystemClock
+from birthmark.fleet.aws_records import Now, OnRecord, Way, completes, may_be_ours, thing_of, undo_of, way_back
 from birthmark.fleet.errors import (
     DifferentRecordError,
     NoSuchRecordError,
@@ -22,10 +21,12 @@ from birthmark.fleet.errors import (
     way_of,
 )
 from birthmark.fleet.profiles import AwsProfile
-from birthmark.fleet.target import Done, EnrollmentRequest, Note, Record, WayBack, unnoted
+from birthmark.fleet.target import Done, Enrolled, EnrollmentRequest, Note, Record, WayBack, unnoted
 
 _SURVEY_AT_LEAST = 1000
-_HOW = (
+_MAKE_TYPE = ": `aws iot create-thing-type --thing-type-name {}`"
+_MAKE_GROUP = ": `aws iot create-thing-group --thing-group-name {}`"
+_MAKE_POLICY = (
     ", such as a policy that lets a client connect under its thing's name: `aws iot create-policy --policy-name {} "
     '--policy-document \'{{"Version":"2012-10-17","Statement":[{{"Effect":"Allow","Action":"iot:Connect",'
     '"Resource":"arn:aws:iot:*:*:client/${{iot:Connection.Thing.ThingName}}"}}]}}\'`'
@@ -35,18 +36,6 @@ _REFUSED_KEYS = {"UnrecognizedClientException", "InvalidSignatureException", "Mi
 
 _CLOCK = SystemClock()
 _COARSE = timedelta(seconds=2)  # an HTTP date is cut to the second, and so may be a certificate's
-
-
-class _Way(msgspec.Struct, frozen=True):
-    """What the journal keeps of a device."""
-
-    certificate: str
-    is_new_thing: bool
-    is_attached: bool
-    is_registered: bool
-    policy: str | None = None
-    since: datetime | None = None
-    """When the service's clock had it, just before; an older journal does not say."""
 
 
 class AwsTarget:
@@ -70,7 +59,8 @@ class AwsTarget:
             profile_name=profile.sdk_profile,
         )
         self._known: set[str] | None = None
-        self._policies: set[str] = set()
+        self._there: set[tuple[str, str]] = set()
+        """Policies, types and groups that were looked up."""
         verify = str(profile.ca_file) if profile.ca_file else None
         self._iot: Any = session.client("iot", endpoint_url=profile.endpoint_url, verify=verify)
         self._clock, self._ahead = clock, timedelta()
@@ -106,33 +96,58 @@ class AwsTarget:
         del note
         return [False] * len(wishes)
 
-    def enroll(self, wish: EnrollmentRequest, note: Note = unnoted, *, update: bool, dry_run: bool) -> Done:
-        certificate_id = wish.certificate.thumbprint.hex()
+    def enroll(self, wish: EnrollmentRequest, note: Note = unnoted, *, update: bool, dry_run: bool) -> Enrolled:
         is_new = self._known is not None and wish.device_id not in self._known
-        present = None if is_new else self._principals(wish.device_id)
-        attached = next((arn for arn in present or () if arn.endswith(certificate_id)), None)
-        if attached and self._has_policy(wish, present or []):
-            return Done.UNCHANGED
-        if present and not attached and not update:
+        present = None if is_new else self._present(wish)
+        difference = () if present is None else present.difference(wish)
+        if present is not None and not difference:
+            return Enrolled(Done.UNCHANGED)
+        if not (update or completes(difference)):
             raise DifferentRecordError(
                 device=wish.device_id,
                 target=self.description,
-                present=", ".join(arn.rpartition("/")[2] for arn in present),
-                wanted=certificate_id,
+                present=", ".join(f"{change.what} {change.present}" for change in difference),
+                wanted=", ".join(f"{change.what} {change.wanted}" for change in difference),
             )
-        self._check_policy(wish.policy)
+        self._check_references(wish)
         if dry_run:
-            return Done.WOULD_CREATE if present is None else Done.WOULD_UPDATE
-        known = attached or (None if present is None else self._registered(certificate_id))
-        way = {"certificate": certificate_id, "is_new_thing": present is None, "is_attached": bool(attached)}
-        way |= {"is_registered": bool(known), "policy": wish.policy, "since": self._now().isoformat()}
-        if known and not attached and wish.policy and wish.policy in self._policies_of(known):
-            way["policy"] = None
+            return Enrolled(Done.WOULD_CREATE if present is None else Done.WOULD_UPDATE, difference)
+        self._write(wish, present, note)
+        return Enrolled(Done.CREATED if present is None else Done.UPDATED, difference)
+
+    def _present(self, wish: EnrollmentRequest) -> OnRecord | None:
+        """Return what is on record under the name, as far as the wish says anything of it."""
+        name, certificate_id = wish.device_id, wish.certificate.thumbprint.hex()
+        if (principals := self._principals(name)) is None:
+            return None
+        found: dict[str, Any] = {}
+        if (arn := next((one for one in principals if one.endswith(certificate_id)), None)) is not None:
+            described = self._described(certificate_id) or {}
+            found = {"arn": arn, "status": described.get("status", "ACTIVE")}
+            found["policies"] = self._policies_of(arn) if wish.policy else frozenset()
+        with self._translated(name):
+            if wish.thing_type or wish.attributes:
+                thing = self._iot.describe_thing(thingName=name)
+                found |= {"type_name": thing.get("thingTypeName"), "version": thing["version"]}
+                found["attributes"] = thing.get("attributes", {})
+            if wish.groups:
+                pages = self._iot.get_paginator("list_thing_groups_for_thing").paginate(thingName=name)
+                found["groups"] = frozenset(one["groupName"] for page in pages for one in page["thingGroups"])
+        return OnRecord(principals, **found)
+
+    def _write(self, wish: EnrollmentRequest, present: OnRecord | None, note: Note) -> None:
+        """Make what is missing. What is made is taken back when a later step fails; `note` is told before each."""
+        certificate_id = wish.certificate.thumbprint.hex()
+        known = None if present is None else present.arn or self._registered(certificate_id)
+        had = self._policies_of(known) if known and wish.policy else frozenset()
+        way = way_back(wish, present, had, is_registered=bool(known)) | {"since": self._time().isoformat()}
         note(wish.device_id, way)
         with self._translated(), ExitStack() as undo:
-            self._iot.create_thing(thingName=wish.device_id)
             if present is None:
+                self._iot.create_thing(**thing_of(wish))
                 undo.callback(self._iot.delete_thing, thingName=wish.device_id)
+            elif present.changes_thing(wish):
+                self._iot.update_thing(**thing_of(wish, merge=True), expectedVersion=present.version)
             if known:  # to register it again would be refused, and `birthmark why` would tell of it
                 self._iot.update_certificate(certificateId=certificate_id, newStatus="ACTIVE")
             arn, is_ours = (known, False) if known else self._register(wish)
@@ -145,53 +160,61 @@ class AwsTarget:
             if wish.policy:
                 self._iot.attach_policy(policyName=wish.policy, target=arn)
                 undo.callback(self._iot.detach_policy, policyName=wish.policy, target=arn)
+            for group in wish.groups:
+                self._iot.add_thing_to_thing_group(thingName=wish.device_id, thingGroupName=group)
             self._iot.attach_thing_principal(thingName=wish.device_id, principal=arn)
             undo.pop_all()  # all of it is there; until now, what failed took back what was made
-        return Done.CREATED if present is None else Done.UPDATED
 
     def take_back(self, device_id: str, way: WayBack, *, dry_run: bool) -> Done:
-        known = way_of(way, _Way, device_id, self.description)
-        certificate_id = known.certificate
-        principals, described = self._principals(device_id), self._described(certificate_id)
-        arn = None if described is None else str(described["certificateArn"])
-        others = [one for one in principals or () if not one.endswith(certificate_id)]
-        is_attached = len(others) != len(principals or ())
-        if known.is_new_thing and others:
-            detail = f"it has another certificate now, {others[0].rpartition('/')[2]}"
-            raise NotTakenBackError(device=device_id, target=self.description, detail=detail)
-        ends_thing, detaches = known.is_new_thing and principals is not None, is_attached and not known.is_attached
-        is_made = described is not None and not known.is_registered and _is_since(described, known.since)
-        ends_certificate = arn is not None and is_made and self._is_of(arn, device_id)
-        policies = self._policies_of(arn) if arn is not None and (known.policy or ends_certificate) else set()
-        ends_policy = known.policy in policies
-        if not (ends_thing or detaches or ends_certificate or ends_policy):
+        known = way_of(way, Way, device_id, self.description)
+        now = self._now(known, device_id)
+        undo = undo_of(known, device_id, now)
+        if undo.problem is not None:
+            raise NotTakenBackError(device=device_id, target=self.description, detail=undo.problem)
+        if undo.is_nothing:
             return Done.GONE
-        if ends_certificate and (since := policies - {known.policy}):
-            detail = f"its certificate has another policy now, {min(since)}"
-            raise NotTakenBackError(device=device_id, target=self.description, detail=detail)
-        if ends_thing:
-            self._check_unchanged(device_id)
         if dry_run:
             return Done.WOULD_TAKE_BACK
+        arn = None if now.described is None else now.described["certificateArn"]
         with self._translated(device_id):
-            if detaches:
+            if undo.puts_back and known.before is not None:
+                self._iot.update_thing(**known.before.asked(device_id), expectedVersion=now.version)
+            for group in undo.groups:
+                self._iot.remove_thing_from_thing_group(thingName=device_id, thingGroupName=group)
+            if undo.detaches:
                 self._iot.detach_thing_principal(thingName=device_id, principal=arn)
-            if ends_policy:
-                self._iot.detach_policy(policyName=known.policy, target=arn)
-            if ends_certificate:
-                self._iot.update_certificate(certificateId=certificate_id, newStatus="INACTIVE")
-                self._iot.delete_certificate(certificateId=certificate_id)
-            if ends_thing:
-                self._iot.delete_thing(thingName=device_id)
+            if undo.policy:
+                self._iot.detach_policy(policyName=undo.policy, target=arn)
+            if undo.ends_certificate:
+                self._iot.update_certificate(certificateId=known.certificate, newStatus="INACTIVE")
+                self._iot.delete_certificate(certificateId=known.certificate)
+            if undo.ends_thing:
+                self._iot.delete_thing(thingName=device_id, expectedVersion=now.version)
         return Done.TAKEN_BACK
 
-    def _check_unchanged(self, thing: str) -> None:
-        """Raise `NotTakenBackError` for a thing that somebody changed since it was made."""
+    def _now(self, way: Way, thing: str) -> Now:
+        """Return what is there of a device that is to be taken back."""
+        principals, described = self._principals(thing), self._described(way.certificate)
+        arn = "" if described is None else str(described["certificateArn"])
+        is_ours = may_be_ours(way, described)
+        asks = principals is not None and (way.is_new_thing or way.before is not None)
+        return Now(
+            principals,
+            described,
+            things=self._things_of(arn) if is_ours else (),
+            policies=frozenset(self._policies_of(arn) if arn and (way.policy or is_ours) else ()),
+            version=self._thing(thing)["version"] if asks else None,
+            groups=frozenset(self._groups_of(thing) if way.groups and principals is not None else ()),
+        )
+
+    def _thing(self, name: str) -> dict[str, Any]:
+        with self._translated(name):
+            return dict(self._iot.describe_thing(thingName=name))
+
+    def _groups_of(self, thing: str) -> set[str]:
         with self._translated(thing):
-            version = self._iot.describe_thing(thingName=thing)["version"]
-        if version != 1:
-            detail = f"it was changed since, and is at version {version}"
-            raise NotTakenBackError(device=thing, target=self.description, detail=detail)
+            pages = self._iot.get_paginator("list_thing_groups_for_thing").paginate(thingName=thing)
+            return {one["groupName"] for page in pages for one in page["thingGroups"]}
 
     def _described(self, certificate_id: str) -> dict[str, Any] | None:
         """Return what the account says of a certificate, None where it has none of this id."""
@@ -208,14 +231,13 @@ class AwsTarget:
             with suppress(ValueError):
                 self._ahead = parsedate_to_datetime(told) - self._clock.now()
 
-    def _now(self) -> datetime:
+    def _time(self) -> datetime:
         """Return the service's time, or a little less."""
         return self._clock.now() + self._ahead - _COARSE
 
-    def _is_of(self, arn: str, thing: str) -> bool:
-        """Say whether a certificate is attached to this thing alone, or to none."""
+    def _things_of(self, arn: str) -> Sequence[str]:
         with self._translated():
-            return set(self._iot.list_principal_things(principal=arn)["things"]) <= {thing}
+            return list(self._iot.list_principal_things(principal=arn)["things"])
 
     def records(self) -> Iterator[Record]:
         with self._translated():
@@ -242,13 +264,17 @@ class AwsTarget:
                 self._iot.delete_certificate(certificateId=certificate_id)
             self._iot.delete_thing(thingName=name)
 
-    def _check_policy(self, name: str | None) -> None:
-        """Raise `ReferenceMissingError` before anything is made for a device whose policy is not there."""
-        if name is None or name in self._policies:
-            return
-        with self._translated(how=_HOW.format(shlex.quote(name))):
-            self._iot.get_policy(policyName=name)
-        self._policies.add(name)
+    def _check_references(self, wish: EnrollmentRequest) -> None:
+        """Raise `ReferenceMissingError` before anything is made for a device whose policy, type or group is missing."""
+        asked = [(self._iot.get_policy, "policyName", wish.policy, _MAKE_POLICY)]
+        asked += [(self._iot.describe_thing_type, "thingTypeName", wish.thing_type, _MAKE_TYPE)]
+        asked += [(self._iot.describe_thing_group, "thingGroupName", group, _MAKE_GROUP) for group in wish.groups]
+        for ask, argument, name, how in asked:
+            if name is None or (argument, name) in self._there:
+                continue
+            with self._translated(how=how.format(shlex.quote(name))):
+                ask(**{argument: name})
+            self._there.add((argument, name))
 
     def _registered(self, certificate_id: str) -> str | None:
         """Return the ARN of a certificate that is among the latest: to look there refuses nothing."""
@@ -275,15 +301,10 @@ class AwsTarget:
         except NoSuchRecordError:
             return None
 
-    def _has_policy(self, wish: EnrollmentRequest, principals: list[str]) -> bool:
-        if wish.policy is None:
-            return True
-        arn = next(a for a in principals if a.endswith(wish.certificate.thumbprint.hex()))
-        return wish.policy in self._policies_of(arn)
-
-    def _policies_of(self, arn: str) -> set[str]:
+    def _policies_of(self, arn: str) -> frozenset[str]:
         with self._translated():
-            return {policy["policyName"] for policy in self._iot.list_attached_policies(target=arn)["policies"]}
+            found = self._iot.list_attached_policies(target=arn)["policies"]
+            return frozenset(policy["policyName"] for policy in found)
 
     @contextmanager
     def _translated(self, name: str = "", how: str = "") -> Iterator[None]:
@@ -299,8 +320,3 @@ class AwsTarget:
             raise refusal(self.description, told, is_missing=is_missing, is_unknown=is_unknown, **facts) from error
         except self._errors.BotoCoreError as error:
             raise TargetUnreachableError(target=self.description, reason=error) from error
-
-
-def _is_since(described: Mapping[str, Any], since: datetime | None) -> bool:
-    """Say whether a certificate was registered after the run had noted it: what was there before is somebody else's."""
-    return since is None or described["creationDate"] >= since

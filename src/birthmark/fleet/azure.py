@@ -1,7 +1,6 @@
 """Enrollment at Azure DPS by the vendor's service SDK: Azure's own or any endpoint with the same interface."""
 
 import copy
-import hashlib
 import os
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,6 +14,17 @@ import msgspec
 from birthmark.auth.connection_strings import parse_connection_string
 from birthmark.dps.model import TpmKeys, parse_group_id
 from birthmark.errors import BirthmarkError
+from birthmark.fleet.azure_records import (
+    OnRecord,
+    Twin,
+    json_of,
+    key_of,
+    mark_of,
+    on_record,
+    registration_id,
+    thumbprints,
+    twin_of,
+)
 from birthmark.fleet.errors import (
     DifferentRecordError,
     NoSuchRecordError,
@@ -25,7 +35,7 @@ from birthmark.fleet.errors import (
     way_of,
 )
 from birthmark.fleet.profiles import AzureProfile
-from birthmark.fleet.target import Done, EnrollmentRequest, Note, Record, WayBack, unnoted
+from birthmark.fleet.target import Done, Enrolled, EnrollmentRequest, Note, Record, WayBack, unnoted
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.names import parse_registration_id
 
@@ -74,7 +84,7 @@ class AzureTarget:
         known: dict[str, bytes] = {}
         query = self._models.QuerySpecification(query="SELECT * FROM enrollments")
         for page in self._pages(self._sdk.create_individual_enrollment_query(query, _PAGE)):
-            known |= {item.registration_id.lower(): _marks_of(item) for item in page}
+            known |= {item.registration_id.lower(): on_record(item).marks() for item in page}
             if len(known) > _SURVEY_AT_LEAST + 4 * count:
                 return
         self._known = known
@@ -87,13 +97,13 @@ class AzureTarget:
         fresh: dict[str, int] = {}
         for place, wish in enumerate(wishes):
             # Whoever could not look asks for each: a refusal for every record that is there would fill the ledger.
-            if self._known is not None and (key := _key(wish)) not in self._known:
+            if self._known is not None and (key := key_of(wish)) not in self._known:
                 fresh.setdefault(key, place)  # the first of a name
         if not fresh:
             return [False] * len(wishes)
-        records = [_json_of(wishes[place]) for place in fresh.values()]
+        records = [json_of(wishes[place]) for place in fresh.values()]
         for place in fresh.values():
-            note(wishes[place].device_id, _way_back(wishes[place]))
+            note(wishes[place].device_id, _way_back(wishes[place], None))
         with self._translated():
             told = self._sdk.run_bulk_operation(_Ready({"mode": "create", "enrollments": records}))
         for error in told.errors or ():
@@ -101,44 +111,45 @@ class AzureTarget:
         created = set(fresh.values())
         return [place in created for place in range(len(wishes))]
 
-    def enroll(self, wish: EnrollmentRequest, note: Note = unnoted, *, update: bool, dry_run: bool) -> Done:
-        registration_id, known = _registration_id(wish), self._known
-        is_there = known is not None and _key(wish) in known
-        if known is not None and is_there and _mark_of(wish) in known[_key(wish)]:
-            return Done.UNCHANGED
+    def enroll(self, wish: EnrollmentRequest, note: Note = unnoted, *, update: bool, dry_run: bool) -> Enrolled:
+        name, known = registration_id(wish), self._known
+        is_there = known is not None and key_of(wish) in known
+        if known is not None and is_there and mark_of(wish) in known[key_of(wish)]:
+            return Enrolled(Done.UNCHANGED)
         # Who was not there when all were read is asked for all the same before something is written.
-        present = (
-            self._found(self._sdk.get_individual_enrollment, registration_id)
-            if known is None or is_there or not dry_run
-            else None
-        )
-        if present is not None and _mark_of(wish) in _marks_of(present):
-            return Done.UNCHANGED
-        if present is not None and not update:
+        asks = known is None or is_there or not dry_run
+        present = self._found(self._sdk.get_individual_enrollment, name) if asks else None
+        if present is None:
+            if dry_run:
+                return Enrolled(Done.WOULD_CREATE)
+            note(wish.device_id, _way_back(wish, None))
+            return Enrolled(self._put(self._record_of(wish), None))
+        if not (difference := on_record(present).difference(wish)):
+            return Enrolled(Done.UNCHANGED)
+        if not update:
             raise DifferentRecordError(
-                device=registration_id,
+                device=name,
                 target=self.description,
-                present=_told(_thumbprints(present), present.device_id or registration_id, is_edge=_is_edge(present))
-                + (", disabled" if present.provisioning_status == "disabled" else ""),
-                wanted=_told([wish.certificate.thumbprint.hex()], wish.device_id, is_edge=wish.is_edge),
+                present=", ".join(f"{change.what} {change.present}" for change in difference),
+                wanted=", ".join(f"{change.what} {change.wanted}" for change in difference),
             )
         if dry_run:
-            return Done.WOULD_CREATE if present is None else Done.WOULD_UPDATE
-        note(wish.device_id, _way_back(wish) | ({} if present is None else {"before": present.serialize()}))
-        return self._put(self._record_of(wish), present)
+            return Enrolled(Done.WOULD_UPDATE, difference)
+        note(wish.device_id, _way_back(wish, on_record(present)) | {"before": _kept(present)})
+        return Enrolled(self._put(self._as_wished(present, wish), present), difference)
 
     def take_back(self, device_id: str, way: WayBack, *, dry_run: bool) -> Done:
         known = way_of(way, _Way, device_id, self.description)
         name, before = known.registration_id, known.before
         if (present := self._found(self._sdk.get_individual_enrollment, name)) is None:
             return Done.GONE
-        if known.thumbprint not in _thumbprints(present):
-            if before is not None and self._earlier(before) == _thumbprints(present):
+        now = on_record(present)
+        if known.thumbprint not in now.thumbprints:
+            if before is not None and self._earlier(before) == now.thumbprints:
                 return Done.GONE
             detail = "it has another certificate now"
             raise NotTakenBackError(device=name, target=self.description, detail=detail)
-        is_edge = _is_edge(present) if known.is_edge is None else known.is_edge
-        if _marks_of(present) != _mark(known.thumbprint, device_id, is_edge=is_edge):
+        if not known.is_as_left(now, device_id):
             detail = "it was disabled, or has other settings now"
             raise NotTakenBackError(device=name, target=self.description, detail=detail)
         if before is not None and not _has_certificate(before):
@@ -147,23 +158,38 @@ class AzureTarget:
         if dry_run:
             return Done.WOULD_TAKE_BACK
         if before is not None:
-            self._put(self._models.IndividualEnrollment.deserialize(before), present)
+            self._put(self._as_kept(before), present)
             return Done.TAKEN_BACK
         with self._translated(name):
             self._sdk.delete(present)  # by its etag: as it was just seen, or not at all
         return Done.TAKEN_BACK
 
-    def _earlier(self, before: Mapping[str, Any]) -> list[str]:
-        return _thumbprints(self._models.IndividualEnrollment.deserialize(before))
+    def _earlier(self, before: Mapping[str, Any]) -> tuple[str, ...]:
+        return on_record(self._as_kept(before)).thumbprints
+
+    def _as_kept(self, before: Mapping[str, Any]) -> Any:
+        """Return a record of the journal as the SDK's model, whose twin it wants in a wrapper."""
+        made = self._models.IndividualEnrollment.deserialize(before)
+        if made.initial_twin is not None:
+            twin = on_record(made).twin
+            made.initial_twin = self._models.InitialTwin.create(tags=twin.tags, desired_properties=twin.desired)
+        return made
 
     def _record_of(self, wish: EnrollmentRequest) -> Any:
+        """Return the wish as the SDK's model."""
+        made = self._models.IndividualEnrollment.create(registration_id=registration_id(wish), attestation=None)
+        return self._as_wished(made, wish)
+
+    def _as_wished(self, record: Any, wish: EnrollmentRequest) -> Any:
+        """Change in a record what is wished otherwise; hubs, allocation and the like stay as somebody set them."""
         models = self._models
-        return models.IndividualEnrollment.create(
-            registration_id=_registration_id(wish),
-            attestation=models.AttestationMechanism.create_with_x509_client_certs(wish.certificate.pem()),
-            device_id=wish.device_id,
-            device_capabilities=models.DeviceCapabilities.create(iot_edge=wish.is_edge),
-        )
+        record.attestation = models.AttestationMechanism.create_with_x509_client_certs(wish.certificate.pem())
+        record.device_id = wish.device_id
+        record.capabilities = models.DeviceCapabilities.create(iot_edge=wish.is_edge)
+        record.provisioning_status = "enabled"
+        if (twin := twin_of(wish)) is not None:
+            record.initial_twin = models.InitialTwin.create(tags=twin.tags, desired_properties=twin.desired)
+        return record
 
     def enroll_tpm(self, registration_id: str, keys: TpmKeys, *, is_edge: bool, update: bool, dry_run: bool) -> Done:
         """Put a device on record by its TPM. Raise `DifferentRecordError` as `enroll` does."""
@@ -171,13 +197,17 @@ class AzureTarget:
         parse_registration_id(registration_id)
         root = None if keys.storage_root is None else keys.storage_root.base64
         present = self._found(self._sdk.get_individual_enrollment, registration_id)
-        if present is not None and _has_tpm(present, keys.endorsement.base64, root) and _is_edge(present) == is_edge:
+        if (
+            present is not None
+            and _has_tpm(present, keys.endorsement.base64, root)
+            and on_record(present).is_edge == is_edge
+        ):
             return Done.UNCHANGED
         if present is not None and not update:
             raise DifferentRecordError(
                 device=registration_id,
                 target=self.description,
-                present=_told(_thumbprints(present), present.device_id or registration_id, is_edge=_is_edge(present)),
+                present=_told(on_record(present)),
                 wanted=f"this TPM as {'IoT Edge ' if is_edge else ''}device {registration_id}",
             )
         if dry_run:
@@ -223,7 +253,7 @@ class AzureTarget:
                 status = state.status if state else "unassigned"
                 detail = f"{state.assigned_hub} as {state.device_id}" if state and state.assigned_hub else "-"
                 told = status if item.provisioning_status == "enabled" else "disabled"
-                yield Record(item.registration_id, "individual", told, next(iter(_thumbprints(item)), None), detail)
+                yield Record(item.registration_id, "individual", told, next(iter(thumbprints(item)), None), detail)
         for page in self._pages(self._sdk.create_enrollment_group_query(groups, _PAGE)):
             for item in page:
                 yield Record(item.enrollment_group_id, "group", item.provisioning_status, None, _group_detail(item))
@@ -291,8 +321,15 @@ class _Way(msgspec.Struct, frozen=True):
 
     registration_id: str
     thumbprint: str
-    is_edge: bool | None = None  # an older journal does not say
+    is_edge: bool | None = None  # an older journal does not say, as of the twin
+    twin: str | None = None
     before: dict[str, Any] | None = None
+
+    def is_as_left(self, now: OnRecord, device_id: str) -> bool:
+        """Say whether a record is as the run left it."""
+        is_same = now.thumbprints == (self.thumbprint,) and now.device_id.lower() == device_id.lower()
+        is_same = is_same and self.is_edge in {None, now.is_edge} and self.twin in {None, str(now.twin)}
+        return is_same and not now.is_disabled
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,22 +347,6 @@ def _passing(serializer: Any) -> Any:
     return made
 
 
-def _json_of(wish: EnrollmentRequest) -> dict[str, Any]:
-    """Return the record as JSON (DPS REST API, Individual Enrollment)."""
-    pair = {"primary": {"certificate": wish.certificate.pem()}}
-    return {
-        "registrationId": _registration_id(wish),
-        "deviceId": wish.device_id,
-        "attestation": {"type": "x509", "x509": {"clientCertificates": pair}},
-        "capabilities": {"iotEdge": wish.is_edge},
-        "provisioningStatus": "enabled",
-    }
-
-
-def _is_edge(enrollment: Any) -> bool:
-    return bool(enrollment.capabilities and enrollment.capabilities.iot_edge)
-
-
 def _has_tpm(enrollment: Any, endorsement_key: str, storage_root_key: str | None) -> bool:
     """Say whether this TPM may register by the enrollment as it is."""
     tpm = enrollment.attestation.tpm if enrollment.attestation else None
@@ -334,17 +355,18 @@ def _has_tpm(enrollment: Any, endorsement_key: str, storage_root_key: str | None
     return tpm.endorsement_key == endorsement_key and storage_root_key in {None, tpm.storage_root_key}
 
 
-def _registration_id(wish: EnrollmentRequest) -> str:
-    return wish.certificate.subject_cn or wish.device_id
-
-
-def _key(wish: EnrollmentRequest) -> str:
-    return parse_registration_id(_registration_id(wish))
-
-
-def _way_back(wish: EnrollmentRequest) -> dict[str, Any]:
+def _way_back(wish: EnrollmentRequest, present: OnRecord | None) -> dict[str, Any]:
     thumbprint = wish.certificate.thumbprint.hex()
-    return {"registration_id": _registration_id(wish), "thumbprint": thumbprint, "is_edge": wish.is_edge}
+    twin = twin_of(wish) or (Twin({}, {}) if present is None else present.twin)
+    found = {"registration_id": registration_id(wish), "thumbprint": thumbprint}
+    return found | {"is_edge": wish.is_edge, "twin": str(twin)}
+
+
+def _kept(record: Any) -> dict[str, Any]:
+    """Return the SDK's model as JSON, which it cannot make of the wrapper that it puts a twin in."""
+    made = copy.copy(record)
+    made.initial_twin = getattr(record.initial_twin, "_internal", record.initial_twin)
+    return dict(made.serialize())
 
 
 def _has_certificate(before: Mapping[str, Any]) -> bool:
@@ -352,32 +374,9 @@ def _has_certificate(before: Mapping[str, Any]) -> bool:
     return bool((pair.get("primary") or {}).get("certificate"))
 
 
-def _mark(thumbprint: str, device_id: str, *, is_edge: bool) -> bytes:
-    return hashlib.blake2b(f"{thumbprint} {device_id.lower()} {is_edge}".encode(), digest_size=16).digest()
-
-
-def _mark_of(wish: EnrollmentRequest) -> bytes:
-    return _mark(wish.certificate.thumbprint.hex(), wish.device_id, is_edge=wish.is_edge)
-
-
-def _marks_of(present: Any) -> bytes:
-    """Return the marks of every wish that `present` serves as it is."""
-    if present.provisioning_status == "disabled":
-        return b""
-    device_id, is_edge = present.device_id or present.registration_id, _is_edge(present)
-    return b"".join(_mark(one, device_id, is_edge=is_edge) for one in _thumbprints(present))
-
-
-def _told(thumbprints: list[str], device_id: str, *, is_edge: bool) -> str:
-    told = ", ".join(thumbprints) or "another attestation"
-    return f"{told} as {'IoT Edge ' if is_edge else ''}device {device_id}"
-
-
-def _thumbprints(enrollment: Any) -> list[str]:
-    x509 = enrollment.attestation.x509 if enrollment.attestation else None
-    pair = x509.client_certificates if x509 else None
-    entries = [pair.primary, pair.secondary] if pair else []
-    return [entry.info.sha256_thumbprint.lower() for entry in entries if entry and entry.info]
+def _told(present: OnRecord) -> str:
+    said = ", ".join(present.thumbprints) or "another attestation"
+    return f"{said} as {'IoT Edge ' if present.is_edge else ''}device {present.device_id}"
 
 
 def _group_detail(group: Any) -> str:

@@ -149,7 +149,7 @@ def _one(
     thumbprint = wish.certificate.thumbprint.hex()
     try:
         done = target.enroll(wish, journal.begin, update=update, dry_run=dry_run)
-        return Outcome(wish.device_id, thumbprint, done)
+        return Outcome(wish.device_id, thumbprint, done.done, difference=done.difference)
     except _ENDS:
         raise
     except BirthmarkError as error:

@@ -1,9 +1,11 @@
 """What speaks against a record before it is made: certificates by which no device can ever register or connect."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
 
-from birthmark.pki.certificates import Certificate
+from birthmark.manifests.model import Entry
+from birthmark.pki.certificates import Certificate, CertificateInvalidError
 from birthmark.pki.checks import ChainError, check_client, check_conforming, check_conforming_issuer, check_strength
 
 
@@ -14,6 +16,24 @@ def doubts_of(certificate: Certificate, now: datetime, *, needs_common_name: boo
         found.append("it has no common name, which would be the registration id")
     found += _doubts_of_dates(certificate, now)
     return found + _doubts_of_check(lambda: check_client(certificate, is_pinned=True))
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """Finds what speaks against the devices of a list."""
+
+    now: datetime
+    needs_common_name: bool
+
+    def __call__(self, entry: Entry) -> tuple[str, ...]:
+        """Return the doubts about an entry; none about one without a certificate."""
+        try:
+            certificate = entry.certificate
+        except CertificateInvalidError as error:  # its maker vouched for bytes that nobody else can read
+            return (f"its certificate cannot be read: {error}",)
+        if certificate is None:
+            return ()
+        return tuple(doubts_of(certificate, self.now, needs_common_name=self.needs_common_name))
 
 
 def doubts_of_ca(certificate: Certificate, now: datetime) -> list[str]:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Self
 
 from birthmark.errors import BirthmarkError, ConflictError, InvalidRequestError
-from birthmark.fleet.target import Done, WayBack
+from birthmark.fleet.target import Change, Done, WayBack
 from birthmark.flock import take
 
 FORMAT = "birthmark-enroll-journal/1"
@@ -70,10 +70,14 @@ class Outcome:
     thumbprint: str | None
     done: Done
     refusal: BirthmarkError | None = None
+    difference: tuple[Change, ...] = ()
+    """What was changed, or would be, of the record that was there."""
 
     def as_row(self) -> dict[str, Any]:
         """Return the stable JSON form."""
         row: dict[str, Any] = {"device": self.device_id, "thumbprint": self.thumbprint, "outcome": self.done.value}
+        if self.difference:
+            row["difference"] = [change._asdict() for change in self.difference]
         if (error := self.refusal) is not None:
             row |= {"code": error.code, "message": str(error)}
             row |= {"cause": error.explain_cause(), "fix": error.explain_fix()}

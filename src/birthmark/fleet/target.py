@@ -1,11 +1,11 @@
 """The port `EnrollmentTarget`, and what goes over it."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
-from birthmark.pki.certificates import Certificate
+from birthmark.pki.certificates import Thumbprint
 
 WayBack: TypeAlias = Mapping[str, Any]
 """What a target needs to take one device back, as it is before anything is written: JSON, for the journal."""
@@ -17,17 +17,44 @@ def unnoted(_device_id: str, _way: WayBack) -> None:
     """Keep nothing: there is no way back."""
 
 
+class DeviceCertificate(Protocol):
+    """What a record needs of a device's certificate: a `Certificate`, or one that nobody had to parse."""
+
+    @property
+    def thumbprint(self) -> Thumbprint: ...
+
+    @property
+    def subject_cn(self) -> str | None: ...
+
+    def pem(self) -> str: ...
+
+
 @dataclass(frozen=True, slots=True)
 class EnrollmentRequest:
-    """A device to put on record. `policy` is AWS's, `is_edge` Azure's.
+    """A device to put on record, and what else is to be true of it there; what is None or empty is left as it is.
 
     At Azure the registration id is the certificate's common name, whatever the device is called at its hub.
     """
 
     device_id: str
-    certificate: Certificate
+    certificate: DeviceCertificate
     is_edge: bool = False
+    """Azure's, as are tags and desired properties: what the device's twin begins with."""
+    tags: Mapping[str, Any] = field(default_factory=dict)
+    desired: Mapping[str, Any] = field(default_factory=dict)
     policy: str | None = None
+    """AWS's, as is all below."""
+    thing_type: str | None = None
+    attributes: Mapping[str, str] = field(default_factory=dict)
+    groups: tuple[str, ...] = ()
+
+
+class Change(NamedTuple):
+    """What is otherwise on record than it is wished, in words: `certificate`, 12ab…, 34cd…"""
+
+    what: str
+    present: str
+    wanted: str
 
 
 class Done(StrEnum):
@@ -42,6 +69,13 @@ class Done(StrEnum):
     TAKEN_BACK = "taken back"
     WOULD_TAKE_BACK = "would take back"
     GONE = "gone already"
+
+
+class Enrolled(NamedTuple):
+    """What became of a wish, and what was, or would be, changed of the record that was there."""
+
+    done: Done
+    difference: tuple[Change, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +121,7 @@ class EnrollmentTarget(Protocol):
         """
         ...
 
-    def enroll(self, wish: EnrollmentRequest, note: Note = unnoted, *, update: bool, dry_run: bool) -> Done:
+    def enroll(self, wish: EnrollmentRequest, note: Note = unnoted, *, update: bool, dry_run: bool) -> Enrolled:
         """Put a device on record. Raise `DifferentRecordError` when it is there otherwise and not to be updated."""
         ...
 

@@ -1,11 +1,15 @@
 """What a manifest says of one chip."""
 
-from dataclasses import dataclass
+from binascii import b2a_base64
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any, TypeAlias
 
 from birthmark.manifests.bundle.model import Intake
 from birthmark.pki.certificates import Certificate, Thumbprint, parse_der, thumbprint_of
 
+_PEM_COLUMNS = 64
 UNSIGNED = "listed"
 """The model of what stands on a list that nobody signed."""
 
@@ -32,6 +36,13 @@ class Entry:
     """X and Y of the key that the certificate is for, else of the first one; of another kind of key all of it."""
     intake: Intake | None = None
     """What a production line adds, in a bundle of ours; `unique_id` is the board's serial number then."""
+    doubts: tuple[str, ...] = ()
+    """What speaks against enrolling the device, where it was judged: whoever reads the list may do that as well."""
+
+    @property
+    def unread(self) -> "UnreadCertificate | None":
+        """The device's certificate for whoever hands it on."""
+        return None if self.device_der is None else UnreadCertificate(self.device_der, self.common_name)
 
     @property
     def certificate(self) -> Certificate | None:
@@ -84,3 +95,29 @@ class Root:
 
     name: str
     public_point: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class UnreadCertificate:
+    """A certificate of which nobody has made an object."""
+
+    der: bytes
+    subject_cn: str | None
+
+    @property
+    def thumbprint(self) -> Thumbprint:
+        return thumbprint_of(self.der)
+
+    def pem(self) -> str:
+        text = b2a_base64(self.der, newline=False).decode("ascii")
+        lines = "\n".join(text[at : at + _PEM_COLUMNS] for at in range(0, len(text), _PEM_COLUMNS))
+        return f"-----BEGIN CERTIFICATE-----\n{lines}\n-----END CERTIFICATE-----\n"
+
+
+Judge: TypeAlias = Callable[[Entry], tuple[str, ...]]
+"""What returns the doubts about an entry; it goes from process to process."""
+
+
+def judged(verdict: Any, judge: Judge | None) -> Any:
+    """Return an entry with what speaks against it; what is none, as it is."""
+    return replace(verdict, doubts=judge(verdict)) if judge is not None and isinstance(verdict, Entry) else verdict

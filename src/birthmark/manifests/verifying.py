@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, replace
 from itertools import chain, count, islice
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
@@ -18,7 +19,7 @@ from typing import Any, BinaryIO, TypeAlias
 from birthmark.manifests.errors import DuplicateEntryError, ManifestError
 from birthmark.manifests.marks import Marks
 from birthmark.manifests.microchip import Trust, Verifier
-from birthmark.manifests.model import Entry
+from birthmark.manifests.model import Entry, Judge
 from birthmark.manifests.splitting import Piece, pieces_of
 
 Verdict: TypeAlias = Entry | ManifestError
@@ -30,14 +31,17 @@ _FEW = 16
 _AHEAD = 3
 
 
-def verify_all(file: BinaryIO, trust: Trust) -> Iterator[Verdict]:
-    """Yield each entry verified, or what is wrong with it. Raise only where the file itself ends to be readable."""
+def verify_all(file: BinaryIO, trust: Trust, judge: Judge | None = None) -> Iterator[Verdict]:
+    """Yield each entry verified, or what is wrong with it. Raise only where the file itself ends to be readable.
+
+    With a `judge`, each entry has the doubts about it; that is done where the entry is verified.
+    """
     once, pieces = Once(), _up_to_the_end(pieces_of(file))
     first = list(islice(pieces, _FEW))
     path = getattr(file, "name", None)
     is_long = len(first) == _FEW and isinstance(path, str) and Path(path).is_file()
-    every, verifier = chain(first, pieces), Verifier(trust)
-    verdicts = _by_all_cores(verifier, every, str(path)) if is_long else _here(verifier, every)
+    every, reader = chain(first, pieces), _Reader(Verifier(trust), judge)
+    verdicts = _by_all_cores(reader, every, str(path)) if is_long else _here(reader, every)
     return map(once.check, verdicts, count(1))
 
 
@@ -49,45 +53,45 @@ def _up_to_the_end(pieces: Iterator[Piece]) -> Iterator[Piece | ManifestError]:
         yield error
 
 
-def _here(verifier: Verifier, pieces: Iterable[Piece | ManifestError]) -> Iterator[Verdict]:
+def _here(reader: "_Reader", pieces: Iterable[Piece | ManifestError]) -> Iterator[Verdict]:
     for piece in pieces:
         if isinstance(piece, ManifestError):
             raise piece
-        yield from (_verdict(verifier, place, raw) for place, raw in enumerate(piece.entries(), piece.place))
+        yield from (reader.read(place, raw) for place, raw in enumerate(piece.entries(), piece.place))
 
 
-def _by_all_cores(verifier: Verifier, pieces: Iterable[Piece | ManifestError], path: str) -> Iterator[Verdict]:
+def _by_all_cores(reader: "_Reader", pieces: Iterable[Piece | ManifestError], path: str) -> Iterator[Verdict]:
     workers = os.cpu_count() or 1
     running: deque[tuple[Piece, Future[list[_Told]]]] = deque()
     context = multiprocessing.get_context("spawn")  # a fork would lose this process's threads, whatever they hold
-    with ProcessPoolExecutor(workers, context, _begin, (verifier.trust, path)) as pool:
+    with ProcessPoolExecutor(workers, context, _begin, (reader.verifier.trust, reader.judge, path)) as pool:
         try:
             for piece in pieces:
                 if isinstance(piece, ManifestError):
-                    yield from _drained(verifier, running)
+                    yield from _drained(reader, running)
                     raise piece
                 try:
                     running.append((piece, pool.submit(_tell, piece.place, piece.offset, len(piece.data))))
                 except BrokenProcessPool:
                     running.append((piece, _lost()))
                 if len(running) > workers * _AHEAD:
-                    yield from _taken(verifier, *running.popleft())
-            yield from _drained(verifier, running)
+                    yield from _taken(reader, *running.popleft())
+            yield from _drained(reader, running)
         finally:
             for _, future in running:
                 future.cancel()
 
 
-def _drained(verifier: Verifier, running: deque[tuple[Piece, Future[list[_Told]]]]) -> Iterator[Verdict]:
+def _drained(reader: "_Reader", running: deque[tuple[Piece, Future[list[_Told]]]]) -> Iterator[Verdict]:
     while running:
-        yield from _taken(verifier, *running.popleft())
+        yield from _taken(reader, *running.popleft())
 
 
-def _taken(verifier: Verifier, piece: Piece, future: Future[list[_Told]]) -> Iterator[Verdict]:
+def _taken(reader: "_Reader", piece: Piece, future: Future[list[_Told]]) -> Iterator[Verdict]:
     try:
         told = future.result()
     except BrokenProcessPool:  # killed, perhaps for want of memory: what it had is done here
-        yield from _here(verifier, [piece])
+        yield from _here(reader, [piece])
         return
     for one in told:
         yield one[0](**one[1]) if isinstance(one[0], type) else Entry(*one)
@@ -106,14 +110,14 @@ def _lost() -> Future[list[_Told]]:
 _own: dict[str, Any] = {}
 
 
-def _begin(trust: Trust, path: str) -> None:
+def _begin(trust: Trust, judge: Judge | None, path: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the one who reads is told, and ends the others
-    _own.update(verifier=Verifier(trust), file=os.open(path, os.O_RDONLY))
+    _own.update(reader=_Reader(Verifier(trust), judge), file=os.open(path, os.O_RDONLY))
 
 
 def _tell(place: int, offset: int, size: int) -> list[_Told]:
     data = os.pread(_own["file"], size, offset)
-    return [_as_told(verdict) for verdict in _here(_own["verifier"], [Piece(place, offset, data)])]
+    return [_as_told(verdict) for verdict in _here(_own["reader"], [Piece(place, offset, data)])]
 
 
 def _as_told(verdict: Verdict) -> _Told:
@@ -125,11 +129,19 @@ def _as_told(verdict: Verdict) -> _Told:
 _FIELDS = tuple(Entry.__dataclass_fields__)
 
 
-def _verdict(verifier: Verifier, place: int, raw: bytes) -> Verdict:
-    try:
-        return verifier.verify(place, raw)
-    except ManifestError as error:
-        return error
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    """Reads entries, in this process or another."""
+
+    verifier: Verifier
+    judge: Judge | None
+
+    def read(self, place: int, raw: bytes) -> Verdict:
+        try:
+            entry = self.verifier.verify(place, raw)
+        except ManifestError as error:
+            return error
+        return entry if self.judge is None else replace(entry, doubts=self.judge(entry))
 
 
 class Once:

@@ -97,6 +97,14 @@ def another_servers_journal(scene: Scene) -> None:
     (scene.directory / "journal").write_text('{"format": "birthmark-enroll-journal/1", "target": "another"}\n')
 
 
+def a_template(text: str) -> Callable[[Scene], None]:
+    def prepare(scene: Scene) -> None:
+        a_shipment(scene)
+        (scene.directory / "template.toml").write_text(text)
+
+    return prepare
+
+
 def a_journal_in_use(scene: Scene) -> None:
     a_shipment(scene)
     assert take(scene.directory / "journal", patience=1) is not None  # held as long as this process is there
@@ -119,6 +127,7 @@ def https_device(name: str) -> Callable[[Scene], None]:
 SERVE_ELSEWHERE = f"timeout --preserve-status 4 birthmark serve --data elsewhere --listen {free_address()}"
 WRONG_KEY = 'PROVISIONING_CONNECTION_STRING="${PROVISIONING_CONNECTION_STRING%SharedAccessKey=*}SharedAccessKey=AAAA"'
 MANIFEST = "birthmark enroll manifest shipment/manifest.json --signer shipment/signer.pem --root shipment/root.pem"
+TEMPLATED = f"{MANIFEST} --template template.toml"
 
 SCENARIOS: Mapping[str, Scenario] = {
     **CHAINS,
@@ -184,6 +193,9 @@ SCENARIOS: Mapping[str, Scenario] = {
         is_instead=True,
     ),
     "enroll.cannot_work": Scenario("birthmark enroll device --cert old.pem", an_expired_device, is_instead=True),
+    "enroll.name_taken_twice": Scenario(TEMPLATED, a_template('device_id = "gateway"'), is_instead=True),
+    "enroll.template_invalid": Scenario(TEMPLATED, a_template('name = "gateway"'), is_instead=True),
+    "enroll.template_unfilled": Scenario(TEMPLATED, a_template('device_id = "{board}"'), is_instead=True),
     "enroll.journal_in_use": Scenario(f"{MANIFEST} --journal journal", a_journal_in_use, is_instead=True),
     "enroll.journal_of_another_target": Scenario(
         f"{MANIFEST} --journal journal", another_servers_journal, is_instead=True

@@ -6,11 +6,12 @@ import pytest
 import typer
 
 from birthmark.cli.common import telling_refusals
-from birthmark.cli.enroll import DeviceOptions, RunOptions
+from birthmark.cli.enroll import RunOptions
 from birthmark.cli.shipment import Shipment, enroll_shipment
 from birthmark.cli.tally import Tally
 from birthmark.fleet.journal import Outcome
-from birthmark.fleet.target import Done
+from birthmark.fleet.target import Change, Done
+from birthmark.fleet.template import Template
 from memory_target import MemoryTarget
 
 OTHERS = '{"format": "birthmark-enroll-journal/1", "target": "another"}\n'
@@ -24,13 +25,23 @@ def test_a_journal_that_cannot_be_used_is_the_only_complaint_and_is_replaced_in_
     journal.write_text(content)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     monkeypatch.setattr("sys.argv", ["birthmark", "enroll", "manifest", "m", "--journal", str(journal), "--update"])
-    shipment = Shipment(Path("m"), None, 3, needs_common_name=True, force=False, quiet=True)
-    how, run = DeviceOptions(update=True), RunOptions(journal=journal)
+    shipment = Shipment(Path("m"), None, 3, Template(), quiet=True)
+    run = RunOptions(journal=journal)
     with pytest.raises(typer.Exit), telling_refusals():
-        enroll_shipment(MemoryTarget(), shipment, Tally(as_json=False), how, run, dry_run=False)
+        enroll_shipment(MemoryTarget(), shipment, Tally(as_json=False), run, update=True, dry_run=False)
     told = capsys.readouterr().err
     assert "Cut off" not in told
     assert f"`birthmark enroll manifest m --update --journal {journal}{other}`" in told
+
+
+def test_what_differs_is_told_by_kind_with_the_first_few(capsys: pytest.CaptureFixture[str]) -> None:
+    tally = Tally(as_json=False)
+    for number in range(5):
+        tally.add(Outcome(f"device-{number}", None, Done.WOULD_UPDATE, difference=(Change("IoT Edge", "no", "yes"),)))
+    tally.show_differences()
+    told = capsys.readouterr().err.splitlines()
+    assert told[0] == "IoT Edge of 5 devices:"
+    assert told[1:] == [f"  device-{number}: no -> yes" for number in range(3)]
 
 
 def test_a_rehearsal_is_told_in_words() -> None:

@@ -101,51 +101,52 @@ def test_a_thing_is_made_with_its_certificate_and_policy(aws: Stubber, target: A
     answers(aws, ("get_policy", {}, {"policyName": "p"}))
     made(aws)
     answers(aws, ("attach_policy", {}, {"policyName": "p", "target": ARN}), ATTACH)
-    assert target.enroll(WITH_POLICY, update=False, dry_run=False) is Done.CREATED
+    assert target.enroll(WITH_POLICY, update=False, dry_run=False).done is Done.CREATED
 
 
 def test_a_thing_with_its_certificate_and_policy_is_left(aws: Stubber, target: AwsTarget) -> None:
     principals(aws, OTHER_ARN, ARN)
-    answers(aws, ("list_attached_policies", {"policies": [{"policyName": "p"}]}, {"target": ARN}))
-    assert target.enroll(WITH_POLICY, update=False, dry_run=False) is Done.UNCHANGED
+    answers(aws, DESCRIBED, ("list_attached_policies", {"policies": [{"policyName": "p"}]}, {"target": ARN}))
+    assert target.enroll(WITH_POLICY, update=False, dry_run=False).done is Done.UNCHANGED
 
 
 def test_a_policy_that_is_not_attached_yet_is_attached(aws: Stubber, target: AwsTarget) -> None:
     principals(aws, ARN)
     answers(
         aws,
-        ("list_attached_policies", {"policies": []}, {"target": ARN}),
+        DESCRIBED,
+        attached(),
         ("get_policy", {}, {"policyName": "p"}),
-        ("create_thing", {}, {"thingName": "gateway"}),
+        attached(),
         ("update_certificate", {}, {"certificateId": ID, "newStatus": "ACTIVE"}),
         ("attach_policy", {}, {"policyName": "p", "target": ARN}),
         ATTACH,
     )
-    assert target.enroll(WITH_POLICY, update=False, dry_run=False) is Done.UPDATED
+    assert target.enroll(WITH_POLICY, update=False, dry_run=False).done is Done.UPDATED
 
 
 def test_another_certificate_is_left_unless_it_is_to_be_updated(aws: Stubber, target: AwsTarget) -> None:
     principals(aws, OTHER_ARN)
     with pytest.raises(DifferentRecordError) as refused:
         target.enroll(WISH, update=False, dry_run=False)
-    assert (refused.value.facts["present"], refused.value.facts["wanted"]) == ("0" * 64, ID)
+    told = refused.value.facts["present"], refused.value.facts["wanted"]
+    assert told == ("certificate " + "0" * 64, f"certificate {ID}")
     principals(aws, OTHER_ARN)
     listed = {"certificates": [{"certificateId": ID, "certificateArn": ARN}]}
     answers(
         aws,
         ("list_certificates", listed, {"pageSize": 250}),
-        ("create_thing", {}, {"thingName": "gateway"}),
         ("update_certificate", {}, {"certificateId": ID, "newStatus": "ACTIVE"}),
         ATTACH,
     )
-    assert target.enroll(WISH, update=True, dry_run=False) is Done.UPDATED
+    assert target.enroll(WISH, update=True, dry_run=False).done is Done.UPDATED
 
 
 def test_a_rehearsal_changes_nothing(aws: Stubber, target: AwsTarget) -> None:
     missing(aws)
-    assert target.enroll(WISH, update=False, dry_run=True) is Done.WOULD_CREATE
+    assert target.enroll(WISH, update=False, dry_run=True).done is Done.WOULD_CREATE
     principals(aws, OTHER_ARN)
-    assert target.enroll(WISH, update=True, dry_run=True) is Done.WOULD_UPDATE
+    assert target.enroll(WISH, update=True, dry_run=True).done is Done.WOULD_UPDATE
 
 
 def test_a_policy_that_is_not_there_is_told_before_anything_is_made(aws: Stubber, target: AwsTarget) -> None:
@@ -187,7 +188,7 @@ def test_a_certificate_that_is_registered_already_is_used_and_never_taken_back(a
 def test_after_a_survey_a_new_thing_is_not_asked_for(aws: Stubber, target: AwsTarget) -> None:
     answers(aws, ("list_things", {"things": [{"thingName": "other"}]}, {"maxResults": 250}))
     target.survey(1)
-    assert target.enroll(WISH, update=False, dry_run=True) is Done.WOULD_CREATE
+    assert target.enroll(WISH, update=False, dry_run=True).done is Done.WOULD_CREATE
 
 
 @pytest.mark.parametrize(
@@ -257,6 +258,7 @@ DESCRIBED: Told = (
     {"certificateId": ID},
 )
 AS_MADE: Told = ("describe_thing", {"version": 1}, {"thingName": "gateway"})
+ENDED: Told = ("delete_thing", {}, {"thingName": "gateway", "expectedVersion": 1})
 ALONE: Told = ("list_principal_things", {"things": ["gateway"]}, {"principal": ARN})
 DETACHED: Told = ("detach_thing_principal", {}, {"thingName": "gateway", "principal": ARN})
 
@@ -278,7 +280,7 @@ def test_what_was_made_for_a_device_is_taken_back(aws: Stubber, target: AwsTarge
         ("detach_policy", {}, {"policyName": "p", "target": ARN}),
         ("update_certificate", {}, {"certificateId": ID, "newStatus": "INACTIVE"}),
         ("delete_certificate", {}, {"certificateId": ID}),
-        ("delete_thing", {}, {"thingName": "gateway"}),
+        ENDED,
     )
     assert target.take_back("gateway", WAY, dry_run=False) is Done.TAKEN_BACK
 
@@ -289,7 +291,7 @@ def test_a_certificate_that_was_there_before_the_run_is_left_whatever_the_journa
     """A run that is killed between its question and its note does not know that another had registered it."""
     principals(aws, ARN)
     answers(aws, DESCRIBED, attached("p"), AS_MADE, DETACHED, ("detach_policy", {}, {"policyName": "p", "target": ARN}))
-    answers(aws, ("delete_thing", {}, {"thingName": "gateway"}))
+    answers(aws, ENDED)
     way = WAY | {"since": (NOON + timedelta(seconds=1)).isoformat()}
     assert target.take_back("gateway", way, dry_run=False) is Done.TAKEN_BACK
 
@@ -311,13 +313,13 @@ def test_a_way_back_that_no_run_wrote_is_refused(target: AwsTarget, way: WayBack
 def test_the_services_clock_counts_and_not_this_machines(aws: Stubber) -> None:
     target = AwsTarget(PROFILE, FakeClock(NOON))
     target._hear(AWSResponse("https://aws.test", 200, {"date": "Mon, 01 Jun 2026 13:00:00 GMT"}, None))
-    assert target._now() == NOON + timedelta(minutes=60) - timedelta(seconds=2)
+    assert target._time() == NOON + timedelta(minutes=60) - timedelta(seconds=2)
 
 
 def test_a_certificate_that_has_another_policy_since_is_left_as_it_is(aws: Stubber, target: AwsTarget) -> None:
     for dry_run in (True, False):
         principals(aws, ARN)
-        answers(aws, DESCRIBED, ALONE, attached("p", "theirs"))
+        answers(aws, DESCRIBED, ALONE, attached("p", "theirs"), AS_MADE)
         with pytest.raises(NotTakenBackError, match="gateway") as refused:
             target.take_back("gateway", WAY, dry_run=dry_run)
         assert "theirs" in refused.value.explain_cause()
@@ -343,7 +345,7 @@ def test_what_was_there_before_stays_when_a_device_is_taken_back(aws: Stubber, t
 
 def test_a_thing_that_has_another_certificate_since_is_left(aws: Stubber, target: AwsTarget) -> None:
     principals(aws, ARN, OTHER_ARN)
-    answers(aws, DESCRIBED)
+    answers(aws, DESCRIBED, ALONE, attached("p"), AS_MADE)
     with pytest.raises(NotTakenBackError, match="gateway"):
         target.take_back("gateway", WAY, dry_run=False)
 

@@ -1,5 +1,6 @@
 """Enrollment at Azure: what is made, what is left, what is refused, told by the SDK's own models and errors."""
 
+import copy
 from collections.abc import Callable, Iterator, Mapping
 from types import SimpleNamespace
 from typing import Any
@@ -9,7 +10,8 @@ from provisioningserviceclient import models
 from provisioningserviceclient.client import ProvisioningServiceError
 
 from birthmark.errors import BirthmarkError
-from birthmark.fleet.azure import AzureTarget, _json_of
+from birthmark.fleet.azure import AzureTarget
+from birthmark.fleet.azure_records import json_of
 from birthmark.fleet.errors import (
     CredentialsRefusedError,
     DifferentRecordError,
@@ -121,7 +123,7 @@ def target(service: Service) -> AzureTarget:
 
 
 def enroll(target: AzureTarget, wish: EnrollmentRequest = WISH, *, update: bool = False, dry_run: bool = False) -> Done:
-    return target.enroll(wish, update=update, dry_run=dry_run)
+    return target.enroll(wish, update=update, dry_run=dry_run).done
 
 
 def test_it_says_where_it_writes_without_secrets(target: AzureTarget) -> None:
@@ -147,7 +149,7 @@ def test_the_registration_id_is_the_common_name_whatever_the_device_is_called(
 def test_what_goes_in_bulk_is_written_as_the_sdk_writes_it(target: AzureTarget, *, is_edge: bool) -> None:
     wish = EnrollmentRequest("at-its-hub", DEVICE, is_edge=is_edge)
     written = target._record_of(wish).serialize()
-    assert _json_of(wish) == written
+    assert json_of(wish) == written
 
 
 def test_a_rehearsal_changes_nothing(target: AzureTarget, service: Service) -> None:
@@ -163,8 +165,8 @@ def test_a_rehearsal_changes_nothing(target: AzureTarget, service: Service) -> N
     ("wish", "said"),
     [
         (EnrollmentRequest("device-1", OTHER), OTHER.thumbprint.hex()),
-        (EnrollmentRequest("device-1", DEVICE, is_edge=True), "as IoT Edge device device-1"),
-        (EnrollmentRequest("pump", DEVICE), "as device pump"),
+        (EnrollmentRequest("device-1", DEVICE, is_edge=True), "IoT Edge yes"),
+        (EnrollmentRequest("pump", DEVICE), "device id pump"),
     ],
     ids=["certificate", "edge", "name"],
 )
@@ -184,7 +186,7 @@ def test_a_disabled_record_is_not_as_wished(target: AzureTarget, service: Servic
     service.individuals["device-1"].provisioning_status = "disabled"
     with pytest.raises(DifferentRecordError) as refused:
         enroll(target)
-    assert refused.value.facts["present"].endswith("device device-1, disabled")
+    assert refused.value.facts["present"] == "status disabled"
 
 
 def test_an_update_is_conditional_on_the_record_that_was_seen(
@@ -215,7 +217,9 @@ def test_far_more_records_than_devices_are_not_surveyed(
 ) -> None:
     enroll(target)
     item = service.individuals["device-1"]
-    many = [SimpleNamespace(registration_id=f"d{number}", provisioning_status="disabled") for number in range(1005)]
+    many = [copy.copy(item) for _ in range(1005)]
+    for number, one in enumerate(many):
+        one.registration_id = f"d{number}"
     monkeypatch.setattr(service, "create_individual_enrollment_query", lambda *_: Pages([many]))
     target.survey(1)
     service.asked.clear()

@@ -8,7 +8,7 @@ import pytest
 from birthmark.fleet.bulk import enroll_all
 from birthmark.fleet.errors import TargetUnreachableError
 from birthmark.fleet.journal import Journal, Outcome
-from birthmark.fleet.target import Done, EnrollmentRequest, Note, unnoted
+from birthmark.fleet.target import Done, Enrolled, EnrollmentRequest, Note, unnoted
 from birthmark.pki.names import RegistrationIdInvalidError
 from memory_target import MemoryTarget
 from pki_builders import a_device
@@ -54,7 +54,7 @@ class Refusing(MemoryTarget):
     def enroll_new(self, wishes: Sequence[EnrollmentRequest], note: Note = unnoted) -> Sequence[bool]:
         raise RegistrationIdInvalidError
 
-    def enroll(self, wish: EnrollmentRequest, note: Note = unnoted, *, update: bool, dry_run: bool) -> Done:
+    def enroll(self, wish: EnrollmentRequest, note: Note = unnoted, *, update: bool, dry_run: bool) -> Enrolled:
         if wish.device_id == "device-2":
             raise RegistrationIdInvalidError
         return super().enroll(wish, note, update=update, dry_run=dry_run)
@@ -69,7 +69,7 @@ def test_one_that_can_never_be_enrolled_does_not_end_the_others() -> None:
 class Ending(MemoryTarget):
     """Answers no more after what was created together."""
 
-    def enroll(self, wish: EnrollmentRequest, note: Note = unnoted, *, update: bool, dry_run: bool) -> Done:
+    def enroll(self, wish: EnrollmentRequest, note: Note = unnoted, *, update: bool, dry_run: bool) -> Enrolled:
         raise TargetUnreachableError(target="memory", reason="gone")
 
 

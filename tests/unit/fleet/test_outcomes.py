@@ -8,7 +8,7 @@ from birthmark.errors import BirthmarkError, ConflictError
 from birthmark.fleet.bulk import enroll_all
 from birthmark.fleet.errors import CredentialsRefusedError, DifferentRecordError, TargetUnreachableError
 from birthmark.fleet.journal import KEPT, Journal, Outcome
-from birthmark.fleet.target import Done, EnrollmentRequest, Note, unnoted
+from birthmark.fleet.target import Done, Enrolled, EnrollmentRequest, Note, unnoted
 from memory_target import MemoryTarget
 from pki_builders import a_device
 
@@ -24,12 +24,12 @@ class Failing(MemoryTarget):
         self._name, self._error = name, error
         self.asked: list[str] = []
 
-    def enroll(self, wish: EnrollmentRequest, note: Note = unnoted, *, update: bool, dry_run: bool) -> Done:
+    def enroll(self, wish: EnrollmentRequest, note: Note = unnoted, *, update: bool, dry_run: bool) -> Enrolled:
         del update, dry_run
         self.asked.append(wish.device_id)
         if wish.device_id == self._name:
             raise self._error
-        return Done.CREATED
+        return Enrolled(Done.CREATED)
 
 
 def run(target: Failing, told: list[Outcome]) -> None:

@@ -1,0 +1,186 @@
+"""A thing at AWS IoT: as it is on record, as it is wished, and how the two differ (AWS IoT API reference)."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from birthmark.fleet.target import Change, EnrollmentRequest
+
+NOTHING = "nothing"
+"""What is told where nothing is there: to add it completes a record, and changes nothing that somebody chose."""
+
+
+@dataclass(frozen=True, slots=True)
+class OnRecord:
+    """What decides on a thing that is there."""
+
+    principals: Sequence[str]
+    """ARNs."""
+    arn: str | None = None
+    """The wished certificate's, where it is attached."""
+    status: str = "ACTIVE"
+    """The wished certificate's, where it is attached."""
+    policies: frozenset[str] = frozenset()
+    """Of the wished certificate."""
+    type_name: str | None = None
+    attributes: Mapping[str, str] = field(default_factory=dict)
+    version: int = 1
+    groups: frozenset[str] = frozenset()
+
+    def difference(self, wish: EnrollmentRequest) -> tuple[Change, ...]:
+        """Return what is otherwise than wished; attributes, groups and policies beyond the wish may be there."""
+        found = []
+        if self.arn is None:
+            ids = ", ".join(arn.rpartition("/")[2] for arn in self.principals)
+            found.append(Change("certificate", ids or NOTHING, wish.certificate.thumbprint.hex()))
+        if self.status != "ACTIVE":
+            found.append(Change("status of the certificate", self.status, "ACTIVE"))
+        if wish.policy and wish.policy not in self.policies:
+            found.append(Change("policy", NOTHING, wish.policy))
+        if wish.thing_type and wish.thing_type != self.type_name:
+            found.append(Change("thing type", self.type_name or NOTHING, wish.thing_type))
+        for name, value in wish.attributes.items():
+            if (present := self.attributes.get(name)) != value:
+                found.append(Change(f"attribute {name}", present or NOTHING, value))
+        found += [Change("group", NOTHING, name) for name in wish.groups if name not in self.groups]
+        return tuple(found)
+
+    def changes_thing(self, wish: EnrollmentRequest) -> bool:
+        """Say whether the thing itself, not what hangs on it, is to be written."""
+        is_typed = not wish.thing_type or wish.thing_type == self.type_name
+        return not (is_typed and wish.attributes.items() <= self.attributes.items())
+
+
+def completes(difference: Sequence[Change]) -> bool:
+    """Say whether all of it only adds what is missing."""
+    return all(change.present == NOTHING for change in difference)
+
+
+def thing_of(wish: EnrollmentRequest, *, merge: bool = False) -> dict[str, Any]:
+    """Return the thing's own part of CreateThing, and with `merge` of UpdateThing."""
+    asked: dict[str, Any] = {"thingName": wish.device_id}
+    if wish.thing_type:
+        asked["thingTypeName"] = wish.thing_type
+    if wish.attributes:
+        asked["attributePayload"] = {"attributes": dict(wish.attributes)} | ({"merge": True} if merge else {})
+    return asked
+
+
+def way_back(
+    wish: EnrollmentRequest, present: OnRecord | None, policies: frozenset[str], *, is_registered: bool
+) -> dict[str, Any]:
+    """Return what the journal keeps of a device before it is written. `policies` are those of its certificate now."""
+    way: dict[str, Any] = {
+        "certificate": wish.certificate.thumbprint.hex(),
+        "is_new_thing": present is None,
+        "is_attached": present is not None and present.arn is not None,
+        "is_registered": is_registered,
+        "policy": None if wish.policy in policies else wish.policy,
+    }
+    if present is not None and present.changes_thing(wish):
+        kept = {"type_name": present.type_name, "attributes": dict(present.attributes)}
+        way["before"] = kept | {"version": present.version}
+    if groups := [name for name in wish.groups if present is None or name not in present.groups]:
+        way["groups"] = groups
+    return way
+
+
+class Before(msgspec.Struct, frozen=True):
+    """A thing as it was before a run changed it."""
+
+    version: int
+    type_name: str | None = None
+    attributes: dict[str, str] = {}
+
+    def asked(self, name: str) -> dict[str, Any]:
+        """Return the UpdateThing that makes it so again."""
+        kind: dict[str, Any] = {"thingTypeName": self.type_name} if self.type_name else {"removeThingType": True}
+        return {"thingName": name, "attributePayload": {"attributes": self.attributes, "merge": False}} | kind
+
+
+class Way(msgspec.Struct, frozen=True):
+    """What the journal keeps of a device."""
+
+    certificate: str
+    is_new_thing: bool
+    is_attached: bool
+    is_registered: bool
+    policy: str | None = None
+    since: datetime | None = None
+    """When the service's clock had it, just before; an older journal does not say."""
+    before: Before | None = None
+    groups: tuple[str, ...] = ()
+    """Those that the run was to add it to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Now:
+    """What is there when a device is taken back. None where it is not, or was not asked."""
+
+    principals: Sequence[str] | None
+    described: Mapping[str, Any] | None
+    things: Sequence[str]
+    """What the certificate is attached to."""
+    policies: frozenset[str]
+    version: int | None
+    groups: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Undo:
+    """What takes a device back; `problem` says why it is left."""
+
+    detaches: bool = False
+    policy: str | None = None
+    ends_certificate: bool = False
+    groups: tuple[str, ...] = ()
+    puts_back: bool = False
+    ends_thing: bool = False
+    problem: str | None = None
+
+    @property
+    def is_nothing(self) -> bool:
+        return not (self.detaches or self.policy or self.ends_certificate or self.ends_thing or self._changes_thing)
+
+    @property
+    def _changes_thing(self) -> bool:
+        return self.puts_back or bool(self.groups)
+
+
+def may_be_ours(way: Way, described: Mapping[str, Any] | None) -> bool:
+    """Say whether the run may have registered the certificate: what was there before it is somebody else's."""
+    if described is None or way.is_registered:
+        return False
+    return way.since is None or described["creationDate"] >= way.since
+
+
+def undo_of(way: Way, name: str, now: Now) -> Undo:
+    """Return what of a device's way is still to be taken back."""
+    others = [arn for arn in now.principals or () if not arn.endswith(way.certificate)]
+    if way.is_new_thing and others:
+        return Undo(problem=f"it has another certificate now, {others[0].rpartition('/')[2]}")
+    ends_certificate = may_be_ours(way, now.described) and set(now.things) <= {name}
+    if ends_certificate and (since := now.policies - {way.policy}):
+        return Undo(problem=f"its certificate has another policy now, {min(since)}")
+    is_there, left = now.principals is not None, _version_left(way)
+    is_written = left is not None and now.version not in {None, None if way.before is None else way.before.version}
+    if is_written and now.version != left:
+        return Undo(problem=f"it was changed since, and is at version {now.version}")
+    return Undo(
+        detaches=len(others) != len(now.principals or ()) and not way.is_attached,
+        policy=way.policy if way.policy in now.policies else None,
+        ends_certificate=ends_certificate,
+        groups=() if way.is_new_thing else tuple(group for group in way.groups if group in now.groups),
+        puts_back=is_written and way.before is not None,
+        ends_thing=way.is_new_thing and is_there,
+    )
+
+
+def _version_left(way: Way) -> int | None:
+    """Return the version that the run left the thing at, None where it did not write it."""
+    if way.is_new_thing:
+        return 1
+    return None if way.before is None else way.before.version + 1

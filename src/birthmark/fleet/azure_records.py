@@ -1,0 +1,137 @@
+"""An enrollment at Azure DPS: as it is wished, as it is on record, and how the two differ (DPS REST API).
+
+What the SDK's models hold is read here by their attributes, and nothing is asked of anybody.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from birthmark.fleet.target import Change, EnrollmentRequest
+from birthmark.pki.names import parse_registration_id
+
+
+def registration_id(wish: EnrollmentRequest) -> str:
+    """Return what the device registers as: its certificate's common name."""
+    return wish.certificate.subject_cn or wish.device_id
+
+
+def key_of(wish: EnrollmentRequest) -> str:
+    """Return the registration id as it is compared. Raise `InvalidRequestError` for what none can be."""
+    return parse_registration_id(registration_id(wish))
+
+
+def json_of(wish: EnrollmentRequest) -> dict[str, Any]:
+    """Return the record as JSON (Individual Enrollment)."""
+    pair = {"primary": {"certificate": wish.certificate.pem()}}
+    record: dict[str, Any] = {
+        "registrationId": registration_id(wish),
+        "deviceId": wish.device_id,
+        "attestation": {"type": "x509", "x509": {"clientCertificates": pair}},
+        "capabilities": {"iotEdge": wish.is_edge},
+        "provisioningStatus": "enabled",
+    }
+    if (twin := twin_of(wish)) is not None:
+        record["initialTwin"] = {"tags": twin.tags, "properties": {"desired": twin.desired}}
+    return record
+
+
+@dataclass(frozen=True, slots=True)
+class Twin:
+    """What a device's twin begins with."""
+
+    tags: Mapping[str, Any]
+    desired: Mapping[str, Any]
+
+    def __str__(self) -> str:
+        return json.dumps({"tags": self.tags, "desired": self.desired}, sort_keys=True, separators=(",", ":"))
+
+
+def twin_of(wish: EnrollmentRequest) -> Twin | None:
+    """Return the twin that is wished, None where nothing is said of it."""
+    return Twin(wish.tags, wish.desired) if wish.tags or wish.desired else None
+
+
+@dataclass(frozen=True, slots=True)
+class OnRecord:
+    """What decides on an individual enrollment that is there."""
+
+    thumbprints: tuple[str, ...]
+    device_id: str
+    is_edge: bool
+    is_disabled: bool
+    twin: Twin
+
+    def marks(self) -> bytes:
+        """Return the marks of every wish that this record serves as it is: a million of them fit into memory."""
+        if self.is_disabled:
+            return b""
+        said = (None, self.twin) if self.twin.tags or self.twin.desired else (None,)
+        return b"".join(
+            mark(one, self.device_id, twin, is_edge=self.is_edge) for one in self.thumbprints for twin in said
+        )
+
+    def difference(self, wish: EnrollmentRequest) -> tuple[Change, ...]:
+        """Return what is otherwise than wished."""
+        thumbprint, twin = wish.certificate.thumbprint.hex(), twin_of(wish)
+        pairs = [
+            ("device id", self.device_id, wish.device_id, self.device_id.lower() == wish.device_id.lower()),
+            ("IoT Edge", _yes(self.is_edge), _yes(wish.is_edge), self.is_edge == wish.is_edge),
+            ("status", "disabled" if self.is_disabled else "enabled", "enabled", not self.is_disabled),
+            ("initial twin", str(self.twin), str(twin), twin is None or str(twin) == str(self.twin)),
+        ]
+        present = ", ".join(self.thumbprints) or "another attestation"
+        pairs.insert(0, ("certificate", present, thumbprint, thumbprint in self.thumbprints))
+        return tuple(Change(what, present, wanted) for what, present, wanted, is_same in pairs if not is_same)
+
+
+def on_record(enrollment: Any) -> OnRecord:
+    """Return the SDK's `IndividualEnrollment` as far as it is decided on."""
+    return OnRecord(
+        tuple(thumbprints(enrollment)),
+        enrollment.device_id or enrollment.registration_id,
+        is_edge(enrollment),
+        enrollment.provisioning_status == "disabled",
+        _initial_twin(enrollment),
+    )
+
+
+def mark_of(wish: EnrollmentRequest) -> bytes:
+    """Return the mark that a record has which serves the wish."""
+    return mark(wish.certificate.thumbprint.hex(), wish.device_id, twin_of(wish), is_edge=wish.is_edge)
+
+
+def mark(thumbprint: str, device_id: str, twin: Twin | str | None, *, is_edge: bool) -> bytes:
+    """Return 16 bytes that stand for a record."""
+    said = f"{thumbprint} {device_id.lower()} {is_edge} {twin or ''}"
+    return hashlib.blake2b(said.encode(), digest_size=16).digest()
+
+
+def is_edge(enrollment: Any) -> bool:
+    return bool(enrollment.capabilities and enrollment.capabilities.iot_edge)
+
+
+def thumbprints(enrollment: Any) -> list[str]:
+    """Return the SHA-256 thumbprints (hex) of the device's own certificates."""
+    x509 = enrollment.attestation.x509 if enrollment.attestation else None
+    pair = x509.client_certificates if x509 else None
+    entries = [pair.primary, pair.secondary] if pair else []
+    return [entry.info.sha256_thumbprint.lower() for entry in entries if entry and entry.info]
+
+
+def _initial_twin(enrollment: Any) -> Twin:
+    twin = getattr(enrollment, "initial_twin", None)
+    inner = getattr(twin, "_internal", twin)  # the SDK's wrapper, which fails where a part is missing
+    properties = getattr(inner, "properties", None)
+    return Twin(_values(getattr(inner, "tags", None)), _values(getattr(properties, "desired", None)))
+
+
+def _values(collection: Any) -> dict[str, Any]:
+    values = getattr(collection, "additional_properties", None) or {}
+    return {name: value for name, value in values.items() if not name.startswith("$")}
+
+
+def _yes(value: bool) -> str:
+    return "yes" if value else "no"

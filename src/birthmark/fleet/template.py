@@ -1,0 +1,215 @@
+"""What is to be true of each device of a shipment: its name, tags, twin, Edge flag, policy, thing type, groups.
+
+In:   TOML, every key of it in `EXAMPLE`; texts may name what an entry of the list has, as `{unique_id}`.
+Out:  a `Template`, and by it the wish for one device after the other.
+Raises `TemplateInvalidError` with the line, and per device `TemplateUnfilledError`.
+"""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from string import Formatter
+from typing import Any
+
+import msgspec
+
+from birthmark.errors import InvalidRequestError
+from birthmark.fleet.target import DeviceCertificate, EnrollmentRequest
+from birthmark.manifests.model import Entry
+from birthmark.toml_lines import lines_of
+
+MAX_BYTES = 64 * 1024
+_WIDTH = re.compile(r"0?[1-9]?")
+_UNKNOWN = re.compile(r"unknown field `([^`]+)`")
+_WHERE = re.compile(r"at `\$\.?([^`]*)`")
+EXAMPLE = """\
+# What a text may name: {names}.
+# {{number:06}} is the entry's number, with zeros before it.
+
+device_id = "gateway-{{unique_id}}"     # left out: the certificate's common name
+
+[azure]
+edge = true                           # an IoT Edge device
+
+[azure.tags]                          # what its twin begins with
+site = "Osaka"
+part = "{{part_number}}"
+
+[azure.desired]
+interval = 30
+
+[aws]
+policy = "device"                     # each of these has to be there
+thing_type = "gateway"
+groups = ["line-3"]
+
+[aws.attributes]
+part = "{{part_number}}"
+"""
+
+
+class TemplateInvalidError(InvalidRequestError):
+    """The template is not one."""
+
+    code = "enroll.template_invalid"
+    cause = "{file}:{line}: {detail}."
+    fix = "A whole one, to compare with, is printed by `birthmark enroll template`"
+    detail: str
+    file: Path
+    line: int
+
+
+class TemplateUnfilledError(InvalidRequestError):
+    """The entry has not what the template names."""
+
+    code = "enroll.template_unfilled"
+    cause = "The entry of {device} has no {name}, which {key} of the template names."
+    fix = "Name something else in the template. What it may name: `birthmark enroll template`"
+    device: str
+    key: str
+    name: str
+
+
+class NameTakenTwiceError(InvalidRequestError):
+    """Two devices of one name."""
+
+    code = "enroll.name_taken_twice"
+    cause = "The template gives {device} the name {name}, which entry {before} has already."
+    fix = "Name in its device_id what tells devices apart, as `{{unique_id}}`: `birthmark enroll template`"
+    before: int
+    device: str
+    name: str
+
+
+class _Azure(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    edge: bool = False
+    tags: dict[str, Any] = {}
+    desired: dict[str, Any] = {}
+
+
+class _Aws(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    policy: str | None = None
+    thing_type: str | None = None
+    groups: tuple[str, ...] = ()
+    attributes: dict[str, str] = {}
+
+
+class Template(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What every device gets; the texts are not filled in."""
+
+    device_id: str | None = None
+    azure: _Azure = _Azure()
+    aws: _Aws = _Aws()
+
+    def wish(self, entry: Entry, number: int, certificate: DeviceCertificate) -> EnrollmentRequest:
+        """Return the wish for entry `number`. Raise `TemplateUnfilledError`."""
+        facts = facts_of(entry, number)
+
+        def filled(key: str, value: Any) -> Any:
+            return _filled(key, value, facts)
+
+        return EnrollmentRequest(
+            entry.device_id if self.device_id is None else filled("device_id", self.device_id),
+            certificate,
+            is_edge=self.azure.edge,
+            tags=filled("azure.tags", self.azure.tags),
+            desired=filled("azure.desired", self.azure.desired),
+            policy=filled("aws.policy", self.aws.policy),
+            thing_type=filled("aws.thing_type", self.aws.thing_type),
+            attributes=filled("aws.attributes", self.aws.attributes),
+            groups=tuple(filled("aws.groups", self.aws.groups)),
+        )
+
+
+def facts_of(entry: Entry, number: int) -> dict[str, str | int | None]:
+    """Return what a text may name."""
+    intake = entry.intake
+    return {
+        "common_name": entry.common_name,
+        "unique_id": entry.unique_id,
+        "number": number,
+        "part_number": entry.part_number,
+        "model": entry.model,
+        "group_id": entry.group_id,
+        "thumbprint": entry.thumbprint.hex() if entry.thumbprint else None,
+        "board": intake.board if intake else None,
+        "operator": intake.operator if intake else None,
+        "station": intake.station if intake else None,
+    }
+
+
+NAMES = ("common_name", "unique_id", "number", "part_number", "model", "group_id", "thumbprint")
+NAMES_OF_INTAKE = ("board", "operator", "station")
+
+
+def example() -> str:
+    """Return a template with every key."""
+    several = ", ".join(f"{{{name}}}" for name in NAMES)
+    of_intake = ", ".join(f"{{{name}}}" for name in NAMES_OF_INTAKE)
+    return EXAMPLE.format(names=f"{several};\n# and of a bundle of `birthmark element intake`: {of_intake}")
+
+
+def parse_template(text: str, file: Path) -> Template:
+    """Return the template in a file's text. Raise `TemplateInvalidError`."""
+    if len(text) > MAX_BYTES:
+        raise TemplateInvalidError(file=file, line=1, detail=f"it is larger than {MAX_BYTES} bytes")
+    lines = lines_of(text)
+    try:
+        given = msgspec.toml.decode(text)
+        template = msgspec.convert(given, Template)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise TemplateInvalidError(file=file, line=_line_of(str(error), lines), detail=str(error)) from error
+    for key, value in _texts(given, ()):
+        if (problem := _problem(value)) is not None:
+            line = next((lines[key[:end]] for end in range(len(key), 0, -1) if key[:end] in lines), 1)
+            raise TemplateInvalidError(file=file, line=line, detail=f"{'.'.join(key)}: {problem}")
+    return template
+
+
+def _line_of(message: str, lines: Mapping[tuple[str, ...], int]) -> int:
+    """Return the line that an error of msgspec's is about."""
+    where = [part for found in _WHERE.findall(message) for part in found.split(".") if part]
+    where += _UNKNOWN.findall(message)
+    return next((lines[tuple(where[:end])] for end in range(len(where), 0, -1) if tuple(where[:end]) in lines), 1)
+
+
+def _texts(value: Any, key: tuple[str, ...]) -> list[tuple[tuple[str, ...], Any]]:
+    """Return every text, and what is no JSON, with its key."""
+    if not isinstance(value, dict | list | tuple | int | float | None):
+        return [(key, value)]
+    if isinstance(value, dict):
+        return [found for name, each in value.items() for found in _texts(each, (*key, name))]
+    if isinstance(value, list | tuple):
+        return [found for each in value for found in _texts(each, key)]
+    return []
+
+
+def _problem(text: Any) -> str | None:
+    """Return what is wrong with a text that may name facts."""
+    if not isinstance(text, str):
+        return f"no twin holds {text}; write it as a text"
+    try:
+        parts = list(Formatter().parse(text))
+    except ValueError as error:
+        return f"{error}; a brace that is meant stands twice, as {{{{"
+    for _, name, spec, conversion in parts:
+        if name is None:
+            continue
+        if name not in NAMES + NAMES_OF_INTAKE:
+            return f"there is no {{{name[:40]}}}; there are {', '.join(NAMES + NAMES_OF_INTAKE)}"
+        if conversion or (spec and (name != "number" or not _WIDTH.fullmatch(spec))):
+            return f"{{{name}}} is written so alone; a number may have a width, as {{number:06}}"
+    return None
+
+
+def _filled(key: str, value: Any, facts: Mapping[str, str | int | None]) -> Any:
+    if isinstance(value, dict):
+        return {name: _filled(f"{key}.{name}", each, facts) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_filled(key, each, facts) for each in value]
+    if not isinstance(value, str):
+        return value
+    for _, name, _, _ in Formatter().parse(value):
+        if name and facts[name] is None:
+            raise TemplateUnfilledError(device=str(facts["common_name"] or facts["unique_id"]), key=key, name=name)
+    return value.format_map(facts)

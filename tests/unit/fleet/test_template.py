@@ -1,0 +1,90 @@
+"""A template says what each device of a list gets; what it cannot say is told with its line."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from birthmark.fleet.template import (
+    NAMES,
+    NAMES_OF_INTAKE,
+    TemplateInvalidError,
+    TemplateUnfilledError,
+    example,
+    facts_of,
+    parse_template,
+)
+from birthmark.manifests.model import Entry, UnreadCertificate
+from fakes import NOON
+from pki_builders import a_device
+
+DEVICE = a_device(common_name="sn0123").certificate
+ENTRY = Entry("0123", "ATECC608C", "ATECC608C-TNGTLS", None, NOON, "a signer", DEVICE.der, "sn0123", None, ("0",))
+UNREAD = UnreadCertificate(DEVICE.der, "sn0123")
+FILE = Path("template.toml")
+
+
+def test_an_unread_certificate_is_the_read_one() -> None:
+    assert (UNREAD.pem(), UNREAD.thumbprint, UNREAD.subject_cn) == (DEVICE.pem(), DEVICE.thumbprint, DEVICE.subject_cn)
+
+
+def test_the_example_is_a_template_and_is_filled_in() -> None:
+    wish = parse_template(example(), FILE).wish(ENTRY, 7, UNREAD)
+    assert (wish.device_id, wish.is_edge) == ("gateway-0123", True)
+    assert (wish.tags, wish.desired) == ({"site": "Osaka", "part": "ATECC608C-TNGTLS"}, {"interval": 30})
+    assert (wish.policy, wish.thing_type, wish.groups) == ("device", "gateway", ("line-3",))
+    assert wish.attributes == {"part": "ATECC608C-TNGTLS"}
+
+
+def test_without_one_a_device_is_called_as_its_certificate() -> None:
+    wish = parse_template("", FILE).wish(ENTRY, 1, UNREAD)
+    assert (wish.device_id, wish.tags, wish.policy, wish.groups) == ("sn0123", {}, None, ())
+
+
+def test_what_the_example_says_may_be_named_is_what_there_is() -> None:
+    assert tuple(facts_of(ENTRY, 1)) == NAMES + NAMES_OF_INTAKE
+    assert all(f"{{{name}}}" in example() for name in facts_of(ENTRY, 1))
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "said"),
+    [
+        ('device_id = "{uid}"', 1, "there is no {uid}"),
+        ("\n[azure]\nedg = true", 3, "edg"),
+        ("[azure]\nedge = 1", 2, "bool"),
+        ('[aws]\n\ngroups = ["{board", "b"]', 3, "a brace"),
+        ('device_id = "{number:99999999}"', 1, "a width"),
+        ('device_id = "{unique_id.__class__}"', 1, "there is no"),
+        ('device_id = "{unique_id!r}"', 1, "is written so alone"),
+        ("[azure.tags]\nmade = 2026-01-01", 2, "write it as a text"),
+        ("device_id = ", 1, "Invalid"),
+    ],
+)
+def test_what_is_wrong_is_told_with_its_line(text: str, line: int, said: str) -> None:
+    with pytest.raises(TemplateInvalidError) as refused:
+        parse_template(text, FILE)
+    assert refused.value.facts["line"] == str(line)
+    assert said in refused.value.explain_cause()
+
+
+def test_what_an_entry_has_not_is_told_and_not_left_out() -> None:
+    with pytest.raises(TemplateUnfilledError) as refused:
+        parse_template('[azure.tags]\nboard = "{board}"', FILE).wish(ENTRY, 1, UNREAD)
+    assert "azure.tags.board" in refused.value.explain_cause()
+
+
+def test_a_number_has_the_width_that_is_asked_for() -> None:
+    assert parse_template('device_id = "d{number:06}"', FILE).wish(ENTRY, 7, UNREAD).device_id == "d000007"
+
+
+@given(st.text(max_size=200))
+def test_any_text_is_a_template_or_is_refused(text: str) -> None:
+    try:
+        template = parse_template(text, FILE)
+    except TemplateInvalidError:
+        return
+    try:
+        template.wish(ENTRY, 1, UNREAD)
+    except TemplateUnfilledError:
+        return

@@ -8,9 +8,9 @@ A session that is not stored lives in memory, as long as its connection.
 """
 
 import contextlib
-from collections import defaultdict
+from collections import OrderedDict, defaultdict
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
@@ -63,6 +63,16 @@ class SpaceRules(msgspec.Struct, frozen=True):
     """Messages go by topic to whoever subscribed; without, a session keeps its subscriptions and nothing else."""
 
 
+MAX_GONE = 100_000
+
+
+class Seen(NamedTuple):
+    """When a client came, in microseconds; or with `reason` when it went."""
+
+    at: int
+    reason: Closed | None
+
+
 class Arrival(msgspec.Struct, frozen=True):
     """A client that may connect."""
 
@@ -94,6 +104,7 @@ class Space:
         self.now = broker.now
         self.spawn = broker.spawn
         self.live: dict[str, Attached] = {}
+        self._gone: OrderedDict[str, tuple[int, Closed]] = OrderedDict()  # who was here since this process began
         self._tagged: defaultdict[str, set[Attached]] = defaultdict(set)
         self.subscriptions = Subscriptions(broker, self, self._router)
         self.messages = Messages(broker, self, self._router)
@@ -111,6 +122,15 @@ class Space:
     def stored(self) -> int:
         """How many sessions outlive their connections."""
         return self._stored_count
+
+    def seen(self, client: str) -> Seen | None:
+        """Return since when a client is connected, or when and how it went; None for one that this process never saw.
+
+        Of those that went the latest `MAX_GONE` are known.
+        """
+        if (attached := self.live.get(client)) is not None:
+            return Seen(attached.since, None)
+        return None if (gone := self._gone.get(client)) is None else Seen(*gone)
 
     def is_arriving(self, client: str) -> bool:
         """Somebody is about to take this session."""
@@ -314,6 +334,10 @@ class Space:
         attached.is_over = True
         if self.live.get(attached.client) is attached:
             del self.live[attached.client]
+            self._gone[attached.client] = self.now(), reason
+            self._gone.move_to_end(attached.client)
+            if len(self._gone) > MAX_GONE:
+                self._gone.popitem(last=False)
         self._untag(attached)
         self._broker.unsettled.discard(attached)
         if not attached.is_stored:

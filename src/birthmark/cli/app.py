@@ -26,6 +26,7 @@ COMMANDS = (
     "element",
     "manifest",
     "enroll",
+    "fleet",
     "ca",
     "dps",
     "hub",

@@ -2,28 +2,33 @@
 
 import shlex
 import sys
-from dataclasses import asdict, dataclass, field
-from enum import StrEnum
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from birthmark.cli.asking import CannotWorkError, agree, device_with, only, only_typed
+from birthmark.cli.asking import CannotWorkError, agree, device_with, only
 from birthmark.cli.common import UsageError, emit, read_certificate, without
+from birthmark.cli.enroll_options import (
+    Cloud,
+    DeviceOptions,
+    Edge,
+    Force,
+    ProfileOptions,
+    RunOptions,
+    TargetOptions,
+    TargetsOptions,
+    TemplateOption,
+    WriteOptions,
+)
 from birthmark.cli.manifest import ManifestOptions, count_entries
-from birthmark.cli.operator import DataOption, ServerOptions, show
+from birthmark.cli.operator import show
 from birthmark.cli.options import JsonOption, command, commands
-from birthmark.cli.printable import counted
 from birthmark.cli.tpm_record import TpmOptions, enroll_tpm
 from birthmark.clock import SystemClock
-from birthmark.console.client import DEFAULT_DATA
 from birthmark.errors import InvalidRequestError
-from birthmark.pki.certificates import Certificate
 from birthmark.text import printable
-
-if TYPE_CHECKING:
-    from birthmark.fleet.target import EnrollmentTarget
 
 app = commands("Put devices on record: one, a CA's, a shipment.", "birthmark enroll device --cert device.pem")
 
@@ -76,111 +81,6 @@ class NothingInManifestError(InvalidRequestError):
         "`birthmark manifest create --out rehearsal --count 1`."
     )
     path: Path
-
-
-class Cloud(StrEnum):
-    """Where enrollments go."""
-
-    AZURE = "azure"
-    AWS = "aws"
-
-
-@dataclass(frozen=True, slots=True)
-class ProfileOptions:
-    """Whose records these are."""
-
-    profile_name: Annotated[
-        str, typer.Option("--profile", help="local (a Birthmark server), cloud (the vendor's own), or a named one.")
-    ] = "local"
-    data: DataOption = Path(DEFAULT_DATA)
-
-    @property
-    def is_local(self) -> bool:
-        return self.profile_name == "local"
-
-    def revoked_here(self, certificate: Certificate) -> list[str]:
-        """Return the word of a local server's CA on a certificate that it, or a CA of it, took back."""
-        if not self.is_local:
-            return []
-        told = ServerOptions(self.data).client.post("/certificates/check", {"certificate": certificate.pem()})
-        return [told["revoked"].rstrip(".")] if told["revoked"] else []
-
-
-@dataclass(frozen=True, slots=True)
-class TargetOptions:
-    """Where enrollments go."""
-
-    to: Annotated[Cloud, typer.Option(help="Which cloud's interface.")] = Cloud.AZURE
-    profile: ProfileOptions = field(default_factory=ProfileOptions)
-
-    @property
-    def is_azure(self) -> bool:
-        return self.to is Cloud.AZURE
-
-    def open(self) -> "EnrollmentTarget":
-        """Return the target itself."""
-        only_typed(self.profile.is_local, "with --profile local", "--data")
-        from birthmark.fleet.aws import AwsTarget
-        from birthmark.fleet.azure import AzureTarget
-        from birthmark.fleet.profiles import aws_profile, azure_profile
-
-        if self.is_azure:
-            return AzureTarget(azure_profile(self.profile.profile_name, self.profile.data))
-        return AwsTarget(aws_profile(self.profile.profile_name, self.profile.data))
-
-
-@dataclass(frozen=True, slots=True)
-class TargetsOptions:
-    """Where a shipment goes: one cloud, or several by the same command."""
-
-    to: Annotated[
-        list[Cloud] | None, typer.Option(help="Which cloud's interface; may be given again for both. Default: azure.")
-    ] = None
-    profile: ProfileOptions = field(default_factory=ProfileOptions)
-
-    def each(self) -> list[TargetOptions]:
-        """Return each of them once, in the order given."""
-        return [TargetOptions(to, self.profile) for to in dict.fromkeys(self.to or [Cloud.AZURE])]
-
-    def goes(self, to: Cloud) -> bool:
-        """Say whether it is one of them."""
-        return to in (self.to or [Cloud.AZURE])
-
-
-@dataclass(frozen=True, slots=True)
-class WriteOptions:
-    """Before something is written."""
-
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, change nothing.")] = False
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before writing to another profile than local.")] = False
-
-    def confirm(self, target: "EnrollmentTarget", profile: ProfileOptions, count: int) -> None:
-        """Say where this goes, and ask before it goes anywhere but to a local server."""
-        typer.echo(f"{counted(count, 'record')} for {target.description}", err=True)
-        agree(f"Write to {target.description}?", yes=self.yes or self.dry_run or profile.is_local)
-
-
-Edge = Annotated[bool, typer.Option("--edge", help="Make it an IoT Edge device (Azure).")]
-Force = Annotated[
-    bool, typer.Option("--force", help="Also put on record what will be refused: expired, weak, without a name.")
-]
-
-
-@dataclass(frozen=True, slots=True)
-class DeviceOptions:
-    """How devices are put on record, at either cloud."""
-
-    edge: Edge = False
-    policy: Annotated[str | None, typer.Option(help="Policy to attach (AWS).")] = None
-    update: Annotated[bool, typer.Option("--update", help="Replace what is on record with another certificate.")] = (
-        False
-    )
-    force: Force = False
-
-    def check(self, *, azure: bool, aws: bool) -> None:
-        """Refuse what another cloud has."""
-        only(azure, "with --to azure", edge=self.edge)
-        only(aws, "with --to aws", policy=self.policy)
 
 
 @command(app, "birthmark enroll device --cert se050.pem --edge")
@@ -263,39 +163,6 @@ def group(
     emit(as_json, {"group": group_id, "outcome": done.value})
 
 
-@dataclass(frozen=True, slots=True)
-class RunOptions:
-    """What is kept of a run, and whether it is to be taken back."""
-
-    journal: Annotated[
-        Path | None,
-        typer.Option(help="Keep every outcome in this file, which belongs to one target, and the way back."),
-    ] = None
-    undo: Annotated[bool, typer.Option("--undo", help="Take back what the journal's runs did, and nothing else.")] = (
-        False
-    )
-    report: Annotated[
-        list[Path] | None,
-        typer.Option(help="Write what became of each device here: a .csv, .json or .html file; may be given again."),
-    ] = None
-
-    def check_reports(self, shipped: Path) -> None:
-        """Raise `BadParameter` for a report in the place of another file of the run, which would be lost."""
-        taken = {one.resolve() for one in (shipped, self.journal) if one is not None}
-        for path in self.report or ():
-            if path.resolve() in taken or path.is_dir():
-                raise typer.BadParameter(f"{path} is another file of this run, or a directory", param_hint="--report")
-            taken.add(path.resolve())
-
-    def for_target(self, to: Cloud, *, among: int) -> "RunOptions":
-        """Return the same for one of several targets: each has files of its own, `run.azure.journal`, `run.aws.csv`."""
-        if among == 1:
-            return self
-        reports = [path.with_suffix(f".{to.value}{path.suffix}") for path in self.report or ()]
-        journal = self.journal and self.journal.with_suffix(f".{to.value}{self.journal.suffix}")
-        return RunOptions(journal, self.undo, reports)
-
-
 @command(app, "birthmark enroll manifest shipment.json --dry-run")
 def manifest(
     how: DeviceOptions,
@@ -303,9 +170,7 @@ def manifest(
     writing: WriteOptions,
     shipped: ManifestOptions,
     run: RunOptions,
-    template: Annotated[
-        Path | None, typer.Option(help="What each device gets, as `birthmark enroll template` shows: names, tags, …")
-    ] = None,
+    template: TemplateOption = None,
 ) -> None:
     """Put every verified chip of a supplier's manifest on record; device id is the certificate's common name.
 

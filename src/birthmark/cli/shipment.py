@@ -1,6 +1,5 @@
 """Enroll a supplier's shipment: entries to wishes, with every outcome in a tally, also when the run is cut off."""
 
-import shlex
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -30,7 +29,7 @@ from birthmark.manifests.marks import Marks
 from birthmark.manifests.model import Entry
 
 if TYPE_CHECKING:
-    from birthmark.cli.enroll import DeviceOptions, RunOptions, TargetOptions, TargetsOptions, WriteOptions
+    from birthmark.cli.enroll_options import DeviceOptions, RunOptions, TargetOptions, TargetsOptions, WriteOptions
 
 Tell: TypeAlias = Callable[[Outcome], None]
 
@@ -233,7 +232,5 @@ def take_back_shipment(where: "TargetOptions", writing: "WriteOptions", run: "Ru
 
 def _tell_taken_back(tell: Tell, where: "TargetOptions", outcome: Outcome) -> None:
     if outcome.refusal is not None:
-        profile = where.profile.profile_name
-        to = "" if where.is_azure else " --to aws"
-        outcome.refusal.add_facts(options=to if where.profile.is_local else f"{to} --profile {shlex.quote(profile)}")
+        outcome.refusal.add_facts(options=where.as_options())
     tell(outcome)

@@ -9,21 +9,37 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 from birthmark.clock import Clock, SystemClock
-from birthmark.fleet.aws_records import Now, OnRecord, Way, completes, may_be_ours, thing_of, undo_of, way_back
+from birthmark.fleet.aws_records import (
+    NOTHING,
+    Now,
+    OnRecord,
+    Way,
+    completes,
+    may_be_ours,
+    thing_of,
+    undo_of,
+    way_back,
+)
 from birthmark.fleet.errors import (
     DifferentRecordError,
     NoSuchRecordError,
     NotTakenBackError,
     ReferenceMissingError,
     SdkMissingError,
+    TargetRefusedError,
     TargetUnreachableError,
     refusal,
     way_of,
 )
+from birthmark.fleet.following import Stand, Standing
 from birthmark.fleet.profiles import AwsProfile
 from birthmark.fleet.target import Done, Enrolled, EnrollmentRequest, Note, Record, WayBack, unnoted
 
 _SURVEY_AT_LEAST = 1000
+_INDEX = (
+    "who is connected is told where the account indexes it: `aws iot update-indexing-configuration "
+    "--thing-indexing-configuration thingIndexingMode=REGISTRY,thingConnectivityIndexingMode=STATUS`"
+)
 _MAKE_TYPE = ": `aws iot create-thing-type --thing-type-name {}`"
 _MAKE_GROUP = ": `aws iot create-thing-group --thing-group-name {}`"
 _MAKE_POLICY = (
@@ -164,6 +180,41 @@ class AwsTarget:
                 self._iot.add_thing_to_thing_group(thingName=wish.device_id, thingGroupName=group)
             self._iot.attach_thing_principal(thingName=wish.device_id, principal=arn)
             undo.pop_all()  # all of it is there; until now, what failed took back what was made
+
+    def stand(self, wish: EnrollmentRequest) -> Stand:
+        """Return where a device stands, by the client id that is its thing's name."""
+        name, certificate_id = wish.device_id, wish.certificate.thumbprint.hex()
+        if (principals := self._principals(name)) is None:
+            return Stand(name, Standing.MISSING)
+        if not any(arn.endswith(certificate_id) for arn in principals):
+            ids = ", ".join(arn.rpartition("/")[2] for arn in principals)
+            return Stand(name, Standing.OTHERWISE, f"certificate {ids or NOTHING}")
+        described = self._described(certificate_id) or {}
+        if described.get("status") != "ACTIVE":
+            return Stand(name, Standing.DISABLED, f"its certificate is {described.get('status')}")
+        try:
+            with self._translated(name):
+                seen = self._iot.get_thing_connectivity_data(thingName=name)
+        except TargetRefusedError as error:
+            return Stand(name, Standing.ASSIGNED, f"{error.facts['reason']}; {_INDEX}")
+        at = seen.get("timestamp")
+        if seen.get("connected"):
+            return Stand(name, Standing.CONNECTED, "", at)
+        return Stand(
+            name, Standing.ASSIGNED if at is None else Standing.AWAY, str(seen.get("disconnectReason", "")), at
+        )
+
+    def retire(self, wish: EnrollmentRequest, *, dry_run: bool) -> Done:
+        """Let a device connect no more: its certificate becomes inactive, and nothing else changes."""
+        certificate_id = wish.certificate.thumbprint.hex()
+        if (described := self._described(certificate_id)) is None:
+            return Done.GONE
+        if described["status"] != "ACTIVE":
+            return Done.UNCHANGED
+        if not dry_run:
+            with self._translated(wish.device_id):
+                self._iot.update_certificate(certificateId=certificate_id, newStatus="INACTIVE")
+        return Done.WOULD_RETIRE if dry_run else Done.RETIRED
 
     def take_back(self, device_id: str, way: WayBack, *, dry_run: bool) -> Done:
         known = way_of(way, Way, device_id, self.description)

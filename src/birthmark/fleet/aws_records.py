@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from birthmark.fleet.following import Stand, Standing
 from birthmark.fleet.target import Change, EnrollmentRequest
 
 NOTHING = "nothing"
@@ -57,6 +58,15 @@ class OnRecord:
 def completes(difference: Sequence[Change]) -> bool:
     """Say whether all of it only adds what is missing."""
     return all(change.present == NOTHING for change in difference)
+
+
+def stand_of(name: str, seen: Mapping[str, Any], since: datetime | None) -> Stand:
+    """Return where a device stands by GetThingConnectivityData; what was before `since` was another life of it."""
+    at, reason = seen.get("timestamp"), str(seen.get("disconnectReason", ""))
+    if seen.get("connected"):
+        return Stand(name, Standing.CONNECTED, "", at)
+    is_seen = at is not None and (since is None or at >= since)
+    return Stand(name, Standing.AWAY if is_seen else Standing.ASSIGNED, reason, at)
 
 
 def thing_of(wish: EnrollmentRequest, *, merge: bool = False) -> dict[str, Any]:

@@ -6,15 +6,19 @@ import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from http import HTTPStatus
 from typing import Any
 
 import msgspec
 
 from birthmark.auth.connection_strings import parse_connection_string
+from birthmark.clock import Clock, SystemClock
 from birthmark.dps.model import TpmKeys, parse_group_id
 from birthmark.errors import BirthmarkError
+from birthmark.fleet.azure_hub import HubDevices, stand_of
 from birthmark.fleet.azure_records import (
+    IDENTITY,
     OnRecord,
     Twin,
     json_of,
@@ -34,6 +38,7 @@ from birthmark.fleet.errors import (
     refusal,
     way_of,
 )
+from birthmark.fleet.following import Stand, Standing
 from birthmark.fleet.profiles import AzureProfile
 from birthmark.fleet.target import Done, Enrolled, EnrollmentRequest, Note, Record, WayBack, unnoted
 from birthmark.pki.certificates import Certificate
@@ -45,10 +50,13 @@ _SURVEY_AT_LEAST = 1000
 _HOW = ", here the root of your own CA in the directory ca: `birthmark dps ca add {} ca/root.pem`"
 
 
+_CLOCK = SystemClock()
+
+
 class AzureTarget:
     """One provisioning service."""
 
-    def __init__(self, profile: AzureProfile) -> None:
+    def __init__(self, profile: AzureProfile, clock: Clock = _CLOCK) -> None:
         try:
             import provisioningserviceclient as sdk
             from provisioningserviceclient import models
@@ -66,6 +74,8 @@ class AzureTarget:
         self._scope = profile.scope
         # By registration id on record, the marks of what it serves as: a million of them fit into memory.
         self._known: dict[str, bytes] | None = None
+        hub = profile.hub_connection_string
+        self._hub = None if hub is None else HubDevices(hub, profile.ca_file, clock)
         if profile.ca_file is not None:  # this root alone, whatever the environment says about trust
             config.connection.verify = str(profile.ca_file)
             # requests lets these override `verify`; this process talks to no one else over requests.
@@ -137,6 +147,48 @@ class AzureTarget:
             return Enrolled(Done.WOULD_UPDATE, difference)
         note(wish.device_id, _way_back(wish, on_record(present)) | {"before": _kept(present)})
         return Enrolled(self._put(self._as_wished(present, wish), present), difference)
+
+    def stand(self, wish: EnrollmentRequest) -> Stand:
+        """Return where a device stands; whether it connected, only the hub knows that it was assigned to."""
+        if (present := self._found(self._sdk.get_individual_enrollment, registration_id(wish))) is None:
+            return Stand(wish.device_id, Standing.MISSING)
+        now, state = on_record(present), present.registration_state
+        other = [change for change in now.difference(wish) if change.what in IDENTITY]
+        if now.is_disabled or other:
+            said = ", ".join(f"{one.what} {one.present}" for one in other)
+            return Stand(wish.device_id, Standing.OTHERWISE if other else Standing.DISABLED, said)
+        if state is None or not state.assigned_hub:
+            return Stand(wish.device_id, Standing.UNASSIGNED)
+        return self._stand_at_hub(wish, state, present.last_updated_date_time_utc)
+
+    def _stand_at_hub(self, wish: EnrollmentRequest, state: Any, since: datetime | None) -> Stand:
+        """Return where a device stands that was assigned; seen it is where that was after its record was written."""
+        at = f"{state.assigned_hub} as {state.device_id}"
+        if self._hub is None or self._hub.host != str(state.assigned_hub).partition(":")[0]:
+            return Stand(wish.device_id, Standing.ASSIGNED, f"{at}; no connection string of that hub is at hand")
+        if (device := self._hub.get(str(state.device_id))) is None:
+            return Stand(wish.device_id, Standing.ASSIGNED, f"{at}, which has no such device")
+        return stand_of(wish.device_id, at, device, since)
+
+    def retire(self, wish: EnrollmentRequest, *, dry_run: bool) -> Done:
+        """Let a device register no more, nor connect to the hub that it was assigned to."""
+        present = self._found(self._sdk.get_individual_enrollment, registration_id(wish))
+        if present is None:
+            return Done.GONE
+        state = present.registration_state
+        known = None if self._hub is None or state is None or not state.device_id else self._hub.get(state.device_id)
+        is_disabled, is_cut = on_record(present).is_disabled, known is None or known.get("status") == "disabled"
+        if is_disabled and is_cut:
+            return Done.UNCHANGED
+        if dry_run:
+            return Done.WOULD_RETIRE
+        if not is_disabled:
+            record = self._as_wished(present, wish)
+            record.provisioning_status = "disabled"
+            self._put(record, present)
+        if known is not None and not is_cut and self._hub is not None:
+            self._hub.disable(known)
+        return Done.RETIRED
 
     def take_back(self, device_id: str, way: WayBack, *, dry_run: bool) -> Done:
         known = way_of(way, _Way, device_id, self.description)

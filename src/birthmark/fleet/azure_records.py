@@ -12,6 +12,9 @@ from typing import Any
 from birthmark.fleet.target import Change, EnrollmentRequest
 from birthmark.pki.names import parse_registration_id
 
+IDENTITY = frozenset({"certificate", "device id"})
+"""What of a difference makes a record another device's."""
+
 
 def registration_id(wish: EnrollmentRequest) -> str:
     """Return what the device registers as: its certificate's common name."""

@@ -4,6 +4,7 @@ Named profiles are tables in ~/.config/birthmark/profiles.toml:
 
     [factory.azure]
     connection_string_file = "/run/secrets/dps"     # 0600
+    hub_connection_string_file = "/run/secrets/hub"   # to see who connected
     ca_file = "/etc/ssl/certs/ca-certificates.crt"
 
     [factory.aws]
@@ -36,6 +37,8 @@ class AzureProfile:
     ca_file: Path | None = None
     scope: str | None = None
     """The ID scope, where it is known without asking."""
+    hub_connection_string: str | None = field(default=None, repr=False)
+    """Of the hub that devices are assigned to, for who wants to know whether they connected."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,16 +61,19 @@ def azure_profile(name: str, data: Path) -> AzureProfile:
     if name == "local":
         endpoints = read_endpoints(data.expanduser())
         dps = served(endpoints, "dps", data)
-        return AzureProfile(dps["service_connection_string"], Path(endpoints["trust_bundle"]), dps["id_scope"])
+        hub = (endpoints["iothub"] or {}).get("service_connection_string")
+        return AzureProfile(dps["service_connection_string"], Path(endpoints["trust_bundle"]), dps["id_scope"], hub)
     if name == "cloud":
         if not (text := os.environ.get("PROVISIONING_CONNECTION_STRING")):
             raise ProfileError(profile=name, detail="PROVISIONING_CONNECTION_STRING is not set")
-        return AzureProfile(text)
+        return AzureProfile(text, hub_connection_string=os.environ.get("IOTHUB_CONNECTION_STRING"))
     table = _named(name, "azure")
     if not table.get("connection_string_file"):
         raise ProfileError(profile=name, detail=f"[{name}.azure] has no connection_string_file")
     path = Path(str(table["connection_string_file"])).expanduser()
-    return AzureProfile(_secret(name, path), _ca_file(table))
+    hub_path = table.get("hub_connection_string_file")
+    hub = None if hub_path is None else _secret(name, Path(str(hub_path)).expanduser())
+    return AzureProfile(_secret(name, path), _ca_file(table), hub_connection_string=hub)
 
 
 def aws_profile(name: str, data: Path) -> AwsProfile:

@@ -69,6 +69,8 @@ class Done(StrEnum):
     TAKEN_BACK = "taken back"
     WOULD_TAKE_BACK = "would take back"
     GONE = "gone already"
+    RETIRED = "retired"
+    WOULD_RETIRE = "would be retired"
 
 
 class Enrolled(NamedTuple):

@@ -24,6 +24,10 @@ class Presence(Protocol):
         """Return since when a device is connected, or None."""
         ...
 
+    def last_seen(self, hub: str, device_id: str) -> datetime | None:
+        """Return when a device came, or when it went; None for one that was not here since the server began."""
+        ...
+
 
 class ToDevices(Presence, Protocol):
     """The way from the service to the devices, wherever they are connected."""

@@ -239,3 +239,18 @@ def test_a_device_publishes_by_https_with_its_certificate(enroll: Enroll, server
     assert post("/topics/post%2Fx?qos=1")[1]["message"] == "OK"
     assert post("/topics/post/x?qos=0")[0] == 200
     assert post("/topics/other?qos=1")[0] == 403
+
+
+def test_the_fleets_index_says_who_is_connected_and_how_the_others_went(enroll: Enroll, iot: Any) -> None:
+    thing = enroll("seen-1", *OWN_TOPICS)
+    assert iot.get_thing_connectivity_data(thingName="seen-1")["connected"] is False
+    with thing.device(port=8883) as device:
+        device("connect")
+        here = iot.get_thing_connectivity_data(thingName="seen-1")
+        assert (here["connected"], "disconnectReason" in here) == (True, False)
+        device("disconnect")
+        gone = iot.get_thing_connectivity_data(thingName="seen-1")
+    assert (gone["connected"], gone["disconnectReason"]) == (False, "CLIENT_INITIATED_DISCONNECT")
+    assert gone["timestamp"] >= here["timestamp"]
+    with pytest.raises(iot.exceptions.ResourceNotFoundException):
+        iot.get_thing_connectivity_data(thingName="seen-2")

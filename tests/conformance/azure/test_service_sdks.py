@@ -164,3 +164,39 @@ asyncio.run(main())
     done = run_python(script, device.environment(server))
     assert done.stdout.splitlines() == ["CredentialError"], done.stderr
     assert server.why("disable-1")["code"] == "iothub.device_disabled"
+
+
+def test_the_registry_says_when_a_device_was_seen_last(server: RunningServer, tmp_path: Path) -> None:
+    device = a_file_device(tmp_path, "last-seen-1")
+    server.run("enroll", "device", device.name, "--cert", str(device.certificate_file))
+    files = ["--cert", str(device.certificate_file), "--key", str(device.key_file)]
+    environment = dict(server.environment)
+    server.run("device", "register", *files, **environment)
+    script = (
+        'device = registry.get_device("last-seen-1"); print(device.connection_state, device.last_activity_time.year)'
+    )
+    assert run_python(REGISTRY + script, environment).stdout == "Disconnected 1\n"
+    server.run("device", "send", "hello", *files, **environment)
+    state, year = run_python(REGISTRY + script, environment).stdout.split()
+    assert (state, int(year) > 2000) == ("Disconnected", True)
+
+
+def test_the_sdks_initial_twin_is_what_the_devices_twin_begins_with(server: RunningServer, tmp_path: Path) -> None:
+    device = a_file_device(tmp_path, "twin-begins-1")
+    script = f"""
+from provisioningserviceclient import ProvisioningServiceClient
+from provisioningserviceclient.models import AttestationMechanism, IndividualEnrollment, InitialTwin
+service = ProvisioningServiceClient.create_from_connection_string(os.environ["PROVISIONING_CONNECTION_STRING"])
+pem = open({str(device.certificate_file)!r}).read()
+attestation = AttestationMechanism.create_with_x509_client_certs(pem)
+twin = InitialTwin.create(tags={{"site": "osaka"}}, desired_properties={{"interval": 30}})
+made = service.create_or_update(IndividualEnrollment.create("twin-begins-1", attestation, initial_twin=twin))
+print(made.initial_twin.tags, made.initial_twin.desired_properties)
+"""
+    environment = dict(server.environment)
+    told = run_python(REGISTRY + script, environment)
+    assert told.stdout == "{'site': 'osaka'} {'interval': 30}\n", told.stderr
+    files = ["--cert", str(device.certificate_file), "--key", str(device.key_file)]
+    server.run("device", "register", *files, **environment)
+    script = 'twin = registry.get_twin("twin-begins-1"); print(twin.tags, twin.properties.desired["interval"])'
+    assert run_python(REGISTRY + script, environment).stdout == "{'site': 'osaka'} 30\n"

@@ -56,6 +56,7 @@ RUN = (
     "birthmark manifest create --out shipment --count 1",
     f"birthmark enroll manifest {SHIPMENT} --journal run.journal",
 )
+MOVE = f"birthmark fleet move {SHIPMENT}"
 UNDO = "birthmark enroll manifest shipment/manifest.json --undo"
 
 FLEET: Mapping[str, Scenario] = {
@@ -72,6 +73,18 @@ FLEET: Mapping[str, Scenario] = {
             "birthmark enroll device --cert other.pem --update --force",
         ),
         types_all=True,
+    ),
+    "fleet.not_at_source": Scenario(f"{MOVE} --from azure --to aws", typed(RUN[0]), is_instead=True),
+    "fleet.taken_at_destination": Scenario(
+        f"{MOVE} --from aws --to azure",
+        typed(
+            *RUN,
+            f"birthmark enroll manifest {SHIPMENT} --to aws",
+            f"birthmark manifest extract {SHIPMENT} --out .",
+            f'openssl req -x509 -nodes {_KEY} -subj "/CN=$(basename sn*.pem .pem)" -days 9 -out other.pem',
+            "birthmark enroll device --cert other.pem --update --force",
+        ),
+        is_instead=True,
     ),
     "enroll.device_not_named": Scenario(
         "birthmark enroll device --to aws --cert nameless.pem",

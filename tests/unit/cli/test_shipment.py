@@ -6,7 +6,7 @@ import pytest
 import typer
 
 from birthmark.cli.common import telling_refusals
-from birthmark.cli.enroll import RunOptions
+from birthmark.cli.enroll_options import RunOptions
 from birthmark.cli.shipment import Shipment, enroll_shipment
 from birthmark.cli.tally import Tally
 from birthmark.fleet.journal import Outcome

@@ -10,6 +10,7 @@ import msgspec
 from birthmark.awsiot.http.routing import Call
 from birthmark.awsiot.model import ThingName, parse_shadow_name, parse_thing_name
 from birthmark.awsiot.rules import topics
+from birthmark.awsiot.rules.presence import REASONS
 from birthmark.awsiot.rules.retained import RetainedMissingError
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.wire import BodyInvalidError
@@ -38,6 +39,21 @@ _UTF8 = "UTF8_DATA"
 
 Ask = Callable[[str, bytes, Callable[[BirthmarkError], object]], Awaitable[None]]
 """Asks a service of the cloud by a reserved topic."""
+
+
+class ConnectivityOperations:
+    """Who of the things is connected, by the client id that is its name: the fleet's index of the real service."""
+
+    def __init__(self, aws: AwsIot, space: Space) -> None:
+        self._things = aws.things
+        self._space = space
+
+    async def get_thing_connectivity_data(self, call: Call) -> Any:
+        name = (await self._things.get(call["thingName"])).name
+        if (seen := self._space.seen(name)) is None:
+            return {"thingName": name, "connected": False}
+        told = {"thingName": name, "connected": seen.reason is None, "timestamp": seen.at / MICROS}
+        return told if seen.reason is None else told | {"disconnectReason": REASONS[seen.reason]}
 
 
 class DataOperations:

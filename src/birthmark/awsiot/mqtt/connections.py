@@ -6,9 +6,9 @@ from birthmark.awsiot.errors import reason_of
 from birthmark.awsiot.events import CertificateChanged, GrantsChanged, PolicyChanged, ThingChanged
 from birthmark.awsiot.model import AccessKey
 from birthmark.awsiot.mqtt.connection import MAX_EXPIRY_S, WINDOW, AwsConnection
-from birthmark.awsiot.mqtt.presence import REASONS, presence
 from birthmark.awsiot.mqtt.reserved import Reserved
 from birthmark.awsiot.rules import topics
+from birthmark.awsiot.rules.presence import REASONS, presence
 from birthmark.awsiot.rules.variables import Visitor
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.service.devices import CertificateInactiveError, Grant

@@ -27,9 +27,10 @@ def routes(iothub: IotHub, devices: ToDevices, record: Record) -> list[Route]:
     hubs, registry = iothub.hubs, iothub.registry
 
     def seen(device: Device) -> dict[str, Any]:
-        at = devices.connected_since(device.hub, device.device_id)
+        at = devices.last_seen(device.hub, device.device_id)
         activity = wire.NEVER if at is None else wire.registry_time(at)
-        return {"is_connected": at is not None, "last_activity": activity}
+        is_connected = devices.connected_since(device.hub, device.device_id) is not None
+        return {"is_connected": is_connected, "last_activity": activity}
 
     def view_of(device: Device) -> dict[str, Any]:
         return wire.device_json(device, **seen(device))

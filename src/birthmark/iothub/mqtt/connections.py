@@ -60,6 +60,11 @@ class HubConnections:
         attached = self.space(hub).live.get(device_id)
         return None if attached is None else from_micros(attached.since)
 
+    def last_seen(self, hub: str, device_id: str) -> datetime | None:
+        """Return when a device came, or when it went; None for one that was not here since the server began."""
+        seen = self.space(hub).seen(device_id)
+        return None if seen is None else from_micros(seen.at)
+
     async def accept(self, pump: MqttPump, packet: Connect) -> Admission:
         """Admit the client of a CONNECT, or raise `MqttRefusedError`."""
         require_3_1_1(packet)

@@ -34,6 +34,10 @@ class DevicesByBus:
         """Return since when a device is connected, or None."""
         return self._connections.connected_since(hub, device_id)
 
+    def last_seen(self, hub: str, device_id: str) -> datetime | None:
+        """Return when a device came, or when it went; None for one that was not here since the server began."""
+        return self._connections.last_seen(hub, device_id)
+
     async def call(self, hub: Hub, device_id: str, call: wire.MethodCall) -> tuple[int, Any]:
         """Return a method's status and payload; wait for the device as long as the call says."""
         try:

@@ -1,0 +1,108 @@
+"""`birthmark fleet`: devices that are on record, from one cloud to another."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from birthmark.cli.asking import agree
+from birthmark.cli.common import without
+from birthmark.cli.enroll_options import (
+    Cloud,
+    DeviceOptions,
+    ProfileOptions,
+    TargetOptions,
+    TemplateOption,
+    WriteOptions,
+)
+from birthmark.cli.following import PatienceOptions
+from birthmark.cli.following import follow as follow_all
+from birthmark.cli.following import move as move_all
+from birthmark.cli.manifest import ManifestOptions, count_entries
+from birthmark.cli.operator import DataOption
+from birthmark.cli.options import command, commands
+from birthmark.cli.printable import counted
+from birthmark.cli.shipment import Shipment, template_of
+from birthmark.cli.tally import Tally
+from birthmark.console.client import DEFAULT_DATA
+from birthmark.fleet.following import Goal
+from birthmark.fleet.journal import Journal
+from birthmark.fleet.moving import Move
+
+app = commands("Devices on record: follow them, move them.", "birthmark fleet follow shipment.json --wait connected")
+
+
+@dataclass(frozen=True, slots=True)
+class WayOptions:
+    """From where to where."""
+
+    source: Annotated[Cloud, typer.Option("--from", help="The cloud that has the devices.")]
+    to: Annotated[Cloud, typer.Option(help="The cloud that is to have them.")]
+    from_profile: Annotated[str, typer.Option(help="Whose records there: local, cloud, or a named one.")] = "local"
+    to_profile: Annotated[str, typer.Option(help="Whose records here: local, cloud, or a named one.")] = "local"
+    data: DataOption = Path(DEFAULT_DATA)
+
+    def ends(self) -> tuple[TargetOptions, TargetOptions]:
+        """Return both targets. Raise `BadParameter` where they are one."""
+        if (self.source, self.from_profile) == (self.to, self.to_profile):
+            raise typer.BadParameter("the devices are there already: --from and --to are the same", param_hint="--to")
+        return (
+            TargetOptions(self.source, ProfileOptions(self.from_profile, self.data)),
+            TargetOptions(self.to, ProfileOptions(self.to_profile, self.data)),
+        )
+
+
+@command(app, "birthmark fleet follow shipment.json --wait connected")
+def follow(
+    where: TargetOptions,
+    shipped: ManifestOptions,
+    patience: PatienceOptions,
+    wait: Annotated[Goal | None, typer.Option(help="Look again until every device came so far.")] = None,
+    template: TemplateOption = None,
+) -> None:
+    """Say where each device of a shipment stands: unassigned, never seen, away, connected.
+
+    At AWS a device is found by the client id that is its thing's name. Whether it connected to an IoT Hub, the hub is
+    asked, by IOTHUB_CONNECTION_STRING or the profile's hub_connection_string_file.
+    """
+    wanted, trust, target = template_of(template, DeviceOptions()), shipped.trust(), where.open()
+    judged = {"quiet": shipped.as_json, "force": True}
+    shipment = Shipment(shipped.file, trust, count_entries(shipped.file), wanted, **judged)
+    follow_all(target, shipment, wait, patience, as_json=shipped.as_json)
+
+
+@command(app, "birthmark fleet move shipment.json --from azure --to aws --policy device --wait --journal move.journal")
+def move(
+    way: WayOptions,
+    shipped: ManifestOptions,
+    patience: PatienceOptions,
+    writing: WriteOptions,
+    policy: Annotated[str | None, typer.Option(help="Policy to attach (AWS).")] = None,
+    template: TemplateOption = None,
+    journal: Annotated[
+        Path | None, typer.Option(help="Keep what is enrolled in this file; `enroll manifest --undo` takes it back.")
+    ] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Look again until every device is moved.")] = False,
+) -> None:
+    """Move a shipment's devices to another cloud: on record there, connected there, and only then retired here.
+
+    Each run does what can be done now; run it again, or with --wait, until all are moved. A retired device keeps its
+    record: at Azure it is disabled, at the provisioning service and at its hub; at AWS its certificate is inactive.
+    """
+    source, destination = way.ends()
+    wanted, trust = template_of(template, DeviceOptions(policy=policy)), shipped.trust()
+    here, there = source.open(), destination.open()
+    total = count_entries(shipped.file)
+    typer.echo(f"{counted(total, 'device')} from {here.description} to {there.description}", err=True)
+    is_local = source.profile.is_local and destination.profile.is_local
+    agree(f"Move them to {there.description}, and retire them?", yes=writing.yes or writing.dry_run or is_local)
+    shipment = Shipment(shipped.file, trust, total, wanted, quiet=True, needs_common_name=destination.is_azure)
+    tally = Tally(as_json=False)
+    wishes = list(shipment.wishes(tally.add))
+    with Journal(journal, there.identity if journal else "", again=without("--journal", takes_value=True)) as kept:
+        moving = Move(here, there, kept, dry_run=writing.dry_run)
+        pairs = [(wish, wish) for wish in wishes]
+        patience_s = patience.seconds if wait and not writing.dry_run else 0
+        ends = source.as_options(), destination.as_options()
+        move_all(moving, pairs, patience_s, tally, ends, as_json=shipped.as_json)

@@ -1,0 +1,92 @@
+"""What an IoT Hub says of its devices, by its registry's REST interface (IoT Hub service, Devices).
+
+The vendor's own SDK for it needs a library that does not build everywhere, for messages that nobody sends here.
+"""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from birthmark.auth.connection_strings import parse_connection_string
+from birthmark.auth.sas import hmac_sha256, render_sas
+from birthmark.clock import Clock
+from birthmark.fleet.errors import TargetUnreachableError, refusal
+from birthmark.fleet.following import Stand, Standing
+
+_VERSION = "2021-04-12"
+_TIMEOUT_S = 30
+_TOKEN_LIFE = timedelta(minutes=10)
+_MAX_TOLD = 500
+_NEVER = 1  # the year of what never happened
+
+
+class HubDevices:
+    """The devices of one hub."""
+
+    def __init__(self, connection_string: str, ca_file: Path | None, clock: Clock) -> None:
+        import requests
+
+        self._service = parse_connection_string(connection_string)
+        self._clock = clock
+        self._errors: Any = requests.exceptions
+        self._session = requests.Session()
+        self._session.mount("https://", requests.adapters.HTTPAdapter(pool_maxsize=16))
+        if ca_file is not None:
+            self._session.verify = str(ca_file)
+            self._session.trust_env = False
+
+    @property
+    def host(self) -> str:
+        """The hub's host name, without a port."""
+        return self._service.host.partition(":")[0]
+
+    def get(self, device_id: str) -> dict[str, Any] | None:
+        """Return what the registry says of a device, None where it has none of this id."""
+        return self._ask("GET", device_id)
+
+    def disable(self, device: dict[str, Any]) -> None:
+        """Let a device connect no more; as it was seen, or not at all."""
+        self._ask("PUT", device["deviceId"], device | {"status": "disabled"}, {"If-Match": f'"{device["etag"]}"'})
+
+    def _ask(
+        self, method: str, device_id: str, body: dict[str, Any] | None = None, headers: dict[str, str] | None = None
+    ) -> dict[str, Any] | None:
+        expiry = self._clock.now() + _TOKEN_LIFE
+        token = render_sas(self._service.host, hmac_sha256(self._service.key), expiry, self._service.policy)
+        url = f"https://{self._service.host}/devices/{quote(device_id, safe='')}?api-version={_VERSION}"
+        signed = {"Authorization": token} | (headers or {})
+        try:
+            answer = self._session.request(method, url, headers=signed, json=body, timeout=_TIMEOUT_S)
+        except self._errors.RequestException as error:
+            raise TargetUnreachableError(target=f"IoT Hub {self._service.host}", reason=error) from error
+        if answer.status_code == HTTPStatus.NOT_FOUND:
+            return None
+        if not answer.ok:
+            is_unknown = answer.status_code in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}
+            where, told = f"IoT Hub {self._service.host}", answer.text[:_MAX_TOLD]
+            raise refusal(where, told, is_missing=False, is_unknown=is_unknown, name=device_id, how="")
+        return dict(answer.json())
+
+
+def stand_of(name: str, at: str, device: Mapping[str, Any], since: datetime | None) -> Stand:
+    """Return where a device stands by what its hub says; what was seen before `since` was another life of it."""
+    seen = _moment(str(device.get("lastActivityTime") or ""))
+    if device.get("status") == "disabled":
+        return Stand(name, Standing.DISABLED, at, seen)
+    if device.get("connectionState") == "Connected":
+        return Stand(name, Standing.CONNECTED, at, seen)
+    is_seen = seen is not None and (since is None or seen >= since)
+    return Stand(name, Standing.AWAY if is_seen else Standing.ASSIGNED, at, seen)
+
+
+def _moment(text: str) -> datetime | None:
+    """Return when something was, None for never."""
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    at = at if at.tzinfo is not None else at.replace(tzinfo=UTC)
+    return None if at.year == _NEVER else at

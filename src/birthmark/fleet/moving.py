@@ -1,0 +1,155 @@
+"""A device moves from one target to another: on record there, seen there, and only then retired here.
+
+Nothing is remembered: each look asks both targets, so that a run which was cut off is simply run again.
+"""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Protocol, TypeAlias
+
+from birthmark.errors import BirthmarkError, ConflictError, NotFoundError
+from birthmark.fleet.following import Followed, Goal, Stand, Standing
+from birthmark.fleet.journal import Journal
+from birthmark.fleet.target import Done, EnrollmentRequest, EnrollmentTarget
+
+
+class NotAtSourceError(NotFoundError):
+    """It is not there to be moved."""
+
+    code = "fleet.not_at_source"
+    cause = "{device} is {standing} at {source}{detail}, so that nothing proves who may move it."
+    fix = "What is on record there: `birthmark enroll list{options}`. A device that is new is enrolled, not moved."
+    detail: str = ""
+    device: str
+    options: str = ""
+    source: str
+    standing: str
+
+
+class TakenAtDestinationError(ConflictError):
+    """Another has its name there."""
+
+    code = "fleet.taken_at_destination"
+    cause = "At {destination} {device} is on record with {detail}."
+    fix = "What is on record there: `birthmark enroll list{options}`"
+    destination: str
+    detail: str
+    device: str
+    options: str = ""
+
+
+class Step(StrEnum):
+    """What is to be done next for a device."""
+
+    ENROLL = "enroll"
+    WAIT = "wait"
+    RETIRE = "retire"
+    NOTHING = "nothing"
+
+
+class Moved(StrEnum):
+    """How far a device came."""
+
+    WAITING = "waiting"
+    """On record at the destination, and not yet seen there."""
+    MOVED = "moved"
+    WOULD_ENROLL = "would be enrolled"
+    WOULD_RETIRE = "would be retired"
+    REFUSED = "refused"
+
+
+class Source(Followed, Protocol):
+    """Where devices come from."""
+
+    def retire(self, wish: EnrollmentRequest, *, dry_run: bool) -> Done:
+        """Let a device connect no more, and keep its record."""
+        ...
+
+
+class Destination(Followed, EnrollmentTarget, Protocol):
+    """Where they go."""
+
+
+def next_step(source: Standing, destination: Standing) -> Step:
+    """Return what is to be done of a device that stands so at both; conflicts are for `check`."""
+    if destination in {Standing.MISSING, Standing.DISABLED}:
+        return Step.ENROLL
+    if not Stand("", destination).reached(Goal.CONNECTED):
+        return Step.WAIT
+    return Step.NOTHING if source in {Standing.MISSING, Standing.DISABLED} else Step.RETIRE
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What became of one device at this look."""
+
+    device_id: str
+    moved: Moved
+    detail: str = ""
+    refusal: BirthmarkError | None = None
+
+    def as_row(self) -> dict[str, Any]:
+        """Return the stable JSON form."""
+        row: dict[str, Any] = {"device": self.device_id, "moved": self.moved.value, "detail": self.detail}
+        if self.refusal is not None:
+            row |= {"code": self.refusal.code, "cause": self.refusal.explain_cause(), "fix": self.refusal.explain_fix()}
+        return row
+
+
+Pair: TypeAlias = tuple[EnrollmentRequest, EnrollmentRequest]
+"""A device as it is at the source, and as it shall be at the destination."""
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """From where to where, and what is kept of it: the destination's journal takes back what was enrolled."""
+
+    source: Source
+    destination: Destination
+    journal: Journal
+    dry_run: bool
+
+    def look(
+        self, wishes: Sequence[tuple[EnrollmentRequest, EnrollmentRequest]], workers: int = 8
+    ) -> Iterator[Progress]:
+        """Do for each what is next. Raise what stops everything."""
+        with ThreadPoolExecutor(workers, thread_name_prefix="move") as pool:
+            yield from pool.map(self._one, wishes)
+
+    def _one(self, pair: Pair) -> Progress:
+        before, after = pair
+        try:
+            return self._moved(before, after)
+        except (ConflictError, NotFoundError) as error:
+            return Progress(after.device_id, Moved.REFUSED, error.explain_cause(), error)
+
+    def _moved(self, before: EnrollmentRequest, after: EnrollmentRequest) -> Progress:
+        there, here = self.destination.stand(after), self.source.stand(before)
+        self._check(here, there)
+        match next_step(here.standing, there.standing):
+            case Step.ENROLL if self.dry_run:
+                return Progress(after.device_id, Moved.WOULD_ENROLL)
+            case Step.ENROLL:
+                self.destination.enroll(after, self.journal.begin, update=False, dry_run=False)
+                return Progress(after.device_id, Moved.WAITING, "enrolled now")
+            case Step.WAIT:
+                return Progress(after.device_id, Moved.WAITING, f"{there.standing.value} {there.detail}".strip())
+            case Step.RETIRE if self.dry_run:
+                return Progress(after.device_id, Moved.WOULD_RETIRE)
+            case Step.RETIRE:
+                done = self.source.retire(before, dry_run=False)
+                return Progress(after.device_id, Moved.MOVED, f"{done.value} at {self.source.description}")
+            case _:
+                return Progress(after.device_id, Moved.MOVED)
+
+    def _check(self, here: Stand, there: Stand) -> None:
+        """Raise for a device that cannot be moved."""
+        is_known_there = there.standing not in {Standing.MISSING, Standing.OTHERWISE}
+        if there.standing is Standing.OTHERWISE:
+            where = self.destination.description
+            raise TakenAtDestinationError(device=there.device_id, destination=where, detail=there.detail)
+        if here.standing is Standing.OTHERWISE or (here.standing is Standing.MISSING and not is_known_there):
+            told = {"standing": here.standing.value, "detail": f" ({here.detail})" if here.detail else ""}
+            raise NotAtSourceError(device=here.device_id, source=self.source.description, **told)

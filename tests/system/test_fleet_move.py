@@ -1,0 +1,125 @@
+"""Devices are followed from their record to their connection, and moved: retired here only when they are seen there."""
+
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from servers import BIRTHMARK, RunningServer, a_server, clean_environment
+
+pytestmark = pytest.mark.system
+NAMES = ("pump-1", "pump-2", "pump-3")
+POLICY = (
+    '{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"iot:Connect",'
+    '"Resource":"arn:aws:iot:*:*:client/${iot:Connection.Thing.ThingName}"},'
+    '{"Effect":"Allow","Action":"iot:Publish","Resource":"*"}]}'
+)
+
+
+class Fleet:
+    """Three devices with files, on a list."""
+
+    def __init__(self, server: RunningServer, directory: Path) -> None:
+        self.server, self.directory = server, directory
+        (directory / "list").mkdir()
+        server.run("ca", "init", "--name", "Pumps", "--dir", str(directory / "ca"))
+        for name in NAMES:
+            made = directory / f"{name}.cert.pem"
+            server.run("ca", "issue", name, "--dir", str(directory / "ca"), "--out-dir", str(directory))
+            (directory / "list" / f"{name}.pem").write_bytes(made.read_bytes())
+        self.list = [str(directory / "list"), "--root", str(directory / "ca" / "root.pem")]
+
+    def follow(self, *options: str) -> dict[str, str]:
+        rows = self.server.rows("fleet", "follow", *self.list, *options)
+        return {row["device"]: row["standing"] for row in rows}
+
+    def move(self, *options: str) -> dict[str, str]:
+        told = self.server.attempt("fleet", "move", *self.list, "--json", *options)
+        rows = [json.loads(line) for line in told.stdout.splitlines()]
+        assert rows, told.stderr
+        return {row["device"]: row["moved"] for row in rows}
+
+    def shell(self, name: str, line: str) -> subprocess.CompletedProcess[str]:
+        """Run a line as the device would."""
+        files = {"CERT": str(self.directory / f"{name}.cert.pem"), "KEY": str(self.directory / f"{name}.key.pem")}
+        environment = clean_environment(BIRTHMARK_DATA=str(self.server.data), HOME=str(self.directory), **files)
+        script = f'PATH="{Path(BIRTHMARK).parent}:$PATH"; eval "$(birthmark env)"; {line}'
+        return subprocess.run(["bash", "-c", script], env=environment, capture_output=True, text=True, check=False)
+
+    def sends_to_azure(self, name: str) -> bool:
+        return self.shell(name, 'birthmark device send hello --cert "$CERT" --key "$KEY"').returncode == 0
+
+    def sends_to_aws(self, name: str) -> bool:
+        host = self.server.endpoints["aws"]["data_endpoint"]
+        line = f'mosquitto_pub -h {host} -p 8883 --cafile "$SSL_CERT_FILE" --cert "$CERT" --key "$KEY"'
+        return self.shell(name, f"{line} -i {name} -t {name}/t -m hello -q 1").returncode == 0
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    with a_server(tmp_path_factory.mktemp("move")) as running:
+        yield running
+
+
+@pytest.fixture
+def fleet(server: RunningServer, tmp_path: Path) -> Iterator[Fleet]:
+    made = Fleet(server, tmp_path)
+    made.shell("", f"aws iot create-policy --policy-name own --policy-document '{POLICY}'")
+    yield made
+    for name in NAMES:
+        made.shell("", f"birthmark enroll remove {name}; birthmark hub device delete {name} --yes")
+        made.shell("", f"birthmark enroll remove {name} --to aws")
+
+
+def test_each_device_is_followed_as_far_as_it_came(server: RunningServer, fleet: Fleet) -> None:
+    assert set(fleet.follow().values()) == {"not on record"}
+    server.run("enroll", "manifest", *fleet.list)
+    assert set(fleet.follow().values()) == {"unassigned"}
+    assert fleet.shell("pump-1", 'birthmark device register --cert "$CERT" --key "$KEY"').returncode == 0
+    assert fleet.sends_to_azure("pump-2")
+    assert fleet.follow() == {"pump-1": "never seen", "pump-2": "away", "pump-3": "unassigned"}
+
+
+def test_to_wait_for_what_does_not_come_ends_with_who_is_missing(server: RunningServer, fleet: Fleet) -> None:
+    server.run("enroll", "manifest", *fleet.list)
+    assert fleet.sends_to_azure("pump-1")
+    late = server.attempt("fleet", "follow", *fleet.list, "--wait", "assigned", "--timeout", "1s")
+    assert late.returncode == 7
+    assert "unassigned: pump-2, pump-3" in late.stderr
+    for name in NAMES[1:]:
+        assert fleet.sends_to_azure(name)
+    assert server.attempt("fleet", "follow", *fleet.list, "--wait", "connected").returncode == 0
+
+
+def test_a_device_is_retired_only_after_it_was_seen_at_its_new_place(server: RunningServer, fleet: Fleet) -> None:
+    server.run("enroll", "manifest", *fleet.list)
+    assert all(fleet.sends_to_azure(name) for name in NAMES)
+    way = ["--from", "azure", "--to", "aws", "--policy", "own"]
+    assert set(fleet.move(*way, "--dry-run").values()) == {"would be enrolled"}
+    assert set(fleet.move(*way).values()) == {"waiting"}
+    assert all(fleet.sends_to_azure(name) for name in NAMES)
+    assert fleet.sends_to_aws("pump-1")
+    assert fleet.move(*way) == {"pump-1": "moved", "pump-2": "waiting", "pump-3": "waiting"}
+    assert not fleet.sends_to_azure("pump-1")
+    assert fleet.sends_to_azure("pump-2")
+    assert all(fleet.sends_to_aws(name) for name in NAMES)
+    assert set(fleet.move(*way).values()) == {"moved"}
+    assert set(fleet.follow().values()) == {"disabled"}
+
+
+def test_a_device_that_is_not_where_it_is_moved_from_is_refused(server: RunningServer, fleet: Fleet) -> None:
+    told = server.attempt("fleet", "move", *fleet.list, "--from", "azure", "--to", "aws")
+    assert (told.returncode, "fleet.not_at_source" in told.stderr) == (7, True)
+
+
+def test_another_device_with_its_name_there_is_no_proof(server: RunningServer, fleet: Fleet, tmp_path: Path) -> None:
+    server.run("enroll", "manifest", *fleet.list)
+    other = tmp_path / "other"
+    other.mkdir()
+    server.run("ca", "issue", "pump-1", "--dir", str(tmp_path / "ca"), "--out-dir", str(other))
+    server.run("enroll", "device", "--to", "aws", "--policy", "own", "--cert", str(other / "pump-1.cert.pem"))
+    told = server.attempt("fleet", "move", *fleet.list, "--from", "azure", "--to", "aws", "--policy", "own")
+    assert (told.returncode, "fleet.taken_at_destination" in told.stderr) == (7, True)
+    assert fleet.follow()["pump-1"] == "unassigned"

@@ -1,0 +1,107 @@
+"""A device is retired only when it was seen at its new place, and moved by nobody who has not its record."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from birthmark.fleet.aws_records import stand_of as stand_at_aws
+from birthmark.fleet.azure_hub import stand_of as stand_at_hub
+from birthmark.fleet.following import Goal, Stand, Standing
+from birthmark.fleet.journal import Journal
+from birthmark.fleet.moving import Move, Moved, Step, next_step
+from birthmark.fleet.target import Done, EnrollmentRequest
+from fakes import NOON
+from memory_target import MemoryTarget
+from pki_builders import a_device
+
+WISH = EnrollmentRequest("gateway", a_device(common_name="gateway").certificate)
+
+
+class Place(MemoryTarget):
+    """A target where a device stands somehow, until it is enrolled or retired."""
+
+    def __init__(self, standing: Standing) -> None:
+        super().__init__()
+        self.standing = standing
+
+    def stand(self, wish: EnrollmentRequest) -> Stand:
+        is_new = self.standing is Standing.MISSING and wish.device_id in self.on_record
+        return Stand(wish.device_id, Standing.UNASSIGNED if is_new else self.standing)
+
+    def retire(self, wish: EnrollmentRequest, *, dry_run: bool) -> Done:
+        assert not dry_run
+        self.standing = Standing.DISABLED
+        return Done.RETIRED
+
+
+@contextmanager
+def moving(source: Standing, destination: Standing, *, dry_run: bool = False) -> Iterator[Move]:
+    with Journal(None, "") as journal:
+        yield Move(Place(source), Place(destination), journal, dry_run=dry_run)
+
+
+@pytest.mark.parametrize("source", list(Standing))
+@pytest.mark.parametrize("destination", list(Standing))
+def test_nothing_is_retired_before_it_was_connected(source: Standing, destination: Standing) -> None:
+    if next_step(source, destination) is Step.RETIRE:
+        assert destination in {Standing.CONNECTED, Standing.AWAY}
+
+
+def test_a_device_goes_from_record_to_connection_to_retirement() -> None:
+    with moving(Standing.CONNECTED, Standing.MISSING) as move:
+        source, destination = move.source, move.destination
+        assert isinstance(source, Place)
+        assert isinstance(destination, Place)
+        assert [one.moved for one in move.look([(WISH, WISH)])] == [Moved.WAITING]
+        assert [one.moved for one in move.look([(WISH, WISH)])] == [Moved.WAITING]
+        destination.standing = Standing.CONNECTED
+        assert [one.moved for one in move.look([(WISH, WISH)])] == [Moved.MOVED]
+        assert source.standing is Standing.DISABLED
+        assert [one.moved for one in move.look([(WISH, WISH)])] == [Moved.MOVED]
+
+
+@pytest.mark.parametrize(
+    ("source", "destination", "code"),
+    [
+        (Standing.MISSING, Standing.MISSING, "fleet.not_at_source"),
+        (Standing.OTHERWISE, Standing.CONNECTED, "fleet.not_at_source"),
+        (Standing.CONNECTED, Standing.OTHERWISE, "fleet.taken_at_destination"),
+    ],
+)
+def test_another_device_s_record_proves_nothing(source: Standing, destination: Standing, code: str) -> None:
+    with moving(source, destination) as move:
+        (progress,) = move.look([(WISH, WISH)])
+        assert progress.refusal is not None
+        assert (progress.moved, progress.refusal.code) == (Moved.REFUSED, code)
+
+
+@pytest.mark.parametrize(
+    ("destination", "said"), [(Standing.MISSING, Moved.WOULD_ENROLL), (Standing.AWAY, Moved.WOULD_RETIRE)]
+)
+def test_a_rehearsal_says_the_next_step_alone(destination: Standing, said: Moved) -> None:
+    with moving(Standing.CONNECTED, destination, dry_run=True) as move:
+        assert [one.moved for one in move.look([(WISH, WISH)])] == [said]
+        assert isinstance(move.destination, Place)
+        assert move.destination.on_record == {}
+
+
+def test_what_was_seen_before_the_record_is_another_life() -> None:
+    earlier = NOON.replace(hour=11)
+    device = {"connectionState": "Disconnected", "lastActivityTime": earlier.isoformat()}
+    assert stand_at_hub("d", "hub", device, NOON).standing is Standing.ASSIGNED
+    assert stand_at_hub("d", "hub", device, earlier).standing is Standing.AWAY
+    assert stand_at_aws("d", {"connected": False, "timestamp": earlier}, NOON).standing is Standing.ASSIGNED
+    assert stand_at_aws("d", {"connected": False, "timestamp": NOON}, earlier).standing is Standing.AWAY
+
+
+def test_a_hub_says_never_by_the_year_one() -> None:
+    device = {"connectionState": "Disconnected", "lastActivityTime": "0001-01-01T00:00:00Z"}
+    assert stand_at_hub("d", "hub", device, None) == Stand("d", Standing.ASSIGNED, "hub", None)
+    assert stand_at_hub("d", "hub", device | {"status": "disabled"}, None).standing is Standing.DISABLED
+
+
+@pytest.mark.parametrize("goal", list(Goal))
+def test_who_was_connected_came_as_far_as_can_be_asked(goal: Goal) -> None:
+    assert all(Stand("d", one).reached(goal) for one in (Standing.AWAY, Standing.CONNECTED))
+    assert not any(Stand("d", one).reached(goal) for one in (Standing.MISSING, Standing.UNASSIGNED, Standing.DISABLED))

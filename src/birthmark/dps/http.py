@@ -16,7 +16,8 @@ from typing import Any
 
 import msgspec
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse as PlainJSONResponse
+from starlette.responses import Response
 from starlette.routing import Route
 
 from birthmark.clock import Clock
@@ -34,6 +35,12 @@ _MAX_BULK = 10
 _UNAUTHORIZED = 401002
 _MAX_ITEMS = 100
 Record = Callable[[BirthmarkError, Request], str]
+
+
+class JSONResponse(PlainJSONResponse):
+    """JSON as the service sends it: clients that are not told the charset look for it in the text."""
+
+    media_type = "application/json; charset=utf-8"
 
 
 class _Bulk(msgspec.Struct, rename="camel"):

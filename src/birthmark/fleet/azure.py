@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from http import HTTPStatus
 from typing import Any
+from urllib.request import getproxies
 
 import msgspec
 
@@ -81,6 +82,8 @@ class AzureTarget:
             # requests lets these override `verify`; this process talks to no one else over requests.
             for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
                 os.environ.pop(name, None)
+            # It looks for proxies and passwords in the environment and in files, for each request anew.
+            config.proxies.use_env_settings = bool(getproxies())
 
     @property
     def description(self) -> str:

@@ -103,10 +103,12 @@ class Template(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def wish(self, entry: Entry, number: int, certificate: DeviceCertificate) -> EnrollmentRequest:
         """Return the wish for entry `number`. Raise `TemplateUnfilledError`."""
-        facts = facts_of(entry, number)
+        facts: dict[str, str | int | None] = {}
 
         def filled(key: str, value: Any) -> Any:
-            return _filled(key, value, facts)
+            if value and not facts:
+                facts.update(facts_of(entry, number))
+            return _filled(key, value, facts) if value else value
 
         return EnrollmentRequest(
             entry.device_id if self.device_id is None else filled("device_id", self.device_id),

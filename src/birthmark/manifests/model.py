@@ -1,15 +1,13 @@
 """What a manifest says of one chip."""
 
-from binascii import b2a_base64
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, TypeAlias
 
 from birthmark.manifests.bundle.model import Intake
-from birthmark.pki.certificates import Certificate, Thumbprint, parse_der, thumbprint_of
+from birthmark.pki.certificates import Certificate, Thumbprint, parse_der, pem_of, thumbprint_of
 
-_PEM_COLUMNS = 64
 UNSIGNED = "listed"
 """The model of what stands on a list that nobody signed."""
 
@@ -42,7 +40,7 @@ class Entry:
     @property
     def unread(self) -> "UnreadCertificate | None":
         """The device's certificate for whoever hands it on."""
-        return None if self.device_der is None else UnreadCertificate(self.device_der, self.common_name)
+        return None if self.device_der is None else _unread(self.device_der, self.common_name)
 
     @property
     def certificate(self) -> Certificate | None:
@@ -103,15 +101,14 @@ class UnreadCertificate:
 
     der: bytes
     subject_cn: str | None
-
-    @property
-    def thumbprint(self) -> Thumbprint:
-        return thumbprint_of(self.der)
+    thumbprint: Thumbprint
 
     def pem(self) -> str:
-        text = b2a_base64(self.der, newline=False).decode("ascii")
-        lines = "\n".join(text[at : at + _PEM_COLUMNS] for at in range(0, len(text), _PEM_COLUMNS))
-        return f"-----BEGIN CERTIFICATE-----\n{lines}\n-----END CERTIFICATE-----\n"
+        return pem_of(self.der)
+
+
+def _unread(der: bytes, common_name: str | None) -> UnreadCertificate:
+    return UnreadCertificate(der, common_name, thumbprint_of(der))
 
 
 Judge: TypeAlias = Callable[[Entry], tuple[str, ...]]

@@ -38,6 +38,7 @@ MAX_BUNDLE_BYTES = 4 * 1024 * 1024
 MAX_BUNDLE_CERTIFICATES = 2000
 _THUMBPRINT_BYTES = 32
 _KEPT = 256
+_PEM_COLUMNS = 64
 _MAX_KEPT_BYTES = 4096
 _BLOCK = re.compile(
     rb"-----BEGIN (?:X509 |TRUSTED )?CERTIFICATE-----([A-Za-z0-9+/=\s]*)-----END (?:X509 |TRUSTED )?CERTIFICATE-----"
@@ -54,6 +55,8 @@ UNREADABLE = (
 )
 P256_SPKI = bytes.fromhex("3059301306072a8648ce3d020106082a8648ce3d03010703420004")
 """What stands before X and Y in a SubjectPublicKeyInfo (RFC 5480): ecPublicKey, prime256v1, an uncompressed point."""
+_P256_SPKI_BYTES = len(P256_SPKI) + 64
+_P, _B = 2**256 - 2**224 + 2**192 + 2**96 - 1, 0x5AC635D8AA3A93E7B3EBBD55769886BC651D06B0CC53B0F63BCE3C3E27D2604B
 _ALGORITHM_BYTES = 12
 ECDSA = {
     bytes.fromhex(f"300a06082a8648ce3d0403{last:02x}"): ec.ECDSA(algorithm)
@@ -164,7 +167,7 @@ class Certificate:
         return self.parsed.public_key()
 
     def pem(self) -> str:
-        return self.parsed.public_bytes(Encoding.PEM).decode("ascii")
+        return pem_of(self.der)
 
 
 def parse_der(der: bytes) -> Certificate:
@@ -174,14 +177,36 @@ def parse_der(der: bytes) -> Certificate:
     try:
         # cryptography reads lazily; touch what a Certificate promises, so that it fails here or never.
         parsed = _load(der)
-        names = parsed.subject.public_bytes(), parsed.issuer.public_bytes()
+        subject, issuer, spki = _cut(der)
         dates = parsed.not_valid_before_utc, parsed.not_valid_after_utc
         _ = parsed.version
-        spki = parsed.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        if not is_p256(spki):
+            spki = parsed.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
         extensions = read_extensions(der, parsed)
     except UNREADABLE as error:
         raise _what_is_it(der, error) from error
-    return Certificate(der, thumbprint_of(der), extensions, *names, spki, parsed.serial_number, *dates)
+    return Certificate(der, thumbprint_of(der), extensions, subject, issuer, spki, parsed.serial_number, *dates)
+
+
+def _cut(der: bytes) -> tuple[bytes, bytes, bytes]:
+    """Return the DER of subject, issuer and public key, of what the library read."""
+    _, issuer_at, _ = _parts_of(der)
+    issuer_at = element(der, issuer_at)[1]
+    validity_at = element(der, issuer_at)[1]
+    subject_at = element(der, validity_at)[1]
+    spki_at = element(der, subject_at)[1]
+    return der[subject_at:spki_at], der[issuer_at:validity_at], der[spki_at : element(der, spki_at)[1]]
+
+
+def is_p256(spki: bytes) -> bool:
+    """Say whether this is the one form of a P-256 key, and its point on the curve (FIPS 186-4 appendix D.1.2.3).
+
+    Most devices have such a key; the library takes ten times as long to see the same.
+    """
+    if len(spki) != _P256_SPKI_BYTES or not spki.startswith(P256_SPKI):
+        return False
+    x, y = int.from_bytes(spki[-64:-32]), int.from_bytes(spki[-32:])
+    return x < _P and y < _P and (y * y - x * (x * x - 3) - _B) % _P == 0
 
 
 def _load(der: bytes) -> x509.Certificate:
@@ -220,6 +245,13 @@ def parse_any(data: str | bytes) -> Certificate:
     if b"-----BEGIN" in raw:
         return parse_pem(raw)
     return parse_der(_unbase64(raw))
+
+
+def pem_of(der: bytes) -> str:
+    """Return a certificate's PEM text (RFC 7468)."""
+    text = binascii.b2a_base64(der, newline=False).decode("ascii")
+    lines = "\n".join(text[at : at + _PEM_COLUMNS] for at in range(0, len(text), _PEM_COLUMNS))
+    return f"-----BEGIN CERTIFICATE-----\n{lines}\n-----END CERTIFICATE-----\n"
 
 
 def thumbprint_of(der: bytes) -> Thumbprint:

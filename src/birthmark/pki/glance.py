@@ -13,7 +13,7 @@ from typing import NamedTuple
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from birthmark.pki.certificates import ECDSA, MAX_CERTIFICATE_BYTES, P256_SPKI
+from birthmark.pki.certificates import ECDSA, MAX_CERTIFICATE_BYTES, P256_SPKI, is_p256
 from birthmark.pki.der import (
     BIT_STRING,
     EXPLICIT_0,
@@ -39,7 +39,6 @@ _TIME = _DAY + rb"(?:[01]\d|2[0-3])[0-5]\d[0-5]\dZ"
 _DATE = rb"(?:\x17\x0d\d\d" + _TIME + rb"|\x18\x0f(?:20[5-9]|2[1-9]\d|[3-9]\d\d)\d" + _TIME + rb")"
 _DATES = re.compile(rb"\x30." + _DATE + _DATE, re.DOTALL)
 """A Validity that every reader takes alike (RFC 5280 section 4.1.2.5); February's last day is left to the library."""
-_P, _B = 2**256 - 2**224 + 2**192 + 2**96 - 1, 0x5AC635D8AA3A93E7B3EBBD55769886BC651D06B0CC53B0F63BCE3C3E27D2604B
 
 
 class Glance(NamedTuple):
@@ -92,13 +91,12 @@ def _glance(der: bytes) -> Glance | None:
         and der[bits] == 0
         and algorithm in ECDSA
         and der.startswith(algorithm, tbs_end)
-        and der.startswith(P256_SPKI, spki_at)
         and end == bits_end == len(der)
         and shortest_element(der, extensions_at)[1] == tbs_end
         and _is_no_ca(der[extensions_at:tbs_end])
         and _SERIAL.match(der, serial, serial_end)
         and _DATES.fullmatch(der, validity_at, subject_at)
-        and _is_on_the_curve(der[point_at:extensions_at])
+        and is_p256(der[spki_at:extensions_at])
     )
     if name is None or not is_plain:
         return None
@@ -143,9 +141,3 @@ def _is_no_ca(extensions: bytes) -> bool:
 
 
 _EMPTY = bytes((OCTET_STRING, 2, SEQUENCE, 0))
-
-
-def _is_on_the_curve(point: bytes) -> bool:
-    """Say whether X and Y are a point of P-256 (FIPS 186-4 appendix D.1.2.3)."""
-    x, y = int.from_bytes(point[:32]), int.from_bytes(point[32:])
-    return x < _P and y < _P and (y * y - x * (x * x - 3) - _B) % _P == 0

@@ -21,7 +21,7 @@ from pki_builders import a_device
 
 DEVICE = a_device(common_name="sn0123").certificate
 ENTRY = Entry("0123", "ATECC608C", "ATECC608C-TNGTLS", None, NOON, "a signer", DEVICE.der, "sn0123", None, ("0",))
-UNREAD = UnreadCertificate(DEVICE.der, "sn0123")
+UNREAD = UnreadCertificate(DEVICE.der, "sn0123", DEVICE.thumbprint)
 FILE = Path("template.toml")
 
 

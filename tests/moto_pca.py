@@ -1,4 +1,4 @@
-"""AWS Private CA as moto serves it: the real boto3 speaks to a process of its own."""
+"""AWS as moto serves it, Private CA and IoT: the real boto3 speaks to a process of its own."""
 
 import contextlib
 import socket
@@ -6,12 +6,18 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import boto3
 
 _REGION = "eu-central-1"
+# Certificates have their ids by their DER, as at AWS, only where that is asked for; the server has no option for it.
+_SERVER = """
+import sys
+from moto import server, settings
+settings.default_user_config["iot"]["use_valid_cert"] = True
+server.main(sys.argv[1:])
+"""
 _TEMPLATE = "arn:aws:acm-pca:::template/RootCACertificate/V1"
 
 
@@ -39,17 +45,27 @@ class PrivateCas(NamedTuple):
 
 
 @contextlib.contextmanager
-def private_cas() -> Iterator[PrivateCas]:
-    """Run moto's server on a port of loopback."""
+def moto() -> Iterator[str]:
+    """Run moto's server on a port of loopback, and give its URL."""
     with socket.socket() as chosen:
         chosen.bind(("127.0.0.1", 0))
         port = chosen.getsockname()[1]
-    command = [str(Path(sys.executable).with_name("moto_server")), "-H", "127.0.0.1", "-p", str(port)]
+    command = [sys.executable, "-c", _SERVER, "-H", "127.0.0.1", "-p", str(port)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         _wait_for(port)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait()
+
+
+@contextlib.contextmanager
+def private_cas() -> Iterator[PrivateCas]:
+    """Run moto's server, and give what speaks to its CAs."""
+    with moto() as url:
         environment = {
-            "AWS_ENDPOINT_URL_ACM_PCA": f"http://127.0.0.1:{port}",
+            "AWS_ENDPOINT_URL_ACM_PCA": url,
             "AWS_ACCESS_KEY_ID": "testing",
             "AWS_SECRET_ACCESS_KEY": "testing",
             "AWS_DEFAULT_REGION": _REGION,
@@ -62,9 +78,6 @@ def private_cas() -> Iterator[PrivateCas]:
             aws_secret_access_key="testing",
         )
         yield PrivateCas(client, environment)
-    finally:
-        process.terminate()
-        process.wait()
 
 
 def _wait_for(port: int) -> None:

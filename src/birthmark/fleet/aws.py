@@ -161,6 +161,8 @@ class AwsTarget:
         with self._translated(), ExitStack() as undo:
             if present is None:
                 self._iot.create_thing(**thing_of(wish))
+                if self._known is not None:
+                    self._known.add(wish.device_id)
                 undo.callback(self._iot.delete_thing, thingName=wish.device_id)
             elif present.changes_thing(wish):
                 self._iot.update_thing(**thing_of(wish, merge=True), expectedVersion=present.version)

@@ -92,7 +92,8 @@ def way_back(
     }
     if present is not None and present.changes_thing(wish):
         kept = {"type_name": present.type_name, "attributes": dict(present.attributes)}
-        way["before"] = kept | {"version": present.version}
+        added = [one for one in wish.attributes if one not in present.attributes]
+        way["before"] = kept | {"version": present.version, "added": added}
     if groups := [name for name in wish.groups if present is None or name not in present.groups]:
         way["groups"] = groups
     return way
@@ -104,11 +105,14 @@ class Before(msgspec.Struct, frozen=True):
     version: int
     type_name: str | None = None
     attributes: dict[str, str] = {}
+    added: tuple[str, ...] = ()
+    """Names of attributes that it did not have."""
 
     def asked(self, name: str) -> dict[str, Any]:
-        """Return the UpdateThing that makes it so again."""
+        """Return the UpdateThing that makes it so again; an empty value takes an attribute away."""
         kind: dict[str, Any] = {"thingTypeName": self.type_name} if self.type_name else {"removeThingType": True}
-        return {"thingName": name, "attributePayload": {"attributes": self.attributes, "merge": False}} | kind
+        attributes = self.attributes | dict.fromkeys(self.added, "")
+        return {"thingName": name, "attributePayload": {"attributes": attributes, "merge": True}} | kind
 
 
 class Way(msgspec.Struct, frozen=True):

@@ -14,7 +14,12 @@ ID = CERTIFICATE.thumbprint.hex()
 ARN = f"arn:aws:iot:us-east-1:123456789012:cert/{ID}"
 WAY = Way(ID, is_new_thing=True, is_attached=False, is_registered=False, since=NOON)
 CHANGED = Way(
-    ID, is_new_thing=False, is_attached=True, is_registered=True, before=Before(3, "pump", {"site": "a"}), groups=("g",)
+    ID,
+    is_new_thing=False,
+    is_attached=True,
+    is_registered=True,
+    before=Before(3, "pump", {"site": "a"}, ("line",)),
+    groups=("g",),
 )
 
 
@@ -43,7 +48,7 @@ def test_a_thing_that_a_run_changed_is_put_back_with_its_groups() -> None:
     assert CHANGED.before.asked("gateway") == {
         "thingName": "gateway",
         "thingTypeName": "pump",
-        "attributePayload": {"attributes": {"site": "a"}, "merge": False},
+        "attributePayload": {"attributes": {"site": "a", "line": ""}, "merge": True},
     }
 
 
@@ -63,7 +68,7 @@ def test_what_only_adds_completes_a_record_and_what_replaces_changes_it() -> Non
 
 def test_the_way_back_of_a_change_keeps_what_was_there() -> None:
     present = OnRecord([ARN], ARN, type_name="pump", attributes={"site": "a"}, version=3)
-    wish = EnrollmentRequest("gateway", CERTIFICATE, attributes={"site": "b"}, groups=("g",))
+    wish = EnrollmentRequest("gateway", CERTIFICATE, attributes={"site": "b", "line": "3"}, groups=("g",))
     way = way_back(wish, present, frozenset(), is_registered=True)
-    assert way["before"] == {"version": 3, "type_name": "pump", "attributes": {"site": "a"}}
+    assert way["before"] == {"version": 3, "type_name": "pump", "attributes": {"site": "a"}, "added": ["line"]}
     assert (way["groups"], way["is_new_thing"], way["is_attached"]) == (["g"], False, True)

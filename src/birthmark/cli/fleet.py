@@ -1,5 +1,6 @@
 """`birthmark fleet`: devices that are on record, from one cloud to another."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -7,7 +8,7 @@ from typing import Annotated
 import typer
 
 from birthmark.cli.asking import agree
-from birthmark.cli.common import without
+from birthmark.cli.common import emit, without
 from birthmark.cli.enroll_options import (
     Cloud,
     DeviceOptions,
@@ -21,7 +22,7 @@ from birthmark.cli.following import follow as follow_all
 from birthmark.cli.following import move as move_all
 from birthmark.cli.manifest import ManifestOptions, count_entries
 from birthmark.cli.operator import DataOption
-from birthmark.cli.options import command, commands
+from birthmark.cli.options import JsonOption, command, commands
 from birthmark.cli.printable import counted
 from birthmark.cli.shipment import Shipment, template_of
 from birthmark.cli.tally import Tally
@@ -29,6 +30,7 @@ from birthmark.console.client import DEFAULT_DATA
 from birthmark.fleet.following import Goal
 from birthmark.fleet.journal import Journal
 from birthmark.fleet.moving import Move
+from birthmark.fleet.rights import Work, azure_rights, iam_policy
 
 app = commands("Devices on record: follow them, move them.", "birthmark fleet follow shipment.json --wait connected")
 
@@ -106,3 +108,19 @@ def move(
         patience_s = patience.seconds if wait and not writing.dry_run else 0
         ends = source.as_options(), destination.as_options()
         move_all(moving, pairs, patience_s, tally, ends, as_json=shipped.as_json)
+
+
+@command(app, "birthmark fleet rights enroll --to aws > policy.json")
+def rights(
+    work: Annotated[Work, typer.Argument(help="What is to be done there.")],
+    to: Annotated[Cloud, typer.Option(help="Which cloud.")] = Cloud.AZURE,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what a command has to be allowed at a cloud, and no more: for AWS the IAM policy, ready to be attached.
+
+    `dry-run` is what `enroll manifest --dry-run` needs; `undo` is `enroll manifest --undo`.
+    """
+    if to is Cloud.AWS:
+        typer.echo(json.dumps(iam_policy(work), indent=None if as_json else 2))
+        return
+    emit(as_json, {place: ", ".join(rights) for place, rights in azure_rights(work).items()})

@@ -15,6 +15,7 @@ from birthmark.fleet.aws_records import (
     OnRecord,
     Way,
     completes,
+    denied_action,
     may_be_ours,
     thing_of,
     undo_of,
@@ -23,6 +24,7 @@ from birthmark.fleet.aws_records import (
 from birthmark.fleet.errors import (
     DifferentRecordError,
     NoSuchRecordError,
+    NotAllowedError,
     NotTakenBackError,
     ReferenceMissingError,
     SdkMissingError,
@@ -367,6 +369,9 @@ class AwsTarget:
         except self._errors.ClientError as error:
             code = error.response["Error"]["Code"]
             reason = error.response["Error"].get("Message", code)
+            if (denied := denied_action(code, reason)) is not None:
+                said = {"action": denied, "reason": reason.rstrip("."), "target": self.description}
+                raise NotAllowedError(**said, options=" --to aws") from error
             is_missing, is_unknown = code == "ResourceNotFoundException", code in _REFUSED_KEYS
             told = reason if is_missing or is_unknown else f"{code}: {reason}"
             facts = {"name": name, "how": how}

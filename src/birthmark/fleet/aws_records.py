@@ -1,5 +1,6 @@
 """A thing at AWS IoT: as it is on record, as it is wished, and how the two differ (AWS IoT API reference)."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -10,6 +11,8 @@ import msgspec
 from birthmark.fleet.following import Stand, Standing
 from birthmark.fleet.target import Change, EnrollmentRequest
 
+_DENIED = frozenset({"AccessDeniedException", "AccessDenied", "UnauthorizedException", "ForbiddenException"})
+_ACTION = re.compile(r"not authorized to perform: ([A-Za-z0-9-]+:[A-Za-z0-9]+)")
 NOTHING = "nothing"
 """What is told where nothing is there: to add it completes a record, and changes nothing that somebody chose."""
 
@@ -58,6 +61,17 @@ class OnRecord:
 def completes(difference: Sequence[Change]) -> bool:
     """Say whether all of it only adds what is missing."""
     return all(change.present == NOTHING for change in difference)
+
+
+def denied_action(code: str, reason: str) -> str | None:
+    """Return the action that IAM does not allow, as `iot:CreateThing`; None for another refusal.
+
+    IAM says `User: ARN is not authorized to perform: ACTION on resource: …`.
+    """
+    if code not in _DENIED:
+        return None
+    found = _ACTION.search(reason)
+    return found[1] if found else "this"
 
 
 def stand_of(name: str, seen: Mapping[str, Any], since: datetime | None) -> Stand:

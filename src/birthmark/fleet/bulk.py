@@ -8,10 +8,11 @@ from itertools import islice
 from queue import SimpleQueue
 
 from birthmark.errors import BirthmarkError, ThrottledError, UnauthenticatedError, UnavailableError
+from birthmark.fleet.errors import NotAllowedError
 from birthmark.fleet.journal import Journal, Outcome, refused
 from birthmark.fleet.target import Done, EnrollmentRequest, EnrollmentTarget, WayBack
 
-_ENDS = (UnavailableError, UnauthenticatedError, ThrottledError)
+_ENDS = (UnavailableError, UnauthenticatedError, ThrottledError, NotAllowedError)
 
 
 def enroll_all(

@@ -83,6 +83,22 @@ class CredentialsRefusedError(errors.UnauthenticatedError):
     target: str
 
 
+class NotAllowedError(errors.ForbiddenError):
+    """Whoever holds the credentials may not do this."""
+
+    code = "fleet.not_allowed"
+    message = "{target} does not allow {action}"
+    cause = "{target} knows these credentials and does not allow them {action}: {reason}."
+    fix = (
+        "Have it allowed. What is needed in all: `birthmark fleet rights enroll{options}` (or for undo, follow, "
+        "move, remove, list)"
+    )
+    action: str
+    options: str = ""
+    reason: str
+    target: str
+
+
 class DifferentRecordError(errors.ConflictError):
     """The device is on record with another certificate."""
 

@@ -12,6 +12,7 @@ from birthmark.fleet.bulk import enroll_all, take_back_all
 from birthmark.fleet.errors import DifferentRecordError, ReferenceMissingError
 from birthmark.fleet.journal import Journal, Outcome
 from birthmark.fleet.profiles import AwsProfile
+from birthmark.fleet.rights import AWS, Work
 from birthmark.fleet.target import Done, EnrollmentRequest
 from moto_pca import moto
 from pki_builders import a_device
@@ -124,3 +125,36 @@ def test_what_is_to_be_there_and_is_not_makes_nothing(iot: Any, target: AwsTarge
     with pytest.raises(ReferenceMissingError):
         target.enroll(wishes(**how)[0], update=False, dry_run=False)
     assert all(thing["thingName"] != "pump-1" for thing in iot.list_things()["things"])
+
+
+def asked_of(target: AwsTarget) -> set[str]:
+    """Collect what the target asks of the service from now on, as IAM calls it."""
+    asked: set[str] = set()
+    target._iot.meta.events.register("before-call.iot", lambda model, **_: asked.add(model.name))
+    return asked
+
+
+def test_what_is_said_to_be_needed_is_what_is_asked(iot: Any, target: AwsTarget, tmp_path: Any) -> None:
+    iot.create_policy(policyName="device", policyDocument=POLICY)
+    iot.create_thing_type(thingTypeName="pump")
+    iot.create_thing_group(thingGroupName="line-3")
+    several = wishes(policy="device", thing_type="pump", groups=("line-3",), attributes={"site": "osaka"})
+    asked = asked_of(target)
+    with Journal(tmp_path / "journal", target.identity) as journal:
+        for wish in several:
+            target.enroll(wish, update=False, dry_run=True)
+        assert asked <= set(AWS[Work.DRY_RUN])
+        enroll(target, several, journal)
+        enroll(target, wishes(), journal, update=True)
+        assert asked <= set(AWS[Work.ENROLL])
+        asked.clear()
+        take_back_all(target, journal, lambda _: None, dry_run=False)
+        assert asked <= set(AWS[Work.UNDO])
+    asked.clear()
+    enroll(target, several[:1], Journal(None, ""))
+    asked.clear()
+    list(target.records())
+    assert asked == set(AWS[Work.LIST])
+    asked.clear()
+    target.remove("pump-1", is_group=False)
+    assert asked == set(AWS[Work.REMOVE])

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import socket
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -11,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from fixes.applied import with_file
 from fixes.element_scenarios import chip
+from fixes.peer import Peer
 from fixes.scenario import Scenario, after, device, typed
 from fixes.scene import Scene
 
@@ -59,7 +61,30 @@ RUN = (
 MOVE = f"birthmark fleet move {SHIPMENT}"
 UNDO = "birthmark enroll manifest shipment/manifest.json --undo"
 
+DENIED = (
+    b'{"message": "User: arn:aws:iam::1:user/u is not authorized to perform: iot:ListThings on resource: * because no '
+    b'identity-based policy allows the iot:ListThings action"}'
+)
+
+
+def _deny(sock: socket.socket) -> None:
+    sock.recv(65536)
+    head = b"HTTP/1.1 403 Forbidden\r\nx-amzn-ErrorType: AccessDeniedException\r\nConnection: close\r\n"
+    sock.sendall(head + b"Content-Length: %d\r\n\r\n" % len(DENIED) + DENIED)
+
+
+def a_key_without_rights(scene: Scene) -> None:
+    Peer(scene, _deny, 8099, "127.9.8.6").start()
+    at = scene.directory / ".config" / "birthmark"
+    at.mkdir(parents=True)
+    (at / "profiles.toml").write_text('[poor.aws]\nendpoint_url = "http://127.9.8.6:8099"\nregion = "eu-central-1"\n')
+    scene.environment |= {"HOME": str(scene.directory), "AWS_ACCESS_KEY_ID": "poor", "AWS_SECRET_ACCESS_KEY": "poor"}
+
+
 FLEET: Mapping[str, Scenario] = {
+    "fleet.not_allowed": Scenario(
+        "birthmark enroll list --to aws --profile poor", a_key_without_rights, is_instead=True
+    ),
     "enroll.journal_not_named": Scenario(UNDO, typed(*RUN), is_instead=True),
     "enroll.report_form": Scenario(
         f"birthmark enroll manifest {SHIPMENT} --report run.xls", typed(RUN[0]), is_instead=True

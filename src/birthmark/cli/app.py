@@ -33,6 +33,7 @@ COMMANDS = (
     "est",
     "device",
     "agent",
+    "swarm",
     "doctor",
     "why",
     "audit",

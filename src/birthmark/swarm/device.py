@@ -179,7 +179,14 @@ class SwarmDevice:
         begun = yard.now()
         body = payload_of(self.group, tally.name, tally.sent)
         await mqtt.publish(place.topic_of(yard.target, self.group, self.device_id), body)
-        tally.acknowledged += 1
+        if mqtt.refused:
+            tally.errors += 1
+            tally.last_error = refusal_of(mqtt)
+            yard.counting.errors[tally.last_error] += 1
+            yard.counting.totals["errors"] += 1
+            mqtt.refused = 0
+        else:
+            tally.acknowledged += 1
         yard.counting.took("publish", yard.now() - begun)
         self._enter(State.CONNECTED)
 
@@ -221,6 +228,11 @@ class SwarmDevice:
             self.renew_s = self._next_renewal()
         if yard.target.way is not Way.NONE and not yard.target.where.is_aws:
             self.hub = ""
+
+
+def refusal_of(mqtt: SwarmMqtt) -> str:
+    """Return how a message was refused, as errors are counted."""
+    return f"puback.{mqtt.refused:#04x}"
 
 
 async def registered(yard: Yard, name: str) -> Assigned:

@@ -13,7 +13,7 @@ from birthmark.links.errors import HostUnknownError, LinkTimeoutError, LinkUnrea
 from birthmark.mqtt import codec
 from birthmark.mqtt.packets import Publish
 from birthmark.swarm import place
-from birthmark.swarm.device import Yard, registered
+from birthmark.swarm.device import Yard, refusal_of, registered
 from birthmark.swarm.identities import csr_of, new_key
 from birthmark.swarm.links.https import SwarmHttps
 from birthmark.swarm.links.mqtt import SwarmMqtt
@@ -194,6 +194,8 @@ class Misbehaving:
         until = self.yard.now() + (self.group.patience_s if seconds is None else seconds)
         try:
             await self._tried(mqtt.idle(self.yard.loop_time_of(until)))
+            if mqtt.refused:
+                raise _StoppedError(refusal_of(mqtt))
         finally:
             await mqtt.close()
 

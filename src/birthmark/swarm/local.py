@@ -66,7 +66,7 @@ def put_on_record(data: Path, certificate: Certificate) -> str:
 
 def revoke(data: Path, certificate: Certificate) -> None:
     """Revoke a certificate that the server's own CA issued."""
-    OperatorClient.of(data).post(f"/ca/certificates/{certificate.thumbprint.hex()}/revoke", {"reason": "unspecified"})
+    OperatorClient.of(data).post(f"/certificates/{certificate.thumbprint.hex()}/revoke", {"reason": "unspecified"})
 
 
 @contextlib.contextmanager

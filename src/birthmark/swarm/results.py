@@ -66,6 +66,6 @@ def summary_of(outcome: Outcome) -> dict[str, Any]:
         "causes": counting.causes,
         "faults": dict(faults),
         "latencies": counting.spread(),
-        "kib_each": round(outcome.grown_kib / max(1, scenario.count), 1),
+        "kib_each": round(max(0, outcome.grown_kib) / max(1, scenario.count), 1),
         "cpu_s": round(outcome.cpu_s, 2),
     }

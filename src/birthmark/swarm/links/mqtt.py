@@ -38,6 +38,7 @@ class SwarmMqtt:
         "_dialer",
         "_end",
         "_engine",
+        "_hearing",
         "_host",
         "_idle",
         "_keeps",
@@ -49,6 +50,7 @@ class SwarmMqtt:
         "acknowledges",
         "now",
         "received",
+        "refused",
     )
 
     def __init__(self, dialer: Dialer, pem: Path | None, *, keeps: bool = False) -> None:
@@ -59,10 +61,13 @@ class SwarmMqtt:
         self._stream: Stream | None = None
         self._waiting: _Waiting | None = None
         self._idle: asyncio.Future[None] | None = None
+        self._hearing: tuple[asyncio.Future[None], ...] = ()
         self._untaken: deque[Message] | None = None
         self._end: BirthmarkError | None = None
         self.acknowledges = True
         self.received = 0
+        self.refused = 0
+        """The reason code of the last message that was not taken (MQTT 5)."""
         self.now: Callable[[], float] = asyncio.get_running_loop().time
 
     async def connect(self, host: str, port: int, connect: Connect) -> bool:
@@ -100,17 +105,17 @@ class SwarmMqtt:
     async def next_message(self) -> Message:
         while not self._untaken:
             self._check_alive()
-            await self._wait(None)
+            await self._hear()
         return self._untaken.popleft()
 
     async def lost(self) -> Exception:
         while self._end is None:
-            await self._wait(None)
+            await self._hear()
         return self._end
 
     async def idle(self, until: float) -> None:
-        """Return at that moment of the loop's time. Raise what ended the connection, if it did."""
-        while self._end is None and (left := until - self.now()) > 0:
+        """Return at that moment of the loop's time, or when a message is refused. Raise what ended the connection."""
+        while self._end is None and not self.refused and (left := until - self.now()) > 0:
             deadline = self._engine.deadline
             await self._wait(left if deadline is None else min(left, max(0.0, deadline - self.now())))
             self._keep_alive()
@@ -155,23 +160,29 @@ class SwarmMqtt:
         except TimeoutError as error:
             raise LinkTimeoutError(host=self._host, port=self._port, seconds=f"{TIMEOUT_S:g}") from error
 
-    async def _wait(self, seconds: float | None) -> None:
-        """Wait for the end of the connection, a message that is kept, or so long."""
-        if self._end is not None:
-            return
+    async def _wait(self, seconds: float) -> None:
+        """Wait for what is told by `_wake`, or so long: of the device alone, that drives this connection."""
         loop = asyncio.get_running_loop()
         future = self._idle = loop.create_future()
-        timer = None if seconds is None else loop.call_later(seconds, _release, future)
+        timer = loop.call_later(seconds, _release, future)
         try:
             await future
         finally:
             self._idle = None
-            if timer is not None:
-                timer.cancel()
+            timer.cancel()
+
+    async def _hear(self) -> None:
+        """Wait for what is told by `_wake`: of any number at the same time."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._hearing = (*self._hearing, future)
+        try:
+            await future
+        finally:
+            self._hearing = tuple(one for one in self._hearing if one is not future)
 
     def _wake(self) -> None:
-        if self._idle is not None:
-            _release(self._idle)
+        for future in (*self._hearing, *(() if self._idle is None else (self._idle,))):
+            _release(future)
 
     def _keep_alive(self) -> None:
         try:
@@ -202,6 +213,7 @@ class SwarmMqtt:
             case Publish():
                 self._take_message(packet)
             case PubAck() | SubAck() | ConnAck():
+                self._note_refusal(packet)
                 waiting = self._waiting
                 future = None if waiting is None else waiting.pop((type(packet), getattr(packet, "packet_id", 0)), None)
                 if not waiting:
@@ -212,6 +224,11 @@ class SwarmMqtt:
                 self._finish(LinkLostError(host=self._host, reason=f"the server said DISCONNECT {code:#04x}"))
             case _:
                 pass
+
+    def _note_refusal(self, packet: PubAck | SubAck | ConnAck) -> None:
+        if isinstance(packet, PubAck) and packet.code >= _FAILURE:
+            self.refused = packet.code
+            self._wake()
 
     def _take_message(self, packet: Publish) -> None:
         self.received += 1

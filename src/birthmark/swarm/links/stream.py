@@ -13,6 +13,7 @@ import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, TypeAlias
 
 from birthmark.errors import BirthmarkError
 from birthmark.keys.errors import KeyFileInvalidError
@@ -28,6 +29,7 @@ _ADDRESS_S = 60.0
 _VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 _TRY_AGAIN = (ssl.SSLWantReadError, ssl.SSLWantWriteError, BlockingIOError)
 
+_Address: TypeAlias = tuple[int, tuple[Any, ...]]
 OnData = Callable[[bytes], None]
 OnEnd = Callable[[BirthmarkError], None]
 
@@ -39,7 +41,7 @@ class Dialer:
     trust: Trust
     tls: str = ""
     _context: ssl.SSLContext | None = None
-    _addresses: dict[tuple[str, int], tuple[float, tuple[int, tuple[str, int]]]] = field(default_factory=dict)
+    _addresses: dict[tuple[str, int], tuple[float, list[_Address]]] = field(default_factory=dict)
 
     async def open(self, host: str, port: int, pem: Path | None) -> "Stream":
         """Return a connection whose handshake is done; `pem` holds key and chain. Raise an error of `birthmark.links`.
@@ -63,26 +65,26 @@ class Dialer:
         return Stream(tls, host, port)
 
     async def dial(self, host: str, port: int) -> socket.socket:
-        """Return a connection without TLS. Raise `OSError`."""
-        loop = asyncio.get_running_loop()
-        family, address = await self._resolved(host, port)
-        sock = socket.socket(family, socket.SOCK_STREAM)
-        try:
-            sock.setblocking(False)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            await loop.sock_connect(sock, address)
-        except BaseException:
-            sock.close()
-            raise
-        return sock
+        """Return a connection without TLS, to the first of the host's addresses that takes it. Raise `OSError`."""
+        addresses = await self._resolved(host, port)
+        for place, address in enumerate(addresses):
+            try:
+                sock = await _connected(*address)
+            except OSError:
+                if place == len(addresses) - 1:
+                    raise
+            else:
+                addresses[0], addresses[place] = address, addresses[0]  # where the next device begins
+                return sock
+        raise OSError(errno.EADDRNOTAVAIL, "the name has no address")
 
-    async def _resolved(self, host: str, port: int) -> tuple[int, tuple[str, int]]:
+    async def _resolved(self, host: str, port: int) -> list[_Address]:
         """Return where a name leads to, which is asked for once a minute and not by every device."""
         loop = asyncio.get_running_loop()
         known = self._addresses.get((host, port))
         if known is None or known[0] < loop.time():
-            family, _, _, _, address = (await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM))[0]
-            known = loop.time() + _ADDRESS_S, (int(family), (str(address[0]), port))
+            found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            known = loop.time() + _ADDRESS_S, [(int(family), address) for family, _, _, _, address in found]
             self._addresses[host, port] = known
         return known[1]
 
@@ -99,6 +101,18 @@ class Dialer:
             except (ssl.SSLError, OSError) as error:
                 raise KeyFileInvalidError(path=pem, detail=f"OpenSSL does not take it: {error}") from error
         return context.wrap_socket(sock, server_hostname=host, do_handshake_on_connect=False)
+
+
+async def _connected(family: int, address: tuple[Any, ...]) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        await asyncio.get_running_loop().sock_connect(sock, address)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
 
 
 async def _shake_hands(tls: ssl.SSLSocket) -> None:

@@ -17,6 +17,7 @@ from birthmark.swarm.scenario.model import Scenario, Wish
 from birthmark.swarm.scenario.parse import MAX_DEVICES, ScenarioInvalidError, parse_scenario
 from birthmark.swarm.scenario.resolve import AZURE, resolve
 from birthmark.swarm.scenario.settings import SECTIONS
+from tools_pages import the_page_of
 
 FILE = Path("swarm.toml")
 LEAST = "[group.meters]\ndevices = 50\n"
@@ -166,6 +167,11 @@ def test_the_table_of_settings_is_what_the_reader_asks_for() -> None:
             "target",
             "identities",
         } - ({"misbehave", "expect"} if path == "group.meters" else set())
+
+
+def test_the_page_is_the_table() -> None:
+    page = the_page_of("make_swarm")
+    assert (Path(__file__).parents[3] / "docs" / "reference" / "swarm.md").read_text() == page
 
 
 def test_a_target_is_what_was_said_then_what_is_known() -> None:

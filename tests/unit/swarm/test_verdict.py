@@ -32,7 +32,7 @@ def test_a_scenario_may_expect_otherwise() -> None:
 
 @pytest.mark.parametrize("state", [State.CONNECTED, State.SENDING, State.RENEWING])
 def test_a_connected_device_holds(state: State) -> None:
-    assert judge(a_tally(state), GROUP, 1000).held
+    assert judge(a_tally(state, since_s=990.0), GROUP, 1000).held
 
 
 def test_a_device_that_never_connected_does_not_hold_and_says_why() -> None:
@@ -55,3 +55,10 @@ def test_a_device_that_is_refused_at_the_end_does_not_hold() -> None:
 def test_a_device_none_of_whose_messages_were_acknowledged_does_not_hold() -> None:
     assert not judge(a_tally(acknowledged=0), GROUP, 60).held
     assert judge(a_tally(acknowledged=0, sent=0), GROUP, 60).held
+
+
+def test_a_message_may_be_under_way_for_as_long_as_is_patience() -> None:
+    first = a_tally(State.SENDING, acknowledged=0, sent=1, since_s=40.0)
+    assert judge(first, GROUP, 60).held
+    assert not judge(first, GROUP, 80).held
+    assert not judge(a_tally(State.SENDING, acknowledged=0, sent=2, since_s=40.0), GROUP, 60).held

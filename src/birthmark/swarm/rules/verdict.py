@@ -27,17 +27,25 @@ def expected_of(group: Group, fault: Fault) -> Verdict:
 
 def judge(tally: Tally, group: Group, now: float) -> Judgement:
     """Judge a device at the end of the run."""
-    if tally.fault is not None:
-        wanted = expected_of(group, tally.fault)
-        told = f"{tally.fault}: {tally.verdict}, expected {wanted}"
-        return Judgement(tally.verdict is wanted, "" if tally.verdict is wanted else told)
+    why = _trouble_of(tally, group, now) if tally.fault is None else _surprise_of(tally, group, tally.fault)
+    return Judgement(held=not why, why=why)
+
+
+def _surprise_of(tally: Tally, group: Group, fault: Fault) -> str:
+    wanted = expected_of(group, fault)
+    return "" if tally.verdict is wanted else f"{fault}: {tally.verdict}, expected {wanted}"
+
+
+def _trouble_of(tally: Tally, group: Group, now: float) -> str:
+    """Return what is wrong with a device that does nothing wrong; what is under way may take as long as patience."""
+    spent_s, is_sending = now - tally.since_s, tally.state is State.SENDING
+    is_late = spent_s > group.patience_s
     if not tally.connects:
-        return Judgement(held=False, why=f"never connected: {tally.last_error or 'no time'}")
-    missing_s = 0.0 if tally.state in _ALIVE or tally.is_planned else now - tally.since_s
-    if missing_s > group.patience_s:
-        return Judgement(held=False, why=f"not back after {missing_s:.0f} s: {tally.last_error or tally.state}")
+        return f"never connected: {tally.last_error or 'no time'}"
     if tally.state is State.REFUSED:
-        return Judgement(held=False, why=f"refused: {tally.last_error}")
-    if group.interval_s and tally.sent and not tally.acknowledged:
-        return Judgement(held=False, why="no message was acknowledged")
-    return Judgement(held=True)
+        return f"refused: {tally.last_error}"
+    if tally.state not in _ALIVE and not tally.is_planned and is_late:
+        return f"not back after {spent_s:.0f} s: {tally.last_error or tally.state}"
+    if is_sending and is_late:
+        return f"no acknowledgement for {spent_s:.0f} s"
+    return "no message was acknowledged" if tally.sent > is_sending and not tally.acknowledged else ""

@@ -34,8 +34,8 @@ One that the hub refuses registers again.
 
 With `--json` each line on standard output is an object: `{"event": "progress", "seconds", "states", "messages",
 "errors"}` every five seconds, and at the end `{"event": "summary", …}` with the report's `summary`. A report in JSON
-has `format` (`birthmark-swarm/1`), `summary`, `timeline` (at most 600 points) and `devices`; the one in CSV is the table
-of the devices.
+has `format` (`birthmark-swarm/1`), `summary`, `timeline` (at most 600 points) and `devices`; the one in CSV is the
+table of the devices.
 
 A device is `waiting` for its turn in the ramp, `registering`, `assigned`, `connected`, `sending` (a message of its is
 not acknowledged yet), `renewing`, `refused`, `away` or `done`.

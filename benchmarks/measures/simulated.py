@@ -33,7 +33,10 @@ class _Swarm(Measure):
 
     def _swarm(self, word: str, *more: str) -> dict[str, Any]:
         words = [BIRTHMARK, "swarm", word, "--devices", str(DEVICES), "--to", "local", "--ramp", "150", "--json", *more]
-        done = subprocess.run(words, cwd=self._place, env=self._environment, capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            words, cwd=self._place, env=self._environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, [*done.stdout.splitlines()[-1:], done.stderr[-2000:]]
         return dict(json.loads(done.stdout.splitlines()[-1]))
 
     def _run(self, *more: str) -> dict[str, Any]:

@@ -155,9 +155,9 @@ def test_reports_are_for_programs_tables_and_people(server: RunningServer, place
 
 
 def test_an_unknown_key_ends_it_before_anything_is_made(place: Path) -> None:
-    run = swarm(place, scenario="[group.meters]\ndevices = 5\nintervall = 1\n")
+    run = swarm(place, scenario="[group.meters]\ndevices = 5\nintervals = 1\n")
     assert run.code == 2
-    assert "swarm.toml:3: group.meters.intervall: is not known; did you mean interval?" in run.stderr
+    assert "swarm.toml:3: group.meters.intervals: is not known; did you mean interval?" in run.stderr
     assert not (place / "swarm-devices").exists()
 
 

@@ -15,7 +15,7 @@ SWARM: Mapping[str, Scenario] = {
     ),
     "swarm.scenario_invalid": Scenario(
         "birthmark swarm run swarm.toml",
-        typed("printf '[group.meters]\\ndevices = 3\\nintervall = 5\\n' > swarm.toml"),
+        typed("printf '[group.meters]\\ndevices = 3\\nintervals = 5\\n' > swarm.toml"),
         is_instead=True,
     ),
     "swarm.identity_missing": Scenario(f"{RUN} --from files", is_instead=True),

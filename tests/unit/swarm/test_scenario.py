@@ -88,8 +88,8 @@ def test_everything_that_can_be_said_is_understood() -> None:
 
 
 def test_an_unknown_key_is_a_mistake_with_its_line_and_what_was_meant() -> None:
-    told = refused(f"{LEAST}intervall = 5\n\n[target]\nhots = 'x'\n[group.meters.misbehave]\ngarbag = 0.1\n")
-    assert "swarm.toml:3: group.meters.intervall: is not known; did you mean interval?" in told
+    told = refused(f"{LEAST}intervals = 5\n\n[target]\nhots = 'x'\n[group.meters.misbehave]\ngarbag = 0.1\n")
+    assert "swarm.toml:3: group.meters.intervals: is not known; did you mean interval?" in told
     assert "swarm.toml:6: target.hots: is not known; did you mean host?" in told
     assert "swarm.toml:8: group.meters.misbehave.garbag: is not known; did you mean garbage?" in told
 

@@ -41,7 +41,7 @@ def _trouble_of(tally: Tally, group: Group, now: float) -> str:
     spent_s, is_sending = now - tally.since_s, tally.state is State.SENDING
     is_late = spent_s > group.patience_s
     if not tally.connects:
-        return f"never connected: {tally.last_error or 'no time'}"
+        return f"never connected: {tally.last_error or 'the run was too short, or its ramp too steep'}"
     if tally.state is State.REFUSED:
         return f"refused: {tally.last_error}"
     if tally.state not in _ALIVE and not tally.is_planned and is_late:

@@ -34,7 +34,7 @@ from birthmark.console.client import DEFAULT_DATA
 from birthmark.swarm.dashboard import Dashboard, line_of, progress_of
 from birthmark.swarm.model import Group, Origin, Way, Where
 from birthmark.swarm.ready import Ready, Readying, target_of
-from birthmark.swarm.report import SUFFIXES, read_report, write_report
+from birthmark.swarm.report import SUFFIXES, check_writable, read_report, write_report
 from birthmark.swarm.results import results_of
 from birthmark.swarm.run import Outcome, Run, make_room
 from birthmark.swarm.scenario import reads
@@ -161,7 +161,9 @@ def init(
 @command(app, "birthmark swarm prepare swarm.toml")
 async def prepare(asked: DeviceOptions, scenario: ScenarioFile = None, as_json: JsonOption = False) -> None:
     """Make the keys and certificates that are missing, and put them on record at a local server."""
-    ready = await _ready(asked, asked.scenario(scenario))
+    wanted = asked.scenario(scenario)
+    with ExitStack() as ends:
+        ready = await _ready(asked, wanted, ends)
     row = {"devices": ready.scenario.count, "made": ready.made, "directory": str(ready.shelf.directory)}
     emit(as_json, {**row, "group": ready.on_record or None})
 
@@ -187,8 +189,10 @@ async def run(
     target = target_of(wanted, asked.data.expanduser(), os.environ)
     if not wanted.wish.where.is_local:
         agree(f"Drive {wanted.count} devices at {target.host} ({wanted.wish.where.value})?", yes=yes)
-    ready = await _ready(asked, wanted)
-    outcome = await _run(ready, as_json=as_json)
+    for path in report or []:
+        check_writable(path)
+    with ExitStack() as ends:
+        outcome = await _run(await _ready(asked, wanted, ends), as_json=as_json)
     results = results_of(outcome)
     for path in report or []:
         write_report(path, results)
@@ -225,11 +229,11 @@ def _check_forms(paths: list[Path], option: str) -> None:
             raise ReportFormError(path=path, option=option, without=without(option, takes_value=True))
 
 
-async def _ready(asked: DeviceOptions, wanted: Scenario) -> Ready:
+async def _ready(asked: DeviceOptions, wanted: Scenario, ends: ExitStack) -> Ready:
     data = asked.data.expanduser()
     target = target_of(wanted, data, os.environ)
     working(f"Making ready {wanted.count} devices for {target.host}")
-    return await Readying(wanted, target, data, SystemClock(), SystemEntropy()).run()
+    return await Readying(wanted, target, data, SystemClock(), SystemEntropy()).run(ends)
 
 
 async def _run(ready: Ready, *, as_json: bool) -> Outcome:

@@ -26,6 +26,16 @@ class DirectoryForeignError(ConflictError):
     wanted: str
 
 
+class DirectoryInUseError(ConflictError):
+    """Another run drives these devices."""
+
+    code = "swarm.directory_in_use"
+    cause = "Another run has the keys and certificates of {directory}; two would push each other's devices out."
+    fix = "Wait for its end, or use others: `{again} --identities {directory}-2`"
+    again: str = ""
+    directory: Path
+
+
 class DescriptorsShortError(PolicyError):
     """This process may not hold so many connections."""
 

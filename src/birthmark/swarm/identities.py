@@ -4,12 +4,14 @@ A file holds key and chain, leaf first. `.origin` says where they came from, so 
 them for its own. What is made is signed by a CA (`CaMaker`), or asked of an EST server (`run` does that, it talks).
 """
 
+import contextlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -17,6 +19,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509 import CertificateSigningRequestBuilder
 
 from birthmark.clock import Entropy
+from birthmark.flock import take
 from birthmark.keys.file_key import FileKey
 from birthmark.keys.pin import Pin
 from birthmark.keys.private_key import as_private_key
@@ -24,11 +27,12 @@ from birthmark.pki import profiles
 from birthmark.pki.certificates import Certificate, parse_bundle
 from birthmark.pki.issue import Issuer, issue, new_serial, self_signed
 from birthmark.pki.names import name_of
-from birthmark.swarm.errors import DirectoryForeignError
+from birthmark.swarm.errors import DirectoryForeignError, DirectoryInUseError
 from birthmark.swarm.model import Origin
 from birthmark.swarm.scenario.model import Identities
 
-_ORIGIN = ".origin"
+_ORIGIN, _REVOKED, _LOCK = ".origin", ".revoked", ".lock"
+_PATIENCE = 3
 _TAG_BYTES = 3
 CA_CERT, CA_KEY = "ca.pem", "ca.key"
 _CA_LIFE = timedelta(days=3650)
@@ -57,16 +61,38 @@ class Shelf:
         wanted = identities.origin.value
         note = self.directory / _ORIGIN
         if not note.exists():
-            write_private(note, json.dumps({"origin": wanted, "tag": entropy.token(_TAG_BYTES).hex()}) + "\n")
-        found = json.loads(note.read_text(encoding="ascii"))
-        if found["origin"] != wanted:
-            raise DirectoryForeignError(directory=self.directory, found=found["origin"], wanted=wanted)
+            made = {"origin": wanted, "tag": entropy.token(_TAG_BYTES).hex()}
+            write_private(note, json.dumps(made) + "\n")
+        found = _json_of(note)
+        if found.get("origin") != wanted:
+            told = str(found.get("origin", "something else"))
+            raise DirectoryForeignError(directory=self.directory, found=told, wanted=wanted)
         return str(found["tag"])
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other runs from this directory, whose devices would push these out. Raise `DirectoryInUseError`."""
+        descriptor = take(self.directory / _LOCK, _PATIENCE)
+        if descriptor is None:
+            raise DirectoryInUseError(directory=self.directory)
+        try:
+            yield
+        finally:
+            os.close(descriptor)
 
     def missing(self, names: Sequence[str]) -> list[str]:
         """Return the names without a file."""
         present = {entry.name for entry in os.scandir(self.directory)} if self.directory.exists() else set()
         return [name for name in names if f"{name}.pem" not in present]
+
+    def useless(self, names: Sequence[str], now: datetime) -> list[str]:
+        """Return the names whose certificate is over, or was revoked for an earlier run."""
+        revoked = _json_of(self.directory / _REVOKED)
+        return [name for name in names if name in revoked or self.leaf_of(name).not_after <= now]
+
+    def note_revoked(self, names: Sequence[str]) -> None:
+        """Remember whose certificates were revoked; one that has a new one since is none of them."""
+        write_private(self.directory / _REVOKED, json.dumps(dict.fromkeys(names, True)) + "\n")
 
     def put(self, name: str, key: ec.EllipticCurvePrivateKey, chain: tuple[Certificate, ...]) -> None:
         """Keep a device's key and chain, in the place of what was there."""
@@ -131,6 +157,15 @@ class CaMaker:
 
 
 Key = ec.EllipticCurvePrivateKey
+
+
+def _json_of(path: Path) -> dict[str, Any]:
+    """Return a note of ours, nothing where it is not there or damaged."""
+    try:
+        found = json.loads(path.read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def new_key() -> Key:

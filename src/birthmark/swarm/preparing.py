@@ -38,18 +38,21 @@ class Preparing:
 
     async def run(self, dialer: Dialer, account: EstAccount | None) -> int:
         """Return how many were made. Raise `IdentityMissingError` where none are to be."""
-        missing = self.shelf.missing(names_of(self.scenario))
-        expired = those_with(self.scenario, Fault.EXPIRED)
-        match self.scenario.identities.origin:
-            case Origin.FILES if missing:
-                raise IdentityMissingError(path=self.shelf.path_of(missing[0]))
-            case Origin.CA:
-                self._sign([*missing, *(name for name in expired if name not in missing)], frozenset(expired))
-            case Origin.EST:
-                await self._ask(missing, dialer, account)
-            case _:
-                pass
-        return len(missing)
+        names, origin = names_of(self.scenario), self.scenario.identities.origin
+        lacking = self.shelf.missing(names)
+        if origin is Origin.FILES:
+            if lacking:
+                raise IdentityMissingError(path=self.shelf.path_of(lacking[0]))
+            return 0
+        wanted = {*those_with(self.scenario, Fault.EXPIRED), *those_with(self.scenario, Fault.REVOKED)}
+        present = set(names) - set(lacking) - wanted
+        lacking += self.shelf.useless(sorted(present), self.clock.now())
+        if origin is Origin.CA:
+            expired = those_with(self.scenario, Fault.EXPIRED)
+            self._sign([*lacking, *(name for name in expired if name not in lacking)], frozenset(expired))
+        else:
+            await self._ask(lacking, dialer, account)
+        return len(lacking)
 
     def _sign(self, names: list[str], expired: frozenset[str]) -> None:
         now = self.clock.now()
@@ -73,9 +76,12 @@ class Preparing:
             done += 1
             self.progress(done, len(names))
 
-        async with asyncio.TaskGroup() as group:
-            for name in names:
-                group.create_task(one(name))
+        try:
+            async with asyncio.TaskGroup() as group:
+                for name in names:
+                    group.create_task(one(name))
+        except ExceptionGroup as failed:  # of many that failed alike, the first says it
+            raise failed.exceptions[0] from failed
 
 
 def names_of(scenario: Scenario) -> list[str]:

@@ -59,13 +59,15 @@ class Readying:
     entropy: Entropy
     progress: Progress = lambda _done, _all: None
 
-    async def run(self) -> Ready:
-        """Return what a run needs. Raise what keeps it from beginning."""
+    async def run(self, ends: contextlib.ExitStack) -> Ready:
+        """Return what a run needs, until `ends` closes. Raise what keeps it from beginning."""
         target = self.target
         trust = Trust(target.trust) if target.trust is not None else Trust.default(os.environ)
         dialer, shelf = Dialer(trust, target.tls), Shelf(self.scenario.identities.directory)
         await self._check_reachable(dialer)
         scenario = tagged(self.scenario, shelf.open(self.scenario.identities, self.entropy))
+        if scenario.identities.origin is not Origin.FILES:  # which perhaps nobody may write to
+            ends.enter_context(shelf.held())
         preparing = Preparing(scenario, target, shelf, self.clock, self.entropy, self.progress)
         with self._account() as account:
             made = await preparing.run(dialer, account)
@@ -98,7 +100,9 @@ class Readying:
             return ""
         from birthmark.swarm.local import put_on_record, revoke
 
-        for name in those_with(scenario, Fault.REVOKED):
+        revoked = those_with(scenario, Fault.REVOKED)
+        shelf.note_revoked(revoked)
+        for name in revoked:
             with contextlib.suppress(ConflictError):  # in an earlier run
                 revoke(self.data, shelf.leaf_of(name))
         if where.is_aws:

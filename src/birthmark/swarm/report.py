@@ -33,6 +33,14 @@ _STYLE = (
 )
 
 
+def check_writable(path: Path) -> None:
+    """Raise `OSError` now for a report that could not be written after the run."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.part")
+    part.touch()
+    part.unlink()
+
+
 def write_report(path: Path, results: Mapping[str, Any]) -> None:
     """Write a report in the form of its suffix, and let it take its name when it is whole."""
     text = {".json": _as_json, ".csv": as_csv, ".html": as_html}[path.suffix](results)

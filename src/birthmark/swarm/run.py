@@ -77,6 +77,8 @@ class Run:
         )
         tasks = [loop.create_task(device.live(), name=device.tally.name) for device in self._devices(yard)]
         ticking = loop.create_task(self._tick(yard))
+        for task in (ticking, *tasks):
+            task.add_done_callback(self._stop_when_broken)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self.scenario.duration_s):
                 await self.stop.wait()
@@ -100,6 +102,11 @@ class Run:
             grown_kib=self._most_kib - self._base_kib,
             cpu_s=_cpu_s() - cpu_s,
         )
+
+    def _stop_when_broken(self, task: "asyncio.Task[None]") -> None:
+        """End the run for what nobody expected, such as an output that is closed."""
+        if not task.cancelled() and task.exception() is not None:
+            self.stop.set()
 
     def _devices(self, yard: Yard) -> list[SwarmDevice | Misbehaving]:
         made: list[SwarmDevice | Misbehaving] = []

@@ -20,6 +20,15 @@ SWARM: Mapping[str, Scenario] = {
     ),
     "swarm.identity_missing": Scenario(f"{RUN} --from files", is_instead=True),
     "swarm.directory_foreign": Scenario(f"{RUN} --from est", typed("birthmark swarm prepare --devices 3 --to local")),
+    "swarm.directory_in_use": Scenario(
+        "birthmark swarm prepare --devices 3 --to local",
+        typed(
+            "birthmark swarm prepare --devices 3 --to local",
+            "(birthmark swarm run --devices 3 --to local --duration 30s > /dev/null 2>&1 &)",
+            "until [ -e swarm-devices/.lock ] && ! flock -n swarm-devices/.lock true; do sleep 0.2; done",
+        ),
+        is_instead=True,
+    ),
     "swarm.descriptors_short": Scenario(
         "prlimit --nofile=90:90 birthmark swarm run --devices 30 --to local --duration 4s --interval 1s",
         is_instead=True,

@@ -24,6 +24,8 @@ from birthmark.links.openssl.validity import check_dates
 from birthmark.links.urls import TIMEOUT_S
 
 _ROOM = memoryview(bytearray(64 * 1024))  # what all connections read into, one after the other
+_MAX_UNSENT_BYTES = 1024 * 1024
+_READS_A_TURN = 16
 _CLOSED = "the server closed it"
 _ADDRESS_S = 60.0
 _VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
@@ -41,6 +43,8 @@ class Dialer:
     trust: Trust
     tls: str = ""
     _context: ssl.SSLContext | None = None
+    _bare: ssl.SSLContext | None = None
+    """For who shows no certificate: nobody's is ever loaded into it."""
     _addresses: dict[tuple[str, int], tuple[float, list[_Address]]] = field(default_factory=dict)
 
     async def open(self, host: str, port: int, pem: Path | None) -> "Stream":
@@ -89,18 +93,21 @@ class Dialer:
         return known[1]
 
     def _wrapped(self, sock: socket.socket, host: str, pem: Path | None) -> ssl.SSLSocket:
-        context = self._context
-        if context is None or pem is None:  # nobody's certificate must be left in what shows none
-            context = client_context(None, self.trust)
-            if self.tls:
-                context.minimum_version = context.maximum_version = _VERSIONS[self.tls]
-        if pem is not None:
-            self._context = context
+        if pem is None:
+            context = self._bare = self._bare or self._made()
+        else:
+            context = self._context = self._context or self._made()
             try:
                 context.load_cert_chain(pem, password=lambda: "")
             except (ssl.SSLError, OSError) as error:
                 raise KeyFileInvalidError(path=pem, detail=f"OpenSSL does not take it: {error}") from error
         return context.wrap_socket(sock, server_hostname=host, do_handshake_on_connect=False)
+
+    def _made(self) -> ssl.SSLContext:
+        context = client_context(None, self.trust)
+        if self.tls:
+            context.minimum_version = context.maximum_version = _VERSIONS[self.tls]
+        return context
 
 
 async def _connected(family: int, address: tuple[Any, ...]) -> socket.socket:
@@ -167,6 +174,8 @@ class Stream:
             return
         if self._unsent:
             self._unsent += data
+            if len(self._unsent) > _MAX_UNSENT_BYTES:
+                self._end(LinkLostError(host=self.host, reason="the server does not read"))
             return
         self._unsent = data
         self._send()
@@ -187,7 +196,10 @@ class Stream:
         _close(tls)
 
     def _read(self) -> None:
-        while (tls := self._tls) is not None and self._on_data is not None:
+        for _ in range(_READS_A_TURN):
+            tls = self._tls
+            if tls is None or self._on_data is None:
+                return
             try:
                 size = tls.recv_into(_ROOM)
             except _TRY_AGAIN:
@@ -199,6 +211,7 @@ class Stream:
                 self._end(LinkLostError(host=self.host, reason=_CLOSED))
                 return
             self._on_data(bytes(_ROOM[:size]))
+        asyncio.get_running_loop().call_soon(self._read)  # the others have their turn; what TLS holds wakes nobody
 
     def _send(self) -> None:
         loop = asyncio.get_running_loop()

@@ -195,6 +195,35 @@ def test_devices_come_back_to_a_server_that_was_away(tmp_path: Path) -> None:
     assert run.summary["errors"]
 
 
+def test_what_was_over_or_revoked_is_made_anew_when_its_device_means_well(place: Path) -> None:
+    by_ca = '[group.meters]\ndevices = 6\nramp = 50\ninterval = "1s"\npatience = "10s"\n'
+    spoilt = f'{by_ca}[group.meters.misbehave]\nexpired = "50%"\n'
+    assert swarm(place, "--duration", "5s", scenario=spoilt).summary["faults"] == {"expired: stopped": 3}
+    run = swarm(place, "--duration", "4s", scenario=by_ca)
+    assert (run.code, run.summary["connected_at_the_end"]) == (0, 6)
+    by_est = ("--duration", "6s", "--from", "est", "--identities", "est")
+    revoked = swarm(place, *by_est, scenario=spoilt.replace("expired", "revoked"))
+    assert revoked.summary["faults"] == {"revoked: stopped": 3}
+    run = swarm(place, *by_est, scenario=by_ca)
+    assert (run.code, run.summary["connected_at_the_end"]) == (0, 6)
+
+
+def test_a_wrong_password_at_est_is_told_once(place: Path) -> None:
+    (place / "word").touch(mode=0o600)
+    (place / "word").write_text("wrong")
+    est = '[identities]\nfrom = "est"\nest_user = "nobody"\nest_password_file = "word"\n'
+    run = swarm(place, scenario=f"{est}[group.meters]\ndevices = 50\n")
+    assert (run.code, run.stderr.count("est.server_unauthenticated")) == (4, 1)
+
+
+def test_a_reader_that_goes_away_ends_the_run(server: RunningServer, place: Path) -> None:
+    environment = clean_environment(HOME=str(place), BIRTHMARK_DATA=str(server.data))
+    line = "birthmark swarm run --devices 5 --to local --duration 100s --json | head -n 1"
+    done = subprocess.run(["bash", "-c", line], cwd=place, env=environment, capture_output=True, timeout=40, check=True)
+    assert done.stdout.startswith(b'{"event": "progress"')
+    assert b"Traceback" not in done.stderr
+
+
 def test_a_user_may_have_made_the_ca(server: RunningServer, place: Path) -> None:
     environment = clean_environment(HOME=str(place), BIRTHMARK_DATA=str(server.data))
     line = (

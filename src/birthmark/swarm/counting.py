@@ -12,6 +12,7 @@ from birthmark.swarm.rules.latency import Latencies
 MAX_POINTS = 600
 """Of the timeline; a run that lasts longer has them further apart."""
 _MAX_EVENTS = 12
+_MISSING = frozenset({State.AWAY, State.REFUSED, State.REGISTERING, State.ASSIGNED})
 _STANDING = (State.CONNECTED, State.SENDING, State.RENEWING)
 
 
@@ -31,13 +32,13 @@ class Counting:
     _before: tuple[float, Counter[str]] = (0.0, Counter())
 
     def enter(self, tally: Tally, state: State, now: float, *, is_planned: bool = False) -> None:
-        """Note that a device does something else now."""
+        """Note that a device does something else now; who tries to come back is missing since it was lost."""
+        if not (tally.state in _MISSING and state in _MISSING) or tally.is_planned:
+            tally.since_s = now
         tally.is_planned = is_planned
-        if tally.state is state:
-            return
         self.states[tally.state] -= 1
         self.states[state] += 1
-        tally.state, tally.since_s = state, now
+        tally.state = state
 
     def took(self, what: str, seconds: float) -> None:
         """Note how long something took."""

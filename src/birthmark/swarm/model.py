@@ -137,7 +137,7 @@ class Tally:
     errors: int = 0
     last_error: str = ""
     since_s: float = 0.0
-    """When it entered this state, in seconds of the run."""
+    """When it entered this state, or was lost, in seconds of the run."""
     is_planned: bool = False
     """Away by its own will."""
     verdict: Verdict = Verdict.UNTRIED

@@ -13,6 +13,7 @@ from measures.registration import Registration, RegistrationAmongMany
 from measures.renewal import KeptRenewal, Renewal
 from measures.revocation import RevocationAnswer
 from measures.sigv4 import RegisterCertificate
+from measures.simulated import SimulatedDevice, SimulatedStart
 from measures.stored import Matching, MemoryWithSessions, StartWithSessions
 
 ALL: tuple[type[Measure], ...] = (
@@ -44,4 +45,6 @@ ALL: tuple[type[Measure], ...] = (
     AgentMemory,
     AgentMemoryWithToken,
     AgentStart,
+    SimulatedDevice,
+    SimulatedStart,
 )

@@ -49,6 +49,8 @@ from birthmark.mqtt.properties import Properties, PropertyId
 from birthmark.net.authority import RequireAuthority
 from birthmark.pki.tpm_public import parse_tpm_public
 from birthmark.pki.tpm_sealing import seal_hmac_key
+from birthmark.swarm.scenario.parse import parse_scenario
+from birthmark.swarm.wire import AnswerBrokenError, AnswerReader
 from fakes import NOON, SeededEntropy
 from fuzz.certificates import DEVICE_CERTIFICATE
 from sas_tokens import make_sas
@@ -56,6 +58,7 @@ from tpm_vectors import ECC_EK, ECC_SRK, RSA_EK, RSA_SRK
 
 KEY = b"k" * 32
 SECRET = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"
+_MOST_BYTES = 64 * 1024
 _LIMITS = Limits(max_packet_bytes=4096)
 OFFERED: Properties = (
     (PropertyId.RECEIVE_MAXIMUM, 30),
@@ -338,6 +341,18 @@ def est_pacing(data: bytes) -> None:
 
 def agent_config(data: bytes) -> None:
     parse_config(Path("/etc/aziot/config.toml"), data.decode("utf-8", "replace"))
+
+
+def swarm_scenario(data: bytes) -> None:
+    parse_scenario(Path("swarm.toml"), data.decode("utf-8", "replace"))
+
+
+def http_answer(data: bytes) -> None:
+    """In two pieces, as a connection may bring it."""
+    reader, half = AnswerReader(_MOST_BYTES), len(data) // 2
+    with contextlib.suppress(AnswerBrokenError):  # what the adapter catches
+        if reader.receive(data[:half]) is None and reader.receive(data[half:]) is None:
+            reader.end()
 
 
 def reference_key(data: bytes) -> None:

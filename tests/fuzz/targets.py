@@ -21,6 +21,8 @@ from birthmark.pki.certificates import parse_thumbprint
 from birthmark.pki.names import parse_registration_id
 from birthmark.pki.tpm_public import parse_tpm_public
 from birthmark.pki.tpm_sealing import parse_sealed
+from birthmark.swarm.model import Where
+from birthmark.swarm.scenario.example import example
 from fuzz import bundle, certificates, corpus, manifest, protocols
 from fuzz.mutate import Mutate, mutate_bytes, mutate_der, mutate_json, mutate_text, tlv
 from sas_tokens import make_sas
@@ -53,6 +55,11 @@ _SAS = make_sas("0ne00ABCDEF/registrations/d", protocols.KEY, 1780315200, "regis
 _URIS = (
     b"pkcs11:token=t;object=o;type=private?pin-source=file:///run/pin&module-path=/usr/lib/x.so",
     b"pkcs11:id=%01%02;serial=12;slot-id=3;x-a=b",
+)
+_HTTP = (
+    b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nX: y\r\n\r\nhello",
+    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5;a=b\r\nhello\r\n0\r\nT: u\r\n\r\n",
+    b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n",
 )
 _OPENSSL = (
     b"openssl_conf = a\n[a]\nproviders = b\n[b]\ndefault = c\n[c]\nactivate = 1 # comment\n",
@@ -140,6 +147,7 @@ _DEVICES = (
         "capabilities": {"iotEdge": True},
     },
 )
+_SCENARIO = (example(Where.LOCAL).encode(), b"[group.a]\ndevices = 5\nrenew = '80%'\n[identities]\nfrom = 'est'\n")
 _TOML = (
     b"""hostname = "my-device"
 
@@ -303,8 +311,10 @@ _ALL = (
         ),
         protocols.est_pacing,
     ),
+    Target("http-answer", mutate_bytes, _HTTP, protocols.http_answer),
     Target("openssl-conf", mutate_text, _OPENSSL, protocols.text(openssl.parse)),
     Target("agent-config", mutate_text, _TOML, protocols.agent_config),
+    Target("swarm-scenario", mutate_text, _SCENARIO, protocols.swarm_scenario),
     Target("manifest", mutate_json, manifest.file_seeds(), manifest.read_file),
     Target("manifest-signed", mutate_json, (manifest.PAYLOAD,), manifest.signed_payload),
     Target("manifest-chain", mutate_der, (tlv(0x30, _CHIP + _ISSUING),), manifest.signed_certificates),

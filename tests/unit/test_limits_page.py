@@ -42,6 +42,8 @@ from birthmark.pki import certificates, chains, ocsp
 from birthmark.refusals import ledger
 from birthmark.refusals.rate_limits import RateLimits
 from birthmark.server import body_limits, descriptors, quiet, signing_share
+from birthmark.swarm import report as swarm_report
+from birthmark.swarm.scenario import parse as swarm_scenario
 
 PAGE = (Path(birthmark.__file__).parents[2] / "docs" / "reference" / "limits.md").read_text()
 SETTINGS = {field.name: field.default for field in fields(Limits)}
@@ -153,6 +155,8 @@ EXPECTED: dict[tuple[str, str], str] = {
     ("Parsers", "a board's, an operator's or a station's name"): f"{bundle.MAX_NAME_CHARS} characters",
     ("Parsers", "shared access signature"): f"{sas.MAX_TOKEN_CHARS} characters",
     ("Parsers", "properties of a message"): number(hub_wire._MAX_PROPERTIES),
+    ("Parsers", "scenario of a swarm"): f"{size(swarm_scenario.MAX_FILE_BYTES)}, {swarm_scenario.MAX_DEVICES} devices",
+    ("Parsers", "report of a swarm, read again"): size(swarm_report.MAX_REPORT_BYTES),
     ("Kept for a time", "refusals"): f"{ledger.KEEP.days} days",
     ("Kept for a time", "telemetry"): (
         f"{telemetry.KEEP_S // 86400} day, and at most {telemetry.KEEP_BYTES // 1024**3} GiB of a hub"

@@ -34,6 +34,7 @@ COMMANDS = (
     "est",
     "device",
     "agent",
+    "swarm",
     "doctor",
     "why",
     "audit",

@@ -88,6 +88,8 @@ _BY_CODE = {
     "agent.config_invalid": WRONG_USAGE,
     "agent.config_unsupported": ACTION_NEEDED,
     "server.config_invalid": WRONG_USAGE,
+    "swarm.scenario_invalid": WRONG_USAGE,
+    "swarm.target_not_named": WRONG_USAGE,
 }
 _OUTPUT_LOST = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 

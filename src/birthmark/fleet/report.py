@@ -150,9 +150,9 @@ class _Html:
         rate = f"{total / took:.0f} a second" if took else "at once"
         span = f"{self._run.begun:%Y-%m-%d %H:%M:%S} to {ended:%H:%M:%S} UTC"
         self._file.write(f"</tbody></table>{shown}<header><p>{total} devices, {rate}, {span}</p>")
-        self._file.write(_bars("What became of them", counts))
+        self._file.write(bars("What became of them", counts))
         if refusals:
-            self._file.write(_bars("Why some were refused", refusals))
+            self._file.write(bars("Why some were refused", refusals))
         self._file.write("</header></main>\n")
 
 
@@ -171,7 +171,7 @@ def _cells(kind: str, values: Iterable[object], outcome: str = "") -> str:
     return f'<tr class="{html.escape(outcome)}">{cells}</tr>\n'
 
 
-def _bars(title: str, counts: Mapping[str, int]) -> str:
+def bars(title: str, counts: Mapping[str, int]) -> str:
     """Return a chart: a bar for each, as long as its share."""
     most, rows = max(counts.values(), default=1), []
     for place, (name, count) in enumerate(sorted(counts.items(), key=lambda one: -one[1])):

@@ -12,8 +12,10 @@ from birthmark.elements.software import SoftwareElement, create_software_element
 from birthmark.keys.file_key import FileKey
 from birthmark.keys.pin import Pin
 from birthmark.links.identity import Identity, identity_of
+from birthmark.pki.certificates import Certificate
 from fakes import SeededEntropy
 from pki_builders import a_ca, a_device
+from swarm_links import SwarmIdentity
 
 
 @pytest.fixture(scope="session")
@@ -23,15 +25,21 @@ def chip(tmp_path_factory: pytest.TempPathFactory) -> SoftwareElement:
     return create_software_element(directory, PROFILES["se050"], now=now, entropy=SeededEntropy(9))
 
 
-@pytest.fixture(params=["file", "token-ec", "token-rsa"])
+@pytest.fixture(params=["file", "swarm", "token-ec", "token-rsa"])
 def identity(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Identity]:
     """Each kind of identity in turn; the contract holds for all."""
-    if request.param == "file":
+    if request.param in {"file", "swarm"}:
         holder = a_device(a_ca(now=SystemClock().now()), now=SystemClock().now())
         path = tmp_path / "device.key"
         path.touch(mode=0o600)
         path.write_text(holder.key_pem)
-        yield identity_of(FileKey.load(path), (holder.certificate,))
+        chain: tuple[Certificate, ...] = (holder.certificate,)
+        key = FileKey.load(path)
+        if request.param == "file":
+            yield identity_of(key, chain)
+            return
+        path.write_text(holder.key_pem + holder.certificate.pem())
+        yield SwarmIdentity(chain, key, pem=path)
         return
     monkeypatch.delenv("SOFTHSM2_CONF", raising=False)
     made: SoftwareElement = request.getfixturevalue("chip")

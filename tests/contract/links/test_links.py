@@ -11,7 +11,6 @@ import pytest
 
 from birthmark.clock import SystemClock
 from birthmark.errors import BirthmarkError, UnavailableError
-from birthmark.links.choose import open_links
 from birthmark.links.errors import (
     LinkAnswerError,
     LinkLostError,
@@ -29,6 +28,7 @@ from birthmark.mqtt.packets import Connect
 from conftest import free_port
 from links_peer import BAD_ID, GOOD, LATER, REFUSED, Peer, a_peer
 from pki_builders import a_ca
+from swarm_links import links_of
 
 pytestmark = pytest.mark.integration
 
@@ -36,7 +36,7 @@ pytestmark = pytest.mark.integration
 @contextlib.asynccontextmanager
 async def links_and_peer(identity: Identity | None) -> AsyncIterator[tuple[Links, Peer]]:
     async with a_peer() as peer, asyncio.timeout(20):
-        yield open_links(identity, Trust(peer.ca.certificate.pem()), SystemClock()), peer
+        yield links_of(identity, Trust(peer.ca.certificate.pem())), peer
 
 
 async def connected(links: Links, peer: Peer, client_id: str = GOOD) -> MqttClient:
@@ -121,12 +121,12 @@ async def test_after_close_nothing_goes_out(identity: Identity) -> None:
 
 
 # Once per adapter: awscrt's TLS library waits up to 30 s before it tells; a look of our own does not.
-@pytest.mark.parametrize("identity", ["file", "token-ec"], indirect=True)
+@pytest.mark.parametrize("identity", ["file", "swarm", "token-ec"], indirect=True)
 async def test_a_server_of_another_ca_or_name_is_not_believed(identity: Identity) -> None:
     async with a_peer() as peer:
         strange = Trust(a_ca(now=SystemClock().now()).certificate.pem())
-        stranger = open_links(identity, strange, SystemClock())
-        friend = open_links(identity, Trust(peer.ca.certificate.pem()), SystemClock())
+        stranger = links_of(identity, strange)
+        friend = links_of(identity, Trust(peer.ca.certificate.pem()))
         began = time.monotonic()
         refusals = await asyncio.gather(
             stranger.https().request("GET", f"{peer.url}/who", headers={}),
@@ -175,7 +175,7 @@ async def test_who_trusts_nobody_trusts_no_system_root_either(identity: Identity
     async with links_and_peer(identity) as (_links, peer):
         for shown in (identity, None):
             with pytest.raises(ServerUntrustedError):
-                await open_links(shown, trust, SystemClock()).https().request("GET", f"{peer.url}/who", headers={})
+                await links_of(shown, trust).https().request("GET", f"{peer.url}/who", headers={})
 
 
 def test_trust_comes_from_files_or_the_environment(tmp_path: Path) -> None:

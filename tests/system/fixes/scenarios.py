@@ -24,6 +24,7 @@ from fixes.scene import Scene
 from fixes.server_scenarios import SERVER
 from fixes.session_scenarios import SESSIONS
 from fixes.store_scenarios import STORE
+from fixes.swarm_scenarios import SWARM
 from fixes.tpm_scenarios import TPM
 from fixes.upstream_scenarios import UPSTREAM
 
@@ -150,6 +151,7 @@ SCENARIOS: Mapping[str, Scenario] = {
     **FILES,
     **FLEET,
     **INTAKE,
+    **SWARM,
     **KEYS,
     **PKI,
     **SERVER,

@@ -29,6 +29,7 @@ _PROGRAMS = (
     "mkdir ",
     "rm ",
     "openssl ",
+    "prlimit ",
     "read ",
     "rm ",
     "sed ",

@@ -209,9 +209,18 @@ class Table:
 
     def finish(self) -> None:
         """Warn of keys that nobody knows: aziot ignores them too, and a typing mistake hides that way."""
+        for name, meant in self._unknown():
+            self.warn(name, f"is not known and is ignored{meant}")
+
+    def refuse_rest(self) -> None:
+        """Note a mistake for each key that nobody knows, in a file that is read by nobody else."""
+        for name, meant in self._unknown():
+            self.wrong(name, f"is not known{meant}", f"Known here: {', '.join(sorted(self._known))}")
+
+    def _unknown(self) -> Iterable[tuple[str, str]]:
         for name in sorted(self._left):
             close = difflib.get_close_matches(name, self._known, 1)
-            self.warn(name, "is not known and is ignored" + (f"; did you mean {close[0]}?" if close else ""))
+            yield name, f"; did you mean {close[0]}?" if close else ""
 
 
 def parse_files(texts: Sequence[tuple[Path, str]]) -> Table:

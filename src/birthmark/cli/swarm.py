@@ -1,0 +1,276 @@
+"""`birthmark swarm`: thousands of simulated devices against any target."""
+
+import asyncio
+import json
+import os
+import shlex
+import signal
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from birthmark.cli.asking import agree, only
+from birthmark.cli.common import (
+    FAILED,
+    FileExistsAlreadyError,
+    FileMissingError,
+    UsageError,
+    emit,
+    open_file,
+    say,
+    without,
+    working,
+)
+from birthmark.cli.operator import DataOption
+from birthmark.cli.options import JsonOption, command, commands
+from birthmark.clock import SystemClock, SystemEntropy
+from birthmark.console.client import DEFAULT_DATA
+from birthmark.swarm.dashboard import Dashboard, line_of, progress_of
+from birthmark.swarm.model import Group, Origin, Way, Where
+from birthmark.swarm.ready import Ready, Readying, target_of
+from birthmark.swarm.report import SUFFIXES, check_writable, read_report, write_report
+from birthmark.swarm.results import results_of
+from birthmark.swarm.run import Outcome, Run, make_room
+from birthmark.swarm.scenario import reads
+from birthmark.swarm.scenario.example import example
+from birthmark.swarm.scenario.model import Scenario
+from birthmark.swarm.scenario.parse import MAX_DEVICES, MAX_FILE_BYTES, parse_scenario
+
+app = commands(
+    "Simulated devices, thousands in one process, with real keys: load, storms, misbehavior.",
+    "birthmark swarm run --devices 50 --to local",
+)
+
+_TELL_EVERY_S = 5
+
+
+class NoDevicesError(UsageError):
+    """It is not said which devices."""
+
+    code = "swarm.no_devices"
+    cause = "Neither a scenario file nor --devices says how many devices there are."
+    fix = (
+        "`birthmark swarm run --devices 50 --to local --duration 30s`, or write a file: "
+        "`birthmark swarm init swarm.toml`"
+    )
+
+
+class ReportFormError(UsageError):
+    """No such form of a report."""
+
+    code = "swarm.report_form"
+    cause = "{path} could be any form of a report; its suffix says which: .json, .csv or .html."
+    fix = "Say which: `{without} {option} {path}.html`"
+    option: str = "--report"
+    path: Path
+    without: str
+
+
+def _seconds(text: str) -> float:
+    try:
+        return reads.some_time(text)
+    except ValueError as mistake:
+        raise typer.BadParameter(f"{mistake}, such as 30s, 5m or 1h") from mistake
+
+
+ScenarioFile = Annotated[Path | None, typer.Argument(help="The scenario, as `birthmark swarm init` writes one.")]
+Seconds = Annotated[float | None, typer.Option(parser=_seconds, metavar="TIME", help="How long, such as 90s or 5m.")]
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceOptions:
+    """Devices without a scenario file, or a file's settings said otherwise."""
+
+    devices: Annotated[int | None, typer.Option(min=1, max=MAX_DEVICES, help="How many, without a file.")] = None
+    to: Annotated[Where | None, typer.Option(help="The target; local: the server of --data.")] = None
+    host: Annotated[str | None, typer.Option(help="The provisioning service, or AWS's data endpoint.")] = None
+    id_scope: Annotated[str | None, typer.Option(help="The provisioning service's ID scope.")] = None
+    register: Annotated[Way | None, typer.Option(help="How to register at Azure; none: --host is the hub.")] = None
+    origin: Annotated[Origin | None, typer.Option("--from", help="Who makes the certificates.")] = None
+    identities: Annotated[Path | None, typer.Option(help="Directory of keys and certificates.")] = None
+    ca_cert: Annotated[Path | None, typer.Option(help="Your CA's certificate, for --from ca.")] = None
+    ca_key: Annotated[Path | None, typer.Option(help="Its key.")] = None
+    ca_passphrase_file: Annotated[Path | None, typer.Option(help="The key's passphrase, a file of mode 0600.")] = None
+    ramp: Annotated[float | None, typer.Option(min=0.01, help="Devices a second, without a file.")] = None
+    interval: Annotated[
+        float | None, typer.Option(parser=_seconds, metavar="TIME", help="Between messages, without a file.")
+    ] = None
+    duration: Seconds = None
+    seed: Annotated[int | None, typer.Option(min=0, help="The same seed rolls the same dice.")] = None
+    data: DataOption = Path(DEFAULT_DATA)
+
+    def scenario(self, file: Path | None) -> Scenario:
+        """Return the file's scenario, or one of a single group, with what was said put over it."""
+        if file is None and self.devices is None:
+            raise NoDevicesError
+        only(file is None, "without a scenario file", devices=self.devices, ramp=self.ramp, interval=self.interval)
+        if file is not None:
+            scenario = _read(file)
+        else:
+            given = {"ramp": self.ramp, "interval_s": self.interval}
+            group = Group("device", self.devices or 0, **_said(given))
+            scenario = Scenario(groups=(group,))
+        identities = {
+            "directory": self.identities,
+            "origin": self.origin,
+            "ca_cert": self.ca_cert,
+            "ca_key": self.ca_key,
+            "passphrase_file": self.ca_passphrase_file,
+        }
+        wish = {"where": self.to, "host": self.host, "id_scope": self.id_scope, "way": self.register}
+        if (self.ca_cert is None) != (self.ca_key is None):
+            raise typer.BadParameter("--ca-cert and --ca-key belong together")
+        return replace(
+            scenario,
+            wish=replace(scenario.wish, **_said(wish)),
+            identities=replace(scenario.identities, **_said(identities)),
+            **_said({"duration_s": self.duration, "seed": self.seed}),
+        )
+
+
+def _said(given: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _read(file: Path) -> Scenario:
+    with open_file(file, FileMissingError) as opened:
+        return parse_scenario(file, opened.read(MAX_FILE_BYTES).decode("utf-8", "replace"))
+
+
+@command(app, "birthmark swarm init swarm.toml")
+def init(
+    file: Annotated[Path, typer.Argument(help="The file to write.")] = Path("swarm.toml"),
+    to: Annotated[Where, typer.Option(help="The target; local: the server of --data.")] = Where.LOCAL,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a scenario with every key and its meaning."""
+    try:
+        with file.open("x", encoding="utf-8") as opened:
+            opened.write(example(to))
+    except FileExistsError as error:
+        raise FileExistsAlreadyError(path=file) from error
+    say(as_json, {"file": str(file)}, f"Wrote {file}. Run it: birthmark swarm run {shlex.quote(str(file))}")
+
+
+@command(app, "birthmark swarm prepare swarm.toml")
+async def prepare(asked: DeviceOptions, scenario: ScenarioFile = None, as_json: JsonOption = False) -> None:
+    """Make the keys and certificates that are missing, and put them on record at a local server."""
+    wanted = asked.scenario(scenario)
+    with ExitStack() as ends:
+        ready = await _ready(asked, wanted, ends)
+    row = {"devices": ready.scenario.count, "made": ready.made, "directory": str(ready.shelf.directory)}
+    emit(as_json, {**row, "group": ready.on_record or None})
+
+
+@command(app, "birthmark swarm run --devices 50 --to local --duration 30s")
+async def run(
+    asked: DeviceOptions,
+    scenario: ScenarioFile = None,
+    report: Annotated[
+        list[Path] | None,
+        typer.Option(help="Write what came of it here: a .json, .csv or .html file; may be given again."),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before devices go to another's target.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Drive the devices, and say whether the target did with each what it should: exit 0 when it did, else 1.
+
+    Ctrl-C ends a run in order, with its report. A second run uses the same keys again.
+    """
+    _check_forms(report or [], "--report")
+    wanted = asked.scenario(scenario)
+    make_room(wanted.count)
+    target = target_of(wanted, asked.data.expanduser(), os.environ)
+    if not wanted.wish.where.is_local:
+        agree(f"Drive {wanted.count} devices at {target.host} ({wanted.wish.where.value})?", yes=yes)
+    for path in report or []:
+        check_writable(path)
+    with ExitStack() as ends:
+        outcome = await _run(await _ready(asked, wanted, ends), as_json=as_json)
+    results = results_of(outcome)
+    for path in report or []:
+        write_report(path, results)
+    if as_json:
+        typer.echo(json.dumps({"event": "summary", **results["summary"]}))
+    else:
+        _tell(results["summary"])
+    if not outcome.held:
+        raise typer.Exit(FAILED)
+
+
+@command(app, "birthmark swarm report run.json --out run.html")
+def report(
+    file: Annotated[Path, typer.Argument(help="A report in JSON.")],
+    out: Annotated[list[Path] | None, typer.Option(help="Write it as .csv or .html too; may be given again.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show a run's report again, or write it in another form. Exit 1 when it did not go as expected."""
+    _check_forms(out or [], "--out")
+    results = read_report(file)
+    for path in out or []:
+        write_report(path, results)
+    if as_json:
+        typer.echo(json.dumps(results["summary"]))
+    else:
+        _tell(results["summary"])
+    if not results["summary"]["held"]:
+        raise typer.Exit(FAILED)
+
+
+def _check_forms(paths: list[Path], option: str) -> None:
+    for path in paths:
+        if path.suffix not in SUFFIXES:
+            raise ReportFormError(path=path, option=option, without=without(option, takes_value=True))
+
+
+async def _ready(asked: DeviceOptions, wanted: Scenario, ends: ExitStack) -> Ready:
+    data = asked.data.expanduser()
+    target = target_of(wanted, data, os.environ)
+    working(f"Making ready {wanted.count} devices for {target.host}")
+    return await Readying(wanted, target, data, SystemClock(), SystemEntropy()).run(ends)
+
+
+async def _run(ready: Ready, *, as_json: bool) -> Outcome:
+    """Run to the end, or to Ctrl-C; tell of it as whoever looks can take it."""
+    with ExitStack() as ends:
+        driven = Run(ready.scenario, ready.target, ready.dialer, ready.shelf, SystemClock())
+        if as_json:
+            driven.watch = _every(lambda counting, now: typer.echo(json.dumps(progress_of(counting, now))))
+        elif sys.stderr.isatty():
+            driven.watch = ends.enter_context(Dashboard(ready.scenario, Console(stderr=True))).show
+        else:
+            driven.watch = _every(lambda counting, now: typer.echo(line_of(counting, now), err=True))
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, driven.stop.set)
+            ends.callback(loop.remove_signal_handler, number)
+        return await driven.go()
+
+
+def _every(tell: Callable[[Any, float], None]) -> Callable[[Any, float], None]:
+    """Tell only every few seconds."""
+    last = -float(_TELL_EVERY_S)
+
+    def watch(counting: Any, now: float) -> None:
+        nonlocal last
+        if now - last >= _TELL_EVERY_S:
+            last = now
+            tell(counting, now)
+
+    return watch
+
+
+def _tell(summary: dict[str, Any]) -> None:
+    """Print a run in short."""
+    shown = {name: value for name, value in summary.items() if not isinstance(value, dict)}
+    emit(False, shown)
+    for what, row in summary["latencies"].items():
+        typer.echo(f"{what:<12} {row['count']:>8}   p50 {row['p50_ms']} ms   p99 {row['p99_ms']} ms")
+    for told, times in (*summary["faults"].items(), *summary["errors"].items(), *summary["why"].items()):
+        typer.echo(f"{times:>8}  {told}")

@@ -1,0 +1,92 @@
+"""What a run counts: states, totals, latencies, errors, and a line of the timeline each moment."""
+
+from collections import Counter, deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from birthmark.errors import BirthmarkError
+from birthmark.swarm.model import State, Tally
+from birthmark.swarm.rules.latency import Latencies
+
+MAX_POINTS = 600
+"""Of the timeline; a run that lasts longer has them further apart."""
+_MAX_EVENTS = 12
+_MISSING = frozenset({State.AWAY, State.REFUSED, State.REGISTERING, State.ASSIGNED})
+_STANDING = (State.CONNECTED, State.SENDING, State.RENEWING)
+
+
+@dataclass(slots=True)
+class Counting:
+    """Of the whole run; each device has its `Tally`."""
+
+    states: Counter[State] = field(default_factory=Counter)
+    totals: Counter[str] = field(default_factory=Counter)
+    errors: Counter[str] = field(default_factory=Counter)
+    causes: dict[str, str] = field(default_factory=dict)
+    """Of each code of an error: what the first one said."""
+    latencies: dict[str, Latencies] = field(default_factory=dict)
+    timeline: list[dict[str, float]] = field(default_factory=list)
+    latest: deque[str] = field(default_factory=lambda: deque(maxlen=_MAX_EVENTS))
+    _spacing_s: float = 1.0
+    _before: tuple[float, Counter[str]] = (0.0, Counter())
+
+    def enter(self, tally: Tally, state: State, now: float, *, is_planned: bool = False) -> None:
+        """Note that a device does something else now; who tries to come back is missing since it was lost."""
+        if not (tally.state in _MISSING and state in _MISSING) or tally.is_planned:
+            tally.since_s = now
+        tally.is_planned = is_planned
+        self.states[tally.state] -= 1
+        self.states[state] += 1
+        tally.state = state
+
+    def took(self, what: str, seconds: float) -> None:
+        """Note how long something took."""
+        self.latencies.setdefault(what, Latencies()).add(seconds)
+        self.totals[what] += 1
+
+    def failed(self, tally: Tally, error: BirthmarkError) -> None:
+        """Note what a well-behaved device was told."""
+        tally.errors += 1
+        tally.last_error = error.code
+        self.errors[error.code] += 1
+        if error.code not in self.causes:
+            self.causes[error.code] = error.explain_cause()
+            self.latest.append(f"{tally.name}: {self.causes[error.code]}")
+
+    @property
+    def standing(self) -> int:
+        """How many are connected."""
+        return sum(self.states[state] for state in _STANDING)
+
+    def tick(self, now: float) -> Mapping[str, float]:
+        """Add a point to the timeline and return it; when there are many, every other one goes."""
+        since, before = self._before
+        spent = max(now - since, 1e-9)
+        point = {
+            "s": round(now, 2),
+            "connected": float(self.standing),
+            "away": float(self.states[State.AWAY] + self.states[State.REFUSED]),
+            "acknowledged_per_s": round((self.totals["publish"] - before["publish"]) / spent, 2),
+            "connects_per_s": round((self.totals["connect"] - before["connect"]) / spent, 2),
+            "errors_per_s": round((self.totals["errors"] - before["errors"]) / spent, 2),
+        }
+        self._before = now, self.totals.copy()
+        if not self.timeline or now - self.timeline[-1]["s"] >= self._spacing_s * 0.9:
+            self.timeline.append(point)
+        if len(self.timeline) > MAX_POINTS:
+            del self.timeline[1::2]
+            self._spacing_s *= 2
+        return point
+
+    def spread(self) -> dict[str, dict[str, Any]]:
+        """Return the latencies as rows: how many, and milliseconds."""
+        return {
+            what: {
+                "count": took.count,
+                "p50_ms": round(took.at(0.5) * 1000, 1),
+                "p99_ms": round(took.at(0.99) * 1000, 1),
+                "max_ms": round(took.most_s * 1000, 1),
+            }
+            for what, took in self.latencies.items()
+        }

@@ -1,0 +1,244 @@
+"""One well-behaved device, from its turn in the ramp to the end of the run. What it does next is decided by `rules`."""
+
+import asyncio
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import assert_never
+
+from birthmark.clock import Clock, SystemEntropy
+from birthmark.dps.client import Assigned, DpsTarget, register_by_https, register_by_mqtt
+from birthmark.errors import (
+    BirthmarkError,
+    ForbiddenError,
+    InvalidRequestError,
+    NotFoundError,
+    PolicyError,
+    UnauthenticatedError,
+)
+from birthmark.est.client import EstClient
+from birthmark.links.errors import ServerUntrustedError
+from birthmark.swarm import place
+from birthmark.swarm.counting import Counting
+from birthmark.swarm.identities import Shelf, csr_of, new_key
+from birthmark.swarm.links.https import SwarmHttps
+from birthmark.swarm.links.mqtt import SwarmMqtt
+from birthmark.swarm.links.stream import Dialer
+from birthmark.swarm.model import Group, State, Tally, Way
+from birthmark.swarm.rules import schedule
+from birthmark.swarm.rules.conduct import Act, Plan
+from birthmark.swarm.rules.dice import Dice
+from birthmark.swarm.rules.payload import payload_of
+from birthmark.swarm.scenario.model import Target
+
+_REFUSALS = (UnauthenticatedError, ForbiddenError, NotFoundError, PolicyError, InvalidRequestError)
+_RENEWALS_APART_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Yard:
+    """What all devices of a run share."""
+
+    target: Target
+    dialer: Dialer
+    shelf: Shelf
+    counting: Counting
+    clock: Clock
+    now: Callable[[], float]
+    """Seconds of the run."""
+    loop_time_of: Callable[[float], float]
+
+    async def sleep_until(self, moment: float) -> None:
+        """Return at that moment of the run."""
+        await asyncio.sleep(max(0.0, moment - self.now()))
+
+
+@dataclass(slots=True)
+class SwarmDevice:
+    """Its name, what it was told, and what it remembers."""
+
+    yard: Yard
+    group: Group
+    number: int
+    tally: Tally
+    dice: Dice
+    hub: str = ""
+    device_id: str = ""
+    failures: int = 0
+    renew_s: float = math.nan
+
+    async def live(self) -> None:
+        """Run until cancelled."""
+        await self.yard.sleep_until(schedule.arrival_s(self.group, self.number))
+        while True:
+            pause_s = await self._visit()
+            if pause_s:
+                await asyncio.sleep(pause_s)
+
+    async def _visit(self) -> float:
+        """Be connected once; return how long to stay away."""
+        try:
+            if not self.hub:
+                await self._register()
+            return await self._stay(await self._connect())
+        except BirthmarkError as error:
+            return self._failed(error)
+        except OSError as problem:  # of this machine: a file, no descriptor left
+            self._enter(State.AWAY)
+            self.yard.counting.errors[f"machine.{problem.strerror or problem}"] += 1
+            self.failures += 1
+            return schedule.backoff_s(self.failures, self.dice.roll())
+
+    def _failed(self, error: BirthmarkError) -> float:
+        yard = self.yard
+        yard.counting.failed(self.tally, error)
+        yard.counting.totals["errors"] += 1
+        is_refusal = isinstance(error, _REFUSALS) and not isinstance(error, ServerUntrustedError)
+        self._enter(State.REFUSED if is_refusal else State.AWAY)
+        if is_refusal and yard.target.way is not Way.NONE:
+            self.hub = ""  # perhaps it belongs elsewhere now
+        self.failures += 1
+        return schedule.backoff_s(self.failures, self.dice.roll())
+
+    def _enter(self, state: State, *, is_planned: bool = False) -> None:
+        self.yard.counting.enter(self.tally, state, self.yard.now(), is_planned=is_planned)
+
+    async def _register(self) -> None:
+        """Learn the hub."""
+        target, yard = self.yard.target, self.yard
+        if target.where.is_aws or target.way is Way.NONE:
+            self.hub, self.device_id = target.host, self.tally.name
+            return
+        self._enter(State.REGISTERING)
+        begun = yard.now()
+        assigned = await registered(yard, self.tally.name)
+        yard.counting.took("register", yard.now() - begun)
+        self.tally.registrations += 1
+        self.hub, self.device_id = assigned.hub, assigned.device_id
+        self._enter(State.ASSIGNED)
+
+    async def _connect(self) -> SwarmMqtt:
+        yard, target = self.yard, self.yard.target
+        begun = yard.now()
+        mqtt = SwarmMqtt(yard.dialer, yard.shelf.path_of(self.tally.name))
+        packet = place.connect_packet(target, self.group, self.hub, self.device_id)
+        await mqtt.connect(self.hub, target.mqtt_port, packet)
+        yard.counting.took("connect", yard.now() - begun)
+        self.tally.connects += 1
+        self.failures = 0
+        self._enter(State.CONNECTED)
+        return mqtt
+
+    async def _stay(self, mqtt: SwarmMqtt) -> float:
+        """Do what is due until the connection is over; return how long to stay away."""
+        yard, group = self.yard, self.group
+        if math.isnan(self.renew_s):
+            self.renew_s = self._next_renewal()
+        plan = Plan.on_connecting(group, yard.now(), self.dice, self.renew_s)
+        try:
+            while True:
+                act, due = plan.next()
+                await mqtt.idle(yard.loop_time_of(due))
+                match act:
+                    case Act.SEND:
+                        await self._send(mqtt)
+                        plan.send_s = schedule.next_message_s(group, yard.now(), self.dice.roll())
+                    case Act.RENEW:
+                        if await self._is_renewed():
+                            return 0.0  # and back with the new certificate
+                        plan.renew_s = self.renew_s
+                    case Act.LEAVE:
+                        self._enter(State.AWAY, is_planned=True)
+                        return group.away_s
+                    case Act.CUT:
+                        self._cut(mqtt)
+                        return schedule.backoff_s(1, self.dice.roll())
+                    case Act.STORM:
+                        self._cut(mqtt)
+                        return 0.0
+                    case _:
+                        assert_never(act)
+        except BirthmarkError:
+            self.tally.lost += 1
+            yard.counting.totals["lost"] += 1
+            raise
+        finally:
+            await mqtt.close()
+
+    def _cut(self, mqtt: SwarmMqtt) -> None:
+        mqtt.cut()
+        self.tally.lost += 1
+        self.yard.counting.totals["cut"] += 1
+        self._enter(State.AWAY)
+
+    async def _send(self, mqtt: SwarmMqtt) -> None:
+        yard, tally = self.yard, self.tally
+        tally.sent += 1
+        yard.counting.totals["sent"] += 1
+        self._enter(State.SENDING)
+        begun = yard.now()
+        body = payload_of(self.group, tally.name, tally.sent)
+        await mqtt.publish(place.topic_of(yard.target, self.group, self.device_id), body)
+        if mqtt.refused:
+            tally.errors += 1
+            tally.last_error = refusal_of(mqtt)
+            yard.counting.errors[tally.last_error] += 1
+            yard.counting.totals["errors"] += 1
+            mqtt.refused = 0
+        else:
+            tally.acknowledged += 1
+        yard.counting.took("publish", yard.now() - begun)
+        self._enter(State.CONNECTED)
+
+    def _next_renewal(self) -> float:
+        group = self.group
+        if not group.renews:
+            return math.inf
+        now, begun, life_s = self.yard.now(), 0.0, 0.0
+        if group.renew_at:
+            leaf = self.yard.shelf.leaf_of(self.tally.name)
+            life_s = (leaf.not_after - leaf.not_before).total_seconds()
+            begun = now - (self.yard.clock.now() - leaf.not_before).total_seconds()
+        return max(now + _RENEWALS_APART_S, schedule.next_renewal_s(group, now, begun, life_s))
+
+    async def _is_renewed(self) -> bool:
+        """Renew, or note why not and stay with the old certificate."""
+        try:
+            await self._renew()
+        except BirthmarkError as error:
+            self.yard.counting.failed(self.tally, error)
+            self.yard.counting.totals["errors"] += 1
+            self._enter(State.CONNECTED)
+            return False
+        return True
+
+    async def _renew(self) -> None:
+        """Ask EST for a certificate with a new key, and register with it, as the hub knows the old one."""
+        yard, name = self.yard, self.tally.name
+        self._enter(State.RENEWING)
+        begun = yard.now()
+        key = new_key()
+        client = EstClient(yard.target.est_url, SwarmHttps(yard.dialer, yard.shelf.path_of(name)))
+        try:
+            issued = await client.reenroll(csr_of(name, key))
+            yard.shelf.put(name, key, issued.chain)
+            self.tally.renewals += 1
+            yard.counting.took("renew", yard.now() - begun)
+        finally:
+            self.renew_s = self._next_renewal()
+        if yard.target.way is not Way.NONE and not yard.target.where.is_aws:
+            self.hub = ""
+
+
+def refusal_of(mqtt: SwarmMqtt) -> str:
+    """Return how a message was refused, as errors are counted."""
+    return f"puback.{mqtt.refused:#04x}"
+
+
+async def registered(yard: Yard, name: str) -> Assigned:
+    """Register a device at DPS, by the way the target says."""
+    target, pem = yard.target, yard.shelf.path_of(name)
+    dps = DpsTarget(target.host, target.id_scope, name, mqtt_port=target.mqtt_port, https_port=target.https_port)
+    if target.way is Way.HTTPS:
+        return await register_by_https(SwarmHttps(yard.dialer, pem), dps)
+    return await register_by_mqtt(SwarmMqtt(yard.dialer, pem, keeps=True), dps, entropy=SystemEntropy())

@@ -1,0 +1,193 @@
+"""The devices' keys and certificates: one PEM file each, of mode 0600 in a directory of mode 0700, used again.
+
+A file holds key and chain, leaf first. `.origin` says where they came from, so that a run with another CA does not take
+them for its own. What is made is signed by a CA (`CaMaker`), or asked of an EST server (`run` does that, it talks).
+"""
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
+from cryptography.x509 import CertificateSigningRequestBuilder
+
+from birthmark.clock import Entropy
+from birthmark.flock import take
+from birthmark.keys.file_key import FileKey
+from birthmark.keys.pin import Pin
+from birthmark.keys.private_key import as_private_key
+from birthmark.pki import profiles
+from birthmark.pki.certificates import Certificate, parse_bundle
+from birthmark.pki.issue import Issuer, issue, new_serial, self_signed
+from birthmark.pki.names import name_of
+from birthmark.swarm.errors import DirectoryForeignError, DirectoryInUseError
+from birthmark.swarm.model import Origin
+from birthmark.swarm.scenario.model import Identities
+
+_ORIGIN, _REVOKED, _LOCK = ".origin", ".revoked", ".lock"
+_PATIENCE = 3
+_TAG_BYTES = 3
+CA_CERT, CA_KEY = "ca.pem", "ca.key"
+_CA_LIFE = timedelta(days=3650)
+_OWN_CA = "Birthmark swarm"
+_EXPIRED = timedelta(days=2)
+
+
+@dataclass(frozen=True, slots=True)
+class Shelf:
+    """The directory."""
+
+    directory: Path
+
+    def path_of(self, name: str) -> Path:
+        """Return where a device's key and chain are."""
+        return self.directory / f"{name}.pem"
+
+    def open(self, identities: Identities, entropy: Entropy) -> str:
+        """Make the directory, or see that it is of the same kind; return its tag. Raise `DirectoryForeignError`.
+
+        The tag is part of its devices' names: a target that knows a name by another directory's key refuses this one's.
+        """
+        if identities.origin is Origin.FILES:
+            return ""
+        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        wanted = identities.origin.value
+        note = self.directory / _ORIGIN
+        if not note.exists():
+            made = {"origin": wanted, "tag": entropy.token(_TAG_BYTES).hex()}
+            write_private(note, json.dumps(made) + "\n")
+        found = _json_of(note)
+        if found.get("origin") != wanted:
+            told = str(found.get("origin", "something else"))
+            raise DirectoryForeignError(directory=self.directory, found=told, wanted=wanted)
+        return str(found["tag"])
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other runs from this directory, whose devices would push these out. Raise `DirectoryInUseError`."""
+        descriptor = take(self.directory / _LOCK, _PATIENCE)
+        if descriptor is None:
+            raise DirectoryInUseError(directory=self.directory)
+        try:
+            yield
+        finally:
+            os.close(descriptor)
+
+    def missing(self, names: Sequence[str]) -> list[str]:
+        """Return the names without a file."""
+        present = {entry.name for entry in os.scandir(self.directory)} if self.directory.exists() else set()
+        return [name for name in names if f"{name}.pem" not in present]
+
+    def useless(self, names: Sequence[str], now: datetime) -> list[str]:
+        """Return the names whose certificate is over, or was revoked for an earlier run."""
+        revoked = _json_of(self.directory / _REVOKED)
+        return [name for name in names if name in revoked or self.leaf_of(name).not_after <= now]
+
+    def note_revoked(self, names: Sequence[str]) -> None:
+        """Remember whose certificates were revoked; one that has a new one since is none of them."""
+        write_private(self.directory / _REVOKED, json.dumps(dict.fromkeys(names, True)) + "\n")
+
+    def put(self, name: str, key: ec.EllipticCurvePrivateKey, chain: tuple[Certificate, ...]) -> None:
+        """Keep a device's key and chain, in the place of what was there."""
+        write_private(self.path_of(name), pem_of(key) + "".join(one.pem() for one in chain))
+
+    def key_of(self, name: str) -> ec.EllipticCurvePrivateKey:
+        """Return a device's key."""
+        found = load_pem_private_key(self.path_of(name).read_bytes(), None)
+        if not isinstance(found, ec.EllipticCurvePrivateKey):
+            raise TypeError(f"{self.path_of(name)} holds no EC key")
+        return found
+
+    def leaf_of(self, name: str) -> Certificate:
+        """Return a device's certificate."""
+        return parse_bundle(self.path_of(name).read_bytes())[0]
+
+
+@dataclass(frozen=True, slots=True)
+class CaMaker:
+    """Signs devices' certificates by a CA at hand."""
+
+    issuer: Issuer
+    above: tuple[Certificate, ...]
+    """What devices present beside their own: the issuer, unless it is a root."""
+    entropy: Entropy
+    lifetime: timedelta
+
+    @classmethod
+    def of(cls, identities: Identities, entropy: Entropy, now: datetime) -> "CaMaker":
+        """Return the user's CA, else one of the directory's own, made at the first use."""
+        if identities.ca_cert is not None and identities.ca_key is not None:
+            cert_file, key_file = identities.ca_cert, identities.ca_key
+        else:
+            cert_file, key_file = identities.directory / CA_CERT, identities.directory / CA_KEY
+            if not cert_file.exists():
+                key = new_key()
+                serial = new_serial(entropy)
+                begun = now - _EXPIRED - _EXPIRED  # so that there is room for certificates that are over
+                made = self_signed(profiles.ROOT, name_of(_OWN_CA), key, serial=serial, now=begun, lifetime=_CA_LIFE)
+                write_private(key_file, pem_of(key))
+                write_private(cert_file, made.pem())
+        word = None if identities.passphrase_file is None else Pin.from_file(identities.passphrase_file)
+        chain = parse_bundle(cert_file.read_bytes())
+        issuer = Issuer(chain[0], as_private_key(FileKey.load(key_file, word)))
+        above = tuple(one for one in chain if not one.is_self_signed)
+        return cls(issuer, above, entropy, timedelta(seconds=identities.lifetime_s))
+
+    def make(self, name: str, now: datetime, *, is_expired: bool = False) -> "tuple[Key, tuple[Certificate, ...]]":
+        """Return a new key and its chain; one that is expired was valid for some time within its CA's life."""
+        key = new_key()
+        begun = max(now - _EXPIRED, self.issuer.certificate.not_before) if is_expired else now
+        leaf = issue(
+            profiles.DEVICE,
+            name_of(name),
+            key.public_key(),
+            issuer=self.issuer,
+            serial=new_serial(self.entropy),
+            now=begun,
+            lifetime=(now - begun) / 2 if is_expired else self.lifetime,
+        )
+        return key, (leaf, *self.above)
+
+
+Key = ec.EllipticCurvePrivateKey
+
+
+def _json_of(path: Path) -> dict[str, Any]:
+    """Return a note of ours, nothing where it is not there or damaged."""
+    try:
+        found = json.loads(path.read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def new_key() -> Key:
+    """Return a fresh P-256 key."""
+    return ec.generate_private_key(ec.SECP256R1())
+
+
+def csr_of(name: str, key: Key) -> bytes:
+    """Return a DER request for a name, signed by the key."""
+    request = CertificateSigningRequestBuilder(subject_name=name_of(name)).sign(key, SHA256())
+    return request.public_bytes(Encoding.DER)
+
+
+def pem_of(key: Key) -> str:
+    """Return the key as PKCS#8 in PEM."""
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a file of mode 0600 in one step."""
+    part = path.with_name(f"{path.name}.part")
+    part.unlink(missing_ok=True)
+    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:
+        file.write(text)
+    part.replace(path)

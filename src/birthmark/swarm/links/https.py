@@ -1,0 +1,60 @@
+"""HTTPS for a device of a swarm: a request on a connection of its own, read by a bounded parser of HTTP/1.1.
+
+See `birthmark.links.ports.HttpsClient`.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from birthmark.errors import BirthmarkError
+from birthmark.links.errors import LinkAnswerError, LinkTimeoutError
+from birthmark.links.ports import HttpAnswer
+from birthmark.links.urls import MAX_ANSWER_BYTES, TIMEOUT_S, parse_url
+from birthmark.swarm.links.stream import Dialer
+from birthmark.swarm.wire import AnswerBrokenError, AnswerReader, render_request
+
+
+@dataclass(frozen=True, slots=True)
+class SwarmHttps:
+    """`pem` holds key and chain; None shows no certificate."""
+
+    dialer: Dialer
+    pem: Path | None
+
+    async def request(self, method: str, url: str, *, headers: Mapping[str, str], body: bytes = b"") -> HttpAnswer:
+        target = parse_url(url)
+        stream = await self.dialer.open(target.host, target.port, self.pem)
+        done: asyncio.Future[HttpAnswer] = asyncio.get_running_loop().create_future()
+        reader = AnswerReader(MAX_ANSWER_BYTES)
+
+        def settle(answer: HttpAnswer | None, error: BaseException | None = None) -> None:
+            if done.done():
+                return
+            if error is not None:
+                done.set_exception(error)
+            elif answer is not None:
+                done.set_result(answer)
+
+        def on_data(data: bytes) -> None:
+            try:
+                settle(reader.receive(data))
+            except AnswerBrokenError as error:
+                settle(None, LinkAnswerError(host=target.host, port=target.port, reason=str(error)))
+
+        def on_end(error: BirthmarkError) -> None:
+            try:
+                settle(reader.end(), error)
+            except AnswerBrokenError:
+                settle(None, error)
+
+        try:
+            stream.listen(on_data, on_end)
+            stream.write(render_request(method, target.path, target.authority, headers, body))
+            async with asyncio.timeout(TIMEOUT_S):
+                return await done
+        except TimeoutError as error:
+            raise LinkTimeoutError(host=target.host, port=target.port, seconds=f"{TIMEOUT_S:g}") from error
+        finally:
+            stream.close()

@@ -1,0 +1,262 @@
+"""MQTT for a device of a swarm: the project's engine on a lean stream, both versions, one future while nothing is said.
+
+See `birthmark.links.ports.MqttClient`; what it adds is `idle`, in which a device waits for its next act.
+"""
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+
+from birthmark.errors import BirthmarkError
+from birthmark.links.errors import (
+    CLOSED_HERE,
+    CONNACK,
+    LinkLostError,
+    LinkTimeoutError,
+    MqttRefusedError,
+    SubscriptionRefusedError,
+)
+from birthmark.links.ports import Message
+from birthmark.links.urls import TIMEOUT_S
+from birthmark.mqtt.engine import Engine, Role
+from birthmark.mqtt.errors import LocalProtocolError, RemoteProtocolError
+from birthmark.mqtt.packets import ConnAck, Connect, Disconnect, Packet, PubAck, Publish, SubAck
+from birthmark.swarm.links.stream import Dialer, Stream
+
+_FAILURE = 0x80
+_MAX_UNTAKEN = 100
+
+_Waiting = dict[tuple[type[Packet], int], "asyncio.Future[Packet]"]
+
+
+class SwarmMqtt:
+    """One connection of one device; `acknowledges` is what a misbehaving one leaves out."""
+
+    __slots__ = (
+        "_dialer",
+        "_end",
+        "_engine",
+        "_hearing",
+        "_host",
+        "_idle",
+        "_keeps",
+        "_pem",
+        "_port",
+        "_stream",
+        "_untaken",
+        "_waiting",
+        "acknowledges",
+        "now",
+        "received",
+        "refused",
+    )
+
+    def __init__(self, dialer: Dialer, pem: Path | None, *, keeps: bool = False) -> None:
+        """`keeps` holds what comes for `next_message`; else it is counted, acknowledged and forgotten."""
+        self._dialer, self._pem, self._keeps = dialer, pem, keeps
+        self._engine = Engine(Role.CLIENT)
+        self._host, self._port = "", 0
+        self._stream: Stream | None = None
+        self._waiting: _Waiting | None = None
+        self._idle: asyncio.Future[None] | None = None
+        self._hearing: tuple[asyncio.Future[None], ...] = ()
+        self._untaken: deque[Message] | None = None
+        self._end: BirthmarkError | None = None
+        self.acknowledges = True
+        self.received = 0
+        self.refused = 0
+        """The reason code of the last message that was not taken (MQTT 5)."""
+        self.now: Callable[[], float] = asyncio.get_running_loop().time
+
+    async def connect(self, host: str, port: int, connect: Connect) -> bool:
+        self._host, self._port = host, port
+        self._stream = await self._dialer.open(host, port, self._pem)
+        self._stream.listen(self._receive, self._finish)
+        self._engine.send(connect)
+        try:
+            connack = await self._answer(self._expect(ConnAck))
+        except BaseException:
+            await self.close()
+            raise
+        assert isinstance(connack, ConnAck)  # noqa: S101 (what ConnAck waits for)
+        if connack.code:
+            await self.close()
+            refusal = CONNACK.get(connack.code, MqttRefusedError)
+            raise refusal(host=host, client_id=connect.client_id, return_code=connack.code)
+        return connack.session_present
+
+    async def subscribe(self, topic_filter: str, qos: int = 1) -> None:
+        self._check_alive()
+        packet_id = self._engine.subscribe([(topic_filter, qos)])
+        answer = await self._answer(self._expect(SubAck, packet_id))
+        if isinstance(answer, SubAck) and answer.codes[0] >= _FAILURE:
+            raise SubscriptionRefusedError(host=self._host, topic=topic_filter)
+
+    async def publish(self, topic: str, payload: bytes, qos: int = 1) -> None:
+        self._check_alive()
+        packet_id = self._engine.publish(topic, payload, qos)
+        if packet_id is None:
+            self._flush()
+        else:
+            await self._answer(self._expect(PubAck, packet_id))
+
+    async def next_message(self) -> Message:
+        while not self._untaken:
+            self._check_alive()
+            await self._hear()
+        return self._untaken.popleft()
+
+    async def lost(self) -> Exception:
+        while self._end is None:
+            await self._hear()
+        return self._end
+
+    async def idle(self, until: float) -> None:
+        """Return at that moment of the loop's time, or when a message is refused. Raise what ended the connection."""
+        while self._end is None and not self.refused and (left := until - self.now()) > 0:
+            deadline = self._engine.deadline
+            await self._wait(left if deadline is None else min(left, max(0.0, deadline - self.now())))
+            self._keep_alive()
+        self._check_alive()
+
+    async def close(self) -> None:
+        self._say_goodbye()
+        self._finish(LinkLostError(host=self._host, reason=CLOSED_HERE))
+
+    def cut(self) -> None:
+        """End it without a word, as a network does."""
+        if self._stream is not None:
+            self._stream.close(politely=False)
+        self._finish(LinkLostError(host=self._host, reason=CLOSED_HERE))
+
+    def write_raw(self, data: bytes) -> None:
+        """Send bytes that no engine would."""
+        if self._stream is not None:
+            self._stream.write(data)
+
+    # ---- inside
+
+    def _say_goodbye(self) -> None:
+        if self._stream is not None:
+            with contextlib.suppress(LocalProtocolError):
+                self._engine.send(Disconnect())
+                self._flush()
+            self._stream.close()
+
+    def _expect(self, kind: type[Packet], packet_id: int = 0) -> "asyncio.Future[Packet]":
+        future: asyncio.Future[Packet] = asyncio.get_running_loop().create_future()
+        if self._waiting is None:
+            self._waiting = {}
+        self._waiting[kind, packet_id] = future
+        self._flush()
+        return future
+
+    async def _answer(self, future: "asyncio.Future[Packet]") -> Packet:
+        try:
+            async with asyncio.timeout(TIMEOUT_S):
+                return await future
+        except TimeoutError as error:
+            raise LinkTimeoutError(host=self._host, port=self._port, seconds=f"{TIMEOUT_S:g}") from error
+
+    async def _wait(self, seconds: float) -> None:
+        """Wait for what is told by `_wake`, or so long: of the device alone, that drives this connection."""
+        loop = asyncio.get_running_loop()
+        future = self._idle = loop.create_future()
+        timer = loop.call_later(seconds, _release, future)
+        try:
+            await future
+        finally:
+            self._idle = None
+            timer.cancel()
+
+    async def _hear(self) -> None:
+        """Wait for what is told by `_wake`: of any number at the same time."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._hearing = (*self._hearing, future)
+        try:
+            await future
+        finally:
+            self._hearing = tuple(one for one in self._hearing if one is not future)
+
+    def _wake(self) -> None:
+        for future in (*self._hearing, *(() if self._idle is None else (self._idle,))):
+            _release(future)
+
+    def _keep_alive(self) -> None:
+        try:
+            self._engine.on_deadline(self.now())
+        except RemoteProtocolError as error:
+            self._broken(error)
+        self._flush()
+
+    def _check_alive(self) -> None:
+        if self._end is not None:
+            raise self._end
+
+    def _flush(self) -> None:
+        if self._stream is not None and (data := self._engine.data_to_send()):
+            self._stream.write(data)
+
+    def _receive(self, data: bytes) -> None:
+        try:
+            self._engine.receive_data(data, self.now())
+            while (packet := self._engine.next_event()) is not None:
+                self._take(packet)
+        except RemoteProtocolError as error:
+            self._broken(error)
+        self._flush()
+
+    def _take(self, packet: Packet) -> None:
+        match packet:
+            case Publish():
+                self._take_message(packet)
+            case PubAck() | SubAck() | ConnAck():
+                self._note_refusal(packet)
+                waiting = self._waiting
+                future = None if waiting is None else waiting.pop((type(packet), getattr(packet, "packet_id", 0)), None)
+                if not waiting:
+                    self._waiting = None
+                if future is not None and not future.done():
+                    future.set_result(packet)
+            case Disconnect(code=code):
+                self._finish(LinkLostError(host=self._host, reason=f"the server said DISCONNECT {code:#04x}"))
+            case _:
+                pass
+
+    def _note_refusal(self, packet: PubAck | SubAck | ConnAck) -> None:
+        if isinstance(packet, PubAck) and packet.code >= _FAILURE:
+            self.refused = packet.code
+            self._wake()
+
+    def _take_message(self, packet: Publish) -> None:
+        self.received += 1
+        if self._keeps:
+            if self._untaken is None:
+                self._untaken = deque(maxlen=_MAX_UNTAKEN)
+            self._untaken.append(Message(packet.topic, packet.payload))
+            self._wake()
+        if packet.packet_id is not None and self.acknowledges:
+            self._engine.ack([packet.packet_id])
+
+    def _broken(self, error: RemoteProtocolError) -> None:
+        self._finish(LinkLostError(host=self._host, reason=f"the server broke MQTT's rules, {error}"))
+
+    def _finish(self, error: BirthmarkError) -> None:
+        if self._end is not None:
+            return
+        self._end = error
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
+        waiting, self._waiting = self._waiting, None
+        for future in (waiting or {}).values():
+            if not future.done():
+                future.set_exception(error)
+        self._wake()
+
+
+def _release(future: "asyncio.Future[None]") -> None:
+    if not future.done():
+        future.set_result(None)

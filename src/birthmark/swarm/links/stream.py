@@ -1,0 +1,242 @@
+"""A TLS connection that costs little while nothing is said: the library's own socket, watched by the event loop.
+
+asyncio's TLS keeps buffers of a quarter of a megabyte for each connection, and a context for each device costs as much
+as the connection. Here all devices of a run share one context: OpenSSL copies certificate and key into a connection
+when that begins, so they are loaded right before, in the loop's one thread.
+"""
+
+import asyncio
+import contextlib
+import errno
+import socket
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from birthmark.errors import BirthmarkError
+from birthmark.keys.errors import KeyFileInvalidError
+from birthmark.links.errors import LinkLostError
+from birthmark.links.identity import Trust
+from birthmark.links.openssl.tls import client_context, explained
+from birthmark.links.openssl.validity import check_dates
+from birthmark.links.urls import TIMEOUT_S
+
+_ROOM = memoryview(bytearray(64 * 1024))  # what all connections read into, one after the other
+_MAX_UNSENT_BYTES = 1024 * 1024
+_READS_A_TURN = 16
+_CLOSED = "the server closed it"
+_ADDRESS_S = 60.0
+_VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
+_TRY_AGAIN = (ssl.SSLWantReadError, ssl.SSLWantWriteError, BlockingIOError)
+
+_Address: TypeAlias = tuple[int, tuple[Any, ...]]
+OnData = Callable[[bytes], None]
+OnEnd = Callable[[BirthmarkError], None]
+
+
+@dataclass(slots=True)
+class Dialer:
+    """Opens connections to whom `trust` believes."""
+
+    trust: Trust
+    tls: str = ""
+    _context: ssl.SSLContext | None = None
+    _bare: ssl.SSLContext | None = None
+    """For who shows no certificate: nobody's is ever loaded into it."""
+    _addresses: dict[tuple[str, int], tuple[float, list[_Address]]] = field(default_factory=dict)
+
+    async def open(self, host: str, port: int, pem: Path | None) -> "Stream":
+        """Return a connection whose handshake is done; `pem` holds key and chain. Raise an error of `birthmark.links`.
+
+        With TLS 1.3 a server refuses a client's certificate only after that: whoever reads first learns it.
+        """
+        sock: socket.socket | None = None
+        try:
+            async with asyncio.timeout(TIMEOUT_S):
+                sock = await self.dial(host, port)
+                tls = self._wrapped(sock, host, pem)
+                sock = tls
+                await _shake_hands(tls)
+            check_dates(tls, self.trust, host, port)
+        except OSError as error:
+            _close(sock)
+            raise explained(error, host, port) from error
+        except BaseException:
+            _close(sock)
+            raise
+        return Stream(tls, host, port)
+
+    async def dial(self, host: str, port: int) -> socket.socket:
+        """Return a connection without TLS, to the first of the host's addresses that takes it. Raise `OSError`."""
+        addresses = await self._resolved(host, port)
+        for place, address in enumerate(addresses):
+            try:
+                sock = await _connected(*address)
+            except OSError:
+                if place == len(addresses) - 1:
+                    raise
+            else:
+                addresses[0], addresses[place] = address, addresses[0]  # where the next device begins
+                return sock
+        raise OSError(errno.EADDRNOTAVAIL, "the name has no address")
+
+    async def _resolved(self, host: str, port: int) -> list[_Address]:
+        """Return where a name leads to, which is asked for once a minute and not by every device."""
+        loop = asyncio.get_running_loop()
+        known = self._addresses.get((host, port))
+        if known is None or known[0] < loop.time():
+            found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            known = loop.time() + _ADDRESS_S, [(int(family), address) for family, _, _, _, address in found]
+            self._addresses[host, port] = known
+        return known[1]
+
+    def _wrapped(self, sock: socket.socket, host: str, pem: Path | None) -> ssl.SSLSocket:
+        if pem is None:
+            context = self._bare = self._bare or self._made()
+        else:
+            context = self._context = self._context or self._made()
+            try:
+                context.load_cert_chain(pem, password=lambda: "")
+            except (ssl.SSLError, OSError) as error:
+                raise KeyFileInvalidError(path=pem, detail=f"OpenSSL does not take it: {error}") from error
+        return context.wrap_socket(sock, server_hostname=host, do_handshake_on_connect=False)
+
+    def _made(self) -> ssl.SSLContext:
+        context = client_context(None, self.trust)
+        if self.tls:
+            context.minimum_version = context.maximum_version = _VERSIONS[self.tls]
+        return context
+
+
+async def _connected(family: int, address: tuple[Any, ...]) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        await asyncio.get_running_loop().sock_connect(sock, address)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+async def _shake_hands(tls: ssl.SSLSocket) -> None:
+    loop = asyncio.get_running_loop()
+    while True:
+        try:
+            tls.do_handshake()
+        except ssl.SSLWantReadError:
+            await _ready(loop.add_reader, loop.remove_reader, tls)
+        except ssl.SSLWantWriteError:
+            await _ready(loop.add_writer, loop.remove_writer, tls)
+        else:
+            return
+
+
+async def _ready(add: Callable[..., None], remove: Callable[[int], bool], sock: socket.socket) -> None:
+    waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    number = sock.fileno()
+    add(number, _release, waiting)
+    try:
+        await waiting
+    finally:
+        remove(number)
+
+
+def _release(waiting: "asyncio.Future[None]") -> None:
+    if not waiting.done():
+        waiting.set_result(None)
+
+
+class Stream:
+    """Bytes both ways; what comes and how it ends is told to who listens."""
+
+    __slots__ = ("_number", "_on_data", "_on_end", "_tls", "_unsent", "host", "port")
+
+    def __init__(self, tls: ssl.SSLSocket, host: str, port: int) -> None:
+        self._tls: ssl.SSLSocket | None = tls
+        self._number = tls.fileno()
+        self.host, self.port = host, port
+        self._unsent = b""
+        self._on_data: OnData | None = None
+        self._on_end: OnEnd | None = None
+
+    def listen(self, on_data: OnData, on_end: OnEnd) -> None:
+        """Begin to read. Nothing is told after `close`, and the end once."""
+        self._on_data, self._on_end = on_data, on_end
+        asyncio.get_running_loop().add_reader(self._number, self._read)
+
+    def write(self, data: bytes) -> None:
+        """Send, or keep what does not go now."""
+        if self._tls is None or not data:
+            return
+        if self._unsent:
+            self._unsent += data
+            if len(self._unsent) > _MAX_UNSENT_BYTES:
+                self._end(LinkLostError(host=self.host, reason="the server does not read"))
+            return
+        self._unsent = data
+        self._send()
+
+    def close(self, *, politely: bool = True) -> None:
+        """Close; `politely` says so to the peer, else the line is cut as by a fault of the network."""
+        tls, self._tls = self._tls, None
+        if tls is None:
+            return
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(self._number)
+        loop.remove_writer(self._number)
+        self._on_data = self._on_end = None
+        self._unsent = b""
+        if politely:
+            with contextlib.suppress(OSError, ValueError):
+                tls.unwrap()
+        _close(tls)
+
+    def _read(self) -> None:
+        for _ in range(_READS_A_TURN):
+            tls = self._tls
+            if tls is None or self._on_data is None:
+                return
+            try:
+                size = tls.recv_into(_ROOM)
+            except _TRY_AGAIN:
+                return
+            except OSError as error:
+                self._end(explained(error, self.host, self.port))
+                return
+            if not size:
+                self._end(LinkLostError(host=self.host, reason=_CLOSED))
+                return
+            self._on_data(bytes(_ROOM[:size]))
+        asyncio.get_running_loop().call_soon(self._read)  # the others have their turn; what TLS holds wakes nobody
+
+    def _send(self) -> None:
+        loop = asyncio.get_running_loop()
+        while self._tls is not None and self._unsent:
+            try:
+                sent = self._tls.send(self._unsent)
+            except _TRY_AGAIN:
+                loop.add_writer(self._number, self._send)
+                return
+            except OSError as error:
+                # What the server said before it closed is worth more than that it did: the reader tells.
+                if error.errno not in (errno.EPIPE, errno.ECONNRESET):
+                    self._end(explained(error, self.host, self.port))
+                return
+            self._unsent = self._unsent[sent:]
+        loop.remove_writer(self._number)
+
+    def _end(self, error: BirthmarkError) -> None:
+        on_end = self._on_end
+        self.close(politely=False)
+        if on_end is not None:
+            on_end(error)
+
+
+def _close(sock: socket.socket | None) -> None:
+    if sock is not None:
+        with contextlib.suppress(OSError):
+            sock.close()

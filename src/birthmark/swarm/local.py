@@ -1,0 +1,105 @@
+"""A Birthmark server of one's own: where it is, and what it has to know before devices of a swarm may come.
+
+The swarm's CA is put on record as verified, for its key is in this directory, with an enrollment group of its own; an
+EST user for first certificates lives as long as they take. All of it through the server's operator interface and DPS.
+"""
+
+import contextlib
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from birthmark.clock import Entropy
+from birthmark.console.client import OperatorClient, read_endpoints, served
+from birthmark.errors import NotFoundError
+from birthmark.fleet.aws import AwsTarget
+from birthmark.fleet.azure import AzureTarget
+from birthmark.fleet.profiles import aws_profile, azure_profile
+from birthmark.fleet.target import EnrollmentRequest
+from birthmark.pki.certificates import Certificate
+from birthmark.swarm.identities import Shelf
+from birthmark.swarm.model import Where
+from birthmark.swarm.preparing import EstAccount
+
+POLICY = "swarm"
+_NAME = "${iot:Connection.Thing.ThingName}"
+_DOCUMENT = {
+    "Version": "2012-10-17",
+    "Statement": [
+        {"Effect": "Allow", "Action": "iot:Connect", "Resource": f"arn:aws:iot:*:*:client/{_NAME}"},
+        {
+            "Effect": "Allow",
+            "Action": ["iot:Publish", "iot:Receive"],
+            "Resource": f"arn:aws:iot:*:*:topic/devices/{_NAME}/*",
+        },
+        {"Effect": "Allow", "Action": "iot:Subscribe", "Resource": f"arn:aws:iot:*:*:topicfilter/devices/{_NAME}/*"},
+    ],
+}
+_SERVICE = "birthmark"
+_DIGITS = 12
+
+
+def local_facts(data: Path, where: Where) -> dict[str, Any]:
+    """Return a local target as a scenario's table would name it. Raise `ServerNotRunningError`, `NotServedError`."""
+    endpoints = read_endpoints(data)
+    facts: dict[str, Any] = {"trust": Path(endpoints["trust_bundle"]).read_text(encoding="ascii")}
+    if (est := endpoints["est"]) is not None:
+        facts["est_url"] = est["url"]
+    if where.is_aws:
+        return {**facts, "host": served(endpoints, "aws", data)["data_endpoint"]}
+    dps = served(endpoints, "dps", data)
+    return {**facts, "host": dps["host"], "id_scope": dps["id_scope"], "https_port": dps["https_port"]}
+
+
+def put_on_record(data: Path, certificate: Certificate) -> str:
+    """Let every device below a CA register; return the name of its group. A second time nothing is left to do."""
+    name = f"swarm-{certificate.thumbprint.hex()[:_DIGITS]}"
+    client = OperatorClient.of(data)
+    cas = f"/dps/{_SERVICE}/cas"
+    if not any(row["thumbprint"] == certificate.thumbprint.hex() for row in client.rows(cas)):
+        client.post(cas, {"name": name, "certificate": certificate.pem(), "group": None, "verified": True})
+    target = AzureTarget(azure_profile("local", data))
+    target.enroll_group(name, ca_name=None, certificate=certificate, is_edge=False, dry_run=False)
+    return name
+
+
+def revoke(data: Path, certificate: Certificate) -> None:
+    """Revoke a certificate that the server's own CA issued."""
+    OperatorClient.of(data).post(f"/certificates/{certificate.thumbprint.hex()}/revoke", {"reason": "unspecified"})
+
+
+@contextlib.contextmanager
+def an_account(data: Path, entropy: Entropy) -> Iterator[EstAccount]:
+    """Have a user at the server's EST that may ask for any name, while it is needed."""
+    client = OperatorClient.of(data)
+    account = EstAccount(f"swarm-{entropy.token(6).hex()}", entropy.token(24).hex())
+    client.post("/est/users", {"name": account.user, "password": account.password, "device_id": None})
+    try:
+        yield account
+    finally:
+        with contextlib.suppress(NotFoundError):
+            client.delete(f"/est/users/{account.user}")
+
+
+def put_things_on_record(data: Path, names: Sequence[str], shelf: Shelf) -> str:
+    """Let devices connect to the server's AWS side: a thing each, its certificate, and one policy for all."""
+    import boto3  # an extra of `fleet`, and only this target needs it
+
+    profile = aws_profile("local", data)
+    target = AwsTarget(profile)
+    iot: Any = boto3.client(
+        "iot",
+        endpoint_url=profile.endpoint_url,
+        region_name=profile.region,
+        aws_access_key_id=profile.access_key_id,
+        aws_secret_access_key=profile.secret_access_key,
+        verify=str(profile.ca_file),
+    )
+    with contextlib.suppress(iot.exceptions.ResourceAlreadyExistsException):
+        iot.create_policy(policyName=POLICY, policyDocument=json.dumps(_DOCUMENT))
+    target.survey(len(names))
+    for name in names:
+        wish = EnrollmentRequest(name, shelf.leaf_of(name), policy=POLICY)
+        target.enroll(wish, update=True, dry_run=False)
+    return POLICY

@@ -1,0 +1,153 @@
+"""What a swarm is told to do, and what a device of it is doing. Frozen values, and the counters of one device."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class Where(StrEnum):
+    """Which target."""
+
+    LOCAL = "local"  # a Birthmark server's Azure side, from its data directory
+    LOCAL_AWS = "local-aws"
+    AZURE = "azure"
+    AWS = "aws"
+
+    @property
+    def is_local(self) -> bool:
+        return self in (Where.LOCAL, Where.LOCAL_AWS)
+
+    @property
+    def is_aws(self) -> bool:
+        return self in (Where.AWS, Where.LOCAL_AWS)
+
+
+class Way(StrEnum):
+    """How a device registers at DPS; `none` goes to the hub at once."""
+
+    MQTT = "mqtt"
+    HTTPS = "https"
+    NONE = "none"
+
+
+class Origin(StrEnum):
+    """Where certificates come from."""
+
+    CA = "ca"
+    EST = "est"
+    FILES = "files"
+
+
+class State(StrEnum):
+    """What a device is doing."""
+
+    WAITING = "waiting"  # for its turn in the ramp
+    REGISTERING = "registering"
+    ASSIGNED = "assigned"
+    CONNECTED = "connected"
+    SENDING = "sending"  # a message of its is not acknowledged yet
+    RENEWING = "renewing"
+    REFUSED = "refused"
+    AWAY = "away"
+    DONE = "done"
+
+
+class Fault(StrEnum):
+    """How a device misbehaves."""
+
+    OTHER_NAME = "other_name"
+    OTHER_TOPIC = "other_topic"
+    OVERSIZED = "oversized"
+    GARBAGE = "garbage"
+    HALF_OPEN = "half_open"
+    EXPIRED = "expired"
+    REVOKED = "revoked"
+    CLOCK_SKEW = "clock_skew"
+    NO_ACK = "no_ack"
+    DUPLICATE = "duplicate"
+    RENEW_OTHER = "renew_other"
+
+
+class Verdict(StrEnum):
+    """What came of it."""
+
+    STOPPED = "stopped"  # refused, or the line was cut
+    TOLERATED = "tolerated"
+    UNTRIED = "untried"  # it did not come so far
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Devices that are told the same."""
+
+    name: str
+    count: int
+    device: str = ""
+    """Name of a device, with `{n}` for its number."""
+    ramp: float = 50.0
+    """Devices a second."""
+    start_s: float = 0.0
+    interval_s: float = 10.0
+    """Between two messages; 0 sends none."""
+    jitter: float = 0.1
+    payload: str = '{"n": {n}}'
+    size: int = 0
+    """Bytes of a message, instead of `payload`."""
+    topic: str = ""
+    """AWS; `{name}` stands for the device."""
+    keep_alive_s: int = 240
+    stay_s: float = 0.0
+    """How long a connection lasts before the device goes away by itself; 0 for always."""
+    away_s: float = 10.0
+    cut_s: float = 0.0
+    """Mean time between lines that break; 0 for never."""
+    renew_s: float = 0.0
+    renew_at: float = 0.0
+    """Share of the certificate's life."""
+    storm_s: tuple[float, ...] = ()
+    """Moments at which all lines of the group break at once, and all come back without waiting."""
+    misbehave: tuple[tuple[Fault, float], ...] = ()
+    expect: tuple[tuple[Fault, Verdict], ...] = ()
+    patience_s: float = 30.0
+    """What a target may take until it cuts off who misbehaves, and until a lost device is back."""
+    skew_s: float = 20 * 365 * 86400.0
+
+    @property
+    def renews(self) -> bool:
+        return bool(self.renew_s or self.renew_at)
+
+    def name_of(self, number: int) -> str:
+        """Return the name of its device of that number."""
+        return (self.device or f"{self.name}-{{n}}").replace("{n}", str(number))
+
+
+@dataclass(slots=True)
+class Tally:
+    """What one device has done."""
+
+    name: str
+    group: str
+    fault: Fault | None = None
+    state: State = State.WAITING
+    registrations: int = 0
+    connects: int = 0
+    lost: int = 0
+    sent: int = 0
+    acknowledged: int = 0
+    renewals: int = 0
+    errors: int = 0
+    last_error: str = ""
+    since_s: float = 0.0
+    """When it entered this state, or was lost, in seconds of the run."""
+    is_planned: bool = False
+    """Away by its own will."""
+    verdict: Verdict = Verdict.UNTRIED
+    how: str = ""
+    """Of a fault: how it was stopped, by its code."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """Whether a device, and the target towards it, did what was expected."""
+
+    held: bool
+    why: str = field(default="")

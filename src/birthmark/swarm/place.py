@@ -1,0 +1,32 @@
+"""Where devices connect and what they say there: the two clouds' user names, topics and ids."""
+
+from birthmark.iothub import wire as hub_wire
+from birthmark.iothub.client import AGENT
+from birthmark.mqtt.packets import LEVEL_5, Connect
+from birthmark.mqtt.properties import PropertyId
+from birthmark.swarm.model import Group
+from birthmark.swarm.scenario.model import Target
+
+_RECEIVE_MAXIMUM = 100
+
+
+def connect_packet(target: Target, group: Group, hub: str, name: str, *, client_id: str | None = None) -> Connect:
+    """Return how a device says who it is; `client_id` is what it misbehaves with."""
+    claimed = client_id or name
+    if not target.where.is_aws:
+        username = hub_wire.render_username(hub, claimed, AGENT)
+        return Connect(claimed, clean_start=False, keep_alive_s=group.keep_alive_s, username=username)
+    properties = ((PropertyId.RECEIVE_MAXIMUM, _RECEIVE_MAXIMUM),) if target.level == LEVEL_5 else ()
+    return Connect(claimed, keep_alive_s=group.keep_alive_s, level=target.level, properties=properties)
+
+
+def topic_of(target: Target, group: Group, name: str) -> str:
+    """Return where a device publishes."""
+    if target.where.is_aws:
+        return (group.topic or "devices/{name}/data").replace("{name}", name)
+    return hub_wire.telemetry_topic(name)
+
+
+def own_filter(target: Target, group: Group, name: str) -> str:
+    """Return what a device may subscribe to: at AWS its own topic, at a hub the messages for it."""
+    return topic_of(target, group, name) if target.where.is_aws else f"devices/{name}/messages/devicebound/#"

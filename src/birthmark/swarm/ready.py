@@ -1,0 +1,128 @@
+"""From a scenario to one that can run: where the target is, that it answers, keys and certificates, and the records."""
+
+import contextlib
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from birthmark.clock import Clock, Entropy
+from birthmark.errors import ConflictError
+from birthmark.est.client import EstClient
+from birthmark.keys.pin import Pin
+from birthmark.links.identity import Trust
+from birthmark.pki.certificates import Certificate
+from birthmark.swarm.identities import CaMaker, Shelf
+from birthmark.swarm.links.https import SwarmHttps
+from birthmark.swarm.links.stream import Dialer
+from birthmark.swarm.model import Fault, Origin
+from birthmark.swarm.preparing import EstAccount, Preparing, names_of, those_with
+from birthmark.swarm.scenario.model import Scenario, Target
+from birthmark.swarm.scenario.resolve import resolve
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """What a run needs."""
+
+    scenario: Scenario
+    target: Target
+    dialer: Dialer
+    shelf: Shelf
+    made: int
+    """How many devices got a key and a certificate just now."""
+    on_record: str
+    """The group that was put on record at a local server; empty elsewhere."""
+
+
+def target_of(scenario: Scenario, data: Path, environment: Mapping[str, str]) -> Target:
+    """Return where the devices of a scenario go."""
+    facts: Mapping[str, Any] = {}
+    if scenario.wish.where.is_local:
+        from birthmark.swarm.local import local_facts  # its room needs packages that other targets do without
+
+        facts = local_facts(data, scenario.wish.where)
+    return resolve(scenario.wish, facts, environment)
+
+
+@dataclass(frozen=True, slots=True)
+class Readying:
+    """Makes a scenario ready; a second time there is little to do."""
+
+    scenario: Scenario
+    target: Target
+    data: Path
+    clock: Clock
+    entropy: Entropy
+    progress: Progress = lambda _done, _all: None
+
+    async def run(self, ends: contextlib.ExitStack) -> Ready:
+        """Return what a run needs, until `ends` closes. Raise what keeps it from beginning."""
+        target = self.target
+        trust = Trust(target.trust) if target.trust is not None else Trust.default(os.environ)
+        dialer, shelf = Dialer(trust, target.tls), Shelf(self.scenario.identities.directory)
+        await self._check_reachable(dialer)
+        scenario = tagged(self.scenario, shelf.open(self.scenario.identities, self.entropy))
+        if scenario.identities.origin is not Origin.FILES:  # which perhaps nobody may write to
+            ends.enter_context(shelf.held())
+        preparing = Preparing(scenario, target, shelf, self.clock, self.entropy, self.progress)
+        with self._account() as account:
+            made = await preparing.run(dialer, account)
+        return Ready(scenario, target, dialer, shelf, made, await self._put_on_record(scenario, dialer, shelf))
+
+    async def _check_reachable(self, dialer: Dialer) -> None:
+        """Raise `LinkUnreachableError`, or another of `birthmark.links`, when nobody trusted answers."""
+        host, port = self.target.host, self.target.mqtt_port
+        (await dialer.open(host, port, None)).close()
+
+    @contextlib.contextmanager
+    def _account(self) -> Any:
+        identities = self.scenario.identities
+        if identities.origin is not Origin.EST:
+            yield None
+        elif identities.est_user is not None and identities.est_password_file is not None:
+            yield EstAccount(identities.est_user, Pin.from_file(identities.est_password_file).reveal())
+        elif self.scenario.wish.where.is_local:
+            from birthmark.swarm.local import an_account
+
+            with an_account(self.data, self.entropy) as account:
+                yield account
+        else:
+            yield None
+
+    async def _put_on_record(self, scenario: Scenario, dialer: Dialer, shelf: Shelf) -> str:
+        """At a local server let the devices in, and take back those that are to be refused."""
+        where, origin = scenario.wish.where, scenario.identities.origin
+        if not where.is_local or origin is Origin.FILES:
+            return ""
+        from birthmark.swarm.local import put_on_record, revoke
+
+        revoked = those_with(scenario, Fault.REVOKED)
+        shelf.note_revoked(revoked)
+        for name in revoked:
+            with contextlib.suppress(ConflictError):  # in an earlier run
+                revoke(self.data, shelf.leaf_of(name))
+        if where.is_aws:
+            from birthmark.swarm.local import put_things_on_record
+
+            over = those_with(scenario, Fault.EXPIRED)  # which cannot be registered
+            return put_things_on_record(self.data, [one for one in names_of(scenario) if one not in over], shelf)
+        return put_on_record(self.data, await self._ca(dialer))
+
+    async def _ca(self, dialer: Dialer) -> Certificate:
+        """Return the CA that all devices are below."""
+        if self.scenario.identities.origin is Origin.CA:
+            return CaMaker.of(self.scenario.identities, self.entropy, self.clock.now()).issuer.certificate
+        found = await EstClient(self.target.est_url, SwarmHttps(dialer, None)).cacerts()
+        return next(one for one in found if one.is_ca and one.is_self_signed)
+
+
+def tagged(scenario: Scenario, tag: str) -> Scenario:
+    """Name devices after the directory of their keys too, where the scenario names them not."""
+    if not tag:
+        return scenario
+    groups = (replace(one, device=one.device or f"{one.name}-{tag}-{{n}}") for one in scenario.groups)
+    return replace(scenario, groups=tuple(groups))

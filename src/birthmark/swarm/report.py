@@ -1,0 +1,148 @@
+"""A run's report as a file: JSON for programs, CSV for tables, HTML with plots for people. The suffix says which."""
+
+import csv
+import html
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from birthmark.fleet.report import bars
+from birthmark.swarm.errors import ReportInvalidError
+from birthmark.swarm.results import FORMAT
+from birthmark.text import reason_of
+
+MAX_REPORT_BYTES = 256 * 1024 * 1024
+SUFFIXES = (".json", ".csv", ".html")
+_FORMULA = tuple("=+-@\t\r")
+_MOST_ROWS = 1000
+_WIDTH, _HEIGHT, _LEFT = 760, 160, 50
+_LINES = (
+    ("Connected devices", "connected", "#2e7d32"),
+    ("Messages acknowledged a second", "acknowledged_per_s", "#1565c0"),
+    ("Connects a second", "connects_per_s", "#6a1b9a"),
+    ("Errors a second", "errors_per_s", "#c62828"),
+)
+_STYLE = (
+    "body{font:15px/1.4 system-ui,sans-serif;margin:2em;color:#222}table{border-collapse:collapse}"
+    "th,td{text-align:left;padding:.3em .6em;border-bottom:1px solid #ddd;overflow-wrap:anywhere}"
+    "svg{display:block;margin:.5em 0 1.5em}.no{color:#c62828;font-weight:bold}.yes{color:#2e7d32;font-weight:bold}"
+)
+
+
+def check_writable(path: Path) -> None:
+    """Raise `OSError` now for a report that could not be written after the run."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.part")
+    part.touch()
+    part.unlink()
+
+
+def write_report(path: Path, results: Mapping[str, Any]) -> None:
+    """Write a report in the form of its suffix, and let it take its name when it is whole."""
+    text = {".json": _as_json, ".csv": as_csv, ".html": as_html}[path.suffix](results)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.part")
+    part.unlink(missing_ok=True)
+    with part.open("x", encoding="utf-8", newline="") as file:
+        file.write(text)
+    part.replace(path)
+
+
+def read_report(path: Path) -> dict[str, Any]:
+    """Return a report that was written as JSON. Raise `ReportInvalidError`."""
+    try:
+        with path.open("rb") as file:
+            found = msgspec.json.decode(file.read(MAX_REPORT_BYTES))
+    except OSError as error:
+        raise ReportInvalidError(path=path, detail=reason_of(error)) from error
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise ReportInvalidError(path=path, detail="it does not parse") from error
+    if not isinstance(found, dict) or found.get("format") != FORMAT:
+        raise ReportInvalidError(path=path, detail=f"its format is not {FORMAT}")
+    return found
+
+
+def _as_json(results: Mapping[str, Any]) -> str:
+    return json.dumps(results) + "\n"
+
+
+def as_csv(results: Mapping[str, Any]) -> str:
+    """Return a row for each device."""
+    rows: Sequence[Mapping[str, Any]] = results["devices"]
+    out = io.StringIO()
+    writer = csv.DictWriter(out, list(rows[0]) if rows else ["device"])
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({name: _cell(value) for name, value in row.items()})
+    return out.getvalue()
+
+
+def _cell(value: object) -> str:
+    """Return a cell that no table calculator takes for a formula."""
+    text = "" if value is None else str(value)
+    return f"'{text}" if text.startswith(_FORMULA) else text
+
+
+def as_html(results: Mapping[str, Any]) -> str:
+    """Return a page with plots, which needs nothing else."""
+    summary = results["summary"]
+    parts = [
+        f"<!doctype html><meta charset=utf-8><title>Swarm</title><style>{_STYLE}</style>",
+        f"<h1>{html.escape(str(summary['title']))}</h1>",
+        _intro(summary),
+        *(_line(title, results["timeline"], name, colour) for title, name, colour in _LINES),
+        _table("How long it took", ("", "count", "p50 ms", "p99 ms", "max ms"), _latency_rows(summary)),
+    ]
+    counts = {name: summary[name] for name in ("connects", "registrations", "renewals", "sent", "acknowledged")}
+    parts.append(bars("Counted", counts))
+    for title, name in (("Errors", "errors"), ("Misbehavior, and what came of it", "faults"), ("Not held", "why")):
+        if summary[name]:
+            parts.append(bars(title, summary[name]))
+    broken = [one for one in results["devices"] if not one["held"]][:_MOST_ROWS]
+    if broken:
+        shown = ("device", "group", "fault", "state", "last_error", "why")
+        parts.append(
+            _table("Devices that are not as expected", shown, [[one[name] for name in shown] for one in broken])
+        )
+    return "\n".join(parts) + "\n"
+
+
+def _intro(summary: Mapping[str, Any]) -> str:
+    word = '<span class="yes">as expected</span>' if summary["held"] else '<span class="no">not as expected</span>'
+    what = f"{summary['devices']} devices, {summary['seconds']} s, target {html.escape(str(summary['target']))}"
+    return f"<p>{what}: {word}. {summary['kib_each']} KiB a device, {summary['cpu_s']} s of CPU.</p>"
+
+
+def _latency_rows(summary: Mapping[str, Any]) -> list[list[object]]:
+    names = ("count", "p50_ms", "p99_ms", "max_ms")
+    return [[what, *(row[name] for name in names)] for what, row in summary["latencies"].items()]
+
+
+def _table(title: str, head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    def row(kind: str, cells: Sequence[object]) -> str:
+        told = ("" if cell is None else str(cell) for cell in cells)
+        return "<tr>" + "".join(f"<{kind}>{html.escape(cell)}</{kind}>" for cell in told) + "</tr>"
+
+    return f"<h2>{html.escape(title)}</h2><table>{row('th', head)}{''.join(row('td', one) for one in rows)}</table>"
+
+
+def _line(title: str, timeline: Sequence[Mapping[str, float]], name: str, colour: str) -> str:
+    """Return a plot over time: a line, its largest value and the seconds."""
+    most = max((point[name] for point in timeline), default=0.0) or 1.0
+    last = max((point["s"] for point in timeline), default=0.0) or 1.0
+    places = " ".join(
+        f"{_LEFT + (_WIDTH - _LEFT) * point['s'] / last:.1f},{_HEIGHT - (_HEIGHT - 20) * point[name] / most:.1f}"
+        for point in timeline
+    )
+    axis = f'<path d="M{_LEFT} 10V{_HEIGHT}H{_WIDTH}" fill="none" stroke="#999"/>'
+    texts = (
+        f'<text x="0" y="24">{most:g}</text><text x="0" y="{_HEIGHT}">0</text>'
+        f'<text x="{_WIDTH - 60}" y="{_HEIGHT + 18}">{last:.0f} s</text>'
+    )
+    drawn = f'<polyline points="{places}" fill="none" stroke="{colour}" stroke-width="2"/>'
+    size = f'width="{_WIDTH}" height="{_HEIGHT + 24}"'
+    return f'<h2>{html.escape(title)}</h2><svg {size} role="img">{axis}{drawn}{texts}</svg>'

@@ -1,0 +1,54 @@
+"""What a well-behaved device that is connected does next."""
+
+import math
+from dataclasses import dataclass
+from enum import StrEnum
+
+from birthmark.swarm.model import Group
+from birthmark.swarm.rules import schedule
+from birthmark.swarm.rules.dice import Dice
+
+
+class Act(StrEnum):
+    """What is due."""
+
+    SEND = "send"
+    RENEW = "renew"
+    CUT = "cut"  # the line breaks: no goodbye
+    STORM = "storm"  # the same, and back at once
+    LEAVE = "leave"  # goodbye, and back after a while
+
+
+@dataclass(slots=True)
+class Plan:
+    """When each act is due on this connection, in seconds of the run; infinity is never."""
+
+    send_s: float = math.inf
+    renew_s: float = math.inf
+    cut_s: float = math.inf
+    storm_s: float = math.inf
+    leave_s: float = math.inf
+
+    @classmethod
+    def on_connecting(cls, group: Group, now: float, dice: Dice, renew_s: float) -> "Plan":
+        """Return the plan of a connection that begins now."""
+        return cls(
+            send_s=schedule.next_message_s(group, now, dice.roll(), is_first=True),
+            renew_s=renew_s,
+            cut_s=schedule.next_cut_s(group, now, dice.roll()),
+            storm_s=schedule.next_storm_s(group, now),
+            leave_s=schedule.next_leave_s(group, now),
+        )
+
+    def next(self) -> tuple[Act, float]:
+        """Return what is due first, and when; of two at the same moment the one that ends more."""
+        return min(
+            (
+                (Act.STORM, self.storm_s),
+                (Act.CUT, self.cut_s),
+                (Act.LEAVE, self.leave_s),
+                (Act.RENEW, self.renew_s),
+                (Act.SEND, self.send_s),
+            ),
+            key=lambda one: one[1],
+        )

@@ -1,0 +1,51 @@
+"""Whether it went as it should: what each misbehavior deserves, and what is asked of everybody else."""
+
+from collections.abc import Mapping
+
+from birthmark.swarm.model import Fault, Group, Judgement, State, Tally, Verdict
+
+DESERVED: Mapping[Fault, Verdict] = {
+    Fault.OTHER_NAME: Verdict.STOPPED,
+    Fault.OTHER_TOPIC: Verdict.STOPPED,
+    Fault.OVERSIZED: Verdict.STOPPED,
+    Fault.GARBAGE: Verdict.STOPPED,
+    Fault.HALF_OPEN: Verdict.STOPPED,
+    Fault.EXPIRED: Verdict.STOPPED,
+    Fault.REVOKED: Verdict.STOPPED,
+    Fault.CLOCK_SKEW: Verdict.STOPPED,
+    Fault.NO_ACK: Verdict.TOLERATED,
+    Fault.DUPLICATE: Verdict.STOPPED,
+    Fault.RENEW_OTHER: Verdict.STOPPED,
+}
+_ALIVE = frozenset({State.CONNECTED, State.SENDING, State.RENEWING, State.DONE})
+
+
+def expected_of(group: Group, fault: Fault) -> Verdict:
+    """Return what the target is expected to do: as the scenario says, else as is deserved."""
+    return dict(group.expect).get(fault, DESERVED[fault])
+
+
+def judge(tally: Tally, group: Group, now: float) -> Judgement:
+    """Judge a device at the end of the run."""
+    why = _trouble_of(tally, group, now) if tally.fault is None else _surprise_of(tally, group, tally.fault)
+    return Judgement(held=not why, why=why)
+
+
+def _surprise_of(tally: Tally, group: Group, fault: Fault) -> str:
+    wanted = expected_of(group, fault)
+    return "" if tally.verdict is wanted else f"{fault}: {tally.verdict}, expected {wanted}"
+
+
+def _trouble_of(tally: Tally, group: Group, now: float) -> str:
+    """Return what is wrong with a device that does nothing wrong; what is under way may take as long as patience."""
+    spent_s, is_sending = now - tally.since_s, tally.state is State.SENDING
+    is_late = spent_s > group.patience_s
+    if not tally.connects:
+        return f"never connected: {tally.last_error or 'the run was too short, or its ramp too steep'}"
+    if tally.state is State.REFUSED:
+        return f"refused: {tally.last_error}"
+    if tally.state not in _ALIVE and not tally.is_planned and is_late:
+        return f"not back after {spent_s:.0f} s: {tally.last_error or tally.state}"
+    if is_sending and is_late:
+        return f"no acknowledgement for {spent_s:.0f} s"
+    return "no message was acknowledged" if tally.sent > is_sending and not tally.acknowledged else ""

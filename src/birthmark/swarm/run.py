@@ -1,0 +1,156 @@
+"""The run: every device a task, a tick a second, and an end in order, by time or by Ctrl-C."""
+
+import asyncio
+import contextlib
+import os
+import resource
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from birthmark.clock import Clock
+from birthmark.swarm.counting import Counting
+from birthmark.swarm.device import SwarmDevice, Yard
+from birthmark.swarm.errors import DescriptorsShortError
+from birthmark.swarm.faults import Misbehaving
+from birthmark.swarm.identities import Shelf
+from birthmark.swarm.links.stream import Dialer
+from birthmark.swarm.model import Group, Judgement, State, Tally
+from birthmark.swarm.rules.dice import Dice
+from birthmark.swarm.rules.schedule import faults_of
+from birthmark.swarm.rules.verdict import judge
+from birthmark.swarm.scenario.model import Scenario, Target
+
+RESERVE = 64
+"""Descriptors beside the devices'; one that renews or is taken over has a second for a moment."""
+_TICK_S = 1.0
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What came of a run."""
+
+    scenario: Scenario
+    counting: Counting
+    tallies: list[Tally]
+    judgements: list[Judgement]
+    lasted_s: float
+    was_stopped: bool = False
+    grown_kib: int = 0
+    """How much memory the process held more, at most, than before the first device."""
+    cpu_s: float = 0.0
+
+    @property
+    def held(self) -> bool:
+        return all(one.held for one in self.judgements)
+
+
+@dataclass(slots=True)
+class Run:
+    """One run of a scenario; `watch` hears of it each second."""
+
+    scenario: Scenario
+    target: Target
+    dialer: Dialer
+    shelf: Shelf
+    clock: Clock
+    watch: Callable[[Counting, float], None] = lambda _counting, _now: None
+    counting: Counting = field(default_factory=Counting)
+    stop: asyncio.Event = field(default_factory=asyncio.Event)
+    tallies: list[Tally] = field(default_factory=list)
+    _groups: list[Group] = field(default_factory=list)
+    _base_kib: int = 0
+    _most_kib: int = 0
+
+    async def go(self) -> Outcome:
+        """Run to the end of the time, or until `stop` is set."""
+        loop = asyncio.get_running_loop()
+        begun, self._base_kib, cpu_s = loop.time(), resident_kib(), _cpu_s()
+        yard = Yard(
+            target=self.target,
+            dialer=self.dialer,
+            shelf=self.shelf,
+            counting=self.counting,
+            clock=self.clock,
+            now=lambda: loop.time() - begun,
+            loop_time_of=lambda moment: begun + moment,
+        )
+        tasks = [loop.create_task(device.live(), name=device.tally.name) for device in self._devices(yard)]
+        ticking = loop.create_task(self._tick(yard))
+        for task in (ticking, *tasks):
+            task.add_done_callback(self._stop_when_broken)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.scenario.duration_s):
+                await self.stop.wait()
+        lasted_s = yard.now()
+        judgements = [judge(tally, group, lasted_s) for tally, group in zip(self.tallies, self._groups, strict=True)]
+        self.counting.tick(lasted_s)
+        self._most_kib = max(self._most_kib, resident_kib())
+        for task in (ticking, *tasks):
+            task.cancel()
+        results = await asyncio.gather(ticking, *tasks, return_exceptions=True)
+        for result in results:  # a device's own mistake is ours, and is not to be lost
+            if isinstance(result, Exception):
+                raise result
+        return Outcome(
+            scenario=self.scenario,
+            counting=self.counting,
+            tallies=self.tallies,
+            judgements=judgements,
+            lasted_s=lasted_s,
+            was_stopped=self.stop.is_set(),
+            grown_kib=self._most_kib - self._base_kib,
+            cpu_s=_cpu_s() - cpu_s,
+        )
+
+    def _stop_when_broken(self, task: "asyncio.Task[None]") -> None:
+        """End the run for what nobody expected, such as an output that is closed."""
+        if not task.cancelled() and task.exception() is not None:
+            self.stop.set()
+
+    def _devices(self, yard: Yard) -> list[SwarmDevice | Misbehaving]:
+        made: list[SwarmDevice | Misbehaving] = []
+        for group in self.scenario.groups:
+            for number, fault in enumerate(faults_of(group)):
+                tally = Tally(group.name_of(number), group.name, fault)
+                dice = Dice(self.scenario.seed, len(made))
+                self.tallies.append(tally)
+                self._groups.append(group)
+                if fault is None:
+                    made.append(SwarmDevice(yard, group, number, tally, dice))
+                else:
+                    made.append(Misbehaving(yard, group, number, tally, dice, fault))
+        self.counting.states[State.WAITING] = len(made)
+        return made
+
+    async def _tick(self, yard: Yard) -> None:
+        while True:
+            await asyncio.sleep(_TICK_S)
+            self._most_kib = max(self._most_kib, resident_kib())
+            self.counting.tick(yard.now())
+            self.watch(self.counting, yard.now())
+
+
+def make_room(devices: int) -> None:
+    """Raise this process's soft limit of open files as far as is needed. Raise `DescriptorsShortError`."""
+    wanted = devices + devices // 10 + RESERVE
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return
+    if hard != resource.RLIM_INFINITY and hard < wanted:
+        raise DescriptorsShortError(devices=devices, wanted=wanted, allowed=hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def resident_kib() -> int:
+    """Return how much memory this process holds."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    except (OSError, ValueError):  # another system
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return pages * os.sysconf("SC_PAGE_SIZE") // 1024
+
+
+def _cpu_s() -> float:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime

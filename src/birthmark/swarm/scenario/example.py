@@ -1,0 +1,38 @@
+"""The scenario that `birthmark swarm init` writes: every key with its meaning, and what is needed filled in."""
+
+from birthmark.agent.config.settings import Section, Setting
+from birthmark.swarm.model import Where
+from birthmark.swarm.scenario.settings import SECTIONS
+
+_GROUP = "meters"
+_SET = {
+    "duration": '"60s"',
+    "devices": "50",
+    "ramp": "25",
+    "interval": '"5s"',
+}
+_HEAD = """# A swarm: simulated devices, what they do, and what the target ought to do about it.
+# Run it: birthmark swarm run FILE. Keys that are commented out have the value that is shown, if any.
+# Times are written "500ms", "10s", "5m", "1h", "30d"; shares "5%".
+"""
+
+
+def example(where: Where) -> str:
+    """Return the text of a file."""
+    return _HEAD + "".join(_section(section, where) for section in SECTIONS)
+
+
+def _section(section: Section, where: Where) -> str:
+    (table,) = section.tables
+    head = f"\n[{table.replace('NAME', _GROUP)}]  # {section.title.lower()}\n" if table else "\n"
+    return head + "".join(_line(one, where) for one in section.settings)
+
+
+def _line(setting: Setting, where: Where) -> str:
+    value = f'"{where}"' if setting.key == "to" else _SET.get(setting.key)
+    told = f"{setting.means} ({setting.takes})"
+    if value is not None:
+        return f"{setting.key} = {value}  # {told}\n"
+    is_value = setting.default[:1] in {'"', "'", "["} or setting.default.replace(".", "").isdigit()
+    shown = setting.default.replace("NAME", _GROUP) if is_value else "…"
+    return f"# {setting.key} = {shown}  # {told}{'' if is_value or not setting.default else f'; {setting.default}'}\n"

@@ -1,0 +1,72 @@
+"""A run as the scenario file and the command line say: where to, with whose keys, which groups. Frozen values."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from birthmark.swarm.model import Group, Origin, Way, Where
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where devices go, whatever their group."""
+
+    where: Where
+    host: str
+    """DPS for Azure, the data endpoint for AWS; with `Way.NONE` the hub."""
+    id_scope: str = ""
+    way: Way = Way.MQTT
+    mqtt_port: int = 8883
+    https_port: int = 443
+    est_url: str = ""
+    trust: str | None = None
+    """PEM of the CAs; None means the system's."""
+    level: int = 4
+    """Of MQTT, at AWS: 4 is 3.1.1."""
+    tls: str = ""
+    """`1.2` or `1.3` alone; empty for either."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """A target as far as it was said; what is None is known from elsewhere (`resolve`)."""
+
+    where: Where = Where.LOCAL
+    host: str | None = None
+    id_scope: str | None = None
+    way: Way = Way.MQTT
+    mqtt_port: int = 8883
+    https_port: int | None = None
+    est_url: str | None = None
+    trust: Path | None = None
+    level: int = 4
+    tls: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Identities:
+    """Where keys and certificates lie, and who makes those that are missing."""
+
+    directory: Path = Path("swarm-devices")
+    origin: Origin = Origin.CA
+    ca_cert: Path | None = None
+    ca_key: Path | None = None
+    passphrase_file: Path | None = None
+    est_user: str | None = None
+    est_password_file: Path | None = None
+    lifetime_s: float = 30 * 86400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """A run. `wish` is what was said of the target, `target` what it is."""
+
+    wish: Wish = Wish()
+    identities: Identities = Identities()
+    groups: tuple[Group, ...] = ()
+    duration_s: float = 60.0
+    seed: int = 1
+    title: str = "swarm"
+
+    @property
+    def count(self) -> int:
+        return sum(group.count for group in self.groups)

@@ -1,0 +1,171 @@
+"""A scenario file to a scenario. Every mistake is told with its line, and so is a key that nobody knows."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from birthmark.agent.config.reader import TEXT, ConfigInvalidError, Table, parse_files
+from birthmark.swarm.model import Fault, Group, Origin, Verdict, Way, Where
+from birthmark.swarm.scenario import reads
+from birthmark.swarm.scenario.model import Identities, Scenario, Wish
+
+MAX_FILE_BYTES = 1024 * 1024
+MAX_DEVICES = 100_000
+_MAX_PORT = 65_535
+_MAX_SIZE = 256 * 1024
+_MAX_KEEP_ALIVE_S = 65_535
+LEVELS: Mapping[str, int] = {"3.1.1": 4, "5": 5}
+TLS: Mapping[str, str] = {"1.2": "1.2", "1.3": "1.3"}
+
+
+class ScenarioInvalidError(ConfigInvalidError):
+    """The scenario is not valid."""
+
+    code = "swarm.scenario_invalid"
+    cause = "{file}:{line}: {key}: {detail}."
+    fix = "{accepted}. A file with every key and its meaning: `birthmark swarm init {file}.new`"
+
+
+def parse_scenario(file: Path, text: str) -> Scenario:
+    """Return what the text says. Raise `ScenarioInvalidError`, which tells all mistakes."""
+    try:
+        return _parsed(file, text)
+    except ConfigInvalidError as error:
+        raise ScenarioInvalidError(
+            file=error.file,
+            line=error.line,
+            key=error.key,
+            detail=error.detail,
+            accepted=error.accepted.removesuffix("."),
+            others=error.others,
+        ) from error
+
+
+def _parsed(file: Path, text: str) -> Scenario:
+    top = parse_files([(file, text)])
+    given = Scenario()
+    groups = top.need_table("group")
+    scenario = Scenario(
+        wish=_wish(top.table("target")),
+        identities=_identities(top.table("identities")),
+        groups=tuple(_group(groups.table(name), name) for name in groups.names),
+        duration_s=_or(top.take("duration", reads.some_time), given.duration_s),
+        seed=_or(top.take("seed", reads.number(0, 2**31)), given.seed),
+        title=top.take("title", TEXT) or given.title,
+    )
+    top.refuse_rest()
+    if not scenario.groups:
+        top.wrong("group", "names no group", "Add a table such as `[group.meters]` with `devices = 50` below")
+    _check_whole(top, scenario)
+    top.source.check()
+    return scenario
+
+
+def _wish(table: Table) -> Wish:
+    given = Wish()
+    port = reads.number(1, _MAX_PORT)
+    wish = Wish(
+        where=table.take("to", reads.one_of(Where)) or given.where,
+        host=table.take("host", TEXT),
+        id_scope=table.take("id_scope", TEXT),
+        way=table.take("register", reads.one_of(Way)) or given.way,
+        mqtt_port=table.take("mqtt_port", port) or given.mqtt_port,
+        https_port=table.take("https_port", port),
+        est_url=table.take("est_url", TEXT),
+        trust=table.take("trust", reads.path),
+        level=table.take("mqtt", reads.word_of(LEVELS)) or given.level,
+        tls=table.take("tls", reads.word_of(TLS)) or given.tls,
+    )
+    table.refuse_rest()
+    return wish
+
+
+def _identities(table: Table) -> Identities:
+    given = Identities()
+    found = Identities(
+        directory=table.take("directory", reads.path) or given.directory,
+        origin=table.take("from", reads.one_of(Origin)) or given.origin,
+        ca_cert=table.take("ca_cert", reads.path),
+        ca_key=table.take("ca_key", reads.path),
+        passphrase_file=table.take("ca_passphrase_file", reads.path),
+        est_user=table.take("est_user", TEXT),
+        est_password_file=table.take("est_password_file", reads.path),
+        lifetime_s=table.take("lifetime", reads.some_time) or given.lifetime_s,
+    )
+    if (found.ca_cert is None) != (found.ca_key is None):
+        missing = "ca_cert" if found.ca_cert is None else "ca_key"
+        table.wrong(missing, "is missing", f'Add it: `{missing} = "file.pem"`, or leave both out')
+    if (found.est_user is None) != (found.est_password_file is None):
+        missing = "est_user" if found.est_user is None else "est_password_file"
+        table.wrong(missing, "is missing", f'Add it: `{missing} = "…"`, or leave both out')
+    table.refuse_rest()
+    return found
+
+
+def _group(table: Table, name: str) -> Group:
+    given = Group(name, 0)
+    if "devices" not in table:
+        table.wrong("devices", "is missing", "Add it: `devices = 50`")
+    renew = table.take("renew", reads.renewal) or (0.0, 0.0)
+    group = Group(
+        name=name,
+        count=table.take("devices", reads.number(1, MAX_DEVICES)) or 0,
+        device=table.take("name", TEXT) or "",
+        ramp=table.take("ramp", reads.rate) or given.ramp,
+        start_s=_or(table.take("start", reads.span), given.start_s),
+        interval_s=_or(table.take("interval", reads.span), given.interval_s),
+        jitter=_or(table.take("jitter", reads.share), given.jitter),
+        payload=_or(table.take("payload", TEXT), given.payload),
+        size=_or(table.take("size", reads.number(1, _MAX_SIZE)), given.size),
+        topic=_or(table.take("topic", TEXT), given.topic),
+        keep_alive_s=_or(table.take("keep_alive", reads.number(1, _MAX_KEEP_ALIVE_S)), given.keep_alive_s),
+        stay_s=_or(table.take("stay", reads.span), given.stay_s),
+        away_s=_or(table.take("away", reads.span), given.away_s),
+        cut_s=_or(table.take("cut", reads.span), given.cut_s),
+        renew_s=renew[0],
+        renew_at=renew[1],
+        storm_s=_or(table.take("storm", reads.spans), given.storm_s),
+        misbehave=_table_of(table.table("misbehave"), reads.share),
+        expect=_table_of(table.table("expect"), reads.one_of(Verdict)),
+        patience_s=_or(table.take("patience", reads.some_time), given.patience_s),
+        skew_s=_or(table.take("skew", reads.some_time), given.skew_s),
+    )
+    if group.count > 1 and group.device and "{n}" not in group.device:
+        table.wrong("name", "gives all devices one name", f'`name = "{group.device}-{{n}}"`')
+    table.refuse_rest()
+    return group
+
+
+def _table_of(table: Table, read: Any) -> tuple[tuple[Fault, Any], ...]:
+    found = [(fault, table.take(fault.value, read)) for fault in Fault]
+    table.refuse_rest()
+    return tuple((fault, value) for fault, value in found if value is not None)
+
+
+def _check_whole(top: Table, scenario: Scenario) -> None:
+    """Note what no group can do with the identities that there are."""
+    origin, groups = scenario.identities.origin, top.table("group")
+    for group in scenario.groups:
+        table, faults = groups.table(group.name), dict(group.misbehave)
+        misbehave = table.table("misbehave")
+        if group.renews and origin is not Origin.EST and scenario.wish.est_url is None:
+            table.wrong("renew", "needs certificates that EST renews", 'Under `[identities]`: `from = "est"`')
+        if Fault.RENEW_OTHER in faults and origin is not Origin.EST and scenario.wish.est_url is None:
+            misbehave.wrong("renew_other", "needs certificates of EST", 'Under `[identities]`: `from = "est"`')
+        if Fault.EXPIRED in faults and origin is Origin.EST:
+            misbehave.wrong("expired", "needs a CA at hand to sign one", 'Under `[identities]`: `from = "ca"`')
+    names = [group.name_of(number) for group in scenario.groups for number in range(group.count)]
+    if len(set(names)) != len(names):
+        top.wrong("group", "has two devices of the same name", 'Give each group a `name = "…-{n}"` of its own')
+    if len(names) > MAX_DEVICES:
+        top.wrong("group", f"has more than {MAX_DEVICES} devices", "Run several processes")
+
+
+def _or(value: Any, otherwise: Any) -> Any:
+    return otherwise if value is None else value
+
+
+def override(scenario: Scenario, **given: Any) -> Scenario:
+    """Put what was said on the command line over a scenario; None changes nothing."""
+    return replace(scenario, **{name: value for name, value in given.items() if value is not None})

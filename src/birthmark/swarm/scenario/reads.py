@@ -1,0 +1,108 @@
+"""How the values of a scenario are written: durations, shares, rates. Each raises `MistakeError`."""
+
+import re
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, TypeVar
+
+from birthmark.agent.config.reader import TEXT, MistakeError, Read
+
+E = TypeVar("E", bound=StrEnum)
+
+_SPAN = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,6})?) ?(ms|s|m|min|h|d)")
+_UNITS: Mapping[str, float] = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+_SHARE = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,6})?) ?%")
+_LONGEST_S = 36_500 * 86400.0
+_WHOLE = 100.0
+
+
+def span(value: object) -> float:
+    """Return seconds."""
+    found = _SPAN.fullmatch(value) if isinstance(value, str) else None
+    seconds = float(found[1]) * _UNITS[found[2]] if found else _number(value)
+    if seconds is None or not 0 <= seconds <= _LONGEST_S:
+        raise MistakeError("must be a time", '`{name} = "10s"` (ms, s, m, h or d)')
+    return seconds
+
+
+def some_time(value: object) -> float:
+    """Return seconds that are more than none."""
+    if not (seconds := span(value)):
+        raise MistakeError("must be more than nothing", '`{name} = "10s"`')
+    return seconds
+
+
+def spans(value: object) -> tuple[float, ...]:
+    """Return several times."""
+    if not isinstance(value, list):
+        raise MistakeError("must be a list of times", '`{name} = ["30s", "60s"]`')
+    return tuple(span(one) for one in value)
+
+
+def share(value: object) -> float:
+    """Return a part of one."""
+    found = _SHARE.fullmatch(value) if isinstance(value, str) else None
+    part = float(found[1]) / _WHOLE if found else _number(value)
+    if part is None or not 0 <= part <= 1:
+        raise MistakeError("must be a share", '`{name} = "5%"`')
+    return part
+
+
+def renewal(value: object) -> tuple[float, float]:
+    """Return seconds between renewals, or else the share of a certificate's life."""
+    if isinstance(value, str) and value.rstrip().endswith("%"):
+        return 0.0, share(value)
+    return some_time(value), 0.0
+
+
+def rate(value: object) -> float:
+    """Return how many in a second."""
+    found = _number(value)
+    if found is None or not 0 < found <= 1e6:  # noqa: PLR2004 - more than any machine does
+        raise MistakeError("must be a number of devices a second", "`{name} = 50`")
+    return found
+
+
+def number(least: int, most: int) -> Read[int]:
+    """Return the reader of whole numbers within bounds."""
+
+    def read(value: object) -> int:
+        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+            raise MistakeError(f"must be a whole number from {least} to {most}", f"`{{name}} = {least}`")
+        return value
+
+    return read
+
+
+def path(value: object) -> Path:
+    """Return a path, `~` filled in."""
+    return Path(TEXT(value)).expanduser()
+
+
+def one_of(kind: type[E]) -> Read[E]:
+    """Return the reader of one word of a few."""
+
+    def read(value: object) -> E:
+        try:
+            return kind(TEXT(value))
+        except ValueError as error:
+            accepted = " or ".join(f'`{{name}} = "{one.value}"`' for one in kind)
+            raise MistakeError("is not known", accepted) from error
+
+    return read
+
+
+def word_of(words: Mapping[str, Any]) -> Read[Any]:
+    """Return the reader of one word of a table."""
+
+    def read(value: object) -> Any:
+        if (text := TEXT(value)) not in words:
+            raise MistakeError("is not known", " or ".join(f'`{{name}} = "{one}"`' for one in words))
+        return words[text]
+
+    return read
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None

@@ -1,0 +1,121 @@
+"""Targets that mean no good: a device of a swarm loses its connection, and nothing else."""
+
+import asyncio
+import contextlib
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from birthmark.errors import BirthmarkError
+from birthmark.links.errors import LinkAnswerError, LinkLostError
+from birthmark.links.identity import Trust
+from birthmark.mqtt import codec
+from birthmark.mqtt.packets import ConnAck, Connect, Publish
+from birthmark.pki import profiles
+from birthmark.swarm.links.https import SwarmHttps
+from birthmark.swarm.links.mqtt import SwarmMqtt
+from birthmark.swarm.links.stream import Dialer
+from pki_builders import a_ca, a_device
+
+pytestmark = pytest.mark.integration
+
+Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+WELCOME = codec.encode(ConnAck())
+FLOOD = b"".join(codec.encode(Publish("t", b"x", 1, packet_id=number)) for number in range(1, 2000))
+
+
+@contextlib.asynccontextmanager
+async def a_target(serve: Serve, directory: Path) -> AsyncIterator[tuple[Dialer, int]]:
+    """A TLS server that does as `serve` says, and who believes it."""
+    now = datetime.now(UTC)
+    ca = a_ca(now=now)
+    leaf = a_device(ca, "localhost", profile=profiles.SERVER, now=now)
+    pem = directory / "server.pem"
+    pem.write_text(leaf.key_pem + leaf.certificate.pem())
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pem)
+
+    async def served(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError, asyncio.CancelledError):
+            await serve(reader, writer)
+        writer.close()
+
+    server = await asyncio.start_server(served, "localhost", 0, ssl=context)
+    async with server, asyncio.timeout(30):
+        yield Dialer(Trust(ca.certificate.pem())), server.sockets[0].getsockname()[1]
+
+
+async def connected(dialer: Dialer, port: int) -> SwarmMqtt:
+    mqtt = SwarmMqtt(dialer, None)
+    await mqtt.connect("localhost", port, Connect("meter-1"))
+    return mqtt
+
+
+def soon(seconds: float) -> float:
+    return asyncio.get_running_loop().time() + seconds
+
+
+async def test_messages_without_end_that_nobody_asked_for_take_no_memory(tmp_path: Path) -> None:
+    async def flood(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(WELCOME)
+        while True:  # and never reads an acknowledgement
+            writer.write(FLOOD)
+            await writer.drain()
+
+    async with a_target(flood, tmp_path) as (dialer, port):
+        mqtt = await connected(dialer, port)
+        with pytest.raises(LinkLostError, match="does not read"):
+            await mqtt.idle(soon(25))
+        assert mqtt.received > 1999
+
+
+async def test_others_have_their_turn_while_one_is_flooded(tmp_path: Path) -> None:
+    quick = codec.encode(Publish("t", bytes(16_000)))
+
+    async def flood(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(WELCOME)
+        while True:
+            writer.write(quick * 20)
+            await writer.drain()
+
+    async with a_target(flood, tmp_path) as (dialer, port):
+        mqtt = await connected(dialer, port)
+        begun = asyncio.get_running_loop().time()
+        for _ in range(20):
+            await asyncio.sleep(0.01)
+        assert asyncio.get_running_loop().time() - begun < 5
+        mqtt.cut()
+
+
+@pytest.mark.parametrize("answer", [b"\x00\xff\xff\xff\xff\xff", b"\xff" * 100, WELCOME * 2, b"SSH-2.0-x\r\n", b""])
+async def test_what_is_no_mqtt_ends_the_connection_with_a_reason(tmp_path: Path, answer: bytes) -> None:
+    async def mumble(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(100)
+        writer.write(answer)
+        await writer.drain()
+
+    async with a_target(mumble, tmp_path) as (dialer, port):
+        with pytest.raises(BirthmarkError) as refusal:
+            await (await connected(dialer, port)).idle(soon(10))
+        assert refusal.value.explain_cause()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 200 OK\r\nContent-Length: 99999999\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nffffffff\r\n",
+        b"x" * 100_000,
+    ],
+)
+async def test_an_answer_that_is_too_much_is_refused(tmp_path: Path, answer: bytes) -> None:
+    async def too_much(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(answer)
+        await writer.drain()
+
+    async with a_target(too_much, tmp_path) as (dialer, port):
+        with pytest.raises(LinkAnswerError):
+            await SwarmHttps(dialer, None).request("GET", f"https://localhost:{port}/", headers={})

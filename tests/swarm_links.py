@@ -1,0 +1,40 @@
+"""The swarm's adapters of the links, under the contract that all of them keep."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from birthmark.clock import SystemClock
+from birthmark.links.choose import open_links
+from birthmark.links.identity import FileIdentity, Identity, Trust
+from birthmark.links.ports import HttpsClient, Links, MqttClient
+from birthmark.swarm.links.https import SwarmHttps
+from birthmark.swarm.links.mqtt import SwarmMqtt
+from birthmark.swarm.links.stream import Dialer
+
+
+@dataclass(frozen=True)
+class SwarmIdentity(FileIdentity):
+    """Key and chain in one file."""
+
+    pem: Path = Path()
+
+
+@dataclass(frozen=True)
+class SwarmLinks:
+    """One device's."""
+
+    dialer: Dialer
+    pem: Path
+
+    def https(self) -> HttpsClient:
+        return SwarmHttps(self.dialer, self.pem)
+
+    def mqtt(self) -> MqttClient:
+        return SwarmMqtt(self.dialer, self.pem, keeps=True)
+
+
+def links_of(identity: Identity | None, trust: Trust) -> Links:
+    """Return links that fit this identity."""
+    if isinstance(identity, SwarmIdentity):
+        return SwarmLinks(Dialer(trust), identity.pem)
+    return open_links(identity, trust, SystemClock())

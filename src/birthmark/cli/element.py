@@ -4,7 +4,6 @@ Every command opens one token: by --token, --slot, or because it is the only one
 0600, a descriptor, or a prompt.
 """
 
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,12 +14,12 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from birthmark.cli.asking import only, only_typed
-from birthmark.cli.chip import CHIP_OPTIONS, ChipOptions, ChipOutputOptions
+from birthmark.cli.chip import CHIP_OPTIONS, ChipOutputOptions
 from birthmark.cli.common import FileMissingError, about, certificate_row, emit, read_file, say
+from birthmark.cli.exec import exec_
 from birthmark.cli.intake import intake
 from birthmark.cli.options import JsonOption, command, commands
 from birthmark.clock import SystemClock, SystemEntropy
-from birthmark.elements import exec as element_exec
 from birthmark.elements.element import Element
 from birthmark.elements.errors import ElementDataTooLargeError, ElementMemoryInvalidError, ElementProofInvalidError
 from birthmark.elements.memory import Layout
@@ -29,7 +28,6 @@ from birthmark.elements.profiles import PROFILES, Algorithm, profile_of
 from birthmark.elements.software import create_software_element, open_software_element
 from birthmark.errors import InvalidRequestError, NotFoundError
 from birthmark.keys.handles import render_uri_pem
-from birthmark.keys.library import stop_library
 from birthmark.keys.pin import Pin
 from birthmark.keys.scheme import PublicKey
 from birthmark.keys.token import TokenInfo, list_tokens
@@ -211,25 +209,7 @@ def prove_(
 
 
 command(app, "birthmark element intake BOARD-0001 --root maker-ca.pem", "intake")(intake)
-
-
-@command(app, "birthmark element exec -- python app.py", "exec")
-def exec_(
-    chip: ChipOptions,
-    program: Annotated[list[str], typer.Argument(metavar="-- PROGRAM [ARG]...", help="A Python program.")],
-    explain: Annotated[bool, typer.Option("--explain", help="Print what is set, and each key that is mapped.")] = False,
-) -> None:
-    """Run a Python program that only takes key files with the key in the chip; the program stays as it is.
-
-    Wherever it loads a reference key, a `pkcs11:` URI file or a URI PEM, it gets the token's key.
-    """
-    element, pin = chip.open_by(chip.pin())
-    with element:
-        planned = element_exec.plan(program, element, pin=pin, environment=os.environ, explain=explain)
-    stop_library()
-    if explain:
-        typer.echo(planned.explain(), err=True)
-    element_exec.run(planned, os.environ)
+command(app, "birthmark element exec -- python app.py", "exec")(exec_)
 
 
 @command(app, 'eval "$(birthmark element simulate chip --profile se050)"')

@@ -59,7 +59,7 @@ ELEMENTS: Mapping[str, Scenario] = {
     ),
     "elements.no_memory": Scenario("birthmark device register --element --remember", chip(), is_instead=True),
     "elements.program_unsupported": Scenario(
-        'birthmark element exec -- curl -sSf --cacert "$SSL_CERT_FILE" --cert chip.pem '
+        'birthmark element exec --how hook -- curl -sSf --cacert "$SSL_CERT_FILE" --cert chip.pem '
         '"https://$PROVISIONING_HOST:8085/.well-known/est/cacerts"',
         chip(),
         is_instead=True,

@@ -22,6 +22,9 @@ from birthmark.awsiot.wire import shadows as shadow_wire
 from birthmark.dps import document
 from birthmark.dps import wire as dps
 from birthmark.dps.rules import enrollment as enrollments
+from birthmark.elements.atecc.compressed import parse_compressed
+from birthmark.elements.atecc.rebuild import SIGNER, TNGTLS, TRUSTFLEX, Subject, whole
+from birthmark.elements.atecc.software import CONFIG_BYTES, OTP_BYTES, SLOT_BYTES, Memory, SoftwareChip
 from birthmark.elements.possession import Proof, check_proof
 from birthmark.errors import BirthmarkError
 from birthmark.est.client import _retry_after_s as pacing_retry_after
@@ -47,6 +50,7 @@ from birthmark.mqtt.packets import (
 )
 from birthmark.mqtt.properties import Properties, PropertyId
 from birthmark.net.authority import RequireAuthority
+from birthmark.pki.certificates import parse_der
 from birthmark.pki.tpm_public import parse_tpm_public
 from birthmark.pki.tpm_sealing import seal_hmac_key
 from fakes import NOON, SeededEntropy
@@ -338,6 +342,19 @@ def est_pacing(data: bytes) -> None:
 
 def agent_config(data: bytes) -> None:
     parse_config(Path("/etc/aziot/config.toml"), data.decode("utf-8", "replace"))
+
+
+def rebuilt(data: bytes) -> None:
+    """From a chip's slot to a certificate that is parsed."""
+    short = parse_compressed(data)
+    for template in (SIGNER, TNGTLS, TRUSTFLEX):
+        parse_der(whole(template, short, Subject(bytes(64), bytes(9), "0" * 12), bytes(20)))
+
+
+def atecc_packet(data: bytes) -> None:
+    memory = Memory(bytes(CONFIG_BYTES), bytes(OTP_BYTES), [bytes(size) for size in SLOT_BYTES])
+    answer = SoftwareChip(memory, bytes).answer(data)
+    assert answer[0] == len(answer)
 
 
 def reference_key(data: bytes) -> None:

@@ -13,6 +13,7 @@ from birthmark.elements.exec.machine import Machine, look_around
 from birthmark.elements.exec.markers import in_memory
 from birthmark.elements.exec.program import Program, look_at
 from birthmark.elements.exec.provider import configuration, without_query
+from birthmark.elements.opening import check_tls
 from birthmark.keys.handles import render_uri_pem
 from birthmark.keys.labels import object_id_of
 from birthmark.keys.pin import Pin
@@ -61,6 +62,7 @@ def plan(
     `how` forces a way; `to` names what the proxy is for, HOST:PORT each; with `explain` the hooks say what they map.
     Raise `ProgramMissingError`, `ProgramUnsupportedError`, or `EngineMissingError`.
     """
+    check_tls(element)
     program, machine = look_at(command, environment), look_around()
     choice = choose(program, machine, command, Way.PROXY if to and how is None else how)
     told = _Told(element, pin, program, machine)

@@ -35,6 +35,7 @@ setup_packages() {
 setup_python() {
   # The system's Python: its ssl module uses the system's libssl, which token keys behind an engine need.
   setup_packages python3 python3-venv python3-dev gcc libc6-dev
+  setup_packages libmbedtls-dev # the example in C
   setup_packages libtss2-dev libtss2-tcti-swtpm0 pkg-config # what tpm2-pytss is built against, and its way to a TPM of software
   local python=${BIRTHMARK_PYTHON:-/usr/bin/python3}
   "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {

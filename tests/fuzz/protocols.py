@@ -22,10 +22,14 @@ from birthmark.awsiot.wire import shadows as shadow_wire
 from birthmark.dps import document
 from birthmark.dps import wire as dps
 from birthmark.dps.rules import enrollment as enrollments
+from birthmark.elements.atecc.compressed import parse_compressed
+from birthmark.elements.atecc.rebuild import SIGNER, TNGTLS, TRUSTFLEX, Subject, whole
+from birthmark.elements.atecc.software import CONFIG_BYTES, OTP_BYTES, SLOT_BYTES, Memory, SoftwareChip
 from birthmark.elements.possession import Proof, check_proof
 from birthmark.errors import BirthmarkError
 from birthmark.est.client import _retry_after_s as pacing_retry_after
 from birthmark.est.wire import parse_window as pacing_window
+from birthmark.fleet.template import parse_template
 from birthmark.iothub import wire as hub
 from birthmark.keys.handles import uri_in
 from birthmark.keys.reference import parse_reference_key, reference_public_key
@@ -47,6 +51,7 @@ from birthmark.mqtt.packets import (
 )
 from birthmark.mqtt.properties import Properties, PropertyId
 from birthmark.net.authority import RequireAuthority
+from birthmark.pki.certificates import parse_der
 from birthmark.pki.tpm_public import parse_tpm_public
 from birthmark.pki.tpm_sealing import seal_hmac_key
 from birthmark.swarm.scenario.parse import parse_scenario
@@ -343,6 +348,10 @@ def agent_config(data: bytes) -> None:
     parse_config(Path("/etc/aziot/config.toml"), data.decode("utf-8", "replace"))
 
 
+def template(data: bytes) -> None:
+    parse_template(data.decode("utf-8", "replace"), Path("template.toml"))
+
+
 def swarm_scenario(data: bytes) -> None:
     parse_scenario(Path("swarm.toml"), data.decode("utf-8", "replace"))
 
@@ -353,6 +362,19 @@ def http_answer(data: bytes) -> None:
     with contextlib.suppress(AnswerBrokenError):  # what the adapter catches
         if reader.receive(data[:half]) is None and reader.receive(data[half:]) is None:
             reader.end()
+
+
+def rebuilt(data: bytes) -> None:
+    """From a chip's slot to a certificate that is parsed."""
+    short = parse_compressed(data)
+    for template in (SIGNER, TNGTLS, TRUSTFLEX):
+        parse_der(whole(template, short, Subject(bytes(64), bytes(9), "0" * 12), bytes(20)))
+
+
+def atecc_packet(data: bytes) -> None:
+    memory = Memory(bytes(CONFIG_BYTES), bytes(OTP_BYTES), [bytes(size) for size in SLOT_BYTES])
+    answer = SoftwareChip(memory, bytes).answer(data)
+    assert answer[0] == len(answer)
 
 
 def reference_key(data: bytes) -> None:

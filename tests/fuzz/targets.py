@@ -12,8 +12,10 @@ from birthmark.audit.heads import parse_head
 from birthmark.auth.connection_strings import parse_connection_string
 from birthmark.doctor.rules import openssl
 from birthmark.dps import wire as dps
+from birthmark.elements.atecc.software import packet
 from birthmark.elements.contents import guess
 from birthmark.elements.memory import read_memory
+from birthmark.fleet import template
 from birthmark.iothub import wire as hub
 from birthmark.keys.uri import parse_pkcs11_uri
 from birthmark.links.urls import parse_url
@@ -206,6 +208,11 @@ _HEAD = {
     "signature": "ef" * 64,
     "others": '[["worker-2",7,"' + "ab" * 32 + '"]]',
 }
+_COMPRESSED = (
+    bytes(range(64)) + bytes.fromhex("c9869c2a0030a000"),
+    b"\xff" * 64 + bytes.fromhex("0844a0f60010a000"),
+)
+_PACKETS = (packet(bytes.fromhex("30000000")), packet(bytes.fromhex("02800000")), packet(bytes.fromhex("41800000")))
 _MEMORIES = (
     b'{"v":1,"n":3,"h":"hub.example","d":"dev-001","s":"0ne00ABCDEF"}'.ljust(416, b"\0"),
     b"sn0123456789ABCDEF01" + b"hub.example".ljust(48, b"\0") + b"theirs",
@@ -301,6 +308,8 @@ _ALL = (
     ),
     Target("chip-memory", mutate_bytes, _MEMORIES, read_memory),
     Target("chip-data", mutate_bytes, (*_MEMORIES, b'{"a": 1}', _DEVICE), guess),
+    Target("compressed-certificate", mutate_bytes, _COMPRESSED, protocols.rebuilt),
+    Target("atecc-packet", mutate_bytes, _PACKETS, protocols.atecc_packet),
     Target("reference-key", mutate_text, corpus.read("reference"), protocols.reference_key),
     Target(
         "est-pacing",
@@ -314,6 +323,7 @@ _ALL = (
     Target("http-answer", mutate_bytes, _HTTP, protocols.http_answer),
     Target("openssl-conf", mutate_text, _OPENSSL, protocols.text(openssl.parse)),
     Target("agent-config", mutate_text, _TOML, protocols.agent_config),
+    Target("enroll-template", mutate_text, (template.example().encode(),), protocols.template),
     Target("swarm-scenario", mutate_text, _SCENARIO, protocols.swarm_scenario),
     Target("manifest", mutate_json, manifest.file_seeds(), manifest.read_file),
     Target("manifest-signed", mutate_json, (manifest.PAYLOAD,), manifest.signed_payload),

@@ -12,10 +12,10 @@ import typer
 from birthmark.cli.common import emit, write_result
 from birthmark.cli.options import JsonOption
 from birthmark.elements.element import Element
+from birthmark.elements.opening import open_chip
 from birthmark.keys.errors import PinMissingError
 from birthmark.keys.library import find_softhsm
 from birthmark.keys.pin import Pin
-from birthmark.keys.token import Token
 
 CHIP_OPTIONS = ("--module", "--token", "--slot", "--pin-file", "--pin-fd")
 
@@ -26,7 +26,10 @@ class ChipOptions:
 
     module: Annotated[
         Path | None,
-        typer.Option(envvar="BIRTHMARK_PKCS11_MODULE", help="The chip's PKCS#11 library (default: SoftHSM)."),
+        typer.Option(
+            envvar="BIRTHMARK_PKCS11_MODULE",
+            help="The chip's PKCS#11 library (default: SoftHSM), or cryptoauthlib[:i2c,0x6A,1].",
+        ),
     ] = None
     token: Annotated[str | None, typer.Option(envvar="BIRTHMARK_TOKEN", help="Label of the token.")] = None
     slot: Annotated[int | None, typer.Option(help="Number of the slot, where labels are not unique.")] = None
@@ -64,12 +67,12 @@ class ChipOptions:
     def open_by(self, pin: Pin | None) -> tuple[Element, Pin | None]:
         """Do the same with a PIN at hand; return the one that opened it too."""
         try:
-            return Element(Token.open(self.library, label=self.token, slot_id=self.slot, pin=pin)), pin
+            return open_chip(self.library, label=self.token, slot_id=self.slot, pin=pin), pin
         except PinMissingError as missing:
             if not sys.stdin.isatty():
                 raise
             pin = Pin.prompt(missing.facts["token"])
-            return Element(Token.open(self.library, label=self.token, slot_id=self.slot, pin=pin)), pin
+            return open_chip(self.library, label=self.token, slot_id=self.slot, pin=pin), pin
 
 
 @dataclass(frozen=True, slots=True)

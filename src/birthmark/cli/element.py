@@ -4,7 +4,6 @@ Every command opens one token: by --token, --slot, or because it is the only one
 0600, a descriptor, or a prompt.
 """
 
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,24 +14,23 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from birthmark.cli.asking import only, only_typed
-from birthmark.cli.chip import CHIP_OPTIONS, ChipOptions, ChipOutputOptions
+from birthmark.cli.chip import CHIP_OPTIONS, ChipOutputOptions
 from birthmark.cli.common import FileMissingError, about, certificate_row, emit, read_file, say
+from birthmark.cli.exec import exec_
 from birthmark.cli.intake import intake
-from birthmark.cli.options import JsonOption, command, commands
-from birthmark.clock import SystemClock, SystemEntropy
-from birthmark.elements import exec as element_exec
+from birthmark.cli.options import command, commands
+from birthmark.cli.simulate import simulate
 from birthmark.elements.element import Element
 from birthmark.elements.errors import ElementDataTooLargeError, ElementMemoryInvalidError, ElementProofInvalidError
 from birthmark.elements.memory import Layout
+from birthmark.elements.opening import list_chips
 from birthmark.elements.possession import MAX_NONCE_BYTES, MIN_NONCE_BYTES, Proof, check_proof, prove
-from birthmark.elements.profiles import PROFILES, Algorithm, profile_of
-from birthmark.elements.software import create_software_element, open_software_element
+from birthmark.elements.profiles import Algorithm, profile_of
 from birthmark.errors import InvalidRequestError, NotFoundError
 from birthmark.keys.handles import render_uri_pem
-from birthmark.keys.library import stop_library
 from birthmark.keys.pin import Pin
 from birthmark.keys.scheme import PublicKey
-from birthmark.keys.token import TokenInfo, list_tokens
+from birthmark.keys.token import TokenInfo
 from birthmark.pki.certificates import parse_any, parse_bundle
 
 app = commands("Read, use and write secure elements (PKCS#11).", "birthmark element list")
@@ -66,7 +64,7 @@ class ProofUnreadableError(InvalidRequestError):
 def list_(chip: ChipOutputOptions) -> None:
     """List tokens and what is in them. Several, and one without the PIN that it wants, are only named."""
     pin = chip.pin()
-    found = list_tokens(chip.library)
+    found = list_chips(chip.library)
     wanted = [info for info in found if chip.token in (None, info.label) and chip.slot in (None, info.slot_id)]
     if not wanted:
         chip.open_by(pin)[0].close()  # says what there is instead
@@ -211,64 +209,10 @@ def prove_(
 
 
 command(app, "birthmark element intake BOARD-0001 --root maker-ca.pem", "intake")(intake)
+command(app, "birthmark element exec -- python app.py", "exec")(exec_)
 
 
-@command(app, "birthmark element exec -- python app.py", "exec")
-def exec_(
-    chip: ChipOptions,
-    program: Annotated[list[str], typer.Argument(metavar="-- PROGRAM [ARG]...", help="A Python program.")],
-    explain: Annotated[bool, typer.Option("--explain", help="Print what is set, and each key that is mapped.")] = False,
-) -> None:
-    """Run a Python program that only takes key files with the key in the chip; the program stays as it is.
-
-    Wherever it loads a reference key, a `pkcs11:` URI file or a URI PEM, it gets the token's key.
-    """
-    element, pin = chip.open_by(chip.pin())
-    with element:
-        planned = element_exec.plan(program, element, pin=pin, environment=os.environ, explain=explain)
-    stop_library()
-    if explain:
-        typer.echo(planned.explain(), err=True)
-    element_exec.run(planned, os.environ)
-
-
-@command(app, 'eval "$(birthmark element simulate chip --profile se050)"')
-def simulate(
-    directory: Annotated[Path, typer.Argument(help="Where the chip's files go.", file_okay=False)],
-    profile: Annotated[str, typer.Option(help="se050, atecc608 or generic.")] = "se050",
-    variant: Annotated[
-        str | None, typer.Option(help="With all keys of this SE050: A, B, C, E, F; default: one of each kind.")
-    ] = None,
-    swapped_labels: Annotated[bool, typer.Option(help="Labels as SE050 middleware up to 4.3 gives them.")] = False,
-    as_json: JsonOption = False,
-) -> None:
-    """Make a software chip (SoftHSM2) with a real one's objects, and print the environment to use it."""
-    if profile not in PROFILES:
-        raise typer.BadParameter(f"there are {', '.join(PROFILES)}", param_hint="--profile")
-    variants = PROFILES[profile].variants
-    only(bool(variants), "with --profile se050", variant=variant)
-    if variant not in (None, *variants):
-        raise typer.BadParameter(f"there are {', '.join(variants)}", param_hint="--variant")
-    if (directory / "profile").exists():
-        made = open_software_element(directory)
-        is_same = made.profile.name == profile
-        only_typed(is_same, f"for a new chip, and {directory} holds a {made.profile.name}", "--profile")
-        only(False, f"for a new chip, and {directory} holds one", swapped_labels=swapped_labels, variant=variant)
-        typer.echo(f"{directory} holds a software {made.profile.name} already; it is left as it is.", err=True)
-    else:
-        now, entropy = SystemClock().now(), SystemEntropy()
-        made = create_software_element(
-            directory,
-            PROFILES[profile],
-            now=now,
-            entropy=entropy,
-            variant=None if variant is None else variants[variant],
-            has_swapped_labels=swapped_labels,
-        )
-    if as_json:
-        emit(as_json, dict(made.environment) | {"maker_certificates": str(made.maker_certificates)})
-    else:
-        typer.echo(made.environment_lines(), nl=False)
+command(app, 'eval "$(birthmark element simulate chip --profile se050)"')(simulate)
 
 
 # ---- inside

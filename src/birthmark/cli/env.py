@@ -22,17 +22,19 @@ class Format(StrEnum):
     SH = "sh"
     JSON = "json"
     AZIOT = "aziot"
+    C = "c"
 
 
 @command(app, 'eval "$(birthmark env)"')
 def env(
     server: ServerOptions,
     form: Annotated[
-        Format, typer.Option("--format", help="sh: export lines; aziot: a filled-in config.toml.")
+        Format, typer.Option("--format", help="sh: export lines; aziot: a filled-in config.toml; c: a header.")
     ] = Format.SH,
     wait: Annotated[float, typer.Option(min=0, help="Wait this many seconds for the server to be ready.")] = 0,
     registration_id: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Of the device, in the aziot form; makes its EST credential.")
+        str | None,
+        typer.Option(metavar="NAME", help="Of the device, in the aziot and c forms; aziot makes its EST credential."),
     ] = None,
     id_scope: Annotated[
         str | None, typer.Option(metavar="SCOPE", help="Of another DPS, in the aziot form: that of Azure.")
@@ -41,7 +43,7 @@ def env(
         str | None, typer.Option(metavar="URL", help=f"Of another DPS, in the aziot form (default: {AZURE_DPS}).")
     ] = None,
 ) -> None:
-    """Print how to reach the server, for shells, programs and IoT Edge.
+    """Print how to reach the server, for shells, programs, IoT Edge and C.
 
     The aziot form carries an EST password of that device alone: it is made at the first call, and the same is printed
     again later. `birthmark est user remove NAME` takes it back.
@@ -49,11 +51,13 @@ def env(
     from birthmark.console.client import not_running, read_endpoints, served
     from birthmark.console.lock import is_served
     from birthmark.console.variables import as_shell
+    from birthmark.server.c_header import as_c_header
     from birthmark.server.endpoints import DpsPlace, as_aziot
 
     if form is Format.AZIOT and registration_id is None:
         raise typer.BadParameter("--format aziot needs --registration-id NAME")
-    only_typed(form is Format.AZIOT, "with --format aziot", "--registration-id", "--id-scope", "--global-endpoint")
+    only_typed(form in (Format.AZIOT, Format.C), "with --format aziot or c", "--registration-id")
+    only_typed(form is Format.AZIOT, "with --format aziot", "--id-scope", "--global-endpoint")
     if global_endpoint is not None and id_scope is None:
         raise typer.BadParameter("--global-endpoint needs --id-scope SCOPE")
     if wait:
@@ -66,6 +70,9 @@ def env(
             typer.echo(as_shell(endpoints), nl=False)
         case Format.JSON:
             typer.echo(json.dumps(endpoints, indent=2))
+        case Format.C:
+            roots = Path(endpoints["trust_bundle"]).read_text()
+            typer.echo(as_c_header(endpoints, roots, registration_id), nl=False)
         case Format.AZIOT:
             served(endpoints, "est", server.directory)
             place = DpsPlace.of(endpoints) if id_scope is None else DpsPlace(global_endpoint or AZURE_DPS, id_scope)

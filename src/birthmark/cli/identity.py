@@ -13,6 +13,7 @@ from birthmark.cli.asking import only_typed
 from birthmark.cli.chip import CHIP_OPTIONS, ChipOptions
 from birthmark.cli.common import FileMissingError, UsageError, about, read_file
 from birthmark.elements.element import Element
+from birthmark.elements.opening import check_tls
 from birthmark.errors import NotFoundError
 from birthmark.keys.file_key import FileKey, read_key_file
 from birthmark.keys.handles import uri_in
@@ -107,7 +108,7 @@ class IdentityOptions:
                 yield self._from_files(trust)
                 return
             element, pin = self._element(uri)
-            stack.enter_context(element)
+            check_tls(stack.enter_context(element))
             selector = self._named_object() if uri is None else _selector(uri)
             chain = element.chain(selector) if self.cert is None else read_certificates(self.cert)
             yield OpenedIdentity(identity_of(element.key(selector), chain, pin=pin), element, trust)

@@ -16,6 +16,7 @@ from birthmark.doctor.facts import ChipAsked, ChipSeen, Ending, FileSeen, SoftHs
 from birthmark.doctor.looking import libraries, machine_of, seen, text_of, this_machine
 from birthmark.doctor.probe import Answer, Question
 from birthmark.doctor.settings import Kind, Setting
+from birthmark.elements.atecc.token import is_atecc
 
 PATIENCE_S = 10.0
 _TOKENS = re.compile(r"^\s*directories\.tokendir\s*=\s*(.+?)\s*$", re.MULTILINE)
@@ -30,8 +31,8 @@ def look(asked: ChipAsked, question: Question, environment: Mapping[str, str], r
     found = ChipSeen(
         asked,
         question.module,
-        seen(path),
-        built_for=machine_of(path),
+        seen(Path(sys.executable)) if is_atecc(path) else seen(path),  # Microchip's own library is a Python package
+        built_for=this_machine() if is_atecc(path) else machine_of(path),
         here=this_machine(),
         others=tuple(one for one in libraries(root) if Path(one).resolve() != path.resolve()),
         pin=pin,

@@ -20,6 +20,7 @@ from pkcs11 import exceptions as p11
 from pkcs11.constants import Attribute, ObjectClass, TokenFlag
 
 from birthmark.doctor.facts import KeySeen, TokenSeen
+from birthmark.elements.atecc.token import AteccToken, is_atecc, list_atecc
 from birthmark.errors import BirthmarkError
 from birthmark.keys.library import load_library, stop_library
 from birthmark.keys.pin import Pin
@@ -92,6 +93,9 @@ def _held_back(token: TokenSeen) -> Answer | None:
 
 
 def _tokens(module: Path) -> Iterator[TokenSeen]:
+    if is_atecc(module):
+        yield from (TokenSeen(info.label, info.slot_id, info.manufacturer) for info in list_atecc(module))
+        return
     for slot in load_library(module).get_slots(token_present=True):
         with contextlib.suppress(p11.TokenNotPresent, p11.TokenNotRecognised, p11.DeviceRemoved):
             token = slot.get_token()
@@ -110,6 +114,8 @@ def _open(question: Question) -> Token:
     pin = None if question.pin is None else Pin(question.pin)
     if question.pin_file is not None:
         pin = Pin.from_file(Path(question.pin_file))
+    if is_atecc(Path(question.module)):
+        return AteccToken.at(Path(question.module), label=question.token, slot_id=question.slot)
     place = {"label": question.token, "serial": question.serial, "slot_id": question.slot}
     return Token.open(Path(question.module), **place, pin=pin)  # type: ignore[arg-type] # one table for three types
 

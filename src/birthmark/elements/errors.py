@@ -189,3 +189,14 @@ class ProgramUnsupportedError(PolicyError):
     command: str
     detail: str
     program: str
+
+
+class ChipWithoutTlsError(PolicyError):
+    """This library signs, and no TLS library can use it."""
+
+    code = "elements.no_tls"
+    cause = (
+        "The chip is reached by cryptoauthlib, which is no PKCS#11 library: it signs, and TLS cannot use it. For TLS "
+        "name Microchip's PKCS#11 library with --module, as /usr/lib/libcryptoauth.so where an image has it built."
+    )
+    fix = 'See that the chip has its key: `birthmark element prove --nonce "$(openssl rand -hex 16)"`.'

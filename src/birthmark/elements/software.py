@@ -6,7 +6,6 @@ maker's CA is made on the spot and its private key is dropped when the last cert
 Differences from silicon: SoftHSM asks for a PIN (an SE050 takes any), and has no limit of three sessions.
 """
 
-import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -74,10 +73,6 @@ class SoftwareElement:
             "BIRTHMARK_TOKEN": self.token_label,
             "BIRTHMARK_PIN_FILE": str(self.pin_file),
         }
-
-    def environment_lines(self) -> str:
-        """Return `export` lines for a shell."""
-        return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in self.environment.items())
 
     def open(self) -> Element:
         """Open it in this process, whose SoftHSM then looks at this directory."""

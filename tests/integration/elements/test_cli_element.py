@@ -190,14 +190,17 @@ def test_a_wrong_pin_and_an_exposed_pin_file_are_told_apart(chip: dict[str, str]
 
 def test_exec_replaces_the_process_by_the_program_with_the_hook(se050: SoftwareElement) -> None:
     body = "import os, ssl; print(ssl.SSLContext.load_cert_chain.__module__, os.environ['BIRTHMARK_EXEC_TOKEN'])"
-    command = [sys.executable, "-c", "from birthmark.cli.element import app; app()", "exec", "--explain", "--"]
-    result = subprocess.run(
-        [*command, sys.executable, "-c", body],
-        env={**os.environ, **se050.environment},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert result.stdout == "sitecustomize SSS_PKCS11\n"
-    assert "BIRTHMARK_EXEC_PIN_FILE=" in result.stderr
-    assert se050.pin_file.read_text().strip() not in result.stderr
+    command = [sys.executable, "-c", "from birthmark.cli.element import app; app()", "exec"]
+    program = ["--", sys.executable, "-c", body]
+
+    def run(*options: str) -> str:
+        environment = {**os.environ, **se050.environment}
+        return subprocess.run(
+            [*command, *options, *program], env=environment, capture_output=True, text=True, check=True
+        ).stdout
+
+    assert run() == "sitecustomize SSS_PKCS11\n"
+    explained = run("--explain")
+    assert "BIRTHMARK_EXEC_PIN_FILE=" in explained
+    assert se050.pin_file.read_text().strip() not in explained
+    assert "\nsitecustomize SSS_PKCS11\n" not in explained

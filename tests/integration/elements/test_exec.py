@@ -246,7 +246,6 @@ def test_the_pin_is_in_no_argument_and_no_variable(se050: SoftwareElement) -> No
     [
         (["no-such-program"], ProgramMissingError),
         ([], ProgramMissingError),
-        (["curl", "https://localhost"], ProgramUnsupportedError),
         ([sys.executable, "-I", "app.py"], ProgramUnsupportedError),
         ([sys.executable, "-sE", "app.py"], ProgramUnsupportedError),
     ],

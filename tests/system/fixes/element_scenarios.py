@@ -58,8 +58,13 @@ ELEMENTS: Mapping[str, Scenario] = {
         chip("echo another > foreign; birthmark element write foreign --object slot8", profile="atecc608"),
     ),
     "elements.no_memory": Scenario("birthmark device register --element --remember", chip(), is_instead=True),
+    "elements.no_tls": Scenario(
+        "birthmark element exec -- curl https://localhost/",
+        typed('eval "$(birthmark element simulate chip --profile atecc608 --variant TNGTLS)"'),
+        is_instead=True,
+    ),
     "elements.program_unsupported": Scenario(
-        'birthmark element exec -- curl -sSf --cacert "$SSL_CERT_FILE" --cert chip.pem '
+        'birthmark element exec --how hook -- curl -sSf --cacert "$SSL_CERT_FILE" --cert chip.pem '
         '"https://$PROVISIONING_HOST:8085/.well-known/est/cacerts"',
         chip(),
         is_instead=True,

@@ -284,4 +284,5 @@ def _run_shadowed() -> None:
 if os.environ.get("BIRTHMARK_EXEC_MODULE"):
     with contextlib.suppress(ImportError):  # a Python without ssl has no use for us
         _install()
-_run_shadowed()
+if __name__ == "sitecustomize":  # the proxy of `element exec` loads it by another name
+    _run_shadowed()

@@ -1,0 +1,148 @@
+"""What is run, with what set for it: gathered while the chip is open, carried out when it is closed."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from birthmark.elements.element import Element
+from birthmark.elements.exec import proxy
+from birthmark.elements.exec.arguments import by_proxy, with_engine, with_uri_files
+from birthmark.elements.exec.choose import Choice, Way, choose
+from birthmark.elements.exec.machine import Machine, look_around
+from birthmark.elements.exec.markers import in_memory
+from birthmark.elements.exec.program import Program, look_at
+from birthmark.elements.exec.provider import configuration, without_query
+from birthmark.elements.opening import check_tls
+from birthmark.keys.handles import render_uri_pem
+from birthmark.keys.labels import object_id_of
+from birthmark.keys.pin import Pin
+from birthmark.keys.uri import Pkcs11Uri
+
+HOOK = Path(__file__).parents[1] / "hook"
+_NODE_HOOK = HOOK / "birthmark.cjs"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What will be run, and what is set for it on top of the environment."""
+
+    program: str
+    arguments: tuple[str, ...]
+    environment: Mapping[str, str]
+    choice: Choice
+    seen: tuple[str, ...] = ()
+    upstream: proxy.Upstream | None = None
+    texts: Mapping[str, str] = field(default_factory=dict)
+    """What stands in the files that are in memory alone, as far as it is no secret."""
+
+    def explain(self) -> str:
+        """Return what was found, what was chosen and what is set, for people."""
+        lines = [*self.seen, f"chosen: {self.choice.reason}"]
+        if self.upstream is not None:
+            lines.append(self.upstream.explain())
+        lines += [f"{name}={value}" for name, value in sorted(self.environment.items())]
+        for path, text in self.texts.items():
+            lines += [f"in memory as {path}:", *(f"  {line}" for line in text.splitlines())]
+        return "\n".join([*lines, f"run: {self.program} {' '.join(self.arguments)}".rstrip()])
+
+
+def plan(
+    command: Sequence[str],
+    element: Element,
+    *,
+    pin: Pin | None,
+    environment: Mapping[str, str],
+    explain: bool = False,
+    how: Way | None = None,
+    to: Sequence[str] = (),
+) -> Plan:
+    """Return what to run. The open element proves that token and PIN work, and tells the labels of its keys.
+
+    `how` forces a way; `to` names what the proxy is for, HOST:PORT each; with `explain` the hooks say what they map.
+    Raise `ProgramMissingError`, `ProgramUnsupportedError`, or `EngineMissingError`.
+    """
+    check_tls(element)
+    program, machine = look_at(command, environment), look_around()
+    choice = choose(program, machine, command, Way.PROXY if to and how is None else how)
+    told = _Told(element, pin, program, machine)
+    arguments, settings = tuple(command[1:]), told.settings(environment)
+    upstream, texts = None, dict[str, str]()
+    match choice.way:
+        case Way.ENGINE:
+            arguments = with_engine(program.kind, arguments, element, told.engine_uri)
+        case Way.PROVIDER:
+            arguments, texts = told.by_provider(arguments, environment, settings)
+        case Way.PROXY:
+            arguments, targets, trust = by_proxy(program.kind, arguments)
+            trust = trust or environment.get("SSL_CERT_FILE") or None
+            upstream = proxy.Upstream.of(element, settings, trust, to or targets)
+        case Way.HOOK:
+            pass  # it is set for every way, for what the program starts
+    if explain:
+        settings["BIRTHMARK_EXEC_EXPLAIN"] = "1"
+    has = f"OpenSSL's PKCS#11 engine {machine.engine or 'none'}, pkcs11-provider {machine.provider or 'none'}"
+    seen = (f"program: {program.evidence}", f"machine: {has}")
+    return Plan(program.path, arguments, settings, choice, seen, upstream, texts)
+
+
+def run(planned: Plan, environment: Mapping[str, str]) -> None:
+    """Replace this process by the program, or run it beside the proxy and end as it ends. Close the element before."""
+    command = [planned.program, *planned.arguments]
+    whole = {**environment, **planned.environment}
+    if planned.upstream is not None:
+        raise SystemExit(proxy.run_beside(planned.upstream, command, whole))
+    os.execve(planned.program, command, whole)  # noqa: S606 (that is the job)
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """The chip, the program and the machine, and what of them the settings are made of."""
+
+    element: Element
+    pin: Pin | None
+    program: Program
+    machine: Machine
+
+    def settings(self, environment: Mapping[str, str]) -> dict[str, str]:
+        """Return what every way sets: the hooks' settings, which a program hands on to what it starts."""
+        module = str(self.element.token.module.absolute())
+        labels = [item.label for item in self.element.objects() if item.kind == "private key"]
+        known = [f"{object_id:08X}={label}" for label in labels if (object_id := object_id_of(label)) is not None]
+        settings = {
+            "BIRTHMARK_EXEC_MODULE": module,
+            "BIRTHMARK_EXEC_TOKEN": self.element.info.label,
+            "BIRTHMARK_EXEC_KEYS": ",".join(known),
+            "PKCS11_MODULE_PATH": module,
+            "PYTHONPATH": os.pathsep.join(filter(None, [str(HOOK), environment.get("PYTHONPATH", "")])),
+            "NODE_OPTIONS": " ".join(filter(None, [f'--require "{_NODE_HOOK}"', environment.get("NODE_OPTIONS", "")])),
+        }
+        if self.machine.engine is not None:
+            settings["BIRTHMARK_EXEC_ENGINE"] = str(self.machine.engine)
+        if self.pin is not None:
+            settings["BIRTHMARK_EXEC_PIN_FILE"] = str(self.pin.path or self._pin_in_memory())
+        return settings
+
+    def engine_uri(self, uri: Pkcs11Uri) -> str:
+        """Return the URI as the engine takes it: with the PIN's place, which it reads to the last byte."""
+        return str(replace(uri, pin_source=None if self.pin is None else self._pin_in_memory()))
+
+    def by_provider(
+        self, arguments: tuple[str, ...], environment: Mapping[str, str], settings: dict[str, str]
+    ) -> tuple[tuple[str, ...], dict[str, str]]:
+        """Return the arguments, and put into `settings` the configuration and each variable that names a key file."""
+        pin = None if self.pin is None else self._pin_in_memory()
+        text = configuration(Path(str(self.machine.provider)), self.element.token.module.absolute(), pin)
+        conf = in_memory(text.encode(), "openssl.cnf")
+        settings["OPENSSL_CONF"] = str(conf)
+        names = [name for name in environment if name not in settings]
+        values = with_uri_files([environment[name] for name in names], self.element, _uri_file)
+        settings.update({name: value for name, value in zip(names, values, strict=True) if value != environment[name]})
+        return with_uri_files(arguments, self.element, _uri_file), {str(conf): text}
+
+    def _pin_in_memory(self) -> Path:
+        return in_memory(b"" if self.pin is None else self.pin.reveal().encode(), "pin")
+
+
+def _uri_file(uri: Pkcs11Uri) -> Path:
+    return in_memory(render_uri_pem(without_query(uri)).encode(), "key-uri")

@@ -1,0 +1,227 @@
+"""A TLS proxy on loopback for programs that no other way serves, as long as the program runs.
+
+The program talks TLS to the proxy, by HTTPS_PROXY or to a port of its own (`--to HOST:PORT`); the proxy talks TLS to
+the server with the chip's key. Its own certificates are made by a CA that lives as long as it does, in memory.
+
+Who can reach it: processes of the same user, which the kernel is asked of each connection; nobody on the network.
+"""
+
+import asyncio
+import contextlib
+import importlib.util
+import os
+import re
+import signal
+import ssl
+import sys
+from collections.abc import Coroutine, Mapping, Sequence
+from dataclasses import dataclass
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+from birthmark.elements.element import Element
+from birthmark.elements.errors import ProgramUnsupportedError
+from birthmark.elements.exec.authority import Authority
+from birthmark.elements.exec.markers import in_memory
+from birthmark.keys.handles import render_uri_pem
+
+MAX_CONNECTIONS = 64
+_HEAD_BYTES = 8 * 1024
+_PIECE_BYTES = 64 * 1024
+_HEAD_S = 10.0
+_LOOPBACK = "127.0.0.1"
+_CONNECT = re.compile(rb"CONNECT ([A-Za-z0-9.\-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\]):([0-9]{1,5}) HTTP/1\.[01]\r\n")
+_PLACE = re.compile(r"\$\{(BIRTHMARK_PROXY_[A-Z0-9_]+)\}")
+_TRUST = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "NODE_EXTRA_CA_CERTS", "AWS_CA_BUNDLE")
+Address = tuple[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """How the proxy shows itself to servers, and to which it talks; to any where none is named."""
+
+    chain: str
+    key: str
+    settings: Mapping[str, str]
+    trust: str | None
+    targets: tuple[Address, ...]
+
+    @classmethod
+    def of(cls, element: Element, settings: Mapping[str, str], trust: str | None, to: Sequence[str]) -> "Upstream":
+        """Return the chip's identity; `trust` is the file of the roots that are trusted, the system's where None."""
+        chain = element.with_issuers(element.certificate())
+        key = render_uri_pem(element.key().uri)
+        return cls("".join(one.pem() for one in chain), key, dict(settings), trust, tuple(map(parse_target, to)))
+
+    def explain(self) -> str:
+        """Say where it listens and who can reach it."""
+        targets = ", ".join(f"{host}:{port}" for host, port in self.targets) or "any server"
+        names = "HTTPS_PROXY, BIRTHMARK_PROXY_HOST and _PORT" if self.targets else "HTTPS_PROXY"
+        return (
+            f"proxy: on {_LOOPBACK}, to {targets}; reached by processes of user {os.getuid()} alone, while the program "
+            f"runs. {names} tell where it is, SSL_CERT_FILE and BIRTHMARK_PROXY_CA whom to trust."
+        )
+
+    def roots(self) -> str:
+        """Return the roots that are trusted besides the system's."""
+        return Path(self.trust).read_text() if self.trust else ""
+
+    def context(self) -> ssl.SSLContext:
+        """Return the context that signs in the chip. Raise `ProgramUnsupportedError` where this Python cannot."""
+        os.environ.update(self.settings)
+        _load_hook()
+        try:
+            context = ssl.create_default_context(cafile=self.trust)
+            context.load_cert_chain(in_memory(self.chain.encode(), "chain"), in_memory(self.key.encode(), "key-uri"))
+        except OSError as error:
+            raise ProgramUnsupportedError(
+                program="The proxy",
+                detail=f"{error.args[-1]}" + ("" if isinstance(error, ssl.SSLError) else f" ({self.trust})"),
+                advice="See what the machine lacks",
+                command="birthmark doctor",
+            ) from error
+        return context
+
+
+def parse_target(text: str) -> Address:
+    """Return host and port of HOST:PORT. Raise ValueError."""
+    host, _, port = text.rpartition(":")
+    if not re.fullmatch(r"[A-Za-z0-9.\-]{1,253}", host) or not port.isdecimal() or not 0 < int(port) < 1 << 16:
+        raise ValueError(text)
+    return host, int(port)
+
+
+def run_beside(upstream: Upstream, command: Sequence[str], environment: Mapping[str, str]) -> int:
+    """Run the command with the proxy beside it and return how it ended."""
+    return asyncio.run(_run(upstream, command, environment))
+
+
+async def _run(upstream: Upstream, command: Sequence[str], environment: Mapping[str, str]) -> int:
+    proxy = Proxy(upstream.context(), Authority(), upstream.targets)
+    async with contextlib.AsyncExitStack() as stack:
+        settings = await proxy.start(stack)
+        trusted = proxy.authority.pem + upstream.roots()
+        settings["BIRTHMARK_PROXY_CA"] = str(in_memory(trusted.encode(), "proxy-ca"))
+        settings |= dict.fromkeys(_TRUST, settings["BIRTHMARK_PROXY_CA"])
+        print(f"birthmark: {upstream.explain()}", file=sys.stderr)  # noqa: T201 (the program's own output stays clean)
+        filled = [_filled(text, settings) for text in command]
+        child = await asyncio.create_subprocess_exec(*filled, env={**environment, **settings})
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGINT, lambda: None)  # the terminal tells the program, too
+        loop.add_signal_handler(signal.SIGTERM, child.terminate)
+        code = await child.wait()
+    return code if code >= 0 else 128 - code
+
+
+class Proxy:
+    """Listens on loopback and passes on what the program says."""
+
+    def __init__(self, context: ssl.SSLContext, authority: Authority, targets: Sequence[Address]) -> None:
+        self._context = context
+        self.authority = authority
+        self._targets = tuple(targets)
+        self._open = 0
+
+    async def start(self, stack: contextlib.AsyncExitStack) -> dict[str, str]:
+        """Open the doors and return the variables that tell of them."""
+        by_http = await asyncio.start_server(self._by_connect, _LOOPBACK, 0, limit=_HEAD_BYTES)
+        stack.callback(by_http.close)
+        url = f"http://{_LOOPBACK}:{_port(by_http)}"
+        settings = {"HTTPS_PROXY": url, "https_proxy": url, "NO_PROXY": "", "no_proxy": ""}
+        for number, target in enumerate(self._targets, 1):
+            direct = await self._open_door(target)
+            stack.callback(direct.close)
+            suffix = "" if number == 1 else f"_{number}"
+            settings[f"BIRTHMARK_PROXY_HOST{suffix}"] = "localhost"
+            settings[f"BIRTHMARK_PROXY_PORT{suffix}"] = str(_port(direct))
+        return settings
+
+    async def _open_door(self, target: Address) -> asyncio.Server:
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await self._guarded(self._pass_on(reader, writer, target), writer)
+
+        return await asyncio.start_server(serve, _LOOPBACK, 0, ssl=self.authority.context_for(target[0]))
+
+    async def _by_connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await self._guarded(self._connect(reader, writer), writer)
+
+    async def _guarded(self, work: Coroutine[Any, Any, None], writer: asyncio.StreamWriter) -> None:
+        """Serve processes of this user alone, and only so many connections."""
+        peer, mine = writer.get_extra_info("peername"), writer.get_extra_info("sockname")
+        is_ours = owner_of(peer[1], mine[1], _connections()) == os.getuid()
+        try:
+            if is_ours and self._open < MAX_CONNECTIONS:
+                self._open += 1
+                try:
+                    await work
+                finally:
+                    self._open -= 1
+        except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, TimeoutError) as error:
+            print(f"birthmark: proxy: {error}", file=sys.stderr)  # noqa: T201
+        finally:
+            work.close()
+            writer.close()
+
+    async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        async with asyncio.timeout(_HEAD_S):
+            head = await reader.readuntil(b"\r\n\r\n")
+        found = _CONNECT.match(head)
+        target = (found[1].decode().strip("[]"), int(found[2])) if found else None
+        if target is None or (self._targets and target not in self._targets):
+            writer.write(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+            await writer.drain()
+            return
+        writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        await writer.drain()
+        await writer.start_tls(self.authority.context_for(target[0]))
+        await self._pass_on(reader, writer, target)
+
+    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, target: Address) -> None:
+        far_reader, far_writer = await asyncio.open_connection(*target, ssl=self._context, server_hostname=target[0])
+        try:
+            out, back = (asyncio.create_task(_pump(*ends)) for ends in ((reader, far_writer), (far_reader, writer)))
+            _done, still = await asyncio.wait({out, back}, return_when=asyncio.FIRST_COMPLETED)
+            for task in still:
+                task.cancel()
+            await asyncio.gather(out, back, return_exceptions=True)
+        finally:
+            far_writer.close()
+
+
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while piece := await reader.read(_PIECE_BYTES):
+        writer.write(piece)
+        await writer.drain()
+
+
+def owner_of(peer_port: int, port: int, table: str) -> int | None:
+    """Return the user of the process that connected from a port of loopback, by the kernel's table /proc/net/tcp."""
+    here = int.from_bytes(ip_address(_LOOPBACK).packed, sys.byteorder)
+    wanted = f"{here:08X}:{peer_port:04X}", f"{here:08X}:{port:04X}"
+    for line in table.splitlines()[1:]:
+        fields = line.split()
+        if tuple(fields[1:3]) == wanted:
+            return int(fields[7])
+    return None
+
+
+def _filled(text: str, settings: Mapping[str, str]) -> str:
+    """Return an argument with the proxy's place where it says ${BIRTHMARK_PROXY_PORT} and the like."""
+    return _PLACE.sub(lambda found: settings.get(found[1], found[0]), text)
+
+
+def _connections() -> str:
+    return Path("/proc/net/tcp").read_text()
+
+
+def _port(server: asyncio.Server) -> int:
+    return int(server.sockets[0].getsockname()[1])
+
+
+def _load_hook() -> None:
+    """Give this process the hook that maps key files to the token: the same that Python programs get."""
+    path = Path(__file__).parents[1] / "hook" / "sitecustomize.py"
+    spec = importlib.util.spec_from_file_location("birthmark_exec_hook", path)
+    if spec is not None and spec.loader is not None:
+        spec.loader.exec_module(importlib.util.module_from_spec(spec))

@@ -25,7 +25,7 @@ from birthmark.cli.enroll_options import (
 from birthmark.cli.manifest import ManifestOptions, count_entries
 from birthmark.cli.operator import show
 from birthmark.cli.options import JsonOption, command, commands
-from birthmark.cli.tpm_record import TpmOptions, enroll_tpm
+from birthmark.cli.tpm_record import TpmOptions, enroll_keys, enroll_tpm
 from birthmark.clock import SystemClock
 from birthmark.errors import InvalidRequestError
 from birthmark.text import printable
@@ -95,7 +95,10 @@ def device(
     cert: Annotated[Path | None, typer.Option(help="The device's certificate, PEM or DER.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Put one device on record by its certificate, whose common name is the registration id at Azure; or by its TPM."""
+    """Put one device on record by its certificate, whose common name is the registration id at Azure.
+
+    Or, at Azure, by its TPM; or by a key that it shares with the service, as boards without a secure element have.
+    """
     from birthmark.fleet.doubts import doubts_of
     from birthmark.fleet.target import EnrollmentRequest
 
@@ -107,6 +110,18 @@ def device(
         writing.confirm(target, where.profile, 1)
         row: dict[str, Any] = enroll_tpm(
             target, keys, device_id, is_edge=how.edge, update=how.update, dry_run=writing.dry_run
+        )
+        emit(as_json, row if as_json else row | {"at": target.description})
+        return
+    if tpm.symmetric_key is not None:
+        only(where.is_azure, "with --to azure", symmetric_key=tpm.symmetric_key)
+        only(cert is None, "without --symmetric-key", cert=cert)
+        if device_id is None:
+            raise typer.BadParameter("give the device a name; no certificate has one", param_hint="device_id")
+        target = where.open()
+        writing.confirm(target, where.profile, 1)
+        row = enroll_keys(
+            target, tpm.symmetric_key, device_id, is_edge=how.edge, update=how.update, dry_run=writing.dry_run
         )
         emit(as_json, row if as_json else row | {"at": target.description})
         return

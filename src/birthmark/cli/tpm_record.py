@@ -1,11 +1,14 @@
-"""`birthmark enroll device --endorsement-key`: a device on record by its TPM."""
+"""`birthmark enroll device` without a certificate: by the device's TPM, or by keys that the service makes."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from birthmark.ca.keyfile import write_private
 from birthmark.cli.asking import only
+from birthmark.cli.common import FileExistsAlreadyError
 from birthmark.dps.wire import TpmAttestation, parse_tpm, registration_id_of
 
 if TYPE_CHECKING:
@@ -23,12 +26,27 @@ class TpmOptions:
         str | None, typer.Option(metavar="BASE64", help="Of that TPM; default: the first that registers.")
     ] = None
 
+    symmetric_key: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="By keys that the service makes; the first goes into this file (Azure)."),
+    ] = None
+
     def keys(self) -> "TpmKeys | None":
         """Return what was given, None where it was nothing. Raise `TpmKeyInvalidError`."""
         only(self.endorsement_key is not None, "with --endorsement-key", storage_root_key=self.storage_root_key)
         if self.endorsement_key is None:
             return None
         return parse_tpm(TpmAttestation(self.endorsement_key, self.storage_root_key))
+
+
+def enroll_keys(target: Any, file: Path, name: str, *, is_edge: bool, update: bool, dry_run: bool) -> dict[str, str]:
+    """Put a device on record by keys, keep the first in a file, and return what is to be shown of that."""
+    if file.exists() and not dry_run:
+        raise FileExistsAlreadyError(path=file)
+    done, key = target.enroll_keys(name, is_edge=is_edge, update=update, dry_run=dry_run)
+    if key is not None:
+        write_private(file, f"{key}\n".encode())
+    return {"device": name, "outcome": done.value, "registration_id": name, "key": str(file)}
 
 
 def enroll_tpm(

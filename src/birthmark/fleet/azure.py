@@ -1,23 +1,14 @@
 """Enrollment at Azure DPS by the vendor's service SDK: Azure's own or any endpoint with the same interface."""
 
 import copy
-import os
-import shlex
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
-from http import HTTPStatus
 from typing import Any
-from urllib.request import getproxies
 
 import msgspec
 
-from birthmark.auth.connection_strings import parse_connection_string
-from birthmark.clock import Clock, SystemClock
-from birthmark.dps.model import TpmKeys, parse_group_id
-from birthmark.errors import BirthmarkError
-from birthmark.fleet.azure_hub import HubDevices, stand_of
+from birthmark.fleet.azure_hub import stand_of
+from birthmark.fleet.azure_kinds import OtherAttestations
 from birthmark.fleet.azure_records import (
     IDENTITY,
     OnRecord,
@@ -30,68 +21,21 @@ from birthmark.fleet.azure_records import (
     thumbprints,
     twin_of,
 )
-from birthmark.fleet.errors import (
-    DifferentRecordError,
-    NoSuchRecordError,
-    NotTakenBackError,
-    SdkMissingError,
-    TargetUnreachableError,
-    refusal,
-    way_of,
-)
+from birthmark.fleet.azure_service import Ready
+from birthmark.fleet.errors import DifferentRecordError, NotTakenBackError, way_of
 from birthmark.fleet.following import Stand, Standing
-from birthmark.fleet.profiles import AzureProfile
 from birthmark.fleet.target import Done, Enrolled, EnrollmentRequest, Note, Record, WayBack, unnoted
-from birthmark.pki.certificates import Certificate
-from birthmark.pki.names import parse_registration_id
 
 _PAGE = 100
 _BULK = 10  # the service takes no more (Azure DPS quotas)
 _SURVEY_AT_LEAST = 1000
-_HOW = ", here the root of your own CA in the directory ca: `birthmark dps ca add {} ca/root.pem`"
 
 
-_CLOCK = SystemClock()
+class AzureTarget(OtherAttestations):
+    """One provisioning service as a target of enrollments."""
 
-
-class AzureTarget:
-    """One provisioning service."""
-
-    def __init__(self, profile: AzureProfile, clock: Clock = _CLOCK) -> None:
-        try:
-            import provisioningserviceclient as sdk
-            from provisioningserviceclient import models
-        except ImportError as error:
-            raise SdkMissingError(package="azure-iothub-provisioningserviceclient") from error
-        self._models: Any = models
-        self._error: Any = sdk.client.ProvisioningServiceError
-        parsed = parse_connection_string(profile.connection_string)
-        self._host = parsed.host
-        self._sdk: Any = sdk.ProvisioningServiceClient.create_from_connection_string(parsed.render())
-        runtime = self._sdk._runtime_client  # noqa: SLF001 - the SDK has no public way
-        runtime._serialize = _passing(runtime._serialize)  # noqa: SLF001 - as above
-        config = runtime.config
-        config.keep_alive = True  # else each call makes a connection of its own
-        self._scope = profile.scope
-        # By registration id on record, the marks of what it serves as: a million of them fit into memory.
-        self._known: dict[str, bytes] | None = None
-        hub = profile.hub_connection_string
-        self._hub = None if hub is None else HubDevices(hub, profile.ca_file, clock)
-        if profile.ca_file is not None:  # this root alone, whatever the environment says about trust
-            config.connection.verify = str(profile.ca_file)
-            # requests lets these override `verify`; this process talks to no one else over requests.
-            for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
-                os.environ.pop(name, None)
-            # It looks for proxies and passwords in the environment and in files, for each request anew.
-            config.proxies.use_env_settings = bool(getproxies())
-
-    @property
-    def description(self) -> str:
-        return f"Azure DPS {self._host}" + (f" (scope {self._scope})" if self._scope else "")
-
-    @property
-    def identity(self) -> str:
-        return self.description
+    # By registration id on record, the marks of what it serves as: a million of them fit into memory.
+    _known: dict[str, bytes] | None = None
 
     def survey(self, count: int) -> None:
         known: dict[str, bytes] = {}
@@ -118,7 +62,7 @@ class AzureTarget:
         for place in fresh.values():
             note(wishes[place].device_id, _way_back(wishes[place], None))
         with self._translated():
-            told = self._sdk.run_bulk_operation(_Ready({"mode": "create", "enrollments": records}))
+            told = self._sdk.run_bulk_operation(Ready({"mode": "create", "enrollments": records}))
         for error in told.errors or ():
             fresh.pop(error.registration_id.lower(), None)
         created = set(fresh.values())
@@ -246,59 +190,6 @@ class AzureTarget:
             record.initial_twin = models.InitialTwin.create(tags=twin.tags, desired_properties=twin.desired)
         return record
 
-    def enroll_tpm(self, registration_id: str, keys: TpmKeys, *, is_edge: bool, update: bool, dry_run: bool) -> Done:
-        """Put a device on record by its TPM. Raise `DifferentRecordError` as `enroll` does."""
-        models = self._models
-        parse_registration_id(registration_id)
-        root = None if keys.storage_root is None else keys.storage_root.base64
-        present = self._found(self._sdk.get_individual_enrollment, registration_id)
-        if (
-            present is not None
-            and _has_tpm(present, keys.endorsement.base64, root)
-            and on_record(present).is_edge == is_edge
-        ):
-            return Done.UNCHANGED
-        if present is not None and not update:
-            raise DifferentRecordError(
-                device=registration_id,
-                target=self.description,
-                present=_told(on_record(present)),
-                wanted=f"this TPM as {'IoT Edge ' if is_edge else ''}device {registration_id}",
-            )
-        if dry_run:
-            return Done.WOULD_CREATE if present is None else Done.WOULD_UPDATE
-        attestation = models.AttestationMechanism(
-            type="tpm", tpm=models.TpmAttestation(endorsement_key=keys.endorsement.base64, storage_root_key=root)
-        )
-        capabilities = models.DeviceCapabilities.create(iot_edge=is_edge)
-        made = models.IndividualEnrollment.create(
-            registration_id=registration_id, attestation=attestation, device_capabilities=capabilities
-        )
-        return self._put(made, present)
-
-    def enroll_group(
-        self, group_id: str, *, ca_name: str | None, certificate: Certificate | None, is_edge: bool, dry_run: bool
-    ) -> Done:
-        """Make an enrollment group of a CA on record (`ca_name`) or of a certificate given here."""
-        models = self._models
-        parse_group_id(group_id)
-        present = self._found(self._sdk.get_enrollment_group, group_id)
-        if dry_run:
-            return Done.WOULD_CREATE if present is None else Done.WOULD_UPDATE
-        if certificate is None:
-            attestation = models.AttestationMechanism.create_with_x509_ca_refs(ca_name)
-        else:
-            attestation = models.AttestationMechanism.create_with_x509_signing_certs(certificate.pem())
-        made = models.EnrollmentGroup.create(group_id, attestation=attestation)
-        if is_edge:
-            # The interface has it; the SDK's model of a group is older.
-            made._attribute_map = {  # noqa: SLF001 - there is no public way
-                **made._attribute_map,  # noqa: SLF001 - as above
-                "capabilities": {"key": "capabilities", "type": "DeviceCapabilities"},
-            }
-            made.capabilities = models.DeviceCapabilities.create(iot_edge=True)
-        return self._put(made, present, "" if ca_name is None else _HOW.format(shlex.quote(ca_name)))
-
     def records(self) -> Iterator[Record]:
         query = self._models.QuerySpecification(query="SELECT * FROM enrollments")
         groups = self._models.QuerySpecification(query="SELECT * FROM enrollmentGroups")
@@ -320,56 +211,6 @@ class AzureTarget:
             else:
                 self._sdk.delete_individual_enrollment_by_param(name)
 
-    def _put(self, made: Any, present: Any, how: str = "") -> Done:
-        """Write a record in the place of the one that was seen there."""
-        if present is not None:
-            made.etag = present.etag
-        with self._translated(how=how):
-            self._sdk.create_or_update(made)
-        return Done.CREATED if present is None else Done.UPDATED
-
-    def _found(self, read: Callable[[str], Any], name: str) -> Any:
-        """Return what is on record under a name, None where nothing is."""
-        try:
-            with self._translated(name):
-                return read(name)
-        except NoSuchRecordError:
-            return None
-
-    def _pages(self, query: Any) -> Iterator[Any]:
-        while query.has_next:
-            try:
-                with self._translated():
-                    page = query.next()
-            except (StopIteration, KeyError):  # the SDK wants a header that the last page need not have
-                return
-            yield page
-
-    @contextmanager
-    def _translated(self, name: str = "", how: str = "") -> Iterator[None]:
-        """Turn the SDK's errors into ours; `how` says how to make what may be missing."""
-        try:
-            yield
-        except self._error as error:
-            raise self._refused(error, name, how) from error
-        except OSError as error:  # requests' errors are OSErrors
-            raise TargetUnreachableError(target=self.description, reason=error) from error
-        except Exception as error:
-            if type(error).__module__.startswith("msrest"):
-                reason = getattr(error, "inner_exception", None) or error
-                raise TargetUnreachableError(target=self.description, reason=reason) from error
-            raise
-
-    def _refused(self, error: Any, name: str, how: str) -> BirthmarkError:
-        response = getattr(getattr(error, "cause", None), "response", None)
-        status = getattr(response, "status_code", 0)
-        try:
-            reason = response.json().get("message", str(error)) if response is not None else str(error)
-        except ValueError:
-            reason = str(error)
-        is_missing, is_unknown = status == HTTPStatus.NOT_FOUND, status in {401, 403}
-        return refusal(self.description, reason, is_missing=is_missing, is_unknown=is_unknown, name=name, how=how)
-
 
 class _Way(msgspec.Struct, frozen=True):
     """What the journal keeps of a record."""
@@ -385,29 +226,6 @@ class _Way(msgspec.Struct, frozen=True):
         is_same = now.thumbprints == (self.thumbprint,) and now.device_id.lower() == device_id.lower()
         is_same = is_same and self.is_edge in {None, now.is_edge} and self.twin in {None, str(now.twin)}
         return is_same and not now.is_disabled
-
-
-@dataclass(frozen=True, slots=True)
-class _Ready:
-    """A bulk operation as the JSON that it is: the SDK reads, checks and writes each record of its models thrice."""
-
-    content: Mapping[str, Any]
-    enrollments: tuple[()] = ()
-
-
-def _passing(serializer: Any) -> Any:
-    """Return the SDK's serializer, which leaves what is `_Ready` as it is."""
-    made, write = copy.copy(serializer), serializer.body
-    made.body = lambda data, kind, **more: data.content if isinstance(data, _Ready) else write(data, kind, **more)
-    return made
-
-
-def _has_tpm(enrollment: Any, endorsement_key: str, storage_root_key: str | None) -> bool:
-    """Say whether this TPM may register by the enrollment as it is."""
-    tpm = enrollment.attestation.tpm if enrollment.attestation else None
-    if tpm is None or enrollment.provisioning_status == "disabled":
-        return False
-    return tpm.endorsement_key == endorsement_key and storage_root_key in {None, tpm.storage_root_key}
 
 
 def _way_back(wish: EnrollmentRequest, present: OnRecord | None) -> dict[str, Any]:
@@ -427,11 +245,6 @@ def _kept(record: Any) -> dict[str, Any]:
 def _has_certificate(before: Mapping[str, Any]) -> bool:
     pair = ((before.get("attestation") or {}).get("x509") or {}).get("clientCertificates") or {}
     return bool((pair.get("primary") or {}).get("certificate"))
-
-
-def _told(present: OnRecord) -> str:
-    said = ", ".join(present.thumbprints) or "another attestation"
-    return f"{said} as {'IoT Edge ' if present.is_edge else ''}device {present.device_id}"
 
 
 def _group_detail(group: Any) -> str:

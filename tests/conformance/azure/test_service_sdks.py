@@ -1,5 +1,6 @@
 """azure-iothub-provisioningserviceclient and azure-iot-hub, unmodified: enrollments and the registry."""
 
+import stat
 from pathlib import Path
 
 import pytest
@@ -200,3 +201,28 @@ print(made.initial_twin.tags, made.initial_twin.desired_properties)
     server.run("device", "register", *files, **environment)
     script = 'twin = registry.get_twin("twin-begins-1"); print(twin.tags, twin.properties.desired["interval"])'
     assert run_python(REGISTRY + script, environment).stdout == "{'site': 'osaka'} 30\n"
+
+
+def test_a_device_is_enrolled_by_a_key_in_a_private_file_and_registers_by_it(
+    server: RunningServer, tmp_path: Path
+) -> None:
+    file = tmp_path / "board-7.key"
+    line = ["enroll", "device", "board-7", "--symmetric-key", str(file)]
+    assert server.rows(*line, "--dry-run")[0]["outcome"] == "would create"
+    assert not file.exists()
+    told = server.run(*line)
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert file.read_text().strip() not in told.stdout + told.stderr
+    assert "cli.file_exists" in server.attempt(*line).stderr
+    script = f"""
+import os
+from azure.iot.device import ProvisioningDeviceClient
+key = open({str(file)!r}).read().strip()
+dps = ProvisioningDeviceClient.create_from_symmetric_key(
+    os.environ["PROVISIONING_HOST"], "board-7", os.environ["PROVISIONING_IDSCOPE"], key)
+print(dps.register().status)
+"""
+    assert run_python(script, dict(server.environment)).stdout == "assigned\n"
+    again = server.rows(*line[:-1], str(tmp_path / "again.key"))[0]
+    assert again["outcome"] == "unchanged"
+    assert (tmp_path / "again.key").read_text() == file.read_text()

@@ -1,0 +1,119 @@
+"""What else is put on record at Azure DPS: a device by its TPM or by shared keys, a CA's devices as a group."""
+
+import shlex
+from typing import Any
+
+from birthmark.dps.model import TpmKeys, parse_group_id
+from birthmark.fleet.azure_records import OnRecord, on_record
+from birthmark.fleet.azure_service import AzureService
+from birthmark.fleet.errors import DifferentRecordError
+from birthmark.fleet.target import Done
+from birthmark.pki.certificates import Certificate
+from birthmark.pki.names import parse_registration_id
+
+_HOW = ", here the root of your own CA in the directory ca: `birthmark dps ca add {} ca/root.pem`"
+
+
+class OtherAttestations(AzureService):
+    """Enrollments that no list of certificates makes."""
+
+    def enroll_tpm(self, registration_id: str, keys: TpmKeys, *, is_edge: bool, update: bool, dry_run: bool) -> Done:
+        """Put a device on record by its TPM. Raise `DifferentRecordError` as `enroll` does."""
+        models = self._models
+        parse_registration_id(registration_id)
+        root = None if keys.storage_root is None else keys.storage_root.base64
+        present = self._found(self._sdk.get_individual_enrollment, registration_id)
+        is_there = present is not None and _has_tpm(present, keys.endorsement.base64, root)
+        if is_there and on_record(present).is_edge == is_edge:
+            return Done.UNCHANGED
+        self._check_update(registration_id, present, f"this TPM as {_kind(is_edge)}device", update=update)
+        if dry_run:
+            return Done.WOULD_CREATE if present is None else Done.WOULD_UPDATE
+        attestation = models.AttestationMechanism(
+            type="tpm", tpm=models.TpmAttestation(endorsement_key=keys.endorsement.base64, storage_root_key=root)
+        )
+        return self._put(self._made(registration_id, attestation, is_edge=is_edge), present)
+
+    def enroll_keys(
+        self, registration_id: str, *, is_edge: bool, update: bool, dry_run: bool
+    ) -> tuple[Done, str | None]:
+        """Put a device on record by two keys that the service makes; return the first of them, base64.
+
+        Keys that are there stay, and are told again. A rehearsal knows none.
+        """
+        models = self._models
+        parse_registration_id(registration_id)
+        present = self._found(self._sdk.get_individual_enrollment, registration_id)
+        is_there = present is not None and _has_keys(present) and on_record(present).is_edge == is_edge
+        if not is_there:
+            self._check_update(registration_id, present, f"keys as {_kind(is_edge)}device", update=update)
+        if dry_run:
+            planned = Done.WOULD_CREATE if present is None else Done.WOULD_UPDATE
+            return Done.UNCHANGED if is_there else planned, None
+        done = Done.UNCHANGED
+        if not is_there:
+            attestation = models.AttestationMechanism(
+                type="symmetricKey", symmetric_key=models.SymmetricKeyAttestation()
+            )
+            done = self._put(self._made(registration_id, attestation, is_edge=is_edge), present)
+        with self._translated(registration_id):
+            told = self._sdk.get_individual_enrollment_attestation_mechanism(registration_id)
+        return done, str(told.symmetric_key.primary_key)
+
+    def _check_update(self, name: str, present: Any, wanted: str, *, update: bool) -> None:
+        if present is not None and not update:
+            told = {"present": _told(on_record(present)), "wanted": f"{wanted} {name}"}
+            raise DifferentRecordError(device=name, target=self.description, **told)
+
+    def _made(self, registration_id: str, attestation: Any, *, is_edge: bool) -> Any:
+        models = self._models
+        capabilities = models.DeviceCapabilities.create(iot_edge=is_edge)
+        return models.IndividualEnrollment.create(
+            registration_id=registration_id, attestation=attestation, device_capabilities=capabilities
+        )
+
+    def enroll_group(
+        self, group_id: str, *, ca_name: str | None, certificate: Certificate | None, is_edge: bool, dry_run: bool
+    ) -> Done:
+        """Make an enrollment group of a CA on record (`ca_name`) or of a certificate given here."""
+        models = self._models
+        parse_group_id(group_id)
+        present = self._found(self._sdk.get_enrollment_group, group_id)
+        if dry_run:
+            return Done.WOULD_CREATE if present is None else Done.WOULD_UPDATE
+        if certificate is None:
+            attestation = models.AttestationMechanism.create_with_x509_ca_refs(ca_name)
+        else:
+            attestation = models.AttestationMechanism.create_with_x509_signing_certs(certificate.pem())
+        made = models.EnrollmentGroup.create(group_id, attestation=attestation)
+        if is_edge:
+            # The interface has it; the SDK's model of a group is older.
+            made._attribute_map = {  # noqa: SLF001 - there is no public way
+                **made._attribute_map,  # noqa: SLF001 - as above
+                "capabilities": {"key": "capabilities", "type": "DeviceCapabilities"},
+            }
+            made.capabilities = models.DeviceCapabilities.create(iot_edge=True)
+        return self._put(made, present, "" if ca_name is None else _HOW.format(shlex.quote(ca_name)))
+
+
+def _has_tpm(enrollment: Any, endorsement_key: str, storage_root_key: str | None) -> bool:
+    """Say whether this TPM may register by the enrollment as it is."""
+    tpm = enrollment.attestation.tpm if enrollment.attestation else None
+    if tpm is None or enrollment.provisioning_status == "disabled":
+        return False
+    return tpm.endorsement_key == endorsement_key and storage_root_key in {None, tpm.storage_root_key}
+
+
+def _has_keys(enrollment: Any) -> bool:
+    """Say whether the device may register by keys, as the enrollment is."""
+    is_disabled = enrollment.provisioning_status == "disabled"
+    return bool(enrollment.attestation and enrollment.attestation.type == "symmetricKey" and not is_disabled)
+
+
+def _kind(is_edge: bool) -> str:
+    return "IoT Edge " if is_edge else ""
+
+
+def _told(present: OnRecord) -> str:
+    said = ", ".join(present.thumbprints) or "another attestation"
+    return f"{said} as {_kind(present.is_edge)}device {present.device_id}"

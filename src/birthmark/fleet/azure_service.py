@@ -1,0 +1,123 @@
+"""A connection to Azure DPS by the vendor's service SDK: who is asked, and what its errors mean."""
+
+import copy
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+from urllib.request import getproxies
+
+from birthmark.auth.connection_strings import parse_connection_string
+from birthmark.clock import Clock, SystemClock
+from birthmark.errors import BirthmarkError
+from birthmark.fleet.azure_hub import HubDevices
+from birthmark.fleet.errors import NoSuchRecordError, SdkMissingError, TargetUnreachableError, refusal
+from birthmark.fleet.profiles import AzureProfile
+from birthmark.fleet.target import Done
+
+_CLOCK = SystemClock()
+
+
+class AzureService:
+    """One provisioning service, and the hub that is known with it."""
+
+    def __init__(self, profile: AzureProfile, clock: Clock = _CLOCK) -> None:
+        try:
+            import provisioningserviceclient as sdk
+            from provisioningserviceclient import models
+        except ImportError as error:
+            raise SdkMissingError(package="azure-iothub-provisioningserviceclient") from error
+        self._models: Any = models
+        self._error: Any = sdk.client.ProvisioningServiceError
+        parsed = parse_connection_string(profile.connection_string)
+        self._host = parsed.host
+        self._sdk: Any = sdk.ProvisioningServiceClient.create_from_connection_string(parsed.render())
+        runtime = self._sdk._runtime_client  # noqa: SLF001 - the SDK has no public way
+        runtime._serialize = _passing(runtime._serialize)  # noqa: SLF001 - as above
+        config = runtime.config
+        config.keep_alive = True  # else each call makes a connection of its own
+        self._scope = profile.scope
+        hub = profile.hub_connection_string
+        self._hub = None if hub is None else HubDevices(hub, profile.ca_file, clock)
+        if profile.ca_file is not None:  # this root alone, whatever the environment says about trust
+            config.connection.verify = str(profile.ca_file)
+            # requests lets these override `verify`; this process talks to no one else over requests.
+            for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+                os.environ.pop(name, None)
+            # It looks for proxies and passwords in the environment and in files, for each request anew.
+            config.proxies.use_env_settings = bool(getproxies())
+
+    @property
+    def description(self) -> str:
+        return f"Azure DPS {self._host}" + (f" (scope {self._scope})" if self._scope else "")
+
+    @property
+    def identity(self) -> str:
+        return self.description
+
+    def _put(self, made: Any, present: Any, how: str = "") -> Done:
+        """Write a record in the place of the one that was seen there."""
+        if present is not None:
+            made.etag = present.etag
+        with self._translated(how=how):
+            self._sdk.create_or_update(made)
+        return Done.CREATED if present is None else Done.UPDATED
+
+    def _found(self, read: Callable[[str], Any], name: str) -> Any:
+        """Return what is on record under a name, None where nothing is."""
+        try:
+            with self._translated(name):
+                return read(name)
+        except NoSuchRecordError:
+            return None
+
+    def _pages(self, query: Any) -> Iterator[Any]:
+        while query.has_next:
+            try:
+                with self._translated():
+                    page = query.next()
+            except (StopIteration, KeyError):  # the SDK wants a header that the last page need not have
+                return
+            yield page
+
+    @contextmanager
+    def _translated(self, name: str = "", how: str = "") -> Iterator[None]:
+        """Turn the SDK's errors into ours; `how` says how to make what may be missing."""
+        try:
+            yield
+        except self._error as error:
+            raise self._refused(error, name, how) from error
+        except OSError as error:  # requests' errors are OSErrors
+            raise TargetUnreachableError(target=self.description, reason=error) from error
+        except Exception as error:
+            if type(error).__module__.startswith("msrest"):
+                reason = getattr(error, "inner_exception", None) or error
+                raise TargetUnreachableError(target=self.description, reason=reason) from error
+            raise
+
+    def _refused(self, error: Any, name: str, how: str) -> BirthmarkError:
+        response = getattr(getattr(error, "cause", None), "response", None)
+        status = getattr(response, "status_code", 0)
+        try:
+            reason = response.json().get("message", str(error)) if response is not None else str(error)
+        except ValueError:
+            reason = str(error)
+        is_missing, is_unknown = status == HTTPStatus.NOT_FOUND, status in {401, 403}
+        return refusal(self.description, reason, is_missing=is_missing, is_unknown=is_unknown, name=name, how=how)
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A bulk operation as the JSON that it is: the SDK reads, checks and writes each record of its models thrice."""
+
+    content: Mapping[str, Any]
+    enrollments: tuple[()] = ()
+
+
+def _passing(serializer: Any) -> Any:
+    """Return the SDK's serializer, which leaves what is `Ready` as it is."""
+    made, write = copy.copy(serializer), serializer.body
+    made.body = lambda data, kind, **more: data.content if isinstance(data, Ready) else write(data, kind, **more)
+    return made

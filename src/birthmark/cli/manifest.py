@@ -22,11 +22,11 @@ from birthmark.cli.common import (
     read_certificate,
     read_file,
     say,
-    tell_row,
 )
 from birthmark.cli.operator import show
 from birthmark.cli.options import JsonOption, command, commands
 from birthmark.cli.printable import counted
+from birthmark.cli.tally import Refusals
 from birthmark.clock import SystemClock
 from birthmark.errors import BirthmarkError
 
@@ -76,14 +76,16 @@ class ManifestOptions:
         own_roots = [root_of(root) for root in self.stations.roots()]
         return trust_of(own_signers or MICROCHIP_SIGNERS.values(), own_roots or MICROCHIP_ROOTS)
 
-    def verified(self, refused: list[BirthmarkError]) -> Iterator[Any]:
+    def verified(self, refused: Refusals) -> Iterator[Any]:
         """Yield the entries that hold; show the others, and add them to `refused`."""
-        for place, entry in enumerate(entries_of(self.file, self.trust(), quiet=self.as_json), 1):
-            if not isinstance(entry, BirthmarkError):
-                yield entry
-                continue
-            refused.append(entry)
-            tell_row(entry, {"entry": place}, as_json=self.as_json)
+        try:
+            for place, entry in enumerate(entries_of(self.file, self.trust(), quiet=self.as_json), 1):
+                if not isinstance(entry, BirthmarkError):
+                    yield entry
+                    continue
+                refused.add(entry, {"entry": place})
+        finally:
+            refused.tell_rest()
 
 
 def is_listed(file: Path) -> bool:
@@ -138,7 +140,7 @@ def verify(shipped: ManifestOptions) -> None:
 
     An entry without a certificate can be checked only in part, and counts as such.
     """
-    refused: list[BirthmarkError] = []
+    refused = Refusals(shipped.as_json)
     good, partly, unrooted, parts = 0, 0, 0, set()
     for entry in shipped.verified(refused):
         good += entry.unchecked is None
@@ -147,7 +149,7 @@ def verify(shipped: ManifestOptions) -> None:
         parts.add(entry.part_number)
         if shipped.as_json:
             typer.echo(json.dumps(_row(entry)))
-    told = f"{counted(good, 'entry')} verified, {len(refused)} refused ({', '.join(sorted(parts)) or 'no part'})."
+    told = f"{counted(good, 'entry')} verified, {refused.count} refused ({', '.join(sorted(parts)) or 'no part'})."
     typer.echo(told, err=True)
     if partly:
         typer.echo(
@@ -158,18 +160,18 @@ def verify(shipped: ManifestOptions) -> None:
     if unrooted:
         entries = counted(unrooted, "entry")
         typer.echo(f"Of {entries} the maker's chain was not checked: give its root with --root FILE.", err=True)
-    if refused or partly or not good:
+    if refused.count or partly or not good:
         raise typer.Exit(SOME_ROWS_REFUSED)
 
 
 @command(app, "birthmark manifest show shipment.json", "show")
 def show_all(shipped: ManifestOptions) -> None:
     """List the chips of a manifest with what was verified of each."""
-    refused: list[BirthmarkError] = []
+    refused = Refusals(shipped.as_json)
     rows = [_row(entry) for entry in shipped.verified(refused)]
     columns = _COLUMNS_OF_BUNDLES if is_bundle(shipped.file) else _COLUMNS
     show(rows, columns, as_json=shipped.as_json, nothing="No entry could be verified.")
-    if refused:
+    if refused.count:
         raise typer.Exit(SOME_ROWS_REFUSED)
 
 
@@ -180,15 +182,14 @@ def extract(
     chain: Annotated[bool, typer.Option("--chain", help="Append the signer certificate to each file.")] = False,
 ) -> None:
     """Write each verified device certificate to a PEM file of its own, named by its common name."""
-    refused: list[BirthmarkError] = []
+    refused = Refusals(shipped.as_json)
     written, without = 0, 0
     out.mkdir(parents=True, exist_ok=True)
     for entry in shipped.verified(refused):
         try:
             certificate = entry.certificate
         except BirthmarkError as error:  # its maker vouched for bytes that nobody else can read
-            refused.append(error)
-            tell_row(error, {"device": entry.device_id}, as_json=shipped.as_json)
+            refused.add(error, {"device": entry.device_id})
             continue
         if certificate is None:
             without += 1
@@ -199,9 +200,9 @@ def extract(
         written += 1
         if shipped.as_json:
             typer.echo(json.dumps(_row(entry) | {"file": str(path)}))
-    certificates, entries = counted(written, "certificate"), counted(len(refused), "entry")
+    certificates, entries = counted(written, "certificate"), counted(refused.count, "entry")
     typer.echo(f"{certificates} written to {out}, {entries} refused, {without} without one.", err=True)
-    if refused:
+    if refused.count:
         raise typer.Exit(SOME_ROWS_REFUSED)
 
 

@@ -2,11 +2,13 @@
 
 import json
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import typer
 
-from birthmark.cli.common import in_words
+from birthmark.cli.common import in_words, tell_row
 from birthmark.cli.printable import counted
 from birthmark.errors import BirthmarkError
 from birthmark.fleet.journal import Outcome
@@ -14,6 +16,7 @@ from birthmark.fleet.target import Change, Done
 from birthmark.text import printable
 
 _NAMED = 3
+_SHOWN, _LISTED = 5, 20
 _SAID = {
     Done.WOULD_CREATE: "would be created",
     Done.WOULD_UPDATE: "would be updated",
@@ -70,3 +73,32 @@ class Tally:
     def summary(self) -> str:
         told = (f"{self.counts[done]} {_SAID.get(done, done.value)}" for done in Done if done in self.counts)
         return ", ".join(told) or "nothing to do"
+
+
+@dataclass(slots=True)
+class Refusals:
+    """Refusals of a list's entries: the first of each kind are shown as they come, the others are counted.
+
+    With `as_json` each is printed.
+    """
+
+    as_json: bool
+    count: int = 0
+    _more: dict[str, list[str]] = field(default_factory=dict)
+    _kinds: Counter[str] = field(default_factory=Counter)
+
+    def add(self, error: BirthmarkError, row: Mapping[str, Any]) -> None:
+        """Show one, or count it; `row` says which entry it is."""
+        self.count += 1
+        self._kinds[error.code] += 1
+        if self.as_json or self._kinds[error.code] <= _SHOWN:
+            tell_row(error, row, as_json=self.as_json)
+        elif len(more := self._more.setdefault(error.code, [])) < _LISTED:
+            more.append(" ".join(map(str, row.values())))
+
+    def tell_rest(self) -> None:
+        """Say how many more there were of each kind, and which."""
+        for code, named in self._more.items():
+            rest = self._kinds[code] - _SHOWN
+            others = f" and {rest - len(named)} more; --json tells each" if rest > len(named) else ""
+            typer.echo(f"Refused {code} as well: entries {printable(', '.join(named))}{others}", err=True)

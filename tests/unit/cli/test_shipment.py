@@ -8,10 +8,11 @@ import typer
 from birthmark.cli.common import telling_refusals
 from birthmark.cli.enroll_options import RunOptions
 from birthmark.cli.shipment import Shipment, enroll_shipment
-from birthmark.cli.tally import Tally
+from birthmark.cli.tally import Refusals, Tally
 from birthmark.fleet.journal import Outcome
 from birthmark.fleet.target import Change, Done
 from birthmark.fleet.template import Template
+from birthmark.manifests.errors import MalformedEntryError
 from memory_target import MemoryTarget
 
 OTHERS = '{"format": "birthmark-enroll-journal/1", "target": "another"}\n'
@@ -49,3 +50,18 @@ def test_a_rehearsal_is_told_in_words() -> None:
     for done in (Done.WOULD_CREATE, Done.WOULD_CREATE, Done.WOULD_UPDATE, Done.CREATED):
         tally.add(Outcome("device-1", None, done))
     assert sorted(tally.summary().split(", ")) == ["1 created", "1 would be updated", "2 would be created"]
+
+
+def test_of_very_many_refusals_the_first_of_a_kind_are_told_and_the_others_named(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    refused = Refusals(as_json=False)
+    for place in range(1, 101):
+        refused.add(MalformedEntryError(place=place, detail="x"), {"entry": place})
+    refused.tell_rest()
+    told = capsys.readouterr().err.splitlines()
+    assert sum(line.startswith("Refused manifest.malformed: ") for line in told) == 5
+    assert told[-1].startswith("Refused manifest.malformed as well: entries 6, 7, 8")
+    assert told[-1].endswith(" and 75 more; --json tells each")
+    assert refused.count == 100

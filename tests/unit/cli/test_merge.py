@@ -9,6 +9,7 @@ import typer
 from birthmark.cli.bundles import StationsOptions, merge
 from birthmark.cli.common import FileExistsAlreadyError
 from birthmark.cli.manifest import ManifestOptions, count_entries, extract
+from birthmark.cli.tally import Refusals
 from intake_world import Line, a_chip, verified
 
 
@@ -28,7 +29,7 @@ NORTH, SOUTH = Path("north/intake-0001.jsonl"), Path("south/intake-0001.jsonl")
 def test_each_line_stays_as_its_station_wrote_it(stations: StationsOptions) -> None:
     merge(stations, [NORTH, SOUTH], Path("all.jsonl"), as_json=True)
     assert Path("all.jsonl").read_bytes() == NORTH.read_bytes() + SOUTH.read_bytes()
-    found = ManifestOptions(Path("all.jsonl"), stations=stations).verified([])
+    found = ManifestOptions(Path("all.jsonl"), stations=stations).verified(Refusals(as_json=False))
     assert [one.unique_id for one in found] == ["NORTH-0", "NORTH-1", "SOUTH-0", "SOUTH-1", "SOUTH-2"]
     assert count_entries(Path("all.jsonl")) == 5
 

@@ -56,10 +56,12 @@ def plan(
     explain: bool = False,
     how: Way | None = None,
     to: Sequence[str] = (),
+    key: str | None = None,
 ) -> Plan:
     """Return what to run. The open element proves that token and PIN work, and tells the labels of its keys.
 
-    `how` forces a way; `to` names what the proxy is for, HOST:PORT each; with `explain` the hooks say what they map.
+    `how` forces a way; `to` names what the proxy is for, HOST:PORT each; `key` is for a program that names none, by
+    default the chip's identity; with `explain` the hooks say what they map.
     Raise `ProgramMissingError`, `ProgramUnsupportedError`, or `EngineMissingError`.
     """
     check_tls(element)
@@ -70,13 +72,13 @@ def plan(
     upstream, texts = None, dict[str, str]()
     match choice.way:
         case Way.ENGINE:
-            arguments = with_engine(program.kind, arguments, element, told.engine_uri)
+            arguments = with_engine(program.kind, arguments, element, told.engine_uri, key)
         case Way.PROVIDER:
             arguments, texts = told.by_provider(arguments, environment, settings)
         case Way.PROXY:
             arguments, targets, trust = by_proxy(program.kind, arguments)
             trust = trust or environment.get("SSL_CERT_FILE") or None
-            upstream = proxy.Upstream.of(element, settings, trust, to or targets)
+            upstream = proxy.Upstream.of(element, settings, trust, to or targets, key)
         case Way.HOOK:
             pass  # it is set for every way, for what the program starts
     if explain:

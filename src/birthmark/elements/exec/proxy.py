@@ -48,10 +48,17 @@ class Upstream:
     targets: tuple[Address, ...]
 
     @classmethod
-    def of(cls, element: Element, settings: Mapping[str, str], trust: str | None, to: Sequence[str]) -> "Upstream":
+    def of(
+        cls,
+        element: Element,
+        settings: Mapping[str, str],
+        trust: str | None,
+        to: Sequence[str],
+        selector: str | None = None,
+    ) -> "Upstream":
         """Return the chip's identity; `trust` is the file of the roots that are trusted, the system's where None."""
-        chain = element.with_issuers(element.certificate())
-        key = render_uri_pem(element.key().uri)
+        chain = element.chain(selector)
+        key = render_uri_pem(element.key(selector).uri)
         return cls("".join(one.pem() for one in chain), key, dict(settings), trust, tuple(map(parse_target, to)))
 
     def explain(self) -> str:

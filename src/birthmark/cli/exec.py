@@ -20,6 +20,10 @@ def exec_(
     to: Annotated[
         list[str] | None, typer.Option(metavar="HOST:PORT", help="By the proxy, to this server; may be repeated.")
     ] = None,
+    key: Annotated[
+        str | None,
+        typer.Option(help="Object id, label, or id:HEX, for a program that names no key; default: the identity."),
+    ] = None,
     explain: Annotated[
         bool, typer.Option("--explain", help="Print what was found, what is chosen and what it sets; run nothing.")
     ] = False,
@@ -36,7 +40,7 @@ def exec_(
     element, pin = chip.open_by(chip.pin())
     with element:
         planned = element_exec.plan(
-            program, element, pin=pin, environment=os.environ, explain=trace, how=how, to=to or ()
+            program, element, pin=pin, environment=os.environ, explain=trace, how=how, to=to or (), key=key
         )
     stop_library()
     if explain:

@@ -9,6 +9,7 @@ from typing import Any, Self
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
+from pkcs11 import exceptions as p11
 from pkcs11.constants import Attribute, ObjectClass
 from pkcs11.util.x509 import decode_x509_certificate
 
@@ -289,6 +290,9 @@ class Element:
         """Write the new object first: when the power goes in between, there are two and not none."""
         with self.token.session() as session:
             old = list(session.get_objects({Attribute.CLASS: kind, Attribute.LABEL: label}))
-            session.create_object(template)
+            try:
+                session.create_object(template)
+            except p11.AttributeValueInvalid:  # tpm2-pkcs11 keeps data behind the PIN alone
+                session.create_object(template | {Attribute.PRIVATE: True})
             for item in old:
                 item.destroy()

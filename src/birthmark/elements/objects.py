@@ -1,6 +1,6 @@
 """Objects in a chip: how they are made, named and described."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +28,11 @@ KINDS = {
 _IDENTITY_KINDS = (KeyType.EC, KeyType.RSA)
 # Sensitive and not extractable: said in so many words, because tokens differ in what they assume.
 _GUARDED = {Attribute.SENSITIVE: True, Attribute.EXTRACTABLE: False, Attribute.PRIVATE: True}
+# tpm2-pkcs11 has its own view of what an EC key may do, and refuses a key that is asked to differ.
+_AS_A_TPM: Mapping[str, Any] = {
+    "public_template": {Attribute.VERIFY: None, Attribute.ENCRYPT: True, Attribute.WRAP: None},
+    "private_template": {**_GUARDED, **dict.fromkeys((Attribute.DECRYPT, Attribute.UNWRAP, Attribute.DERIVE))},
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +60,10 @@ def generate(session: pkcs11.Session, label: str, algorithm: Algorithm, key_id: 
     if algorithm in _CURVES:
         curve = {Attribute.EC_PARAMS: encode_named_curve_parameters(_CURVES[algorithm])}
         parameters = session.create_domain_parameters(KeyType.EC, curve, local=True)
-        parameters.generate_keypair(store=True, label=label, id=key_id, private_template=_GUARDED)
+        try:
+            parameters.generate_keypair(store=True, label=label, id=key_id, private_template=_GUARDED)
+        except p11.GeneralError:
+            parameters.generate_keypair(store=True, label=label, id=key_id, **_AS_A_TPM)
         return
     bits = _RSA_BITS[algorithm]
     session.generate_keypair(KeyType.RSA, bits, store=True, label=label, id=key_id, private_template=_GUARDED)

@@ -17,6 +17,7 @@ from cryptography.x509 import DNSName
 
 from birthmark.elements import exec as element_exec
 from birthmark.elements.errors import EngineMissingError, ProgramMissingError, ProgramUnsupportedError
+from birthmark.elements.exec.machine import look_around
 from birthmark.elements.software import SoftwareElement
 from birthmark.keys.handles import render_uri_pem
 from birthmark.keys.pin import Pin
@@ -230,6 +231,28 @@ def test_a_shadowed_sitecustomize_still_runs_and_nothing_of_ours_is_imported(
         check=True,
     )
     assert result.stdout == "the other one\n[]\n"
+
+
+@pytest.mark.skipif(look_around().provider is None, reason="pkcs11-provider is not installed; Debian 12 has none")
+@pytest.mark.parametrize("selector", ["0xF0000100", "0xF0000110"])
+def test_by_the_provider_the_same_files_work(
+    se050: SoftwareElement, server: Server, tmp_path: Path, selector: str
+) -> None:
+    cert, key = files_of(se050, selector, tmp_path)
+    command = [sys.executable, "-c", CLIENT, str(server.port), str(server.trust), str(cert), str(key)]
+    environment = {**os.environ, **se050.environment}
+    with se050.open() as chip:
+        pin = Pin.from_file(se050.pin_file)
+        planned = element_exec.plan(command, chip, pin=pin, environment=environment, how=element_exec.Way.PROVIDER)
+    done = subprocess.run(
+        [planned.program, *planned.arguments],
+        env=environment | dict(planned.environment),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.stdout == "done TLSv1.3\n", done.stderr
 
 
 def test_the_pin_is_in_no_argument_and_no_variable(se050: SoftwareElement) -> None:

@@ -101,6 +101,7 @@ def test_the_kernels_table_tells_whose_connection_it_is() -> None:
     assert owner_of(0xA001, 0x1F90, TABLE) == 1000
     assert owner_of(0xA002, 0x1F90, TABLE) is None
     assert owner_of(0x1F90, 0xA001, TABLE) == 0  # each end has a line of its own
+    assert owner_of(0xA001, 0x1F90, TABLE.replace("1F90 01", "1F90 06")) is None  # it has ended
 
 
 def test_the_provider_is_set_so_that_a_program_may_reconnect() -> None:

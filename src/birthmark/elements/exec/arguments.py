@@ -39,11 +39,12 @@ _TAKEN = ("--host", "--port", "--cafile", "--cert", "--key")
 
 
 def with_engine(
-    kind: Kind, arguments: Sequence[str], element: Element, as_text: Callable[[Pkcs11Uri], str]
+    kind: Kind, arguments: Sequence[str], element: Element, as_text: Callable[[Pkcs11Uri], str], key: str | None = None
 ) -> tuple[str, ...]:
     """Return the arguments with each file that names a chip's key replaced by the key's URI.
 
-    A program that names neither key nor certificate gets the chip's own; an ordinary key file is left to it.
+    A program that names neither key nor certificate gets `key`, by default the chip's identity; an ordinary key file is
+    left to it.
     """
     options = _OPTIONS[kind]
     given = list(arguments)
@@ -52,9 +53,9 @@ def with_engine(
     for at, uri in found.items():
         given[at] = as_text(uri)
     if not places and options.certificates:
-        given += ["--key", as_text(element.key().uri)]
+        given += ["--key", as_text(element.key(key).uri)]
         if not any(text in options.certificates for text in arguments):
-            given += ["--cert", str(_certificate(element))]
+            given += ["--cert", str(_certificate(element, key))]
     elif not found:
         return tuple(arguments)
     start = 1 if options.has_subcommand else 0
@@ -95,6 +96,6 @@ def by_proxy(kind: Kind, arguments: Sequence[str]) -> tuple[tuple[str, ...], tup
     return (*turned, *kept), (target,), given["--cafile"] or None
 
 
-def _certificate(element: Element) -> Path:
-    chain = element.with_issuers(element.certificate())
+def _certificate(element: Element, key: str | None) -> Path:
+    chain = element.chain(key)
     return in_memory("".join(one.pem() for one in chain).encode(), "certificate")

@@ -56,27 +56,31 @@ def plan(
     explain: bool = False,
     how: Way | None = None,
     to: Sequence[str] = (),
+    key: str | None = None,
 ) -> Plan:
     """Return what to run. The open element proves that token and PIN work, and tells the labels of its keys.
 
-    `how` forces a way; `to` names what the proxy is for, HOST:PORT each; with `explain` the hooks say what they map.
+    `how` forces a way; `to` names what the proxy is for, HOST:PORT each; `key` is for a program that names none, by
+    default the chip's identity; with `explain` the hooks say what they map.
     Raise `ProgramMissingError`, `ProgramUnsupportedError`, or `EngineMissingError`.
     """
     check_tls(element)
     program, machine = look_at(command, environment), look_around()
     choice = choose(program, machine, command, Way.PROXY if to and how is None else how)
     told = _Told(element, pin, program, machine)
-    arguments, settings = tuple(command[1:]), told.settings(environment)
+    # Where the provider is to load the key, a hook would come before it.
+    hooks = {} if choice.way is Way.PROVIDER else told.hooks(environment)
+    arguments, settings = tuple(command[1:]), told.settings() | hooks
     upstream, texts = None, dict[str, str]()
     match choice.way:
         case Way.ENGINE:
-            arguments = with_engine(program.kind, arguments, element, told.engine_uri)
+            arguments = with_engine(program.kind, arguments, element, told.engine_uri, key)
         case Way.PROVIDER:
             arguments, texts = told.by_provider(arguments, environment, settings)
         case Way.PROXY:
             arguments, targets, trust = by_proxy(program.kind, arguments)
             trust = trust or environment.get("SSL_CERT_FILE") or None
-            upstream = proxy.Upstream.of(element, settings, trust, to or targets)
+            upstream = proxy.Upstream.of(element, settings, trust, to or targets, key)
         case Way.HOOK:
             pass  # it is set for every way, for what the program starts
     if explain:
@@ -104,24 +108,25 @@ class _Told:
     program: Program
     machine: Machine
 
-    def settings(self, environment: Mapping[str, str]) -> dict[str, str]:
-        """Return what every way sets: the hooks' settings, which a program hands on to what it starts."""
+    def settings(self) -> dict[str, str]:
+        """Return what every way sets: where the token is."""
         module = str(self.element.token.module.absolute())
-        labels = [item.label for item in self.element.objects() if item.kind == "private key"]
-        known = [f"{object_id:08X}={label}" for label in labels if (object_id := object_id_of(label)) is not None]
-        settings = {
-            "BIRTHMARK_EXEC_MODULE": module,
-            "BIRTHMARK_EXEC_TOKEN": self.element.info.label,
-            "BIRTHMARK_EXEC_KEYS": ",".join(known),
-            "PKCS11_MODULE_PATH": module,
-            "PYTHONPATH": os.pathsep.join(filter(None, [str(HOOK), environment.get("PYTHONPATH", "")])),
-            "NODE_OPTIONS": " ".join(filter(None, [f'--require "{_NODE_HOOK}"', environment.get("NODE_OPTIONS", "")])),
-        }
-        if self.machine.engine is not None:
-            settings["BIRTHMARK_EXEC_ENGINE"] = str(self.machine.engine)
+        settings = {"BIRTHMARK_EXEC_TOKEN": self.element.info.label, "PKCS11_MODULE_PATH": module}
         if self.pin is not None:
             settings["BIRTHMARK_EXEC_PIN_FILE"] = str(self.pin.path or self._pin_in_memory())
         return settings
+
+    def hooks(self, environment: Mapping[str, str]) -> dict[str, str]:
+        """Return what loads and tells the hooks, which a program hands on to what it starts."""
+        labels = [item.label for item in self.element.objects() if item.kind == "private key"]
+        known = [f"{object_id:08X}={label}" for label in labels if (object_id := object_id_of(label)) is not None]
+        return {
+            "BIRTHMARK_EXEC_MODULE": str(self.element.token.module.absolute()),
+            "BIRTHMARK_EXEC_ENGINE": str(self.machine.engine),
+            "BIRTHMARK_EXEC_KEYS": ",".join(known),
+            "PYTHONPATH": os.pathsep.join(filter(None, [str(HOOK), environment.get("PYTHONPATH", "")])),
+            "NODE_OPTIONS": " ".join(filter(None, [f'--require "{_NODE_HOOK}"', environment.get("NODE_OPTIONS", "")])),
+        }
 
     def engine_uri(self, uri: Pkcs11Uri) -> str:
         """Return the URI as the engine takes it: with the PIN's place, which it reads to the last byte."""

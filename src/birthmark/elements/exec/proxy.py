@@ -8,17 +8,18 @@ Who can reach it: processes of the same user, which the kernel is asked of each 
 
 import asyncio
 import contextlib
+import functools
 import importlib.util
 import os
 import re
 import signal
+import socket
 import ssl
 import sys
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any
 
 from birthmark.elements.element import Element
 from birthmark.elements.errors import ProgramUnsupportedError
@@ -34,7 +35,9 @@ _LOOPBACK = "127.0.0.1"
 _CONNECT = re.compile(rb"CONNECT ([A-Za-z0-9.\-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\]):([0-9]{1,5}) HTTP/1\.[01]\r\n")
 _PLACE = re.compile(r"\$\{(BIRTHMARK_PROXY_[A-Z0-9_]+)\}")
 _TRUST = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "NODE_EXTRA_CA_CERTS", "AWS_CA_BUNDLE")
+_ESTABLISHED = "01"
 Address = tuple[str, int]
+_Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +51,17 @@ class Upstream:
     targets: tuple[Address, ...]
 
     @classmethod
-    def of(cls, element: Element, settings: Mapping[str, str], trust: str | None, to: Sequence[str]) -> "Upstream":
+    def of(
+        cls,
+        element: Element,
+        settings: Mapping[str, str],
+        trust: str | None,
+        to: Sequence[str],
+        selector: str | None = None,
+    ) -> "Upstream":
         """Return the chip's identity; `trust` is the file of the roots that are trusted, the system's where None."""
-        chain = element.with_issuers(element.certificate())
-        key = render_uri_pem(element.key().uri)
+        chain = element.chain(selector)
+        key = render_uri_pem(element.key(selector).uri)
         return cls("".join(one.pem() for one in chain), key, dict(settings), trust, tuple(map(parse_target, to)))
 
     def explain(self) -> str:
@@ -121,47 +131,39 @@ class Proxy:
         self._context = context
         self.authority = authority
         self._targets = tuple(targets)
-        self._open = 0
+        self._serving: set[asyncio.Task[None]] = set()
 
     async def start(self, stack: contextlib.AsyncExitStack) -> dict[str, str]:
         """Open the doors and return the variables that tell of them."""
-        by_http = await asyncio.start_server(self._by_connect, _LOOPBACK, 0, limit=_HEAD_BYTES)
-        stack.callback(by_http.close)
-        url = f"http://{_LOOPBACK}:{_port(by_http)}"
+        url = f"http://{_LOOPBACK}:{self._open_door(stack, self._connect)}"
         settings = {"HTTPS_PROXY": url, "https_proxy": url, "NO_PROXY": "", "no_proxy": ""}
         for number, target in enumerate(self._targets, 1):
-            direct = await self._open_door(target)
-            stack.callback(direct.close)
+            serve = functools.partial(self._pass_on, target=target)
+            port = self._open_door(stack, serve, self.authority.context_for(target[0]))
             suffix = "" if number == 1 else f"_{number}"
             settings[f"BIRTHMARK_PROXY_HOST{suffix}"] = "localhost"
-            settings[f"BIRTHMARK_PROXY_PORT{suffix}"] = str(_port(direct))
+            settings[f"BIRTHMARK_PROXY_PORT{suffix}"] = str(port)
         return settings
 
-    async def _open_door(self, target: Address) -> asyncio.Server:
-        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            await self._guarded(self._pass_on(reader, writer, target), writer)
+    def _open_door(self, stack: contextlib.AsyncExitStack, serve: _Serve, tls: ssl.SSLContext | None = None) -> int:
+        door = stack.enter_context(socket.create_server((_LOOPBACK, 0)))
+        door.settimeout(0)
+        accepting = asyncio.create_task(self._accept(door, serve, tls))
+        stack.callback(accepting.cancel)
+        return int(door.getsockname()[1])
 
-        return await asyncio.start_server(serve, _LOOPBACK, 0, ssl=self.authority.context_for(target[0]))
-
-    async def _by_connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await self._guarded(self._connect(reader, writer), writer)
-
-    async def _guarded(self, work: Coroutine[Any, Any, None], writer: asyncio.StreamWriter) -> None:
-        """Serve processes of this user alone, and only so many connections."""
-        peer, mine = writer.get_extra_info("peername"), writer.get_extra_info("sockname")
-        is_ours = owner_of(peer[1], mine[1], _connections()) == os.getuid()
-        try:
-            if is_ours and self._open < MAX_CONNECTIONS:
-                self._open += 1
-                try:
-                    await work
-                finally:
-                    self._open -= 1
-        except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, TimeoutError) as error:
-            print(f"birthmark: proxy: {error}", file=sys.stderr)  # noqa: T201
-        finally:
-            work.close()
-            writer.close()
+    async def _accept(self, door: socket.socket, serve: _Serve, tls: ssl.SSLContext | None) -> None:
+        """Take this user's processes alone, and only so many: others are closed before a byte is read."""
+        loop, port = asyncio.get_running_loop(), door.getsockname()[1]
+        while True:
+            connection, peer = await loop.sock_accept(door)
+            is_ours = owner_of(peer[1], port, _connections()) == os.getuid()
+            if not is_ours or len(self._serving) >= MAX_CONNECTIONS:
+                connection.close()
+                continue
+            task = asyncio.create_task(_served(connection, serve, tls))
+            self._serving.add(task)
+            task.add_done_callback(self._serving.discard)
 
     async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         async with asyncio.timeout(_HEAD_S):
@@ -189,6 +191,21 @@ class Proxy:
             far_writer.close()
 
 
+async def _served(connection: socket.socket, serve: _Serve, tls: ssl.SSLContext | None) -> None:
+    loop, reader = asyncio.get_running_loop(), asyncio.StreamReader(_HEAD_BYTES)
+    # With a callback of its own the protocol knows that it is a server's, which a later `start_tls` asks for.
+    protocol = asyncio.StreamReaderProtocol(reader, lambda _reader, _writer: None)
+    try:
+        transport, _ = await loop.connect_accepted_socket(lambda: protocol, connection, ssl=tls)
+        writer = asyncio.StreamWriter(transport, protocol, reader, loop)
+        try:
+            await serve(reader, writer)
+        finally:
+            writer.close()
+    except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, TimeoutError) as error:
+        print(f"birthmark: proxy: {error}", file=sys.stderr)  # noqa: T201 (the program's own output stays clean)
+
+
 async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     while piece := await reader.read(_PIECE_BYTES):
         writer.write(piece)
@@ -198,10 +215,10 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 def owner_of(peer_port: int, port: int, table: str) -> int | None:
     """Return the user of the process that connected from a port of loopback, by the kernel's table /proc/net/tcp."""
     here = int.from_bytes(ip_address(_LOOPBACK).packed, sys.byteorder)
-    wanted = f"{here:08X}:{peer_port:04X}", f"{here:08X}:{port:04X}"
+    wanted = f"{here:08X}:{peer_port:04X}", f"{here:08X}:{port:04X}", _ESTABLISHED
     for line in table.splitlines()[1:]:
         fields = line.split()
-        if tuple(fields[1:3]) == wanted:
+        if tuple(fields[1:4]) == wanted:  # of one that has ended the table says user 0
             return int(fields[7])
     return None
 
@@ -213,10 +230,6 @@ def _filled(text: str, settings: Mapping[str, str]) -> str:
 
 def _connections() -> str:
     return Path("/proc/net/tcp").read_text()
-
-
-def _port(server: asyncio.Server) -> int:
-    return int(server.sockets[0].getsockname()[1])
 
 
 def _load_hook() -> None:

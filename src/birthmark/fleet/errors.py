@@ -28,8 +28,9 @@ class SdkMissingError(errors.UnavailableError):
 
     code = "fleet.sdk_missing"
     cause = "The Python package {package} is not installed."
-    fix = "Install Birthmark with its fleet extra: pip install 'birthmark[fleet]'."
+    fix = "Install Birthmark with its {extra} extra: pip install 'birthmark[{extra}]'."
     for_a_person = "packages have to be installed from somewhere"
+    extra: str = "fleet"
     package: str
 
 

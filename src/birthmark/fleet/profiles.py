@@ -7,6 +7,11 @@ Named profiles are tables in ~/.config/birthmark/profiles.toml:
     hub_connection_string_file = "/run/secrets/hub"   # to see who connected
     ca_file = "/etc/ssl/certs/ca-certificates.crt"
 
+    [other.azure]                                    # the key is asked for by who is signed in (`az login`, …)
+    service = "my-dps"
+    resource_group = "factory"
+    subscription = "00000000-0000-0000-0000-000000000000"   # left out: AZURE_SUBSCRIPTION_ID
+
     [factory.aws]
     endpoint_url = "https://…"                       # left out: Amazon's own
     region = "eu-central-1"
@@ -68,12 +73,31 @@ def azure_profile(name: str, data: Path) -> AzureProfile:
             raise ProfileError(profile=name, detail="PROVISIONING_CONNECTION_STRING is not set")
         return AzureProfile(text, hub_connection_string=os.environ.get("IOTHUB_CONNECTION_STRING"))
     table = _named(name, "azure")
+    if table.get("service"):
+        return _signed_in(name, table)
     if not table.get("connection_string_file"):
         raise ProfileError(profile=name, detail=f"[{name}.azure] has no connection_string_file")
     path = Path(str(table["connection_string_file"])).expanduser()
-    hub_path = table.get("hub_connection_string_file")
-    hub = None if hub_path is None else _secret(name, Path(str(hub_path)).expanduser())
-    return AzureProfile(_secret(name, path), _ca_file(table), hub_connection_string=hub)
+    return AzureProfile(_secret(name, path), _ca_file(table), hub_connection_string=_hub(name, table))
+
+
+def _signed_in(name: str, table: Mapping[str, Any]) -> AzureProfile:
+    """Return the profile of a service whose key is asked for by who is signed in."""
+    from birthmark.fleet.azure_account import POLICY, Account, connect
+
+    subscription = table.get("subscription") or os.environ.get("AZURE_SUBSCRIPTION_ID")
+    if not (subscription and table.get("resource_group")):
+        missing = "subscription (or AZURE_SUBSCRIPTION_ID)" if table.get("resource_group") else "resource_group"
+        raise ProfileError(profile=name, detail=f"[{name}.azure] names a service and has no {missing}")
+    where = str(table["service"]), str(table["resource_group"]), str(subscription)
+    account = Account(*where, str(table.get("policy", POLICY)), table.get("management_url"))
+    connection_string, scope = connect(account)
+    return AzureProfile(connection_string, _ca_file(table), scope, _hub(name, table))
+
+
+def _hub(name: str, table: Mapping[str, Any]) -> str | None:
+    path = table.get("hub_connection_string_file")
+    return None if path is None else _secret(name, Path(str(path)).expanduser())
 
 
 def aws_profile(name: str, data: Path) -> AwsProfile:

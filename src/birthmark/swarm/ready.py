@@ -21,6 +21,8 @@ from birthmark.swarm.preparing import EstAccount, Preparing, names_of, those_wit
 from birthmark.swarm.scenario.model import Scenario, Target
 from birthmark.swarm.scenario.resolve import resolve
 
+_HTTPS, _ALPN = 443, "x-amzn-mqtt-ca"  # AWS takes MQTT there from who says so
+
 Progress = Callable[[int, int], None]
 
 
@@ -63,7 +65,11 @@ class Readying:
         """Return what a run needs, until `ends` closes. Raise what keeps it from beginning."""
         target = self.target
         trust = Trust(target.trust) if target.trust is not None else Trust.default(os.environ)
-        dialer, shelf = Dialer(trust, target.tls), Shelf(self.scenario.identities.directory)
+        is_alpn = target.where.is_aws and target.mqtt_port == _HTTPS
+        dialer, shelf = (
+            Dialer(trust, target.tls, (_ALPN,) if is_alpn else ()),
+            Shelf(self.scenario.identities.directory),
+        )
         await self._check_reachable(dialer)
         scenario = tagged(self.scenario, shelf.open(self.scenario.identities, self.entropy))
         if scenario.identities.origin is not Origin.FILES:  # which perhaps nobody may write to

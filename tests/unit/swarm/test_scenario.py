@@ -109,6 +109,7 @@ def test_an_unknown_key_is_a_mistake_with_its_line_and_what_was_meant() -> None:
         (f"{LEAST}storm = '5s'\n", "must be a list of times"),
         (f"{LEAST}name = 'one'\n", "gives all devices one name"),
         (f"{LEAST}renew = '10s'\n", "needs certificates that EST renews"),
+        (f"{LEAST}renew = '9s'\n[identities]\nfrom = 'est'\n[target]\nto = 'aws'\n", "is of no use at AWS"),
         (f"{LEAST}[group.meters.misbehave]\nrenew_other = 1\n", "needs certificates of EST"),
         (f"{LEAST}[group.meters.misbehave]\nexpired = 1\n[identities]\nfrom = 'est'\n", "needs a CA at hand"),
         (f"{LEAST}[group.meters.expect]\ngarbage = 'maybe'\n", 'garbage = "stopped"'),

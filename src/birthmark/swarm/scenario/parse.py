@@ -149,6 +149,8 @@ def _check_whole(top: Table, scenario: Scenario) -> None:
     for group in scenario.groups:
         table, faults = groups.table(group.name), dict(group.misbehave)
         misbehave = table.table("misbehave")
+        if group.renews and scenario.wish.where.is_aws:
+            table.wrong("renew", "is of no use at AWS, which knows each certificate by itself", "Leave it out")
         if group.renews and origin is not Origin.EST and scenario.wish.est_url is None:
             table.wrong("renew", "needs certificates that EST renews", 'Under `[identities]`: `from = "est"`')
         if Fault.RENEW_OTHER in faults and origin is not Origin.EST and scenario.wish.est_url is None:

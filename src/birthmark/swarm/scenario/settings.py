@@ -53,7 +53,12 @@ SECTIONS = (
             Setting("host", "name", 'the provisioning service, AWS\'s data endpoint, or the hub (`register = "none"`)'),
             Setting("id_scope", "text", "the provisioning service's ID scope; else PROVISIONING_IDSCOPE"),
             Setting("register", '"mqtt", "https" or "none"', "how devices register at Azure", f'"{_WISH.way}"'),
-            Setting("mqtt_port", _PORT, "of provisioning service, hub and data endpoint", str(_WISH.mqtt_port)),
+            Setting(
+                "mqtt_port",
+                _PORT,
+                "of provisioning service, hub and data endpoint (AWS: 443 too)",
+                str(_WISH.mqtt_port),
+            ),
             Setting("https_port", _PORT, "of the provisioning service", "443, or the local server's"),
             Setting("est_url", "URL", "the EST server that renews, up to `/.well-known/est`", "the local server's"),
             Setting("trust", _FILE, "CAs of the target, PEM", "the local server's, SSL_CERT_FILE, or the system's"),

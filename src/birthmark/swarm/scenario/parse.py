@@ -76,6 +76,7 @@ def _wish(table: Table) -> Wish:
         trust=table.take("trust", reads.path),
         level=table.take("mqtt", reads.word_of(LEVELS)) or given.level,
         tls=table.take("tls", reads.word_of(TLS)) or given.tls,
+        at_once=table.take("at_once", reads.number(1, MAX_DEVICES)) or given.at_once,
     )
     table.refuse_rest()
     return wish

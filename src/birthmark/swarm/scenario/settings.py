@@ -64,6 +64,13 @@ SECTIONS = (
             Setting("trust", _FILE, "CAs of the target, PEM", "the local server's, SSL_CERT_FILE, or the system's"),
             Setting("mqtt", '"3.1.1" or "5"', "the version, at AWS", '"3.1.1"'),
             Setting("tls", '"1.2" or "1.3"', "this version alone", "either"),
+            Setting(
+                "at_once",
+                "whole number",
+                "devices that register or connect at the same time, the others wait: more than one machine can do "
+                "makes the target look slow, and a server has limits for one address",
+                str(_WISH.at_once),
+            ),
         ),
     ),
     Section(

@@ -123,6 +123,23 @@ def test_certificates_are_renewed_and_nobody_gets_another_s(place: Path) -> None
     assert (run.code, lost(run), before.summary["devices"]) == (0, [], 40)
 
 
+def test_a_certificate_is_renewed_at_a_share_of_its_life(tmp_path: Path) -> None:
+    scenario = """
+    duration = "22s"
+    [identities]
+    from = "est"
+    [group.meters]
+    devices = 10
+    ramp = 50
+    interval = "2s"
+    renew = "50%"
+    """
+    with a_server(tmp_path, "[est]\ndevice_lifetime_s = 20\n"):
+        run = swarm(tmp_path, scenario=scenario)
+    assert (run.code, lost(run)) == (0, [])
+    assert all(1 <= one["renewals"] <= 3 for one in run.devices)
+
+
 def test_a_target_that_does_not_do_what_is_expected_is_told(place: Path) -> None:
     scenario = MISBEHAVING.format(to="local", mqtt="3.1.1", devices=10)
     only = scenario.partition("[group.meters.misbehave]")[0]

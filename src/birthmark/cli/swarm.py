@@ -165,7 +165,7 @@ async def prepare(asked: DeviceOptions, scenario: ScenarioFile = None, as_json: 
     with ExitStack() as ends:
         ready = await _ready(asked, wanted, ends)
     row = {"devices": ready.scenario.count, "made": ready.made, "directory": str(ready.shelf.directory)}
-    emit(as_json, {**row, "group": ready.on_record or None})
+    emit(as_json, {**row, "ca": None if ready.ca is None else str(ready.ca), "group": ready.on_record or None})
 
 
 @command(app, "birthmark swarm run --devices 50 --to local --duration 30s")

@@ -13,7 +13,7 @@ from birthmark.est.client import EstClient
 from birthmark.keys.pin import Pin
 from birthmark.links.identity import Trust
 from birthmark.pki.certificates import Certificate
-from birthmark.swarm.identities import CaMaker, Shelf
+from birthmark.swarm.identities import CaMaker, Shelf, ca_file
 from birthmark.swarm.links.https import SwarmHttps
 from birthmark.swarm.links.stream import Dialer
 from birthmark.swarm.model import Fault, Origin
@@ -36,6 +36,8 @@ class Ready:
     shelf: Shelf
     made: int
     """How many devices got a key and a certificate just now."""
+    ca: Path | None
+    """The certificate of the CA at hand, which a target has to know; None where another made them."""
     on_record: str
     """The group that was put on record at a local server; empty elsewhere."""
 
@@ -77,7 +79,15 @@ class Readying:
         preparing = Preparing(scenario, target, shelf, self.clock, self.entropy, self.progress)
         with self._account() as account:
             made = await preparing.run(dialer, account)
-        return Ready(scenario, target, dialer, shelf, made, await self._put_on_record(scenario, dialer, shelf))
+        return Ready(
+            scenario=scenario,
+            target=target,
+            dialer=dialer,
+            shelf=shelf,
+            made=made,
+            ca=ca_file(scenario.identities) if scenario.identities.origin is Origin.CA else None,
+            on_record=await self._put_on_record(scenario, dialer, shelf),
+        )
 
     async def _check_reachable(self, dialer: Dialer) -> None:
         """Raise `LinkUnreachableError`, or another of `birthmark.links`, when nobody trusted answers."""

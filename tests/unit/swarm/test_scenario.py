@@ -107,6 +107,8 @@ def test_an_unknown_key_is_a_mistake_with_its_line_and_what_was_meant() -> None:
         (f"{LEAST}jitter = '120%'\n", "must be a share"),
         (f"{LEAST}ramp = 0\n", "devices a second"),
         (f"{LEAST}storm = '5s'\n", "must be a list of times"),
+        (f"{LEAST}name = '../up-{{n}}'\n", "group.meters.name: is no name that every target takes"),
+        ("[group.'a b']\ndevices = 1\n", "is no name that every target takes"),
         (f"{LEAST}name = 'one'\n", "gives all devices one name"),
         (f"{LEAST}renew = '10s'\n", "needs certificates that EST renews"),
         (f"{LEAST}renew = '9s'\n[identities]\nfrom = 'est'\n[target]\nto = 'aws'\n", "is of no use at AWS"),

@@ -83,6 +83,17 @@ def test_devices_register_connect_and_send_and_the_hub_has_it(server: RunningSer
     assert run.events[-1] == {"event": "summary", **run.summary}
 
 
+def test_the_same_devices_go_to_a_service_that_is_named_as_a_cloud_s_is(server: RunningServer, place: Path) -> None:
+    assert swarm(place, "--devices", "10", *QUICK, "--duration", "2s").code == 0
+    known = server.environment
+    named = {name: known[name] for name in ("PROVISIONING_HOST", "PROVISIONING_IDSCOPE", "SSL_CERT_FILE")}
+    cloud = ("--to", "azure", "--ramp", "100", "--interval", "1s", "--yes", "--duration", "4s")
+    run = swarm(place, "--devices", "10", *cloud, environment=named)
+    assert (run.code, run.summary["registrations"], lost(run)) == (0, 10, [])
+    hub = swarm(place, "--devices", "10", *cloud, "--register", "none", "--host", server.address, environment=named)
+    assert (hub.code, hub.summary["registrations"], lost(hub)) == (0, 0, [])
+
+
 def test_a_second_run_shows_the_same_certificates(server: RunningServer, place: Path) -> None:
     for _ in range(2):
         assert swarm(place, "--devices", "10", *QUICK, "--duration", "3s", "--register", "mqtt").code == 0

@@ -70,7 +70,7 @@ def run(server: RunningServer, directory: Path, scenario: str) -> dict[str, obje
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--devices", type=int, default=5000)
-    parser.add_argument("--seconds", type=float, default=120.0)
+    parser.add_argument("--seconds", type=float, default=180.0)
     parser.add_argument("--ramp", type=float, default=150.0, help="devices that begin in a second")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="birthmark-swarm-") as temporary, contextlib.ExitStack() as ends:

@@ -35,7 +35,11 @@ class SwarmRun:
 
 
 def swarm(
-    directory: Path, *words: str, scenario: str = "", during: Callable[["subprocess.Popen[str]"], None] | None = None
+    directory: Path,
+    *words: str,
+    scenario: str = "",
+    during: Callable[["subprocess.Popen[str]"], None] | None = None,
+    environment: Mapping[str, str] | None = None,
 ) -> SwarmRun:
     """Run a scenario, or what `words` say; `during` is called when it has begun."""
     file, report = directory / "swarm.toml", directory / "report.json"
@@ -44,10 +48,10 @@ def swarm(
     if scenario:
         file.write_text(scenario)
         given.insert(0, str(file))
-    environment = clean_environment(HOME=str(directory), BIRTHMARK_DATA=str(directory / "data"))
+    known = {"HOME": str(directory), "BIRTHMARK_DATA": str(directory / "data"), **(environment or {})}
     command = [BIRTHMARK, "swarm", "run", *given, "--json", "--report", str(report)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen(command, cwd=directory, env=environment, text=True, **pipes) as process:  # type: ignore[call-overload]  # a table of its arguments
+    with subprocess.Popen(command, cwd=directory, env=clean_environment(**known), text=True, **pipes) as process:  # type: ignore[call-overload]  # a table of its arguments
         assert process.stdout is not None
         assert process.stderr is not None
         events = []

@@ -83,6 +83,17 @@ def test_devices_register_connect_and_send_and_the_hub_has_it(server: RunningSer
     assert run.events[-1] == {"event": "summary", **run.summary}
 
 
+def test_the_same_devices_go_to_a_service_that_is_named_as_a_cloud_s_is(server: RunningServer, place: Path) -> None:
+    assert swarm(place, "--devices", "10", *QUICK, "--duration", "2s").code == 0
+    known = server.environment
+    named = {name: known[name] for name in ("PROVISIONING_HOST", "PROVISIONING_IDSCOPE", "SSL_CERT_FILE")}
+    cloud = ("--to", "azure", "--ramp", "100", "--interval", "1s", "--yes", "--duration", "4s")
+    run = swarm(place, "--devices", "10", *cloud, environment=named)
+    assert (run.code, run.summary["registrations"], lost(run)) == (0, 10, [])
+    hub = swarm(place, "--devices", "10", *cloud, "--register", "none", "--host", server.address, environment=named)
+    assert (hub.code, hub.summary["registrations"], lost(hub)) == (0, 0, [])
+
+
 def test_a_second_run_shows_the_same_certificates(server: RunningServer, place: Path) -> None:
     for _ in range(2):
         assert swarm(place, "--devices", "10", *QUICK, "--duration", "3s", "--register", "mqtt").code == 0
@@ -121,6 +132,23 @@ def test_certificates_are_renewed_and_nobody_gets_another_s(place: Path) -> None
     )
     assert run.by_fault == {"revoked": "stopped", "renew_other": "stopped"}
     assert (run.code, lost(run), before.summary["devices"]) == (0, [], 40)
+
+
+def test_a_certificate_is_renewed_at_a_share_of_its_life(tmp_path: Path) -> None:
+    scenario = """
+    duration = "22s"
+    [identities]
+    from = "est"
+    [group.meters]
+    devices = 10
+    ramp = 50
+    interval = "2s"
+    renew = "50%"
+    """
+    with a_server(tmp_path, "[est]\ndevice_lifetime_s = 20\n"):
+        run = swarm(tmp_path, scenario=scenario)
+    assert (run.code, lost(run)) == (0, [])
+    assert all(1 <= one["renewals"] <= 3 for one in run.devices)
 
 
 def test_a_target_that_does_not_do_what_is_expected_is_told(place: Path) -> None:

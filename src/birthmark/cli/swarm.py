@@ -14,6 +14,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.progress import Progress
 
 from birthmark.cli.asking import agree, only
 from birthmark.cli.common import (
@@ -25,7 +26,6 @@ from birthmark.cli.common import (
     open_file,
     say,
     without,
-    working,
 )
 from birthmark.cli.operator import DataOption
 from birthmark.cli.options import JsonOption, command, commands
@@ -165,7 +165,7 @@ async def prepare(asked: DeviceOptions, scenario: ScenarioFile = None, as_json: 
     with ExitStack() as ends:
         ready = await _ready(asked, wanted, ends)
     row = {"devices": ready.scenario.count, "made": ready.made, "directory": str(ready.shelf.directory)}
-    emit(as_json, {**row, "group": ready.on_record or None})
+    emit(as_json, {**row, "ca": None if ready.ca is None else str(ready.ca), "group": ready.on_record or None})
 
 
 @command(app, "birthmark swarm run --devices 50 --to local --duration 30s")
@@ -232,8 +232,11 @@ def _check_forms(paths: list[Path], option: str) -> None:
 async def _ready(asked: DeviceOptions, wanted: Scenario, ends: ExitStack) -> Ready:
     data = asked.data.expanduser()
     target = target_of(wanted, data, os.environ)
-    working(f"Making ready {wanted.count} devices for {target.host}")
-    return await Readying(wanted, target, data, SystemClock(), SystemEntropy()).run(ends)
+    readying = Readying(wanted, target, data, SystemClock(), SystemEntropy())
+    with Progress(console=Console(stderr=True, quiet=not sys.stderr.isatty()), transient=True) as progress:
+        task = progress.add_task(f"Keys and certificates for {target.host}", total=None)
+        readying = replace(readying, progress=lambda done, all_: progress.update(task, completed=done, total=all_))
+        return await readying.run(ends)
 
 
 async def _run(ready: Ready, *, as_json: bool) -> Outcome:

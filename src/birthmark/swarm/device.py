@@ -47,6 +47,8 @@ class Yard:
     now: Callable[[], float]
     """Seconds of the run."""
     loop_time_of: Callable[[float], float]
+    turns: asyncio.Semaphore
+    """One for each device that registers or connects."""
 
     async def sleep_until(self, moment: float) -> None:
         """Return at that moment of the run."""
@@ -109,21 +111,23 @@ class SwarmDevice:
         if target.where.is_aws or target.way is Way.NONE:
             self.hub, self.device_id = target.host, self.tally.name
             return
-        self._enter(State.REGISTERING)
-        begun = yard.now()
-        assigned = await registered(yard, self.tally.name)
-        yard.counting.took("register", yard.now() - begun)
+        async with yard.turns:
+            self._enter(State.REGISTERING)
+            begun = yard.now()
+            assigned = await registered(yard, self.tally.name)
+            yard.counting.took("register", yard.now() - begun)
         self.tally.registrations += 1
         self.hub, self.device_id = assigned.hub, assigned.device_id
         self._enter(State.ASSIGNED)
 
     async def _connect(self) -> SwarmMqtt:
         yard, target = self.yard, self.yard.target
-        begun = yard.now()
-        mqtt = SwarmMqtt(yard.dialer, yard.shelf.path_of(self.tally.name))
         packet = place.connect_packet(target, self.group, self.hub, self.device_id)
-        await mqtt.connect(self.hub, target.mqtt_port, packet)
-        yard.counting.took("connect", yard.now() - begun)
+        async with yard.turns:
+            begun = yard.now()
+            mqtt = SwarmMqtt(yard.dialer, yard.shelf.path_of(self.tally.name))
+            await mqtt.connect(self.hub, target.mqtt_port, packet)
+            yard.counting.took("connect", yard.now() - begun)
         self.tally.connects += 1
         self.failures = 0
         self._enter(State.CONNECTED)

@@ -116,7 +116,7 @@ class Misbehaving:
     async def clock_skew(self) -> None:
         yard = self.yard
         then = yard.clock.now() + timedelta(seconds=self.group.skew_s)
-        dialer = Dialer(yard.dialer.trust.dated(then), yard.dialer.tls)
+        dialer = Dialer(yard.dialer.trust.dated(then), yard.dialer.tls, yard.dialer.alpn)
         pem = yard.shelf.path_of(self.tally.name)
         stream = await self._tried(dialer.open(yard.target.host, yard.target.mqtt_port, pem))
         stream.close()

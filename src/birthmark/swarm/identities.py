@@ -123,17 +123,14 @@ class CaMaker:
     @classmethod
     def of(cls, identities: Identities, entropy: Entropy, now: datetime) -> "CaMaker":
         """Return the user's CA, else one of the directory's own, made at the first use."""
-        if identities.ca_cert is not None and identities.ca_key is not None:
-            cert_file, key_file = identities.ca_cert, identities.ca_key
-        else:
-            cert_file, key_file = identities.directory / CA_CERT, identities.directory / CA_KEY
-            if not cert_file.exists():
-                key = new_key()
-                serial = new_serial(entropy)
-                begun = now - _EXPIRED - _EXPIRED  # so that there is room for certificates that are over
-                made = self_signed(profiles.ROOT, name_of(_OWN_CA), key, serial=serial, now=begun, lifetime=_CA_LIFE)
-                write_private(key_file, pem_of(key))
-                write_private(cert_file, made.pem())
+        cert_file, key_file = ca_file(identities), identities.ca_key or identities.directory / CA_KEY
+        if identities.ca_cert is None and not cert_file.exists():
+            key = new_key()
+            serial = new_serial(entropy)
+            begun = now - _EXPIRED - _EXPIRED  # so that there is room for certificates that are over
+            made = self_signed(profiles.ROOT, name_of(_OWN_CA), key, serial=serial, now=begun, lifetime=_CA_LIFE)
+            write_private(key_file, pem_of(key))
+            write_private(cert_file, made.pem())
         word = None if identities.passphrase_file is None else Pin.from_file(identities.passphrase_file)
         chain = parse_bundle(cert_file.read_bytes())
         issuer = Issuer(chain[0], as_private_key(FileKey.load(key_file, word)))
@@ -154,6 +151,11 @@ class CaMaker:
             lifetime=(now - begun) / 2 if is_expired else self.lifetime,
         )
         return key, (leaf, *self.above)
+
+
+def ca_file(identities: Identities) -> Path:
+    """Return where the certificate of the CA at hand is."""
+    return identities.ca_cert or identities.directory / CA_CERT
 
 
 Key = ec.EllipticCurvePrivateKey

@@ -13,13 +13,15 @@ from birthmark.est.client import EstClient
 from birthmark.keys.pin import Pin
 from birthmark.links.identity import Trust
 from birthmark.pki.certificates import Certificate
-from birthmark.swarm.identities import CaMaker, Shelf
+from birthmark.swarm.identities import CaMaker, Shelf, ca_file
 from birthmark.swarm.links.https import SwarmHttps
 from birthmark.swarm.links.stream import Dialer
 from birthmark.swarm.model import Fault, Origin
 from birthmark.swarm.preparing import EstAccount, Preparing, names_of, those_with
 from birthmark.swarm.scenario.model import Scenario, Target
 from birthmark.swarm.scenario.resolve import resolve
+
+_HTTPS, _ALPN = 443, "x-amzn-mqtt-ca"  # AWS takes MQTT there from who says so
 
 Progress = Callable[[int, int], None]
 
@@ -34,6 +36,8 @@ class Ready:
     shelf: Shelf
     made: int
     """How many devices got a key and a certificate just now."""
+    ca: Path | None
+    """The certificate of the CA at hand, which a target has to know; None where another made them."""
     on_record: str
     """The group that was put on record at a local server; empty elsewhere."""
 
@@ -63,7 +67,11 @@ class Readying:
         """Return what a run needs, until `ends` closes. Raise what keeps it from beginning."""
         target = self.target
         trust = Trust(target.trust) if target.trust is not None else Trust.default(os.environ)
-        dialer, shelf = Dialer(trust, target.tls), Shelf(self.scenario.identities.directory)
+        is_alpn = target.where.is_aws and target.mqtt_port == _HTTPS
+        dialer, shelf = (
+            Dialer(trust, target.tls, (_ALPN,) if is_alpn else ()),
+            Shelf(self.scenario.identities.directory),
+        )
         await self._check_reachable(dialer)
         scenario = tagged(self.scenario, shelf.open(self.scenario.identities, self.entropy))
         if scenario.identities.origin is not Origin.FILES:  # which perhaps nobody may write to
@@ -71,7 +79,15 @@ class Readying:
         preparing = Preparing(scenario, target, shelf, self.clock, self.entropy, self.progress)
         with self._account() as account:
             made = await preparing.run(dialer, account)
-        return Ready(scenario, target, dialer, shelf, made, await self._put_on_record(scenario, dialer, shelf))
+        return Ready(
+            scenario=scenario,
+            target=target,
+            dialer=dialer,
+            shelf=shelf,
+            made=made,
+            ca=ca_file(scenario.identities) if scenario.identities.origin is Origin.CA else None,
+            on_record=await self._put_on_record(scenario, dialer, shelf),
+        )
 
     async def _check_reachable(self, dialer: Dialer) -> None:
         """Raise `LinkUnreachableError`, or another of `birthmark.links`, when nobody trusted answers."""

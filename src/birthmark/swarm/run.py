@@ -74,6 +74,7 @@ class Run:
             clock=self.clock,
             now=lambda: loop.time() - begun,
             loop_time_of=lambda moment: begun + moment,
+            turns=asyncio.Semaphore(self.target.at_once),
         )
         tasks = [loop.create_task(device.live(), name=device.tally.name) for device in self._devices(yard)]
         ticking = loop.create_task(self._tick(yard))

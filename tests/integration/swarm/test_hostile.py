@@ -103,6 +103,17 @@ async def test_what_is_no_mqtt_ends_the_connection_with_a_reason(tmp_path: Path,
         assert refusal.value.explain_cause()
 
 
+async def test_an_answer_may_last_until_the_connection_ends(tmp_path: Path) -> None:
+    async def brief(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1000)
+        writer.write(b"HTTP/1.0 200 OK\r\n\r\nhello")
+        await writer.drain()
+
+    async with a_target(brief, tmp_path) as (dialer, port):
+        answer = await SwarmHttps(dialer, None).request("GET", f"https://localhost:{port}/", headers={})
+        assert (answer.status, answer.body) == (200, b"hello")
+
+
 @pytest.mark.parametrize(
     "answer",
     [

@@ -44,10 +44,8 @@ class SwarmHttps:
                 settle(None, LinkAnswerError(host=target.host, port=target.port, reason=str(error)))
 
         def on_end(error: BirthmarkError) -> None:
-            try:
-                settle(reader.end(), error)
-            except AnswerBrokenError:
-                settle(None, error)
+            answer = reader.end()  # an answer without a length ends so
+            settle(answer, error if answer is None else None)
 
         try:
             stream.listen(on_data, on_end)

@@ -42,6 +42,7 @@ class Dialer:
 
     trust: Trust
     tls: str = ""
+    alpn: tuple[str, ...] = ()
     _context: ssl.SSLContext | None = None
     _bare: ssl.SSLContext | None = None
     """For who shows no certificate: nobody's is ever loaded into it."""
@@ -107,6 +108,8 @@ class Dialer:
         context = client_context(None, self.trust)
         if self.tls:
             context.minimum_version = context.maximum_version = _VERSIONS[self.tls]
+        if self.alpn:
+            context.set_alpn_protocols(list(self.alpn))
         return context
 
 

@@ -24,6 +24,8 @@ class Target:
     """Of MQTT, at AWS: 4 is 3.1.1."""
     tls: str = ""
     """`1.2` or `1.3` alone; empty for either."""
+    at_once: int = 400
+    """Devices that register or connect at the same time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,7 @@ class Wish:
     trust: Path | None = None
     level: int = 4
     tls: str = ""
+    at_once: int = 400
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 """A scenario file to a scenario. Every mistake is told with its line, and so is a key that nobody knows."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from birthmark.swarm.scenario.model import Identities, Scenario, Wish
 
 MAX_FILE_BYTES = 1024 * 1024
 MAX_DEVICES = 100_000
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")  # and of a file, for each device has one
 _MAX_PORT = 65_535
 _MAX_SIZE = 256 * 1024
 _MAX_KEEP_ALIVE_S = 65_535
@@ -76,6 +78,7 @@ def _wish(table: Table) -> Wish:
         trust=table.take("trust", reads.path),
         level=table.take("mqtt", reads.word_of(LEVELS)) or given.level,
         tls=table.take("tls", reads.word_of(TLS)) or given.tls,
+        at_once=table.take("at_once", reads.number(1, MAX_DEVICES)) or given.at_once,
     )
     table.refuse_rest()
     return wish
@@ -131,6 +134,9 @@ def _group(table: Table, name: str) -> Group:
         patience_s=_or(table.take("patience", reads.some_time), given.patience_s),
         skew_s=_or(table.take("skew", reads.some_time), given.skew_s),
     )
+    if not _NAME.fullmatch(group.name_of(0)):
+        detail = "is no name that every target takes: letters and digits, then . _ and - too, at most 100"
+        table.wrong("name", detail, '`name = "meter-{n}"`')
     if group.count > 1 and group.device and "{n}" not in group.device:
         table.wrong("name", "gives all devices one name", f'`name = "{group.device}-{{n}}"`')
     table.refuse_rest()
@@ -149,6 +155,8 @@ def _check_whole(top: Table, scenario: Scenario) -> None:
     for group in scenario.groups:
         table, faults = groups.table(group.name), dict(group.misbehave)
         misbehave = table.table("misbehave")
+        if group.renews and scenario.wish.where.is_aws:
+            table.wrong("renew", "is of no use at AWS, which knows each certificate by itself", "Leave it out")
         if group.renews and origin is not Origin.EST and scenario.wish.est_url is None:
             table.wrong("renew", "needs certificates that EST renews", 'Under `[identities]`: `from = "est"`')
         if Fault.RENEW_OTHER in faults and origin is not Origin.EST and scenario.wish.est_url is None:

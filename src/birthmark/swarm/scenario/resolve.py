@@ -40,4 +40,5 @@ def resolve(wish: Wish, facts: Mapping[str, Any], environment: Mapping[str, str]
         trust=trust or facts.get("trust"),
         level=wish.level if wish.where.is_aws else 4,
         tls=wish.tls,
+        at_once=wish.at_once,
     )

@@ -53,12 +53,24 @@ SECTIONS = (
             Setting("host", "name", 'the provisioning service, AWS\'s data endpoint, or the hub (`register = "none"`)'),
             Setting("id_scope", "text", "the provisioning service's ID scope; else PROVISIONING_IDSCOPE"),
             Setting("register", '"mqtt", "https" or "none"', "how devices register at Azure", f'"{_WISH.way}"'),
-            Setting("mqtt_port", _PORT, "of provisioning service, hub and data endpoint", str(_WISH.mqtt_port)),
+            Setting(
+                "mqtt_port",
+                _PORT,
+                "of provisioning service, hub and data endpoint (AWS: 443 too)",
+                str(_WISH.mqtt_port),
+            ),
             Setting("https_port", _PORT, "of the provisioning service", "443, or the local server's"),
             Setting("est_url", "URL", "the EST server that renews, up to `/.well-known/est`", "the local server's"),
             Setting("trust", _FILE, "CAs of the target, PEM", "the local server's, SSL_CERT_FILE, or the system's"),
             Setting("mqtt", '"3.1.1" or "5"', "the version, at AWS", '"3.1.1"'),
             Setting("tls", '"1.2" or "1.3"', "this version alone", "either"),
+            Setting(
+                "at_once",
+                "whole number",
+                "devices that register or connect at the same time, the others wait: more than one machine can do "
+                "makes the target look slow, and a server has limits for one address",
+                str(_WISH.at_once),
+            ),
         ),
     ),
     Section(

@@ -61,7 +61,7 @@ def soon(seconds: float) -> float:
 async def test_messages_without_end_that_nobody_asked_for_take_no_memory(tmp_path: Path) -> None:
     async def flood(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(WELCOME)
-        while True:  # and never reads an acknowledgement
+        while not writer.is_closing():  # and never reads an acknowledgement
             writer.write(FLOOD)
             await writer.drain()
 
@@ -77,7 +77,7 @@ async def test_others_have_their_turn_while_one_is_flooded(tmp_path: Path) -> No
 
     async def flood(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(WELCOME)
-        while True:
+        while not writer.is_closing():
             writer.write(quick * 20)
             await writer.drain()
 

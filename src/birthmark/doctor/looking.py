@@ -14,6 +14,8 @@ MAX_TEXT_BYTES = 1024 * 1024
 _ELF = b"\x7fELF"
 _MACHINES = {3: "x86", 40: "arm", 62: "x86_64", 183: "aarch64", 243: "riscv64"}  # e_machine, ELF specification
 _HERE = {"i686": "x86", "i386": "x86", "armv7l": "arm", "armv6l": "arm", "arm64": "aarch64", "amd64": "x86_64"}
+_TPMS = ("/dev/tpmrm0", "/dev/tpm0")
+_TPM_LIBRARY = "libtpm2_pkcs11"
 
 
 def seen(path: Path) -> FileSeen:
@@ -35,8 +37,10 @@ def seen(path: Path) -> FileSeen:
 
 
 def libraries(root: Path) -> list[str]:
-    """Return the PKCS#11 libraries of this machine, and of what is mounted at `root`."""
-    return list(dict.fromkeys(str(path) for place in (root, Path("/")) for path in find_libraries(place)))
+    """Return the PKCS#11 libraries of this machine and of what is mounted at `root`; last one that has no chip here."""
+    found = dict.fromkeys(str(path) for place in (root, Path("/")) for path in find_libraries(place))
+    has_tpm = "TPM2_PKCS11_TCTI" in os.environ or any(Path(place).exists() for place in _TPMS)
+    return sorted(found, key=lambda path: not has_tpm and _TPM_LIBRARY in path)
 
 
 def text_of(path: Path) -> str:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
@@ -43,9 +44,18 @@ async def a_target(serve: Serve, directory: Path) -> AsyncIterator[tuple[Dialer,
             await serve(reader, writer)
         writer.close()
 
-    server = await asyncio.start_server(served, "localhost", 0, ssl=context)
+    listening = socket.create_server(("localhost", 0))
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)  # what is not read is soon felt
+    server = await asyncio.start_server(served, sock=listening, ssl=context)
     async with server, asyncio.timeout(30):
         yield Dialer(Trust(ca.certificate.pem())), server.sockets[0].getsockname()[1]
+
+
+async def pour(writer: asyncio.StreamWriter, data: bytes) -> None:
+    """Write; once the client has gone, `drain` alone gives the loop no chance to say so."""
+    writer.write(data)
+    await writer.drain()
+    await asyncio.sleep(0)
 
 
 async def connected(dialer: Dialer, port: int) -> SwarmMqtt:
@@ -61,9 +71,8 @@ def soon(seconds: float) -> float:
 async def test_messages_without_end_that_nobody_asked_for_take_no_memory(tmp_path: Path) -> None:
     async def flood(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(WELCOME)
-        while not writer.is_closing():  # and never reads an acknowledgement
-            writer.write(FLOOD)
-            await writer.drain()
+        while True:  # and never reads an acknowledgement
+            await pour(writer, FLOOD)
 
     async with a_target(flood, tmp_path) as (dialer, port):
         mqtt = await connected(dialer, port)
@@ -77,9 +86,8 @@ async def test_others_have_their_turn_while_one_is_flooded(tmp_path: Path) -> No
 
     async def flood(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(WELCOME)
-        while not writer.is_closing():
-            writer.write(quick * 20)
-            await writer.drain()
+        while True:
+            await pour(writer, quick * 20)
 
     async with a_target(flood, tmp_path) as (dialer, port):
         mqtt = await connected(dialer, port)

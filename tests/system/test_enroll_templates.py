@@ -25,6 +25,7 @@ interval = 30
 [aws]
 policy = "device"
 thing_type = "gateway"
+groups = ["line-3"]
 [aws.attributes]
 number = "{number:03}"
 """
@@ -36,6 +37,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     with a_server(tmp_path_factory.mktemp("templates")) as running:
         aws(running, "create-policy", "--policy-name", "device", "--policy-document", POLICY)
         aws(running, "create-thing-type", "--thing-type-name", "gateway")
+        aws(running, "create-thing-group", "--thing-group-name", "line-3")
         yield running
 
 
@@ -83,6 +85,8 @@ def test_each_cloud_has_what_the_template_says_of_it(server: RunningServer, line
     things = [aws(server, "describe-thing", "--thing-name", row["device"]) for row in rows if row["to"] == "aws"]
     assert {thing["thingTypeName"] for thing in things} == {"gateway"}
     numbers = sorted(thing["attributes"]["number"] for thing in things)
+    in_group = set(aws(server, "list-things-in-thing-group", "--thing-group-name", "line-3")["things"])
+    assert {thing["thingName"] for thing in things} <= in_group
     assert numbers == [f"{number:03}" for number in range(1, COUNT + 1)]
     name = things[0]["thingName"]
     names = {row["name"].lower(): row for row in server.rows("enroll", "list")}

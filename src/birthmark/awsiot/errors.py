@@ -17,6 +17,7 @@ from birthmark.awsiot.service import (
     certificates,
     devices,
     policies,
+    thing_groups,
     thing_types,
     things,
 )
@@ -72,6 +73,10 @@ HTTP: Mapping[type[errors.BirthmarkError], tuple[int, str]] = {
     things.ThingVersionError: (409, "VersionConflictException"),
     things.ThingInUseError: _INVALID,
     things.BillingGroupError: _NOT_FOUND,
+    thing_groups.UnknownThingGroupError: _NOT_FOUND,
+    thing_groups.ThingGroupExistsError: _EXISTS,
+    thing_groups.ThingGroupVersionError: (409, "VersionConflictException"),
+    thing_groups.NestedThingGroupError: _INVALID,
     thing_types.UnknownThingTypeError: _NOT_FOUND,
     thing_types.ThingTypeExistsError: _EXISTS,
     thing_types.ThingTypeInUseError: _INVALID,

@@ -154,6 +154,17 @@ class ThingType:
 
 
 @dataclass(frozen=True, slots=True)
+class ThingGroup:
+    """A group of things; `properties` as the client gave them. `version` counts changes from 1."""
+
+    name: str
+    group_id: str
+    properties: Mapping[str, Any]
+    version: int
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class DeviceCertificate:
     """A registered certificate. `customer_version` counts changes from 1."""
 

@@ -274,3 +274,40 @@ def test_a_ca_without_proof_is_for_sni_only(iot: Any) -> None:
     refused(
         "CertificateValidationException", iot.register_ca_certificate, caCertificate=leaf, certificateMode="SNI_ONLY"
     )
+
+
+def test_things_stand_under_groups(iot: Any) -> None:
+    made = iot.create_thing_group(thingGroupName="line-3", thingGroupProperties={"thingGroupDescription": "pumps"})
+    again = iot.create_thing_group(thingGroupName="line-3", thingGroupProperties={"thingGroupDescription": "pumps"})
+    assert again["thingGroupId"] == made["thingGroupId"]
+    refused("ResourceAlreadyExistsException", iot.create_thing_group, thingGroupName="line-3")
+    refused("InvalidRequestException", iot.create_thing_group, thingGroupName="line-4", parentGroupName="line-3")
+    for number in range(3):
+        iot.create_thing(thingName=f"grouped-{number}")
+        iot.add_thing_to_thing_group(thingGroupName="line-3", thingName=f"grouped-{number}")
+    iot.add_thing_to_thing_group(thingGroupArn=made["thingGroupArn"], thingArn=ARN + "thing/grouped-0")
+    pages = iot.get_paginator("list_things_in_thing_group").paginate(thingGroupName="line-3", maxResults=2)
+    assert [page["things"] for page in pages] == [["grouped-0", "grouped-1"], ["grouped-2"]]
+    (group,) = iot.list_thing_groups_for_thing(thingName="grouped-0")["thingGroups"]
+    assert group == {"groupName": "line-3", "groupArn": made["thingGroupArn"]}
+    assert iot.update_thing_group(thingGroupName="line-3", thingGroupProperties={}, expectedVersion=1)["version"] == 2
+    refused(
+        "VersionConflictException",
+        iot.update_thing_group,
+        thingGroupName="line-3",
+        thingGroupProperties={},
+        expectedVersion=1,
+    )
+    described = iot.describe_thing_group(thingGroupName="line-3")
+    assert (described["version"], described["thingGroupProperties"]["thingGroupDescription"]) == (2, "pumps")
+    iot.remove_thing_from_thing_group(thingGroupName="line-3", thingName="grouped-1")
+    iot.delete_thing(thingName="grouped-2")
+    assert iot.list_things_in_thing_group(thingGroupName="line-3")["things"] == ["grouped-0"]
+    assert [one["groupName"] for one in iot.list_thing_groups(namePrefixFilter="line")["thingGroups"]] == ["line-3"]
+    assert iot.list_thing_groups(namePrefixFilter="row")["thingGroups"] == []
+    iot.delete_thing_group(thingGroupName="line-3")
+    iot.delete_thing_group(thingGroupName="line-3")
+    assert iot.list_thing_groups_for_thing(thingName="grouped-0")["thingGroups"] == []
+    refused("ResourceNotFoundException", iot.describe_thing_group, thingGroupName="line-3")
+    refused("ResourceNotFoundException", iot.add_thing_to_thing_group, thingGroupName="line-3", thingName="grouped-0")
+    refused("InvalidRequestException", iot.add_thing_to_thing_group, thingGroupName="line-3", thingArn="arn:x")

@@ -191,6 +191,23 @@ AWS: Mapping[str, Row] = {
             call("deprecate_thing_type", thingTypeName="fix-deprecated"),
         ),
     ),
+    "awsiot.unknown_thing_group": Row(
+        call("add_thing_to_thing_group", thingGroupName="fix-group", thingName="fix-member"),
+        call("create_thing", thingName="fix-member"),
+    ),
+    "awsiot.thing_group_exists": Row(
+        call("create_thing_group", thingGroupName="fix-line", thingGroupProperties={"thingGroupDescription": "other"}),
+        call("create_thing_group", thingGroupName="fix-line"),
+        is_instead=True,
+    ),
+    "awsiot.thing_group_version": Row(
+        call("update_thing_group", thingGroupName="fix-grown", thingGroupProperties={}, expectedVersion=7),
+        call("create_thing_group", thingGroupName="fix-grown"),
+        is_instead=True,
+    ),
+    "awsiot.thing_group_nested": Row(
+        call("create_thing_group", thingGroupName="fix-below", parentGroupName="fix-above"), is_instead=True
+    ),
     "awsiot.thing_version": Row(
         call("update_thing", thingName="fix-version", expectedVersion=7),
         call("create_thing", thingName="fix-version"),

@@ -11,6 +11,7 @@ from birthmark.awsiot.service.devices import Devices
 from birthmark.awsiot.service.overview import Overview
 from birthmark.awsiot.service.policies import Policies
 from birthmark.awsiot.service.shadows import Shadows
+from birthmark.awsiot.service.thing_groups import ThingGroups
 from birthmark.awsiot.service.things import Things
 from birthmark.clock import Clock, Entropy
 from birthmark.pki.issue import Issuer
@@ -36,6 +37,7 @@ class AwsIot:
         self.account = account
         self.keys = AccessKeys(database, clock, entropy)
         self.things = Things(database, clock, entropy)
+        self.thing_groups = ThingGroups(database, clock, entropy, self.things)
         self.certificates = Certificates(database, clock, entropy, issuer, revocations)
         self.authorities = CertificateAuthorities(database, clock, entropy, account.account_id)
         self.policies = Policies(database, clock, entropy)

@@ -167,6 +167,7 @@ class Things(AccountService):
         if await self.database.all(store.PRINCIPALS_OF, thing=name, after="", limit=1):
             raise ThingInUseError(thing=name)
         changes = Changes().run(store.DELETE_THING, expect=1, name=name, version=thing.version)
+        changes.run(store.FORGET_MEMBER, thing=name)
         changes.audit(actor, "awsiot.thing_delete", name)
         await self.database.commit(changes.event(ThingChanged(name)))
 

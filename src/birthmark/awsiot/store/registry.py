@@ -1,8 +1,8 @@
-"""Things, thing types, and which certificate belongs to which thing."""
+"""Things, thing types and groups, and which certificate belongs to which thing."""
 
 from sqlalchemy import JSON, Executable, Index, Table, Text, and_, bindparam, cast, exists, func, or_, select
 
-from birthmark.awsiot.model import CertificateStatus, PrincipalType, Thing, ThingType
+from birthmark.awsiot.model import CertificateStatus, PrincipalType, Thing, ThingGroup, ThingType
 from birthmark.awsiot.store.certificates import certificates
 from birthmark.awsiot.store.policies import policy_targets
 from birthmark.store import Statement, insert, metadata, statement
@@ -56,6 +56,24 @@ LIST_TYPES = page(thing_types, "name")
 DEPRECATE_TYPE = change(thing_types, ("deprecated_at",), "name")
 TYPE_IS_USABLE = still(thing_types, "name", thing_types.c.deprecated_at.is_(None))
 DELETE_TYPE = remove(thing_types, "name", "deprecated_at", ~exists().where(things.c.type_name == thing_types.c.name))
+
+GROUPS = Records(ThingGroup)
+thing_groups = GROUPS.table("aws_thing_groups", "name")
+members = Table("aws_thing_group_members", metadata, text("thing_group", key=True), text("thing", key=True))
+Index("aws_thing_group_members_thing", members.c.thing, members.c.thing_group)
+_BEGINS = func.substr(thing_groups.c.name, 1, func.length(bindparam("prefix", type_=Text)))
+ADD_GROUP = insert(thing_groups, ignore_existing=True)
+GET_GROUP = find(thing_groups)
+LIST_GROUPS = page(thing_groups, "name", bindparam("prefix", type_=Text) == _BEGINS)
+REPLACE_GROUP = change(thing_groups, ("properties", "version"), "name", "version")
+DELETE_GROUP = remove(thing_groups, "name", "version")
+GROUP_IS_THERE = still(thing_groups, "name")
+EMPTY_GROUP = remove(members, "thing_group")
+FORGET_MEMBER = remove(members, "thing")
+ADD_MEMBER = insert(members, ignore_existing=True)
+REMOVE_MEMBER = remove(members)
+GROUPS_OF = page(members, "thing_group", "thing", of=("thing_group",))
+THINGS_IN = page(members, "thing", "thing_group", of=("thing",))
 
 thing_principals = Table(
     "aws_thing_principals", metadata, text("thing", key=True), text("certificate_id", key=True), text("kind")

@@ -19,6 +19,7 @@ from birthmark.awsiot.model import (
     PolicyVersion,
     RegisteredCa,
     Thing,
+    ThingGroup,
     ThingType,
 )
 from birthmark.errors import InvalidRequestError
@@ -97,6 +98,21 @@ def thing_type_json(account: Account, known: ThingType) -> dict[str, Any]:
     return thing_type_name_json(account, known) | {
         "thingTypeProperties": dict(known.properties),
         "thingTypeMetadata": metadata | _present({"deprecationDate": deprecated_at}),
+    }
+
+
+def thing_group_name_json(account: Account, known: ThingGroup) -> dict[str, Any]:
+    """Return what names a group."""
+    return {"thingGroupName": known.name, "thingGroupArn": account.arn("thinggroup", known.name)}
+
+
+def thing_group_json(account: Account, known: ThingGroup) -> dict[str, Any]:
+    """Return what DescribeThingGroup answers."""
+    return thing_group_name_json(account, known) | {
+        "thingGroupId": known.group_id,
+        "thingGroupProperties": dict(known.properties),
+        "version": known.version,
+        "thingGroupMetadata": {"creationDate": seconds(known.created_at)},
     }
 
 

@@ -1,0 +1,71 @@
+"""Thing groups, and the things in them."""
+
+from typing import Any
+
+from birthmark.awsiot import wire
+from birthmark.awsiot.http.routing import Call
+from birthmark.awsiot.model import parse_thing_name
+from birthmark.awsiot.service import AwsIot
+from birthmark.awsiot.wire import BodyInvalidError
+
+
+class ThingGroupOperations:
+    """The operations of thing groups."""
+
+    def __init__(self, aws: AwsIot) -> None:
+        self._account = aws.account
+        self._groups = aws.thing_groups
+
+    async def create_thing_group(self, call: Call) -> Any:
+        properties = call.part("thingGroupProperties", dict[str, Any]) or {}
+        name, parent = parse_thing_name(call["thingGroupName"]), call.get("parentGroupName")
+        made = await self._groups.create(name, properties, parent, actor=call.actor)
+        return wire.thing_group_name_json(self._account, made) | {"thingGroupId": made.group_id}
+
+    async def describe_thing_group(self, call: Call) -> Any:
+        return wire.thing_group_json(self._account, await self._groups.get(call["thingGroupName"]))
+
+    async def update_thing_group(self, call: Call) -> Any:
+        properties = call.part("thingGroupProperties", dict[str, Any]) or {}
+        expected = call.number("expectedVersion")
+        made = await self._groups.update(call["thingGroupName"], properties, expected, actor=call.actor)
+        return {"version": made.version}
+
+    async def delete_thing_group(self, call: Call) -> None:
+        await self._groups.delete(call["thingGroupName"], call.number("expectedVersion"), actor=call.actor)
+
+    async def list_thing_groups(self, call: Call) -> Any:
+        if call.get("parentGroup") is not None:
+            return {"thingGroups": []}  # no group is below another
+        page = await self._groups.page(call.after, call.size, call.get("namePrefixFilter") or "")
+        return call.paged("thingGroups", [self._named(group.name) for group in page.items], page)
+
+    async def add_thing_to_thing_group(self, call: Call) -> None:
+        await self._groups.add(*self._pair(call), actor=call.actor)
+
+    async def remove_thing_from_thing_group(self, call: Call) -> None:
+        await self._groups.remove(*self._pair(call), actor=call.actor)
+
+    async def list_thing_groups_for_thing(self, call: Call) -> Any:
+        page = await self._groups.groups_of(call["thingName"], call.after, call.size)
+        return call.paged("thingGroups", [self._named(name) for name in page.items], page)
+
+    async def list_things_in_thing_group(self, call: Call) -> Any:
+        page = await self._groups.things_in(call["thingGroupName"], call.after, call.size)
+        return call.paged("things", page.items, page)
+
+    def _named(self, name: str) -> dict[str, str]:
+        return {"groupName": name, "groupArn": self._account.arn("thinggroup", name)}
+
+    def _pair(self, call: Call) -> tuple[str, str]:
+        """Return group and thing, each by its name or its ARN. Raise `BodyInvalidError`."""
+        return self._one(call, "thingGroup", "thinggroup"), self._one(call, "thing", "thing")
+
+    def _one(self, call: Call, member: str, kind: str) -> str:
+        name, arn = call.get(f"{member}Name"), call.get(f"{member}Arn")
+        if arn is None and name is not None:
+            return name
+        begin = self._account.arn(kind, "")
+        if arn is None or not arn.startswith(begin) or name not in {None, arn.removeprefix(begin)}:
+            raise BodyInvalidError(detail=f"give {member}Name, or the {member}Arn of one of this account")
+        return arn.removeprefix(begin)

@@ -29,6 +29,7 @@ from birthmark.fleet.errors import (
     ReferenceMissingError,
     SdkMissingError,
     TargetRefusedError,
+    TargetThrottledError,
     TargetUnreachableError,
     refusal,
     way_of,
@@ -49,6 +50,7 @@ _MAKE_POLICY = (
     '--policy-document \'{{"Version":"2012-10-17","Statement":[{{"Effect":"Allow","Action":"iot:Connect",'
     '"Resource":"arn:aws:iot:*:*:client/${{iot:Connection.Thing.ThingName}}"}}]}}\'`'
 )
+_THROTTLED = {"ThrottlingException", "Throttling", "TooManyRequestsException", "RequestLimitExceeded"}
 _REFUSED_KEYS = {"UnrecognizedClientException", "InvalidSignatureException", "MissingAuthenticationTokenException"}
 
 
@@ -173,8 +175,6 @@ class AwsTarget:
             if known:  # to register it again would be refused, and `birthmark why` would tell of it
                 self._iot.update_certificate(certificateId=certificate_id, newStatus="ACTIVE")
             arn, is_ours = (known, False) if known else self._register(wish)
-            if not known and not is_ours:
-                note(wish.device_id, way | {"is_registered": True})
             if is_ours:
                 undo.callback(self._iot.delete_certificate, certificateId=certificate_id)
                 inactive = {"certificateId": certificate_id, "newStatus": "INACTIVE"}
@@ -374,6 +374,8 @@ class AwsTarget:
             if (denied := denied_action(code, reason)) is not None:
                 said = {"action": denied, "reason": reason.rstrip("."), "target": self.description}
                 raise NotAllowedError(**said, options=" --to aws") from error
+            if code in _THROTTLED:
+                raise TargetThrottledError(target=self.description, reason=reason, retry_after_s=0) from error
             is_missing, is_unknown = code == "ResourceNotFoundException", code in _REFUSED_KEYS
             told = reason if is_missing or is_unknown else f"{code}: {reason}"
             facts = {"name": name, "how": how}

@@ -13,8 +13,9 @@ from urllib.parse import quote
 from birthmark.auth.connection_strings import parse_connection_string
 from birthmark.auth.sas import hmac_sha256, render_sas
 from birthmark.clock import Clock
-from birthmark.fleet.errors import TargetUnreachableError, refusal
+from birthmark.fleet.errors import TargetThrottledError, TargetUnreachableError, refusal
 from birthmark.fleet.following import Stand, Standing
+from birthmark.text import whole_number
 
 _VERSION = "2021-04-12"
 _TIMEOUT_S = 30
@@ -64,6 +65,10 @@ class HubDevices:
             raise TargetUnreachableError(target=f"IoT Hub {self._service.host}", reason=error) from error
         if answer.status_code == HTTPStatus.NOT_FOUND:
             return None
+        if answer.status_code == HTTPStatus.TOO_MANY_REQUESTS:
+            after = whole_number(answer.headers.get("retry-after", "")) or 0
+            where = f"IoT Hub {self._service.host}"
+            raise TargetThrottledError(target=where, reason=answer.text[:_MAX_TOLD], retry_after_s=after)
         if not answer.ok:
             is_unknown = answer.status_code in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}
             where, told = f"IoT Hub {self._service.host}", answer.text[:_MAX_TOLD]

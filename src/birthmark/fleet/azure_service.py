@@ -13,9 +13,16 @@ from birthmark.auth.connection_strings import parse_connection_string
 from birthmark.clock import Clock, SystemClock
 from birthmark.errors import BirthmarkError
 from birthmark.fleet.azure_hub import HubDevices
-from birthmark.fleet.errors import NoSuchRecordError, SdkMissingError, TargetUnreachableError, refusal
+from birthmark.fleet.errors import (
+    NoSuchRecordError,
+    SdkMissingError,
+    TargetThrottledError,
+    TargetUnreachableError,
+    refusal,
+)
 from birthmark.fleet.profiles import AzureProfile
 from birthmark.fleet.target import Done
+from birthmark.text import whole_number
 
 _CLOCK = SystemClock()
 
@@ -104,6 +111,9 @@ class AzureService:
             reason = response.json().get("message", str(error)) if response is not None else str(error)
         except ValueError:
             reason = str(error)
+        if response is not None and status == HTTPStatus.TOO_MANY_REQUESTS:
+            after = whole_number(str(response.headers.get("retry-after", "")))
+            return TargetThrottledError(target=self.description, reason=reason, retry_after_s=after or 0)
         is_missing, is_unknown = status == HTTPStatus.NOT_FOUND, status in {401, 403}
         return refusal(self.description, reason, is_missing=is_missing, is_unknown=is_unknown, name=name, how=how)
 

@@ -4,13 +4,15 @@ import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from functools import partial
 from itertools import islice
 from queue import SimpleQueue
 
 from birthmark.errors import BirthmarkError, ThrottledError, UnauthenticatedError, UnavailableError
 from birthmark.fleet.errors import NotAllowedError
 from birthmark.fleet.journal import Journal, Outcome, refused
-from birthmark.fleet.target import Done, EnrollmentRequest, EnrollmentTarget, WayBack
+from birthmark.fleet.pace import Paced
+from birthmark.fleet.target import Done, EnrollmentRequest, EnrollmentTarget, Note, WayBack
 
 _ENDS = (UnavailableError, UnauthenticatedError, ThrottledError, NotAllowedError)
 
@@ -32,10 +34,15 @@ def enroll_all(
     """
 
     told: SimpleQueue[Outcome] = SimpleQueue()
+    paced = Paced(workers)
 
     def some(together: Sequence[EnrollmentRequest]) -> None:
-        for wish in _created(target, together, told, journal) if len(together) > 1 and not dry_run else together:
-            told.put(_one(target, wish, journal, update=update, dry_run=dry_run, again=again))
+        alone = together
+        if len(together) > 1 and not dry_run:
+            alone = paced.ask(lambda: _created(target, together, told, journal))
+        for wish in alone:
+            one = partial(_one, target, wish, _Once(journal.begin), update=update, dry_run=dry_run, again=again)
+            told.put(paced.ask(one))
 
     def take() -> None:
         with _uninterrupted():  # an outcome that left the queue is journaled and told
@@ -58,6 +65,7 @@ def enroll_all(
                     running -= _finished(running)
                     take()
             finally:
+                paced.stop()
                 for future in running:
                     future.cancel()
     finally:
@@ -85,9 +93,10 @@ def take_back_all(
         except BirthmarkError as error:
             return refused(device_id, thumbprint, error, again)
 
-    with ThreadPoolExecutor(workers, thread_name_prefix="take-back") as pool:
+    paced = Paced(workers)
+    with ThreadPoolExecutor(workers, thread_name_prefix="take-back") as pool, _ending(paced):
         for several in _distinct(journal.written(), 4 * workers):
-            for outcome in pool.map(one, several):
+            for outcome in pool.map(lambda written: paced.ask(lambda: one(written)), several):
                 with _uninterrupted():
                     if outcome.refusal is None:  # what was refused is tried again by the next
                         journal.add(outcome)
@@ -134,6 +143,27 @@ def _created(
     return [wish for wish, is_created in pairs if not is_created]
 
 
+class _Once:
+    """Notes the way back of a device that is tried again once: the first knows what was there before all."""
+
+    def __init__(self, note: Note) -> None:
+        self._note: Note | None = note
+
+    def __call__(self, device_id: str, way: WayBack) -> None:
+        note, self._note = self._note, None
+        if note is not None:
+            note(device_id, way)
+
+
+@contextmanager
+def _ending(paced: Paced) -> Iterator[None]:
+    """Let nobody wait for a turn once it is over."""
+    try:
+        yield
+    finally:
+        paced.stop()
+
+
 @contextmanager
 def _uninterrupted() -> Iterator[None]:
     """Hold Ctrl-C back."""
@@ -145,11 +175,11 @@ def _uninterrupted() -> Iterator[None]:
 
 
 def _one(
-    target: EnrollmentTarget, wish: EnrollmentRequest, journal: Journal, *, update: bool, dry_run: bool, again: str
+    target: EnrollmentTarget, wish: EnrollmentRequest, note: Note, *, update: bool, dry_run: bool, again: str
 ) -> Outcome:
     thumbprint = wish.certificate.thumbprint.hex()
     try:
-        done = target.enroll(wish, journal.begin, update=update, dry_run=dry_run)
+        done = target.enroll(wish, note, update=update, dry_run=dry_run)
         return Outcome(wish.device_id, thumbprint, done.done, difference=done.difference)
     except _ENDS:
         raise

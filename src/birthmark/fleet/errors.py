@@ -84,6 +84,17 @@ class CredentialsRefusedError(errors.UnauthenticatedError):
     target: str
 
 
+class TargetThrottledError(errors.ThrottledError):
+    """The target wants to be asked more slowly, and did so for minutes."""
+
+    code = "fleet.target_throttled"
+    cause = "{target} asks to come more slowly: {reason}."
+    fix = "What was done is done. Run it again to go on, when others use the account less: `{again}`"
+    again: str = ""
+    reason: str
+    target: str
+
+
 class NotAllowedError(errors.ForbiddenError):
     """Whoever holds the credentials may not do this."""
 

@@ -7,6 +7,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Protocol
 
+from birthmark.fleet.pace import Paced
 from birthmark.fleet.target import EnrollmentRequest
 
 
@@ -74,5 +75,9 @@ class Followed(Protocol):
 
 def stands_of(target: Followed, wishes: Sequence[EnrollmentRequest], workers: int = 8) -> Iterator[Stand]:
     """Yield where each device stands, in order. Raise what stops everything."""
+    paced = Paced(workers)
     with ThreadPoolExecutor(workers, thread_name_prefix="follow") as pool:
-        yield from pool.map(target.stand, wishes)
+        try:
+            yield from pool.map(lambda wish: paced.ask(lambda: target.stand(wish)), wishes)
+        finally:
+            paced.stop()

@@ -12,6 +12,7 @@ from typing import Any, Protocol, TypeAlias
 from birthmark.errors import BirthmarkError, ConflictError, NotFoundError
 from birthmark.fleet.following import Followed, Goal, Stand, Standing
 from birthmark.fleet.journal import Journal
+from birthmark.fleet.pace import Paced
 from birthmark.fleet.target import Done, EnrollmentRequest, EnrollmentTarget
 
 
@@ -115,8 +116,12 @@ class Move:
         self, wishes: Sequence[tuple[EnrollmentRequest, EnrollmentRequest]], workers: int = 8
     ) -> Iterator[Progress]:
         """Do for each what is next. Raise what stops everything."""
+        paced = Paced(workers)
         with ThreadPoolExecutor(workers, thread_name_prefix="move") as pool:
-            yield from pool.map(self._one, wishes)
+            try:
+                yield from pool.map(lambda pair: paced.ask(lambda: self._one(pair)), wishes)
+            finally:
+                paced.stop()
 
     def _one(self, pair: Pair) -> Progress:
         before, after = pair

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from fixes.applied import with_file
 from fixes.element_scenarios import chip
-from fixes.peer import Peer
+from fixes.peer import Peer, Say
 from fixes.scenario import Scenario, after, device, typed
 from fixes.scene import Scene
 
@@ -73,18 +73,38 @@ def _deny(sock: socket.socket) -> None:
     sock.sendall(head + b"Content-Length: %d\r\n\r\n" % len(DENIED) + DENIED)
 
 
-def a_key_without_rights(scene: Scene) -> None:
-    Peer(scene, _deny, 8099, "127.9.8.6").start()
-    at = scene.directory / ".config" / "birthmark"
-    at.mkdir(parents=True)
-    (at / "profiles.toml").write_text('[poor.aws]\nendpoint_url = "http://127.9.8.6:8099"\nregion = "eu-central-1"\n')
-    scene.environment |= {"HOME": str(scene.directory), "AWS_ACCESS_KEY_ID": "poor", "AWS_SECRET_ACCESS_KEY": "poor"}
+def _throttle(times: int) -> Say:
+    """Say that it is too much, so many times: as often as the SDK itself tries."""
+    left = iter(range(times))
+
+    def say(sock: socket.socket) -> None:
+        sock.recv(65536)
+        is_tired = next(left, None) is not None
+        body = b'{"message": "Rate exceeded"}' if is_tired else b'{"things": []}'
+        status = b"429 Too Many Requests\r\nx-amzn-ErrorType: ThrottlingException" if is_tired else b"200 OK"
+        sock.sendall(b"HTTP/1.1 %b\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%b" % (status, len(body), body))
+
+    return say
 
 
+def at_another_aws(say: Say, port: int) -> Callable[[Scene], None]:
+    """A profile `poor` whose endpoint answers so."""
+
+    def prepare(scene: Scene) -> None:
+        Peer(scene, say, port, "127.9.8.6").start()
+        at = scene.directory / ".config" / "birthmark"
+        at.mkdir(parents=True)
+        endpoint = f'endpoint_url = "http://127.9.8.6:{port}"'
+        (at / "profiles.toml").write_text(f'[poor.aws]\n{endpoint}\nregion = "eu-central-1"\n')
+        scene.environment |= {"HOME": str(scene.directory), "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
+
+    return prepare
+
+
+POOR = "birthmark enroll list --to aws --profile poor"
 FLEET: Mapping[str, Scenario] = {
-    "fleet.not_allowed": Scenario(
-        "birthmark enroll list --to aws --profile poor", a_key_without_rights, is_instead=True
-    ),
+    "fleet.not_allowed": Scenario(POOR, at_another_aws(_deny, 8099), is_instead=True),
+    "fleet.target_throttled": Scenario(POOR, at_another_aws(_throttle(5), 8098)),
     "enroll.journal_not_named": Scenario(UNDO, typed(*RUN), is_instead=True),
     "enroll.report_form": Scenario(
         f"birthmark enroll manifest {SHIPMENT} --report run.xls", typed(RUN[0]), is_instead=True

@@ -15,9 +15,11 @@ from birthmark.fleet.errors import (
     CredentialsRefusedError,
     DifferentRecordError,
     NoSuchRecordError,
+    NotAllowedError,
     NotTakenBackError,
     ReferenceMissingError,
     TargetRefusedError,
+    TargetThrottledError,
     TargetUnreachableError,
 )
 from birthmark.fleet.profiles import AwsProfile
@@ -181,7 +183,7 @@ def test_a_certificate_that_is_registered_already_is_used_and_never_taken_back(a
     answers(aws, ("update_certificate", {}, {"certificateId": ID, "newStatus": "ACTIVE"}))
     aws.add_client_error("attach_thing_principal", "ThrottlingException", "slowly")
     answers(aws, ("delete_thing", {}, {"thingName": "gateway"}))
-    with pytest.raises(TargetRefusedError):
+    with pytest.raises(TargetThrottledError):
         target.enroll(WISH, update=False, dry_run=False)
 
 
@@ -198,6 +200,8 @@ def test_after_a_survey_a_new_thing_is_not_asked_for(aws: Stubber, target: AwsTa
         ("InvalidSignatureException", CredentialsRefusedError),
         ("MissingAuthenticationTokenException", CredentialsRefusedError),
         ("InvalidRequestException", TargetRefusedError),
+        ("ThrottlingException", TargetThrottledError),
+        ("AccessDeniedException", NotAllowedError),
         ("ResourceNotFoundException", ReferenceMissingError),
     ],
 )
@@ -360,6 +364,6 @@ def test_the_way_back_is_noted_before_anything_is_written(aws: Stubber, target: 
     missing(aws)
     aws.add_client_error("create_thing", "ThrottlingException", "slowly")
     noted: list[WayBack] = []
-    with pytest.raises(TargetRefusedError):
+    with pytest.raises(TargetThrottledError):
         target.enroll(WISH, lambda _device, way: noted.append(way), update=False, dry_run=False)
     assert noted == [WAY | {"policy": None, "since": noted[0]["since"]}]

@@ -19,6 +19,7 @@ from birthmark.fleet.errors import (
     NotTakenBackError,
     ReferenceMissingError,
     TargetRefusedError,
+    TargetThrottledError,
     TargetUnreachableError,
 )
 from birthmark.fleet.profiles import AzureProfile
@@ -33,7 +34,7 @@ WISH = EnrollmentRequest("device-1", DEVICE)
 
 
 def refusal(status: int, message: str = "no") -> ProvisioningServiceError:
-    response = SimpleNamespace(status_code=status, json=lambda: {"message": message})
+    response = SimpleNamespace(status_code=status, json=lambda: {"message": message}, headers={"retry-after": "7"})
     return ProvisioningServiceError("refused", SimpleNamespace(response=response))
 
 
@@ -232,6 +233,7 @@ def test_far_more_records_than_devices_are_not_surveyed(
     [
         (refusal(401), CredentialsRefusedError),
         (refusal(403), CredentialsRefusedError),
+        (refusal(429), TargetThrottledError),
         (refusal(400, "bad id"), TargetRefusedError),
         (refusal(404), ReferenceMissingError),
         (ConnectionError("no route"), TargetUnreachableError),

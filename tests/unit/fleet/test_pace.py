@@ -1,0 +1,144 @@
+"""A target that is asked too much is asked less, and every row is enrolled all the same, once."""
+
+import threading
+import time
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from birthmark.errors import ThrottledError
+from birthmark.fleet.bulk import enroll_all, take_back_all
+from birthmark.fleet.errors import TargetThrottledError
+from birthmark.fleet.following import Stand, Standing, stands_of
+from birthmark.fleet.journal import Journal, Outcome
+from birthmark.fleet.pace import Pace, Paced
+from birthmark.fleet.target import Done, Enrolled, EnrollmentRequest, Note, WayBack, unnoted
+from memory_target import MemoryTarget
+from pki_builders import a_device
+
+WISHES = [EnrollmentRequest(f"d{n}", a_device(common_name=f"d{n}").certificate) for n in range(12)]
+
+
+def too_much(wait_s: int = 0) -> TargetThrottledError:
+    return TargetThrottledError(target="memory", reason="slowly", retry_after_s=wait_s)
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pauses of milliseconds."""
+    monkeypatch.setattr("birthmark.fleet.pace._MOST_S", 0.01)
+
+
+class Strained(MemoryTarget):
+    """Refuses some questions before it answers, each so often."""
+
+    def __init__(self, times: int, most_at_once: int = 1) -> None:
+        super().__init__(most_at_once=most_at_once)
+        self._left = dict.fromkeys(("enroll", "new", "stand", "back"), times)
+        self._lock = threading.Lock()
+
+    def _may(self, what: str) -> None:
+        with self._lock:
+            self._left[what] -= 1
+            if self._left[what] >= 0:
+                raise too_much()
+
+    def enroll_new(self, wishes: Sequence[EnrollmentRequest], note: Note = unnoted) -> Sequence[bool]:
+        self._may("new")
+        return super().enroll_new(wishes, note)
+
+    def enroll(self, wish: EnrollmentRequest, note: Note = unnoted, *, update: bool, dry_run: bool) -> Enrolled:
+        note(wish.device_id, {"thumbprint": wish.certificate.thumbprint.hex()})
+        self._may("enroll")
+        return super().enroll(wish, note, update=update, dry_run=dry_run)
+
+    def take_back(self, device_id: str, way: WayBack, *, dry_run: bool) -> Done:
+        self._may("back")
+        return super().take_back(device_id, way, dry_run=dry_run)
+
+    def stand(self, wish: EnrollmentRequest) -> Stand:
+        self._may("stand")
+        return Stand(wish.device_id, Standing.CONNECTED)
+
+
+@pytest.mark.parametrize("most_at_once", [1, 5])
+def test_what_is_throttled_is_asked_for_again_and_nothing_is_refused_or_doubled(tmp_path, most_at_once: int) -> None:  # type: ignore[no-untyped-def]  # pytest's own
+    target, told = Strained(6, most_at_once), list[Outcome]()
+    with Journal(tmp_path / "j", "here") as journal:
+        enroll_all(target, WISHES, journal, told.append, update=False, dry_run=False)
+    assert sorted(outcome.device_id for outcome in told) == sorted(wish.device_id for wish in WISHES)
+    assert {outcome.done for outcome in told} == {Done.CREATED}
+    undone = list[Outcome]()
+    with Journal(tmp_path / "j", "here") as journal:
+        take_back_all(target, journal, undone.append, dry_run=False)
+    assert [outcome.done for outcome in undone] == [Done.TAKEN_BACK] * len(WISHES)
+
+
+def test_devices_are_followed_at_a_pace_that_is_borne() -> None:
+    assert len(list(stands_of(Strained(5), WISHES))) == len(WISHES)
+
+
+def test_a_target_that_never_bears_it_ends_the_run_and_what_is_done_is_told() -> None:
+    told = list[Outcome]()
+    with pytest.raises(ThrottledError):
+        enroll_all(Strained(10_000), WISHES, Journal(None, ""), told.append, update=False, dry_run=False)
+    assert told == []
+
+
+def test_a_refusal_halves_and_answers_raise_it_again_one_by_one() -> None:
+    pace = Pace()
+    pace.throttled(0, 1, 0, 0.5)
+    assert pace.limit == 4
+    pace.throttled(0, 1, 0, 0.5)  # of those that were under way
+    assert pace.limit == 4
+    for _ in range(4):
+        pace.answered()
+    assert pace.limit == 5
+    for _ in range(100):
+        pace.answered()
+    assert pace.limit == 8
+
+
+def test_the_targets_own_time_is_kept() -> None:
+    pace = Pace()
+    pace.throttled(100.0, 1, 0.005, 0.0)
+    assert pace.resume_at >= 100.005
+
+
+@given(st.lists(st.tuples(st.booleans(), st.floats(0, 100), st.integers(1, 8), st.floats(0, 1)), max_size=60))
+def test_there_is_always_one_who_may_ask_and_never_more_than_most(
+    told: list[tuple[bool, float, int, float]],
+) -> None:
+    pace, now = Pace(), 0.0
+    for is_answered, later, attempt, dice in told:
+        now += later
+        if is_answered:
+            pace.answered()
+        else:
+            pace.throttled(now, attempt, 0, dice)
+        assert 1 <= pace.limit <= pace.most
+        assert pace.resume_at <= now + 61
+
+
+def test_nobody_waits_for_a_turn_when_the_run_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("birthmark.fleet.pace._MOST_S", 60.0)
+    paced = Paced(2)
+    asked = threading.Event()
+
+    def question() -> None:
+        asked.set()
+        raise too_much(30)
+
+    def ask() -> None:
+        with pytest.raises(ThrottledError):
+            paced.ask(question)
+
+    waiting = threading.Thread(target=ask)
+    waiting.start()
+    asked.wait(5)
+    time.sleep(0.05)
+    paced.stop()
+    waiting.join(5)
+    assert not waiting.is_alive()

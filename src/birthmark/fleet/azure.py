@@ -24,7 +24,8 @@ from birthmark.fleet.azure_records import (
 from birthmark.fleet.azure_service import Ready
 from birthmark.fleet.errors import DifferentRecordError, NotTakenBackError, way_of
 from birthmark.fleet.following import Stand, Standing
-from birthmark.fleet.target import Done, Enrolled, EnrollmentRequest, Note, Record, WayBack, unnoted
+from birthmark.fleet.moving import NotAtSourceError
+from birthmark.fleet.target import Change, Done, Enrolled, EnrollmentRequest, Note, Record, WayBack, unnoted
 
 _PAGE = 100
 _BULK = 10  # the service takes no more (Azure DPS quotas)
@@ -84,16 +85,19 @@ class AzureTarget(OtherAttestations):
         if not (difference := on_record(present).difference(wish)):
             return Enrolled(Done.UNCHANGED)
         if not update:
-            raise DifferentRecordError(
-                device=name,
-                target=self.description,
-                present=", ".join(f"{change.what} {change.present}" for change in difference),
-                wanted=", ".join(f"{change.what} {change.wanted}" for change in difference),
-            )
+            raise self._differs(wish, difference)
         if dry_run:
             return Enrolled(Done.WOULD_UPDATE, difference)
         note(wish.device_id, _way_back(wish, on_record(present)) | {"before": _kept(present)})
         return Enrolled(self._put(self._as_wished(present, wish), present), difference)
+
+    def _differs(self, wish: EnrollmentRequest, difference: Sequence[Change]) -> DifferentRecordError:
+        return DifferentRecordError(
+            device=registration_id(wish),
+            target=self.description,
+            present=", ".join(f"{change.what} {change.present}" for change in difference),
+            wanted=", ".join(f"{change.what} {change.wanted}" for change in difference),
+        )
 
     def stand(self, wish: EnrollmentRequest) -> Stand:
         """Return where a device stands; whether it connected, only the hub knows that it was assigned to."""
@@ -111,31 +115,47 @@ class AzureTarget(OtherAttestations):
     def _stand_at_hub(self, wish: EnrollmentRequest, state: Any, since: datetime | None) -> Stand:
         """Return where a device stands that was assigned; seen it is where that was after its record was written."""
         at = f"{state.assigned_hub} as {state.device_id}"
-        if self._hub is None or self._hub.host != str(state.assigned_hub).partition(":")[0]:
+        if self._hub is None or not self._is_at_hand(state):
             return Stand(wish.device_id, Standing.ASSIGNED, f"{at}; no connection string of that hub is at hand")
         if (device := self._hub.get(str(state.device_id))) is None:
             return Stand(wish.device_id, Standing.ASSIGNED, f"{at}, which has no such device")
         return stand_of(wish.device_id, at, device, since)
 
     def retire(self, wish: EnrollmentRequest, *, dry_run: bool) -> Done:
-        """Let a device register no more, nor connect to the hub that it was assigned to."""
+        """Let a device register no more, nor connect to the hub that it was assigned to; nothing else changes."""
         present = self._found(self._sdk.get_individual_enrollment, registration_id(wish))
         if present is None:
             return Done.GONE
-        state = present.registration_state
-        known = None if self._hub is None or state is None or not state.device_id else self._hub.get(state.device_id)
-        is_disabled, is_cut = on_record(present).is_disabled, known is None or known.get("status") == "disabled"
-        if is_disabled and is_cut:
+        now, state = on_record(present), present.registration_state
+        if wish.certificate.thumbprint.hex() not in now.thumbprints:
+            raise NotAtSourceError(device=wish.device_id, source=self.description, standing=Standing.OTHERWISE.value)
+        assigned = str(state.device_id) if state is not None and state.assigned_hub else None
+        if assigned is not None and not self._is_at_hand(state):
+            return Done.LEFT
+        known = None if assigned is None or self._hub is None else self._hub.get(assigned)
+        is_cut = known is None or known.get("status") == "disabled"
+        if now.is_disabled and is_cut:
             return Done.UNCHANGED
         if dry_run:
             return Done.WOULD_RETIRE
-        if not is_disabled:
-            record = self._as_wished(present, wish)
-            record.provisioning_status = "disabled"
-            self._put(record, present)
+        if not now.is_disabled:
+            self._put(self._disabled(present, wish), present)
         if known is not None and not is_cut and self._hub is not None:
             self._hub.disable(known)
         return Done.RETIRED
+
+    def _disabled(self, present: Any, wish: EnrollmentRequest) -> Any:
+        kept = _kept(present)
+        record = self._as_kept(kept)
+        if not _has_certificate(kept):  # which the service then wants told again
+            models = self._models
+            record.attestation = models.AttestationMechanism.create_with_x509_client_certs(wish.certificate.pem())
+        record.provisioning_status = "disabled"
+        return record
+
+    def _is_at_hand(self, state: Any) -> bool:
+        """Say whether the hub that a device was assigned to is the one that can be asked."""
+        return self._hub is not None and self._hub.host == str(state.assigned_hub).partition(":")[0]
 
     def take_back(self, device_id: str, way: WayBack, *, dry_run: bool) -> Done:
         known = way_of(way, _Way, device_id, self.description)

@@ -71,6 +71,8 @@ class Done(StrEnum):
     GONE = "gone already"
     RETIRED = "retired"
     WOULD_RETIRE = "would be retired"
+    LEFT = "not retired"
+    """Somebody who cannot be asked would let it in still."""
 
 
 class Enrolled(NamedTuple):

@@ -2,8 +2,9 @@
 
 import copy
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from provisioningserviceclient import models
@@ -11,7 +12,7 @@ from provisioningserviceclient.client import ProvisioningServiceError
 
 from birthmark.errors import BirthmarkError
 from birthmark.fleet.azure import AzureTarget
-from birthmark.fleet.azure_records import json_of
+from birthmark.fleet.azure_records import json_of, on_record
 from birthmark.fleet.errors import (
     CredentialsRefusedError,
     DifferentRecordError,
@@ -21,6 +22,7 @@ from birthmark.fleet.errors import (
     TargetRefusedError,
     TargetUnreachableError,
 )
+from birthmark.fleet.moving import NotAtSourceError
 from birthmark.fleet.profiles import AzureProfile
 from birthmark.fleet.target import Done, EnrollmentRequest, Record, WayBack
 from birthmark.pki.certificates import parse_any
@@ -389,3 +391,59 @@ def test_a_record_whose_certificate_the_service_keeps_to_itself_cannot_be_put_ba
 def test_a_way_back_that_no_run_wrote_is_refused(target: AzureTarget, way: dict[str, Any]) -> None:
     with pytest.raises(NotTakenBackError):
         target.take_back("gateway", way, dry_run=False)
+
+
+class Hub:
+    """The hub that is known with the service."""
+
+    host = "hub.test"
+
+    def __init__(self) -> None:
+        self.cut: list[str] = []
+
+    def get(self, device_id: str) -> dict[str, Any]:
+        return {"deviceId": device_id, "status": "enabled", "etag": "1"}
+
+    def disable(self, device: Mapping[str, Any]) -> None:
+        self.cut.append(device["deviceId"])
+
+
+@pytest.fixture
+def hub(target: AzureTarget) -> Hub:
+    made = Hub()
+    target._hub = cast(Any, made)
+    return made
+
+
+def assigned(service: Service, hub: str) -> Any:
+    """The record of a device that registered."""
+    record = service.individuals["device-1"]
+    record.registration_state = SimpleNamespace(assigned_hub=hub, device_id="device-1", status="assigned")
+    return record
+
+
+def test_to_retire_a_device_changes_nothing_else_of_its_record(target: AzureTarget, service: Service, hub: Hub) -> None:
+    enroll(target, replace(WISH, is_edge=True, tags={"site": "Osaka"}))
+    assigned(service, "hub.test")
+    assert target.retire(WISH, dry_run=False) is Done.RETIRED
+    record = service.individuals["device-1"]
+    assert (record.provisioning_status, record.capabilities.iot_edge) == ("disabled", True)
+    assert on_record(record).twin.tags == {"site": "Osaka"}
+    assert hub.cut == ["device-1"]
+
+
+def test_a_device_at_a_hub_that_cannot_be_asked_is_left(target: AzureTarget, service: Service, hub: Hub) -> None:
+    """A device of the same name at the hub that is at hand is another one."""
+    enroll(target)
+    assigned(service, "elsewhere.test")
+    assert target.retire(WISH, dry_run=False) is Done.LEFT
+    target._hub = None
+    assert target.retire(WISH, dry_run=False) is Done.LEFT
+    assert (hub.cut, service.individuals["device-1"].provisioning_status) == ([], "enabled")
+
+
+def test_who_has_the_record_since_is_not_retired(target: AzureTarget, hub: Hub) -> None:
+    enroll(target, EnrollmentRequest("device-1", OTHER))
+    with pytest.raises(NotAtSourceError):
+        target.retire(WISH, dry_run=False)
+    assert hub.cut == []

@@ -71,7 +71,7 @@ def fleet(server: RunningServer, tmp_path: Path) -> Iterator[Fleet]:
     made.shell("", f"aws iot create-policy --policy-name own --policy-document '{POLICY}'")
     yield made
     for name in NAMES:
-        made.shell("", f"birthmark enroll remove {name}; birthmark hub device delete {name} --yes")
+        made.shell("", f"birthmark enroll remove {name}; birthmark hub device delete {name}")
         made.shell("", f"birthmark enroll remove {name} --to aws")
 
 

@@ -30,6 +30,7 @@ from birthmark.fleet.target import Change, Done, Enrolled, EnrollmentRequest, No
 _PAGE = 100
 _BULK = 10  # the service takes no more (Azure DPS quotas)
 _SURVEY_AT_LEAST = 1000
+_OTHERS = ("allocationPolicy", "iotHubs", "customAllocationDefinition", "reprovisionPolicy")
 
 
 class AzureTarget(OtherAttestations):
@@ -88,7 +89,10 @@ class AzureTarget(OtherAttestations):
             raise self._differs(wish, difference)
         if dry_run:
             return Enrolled(Done.WOULD_UPDATE, difference)
-        note(wish.device_id, _way_back(wish, on_record(present)) | {"before": _kept(present)})
+        kept, way = _kept(present), _way_back(wish, on_record(present))
+        if _keeps_certificates(on_record(present), kept, wish):
+            way |= {"thumbprints": on_record(present).thumbprints}
+        note(wish.device_id, way | {"before": kept})
         return Enrolled(self._put(self._as_wished(present, wish), present), difference)
 
     def _differs(self, wish: EnrollmentRequest, difference: Sequence[Change]) -> DifferentRecordError:
@@ -168,7 +172,8 @@ class AzureTarget(OtherAttestations):
                 return Done.GONE
             detail = "it has another certificate now"
             raise NotTakenBackError(device=name, target=self.description, detail=detail)
-        if not known.is_as_left(now, device_id):
+        is_settled = before is None or _settings(_kept(present)) == _settings(before)
+        if not (is_settled and known.is_as_left(now, device_id)):
             detail = "it was disabled, or has other settings now"
             raise NotTakenBackError(device=name, target=self.description, detail=detail)
         if before is not None and not _has_certificate(before):
@@ -202,7 +207,8 @@ class AzureTarget(OtherAttestations):
     def _as_wished(self, record: Any, wish: EnrollmentRequest) -> Any:
         """Change in a record what is wished otherwise; hubs, allocation and the like stay as somebody set them."""
         models = self._models
-        record.attestation = models.AttestationMechanism.create_with_x509_client_certs(wish.certificate.pem())
+        if not (record.attestation and _keeps_certificates(on_record(record), _kept(record), wish)):
+            record.attestation = models.AttestationMechanism.create_with_x509_client_certs(wish.certificate.pem())
         record.device_id = wish.device_id
         record.capabilities = models.DeviceCapabilities.create(iot_edge=wish.is_edge)
         record.provisioning_status = "enabled"
@@ -240,10 +246,14 @@ class _Way(msgspec.Struct, frozen=True):
     is_edge: bool | None = None  # an older journal does not say, as of the twin
     twin: str | None = None
     before: dict[str, Any] | None = None
+    thumbprints: tuple[str, ...] = ()
+    """What the run left it with, where that is more than its own certificate."""
 
     def is_as_left(self, now: OnRecord, device_id: str) -> bool:
         """Say whether a record is as the run left it."""
-        is_same = now.thumbprints == (self.thumbprint,) and now.device_id.lower() == device_id.lower()
+        is_same = (
+            now.thumbprints == (self.thumbprints or (self.thumbprint,)) and now.device_id.lower() == device_id.lower()
+        )
         is_same = is_same and self.is_edge in {None, now.is_edge} and self.twin in {None, str(now.twin)}
         return is_same and not now.is_disabled
 
@@ -260,6 +270,18 @@ def _kept(record: Any) -> dict[str, Any]:
     made = copy.copy(record)
     made.initial_twin = getattr(record.initial_twin, "_internal", record.initial_twin)
     return dict(made.serialize())
+
+
+def _keeps_certificates(now: OnRecord, kept: Mapping[str, Any], wish: EnrollmentRequest) -> bool:
+    """Say whether a record has the wished certificate and can be written with all that it has."""
+    pair = ((kept.get("attestation") or {}).get("x509") or {}).get("clientCertificates") or {}
+    is_told = all(one.get("certificate") for one in pair.values() if one)
+    return is_told and wish.certificate.thumbprint.hex() in now.thumbprints
+
+
+def _settings(record: Mapping[str, Any]) -> list[Any]:
+    """Return what no run changes: what is otherwise since, somebody set."""
+    return [record.get(name) for name in _OTHERS]
 
 
 def _has_certificate(before: Mapping[str, Any]) -> bool:

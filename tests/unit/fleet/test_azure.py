@@ -378,6 +378,29 @@ def test_what_has_somebody_else_s_certificate_before_this_one_since_is_left(
     assert "device-1" in service.individuals
 
 
+def test_an_update_leaves_the_other_certificate_of_a_device(target: AzureTarget, service: Service) -> None:
+    """A device that renews has two for a while."""
+    enroll(target)
+    mechanism = models.AttestationMechanism.create_with_x509_client_certs(OTHER.pem(), DEVICE.pem())
+    pair = mechanism.x509.client_certificates
+    pair.primary.info, pair.secondary.info = info_of(OTHER.pem()), info_of(DEVICE.pem())
+    service.individuals["device-1"].attestation = mechanism
+    way = enrolled(target, replace(WISH, tags={"site": "Osaka"}), update=True)
+    both = (OTHER.thumbprint.hex(), DEVICE.thumbprint.hex())
+    assert on_record(service.individuals["device-1"]).thumbprints == both
+    assert target.take_back("device-1", way, dry_run=False) is Done.TAKEN_BACK
+
+
+def test_what_somebody_set_since_an_update_is_not_put_back(target: AzureTarget, service: Service) -> None:
+    enrolled(target)
+    way = enrolled(target, EnrollmentRequest("device-1", OTHER), update=True)
+    record = service.individuals["device-1"]
+    record.reprovision_policy = models.ReprovisionPolicy(update_hub_assignment=True, migrate_device_data=False)
+    with pytest.raises(NotTakenBackError):
+        target.take_back("device-1", way, dry_run=False)
+    assert service.individuals["device-1"].reprovision_policy is not None
+
+
 def test_a_record_whose_certificate_the_service_keeps_to_itself_cannot_be_put_back(target: AzureTarget) -> None:
     enrolled(target)
     way = dict(enrolled(target, EnrollmentRequest("device-1", OTHER), update=True))

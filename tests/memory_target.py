@@ -10,6 +10,7 @@ class MemoryTarget:
     """Takes `most_at_once` together, and creates of these what nobody has."""
 
     description = "memory"
+    writes_at_once = True
 
     def __init__(self, identity: str = "here", most_at_once: int = 1) -> None:
         self.identity = identity

@@ -1,6 +1,8 @@
 """Devices are followed from their record to their connection, and moved: retired here only when they are seen there."""
 
 import json
+import re
+import shlex
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -69,7 +71,7 @@ def fleet(server: RunningServer, tmp_path: Path) -> Iterator[Fleet]:
     made.shell("", f"aws iot create-policy --policy-name own --policy-document '{POLICY}'")
     yield made
     for name in NAMES:
-        made.shell("", f"birthmark enroll remove {name}; birthmark hub device delete {name} --yes")
+        made.shell("", f"birthmark enroll remove {name}; birthmark hub device delete {name}")
         made.shell("", f"birthmark enroll remove {name} --to aws")
 
 
@@ -123,3 +125,33 @@ def test_another_device_with_its_name_there_is_no_proof(server: RunningServer, f
     told = server.attempt("fleet", "move", *fleet.list, "--from", "azure", "--to", "aws", "--policy", "own")
     assert (told.returncode, "fleet.taken_at_destination" in told.stderr) == (7, True)
     assert fleet.follow()["pump-1"] == "unassigned"
+
+
+def test_what_a_device_did_in_its_earlier_life_retires_nobody(server: RunningServer, fleet: Fleet) -> None:
+    server.run("enroll", "manifest", *fleet.list, "--to", "aws", "--policy", "own")
+    assert all(fleet.sends_to_aws(name) for name in NAMES)
+    assert set(fleet.move("--from", "aws", "--to", "azure").values()) == {"waiting"}
+    assert all(fleet.sends_to_azure(name) for name in NAMES)
+    assert set(fleet.move("--from", "aws", "--to", "azure").values()) == {"moved"}
+    server.run("enroll", "manifest", *fleet.list, "--to", "aws", "--policy", "own", "--update")
+    assert set(fleet.move("--from", "azure", "--to", "aws", "--policy", "own").values()) == {"waiting"}
+    assert all(fleet.sends_to_azure(name) for name in NAMES)
+
+
+def test_a_record_that_was_put_to_sleep_is_woken_by_the_command_that_is_printed_alone(
+    server: RunningServer, fleet: Fleet
+) -> None:
+    way = ["--from", "azure", "--to", "aws", "--policy", "own"]
+    server.run("enroll", "manifest", *fleet.list)
+    assert set(fleet.move(*way).values()) == {"waiting"}
+    fleet.shell(
+        "",
+        "aws iot list-certificates --query 'certificates[].certificateId' --output text | tr '\\t' '\\n' |"
+        " while read id; do aws iot update-certificate --certificate-id $id --new-status REVOKED; done",
+    )
+    told = server.attempt("fleet", "move", *fleet.list, *way)
+    assert (told.returncode, "status of the certificate REVOKED" in told.stderr) == (7, True)
+    fix = re.search(r"Fix: .*`birthmark (enroll manifest .* --update)`", told.stderr)
+    assert fix is not None, told.stderr
+    assert "3 updated" in server.run(*shlex.split(fix[1])).stderr
+    assert set(fleet.move(*way).values()) == {"waiting"}

@@ -95,6 +95,10 @@ def move(
     source, destination = way.ends()
     wanted, trust = template_of(template, DeviceOptions(policy=policy)), shipped.trust()
     here, there = source.open(), destination.open()
+    if source.to is destination.to and here.place == there.place:
+        raise typer.BadParameter(
+            "the devices are there already: both profiles lead to one place", param_hint="--to-profile"
+        )
     total = count_entries(shipped.file)
     typer.echo(f"{counted(total, 'device')} from {here.description} to {there.description}", err=True)
     is_local = source.profile.is_local and destination.profile.is_local

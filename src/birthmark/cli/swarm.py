@@ -41,6 +41,7 @@ from birthmark.swarm.scenario import reads
 from birthmark.swarm.scenario.example import example
 from birthmark.swarm.scenario.model import Scenario
 from birthmark.swarm.scenario.parse import MAX_DEVICES, MAX_FILE_BYTES, parse_scenario
+from birthmark.text import printable
 
 app = commands(
     "Simulated devices, thousands in one process, with real keys: load, storms, misbehavior.",
@@ -274,6 +275,6 @@ def _tell(summary: dict[str, Any]) -> None:
     shown = {name: value for name, value in summary.items() if not isinstance(value, dict)}
     emit(False, shown)
     for what, row in summary["latencies"].items():
-        typer.echo(f"{what:<12} {row['count']:>8}   p50 {row['p50_ms']} ms   p99 {row['p99_ms']} ms")
+        typer.echo(f"{printable(what):<12} {row['count']:>8}   p50 {row['p50_ms']} ms   p99 {row['p99_ms']} ms")
     for told, times in (*summary["faults"].items(), *summary["errors"].items(), *summary["why"].items()):
-        typer.echo(f"{times:>8}  {told}")
+        typer.echo(f"{times:>8}  {printable(told)}")

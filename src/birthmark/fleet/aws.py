@@ -10,13 +10,16 @@ from typing import Any
 
 from birthmark.clock import Clock, SystemClock
 from birthmark.fleet.aws_records import (
-    NOTHING,
+    ACTIVE,
     Now,
     OnRecord,
+    Undo,
     Way,
     completes,
     denied_action,
     may_be_ours,
+    stand_of,
+    status_change,
     thing_of,
     undo_of,
     way_back,
@@ -36,9 +39,10 @@ from birthmark.fleet.errors import (
 )
 from birthmark.fleet.following import Stand, Standing
 from birthmark.fleet.profiles import AwsProfile
-from birthmark.fleet.target import Done, Enrolled, EnrollmentRequest, Note, Record, WayBack, unnoted
+from birthmark.fleet.target import Change, Done, Enrolled, EnrollmentRequest, Note, Record, WayBack, unnoted
 
 _SURVEY_AT_LEAST = 1000
+_ATTEMPTS = 8
 _INDEX = (
     "who is connected is told where the account indexes it: `aws iot update-indexing-configuration "
     "--thing-indexing-configuration thingIndexingMode=REGISTRY,thingConnectivityIndexingMode=STATUS`"
@@ -66,6 +70,7 @@ class AwsTarget:
         os.environ.setdefault("BOTO_DISABLE_CRT", "true")
         try:
             import boto3
+            import botocore.config
             import botocore.exceptions
         except ImportError as error:
             raise SdkMissingError(package="boto3") from error
@@ -81,10 +86,14 @@ class AwsTarget:
             profile_name=profile.sdk_profile,
         )
         self._known: set[str] | None = None
+        self._asleep: dict[str, str] = {}
+        """By id, the status of certificates that were read in bulk and are not active."""
         self._there: set[tuple[str, str]] = set()
         """Policies, types and groups that were looked up."""
         verify = str(profile.ca_file) if profile.ca_file else None
-        self._iot: Any = session.client("iot", endpoint_url=profile.endpoint_url, verify=verify)
+        # Each call is repeated where it stands, at a pace that adapts to what the account bears.
+        config = botocore.config.Config(retries={"mode": "adaptive", "max_attempts": _ATTEMPTS})
+        self._iot: Any = session.client("iot", endpoint_url=profile.endpoint_url, verify=verify, config=config)
         self._clock, self._ahead = clock, timedelta()
         self._iot.meta.events.register("after-call.iot", self._hear)
 
@@ -92,6 +101,13 @@ class AwsTarget:
     def description(self) -> str:
         account = f", account {self._profile.account}" if self._profile.account else ""
         return f"AWS IoT {self._iot.meta.endpoint_url} ({self._iot.meta.region_name}{account})"
+
+    @property
+    def place(self) -> str:
+        """Where its records are, whatever profile leads there: the name of the data endpoint is the account's own."""
+        with self._translated():
+            endpoint = self._iot.describe_endpoint(endpointType="iot:Data-ATS")["endpointAddress"]
+        return f"{self._iot.meta.endpoint_url} {self._iot.meta.region_name} {endpoint}"
 
     @property
     def identity(self) -> str:
@@ -108,11 +124,21 @@ class AwsTarget:
                 known |= {thing["thingName"] for thing in page["things"]}
                 if len(known) > _SURVEY_AT_LEAST + 4 * count:
                     return
+            pages = self._iot.get_paginator("list_certificates").paginate(
+                PaginationConfig={"PageSize": 250, "MaxItems": _SURVEY_AT_LEAST + 4 * count}
+            )
+            for page in pages:
+                listed = ((one["certificateId"], one["status"]) for one in page["certificates"])
+                self._asleep |= {name: status for name, status in listed if status != ACTIVE}
         self._known = known
 
     @property
     def most_at_once(self) -> int:
         return 1
+
+    @property
+    def writes_at_once(self) -> bool:
+        return False
 
     def enroll_new(self, wishes: Sequence[EnrollmentRequest], note: Note) -> Sequence[bool]:
         del note
@@ -124,17 +150,14 @@ class AwsTarget:
         difference = () if present is None else present.difference(wish)
         if present is not None and not difference:
             return Enrolled(Done.UNCHANGED)
+        if present is None or present.arn is None:
+            difference += status_change(self._asleep.get(wish.certificate.thumbprint.hex()))
         if not (update or completes(difference)):
-            raise DifferentRecordError(
-                device=wish.device_id,
-                target=self.description,
-                present=", ".join(f"{change.what} {change.present}" for change in difference),
-                wanted=", ".join(f"{change.what} {change.wanted}" for change in difference),
-            )
+            raise self._differs(wish, difference)
         self._check_references(wish)
         if dry_run:
             return Enrolled(Done.WOULD_CREATE if present is None else Done.WOULD_UPDATE, difference)
-        self._write(wish, present, note)
+        self._write(wish, present, note, update=update)
         return Enrolled(Done.CREATED if present is None else Done.UPDATED, difference)
 
     def _present(self, wish: EnrollmentRequest) -> OnRecord | None:
@@ -157,12 +180,31 @@ class AwsTarget:
                 found["groups"] = frozenset(one["groupName"] for page in pages for one in page["thingGroups"])
         return OnRecord(principals, **found)
 
-    def _write(self, wish: EnrollmentRequest, present: OnRecord | None, note: Note) -> None:
+    def _differs(self, wish: EnrollmentRequest, difference: Sequence[Change]) -> DifferentRecordError:
+        return DifferentRecordError(
+            device=wish.device_id,
+            target=self.description,
+            present=", ".join(f"{change.what} {change.present}" for change in difference),
+            wanted=", ".join(f"{change.what} {change.wanted}" for change in difference),
+        )
+
+    def _found_there(self, wish: EnrollmentRequest, *, update: bool) -> tuple[str, str]:
+        """Return ARN and status of a certificate that is on record. Raise for one that nobody asked to wake."""
+        described = self._described(wish.certificate.thumbprint.hex())
+        if described is None:
+            raise NoSuchRecordError(target=self.description, device=wish.device_id)
+        if (change := status_change(described["status"])) and not update:
+            raise self._differs(wish, change)
+        return str(described["certificateArn"]), str(described["status"])
+
+    def _write(self, wish: EnrollmentRequest, present: OnRecord | None, note: Note, *, update: bool) -> None:
         """Make what is missing. What is made is taken back when a later step fails; `note` is told before each."""
         certificate_id = wish.certificate.thumbprint.hex()
-        known = None if present is None else present.arn or self._registered(certificate_id)
+        known, status = (None, None) if present is None else (present.arn, present.status)
+        if present is not None and known is None and self._is_listed(certificate_id):
+            known, status = self._found_there(wish, update=update)
         had = self._policies_of(known) if known and wish.policy else frozenset()
-        way = way_back(wish, present, had, is_registered=bool(known)) | {"since": self._time().isoformat()}
+        way = way_back(wish, present, had, status=status if known else None) | {"since": self._time().isoformat()}
         note(wish.device_id, way)
         with self._translated(), ExitStack() as undo:
             if present is None:
@@ -170,15 +212,18 @@ class AwsTarget:
                 if self._known is not None:
                     self._known.add(wish.device_id)
                 undo.callback(self._iot.delete_thing, thingName=wish.device_id)
-            elif present.changes_thing(wish):
-                self._iot.update_thing(**thing_of(wish, merge=True), expectedVersion=present.version)
-            if known:  # to register it again would be refused, and `birthmark why` would tell of it
-                self._iot.update_certificate(certificateId=certificate_id, newStatus="ACTIVE")
-            arn, is_ours = (known, False) if known else self._register(wish)
-            if is_ours:
+            arn = known or self._register(wish)
+            if arn is None:
+                arn, status = self._found_there(wish, update=update)
+                note(wish.device_id, way | {"is_registered": True, "status": status})
+            elif not known:
                 undo.callback(self._iot.delete_certificate, certificateId=certificate_id)
-                inactive = {"certificateId": certificate_id, "newStatus": "INACTIVE"}
-                undo.callback(self._iot.update_certificate, **inactive)
+                undo.callback(self._iot.update_certificate, certificateId=certificate_id, newStatus="INACTIVE")
+            if status_change(status):
+                self._iot.update_certificate(certificateId=certificate_id, newStatus=ACTIVE)
+                undo.callback(self._iot.update_certificate, certificateId=certificate_id, newStatus=status)
+            if present is not None and present.changes_thing(wish):
+                self._iot.update_thing(**thing_of(wish, merge=True), expectedVersion=present.version)
             if wish.policy:
                 self._iot.attach_policy(policyName=wish.policy, target=arn)
                 undo.callback(self._iot.detach_policy, policyName=wish.policy, target=arn)
@@ -190,32 +235,27 @@ class AwsTarget:
     def stand(self, wish: EnrollmentRequest) -> Stand:
         """Return where a device stands, by the client id that is its thing's name."""
         name, certificate_id = wish.device_id, wish.certificate.thumbprint.hex()
-        if (principals := self._principals(name)) is None:
-            return Stand(name, Standing.MISSING)
+        if not (principals := self._principals(name)):  # a thing without a certificate is nobody yet
+            return Stand(name, Standing.MISSING, "" if principals is None else "a thing without a certificate")
         if not any(arn.endswith(certificate_id) for arn in principals):
             ids = ", ".join(arn.rpartition("/")[2] for arn in principals)
-            return Stand(name, Standing.OTHERWISE, f"certificate {ids or NOTHING}")
+            return Stand(name, Standing.OTHERWISE, f"certificate {ids}")
         described = self._described(certificate_id) or {}
-        if described.get("status") != "ACTIVE":
+        if described.get("status") != ACTIVE:
             return Stand(name, Standing.DISABLED, f"its certificate is {described.get('status')}")
         try:
             with self._translated(name):
                 seen = self._iot.get_thing_connectivity_data(thingName=name)
         except TargetRefusedError as error:
             return Stand(name, Standing.ASSIGNED, f"{error.facts['reason']}; {_INDEX}")
-        at = seen.get("timestamp")
-        if seen.get("connected"):
-            return Stand(name, Standing.CONNECTED, "", at)
-        return Stand(
-            name, Standing.ASSIGNED if at is None else Standing.AWAY, str(seen.get("disconnectReason", "")), at
-        )
+        return stand_of(name, seen, described.get("lastModifiedDate"))
 
     def retire(self, wish: EnrollmentRequest, *, dry_run: bool) -> Done:
         """Let a device connect no more: its certificate becomes inactive, and nothing else changes."""
         certificate_id = wish.certificate.thumbprint.hex()
         if (described := self._described(certificate_id)) is None:
             return Done.GONE
-        if described["status"] != "ACTIVE":
+        if described["status"] != ACTIVE:
             return Done.UNCHANGED
         if not dry_run:
             with self._translated(wish.device_id):
@@ -242,12 +282,16 @@ class AwsTarget:
                 self._iot.detach_thing_principal(thingName=device_id, principal=arn)
             if undo.policy:
                 self._iot.detach_policy(policyName=undo.policy, target=arn)
-            if undo.ends_certificate:
-                self._iot.update_certificate(certificateId=known.certificate, newStatus="INACTIVE")
-                self._iot.delete_certificate(certificateId=known.certificate)
+            self._take_back_certificate(known.certificate, undo)
             if undo.ends_thing:
                 self._iot.delete_thing(thingName=device_id, expectedVersion=now.version)
         return Done.TAKEN_BACK
+
+    def _take_back_certificate(self, certificate_id: str, undo: Undo) -> None:
+        if undo.status or undo.ends_certificate:
+            self._iot.update_certificate(certificateId=certificate_id, newStatus=undo.status or "INACTIVE")
+        if undo.ends_certificate:
+            self._iot.delete_certificate(certificateId=certificate_id)
 
     def _now(self, way: Way, thing: str) -> Now:
         """Return what is there of a device that is to be taken back."""
@@ -333,23 +377,20 @@ class AwsTarget:
                 ask(**{argument: name})
             self._there.add((argument, name))
 
-    def _registered(self, certificate_id: str) -> str | None:
-        """Return the ARN of a certificate that is among the latest: to look there refuses nothing."""
+    def _is_listed(self, certificate_id: str) -> bool:
+        """Say whether a certificate is among the latest: to look there refuses nothing."""
         pages = self._iot.get_paginator("list_certificates").paginate(
             PaginationConfig={"PageSize": 250, "MaxItems": _SURVEY_AT_LEAST}
         )
-        listed = (one for page in pages for one in page["certificates"])
-        return next((str(one["certificateArn"]) for one in listed if one["certificateId"] == certificate_id), None)
+        return any(one["certificateId"] == certificate_id for page in pages for one in page["certificates"])
 
-    def _register(self, wish: EnrollmentRequest) -> tuple[str, bool]:
-        """Return the certificate's ARN, and whether it was registered just now."""
+    def _register(self, wish: EnrollmentRequest) -> str | None:
+        """Return the ARN of the certificate that is registered now, None where it was before."""
         try:
-            answer = self._iot.register_certificate_without_ca(certificatePem=wish.certificate.pem(), status="ACTIVE")
-        except self._iot.exceptions.ResourceAlreadyExistsException as error:
-            arn = str(error.response["resourceArn"])
-            self._iot.update_certificate(certificateId=arn.rpartition("/")[2], newStatus="ACTIVE")
-            return arn, False
-        return str(answer["certificateArn"]), True
+            answer = self._iot.register_certificate_without_ca(certificatePem=wish.certificate.pem(), status=ACTIVE)
+        except self._iot.exceptions.ResourceAlreadyExistsException:
+            return None
+        return str(answer["certificateArn"])
 
     def _principals(self, thing: str) -> list[str] | None:
         try:
@@ -380,5 +421,7 @@ class AwsTarget:
             told = reason if is_missing or is_unknown else f"{code}: {reason}"
             facts = {"name": name, "how": how}
             raise refusal(self.description, told, is_missing=is_missing, is_unknown=is_unknown, **facts) from error
+        except self._errors.ParamValidationError as error:  # one device's, which the SDK does not even ask for
+            raise TargetRefusedError(target=self.description, reason=" ".join(str(error).split())) from error
         except self._errors.BotoCoreError as error:
             raise TargetUnreachableError(target=self.description, reason=error) from error

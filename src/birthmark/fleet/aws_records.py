@@ -13,6 +13,7 @@ from birthmark.fleet.target import Change, EnrollmentRequest
 
 _DENIED = frozenset({"AccessDeniedException", "AccessDenied", "UnauthorizedException", "ForbiddenException"})
 _ACTION = re.compile(r"not authorized to perform: ([A-Za-z0-9-]+:[A-Za-z0-9]+)")
+ACTIVE = "ACTIVE"
 NOTHING = "nothing"
 """What is told where nothing is there: to add it completes a record, and changes nothing that somebody chose."""
 
@@ -25,7 +26,7 @@ class OnRecord:
     """ARNs."""
     arn: str | None = None
     """The wished certificate's, where it is attached."""
-    status: str = "ACTIVE"
+    status: str = ACTIVE
     """The wished certificate's, where it is attached."""
     policies: frozenset[str] = frozenset()
     """Of the wished certificate."""
@@ -40,8 +41,7 @@ class OnRecord:
         if self.arn is None:
             ids = ", ".join(arn.rpartition("/")[2] for arn in self.principals)
             found.append(Change("certificate", ids or NOTHING, wish.certificate.thumbprint.hex()))
-        if self.status != "ACTIVE":
-            found.append(Change("status of the certificate", self.status, "ACTIVE"))
+        found += status_change(self.status)
         if wish.policy and wish.policy not in self.policies:
             found.append(Change("policy", NOTHING, wish.policy))
         if wish.thing_type and wish.thing_type != self.type_name:
@@ -56,6 +56,11 @@ class OnRecord:
         """Say whether the thing itself, not what hangs on it, is to be written."""
         is_typed = not wish.thing_type or wish.thing_type == self.type_name
         return not (is_typed and wish.attributes.items() <= self.attributes.items())
+
+
+def status_change(status: str | None) -> tuple[Change, ...]:
+    """Return what is to change of a certificate that was put to sleep; to wake it is nothing that goes by itself."""
+    return () if status in {None, ACTIVE} else (Change("status of the certificate", str(status), ACTIVE),)
 
 
 def completes(difference: Sequence[Change]) -> bool:
@@ -94,14 +99,18 @@ def thing_of(wish: EnrollmentRequest, *, merge: bool = False) -> dict[str, Any]:
 
 
 def way_back(
-    wish: EnrollmentRequest, present: OnRecord | None, policies: frozenset[str], *, is_registered: bool
+    wish: EnrollmentRequest, present: OnRecord | None, policies: frozenset[str], *, status: str | None
 ) -> dict[str, Any]:
-    """Return what the journal keeps of a device before it is written. `policies` are those of its certificate now."""
+    """Return what the journal keeps of a device before it is written.
+
+    `policies` and `status` are those of its certificate now, None where it has none.
+    """
     way: dict[str, Any] = {
         "certificate": wish.certificate.thumbprint.hex(),
         "is_new_thing": present is None,
         "is_attached": present is not None and present.arn is not None,
-        "is_registered": is_registered,
+        "is_registered": status is not None,
+        "status": status,
         "policy": None if wish.policy in policies else wish.policy,
     }
     if present is not None and present.changes_thing(wish):
@@ -142,6 +151,8 @@ class Way(msgspec.Struct, frozen=True):
     before: Before | None = None
     groups: tuple[str, ...] = ()
     """Those that the run was to add it to."""
+    status: str | None = None
+    """The certificate's, where there was one; an older journal does not say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,13 +176,16 @@ class Undo:
     policy: str | None = None
     ends_certificate: bool = False
     groups: tuple[str, ...] = ()
+    status: str | None = None
+    """What the certificate is to be again."""
     puts_back: bool = False
     ends_thing: bool = False
     problem: str | None = None
 
     @property
     def is_nothing(self) -> bool:
-        return not (self.detaches or self.policy or self.ends_certificate or self.ends_thing or self._changes_thing)
+        of_certificate = self.policy or self.ends_certificate or self.status
+        return not (self.detaches or of_certificate or self.ends_thing or self._changes_thing)
 
     @property
     def _changes_thing(self) -> bool:
@@ -197,11 +211,13 @@ def undo_of(way: Way, name: str, now: Now) -> Undo:
     is_written = left is not None and now.version not in {None, None if way.before is None else way.before.version}
     if is_written and now.version != left:
         return Undo(problem=f"it was changed since, and is at version {now.version}")
+    is_awake = now.described is not None and now.described.get("status") == ACTIVE
     return Undo(
         detaches=len(others) != len(now.principals or ()) and not way.is_attached,
         policy=way.policy if way.policy in now.policies else None,
         ends_certificate=ends_certificate,
         groups=() if way.is_new_thing else tuple(group for group in way.groups if group in now.groups),
+        status=way.status if is_awake and status_change(way.status) else None,
         puts_back=is_written and way.before is not None,
         ends_thing=way.is_new_thing and is_there,
     )

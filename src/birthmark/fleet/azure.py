@@ -24,11 +24,13 @@ from birthmark.fleet.azure_records import (
 from birthmark.fleet.azure_service import Ready
 from birthmark.fleet.errors import DifferentRecordError, NotTakenBackError, way_of
 from birthmark.fleet.following import Stand, Standing
-from birthmark.fleet.target import Done, Enrolled, EnrollmentRequest, Note, Record, WayBack, unnoted
+from birthmark.fleet.moving import NotAtSourceError
+from birthmark.fleet.target import Change, Done, Enrolled, EnrollmentRequest, Note, Record, WayBack, unnoted
 
 _PAGE = 100
 _BULK = 10  # the service takes no more (Azure DPS quotas)
 _SURVEY_AT_LEAST = 1000
+_OTHERS = ("allocationPolicy", "iotHubs", "customAllocationDefinition", "reprovisionPolicy")
 
 
 class AzureTarget(OtherAttestations):
@@ -49,6 +51,10 @@ class AzureTarget(OtherAttestations):
     @property
     def most_at_once(self) -> int:
         return _BULK
+
+    @property
+    def writes_at_once(self) -> bool:
+        return True
 
     def enroll_new(self, wishes: Sequence[EnrollmentRequest], note: Note) -> Sequence[bool]:
         fresh: dict[str, int] = {}
@@ -84,16 +90,22 @@ class AzureTarget(OtherAttestations):
         if not (difference := on_record(present).difference(wish)):
             return Enrolled(Done.UNCHANGED)
         if not update:
-            raise DifferentRecordError(
-                device=name,
-                target=self.description,
-                present=", ".join(f"{change.what} {change.present}" for change in difference),
-                wanted=", ".join(f"{change.what} {change.wanted}" for change in difference),
-            )
+            raise self._differs(wish, difference)
         if dry_run:
             return Enrolled(Done.WOULD_UPDATE, difference)
-        note(wish.device_id, _way_back(wish, on_record(present)) | {"before": _kept(present)})
+        kept, way = _kept(present), _way_back(wish, on_record(present))
+        if _keeps_certificates(on_record(present), kept, wish):
+            way |= {"thumbprints": on_record(present).thumbprints}
+        note(wish.device_id, way | {"before": kept})
         return Enrolled(self._put(self._as_wished(present, wish), present), difference)
+
+    def _differs(self, wish: EnrollmentRequest, difference: Sequence[Change]) -> DifferentRecordError:
+        return DifferentRecordError(
+            device=registration_id(wish),
+            target=self.description,
+            present=", ".join(f"{change.what} {change.present}" for change in difference),
+            wanted=", ".join(f"{change.what} {change.wanted}" for change in difference),
+        )
 
     def stand(self, wish: EnrollmentRequest) -> Stand:
         """Return where a device stands; whether it connected, only the hub knows that it was assigned to."""
@@ -111,31 +123,47 @@ class AzureTarget(OtherAttestations):
     def _stand_at_hub(self, wish: EnrollmentRequest, state: Any, since: datetime | None) -> Stand:
         """Return where a device stands that was assigned; seen it is where that was after its record was written."""
         at = f"{state.assigned_hub} as {state.device_id}"
-        if self._hub is None or self._hub.host != str(state.assigned_hub).partition(":")[0]:
+        if self._hub is None or not self._is_at_hand(state):
             return Stand(wish.device_id, Standing.ASSIGNED, f"{at}; no connection string of that hub is at hand")
         if (device := self._hub.get(str(state.device_id))) is None:
             return Stand(wish.device_id, Standing.ASSIGNED, f"{at}, which has no such device")
         return stand_of(wish.device_id, at, device, since)
 
     def retire(self, wish: EnrollmentRequest, *, dry_run: bool) -> Done:
-        """Let a device register no more, nor connect to the hub that it was assigned to."""
+        """Let a device register no more, nor connect to the hub that it was assigned to; nothing else changes."""
         present = self._found(self._sdk.get_individual_enrollment, registration_id(wish))
         if present is None:
             return Done.GONE
-        state = present.registration_state
-        known = None if self._hub is None or state is None or not state.device_id else self._hub.get(state.device_id)
-        is_disabled, is_cut = on_record(present).is_disabled, known is None or known.get("status") == "disabled"
-        if is_disabled and is_cut:
+        now, state = on_record(present), present.registration_state
+        if wish.certificate.thumbprint.hex() not in now.thumbprints:
+            raise NotAtSourceError(device=wish.device_id, source=self.description, standing=Standing.OTHERWISE.value)
+        assigned = str(state.device_id) if state is not None and state.assigned_hub else None
+        if assigned is not None and not self._is_at_hand(state):
+            return Done.LEFT
+        known = None if assigned is None or self._hub is None else self._hub.get(assigned)
+        is_cut = known is None or known.get("status") == "disabled"
+        if now.is_disabled and is_cut:
             return Done.UNCHANGED
         if dry_run:
             return Done.WOULD_RETIRE
-        if not is_disabled:
-            record = self._as_wished(present, wish)
-            record.provisioning_status = "disabled"
-            self._put(record, present)
+        if not now.is_disabled:
+            self._put(self._disabled(present, wish), present)
         if known is not None and not is_cut and self._hub is not None:
             self._hub.disable(known)
         return Done.RETIRED
+
+    def _disabled(self, present: Any, wish: EnrollmentRequest) -> Any:
+        kept = _kept(present)
+        record = self._as_kept(kept)
+        if not _has_certificate(kept):  # which the service then wants told again
+            models = self._models
+            record.attestation = models.AttestationMechanism.create_with_x509_client_certs(wish.certificate.pem())
+        record.provisioning_status = "disabled"
+        return record
+
+    def _is_at_hand(self, state: Any) -> bool:
+        """Say whether the hub that a device was assigned to is the one that can be asked."""
+        return self._hub is not None and self._hub.host == str(state.assigned_hub).partition(":")[0]
 
     def take_back(self, device_id: str, way: WayBack, *, dry_run: bool) -> Done:
         known = way_of(way, _Way, device_id, self.description)
@@ -148,7 +176,8 @@ class AzureTarget(OtherAttestations):
                 return Done.GONE
             detail = "it has another certificate now"
             raise NotTakenBackError(device=name, target=self.description, detail=detail)
-        if not known.is_as_left(now, device_id):
+        is_settled = before is None or _settings(_kept(present)) == _settings(before)
+        if not (is_settled and known.is_as_left(now, device_id)):
             detail = "it was disabled, or has other settings now"
             raise NotTakenBackError(device=name, target=self.description, detail=detail)
         if before is not None and not _has_certificate(before):
@@ -182,7 +211,8 @@ class AzureTarget(OtherAttestations):
     def _as_wished(self, record: Any, wish: EnrollmentRequest) -> Any:
         """Change in a record what is wished otherwise; hubs, allocation and the like stay as somebody set them."""
         models = self._models
-        record.attestation = models.AttestationMechanism.create_with_x509_client_certs(wish.certificate.pem())
+        if not (record.attestation and _keeps_certificates(on_record(record), _kept(record), wish)):
+            record.attestation = models.AttestationMechanism.create_with_x509_client_certs(wish.certificate.pem())
         record.device_id = wish.device_id
         record.capabilities = models.DeviceCapabilities.create(iot_edge=wish.is_edge)
         record.provisioning_status = "enabled"
@@ -220,10 +250,14 @@ class _Way(msgspec.Struct, frozen=True):
     is_edge: bool | None = None  # an older journal does not say, as of the twin
     twin: str | None = None
     before: dict[str, Any] | None = None
+    thumbprints: tuple[str, ...] = ()
+    """What the run left it with, where that is more than its own certificate."""
 
     def is_as_left(self, now: OnRecord, device_id: str) -> bool:
         """Say whether a record is as the run left it."""
-        is_same = now.thumbprints == (self.thumbprint,) and now.device_id.lower() == device_id.lower()
+        is_same = (
+            now.thumbprints == (self.thumbprints or (self.thumbprint,)) and now.device_id.lower() == device_id.lower()
+        )
         is_same = is_same and self.is_edge in {None, now.is_edge} and self.twin in {None, str(now.twin)}
         return is_same and not now.is_disabled
 
@@ -240,6 +274,18 @@ def _kept(record: Any) -> dict[str, Any]:
     made = copy.copy(record)
     made.initial_twin = getattr(record.initial_twin, "_internal", record.initial_twin)
     return dict(made.serialize())
+
+
+def _keeps_certificates(now: OnRecord, kept: Mapping[str, Any], wish: EnrollmentRequest) -> bool:
+    """Say whether a record has the wished certificate and can be written with all that it has."""
+    pair = ((kept.get("attestation") or {}).get("x509") or {}).get("clientCertificates") or {}
+    is_told = all(one.get("certificate") for one in pair.values() if one)
+    return is_told and wish.certificate.thumbprint.hex() in now.thumbprints
+
+
+def _settings(record: Mapping[str, Any]) -> list[Any]:
+    """Return what no run changes: what is otherwise since, somebody set."""
+    return [record.get(name) for name in _OTHERS]
 
 
 def _has_certificate(before: Mapping[str, Any]) -> bool:

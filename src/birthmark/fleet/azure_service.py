@@ -61,6 +61,11 @@ class AzureService:
         return f"Azure DPS {self._host}" + (f" (scope {self._scope})" if self._scope else "")
 
     @property
+    def place(self) -> str:
+        """Where its records are, whatever profile leads there."""
+        return self._host.lower()
+
+    @property
     def identity(self) -> str:
         return self.description
 

@@ -41,8 +41,10 @@ def enroll_all(
         if len(together) > 1 and not dry_run:
             alone = paced.ask(lambda: _created(target, together, told, journal))
         for wish in alone:
-            one = partial(_one, target, wish, _Once(journal.begin), update=update, dry_run=dry_run, again=again)
-            told.put(paced.ask(one))
+            note = _Noting(journal.begin)
+            one = partial(_one, target, wish, note, update=update, dry_run=dry_run, again=again)
+            # Of several writes some may be done: that is for the next run, which asks what is there.
+            told.put(paced.ask(one, partial(_may_repeat, target, note)))
 
     def take() -> None:
         with _uninterrupted():  # an outcome that left the queue is journaled and told
@@ -143,16 +145,20 @@ def _created(
     return [wish for wish, is_created in pairs if not is_created]
 
 
-class _Once:
-    """Notes the way back of a device that is tried again once: the first knows what was there before all."""
+class _Noting:
+    """Hands notes on, and knows whether there was one: whether writing has begun."""
 
     def __init__(self, note: Note) -> None:
-        self._note: Note | None = note
+        self._note = note
+        self.has_begun = False
 
     def __call__(self, device_id: str, way: WayBack) -> None:
-        note, self._note = self._note, None
-        if note is not None:
-            note(device_id, way)
+        self.has_begun = True
+        self._note(device_id, way)
+
+
+def _may_repeat(target: EnrollmentTarget, note: _Noting) -> bool:
+    return target.writes_at_once or not note.has_begun
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol, TypeAlias
 
-from birthmark.errors import BirthmarkError, ConflictError, NotFoundError
+from birthmark.errors import BirthmarkError, ConflictError, InvalidRequestError, NotFoundError
 from birthmark.fleet.following import Followed, Goal, Stand, Standing
 from birthmark.fleet.journal import Journal
 from birthmark.fleet.pace import Paced
@@ -79,7 +79,8 @@ def next_step(source: Standing, destination: Standing) -> Step:
         return Step.ENROLL
     if not Stand("", destination).reached(Goal.CONNECTED):
         return Step.WAIT
-    return Step.NOTHING if source in {Standing.MISSING, Standing.DISABLED} else Step.RETIRE
+    # Of a disabled record nobody knows whether the run that disabled it came as far as the hub: to retire asks again.
+    return Step.NOTHING if source is Standing.MISSING else Step.RETIRE
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +128,7 @@ class Move:
         before, after = pair
         try:
             return self._moved(before, after)
-        except (ConflictError, NotFoundError) as error:
+        except (ConflictError, NotFoundError, InvalidRequestError) as error:
             return Progress(after.device_id, Moved.REFUSED, error.explain_cause(), error)
 
     def _moved(self, before: EnrollmentRequest, after: EnrollmentRequest) -> Progress:
@@ -137,17 +138,24 @@ class Move:
             case Step.ENROLL if self.dry_run:
                 return Progress(after.device_id, Moved.WOULD_ENROLL)
             case Step.ENROLL:
-                self.destination.enroll(after, self.journal.begin, update=False, dry_run=False)
-                return Progress(after.device_id, Moved.WAITING, "enrolled now")
+                done = self.destination.enroll(after, self.journal.begin, update=False, dry_run=False).done
+                told = f"{there.standing.value} {there.detail}" if done is Done.UNCHANGED else "enrolled now"
+                return Progress(after.device_id, Moved.WAITING, told.strip())
             case Step.WAIT:
                 return Progress(after.device_id, Moved.WAITING, f"{there.standing.value} {there.detail}".strip())
-            case Step.RETIRE if self.dry_run:
-                return Progress(after.device_id, Moved.WOULD_RETIRE)
             case Step.RETIRE:
-                done = self.source.retire(before, dry_run=False)
-                return Progress(after.device_id, Moved.MOVED, f"{done.value} at {self.source.description}")
+                return self._retired(before, after, here)
             case _:
                 return Progress(after.device_id, Moved.MOVED)
+
+    def _retired(self, before: EnrollmentRequest, after: EnrollmentRequest, here: Stand) -> Progress:
+        done = self.source.retire(before, dry_run=self.dry_run)
+        if done is Done.LEFT:
+            return Progress(after.device_id, Moved.WAITING, f"seen, and {done.value}: {here.detail}")
+        if done is Done.WOULD_RETIRE:
+            return Progress(after.device_id, Moved.WOULD_RETIRE)
+        detail = f"{done.value} at {self.source.description}" if done is Done.RETIRED else ""
+        return Progress(after.device_id, Moved.MOVED, detail)
 
     def _check(self, here: Stand, there: Stand) -> None:
         """Raise for a device that cannot be moved."""

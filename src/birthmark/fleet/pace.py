@@ -58,7 +58,7 @@ class Paced:
         self._asking = 0
         self._is_over = False
 
-    def ask(self, question: Callable[[], T]) -> T:
+    def ask(self, question: Callable[[], T], may_repeat: Callable[[], bool] = lambda: True) -> T:
         """Return what the question returns. Ask again after a `ThrottledError`; raise it when it does not end."""
         attempt = 0
         while True:
@@ -68,7 +68,7 @@ class Paced:
                 except ThrottledError as error:
                     attempt += 1
                     self._learn(attempt, error.retry_after_s)
-                    if attempt >= _ATTEMPTS or self._is_over:
+                    if attempt >= _ATTEMPTS or self._is_over or not may_repeat():
                         raise
                 else:
                     with self._turn:

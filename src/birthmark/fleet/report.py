@@ -173,7 +173,7 @@ def _cells(kind: str, values: Iterable[object], outcome: str = "") -> str:
 
 def bars(title: str, counts: Mapping[str, int]) -> str:
     """Return a chart: a bar for each, as long as its share."""
-    most, rows = max(counts.values(), default=1), []
+    most, rows = max([1, *counts.values()]), []
     for place, (name, count) in enumerate(sorted(counts.items(), key=lambda one: -one[1])):
         y, colour = place * 28, _COLOURS.get(name, "#c62828")
         rows.append(

@@ -22,11 +22,18 @@ class Work(StrEnum):
 
 
 _LOOK: Sequence[str] = (
-    *("ListThings", "ListThingPrincipals", "DescribeCertificate", "ListAttachedPolicies", "DescribeThing"),
+    *(
+        "ListThings",
+        "ListCertificates",
+        "ListThingPrincipals",
+        "DescribeCertificate",
+        "ListAttachedPolicies",
+        "DescribeThing",
+    ),
     *("ListThingGroupsForThing", "GetPolicy", "DescribeThingType", "DescribeThingGroup"),
 )
 _WRITE: Sequence[str] = (
-    *("DescribeEndpoint", "ListCertificates", "CreateThing", "UpdateThing", "RegisterCertificateWithoutCA"),
+    *("DescribeEndpoint", "CreateThing", "UpdateThing", "RegisterCertificateWithoutCA"),
     *("UpdateCertificate", "AttachPolicy", "AddThingToThingGroup", "AttachThingPrincipal"),
 )
 _AFTER_A_FAILURE = ("DeleteThing", "DeleteCertificate", "DetachPolicy")

@@ -71,6 +71,8 @@ class Done(StrEnum):
     GONE = "gone already"
     RETIRED = "retired"
     WOULD_RETIRE = "would be retired"
+    LEFT = "not retired"
+    """Somebody who cannot be asked would let it in still."""
 
 
 class Enrolled(NamedTuple):
@@ -114,6 +116,11 @@ class EnrollmentTarget(Protocol):
     @property
     def most_at_once(self) -> int:
         """How many devices one `enroll_new` takes; 1 where the cloud has no way to write several."""
+        ...
+
+    @property
+    def writes_at_once(self) -> bool:
+        """Whether a device is one write, so that nothing of it was done where that was refused."""
         ...
 
     def enroll_new(self, wishes: Sequence[EnrollmentRequest], note: Note) -> Sequence[bool]:

@@ -5,16 +5,19 @@ Out:  a `Template`, and by it the wish for one device after the other.
 Raises `TemplateInvalidError` with the line, and per device `TemplateUnfilledError`.
 """
 
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from string import Formatter
 from typing import Any
 
 import msgspec
 
+from birthmark.documents.checks import DocumentProblem, check
 from birthmark.errors import InvalidRequestError
 from birthmark.fleet.target import DeviceCertificate, EnrollmentRequest
+from birthmark.iothub.rules.twins import PROPERTIES, TAGS
 from birthmark.manifests.model import Entry
 from birthmark.toml_lines import lines_of
 
@@ -161,11 +164,30 @@ def parse_template(text: str, file: Path) -> Template:
         template = msgspec.convert(given, Template)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise TemplateInvalidError(file=file, line=_line_of(str(error), lines), detail=str(error)) from error
+    for key, detail in _problems(template):
+        line = next((lines[key[:end]] for end in range(len(key), 0, -1) if key[:end] in lines), 1)
+        raise TemplateInvalidError(file=file, line=line, detail=f"{'.'.join(key)}: {detail}")
     for key, value in _texts(given, ()):
         if (problem := _problem(value)) is not None:
             line = next((lines[key[:end]] for end in range(len(key), 0, -1) if key[:end] in lines), 1)
             raise TemplateInvalidError(file=file, line=line, detail=f"{'.'.join(key)}: {problem}")
     return template
+
+
+def _problems(template: Template) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Yield what no cloud takes, with its key: what a rehearsal would not be told."""
+    if template.device_id == "":
+        yield ("device_id",), "a device has a name; leave it out, or name something"
+    for name in ("policy", "thing_type"):
+        if getattr(template.aws, name) == "":
+            yield ("aws", name), "it has a name, or is left out"
+    if "" in template.aws.groups:
+        yield ("aws", "groups"), "each has a name"
+    for name, part, shape in (("tags", template.azure.tags, TAGS), ("desired", template.azure.desired, PROPERTIES)):
+        try:
+            check(part, shape)
+        except DocumentProblem as problem:
+            yield ("azure", name, *problem.path.split(".")), problem.problem.value
 
 
 def _line_of(message: str, lines: Mapping[tuple[str, ...], int]) -> int:
@@ -177,7 +199,8 @@ def _line_of(message: str, lines: Mapping[tuple[str, ...], int]) -> int:
 
 def _texts(value: Any, key: tuple[str, ...]) -> list[tuple[tuple[str, ...], Any]]:
     """Return every text, and what is no JSON, with its key."""
-    if not isinstance(value, dict | list | tuple | int | float | None):
+    is_number = isinstance(value, int | float) and math.isfinite(value)
+    if not (is_number or isinstance(value, dict | list | tuple | None)):
         return [(key, value)]
     if isinstance(value, dict):
         return [found for name, each in value.items() for found in _texts(each, (*key, name))]
@@ -212,6 +235,6 @@ def _filled(key: str, value: Any, facts: Mapping[str, str | int | None]) -> Any:
     if not isinstance(value, str):
         return value
     for _, name, _, _ in Formatter().parse(value):
-        if name and facts[name] is None:
+        if name and facts[name] in (None, ""):
             raise TemplateUnfilledError(device=str(facts["common_name"] or facts["unique_id"]), key=key, name=name)
     return value.format_map(facts)

@@ -6,7 +6,7 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import msgspec
 
@@ -31,6 +31,58 @@ _STYLE = (
     "th,td{text-align:left;padding:.3em .6em;border-bottom:1px solid #ddd;overflow-wrap:anywhere}"
     "svg{display:block;margin:.5em 0 1.5em}.no{color:#c62828;font-weight:bold}.yes{color:#2e7d32;font-weight:bold}"
 )
+
+
+class _Latency(TypedDict):
+    count: int
+    p50_ms: float
+    p99_ms: float
+    max_ms: float
+
+
+class _Summary(TypedDict):
+    """What is shown of a run: a report may have come from anywhere, and no page shows a text where a number belongs."""
+
+    title: str
+    target: str
+    devices: int
+    seconds: float
+    held: bool
+    why: dict[str, int]
+    connects: int
+    registrations: int
+    renewals: int
+    sent: int
+    acknowledged: int
+    errors: dict[str, int]
+    faults: dict[str, int]
+    latencies: dict[str, _Latency]
+    kib_each: float
+    cpu_s: float
+
+
+class _Point(TypedDict):
+    s: float
+    connected: float
+    acknowledged_per_s: float
+    connects_per_s: float
+    errors_per_s: float
+
+
+class _Device(TypedDict):
+    device: str
+    group: str
+    fault: str | None
+    state: str
+    last_error: str
+    held: bool
+    why: str
+
+
+class _Results(TypedDict):
+    summary: _Summary
+    timeline: list[_Point]
+    devices: list[_Device]
 
 
 def check_writable(path: Path) -> None:
@@ -63,6 +115,10 @@ def read_report(path: Path) -> dict[str, Any]:
         raise ReportInvalidError(path=path, detail="it does not parse") from error
     if not isinstance(found, dict) or found.get("format") != FORMAT:
         raise ReportInvalidError(path=path, detail=f"its format is not {FORMAT}")
+    try:
+        msgspec.convert(found, _Results)
+    except msgspec.ValidationError as error:
+        raise ReportInvalidError(path=path, detail=f"it is not as a run wrote it: {error}") from error
     return found
 
 

@@ -104,7 +104,7 @@ def at_another_aws(say: Say, port: int) -> Callable[[Scene], None]:
 POOR = "birthmark enroll list --to aws --profile poor"
 FLEET: Mapping[str, Scenario] = {
     "fleet.not_allowed": Scenario(POOR, at_another_aws(_deny, 8099), is_instead=True),
-    "fleet.target_throttled": Scenario(POOR, at_another_aws(_throttle(5), 8098)),
+    "fleet.target_throttled": Scenario(POOR, at_another_aws(_throttle(8), 8098)),
     "enroll.journal_not_named": Scenario(UNDO, typed(*RUN), is_instead=True),
     "enroll.report_form": Scenario(
         f"birthmark enroll manifest {SHIPMENT} --report run.xls", typed(RUN[0]), is_instead=True

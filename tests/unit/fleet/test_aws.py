@@ -22,6 +22,7 @@ from birthmark.fleet.errors import (
     TargetThrottledError,
     TargetUnreachableError,
 )
+from birthmark.fleet.following import Standing
 from birthmark.fleet.profiles import AwsProfile
 from birthmark.fleet.target import Done, EnrollmentRequest, Record, WayBack
 from fakes import NOON, FakeClock
@@ -80,6 +81,13 @@ def made(aws: Stubber) -> None:
     )
 
 
+def described(status: str, **more: Any) -> Told:
+    """What is told of the certificate."""
+    told = {"certificateArn": ARN, "certificateId": ID, "creationDate": NOON, "status": status} | more
+    return ("describe_certificate", {"certificateDescription": told}, {"certificateId": ID})
+
+
+DESCRIBED = described("ACTIVE")
 ATTACH: Told = ("attach_thing_principal", {}, {"thingName": "gateway", "principal": ARN})
 
 
@@ -120,7 +128,6 @@ def test_a_policy_that_is_not_attached_yet_is_attached(aws: Stubber, target: Aws
         attached(),
         ("get_policy", {}, {"policyName": "p"}),
         attached(),
-        ("update_certificate", {}, {"certificateId": ID, "newStatus": "ACTIVE"}),
         ("attach_policy", {}, {"policyName": "p", "target": ARN}),
         ATTACH,
     )
@@ -135,12 +142,7 @@ def test_another_certificate_is_left_unless_it_is_to_be_updated(aws: Stubber, ta
     assert told == ("certificate " + "0" * 64, f"certificate {ID}")
     principals(aws, OTHER_ARN)
     listed = {"certificates": [{"certificateId": ID, "certificateArn": ARN}]}
-    answers(
-        aws,
-        ("list_certificates", listed, {"pageSize": 250}),
-        ("update_certificate", {}, {"certificateId": ID, "newStatus": "ACTIVE"}),
-        ATTACH,
-    )
+    answers(aws, ("list_certificates", listed, {"pageSize": 250}), DESCRIBED, ATTACH)
     assert target.enroll(WISH, update=True, dry_run=False).done is Done.UPDATED
 
 
@@ -174,13 +176,66 @@ def test_what_was_made_is_taken_back_when_a_later_step_fails(aws: Stubber, targe
     assert refused.value.facts["reason"] == "LimitExceededException: too many"
 
 
-def test_a_certificate_that_is_registered_already_is_used_and_never_taken_back(aws: Stubber, target: AwsTarget) -> None:
+def registered_before(aws: Stubber) -> None:
+    """Expect a thing that is made, for a certificate that was there."""
     missing(aws)
     answers(aws, ("create_thing", {}, {"thingName": "gateway"}))
     fields = {"resourceArn": ARN, "resourceId": ID}
     exists = "ResourceAlreadyExistsException"
     aws.add_client_error("register_certificate_without_ca", exists, "there", 409, modeled_fields=fields)
-    answers(aws, ("update_certificate", {}, {"certificateId": ID, "newStatus": "ACTIVE"}))
+
+
+@pytest.mark.parametrize("status", ["INACTIVE", "REVOKED"])
+def test_a_certificate_that_was_put_to_sleep_is_not_woken_unasked(aws: Stubber, target: AwsTarget, status: str) -> None:
+    registered_before(aws)
+    answers(aws, described(status), ("delete_thing", {}, {"thingName": "gateway"}))
+    with pytest.raises(DifferentRecordError) as refused:
+        target.enroll(WISH, update=False, dry_run=False)
+    assert refused.value.facts["present"] == f"status of the certificate {status}"
+
+
+def test_a_certificate_that_is_woken_as_asked_is_noted_as_it_was(aws: Stubber, target: AwsTarget) -> None:
+    registered_before(aws)
+    answers(
+        aws, described("INACTIVE"), ("update_certificate", {}, {"certificateId": ID, "newStatus": "ACTIVE"}), ATTACH
+    )
+    noted: list[WayBack] = []
+    target.enroll(WISH, lambda _device, way: noted.append(way), update=True, dry_run=False)
+    assert (noted[-1]["is_registered"], noted[-1]["status"]) == (True, "INACTIVE")
+
+
+def test_what_sleeps_is_known_by_the_survey_and_a_rehearsal_says_so(aws: Stubber, target: AwsTarget) -> None:
+    answers(aws, ("list_things", {"things": []}, {"maxResults": 250}))
+    asleep = {"certificates": [{"certificateId": ID, "certificateArn": ARN, "status": "REVOKED"}]}
+    answers(aws, ("list_certificates", asleep, {"pageSize": 250}))
+    target.survey(1)
+    with pytest.raises(DifferentRecordError):
+        target.enroll(WISH, update=False, dry_run=True)
+    assert [change.present for change in target.enroll(WISH, update=True, dry_run=True).difference] == ["REVOKED"]
+
+
+def test_what_the_sdk_does_not_ask_for_is_one_device_s_refusal(target: AwsTarget) -> None:
+    with pytest.raises(TargetRefusedError):
+        target.enroll(EnrollmentRequest("", CERTIFICATE), update=False, dry_run=False)
+
+
+def test_who_was_connected_before_its_certificate_was_woken_was_not_seen(aws: Stubber, target: AwsTarget) -> None:
+    principals(aws, ARN)
+    answers(aws, described("ACTIVE", lastModifiedDate=NOON))
+    answers(
+        aws,
+        (
+            "get_thing_connectivity_data",
+            {"connected": False, "timestamp": NOON - timedelta(hours=1)},
+            {"thingName": "gateway"},
+        ),
+    )
+    assert target.stand(WISH).standing is Standing.ASSIGNED
+
+
+def test_a_certificate_that_is_registered_already_is_used_and_never_taken_back(aws: Stubber, target: AwsTarget) -> None:
+    registered_before(aws)
+    answers(aws, described("ACTIVE"))
     aws.add_client_error("attach_thing_principal", "ThrottlingException", "slowly")
     answers(aws, ("delete_thing", {}, {"thingName": "gateway"}))
     with pytest.raises(TargetThrottledError):
@@ -189,6 +244,7 @@ def test_a_certificate_that_is_registered_already_is_used_and_never_taken_back(a
 
 def test_after_a_survey_a_new_thing_is_not_asked_for(aws: Stubber, target: AwsTarget) -> None:
     answers(aws, ("list_things", {"things": [{"thingName": "other"}]}, {"maxResults": 250}))
+    answers(aws, ("list_certificates", {"certificates": []}, {"pageSize": 250}))
     target.survey(1)
     assert target.enroll(WISH, update=False, dry_run=True).done is Done.WOULD_CREATE
 
@@ -256,11 +312,6 @@ def test_a_thing_that_is_not_there_cannot_be_removed(aws: Stubber, target: AwsTa
 
 
 WAY = {"certificate": ID, "is_new_thing": True, "is_attached": False, "is_registered": False, "policy": "p"}
-DESCRIBED: Told = (
-    "describe_certificate",
-    {"certificateDescription": {"certificateArn": ARN, "certificateId": ID, "creationDate": NOON}},
-    {"certificateId": ID},
-)
 AS_MADE: Told = ("describe_thing", {"version": 1}, {"thingName": "gateway"})
 ENDED: Told = ("delete_thing", {}, {"thingName": "gateway", "expectedVersion": 1})
 ALONE: Told = ("list_principal_things", {"things": ["gateway"]}, {"principal": ARN})
@@ -287,6 +338,16 @@ def test_what_was_made_for_a_device_is_taken_back(aws: Stubber, target: AwsTarge
         ENDED,
     )
     assert target.take_back("gateway", WAY, dry_run=False) is Done.TAKEN_BACK
+
+
+def test_a_certificate_that_a_run_woke_sleeps_again(aws: Stubber, target: AwsTarget) -> None:
+    missing(aws)
+    answers(aws, DESCRIBED, attached(), ("update_certificate", {}, {"certificateId": ID, "newStatus": "INACTIVE"}))
+    way = WAY | {"is_registered": True, "status": "INACTIVE"}
+    assert target.take_back("gateway", way, dry_run=False) is Done.TAKEN_BACK
+    missing(aws)
+    answers(aws, described("INACTIVE"), attached())
+    assert target.take_back("gateway", way, dry_run=False) is Done.GONE
 
 
 def test_a_certificate_that_was_there_before_the_run_is_left_whatever_the_journal_knows(
@@ -366,4 +427,4 @@ def test_the_way_back_is_noted_before_anything_is_written(aws: Stubber, target: 
     noted: list[WayBack] = []
     with pytest.raises(TargetThrottledError):
         target.enroll(WISH, lambda _device, way: noted.append(way), update=False, dry_run=False)
-    assert noted == [WAY | {"policy": None, "since": noted[0]["since"]}]
+    assert noted == [WAY | {"status": None, "policy": None, "since": noted[0]["since"]}]

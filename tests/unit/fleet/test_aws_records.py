@@ -69,6 +69,6 @@ def test_what_only_adds_completes_a_record_and_what_replaces_changes_it() -> Non
 def test_the_way_back_of_a_change_keeps_what_was_there() -> None:
     present = OnRecord([ARN], ARN, type_name="pump", attributes={"site": "a"}, version=3)
     wish = EnrollmentRequest("gateway", CERTIFICATE, attributes={"site": "b", "line": "3"}, groups=("g",))
-    way = way_back(wish, present, frozenset(), is_registered=True)
+    way = way_back(wish, present, frozenset(), status="ACTIVE")
     assert way["before"] == {"version": 3, "type_name": "pump", "attributes": {"site": "a"}, "added": ["line"]}
     assert (way["groups"], way["is_new_thing"], way["is_attached"]) == (["g"], False, True)

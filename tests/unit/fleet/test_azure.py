@@ -2,8 +2,9 @@
 
 import copy
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from provisioningserviceclient import models
@@ -11,7 +12,7 @@ from provisioningserviceclient.client import ProvisioningServiceError
 
 from birthmark.errors import BirthmarkError
 from birthmark.fleet.azure import AzureTarget
-from birthmark.fleet.azure_records import json_of
+from birthmark.fleet.azure_records import json_of, on_record
 from birthmark.fleet.errors import (
     CredentialsRefusedError,
     DifferentRecordError,
@@ -22,6 +23,7 @@ from birthmark.fleet.errors import (
     TargetThrottledError,
     TargetUnreachableError,
 )
+from birthmark.fleet.moving import NotAtSourceError
 from birthmark.fleet.profiles import AzureProfile
 from birthmark.fleet.target import Done, EnrollmentRequest, Record, WayBack
 from birthmark.pki.certificates import parse_any
@@ -378,6 +380,29 @@ def test_what_has_somebody_else_s_certificate_before_this_one_since_is_left(
     assert "device-1" in service.individuals
 
 
+def test_an_update_leaves_the_other_certificate_of_a_device(target: AzureTarget, service: Service) -> None:
+    """A device that renews has two for a while."""
+    enroll(target)
+    mechanism = models.AttestationMechanism.create_with_x509_client_certs(OTHER.pem(), DEVICE.pem())
+    pair = mechanism.x509.client_certificates
+    pair.primary.info, pair.secondary.info = info_of(OTHER.pem()), info_of(DEVICE.pem())
+    service.individuals["device-1"].attestation = mechanism
+    way = enrolled(target, replace(WISH, tags={"site": "Osaka"}), update=True)
+    both = (OTHER.thumbprint.hex(), DEVICE.thumbprint.hex())
+    assert on_record(service.individuals["device-1"]).thumbprints == both
+    assert target.take_back("device-1", way, dry_run=False) is Done.TAKEN_BACK
+
+
+def test_what_somebody_set_since_an_update_is_not_put_back(target: AzureTarget, service: Service) -> None:
+    enrolled(target)
+    way = enrolled(target, EnrollmentRequest("device-1", OTHER), update=True)
+    record = service.individuals["device-1"]
+    record.reprovision_policy = models.ReprovisionPolicy(update_hub_assignment=True, migrate_device_data=False)
+    with pytest.raises(NotTakenBackError):
+        target.take_back("device-1", way, dry_run=False)
+    assert service.individuals["device-1"].reprovision_policy is not None
+
+
 def test_a_record_whose_certificate_the_service_keeps_to_itself_cannot_be_put_back(target: AzureTarget) -> None:
     enrolled(target)
     way = dict(enrolled(target, EnrollmentRequest("device-1", OTHER), update=True))
@@ -391,3 +416,59 @@ def test_a_record_whose_certificate_the_service_keeps_to_itself_cannot_be_put_ba
 def test_a_way_back_that_no_run_wrote_is_refused(target: AzureTarget, way: dict[str, Any]) -> None:
     with pytest.raises(NotTakenBackError):
         target.take_back("gateway", way, dry_run=False)
+
+
+class Hub:
+    """The hub that is known with the service."""
+
+    host = "hub.test"
+
+    def __init__(self) -> None:
+        self.cut: list[str] = []
+
+    def get(self, device_id: str) -> dict[str, Any]:
+        return {"deviceId": device_id, "status": "enabled", "etag": "1"}
+
+    def disable(self, device: Mapping[str, Any]) -> None:
+        self.cut.append(device["deviceId"])
+
+
+@pytest.fixture
+def hub(target: AzureTarget) -> Hub:
+    made = Hub()
+    target._hub = cast(Any, made)
+    return made
+
+
+def assigned(service: Service, hub: str) -> Any:
+    """The record of a device that registered."""
+    record = service.individuals["device-1"]
+    record.registration_state = SimpleNamespace(assigned_hub=hub, device_id="device-1", status="assigned")
+    return record
+
+
+def test_to_retire_a_device_changes_nothing_else_of_its_record(target: AzureTarget, service: Service, hub: Hub) -> None:
+    enroll(target, replace(WISH, is_edge=True, tags={"site": "Osaka"}))
+    assigned(service, "hub.test")
+    assert target.retire(WISH, dry_run=False) is Done.RETIRED
+    record = service.individuals["device-1"]
+    assert (record.provisioning_status, record.capabilities.iot_edge) == ("disabled", True)
+    assert on_record(record).twin.tags == {"site": "Osaka"}
+    assert hub.cut == ["device-1"]
+
+
+def test_a_device_at_a_hub_that_cannot_be_asked_is_left(target: AzureTarget, service: Service, hub: Hub) -> None:
+    """A device of the same name at the hub that is at hand is another one."""
+    enroll(target)
+    assigned(service, "elsewhere.test")
+    assert target.retire(WISH, dry_run=False) is Done.LEFT
+    target._hub = None
+    assert target.retire(WISH, dry_run=False) is Done.LEFT
+    assert (hub.cut, service.individuals["device-1"].provisioning_status) == ([], "enabled")
+
+
+def test_who_has_the_record_since_is_not_retired(target: AzureTarget, hub: Hub) -> None:
+    enroll(target, EnrollmentRequest("device-1", OTHER))
+    with pytest.raises(NotAtSourceError):
+        target.retire(WISH, dry_run=False)
+    assert hub.cut == []

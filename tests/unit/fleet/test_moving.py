@@ -5,8 +5,10 @@ from contextlib import contextmanager
 
 import pytest
 
+from birthmark.errors import BirthmarkError
 from birthmark.fleet.aws_records import stand_of as stand_at_aws
 from birthmark.fleet.azure_hub import stand_of as stand_at_hub
+from birthmark.fleet.errors import TargetRefusedError
 from birthmark.fleet.following import Goal, Stand, Standing
 from birthmark.fleet.journal import Journal
 from birthmark.fleet.moving import Move, Moved, Step, next_step
@@ -24,13 +26,22 @@ class Place(MemoryTarget):
     def __init__(self, standing: Standing) -> None:
         super().__init__()
         self.standing = standing
+        self.is_at_hand = True
+        self.problem: BirthmarkError | None = None
 
     def stand(self, wish: EnrollmentRequest) -> Stand:
+        if self.problem is not None:
+            raise self.problem
         is_new = self.standing is Standing.MISSING and wish.device_id in self.on_record
         return Stand(wish.device_id, Standing.UNASSIGNED if is_new else self.standing)
 
     def retire(self, wish: EnrollmentRequest, *, dry_run: bool) -> Done:
-        assert not dry_run
+        if not self.is_at_hand:
+            return Done.LEFT
+        if dry_run:
+            return Done.WOULD_RETIRE
+        if self.standing is Standing.DISABLED:
+            return Done.UNCHANGED
         self.standing = Standing.DISABLED
         return Done.RETIRED
 
@@ -84,6 +95,26 @@ def test_a_rehearsal_says_the_next_step_alone(destination: Standing, said: Moved
         assert [one.moved for one in move.look([(WISH, WISH)])] == [said]
         assert isinstance(move.destination, Place)
         assert move.destination.on_record == {}
+
+
+def test_who_cannot_be_retired_is_not_said_to_be_moved() -> None:
+    with moving(Standing.ASSIGNED, Standing.CONNECTED) as move:
+        assert isinstance(move.source, Place)
+        move.source.is_at_hand = False
+        (progress,) = move.look([(WISH, WISH)])
+        assert (progress.moved, progress.detail) == (Moved.WAITING, "seen, and not retired: ")
+
+
+def test_a_retirement_that_was_cut_off_is_gone_on_with() -> None:
+    assert next_step(Standing.DISABLED, Standing.AWAY) is Step.RETIRE
+
+
+def test_one_device_s_refusal_leaves_the_others_theirs() -> None:
+    with moving(Standing.CONNECTED, Standing.MISSING) as move:
+        assert isinstance(move.destination, Place)
+        move.destination.problem = TargetRefusedError(target="t", reason="no name for a thing")
+        (progress,) = move.look([(WISH, WISH)])
+        assert progress.moved is Moved.REFUSED
 
 
 def test_what_was_seen_before_the_record_is_another_life() -> None:

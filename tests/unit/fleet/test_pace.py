@@ -76,6 +76,15 @@ def test_what_is_throttled_is_asked_for_again_and_nothing_is_refused_or_doubled(
     assert [outcome.done for outcome in undone] == [Done.TAKEN_BACK] * len(WISHES)
 
 
+def test_a_device_of_several_writes_is_not_tried_again_when_one_of_them_was_refused() -> None:
+    target, told = Strained(1), list[Outcome]()
+    target.writes_at_once = False
+    with pytest.raises(ThrottledError):
+        enroll_all(target, WISHES[:1], Journal(None, ""), told.append, update=False, dry_run=False)
+    enroll_all(target, WISHES[:1], Journal(None, ""), told.append, update=False, dry_run=False)
+    assert [outcome.done for outcome in told] == [Done.CREATED]
+
+
 def test_devices_are_followed_at_a_pace_that_is_borne() -> None:
     assert len(list(stands_of(Strained(5), WISHES))) == len(WISHES)
 

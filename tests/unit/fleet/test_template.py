@@ -1,5 +1,6 @@
 """A template says what each device of a list gets; what it cannot say is told with its line."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,13 @@ def test_what_the_example_says_may_be_named_is_what_there_is() -> None:
         ('device_id = "{unique_id!r}"', 1, "is written so alone"),
         ("[azure.tags]\nmade = 2026-01-01", 2, "write it as a text"),
         ("device_id = ", 1, "Invalid"),
+        ('device_id = ""', 1, "has a name"),
+        ('[aws]\nthing_type = ""', 2, "has a name"),
+        ('[aws]\ngroups = ["a", ""]', 2, "has a name"),
+        ("[azure.desired]\nlimit = inf", 2, "write it as a text"),
+        ("[azure.desired]\nlimit = 9007199254740993", 2, "out of range"),
+        ('[azure.tags]\n"$x" = 1', 2, "not allowed"),
+        (f"[azure.tags]\n{'.'.join('a' * 20_000)} = 1", 1, "too many levels"),
     ],
 )
 def test_what_is_wrong_is_told_with_its_line(text: str, line: int, said: str) -> None:
@@ -72,6 +80,11 @@ def test_what_an_entry_has_not_is_told_and_not_left_out() -> None:
     with pytest.raises(TemplateUnfilledError) as refused:
         parse_template('[azure.tags]\nboard = "{board}"', FILE).wish(ENTRY, 1, UNREAD)
     assert "azure.tags.board" in refused.value.explain_cause()
+
+
+def test_a_name_that_would_be_empty_is_not_there() -> None:
+    with pytest.raises(TemplateUnfilledError):
+        parse_template('device_id = "{model}"', FILE).wish(replace(ENTRY, model=""), 1, UNREAD)
 
 
 def test_a_number_has_the_width_that_is_asked_for() -> None:

@@ -82,6 +82,9 @@ def move(
     writing: WriteOptions,
     policy: Annotated[str | None, typer.Option(help="Policy to attach (AWS).")] = None,
     template: TemplateOption = None,
+    update: Annotated[
+        bool, typer.Option("--update", help="Enable again what is disabled there, as after a move back.")
+    ] = False,
     journal: Annotated[
         Path | None, typer.Option(help="Keep what is enrolled in this file; `enroll manifest --undo` takes it back.")
     ] = None,
@@ -103,7 +106,7 @@ def move(
     tally = Tally(as_json=False)
     wishes = list(shipment.wishes(tally.add))
     with Journal(journal, there.identity if journal else "", again=without("--journal", takes_value=True)) as kept:
-        moving = Move(here, there, kept, dry_run=writing.dry_run)
+        moving = Move(here, there, kept, dry_run=writing.dry_run, update=update)
         pairs = [(wish, wish) for wish in wishes]
         patience_s = patience.seconds if wait and not writing.dry_run else 0
         ends = source.as_options(), destination.as_options()

@@ -122,8 +122,7 @@ class AzureTarget(OtherAttestations):
         present = self._found(self._sdk.get_individual_enrollment, registration_id(wish))
         if present is None:
             return Done.GONE
-        state = present.registration_state
-        known = None if self._hub is None or state is None or not state.device_id else self._hub.get(state.device_id)
+        known = self._at_hub(present)
         is_disabled, is_cut = on_record(present).is_disabled, known is None or known.get("status") == "disabled"
         if is_disabled and is_cut:
             return Done.UNCHANGED
@@ -136,6 +135,18 @@ class AzureTarget(OtherAttestations):
         if known is not None and not is_cut and self._hub is not None:
             self._hub.disable(known)
         return Done.RETIRED
+
+    def reinstate(self, wish: EnrollmentRequest) -> None:
+        """Let a device connect again to the hub that it was assigned to; its enrollment alone does not."""
+        present = self._found(self._sdk.get_individual_enrollment, registration_id(wish))
+        known = None if present is None else self._at_hub(present)
+        if self._hub is not None and known is not None and known.get("status") == "disabled":
+            self._hub.enable(known)
+
+    def _at_hub(self, present: Any) -> dict[str, Any] | None:
+        """Return the hub's own record of a device that was assigned, None where it has or tells none."""
+        state = present.registration_state
+        return None if self._hub is None or state is None or not state.device_id else self._hub.get(state.device_id)
 
     def take_back(self, device_id: str, way: WayBack, *, dry_run: bool) -> Done:
         known = way_of(way, _Way, device_id, self.description)

@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import Any, Protocol, TypeAlias
 
 from birthmark.errors import BirthmarkError, ConflictError, NotFoundError
+from birthmark.fleet.errors import DifferentRecordError
 from birthmark.fleet.following import Followed, Goal, Stand, Standing
 from birthmark.fleet.journal import Journal
 from birthmark.fleet.target import Done, EnrollmentRequest, EnrollmentTarget
@@ -71,6 +72,10 @@ class Source(Followed, Protocol):
 class Destination(Followed, EnrollmentTarget, Protocol):
     """Where they go."""
 
+    def reinstate(self, wish: EnrollmentRequest) -> None:
+        """Let a device connect again that was retired here, and whose record was just enabled."""
+        ...
+
 
 def next_step(source: Standing, destination: Standing) -> Step:
     """Return what is to be done of a device that stands so at both; conflicts are for `check`."""
@@ -110,6 +115,8 @@ class Move:
     destination: Destination
     journal: Journal
     dry_run: bool
+    update: bool = False
+    """Enable what is disabled there, as what came from there once."""
 
     def look(
         self, wishes: Sequence[tuple[EnrollmentRequest, EnrollmentRequest]], workers: int = 8
@@ -129,11 +136,8 @@ class Move:
         there, here = self.destination.stand(after), self.source.stand(before)
         self._check(here, there)
         match next_step(here.standing, there.standing):
-            case Step.ENROLL if self.dry_run:
-                return Progress(after.device_id, Moved.WOULD_ENROLL)
             case Step.ENROLL:
-                self.destination.enroll(after, self.journal.begin, update=False, dry_run=False)
-                return Progress(after.device_id, Moved.WAITING, "enrolled now")
+                return self._enrolled(after, there)
             case Step.WAIT:
                 return Progress(after.device_id, Moved.WAITING, f"{there.standing.value} {there.detail}".strip())
             case Step.RETIRE if self.dry_run:
@@ -143,6 +147,19 @@ class Move:
                 return Progress(after.device_id, Moved.MOVED, f"{done.value} at {self.source.description}")
             case _:
                 return Progress(after.device_id, Moved.MOVED)
+
+    def _enrolled(self, after: EnrollmentRequest, there: Stand) -> Progress:
+        """Put a device on record there. Raise for what was disabled there, unless that is to be enabled."""
+        is_disabled, where = there.standing is Standing.DISABLED, self.destination.description
+        if is_disabled and not self.update:
+            told = {"present": "status disabled", "wanted": "status enabled"}
+            raise DifferentRecordError(device=after.device_id, target=where, **told)
+        self.destination.enroll(after, self.journal.begin, update=is_disabled, dry_run=self.dry_run)
+        if self.dry_run:
+            return Progress(after.device_id, Moved.WOULD_ENROLL, "disabled now" if is_disabled else "")
+        if is_disabled:
+            self.destination.reinstate(after)
+        return Progress(after.device_id, Moved.WAITING, "enabled again" if is_disabled else "enrolled now")
 
     def _check(self, here: Stand, there: Stand) -> None:
         """Raise for a device that cannot be moved."""

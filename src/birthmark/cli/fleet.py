@@ -24,7 +24,7 @@ from birthmark.cli.manifest import ManifestOptions, count_entries
 from birthmark.cli.operator import DataOption
 from birthmark.cli.options import JsonOption, command, commands
 from birthmark.cli.printable import counted
-from birthmark.cli.shipment import Shipment, template_of
+from birthmark.cli.shipment import Shipment, hint_at_policy, template_of
 from birthmark.cli.tally import Tally
 from birthmark.console.client import DEFAULT_DATA
 from birthmark.fleet.following import Goal
@@ -100,6 +100,8 @@ def move(
     here, there = source.open(), destination.open()
     total = count_entries(shipped.file)
     typer.echo(f"{counted(total, 'device')} from {here.description} to {there.description}", err=True)
+    if not destination.is_azure and wanted.aws.policy is None:
+        hint_at_policy()
     is_local = source.profile.is_local and destination.profile.is_local
     agree(f"Move them to {there.description}, and retire them?", yes=writing.yes or writing.dry_run or is_local)
     shipment = Shipment(shipped.file, trust, total, wanted, quiet=True, needs_common_name=destination.is_azure)

@@ -76,6 +76,11 @@ class Tally:
     def has_refusals(self) -> bool:
         return self.counts[Done.REFUSED] > 0
 
+    @property
+    def has_new(self) -> bool:
+        """Say whether something was, or would be, put on record."""
+        return bool(self.counts[Done.CREATED] or self.counts[Done.WOULD_CREATE])
+
     def show_refusals(self) -> None:
         """Print each kind of refusal once: how many, whom, why, and what to do."""
         for kind in self._refused.values():

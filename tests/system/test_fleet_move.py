@@ -111,6 +111,31 @@ def test_a_device_is_retired_only_after_it_was_seen_at_its_new_place(server: Run
     assert set(fleet.follow().values()) == {"disabled"}
 
 
+def test_a_fleet_goes_back_by_the_same_command_and_update(server: RunningServer, fleet: Fleet) -> None:
+    server.run("enroll", "manifest", *fleet.list)
+    assert all(fleet.sends_to_azure(name) for name in NAMES)
+    there, back = ["--from", "azure", "--to", "aws", "--policy", "own"], ["--from", "aws", "--to", "azure"]
+    fleet.move(*there)
+    assert all(fleet.sends_to_aws(name) for name in NAMES)
+    assert set(fleet.move(*there).values()) == {"moved"}
+    assert set(fleet.move(*back).values()) == {"refused"}
+    assert set(fleet.move(*back, "--dry-run").values()) == {"refused"}
+    assert set(fleet.move(*back, "--update", "--dry-run").values()) == {"would be enrolled"}
+    assert set(fleet.move(*back, "--update").values()) == {"waiting"}
+    assert all(fleet.sends_to_azure(name) for name in NAMES)
+    assert set(fleet.move(*back).values()) == {"moved"}
+    assert not any(fleet.sends_to_aws(name) for name in NAMES)
+    assert set(fleet.move(*there, "--update").values()) == {"waiting"}
+    assert all(fleet.sends_to_aws(name) for name in NAMES)
+    assert set(fleet.move(*there).values()) == {"moved"}
+
+
+def test_a_rehearsal_refuses_what_the_move_would(server: RunningServer, fleet: Fleet) -> None:
+    server.run("enroll", "manifest", *fleet.list)
+    way = ["--from", "azure", "--to", "aws", "--policy", "nobody-made-it", "--dry-run"]
+    assert set(fleet.move(*way).values()) == {"refused"}
+
+
 def test_a_device_that_is_not_where_it_is_moved_from_is_refused(server: RunningServer, fleet: Fleet) -> None:
     told = server.attempt("fleet", "move", *fleet.list, "--from", "azure", "--to", "aws")
     assert (told.returncode, "fleet.not_at_source" in told.stderr) == (7, True)

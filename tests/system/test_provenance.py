@@ -134,3 +134,10 @@ def test_what_nobody_knows_is_told_so(plant: Plant) -> None:
     done = plant.type("birthmark provenance verify nobody")
     assert done.returncode == 3
     assert "Code: provenance.nothing_known" in done.stderr
+
+
+def test_a_list_that_is_not_believed_is_not_passed_over(plant: Plant) -> None:
+    done = plant.type("birthmark provenance verify nobody --manifest station/intake-0001.jsonl")
+    assert done.returncode == 3
+    assert "of the list not all is believed" in done.stderr
+    assert "not among the accepted ones" in done.stderr

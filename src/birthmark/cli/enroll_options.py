@@ -122,9 +122,9 @@ class DeviceOptions:
 
     edge: Edge = False
     policy: Annotated[str | None, typer.Option(help="Policy to attach (AWS).")] = None
-    update: Annotated[bool, typer.Option("--update", help="Replace what is on record with another certificate.")] = (
-        False
-    )
+    update: Annotated[
+        bool, typer.Option("--update", help="Change what is on record otherwise: certificate, status, settings.")
+    ] = False
     force: Force = False
 
     def check(self, *, azure: bool, aws: bool) -> None:

@@ -32,7 +32,7 @@ def exec_(
     """Run a program that only takes key files with the key in the chip; the program stays as it is.
 
     Wherever it loads a reference key, a `pkcs11:` URI file or a URI PEM, it gets the token's key: by a hook (Python,
-    Node), OpenSSL's engine (curl, mosquitto_pub, openssl), pkcs11-provider, or a TLS proxy on loopback.
+    Node), OpenSSL's engine (curl, openssl), pkcs11-provider, or a TLS proxy on loopback (mosquitto_pub, any other).
     """
     only(how in (None, Way.PROXY), "with --how proxy", to=to or None)
     for target in to or ():

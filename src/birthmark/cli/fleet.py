@@ -24,7 +24,7 @@ from birthmark.cli.manifest import ManifestOptions, count_entries
 from birthmark.cli.operator import DataOption
 from birthmark.cli.options import JsonOption, command, commands
 from birthmark.cli.printable import counted
-from birthmark.cli.shipment import Shipment, template_of
+from birthmark.cli.shipment import Shipment, hint_at_policy, template_of
 from birthmark.cli.tally import Tally
 from birthmark.console.client import DEFAULT_DATA
 from birthmark.fleet.following import Goal
@@ -82,6 +82,9 @@ def move(
     writing: WriteOptions,
     policy: Annotated[str | None, typer.Option(help="Policy to attach (AWS).")] = None,
     template: TemplateOption = None,
+    update: Annotated[
+        bool, typer.Option("--update", help="Enable again what is disabled there, as after a move back.")
+    ] = False,
     journal: Annotated[
         Path | None, typer.Option(help="Keep what is enrolled in this file; `enroll manifest --undo` takes it back.")
     ] = None,
@@ -101,13 +104,15 @@ def move(
         )
     total = count_entries(shipped.file)
     typer.echo(f"{counted(total, 'device')} from {here.description} to {there.description}", err=True)
+    if not destination.is_azure and wanted.aws.policy is None:
+        hint_at_policy()
     is_local = source.profile.is_local and destination.profile.is_local
     agree(f"Move them to {there.description}, and retire them?", yes=writing.yes or writing.dry_run or is_local)
     shipment = Shipment(shipped.file, trust, total, wanted, quiet=True, needs_common_name=destination.is_azure)
     tally = Tally(as_json=False)
     wishes = list(shipment.wishes(tally.add))
     with Journal(journal, there.identity if journal else "", again=without("--journal", takes_value=True)) as kept:
-        moving = Move(here, there, kept, dry_run=writing.dry_run)
+        moving = Move(here, there, kept, dry_run=writing.dry_run, update=update)
         pairs = [(wish, wish) for wish in wishes]
         patience_s = patience.seconds if wait and not writing.dry_run else 0
         ends = source.as_options(), destination.as_options()

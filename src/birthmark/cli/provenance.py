@@ -17,6 +17,7 @@ from birthmark.cli.options import JsonOption, command, commands
 from birthmark.console.client import ServerNotRunningError
 from birthmark.errors import NotFoundError
 from birthmark.fleet.provenance import Link, State, is_about, links_of_list, links_of_server
+from birthmark.manifests.errors import ManifestError
 from birthmark.manifests.model import Entry
 from birthmark.text import printable
 
@@ -33,12 +34,14 @@ class NothingKnownError(NotFoundError):
     """Nobody knows this device."""
 
     code = "provenance.nothing_known"
-    cause = "Neither a list nor the server of {data} knows anything of '{name}'."
+    cause = "Neither a list nor the server of {data} knows anything of '{name}'{refused}."
     fix = (
         "The names that the server knows: `birthmark enroll list --data {data}`. A list is given with --manifest FILE."
     )
     data: Path
     name: str
+    refused: str = ""
+    """What of the list was not believed, which may be what is asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +54,18 @@ class ListOptions:
     )
     signer: Annotated[list[Path] | None, typer.Option(help="A signer certificate of a manifest to accept.")] = None
 
-    def found(self, wanted: str) -> list[Any]:
-        """Return the entries that are about the device, and what is wrong with them."""
+    def found(self, wanted: str) -> tuple[list[Any], str]:
+        """Return the entries that are about the device, and what is wrong with them; and of the others the first."""
+        about: list[Any] = []
         if self.manifest is None:
-            return []
-        trust = ManifestOptions(self.manifest, self.signer, self.stations).trust()
-        return [one for one in entries_of(self.manifest, trust, quiet=True) if is_about(one, wanted)]
+            return about, ""
+        trust, wrong = ManifestOptions(self.manifest, self.signer, self.stations).trust(), ""
+        for one in entries_of(self.manifest, trust, quiet=True):
+            if is_about(one, wanted):
+                about.append(one)
+            elif isinstance(one, ManifestError) and not wrong:
+                wrong = f"; of the list not all is believed: {one.explain_cause().rstrip('.')}"
+        return about, wrong
 
 
 @command(app, "birthmark provenance verify BOARD-0001 --manifest shipment.jsonl --station north.pem")
@@ -70,7 +79,7 @@ def verify(
 
     Exit code 7 where a link is broken, 3 where nothing is known. A server that does not run leaves its part out.
     """
-    found = given.found(name)
+    found, refused = given.found(name)
     links = [] if given.manifest is None else links_of_list(found)
     entry = next((one for one in found if isinstance(one, Entry)), None)
     device = name if entry is None else entry.device_id
@@ -80,7 +89,7 @@ def verify(
     except ServerNotRunningError as away:
         links.append(Link("registration", State.NOT_CHECKED, away.explain_cause().rstrip("."), "nobody"))
     if all(link.state in {State.MISSING, State.NOT_CHECKED} for link in links):
-        raise NothingKnownError(name=name, data=server.directory)
+        raise NothingKnownError(name=name, data=server.directory, refused=refused)
     for link in links:
         _tell(link, as_json=as_json)
     if any(link.state in {State.BROKEN, State.MISSING} for link in links):

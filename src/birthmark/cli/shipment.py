@@ -24,7 +24,7 @@ from birthmark.fleet.doubts import Judge
 from birthmark.fleet.journal import TAKEN_BACK, Journal, Outcome, refused
 from birthmark.fleet.report import Report, Run
 from birthmark.fleet.target import Done, EnrollmentRequest, EnrollmentTarget
-from birthmark.fleet.template import NameTakenTwiceError, Template, parse_template
+from birthmark.fleet.template import NameTakenTwiceError, Template, check_name, parse_template
 from birthmark.manifests.marks import Marks
 from birthmark.manifests.model import Entry
 
@@ -97,6 +97,7 @@ class Shipment:
             who = f"A device with the certificate of {entry.device_id}"
             raise CannotWorkError(who=who, detail=" and ".join(entry.doubts))
         wish = self.template.wish(entry, number, certificate)
+        check_name(wish.device_id, is_azure=self.needs_common_name)
         if self.template.device_id is not None:
             before = names.add("device", wish.device_id, number)
             if before is not None:
@@ -190,6 +191,17 @@ def enroll_shipment(
     tally.show_refusals()
     tally.show_differences()
     typer.echo(f"{target.description}: {tally.summary()}.", err=True)
+    if not shipment.needs_common_name and shipment.template.aws.policy is None and tally.has_new:
+        hint_at_policy()
+
+
+def hint_at_policy() -> None:
+    """Say what a device lacks at AWS that was put on record without a policy."""
+    typer.echo(
+        f"No policy is named: unless a group brings one, AWS lets these devices do nothing. `{again()} --policy NAME` "
+        "attaches one.",
+        err=True,
+    )
 
 
 @contextmanager

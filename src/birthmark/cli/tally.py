@@ -25,6 +25,15 @@ _SAID = {
 
 
 @dataclass(slots=True)
+class _Kind:
+    """Refusals told as one: the first of them, how many, and whom it met first."""
+
+    error: BirthmarkError
+    count: int = 0
+    named: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
 class Tally:
     """Counts outcomes; with `as_json` each is printed at once, else refusals wait for `finish`."""
 
@@ -35,8 +44,9 @@ class Tally:
     _differing: dict[str, list[tuple[str, Change]]] = field(default_factory=dict)
     """By what differs from the record that was there, the first that it did for."""
     _differences: Counter[str] = field(default_factory=Counter)
-    _refused: dict[tuple[str, ...], tuple[BirthmarkError, list[str]]] = field(default_factory=dict)
-    """The first refusal of each kind, and whom it met."""
+    _refused: dict[tuple[str, ...], _Kind] = field(default_factory=dict)
+    _kinds: Counter[str] = field(default_factory=Counter)
+    """Of each code how many kinds: past the first few, whatever differs is one more."""
 
     def add(self, outcome: Outcome) -> None:
         self.counts[outcome.done] += 1
@@ -49,17 +59,34 @@ class Tally:
         elif (error := outcome.refusal) is not None:
             about = error.facts.get("reason") or error.facts.get("detail") or ""  # one wrong signer, one missing policy
             kind = (error.code, error.explain_fix(), error.facts.get("thumbprint", ""), about)
-            self._refused.setdefault(kind, (error, []))[1].append(outcome.device_id)
+            self._count(kind, error, outcome.device_id)
+
+    def _count(self, kind: tuple[str, ...], error: BirthmarkError, device_id: str) -> None:
+        if kind not in self._refused and self._kinds[error.code] >= _SHOWN:
+            kind = (error.code,)
+        if kind not in self._refused:
+            self._refused[kind] = _Kind(error)
+            self._kinds[error.code] += 1
+        refused = self._refused[kind]
+        refused.count += 1
+        if len(refused.named) < _NAMED:
+            refused.named.append(device_id)
 
     @property
     def has_refusals(self) -> bool:
         return self.counts[Done.REFUSED] > 0
 
+    @property
+    def has_new(self) -> bool:
+        """Say whether something was, or would be, put on record."""
+        return bool(self.counts[Done.CREATED] or self.counts[Done.WOULD_CREATE])
+
     def show_refusals(self) -> None:
         """Print each kind of refusal once: how many, whom, why, and what to do."""
-        for error, names in self._refused.values():
-            named = ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if names[_NAMED:] else "")
-            typer.echo(f"Refused {counted(len(names), 'device')}: {printable(named)}\n  {in_words(error)}", err=True)
+        for kind in self._refused.values():
+            more = f" and {kind.count - _NAMED} more" if kind.count > _NAMED else ""
+            named = printable(", ".join(kind.named)) + more
+            typer.echo(f"Refused {counted(kind.count, 'device')}: {named}\n  {in_words(kind.error)}", err=True)
 
     def show_differences(self) -> None:
         """Print what was, or would be, changed on record: of each kind how many, and the first few."""
@@ -69,6 +96,8 @@ class Tally:
                 typer.echo(
                     f"  {printable(device_id)}: {printable(change.present)} -> {printable(change.wanted)}", err=True
                 )
+            if (rest := self._differences[what] - len(named)) > 0:
+                typer.echo(f"  and {rest} more", err=True)
 
     def summary(self) -> str:
         told = (f"{self.counts[done]} {_SAID.get(done, done.value)}" for done in Done if done in self.counts)

@@ -262,6 +262,9 @@ class AwsTarget:
                 self._iot.update_certificate(certificateId=certificate_id, newStatus="INACTIVE")
         return Done.WOULD_RETIRE if dry_run else Done.RETIRED
 
+    def reinstate(self, wish: EnrollmentRequest) -> None:
+        """Do nothing more: with its record the certificate became active again, which is all that `retire` ended."""
+
     def take_back(self, device_id: str, way: WayBack, *, dry_run: bool) -> Done:
         known = way_of(way, Way, device_id, self.description)
         now = self._now(known, device_id)

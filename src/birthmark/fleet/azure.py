@@ -165,6 +165,20 @@ class AzureTarget(OtherAttestations):
         """Say whether the hub that a device was assigned to is the one that can be asked."""
         return self._hub is not None and self._hub.host == str(state.assigned_hub).partition(":")[0]
 
+    def reinstate(self, wish: EnrollmentRequest) -> None:
+        """Let a device connect again to the hub that it was assigned to; its enrollment alone does not."""
+        present = self._found(self._sdk.get_individual_enrollment, registration_id(wish))
+        known = None if present is None else self._at_hub(present)
+        if self._hub is not None and known is not None and known.get("status") == "disabled":
+            self._hub.enable(known)
+
+    def _at_hub(self, present: Any) -> dict[str, Any] | None:
+        """Return the hub's own record of a device that was assigned, None where it has or tells none."""
+        state = present.registration_state
+        if state is None or not state.device_id or self._hub is None or not self._is_at_hand(state):
+            return None
+        return self._hub.get(str(state.device_id))
+
     def take_back(self, device_id: str, way: WayBack, *, dry_run: bool) -> Done:
         known = way_of(way, _Way, device_id, self.description)
         name, before = known.registration_id, known.before

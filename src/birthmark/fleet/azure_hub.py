@@ -50,7 +50,14 @@ class HubDevices:
 
     def disable(self, device: dict[str, Any]) -> None:
         """Let a device connect no more; as it was seen, or not at all."""
-        self._ask("PUT", device["deviceId"], device | {"status": "disabled"}, {"If-Match": f'"{device["etag"]}"'})
+        self._switch(device, "disabled")
+
+    def enable(self, device: dict[str, Any]) -> None:
+        """Let a device connect again; as it was seen, or not at all."""
+        self._switch(device, "enabled")
+
+    def _switch(self, device: dict[str, Any], status: str) -> None:
+        self._ask("PUT", device["deviceId"], device | {"status": status}, {"If-Match": f'"{device["etag"]}"'})
 
     def _ask(
         self, method: str, device_id: str, body: dict[str, Any] | None = None, headers: dict[str, str] | None = None

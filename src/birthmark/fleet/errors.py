@@ -117,7 +117,7 @@ class DifferentRecordError(errors.ConflictError):
     code = "fleet.different_record"
     message = "{device} is on record otherwise"
     cause = "{device} is on record at {target} with {present}, not with {wanted}."
-    fix = "If this certificate is the right one: `{again} --update`"
+    fix = "If what is wished is right: `{again} --update`"
     again: str = ""
     device: str
     present: str

@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import Any, Protocol, TypeAlias
 
 from birthmark.errors import BirthmarkError, ConflictError, InvalidRequestError, NotFoundError
+from birthmark.fleet.errors import DifferentRecordError
 from birthmark.fleet.following import Followed, Goal, Stand, Standing
 from birthmark.fleet.journal import Journal
 from birthmark.fleet.pace import Paced
@@ -72,6 +73,10 @@ class Source(Followed, Protocol):
 class Destination(Followed, EnrollmentTarget, Protocol):
     """Where they go."""
 
+    def reinstate(self, wish: EnrollmentRequest) -> None:
+        """Let a device connect again that was retired here, and whose record was just enabled."""
+        ...
+
 
 def next_step(source: Standing, destination: Standing) -> Step:
     """Return what is to be done of a device that stands so at both; conflicts are for `check`."""
@@ -112,6 +117,8 @@ class Move:
     destination: Destination
     journal: Journal
     dry_run: bool
+    update: bool = False
+    """Enable what is disabled there, as what came from there once."""
 
     def look(
         self, wishes: Sequence[tuple[EnrollmentRequest, EnrollmentRequest]], workers: int = 8
@@ -135,12 +142,8 @@ class Move:
         there, here = self.destination.stand(after), self.source.stand(before)
         self._check(here, there)
         match next_step(here.standing, there.standing):
-            case Step.ENROLL if self.dry_run:
-                return Progress(after.device_id, Moved.WOULD_ENROLL)
             case Step.ENROLL:
-                done = self.destination.enroll(after, self.journal.begin, update=False, dry_run=False).done
-                told = f"{there.standing.value} {there.detail}" if done is Done.UNCHANGED else "enrolled now"
-                return Progress(after.device_id, Moved.WAITING, told.strip())
+                return self._enrolled(after, there)
             case Step.WAIT:
                 return Progress(after.device_id, Moved.WAITING, f"{there.standing.value} {there.detail}".strip())
             case Step.RETIRE:
@@ -156,6 +159,21 @@ class Move:
             return Progress(after.device_id, Moved.WOULD_RETIRE)
         detail = f"{done.value} at {self.source.description}" if done is Done.RETIRED else ""
         return Progress(after.device_id, Moved.MOVED, detail)
+
+    def _enrolled(self, after: EnrollmentRequest, there: Stand) -> Progress:
+        """Put a device on record there. Raise for what was disabled there, unless that is to be enabled."""
+        is_disabled, where = there.standing is Standing.DISABLED, self.destination.description
+        if is_disabled and not self.update:
+            told = {"present": "status disabled", "wanted": "status enabled"}
+            raise DifferentRecordError(device=after.device_id, target=where, **told)
+        done = self.destination.enroll(after, self.journal.begin, update=is_disabled, dry_run=self.dry_run).done
+        if self.dry_run:
+            return Progress(after.device_id, Moved.WOULD_ENROLL, "disabled now" if is_disabled else "")
+        if is_disabled:
+            self.destination.reinstate(after)
+            return Progress(after.device_id, Moved.WAITING, "enabled again")
+        detail = "enrolled now" if done is not Done.UNCHANGED else f"{there.standing.value} {there.detail}".strip()
+        return Progress(after.device_id, Moved.WAITING, detail)
 
     def _check(self, here: Stand, there: Stand) -> None:
         """Raise for a device that cannot be moved."""

@@ -7,14 +7,16 @@ Raises `TemplateInvalidError` with the line, and per device `TemplateUnfilledErr
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from string import Formatter
 from typing import Any
 
 import msgspec
 
+from birthmark.awsiot.model import parse_thing_name
 from birthmark.documents.checks import DocumentProblem, check
+from birthmark.dps.model import parse_device_id
 from birthmark.errors import InvalidRequestError
 from birthmark.fleet.target import DeviceCertificate, EnrollmentRequest
 from birthmark.iothub.rules.twins import PROPERTIES, TAGS
@@ -82,6 +84,33 @@ class NameTakenTwiceError(InvalidRequestError):
     before: int
     device: str
     name: str
+
+
+class NameNotAllowedError(InvalidRequestError):
+    """The cloud takes no such name."""
+
+    code = "enroll.name_not_allowed"
+    cause = "{cloud} takes no device by the name '{name}': a name there has {allowed}."
+    fix = "Give it another, by the device_id of a template: `birthmark enroll template`"
+    allowed: str
+    cloud: str
+    name: str
+
+
+def check_name(name: str, *, is_azure: bool) -> None:
+    """Raise `NameNotAllowedError` before a cloud is asked, so that a rehearsal says it, too."""
+    parse, cloud, letters = _NAMED_BY[is_azure]
+    try:
+        parse(name)
+    except InvalidRequestError as error:
+        allowed = f"1 to 128 letters, digits and {letters}"
+        raise NameNotAllowedError(cloud=cloud, name=name[:128], allowed=allowed) from error
+
+
+_NAMED_BY: Mapping[bool, tuple[Callable[[str], str], str, str]] = {
+    True: (parse_device_id, "Azure", "- . + % _ # * ? ! ( ) , : = @ $ '"),
+    False: (parse_thing_name, "AWS IoT", ": _ -"),
+}
 
 
 class _Azure(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

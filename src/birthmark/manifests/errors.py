@@ -20,8 +20,10 @@ class MalformedEntryError(ManifestError):
     code = "manifest.malformed"
     message = "Entry {place}: {detail}"
     cause = "Entry {place} is not one of a manifest: {detail}."
-    fix = "Use the file as the supplier delivered it."
+    fix = "Use the file as the supplier delivered it{hint}."
     detail: str
+    hint: str = ""
+    """What else helps, where that is known."""
 
 
 class ListUnsignedError(ManifestError):

@@ -1,14 +1,16 @@
 """Certificates on a list that nobody signed: a directory of files, a ZIP of them, a table (CSV).
 
 What a chip's maker or one's own reader hands out. That a certificate is genuine, only the maker's root says; so a list
-is believed by roots alone. A table names its columns in its first line: one of `certificate`, `cert`, `pem` has the
-certificate as PEM or base64, one of `uid`, `unique_id`, `serial`, `device` may have a name, as the chip's UID in an
-export of EdgeLock 2GO. Nothing of a ZIP is unpacked to disk, and of each file no more is read than a certificate may
-have.
+is believed by roots alone. A table names its columns, which commas, semicolons or tabs part, in its first line: one of
+`certificate`, `cert`, `pem` has the certificate as PEM or base64; one of `uid`, `unique_id`, `serial`, `device` may
+have a name, as the chip's UID in an export of EdgeLock 2GO. Nothing of a ZIP is unpacked to disk, and of each file no
+more is read than a certificate may have.
 """
 
 import csv
+import itertools
 import lzma
+import shlex
 import struct
 import zipfile
 import zlib
@@ -24,15 +26,16 @@ from birthmark.manifests.errors import ChainBrokenError, MalformedEntryError, Ma
 from birthmark.manifests.model import UNSIGNED, Entry
 from birthmark.manifests.verifying import Once
 from birthmark.pki.certificates import Certificate, CertificateInvalidError, parse_any, parse_bundle
-from birthmark.pki.chains import SignatureCache
+from birthmark.pki.chains import ChainIncompleteError, SignatureCache
+from birthmark.text import printable
 
 MAX_FILE_BYTES = 64 * 1024
 MAX_ZIP_FILES = 100_000
 _SUFFIXES = frozenset({".pem", ".crt", ".cer", ".der"})
 _CERTIFICATES = ("certificate", "cert", "pem", "device_certificate")
 _NAMES = ("uid", "unique_id", "uniqueid", "serial", "device", "device_id", "id")
-_NO_COLUMN = f"names no column {', '.join(_CERTIFICATES[:3])}"
-_MAX_NAME_CHARS = 128
+_SEPARATORS = ",;\t"
+_MAX_NAME_CHARS, _MAX_HEADER_CHARS = 128, 300
 _ZIP = b"PK"
 
 
@@ -77,7 +80,7 @@ def _verify(listed: _Listed, trust: ListTrust, now: datetime, cache: SignatureCa
     try:
         chain = parse_bundle(listed.data) if b"-----BEGIN" in listed.data else (parse_any(listed.data),)
     except CertificateInvalidError as error:
-        raise MalformedEntryError(detail=f"{listed.name or 'it'} holds no certificate: {error}") from error
+        raise MalformedEntryError(detail=f"{listed.name or 'it'} holds no certificate that can be read") from error
     leaf, others = chain[0], [one for one in chain[1:] if not one.is_ca]
     name = (listed.name or leaf.subject_cn or leaf.thumbprint.hex())[:_MAX_NAME_CHARS]
     if leaf.is_ca:
@@ -87,6 +90,9 @@ def _verify(listed: _Listed, trust: ListTrust, now: datetime, cache: SignatureCa
         raise MalformedEntryError(detail=detail)
     try:
         path = path_above(chain, trust.roots, now, cache)
+    except ChainIncompleteError as error:  # without the device's name, so that a wrong root is told once for all
+        detail = f"the issuer '{error.issuer}' is none of the roots that were given, nor below one"
+        raise ChainBrokenError(detail=detail, unique_id=name) from error
     except BirthmarkError as error:
         raise ChainBrokenError(detail=error.explain_cause().rstrip("."), unique_id=name) from error
     return Entry(
@@ -155,19 +161,31 @@ def _of_table(path: Path) -> Iterator[_Listed]:
     place = 0
     with path.open(encoding="utf-8-sig", newline="") as file:
         try:
-            rows = csv.reader(_bounded_lines(file))
+            lines = _bounded_lines(file)
+            first = next(lines, "")
+            rows = csv.reader(itertools.chain((first,), lines), delimiter=max(_SEPARATORS, key=first.count))
             columns = [name.strip().lower().replace(" ", "_") for name in next(rows, [])]
             holders = [at for at, name in enumerate(columns) if name in _CERTIFICATES]
             if len(holders) != 1:
-                named = ", ".join(columns[at] for at in holders)
-                detail = f"names {len(holders)} columns of certificates, {named}" if holders else _NO_COLUMN
-                raise MalformedEntryError(place=1, detail=f"the first line of the table {detail}")
+                hint = ', or call the one column of certificates "certificate" in its first line'
+                raise MalformedEntryError(place=1, detail=_of_header(columns, holders), hint=hint)
             called = next((columns.index(name) for name in _NAMES if name in columns), None)
             for place, row in enumerate(rows, 1):  # noqa: B007 (told by what ends the loop)
                 if row:
                     yield _of_row(row, holders[0], called)
-        except (csv.Error, UnicodeDecodeError) as error:
+        except UnicodeDecodeError as error:
+            hint = f", or write it so, if it is UTF-16: `iconv -f UTF-16 -t UTF-8 {shlex.quote(str(path))} > utf8.csv`"
+            raise MalformedEntryError(place=place + 1, detail="the table is not UTF-8", hint=hint) from error
+        except csv.Error as error:
             raise MalformedEntryError(place=place + 1, detail=f"the table cannot be read: {error}") from error
+
+
+def _of_header(columns: list[str], holders: list[int]) -> str:
+    if holders:
+        named = ", ".join(columns[at] for at in holders)
+        return f"the first line of the table names {len(holders)} columns of certificates, {named}"
+    said = printable(", ".join(columns))[:_MAX_HEADER_CHARS] or "nothing"
+    return f"the first line of the table names {said}, and no column {', '.join(_CERTIFICATES[:3])}"
 
 
 def _of_row(row: list[str], holder: int, named: int | None) -> _Listed:

@@ -80,6 +80,9 @@ def _begin(file: BinaryIO) -> bytes:
         raise PackedManifestError(form=packed[0], unpack=packed[1], file=name)
     if (encoding := _ENCODED.get(held[:2])) is not None:
         raise MalformedEntryError(place=1, detail=f"the file is written in {encoding}, not in plain UTF-8")
+    if held.lstrip().startswith(b"-----BEGIN CERTIFICATE"):
+        hint = ", or put certificates into a directory, one device's a file, and name that: `mkdir list`"
+        raise MalformedEntryError(place=1, detail="the file is a certificate, not a list", hint=hint)
     if _BEGIN.match(held) is None:
         raise MalformedEntryError(place=1, detail="the file does not begin as a list does, with [")
     return held

@@ -53,7 +53,7 @@ class ReportInvalidError(InvalidRequestError):
 
     code = "swarm.report_invalid"
     cause = "{path} is no report of a swarm in JSON: {detail}."
-    fix = "Make one: `birthmark swarm run --devices 10 --to local --duration 10s --report {path}`"
+    fix = "Make one: `birthmark swarm run --devices 10 --to local --duration 10s --report run.json`"
     detail: str
     path: Path
 

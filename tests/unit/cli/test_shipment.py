@@ -42,7 +42,21 @@ def test_what_differs_is_told_by_kind_with_the_first_few(capsys: pytest.CaptureF
     tally.show_differences()
     told = capsys.readouterr().err.splitlines()
     assert told[0] == "IoT Edge of 5 devices:"
-    assert told[1:] == [f"  device-{number}: no -> yes" for number in range(3)]
+    assert told[1:] == [*(f"  device-{number}: no -> yes" for number in range(3)), "  and 2 more"]
+
+
+def test_refusals_that_differ_in_a_name_alone_are_not_told_a_thousand_times(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    tally = Tally(as_json=False)
+    for number in range(1000):
+        error = MalformedEntryError(place=number, detail=f"device-{number} has no certificate")
+        tally.add(Outcome(f"device-{number}", None, Done.REFUSED, error))
+    tally.show_refusals()
+    told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("Refused")]
+    assert told[:5] == [f"Refused 1 device: device-{number}" for number in range(5)]
+    assert told[5:] == ["Refused 995 devices: device-5, device-6, device-7 and 992 more"]
 
 
 def test_a_rehearsal_is_told_in_words() -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from birthmark.doctor.facts import BusSeen, ChipAsked, ChipSeen, Ending, FileSeen, KeySeen, TokenSeen
+from birthmark.doctor.facts import BusSeen, ChipAsked, ChipSeen, Ending, FileSeen, KeySeen, SoftHsmSeen, TokenSeen
 from birthmark.doctor.model import Severity
 from birthmark.doctor.probe import _held_back
 from birthmark.doctor.rules import bus, chip
@@ -33,6 +33,13 @@ def test_a_locked_token_is_left_to_its_officer() -> None:
 
 def test_another_token_is_tried() -> None:
     assert _held_back(TOKEN) is None
+
+
+def test_a_library_is_not_blamed_where_its_settings_lead_nowhere() -> None:
+    setting = Setting(Kind.VARIABLE, "SOFTHSM2_CONF", "/chip/softhsm2.conf")
+    hsm = SoftHsmSeen(FileSeen(setting.value, exists=True), setting, FileSeen("/chip/tokens"))
+    (found,) = chip.findings(a_chip(code="keys.module_broken", cause="GeneralError", softhsm=hsm))
+    assert found.code == "doctor.softhsm_tokens_missing"
 
 
 def test_a_library_that_sees_no_token_is_told_with_its_name() -> None:

@@ -45,11 +45,15 @@ class Place(MemoryTarget):
         self.standing = Standing.DISABLED
         return Done.RETIRED
 
+    def reinstate(self, wish: EnrollmentRequest) -> None:
+        assert wish.device_id in self.on_record
+        self.standing = Standing.ASSIGNED
+
 
 @contextmanager
-def moving(source: Standing, destination: Standing, *, dry_run: bool = False) -> Iterator[Move]:
+def moving(source: Standing, destination: Standing, *, dry_run: bool = False, update: bool = False) -> Iterator[Move]:
     with Journal(None, "") as journal:
-        yield Move(Place(source), Place(destination), journal, dry_run=dry_run)
+        yield Move(Place(source), Place(destination), journal, dry_run=dry_run, update=update)
 
 
 @pytest.mark.parametrize("source", list(Standing))
@@ -115,6 +119,21 @@ def test_one_device_s_refusal_leaves_the_others_theirs() -> None:
         move.destination.problem = TargetRefusedError(target="t", reason="no name for a thing")
         (progress,) = move.look([(WISH, WISH)])
         assert progress.moved is Moved.REFUSED
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_what_is_disabled_there_is_enabled_only_when_that_is_wished(dry_run: bool) -> None:
+    with moving(Standing.AWAY, Standing.DISABLED, dry_run=dry_run) as move:
+        (progress,) = move.look([(WISH, WISH)])
+        assert progress.refusal is not None
+        assert (progress.moved, progress.refusal.code) == (Moved.REFUSED, "fleet.different_record")
+
+
+def test_what_is_enabled_again_is_waited_for() -> None:
+    with moving(Standing.AWAY, Standing.DISABLED, update=True) as move:
+        assert [(one.moved, one.detail) for one in move.look([(WISH, WISH)])] == [(Moved.WAITING, "enabled again")]
+        assert isinstance(move.destination, Place)
+        assert move.destination.standing is Standing.ASSIGNED
 
 
 def test_what_was_seen_before_the_record_is_another_life() -> None:

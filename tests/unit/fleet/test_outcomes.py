@@ -46,7 +46,7 @@ def test_a_refused_device_is_one_outcome_and_the_others_are_enrolled() -> None:
     assert (refused.device_id, refused.done) == ("device-3", Done.REFUSED)
     row = refused.as_row()
     assert (row["code"], row["message"]) == ("fleet.different_record", "device-3 is on record otherwise")
-    assert row["fix"] == "If this certificate is the right one: `again --update`"
+    assert row["fix"] == "If what is wished is right: `again --update`"
 
 
 @pytest.mark.parametrize(

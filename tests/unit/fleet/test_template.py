@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 from birthmark.fleet.template import (
     NAMES,
     NAMES_OF_INTAKE,
+    NameNotAllowedError,
     TemplateInvalidError,
     TemplateUnfilledError,
+    check_name,
     example,
     facts_of,
     parse_template,
@@ -41,6 +43,13 @@ def test_the_example_is_a_template_and_is_filled_in() -> None:
 def test_without_one_a_device_is_called_as_its_certificate() -> None:
     wish = parse_template("", FILE).wish(ENTRY, 1, UNREAD)
     assert (wish.device_id, wish.tags, wish.policy, wish.groups) == ("sn0123", {}, None, ())
+
+
+@pytest.mark.parametrize(("is_azure", "name"), [(True, "gate 7"), (True, "line/7"), (False, "gate.7"), (False, "")])
+def test_a_name_that_the_cloud_does_not_take_is_told_before_it_is_asked(is_azure: bool, name: str) -> None:
+    with pytest.raises(NameNotAllowedError):
+        check_name(name, is_azure=is_azure)
+    check_name("gate_7:-", is_azure=is_azure)
 
 
 def test_what_the_example_says_may_be_named_is_what_there_is() -> None:

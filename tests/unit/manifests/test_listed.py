@@ -103,6 +103,35 @@ def test_a_table_with_two_columns_of_certificates_is_refused(tmp_path: Path) -> 
     assert "certificate, pem" in refused.value.explain_cause()
 
 
+@pytest.mark.parametrize("separator", [";", "\t"])
+def test_a_table_may_be_parted_as_spreadsheets_do(tmp_path: Path, separator: str) -> None:
+    (tmp_path / "t.csv").write_text(f'serial{separator}certificate\nS1{separator}"{DEVICES[0].pem()}"\n')
+    (entry,) = verified(tmp_path / "t.csv")
+    assert isinstance(entry, Entry)
+
+
+def test_a_table_without_the_column_is_told_what_it_has_and_what_to_write(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("Serial,Device PEM\n")
+    with pytest.raises(ManifestError) as refused:
+        verified(tmp_path / "t.csv")
+    assert "names serial, device_pem, and no column certificate, cert, pem" in refused.value.explain_cause()
+    assert 'call the one column of certificates "certificate"' in refused.value.explain_fix()
+
+
+def test_a_table_in_utf_16_is_told_how_to_become_utf_8(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("serial,certificate\n", encoding="utf-16")
+    with pytest.raises(ManifestError) as refused:
+        verified(tmp_path / "t.csv")
+    assert f"`iconv -f UTF-16 -t UTF-8 {tmp_path / 't.csv'} > utf8.csv`" in refused.value.explain_fix()
+
+
+def test_a_wrong_root_is_one_reason_whatever_the_devices_are_called(tmp_path: Path) -> None:
+    listed = a_directory(tmp_path, [(f"{number}.pem", pem(device)) for number, device in enumerate(DEVICES)])
+    found = verified(listed, ListTrust((a_ca("Another Root").certificate,)))
+    said = {one.facts["detail"] for one in found if isinstance(one, ManifestError)}
+    assert said == {"the issuer 'CN=Maker Signer' is none of the roots that were given, nor below one"}
+
+
 def test_an_expired_certificate_is_refused(tmp_path: Path) -> None:
     path = a_directory(tmp_path, [("a.pem", pem(DEVICES[0]))])
     (found,) = verify_list(path, TRUST, NOON + timedelta(days=100 * 365))

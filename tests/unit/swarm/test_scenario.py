@@ -113,6 +113,7 @@ def test_an_unknown_key_is_a_mistake_with_its_line_and_what_was_meant() -> None:
         (f"{LEAST}renew = '10s'\n", "needs certificates that EST renews"),
         (f"{LEAST}renew = '9s'\n[identities]\nfrom = 'est'\n[target]\nto = 'aws'\n", "is of no use at AWS"),
         (f"{LEAST}[group.meters.misbehave]\nrenew_other = 1\n", "needs certificates of EST"),
+        (f"{LEAST}[group.meters.misbehave]\ngarbage = 0.7\nexpired = '70%'\n", "makes 140% of the group misbehave"),
         (f"{LEAST}[group.meters.misbehave]\nexpired = 1\n[identities]\nfrom = 'est'\n", "needs a CA at hand"),
         (f"{LEAST}[group.meters.expect]\ngarbage = 'maybe'\n", 'garbage = "stopped"'),
         (f"{LEAST}[target]\nto = 'gcp'\n", 'to = "local-aws"'),

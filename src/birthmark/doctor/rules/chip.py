@@ -91,7 +91,7 @@ def _library(seen: ChipSeen) -> Iterator[Finding]:
     elif seen.ending is Ending.HUNG:
         cause = "The library does not answer: another process holds the chip, or the chip does not answer it."
         yield _unusable(seen, "doctor.library_hangs", seen.detail, cause)
-    elif seen.code in {"keys.module_broken", "keys.token_failed"} and not seen.tokens:
+    elif seen.code in {"keys.module_broken", "keys.token_failed"} and not seen.tokens and not any(_store(seen)):
         yield _unusable(seen, "keys.module_broken", seen.detail, seen.cause)
 
 

@@ -173,7 +173,9 @@ class Session:
         """Make the key of a slot anew; only those that are the user's."""
         places = {f"slot{slot}": slot for slot in _SECONDARY}
         if label not in places:
-            raise TokenFailedError(detail=f"an ATECC608 makes keys in {', '.join(places)}, and not as '{label}'")
+            failed = TokenFailedError(detail=f"an ATECC608 makes keys in {', '.join(places)}, and not as '{label}'")
+            failed.quote(fix="See which of these slots has no key yet, and name that: `birthmark element list`")
+            raise failed
         self.chip.generate(places[label])
 
     # ---- inside

@@ -17,6 +17,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")  # and of a file, for eac
 _MAX_PORT = 65_535
 _MAX_SIZE = 256 * 1024
 _MAX_KEEP_ALIVE_S = 65_535
+_ROUNDING = 1e-9
 LEVELS: Mapping[str, int] = {"3.1.1": 4, "5": 5}
 TLS: Mapping[str, str] = {"1.2": "1.2", "1.3": "1.3"}
 
@@ -163,6 +164,9 @@ def _check_whole(top: Table, scenario: Scenario) -> None:
             misbehave.wrong("renew_other", "needs certificates of EST", 'Under `[identities]`: `from = "est"`')
         if Fault.EXPIRED in faults and origin is Origin.EST:
             misbehave.wrong("expired", "needs a CA at hand to sign one", 'Under `[identities]`: `from = "ca"`')
+        if sum(faults.values()) > 1 + _ROUNDING:
+            detail = f"makes {sum(faults.values()):.0%} of the group misbehave"
+            table.wrong("misbehave", detail, "Let the shares come to no more than 100%: each device does one thing")
     names = [group.name_of(number) for group in scenario.groups for number in range(group.count)]
     if len(set(names)) != len(names):
         top.wrong("group", "has two devices of the same name", 'Give each group a `name = "…-{n}"` of its own')

@@ -249,6 +249,24 @@ def test_the_proxy_ends_as_its_program_ends(device: Device) -> None:
     assert done.returncode == 7
 
 
+def test_the_proxy_outlives_that_it_has_no_file_descriptors_left(device: Device) -> None:
+    script = (
+        "import os, resource, socket, time\n"
+        "pid = os.getppid()\n"
+        "used = len(os.listdir(f'/proc/{pid}/fd'))\n"
+        "resource.prlimit(pid, resource.RLIMIT_NOFILE, (used + 8, 4096))\n"
+        "host, port = os.environ['HTTPS_PROXY'].removeprefix('http://').split(':')\n"
+        "many = [socket.create_connection((host, int(port))) for _ in range(40)]\n"
+        "time.sleep(1)\n"
+        "for one in many: one.close()\n"
+        "time.sleep(2)\n"
+        "last = socket.create_connection((host, int(port)), timeout=10)\n"
+        "last.sendall(b'GET / HTTP/1.1\\r\\n\\r\\n')\n"
+        "print(last.recv(100).decode().split()[1])\n"
+    )
+    assert device.run("python3", "-c", script, options=("--how", "proxy")).stdout == "403\n"
+
+
 def test_explain_runs_nothing_and_says_what_was_chosen_and_why(device: Device) -> None:
     marker = device.directory / "ran"
     for program, chosen in (("python", "hook"), ("node", "hook"), ("curl", "engine"), ("wget", "proxy")):

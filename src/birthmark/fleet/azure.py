@@ -1,6 +1,5 @@
 """Enrollment at Azure DPS by the vendor's service SDK: Azure's own or any endpoint with the same interface."""
 
-import copy
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -14,6 +13,7 @@ from birthmark.fleet.azure_records import (
     OnRecord,
     Twin,
     json_of,
+    kept,
     key_of,
     mark_of,
     on_record,
@@ -93,10 +93,10 @@ class AzureTarget(OtherAttestations):
             raise self._differs(wish, difference)
         if dry_run:
             return Enrolled(Done.WOULD_UPDATE, difference)
-        kept, way = _kept(present), _way_back(wish, on_record(present))
-        if _keeps_certificates(on_record(present), kept, wish):
+        before, way = kept(present), _way_back(wish, on_record(present))
+        if _keeps_certificates(on_record(present), before, wish):
             way |= {"thumbprints": on_record(present).thumbprints}
-        note(wish.device_id, way | {"before": kept})
+        note(wish.device_id, way | {"before": before})
         return Enrolled(self._put(self._as_wished(present, wish), present), difference)
 
     def _differs(self, wish: EnrollmentRequest, difference: Sequence[Change]) -> DifferentRecordError:
@@ -153,9 +153,9 @@ class AzureTarget(OtherAttestations):
         return Done.RETIRED
 
     def _disabled(self, present: Any, wish: EnrollmentRequest) -> Any:
-        kept = _kept(present)
-        record = self._as_kept(kept)
-        if not _has_certificate(kept):  # which the service then wants told again
+        before = kept(present)
+        record = self._as_kept(before)
+        if not _has_certificate(before):  # which the service then wants told again
             models = self._models
             record.attestation = models.AttestationMechanism.create_with_x509_client_certs(wish.certificate.pem())
         record.provisioning_status = "disabled"
@@ -190,7 +190,7 @@ class AzureTarget(OtherAttestations):
                 return Done.GONE
             detail = "it has another certificate now"
             raise NotTakenBackError(device=name, target=self.description, detail=detail)
-        is_settled = before is None or _settings(_kept(present)) == _settings(before)
+        is_settled = before is None or _settings(kept(present)) == _settings(before)
         if not (is_settled and known.is_as_left(now, device_id)):
             detail = "it was disabled, or has other settings now"
             raise NotTakenBackError(device=name, target=self.description, detail=detail)
@@ -209,14 +209,6 @@ class AzureTarget(OtherAttestations):
     def _earlier(self, before: Mapping[str, Any]) -> tuple[str, ...]:
         return on_record(self._as_kept(before)).thumbprints
 
-    def _as_kept(self, before: Mapping[str, Any]) -> Any:
-        """Return a record of the journal as the SDK's model, whose twin it wants in a wrapper."""
-        made = self._models.IndividualEnrollment.deserialize(before)
-        if made.initial_twin is not None:
-            twin = on_record(made).twin
-            made.initial_twin = self._models.InitialTwin.create(tags=twin.tags, desired_properties=twin.desired)
-        return made
-
     def _record_of(self, wish: EnrollmentRequest) -> Any:
         """Return the wish as the SDK's model."""
         made = self._models.IndividualEnrollment.create(registration_id=registration_id(wish), attestation=None)
@@ -225,7 +217,7 @@ class AzureTarget(OtherAttestations):
     def _as_wished(self, record: Any, wish: EnrollmentRequest) -> Any:
         """Change in a record what is wished otherwise; hubs, allocation and the like stay as somebody set them."""
         models = self._models
-        if not (record.attestation and _keeps_certificates(on_record(record), _kept(record), wish)):
+        if not (record.attestation and _keeps_certificates(on_record(record), kept(record), wish)):
             record.attestation = models.AttestationMechanism.create_with_x509_client_certs(wish.certificate.pem())
         record.device_id = wish.device_id
         record.capabilities = models.DeviceCapabilities.create(iot_edge=wish.is_edge)
@@ -283,16 +275,9 @@ def _way_back(wish: EnrollmentRequest, present: OnRecord | None) -> dict[str, An
     return found | {"is_edge": wish.is_edge, "twin": str(twin)}
 
 
-def _kept(record: Any) -> dict[str, Any]:
-    """Return the SDK's model as JSON, which it cannot make of the wrapper that it puts a twin in."""
-    made = copy.copy(record)
-    made.initial_twin = getattr(record.initial_twin, "_internal", record.initial_twin)
-    return dict(made.serialize())
-
-
-def _keeps_certificates(now: OnRecord, kept: Mapping[str, Any], wish: EnrollmentRequest) -> bool:
+def _keeps_certificates(now: OnRecord, record: Mapping[str, Any], wish: EnrollmentRequest) -> bool:
     """Say whether a record has the wished certificate and can be written with all that it has."""
-    pair = ((kept.get("attestation") or {}).get("x509") or {}).get("clientCertificates") or {}
+    pair = ((record.get("attestation") or {}).get("x509") or {}).get("clientCertificates") or {}
     is_told = all(one.get("certificate") for one in pair.values() if one)
     return is_told and wish.certificate.thumbprint.hex() in now.thumbprints
 

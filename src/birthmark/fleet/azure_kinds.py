@@ -4,7 +4,7 @@ import shlex
 from typing import Any
 
 from birthmark.dps.model import TpmKeys, parse_group_id
-from birthmark.fleet.azure_records import OnRecord, on_record
+from birthmark.fleet.azure_records import OnRecord, kept, on_record
 from birthmark.fleet.azure_service import AzureService
 from birthmark.fleet.errors import DifferentRecordError
 from birthmark.fleet.target import Done
@@ -32,7 +32,7 @@ class OtherAttestations(AzureService):
         attestation = models.AttestationMechanism(
             type="tpm", tpm=models.TpmAttestation(endorsement_key=keys.endorsement.base64, storage_root_key=root)
         )
-        return self._put(self._made(registration_id, attestation, is_edge=is_edge), present)
+        return self._put(self._made(registration_id, present, attestation, is_edge=is_edge), present)
 
     def enroll_keys(
         self, registration_id: str, *, is_edge: bool, update: bool, dry_run: bool
@@ -52,25 +52,30 @@ class OtherAttestations(AzureService):
             return Done.UNCHANGED if is_there else planned, None
         done = Done.UNCHANGED
         if not is_there:
-            attestation = models.AttestationMechanism(
-                type="symmetricKey", symmetric_key=models.SymmetricKeyAttestation()
-            )
-            done = self._put(self._made(registration_id, attestation, is_edge=is_edge), present)
-        with self._translated(registration_id):
-            told = self._sdk.get_individual_enrollment_attestation_mechanism(registration_id)
-        return done, str(told.symmetric_key.primary_key)
+            there = self._keys(registration_id) if _has_key_kind(present) else models.SymmetricKeyAttestation()
+            attestation = models.AttestationMechanism(type="symmetricKey", symmetric_key=there)
+            done = self._put(self._made(registration_id, present, attestation, is_edge=is_edge), present)
+        return done, str(self._keys(registration_id).primary_key)
 
     def _check_update(self, name: str, present: Any, wanted: str, *, update: bool) -> None:
         if present is not None and not update:
             told = {"present": _told(on_record(present)), "wanted": f"{wanted} {name}"}
             raise DifferentRecordError(device=name, target=self.description, **told)
 
-    def _made(self, registration_id: str, attestation: Any, *, is_edge: bool) -> Any:
-        models = self._models
-        capabilities = models.DeviceCapabilities.create(iot_edge=is_edge)
-        return models.IndividualEnrollment.create(
-            registration_id=registration_id, attestation=attestation, device_capabilities=capabilities
-        )
+    def _made(self, registration_id: str, present: Any, attestation: Any, *, is_edge: bool) -> Any:
+        """Return the record with another attestation; what somebody set of it besides stays."""
+        capabilities = self._models.DeviceCapabilities.create(iot_edge=is_edge)
+        if present is None:
+            return self._models.IndividualEnrollment.create(
+                registration_id=registration_id, attestation=attestation, device_capabilities=capabilities
+            )
+        made = self._as_kept(kept(present))
+        made.attestation, made.capabilities, made.provisioning_status = attestation, capabilities, "enabled"
+        return made
+
+    def _keys(self, registration_id: str) -> Any:
+        with self._translated(registration_id):
+            return self._sdk.get_individual_enrollment_attestation_mechanism(registration_id).symmetric_key
 
     def enroll_group(
         self, group_id: str, *, ca_name: str | None, certificate: Certificate | None, is_edge: bool, dry_run: bool
@@ -104,10 +109,13 @@ def _has_tpm(enrollment: Any, endorsement_key: str, storage_root_key: str | None
     return tpm.endorsement_key == endorsement_key and storage_root_key in {None, tpm.storage_root_key}
 
 
+def _has_key_kind(enrollment: Any) -> bool:
+    return bool(enrollment and enrollment.attestation and enrollment.attestation.type == "symmetricKey")
+
+
 def _has_keys(enrollment: Any) -> bool:
     """Say whether the device may register by keys, as the enrollment is."""
-    is_disabled = enrollment.provisioning_status == "disabled"
-    return bool(enrollment.attestation and enrollment.attestation.type == "symmetricKey" and not is_disabled)
+    return _has_key_kind(enrollment) and enrollment.provisioning_status != "disabled"
 
 
 def _kind(is_edge: bool) -> str:

@@ -3,6 +3,7 @@
 What the SDK's models hold is read here by their attributes, and nothing is asked of anybody.
 """
 
+import copy
 import hashlib
 import json
 from collections.abc import Mapping
@@ -110,6 +111,13 @@ def mark(thumbprint: str, device_id: str, twin: Twin | str | None, *, is_edge: b
     """Return 16 bytes that stand for a record."""
     said = f"{thumbprint} {device_id.lower()} {is_edge} {twin or ''}"
     return hashlib.blake2b(said.encode(), digest_size=16).digest()
+
+
+def kept(record: Any) -> dict[str, Any]:
+    """Return the SDK's model as JSON, which it cannot make of the wrapper that it puts a twin in."""
+    made = copy.copy(record)
+    made.initial_twin = getattr(record.initial_twin, "_internal", record.initial_twin)
+    return dict(made.serialize())
 
 
 def is_edge(enrollment: Any) -> bool:

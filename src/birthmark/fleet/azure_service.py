@@ -13,6 +13,7 @@ from birthmark.auth.connection_strings import parse_connection_string
 from birthmark.clock import Clock, SystemClock
 from birthmark.errors import BirthmarkError
 from birthmark.fleet.azure_hub import HubDevices
+from birthmark.fleet.azure_records import on_record
 from birthmark.fleet.errors import (
     NoSuchRecordError,
     SdkMissingError,
@@ -76,6 +77,14 @@ class AzureService:
         with self._translated(how=how):
             self._sdk.create_or_update(made)
         return Done.CREATED if present is None else Done.UPDATED
+
+    def _as_kept(self, before: Mapping[str, Any]) -> Any:
+        """Return a record of the journal as the SDK's model, whose twin it wants in a wrapper."""
+        made = self._models.IndividualEnrollment.deserialize(before)
+        if made.initial_twin is not None:
+            twin = on_record(made).twin
+            made.initial_twin = self._models.InitialTwin.create(tags=twin.tags, desired_properties=twin.desired)
+        return made
 
     def _found(self, read: Callable[[str], Any], name: str) -> Any:
         """Return what is on record under a name, None where nothing is."""

@@ -226,3 +226,30 @@ print(dps.register().status)
     again = server.rows(*line[:-1], str(tmp_path / "again.key"))[0]
     assert again["outcome"] == "unchanged"
     assert (tmp_path / "again.key").read_text() == file.read_text()
+
+
+def test_an_update_of_a_device_with_a_key_leaves_its_key_and_what_somebody_set(
+    server: RunningServer, tmp_path: Path
+) -> None:
+    line = ["enroll", "device", "board-8", "--symmetric-key"]
+    server.run(*line, str(tmp_path / "first.key"))
+    script = """
+import os
+from provisioningserviceclient import ProvisioningServiceClient
+from provisioningserviceclient.models import AttestationMechanism, InitialTwin, ReprovisionPolicy
+service = ProvisioningServiceClient.create_from_connection_string(os.environ["PROVISIONING_CONNECTION_STRING"])
+record = service.get_individual_enrollment("board-8")
+"""
+    change = """
+keys = service.get_individual_enrollment_attestation_mechanism("board-8").symmetric_key
+record.attestation = AttestationMechanism(type="symmetricKey", symmetric_key=keys)
+record.device_id, record.initial_twin = "pump-8", InitialTwin.create(tags={"site": "osaka"})
+record.reprovision_policy = ReprovisionPolicy(update_hub_assignment=True, migrate_device_data=False)
+service.create_or_update(record)
+"""
+    done = run_python(script + change, dict(server.environment))
+    assert done.returncode == 0, done.stderr
+    server.run(*line, str(tmp_path / "second.key"), "--edge", "--update")
+    assert (tmp_path / "second.key").read_text() == (tmp_path / "first.key").read_text()
+    look = "print(record.device_id, record.capabilities.iot_edge, record.reprovision_policy.migrate_device_data)"
+    assert run_python(script + look, dict(server.environment)).stdout == "pump-8 True False\n"

@@ -31,6 +31,7 @@ MAX_CONNECTIONS = 64
 _HEAD_BYTES = 8 * 1024
 _PIECE_BYTES = 64 * 1024
 _HEAD_S = 10.0
+_NO_ROOM_S = 0.1
 _LOOPBACK = "127.0.0.1"
 _CONNECT = re.compile(rb"CONNECT ([A-Za-z0-9.\-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\]):([0-9]{1,5}) HTTP/1\.[01]\r\n")
 _PLACE = re.compile(r"\$\{(BIRTHMARK_PROXY_[A-Z0-9_]+)\}")
@@ -156,8 +157,12 @@ class Proxy:
         """Take this user's processes alone, and only so many: others are closed before a byte is read."""
         loop, port = asyncio.get_running_loop(), door.getsockname()[1]
         while True:
-            connection, peer = await loop.sock_accept(door)
-            is_ours = owner_of(peer[1], port, _connections()) == os.getuid()
+            try:
+                connection, peer = await loop.sock_accept(door)
+            except OSError:  # out of file descriptors, or the caller has gone: the next one may find room
+                await asyncio.sleep(_NO_ROOM_S)
+                continue
+            is_ours = _is_ours(peer[1], port)
             if not is_ours or len(self._serving) >= MAX_CONNECTIONS:
                 connection.close()
                 continue
@@ -221,6 +226,14 @@ def owner_of(peer_port: int, port: int, table: str) -> int | None:
         if tuple(fields[1:4]) == wanted:  # of one that has ended the table says user 0
             return int(fields[7])
     return None
+
+
+def _is_ours(peer_port: int, port: int) -> bool:
+    """Say whether this user's process connected; who cannot be looked up is not let in."""
+    try:
+        return owner_of(peer_port, port, _connections()) == os.getuid()
+    except OSError:
+        return False
 
 
 def _filled(text: str, settings: Mapping[str, str]) -> str:

@@ -131,9 +131,8 @@ class TokenNotFoundError(NotFoundError):
     code = "keys.token_not_found"
     cause = "No token matches {wanted}; the library sees: {found}."
     fix = (
-        "Name one that is there, by --token, --slot or BIRTHMARK_TOKEN. These are shown by "
-        "`env -u BIRTHMARK_TOKEN birthmark element list`. If there is none, set BIRTHMARK_PKCS11_MODULE to the chip's "
-        "library."
+        "Name one that is there, by --token, --slot or BIRTHMARK_TOKEN: `birthmark doctor --offline` has the command. "
+        "If there is none, set BIRTHMARK_PKCS11_MODULE to the chip's library."
     )
     found: str
     wanted: str

@@ -31,6 +31,7 @@ _BESIDE = {
     "AWS_ACCESS_KEY_ID": "AWS_ENDPOINT_URL_IOT",
     "AWS_SECRET_ACCESS_KEY": "AWS_ENDPOINT_URL_IOT",
 }
+_OF_THE_HUB = "IOTHUB_CONNECTION_STRING"
 _SHOWN = frozenset({*_CAS, *_HOSTS, "PROVISIONING_IDSCOPE"})
 _OTHERS = 0o077
 _PATIENCE_S = 3.0
@@ -82,7 +83,7 @@ def _variables(data: Path) -> Mapping[str, str]:
 
 def _foreign(data: Path, theirs: Mapping[str, str], environment: Mapping[str, str]) -> Iterator[Foreign]:
     """Yield the variables that another server set; what is a cloud's own, or the user's, is left alone."""
-    for name in (*_CAS, *_HOSTS, *_BESIDE):
+    for name in (*_CAS, *_HOSTS, *_BESIDE, _OF_THE_HUB):
         value = environment.get(name)
         if not value or name not in theirs or value == theirs[name]:
             continue
@@ -99,8 +100,16 @@ def _whose(name: str, value: str, data: Path, theirs: Mapping[str, str], environ
         return f" (of the server of {other})" if is_data else None
     if name in _HOSTS:
         return " (another address of this machine)" if _is_loopback(value) else None
+    if name == _OF_THE_HUB:
+        return " (another key than the hub's)" if _is_same_policy(value, theirs[name]) else None
     host = _BESIDE[name]
     return f" (not {host}'s)" if environment.get(host) == theirs.get(host) else None
+
+
+def _is_same_policy(one: str, other: str) -> bool:
+    """Say whether two connection strings name one policy of one hub; another policy, or hub, may well be meant."""
+    said = [dict(part.partition("=")[::2] for part in text.split(";")) for text in (one, other)]
+    return all(said[0].get(name) == said[1].get(name) for name in ("HostName", "SharedAccessKeyName"))
 
 
 def _is_loopback(value: str) -> bool:

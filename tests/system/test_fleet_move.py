@@ -176,7 +176,8 @@ def test_a_record_that_was_put_to_sleep_is_woken_by_the_command_that_is_printed_
     )
     told = server.attempt("fleet", "move", *fleet.list, *way)
     assert (told.returncode, "status of the certificate REVOKED" in told.stderr) == (7, True)
-    fix = re.search(r"Fix: .*`birthmark (enroll manifest .* --update)`", told.stderr)
+    fix = re.search(r"Fix: .*`birthmark (fleet move .* --update)`", told.stderr)
     assert fix is not None, told.stderr
-    assert "3 updated" in server.run(*shlex.split(fix[1])).stderr
+    woken = server.attempt(*shlex.split(fix[1]))
+    assert (woken.returncode, "enabled again" in woken.stderr) == (7, True), woken.stderr
     assert set(fleet.move(*way).values()) == {"waiting"}

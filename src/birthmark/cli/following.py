@@ -1,8 +1,6 @@
 """`birthmark fleet follow` and `fleet move`: where devices stand, asked again until all came so far."""
 
 import json
-import shlex
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,7 +16,6 @@ from birthmark.cli.printable import counted
 from birthmark.cli.shipment import Shipment
 from birthmark.cli.tally import Tally
 from birthmark.clock import SystemClock
-from birthmark.fleet.errors import DifferentRecordError
 from birthmark.fleet.following import Followed, Goal, Stand, stands_of
 from birthmark.fleet.journal import Outcome
 from birthmark.fleet.moving import Move, Pair, Progress, TakenAtDestinationError
@@ -29,7 +26,6 @@ from birthmark.text import printable
 _LOOK_S = 2.0
 _PATIENCE = timedelta(minutes=10)
 _NAMED = 3
-_OF_MOVING = frozenset({"--from", "--from-profile", "--wait", "--timeout"})
 Row = TypeVar("Row")
 
 
@@ -86,8 +82,7 @@ def move(
 
     is_over = _until(look, pairs, patience_s)
     for refusal in filter(None, (progress.refusal for progress in found.values())):
-        typed = _enrollment(sys.argv[1:]) if isinstance(refusal, DifferentRecordError) else again()
-        refusal.add_facts(options=options[isinstance(refusal, TakenAtDestinationError)], again=typed)
+        refusal.add_facts(options=options[isinstance(refusal, TakenAtDestinationError)], again=again())
     if as_json:
         _print(progress.as_row() for progress in found.values())
     for progress in found.values():
@@ -95,21 +90,10 @@ def move(
             tally.add(Outcome(progress.device_id, None, Done.REFUSED, progress.refusal))
     tally.show_refusals()
     where = f"{moving.source.description} to {moving.destination.description}"
-    _show({one.device_id: (one.moved.value, one.detail) for one in found.values()}, where)
+    # Why one is refused was just told.
+    _show({one.device_id: (one.moved.value, "" if one.refusal else one.detail) for one in found.values()}, where)
     if tally.has_refusals or not is_over:
         raise typer.Exit(SOME_ROWS_REFUSED)
-
-
-def _enrollment(words: Sequence[str]) -> str:
-    """Return the command that enrolls at its destination what a `fleet move` moves: only that one has --update."""
-    kept, left = ["birthmark", "enroll", "manifest"], iter(words[2:])
-    for word in left:
-        name, _, value = word.partition("=")
-        if name in _OF_MOVING:
-            _ = next(left, None) if not value and name != "--wait" else None
-        else:
-            kept.append(word.replace("--to-profile", "--profile", 1) if name == "--to-profile" else word)
-    return shlex.join(kept)
 
 
 def _until(look: Callable[[Sequence[Row]], Iterable[tuple[Row, bool]]], rows: Sequence[Row], patience_s: float) -> bool:

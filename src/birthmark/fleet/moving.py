@@ -164,8 +164,9 @@ class Move:
         """Put a device on record there. Raise for what was disabled there, unless that is to be enabled."""
         is_disabled, where = there.standing is Standing.DISABLED, self.destination.description
         if is_disabled and not self.update:
-            told = {"present": "status disabled", "wanted": "status enabled"}
-            raise DifferentRecordError(device=after.device_id, target=where, **told)
+            self.destination.enroll(after, update=False, dry_run=True)  # which says more, but for a hub's own record
+            status = {"present": "status disabled", "wanted": "status enabled"}
+            raise DifferentRecordError(device=after.device_id, target=where, **status)
         done = self.destination.enroll(after, self.journal.begin, update=is_disabled, dry_run=self.dry_run).done
         if self.dry_run:
             return Progress(after.device_id, Moved.WOULD_ENROLL, "disabled now" if is_disabled else "")

@@ -92,7 +92,7 @@ class AwsTarget:
         """Policies, types and groups that were looked up."""
         verify = str(profile.ca_file) if profile.ca_file else None
         # Each call is repeated where it stands, at a pace that adapts to what the account bears.
-        config = botocore.config.Config(retries={"mode": "adaptive", "max_attempts": _ATTEMPTS})
+        config = botocore.config.Config(retries={"mode": "adaptive", "total_max_attempts": _ATTEMPTS})
         self._iot: Any = session.client("iot", endpoint_url=profile.endpoint_url, verify=verify, config=config)
         self._clock, self._ahead = clock, timedelta()
         self._iot.meta.events.register("after-call.iot", self._hear)

@@ -98,7 +98,7 @@ def test_a_request_without_a_signature_is_refused(by_environment: Aws) -> None:
 
 
 def test_an_operation_that_is_not_served_says_so_at_once(by_environment: Aws) -> None:
-    assert "NotImplementedException" in by_environment("iot", "list-thing-groups", fails=True)
+    assert "NotImplementedException" in by_environment("iot", "list-billing-groups", fails=True)
 
 
 def test_keys_are_added_and_removed_by_command(server: RunningServer, tmp_path: Path) -> None:

@@ -133,7 +133,7 @@ def test_completing_what_is_there_leaves_no_refusal(tmp_path: Path, is_attached:
             server.run(*line)
         else:
             pem = device.certificate_file.read_text()
-            iot.register_certificate_without_ca(certificatePem=pem, status="INACTIVE")
+            iot.register_certificate_without_ca(certificatePem=pem, status="ACTIVE")
             iot.create_thing(thingName="half-there")
         document = {"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Action": "*", "Resource": "*"}}
         iot.create_policy(policyName="any", policyDocument=json.dumps(document))

@@ -257,6 +257,31 @@ def test_without_its_template_a_certificate_is_not_guessed(
         assert not [item for item in element.objects() if (item.kind, item.label) == ("certificate", "device")]
 
 
+def test_a_template_that_says_too_little_shows_no_certificate_of_a_signer(
+    make: Callable[[str], SoftwareAtecc], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A CA of one's own may have left out the authority key identifier."""
+    software, example = make("TRUSTCUSTOM"), tmp_path / "example.pem"
+    device, signer = parse_bundle(Path(software.environment[VARIABLE]).read_bytes())
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.load_der_x509_certificate(signer.der).subject
+    builder = x509.CertificateBuilder(name, name, key.public_key(), 7, NOW, NOW.replace(year=2030))
+    bare = parse_der(builder.sign(key, hashes.SHA256()).public_bytes(Encoding.DER))
+    example.write_text(device.pem() + bare.pem())
+    monkeypatch.setenv(VARIABLE, str(example))
+    with Element(AteccToken.at(software.module)) as element:
+        assert not [item for item in element.objects() if (item.kind, item.label) == ("certificate", "signer")]
+
+
+def test_a_template_without_end_is_not_read_to_its_end(
+    make: Callable[[str], SoftwareAtecc], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    software = make("TRUSTCUSTOM")
+    monkeypatch.setenv(VARIABLE, "/dev/zero")
+    with Element(AteccToken.at(software.module)) as element:
+        assert not [item for item in element.objects() if item.kind == "certificate"]
+
+
 # ---- trouble
 
 

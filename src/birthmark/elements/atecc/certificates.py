@@ -32,6 +32,7 @@ from birthmark.keys.errors import TokenFailedError
 from birthmark.pki.certificates import Certificate, CertificateInvalidError, parse_bundle, parse_der
 
 VARIABLE = "BIRTHMARK_ATECC_TEMPLATE"
+_MAX_BYTES = 64 * 1024
 DEVICE_SLOT, SIGNER_KEY_SLOT, SIGNER_SLOT, EUI_SLOT = 10, 11, 12, 5
 _IDENTITY = 0
 _EUI_CHARS = 12
@@ -146,7 +147,8 @@ def template_of(example: Certificate) -> Template:
 
 def _examples(path: str) -> tuple[Certificate, ...]:
     try:
-        found = parse_bundle(Path(path).read_bytes())
+        with Path(path).open("rb") as file:
+            found = parse_bundle(file.read(_MAX_BYTES))
     except OSError as error:
         raise CertificateInvalidError(detail=f"{VARIABLE} names {path}, which cannot be read") from error
     if len(found) < 2:  # noqa: PLR2004 (a device's and its signer's)
@@ -159,7 +161,11 @@ def _issuer_key_id() -> bytes:
     if not named:
         return ROOT_KEY_ID
     signer = x509.load_der_x509_certificate(_examples(named)[1].der)
-    found = signer.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value.key_identifier
+    try:
+        found = signer.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value.key_identifier
+    except (ValueError, x509.ExtensionNotFound, x509.DuplicateExtension) as error:
+        detail = f"{named}: the signer's certificate does not say by its authority key identifier who issued it"
+        raise CertificateInvalidError(detail=detail) from error
     return found or b""
 
 

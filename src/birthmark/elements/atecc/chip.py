@@ -69,7 +69,8 @@ def load_memory(directory: Path) -> Memory:
     """Return a software chip's memory. Raise `ModuleMissingError` or `ModuleBrokenError`."""
     path = directory / CHIP_FILE
     try:
-        memory = msgspec.json.decode(path.read_bytes()[:_MAX_FILE_BYTES], type=Memory)
+        with path.open("rb") as file:
+            memory = msgspec.json.decode(file.read(_MAX_FILE_BYTES), type=Memory)
     except OSError as error:
         raise ModuleMissingError(path=path) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

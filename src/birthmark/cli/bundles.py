@@ -42,12 +42,17 @@ class StationsOptions:
         return Trust(tuple(read_certificate(path) for path in self.station or ()), tuple(self.roots()))
 
     def roots(self) -> Iterator["Certificate"]:
-        """Yield the certificates of every file."""
+        """Yield the certificates of every file. Raise `BadParameter` for a device's, which would vouch for itself."""
         from birthmark.pki.certificates import parse_bundle
 
         for path in self.root or ():
             with about(path):
-                yield from parse_bundle(read_file(path))
+                for one in parse_bundle(read_file(path)):
+                    if not one.is_ca and one.version != 1:  # the oldest roots cannot say that they are one
+                        raise typer.BadParameter(
+                            f"{path} holds {one.subject_text}, which is no CA", param_hint="--root"
+                        )
+                    yield one
 
 
 def is_bundle(file: Path) -> bool:

@@ -43,6 +43,8 @@ def enroll_keys(target: Any, file: Path, name: str, *, is_edge: bool, update: bo
     """Put a device on record by keys, keep the first in a file, and return what is to be shown of that."""
     if file.exists() and not dry_run:
         raise FileExistsAlreadyError(path=file)
+    if not file.absolute().parent.is_dir():  # before anything is made there
+        raise typer.BadParameter(f"there is no directory {file.parent}", param_hint="--symmetric-key")
     done, key = target.enroll_keys(name, is_edge=is_edge, update=update, dry_run=dry_run)
     if key is not None:
         write_private(file, f"{key}\n".encode())

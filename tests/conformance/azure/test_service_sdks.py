@@ -214,6 +214,8 @@ def test_a_device_is_enrolled_by_a_key_in_a_private_file_and_registers_by_it(
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert file.read_text().strip() not in told.stdout + told.stderr
     assert "cli.file_exists" in server.attempt(*line).stderr
+    nowhere = server.attempt("enroll", "device", "board-8", "--symmetric-key", str(tmp_path / "none" / "k"))
+    assert (nowhere.returncode, "board-8" in str(server.rows("enroll", "list"))) == (2, False)
     script = f"""
 import os
 from azure.iot.device import ProvisioningDeviceClient

@@ -11,6 +11,7 @@ from birthmark.cli.common import FileExistsAlreadyError
 from birthmark.cli.manifest import ManifestOptions, count_entries, extract
 from birthmark.cli.tally import Refusals
 from intake_world import Line, a_chip, verified
+from pki_builders import a_device
 
 
 @pytest.fixture
@@ -97,3 +98,10 @@ def test_a_name_that_a_maker_chose_leads_out_of_no_directory(stations: StationsO
     shipped = ManifestOptions(NORTH.with_name("intake-0002.jsonl"), stations=stations)
     extract(shipped, Path("out"))
     assert [path.name for path in Path("out").iterdir()] == ["_._.._evil_.x.pem"]
+
+
+def test_a_device_vouches_for_no_list(tmp_path: Path) -> None:
+    device = tmp_path / "device.pem"
+    device.write_text(a_device(common_name="device-1").certificate.pem())
+    with pytest.raises(typer.BadParameter, match="is no CA"):
+        list(StationsOptions(root=[device]).roots())

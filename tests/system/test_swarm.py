@@ -215,7 +215,7 @@ def test_devices_come_back_to_a_server_that_was_away(tmp_path: Path) -> None:
         server.start()
 
     try:
-        run = swarm(tmp_path, "--devices", "80", *QUICK, "--duration", "25s", during=restart)
+        run = swarm(tmp_path, "--devices", "80", *QUICK, "--duration", "50s", during=restart)
     finally:
         server.stop()
     assert (run.code, run.summary["connected_at_the_end"], lost(run)) == (0, 80, [])

@@ -39,7 +39,7 @@ from birthmark.fleet.errors import (
 )
 from birthmark.fleet.following import Stand, Standing
 from birthmark.fleet.profiles import AwsProfile
-from birthmark.fleet.target import Change, Done, Enrolled, EnrollmentRequest, Note, Record, WayBack, unnoted
+from birthmark.fleet.target import AT_ONCE, Change, Done, Enrolled, EnrollmentRequest, Note, Record, WayBack, unnoted
 
 _SURVEY_AT_LEAST = 1000
 _ATTEMPTS = 8
@@ -92,7 +92,9 @@ class AwsTarget:
         """Policies, types and groups that were looked up."""
         verify = str(profile.ca_file) if profile.ca_file else None
         # Each call is repeated where it stands, at a pace that adapts to what the account bears.
-        config = botocore.config.Config(retries={"mode": "adaptive", "total_max_attempts": _ATTEMPTS})
+        config = botocore.config.Config(
+            retries={"mode": "adaptive", "total_max_attempts": _ATTEMPTS}, max_pool_connections=AT_ONCE
+        )
         self._iot: Any = session.client("iot", endpoint_url=profile.endpoint_url, verify=verify, config=config)
         self._clock, self._ahead = clock, timedelta()
         self._iot.meta.events.register("after-call.iot", self._hear)

@@ -2,7 +2,7 @@
 
 import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from itertools import islice
@@ -12,7 +12,7 @@ from birthmark.errors import BirthmarkError, ThrottledError, UnauthenticatedErro
 from birthmark.fleet.errors import NotAllowedError
 from birthmark.fleet.journal import Journal, Outcome, refused
 from birthmark.fleet.pace import Paced
-from birthmark.fleet.target import Done, EnrollmentRequest, EnrollmentTarget, Note, WayBack
+from birthmark.fleet.target import AT_ONCE, Done, EnrollmentRequest, EnrollmentTarget, Note, WayBack
 
 _ENDS = (UnavailableError, UnauthenticatedError, ThrottledError, NotAllowedError)
 
@@ -26,7 +26,7 @@ def enroll_all(
     update: bool,
     dry_run: bool,
     again: str = "birthmark enroll manifest FILE",
-    workers: int = 8,
+    workers: int = AT_ONCE,
 ) -> None:
     """Enroll each, and `tell` what became of it. Raise what stops everything: no answer, or refused credentials.
 
@@ -53,25 +53,50 @@ def enroll_all(
                 journal.add(outcome)
                 tell(outcome)
 
-    running: set[Future[None]] = set()
+    running = _Running()
     try:
         with ThreadPoolExecutor(workers, thread_name_prefix="enroll") as pool:
             try:
                 left = iter(wishes)
                 while together := list(islice(left, target.most_at_once)):
                     running.add(pool.submit(some, together))
-                    if len(running) >= 2 * workers:
-                        running -= _finished(running)
+                    if len(running) >= 4 * workers:
+                        running.finish(workers)
                         take()
                 while running:
-                    running -= _finished(running)
+                    running.finish(1)
                     take()
             finally:
                 paced.stop()
-                for future in running:
-                    future.cancel()
+                running.cancel()
     finally:
         take()
+
+
+class _Running:
+    """What is under way. To wait for one of many costs the same however many there are, unlike `futures.wait`."""
+
+    def __init__(self) -> None:
+        self._futures: set[Future[None]] = set()
+        self._finished: SimpleQueue[Future[None]] = SimpleQueue()
+
+    def __len__(self) -> int:
+        return len(self._futures)
+
+    def add(self, future: Future[None]) -> None:
+        self._futures.add(future)
+        future.add_done_callback(self._finished.put)
+
+    def finish(self, count: int) -> None:
+        """Wait until so many more have ended. Raise what ended one of them."""
+        for _ in range(count):
+            future = self._finished.get()
+            self._futures.discard(future)
+            future.result()
+
+    def cancel(self) -> None:
+        for future in self._futures:
+            future.cancel()
 
 
 def take_back_all(
@@ -81,7 +106,7 @@ def take_back_all(
     *,
     dry_run: bool,
     again: str = "birthmark enroll manifest FILE --undo",
-    workers: int = 8,
+    workers: int = AT_ONCE,
 ) -> None:
     """Take back what the journal's runs wrote, the latest first, and `tell` of each. Raise what stops everything."""
 
@@ -115,14 +140,6 @@ def _distinct(written: Iterable[tuple[str, WayBack]], most: int) -> Iterator[lis
         several[device_id] = way
     if several:
         yield list(several.items())
-
-
-def _finished(running: Iterable[Future[None]]) -> set[Future[None]]:
-    """Wait for one at least. Raise what ended it."""
-    done = wait(running, return_when=FIRST_COMPLETED).done
-    for future in done:
-        future.result()
-    return done
 
 
 def _created(

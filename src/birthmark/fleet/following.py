@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Any, Protocol
 
 from birthmark.fleet.pace import Paced
-from birthmark.fleet.target import EnrollmentRequest
+from birthmark.fleet.target import AT_ONCE, EnrollmentRequest
 
 
 class Standing(StrEnum):
@@ -73,7 +73,7 @@ class Followed(Protocol):
         ...
 
 
-def stands_of(target: Followed, wishes: Sequence[EnrollmentRequest], workers: int = 8) -> Iterator[Stand]:
+def stands_of(target: Followed, wishes: Sequence[EnrollmentRequest], workers: int = AT_ONCE) -> Iterator[Stand]:
     """Yield where each device stands, in order. Raise what stops everything."""
     paced = Paced(workers)
     with ThreadPoolExecutor(workers, thread_name_prefix="follow") as pool:

@@ -14,7 +14,7 @@ from birthmark.fleet.errors import DifferentRecordError
 from birthmark.fleet.following import Followed, Goal, Stand, Standing
 from birthmark.fleet.journal import Journal
 from birthmark.fleet.pace import Paced
-from birthmark.fleet.target import Done, EnrollmentRequest, EnrollmentTarget
+from birthmark.fleet.target import AT_ONCE, Done, EnrollmentRequest, EnrollmentTarget
 
 
 class NotAtSourceError(NotFoundError):
@@ -121,7 +121,7 @@ class Move:
     """Enable what is disabled there, as what came from there once."""
 
     def look(
-        self, wishes: Sequence[tuple[EnrollmentRequest, EnrollmentRequest]], workers: int = 8
+        self, wishes: Sequence[tuple[EnrollmentRequest, EnrollmentRequest]], workers: int = AT_ONCE
     ) -> Iterator[Progress]:
         """Do for each what is next. Raise what stops everything."""
         paced = Paced(workers)

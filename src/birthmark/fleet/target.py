@@ -7,6 +7,8 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from birthmark.pki.certificates import Thumbprint
 
+AT_ONCE = 16
+"""How many questions a target is asked at a time, while it does not say that it is too much (`pace`)."""
 WayBack: TypeAlias = Mapping[str, Any]
 """What a target needs to take one device back, as it is before anything is written: JSON, for the journal."""
 Note: TypeAlias = Callable[[str, WayBack], None]

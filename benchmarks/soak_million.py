@@ -1,6 +1,7 @@
 """A million chips on one list: 100 with a flipped bit are found, the others are enrolled, in memory that does not grow.
 
-`scripts/soak million [--rows 1000000] [--flips 100] [--kept DIRECTORY]`; with --kept the list is made once.
+`scripts/soak million [--rows 1000000] [--flips 100] [--engine sqlite|postgresql] [--kept DIRECTORY]`; with --kept the
+list is made once.
 """
 
 import argparse
@@ -13,13 +14,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 from birthmark.manifests.splitting import pieces_of
-from servers import BIRTHMARK, RunningServer, clean_environment, free_address
+from postgres import a_postgres_server
+from servers import BIRTHMARK, RunningServer, a_server, clean_environment
 
 _SIGNED = re.compile(rb'"(payload|protected)":\s*"([^"]*)"')
 _PAGE_KIB = os.sysconf("SC_PAGE_SIZE") // 1024
@@ -30,6 +32,7 @@ def main() -> None:
     asked.add_argument("--rows", type=int, default=1_000_000)
     asked.add_argument("--flips", type=int, default=100)
     asked.add_argument("--seed", type=int, default=1)
+    asked.add_argument("--engine", choices=("sqlite", "postgresql"), default="sqlite")
     asked.add_argument("--kept", type=Path)
     given = asked.parse_args()
     with tempfile.TemporaryDirectory(prefix="birthmark-million-") as name:
@@ -38,7 +41,9 @@ def main() -> None:
             run(Path(name), "manifest", "create", "--out", str(at), "--count", str(given.rows))
         trust = ["--signer", str(at / "signer.pem"), "--root", str(at / "root.pem")]
         is_good = found_flips(Path(name), at / "manifest.json", trust, given.flips, random.Random(given.seed))
-        is_good &= enrolled(Path(name), at / "manifest.json", trust, given.rows)
+        with a_postgres_server() if given.engine == "postgresql" else nullcontext() as postgres:
+            config = f'database = "{postgres.url}"\n' if postgres else ""
+            is_good &= enrolled(Path(name), at / "manifest.json", trust, given.rows, config)
     sys.exit(0 if is_good else 1)
 
 
@@ -97,23 +102,23 @@ def swap(manifest: Path, at: list[tuple[int, bytes]]) -> None:
             file.write(bytes([byte ^ bit[0]]))
 
 
-def enrolled(directory: Path, manifest: Path, trust: list[str], rows: int) -> bool:
+def enrolled(directory: Path, manifest: Path, trust: list[str], rows: int, config: str) -> bool:
     """Rehearse and enroll all at a local server; tell rates and memory."""
-    server = RunningServer(directory / "data", free_address())
-    server.start()
+    with a_server(directory, config, is_warm=False) as server:
+        return enrolled_at(server, directory, manifest, trust, rows)
+
+
+def enrolled_at(server: RunningServer, directory: Path, manifest: Path, trust: list[str], rows: int) -> bool:
     environment = {"BIRTHMARK_DATA": str(server.data), "HOME": str(directory)}
     is_good = True
-    try:
-        for what, options in (("dry run", ["--dry-run"]), ("enroll", []), ("again", [])):
-            before, began = memory_of(server), time.monotonic()
-            peak = run(directory, "enroll", "manifest", str(manifest), *trust, *options, environment=environment)
-            took = time.monotonic() - began
-            told = (directory / "stderr").read_text().splitlines()[-1].rpartition(": ")[2]
-            memory = f"{peak} MiB at most, the server {before} -> {memory_of(server)} MiB"
-            print(f"{what}: {told} {took:.0f} s, {rows / took:.0f} rows a second, {memory}", flush=True)
-            is_good &= told.startswith(f"{rows} ")
-    finally:
-        server.stop()
+    for what, options in (("dry run", ["--dry-run"]), ("enroll", []), ("again", [])):
+        before, began = memory_of(server), time.monotonic()
+        peak = run(directory, "enroll", "manifest", str(manifest), *trust, *options, environment=environment)
+        took = time.monotonic() - began
+        told = (directory / "stderr").read_text().splitlines()[-1].rpartition(": ")[2]
+        memory = f"{peak} MiB at most, the server {before} -> {memory_of(server)} MiB"
+        print(f"{what}: {told} {took:.0f} s, {rows / took:.0f} rows a second, {memory}", flush=True)
+        is_good &= told.startswith(f"{rows} ")
     return is_good
 
 

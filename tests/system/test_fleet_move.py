@@ -1,5 +1,6 @@
 """Devices are followed from their record to their connection, and moved: retired here only when they are seen there."""
 
+import csv
 import json
 import re
 import shlex
@@ -87,9 +88,15 @@ def test_each_device_is_followed_as_far_as_it_came(server: RunningServer, fleet:
 def test_to_wait_for_what_does_not_come_ends_with_who_is_missing(server: RunningServer, fleet: Fleet) -> None:
     server.run("enroll", "manifest", *fleet.list)
     assert fleet.sends_to_azure("pump-1")
-    late = server.attempt("fleet", "follow", *fleet.list, "--wait", "assigned", "--timeout", "1s")
+    kept = fleet.directory / "stand.csv"
+    late = server.attempt(
+        "fleet", "follow", *fleet.list, "--wait", "assigned", "--timeout", "1s", "--report", str(kept)
+    )
     assert late.returncode == 7
     assert "unassigned: pump-2, pump-3" in late.stderr
+    with kept.open(newline="") as table:
+        rows = {row["device"]: row["outcome"] for row in csv.DictReader(table)}
+    assert rows == {"pump-1": "away", "pump-2": "unassigned", "pump-3": "unassigned"}
     for name in NAMES[1:]:
         assert fleet.sends_to_azure(name)
     assert server.attempt("fleet", "follow", *fleet.list, "--wait", "connected").returncode == 0
@@ -103,7 +110,9 @@ def test_a_device_is_retired_only_after_it_was_seen_at_its_new_place(server: Run
     assert set(fleet.move(*way).values()) == {"waiting"}
     assert all(fleet.sends_to_azure(name) for name in NAMES)
     assert fleet.sends_to_aws("pump-1")
-    assert fleet.move(*way) == {"pump-1": "moved", "pump-2": "waiting", "pump-3": "waiting"}
+    page = fleet.directory / "move.html"
+    assert fleet.move(*way, "--report", str(page)) == {"pump-1": "moved", "pump-2": "waiting", "pump-3": "waiting"}
+    assert "3 devices: 2 waiting, 1 moved." in page.read_text()
     assert not fleet.sends_to_azure("pump-1")
     assert fleet.sends_to_azure("pump-2")
     assert all(fleet.sends_to_aws(name) for name in NAMES)

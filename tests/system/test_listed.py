@@ -38,3 +38,19 @@ def test_a_list_of_certificates_is_enrolled_like_a_manifest(server: RunningServe
     outcomes = server.rows("enroll", "manifest", str(listed), *root)
     assert {row["outcome"] for row in outcomes} == {"created"}
     assert {row["device"] for row in outcomes} == {one.stem for one in files.iterdir()}
+
+
+def test_a_table_s_own_columns_go_where_a_template_says(server: RunningServer, tmp_path: Path) -> None:
+    listed, template = tmp_path / "list.csv", tmp_path / "site.toml"
+    server.run("ca", "init", "--name", "Pumps", "--dir", str(tmp_path / "ca"))
+    server.run("ca", "issue", "pump-1", "--dir", str(tmp_path / "ca"), "--out-dir", str(tmp_path))
+    with listed.open("w", newline="") as file:
+        csv.writer(file).writerows([("certificate", "Site"), ((tmp_path / "pump-1.cert.pem").read_text(), "Osaka")])
+    template.write_text('[aws.attributes]\nsite = "{csv.Site}"\nline = "{csv.line}"\n')
+    line = [str(listed), "--root", str(tmp_path / "ca" / "root.pem"), "--template", str(template), "--to", "aws"]
+    assert "its table has site" in server.attempt("enroll", "manifest", *line).stderr
+    template.write_text('[aws.attributes]\nsite = "{csv.Site}"\n')
+    server.run("enroll", "manifest", *line)
+    template.write_text('[aws.attributes]\nsite = "Kyoto"\n')
+    told = server.attempt("enroll", "manifest", *line, "--dry-run", "--update")
+    assert "Osaka -> Kyoto" in told.stderr

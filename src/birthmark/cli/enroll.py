@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from birthmark.cli.asking import CannotWorkError, agree, device_with, only
-from birthmark.cli.common import UsageError, emit, read_certificate, without
+from birthmark.cli.common import UsageError, emit, read_certificate
 from birthmark.cli.enroll_options import (
     Cloud,
     DeviceOptions,
@@ -25,6 +25,7 @@ from birthmark.cli.enroll_options import (
 from birthmark.cli.manifest import ManifestOptions, count_entries
 from birthmark.cli.operator import show
 from birthmark.cli.options import JsonOption, command, commands
+from birthmark.cli.reports import check_reports
 from birthmark.cli.tpm_record import TpmOptions, enroll_keys, enroll_tpm
 from birthmark.clock import SystemClock
 from birthmark.errors import InvalidRequestError
@@ -194,12 +195,9 @@ def manifest(
     and named. With --to twice, each target has a journal and reports of its own: run.azure.journal, run.aws.journal.
     """
     from birthmark.cli.shipment import EachTarget, Shipment, template_of
-    from birthmark.fleet.report import check_form
 
     how.check(azure=where.goes(Cloud.AZURE), aws=where.goes(Cloud.AWS))
-    for path in run.report or ():
-        check_form(path, again=without("--report", takes_value=True))
-    run.check_reports(shipped.file)
+    check_reports(run.report, shipped.file, run.journal)
     targets = EachTarget(where, writing, run, as_json=shipped.as_json)
     if run.undo:
         targets.take_back()

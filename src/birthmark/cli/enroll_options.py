@@ -11,6 +11,7 @@ import typer
 from birthmark.cli.asking import agree, only, only_typed
 from birthmark.cli.operator import DataOption, ServerOptions
 from birthmark.cli.printable import counted
+from birthmark.cli.reports import ReportOption
 from birthmark.console.client import DEFAULT_DATA
 from birthmark.pki.certificates import Certificate
 
@@ -144,18 +145,7 @@ class RunOptions:
     undo: Annotated[bool, typer.Option("--undo", help="Take back what the journal's runs did, and nothing else.")] = (
         False
     )
-    report: Annotated[
-        list[Path] | None,
-        typer.Option(help="Write what became of each device here: a .csv, .json or .html file; may be given again."),
-    ] = None
-
-    def check_reports(self, shipped: Path) -> None:
-        """Raise `BadParameter` for a report in the place of another file of the run, which would be lost."""
-        taken = {one.resolve() for one in (shipped, self.journal) if one is not None}
-        for path in self.report or ():
-            if path.resolve() in taken or path.is_dir():
-                raise typer.BadParameter(f"{path} is another file of this run, or a directory", param_hint="--report")
-            taken.add(path.resolve())
+    report: ReportOption = None
 
     def for_target(self, to: Cloud, *, among: int) -> "RunOptions":
         """Return the same for one of several targets: each has files of its own, `run.azure.journal`, `run.aws.csv`."""

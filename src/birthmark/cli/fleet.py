@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -17,13 +18,14 @@ from birthmark.cli.enroll_options import (
     TemplateOption,
     WriteOptions,
 )
-from birthmark.cli.following import PatienceOptions
+from birthmark.cli.following import PatienceOptions, told_and_kept
 from birthmark.cli.following import follow as follow_all
 from birthmark.cli.following import move as move_all
 from birthmark.cli.manifest import ManifestOptions, count_entries
 from birthmark.cli.operator import DataOption
 from birthmark.cli.options import JsonOption, command, commands
 from birthmark.cli.printable import counted
+from birthmark.cli.reports import ReportOption, add_row, check_reports, opened
 from birthmark.cli.shipment import Shipment, hint_at_policy, template_of
 from birthmark.cli.tally import Tally
 from birthmark.console.client import DEFAULT_DATA
@@ -62,16 +64,19 @@ def follow(
     patience: PatienceOptions,
     wait: Annotated[Goal | None, typer.Option(help="Look again until every device came so far.")] = None,
     template: TemplateOption = None,
+    report: ReportOption = None,
 ) -> None:
     """Say where each device of a shipment stands: unassigned, never seen, away, connected.
 
     At AWS a device is found by the client id that is its thing's name. Whether it connected to an IoT Hub, the hub is
     asked, by IOTHUB_CONNECTION_STRING or the profile's hub_connection_string_file.
     """
+    check_reports(report, shipped.file)
     wanted, trust, target = template_of(template, DeviceOptions()), shipped.trust(), where.open()
     judged = {"quiet": shipped.as_json, "force": True}
     shipment = Shipment(shipped.file, trust, count_entries(shipped.file), wanted, **judged)
-    follow_all(target, shipment, wait, patience, as_json=shipped.as_json)
+    with opened(report, "Where devices stand", target.description, dry_run=False) as reports:
+        follow_all(target, shipment, wait, patience, partial(add_row, reports), as_json=shipped.as_json)
 
 
 @command(app, "birthmark fleet move shipment.json --from azure --to aws --policy device --wait --journal move.journal")
@@ -89,12 +94,14 @@ def move(
         Path | None, typer.Option(help="Keep what is enrolled in this file; `enroll manifest --undo` takes it back.")
     ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Look again until every device is moved.")] = False,
+    report: ReportOption = None,
 ) -> None:
     """Move a shipment's devices to another cloud: on record there, connected there, and only then retired here.
 
     Each run does what can be done now; run it again, or with --wait, until all are moved. A retired device keeps its
     record: at Azure it is disabled, at the provisioning service and at its hub; at AWS its certificate is inactive.
     """
+    check_reports(report, shipped.file, journal)
     source, destination = way.ends()
     wanted, trust = template_of(template, DeviceOptions(policy=policy)), shipped.trust()
     here, there = source.open(), destination.open()
@@ -110,13 +117,18 @@ def move(
     agree(f"Move them to {there.description}, and retire them?", yes=writing.yes or writing.dry_run or is_local)
     shipment = Shipment(shipped.file, trust, total, wanted, quiet=True, needs_common_name=destination.is_azure)
     tally = Tally(as_json=False)
-    wishes = list(shipment.wishes(tally.add))
-    with Journal(journal, there.identity if journal else "", again=without("--journal", takes_value=True)) as kept:
+    where = f"{here.description} to {there.description}"
+    with (
+        opened(report, "Move", where, dry_run=writing.dry_run) as reports,
+        Journal(journal, there.identity if journal else "", again=without("--journal", takes_value=True)) as kept,
+    ):
+        keep = partial(add_row, reports)
+        wishes = list(shipment.wishes(told_and_kept(tally, keep)))
         moving = Move(here, there, kept, dry_run=writing.dry_run, update=update)
         pairs = [(wish, wish) for wish in wishes]
         patience_s = patience.seconds if wait and not writing.dry_run else 0
         ends = source.as_options(), destination.as_options()
-        move_all(moving, pairs, patience_s, tally, ends, as_json=shipped.as_json)
+        move_all(moving, pairs, patience_s, tally, ends, keep=keep, as_json=shipped.as_json)
 
 
 @command(app, "birthmark fleet rights enroll --to aws > policy.json")

@@ -3,10 +3,10 @@
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeAlias, TypeVar
 
 import typer
 
@@ -27,6 +27,8 @@ _LOOK_S = 2.0
 _PATIENCE = timedelta(minutes=10)
 _NAMED = 3
 Row = TypeVar("Row")
+Keep: TypeAlias = Callable[[Mapping[str, Any]], None]
+"""Takes what became of a device into the reports."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +45,22 @@ class PatienceOptions:
         return (self.timeout or _PATIENCE).total_seconds()
 
 
+def told_and_kept(tally: Tally, keep: Keep) -> Callable[[Outcome], None]:
+    """Return what takes the outcome of an entry that is no device's."""
+
+    def tell(outcome: Outcome) -> None:
+        tally.add(outcome)
+        keep(outcome.as_row())
+
+    return tell
+
+
 def follow(
-    target: Followed, shipment: Shipment, goal: Goal | None, patience: PatienceOptions, *, as_json: bool
+    target: Followed, shipment: Shipment, goal: Goal | None, patience: PatienceOptions, keep: Keep, *, as_json: bool
 ) -> None:
     """Say where each device of a list stands; with a goal, look again until all reached it, or time is up."""
     tally = Tally(as_json=as_json)
-    wishes = list(shipment.wishes(tally.add))
+    wishes = list(shipment.wishes(told_and_kept(tally, keep)))
     found: dict[str, Stand] = {}
 
     def look(left: Sequence[EnrollmentRequest]) -> Iterator[tuple[EnrollmentRequest, bool]]:
@@ -59,6 +71,8 @@ def follow(
     is_reached = _until(look, wishes, patience.seconds if goal is not None else 0)
     if as_json:
         _print(stand.as_row() for stand in found.values())
+    for stand in found.values():
+        keep({"device": stand.device_id, "outcome": stand.standing.value, "cause": stand.detail})
     tally.show_refusals()
     _show({stand.device_id: (stand.standing.value, stand.detail) for stand in found.values()}, target.description)
     if tally.has_refusals or not is_reached:
@@ -66,7 +80,14 @@ def follow(
 
 
 def move(
-    moving: Move, pairs: Sequence[Pair], patience_s: float, tally: Tally, options: tuple[str, str], *, as_json: bool
+    moving: Move,
+    pairs: Sequence[Pair],
+    patience_s: float,
+    tally: Tally,
+    options: tuple[str, str],
+    *,
+    keep: Keep,
+    as_json: bool,
 ) -> None:
     """Move devices as far as they come; with patience, look again until all are moved, or time is up.
 
@@ -86,6 +107,7 @@ def move(
     if as_json:
         _print(progress.as_row() for progress in found.values())
     for progress in found.values():
+        keep({"outcome": progress.moved.value, "cause": progress.detail} | progress.as_row())
         if progress.refusal is not None:
             tally.add(Outcome(progress.device_id, None, Done.REFUSED, progress.refusal))
     tally.show_refusals()

@@ -1,7 +1,7 @@
 """Enroll a supplier's shipment: entries to wishes, with every outcome in a tally, also when the run is cut off."""
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -16,13 +16,13 @@ from birthmark.cli.asking import CannotWorkError
 from birthmark.cli.common import INTERRUPTED, SOME_ROWS_REFUSED, again, open_file, read_file, without
 from birthmark.cli.manifest import entries_of
 from birthmark.cli.printable import counted
+from birthmark.cli.reports import opened
 from birthmark.cli.tally import Tally
 from birthmark.clock import SystemClock
 from birthmark.errors import BirthmarkError, InvalidRequestError
 from birthmark.fleet.bulk import enroll_all, take_back_all
 from birthmark.fleet.doubts import Judge
 from birthmark.fleet.journal import TAKEN_BACK, Journal, Outcome, refused
-from birthmark.fleet.report import Report, Run
 from birthmark.fleet.target import Done, EnrollmentRequest, EnrollmentTarget
 from birthmark.fleet.template import NameTakenTwiceError, Template, check_name, parse_template
 from birthmark.manifests.marks import Marks
@@ -207,10 +207,8 @@ def hint_at_policy() -> None:
 @contextmanager
 def _told(tally: Tally, run: "RunOptions", target: EnrollmentTarget, *, dry_run: bool) -> Iterator[Tell]:
     """Give what takes an outcome to the one who reads and into the reports."""
-    now = SystemClock().now
-    of = Run(target.description, now(), dry_run=dry_run)
-    with ExitStack() as files:
-        takers = [tally.add, *(files.enter_context(Report(path, of, now)).add for path in run.report or ())]
+    with opened(run.report, "Enrollment", target.description, dry_run=dry_run) as reports:
+        takers = [tally.add, *(report.add for report in reports)]
 
         def tell(outcome: Outcome) -> None:
             for take in takers:

@@ -17,6 +17,7 @@ from typing import Any, Protocol, Self, TextIO
 
 from birthmark.errors import InvalidRequestError
 from birthmark.fleet.journal import Outcome
+from birthmark.fleet.target import Done
 
 FIELDS = ("device", "thumbprint", "outcome", "code", "message", "cause", "fix")
 _MOST_ROWS = 5000
@@ -42,12 +43,23 @@ class Run:
     target: str
     begun: datetime
     dry_run: bool
+    command: str
+    """As it was typed."""
+    title: str = "Enrollment"
+
+
+@dataclass(slots=True)
+class _Why:
+    """Of one kind of refusal: how many, and why the first was refused."""
+
+    cause: str
+    count: int = 0
 
 
 class _Form(Protocol):
     def row(self, row: Mapping[str, Any]) -> None: ...
 
-    def end(self, counts: Counter[str], refusals: Mapping[str, int], ended: datetime) -> None: ...
+    def end(self, counts: Counter[str], refusals: Mapping[str, _Why], ended: datetime) -> None: ...
 
 
 @dataclass(slots=True)
@@ -58,7 +70,7 @@ class Report:
     run: Run
     now: Callable[[], datetime]
     counts: Counter[str] = field(default_factory=Counter)
-    _refusals: Counter[str] = field(default_factory=Counter)
+    _refusals: dict[str, _Why] = field(default_factory=dict)
     _file: TextIO = field(init=False, repr=False)
     _form: _Form = field(init=False, repr=False)
 
@@ -72,10 +84,13 @@ class Report:
 
     def add(self, outcome: Outcome) -> None:
         """Take an outcome in."""
-        row = outcome.as_row()
+        self.add_row(outcome.as_row())
+
+    def add_row(self, row: Mapping[str, Any]) -> None:
+        """Take in what has the names of `FIELDS`, device and outcome at least."""
         self.counts[row["outcome"]] += 1
-        if (cause := row.get("code")) is not None and (cause in self._refusals or len(self._refusals) < _MOST_REFUSALS):
-            self._refusals[cause] += 1
+        if (code := row.get("code")) is not None and (code in self._refusals or len(self._refusals) < _MOST_REFUSALS):
+            self._refusals.setdefault(code, _Why(row["cause"])).count += 1
         self._form.row(row)
 
     def __exit__(self, *_: object) -> None:
@@ -105,7 +120,7 @@ class _Csv:
     def row(self, row: Mapping[str, Any]) -> None:
         self._writer.writerow({name: _as_text(value) for name, value in row.items()})
 
-    def end(self, counts: Counter[str], refusals: Mapping[str, int], ended: datetime) -> None:
+    def end(self, counts: Counter[str], refusals: Mapping[str, _Why], ended: datetime) -> None:
         """A table has rows alone."""
 
 
@@ -118,13 +133,15 @@ def _as_text(value: object) -> str:
 class _Json:
     def __init__(self, file: TextIO, run: Run) -> None:
         self._file = file
-        self._write({"target": run.target, "begun": run.begun.isoformat(), "dry_run": run.dry_run})
+        told = {"target": run.target, "begun": run.begun.isoformat(), "dry_run": run.dry_run}
+        self._write(told | {"command": run.command})
 
     def row(self, row: Mapping[str, Any]) -> None:
         self._write(row)
 
-    def end(self, counts: Counter[str], refusals: Mapping[str, int], ended: datetime) -> None:
-        self._write({"ended": ended.isoformat(), "counts": dict(counts), "refusals": dict(refusals)})
+    def end(self, counts: Counter[str], refusals: Mapping[str, _Why], ended: datetime) -> None:
+        why = {code: one.count for code, one in refusals.items()}
+        self._write({"ended": ended.isoformat(), "counts": dict(counts), "refusals": why})
 
     def _write(self, row: Mapping[str, Any]) -> None:
         self._file.write(json.dumps(row) + "\n")
@@ -133,7 +150,7 @@ class _Json:
 class _Html:
     def __init__(self, file: TextIO, run: Run) -> None:
         self._file, self._run, self._shown = file, run, 0
-        what = "Enrollment, rehearsed" if run.dry_run else "Enrollment"
+        what = f"{run.title}, rehearsed" if run.dry_run else run.title
         head = f"<!doctype html><meta charset=utf-8><title>{what}</title><style>{_STYLE}</style><main>"
         told = f"<h1>{what}</h1><p>{html.escape(run.target)}</p><table><thead>{_cells('th', _SHOWN)}</thead><tbody>"
         file.write(f"{head}{told}\n")
@@ -143,24 +160,42 @@ class _Html:
         if self._shown <= _MOST_ROWS:
             self._file.write(_cells("td", (row.get(name) for name in _SHOWN), row["outcome"]))
 
-    def end(self, counts: Counter[str], refusals: Mapping[str, int], ended: datetime) -> None:
+    def end(self, counts: Counter[str], refusals: Mapping[str, _Why], ended: datetime) -> None:
         total = counts.total()
         shown = f"<p>The first {_MOST_ROWS} of {total}.</p>" if total > _MOST_ROWS else ""
         took = (ended - self._run.begun).total_seconds()
         rate = f"{total / took:.0f} a second" if took else "at once"
         span = f"{self._run.begun:%Y-%m-%d %H:%M:%S} to {ended:%H:%M:%S} UTC"
-        self._file.write(f"</tbody></table>{shown}<header><p>{total} devices, {rate}, {span}</p>")
+        self._file.write(f"</tbody></table>{shown}<header><p><strong>{_outcome(counts)}</strong></p>")
+        if refusals:
+            most = sorted(refusals.items(), key=lambda one: -one[1].count)
+            why = (f"<li>{each.count} &times; {code}: {html.escape(each.cause)}</li>" for code, each in most)
+            self._file.write(f"<p>Refused, and why the first of each kind was:</p><ul>{''.join(why)}</ul>")
+        ran = f"<code>{html.escape(self._run.command)}</code>"
+        self._file.write(f"<p>{ran}<br>{total} devices, {rate}, {span}</p>")
         self._file.write(bars("What became of them", counts))
         if refusals:
-            self._file.write(bars("Why some were refused", refusals))
+            self._file.write(bars("Why some were refused", {code: each.count for code, each in refusals.items()}))
         self._file.write("</header></main>\n")
+
+
+_ON_RECORD = (Done.CREATED, Done.UPDATED, Done.UNCHANGED)
+
+
+def _outcome(counts: Counter[str]) -> str:
+    """Return the whole outcome in one sentence."""
+    several = ", ".join(f"{count} {name}" for name, count in counts.most_common()) or "the list has none"
+    on_record = sum(counts[done] for done in _ON_RECORD)
+    if not on_record:
+        return f"{counts.total()} devices: {several}."
+    return f"{on_record} of {counts.total()} devices are on record as they shall be: {several}."
 
 
 _SHOWN = ("device", "outcome", "thumbprint", "cause", "fix")
 # What is known only at the end stands at the top: the order is the style's.
 _STYLE = (
     "body{font:15px/1.4 system-ui,sans-serif;margin:2em;color:#222}main{display:flex;flex-direction:column}"
-    "h1,h1+p{order:0;margin:.2em 0}header{order:1}table{order:2;border-collapse:collapse}main>p:last-of-type{order:3}"
+    "h1,h1+p{order:0;margin:.2em 0}header{order:1}table{order:2;border-collapse:collapse}table+p{order:3}"
     "th,td{text-align:left;padding:.3em .6em;border-bottom:1px solid #ddd;vertical-align:top;overflow-wrap:anywhere}"
     "tr.refused td:nth-child(2){color:#c62828;font-weight:bold}svg{display:block;margin:.5em 0 1.5em}"
 )

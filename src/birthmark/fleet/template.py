@@ -26,9 +26,11 @@ from birthmark.toml_lines import lines_of
 MAX_BYTES = 64 * 1024
 _WIDTH = re.compile(r"0?[1-9]?")
 _UNKNOWN = re.compile(r"unknown field `([^`]+)`")
+_EXPECTED = re.compile(r"Expected `([^`]+)`, got `([^`]+)`")
 _WHERE = re.compile(r"at `\$\.?([^`]*)`")
 EXAMPLE = """\
-# What a text may name: {names}.
+# What a text may name: {names};
+# of a table (CSV) any column of its own, as {{csv.site}}.
 # {{number:06}} is the entry's number, with zeros before it.
 
 device_id = "gateway-{{unique_id}}"     # left out: the certificate's common name
@@ -68,9 +70,10 @@ class TemplateUnfilledError(InvalidRequestError):
     """The entry has not what the template names."""
 
     code = "enroll.template_unfilled"
-    cause = "The entry of {device} has no {name}, which {key} of the template names."
+    cause = "The entry of {device} has no {name}, which {key} of the template names{has}."
     fix = "Name something else in the template. What it may name: `birthmark enroll template`"
     device: str
+    has: str
     key: str
     name: str
 
@@ -169,11 +172,13 @@ def facts_of(entry: Entry, number: int) -> dict[str, str | int | None]:
         "board": intake.board if intake else None,
         "operator": intake.operator if intake else None,
         "station": intake.station if intake else None,
+        **{_CSV + name: value for name, value in entry.columns},
     }
 
 
 NAMES = ("common_name", "unique_id", "number", "part_number", "model", "group_id", "thumbprint")
 NAMES_OF_INTAKE = ("board", "operator", "station")
+_CSV = "csv."
 
 
 def example() -> str:
@@ -192,7 +197,7 @@ def parse_template(text: str, file: Path) -> Template:
         given = msgspec.toml.decode(text)
         template = msgspec.convert(given, Template)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-        raise TemplateInvalidError(file=file, line=_line_of(str(error), lines), detail=str(error)) from error
+        raise TemplateInvalidError(file=file, line=_line_of(str(error), lines), detail=_in_words(error)) from error
     for key, detail in _problems(template):
         line = next((lines[key[:end]] for end in range(len(key), 0, -1) if key[:end] in lines), 1)
         raise TemplateInvalidError(file=file, line=line, detail=f"{'.'.join(key)}: {detail}")
@@ -217,6 +222,22 @@ def _problems(template: Template) -> Iterator[tuple[tuple[str, ...], str]]:
             check(part, shape)
         except DocumentProblem as problem:
             yield ("azure", name, *problem.path.split(".")), problem.problem.value
+
+
+def _in_words(error: Exception) -> str:
+    """Return what the library says, without its own marks."""
+    said = str(error)
+    where = ".".join(found for found in _WHERE.findall(said) if found)
+    if (unknown := _UNKNOWN.search(said)) is not None:
+        return f"{where or 'a template'} has no key {unknown[1]}; `birthmark enroll template` prints every key"
+    if (expected := _EXPECTED.search(said)) is not None:
+        kind, got = (" or ".join(_KINDS.get(one, one) for one in half.split(" | ")) for half in expected.groups())
+        return f"{where or 'it'} is {got}, and has to be {kind}"
+    return said
+
+
+_KINDS = {"str": "a text", "int": "a number", "float": "a number", "bool": "true or false", "object": "a table"}
+_KINDS |= {"array": "a list", "null": "left out"}
 
 
 def _line_of(message: str, lines: Mapping[tuple[str, ...], int]) -> int:
@@ -249,8 +270,9 @@ def _problem(text: Any) -> str | None:
     for _, name, spec, conversion in parts:
         if name is None:
             continue
-        if name not in NAMES + NAMES_OF_INTAKE:
-            return f"there is no {{{name[:40]}}}; there are {', '.join(NAMES + NAMES_OF_INTAKE)}"
+        if name not in NAMES + NAMES_OF_INTAKE and not (name.startswith(_CSV) and name != _CSV):
+            several = ", ".join(NAMES + NAMES_OF_INTAKE)
+            return f"there is no {{{name[:40]}}}; there are {several}, and csv.NAME for a column of a table"
         if conversion or (spec and (name != "number" or not _WIDTH.fullmatch(spec))):
             return f"{{{name}}} is written so alone; a number may have a width, as {{number:06}}"
     return None
@@ -263,7 +285,26 @@ def _filled(key: str, value: Any, facts: Mapping[str, str | int | None]) -> Any:
         return [_filled(key, each, facts) for each in value]
     if not isinstance(value, str):
         return value
-    for _, name, _, _ in Formatter().parse(value):
-        if name and facts[name] in (None, ""):
-            raise TemplateUnfilledError(device=str(facts["common_name"] or facts["unique_id"]), key=key, name=name)
-    return value.format_map(facts)
+    text = ""
+    for before, name, spec, _ in Formatter().parse(value):
+        text += before
+        if name is None:
+            continue
+        if (fact := facts.get(_as_column(name))) in (None, ""):
+            device = str(facts["common_name"] or facts["unique_id"])
+            raise TemplateUnfilledError(device=device, key=key, name=name, has=_has(name, facts))
+        text += format(fact, spec or "")
+    return text
+
+
+def _as_column(name: str) -> str:
+    """Return the name as a table's columns are called: `{csv.Site Name}` is `{csv.site_name}`."""
+    return name.strip().lower().replace(" ", "_") if name.startswith(_CSV) else name
+
+
+def _has(name: str, facts: Mapping[str, str | int | None]) -> str:
+    """Return what there is instead, where it is a column that is missing."""
+    if not name.startswith(_CSV) or _as_column(name) in facts:
+        return ""
+    several = ", ".join(sorted(found.removeprefix(_CSV) for found in facts if found.startswith(_CSV)))
+    return f"; its table has {several}" if several else "; it comes from no table with further columns"

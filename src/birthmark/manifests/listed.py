@@ -3,8 +3,8 @@
 What a chip's maker or one's own reader hands out. That a certificate is genuine, only the maker's root says; so a list
 is believed by roots alone. A table names its columns, which commas, semicolons or tabs part, in its first line: one of
 `certificate`, `cert`, `pem` has the certificate as PEM or base64; one of `uid`, `unique_id`, `serial`, `device` may
-have a name, as the chip's UID in an export of EdgeLock 2GO. Nothing of a ZIP is unpacked to disk, and of each file no
-more is read than a certificate may have.
+have a name, as the chip's UID in an export of EdgeLock 2GO; what the others say a template may name. Nothing of a
+ZIP is unpacked to disk, and of each file no more is read than a certificate may have.
 """
 
 import csv
@@ -51,6 +51,8 @@ class _Listed(NamedTuple):
 
     name: str | None
     data: bytes | ManifestError
+    columns: tuple[tuple[str, str], ...] = ()
+    """What else a line of a table says, by its columns' names."""
 
 
 def is_list(path: Path, begin: bytes) -> bool:
@@ -107,6 +109,7 @@ def _verify(listed: _Listed, trust: ListTrust, now: datetime, cache: SignatureCa
         issuer_der=path[1].der if path[1:] else None,
         key_ids=("0",),
         point=leaf.spki_der,
+        columns=listed.columns,
     )
 
 
@@ -170,9 +173,11 @@ def _of_table(path: Path) -> Iterator[_Listed]:
                 hint = ', or call the one column of certificates "certificate" in its first line'
                 raise MalformedEntryError(place=1, detail=_of_header(columns, holders), hint=hint)
             called = next((columns.index(name) for name in _NAMES if name in columns), None)
+            others = [(at, name) for at, name in enumerate(columns) if at != holders[0] and columns.count(name) == 1]
             for place, row in enumerate(rows, 1):  # noqa: B007 (told by what ends the loop)
                 if row:
-                    yield _of_row(row, holders[0], called)
+                    says = tuple((name, row[at].strip()) for at, name in others if at < len(row))
+                    yield _of_row(row, holders[0], called)._replace(columns=says)
         except UnicodeDecodeError as error:
             hint = f", or write it so, if it is UTF-16: `iconv -f UTF-16 -t UTF-8 {shlex.quote(str(path))} > utf8.csv`"
             raise MalformedEntryError(place=place + 1, detail="the table is not UTF-8", hint=hint) from error

@@ -34,6 +34,8 @@ class Entry:
     """X and Y of the key that the certificate is for, else of the first one; of another kind of key all of it."""
     intake: Intake | None = None
     """What a production line adds, in a bundle of ours; `unique_id` is the board's serial number then."""
+    columns: tuple[tuple[str, str], ...] = ()
+    """What a table says of the device in its other columns, by their names in lower case, `_` for a space."""
     doubts: tuple[str, ...] = ()
     """What speaks against enrolling the device, where it was judged: whoever reads the list may do that as well."""
 

@@ -24,7 +24,7 @@ OUTCOMES = [
 
 
 def written(path: Path, outcomes: list[Outcome] = OUTCOMES) -> str:
-    run = Run("AWS IoT & others", NOON, dry_run=False)
+    run = Run("AWS IoT & others", NOON, dry_run=False, command="birthmark enroll <x>")
     with Report(path, run, lambda: NOON + timedelta(seconds=2)) as report:
         for outcome in outcomes:
             report.add(outcome)
@@ -44,7 +44,8 @@ def test_a_table_has_a_row_a_device_and_no_formula(tmp_path: Path) -> None:
 
 def test_json_lines_begin_with_the_run_and_end_with_its_counts(tmp_path: Path) -> None:
     first, *rows, last = map(json.loads, written(tmp_path / "run.json").splitlines())
-    assert first == {"target": "AWS IoT & others", "begun": NOON.isoformat(), "dry_run": False}
+    run = {"begun": NOON.isoformat(), "dry_run": False, "command": "birthmark enroll <x>"}
+    assert first == {"target": "AWS IoT & others"} | run
     assert rows == [outcome.as_row() for outcome in OUTCOMES]
     assert last["counts"] == {"created": 2, "refused": 1}
     assert last["refusals"] == {DIFFERENT.code: 1}
@@ -54,7 +55,9 @@ def test_a_page_shows_charts_and_each_device_with_nothing_of_theirs_as_markup(tm
     page = written(tmp_path / "run.html")
     assert "<script>" not in page
     assert "b&lt;script&gt;" in page
-    assert "3 devices, 2 a second" in page
+    assert "2 of 3 devices are on record as they shall be: 2 created, 1 refused." in page
+    assert f"1 &times; {DIFFERENT.code}: " in page
+    assert "<code>birthmark enroll &lt;x&gt;</code><br>3 devices, 2 a second" in page
     assert len(re.findall("<rect ", page)) == 3
     assert page.count("<tr") == 1 + len(OUTCOMES)
 
@@ -66,7 +69,7 @@ def test_a_page_of_very_many_shows_the_first_and_counts_all(tmp_path: Path, monk
 
 
 def test_a_run_that_is_cut_off_leaves_what_is_known(tmp_path: Path) -> None:
-    path, run = tmp_path / "run.csv", Run("here", NOON, dry_run=True)
+    path, run = tmp_path / "run.csv", Run("here", NOON, dry_run=True, command="again")
 
     def cut_off() -> None:
         with Report(path, run, lambda: NOON) as report:

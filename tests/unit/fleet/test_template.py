@@ -61,8 +61,10 @@ def test_what_the_example_says_may_be_named_is_what_there_is() -> None:
     ("text", "line", "said"),
     [
         ('device_id = "{uid}"', 1, "there is no {uid}"),
-        ("\n[azure]\nedg = true", 3, "edg"),
-        ("[azure]\nedge = 1", 2, "bool"),
+        ("\n[azure]\nedg = true", 3, "azure has no key edg"),
+        ("[azure]\nedge = 1", 2, "azure.edge is a number, and has to be true or false"),
+        ('aws = "device"', 1, "aws is a text, and has to be a table"),
+        ('device_id = "{csv.}"', 1, "csv.NAME"),
         ('[aws]\n\ngroups = ["{board", "b"]', 3, "a brace"),
         ('device_id = "{number:99999999}"', 1, "a width"),
         ('device_id = "{unique_id.__class__}"', 1, "there is no"),
@@ -89,6 +91,24 @@ def test_what_an_entry_has_not_is_told_and_not_left_out() -> None:
     with pytest.raises(TemplateUnfilledError) as refused:
         parse_template('[azure.tags]\nboard = "{board}"', FILE).wish(ENTRY, 1, UNREAD)
     assert "azure.tags.board" in refused.value.explain_cause()
+
+
+def test_a_table_s_own_columns_may_be_named_as_they_stand_there() -> None:
+    entry = replace(ENTRY, columns=(("site_name", "Osaka {x}"), ("serial", "S1")))
+    template = parse_template('device_id = "{csv.serial}"\n[azure.tags]\nsite = "{csv.Site Name}"', FILE)
+    wish = template.wish(entry, 1, UNREAD)
+    assert (wish.device_id, wish.tags) == ("S1", {"site": "Osaka {x}"})
+
+
+@pytest.mark.parametrize(
+    ("columns", "said"), [((("line", "3"),), "its table has line"), ((), "no table"), ((("site", ""),), "no csv.site,")]
+)
+def test_a_column_that_is_not_there_is_told_with_those_that_are(
+    columns: tuple[tuple[str, str], ...], said: str
+) -> None:
+    with pytest.raises(TemplateUnfilledError) as refused:
+        parse_template('device_id = "{csv.site}"', FILE).wish(replace(ENTRY, columns=columns), 1, UNREAD)
+    assert said in refused.value.explain_cause()
 
 
 def test_a_name_that_would_be_empty_is_not_there() -> None:

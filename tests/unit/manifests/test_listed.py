@@ -110,6 +110,14 @@ def test_a_table_may_be_parted_as_spreadsheets_do(tmp_path: Path, separator: str
     assert isinstance(entry, Entry)
 
 
+def test_what_a_table_says_in_further_columns_is_kept_for_templates(tmp_path: Path) -> None:
+    head = "Serial,Site Name,certificate,note,Note"
+    (tmp_path / "t.csv").write_text(f'{head}\nS1, Osaka ,"{DEVICES[0].pem()}",a,b\nS2\n')
+    entry, _ = verified(tmp_path / "t.csv")
+    assert isinstance(entry, Entry)
+    assert dict(entry.columns) == {"serial": "S1", "site_name": "Osaka"}, "what is named twice says nothing"
+
+
 def test_a_table_without_the_column_is_told_what_it_has_and_what_to_write(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("Serial,Device PEM\n")
     with pytest.raises(ManifestError) as refused:

@@ -1,0 +1,48 @@
+"""The option --report: what became of each device, as files for whoever keeps records."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from birthmark.cli.common import again, without
+from birthmark.clock import SystemClock
+
+if TYPE_CHECKING:
+    from birthmark.fleet.report import Report
+
+ReportOption = Annotated[
+    list[Path] | None,
+    typer.Option(help="Write what became of each device here: a .csv, .json or .html file; may be given again."),
+]
+
+
+def check_reports(reports: Sequence[Path] | None, *others: Path | None) -> None:
+    """Raise `ReportFormError`; `BadParameter` for a report in the place of another file of the run, which is lost."""
+    from birthmark.fleet.report import check_form
+
+    taken = {one.resolve() for one in others if one is not None}
+    for path in reports or ():
+        check_form(path, without("--report", takes_value=True))
+        if path.resolve() in taken or path.is_dir():
+            raise typer.BadParameter(f"{path} is another file of this run, or a directory", param_hint="--report")
+        taken.add(path.resolve())
+
+
+@contextmanager
+def opened(reports: Sequence[Path] | None, title: str, where: str, *, dry_run: bool) -> Iterator["list[Report]"]:
+    """Open the reports of a run."""
+    from birthmark.fleet.report import Report, Run
+
+    now = SystemClock().now
+    run = Run(where, now(), dry_run=dry_run, command=again(), title=title)
+    with ExitStack() as files:
+        yield [files.enter_context(Report(path, run, now)) for path in reports or ()]
+
+
+def add_row(reports: "Sequence[Report]", row: Mapping[str, Any]) -> None:
+    """Take what became of a device into each report."""
+    for report in reports:
+        report.add_row(row)

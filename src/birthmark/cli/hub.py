@@ -101,6 +101,22 @@ def delete_device(
     server.delete("hubs", hub, "devices", name, said=f"Deleted {name}.")
 
 
+@command(device, "birthmark hub device disable pump-7", "disable")
+def disable_device(server: ServerOutputOptions, name: DeviceArgument, hub: HubOption = "birthmark") -> None:
+    """Let a device connect no more, and end its connection. It stays disabled however often it registers."""
+    _switch(server, name, hub, is_enabled=False)
+
+
+@command(device, "birthmark hub device enable pump-7", "enable")
+def enable_device(server: ServerOutputOptions, name: DeviceArgument, hub: HubOption = "birthmark") -> None:
+    """Let a device connect again that was disabled."""
+    _switch(server, name, hub, is_enabled=True)
+
+
+def _switch(server: ServerOutputOptions, name: str, hub: str, *, is_enabled: bool) -> None:
+    emit(server.as_json, server.client.patch(at("hubs", hub, "devices", name), {"enabled": is_enabled}))
+
+
 @command(app, """birthmark hub twin se050-0001 --desired '{"interval": 5}'""")
 def twin(
     server: ServerOutputOptions,

@@ -1,7 +1,6 @@
 """The operator interface of IoT Hub: hubs, their devices, the telemetry they took."""
 
 import asyncio
-import base64
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any
@@ -17,16 +16,12 @@ from birthmark.console.routing import (
     Endpoint,
     Lines,
     OperatorRequestError,
-    PageQuery,
     Role,
     Rows,
 )
 from birthmark.dps.service import Instances
-from birthmark.iothub.model import AuthenticationType, DeviceAuthentication, Hub, Message
-from birthmark.iothub.ports import Presence
+from birthmark.iothub.model import Hub, Message
 from birthmark.iothub.service import IotHub
-from birthmark.iothub.wire import DeviceBody, device_json
-from birthmark.pki.certificates import parse_thumbprint
 from birthmark.store import from_micros, to_micros
 from birthmark.text import readable
 
@@ -40,13 +35,6 @@ class NewHub(msgspec.Struct):
 
     name: str
     host: str
-
-
-class NewDevice(msgspec.Struct):
-    """A device with a certificate's thumbprint, or with fresh keys."""
-
-    device_id: str
-    thumbprint: str | None = None
 
 
 class MessagesQuery(msgspec.Struct, forbid_unknown_fields=True):
@@ -72,11 +60,9 @@ class Place(msgspec.Struct):
     after: str
 
 
-def endpoints(
-    iothub: IotHub, presence: Presence, instances: Instances, covers: Callable[[str], bool]
-) -> Sequence[Endpoint]:
+def endpoints(iothub: IotHub, instances: Instances, covers: Callable[[str], bool]) -> Sequence[Endpoint]:
     """Return the routes of `birthmark hub`. `covers` says whether the server's certificate has a host."""
-    hubs, registry = iothub.hubs, iothub.registry
+    hubs = iothub.hubs
 
     async def listing(_asked: Asked) -> Rows:
         return Rows([_hub_view(hub) for hub in hubs.all()])
@@ -89,35 +75,6 @@ def endpoints(
         hub = hubs.by_name(asked["name"])
         await hubs.delete(hub.name, actor=ACTOR)
         await instances.unlink(hub.host, actor=ACTOR)
-
-    async def devices(asked: Asked) -> Rows:
-        query: PageQuery = asked.query
-        hub = hubs.by_name(asked["name"])
-        found = await registry.devices(hub, after=query.after, limit=query.limit)
-        views = [
-            device_json(d, is_connected=presence.connected_since(hub.name, d.device_id) is not None, with_keys=False)
-            for d in found
-        ]
-        return Rows(views, found[-1].device_id if len(found) == query.limit else None)
-
-    async def delete_device(asked: Asked) -> None:
-        await registry.remove(hubs.by_name(asked["name"]), asked["device"], None, actor=ACTOR)
-
-    async def create_device(asked: Asked) -> Any:
-        body: NewDevice = asked.body
-        hub = hubs.by_name(asked["name"])
-        kind = AuthenticationType.SAS if body.thumbprint is None else AuthenticationType.SELF_SIGNED
-        thumbprint = None if body.thumbprint is None else parse_thumbprint(body.thumbprint)
-        wanted = DeviceAuthentication(kind, thumbprint)
-        made = await registry.put(hub, body.device_id, DeviceBody(body.device_id), wanted, None, actor=ACTOR)
-        key = made.authentication.primary_key
-        return {
-            "device": made.device_id,
-            "hub": hub.host,
-            "auth": kind.value,
-            "thumbprint": body.thumbprint,
-            "primary_key": None if key is None else base64.b64encode(key).decode(),
-        }
 
     async def messages(asked: Asked) -> Rows:
         query: MessagesQuery = asked.query
@@ -139,11 +96,6 @@ def endpoints(
         Endpoint("GET", "/hubs", Role.VIEWER, "The hubs.", listing),
         Endpoint("POST", "/hubs", Role.ADMIN, "Make a hub.", create, NewHub, status=201),
         Endpoint("DELETE", one, Role.ADMIN, "Remove a hub, its devices and messages.", delete, status=204),
-        Endpoint("GET", f"{one}/devices", Role.VIEWER, "A page of a hub's devices.", devices, query=PageQuery),
-        Endpoint("POST", f"{one}/devices", Role.OPERATOR, "Make a device.", create_device, NewDevice, status=201),
-        Endpoint(
-            "DELETE", f"{one}/devices/{{device:path}}", Role.OPERATOR, "Remove a device.", delete_device, status=204
-        ),
         Endpoint("GET", f"{one}/messages", Role.VIEWER, "The latest telemetry.", messages, query=MessagesQuery),
         Endpoint("GET", f"{one}/stream", Role.VIEWER, "Telemetry, line by line.", stream, query=StreamQuery),
         Endpoint("PUT", f"{one}/groups/{{group}}", Role.OPERATOR, "Note a place.", note_place, Place, status=204),

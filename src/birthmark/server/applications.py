@@ -14,7 +14,7 @@ from birthmark.awsiot.http import websocket as aws_websocket
 from birthmark.awsiot.http.app import AwsHttp
 from birthmark.ca import http as ca_http
 from birthmark.clock import Clock, Entropy, new_uuid
-from birthmark.console import audit, aws, dps, est, hub, refusals, rollover, todevices
+from birthmark.console import audit, aws, dps, est, hub, hub_devices, refusals, rollover, todevices
 from birthmark.console.client import NotServedError
 from birthmark.console.inventory import inventory_endpoints
 from birthmark.console.lists import list_endpoints
@@ -150,7 +150,8 @@ class Applications:
         return [
             *dps.endpoints(rooms.instances, rooms.registrations, rooms.iothub.hubs, host),
             *dps.ca_endpoints(rooms.instances, rooms.authorities, rooms.enrollments),
-            *hub.endpoints(rooms.iothub, rooms.devices, rooms.instances, covers),
+            *hub.endpoints(rooms.iothub, rooms.instances, covers),
+            *hub_devices.endpoints(rooms.iothub, rooms.devices),
             *todevices.endpoints(rooms.iothub, rooms.devices),
             *aws.endpoints(rooms.aws, rooms.aws_connections.space),
             *refusals.endpoints(rooms.database),

@@ -26,6 +26,16 @@ class DirectoryForeignError(ConflictError):
     wanted: str
 
 
+class DirectoryOpenError(PolicyError):
+    """Others may write to the directory of identities."""
+
+    code = "swarm.directory_open"
+    cause = "Others may write to {directory} (mode {mode}): who does decides which keys these devices have."
+    fix = "See whether all in it is yours, `ls -l {directory}`, and close it: `chmod go-w {directory}`"
+    directory: Path
+    mode: str
+
+
 class DirectoryInUseError(ConflictError):
     """Another run drives these devices."""
 

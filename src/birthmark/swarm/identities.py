@@ -7,6 +7,7 @@ them for its own. What is made is signed by a CA (`CaMaker`), or asked of an EST
 import contextlib
 import json
 import os
+import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -27,12 +28,13 @@ from birthmark.pki import profiles
 from birthmark.pki.certificates import Certificate, parse_bundle
 from birthmark.pki.issue import Issuer, issue, new_serial, self_signed
 from birthmark.pki.names import name_of
-from birthmark.swarm.errors import DirectoryForeignError, DirectoryInUseError
+from birthmark.swarm.errors import DirectoryForeignError, DirectoryInUseError, DirectoryOpenError
 from birthmark.swarm.model import Origin
 from birthmark.swarm.scenario.model import Identities
 
 _ORIGIN, _REVOKED, _LOCK = ".origin", ".revoked", ".lock"
 _PATIENCE = 3
+_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 _TAG_BYTES = 3
 CA_CERT, CA_KEY = "ca.pem", "ca.key"
 _CA_LIFE = timedelta(days=3650)
@@ -51,13 +53,16 @@ class Shelf:
         return self.directory / f"{name}.pem"
 
     def open(self, identities: Identities, entropy: Entropy) -> str:
-        """Make the directory, or see that it is of the same kind; return its tag. Raise `DirectoryForeignError`.
+        """Make the directory, or see that it is of the same kind; return its tag. Raise `DirectoryForeignError`,
+        `DirectoryOpenError`.
 
         The tag is part of its devices' names: a target that knows a name by another directory's key refuses this one's.
         """
         if identities.origin is Origin.FILES:
             return ""
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if (mode := self.directory.stat().st_mode) & _OTHERS_WRITE:
+            raise DirectoryOpenError(directory=self.directory, mode=f"{stat.S_IMODE(mode):04o}")
         wanted = identities.origin.value
         note = self.directory / _ORIGIN
         if not note.exists():

@@ -1,12 +1,14 @@
 """azure-iothub-provisioningserviceclient and azure-iot-hub, unmodified: enrollments and the registry."""
 
+import json
+import os
 import stat
 from pathlib import Path
 
 import pytest
 
 from azure_clients import a_file_device, run_python
-from servers import RunningServer
+from servers import BIRTHMARK, RunningServer
 
 pytestmark = pytest.mark.system
 
@@ -165,6 +167,48 @@ asyncio.run(main())
     done = run_python(script, device.environment(server))
     assert done.stdout.splitlines() == ["CredentialError"], done.stderr
     assert server.why("disable-1")["code"] == "iothub.device_disabled"
+
+
+def test_a_device_switched_off_at_the_command_line_is_cut_off_and_switched_on_comes_back(
+    server: RunningServer, tmp_path: Path
+) -> None:
+    device = a_file_device(tmp_path, "switch-1")
+    server.run("hub", "device", "create", device.name, "--cert", str(device.certificate_file))
+    script = """
+import asyncio, os
+from azure.iot.device.aio import IoTHubDeviceClient
+from azure.iot.device import X509
+
+async def main():
+    x509 = X509(os.environ["X509_CERT_FILE"], os.environ["X509_KEY_FILE"])
+    host, name = os.environ["HUB"], os.environ["DPS_X509_REGISTRATION_ID"]
+    device = IoTHubDeviceClient.create_from_x509_certificate(
+        x509, host, name, auto_connect=False, connection_retry=False
+    )
+    loop, dropped = asyncio.get_running_loop(), asyncio.Event()
+    device.on_connection_state_change = lambda: device.connected or loop.call_soon_threadsafe(dropped.set)
+    await device.connect()
+    os.system("birthmark hub device disable switch-1 --json")
+    await asyncio.wait_for(dropped.wait(), 10)
+    try:
+        await device.connect()
+    except Exception as error:
+        print(type(error).__name__, flush=True)
+    os.system("birthmark hub device enable switch-1 --json")
+    await device.connect()
+    print(device.connected)
+    await device.shutdown()
+
+asyncio.run(main())
+"""
+    tools = f"{Path(BIRTHMARK).parent}:{os.environ['PATH']}"
+    where = {"HUB": server.endpoints["iothub"]["host"], "BIRTHMARK_DATA": str(server.data), "PATH": tools}
+    done = run_python(script, device.environment(server, **where))
+    first, refused, second, connected = done.stdout.splitlines()
+    assert [json.loads(line)["status"] for line in (first, second)] == ["disabled", "enabled"]
+    assert (refused, connected) == ("CredentialError", "True")
+    again = server.rows("hub", "device", "enable", device.name)
+    assert again == [json.loads(second)]
 
 
 def test_the_registry_says_when_a_device_was_seen_last(server: RunningServer, tmp_path: Path) -> None:

@@ -238,16 +238,7 @@ HUB: Mapping[str, Row] = {
     ),
     "iothub.device_disabled": Row(
         hub_saying("fix-disabled"),
-        steps(
-            in_hub("fix-disabled"),
-            rest(
-                "IOTHUB",
-                "PUT",
-                "/devices/fix-disabled",
-                {"deviceId": "fix-disabled", "status": "disabled", "authentication": {"type": "sas"}},
-                If_Match="*",
-            ),
-        ),
+        steps(in_hub("fix-disabled"), typing("birthmark hub device disable fix-disabled")),
     ),
     "iothub.device_exists": Row(
         rest("IOTHUB", "PUT", "/devices/fix-hub-there", {"deviceId": "fix-hub-there"}),

@@ -20,6 +20,7 @@ SWARM: Mapping[str, Scenario] = {
     ),
     "swarm.identity_missing": Scenario(f"{RUN} --from files", is_instead=True),
     "swarm.directory_foreign": Scenario(f"{RUN} --from est", typed("birthmark swarm prepare --devices 3 --to local")),
+    "swarm.directory_open": Scenario(RUN, typed("mkdir -p swarm-devices", "chmod 777 swarm-devices"), types_all=True),
     "swarm.directory_in_use": Scenario(
         "birthmark swarm prepare --devices 3 --to local",
         typed(

@@ -17,10 +17,7 @@ class DeviceDisabledError(ForbiddenError):
     code = "iothub.device_disabled"
     message = "Device {device_id} is disabled"
     cause = "Device {device_id} is disabled in hub {hub}."
-    fix = (
-        "If it may connect again, make it anew: `birthmark hub device delete {device_id} --hub {hub} && "
-        'birthmark hub device create {device_id} --hub {hub} --cert "$X509_CERT_FILE"`'
-    )
+    fix = "If it may connect again: `birthmark hub device enable {device_id} --hub {hub}`"
     device_id: str
     hub: str
 

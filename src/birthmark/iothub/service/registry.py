@@ -150,6 +150,22 @@ class Registry:
 
         return await decided_again(decide)
 
+    async def switch(self, hub: Hub, device_id: str, *, is_enabled: bool, actor: str) -> Device:
+        """Let a device connect, or end its connections and let it come no more. Raise `UnknownDeviceError`."""
+        status = "enabled" if is_enabled else "disabled"
+        changes = Changes().audit(actor, "iothub.device_put", device_id, hub=hub.name, status=status)
+
+        async def decide() -> Device:
+            present = await self.device(hub, device_id)
+            if present.is_enabled == is_enabled:
+                return present
+            now = self._clock.now()
+            done = replace(present, etag=self._etag(), is_enabled=is_enabled, status_reason=None, updated_at=now)
+            await self._database.commit(self._replacing(present, done).merge(changes))
+            return done
+
+        return await decided_again(decide)
+
     async def remove(self, hub: Hub, device_id: str, etag: str | None, *, actor: str) -> None:
         """Delete a device. Raise `UnknownDeviceError` or `EtagMismatchError`."""
 

@@ -1,6 +1,7 @@
 """`birthmark enroll` tells the truth about what is on record, asks before it makes what cannot work, undoes halves."""
 
 import json
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -216,6 +217,18 @@ def test_a_missing_policy_leaves_nothing_behind(server: RunningServer, tmp_path:
     assert "half-done" not in {row["thing"] for row in server.rows("aws", "things")}
     thumbprint = device.holder.certificate.thumbprint.hex()
     assert thumbprint not in server.run("aws", "certificates", "--json").stdout
+
+
+def test_all_that_is_missing_is_told_at_once(server: RunningServer, tmp_path: Path) -> None:
+    at, template = server.data.parent / "shipment", tmp_path / "missing.toml"
+    template.write_text('[aws]\npolicy = "no-policy"\nthing_type = "no-type"\ngroups = ["no-group"]\n')
+    trust = ["--signer", str(at / "signer.pem"), "--root", str(at / "root.pem")]
+    done = server.attempt(
+        "enroll", "manifest", str(at / "manifest.json"), *trust, "--to", "aws", "--template", str(template)
+    )
+    assert done.returncode == 7
+    commands = re.findall(r"aws iot create-[a-z-]+ --[a-z-]+ no-[a-z]+", " ".join(done.stderr.split()))
+    assert [command.split()[-1] for command in commands] == ["no-policy", "no-type", "no-group"]
 
 
 def test_refusals_of_one_kind_are_told_once_with_cause_and_fix(server: RunningServer) -> None:

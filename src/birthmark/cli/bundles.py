@@ -43,16 +43,24 @@ class StationsOptions:
 
     def roots(self) -> Iterator["Certificate"]:
         """Yield the certificates of every file. Raise `BadParameter` for a device's, which would vouch for itself."""
-        from birthmark.pki.certificates import parse_bundle
-
         for path in self.root or ():
             with about(path):
-                for one in parse_bundle(read_file(path)):
+                for one in _certificates_in(path):
                     if not one.is_ca and one.version != 1:  # the oldest roots cannot say that they are one
                         raise typer.BadParameter(
                             f"{path} holds {one.subject_text}, which is no CA", param_hint="--root"
                         )
                     yield one
+
+
+def _certificates_in(path: Path) -> "tuple[Certificate, ...]":
+    from birthmark.pki.certificates import CertificateKeySwappedError, parse_bundle
+
+    try:
+        return parse_bundle(read_file(path))
+    except CertificateKeySwappedError as error:
+        said = f"{path} is a private key; the certificate of the CA that signed the devices' belongs here"
+        raise typer.BadParameter(said, param_hint="--root") from error
 
 
 def is_bundle(file: Path) -> bool:

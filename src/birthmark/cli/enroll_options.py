@@ -102,9 +102,9 @@ class WriteOptions:
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, change nothing.")] = False
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask before writing to another profile than local.")] = False
 
-    def confirm(self, target: "EnrollmentTarget", profile: ProfileOptions, count: int) -> None:
+    def confirm(self, target: "EnrollmentTarget", profile: ProfileOptions, count: int, what: str = "record") -> None:
         """Say where this goes, and ask before it goes anywhere but to a local server."""
-        typer.echo(f"{counted(count, 'record')} for {target.description}", err=True)
+        typer.echo(f"{counted(count, what)} for {target.description}", err=True)
         agree(f"Write to {target.description}?", yes=self.yes or self.dry_run or profile.is_local)
 
 

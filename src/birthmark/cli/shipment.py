@@ -226,7 +226,7 @@ def take_back_shipment(where: "TargetOptions", writing: "WriteOptions", run: "Ru
     with Journal(run.journal, target.identity, again=without("--journal", takes_value=True)) as kept:
         kept.ending = None
         count = sum(1 for _ in kept.written())
-        writing.confirm(target, where.profile, count)
+        writing.confirm(target, where.profile, count, "journaled write")
         with _told(tally, run, target, dry_run=writing.dry_run) as tell:
             there = partial(_tell_taken_back, tell, where)
             take_back_all(target, kept, there, dry_run=writing.dry_run, again=again())

@@ -375,12 +375,21 @@ class AwsTarget:
         asked = [(self._iot.get_policy, "policyName", wish.policy, _MAKE_POLICY)]
         asked += [(self._iot.describe_thing_type, "thingTypeName", wish.thing_type, _MAKE_TYPE)]
         asked += [(self._iot.describe_thing_group, "thingGroupName", group, _MAKE_GROUP) for group in wish.groups]
+        missing: list[ReferenceMissingError] = []
         for ask, argument, name, how in asked:
             if name is None or (argument, name) in self._there:
                 continue
-            with self._translated(how=how.format(shlex.quote(name))):
-                ask(**{argument: name})
-            self._there.add((argument, name))
+            try:
+                with self._translated(how=how.format(shlex.quote(name))):
+                    ask(**{argument: name})
+            except ReferenceMissingError as error:
+                missing.append(error)
+            else:
+                self._there.add((argument, name))
+        if missing:  # all at once: who makes one after the other starts the run as often
+            reason = "; ".join(error.facts["reason"].rstrip(".") for error in missing)
+            how = "; then".join(error.facts["how"] for error in missing)
+            raise ReferenceMissingError(target=self.description, reason=reason, how=how)
 
     def _is_listed(self, certificate_id: str) -> bool:
         """Say whether a certificate is among the latest: to look there refuses nothing."""

@@ -49,6 +49,7 @@ MISTAKES = [
     ("manifest verify hello.txt", 1, "manifest.malformed"),
     ("manifest verify random.bin", 1, "manifest.malformed"),
     ("manifest verify hello.txt --signer random.bin", 1, "random.bin"),
+    ("manifest verify hello.txt --root device.key", 2, "device.key is a private key; the certificate of the CA"),
     ("ca init --name X --dir hello.txt", 2, "is a file"),
     ("ca show --dir nowhere", 3, "--dir nowhere`"),
     ("ca sign nowhere.csr", 3, "nowhere.csr"),

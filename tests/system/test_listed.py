@@ -1,6 +1,7 @@
 """Certificates in a directory, a ZIP or a table are verified and enrolled by the commands for a supplier's manifest."""
 
 import csv
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -54,3 +55,14 @@ def test_a_table_s_own_columns_go_where_a_template_says(server: RunningServer, t
     template.write_text('[aws.attributes]\nsite = "Kyoto"\n')
     told = server.attempt("enroll", "manifest", *line, "--dry-run", "--update")
     assert "Osaka -> Kyoto" in told.stderr
+
+
+def test_a_rehearsal_s_bundle_is_verified_and_enrolled(server: RunningServer, tmp_path: Path) -> None:
+    made = json.loads(
+        server.run("manifest", "create", "--bundle", "--out", str(tmp_path / "r"), "--count", "3", "--json").stdout
+    )
+    line = [made["bundle"], "--station", made["station"], "--root", made["root"]]
+    assert {row["root"] for row in server.rows("manifest", "verify", *line)} != {None}
+    assert [row["outcome"] for row in server.rows("enroll", "manifest", *line)] == ["created"] * 3
+    again = server.attempt("manifest", "create", "--bundle", "--out", str(tmp_path / "r"), "--count", "3")
+    assert "cli.file_exists" in again.stderr

@@ -100,7 +100,7 @@ def is_listed(file: Path) -> bool:
 
 def entries_of(file: Path, trust: Any, judge: Any = None, *, quiet: bool) -> Iterator[Any]:
     """Yield verified entries and refusals, with a progress bar for people; with a `judge`, doubts stand with each."""
-    from birthmark.manifests.bundle import verify as bundle
+    from birthmark.manifests.bundle import many
     from birthmark.manifests.bundle.model import Trust
     from birthmark.manifests.listed import ListTrust, verify_list
     from birthmark.manifests.model import judged
@@ -117,7 +117,7 @@ def entries_of(file: Path, trust: Any, judge: Any = None, *, quiet: bool) -> Ite
             bar = wrap_file(raw, size, description="Verifying", console=console, transient=True)
             raw = stack.enter_context(bar)
         if isinstance(trust, Trust):
-            yield from (judged(one, judge) for one in bundle.verify_all(raw, trust))
+            yield from many.verify_all(raw, trust, judge)
         else:
             yield from verify_all(raw, trust, judge)
 
@@ -218,17 +218,22 @@ def create(
     element_ca: Annotated[
         Path | None, typer.Option(help="Make the element at hand the first chip; its maker's CAs, PEM.")
     ] = None,
+    bundle: Annotated[
+        bool, typer.Option("--bundle", help="A bundle, as a production line's station makes it.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Make a manifest in the supplier's format, with its signer and roots, for tests and rehearsals.
 
-    Writes manifest.json, signer.pem and root.pem. The element at hand is the one that `birthmark element` sees.
+    Writes manifest.json, signer.pem and root.pem; with --bundle root.pem and a station's directory. The element at
+    hand is the one that `birthmark element` sees.
     """
     from birthmark.clock import SystemClock, SystemEntropy
-    from birthmark.fleet.rehearsal import make_rehearsal
+    from birthmark.fleet.rehearsal import make_bundle, make_rehearsal
     from birthmark.pki.certificates import parse_bundle
 
-    for name in ("manifest.json", "signer.pem", "root.pem"):
+    only(not bundle, "for a supplier's manifest, not with --bundle", element_ca=element_ca)
+    for name in ("manifest.json", "signer.pem", "root.pem", "station"):
         if (out / name).exists():
             raise FileExistsAlreadyError(path=out)
     first = None if element_ca is None else _chip_at_hand()
@@ -238,8 +243,14 @@ def create(
     columns = SpinnerColumn(), TextColumn("{task.description}")
     with Progress(*columns, console=console, transient=True, disable=hidden) as spinner:
         spinner.add_task(f"Making {count} chips")
-        made = make_rehearsal(out, count, SystemClock(), SystemEntropy(), first=first, first_roots=roots)
+        if bundle:
+            made = make_bundle(out, count, SystemClock(), SystemEntropy())
+        else:
+            made = make_rehearsal(out, count, SystemClock(), SystemEntropy(), first=first, first_roots=roots)
     entries = counted(made["entries"], "entry")
+    if bundle:
+        say(as_json, made, f"{entries} in {made['bundle']}; station {made['station']}, roots {made['root']}.")
+        return
     say(as_json, made, f"{entries} in {made['manifest']}; signer {made['signer']}, roots {made['root']}.")
 
 

@@ -1,17 +1,21 @@
-"""A shipment that never was: chips with certificates and a signed manifest, to rehearse with.
+"""A shipment that never was: chips with certificates, and a signed manifest or a line's bundle, to rehearse with.
 
 One of them may be a real element's (or a software one's), which can then register; nobody keeps the others' keys.
 """
 
 from collections.abc import Iterator, Sequence
-from datetime import timedelta
-from functools import partial
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from birthmark.clock import Clock, Entropy
+from birthmark.keys.file_key import FileKey
+from birthmark.keys.possession import sign_nonce
+from birthmark.manifests.bundle.model import Wish
+from birthmark.manifests.bundle.station import open_station
 from birthmark.manifests.writer import Chip, ManifestKey, write_manifest
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.issue import Issuer, issue, new_serial, self_signed
@@ -33,40 +37,84 @@ def make_rehearsal(
 ) -> dict[str, Any]:
     """Write a manifest of `count` chips (`first` among them) with its signer's certificate and the roots."""
     directory.mkdir(parents=True, exist_ok=True)
-    now = clock.now()
-    tag = entropy.token(2).hex().upper()
-    root_key, issuer_key, log_key = (_new_key() for _ in range(3))
-    serial = partial(new_serial, entropy)
-    root = self_signed(ROOT, name_of(f"Rehearsal Root CA {tag}"), root_key, serial=serial(), now=now)
-    log = self_signed(ROOT, name_of(f"Rehearsal Manifest Signer {tag}"), log_key, serial=serial(), now=now)
-
-    def issued(profile: Profile, name: str, key: ec.EllipticCurvePrivateKey, by: Issuer) -> Certificate:
-        subject, public_key = name_of(name), key.public_key()
-        return issue(profile, subject, public_key, issuer=by, serial=serial(), now=now, lifetime=_LIFETIME)
-
-    issuer = issued(ISSUING_CA, f"Rehearsal Signer {tag}", issuer_key, Issuer(root, root_key))
+    maker, log_key = _Maker.new(clock, entropy), _new_key()
+    log = maker.own(f"Rehearsal Manifest Signer {maker.tag}", log_key)
 
     def chips() -> Iterator[Chip]:
         if first is not None:
             yield first
         for number in range(count - (first is not None)):
-            key = _new_key()
-            unique_id = f"0123{entropy.token(3).hex()}{number & 0xFFFFFF:06x}01"
-            device = issued(DEVICE, "sn" + unique_id.upper(), key, Issuer(issuer, issuer_key))
+            unique_id, key, device = maker.chip(number)
             others = [_new_key().public_key() for _ in range(_KEYS_PER_CHIP - 1)]
-            yield Chip(unique_id, [key.public_key(), *others], (device, issuer))
+            yield Chip(unique_id, [key.public_key(), *others], (device, maker.issuer.certificate))
 
     manifest = directory / "manifest.json"
     with manifest.open("w", encoding="ascii") as file:
-        entries = write_manifest(file, chips(), ManifestKey(log, log_key), now)
+        entries = write_manifest(file, chips(), ManifestKey(log, log_key), maker.now)
     (directory / "signer.pem").write_text(log.pem(), encoding="ascii")
-    (directory / "root.pem").write_text("".join(c.pem() for c in (root, *first_roots)), encoding="ascii")
+    roots = (maker.root, *first_roots)
+    (directory / "root.pem").write_text("".join(root.pem() for root in roots), encoding="ascii")
     return {
         "entries": entries,
         "manifest": str(manifest),
         "signer": str(directory / "signer.pem"),
         "root": str(directory / "root.pem"),
     }
+
+
+def make_bundle(directory: Path, count: int, clock: Clock, entropy: Entropy) -> dict[str, Any]:
+    """Take `count` chips in at a station of its own, and seal its bundle; write the roots of the chips' maker, too."""
+    maker, station_directory = _Maker.new(clock, entropy), directory / "station"
+    above = maker.issuer.certificate
+    with open_station(station_directory, clock=clock, entropy=entropy, name="rehearsal") as station:
+        for number in range(count):
+            _, key, device = maker.chip(number)
+            wish = Wish(f"board-{number + 1:06}", "rehearsal", (device, above), maker.root.subject_cn)
+            asked = station.ask(wish)
+            station.take(wish, asked, sign_nonce(FileKey(station_directory, key), asked.nonce))
+        bundle, chips = station.seal()
+    (directory / "root.pem").write_text(maker.root.pem(), encoding="ascii")
+    return {
+        "entries": chips,
+        "bundle": str(bundle),
+        "station": str(station_directory / "station.pem"),
+        "root": str(directory / "root.pem"),
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class _Maker:
+    """A maker of chips, with a root and a CA below it."""
+
+    tag: str
+    root: Certificate
+    issuer: Issuer
+    now: datetime
+    entropy: Entropy
+
+    @classmethod
+    def new(cls, clock: Clock, entropy: Entropy) -> "_Maker":
+        tag, now = entropy.token(2).hex().upper(), clock.now()
+        root_key, issuer_key = _new_key(), _new_key()
+        name = name_of(f"Rehearsal Root CA {tag}")
+        root = self_signed(ROOT, name, root_key, serial=new_serial(entropy), now=now)
+        made = cls(tag, root, Issuer(root, root_key), now, entropy)
+        above = made._issued(ISSUING_CA, f"Rehearsal Signer {tag}", issuer_key)
+        return replace(made, issuer=Issuer(above, issuer_key))
+
+    def own(self, name: str, key: ec.EllipticCurvePrivateKey) -> Certificate:
+        """Return a certificate that vouches for itself."""
+        return self_signed(ROOT, name_of(name), key, serial=new_serial(self.entropy), now=self.now)
+
+    def chip(self, number: int) -> tuple[str, ec.EllipticCurvePrivateKey, Certificate]:
+        """Return a chip's id, key and certificate."""
+        key = _new_key()
+        unique_id = f"0123{self.entropy.token(3).hex()}{number & 0xFFFFFF:06x}01"
+        return unique_id, key, self._issued(DEVICE, "sn" + unique_id.upper(), key)
+
+    def _issued(self, profile: Profile, name: str, key: ec.EllipticCurvePrivateKey) -> Certificate:
+        given: dict[str, Any] = {"serial": new_serial(self.entropy), "now": self.now, "lifetime": _LIFETIME}
+        return issue(profile, name_of(name), key.public_key(), issuer=self.issuer, **given)
 
 
 def _new_key() -> ec.EllipticCurvePrivateKey:

@@ -11,7 +11,9 @@ another.
 | model | values: what an intake is, whom to believe |
 | wire | lines <-> values, for who writes and who reads |
 | rules | what is signed by a chip; whether it may be taken in; whether a line is believed |
+| looking | what a line says by itself: the costly part |
 | verify | a file, line by line |
+| many | a long file, by all cores |
 | station | the writing side: the open bundle, what was taken in before |
 | identity | a station's key and certificate |
 | files | what a power loss leaves |

@@ -9,11 +9,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
-from cryptography.hazmat.primitives.asymmetric import ec
-
 from birthmark.manifests.bundle import wire
-from birthmark.manifests.bundle.model import Intake, Trust, Wish
-from birthmark.manifests.bundle.rules import believe, is_signed, station_key, station_name
+from birthmark.manifests.bundle.looking import Looked, Looker, Opened, opened_by
+from birthmark.manifests.bundle.model import Trust
+from birthmark.manifests.bundle.rules import is_signed
 from birthmark.manifests.errors import (
     DuplicateEntryError,
     MalformedEntryError,
@@ -24,21 +23,14 @@ from birthmark.manifests.errors import (
     StationUnknownError,
 )
 from birthmark.manifests.marks import Marks
-from birthmark.manifests.model import Entry
-from birthmark.pki.certificates import Certificate
-from birthmark.pki.chains import SignatureCache
-
-_MODEL = "chip on a board"
+from birthmark.manifests.model import Entry, Judge
 
 
 @dataclass(slots=True)
 class _Section:
     """One bundle of the file, from its opening to its seal."""
 
-    certificate: Certificate
-    key: ec.EllipticCurvePublicKey
-    name: str
-    bundle: str
+    opened: Opened
     head: str | None
     """What the next line has to call the one before; None where that one could not be read."""
     last_seq: int = 0
@@ -47,6 +39,10 @@ class _Section:
     """How many lines of chips the station signed, and how many it did not, or nobody can read."""
     trouble: ManifestError | None = None
     """Why no line of it is believed."""
+
+    @property
+    def name(self) -> str:
+        return self.opened.name
 
     def skip(self) -> None:
         """Pass over a line that is refused by itself: the next one cannot be asked to name it."""
@@ -70,19 +66,26 @@ class Verifier:
     """Takes lines of one file after the other; remembers which chips and boards it has seen."""
 
     trust: Trust
+    judge: Judge | None = None
     place: int = 0
     """How many chips' lines there were, in all files."""
     _files: list[tuple[int, str]] = field(default_factory=lambda: [(0, "")])
     _section: _Section | None = None
     _marks: Marks = field(default_factory=Marks)
-    _cache: SignatureCache = field(default_factory=SignatureCache)
+    _looker: Looker = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._looker = Looker(self.trust, self.judge)
 
     def begin(self, name: str) -> None:
         """Begin a file, named as people will read it."""
         self._files.append((self.place, name))
 
-    def read(self, raw: bytes) -> Iterator[Entry | ManifestError]:
-        """Take a line; yield what is known by it: of a chip always one thing, of others what is wrong."""
+    def read(self, raw: bytes, looked: Looked | None = None) -> Iterator[Entry | ManifestError]:
+        """Take a line; yield what is known by it: of a chip always one thing, of others what is wrong.
+
+        `looked` is what somebody else found out of the line; it counts when it is about these bytes, and this opening.
+        """
         try:
             signed = wire.parse_line(raw)
         except MalformedEntryError as error:
@@ -100,7 +103,7 @@ class Verifier:
             case wire.Chip():
                 self.place += 1
                 try:
-                    yield self._chip(signed, signed.line, wire.digest(raw))
+                    yield self._chip(signed, signed.line, wire.digest(raw), looked)
                 except ManifestError as error:
                     yield self._placed(error)
 
@@ -115,42 +118,38 @@ class Verifier:
     # ---- inside
 
     def _opened(self, signed: wire.Signed, line: wire.Opening, head: str) -> _Section | None:
-        try:
-            certificate, at = wire.parse_certificate(line.certificate), wire.parse_time(line.at)
-        except MalformedEntryError:
+        if (opened := opened_by(line)) is None:
             return None
-        key = station_key(certificate)
-        if key is None or line.seq or line.station != station_name(certificate) or not wire.is_bundle_id(line.bundle):
-            return None
-        section = _Section(certificate, key, line.station, line.bundle, head=head)
+        section, certificate, at = _Section(opened, head), opened.certificate, wire.parse_time(line.at)
         if certificate not in self.trust.stations:
             thumbprint = certificate.thumbprint.hex()
             section.trouble = StationUnknownError(station=line.station, thumbprint=thumbprint)
-        elif not is_signed(signed, section.key):
+        elif not is_signed(signed, opened.key):
             section.trouble = SignatureBrokenError(signer=line.station, unique_id="its opening line")
         elif not certificate.not_before <= at <= certificate.not_after:
             section.trouble = SignerNotValidError(provisioned_at=at.isoformat(), signer=line.station)
         return section
 
-    def _chip(self, signed: wire.Signed, line: wire.Chip, head: str) -> Entry:
+    def _chip(self, signed: wire.Signed, line: wire.Chip, head: str, looked: Looked | None) -> Entry:
         section = self._section
         if section is None:
             raise MalformedEntryError(detail="no opening line of its bundle stands before it")
         if section.trouble is not None:
             section.skip()
             raise _again(section.trouble)
-        if not is_signed(signed, section.key):
+        if looked is None or looked.about != section.opened.about(head):
+            looked = self._looker.look(signed, line, head, section.opened)
+        if not looked.is_signed or looked.said is None:
             section.skip()
             raise SignatureBrokenError(signer=section.name, unique_id=line.board[: wire.MAX_NAME_CHARS])
         is_next = section.is_followed_by(line)
         section.follow(line, head)
         if not is_next:
             raise MalformedEntryError(detail="it does not follow the line before: one was taken out, added or moved")
-        wish, intake = believe(line, section.bundle, section.name, self.trust, self._cache)
-        if not section.certificate.not_before <= intake.at <= section.certificate.not_after:
-            raise SignerNotValidError(provisioned_at=line.at, signer=section.name)
+        if isinstance(looked.said, ManifestError):
+            raise looked.said
         self._check_new(line)
-        return _entry(wish, intake)
+        return looked.said
 
     def _check_new(self, line: wire.Chip) -> None:
         before = {
@@ -171,9 +170,9 @@ class Verifier:
             if not section.spoilt:
                 yield self._placed(section.trouble)
             return
-        if not is_signed(signed, section.key):
+        if not is_signed(signed, section.opened.key):
             yield self._placed(NotWholeError(station=section.name, detail="the signature of its seal is broken"))
-        elif line.bundle != section.bundle:
+        elif line.bundle != section.opened.bundle:
             yield self._placed(NotWholeError(station=section.name, detail="its seal is another bundle's"))
         elif not section.is_followed_by(line) or line.chips - section.signed > section.spoilt:
             there = section.signed + section.spoilt
@@ -196,39 +195,26 @@ def _again(error: ManifestError) -> ManifestError:
     return type(error)(**facts)
 
 
-def _entry(wish: Wish, intake: Intake) -> Entry:
-    return Entry(
-        unique_id=wish.board,
-        model=_MODEL,
-        part_number=f"intake at {intake.station}",
-        group_id=None,
-        provisioned_at=intake.at,
-        signer=intake.station,
-        device_der=wish.chain[0].der,
-        common_name=wish.chain[0].subject_cn,
-        issuer_der=wish.chain[1].der if wish.chain[1:] else None,
-        key_ids=("0",),
-        intake=intake,
-    )
-
-
 def raw_lines(file: BinaryIO) -> Iterator[bytes]:
     """Yield the lines of a bundle without their ends; of one that is too long only so much that it shows."""
+    return (raw for raw, _ in sized_lines(file))
+
+
+def sized_lines(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
+    """Yield the same with how many bytes of the file each took."""
     while line := file.readline(wire.MAX_LINE_BYTES + 2):
-        whole = line.endswith(b"\n")
-        yield line.removesuffix(b"\n")
+        whole, size = line.endswith(b"\n"), len(line)
         while not whole and len(line) > wire.MAX_LINE_BYTES:
             rest = file.readline(wire.MAX_LINE_BYTES)
-            whole = rest.endswith(b"\n") or not rest
-
-
-def verify_all(file: BinaryIO, trust: Trust) -> Iterator[Entry | ManifestError]:
-    """Yield of each chip's line what it says, or what is wrong with it; at the end what the file lacks."""
-    yield from verify_file(file, Verifier(trust))
+            whole, size = rest.endswith(b"\n") or not rest, size + len(rest)
+        yield line.removesuffix(b"\n"), size
 
 
 def verify_file(file: BinaryIO, verifier: Verifier, out: BinaryIO | None = None) -> Iterator[Entry | ManifestError]:
-    """Do the same for one of several files, copying its lines as they are."""
+    """Yield of each chip's line what it says, or what is wrong with it; at the end what the file lacks.
+
+    Of one of several files; its lines are copied as they are.
+    """
     for raw in raw_lines(file):
         if out is not None:
             out.write(raw + b"\n")

@@ -79,6 +79,16 @@ def test_one_command_enrolls_at_both_clouds_and_takes_back_at_both(
     assert server.run(*line, "--dry-run").stderr.count(f"{COUNT} would be created") == 2
 
 
+def test_places_are_named_with_their_profiles_and_one_is_asked_once(
+    server: RunningServer, line: list[str], tmp_path: Path
+) -> None:
+    without_places = [word for word in line if word not in {"--to", "azure", "aws"}]
+    places = ["--to", "local", "--to", "azure:local", "--to", "aws:local", "--report", str(tmp_path / "run.csv")]
+    assert server.run(*without_places, *places).stderr.count(f"{COUNT} created") == 2
+    assert {path.name for path in tmp_path.glob("run.*")} == {"run.local.csv", "run.aws-local.csv"}
+    assert server.run(*line).stderr.count(f"{COUNT} unchanged") == 2
+
+
 def test_each_cloud_has_what_the_template_says_of_it(server: RunningServer, line: list[str]) -> None:
     rows = server.rows(*line)
     assert {row["to"] for row in rows} == {"azure", "aws"}

@@ -1,7 +1,8 @@
 """What the commands share that put devices on record: where, whose, how, and what is kept of it."""
 
+import re
 import shlex
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -22,10 +23,50 @@ if TYPE_CHECKING:
 
 
 class Cloud(StrEnum):
-    """Where enrollments go."""
+    """Whose interface it is."""
 
     AZURE = "azure"
     AWS = "aws"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where enrollments go: a cloud's interface, and whose records there where that is said with it."""
+
+    cloud: Cloud
+    profile: str | None = None
+    name: str = ""
+    """As it was written."""
+
+    def __str__(self) -> str:
+        return self.name or self.cloud.value
+
+    @property
+    def label(self) -> str:
+        """What the files are called that are of this place alone."""
+        return _NOT_IN_LABELS.sub("-", str(self))
+
+
+def parse_place(text: "str | Place") -> Place:
+    """Return the place in `azure`, `aws`, `local`, or a cloud with a profile: `aws:plant`."""
+    if isinstance(text, Place):  # the default
+        return text
+    if text == "local":
+        return Place(Cloud.AZURE, "local", text)
+    cloud, has_profile, profile = text.partition(":")
+    if cloud not in set(Cloud) or bool(has_profile) != bool(profile):
+        raise typer.BadParameter(f"{text!r} is none of 'azure', 'aws', 'local', nor one with a profile, as 'aws:plant'")
+    return Place(Cloud(cloud), profile or None, text)
+
+
+_NOT_IN_LABELS = re.compile("[^A-Za-z0-9_-]")
+AZURE = Place(Cloud.AZURE)
+PLACES = "azure, aws, local (azure at this server), or CLOUD:PROFILE"
+
+
+def places() -> list[str]:
+    """Return what a shell may complete."""
+    return ["azure", "aws", "local"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +94,25 @@ class ProfileOptions:
 class TargetOptions:
     """Where enrollments go."""
 
-    to: Annotated[Cloud, typer.Option(help="Which cloud's interface.")] = Cloud.AZURE
-    profile: ProfileOptions = field(default_factory=ProfileOptions)
+    to: Annotated[
+        Place,
+        typer.Option(parser=parse_place, metavar="PLACE", autocompletion=places, help=f"Which interface: {PLACES}."),
+    ] = AZURE
+    whose: ProfileOptions = field(default_factory=ProfileOptions)
+
+    @property
+    def profile(self) -> ProfileOptions:
+        """Whose records, wherever that was said."""
+        return self.whose if self.to.profile is None else replace(self.whose, profile_name=self.to.profile)
 
     @property
     def is_azure(self) -> bool:
-        return self.to is Cloud.AZURE
+        return self.to.cloud is Cloud.AZURE
+
+    def check(self) -> None:
+        """Refuse options that would not count."""
+        only_typed(self.to.profile is None, "where --to names no profile of its own", "--profile")
+        only_typed(self.profile.is_local, "with --profile local", "--data")
 
     def as_options(self) -> str:
         """Return the options that name it, for a command in a fix."""
@@ -67,7 +121,7 @@ class TargetOptions:
 
     def open(self) -> "AzureTarget | AwsTarget":
         """Return the target itself."""
-        only_typed(self.profile.is_local, "with --profile local", "--data")
+        self.check()
         from birthmark.fleet.aws import AwsTarget
         from birthmark.fleet.azure import AzureTarget
         from birthmark.fleet.profiles import aws_profile, azure_profile
@@ -78,21 +132,42 @@ class TargetOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class _OneOfSeveral(TargetOptions):
+    """A target whose options were checked with the others'."""
+
+    def check(self) -> None:
+        """Do nothing."""
+
+
+@dataclass(frozen=True, slots=True)
 class TargetsOptions:
     """Where a shipment goes: one cloud, or several by the same command."""
 
     to: Annotated[
-        list[Cloud] | None, typer.Option(help="Which cloud's interface; may be given again for both. Default: azure.")
+        list[Place] | None,
+        typer.Option(
+            parser=parse_place,
+            metavar="PLACE",
+            autocompletion=places,
+            help=f"Which interface, azure if not told: {PLACES}. May be given again.",
+        ),
     ] = None
-    profile: ProfileOptions = field(default_factory=ProfileOptions)
+    whose: ProfileOptions = field(default_factory=ProfileOptions)
 
     def each(self) -> list[TargetOptions]:
         """Return each of them once, in the order given."""
-        return [TargetOptions(to, self.profile) for to in dict.fromkeys(self.to or [Cloud.AZURE])]
+        several = [TargetOptions(to, self.whose) for to in self.to or [AZURE]]
+        unnamed = any(one.to.profile is None for one in several)
+        only_typed(unnamed, "where a --to names no profile of its own", "--profile")
+        only_typed(any(one.profile.is_local for one in several), "with --profile local", "--data")
+        found: dict[tuple[Cloud, str], TargetOptions] = {}
+        for one in several:
+            found.setdefault((one.to.cloud, one.profile.profile_name), _OneOfSeveral(one.to, one.profile))
+        return list(found.values())
 
     def goes(self, to: Cloud) -> bool:
         """Say whether it is one of them."""
-        return to in (self.to or [Cloud.AZURE])
+        return any(one.cloud is to for one in self.to or [AZURE])
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,10 +222,10 @@ class RunOptions:
     )
     report: ReportOption = None
 
-    def for_target(self, to: Cloud, *, among: int) -> "RunOptions":
+    def for_target(self, to: Place, *, among: int) -> "RunOptions":
         """Return the same for one of several targets: each has files of its own, `run.azure.journal`, `run.aws.csv`."""
         if among == 1:
             return self
-        reports = [path.with_suffix(f".{to.value}{path.suffix}") for path in self.report or ()]
-        journal = self.journal and self.journal.with_suffix(f".{to.value}{self.journal.suffix}")
+        reports = [path.with_suffix(f".{to.label}{path.suffix}") for path in self.report or ()]
+        journal = self.journal and self.journal.with_suffix(f".{to.label}{self.journal.suffix}")
         return RunOptions(journal, self.undo, reports)

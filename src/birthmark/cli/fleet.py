@@ -8,15 +8,18 @@ from typing import Annotated
 
 import typer
 
-from birthmark.cli.asking import agree
+from birthmark.cli.asking import agree, only_typed
 from birthmark.cli.common import emit, without
 from birthmark.cli.enroll_options import (
+    PLACES,
     Cloud,
     DeviceOptions,
+    Place,
     ProfileOptions,
     TargetOptions,
     TemplateOption,
     WriteOptions,
+    parse_place,
 )
 from birthmark.cli.following import PatienceOptions, told_and_kept
 from birthmark.cli.following import follow as follow_all
@@ -41,20 +44,23 @@ app = commands("Devices on record: follow them, move them.", "birthmark fleet fo
 class WayOptions:
     """From where to where."""
 
-    source: Annotated[Cloud, typer.Option("--from", help="The cloud that has the devices.")]
-    to: Annotated[Cloud, typer.Option(help="The cloud that is to have them.")]
+    source: Annotated[
+        Place, typer.Option("--from", parser=parse_place, metavar="PLACE", help=f"What has the devices: {PLACES}.")
+    ]
+    to: Annotated[Place, typer.Option(parser=parse_place, metavar="PLACE", help="What is to have them.")]
     from_profile: Annotated[str, typer.Option(help="Whose records there: local, cloud, or a named one.")] = "local"
     to_profile: Annotated[str, typer.Option(help="Whose records here: local, cloud, or a named one.")] = "local"
     data: DataOption = Path(DEFAULT_DATA)
 
     def ends(self) -> tuple[TargetOptions, TargetOptions]:
         """Return both targets. Raise `BadParameter` where they are one."""
-        if (self.source, self.from_profile) == (self.to, self.to_profile):
+        only_typed(self.source.profile is None, "where --from names no profile of its own", "--from-profile")
+        only_typed(self.to.profile is None, "where --to names no profile of its own", "--to-profile")
+        source = TargetOptions(self.source, ProfileOptions(self.from_profile, self.data))
+        to = TargetOptions(self.to, ProfileOptions(self.to_profile, self.data))
+        if (source.to.cloud, source.profile) == (to.to.cloud, to.profile):
             raise typer.BadParameter("the devices are there already: --from and --to are the same", param_hint="--to")
-        return (
-            TargetOptions(self.source, ProfileOptions(self.from_profile, self.data)),
-            TargetOptions(self.to, ProfileOptions(self.to_profile, self.data)),
-        )
+        return source, to
 
 
 @command(app, "birthmark fleet follow shipment.json --wait connected")
@@ -105,7 +111,7 @@ def move(
     source, destination = way.ends()
     wanted, trust = template_of(template, DeviceOptions(policy=policy)), shipped.trust()
     here, there = source.open(), destination.open()
-    if source.to is destination.to and here.place == there.place:
+    if source.is_azure == destination.is_azure and here.place == there.place:
         raise typer.BadParameter(
             "the devices are there already: both profiles lead to one place", param_hint="--to-profile"
         )

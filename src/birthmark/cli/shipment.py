@@ -151,7 +151,7 @@ class EachTarget:
         problem: BirthmarkError | None = None
         has_refusals = False
         for where in self.where.each():
-            tally = Tally(as_json=self.as_json, to=where.to.value if len(self.where.each()) > 1 else None)
+            tally = Tally(as_json=self.as_json, to=str(where.to) if len(self.where.each()) > 1 else None)
             try:
                 one(where, tally)
             except BirthmarkError as error:

@@ -5,14 +5,8 @@ import contextlib
 
 from birthmark.clock import Clock
 from birthmark.errors import BirthmarkError
-from birthmark.links.errors import (
-    CLOSED_HERE,
-    CONNACK,
-    LinkLostError,
-    LinkTimeoutError,
-    MqttRefusedError,
-    SubscriptionRefusedError,
-)
+from birthmark.links.conversation import Conversation
+from birthmark.links.errors import CLOSED_HERE, LinkLostError
 from birthmark.links.identity import FileIdentity, Trust
 from birthmark.links.openssl.tls import client_context, explained
 from birthmark.links.openssl.validity import check_dates
@@ -24,10 +18,9 @@ from birthmark.mqtt.packets import ConnAck, Connect, Disconnect, Packet, PubAck,
 
 _READ_BYTES = 64 * 1024
 _MAX_UNTAKEN = 1000
-_FAILURE = 0x80
 
 
-class OpensslMqtt:
+class OpensslMqtt(Conversation):
     """See `links.ports.MqttClient`."""
 
     def __init__(self, identity: FileIdentity | None, trust: Trust, clock: Clock, timeout_s: float = TIMEOUT_S) -> None:
@@ -61,32 +54,10 @@ class OpensslMqtt:
         self._engine.send(connect)
         answer = self._expect(ConnAck)
         self._task = asyncio.create_task(self._run())
-        try:
-            connack = await self._answer(answer)
-        except BaseException:
-            await self.close()
-            raise
-        assert isinstance(connack, ConnAck)  # noqa: S101 (what ConnAck waits for)
-        if connack.code:
-            await self.close()
-            refusal = CONNACK.get(connack.code, MqttRefusedError)
-            raise refusal(host=host, client_id=connect.client_id, return_code=connack.code)
-        return connack.session_present
-
-    async def subscribe(self, topic_filter: str, qos: int = 1) -> None:
-        self._check_alive()
-        packet_id = self._engine.subscribe([(topic_filter, qos)])
-        answer = await self._answer(self._expect(SubAck, packet_id))
-        if isinstance(answer, SubAck) and answer.codes[0] >= _FAILURE:
-            raise SubscriptionRefusedError(host=self._host, topic=topic_filter)
+        return await self._greeted(answer, connect)
 
     async def publish(self, topic: str, payload: bytes, qos: int = 1) -> None:
-        self._check_alive()
-        packet_id = self._engine.publish(topic, payload, qos)
-        if packet_id is None:
-            self._flush()
-        else:
-            await self._answer(self._expect(PubAck, packet_id))
+        await super().publish(topic, payload, qos)
         if self._writer is not None:
             with contextlib.suppress(OSError):  # the reader says why, to whoever waits next
                 await self._writer.drain()
@@ -126,13 +97,6 @@ class OpensslMqtt:
         self._waiting[kind, packet_id] = future
         self._flush()
         return future
-
-    async def _answer(self, future: asyncio.Future[Packet]) -> Packet:
-        try:
-            async with asyncio.timeout(self._timeout_s):
-                return await future
-        except TimeoutError as error:
-            raise LinkTimeoutError(host=self._host, port=self._port, seconds=f"{self._timeout_s:g}") from error
 
     def _check_alive(self) -> None:
         if self._over.done():

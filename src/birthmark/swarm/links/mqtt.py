@@ -10,14 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from birthmark.errors import BirthmarkError
-from birthmark.links.errors import (
-    CLOSED_HERE,
-    CONNACK,
-    LinkLostError,
-    LinkTimeoutError,
-    MqttRefusedError,
-    SubscriptionRefusedError,
-)
+from birthmark.links.conversation import FAILURE, Conversation
+from birthmark.links.errors import CLOSED_HERE, LinkLostError
 from birthmark.links.ports import Message
 from birthmark.links.urls import TIMEOUT_S
 from birthmark.mqtt.engine import Engine, Role
@@ -25,13 +19,12 @@ from birthmark.mqtt.errors import LocalProtocolError, RemoteProtocolError
 from birthmark.mqtt.packets import ConnAck, Connect, Disconnect, Packet, PubAck, Publish, SubAck
 from birthmark.swarm.links.stream import Dialer, Stream
 
-_FAILURE = 0x80
 _MAX_UNTAKEN = 100
 
 _Waiting = dict[tuple[type[Packet], int], "asyncio.Future[Packet]"]
 
 
-class SwarmMqtt:
+class SwarmMqtt(Conversation):
     """One connection of one device; `acknowledges` is what a misbehaving one leaves out."""
 
     __slots__ = (
@@ -52,6 +45,8 @@ class SwarmMqtt:
         "received",
         "refused",
     )
+
+    _timeout_s = TIMEOUT_S
 
     def __init__(self, dialer: Dialer, pem: Path | None, *, keeps: bool = False) -> None:
         """`keeps` holds what comes for `next_message`; else it is counted, acknowledged and forgotten."""
@@ -75,32 +70,7 @@ class SwarmMqtt:
         self._stream = await self._dialer.open(host, port, self._pem)
         self._stream.listen(self._receive, self._finish)
         self._engine.send(connect)
-        try:
-            connack = await self._answer(self._expect(ConnAck))
-        except BaseException:
-            await self.close()
-            raise
-        assert isinstance(connack, ConnAck)  # noqa: S101 (what ConnAck waits for)
-        if connack.code:
-            await self.close()
-            refusal = CONNACK.get(connack.code, MqttRefusedError)
-            raise refusal(host=host, client_id=connect.client_id, return_code=connack.code)
-        return connack.session_present
-
-    async def subscribe(self, topic_filter: str, qos: int = 1) -> None:
-        self._check_alive()
-        packet_id = self._engine.subscribe([(topic_filter, qos)])
-        answer = await self._answer(self._expect(SubAck, packet_id))
-        if isinstance(answer, SubAck) and answer.codes[0] >= _FAILURE:
-            raise SubscriptionRefusedError(host=self._host, topic=topic_filter)
-
-    async def publish(self, topic: str, payload: bytes, qos: int = 1) -> None:
-        self._check_alive()
-        packet_id = self._engine.publish(topic, payload, qos)
-        if packet_id is None:
-            self._flush()
-        else:
-            await self._answer(self._expect(PubAck, packet_id))
+        return await self._greeted(self._expect(ConnAck), connect)
 
     async def next_message(self) -> Message:
         while not self._untaken:
@@ -152,13 +122,6 @@ class SwarmMqtt:
         self._waiting[kind, packet_id] = future
         self._flush()
         return future
-
-    async def _answer(self, future: "asyncio.Future[Packet]") -> Packet:
-        try:
-            async with asyncio.timeout(TIMEOUT_S):
-                return await future
-        except TimeoutError as error:
-            raise LinkTimeoutError(host=self._host, port=self._port, seconds=f"{TIMEOUT_S:g}") from error
 
     async def _wait(self, seconds: float) -> None:
         """Wait for what is told by `_wake`, or so long: of the device alone, that drives this connection."""
@@ -226,7 +189,7 @@ class SwarmMqtt:
                 pass
 
     def _note_refusal(self, packet: PubAck | SubAck | ConnAck) -> None:
-        if isinstance(packet, PubAck) and packet.code >= _FAILURE:
+        if isinstance(packet, PubAck) and packet.code >= FAILURE:
             self.refused = packet.code
             self._wake()
 

@@ -19,6 +19,7 @@ CertificateId = NewType("CertificateId", str)
 """Lower-case hex of the SHA-256 digest of the DER: the thumbprint. The id of a certificate and of a CA certificate."""
 
 MAX_ATTRIBUTES = 50
+MAX_DESCRIPTION = 2028
 _THING_NAME = re.compile(r"[a-zA-Z0-9:_-]{1,128}")
 _SHADOW_NAME = re.compile(r"[a-zA-Z0-9:_-]{1,64}")
 _POLICY_NAME = re.compile(r"[\w+=,.@-]{1,128}", re.ASCII)
@@ -297,3 +298,15 @@ def parse_attributes(given: Mapping[str, str]) -> dict[str, str]:
     if len(kept) > MAX_ATTRIBUTES:
         raise AttributeInvalidError(detail=f"{len(kept)} attributes")
     return kept
+
+
+def parse_group_properties(description: str | None, attributes: Mapping[str, str] | None) -> dict[str, Any]:
+    """Return what a group is described by, what is None left out. Raise `AttributeInvalidError`."""
+    found: dict[str, Any] = {}
+    if description is not None:
+        if len(description) > MAX_DESCRIPTION or not description.isprintable():
+            raise AttributeInvalidError(detail=f"a description has up to {MAX_DESCRIPTION} printable characters")
+        found["thingGroupDescription"] = description
+    if attributes is not None:
+        found["attributePayload"] = {"attributes": parse_attributes(attributes)}
+    return found

@@ -197,7 +197,9 @@ def manifest(
     from birthmark.cli.shipment import EachTarget, Shipment, template_of
 
     how.check(azure=where.goes(Cloud.AZURE), aws=where.goes(Cloud.AWS))
-    check_reports(run.report, shipped.file, run.journal)
+    for to in where.to or [Cloud.AZURE]:
+        each = run.for_target(to, among=len(where.each()))
+        check_reports(each.report, shipped.file, each.journal, template)
     targets = EachTarget(where, writing, run, as_json=shipped.as_json)
     if run.undo:
         targets.take_back()

@@ -77,7 +77,7 @@ def follow(
     At AWS a device is found by the client id that is its thing's name. Whether it connected to an IoT Hub, the hub is
     asked, by IOTHUB_CONNECTION_STRING or the profile's hub_connection_string_file.
     """
-    check_reports(report, shipped.file)
+    check_reports(report, shipped.file, template)
     wanted, trust, target = template_of(template, DeviceOptions()), shipped.trust(), where.open()
     judged = {"quiet": shipped.as_json, "force": True}
     shipment = Shipment(shipped.file, trust, count_entries(shipped.file), wanted, **judged)
@@ -107,7 +107,7 @@ def move(
     Each run does what can be done now; run it again, or with --wait, until all are moved. A retired device keeps its
     record: at Azure it is disabled, at the provisioning service and at its hub; at AWS its certificate is inactive.
     """
-    check_reports(report, shipped.file, journal)
+    check_reports(report, shipped.file, journal, template)
     source, destination = way.ends()
     wanted, trust = template_of(template, DeviceOptions(policy=policy)), shipped.trust()
     here, there = source.open(), destination.open()

@@ -68,13 +68,15 @@ def follow(
             found[wish.device_id] = stand
             yield wish, goal is None or stand.reached(goal)
 
-    is_reached = _until(look, wishes, patience.seconds if goal is not None else 0)
-    if as_json:
-        _print(stand.as_row() for stand in found.values())
-    for stand in found.values():
-        keep({"device": stand.device_id, "outcome": stand.standing.value, "cause": stand.detail})
-    tally.show_refusals()
-    _show({stand.device_id: (stand.standing.value, stand.detail) for stand in found.values()}, target.description)
+    try:
+        is_reached = _until(look, wishes, patience.seconds if goal is not None else 0)
+    finally:  # what was seen is told, whatever ends it
+        if as_json:
+            _print(stand.as_row() for stand in found.values())
+        for stand in found.values():
+            keep({"device": stand.device_id, "outcome": stand.standing.value, "cause": stand.detail})
+        tally.show_refusals()
+        _show({stand.device_id: (stand.standing.value, stand.detail) for stand in found.values()}, target.description)
     if tally.has_refusals or not is_reached:
         raise typer.Exit(SOME_ROWS_REFUSED)
 
@@ -101,19 +103,21 @@ def move(
             found[pair[1].device_id] = progress
             yield pair, progress.moved.value != "waiting"
 
-    is_over = _until(look, pairs, patience_s)
-    for refusal in filter(None, (progress.refusal for progress in found.values())):
-        refusal.add_facts(options=options[isinstance(refusal, TakenAtDestinationError)], again=again())
-    if as_json:
-        _print(progress.as_row() for progress in found.values())
-    for progress in found.values():
-        keep({"outcome": progress.moved.value, "cause": progress.detail} | progress.as_row())
-        if progress.refusal is not None:
-            tally.add(Outcome(progress.device_id, None, Done.REFUSED, progress.refusal))
-    tally.show_refusals()
-    where = f"{moving.source.description} to {moving.destination.description}"
-    # Why one is refused was just told.
-    _show({one.device_id: (one.moved.value, "" if one.refusal else one.detail) for one in found.values()}, where)
+    try:
+        is_over = _until(look, pairs, patience_s)
+    finally:  # what was done is told, whatever ends it
+        for refusal in filter(None, (progress.refusal for progress in found.values())):
+            refusal.add_facts(options=options[isinstance(refusal, TakenAtDestinationError)], again=again())
+        if as_json:
+            _print(progress.as_row() for progress in found.values())
+        for progress in found.values():
+            keep({"outcome": progress.moved.value, "cause": progress.detail} | progress.as_row())
+            if progress.refusal is not None:
+                tally.add(Outcome(progress.device_id, None, Done.REFUSED, progress.refusal))
+        tally.show_refusals()
+        where = f"{moving.source.description} to {moving.destination.description}"
+        # Why one is refused was just told.
+        _show({one.device_id: (one.moved.value, "" if one.refusal else one.detail) for one in found.values()}, where)
     if tally.has_refusals or not is_over:
         raise typer.Exit(SOME_ROWS_REFUSED)
 

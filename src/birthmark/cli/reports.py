@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from birthmark.cli.common import again, without
+from birthmark.cli.common import SOME_ROWS_REFUSED, again, without
 from birthmark.clock import SystemClock
 
 if TYPE_CHECKING:
@@ -39,7 +39,15 @@ def opened(reports: Sequence[Path] | None, title: str, where: str, *, dry_run: b
     now = SystemClock().now
     run = Run(where, now(), dry_run=dry_run, command=again(), title=title)
     with ExitStack() as files:
-        yield [files.enter_context(Report(path, run, now)) for path in reports or ()]
+        kept = [files.enter_context(Report(path, run, now)) for path in reports or ()]
+        try:
+            yield kept
+        except BaseException as ending:
+            # Only a run that came to its end says that some rows were refused.
+            is_over = isinstance(ending, typer.Exit) and ending.exit_code == SOME_ROWS_REFUSED
+            for report in kept:
+                report.is_cut_off = not is_over
+            raise
 
 
 def add_row(reports: "Sequence[Report]", row: Mapping[str, Any]) -> None:

@@ -23,6 +23,7 @@ from birthmark.errors import BirthmarkError, InvalidRequestError
 from birthmark.fleet.bulk import enroll_all, take_back_all
 from birthmark.fleet.doubts import Judge
 from birthmark.fleet.journal import TAKEN_BACK, Journal, Outcome, refused
+from birthmark.fleet.pace import Paced
 from birthmark.fleet.target import Done, EnrollmentRequest, EnrollmentTarget
 from birthmark.fleet.template import NameTakenTwiceError, Template, check_name, parse_template
 from birthmark.manifests.marks import Marks
@@ -177,7 +178,7 @@ def enroll_shipment(
             typer.echo(f"An earlier run was cut off after {done}; the target says what is there.", err=True)
         wishes = shipment.wishes(tell)
         try:
-            target.survey(shipment.total)
+            Paced(1).ask(partial(target.survey, shipment.total))
             enroll_all(target, wishes, kept, tell, update=update, dry_run=dry_run, again=again())
         except BaseException as ending:
             is_stopped = isinstance(ending, KeyboardInterrupt)

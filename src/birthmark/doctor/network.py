@@ -50,13 +50,19 @@ def _trouble_at(host: str, port: int) -> str:
 def places(settings: Mapping[str, Setting]) -> Iterator[PlaceSeen]:
     """Yield the servers that variables name; nobody is asked yet."""
     if (setting := settings.get("PROVISIONING_HOST")) is not None:
-        host, _, port = setting.value.partition(":")
-        yield PlaceSeen(setting, host, int(port) if port.isdecimal() else _MQTT)
+        yield _place(setting, f"//{setting.value}", _MQTT)
     for name in _URLS:
         if (setting := settings.get(name)) is not None:
-            with contextlib.suppress(ValueError):
-                parts = urlsplit(setting.value)
-                yield PlaceSeen(setting, parts.hostname or setting.value, parts.port or _HTTPS)
+            yield _place(setting, setting.value, _HTTPS)
+
+
+def _place(setting: Setting, url: str, port: int) -> PlaceSeen:
+    """Return the server that a URL names; of what is none, all of it is a name that nobody will find."""
+    try:
+        parts = urlsplit(url)
+        return PlaceSeen(setting, parts.hostname or setting.value, parts.port or port)
+    except ValueError:
+        return PlaceSeen(setting, setting.value, port)
 
 
 def ask(place: PlaceSeen, environment: Mapping[str, str]) -> PlaceSeen:

@@ -113,8 +113,9 @@ def _is_same_policy(one: str, other: str) -> bool:
 
 
 def _is_loopback(value: str) -> bool:
-    host = (urlsplit(value).hostname if "//" in value else value.partition(":")[0]) or ""
-    with contextlib.suppress(ValueError):
+    host = value.partition(":")[0]
+    with contextlib.suppress(ValueError):  # neither a URL, or no address
+        host = urlsplit(value).hostname or "" if "//" in value else host
         return ipaddress.ip_address(host).is_loopback
     return host == "localhost"
 

@@ -46,6 +46,8 @@ class AzureService:
         runtime._serialize = _passing(runtime._serialize)  # noqa: SLF001 - as above
         config = runtime.config
         config.keep_alive = True  # else each call makes a connection of its own
+        # It would sleep as long as the service says, where nothing wakes it; how long to wait, `pace` decides.
+        config.retry_policy.policy.respect_retry_after_header = False
         self._scope = profile.scope
         hub = profile.hub_connection_string
         self._hub = None if hub is None else HubDevices(hub, profile.ca_file, clock)
@@ -112,19 +114,27 @@ class AzureService:
             raise self._refused(error, name, how) from error
         except OSError as error:  # requests' errors are OSErrors
             raise TargetUnreachableError(target=self.description, reason=error) from error
+        except (AttributeError, TypeError) as error:  # the SDK expects what the service sent to be of a kind
+            raise self._unread(error) from error
         except Exception as error:
+            if type(error).__name__ == "DeserializationError":
+                raise self._unread(error) from error
             if type(error).__module__.startswith("msrest"):
                 reason = getattr(error, "inner_exception", None) or error
                 raise TargetUnreachableError(target=self.description, reason=reason) from error
             raise
 
+    def _unread(self, error: Exception) -> TargetUnreachableError:
+        return TargetUnreachableError(target=self.description, reason=f"its answer cannot be read: {str(error)[:200]}")
+
     def _refused(self, error: Any, name: str, how: str) -> BirthmarkError:
         response = getattr(getattr(error, "cause", None), "response", None)
         status = getattr(response, "status_code", 0)
         try:
-            reason = response.json().get("message", str(error)) if response is not None else str(error)
+            said = response.json() if response is not None else None
         except ValueError:
-            reason = str(error)
+            said = None
+        reason = str((said.get("message") if isinstance(said, dict) else None) or error)
         if response is not None and status == HTTPStatus.TOO_MANY_REQUESTS:
             after = whole_number(str(response.headers.get("retry-after", "")))
             return TargetThrottledError(target=self.description, reason=reason, retry_after_s=after or 0)

@@ -10,7 +10,7 @@ from queue import SimpleQueue
 
 from birthmark.errors import BirthmarkError, ThrottledError, UnauthenticatedError, UnavailableError
 from birthmark.fleet.errors import NotAllowedError
-from birthmark.fleet.journal import Journal, Outcome, refused
+from birthmark.fleet.journal import Journal, Noting, Outcome, refused
 from birthmark.fleet.pace import Paced
 from birthmark.fleet.target import AT_ONCE, Done, EnrollmentRequest, EnrollmentTarget, Note, WayBack
 
@@ -41,18 +41,11 @@ def enroll_all(
         if len(together) > 1 and not dry_run:
             alone = paced.ask(lambda: _created(target, together, told, journal))
         for wish in alone:
-            note = _Noting(journal.begin)
+            note = Noting(journal.begin)
             one = partial(_one, target, wish, note, update=update, dry_run=dry_run, again=again)
-            # Of several writes some may be done: that is for the next run, which asks what is there.
-            told.put(paced.ask(one, partial(_may_repeat, target, note)))
+            told.put(paced.ask(one, partial(note.may_repeat, target)))
 
-    def take() -> None:
-        with _uninterrupted():  # an outcome that left the queue is journaled and told
-            while not told.empty():
-                outcome = told.get()
-                journal.add(outcome)
-                tell(outcome)
-
+    take = partial(_take, told, journal, tell)
     running = _Running()
     try:
         with ThreadPoolExecutor(workers, thread_name_prefix="enroll") as pool:
@@ -97,6 +90,21 @@ class _Running:
     def cancel(self) -> None:
         for future in self._futures:
             future.cancel()
+
+
+def _take(told: "SimpleQueue[Outcome]", journal: Journal, tell: Callable[[Outcome], None]) -> None:
+    """Journal and tell what is known: none that left the queue is lost, and a full disk does not undo what was done."""
+    problem: OSError | None = None
+    with _uninterrupted():
+        while not told.empty():
+            outcome = told.get()
+            for keep in (journal.add, tell):
+                try:
+                    keep(outcome)
+                except OSError as error:
+                    problem = problem or error
+    if problem is not None:
+        raise problem
 
 
 def take_back_all(
@@ -162,22 +170,6 @@ def _created(
     return [wish for wish, is_created in pairs if not is_created]
 
 
-class _Noting:
-    """Hands notes on, and knows whether there was one: whether writing has begun."""
-
-    def __init__(self, note: Note) -> None:
-        self._note = note
-        self.has_begun = False
-
-    def __call__(self, device_id: str, way: WayBack) -> None:
-        self.has_begun = True
-        self._note(device_id, way)
-
-
-def _may_repeat(target: EnrollmentTarget, note: _Noting) -> bool:
-    return target.writes_at_once or not note.has_begun
-
-
 @contextmanager
 def _ending(paced: Paced) -> Iterator[None]:
     """Let nobody wait for a turn once it is over."""
@@ -189,12 +181,15 @@ def _ending(paced: Paced) -> Iterator[None]:
 
 @contextmanager
 def _uninterrupted() -> Iterator[None]:
-    """Hold Ctrl-C back."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    """Hold Ctrl-C back. A mask does not: another thread takes the signal then, and the handler runs in this one."""
+    held: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: held.append(number))
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.signal(signal.SIGINT, before)
+        if held:
+            signal.raise_signal(signal.SIGINT)
 
 
 def _one(

@@ -12,13 +12,13 @@ import os
 import threading
 from array import array
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 
 from birthmark.errors import BirthmarkError, ConflictError, InvalidRequestError
-from birthmark.fleet.target import Change, Done, WayBack
+from birthmark.fleet.target import Change, Done, EnrollmentTarget, Note, WayBack
 from birthmark.flock import take
 
 FORMAT = "birthmark-enroll-journal/1"
@@ -122,7 +122,7 @@ class Journal:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if self._path is None:
             return
-        with self._opened:
+        with naming(self._path), self._opened:
             if kind is None and self.ending is not None:
                 self._write({"end": self.ending})
 
@@ -147,7 +147,7 @@ class Journal:
             self._write(outcome.as_row())
 
     def _write(self, row: dict[str, Any]) -> None:
-        with self._lock:
+        with self._lock, naming(self._path):
             if not self._is_marked:  # what stands before without an outcome was a killed run's
                 self._is_marked = True
                 self._file.write(json.dumps({"run": "another"}) + "\n")
@@ -168,6 +168,36 @@ class Journal:
                 row = _object(line)
                 self.before = 0 if "end" in row else self.before + ("outcome" in row)
         return line.endswith(b"\n")
+
+
+class Noting:
+    """Hands notes on, and knows whether there was one: whether writing has begun."""
+
+    def __init__(self, note: Note) -> None:
+        self._note = note
+        self.has_begun = False
+
+    def __call__(self, device_id: str, way: WayBack) -> None:
+        self.has_begun = True
+        self._note(device_id, way)
+
+    def may_repeat(self, target: EnrollmentTarget) -> bool:
+        """Say whether a device may be asked for once more in this run: the way back is of what was there before.
+
+        Of several writes some may be done: that is for the next run, which keeps the ways of both.
+        """
+        return target.writes_at_once or not self.has_begun
+
+
+@contextmanager
+def naming(path: Path | None) -> Iterator[None]:
+    """Let the system's refusal of a file that is open say which it was, as of a full disk."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and path is not None:
+            error.filename = str(path)
+        raise
 
 
 def _written(file: BinaryIO) -> "array[int]":

@@ -7,14 +7,15 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from typing import Any, Protocol, TypeAlias
 
 from birthmark.errors import BirthmarkError, ConflictError, InvalidRequestError, NotFoundError
 from birthmark.fleet.errors import DifferentRecordError
 from birthmark.fleet.following import Followed, Goal, Stand, Standing
-from birthmark.fleet.journal import Journal
+from birthmark.fleet.journal import Journal, Noting
 from birthmark.fleet.pace import Paced
-from birthmark.fleet.target import AT_ONCE, Done, EnrollmentRequest, EnrollmentTarget
+from birthmark.fleet.target import AT_ONCE, Done, EnrollmentRequest, EnrollmentTarget, Note
 
 
 class NotAtSourceError(NotFoundError):
@@ -125,25 +126,30 @@ class Move:
     ) -> Iterator[Progress]:
         """Do for each what is next. Raise what stops everything."""
         paced = Paced(workers)
+
+        def one(pair: Pair) -> Progress:
+            note = Noting(self.journal.begin)
+            return paced.ask(lambda: self._one(pair, note), partial(note.may_repeat, self.destination))
+
         with ThreadPoolExecutor(workers, thread_name_prefix="move") as pool:
             try:
-                yield from pool.map(lambda pair: paced.ask(lambda: self._one(pair)), wishes)
+                yield from pool.map(one, wishes)
             finally:
                 paced.stop()
 
-    def _one(self, pair: Pair) -> Progress:
+    def _one(self, pair: Pair, note: Note) -> Progress:
         before, after = pair
         try:
-            return self._moved(before, after)
+            return self._moved(before, after, note)
         except (ConflictError, NotFoundError, InvalidRequestError) as error:
             return Progress(after.device_id, Moved.REFUSED, error.explain_cause(), error)
 
-    def _moved(self, before: EnrollmentRequest, after: EnrollmentRequest) -> Progress:
+    def _moved(self, before: EnrollmentRequest, after: EnrollmentRequest, note: Note) -> Progress:
         there, here = self.destination.stand(after), self.source.stand(before)
         self._check(here, there)
         match next_step(here.standing, there.standing):
             case Step.ENROLL:
-                return self._enrolled(after, there)
+                return self._enrolled(after, there, note)
             case Step.WAIT:
                 return Progress(after.device_id, Moved.WAITING, f"{there.standing.value} {there.detail}".strip())
             case Step.RETIRE:
@@ -160,14 +166,14 @@ class Move:
         detail = f"{done.value} at {self.source.description}" if done is Done.RETIRED else ""
         return Progress(after.device_id, Moved.MOVED, detail)
 
-    def _enrolled(self, after: EnrollmentRequest, there: Stand) -> Progress:
+    def _enrolled(self, after: EnrollmentRequest, there: Stand, note: Note) -> Progress:
         """Put a device on record there. Raise for what was disabled there, unless that is to be enabled."""
         is_disabled, where = there.standing is Standing.DISABLED, self.destination.description
         if is_disabled and not self.update:
             self.destination.enroll(after, update=False, dry_run=True)  # which says more, but for a hub's own record
             status = {"present": "status disabled", "wanted": "status enabled"}
             raise DifferentRecordError(device=after.device_id, target=where, **status)
-        done = self.destination.enroll(after, self.journal.begin, update=is_disabled, dry_run=self.dry_run).done
+        done = self.destination.enroll(after, note, update=is_disabled, dry_run=self.dry_run).done
         if self.dry_run:
             return Progress(after.device_id, Moved.WOULD_ENROLL, "disabled now" if is_disabled else "")
         if is_disabled:

@@ -29,10 +29,12 @@ class Pace:
     _since: int = 0
     """How many were answered since the limit changed."""
     _halved_at: float = -1.0
+    rounds: int = 0
+    """How often in a row nothing was answered."""
 
     def answered(self) -> None:
         """Learn that a question was answered."""
-        self._since += 1
+        self._since, self.rounds = self._since + 1, 0
         if self._since >= self.limit < self.most:
             self.limit, self._since = self.limit + 1, 0
 
@@ -42,8 +44,8 @@ class Pace:
         Several that were under way are told the same at once: that counts once.
         """
         if now >= self._halved_at:
-            self.limit, self._since = max(1, self.limit // 2), 0
-        pause = min(_MOST_S, max(wait_s, 2.0**attempt))
+            self.limit, self._since, self.rounds = max(1, self.limit // 2), 0, self.rounds + 1
+        pause = min(_MOST_S, max(wait_s, 2.0 ** max(attempt, self.rounds)))
         self.resume_at = max(self.resume_at, now + pause * (0.5 + dice / 2 if not wait_s else 1 + dice / 4))
         self._halved_at = self.resume_at
 
@@ -59,7 +61,10 @@ class Paced:
         self._is_over = False
 
     def ask(self, question: Callable[[], T], may_repeat: Callable[[], bool] = lambda: True) -> T:
-        """Return what the question returns. Ask again after a `ThrottledError`; raise it when it does not end."""
+        """Return what the question returns. Ask again after a `ThrottledError`; raise it when it does not end.
+
+        It does not end when this question was refused so often, or all were, whoever asked.
+        """
         attempt = 0
         while True:
             with self._taking_turns():
@@ -68,7 +73,7 @@ class Paced:
                 except ThrottledError as error:
                     attempt += 1
                     self._learn(attempt, error.retry_after_s)
-                    if attempt >= _ATTEMPTS or self._is_over or not may_repeat():
+                    if max(attempt, self.pace.rounds) >= _ATTEMPTS or self._is_over or not may_repeat():
                         raise
                 else:
                     with self._turn:
@@ -84,8 +89,9 @@ class Paced:
     @contextmanager
     def _taking_turns(self) -> Iterator[None]:
         with self._turn:
-            while not self._is_over and (self._asking >= self.pace.limit or self._wait_s() > 0):
-                self._turn.wait(self._wait_s() or None)
+            # The clock is read once a round: whoever waits without end waits for one who asks, and is told.
+            while not self._is_over and ((wait_s := self._wait_s()) > 0 or self._asking >= self.pace.limit):
+                self._turn.wait(wait_s or None)
             self._asking += 1
         try:
             yield

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol, Self, TextIO
 
 from birthmark.errors import InvalidRequestError
-from birthmark.fleet.journal import Outcome
+from birthmark.fleet.journal import Outcome, naming
 from birthmark.fleet.target import Done
 
 FIELDS = ("device", "thumbprint", "outcome", "code", "message", "cause", "fix")
@@ -59,7 +59,7 @@ class _Why:
 class _Form(Protocol):
     def row(self, row: Mapping[str, Any]) -> None: ...
 
-    def end(self, counts: Counter[str], refusals: Mapping[str, _Why], ended: datetime) -> None: ...
+    def end(self, report: "Report", ended: datetime) -> None: ...
 
 
 @dataclass(slots=True)
@@ -70,7 +70,9 @@ class Report:
     run: Run
     now: Callable[[], datetime]
     counts: Counter[str] = field(default_factory=Counter)
-    _refusals: dict[str, _Why] = field(default_factory=dict)
+    is_cut_off: bool = False
+    """Whether the run did not come to its end."""
+    refusals: dict[str, _Why] = field(default_factory=dict)
     _file: TextIO = field(init=False, repr=False)
     _form: _Form = field(init=False, repr=False)
 
@@ -89,15 +91,16 @@ class Report:
     def add_row(self, row: Mapping[str, Any]) -> None:
         """Take in what has the names of `FIELDS`, device and outcome at least."""
         self.counts[row["outcome"]] += 1
-        if (code := row.get("code")) is not None and (code in self._refusals or len(self._refusals) < _MOST_REFUSALS):
-            self._refusals.setdefault(code, _Why(row["cause"])).count += 1
-        self._form.row(row)
+        if (code := row.get("code")) is not None and (code in self.refusals or len(self.refusals) < _MOST_REFUSALS):
+            self.refusals.setdefault(code, _Why(row["cause"])).count += 1
+        with naming(self.path):
+            self._form.row(row)
 
     def __exit__(self, *_: object) -> None:
-        self._form.end(self.counts, self._refusals, self.now())
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._file.close()
+        with naming(self.path), self._file:
+            self._form.end(self, self.now())
+            self._file.flush()
+            os.fsync(self._file.fileno())
         _part_of(self.path).replace(self.path)
 
 
@@ -120,7 +123,7 @@ class _Csv:
     def row(self, row: Mapping[str, Any]) -> None:
         self._writer.writerow({name: _as_text(value) for name, value in row.items()})
 
-    def end(self, counts: Counter[str], refusals: Mapping[str, _Why], ended: datetime) -> None:
+    def end(self, report: Report, ended: datetime) -> None:
         """A table has rows alone."""
 
 
@@ -139,9 +142,10 @@ class _Json:
     def row(self, row: Mapping[str, Any]) -> None:
         self._write(row)
 
-    def end(self, counts: Counter[str], refusals: Mapping[str, _Why], ended: datetime) -> None:
-        why = {code: one.count for code, one in refusals.items()}
-        self._write({"ended": ended.isoformat(), "counts": dict(counts), "refusals": why})
+    def end(self, report: Report, ended: datetime) -> None:
+        why = {code: one.count for code, one in report.refusals.items()}
+        told = {"ended": ended.isoformat(), "cut_off": report.is_cut_off}
+        self._write(told | {"counts": dict(report.counts), "refusals": why})
 
     def _write(self, row: Mapping[str, Any]) -> None:
         self._file.write(json.dumps(row) + "\n")
@@ -160,13 +164,14 @@ class _Html:
         if self._shown <= _MOST_ROWS:
             self._file.write(_cells("td", (row.get(name) for name in _SHOWN), row["outcome"]))
 
-    def end(self, counts: Counter[str], refusals: Mapping[str, _Why], ended: datetime) -> None:
+    def end(self, report: Report, ended: datetime) -> None:
+        counts, refusals = report.counts, report.refusals
         total = counts.total()
         shown = f"<p>The first {_MOST_ROWS} of {total}.</p>" if total > _MOST_ROWS else ""
         took = (ended - self._run.begun).total_seconds()
         rate = f"{total / took:.0f} a second" if took else "at once"
         span = f"{self._run.begun:%Y-%m-%d %H:%M:%S} to {ended:%H:%M:%S} UTC"
-        self._file.write(f"</tbody></table>{shown}<header><p><strong>{_outcome(counts)}</strong></p>")
+        self._file.write(f"</tbody></table>{shown}<header><p><strong>{html.escape(_outcome(report))}</strong></p>")
         if refusals:
             most = sorted(refusals.items(), key=lambda one: -one[1].count)
             why = (f"<li>{each.count} &times; {code}: {html.escape(each.cause)}</li>" for code, each in most)
@@ -182,9 +187,13 @@ class _Html:
 _ON_RECORD = (Done.CREATED, Done.UPDATED, Done.UNCHANGED)
 
 
-def _outcome(counts: Counter[str]) -> str:
+def _outcome(report: Report) -> str:
     """Return the whole outcome in one sentence."""
-    several = ", ".join(f"{count} {name}" for name, count in counts.most_common()) or "the list has none"
+    counts = report.counts
+    several = ", ".join(f"{count} {name}" for name, count in counts.most_common())
+    if report.is_cut_off:
+        return f"The run was cut off. What became of {counts.total()} devices is known: {several or 'nothing yet'}."
+    several = several or "the list has none"
     on_record = sum(counts[done] for done in _ON_RECORD)
     if not on_record:
         return f"{counts.total()} devices: {several}."

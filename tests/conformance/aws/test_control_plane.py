@@ -311,3 +311,33 @@ def test_things_stand_under_groups(iot: Any) -> None:
     refused("ResourceNotFoundException", iot.describe_thing_group, thingGroupName="line-3")
     refused("ResourceNotFoundException", iot.add_thing_to_thing_group, thingGroupName="line-3", thingName="grouped-0")
     refused("InvalidRequestException", iot.add_thing_to_thing_group, thingGroupName="line-3", thingArn="arn:x")
+
+
+def test_a_groups_attributes_are_a_things_replaced_or_merged(iot: Any) -> None:
+    def given(attributes: dict[str, str], **more: Any) -> dict[str, Any]:
+        return {"thingGroupProperties": {"attributePayload": {"attributes": attributes, **more}}}
+
+    def attributes() -> Any:
+        described = iot.describe_thing_group(thingGroupName="line-9")["thingGroupProperties"]
+        assert described["thingGroupDescription"] == "pumps"
+        return described["attributePayload"]
+
+    iot.create_thing_group(thingGroupName="line-9", thingGroupProperties={"thingGroupDescription": "pumps"})
+    iot.update_thing_group(thingGroupName="line-9", **given({"site": "Osaka"}))
+    iot.update_thing_group(thingGroupName="line-9", **given({"row": "3"}, merge=True))
+    assert attributes() == {"attributes": {"site": "Osaka", "row": "3"}}
+    iot.update_thing_group(thingGroupName="line-9", **given({"row": ""}, merge=True))
+    assert attributes() == {"attributes": {"site": "Osaka"}}
+    iot.update_thing_group(thingGroupName="line-9", **given({"row": "4"}))
+    assert attributes() == {"attributes": {"row": "4"}}
+    for wrong in ({"a": "v" * 801}, {"a b": "v"}, {f"a{n}": "v" for n in range(51)}):
+        refused("InvalidRequestException", iot.create_thing_group, thingGroupName="line-8", **given(wrong))
+        refused("InvalidRequestException", iot.update_thing_group, thingGroupName="line-9", **given(wrong))
+    for text in ("x" * 2029, "a\nb"):
+        described = {"thingGroupDescription": text}
+        refused(
+            "InvalidRequestException",
+            iot.create_thing_group,
+            thingGroupName="line-8",
+            thingGroupProperties=described,
+        )

@@ -1,6 +1,10 @@
 """Many at once: what is new goes together, everything else is asked for by itself, and the target's word counts."""
 
+import errno
+import os
 import signal
+import threading
+import time
 from collections.abc import Sequence
 
 import pytest
@@ -92,4 +96,36 @@ def test_an_interrupt_waits_until_what_is_known_is_told() -> None:
 
     with Journal(None, target.identity) as journal, pytest.raises(KeyboardInterrupt):
         enroll_all(target, WISHES, journal, tell, update=False, dry_run=False, workers=1)
+    assert len(told) == len(WISHES)
+
+
+def test_an_interrupt_that_another_thread_takes_waits_as_well() -> None:
+    target, told, over = MemoryTarget(most_at_once=5), list[Outcome](), threading.Event()
+    other = threading.Thread(target=over.wait, daemon=True)
+    other.start()
+
+    def tell(outcome: Outcome) -> None:
+        if not told:
+            os.kill(os.getpid(), signal.SIGINT)  # any thread that does not hold it back is given it
+            time.sleep(0.05)
+        told.append(outcome)
+
+    with Journal(None, target.identity) as journal, pytest.raises(KeyboardInterrupt):
+        enroll_all(target, WISHES, journal, tell, update=False, dry_run=False, workers=1)
+    over.set()
+    assert len(told) == len(WISHES)
+
+
+class Full(Journal):
+    """Its disk is full from the second outcome on."""
+
+    def add(self, outcome: Outcome) -> None:
+        if outcome.device_id != WISHES[0].device_id:
+            raise OSError(errno.ENOSPC, "No space left on device", "run.journal")
+
+
+def test_what_a_full_disk_does_not_keep_is_told_all_the_same() -> None:
+    target, told = MemoryTarget(most_at_once=5), list[Outcome]()
+    with pytest.raises(OSError, match="No space"):
+        enroll_all(target, WISHES, Full(None, ""), told.append, update=False, dry_run=False, workers=1)
     assert len(told) == len(WISHES)

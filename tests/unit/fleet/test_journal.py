@@ -8,7 +8,14 @@ from typing import Any
 import pytest
 
 from birthmark.fleet.bulk import enroll_all
-from birthmark.fleet.journal import Journal, JournalInUseError, NoJournalError, OtherTargetsJournalError, Outcome
+from birthmark.fleet.journal import (
+    Journal,
+    JournalInUseError,
+    NoJournalError,
+    OtherTargetsJournalError,
+    Outcome,
+    naming,
+)
 from birthmark.fleet.target import Done, EnrollmentRequest
 from memory_target import MemoryTarget
 from pki_builders import a_device
@@ -92,3 +99,14 @@ def test_a_second_run_in_one_journal_is_refused_while_the_first_goes_on(tmp_path
             pass
     with Journal(path, "here"):
         pass
+
+
+def test_a_full_disk_names_the_journal(tmp_path: Path) -> None:
+    (tmp_path / "journal").symlink_to("/dev/full")
+    with (
+        pytest.raises(OSError, match="No space") as refused,
+        naming(tmp_path / "journal"),
+        (tmp_path / "journal").open("w") as file,
+    ):
+        file.write("x")
+    assert refused.value.filename == str(tmp_path / "journal")

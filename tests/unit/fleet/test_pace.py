@@ -8,11 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from birthmark.clock import SystemClock
 from birthmark.errors import ThrottledError
 from birthmark.fleet.bulk import enroll_all, take_back_all
 from birthmark.fleet.errors import TargetThrottledError
 from birthmark.fleet.following import Stand, Standing, stands_of
 from birthmark.fleet.journal import Journal, Outcome
+from birthmark.fleet.moving import Move, Moved
 from birthmark.fleet.pace import Pace, Paced
 from birthmark.fleet.target import Done, Enrolled, EnrollmentRequest, Note, WayBack, unnoted
 from memory_target import MemoryTarget
@@ -151,3 +153,63 @@ def test_nobody_waits_for_a_turn_when_the_run_is_over(monkeypatch: pytest.Monkey
     paced.stop()
     waiting.join(5)
     assert not waiting.is_alive()
+
+
+class Ticking(SystemClock):
+    """A clock that is a second later each time it is read."""
+
+    def __init__(self) -> None:
+        self._time = 0.0
+
+    def monotonic(self) -> float:
+        self._time += 1.0
+        return self._time
+
+
+def test_a_pause_that_ends_between_two_looks_at_the_clock_keeps_nobody_waiting() -> None:
+    paced, told = Paced(1, Ticking()), list[str]()
+    paced.pace.resume_at = 1.5
+    asking = threading.Thread(target=lambda: told.append(paced.ask(lambda: "answer")), daemon=True)
+    asking.start()
+    asking.join(5)
+    assert told == ["answer"]
+
+
+def test_many_who_are_never_answered_give_up_together_and_not_one_after_the_other() -> None:
+    asked = list[int]()
+
+    class Never(Strained):
+        def enroll(self, wish: EnrollmentRequest, note: Note = unnoted, *, update: bool, dry_run: bool) -> Enrolled:
+            asked.append(1)
+            raise too_much()
+
+    with pytest.raises(ThrottledError):
+        enroll_all(Never(0), WISHES, Journal(None, ""), list[Outcome]().append, update=False, dry_run=False)
+    assert len(asked) <= 12 + 8 + 4 + 2 + 4 + 12  # a round each, and once more when it is over
+
+
+def test_a_move_whose_writes_were_cut_off_is_not_tried_again_before_the_next_run() -> None:
+    class Elsewhere(Strained):
+        """A cloud of several writes, where nobody is yet."""
+
+        writes_at_once = False
+
+        def stand(self, wish: EnrollmentRequest) -> Stand:
+            return Stand(wish.device_id, Standing.MISSING)
+
+        def reinstate(self, wish: EnrollmentRequest) -> None:
+            raise NotImplementedError
+
+        def retire(self, wish: EnrollmentRequest, *, dry_run: bool) -> Done:
+            raise NotImplementedError
+
+    class Here(Elsewhere):
+        def stand(self, wish: EnrollmentRequest) -> Stand:
+            return Stand(wish.device_id, Standing.CONNECTED)
+
+    there, pairs = Elsewhere(1), [(WISHES[0], WISHES[0])]
+    move = Move(Here(0), there, Journal(None, ""), dry_run=False)
+    with pytest.raises(ThrottledError):
+        list(move.look(pairs))
+    assert there.alone == []
+    assert [one.moved for one in move.look(pairs)] == [Moved.WAITING]

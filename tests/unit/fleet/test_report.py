@@ -3,11 +3,15 @@
 import csv
 import json
 import re
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+import typer
 
+from birthmark.cli.common import INTERRUPTED, SOME_ROWS_REFUSED
+from birthmark.cli.reports import add_row, opened
 from birthmark.fleet import report as module
 from birthmark.fleet.errors import DifferentRecordError
 from birthmark.fleet.journal import Outcome
@@ -80,6 +84,33 @@ def test_a_run_that_is_cut_off_leaves_what_is_known(tmp_path: Path) -> None:
         cut_off()
     assert [line.split(",")[0] for line in path.read_text().splitlines()] == ["device", "a"]
     assert list(tmp_path.iterdir()) == [path]
+
+
+def ending(path: Path, outcomes: list[Outcome], end: BaseException) -> str:
+    with suppress(type(end)), opened([path], "Move", "here", dry_run=False) as reports:
+        for outcome in outcomes:
+            add_row(reports, outcome.as_row())
+        raise end
+    return path.read_text()
+
+
+@pytest.mark.parametrize(("count", "said"), [(1, "of 1 devices is known: 1 created."), (0, "nothing yet.")])
+@pytest.mark.parametrize("end", [KeyboardInterrupt(), typer.Exit(INTERRUPTED), OSError()])
+def test_a_run_that_is_cut_off_is_said_to_be_so_and_nothing_of_it_to_be_all(
+    tmp_path: Path, count: int, said: str, end: BaseException
+) -> None:
+    page = ending(tmp_path / "run.html", OUTCOMES[:count], end)
+    assert "The run was cut off." in page
+    assert said in page
+    assert "as they shall be" not in page
+    assert "the list has none" not in page
+    assert json.loads(ending(tmp_path / "run.json", OUTCOMES[:count], end).splitlines()[-1])["cut_off"] is True
+
+
+def test_a_run_that_came_to_its_end_with_refusals_is_whole(tmp_path: Path) -> None:
+    page = ending(tmp_path / "run.html", OUTCOMES, typer.Exit(SOME_ROWS_REFUSED))
+    assert "cut off" not in page
+    assert "as they shall be" in page
 
 
 def test_a_suffix_that_says_nothing_is_refused() -> None:

@@ -17,18 +17,24 @@ class ThingGroupOperations:
         self._groups = aws.thing_groups
 
     async def create_thing_group(self, call: Call) -> Any:
-        properties = call.part("thingGroupProperties", dict[str, Any]) or {}
+        given = _properties(call)
         name, parent = parse_thing_name(call["thingGroupName"]), call.get("parentGroupName")
-        made = await self._groups.create(name, properties, parent, actor=call.actor)
+        made = await self._groups.create(name, given.description, given.attributes, parent, actor=call.actor)
         return wire.thing_group_name_json(self._account, made) | {"thingGroupId": made.group_id}
 
     async def describe_thing_group(self, call: Call) -> Any:
         return wire.thing_group_json(self._account, await self._groups.get(call["thingGroupName"]))
 
     async def update_thing_group(self, call: Call) -> Any:
-        properties = call.part("thingGroupProperties", dict[str, Any]) or {}
-        expected = call.number("expectedVersion")
-        made = await self._groups.update(call["thingGroupName"], properties, expected, actor=call.actor)
+        given, expected = _properties(call), call.number("expectedVersion")
+        made = await self._groups.update(
+            call["thingGroupName"],
+            given.description,
+            given.attributes,
+            merge=given.merges,
+            expected=expected,
+            actor=call.actor,
+        )
         return {"version": made.version}
 
     async def delete_thing_group(self, call: Call) -> None:
@@ -69,3 +75,7 @@ class ThingGroupOperations:
         if arn is None or not arn.startswith(begin) or name not in {None, arn.removeprefix(begin)}:
             raise BodyInvalidError(detail=f"give {member}Name, or the {member}Arn of one of this account")
         return arn.removeprefix(begin)
+
+
+def _properties(call: Call) -> wire.ThingGroupProperties:
+    return call.part("thingGroupProperties", wire.ThingGroupProperties) or wire.ThingGroupProperties()

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from birthmark.awsiot.model import ThingGroup, ThingName
+from birthmark.awsiot.model import ThingGroup, ThingName, parse_group_properties
 from birthmark.awsiot.service.base import AccountService
 from birthmark.awsiot.service.things import Things
 from birthmark.awsiot.store import registry as store
@@ -69,11 +69,18 @@ class ThingGroups(AccountService):
         return store.GROUPS.of(row)
 
     async def create(
-        self, name: ThingName, properties: Mapping[str, Any], parent: str | None, *, actor: str
+        self,
+        name: ThingName,
+        description: str | None,
+        attributes: Mapping[str, str] | None,
+        parent: str | None,
+        *,
+        actor: str,
     ) -> ThingGroup:
         """Make a group, or return the one that is there already and the same. Raise `ThingGroupExistsError`."""
         if parent is not None:
             raise NestedThingGroupError(group=name, parent=parent)
+        properties = parse_group_properties(description, attributes)
         made = ThingGroup(name, new_uuid(self.entropy), properties, 1, self.clock.now())
         exists = ThingGroupExistsError(group=name)
         changes = Changes().run(store.ADD_GROUP, expect=1, otherwise=exists, **store.GROUPS.row(made))
@@ -85,11 +92,23 @@ class ThingGroups(AccountService):
             return present
         return made
 
-    async def update(self, name: str, properties: Mapping[str, Any], expected: int | None, *, actor: str) -> ThingGroup:
-        """Change what a group is described by. Raise `ThingGroupVersionError`."""
+    async def update(
+        self,
+        name: str,
+        description: str | None,
+        attributes: Mapping[str, str] | None,
+        *,
+        merge: bool,
+        expected: int | None,
+        actor: str,
+    ) -> ThingGroup:
+        """Change what a group is described by; attributes are replaced or merged. Raise `ThingGroupVersionError`."""
 
         async def decide() -> ThingGroup:
             group = await self._expected(name, expected)
+            present = (group.properties.get("attributePayload") or {}).get("attributes") or {}
+            wanted = {**present, **attributes} if merge and attributes is not None else attributes
+            properties = parse_group_properties(description, wanted)
             made = replace(group, properties={**group.properties, **properties}, version=group.version + 1)
             row = store.GROUPS.row(made)
             seen: dict[str, Any] = {"key_name": name, "key_version": group.version}

@@ -43,6 +43,21 @@ class AttributePayload(msgspec.Struct):
     merge: bool = False
 
 
+class ThingGroupProperties(
+    msgspec.Struct, rename={"description": "thingGroupDescription", "payload": "attributePayload"}
+):
+    description: str | None = None
+    payload: AttributePayload | None = None
+
+    @property
+    def attributes(self) -> dict[str, str] | None:
+        return None if self.payload is None else self.payload.attributes
+
+    @property
+    def merges(self) -> bool:
+        return self.payload is not None and self.payload.merge
+
+
 class RegistrationConfig(msgspec.Struct, rename="camel", omit_defaults=True):
     template_body: str | None = None
     role_arn: str | None = None

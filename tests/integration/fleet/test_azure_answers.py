@@ -1,0 +1,113 @@
+"""What a service answers over the wire, through Microsoft's client: it never holds a thread, and nonsense is named."""
+
+import datetime as dt
+import http.server
+import ipaddress
+import json
+import ssl
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
+
+from birthmark.fleet.azure import AzureTarget
+from birthmark.fleet.errors import TargetRefusedError, TargetThrottledError, TargetUnreachableError
+from birthmark.fleet.profiles import AzureProfile
+from pki_builders import a_key, key_pem
+
+HOST = "127.0.0.1"
+
+
+class Service(http.server.ThreadingHTTPServer):
+    """Answers everything the same way."""
+
+    status = 200
+    headers: tuple[tuple[str, str], ...] = ()
+    body = b"{}"
+
+
+class Answering(http.server.BaseHTTPRequestHandler):
+    """One connection to it."""
+
+    protocol_version = "HTTP/1.1"
+    server: Service
+
+    def _answer(self) -> None:
+        self.rfile.read(int(self.headers.get("content-length") or 0))
+        self.send_response(self.server.status)
+        for name, value in (*self.server.headers, ("content-type", "application/json")):
+            self.send_header(name, value)
+        self.send_header("content-length", str(len(self.server.body)))
+        self.end_headers()
+        self.wfile.write(self.server.body)
+
+    do_GET = do_PUT = do_POST = do_DELETE = _answer  # noqa: N815 - the library's names
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - as above
+        """Say nothing."""
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[Service]:
+    key, name, now = a_key(), x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, HOST)]), dt.datetime.now(dt.UTC)
+    made = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    made = made.serial_number(7).not_valid_before(now - dt.timedelta(1)).not_valid_after(now + dt.timedelta(1))
+    address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(HOST))])
+    certificate = made.add_extension(address, critical=False).sign(key, hashes.SHA256())
+    pem = certificate.public_bytes(encoding=Encoding.PEM)
+    (tmp_path / "ca.pem").write_bytes(pem)
+    (tmp_path / "own.pem").write_text(pem.decode() + key_pem(key))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "own.pem")
+    server = Service((HOST, 0), Answering)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield server
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.fixture
+def target(service: Service, tmp_path: Path) -> AzureTarget:
+    string = f"HostName={HOST}:{service.server_address[1]};SharedAccessKeyName=owner;SharedAccessKey=a2V5"
+    return AzureTarget(AzureProfile(string, tmp_path / "ca.pem"))
+
+
+def test_a_wait_that_the_service_asks_for_is_told_and_not_slept_in_the_sdk(
+    target: AzureTarget, service: Service
+) -> None:
+    service.status, service.headers, service.body = 429, (("retry-after", "100000"),), b'{"message": "slowly"}'
+    told: list[object] = []
+
+    def ask() -> None:
+        try:
+            target.remove("device-1", is_group=False)
+        except TargetThrottledError as error:
+            told.append(error.retry_after_s)
+
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(10)
+    assert told == [100_000]
+
+
+@pytest.mark.parametrize("status", [200, 400])
+@pytest.mark.parametrize("said", [[], "text", 5, None, {"etag": []}])
+def test_an_answer_of_another_kind_is_no_answer(
+    target: AzureTarget, service: Service, status: int, said: object
+) -> None:
+    service.status, service.body = status, json.dumps(said).encode()
+    try:
+        target._found(target._sdk.get_individual_enrollment, "device-1")
+        list(target.records())
+    except TargetUnreachableError as error:
+        assert "cannot be read" in error.explain_cause()
+    except TargetRefusedError as error:
+        assert status == 400, error

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from birthmark.cli.asking import agree, only, only_typed
+from birthmark.cli.common import without
 from birthmark.cli.operator import DataOption, ServerOptions
 from birthmark.cli.printable import counted
 from birthmark.cli.reports import ReportOption
@@ -65,16 +66,21 @@ class TargetOptions:
         to = "" if self.is_azure else " --to aws"
         return to if self.profile.is_local else f"{to} --profile {shlex.quote(self.profile.profile_name)}"
 
-    def open(self) -> "AzureTarget | AwsTarget":
-        """Return the target itself."""
+    def open(self, option: str = "--profile") -> "AzureTarget | AwsTarget":
+        """Return the target itself; `option` is what its profile is named by."""
         only_typed(self.profile.is_local, "with --profile local", "--data")
         from birthmark.fleet.aws import AwsTarget
         from birthmark.fleet.azure import AzureTarget
+        from birthmark.fleet.errors import ProfileError
         from birthmark.fleet.profiles import aws_profile, azure_profile
 
-        if self.is_azure:
-            return AzureTarget(azure_profile(self.profile.profile_name, self.profile.data))
-        return AwsTarget(aws_profile(self.profile.profile_name, self.profile.data))
+        try:
+            if self.is_azure:
+                return AzureTarget(azure_profile(self.profile.profile_name, self.profile.data))
+            return AwsTarget(aws_profile(self.profile.profile_name, self.profile.data))
+        except ProfileError as error:
+            error.add_facts(without=without(option, takes_value=True), option=option)
+            raise
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,6 +43,7 @@ MISTAKES = [
     ("enroll device --cert broken.pem", 1, "broken.pem"),
     ("enroll device --cert device.key", 1, "pki.certificate_key_swapped"),
     ("enroll device --cert device.pem --profile nope", 1, "profiles.toml"),
+    ("enroll list --profile nope --to aws", 1, "`birthmark enroll list --to aws --profile local`"),
     ("enroll device --cert device.pem --to gcp", 2, "'azure', 'aws'"),
     ("enroll group line-1", 2, "--ca-name NAME"),
     ("enroll group line-1 --cert device.pem", 1, "enroll.not_a_ca"),

@@ -12,6 +12,7 @@ import typer
 
 from birthmark.cli.common import ACTION_NEEDED, FAILED, say, working
 from birthmark.cli.options import JsonOption, command
+from birthmark.cli.printable import counted
 from birthmark.clock import SystemClock
 from birthmark.doctor.examine import Patient, examine
 from birthmark.doctor.model import Finding, Severity, told
@@ -96,11 +97,16 @@ def say_finding(one: Finding, *, as_json: bool) -> None:
 
 
 def _summary(found: list[Finding]) -> str:
-    counted = Counter(one.severity for one in found)
-    parts = [f"{counted[one]} {one}" for one in Severity if counted[one]]
+    counts = Counter(one.severity for one in found)
+    parts = [_several(one, counts[one]) for one in Severity if counts[one]]
     if not parts:
         return "Nothing is named that could be looked at: see `birthmark doctor --help`."
     return f"Looked at: {', '.join(parts)}."
+
+
+def _several(severity: Severity, count: int) -> str:
+    """Return `1 fault`, `2 faults`; `ok` and `unknown` are no nouns."""
+    return counted(count, severity) if severity in {Severity.FAULT, Severity.WARNING} else f"{count} {severity}"
 
 
 def _exit_code(found: list[Finding]) -> int:

@@ -197,8 +197,8 @@ def manifest(
     from birthmark.cli.shipment import EachTarget, Shipment, template_of
 
     how.check(azure=where.goes(Cloud.AZURE), aws=where.goes(Cloud.AWS))
-    for to in where.to or [Cloud.AZURE]:
-        each = run.for_target(to, among=len(where.each()))
+    for place in where.each():
+        each = run.for_target(place.to, among=len(where.each()))
         check_reports(each.report, shipped.file, each.journal, template)
     targets = EachTarget(where, writing, run, as_json=shipped.as_json)
     if run.undo:

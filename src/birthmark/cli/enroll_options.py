@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from birthmark.cli.asking import agree, only, only_typed
+from birthmark.cli.common import without
 from birthmark.cli.operator import DataOption, ServerOptions
 from birthmark.cli.printable import counted
 from birthmark.cli.reports import ReportOption
@@ -119,16 +120,25 @@ class TargetOptions:
         to = "" if self.is_azure else " --to aws"
         return to if self.profile.is_local else f"{to} --profile {shlex.quote(self.profile.profile_name)}"
 
-    def open(self) -> "AzureTarget | AwsTarget":
-        """Return the target itself."""
+    def open(self, profile: str = "--profile", place: str = "--to") -> "AzureTarget | AwsTarget":
+        """Return the target itself; `profile` and `place` are the options that say whose records, and where."""
         self.check()
         from birthmark.fleet.aws import AwsTarget
         from birthmark.fleet.azure import AzureTarget
+        from birthmark.fleet.errors import ProfileError
         from birthmark.fleet.profiles import aws_profile, azure_profile
 
-        if self.is_azure:
-            return AzureTarget(azure_profile(self.profile.profile_name, self.profile.data))
-        return AwsTarget(aws_profile(self.profile.profile_name, self.profile.data))
+        try:
+            if self.is_azure:
+                return AzureTarget(azure_profile(self.profile.profile_name, self.profile.data))
+            return AwsTarget(aws_profile(self.profile.profile_name, self.profile.data))
+        except ProfileError as error:
+            is_named = self.to.profile is not None
+            error.add_facts(
+                without=without(place if is_named else profile, takes_value=True),
+                options=f"{place} {self.to.cloud}:local" if is_named else f"{profile} local",
+            )
+            raise
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,17 +51,17 @@ def look(named: Setting | None, environment: Mapping[str, str]) -> ServerSeen | 
 
 
 def _server(data: Path, named: Setting | None, environment: Mapping[str, str]) -> ServerSeen:
-    is_running = is_served(data)
-    theirs = _variables(data)
+    is_running, theirs = is_served(data), _variables(data)
+    has_run = (data / "server.lock").exists()  # a server that ends takes its endpoints.json away
     return ServerSeen(
         str(data),
         named,
         seen(data),
-        has_run=(data / "endpoints.json").exists(),
+        has_run=has_run,
         is_served=is_running,
         foreign=tuple(_foreign(data, theirs, environment)) if is_running else (),
         exposed=tuple(_exposed(data)),
-        others=() if is_running else tuple(_others(data, environment)),
+        others=() if is_running or has_run else tuple(_others(data, environment)),
     )
 
 

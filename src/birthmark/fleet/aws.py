@@ -25,10 +25,12 @@ from birthmark.fleet.aws_records import (
     way_back,
 )
 from birthmark.fleet.errors import (
+    CredentialsRefusedError,
     DifferentRecordError,
     NoSuchRecordError,
     NotAllowedError,
     NotTakenBackError,
+    ProfileError,
     ReferenceMissingError,
     SdkMissingError,
     TargetRefusedError,
@@ -54,6 +56,17 @@ _MAKE_POLICY = (
     '--policy-document \'{{"Version":"2012-10-17","Statement":[{{"Effect":"Allow","Action":"iot:Connect",'
     '"Resource":"arn:aws:iot:*:*:client/${{iot:Connection.Thing.ThingName}}"}}]}}\'`'
 )
+_MEND = {
+    "ProfileNotFound": "Those that there are: `aws configure list-profiles`. ",
+    "NoRegionError": "Say which: `export AWS_REGION=eu-central-1`. ",
+}
+_NO_CREDENTIALS = frozenset(
+    {
+        *("NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError", "InvalidConfigError"),
+        *("TokenRetrievalError", "UnauthorizedSSOTokenError", "SSOTokenLoadError", "RefreshWithMFAUnsupportedError"),
+    }
+)
+"""What the SDK raises where its chain of credentials ends in none, so that nobody was asked."""
 _THROTTLED = {"ThrottlingException", "Throttling", "TooManyRequestsException", "RequestLimitExceeded"}
 _REFUSED_KEYS = {"UnrecognizedClientException", "InvalidSignatureException", "MissingAuthenticationTokenException"}
 
@@ -79,12 +92,6 @@ class AwsTarget:
         if not profile.is_local:  # `cloud` means the vendor's cloud, whatever endpoint the shell has set
             for name in [n for n in os.environ if n.startswith("AWS_ENDPOINT_URL")]:
                 os.environ.pop(name)
-        session = boto3.Session(
-            aws_access_key_id=profile.access_key_id,
-            aws_secret_access_key=profile.secret_access_key,
-            region_name=profile.region,
-            profile_name=profile.sdk_profile,
-        )
         self._known: set[str] | None = None
         self._asleep: dict[str, str] = {}
         """By id, the status of certificates that were read in bulk and are not active."""
@@ -95,7 +102,17 @@ class AwsTarget:
         config = botocore.config.Config(
             retries={"mode": "adaptive", "total_max_attempts": _ATTEMPTS}, max_pool_connections=AT_ONCE
         )
-        self._iot: Any = session.client("iot", endpoint_url=profile.endpoint_url, verify=verify, config=config)
+        try:
+            session = boto3.Session(
+                aws_access_key_id=profile.access_key_id,
+                aws_secret_access_key=profile.secret_access_key,
+                region_name=profile.region,
+                profile_name=profile.sdk_profile,
+            )
+            self._iot: Any = session.client("iot", endpoint_url=profile.endpoint_url, verify=verify, config=config)
+        except (botocore.exceptions.BotoCoreError, ValueError) as error:  # of the AWS configuration, or a wrong URL
+            mend = _MEND.get(type(error).__name__, "")
+            raise ProfileError(profile=profile.name, detail=str(error).rstrip("."), mend=mend) from error
         self._clock, self._ahead = clock, timedelta()
         self._iot.meta.events.register("after-call.iot", self._hear)
 
@@ -438,4 +455,6 @@ class AwsTarget:
         except self._errors.ParamValidationError as error:  # one device's, which the SDK does not even ask for
             raise TargetRefusedError(target=self.description, reason=" ".join(str(error).split())) from error
         except self._errors.BotoCoreError as error:
+            if type(error).__name__ in _NO_CREDENTIALS:
+                raise CredentialsRefusedError(target=self.description, reason=str(error).rstrip(".")) from error
             raise TargetUnreachableError(target=self.description, reason=error) from error

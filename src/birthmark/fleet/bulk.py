@@ -9,11 +9,12 @@ from itertools import islice
 from queue import SimpleQueue
 
 from birthmark.errors import BirthmarkError, ThrottledError, UnauthenticatedError, UnavailableError
-from birthmark.fleet.errors import NotAllowedError
+from birthmark.fleet.errors import NotAllowedError, NotTakenBackError
 from birthmark.fleet.journal import Journal, Noting, Outcome, refused
 from birthmark.fleet.pace import Paced
 from birthmark.fleet.target import AT_ONCE, Done, EnrollmentRequest, EnrollmentTarget, Note, WayBack
 
+_MOVED = "it moved here since, and is retired where it came from: without this record nobody would let it in"
 _ENDS = (UnavailableError, UnauthenticatedError, ThrottledError, NotAllowedError)
 
 
@@ -122,6 +123,8 @@ def take_back_all(
         device_id, way = written
         thumbprint = way.get("thumbprint") or way.get("certificate")
         try:
+            if device_id in journal.moved:
+                raise NotTakenBackError(device=device_id, target=target.description, detail=_MOVED)
             return Outcome(device_id, thumbprint, target.take_back(device_id, way, dry_run=dry_run))
         except _ENDS:
             raise

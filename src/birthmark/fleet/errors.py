@@ -15,12 +15,16 @@ class ProfileError(errors.InvalidRequestError):
     message = "The profile cannot be used: {detail}"
     cause = "The profile {profile} cannot be used: {detail}."
     fix = (
-        "Use the local server: `{again} --profile local`. A named profile is a table in "
+        "{mend}Use the local server: `{without} {options}`. A named profile is a table in "
         "~/.config/birthmark/profiles.toml."
     )
-    again: str = ""
     detail: str
+    mend: str = ""
+    """What mends it, where that is known."""
+    options: str = "--profile local"
     profile: str
+    without: str = "birthmark enroll list"
+    """The command as it was typed, but for its profile."""
 
 
 class SdkMissingError(errors.UnavailableError):

@@ -99,6 +99,8 @@ class Journal:
         self._lock = threading.Lock()
         self.before = 0
         """How many outcomes a run wrote that never came to its end."""
+        self.moved: set[str] = set()
+        """Devices that were retired where they came from, since: to take them back would leave them nowhere."""
 
     def __enter__(self) -> Self:
         if self._path is None:
@@ -129,7 +131,14 @@ class Journal:
     def begin(self, device_id: str, way: WayBack) -> None:
         """Keep how a device is taken back that is about to be written. Any thread may call it."""
         if self._path is not None:
+            self.moved.discard(device_id)
             self._write({"begun": device_id, "way_back": way})
+
+    def settle(self, device_id: str) -> None:
+        """Keep that a device is here for good."""
+        if self._path is not None and device_id not in self.moved:
+            self._write({"moved": device_id})
+            self.moved.add(device_id)
 
     def written(self) -> Iterator[tuple[str, WayBack]]:
         """Yield what was written and not yet taken back, the latest first: also what a kill left without an outcome."""
@@ -167,7 +176,17 @@ class Journal:
             for line in file:
                 row = _object(line)
                 self.before = 0 if "end" in row else self.before + ("outcome" in row)
+                self._hear(row)
         return line.endswith(b"\n")
+
+    def _hear(self, row: dict[str, Any]) -> None:
+        """Know again who moved, until it is put on record once more."""
+        if "moved" in row:
+            self.moved.add(str(row["moved"]))
+        elif "begun" in row:
+            self.moved.discard(str(row["begun"]))
+        elif row.get("end") == TAKEN_BACK:
+            self.moved.clear()
 
 
 class Noting:

@@ -163,6 +163,8 @@ class Move:
             return Progress(after.device_id, Moved.WAITING, f"seen, and {done.value}: {here.detail}")
         if done is Done.WOULD_RETIRE:
             return Progress(after.device_id, Moved.WOULD_RETIRE)
+        if not self.dry_run:
+            self.journal.settle(after.device_id)
         detail = f"{done.value} at {self.source.description}" if done is Done.RETIRED else ""
         return Progress(after.device_id, Moved.MOVED, detail)
 

@@ -19,6 +19,7 @@ Named profiles are tables in ~/.config/birthmark/profiles.toml:
 """
 
 import os
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +33,13 @@ from birthmark.text import reason_of
 
 _FILE = "~/.config/birthmark/profiles.toml"
 _OTHERS = 0o077
+_KEYS = {
+    "azure": {
+        *("connection_string_file", "hub_connection_string_file", "ca_file"),
+        *("service", "resource_group", "subscription", "policy", "management_url"),
+    },
+    "aws": {"endpoint_url", "region", "profile", "ca_file"},
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +67,8 @@ class AwsProfile:
     sdk_profile: str | None = None
     account: str | None = None
     """Whose records these are, where it is known without asking."""
+    name: str = "cloud"
+    """What it is called here."""
 
 
 def azure_profile(name: str, data: Path) -> AzureProfile:
@@ -118,7 +128,7 @@ def aws_profile(name: str, data: Path) -> AwsProfile:
         return AwsProfile()
     table = _named(name, "aws")
     url, region, sdk_profile = table.get("endpoint_url"), table.get("region"), table.get("profile")
-    return AwsProfile(endpoint_url=url, region=region, ca_file=_ca_file(table), sdk_profile=sdk_profile)
+    return AwsProfile(endpoint_url=url, region=region, ca_file=_ca_file(table), sdk_profile=sdk_profile, name=name)
 
 
 def _ca_file(table: Mapping[str, Any]) -> Path | None:
@@ -136,13 +146,17 @@ def _named(name: str, cloud: str) -> dict[str, Any]:
     table = tables.get(name, {}).get(cloud)
     if not isinstance(table, dict):
         raise ProfileError(profile=name, detail=f"{path} has no table [{name}.{cloud}]")
+    if unknown := [key for key in table if key not in _KEYS[cloud]]:
+        detail = f"{path} names {unknown[0]} under [{name}.{cloud}]; known are {', '.join(sorted(_KEYS[cloud]))}"
+        raise ProfileError(profile=name, detail=detail)
     return table
 
 
 def _secret(name: str, path: Path) -> str:
     try:
         if path.stat().st_mode & _OTHERS:
-            raise ProfileError(profile=name, detail=f"{path} can be read by others; chmod 600 it")
+            mend = f"Close it: `chmod 0600 {shlex.quote(str(path))}`. "
+            raise ProfileError(profile=name, detail=f"{path} can be read by others", mend=mend)
         return path.read_text(encoding="ascii").strip()
     except OSError as error:
         raise ProfileError(profile=name, detail=f"{path}: {reason_of(error)}") from error

@@ -47,6 +47,8 @@ MISTAKES = [
     ("enroll device --cert device.pem --to aws:", 2, "as 'aws:plant'"),
     ("enroll device --cert device.pem --to local --profile plant", 2, "where --to names no profile of its own"),
     ("enroll device --cert device.pem --to azure:nope", 1, "profiles.toml"),
+    ("enroll list --profile nope --to aws", 1, "`birthmark enroll list --to aws --profile local`"),
+    ("enroll list --to aws:nope", 1, "`birthmark enroll list --to aws:local`"),
     ("fleet move x.json --from local --to azure:local", 2, "--from and --to are the same"),
     ("enroll group line-1", 2, "--ca-name NAME"),
     ("enroll group line-1 --cert device.pem", 1, "enroll.not_a_ca"),

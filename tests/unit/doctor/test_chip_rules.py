@@ -1,5 +1,7 @@
 """What is said of a chip that hardware alone can show."""
 
+from dataclasses import replace
+
 import pytest
 
 from birthmark.doctor.facts import BusSeen, ChipAsked, ChipSeen, Ending, FileSeen, KeySeen, SoftHsmSeen, TokenSeen
@@ -62,6 +64,14 @@ def test_an_se050_that_is_silent_may_be_in_deep_power_down(facts: dict[str, obje
     assert "deep power-down" in found.advice
     (found,) = chip.findings(a_chip(**facts))
     assert "deep power-down" not in found.advice
+
+
+def test_a_silent_chip_behind_cryptoauthlib_is_looked_for_on_its_bus_and_no_other_library_is_named() -> None:
+    named = Setting(Kind.VARIABLE, "BIRTHMARK_PKCS11_MODULE", "cryptoauthlib:i2c,0x6A,7")
+    seen = a_chip(code="keys.token_failed", cause="it failed", module=named.value, others=("/usr/lib/another.so",))
+    (found,) = chip.findings(replace(seen, asked=ChipAsked(module=named)))
+    assert "`i2cdetect -y 7`" in found.advice
+    assert "another.so" not in found.command
 
 
 def test_a_chip_that_opens_is_right() -> None:

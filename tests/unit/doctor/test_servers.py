@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from birthmark.doctor.network import ask, places
-from birthmark.doctor.servers import _foreign
+from birthmark.doctor.rules.server import findings
+from birthmark.doctor.servers import _foreign, look
 from birthmark.doctor.settings import Kind, Setting
 
 NAME = "IOTHUB_CONNECTION_STRING"
@@ -35,3 +36,16 @@ def test_what_is_no_address_is_nobody_s_and_ends_nothing(name: str, value: str) 
     assert place.host
     assert 0 < place.port < 65536
     assert ask(place, {}).code
+
+
+def test_a_server_that_ran_and_stopped_is_started_and_another_is_not_taken_for_it(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "server.lock").touch()
+    setting = Setting(Kind.VARIABLE, "BIRTHMARK_DATA", str(data))
+    seen = look(setting, {"PROVISIONING_HOST": "localhost"})
+    assert seen is not None
+    assert (seen.has_run, seen.others) == (True, ())
+    (found,) = findings(seen)
+    assert found.command == f"birthmark serve --data {data} &"
+    assert "no server runs on it" in found.seen

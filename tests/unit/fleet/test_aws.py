@@ -1,5 +1,6 @@
 """Enrollment at AWS: what is made, what is taken back, what is refused, with Amazon's own client and its stubs."""
 
+import os
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
@@ -17,6 +18,7 @@ from birthmark.fleet.errors import (
     NoSuchRecordError,
     NotAllowedError,
     NotTakenBackError,
+    ProfileError,
     ReferenceMissingError,
     TargetRefusedError,
     TargetThrottledError,
@@ -428,3 +430,35 @@ def test_the_way_back_is_noted_before_anything_is_written(aws: Stubber, target: 
     with pytest.raises(TargetThrottledError):
         target.enroll(WISH, lambda _device, way: noted.append(way), update=False, dry_run=False)
     assert noted == [WAY | {"status": None, "policy": None, "since": noted[0]["since"]}]
+
+
+@pytest.mark.parametrize(
+    ("profile", "mends"),
+    [
+        (AwsProfile(sdk_profile="nobodys", region="eu-central-1", name="factory"), "`aws configure list-profiles`"),
+        (AwsProfile(name="factory"), "`export AWS_REGION=eu-central-1`"),
+        (AwsProfile(region="eu-central-1", endpoint_url="nowhere", name="factory"), "--profile local`"),
+    ],
+)
+def test_a_profile_that_the_sdk_cannot_use_is_named(
+    profile: AwsProfile, mends: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    no_aws_settings(monkeypatch)
+    with pytest.raises(ProfileError) as refused:
+        AwsTarget(profile)
+    assert "profile factory" in refused.value.explain_cause()
+    assert mends in refused.value.explain_fix()
+
+
+def test_who_has_no_credentials_is_not_sent_to_look_at_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    no_aws_settings(monkeypatch)
+    with pytest.raises(CredentialsRefusedError, match="credentials"):
+        list(AwsTarget(AwsProfile(region="eu-central-1")).records())
+
+
+def no_aws_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, os.devnull)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")

@@ -2,15 +2,17 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
 from birthmark.errors import BirthmarkError
 from birthmark.fleet.aws_records import stand_of as stand_at_aws
 from birthmark.fleet.azure_hub import stand_of as stand_at_hub
+from birthmark.fleet.bulk import take_back_all
 from birthmark.fleet.errors import TargetRefusedError
 from birthmark.fleet.following import Goal, Stand, Standing
-from birthmark.fleet.journal import Journal
+from birthmark.fleet.journal import Journal, Outcome
 from birthmark.fleet.moving import Move, Moved, Step, next_step
 from birthmark.fleet.target import Done, EnrollmentRequest
 from fakes import NOON
@@ -155,3 +157,27 @@ def test_a_hub_says_never_by_the_year_one() -> None:
 def test_who_was_connected_came_as_far_as_can_be_asked(goal: Goal) -> None:
     assert all(Stand("d", one).reached(goal) for one in (Standing.AWAY, Standing.CONNECTED))
     assert not any(Stand("d", one).reached(goal) for one in (Standing.MISSING, Standing.UNASSIGNED, Standing.DISABLED))
+
+
+def test_what_moved_is_not_taken_back_for_nobody_would_let_it_in(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    source, destination = Place(Standing.CONNECTED), Place(Standing.MISSING)
+    for standing in (Standing.MISSING, Standing.AWAY, Standing.AWAY):  # and each run may come after another
+        destination.standing = standing
+        with Journal(path, destination.identity) as journal:
+            list(Move(source, destination, journal, dry_run=False).look([(WISH, WISH)]))
+    assert source.standing is Standing.DISABLED
+    told: list[Outcome] = []
+    with Journal(path, destination.identity) as journal:
+        take_back_all(destination, journal, told.append, dry_run=False)
+    assert [one.refusal.code for one in told if one.refusal is not None] == ["fleet.not_taken_back"]
+    assert list(destination.on_record) == ["gateway"]
+    assert path.read_text().count("moved") == 1
+
+
+def test_what_is_waited_for_is_taken_back(tmp_path: Path) -> None:
+    source, destination = Place(Standing.CONNECTED), Place(Standing.MISSING)
+    with Journal(tmp_path / "journal", destination.identity) as journal:
+        list(Move(source, destination, journal, dry_run=False).look([(WISH, WISH)]))
+        take_back_all(destination, journal, lambda _outcome: None, dry_run=False)
+    assert destination.on_record == {}

@@ -81,9 +81,9 @@ def test_cloud_at_azure_needs_the_connection_string(monkeypatch: pytest.MonkeyPa
 
 def test_a_named_profile_is_a_table_of_the_file(home: Path) -> None:
     assert azure_profile("factory", Path("/nowhere")) == AzureProfile(STRING, home / "ca.pem")
-    wanted = AwsProfile(endpoint_url="https://aws.test", region="eu-central-1", sdk_profile="factory")
+    wanted = AwsProfile(endpoint_url="https://aws.test", region="eu-central-1", sdk_profile="factory", name="factory")
     assert aws_profile("factory", Path("/nowhere")) == wanted
-    assert aws_profile("bare", Path("/nowhere")) == AwsProfile()
+    assert aws_profile("bare", Path("/nowhere")) == AwsProfile(name="bare")
 
 
 @pytest.mark.usefixtures("home")
@@ -97,9 +97,18 @@ def test_azure_without_a_connection_string_file_is_refused() -> None:
     assert "[bare.azure] has no connection_string_file" in why_not("bare")
 
 
+@pytest.mark.parametrize(("cloud", "key"), [("azure", "cafile"), ("aws", "endpoint")])
+def test_a_key_that_is_not_known_is_refused_and_not_left_out(home: Path, cloud: str, key: str) -> None:
+    (home / ".config" / "birthmark" / "profiles.toml").write_text(f'[factory.{cloud}]\n{key} = "x"\n')
+    assert f"names {key} under [factory.{cloud}]" in why_not("factory", cloud)
+
+
 def test_a_connection_string_that_others_can_read_is_refused(home: Path) -> None:
     (home / "dps").chmod(0o640)
-    assert "can be read by others" in why_not("factory")
+    with pytest.raises(ProfileError) as refused:
+        azure_profile("factory", Path("/nowhere"))
+    assert "can be read by others" in refused.value.explain_cause()
+    assert f"`chmod 0600 {home / 'dps'}`" in refused.value.explain_fix()
 
 
 def test_a_connection_string_that_is_not_there_is_refused(home: Path) -> None:

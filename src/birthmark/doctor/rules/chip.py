@@ -11,6 +11,11 @@ from birthmark.keys.labels import is_same_label, object_id_of
 _EXPOSED = 0o077
 _SIMULATE = 'eval "$(birthmark element simulate chip)"'
 NXP_LIBRARY = "libsss_pkcs11"
+_MICROCHIP = "cryptoauthlib"
+_ADDRESS = (
+    "The chip says nothing. See whether it is on the bus: `i2cdetect -y {bus}`, which counts in 7 bits (0x35, where "
+    "this is 0x6A); another process that holds it has to end. "
+)
 _ENA = "An SE050 in deep power-down says nothing: drive its pin ENA high, and let no other program hold the chip. "
 _INTO = "Type the PIN, Enter and Ctrl-D after it"
 
@@ -108,6 +113,9 @@ def _unusable(seen: ChipSeen, code: str, what: str, cause: str) -> Finding:
 def _of_silence(seen: ChipSeen) -> str:
     """Return what a chip may want whose library is in order and does not reach it; empty where that is not so."""
     is_silent = seen.ending is Ending.HUNG or (seen.ending is Ending.FINE and bool(seen.code) and not seen.tokens)
+    if is_silent and seen.module.startswith(_MICROCHIP):
+        bus = seen.module.rpartition(",")[2]
+        return _ADDRESS.format(bus=bus if bus.isdecimal() else 1)
     return _ENA if is_silent and NXP_LIBRARY in seen.module else ""
 
 

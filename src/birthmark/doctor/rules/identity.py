@@ -10,6 +10,8 @@ from birthmark.doctor.settings import Setting
 from birthmark.keys.labels import object_id_of
 
 _EXCHANGE = 'export X509_CERT_FILE="$X509_KEY_FILE" X509_KEY_FILE="$X509_CERT_FILE"'
+_RIGHT = "Name the right files. Until then name none"
+_ANEW = "Look at the clock: `date -u`. Else have one issued anew, and name none until then"
 _FORGET = "unset X509_CERT_FILE X509_KEY_FILE"
 _fault = partial(Finding, topic=Topic.IDENTITY, severity=Severity.FAULT)
 _warning = partial(Finding, topic=Topic.IDENTITY, severity=Severity.WARNING)
@@ -47,7 +49,7 @@ def _certificate(seen: IdentitySeen) -> Iterator[Finding]:
             seen=f"{said}: {file.reason}",
             cause="The device's certificate cannot be read.",
             command=said.to(there) if there else _FORGET,
-            advice="This one belongs to the key" if there else "Name the right files. Until then name none",
+            advice="This one belongs to the key" if there else _RIGHT,
         )
     elif seen.is_der:
         there = f"{file.path}.pem"
@@ -65,7 +67,7 @@ def _certificate(seen: IdentitySeen) -> Iterator[Finding]:
             seen=str(said),
             cause=seen.certificate_cause,
             command=said.to(seen.matching_certificate) if seen.matching_certificate else _FORGET,
-            advice="This one belongs to the key" if seen.matching_certificate else "Name the right files",
+            advice="This one belongs to the key" if seen.matching_certificate else _RIGHT,
         )
 
 
@@ -102,7 +104,7 @@ def _key(seen: IdentitySeen, chips: tuple[ChipSeen, ...]) -> Iterator[Finding]:
                 seen=str(said),
                 cause=seen.key_cause,
                 command=said.to(there) if there else _FORGET,
-                advice="This one belongs to the certificate" if there else "Name the right files. Until then name none",
+                advice="This one belongs to the certificate" if there else _RIGHT,
             )
 
 
@@ -183,7 +185,7 @@ def _out_of_time(seen: IdentitySeen, leaf: LeafSeen, said: Setting) -> Finding:
     fault = partial(_fault, code, seen=f"{said}: {leaf.subject}, {_until(leaf)}")
     cause = f"By this machine's clock the certificate's validity {when}."
     if not (seen.ca and seen.key and leaf.is_expired):
-        return fault(cause=cause, command=_FORGET, advice="Look at the clock: `date -u`. Else have one issued anew")
+        return fault(cause=cause, command=_FORGET, advice=_ANEW)
     subject = f"/CN={leaf.common_name}"
     request = shlex.join(["openssl", "req", "-new", "-key", seen.key.value, "-subj", subject, "-out"])
     csr, fresh = shlex.quote(f"{said.value}.csr"), shlex.quote(f"{said.value}.new")

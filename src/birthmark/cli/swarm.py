@@ -186,6 +186,9 @@ async def run(
     """
     _check_forms(report or [], "--report")
     wanted = asked.scenario(scenario)
+    for group, moment in wanted.never():
+        said = f"A storm of {group} is {moment:g}s after the start, and the run ends at {wanted.duration_s:g}s."
+        typer.echo(f"{said} It never comes: give a longer --duration.", err=True)
     make_room(wanted.count)
     target = target_of(wanted, asked.data.expanduser(), os.environ)
     if not wanted.wish.where.is_local:

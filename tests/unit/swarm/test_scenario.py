@@ -41,6 +41,11 @@ def test_the_least_that_is_needed_is_a_group_with_its_devices() -> None:
     assert [scenario.groups[0].name_of(number) for number in (0, 49)] == ["meters-0", "meters-49"]
 
 
+def test_a_storm_after_the_end_never_comes() -> None:
+    scenario = parse('duration = "30s"\n' + LEAST + 'storm = ["10s", "30s", 60]\n')
+    assert scenario.never() == [("meters", 30.0), ("meters", 60.0)]
+
+
 def test_everything_that_can_be_said_is_understood() -> None:
     scenario = parse(
         """

@@ -73,3 +73,7 @@ class Scenario:
     @property
     def count(self) -> int:
         return sum(group.count for group in self.groups)
+
+    def never(self) -> list[tuple[str, float]]:
+        """Return the storms that come after the end: group and moment (seconds)."""
+        return [(group.name, moment) for group in self.groups for moment in group.storm_s if moment >= self.duration_s]

@@ -130,4 +130,5 @@ class Refusals:
         for code, named in self._more.items():
             rest = self._kinds[code] - _SHOWN
             others = f" and {rest - len(named)} more; --json tells each" if rest > len(named) else ""
-            typer.echo(f"Refused {code} as well: entries {printable(', '.join(named))}{others}", err=True)
+            noun = "entry" if rest == 1 else "entries"
+            typer.echo(f"Refused {code} as well: {noun} {printable(', '.join(named))}{others}", err=True)

@@ -180,7 +180,7 @@ class ChainBrokenError(ManifestError):
     code = "manifest.chain_broken"
     message = "Entry {place}: {detail}"
     cause = "The certificate of entry {place} ({unique_id}) does not lead to an accepted root: {detail}."
-    fix = "If you trust the supplier, give its root certificate with `--root FILE`."
+    fix = "If you trust the supplier, give its root certificate, and CAs that the list has not, with `--root FILE`."
     for_a_person = None
     detail: str
     unique_id: str

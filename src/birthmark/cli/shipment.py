@@ -192,12 +192,13 @@ def enroll_shipment(
     tally.show_refusals()
     tally.show_differences()
     typer.echo(f"{target.description}: {tally.summary()}.", err=True)
-    if not shipment.needs_common_name and shipment.template.aws.policy is None and tally.has_new:
-        hint_at_policy()
+    hint_at_policy(needs_one=not shipment.needs_common_name and shipment.template.aws.policy is None and tally.has_new)
 
 
-def hint_at_policy() -> None:
+def hint_at_policy(*, needs_one: bool) -> None:
     """Say what a device lacks at AWS that was put on record without a policy."""
+    if not needs_one:
+        return
     typer.echo(
         f"No policy is named: unless a group brings one, AWS lets these devices do nothing. `{again()} --policy NAME` "
         "attaches one.",

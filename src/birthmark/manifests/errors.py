@@ -83,7 +83,10 @@ class NotWholeError(ManifestError):
     code = "manifest.not_whole"
     message = "After entry {place}: the bundle of station '{station}' is not whole"
     cause = "The bundle of station '{station}' is not whole after entry {place}: {detail}."
-    fix = "Have it sealed at the station, and handed over again: `birthmark element intake --seal`"
+    fix = (
+        "Have the station hand over its own file again: what was changed on the way is not believed. Where it is not "
+        "sealed there: `birthmark element intake --seal --station {station}`"
+    )
     for_a_person = None
     detail: str
     station: str

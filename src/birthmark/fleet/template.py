@@ -24,6 +24,7 @@ from birthmark.manifests.model import Entry
 from birthmark.toml_lines import lines_of
 
 MAX_BYTES = 64 * 1024
+_UNREAD = "\N{REPLACEMENT CHARACTER}"  # what decoding leaves in the place of what is no UTF-8
 _WIDTH = re.compile(r"0?[1-9]?")
 _UNKNOWN = re.compile(r"unknown field `([^`]+)`")
 _EXPECTED = re.compile(r"Expected `([^`]+)`, got `([^`]+)`")
@@ -217,6 +218,8 @@ def parse_template(text: str, file: Path) -> Template:
     """Return the template in a file's text. Raise `TemplateInvalidError`."""
     if len(text) > MAX_BYTES:
         raise TemplateInvalidError(file=file, line=1, detail=f"it is larger than {MAX_BYTES} bytes")
+    if (unread := text.find(_UNREAD)) >= 0:
+        raise TemplateInvalidError(file=file, line=text.count("\n", 0, unread) + 1, detail="something here is no UTF-8")
     lines = lines_of(text)
     try:
         given = msgspec.toml.decode(text)

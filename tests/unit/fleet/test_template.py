@@ -75,6 +75,7 @@ def test_what_the_example_says_may_be_named_is_what_there_is() -> None:
         ("[azure]\nedge = 1", 2, "azure.edge is a number, and has to be true or false"),
         ('aws = "device"', 1, "aws is a text, and has to be a table"),
         ('device_id = "{csv.}"', 1, "csv.NAME"),
+        ('[azure.tags]\nsite = "K\ufffdln"', 2, "no UTF-8"),
         ('[aws]\n\ngroups = ["{board", "b"]', 3, "a brace"),
         ('device_id = "{number:99999999}"', 1, "a width"),
         ('device_id = "{unique_id.__class__}"', 1, "there is no"),

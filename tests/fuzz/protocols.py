@@ -349,7 +349,7 @@ def agent_config(data: bytes) -> None:
 
 
 def template(data: bytes) -> None:
-    parse_template(data.decode("utf-8", "replace"), Path("template.toml"))
+    parse_template(data.decode("utf-8", "ignore"), Path("template.toml"))
 
 
 def swarm_scenario(data: bytes) -> None:

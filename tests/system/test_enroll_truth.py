@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -260,3 +261,13 @@ def test_a_group_is_made_of_a_cas_certificate_without_a_question(server: Running
     server.run("ca", "init", "--name", "Maker", "--dir", str(tmp_path / "ca"))
     made = server.run("enroll", "group", "carried", "--cert", str(tmp_path / "ca" / "issuing.pem"))
     assert "created" in made.stdout
+
+
+def test_who_is_enrolled_at_aws_without_a_policy_is_told_that_it_may_do_nothing(tmp_path: Path) -> None:
+    with a_server(tmp_path) as server:
+        device = a_file_device(tmp_path, "bare")
+        line = ["enroll", "device", "--to", "aws", "--cert", str(device.certificate_file)]
+        told = server.attempt(*line).stderr
+        assert "AWS lets these devices do nothing" in told
+        assert f"`birthmark {shlex.join(line)}" in told
+        assert "do nothing" not in server.attempt(*line).stderr, "it is on record"

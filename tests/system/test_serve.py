@@ -229,7 +229,9 @@ def test_a_start_that_cannot_bind_gives_the_services_no_name(tmp_path: Path) -> 
     with socket.socket() as sock:
         sock.bind((address, 8883))
         sock.listen()
-        assert "net.port_taken" in serve("--data", str(tmp_path / "data"), "--listen", address).stderr
+        said = serve("--data", str(tmp_path / "data"), "--listen", address).stderr
+    assert "net.port_taken" in said
+    assert f"`birthmark serve --data {tmp_path / 'data'} --listen 127.0.0.2`" in said, "the same directory"
     with a_server(tmp_path, is_warm=False) as server:
         assert hosts_of(server) == {server.address}
 

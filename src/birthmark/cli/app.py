@@ -118,7 +118,11 @@ def _refuse_empty(option: Any) -> None:
     process = option.process_value
 
     def checked(ctx: Any, value: Any) -> Any:
-        found = process(ctx, value)
+        try:
+            found = process(ctx, value)
+        except typer.BadParameter as error:
+            error.message = error.message.removeprefix("Value error, ")  # pydantic's word, which says nothing more
+            raise
         given, read = (value, found) if isinstance(found, list | tuple) else ([value], [found])
         if "" in (given or ()) and (option.name == "key" or any(isinstance(one, Path) for one in read)):
             raise typer.BadParameter("it is empty; the variable it came from is not set")

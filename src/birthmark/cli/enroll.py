@@ -100,8 +100,9 @@ def device(
 
     Or, at Azure, by its TPM; or by a key that it shares with the service, as boards without a secure element have.
     """
+    from birthmark.cli.shipment import hint_at_policy
     from birthmark.fleet.doubts import doubts_of
-    from birthmark.fleet.target import EnrollmentRequest
+    from birthmark.fleet.target import Done, EnrollmentRequest
 
     how.check(azure=where.is_azure, aws=not where.is_azure)
     if (keys := tpm.keys()) is not None:
@@ -140,10 +141,12 @@ def device(
     done, difference = target.enroll(wish, update=how.update, dry_run=writing.dry_run)
     row = {"device": name, "thumbprint": certificate.thumbprint.hex(), "outcome": done.value}
     if difference:
-        row["difference"] = [change._asdict() for change in difference]
+        words = ", ".join(f"{change.what} {change.present} -> {change.wanted}" for change in difference)
+        row["difference"] = [change._asdict() for change in difference] if as_json else words
     if where.is_azure:
         row["registration_id"] = certificate.subject_cn or name
     emit(as_json, row if as_json else row | {"at": target.description})
+    hint_at_policy(needs_one=not where.is_azure and how.policy is None and done in {Done.CREATED, Done.WOULD_CREATE})
 
 
 @command(app, "birthmark enroll group my-devices --ca-name my-ca")

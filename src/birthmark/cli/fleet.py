@@ -117,8 +117,7 @@ def move(
         )
     total = count_entries(shipped.file)
     typer.echo(f"{counted(total, 'device')} from {here.description} to {there.description}", err=True)
-    if not destination.is_azure and wanted.aws.policy is None:
-        hint_at_policy()
+    hint_at_policy(needs_one=not destination.is_azure and wanted.aws.policy is None)
     is_local = source.profile.is_local and destination.profile.is_local
     agree(f"Move them to {there.description}, and retire them?", yes=writing.yes or writing.dry_run or is_local)
     shipment = Shipment(shipped.file, trust, total, wanted, quiet=True, needs_common_name=destination.is_azure)

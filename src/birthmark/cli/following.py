@@ -73,8 +73,10 @@ def follow(
     finally:  # what was seen is told, whatever ends it
         if as_json:
             _print(stand.as_row() for stand in found.values())
-        for stand in found.values():
-            keep({"device": stand.device_id, "outcome": stand.standing.value, "cause": stand.detail})
+        thumbprints = {wish.device_id: wish.certificate.thumbprint.hex() for wish in wishes}
+        for name, stand in found.items():
+            row = {"device": stand.device_id, "outcome": stand.standing.value, "cause": stand.detail}
+            keep(row | {"thumbprint": thumbprints[name]})
         tally.show_refusals()
         _show({stand.device_id: (stand.standing.value, stand.detail) for stand in found.values()}, target.description)
     if tally.has_refusals or not is_reached:
@@ -110,8 +112,10 @@ def move(
             refusal.add_facts(options=options[isinstance(refusal, TakenAtDestinationError)], again=again())
         if as_json:
             _print(progress.as_row() for progress in found.values())
-        for progress in found.values():
-            keep({"outcome": progress.moved.value, "cause": progress.detail} | progress.as_row())
+        thumbprints = {after.device_id: after.certificate.thumbprint.hex() for _, after in pairs}
+        for name, progress in found.items():
+            row = {"outcome": progress.moved.value, "cause": progress.detail, "thumbprint": thumbprints[name]}
+            keep(row | progress.as_row())
             if progress.refusal is not None:
                 tally.add(Outcome(progress.device_id, None, Done.REFUSED, progress.refusal))
         tally.show_refusals()

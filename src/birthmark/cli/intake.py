@@ -219,5 +219,5 @@ def _tell(row: dict[str, object], *, as_json: bool) -> None:
 def _tell_refused(board: str, error: BirthmarkError, *, as_json: bool) -> None:
     if not as_json:
         word = typer.style("REFUSED", fg=typer.colors.RED, bold=True)
-        typer.echo(word + printable(f"  {board}  {error.explain_cause()}"))
+        typer.echo(word + printable(f"  {board}  {error}"))
     tell_row(error, {"board": board}, as_json=as_json)

@@ -149,8 +149,9 @@ def verify(shipped: ManifestOptions) -> None:
         parts.add(entry.part_number)
         if shipped.as_json:
             typer.echo(json.dumps(_row(entry)))
-    told = f"{counted(good, 'entry')} verified, {refused.count} refused ({', '.join(sorted(parts)) or 'no part'})."
-    typer.echo(told, err=True)
+    of = f" ({', '.join(sorted(parts))})" if parts else ""
+    hint = "" if good or partly or refused.count else " Nothing is on this list."
+    typer.echo(f"{counted(good, 'entry')} verified, {refused.count} refused{of}.{hint}", err=True)
     if partly:
         typer.echo(
             f"Of {partly} more only signature, signer and header were checked: without a certificate there is no name, "

@@ -36,7 +36,8 @@ class NothingKnownError(NotFoundError):
     code = "provenance.nothing_known"
     cause = "Neither a list nor the server of {data} knows anything of '{name}'{refused}."
     fix = (
-        "The names that the server knows: `birthmark enroll list --data {data}`. A list is given with --manifest FILE."
+        "The names that the server knows: `birthmark enroll list --data {data}`. A list is given with --manifest FILE, "
+        "and who is believed of it with --station, --signer, --root."
     )
     data: Path
     name: str

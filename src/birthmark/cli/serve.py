@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 import typer
 
+from birthmark.cli.common import without
 from birthmark.cli.options import command
 from birthmark.text import printable
 
@@ -49,6 +50,7 @@ def serve(
     import logging
 
     from birthmark.clock import SystemClock
+    from birthmark.net.listener import PortTakenError
     from birthmark.server.quiet import BoundedLog
     from birthmark.server.run import JsonLines, run
     from birthmark.server.settings import read_settings
@@ -84,7 +86,11 @@ def serve(
     )
     for warning in exposures(database, config, settings.database):
         typer.echo(f"Warning: {warning}", err=True)
-    run(settings, ready)
+    try:
+        run(settings, ready)
+    except PortTakenError as error:
+        error.add_facts(without=without("--listen", takes_value=True))
+        raise
 
 
 def places(endpoints: Mapping[str, Any], mqtt_port: int) -> list[str]:

@@ -25,7 +25,7 @@ from birthmark.fleet.doubts import Judge
 from birthmark.fleet.journal import TAKEN_BACK, Journal, Outcome, refused
 from birthmark.fleet.pace import Paced
 from birthmark.fleet.target import Done, EnrollmentRequest, EnrollmentTarget
-from birthmark.fleet.template import NameTakenTwiceError, Template, check_name, parse_template
+from birthmark.fleet.template import NameTakenTwiceError, Template, check_wish, parse_template
 from birthmark.manifests.marks import Marks
 from birthmark.manifests.model import Entry
 
@@ -98,7 +98,7 @@ class Shipment:
             who = f"A device with the certificate of {entry.device_id}"
             raise CannotWorkError(who=who, detail=" and ".join(entry.doubts))
         wish = self.template.wish(entry, number, certificate)
-        check_name(wish.device_id, is_azure=self.needs_common_name)
+        check_wish(wish, is_azure=self.needs_common_name)
         if self.template.device_id is not None:
             before = names.add("device", wish.device_id, number)
             if before is not None:
@@ -108,7 +108,7 @@ class Shipment:
 
 def template_of(path: Path | None, how: "DeviceOptions") -> Template:
     """Return what each device gets: what the file says, and what options say in its place."""
-    text = "" if path is None else read_file(path).decode("utf-8", "replace")
+    text = "" if path is None else read_file(path).decode("utf-8-sig", "replace")
     template = parse_template(text, path or Path("template.toml"))
     azure = msgspec.structs.replace(template.azure, edge=how.edge or template.azure.edge)
     aws = msgspec.structs.replace(template.aws, policy=how.policy or template.aws.policy)
@@ -192,12 +192,13 @@ def enroll_shipment(
     tally.show_refusals()
     tally.show_differences()
     typer.echo(f"{target.description}: {tally.summary()}.", err=True)
-    if not shipment.needs_common_name and shipment.template.aws.policy is None and tally.has_new:
-        hint_at_policy()
+    hint_at_policy(needs_one=not shipment.needs_common_name and shipment.template.aws.policy is None and tally.has_new)
 
 
-def hint_at_policy() -> None:
+def hint_at_policy(*, needs_one: bool) -> None:
     """Say what a device lacks at AWS that was put on record without a policy."""
+    if not needs_one:
+        return
     typer.echo(
         f"No policy is named: unless a group brings one, AWS lets these devices do nothing. `{again()} --policy NAME` "
         "attaches one.",

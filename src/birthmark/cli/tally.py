@@ -57,7 +57,8 @@ class Tally:
         if self.as_json:
             typer.echo(json.dumps(outcome.as_row() | ({} if self.to is None else {"to": self.to})))
         elif (error := outcome.refusal) is not None:
-            about = error.facts.get("reason") or error.facts.get("detail") or ""  # one wrong signer, one missing policy
+            facts = error.facts  # one wrong signer, one missing policy, one key of the template
+            about = facts.get("reason") or facts.get("detail") or facts.get("key") or ""
             kind = (error.code, error.explain_fix(), error.facts.get("thumbprint", ""), about)
             self._count(kind, error, outcome.device_id)
 
@@ -130,4 +131,5 @@ class Refusals:
         for code, named in self._more.items():
             rest = self._kinds[code] - _SHOWN
             others = f" and {rest - len(named)} more; --json tells each" if rest > len(named) else ""
-            typer.echo(f"Refused {code} as well: entries {printable(', '.join(named))}{others}", err=True)
+            noun = "entry" if rest == 1 else "entries"
+            typer.echo(f"Refused {code} as well: {noun} {printable(', '.join(named))}{others}", err=True)

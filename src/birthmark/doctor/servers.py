@@ -61,18 +61,26 @@ def _server(data: Path, named: Setting | None, environment: Mapping[str, str]) -
         is_served=is_running,
         foreign=tuple(_foreign(data, theirs, environment)) if is_running else (),
         exposed=tuple(_exposed(data)),
-        others=() if is_running or has_run else tuple(_others(data, environment)),
+        others=() if is_running else tuple(_others(data, environment, has_run=has_run)),
     )
 
 
-def _others(data: Path, environment: Mapping[str, str]) -> list[str]:
-    """Return the directories of other running servers, the one that the environment is about first."""
+def _others(data: Path, environment: Mapping[str, str], *, has_run: bool) -> list[str]:
+    """Return the directories of other running servers, the one that the environment is about first.
+
+    Where a server ran in `data` only one counts whose scope the environment has: several answer to one host in turn.
+    """
 
     def is_meant(other: Path) -> bool:
         theirs = _variables(other)
         return any(environment.get(name) and environment[name] == theirs.get(name) for name in _HOSTS)
 
-    return [str(one) for one in sorted(others_served(data), key=lambda one: (not is_meant(one), one))]
+    def is_asked(other: Path) -> bool:
+        scope = environment.get("PROVISIONING_IDSCOPE")
+        return scope is not None and scope == _variables(other).get("PROVISIONING_IDSCOPE")
+
+    counted = [one for one in others_served(data) if not has_run or is_asked(one)]
+    return [str(one) for one in sorted(counted, key=lambda one: (not is_meant(one), one))]
 
 
 def _variables(data: Path) -> Mapping[str, str]:

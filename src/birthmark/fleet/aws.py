@@ -67,12 +67,23 @@ _NO_CREDENTIALS = frozenset(
     }
 )
 """What the SDK raises where its chain of credentials ends in none, so that nobody was asked."""
+_PROFILES = ("AWS_PROFILE", "AWS_DEFAULT_PROFILE")
 _THROTTLED = {"ThrottlingException", "Throttling", "TooManyRequestsException", "RequestLimitExceeded"}
 _REFUSED_KEYS = {"UnrecognizedClientException", "InvalidSignatureException", "MissingAuthenticationTokenException"}
 
 
 _CLOCK = SystemClock()
 _COARSE = timedelta(seconds=2)  # an HTTP date is cut to the second, and so may be a certificate's
+
+
+@contextmanager
+def _left_out(*names: str) -> Iterator[None]:
+    """Let the SDK not see these variables, which speak of another account."""
+    held = {name: os.environ.pop(name) for name in names if name in os.environ}
+    try:
+        yield
+    finally:
+        os.environ.update(held)
 
 
 class AwsTarget:
@@ -103,13 +114,14 @@ class AwsTarget:
             retries={"mode": "adaptive", "total_max_attempts": _ATTEMPTS}, max_pool_connections=AT_ONCE
         )
         try:
-            session = boto3.Session(
-                aws_access_key_id=profile.access_key_id,
-                aws_secret_access_key=profile.secret_access_key,
-                region_name=profile.region,
-                profile_name=profile.sdk_profile,
-            )
-            self._iot: Any = session.client("iot", endpoint_url=profile.endpoint_url, verify=verify, config=config)
+            with _left_out(*_PROFILES if profile.is_local else ()):
+                session = boto3.Session(
+                    aws_access_key_id=profile.access_key_id,
+                    aws_secret_access_key=profile.secret_access_key,
+                    region_name=profile.region,
+                    profile_name=profile.sdk_profile,
+                )
+                self._iot: Any = session.client("iot", endpoint_url=profile.endpoint_url, verify=verify, config=config)
         except (botocore.exceptions.BotoCoreError, ValueError) as error:  # of the AWS configuration, or a wrong URL
             mend = _MEND.get(type(error).__name__, "")
             raise ProfileError(profile=profile.name, detail=str(error).rstrip("."), mend=mend) from error

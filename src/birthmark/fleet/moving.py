@@ -165,8 +165,7 @@ class Move:
             return Progress(after.device_id, Moved.WOULD_RETIRE)
         if not self.dry_run:
             self.journal.settle(after.device_id)
-        detail = f"{done.value} at {self.source.description}" if done is Done.RETIRED else ""
-        return Progress(after.device_id, Moved.MOVED, detail)
+        return Progress(after.device_id, Moved.MOVED, "retired now" if done is Done.RETIRED else "")
 
     def _enrolled(self, after: EnrollmentRequest, there: Stand, note: Note) -> Progress:
         """Put a device on record there. Raise for what was disabled there, unless that is to be enabled."""

@@ -23,7 +23,14 @@ FIELDS = ("device", "thumbprint", "outcome", "code", "message", "cause", "fix")
 _MOST_ROWS = 5000
 _MOST_REFUSALS = 50
 _FORMULA = tuple("=+-@\t\r")
-_COLOURS = {"created": "#2e7d32", "updated": "#1565c0", "unchanged": "#757575", "refused": "#c62828"}
+_DONE, _CHANGED, _AS_IT_WAS, _WAITED_FOR, REFUSED = "#2e7d32", "#1565c0", "#757575", "#ef6c00", "#c62828"
+_COLOURS = {
+    **dict.fromkeys(("created", "moved", "connected"), _DONE),
+    **dict.fromkeys(("updated", "taken back", "away"), _CHANGED),
+    **dict.fromkeys(("waiting", "unassigned", "never seen", "not on record", "not retired"), _WAITED_FOR),
+    **dict.fromkeys(("refused", "on record otherwise"), REFUSED),
+}
+"""Of outcomes; all others, as what would be done, are neither good nor bad."""
 
 
 class ReportFormError(InvalidRequestError):
@@ -180,7 +187,9 @@ class _Html:
         self._file.write(f"<p>{ran}<br>{total} devices, {rate}, {span}</p>")
         self._file.write(bars("What became of them", counts))
         if refusals:
-            self._file.write(bars("Why some were refused", {code: each.count for code, each in refusals.items()}))
+            self._file.write(
+                bars("Why some were refused", {code: each.count for code, each in refusals.items()}, REFUSED)
+            )
         self._file.write("</header></main>\n")
 
 
@@ -215,14 +224,14 @@ def _cells(kind: str, values: Iterable[object], outcome: str = "") -> str:
     return f'<tr class="{html.escape(outcome)}">{cells}</tr>\n'
 
 
-def bars(title: str, counts: Mapping[str, int]) -> str:
-    """Return a chart: a bar for each, as long as its share."""
+def bars(title: str, counts: Mapping[str, int], colour: str = _AS_IT_WAS) -> str:
+    """Return a chart: a bar for each, as long as its share; `colour` is of what is no outcome."""
     most, rows = max([1, *counts.values()]), []
     for place, (name, count) in enumerate(sorted(counts.items(), key=lambda one: -one[1])):
-        y, colour = place * 28, _COLOURS.get(name, "#c62828")
+        y, fill = place * 28, _COLOURS.get(name, colour)
         rows.append(
             f'<text x="0" y="{y + 17}">{html.escape(name)}</text>'
-            f'<rect x="260" y="{y + 2}" width="{max(2, 400 * count // most)}" height="20" fill="{colour}"/>'
+            f'<rect x="260" y="{y + 2}" width="{max(2, 400 * count // most)}" height="20" fill="{fill}"/>'
             f'<text x="{270 + 400 * count // most}" y="{y + 17}">{count}</text>'
         )
     return f'<h2>{html.escape(title)}</h2><svg width="760" height="{28 * len(rows)}" role="img">{"".join(rows)}</svg>'

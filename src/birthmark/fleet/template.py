@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from birthmark.awsiot.model import parse_thing_name
+from birthmark.awsiot.model import AttributeInvalidError, parse_attributes, parse_thing_name
 from birthmark.documents.checks import DocumentProblem, check
 from birthmark.dps.model import parse_device_id
 from birthmark.errors import InvalidRequestError
@@ -24,9 +24,11 @@ from birthmark.manifests.model import Entry
 from birthmark.toml_lines import lines_of
 
 MAX_BYTES = 64 * 1024
+_UNREAD = "\N{REPLACEMENT CHARACTER}"  # what decoding leaves in the place of what is no UTF-8
 _WIDTH = re.compile(r"0?[1-9]?")
 _UNKNOWN = re.compile(r"unknown field `([^`]+)`")
 _EXPECTED = re.compile(r"Expected `([^`]+)`, got `([^`]+)`")
+_TOML_LINE = re.compile(r"\(at line (\d{1,9}), column \d+\)")
 _WHERE = re.compile(r"at `\$\.?([^`]*)`")
 EXAMPLE = """\
 # What a text may name: {names};
@@ -70,11 +72,12 @@ class TemplateUnfilledError(InvalidRequestError):
     """The entry has not what the template names."""
 
     code = "enroll.template_unfilled"
-    cause = "The entry of {device} has no {name}, which {key} of the template names{has}."
-    fix = "Name something else in the template. What it may name: `birthmark enroll template`"
+    cause = "The entry of {device} has {lack} {name}, which {key} of the template names{has}."
+    fix = "Have the list say it, or name something else in the template. What it may name: `birthmark enroll template`"
     device: str
     has: str
     key: str
+    lack: str = "no"
     name: str
 
 
@@ -100,8 +103,31 @@ class NameNotAllowedError(InvalidRequestError):
     name: str
 
 
-def check_name(name: str, *, is_azure: bool) -> None:
-    """Raise `NameNotAllowedError` before a cloud is asked, so that a rehearsal says it, too."""
+class AttributeNotAllowedError(InvalidRequestError):
+    """AWS IoT takes no such attribute."""
+
+    code = "enroll.attribute_not_allowed"
+    cause = (
+        "AWS IoT does not take {detail} among the attributes of {device}: there are 50 at most, and a value has up to "
+        "800 letters from a to z, digits and _ . , @ / : # = [ ] -, and no spaces."
+    )
+    fix = "Have the list say it otherwise, or name something else in the template: `birthmark enroll template`"
+    detail: str
+    device: str
+
+
+def check_wish(wish: EnrollmentRequest, *, is_azure: bool) -> None:
+    """Raise for what the cloud would not take before it is asked, so that a rehearsal says it, too."""
+    _check_name(wish.device_id, is_azure=is_azure)
+    if is_azure:
+        return
+    try:
+        parse_attributes(wish.attributes)
+    except AttributeInvalidError as error:
+        raise AttributeNotAllowedError(device=wish.device_id, detail=error.facts["detail"]) from error
+
+
+def _check_name(name: str, *, is_azure: bool) -> None:
     parse, cloud, letters = _NAMED_BY[is_azure]
     try:
         parse(name)
@@ -192,6 +218,8 @@ def parse_template(text: str, file: Path) -> Template:
     """Return the template in a file's text. Raise `TemplateInvalidError`."""
     if len(text) > MAX_BYTES:
         raise TemplateInvalidError(file=file, line=1, detail=f"it is larger than {MAX_BYTES} bytes")
+    if (unread := text.find(_UNREAD)) >= 0:
+        raise TemplateInvalidError(file=file, line=text.count("\n", 0, unread) + 1, detail="something here is no UTF-8")
     lines = lines_of(text)
     try:
         given = msgspec.toml.decode(text)
@@ -233,7 +261,7 @@ def _in_words(error: Exception) -> str:
     if (expected := _EXPECTED.search(said)) is not None:
         kind, got = (" or ".join(_KINDS.get(one, one) for one in half.split(" | ")) for half in expected.groups())
         return f"{where or 'it'} is {got}, and has to be {kind}"
-    return said
+    return _TOML_LINE.sub("", said).strip()
 
 
 _KINDS = {"str": "a text", "int": "a number", "float": "a number", "bool": "true or false", "object": "a table"}
@@ -242,6 +270,8 @@ _KINDS |= {"array": "a list", "null": "left out"}
 
 def _line_of(message: str, lines: Mapping[tuple[str, ...], int]) -> int:
     """Return the line that an error of msgspec's is about."""
+    if (told := _TOML_LINE.search(message)) is not None:
+        return int(told[1])
     where = [part for found in _WHERE.findall(message) for part in found.split(".") if part]
     where += _UNKNOWN.findall(message)
     return next((lines[tuple(where[:end])] for end in range(len(where), 0, -1) if tuple(where[:end]) in lines), 1)
@@ -274,7 +304,7 @@ def _problem(text: Any) -> str | None:
             several = ", ".join(NAMES + NAMES_OF_INTAKE)
             return f"there is no {{{name[:40]}}}; there are {several}, and csv.NAME for a column of a table"
         if conversion or (spec and (name != "number" or not _WIDTH.fullmatch(spec))):
-            return f"{{{name}}} is written so alone; a number may have a width, as {{number:06}}"
+            return f"{{{name}}} stands without anything behind its name; {{number:06}} alone may have a width"
     return None
 
 
@@ -292,7 +322,8 @@ def _filled(key: str, value: Any, facts: Mapping[str, str | int | None]) -> Any:
             continue
         if (fact := facts.get(_as_column(name))) in (None, ""):
             device = str(facts["common_name"] or facts["unique_id"])
-            raise TemplateUnfilledError(device=device, key=key, name=name, has=_has(name, facts))
+            lack = "an empty" if fact == "" else "no"
+            raise TemplateUnfilledError(device=device, key=key, lack=lack, name=name, has=_has(name, facts))
         text += format(fact, spec or "")
     return text
 

@@ -83,7 +83,10 @@ class NotWholeError(ManifestError):
     code = "manifest.not_whole"
     message = "After entry {place}: the bundle of station '{station}' is not whole"
     cause = "The bundle of station '{station}' is not whole after entry {place}: {detail}."
-    fix = "Have it sealed at the station, and handed over again: `birthmark element intake --seal`"
+    fix = (
+        "Have the station hand over its own file again: what was changed on the way is not believed. Where it is not "
+        "sealed there: `birthmark element intake --seal --station {station}`"
+    )
     for_a_person = None
     detail: str
     station: str
@@ -180,7 +183,7 @@ class ChainBrokenError(ManifestError):
     code = "manifest.chain_broken"
     message = "Entry {place}: {detail}"
     cause = "The certificate of entry {place} ({unique_id}) does not lead to an accepted root: {detail}."
-    fix = "If you trust the supplier, give its root certificate with `--root FILE`."
+    fix = "If you trust the supplier, give its root certificate, and CAs that the list has not, with `--root FILE`."
     for_a_person = None
     detail: str
     unique_id: str

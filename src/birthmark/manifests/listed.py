@@ -7,6 +7,7 @@ have a name, as the chip's UID in an export of EdgeLock 2GO; what the others say
 ZIP is unpacked to disk, and of each file no more is read than a certificate may have.
 """
 
+import codecs
 import csv
 import itertools
 import lzma
@@ -35,7 +36,8 @@ _SUFFIXES = frozenset({".pem", ".crt", ".cer", ".der"})
 _CERTIFICATES = ("certificate", "cert", "pem", "device_certificate")
 _NAMES = ("uid", "unique_id", "uniqueid", "serial", "device", "device_id", "id")
 _SEPARATORS = ",;\t"
-_MAX_NAME_CHARS, _MAX_HEADER_CHARS = 128, 300
+_MAX_NAME_CHARS, _MAX_HEADER_CHARS, _MAX_COLUMN_CHARS = 128, 300, 40
+_WORKBOOK = "xl/workbook.xml"
 _ZIP = b"PK"
 
 
@@ -131,6 +133,11 @@ def _of_zip(path: Path) -> Iterator[_Listed]:
     try:
         with zipfile.ZipFile(path) as archive:
             files = [one for one in archive.infolist() if PurePosixPath(one.filename).suffix.lower() in _SUFFIXES]
+            if not files and _WORKBOOK in archive.namelist():
+                hint = ', or save the workbook as "CSV UTF-8" and name that'
+                raise MalformedEntryError(
+                    place=1, detail="the file is an Excel workbook, and no table (CSV)", hint=hint
+                )
             if len(files) > MAX_ZIP_FILES:
                 raise MalformedEntryError(place=1, detail=f"the ZIP has over {MAX_ZIP_FILES} files; unpack it")
             for one in files:
@@ -179,17 +186,23 @@ def _of_table(path: Path) -> Iterator[_Listed]:
                     says = tuple((name, row[at].strip()) for at, name in others if at < len(row))
                     yield _of_row(row, holders[0], called)._replace(columns=says)
         except UnicodeDecodeError as error:
-            hint = f", or write it so, if it is UTF-16: `iconv -f UTF-16 -t UTF-8 {shlex.quote(str(path))} > utf8.csv`"
+            hint = f", or write it so: `iconv -f {_written_in(path)} -t UTF-8 {shlex.quote(str(path))} > utf8.csv`"
             raise MalformedEntryError(place=place + 1, detail="the table is not UTF-8", hint=hint) from error
         except csv.Error as error:
             raise MalformedEntryError(place=place + 1, detail=f"the table cannot be read: {error}") from error
+
+
+def _written_in(path: Path) -> str:
+    """Return what a table is written in that is not UTF-8: Excel's two other ways."""
+    with path.open("rb") as file:
+        return "UTF-16" if file.read(2) in {codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE} else "CP1252"
 
 
 def _of_header(columns: list[str], holders: list[int]) -> str:
     if holders:
         named = ", ".join(columns[at] for at in holders)
         return f"the first line of the table names {len(holders)} columns of certificates, {named}"
-    said = printable(", ".join(columns))[:_MAX_HEADER_CHARS] or "nothing"
+    said = printable(", ".join(name[:_MAX_COLUMN_CHARS] for name in columns))[:_MAX_HEADER_CHARS] or "nothing"
     return f"the first line of the table names {said}, and no column {', '.join(_CERTIFICATES[:3])}"
 
 

@@ -40,10 +40,12 @@ class PortTakenError(UnavailableError):
     cause = "Port {port} on {address} is taken by another program."
     fix = (
         "Stop that program (`ss -ltnp 'sport = :{port}'` names it), or listen on another address: "
-        "`birthmark serve --listen 127.0.0.2`. The SDKs fix 8883, so another port does not help them."
+        "`{without} --listen 127.0.0.2`. The SDKs fix 8883, so another port does not help them."
     )
     address: str
     port: str
+    without: str = "birthmark serve"
+    """The command as it was typed, but for its addresses."""
 
 
 class PortForbiddenError(UnavailableError):

@@ -10,7 +10,7 @@ from typing import Any, TypedDict
 
 import msgspec
 
-from birthmark.fleet.report import bars
+from birthmark.fleet.report import REFUSED, bars
 from birthmark.swarm.errors import ReportInvalidError
 from birthmark.swarm.results import FORMAT
 from birthmark.text import reason_of
@@ -157,7 +157,7 @@ def as_html(results: Mapping[str, Any]) -> str:
     parts.append(bars("Counted", counts))
     for title, name in (("Errors", "errors"), ("Misbehavior, and what came of it", "faults"), ("Not held", "why")):
         if summary[name]:
-            parts.append(bars(title, summary[name]))
+            parts.append(bars(title, summary[name], "#757575" if name == "faults" else REFUSED))
     broken = [one for one in results["devices"] if not one["held"]][:_MOST_ROWS]
     if broken:
         shown = ("device", "group", "fault", "state", "last_error", "why")

@@ -50,6 +50,7 @@ MISTAKES = [
     ("enroll list --profile nope --to aws", 1, "`birthmark enroll list --to aws --profile local`"),
     ("enroll list --to aws:nope", 1, "`birthmark enroll list --to aws:local`"),
     ("fleet move x.json --from local --to azure:local", 2, "--from and --to are the same"),
+    ("demo factry", 2, "for 'journey': 'factry' is not one of"),
     ("enroll group line-1", 2, "--ca-name NAME"),
     ("enroll group line-1 --cert device.pem", 1, "enroll.not_a_ca"),
     ("manifest verify hello.txt", 1, "manifest.malformed"),

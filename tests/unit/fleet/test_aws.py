@@ -456,6 +456,13 @@ def test_who_has_no_credentials_is_not_sent_to_look_at_the_network(monkeypatch: 
         list(AwsTarget(AwsProfile(region="eu-central-1")).records())
 
 
+def test_a_local_server_s_keys_count_whatever_profile_the_shell_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    no_aws_settings(monkeypatch)
+    monkeypatch.setenv("AWS_PROFILE", "of-another-account")
+    assert AwsTarget(PROFILE)._iot._request_signer._credentials.access_key == "AKIA"
+    assert os.environ["AWS_PROFILE"] == "of-another-account", "which the other end of a move may need"
+
+
 def no_aws_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)

@@ -15,7 +15,7 @@ from birthmark.cli.reports import add_row, opened
 from birthmark.fleet import report as module
 from birthmark.fleet.errors import DifferentRecordError
 from birthmark.fleet.journal import Outcome
-from birthmark.fleet.report import Report, ReportFormError, Run, check_form
+from birthmark.fleet.report import REFUSED, Report, ReportFormError, Run, bars, check_form
 from birthmark.fleet.target import Done
 from fakes import NOON
 
@@ -125,3 +125,11 @@ def test_a_link_that_stands_where_a_report_grows_is_not_written_through(tmp_path
     assert "created" in written(tmp_path / "run.csv")
     assert (tmp_path / "precious").read_text() == "precious"
     assert not (tmp_path / "run.csv").is_symlink()
+
+
+def test_what_went_well_is_not_drawn_as_what_went_wrong() -> None:
+    wrong = bars("", {"refused": 1}).count(REFUSED)
+    assert wrong == 1
+    for outcome in ("moved", "taken back", "connected", "would be enrolled", "would create", "waiting", "sent"):
+        assert REFUSED not in bars("", {outcome: 3}), outcome
+    assert REFUSED in bars("", {"fleet.different_record": 1}, REFUSED)

@@ -7,13 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from birthmark.fleet.target import EnrollmentRequest
 from birthmark.fleet.template import (
     NAMES,
     NAMES_OF_INTAKE,
+    AttributeNotAllowedError,
     NameNotAllowedError,
     TemplateInvalidError,
     TemplateUnfilledError,
-    check_name,
+    check_wish,
     example,
     facts_of,
     parse_template,
@@ -48,8 +50,16 @@ def test_without_one_a_device_is_called_as_its_certificate() -> None:
 @pytest.mark.parametrize(("is_azure", "name"), [(True, "gate 7"), (True, "line/7"), (False, "gate.7"), (False, "")])
 def test_a_name_that_the_cloud_does_not_take_is_told_before_it_is_asked(is_azure: bool, name: str) -> None:
     with pytest.raises(NameNotAllowedError):
-        check_name(name, is_azure=is_azure)
-    check_name("gate_7:-", is_azure=is_azure)
+        check_wish(EnrollmentRequest(name, DEVICE), is_azure=is_azure)
+    check_wish(EnrollmentRequest("gate_7:-", DEVICE), is_azure=is_azure)
+
+
+@pytest.mark.parametrize("attributes", [{"site": "K\u00f6ln"}, {"site": "Hall 2"}, {"my site": "Osaka"}])
+def test_an_attribute_that_aws_does_not_take_is_told_before_it_is_asked(attributes: dict[str, str]) -> None:
+    wish = EnrollmentRequest("gate", DEVICE, attributes=attributes)
+    with pytest.raises(AttributeNotAllowedError, match="takes no such attribute"):
+        check_wish(wish, is_azure=False)
+    check_wish(wish, is_azure=True)
 
 
 def test_what_the_example_says_may_be_named_is_what_there_is() -> None:
@@ -65,10 +75,12 @@ def test_what_the_example_says_may_be_named_is_what_there_is() -> None:
         ("[azure]\nedge = 1", 2, "azure.edge is a number, and has to be true or false"),
         ('aws = "device"', 1, "aws is a text, and has to be a table"),
         ('device_id = "{csv.}"', 1, "csv.NAME"),
+        ('[azure.tags]\nsite = "K\ufffdln"', 2, "no UTF-8"),
         ('[aws]\n\ngroups = ["{board", "b"]', 3, "a brace"),
         ('device_id = "{number:99999999}"', 1, "a width"),
         ('device_id = "{unique_id.__class__}"', 1, "there is no"),
-        ('device_id = "{unique_id!r}"', 1, "is written so alone"),
+        ('device_id = "{unique_id!r}"', 1, "stands without anything behind its name"),
+        ('device_id = "d"\n\n[azure]\n$edge = true', 4, "Invalid statement."),
         ("[azure.tags]\nmade = 2026-01-01", 2, "write it as a text"),
         ("device_id = ", 1, "Invalid"),
         ('device_id = ""', 1, "has a name"),
@@ -101,7 +113,8 @@ def test_a_table_s_own_columns_may_be_named_as_they_stand_there() -> None:
 
 
 @pytest.mark.parametrize(
-    ("columns", "said"), [((("line", "3"),), "its table has line"), ((), "no table"), ((("site", ""),), "no csv.site,")]
+    ("columns", "said"),
+    [((("line", "3"),), "its table has line"), ((), "no table"), ((("site", ""),), "an empty csv.site,")],
 )
 def test_a_column_that_is_not_there_is_told_with_those_that_are(
     columns: tuple[tuple[str, str], ...], said: str

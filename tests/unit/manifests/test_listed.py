@@ -126,11 +126,28 @@ def test_a_table_without_the_column_is_told_what_it_has_and_what_to_write(tmp_pa
     assert 'call the one column of certificates "certificate"' in refused.value.explain_fix()
 
 
-def test_a_table_in_utf_16_is_told_how_to_become_utf_8(tmp_path: Path) -> None:
-    (tmp_path / "t.csv").write_text("serial,certificate\n", encoding="utf-16")
+@pytest.mark.parametrize("written_in", ["UTF-16", "CP1252"])
+def test_a_table_as_excel_writes_it_is_told_how_to_become_utf_8(tmp_path: Path, written_in: str) -> None:
+    (tmp_path / "t.csv").write_text("serial,certificate,site\nS1,,K\u00f6ln\n", encoding=written_in)
     with pytest.raises(ManifestError) as refused:
         verified(tmp_path / "t.csv")
-    assert f"`iconv -f UTF-16 -t UTF-8 {tmp_path / 't.csv'} > utf8.csv`" in refused.value.explain_fix()
+    assert f"`iconv -f {written_in} -t UTF-8 {tmp_path / 't.csv'} > utf8.csv`" in refused.value.explain_fix()
+
+
+def test_a_table_without_names_does_not_show_its_first_certificate_as_one(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text(f'S1,"{DEVICES[0].pem()}"\n')
+    with pytest.raises(ManifestError) as refused:
+        verified(tmp_path / "t.csv")
+    assert len(refused.value.explain_cause()) < 200
+
+
+def test_a_workbook_is_told_to_be_saved_as_a_table(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "t.xlsx", "w") as archive:
+        archive.writestr("xl/workbook.xml", "<workbook/>")
+    with pytest.raises(ManifestError) as refused:
+        verified(tmp_path / "t.xlsx")
+    assert "Excel workbook" in refused.value.explain_cause()
+    assert "CSV UTF-8" in refused.value.explain_fix()
 
 
 def test_a_wrong_root_is_one_reason_whatever_the_devices_are_called(tmp_path: Path) -> None:

@@ -62,7 +62,9 @@ class CrtMqtt:
         except BirthmarkError as problem:
             error = problem
             if isinstance(problem.__cause__, AwsCrtError) and problem.__cause__.name == _REFUSED:
-                error = MqttRefusedError(host=host, client_id=connect.client_id, return_code="1 to 5")
+                error = MqttRefusedError(
+                    host=host, client_id=connect.client_id, return_code="by a code that the SDK hides"
+                )
             self._end(error)
             raise error from problem
         self._connection = connection

@@ -270,7 +270,7 @@ def _problem(text: Any) -> str | None:
     for _, name, spec, conversion in parts:
         if name is None:
             continue
-        if name not in NAMES + NAMES_OF_INTAKE and not (name.startswith(_CSV) and name != _CSV):
+        if name not in NAMES + NAMES_OF_INTAKE and not (name.startswith(_CSV) and _as_column(name) != _CSV):
             several = ", ".join(NAMES + NAMES_OF_INTAKE)
             return f"there is no {{{name[:40]}}}; there are {several}, and csv.NAME for a column of a table"
         if conversion or (spec and (name != "number" or not _WIDTH.fullmatch(spec))):

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -116,7 +117,7 @@ def test_a_rehearsal_says_what_differs_and_only_update_changes_it(
     told = server.run(*line, "--dry-run", "--update").stderr
     assert f"initial twin of {COUNT} devices:" in told
     assert f"attribute number of {COUNT} devices:" in told
-    assert ": 001 -> 0001" in told
+    assert re.search(r": 00(\d) -> 000\1\n", told), "of any: several are asked at a time"
     assert server.run(*line, *journal, "--update").stderr.count(f"{COUNT} updated") == 2
     assert server.run(*line).stderr.count(f"{COUNT} unchanged") == 2
     undone = server.attempt(*line, *journal, "--undo").stderr

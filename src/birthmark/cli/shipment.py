@@ -25,7 +25,8 @@ from birthmark.fleet.doubts import Judge
 from birthmark.fleet.journal import TAKEN_BACK, Journal, Outcome, refused
 from birthmark.fleet.pace import Paced
 from birthmark.fleet.target import Done, EnrollmentRequest, EnrollmentTarget
-from birthmark.fleet.template import NameTakenTwiceError, Template, check_wish, parse_template
+from birthmark.fleet.template import NameTakenTwiceError, Template, check_name, parse_template
+from birthmark.fleet.values import check_values
 from birthmark.manifests.marks import Marks
 from birthmark.manifests.model import Entry
 
@@ -98,7 +99,8 @@ class Shipment:
             who = f"A device with the certificate of {entry.device_id}"
             raise CannotWorkError(who=who, detail=" and ".join(entry.doubts))
         wish = self.template.wish(entry, number, certificate)
-        check_wish(wish, is_azure=self.needs_common_name)
+        check_name(wish.device_id, is_azure=self.needs_common_name)
+        check_values(wish, is_azure=self.needs_common_name)
         if self.template.device_id is not None:
             before = names.add("device", wish.device_id, number)
             if before is not None:

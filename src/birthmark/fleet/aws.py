@@ -96,9 +96,12 @@ class AwsTarget:
             import boto3
             import botocore.config
             import botocore.exceptions
+            import botocore.parsers
         except ImportError as error:
             raise SdkMissingError(package="boto3") from error
         self._errors: Any = botocore.exceptions
+        self._unread = (AttributeError, KeyError, TypeError, botocore.parsers.ResponseParserError)
+        """What the SDK, or who reads what it gives, raises for an answer of another kind."""
         self._profile = profile
         if not profile.is_local:  # `cloud` means the vendor's cloud, whatever endpoint the shell has set
             for name in [n for n in os.environ if n.startswith("AWS_ENDPOINT_URL")]:
@@ -355,10 +358,9 @@ class AwsTarget:
         """Return what the account says of a certificate, None where it has none of this id."""
         try:
             with self._translated():
-                found = self._iot.describe_certificate(certificateId=certificate_id)
+                return dict(self._iot.describe_certificate(certificateId=certificate_id)["certificateDescription"])
         except ReferenceMissingError:
             return None
-        return dict(found["certificateDescription"])
 
     def _hear(self, http_response: Any, **_: Any) -> None:
         """Keep how far the service's clock is ahead of ours."""
@@ -470,3 +472,6 @@ class AwsTarget:
             if type(error).__name__ in _NO_CREDENTIALS:
                 raise CredentialsRefusedError(target=self.description, reason=str(error).rstrip(".")) from error
             raise TargetUnreachableError(target=self.description, reason=error) from error
+        except self._unread as error:
+            reason = f"its answer cannot be read: {str(error)[:200]}"
+            raise TargetUnreachableError(target=self.description, reason=reason) from error

@@ -4,6 +4,7 @@ The vendor's own SDK for it needs a library that does not build everywhere, for 
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from pathlib import Path
@@ -80,7 +81,11 @@ class HubDevices:
             is_unknown = answer.status_code in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}
             where, told = f"IoT Hub {self._service.host}", answer.text[:_MAX_TOLD]
             raise refusal(where, told, is_missing=False, is_unknown=is_unknown, name=device_id, how="")
-        return dict(answer.json())
+        with suppress(ValueError):
+            if isinstance(said := answer.json(), dict):
+                return said
+        reason = "its answer cannot be read: no JSON object"
+        raise TargetUnreachableError(target=f"IoT Hub {self._service.host}", reason=reason)
 
 
 def stand_of(name: str, at: str, device: Mapping[str, Any], since: datetime | None) -> Stand:

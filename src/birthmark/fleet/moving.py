@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeAlias
 from birthmark.errors import BirthmarkError, ConflictError, InvalidRequestError, NotFoundError
 from birthmark.fleet.errors import DifferentRecordError
 from birthmark.fleet.following import Followed, Goal, Stand, Standing
-from birthmark.fleet.journal import Journal, Noting
+from birthmark.fleet.journal import Journal, Noting, Outcome
 from birthmark.fleet.pace import Paced
 from birthmark.fleet.target import AT_ONCE, Done, EnrollmentRequest, EnrollmentTarget, Note
 
@@ -177,6 +177,8 @@ class Move:
         done = self.destination.enroll(after, note, update=is_disabled, dry_run=self.dry_run).done
         if self.dry_run:
             return Progress(after.device_id, Moved.WOULD_ENROLL, "disabled now" if is_disabled else "")
+        # With its outcome this way back stands for itself, also where a later look of this run writes once more.
+        self.journal.add(Outcome(after.device_id, after.certificate.thumbprint.hex(), done))
         if is_disabled:
             self.destination.reinstate(after)
             return Progress(after.device_id, Moved.WAITING, "enabled again")

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from birthmark.awsiot.model import AttributeInvalidError, parse_attributes, parse_thing_name
+from birthmark.awsiot.model import parse_thing_name
 from birthmark.documents.checks import DocumentProblem, check
 from birthmark.dps.model import parse_device_id
 from birthmark.errors import InvalidRequestError
@@ -103,31 +103,8 @@ class NameNotAllowedError(InvalidRequestError):
     name: str
 
 
-class AttributeNotAllowedError(InvalidRequestError):
-    """AWS IoT takes no such attribute."""
-
-    code = "enroll.attribute_not_allowed"
-    cause = (
-        "AWS IoT does not take {detail} among the attributes of {device}: there are 50 at most, and a value has up to "
-        "800 letters from a to z, digits and _ . , @ / : # = [ ] -, and no spaces."
-    )
-    fix = "Have the list say it otherwise, or name something else in the template: `birthmark enroll template`"
-    detail: str
-    device: str
-
-
-def check_wish(wish: EnrollmentRequest, *, is_azure: bool) -> None:
-    """Raise for what the cloud would not take before it is asked, so that a rehearsal says it, too."""
-    _check_name(wish.device_id, is_azure=is_azure)
-    if is_azure:
-        return
-    try:
-        parse_attributes(wish.attributes)
-    except AttributeInvalidError as error:
-        raise AttributeNotAllowedError(device=wish.device_id, detail=error.facts["detail"]) from error
-
-
-def _check_name(name: str, *, is_azure: bool) -> None:
+def check_name(name: str, *, is_azure: bool) -> None:
+    """Raise `NameNotAllowedError` before a cloud is asked, so that a rehearsal says it, too."""
     parse, cloud, letters = _NAMED_BY[is_azure]
     try:
         parse(name)
@@ -300,7 +277,7 @@ def _problem(text: Any) -> str | None:
     for _, name, spec, conversion in parts:
         if name is None:
             continue
-        if name not in NAMES + NAMES_OF_INTAKE and not (name.startswith(_CSV) and name != _CSV):
+        if name not in NAMES + NAMES_OF_INTAKE and not (name.startswith(_CSV) and _as_column(name) != _CSV):
             several = ", ".join(NAMES + NAMES_OF_INTAKE)
             return f"there is no {{{name[:40]}}}; there are {several}, and csv.NAME for a column of a table"
         if conversion or (spec and (name != "number" or not _WIDTH.fullmatch(spec))):

@@ -180,7 +180,8 @@ def _of_table(path: Path) -> Iterator[_Listed]:
                 hint = ', or call the one column of certificates "certificate" in its first line'
                 raise MalformedEntryError(place=1, detail=_of_header(columns, holders), hint=hint)
             called = next((columns.index(name) for name in _NAMES if name in columns), None)
-            others = [(at, name) for at, name in enumerate(columns) if at != holders[0] and columns.count(name) == 1]
+            once = [(at, name) for at, name in enumerate(columns) if name and columns.count(name) == 1]
+            others = [(at, name) for at, name in once if at != holders[0]]
             for place, row in enumerate(rows, 1):  # noqa: B007 (told by what ends the loop)
                 if row:
                     says = tuple((name, row[at].strip()) for at, name in others if at < len(row))

@@ -15,7 +15,9 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
+from birthmark.clock import SystemClock
 from birthmark.fleet.azure import AzureTarget
+from birthmark.fleet.azure_hub import HubDevices
 from birthmark.fleet.errors import TargetRefusedError, TargetThrottledError, TargetUnreachableError
 from birthmark.fleet.profiles import AzureProfile
 from pki_builders import a_key, key_pem
@@ -111,3 +113,12 @@ def test_an_answer_of_another_kind_is_no_answer(
         assert "cannot be read" in error.explain_cause()
     except TargetRefusedError as error:
         assert status == 400, error
+
+
+@pytest.mark.parametrize("said", [b"5", b'"text"', b"[]", b"no JSON", b""])
+def test_a_hub_that_answers_otherwise_has_not_answered(service: Service, tmp_path: Path, said: bytes) -> None:
+    string = f"HostName={HOST}:{service.server_address[1]};SharedAccessKeyName=iothubowner;SharedAccessKey=a2V5"
+    service.body = said
+    with pytest.raises(TargetUnreachableError) as refused:
+        HubDevices(string, tmp_path / "ca.pem", SystemClock()).get("device-1")
+    assert "cannot be read" in refused.value.explain_cause()

@@ -197,8 +197,8 @@ SCENARIOS: Mapping[str, Scenario] = {
     "enroll.cannot_work": Scenario("birthmark enroll device --cert old.pem", an_expired_device, is_instead=True),
     "enroll.name_taken_twice": Scenario(TEMPLATED, a_template('device_id = "gateway"'), is_instead=True),
     "enroll.name_not_allowed": Scenario(TEMPLATED, a_template('device_id = "gate {unique_id}"'), is_instead=True),
-    "enroll.attribute_not_allowed": Scenario(
-        f"{TEMPLATED} --to aws", a_template('aws.attributes = { site = "K\u00f6ln" }'), is_instead=True
+    "enroll.value_not_allowed": Scenario(
+        f"{TEMPLATED} --to aws", a_template('[aws.attributes]\nsite = "of {common_name}"'), is_instead=True
     ),
     "enroll.template_invalid": Scenario(TEMPLATED, a_template('name = "gateway"'), is_instead=True),
     "enroll.template_unfilled": Scenario(TEMPLATED, a_template('device_id = "{board}"'), is_instead=True),

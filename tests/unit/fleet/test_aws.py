@@ -1,7 +1,7 @@
 """Enrollment at AWS: what is made, what is taken back, what is refused, with Amazon's own client and its stubs."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -469,3 +469,23 @@ def no_aws_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
         monkeypatch.setenv(name, os.devnull)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+
+
+@pytest.mark.parametrize("status", [200, 400])
+@pytest.mark.parametrize("said", [b"[]", b"5", b"null", b'{"things": 5, "principals": 5}', b"nothing like it"])
+def test_an_answer_of_another_kind_is_no_answer(target: AwsTarget, status: int, said: bytes) -> None:
+    def answer(**_: object) -> AWSResponse:
+        found = AWSResponse("https://aws.test", status, {"content-type": "application/json"}, None)
+        found._content = said
+        return found
+
+    target._iot.meta.events.register("before-send.iot", answer)
+    asks: list[Callable[[], object]] = [
+        lambda: target.survey(1),
+        lambda: list(target.records()),
+        lambda: target.stand(WISH),
+        lambda: target.enroll(WISH, update=False, dry_run=False),
+    ]
+    for ask in asks:
+        with pytest.raises((TargetUnreachableError, TargetRefusedError)):
+            ask()

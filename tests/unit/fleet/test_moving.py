@@ -14,7 +14,7 @@ from birthmark.fleet.errors import TargetRefusedError
 from birthmark.fleet.following import Goal, Stand, Standing
 from birthmark.fleet.journal import Journal, Outcome
 from birthmark.fleet.moving import Move, Moved, Step, next_step
-from birthmark.fleet.target import Done, EnrollmentRequest
+from birthmark.fleet.target import Done, Enrolled, EnrollmentRequest, Note, unnoted
 from fakes import NOON
 from memory_target import MemoryTarget
 from pki_builders import a_device
@@ -181,3 +181,22 @@ def test_what_is_waited_for_is_taken_back(tmp_path: Path) -> None:
         list(Move(source, destination, journal, dry_run=False).look([(WISH, WISH)]))
         take_back_all(destination, journal, lambda _outcome: None, dry_run=False)
     assert destination.on_record == {}
+
+
+class Enabling(Place):
+    """Notes a way back each time it writes."""
+
+    def enroll(self, wish: EnrollmentRequest, note: Note = unnoted, *, update: bool, dry_run: bool) -> Enrolled:
+        note(wish.device_id, {"thumbprint": "00", "was": self.standing.value})
+        self.on_record[wish.device_id] = wish.certificate.thumbprint.hex()
+        return Enrolled(Done.UPDATED if update else Done.CREATED)
+
+
+def test_what_one_run_wrote_twice_is_taken_back_by_both_ways(tmp_path: Path) -> None:
+    there = Enabling(Standing.MISSING)
+    with Journal(tmp_path / "move.journal", "") as journal:
+        move = Move(Place(Standing.AWAY), there, journal, dry_run=False, update=True)
+        assert [one.detail for one in move.look([(WISH, WISH)])] == ["enrolled now"]
+        there.standing = Standing.DISABLED  # by somebody, between two looks
+        assert [one.detail for one in move.look([(WISH, WISH)])] == ["enabled again"]
+        assert [way["was"] for _, way in journal.written()] == [Standing.DISABLED, Standing.MISSING]

@@ -7,15 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from birthmark.fleet.target import EnrollmentRequest
 from birthmark.fleet.template import (
     NAMES,
     NAMES_OF_INTAKE,
-    AttributeNotAllowedError,
     NameNotAllowedError,
     TemplateInvalidError,
     TemplateUnfilledError,
-    check_wish,
+    check_name,
     example,
     facts_of,
     parse_template,
@@ -50,16 +48,8 @@ def test_without_one_a_device_is_called_as_its_certificate() -> None:
 @pytest.mark.parametrize(("is_azure", "name"), [(True, "gate 7"), (True, "line/7"), (False, "gate.7"), (False, "")])
 def test_a_name_that_the_cloud_does_not_take_is_told_before_it_is_asked(is_azure: bool, name: str) -> None:
     with pytest.raises(NameNotAllowedError):
-        check_wish(EnrollmentRequest(name, DEVICE), is_azure=is_azure)
-    check_wish(EnrollmentRequest("gate_7:-", DEVICE), is_azure=is_azure)
-
-
-@pytest.mark.parametrize("attributes", [{"site": "K\u00f6ln"}, {"site": "Hall 2"}, {"my site": "Osaka"}])
-def test_an_attribute_that_aws_does_not_take_is_told_before_it_is_asked(attributes: dict[str, str]) -> None:
-    wish = EnrollmentRequest("gate", DEVICE, attributes=attributes)
-    with pytest.raises(AttributeNotAllowedError, match="takes no such attribute"):
-        check_wish(wish, is_azure=False)
-    check_wish(wish, is_azure=True)
+        check_name(name, is_azure=is_azure)
+    check_name("gate_7:-", is_azure=is_azure)
 
 
 def test_what_the_example_says_may_be_named_is_what_there_is() -> None:

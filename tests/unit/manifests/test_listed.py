@@ -111,11 +111,11 @@ def test_a_table_may_be_parted_as_spreadsheets_do(tmp_path: Path, separator: str
 
 
 def test_what_a_table_says_in_further_columns_is_kept_for_templates(tmp_path: Path) -> None:
-    head = "Serial,Site Name,certificate,note,Note"
-    (tmp_path / "t.csv").write_text(f'{head}\nS1, Osaka ,"{DEVICES[0].pem()}",a,b\nS2\n')
+    head = "Serial,Site Name,certificate,note,Note,"
+    (tmp_path / "t.csv").write_text(f'{head}\nS1, Osaka ,"{DEVICES[0].pem()}",a,b,c\nS2\n')
     entry, _ = verified(tmp_path / "t.csv")
     assert isinstance(entry, Entry)
-    assert dict(entry.columns) == {"serial": "S1", "site_name": "Osaka"}, "what is named twice says nothing"
+    assert dict(entry.columns) == {"serial": "S1", "site_name": "Osaka"}, "what is named twice, or not, says nothing"
 
 
 def test_a_table_without_the_column_is_told_what_it_has_and_what_to_write(tmp_path: Path) -> None:

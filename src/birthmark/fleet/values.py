@@ -1,0 +1,36 @@
+"""What a cloud takes of a device's settings, which a template fills from a list: asked before the cloud is."""
+
+from birthmark.awsiot.model import AttributeInvalidError, parse_attributes
+from birthmark.documents.checks import DocumentProblem, check, check_size
+from birthmark.errors import InvalidRequestError
+from birthmark.fleet.target import EnrollmentRequest
+from birthmark.iothub.rules.twins import PROPERTIES, TAGS
+
+
+_LETTERS = "letters from a to z, digits and _ . , @ / : # = [ ] -, and no spaces"
+
+
+class ValueNotAllowedError(InvalidRequestError):
+    """What a cell of a list makes of a template's text, no cloud takes."""
+
+    code = "enroll.value_not_allowed"
+    cause = "{cloud} does not take what the template makes of the entry of {device}: {detail}."
+    fix = "Change it in the list, or leave it out of the template. What that may have: `birthmark enroll template`"
+    cloud: str
+    detail: str
+    device: str
+
+
+def check_values(wish: EnrollmentRequest, *, is_azure: bool) -> None:
+    """Raise `ValueNotAllowedError`, so that a rehearsal says it, too."""
+    try:
+        if is_azure:
+            for name, part, shape in (("azure.tags", wish.tags, TAGS), ("azure.desired", wish.desired, PROPERTIES)):
+                check_size(check(dict(part), shape, place=name), shape, place=name)
+        else:
+            parse_attributes(wish.attributes)
+    except DocumentProblem as problem:
+        raise ValueNotAllowedError(cloud="Azure", device=wish.device_id, detail=str(problem)) from problem
+    except AttributeInvalidError as error:
+        detail = f"{error.facts['detail']} of aws.attributes, which have {_LETTERS}"
+        raise ValueNotAllowedError(cloud="AWS IoT", device=wish.device_id, detail=detail) from error

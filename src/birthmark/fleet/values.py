@@ -6,7 +6,6 @@ from birthmark.errors import InvalidRequestError
 from birthmark.fleet.target import EnrollmentRequest
 from birthmark.iothub.rules.twins import PROPERTIES, TAGS
 
-
 _LETTERS = "letters from a to z, digits and _ . , @ / : # = [ ] -, and no spaces"
 
 

@@ -131,3 +131,8 @@ class Refusals:
             rest = self._kinds[code] - _SHOWN
             others = f" and {rest - len(named)} more; --json tells each" if rest > len(named) else ""
             typer.echo(f"Refused {code} as well: entries {printable(', '.join(named))}{others}", err=True)
+
+
+def say_pause(seconds: float) -> None:
+    """Say why nothing moves."""
+    typer.echo(f"The target asks to come more slowly: waiting {seconds:.0f} s. Ctrl-C ends it.", err=True)

@@ -11,7 +11,7 @@ from queue import SimpleQueue
 from birthmark.errors import BirthmarkError, ThrottledError, UnauthenticatedError, UnavailableError
 from birthmark.fleet.errors import NotAllowedError, NotTakenBackError
 from birthmark.fleet.journal import Journal, Noting, Outcome, refused
-from birthmark.fleet.pace import Paced
+from birthmark.fleet.pace import Paced, Says, silent
 from birthmark.fleet.target import AT_ONCE, Done, EnrollmentRequest, EnrollmentTarget, Note, WayBack
 
 _MOVED = "it moved here since, and is retired where it came from: without this record nobody would let it in"
@@ -28,6 +28,7 @@ def enroll_all(
     dry_run: bool,
     again: str = "birthmark enroll manifest FILE",
     workers: int = AT_ONCE,
+    says: Says = silent,
 ) -> None:
     """Enroll each, and `tell` what became of it. Raise what stops everything: no answer, or refused credentials.
 
@@ -35,7 +36,7 @@ def enroll_all(
     """
 
     told: SimpleQueue[Outcome] = SimpleQueue()
-    paced = Paced(workers)
+    paced = Paced(workers, says=says)
 
     def some(together: Sequence[EnrollmentRequest]) -> None:
         alone = together
@@ -116,6 +117,7 @@ def take_back_all(
     dry_run: bool,
     again: str = "birthmark enroll manifest FILE --undo",
     workers: int = AT_ONCE,
+    says: Says = silent,
 ) -> None:
     """Take back what the journal's runs wrote, the latest first, and `tell` of each. Raise what stops everything."""
 
@@ -131,7 +133,7 @@ def take_back_all(
         except BirthmarkError as error:
             return refused(device_id, thumbprint, error, again)
 
-    paced = Paced(workers)
+    paced = Paced(workers, says=says)
     with ThreadPoolExecutor(workers, thread_name_prefix="take-back") as pool, _ending(paced):
         for several in _distinct(journal.written(), 4 * workers):
             for outcome in pool.map(lambda written: paced.ask(lambda: one(written)), several):

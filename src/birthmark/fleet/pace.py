@@ -75,9 +75,11 @@ class Paced:
 
         It does not end when this question was refused so often, or all were, whoever asked.
         """
-        attempt = 0
+        attempt, refused = 0, None
         while True:
             with self._taking_turns():
+                if refused is not None and self._is_over:  # it was to come later, and there is no later
+                    raise refused
                 try:
                     answer = question()
                 except ThrottledError as error:
@@ -85,6 +87,7 @@ class Paced:
                     self._learn(attempt, error.retry_after_s)
                     if max(attempt, self.pace.rounds) >= _ATTEMPTS or self._is_over or not may_repeat():
                         raise
+                    refused = error
                 else:
                     with self._turn:
                         self.pace.answered()

@@ -135,10 +135,11 @@ def test_there_is_always_one_who_may_ask_and_never_more_than_most(
 
 def test_nobody_waits_for_a_turn_when_the_run_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("birthmark.fleet.pace._MOST_S", 60.0)
-    paced = Paced(2)
+    paced, times = Paced(2), list[int]()
     asked = threading.Event()
 
     def question() -> None:
+        times.append(1)
         asked.set()
         raise too_much(30)
 
@@ -153,6 +154,7 @@ def test_nobody_waits_for_a_turn_when_the_run_is_over(monkeypatch: pytest.Monkey
     paced.stop()
     waiting.join(5)
     assert not waiting.is_alive()
+    assert len(times) == 1, "who was to come later does not come at once"
 
 
 class Ticking(SystemClock):

@@ -1,6 +1,7 @@
 """Enroll many: bounded concurrency, every outcome told and journaled as it is known, also when the run is stopped."""
 
 import signal
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -187,14 +188,17 @@ def _ending(paced: Paced) -> Iterator[None]:
 @contextmanager
 def _uninterrupted() -> Iterator[None]:
     """Hold Ctrl-C back. A mask does not: another thread takes the signal then, and the handler runs in this one."""
-    held: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, _: held.append(number))
-    try:
+    if threading.current_thread() is threading.main_thread():
+        held: list[int] = []
+        before = signal.signal(signal.SIGINT, lambda number, _: held.append(number))
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
+            if held:
+                signal.raise_signal(signal.SIGINT)
+    else:  # where no handler runs
         yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-        if held:
-            signal.raise_signal(signal.SIGINT)
 
 
 def _one(

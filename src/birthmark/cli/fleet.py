@@ -30,7 +30,7 @@ from birthmark.cli.options import JsonOption, command, commands
 from birthmark.cli.printable import counted
 from birthmark.cli.reports import ReportOption, add_row, check_reports, opened
 from birthmark.cli.shipment import Shipment, hint_at_policy, template_of
-from birthmark.cli.tally import Tally
+from birthmark.cli.tally import Tally, say_pause
 from birthmark.console.client import DEFAULT_DATA
 from birthmark.fleet.following import Goal
 from birthmark.fleet.journal import Journal
@@ -129,7 +129,7 @@ def move(
     ):
         keep = partial(add_row, reports)
         wishes = list(shipment.wishes(told_and_kept(tally, keep)))
-        moving = Move(here, there, kept, dry_run=writing.dry_run, update=update)
+        moving = Move(here, there, kept, dry_run=writing.dry_run, update=update, says=say_pause)
         pairs = [(wish, wish) for wish in wishes]
         patience_s = patience.seconds if wait and not writing.dry_run else 0
         ends = source.as_options(), destination.as_options()

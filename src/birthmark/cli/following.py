@@ -14,7 +14,7 @@ from birthmark.cli.common import INTERRUPTED, SOME_ROWS_REFUSED, again
 from birthmark.cli.inventory import parse_within
 from birthmark.cli.printable import counted
 from birthmark.cli.shipment import Shipment
-from birthmark.cli.tally import Tally
+from birthmark.cli.tally import Tally, say_pause
 from birthmark.clock import SystemClock
 from birthmark.fleet.following import Followed, Goal, Stand, stands_of
 from birthmark.fleet.journal import Outcome
@@ -64,7 +64,7 @@ def follow(
     found: dict[str, Stand] = {}
 
     def look(left: Sequence[EnrollmentRequest]) -> Iterator[tuple[EnrollmentRequest, bool]]:
-        for wish, stand in zip(left, stands_of(target, left), strict=True):
+        for wish, stand in zip(left, stands_of(target, left, says=say_pause), strict=True):
             found[wish.device_id] = stand
             yield wish, goal is None or stand.reached(goal)
 

@@ -17,7 +17,7 @@ from birthmark.cli.common import INTERRUPTED, SOME_ROWS_REFUSED, again, open_fil
 from birthmark.cli.manifest import entries_of
 from birthmark.cli.printable import counted
 from birthmark.cli.reports import opened
-from birthmark.cli.tally import Tally
+from birthmark.cli.tally import Tally, say_pause
 from birthmark.clock import SystemClock
 from birthmark.errors import BirthmarkError, InvalidRequestError
 from birthmark.fleet.bulk import enroll_all, take_back_all
@@ -180,8 +180,8 @@ def enroll_shipment(
             typer.echo(f"An earlier run was cut off after {done}; the target says what is there.", err=True)
         wishes = shipment.wishes(tell)
         try:
-            Paced(1).ask(partial(target.survey, shipment.total))
-            enroll_all(target, wishes, kept, tell, update=update, dry_run=dry_run, again=again())
+            Paced(1, says=say_pause).ask(partial(target.survey, shipment.total))
+            enroll_all(target, wishes, kept, tell, update=update, dry_run=dry_run, again=again(), says=say_pause)
         except BaseException as ending:
             is_stopped = isinstance(ending, KeyboardInterrupt)
             said = "Stopped" if is_stopped else "Cut off"
@@ -233,7 +233,7 @@ def take_back_shipment(where: "TargetOptions", writing: "WriteOptions", run: "Ru
         writing.confirm(target, where.profile, count, "journaled write")
         with _told(tally, run, target, dry_run=writing.dry_run) as tell:
             there = partial(_tell_taken_back, tell, where)
-            take_back_all(target, kept, there, dry_run=writing.dry_run, again=again())
+            take_back_all(target, kept, there, dry_run=writing.dry_run, again=again(), says=say_pause)
         if not (writing.dry_run or tally.has_refusals):
             kept.ending = TAKEN_BACK
     tally.show_refusals()

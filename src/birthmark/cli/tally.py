@@ -133,3 +133,8 @@ class Refusals:
             others = f" and {rest - len(named)} more; --json tells each" if rest > len(named) else ""
             noun = "entry" if rest == 1 else "entries"
             typer.echo(f"Refused {code} as well: {noun} {printable(', '.join(named))}{others}", err=True)
+
+
+def say_pause(seconds: float) -> None:
+    """Say why nothing moves."""
+    typer.echo(f"The target asks to come more slowly: waiting {seconds:.0f} s. Ctrl-C ends it.", err=True)

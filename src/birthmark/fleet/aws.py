@@ -1,14 +1,12 @@
 """Enrollment at AWS IoT Core by boto3: a thing, its certificate registered without a CA, policy and thing attached."""
 
-import os
 import shlex
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
-from datetime import datetime, timedelta
-from email.utils import parsedate_to_datetime
+from contextlib import ExitStack
 from typing import Any
 
-from birthmark.clock import Clock, SystemClock
+from birthmark.clock import Clock
+from birthmark.fleet.aws_account import CLOCK, SURVEY_AT_LEAST, AwsAccount
 from birthmark.fleet.aws_records import (
     ACTIVE,
     Now,
@@ -16,7 +14,6 @@ from birthmark.fleet.aws_records import (
     Undo,
     Way,
     completes,
-    denied_action,
     may_be_ours,
     stand_of,
     status_change,
@@ -25,26 +22,17 @@ from birthmark.fleet.aws_records import (
     way_back,
 )
 from birthmark.fleet.errors import (
-    CredentialsRefusedError,
     DifferentRecordError,
     NoSuchRecordError,
-    NotAllowedError,
     NotTakenBackError,
-    ProfileError,
     ReferenceMissingError,
-    SdkMissingError,
     TargetRefusedError,
-    TargetThrottledError,
-    TargetUnreachableError,
-    refusal,
     way_of,
 )
 from birthmark.fleet.following import Stand, Standing
 from birthmark.fleet.profiles import AwsProfile
-from birthmark.fleet.target import AT_ONCE, Change, Done, Enrolled, EnrollmentRequest, Note, Record, WayBack, unnoted
+from birthmark.fleet.target import Change, Done, Enrolled, EnrollmentRequest, Note, Record, WayBack, unnoted
 
-_SURVEY_AT_LEAST = 1000
-_ATTEMPTS = 8
 _INDEX = (
     "who is connected is told where the account indexes it: `aws iot update-indexing-configuration "
     "--thing-indexing-configuration thingIndexingMode=REGISTRY,thingConnectivityIndexingMode=STATUS`"
@@ -56,110 +44,28 @@ _MAKE_POLICY = (
     '--policy-document \'{{"Version":"2012-10-17","Statement":[{{"Effect":"Allow","Action":"iot:Connect",'
     '"Resource":"arn:aws:iot:*:*:client/${{iot:Connection.Thing.ThingName}}"}}]}}\'`'
 )
-_MEND = {
-    "ProfileNotFound": "Those that there are: `aws configure list-profiles`. ",
-    "NoRegionError": "Say which: `export AWS_REGION=eu-central-1`. ",
-}
-_NO_CREDENTIALS = frozenset(
-    {
-        *("NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError", "InvalidConfigError"),
-        *("TokenRetrievalError", "UnauthorizedSSOTokenError", "SSOTokenLoadError", "RefreshWithMFAUnsupportedError"),
-    }
-)
-"""What the SDK raises where its chain of credentials ends in none, so that nobody was asked."""
-_PROFILES = ("AWS_PROFILE", "AWS_DEFAULT_PROFILE")
-_THROTTLED = {"ThrottlingException", "Throttling", "TooManyRequestsException", "RequestLimitExceeded"}
-_REFUSED_KEYS = {"UnrecognizedClientException", "InvalidSignatureException", "MissingAuthenticationTokenException"}
 
 
-_CLOCK = SystemClock()
-_COARSE = timedelta(seconds=2)  # an HTTP date is cut to the second, and so may be a certificate's
+class AwsTarget(AwsAccount):
+    """One account in one region, as a target of enrollments."""
 
-
-@contextmanager
-def _left_out(*names: str) -> Iterator[None]:
-    """Let the SDK not see these variables, which speak of another account."""
-    held = {name: os.environ.pop(name) for name in names if name in os.environ}
-    try:
-        yield
-    finally:
-        os.environ.update(held)
-
-
-class AwsTarget:
-    """One account in one region."""
-
-    def __init__(self, profile: AwsProfile, clock: Clock = _CLOCK) -> None:
-        # With awscrt at hand botocore signs by it, which takes twice as long as all the rest of a call.
-        os.environ.setdefault("BOTO_DISABLE_CRT", "true")
-        try:
-            import boto3
-            import botocore.config
-            import botocore.exceptions
-            import botocore.parsers
-        except ImportError as error:
-            raise SdkMissingError(package="boto3") from error
-        self._errors: Any = botocore.exceptions
-        self._unread = (AttributeError, KeyError, TypeError, botocore.parsers.ResponseParserError)
-        """What the SDK, or who reads what it gives, raises for an answer of another kind."""
-        self._profile = profile
-        if not profile.is_local:  # `cloud` means the vendor's cloud, whatever endpoint the shell has set
-            for name in [n for n in os.environ if n.startswith("AWS_ENDPOINT_URL")]:
-                os.environ.pop(name)
+    def __init__(self, profile: AwsProfile, clock: Clock = CLOCK) -> None:
+        super().__init__(profile, clock)
         self._known: set[str] | None = None
         self._asleep: dict[str, str] = {}
         """By id, the status of certificates that were read in bulk and are not active."""
         self._there: set[tuple[str, str]] = set()
         """Policies, types and groups that were looked up."""
-        verify = str(profile.ca_file) if profile.ca_file else None
-        # Each call is repeated where it stands, at a pace that adapts to what the account bears.
-        config = botocore.config.Config(
-            retries={"mode": "adaptive", "total_max_attempts": _ATTEMPTS}, max_pool_connections=AT_ONCE
-        )
-        try:
-            with _left_out(*_PROFILES if profile.is_local else ()):
-                session = boto3.Session(
-                    aws_access_key_id=profile.access_key_id,
-                    aws_secret_access_key=profile.secret_access_key,
-                    region_name=profile.region,
-                    profile_name=profile.sdk_profile,
-                )
-                self._iot: Any = session.client("iot", endpoint_url=profile.endpoint_url, verify=verify, config=config)
-        except (botocore.exceptions.BotoCoreError, ValueError) as error:  # of the AWS configuration, or a wrong URL
-            mend = _MEND.get(type(error).__name__, "")
-            raise ProfileError(profile=profile.name, detail=str(error).rstrip("."), mend=mend) from error
-        self._clock, self._ahead = clock, timedelta()
-        self._iot.meta.events.register("after-call.iot", self._hear)
-
-    @property
-    def description(self) -> str:
-        account = f", account {self._profile.account}" if self._profile.account else ""
-        return f"AWS IoT {self._iot.meta.endpoint_url} ({self._iot.meta.region_name}{account})"
-
-    @property
-    def place(self) -> str:
-        """Where its records are, whatever profile leads there: the name of the data endpoint is the account's own."""
-        with self._translated():
-            endpoint = self._iot.describe_endpoint(endpointType="iot:Data-ATS")["endpointAddress"]
-        return f"{self._iot.meta.endpoint_url} {self._iot.meta.region_name} {endpoint}"
-
-    @property
-    def identity(self) -> str:
-        if self._profile.account is not None:
-            return self.description
-        with self._translated():  # the name of the data endpoint is the account's own
-            endpoint = self._iot.describe_endpoint(endpointType="iot:Data-ATS")["endpointAddress"]
-        return f"{self.description} account of {endpoint}"
 
     def survey(self, count: int) -> None:
         known: set[str] = set()
         with self._translated():
             for page in self._iot.get_paginator("list_things").paginate(PaginationConfig={"PageSize": 250}):
                 known |= {thing["thingName"] for thing in page["things"]}
-                if len(known) > _SURVEY_AT_LEAST + 4 * count:
+                if len(known) > SURVEY_AT_LEAST + 4 * count:
                     return
             pages = self._iot.get_paginator("list_certificates").paginate(
-                PaginationConfig={"PageSize": 250, "MaxItems": _SURVEY_AT_LEAST + 4 * count}
+                PaginationConfig={"PageSize": 250, "MaxItems": SURVEY_AT_LEAST + 4 * count}
             )
             for page in pages:
                 listed = ((one["certificateId"], one["status"]) for one in page["certificates"])
@@ -345,37 +251,6 @@ class AwsTarget:
             groups=frozenset(self._groups_of(thing) if way.groups and principals is not None else ()),
         )
 
-    def _thing(self, name: str) -> dict[str, Any]:
-        with self._translated(name):
-            return dict(self._iot.describe_thing(thingName=name))
-
-    def _groups_of(self, thing: str) -> set[str]:
-        with self._translated(thing):
-            pages = self._iot.get_paginator("list_thing_groups_for_thing").paginate(thingName=thing)
-            return {one["groupName"] for page in pages for one in page["thingGroups"]}
-
-    def _described(self, certificate_id: str) -> dict[str, Any] | None:
-        """Return what the account says of a certificate, None where it has none of this id."""
-        try:
-            with self._translated():
-                return dict(self._iot.describe_certificate(certificateId=certificate_id)["certificateDescription"])
-        except ReferenceMissingError:
-            return None
-
-    def _hear(self, http_response: Any, **_: Any) -> None:
-        """Keep how far the service's clock is ahead of ours."""
-        if told := http_response.headers.get("date"):
-            with suppress(ValueError):
-                self._ahead = parsedate_to_datetime(told) - self._clock.now()
-
-    def _time(self) -> datetime:
-        """Return the service's time, or a little less."""
-        return self._clock.now() + self._ahead - _COARSE
-
-    def _things_of(self, arn: str) -> Sequence[str]:
-        with self._translated():
-            return list(self._iot.list_principal_things(principal=arn)["things"])
-
     def records(self) -> Iterator[Record]:
         with self._translated():
             for page in self._iot.get_paginator("list_things").paginate():
@@ -422,13 +297,6 @@ class AwsTarget:
             how = "; then".join(error.facts["how"] for error in missing)
             raise ReferenceMissingError(target=self.description, reason=reason, how=how)
 
-    def _is_listed(self, certificate_id: str) -> bool:
-        """Say whether a certificate is among the latest: to look there refuses nothing."""
-        pages = self._iot.get_paginator("list_certificates").paginate(
-            PaginationConfig={"PageSize": 250, "MaxItems": _SURVEY_AT_LEAST}
-        )
-        return any(one["certificateId"] == certificate_id for page in pages for one in page["certificates"])
-
     def _register(self, wish: EnrollmentRequest) -> str | None:
         """Return the ARN of the certificate that is registered now, None where it was before."""
         try:
@@ -436,42 +304,3 @@ class AwsTarget:
         except self._iot.exceptions.ResourceAlreadyExistsException:
             return None
         return str(answer["certificateArn"])
-
-    def _principals(self, thing: str) -> list[str] | None:
-        try:
-            with self._translated(thing):
-                return list(self._iot.list_thing_principals(thingName=thing)["principals"])
-        except NoSuchRecordError:
-            return None
-
-    def _policies_of(self, arn: str) -> frozenset[str]:
-        with self._translated():
-            found = self._iot.list_attached_policies(target=arn)["policies"]
-            return frozenset(policy["policyName"] for policy in found)
-
-    @contextmanager
-    def _translated(self, name: str = "", how: str = "") -> Iterator[None]:
-        """Turn the SDK's errors into ours; `how` says how to make what may be missing."""
-        try:
-            yield
-        except self._errors.ClientError as error:
-            code = error.response["Error"]["Code"]
-            reason = error.response["Error"].get("Message", code)
-            if (denied := denied_action(code, reason)) is not None:
-                said = {"action": denied, "reason": reason.rstrip("."), "target": self.description}
-                raise NotAllowedError(**said, options=" --to aws") from error
-            if code in _THROTTLED:
-                raise TargetThrottledError(target=self.description, reason=reason, retry_after_s=0) from error
-            is_missing, is_unknown = code == "ResourceNotFoundException", code in _REFUSED_KEYS
-            told = reason if is_missing or is_unknown else f"{code}: {reason}"
-            facts = {"name": name, "how": how}
-            raise refusal(self.description, told, is_missing=is_missing, is_unknown=is_unknown, **facts) from error
-        except self._errors.ParamValidationError as error:  # one device's, which the SDK does not even ask for
-            raise TargetRefusedError(target=self.description, reason=" ".join(str(error).split())) from error
-        except self._errors.BotoCoreError as error:
-            if type(error).__name__ in _NO_CREDENTIALS:
-                raise CredentialsRefusedError(target=self.description, reason=str(error).rstrip(".")) from error
-            raise TargetUnreachableError(target=self.description, reason=error) from error
-        except self._unread as error:
-            reason = f"its answer cannot be read: {str(error)[:200]}"
-            raise TargetUnreachableError(target=self.description, reason=reason) from error

@@ -1,6 +1,7 @@
 """Enroll many: bounded concurrency, every outcome told and journaled as it is known, also when the run is stopped."""
 
 import signal
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ from queue import SimpleQueue
 from birthmark.errors import BirthmarkError, ThrottledError, UnauthenticatedError, UnavailableError
 from birthmark.fleet.errors import NotAllowedError, NotTakenBackError
 from birthmark.fleet.journal import Journal, Noting, Outcome, refused
-from birthmark.fleet.pace import Paced
+from birthmark.fleet.pace import Paced, Says, silent
 from birthmark.fleet.target import AT_ONCE, Done, EnrollmentRequest, EnrollmentTarget, Note, WayBack
 
 _MOVED = "it moved here since, and is retired where it came from: without this record nobody would let it in"
@@ -28,6 +29,7 @@ def enroll_all(
     dry_run: bool,
     again: str = "birthmark enroll manifest FILE",
     workers: int = AT_ONCE,
+    says: Says = silent,
 ) -> None:
     """Enroll each, and `tell` what became of it. Raise what stops everything: no answer, or refused credentials.
 
@@ -35,7 +37,7 @@ def enroll_all(
     """
 
     told: SimpleQueue[Outcome] = SimpleQueue()
-    paced = Paced(workers)
+    paced = Paced(workers, says=says)
 
     def some(together: Sequence[EnrollmentRequest]) -> None:
         alone = together
@@ -116,6 +118,7 @@ def take_back_all(
     dry_run: bool,
     again: str = "birthmark enroll manifest FILE --undo",
     workers: int = AT_ONCE,
+    says: Says = silent,
 ) -> None:
     """Take back what the journal's runs wrote, the latest first, and `tell` of each. Raise what stops everything."""
 
@@ -131,7 +134,7 @@ def take_back_all(
         except BirthmarkError as error:
             return refused(device_id, thumbprint, error, again)
 
-    paced = Paced(workers)
+    paced = Paced(workers, says=says)
     with ThreadPoolExecutor(workers, thread_name_prefix="take-back") as pool, _ending(paced):
         for several in _distinct(journal.written(), 4 * workers):
             for outcome in pool.map(lambda written: paced.ask(lambda: one(written)), several):
@@ -185,14 +188,17 @@ def _ending(paced: Paced) -> Iterator[None]:
 @contextmanager
 def _uninterrupted() -> Iterator[None]:
     """Hold Ctrl-C back. A mask does not: another thread takes the signal then, and the handler runs in this one."""
-    held: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, _: held.append(number))
-    try:
+    if threading.current_thread() is threading.main_thread():
+        held: list[int] = []
+        before = signal.signal(signal.SIGINT, lambda number, _: held.append(number))
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
+            if held:
+                signal.raise_signal(signal.SIGINT)
+    else:  # where no handler runs
         yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-        if held:
-            signal.raise_signal(signal.SIGINT)
 
 
 def _one(

@@ -7,7 +7,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Protocol
 
-from birthmark.fleet.pace import Paced
+from birthmark.fleet.pace import Paced, Says, silent
 from birthmark.fleet.target import AT_ONCE, EnrollmentRequest
 
 
@@ -73,9 +73,11 @@ class Followed(Protocol):
         ...
 
 
-def stands_of(target: Followed, wishes: Sequence[EnrollmentRequest], workers: int = AT_ONCE) -> Iterator[Stand]:
+def stands_of(
+    target: Followed, wishes: Sequence[EnrollmentRequest], workers: int = AT_ONCE, says: Says = silent
+) -> Iterator[Stand]:
     """Yield where each device stands, in order. Raise what stops everything."""
-    paced = Paced(workers)
+    paced = Paced(workers, says=says)
     with ThreadPoolExecutor(workers, thread_name_prefix="follow") as pool:
         try:
             yield from pool.map(lambda wish: paced.ask(lambda: target.stand(wish)), wishes)

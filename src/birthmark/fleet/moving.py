@@ -14,7 +14,7 @@ from birthmark.errors import BirthmarkError, ConflictError, InvalidRequestError,
 from birthmark.fleet.errors import DifferentRecordError
 from birthmark.fleet.following import Followed, Goal, Stand, Standing
 from birthmark.fleet.journal import Journal, Noting, Outcome
-from birthmark.fleet.pace import Paced
+from birthmark.fleet.pace import Paced, Says, silent
 from birthmark.fleet.target import AT_ONCE, Done, EnrollmentRequest, EnrollmentTarget, Note
 
 
@@ -120,12 +120,13 @@ class Move:
     dry_run: bool
     update: bool = False
     """Enable what is disabled there, as what came from there once."""
+    says: Says = silent
 
     def look(
         self, wishes: Sequence[tuple[EnrollmentRequest, EnrollmentRequest]], workers: int = AT_ONCE
     ) -> Iterator[Progress]:
         """Do for each what is next. Raise what stops everything."""
-        paced = Paced(workers)
+        paced = Paced(workers, says=self.says)
 
         def one(pair: Pair) -> Progress:
             note = Noting(self.journal.begin)

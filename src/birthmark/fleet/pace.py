@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 from birthmark.clock import Clock, Entropy, SystemClock, SystemEntropy
 from birthmark.errors import ThrottledError
@@ -17,6 +17,13 @@ T = TypeVar("T")
 _ATTEMPTS = 8
 _MOST_S = 60.0
 _DICE = 2**16
+_WORTH_TELLING_S = 4.0
+Says: TypeAlias = Callable[[float], None]
+"""Told, by any thread, for how many seconds nobody will ask."""
+
+
+def silent(_seconds: float) -> None:
+    """Say nothing."""
 
 
 @dataclass(slots=True)
@@ -53,7 +60,10 @@ class Pace:
 class Paced:
     """Asks a target at a pace that it bears, from several threads."""
 
-    def __init__(self, most: int, clock: Clock | None = None, entropy: Entropy | None = None) -> None:
+    def __init__(
+        self, most: int, clock: Clock | None = None, entropy: Entropy | None = None, says: Says = silent
+    ) -> None:
+        self._says = says
         self._clock, self._entropy = clock or SystemClock(), entropy or SystemEntropy()
         self.pace = Pace(most, most)
         self._turn = threading.Condition()
@@ -65,9 +75,11 @@ class Paced:
 
         It does not end when this question was refused so often, or all were, whoever asked.
         """
-        attempt = 0
+        attempt, refused = 0, None
         while True:
             with self._taking_turns():
+                if refused is not None and self._is_over:  # it was to come later, and there is no later
+                    raise refused
                 try:
                     answer = question()
                 except ThrottledError as error:
@@ -75,6 +87,7 @@ class Paced:
                     self._learn(attempt, error.retry_after_s)
                     if max(attempt, self.pace.rounds) >= _ATTEMPTS or self._is_over or not may_repeat():
                         raise
+                    refused = error
                 else:
                     with self._turn:
                         self.pace.answered()
@@ -106,4 +119,8 @@ class Paced:
     def _learn(self, attempt: int, wait_s: float) -> None:
         dice = int.from_bytes(self._entropy.token(2)) / _DICE
         with self._turn:
+            before = self.pace.rounds
             self.pace.throttled(self._clock.monotonic(), attempt, wait_s, dice)
+            pause_s = self._wait_s() if self.pace.rounds > before else 0  # of several under way, one tells it
+        if pause_s >= _WORTH_TELLING_S:
+            self._says(pause_s)

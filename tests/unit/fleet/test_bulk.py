@@ -129,3 +129,11 @@ def test_what_a_full_disk_does_not_keep_is_told_all_the_same() -> None:
     with pytest.raises(OSError, match="No space"):
         enroll_all(target, WISHES, Full(None, ""), told.append, update=False, dry_run=False, workers=1)
     assert len(told) == len(WISHES)
+
+
+def test_a_run_in_a_thread_of_its_own_needs_no_signals() -> None:
+    done = list[dict[str, Done]]()
+    running = threading.Thread(target=lambda: done.append(enroll(MemoryTarget(most_at_once=3))))
+    running.start()
+    running.join(10)
+    assert [set(one.values()) for one in done] == [{Done.CREATED}]

@@ -135,10 +135,11 @@ def test_there_is_always_one_who_may_ask_and_never_more_than_most(
 
 def test_nobody_waits_for_a_turn_when_the_run_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("birthmark.fleet.pace._MOST_S", 60.0)
-    paced = Paced(2)
+    paced, times = Paced(2), list[int]()
     asked = threading.Event()
 
     def question() -> None:
+        times.append(1)
         asked.set()
         raise too_much(30)
 
@@ -153,6 +154,7 @@ def test_nobody_waits_for_a_turn_when_the_run_is_over(monkeypatch: pytest.Monkey
     paced.stop()
     waiting.join(5)
     assert not waiting.is_alive()
+    assert len(times) == 1, "who was to come later does not come at once"
 
 
 class Ticking(SystemClock):
@@ -213,3 +215,30 @@ def test_a_move_whose_writes_were_cut_off_is_not_tried_again_before_the_next_run
         list(move.look(pairs))
     assert there.alone == []
     assert [one.moved for one in move.look(pairs)] == [Moved.WAITING]
+
+
+def test_a_long_pause_is_told_once_however_many_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("birthmark.fleet.pace._MOST_S", 60.0)
+    told, together = list[float](), threading.Barrier(4)
+    paced = Paced(4, says=told.append)
+
+    def question() -> None:
+        together.wait(5)
+        raise too_much(30)
+
+    def ask() -> None:
+        with pytest.raises((ThrottledError, threading.BrokenBarrierError)):
+            paced.ask(question)
+
+    waiting = [threading.Thread(target=ask) for _ in range(4)]
+    for one in waiting:
+        one.start()
+    while paced.pace.resume_at == 0:
+        time.sleep(0.01)
+    time.sleep(0.1)
+    together.abort()
+    paced.stop()
+    for one in waiting:
+        one.join(5)
+    (seconds,) = told
+    assert 30 <= seconds <= 38

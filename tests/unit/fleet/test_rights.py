@@ -6,7 +6,7 @@ import re
 import pytest
 from botocore.loaders import Loader
 
-from birthmark.fleet import aws
+from birthmark.fleet import aws, aws_account
 from birthmark.fleet.aws_records import denied_action
 from birthmark.fleet.rights import AWS, AZURE, Work, iam_policy
 
@@ -15,7 +15,7 @@ CALLED = re.compile(r"(?:_iot\.(?!get_paginator)|get_paginator\(\")([a-z_]+)")
 
 def asked() -> set[str]:
     """The calls that stand in the program."""
-    found = set(CALLED.findall(inspect.getsource(aws))) - {"meta", "exceptions"}
+    found = set(CALLED.findall(inspect.getsource(aws) + inspect.getsource(aws_account))) - {"meta", "exceptions"}
     return {"".join(part.capitalize() for part in name.split("_")).replace("WithoutCa", "WithoutCA") for name in found}
 
 

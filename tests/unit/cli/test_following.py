@@ -41,7 +41,8 @@ def test_who_stops_waiting_keeps_where_devices_stand(
     with pytest.raises(typer.Exit) as ending:
         follow(Target(), shipment, Goal.CONNECTED, PatienceOptions(timedelta(hours=1)), kept.append, as_json=False)
     assert ending.value.exit_code == INTERRUPTED
-    assert kept == [{"device": "gateway", "outcome": "unassigned", "cause": ""}]
+    thumbprint = WISH.certificate.thumbprint.hex()
+    assert kept == [{"device": "gateway", "outcome": "unassigned", "cause": "", "thumbprint": thumbprint}]
     assert "here: 1 unassigned." in capsys.readouterr().err
 
 

@@ -22,7 +22,7 @@ from birthmark.clock import SystemClock
 from birthmark.errors import BirthmarkError, InvalidRequestError
 from birthmark.fleet.bulk import enroll_all, take_back_all
 from birthmark.fleet.doubts import Judge
-from birthmark.fleet.journal import TAKEN_BACK, Journal, Outcome, refused
+from birthmark.fleet.journal import TAKEN_BACK, Journal, OtherTargetsJournalError, Outcome, refused
 from birthmark.fleet.pace import Paced
 from birthmark.fleet.target import Done, EnrollmentRequest, EnrollmentTarget
 from birthmark.fleet.template import NameTakenTwiceError, Template, check_name, parse_template
@@ -227,7 +227,10 @@ def take_back_shipment(where: "TargetOptions", writing: "WriteOptions", run: "Ru
         raise JournalNotNamedError(again=again())
     open_file(run.journal).close()
     target = where.open()
-    with Journal(run.journal, target.identity, again=without("--journal", takes_value=True)) as kept:
+    with (
+        _taking_back_there(where),
+        Journal(run.journal, target.identity, again=without("--journal", takes_value=True)) as kept,
+    ):
         kept.ending = None
         count = sum(1 for _ in kept.written())
         writing.confirm(target, where.profile, count, "journaled write")
@@ -242,6 +245,23 @@ def take_back_shipment(where: "TargetOptions", writing: "WriteOptions", run: "Ru
         typer.echo(
             "A device that registered meanwhile is still its hub's: `birthmark hub devices` shows them.", err=True
         )
+
+
+@contextmanager
+def _taking_back_there(where: "TargetOptions") -> Iterator[None]:
+    """Say of a journal that is another target's where what stands in it can be taken back."""
+    try:
+        yield
+    except OtherTargetsJournalError as error:
+        is_aws = error.belongs_to.startswith("AWS")
+        if is_aws == where.is_azure:
+            advice = "It is taken back where it was done"
+            command = f"{without('--to', takes_value=True)} --to {'aws' if is_aws else 'azure'}"
+        else:
+            advice = "It is taken back where it was done: name that by --profile or --data. What is on record here"
+            command = f"birthmark enroll list{where.as_options()}"
+        said: dict[str, Any] = {"belongs_to": error.belongs_to, "target": error.target, "path": error.path}
+        raise OtherTargetsJournalError(advice=advice, command=command, **said) from error
 
 
 def _tell_taken_back(tell: Tell, where: "TargetOptions", outcome: Outcome) -> None:

@@ -9,6 +9,7 @@ what is on record there, only the target says.
 
 import json
 import os
+import shlex
 import threading
 from array import array
 from collections.abc import Iterator
@@ -45,9 +46,10 @@ class OtherTargetsJournalError(ConflictError):
 
     code = "enroll.journal_of_another_target"
     cause = "{path} is the journal of {belongs_to}; this run is for {target}."
-    fix = "Give each target its own: `{again} --journal {path}.other`"
-    again: str = "?"
+    fix = "{advice}: `{command}`"
+    advice: str = "Give each target its own"
     belongs_to: str
+    command: str
     path: Path
     target: str
 
@@ -172,7 +174,9 @@ class Journal:
                 raise NoJournalError(path=path, again=self._again)
             if header.get("target") != self._target:
                 belongs_to = str(header.get("target"))
-                raise OtherTargetsJournalError(belongs_to=belongs_to, target=self._target, path=path, again=self._again)
+                another = f"{self._again} --journal {shlex.quote(f'{path}.other')}"
+                facts: dict[str, Any] = {"belongs_to": belongs_to, "target": self._target, "path": path}
+                raise OtherTargetsJournalError(command=another, **facts)
             for line in file:
                 row = _object(line)
                 self.before = 0 if "end" in row else self.before + ("outcome" in row)

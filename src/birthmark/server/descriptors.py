@@ -27,7 +27,8 @@ def fit_to_descriptors(limits: Limits) -> Limits:
     if soft == resource.RLIM_INFINITY or soft >= wanted:
         return balanced(limits)
     fitting = max(_FEWEST, soft - RESERVE)
-    log.warning(
+    log.log(
+        logging.INFO if fitting >= limits.max_connections // 2 else logging.WARNING,
         "server.max_connections_lowered",
         extra={"descriptors": soft, "wanted": limits.max_connections, "max_connections": fitting},
     )

@@ -30,10 +30,16 @@ class DirectoryOpenError(PolicyError):
     """Others may write to the directory of identities."""
 
     code = "swarm.directory_open"
-    cause = "Others may write to {directory} (mode {mode}): who does decides which keys these devices have."
-    fix = "See whether all in it is yours, `ls -l {directory}`, and close it: `chmod go-w {directory}`"
+    cause = (
+        "Others may write to {directory} (mode {mode}, user {owner}): who does decides which keys these devices have."
+    )
+    fix = (
+        "See whether all in it is yours, `ls -l {directory}`, and close it: "
+        '`chown -R "$(id -u)" {directory} && chmod go-w {directory}`'
+    )
     directory: Path
     mode: str
+    owner: int
 
 
 class DirectoryInUseError(ConflictError):

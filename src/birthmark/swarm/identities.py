@@ -61,8 +61,10 @@ class Shelf:
         if identities.origin is Origin.FILES:
             return ""
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if (mode := self.directory.stat().st_mode) & _OTHERS_WRITE:
-            raise DirectoryOpenError(directory=self.directory, mode=f"{stat.S_IMODE(mode):04o}")
+        status = self.directory.stat()
+        if status.st_mode & _OTHERS_WRITE or status.st_uid not in {0, os.geteuid()}:
+            mode = f"{stat.S_IMODE(status.st_mode):04o}"
+            raise DirectoryOpenError(directory=self.directory, mode=mode, owner=status.st_uid)
         wanted = identities.origin.value
         note = self.directory / _ORIGIN
         if not note.exists():

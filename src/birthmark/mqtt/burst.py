@@ -11,7 +11,7 @@ from birthmark.mqtt.properties import Place, Properties, PropertyId, get_propert
 from birthmark.mqtt.terms import Terms
 from birthmark.mqtt.topics import read_name
 
-MAX_BURST = 256  # messages made at a time: bounds what one chunk may cost in memory
+MAX_BURST = 64  # messages made at a time: bounds what one chunk may cost in memory, and in time before the next look
 _PLAIN = frozenset({0x30, 0x31, 0x32, 0x33})  # QoS 0 and 1, retained or not, never a duplicate
 _NOT_RETAINED = frozenset({0x30, 0x32})
 _NONE: Properties = ()

@@ -13,6 +13,7 @@ from typing import Any, Protocol, cast
 from OpenSSL import SSL
 
 from birthmark.errors import BirthmarkError
+from birthmark.net.backlog import SLICE_S, Backlog, now
 from birthmark.net.errors import ServerNotTrustedError, SlowReaderError, TooSlowError, explain_handshake, slow
 from birthmark.net.limits import Limits
 from birthmark.net.pipe import RECORD_BYTES, TlsBrokenError, TlsEndedError, TlsPipe
@@ -33,6 +34,9 @@ class Host(Protocol):
     """What a connection needs of the listener that accepted it."""
 
     limits: Limits
+    room: memoryview
+    """What a read is put into, `RECORD_BYTES` at most; taken out of it at once."""
+    backlog: Backlog
 
     def monotonic(self) -> float: ...
 
@@ -61,18 +65,23 @@ class Host(Protocol):
     def refused(self, error: BirthmarkError, connection: "Connection") -> None: ...
 
 
-class Connection(asyncio.Protocol):
+class Connection(asyncio.BufferedProtocol):
     """A server-side TLS connection. `deadline` is looked at by the listener's sweep.
 
     The peer is a stranger until a protocol says `authenticated`; what a stranger sends counts until it is understood.
+    A read is a record at most, and what is left of it after a slice of time, or while the protocol takes nothing more,
+    stays in TLS, with nothing more read.
     """
 
     __slots__ = (
         "_awaits_trust",
+        "_has_rest",
+        "_holds",
         "_host",
         "_inner",
         "_is_secure",
         "_is_stranger",
+        "_is_waiting",
         "_linger_bytes",
         "_on_crowded_out",
         "_on_deadline",
@@ -104,6 +113,9 @@ class Connection(asyncio.Protocol):
         self._linger_bytes = _LINGER_BYTES
         self._on_deadline: Callable[[], None] | None = None
         self._is_secure = False  # the handshake is finished
+        self._holds = 0  # by whom nothing more is taken at the moment
+        self._has_rest = False  # in TLS, to be handed on
+        self._is_waiting = False  # in the backlog
         self.address = ""
         self.deadline: float | None = None
         self.problem: BirthmarkError | None = None  # why this side ended it at once
@@ -117,6 +129,13 @@ class Connection(asyncio.Protocol):
         self.deadline = self._host.monotonic() + self._host.limits.handshake_s
         self._host.opened(self)
 
+    def get_buffer(self, sizehint: int) -> memoryview:
+        del sizehint
+        return self._host.room
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self.data_received(bytes(self._host.room[:nbytes]))
+
     def data_received(self, data: bytes) -> None:
         if self._shut:
             self._linger_bytes -= len(data)
@@ -125,14 +144,14 @@ class Connection(asyncio.Protocol):
             return
         if self._is_stranger:
             self._host.received(self, len(data))
+            if self._shut:
+                return
+        self._guarded(self._take, data)
+
+    def _guarded(self, act: Callable[[bytes], bool], data: bytes) -> None:
+        """Do what may find the connection ended or broken; `act` says whether only TLS itself may have a word to say."""
         try:
-            if len(data) <= RECORD_BYTES:
-                is_quiet = self._take(data)
-            else:  # memory keeps the room of its largest filling for as long as it lives: fill it by the record
-                for at in range(0, len(data), RECORD_BYTES):
-                    is_quiet = self._take(data[at : at + RECORD_BYTES])
-                    if self._shut:
-                        return
+            is_quiet = act(data)
         except TlsEndedError:
             self.close()
             return
@@ -150,14 +169,45 @@ class Connection(asyncio.Protocol):
         was_secure = self._is_secure
         if not was_secure and not self._handshake():
             return True
-        if not (plain := tls.read()):
-            return True
-        while plain and not self._shut:
+        return self._hand_on() or not was_secure
+
+    def _hand_on(self) -> bool:
+        """Hand on plaintext for a slice of time; say whether there was none."""
+        tls, since, is_quiet = self._tls, 0.0, True
+        while not self._shut:
+            if self._holds:
+                self._has_rest = True
+                break
+            if not (plain := tls.read()):
+                break
+            is_quiet = False
             self._deliver(plain)
             if tls.is_dry:
                 break
-            plain = tls.read()
-        return not was_secure
+            at = now()
+            if not since:
+                since = at
+            elif at - since > SLICE_S and not self._shut:
+                self._has_rest = True
+                self._raw.pause_reading()
+                self._go_on_later()
+                break
+        return is_quiet
+
+    def _go_on_later(self) -> None:
+        if not self._is_waiting:
+            self._is_waiting = True
+            self._host.backlog.add(self._go_on)
+
+    def _go_on(self) -> None:
+        """Hand on what was left, and read on when that was all."""
+        self._is_waiting = False
+        if self._shut or self._holds:
+            return
+        self._has_rest = False
+        self._guarded(lambda _: self._hand_on(), b"")
+        if not self._has_rest and not self._holds and not self.is_closing:
+            self._raw.resume_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._awaits_trust and not self._shut:
@@ -235,11 +285,18 @@ class Connection(asyncio.Protocol):
         return self._shut or self._raw.is_closing()
 
     def pause_reading(self) -> None:
+        """Hand on nothing more until whoever says this says `resume_reading`."""
+        self._holds += 1
         if not self.is_closing:
             self._raw.pause_reading()
 
     def resume_reading(self) -> None:
-        if not self.is_closing:
+        self._holds = max(0, self._holds - 1)
+        if self._holds or self.is_closing:
+            return
+        if self._has_rest:
+            self._go_on_later()
+        elif not self._is_waiting:
             self._raw.resume_reading()
 
     def set_deadline(self, after_s: float | None, act: Callable[[], None] | None = None) -> None:

@@ -16,11 +16,13 @@ from OpenSSL import SSL
 
 from birthmark.clock import Clock
 from birthmark.errors import BirthmarkError, UnavailableError
+from birthmark.net.backlog import Backlog
 from birthmark.net.budget import Budget
 from birthmark.net.clear import ClearConnection
 from birthmark.net.connection import MQTT_CONNECT, Connection
 from birthmark.net.errors import NotAllowedHereError, TooManyBytesError, TooManyConnectionsError
 from birthmark.net.limits import Limits
+from birthmark.net.pipe import RECORD_BYTES
 from birthmark.net.share import share_of
 from birthmark.net.tls import TlsPeer
 
@@ -77,6 +79,8 @@ class Listeners:
 
     def __init__(self, clock: Clock, limits: Limits, on_refused: OnRefused) -> None:
         self.limits = limits
+        self.room = memoryview(bytearray(RECORD_BYTES))
+        self.backlog = Backlog.running()
         self._clock = clock
         self._on_refused = on_refused
         self._servers: list[asyncio.Server] = []
@@ -222,8 +226,7 @@ class _Port:
     """One listening port, as its connections see it."""
 
     def __init__(self, listeners: Listeners, services: Mapping[str, MakeProtocol]) -> None:
-        self.limits = listeners.limits
-        self._listeners = listeners
+        self.limits, self.room, self.backlog = listeners.limits, listeners.room, listeners.backlog
         self._services = services
         self.monotonic = listeners.monotonic
         self.refused = listeners.refused

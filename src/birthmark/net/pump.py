@@ -47,13 +47,12 @@ from birthmark.net.admission import (
     MqttRefusedError,
     reason_of,
 )
+from birthmark.net.backlog import SLICE_S, Backlog, now
 from birthmark.net.connection import PlainTransport
 from birthmark.net.tls import NO_PEER, TlsPeer
 
 log = logging.getLogger(__name__)
 
-# Then others get their turn: small packets that come without a pause would hold everyone up.
-_PACKETS_A_TURN = 256
 _LIMITS = Limits()
 
 
@@ -118,6 +117,7 @@ class MqttPump(asyncio.Protocol):
     __slots__ = (
         "_accept",
         "_acks",
+        "_backlog",
         "_busy",
         "_clock",
         "_connection",
@@ -146,6 +146,7 @@ class MqttPump(asyncio.Protocol):
         self._clock = clock
         self._engine = Engine(Role.SERVER, limits)
         self._turn = _Turn.running()
+        self._backlog = Backlog.running()
         self._connection: MqttConnection | None = None
         self._task: asyncio.Task[None] | None = None
         self._busy = False
@@ -284,18 +285,23 @@ class MqttPump(asyncio.Protocol):
     # Inside.
 
     def _process(self) -> None:
-        handled = 0
+        """Act on what came, for a slice of time at most: small packets without a pause would hold everyone up."""
+        since = 0.0
         try:
             while not self._over:
                 count, waiting = self._take()
-                handled += count
-                if waiting is None and handled >= _PACKETS_A_TURN:
-                    waiting = asyncio.sleep(0)
                 if waiting is not None:
                     self._busy = True
                     self._task = asyncio.get_running_loop().create_task(self._await(waiting))
                     break
                 if not count or not self._engine.has_input:
+                    break
+                at = now()
+                if not since:
+                    since = at
+                elif at - since > SLICE_S:
+                    self._busy = True
+                    self._backlog.add(self._go_on)
                     break
         except RemoteProtocolError as error:
             self._broken(error)
@@ -390,8 +396,13 @@ class MqttPump(asyncio.Protocol):
             log.exception("mqtt.bug", extra={"address": self.address})
             self.close(Closed.SERVER)
         finally:
-            self._busy = False
             self._task = None
+            self._busy = False
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Act on the rest of what came, then take more."""
+        self._busy = False
         if self._over:
             return
         self._process()

@@ -6,6 +6,7 @@ it is asked by a line, so that a witness can say how much of the flood went befo
 """
 
 import base64
+import contextlib
 import json
 import os
 import select
@@ -15,9 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any, Self
 
 from birthmark.mqtt import codec
@@ -172,7 +171,7 @@ class Line:
 def packets_of(kind: str, visit: Visit) -> list[bytes]:
     """Return some of what this flood is made of; all of it may be sent again and again."""
     cloud, level = KINDS[kind]
-    large = b'{"a":' + b'{"a":' * 8 + b"[" + b"1," * 60_000 + b"1]" + b"}" * 9
+    large = b'{"a":[' + b"1," * 60_000 + b"1]}"
     made: dict[str, list[Packet]] = {
         "denied filters": [Subscribe(7, (("forbidden/x", 1),))],
         "filters": [Subscribe(7, (("open/x", 1),))],
@@ -182,17 +181,19 @@ def packets_of(kind: str, visit: Visit) -> list[bytes]:
         "messages of QoS 0": [Publish("open/x", b"x")],
         "messages of QoS 1": [Publish("open/x", b"x", 1, False, False, n) for n in range(1, 1000)],
         "acknowledgements of nothing": [PubAck(n) for n in range(1, 50)],
-        "shadows that are too large": [Publish(f"$aws/things/{visit.name}/shadow/update", large, 0)],
+        "shadows that are too large": [
+            Publish(f"$aws/things/{visit.name}/shadow/update", b'{"state":{"reported":%s}}' % large)
+        ],
         "shadow updates": [
             Publish(f"$aws/things/{visit.name}/shadow/update", b'{"state":{"reported":{"a":%d}}}' % n)
             for n in range(50)
         ],
-        "method answers": [Publish("$iothub/methods/res/200/?$rid=%d" % n, b"{}") for n in range(50)],
+        "method answers": [Publish(f"$iothub/methods/res/200/?$rid={n}", b"{}") for n in range(50)],
         "twin patches that are too large": [Publish("$iothub/twin/PATCH/properties/reported/?$rid=1", large)],
         "twin patches": [
-            Publish("$iothub/twin/PATCH/properties/reported/?$rid=%d" % n, b'{"a":%d}' % n) for n in range(50)
+            Publish(f"$iothub/twin/PATCH/properties/reported/?$rid={n}", b'{"a":%d}' % n) for n in range(50)
         ],
-        "twin reads": [Publish("$iothub/twin/GET/?$rid=%d" % n, b"") for n in range(50)],
+        "twin reads": [Publish(f"$iothub/twin/GET/?$rid={n}", b"") for n in range(50)],
         "telemetry of QoS 0": [Publish(f"devices/{visit.name}/messages/events/", b"x")],
     }
     if cloud != "http":
@@ -202,40 +203,60 @@ def packets_of(kind: str, visit: Visit) -> list[bytes]:
         return [b"POST /topics/forbidden?qos=1 HTTP/1.1\r\n" + head + b"Content-Length: 1\r\n\r\nx"]
     if kind == "requests for certificates":
         return [b"GET /.well-known/est/cacerts HTTP/1.1\r\nHost: x\r\n\r\n"]
-    return [b"POST /topics/forbidden?qos=1 HTTP/1.1\r\n" + head + b"Transfer-Encoding: chunked\r\n\r\n", *[b"1\r\nx\r\n"] * 20_000]
+    begun = b"POST /topics/forbidden?qos=1 HTTP/1.1\r\n" + head + b"Transfer-Encoding: chunked\r\n\r\n"
+    return [begun, *[b"1\r\nx\r\n"] * 2000, b"0\r\n\r\n"]
 
 
-def flood(visit: Visit, kind: str, *, many_in_one: bool, rate: float = 0.0) -> None:
-    """Send until the line on standard input ends; answer each line there with the bytes sent so far."""
+def flood(visit: Visit, kind: str, *, many_in_one: bool) -> None:
+    """Send until standard input ends; answer each line there with the bytes sent so far."""
     line = Line(visit)
     if visit.cloud != "http":
         line.open()
     parts = [line.framed(packet) for packet in packets_of(kind, visit)]
-    print("flooding", flush=True)
+    teller = Teller()
     if visit.cloud == "http":
-        serve_http(line, parts, many_in_one=many_in_one)
+        serve_http(line, parts, teller, many_in_one=many_in_one)
         return
-    sent, began = 0, time.monotonic()
     while True:
-        try:
+        with contextlib.suppress(OSError, ssl.SSLError):  # the server has closed the connection
             for waiting in rounds(line, parts, many_in_one=many_in_one):
-                while waiting:
-                    may_send = not rate or sent < rate * (time.monotonic() - began)
-                    writing = [line.raw] if may_send else []
-                    readable, writable, _ = select.select([line.raw, sys.stdin], writing, [], 0.05)
-                    if sys.stdin in readable:
-                        if not sys.stdin.readline():
-                            return
-                        print(sent, flush=True)
-                    if line.raw in readable and not line.raw.recv(1 << 20):  # read and thrown away
-                        raise ConnectionResetError
-                    if line.raw in writable:
-                        done = line.raw.send(waiting)
-                        sent += done
-                        waiting = waiting[done:]
-        except (OSError, ssl.SSLError):  # the server has closed the connection
-            line.close()
-            line = Line(visit).open()
+                pour(line, waiting, teller)
+                if teller.is_over:
+                    return
+        line.close()
+        line = Line(visit).open()
+
+
+class Teller:
+    """Says how much was sent, to whoever asks by a line."""
+
+    def __init__(self) -> None:
+        self.sent = 0
+        self.is_over = False
+        sys.stdout.write("flooding\n")
+        sys.stdout.flush()
+
+    def answer(self) -> None:
+        if sys.stdin.readline():
+            sys.stdout.write(f"{self.sent}\n")
+            sys.stdout.flush()
+        else:
+            self.is_over = True
+
+
+def pour(line: Line, waiting: bytes, teller: Teller) -> None:
+    """Send, and read what comes meanwhile and throw it away."""
+    at = 0
+    while at < len(waiting) and not teller.is_over:
+        readable, writable, _ = select.select([line.raw, sys.stdin], [line.raw], [], 1)
+        if sys.stdin in readable:
+            teller.answer()
+        if line.raw in readable and not line.raw.recv(1 << 20):
+            raise ConnectionResetError
+        if line.raw in writable:
+            done = line.raw.send(waiting[at : at + ROUND_BYTES])
+            at += done
+            teller.sent += done
 
 
 def rounds(line: Line, parts: Sequence[bytes], *, many_in_one: bool) -> Iterator[bytes]:
@@ -261,27 +282,19 @@ def rounds(line: Line, parts: Sequence[bytes], *, many_in_one: bool) -> Iterator
         yield line.sealed()
 
 
-def serve_http(line: Line, parts: Sequence[bytes], *, many_in_one: bool) -> None:
+def serve_http(line: Line, parts: Sequence[bytes], teller: Teller, *, many_in_one: bool) -> None:
     """Send requests, eight ahead of their answers, and connect again where the server closes."""
-    sent = 0
-    while True:
-        readable, _, _ = select.select([sys.stdin], [], [], 0)
-        if readable:
-            if not sys.stdin.readline():
-                return
-            print(sent, flush=True)
-        ahead = 8 if len(parts) == 1 else 1
-        whole = parts * ahead
+    ahead = 8 if len(parts) == 1 else 1
+    whole = b"".join(parts) * ahead if many_in_one else b""
+    while not teller.is_over:
+        if select.select([sys.stdin], [], [], 0)[0]:
+            teller.answer()
         try:
-            if many_in_one:
-                joined = b"".join(whole)
-                for cut in range(0, len(joined), 16384):
-                    line.seal(joined[cut : cut + 16384])
-            else:
-                for part in whole:
-                    line.seal(part)
+            pieces = [whole[at : at + RECORD_BYTES] for at in range(0, len(whole), RECORD_BYTES)] or [*parts] * ahead
+            for piece in pieces:
+                line.seal(piece)
             data = line.sealed()
-            sent += len(data)
+            teller.sent += len(data)
             line.raw.sendall(data)
             while line.plain.count(b"HTTP/1.1 ") < ahead:
                 line.read()
@@ -307,9 +320,9 @@ class Flood:
         return int(line)
 
 
-@contextmanager
-def a_flood(visit: Visit, kind: str, *, many_in_one: bool, rate: float = 0.0) -> Iterator[Flood]:
-    told = {"visit": asdict(visit), "kind": kind, "many_in_one": many_in_one, "rate": rate}
+@contextlib.contextmanager
+def a_flood(visit: Visit, kind: str, *, many_in_one: bool) -> Iterator[Flood]:
+    told = {"visit": asdict(visit), "kind": kind, "many_in_one": many_in_one}
     process = subprocess.Popen(
         [sys.executable, __file__, json.dumps(told)],
         stdin=subprocess.PIPE,
@@ -330,41 +343,49 @@ def a_flood(visit: Visit, kind: str, *, many_in_one: bool, rate: float = 0.0) ->
 
 @dataclass
 class Waits:
-    """What a witness met, in seconds."""
+    """What a witness met: seconds, and how many bytes of the flood went meanwhile."""
 
     acknowledged: list[float] = field(default_factory=list)
     connected: list[float] = field(default_factory=list)
+    flooded: list[int] = field(default_factory=list)
 
     @property
     def worst(self) -> float:
         return max((*self.acknowledged, *self.connected))
 
 
-def witness(visit: Visit, waits: Waits, *, rounds: int, pause_s: float = 0.02) -> None:
+def witness(visit: Visit, flood: Flood, *, times: int, pause_s: float = 0.02) -> Waits:
     """Publish and be acknowledged, and connect anew, again and again."""
     topic = f"devices/{visit.name}/messages/events/" if visit.cloud == "hub" else "open/witness"
-    line = Line(visit).open()
-    for number in range(1, rounds + 1):
-        started = time.perf_counter()
-        line.seal(codec.encode(Publish(topic, b"here", 1, False, False, number), visit.level))
-        line.flush()
-        while len(line.plain) < 4:
-            line.read()
-        waits.acknowledged.append(time.perf_counter() - started)
+    waits, line = Waits(), Line(visit).open()
+    for number in range(1, times + 1):
+        with measured(waits.acknowledged, waits, flood):
+            line.seal(codec.encode(Publish(topic, b"here", 1, retain=False, dup=False, packet_id=number), visit.level))
+            line.flush()
+            while len(line.plain) < 4:
+                line.read()
         assert line.plain[0] == 0x40, bytes(line.plain)
         line.plain.clear()
         time.sleep(pause_s)
         if number % 4 == 0:
             line.close()
-            started = time.perf_counter()
-            line = Line(visit).open()
-            waits.connected.append(time.perf_counter() - started)
+            with measured(waits.connected, waits, flood):
+                line = Line(visit).open()
     line.close()
+    return waits
+
+
+@contextlib.contextmanager
+def measured(seconds: list[float], waits: Waits, flood: Flood) -> Iterator[None]:
+    sent, started = flood.sent(), time.perf_counter()
+    yield
+    seconds.append(time.perf_counter() - started)
+    waits.flooded.append(flood.sent() - sent)
 
 
 def main() -> None:
     told: dict[str, Any] = json.loads(sys.argv[1])
-    flood(Visit(**told["visit"]), told["kind"], many_in_one=told["many_in_one"], rate=told["rate"])
+    flood(Visit(**told["visit"]), told["kind"], many_in_one=told["many_in_one"])
 
 
 if __name__ == "__main__":

@@ -299,7 +299,7 @@ def aws_json(data: bytes) -> None:
 def aws_shadow(data: bytes) -> None:
     """A request about a shadow, and all that is said of what it does to one."""
     request = shadow_wire.parse_request(data)
-    update = shadows.parse_update(request)
+    update = shadows.parse_update(request, Shadow("t"))
     before = Shadow("t")
     for _ in range(2):
         after = shadows.updated(before, msgspec.structs.replace(update, version=None), request.size, 1_000_000)

@@ -35,7 +35,7 @@ from birthmark.manifests.bundle import wire as bundle
 from birthmark.mqtt import aliases, engine, properties, receipts
 from birthmark.mqtt.engine import Limits as MqttLimits
 from birthmark.mqtt.session import EACH_BYTES
-from birthmark.net import budget, connection, http, listener, pump, upgrade
+from birthmark.net import backlog, budget, connection, http, listener, upgrade
 from birthmark.net import errors as net_errors
 from birthmark.net.limits import Limits
 from birthmark.pki import certificates, chains, ocsp
@@ -86,7 +86,9 @@ EXPECTED: dict[tuple[str, str], str] = {
     ("MQTT", "properties of a packet (MQTT 5)"): number(properties.MAX_PROPERTIES),
     ("MQTT", "topic aliases of a connection, from the server (MQTT 5)"): number(aliases.MAX_ALIASES),
     ("MQTT", "PINGREQ that came before earlier answers left"): number(engine._MAX_PINGS),
-    ("MQTT", "packets of one connection handled in a row"): number(pump._PACKETS_A_TURN),
+    (TRANSPORT, "work for one connection before others have their turn"): (
+        f"{backlog.SLICE_S * 1000:g} ms, and {backlog.TURN_S * 1000:g} ms for all that want more"
+    ),
     ("MQTT", "keep alive"): (
         f"1.5 times what the client asked for, at most {int(1.5 * hub_connections.MAX_KEEP_ALIVE_S) + 2} s (Azure), "
         f"{aws_mqtt.MIN_KEEP_ALIVE_S} to {aws_mqtt.MAX_KEEP_ALIVE_S} s (AWS)"

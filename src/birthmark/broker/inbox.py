@@ -1,6 +1,7 @@
 """Inboxes: put, take under a lock, settle by the lock. What a letter's end means to its cloud is in the same commit."""
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -12,8 +13,11 @@ from birthmark.clock import Entropy, new_uuid
 from birthmark.errors import ChangedMeanwhileError
 from birthmark.store import Changes, Database, decided_again
 
+log = logging.getLogger(__name__)
+
 _ATTEMPTS = 8
 _PAGE = 200
+_LOOKED = 500
 Ended = Callable[[str, str, Letter, Outcome], Changes]
 """Space, client, letter and what became of it: returns what else is to be written then."""
 
@@ -26,39 +30,49 @@ class Inboxes:
         self._now = now
         self._entropy = entropy
         self._rules = rules
+        self._looked_at = ("", "")
         self.ended: Ended = lambda _space, _client, _letter, _outcome: Changes()
 
     async def put(self, space: str, client: str, letter: Letter, also: Changes | None = None) -> Letter:
         """Queue a letter behind the others and return it with its place. Raise `InboxFullError`."""
 
         async def put() -> Letter:
-            waiting = await self.letters(space, client)
-            if len(waiting) >= self._rules.max_waiting:
+            row = await self._database.one(store.COUNT_LETTERS_OF, space=space, client=client)
+            count, last = (0, None) if row is None else (row["count"], row["last"])
+            if count >= self._rules.max_waiting:
                 raise InboxFullError(device_id=client, limit=self._rules.max_waiting)
-            placed = msgspec.structs.replace(letter, seq=waiting[-1].seq + 1 if waiting else letter.enqueued_at)
+            placed = msgspec.structs.replace(letter, seq=letter.enqueued_at if last is None else last + 1)
             changes = putting(space, client, placed)
             await self._database.commit(changes if also is None else changes.merge(also))
             return placed
 
         return await decided_again(put, after=ChangedMeanwhileError, attempts=_ATTEMPTS)
 
+    async def count(self, space: str, client: str) -> int:
+        """Return how many letters wait, taken or not."""
+        row = await self._database.one(store.COUNT_LETTERS_OF, space=space, client=client)
+        return 0 if row is None else int(row["count"])
+
     async def letters(self, space: str, client: str) -> list[Letter]:
         """Return what waits, oldest first, taken or not."""
         rows = await self._database.all(store.LETTERS, space=space, client=client, limit=_PAGE)
         return [letter_of(row) for row in rows]
 
-    async def take(self, space: str, client: str, lock_s: int | None = None) -> Letter | None:
-        """Return the next letter that nobody has, locked for so long; None where there is none."""
-        for letter in await self.letters(space, client):
-            now = self._now()
-            if is_locked(letter, now):
-                continue
+    async def take(self, space: str, client: str, lock_s: int | None = None, holder: str = "") -> Letter | None:
+        """Return the next letter that nobody has, locked for so long; None where there is none.
+
+        `holder` stands before the lock, where those of one kind end together (`free_held`).
+        """
+        while (
+            row := await self._database.one(store.FREE_LETTER, space=space, client=client, now=(now := self._now()))
+        ) is not None:
+            letter = letter_of(row)
             if (outcome := end_of(letter, self._rules, now)) is not None:
                 await self._end(space, client, letter, outcome)
                 continue
             taken = msgspec.structs.replace(
                 letter,
-                lock=new_uuid(self._entropy),
+                lock=f"{holder}/{new_uuid(self._entropy)}" if holder else new_uuid(self._entropy),
                 locked_until=now + (lock_s or self._rules.lock_s) * 1_000_000,
                 deliveries=letter.deliveries + 1,
             )
@@ -85,6 +99,43 @@ class Inboxes:
         except ChangedMeanwhileError as error:
             raise LockLostError(lock=lock) from error
 
+    async def give_back(self, space: str, client: str, locks: Sequence[str]) -> None:
+        """Give back what is held by these locks, all at once; what ran out or is settled is left alone."""
+        changes = Changes()
+        for lock in locks:
+            changes.run(store.FREE_LETTER_OF, space=space, client=client, held=lock)
+        if changes.writes:
+            await self._database.commit(changes)
+
+    async def free_held(self, holder: str) -> None:
+        """Free what is held by all locks of a kind: whoever held them is no more."""
+        await self._database.commit(Changes().run(store.FREE_HELD, first=f"{holder}/", beyond=f"{holder}0"))
+
+    async def next_free(self, space: str, client: str) -> int | None:
+        """Return when the first lock on a letter ends; None where nobody holds one."""
+        row = await self._database.one(store.FIRST_LOCK_END, space=space, client=client, now=self._now())
+        return None if row is None else row["at"]
+
+    async def waiting(self) -> list[tuple[str, str]]:
+        """Return some of those who have letters that nobody holds: others at each call, until it was everybody."""
+        space, client = self._looked_at
+        rows = await self._database.all(store.WAITED_FOR, space=space, client=client, now=self._now(), limit=_LOOKED)
+        found = [(str(row["space"]), str(row["client"])) for row in rows]
+        self._looked_at = found[-1] if len(found) == _LOOKED else ("", "")
+        return found
+
+    async def trim(self, client: str, most: int) -> None:
+        """Drop the oldest letters of one name, in every space, where more than so many wait."""
+        for row in await self._database.all(store.SPACES_OVER, client=client, most=most):
+            over = min(row["count"] - most, _PAGE)
+            rows = await self._database.all(store.LETTERS, space=row["space"], client=client, limit=over)
+            changes = Changes()
+            for letter in map(letter_of, rows):
+                name: dict[str, Any] = {"space": row["space"], "client": client, "seq": letter.seq}
+                changes.run(store.DROP_LETTER, **name, lock=letter.lock, deliveries=letter.deliveries)
+            await self._database.commit(changes)
+            log.warning("inbox.trimmed", extra={"space": row["space"], "inbox": client, "dropped": len(rows)})
+
     async def purge(self, space: str, client: str) -> int:
         """Drop everything that waits; return how much that was."""
         letters = await self.letters(space, client)
@@ -104,8 +155,8 @@ class Inboxes:
         return None if row is None else row["at"]
 
     async def _locked(self, space: str, client: str, lock: str) -> Letter:
-        letter = next((one for one in await self.letters(space, client) if one.lock == lock), None)
-        if letter is None or not is_locked(letter, self._now()):
+        row = await self._database.one(store.HELD_LETTER, space=space, client=client, lock=lock)
+        if row is None or not is_locked(letter := letter_of(row), self._now()):
             raise LockLostError(lock=lock)
         return letter
 

@@ -27,9 +27,11 @@ from sqlalchemy import (
     and_,
     bindparam,
     func,
+    null,
     or_,
     select,
     true,
+    update,
 )
 from sqlalchemy import insert as insert_into
 from sqlalchemy import text as sql
@@ -301,6 +303,38 @@ FIRST_LETTER_DUE = statement(
     select(func.min(inbox.c.expires_at).label("at")).where(inbox.c.expires_at > bindparam("now"))
 )
 
+_OF_INBOX = (inbox.c.space == bindparam("space"), inbox.c.client == bindparam("client"))
+FREE_LETTER = statement(select(inbox).where(*_OF_INBOX, _UNLOCKED).order_by(inbox.c.seq).limit(1))
+HELD_LETTER = statement(select(inbox).where(*_OF_INBOX, inbox.c.lock == bindparam("lock")))
+COUNT_LETTERS_OF = statement(select(func.count().label("count"), func.max(inbox.c.seq).label("last")).where(*_OF_INBOX))
+FIRST_LOCK_END = statement(
+    select(func.min(inbox.c.locked_until).label("at")).where(*_OF_INBOX, inbox.c.locked_until > bindparam("now"))
+)
+FREE_LETTER_OF = statement(
+    update(inbox).where(*_OF_INBOX, inbox.c.lock == bindparam("held")).values(lock=null(), locked_until=null())
+)
+FREE_HELD = statement(
+    update(inbox)
+    .where(inbox.c.lock >= bindparam("first"), inbox.c.lock < bindparam("beyond"))
+    .values(lock=null(), locked_until=null())
+)
+_AFTER = or_(
+    inbox.c.space > bindparam("space"),
+    and_(inbox.c.space == bindparam("space"), inbox.c.client > bindparam("client")),
+)
+WAITED_FOR = statement(
+    select(inbox.c.space, inbox.c.client)
+    .where(_AFTER, _UNLOCKED)
+    .distinct()
+    .order_by(inbox.c.space, inbox.c.client)
+    .limit(bindparam("limit"))
+)
+SPACES_OVER = statement(
+    select(inbox.c.space, func.count().label("count"))
+    .where(inbox.c.client == bindparam("client"))
+    .group_by(inbox.c.space)
+    .having(func.count() > bindparam("most"))
+)
 COUNT_LETTERS = statement(select(func.count().label("total")).select_from(inbox))
 
 # ---- retained

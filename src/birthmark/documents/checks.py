@@ -47,10 +47,16 @@ class Shape(msgspec.Struct, frozen=True):
 def check(document: object, shape: Shape, *, place: str = "") -> dict[str, Any]:
     """Return `document`, which is an object of that shape. Raise `DocumentProblem`.
 
-    Its size is not looked at: what counts is what a section becomes, `check_size`.
+    What counts in the end is what a section becomes, `check_size`. A patch that removes may be larger than that, but
+    none of use is more than twice as large, which is known in a hundredth of the time of a look at each value.
     """
     if not isinstance(document, dict):
         raise DocumentProblem(Problem.NOT_AN_OBJECT, place)
+    try:
+        if len(_size(document)) > 2 * shape.max_bytes:
+            raise DocumentProblem(Problem.TOO_LARGE, place)
+    except RecursionError as error:
+        raise DocumentProblem(Problem.TOO_DEEP, place) from error
     _walk(document, shape, place, 1, in_array=False)
     return document
 

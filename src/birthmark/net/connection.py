@@ -149,7 +149,7 @@ class Connection(asyncio.BufferedProtocol):
         self._guarded(self._take, data)
 
     def _guarded(self, act: Callable[[bytes], bool], data: bytes) -> None:
-        """Do what may find the connection ended or broken; `act` says whether only TLS itself may have a word to say."""
+        """Do what may find the connection ended or broken; `act` says whether TLS may have its own word to send."""
         try:
             is_quiet = act(data)
         except TlsEndedError:
@@ -206,7 +206,11 @@ class Connection(asyncio.BufferedProtocol):
             return
         self._has_rest = False
         self._guarded(lambda _: self._hand_on(), b"")
-        if not self._has_rest and not self._holds and not self.is_closing:
+        self._read_on()
+
+    def _read_on(self) -> None:
+        """Read more, when nothing is left of what was read."""
+        if not (self._has_rest or self._is_waiting or self._holds or self.is_closing):
             self._raw.resume_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -296,8 +300,7 @@ class Connection(asyncio.BufferedProtocol):
             return
         if self._has_rest:
             self._go_on_later()
-        elif not self._is_waiting:
-            self._raw.resume_reading()
+        self._read_on()
 
     def set_deadline(self, after_s: float | None, act: Callable[[], None] | None = None) -> None:
         """Have `act` called (or the connection closed) unless the deadline is moved within `after_s` seconds."""

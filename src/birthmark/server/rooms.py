@@ -143,7 +143,7 @@ async def open_rooms(
     aws_connections.space = broker.space("aws", rules, aws_connections)
     aws.shadows.audience = aws_connections.space.messages
     hub_connections = HubConnections(iothub, broker, clock)
-    hub_connections.load()
+    await hub_connections.begin()
     return Rooms(
         database,
         ledger,

@@ -3,16 +3,18 @@ switched off at the wrong moment."""
 
 import asyncio
 import sqlite3
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from birthmark.broker import Broker
 from birthmark.broker.rules.inbox import Letter
 from birthmark.broker.stream import SqlStream
 from birthmark.iothub import wire
 from birthmark.iothub.events import DeviceChanged
 from birthmark.iothub.model import Mail
-from birthmark.iothub.mqtt import devicebound
+from birthmark.iothub.mqtt import HubConnections, devicebound
 from birthmark.iothub.mqtt.connection import MAX_SUBSCRIPTIONS
 from birthmark.iothub.mqtt.methods import CallMethod, MethodAnswered
 from birthmark.iothub.mqtt.telemetry import WINDOW
@@ -31,7 +33,8 @@ from birthmark.mqtt.packets import (
     Unsubscribe,
 )
 from birthmark.net.admission import Closed
-from hub_world import ON_RECORD, World, a_world, until
+from birthmark.net.pump import MqttPump
+from hub_world import ON_RECORD, Wire, World, a_world, until
 
 pytestmark = pytest.mark.integration
 
@@ -209,8 +212,10 @@ async def test_a_message_that_comes_while_somebody_looks_is_not_left_behind(
         inboxes = world.iothub.c2d.inboxes
         real = inboxes.take
 
-        async def take_and_be_late(space: str, client_id: str, lock_s: int | None = None) -> Letter | None:
-            found = await real(space, client_id, lock_s)
+        async def take_and_be_late(
+            space: str, client_id: str, lock_s: int | None = None, holder: str = ""
+        ) -> Letter | None:
+            found = await real(space, client_id, lock_s, holder)
             if found is None and not client.got(Publish):
                 await send_mail(world, 1)
                 await world.connections._notified(Notify("main", "device-1"))
@@ -221,3 +226,87 @@ async def test_a_message_that_comes_while_somebody_looks_is_not_left_behind(
         client.client.send(Subscribe(1, ((wire.devicebound("device-1"), 1),)))
         link.data_received(client.client.data_to_send())
         await until(lambda: bool(client.got(Publish)))
+
+
+async def test_a_twin_request_behind_a_full_window_of_telemetry_is_answered(tmp_path: Path) -> None:
+    async with a_world(tmp_path) as world:
+        link, client = await world.connected()
+        topics = [*["devices/device-1/messages/events/"] * (WINDOW + 1), "$iothub/twin/GET/?$rid=7"]
+        topics.append("devices/device-1/messages/events/")
+        sent = [Publish(topic, b"x", 1, packet_id=number) for number, topic in enumerate(topics, 1)]
+        link.data_received(b"".join(codec.encode(packet, LEVEL_3_1_1) for packet in sent))
+        await until(lambda: len(client.got(PubAck)) == WINDOW + 3)
+        assert [packet.topic for packet in client.got(Publish)] == ["$iothub/twin/res/200/?$rid=7"]
+
+
+async def wanting_mail(world: World, *, clean: bool = True) -> tuple[MqttPump, Wire]:
+    link, client = await world.connected(clean=clean)
+    client.client.send(Subscribe(1, ((wire.devicebound("device-1"), 1),)))
+    link.data_received(client.client.data_to_send())
+    await until(lambda: bool(client.got(SubAck)))
+    return link, client
+
+
+def bodies(client: Wire) -> list[bytes]:
+    return [packet.payload for packet in client.got(Publish)]
+
+
+async def test_who_takes_its_own_session_over_gets_what_it_had_not_acknowledged_at_once_and_in_order(
+    tmp_path: Path,
+) -> None:
+    async with a_world(tmp_path) as world:
+        await send_mail(world, devicebound.WINDOW + 2)
+        _, first = await wanting_mail(world, clean=False)
+        await until(lambda: len(bodies(first)) == devicebound.WINDOW)
+        _, second = await world.connected(clean=False)  # whose session has the subscription
+        await until(lambda: len(bodies(second)) == devicebound.WINDOW)
+        assert bodies(second) == bodies(first)
+
+
+async def test_what_a_process_that_was_killed_had_taken_is_delivered_at_once_and_in_order(tmp_path: Path) -> None:
+    async with a_world(tmp_path) as world:
+        await send_mail(world, 2)
+        _, first = await wanting_mail(world, clean=False)
+        await until(lambda: len(bodies(first)) == 2)
+        await send_mail(world, 1)
+        world.connections.look_at("main", "device-1")
+        await until(lambda: len(bodies(first)) == 3)
+        after = HubConnections(world.iothub, Broker(world.database, world.clock, "after"), world.clock)
+        await after.begin()
+        world.connections = after
+        _, second = await world.connected(clean=False)
+        await until(lambda: len(bodies(second)) == 3)
+        assert bodies(second) == [b"0", b"1", b"0"]
+
+
+async def test_a_letter_whose_lock_ran_out_is_delivered_without_anybody_asking(tmp_path: Path) -> None:
+    async with a_world(tmp_path) as world:
+        await send_mail(world, 1)
+        assert await world.iothub.c2d.inboxes.take("hub/main", "device-1", 10) is not None  # over HTTPS, say
+        _, client = await wanting_mail(world)
+        await until(lambda: not world.broker._tasks)
+        assert not bodies(client)
+        world.clock.move(timedelta(seconds=10))
+        await world.connections.look_for_mail()
+        await until(lambda: bodies(client) == [b"0"])
+
+
+async def test_a_device_that_waits_is_woken_when_a_lock_ends(tmp_path: Path) -> None:
+    async with a_world(tmp_path) as world:
+        await send_mail(world, 1)
+        assert await world.iothub.c2d.inboxes.take("hub/main", "device-1", 1) is not None
+        _, client = await wanting_mail(world)
+        await until(lambda: not world.broker._tasks)
+        world.clock.move(timedelta(seconds=1))
+        await until(lambda: bodies(client) == [b"0"])  # within the second that the lock had
+
+
+async def test_what_is_not_acknowledged_is_sent_again_when_its_lock_ends_and_fills_no_window(tmp_path: Path) -> None:
+    async with a_world(tmp_path) as world:
+        await send_mail(world, devicebound.WINDOW)
+        _, client = await wanting_mail(world)
+        await until(lambda: len(bodies(client)) == devicebound.WINDOW)
+        world.clock.move(timedelta(seconds=60))
+        await world.connections.look_for_mail()
+        await until(lambda: len(bodies(client)) == 2 * devicebound.WINDOW)
+        assert bodies(client)[devicebound.WINDOW :] == bodies(client)[: devicebound.WINDOW]

@@ -94,7 +94,7 @@ async def test_the_next_server_tells_the_will_of_a_connection_that_ended_with_it
         broker = Broker(world.database, world.clock, "next")  # the first one was killed and says nothing more
         await broker.load()
         connections = HubConnections(world.iothub, broker, world.clock)
-        connections.load()
+        await connections.begin()
         await broker.start()
         await broker.settled()
         assert await told(world) == [b"gone"]

@@ -23,7 +23,7 @@ FRESH = Shadow("t")
 def update(shadow: Shadow, at_s: int = 1, version: int | None = None, **state: Any) -> Shadow:
     payload = json.dumps({"state": state} | ({} if version is None else {"version": version})).encode()
     request = parse_request(payload)
-    return rules.updated(shadow, rules.parse_update(request), request.size, at_s * SECOND)
+    return rules.updated(shadow, rules.parse_update(request, FRESH), request.size, at_s * SECOND)
 
 
 def said(body: bytes | None) -> Any:
@@ -225,7 +225,7 @@ def nested(levels: int) -> dict[str, Any]:
 )
 def test_what_is_no_update_is_refused_with_400(payload: bytes, message: str) -> None:
     with pytest.raises(ShadowInvalidError) as caught:
-        rules.parse_update(parse_request(payload))
+        rules.parse_update(parse_request(payload), FRESH)
     assert message in str(caught.value)
     assert shadow_rejection(caught.value) == (400, str(caught.value))
     assert http_error(caught.value) == (400, "InvalidRequestException")
@@ -264,7 +264,7 @@ def test_what_counts_is_the_state_that_comes_of_it_without_metadata_and_white_sp
     assert update(full, desired=None, reported={"b": 1}).version == 2
     spaced = b'{"state":{"desired":{"a":1' + b" " * 9000 + b"}}}"
     request = parse_request(spaced)
-    assert rules.updated(FRESH, rules.parse_update(request), request.size, 1).version == 1
+    assert rules.updated(FRESH, rules.parse_update(request, FRESH), request.size, 1).version == 1
 
 
 def test_a_patch_of_many_removals_is_no_way_around_the_size() -> None:
@@ -341,7 +341,7 @@ def test_any_document_is_taken_or_refused_in_the_service_s_words(desired: Any, v
     payload = msgspec.json.encode({"state": {"desired": desired}, "version": version})
     try:
         request = parse_request(payload)
-        shadow = rules.updated(FRESH, rules.parse_update(request), request.size, 1)
+        shadow = rules.updated(FRESH, rules.parse_update(request, FRESH), request.size, 1)
     except BirthmarkError as error:
         assert shadow_rejection(error)[0] in {400, 409, 413}
         return

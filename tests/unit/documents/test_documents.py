@@ -133,3 +133,26 @@ def test_what_is_allowed_passes() -> None:
 def test_a_section_that_is_too_large_is_refused() -> None:
     with pytest.raises(DocumentProblem, match="is too large"):
         check_size({"a": "x" * 33}, SHAPE, place="reported")
+
+
+def test_a_patch_of_more_than_twice_what_a_section_holds_is_refused_before_its_values_are_looked_at() -> None:
+    many = {"a": [None] * 40}  # no array may hold a null, which is what a look at the values would say
+    with pytest.raises(DocumentProblem) as refused:
+        check(many, SHAPE)
+    assert refused.value.problem is Problem.TOO_LARGE
+
+
+def test_a_patch_that_removes_may_be_larger_than_a_section() -> None:
+    removing = dict.fromkeys("abcdefg")
+    assert check(removing, SHAPE) == removing
+
+
+def test_a_patch_that_is_nested_without_end_is_refused() -> None:
+    nested: dict[str, Any] = {}
+    for _ in range(100_000):
+        nested = {"a": nested}
+    with pytest.raises(DocumentProblem) as refused:
+        check(nested, SHAPE)
+    assert refused.value.problem in {Problem.TOO_DEEP, Problem.TOO_LARGE}
+    while nested:  # a nested value is freed by recursion, too deep for some interpreters
+        nested = nested["a"]

@@ -77,8 +77,8 @@ class Update(msgspec.Struct, frozen=True):
     version: int | None = None
 
 
-def parse_update(request: Request) -> Update:
-    """Return the update that is asked for. Raise `ShadowInvalidError`."""
+def parse_update(request: Request, shadow: Shadow) -> Update:
+    """Return the update of a shadow that is asked for. Raise `ShadowInvalidError` or `ShadowTooLargeError`."""
     document = request.document
     if "state" not in document:
         raise ShadowInvalidError(detail="Missing required node: state")
@@ -91,10 +91,12 @@ def parse_update(request: Request) -> Update:
     for name in state:
         if name not in _SECTIONS:
             raise ShadowInvalidError(detail=f"State contains an invalid node: '{name[:100]}'")
-    return Update({name: None if part is None else _checked(name, part) for name, part in state.items()}, version)
+    return Update(
+        {name: None if part is None else _checked(name, part, shadow) for name, part in state.items()}, version
+    )
 
 
-def _checked(place: str, part: object) -> dict[str, Any]:
+def _checked(place: str, part: object, shadow: Shadow) -> dict[str, Any]:
     try:
         return check(part, _SHAPE, place=place)
     except DocumentProblem as problem:
@@ -103,6 +105,8 @@ def _checked(place: str, part: object) -> dict[str, Any]:
                 raise ShadowInvalidError(detail=f"{place.title()} node must be an object") from problem
             case Problem.TOO_DEEP:
                 raise too_deep() from problem
+            case Problem.TOO_LARGE:
+                raise ShadowTooLargeError(size=state_size({place: part}), **_named(shadow)) from problem
             case _:
                 raise ShadowInvalidError(detail=f"State contains an invalid node: '{problem.path}'") from problem
 

@@ -62,7 +62,7 @@ class Shadows:
 
         An operator as the actor is audited. Raise `ShadowInvalidError`, `ShadowVersionError`, `ShadowTooLargeError`.
         """
-        update, token = rules.parse_update(request), request.token
+        update, token = rules.parse_update(request, Shadow(thing, name)), request.token
         async with self._turns.alone_with((thing, name)):
             at = self.now()
             before, after = await self._change(

@@ -56,10 +56,7 @@ class HubConnection:
 
     def published(self, packets: Sequence[Publish]) -> Awaitable[None] | None:
         waiting = self._telemetry.take(packets, self._topic_of)
-        if not self._asked:
-            return waiting
-        asked, self._asked = self._asked, ()
-        return self._answer(waiting, asked)
+        return None if waiting is None and not self._asked else self._answer(waiting)
 
     def subscribed(self, packet: Subscribe) -> Awaitable[None] | None:
         device_id = self.device_id
@@ -85,7 +82,7 @@ class HubConnection:
         was_open = not self.attached.is_on_hold
         space.disconnect(self.attached, reason, with_will=was_open and reason is not Closed.DISCONNECT)
         if self._devicebound is not None:
-            space.spawn(self._devicebound.give_back())
+            space.spawn(self._give_back(self._devicebound))
 
     # ---- what the broker calls
 
@@ -112,7 +109,7 @@ class HubConnection:
             return
         if self._devicebound is None:
             c2d = self._connections.iothub.c2d
-            self._devicebound = DeviceBound(c2d, self.pump, self.hub, self.device_id, known)
+            self._devicebound = DeviceBound(c2d, self.pump, self.hub, self.device_id, known, look=self.mail_came)
         self.attached.space.spawn(self._devicebound.flow())
 
     # ---- inside
@@ -134,9 +131,11 @@ class HubConnection:
                 raise TopicNotServedError(device_id=device_id, topic=packet.topic[:200])
         return None
 
-    async def _answer(self, waiting: Awaitable[None] | None, asked: Sequence[_Asked]) -> None:
+    async def _answer(self, waiting: Awaitable[None] | None) -> None:
+        """Answer what was asked, also behind telemetry that had to wait for room."""
         if waiting is not None:
             await waiting
+        asked, self._asked = self._asked, ()
         for packet, request in asked:
             if self.pump.is_over:
                 return
@@ -167,6 +166,11 @@ class HubConnection:
             return TwinInvalidError(device_id=self.device_id, detail=detail)
 
         return read_json(payload, object, refused)
+
+    async def _give_back(self, devicebound: DeviceBound) -> None:
+        """Let the connection that came after this one have what was not acknowledged here."""
+        await devicebound.give_back()
+        self._connections.look_at(self.hub.name, self.device_id)
 
     async def _subscribe(self, packet: Subscribe, granted: dict[str, int]) -> None:
         wanted = [Subscription(name, qos) for name, qos in granted.items()]

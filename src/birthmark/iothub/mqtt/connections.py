@@ -14,6 +14,7 @@ from birthmark.iothub.errors import connack_reason
 from birthmark.iothub.events import DeviceChanged, HubDeleted
 from birthmark.iothub.model import DeviceId, Hub, space_of
 from birthmark.iothub.mqtt.connection import HubConnection
+from birthmark.iothub.mqtt.devicebound import HOLDER
 from birthmark.iothub.mqtt.methods import CallMethod, MethodAnswered, MethodCalls
 from birthmark.iothub.mqtt.observer import HubObserver
 from birthmark.iothub.ports import Notify
@@ -50,10 +51,28 @@ class HubConnections:
             known = self._spaces[hub] = self._broker.space(space_of(hub), _RULES, observer)
         return known
 
-    def load(self) -> None:
-        """Make the spaces of the hubs there are: what a worker that was killed left behind belongs to them."""
+    async def begin(self) -> None:
+        """Make the spaces of the hubs there are: what a worker that was killed left behind belongs to them.
+
+        What its connections had taken of their devices' inboxes is there again.
+        """
         for hub in self.iothub.hubs.all():
             self.space(hub.name)
+        if self._broker.is_alone:
+            await self.iothub.c2d.inboxes.free_held(HOLDER)
+
+    def look_at(self, hub: str, device_id: str) -> None:
+        """Let a device that is connected here look into its inbox."""
+        attached = self.space(hub).live.get(device_id)
+        if attached is not None and isinstance(attached.connection, HubConnection):
+            attached.connection.mail_came()
+
+    async def look_for_mail(self) -> None:
+        """Let whoever is connected and has messages that nobody holds look again, whatever woke it or did not."""
+        hubs = {space_of(hub.name): hub.name for hub in self.iothub.hubs.all()}
+        for space, device_id in await self.iothub.c2d.inboxes.waiting():
+            if (hub := hubs.get(space)) is not None:
+                self.look_at(hub, device_id)
 
     def connected_since(self, hub: str, device_id: str) -> datetime | None:
         """Return since when a device is connected, or None."""
@@ -111,11 +130,9 @@ class HubConnections:
 
     async def _notified(self, asked: Notify) -> Done:
         attached = self.space(asked.hub).live.get(asked.device_id)
-        if attached is None or not isinstance(attached.connection, HubConnection):
-            return Done()
         if not asked.topic:
-            attached.connection.mail_came()
-        elif (wanted := attached.subscriptions.get(wire.DESIRED)) is not None:
+            self.look_at(asked.hub, asked.device_id)
+        elif attached is not None and (wanted := attached.subscriptions.get(wire.DESIRED)) is not None:
             attached.deliver(Message(asked.topic, asked.payload, 1), wanted.qos, 0)
         return Done()
 

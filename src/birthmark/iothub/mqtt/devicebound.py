@@ -1,7 +1,13 @@
-"""Messages to a device over MQTT: PUBACK completes one; what is not acknowledged goes back into the inbox."""
+"""Messages to a device over MQTT: PUBACK completes one; what is not acknowledged goes back into the inbox.
 
-from collections.abc import Awaitable, Mapping, Sequence
+A device's connections take turns with its inbox: what the one before gives back is there before the next one looks, so
+that letters keep their order. Whoever looked and found nothing looks again when the earliest lock ends.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
+from typing import NamedTuple
 
 from birthmark.broker.errors import LockLostError
 from birthmark.broker.model import Subscription
@@ -12,12 +18,35 @@ from birthmark.iothub.service.c2d import CloudToDevice
 from birthmark.net.pump import MqttPump
 
 WINDOW = 10
+HOLDER = "mqtt"
+"""Who holds what a connection took: its lock is told to nobody, and ends with the process."""
+
+
+class _Taken(NamedTuple):
+    """What was sent and is not acknowledged."""
+
+    lock: str
+    until: int
 
 
 class DeviceBound:
-    """What one connection has of its device's inbox; `subscriptions` say, at any time, whether it wants more."""
+    """What one connection has of its device's inbox; `subscriptions` say, at any time, whether it wants more.
 
-    __slots__ = ("_c2d", "_device_id", "_is_flowing", "_looks_again", "_pump", "_space", "_subscriptions", "_taken")
+    `look` is called when it is time to look again.
+    """
+
+    __slots__ = (
+        "_c2d",
+        "_device_id",
+        "_is_flowing",
+        "_look",
+        "_looks_again",
+        "_pump",
+        "_space",
+        "_subscriptions",
+        "_taken",
+        "_timer",
+    )
 
     def __init__(
         self,
@@ -26,14 +55,18 @@ class DeviceBound:
         hub: Hub,
         device_id: DeviceId,
         subscriptions: Mapping[str, Subscription],
+        *,
+        look: Callable[[], None],
     ) -> None:
         self._c2d = c2d
         self._pump = pump
         self._space = space_of(hub.name)
         self._device_id = device_id
         self._subscriptions = subscriptions
-        self._taken: dict[int, str] = {}  # packet id -> lock
+        self._look = look
+        self._taken: dict[int, _Taken] = {}  # by packet id
         self._is_flowing = self._looks_again = False
+        self._timer: asyncio.TimerHandle | None = None
 
     async def flow(self) -> None:
         """Send what waits, as far as the window goes."""
@@ -42,35 +75,56 @@ class DeviceBound:
             return
         self._is_flowing = True
         try:
-            while self._looks_again and self._wanted is not None and len(self._taken) < WINDOW:
-                self._looks_again = False
-                letter = await self._c2d.inboxes.take(self._space, self._device_id)
-                if letter is not None:
-                    self._looks_again = True
-                    await self._send(letter, letter.lock or "")
+            async with self._c2d.turns.alone_with((self._space, self._device_id)):
+                await self._flow()
         finally:
             self._is_flowing = False
+
+    async def _flow(self) -> None:
+        while self._looks_again and self._wanted is not None and self._has_room():
+            self._looks_again = False
+            letter = await self._c2d.inboxes.take(self._space, self._device_id, holder=HOLDER)
+            if letter is not None:
+                self._looks_again = True
+                await self._send(letter, _Taken(letter.lock or "", letter.locked_until or 0))
+        if self._wanted is not None:
+            self._look_at(await self._c2d.inboxes.next_free(self._space, self._device_id))
+
+    def _has_room(self) -> bool:
+        """Forget those whose lock ended, for they are sent again; say whether another may be on its way."""
+        now = self._c2d.now()
+        for packet_id in [number for number, taken in self._taken.items() if taken.until <= now]:
+            del self._taken[packet_id]
+        return len(self._taken) < WINDOW
+
+    def _look_at(self, at: int | None) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if at is not None:
+            wait_s = max(0.0, (at - self._c2d.now()) / 1_000_000)
+            self._timer = asyncio.get_running_loop().call_later(wait_s, self._look)
 
     @property
     def _wanted(self) -> Subscription | None:
         """By which subscription messages go out now."""
         return None if self._pump.is_over else self._subscriptions.get(wire.devicebound(self._device_id))
 
-    async def _send(self, letter: Letter, lock: str) -> None:
+    async def _send(self, letter: Letter, taken: _Taken) -> None:
         if (wanted := self._wanted) is None:
-            await self._c2d.inboxes.abandon(self._space, self._device_id, lock)
+            await self._c2d.inboxes.give_back(self._space, self._device_id, [taken.lock])
             return
         mail = self._c2d.mail_of(letter)
         topic = wire.devicebound_topic(self._device_id, letter.id, letter.feedback, mail)
         packet_id = self._pump.publish(topic, mail.payload, wanted.qos)
         if packet_id is not None:
-            self._taken[packet_id] = lock
+            self._taken[packet_id] = taken
         elif not wanted.qos:
-            await self._settle(lock)
+            await self._settle(taken.lock)
 
     def acknowledged(self, packet_ids: Sequence[int]) -> Awaitable[None] | None:
         """Complete the messages that were sent with these packet ids."""
-        locks = [self._taken.pop(packet_id) for packet_id in packet_ids if packet_id in self._taken]
+        locks = [self._taken.pop(packet_id).lock for packet_id in packet_ids if packet_id in self._taken]
         return self._completed(locks) if locks else None
 
     async def _completed(self, locks: Sequence[str]) -> None:
@@ -84,7 +138,7 @@ class DeviceBound:
 
     async def give_back(self) -> None:
         """Let the next connection have what this one did not acknowledge."""
-        taken, self._taken = self._taken, {}
-        for lock in taken.values():
-            with suppress(LockLostError):
-                await self._c2d.inboxes.abandon(self._space, self._device_id, lock)
+        self._look_at(None)
+        async with self._c2d.turns.alone_with((self._space, self._device_id)):
+            taken, self._taken = self._taken, {}
+            await self._c2d.inboxes.give_back(self._space, self._device_id, [one.lock for one in taken.values()])

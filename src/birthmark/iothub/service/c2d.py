@@ -9,6 +9,7 @@ import msgspec
 
 from birthmark.broker.inbox import Inboxes, putting
 from birthmark.broker.rules.inbox import Letter, Outcome
+from birthmark.broker.turns import Turns
 from birthmark.clock import Clock, Entropy, new_uuid
 from birthmark.errors import BirthmarkError
 from birthmark.iothub.model import Hub, Mail, space_of
@@ -21,6 +22,8 @@ from birthmark.store import Changes, Database, from_micros, to_micros
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Mail).decode
 BURY_EVERY_S = 5
+MAX_FEEDBACK = 10_000
+"""What waits of a hub's feedback; beyond it the oldest goes, as the service keeps no more than it can hand out."""
 _FEEDBACK_LIFE = rules.MAX_LIFE_S * 1_000_000
 
 
@@ -32,6 +35,8 @@ class CloudToDevice:
         self._entropy = entropy
         self._registry = registry
         self._last = 0  # place of a letter to the service: microseconds since 1970, shifted by eight bits
+        self.turns: Turns[tuple[str, str]] = Turns()
+        """Of the connections of one device, with its inbox: by space and device."""
         self.inboxes = Inboxes(database, self.now, entropy, rules.RULES)
         self.feedback = Inboxes(database, self.now, entropy, rules.FEEDBACK_RULES)
         self.inboxes.ended = self._ended
@@ -53,14 +58,15 @@ class CloudToDevice:
 
     async def count(self, hub: str, device_id: str) -> int:
         """Return how many messages wait."""
-        return len(await self.inboxes.letters(space_of(hub), device_id))
+        return await self.inboxes.count(space_of(hub), device_id)
 
     async def keep_burying(self) -> None:
-        """End the messages whose time is over, also where nobody looks for them."""
+        """End the messages whose time is over, also where nobody looks for them, and feedback that nobody reads."""
         while True:
             await asyncio.sleep(BURY_EVERY_S)
             with contextlib.suppress(BirthmarkError):  # the next look ends what this one could not
                 await self.inboxes.bury()
+                await self.feedback.trim(FEEDBACK, MAX_FEEDBACK)
 
     def mail_of(self, letter: Letter) -> Mail:
         """Return what a letter holds."""

@@ -1,0 +1,49 @@
+"""How long a witness waits beside one device that sends as fast as it can, by each kind of flood and each way in.
+
+python benchmarks/soak_floods.py [--kind TEXT] [--times 100]
+
+Runs a server of its own on a loopback address and ends by itself. Exit 1 when the witness waited for more than 250 ms,
+for its PUBACK or from its first packet to its CONNACK; a machine that does something else waits longer.
+"""
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+
+from flood_world import a_world
+from floods import KINDS, a_flood, witness
+
+MOST_S = 0.25
+WAYS = ("small records", "large records", "WebSocket")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kind", default="", help="only the kinds with this in their name")
+    parser.add_argument("--times", type=int, default=100, help="how often the witness publishes")
+    given = parser.parse_args()
+    too_long = 0
+    with tempfile.TemporaryDirectory() as directory, a_world(Path(directory)) as world:
+        for kind, (cloud, _) in KINDS.items():
+            for way in WAYS:
+                if given.kind not in kind or (cloud == "http" and way == "WebSocket"):
+                    continue
+                visit = world.flooder(kind, over_websocket=way == "WebSocket")
+                with a_flood(visit, kind, many_in_one=way == "large records") as flood:
+                    waits = witness(world.witness, flood, times=given.times)
+                too_long += waits.worst > MOST_S
+                print(
+                    f"{kind:34} {way:14} PUBACK {1000 * max(waits.acknowledged):6.0f} ms at most, "
+                    f"connecting {1000 * max(waits.connected):6.0f} ms"
+                    f"{'   TOO LONG' if waits.worst > MOST_S else ''}",
+                    flush=True,
+                )
+    print(f"{too_long} of the floods kept the witness waiting for more than {MOST_S:g} s")
+    return 1 if too_long else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

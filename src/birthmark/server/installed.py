@@ -5,12 +5,14 @@ from sqlalchemy import bindparam, select
 from birthmark.ca.directory import UNNOTED
 from birthmark.iothub import store as hub_store
 from birthmark.pki.certificates import Certificate
-from birthmark.store import Changes, Database, insert, statement
+from birthmark.store import Changes, Database, Hold, insert, statement, upsert
+from birthmark.store.holding import HOLDER
 from birthmark.store.schema import server_facts
 
 _ROOT = "ca.root"
 _FACT = statement(select(server_facts.c.value).where(server_facts.c.name == bindparam("name")))
 _ADD = insert(server_facts, ignore_existing=True)
+_SET = upsert(server_facts)
 
 
 async def root_of(database: Database) -> str | None:
@@ -20,6 +22,12 @@ async def root_of(database: Database) -> str | None:
         return str(row["value"])
     # Version 0.1.0 noted no root, but its first start made a hub after the CA.
     return UNNOTED if await database.one(hub_store.ALL_HUBS) is not None else None
+
+
+async def note_holder(database: Database, hold: Hold) -> None:
+    """Say in the database who has it, so that whoever lost it knows whether somebody else had it since."""
+    await database.commit(Changes().run(_SET, name=HOLDER, value=hold.token))
+    hold.is_noted = True
 
 
 async def note_root(database: Database, root: Certificate) -> None:

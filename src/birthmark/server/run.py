@@ -37,7 +37,12 @@ def run(settings: Settings, on_ready: Callable[[dict[str, Any], Sequence[str]], 
             endpoints = await server.start()
             _collect_seldom()
             on_ready(endpoints, server.elsewhere)
+            lost = server.hold.lost
+            lost.add_done_callback(lambda _: ended.set())
             await ended.wait()
+            if lost.done():
+                log.error("server.database_lost", extra={"reason": lost.result().explain_cause()})
+                raise lost.result()
         finally:
             await server.stop()
 

@@ -37,7 +37,7 @@ from birthmark.server.plain_http import serve_plain
 from birthmark.server.rooms import Rooms, open_rooms
 from birthmark.server.settings import Service, Settings
 from birthmark.server.upstream import keep_known, upstream_of
-from birthmark.store import Database, hold_database, open_database
+from birthmark.store import Database, Hold, hold_database, open_database
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +55,7 @@ class Server:
         self._closers: list[Callable[[], Any]] = []
         self._fresh: FreshContext | None = None
         self.is_ready = False
+        self.hold: Hold
         self.endpoints: dict[str, Any] = {}
         self.elsewhere: list[str] = []
         """Hosts of hubs and provisioning services that the server's certificate does not have."""
@@ -98,7 +99,7 @@ class Server:
         token = self._data.secret("operator.token")
 
         def parts() -> Mapping[str, bool]:
-            return {"listeners": self.is_ready, "bus": bus.is_draining}
+            return {"listeners": self.is_ready, "bus": bus.is_draining, "hold": self.hold.is_held}
 
         probe = doors.health(parts)
         operator = doors.operator(token, seed, signer.public_key, parts, context.covers)
@@ -122,11 +123,13 @@ class Server:
     async def _open(self) -> tuple[Database, Rollovers, AuditKey]:
         """Open what lasts: the records, checked for a break of the audit chain, and the CA that belongs to them."""
         settings = self.settings
-        self._closers.append(await hold_database(settings.database_url))
+        hold = self.hold = await hold_database(settings.database_url, self._entropy.token(16).hex())
+        self._closers.append(hold.release)
         is_key_new = not self._data.has("audit.seed")
         signer = AuditKey(self._data.secret("audit.seed"))
         database = await open_database(settings.database_url, self._clock, signer=signer)
         self._closers.append(database.close)
+        await installed.note_holder(database, hold)
         root = await installed.root_of(database)
         # Only version 0.1.0 left rows without a signed head, and it noted no root either.
         is_unsigned = is_key_new and root == UNNOTED

@@ -15,7 +15,7 @@ from birthmark.store.again import decided_again
 from birthmark.store.changes import AuditRow, Changes
 from birthmark.store.database import Database, may_be_kept
 from birthmark.store.events import Event
-from birthmark.store.holding import hold_database
+from birthmark.store.holding import Hold, hold_database
 from birthmark.store.opening import open_database
 from birthmark.store.schema import metadata
 from birthmark.store.statements import Statement, insert, statement, upsert
@@ -26,6 +26,7 @@ __all__ = [
     "Changes",
     "Database",
     "Event",
+    "Hold",
     "Statement",
     "decided_again",
     "from_micros",

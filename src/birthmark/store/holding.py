@@ -27,6 +27,7 @@ Release = Callable[[], Awaitable[None]]
 
 _PATIENCE = 40
 _AGAIN_S = 1.0
+_LOOK_S = 5.0  # a line that is dead ends nothing by itself
 _CLOSE_S = 5.0
 _PAUSE_S = 0.05  # a server that was just stopped or killed may be about to let go
 # Of the schema, not of the database alone: a URL may name one, and each has a chain of its own.
@@ -52,17 +53,66 @@ class DatabaseInUseError(ConflictError):
     where: str
 
 
-async def hold_database(url: str) -> Release:
-    """Keep other servers off this database until what is returned is called.
+class DatabaseLostError(ConflictError):
+    """The database was held by somebody else meanwhile: what this server remembers of it may be wrong."""
+
+    code = "store.database_lost"
+    message = "The database {where} is another server's now"
+    cause = (
+        "This server's hold on the database {where} ended with its connection, and another server has, or had, it "
+        "meanwhile. This one stopped, as it no longer knows what is true."
+    )
+    fix = (
+        "Let one server alone have that database, then start it again: `birthmark serve`. `birthmark doctor` tells "
+        "what runs on this machine."
+    )
+    where: str
+
+
+class Hold:
+    """A database that is this server's alone, until `release`.
+
+    On PostgreSQL it ends with a connection: then it is taken again, which is safe while nobody else had it. Who holds
+    it writes its `token` into the database (`noted`), so that this can be known.
+    """
+
+    def __init__(self, release: Release, token: str = "") -> None:
+        self._release = release
+        self.token = token
+        self.is_held = True
+        self.is_noted = False
+        self.lost: asyncio.Future[BirthmarkError] = asyncio.get_running_loop().create_future()
+        """Done when somebody else has, or had, the database."""
+
+    async def release(self) -> None:
+        """Let others have it."""
+        self.is_held = False
+        await self._release()
+
+    __call__ = release
+
+    def lose(self, where: str) -> None:
+        """Somebody else has, or had, it."""
+        self.is_held = False
+        if not self.lost.done():
+            self.lost.set_result(DatabaseLostError(where=where))
+
+
+HOLDER = "server.holder"
+_HELD_BY = f"SELECT value FROM server_facts WHERE name = '{HOLDER}'"  # noqa: S608 - a name of ours
+
+
+async def hold_database(url: str, token: str = "") -> Hold:
+    """Keep other servers off this database until what is returned is released.
 
     Raise `DatabaseInUseError`, or `UnavailableError` when the database cannot be reached.
     """
     if url.startswith("sqlite:///"):
         return await _hold_file(url.removeprefix("sqlite:///"))
-    return await _hold_postgresql(url)
+    return await _hold_postgresql(url, token)
 
 
-async def _hold_file(path: str) -> Release:
+async def _hold_file(path: str) -> Hold:
     from birthmark.store.sqlite import DatabaseUnavailableError  # noqa: PLC0415 - only the chosen engine's driver
 
     # A file of its own: closing any descriptor of the database's would drop SQLite's own locks on it.
@@ -83,31 +133,69 @@ async def _hold_file(path: str) -> Release:
         os.close(descriptor)
 
     await _taken(take, release, path)
-    return release
+    return Hold(release)
 
 
-async def _hold_postgresql(url: str) -> Release:
+async def _hold_postgresql(url: str, token: str) -> Hold:
     ended = asyncio.Event()
     connection = await _locked(url, ended)
-
-    async def keep() -> None:
-        nonlocal connection
-        while True:
-            await ended.wait()  # PostgreSQL was started anew, and the lock is gone
-            try:
-                connection = await _locked(url, ended)
-            except BirthmarkError as error:
-                log.error("store.database_not_held", extra={"reason": error.explain_cause()})  # noqa: TRY400 - told
-                await asyncio.sleep(_AGAIN_S)
-
-    keeping = asyncio.create_task(keep())
+    where = _place(url)
 
     async def release() -> None:
         keeping.cancel()
         await asyncio.gather(keeping, return_exceptions=True)
         await _close(connection)
 
-    return release
+    hold = Hold(release, token)
+
+    async def keep() -> None:
+        nonlocal connection
+        while not hold.lost.done():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(ended.wait(), _LOOK_S)
+            if not ended.is_set() and await _answers(connection):
+                continue
+            hold.is_held = False  # PostgreSQL was started anew, or the line is dead, and the lock is gone
+            await _close(connection)
+            try:
+                connection = await _locked(url, ended)
+                hold.is_held = not hold.is_noted or await _is_ours(connection, token)
+                if not hold.is_held:
+                    hold.lose(where)
+            except DatabaseInUseError:
+                hold.lose(where)
+            except BirthmarkError as error:
+                log.error("store.database_not_held", extra={"reason": error.explain_cause()})  # noqa: TRY400 - told
+                ended.set()
+                await asyncio.sleep(_AGAIN_S)
+
+    keeping = asyncio.create_task(keep())
+    return hold
+
+
+async def _answers(connection: Any) -> bool:
+    """Say whether the connection that has the lock is alive."""
+    import asyncpg  # noqa: PLC0415 - as above
+
+    try:
+        await connection.fetchval("SELECT 1", timeout=_LOOK_S)
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError):
+        return False
+    return True
+
+
+async def _is_ours(connection: Any, token: str) -> bool:
+    """Say whether nobody else noted that it has the database."""
+    from birthmark.store.postgresql import translated  # noqa: PLC0415 - as above
+
+    with translated():
+        return bool(await connection.fetchval(_HELD_BY) == token)
+
+
+def _place(url: str) -> str:
+    """Return what a database is called to people, without its password."""
+    at = urlsplit(url)
+    return f"{at.path.strip('/')} at {at.hostname or 'this machine'}"
 
 
 async def _close(connection: Any) -> None:
@@ -132,8 +220,7 @@ async def _locked(url: str, ended: asyncio.Event) -> Any:
         with translated():
             return bool(await connection.fetchval(_LOCK))
 
-    at = urlsplit(url)  # without the password
-    await _taken(take, lambda: _close(connection), f"{at.path.strip('/')} at {at.hostname or 'this machine'}")
+    await _taken(take, lambda: _close(connection), _place(url))
     ended.clear()
     connection.add_termination_listener(lambda _connection: ended.set())
     if connection.is_closed():

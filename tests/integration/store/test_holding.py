@@ -105,3 +105,74 @@ async def test_the_password_of_a_database_in_use_is_not_told(postgres_url: str) 
         await hold_database(url)
     await release()
     assert "hush-hush" not in f"{refused.value}{refused.value.explain_cause()}"
+
+
+async def _sessions_that_hold(url: str) -> list[int]:
+    asking = await asyncpg.connect(url)
+    rows = await asking.fetch(
+        "SELECT a.pid FROM pg_locks l JOIN pg_stat_activity a USING (pid) WHERE l.locktype = 'advisory' AND l.granted "
+        "AND a.application_name = 'birthmark serve' AND a.datname = current_database()"
+    )
+    await asking.close()
+    return [row["pid"] for row in rows]
+
+
+async def _end(url: str, pid: int) -> None:
+    asking = await asyncpg.connect(url)
+    await asking.fetchval("SELECT pg_terminate_backend($1)", pid)
+    await asking.close()
+
+
+async def test_a_hold_whose_connection_ended_is_taken_again_where_nobody_else_had_it(postgres_url: str) -> None:
+    hold = await hold_database(postgres_url, "me")
+    (first,) = await _sessions_that_hold(postgres_url)
+    await _end(postgres_url, first)
+    async with asyncio.timeout(10):
+        while await _sessions_that_hold(postgres_url) in ([], [first]):
+            await asyncio.sleep(0.02)
+        while not hold.is_held:
+            await asyncio.sleep(0.02)
+    assert not hold.lost.done()
+    await hold.release()
+
+
+async def test_a_hold_that_somebody_else_took_is_lost(postgres_url: str) -> None:
+    hold = await hold_database(postgres_url, "me")
+    other = await asyncpg.connect(postgres_url)
+    taking = asyncio.create_task(other.execute(holding._LOCK.replace("try_", "")))
+    await asyncio.sleep(0.1)
+    (held,) = await _sessions_that_hold(postgres_url)
+    await _end(postgres_url, held)
+    await taking
+    error = await asyncio.wait_for(hold.lost, 10)
+    assert error.code == "store.database_lost"
+    assert not hold.is_held
+    await hold.release()
+    await other.close()
+
+
+async def test_a_hold_that_somebody_else_had_meanwhile_is_lost(postgres_url: str) -> None:
+    hold = await hold_database(postgres_url, "me")
+    other = await asyncpg.connect(postgres_url)
+    await other.execute("CREATE TABLE server_facts (name text PRIMARY KEY, value text)")
+    await other.execute("INSERT INTO server_facts VALUES ('server.holder', 'me')")
+    hold.is_noted = True
+    await other.execute("UPDATE server_facts SET value = 'another'")
+    (held,) = await _sessions_that_hold(postgres_url)
+    await _end(postgres_url, held)
+    await asyncio.wait_for(hold.lost, 10)
+    await hold.release()
+    await other.close()
+
+
+async def test_a_connection_that_is_dead_without_a_word_is_found_by_looking(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(holding, "_LOOK_S", 0.05)
+    hold = await hold_database(postgres_url, "me")
+    (first,) = await _sessions_that_hold(postgres_url)
+    monkeypatch.setattr(holding, "_answers", lambda _connection: asyncio.sleep(0, result=False))
+    async with asyncio.timeout(10):
+        while await _sessions_that_hold(postgres_url) in ([], [first]):
+            await asyncio.sleep(0.02)
+    await hold.release()

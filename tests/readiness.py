@@ -8,8 +8,8 @@ from typing import Any
 
 from servers import RunningServer
 
-ALL_THERE = {"ready": True, "database": "ready", "listeners": "ready", "bus": "ready"}
-DATABASE_AWAY = ALL_THERE | {"ready": False, "database": "away"}
+ALL_THERE = {"ready": True, "database": "ready", "listeners": "ready", "bus": "ready", "hold": "ready"}
+DATABASE_AWAY = ALL_THERE | {"ready": False, "database": "away", "hold": "away"}
 
 
 def readiness(server: RunningServer) -> tuple[int, Any]:

@@ -139,6 +139,12 @@ COMMITS = Metric("birthmark_commit_seconds", Kind.HISTOGRAM, "Time of a commit o
 COMMITTED = Metric("birthmark_commit_changes", Kind.HISTOGRAM, "Changes that share a commit.")
 WAITING = Metric("birthmark_writer_waiting", Kind.GAUGE, "Changes that wait for the database's writer.")
 LAG = Metric("birthmark_event_loop_lag_seconds", Kind.HISTOGRAM, "How late the event loop is, twice a second.")
+FAILED = Metric(
+    "birthmark_background_failures_total",
+    Kind.COUNTER,
+    "Failures of work in the background, which goes on; the log tells each as `background.failed`.",
+    ("work",),
+)
 OUTBOX = Metric("birthmark_outbox_events", Kind.GAUGE, "Events that are committed and not yet handed on.")
 TELEMETRY = Metric("birthmark_telemetry_messages_total", Kind.COUNTER, "Telemetry that was committed.", ("hub",))
 STREAM_COMMITS = Metric("birthmark_telemetry_commits_total", Kind.COUNTER, "Commits of telemetry.", ("hub",))

@@ -58,7 +58,7 @@ def test_a_second_server_on_the_same_database_is_refused_until_the_first_is_gone
 ) -> None:
     with a_server(tmp_path, f'database = "{database_url}"\n', is_warm=False) as server:
         second = RunningServer(tmp_path / "second", free_address(), server.config)
-        shutil.copytree(server.data, second.data)
+        shutil.copytree(server.data, second.data, ignore=shutil.ignore_patterns("*.sock"))
         done = serve("--data", str(second.data), "--listen", second.address, "--database", database_url)
         assert done.returncode == 1
         assert "store.database_in_use" in done.stderr

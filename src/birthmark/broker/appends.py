@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from birthmark.background import note
 from birthmark.broker import store
 from birthmark.broker.model import Done, Message, Record, encode_messages
 from birthmark.bus.ports import NoAnswerError, NobodyThereError
@@ -144,11 +145,20 @@ class Appends:
             while self._waiting:
                 batch = {key: self._waiting.pop(key) for key in tuple(self._waiting) if not self._has_to_wait(key)}
                 if batch:
-                    await self._write(batch)
+                    await self._written_or_failed(batch)
                 else:
                     await self._sleep(_AGAIN_S)
         finally:
             self._is_running = False
+
+    async def _written_or_failed(self, batch: Mapping[Key, list[Item]]) -> None:
+        """Write a batch; a mistake of ours fails those it is about, as nobody else would tell their publishers."""
+        try:
+            await self._write(batch)
+        except Exception as error:  # noqa: BLE001 - told to whoever waits
+            note("queues of stored sessions", error)
+            for items in batch.values():
+                _all_done([item for item in items if not item[1].is_over], error)
 
     def _has_to_wait(self, key: Key) -> bool:
         """Somebody is about to take the session, or what came before is on its way to another worker."""

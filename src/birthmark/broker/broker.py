@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Awaitable, Iterable
 from typing import Any
 
+from birthmark.background import told
 from birthmark.broker import store
 from birthmark.broker.appends import Appends
 from birthmark.broker.attached import Attached
@@ -19,13 +20,14 @@ from birthmark.broker.workers import LoopTimers, Timer, Timers, Workers
 from birthmark.bus import Bus
 from birthmark.bus.ports import Done, NoAnswerError, NobodyThereError
 from birthmark.clock import Clock
-from birthmark.errors import BirthmarkError, ChangedMeanwhileError
+from birthmark.errors import ChangedMeanwhileError
 from birthmark.store import Changes, Database, to_micros
 
 log = logging.getLogger(__name__)
 
 SETTLE_S = 0.1
 _LOOK_S = 60.0
+_STOP_S = 10.0  # then what is not done is found by the next start, as after a crash
 _PAGE = 500
 _LOOK_AGAIN_S = 0.05
 _UNUSED_AFTER = 60 * 1_000_000
@@ -105,16 +107,21 @@ class Broker:
             if timer is not None:
                 timer.cancel()
         self._settle()
-        await self.settled()
+        await self.settled(_STOP_S)
 
-    async def settled(self) -> None:
-        """Return when nothing that was begun is unfinished."""
+    async def settled(self, most_s: float | None = None) -> None:
+        """Return when nothing that was begun is unfinished, or so many seconds have passed."""
+        until = None if most_s is None else self._loop.time() + most_s
         while self._tasks:
-            await asyncio.wait(tuple(self._tasks))
+            wait_s = None if until is None else until - self._loop.time()
+            if wait_s is not None and wait_s <= 0:
+                log.warning("broker.not_settled", extra={"unfinished": len(self._tasks)})
+                return
+            await asyncio.wait(tuple(self._tasks), timeout=wait_s)
 
     def spawn(self, waiting: Awaitable[None]) -> None:
         """Run something to its end, whoever else is gone by then; what it raises is logged."""
-        task = self._loop.create_task(_logged(waiting))
+        task = self._loop.create_task(told("the broker", waiting))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -247,14 +254,13 @@ class Broker:
 
     async def _look(self) -> None:
         self._due = None
+        times: list[int] = []
         try:
             await self.do_what_is_due()
             rows = [await self.database.one(find) for find in (store.FIRST_EXPIRY, store.FIRST_WILL)]
             times = [row["at"] for row in rows if row is not None and row["at"] is not None]
-        except BirthmarkError as error:
-            log.warning("broker.waiting", extra={"reason": error.explain_cause()})
-            times = []
-        self.due_at(min([*times, self.now() + int(_LOOK_S * 1_000_000)]))
+        finally:  # whatever went wrong: what is due then is looked at again
+            self.due_at(min([*times, self.now() + int(_LOOK_S * 1_000_000)]))
 
     async def do_what_is_due(self) -> None:
         """Send the wills and end the sessions whose time has come."""
@@ -288,10 +294,3 @@ class Broker:
             await asyncio.gather(*(space.free(row) for space, row in known if space is not None))
             if any(space is None for space, _ in known):  # its room is not served here
                 break
-
-
-async def _logged(waiting: Awaitable[None]) -> None:
-    try:
-        await waiting
-    except BirthmarkError as error:
-        log.warning("broker.not_done", extra={"code": error.code})

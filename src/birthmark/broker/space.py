@@ -8,6 +8,7 @@ A session that is not stored lives in memory, as long as its connection.
 """
 
 import contextlib
+import logging
 from collections import OrderedDict, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -41,6 +42,8 @@ from birthmark.store.database import Row
 
 if TYPE_CHECKING:
     from birthmark.broker.broker import Broker
+
+log = logging.getLogger(__name__)
 
 _ATTEMPTS = 20
 _QUEUE_ROWS = 16
@@ -250,7 +253,7 @@ class Space:
         """Do for the connection before what it can do no more: its worker was killed, or its will is waiting."""
         was_lost = record.owner not in {None, self.worker}
         if record.will is not None and (was_lost if record.will_at is None else not goes_on):
-            self._send_will(client, decode_will(record.will))
+            self._send_will(client, will_of(record.will))
         if was_lost:
             self.observer.lost(client, record.epoch)
 
@@ -393,14 +396,14 @@ class Space:
         self._stored_count -= 1
         self._broker.appends.forget(self, client)
         self.subscriptions.forgotten(known.values())
-        if record is not None and record.will is not None:
-            self._send_will(client, decode_will(record.will))
+        if record is not None:
+            self._send_will(client, will_of(record.will))
         return True
 
     async def free(self, row: Row) -> None:
         """Free a session whose worker is no more: its will is due, and its time begins to run."""
         record, client, now = record_of(row), row["client"], self.now()
-        will = None if record.will is None else decode_will(record.will)
+        will = will_of(record.will)
         delay_s = min(will.delay_s, record.expiry_s) if will is not None else 0
         name: dict[str, Any] = {"space": self.name, "client": client}
         if record.expiry_s:
@@ -420,8 +423,8 @@ class Space:
 
     # ---- wills
 
-    def _send_will(self, client: str, will: Will) -> None:
-        if (waiting := self.observer.will(client, will)) is not None:
+    def _send_will(self, client: str, will: Will | None) -> None:
+        if will is not None and (waiting := self.observer.will(client, will)) is not None:
             # A session keeps its will until it is safe elsewhere: nobody goes on with it, or lets go of it, before.
             self.spawn(self.messages.unsafe_until(waiting, will.message))
 
@@ -434,8 +437,7 @@ class Space:
         changes = Changes().run(store.WILL_SENT, expect=1, will=None, will_at=None, **name, **seen)
         with contextlib.suppress(ChangedMeanwhileError):
             await self._database.commit(changes)
-            if record.will is not None:
-                self._send_will(client, decode_will(record.will))
+            self._send_will(client, will_of(record.will))
 
     # ---- queues of stored sessions
 
@@ -465,6 +467,15 @@ class Space:
     def is_settled(self, attached: Attached) -> None:
         """Its cursor is written."""
         self._broker.unsettled.discard(attached)
+
+
+def will_of(body: bytes | None) -> Will | None:
+    """Return the will of a column; none where nobody can read it, which must not keep a session for ever."""
+    try:
+        return None if body is None else decode_will(body)
+    except (msgspec.MsgspecError, ValueError):
+        log.exception("broker.will_unreadable")
+        return None
 
 
 def record_of(row: Row) -> Record:

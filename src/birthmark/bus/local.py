@@ -6,6 +6,7 @@ process left, and those of commits of which nobody could say whether they were k
 """
 
 import asyncio
+import contextlib
 import logging
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
@@ -13,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from birthmark.background import kept
 from birthmark.bus.order import Latest
 from birthmark.bus.ports import ASK_S, NoAnswerError, NobodyThereError, R, Request
 from birthmark.errors import BirthmarkError
@@ -25,6 +27,7 @@ log = logging.getLogger(__name__)
 
 _BATCH = 256
 _RETRY_S = 1.0
+_LOOK_S = 5.0
 _MAX_TOLD = 1024
 
 
@@ -41,6 +44,7 @@ class LocalBus:
         self._last = 0
         self._wanted = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._is_draining = False
         self._later: asyncio.TimerHandle | None = None
         self._told: set[asyncio.Task[None]] = set()
         self.worker = database.worker
@@ -92,13 +96,14 @@ class LocalBus:
     @property
     def is_draining(self) -> bool:
         """Say whether what is committed is handed on."""
-        return self._task is not None and not self._task.done()
+        return self._is_draining
 
     def start(self) -> None:
         """Begin to drain the outbox, first what an earlier process left."""
         self._database.on_events(self._hear)
         self._wanted.set()
-        self._task = asyncio.create_task(self._drain())
+        self._is_draining = True
+        self._task = kept("the outbox", self._drain)
 
     async def stop(self) -> None:
         """Stop draining; what is left waits in the outbox."""
@@ -108,6 +113,7 @@ class LocalBus:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        self._is_draining = False
 
     def _hear(self, events: Sequence[Heard], is_sure: bool) -> None:  # noqa: FBT001 - as the port has it
         self._wanted.set()
@@ -127,8 +133,17 @@ class LocalBus:
                 log.info("bus.told_in_vain", extra={"code": error.code, "request": kind_of_request(request)})
 
     async def _drain(self) -> None:
+        self._is_draining = True
+        try:
+            await self._drain_for_ever()
+        finally:
+            self._is_draining = False
+
+    async def _drain_for_ever(self) -> None:
         while True:
-            await self._wanted.wait()
+            with contextlib.suppress(TimeoutError):  # what woke nobody is found all the same
+                async with asyncio.timeout(_LOOK_S):
+                    await self._wanted.wait()
             self._wanted.clear()
             try:
                 while rows := await self._database.events_after(self._last, _BATCH):

@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from birthmark import errors
+from birthmark.console.door import DoorConnection
 from birthmark.console.lock import NAME as LOCK
 from birthmark.console.lock import is_served
 
@@ -223,7 +224,11 @@ class OperatorClient:
         parts = urlsplit(self.url)
         given = {name: str(value) for name, value in query.items() if value is not None}
         text = "&".join(f"{quote(name)}={quote(value, safe='')}" for name, value in given.items())
-        connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=patience_s)
+        connection: http.client.HTTPConnection = DoorConnection(self.data, patience_s)
+        try:
+            connection.connect()
+        except OSError:  # a server of before, which has a port alone
+            connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=patience_s)
         try:
             connection.request(
                 method,

@@ -1,8 +1,9 @@
 """How much strangers may keep here: as many things in all, as many an address.
 
 A stranger is who has not authenticated. When there is no more room, the one that has kept its share longest makes room
-if it has had `GRACE_S` for it: whoever is served needs milliseconds. Otherwise the newcomer goes, or a rush of clients
-would only push each other out.
+if it has had `grace_s` for it: whoever is served needs milliseconds. Otherwise the newcomer goes, or a rush of clients
+would only push each other out. Where each asks once and is answered at once, no grace is better: nobody shuts others
+out by holding on.
 
 What is counted, connections or bytes, is the owner's affair. Here is only who must go.
 """
@@ -30,6 +31,7 @@ class Budget(Generic[Holder]):
     total: int
     per_address: int
     evict: Callable[[Holder, int, str], None] = field(repr=False)
+    grace_s: float = GRACE_S
     _held: dict[Holder, _Share] = field(default_factory=dict, init=False, repr=False)
     _of: dict[str, dict[Holder, None]] = field(default_factory=dict, init=False, repr=False)
     _sums: dict[str, int] = field(default_factory=dict, init=False, repr=False)
@@ -61,6 +63,6 @@ class Budget(Generic[Holder]):
             del self._of[share.address], self._sums[share.address]
 
     def _make_room(self, oldest: Holder, newcomer: Holder, now: float, limit: int, address: str) -> None:
-        goes = oldest if now - self._held[oldest].since >= GRACE_S else newcomer
+        goes = oldest if now - self._held[oldest].since >= self.grace_s else newcomer
         self.release(goes)
         self.evict(goes, limit, address)

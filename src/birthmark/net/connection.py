@@ -125,7 +125,7 @@ class Connection(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._raw = cast("asyncio.Transport", transport)  # uvloop's is one in behavior, not by class
         name = transport.get_extra_info("peername")
-        self.address = name[0] if name else ""
+        self.address = name[0] if isinstance(name, tuple) else ""  # that of a Unix socket has no name
         self.deadline = self._host.monotonic() + self._host.limits.handshake_s
         self._host.opened(self)
 

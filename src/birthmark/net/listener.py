@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import errno
 import logging
+import socket
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -17,7 +18,7 @@ from OpenSSL import SSL
 from birthmark.clock import Clock
 from birthmark.errors import BirthmarkError, UnavailableError
 from birthmark.net.backlog import Backlog
-from birthmark.net.budget import Budget
+from birthmark.net.budget import GRACE_S, Budget
 from birthmark.net.clear import ClearConnection
 from birthmark.net.connection import MQTT_CONNECT, Connection
 from birthmark.net.errors import NotAllowedHereError, TooManyBytesError, TooManyConnectionsError
@@ -77,7 +78,7 @@ class AddressMissingError(UnavailableError):
 class Listeners:
     """All listening ports of a process. One sweep and one count of connections for all of them."""
 
-    def __init__(self, clock: Clock, limits: Limits, on_refused: OnRefused) -> None:
+    def __init__(self, clock: Clock, limits: Limits, on_refused: OnRefused, *, grace_s: float = GRACE_S) -> None:
         self.limits = limits
         self.room = memoryview(bytearray(RECORD_BYTES))
         self.backlog = Backlog.running()
@@ -88,10 +89,10 @@ class Listeners:
         self._pending: dict[Connection, None] = {}  # without a finished handshake, the oldest first
         self._per_peer: Counter[str] = Counter()
         self._strangers: Budget[Connection] = Budget(
-            limits.max_strangers, limits.max_strangers_per_peer, self._stranger_too_many
+            limits.max_strangers, limits.max_strangers_per_peer, self._stranger_too_many, grace_s
         )
         self._bytes: Budget[Connection] = Budget(
-            limits.max_stranger_bytes, limits.max_stranger_bytes_per_peer, self._bytes_too_many
+            limits.max_stranger_bytes, limits.max_stranger_bytes_per_peer, self._bytes_too_many, grace_s
         )
         self._sweep: asyncio.TimerHandle | None = None
         self._drained = asyncio.Event()
@@ -121,13 +122,26 @@ class Listeners:
                 raise bind_error(error, address, port) from error
             opened.append(server)
         self._servers += opened
+        self._begin_to_sweep()
+
+    async def listen_at(self, door: socket.socket, services: Mapping[str, MakeProtocol]) -> None:
+        """Serve on a Unix socket that is bound; without TLS."""
+        make = partial(_accept, _Port(self, services), None)
+        self._servers.append(await asyncio.get_running_loop().create_unix_server(make, sock=door))
+        self._begin_to_sweep()
+
+    def _begin_to_sweep(self) -> None:
         if self._sweep is None:
-            self._sweep = loop.call_later(_SWEEP_S, self._sweep_deadlines)
+            self._sweep = asyncio.get_running_loop().call_later(_SWEEP_S, self._sweep_deadlines)
+
+    def refuse_newcomers(self) -> None:
+        """Listen no more; who is here goes on."""
+        for server in self._servers:
+            server.close()
 
     async def close(self, drain_s: float = 5.0) -> None:
         """Stop accepting, close every connection cleanly, wait a little for their ends."""
-        for server in self._servers:
-            server.close()
+        self.refuse_newcomers()
         if self._sweep is not None:
             self._sweep.cancel()
         for connection in list(self._connections):

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from OpenSSL import SSL
 
+from birthmark.background import ended, kept
 from birthmark.errors import BirthmarkError
 from birthmark.net.tls import server_context
 from birthmark.pki.certificates import Certificate
@@ -58,12 +59,10 @@ class FreshContext:
 
     def start(self) -> None:
         """Begin to look at the certificate now and then."""
-        self._task = asyncio.create_task(self._keep_fresh())
+        self._task = kept("the server's certificate", self._keep_fresh)
 
     async def stop(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await ended(self._task)
 
     def refresh(self) -> None:
         """Take over a new certificate if there is one; a failure leaves the old one for the next look."""

@@ -11,7 +11,7 @@ from birthmark.net.limits import Limits
 
 log = logging.getLogger(__name__)
 
-RESERVE = 192  # the health port's connections, the database, files, and those who are being turned away
+RESERVE = 256  # the health port's connections, the database, files, and those who are being turned away
 HEALTH_CONNECTIONS = 64
 _FEWEST = 16
 
@@ -44,5 +44,6 @@ def balanced(limits: Limits) -> Limits:
 
 def for_health(limits: Limits) -> Limits:
     """The health port has few connections, of its own: who fills the others cannot hide that the server lives."""
-    few = dataclasses.replace(limits, max_connections=HEALTH_CONNECTIONS, max_strangers=HEALTH_CONNECTIONS)
-    return dataclasses.replace(few, max_strangers_per_peer=HEALTH_CONNECTIONS)
+    few = dataclasses.replace(limits, max_connections=2 * HEALTH_CONNECTIONS, max_strangers=HEALTH_CONNECTIONS)
+    each = HEALTH_CONNECTIONS * 3 // 4
+    return dataclasses.replace(few, max_strangers_per_peer=each, max_connections_per_peer=2 * each)

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 
 from birthmark import metrics
+from birthmark.background import FAILURES
 from birthmark.broker.store import COUNT_LETTERS
 from birthmark.ca.events import CertificateIssued, CertificateRevoked
 from birthmark.metrics import Distribution, Sample, Traffic
@@ -84,6 +85,8 @@ class Metering:
         yield Sample(metrics.COMMITTED, (), commits.sizes)
         yield Sample(metrics.WAITING, (), commits.waiting)
         yield Sample(metrics.LAG, (), self._lag)
+        for work, count in sorted(FAILURES.items()):
+            yield Sample(metrics.FAILED, (work,), count)
         for hub, stream in rooms.iothub.telemetry.streams().items():
             yield Sample(metrics.TELEMETRY, (hub,), stream.messages)
             yield Sample(metrics.STREAM_COMMITS, (hub,), stream.commits)

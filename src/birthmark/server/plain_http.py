@@ -2,28 +2,56 @@
 
 import ipaddress
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 from birthmark.clock import Clock
+from birthmark.console.door import open_door
+from birthmark.errors import UnavailableError
 from birthmark.net.http import ASGIApp, HttpService, Receive, Scope, Send
 from birthmark.net.limits import Limits
 from birthmark.net.listener import Listeners, OnRefused
 from birthmark.server.body_limits import body_limit
 from birthmark.server.descriptors import for_health
 from birthmark.server.settings import Settings
+from birthmark.text import reason_of
 
 
 async def serve_plain(
     probe: ASGIApp, operator: ASGIApp, settings: Settings, limits: Limits, clock: Clock, on_refused: OnRefused
 ) -> Callable[[], Awaitable[None]]:
-    """Serve on the health port and return what ends it. Raise what `Listeners.listen` raises.
+    """Serve on the health port and at the operator's own door; return what ends it. Raise what `listen` raises.
 
-    Whoever does not come by loopback gets `probe`, whatever the port is bound to.
+    Whoever does not come by loopback gets `probe`, whatever the port is bound to. There nobody is ever more than a
+    stranger: who waits longest goes at once when a newcomer finds no room, so that nobody shuts others out.
     """
     bounds = for_health(limits)
-    listeners = Listeners(clock, bounds, on_refused)
+    listeners = Listeners(clock, bounds, on_refused, grace_s=0.0)
     service = HttpService(_ByAddress(probe, operator), bounds, body_limit)
     await listeners.listen(settings.health_addresses, settings.ports.health, None, {"http": service.protocol})
-    return listeners.close
+    door = Listeners(clock, bounds, on_refused)
+    try:
+        at_door = HttpService(operator, bounds, body_limit)
+        await door.listen_at(open_door(settings.directory), {"http": at_door.protocol})
+    except OSError as error:
+        await listeners.close()
+        raise DoorClosedError(data=settings.directory, reason=reason_of(error)) from error
+
+    async def close() -> None:
+        await door.close()
+        await listeners.close()
+
+    return close
+
+
+class DoorClosedError(UnavailableError):
+    """The operator's own door cannot be made."""
+
+    code = "server.door_closed"
+    message = "{data} takes no socket"
+    cause = "The operator's socket cannot be made in the data directory {data}: {reason}."
+    fix = "Name a directory on a file system that takes Unix sockets: `birthmark serve --data DIR`."
+    data: Path
+    reason: str
 
 
 class _ByAddress:

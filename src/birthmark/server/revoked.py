@@ -5,6 +5,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
+from birthmark.background import told
 from birthmark.ca.events import CertificateRevoked
 from birthmark.ca.revocation import digest_of
 from birthmark.errors import BirthmarkError
@@ -50,7 +51,7 @@ class EndRevoked:
             room.revoked()
         connections = [connection for room in self._rooms for connection in room.everyone()]
         if revoked.is_ca:  # who hangs on it is for the chain to say
-            task = asyncio.get_running_loop().create_task(self._look_at(connections))
+            task = asyncio.get_running_loop().create_task(told("ending what was revoked", self._look_at(connections)))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
             return

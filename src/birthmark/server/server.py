@@ -1,7 +1,7 @@
 """One process that serves everything: open the rooms, bind the ports, say when it is ready."""
 
-import asyncio
 import contextlib
+import inspect
 import json
 import logging
 from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -11,6 +11,7 @@ from typing import Any
 
 from birthmark.audit.heads import AuditKey
 from birthmark.audit.verify import note_break
+from birthmark.background import ended, kept
 from birthmark.bus import LocalBus
 from birthmark.ca.directory import UNNOTED
 from birthmark.ca.hierarchy import Hierarchy
@@ -53,6 +54,7 @@ class Server:
         self._entropy = entropy
         self._data = DataDirectory(settings.directory, clock, entropy)
         self._closers: list[Callable[[], Any]] = []
+        self._doors: list[Callable[[], Any]] = []
         self._fresh: FreshContext | None = None
         self.is_ready = False
         self.hold: Hold
@@ -72,7 +74,7 @@ class Server:
         await rollovers.load()
         if (upstream := upstream_of(settings, self._data, clock, entropy)) is not None:
             rooms.authority.upstream = upstream
-            self._closers.append(_running(keep_known(upstream)))
+            self._closers.append(_kept("the upstream's CA", lambda: keep_known(upstream)))
         self._data.trust(rollovers.hierarchy)
         self._closers.append(rooms.settled)
         rooms.est.callers.presented_by = partial(presented_by, rooms)
@@ -83,18 +85,19 @@ class Server:
         rollovers.changed = partial(self._follow, rollovers.hierarchy)
         limits = fit_to_descriptors(settings.bounds())
         listeners = Listeners(clock, limits, doors.report)
-        self._closers += [listeners.close, rooms.end_connections]
+        self._doors = [listeners.close, rooms.end_connections, listeners.refuse_newcomers]
         https_port = await self._bind(listeners, context, doors, limits)
         access_key = await ensure_defaults(rooms, settings)  # a start that cannot bind gives nothing a name
         context.start()
-        self._closers.append(_running(keep_noted(rooms.authority, context)))
+        self._closers.append(_kept("the server's own certificates", lambda: keep_noted(rooms.authority, context)))
         self._closers.append(context.stop)
         bus.start()
         self._closers.append(rooms.broker.stop)
         await rooms.broker.start()
-        self._closers.append(_running(rooms.iothub.c2d.keep_burying()))
-        self._closers.append(_running(doors.metering.watch_the_loop()))
-        self._closers.append(_running(rooms.iothub.telemetry.keep_trimmed()))
+        self._closers.append(_kept("messages to devices", rooms.iothub.c2d.keep_burying))
+        self._closers.append(_kept("the loop's lag", doors.metering.watch_the_loop))
+        self._closers.append(_kept("trimming of telemetry", rooms.iothub.telemetry.keep_trimmed))
+        self._closers.append(_kept("mail that waits", rooms.hub_connections.keep_looking_for_mail))
         seed = self._data.secret("est.seed").encode()
         token = self._data.secret("operator.token")
 
@@ -181,12 +184,15 @@ class Server:
         return self._fresh
 
     async def stop(self) -> None:
-        """Stop accepting, finish what was acknowledged, close everything in the reverse order."""
+        """Stop accepting, end every connection, finish what was acknowledged, close the rest in the reverse order.
+
+        The health port tells of it until the connections are gone.
+        """
         self.is_ready = False
         async with contextlib.AsyncExitStack() as stack:  # one that fails does not keep the others from ending
-            for close in self._closers:
+            for close in (*self._closers, *self._doors):
                 stack.push_async_callback(_ended, close)
-            self._closers = []
+            self._closers, self._doors = [], []
 
     async def _bind(self, listeners: Listeners, context: FreshContext, doors: Applications, limits: Limits) -> int:
         """Bind every port; return the one to print for HTTPS, the standard one where this user may, 0 for none."""
@@ -210,18 +216,12 @@ class Server:
         return ports.https_also
 
 
-def _running(work: Coroutine[Any, Any, None]) -> Callable[[], Any]:
-    """Begin what never ends by itself; return what ends it."""
-    task = asyncio.create_task(work)
-
-    async def stop() -> None:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-    return stop
+def _kept(name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], Any]:
+    """Begin what never ends by itself, supervised; return what ends it."""
+    return partial(ended, kept(name, work))
 
 
 async def _ended(close: Callable[[], Any]) -> None:
     closing = close()
-    if asyncio.iscoroutine(closing):
+    if inspect.isawaitable(closing):
         await closing

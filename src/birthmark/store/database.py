@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Protocol
 
+from birthmark.background import note
 from birthmark.errors import BirthmarkError, InvalidRequestError, UnavailableError
 from birthmark.metrics import SECONDS, SIZES, Distribution
 from birthmark.store.changes import Changes
@@ -182,7 +183,10 @@ class GroupCommit:
                 for heard in enumerate(changes.events, changes.first_event)
             ]
             for hear in self.hearers if happened else ():
-                hear(happened, is_sure)
+                try:
+                    hear(happened, is_sure)
+                except Exception as error:  # noqa: BLE001 - whoever committed is answered all the same
+                    note("hearing of a commit", error)
         for (_, future), problem in settled:
             if future.done():
                 continue  # its caller was cancelled; the change is kept all the same

@@ -152,7 +152,8 @@ async def _hold_postgresql(url: str, token: str) -> Hold:
         nonlocal connection
         while not hold.lost.done():
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(ended.wait(), _LOOK_S)
+                async with asyncio.timeout(_LOOK_S):
+                    await ended.wait()
             if not ended.is_set() and await _answers(connection):
                 continue
             hold.is_held = False  # PostgreSQL was started anew, or the line is dead, and the lock is gone

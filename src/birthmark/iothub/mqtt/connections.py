@@ -1,5 +1,7 @@
 """The live connections of devices: who is let in, and who must prove itself again. Who is there, the broker knows."""
 
+import asyncio
+import contextlib
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 
@@ -8,7 +10,7 @@ from birthmark.broker.model import NEVER, Message, Will
 from birthmark.bus import Bus
 from birthmark.bus.ports import Done
 from birthmark.clock import Clock
-from birthmark.errors import BirthmarkError
+from birthmark.errors import BirthmarkError, UnavailableError
 from birthmark.iothub import wire
 from birthmark.iothub.errors import connack_reason
 from birthmark.iothub.events import DeviceChanged, HubDeleted
@@ -28,6 +30,7 @@ from birthmark.net.admission import Admission, Closed, MqttRefusedError, require
 from birthmark.net.pump import MqttPump
 from birthmark.store import from_micros
 
+LOOK_S = 5.0
 MAX_KEEP_ALIVE_S = 1177  # times 1.5 this is the hub's cap of 1767 s
 _RULES = SpaceRules(routes=False)
 
@@ -66,6 +69,13 @@ class HubConnections:
         attached = self.space(hub).live.get(device_id)
         if attached is not None and isinstance(attached.connection, HubConnection):
             attached.connection.mail_came()
+
+    async def keep_looking_for_mail(self) -> None:
+        """Look every few seconds. Never ends by itself."""
+        while True:
+            await asyncio.sleep(LOOK_S)
+            with contextlib.suppress(UnavailableError):  # a database that is away comes back
+                await self.look_for_mail()
 
     async def look_for_mail(self) -> None:
         """Let whoever is connected and has messages that nobody holds look again, whatever woke it or did not."""

@@ -1,0 +1,60 @@
+"""What runs in the background, supervised: a mistake in it is logged and counted, and the work goes on.
+
+A task whose end nobody waits for would take its work along in silence.
+"""
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Awaitable, Callable
+
+from birthmark.errors import BirthmarkError
+
+log = logging.getLogger(__name__)
+
+AGAIN_S, MOST_S = 1.0, 60.0
+FAILURES: Counter[str] = Counter()
+"""How often each kind of work of this process failed, by its name."""
+
+
+def note(name: str, error: BaseException) -> None:
+    """Log and count what went wrong in the background."""
+    FAILURES[name] += 1
+    if isinstance(error, BirthmarkError):
+        log.warning("background.failed", extra={"work": name, "code": error.code, "reason": error.explain_cause()})
+    else:
+        log.error("background.failed", extra={"work": name}, exc_info=error)
+
+
+def kept(name: str, work: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
+    """Run what never ends by itself until the task is cancelled; where it fails, begin it again, ever less often."""
+
+    async def keep() -> None:
+        wait_s, loop = AGAIN_S, asyncio.get_running_loop()
+        while True:
+            began = loop.time()
+            try:
+                await work()
+            except Exception as error:  # noqa: BLE001 - whatever it is, the work goes on
+                note(name, error)
+            if loop.time() - began > MOST_S:
+                wait_s = AGAIN_S
+            await asyncio.sleep(wait_s)
+            wait_s = min(2 * wait_s, MOST_S)
+
+    return asyncio.get_running_loop().create_task(keep())
+
+
+async def told(name: str, work: Awaitable[None]) -> None:
+    """Do something to its end, once; note what goes wrong."""
+    try:
+        await work
+    except Exception as error:  # noqa: BLE001 - as above
+        note(name, error)
+
+
+async def ended(task: asyncio.Task[None] | None) -> None:
+    """Cancel a task and return when it is over."""
+    if task is not None:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)

@@ -1,0 +1,45 @@
+"""What runs in the background: its mistakes are counted, and it goes on."""
+
+import asyncio
+
+import pytest
+
+from birthmark import background
+from birthmark.background import FAILURES, ended, kept, told
+
+
+@pytest.fixture(autouse=True)
+def _no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(background, "AGAIN_S", 0.0)
+    FAILURES.clear()
+
+
+async def test_work_that_fails_is_counted_and_begun_again() -> None:
+    begun = 0
+    third = asyncio.Event()
+
+    async def work() -> None:
+        nonlocal begun
+        begun += 1
+        if begun < 3:
+            raise KeyError(begun)
+        third.set()
+        await asyncio.Event().wait()
+
+    task = kept("work", work)
+    await third.wait()
+    assert FAILURES["work"] == 2
+    await ended(task)
+    assert task.cancelled()
+
+
+async def test_what_is_done_once_tells_what_went_wrong_and_ends() -> None:
+    async def fails() -> None:
+        raise ValueError
+
+    await told("once", fails())
+    assert FAILURES["once"] == 1
+
+
+async def test_nothing_that_never_began_is_ended() -> None:
+    await ended(None)

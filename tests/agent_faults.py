@@ -26,9 +26,9 @@ from typing import Any
 from pkcs11.constants import Attribute, ObjectClass
 
 from agent_world import BOOTSTRAP, LIFETIME, FakeLinks, FakeMqtt, World, certified
-from birthmark.agent.control import Order
 from birthmark.agent.files import Places
-from birthmark.agent.run import Loop, Orders
+from birthmark.agent.orders import Order, Orders
+from birthmark.agent.run import Loop
 from birthmark.agent.service import Agent
 from birthmark.elements.softhsm import initialize_token, select
 from birthmark.errors import BirthmarkError

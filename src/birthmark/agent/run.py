@@ -5,19 +5,17 @@ tried again after a pause that grows and differs from device to device.
 """
 
 import asyncio
-import contextlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import timedelta
 
-from birthmark.agent.control import Order
 from birthmark.agent.files import DEVICE_ID
 from birthmark.agent.lastgood import keep
-from birthmark.agent.renewal import chance_of, overdue_pause, pause_as_asked
+from birthmark.agent.orders import Order, Orders
+from birthmark.agent.renewal import chance_of, pause_as_asked
 from birthmark.agent.service import Agent, Held
 from birthmark.agent.slots import HeldIdentity
-from birthmark.agent.upkeep import Pace, Upkeep
+from birthmark.agent.upkeep import RenewalTurn, Upkeep
 from birthmark.errors import BirthmarkError, ForbiddenError, UnauthenticatedError
 from birthmark.est.client import EstServerBusyError
 from birthmark.iothub.client import HubClient
@@ -26,37 +24,6 @@ _MAX_RECONNECT_S = 60.0
 _LOOK_S = 30.0  # the wall clock may jump, or stand still while the machine sleeps
 
 Tell = Callable[[str, dict[str, object]], None]
-
-
-class Orders:
-    """Orders as they come in by signal; each is taken once, stopping stays."""
-
-    def __init__(self) -> None:
-        self._given: set[Order] = set()
-        self._news = asyncio.Event()
-
-    def give(self, order: Order) -> None:
-        self._given.add(order)
-        self._news.set()
-
-    @property
-    def is_stopping(self) -> bool:
-        return Order.STOP in self._given
-
-    def take(self) -> Order | None:
-        for order in (Order.STOP, Order.REPROVISION, Order.RENEW):
-            if order in self._given:
-                if order is not Order.STOP:
-                    self._given.discard(order)
-                return order
-        self._news.clear()
-        return None
-
-    async def wait(self, seconds: float) -> None:
-        """Return when there is news, or after so long."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._news.wait()
 
 
 @dataclass(slots=True)
@@ -70,14 +37,13 @@ class Loop:
     journal: Callable[[BirthmarkError], None] | None = None  # hears of each new kind of trouble, not of each repetition
     _journaled: str | None = None
     _failures: int = 0
-    _seen: str = ""  # the mark of an identity whose renewal was not overdue, or is being waited with
-    _renewal: Pace = field(default_factory=Pace)
+    _renewal: RenewalTurn = field(init=False)
     _upkeep: Upkeep = field(init=False)
     _next_telemetry: float = 0.0
     _sent: int = 0
 
     def __post_init__(self) -> None:
-        self._upkeep = Upkeep(self.agent, self.tell, self._note)
+        self._upkeep, self._renewal = Upkeep(self.agent, self.tell, self._note), RenewalTurn(self.agent)
 
     async def run(self) -> None:
         """Stay connected until told to stop."""
@@ -159,29 +125,8 @@ class Loop:
         return None
 
     def _renewal_due_s(self, held: Held) -> float:
-        due = self.agent.renewal_due_in(held)
-        if due is None or due > timedelta(0):
-            self._seen = held.mark
-        if due is None:
-            return _LOOK_S
-        if due <= timedelta(0) and self._is_overdue_new(held):
-            self._renewal.not_before = self.agent.clock.monotonic() + self._overdue_pause_s(held)
-        return max(due.total_seconds(), self._renewal.not_before - self.agent.clock.monotonic())
-
-    def _is_overdue_new(self, held: Held) -> bool:
-        """Say, once for each certificate, whether its renewal was due before there was a connection."""
-        is_new = self._seen != held.mark
-        self._seen = held.mark
-        return is_new
-
-    def _overdue_pause_s(self, held: Held) -> float:
-        renewal = self.agent.renewal
-        if renewal is None or not isinstance(held, HeldIdentity) or self.agent.keeper.is_unfinished(DEVICE_ID):
-            return 0.0
-        leaf = held.leaf
-        left = leaf.not_after - self.agent.clock.now()
-        retry = renewal.retry.of(leaf.not_after - leaf.not_before)
-        return overdue_pause(left, retry, self._chance()).total_seconds()
+        due_s = self._renewal.due_s(held, self.agent.renewal_due_in(held))
+        return _LOOK_S if due_s is None else due_s
 
     async def _renew(self, held: Held, hub: HubClient) -> tuple[Held, HubClient | None]:
         """Renew; whether the old connection still stands after a failure, the next look at it tells."""
@@ -190,8 +135,7 @@ class Loop:
             fresh, fresh_hub = await self.agent.renew(held)
         except BirthmarkError as error:
             self._note(error, DEVICE_ID)
-            lifetime = held.leaf.not_after - held.leaf.not_before if isinstance(held, HeldIdentity) else timedelta(1)
-            pause = self._renewal.failed(self.agent, error, self.agent.renewal, lifetime)
+            pause = self._renewal.failed(held, error)
             self.tell("not renewed", {**_words(error), "again_in_s": round(pause.total_seconds(), 1)})
             return held, hub
         self._renewal.worked()

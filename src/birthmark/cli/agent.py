@@ -10,8 +10,9 @@ from typing import Annotated
 import typer
 
 from birthmark.agent.checks import Checks, Result
-from birthmark.agent.control import AgentNotRunningError, Order, running_pid, tell
+from birthmark.agent.control import AgentNotRunningError, running_pid, tell
 from birthmark.agent.control import stop as stop_running
+from birthmark.agent.orders import Order
 from birthmark.agent.service import Agent
 from birthmark.cli import agent_config, agent_tpm, install
 from birthmark.cli.agent_daemon import become
@@ -123,7 +124,7 @@ def _told(options: AgentOptions, order: Order, sign: str) -> bool:
     with options.place.opened(takes_last_good=True) as agent:
         before = agent.state
     try:
-        tell(lock, order)
+        tell(lock, order, clock)
     except AgentNotRunningError:
         return False
     deadline = clock.monotonic() + _WAIT_S

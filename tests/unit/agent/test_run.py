@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from agent_world import LIFETIME, World
-from birthmark.agent.control import Order
-from birthmark.agent.run import Loop, Orders
+from birthmark.agent.orders import Order, Orders
+from birthmark.agent.run import Loop
 from birthmark.errors import BirthmarkError
 
 

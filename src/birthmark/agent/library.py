@@ -27,7 +27,7 @@ from birthmark.agent.opening import open_agent
 from birthmark.agent.orders import Order, Orders, answering
 from birthmark.agent.service import Agent
 from birthmark.agent.slots import HeldIdentity
-from birthmark.agent.upkeep import NEVER_S, RenewalTurn, Upkeep
+from birthmark.agent.upkeep import NEVER_S, RenewalTurn, Upkeep, taken_by
 from birthmark.clock import SystemClock, SystemEntropy
 from birthmark.errors import BirthmarkError, UnavailableError
 from birthmark.keys.file_key import FileKey
@@ -194,7 +194,7 @@ async def connect(
         if prove is not None:
             agent.prove = _proving(agent, prove)
         orders = Orders(takes_stop=False)  # a program is not ended by an order
-        async with answering(orders_beside(places.lock), orders.give):
+        async with answering(orders_beside(places.lock), taken_by(agent, orders)):
             await agent.prepare()
             held = agent.held()
             if held is None:

@@ -30,6 +30,7 @@ class Order(StrEnum):
     STOP = "stop"
     RENEW = "renew"
     REPROVISION = "reprovision"
+    FORGET_TIME = "forget-time"
 
 
 class Orders:

@@ -237,11 +237,15 @@ class Agent:
 
     def now_for(self, held: Held) -> datetime:
         """Return the time to judge this certificate by: never before it was issued."""
-        now = self.clock.now()
-        if isinstance(held, HeldIdentity) and now < held.leaf.not_before:
-            self.clock.raise_floor(held.leaf.not_before)
-            now = self.clock.now()
-        return now
+        if not isinstance(held, HeldIdentity):
+            return self.clock.now()
+        self.clock.suppose(held.leaf.not_before)
+        return max(self.clock.now(), held.leaf.not_before)
+
+    def forget_time(self) -> None:
+        """Take the machine's clock for right, and learn the time anew."""
+        self.clock.forget()
+        self.update(seen_at=None, clock_offset_s=0.0, clock_why="", clock_boot="")
 
     def links_for(self, identity: Identity | None, trust: Trust) -> Links:
         """Return links that know the time, and the roots to which those that are trusted have led."""
@@ -341,7 +345,6 @@ class Agent:
             chance = chance_of(self.entropy.token(4))
             at = moment_in(answered.window, leaf.not_before, leaf.not_after, chance)
             self.update(planned=self.state.planned | {managed.id: Planned(leaf.thumbprint.hex(), at)})
-        self.clock.raise_floor(leaf.not_before)
         if self.clock.now() > leaf.not_after:
             self.clock.learn(leaf.not_before, "a certificate that was issued just now")
         self._keep_time()

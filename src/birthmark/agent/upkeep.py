@@ -10,6 +10,7 @@ from datetime import timedelta
 
 from birthmark.agent.files import DEVICE_ID
 from birthmark.agent.managed import Managed
+from birthmark.agent.orders import Order, Orders
 from birthmark.agent.renewal import Renewal, chance_of, overdue_pause, pause_as_asked, retry_pause
 from birthmark.agent.service import Agent, Held
 from birthmark.agent.slots import HeldIdentity
@@ -43,6 +44,18 @@ class Pace:
 
     def worked(self) -> None:
         self.failures, self.not_before = 0, 0.0
+
+
+def taken_by(agent: Agent, orders: Orders) -> Callable[[Order], bool]:
+    """Return what takes an order: what is done in an instant is done, the rest is noted for the loop."""
+
+    def take(order: Order) -> bool:
+        if order is Order.FORGET_TIME:
+            agent.forget_time()
+            return True
+        return orders.give(order)
+
+    return take
 
 
 @dataclass(slots=True)

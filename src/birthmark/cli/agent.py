@@ -94,6 +94,21 @@ def reprovision(options: AgentOptions) -> None:
         options.do(Agent.apply)
 
 
+@command(app, "birthmark agent forget-time")
+def forget_time(options: AgentOptions) -> None:
+    """Forget what was learnt of the time, where a wrong server told it; a running agent is told to.
+
+    The machine's clock counts then, and the servers are asked anew.
+    """
+    try:
+        tell(options.places.lock, Order.FORGET_TIME, SystemClock())
+    except AgentNotRunningError:
+        with options.place.working(takes_last_good=True) as agent:
+            agent.forget_time()
+    with options.place.opened(takes_last_good=True) as agent:
+        options.show(agent)
+
+
 @command(app, "birthmark agent stop")
 def stop(options: AgentOptions) -> None:
     """Stop the running agent and wait until it is gone."""

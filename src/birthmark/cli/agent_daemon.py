@@ -20,6 +20,7 @@ from birthmark.agent.notify import notifier
 from birthmark.agent.orders import Order, Orders, answering
 from birthmark.agent.run import Loop
 from birthmark.agent.service import Agent
+from birthmark.agent.upkeep import taken_by
 from birthmark.cli.agent_place import AgentPlace
 from birthmark.cli.journal import note
 from birthmark.clock import SystemClock
@@ -69,7 +70,7 @@ async def serve(agent: Agent, tell: Teller, telemetry_s: float | None) -> None:
     loop = asyncio.get_running_loop()
     for number, order in _SIGNALS.items():
         loop.add_signal_handler(number, orders.give, order)
-    async with manager.watched(), answering(orders_beside(agent.places.lock), orders.give):
+    async with manager.watched(), answering(orders_beside(agent.places.lock), taken_by(agent, orders)):
         await Loop(agent, orders, heard, telemetry_s, note).run()
 
 

@@ -31,7 +31,7 @@ def no_memory_files(*_: object) -> int:
 
 def test_a_context_needs_no_room_on_a_disk(identity: FileIdentity, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", "/nowhere")
-    assert client_context(identity, Trust())
+    assert client_context(identity, Trust()) is not None
 
 
 def test_a_kernel_without_files_in_memory_is_served_too(
@@ -39,7 +39,7 @@ def test_a_kernel_without_files_in_memory_is_served_too(
 ) -> None:
     monkeypatch.setattr(os, "memfd_create", no_memory_files)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    assert client_context(identity, Trust())
+    assert client_context(identity, Trust()) is not None
     assert [path.name for path in tmp_path.iterdir()] == ["device.key"]
 
 

@@ -1,8 +1,8 @@
 """What time it is, on a device whose clock may be years off (ADR 23).
 
 A `Timekeeper` is a clock: the machine's, put right by what was learnt from servers that proved who they are. It never
-goes back behind the latest time on which the machine's clock and a server agreed (`floor`), which is kept over restarts:
-no server's word alone moves that, nor a certificate's dates. What it does, it says: `why` is for `status` and the log.
+goes back behind the latest time on which the machine's clock and a server agreed (`floor`), kept over restarts: neither
+one server's word moves that, nor a certificate's dates. What it does, it says: `why` is for `status` and the log.
 
 Pure but for the clock it is given. Not here: who is asked (timely), where the floor is kept (state).
 """

@@ -87,6 +87,9 @@ class Agent:
     instead_of_config: str | None = field(default=None, init=False)
     """Why the configuration in use is the last good one and not the file's."""
 
+    trust_problem: BirthmarkError | None = field(default=None, init=False)
+    """Why nobody is trusted: the bundle cannot be read, and somebody only looks."""
+
     def __post_init__(self) -> None:
         self.managed = managed_by(self.config)
         self.anchors = FollowedAnchors(self.places.anchors)
@@ -191,7 +194,13 @@ class Agent:
         assert device_id is not None  # noqa: S101 (as above)
         password = held.for_hub(hub, device_id, self.now_for(held)) if isinstance(held, SharedIdentity) else None
         with trusting_by(TRUST_BUNDLE):
-            return await connect_hub(self._links(held).mqtt(), hub, device_id, password=password)
+            return await connect_hub(self._links(held).mqtt(), hub, device_id, password=password, gateway=self.gateway)
+
+    @property
+    def gateway(self) -> str | None:
+        """The parent device through which the hub is reached, where there is one."""
+        source = self.config.source
+        return source.gateway if isinstance(source, ManualSource) else None
 
     async def renew(self, held: Held) -> tuple[HeldIdentity, HubClient | None]:
         """Renew and prove it: return the new identity and its hub connection. On failure the old identity stays.

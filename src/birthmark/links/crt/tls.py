@@ -107,7 +107,7 @@ def awaited(future: "Future[Any]") -> "asyncio.Future[Any]":
 async def check_trust(connecting: "asyncio.Future[Any]", host: str, port: int, trust: Trust) -> None:
     """Raise at once when the server is not trusted, which s2n says only after its delay; else return at once."""
     await asyncio.wait({connecting}, timeout=PROBE_AFTER_S)
-    if not connecting.done() and (distrust := await asyncio.to_thread(distrust_of, host, port, trust)) is not None:
+    if not connecting.done() and (distrust := await distrust_of(host, port, trust)) is not None:
         connecting.cancel()
         raise distrust
 

@@ -53,6 +53,11 @@ class Orders:
     def is_stopping(self) -> bool:
         return Order.STOP in self._given
 
+    @property
+    def is_any(self) -> bool:
+        """Say whether there is an order that was not taken yet."""
+        return bool(self._given)
+
     def take(self) -> Order | None:
         for order in (Order.STOP, Order.REPROVISION, Order.RENEW):
             if order in self._given:
@@ -67,6 +72,8 @@ class Orders:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._news.wait()
+        if not self.is_stopping:  # an order that has to wait is no reason to come back at once, again and again
+            self._news.clear()
 
 
 @contextlib.asynccontextmanager

@@ -165,7 +165,7 @@ class Loop:
         return self._next_telemetry - now
 
     def _note(self, problem: BirthmarkError, certificate_id: str | None = None) -> None:
-        self.agent.note(problem, certificate_id)
+        self.agent.note(problem, certificate_id, is_awaited=self.orders.is_any)
         if self.journal is not None and problem.code != self._journaled:
             # So that `why` finds it by the device's name, whatever the refusal itself is about.
             problem.add_facts(registration_id=self.agent.name)

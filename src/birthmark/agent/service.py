@@ -87,6 +87,7 @@ class Agent:
     instead_of_config: str | None = field(default=None, init=False)
     """Why the configuration in use is the last good one and not the file's."""
 
+    _written: LastError | None = field(default=None, init=False)
     trust_problem: BirthmarkError | None = field(default=None, init=False)
     """Why nobody is trusted: the bundle cannot be read, and somebody only looks."""
 
@@ -328,12 +329,20 @@ class Agent:
             else:
                 self.unwritten = None
 
-    def note(self, problem: BirthmarkError, certificate_id: str | None = None) -> None:
-        """Remember the latest trouble for `status` and `why`, and which certificate it keeps from being renewed."""
+    def note(self, problem: BirthmarkError, certificate_id: str | None = None, *, is_awaited: bool = False) -> None:
+        """Remember the latest trouble for `status` and `why`, and which certificate it keeps from being renewed.
+
+        The same trouble again is written down once an hour, for the sake of the flash, unless somebody waits for it.
+        """
         cause, now = problem.explain_cause(), self.clock.now()
         error = LastError(now, problem.code, str(problem), cause, problem.explain_fix())
         failing = self.state.failing if certificate_id is None else self.state.failing | {certificate_id: error}
-        self.update(error=error, failures=self.state.failures + 1, failing=failing)
+        changed = msgspec.structs.replace(self.state, error=error, failures=self.state.failures + 1, failing=failing)
+        if certificate_id is None and not is_awaited and self._is_known(error):
+            self.state = changed
+        else:
+            self._written = error
+            self.update(error=error, failures=changed.failures, failing=failing)
         log.warning("agent.failed", extra={"code": problem.code, "cause": cause})
 
     def works(self, certificate_id: str) -> None:
@@ -342,6 +351,12 @@ class Agent:
         self.update(failing=failing)
 
     # ---- inside
+
+    def _is_known(self, error: LastError) -> bool:
+        known = None if self.state.error is None else self._written
+        if known is None or (known.code, known.cause) != (error.code, error.cause):
+            return False
+        return timedelta(0) <= error.at - known.at < _SEEN_EVERY
 
     def _planned(self, managed: Managed, leaf: Certificate) -> datetime | None:
         found = self.state.planned.get(managed.id)

@@ -26,9 +26,9 @@ from typing import Any
 from pkcs11.constants import Attribute, ObjectClass
 
 from agent_world import BOOTSTRAP, LIFETIME, FakeLinks, FakeMqtt, World, certified
-from birthmark.agent.control import Order
 from birthmark.agent.files import Places
-from birthmark.agent.run import Loop, Orders
+from birthmark.agent.orders import Order, Orders
+from birthmark.agent.run import Loop
 from birthmark.agent.service import Agent
 from birthmark.elements.softhsm import initialize_token, select
 from birthmark.errors import BirthmarkError
@@ -36,7 +36,8 @@ from birthmark.est import wire as est_wire
 from birthmark.keys.library import find_softhsm, stop_library
 from birthmark.keys.pin import Pin
 from birthmark.keys.token import Token
-from birthmark.links.identity import Identity, Trust
+from birthmark.links.identity import Identity, TokenIdentity, Trust
+from birthmark.links.openssl.tls import client_context
 from birthmark.links.ports import HttpAnswer
 from fakes import FakeClock, SeededEntropy
 from faults import Fault, in_child
@@ -83,9 +84,11 @@ class CountedLinks(FakeLinks):
     world: Servers
 
     def mqtt(self) -> FakeMqtt:
+        really_prepared(self.identity, self.trust)
         return CountedMqtt(self.world, self.identity)
 
     async def request(self, method: str, url: str, *, headers: Any, body: bytes = b"") -> Any:
+        really_prepared(self.identity, self.trust)
         self.world.fault.step(f"before {method} {url.rpartition('/')[2]}")
         known = self.world.recall()
         self.world.at_hub = known["at_hub"]
@@ -99,6 +102,16 @@ class CountedLinks(FakeLinks):
         self.world.remember(at_hub=self.world.at_hub, keys=known["keys"])
         self.world.fault.step(f"after {method} {url.rpartition('/')[2]}")
         return answer
+
+
+def really_prepared(identity: Identity | None, trust: Trust) -> None:
+    """Make the TLS context that the real links would connect with: that too may need a disk or a token."""
+    if isinstance(identity, TokenIdentity):
+        from birthmark.links.crt import tls
+
+        tls.client_context(identity, trust)
+    else:
+        client_context(identity, trust)
 
 
 class CountedMqtt(FakeMqtt):

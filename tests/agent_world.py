@@ -79,6 +79,8 @@ class World:
     refuses_passwords: bool = False
     wants_both: bool = False
     registered: list[dict[str, Any]] = field(default_factory=list)
+    hosts: list[tuple[str, str | None]] = field(default_factory=list)
+    """Which hosts were connected to, and by which user name."""
 
     def __post_init__(self) -> None:
         self.maker = a_ca("Maker")
@@ -97,7 +99,7 @@ class World:
         text = text.replace("TRUST", str(trust)).replace("BORN", str(born.with_suffix("")))
         return parse_config(self.directory / "config.toml", text)
 
-    def agent(self, text: str = CONFIG) -> Agent:
+    def agent(self, text: str = CONFIG, *, is_looking: bool = False) -> Agent:
         places = Places(self.directory / "root")
         places.prepare()
         return open_agent(
@@ -109,6 +111,7 @@ class World:
             boot=self.boot,
             clock=self.clock,
             entropy=self.entropy,
+            is_looking=is_looking,
         )
 
     async def tell_time(self, url: str, trust: Trust) -> StatedTime | None:
@@ -223,6 +226,7 @@ class FakeMqtt:
         self.sent: list[bytes] = []
 
     async def connect(self, host: str, port: int, connect: Connect) -> bool:
+        self._world.hosts.append((host, connect.username))
         self._world.check("hub")
         if self._identity is None:
             assert connect.password is not None

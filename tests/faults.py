@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import sys
+import tempfile
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -83,6 +84,7 @@ class Fault:
         vars(os)["fsync"] = synced
         for name in ("generate", "destroy"):
             setattr(birthmark.agent.keys, name, self.around(getattr(birthmark.agent.keys, name), f"{name} in token"))
+        tempfile.tempdir = str(self.root)  # one disk has it all
         sys.addaudithook(self.audit)
         self.is_on = True
 

@@ -56,7 +56,6 @@ Exit code 6, "not supported by this agent":
 | key | use instead |
 |---|---|
 | `provisioning.source = "none"` | `"dps"` or `"manual"` |
-| `parent_hostname` or `local_gateway_hostname` with `source = "manual"` | connect to the hub itself |
 
 Exit code 2, a mistake: TOML that cannot be read, a missing or mistyped key, `parent_hostname` beside `source = "dps"`,
 an EST URL with `http:`, user name or password alone, `identity_cert` beside `bootstrap_identity_cert`, a `threshold` or

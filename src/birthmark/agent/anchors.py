@@ -16,7 +16,11 @@ from pathlib import Path
 from birthmark.agent.files import write_file
 from birthmark.errors import BirthmarkError
 from birthmark.links.identity import Trust
-from birthmark.pki.certificates import MAX_BUNDLE_BYTES, Certificate, is_signed_by, parse_bundle
+from birthmark.pki import checks
+from birthmark.pki.certificates import MAX_BUNDLE_BYTES, Certificate, parse_bundle
+from birthmark.pki.chains import SignatureCache, Signatures, TooMuchWorkError, build_chain, check_dates
+from birthmark.pki.checks import ChainError
+from birthmark.pki.extensions import SERVER_AUTH
 
 log = logging.getLogger(__name__)
 MAX_STEPS = 8
@@ -32,14 +36,26 @@ class Step:
 
 
 def steps_in(bag: Sequence[Certificate], now: datetime) -> Iterator[Step]:
-    """Yield every step that the certificates of an EST server take, whether it starts at anything trusted or not."""
-    roots = [one for one in bag if one.is_ca and one.is_self_signed and now <= one.not_after]
-    links = [one for one in bag if one.is_ca and not one.is_self_signed and now <= one.not_after and _is_unbound(one)]
-    for root in roots:
-        for link in links:
-            if (link.spki_der, link.subject_der) != (root.spki_der, root.subject_der):
-                continue
-            yield from (Step(known, link, root) for known in roots if known != root and is_signed_by(link, known))
+    """Yield every step that the certificates of an EST server take, whether it starts at anything trusted or not.
+
+    Roots and links are held to what chains are held to (RFC 5280 section 6), and to a bounded number of signatures.
+    """
+    work = Signatures(SignatureCache())
+    sound = [one for one in bag if _is_sound(one, now)]
+    with suppress(TooMuchWorkError):
+        roots = [one for one in sound if work.is_self_signed(one)]
+        links = [one for one in sound if not one.is_self_issued or one not in roots]
+        for root in roots:
+            for link in links:
+                if (link.spki_der, link.subject_der) != (root.spki_der, root.subject_der) or not _is_unbound(link):
+                    continue
+                for known in roots:
+                    if (
+                        known != root
+                        and link.issuer_der == known.subject_der
+                        and _has_certified(known, link, now, work)
+                    ):
+                        yield Step(known, link, root)
 
 
 def reached(trust: Trust, steps: Sequence[Step]) -> list[Certificate]:
@@ -84,8 +100,36 @@ class FollowedAnchors:
         """Return what was kept; what cannot be read counts as nothing, and is learnt again."""
         with suppress(OSError, BirthmarkError), self.path.open("rb") as file:
             found = parse_bundle(file.read(MAX_BUNDLE_BYTES))
-            return [Step(*found[n : n + 3]) for n in range(0, len(found) - 2, 3)]
+            steps = (Step(*found[n : n + 3]) for n in range(0, len(found) - 2, 3))
+            return [step for step in steps if _is_sound(step.link) and _is_sound(step.root)]
         return []
+
+
+def _is_sound(one: Certificate, now: datetime | None = None) -> bool:
+    """Say whether it is in every way a CA's for servers, at `now` too; signatures are another matter."""
+    says = one.extensions
+    if not says.is_ca or says.unknown_critical or "key_cert_sign" not in (says.key_usage or {"key_cert_sign"}):
+        return False
+    try:
+        checks.check_strength(one)
+        checks.check_conforming(one)
+        checks.check_conforming_issuer(one)
+        checks.check_purpose(one, SERVER_AUTH)
+        if now is not None:
+            check_dates(one, now)
+    except ChainError:
+        return False
+    return True
+
+
+def _has_certified(known: Certificate, link: Certificate, now: datetime, work: Signatures) -> bool:
+    try:
+        build_chain(link, [], [known], now, cache=work)
+    except TooMuchWorkError:
+        raise
+    except ChainError:
+        return False
+    return True
 
 
 def _is_unbound(link: Certificate) -> bool:

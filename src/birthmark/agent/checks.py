@@ -33,6 +33,7 @@ from birthmark.links.identity import Trust
 from birthmark.links.openssl.tls import client_context, explained
 from birthmark.links.openssl.validity import check_dates
 from birthmark.pki.certificates import parse_bundle
+from birthmark.text import reason_of
 
 _HUB_PORT = 8883
 _CONNECT_S = 10.0
@@ -231,6 +232,7 @@ class Checks:
         return _FINE
 
     def _certs_read(self) -> Answer:
+        self._trust()
         if (est := self._est()) is not None:
             est_trust(est, self.agent.cloud_trust)
         if isinstance(identity := self.agent.config.source.identity, Issued):
@@ -281,6 +283,7 @@ class Checks:
         est = self._est()
         if est is None:
             return Answer(Result.SKIPPED, "no EST server is configured")
+        self._trust()
         links = self.agent.links_for(None, est_trust(est, self.agent.cloud_trust))
         cas = await EstClient(est.url, links.https()).cacerts()
         return Answer(Result.OK, ", ".join(one.subject_text for one in cas))
@@ -295,7 +298,7 @@ class Checks:
         hub = self.agent.state.hub
         if hub is None:
             return Answer(Result.SKIPPED, "no hub is assigned yet")
-        return await _handshake(hub, _HUB_PORT, self._trust())
+        return await _handshake(self.agent.gateway or hub, _HUB_PORT, self._trust())
 
     @property
     def _without(self) -> str:
@@ -304,6 +307,9 @@ class Checks:
         return "" if isinstance(identity, Issued | Preloaded) else "the device proves itself without a certificate"
 
     def _trust(self) -> Trust:
+        """Return whom the device believes. Raise what keeps it from believing anybody."""
+        if (problem := self.agent.trust_problem) is not None:
+            raise problem
         time, trust = self.agent.clock, self.agent.anchors.beyond(self.agent.cloud_trust)
         return trust.dated(time.now()) if time.is_off else trust
 
@@ -333,3 +339,5 @@ async def _guarded(look: Look) -> Answer:
         return await answer if isinstance(answer, Awaitable) else answer
     except BirthmarkError as error:
         return Answer(Result.ERROR, f"{error.explain_cause()} {error.explain_fix()}", error=error)
+    except OSError as error:  # a file that a check reads itself
+        return Answer(Result.ERROR, f"{error.filename}: {reason_of(error)}")

@@ -1,34 +1,26 @@
-"""One agent per root: a lock that names its process, and how a command talks to it.
+"""One agent per root: a lock that names its process, and how a command talks to whoever has it (`orders`).
 
 The number in the lock's file is only read while it is held.
 """
 
 import contextlib
 import os
-import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from enum import Enum
 from pathlib import Path
 
 from birthmark import flock
-from birthmark.agent.files import StateNotWritableError
+from birthmark.agent.files import StateNotWritableError, orders_beside
+from birthmark.agent.orders import Order, ask
 from birthmark.clock import Clock
 from birthmark.errors import ConflictError, UnavailableError
 from birthmark.text import reason_of
 
 _POLL_S = 0.05
 _PATIENCE = 5
+_SILENT_S = 10.0
 _MAX_PID_BYTES = 20
-
-
-class Order(Enum):
-    """What a running agent can be told, by signal."""
-
-    STOP = signal.SIGTERM
-    RENEW = signal.SIGUSR1
-    REPROVISION = signal.SIGUSR2
 
 
 class AgentRunningError(ConflictError):
@@ -52,6 +44,27 @@ class AgentForeignError(UnavailableError):
     cause = "The agent (process {pid}) belongs to another user, who alone may stop it."
     fix = "Run the command as that user, or as root."
     for_a_person = "another user's process"
+    pid: int
+
+
+class AgentSilentError(UnavailableError):
+    """Whoever has the lock takes no orders."""
+
+    code = "agent.silent"
+    cause = "Process {pid} keeps the identity here, and took no order within {seconds} s."
+    fix = "It may be at work with a chip, of an older version, or on a full disk: look at its log, and start it anew."
+    for_a_person = "a process that takes no orders has to be looked at"
+    pid: int
+    seconds: str
+
+
+class AgentInProgramError(ConflictError):
+    """The identity is kept by a program, which is nobody's to stop from here."""
+
+    code = "agent.in_program"
+    cause = "The identity is kept by a program of its own (process {pid}), which `birthmark agent stop` does not end."
+    fix = "End that program in its own way; `birthmark agent renew` and `birthmark agent reprovision` reach it."
+    for_a_person = "somebody's own program"
     pid: int
 
 
@@ -89,23 +102,31 @@ def running_pid(path: Path) -> int | None:
     return _pid_in(path) if flock.is_taken(path) else None
 
 
-def tell(path: Path, order: Order) -> int:
-    """Give the running agent an order and return its process. Raise `AgentNotRunningError` or `AgentForeignError`."""
-    pid = running_pid(path)
-    if pid is None:
-        raise AgentNotRunningError("No agent is running.")
-    try:
-        os.kill(pid, order.value)
-    except ProcessLookupError as error:
-        raise AgentNotRunningError("No agent is running.") from error
-    except PermissionError as error:
-        raise AgentForeignError(pid=pid) from error
-    return pid
+def tell(path: Path, order: Order, clock: Clock) -> int:
+    """Give whoever has the lock an order, and return the process that took it.
+
+    Raise `AgentNotRunningError`, `AgentForeignError`, `AgentSilentError` or `AgentInProgramError`.
+    """
+    deadline = clock.monotonic() + _SILENT_S
+    while (pid := running_pid(path)) is not None:
+        try:
+            is_taken, process = ask(orders_beside(path), order)
+        except PermissionError as error:
+            raise AgentForeignError(pid=pid) from error
+        except OSError as error:  # it has the lock and does not listen yet, or works once and is soon gone
+            if clock.monotonic() > deadline:
+                raise AgentSilentError(pid=pid, seconds=f"{_SILENT_S:g}") from error
+            time.sleep(_POLL_S)
+            continue
+        if not is_taken:
+            raise AgentInProgramError(pid=process)
+        return process
+    raise AgentNotRunningError("No agent is running.")
 
 
 def stop(path: Path, clock: Clock, timeout_s: float = 20.0) -> int:
-    """Stop the running agent and return when it is gone. Raise `AgentSlowError`."""
-    pid = tell(path, Order.STOP)
+    """Stop the running agent and return when it is gone. Raise `AgentSlowError`, and what `tell` raises."""
+    pid = tell(path, Order.STOP, clock)
     deadline = clock.monotonic() + timeout_s
     while running_pid(path) is not None:
         if clock.monotonic() > deadline:

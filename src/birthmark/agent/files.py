@@ -84,6 +84,11 @@ class Places:
                 raise StateNotWritableError(path=directory, reason=reason_of(error)) from error
 
 
+def orders_beside(lock: Path) -> Path:
+    """Return the socket by which whoever has the lock takes orders."""
+    return lock.with_suffix(".sock")
+
+
 def next_of(name: str) -> str:
     """Return the id under which the next certificate or key waits until it is proven."""
     return f"{name}-temp"

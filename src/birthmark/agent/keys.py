@@ -57,7 +57,8 @@ class AgentTokenError(UnavailableError):
 
 _LABEL_BYTES = 4
 _ID_BYTES = 8
-_MAX_DOOMED = 16
+_DOOMED_AT_ONCE = 16
+_MAX_DOOMED_BYTES = 1024 * 1024
 _RSA_BITS = {Algorithm.RSA2048: 2048, Algorithm.RSA3072: 3072, Algorithm.RSA4096: 4096}
 
 
@@ -179,7 +180,8 @@ class KeyStore:
         owner = _owner(key_id)
         kept = {self._uri_of(owner), self._uri_of(next_of(owner))}
         doomed = self._doomed(path)
-        left = [uri for uri in doomed if uri not in kept and not self._is_destroyed(uri, kept)]
+        now, later = doomed[:_DOOMED_AT_ONCE], doomed[_DOOMED_AT_ONCE:]
+        left = later + [uri for uri in now if uri not in kept and not self._is_destroyed(uri, kept)]
         if left == doomed:
             return
         if left:
@@ -216,8 +218,9 @@ class KeyStore:
         """Return the keys that are to be destroyed, one a line."""
         if not path.exists():
             return []
-        lines = read_key_file(path)[0].decode("ascii", "replace").splitlines()
-        return [parse_pkcs11_uri(line) for line in lines[:_MAX_DOOMED] if line.startswith(SCHEME)]
+        with path.open("rb") as file:
+            lines = file.read(_MAX_DOOMED_BYTES).decode("ascii", "replace").splitlines(keepends=True)
+        return [parse_pkcs11_uri(line.strip()) for line in lines if line.startswith(SCHEME) and line.endswith("\n")]
 
     def _doom(self, key_id: str) -> None:
         """Write down that a key in a token is to go, before anything names it no more."""

@@ -22,11 +22,12 @@ from pathlib import Path
 
 from birthmark.agent.config import ManualSource, read_config
 from birthmark.agent.control import locked
-from birthmark.agent.files import DEVICE_ID, Places
+from birthmark.agent.files import DEVICE_ID, Places, orders_beside
 from birthmark.agent.opening import open_agent
+from birthmark.agent.orders import Order, Orders, answering
 from birthmark.agent.service import Agent
 from birthmark.agent.slots import HeldIdentity
-from birthmark.agent.upkeep import NEVER_S, Pace, Upkeep
+from birthmark.agent.upkeep import NEVER_S, RenewalTurn, Upkeep, taken_by
 from birthmark.clock import SystemClock, SystemEntropy
 from birthmark.errors import BirthmarkError, UnavailableError
 from birthmark.keys.file_key import FileKey
@@ -73,12 +74,16 @@ class Device:
     identity: Identity
     _callbacks: list[Renewed] = field(default_factory=list)
     _news: asyncio.Condition = field(default_factory=asyncio.Condition)
-    _pace: Pace = field(default_factory=Pace)
+    _renewal: RenewalTurn = field(init=False)
+    _orders: Orders = field(default_factory=Orders)
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     """One renewal at a time: of two registrations the later ends the earlier."""
 
+    def __post_init__(self) -> None:
+        self._renewal = RenewalTurn(self.agent)
+
     def on_renewed(self, callback: Renewed) -> None:
-        """Have a function, or a coroutine function, called with each new identity."""
+        """Have a function, or a coroutine function, called with each new identity; what it raises is logged."""
         self._callbacks.append(callback)
 
     async def renewals(self) -> AsyncIterator[Identity]:
@@ -86,7 +91,7 @@ class Device:
         seen = self.identity
         while True:
             async with self._news:
-                await self._news.wait_for(lambda: self.identity.thumbprint != seen.thumbprint)  # noqa: B023 (this turn's)
+                await self._news.wait_for(lambda: _news_of(self.identity) != _news_of(seen))  # noqa: B023 (this turn's)
             seen = self.identity
             yield seen
 
@@ -99,26 +104,43 @@ class Device:
         held, hub = await self.agent.renew(self.identity.held)
         if hub is not None:
             await hub.close()
+        return await self._changed(held)
+
+    async def _changed(self, held: HeldIdentity) -> Identity:
         self.identity = identity_of(self.agent, held)
         async with self._news:
             self._news.notify_all()
         for callback in self._callbacks:
-            if (answer := callback(self.identity)) is not None:
-                await answer
+            try:
+                if (answer := callback(self.identity)) is not None:
+                    await answer
+            except Exception:  # the program's own fault must not end the renewals
+                log.exception("agent.callback_failed")
         return self.identity
 
     async def keep(self) -> None:
-        """Renew what is due, for as long as the program runs; `connect` has it done."""
+        """Renew what is due and carry out orders, for as long as the program runs; `connect` has it done."""
         upkeep = Upkeep(self.agent, lambda event, _facts: log.info(event), self.agent.note)
         while True:
-            async with self._turn:
-                if (upkeep_s := upkeep.due_s()) <= 0:
-                    await upkeep.work()
-                    continue
-                if (due_s := self._due_s()) <= 0:
-                    await self._renew_once()
-                    continue
-            await asyncio.sleep(min(due_s, upkeep_s, _LOOK_S))
+            try:
+                await self._kept(upkeep)
+            except Exception:  # nobody waits for this task: what went wrong is told, and looked at again
+                log.exception("agent.upkeep_failed")
+                await asyncio.sleep(_LOOK_S)
+
+    async def _kept(self, upkeep: Upkeep) -> None:
+        async with self._turn:
+            order = self._orders.take()
+            if order is Order.REPROVISION:
+                await self._noted(self._registered_again)
+                return
+            if order is Order.RENEW or (due_s := self._due_s()) <= 0:
+                await self._noted(self._renewed)
+                return
+            if (upkeep_s := upkeep.due_s()) <= 0:
+                await upkeep.work()
+                return
+        await self._orders.wait(min(due_s, upkeep_s, _LOOK_S))
 
     def _due_s(self) -> float:
         managed = self.agent.managed.get(DEVICE_ID)
@@ -126,19 +148,26 @@ class Device:
             return NEVER_S
         is_manual = isinstance(self.agent.config.source, ManualSource)
         due = self.agent.due_in(managed) if is_manual else self.agent.renewal_due_in(self.identity.held)
-        if due is None or (is_manual and self.agent.prove is None):
-            return NEVER_S
-        return max(due.total_seconds(), self._pace.not_before - self.agent.clock.monotonic())
+        if is_manual and self.agent.prove is None:
+            due = None
+        due_s = self._renewal.due_s(self.identity.held, due)
+        return NEVER_S if due_s is None else due_s
 
-    async def _renew_once(self) -> None:
+    async def _registered_again(self) -> None:
+        self.agent.update(hub=None)
+        held, before = self.identity.held, self.identity
+        await self.agent.register(held)
+        if self.agent.state.hub != before.hub:
+            await self._changed(held)
+
+    async def _noted(self, act: Callable[[], Awaitable[object]]) -> None:
         try:
-            await self._renewed()
+            await act()
         except BirthmarkError as error:
-            leaf = self.identity.held.leaf
-            self._pace.failed(self.agent, error, self.agent.renewal, leaf.not_after - leaf.not_before)
+            self._renewal.failed(self.identity.held, error)
             self.agent.note(error, DEVICE_ID)
         else:
-            self._pace.worked()
+            self._renewal.worked()
             self.agent.works(DEVICE_ID)
 
 
@@ -164,18 +193,20 @@ async def connect(
         agent.keeper.recover()
         if prove is not None:
             agent.prove = _proving(agent, prove)
-        await agent.prepare()
-        held = agent.held()
-        if held is None:
-            raise UnavailableError
-        device = Device(agent, identity_of(agent, held))
-        task = asyncio.create_task(device.keep())
-        try:
-            yield device
-        finally:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+        orders = Orders(takes_stop=False)  # a program is not ended by an order
+        async with answering(orders_beside(places.lock), taken_by(agent, orders)):
+            await agent.prepare()
+            held = agent.held()
+            if held is None:
+                raise UnavailableError
+            device = Device(agent, identity_of(agent, held), _orders=orders)
+            task = asyncio.create_task(device.keep())
+            try:
+                yield device
+            finally:
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
 
 
 def identity_of(agent: Agent, held: HeldIdentity) -> Identity:
@@ -188,6 +219,10 @@ def identity_of(agent: Agent, held: HeldIdentity) -> Identity:
     file = key.path if isinstance(key, FileKey) else None
     trust, until = agent.cloud_trust, held.leaf.not_after
     return Identity(name, agent.state.hub, certificate, file, key.describe(), held.mark, until, held, trust)
+
+
+def _news_of(identity: Identity) -> tuple[str, str | None]:
+    return identity.thumbprint, identity.hub
 
 
 def _proving(agent: Agent, prove: Prove) -> Callable[[HeldIdentity], Awaitable[None]]:

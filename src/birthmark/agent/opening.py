@@ -13,6 +13,8 @@ from birthmark.agent.state import State, boot_id, read_state
 from birthmark.agent.timekeeping import BUILT, Timekeeper
 from birthmark.agent.timely import AskTime
 from birthmark.clock import Clock, Entropy
+from birthmark.errors import BirthmarkError
+from birthmark.links.identity import Trust
 from birthmark.links.openssl.validity import ask_time
 
 
@@ -26,14 +28,27 @@ def open_agent(
     entropy: Entropy,
     ask_time: AskTime = ask_time,
     boot: str | None = None,
+    is_looking: bool = False,
 ) -> Agent:
-    """Return the agent of this configuration and root; close `identities.keys` when done."""
+    """Return the agent of this configuration and root; close `identities.keys` when done.
+
+    Who only `is_looking` gets one whose trust bundle cannot be read, too: it trusts nobody, and says why.
+    """
     keys = KeyStore(places, config.keys, config.preloaded_keys, entropy, config.key_algorithm)
-    trust = cloud_trust(environment, config.trust_bundle)
+    problem = None
+    try:
+        trust = cloud_trust(environment, config.trust_bundle)
+    except BirthmarkError as error:
+        if not is_looking:
+            raise
+        trust, problem = Trust(""), error
     state = read_state(places.state)
     boot = boot_id() if boot is None else boot
     time = timekeeper_of(state, clock, boot)
-    return Agent(config, places, IdentityStore(places, keys), make_links, trust, time, entropy, ask_time, boot, state)
+    store = IdentityStore(places, keys)
+    agent = Agent(config, places, store, make_links, trust, time, entropy, ask_time, boot, state)
+    agent.trust_problem = problem
+    return agent
 
 
 def timekeeper_of(state: State, clock: Clock, boot: str) -> Timekeeper:

@@ -5,58 +5,26 @@ tried again after a pause that grows and differs from device to device.
 """
 
 import asyncio
-import contextlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import timedelta
 
-from birthmark.agent.control import Order
 from birthmark.agent.files import DEVICE_ID
 from birthmark.agent.lastgood import keep
-from birthmark.agent.renewal import chance_of, overdue_pause, pause_as_asked
+from birthmark.agent.orders import Order, Orders
+from birthmark.agent.renewal import chance_of, pause_as_asked
 from birthmark.agent.service import Agent, Held
 from birthmark.agent.slots import HeldIdentity
-from birthmark.agent.upkeep import Pace, Upkeep
+from birthmark.agent.upkeep import RenewalTurn, Upkeep
 from birthmark.errors import BirthmarkError, ForbiddenError, UnauthenticatedError
 from birthmark.est.client import EstServerBusyError
 from birthmark.iothub.client import HubClient
 
 _MAX_RECONNECT_S = 60.0
+_MAX_ASKED_S = 3600.0  # one answer does not put a device to sleep for a week that has nothing to live on meanwhile
 _LOOK_S = 30.0  # the wall clock may jump, or stand still while the machine sleeps
 
 Tell = Callable[[str, dict[str, object]], None]
-
-
-class Orders:
-    """Orders as they come in by signal; each is taken once, stopping stays."""
-
-    def __init__(self) -> None:
-        self._given: set[Order] = set()
-        self._news = asyncio.Event()
-
-    def give(self, order: Order) -> None:
-        self._given.add(order)
-        self._news.set()
-
-    @property
-    def is_stopping(self) -> bool:
-        return Order.STOP in self._given
-
-    def take(self) -> Order | None:
-        for order in (Order.STOP, Order.REPROVISION, Order.RENEW):
-            if order in self._given:
-                if order is not Order.STOP:
-                    self._given.discard(order)
-                return order
-        self._news.clear()
-        return None
-
-    async def wait(self, seconds: float) -> None:
-        """Return when there is news, or after so long."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._news.wait()
 
 
 @dataclass(slots=True)
@@ -70,14 +38,13 @@ class Loop:
     journal: Callable[[BirthmarkError], None] | None = None  # hears of each new kind of trouble, not of each repetition
     _journaled: str | None = None
     _failures: int = 0
-    _seen: str = ""  # the mark of an identity whose renewal was not overdue, or is being waited with
-    _renewal: Pace = field(default_factory=Pace)
+    _renewal: RenewalTurn = field(init=False)
     _upkeep: Upkeep = field(init=False)
     _next_telemetry: float = 0.0
     _sent: int = 0
 
     def __post_init__(self) -> None:
-        self._upkeep = Upkeep(self.agent, self.tell, self._note)
+        self._upkeep, self._renewal = Upkeep(self.agent, self.tell, self._note), RenewalTurn(self.agent)
 
     async def run(self) -> None:
         """Stay connected until told to stop."""
@@ -127,9 +94,16 @@ class Loop:
         self._note(problem)
         pause = min(_MAX_RECONNECT_S, 2.0 ** (min(self._failures, 10) - 1)) * (0.5 + self._chance())
         if isinstance(problem, EstServerBusyError) and problem.retry_after_s is not None:
-            pause = pause_as_asked(problem.retry_after_s, self._chance()).total_seconds()
+            asked_s = problem.retry_after_s if self._has_identity() else min(problem.retry_after_s, _MAX_ASKED_S)
+            pause = pause_as_asked(asked_s, self._chance()).total_seconds()
         self.tell("failed", {**_words(problem), "again_in_s": round(pause, 1)})
         await self.orders.wait(pause)
+
+    def _has_identity(self) -> bool:
+        try:
+            return self.agent.held() is not None
+        except BirthmarkError:  # its token is away
+            return False
 
     async def _watch(self, held: Held, hub: HubClient) -> Order | None:
         """Wait for an order, or for the renewal that falls due; return None when the connection is lost."""
@@ -159,29 +133,8 @@ class Loop:
         return None
 
     def _renewal_due_s(self, held: Held) -> float:
-        due = self.agent.renewal_due_in(held)
-        if due is None or due > timedelta(0):
-            self._seen = held.mark
-        if due is None:
-            return _LOOK_S
-        if due <= timedelta(0) and self._is_overdue_new(held):
-            self._renewal.not_before = self.agent.clock.monotonic() + self._overdue_pause_s(held)
-        return max(due.total_seconds(), self._renewal.not_before - self.agent.clock.monotonic())
-
-    def _is_overdue_new(self, held: Held) -> bool:
-        """Say, once for each certificate, whether its renewal was due before there was a connection."""
-        is_new = self._seen != held.mark
-        self._seen = held.mark
-        return is_new
-
-    def _overdue_pause_s(self, held: Held) -> float:
-        renewal = self.agent.renewal
-        if renewal is None or not isinstance(held, HeldIdentity) or self.agent.keeper.is_unfinished(DEVICE_ID):
-            return 0.0
-        leaf = held.leaf
-        left = leaf.not_after - self.agent.clock.now()
-        retry = renewal.retry.of(leaf.not_after - leaf.not_before)
-        return overdue_pause(left, retry, self._chance()).total_seconds()
+        due_s = self._renewal.due_s(held, self.agent.renewal_due_in(held))
+        return _LOOK_S if due_s is None else due_s
 
     async def _renew(self, held: Held, hub: HubClient) -> tuple[Held, HubClient | None]:
         """Renew; whether the old connection still stands after a failure, the next look at it tells."""
@@ -190,8 +143,7 @@ class Loop:
             fresh, fresh_hub = await self.agent.renew(held)
         except BirthmarkError as error:
             self._note(error, DEVICE_ID)
-            lifetime = held.leaf.not_after - held.leaf.not_before if isinstance(held, HeldIdentity) else timedelta(1)
-            pause = self._renewal.failed(self.agent, error, self.agent.renewal, lifetime)
+            pause = self._renewal.failed(held, error)
             self.tell("not renewed", {**_words(error), "again_in_s": round(pause.total_seconds(), 1)})
             return held, hub
         self._renewal.worked()
@@ -213,7 +165,7 @@ class Loop:
         return self._next_telemetry - now
 
     def _note(self, problem: BirthmarkError, certificate_id: str | None = None) -> None:
-        self.agent.note(problem, certificate_id)
+        self.agent.note(problem, certificate_id, is_awaited=self.orders.is_any)
         if self.journal is not None and problem.code != self._journaled:
             # So that `why` finds it by the device's name, whatever the refusal itself is about.
             problem.add_facts(registration_id=self.agent.name)

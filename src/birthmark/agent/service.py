@@ -87,6 +87,10 @@ class Agent:
     instead_of_config: str | None = field(default=None, init=False)
     """Why the configuration in use is the last good one and not the file's."""
 
+    _written: LastError | None = field(default=None, init=False)
+    trust_problem: BirthmarkError | None = field(default=None, init=False)
+    """Why nobody is trusted: the bundle cannot be read, and somebody only looks."""
+
     def __post_init__(self) -> None:
         self.managed = managed_by(self.config)
         self.anchors = FollowedAnchors(self.places.anchors)
@@ -191,7 +195,13 @@ class Agent:
         assert device_id is not None  # noqa: S101 (as above)
         password = held.for_hub(hub, device_id, self.now_for(held)) if isinstance(held, SharedIdentity) else None
         with trusting_by(TRUST_BUNDLE):
-            return await connect_hub(self._links(held).mqtt(), hub, device_id, password=password)
+            return await connect_hub(self._links(held).mqtt(), hub, device_id, password=password, gateway=self.gateway)
+
+    @property
+    def gateway(self) -> str | None:
+        """The parent device through which the hub is reached, where there is one."""
+        source = self.config.source
+        return source.gateway if isinstance(source, ManualSource) else None
 
     async def renew(self, held: Held) -> tuple[HeldIdentity, HubClient | None]:
         """Renew and prove it: return the new identity and its hub connection. On failure the old identity stays.
@@ -237,11 +247,15 @@ class Agent:
 
     def now_for(self, held: Held) -> datetime:
         """Return the time to judge this certificate by: never before it was issued."""
-        now = self.clock.now()
-        if isinstance(held, HeldIdentity) and now < held.leaf.not_before:
-            self.clock.raise_floor(held.leaf.not_before)
-            now = self.clock.now()
-        return now
+        if not isinstance(held, HeldIdentity):
+            return self.clock.now()
+        self.clock.suppose(held.leaf.not_before)
+        return max(self.clock.now(), held.leaf.not_before)
+
+    def forget_time(self) -> None:
+        """Take the machine's clock for right, and learn the time anew."""
+        self.clock.forget()
+        self.update(seen_at=None, clock_offset_s=0.0, clock_why="", clock_boot="")
 
     def links_for(self, identity: Identity | None, trust: Trust) -> Links:
         """Return links that know the time, and the roots to which those that are trusted have led."""
@@ -315,12 +329,20 @@ class Agent:
             else:
                 self.unwritten = None
 
-    def note(self, problem: BirthmarkError, certificate_id: str | None = None) -> None:
-        """Remember the latest trouble for `status` and `why`, and which certificate it keeps from being renewed."""
+    def note(self, problem: BirthmarkError, certificate_id: str | None = None, *, is_awaited: bool = False) -> None:
+        """Remember the latest trouble for `status` and `why`, and which certificate it keeps from being renewed.
+
+        The same trouble again is written down once an hour, for the sake of the flash, unless somebody waits for it.
+        """
         cause, now = problem.explain_cause(), self.clock.now()
         error = LastError(now, problem.code, str(problem), cause, problem.explain_fix())
         failing = self.state.failing if certificate_id is None else self.state.failing | {certificate_id: error}
-        self.update(error=error, failures=self.state.failures + 1, failing=failing)
+        changed = msgspec.structs.replace(self.state, error=error, failures=self.state.failures + 1, failing=failing)
+        if certificate_id is None and not is_awaited and self._is_known(error):
+            self.state = changed
+        else:
+            self._written = error
+            self.update(error=error, failures=changed.failures, failing=failing)
         log.warning("agent.failed", extra={"code": problem.code, "cause": cause})
 
     def works(self, certificate_id: str) -> None:
@@ -329,6 +351,12 @@ class Agent:
         self.update(failing=failing)
 
     # ---- inside
+
+    def _is_known(self, error: LastError) -> bool:
+        known = None if self.state.error is None else self._written
+        if known is None or (known.code, known.cause) != (error.code, error.cause):
+            return False
+        return timedelta(0) <= error.at - known.at < _SEEN_EVERY
 
     def _planned(self, managed: Managed, leaf: Certificate) -> datetime | None:
         found = self.state.planned.get(managed.id)
@@ -341,7 +369,6 @@ class Agent:
             chance = chance_of(self.entropy.token(4))
             at = moment_in(answered.window, leaf.not_before, leaf.not_after, chance)
             self.update(planned=self.state.planned | {managed.id: Planned(leaf.thumbprint.hex(), at)})
-        self.clock.raise_floor(leaf.not_before)
         if self.clock.now() > leaf.not_after:
             self.clock.learn(leaf.not_before, "a certificate that was issued just now")
         self._keep_time()

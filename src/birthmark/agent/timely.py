@@ -3,13 +3,14 @@
 A refusal of a server's certificate for its dates alone may be the clock's fault. Then the configured servers are asked
 for the time: chain, name and trust are checked as ever, and the time that one states counts only when every certificate
 of its chain is valid then and it is not earlier than what was known before (see `timekeeping`). Then it is tried again.
+Against a clock that may be right, two servers of different names have to agree.
 """
 
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
 from functools import partial
 
@@ -38,6 +39,8 @@ class TimeServers:
     ask: AskTime
     on_learnt: Callable[[], None]
     urls: Sequence[tuple[str, Callable[[], Trust]]] = ()
+    _unbelieved: dict[str, timedelta] = field(default_factory=dict)
+    """How far from the clock a server was that alone was not believed: it is not asked again for saying so again."""
 
     async def confirm(self, *, is_over: bool) -> None:
         """Have the time told, unless it was in this run.
@@ -49,13 +52,21 @@ class TimeServers:
             await self.inquire()
 
     async def inquire(self) -> bool:
-        """Ask one after the other; say whether the time is another than was thought."""
+        """Ask one after the other, until one may be believed; say whether the time is another than was thought."""
+        heard: list[tuple[str, datetime]] = []
         for url, trust in self.urls:
             with contextlib.suppress(BirthmarkError):
                 stated = await self.ask(url, trust())
                 if stated is None or not self.time.may_be(stated.at, stated.valid_from, stated.valid_until):
                     continue
-                return self._learn(stated.at, parse_url(url).host)
+                host = parse_url(url).host
+                is_agreed = any(one != host and abs(at - stated.at) <= TOLERANCE for one, at in heard)
+                if is_agreed or self.time.counts_alone(stated.at, stated.valid_from, stated.valid_until):
+                    return self._learn(stated.at, host)
+                heard.append((host, stated.at))
+        for host, at in heard:
+            self._unbelieved[host] = at - self.time.machine.now()
+            log.warning("clock.not_believed", extra={"stated": at.isoformat(), "source": host})
         return False
 
     async def heard(self, answer: HttpAnswer, url: str) -> None:
@@ -67,9 +78,11 @@ class TimeServers:
             stated = parsedate_to_datetime(answer.headers.get("date", ""))
             if stated.tzinfo is None or stated < self.time.floor:
                 return
+            host = parse_url(url).host
+            known = self._unbelieved.get(host)
             if abs(stated - self.time.now()) <= TOLERANCE:
-                self._learn(stated, parse_url(url).host)
-            else:
+                self._learn(stated, host)
+            elif known is None or abs(stated - self.time.machine.now() - known) > TOLERANCE:
                 await self.inquire()
 
     def _learn(self, stated: datetime, source: str) -> bool:

@@ -1,15 +1,18 @@
-"""Renewing, in the running agent, what is kept beside the device identity: EST identity, local CA, edge CA.
+"""When a running agent, or a program that keeps an identity, renews: the identity itself, and what is kept beside it.
 
-Each has its own pace: what fails is tried again after a pause of its own, and holds up nothing else.
+Beside it are EST identity, local CA and edge CA. Each has its own pace: what fails is tried again after a pause of its
+own, and holds up nothing else.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 
+from birthmark.agent.files import DEVICE_ID
 from birthmark.agent.managed import Managed
-from birthmark.agent.renewal import Renewal, chance_of, pause_as_asked, retry_pause
-from birthmark.agent.service import Agent
+from birthmark.agent.orders import Order, Orders
+from birthmark.agent.renewal import Renewal, chance_of, overdue_pause, pause_as_asked, retry_pause
+from birthmark.agent.service import Agent, Held
 from birthmark.agent.slots import HeldIdentity
 from birthmark.errors import BirthmarkError
 from birthmark.est.client import EstServerBusyError
@@ -41,6 +44,52 @@ class Pace:
 
     def worked(self) -> None:
         self.failures, self.not_before = 0, 0.0
+
+
+def taken_by(agent: Agent, orders: Orders) -> Callable[[Order], bool]:
+    """Return what takes an order: what is done in an instant is done, the rest is noted for the loop."""
+
+    def take(order: Order) -> bool:
+        if order is Order.FORGET_TIME:
+            agent.forget_time()
+            return True
+        return orders.give(order)
+
+    return take
+
+
+@dataclass(slots=True)
+class RenewalTurn:
+    """When the device's own certificate is renewed: when it is due, but not at once by everybody who was away."""
+
+    agent: Agent
+    _pace: Pace = field(default_factory=Pace)
+    _seen: str = ""  # the mark of an identity whose renewal was not overdue, or is being waited with
+
+    def due_s(self, held: Held, due: timedelta | None) -> float | None:
+        """Return how long to wait until the renewal that is `due` in so long; None for never."""
+        is_new, self._seen = self._seen != held.mark, held.mark
+        if due is None:
+            return None
+        if due <= timedelta(0) and is_new:
+            self._pace.not_before = self.agent.clock.monotonic() + self._overdue_pause(held).total_seconds()
+        return max(due.total_seconds(), self._pace.not_before - self.agent.clock.monotonic())
+
+    def failed(self, held: Held, problem: BirthmarkError) -> timedelta:
+        """Count a failure and return the pause."""
+        lifetime = held.leaf.not_after - held.leaf.not_before if isinstance(held, HeldIdentity) else _DAY
+        return self._pace.failed(self.agent, problem, self.agent.renewal, lifetime)
+
+    def worked(self) -> None:
+        self._pace.worked()
+
+    def _overdue_pause(self, held: Held) -> timedelta:
+        agent, renewal = self.agent, self.agent.renewal
+        if renewal is None or not isinstance(held, HeldIdentity) or agent.keeper.is_unfinished(DEVICE_ID):
+            return timedelta(0)
+        leaf = held.leaf
+        retry = renewal.retry.of(leaf.not_after - leaf.not_before)
+        return overdue_pause(leaf.not_after - agent.clock.now(), retry, chance_of(agent.entropy.token(4)))
 
 
 @dataclass(slots=True)

@@ -10,8 +10,9 @@ from typing import Annotated
 import typer
 
 from birthmark.agent.checks import Checks, Result
-from birthmark.agent.control import AgentNotRunningError, Order, running_pid, tell
+from birthmark.agent.control import AgentNotRunningError, running_pid, tell
 from birthmark.agent.control import stop as stop_running
+from birthmark.agent.orders import Order
 from birthmark.agent.service import Agent
 from birthmark.cli import agent_config, agent_tpm, install
 from birthmark.cli.agent_daemon import become
@@ -93,6 +94,21 @@ def reprovision(options: AgentOptions) -> None:
         options.do(Agent.apply)
 
 
+@command(app, "birthmark agent forget-time")
+def forget_time(options: AgentOptions) -> None:
+    """Forget what was learnt of the time, where a wrong server told it; a running agent is told to.
+
+    The machine's clock counts then, and the servers are asked anew.
+    """
+    try:
+        tell(options.places.lock, Order.FORGET_TIME, SystemClock())
+    except AgentNotRunningError:
+        with options.place.working(takes_last_good=True) as agent:
+            agent.forget_time()
+    with options.place.opened(takes_last_good=True) as agent:
+        options.show(agent)
+
+
 @command(app, "birthmark agent stop")
 def stop(options: AgentOptions) -> None:
     """Stop the running agent and wait until it is gone."""
@@ -123,7 +139,7 @@ def _told(options: AgentOptions, order: Order, sign: str) -> bool:
     with options.place.opened(takes_last_good=True) as agent:
         before = agent.state
     try:
-        tell(lock, order)
+        tell(lock, order, clock)
     except AgentNotRunningError:
         return False
     deadline = clock.monotonic() + _WAIT_S

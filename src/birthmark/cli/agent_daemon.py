@@ -8,21 +8,32 @@ import asyncio
 import json
 import logging
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from birthmark.agent.control import Order
+from birthmark.agent.files import orders_beside
 from birthmark.agent.notify import notifier
-from birthmark.agent.run import Loop, Orders
+from birthmark.agent.orders import Order, Orders, answering
+from birthmark.agent.run import Loop
 from birthmark.agent.service import Agent
+from birthmark.agent.upkeep import taken_by
 from birthmark.cli.agent_place import AgentPlace
 from birthmark.cli.journal import note
 from birthmark.clock import SystemClock
 from birthmark.errors import BirthmarkError
 from birthmark.text import printable
+
+# From the service manager, a terminal, and commands of 0.1.0.
+_SIGNALS = {
+    signal.SIGTERM: Order.STOP,
+    signal.SIGINT: Order.STOP,
+    signal.SIGUSR1: Order.RENEW,
+    signal.SIGUSR2: Order.REPROVISION,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +68,9 @@ async def serve(agent: Agent, tell: Teller, telemetry_s: float | None) -> None:
         manager.status(event, facts)
 
     loop = asyncio.get_running_loop()
-    for order in Order:
-        loop.add_signal_handler(order.value, orders.give, order)
-    loop.add_signal_handler(2, orders.give, Order.STOP)  # SIGINT: somebody pressed Ctrl-C
-    async with manager.watched():
+    for number, order in _SIGNALS.items():
+        loop.add_signal_handler(number, orders.give, order)
+    async with manager.watched(), answering(orders_beside(agent.places.lock), taken_by(agent, orders)):
         await Loop(agent, orders, heard, telemetry_s, note).run()
 
 

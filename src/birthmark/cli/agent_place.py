@@ -47,7 +47,7 @@ class AgentPlace:
             return config, f"the last good one, of {at:%Y-%m-%d %H:%M} UTC, is in use. {error.explain_cause()}"
 
     @contextmanager
-    def opened(self, *, takes_last_good: bool = False) -> Iterator[Agent]:
+    def opened(self, *, takes_last_good: bool = False, is_looking: bool = True) -> Iterator[Agent]:
         """Open the agent to look at it; nothing is written before the lock is taken."""
         config, instead = self.read(takes_last_good=takes_last_good)
         agent = open_agent(
@@ -57,6 +57,7 @@ class AgentPlace:
             environment=os.environ,
             clock=SystemClock(),
             entropy=SystemEntropy(),
+            is_looking=is_looking,
         )
         agent.instead_of_config = instead
         with closing(agent.identities.keys):
@@ -68,7 +69,8 @@ class AgentPlace:
         self.read(takes_last_good=takes_last_good)  # a mistake in it is told before anything is made
         try:
             self.places.prepare()
-            with locked(self.places.lock), self.opened(takes_last_good=takes_last_good) as agent:
+            opened = self.opened(takes_last_good=takes_last_good, is_looking=False)
+            with locked(self.places.lock), opened as agent:
                 for warning in agent.config.warnings:
                     told = f"{warning.file or agent.config.file}:{warning.line}: {warning.key} {warning.detail}"
                     sys.stderr.write(f"{printable(told)}\n")

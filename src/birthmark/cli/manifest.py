@@ -1,6 +1,7 @@
 """`birthmark manifest`: supplier manifests of secure elements."""
 
 import json
+import os
 import re
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -29,6 +30,7 @@ from birthmark.cli.printable import counted
 from birthmark.cli.tally import Refusals
 from birthmark.clock import SystemClock
 from birthmark.errors import BirthmarkError
+from birthmark.newfile import put
 
 _NOT_IN_NAMES = re.compile(r"^\.|[^A-Za-z0-9._:@+-]")
 _MAX_NAME_CHARS = 200
@@ -182,9 +184,12 @@ def extract(
     out: Annotated[Path, typer.Option("--out", "-o", file_okay=False, help="Directory for NAME.pem files.")],
     chain: Annotated[bool, typer.Option("--chain", help="Append the signer certificate to each file.")] = False,
 ) -> None:
-    """Write each verified device certificate to a PEM file of its own, named by its common name."""
+    """Write each verified device certificate to a PEM file of its own, named by its common name.
+
+    What is no file name is changed; of devices whose names become the same, the later have a number.
+    """
     refused = Refusals(shipped.as_json)
-    written, without = 0, 0
+    written, without, names = 0, 0, set[str]()
     out.mkdir(parents=True, exist_ok=True)
     for entry in shipped.verified(refused):
         try:
@@ -195,9 +200,9 @@ def extract(
         if certificate is None:
             without += 1
             continue
-        path = out / f"{_file_name(entry.device_id)}.pem"
+        path = out / f"{_file_name(entry.device_id, names)}.pem"
         above = entry.issuer.pem() if chain and entry.issuer_der is not None else ""
-        path.write_text(certificate.pem() + above, encoding="ascii")
+        put(path, certificate.pem() + above)
         written += 1
         if shipped.as_json:
             typer.echo(json.dumps(_row(entry) | {"file": str(path)}))
@@ -235,7 +240,7 @@ def create(
 
     only(not bundle, "for a supplier's manifest, not with --bundle", element_ca=element_ca)
     for name in ("manifest.json", "signer.pem", "root.pem", "station"):
-        if (out / name).exists():
+        if os.path.lexists(out / name):
             raise FileExistsAlreadyError(path=out)
     first = None if element_ca is None else _chip_at_hand()
     roots = () if element_ca is None else [c for c in parse_bundle(read_file(element_ca)) if c.is_self_signed]
@@ -272,9 +277,15 @@ def _chip_at_hand() -> Any:
     return Chip(name[2:].lower(), [key], (device, issuers[0]))
 
 
-def _file_name(device_id: str) -> str:
-    """Return a name as a file's, in its directory: the chip's maker chose it."""
-    return _NOT_IN_NAMES.sub("_", device_id)[:_MAX_NAME_CHARS]
+def _file_name(device_id: str, taken: set[str]) -> str:
+    """Return a name as a file's, in its directory, and of no other device: the chip's maker chose it."""
+    name = _NOT_IN_NAMES.sub("_", device_id)[:_MAX_NAME_CHARS]
+    found, number = name, 1
+    while found.casefold() in taken:
+        number += 1
+        found = f"{name}-{number}"
+    taken.add(found.casefold())
+    return found
 
 
 def _row(entry: Any) -> dict[str, Any]:

@@ -152,12 +152,14 @@ class EstClient:
 
     async def _certificate(self, operation: str, csr: bytes) -> Issued:
         wanted = parse_csr(csr).spki_der
+        # First, as it costs nothing to ask again: a password for once is spent by what follows.
+        above = await self.cacerts()
         answer = await self._request("POST", operation, wire.render_csr(csr))
         received = self._certificates(answer)
         leaf = next((one for one in received if one.spki_der == wanted), None)
         if leaf is None:
             raise EstWrongCertificateError(url=self._url(operation))
-        bag = (*received, *await self.cacerts())
+        bag = (*received, *above)
         return replace(_sorted(leaf, bag), bag=bag, window=wire.parse_window(answer.headers.get("renewal-window")))
 
     def _certificates(self, answer: HttpAnswer) -> tuple[Certificate, ...]:

@@ -17,6 +17,7 @@ from birthmark.keys.possession import sign_nonce
 from birthmark.manifests.bundle.model import Wish
 from birthmark.manifests.bundle.station import open_station
 from birthmark.manifests.writer import Chip, ManifestKey, write_manifest
+from birthmark.newfile import put
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.issue import Issuer, issue, new_serial, self_signed
 from birthmark.pki.names import name_of
@@ -49,11 +50,11 @@ def make_rehearsal(
             yield Chip(unique_id, [key.public_key(), *others], (device, maker.issuer.certificate))
 
     manifest = directory / "manifest.json"
-    with manifest.open("w", encoding="ascii") as file:
+    with manifest.open("x", encoding="ascii") as file:
         entries = write_manifest(file, chips(), ManifestKey(log, log_key), maker.now)
-    (directory / "signer.pem").write_text(log.pem(), encoding="ascii")
+    put(directory / "signer.pem", log.pem())
     roots = (maker.root, *first_roots)
-    (directory / "root.pem").write_text("".join(root.pem() for root in roots), encoding="ascii")
+    put(directory / "root.pem", "".join(root.pem() for root in roots))
     return {
         "entries": entries,
         "manifest": str(manifest),
@@ -73,7 +74,7 @@ def make_bundle(directory: Path, count: int, clock: Clock, entropy: Entropy) -> 
             asked = station.ask(wish)
             station.take(wish, asked, sign_nonce(FileKey(station_directory, key), asked.nonce))
         bundle, chips = station.seal()
-    (directory / "root.pem").write_text(maker.root.pem(), encoding="ascii")
+    put(directory / "root.pem", maker.root.pem())
     return {
         "entries": chips,
         "bundle": str(bundle),

@@ -55,8 +55,11 @@ async def connect_hub(
     port: int = MQTT_PORT,
     keep_alive_s: int = KEEP_ALIVE_S,
     password: str | None = None,
+    gateway: str | None = None,
 ) -> HubClient:
     """Connect a fresh client as `device_id`; without a certificate by a signed `password`.
+
+    Through a `gateway` the words stay the hub's own; who answers is the parent device.
 
     Raise the errors of links; `MqttRefusedError` when the hub says no.
     """
@@ -64,5 +67,5 @@ async def connect_hub(
     username = wire.render_username(host, device_id, AGENT)
     secret = None if password is None else password.encode()
     connect = Connect(device_id, clean_start=False, keep_alive_s=keep_alive_s, username=username, password=secret)
-    await mqtt.connect(host, port, connect)
+    await mqtt.connect(gateway or host, port, connect)
     return HubClient(mqtt, host, device_id)

@@ -1,6 +1,7 @@
 """A private key in a PEM file, with the mistakes people make with such files told apart."""
 
 import logging
+import os
 import stat
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -74,7 +75,10 @@ def read_key_file(path: Path) -> tuple[bytes, int]:
     """Return content and mode. Raise `KeyFileMissingError` or `KeyFileInvalidError`."""
     try:
         with path.open("rb") as file:
-            mode = stat.S_IMODE(path.stat().st_mode)
+            seen = os.fstat(file.fileno())  # of what is read, whatever stands there by that name a moment later
+            if seen.st_uid not in {0, os.geteuid()} and os.geteuid() != 0:
+                log.warning("key.of_another_user", extra={"path": str(path), "user": seen.st_uid})
+            mode = stat.S_IMODE(seen.st_mode)
             return file.read(MAX_KEY_FILE_BYTES + 1)[:MAX_KEY_FILE_BYTES], mode
     except FileNotFoundError:
         raise KeyFileMissingError(path=path) from None

@@ -8,13 +8,13 @@ import atexit
 import contextlib
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
-import pkcs11
 from pkcs11 import exceptions as p11
-from pkcs11._pkcs11 import lib as Library  # noqa: N812 (its own name is lower case)
 
 from birthmark.keys.errors import ModuleBrokenError, ModuleMissingError, SoftHsmMissingError
+from birthmark.keys.started import SharedLibrary
 
 LOCK = threading.RLock()
 """Serializes every call into the library: chips answer one command at a time, and few libraries are thread safe."""
@@ -45,13 +45,16 @@ _CHIPS = (
 class _Loaded:
     """What is running now."""
 
-    library: Library | None = None
+    library: SharedLibrary | None = None
     path: Path | None = None
     settings: str | None = None
     generation: int = 0
 
 
 _loaded = _Loaded()
+_every: dict[Path, SharedLibrary] = {}
+"""None is ever unloaded: another part of the process may have it, too."""
+_users: list[Callable[[], bool]] = []
 
 
 def find_softhsm(root: Path = Path("/")) -> Path:
@@ -68,7 +71,7 @@ def find_libraries(root: Path = Path("/")) -> list[Path]:
     return list({path.resolve(): path for path in reversed(found)}.values())[::-1]
 
 
-def load_library(path: Path) -> Library:
+def load_library(path: Path) -> SharedLibrary:
     """Return the started library; hold `LOCK` while using it. Another one that runs is stopped, its sessions end."""
     with LOCK:
         settings = os.environ.get("SOFTHSM2_CONF")
@@ -80,7 +83,8 @@ def load_library(path: Path) -> Library:
         if not path.exists():
             raise ModuleMissingError(path=path)
         try:
-            library = pkcs11.lib(str(path))
+            library = _every.get(path) or _every.setdefault(path, SharedLibrary(str(path)))
+            library.initialize()
         except (p11.PKCS11Error, OSError) as error:
             raise ModuleBrokenError(path=path, detail=str(error) or type(error).__name__) from error
         _loaded.library, _loaded.path, _loaded.settings = library, path, settings
@@ -90,12 +94,24 @@ def load_library(path: Path) -> Library:
 
 def stop_library() -> None:
     """Stop the library, if one runs; all sessions end. The next `load_library` sees new tokens and settings."""
+    _stop(always=True)
+
+
+def _stop(*, always: bool) -> None:
     with LOCK:
         if _loaded.library is not None and _loaded.library.initialized:
-            with contextlib.suppress(p11.PKCS11Error):
-                _loaded.library.finalize()
+            left = [leave() for leave in _users]
+            if all(left) or always:
+                with contextlib.suppress(p11.PKCS11Error):
+                    _loaded.library.finalize()
         _loaded.library = None
         _loaded.generation += 1
+
+
+def before_it_stops(leave: Callable[[], bool]) -> None:
+    """Have somebody who uses the library on threads of its own leave it first; `leave` says whether it has."""
+    if leave not in _users:
+        _users.append(leave)
 
 
 def generation() -> int:
@@ -103,5 +119,5 @@ def generation() -> int:
     return _loaded.generation
 
 
-# Some libraries crash when sessions are still open at exit.
-atexit.register(stop_library)
+# Some libraries crash when sessions are still open at exit, and all when they are stopped below a thread that signs.
+atexit.register(_stop, always=False)

@@ -47,6 +47,15 @@ class LinkTimeoutError(LinkUnreachableError):
     seconds: str
 
 
+class ChainUnplacedError(UnavailableError):
+    """The chain cannot be handed to OpenSSL, which takes it as a file."""
+
+    code = "links.no_room"
+    cause = "OpenSSL takes the certificate chain as a file, for which there is no room: {reason}."
+    fix = "Make room for temporary files, or set TMPDIR; this shows what is full: `df -h`"
+    reason: str
+
+
 class LinkLostError(UnavailableError):
     """The connection ended."""
 

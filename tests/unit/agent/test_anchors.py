@@ -1,17 +1,21 @@
 """Which new root is followed: one that a root that is trusted has certified, for those who trust that root."""
 
+import itertools
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 
-from birthmark.agent.anchors import MAX_STEPS, FollowedAnchors
+from birthmark.agent.anchors import MAX_STEPS, FollowedAnchors, steps_in
 from birthmark.links.identity import Trust
-from birthmark.pki.certificates import Certificate
+from birthmark.pki import chains
+from birthmark.pki.certificates import Certificate, is_signed_by
 from birthmark.pki.profiles import EDGE_ISSUING_CA, ISSUING_CA, ROOT, Profile
 from fakes import NOON
-from pki_builders import Holder, a_ca
+from odd_certificates import a_certificate, usage
+from pki_builders import Holder, a_ca, a_key
 
 OLD, NEW, THIRD, OTHER = a_ca("Old Root"), a_ca("New Root"), a_ca("Third Root"), a_ca("Other Root")
 
@@ -89,3 +93,58 @@ def test_a_server_cannot_fill_the_disk(followed: FollowedAnchors) -> None:
         more = a_ca("More")
         followed.learn(trust(OLD), [OLD.certificate, more.certificate, link(more, OLD)], NOON)
     assert followed.path.read_text().count("BEGIN") == 3 * MAX_STEPS
+
+
+CA_USAGE = (usage("key_cert_sign", "crl_sign"), True)
+UNKNOWN = (x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4"), b"\x05\x00"), True)
+
+
+@pytest.mark.parametrize(
+    "says",
+    [
+        [CA_USAGE, (x509.ExtendedKeyUsage([x509.oid.ExtendedKeyUsageOID.CLIENT_AUTH]), False)],
+        [CA_USAGE, UNKNOWN],
+        [(usage("crl_sign"), True)],
+    ],
+    ids=["for clients alone", "unknown and critical", "may not certify"],
+)
+@pytest.mark.parametrize("place", ["link", "root"])
+def test_what_no_chain_would_take_is_no_link_and_no_root(
+    followed: FollowedAnchors, says: list[tuple[x509.ExtensionType, bool]], place: str
+) -> None:
+    good, key = [CA_USAGE], a_key()
+    root = a_certificate(*(says if place == "root" else good), subject="New", key=key, is_ca=True)
+    by_old = a_certificate(*(says if place == "link" else good), subject="New", key=key, signer=OLD, is_ca=True)
+    followed.learn(trust(OLD), [OLD.certificate, root.certificate, by_old.certificate], NOON)
+    assert followed.beyond(trust(OLD)) == trust(OLD)
+    sound_root = a_certificate(*good, subject="New", key=key, is_ca=True)
+    sound_link = a_certificate(*good, subject="New", key=key, signer=OLD, is_ca=True)
+    followed.learn(trust(OLD), [OLD.certificate, sound_root.certificate, sound_link.certificate], NOON)
+    assert knows(followed.beyond(trust(OLD)), sound_root)
+
+
+def test_what_begins_in_the_future_is_not_followed_yet(followed: FollowedAnchors) -> None:
+    followed.learn(trust(OLD), handed(), NOON - timedelta(days=20))
+    assert followed.beyond(trust(OLD)) == trust(OLD)
+
+
+def test_what_was_kept_before_and_is_no_link_by_now_does_not_count(followed: FollowedAnchors) -> None:
+    key = a_key()
+    root = a_certificate(CA_USAGE, subject="New", key=key, is_ca=True)
+    bad = a_certificate(CA_USAGE, UNKNOWN, subject="New", key=key, signer=OLD, is_ca=True)
+    followed.path.write_text("".join(one.certificate.pem() for one in (OLD, bad, root)))
+    assert followed.beyond(trust(OLD)) == trust(OLD)
+
+
+def test_a_bag_full_of_links_is_a_bounded_amount_of_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    checked: list[Certificate] = []
+    roots = [a_ca(f"Root {number}") for number in range(40)]
+    links = [link(new, old) for new, old in itertools.pairwise(roots)]
+
+    def counted(certificate: Certificate, issuer: Certificate) -> bool:
+        checked.append(certificate)
+        return is_signed_by(certificate, issuer)
+
+    monkeypatch.setattr(chains, "is_signed_by", counted)
+    list(steps_in([one.certificate for one in roots] + links, NOON))
+    assert 0 < len(checked) <= chains.MAX_NEW_SIGNATURES

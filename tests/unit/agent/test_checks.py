@@ -3,8 +3,11 @@
 from datetime import timedelta
 from pathlib import Path
 
+import pytest
+
 from agent_world import BOOTSTRAP, CONFIG, LIFETIME, World
 from birthmark.agent.checks import Check, Checks, Result
+from birthmark.agent.identities import CertificateMissingError
 from birthmark.agent.service import Agent
 
 # `iotedge check-list`, the part about identity.
@@ -79,3 +82,16 @@ async def test_what_a_check_says_to_type_is_about_this_very_agent(tmp_path: Path
     agent = World(tmp_path).agent()
     details = (await checked(agent))["configs-up-to-date"].details
     assert details.startswith(f"not applied yet: birthmark agent apply --root {agent.places.root}")
+
+
+async def test_a_trust_bundle_that_is_gone_is_one_row_among_the_others(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    text = 'trust_bundle_cert = "file:///nowhere/bundle.pem"\n' + CONFIG
+    with pytest.raises(CertificateMissingError):
+        world.agent(text)
+    found = await checked(world.agent(text, is_looking=True), is_offline=False)
+    assert len(found) > 20
+    for one in ("certs-read", "host-connect-dps-endpoint", "host-connect-est-endpoint"):
+        assert found[one].result is Result.ERROR
+        assert "/nowhere/bundle.pem" in found[one].details
+    assert found["hostname"].result is Result.OK

@@ -224,7 +224,8 @@ def test_edge_settings_are_read() -> None:
         ('method = "est"', 'method = "acme"', 13, "provisioning.attestation.identity_cert.method"),
         ('method = "est"', 'method = "self_signed"\nexpiry_days = 0', 14, "identity_cert.expiry_days"),
         ('common_name = "my-device"', 'common_name = "a"\nsubject = {CN = "b"}', 15, "identity_cert.subject"),
-        ('id = "my-device"', f'id = "{"x" * 65}"', 14, "identity_cert.common_name"),
+        ('id = "my-device"', f'id = "{"x" * 65}"', 10, "provisioning.attestation.registration_id"),
+        ('hostname = "my-device"', 'local_gateway_hostname = "up"', 1, "local_gateway_hostname"),
         ('id = "my-device"', 'id = "my device"', 10, "provisioning.attestation.registration_id"),
         ('username = "estuser"', 'username = "a:b"', 25, "cert_issuance.est.auth.username"),
         (
@@ -242,6 +243,23 @@ def test_a_mistake_is_told_with_its_line_and_key(old: str, new: str, line: int, 
     assert error.facts["line"] == str(line)
     assert error.explain_cause().startswith(f"/etc/aziot/config.toml:{line}: ")
     assert error.explain_fix()
+
+
+@pytest.mark.parametrize("name", ["parent_hostname", "local_gateway_hostname"])
+def test_a_hub_that_is_known_may_be_reached_through_a_parent_device(name: str) -> None:
+    config = parsed(f"""
+{name} = "parent.test"
+[provisioning]
+source = "manual"
+iothub_hostname = "hub.test"
+device_id = "my-device"
+[provisioning.authentication]
+method = "x509"
+identity_cert = "file:///device.pem"
+identity_pk = "file:///device.key"
+""")
+    assert isinstance(config.source, ManualSource)
+    assert (config.source.hub, config.source.gateway) == ("hub.test", "parent.test")
 
 
 def test_both_pairs_are_one_too_many() -> None:

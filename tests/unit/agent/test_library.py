@@ -3,15 +3,17 @@
 import asyncio
 import contextlib
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from agent_world import CONFIG, World, certified
+from agent_world import CONFIG, LIFETIME, World, certified
 from birthmark.agent import connect
 from birthmark.agent.control import AgentRunningError, locked
 from birthmark.agent.files import Places
 from birthmark.agent.library import Device, Identity, _proving, identity_of
+from birthmark.agent.orders import Order
 from birthmark.errors import UnavailableError
 from birthmark.links.errors import MqttRefusedError
 
@@ -87,3 +89,32 @@ async def test_renewals_take_turns(world: World) -> None:
     agent.prove = _proving(agent, prove)
     await asyncio.gather(device.renew(), device.renew())
     assert steps == ["begin", "end"] * 2
+
+
+async def test_a_callback_that_raises_ends_neither_the_renewals_nor_the_other_callbacks(world: World) -> None:
+    agent = world.agent()
+    device, heard = Device(agent, identity_of(agent, await certified(agent))), list[Identity]()
+
+    def breaks(_identity: Identity) -> None:
+        raise RuntimeError("the program's own fault")
+
+    device.on_renewed(breaks)
+    device.on_renewed(heard.append)
+    keeping = asyncio.create_task(device.keep())
+    for _ in range(2):
+        assert device._orders.give(Order.RENEW)
+        async with asyncio.timeout(5):
+            await anext(device.renewals())
+    assert len(heard) >= 1
+    assert not keeping.done()
+    keeping.cancel()
+
+
+async def test_a_renewal_that_was_due_while_nobody_ran_waits_its_turn_in_a_program_too(world: World) -> None:
+    agent = world.agent()
+    held = await certified(agent)
+    world.clock.move(LIFETIME * 0.9)
+    device = Device(agent, identity_of(agent, held))
+    assert device._due_s() > 0
+    world.clock.move(timedelta(seconds=device._due_s()))
+    assert device._due_s() <= 0

@@ -7,7 +7,9 @@ import pytest
 
 from agent_world import BOOTSTRAP, LIFETIME, World, certified
 from birthmark.agent.files import DEVICE_ID
+from birthmark.agent.orders import Order, Orders
 from birthmark.agent.renewal import moment_in, overdue_pause, pause_as_asked, spread
+from birthmark.agent.run import Loop
 from birthmark.agent.service import Agent
 from birthmark.agent.upkeep import Pace
 from birthmark.est.client import EstServerBusyError
@@ -93,3 +95,31 @@ async def test_a_first_certificate_that_somebody_must_approve_is_asked_for_again
 def test_a_server_that_asks_for_a_pause_gets_it_and_up_to_a_tenth_more() -> None:
     assert pause_as_asked(100, 0.0) == timedelta(seconds=100)
     assert pause_as_asked(100, 1.0) == timedelta(seconds=110)
+
+
+class Waits(Orders):
+    """How long the loop means to wait; then it is told to stop."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seconds: list[float] = []
+
+    async def wait(self, seconds: float) -> None:
+        self.seconds.append(seconds)
+        self.give(Order.STOP)
+
+
+async def test_one_answer_does_not_put_a_device_to_sleep_for_a_week_that_has_no_identity_yet(tmp_path: Path) -> None:
+    world, waits = World(tmp_path), Waits()
+    world.busy = HttpAnswer(503, {"retry-after": str(7 * 24 * 3600)}, b"later")
+    await Loop(world.agent(), waits, lambda *_: None).run()
+    assert 3600 <= waits.seconds[0] <= 1.1 * 3600
+
+
+async def test_who_has_an_identity_comes_back_as_the_server_asked(tmp_path: Path) -> None:
+    world, waits = World(tmp_path), Waits()
+    await certified(world.agent())
+    world.clock.move(2 * LIFETIME)
+    world.busy = HttpAnswer(503, {"retry-after": str(7 * 24 * 3600)}, b"later")
+    await Loop(world.agent(), waits, lambda *_: None).run()
+    assert waits.seconds[0] >= 7 * 24 * 3600

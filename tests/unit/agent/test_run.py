@@ -3,13 +3,18 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from agent_world import LIFETIME, World
-from birthmark.agent.control import Order
-from birthmark.agent.run import Loop, Orders
+from birthmark.agent.orders import Order, Orders
+from birthmark.agent.run import Loop
+from birthmark.agent.state import read_state
 from birthmark.errors import BirthmarkError
+from birthmark.links.ports import HttpAnswer
 
 
 class Told(list[str]):
@@ -129,3 +134,43 @@ async def test_the_same_trouble_is_journaled_once(tmp_path: Path) -> None:
             orders.give(Order.RENEW)
             await told.until("not renewed", count)
     assert len(journaled) == 1
+
+
+class Counted(Orders):
+    """Waiting moves the clock; after so many waits it is over."""
+
+    def __init__(self, world: World, count: int) -> None:
+        super().__init__()
+        self.world, self.left = world, count
+
+    async def wait(self, seconds: float) -> None:
+        self.left -= 1
+        if not self.left:
+            self.give(Order.STOP)
+        self.world.clock.move(timedelta(seconds=seconds))
+        await asyncio.sleep(0)
+
+
+async def test_the_same_trouble_again_is_written_down_once_an_hour(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.failing.add("est")
+    agent = world.agent()
+    await Loop(agent, Counted(world, 40), lambda *_: None).run()  # half an hour
+    assert agent.state.failures == 40
+    assert read_state(agent.places.state).failures == 1
+    await Loop(agent, Counted(world, 80), lambda *_: None).run()
+    assert 1 < read_state(agent.places.state).failures < 120
+    world.failing, world.busy = set(), HttpAnswer(503, {}, b"another trouble")
+    await Loop(agent, Counted(world, 1), lambda *_: None).run()
+    assert read_state(agent.places.state).failures == 121
+
+
+async def test_an_order_that_has_to_wait_does_not_make_it_try_without_a_pause(tmp_path: Path) -> None:
+    orders = Orders()
+    orders.give(Order.RENEW)
+    async with asyncio.timeout(5):
+        await orders.wait(60)  # at once: there is news
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.05):
+            await orders.wait(60)
+    assert orders.take() is Order.RENEW

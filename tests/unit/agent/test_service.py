@@ -232,3 +232,23 @@ async def test_new_keys_are_of_the_kind_that_is_configured(tmp_path: Path, writt
     async with a_world(tmp_path, CONFIG + f'[aziot_keys]\nkey_algorithm = "{written}"\n') as (_world, agent):
         await agent.apply()
         assert (await certified(agent)).key.handle.public_key.key_size == bits
+
+
+async def test_through_a_parent_device_the_words_stay_the_hubs(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    agent = world.agent("""
+parent_hostname = "parent.test"
+[provisioning]
+source = "manual"
+iothub_hostname = "hub.test"
+device_id = "device-1"
+[provisioning.authentication]
+method = "x509"
+identity_cert = "file://BORN.pem"
+identity_pk = "file://BORN.key"
+""")
+    world.at_hub = world.born.certificate.thumbprint.hex()
+    await agent.connect(await agent.ensure())
+    ((host, username),) = world.hosts
+    assert host == "parent.test"
+    assert str(username).startswith("hub.test/device-1/")

@@ -158,8 +158,61 @@ async def test_a_clock_ahead_with_nobody_to_ask_is_told_the_time_by_a_new_certif
 async def test_the_offset_is_kept_for_this_start_of_the_machine_and_the_floor_for_good(tmp_path: Path) -> None:
     world = World(tmp_path)
     agent = world.agent(CONFIG)
-    agent.clock.learn(NOON + YEAR, "est.test")
+    agent.clock.learn(NOON - HOUR, "est.test")
     agent._keep_time()
-    assert world.agent().clock.now() == NOON + YEAR
+    assert world.agent().clock.now() == NOON - HOUR
     world.boot = "another"
-    assert world.agent().clock.floor > NOON + YEAR - HOUR
+    assert world.agent().clock.floor == NOON - HOUR - timedelta(minutes=5)
+    assert world.agent().clock.now() == NOON
+
+
+async def test_one_servers_wrong_date_moves_no_right_clock_and_nothing_for_good(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    agent = world.agent(CONFIG)
+    await agent.apply()
+    before = await certified(agent)
+    await told(agent.clock, NOON + 400 * 24 * HOUR, chain_ends=NOON + 10 * YEAR)
+    agent._keep_time()
+    assert (agent.clock.now(), agent.clock.is_off) == (NOON, False)
+    assert (await certified(agent)).leaf == before.leaf
+    world.boot = "another"
+    assert world.agent().clock.now() == NOON
+
+
+async def test_two_servers_that_agree_put_a_clock_right_that_might_have_been(tmp_path: Path) -> None:
+    wrong, urls = Timekeeper(FakeClock(NOON - 20 * 24 * HOUR)), ["https://est.test/", "https://dps.test/"]
+
+    async def ask(_url: str, _trust: Trust) -> StatedTime:
+        return StatedTime(NOON, NOON - YEAR, NOON + YEAR)
+
+    assert not await TimeServers(wrong, ask, lambda: None, [(urls[0], Trust), (urls[0], Trust)]).inquire()
+    assert await TimeServers(wrong, ask, lambda: None, [(url, Trust) for url in urls]).inquire()
+    assert wrong.now() == NOON
+
+
+def test_a_server_that_is_wrong_on_a_wrong_clock_moves_the_floor_no_further_than_both() -> None:
+    time = Timekeeper(FakeClock(EPOCH))
+    time.learn(NOON + 10 * YEAR, "est.test")
+    assert (time.now(), time.floor) == (NOON + 10 * YEAR, BUILT)
+
+
+def test_a_certificate_of_the_far_future_is_supposed_and_forgotten() -> None:
+    time = Timekeeper(FakeClock(EPOCH))
+    time.suppose(NOON + 64 * YEAR)
+    assert time.now() == NOON + 64 * YEAR
+    assert time.may_be(NOON, NOON - YEAR, NOON + YEAR)
+    time.learn(NOON, "est.test")
+    time.suppose(NOON + 64 * YEAR)
+    assert (time.now(), time.floor) == (NOON, BUILT)
+
+
+async def test_what_was_learnt_wrongly_before_can_be_forgotten(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    agent = world.agent(CONFIG)
+    agent.update(seen_at=NOON + 64 * YEAR)
+    agent = world.agent(CONFIG)
+    assert agent.clock.now() > NOON + 63 * YEAR
+    assert "birthmark agent forget-time" in agent.clock.why
+    agent.forget_time()
+    assert (agent.clock.now(), agent.clock.why) == (NOON, "")
+    assert world.agent(CONFIG).clock.now() == NOON

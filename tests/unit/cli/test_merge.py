@@ -100,6 +100,31 @@ def test_a_name_that_a_maker_chose_leads_out_of_no_directory(stations: StationsO
     assert [path.name for path in Path("out").iterdir()] == ["_._.._evil_.x.pem"]
 
 
+def test_devices_whose_names_become_one_have_a_file_each(stations: StationsOptions) -> None:
+    line, names = Line(Path("north")), ["pump_1", "pump 1", "pump/1", "PUMP_1"]
+    for number, name in enumerate(names):
+        line.take(a_chip(name), f"N-{number + 20}")
+    line.seal()
+    extract(ManifestOptions(NORTH.with_name("intake-0002.jsonl"), stations=stations), Path("out"))
+    files = ["PUMP_1-4.pem", "pump_1-2.pem", "pump_1-3.pem", "pump_1.pem"]
+    assert sorted(path.name for path in Path("out").iterdir()) == files
+    assert len({path.read_text() for path in Path("out").iterdir()}) == len(names)
+
+
+def test_a_link_that_somebody_put_in_the_place_of_a_file_is_not_followed(stations: StationsOptions) -> None:
+    Path("precious").write_text("kept")
+    Path("out").mkdir()
+    for name in ("planted.pem", ".planted.pem.new"):
+        Path("out", name).symlink_to(Path("precious").absolute())
+    Line(Path("north")).take(a_chip("planted"), "N-9")
+    Line(Path("north")).seal()
+    for _ in range(2):  # again, over its own files
+        extract(ManifestOptions(NORTH.with_name("intake-0002.jsonl"), stations=stations), Path("out"))
+        assert Path("precious").read_text() == "kept"
+        assert "BEGIN CERTIFICATE" in Path("out/planted.pem").read_text()
+        assert [path.name for path in Path("out").iterdir()] == ["planted.pem"]
+
+
 def test_a_device_vouches_for_no_list(tmp_path: Path) -> None:
     device = tmp_path / "device.pem"
     device.write_text(a_device(common_name="device-1").certificate.pem())

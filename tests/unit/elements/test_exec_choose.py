@@ -1,17 +1,24 @@
 """Which way a program goes: by what it is, what the machine has, and what is asked for."""
 
+import asyncio
+import contextlib
+import os
 import re
+import socket
+import ssl
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
 from birthmark.elements.errors import EngineMissingError, ProgramUnsupportedError
 from birthmark.elements.exec.arguments import by_proxy
+from birthmark.elements.exec.authority import Authority
 from birthmark.elements.exec.choose import Way, choose
 from birthmark.elements.exec.machine import Machine
 from birthmark.elements.exec.program import Kind, Program
 from birthmark.elements.exec.provider import configuration
-from birthmark.elements.exec.proxy import owner_of, parse_target
+from birthmark.elements.exec.proxy import Address, Proxy, owner_of, parse_target
 
 ENGINE, PROVIDER = Path("/usr/lib/engines-3/pkcs11.so"), Path("/usr/lib/ossl-modules/pkcs11.so")
 BOTH, OLD, NEW = Machine(ENGINE, PROVIDER), Machine(ENGINE, None), Machine(None, PROVIDER)
@@ -98,10 +105,69 @@ def test_mosquittos_options_are_turned_to_the_proxy_and_name_no_key() -> None:
 
 
 def test_the_kernels_table_tells_whose_connection_it_is() -> None:
-    assert owner_of(0xA001, 0x1F90, TABLE) == 1000
-    assert owner_of(0xA002, 0x1F90, TABLE) is None
-    assert owner_of(0x1F90, 0xA001, TABLE) == 0  # each end has a line of its own
-    assert owner_of(0xA001, 0x1F90, TABLE.replace("1F90 01", "1F90 06")) is None  # it has ended
+    ours, door = ("127.0.0.1", 0xA001), ("127.0.0.1", 0x1F90)
+    assert owner_of(ours, door, TABLE) == 1000
+    assert owner_of(("127.0.0.1", 0xA002), door, TABLE) is None
+    assert owner_of(door, ours, TABLE) == 0  # each end has a line of its own
+    assert owner_of(ours, door, TABLE.replace("1F90 01", "1F90 06")) is None  # it has ended
+
+
+def test_the_same_port_of_another_loopback_address_is_another_ones() -> None:
+    ours, theirs, door = ("127.0.0.1", 0xA001), ("127.0.0.2", 0xA001), ("127.0.0.1", 0x1F90)
+    assert owner_of(theirs, door, TABLE) is None
+    table = TABLE + "   3: 0200007F:A001 0100007F:1F90 01 00000000:00000000 00:00000000 00000000  65534        0 4\n"
+    assert (owner_of(ours, door, table), owner_of(theirs, door, table)) == (1000, 65534)
+
+
+def test_a_socket_of_both_families_is_found_in_the_other_table() -> None:
+    mapped = "0000000000000000FFFF0000"
+    table = f"   0: {mapped}0100007F:A001 {mapped}0100007F:1F90 01 00000000:00000000 00:00000000 00000000  1000  0 4\n"
+    assert owner_of(("127.0.0.1", 0xA001), ("127.0.0.1", 0x1F90), table) == 1000
+
+
+def nobody_connects_with(port: int, door: Address) -> bytes:
+    """Connect as another user from 127.0.0.2 and this port, in a child; return what the door said."""
+    reading, writing = os.pipe()
+    if not (pid := os.fork()):
+        try:
+            os.setgid(65534)
+            os.setuid(65534)
+            with socket.socket() as line:
+                line.settimeout(5)
+                line.bind(("127.0.0.2", port))
+                line.connect(door)
+                line.sendall(b"CONNECT hub:1 HTTP/1.1\r\n\r\n")
+                os.write(writing, line.recv(100))
+        except OSError:
+            pass
+        finally:
+            os._exit(0)
+    os.close(writing)
+    os.waitpid(pid, 0)
+    with os.fdopen(reading, "rb") as said:
+        return said.read()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
+async def test_another_user_with_the_programs_port_is_not_let_in() -> None:
+    proxy = Proxy(ssl.create_default_context(), Authority(), [("hub", 2)])
+    async with contextlib.AsyncExitStack() as stack:
+        url = urlsplit((await proxy.start(stack))["HTTPS_PROXY"])
+        door = (str(url.hostname), int(url.port or 0))
+        reader, writer = await asyncio.open_connection(*door)
+        port = writer.get_extra_info("sockname")[1]
+        assert await asyncio.to_thread(nobody_connects_with, port, door) == b""
+        writer.write(b"CONNECT hub:1 HTTP/1.1\r\n\r\n")
+        assert (await reader.readline()).startswith(b"HTTP/1.1 403")  # heard: this is the program's own
+        writer.close()
+        async with asyncio.timeout(5):
+            with socket.socket(socket.AF_INET6) as both:
+                both.setblocking(False)
+                await asyncio.get_running_loop().sock_connect(both, (f"::ffff:{door[0]}", door[1]))
+                reader, writer = await asyncio.open_connection(sock=both.dup())
+                writer.write(b"CONNECT hub:1 HTTP/1.1\r\n\r\n")
+                assert (await reader.readline()).startswith(b"HTTP/1.1 403")
+                writer.close()
 
 
 def test_the_provider_is_set_so_that_a_program_may_reconnect() -> None:

@@ -100,3 +100,25 @@ async def test_another_kind_of_server_is_recognized() -> None:
 
 def test_a_password_is_not_in_the_repr() -> None:
     assert "secret" not in repr(EstClient(URL, CannedHttps(200), "factory", "secret"))
+
+
+class NoCacerts(AppHttps):
+    """The CAs cannot be had now."""
+
+    def __init__(self, app: Any) -> None:
+        super().__init__(app)
+        self.asked: list[str] = []
+
+    async def request(self, method: str, url: str, *, headers: Mapping[str, str], body: bytes = b"") -> Answer:
+        self.asked.append(url.rpartition("/")[2])
+        if self.asked[-1] == "cacerts":
+            return Answer(503, {}, b"later")
+        return await super().request(method, url, headers=headers, body=body)
+
+
+async def test_nothing_is_spent_while_the_cas_cannot_be_had(tmp_path: Path) -> None:
+    async with a_running_server(tmp_path) as server:
+        https = NoCacerts(server.app)
+        with pytest.raises(EstServerBusyError):
+            await EstClient(URL, https, "factory", "secret").enroll(a_csr("device-1"))
+        assert https.asked == ["cacerts"]

@@ -1,6 +1,7 @@
 """Key files: what signs, and the mistakes people make with them."""
 
 import copy
+import os
 import pickle
 from pathlib import Path
 
@@ -32,7 +33,7 @@ from birthmark.keys.errors import (
     PinFileError,
     ReferenceKeyError,
 )
-from birthmark.keys.file_key import FileKey
+from birthmark.keys.file_key import FileKey, read_key_file
 from birthmark.keys.labels import ids_of, is_same_label, label_of, object_id_of, swapped
 from birthmark.keys.pin import Pin
 from birthmark.keys.private_key import as_private_key
@@ -256,3 +257,15 @@ def test_a_pin_comes_by_descriptor(tmp_path: Path) -> None:
     os.close(writer)
     assert Pin.from_descriptor(reader).reveal() == "1234"
     os.close(reader)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_a_key_of_another_user_is_read_and_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "foreign.key"
+    path.write_bytes(b"-----BEGIN PRIVATE KEY-----\n")
+    os.chown(path, 65534, 65534)
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    read_key_file(path)
+    assert "key.of_another_user" in caplog.text

@@ -121,6 +121,8 @@ class ManualSource:
     hub: str
     device_id: str
     identity: DeviceIdentity
+    gateway: str | None = None
+    """The parent device through which the hub is reached (`parent_hostname`)."""
 
 
 @dataclass(frozen=True, slots=True)

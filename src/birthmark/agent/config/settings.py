@@ -66,8 +66,8 @@ SECTIONS = (
         ("",),
         (
             Setting("hostname", _TEXT, "the device's name", "the system's"),
-            Setting("parent_hostname", _TEXT, "a parent device: refused, connect to the hub itself"),
-            Setting("local_gateway_hostname", _TEXT, "the same by its older name: refused"),
+            Setting("parent_hostname", _TEXT, "a parent device, through which the hub is reached; with source manual"),
+            Setting("local_gateway_hostname", _TEXT, "the same by its older name"),
             Setting("trust_bundle_cert", _FILE, "CAs to trust for DPS and hub, besides the system's"),
             Setting("cloud_timeout_sec", "70 or more", "read, and of no effect here", "70"),
             Setting("cloud_retries", "0 or more", "read, and of no effect here", "1"),

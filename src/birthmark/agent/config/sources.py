@@ -2,6 +2,7 @@
 
 import base64
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from birthmark.agent.files import DEVICE_ID
 from birthmark.errors import BirthmarkError
 from birthmark.keys.tpm import TpmSettings
 from birthmark.links.urls import Target, UrlInvalidError, meant_url, parse_url
-from birthmark.pki.names import parse_registration_id
+from birthmark.pki.names import parse_common_name, parse_registration_id
 
 _AZURE = "https://global.azure-devices-provisioning.net"
 _KEY = '`{name} = { value = "BASE64" }` or `{name} = { uri = "file:///path/of/a/0600/file" }`'
@@ -28,18 +29,17 @@ _NO_SOURCE = model.ManualSource("", "", _NO_IDENTITY)
 
 def parse_source(top: Table, issuers: Issuers, tpm: TpmSettings) -> model.DpsSource | model.ManualSource:
     """Return what `[provisioning]` says."""
-    parent = top.take("parent_hostname", TEXT) or top.take("local_gateway_hostname", TEXT)
+    parents = {name: top.take(name, TEXT) for name in ("parent_hostname", "local_gateway_hostname")}
+    named = next((name for name, parent in parents.items() if parent is not None), None)
     table = top.need_table("provisioning")
     found: model.DpsSource | model.ManualSource = _NO_SOURCE
     match table.need("source", '"dps" or "manual"'):
         case "dps":
-            if parent is not None:
-                top.wrong("parent_hostname", "cannot stand beside source dps", "Remove it")
+            if named is not None:
+                top.wrong(named, "cannot stand beside source dps", "Remove it")
             found = _dps(table, issuers, tpm)
         case "manual":
-            if parent is not None:
-                top.unsupported("parent_hostname", "a parent device", "Remove it: connect to the hub itself")
-            found = _manual(table, issuers)
+            found = replace(_manual(table, issuers), gateway=None if named is None else parents[named])
         case "none":
             table.unsupported("source", 'source "none"', '`source = "dps"`, or "manual" where the hub is known')
         case _:
@@ -59,6 +59,7 @@ def _dps(table: Table, issuers: Issuers, tpm: TpmSettings) -> model.DpsSource:
     attestation = table.need_table("attestation")
     registration_id = attestation.take("registration_id", _registration_id_of)
     name = "?" if registration_id is None and "registration_id" in attestation else registration_id
+    name = _for_certificate(attestation, "registration_id", name, attestation)
     identity = _identity(attestation, name, issuers, "symmetric_key", "symmetric_key", tpm)
     if isinstance(identity, model.SymmetricKey | TpmSettings) and name is None:
         attestation.wrong("registration_id", "is missing", '`registration_id = "my-device"`')
@@ -83,8 +84,23 @@ def _manual(table: Table, issuers: Issuers) -> model.ManualSource:
         return table.take("connection_string", _connection_string_of) or _NO_SOURCE
     hub = table.need("iothub_hostname", '"my-hub.azure-devices.net"')
     device_id = table.need("device_id", '"my-device"')
-    identity = _identity(table.need_table("authentication"), device_id, issuers, "sas", "device_id_pk")
+    authentication = table.need_table("authentication")
+    certified_name = _for_certificate(table, "device_id", device_id, authentication)
+    identity = _identity(authentication, certified_name, issuers, "sas", "device_id_pk")
     return model.ManualSource(hub, device_id, identity)
+
+
+def _for_certificate(table: Table, key: str, name: str | None, holder: Table) -> str | None:
+    """Return the name as a certificate that is issued may carry it; what is too long for one is told here."""
+    is_issued = isinstance(holder.take("identity_cert", ANY), dict)
+    if name is None or not is_issued or name == "?":
+        return name
+    try:
+        return parse_common_name(name)
+    except BirthmarkError:
+        detail = "is the common name of the certificate too, which has 1 to 64 printable characters"
+        table.wrong(key, detail, "A shorter name: it is not cut")
+        return "?"
 
 
 def _connection_string_of(value: object) -> model.ManualSource:

@@ -155,14 +155,14 @@ class Proxy:
 
     async def _accept(self, door: socket.socket, serve: _Serve, tls: ssl.SSLContext | None) -> None:
         """Take this user's processes alone, and only so many: others are closed before a byte is read."""
-        loop, port = asyncio.get_running_loop(), door.getsockname()[1]
+        loop, here = asyncio.get_running_loop(), door.getsockname()
         while True:
             try:
                 connection, peer = await loop.sock_accept(door)
             except OSError:  # out of file descriptors, or the caller has gone: the next one may find room
                 await asyncio.sleep(_NO_ROOM_S)
                 continue
-            is_ours = _is_ours(peer[1], port)
+            is_ours = _is_ours(peer, here)
             if not is_ours or len(self._serving) >= MAX_CONNECTIONS:
                 connection.close()
                 continue
@@ -217,22 +217,31 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
         await writer.drain()
 
 
-def owner_of(peer_port: int, port: int, table: str) -> int | None:
-    """Return the user of the process that connected from a port of loopback, by the kernel's table /proc/net/tcp."""
-    here = int.from_bytes(ip_address(_LOOPBACK).packed, sys.byteorder)
-    wanted = f"{here:08X}:{peer_port:04X}", f"{here:08X}:{port:04X}", _ESTABLISHED
-    for line in table.splitlines()[1:]:
+def owner_of(peer: Address, here: Address, table: str) -> int | None:
+    """Return the user of the process that connected from `peer` to `here`, by the kernel's /proc/net/tcp and tcp6.
+
+    Both whole addresses count: the same port of another loopback address is another one's.
+    """
+    ends = [(_in_table(*peer, mapped=mapped), _in_table(*here, mapped=mapped)) for mapped in (False, True)]
+    for line in table.splitlines():
         fields = line.split()
-        if tuple(fields[1:4]) == wanted:  # of one that has ended the table says user 0
+        if fields[3:4] == [_ESTABLISHED] and (fields[1], fields[2]) in ends:  # of one that has ended it says user 0
             return int(fields[7])
     return None
 
 
-def _is_ours(peer_port: int, port: int) -> bool:
-    """Say whether this user's process connected; who cannot be looked up is not let in."""
+def _in_table(host: str, port: int, *, mapped: bool) -> str:
+    """Return an address as the tables have it: words of 32 bits in the machine's order, mapped for a socket of IPv6."""
+    packed = ip_address(f"::ffff:{host}" if mapped else host).packed
+    words = (int.from_bytes(packed[at : at + 4], sys.byteorder) for at in range(0, len(packed), 4))
+    return "".join(f"{word:08X}" for word in words) + f":{port:04X}"
+
+
+def _is_ours(peer: Address, here: Address) -> bool:
+    """Say whether this user's process connected from this very address; who cannot be looked up is not let in."""
     try:
-        return owner_of(peer_port, port, _connections()) == os.getuid()
-    except OSError:
+        return peer[0] == _LOOPBACK and owner_of(peer, here, _connections()) == os.getuid()
+    except (OSError, ValueError):
         return False
 
 
@@ -242,7 +251,8 @@ def _filled(text: str, settings: Mapping[str, str]) -> str:
 
 
 def _connections() -> str:
-    return Path("/proc/net/tcp").read_text()
+    tables = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
+    return "".join(table.read_text() for table in tables if table.exists())
 
 
 def _load_hook() -> None:

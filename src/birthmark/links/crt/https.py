@@ -51,9 +51,9 @@ class CrtHttps:
                 http.HttpRequest(method, target.path, given, BytesIO(body)), answer.on_response, answer.on_body
             )
             stream.activate()
-            await asyncio.wrap_future(stream.completion_future)
+            await awaited(stream.completion_future)
         finally:
-            await asyncio.wrap_future(connection.close())
+            await awaited(connection.close())
         if answer.is_too_large:
             raise LinkAnswerError(host=target.host, port=target.port, reason=f"more than {MAX_ANSWER_BYTES} bytes")
         return HttpAnswer(answer.status, answer.headers, bytes(answer.body))

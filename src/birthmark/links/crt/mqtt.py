@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import weakref
+from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
@@ -47,7 +49,7 @@ class CrtMqtt:
             port,
             connect.client_id,
             clean_session=connect.clean_start,
-            on_connection_interrupted=self._on_interrupted,
+            on_connection_interrupted=_weakly(self._on_interrupted),
             reconnect_min_timeout_secs=_NEVER_S,
             reconnect_max_timeout_secs=_NEVER_S,
             keep_alive_secs=connect.keep_alive_s,
@@ -56,7 +58,8 @@ class CrtMqtt:
             password=None if connect.password is None else connect.password.decode(),
             disable_metrics=True,  # it would put its own words into the user name
         )
-        connection.on_message(self._on_message)
+        connection.on_message(_weakly(self._on_message))
+        self._connection = connection  # also one that does not come about has to be let go
         try:
             answer = await self._answer(connection.connect(), is_first=True)
         except BirthmarkError as problem:
@@ -67,7 +70,6 @@ class CrtMqtt:
                 )
             self._end(error)
             raise error from problem
-        self._connection = connection
         return bool(answer["session_present"])
 
     async def subscribe(self, topic_filter: str, qos: int = 1) -> None:
@@ -97,7 +99,7 @@ class CrtMqtt:
         if connection is not None:
             with contextlib.suppress(AwsCrtError, TimeoutError):
                 async with asyncio.timeout(self._timeout_s):
-                    await asyncio.wrap_future(connection.disconnect())
+                    await awaited(connection.disconnect())
 
     # ---- inside
 
@@ -153,3 +155,18 @@ class CrtMqtt:
         if self._connection is not None:
             self._connection.disconnect()
             self._connection = None
+
+
+def _weakly(method: Callable[..., None]) -> Callable[..., None]:
+    """Return a callback that keeps its object from nothing.
+
+    awscrt holds its callbacks where no collector sees them: a connection and the error that ended it would keep each
+    other, and with them their thread and the token's session.
+    """
+    found = weakref.WeakMethod(method)
+
+    def call(**facts: Any) -> None:
+        if (method := found()) is not None:
+            method(**facts)
+
+    return call

@@ -2,17 +2,19 @@
 
 import asyncio
 import contextlib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
 from awscrt import io
+from awscrt.common import join_all_native_threads
 from awscrt.exceptions import AwsCrtError
 
 from birthmark.errors import BirthmarkError
 from birthmark.keys.errors import KeyNotFoundError, PinLockedError, PinWrongError, TokenFailedError
-from birthmark.keys.library import generation
+from birthmark.keys.library import before_it_stops, generation
 from birthmark.links.errors import (
     ClientCertificateRefusedError,
     HostUnknownError,
@@ -28,6 +30,9 @@ from birthmark.links.openssl.probe import PROBE_AFTER_S, distrust_of
 # s2n answers a failed handshake only after 10 to 30 seconds, to tell an attacker nothing by its timing.
 CRT_TIMEOUT_S = 45.0
 _ANY_PIN = "0000"  # for tokens that need none: the library refuses an empty one
+
+_LEAVING_S = 1.0
+_CODED = re.compile(r"(\d+) \((AWS_ERROR_\w+)\): (.*)", re.DOTALL)
 
 _libraries: dict[Path, tuple[int, io.Pkcs11Lib]] = {}
 
@@ -50,6 +55,10 @@ def client_context(identity: TokenIdentity, trust: Trust) -> io.ClientTlsContext
         return io.ClientTlsContext(options)
     except AwsCrtError as error:
         raise explained(error, "the token", 0, identity) from error
+    except RuntimeError as error:  # some calls of awscrt tell its code in the text alone
+        if (found := _CODED.match(str(error))) is None:
+            raise
+        raise explained(AwsCrtError(int(found[1]), found[2], found[3]), "the token", 0, identity) from error
 
 
 def _library(module: Path) -> io.Pkcs11Lib:
@@ -58,6 +67,18 @@ def _library(module: Path) -> io.Pkcs11Lib:
     if known is None or known[0] != generation():
         known = _libraries[module] = (generation(), io.Pkcs11Lib(file=str(module)))
     return known[1]
+
+
+def _left() -> bool:
+    """End awscrt's threads, which close their sessions in the token as they go; say whether they are gone."""
+    _libraries.clear()
+    io.ClientBootstrap.release_static_default()
+    io.DefaultHostResolver.release_static_default()
+    io.EventLoopGroup.release_static_default()
+    return bool(join_all_native_threads(timeout_sec=_LEAVING_S))
+
+
+before_it_stops(_left)
 
 
 def awaited(future: "Future[Any]") -> "asyncio.Future[Any]":
@@ -86,7 +107,7 @@ def awaited(future: "Future[Any]") -> "asyncio.Future[Any]":
 async def check_trust(connecting: "asyncio.Future[Any]", host: str, port: int, trust: Trust) -> None:
     """Raise at once when the server is not trusted, which s2n says only after its delay; else return at once."""
     await asyncio.wait({connecting}, timeout=PROBE_AFTER_S)
-    if not connecting.done() and (distrust := await asyncio.to_thread(distrust_of, host, port, trust)) is not None:
+    if not connecting.done() and (distrust := await distrust_of(host, port, trust)) is not None:
         connecting.cancel()
         raise distrust
 

@@ -1,12 +1,13 @@
 """HTTPS by the standard library, in a thread: one connection for each request, bounded in time and size."""
 
-import asyncio
 import http.client
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from birthmark.links.errors import LinkAnswerError, LinkTimeoutError
 from birthmark.links.identity import FileIdentity, Trust
+from birthmark.links.openssl.bounded import Cut, bounded
 from birthmark.links.openssl.tls import client_context, explained
 from birthmark.links.openssl.validity import check_dates
 from birthmark.links.ports import HttpAnswer
@@ -24,14 +25,14 @@ class OpensslHttps:
     async def request(self, method: str, url: str, *, headers: Mapping[str, str], body: bytes = b"") -> HttpAnswer:
         target = parse_url(url)
         try:
-            async with asyncio.timeout(self.timeout_s):
-                return await asyncio.to_thread(self._request, method, target, headers, body)
+            return await bounded(self.timeout_s, partial(self._request, method, target, headers, body))
         except TimeoutError as error:
             raise LinkTimeoutError(host=target.host, port=target.port, seconds=f"{self.timeout_s:g}") from error
 
-    def _request(self, method: str, target: Target, headers: Mapping[str, str], body: bytes) -> HttpAnswer:
+    def _request(self, method: str, target: Target, headers: Mapping[str, str], body: bytes, cut: Cut) -> HttpAnswer:
         context = client_context(self.identity, self.trust)
         connection = http.client.HTTPSConnection(target.host, target.port, timeout=self.timeout_s, context=context)
+        vars(connection)["_create_connection"] = cut.connect
         try:
             connection.connect()
             check_dates(connection.sock, self.trust, target.host, target.port)

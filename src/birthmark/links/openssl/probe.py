@@ -1,21 +1,29 @@
 """Ask at once whether a server's certificate is trusted, where the library in use takes its time to say so."""
 
-import socket
 import ssl
+from functools import partial
 
 from birthmark.errors import BirthmarkError
 from birthmark.links.errors import ServerUntrustedError
 from birthmark.links.identity import Trust
+from birthmark.links.openssl.bounded import Cut, bounded
 from birthmark.links.openssl.tls import client_context, explained
 
 PROBE_AFTER_S = 1.0
 _PROBE_S = 5.0
 
 
-def distrust_of(host: str, port: int, trust: Trust) -> BirthmarkError | None:
+async def distrust_of(host: str, port: int, trust: Trust) -> BirthmarkError | None:
     """Return why this server would not be trusted; None when it is, or when that cannot be told."""
     try:
-        with socket.create_connection((host, port), _PROBE_S) as sock:
+        return await bounded(2 * _PROBE_S, partial(_distrust_of, host, port, trust))
+    except TimeoutError:
+        return None
+
+
+def _distrust_of(host: str, port: int, trust: Trust, cut: Cut) -> BirthmarkError | None:
+    try:
+        with cut.connect((host, port), _PROBE_S) as sock:
             client_context(None, trust).wrap_socket(sock, server_hostname=host).close()
     except ssl.SSLCertVerificationError as problem:
         return explained(problem, host, port)

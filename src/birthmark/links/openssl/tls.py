@@ -1,13 +1,18 @@
 """The TLS context of a file identity, and OpenSSL's errors in plain words."""
 
+import contextlib
+import os
 import socket
 import ssl
 import tempfile
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from birthmark.errors import BirthmarkError
 from birthmark.keys.errors import KeyFileInvalidError
 from birthmark.links.errors import (
+    ChainUnplacedError,
     ClientCertificateRefusedError,
     HostUnknownError,
     LinkUnreachableError,
@@ -35,16 +40,42 @@ def client_context(identity: FileIdentity | None, trust: Trust) -> ssl.SSLContex
     if identity is None:
         return context
     passphrase = None if identity.passphrase is None else identity.passphrase.reveal()
-    # The library takes the chain only as a file; certificates are no secret, and the key stays where it is.
-    with tempfile.NamedTemporaryFile("w", prefix="birthmark-chain-", suffix=".pem", encoding="ascii") as chain:
-        chain.write("".join(one.pem() for one in identity.chain))
-        chain.flush()
+    with _as_file("".join(one.pem() for one in identity.chain)) as chain:
         try:
             # A function, as OpenSSL would ask at the terminal for an empty text.
-            context.load_cert_chain(chain.name, identity.key.path, passphrase or (lambda: ""))
+            context.load_cert_chain(chain, identity.key.path, passphrase or (lambda: ""))
         except (ssl.SSLError, OSError) as error:
             raise KeyFileInvalidError(path=identity.key.path, detail=f"OpenSSL does not take it: {error}") from error
     return context
+
+
+@contextlib.contextmanager
+def _as_file(text: str) -> Iterator[str]:
+    """Yield a file with the chain, which OpenSSL takes no other way. In memory: a full disk keeps nobody offline.
+
+    Where the kernel has no such files, or /proc is not there to name them, it is a temporary one.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            name = _in_memory(stack, text)
+        except (AttributeError, OSError):
+            try:
+                file = stack.enter_context(tempfile.NamedTemporaryFile("w", prefix="birthmark-chain-", suffix=".pem"))
+                file.write(text)
+                file.flush()
+                name = file.name
+            except OSError as error:
+                raise ChainUnplacedError(reason=error.strerror or str(error)) from error
+        yield name
+
+
+def _in_memory(stack: contextlib.ExitStack, text: str) -> str:
+    file = stack.enter_context(os.fdopen(os.memfd_create("birthmark-chain"), "w", encoding="ascii"))
+    file.write(text)
+    file.flush()
+    path = Path(f"/proc/self/fd/{file.fileno()}")
+    path.stat()  # or it cannot be opened by that name here
+    return str(path)
 
 
 def explained(problem: OSError, host: str, port: int) -> BirthmarkError:

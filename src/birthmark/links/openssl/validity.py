@@ -5,15 +5,16 @@ the chain that it found, at the time that is given. The standard library tells t
 before by a call without a promise, which is why it is made in one place.
 """
 
-import asyncio
 import http.client
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import partial
 from typing import Any
 
 from birthmark.links.errors import ServerUntrustedError
 from birthmark.links.identity import Trust
+from birthmark.links.openssl.bounded import Cut, bounded
 from birthmark.links.openssl.tls import client_context, explained
 from birthmark.links.urls import parse_url
 from birthmark.pki.certificates import Certificate, parse_der
@@ -57,13 +58,17 @@ def check_dates(connection: Any, trust: Trust, host: str, port: int) -> None:
 
 async def ask_time(url: str, trust: Trust) -> StatedTime | None:
     """Ask a server for the time, its certificates' dates left to the caller to judge; None when it says nothing."""
-    return await asyncio.to_thread(_ask, url, trust)
+    try:
+        return await bounded(_TIMEOUT_S, partial(_ask, url, trust))
+    except TimeoutError:
+        return None
 
 
-def _ask(url: str, trust: Trust) -> StatedTime | None:
+def _ask(url: str, trust: Trust, cut: Cut) -> StatedTime | None:
     target = parse_url(url)
     context = client_context(None, trust.dated(datetime.max.replace(tzinfo=UTC)))  # any: the caller judges
     connection = http.client.HTTPSConnection(target.host, target.port, timeout=_TIMEOUT_S, context=context)
+    vars(connection)["_create_connection"] = cut.connect
     try:
         connection.connect()
         chain = verified_chain(connection.sock)

@@ -1,0 +1,162 @@
+"""Orders to whoever keeps a device's identity: a socket beside the lock, and what came in by it.
+
+No signal is sent to a process: a program that keeps an identity of its own (`agent.library`) would end by it, and so
+would an agent that has the lock and no handlers yet. Both answer here, in their event loop, when they are ready.
+
+In:   one line, an order's word. Out: `ok` or `no` with the process that took it.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+import stat
+import struct
+from collections.abc import AsyncIterator, Callable, Iterator
+from enum import StrEnum
+from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+_MAX_LINE_BYTES = 64
+_PATIENCE_S = 2.0
+_CREDENTIALS = struct.Struct("3i")
+
+
+class Order(StrEnum):
+    """What whoever keeps an identity can be told."""
+
+    STOP = "stop"
+    RENEW = "renew"
+    REPROVISION = "reprovision"
+    FORGET_TIME = "forget-time"
+
+
+class Orders:
+    """Orders as they come in; each is taken once, stopping stays."""
+
+    def __init__(self, *, takes_stop: bool = True) -> None:
+        self._given: set[Order] = set()
+        self._news = asyncio.Event()
+        self._takes_stop = takes_stop
+
+    def give(self, order: Order) -> bool:
+        """Note an order; say whether it will be carried out."""
+        if order is Order.STOP and not self._takes_stop:
+            return False
+        self._given.add(order)
+        self._news.set()
+        return True
+
+    @property
+    def is_stopping(self) -> bool:
+        return Order.STOP in self._given
+
+    @property
+    def is_any(self) -> bool:
+        """Say whether there is an order that was not taken yet."""
+        return bool(self._given)
+
+    def take(self) -> Order | None:
+        for order in (Order.STOP, Order.REPROVISION, Order.RENEW):
+            if order in self._given:
+                if order is not Order.STOP:
+                    self._given.discard(order)
+                return order
+        self._news.clear()
+        return None
+
+    async def wait(self, seconds: float) -> None:
+        """Return when there is news, or after so long."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._news.wait()
+        if not self.is_stopping:  # an order that has to wait is no reason to come back at once, again and again
+            self._news.clear()
+
+
+@contextlib.asynccontextmanager
+async def answering(path: Path, give: Callable[[Order], bool]) -> AsyncIterator[None]:
+    """Take orders at `path` while the block runs. The caller holds the lock, so what lies there is nobody's any more.
+
+    Where no socket can be made (a full or read-only disk) the identity is kept all the same.
+    """
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            with contextlib.suppress(OSError, TimeoutError, ValueError, asyncio.LimitOverrunError):
+                if _peer(writer.get_extra_info("socket"))[1] in {0, os.geteuid()}:
+                    async with asyncio.timeout(_PATIENCE_S):
+                        order = Order((await reader.readline()).decode("ascii", "replace").strip())
+                        writer.write(b"ok\n" if give(order) else b"no\n")
+                        await writer.drain()
+        finally:
+            writer.close()
+
+    with contextlib.ExitStack() as stack:
+        door = None
+        try:
+            door = stack.enter_context(_door(path))
+        except OSError as error:
+            log.warning("agent.takes_no_orders", extra={"reason": str(error)})
+        if door is None:
+            yield
+            return
+        server = await asyncio.start_unix_server(serve, sock=door, limit=_MAX_LINE_BYTES)
+        try:
+            yield
+        finally:
+            server.close()
+
+
+def ask(path: Path, order: Order) -> tuple[bool, int]:
+    """Give an order. Return whether it is carried out, and by which process. Raise `OSError` where nobody answers.
+
+    Who answers has to own the socket's directory, or be root, or this very user: nobody else is told a thing.
+    """
+    with _near(path) as near, socket.socket(socket.AF_UNIX) as line:
+        line.settimeout(_PATIENCE_S)
+        line.connect(near)
+        pid, user = _peer(line)
+        if user not in {0, os.geteuid(), path.parent.stat().st_uid}:
+            raise PermissionError(f"{path} is another user's")
+        line.sendall(f"{order}\n".encode())
+        answer = line.recv(_MAX_LINE_BYTES)
+    if not answer:
+        raise ConnectionResetError(f"{path} was closed")
+    return answer == b"ok\n", pid
+
+
+@contextlib.contextmanager
+def _door(path: Path) -> Iterator[socket.socket]:
+    with _near(path) as near, contextlib.ExitStack() as stack:
+        if path.is_socket():
+            path.unlink()
+        door = stack.enter_context(socket.socket(socket.AF_UNIX))
+        door.bind(near)
+        stack.callback(_remove, path)
+        path.chmod(stat.S_IRUSR | stat.S_IWUSR)
+        door.setblocking(False)
+        yield door
+
+
+@contextlib.contextmanager
+def _near(path: Path) -> Iterator[str]:
+    """Yield a short name of a socket, whose own may be longer than the hundred bytes that the kernel takes."""
+    directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{directory}/{path.name}"
+    finally:
+        os.close(directory)
+
+
+def _remove(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        path.unlink(missing_ok=True)
+
+
+def _peer(line: socket.socket) -> tuple[int, int]:
+    """Return process and user at the other end, as the kernel knows them."""
+    pid, user, _group = _CREDENTIALS.unpack(line.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
+    return pid, user

@@ -1,0 +1,75 @@
+"""The token library of a process in which others use it too, on threads of their own: awscrt's handshakes."""
+
+import os
+import subprocess
+import sys
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+import token_race
+from birthmark.clock import SystemClock
+from birthmark.elements.profiles import PROFILES
+from birthmark.elements.software import SoftwareElement, create_software_element
+from birthmark.keys.library import find_softhsm, load_library, stop_library
+from fakes import SeededEntropy
+
+pytestmark = pytest.mark.integration
+_ROUNDS = 20
+# What awscrt started is awscrt's: it is used, and goes on when we stop using it.
+THEIRS = """
+import sys
+from pathlib import Path
+from awscrt import io
+theirs = io.Pkcs11Lib(file=sys.argv[1])
+from birthmark.keys.library import stop_library
+from birthmark.keys.token import list_tokens
+for _ in range(2):
+    print([token.label for token in list_tokens(Path(sys.argv[1]))])
+    stop_library()
+"""
+
+
+@pytest.fixture
+def chip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SoftwareElement:
+    monkeypatch.delenv("SOFTHSM2_CONF", raising=False)
+    born = SystemClock().now() - timedelta(hours=1)
+    made = create_software_element(tmp_path / "chip", PROFILES["se050"], now=born, entropy=SeededEntropy())
+    stop_library()
+    return made
+
+
+def run(chip: SoftwareElement, *words: str) -> "subprocess.CompletedProcess[str]":
+    tests = str(Path(token_race.__file__).parent)
+    environment = os.environ | chip.environment | {"PYTHONPATH": tests, "PYTHONFAULTHANDLER": "1"}
+    return subprocess.run(
+        [sys.executable, *words], env=environment, capture_output=True, text=True, timeout=240, check=False
+    )
+
+
+def test_handshakes_on_the_sdks_threads_and_our_own_signatures_do_not_meet(chip: SoftwareElement) -> None:
+    for _ in range(3):  # how often the library without locks failed: 12 of 12 times
+        ran = run(chip, token_race.__file__, str(chip.directory), str(_ROUNDS))
+        assert (ran.returncode, ran.stderr) == (0, "")
+        assert ran.stdout == f"{_ROUNDS * 8} handshakes beside many signatures\n"
+
+
+def test_a_process_that_ends_with_an_open_connection_ends_well(chip: SoftwareElement) -> None:
+    ran = run(chip, token_race.__file__, str(chip.directory), "1", "left open")
+    assert (ran.returncode, ran.stderr) == (0, "")
+
+
+def test_a_library_that_somebody_else_has_started_is_used_and_not_stopped(chip: SoftwareElement) -> None:
+    ran = run(chip, "-c", THEIRS, str(chip.module))
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, f"{[chip.token_label]}\n" * 2, "")
+
+
+def test_a_library_that_was_stopped_starts_again(chip: SoftwareElement) -> None:
+    module = find_softhsm()
+    first = load_library(module)
+    assert load_library(module) is first
+    stop_library()
+    assert not first.initialized
+    assert load_library(module).initialized
+    stop_library()

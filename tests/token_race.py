@@ -1,0 +1,60 @@
+"""A process that signs in a token by two libraries at once: awscrt's handshakes beside signatures of our own.
+
+`python token_race.py DIRECTORY ROUNDS` with a software element in DIRECTORY; it prints how much of each was done.
+With a third word it ends while a connection of the SDK is still open.
+"""
+
+import asyncio
+import sys
+from pathlib import Path
+
+from birthmark.elements.profiles import PROFILES
+from birthmark.elements.software import SoftwareElement
+from birthmark.keys.handles import KeyHandle
+from birthmark.keys.library import find_softhsm
+from birthmark.keys.pin import Pin
+from birthmark.keys.scheme import Scheme
+from birthmark.links.crt.https import CrtHttps
+from birthmark.links.crt.mqtt import CrtMqtt
+from birthmark.links.identity import TokenIdentity, Trust, identity_of
+from birthmark.mqtt.packets import Connect
+from links_peer import GOOD, a_peer
+
+_HANDSHAKES_AT_ONCE = 8
+
+
+left_open: list[CrtMqtt] = []
+
+
+async def main(directory: Path, rounds: int, *, leaves_one: bool) -> None:
+    chip = SoftwareElement(directory, PROFILES["se050"], find_softhsm())
+    with chip.open() as element:
+        key, chain = element.key("0xF0000100"), element.chain("0xF0000100")
+        identity = identity_of(key, chain, pin=Pin.from_file(chip.pin_file))
+        assert isinstance(identity, TokenIdentity)
+        async with a_peer() as peer:
+            signing = asyncio.create_task(asyncio.to_thread(signatures, key, over := [False]))
+            https = CrtHttps(identity, Trust(peer.ca.certificate.pem()))
+            for _ in range(rounds):
+                asked = (https.request("GET", f"{peer.url}/who", headers={}) for _ in range(_HANDSHAKES_AT_ONCE))
+                assert [answer.status for answer in await asyncio.gather(*asked)] == [418] * _HANDSHAKES_AT_ONCE
+            if leaves_one:
+                left_open.append(CrtMqtt(identity, Trust(peer.ca.certificate.pem())))
+                await left_open[0].connect("localhost", peer.port, Connect(GOOD))
+            over[0] = True
+            made = await signing
+    sys.stdout.write(
+        f"{rounds * _HANDSHAKES_AT_ONCE} handshakes beside {'many' if made > rounds else made} signatures\n"
+    )
+
+
+def signatures(key: KeyHandle, over: list[bool]) -> int:
+    made = 0
+    while not over[0]:
+        key.sign(b"beside", Scheme.ECDSA_SHA256)
+        made += 1
+    return made
+
+
+if __name__ == "__main__":
+    asyncio.run(main(Path(sys.argv[1]), int(sys.argv[2]), leaves_one=len(sys.argv) > 3))

@@ -53,19 +53,24 @@ class Publishers:
             self._sockets[sock.fileno()] = sock, f"devices/{device.name}/messages/events/"
             self._poll.register(sock.fileno(), select.EPOLLIN)
 
-    def publish(self, in_flight: int, rounds: int) -> int:
+    def publish(self, in_flight: int, rounds: int, *, each: bool = False) -> int:
         """Have each device send `in_flight` messages of QoS 1 in one write, and again when all are acknowledged.
+
+        `each` sends every message in a TLS record of its own, as most SDKs do.
 
         Return how many that were after `rounds` of it.
         """
         want, ids = _PUBACK_BYTES * in_flight, range(1, in_flight + 1)
         bursts = {
-            number: b"".join(codec.encode(Publish(topic, PAYLOAD, 1, packet_id=packet_id)) for packet_id in ids)
+            number: [codec.encode(Publish(topic, PAYLOAD, 1, packet_id=packet_id)) for packet_id in ids]
             for number, (_, topic) in self._sockets.items()
         }
+        if not each:
+            bursts = {number: [b"".join(packets)] for number, packets in bursts.items()}
         awaited, left = dict.fromkeys(bursts, want), dict.fromkeys(bursts, rounds - 1)
         for number, (sock, _) in self._sockets.items():
-            sock.send(bursts[number])
+            for record in bursts[number]:
+                sock.send(record)
         busy = len(bursts)
         while busy:
             for number, _ in self._poll.poll(30):
@@ -81,7 +86,8 @@ class Publishers:
                 if left[number]:
                     left[number] -= 1
                     awaited[number] = want
-                    sock.send(bursts[number])
+                    for record in bursts[number]:
+                        sock.send(record)
                 else:
                     busy -= 1
         return rounds * len(bursts) * in_flight

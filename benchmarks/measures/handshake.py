@@ -1,8 +1,12 @@
 """P1: a full TLS 1.3 handshake with a client certificate, and a clean close."""
 
+import contextlib
+import socket
 from itertools import count
 
 import peers
+from OpenSSL import SSL
+from OpenSSL._util import lib
 from rig import Device, Rig, connected, cpu_us_each, each
 
 from measures.measure import Measure, Sample
@@ -39,3 +43,42 @@ class Handshake(Measure):
 def shake_nginx(nginx: peers.Peer, devices: list[Device]) -> float:
     """Return what one handshake costs nginx."""
     return cpu_us_each(nginx.pid, lambda: each(lambda d: shake(nginx.address, nginx.port, d), devices))
+
+
+class HybridHandshake(Measure):
+    """The same by X25519MLKEM768, beside our own by X25519; the client is the library within `cryptography`."""
+
+    name, title, peer = "P1q", "handshake by X25519MLKEM768", "ours by X25519"
+    unit, gate, aim = "us", 1.15, 1.08
+
+    def __init__(self, rig: Rig) -> None:
+        self._rig = rig
+        self._hybrid = _asking(b"X25519MLKEM768:X25519")
+        self._classic = _asking(b"X25519")
+
+    def round(self) -> Sample:
+        return Sample(self._shake(self._hybrid), self._shake(self._classic))
+
+    def _shake(self, context: SSL.Context) -> float:
+        server = self._rig.server
+        return cpu_us_each(
+            server.pid, lambda: each(lambda _: shake_by(server.address, 8443, context), range(OPERATIONS))
+        )
+
+
+def _asking(groups: bytes) -> SSL.Context:
+    context = SSL.Context(SSL.TLS_CLIENT_METHOD)
+    assert lib.SSL_CTX_set1_curves_list(context._context, groups) == 1  # noqa: SLF001 - pyOpenSSL has no call for it
+    return context
+
+
+def shake_by(address: str, port: int, context: SSL.Context) -> None:
+    """Connect, finish the handshake on both sides, close; without a client's certificate."""
+    with socket.create_connection((address, port), 20) as sock:
+        sock.settimeout(None)  # which this library needs
+        tls = SSL.Connection(context, sock)
+        tls.set_connect_state()
+        tls.do_handshake()
+        tls.shutdown()
+        with contextlib.suppress(SSL.Error):
+            tls.recv(1)  # waits for the server's close_notify

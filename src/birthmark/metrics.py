@@ -139,6 +139,12 @@ COMMITS = Metric("birthmark_commit_seconds", Kind.HISTOGRAM, "Time of a commit o
 COMMITTED = Metric("birthmark_commit_changes", Kind.HISTOGRAM, "Changes that share a commit.")
 WAITING = Metric("birthmark_writer_waiting", Kind.GAUGE, "Changes that wait for the database's writer.")
 LAG = Metric("birthmark_event_loop_lag_seconds", Kind.HISTOGRAM, "How late the event loop is, twice a second.")
+HANDSHAKES = Metric(
+    "birthmark_tls_handshakes_total",
+    Kind.COUNTER,
+    "Finished TLS handshakes; `group` is the key exchange as OpenSSL names it.",
+    ("version", "group"),
+)
 FAILED = Metric(
     "birthmark_background_failures_total",
     Kind.COUNTER,
@@ -163,6 +169,6 @@ METHODS = Metric("birthmark_method_calls_total", Kind.COUNTER, "Direct methods, 
 CATALOGUE = (
     *(CONNECTIONS, SESSIONS, RECEIVED, SENT, RECEIVED_BYTES, SENT_BYTES, DROPPED),
     *(REFUSALS, REGISTRATIONS, ISSUED, RENEWED, REVOKED),
-    *(COMMITS, COMMITTED, WAITING, LAG, OUTBOX),
+    *(COMMITS, COMMITTED, WAITING, LAG, HANDSHAKES, FAILED, OUTBOX),
     *(TELEMETRY, STREAM_COMMITS, KEPT_COMMITS, KEPT_BYTES, LETTERS, TWINS, SHADOWS, METHODS),
 )

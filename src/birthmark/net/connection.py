@@ -332,6 +332,11 @@ class Connection(asyncio.BufferedProtocol):
         return self._peer or NO_PEER
 
     @property
+    def exchange(self) -> tuple[str, str]:
+        """The protocol and the key exchange of a finished handshake; nothing for a connection without TLS."""
+        return (self._tls.version(), self._tls.group()) if self.is_tls else ("", "")
+
+    @property
     def raw(self) -> asyncio.Transport:
         return self._raw
 

@@ -88,6 +88,8 @@ class Listeners:
         self._connections: set[Connection] = set()
         self._pending: dict[Connection, None] = {}  # without a finished handshake, the oldest first
         self._per_peer: Counter[str] = Counter()
+        self.handshakes: Counter[tuple[str, str]] = Counter()
+        """Those that were finished, by the protocol and the group of the key exchange."""
         self._strangers: Budget[Connection] = Budget(
             limits.max_strangers, limits.max_strangers_per_peer, self._stranger_too_many, grace_s
         )
@@ -180,6 +182,8 @@ class Listeners:
     def established(self, connection: Connection) -> None:
         """A handshake is finished."""
         self._pending.pop(connection, None)
+        if connection.is_tls:
+            self.handshakes[connection.exchange] += 1
 
     def authenticated(self, connection: Connection) -> None:
         """A peer proved who it is."""

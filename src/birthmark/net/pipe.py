@@ -87,6 +87,10 @@ class TlsPipe(Protocol):
         """Return the protocol's version as OpenSSL writes it: TLSv1.2, TLSv1.3."""
         ...
 
+    def group(self) -> str:
+        """Return the key exchange that the handshake took, as OpenSSL names it; empty where it does not tell."""
+        ...
+
     def peer_finished(self) -> bytes | None:
         """Return the peer's Finished message (RFC 5929 section 3)."""
         ...

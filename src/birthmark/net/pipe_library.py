@@ -204,6 +204,10 @@ class LibraryPipe:
     def version(self) -> str:
         return str(_ffi.string(_lib.SSL_get_version(self._ssl)).decode())
 
+    def group(self) -> str:
+        name = _lib.SSL_get0_group_name(self._ssl) if _lib.Cryptography_HAS_SSL_GET0_GROUP_NAME else _ffi.NULL
+        return "" if name == _ffi.NULL else str(_ffi.string(name).decode())
+
     def peer_finished(self) -> bytes | None:
         if self._ssl is None:
             return None

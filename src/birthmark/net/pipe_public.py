@@ -107,6 +107,9 @@ class PublicPipe:
     def version(self) -> str:
         return self._tls.get_protocol_version_name()
 
+    def group(self) -> str:
+        return self._tls.get_group_name() or ""
+
     def peer_finished(self) -> bytes | None:
         return self._tls.get_peer_finished()
 

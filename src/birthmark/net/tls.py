@@ -33,7 +33,9 @@ _TLS12_CIPHERS = (
 )
 _TLS13_CIPHERS = b"TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"
 
-_GROUPS = b"X25519:P-256:P-384"
+# Taken when the client sent a share for it, the first before the others; no client is asked to begin again for one that
+# it only knows (one tuple, in the words of OpenSSL). The second list is for a library without ML-KEM (before 3.5).
+_GROUPS = (b"X25519MLKEM768:X25519:P-256:P-384", b"X25519:P-256:P-384")
 
 _CACHED = 8192
 _MAX_CACHED_BYTES = 4096
@@ -98,9 +100,11 @@ def server_context(chain: Sequence[x509.Certificate], key: PrivateKeyTypes) -> S
 
 def _set_groups(context: SSL.Context) -> None:
     # pyOpenSSL has no method for it, only the function itself.
-    taken = lib.SSL_CTX_set1_curves_list(context._context, _GROUPS)  # noqa: SLF001 - pyOpenSSL has no call for it
-    if taken != 1:
-        raise ValueError("OpenSSL does not know the groups of the key exchange")
+    for groups in _GROUPS:
+        if lib.SSL_CTX_set1_curves_list(context._context, groups) == 1:  # noqa: SLF001 - pyOpenSSL has no call for it
+            return
+        lib.ERR_clear_error()
+    raise ValueError("OpenSSL does not know the groups of the key exchange")
 
 
 def certificate_of(pipe: TlsPipe) -> Certificate | None:

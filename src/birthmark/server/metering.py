@@ -25,6 +25,8 @@ class Metering:
         self._rooms = rooms
         self._issued: Counter[str] = Counter()
         self._revoked = 0
+        self.handshakes: Counter[tuple[str, str]] = Counter()
+        """Those of the ports, which count themselves."""
         self._lag = Distribution(metrics.SECONDS)
         rooms.database.on_events(self._hear)
 
@@ -85,6 +87,8 @@ class Metering:
         yield Sample(metrics.COMMITTED, (), commits.sizes)
         yield Sample(metrics.WAITING, (), commits.waiting)
         yield Sample(metrics.LAG, (), self._lag)
+        for exchange, count in sorted(self.handshakes.items()):
+            yield Sample(metrics.HANDSHAKES, exchange, count)
         for work, count in sorted(FAILURES.items()):
             yield Sample(metrics.FAILED, (work,), count)
         for hub, stream in rooms.iothub.telemetry.streams().items():

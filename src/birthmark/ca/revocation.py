@@ -219,7 +219,9 @@ class Revocations:
         for one in thumbprints:
             changes.run(store.ADD_KEY, key_digest=one, name=name, revoked_at=None, revocation_reason=None)
             changes.run(store.REVOKE_KEY, key_key_digest=one, **facts)
-            changes.audit(principal.actor, "certificate.revoke", name, thumbprint=one.hex(), reason=reason.value)
+            # Its key is not known here: by its thumbprint it is taken back, and so it is after a restore.
+            told = {"thumbprint": one.hex(), "key": one.hex(), "reason": reason.value}
+            changes.audit(principal.actor, "certificate.revoke", name, **told)
             changes.event(CertificateRevoked(name, one))
         if thumbprints:
             await self.database.commit(changes)
@@ -277,7 +279,8 @@ class Revocations:
             if is_ca:
                 changes.run(store.ADD_REVOKED_CA, key_digest=digest, der=one.certificate.der, revoked_at=now)
             told = {"thumbprint": thumbprint.hex(), "reason": reason.value}
-            told |= {"ca": one.certificate.der.hex()} if is_ca else {}
+            told |= {} if reason is RevocationReason.SUPERSEDED else {"key": digest.hex()}
+            told |= {"ca": one.certificate.der.hex()} if is_ca else {}  # by both it can be taken back again
             changes.audit(principal.actor, "certificate.revoke", one.device_id, **told)
             key = b"" if reason is RevocationReason.SUPERSEDED else digest
             changes.event(CertificateRevoked(one.device_id, thumbprint, key, is_ca))

@@ -12,7 +12,8 @@ import pytest
 from birthmark.audit.heads import AuditKey
 from birthmark.audit.verify import ROWS, verify_chains
 from birthmark.ca import directory as ca_directory
-from birthmark.ca.revocation import CertificateRevokedError
+from birthmark.ca import store as ca_store
+from birthmark.ca.revocation import CertificateRevokedError, digest_of
 from birthmark.ca.service import CertificateAuthority
 from birthmark.clock import SystemClock
 from birthmark.pki.crl import RevocationReason
@@ -125,6 +126,37 @@ async def test_a_makers_ca_that_was_taken_back_since_is_taken_back_again(tmp_pat
     ca = CertificateAuthority(ca_directory.load(tmp_path / "new/ca"), restored, SystemClock(), SeededEntropy(5))
     with pytest.raises(CertificateRevokedError):
         await ca.revocations.check(a_device(maker).certificate)
+    await restored.close()
+
+
+@pytest.mark.parametrize("is_old", [False, True], ids=["rows of today", "rows without the key"])
+async def test_a_key_that_was_taken_back_since_is_taken_back_again(tmp_path: Path, is_old: bool) -> None:
+    url = f"sqlite:///{tmp_path}/data/birthmark.db"
+    data, clock = await a_data_directory(tmp_path, url), SystemClock()
+    out = tmp_path / "b.birthmark"
+    await make_backup(data, out, SECRET, url=url, now=NOON)
+    database = await open_database(url, clock, signer=AuditKey("seed"))
+    ca = CertificateAuthority(ca_directory.load(data / "ca"), database, clock, SeededEntropy(4))
+    known = {one.device_id: one.certificate for one in await ca.latest()}
+    await ca.revocations.certificate(known["d-0"].thumbprint, OPERATOR, RevocationReason.KEY_COMPROMISE)
+    await ca.revocations.certificate(known["d-1"].thumbprint, OPERATOR, RevocationReason.SUPERSEDED)
+    rows = [
+        {**row, "detail": json.loads(row["detail"])} for row in await database.all(ROWS, chain=MAIN, after=0, limit=100)
+    ]
+    await database.close()
+    for row in rows if is_old else ():
+        row["detail"].pop("key", None)
+
+    lines = [json.dumps(row, default=bytes.hex).encode() for row in rows]
+    await restore_backup(out, tmp_path / "new", SECRET, clock, replay=lines)
+    restored = await open_database(f"sqlite:///{tmp_path}/new/birthmark.db", clock, signer=AuditKey("seed"))
+    ca = CertificateAuthority(ca_directory.load(tmp_path / "new/ca"), restored, clock, SeededEntropy(5))
+    for name, is_taken_back in (("d-0", True), ("d-1", False)):
+        key = await restored.one(ca_store.KEY, key_digest=digest_of(known[name]))
+        assert key is not None
+        assert (key["revoked_at"] is not None) is is_taken_back
+        with pytest.raises(CertificateRevokedError):
+            await ca.revocations.check(known[name])
     await restored.close()
 
 

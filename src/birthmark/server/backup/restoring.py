@@ -28,15 +28,14 @@ from birthmark.ca import store as ca_store
 from birthmark.ca.generations import FIRST
 from birthmark.ca.kept import BELOW, read_certificate
 from birthmark.ca.keyfile import sync_directory
-from birthmark.ca.revocation import digest_of
 from birthmark.clock import Clock
 from birthmark.errors import ConflictError
 from birthmark.est import store as est_store
-from birthmark.pki.certificates import parse_der
 from birthmark.pki.profiles import Purpose
 from birthmark.server.backup import making
 from birthmark.server.backup.archive import BackupUnreadableError, read_archive
 from birthmark.server.backup.copying import SQLITE, DatabaseNotEmptyError, load
+from birthmark.server.backup.replaying import replayed
 from birthmark.store import AuditRow, Changes, Database, insert, migrate, open_database, statement, to_micros, upsert
 from birthmark.store.chain import head_body, link, render_seen
 from birthmark.store.keyed import remove
@@ -50,7 +49,6 @@ _UNUSED = (est_store.users.c.is_one_time == 1, est_store.users.c.used_by.is_(Non
 _TOKENS = statement(select(est_store.users.c.name).where(*_UNUSED).limit(100_000))
 _DROP_TOKENS = remove(est_store.users, *_UNUSED)
 _ADD_AUDIT, _SET_HEAD = insert(audit), upsert(audit_heads)
-_REPLAYED = frozenset({"certificate.revoke", "key.revoke"})
 
 
 class RestoreTargetError(ConflictError):
@@ -172,7 +170,7 @@ async def _amended(
     tokens = [] if keep_tokens else [str(row["name"]) for row in await database.all(_TOKENS)]
     if tokens:
         changes.run(_DROP_TOKENS)
-    again = _replayed(changes, replay, now)
+    again = await replayed(database, changes, replay, now)
     signer = AuditKey((files / "audit.seed").read_text(encoding="ascii").strip())
     told = {"made_at": manifest.made_at.isoformat(), "tokens_dropped": tokens, "revoked_again": again}
     for chain in [row["chain"] for row in await database.all(CHAINS)] or ["main"]:
@@ -196,37 +194,3 @@ def _cas(files: Path) -> list[bytes]:
     generations = [files / FIRST, *sorted(files.glob(f"{FIRST}-*"))]
     found = [(ca, one) for ca in generations for one in (Purpose.ROOT, *BELOW) if (ca / f"{one}.pem").exists()]
     return [read_certificate(ca, one).thumbprint for ca, one in found]
-
-
-def _replayed(changes: Changes, rows: Sequence[bytes], now: int) -> int:
-    """Revoke again what exported audit rows say; what is revoked already stays as it is."""
-    count = 0
-    for line in rows:
-        row = _row(line)
-        if row.get("action") not in _REPLAYED:
-            continue
-        detail = row["detail"] if isinstance(row["detail"], dict) else json.loads(row["detail"])
-        reason = str(detail.get("reason", "unspecified"))
-        facts: dict[str, Any] = {"revoked_at": now, "revocation_reason": reason}
-        name = str(row.get("subject", ""))
-        if row["action"] == "certificate.revoke":
-            digest = bytes.fromhex(detail["thumbprint"])
-            changes.run(ca_store.REVOKE, key_thumbprint=digest, **facts)
-        else:
-            digest = bytes.fromhex(detail["key"])
-        # Of a certificate that was issued after the backup only this is known; a key is revoked by it too.
-        changes.run(ca_store.ADD_KEY, key_digest=digest, name=name, revoked_at=None, revocation_reason=None)
-        changes.run(ca_store.REVOKE_KEY, key_key_digest=digest, **facts)
-        if "ca" in detail:
-            ca = parse_der(bytes.fromhex(detail["ca"]))
-            changes.run(ca_store.ADD_REVOKED_CA, key_digest=digest_of(ca), der=ca.der, revoked_at=now)
-        count += 1
-    return count
-
-
-def _row(line: bytes) -> dict[str, Any]:
-    try:
-        found = json.loads(line)
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}

@@ -176,6 +176,16 @@ def test_devices_below_a_ca_that_is_taken_back_lose_their_connections_and_others
             process.wait(20)
 
 
+def test_taking_one_certificate_back_says_what_stays_good_of_the_device(tmp_path: Path) -> None:
+    with a_server(tmp_path) as server:
+        first, second = (enroll_by_curl(server, tmp_path, "pump-1") for _ in range(2))
+        done = server.run("est", "revoke", second.thumbprint.hex(), "--reason", "keyCompromise")
+        assert f"Still good, by another key: {first.thumbprint.hex()}" in done.stderr
+        assert "`birthmark fleet revoke pump-1`" in done.stderr
+        done = server.run("est", "revoke", first.thumbprint.hex())
+        assert "Still good" not in done.stderr
+
+
 def test_a_command_for_directories_leaves_a_servers_ca_to_the_server(tmp_path: Path) -> None:
     with a_server(tmp_path) as server:
         leaf, ca = enroll_by_curl(server, tmp_path, "pump-1"), str(server.data / "ca")

@@ -15,19 +15,24 @@ from birthmark.pki.crl import RevocationReason
 from birthmark.pki.names import fold
 from birthmark.store import Changes, Database
 
-_CERTIFICATE, _KEY = "certificate.revoke", "key.revoke"
+_CERTIFICATE, _KEY, _NAME = "certificate.revoke", "key.revoke", "name.lose"
 
 
 async def replayed(database: Database, changes: Changes, rows: Sequence[bytes], now: int) -> int:
     """Add to `changes` what audit rows say was revoked, and return how many did; what is revoked already stays so."""
     count = 0
     for row in map(_row, rows):
-        if row.get("action") not in {_CERTIFICATE, _KEY}:
+        if row.get("action") not in {_CERTIFICATE, _KEY, _NAME}:
             continue
+        count += 1
         detail = row["detail"] if isinstance(row["detail"], dict) else json.loads(row["detail"])
         reason = str(detail.get("reason", RevocationReason.UNSPECIFIED.value))
         facts: dict[str, Any] = {"revoked_at": now, "revocation_reason": reason}
         name = fold(str(row.get("subject", "")))
+        if row["action"] == _NAME:
+            changes.run(store.ADD_NAME, name=name, version=0, lost_at=None)
+            changes.run(store.LOSE_NAME, key_name=name, lost_at=now)
+            continue
         if row["action"] == _CERTIFICATE:
             thumbprint = bytes.fromhex(detail["thumbprint"])
             changes.run(store.REVOKE, key_thumbprint=thumbprint, **facts)
@@ -39,7 +44,6 @@ async def replayed(database: Database, changes: Changes, rows: Sequence[bytes], 
         if "ca" in detail:
             ca = parse_der(bytes.fromhex(detail["ca"]))
             changes.run(store.ADD_REVOKED_CA, key_digest=digest_of(ca), der=ca.der, revoked_at=now)
-        count += 1
     return count
 
 

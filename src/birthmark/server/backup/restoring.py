@@ -5,7 +5,8 @@ The state of a backup is older than the last words of the server that was lost. 
 - numbers of revocation lists go on far beyond those that were given out, and every list is made anew;
 - each audit chain goes on after a gap, with a row that says so: a place in it is never told of twice;
 - tokens for one use that were still unused are taken away, as they may have been used since; `keep_tokens` keeps them;
-- what was revoked since is revoked again from audit rows that were exported (`replay`), before the server starts.
+- what was revoked since, and names that were taken back, are again by audit rows that were exported (`replay`), before
+  the server starts.
 
 Serial numbers are random, and the passphrase of CA keys that was kept elsewhere is not in the backup.
 """

@@ -1,7 +1,7 @@
 """Which rules count for whoever comes through a door: its own, whatever certificate is shown there.
 
-A certificate of the profile that a door gives was given by this door's rules, and renews by them. One of another profile,
-such as a short-lived identity at the door of a long-lived one, proves the name and no more.
+A certificate of the profile that a door gives was given by this door's rules, and renews by them. One of another
+profile, such as a short-lived identity at the door of a long-lived one, proves the name and no more.
 """
 
 from collections.abc import Mapping

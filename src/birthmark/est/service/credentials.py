@@ -5,7 +5,7 @@ import hashlib
 import hmac
 from dataclasses import dataclass, field
 
-from birthmark.auth.passwords import hash_password
+from birthmark.auth.passwords import hash_made, hash_password
 from birthmark.clock import Clock, Entropy
 from birthmark.errors import ConflictError, InvalidRequestError, NotFoundError
 from birthmark.est import store
@@ -79,7 +79,8 @@ class Credentials:
             raise UserNameInvalidError
         if await self.database.one(store.USER, name=name) is not None:
             raise UserExistsError(name=name)
-        user = User(name, hash_password(password, self.entropy), device_id, self.clock.now())
+        digest = hash_password(password, self.entropy) if nonce is None else hash_made(password)
+        user = User(name, digest, device_id, self.clock.now())
         changes = Changes().run(store.ADD_USER, nonce=nonce, **store.USER_RECORDS.row(user))
         await self.database.commit(changes.audit(actor, "est.user.add", name, device_id=device_id))
         return user

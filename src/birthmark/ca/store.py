@@ -233,14 +233,20 @@ TAKEN_BACK_SINCE = statement(
     )
     .limit(1)
 )
-REVOKED = find(
-    certificates,
-    "issuer",
-    certificates.c.revoked_at.is_not(None),
-    certificates.c.not_after > bindparam("after"),
-    of=("serial", "revoked_at", "revocation_reason"),
+REVOKED = statement(
+    select(certificates.c.serial, certificates.c.revoked_at, certificates.c.revocation_reason)
+    .where(
+        certificates.c.issuer == bindparam("issuer"),
+        certificates.c.revoked_at >= bindparam("at"),
+        or_(certificates.c.revoked_at > bindparam("at"), certificates.c.serial > bindparam("serial")),
+        certificates.c.not_after > bindparam("after"),
+    )
+    .order_by(certificates.c.revoked_at, certificates.c.serial)
+    .limit(bindparam("limit"))
 )
+"""A page of what an issuer revoked, of those after `at` and `serial`: by the index of both columns."""
 CRL = find(crls)
+CRL_STATE = find(crls, of=("number", "made_at", "next_update", "revocations", "covers"))
 BEGIN_CRL = insert(crls, ignore_existing=True)
 SAVE_CRL = change(crls, ("number", "made_at", "next_update", "der", "covers"), "issuer", "number")
 _ISSUER = (

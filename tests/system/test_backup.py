@@ -136,3 +136,31 @@ def test_the_file_opens_by_its_passphrase_alone_and_by_common_tools(tmp_path: Pa
         refused = server.attempt("restore", str(out), "--data", str(tmp_path / "x"), "--passphrase-file", str(secret))
         assert "server.backup_unreadable" in refused.stderr
         assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize("is_forgotten", [False, True], ids=["file", "variable"])
+def test_a_backup_finds_the_database_of_the_server_or_is_refused(
+    tmp_path: Path, secret: Path, postgres_url: str, *, is_forgotten: bool
+) -> None:
+    """A stale file lies where the records were before they moved to PostgreSQL."""
+    command = ["backup", "--out", str(tmp_path / "b"), "--passphrase-file", str(secret)]
+    with a_server(tmp_path) as before:
+        before.stop()
+    moved = f'database = "{postgres_url}"\n'
+    (tmp_path / "data" / "operator.token").unlink()  # an empty database shall begin under the same CA
+    environment = {"BIRTHMARK_DATABASE": postgres_url} if is_forgotten else {}
+    with a_server(tmp_path, "" if is_forgotten else moved, environment=environment) as server:
+        leaf = enroll_by_curl(server, tmp_path, "in-postgresql")
+        done = server.attempt(*command)
+        if is_forgotten:
+            assert (done.returncode, "server.database_elsewhere" in done.stderr) == (1, True)
+            done = server.attempt(*command, BIRTHMARK_DATABASE=postgres_url)
+        assert done.returncode == 0, done.stderr
+        assert "verify" not in server.run("audit", "verify").stderr
+        server.stop()
+    restored = tmp_path / "restored"
+    server.run("restore", str(tmp_path / "b"), "--data", str(restored), "--passphrase-file", str(secret))
+    server.config, server.data, server.environment_of_server = None, restored, {}
+    server.start()
+    assert server.rows("est", "certificates", leaf.thumbprint.hex())
+    server.stop()

@@ -109,8 +109,8 @@ class Ledger:
             self._is_pruning = True
             try:
                 await self._prune(to_micros(now - KEEP))
-            except BirthmarkError as error:  # the next time comes
-                log.warning("refusals.not_pruned", extra={"code": error.code})
+            except BirthmarkError as problem:  # the next time comes
+                log.warning("refusals.not_pruned", extra={"code": problem.code})
             finally:
                 self._is_pruning = False
 

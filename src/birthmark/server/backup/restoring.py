@@ -49,6 +49,7 @@ _BEYOND = statement(update(ca_store.crls).values(number=ca_store.crls.c.number +
 _UNUSED = (est_store.users.c.is_one_time == 1, est_store.users.c.used_by.is_(None))
 _TOKENS = statement(select(est_store.users.c.name).where(*_UNUSED).limit(100_000))
 _DROP_TOKENS = remove(est_store.users, *_UNUSED)
+_REVISION = "SELECT version_num FROM alembic_version"
 _ADD_AUDIT, _SET_HEAD = insert(audit), upsert(audit_heads)
 
 
@@ -104,6 +105,10 @@ async def restore_backup(
     except DatabaseNotEmptyError as error:
         error.add_facts(file=file, data=data)
         raise
+    except FileNotFoundError as error:
+        raise BackupUnreadableError(path=file, detail=f"it lacks {Path(error.filename or '?').name}") from error
+    except (ValueError, KeyError) as error:  # what is decoded, and is another's
+        raise BackupUnreadableError(path=file, detail="its content is not as a server has it") from error
     finally:
         shutil.rmtree(building, ignore_errors=True)
     return done
@@ -143,9 +148,15 @@ def _manifest(file: Path, building: Path) -> making.Manifest:
 def _check_revision(file: Path, building: Path, manifest: making.Manifest) -> None:
     """Bring a copied SQLite file up to date; refuse tables of another schema, which the rows would not fit."""
     copied = building / making.DATABASE
+    if not copied.exists() and not (building / making.TABLES / f"{audit.name}.rows").exists():
+        raise BackupUnreadableError(path=file, detail="it has no database")
     if copied.exists():
-        with closing(sqlite3.connect(copied, isolation_level=None)) as connection:
-            migrate.upgrade_sqlite(connection)
+        try:
+            with closing(sqlite3.connect(copied, isolation_level=None)) as connection:
+                connection.execute(_REVISION).fetchone()  # else an empty one would be made of it
+                migrate.upgrade_sqlite(connection)
+        except sqlite3.Error as error:
+            raise BackupUnreadableError(path=file, detail=f"its database cannot be read: {error}") from error
     elif manifest.revision != (newest := migrate.newest()):
         detail = (
             f"it has PostgreSQL tables of schema {manifest.revision}, and this version has {newest}: restore it with "

@@ -1,9 +1,11 @@
 """The certificate authority at work: decide, sign, record, and only then hand out."""
 
+import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from cryptography import x509
@@ -18,6 +20,7 @@ from birthmark.ca.revocation import ATTEMPTS, NameMovedError, Revocations, diges
 from birthmark.ca.rules.issuance import decide, name_asked_for
 from birthmark.ca.rules.names import check_taken_over, granted_names, names_in
 from birthmark.ca.rules.subject import ca_subject, granted_serial_number, granted_subject
+from birthmark.ca.token_keys import place_of
 from birthmark.ca.upstream import Upstream, issuer_of
 from birthmark.clock import Clock, Entropy
 from birthmark.errors import ConflictError, NotFoundError
@@ -146,7 +149,8 @@ class CertificateAuthority:
             if issuer.certificate.thumbprint not in self._noted:
                 await self.note_issuers()
             await self.revocations.check_issuer(issuer.certificate)
-            certificate = issue(
+            signed = partial(
+                issue,
                 profile,
                 subject,
                 request.public_key,
@@ -157,6 +161,8 @@ class CertificateAuthority:
                 san=names,
                 places=self.places_for(profile, lives),
             )
+            # A token takes its time, and others are served meanwhile; by a key in memory a thread costs more.
+            certificate = await asyncio.to_thread(signed) if place_of(issuer.private_key) is not None else signed()
             await record(certificate, device_id, issuer.certificate, standing)
             return (certificate, *self.hierarchy.above(issuer))
 
